@@ -1,0 +1,34 @@
+{{/* Where the frontend's server side finds the API. */}}
+{{- define "todo.apiBaseUrl" -}}
+{{- .Values.config.apiBaseUrl | default (printf "http://%s:8000" (include "todo.backend.name" .)) -}}
+{{- end }}
+
+{{/* The ConfigMap's entries, as YAML. */}}
+{{- define "todo.config.data" -}}
+API_BASE_URL: {{ include "todo.apiBaseUrl" . | quote }}
+ENVIRONMENT: {{ .Values.config.environment | quote }}
+{{- end }}
+
+{{/*
+Environment from the ConfigMap, by key. Takes (list $ "ENVIRONMENT" ...).
+*/}}
+{{- define "todo.config.env" -}}
+{{- $root := first . -}}
+{{- range rest . }}
+- name: {{ . }}
+  valueFrom:
+    configMapKeyRef:
+      name: {{ include "todo.config.name" $root }}
+      key: {{ . }}
+{{- end }}
+{{- end }}
+
+{{/*
+Checksum of those same keys: a change of one restarts who reads it, and nobody else. Takes (list $ "ENVIRONMENT" ...).
+*/}}
+{{- define "todo.config.checksum" -}}
+{{- $data := include "todo.config.data" (first .) | fromYaml -}}
+{{- $read := dict -}}
+{{- range rest . }}{{- $_ := set $read . (index $data .) -}}{{- end -}}
+{{- $read | toJson | sha256sum -}}
+{{- end }}

@@ -1,0 +1,105 @@
+{{/*
+Each guard renders the reason why the chart must not be installed so, with what to do about it, or nothing.
+guards.yaml collects them.
+*/}}
+
+{{/* Takes (list "backend" .Values.backend.image). */}}
+{{- define "todo.guard.image" -}}
+{{- $what := index . 0 -}}
+{{- $tag := (index . 1).tag -}}
+{{- if not $tag -}}
+{{ $what }}.image.tag is missing: pass the tag of the image that was built, with --set-string {{ $what }}.image.tag=TAG
+{{- else if eq $tag "latest" -}}
+{{ $what }}.image.tag is "latest", which names no particular image: tag the image otherwise and pass that, with --set-string {{ $what }}.image.tag=TAG
+{{- end -}}
+{{- end }}
+
+{{/*
+Minikube only (FR-018). `lookup` shows nothing where Helm talks to no cluster (helm template, a client-side dry run), so
+only a cluster that does show nodes can be refused.
+*/}}
+{{- define "todo.guard.cluster" -}}
+{{- if not .Values.allowAnyCluster -}}
+{{- $nodes := (lookup "v1" "Node" "" "").items | default list -}}
+{{- $minikube := false -}}
+{{- range $nodes -}}
+{{- if hasKey (.metadata.labels | default dict) "minikube.k8s.io/name" -}}{{- $minikube = true -}}{{- end -}}
+{{- end -}}
+{{- if and $nodes (not $minikube) -}}
+this cluster is no Minikube: none of its nodes (the first is {{ (index $nodes 0).metadata.name }}) has the label minikube.k8s.io/name. Point Helm at a Minikube with --kube-context NAME, or, where this cluster is meant, pass --set allowAnyCluster=true
+{{- end -}}
+{{- end -}}
+{{- end }}
+
+{{/*
+The backend's Secret: named, or made. One that is named but not there yet is no error (it may follow, and a dry run
+comes before it); one that is there must have the required keys: better to hear of it here than from pods that wait.
+*/}}
+{{- define "todo.guard.backendSecret" -}}
+{{- $name := .Values.backend.secret.name -}}
+{{- $namespace := .Release.Namespace -}}
+{{- if .Values.secrets.create -}}
+{{- if $name -}}
+backend.secret.name and secrets.create=true exclude each other: name an existing Secret, or let the chart make one
+{{- end -}}
+{{- else if not $name -}}
+{{- $example := printf "%s-env" (include "todo.backend.name" .) -}}
+backend.secret.name is missing: make the Secret with
+    kubectl --namespace {{ $namespace }} create secret generic {{ $example }}{{ range .Values.backend.secret.keys.required }} --from-literal={{ . }}=...{{ end }}
+  and pass --set backend.secret.name={{ $example }}; or let the chart make one, with --set secrets.create=true
+{{- else -}}
+{{- $secret := lookup "v1" "Secret" $namespace $name -}}
+{{- if $secret -}}
+{{- $missing := list -}}
+{{- range .Values.backend.secret.keys.required -}}
+{{- if not (hasKey ($secret.data | default dict) .) -}}{{- $missing = append $missing . -}}{{- end -}}
+{{- end -}}
+{{- if $missing -}}
+the Secret {{ $name }} in namespace {{ $namespace }} lacks {{ join " and " $missing }}: add what is missing, or pass the name of another Secret with --set backend.secret.name=NAME
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end }}
+
+{{- define "todo.guard.postgresSecret" -}}
+{{- if and .Values.postgres.enabled (not .Values.secrets.create) (not .Values.postgres.secret.name) -}}
+{{- $name := include "todo.postgres.name" . -}}
+postgres.secret.name is missing: make the Secret with
+    kubectl --namespace {{ .Release.Namespace }} create secret generic {{ $name }} --from-literal=POSTGRES_PASSWORD=...
+  and pass --set postgres.secret.name={{ $name }}; or let the chart make one, with --set secrets.create=true
+{{- end -}}
+{{- end }}
+
+{{/* The schema checks the types of secret values only: its messages print what they complain about. */}}
+{{- define "todo.guard.authSecret" -}}
+{{- with .Values.secrets.values.AUTH_SECRET -}}
+{{- if lt (len .) 32 -}}
+secrets.values.AUTH_SECRET has {{ len . }} characters and needs 32 or more: make one with `openssl rand -base64 48`, or leave it empty for a random one
+{{- end -}}
+{{- end -}}
+{{- end }}
+
+{{- define "todo.guard.databaseUrl" -}}
+{{- $url := .Values.secrets.values.DATABASE_URL -}}
+{{- if $url -}}
+{{- if not (regexMatch "^postgres(ql)?://[^[:space:]]+$" $url) -}}
+secrets.values.DATABASE_URL is no Postgres URL: it begins with postgresql:// and has no spaces, as Neon prints it
+{{- end -}}
+{{- else if and .Values.secrets.create (not .Values.postgres.enabled) -}}
+secrets.values.DATABASE_URL is missing: pass the URL of a Postgres, or --set postgres.enabled=true for an embedded one
+{{- else if .Values.secrets.create -}}
+{{- include "todo.secrets.settle" . -}}
+{{- if not .Values.secrets.settled.postgresPassword -}}
+{{- $name := include "todo.postgres.secretName" . -}}
+DATABASE_URL is made of POSTGRES_PASSWORD in the Secret {{ $name }}, which namespace {{ .Release.Namespace }} does not show: make it with
+    kubectl --namespace {{ .Release.Namespace }} create secret generic {{ $name }} --from-literal=POSTGRES_PASSWORD=...
+  or pass secrets.values.DATABASE_URL (helm template reads no cluster and needs that)
+{{- end -}}
+{{- end -}}
+{{- end }}
+
+{{- define "todo.guard.grace" -}}
+{{- if ge (int .Values.rollout.preStopSleepSeconds) (int .Values.rollout.terminationGracePeriodSeconds) -}}
+rollout.preStopSleepSeconds ({{ .Values.rollout.preStopSleepSeconds }}) leaves nothing of rollout.terminationGracePeriodSeconds ({{ .Values.rollout.terminationGracePeriodSeconds }}) for running requests to end: make the latter larger
+{{- end -}}
+{{- end }}
