@@ -1,0 +1,17 @@
+import { Header } from "@/components/header";
+import styles from "@/components/empty.module.css";
+import { settings } from "@/lib/settings";
+
+export default function NotFound() {
+  return (
+    <>
+      <Header environment={settings().environment} />
+      <main className={styles.empty}>
+        <p className={styles.head}>There is no such page</p>
+        <p>
+          <a href="/">Go to your todos</a>
+        </p>
+      </main>
+    </>
+  );
+}

@@ -1,0 +1,31 @@
+import type { Filter } from "@/lib/filters";
+import styles from "./empty.module.css";
+import { Check } from "./icons";
+
+export function Empty({ filter, any }: { filter: Filter; any: boolean }) {
+  const [head, hint] = !any
+    ? ["Nothing to do yet", "Type a todo above and press Enter."]
+    : filter.name === "Active"
+      ? ["All done", "Every todo is completed."]
+      : ["Nothing completed yet", "What you tick off shows up here."];
+  return (
+    <div className={styles.empty}>
+      <span className={styles.mark}>
+        <Check />
+      </span>
+      <p className={styles.head}>{head}</p>
+      <p>{hint}</p>
+    </div>
+  );
+}
+
+/** Rows without text, where the todos are going to be. */
+export function Loading() {
+  return (
+    <div className={styles.loading} aria-hidden="true">
+      <span />
+      <span />
+      <span />
+    </div>
+  );
+}

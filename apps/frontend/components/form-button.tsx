@@ -1,0 +1,25 @@
+"use client";
+
+import type { ComponentProps } from "react";
+
+type Props = Omit<ComponentProps<"button">, "onClick" | "type" | "name" | "value"> & {
+  /** What app/form does with it while the page has no JavaScript. */
+  action: string;
+  /** What happens in place once it has. */
+  onPress: (button: HTMLButtonElement) => void;
+};
+
+export function FormButton({ action, onPress, ...rest }: Props) {
+  return (
+    <button
+      {...rest}
+      type="submit"
+      name="do"
+      value={action}
+      onClick={(event) => {
+        event.preventDefault();
+        onPress(event.currentTarget);
+      }}
+    />
+  );
+}

@@ -1,0 +1,72 @@
+import type { ReactNode } from "react";
+import type { Trouble } from "@/lib/todo-store";
+import styles from "./notices.module.css";
+
+interface Props {
+  loaded: boolean;
+  trouble: Trouble | null;
+  refusal: string | undefined;
+  /** Left in the address by app/form: "refused" or "unavailable". */
+  formFailure: string | null;
+  onRetry: () => void;
+  onDiscard: () => void;
+  onDismiss: () => void;
+}
+
+export function Notices(props: Props) {
+  const { loaded, trouble, refusal, formFailure, onRetry, onDiscard, onDismiss } = props;
+  const alert = refusal ?? formFailureText(formFailure);
+  return (
+    <>
+      {/* Both regions are there before their text is: otherwise it would not be read out. */}
+      <div role="status">
+        {(trouble !== null || !loaded) && (
+          <Notice tone="waiting" text={troubleText(trouble, loaded)}>
+            <button type="button" onClick={onRetry}>
+              {trouble?.kind === "stalled" ? "Try again" : "Try now"}
+            </button>
+            {trouble?.kind === "stalled" && (
+              <button type="button" onClick={onDiscard}>
+                Discard changes
+              </button>
+            )}
+          </Notice>
+        )}
+      </div>
+      <div role="alert">
+        {alert && (
+          <Notice tone="refused" text={alert}>
+            <button type="button" onClick={onDismiss}>
+              Dismiss
+            </button>
+          </Notice>
+        )}
+      </div>
+    </>
+  );
+}
+
+function Notice({ tone, text, children }: { tone: string; text: string; children: ReactNode }) {
+  return (
+    <div className={styles.notice} data-tone={tone}>
+      <p>{text}</p>
+      <div className={styles.actions}>{children}</div>
+    </div>
+  );
+}
+
+function troubleText(trouble: Trouble | null, loaded: boolean): string {
+  const who = trouble?.kind === "offline" ? "You are offline." : "The server is not answering.";
+  if (!loaded) return `${who} Your todos appear here as soon as it works again.`;
+  const unsaved = trouble?.unsaved ?? 0;
+  const changes = unsaved === 1 ? "One change is" : `${String(unsaved)} changes are`;
+  if (trouble?.kind === "stalled") return `The server still does not answer. ${changes} not saved.`;
+  return `${who} ${changes} kept here and sent as soon as it works again.`;
+}
+
+function formFailureText(failure: string | null): string | undefined {
+  if (failure === null) return undefined;
+  return failure === "refused"
+    ? "That was refused. Please check what you entered."
+    : "The server is not answering, so nothing was changed. Please try again.";
+}

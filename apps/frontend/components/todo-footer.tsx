@@ -1,0 +1,59 @@
+"use client";
+
+import type { MouseEvent } from "react";
+import { type Filter, FILTERS } from "@/lib/filters";
+import { FormButton } from "./form-button";
+import styles from "./todo-footer.module.css";
+
+interface Props {
+  filter: Filter;
+  active: number;
+  completed: number;
+  onClear: () => void;
+}
+
+export function TodoFooter({ filter, active, completed, onClear }: Props) {
+  return (
+    <div className={styles.footer}>
+      <p className={styles.count} aria-live="polite">
+        {`${String(active)} ${active === 1 ? "item" : "items"} left`}
+      </p>
+      <nav className={styles.filters} aria-label="Filter">
+        {FILTERS.map(({ name, path }) => (
+          <a
+            key={path}
+            href={path}
+            aria-current={path === filter.path ? "page" : undefined}
+            onClick={(event) => { navigate(event, path); }}
+          >
+            {name}
+          </a>
+        ))}
+      </nav>
+      {completed > 0 ? (
+        <FormButton
+          className={styles.clear}
+          action="clear-completed"
+          onPress={() => {
+            document.querySelector<HTMLElement>("#new-todo")?.focus();
+            onClear();
+          }}
+        >
+          Clear completed
+        </FormButton>
+      ) : (
+        <span className={styles.clear} />
+      )}
+    </div>
+  );
+}
+
+/**
+ * An entry in the history and nothing else: the list is here already, so a filter needs no request
+ * and works offline. Next's router follows, with back and forward.
+ */
+function navigate(event: MouseEvent<HTMLAnchorElement>, path: string) {
+  if (event.metaKey || event.ctrlKey || event.shiftKey || event.altKey) return;
+  event.preventDefault();
+  if (window.location.pathname !== path) window.history.pushState(null, "", path);
+}

@@ -1,0 +1,141 @@
+"use client";
+
+import { type KeyboardEvent, useRef, useState } from "react";
+import { TITLE_MAX } from "@/lib/api";
+import type { Item } from "@/lib/operations";
+import { keepFocusNear } from "@/lib/focus";
+import { FormButton } from "./form-button";
+import { Check, Cross, Pencil } from "./icons";
+import styles from "./todo-item.module.css";
+
+interface Props {
+  item: Item;
+  onToggle: (completed: boolean) => void;
+  onRename: (title: string) => void;
+  onRemove: () => void;
+}
+
+export function TodoItem({ item, onToggle, onRename, onRemove }: Props) {
+  const [editing, setEditing] = useState(false);
+  const row = useRef<HTMLLIElement>(null);
+  const id = item.id ?? "";
+  const title = `title-${item.key}`;
+
+  return (
+    <li
+      ref={row}
+      className={styles.item}
+      data-completed={item.completed}
+      data-pending={item.pending}
+      aria-busy={item.pending}
+    >
+      {/* A button with a checkbox's role: unlike a checkbox, it also works as part of a plain form. */}
+      <FormButton
+        role="checkbox"
+        aria-checked={item.completed}
+        aria-labelledby={title}
+        className={styles.toggle}
+        action={`toggle ${id} ${String(!item.completed)}`}
+        onPress={() => {
+          keepFocusNear(row.current);
+          onToggle(!item.completed);
+        }}
+      >
+        <Check />
+      </FormButton>
+      <span
+        id={title}
+        className={styles.title}
+        hidden={editing}
+        dir="auto"
+        onDoubleClick={() => { setEditing(true); }}
+      >
+        {item.title}
+      </span>
+      {editing ? (
+        <Editor
+          title={item.title}
+          onSave={(text) => {
+            if (!text.trim()) keepFocusNear(row.current);
+            onRename(text);
+          }}
+          onClose={() => { setEditing(false); }}
+        />
+      ) : (
+        <span className={styles.actions}>
+          <button
+            type="button"
+            className={styles.action}
+            aria-label={`Edit “${item.title}”`}
+            title="Edit"
+            onClick={() => { setEditing(true); }}
+          >
+            <Pencil />
+          </button>
+          <FormButton
+            className={styles.action}
+            aria-label={`Delete “${item.title}”`}
+            title="Delete"
+            action={`remove ${id}`}
+            onPress={() => {
+              keepFocusNear(row.current);
+              onRemove();
+            }}
+          >
+            <Cross />
+          </FormButton>
+        </span>
+      )}
+    </li>
+  );
+}
+
+interface EditorProps {
+  title: string;
+  onSave: (title: string) => void;
+  onClose: () => void;
+}
+
+function Editor({ title, onSave, onClose }: EditorProps) {
+  // Leaving the field by Enter or Escape blurs it too: only the first of them counts.
+  const done = useRef(false);
+  const finish = (text?: string) => {
+    if (done.current) return;
+    done.current = true;
+    if (text !== undefined) onSave(text);
+    onClose();
+  };
+  const onKeyDown = (event: KeyboardEvent<HTMLInputElement>) => {
+    // Enter that ends a composition (Japanese, Chinese) is not meant for us.
+    if (event.nativeEvent.isComposing) return;
+    if (event.key === "Enter") {
+      event.preventDefault(); // it would send the form around the list
+      focusRow(event.currentTarget);
+      finish(event.currentTarget.value);
+    } else if (event.key === "Escape") {
+      finish();
+      focusRow(event.currentTarget);
+    }
+  };
+  return (
+    <input
+      className={styles.editor}
+      aria-label={`Edit “${title}”`}
+      defaultValue={title}
+      maxLength={TITLE_MAX}
+      dir="auto"
+      autoComplete="off"
+      enterKeyHint="done"
+      autoFocus
+      onFocus={(event) => {
+        event.currentTarget.setSelectionRange(title.length, title.length);
+      }}
+      onKeyDown={onKeyDown}
+      onBlur={(event) => { finish(event.currentTarget.value); }}
+    />
+  );
+}
+
+function focusRow(input: HTMLInputElement) {
+  input.closest("li")?.querySelector<HTMLElement>("[role=checkbox]")?.focus();
+}

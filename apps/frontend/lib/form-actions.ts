@@ -1,0 +1,64 @@
+import { type Api, ApiError } from "./api";
+import { filterOf } from "./filters";
+
+/**
+ * What the page's forms do when they are sent as plain forms: before its JavaScript has arrived, or
+ * without any. With it, TodoStore does the same in place.
+ */
+export async function performForm(api: Api, form: FormData): Promise<void> {
+  const text = (name: string) => {
+    const value = form.get(name);
+    return typeof value === "string" ? value : "";
+  };
+  // What the pressed button carries: a verb, then what it is about.
+  const [verb, ...about] = text("do").split(" ");
+  const completed = about.at(-1) === "true";
+  const id = about[0] ?? "";
+  switch (verb) {
+    case "add": {
+      const title = text("title").trim();
+      if (title) await api.create({ title }, text("idempotency-key") || crypto.randomUUID());
+      return;
+    }
+    case "toggle":
+      await api.update(id, { completed });
+      return;
+    case "remove":
+      await api.remove(id);
+      return;
+    case "toggle-all": {
+      const todos = (await api.list()).filter((todo) => todo.completed !== completed);
+      for (const todo of todos) await api.update(todo.id, { completed });
+      return;
+    }
+    case "clear-completed": {
+      const todos = (await api.list()).filter((todo) => todo.completed);
+      for (const todo of todos) await api.remove(todo.id);
+      return;
+    }
+    default:
+      throw new ApiError("The form asks for nothing that is known here", 400);
+  }
+}
+
+/** Where the browser goes next: to the list it came from, with what failed and what was typed. */
+export function destination(form: FormData, error?: unknown): string {
+  const back = form.get("back");
+  const { path } = filterOf(typeof back === "string" ? back : null);
+  if (error === undefined) return path;
+  const title = form.get("title");
+  const query = new URLSearchParams({
+    failed: error instanceof ApiError && !error.transient ? "refused" : "unavailable",
+    ...(typeof title === "string" && title && { title: title.slice(0, 500) }),
+  });
+  return `${path}?${query.toString()}`;
+}
+
+/** Browsers name the origin of every form they post; one from another site must not act here. */
+export function sameOrigin(headers: Headers): boolean {
+  const site = headers.get("sec-fetch-site");
+  if (site !== null) return site === "same-origin";
+  const host = headers.get("x-forwarded-host") ?? headers.get("host");
+  const origin = headers.get("origin");
+  return origin !== null && URL.canParse(origin) && new URL(origin).host === host;
+}

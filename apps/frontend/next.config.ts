@@ -1,0 +1,21 @@
+import type { NextConfig } from "next";
+
+// No `rewrites`, `headers` or `env` here: they are frozen into the build, and one image has to
+// serve every environment. What depends on the environment is read per request (lib/settings.ts).
+const config: NextConfig = {
+  output: "standalone",
+  // A lockfile further up would otherwise be taken for the root and change the standalone layout.
+  outputFileTracingRoot: import.meta.dirname,
+  turbopack: { root: import.meta.dirname },
+  // No picture passes the image optimizer, so its 30 MB of native libraries stay out of the image.
+  images: { unoptimized: true },
+  outputFileTracingExcludes: {
+    "*": ["node_modules/sharp/**", "node_modules/@img/**", "node_modules/typescript/**"],
+  },
+  // The image's `test` target checks them; its build skips what it would only repeat.
+  typescript: { ignoreBuildErrors: process.env.SKIP_TYPES === "1" },
+  poweredByHeader: false,
+  reactStrictMode: true,
+};
+
+export default config;
