@@ -1,0 +1,97 @@
+//! Errors that a user can act on: what is wrong, the way out, and the class that sets the exit code.
+
+use std::fmt;
+
+/// The class of a failure; each has one exit code, documented in README.md.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// A defect of xtask itself or a failure nothing else describes.
+    Internal = 1,
+    /// Wrong arguments (clap uses the same code).
+    Usage = 2,
+    /// `.env`, `infra/xtask.toml` or the chart is wrong.
+    Config = 3,
+    /// The machine lacks something: engine, disk, memory, a port, a network.
+    Machine = 4,
+    /// The cluster cannot be used, or is not the one we may touch.
+    Cluster = 5,
+    /// An image did not build or load.
+    Image = 6,
+    /// The release did not become healthy.
+    Rollout = 7,
+    /// What runs is not what was built, or a route does not answer.
+    Proof = 8,
+    /// Tests or the secret scan found something.
+    Check = 9,
+    /// Another xtask is at work here.
+    Busy = 10,
+    /// The user interrupted (128 + SIGINT).
+    Interrupted = 130,
+}
+
+/// An error with its class and the next step.
+#[derive(Debug)]
+pub struct Failure {
+    /// Sets the exit code.
+    pub class: Class,
+    what: String,
+    help: Vec<String>,
+}
+
+impl Failure {
+    /// A failure that says `what` is wrong and where.
+    pub fn new(class: Class, what: impl Into<String>) -> Self {
+        Self { class, what: what.into(), help: Vec::new() }
+    }
+
+    /// Adds the command or edit that fixes it.
+    pub fn help(mut self, line: impl Into<String>) -> Self {
+        self.help.push(line.into());
+        self
+    }
+
+    /// The lines that tell the way out.
+    pub fn hints(&self) -> &[String] {
+        &self.help
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.what)
+    }
+}
+
+impl std::error::Error for Failure {}
+
+/// The class of `error`: that of the first [`Failure`] in its chain.
+pub fn class_of(error: &anyhow::Error) -> Class {
+    error.downcast_ref::<Failure>().map_or(Class::Internal, |f| f.class)
+}
+
+/// The valid name nearest to `wrong`, if one is near enough to be meant.
+pub fn nearest<'a>(wrong: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    names
+        .into_iter()
+        .map(|name| (strsim::damerau_levenshtein(&wrong.to_lowercase(), &name.to_lowercase()), name))
+        .filter(|(distance, name)| *distance <= 1 + name.len() / 4)
+        .min()
+        .map(|(_, name)| name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn suggests_only_what_is_near() {
+        assert_eq!(nearest("DATABSE_URL", ["AUTH_SECRET", "DATABASE_URL"]), Some("DATABASE_URL"));
+        assert_eq!(nearest("HOME", ["AUTH_SECRET", "DATABASE_URL"]), None);
+    }
+
+    #[test]
+    fn class_survives_context() {
+        let error = anyhow::Error::new(Failure::new(Class::Config, "bad")).context("while reading");
+        assert_eq!(class_of(&error), Class::Config);
+    }
+}

@@ -1,0 +1,81 @@
+//! Steps as data. A stage observes, decides on steps, and applies them; dry run, progress and log render the same steps.
+
+use anyhow::Result;
+
+use crate::project::Project;
+use crate::report::Running;
+
+/// One thing to do: what, why, the command as a user would type it (no secrets), and the effect.
+pub struct Step<'a> {
+    /// What is done: an imperative, e.g. `load todo-backend`.
+    pub what: String,
+    /// Why it is needed.
+    pub why: String,
+    /// The command or commands, shown by a dry run and with `--verbose`.
+    pub command: String,
+    /// Does it; gives the result in a few words. Says how far it is through [`Running::progress`].
+    pub action: Action<'a>,
+}
+
+/// The effect of a step.
+pub type Action<'a> = Box<dyn FnOnce(&Running) -> Result<String> + Send + 'a>;
+
+impl<'a> Step<'a> {
+    /// A step from its parts.
+    pub fn new(
+        what: impl Into<String>,
+        why: impl Into<String>,
+        command: impl ToString,
+        action: impl FnOnce(&Running) -> Result<String> + Send + 'a,
+    ) -> Self {
+        Self { what: what.into(), why: why.into(), command: command.to_string(), action: Box::new(action) }
+    }
+}
+
+/// How steps are carried out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Run them.
+    Apply,
+    /// Only show them.
+    DryRun,
+}
+
+/// Applies `steps` one after the other, or shows them. Gives the number of steps.
+pub fn apply(project: &Project, stage: &'static str, mode: Mode, steps: Vec<Step<'_>>) -> Result<usize> {
+    let count = steps.len();
+    for step in steps {
+        one(project, stage, mode, step)?;
+    }
+    Ok(count)
+}
+
+/// Applies independent `steps` side by side, or shows them; the first error is returned after all have ended.
+pub fn apply_side_by_side(project: &Project, stage: &'static str, mode: Mode, steps: Vec<Step<'_>>) -> Result<usize> {
+    let count = steps.len();
+    if mode == Mode::DryRun || count < 2 {
+        return apply(project, stage, mode, steps);
+    }
+    let results: Vec<Result<()>> = std::thread::scope(|scope| {
+        let threads: Vec<_> =
+            steps.into_iter().map(|step| scope.spawn(move || one(project, stage, mode, step))).collect();
+        threads.into_iter().map(|t| t.join().unwrap_or_else(|_| Err(anyhow::anyhow!("a step panicked")))).collect()
+    });
+    results.into_iter().collect::<Result<Vec<()>>>()?;
+    Ok(count)
+}
+
+fn one(project: &Project, stage: &'static str, mode: Mode, step: Step<'_>) -> Result<()> {
+    let report = &project.report;
+    if mode == Mode::DryRun {
+        report.line(format!("  {} {}", step.what, crate::report::DIM.render()));
+        report.line(format!("      why: {}{}", step.why, crate::report::DIM.render_reset()));
+        step.command.lines().for_each(|line| report.line(format!("      $ {line}")));
+        return Ok(());
+    }
+    step.command.lines().for_each(|line| report.command(&line));
+    let running = report.step(stage, step.what, &step.why);
+    let result = (step.action)(&running)?;
+    running.done(result);
+    Ok(())
+}

@@ -1,0 +1,321 @@
+//! Child processes: deadline, process group, redaction, shell-quoted echo and error context in one place.
+//!
+//! Every child is the leader of a process group of its own. One watchdog thread ends groups whose deadline has passed;
+//! Ctrl-C ends all of them (see [`end_all`]), so nothing outlives xtask by accident.
+
+mod watchdog;
+
+use std::fmt;
+use std::io::{BufRead, BufReader, PipeReader};
+use std::process::Output;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use camino::{Utf8Path, Utf8PathBuf};
+
+pub use watchdog::end_all;
+
+/// How much of a failed command's output its error shows, in lines; the rest is in the log.
+const TAIL: usize = 12;
+
+/// A command to run: built once, shown (secrets never enter argv) and run from the same value.
+#[derive(Clone, Debug)]
+pub struct Process {
+    program: String,
+    args: Vec<String>,
+    envs: Vec<(String, String)>,
+    unset: Vec<String>,
+    cwd: Option<Utf8PathBuf>,
+    stdin: Option<Vec<u8>>,
+    log: Option<Utf8PathBuf>,
+    deadline: Duration,
+}
+
+impl Process {
+    /// A command with a deadline of two minutes and no standard input.
+    pub fn new(program: impl Into<String>) -> Self {
+        Self {
+            program: program.into(),
+            args: Vec::new(),
+            envs: Vec::new(),
+            unset: Vec::new(),
+            cwd: None,
+            stdin: None,
+            log: None,
+            deadline: Duration::from_secs(120),
+        }
+    }
+
+    /// Adds one argument.
+    pub fn arg(mut self, arg: impl Into<String>) -> Self {
+        self.args.push(arg.into());
+        self
+    }
+
+    /// Adds arguments.
+    pub fn args<S: Into<String>>(mut self, args: impl IntoIterator<Item = S>) -> Self {
+        self.args.extend(args.into_iter().map(Into::into));
+        self
+    }
+
+    /// Sets an environment variable. Values are not echoed unless they are shown by [`fmt::Display`] as `NAME=value`;
+    /// secrets go through standard input instead.
+    pub fn env(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.envs.push((name.into(), value.into()));
+        self
+    }
+
+    /// Removes an environment variable.
+    pub fn env_remove(mut self, name: impl Into<String>) -> Self {
+        self.unset.push(name.into());
+        self
+    }
+
+    /// Runs in `dir`.
+    pub fn cwd(mut self, dir: impl Into<Utf8PathBuf>) -> Self {
+        self.cwd = Some(dir.into());
+        self
+    }
+
+    /// Feeds `bytes` to standard input; they are never shown or logged.
+    pub fn stdin(mut self, bytes: impl Into<Vec<u8>>) -> Self {
+        self.stdin = Some(bytes.into());
+        self
+    }
+
+    /// Appends the command and its output to the file `log`.
+    pub fn log(mut self, log: impl Into<Utf8PathBuf>) -> Self {
+        self.log = Some(log.into());
+        self
+    }
+
+    /// Ends the whole process group after `deadline`.
+    pub fn deadline(mut self, deadline: Duration) -> Self {
+        self.deadline = deadline;
+        self
+    }
+
+    /// The program's name, for messages.
+    pub fn name(&self) -> &str {
+        Utf8Path::new(&self.program).file_name().unwrap_or(&self.program)
+    }
+
+    /// Standard output of a command that must succeed.
+    pub fn read(&self) -> Result<String> {
+        let output = self.output()?;
+        self.check(&output)?;
+        String::from_utf8(output.stdout).with_context(|| format!("`{self}` did not print UTF-8"))
+    }
+
+    /// Runs a command that must succeed; what it prints goes to the log only.
+    pub fn run(&self) -> Result<()> {
+        let output = self.output()?;
+        self.check(&output)
+    }
+
+    /// Whether the command succeeds; a program that cannot be started is a no.
+    pub fn succeeds(&self) -> bool {
+        self.output().is_ok_and(|output| output.status.success())
+    }
+
+    /// Status and both outputs; a failing exit status is not an error here, a missing program or a passed deadline is.
+    pub fn output(&self) -> Result<Output> {
+        let expression = self.expression().stdout_capture().stderr_capture().unchecked();
+        let handle = expression.start().with_context(|| self.cannot_start())?;
+        let guard = watchdog::watch(&handle.pids(), self.deadline);
+        let output = handle.wait().with_context(|| format!("waiting for `{self}`"))?.clone();
+        let expired = guard.expired();
+        self.record(&output)?;
+        if expired {
+            bail!("`{self}` took longer than {} s and was ended{}", self.deadline.as_secs(), tail(&output.stderr));
+        }
+        Ok(output)
+    }
+
+    /// Runs a command that must succeed and hands each line of both outputs to `each` as it appears.
+    pub fn stream(&self, mut each: impl FnMut(&str)) -> Result<()> {
+        let handle = self.expression().stderr_to_stdout().unchecked().reader().with_context(|| self.cannot_start())?;
+        let guard = watchdog::watch(&handle.pids(), self.deadline);
+        let mut lines = Vec::new();
+        let mut reader = BufReader::new(&handle);
+        let mut line = Vec::new();
+        while reader.read_until(b'\n', &mut line)? > 0 {
+            let text = String::from_utf8_lossy(&line).trim_end().to_owned();
+            each(&text);
+            lines.push(text);
+            line.clear();
+        }
+        let output = handle.try_wait()?.cloned().with_context(|| format!("`{self}` closed its output but runs on"))?;
+        let output = Output { stdout: lines.join("\n").into_bytes(), ..output };
+        let expired = guard.expired();
+        self.record(&output)?;
+        if expired {
+            bail!("`{self}` took longer than {} s and was ended{}", self.deadline.as_secs(), tail(&output.stdout));
+        }
+        self.check(&output)
+    }
+
+    /// Runs with the terminal's own standard streams (for `tool`, `logs -f`); gives the exit code.
+    pub fn interactive(&self) -> Result<i32> {
+        let mut command = std::process::Command::new(&self.program);
+        command.args(&self.args).envs(self.envs.iter().map(|(k, v)| (k, v)));
+        self.unset.iter().for_each(|name| {
+            command.env_remove(name);
+        });
+        if let Some(dir) = &self.cwd {
+            command.current_dir(dir);
+        }
+        let status = command.status().with_context(|| self.cannot_start())?;
+        Ok(status.code().unwrap_or(130))
+    }
+
+    /// Starts the command with `input` as standard input and gives its output as a stream to read to the end.
+    /// The exit status is checked when the reader is at its end.
+    pub fn pipe_from(&self, input: Option<PipeReader>) -> Result<Piped> {
+        let mut expression = self.expression();
+        if let Some(input) = input {
+            expression = expression.stdin_file(input);
+        }
+        let reader = expression.stderr_capture().unchecked().reader().with_context(|| self.cannot_start())?;
+        let guard = watchdog::watch(&reader.pids(), self.deadline);
+        Ok(Piped { process: self.clone(), reader, _guard: guard })
+    }
+
+    fn expression(&self) -> duct::Expression {
+        let mut expression = duct::cmd(&self.program, &self.args).before_spawn(|command| {
+            std::os::unix::process::CommandExt::process_group(command, 0);
+            Ok(())
+        });
+        for (name, value) in &self.envs {
+            expression = expression.env(name, value);
+        }
+        for name in &self.unset {
+            expression = expression.env_remove(name);
+        }
+        if let Some(dir) = &self.cwd {
+            expression = expression.dir(dir);
+        }
+        match &self.stdin {
+            Some(bytes) => expression.stdin_bytes(bytes.clone()),
+            None => expression.stdin_null(),
+        }
+    }
+
+    fn cannot_start(&self) -> String {
+        format!("cannot start `{}`", self.program)
+    }
+
+    fn check(&self, output: &Output) -> Result<()> {
+        if output.status.success() {
+            return Ok(());
+        }
+        let said = if output.stderr.is_empty() { &output.stdout } else { &output.stderr };
+        let log = self.log.as_ref().map_or(String::new(), |log| format!("\nwhole output: {log}"));
+        bail!("`{self}` failed ({}){}{log}", output.status, tail(said));
+    }
+
+    fn record(&self, output: &Output) -> Result<()> {
+        let Some(log) = &self.log else { return Ok(()) };
+        use std::io::Write;
+        if let Some(dir) = log.parent() {
+            std::fs::create_dir_all(dir)?;
+        }
+        let mut file = std::fs::OpenOptions::new().create(true).append(true).open(log)?;
+        writeln!(file, "$ {self}")?;
+        file.write_all(&output.stdout)?;
+        file.write_all(&output.stderr)?;
+        writeln!(file, "\n-> {}", output.status)?;
+        Ok(())
+    }
+}
+
+/// A running command whose output is being read; see [`Process::pipe_from`].
+pub struct Piped {
+    process: Process,
+    reader: duct::ReaderHandle,
+    _guard: watchdog::Guard,
+}
+
+impl Piped {
+    /// The stream of standard output.
+    pub fn reader(&self) -> &duct::ReaderHandle {
+        &self.reader
+    }
+
+    /// Drains what is left, waits, and fails if the command failed.
+    pub fn finish(self) -> Result<String> {
+        let mut rest = String::new();
+        std::io::Read::read_to_string(&mut &self.reader, &mut rest)?;
+        let output = self.reader.try_wait()?.cloned().context("the command closed its output but runs on")?;
+        self.process.check(&output)?;
+        Ok(rest)
+    }
+}
+
+impl fmt::Display for Process {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.name())?;
+        for arg in &self.args {
+            write!(f, " {}", quote(arg))?;
+        }
+        Ok(())
+    }
+}
+
+/// `word` as a shell would need it.
+pub fn quote(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=@,+%{}".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', r"'\''"))
+}
+
+fn tail(bytes: &[u8]) -> String {
+    let text = String::from_utf8_lossy(bytes);
+    let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
+    lines[lines.len().saturating_sub(TAIL)..].iter().map(|line| format!("\n  | {line}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn echo_is_shell_quoted_and_short() {
+        let shown = Process::new("/a/b/helm").args(["upgrade", "it's", ""]).to_string();
+        assert_eq!(shown, r"helm upgrade 'it'\''s' ''");
+    }
+
+    #[test]
+    fn failure_names_command_and_shows_the_end_of_its_output() {
+        let error = Process::new("sh").args(["-c", "echo no good >&2; exit 3"]).run().unwrap_err().to_string();
+        assert!(error.contains("exit status: 3") && error.contains("| no good"), "{error}");
+    }
+
+    #[test]
+    fn missing_program_is_named() {
+        let error = Process::new("no-such-program-here").run().unwrap_err().to_string();
+        assert!(error.contains("no-such-program-here"), "{error}");
+    }
+
+    #[test]
+    fn deadline_ends_the_whole_group() {
+        let start = std::time::Instant::now();
+        let process = Process::new("sh").args(["-c", "sleep 30 & sleep 30"]).deadline(Duration::from_millis(300));
+        assert!(process.run().unwrap_err().to_string().contains("took longer"));
+        assert!(start.elapsed() < Duration::from_secs(10));
+    }
+
+    #[test]
+    fn stdin_reaches_the_child() {
+        assert_eq!(Process::new("cat").stdin("not-a-secret").read().unwrap(), "not-a-secret");
+    }
+
+    #[test]
+    fn lines_are_streamed() {
+        let mut seen = Vec::new();
+        Process::new("sh").args(["-c", "echo a; echo b >&2"]).stream(|line| seen.push(line.to_owned())).unwrap();
+        assert_eq!(seen, ["a", "b"]);
+    }
+}

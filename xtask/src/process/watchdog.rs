@@ -1,0 +1,86 @@
+//! One thread that ends process groups whose deadline has passed, and the list that Ctrl-C ends.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, Once};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process_group};
+
+struct Watched {
+    pids: Vec<u32>,
+    deadline: Instant,
+    expired: Arc<AtomicBool>,
+}
+
+static WATCHED: Mutex<Option<HashMap<u64, Watched>>> = Mutex::new(None);
+static NEXT: AtomicU64 = AtomicU64::new(0);
+
+/// Takes a process off the list when dropped.
+pub struct Guard {
+    id: u64,
+    expired: Arc<AtomicBool>,
+}
+
+impl Guard {
+    /// Whether the deadline ended the process.
+    pub fn expired(&self) -> bool {
+        self.expired.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if let Some(map) = lock().as_mut() {
+            map.remove(&self.id);
+        }
+    }
+}
+
+fn lock() -> std::sync::MutexGuard<'static, Option<HashMap<u64, Watched>>> {
+    WATCHED.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+/// Puts the groups led by `pids` under the watchdog.
+pub fn watch(pids: &[u32], deadline: Duration) -> Guard {
+    static START: Once = Once::new();
+    START.call_once(|| {
+        std::thread::spawn(|| {
+            loop {
+                std::thread::sleep(Duration::from_millis(50));
+                sweep();
+            }
+        });
+    });
+    let id = NEXT.fetch_add(1, Ordering::Relaxed);
+    let expired = Arc::new(AtomicBool::new(false));
+    let watched = Watched { pids: pids.to_vec(), deadline: Instant::now() + deadline, expired: expired.clone() };
+    lock().get_or_insert_default().insert(id, watched);
+    Guard { id, expired }
+}
+
+fn sweep() {
+    let now = Instant::now();
+    for watched in lock().iter().flat_map(|map| map.values()).filter(|w| w.deadline <= now) {
+        watched.expired.store(true, Ordering::Relaxed);
+        signal(&watched.pids, Signal::KILL);
+    }
+}
+
+fn signal(pids: &[u32], signal: Signal) {
+    for pid in pids.iter().filter_map(|pid| Pid::from_raw(i32::try_from(*pid).ok()?)) {
+        // A group that is already gone is what we want.
+        let _ = kill_process_group(pid, signal);
+    }
+}
+
+/// Ends every running child: SIGTERM first, SIGKILL for what is left after two seconds.
+pub fn end_all() {
+    let all = || -> Vec<u32> { lock().iter().flat_map(|map| map.values()).flat_map(|w| w.pids.clone()).collect() };
+    signal(&all(), Signal::TERM);
+    let end = Instant::now() + Duration::from_secs(2);
+    while Instant::now() < end && !all().is_empty() {
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    signal(&all(), Signal::KILL);
+}

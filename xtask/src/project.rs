@@ -1,0 +1,85 @@
+//! Where things are: the checkout, its settings, the cache, and the options of this run.
+
+use anyhow::Result;
+use camino::{Utf8Path, Utf8PathBuf};
+
+use crate::failure::{Class, Failure};
+use crate::report::Report;
+use crate::settings::Settings;
+
+/// Environment variable that moves the cache.
+pub const CACHE_VARIABLE: &str = "TODO_XTASK_CACHE";
+
+/// Everything that commands share.
+#[derive(Clone)]
+pub struct Project {
+    /// The checkout.
+    pub root: Utf8PathBuf,
+    /// `infra/xtask.toml`, with the overrides of the command line.
+    pub settings: Settings,
+    /// Engine, tools and their sources; shared by all checkouts of one user.
+    pub cache: Utf8PathBuf,
+    /// The dotenv file, normally `.env` in the checkout.
+    pub dotenv: Utf8PathBuf,
+    /// The options of this run.
+    pub options: Options,
+    /// The writer.
+    pub report: Report,
+}
+
+/// Options that every command takes.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Do what needs consent without asking.
+    pub yes: bool,
+    /// Where engine, tools and base images come from; `None`: probe once.
+    pub origin: Option<crate::origin::Kind>,
+    /// Use suitable tools on PATH.
+    pub system_tools: bool,
+    /// Extra CA bundle for downloads and image builds.
+    pub ca_bundle: Option<Utf8PathBuf>,
+}
+
+impl Project {
+    /// Finds the checkout that this xtask was compiled from and reads its settings.
+    pub fn open(options: Options, report: Report) -> Result<Self> {
+        let manifest = Utf8Path::new(env!("CARGO_MANIFEST_DIR"));
+        let root = manifest.parent().unwrap_or(manifest).to_owned();
+        let settings = Settings::read(&root)?;
+        let cache = cache_dir()?;
+        Ok(Self { dotenv: root.join(".env"), root, settings, cache, options, report })
+    }
+
+    /// Logs and other output of this checkout.
+    pub fn target(&self) -> Utf8PathBuf {
+        self.root.join("target/xtask")
+    }
+
+    /// A log file below `target/xtask/logs`.
+    pub fn log(&self, name: &str) -> Utf8PathBuf {
+        self.target().join("logs").join(format!("{name}.log"))
+    }
+
+    /// The CA bundle that downloads and builds trust besides the system's own: `--ca-bundle`, else `SSL_CERT_FILE`.
+    pub fn ca_bundle(&self) -> Option<Utf8PathBuf> {
+        let named = self.options.ca_bundle.clone();
+        named.or_else(|| std::env::var("SSL_CERT_FILE").ok().map(Utf8PathBuf::from)).filter(|path| path.is_file())
+    }
+}
+
+fn cache_dir() -> Result<Utf8PathBuf> {
+    let from = |name: &str| std::env::var(name).ok().filter(|v| !v.is_empty()).map(Utf8PathBuf::from);
+    let dir = from(CACHE_VARIABLE)
+        .or_else(|| Some(from("XDG_CACHE_HOME")?.join("todo-xtask")))
+        .or_else(|| Some(from("HOME")?.join(".cache/todo-xtask")))
+        .ok_or_else(|| {
+            Failure::new(Class::Machine, "no cache folder: neither HOME nor XDG_CACHE_HOME is set")
+                .help(format!("export {CACHE_VARIABLE}=/path/to/a/folder"))
+        })?;
+    if dir.is_relative() {
+        return Err(Failure::new(Class::Config, format!("the cache folder must be an absolute path, not `{dir}`"))
+            .help(format!("export {CACHE_VARIABLE}=\"$PWD/{dir}\""))
+            .into());
+    }
+    Ok(dir)
+}

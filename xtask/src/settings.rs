@@ -1,0 +1,146 @@
+//! `infra/xtask.toml`, read strictly: an unknown or missing key is an error with its place.
+
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+use camino::{Utf8Path, Utf8PathBuf};
+use serde::Deserialize;
+
+use crate::failure::{Class, Failure, nearest};
+
+/// The settings' place in the repository.
+pub const FILE: &str = "infra/xtask.toml";
+
+/// The whole of `infra/xtask.toml`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// The one chart and where it is released.
+    pub chart: Chart,
+    /// The minikube profile.
+    pub cluster: Cluster,
+    /// Deployable environments by name.
+    pub environments: BTreeMap<String, Environment>,
+    /// The images that are built here, by name.
+    pub images: BTreeMap<String, Image>,
+    /// The embedded database.
+    pub database: Database,
+}
+
+/// The chart and its release.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Chart {
+    /// The chart's folder.
+    pub path: Utf8PathBuf,
+    /// Helm release name.
+    pub release: String,
+    /// Kubernetes namespace.
+    pub namespace: String,
+}
+
+/// The cluster that the project makes for itself.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Cluster {
+    /// minikube profile and kube context.
+    pub profile: String,
+    /// Preferred host port of the ingress.
+    pub port: u16,
+    /// Kubernetes version, with the `v`.
+    pub kubernetes: String,
+    /// CPUs of the node.
+    pub cpus: u32,
+    /// Memory of the node in MiB.
+    pub memory_mib: u64,
+    /// Manifests of the ingress controller.
+    pub ingress: Utf8PathBuf,
+    /// Image of the ingress controller.
+    pub ingress_image: String,
+}
+
+/// One deployable environment.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Environment {
+    /// Helm values file.
+    pub values: Utf8PathBuf,
+}
+
+/// One image built from a Dockerfile.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Image {
+    /// Build context, which holds the Dockerfile.
+    pub context: Utf8PathBuf,
+    /// Component of the chart that runs it.
+    pub component: String,
+    /// Build arguments that name base images.
+    pub bases: BTreeMap<String, String>,
+}
+
+/// The embedded database.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Database {
+    /// Its image.
+    pub image: String,
+}
+
+impl Settings {
+    /// Reads the settings below `root`.
+    pub fn read(root: &Utf8Path) -> Result<Self> {
+        let text = std::fs::read_to_string(root.join(FILE)).map_err(|error| {
+            Failure::new(Class::Config, format!("cannot read {FILE}: {error}")).help("git checkout infra/xtask.toml")
+        })?;
+        Self::parse(&text)
+    }
+
+    fn parse(text: &str) -> Result<Self> {
+        toml::from_str(text).map_err(|error| {
+            let place = error.span().map_or(String::new(), |span| {
+                format!(":{}", 1 + text[..span.start.min(text.len())].matches('\n').count())
+            });
+            Failure::new(Class::Config, format!("{FILE}{place}: {}", error.message()))
+                .help(format!("edit {FILE}; its comments describe every key"))
+                .into()
+        })
+    }
+
+    /// The environment called `name`, or an error with those there are.
+    pub fn environment(&self, name: &str) -> Result<&Environment> {
+        self.environments.get(name).ok_or_else(|| {
+            let names: Vec<&str> = self.environments.keys().map(String::as_str).collect();
+            let meant = nearest(name, names.iter().copied()).unwrap_or("dev");
+            Failure::new(Class::Config, format!("there is no environment `{name}`; there is: {}", names.join(", ")))
+                .help(format!("cargo xtask deploy {meant}"))
+                .into()
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const REAL: &str = include_str!("../../infra/xtask.toml");
+
+    #[test]
+    fn the_real_file_is_valid() {
+        assert_eq!(Settings::parse(REAL).unwrap().images.len(), 2);
+    }
+
+    #[test]
+    fn a_mistake_is_told_with_its_line() {
+        let error = Settings::parse("[chart]\npath = \"x\"\nreleas = \"y\"\n").unwrap_err().to_string();
+        assert!(error.starts_with("infra/xtask.toml:3: unknown field `releas`"), "{error}");
+    }
+
+    #[test]
+    fn an_unknown_environment_names_those_there_are() {
+        let error = Settings::parse(REAL).unwrap().environment("dve").unwrap_err();
+        let failure = error.downcast_ref::<Failure>().unwrap();
+        assert!(failure.to_string().contains("there is: dev"));
+        assert_eq!(failure.hints(), ["cargo xtask deploy dev"]);
+    }
+}
