@@ -1,0 +1,22 @@
+"""What endpoints ask for."""
+
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from app.core.db import Database
+from app.core.settings import Settings
+
+
+def _database(request: Request) -> Database:
+    database: Database = request.app.state.database
+    return database
+
+
+def _settings(request: Request) -> Settings:
+    settings: Settings = request.app.state.settings
+    return settings
+
+
+CurrentDatabase = Annotated[Database, Depends(_database)]
+CurrentSettings = Annotated[Settings, Depends(_settings)]

@@ -1,0 +1,105 @@
+"""Around every request: its ID, who served it, how it went, and a bound on its size."""
+
+import logging
+import re
+import socket
+import time
+import uuid
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.core.logging import request_id
+from app.core.problems import problem_response
+
+log = logging.getLogger("app.access")
+
+SERVED_BY = f"todo-backend/{socket.gethostname()}"
+MAX_BODY_BYTES = 64 * 1024
+QUIET_PATHS = frozenset({"/api/v1/health"})  # probed every few seconds
+TOO_LARGE = f"The body may have at most {MAX_BODY_BYTES} bytes."
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
+
+
+class RequestMiddleware:
+    """Outermost, so that an unexpected error's answer has all headers and one log line."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        given = headers.get("x-request-id", "")
+        # A stranger's ID is taken only if it is safe in a header and in a log line.
+        current = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+        token = request_id.set(current)
+        started = time.perf_counter()
+        status = 0
+        received = 0
+
+        async def send_with_headers(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                answer = MutableHeaders(scope=message)
+                answer["X-Request-ID"] = current
+                answer["X-Served-By"] = SERVED_BY
+                answer.setdefault("Cache-Control", "no-store")
+                answer["X-Content-Type-Options"] = "nosniff"
+            await send(message)
+
+        async def receive_bounded() -> Message:
+            nonlocal received
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > MAX_BODY_BYTES:
+                # FastAPI lets this class through and makes 400 of any other.
+                raise HTTPException(413, TOO_LARGE)
+            return message
+
+        try:
+            if _declared_length(headers) > MAX_BODY_BYTES:
+                answer = problem_response(scope["path"], 413, "body_too_large", TOO_LARGE)
+                await answer(scope, receive, send_with_headers)
+            else:
+                await self._app(scope, receive_bounded, send_with_headers)
+        except Exception:
+            log.exception("unexpected error")
+            if status:  # the answer has begun: only cutting it off tells the client
+                raise
+            detail = "Something went wrong here; the log has it under this request_id."
+            answer = problem_response(scope["path"], 500, "internal_error", detail)
+            await answer(scope, receive, send_with_headers)
+        finally:
+            self._report(scope, status, time.perf_counter() - started)
+            request_id.reset(token)
+
+    def _report(self, scope: Scope, status: int, seconds: float) -> None:
+        quiet = scope["path"] in QUIET_PATHS and status < 400
+        client = scope.get("client")
+        # Without the query: it may hold what people search for.
+        log.log(
+            logging.DEBUG if quiet else logging.INFO,
+            "%s %s %d",
+            scope["method"],
+            scope["path"],
+            status,
+            extra={
+                "fields": {
+                    "method": scope["method"],
+                    "path": scope["path"],
+                    "status": status,
+                    "duration_ms": round(seconds * 1000, 1),
+                    "client": client[0] if client else None,
+                }
+            },
+        )
+
+
+def _declared_length(headers: Headers) -> int:
+    value = headers.get("content-length", "")
+    return int(value) if value.isdecimal() else 0

@@ -1,0 +1,152 @@
+"""Every error is an RFC 9457 problem (application/problem+json)."""
+
+import re
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.openapi.utils import get_openapi
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, Field
+from starlette.exceptions import HTTPException
+
+from app.core.db import DatabaseUnavailableError
+from app.core.logging import request_id
+
+MEDIA_TYPE = "application/problem+json"
+RETRY_AFTER_SECONDS = 2
+
+
+class FieldError(BaseModel):
+    location: str = Field(description="body, path, query or header", examples=["body"])
+    pointer: str = Field(description="JSON Pointer to the value", examples=["/title"])
+    detail: str = Field(examples=["String should have at least 1 character"])
+
+
+class Problem(BaseModel):
+    type: str = Field(default="about:blank", description="about:blank: the status says it all")
+    title: str = Field(examples=["Unprocessable Content"])
+    status: int = Field(examples=[422])
+    detail: str = Field(examples=["The request is not valid; see errors."])
+    code: str = Field(description="For programs; stays as it is", examples=["validation"])
+    instance: str = Field(examples=["/api/v1/todos"])
+    request_id: str | None = Field(default=None, description="The same as in X-Request-ID")
+    errors: list[FieldError] | None = Field(default=None, description="Only with code validation")
+
+
+class ProblemError(Exception):
+    """Raise it to answer with a problem."""
+
+    def __init__(
+        self, status: int, code: str, detail: str, headers: Mapping[str, str] | None = None
+    ) -> None:
+        super().__init__(detail)
+        self.status, self.code, self.detail, self.headers = status, code, detail, headers
+
+
+def problem_response(  # noqa: PLR0913 - they are the members of a problem
+    path: str,
+    status: int,
+    code: str,
+    detail: str,
+    *,
+    errors: list[FieldError] | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> JSONResponse:
+    problem = Problem(
+        title=HTTPStatus(status).phrase,
+        status=status,
+        detail=detail,
+        code=code,
+        instance=path,
+        request_id=request_id.get(),
+        errors=errors,
+    )
+    return JSONResponse(
+        problem.model_dump(exclude_none=True), status, headers=headers, media_type=MEDIA_TYPE
+    )
+
+
+def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The problems that a route answers with, for OpenAPI."""
+    return {status: {"model": Problem} for status in statuses}
+
+
+def install_problems(app: FastAPI) -> None:
+    async def raised(request: Request, error: ProblemError) -> JSONResponse:
+        return problem_response(
+            request.url.path, error.status, error.code, error.detail, headers=error.headers
+        )
+
+    async def http(request: Request, error: HTTPException) -> JSONResponse:
+        path, status, headers = request.url.path, error.status_code, dict(error.headers or {})
+        if status == 404:
+            return problem_response(path, 404, "not_found", f"There is nothing at {path}.")
+        if status == 405:
+            headers["Allow"] = _allowed_methods(app, path)
+            detail = f"{request.method} is not possible here; {headers['Allow']} is."
+            return problem_response(path, 405, "method_not_allowed", detail, headers=headers)
+        code = "body_too_large" if status == 413 else "bad_request"
+        return problem_response(path, status, code, str(error.detail), headers=headers)
+
+    async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+        return problem_response(
+            request.url.path,
+            422,
+            "validation",
+            "The request is not valid; see errors.",
+            errors=[_field_error(item) for item in error.errors()],
+        )
+
+    async def unavailable(request: Request, _: DatabaseUnavailableError) -> JSONResponse:
+        return problem_response(
+            request.url.path,
+            503,
+            "database_unavailable",
+            "The database does not answer at the moment; try again shortly.",
+            headers={"Retry-After": str(RETRY_AFTER_SECONDS)},
+        )
+
+    app.exception_handler(ProblemError)(raised)
+    app.exception_handler(HTTPException)(http)
+    app.exception_handler(RequestValidationError)(invalid)
+    app.exception_handler(DatabaseUnavailableError)(unavailable)
+
+
+def _allowed_methods(app: FastAPI, path: str) -> str:
+    """Every method of the path; the framework names the first matching route's only."""
+    methods: set[str] = set()
+    for template, operations in app.openapi()["paths"].items():
+        if re.fullmatch(re.sub(r"\{[^}]*\}", "[^/]+", template), path):
+            methods |= {method.upper() for method in operations}
+    return ", ".join(sorted(methods)) or "GET"
+
+
+def _field_error(item: Mapping[str, Any]) -> FieldError:
+    # The rejected value is left out: it may be long, secret or not even valid text.
+    location, *path = item["loc"] or ("body",)
+    if item["type"] == "json_invalid":
+        path = []
+    pointer = "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in path)
+    return FieldError(location=str(location), pointer=pointer, detail=_clean(item["msg"]))
+
+
+def _clean(message: str) -> str:
+    return message.removeprefix("Value error, ").encode(errors="replace").decode()
+
+
+def describe_problems(app: FastAPI) -> dict[str, Any]:
+    """The OpenAPI document, with problems under their own media type."""
+    if app.openapi_schema is None:
+        schema = get_openapi(
+            title=app.title, version=app.version, summary=app.summary, routes=app.routes
+        )
+        for path in schema["paths"].values():
+            for operation in path.values():
+                for status, answer in operation["responses"].items():
+                    if int(status) >= 400 and "application/json" in answer.get("content", {}):
+                        answer["content"][MEDIA_TYPE] = answer["content"].pop("application/json")
+        app.openapi_schema = schema
+    return app.openapi_schema

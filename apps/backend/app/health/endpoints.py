@@ -1,0 +1,29 @@
+"""Liveness and readiness. Neither asks the database: an outage must not restart pods."""
+
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Query
+
+from app import __version__
+from app.core.dependencies import CurrentDatabase, CurrentSettings
+from app.core.problems import ProblemError, responses
+from app.health.schemas import Health
+
+router = APIRouter(tags=["health"])
+
+
+@router.get("/health", responses=responses(422, 503))
+async def health(
+    database: CurrentDatabase,
+    settings: CurrentSettings,
+    probe: Annotated[
+        Literal["ready"] | None,
+        Query(description="ready: 503 until the database was reached once in this process's life"),
+    ] = None,
+) -> Health:
+    """Alive. With `probe=ready`: a wrong database URL cannot complete a rollout."""
+    if probe == "ready" and not database.was_reached:
+        raise ProblemError(
+            503, "not_ready", "The database was not reached yet.", {"Retry-After": "2"}
+        )
+    return Health(database=database.state, environment=settings.environment, version=__version__)

@@ -1,0 +1,50 @@
+"""Puts the application together."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+
+from fastapi import FastAPI
+
+from app import __version__
+from app.core.db import Database
+from app.core.middleware import RequestMiddleware
+from app.core.problems import describe_problems, install_problems
+from app.core.settings import Settings
+from app.health.endpoints import router as health
+from app.todos.endpoints import router as todos
+
+PREFIX = "/api/v1"
+
+
+def create_app(settings: Settings) -> FastAPI:
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        # The server starts whether or not the database answers; readiness tells.
+        database = Database(settings.database_url.get_secret_value())
+        app.state.database = database
+        await database.open()
+        try:
+            yield
+        finally:
+            await database.close()
+
+    app = FastAPI(
+        title="Todo API",
+        summary="Todos after the Todo-Backend contract",
+        version=__version__,
+        lifespan=lifespan,
+        openapi_url=f"{PREFIX}/openapi.json",
+        # The bundled documentation pages load scripts from other hosts; OpenAPI is what we serve.
+        docs_url=None,
+        redoc_url=None,
+        # A redirect would name the scheme and host that the proxy used, not the caller's.
+        redirect_slashes=False,
+    )
+    app.state.settings = settings
+    app.include_router(health, prefix=PREFIX)
+    app.include_router(todos, prefix=PREFIX)
+    install_problems(app)
+    app.openapi = partial(describe_problems, app)  # type: ignore[method-assign]
+    app.add_middleware(RequestMiddleware)
+    return app

@@ -1,0 +1,153 @@
+"""Brings the schema to this release: `python3 -m app.migrate [--wait SECONDS]`.
+
+Waits for a database that starts or wakes up, takes a lock that ends with the transaction (a pooler
+in transaction mode knows no longer one), and does everything in that one transaction.
+"""
+
+import argparse
+import logging
+import random
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from psycopg.conninfo import conninfo_to_dict
+from sqlalchemy import Connection, create_engine, text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.pool import NullPool
+
+from app.core.db import connect_options
+from app.core.dberrors import Cause, Kind, classify
+from app.core.logging import configure_logging
+from app.core.settings import SettingsError, load_settings
+
+log = logging.getLogger("app.migrate")
+
+LOCK_KEY = 7_265_646_001  # any number that nothing else in this database uses
+DEFAULT_WAIT_SECONDS = 60.0
+LASTING_WAIT_SECONDS = 8.0  # for refusals that seldom pass by themselves
+CONNECT_SECONDS = 5
+PAUSE_SECONDS = (0.5, 1.5)
+
+EXIT_SETTINGS = 2
+EXIT_CODES = {
+    Kind.UNREACHABLE: 3,
+    Kind.WAKING_UP: 3,
+    Kind.WRONG_PASSWORD: 4,
+    Kind.NO_SUCH_DATABASE: 5,
+    Kind.TLS_REFUSED: 6,
+    Kind.QUOTA_EXCEEDED: 7,
+    Kind.TOO_MANY_CONNECTIONS: 8,
+    Kind.OTHER: 1,
+}
+
+
+class MigrationError(Exception):
+    def __init__(self, cause: Cause) -> None:
+        super().__init__(str(cause))
+        self.cause = cause
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python3 -m app.migrate", description="Migrate the schema"
+    )
+    parser.add_argument(
+        "--wait", type=float, default=DEFAULT_WAIT_SECONDS, metavar="SECONDS", help="default: 60"
+    )
+    wait: float = parser.parse_args(arguments).wait
+    try:
+        settings = load_settings()
+    except SettingsError as error:
+        print(f"migration cannot start: {error}", file=sys.stderr)
+        return EXIT_SETTINGS
+    formatter = configure_logging(settings.log_level, settings.secret_values())
+    url = settings.migration_url
+    try:
+        migrate(url, wait)
+    except MigrationError as error:
+        cause = error.cause
+        message = f"migration failed ({target(url)}): {cause} - {cause.advice}"
+        print(formatter.mask(message), file=sys.stderr)
+        return EXIT_CODES[cause.kind]
+    return 0
+
+
+def target(url: str) -> str:
+    """The URL without user's password, for people."""
+    parts: dict[str, Any] = conninfo_to_dict(url)
+    host, port = parts.get("host", "local socket"), parts.get("port", 5432)
+    return f"{parts.get('user', '?')}@{host}:{port}/{parts.get('dbname', '?')}"
+
+
+def migrate(url: str, wait: float) -> None:
+    started = time.monotonic()
+    lasting_since: float | None = None
+    reported: Kind | None = None
+    while True:
+        try:
+            run(url)
+        except (psycopg.Error, DBAPIError) as error:
+            cause = classify(error.orig if isinstance(error, DBAPIError) and error.orig else error)
+        else:
+            return
+        now = time.monotonic()
+        if cause.passing:
+            lasting_since = None
+        elif cause.kind is Kind.OTHER or (
+            (lasting_since := lasting_since or now) + LASTING_WAIT_SECONDS <= now
+        ):
+            raise MigrationError(cause)
+        pause = random.uniform(*PAUSE_SECONDS)  # noqa: S311 - jitter
+        if now + pause > started + wait:
+            raise MigrationError(cause)
+        if cause.kind is not reported:
+            log.warning("waiting for the database: %s", cause)
+            reported = cause.kind
+        time.sleep(pause)
+
+
+def run(url: str) -> None:
+    """One attempt: all or nothing."""
+    engine = create_engine(
+        "postgresql+psycopg://",
+        # libpq itself reads the URL: what Neon prints means what Neon means.
+        creator=lambda: psycopg.connect(url, **connect_options(url, CONNECT_SECONDS)),
+        poolclass=NullPool,
+    )
+    with engine.begin() as connection:
+        connection.execute(text("SET LOCAL lock_timeout = '30s'"))
+        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": LOCK_KEY})
+        upgrade(connection)
+
+
+def upgrade(connection: Connection) -> None:
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    config.attributes["connection"] = connection
+    scripts = ScriptDirectory.from_config(config)
+    known = {script.revision for script in scripts.walk_revisions()}
+    current = set(MigrationContext.configure(connection).get_current_heads())
+    if current - known:
+        # A rollback's older image: every migration also serves the release before it.
+        log.info("schema is newer than this release; left as it is", extra=_revisions(current))
+        return
+    command.upgrade(config, "head")
+    heads = set(MigrationContext.configure(connection).get_current_heads())
+    log.info(
+        "schema is up to date" if heads == current else "schema migrated", extra=_revisions(heads)
+    )
+
+
+def _revisions(revisions: set[str]) -> dict[str, dict[str, list[str]]]:
+    return {"fields": {"revisions": sorted(revisions)}}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,104 @@
+"""The Todo-Backend contract over HTTP."""
+
+from typing import Annotated
+from urllib.parse import urlencode
+from uuid import UUID
+
+from fastapi import APIRouter, Query, Request, Response
+
+from app.core.dependencies import CurrentDatabase
+from app.core.problems import responses
+from app.core.urls import caller_origin
+from app.todos import service
+from app.todos.repository import Position, TodoRow
+from app.todos.schemas import MAX_ORDER, Todo, TodoCreate, TodoUpdate
+from app.users.current import CurrentUser
+
+MAX_PAGE = 500
+
+router = APIRouter(prefix="/todos", tags=["todos"])
+
+
+@router.get("", responses=responses(422, 503))
+async def list_todos(  # noqa: PLR0913, PLR0917 - what FastAPI injects
+    request: Request,
+    response: Response,
+    db: CurrentDatabase,
+    user: CurrentUser,
+    limit: Annotated[int | None, Query(ge=1, le=MAX_PAGE, description="Default: all")] = None,
+    after: Annotated[
+        str | None,
+        Query(
+            pattern=r"^-?[0-9]{1,16}_[0-9a-f]{32}$",
+            description="Continues a list; taken from the Link header of the page before",
+        ),
+    ] = None,
+) -> list[Todo]:
+    """All todos in their order; with `limit`, a page, whose Link header leads to the next."""
+    page = await service.list_todos(
+        db, user.id, after=_decode(after) if after else None, limit=limit
+    )
+    if page.next is not None:
+        query = urlencode({"limit": limit, "after": _encode(page.next)})
+        response.headers["Link"] = f'<{_collection(request)}?{query}>; rel="next"'
+    return [_render(request, row) for row in page.todos]
+
+
+@router.post("", status_code=201, responses=responses(413, 422, 503))
+async def create_todo(
+    request: Request, response: Response, body: TodoCreate, db: CurrentDatabase, user: CurrentUser
+) -> Todo:
+    todo = _render(request, await service.create_todo(db, user.id, body.title, body.order))
+    response.headers["Location"] = todo.url
+    return todo
+
+
+@router.delete("", status_code=204, responses=responses(422, 503))
+async def delete_todos(
+    db: CurrentDatabase,
+    user: CurrentUser,
+    completed: Annotated[
+        bool | None, Query(description="true: only completed ones. Default: all of them")
+    ] = None,
+) -> None:
+    await service.delete_todos(db, user.id, completed=completed)
+
+
+@router.get("/{todo_id}", responses=responses(404, 422, 503))
+async def get_todo(request: Request, todo_id: UUID, db: CurrentDatabase, user: CurrentUser) -> Todo:
+    return _render(request, await service.get_todo(db, user.id, todo_id))
+
+
+@router.patch("/{todo_id}", responses=responses(404, 413, 422, 503))
+async def update_todo(
+    request: Request, todo_id: UUID, body: TodoUpdate, db: CurrentDatabase, user: CurrentUser
+) -> Todo:
+    return _render(request, await service.update_todo(db, user.id, todo_id, body.changes()))
+
+
+@router.delete("/{todo_id}", status_code=204, responses=responses(404, 422, 503))
+async def delete_todo(todo_id: UUID, db: CurrentDatabase, user: CurrentUser) -> None:
+    await service.delete_todo(db, user.id, todo_id)
+
+
+def _collection(request: Request) -> str:
+    return caller_origin(request) + "/api/v1/todos"
+
+
+def _render(request: Request, row: TodoRow) -> Todo:
+    return Todo(
+        id=row.id,
+        title=row.title,
+        completed=row.completed,
+        order=row.order,
+        url=f"{_collection(request)}/{row.id}",
+    )
+
+
+def _encode(position: Position) -> str:
+    return f"{position.order}_{position.id.hex}"
+
+
+def _decode(after: str) -> Position:
+    order, _, todo = after.partition("_")
+    return Position(max(-MAX_ORDER, min(int(order), MAX_ORDER)), UUID(todo))

@@ -1,0 +1,59 @@
+"""What the API takes and gives."""
+
+from typing import Annotated, Any
+from uuid import UUID
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+
+MAX_TITLE = 500
+MAX_ORDER = 2**53 - 1  # what every JSON implementation keeps exactly
+
+
+def _without_nul(title: str) -> str:
+    if "\0" in title:
+        raise ValueError("Text cannot contain NUL")  # Postgres cannot store it
+    return title
+
+
+Title = Annotated[
+    str,
+    StringConstraints(strict=True, strip_whitespace=True, min_length=1, max_length=MAX_TITLE),
+    AfterValidator(_without_nul),
+    Field(examples=["Buy milk"], description="Trimmed; any Unicode but NUL"),
+]
+Order = Annotated[
+    int, Field(strict=True, ge=-MAX_ORDER, le=MAX_ORDER, examples=[1], description="Sorts the list")
+]
+Completed = Annotated[bool, Field(strict=True)]
+
+
+class TodoCreate(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    title: Title
+    order: Order | None = Field(default=None, description="Default: after all others")
+
+
+class TodoUpdate(BaseModel):
+    """What is absent stays as it is; null is refused.
+
+    The factories' values are never used: they make a field optional without allowing null and
+    without showing a default in OpenAPI.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    title: Title = Field(default_factory=str)
+    completed: Completed = Field(default_factory=bool)
+    order: Order = Field(default_factory=int)
+
+    def changes(self) -> dict[str, Any]:
+        return self.model_dump(exclude_unset=True)
+
+
+class Todo(BaseModel):
+    id: UUID
+    title: Title
+    completed: bool
+    order: int
+    url: str = Field(examples=["http://localhost:8080/api/v1/todos/0b4e…"])
