@@ -7,7 +7,7 @@ export interface Todo {
   id: string;
   title: string;
   completed: boolean;
-  order: number | null;
+  order: number;
   /** Absolute, as the caller sees it. */
   url: string;
 }
@@ -20,7 +20,7 @@ export interface TodoCreate {
 export interface TodoUpdate {
   title?: string;
   completed?: boolean;
-  order?: number | null;
+  order?: number;
 }
 
 /** RFC 9457. */

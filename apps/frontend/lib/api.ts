@@ -38,6 +38,7 @@ export interface Api {
   create(todo: TodoCreate, idempotencyKey: string): Promise<Todo>;
   update(id: string, changes: TodoUpdate): Promise<Todo>;
   remove(id: string): Promise<void>;
+  removeCompleted(): Promise<void>;
 }
 
 export function createApi({ baseUrl = "", timeout = 10_000, headers = {} }: ApiOptions = {}): Api {
@@ -97,6 +98,9 @@ export function createApi({ baseUrl = "", timeout = 10_000, headers = {} }: ApiO
         // Already gone is what was asked for.
         if (!(error instanceof ApiError && error.status === 404)) throw error;
       }
+    },
+    async removeCompleted() {
+      await call("DELETE", "/todos?completed=true");
     },
   };
 }

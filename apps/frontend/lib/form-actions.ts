@@ -31,11 +31,9 @@ export async function performForm(api: Api, form: FormData): Promise<void> {
       for (const todo of todos) await api.update(todo.id, { completed });
       return;
     }
-    case "clear-completed": {
-      const todos = (await api.list()).filter((todo) => todo.completed);
-      for (const todo of todos) await api.remove(todo.id);
+    case "clear-completed":
+      await api.removeCompleted();
       return;
-    }
     default:
       throw new ApiError("The form asks for nothing that is known here", 400);
   }

@@ -24,7 +24,8 @@ export interface Item {
 export type Operation =
   | { kind: "add"; key: string; title: string }
   | { kind: "change"; key: string; changes: { title?: string; completed?: boolean } }
-  | { kind: "remove"; key: string };
+  | { kind: "remove"; key: string }
+  | { kind: "clear-completed" };
 
 export function project(entries: readonly Entry[], operations: readonly Operation[]): Item[] {
   const items = new Map<string, Item>();
@@ -32,6 +33,10 @@ export function project(entries: readonly Entry[], operations: readonly Operatio
     items.set(key, { key, id: todo.id, title: todo.title, completed: todo.completed, pending: false });
   }
   for (const operation of operations) {
+    if (operation.kind === "clear-completed") {
+      for (const item of items.values()) if (item.completed) items.delete(item.key);
+      continue;
+    }
     const item = items.get(operation.key);
     switch (operation.kind) {
       case "add":
@@ -58,8 +63,10 @@ export function rekey(todos: readonly Todo[], known: readonly Entry[]): Entry[] 
   return todos.map((todo) => ({ key: keys.get(todo.id) ?? todo.id, todo }));
 }
 
-/** What has to be settled before `operation` may be sent. */
+/** Whether `earlier` has to be settled before `operation` may be sent. */
 export function waitsFor(operation: Operation, earlier: Operation): boolean {
+  // It concerns every todo, in the state in which they were when it was asked for.
+  if (operation.kind === "clear-completed" || earlier.kind === "clear-completed") return true;
   // Todos are stored in the order in which they were typed.
   return operation.key === earlier.key || (operation.kind === "add" && earlier.kind === "add");
 }

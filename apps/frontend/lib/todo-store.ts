@@ -98,8 +98,7 @@ export class TodoStore {
   }
 
   clearCompleted(): void {
-    const items = this.#snapshot.items.filter((item) => item.completed);
-    this.#enqueue(...items.map(({ key }) => ({ kind: "remove" as const, key })));
+    this.#enqueue({ kind: "clear-completed" });
   }
 
   /** At once, and with a fresh count of attempts. */
@@ -188,6 +187,11 @@ export class TodoStore {
       this.#entries.push({ key: pending.key, todo });
       return;
     }
+    if (pending.kind === "clear-completed") {
+      await this.api.removeCompleted();
+      this.#entries = this.#entries.filter((entry) => !entry.todo.completed);
+      return;
+    }
     const id = this.#entries.find((entry) => entry.key === pending.key)?.todo.id;
     // The todo went while this waited: nothing is left to change.
     if (id === undefined) return;
@@ -204,22 +208,30 @@ export class TodoStore {
 
   /** Final: the change is taken back, with everything that was built upon it. */
   #reject(pending: Pending, error: ApiError): void {
-    const item = this.#snapshot.items.find((candidate) => candidate.key === pending.key);
-    const entry = this.#entries.find((candidate) => candidate.key === pending.key);
-    const name = pending.kind === "add" ? pending.title : (entry?.todo.title ?? item?.title ?? "");
-    this.#queue = this.#queue.filter(
-      (other) => other !== pending && !(pending.kind === "add" && other.key === pending.key),
-    );
-    if (error.status === 404 && pending.kind === "change") {
-      this.#entries = this.#entries.filter((candidate) => candidate.key !== pending.key);
-      this.#refuse(`“${name}” was deleted in the meantime.`);
+    this.#queue = this.#queue.filter((other) => other !== pending);
+    if (pending.kind === "clear-completed") {
+      this.#refuse(`Completed todos were not deleted: ${error.message}`);
       return;
     }
-    const deed = { add: "added", change: "changed", remove: "deleted" }[pending.kind];
-    this.#refuse(
-      `“${name}” was not ${deed}: ${error.message}`,
-      pending.kind === "add" ? pending.title : undefined,
-    );
+    if (pending.kind === "add") {
+      this.#forget(pending.key);
+      this.#refuse(`“${pending.title}” was not added: ${error.message}`, pending.title);
+      return;
+    }
+    const title = this.#entries.find((entry) => entry.key === pending.key)?.todo.title ?? "";
+    if (error.status === 404) {
+      this.#forget(pending.key);
+      this.#refuse(`“${title}” was deleted in the meantime.`);
+      return;
+    }
+    const deed = pending.kind === "remove" ? "deleted" : "changed";
+    this.#refuse(`“${title}” was not ${deed}: ${error.message}`);
+  }
+
+  /** The todo is not there (any more), so nothing that was to happen to it can. */
+  #forget(key: string): void {
+    this.#entries = this.#entries.filter((entry) => entry.key !== key);
+    this.#queue = this.#queue.filter((other) => !("key" in other) || other.key !== key);
   }
 
   #refuse(text: string, title?: string): void {
