@@ -9,6 +9,7 @@ export default function NotFound() {
       <main className={styles.empty}>
         <p className={styles.head}>There is no such page</p>
         <p>
+          {/* eslint-disable-next-line @next/next/no-html-link-for-pages -- a fresh load, on purpose */}
           <a href="/">Go to your todos</a>
         </p>
       </main>

@@ -1,0 +1,44 @@
+/**
+ * Lint, types and unit tests, all of them whatever fails, with the figures on the last line:
+ * `N passed, N failed`. Lint and types count as one each.
+ */
+import { spawnSync } from "node:child_process";
+import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+
+const MINUTES = 60_000;
+const scratch = mkdtempSync(join(tmpdir(), "todo-frontend-check-"));
+const results = join(scratch, "vitest.json");
+
+/** @param {string} name @param {string[]} args */
+function run(name, args) {
+  console.log(`\n== ${name}`);
+  const { status, error } = spawnSync(process.execPath, args, { stdio: "inherit", timeout: 5 * MINUTES });
+  if (error) console.error(`${name}: ${error.message}`);
+  console.log(status === 0 ? `${name}: passed` : `${name}: failed`);
+  return status === 0;
+}
+
+let passed = 0;
+let failed = 0;
+/** @param {boolean} good */
+const count = (good) => (good ? (passed += 1) : (failed += 1));
+
+count(run("lint", ["node_modules/eslint/bin/eslint.js", "--max-warnings", "0", "."]));
+if (!existsSync("next-env.d.ts")) run("typegen", ["node_modules/next/dist/bin/next", "typegen"]);
+count(run("types", ["node_modules/typescript/bin/tsc", "--noEmit", "--incremental", "false"]));
+
+const unit = run("unit tests", [
+  "node_modules/vitest/vitest.mjs", "run",
+  "--reporter=default", "--reporter=json", `--outputFile.json=${results}`,
+]);
+const figures = existsSync(results) ? JSON.parse(readFileSync(results, "utf8")) : {};
+passed += figures.numPassedTests ?? 0;
+failed += figures.numFailedTests ?? 0;
+// Also what fails outside of a test: a file that does not load, an error nobody awaited, no tests.
+if ((!unit || !figures.numPassedTests) && !figures.numFailedTests) failed += 1;
+
+rmSync(scratch, { recursive: true });
+console.log(`\n${passed} passed, ${failed} failed`);
+process.exit(failed === 0 ? 0 : 1);

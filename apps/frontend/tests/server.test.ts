@@ -1,0 +1,67 @@
+// @vitest-environment node
+import { NextRequest } from "next/server";
+import { describe, expect, it, vi } from "vitest";
+import { GET } from "@/app/healthz/route";
+import { contentSecurityPolicy } from "@/lib/security-headers";
+import { delayOf } from "@/lib/retry";
+import { settings } from "@/lib/settings";
+import { proxy } from "@/proxy";
+
+const env = (values: Record<string, string>) => ({ NODE_ENV: "production", ...values }) as const;
+
+describe("settings", () => {
+  it("are read at the time of the call", () => {
+    vi.stubEnv("API_BASE_URL", "http://one:8000/");
+    expect(settings().apiBaseUrl).toBe("http://one:8000");
+    vi.stubEnv("API_BASE_URL", "http://two:8000");
+    expect(settings().apiBaseUrl).toBe("http://two:8000");
+    vi.unstubAllEnvs();
+  });
+
+  it("have defaults that serve a developer", () => {
+    expect(settings(env({}))).toEqual({ apiBaseUrl: "http://127.0.0.1:8000", environment: "dev" });
+    expect(settings(env({ ENVIRONMENT: "production" })).environment).toBe("production");
+  });
+});
+
+describe("every answer", () => {
+  const answer = () => proxy(new NextRequest("http://localhost:3000/active"));
+
+  it("names the pod that served it", () => {
+    expect(answer().headers.get("x-served-by")).toMatch(/^todo-frontend\/.+/);
+  });
+
+  it("has a policy with a nonce of its own, handed on to the page", () => {
+    const [one, two] = [answer(), answer()];
+    const policy = one.headers.get("content-security-policy");
+    expect(policy).toMatch(/script-src 'self' 'nonce-[A-Za-z0-9+/=]{24}' 'strict-dynamic'/);
+    expect(two.headers.get("content-security-policy")).not.toBe(policy);
+    expect(one.headers.get("x-middleware-request-content-security-policy")).toBe(policy);
+    expect(one.headers.get("x-content-type-options")).toBe("nosniff");
+  });
+
+  it("is never the API's in production: an ingress that sends /api here has to show", () => {
+    const response = proxy(new NextRequest("http://localhost:3000/api/v1/todos"));
+    expect(response.headers.get("x-middleware-rewrite")).toBeNull();
+  });
+
+  it("allows nothing unsafe outside of development", () => {
+    expect(contentSecurityPolicy("n", false)).not.toContain("unsafe");
+    expect(contentSecurityPolicy("n", true)).toContain("unsafe-eval");
+  });
+});
+
+it("health says that the process answers, and asks nobody", async () => {
+  const fetch = vi.fn();
+  vi.stubGlobal("fetch", fetch);
+  expect(GET().status).toBe(200);
+  expect(await GET().json()).toEqual({ status: "ok" });
+  expect(fetch).not.toHaveBeenCalled();
+});
+
+it("waits longer each time, by chance, within bounds, and for as long as it was asked to", () => {
+  expect([1, 2, 3, 20].map((attempt) => delayOf(attempt, undefined, () => 1))).toEqual([500, 1_000, 2_000, 15_000]);
+  expect(delayOf(1, undefined, () => 0)).toBe(250);
+  expect(delayOf(1, 5_000)).toBe(5_000);
+  expect(delayOf(1, 3_600_000)).toBe(30_000);
+});

@@ -1,0 +1,268 @@
+import { render, screen, waitFor } from "@testing-library/react";
+import userEvent, { type UserEvent } from "@testing-library/user-event";
+import { describe, expect, it, vi } from "vitest";
+import { TodoApp } from "@/components/todo-app";
+import type { Todo } from "@/lib/api-types";
+import { FakeBackend, problem, todo } from "./fake-backend";
+
+vi.mock("next/navigation", () => import("./navigation"));
+
+interface Page {
+  backend: FakeBackend;
+  user: UserEvent;
+}
+
+function open(todos: Todo[] = [], first: Todo[] | null = todos): Page {
+  const backend = new FakeBackend(todos.map((one) => ({ ...one })));
+  render(<TodoApp todos={first} idempotencyKey="first" />);
+  return { backend, user: userEvent.setup() };
+}
+
+const input = () => screen.getByPlaceholderText<HTMLInputElement>("What needs to be done?");
+const titles = () =>
+  screen.queryAllByRole("listitem").map((row) => row.querySelector("span")?.textContent);
+const box = (name: string) => screen.getByRole("checkbox", { name });
+const two = () => [todo("1", "Milk"), todo("2", "Bread", true)];
+
+describe("adding", () => {
+  it("adds what was typed, trimmed, by Enter and empties the field", async () => {
+    const { backend, user } = open();
+    await user.type(input(), "  Milk  {Enter}");
+    expect(titles()).toEqual(["Milk"]);
+    expect(input()).toHaveValue("");
+    await waitFor(() => { expect(backend.titles).toEqual(["Milk"]); });
+    expect(backend.calls[0]?.headers.get("idempotency-key")).toMatch(/^[0-9a-f]{32}$/);
+  });
+
+  it("refuses blanks", async () => {
+    const { backend, user } = open();
+    await user.type(input(), "   {Enter}");
+    expect(titles()).toEqual([]);
+    expect(backend.calls).toEqual([]);
+  });
+
+  it("has the field ready for typing", () => {
+    open();
+    expect(input()).toHaveFocus();
+    expect(screen.getByLabelText("New todo")).toBe(input());
+  });
+
+  it("keeps the order in which todos were typed", async () => {
+    const { backend, user } = open([todo("1", "first")]);
+    await user.type(input(), "second{Enter}third{Enter}");
+    expect(titles()).toEqual(["first", "second", "third"]);
+    await waitFor(() => { expect(backend.titles).toEqual(["first", "second", "third"]); });
+  });
+});
+
+describe("editing", () => {
+  const edit = async (user: UserEvent, title: string) => {
+    await user.dblClick(screen.getByText(title));
+    return screen.getByRole("textbox", { name: `Edit “${title}”` });
+  };
+
+  it("saves by Enter", async () => {
+    const { backend, user } = open(two());
+    const editor = await edit(user, "Milk");
+    await user.clear(editor);
+    await user.type(editor, " Oat milk {Enter}");
+    expect(titles()).toEqual(["Oat milk", "Bread"]);
+    await waitFor(() => { expect(backend.titles).toEqual(["Oat milk", "Bread"]); });
+    expect(backend.changes).toEqual(["PATCH /api/v1/todos/1"]);
+    expect(box("Oat milk")).toHaveFocus();
+  });
+
+  it("saves when the field is left", async () => {
+    const { backend, user } = open(two());
+    await user.type(await edit(user, "Milk"), "shake");
+    await user.click(document.body);
+    await waitFor(() => { expect(backend.titles[0]).toBe("Milkshake"); });
+  });
+
+  it("leaves everything as it was on Escape", async () => {
+    const { backend, user } = open(two());
+    await user.type(await edit(user, "Milk"), "shake{Escape}");
+    expect(titles()).toEqual(["Milk", "Bread"]);
+    expect(backend.calls).toEqual([]);
+  });
+
+  it("deletes what is left empty", async () => {
+    const { backend, user } = open(two());
+    const editor = await edit(user, "Milk");
+    await user.clear(editor);
+    await user.type(editor, "{Enter}");
+    expect(titles()).toEqual(["Bread"]);
+    await waitFor(() => { expect(backend.titles).toEqual(["Bread"]); });
+  });
+
+  it("sends nothing for an unchanged title", async () => {
+    const { backend, user } = open(two());
+    await user.type(await edit(user, "Milk"), "{Enter}");
+    expect(backend.calls).toEqual([]);
+  });
+
+  it("works by keyboard alone", async () => {
+    const { backend, user } = open(two());
+    screen.getByRole("button", { name: "Edit “Milk”" }).focus();
+    await user.keyboard("{Enter}");
+    await user.keyboard("!{Enter}");
+    await waitFor(() => { expect(backend.titles[0]).toBe("Milk!"); });
+  });
+});
+
+describe("completing and deleting", () => {
+  it("completes and reopens one", async () => {
+    const { backend, user } = open(two());
+    await user.click(box("Milk"));
+    expect(box("Milk")).toBeChecked();
+    await user.click(box("Milk"));
+    expect(box("Milk")).not.toBeChecked();
+    await waitFor(() => { expect(backend.changes).toHaveLength(2); });
+    expect(backend.todos[0]?.completed).toBe(false);
+  });
+
+  it("toggles all, both ways", async () => {
+    const { backend, user } = open(two());
+    const all = box("Mark all as complete");
+    expect(all).not.toBeChecked();
+    await user.click(all);
+    expect(all).toBeChecked();
+    await waitFor(() => { expect(backend.todos.every(({ completed }) => completed)).toBe(true); });
+    // Only what has to change is sent.
+    expect(backend.changes).toEqual(["PATCH /api/v1/todos/1"]);
+    await user.click(all);
+    await waitFor(() => { expect(backend.todos.some(({ completed }) => completed)).toBe(false); });
+  });
+
+  it("deletes one and keeps the keyboard's place", async () => {
+    const { backend, user } = open(two());
+    screen.getByRole("button", { name: "Delete “Milk”" }).focus();
+    await user.keyboard("{Enter}");
+    expect(titles()).toEqual(["Bread"]);
+    await waitFor(() => { expect(box("Bread")).toHaveFocus(); });
+    await waitFor(() => { expect(backend.titles).toEqual(["Bread"]); });
+  });
+
+  it("clears the completed ones, and offers it only if there are any", async () => {
+    const { backend, user } = open(two());
+    await user.click(screen.getByRole("button", { name: "Clear completed" }));
+    expect(titles()).toEqual(["Milk"]);
+    expect(screen.queryByRole("button", { name: "Clear completed" })).not.toBeInTheDocument();
+    await waitFor(() => { expect(backend.titles).toEqual(["Milk"]); });
+  });
+
+  it("counts in the singular and the plural", async () => {
+    const { user } = open([todo("1", "Milk"), todo("2", "Bread")]);
+    expect(screen.getByText("2 items left")).toBeVisible();
+    await user.click(box("Milk"));
+    expect(screen.getByText("1 item left")).toBeVisible();
+    await user.click(box("Bread"));
+    expect(screen.getByText("0 items left")).toBeVisible();
+  });
+
+  it("shows neither counter nor filters without todos, but what to do", () => {
+    open();
+    expect(screen.queryByText(/left$/)).not.toBeInTheDocument();
+    expect(screen.queryByRole("navigation")).not.toBeInTheDocument();
+    expect(screen.getByText("Nothing to do yet")).toBeVisible();
+  });
+});
+
+describe("filters", () => {
+  it("have addresses, and the back button works", async () => {
+    const { user } = open(two());
+    await user.click(screen.getByRole("link", { name: "Active" }));
+    expect(window.location.pathname).toBe("/active");
+    expect(titles()).toEqual(["Milk"]);
+    await user.click(screen.getByRole("link", { name: "Completed" }));
+    expect(titles()).toEqual(["Bread"]);
+    expect(screen.getByRole("link", { name: "Completed" })).toHaveAttribute("aria-current", "page");
+    window.history.back();
+    await waitFor(() => { expect(titles()).toEqual(["Milk"]); });
+  });
+
+  it("say so when they leave nothing", () => {
+    window.history.replaceState(null, "", "/completed");
+    open([todo("1", "Milk")]);
+    expect(screen.getByText("Nothing completed yet")).toBeVisible();
+  });
+});
+
+describe("trouble", () => {
+  it("takes a refused todo back, says why and returns what was typed", async () => {
+    const { backend, user } = open(two());
+    backend.failures.push(problem(422, "Too strange a title"));
+    await user.type(input(), "Eggs{Enter}");
+    expect(await screen.findByRole("alert")).toHaveTextContent("“Eggs” was not added: Too strange");
+    expect(titles()).toEqual(["Milk", "Bread"]);
+    expect(input()).toHaveValue("Eggs");
+    await user.click(screen.getByRole("button", { name: "Dismiss" }));
+    expect(screen.getByRole("alert")).toBeEmptyDOMElement();
+  });
+
+  it("does not overwrite what is being typed meanwhile", async () => {
+    const { backend, user } = open();
+    let refuse: (answer: Response) => void = () => undefined;
+    const original = fetch;
+    vi.stubGlobal("fetch", () => new Promise<Response>((resolve) => { refuse = resolve; }));
+    await user.type(input(), "Eggs{Enter}");
+    await user.type(input(), "Flour");
+    vi.stubGlobal("fetch", original);
+    refuse(problem(422, "No"));
+    expect(await screen.findByText(/was not added/)).toBeVisible();
+    expect(input()).toHaveValue("Flour");
+    expect(backend.todos).toEqual([]);
+  });
+
+  it("takes a refused change back", async () => {
+    const { backend, user } = open(two());
+    backend.failures.push(problem(500, "Broken"));
+    await user.click(box("Milk"));
+    expect(await screen.findByText("“Milk” was not changed: Broken")).toBeVisible();
+    expect(box("Milk")).not.toBeChecked();
+  });
+
+  it("takes a refused deletion back", async () => {
+    const { backend, user } = open(two());
+    backend.failures.push(problem(403, "Not yours"));
+    await user.click(screen.getByRole("button", { name: "Delete “Milk”" }));
+    expect(await screen.findByText("“Milk” was not deleted: Not yours")).toBeVisible();
+    expect(titles()).toEqual(["Milk", "Bread"]);
+  });
+
+  it("keeps a todo through an outage, says so and sends it again by itself", async () => {
+    const { backend, user } = open();
+    backend.failures.push(problem(503, "Database away"), new TypeError("fetch failed"));
+    await user.type(input(), "Eggs{Enter}");
+    expect(await screen.findByText(/not answering. One change is kept here/)).toBeVisible();
+    expect(titles()).toEqual(["Eggs"]);
+    await waitFor(() => { expect(backend.titles).toEqual(["Eggs"]); }, { timeout: 5_000 });
+    await waitFor(() => { expect(screen.getByRole("status")).toBeEmptyDOMElement(); });
+    // The same key each time: a lost answer must not make a second todo.
+    expect(new Set(backend.calls.map(({ headers }) => headers.get("idempotency-key"))).size).toBe(1);
+  });
+
+  it("tries at once when told to", async () => {
+    const { backend, user } = open();
+    backend.failures.push(problem(503, "Database away", "20"));
+    await user.type(input(), "Eggs{Enter}");
+    await user.click(await screen.findByRole("button", { name: "Try now" }));
+    await waitFor(() => { expect(backend.titles).toEqual(["Eggs"]); });
+  });
+
+  it("shows a notice without a first list, then the list", async () => {
+    open(two(), null);
+    expect(screen.getByText(/not answering. Your todos appear here/)).toBeVisible();
+    await waitFor(() => { expect(titles()).toEqual(["Milk", "Bread"]); });
+    expect(screen.getByRole("status")).toBeEmptyDOMElement();
+  });
+
+  it("tells what a plain form could not do, and returns what was typed", async () => {
+    window.history.replaceState(null, "", "/active?failed=unavailable&title=Eggs");
+    const { user } = open(two());
+    expect(screen.getByRole("alert")).toHaveTextContent("nothing was changed");
+    expect(input()).toHaveValue("Eggs");
+    await user.click(screen.getByRole("button", { name: "Dismiss" }));
+    expect(window.location.href).toMatch(/\/active$/);
+  });
+});
