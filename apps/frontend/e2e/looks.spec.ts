@@ -1,0 +1,88 @@
+import { mkdirSync } from "node:fs";
+import { join } from "node:path";
+import { AxeBuilder } from "@axe-core/playwright";
+import type { Page } from "@playwright/test";
+import { expect, open, row, test } from "./fixtures.ts";
+
+const WEEK = [
+  ["Book the train to Lisbon", true],
+  ["Answer Mara about Saturday", false],
+  ["Water the plants on the balcony", true],
+  ["Read the chapter on optimistic updates, and try out what happens when the server says no", false],
+  ["Buy coffee ☕ and bread", false],
+] as const;
+
+const LOOKS = [
+  { name: "light", colorScheme: "light", width: 1100, height: 800 },
+  { name: "dark", colorScheme: "dark", width: 1100, height: 800 },
+  { name: "phone", colorScheme: "light", width: 390, height: 844 },
+  { name: "narrow", colorScheme: "dark", width: 320, height: 640 },
+] as const;
+
+async function expectAccessible(page: Page): Promise<void> {
+  const { violations } = await new AxeBuilder({ page }).analyze();
+  const serious = violations.filter(({ impact }) => impact === "serious" || impact === "critical");
+  expect(serious.map(({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html).join(" ")}`)).toEqual([]);
+}
+
+async function shoot(page: Page, name: string): Promise<void> {
+  const folder = process.env.SCREENSHOT_DIR;
+  if (!folder) return;
+  mkdirSync(folder, { recursive: true });
+  await page.screenshot({ path: join(folder, `${name}.png`) });
+}
+
+for (const { name, colorScheme, width, height } of LOOKS) {
+  test.describe(name, () => {
+    test.use({ colorScheme, viewport: { width, height } });
+
+    test("fits, is accessible, and can be seen", async ({ page, todos }) => {
+      for (const [text, completed] of WEEK) await todos.create(text, completed);
+      const long = await todos.create("Donaudampfschifffahrtsgesellschaft".repeat(4));
+      await open(page);
+      await expect(row(page, long)).toBeVisible();
+      const overflow = await page.evaluate(
+        () => document.documentElement.scrollWidth - document.documentElement.clientWidth,
+      );
+      expect(overflow).toBe(0);
+      await expectAccessible(page);
+      await page.getByRole("textbox", { name: "New todo" }).fill("x");
+      await expectAccessible(page);
+      await page.getByRole("textbox", { name: "New todo" }).fill("");
+      await row(page, long).getByRole("button", { name: /^Edit/ }).click();
+      await expectAccessible(page);
+      await page.keyboard.press("Escape");
+      await row(page, long).getByRole("button", { name: /^Delete/ }).click();
+      await expect(row(page, long)).toHaveCount(0);
+      await page.getByRole("textbox", { name: "New todo" }).focus();
+      await shoot(page, name);
+    });
+
+    test("a notice is accessible, too", async ({ page, context, todos, complaints }) => {
+      await open(page);
+      await context.setOffline(true);
+      await page.getByPlaceholder("What needs to be done?").fill(todos.name("Later"));
+      await page.keyboard.press("Enter");
+      await expect(page.getByRole("status")).toContainText("You are offline");
+      await expectAccessible(page);
+      await shoot(page, `${name}-offline`);
+      await context.setOffline(false);
+      await expect(page.getByRole("status")).toBeEmpty();
+      expect(complaints.splice(0).filter((text) => !/net::ERR_|Failed to load/.test(text))).toEqual([]);
+    });
+  });
+}
+
+test("an empty list is accessible and says what to do", async ({ page, todos }) => {
+  await todos.create("Not completed");
+  const others = (await todos.all()).filter(({ completed }) => completed);
+  for (const { id } of others) await todos.complete(id, false);
+  try {
+    await open(page, "/completed");
+    await expect(page.getByText("Nothing completed yet")).toBeVisible();
+    await expectAccessible(page);
+    await shoot(page, "empty");
+  } finally {
+    for (const { id } of others) await todos.complete(id, true);
+  }
+});
