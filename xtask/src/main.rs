@@ -1,12 +1,74 @@
 //! Builds, deploys and proves the Todo application on Minikube. See README.md and ARCHITECTURE.md.
 
+mod cli;
+mod commands;
+mod credentials;
+mod dotenv;
 mod engine;
 mod failure;
+mod git;
+mod judge;
+mod lock;
 mod origin;
 mod plan;
 mod process;
 mod project;
 mod report;
+mod secrets;
 mod settings;
+mod snapshot;
+mod stages;
+mod toolbox;
+mod world;
 
-fn main() {}
+use anyhow::Result;
+use clap::{CommandFactory, Parser};
+
+use cli::{Cli, Command};
+use commands::{completions, config, deploy, doctor, images, scan, status, teardown, test, tool};
+use project::Project;
+use report::Report;
+
+fn main() {
+    let cli = Cli::parse();
+    let report = Report::new(cli.global.verbose);
+    let interrupted = report.clone();
+    let handler = ctrlc::set_handler(move || {
+        process::end_all();
+        interrupted.line("\ninterrupted: every child has ended; the same command goes on where this one stopped");
+        std::process::exit(failure::Class::Interrupted as i32);
+    });
+    let code = match handler.map_err(anyhow::Error::from).and_then(|()| run(cli, &report)) {
+        Ok(code) => code,
+        Err(error) => {
+            report.error(&error);
+            failure::class_of(&error) as i32
+        }
+    };
+    std::process::exit(code);
+}
+
+fn run(cli: Cli, report: &Report) -> Result<i32> {
+    if let Some(Command::Completions { shell }) = cli.command {
+        return completions::run(shell, Cli::command()).map(|()| 0);
+    }
+    let mut project = Project::open(cli.global.options(), report.clone())?;
+    let cluster = &mut project.settings.cluster;
+    cluster.profile = cli.global.profile.clone().unwrap_or_else(|| cluster.profile.clone());
+    cluster.port = cli.global.port.unwrap_or(cluster.port);
+    match cli.command {
+        None => status::overview(&project)?,
+        Some(Command::Images(args)) => images::run(&project, &args)?,
+        Some(Command::Deploy(args)) => deploy::run(&project, &args)?,
+        Some(Command::Teardown(args)) => teardown::run(&project, &args)?,
+        Some(Command::Status(args)) => status::run(&project, &args)?,
+        Some(Command::Doctor) => doctor::run(&project)?,
+        Some(Command::Config { json }) => config::run(&project, json)?,
+        Some(Command::Scan) => scan::run(&project)?,
+        Some(Command::Test(args)) => test::run(&project, &args)?,
+        Some(Command::Logs(args)) => return tool::logs(&project, &args),
+        Some(Command::Tool(args)) => return tool::run(&project, &args),
+        Some(Command::Completions { .. }) => {}
+    }
+    Ok(0)
+}

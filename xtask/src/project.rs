@@ -34,8 +34,6 @@ pub struct Options {
     pub yes: bool,
     /// Where engine, tools and base images come from; `None`: probe once.
     pub origin: Option<crate::origin::Kind>,
-    /// Use suitable tools on PATH.
-    pub system_tools: bool,
     /// Extra CA bundle for downloads and image builds.
     pub ca_bundle: Option<Utf8PathBuf>,
 }

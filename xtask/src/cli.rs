@@ -1,0 +1,91 @@
+//! All commands and flags: this file reads as the manual.
+
+use camino::Utf8PathBuf;
+use clap::{Args, Parser, Subcommand};
+
+use crate::commands::{deploy, images, status, teardown, test, tool};
+use crate::origin;
+use crate::project::Options;
+
+/// Build, deploy and prove the Todo application on Minikube
+#[derive(Parser, Debug)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", version, max_term_width = 110, after_help = AFTER)]
+pub struct Cli {
+    /// Without a command: the state in five lines and the next command
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// Options of every command
+    #[command(flatten)]
+    pub global: Global,
+}
+
+const AFTER: &str = "Exit codes: 0 done · 1 internal · 2 usage · 3 configuration or .env · 4 machine · 5 cluster · \
+                     6 image · 7 rollout · 8 proof · 9 tests or scan · 10 another xtask is at work · 130 interrupted";
+
+/// Options of every command.
+#[derive(Args, Debug)]
+pub struct Global {
+    /// Do what needs consent without asking
+    #[arg(short, long, global = true)]
+    pub yes: bool,
+    /// Show every command that is run
+    #[arg(short, long, global = true)]
+    pub verbose: bool,
+    /// minikube profile and kube context, instead of the one in infra/xtask.toml
+    #[arg(long, global = true, value_name = "NAME")]
+    pub profile: Option<String>,
+    /// Port of http://localhost when the profile is created
+    #[arg(long, global = true, value_name = "PORT")]
+    pub port: Option<u16>,
+    /// Where engine, tools and base images come from; probed once if left out
+    #[arg(long, global = true, value_name = "ORIGIN")]
+    pub origin: Option<origin::Kind>,
+    /// Extra certificate authorities for downloads and image builds (default: SSL_CERT_FILE)
+    #[arg(long, global = true, value_name = "FILE")]
+    pub ca_bundle: Option<Utf8PathBuf>,
+}
+
+impl Global {
+    /// The options that commands need.
+    pub fn options(&self) -> Options {
+        Options { yes: self.yes, origin: self.origin, ca_bundle: self.ca_bundle.clone() }
+    }
+}
+
+/// The commands.
+#[derive(Subcommand, Debug)]
+pub enum Command {
+    /// Build both images, tagged by content
+    Images(images::Images),
+    Deploy(deploy::Deploy),
+    Teardown(teardown::Teardown),
+    Status(status::Status),
+    Logs(tool::Logs),
+    /// Check every prerequisite: version, verdict, fix
+    Doctor,
+    /// Show each resolved value and where it is from; secrets are masked
+    Config {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Search the working tree and the history for secrets
+    Scan,
+    Test(test::Test),
+    Tool(tool::Tool),
+    /// Print a completion script
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        super::Cli::command().debug_assert();
+    }
+}

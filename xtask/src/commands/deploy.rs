@@ -1,0 +1,120 @@
+//! `cargo xtask deploy <env>`: machine -> tools -> cluster -> images -> release -> proof.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use anyhow::Result;
+use clap::Args;
+
+use super::summary;
+use crate::lock;
+use crate::origin::{Need, Tool};
+use crate::plan::{self, Mode};
+use crate::project::Project;
+use crate::stages::images::{self, load};
+use crate::stages::release::{self, Desired};
+use crate::stages::{cluster, proof};
+use crate::world::World;
+use crate::credentials;
+
+/// Requests to each route at the end of a deploy.
+const REQUESTS: usize = 20;
+
+/// Build, load, release and prove the application on Minikube
+#[derive(Args, Debug)]
+pub struct Deploy {
+    /// Environment in infra/xtask.toml, e.g. dev
+    pub environment: String,
+    /// Show the steps that would run, and do nothing
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// Runs the deploy.
+pub fn run(project: &Project, args: &Deploy) -> Result<()> {
+    let start = Instant::now();
+    let mode = if args.dry_run { Mode::DryRun } else { Mode::Apply };
+    let report = &project.report;
+    project.settings.environment(&args.environment)?;
+    let _lock = match mode {
+        Mode::Apply => Some(lock::take(&project.cache.join("locks"), &project.settings.cluster.profile)?),
+        Mode::DryRun => None,
+    };
+    let embedded = release::embedded_postgres(project, &args.environment)?;
+    let credentials = credentials::read(project, embedded, mode)?;
+
+    let needs = needs(project, credentials.embedded);
+    let world = World::bring(project, mode, &needs)?;
+    let tools = &world.tools;
+    if mode == Mode::DryRun && !tools.engine.answers() {
+        report.note("cluster, images, release and proof depend on the engine, which does not run yet:");
+        report.note("create the cluster · build and load both images · apply Secrets · helm upgrade · request every route");
+        return Ok(());
+    }
+
+    let observed = cluster::observe(tools)?;
+    let mut steps = plan::apply(project, "cluster", mode, cluster::decide(project, tools, world.origin.as_ref(), &observed)?)?;
+    let running = cluster::observe(tools)?;
+    let reachable = mode == Mode::Apply || running.profile.state == cluster::State::Running;
+    if reachable {
+        steps += plan::apply(project, "cluster", mode, cluster::decide_ingress(project, tools, world.origin.as_ref())?)?;
+    }
+
+    let builds = images::observe(project, &tools.engine, world.origin.as_ref())?;
+    steps += plan::apply_side_by_side(project, "images", mode, images::decide(project, &tools.engine, &builds))?;
+    let built = images::built(&tools.engine, &builds)?;
+    if !reachable {
+        report.note("load, release and proof depend on the cluster, which does not run yet");
+        return Ok(());
+    }
+    let mut wanted = built.clone();
+    if credentials.embedded {
+        let database = world.origin.image(&project.settings.database.image);
+        wanted.insert(database.clone(), tools.engine.image_id(&database).unwrap_or_default());
+    }
+    steps += plan::apply(project, "images", mode, load::decide(tools, &wanted)?)?;
+
+    let observed = release::observe(project, tools)?;
+    let secrets = credentials.plan(tools, &observed)?;
+    let tags = images::tags(&builds);
+    let desired = Desired::new(project, &args.environment, &tags, &secrets.names)?;
+    let names: Vec<String> = secrets.names.values().cloned().collect();
+    let release_steps = release::decide(project, tools, &desired, secrets, &observed);
+    let changed = release_steps.len();
+    steps += plan::apply(project, "release", mode, release_steps)?;
+    if mode == Mode::DryRun {
+        let last = if steps == 0 { "nothing to do: what is there is what is wanted" } else { "then: every route is requested" };
+        report.note(last);
+        return Ok(());
+    }
+
+    let address = summary::address(&running.profile);
+    let requests = if steps == 0 { 1 } else { REQUESTS };
+    let proof = proof::prove(project, tools, &wanted, &address, requests)?;
+    if changed > 0 {
+        release::verified(tools, &desired, built.clone(), names)?;
+        release::remove_unused_secrets(tools)?;
+    }
+    if steps == 0 {
+        report.ok("nothing changed: nothing was built, loaded or restarted");
+    }
+    summary::print(project, &address, &credentials, &wanted, &proof, start.elapsed());
+    Ok(())
+}
+
+/// What the origin must bring for a deploy.
+fn needs(project: &Project, embedded: bool) -> Vec<Need> {
+    let mut needs = vec![
+        Need::Tool(Tool::Kubectl),
+        Need::Tool(Tool::Helm),
+        Need::Tool(Tool::Minikube),
+        Need::Cluster,
+        Need::Image(project.settings.cluster.ingress_image.clone()),
+    ];
+    let bases: BTreeMap<&String, ()> = project.settings.images.values().flat_map(|i| i.bases.values()).map(|b| (b, ())).collect();
+    needs.extend(bases.into_keys().cloned().map(Need::Image));
+    if embedded {
+        needs.push(Need::Image(project.settings.database.image.clone()));
+    }
+    needs
+}

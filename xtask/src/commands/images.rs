@@ -1,0 +1,51 @@
+//! `cargo xtask images`: both images side by side, each built or unchanged, and why.
+
+use anyhow::Result;
+use clap::Args;
+
+use crate::failure::{Class, Failure};
+use crate::lock;
+use crate::origin::Need;
+use crate::plan::{self, Mode};
+use crate::project::Project;
+use crate::stages::images;
+use crate::world::World;
+
+/// Arguments of `images`.
+#[derive(Args, Debug)]
+pub struct Images {
+    /// Show what would be built, and do nothing
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// Builds what is not built; prints `<name>:<tag> <image ID>` for each on standard output.
+pub fn run(project: &Project, args: &Images) -> Result<()> {
+    let mode = if args.dry_run { Mode::DryRun } else { Mode::Apply };
+    let _lock = match mode {
+        Mode::Apply => Some(lock::take(&project.cache.join("locks"), &project.settings.cluster.profile)?),
+        Mode::DryRun => None,
+    };
+    let mut bases: Vec<String> = project.settings.images.values().flat_map(|i| i.bases.values().cloned()).collect();
+    bases.sort();
+    bases.dedup();
+    let needs: Vec<Need> = bases.into_iter().map(Need::Image).collect();
+    let world = World::bring(project, mode, &needs)?;
+    let engine = &world.tools.engine;
+    if mode == Mode::DryRun && !engine.answers() {
+        project.report.note("then: build both images, once the engine runs and the base images are there");
+        return Ok(());
+    }
+    let builds = images::observe(project, engine, world.origin.as_ref())?;
+    plan::apply_side_by_side(project, "images", mode, images::decide(project, engine, &builds))?;
+    if mode == Mode::DryRun {
+        return Ok(());
+    }
+    for (reference, id) in images::built(engine, &builds)? {
+        if id.is_empty() {
+            return Err(Failure::new(Class::Image, format!("{reference} is gone right after its build")).into());
+        }
+        anstream::println!("{reference} {id}");
+    }
+    Ok(())
+}

@@ -1,0 +1,64 @@
+//! The closing summary of a deploy: address, replicas, images, database, time per stage.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::credentials::Credentials;
+use crate::judge;
+use crate::project::Project;
+use crate::report::{BOLD, DIM, GOOD, seconds};
+use crate::stages::cluster::Profile;
+use crate::stages::proof::{BOUND_MS, Proof};
+
+/// The address that a user opens.
+pub fn address(profile: &Profile) -> String {
+    match profile.port {
+        Some(80) => "http://localhost".to_owned(),
+        Some(port) => format!("http://localhost:{port}"),
+        None => "http://localhost".to_owned(),
+    }
+}
+
+/// Prints the summary on standard error.
+pub fn print(
+    project: &Project,
+    address: &str,
+    credentials: &Credentials,
+    images: &BTreeMap<String, String>,
+    proof: &Proof,
+    took: Duration,
+) {
+    let report = &project.report;
+    report.line("");
+    report.line(format!("  {GOOD}{BOLD}{address}{BOLD:#}{GOOD:#}  is up  {DIM}{}{DIM:#}", seconds(took)));
+    for workload in judge::progress(&proof.snapshot) {
+        report.line(format!("  {:<16} {}/{} ready", workload.name, workload.ready, workload.wanted));
+    }
+    for (reference, id) in images {
+        let short = id.get(..19).unwrap_or(id);
+        report.line(format!("  {reference:<40} {short}  {DIM}built = node = pods{DIM:#}"));
+    }
+    report.line(format!("  database         {}", credentials.database));
+    for answer in &proof.answers {
+        let (p50, p95) = (answer.percentile(50), answer.percentile(95));
+        let status = answer.status.unwrap_or_default();
+        report.line(format!("  {:<16} {status} from {}  p50 {p50} ms, p95 {p95} ms", answer.route.path, answer.served_by));
+        if answer.slow() {
+            report.warn(format!("{} is slower than the {BOUND_MS} ms of SC-003", answer.route.path));
+        }
+    }
+    for note in &credentials.notes {
+        report.note(note);
+    }
+    let mut stages: Vec<(&str, Duration)> = Vec::new();
+    for timing in report.timings() {
+        match stages.iter_mut().find(|(stage, _)| *stage == timing.stage) {
+            Some((_, sum)) => *sum += timing.took,
+            None => stages.push((timing.stage, timing.took)),
+        }
+    }
+    let stages: Vec<String> = stages.iter().map(|(stage, took)| format!("{stage} {}", seconds(*took))).collect();
+    if !stages.is_empty() {
+        report.line(format!("  {DIM}{}{DIM:#}", stages.join(" · ")));
+    }
+}

@@ -1,0 +1,154 @@
+//! `cargo xtask teardown`: the mirror of deploy. Idempotent; says what stays.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use clap::Args;
+
+use crate::failure::{Class, Failure};
+use crate::lock;
+use crate::origin;
+use crate::project::Project;
+use crate::report::Report;
+use crate::stages::{cluster, machine};
+use crate::toolbox::Toolbox;
+
+/// Remove what deploy made; data, cluster, engine and caches only when asked
+#[derive(Args, Debug, Default)]
+pub struct Teardown {
+    /// Also remove the embedded database's volume with its Secret, and the namespace
+    #[arg(long)]
+    pub data: bool,
+    /// Also delete the minikube profile (and with it the data)
+    #[arg(long)]
+    pub cluster: bool,
+    /// Also end and remove the private Docker Engine (and with it cluster, data and images)
+    #[arg(long)]
+    pub engine: bool,
+    /// Also remove the cache: tools, base images, downloads (and with it everything else)
+    #[arg(long)]
+    pub cache: bool,
+}
+
+/// Runs the teardown.
+pub fn run(project: &Project, args: &Teardown) -> Result<()> {
+    let report = &project.report;
+    let locks = project.cache.join("locks");
+    let guard = lock::take(&locks, &project.settings.cluster.profile)?;
+    let observed = machine::observe(project)?;
+    match observed.engine().cloned() {
+        None => report.ok("no Docker Engine answers: no cluster runs"),
+        Some(engine) => {
+            let origin = origin::select(project, &engine)?;
+            let tools = Toolbox::new(project, engine, origin.as_ref());
+            release_and_cluster(project, &tools, args)?;
+        }
+    }
+    if args.engine || args.cache {
+        machine::stop_engine(project)?;
+        report.ok("private engine ended and removed");
+    }
+    if args.cache {
+        drop(guard);
+        match std::fs::remove_dir_all(&project.cache) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(error).with_context(|| format!("removing {}", project.cache));
+            }
+            _ => report.ok(format!("cache removed: {}", project.cache)),
+        }
+    }
+    stays(project, args);
+    Ok(())
+}
+
+fn release_and_cluster(project: &Project, tools: &Toolbox, args: &Teardown) -> Result<()> {
+    let report = &project.report;
+    let profile = cluster::profile(tools)?;
+    if args.cluster || args.engine || args.cache {
+        if profile.state == cluster::State::Absent {
+            report.ok(format!("no minikube profile `{}`", tools.profile));
+            return Ok(());
+        }
+        return delete_cluster(tools, report);
+    }
+    match profile.state {
+        cluster::State::Running => remove_release(project, tools, args),
+        cluster::State::Absent => {
+            report.ok(format!("no minikube profile `{}`: nothing to remove", tools.profile));
+            Ok(())
+        }
+        _ => Err(Failure::new(Class::Cluster, format!("the cluster `{}` does not run, so nothing in it can be removed", tools.profile))
+            .help("start it: cargo xtask deploy dev")
+            .help("or delete it with all its data: cargo xtask teardown --cluster")
+            .into()),
+    }
+}
+
+fn delete_cluster(tools: &Toolbox, report: &Report) -> Result<()> {
+    let running = report.step("teardown", format!("delete cluster {}", tools.profile), "asked for");
+    if tools.minikube_exists() {
+        tools.minikube().arg("delete").deadline(Duration::from_secs(180)).run()?;
+    }
+    // A half-deleted profile may leave its container or volume behind.
+    tools.engine.docker().args(["rm", "--force", "--volumes", &tools.profile]).output()?;
+    tools.engine.docker().args(["volume", "rm", "--force", &tools.profile]).output()?;
+    running.done("");
+    Ok(())
+}
+
+fn remove_release(project: &Project, tools: &Toolbox, args: &Teardown) -> Result<()> {
+    cluster::observe(tools)?;
+    let report = &project.report;
+    let chart = &project.settings.chart;
+    if !tools.kubectl().args(["get", "namespace", &chart.namespace, "-o", "name"]).succeeds() {
+        report.ok(format!("no namespace `{}`", chart.namespace));
+    } else {
+        let running = report.step("teardown", format!("uninstall {}", chart.release), "asked for");
+        let uninstall = tools.helm().args(["uninstall", &chart.release, "--ignore-not-found", "--cascade=foreground", "--wait"]);
+        uninstall.deadline(Duration::from_secs(180)).run()?;
+        running.done("");
+        let selector = "app.kubernetes.io/managed-by=xtask";
+        let mut delete = tools.kubectl_here().args(["delete", "secrets,configmaps", "-l"]);
+        delete = if args.data {
+            delete.arg(selector)
+        } else {
+            // The password lives and dies with the volume it opens.
+            delete.arg(format!("{selector},app.kubernetes.io/component!=postgres"))
+        };
+        delete.run()?;
+        report.ok("Secrets and records removed");
+        if args.data {
+            let running = report.step("teardown", format!("delete namespace {}", chart.namespace), "--data");
+            let delete = tools.kubectl().args(["delete", "namespace", &chart.namespace, "--ignore-not-found"]);
+            delete.arg("--request-timeout=0").deadline(Duration::from_secs(180)).run()?;
+            running.done("with the database's volume");
+        }
+    }
+    if let Some(done) = cluster::remove_controller(project, tools)? {
+        report.ok(done);
+    }
+    Ok(())
+}
+
+fn stays(project: &Project, args: &Teardown) {
+    let mut stays: Vec<(&str, &str)> = Vec::new();
+    let all = args.cache;
+    if !(args.data || args.cluster || args.engine || all) {
+        stays.push(("the todos (database volume and its Secret)", "--data"));
+    }
+    if !(args.cluster || args.engine || all) {
+        stays.push(("the cluster", "--cluster"));
+    }
+    if !(args.engine || all) {
+        stays.push(("the private engine with images", "--engine"));
+    }
+    if !all {
+        stays.push(("tools and base images in the cache", "--cache"));
+    }
+    if project.dotenv.is_file() {
+        stays.push((".env, which is yours", "rm .env"));
+    }
+    for (what, how) in stays {
+        project.report.note(format!("stays: {what}  ({how} removes it)"));
+    }
+}

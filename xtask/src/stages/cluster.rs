@@ -1,0 +1,53 @@
+//! The cluster stage: a minikube profile of the project's own, proven to be that, running, with an ingress controller.
+
+mod identity;
+mod ingress;
+mod profile;
+
+use anyhow::Result;
+
+pub use ingress::{class_exists, remove_controller};
+pub use profile::{Profile, State};
+
+use crate::failure::{Class, Failure};
+use crate::origin::Origin;
+use crate::plan::Step;
+use crate::project::Project;
+use crate::toolbox::Toolbox;
+
+/// What there is of the cluster.
+pub struct Observed {
+    /// minikube's profile.
+    pub profile: Profile,
+}
+
+/// Reads profile and kubeconfig; refuses an entry under our name that leads elsewhere. Changes nothing.
+pub fn observe(project: &Project, tools: &Toolbox) -> Result<Observed> {
+    let profile = profile::observe(tools)?;
+    identity::check(tools, &profile)?;
+    if let Some(runtime) = profile.unsupported_runtime() {
+        return Err(Failure::new(
+            Class::Cluster,
+            format!("profile `{}` runs {runtime}; only containerd is supported", tools.profile),
+        )
+        .help(format!("use another profile: cargo xtask deploy dev --profile {}-containerd", tools.profile))
+        .into());
+    }
+    let _ = project;
+    Ok(Observed { profile })
+}
+
+/// The steps that make the cluster run.
+pub fn decide<'a>(
+    project: &'a Project,
+    tools: &'a Toolbox,
+    origin: &'a dyn Origin,
+    observed: &Observed,
+) -> Result<Vec<Step<'a>>> {
+    profile::decide(project, tools, origin, &observed.profile)
+}
+
+/// The steps that bring an ingress controller, where the running cluster has no IngressClass.
+pub fn decide_ingress<'a>(project: &'a Project, tools: &'a Toolbox, origin: &'a dyn Origin) -> Result<Vec<Step<'a>>> {
+    ingress::decide(project, tools, origin)
+}

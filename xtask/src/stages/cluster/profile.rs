@@ -1,0 +1,210 @@
+//! The minikube profile: its state, and the steps to a running node.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use serde_json::Value;
+
+use crate::failure::{Class, Failure};
+use crate::origin::Origin;
+use crate::plan::Step;
+use crate::project::Project;
+use crate::stages::machine;
+use crate::toolbox::Toolbox;
+
+/// What a profile is doing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum State {
+    /// No such profile.
+    Absent,
+    /// minikube knows it but its node is gone, or the other way round.
+    HalfDeleted(&'static str),
+    /// Its node is stopped.
+    Stopped,
+    /// Its node is frozen by `minikube pause` or `docker pause`.
+    Paused,
+    /// Its node runs.
+    Running,
+}
+
+/// The profile as minikube and the engine know it.
+#[derive(Clone, Debug)]
+pub struct Profile {
+    /// What it is doing.
+    pub state: State,
+    /// minikube's `config.json`, if there is one.
+    pub config: Option<Value>,
+    /// The loopback port that is published for the node's port 80.
+    pub port: Option<u16>,
+}
+
+impl Profile {
+    /// The node's container runtime, if it is not one we support.
+    pub fn unsupported_runtime(&self) -> Option<&str> {
+        let runtime = self.config.as_ref()?.pointer("/KubernetesConfig/ContainerRuntime")?.as_str()?;
+        (runtime != "containerd").then_some(runtime)
+    }
+
+    /// The addresses under which minikube may have registered the API server.
+    pub fn servers(&self) -> Vec<String> {
+        let Some(config) = &self.config else { return Vec::new() };
+        let nodes = config["Nodes"].as_array().cloned().unwrap_or_default();
+        nodes.iter().filter_map(|node| Some(format!("https://{}:{}", node["IP"].as_str()?, node["Port"]))).collect()
+    }
+}
+
+/// Asks minikube's files and the engine, side by side cheap: no minikube process.
+pub fn observe(tools: &Toolbox) -> Result<Profile> {
+    let path = tools.profile_config();
+    let config = match std::fs::read_to_string(&path) {
+        Ok(text) => Some(serde_json::from_str::<Value>(&text).with_context(|| format!("reading {path}"))?),
+        Err(_) => None,
+    };
+    let inspected = tools.engine.docker().args(["container", "inspect", &tools.profile]).output()?;
+    let container = inspected.status.success().then(|| serde_json::from_slice::<Value>(&inspected.stdout)).transpose()?;
+    Ok(judge(config, container.as_ref().map(|list| &list[0])))
+}
+
+/// The state from minikube's record and the engine's container.
+fn judge(config: Option<Value>, container: Option<&Value>) -> Profile {
+    let minikubes = |c: &&Value| c.pointer("/Config/Labels/created_by.minikube.sigs.k8s.io").is_some();
+    let port = container.and_then(|c| {
+        c.pointer("/HostConfig/PortBindings/80~1tcp/0/HostPort")?.as_str()?.parse().ok().filter(|port| *port != 0)
+    });
+    let state = match (&config, container) {
+        (None, None) => State::Absent,
+        (None, Some(c)) if minikubes(&c) => State::HalfDeleted("its node exists but minikube has no record of it"),
+        (None, Some(_)) => State::HalfDeleted("a container of that name exists that minikube did not make"),
+        (Some(_), None) => State::HalfDeleted("minikube has a record of it but its node is gone"),
+        (Some(_), Some(c)) => match c.pointer("/State/Status").and_then(Value::as_str) {
+            Some("running") => State::Running,
+            Some("paused") => State::Paused,
+            _ => State::Stopped,
+        },
+    };
+    Profile { state, config, port }
+}
+
+/// The steps to a running node.
+pub fn decide<'a>(
+    project: &'a Project,
+    tools: &'a Toolbox,
+    origin: &'a dyn Origin,
+    profile: &Profile,
+) -> Result<Vec<Step<'a>>> {
+    let name = &tools.profile;
+    match &profile.state {
+        State::Running if tools.kubectl().args(["get", "--raw", "/readyz"]).succeeds() => Ok(Vec::new()),
+        State::Running => Ok(vec![start(project, tools, origin, profile, "its API server does not answer", None)?]),
+        State::Paused => {
+            let unpause = tools.engine.docker().args(["unpause", name]);
+            Ok(vec![Step::new(format!("unpause {name}"), "the node is paused", unpause.clone(), move |_| {
+                unpause.run().map(|()| String::new())
+            })])
+        }
+        State::Stopped => Ok(vec![start(project, tools, origin, profile, "the profile is stopped", None)?]),
+        State::Absent => {
+            let port = free_port(project)?;
+            Ok(vec![start(project, tools, origin, profile, "there is no profile of that name", Some(port))?])
+        }
+        State::HalfDeleted(how) => {
+            let message = format!("minikube profile `{name}` is half deleted: {how}");
+            Err(Failure::new(Class::Cluster, message)
+                .help("remove the rest of it, with the data inside: cargo xtask teardown --cluster")
+                .help("then: cargo xtask deploy dev")
+                .into())
+        }
+    }
+}
+
+fn start<'a>(
+    project: &'a Project,
+    tools: &'a Toolbox,
+    origin: &dyn Origin,
+    profile: &Profile,
+    why: &str,
+    port: Option<u16>,
+) -> Result<Step<'a>> {
+    let cluster = &project.settings.cluster;
+    if let (State::Stopped, Some(port)) = (&profile.state, profile.port)
+        && let Some(holder) = machine::port_holder(port)
+    {
+        return Err(Failure::new(Class::Machine, format!("port {port}, which the profile publishes, is held by {holder}"))
+            .help(format!("end that program, or use another profile: cargo xtask deploy dev --profile {}2", tools.profile))
+            .into());
+    }
+    let log = project.log("minikube-start");
+    let mut command = tools
+        .minikube()
+        .arg("start")
+        .args(["--driver=docker", "--container-runtime=containerd", "--keep-context", "--interactive=false"])
+        .arg(format!("--kubernetes-version={}", cluster.kubernetes))
+        .args([format!("--cpus={}", cluster.cpus), format!("--memory={}m", cluster.memory_mib)])
+        .args(["--wait=all", "--wait-timeout=5m"])
+        .args(origin.minikube_flags())
+        .log(log.clone())
+        .deadline(Duration::from_secs(900));
+    if rustix::process::geteuid().is_root() {
+        // minikube refuses the docker driver for root otherwise.
+        command = command.arg("--force");
+    }
+    if let Some(port) = port {
+        command = command.arg(format!("--ports=127.0.0.1:{port}:80"));
+    }
+    let what = if profile.state == State::Absent { "create" } else { "start" };
+    let (name, kubernetes) = (tools.profile.clone(), cluster.kubernetes.clone());
+    Ok(Step::new(format!("{what} cluster {name}"), why, command.clone(), move |running| {
+        command.stream(|line| running.progress(line.trim_start_matches(['*', '-', '!', ' ']))).map_err(|error| {
+            Failure::new(Class::Cluster, format!("minikube did not start: {error:#}"))
+                .help(format!("read {log}"))
+                .help("start afresh, which deletes the data in the cluster: cargo xtask teardown --cluster")
+        })?;
+        Ok(format!("Kubernetes {kubernetes}"))
+    }))
+}
+
+/// The preferred port, or the next free one.
+fn free_port(project: &Project) -> Result<u16> {
+    let first = project.settings.cluster.port;
+    let free = (first..first.saturating_add(50)).find(|port| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok());
+    let Some(port) = free else {
+        return Err(Failure::new(Class::Machine, format!("no free port from {first} on"))
+            .help("choose another: set cluster.port in infra/xtask.toml")
+            .into());
+    };
+    if port != first {
+        let holder = machine::port_holder(first).map_or("another program".to_owned(), |holder| holder.to_string());
+        project.report.warn(format!("port {first} is held by {holder}; the application will be at port {port}"));
+    }
+    Ok(port)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn container(status: &str) -> Value {
+        json!({"State": {"Status": status}, "Config": {"Labels": {"created_by.minikube.sigs.k8s.io": "true"}},
+               "HostConfig": {"PortBindings": {"80/tcp": [{"HostIp": "127.0.0.1", "HostPort": "8080"}]}}})
+    }
+
+    #[test]
+    fn every_combination_has_a_state() {
+        let config = || Some(json!({"Nodes": [{"IP": "192.168.49.2", "Port": 8443}]}));
+        let state = |config, container: Option<Value>| judge(config, container.as_ref()).state;
+        assert_eq!(state(None, None), State::Absent);
+        assert_eq!(state(config(), Some(container("running"))), State::Running);
+        assert_eq!(state(config(), Some(container("paused"))), State::Paused);
+        assert_eq!(state(config(), Some(container("exited"))), State::Stopped);
+        assert!(matches!(state(config(), None), State::HalfDeleted(_)));
+        assert!(matches!(state(None, Some(container("running"))), State::HalfDeleted(_)));
+    }
+
+    #[test]
+    fn port_and_server_come_from_the_profile() {
+        let profile = judge(Some(json!({"Nodes": [{"IP": "192.168.49.2", "Port": 8443}]})), Some(&container("running")));
+        assert_eq!(profile.port, Some(8080));
+        assert_eq!(profile.servers(), ["https://192.168.49.2:8443"]);
+    }
+}

@@ -1,0 +1,144 @@
+//! The release stage: Secrets out of band, one `helm upgrade --install`, and the watch until it stands.
+
+mod desired;
+mod helm;
+mod record;
+mod rollout;
+mod secrets;
+
+pub use desired::Desired;
+pub use helm::{Revision, Status, observe as observe_helm};
+pub use record::Record;
+pub use rollout::wait;
+pub use secrets::{Existing, Plan as SecretPlan, observe as observe_secrets, remove_unused};
+
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+
+use crate::judge;
+use crate::plan::Step;
+use crate::project::Project;
+use crate::snapshot::Snapshot;
+use crate::toolbox::Toolbox;
+
+/// What there is of the release.
+#[derive(Default)]
+pub struct Observed {
+    /// The namespace's objects; `None` if there is no namespace.
+    pub snapshot: Option<Snapshot>,
+    /// The Secrets, without their content.
+    pub secrets: Existing,
+    /// Helm's newest revisions.
+    pub helm: Status,
+    /// What the last verified deploy left.
+    pub record: Option<Record>,
+}
+
+/// Reads namespace, Secrets' names, Helm's state and the record, side by side.
+pub fn observe(project: &Project, tools: &Toolbox) -> Result<Observed> {
+    let namespace = &project.settings.chart.namespace;
+    let (exists, snapshot, secrets) = std::thread::scope(|scope| {
+        let exists = scope.spawn(|| tools.kubectl().args(["get", "namespace", namespace, "-o", "name"]).succeeds());
+        let snapshot = scope.spawn(|| Snapshot::take(tools));
+        let secrets = scope.spawn(|| secrets::observe(tools));
+        (exists.join(), snapshot.join(), secrets.join())
+    });
+    let panicked = |_| anyhow::anyhow!("a probe panicked");
+    if !exists.map_err(panicked)? {
+        return Ok(Observed::default());
+    }
+    let (snapshot, secrets) = (snapshot.map_err(panicked)??, secrets.map_err(panicked)??);
+    let record = Record::from(&snapshot);
+    let helm = helm::observe(&secrets);
+    Ok(Observed { snapshot: Some(snapshot), secrets, helm, record })
+}
+
+/// Why the release must be applied again; empty: what is there is what is wanted, verified and healthy.
+pub fn reasons(desired: &Desired, observed: &Observed) -> Vec<String> {
+    let (Some(snapshot), Some(record)) = (&observed.snapshot, &observed.record) else {
+        return vec![match observed.helm.deployed() {
+            None => "it is not installed".to_owned(),
+            Some(revision) => format!("revision {revision} was never verified"),
+        }];
+    };
+    let mut reasons = record.differences(&desired.fingerprint);
+    match observed.helm.newest() {
+        Some(newest) if newest.status != "deployed" => {
+            reasons.push(format!("Helm's revision {} is {}", newest.number, newest.status));
+        }
+        Some(newest) if newest.number != record.revision => {
+            reasons.push(format!("Helm is at revision {}, verified is {}", newest.number, record.revision));
+        }
+        None => reasons.push("Helm knows no revision".to_owned()),
+        Some(_) => {}
+    }
+    reasons.extend(record.drift(snapshot));
+    reasons.extend(
+        judge::progress(snapshot)
+            .iter()
+            .filter(|p| !p.complete)
+            .map(|p| format!("{} has {} of {} replicas ready", p.name, p.ready, p.wanted)),
+    );
+    reasons
+}
+
+/// The steps that bring the release: namespace, repair, Secrets, Helm, and the watch.
+pub fn decide<'a>(
+    project: &'a Project,
+    tools: &'a Toolbox,
+    desired: &'a Desired,
+    secrets: SecretPlan,
+    observed: &Observed,
+) -> Vec<Step<'a>> {
+    let mut reasons = reasons(desired, observed);
+    let missing = secrets.missing(&observed.secrets);
+    reasons.extend(missing.iter().map(|name| format!("Secret {name} is not in the cluster")));
+    if reasons.is_empty() {
+        return Vec::new();
+    }
+    let mut steps = Vec::new();
+    if observed.snapshot.is_none() {
+        steps.push(namespace(project, tools));
+    }
+    steps.extend(helm::repair(tools, &project.settings.chart.release, &observed.helm));
+    steps.extend(secrets.steps(tools, &observed.secrets));
+    steps.push(helm::upgrade(project, tools, desired, reasons.join("; ")));
+    let verified = observed.record.as_ref().map(|record| record.revision);
+    steps.push(rollout::step(project, tools, verified));
+    steps
+}
+
+fn namespace<'a>(project: &Project, tools: &Toolbox) -> Step<'a> {
+    let name = project.settings.chart.namespace.clone();
+    let manifest = serde_json::json!({
+        "apiVersion": "v1", "kind": "Namespace",
+        "metadata": {"name": name, "labels": {
+            "app.kubernetes.io/managed-by": "xtask", "app.kubernetes.io/part-of": "todo",
+            "pod-security.kubernetes.io/enforce": "restricted",
+            "pod-security.kubernetes.io/warn": "restricted",
+        }},
+    });
+    let apply = tools.kubectl().args(["apply", "--server-side", "-f", "-"]).stdin(manifest.to_string());
+    Step::new(format!("create namespace {name}"), "it does not exist; enforces Pod Security `restricted`", apply.clone(), {
+        move |_| apply.run().map(|()| String::new())
+    })
+}
+
+/// The objects of the release whose desired part is recorded: what the chart makes.
+pub fn recorded(kind: &str, name: &str) -> bool {
+    let kinds = ["Deployment", "StatefulSet", "Service", "Ingress", "ConfigMap", "PodDisruptionBudget", "ServiceAccount"];
+    kinds.contains(&kind) && name.starts_with("todo") && name != record::NAME
+}
+
+/// Records what was verified.
+pub fn verified(
+    tools: &Toolbox,
+    desired: &Desired,
+    images: BTreeMap<String, String>,
+    secrets: Vec<String>,
+) -> Result<()> {
+    let (snapshot, existing) = (Snapshot::take(tools)?, secrets::observe(tools)?);
+    let revision = helm::observe(&existing).deployed().unwrap_or_default();
+    Record::new(desired, revision, images, secrets, &snapshot).store(tools)
+}

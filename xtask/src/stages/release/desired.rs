@@ -1,0 +1,103 @@
+//! What is wanted of the release: the values that xtask adds and a fingerprint of all that goes into it.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result};
+use camino::{Utf8Path, Utf8PathBuf};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use crate::failure::{Class, Failure};
+use crate::project::Project;
+
+/// The release as it should be.
+#[derive(Clone, Debug)]
+pub struct Desired {
+    /// Environment.
+    pub environment: String,
+    /// The environment's values file.
+    pub values_file: Utf8PathBuf,
+    /// The values that xtask adds: images and names of Secrets. Nothing secret.
+    pub values: Value,
+    /// A digest of each part.
+    pub fingerprint: BTreeMap<String, String>,
+}
+
+impl Desired {
+    /// The release of `environment` with image tags by component and the Secrets' names by component.
+    pub fn new(
+        project: &Project,
+        environment: &str,
+        tags: &BTreeMap<String, String>,
+        secrets: &BTreeMap<String, String>,
+    ) -> Result<Self> {
+        let settings = &project.settings;
+        let values_file = project.root.join(&settings.environment(environment)?.values);
+        let mut values = json!({});
+        let mut fingerprint = BTreeMap::new();
+        for (name, image) in &settings.images {
+            let tag = tags.get(name).map_or("<tag>", String::as_str);
+            values[&image.component]["image"] = json!({"repository": name, "tag": tag});
+            fingerprint.insert(format!("image {name}"), tag.to_owned());
+        }
+        for (component, name) in secrets {
+            values[component]["secret"] = json!({"name": name});
+            fingerprint.insert(format!("Secret of {component}"), name.clone());
+        }
+        if secrets.contains_key("postgres") {
+            let (repository, tag) = split_reference(&settings.database.image);
+            values["postgres"]["image"] = json!({"repository": repository, "tag": tag});
+        }
+        fingerprint.insert("chart".into(), folder_digest(&project.root.join(&settings.chart.path))?);
+        fingerprint.insert(values_file.file_name().unwrap_or("values").into(), file_digest(&values_file)?);
+        fingerprint.insert("environment".into(), environment.to_owned());
+        Ok(Self { environment: environment.to_owned(), values_file, values, fingerprint })
+    }
+}
+
+/// `postgres:17-trixie` -> `postgres`, `17-trixie`.
+fn split_reference(reference: &str) -> (&str, &str) {
+    reference.rsplit_once(':').unwrap_or((reference, ""))
+}
+
+/// Whether the environment's values (over the chart's) enable the embedded Postgres.
+pub fn embedded_postgres(project: &Project, environment: &str) -> Result<bool> {
+    let settings = &project.settings;
+    let chart = project.root.join(&settings.chart.path).join("values.yaml");
+    let own = project.root.join(&settings.environment(environment)?.values);
+    let enabled = |path: &Utf8Path| -> Result<Option<bool>> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| Failure::new(Class::Config, format!("cannot read {path}: {error}")))?;
+        let value: Value = serde_norway::from_str(&text)
+            .map_err(|error| Failure::new(Class::Config, format!("{path}: {error}")).help(format!("edit {path}")))?;
+        Ok(value.pointer("/postgres/enabled").and_then(Value::as_bool))
+    };
+    Ok(enabled(&own)?.or(enabled(&chart)?).unwrap_or(false))
+}
+
+fn file_digest(path: &Utf8Path) -> Result<String> {
+    let bytes = std::fs::read(path).map_err(|error| Failure::new(Class::Config, format!("cannot read {path}: {error}")))?;
+    Ok(short(&Sha256::digest(bytes)))
+}
+
+/// A digest of every file in `folder` that belongs to the chart.
+fn folder_digest(folder: &Utf8Path) -> Result<String> {
+    let mut hash = Sha256::new();
+    let own = ["tests", "ci"].map(|name| folder.join(name));
+    let walk = walkdir::WalkDir::new(folder).sort_by_file_name().into_iter();
+    for entry in walk.filter_entry(|entry| !own.iter().any(|skip| entry.path() == skip.as_std_path())) {
+        let entry = entry.with_context(|| format!("reading {folder}"))?;
+        let name = entry.file_name().to_string_lossy();
+        // Environments are fingerprinted one by one: another environment's values change nothing here.
+        if entry.file_type().is_file() && !(name.starts_with("values-") && entry.depth() == 1) {
+            hash.update(entry.path().strip_prefix(folder)?.to_string_lossy().as_bytes());
+            hash.update([0]);
+            hash.update(Sha256::digest(std::fs::read(entry.path())?));
+        }
+    }
+    Ok(short(&hash.finalize()))
+}
+
+fn short(bytes: &[u8]) -> String {
+    bytes[..8].iter().map(|byte| format!("{byte:02x}")).collect()
+}

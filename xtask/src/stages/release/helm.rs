@@ -1,0 +1,102 @@
+//! Helm's state, read from the labels of its release Secrets, and the commands that change it.
+
+use std::time::Duration;
+
+use anyhow::Result;
+
+use super::desired::Desired;
+use super::secrets::Existing;
+use crate::failure::{Class, Failure};
+use crate::plan::Step;
+use crate::project::Project;
+use crate::toolbox::Toolbox;
+
+/// One revision.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Revision {
+    /// Its number.
+    pub number: u64,
+    /// `deployed`, `superseded`, `failed`, `pending-install`, …
+    pub status: String,
+    /// When it was made, as Kubernetes prints it.
+    pub created: String,
+}
+
+/// The revisions that Helm keeps, the newest first.
+#[derive(Clone, Debug, Default)]
+pub struct Status {
+    /// The revisions.
+    pub revisions: Vec<Revision>,
+}
+
+impl Status {
+    /// The newest revision.
+    pub fn newest(&self) -> Option<&Revision> {
+        self.revisions.first()
+    }
+
+    /// The number of the deployed revision.
+    pub fn deployed(&self) -> Option<u64> {
+        self.revisions.iter().find(|revision| revision.status == "deployed").map(|revision| revision.number)
+    }
+}
+
+/// Helm's state, from the Secrets that hold it.
+pub fn observe(secrets: &Existing) -> Status {
+    let mut revisions = secrets.helm.clone();
+    revisions.sort_by_key(|revision| std::cmp::Reverse(revision.number));
+    Status { revisions }
+}
+
+/// The steps that free a release which a killed helm left pending.
+pub fn repair<'a>(tools: &'a Toolbox, release: &str, status: &Status) -> Vec<Step<'a>> {
+    let Some(newest) = status.newest().filter(|revision| revision.status.starts_with("pending-")) else {
+        return Vec::new();
+    };
+    let why = format!("revision {} is {} since {}: the helm that made it is gone", newest.number, newest.status, newest.created);
+    // Helm refuses every upgrade while its newest revision is pending. That revision never became anything: its record
+    // goes, and the revision before it, or nothing at all, is the newest again.
+    let name = format!("sh.helm.release.v1.{release}.v{}", newest.number);
+    let delete = tools.kubectl_here().args(["delete", "secret", &name, "--ignore-not-found"]);
+    vec![Step::new(format!("free the stuck release {release}"), why, delete.clone(), move |_| {
+        delete.run().map(|()| String::new())
+    })]
+}
+
+/// The `helm upgrade --install` without wait: xtask watches itself.
+pub fn upgrade<'a>(project: &'a Project, tools: &Toolbox, desired: &'a Desired, why: String) -> Step<'a> {
+    let chart = project.root.join(&project.settings.chart.path);
+    let release = &project.settings.chart.release;
+    let command = tools
+        .helm()
+        .args(["upgrade", "--install", release, chart.as_str(), "--values", desired.values_file.as_str(), "--values", "-"])
+        // What somebody changed with kubectl belongs to another field manager: it is taken back.
+        .args(["--server-side=true", "--force-conflicts", "--history-max=10"])
+        .stdin(desired.values.to_string())
+        .log(project.log("helm"))
+        .deadline(Duration::from_secs(180));
+    let shown = format!("{command} <<< '{}'", desired.values);
+    Step::new(format!("helm upgrade {release}"), why, shown, move |_| {
+        command.run().map_err(|error| {
+            Failure::new(Class::Config, format!("Helm refused the release: {error:#}"))
+                .help("the message names the place; cargo xtask tool helm -- lint infra/helm")
+        })?;
+        Ok(String::new())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_newest_revision_counts() {
+        let revision = |number, status: &str| Revision { number, status: status.into(), created: String::new() };
+        let status = observe(&Existing {
+            helm: vec![revision(9, "superseded"), revision(11, "pending-upgrade"), revision(10, "deployed")],
+            ..Existing::default()
+        });
+        assert_eq!(status.newest().unwrap().number, 11);
+        assert_eq!(status.deployed(), Some(10));
+    }
+}

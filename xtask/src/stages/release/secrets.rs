@@ -1,0 +1,120 @@
+//! Secrets in the cluster: which there are (never their content), which are missing, and which nothing needs any more.
+
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+
+use super::helm::Revision;
+use super::record::Record;
+use crate::plan::Step;
+use crate::toolbox::Toolbox;
+
+/// The Secrets of the namespace by name and label; their content is not read.
+#[derive(Clone, Debug, Default)]
+pub struct Existing {
+    /// Secrets that xtask made.
+    pub ours: Vec<String>,
+    /// Helm's revisions, which it keeps as Secrets.
+    pub helm: Vec<Revision>,
+}
+
+/// Asks for names, labels and times only.
+pub fn observe(tools: &Toolbox) -> Result<Existing> {
+    let columns = "jsonpath={range .items[*]}{.metadata.name}{\"\\t\"}{.metadata.labels.owner}{\"\\t\"}\
+                   {.metadata.labels.version}{\"\\t\"}{.metadata.labels.status}{\"\\t\"}{.metadata.creationTimestamp}\
+                   {\"\\t\"}{.metadata.labels.app\\.kubernetes\\.io/managed-by}{\"\\n\"}{end}";
+    Ok(parse(&tools.kubectl_here().args(["get", "secrets", "-o", columns]).read()?))
+}
+
+fn parse(text: &str) -> Existing {
+    let mut existing = Existing::default();
+    for line in text.lines() {
+        let field = |index| line.split('\t').nth(index).unwrap_or_default().to_owned();
+        if field(1) == "helm" {
+            let number = field(2).parse().unwrap_or_default();
+            existing.helm.push(Revision { number, status: field(3), created: field(4) });
+        } else if field(5) == "xtask" {
+            existing.ours.push(field(0));
+        }
+    }
+    existing
+}
+
+/// The Secrets that the release needs: name, manifest (applied on standard input) and component.
+#[derive(Clone, Default)]
+pub struct Plan {
+    wanted: Vec<(String, Vec<u8>)>,
+    /// Secrets' names by component, for the chart's values.
+    pub names: BTreeMap<String, String>,
+}
+
+impl Plan {
+    /// Adds the Secret `name` of `component`; no `manifest`: it is in the cluster and stays.
+    pub fn add(&mut self, component: &str, name: &str, manifest: Option<Vec<u8>>) {
+        self.names.insert(component.to_owned(), name.to_owned());
+        self.wanted.extend(manifest.map(|manifest| (name.to_owned(), manifest)));
+    }
+
+    /// Those that are not in the cluster.
+    pub fn missing(&self, existing: &Existing) -> Vec<String> {
+        self.wanted.iter().map(|(name, _)| name).filter(|name| !existing.ours.contains(name)).cloned().collect()
+    }
+
+    /// The steps that apply the missing ones.
+    pub fn steps<'a>(self, tools: &Toolbox, existing: &Existing) -> Vec<Step<'a>> {
+        let missing = self.missing(existing);
+        let wanted = self.wanted.into_iter().filter(|(name, _)| missing.contains(name));
+        wanted
+            .map(|(name, manifest)| {
+                let apply =
+                    tools.kubectl_here().args(["apply", "--server-side", "--force-conflicts", "-f", "-"]).stdin(manifest);
+                let shown = format!("{apply} < (Secret {name})");
+                Step::new(format!("apply Secret {name}"), "it is not in the cluster", shown, move |_| {
+                    apply.run().map(|()| String::new())
+                })
+            })
+            .collect()
+    }
+}
+
+/// Deletes Secrets of our making that neither the verified record nor a kept revision can need. Gives their names.
+///
+/// A rollback must find the Secret of its revision: one is kept as long as Helm keeps a revision made after it, that is
+/// as long as the record of any kept revision names it in `keep`.
+pub fn remove_unused(tools: &Toolbox, existing: &Existing, keep: &[String]) -> Result<Vec<String>> {
+    let stale: Vec<String> = existing
+        .ours
+        .iter()
+        .filter(|name| name.starts_with("todo-backend-") && !keep.contains(name))
+        .cloned()
+        .collect();
+    if !stale.is_empty() {
+        tools.kubectl_here().args(["delete", "secret", "--ignore-not-found"]).args(stale.clone()).run()?;
+    }
+    Ok(stale)
+}
+
+/// The Secrets that kept revisions name: read from the ReplicaSets, which Kubernetes keeps for rollbacks.
+pub fn named_by_revisions(record: Option<&Record>, snapshot: &crate::snapshot::Snapshot) -> Vec<String> {
+    let mut names: Vec<String> = record.map(|record| record.secrets.clone()).unwrap_or_default();
+    for set in snapshot.kind("ReplicaSet") {
+        let volumes = set.pointer("/spec/template/spec/volumes").and_then(serde_json::Value::as_array);
+        let secrets = volumes.into_iter().flatten().filter_map(|v| v.pointer("/secret/secretName")?.as_str());
+        names.extend(secrets.map(str::to_owned));
+    }
+    names
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn helm_revisions_and_our_secrets_are_told_apart() {
+        let text = "sh.helm.release.v1.todo.v2\thelm\t2\tdeployed\t2026-01-01T00:00:00Z\tHelm\n\
+                    todo-backend-0a1b2c3d\t\t\t\t2026-01-01T00:00:00Z\txtask\nforeign\t\t\t\t\t\n";
+        let existing = parse(text);
+        assert_eq!(existing.ours, ["todo-backend-0a1b2c3d"]);
+        assert_eq!((existing.helm[0].number, existing.helm[0].status.as_str()), (2, "deployed"));
+    }
+}

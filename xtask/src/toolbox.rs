@@ -1,0 +1,118 @@
+//! The pinned tools, aimed: every kubectl and helm call names context and kubeconfig, every minikube call its profile.
+
+use std::time::Duration;
+
+use camino::{Utf8Path, Utf8PathBuf};
+
+use crate::engine::Engine;
+use crate::origin::{Origin, Tool};
+use crate::process::Process;
+use crate::project::Project;
+
+/// Tools, engine and the profile they are aimed at.
+#[derive(Clone)]
+pub struct Toolbox {
+    /// The engine that the cluster's node runs in.
+    pub engine: Engine,
+    /// Kubeconfig that holds the profile's entry.
+    pub kubeconfig: Utf8PathBuf,
+    /// MINIKUBE_HOME: of our own beside a private engine, whose images carry official names; else the user's.
+    pub minikube_home: Utf8PathBuf,
+    /// Profile, kube context and (docker driver) node container.
+    pub profile: String,
+    namespace: String,
+    kubectl: Utf8PathBuf,
+    helm: Utf8PathBuf,
+    minikube: Utf8PathBuf,
+}
+
+impl Toolbox {
+    /// Aims the tools of `origin` at the project's profile in `engine`.
+    pub fn new(project: &Project, engine: Engine, origin: &dyn Origin) -> Self {
+        let minikube_home = minikube_home(project, engine.private);
+        Self {
+            kubeconfig: kubeconfig(),
+            minikube_home,
+            profile: project.settings.cluster.profile.clone(),
+            namespace: project.settings.chart.namespace.clone(),
+            kubectl: origin.tool(Tool::Kubectl),
+            helm: origin.tool(Tool::Helm),
+            minikube: origin.tool(Tool::Minikube),
+            engine,
+        }
+    }
+
+    /// kubectl in the cluster's context.
+    pub fn kubectl(&self) -> Process {
+        Process::new(self.kubectl.as_str())
+            .args(["--kubeconfig", self.kubeconfig.as_str(), "--context", &self.profile])
+            .arg("--request-timeout=20s")
+            .deadline(Duration::from_secs(60))
+    }
+
+    /// kubectl in the release's namespace.
+    pub fn kubectl_here(&self) -> Process {
+        self.kubectl().args(["--namespace", &self.namespace])
+    }
+
+    /// kubectl on the kubeconfig itself, with no context.
+    pub fn kubectl_config(&self) -> Process {
+        Process::new(self.kubectl.as_str()).args(["--kubeconfig", self.kubeconfig.as_str(), "config"])
+    }
+
+    /// helm in the release's namespace.
+    pub fn helm(&self) -> Process {
+        Process::new(self.helm.as_str())
+            .args(["--kubeconfig", self.kubeconfig.as_str(), "--kube-context", &self.profile])
+            .args(["--namespace", &self.namespace])
+            .deadline(Duration::from_secs(120))
+    }
+
+    /// minikube for the profile. It finds docker through PATH, so the engine's client comes first there.
+    pub fn minikube(&self) -> Process {
+        let mut path = std::env::var("PATH").unwrap_or_default();
+        if let Some(dir) = self.engine.client.parent().filter(|dir| !dir.as_str().is_empty()) {
+            path = format!("{dir}:{path}");
+        }
+        self.engine
+            .aim(Process::new(self.minikube.as_str()))
+            .args(["--profile", &self.profile])
+            .env("PATH", path)
+            .env("MINIKUBE_HOME", self.minikube_home.as_str())
+            .env("KUBECONFIG", self.kubeconfig.as_str())
+            .env("MINIKUBE_IN_STYLE", "false")
+            .env("MINIKUBE_WANTUPDATENOTIFICATION", "false")
+            .deadline(Duration::from_secs(600))
+    }
+
+    /// minikube's own folder: `$MINIKUBE_HOME/.minikube`, or MINIKUBE_HOME itself where it is called that.
+    pub fn minikube_dir(&self) -> Utf8PathBuf {
+        if self.minikube_home.file_name() == Some(".minikube") {
+            return self.minikube_home.clone();
+        }
+        self.minikube_home.join(".minikube")
+    }
+
+    /// minikube's record of the profile.
+    pub fn profile_config(&self) -> Utf8PathBuf {
+        self.minikube_dir().join("profiles").join(&self.profile).join("config.json")
+    }
+}
+
+/// The folder that minikube is told to use.
+pub fn minikube_home(project: &Project, private: bool) -> Utf8PathBuf {
+    if private {
+        return project.cache.join("minikube");
+    }
+    let named = |name: &str| std::env::var(name).ok().filter(|v| !v.is_empty()).map(Utf8PathBuf::from);
+    named("MINIKUBE_HOME").or_else(|| named("HOME")).unwrap_or_else(|| Utf8Path::new("/").to_owned())
+}
+
+/// The kubeconfig that minikube writes: the first file of KUBECONFIG, else `~/.kube/config`.
+pub fn kubeconfig() -> Utf8PathBuf {
+    let named = std::env::var("KUBECONFIG").unwrap_or_default();
+    if let Some(first) = named.split(':').find(|path| !path.is_empty()) {
+        return first.into();
+    }
+    Utf8PathBuf::from(std::env::var("HOME").unwrap_or_else(|_| "/".into())).join(".kube/config")
+}

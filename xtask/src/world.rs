@@ -1,0 +1,46 @@
+//! Engine, origin and tools, put together once a run.
+
+use anyhow::Result;
+
+use crate::failure::{Class, Failure};
+use crate::origin::{self, Need, Origin, Tool};
+use crate::plan::{self, Mode};
+use crate::project::Project;
+use crate::stages::machine;
+use crate::toolbox::Toolbox;
+
+/// What later stages work with.
+pub struct World {
+    /// Where artifacts come from.
+    pub origin: Box<dyn Origin>,
+    /// The tools, aimed at the profile.
+    pub tools: Toolbox,
+}
+
+impl World {
+    /// Brings engine and tools for `needs`: the stages machine and tools.
+    pub fn bring(project: &Project, mode: Mode, needs: &[Need]) -> Result<Self> {
+        let observed = machine::observe(project)?;
+        let plan = machine::decide(project, &observed)?;
+        plan::apply(project, "machine", mode, plan.steps)?;
+        let origin = origin::select(project, &plan.engine)?;
+        let steps = origin.plan(needs, &plan.engine)?;
+        plan::apply(project, "tools", mode, steps)?;
+        let tools = Toolbox::new(project, plan.engine, origin.as_ref());
+        Ok(Self { origin, tools })
+    }
+
+    /// What is there already, for commands that only look: an error that says how to get the rest.
+    pub fn present(project: &Project) -> Result<Self> {
+        let observed = machine::observe(project)?;
+        let engine = observed.engine().cloned().ok_or_else(|| {
+            Failure::new(Class::Machine, "no Docker Engine answers, so there is no cluster to ask").help("cargo xtask deploy dev")
+        })?;
+        let origin = origin::select(project, &engine)?;
+        let tools = Toolbox::new(project, engine, origin.as_ref());
+        if !origin.tool(Tool::Kubectl).is_file() {
+            return Err(Failure::new(Class::Machine, "the tools have not been brought yet").help("cargo xtask deploy dev").into());
+        }
+        Ok(Self { origin, tools })
+    }
+}
