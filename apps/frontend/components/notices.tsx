@@ -22,9 +22,11 @@ export function Notices(props: Props) {
       <div role="status">
         {(trouble !== null || !loaded) && (
           <Notice tone="waiting" text={troubleText(trouble, loaded)}>
-            <button type="button" onClick={onRetry}>
-              {trouble?.kind === "stalled" ? "Try again" : "Try now"}
-            </button>
+            {trouble?.kind !== "retrying" && (
+              <button type="button" onClick={onRetry}>
+                {trouble?.kind === "stalled" ? "Try again" : "Try now"}
+              </button>
+            )}
             {trouble?.kind === "stalled" && (
               <button type="button" onClick={onDiscard}>
                 Discard changes
@@ -56,6 +58,7 @@ function Notice({ tone, text, children }: { tone: string; text: string; children
 }
 
 function troubleText(trouble: Trouble | null, loaded: boolean): string {
+  if (trouble?.kind === "retrying") return "Trying again…";
   const who = trouble?.kind === "offline" ? "You are offline." : "The server is not answering.";
   if (!loaded) return `${who} Your todos appear here as soon as it works again.`;
   const unsaved = trouble?.unsaved ?? 0;

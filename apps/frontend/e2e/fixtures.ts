@@ -12,6 +12,7 @@ const API = "/api/v1/todos";
 /** The application's list, seen from the API's side; what is made under `name` goes at the end. */
 export class Todos {
   private readonly mark = randomBytes(4).toString("hex");
+  private readonly unmarked: string[] = [];
 
   constructor(private readonly request: APIRequestContext) {}
 
@@ -30,11 +31,13 @@ export class Todos {
     return (await this.all()).filter(({ title }) => title.includes(this.mark));
   }
 
-  async create(text: string, completed = false): Promise<string> {
-    const title = this.name(text);
+  /** `plain`: for pictures, under a title that others may have as well. */
+  async create(text: string, completed = false, plain = false): Promise<string> {
+    const title = plain ? text : this.name(text);
     const response = await this.request.post(API, { data: { title } });
     expect(response.status()).toBe(201);
     const { id } = (await response.json()) as Todo;
+    if (plain) this.unmarked.push(id);
     if (completed) await this.complete(id, true);
     return title;
   }
@@ -52,7 +55,8 @@ export class Todos {
   }
 
   async cleanUp(): Promise<void> {
-    for (const { id } of await this.mine()) await this.request.delete(`${API}/${id}`);
+    const ids = [...this.unmarked, ...(await this.mine()).map(({ id }) => id)];
+    for (const id of ids) await this.request.delete(`${API}/${id}`);
   }
 }
 

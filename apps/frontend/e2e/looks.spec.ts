@@ -13,10 +13,10 @@ const WEEK = [
 ] as const;
 
 const LOOKS = [
-  { name: "light", colorScheme: "light", width: 1100, height: 800 },
-  { name: "dark", colorScheme: "dark", width: 1100, height: 800 },
-  { name: "phone", colorScheme: "light", width: 390, height: 844 },
-  { name: "narrow", colorScheme: "dark", width: 320, height: 640 },
+  { name: "light", colorScheme: "light", width: 1000, height: 720, touch: false },
+  { name: "dark", colorScheme: "dark", width: 1000, height: 720, touch: false },
+  { name: "phone", colorScheme: "light", width: 390, height: 844, touch: true },
+  { name: "narrow", colorScheme: "dark", width: 320, height: 640, touch: true },
 ] as const;
 
 async function expectAccessible(page: Page): Promise<void> {
@@ -32,12 +32,12 @@ async function shoot(page: Page, name: string): Promise<void> {
   await page.screenshot({ path: join(folder, `${name}.png`) });
 }
 
-for (const { name, colorScheme, width, height } of LOOKS) {
+for (const { name, colorScheme, width, height, touch } of LOOKS) {
   test.describe(name, () => {
-    test.use({ colorScheme, viewport: { width, height } });
+    test.use({ colorScheme, viewport: { width, height }, hasTouch: touch, isMobile: touch });
 
     test("fits, is accessible, and can be seen", async ({ page, todos }) => {
-      for (const [text, completed] of WEEK) await todos.create(text, completed);
+      for (const [text, completed] of WEEK) await todos.create(text, completed, true);
       const long = await todos.create("Donaudampfschifffahrtsgesellschaft".repeat(4));
       await open(page);
       await expect(row(page, long)).toBeVisible();
@@ -55,18 +55,21 @@ for (const { name, colorScheme, width, height } of LOOKS) {
       await row(page, long).getByRole("button", { name: /^Delete/ }).click();
       await expect(row(page, long)).toHaveCount(0);
       await page.getByRole("textbox", { name: "New todo" }).focus();
+      await page.mouse.move(0, 0);
       await shoot(page, name);
     });
 
     test("a notice is accessible, too", async ({ page, context, todos, complaints }) => {
       await open(page);
       await context.setOffline(true);
-      await page.getByPlaceholder("What needs to be done?").fill(todos.name("Later"));
+      const title = todos.name("Later");
+      await page.getByPlaceholder("What needs to be done?").fill(title);
       await page.keyboard.press("Enter");
       await expect(page.getByRole("status")).toContainText("You are offline");
       await expectAccessible(page);
       await shoot(page, `${name}-offline`);
       await context.setOffline(false);
+      await todos.expectMine({ [title]: false });
       await expect(page.getByRole("status")).toBeEmpty();
       expect(complaints.splice(0).filter((text) => !/net::ERR_|Failed to load/.test(text))).toEqual([]);
     });

@@ -4,8 +4,11 @@ import { type Entry, type Item, type Operation, project, rekey, waitsFor } from 
 import { delayOf, MAX_ATTEMPTS } from "./retry";
 
 export interface Trouble {
-  /** offline: the browser says so; waiting: tried again soon; stalled: the user decides. */
-  kind: "offline" | "waiting" | "stalled";
+  /**
+   * offline: the browser says so; waiting: tried again soon; retrying: at this moment;
+   * stalled: the user decides.
+   */
+  kind: "offline" | "waiting" | "retrying" | "stalled";
   unsaved: number;
 }
 
@@ -29,7 +32,8 @@ export class TodoStore {
   #loading = false;
   #queue: Pending[] = [];
   #failures = 0;
-  #trouble: Trouble["kind"] | null = null;
+  /** What holds everything back; null while requests may be sent. */
+  #trouble: "offline" | "waiting" | "stalled" | null = null;
   #timer: ReturnType<typeof setTimeout> | undefined;
   #refusal: Snapshot["refusal"] = null;
   #refusals = 0;
@@ -104,7 +108,8 @@ export class TodoStore {
   /** At once, and with a fresh count of attempts. */
   retry(): void {
     clearTimeout(this.#timer);
-    this.#failures = 0;
+    // Not 0: the outage is not over before something has arrived.
+    this.#failures = Math.min(this.#failures, 1);
     this.#wake();
     this.#publish();
   }
@@ -129,7 +134,7 @@ export class TodoStore {
     this.#publish();
   }
 
-  /** Not published: the notice stays until the next attempt is decided, instead of flickering. */
+  /** Not published: the notice stays until the attempt is decided, instead of flickering. */
   #wake(): void {
     this.#trouble = null;
     this.#pump();
@@ -173,8 +178,10 @@ export class TodoStore {
       this.#queue = this.#queue.filter((other) => other !== pending);
     } catch (error) {
       pending.running = false;
-      if (error instanceof ApiError && !error.transient) this.#reject(pending, error);
-      else this.#pause(error);
+      if (error instanceof ApiError && !error.transient) {
+        this.#failures = 0;
+        this.#reject(pending, error);
+      } else this.#pause(error);
     }
     this.#pump();
     this.#publish();
@@ -263,10 +270,12 @@ export class TodoStore {
   }
 
   #project(): Snapshot {
+    const owing = this.#queue.length > 0 || !this.#loaded;
+    const kind = this.#trouble ?? (this.#failures > 0 && owing ? "retrying" : null);
     return {
       loaded: this.#loaded,
       items: project(this.#entries, this.#queue),
-      trouble: this.#trouble && { kind: this.#trouble, unsaved: this.#queue.length },
+      trouble: kind && { kind, unsaved: this.#queue.length },
       refusal: this.#refusal,
     };
   }
