@@ -1,6 +1,7 @@
 """Starts the server: `python3 -m app`."""
 
 import logging
+import signal
 import sys
 
 import uvicorn
@@ -24,8 +25,12 @@ def main() -> int:
         "starting",
         extra={"fields": {"version": __version__, "environment": settings.environment}},
     )
-    serve(settings)
-    logging.getLogger("app").info("stopped")
+    # uvicorn raises the signal again after its graceful shutdown; that is an ordinary end.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    try:
+        serve(settings)
+    finally:
+        logging.getLogger("app").info("stopped")
     return 0
 
 

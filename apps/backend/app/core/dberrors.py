@@ -114,7 +114,8 @@ class Cause:
 
 
 def classify(error: BaseException) -> Cause:
-    text = " ".join(str(error).split()) or type(error).__name__
+    text = " ".join(str(error).split()).removeprefix("connection failed: ")
+    text = text or type(error).__name__
     lowered = text.lower()
     # 'database "x" does not exist', but not 'role "x" does not exist' nor a missing table.
     if 'database "' in lowered and "does not exist" in lowered:

@@ -1,4 +1,7 @@
-"""${message}"""
+"""${message}
+
+Must also serve the release before this one: a rollback brings its image back, not its schema.
+"""
 
 from alembic import op
 
@@ -9,8 +12,4 @@ depends_on = None
 
 
 def upgrade() -> None:
-    op.execute("")
-
-
-def downgrade() -> None:
     op.execute("")

@@ -35,8 +35,3 @@ def upgrade() -> None:
         INSERT INTO users (id, email)
         VALUES ('00000000-0000-4000-8000-000000000001', 'local@todo.invalid')
     """)
-
-
-def downgrade() -> None:
-    op.execute("DROP TABLE todos")
-    op.execute("DROP TABLE users")

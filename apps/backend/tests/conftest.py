@@ -1,0 +1,99 @@
+import logging
+import tempfile
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+from fastapi import FastAPI
+from httpx import ASGITransport, AsyncClient
+
+from app import migrate
+from app.core.settings import Settings
+from app.main import create_app
+from tests.postgres import Postgres
+
+AUTH_SECRET = "2f7f1f3f8f0d4c5e9b6a7d8c1e2f3a4b"
+
+
+NewServer = Callable[[], Postgres]
+
+
+class Serve(Protocol):
+    def __call__(self, url: str) -> AbstractAsyncContextManager[AsyncClient]: ...
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def new_server() -> Iterator[NewServer]:
+    """Makes servers that are stopped at the end, whatever a test did to them."""
+    servers: list[Postgres] = []
+    # Not pytest's tmp_path: its folders are closed to the other user that runs the server.
+    with tempfile.TemporaryDirectory() as directory:
+        Path(directory).chmod(0o755)
+
+        def new() -> Postgres:
+            servers.append(Postgres(Path(directory) / str(len(servers))))
+            return servers[-1]
+
+        yield new
+        for server in servers:
+            if server.runs:
+                server.thaw()
+                server.stop()
+
+
+@pytest.fixture(scope="session")
+def server(new_server: NewServer) -> Postgres:
+    server = new_server()
+    server.start()
+    migrate.run(server.url())
+    return server
+
+
+@pytest.fixture(scope="session")
+def serve() -> Serve:
+    @asynccontextmanager
+    async def serving(url: str) -> AsyncIterator[AsyncClient]:
+        app = create_app(settings(url))
+        async with app.router.lifespan_context(app), client_of(app) as client:
+            yield client
+
+    return serving
+
+
+@pytest.fixture
+async def client(server: Postgres, serve: Serve) -> AsyncIterator[AsyncClient]:
+    server.execute("TRUNCATE todos")
+    async with serve(server.url()) as client:
+        yield client
+
+
+@pytest.fixture
+def keep_logging() -> Iterator[None]:
+    """For tests of entry points, which configure logging for the whole process."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    for name in ("alembic", "psycopg", "psycopg.pool", "uvicorn.error"):
+        logging.getLogger(name).setLevel(logging.NOTSET)
+
+
+def settings(url: str) -> Settings:
+    return Settings.model_validate(
+        {"database_url": url, "auth_secret": AUTH_SECRET, "environment": "test"}
+    )
+
+
+def client_of(app: FastAPI) -> AsyncClient:
+    return AsyncClient(
+        transport=ASGITransport(app=app, raise_app_exceptions=False),
+        base_url="http://todo.test:8080/api/v1",
+    )

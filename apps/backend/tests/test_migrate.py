@@ -1,0 +1,196 @@
+"""Migrations on real databases."""
+
+import os
+import re
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from itertools import count
+
+import psycopg
+import pytest
+
+from app import migrate
+from app.core.dberrors import Kind
+from app.core.logging import JsonFormatter
+from app.users.current import LOCAL_USER_ID
+from tests.conftest import AUTH_SECRET, NewServer
+from tests.postgres import PASSWORD, USER, Postgres
+
+pytestmark = pytest.mark.usefixtures("keep_logging")
+
+Run = Callable[..., tuple[int, str]]
+_numbers = count()
+
+
+@pytest.fixture
+def empty(server: Postgres) -> str:
+    return server.create_database(f"empty_{next(_numbers)}")
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    monkeypatch.setenv("AUTH_SECRET", AUTH_SECRET)
+    monkeypatch.setattr(migrate, "LASTING_WAIT_SECONDS", 0.5)
+
+    def running(url: str, *arguments: str) -> tuple[int, str]:
+        monkeypatch.setenv("DATABASE_URL", url)
+        code = migrate.main(list(arguments))
+        captured = capsys.readouterr()
+        return code, captured.out + captured.err
+
+    return running
+
+
+def rows(url: str, query: str) -> list[tuple[object, ...]]:
+    with psycopg.connect(url) as conn:
+        return conn.execute(query.encode()).fetchall()
+
+
+def start(url: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "app.migrate", "--wait", "10"],
+        env=os.environ | {"DATABASE_URL": url, "AUTH_SECRET": AUTH_SECRET},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def test_from_empty_and_again(empty: str, run: Run) -> None:
+    code, output = run(empty)
+    assert (code, "schema migrated" in output) == (0, True)
+    assert rows(empty, "SELECT id FROM users") == [(LOCAL_USER_ID,)]
+    assert rows(empty, "SELECT version_num FROM alembic_version") == [("0001",)]
+    code, output = run(empty)
+    assert (code, "schema is up to date" in output) == (0, True)
+
+
+def test_two_at_once(empty: str) -> None:
+    processes = [start(empty), start(empty)]
+    outputs = [process.communicate(timeout=20)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], outputs
+    assert sorted("schema migrated" in output for output in outputs) == [False, True]
+    assert rows(empty, "SELECT count(*) FROM users") == [(1,)]
+
+
+def test_it_waits_for_the_lock(empty: str) -> None:
+    with psycopg.connect(empty) as conn:
+        conn.execute("SELECT pg_advisory_xact_lock(%s)", [migrate.LOCK_KEY])
+        process = start(empty)
+        deadline = time.monotonic() + 15
+        waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+        while rows(empty, waiting) != [(1,)]:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        assert process.poll() is None
+    output, _ = process.communicate(timeout=20)
+    assert process.returncode == 0, output
+
+
+def test_a_newer_schema_is_left_alone(empty: str, run: Run) -> None:
+    assert run(empty)[0] == 0
+    with psycopg.connect(empty) as conn:
+        conn.execute("UPDATE alembic_version SET version_num = '9999'")
+    code, output = run(empty)
+    assert (code, "newer than this release" in output) == (0, True)
+    assert rows(empty, "SELECT version_num FROM alembic_version") == [("9999",)]
+
+
+def test_a_failed_migration_leaves_nothing(empty: str, run: Run) -> None:
+    with psycopg.connect(empty) as conn:
+        conn.execute("CREATE TABLE todos (somebody_elses int)")
+    code, output = run(empty)
+    assert code == migrate.EXIT_CODES[Kind.OTHER]
+    assert 'relation "todos" already exists' in output
+    assert "Traceback" not in output
+    assert rows(empty, "SELECT to_regclass('users'), to_regclass('alembic_version')") == [
+        (None, None)
+    ]
+
+
+def test_the_direct_host_is_preferred(
+    empty: str, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATABASE_URL_UNPOOLED", empty)
+    assert run("postgresql://pooler.invalid/todo")[0] == 0
+    assert rows(empty, "SELECT count(*) FROM todos") == [(0,)]
+
+
+def test_the_schema_refuses_what_the_api_refuses(server: Postgres) -> None:
+    for statement in (
+        "INSERT INTO todos (title, position) VALUES ('nobody''s', 1)",
+        f"INSERT INTO todos (user_id, title, position) VALUES ('{LOCAL_USER_ID}', '', 1)",
+        f"INSERT INTO todos (user_id, title, position) VALUES ('{LOCAL_USER_ID}', repeat('x', 501), 1)",  # noqa: E501
+        "INSERT INTO users (email) VALUES ('Upper@todo.invalid')",
+        "INSERT INTO users (email) VALUES ('local@todo.invalid')",
+    ):
+        with pytest.raises(psycopg.IntegrityError):
+            server.execute(statement)
+
+
+@pytest.fixture
+def silent_port() -> Iterator[int]:
+    """Accepts connections and never says a word, like a host behind a broken firewall."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield listener.getsockname()[1]
+
+
+def test_each_refusal_has_its_name_advice_and_code(server: Postgres, run: Run) -> None:
+    cases = {
+        Kind.WRONG_PASSWORD: server.url(password="another-p@ss"),
+        Kind.NO_SUCH_DATABASE: server.url("no_such"),
+        Kind.TLS_REFUSED: server.url(query="?sslmode=require&channel_binding=require"),
+    }
+    for kind, url in cases.items():
+        code, output = run(url, "--wait", "5")
+        last = output.strip().splitlines()[-1]
+        assert code == migrate.EXIT_CODES[kind]
+        assert last.startswith(f"migration failed ({USER}@127.0.0.1:{server.port}/")
+        assert f": {kind}: " in last
+        assert "DATABASE_URL" in last
+        assert "Traceback" not in output
+        assert PASSWORD not in output
+        assert "another-p@ss" not in output
+        assert not re.search("p%40ss", output)
+
+
+def test_unreachable_hosts_are_waited_for_and_then_named(run: Run, silent_port: int) -> None:
+    for url in (
+        "postgresql://todo:hidden-word@127.0.0.1:1/todo",
+        f"postgresql://todo:hidden-word@127.0.0.1:{silent_port}/todo?connect_timeout=2",
+        "postgresql://todo:hidden-word@no-such-host.invalid/todo",
+    ):
+        started = time.monotonic()
+        code, output = run(url, "--wait", "2")
+        assert code == migrate.EXIT_CODES[Kind.UNREACHABLE]
+        assert time.monotonic() - started < 8
+        assert "unreachable" in output.strip().splitlines()[-1]
+        assert "hidden-word" not in output
+        assert "Traceback" not in output
+
+
+def test_a_database_that_starts_late_is_waited_for(new_server: NewServer, run: Run) -> None:
+    late = new_server()
+    starting = threading.Timer(1.5, late.start)
+    starting.start()
+    code, output = run(late.url(), "--wait", "15")
+    starting.join()
+    assert code == 0, output
+    assert "waiting for the database: unreachable" in output
+
+
+def test_settings_are_checked_first(run: Run) -> None:
+    code, output = run("mysql://x")
+    assert code == migrate.EXIT_SETTINGS
+    assert output.count("\n") == 1
+    assert "DATABASE_URL must start with postgresql://" in output
+
+
+def test_messages_are_masked_even_if_a_library_quotes_the_url() -> None:
+    formatter = JsonFormatter(["hidden-word", "postgresql://todo:hidden-word@h/db", "ab"])
+    masked = formatter.mask("cannot parse postgresql://todo:hidden-word@h/db: ab hidden-word")
+    assert masked == "cannot parse ***: ab ***"

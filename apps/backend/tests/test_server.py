@@ -1,0 +1,105 @@
+"""The process as the image starts it."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import httpx
+import pytest
+
+from app import __main__ as entry
+from tests.conftest import AUTH_SECRET
+from tests.postgres import PASSWORD, Postgres
+
+
+@contextmanager
+def running(**environment: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "app"],
+        env=os.environ | {"HOST": "127.0.0.1", "PORT": str(port)} | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        yield process, f"http://127.0.0.1:{port}/api/v1"
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def wait_until_ready(url: str) -> None:
+    deadline = time.monotonic() + 15
+    while time.monotonic() < deadline:
+        try:
+            if httpx.get(f"{url}/health?probe=ready").status_code == 200:
+                return
+        except httpx.TransportError:
+            pass
+        time.sleep(0.1)
+    pytest.fail("not ready within 15 s")
+
+
+def test_it_serves_logs_as_json_and_ends_in_order(server: Postgres) -> None:
+    with running(DATABASE_URL=server.url(), AUTH_SECRET=AUTH_SECRET) as (process, url):
+        wait_until_ready(url)
+        answer = httpx.get(f"{url}/todos?secret=query", headers={"X-Request-ID": "trace-7"})
+        assert answer.status_code == 200
+        assert "server" not in answer.headers
+        httpx.get(f"{url}/nothing")
+        process.send_signal(signal.SIGTERM)
+        output, errors = process.communicate(timeout=10)
+    assert process.returncode == 0, errors
+    assert errors == ""
+    lines = [json.loads(line) for line in output.splitlines()]
+    assert {"time", "level", "logger", "message"} <= set(lines[0])
+    access = [line for line in lines if line["logger"] == "app.access"]
+    assert [(line["path"], line["status"]) for line in access if line["status"] == 200] == [
+        ("/api/v1/todos", 200)  # probes that succeed are not worth a line
+    ]
+    assert access[-2]["request_id"] == "trace-7"
+    assert access[-2]["duration_ms"] > 0
+    assert lines[-1]["message"] == "stopped"
+    for secret in (PASSWORD, AUTH_SECRET, server.url(), "secret=query"):
+        assert secret not in output
+
+
+def test_a_request_in_flight_is_answered_before_the_end(server: Postgres) -> None:
+    with running(DATABASE_URL=server.url(), AUTH_SECRET=AUTH_SECRET) as (process, url):
+        wait_until_ready(url)
+        host, port = url.removeprefix("http://").split("/")[0].split(":")
+        body = b'{"title": "in flight"}'
+        with socket.create_connection((host, int(port)), timeout=10) as client:
+            head = (
+                "POST /api/v1/todos HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+                f"Content-Length: {len(body)}\r\n\r\n"
+            )
+            client.sendall(head.encode())
+            time.sleep(0.3)
+            process.send_signal(signal.SIGTERM)
+            time.sleep(0.3)
+            client.sendall(body)
+            assert client.recv(4096).startswith(b"HTTP/1.1 201 ")
+        process.communicate(timeout=10)
+        assert process.returncode == 0
+
+
+def test_it_refuses_to_start_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", "postgresql://h/d")
+    monkeypatch.setenv("AUTH_SECRET", "too-short")
+    assert entry.main() == entry.EXIT_SETTINGS
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("todo-backend cannot start: AUTH_SECRET is shorter than 32")
+    assert captured.err.count("\n") == 1

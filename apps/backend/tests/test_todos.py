@@ -1,0 +1,145 @@
+"""The Todo-Backend contract."""
+
+from uuid import UUID, uuid4
+
+import pytest
+from httpx import AsyncClient
+
+pytestmark = pytest.mark.anyio
+
+
+async def add(client: AsyncClient, title: str, order: int | None = None) -> dict[str, object]:
+    body: dict[str, object] = {"title": title}
+    if order is not None:
+        body["order"] = order
+    answer = await client.post("/todos", json=body)
+    assert answer.status_code == 201, answer.text
+    todo: dict[str, object] = answer.json()
+    return todo
+
+
+async def titles(client: AsyncClient) -> list[str]:
+    return [todo["title"] for todo in (await client.get("/todos")).json()]
+
+
+async def test_the_list_is_empty_at_first(client: AsyncClient) -> None:
+    answer = await client.get("/todos")
+    assert (answer.status_code, answer.json()) == (200, [])
+    assert answer.headers["cache-control"] == "no-store"
+
+
+async def test_a_new_todo_is_open_and_has_an_address(client: AsyncClient) -> None:
+    answer = await client.post("/todos", json={"title": "walk the dog"})
+    todo = answer.json()
+    assert answer.status_code == 201
+    assert set(todo) == {"id", "title", "completed", "order", "url"}
+    assert UUID(todo["id"])
+    assert (todo["title"], todo["completed"], todo["order"]) == ("walk the dog", False, 1)
+    assert todo["url"] == f"http://todo.test:8080/api/v1/todos/{todo['id']}"
+    assert answer.headers["location"] == todo["url"]
+    assert (await client.get(todo["url"])).json() == todo
+    assert (await client.get("/todos")).json() == [todo]
+
+
+async def test_todos_are_listed_by_order_and_new_ones_come_last(client: AsyncClient) -> None:
+    await add(client, "second", 5)
+    await add(client, "first", -3)
+    await add(client, "third")
+    assert await titles(client) == ["first", "second", "third"]
+
+
+async def test_order_may_be_any_exact_json_integer(client: AsyncClient) -> None:
+    greatest = 2**53 - 1
+    assert (await add(client, "last", greatest))["order"] == greatest
+    assert (await add(client, "also last"))["order"] == greatest
+    assert (await add(client, "first", -greatest))["order"] == -greatest
+
+
+@pytest.mark.parametrize(
+    "change", [{"title": "new"}, {"completed": True}, {"order": 95}, {"title": "x", "order": 0}]
+)
+async def test_a_change_changes_what_it_names_and_stays(
+    client: AsyncClient, change: dict[str, object]
+) -> None:
+    todo = await add(client, "old", 7)
+    answer = await client.patch(f"/todos/{todo['id']}", json=change)
+    assert (answer.status_code, answer.json()) == (200, todo | change)
+    assert (await client.get(f"/todos/{todo['id']}")).json() == todo | change
+
+
+async def test_a_completed_todo_can_be_opened_again(client: AsyncClient) -> None:
+    todo = await add(client, "again")
+    for completed in (True, False):
+        answer = await client.patch(f"/todos/{todo['id']}", json={"completed": completed})
+        assert answer.json()["completed"] is completed
+
+
+async def test_an_empty_change_changes_nothing(client: AsyncClient) -> None:
+    todo = await add(client, "same")
+    answer = await client.patch(f"/todos/{todo['id']}", json={})
+    assert (answer.status_code, answer.json()) == (200, todo)
+
+
+async def test_one_todo_is_deleted(client: AsyncClient) -> None:
+    todo = await add(client, "gone")
+    await add(client, "stays")
+    assert (await client.delete(f"/todos/{todo['id']}")).status_code == 204
+    assert await titles(client) == ["stays"]
+    assert (await client.delete(f"/todos/{todo['id']}")).status_code == 404
+
+
+async def test_all_todos_are_deleted(client: AsyncClient) -> None:
+    await add(client, "one")
+    await add(client, "two")
+    answer = await client.delete("/todos")
+    assert (answer.status_code, answer.content) == (204, b"")
+    assert await titles(client) == []
+
+
+@pytest.mark.parametrize(("query", "left"), [("true", ["open"]), ("false", ["done"])])
+async def test_only_completed_or_only_open_ones_are_deleted(
+    client: AsyncClient, query: str, left: list[str]
+) -> None:
+    await add(client, "open")
+    done = await add(client, "done")
+    await client.patch(f"/todos/{done['id']}", json={"completed": True})
+    assert (await client.delete(f"/todos?completed={query}")).status_code == 204
+    assert await titles(client) == left
+
+
+@pytest.mark.parametrize("method", ["GET", "PATCH", "DELETE"])
+async def test_a_todo_that_is_not_there(client: AsyncClient, method: str) -> None:
+    todo = uuid4()
+    body = {"title": "x"} if method == "PATCH" else None
+    answer = await client.request(method, f"/todos/{todo}", json=body)
+    assert answer.status_code == 404
+    assert answer.json()["code"] == "todo_not_found"
+    assert str(todo) in answer.json()["detail"]
+
+
+async def test_pages_join_to_the_whole_list(client: AsyncClient) -> None:
+    for number in range(7):
+        await add(client, f"todo {number}", number // 3)  # equal orders cross page borders
+    everything = (await client.get("/todos")).json()
+    pages, url = [], "/todos?limit=2"
+    while url:
+        answer = await client.get(url)
+        pages.append(answer.json())
+        url = answer.links.get("next", {}).get("url", "")
+        assert url == "" or url.startswith("http://todo.test:8080/api/v1/todos?limit=2&after=")
+    assert [len(page) for page in pages] == [2, 2, 2, 1]
+    assert [todo for page in pages for todo in page] == everything
+
+
+async def test_a_full_last_page_has_no_next(client: AsyncClient) -> None:
+    await add(client, "one")
+    await add(client, "two")
+    assert "link" not in (await client.get("/todos?limit=2")).headers
+
+
+async def test_a_page_continues_after_a_todo_that_is_deleted_meanwhile(client: AsyncClient) -> None:
+    first = await add(client, "first")
+    await add(client, "second")
+    following = (await client.get("/todos?limit=1")).links["next"]["url"]
+    await client.delete(f"/todos/{first['id']}")
+    assert [todo["title"] for todo in (await client.get(following)).json()] == ["second"]
