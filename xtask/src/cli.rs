@@ -40,6 +40,9 @@ pub struct Global {
     /// Where engine, tools and base images come from; probed once if left out
     #[arg(long, global = true, value_name = "ORIGIN")]
     pub origin: Option<origin::Kind>,
+    /// Checkout to work on, instead of the one that this xtask was compiled from
+    #[arg(long, global = true, value_name = "DIR")]
+    pub root: Option<Utf8PathBuf>,
     /// Extra certificate authorities for downloads and image builds (default: SSL_CERT_FILE)
     #[arg(long, global = true, value_name = "FILE")]
     pub ca_bundle: Option<Utf8PathBuf>,

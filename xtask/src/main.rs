@@ -52,7 +52,7 @@ fn run(cli: Cli, report: &Report) -> Result<i32> {
     if let Some(Command::Completions { shell }) = cli.command {
         return completions::run(shell, Cli::command()).map(|()| 0);
     }
-    let mut project = Project::open(cli.global.options(), report.clone())?;
+    let mut project = Project::open(cli.global.root.clone(), cli.global.options(), report.clone())?;
     let cluster = &mut project.settings.cluster;
     cluster.profile = cli.global.profile.clone().unwrap_or_else(|| cluster.profile.clone());
     cluster.port = cli.global.port.unwrap_or(cluster.port);

@@ -39,10 +39,10 @@ pub struct Options {
 }
 
 impl Project {
-    /// Finds the checkout that this xtask was compiled from and reads its settings.
-    pub fn open(options: Options, report: Report) -> Result<Self> {
+    /// Reads the settings of the checkout `root`; normally the one that this xtask was compiled from.
+    pub fn open(root: Option<Utf8PathBuf>, options: Options, report: Report) -> Result<Self> {
         let manifest = Utf8Path::new(env!("CARGO_MANIFEST_DIR"));
-        let root = manifest.parent().unwrap_or(manifest).to_owned();
+        let root = root.unwrap_or_else(|| manifest.parent().unwrap_or(manifest).to_owned());
         let settings = Settings::read(&root)?;
         let cache = cache_dir()?;
         Ok(Self { dotenv: root.join(".env"), root, settings, cache, options, report })

@@ -85,6 +85,11 @@ impl Toolbox {
             .deadline(Duration::from_secs(600))
     }
 
+    /// Whether minikube is there to be run.
+    pub fn minikube_exists(&self) -> bool {
+        self.minikube.is_file()
+    }
+
     /// minikube's own folder: `$MINIKUBE_HOME/.minikube`, or MINIKUBE_HOME itself where it is called that.
     pub fn minikube_dir(&self) -> Utf8PathBuf {
         if self.minikube_home.file_name() == Some(".minikube") {

@@ -7,6 +7,7 @@ use anyhow::Result;
 use clap::Args;
 
 use super::summary;
+use crate::credentials;
 use crate::lock;
 use crate::origin::{Need, Tool};
 use crate::plan::{self, Mode};
@@ -15,7 +16,6 @@ use crate::stages::images::{self, load};
 use crate::stages::release::{self, Desired};
 use crate::stages::{cluster, proof};
 use crate::world::World;
-use crate::credentials;
 
 /// Requests to each route at the end of a deploy.
 const REQUESTS: usize = 20;
@@ -40,8 +40,8 @@ pub fn run(project: &Project, args: &Deploy) -> Result<()> {
         Mode::Apply => Some(lock::take(&project.cache.join("locks"), &project.settings.cluster.profile)?),
         Mode::DryRun => None,
     };
-    let embedded = release::embedded_postgres(project, &args.environment)?;
-    let credentials = credentials::read(project, embedded, mode)?;
+    // The contract is checked before anything is built: a wrong .env must not cost a quarter of an hour.
+    let credentials = credentials::read(project, &args.environment, mode)?;
 
     let needs = needs(project, credentials.embedded);
     let world = World::bring(project, mode, &needs)?;
@@ -75,7 +75,7 @@ pub fn run(project: &Project, args: &Deploy) -> Result<()> {
     steps += plan::apply(project, "images", mode, load::decide(tools, &wanted)?)?;
 
     let observed = release::observe(project, tools)?;
-    let secrets = credentials.plan(tools, &observed)?;
+    let secrets = credentials.plan(tools, &observed, mode)?;
     let tags = images::tags(&builds);
     let desired = Desired::new(project, &args.environment, &tags, &secrets.names)?;
     let names: Vec<String> = secrets.names.values().cloned().collect();
@@ -93,7 +93,7 @@ pub fn run(project: &Project, args: &Deploy) -> Result<()> {
     let proof = proof::prove(project, tools, &wanted, &address, requests)?;
     if changed > 0 {
         release::verified(tools, &desired, built.clone(), names)?;
-        release::remove_unused_secrets(tools)?;
+        release::remove_unused(tools)?;
     }
     if steps == 0 {
         report.ok("nothing changed: nothing was built, loaded or restarted");

@@ -6,8 +6,8 @@ mod profile;
 
 use anyhow::Result;
 
-pub use ingress::{class_exists, remove_controller};
-pub use profile::{Profile, State};
+pub use ingress::remove_controller;
+pub use profile::{Profile, State, observe as profile};
 
 use crate::failure::{Class, Failure};
 use crate::origin::Origin;
@@ -22,7 +22,7 @@ pub struct Observed {
 }
 
 /// Reads profile and kubeconfig; refuses an entry under our name that leads elsewhere. Changes nothing.
-pub fn observe(project: &Project, tools: &Toolbox) -> Result<Observed> {
+pub fn observe(tools: &Toolbox) -> Result<Observed> {
     let profile = profile::observe(tools)?;
     identity::check(tools, &profile)?;
     if let Some(runtime) = profile.unsupported_runtime() {
@@ -33,7 +33,6 @@ pub fn observe(project: &Project, tools: &Toolbox) -> Result<Observed> {
         .help(format!("use another profile: cargo xtask deploy dev --profile {}-containerd", tools.profile))
         .into());
     }
-    let _ = project;
     Ok(Observed { profile })
 }
 

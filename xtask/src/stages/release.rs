@@ -7,10 +7,9 @@ mod rollout;
 mod secrets;
 
 pub use desired::Desired;
-pub use helm::{Revision, Status, observe as observe_helm};
+pub use helm::Status;
 pub use record::Record;
-pub use rollout::wait;
-pub use secrets::{Existing, Plan as SecretPlan, observe as observe_secrets, remove_unused};
+pub use secrets::{Existing, Plan as SecretPlan};
 
 use std::collections::BTreeMap;
 
@@ -129,6 +128,13 @@ fn namespace<'a>(project: &Project, tools: &Toolbox) -> Step<'a> {
 pub fn recorded(kind: &str, name: &str) -> bool {
     let kinds = ["Deployment", "StatefulSet", "Service", "Ingress", "ConfigMap", "PodDisruptionBudget", "ServiceAccount"];
     kinds.contains(&kind) && name.starts_with("todo") && name != record::NAME
+}
+
+/// Deletes the Secrets of our making that no kept revision can need.
+pub fn remove_unused(tools: &Toolbox) -> Result<()> {
+    let (snapshot, existing) = (Snapshot::take(tools)?, secrets::observe(tools)?);
+    let keep = secrets::named_by_revisions(Record::from(&snapshot).as_ref(), &snapshot);
+    secrets::remove_unused(tools, &existing, &keep).map(|_| ())
 }
 
 /// Records what was verified.

@@ -44,7 +44,10 @@ impl Desired {
             values[component]["secret"] = json!({"name": name});
             fingerprint.insert(format!("Secret of {component}"), name.clone());
         }
-        if secrets.contains_key("postgres") {
+        let embedded = secrets.contains_key("postgres");
+        values["postgres"]["enabled"] = json!(embedded);
+        fingerprint.insert("database".into(), if embedded { "embedded" } else { "remote" }.to_owned());
+        if embedded {
             let (repository, tag) = split_reference(&settings.database.image);
             values["postgres"]["image"] = json!({"repository": repository, "tag": tag});
         }
@@ -58,21 +61,6 @@ impl Desired {
 /// `postgres:17-trixie` -> `postgres`, `17-trixie`.
 fn split_reference(reference: &str) -> (&str, &str) {
     reference.rsplit_once(':').unwrap_or((reference, ""))
-}
-
-/// Whether the environment's values (over the chart's) enable the embedded Postgres.
-pub fn embedded_postgres(project: &Project, environment: &str) -> Result<bool> {
-    let settings = &project.settings;
-    let chart = project.root.join(&settings.chart.path).join("values.yaml");
-    let own = project.root.join(&settings.environment(environment)?.values);
-    let enabled = |path: &Utf8Path| -> Result<Option<bool>> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|error| Failure::new(Class::Config, format!("cannot read {path}: {error}")))?;
-        let value: Value = serde_norway::from_str(&text)
-            .map_err(|error| Failure::new(Class::Config, format!("{path}: {error}")).help(format!("edit {path}")))?;
-        Ok(value.pointer("/postgres/enabled").and_then(Value::as_bool))
-    };
-    Ok(enabled(&own)?.or(enabled(&chart)?).unwrap_or(false))
 }
 
 fn file_digest(path: &Utf8Path) -> Result<String> {

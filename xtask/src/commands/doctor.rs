@@ -1,0 +1,117 @@
+//! `cargo xtask doctor`: every prerequisite with its version, a verdict and the fix.
+
+use anyhow::Result;
+
+use crate::failure::{Class, Failure};
+use crate::origin::{self, Tool};
+use crate::project::Project;
+use crate::report::{BAD, BOLD, DIM, GOOD, WARN, bytes};
+use crate::stages::{cluster, machine};
+use crate::toolbox::Toolbox;
+
+/// How a prerequisite is.
+enum Verdict {
+    Good,
+    /// Deploy brings it.
+    Later,
+    Bad(String),
+}
+
+struct Row {
+    name: &'static str,
+    found: String,
+    verdict: Verdict,
+}
+
+fn row(name: &'static str, found: impl Into<String>, verdict: Verdict) -> Row {
+    Row { name, found: found.into(), verdict }
+}
+
+/// Prints the table on standard output; fails if something is bad.
+pub fn run(project: &Project) -> Result<()> {
+    let rows = rows(project)?;
+    let mut bad = 0;
+    for Row { name, found, verdict } in &rows {
+        let (mark, fix) = match verdict {
+            Verdict::Good => (format!("{GOOD}✓{GOOD:#}"), String::new()),
+            Verdict::Later => (format!("{WARN}·{WARN:#}"), "deploy brings it".to_owned()),
+            Verdict::Bad(fix) => {
+                bad += 1;
+                (format!("{BAD}✗{BAD:#}"), fix.clone())
+            }
+        };
+        anstream::println!("{mark} {BOLD}{name:<14}{BOLD:#} {found}  {DIM}{fix}{DIM:#}");
+    }
+    if bad > 0 {
+        return Err(Failure::new(Class::Machine, format!("{bad} prerequisites are not met"))
+            .help("each line marked ✗ says how to mend it")
+            .into());
+    }
+    Ok(())
+}
+
+fn rows(project: &Project) -> Result<Vec<Row>> {
+    let observed = machine::observe(project)?;
+    let mut rows = vec![
+        row("machine", format!("{} {}", std::env::consts::OS, std::env::consts::ARCH), Verdict::Good),
+        disk(&observed),
+        memory(project, &observed),
+    ];
+    let engine = observed.engine().cloned();
+    rows.push(match &engine {
+        Some(engine) => row("docker engine", version(&engine.docker().args(["version", "--format", "{{.Server.Version}}"])), Verdict::Good),
+        None => match machine::decide(project, &observed) {
+            Ok(_) => row("docker engine", "none answers", Verdict::Later),
+            Err(error) => row("docker engine", "none answers", Verdict::Bad(error.to_string())),
+        },
+    });
+    let Some(engine) = engine else { return Ok(rows) };
+    let origin = origin::select(project, &engine)?;
+    rows.push(row("origin", origin.name(), Verdict::Good));
+    let tools = Toolbox::new(project, engine, origin.as_ref());
+    let versions = [
+        (Tool::Minikube, "minikube", ["version", "--short"]),
+        (Tool::Kubectl, "kubectl", ["version", "--client"]),
+        (Tool::Helm, "helm", ["version", "--short"]),
+    ];
+    for (tool, name, args) in versions {
+        let path = origin.tool(tool);
+        rows.push(if path.is_file() {
+            row(name, version(&crate::process::Process::new(path.as_str()).args(args)), Verdict::Good)
+        } else {
+            row(name, "not brought yet", Verdict::Later)
+        });
+    }
+    rows.push(match cluster::observe(&tools) {
+        Ok(observed) => match observed.profile.state {
+            cluster::State::Running => row("cluster", format!("profile `{}` runs", tools.profile), Verdict::Good),
+            cluster::State::HalfDeleted(how) => row("cluster", how, Verdict::Bad("cargo xtask teardown --cluster".to_owned())),
+            other => row("cluster", format!("profile `{}`: {other:?}", tools.profile).to_lowercase(), Verdict::Later),
+        },
+        Err(error) => row("cluster", "not usable", Verdict::Bad(error.to_string())),
+    });
+    Ok(rows)
+}
+
+fn disk(observed: &machine::Observed) -> Row {
+    let found = format!("{} free", bytes(observed.disk_free));
+    let verdict = if observed.disk_free < 5_000_000_000 { Verdict::Bad("free some space".to_owned()) } else { Verdict::Good };
+    row("disk", found, verdict)
+}
+
+fn memory(project: &Project, observed: &machine::Observed) -> Row {
+    let needed = project.settings.cluster.memory_mib * 1024 * 1024;
+    let found = format!("{} available, the cluster may take {}", bytes(observed.memory_available), bytes(needed));
+    let verdict = if observed.memory_available < needed / 3 {
+        Verdict::Bad("end other programs, or lower cluster.memory_mib in infra/xtask.toml".to_owned())
+    } else {
+        Verdict::Good
+    };
+    row("memory", found, verdict)
+}
+
+/// The first line that a version command prints.
+fn version(process: &crate::process::Process) -> String {
+    let text = process.read().unwrap_or_else(|error| format!("does not run: {error}"));
+    text.lines().next().unwrap_or_default().trim().to_owned()
+}

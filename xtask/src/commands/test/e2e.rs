@@ -1,0 +1,66 @@
+//! The whole job on a real Minikube profile of its own: a copy of the checkout is deployed, changed, broken, repaired
+//! and removed by the very binary that runs the tests. It shares engine, tools and images with `deploy`.
+
+mod bed;
+mod cluster;
+mod drift;
+mod lifecycle;
+mod refusals;
+
+use anyhow::Result;
+
+use super::tally::Tally;
+use crate::project::Project;
+use bed::Bed;
+
+/// A scenario: what must be true, and the test of it.
+type Scenario = (&'static str, fn(&Bed) -> Result<()>);
+
+/// In this order: each scenario starts from the state that the one before leaves.
+const SCENARIOS: &[Scenario] = &[
+    ("a broken .env is refused before anything is touched, with line and fix", refusals::dotenv),
+    ("an unknown environment and a broken infra/xtask.toml are told with their place", refusals::settings),
+    ("a foreign context under our profile's name is refused; a foreign current context is left alone", refusals::context),
+    ("a deploy from nothing ends with two ready replicas of each and an address that answers", lifecycle::first),
+    ("a second deploy changes nothing and restarts nothing", lifecycle::noop),
+    ("a dry run shows steps, no secrets, and does nothing", lifecycle::dry_run),
+    ("todos are stored, rendered by the server, and survive a restart of both", lifecycle::todos),
+    ("a browser adds, completes, edits and deletes todos", lifecycle::browser),
+    ("a changed source file rebuilds and restarts its application alone", drift::source),
+    ("a scaled deployment is put right, with the reason", drift::scale),
+    ("an edited ConfigMap is put right, with the reason", drift::config_map),
+    ("a changed AUTH_SECRET restarts the backend alone", drift::secret),
+    ("a deleted image is loaded again, with the reason", drift::image),
+    ("a deleted pod is replaced: two replicas again (SC-002)", cluster::deleted_pod),
+    ("a hung backend is restarted by its liveness probe (User Story 3)", cluster::hung_backend),
+    ("no secret value is in pod specs, descriptions or the release (SC-005)", cluster::no_secret_shown),
+    ("the Secret holds the specification's three keys (FR-011 to FR-013)", cluster::three_keys),
+    ("the API server accepts every rendered object (strict validation)", cluster::server_dry_run),
+    ("the chart's own helm tests pass", cluster::helm_tests),
+    ("status, logs, config and doctor answer", lifecycle::looks),
+    ("a stopped profile is started again and the todos are there", lifecycle::stopped),
+    ("teardown keeps the data; the next deploy shows it; twice is fine", lifecycle::teardown),
+    ("one plain helm command installs everything (SC-006)", cluster::plain_helm),
+    ("teardown --cluster removes the profile; twice is fine", lifecycle::teardown_cluster),
+];
+
+/// Runs all scenarios.
+pub fn run(project: &Project) -> Result<Tally> {
+    let bed = Bed::make(project)?;
+    let mut tally = Tally::default();
+    for (name, scenario) in SCENARIOS {
+        let running = project.report.step("test", *name, "");
+        match scenario(&bed) {
+            Ok(()) => {
+                running.done("");
+                tally += Tally::one(true);
+            }
+            Err(error) => {
+                drop(running);
+                project.report.error(&error);
+                tally += Tally::one(false);
+            }
+        }
+    }
+    Ok(tally)
+}

@@ -1,0 +1,184 @@
+//! The test bed: a copy of the checkout, a profile, a port and a kubeconfig of its own, and the xtask under test.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use camino::Utf8PathBuf;
+use serde_json::Value;
+
+use crate::origin;
+use crate::process::Process;
+use crate::project::Project;
+use crate::stages::machine;
+use crate::toolbox::Toolbox;
+
+/// The profile that the tests make and delete.
+pub const PROFILE: &str = "todo-test";
+/// Preferred port of the tests' cluster.
+pub const PORT: u16 = 8480;
+/// An AUTH_SECRET for tests.
+pub const AUTH: &str = "not-a-secret-not-a-secret-not-a-secret-1";
+
+/// What scenarios work with.
+pub struct Bed {
+    /// The project that runs the tests.
+    pub project: Project,
+    /// The copy of the checkout.
+    pub root: Utf8PathBuf,
+    /// The kubeconfig of the tests.
+    pub kubeconfig: Utf8PathBuf,
+    /// Log of every xtask run.
+    pub log: Utf8PathBuf,
+}
+
+/// What an xtask run printed.
+pub struct Ran {
+    /// Exit code.
+    pub code: i32,
+    /// Standard output and error.
+    pub text: String,
+    /// How long it took.
+    pub took: Duration,
+}
+
+impl Ran {
+    /// Fails unless the run ended with `code` and printed every one of `texts`.
+    pub fn expect(self, code: i32, texts: &[&str]) -> Result<Self> {
+        ensure!(self.code == code, "exit code {} instead of {code}:\n{}", self.code, self.text);
+        for text in texts {
+            ensure!(self.text.contains(text), "`{text}` is not in:\n{}", self.text);
+        }
+        Ok(self)
+    }
+}
+
+impl Bed {
+    /// Copies the checkout and removes what an earlier, interrupted run may have left.
+    pub fn make(project: &Project) -> Result<Self> {
+        let dir = project.target().join("e2e");
+        let root = dir.join("checkout");
+        match std::fs::remove_dir_all(&root) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error).context("removing the old copy"),
+            _ => {}
+        }
+        let list = Process::new("git").args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"]).cwd(&project.root);
+        for name in list.read()?.split('\0').filter(|name| !name.is_empty()) {
+            let (from, to) = (project.root.join(name), root.join(name));
+            if from.is_file() {
+                std::fs::create_dir_all(to.parent().context("a file has a folder")?)?;
+                std::fs::copy(&from, &to).with_context(|| format!("copying {from}"))?;
+            }
+        }
+        let kubeconfig = dir.join("kubeconfig");
+        let _ = std::fs::remove_file(&kubeconfig);
+        let bed = Self { project: project.clone(), root, kubeconfig, log: project.log("e2e") };
+        bed.xtask(&["teardown", "--cluster"])?.expect(0, &[])?;
+        Ok(bed)
+    }
+
+    /// Runs the xtask under test on the copy.
+    pub fn xtask(&self, args: &[&str]) -> Result<Ran> {
+        self.xtask_with(args, &[])
+    }
+
+    /// Runs it with extra environment variables.
+    pub fn xtask_with(&self, args: &[&str], envs: &[(&str, &str)]) -> Result<Ran> {
+        let exe = std::env::current_exe().context("finding this program")?;
+        let mut process = Process::new(exe.to_string_lossy())
+            .args(args.iter().copied())
+            .args(["--yes", "--root", self.root.as_str(), "--profile", PROFILE, "--port", &PORT.to_string()])
+            .env("KUBECONFIG", self.kubeconfig.as_str())
+            .env("NO_COLOR", "1")
+            .env("CI", "true")
+            .log(&self.log)
+            .deadline(Duration::from_secs(1500));
+        for (name, value) in envs {
+            process = process.env(*name, *value);
+        }
+        let start = Instant::now();
+        let output = process.output()?;
+        let text = [output.stdout, output.stderr].concat();
+        Ok(Ran {
+            code: output.status.code().unwrap_or(-1),
+            text: String::from_utf8_lossy(&text).into_owned(),
+            took: start.elapsed(),
+        })
+    }
+
+    /// The tools, aimed at the tests' cluster.
+    pub fn tools(&self) -> Result<Toolbox> {
+        let mut project = self.project.clone();
+        PROFILE.clone_into(&mut project.settings.cluster.profile);
+        let observed = machine::observe(&project)?;
+        let engine = observed.engine().cloned().context("no engine answers")?;
+        let origin = origin::select(&project, &engine)?;
+        let mut tools = Toolbox::new(&project, engine, origin.as_ref());
+        tools.kubeconfig.clone_from(&self.kubeconfig);
+        Ok(tools)
+    }
+
+    /// The address of the tests' application.
+    pub fn address(&self) -> Result<String> {
+        let profile = crate::stages::cluster::profile(&self.tools()?)?;
+        Ok(crate::commands::summary::address(&profile))
+    }
+
+    /// Writes `.env` of the copy, readable by its owner only.
+    pub fn write_dotenv(&self, text: &str) -> Result<()> {
+        use std::os::unix::fs::PermissionsExt;
+        let path = self.root.join(".env");
+        std::fs::write(&path, text)?;
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
+        Ok(())
+    }
+
+    /// UIDs of the running pods of a component, sorted.
+    pub fn pods(&self, component: &str) -> Result<Vec<String>> {
+        let selector = format!("app.kubernetes.io/part-of=todo,app.kubernetes.io/component={component}");
+        let path = "jsonpath={range .items[*]}{.metadata.uid} {.metadata.deletionTimestamp}{\"\\n\"}{end}";
+        let text = self.tools()?.kubectl_here().args(["get", "pods", "-l", &selector, "-o", path]).read()?;
+        let mut uids: Vec<String> =
+            text.lines().filter(|line| line.split_whitespace().count() == 1).map(|line| line.trim().to_owned()).collect();
+        uids.sort();
+        Ok(uids)
+    }
+
+    /// An HTTP request to the application: status and body.
+    pub fn http(&self, method: &str, path: &str, body: Option<&Value>) -> Result<(u16, String)> {
+        let agent: ureq::Agent = ureq::Agent::config_builder()
+            .timeout_global(Some(Duration::from_secs(10)))
+            .http_status_as_error(false)
+            .proxy(None)
+            .build()
+            .into();
+        let url = format!("{}{path}", self.address()?);
+        let mut response = match (method, body) {
+            ("POST", Some(body)) => agent.post(&url).send_json(body)?,
+            ("PATCH", Some(body)) => agent.patch(&url).send_json(body)?,
+            ("DELETE", _) => agent.delete(&url).call()?,
+            _ => agent.get(&url).call()?,
+        };
+        Ok((response.status().as_u16(), response.body_mut().read_to_string()?))
+    }
+
+    /// Waits until `holds`, at most `limit`.
+    pub fn until(&self, what: &str, limit: Duration, holds: impl Fn() -> Result<bool>) -> Result<()> {
+        let start = Instant::now();
+        while !holds()? {
+            if start.elapsed() > limit {
+                bail!("{what}: not within {} s", limit.as_secs());
+            }
+            std::thread::sleep(Duration::from_millis(500));
+        }
+        Ok(())
+    }
+
+    /// Waits until both applications have two ready replicas.
+    pub fn until_ready(&self) -> Result<()> {
+        self.until("two ready replicas of both", Duration::from_secs(120), || {
+            let snapshot = crate::snapshot::Snapshot::take(&self.tools()?)?;
+            let progress = crate::judge::progress(&snapshot);
+            Ok(!progress.is_empty() && progress.iter().all(|p| p.complete))
+        })
+    }
+}

@@ -1,0 +1,62 @@
+//! Changes, by hand and in the sources: noticed and put right, and nothing else restarts.
+
+use anyhow::{Result, ensure};
+
+use super::bed::{AUTH, Bed};
+use super::lifecycle::references;
+use super::refusals::foreign_is_current;
+use crate::stages::images::load;
+
+pub fn source(bed: &Bed) -> Result<()> {
+    foreign_is_current(bed)?;
+    let path = bed.root.join("apps/backend/app/__init__.py");
+    let mut text = std::fs::read_to_string(&path)?;
+    text.push_str("\n# a change of one line\n");
+    std::fs::write(&path, text)?;
+    let frontend = bed.pods("frontend")?;
+    let backend = bed.pods("backend")?;
+    let ran = bed.xtask(&["deploy", "dev"])?.expect(0, &["app/__init__.py", "is up"])?;
+    ensure!(!ran.text.contains("build todo-frontend"), "the frontend was built:\n{}", ran.text);
+    ensure!(bed.pods("frontend")? == frontend, "the frontend was restarted");
+    ensure!(bed.pods("backend")?.iter().all(|pod| !backend.contains(pod)), "the backend was not replaced");
+    bed.project.report.note(format!("one line changed: {:.1} s", ran.took.as_secs_f64()));
+    Ok(())
+}
+
+pub fn scale(bed: &Bed) -> Result<()> {
+    bed.tools()?.kubectl_here().args(["scale", "deployment/todo-frontend", "--replicas=1"]).run()?;
+    bed.xtask(&["deploy", "dev"])?.expect(0, &["Deployment/todo-frontend was changed by hand", "todo-frontend    2/2"])?;
+    Ok(())
+}
+
+pub fn config_map(bed: &Bed) -> Result<()> {
+    let kubectl = || Ok::<_, anyhow::Error>(bed.tools()?.kubectl_here());
+    let patch = r#"{"data":{"ENVIRONMENT":"edited"}}"#;
+    kubectl()?.args(["patch", "configmap", "todo-config", "--type=merge", "-p", patch]).run()?;
+    bed.xtask(&["deploy", "dev"])?.expect(0, &["ConfigMap/todo-config was changed by hand"])?;
+    let value = kubectl()?.args(["get", "configmap", "todo-config", "-o", "jsonpath={.data.ENVIRONMENT}"]).read()?;
+    ensure!(value == "dev", "ENVIRONMENT is {value}");
+    Ok(())
+}
+
+pub fn secret(bed: &Bed) -> Result<()> {
+    bed.write_dotenv(&format!("AUTH_SECRET={AUTH}-changed\n"))?;
+    let (backend, frontend) = (bed.pods("backend")?, bed.pods("frontend")?);
+    let ran = bed.xtask(&["deploy", "dev"])?.expect(0, &["Secret of backend changed", "is up"])?;
+    ensure!(!ran.text.contains(AUTH), "a secret is shown");
+    ensure!(bed.pods("frontend")? == frontend, "the frontend was restarted");
+    ensure!(bed.pods("backend")?.iter().all(|pod| !backend.contains(pod)), "the backend was not replaced");
+    Ok(())
+}
+
+pub fn image(bed: &Bed) -> Result<()> {
+    let tools = bed.tools()?;
+    let node = load::nodes(&tools)?.remove(0);
+    let reference = references(bed)?.into_iter().find(|r| r.starts_with("todo-backend")).unwrap_or_default();
+    node.exec(["ctr", "-n", "k8s.io", "images", "rm", &format!("docker.io/library/{reference}")]).run()?;
+    bed.until("the node notices", std::time::Duration::from_secs(20), || {
+        Ok(!load::node_images(&node)?.contains_key(&reference))
+    })?;
+    bed.xtask(&["deploy", "dev"])?.expect(0, &["load todo-backend", "is up"])?;
+    Ok(())
+}

@@ -1,0 +1,134 @@
+//! From nothing to running, looking at it, stopping it and removing it.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use serde_json::{Value, json};
+
+use super::bed::{AUTH, Bed, PROFILE};
+use crate::origin::Need;
+use crate::plan::Mode;
+use crate::process::Process;
+use crate::stages::images;
+use crate::world::World;
+
+/// A todo that must outlive restarts and teardowns.
+const LASTING: &str = "outlive the restart of both";
+
+pub fn first(bed: &Bed) -> Result<()> {
+    bed.write_dotenv(&format!("AUTH_SECRET={AUTH}\n"))?;
+    let ran = bed.xtask(&["deploy", "dev"])?;
+    ran.expect(0, &["is up", "todo-backend     2/2 ready", "todo-frontend    2/2 ready", "built = node = pods", "sha256:"])?;
+    let (status, body) = bed.http("GET", "/api/v1/health", None)?;
+    ensure!(status == 200 && body.contains("\"environment\":\"dev\""), "health: {status} {body}");
+    ensure!(bed.http("GET", "/", None)?.0 == 200);
+    Ok(())
+}
+
+pub fn noop(bed: &Bed) -> Result<()> {
+    let before = (bed.pods("backend")?, bed.pods("frontend")?);
+    ensure!(before.0.len() == 2 && before.1.len() == 2, "two pods of each: {before:?}");
+    let ran = bed.xtask(&["deploy", "dev"])?.expect(0, &["nothing changed: nothing was built, loaded or restarted"])?;
+    ensure!(before == (bed.pods("backend")?, bed.pods("frontend")?), "pods were restarted");
+    bed.project.report.note(format!("no-op deploy: {:.2} s", ran.took.as_secs_f64()));
+    Ok(())
+}
+
+pub fn dry_run(bed: &Bed) -> Result<()> {
+    let ran = bed.xtask(&["deploy", "dev", "--dry-run"])?.expect(0, &["nothing to do"])?;
+    ensure!(!ran.text.contains(AUTH), "a secret is shown");
+    Ok(())
+}
+
+pub fn todos(bed: &Bed) -> Result<()> {
+    let (status, body) = bed.http("POST", "/api/v1/todos", Some(&json!({"title": LASTING})))?;
+    ensure!(status == 201, "POST: {status} {body}");
+    let todo: Value = serde_json::from_str(&body)?;
+    ensure!(todo["url"].as_str().is_some_and(|url| url.starts_with(&bed.address().unwrap_or_default())), "url: {body}");
+    let tools = bed.tools()?;
+    tools.kubectl_here().args(["rollout", "restart", "deployment/todo-backend", "deployment/todo-frontend"]).run()?;
+    bed.until_ready()?;
+    lasting_is_there(bed)?;
+    // A restart is an operation, not a change: the next deploy leaves it alone.
+    bed.xtask(&["deploy", "dev"])?.expect(0, &["nothing changed"])?;
+    Ok(())
+}
+
+/// The lasting todo is in the API's list and in the HTML that the server renders.
+fn lasting_is_there(bed: &Bed) -> Result<()> {
+    ensure!(bed.http("GET", "/api/v1/todos", None)?.1.contains(LASTING), "the API does not list the todo");
+    ensure!(bed.http("GET", "/", None)?.1.contains(LASTING), "the page is not rendered with the todo");
+    Ok(())
+}
+
+pub fn browser(bed: &Bed) -> Result<()> {
+    let bases: Vec<Need> =
+        bed.project.settings.images["todo-frontend"].bases.values().cloned().map(Need::Image).collect();
+    let world = World::bring(&bed.project, Mode::Apply, &bases)?;
+    let engine = &world.tools.engine;
+    let context = bed.project.root.join(&bed.project.settings.images["todo-frontend"].context).join("e2e");
+    let mut build = engine.docker().args(["buildx", "build", "--progress=plain", "--tag", "todo-browser:test"]);
+    for (argument, official) in &bed.project.settings.images["todo-frontend"].bases {
+        build = build.arg("--build-arg").arg(format!("{argument}={}", world.origin.image(official)));
+    }
+    if let Some(ca) = bed.project.ca_bundle() {
+        build = build.arg("--secret").arg(format!("id=ca,src={ca}"));
+    }
+    build.arg(context.as_str()).log(bed.project.log("browser-image")).deadline(Duration::from_secs(900)).run()?;
+    let run = engine.docker().args(["run", "--rm", "--init", "--network=host", "--shm-size=256m"]);
+    let run = run.args(["--env", &format!("BASE_URL={}", bed.address()?), "todo-browser:test"]);
+    run.deadline(Duration::from_secs(300)).log(bed.project.log("browser")).run()
+}
+
+pub fn looks(bed: &Bed) -> Result<()> {
+    bed.xtask(&["status", "--verify"])?.expect(0, &["verified", "2/2 ready"])?;
+    bed.xtask(&["logs", "backend", "--tail", "5"])?.expect(0, &["todo-backend-"])?;
+    let config = bed.xtask(&["config"])?.expect(0, &["AUTH_SECRET"])?;
+    ensure!(!config.text.contains(AUTH), "config shows a secret");
+    bed.xtask(&["doctor"])?.expect(0, &["docker engine", "kubectl", "helm", "minikube"])?;
+    bed.xtask(&[])?.expect(0, &["cargo xtask status"])?;
+    bed.xtask(&["tool", "kubectl", "--", "get", "pods", "-o", "name"]).map(|_| ())
+}
+
+pub fn stopped(bed: &Bed) -> Result<()> {
+    bed.tools()?.minikube().arg("stop").run()?;
+    bed.xtask(&["deploy", "dev"])?.expect(0, &["the profile is stopped", "is up"])?;
+    lasting_is_there(bed)
+}
+
+pub fn teardown(bed: &Bed) -> Result<()> {
+    bed.xtask(&["teardown"])?.expect(0, &["stays: the todos"])?;
+    bed.xtask(&["teardown"])?.expect(0, &[])?;
+    let left = bed.tools()?.kubectl_here().args(["get", "deployments,services,ingresses,pods", "-o", "name"]).read()?;
+    ensure!(left.trim().is_empty(), "left behind: {left}");
+    bed.xtask(&["deploy", "dev"])?.expect(0, &["is up"])?;
+    lasting_is_there(bed)?;
+    bed.xtask(&["teardown", "--data"])?.expect(0, &[])?;
+    let namespaces = bed.tools()?.kubectl().args(["get", "namespaces", "-o", "name"]).read()?;
+    ensure!(!namespaces.lines().any(|name| name == "namespace/todo"), "the namespace is left");
+    Ok(())
+}
+
+pub fn teardown_cluster(bed: &Bed) -> Result<()> {
+    bed.xtask(&["teardown", "--cluster"])?.expect(0, &[])?;
+    bed.xtask(&["teardown", "--cluster"])?.expect(0, &["no minikube profile"])?;
+    let containers = bed.tools()?.engine.docker().args(["ps", "--all", "--format", "{{.Names}}"]).read()?;
+    ensure!(!containers.lines().any(|name| name == PROFILE), "the node is left: {containers}");
+    Ok(())
+}
+
+/// The images that the copy's sources make; for scenarios that compare.
+pub fn references(bed: &Bed) -> Result<Vec<String>> {
+    let mut project = bed.project.clone();
+    project.root.clone_from(&bed.root);
+    let world = World::present(&project)?;
+    let builds = images::observe(&project, &world.tools.engine, world.origin.as_ref())?;
+    Ok(images::tags(&builds).into_iter().map(|(name, tag)| format!("{name}:{tag}")).collect())
+}
+
+/// Runs a command that must fail and gives what it printed.
+pub fn failing(process: &Process) -> Result<String> {
+    let output = process.output()?;
+    ensure!(!output.status.success(), "`{process}` succeeded");
+    Ok(String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
+}

@@ -1,0 +1,150 @@
+//! The suites that need no cluster.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use super::tally::Tally;
+use crate::commands::scan as scan_command;
+use crate::failure::{Class, Failure};
+use crate::origin::{Need, Tool};
+use crate::plan::Mode;
+use crate::process::Process;
+use crate::project::Project;
+use crate::world::World;
+
+/// One check of a suite: its name and how long it may take in seconds.
+fn check(project: &Project, name: &str, process: &Process) -> bool {
+    let running = project.report.step("test", name, "");
+    match process.stream(|line| running.progress(line)) {
+        Ok(()) => {
+            running.done("");
+            true
+        }
+        Err(error) => {
+            project.report.error(&error);
+            false
+        }
+    }
+}
+
+/// Runs a test runner whose output tells how many passed.
+fn counted(project: &Project, name: &str, process: &Process) -> Tally {
+    let running = project.report.step("test", name, "");
+    let mut output = String::new();
+    let result = process.stream(|line| {
+        running.progress(line);
+        output.push_str(line);
+        output.push('\n');
+    });
+    let mut tally = Tally::parse(&output);
+    if result.is_ok() && tally.failed == 0 && tally.passed > 0 {
+        running.done(tally.to_string());
+        return tally;
+    }
+    drop(running);
+    let log = output.lines().rev().take(60).collect::<Vec<_>>();
+    log.iter().rev().for_each(|line| project.report.line(format!("    | {line}")));
+    tally.failed = tally.failed.max(1);
+    tally
+}
+
+/// Format, clippy, unit and command line tests of xtask.
+pub fn rust(project: &Project) -> Result<Tally> {
+    let cargo = |args: &[&str]| {
+        Process::new("cargo").args(args.iter().copied()).cwd(&project.root).deadline(Duration::from_secs(1200))
+    };
+    let mut tally = Tally::one(check(project, "cargo fmt", &cargo(&["fmt", "--all", "--check"])));
+    let clippy = ["clippy", "--locked", "--all-targets", "--", "-D", "warnings"];
+    tally += Tally::one(check(project, "cargo clippy", &cargo(&clippy)));
+    tally += counted(project, "cargo test", &cargo(&["test", "--locked", "--all-targets"]));
+    Ok(tally)
+}
+
+/// The secret scan over tree and history.
+pub fn scan(project: &Project) -> Result<Tally> {
+    let result = scan_command::run(project);
+    if let Err(error) = &result {
+        project.report.error(error);
+    }
+    Ok(Tally::one(result.is_ok()))
+}
+
+/// Lint, unit tests, and every set of values rendered.
+pub fn chart(project: &Project) -> Result<Tally> {
+    let world = World::bring(project, Mode::Apply, &[Need::Tool(Tool::Helm), Need::Tool(Tool::HelmUnittest)])?;
+    let chart = project.root.join(&project.settings.chart.path);
+    let helm = |args: &[&str]| Process::new(world.origin.tool(Tool::Helm).as_str()).args(args.iter().copied());
+    let mut tally = Tally::default();
+    let mut sets: Vec<_> = std::fs::read_dir(chart.join("ci"))
+        .context("reading infra/helm/ci")?
+        .map(|entry| Ok(entry?.path().to_string_lossy().into_owned()))
+        .collect::<Result<_>>()?;
+    sets.sort();
+    for values in &sets {
+        let name = values.rsplit('/').next().unwrap_or(values);
+        let lint = helm(&["lint", "--strict", chart.as_str(), "--values", values]);
+        tally += Tally::one(check(project, &format!("helm lint with {name}"), &lint));
+    }
+    let unittest = Process::new(world.origin.tool(Tool::HelmUnittest).as_str())
+        .args(["--strict", "--file", "tests/*_test.yaml", chart.as_str()])
+        .deadline(Duration::from_secs(120));
+    let running = project.report.step("test", "helm-unittest", "");
+    let output = unittest.output()?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let (passed, failed) = unittest_counts(&text);
+    if output.status.success() && failed == 0 && passed > 0 {
+        running.done(format!("{passed} passed, 0 failed"));
+    } else {
+        drop(running);
+        text.lines().for_each(|line| project.report.line(format!("    | {line}")));
+    }
+    tally += Tally { passed, failed: if output.status.success() { failed } else { failed.max(1) } };
+    Ok(tally)
+}
+
+/// `Tests:       52 passed, 52 total` or `Tests: 1 failed, 51 passed, 52 total`.
+fn unittest_counts(text: &str) -> (usize, usize) {
+    let line = text.lines().find(|line| line.trim_start().starts_with("Tests:")).unwrap_or_default();
+    let count = |what: &str| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        words.windows(2).find(|w| w[1].trim_end_matches(',') == what).and_then(|w| w[0].parse().ok()).unwrap_or(0)
+    };
+    (count("passed"), count("failed") + count("errored"))
+}
+
+/// The suite of an application, in the `test` target of its own image: its own Python or Node.
+pub fn image(project: &Project, name: &str) -> Result<Tally> {
+    let image = &project.settings.images[name];
+    let needs: Vec<Need> = image.bases.values().cloned().map(Need::Image).collect();
+    let world = World::bring(project, Mode::Apply, &needs)?;
+    let engine = &world.tools.engine;
+    let context = project.root.join(&image.context);
+    let tag = format!("{name}:test");
+    let mut build = engine.docker().args(["buildx", "build", "--progress=plain", "--target=test", "--tag", &tag]);
+    for (argument, official) in &image.bases {
+        build = build.arg("--build-arg").arg(format!("{argument}={}", world.origin.image(official)));
+    }
+    if let Some(ca) = project.ca_bundle() {
+        build = build.arg("--secret").arg(format!("id=ca,src={ca}"));
+    }
+    let build = build.arg(context.as_str()).deadline(Duration::from_secs(900)).log(project.log(&format!("test-{name}")));
+    if !check(project, &format!("build the test image of {name}"), &build) {
+        return Err(Failure::new(Class::Image, format!("the test image of {name} does not build"))
+            .help(format!("read {}", project.log(&format!("test-{name}"))))
+            .into());
+    }
+    let run = engine.docker().args(["run", "--rm", "--init", &tag]).deadline(Duration::from_secs(900));
+    Ok(counted(project, &format!("tests of {name}"), &run))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn helm_unittest_is_understood() {
+        assert_eq!(unittest_counts("Charts: 1\nTests:       52 passed, 52 total\n"), (52, 0));
+        assert_eq!(unittest_counts("Tests:       2 failed, 1 errored, 50 passed, 53 total"), (50, 3));
+    }
+}

@@ -1,0 +1,80 @@
+//! From `.env` to the cluster's Secrets: read and checked before anything is built, turned into Secrets when the cluster
+//! is there to be asked for the embedded database's password.
+
+use anyhow::Result;
+
+use crate::dotenv::{self, Contract, Database, Dotenv};
+use crate::failure::{Class, Failure};
+use crate::plan::{self, Mode};
+use crate::project::Project;
+use crate::secrets::{self, POSTGRES_PASSWORD};
+use crate::settings::Chart;
+use crate::stages::release::{Observed, SecretPlan};
+use crate::toolbox::Toolbox;
+
+/// What `.env` says, checked.
+pub struct Credentials {
+    /// `None`: a dry run before `.env` exists.
+    dotenv: Option<Dotenv>,
+    chart: Chart,
+    /// Whether the chart's own Postgres serves.
+    pub embedded: bool,
+    /// Which database serves, for people.
+    pub database: String,
+    /// What the user should know.
+    pub notes: Vec<String>,
+}
+
+/// Makes `.env` where there is none, then reads and checks it.
+pub fn read(project: &Project, environment: &str, mode: Mode) -> Result<Credentials> {
+    let contract = Contract::read(project, environment)?;
+    let made = dotenv::ensure(project);
+    let absent = made.is_some();
+    plan::apply(project, "machine", mode, made.into_iter().collect())?;
+    let dotenv = if absent && mode == Mode::DryRun { None } else { Some(Dotenv::load(project, environment)?) };
+    let remote = dotenv.as_ref().and_then(|dotenv| match &dotenv.database {
+        Database::Remote(host) => Some(host.clone()),
+        Database::Embedded => None,
+    });
+    let embedded = remote.is_none() && contract.embedded;
+    let database = remote.unwrap_or_else(|| "embedded Postgres, on a volume in the cluster".to_owned());
+    let notes = dotenv.as_ref().map(|dotenv| dotenv.notes.clone()).unwrap_or_default();
+    Ok(Credentials { dotenv, chart: project.settings.chart.clone(), embedded, database, notes })
+}
+
+impl Credentials {
+    /// The Secrets that the release needs, given what the cluster has.
+    pub fn plan(&self, tools: &Toolbox, observed: &Observed, mode: Mode) -> Result<SecretPlan> {
+        let mut plan = SecretPlan::default();
+        let name = secrets::postgres_name(&self.chart);
+        let mut password = None;
+        if self.embedded {
+            if observed.secrets.ours.contains(&name) {
+                let object = tools.kubectl_here().args(["get", "secret", &name, "--output", "json"]).read()?;
+                password = secrets::decode(&object, POSTGRES_PASSWORD)?;
+                plan.add("postgres", &name, None);
+            } else {
+                let claim = format!("data-{name}-0");
+                if observed.snapshot.as_ref().is_some_and(|s| s.get("PersistentVolumeClaim", &claim).is_some()) {
+                    let what = format!("the database's volume {claim} is there, but Secret {name} with its password is gone");
+                    return Err(Failure::new(Class::Cluster, what)
+                        .help("if you have the password: put the Secret back (key POSTGRES_PASSWORD)")
+                        .help("if the todos may go: cargo xtask teardown --data")
+                        .into());
+                }
+                let new = secrets::new_password()?;
+                plan.add("postgres", &name, Some(secrets::postgres(&self.chart, &new).json));
+                // A dry run cannot know the password that the real run will make, nor the name that follows from it.
+                password = (mode == Mode::Apply).then_some(new);
+            }
+        }
+        match &self.dotenv {
+            Some(dotenv) if !self.embedded || password.is_some() => {
+                let manifest = secrets::backend(&self.chart, dotenv, password.as_ref())?;
+                plan.add("backend", &manifest.name, Some(manifest.json));
+            }
+            _ => plan.add("backend", &format!("{}-backend-<digest>", self.chart.release), Some(Vec::new())),
+        }
+        Ok(plan)
+    }
+}

@@ -1,0 +1,128 @@
+//! Jobs with dependencies on two lanes: downloads on one, compilers on the other, so that the network works while the
+//! processors do. Each lane takes the first of its jobs whose predecessors are done.
+
+use std::collections::BTreeSet;
+use std::sync::{Condvar, Mutex};
+
+use anyhow::{Result, anyhow};
+
+/// What a job mostly waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lane {
+    /// The network: one at a time, beside the compiler.
+    Download,
+    /// The processors: Go uses all of them by itself, so one at a time.
+    Compile,
+}
+
+/// A unit of work.
+pub struct Job<'a> {
+    /// Its unique name.
+    pub name: String,
+    /// Its lane.
+    pub lane: Lane,
+    /// Jobs that must be done before; names that are no jobs count as done.
+    pub after: Vec<String>,
+    /// The work.
+    pub run: Box<dyn FnOnce() -> Result<()> + Send + 'a>,
+}
+
+struct State<'a> {
+    waiting: Vec<Job<'a>>,
+    unfinished: BTreeSet<String>,
+    error: Option<anyhow::Error>,
+}
+
+/// Runs all jobs; after the first failure nothing new starts, and that failure is returned.
+pub fn run(jobs: Vec<Job<'_>>) -> Result<()> {
+    let unfinished = jobs.iter().map(|job| job.name.clone()).collect();
+    let state = Mutex::new(State { waiting: jobs, unfinished, error: None });
+    let changed = Condvar::new();
+    std::thread::scope(|scope| {
+        for lane in [Lane::Download, Lane::Compile] {
+            let (state, changed) = (&state, &changed);
+            scope.spawn(move || work(lane, state, changed));
+        }
+    });
+    let state = state.into_inner().map_err(|_| anyhow!("a job panicked"))?;
+    match (state.error, state.waiting.first()) {
+        (Some(error), _) => Err(error),
+        (None, Some(job)) => Err(anyhow!("`{}` waits for itself: {:?}", job.name, job.after)),
+        (None, None) => Ok(()),
+    }
+}
+
+fn work<'a>(lane: Lane, state: &Mutex<State<'a>>, changed: &Condvar) {
+    let Ok(mut guard) = state.lock() else { return };
+    loop {
+        let runnable = |job: &Job<'_>| !job.after.iter().any(|name| guard.unfinished.contains(name));
+        let next = guard.waiting.iter().position(|job| job.lane == lane && runnable(job));
+        let anybody = guard.waiting.iter().any(runnable) || guard.unfinished.len() > guard.waiting.len();
+        match next {
+            _ if guard.error.is_some() => break,
+            Some(index) => {
+                let job = guard.waiting.remove(index);
+                drop(guard);
+                let result = (job.run)();
+                let Ok(relocked) = state.lock() else { return };
+                guard = relocked;
+                guard.unfinished.remove(&job.name);
+                if let Err(error) = result {
+                    guard.error.get_or_insert(error);
+                }
+                changed.notify_all();
+            }
+            None if !guard.waiting.iter().any(|job| job.lane == lane) || !anybody => break,
+            None => match changed.wait(guard) {
+                Ok(woken) => guard = woken,
+                Err(_) => return,
+            },
+        }
+    }
+    changed.notify_all();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn job<'a>(name: &str, lane: Lane, after: &[&str], log: &'a Mutex<Vec<String>>, good: bool) -> Job<'a> {
+        let (name, after) = (name.to_owned(), after.iter().map(|n| (*n).to_owned()).collect());
+        let said = name.clone();
+        let run = Box::new(move || {
+            log.lock().unwrap().push(said);
+            if good { Ok(()) } else { Err(anyhow!("broken")) }
+        });
+        Job { name, lane, after, run }
+    }
+
+    #[test]
+    fn predecessors_come_first_across_lanes() {
+        let log = Mutex::new(Vec::new());
+        run(vec![
+            job("image", Lane::Compile, &["binary", "base"], &log, true),
+            job("binary", Lane::Compile, &["modules"], &log, true),
+            job("modules", Lane::Download, &[], &log, true),
+            job("base", Lane::Download, &["already-there"], &log, true),
+        ])
+        .unwrap();
+        let log = log.into_inner().unwrap();
+        let at = |name: &str| log.iter().position(|n| n == name).unwrap();
+        assert!(at("modules") < at("binary") && at("binary") < at("image") && at("base") < at("image"));
+    }
+
+    #[test]
+    fn nothing_new_starts_after_a_failure() {
+        let log = Mutex::new(Vec::new());
+        let jobs = vec![job("a", Lane::Compile, &[], &log, false), job("b", Lane::Compile, &["a"], &log, true)];
+        assert_eq!(run(jobs).unwrap_err().to_string(), "broken");
+        assert_eq!(log.into_inner().unwrap(), ["a"]);
+    }
+
+    #[test]
+    fn a_circle_is_an_error() {
+        let log = Mutex::new(Vec::new());
+        let jobs = vec![job("a", Lane::Compile, &["b"], &log, true), job("b", Lane::Download, &["a"], &log, true)];
+        assert!(run(jobs).unwrap_err().to_string().contains("waits for itself"));
+    }
+}
