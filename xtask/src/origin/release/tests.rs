@@ -1,0 +1,138 @@
+//! The whole way on the loopback interface: plan, apply, and run what was brought.
+
+use flate2::{Compression, write::GzEncoder};
+use sha2::{Digest, Sha256};
+
+use super::*;
+use crate::origin::download::loopback::{Loopback, Reply};
+use crate::plan::{Mode, apply};
+use crate::process::Process;
+use crate::project::Options;
+use crate::report::Report;
+
+const SCRIPT: &[u8] = b"#!/bin/sh\necho it runs\n";
+
+fn archive(member: &str) -> Vec<u8> {
+    let mut tar = tar::Builder::new(GzEncoder::new(Vec::new(), Compression::fast()));
+    for (path, content) in [("linux-amd64/README.md", &b"no"[..]), (member, SCRIPT)] {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(content.len() as u64);
+        header.set_mode(0o644);
+        tar.append_data(&mut header, path, content).unwrap();
+    }
+    tar.into_inner().unwrap().finish().unwrap()
+}
+
+fn section(tool: &str, url: &str, file: &[u8], member: &str) -> String {
+    let sum: String = Sha256::digest(file).iter().map(|byte| format!("{byte:02x}")).collect();
+    let cite = format!("owner/repository@{}:sums", "0".repeat(40));
+    format!(
+        "[{tool}]\nversion = \"v1\"\n[{tool}.linux-amd64]\nurl = \"{url}\"\nsha256 = \"{sum}\"\n{member}cite = \"{cite}\"\n"
+    )
+}
+
+/// An origin whose downloads are `manifest`, with its cache in `dir`.
+fn origin(manifest: &str, dir: &tempfile::TempDir) -> Release {
+    Release {
+        manifest: Manifest::parse(manifest).unwrap(),
+        platform: Some(Platform::LinuxAmd64),
+        dir: Utf8Path::from_path(dir.path()).unwrap().join("release"),
+        ca_bundle: None,
+    }
+}
+
+fn nobody() -> Engine {
+    Engine { client: "no-such-docker".into(), ..Engine::system() }
+}
+
+fn project() -> Project {
+    Project::open(Options::default(), Report::new(false)).unwrap()
+}
+
+#[test]
+fn planned_applied_and_run() {
+    let (plain, packed) = (SCRIPT.to_vec(), archive("linux-amd64/helm"));
+    let kubectl = Loopback::serve(&plain, &[Reply::Good]);
+    let helm = Loopback::serve(&packed, &[Reply::CutAfter(60), Reply::Good]);
+    let manifest = section("kubectl", &kubectl.url("/kubectl"), &plain, "")
+        + &section("helm", &helm.url("/helm.tar.gz"), &packed, "member = \"linux-amd64/helm\"\n");
+    let dir = tempfile::tempdir().unwrap();
+    let origin = origin(&manifest, &dir);
+    let needs = [Need::Tool(Tool::Kubectl), Need::Tool(Tool::Helm), Need::Cluster];
+    let project = project();
+
+    apply(&project, "tools", Mode::DryRun, origin.plan(&needs, &nobody()).unwrap()).unwrap();
+    assert!(kubectl.seen().is_empty() && !origin.dir.exists(), "a dry run does nothing");
+
+    assert_eq!(apply(&project, "tools", Mode::Apply, origin.plan(&needs, &nobody()).unwrap()).unwrap(), 2);
+    for tool in [Tool::Kubectl, Tool::Helm] {
+        assert_eq!(Process::new(origin.tool(tool)).read().unwrap(), "it runs\n");
+    }
+    assert_eq!(helm.seen(), ["GET", "GET 60-"]);
+    assert!(!arrival_exists(&origin, Tool::Helm), "the archive is not kept");
+    assert!(origin.plan(&needs, &nobody()).unwrap().is_empty(), "nothing is left to do");
+}
+
+fn arrival_exists(origin: &Release, tool: Tool) -> bool {
+    let (_, download) = origin.manifest.offer(tool, origin.platform).unwrap();
+    arrival(download, &origin.tool(tool)).exists()
+}
+
+#[test]
+fn the_commands_shown_are_those_one_would_type() {
+    let download = Download {
+        url: "https://get.helm.sh/helm.tar.gz".to_owned(),
+        sha256: "ab12".to_owned(),
+        member: Some("linux-amd64/helm".to_owned()),
+        cite: String::new(),
+    };
+    let shown = commands(&download, Utf8Path::new("/cache/helm"));
+    let expected = [
+        "curl -fL -C - --create-dirs -o /cache/helm.tar.gz https://get.helm.sh/helm.tar.gz",
+        "echo 'ab12  /cache/helm.tar.gz' | sha256sum -c",
+        "tar -xzOf /cache/helm.tar.gz linux-amd64/helm > /cache/helm",
+        "chmod 755 /cache/helm",
+    ];
+    assert_eq!(shown.lines().collect::<Vec<_>>(), expected);
+}
+
+#[test]
+fn an_archive_without_its_program_is_told() {
+    let packed = archive("linux-amd64/hello");
+    let server = Loopback::serve(&packed, &[Reply::Good]);
+    let manifest = section("helm", &server.url("/helm.tar.gz"), &packed, "member = \"linux-amd64/helm\"\n");
+    let dir = tempfile::tempdir().unwrap();
+    let origin = origin(&manifest, &dir);
+    let steps = origin.plan(&[Need::Tool(Tool::Helm)], &nobody()).unwrap();
+    let error = apply(&project(), "tools", Mode::Apply, steps).unwrap_err();
+    assert!(error.to_string().contains("has no file `linux-amd64/helm`"), "{error}");
+    assert!(!origin.tool(Tool::Helm).exists());
+}
+
+#[test]
+fn what_is_not_offered_fails_in_the_plan_with_the_ways_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let origin = origin("", &dir);
+    let Err(error) = origin.plan(&[Need::Tool(Tool::Minikube)], &nobody()) else { panic!("it was planned") };
+    let failure = error.downcast_ref::<Failure>().unwrap();
+    assert!(failure.to_string().contains("offers no minikube"), "{failure}");
+    assert!(failure.hints()[0].contains("--origin packages") && failure.hints()[1].contains("--system-tools"));
+    assert!(!origin.tool(Tool::Minikube).exists());
+}
+
+#[test]
+fn an_image_that_is_missing_is_pulled_by_its_official_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let origin = origin("", &dir);
+    let needs = [Need::Image("python:3.13-slim-trixie".to_owned())];
+    // A client that has every image, and one that has none and pulls nothing.
+    let there = Engine { client: "true".into(), ..Engine::system() };
+    assert!(origin.plan(&needs, &there).unwrap().is_empty());
+    let absent = Engine { client: "false".into(), ..Engine::system() };
+    let steps = origin.plan(&needs, &absent).unwrap();
+    assert_eq!(steps[0].command, "false pull python:3.13-slim-trixie");
+    let error = apply(&project(), "bases", Mode::Apply, steps).unwrap_err();
+    assert!(error.to_string().contains("cannot pull python:3.13-slim-trixie"), "{error}");
+    assert_eq!(origin.image("python:3.13-slim-trixie"), "python:3.13-slim-trixie");
+    assert!(origin.minikube_flags().is_empty());
+}
