@@ -1,8 +1,6 @@
 import { defineConfig } from "vitest/config";
 
 export default defineConfig({
-  // The test image's own folders belong to another user.
-  cacheDir: "/tmp/todo-frontend-vitest",
   resolve: {
     alias: {
       "@": import.meta.dirname,
@@ -12,6 +10,8 @@ export default defineConfig({
   },
   oxc: { jsx: { runtime: "automatic" } },
   test: {
+    // Nothing is written here: in the test image the folder belongs to another user.
+    fsModuleCache: false,
     environment: "jsdom",
     include: ["tests/**/*.test.{ts,tsx}"],
     setupFiles: ["tests/setup.ts"],
