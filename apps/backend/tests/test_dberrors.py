@@ -10,7 +10,7 @@ CASES = {
     "connection timeout expired": Kind.UNREACHABLE,
     "failed to resolve host 'h': [Errno -2] Name or service not known": Kind.UNREACHABLE,
     "server closed the connection unexpectedly": Kind.UNREACHABLE,
-    "couldn't get a connection after 2.00 sec": Kind.OTHER,
+    "couldn't get a connection after 2.00 sec": Kind.UNREACHABLE,
     "FATAL:  the database system is starting up": Kind.WAKING_UP,
     "FATAL:  terminating connection due to administrator command: shutting down": Kind.WAKING_UP,
     "ERROR:  Couldn't connect to compute node": Kind.WAKING_UP,

@@ -151,7 +151,7 @@ class Database:
                 self._failed(error)
                 cause = classify(error)
                 if cause.kind != reported:
-                    log.warning("database unavailable: %s. %s", cause, cause.advice)
+                    log.warning("database unavailable: %s - %s", cause, cause.advice)
                 reported = cause.kind
             await asyncio.sleep(random.uniform(*WATCH_SECONDS))  # noqa: S311 - jitter
 

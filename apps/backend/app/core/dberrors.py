@@ -74,6 +74,7 @@ _MARKS: tuple[tuple[Kind, tuple[str, ...]], ...] = (
             "connection reset",
             "connection is lost",
             "no such file",
+            "get a connection",
         ),
     ),
 )
