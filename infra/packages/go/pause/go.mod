@@ -1,0 +1,3 @@
+module todo.local/pause
+
+go 1.26.0

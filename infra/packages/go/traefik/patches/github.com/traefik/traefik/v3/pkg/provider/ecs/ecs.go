@@ -1,0 +1,22 @@
+// Package ecs stands in for Traefik's Amazon ECS provider, whose SDK alone takes a minute to compile. The static
+// configuration still names the type; starting it is refused.
+package ecs
+
+import (
+	"errors"
+
+	"github.com/traefik/traefik/v3/pkg/config/dynamic"
+	"github.com/traefik/traefik/v3/pkg/safe"
+)
+
+// Provider has no settings: none would be obeyed.
+type Provider struct{}
+
+// SetDefaults has nothing to set.
+func (p *Provider) SetDefaults() {}
+
+// Init refuses: a configured provider that is silently ignored would be worse.
+func (p *Provider) Init() error { return errors.New("this build of Traefik has no ECS provider") }
+
+// Provide is never reached, because Init refuses.
+func (p *Provider) Provide(chan<- dynamic.Message, *safe.Pool) error { return p.Init() }

@@ -1,0 +1,189 @@
+//! The `packages` origin: everything made from Go modules, Debian and npm packages, by recipes in `infra/packages`.
+//!
+//! Programs lie in the cache under their key; images are tagged with official names, inside the private engine only, and
+//! carry their key as a label. What has its key is not made again.
+
+mod golang;
+mod make;
+mod manifest;
+mod schedule;
+
+use std::collections::BTreeSet;
+
+use anyhow::Result;
+use camino::{Utf8Path, Utf8PathBuf};
+
+use super::{Need, Origin, Tool};
+use crate::engine::Engine;
+use crate::failure::{Class, Failure};
+use crate::plan::Step;
+use crate::project::Project;
+use crate::report::bytes;
+use crate::stages::machine;
+use make::Maker;
+use manifest::{Artifact, Manifest};
+
+/// Label of an image that holds its key.
+const KEY_LABEL: &str = "todo-xtask.key";
+/// Room that compiling takes for a while: modules 9 GB, compiled packages 13 GB.
+const GO_ROOM: u64 = 24_000_000_000;
+
+/// The origin.
+pub struct Packages {
+    project: Project,
+    manifest: Manifest,
+    dir: Utf8PathBuf,
+}
+
+impl Packages {
+    /// That of the checkout.
+    pub fn new(project: &Project) -> Result<Self> {
+        let manifest = Manifest::read(&project.root)?;
+        Ok(Self { dir: project.cache.join("packages"), manifest, project: project.clone() })
+    }
+
+    fn wanted(&self, needs: &[Need]) -> Result<BTreeSet<Artifact>> {
+        let mut wanted = BTreeSet::new();
+        for need in needs {
+            match need {
+                Need::Tool(tool) => {
+                    wanted.insert(Artifact::Go(program(*tool).0.to_owned()));
+                }
+                Need::Cluster => {
+                    let images = self.manifest.image.iter().filter(|(_, image)| image.cluster);
+                    wanted.extend(images.map(|(name, _)| Artifact::Image(name.clone())));
+                }
+                Need::Image(official) => {
+                    wanted.insert(self.manifest.image_named(official).ok_or_else(|| {
+                        let what = format!("no recipe in {} makes the image {official}", manifest::FOLDER);
+                        Failure::new(Class::Config, what).help(format!("add one to {}/packages.toml", manifest::FOLDER))
+                    })?);
+                }
+            }
+        }
+        Ok(wanted)
+    }
+
+    /// Where a program lies, made or not.
+    fn program_dir(&self, name: &str) -> Result<Utf8PathBuf> {
+        Ok(self.dir.join("go").join(self.manifest.key(&Artifact::Go(name.to_owned()))?))
+    }
+
+    /// What is not there of `artifacts`: programs by file, images by label.
+    fn missing(&self, artifacts: &[Artifact], engine: &Engine) -> Result<BTreeSet<Artifact>> {
+        let names: Vec<String> = artifacts.iter().flat_map(|artifact| self.manifest.names(artifact)).collect();
+        let present = make::keys_of_images(engine, &names)?;
+        let mut missing = BTreeSet::new();
+        for artifact in artifacts {
+            let there = match artifact {
+                Artifact::Go(name) => self.program_dir(name)?.join(name).is_file(),
+                Artifact::Npm(_) => true,
+                Artifact::Debian | Artifact::Image(_) => {
+                    let key = self.manifest.key(artifact)?;
+                    self.manifest.names(artifact).iter().all(|name| present.get(name) == Some(&key))
+                }
+            };
+            if !there {
+                missing.insert(artifact.clone());
+            }
+        }
+        Ok(missing)
+    }
+}
+
+/// A tool's program and the name it must be called by.
+fn program(tool: Tool) -> (&'static str, &'static str) {
+    match tool {
+        Tool::Kubectl => ("kube", "kubectl"),
+        Tool::Helm => ("helm", "helm"),
+        Tool::Minikube => ("minikube", "minikube"),
+        Tool::Gitleaks => ("gitleaks", "gitleaks"),
+        Tool::HelmUnittest => ("untt", "untt"),
+    }
+}
+
+impl Origin for Packages {
+    fn name(&self) -> &'static str {
+        "packages"
+    }
+
+    fn plan(&self, needs: &[Need], engine: &Engine) -> Result<Vec<Step<'_>>> {
+        let wanted = self.wanted(needs)?;
+        let mut missing = self.missing(&wanted.iter().cloned().collect::<Vec<_>>(), engine)?;
+        // What a missing artifact is made from is needed only if it is missing as well.
+        let parts: Vec<Artifact> = missing.iter().flat_map(|artifact| self.manifest.made_from(artifact)).collect();
+        missing.extend(self.missing(&parts, engine)?);
+        let npm = missing.iter().flat_map(|artifact| self.manifest.made_from(artifact));
+        missing.extend(npm.filter(|part| matches!(part, Artifact::Npm(_))).collect::<Vec<_>>());
+        let order: Vec<Artifact> = self.manifest.closure(&missing).into_iter().filter(|a| missing.contains(a)).collect();
+        let maker = Maker::new(&self.project, &self.manifest, &self.dir, engine.clone());
+        let mut steps = Vec::new();
+        if !order.is_empty() {
+            let seconds: u64 = order.iter().filter_map(|a| if let Artifact::Go(name) = a { Some(self.manifest.go[name].seconds) } else { None }).sum();
+            if seconds > 0 {
+                self.check_room()?;
+            }
+            let names: Vec<String> = order.iter().map(ToString::to_string).collect();
+            let what = format!("make {} artifacts from packages", order.len());
+            let minutes = (seconds / 60).max(1);
+            let why = format!("not in the cache: {}; about {minutes} min of compiling on 2 cores", names.join(", "));
+            let command = maker.commands(&order)?.join("\n");
+            steps.push(Step::new(what, why, command, move |running| maker.make(&order, running)));
+        }
+        if needs.contains(&Need::Cluster) {
+            steps.extend(make::place_for_minikube(&self.project, &self.manifest, &self.dir)?);
+        }
+        Ok(steps)
+    }
+
+    fn tool(&self, tool: Tool) -> Utf8PathBuf {
+        let (program, name) = program(tool);
+        // A recipe that cannot be read has been reported when the manifest was read.
+        self.program_dir(program).unwrap_or_else(|_| self.dir.clone()).join(name)
+    }
+
+    fn image(&self, official: &str) -> String {
+        official.to_owned()
+    }
+
+    fn minikube_flags(&self) -> Vec<String> {
+        let node = Artifact::Image("minikube-node".to_owned());
+        let node = self.manifest.names(&node).into_iter().next().unwrap_or_default();
+        ["--preload=false", "--cni=bridge", "--extra-config=kubelet.resolv-conf=/etc/kubernetes/resolv.conf"]
+            .into_iter()
+            .map(str::to_owned)
+            .chain([format!("--base-image={node}")])
+            .collect()
+    }
+}
+
+impl Packages {
+    fn check_room(&self) -> Result<()> {
+        golang::present()?;
+        let free = machine::disk(&self.project.cache).map_or(u64::MAX, |disk| disk.free);
+        let used = make::folder_size(&self.dir.join("go-caches"));
+        if free + used < GO_ROOM {
+            return Err(Failure::new(
+                Class::Machine,
+                format!("compiling takes {} of disk for a while; {} are free at {}", bytes(GO_ROOM), bytes(free), self.project.cache),
+            )
+            .help("free some space, or move the cache: export TODO_XTASK_CACHE=/path/on/a/larger/disk")
+            .into());
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_tool_has_a_recipe() {
+        let root = Utf8Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+        let manifest = Manifest::read(root).unwrap();
+        for tool in [Tool::Kubectl, Tool::Helm, Tool::Minikube, Tool::Gitleaks, Tool::HelmUnittest] {
+            assert!(manifest.go.contains_key(program(tool).0));
+        }
+    }
+}

@@ -1,0 +1,269 @@
+//! Makes artifacts: Go programs, npm folders, the Debian root, images.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use camino::{Utf8Path, Utf8PathBuf};
+use serde_json::Value;
+
+use super::KEY_LABEL;
+use super::golang::{self, Caches};
+use super::manifest::{Artifact, Manifest};
+use super::schedule::{self, Job, Lane};
+use crate::engine::Engine;
+use crate::engine::debian::{Dest, debian_tree};
+use crate::plan::Step;
+use crate::process::Process;
+use crate::project::Project;
+use crate::report::{Running, bytes};
+use crate::toolbox::minikube_home;
+
+/// Makes artifacts of one manifest in one engine.
+pub struct Maker<'a> {
+    project: &'a Project,
+    manifest: &'a Manifest,
+    dir: &'a Utf8Path,
+    engine: Engine,
+    caches: Caches,
+}
+
+impl<'a> Maker<'a> {
+    /// With programs below `dir`.
+    pub fn new(project: &'a Project, manifest: &'a Manifest, dir: &'a Utf8Path, engine: Engine) -> Self {
+        Self { project, manifest, dir, engine, caches: Caches { dir: dir.join("go-caches") } }
+    }
+
+    fn log(&self, artifact: &Artifact) -> Utf8PathBuf {
+        self.project.log(&format!("make-{}", artifact.to_string().replace(' ', "-")))
+    }
+
+    /// The commands, for a dry run and `--verbose`.
+    pub fn commands(&self, artifacts: &[Artifact]) -> Result<Vec<String>> {
+        artifacts
+            .iter()
+            .map(|artifact| {
+                Ok(match artifact {
+                    Artifact::Go(name) => {
+                        let go = &self.manifest.go[name];
+                        format!("go build -mod=readonly -trimpath -o {name} {}  # in {}/go/{name}", go.package, super::manifest::FOLDER)
+                    }
+                    Artifact::Npm(name) => format!("npm ci --ignore-scripts  # in {}/npm/{name}", super::manifest::FOLDER),
+                    Artifact::Debian => format!("mmdebstrap … | docker import - {}", self.manifest.debian.name),
+                    Artifact::Image(_) => self.build(artifact, Utf8Path::new("<bin>"), "<key>")?.to_string(),
+                })
+            })
+            .collect()
+    }
+
+    /// Makes all of them, downloads beside compilers; drops Go's caches at the end. Interrupted, it goes on from them.
+    pub fn make(&self, artifacts: &[Artifact], running: &Running) -> Result<String> {
+        let start = std::time::Instant::now();
+        let mut jobs = Vec::new();
+        for artifact in artifacts {
+            let after: Vec<String> = self.manifest.made_from(artifact).iter().map(ToString::to_string).collect();
+            let lane = match artifact {
+                Artifact::Go(name) => {
+                    let fetch = format!("modules of {name}");
+                    let run = Box::new(move || self.fetch(artifact, name));
+                    jobs.push(Job { name: fetch.clone(), lane: Lane::Download, after: Vec::new(), run });
+                    let run = Box::new(move || self.compile(artifact, name));
+                    jobs.push(Job { name: artifact.to_string(), lane: Lane::Compile, after: vec![fetch], run });
+                    continue;
+                }
+                Artifact::Npm(_) | Artifact::Debian => Lane::Download,
+                // Installing packages waits for the network; copying programs into an image takes a second.
+                Artifact::Image(name) if self.manifest.image[name].debian => Lane::Download,
+                Artifact::Image(_) => Lane::Compile,
+            };
+            let run = Box::new(move || self.one(artifact));
+            jobs.push(Job { name: artifact.to_string(), lane, after, run });
+        }
+        // Long compilations first: what is small then fills the gaps while the last images wait for the network.
+        jobs.sort_by_key(|job| match self.manifest.go.get(job.name.trim_start_matches("modules of ")) {
+            Some(go) => std::cmp::Reverse(go.seconds),
+            None => std::cmp::Reverse(u64::from(job.name == Artifact::Debian.to_string()) * 1000),
+        });
+        running.progress(format!("logs in {}/logs", self.project.target()));
+        schedule::run(jobs)?;
+        let used = folder_size(&self.caches.dir);
+        running.progress("removing Go's caches");
+        self.caches.drop_all()?;
+        let note = if used > 0 { format!(", {} of Go's caches dropped", bytes(used)) } else { String::new() };
+        Ok(format!("{} artifacts in {}{note}", artifacts.len(), crate::report::seconds(start.elapsed())))
+    }
+
+    fn running(&self, artifact: &Artifact, what: &str) -> Running {
+        self.project.report.step("tools", format!("{what} {artifact}"), "")
+    }
+
+    fn fetch(&self, artifact: &Artifact, name: &str) -> Result<()> {
+        golang::present()?;
+        let running = self.running(artifact, "fetch modules of");
+        let (module, go) = (self.manifest.folder(artifact).context("a Go program has a folder")?, &self.manifest.go[name]);
+        std::fs::create_dir_all(&self.caches.dir)?;
+        let overlay = self.caches.overlay(&module, &self.overlay_file(name))?;
+        let log = self.log(artifact);
+        self.caches.fetch(&module, go, overlay.as_deref(), &log).stream(|line| running.progress(line))?;
+        running.done("");
+        Ok(())
+    }
+
+    fn overlay_file(&self, name: &str) -> Utf8PathBuf {
+        self.caches.dir.join(format!("{name}.overlay.json"))
+    }
+
+    fn compile(&self, artifact: &Artifact, name: &str) -> Result<()> {
+        let running = self.running(artifact, "compile");
+        let (module, go) = (self.manifest.folder(artifact).context("a Go program has a folder")?, &self.manifest.go[name]);
+        let overlay = Some(self.overlay_file(name)).filter(|path| path.is_file());
+        let dir = self.dir.join("go").join(self.manifest.key(artifact)?);
+        let new = self.dir.join("go").join(format!("{name}.new"));
+        std::fs::create_dir_all(&new)?;
+        let log = self.log(artifact);
+        let build = self.caches.build(&module, go, overlay.as_deref(), &new.join(name), &log);
+        build.stream(|line| running.progress(line))?;
+        if name == "kube" {
+            // The program is whatever it is called.
+            let link = new.join("kubectl");
+            let _ = std::fs::remove_file(&link);
+            std::os::unix::fs::symlink(name, &link)?;
+        }
+        if dir.exists() {
+            std::fs::remove_dir_all(&dir)?;
+        }
+        std::fs::rename(&new, &dir).with_context(|| format!("moving {new} to {dir}"))?;
+        running.done(bytes(dir.join(name).metadata().map_or(0, |meta| meta.len())));
+        Ok(())
+    }
+
+    fn one(&self, artifact: &Artifact) -> Result<()> {
+        let running = self.running(artifact, "make");
+        match artifact {
+            Artifact::Npm(name) => self.npm(artifact, name)?,
+            Artifact::Debian => self.debian(artifact, &running)?,
+            _ => self.image(artifact, &running)?,
+        }
+        running.done("");
+        Ok(())
+    }
+
+    fn npm_dir(&self, name: &str) -> Utf8PathBuf {
+        self.dir.join("npm").join(name)
+    }
+
+    fn npm(&self, artifact: &Artifact, name: &str) -> Result<()> {
+        let (from, to) = (self.manifest.folder(artifact).context("an npm folder")?, self.npm_dir(name));
+        std::fs::create_dir_all(&to)?;
+        for file in ["package.json", "package-lock.json"] {
+            std::fs::copy(from.join(file), to.join(file)).with_context(|| format!("copying {from}/{file}"))?;
+        }
+        // No scripts: what is fetched is data, nothing of it runs on this machine.
+        let ci = Process::new("npm").args(["ci", "--ignore-scripts", "--no-audit", "--no-fund"]).cwd(to);
+        ci.log(self.log(artifact)).deadline(Duration::from_secs(300)).run()
+    }
+
+    fn debian(&self, artifact: &Artifact, running: &Running) -> Result<()> {
+        let key = self.manifest.key(artifact)?;
+        let tar = self.dir.join("debian").join(format!("{key}.tar"));
+        std::fs::create_dir_all(self.dir.join("debian"))?;
+        debian_tree(self.project, running, &self.manifest.debian.recipe(), &Dest::Tar(tar.clone()))?;
+        let label = format!("LABEL {KEY_LABEL}={key}");
+        let import = self.engine.docker().args(["import", "--change", &label, "--change", "CMD [\"bash\"]", tar.as_str()]);
+        import.arg(&self.manifest.debian.name).log(self.log(artifact)).deadline(Duration::from_secs(120)).run()?;
+        std::fs::remove_file(&tar).with_context(|| format!("removing {tar}"))
+    }
+
+    fn image(&self, artifact: &Artifact, running: &Running) -> Result<()> {
+        let key = self.manifest.key(artifact)?;
+        let Artifact::Image(name) = artifact else { return Ok(()) };
+        // The build context holds exactly the programs that the image is made of.
+        let bin = self.dir.join("context").join(name);
+        if bin.exists() {
+            std::fs::remove_dir_all(&bin)?;
+        }
+        std::fs::create_dir_all(&bin)?;
+        for program in &self.manifest.image[name].bin {
+            let from = self.dir.join("go").join(self.manifest.key(&Artifact::Go(program.clone()))?).join(program);
+            std::fs::hard_link(&from, bin.join(program)).or_else(|_| std::fs::copy(&from, bin.join(program)).map(|_| ()))?;
+        }
+        let build = self.build(artifact, &bin, &key)?.log(self.log(artifact)).deadline(Duration::from_secs(900));
+        build.stream(|line| running.progress(line))?;
+        std::fs::remove_dir_all(&bin).with_context(|| format!("removing {bin}"))
+    }
+
+    fn build(&self, artifact: &Artifact, bin: &Utf8Path, key: &str) -> Result<Process> {
+        let Artifact::Image(name) = artifact else { anyhow::bail!("{artifact} is no image") };
+        let image = &self.manifest.image[name];
+        let folder = self.manifest.folder(artifact).context("an image has a folder")?;
+        let mut build = self.engine.docker().args(["buildx", "build", "--progress=plain"]);
+        build = build.args(["--label", &format!("{KEY_LABEL}={key}")]);
+        if !image.bin.is_empty() {
+            build = build.args(["--build-context", &format!("bin={bin}")]);
+        }
+        if let Some(npm) = &image.npm {
+            build = build.args(["--build-context", &format!("packages={}", self.npm_dir(npm))]);
+        }
+        if let Some(ca) = self.project.ca_bundle() {
+            build = build.args(["--secret", &format!("id=ca,src={ca}")]);
+        }
+        for tag in &image.names {
+            build = build.args(["--tag", tag]);
+        }
+        Ok(build.arg(folder.as_str()))
+    }
+}
+
+/// The keys of those of `names` that the engine has, by name.
+pub fn keys_of_images(engine: &Engine, names: &[String]) -> Result<BTreeMap<String, String>> {
+    let mut keys = BTreeMap::new();
+    if names.is_empty() {
+        return Ok(keys);
+    }
+    // Missing images make it fail, but those that are there are printed all the same. No engine: none is there.
+    let Ok(output) = engine.docker().args(["image", "inspect"]).args(names.iter().cloned()).output() else { return Ok(keys) };
+    let images: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap_or_default();
+    for image in images {
+        let key = image["Config"]["Labels"][KEY_LABEL].as_str().unwrap_or_default();
+        for tag in image["RepoTags"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+            keys.insert(tag.to_owned(), key.to_owned());
+        }
+    }
+    Ok(keys)
+}
+
+/// The step that puts kubeadm, kubelet and kubectl where minikube looks before it downloads, if they are not there.
+pub fn place_for_minikube<'a>(project: &'a Project, manifest: &Manifest, dir: &Utf8Path) -> Result<Option<Step<'a>>> {
+    let key = manifest.key(&Artifact::Go("kube".to_owned()))?;
+    let home = minikube_home(project, true).join(".minikube");
+    let version = &project.settings.cluster.kubernetes;
+    let place = home.join("cache/linux").join(docker_arch()).join(version);
+    let marker = place.join(".key");
+    if std::fs::read_to_string(&marker).is_ok_and(|found| found == key) {
+        return Ok(None);
+    }
+    let program = dir.join("go").join(&key).join("kube");
+    let shown = format!("cp {program} {place}/{{kubeadm,kubelet,kubectl}}");
+    Ok(Some(Step::new("place Kubernetes for minikube", "minikube looks there before it downloads", shown, move |_| {
+        std::fs::create_dir_all(&place)?;
+        for name in ["kubeadm", "kubelet", "kubectl"] {
+            let to = place.join(name);
+            let _ = std::fs::remove_file(&to);
+            std::fs::copy(&program, &to).with_context(|| format!("copying {program} to {to}"))?;
+        }
+        // minikube keeps images by name: after a rebuild it would load the old ones.
+        let _ = std::fs::remove_dir_all(home.join("cache/images"));
+        std::fs::write(&marker, &key)?;
+        Ok(String::new())
+    })))
+}
+
+fn docker_arch() -> &'static str {
+    if std::env::consts::ARCH == "aarch64" { "arm64" } else { "amd64" }
+}
+
+/// The bytes that the files below `dir` take.
+pub fn folder_size(dir: &Utf8Path) -> u64 {
+    let walk = walkdir::WalkDir::new(dir).into_iter().flatten();
+    walk.filter_map(|entry| entry.metadata().ok()).filter(std::fs::Metadata::is_file).map(|meta| meta.len()).sum()
+}

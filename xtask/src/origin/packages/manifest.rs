@@ -1,0 +1,271 @@
+//! `infra/packages/packages.toml` and the keys of its artifacts.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::{Context, Result};
+use camino::{Utf8Path, Utf8PathBuf};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::engine::debian::Recipe;
+use crate::failure::{Class, Failure};
+
+/// The recipes' folder in the repository.
+pub const FOLDER: &str = "infra/packages";
+
+/// Everything that the origin can make.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// Go programs by name; the module is the folder `go/<name>`.
+    pub go: BTreeMap<String, Go>,
+    /// npm folders by name: `npm/<name>`.
+    pub npm: BTreeMap<String, Npm>,
+    /// The root of the images.
+    pub debian: Debian,
+    /// Images by name; the Dockerfile is in the folder `images/<name>`.
+    pub image: BTreeMap<String, Image>,
+    #[serde(skip)]
+    dir: Utf8PathBuf,
+}
+
+/// A program of a Go module.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Go {
+    /// The package to build.
+    pub package: String,
+    /// Linker flags, besides those that strip.
+    #[serde(default)]
+    pub ldflags: Vec<String>,
+    /// Estimate on two cores.
+    #[serde(skip_serializing)]
+    pub seconds: u64,
+}
+
+/// A folder with package.json and package-lock.json.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Npm {}
+
+/// The Debian root.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Debian {
+    /// Tag in the engine.
+    pub name: String,
+    suite: String,
+    packages: Vec<String>,
+    exclude: Vec<String>,
+}
+
+impl Debian {
+    /// As a recipe for mmdebstrap.
+    pub fn recipe(&self) -> Recipe {
+        Recipe { suite: self.suite.clone(), packages: self.packages.clone(), exclude: self.exclude.clone() }
+    }
+}
+
+/// An image built from a folder.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Image {
+    /// Tags in the engine.
+    pub names: Vec<String>,
+    /// Go programs in it.
+    #[serde(default)]
+    pub bin: Vec<String>,
+    /// npm folder in it.
+    #[serde(default)]
+    pub npm: Option<String>,
+    /// Whether it is made on the Debian root.
+    #[serde(default)]
+    pub debian: bool,
+    /// Whether minikube needs it to start.
+    #[serde(default)]
+    pub cluster: bool,
+}
+
+/// One artifact.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Artifact {
+    /// A Go program.
+    Go(String),
+    /// An npm folder.
+    Npm(String),
+    /// The Debian root as an image.
+    Debian,
+    /// An image.
+    Image(String),
+}
+
+impl std::fmt::Display for Artifact {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Go(name) => f.write_str(name),
+            Self::Npm(name) => write!(f, "npm {name}"),
+            Self::Debian => f.write_str("image debian"),
+            Self::Image(name) => write!(f, "image {name}"),
+        }
+    }
+}
+
+impl Manifest {
+    /// Reads the manifest below `root` and checks that what it names exists.
+    pub fn read(root: &Utf8Path) -> Result<Self> {
+        let dir = root.join(FOLDER);
+        let path = dir.join("packages.toml");
+        let wrong = |what: String| Failure::new(Class::Config, what).help(format!("git diff {FOLDER}"));
+        let text = std::fs::read_to_string(&path).map_err(|error| wrong(format!("cannot read {path}: {error}")))?;
+        let mut manifest: Self = toml::from_str(&text).map_err(|error| wrong(format!("{path}: {}", error.message())))?;
+        for (name, image) in &manifest.image {
+            let unknown = image.bin.iter().find(|bin| !manifest.go.contains_key(*bin));
+            let unknown = unknown.or(image.npm.as_ref().filter(|npm| !manifest.npm.contains_key(*npm)));
+            if let Some(unknown) = unknown {
+                return Err(wrong(format!("{path}: image.{name} names `{unknown}`, which nothing makes")).into());
+            }
+        }
+        manifest.dir = dir;
+        Ok(manifest)
+    }
+
+    /// The folder with the artifact's recipe, if it has one.
+    pub fn folder(&self, artifact: &Artifact) -> Option<Utf8PathBuf> {
+        match artifact {
+            Artifact::Go(name) => Some(self.dir.join("go").join(name)),
+            Artifact::Npm(name) => Some(self.dir.join("npm").join(name)),
+            Artifact::Image(name) => Some(self.dir.join("images").join(name)),
+            Artifact::Debian => None,
+        }
+    }
+
+    /// What the artifact is made from, directly.
+    pub fn made_from(&self, artifact: &Artifact) -> Vec<Artifact> {
+        let Artifact::Image(name) = artifact else { return Vec::new() };
+        let image = &self.image[name];
+        let debian = image.debian.then_some(Artifact::Debian);
+        let npm = image.npm.iter().cloned().map(Artifact::Npm);
+        debian.into_iter().chain(npm).chain(image.bin.iter().cloned().map(Artifact::Go)).collect()
+    }
+
+    /// The artifact and all that it is made from, what is needed first first.
+    pub fn closure(&self, wanted: &BTreeSet<Artifact>) -> Vec<Artifact> {
+        let mut list: Vec<Artifact> = wanted.iter().flat_map(|artifact| self.made_from(artifact)).collect();
+        list.extend(wanted.iter().cloned());
+        let mut seen = BTreeSet::new();
+        list.retain(|artifact| seen.insert(artifact.clone()));
+        list
+    }
+
+    /// The image whose tags include `official`.
+    pub fn image_named(&self, official: &str) -> Option<Artifact> {
+        if self.debian.name == official {
+            return Some(Artifact::Debian);
+        }
+        let found = self.image.iter().find(|(_, image)| image.names.iter().any(|name| name == official));
+        found.map(|(name, _)| Artifact::Image(name.clone()))
+    }
+
+    /// The tags of an image artifact.
+    pub fn names(&self, artifact: &Artifact) -> Vec<String> {
+        match artifact {
+            Artifact::Image(name) => self.image[name].names.clone(),
+            Artifact::Debian => vec![self.debian.name.clone()],
+            _ => Vec::new(),
+        }
+    }
+
+    /// A digest of everything that decides what the artifact is: 16 hexadecimal digits.
+    pub fn key(&self, artifact: &Artifact) -> Result<String> {
+        let mut hash = Sha256::new();
+        hash.update(std::env::consts::ARCH);
+        hash.update(match artifact {
+            Artifact::Go(name) => serde_json::to_vec(&self.go[name])?,
+            Artifact::Npm(name) => serde_json::to_vec(&self.npm[name])?,
+            Artifact::Debian => serde_json::to_vec(&self.debian)?,
+            Artifact::Image(name) => serde_json::to_vec(&self.image[name])?,
+        });
+        if let Some(folder) = self.folder(artifact) {
+            for entry in walkdir::WalkDir::new(&folder).sort_by_file_name() {
+                let entry = entry.with_context(|| format!("reading the recipe {folder}"))?;
+                if entry.file_type().is_file() {
+                    hash.update(entry.path().strip_prefix(&folder)?.to_string_lossy().as_bytes());
+                    hash.update(Sha256::digest(std::fs::read(entry.path())?));
+                }
+            }
+        }
+        for part in self.made_from(artifact) {
+            hash.update(self.key(&part)?);
+        }
+        Ok(hash.finalize()[..8].iter().map(|byte| format!("{byte:02x}")).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn root() -> Utf8PathBuf {
+        Utf8Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+    }
+
+    /// A copy of the real recipes that a test may change.
+    fn copy() -> (tempfile::TempDir, Utf8PathBuf) {
+        let dir = tempfile::tempdir().unwrap();
+        let to = Utf8PathBuf::from_path_buf(dir.path().to_owned()).unwrap();
+        for entry in walkdir::WalkDir::new(root().join(FOLDER)) {
+            let entry = entry.unwrap();
+            let path = to.join(Utf8Path::from_path(entry.path()).unwrap().strip_prefix(root()).unwrap());
+            if entry.file_type().is_dir() {
+                std::fs::create_dir_all(path).unwrap();
+            } else {
+                std::fs::copy(entry.path(), path).unwrap();
+            }
+        }
+        (dir, to)
+    }
+
+    fn keys(root: &Utf8Path) -> BTreeMap<String, String> {
+        let manifest = Manifest::read(root).unwrap();
+        let all = manifest.image.keys().cloned().map(Artifact::Image);
+        let all = all.chain(manifest.go.keys().cloned().map(Artifact::Go)).chain([Artifact::Debian]);
+        all.map(|artifact| (artifact.to_string(), manifest.key(&artifact).unwrap())).collect()
+    }
+
+    /// The artifacts that a change of `file` remakes.
+    fn remade(file: &str, change: impl Fn(&str) -> String) -> Vec<String> {
+        let (_guard, root) = copy();
+        let before = keys(&root);
+        let path = root.join(FOLDER).join(file);
+        std::fs::write(&path, change(&std::fs::read_to_string(&path).unwrap())).unwrap();
+        let after = keys(&root);
+        after.into_iter().filter(|(name, key)| before[name] != *key).map(|(name, _)| name).collect()
+    }
+
+    #[test]
+    fn a_changed_pin_remakes_exactly_what_depends_on_it() {
+        let append = |text: &str| format!("{text}\n// changed\n");
+        assert_eq!(remade("go/coredns/go.mod", append), ["coredns", "image coredns"]);
+        assert_eq!(remade("go/helm/go.sum", append), ["helm"]);
+        assert_eq!(remade("images/postgres/Dockerfile", append), ["image postgres"]);
+        assert_eq!(remade("npm/node/package-lock.json", append), ["image node"]);
+        let debian = |text: &str| text.replace("suite = \"trixie\"", "suite = \"forky\"");
+        let on_debian = ["image debian", "image kube", "image minikube-node", "image node", "image postgres", "image python"];
+        assert_eq!(remade("packages.toml", debian), on_debian);
+        // An estimate is no part of what is made.
+        assert!(remade("packages.toml", |text| text.replace("seconds = 300", "seconds = 301")).is_empty());
+    }
+
+    #[test]
+    fn every_recipe_is_complete() {
+        let manifest = Manifest::read(&root()).unwrap();
+        for name in manifest.go.keys() {
+            let folder = manifest.folder(&Artifact::Go(name.clone())).unwrap();
+            assert!(folder.join("go.mod").is_file(), "{folder}");
+        }
+        for name in manifest.image.keys() {
+            let folder = manifest.folder(&Artifact::Image(name.clone())).unwrap();
+            assert!(folder.join("Dockerfile").is_file(), "{folder}");
+        }
+    }
+}
