@@ -1,0 +1,177 @@
+//! `.env`: read with a real dotenv parser, checked against what the chart requires, never loaded into the environment.
+//!
+//! Every problem is found in one go and told by line, without any value: a value may be a secret in the wrong place.
+
+mod contract;
+mod create;
+mod file;
+mod syntax;
+mod url;
+mod values;
+
+use anyhow::Result;
+
+use crate::failure::{Class, Failure};
+use crate::project::Project;
+use crate::secrets::{Redactor, Secret};
+
+pub use contract::Contract;
+pub use create::ensure;
+
+/// Key of the database's URL.
+pub const DATABASE_URL: &str = "DATABASE_URL";
+/// Key of the URL that migrations use, where `DATABASE_URL` leads through a pooler.
+pub const DATABASE_URL_UNPOOLED: &str = "DATABASE_URL_UNPOOLED";
+/// Key of the assistant's API key.
+pub const OPENAI_API_KEY: &str = "OPENAI_API_KEY";
+/// Key of what signs the sessions.
+pub const AUTH_SECRET: &str = "AUTH_SECRET";
+
+/// One variable of `.env`.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// Its name.
+    pub key: String,
+    /// Its value.
+    pub value: Secret,
+    /// Where it is, counted from 1.
+    pub line: usize,
+}
+
+/// Which database serves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Database {
+    /// The chart's own Postgres.
+    Embedded,
+    /// That of `DATABASE_URL`, on this host.
+    Remote(String),
+}
+
+/// What is wrong with `.env`, without any value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// The line it is in; `None`: it is about the whole file.
+    pub line: Option<usize>,
+    /// What is wrong.
+    pub text: String,
+    /// What to do about it.
+    pub fix: String,
+}
+
+impl Problem {
+    fn new(line: impl Into<Option<usize>>, text: impl Into<String>, fix: impl Into<String>) -> Self {
+        Self { line: line.into(), text: text.into(), fix: fix.into() }
+    }
+}
+
+/// A `.env` without problems.
+#[derive(Clone, Debug)]
+pub struct Dotenv {
+    entries: Vec<Entry>,
+    /// Which database serves.
+    pub database: Database,
+    /// What the user should know: consequences, not mistakes.
+    pub notes: Vec<String>,
+}
+
+impl Dotenv {
+    /// Reads and checks `.env` for an environment of `infra/xtask.toml`; all problems are one [`Failure`].
+    pub fn load(project: &Project, environment: &str) -> Result<Self> {
+        let contract = Contract::read(project, environment)?;
+        let inspection = inspect(project, &contract)?;
+        inspection.result(&shown(project), environment)
+    }
+
+    /// The variables that are set, in the order of the file.
+    pub fn values(&self) -> impl Iterator<Item = (&str, &Secret)> {
+        self.entries.iter().map(|entry| (entry.key.as_str(), &entry.value))
+    }
+
+    /// Takes all values out of text; `more` are secrets from elsewhere, such as the embedded database's password.
+    pub fn redactor<'a>(&'a self, more: impl IntoIterator<Item = &'a Secret>) -> Redactor {
+        Redactor::new(self.entries.iter().map(|entry| &entry.value).chain(more))
+    }
+
+    #[cfg(test)]
+    pub(crate) fn of(pairs: &[(&str, &str)]) -> Self {
+        let entry = |(n, (key, value)): (usize, &(&str, &str))| Entry {
+            key: (*key).to_owned(),
+            value: Secret::new(*value),
+            line: n + 1,
+        };
+        let remote = pairs.iter().any(|(key, _)| *key == DATABASE_URL);
+        let database = if remote { Database::Remote("db".to_owned()) } else { Database::Embedded };
+        Self { entries: pairs.iter().enumerate().map(entry).collect(), database, notes: Vec::new() }
+    }
+}
+
+/// What there is in `.env`, right or wrong.
+#[derive(Debug, Default)]
+pub struct Inspection {
+    /// The variables that could be read.
+    pub entries: Vec<Entry>,
+    /// All that is wrong.
+    pub problems: Vec<Problem>,
+    database: Option<Database>,
+    notes: Vec<String>,
+}
+
+impl Inspection {
+    fn result(self, shown: &str, environment: &str) -> Result<Dotenv> {
+        if let Some(failure) = failure(shown, &self.problems) {
+            return Err(failure.into());
+        }
+        let database = self.database.ok_or_else(|| {
+            Failure::new(Class::Internal, format!("{shown} names no database for environment `{environment}`"))
+        })?;
+        Ok(Dotenv { entries: self.entries, database, notes: self.notes })
+    }
+
+    /// The problems as one failure, if there are any.
+    pub fn failure(&self, project: &Project) -> Option<Failure> {
+        failure(&shown(project), &self.problems)
+    }
+}
+
+/// Reads `.env` as far as it can be read. An error is a file that cannot be read at all.
+pub fn inspect(project: &Project, contract: &Contract) -> Result<Inspection> {
+    let shown = shown(project);
+    let text = file::read(&project.dotenv, &shown)?;
+    let mut inspection = inspect_text(&text, contract);
+    inspection.problems.splice(0..0, file::exposure(&project.dotenv, &shown)?);
+    Ok(inspection)
+}
+
+/// The pure part of [`inspect`].
+fn inspect_text(text: &str, contract: &Contract) -> Inspection {
+    let syntax::Lines { entries, mut problems, broken } = syntax::lines(text, &contract.keys());
+    let checked = values::check(&entries, &broken, contract);
+    problems.extend(checked.problems);
+    problems.sort_by_key(|problem| problem.line.unwrap_or(usize::MAX));
+    Inspection { entries, problems, database: checked.database, notes: checked.notes }
+}
+
+/// The file's name for messages: as short as it can be.
+pub fn shown(project: &Project) -> String {
+    project.dotenv.strip_prefix(&project.root).unwrap_or(&project.dotenv).to_string()
+}
+
+fn failure(shown: &str, problems: &[Problem]) -> Option<Failure> {
+    let place = |problem: &Problem| problem.line.map_or(shown.to_owned(), |line| format!("{shown}:{line}"));
+    let lines: Vec<String> = problems.iter().map(|p| format!("{}: {}", place(p), p.text)).collect();
+    let what = match lines.as_slice() {
+        [] => return None,
+        [only] => only.clone(),
+        many => format!("{} problems in {shown}:\n  {}", many.len(), many.join("\n  ")),
+    };
+    let mut fixes: Vec<&str> = Vec::new();
+    for problem in problems {
+        if !fixes.contains(&problem.fix.as_str()) {
+            fixes.push(&problem.fix);
+        }
+    }
+    Some(fixes.into_iter().fold(Failure::new(Class::Config, what), Failure::help))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,116 @@
+//! A first `.env`, so that a newcomer needs to write none.
+
+use std::io::Write;
+
+use anyhow::{Context, Result};
+use camino::Utf8Path;
+
+use super::{AUTH_SECRET, shown};
+use crate::failure::{Class, Failure};
+use crate::plan::Step;
+use crate::project::Project;
+use crate::secrets::Secret;
+
+/// The documented form, which is in the repository.
+pub const EXAMPLE: &str = ".env.example";
+
+/// The step that makes `.env` where there is none.
+pub fn ensure(project: &Project) -> Option<Step<'_>> {
+    // A dangling link counts as there: it is the user's, and reading it tells what is wrong.
+    if std::fs::symlink_metadata(&project.dotenv).is_ok() {
+        return None;
+    }
+    let shown = shown(project);
+    Some(Step::new(
+        format!("make {shown} from {EXAMPLE}"),
+        "there is none; it gets a random AUTH_SECRET and is for you alone (mode 600)",
+        format!("install -m 600 {EXAMPLE} {shown}  # and AUTH_SECRET=$(openssl rand -hex 32)"),
+        move |_| create(&project.root.join(EXAMPLE), &project.dotenv),
+    ))
+}
+
+fn create(example: &Utf8Path, dotenv: &Utf8Path) -> Result<String> {
+    let text = std::fs::read_to_string(example).map_err(|error| {
+        Failure::new(Class::Config, format!("cannot read {EXAMPLE}: {error}")).help(format!("git checkout {EXAMPLE}"))
+    })?;
+    let text = fill(&text, &Secret::random(32)?)?;
+    let dir = dotenv.parent().context("the dotenv file has no folder")?;
+    // Made in the same folder, with mode 600 from the first byte, under a name that .gitignore covers; then linked into
+    // place, which is atomic and never replaces a file that somebody else made meanwhile.
+    let mut file = tempfile::Builder::new().prefix(".env.").tempfile_in(dir)?;
+    file.write_all(text.expose().as_bytes())?;
+    file.as_file().sync_all()?;
+    match file.persist_noclobber(dotenv) {
+        Ok(_) => Ok("with a random AUTH_SECRET".to_owned()),
+        Err(error) if error.error.kind() == std::io::ErrorKind::AlreadyExists => Ok("it is there by now".to_owned()),
+        Err(error) => Err(error.error).with_context(|| format!("cannot write {dotenv}")),
+    }
+}
+
+/// The example with AUTH_SECRET filled in.
+fn fill(example: &str, secret: &Secret) -> Result<Secret> {
+    let empty = format!("{AUTH_SECRET}=");
+    let mut filled = false;
+    let lines: Vec<String> = example
+        .lines()
+        .map(|line| {
+            if line.trim() == empty && !filled {
+                filled = true;
+                format!("{empty}{}", secret.expose())
+            } else {
+                line.to_owned()
+            }
+        })
+        .collect();
+    if !filled {
+        return Err(Failure::new(Class::Config, format!("{EXAMPLE} has no line `{empty}` to fill in"))
+            .help(format!("git checkout {EXAMPLE}"))
+            .into());
+    }
+    Ok(Secret::new(lines.join("\n") + "\n"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    const REAL: &str = include_str!("../../../.env.example");
+
+    #[test]
+    fn it_is_private_random_and_never_overwrites() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = Utf8Path::from_path(dir.path()).unwrap();
+        let (example, dotenv) = (root.join(EXAMPLE), root.join(".env"));
+        std::fs::write(&example, REAL).unwrap();
+        assert_eq!(create(&example, &dotenv).unwrap(), "with a random AUTH_SECRET");
+        assert_eq!(std::fs::metadata(&dotenv).unwrap().permissions().mode() & 0o777, 0o600);
+        let first = std::fs::read_to_string(&dotenv).unwrap();
+        assert_eq!(create(&example, &dotenv).unwrap(), "it is there by now");
+        assert_eq!(std::fs::read_to_string(&dotenv).unwrap(), first);
+        assert_eq!(std::fs::read_dir(root).unwrap().count(), 2, "nothing else is left behind");
+    }
+
+    #[test]
+    fn an_example_without_the_line_is_refused() {
+        let error = fill("A=\n# AUTH_SECRET=\n", &Secret::new("x")).unwrap_err().to_string();
+        assert_eq!(error, ".env.example has no line `AUTH_SECRET=` to fill in");
+    }
+
+    #[test]
+    fn the_real_example_filled_in_has_no_problem() {
+        let text = fill(REAL, &Secret::random(32).unwrap()).unwrap();
+        let inspection = super::super::inspect_text(text.expose(), &super::super::tests::contract(true));
+        assert_eq!(inspection.problems, []);
+        let keys: Vec<_> = inspection.entries.iter().map(|entry| entry.key.as_str()).collect();
+        assert_eq!(keys, [AUTH_SECRET], "the rest is commented out");
+    }
+
+    #[test]
+    fn the_real_example_tells_every_variable() {
+        for key in super::super::tests::contract(true).keys() {
+            assert!(REAL.lines().any(|line| line.trim_start_matches("# ").starts_with(&format!("{key}="))), "{key}");
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! `.env` as a file: readable at all, and by nobody else.
+
+use std::io::Read;
+use std::os::unix::fs::PermissionsExt;
+
+use anyhow::Result;
+use camino::Utf8Path;
+
+use super::Problem;
+use crate::failure::{Class, Failure};
+use crate::git::{Standing, standing};
+
+/// A dotenv file is a few hundred bytes; what is larger than this is something else.
+const LARGEST: u64 = 64 * 1024;
+
+/// The text of `path`; `shown` is its name in messages.
+pub fn read(path: &Utf8Path, shown: &str) -> Result<String> {
+    let fail = |what: String, fix: &str| Failure::new(Class::Config, format!("{shown}: {what}")).help(fix);
+    let own = std::fs::symlink_metadata(path).map_err(|error| match error.kind() {
+        std::io::ErrorKind::NotFound => {
+            fail("is not there".into(), "cargo xtask deploy dev makes it from .env.example")
+        }
+        _ => fail(format!("cannot be read: {error}"), &format!("ls -l {shown}")),
+    })?;
+    let meta = std::fs::metadata(path).map_err(|error| {
+        if own.is_symlink() {
+            let target = std::fs::read_link(path).map(|t| t.display().to_string()).unwrap_or_default();
+            fail(format!("is a link to {target}, which is not there"), &format!("rm {shown}, or make {target}"))
+        } else {
+            fail(format!("cannot be read: {error}"), &format!("ls -l {shown}"))
+        }
+    })?;
+    if meta.is_dir() {
+        return Err(fail("is a folder, not a file".into(), &format!("mv {shown} {shown}.old")).into());
+    }
+    if !meta.is_file() {
+        return Err(fail("is not a regular file".into(), &format!("rm {shown}")).into());
+    }
+    let mut bytes = Vec::new();
+    let file = std::fs::File::open(path)
+        .map_err(|error| fail(format!("cannot be read: {error}"), &format!("chown \"$USER\" {shown}")))?;
+    file.take(LARGEST + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > LARGEST {
+        let what = format!("is larger than {} KiB, so it is no dotenv file", LARGEST / 1024);
+        return Err(fail(what, &format!("mv {shown} {shown}.old; cargo xtask deploy dev makes a new one")).into());
+    }
+    decode(bytes).map_err(|line| {
+        let what = format!("{shown}:{line}: is not UTF-8");
+        Failure::new(Class::Config, what).help("save the file as UTF-8 (PowerShell: Set-Content -Encoding utf8)").into()
+    })
+}
+
+/// UTF-8, or the line that is not.
+fn decode(bytes: Vec<u8>) -> Result<String, usize> {
+    String::from_utf8(bytes).map_err(|error| {
+        let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        1 + valid.iter().filter(|byte| **byte == b'\n').count()
+    })
+}
+
+/// Who else can get at the file: other users, or whoever has the repository.
+pub fn exposure(path: &Utf8Path, shown: &str) -> Result<Vec<Problem>> {
+    let mut problems = Vec::new();
+    let mode = std::fs::metadata(path)?.permissions().mode();
+    if mode & 0o077 != 0 {
+        let text = format!("may be read or changed by other users (mode {:03o})", mode & 0o777);
+        problems.push(Problem::new(None, text, format!("chmod 600 {shown}")));
+    }
+    match standing(path) {
+        Standing::Tracked => problems.push(Problem::new(
+            None,
+            "is tracked by git, so its secrets go wherever the repository goes",
+            format!("git rm --cached {shown}, commit, and replace every secret that was in it: others may have them"),
+        )),
+        Standing::Exposed => problems.push(Problem::new(
+            None,
+            "is not ignored by git: the next `git add .` would take it",
+            format!("echo {shown} >> .gitignore"),
+        )),
+        Standing::Ignored | Standing::NoRepository => {}
+    }
+    Ok(problems)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(make: impl FnOnce(&Utf8Path)) -> (String, Vec<String>) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = Utf8Path::from_path(dir.path()).unwrap().join(".env");
+        make(&path);
+        let error = read(&path, ".env").unwrap_err();
+        let failure = error.downcast_ref::<Failure>().unwrap();
+        assert_eq!(failure.class, Class::Config);
+        (failure.to_string(), failure.hints().to_vec())
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_told_with_the_way_out() {
+        let (what, help) = message(|_| {});
+        assert_eq!(
+            (what.as_str(), help[0].as_str()),
+            (".env: is not there", "cargo xtask deploy dev makes it from .env.example")
+        );
+        let (what, help) = message(|path| std::fs::create_dir(path).unwrap());
+        assert_eq!((what.as_str(), help[0].as_str()), (".env: is a folder, not a file", "mv .env .env.old"));
+        let (what, _) = message(|path| std::os::unix::fs::symlink("/no/where", path).unwrap());
+        assert_eq!(what, ".env: is a link to /no/where, which is not there");
+        let (what, _) = message(|path| std::os::unix::fs::symlink("/dev/null", path).unwrap());
+        assert_eq!(what, ".env: is not a regular file");
+        let (what, _) = message(|path| std::fs::write(path, vec![b'#'; 70_000]).unwrap());
+        assert_eq!(what, ".env: is larger than 64 KiB, so it is no dotenv file");
+        let (what, _) = message(|path| std::fs::write(path, b"A=1\nB=\xff\n").unwrap());
+        assert_eq!(what, ".env:2: is not UTF-8");
+        let (what, _) = message(|path| std::fs::write(path, b"\xff\xfeA\0=\x001\0").unwrap());
+        assert_eq!(what, ".env:1: is not UTF-8");
+    }
+
+    #[test]
+    fn others_must_not_get_at_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = Utf8Path::from_path(dir.path()).unwrap();
+        let path = root.join(".env");
+        std::fs::write(&path, "A=b\n").unwrap();
+        let mode = |mode| std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+        mode(0o600);
+        assert_eq!(exposure(&path, ".env").unwrap(), []);
+        mode(0o640);
+        let problems = exposure(&path, ".env").unwrap();
+        assert_eq!(problems[0].text, "may be read or changed by other users (mode 640)");
+        assert_eq!(problems[0].fix, "chmod 600 .env");
+        mode(0o600);
+        crate::git::git(root).args(["init", "--quiet"]).run().unwrap();
+        assert_eq!(exposure(&path, ".env").unwrap()[0].fix, "echo .env >> .gitignore");
+        crate::git::git(root).args(["add", ".env"]).run().unwrap();
+        let problems = exposure(&path, ".env").unwrap();
+        assert!(problems[0].text.starts_with("is tracked by git"), "{problems:?}");
+        assert!(problems[0].fix.starts_with("git rm --cached .env"), "{problems:?}");
+    }
+}

@@ -1,0 +1,212 @@
+//! From text to entries, a line at a time.
+//!
+//! dotenvy parses; but it expands `$`, drops a trailing backslash, lets an unclosed quote swallow the lines after it,
+//! tells no line numbers, and its errors print the line. So what it would misread is refused here, before it sees it.
+
+use super::{Entry, Problem};
+use crate::failure::nearest;
+use crate::secrets::Secret;
+
+/// What is wrong with a line's value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fault {
+    Dollar,
+    Unclosed(char),
+    Backslash,
+    TextAfter,
+    Typographic,
+}
+
+/// What the lines of a text give.
+#[derive(Debug, Default)]
+pub struct Lines {
+    /// The variables that could be read.
+    pub entries: Vec<Entry>,
+    /// What is wrong.
+    pub problems: Vec<Problem>,
+    /// Keys that are there, or meant, in lines that are wrong: these are not missing too.
+    pub broken: Vec<String>,
+}
+
+/// Reads `text`. `keys` are the names that may occur.
+pub fn lines(text: &str, keys: &[&str]) -> Lines {
+    let mut found = Lines::default();
+    let Lines { entries, problems, broken } = &mut found;
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    for (line, content) in text.lines().enumerate().map(|(n, content)| (n + 1, content.trim())) {
+        if content.is_empty() || content.starts_with('#') {
+            continue;
+        }
+        match entry(line, content, keys) {
+            Err((problem, key)) => {
+                problems.push(problem);
+                broken.extend(key);
+            }
+            Ok(new) => {
+                if let Some(first) = entries.iter().find(|old| old.key == new.key) {
+                    let (key, first) = (&new.key, first.line);
+                    problems.push(Problem::new(
+                        line,
+                        format!("{key} is set again, first in line {first}"),
+                        format!("remove line {first} or line {line}"),
+                    ));
+                }
+                entries.push(new);
+            }
+        }
+    }
+    found
+}
+
+/// The entry in a line; or what is wrong with it, and which key it is or was meant to be.
+fn entry(line: usize, content: &str, keys: &[&str]) -> Result<Entry, (Problem, Option<String>)> {
+    let malformed = |text: &str| Problem::new(line, text, format!("write line {line} as NAME=value or NAME='value'"));
+    let Some((name, value)) = content.split_once('=') else {
+        return Err((malformed("there is no = in this line"), None));
+    };
+    let name = name.trim();
+    let name = name.strip_prefix("export ").unwrap_or(name).trim();
+    let mut characters = name.chars();
+    let begins = characters.next().is_some_and(|c| c.is_ascii_alphabetic() || c == '_');
+    if !begins || !characters.all(|c| c.is_ascii_alphanumeric() || c == '_') {
+        // Not shown: the end of a pasted secret has an = too.
+        return Err((malformed("what is before the = is not a variable's name"), None));
+    }
+    if !keys.contains(&name) {
+        return Err(unknown(line, name, keys));
+    }
+    if let Some(fault) = fault(value.trim()) {
+        return Err((refuse(line, name, value, fault), Some(name.to_owned())));
+    }
+    let parsed = dotenvy::from_read_iter(format!("{content}\n").as_bytes()).next();
+    match parsed {
+        Some(Ok((key, value))) if key == name => Ok(Entry { key, value: Secret::new(value), line }),
+        _ => Err((malformed(&format!("{name}=… is malformed")), Some(name.to_owned()))),
+    }
+}
+
+fn unknown(line: usize, name: &str, keys: &[&str]) -> (Problem, Option<String>) {
+    let there_are = keys.join(", ");
+    if let Some(meant) = nearest(name, keys.iter().copied()) {
+        let problem = Problem::new(
+            line,
+            format!("{name} is not known; {meant} is"),
+            format!("rename it in line {line} to {meant}"),
+        );
+        return (problem, Some(meant.to_owned()));
+    }
+    // A line of a secret that was pasted over several may look like a name; one of capitals alone hardly does.
+    let tame = name.len() <= 40 && name.chars().all(|c| c.is_ascii_uppercase() || c == '_');
+    let shown = if tame { name } else { "this name" };
+    let fix = format!("remove line {line}; known are {there_are}");
+    (Problem::new(line, format!("{shown} is not known"), fix), None)
+}
+
+fn refuse(line: usize, name: &str, value: &str, fault: Fault) -> Problem {
+    let quoted = format!("put the value into single quotes: {name}='…'");
+    let psql = value.trim_start().starts_with("psql ");
+    let (text, fix) = match fault {
+        Fault::TextAfter if psql => {
+            ("begins with the command psql".to_owned(), format!("keep only the URL: {name}='postgresql://…'"))
+        }
+        Fault::Dollar => ("has a $ outside single quotes, which would be replaced by a variable".to_owned(), quoted),
+        Fault::Unclosed(quote) => (
+            format!("has a {quote} that is not closed in this line"),
+            "close it; no value goes over several lines".into(),
+        ),
+        Fault::Backslash => ("ends with a backslash, which would be dropped".to_owned(), quoted),
+        Fault::TextAfter => ("has text after a space".to_owned(), quoted),
+        Fault::Typographic => ("has typographic quotes".to_owned(), format!("use straight ones: {name}='…'")),
+    };
+    Problem::new(line, format!("{name}=… {text}"), fix)
+}
+
+/// The first thing in `value` that dotenvy would read in another way than its writer meant. Follows dotenvy's states.
+fn fault(value: &str) -> Option<Fault> {
+    if value.starts_with('#') {
+        return None;
+    }
+    if value.starts_with(['“', '”', '„', '‘', '’']) {
+        return Some(Fault::Typographic);
+    }
+    let mut quote = None;
+    let mut escaped = false;
+    let mut ended = false;
+    for c in value.chars() {
+        match (quote, c) {
+            _ if ended => match c {
+                ' ' | '\t' => {}
+                '#' => return None,
+                _ => return Some(Fault::TextAfter),
+            },
+            (Some('\''), '\'') => quote = None,
+            (Some('\''), _) => {}
+            (_, '$') => return Some(Fault::Dollar),
+            _ if escaped => escaped = false,
+            (_, '\\') => escaped = true,
+            (Some(_), '"') => quote = None,
+            (Some(_), _) => {}
+            (None, '\'' | '"') => quote = Some(c),
+            (None, ' ' | '\t') => ended = true,
+            (None, _) => {}
+        }
+    }
+    match quote {
+        Some(quote) => Some(Fault::Unclosed(quote)),
+        None => escaped.then_some(Fault::Backslash),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_dotenvy_reads_as_it_is_meant_passes() {
+        let cases = [
+            ("A=b", "b"),
+            ("  export A = b  ", "b"),
+            ("A='a $b \\ \"c\" #d' # comment with $x", "a $b \\ \"c\" #d"),
+            ("A=\"a b\"", "a b"),
+            ("A=b#c", "b#c"),
+            ("A=b # it's $5", "b"),
+            ("A=", ""),
+            ("A=   # nothing", ""),
+            ("A=a\\ b", "a b"),
+            ("A='it'\\''s'", "it's"),
+            ("A=ends==", "ends=="),
+        ];
+        for (line, expected) in cases {
+            let Lines { entries, problems, .. } = lines(line, &["A"]);
+            assert_eq!(problems, [], "{line}");
+            assert_eq!(entries[0].value.expose(), expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn bom_crlf_and_a_missing_last_line_end_are_nothing() {
+        let Lines { entries, problems, .. } = lines("\u{feff}A=1\r\n# x\r\n\r\nB=2 ", &["A", "B"]);
+        assert_eq!(problems, []);
+        let seen: Vec<_> = entries.iter().map(|e| (e.key.as_str(), e.value.expose(), e.line)).collect();
+        assert_eq!(seen, [("A", "1", 1), ("B", "2", 4)]);
+    }
+
+    #[test]
+    fn each_fault_is_seen() {
+        let cases = [
+            ("a$b", Fault::Dollar),
+            ("\"a$b\"", Fault::Dollar),
+            ("a\\$b", Fault::Dollar),
+            ("'a'$b", Fault::Dollar),
+            ("'abc", Fault::Unclosed('\'')),
+            ("\"abc\\\"", Fault::Unclosed('"')),
+            ("abc\\", Fault::Backslash),
+            ("a b", Fault::TextAfter),
+            ("'a' b", Fault::TextAfter),
+            ("“a”", Fault::Typographic),
+        ];
+        for (value, expected) in cases {
+            assert_eq!(fault(value), Some(expected), "{value}");
+        }
+    }
+}

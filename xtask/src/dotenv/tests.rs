@@ -1,0 +1,251 @@
+use super::*;
+
+/// A value of which no part may show up in a message.
+const CANARY: &str = "CANARYq7Zk2m";
+const AUTH: &str = "AUTH_SECRET=not-a-secret-0123456789abcdef-0123";
+const URL: &str = "DATABASE_URL=postgresql://u:not-a-secret@db.lan/x";
+
+pub(super) fn contract(embedded: bool) -> Contract {
+    Contract {
+        environment: "dev".into(),
+        values: "infra/helm/values-dev.yaml".into(),
+        required: vec![DATABASE_URL.into(), AUTH_SECRET.into()],
+        optional: vec![OPENAI_API_KEY.into(), DATABASE_URL_UNPOOLED.into()],
+        embedded,
+    }
+}
+
+fn load(text: &str, embedded: bool) -> Result<Dotenv> {
+    inspect_text(text, &contract(embedded)).result(".env", "dev")
+}
+
+fn refused(text: &str, embedded: bool) -> (String, Vec<String>) {
+    let error = load(text, embedded).unwrap_err();
+    let failure = error.downcast_ref::<Failure>().unwrap();
+    assert_eq!(failure.class, Class::Config);
+    (failure.to_string(), failure.hints().to_vec())
+}
+
+#[test]
+fn the_least_there_must_be() {
+    let dotenv = load(AUTH, true).unwrap();
+    assert_eq!(dotenv.database, Database::Embedded);
+    assert_eq!(dotenv.notes, ["no OPENAI_API_KEY: the assistant is off"]);
+    let dotenv = load(&format!("{AUTH}\n{URL}\nOPENAI_API_KEY=not-a-secret-but-long\n"), false).unwrap();
+    assert_eq!(dotenv.database, Database::Remote("db.lan".into()));
+    assert!(dotenv.notes.is_empty());
+    assert_eq!(dotenv.values().count(), 3);
+}
+
+#[test]
+fn an_empty_optional_key_is_an_absent_one() {
+    let dotenv = load(&format!("{AUTH}\nDATABASE_URL=\nOPENAI_API_KEY=\nDATABASE_URL_UNPOOLED=''\n"), true).unwrap();
+    assert_eq!(dotenv.database, Database::Embedded);
+    assert_eq!(dotenv.notes.len(), 1);
+}
+
+/// Every mistake: the file, the message, the way out. `~` stands for a value that must not be shown, `{AUTH}` for a
+/// line that is in order.
+#[test]
+fn each_mistake_has_its_message() {
+    let make_auth = "AUTH_SECRET= and what this prints: openssl rand -hex 32";
+    let key = "put a key from platform.openai.com into OPENAI_API_KEY, or remove line 2: the assistant is off then";
+    let cases: &[(&str, &str, &str)] = &[
+        // Lines.
+        (
+            "{AUTH}\nOPENAI_API_KEY=~$~",
+            ".env:2: OPENAI_API_KEY=… has a $ outside single quotes, which would be replaced by a variable",
+            "put the value into single quotes: OPENAI_API_KEY='…'",
+        ),
+        (
+            "{AUTH}\nOPENAI_API_KEY=\"~$~\"",
+            ".env:2: OPENAI_API_KEY=… has a $ outside single quotes, which would be replaced by a variable",
+            "put the value into single quotes: OPENAI_API_KEY='…'",
+        ),
+        (
+            "{AUTH}\nOPENAI_API_KEY='~",
+            ".env:2: OPENAI_API_KEY=… has a ' that is not closed in this line",
+            "close it; no value goes over several lines",
+        ),
+        (
+            "{AUTH}\nOPENAI_API_KEY=~\\",
+            ".env:2: OPENAI_API_KEY=… ends with a backslash, which would be dropped",
+            "put the value into single quotes: OPENAI_API_KEY='…'",
+        ),
+        (
+            "{AUTH}\nOPENAI_API_KEY=~ ~",
+            ".env:2: OPENAI_API_KEY=… has text after a space",
+            "put the value into single quotes: OPENAI_API_KEY='…'",
+        ),
+        (
+            "{AUTH}\nOPENAI_API_KEY=“~”",
+            ".env:2: OPENAI_API_KEY=… has typographic quotes",
+            "use straight ones: OPENAI_API_KEY='…'",
+        ),
+        (
+            "{AUTH}\nOPENAI_API_KEY=~\\q",
+            ".env:2: OPENAI_API_KEY=… is malformed",
+            "write line 2 as NAME=value or NAME='value'",
+        ),
+        ("{AUTH}\n~", ".env:2: there is no = in this line", "write line 2 as NAME=value or NAME='value'"),
+        (
+            "{AUTH}\nOPENAI_API_KEY: ~",
+            ".env:2: there is no = in this line",
+            "write line 2 as NAME=value or NAME='value'",
+        ),
+        (
+            "{AUTH}\n~/~==",
+            ".env:2: what is before the = is not a variable's name",
+            "write line 2 as NAME=value or NAME='value'",
+        ),
+        (
+            "{AUTH}\nDATABASE_URL=psql 'postgresql://u:~@db.lan/x'",
+            ".env:2: DATABASE_URL=… begins with the command psql",
+            "keep only the URL: DATABASE_URL='postgresql://…'",
+        ),
+        // Keys.
+        ("{AUTH}\n\n{AUTH}", ".env:3: AUTH_SECRET is set again, first in line 1", "remove line 1 or line 3"),
+        (
+            "{AUTH}\nOPENAI_KEY=~",
+            ".env:2: OPENAI_KEY is not known; OPENAI_API_KEY is",
+            "rename it in line 2 to OPENAI_API_KEY",
+        ),
+        (
+            "{AUTH}\ndatabase_url=~",
+            ".env:2: database_url is not known; DATABASE_URL is",
+            "rename it in line 2 to DATABASE_URL",
+        ),
+        (
+            "{AUTH}\nREDIS_HOST=~",
+            ".env:2: REDIS_HOST is not known",
+            "remove line 2; known are DATABASE_URL, AUTH_SECRET, OPENAI_API_KEY, DATABASE_URL_UNPOOLED",
+        ),
+        (
+            "{AUTH}\n~=",
+            ".env:2: this name is not known",
+            "remove line 2; known are DATABASE_URL, AUTH_SECRET, OPENAI_API_KEY, DATABASE_URL_UNPOOLED",
+        ),
+        // AUTH_SECRET.
+        ("", ".env: AUTH_SECRET is missing", make_auth),
+        ("\nAUTH_SECRET=", ".env:2: AUTH_SECRET is empty", make_auth),
+        ("AUTH_SECRET=~", ".env:1: AUTH_SECRET is shorter than 32 bytes", make_auth),
+        (
+            "AUTH_SECRET=abababababababababababababababababab",
+            ".env:1: AUTH_SECRET has fewer than 8 different characters",
+            make_auth,
+        ),
+        ("AUTH_SECRET=please-changeme-please-~-please", ".env:1: AUTH_SECRET is a placeholder", make_auth),
+        ("AUTH_SECRET=your-secret-here", ".env:1: AUTH_SECRET is a placeholder", make_auth),
+        (
+            "AUTH_SECRET=<32 random bytes>",
+            ".env:1: AUTH_SECRET=… has text after a space",
+            "put the value into single quotes: AUTH_SECRET='…'",
+        ),
+        ("AUTH_SECRET='<32 random bytes>'", ".env:1: AUTH_SECRET is a placeholder", make_auth),
+        (
+            "AUTH_SECRET=' ~~~~~~'",
+            ".env:1: AUTH_SECRET begins or ends with a space",
+            "remove the space inside the quotes of AUTH_SECRET",
+        ),
+        (
+            "AUTH_SECRET=~\\n~",
+            ".env:1: AUTH_SECRET has a line break or another control character",
+            "write AUTH_SECRET in one line, in single quotes",
+        ),
+        // OPENAI_API_KEY.
+        ("{AUTH}\nOPENAI_API_KEY=sk-...", ".env:2: OPENAI_API_KEY is a placeholder, no key", key),
+        ("{AUTH}\nOPENAI_API_KEY=sk-xxxxxxxxxxxxxxxxxxxxxxxx", ".env:2: OPENAI_API_KEY is a placeholder, no key", key),
+        ("{AUTH}\nOPENAI_API_KEY=your-openai-api-key-here", ".env:2: OPENAI_API_KEY is a placeholder, no key", key),
+        // The database.
+        (
+            "{AUTH}\nDATABASE_URL=mysql://u:~@db.lan/x",
+            ".env:2: DATABASE_URL is no Postgres URL",
+            "begin DATABASE_URL with postgresql://, as Neon shows it",
+        ),
+        (
+            "{AUTH}\nDATABASE_URL=postgresql://u:~@~@db.lan/x",
+            ".env:2: DATABASE_URL has a @ in user or password, which ends them in a URL",
+            "write %40 for the @ in the password of DATABASE_URL",
+        ),
+        (
+            "{AUTH}\nDATABASE_URL=postgresql://u:~%zz@db.lan/x",
+            ".env:2: DATABASE_URL has a % that is not followed by two hex digits",
+            "write %25 for a % in the password of DATABASE_URL",
+        ),
+        (
+            "{AUTH}\nDATABASE_URL=postgresql://user:password@host.neon.tech/db",
+            ".env:2: DATABASE_URL is a sample, not a real URL",
+            "DATABASE_URL='…' with the connection string from Neon's console, password shown",
+        ),
+        (
+            "{AUTH}\nDATABASE_URL=postgresql://u:~@localhost/x",
+            ".env:2: DATABASE_URL names this machine, which a pod cannot reach by that name",
+            "use host.minikube.internal in DATABASE_URL for a Postgres on this machine",
+        ),
+        (
+            "{AUTH}\nDATABASE_URL_UNPOOLED=postgresql://u:~@db.lan/x",
+            ".env:2: DATABASE_URL_UNPOOLED is set without DATABASE_URL: migrations would go to another database",
+            "set DATABASE_URL too, or remove line 2",
+        ),
+    ];
+    for (text, message, fix) in cases {
+        let text = text.replace("{AUTH}", AUTH).replace('~', CANARY);
+        let (what, help) = refused(&text, true);
+        assert_eq!((what.as_str(), help.as_slice()), (*message, &[(*fix).to_owned()][..]), "{text}");
+    }
+}
+
+#[test]
+fn without_an_embedded_database_there_must_be_one() {
+    let fix = "set DATABASE_URL to the connection string that Neon shows, or postgres.enabled: true in infra/helm/values-dev.yaml";
+    let (what, help) = refused(AUTH, false);
+    assert_eq!(what, ".env: DATABASE_URL is missing, and infra/helm/values-dev.yaml has no database of its own");
+    assert_eq!(help, [fix]);
+    let (what, _) = refused(&format!("DATABASE_URL=\n{AUTH}"), false);
+    assert_eq!(what, ".env:1: DATABASE_URL is empty, and infra/helm/values-dev.yaml has no database of its own");
+}
+
+#[test]
+fn all_problems_come_at_once_in_the_order_of_the_file() {
+    let text = format!("OPENAI_API_KEY=sk-...\nDATABASE_URL={CANARY}$\nFOO_BAR={CANARY}\n");
+    let (what, help) = refused(&text, true);
+    assert_eq!(
+        what,
+        "4 problems in .env:\n  .env:1: OPENAI_API_KEY is a placeholder, no key\n  \
+         .env:2: DATABASE_URL=… has a $ outside single quotes, which would be replaced by a variable\n  \
+         .env:3: FOO_BAR is not known\n  .env: AUTH_SECRET is missing"
+    );
+    assert_eq!(help.len(), 4);
+}
+
+#[test]
+fn a_typo_is_one_problem_not_two() {
+    let (what, _) = refused("AUTH_SECRE=x", true);
+    assert_eq!(what, ".env:1: AUTH_SECRE is not known; AUTH_SECRET is");
+}
+
+#[test]
+fn no_message_shows_a_value_whatever_its_line_looks_like() {
+    let around =
+        ["", "'", "\"", "“", "$", "\\", " ", "=", "@", "/", "%", "#", ":", "\u{7}", "://", "postgresql://", "psql "];
+    let keys =
+        ["", "AUTH_SECRET=", "DATABASE_URL=", "OPENAI_API_KEY=", "DATABASE_URL_UNPOOLED=", "X=", "export ", "A B="];
+    for key in keys {
+        for before in around {
+            for after in around {
+                let text = format!("{key}{before}{CANARY}{after}{CANARY}@h.lan{after}\n");
+                let inspection = inspect_text(&text, &contract(true));
+                let shown = format!("{inspection:?} {:?}", failure(".env", &inspection.problems));
+                assert!(!shown.contains(CANARY), "{text} -> {shown}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_environment_is_neither_read_nor_changed() {
+    let dotenv = load(&format!("{AUTH}\nOPENAI_API_KEY='$HOME-and-some-more'\n"), true).unwrap();
+    let value = dotenv.values().find(|(key, _)| *key == OPENAI_API_KEY).unwrap().1;
+    assert_eq!(value.expose(), "$HOME-and-some-more");
+    assert!(std::env::var_os("AUTH_SECRET").is_none_or(|value| value != AUTH.trim_start_matches("AUTH_SECRET=")));
+}

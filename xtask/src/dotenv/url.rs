@@ -1,0 +1,284 @@
+//! A Postgres URL as libpq reads it, and the mistakes that are made with one.
+//!
+//! libpq takes the first `@` or `/` for the end of user and password; an unencoded one inside a password therefore moves
+//! part of it into the host's name. So no message shows a host before everything else has been found in order.
+
+use crate::failure::nearest;
+
+use super::values::is_placeholder;
+
+/// What messages may show of a URL that is in order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PostgresUrl {
+    /// The host, or the hosts with commas between.
+    pub host: String,
+}
+
+/// What is wrong with a URL.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// It is a command line.
+    Psql,
+    /// `postgresql+driver://`.
+    Driver,
+    /// Another scheme, or none.
+    Scheme,
+    /// A space or a character outside ASCII.
+    Character,
+    /// A character in user or password that has a meaning in URLs.
+    Unencoded(char),
+    /// A `%` without two hex digits, or `%00`.
+    Percent,
+    /// Copied from documentation, or with the password hidden.
+    Placeholder,
+    /// There is no host.
+    NoHost,
+    /// The host is none, or the port.
+    Host,
+    /// The host is the machine itself, which a pod is not on.
+    Local,
+    /// A parameter that libpq does not know, and the one that was meant.
+    Parameter(Option<&'static str>),
+}
+
+/// libpq's parameters that may follow the `?`; it refuses a URL with any other.
+const PARAMETERS: &[&str] = &[
+    "application_name",
+    "channel_binding",
+    "client_encoding",
+    "connect_timeout",
+    "dbname",
+    "fallback_application_name",
+    "gssdelegation",
+    "gssencmode",
+    "gsslib",
+    "host",
+    "hostaddr",
+    "keepalives",
+    "keepalives_count",
+    "keepalives_idle",
+    "keepalives_interval",
+    "krbsrvname",
+    "load_balance_hosts",
+    "max_protocol_version",
+    "min_protocol_version",
+    "options",
+    "passfile",
+    "password",
+    "port",
+    "replication",
+    "require_auth",
+    "requirepeer",
+    "service",
+    "ssl",
+    "ssl_max_protocol_version",
+    "ssl_min_protocol_version",
+    "sslcert",
+    "sslcertmode",
+    "sslcompression",
+    "sslcrl",
+    "sslcrldir",
+    "sslkey",
+    "sslmode",
+    "sslnegotiation",
+    "sslpassword",
+    "sslrootcert",
+    "sslsni",
+    "target_session_attrs",
+    "tcp_user_timeout",
+    "user",
+];
+
+/// Reads `url`.
+pub fn parse(url: &str) -> Result<PostgresUrl, Fault> {
+    if url.starts_with("psql ") {
+        return Err(Fault::Psql);
+    }
+    let Some(rest) = url.strip_prefix("postgresql://").or_else(|| url.strip_prefix("postgres://")) else {
+        let driver =
+            url.split_once("://").is_some_and(|(s, _)| s.starts_with("postgresql+") || s.starts_with("postgres+"));
+        return Err(if driver { Fault::Driver } else { Fault::Scheme });
+    };
+    if rest.contains(['<', '>', '[']) && is_sample(rest) || is_placeholder(rest) {
+        return Err(Fault::Placeholder);
+    }
+    if !rest.chars().all(|c| c.is_ascii_graphic()) {
+        return Err(Fault::Character);
+    }
+    // The last @ ends the password, unless it belongs to a parameter: those have a = before it.
+    let at = rest.rfind('@').filter(|at| !rest[..*at].split_once('?').is_some_and(|(before, _)| before.contains('@')));
+    let at = at.or_else(|| rest.find('@'));
+    let (userinfo, location) = at.map_or(("", rest), |at| (&rest[..at], &rest[at + 1..]));
+    if let Some(c) = userinfo.chars().find(|c| "@/?#[] ".contains(*c)) {
+        return Err(Fault::Unencoded(c));
+    }
+    if !percent_is_right(rest) {
+        return Err(Fault::Percent);
+    }
+    let (location, query) = location.split_once('?').unwrap_or((location, ""));
+    let authority = location.split('/').next().unwrap_or_default();
+    let hosts = authority.split(',').map(host).collect::<Result<Vec<_>, _>>()?;
+    if hosts.iter().any(|host| is_sample_of(userinfo, host)) {
+        return Err(Fault::Placeholder);
+    }
+    if hosts.iter().any(|host| is_local(host)) {
+        return Err(Fault::Local);
+    }
+    for name in query.split('&').filter(|part| !part.is_empty()).map(|part| part.split('=').next().unwrap_or_default())
+    {
+        if !PARAMETERS.contains(&name) {
+            return Err(Fault::Parameter(nearest(name, PARAMETERS.iter().copied())));
+        }
+    }
+    Ok(PostgresUrl { host: hosts.join(",") })
+}
+
+/// One `host[:port]`.
+fn host(text: &str) -> Result<String, Fault> {
+    let (name, port) = match text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((address, port)) if address.parse::<std::net::Ipv6Addr>().is_ok() => (address, port.strip_prefix(':')),
+        Some(_) => return Err(Fault::Host),
+        None => text.split_once(':').map_or((text, None), |(name, port)| (name, Some(port))),
+    };
+    if name.is_empty() {
+        return Err(Fault::NoHost);
+    }
+    let named = name.chars().all(|c| c.is_ascii_alphanumeric() || "-._:".contains(c));
+    let reachable = port.is_none_or(|port| port.parse::<u16>().is_ok_and(|port| port > 0));
+    if named && reachable { Ok(name.to_ascii_lowercase()) } else { Err(Fault::Host) }
+}
+
+fn percent_is_right(text: &str) -> bool {
+    text.split('%').skip(1).all(|after| {
+        let digits = after.as_bytes().get(..2);
+        digits.is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit) && digits != b"00")
+    })
+}
+
+fn is_local(host: &str) -> bool {
+    host == "localhost" || host == "::1" || host == "0.0.0.0" || host.starts_with("127.")
+}
+
+/// `<password>` and `[password]`, as documentation writes it.
+fn is_sample(rest: &str) -> bool {
+    rest.contains('<') && rest.contains('>') || rest.contains("[your") || rest.to_lowercase().contains("[password]")
+}
+
+/// The samples of Neon's documentation and of .env.example, and a password that Neon's console has hidden.
+fn is_sample_of(userinfo: &str, host: &str) -> bool {
+    let (user, password) = userinfo.split_once(':').unwrap_or((userinfo, ""));
+    let (user, password) = (user.to_lowercase(), password.to_lowercase());
+    let hidden = !password.is_empty() && password.chars().all(|c| "*x•".contains(c));
+    let sample_user = ["user", "username", "alex", "neondb_owner"].contains(&user.as_str());
+    let sample_password = ["password", "pass", "pwd", "abdc123", "abc123"].contains(&password.as_str());
+    let sample_host = host.split('.').any(|label| ["host", "hostname", "region", "example"].contains(&label))
+        || host.starts_with("host-pooler.")
+        || host.contains("ep-xxx")
+        || host.contains("cool-darkness");
+    hidden || sample_host || (sample_user && sample_password)
+}
+
+impl Fault {
+    /// The fault of `key`'s value, and what to do about it.
+    pub fn tell(&self, key: &str) -> (String, String) {
+        let neon = format!("{key}='…' with the connection string from Neon's console, password shown");
+        match self {
+            Self::Psql => ("begins with the command psql".into(), format!("keep only the URL: {key}='postgresql://…'")),
+            Self::Driver => (
+                "names a driver in its scheme".into(),
+                format!("begin {key} with postgresql:// and nothing in between"),
+            ),
+            Self::Scheme => ("is no Postgres URL".into(), format!("begin {key} with postgresql://, as Neon shows it")),
+            Self::Character => {
+                ("has a space or a letter outside ASCII".into(), format!("percent-encode it in {key}: a space is %20"))
+            }
+            Self::Unencoded(c) => (
+                format!("has a {c} in user or password, which ends them in a URL"),
+                format!("write %{:02X} for the {c} in the password of {key}", u32::from(*c)),
+            ),
+            Self::Percent => (
+                "has a % that is not followed by two hex digits".into(),
+                format!("write %25 for a % in the password of {key}"),
+            ),
+            Self::Placeholder => ("is a sample, not a real URL".into(), neon),
+            Self::NoHost => ("names no host".into(), neon),
+            Self::Host => ("has a host or port that cannot be one".into(), neon),
+            Self::Local => (
+                "names this machine, which a pod cannot reach by that name".into(),
+                format!("use host.minikube.internal in {key} for a Postgres on this machine"),
+            ),
+            Self::Parameter(Some(meant)) => (
+                format!("has a parameter that Postgres does not know; {meant} is near"),
+                format!("write {meant} in {key}"),
+            ),
+            Self::Parameter(None) => (
+                "has a parameter after the ? that Postgres does not know".into(),
+                format!("leave only Postgres's own in {key}, such as sslmode and channel_binding"),
+            ),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn real_urls_pass_and_give_their_host() {
+        let cases = [
+            (
+                "postgresql://u:not-a-secret@ep-cold-sun-1-pooler.eu-central-1.aws.neon.tech/neondb?sslmode=require&channel_binding=require",
+                "ep-cold-sun-1-pooler.eu-central-1.aws.neon.tech",
+            ),
+            ("postgres://u:not-a-secret@db.lan:5433/x", "db.lan"),
+            ("postgresql://u@[fd00::1]:5432/x", "fd00::1"),
+            ("postgresql://u:not-a-secret@a.lan,B.lan:5433/x?target_session_attrs=read-write", "a.lan,b.lan"),
+            ("postgresql://db.lan/x?options=endpoint%3Dep-1", "db.lan"),
+            ("postgresql://u:p%40ss%2Fw%25@db.lan/x?application_name=a@b", "db.lan"),
+        ];
+        for (url, host) in cases {
+            assert_eq!(parse(url), Ok(PostgresUrl { host: host.to_owned() }), "{url}");
+        }
+    }
+
+    #[test]
+    fn each_mistake_is_told_apart() {
+        // Put together here, because the secret scan would rightly find them as literals.
+        let with = |userinfo: &str| format!("postgresql://{userinfo}@db.lan/x");
+        let cases = [
+            ("psql 'postgresql://h/x'".to_owned(), Fault::Psql),
+            ("postgresql+asyncpg://h/x".to_owned(), Fault::Driver),
+            ("mysql://h/x".to_owned(), Fault::Scheme),
+            ("host=db.lan user=u".to_owned(), Fault::Scheme),
+            (with("u:a b"), Fault::Character),
+            (with("u:ä"), Fault::Character),
+            (with("u:a@b"), Fault::Unencoded('@')),
+            (with("u:a/b"), Fault::Unencoded('/')),
+            (with("u:a?b"), Fault::Unencoded('?')),
+            (with("u:a#b"), Fault::Unencoded('#')),
+            (with("u:a%b"), Fault::Percent),
+            (with("u:a%zz"), Fault::Percent),
+            (with("u:a%00"), Fault::Percent),
+            (with("u:<password>"), Fault::Placeholder),
+            (with("u:[YOUR-PASSWORD]"), Fault::Placeholder),
+            (with("u:****************"), Fault::Placeholder),
+            (with("user:password"), Fault::Placeholder),
+            ("postgresql://user:password@host.neon.tech/db".to_owned(), Fault::Placeholder),
+            ("postgresql://USER:PASSWORD@HOST-pooler.REGION.aws.neon.tech/DATABASE".to_owned(), Fault::Placeholder),
+            ("postgresql://u:not-a-secret@ep-xxx.neon.tech/db".to_owned(), Fault::Placeholder),
+            ("postgresql://...".to_owned(), Fault::Placeholder),
+            ("postgresql://u:not-a-secret@/db".to_owned(), Fault::NoHost),
+            ("postgresql:///db".to_owned(), Fault::NoHost),
+            ("postgresql://u@db.lan:port/db".to_owned(), Fault::Host),
+            ("postgresql://u@db!lan/db".to_owned(), Fault::Host),
+            ("postgresql://u:not-a-secret@localhost:5432/db".to_owned(), Fault::Local),
+            ("postgresql://u@127.0.0.1/db".to_owned(), Fault::Local),
+            ("postgresql://u@[::1]/db".to_owned(), Fault::Local),
+            ("postgresql://u@db.lan/db?sslmod=require".to_owned(), Fault::Parameter(Some("sslmode"))),
+            ("postgresql://u@db.lan/db?pgbouncer=true".to_owned(), Fault::Parameter(None)),
+        ];
+        for (url, expected) in cases {
+            assert_eq!(parse(&url), Err(expected), "{url}");
+        }
+    }
+}

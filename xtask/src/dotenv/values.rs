@@ -1,0 +1,163 @@
+//! The values: there, no placeholders, and what the backend will accept. No message shows any part of one.
+
+use super::url::{self, PostgresUrl};
+use super::{AUTH_SECRET, Contract, DATABASE_URL, DATABASE_URL_UNPOOLED, Database, Entry, OPENAI_API_KEY, Problem};
+
+/// The backend refuses a shorter AUTH_SECRET: an HS256 key has 32 bytes.
+const AUTH_BYTES: usize = 32;
+
+/// And one with fewer different characters, which nobody made at random.
+const AUTH_CHARACTERS: usize = 8;
+
+/// Makes an AUTH_SECRET.
+const MAKE_AUTH: &str = "openssl rand -hex 32";
+
+/// Words that no real secret holds.
+const PLACEHOLDERS: [&str; 11] = [
+    "changeme",
+    "change-me",
+    "change_me",
+    "placeholder",
+    "replace-",
+    "replace_",
+    "replaceme",
+    "your-",
+    "your_",
+    "example",
+    "sk-...",
+];
+
+/// The outcome of [`check`].
+#[derive(Debug, Default)]
+pub struct Checked {
+    /// What is wrong.
+    pub problems: Vec<Problem>,
+    /// Which database serves, if that can be told.
+    pub database: Option<Database>,
+    /// Consequences that are no mistakes.
+    pub notes: Vec<String>,
+}
+
+/// Checks `entries`; `broken` are keys whose lines were already refused.
+pub fn check(entries: &[Entry], broken: &[String], contract: &Contract) -> Checked {
+    let mut checked = Checked::default();
+    let set = |key: &str| entries.iter().find(|entry| entry.key == key && !entry.value.is_empty());
+    let is_broken = |key: &str| broken.iter().any(|name| name == key);
+    for key in &contract.required {
+        let serves_itself = key == DATABASE_URL && contract.embedded;
+        if set(key).is_none() && !is_broken(key) && !serves_itself {
+            let line = entries.iter().find(|entry| entry.key == *key).map(|entry| entry.line);
+            checked.problems.push(missing(key, line, contract));
+        }
+    }
+    let mut host = None;
+    for entry in entries.iter().filter(|entry| !entry.value.is_empty()) {
+        match value(entry) {
+            Err((text, fix)) => {
+                checked.problems.push(Problem::new(entry.line, format!("{} {text}", entry.key), fix));
+            }
+            Ok(Some(url)) if entry.key == DATABASE_URL => host = Some(url.host),
+            Ok(Some(url)) if url.host.contains("-pooler.") => checked.notes.push(format!(
+                "{DATABASE_URL_UNPOOLED} names a pooled host (-pooler): migrations gain nothing from it"
+            )),
+            Ok(_) => {}
+        }
+    }
+    match (host, set(DATABASE_URL), is_broken(DATABASE_URL)) {
+        (Some(host), _, _) => checked.database = Some(Database::Remote(host)),
+        (None, None, false) if contract.embedded => {
+            checked.database = Some(Database::Embedded);
+            if let Some(entry) = set(DATABASE_URL_UNPOOLED) {
+                checked.problems.push(Problem::new(
+                    entry.line,
+                    format!(
+                        "{DATABASE_URL_UNPOOLED} is set without {DATABASE_URL}: migrations would go to another database"
+                    ),
+                    format!("set {DATABASE_URL} too, or remove line {}", entry.line),
+                ));
+            }
+        }
+        _ => {}
+    }
+    if set(OPENAI_API_KEY).is_none() && !is_broken(OPENAI_API_KEY) {
+        checked.notes.push(format!("no {OPENAI_API_KEY}: the assistant is off"));
+    }
+    checked
+}
+
+fn missing(key: &str, line: Option<usize>, contract: &Contract) -> Problem {
+    let state = if line.is_some() { "is empty" } else { "is missing" };
+    match key {
+        AUTH_SECRET => {
+            Problem::new(line, format!("{key} {state}"), format!("{key}= and what this prints: {MAKE_AUTH}"))
+        }
+        DATABASE_URL => Problem::new(
+            line,
+            format!("{key} {state}, and {} has no database of its own", contract.values),
+            format!(
+                "set {key} to the connection string that Neon shows, or postgres.enabled: true in {}",
+                contract.values
+            ),
+        ),
+        _ => Problem::new(line, format!("{key} {state}"), format!("set {key}; the chart requires it")),
+    }
+}
+
+type Verdict = Result<Option<PostgresUrl>, (String, String)>;
+
+fn value(entry: &Entry) -> Verdict {
+    let (key, text) = (entry.key.as_str(), entry.value.expose());
+    if text.chars().any(char::is_control) {
+        return refuse(
+            "has a line break or another control character",
+            format!("write {key} in one line, in single quotes"),
+        );
+    }
+    if text.trim() != text {
+        return refuse("begins or ends with a space", format!("remove the space inside the quotes of {key}"));
+    }
+    match key {
+        DATABASE_URL | DATABASE_URL_UNPOOLED => url::parse(text).map(Some).map_err(|fault| fault.tell(key)),
+        AUTH_SECRET => auth(text),
+        OPENAI_API_KEY if is_placeholder(text) || text.len() < 16 || text.contains(' ') => refuse(
+            "is a placeholder, no key",
+            format!(
+                "put a key from platform.openai.com into {key}, or remove line {}: the assistant is off then",
+                entry.line
+            ),
+        ),
+        _ if is_placeholder(text) => refuse("is a placeholder", format!("set {key} to its real value")),
+        _ => Ok(None),
+    }
+}
+
+/// The backend's own rules (its settings refuse to start otherwise), told before anything is deployed.
+fn auth(text: &str) -> Verdict {
+    let make = format!("{AUTH_SECRET}= and what this prints: {MAKE_AUTH}");
+    let mut characters: Vec<char> = text.chars().collect();
+    characters.sort_unstable();
+    characters.dedup();
+    if is_placeholder(text) {
+        refuse("is a placeholder", make)
+    } else if text.len() < AUTH_BYTES {
+        refuse(&format!("is shorter than {AUTH_BYTES} bytes"), make)
+    } else if characters.len() < AUTH_CHARACTERS {
+        refuse(&format!("has fewer than {AUTH_CHARACTERS} different characters"), make)
+    } else {
+        Ok(None)
+    }
+}
+
+fn refuse(text: &str, fix: String) -> Verdict {
+    Err((text.to_owned(), fix))
+}
+
+/// Whether `text` only marks where a value goes.
+pub fn is_placeholder(text: &str) -> bool {
+    let lower = text.to_lowercase();
+    let marks = lower.trim_start_matches("sk-").chars().all(|c| "x*.-_ ".contains(c));
+    let bracketed =
+        (lower.starts_with('<') && lower.ends_with('>')) || (lower.starts_with('[') && lower.ends_with(']'));
+    let bare = ["secret", "password", "todo", "none", "null", "test", "key"].contains(&lower.as_str());
+    marks || bracketed || bare || lower.contains("...") || PLACEHOLDERS.iter().any(|word| lower.contains(word))
+}

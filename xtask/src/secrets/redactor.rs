@@ -1,0 +1,134 @@
+//! Takes secrets out of text that others wrote: logs of pods, output of tools, saved evidence.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE, URL_SAFE_NO_PAD};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+
+use super::Secret;
+
+/// What stands in a secret's place.
+const MASK: &str = "***";
+
+/// Shorter values are too likely to be part of innocent words.
+const SHORTEST: usize = 6;
+
+/// What a URL may hold as it is.
+const RESERVED: AsciiSet = NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// Replaces secrets, in every form in which they usually appear, by `***`.
+#[derive(Clone, Default)]
+pub struct Redactor {
+    needles: Vec<String>,
+}
+
+impl Redactor {
+    /// A redactor of `secrets`. The password inside a URL counts as a secret of its own.
+    pub fn new<'a>(secrets: impl IntoIterator<Item = &'a Secret>) -> Self {
+        let mut needles: Vec<String> =
+            secrets.into_iter().flat_map(|secret| parts(secret.expose())).flat_map(|v| forms(&v)).collect();
+        needles.retain(|needle| needle.len() >= SHORTEST);
+        // Longest first, so that no part of a longer secret is left standing around a mask.
+        needles.sort_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
+        needles.dedup();
+        Self { needles }
+    }
+
+    /// `text` without secrets.
+    pub fn redact(&self, text: &str) -> String {
+        self.needles.iter().fold(text.to_owned(), |text, needle| {
+            if text.contains(needle.as_str()) { text.replace(needle.as_str(), MASK) } else { text }
+        })
+    }
+}
+
+impl std::fmt::Debug for Redactor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Redactor({} forms)", self.needles.len())
+    }
+}
+
+/// The value and, of a URL, its password as written and decoded.
+fn parts(value: &str) -> Vec<String> {
+    let mut parts = vec![value.to_owned()];
+    if let Some((_, rest)) = value.split_once("://")
+        && let Some((userinfo, _)) = rest.split_once('@')
+        && let Some((_, password)) = userinfo.split_once(':')
+    {
+        parts.push(password.to_owned());
+        parts.push(percent_decode_str(password).decode_utf8_lossy().into_owned());
+    }
+    parts.retain(|part| part.len() >= SHORTEST);
+    parts
+}
+
+/// As written, URL-encoded (either case of hex digits), escaped as in JSON, and in base64 of both alphabets.
+fn forms(value: &str) -> Vec<String> {
+    let encoded = utf8_percent_encode(value, &RESERVED).to_string();
+    let json = serde_json::Value::from(value).to_string();
+    let json = json.strip_prefix('"').and_then(|json| json.strip_suffix('"')).unwrap_or(value);
+    let mut forms = vec![value.to_owned(), lower_hex(&encoded), encoded, json.to_owned()];
+    forms.extend([STANDARD, STANDARD_NO_PAD, URL_SAFE, URL_SAFE_NO_PAD].map(|engine| engine.encode(value)));
+    forms
+}
+
+fn lower_hex(encoded: &str) -> String {
+    let mut digits = 0;
+    let lower = |c: char| match c {
+        '%' => {
+            digits = 2;
+            c
+        }
+        _ if digits > 0 => {
+            digits -= 1;
+            c.to_ascii_lowercase()
+        }
+        _ => c,
+    };
+    encoded.chars().map(lower).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A value with everything that some encoding changes.
+    const VALUE: &str = "not-a-secret/?\"\\ä>";
+
+    fn redactor() -> Redactor {
+        let url = format!("postgresql://todo:{}@db/todo", utf8_percent_encode(VALUE, &RESERVED));
+        Redactor::new(&[Secret::new(url), Secret::new("short"), Secret::new(VALUE)])
+    }
+
+    #[test]
+    fn every_form_goes() {
+        let upper = utf8_percent_encode(VALUE, &RESERVED).to_string();
+        let json = serde_json::json!({ "a": VALUE }).to_string();
+        let cases = [
+            (VALUE.to_owned(), "***"),
+            (format!("password={upper} for"), "password=*** for"),
+            (lower_hex(&upper), "***"),
+            (json, r#"{"a":"***"}"#),
+            (STANDARD.encode(VALUE), "***"),
+            (URL_SAFE_NO_PAD.encode(VALUE), "***"),
+            (format!("cannot open postgresql://todo:{upper}@db/todo: gone"), "cannot open ***: gone"),
+            (format!("postgresql://todo:{upper}@other/"), "postgresql://todo:***@other/"),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(redactor().redact(&text), expected);
+        }
+    }
+
+    #[test]
+    fn innocent_text_stays() {
+        let text = "a short line, häppy % 100%";
+        assert_eq!(redactor().redact(text), text);
+        assert_eq!(Redactor::default().redact(text), text);
+        assert_eq!(Redactor::new(&[Secret::new("")]).redact(text), text);
+    }
+
+    #[test]
+    fn the_longest_goes_first() {
+        let redactor = Redactor::new(&[Secret::new("not-a-secret"), Secret::new("not-a-secret-at-all")]);
+        assert_eq!(redactor.redact("x not-a-secret-at-all y not-a-secret z"), "x *** y *** z");
+    }
+}

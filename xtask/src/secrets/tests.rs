@@ -1,0 +1,90 @@
+use super::*;
+
+const AUTH: &str = "not-a-secret-0123456789abcdefghijklmn";
+
+fn chart() -> Chart {
+    Chart { path: "infra/helm".into(), release: "todo".into(), namespace: "todo".into() }
+}
+
+fn dotenv(pairs: &[(&str, &str)]) -> Dotenv {
+    Dotenv::of(pairs)
+}
+
+fn object(manifest: &Manifest) -> Value {
+    serde_json::from_slice(&manifest.json).unwrap()
+}
+
+fn value(manifest: &Manifest, key: &str) -> Option<String> {
+    decode(std::str::from_utf8(&manifest.json).unwrap(), key).unwrap().map(|secret| secret.expose().to_owned())
+}
+
+#[test]
+fn a_remote_database_is_used_exactly_as_it_is_written() {
+    let url = "postgresql://u:not-a-secret@ep-a-pooler.eu.aws.neon.tech/db?sslmode=require&channel_binding=require";
+    let manifest = backend(&chart(), &dotenv(&[(AUTH_SECRET, AUTH), (DATABASE_URL, url)]), None).unwrap();
+    assert_eq!(value(&manifest, DATABASE_URL).as_deref(), Some(url));
+    assert_eq!(value(&manifest, AUTH_SECRET).as_deref(), Some(AUTH));
+    assert_eq!(value(&manifest, OPENAI_API_KEY).as_deref(), Some(""));
+    assert_eq!(value(&manifest, "DATABASE_URL_UNPOOLED"), None);
+    let object = object(&manifest);
+    assert_eq!(object["immutable"], true);
+    assert_eq!(object["metadata"]["namespace"], "todo");
+    assert_eq!(object["metadata"]["labels"]["app.kubernetes.io/managed-by"], "xtask");
+    assert_eq!(object["metadata"]["name"], manifest.name.as_str());
+}
+
+#[test]
+fn the_embedded_database_needs_its_password() {
+    let dotenv = dotenv(&[(AUTH_SECRET, AUTH)]);
+    assert!(backend(&chart(), &dotenv, None).is_err());
+    let manifest = backend(&chart(), &dotenv, Some(&Secret::new("a b/c"))).unwrap();
+    let url = value(&manifest, DATABASE_URL).unwrap();
+    assert!(
+        url.starts_with("postgresql://todo:a%20b%2Fc@") && url.ends_with("todo-postgres:5432/todo?sslmode=disable")
+    );
+    let postgres = postgres(&chart(), &Secret::new("a b/c"));
+    assert_eq!(postgres.name, "todo-postgres");
+    assert_eq!(value(&postgres, POSTGRES_PASSWORD).as_deref(), Some("a b/c"));
+}
+
+#[test]
+fn the_name_follows_the_content_and_nothing_else() {
+    let name = |pairs: &[(&str, &str)]| backend(&chart(), &dotenv(pairs), Some(&Secret::new("p"))).unwrap().name;
+    let base = name(&[(AUTH_SECRET, AUTH), (OPENAI_API_KEY, "k")]);
+    assert_eq!(base.len(), "todo-backend-".len() + 8);
+    assert_eq!(base, name(&[(OPENAI_API_KEY, "k"), (AUTH_SECRET, AUTH)]), "order does not matter");
+    let other = format!("{AUTH}o");
+    let changed = [
+        name(&[(AUTH_SECRET, AUTH), (OPENAI_API_KEY, "l")]),
+        name(&[(AUTH_SECRET, AUTH)]),
+        name(&[(AUTH_SECRET, &other), (OPENAI_API_KEY, "k")]),
+        backend(&chart(), &dotenv(&[(AUTH_SECRET, AUTH), (OPENAI_API_KEY, "k")]), Some(&Secret::new("q")))
+            .unwrap()
+            .name,
+    ];
+    assert!(changed.iter().all(|name| *name != base), "{base} {changed:?}");
+    assert_eq!(name(&[(AUTH_SECRET, AUTH)]), name(&[(AUTH_SECRET, AUTH), (OPENAI_API_KEY, "")]), "empty is absent");
+}
+
+#[test]
+fn the_boundary_between_key_and_value_is_part_of_the_digest() {
+    let one = digest(&[(AUTH_SECRET, AUTH), ("A", "BC")]).unwrap();
+    assert_ne!(one, digest(&[(AUTH_SECRET, AUTH), ("AB", "C")]).unwrap());
+}
+
+#[test]
+fn what_is_not_a_secret_is_refused_without_showing_it() {
+    assert_eq!(decode(r#"{"data":{}}"#, "A").unwrap(), None);
+    assert_eq!(decode(r#"{"data":null}"#, "A").unwrap(), None);
+    let canary = "CANARY";
+    for object in [canary.to_owned(), format!(r#"{{"metadata":{{"name":"s"}},"data":{{"A":"{canary}!"}}}}"#)] {
+        let error = format!("{:?}", decode(&object, "A").unwrap_err());
+        assert!(!error.contains(canary), "{error}");
+    }
+}
+
+#[test]
+fn a_manifest_does_not_show_its_content() {
+    let manifest = postgres(&chart(), &Secret::new("CANARY"));
+    assert_eq!(format!("{manifest:?}"), "Manifest(todo-postgres)");
+}
