@@ -40,6 +40,9 @@ pub struct Global {
     /// Where engine, tools and base images come from; probed once if left out
     #[arg(long, global = true, value_name = "ORIGIN")]
     pub origin: Option<origin::Kind>,
+    /// Use kubectl, helm and minikube on PATH where their version will do
+    #[arg(long, global = true)]
+    pub system_tools: bool,
     /// Checkout to work on, instead of the one that this xtask was compiled from
     #[arg(long, global = true, value_name = "DIR")]
     pub root: Option<Utf8PathBuf>,
@@ -51,7 +54,12 @@ pub struct Global {
 impl Global {
     /// The options that commands need.
     pub fn options(&self) -> Options {
-        Options { yes: self.yes, origin: self.origin, ca_bundle: self.ca_bundle.clone() }
+        Options {
+            yes: self.yes,
+            origin: self.origin,
+            system_tools: self.system_tools,
+            ca_bundle: self.ca_bundle.clone(),
+        }
     }
 }
 

@@ -127,6 +127,11 @@ impl Inspection {
         Ok(Dotenv { entries: self.entries, database, notes: self.notes })
     }
 
+    /// Which database would serve, if that can be told.
+    pub fn database(&self) -> Option<&Database> {
+        self.database.as_ref()
+    }
+
     /// The problems as one failure, if there are any.
     pub fn failure(&self, project: &Project) -> Option<Failure> {
         failure(&shown(project), &self.problems)

@@ -50,7 +50,7 @@ fn main() {
 
 fn run(cli: Cli, report: &Report) -> Result<i32> {
     if let Some(Command::Completions { shell }) = cli.command {
-        return completions::run(shell, Cli::command()).map(|()| 0);
+        return completions::run(report, shell, Cli::command()).map(|()| 0);
     }
     let mut project = Project::open(cli.global.root.clone(), cli.global.options(), report.clone())?;
     let cluster = &mut project.settings.cluster;
@@ -64,7 +64,7 @@ fn run(cli: Cli, report: &Report) -> Result<i32> {
         Some(Command::Status(args)) => status::run(&project, &args)?,
         Some(Command::Doctor) => doctor::run(&project)?,
         Some(Command::Config { json }) => config::run(&project, json)?,
-        Some(Command::Scan) => scan::run(&project)?,
+        Some(Command::Scan) => scan::run(&project, &world::gitleaks(&project)?)?,
         Some(Command::Test(args)) => test::run(&project, &args)?,
         Some(Command::Logs(args)) => return tool::logs(&project, &args),
         Some(Command::Tool(args)) => return tool::run(&project, &args),

@@ -34,6 +34,8 @@ pub struct Options {
     pub yes: bool,
     /// Where engine, tools and base images come from; `None`: probe once.
     pub origin: Option<crate::origin::Kind>,
+    /// Use the tools on PATH where their version will do.
+    pub system_tools: bool,
     /// Extra CA bundle for downloads and image builds.
     pub ca_bundle: Option<Utf8PathBuf>,
 }

@@ -8,6 +8,7 @@ use crate::engine::Engine;
 use crate::origin::{Origin, Tool};
 use crate::process::Process;
 use crate::project::Project;
+use crate::stages::images::node::Node;
 
 /// Tools, engine and the profile they are aimed at.
 #[derive(Clone)]
@@ -83,6 +84,18 @@ impl Toolbox {
             .env("MINIKUBE_IN_STYLE", "false")
             .env("MINIKUBE_WANTUPDATENOTIFICATION", "false")
             .deadline(Duration::from_secs(600))
+    }
+
+    /// The cluster's nodes: containers of the engine, which minikube names by the profile.
+    pub fn nodes(&self) -> Vec<Node> {
+        let config = std::fs::read_to_string(self.profile_config()).unwrap_or_default();
+        let config: serde_json::Value = serde_json::from_str(&config).unwrap_or_default();
+        let count = config["Nodes"].as_array().map_or(1, Vec::len).max(1);
+        let name = |index: usize| match index {
+            0 => self.profile.clone(),
+            _ => format!("{}-m{:02}", self.profile, index + 1),
+        };
+        (0..count).map(|index| Node::container(&self.engine, &name(index))).collect()
     }
 
     /// Whether minikube is there to be run.

@@ -5,6 +5,7 @@ use anyhow::Result;
 use crate::failure::{Class, Failure};
 use crate::origin::{self, Need, Origin, Tool};
 use crate::plan::{self, Mode};
+use crate::process::Process;
 use crate::project::Project;
 use crate::stages::machine;
 use crate::toolbox::Toolbox;
@@ -22,8 +23,16 @@ impl World {
     pub fn bring(project: &Project, mode: Mode, needs: &[Need]) -> Result<Self> {
         let observed = machine::observe(project)?;
         let plan = machine::decide(project, &observed)?;
-        plan::apply(project, "machine", mode, plan.steps)?;
         let origin = origin::select(project, &plan.engine)?;
+        if mode == Mode::Apply && !plan.consent.is_empty() {
+            // Said before anything begins: not only the engine, but also what follows from there being none yet.
+            let later = origin.plan(needs, &plan.engine)?;
+            let later = later.iter().map(|step| format!("{}: {}", step.what, step.why));
+            let lines: Vec<String> = plan.consent.iter().cloned().chain(later).collect();
+            machine::consent(project, &lines)?;
+            project.report.note(format!("logs: {}/logs", project.target()));
+        }
+        plan::apply(project, "machine", mode, plan.steps)?;
         let steps = origin.plan(needs, &plan.engine)?;
         plan::apply(project, "tools", mode, steps)?;
         let tools = Toolbox::new(project, plan.engine, origin.as_ref());
@@ -33,7 +42,7 @@ impl World {
     /// What is there already, for commands that only look: an error that says how to get the rest.
     pub fn present(project: &Project) -> Result<Self> {
         let observed = machine::observe(project)?;
-        let engine = observed.engine().cloned().ok_or_else(|| {
+        let engine = observed.engine(project).ok_or_else(|| {
             Failure::new(Class::Machine, "no Docker Engine answers, so there is no cluster to ask").help("cargo xtask deploy dev")
         })?;
         let origin = origin::select(project, &engine)?;
@@ -43,4 +52,10 @@ impl World {
         }
         Ok(Self { origin, tools })
     }
+}
+
+/// The secret scanner, brought if need be.
+pub fn gitleaks(project: &Project) -> Result<Process> {
+    let world = World::bring(project, Mode::Apply, &[Need::Tool(Tool::Gitleaks)])?;
+    Ok(Process::new(world.origin.tool(Tool::Gitleaks).as_str()))
 }

@@ -12,7 +12,8 @@ use crate::lock;
 use crate::origin::{Need, Tool};
 use crate::plan::{self, Mode};
 use crate::project::Project;
-use crate::stages::images::{self, load};
+use crate::stages::images::load::Wanted;
+use crate::stages::images::{self, Built};
 use crate::stages::release::{self, Desired};
 use crate::stages::{cluster, proof};
 use crate::world::World;
@@ -60,23 +61,18 @@ pub fn run(project: &Project, args: &Deploy) -> Result<()> {
         steps += plan::apply(project, "cluster", mode, cluster::decide_ingress(project, tools, world.origin.as_ref())?)?;
     }
 
-    let builds = images::observe(project, &tools.engine, world.origin.as_ref())?;
-    steps += plan::apply_side_by_side(project, "images", mode, images::decide(project, &tools.engine, &builds))?;
-    let built = images::built(&tools.engine, &builds)?;
+    let built = images::build(project, &tools.engine, world.origin.as_ref(), mode)?;
+    steps += built.iter().filter(|image| image.why.is_some()).count();
     if !reachable {
         report.note("load, release and proof depend on the cluster, which does not run yet");
         return Ok(());
     }
-    let mut wanted = built.clone();
-    if credentials.embedded {
-        let database = world.origin.image(&project.settings.database.image);
-        wanted.insert(database.clone(), tools.engine.image_id(&database).unwrap_or_default());
-    }
-    steps += plan::apply(project, "images", mode, load::decide(tools, &wanted)?)?;
+    let wanted = wanted(project, &world, &built, credentials.embedded);
+    steps += images::load(project, &tools.engine, &wanted, &tools.nodes(), mode)?;
 
     let observed = release::observe(project, tools)?;
     let secrets = credentials.plan(tools, &observed, mode)?;
-    let tags = images::tags(&builds);
+    let tags = built.iter().filter_map(|image| Some((image.name.clone(), image.tag.clone()?))).collect();
     let desired = Desired::new(project, &args.environment, &tags, &secrets.names)?;
     let names: Vec<String> = secrets.names.values().cloned().collect();
     let release_steps = release::decide(project, tools, &desired, secrets, &observed);
@@ -90,16 +86,31 @@ pub fn run(project: &Project, args: &Deploy) -> Result<()> {
 
     let address = summary::address(&running.profile);
     let requests = if steps == 0 { 1 } else { REQUESTS };
-    let proof = proof::prove(project, tools, &wanted, &address, requests)?;
+    let ids: BTreeMap<String, String> =
+        wanted.into_iter().filter_map(|image| Some((image.reference, image.id?))).collect();
+    let proof = proof::prove(project, tools, &ids, &address, requests)?;
     if changed > 0 {
-        release::verified(tools, &desired, built.clone(), names)?;
+        release::verified(tools, &desired, ids.clone(), names)?;
         release::remove_unused(tools)?;
     }
     if steps == 0 {
         report.ok("nothing changed: nothing was built, loaded or restarted");
     }
-    summary::print(project, &address, &credentials, &wanted, &proof, start.elapsed());
+    summary::print(project, &address, &credentials, &ids, &proof, start.elapsed());
     Ok(())
+}
+
+/// The images that the nodes must have: those built, and the embedded database's.
+fn wanted(project: &Project, world: &World, built: &[Built], embedded: bool) -> Vec<Wanted> {
+    let ours = built.iter().map(|image| Wanted {
+        reference: image.reference().unwrap_or_else(|| format!("{}:<tag>", image.name)),
+        id: image.id.clone(),
+    });
+    let database = embedded.then(|| {
+        let reference = world.origin.image(&project.settings.database.image);
+        Wanted::of(project, &world.tools.engine, &reference)
+    });
+    ours.chain(database).collect()
 }
 
 /// What the origin must bring for a deploy.

@@ -9,6 +9,9 @@ use crate::report::{BAD, BOLD, DIM, GOOD, WARN, bytes};
 use crate::stages::{cluster, machine};
 use crate::toolbox::Toolbox;
 
+/// Free disk space below which a deploy may run out, in bytes.
+const DISK: u64 = 5_000_000_000;
+
 /// How a prerequisite is.
 enum Verdict {
     Good,
@@ -57,7 +60,7 @@ fn rows(project: &Project) -> Result<Vec<Row>> {
         disk(&observed),
         memory(project, &observed),
     ];
-    let engine = observed.engine().cloned();
+    let engine = observed.engine(project);
     rows.push(match &engine {
         Some(engine) => row("docker engine", version(&engine.docker().args(["version", "--format", "{{.Server.Version}}"])), Verdict::Good),
         None => match machine::decide(project, &observed) {
@@ -94,15 +97,19 @@ fn rows(project: &Project) -> Result<Vec<Row>> {
 }
 
 fn disk(observed: &machine::Observed) -> Row {
-    let found = format!("{} free", bytes(observed.disk_free));
-    let verdict = if observed.disk_free < 5_000_000_000 { Verdict::Bad("free some space".to_owned()) } else { Verdict::Good };
-    row("disk", found, verdict)
+    let free = observed.disk.map_or(0, |disk| disk.free);
+    let verdict = match machine::room(observed, DISK, "engine, cluster and images") {
+        Ok(()) => Verdict::Good,
+        Err(failure) => Verdict::Bad(failure.hints().join("; ")),
+    };
+    row("disk", format!("{} free", bytes(free)), verdict)
 }
 
 fn memory(project: &Project, observed: &machine::Observed) -> Row {
     let needed = project.settings.cluster.memory_mib * 1024 * 1024;
-    let found = format!("{} available, the cluster may take {}", bytes(observed.memory_available), bytes(needed));
-    let verdict = if observed.memory_available < needed / 3 {
+    let available = observed.memory.map_or(u64::MAX, |memory| memory.available);
+    let found = format!("{} available, the cluster may take {}", bytes(available), bytes(needed));
+    let verdict = if available < needed / 3 {
         Verdict::Bad("end other programs, or lower cluster.memory_mib in infra/xtask.toml".to_owned())
     } else {
         Verdict::Good

@@ -3,10 +3,9 @@
 use anyhow::Result;
 use clap::Args;
 
-use crate::failure::{Class, Failure};
 use crate::lock;
 use crate::origin::Need;
-use crate::plan::{self, Mode};
+use crate::plan::Mode;
 use crate::project::Project;
 use crate::stages::images;
 use crate::world::World;
@@ -36,16 +35,10 @@ pub fn run(project: &Project, args: &Images) -> Result<()> {
         project.report.note("then: build both images, once the engine runs and the base images are there");
         return Ok(());
     }
-    let builds = images::observe(project, engine, world.origin.as_ref())?;
-    plan::apply_side_by_side(project, "images", mode, images::decide(project, engine, &builds))?;
-    if mode == Mode::DryRun {
-        return Ok(());
-    }
-    for (reference, id) in images::built(engine, &builds)? {
-        if id.is_empty() {
-            return Err(Failure::new(Class::Image, format!("{reference} is gone right after its build")).into());
+    for image in images::build(project, engine, world.origin.as_ref(), mode)? {
+        if let (Some(reference), Some(id)) = (image.reference(), &image.id) {
+            anstream::println!("{reference} {id}");
         }
-        anstream::println!("{reference} {id}");
     }
     Ok(())
 }

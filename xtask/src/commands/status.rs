@@ -94,7 +94,7 @@ pub fn overview(project: &Project) -> Result<()> {
     let row = |name: &str, text: &str| anstream::println!("{BOLD}{name:<8}{BOLD:#} {text}");
     let dotenv = if project.dotenv.is_file() { "present" } else { "absent; the first deploy makes it" };
     let observed = machine::observe(project)?;
-    let Some(engine) = observed.engine() else {
+    let Some(engine) = observed.engine(project) else {
         row("engine", "none answers");
         row("cluster", "unknown without an engine");
         row("release", "unknown without a cluster");

@@ -8,6 +8,7 @@ use clap::Args;
 use crate::failure::{Class, Failure};
 use crate::lock;
 use crate::origin;
+use crate::plan::{self, Mode};
 use crate::project::Project;
 use crate::report::Report;
 use crate::stages::{cluster, machine};
@@ -36,7 +37,7 @@ pub fn run(project: &Project, args: &Teardown) -> Result<()> {
     let locks = project.cache.join("locks");
     let guard = lock::take(&locks, &project.settings.cluster.profile)?;
     let observed = machine::observe(project)?;
-    match observed.engine().cloned() {
+    match observed.engine(project) {
         None => report.ok("no Docker Engine answers: no cluster runs"),
         Some(engine) => {
             let origin = origin::select(project, &engine)?;
@@ -45,8 +46,10 @@ pub fn run(project: &Project, args: &Teardown) -> Result<()> {
         }
     }
     if args.engine || args.cache {
-        machine::stop_engine(project)?;
-        report.ok("private engine ended and removed");
+        let steps = machine::stop_engine(project)?;
+        if plan::apply(project, "teardown", Mode::Apply, steps)? == 0 {
+            report.ok("no private engine");
+        }
     }
     if args.cache {
         drop(guard);

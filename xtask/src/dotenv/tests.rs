@@ -135,7 +135,7 @@ fn each_mistake_has_its_message() {
             make_auth,
         ),
         ("AUTH_SECRET=please-changeme-please-~-please", ".env:1: AUTH_SECRET is a placeholder", make_auth),
-        ("AUTH_SECRET=your-secret-here", ".env:1: AUTH_SECRET is a placeholder", make_auth),
+        ("AUTH_SECRET=your-own-here", ".env:1: AUTH_SECRET is a placeholder", make_auth),
         (
             "AUTH_SECRET=<32 random bytes>",
             ".env:1: AUTH_SECRET=… has text after a space",

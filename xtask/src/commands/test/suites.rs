@@ -11,7 +11,7 @@ use crate::origin::{Need, Tool};
 use crate::plan::Mode;
 use crate::process::Process;
 use crate::project::Project;
-use crate::world::World;
+use crate::world::{self, World};
 
 /// One check of a suite: its name and how long it may take in seconds.
 fn check(project: &Project, name: &str, process: &Process) -> bool {
@@ -63,7 +63,7 @@ pub fn rust(project: &Project) -> Result<Tally> {
 
 /// The secret scan over tree and history.
 pub fn scan(project: &Project) -> Result<Tally> {
-    let result = scan_command::run(project);
+    let result = world::gitleaks(project).and_then(|gitleaks| scan_command::run(project, &gitleaks));
     if let Err(error) = &result {
         project.report.error(error);
     }

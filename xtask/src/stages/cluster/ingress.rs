@@ -8,7 +8,7 @@ use crate::failure::{Class, Failure};
 use crate::origin::Origin;
 use crate::plan::Step;
 use crate::project::Project;
-use crate::stages::images::load;
+use crate::stages::images::load::{self, Wanted};
 use crate::toolbox::Toolbox;
 
 /// Labels of the controller in `infra/ingress`.
@@ -38,8 +38,9 @@ pub fn decide<'a>(project: &'a Project, tools: &'a Toolbox, origin: &'a dyn Orig
     let image = origin.image(&project.settings.cluster.ingress_image);
     let command = format!("docker save {image} | ctr images import\n{apply}");
     Ok(vec![Step::new("install ingress controller", why, command, move |running| {
-        for node in load::nodes(tools)? {
-            load::load(&tools.engine, &node, &image, running)?;
+        let wanted = Wanted::of(project, &tools.engine, &image);
+        for node in tools.nodes() {
+            load::load(project, &tools.engine, &node, &wanted, running)?;
         }
         apply.run()?;
         running.progress("waiting for it to be available");

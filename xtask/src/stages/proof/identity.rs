@@ -6,7 +6,7 @@ use anyhow::Result;
 use serde_json::Value;
 
 use crate::snapshot::{Snapshot, text};
-use crate::stages::images::load;
+use crate::stages::images::node::canonical;
 use crate::toolbox::Toolbox;
 
 /// One image's chain from build to pod.
@@ -49,8 +49,8 @@ fn short(id: &str) -> &str {
 /// Follows each image of `built` (ID by reference) to nodes and pods.
 pub fn check(tools: &Toolbox, built: &BTreeMap<String, String>, snapshot: &Snapshot) -> Result<Vec<Link>> {
     let mut on_nodes = BTreeMap::new();
-    for node in load::nodes(tools)? {
-        on_nodes.insert(node.name.clone(), load::node_images(&node)?);
+    for node in tools.nodes() {
+        on_nodes.insert(node.name.clone(), node.images()?);
     }
     Ok(built.iter().map(|(reference, id)| link(reference, id, &on_nodes, snapshot)).collect())
 }
@@ -63,7 +63,7 @@ fn link(
 ) -> Link {
     let nodes: BTreeMap<String, String> = on_nodes
         .iter()
-        .map(|(node, images)| (node.clone(), images.get(reference).cloned().unwrap_or_default()))
+        .map(|(node, images)| (node.clone(), images.get(&canonical(reference)).cloned().unwrap_or_default()))
         .collect();
     let mut pods = BTreeMap::new();
     for pod in snapshot.kind("Pod").filter(|pod| pod.pointer("/metadata/deletionTimestamp").is_none()) {
@@ -93,7 +93,7 @@ mod tests {
         let items = json!({"items": [{"kind": "Pod", "metadata": {"name": "p"},
             "spec": {"containers": [{"name": "c", "image": "todo-backend:1"}]},
             "status": {"containerStatuses": [{"name": "c", "imageID": pod, "image": "docker.io/library/todo-backend:1"}]}}]});
-        let nodes = BTreeMap::from([("n".to_owned(), BTreeMap::from([("todo-backend:1".to_owned(), node.to_owned())]))]);
+        let nodes = BTreeMap::from([("n".to_owned(), BTreeMap::from([("docker.io/library/todo-backend:1".to_owned(), node.to_owned())]))]);
         link("todo-backend:1", "sha256:a", &nodes, &Snapshot::parse(&items.to_string()).unwrap()).broken()
     }
 

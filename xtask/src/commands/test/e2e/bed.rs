@@ -110,7 +110,7 @@ impl Bed {
         let mut project = self.project.clone();
         PROFILE.clone_into(&mut project.settings.cluster.profile);
         let observed = machine::observe(&project)?;
-        let engine = observed.engine().cloned().context("no engine answers")?;
+        let engine = observed.engine(&project).context("no engine answers")?;
         let origin = origin::select(&project, &engine)?;
         let mut tools = Toolbox::new(&project, engine, origin.as_ref());
         tools.kubeconfig.clone_from(&self.kubeconfig);

@@ -5,7 +5,7 @@ use anyhow::{Result, ensure};
 use super::bed::{AUTH, Bed};
 use super::lifecycle::references;
 use super::refusals::foreign_is_current;
-use crate::stages::images::load;
+use crate::stages::images::node::canonical;
 
 pub fn source(bed: &Bed) -> Result<()> {
     foreign_is_current(bed)?;
@@ -51,11 +51,11 @@ pub fn secret(bed: &Bed) -> Result<()> {
 
 pub fn image(bed: &Bed) -> Result<()> {
     let tools = bed.tools()?;
-    let node = load::nodes(&tools)?.remove(0);
+    let node = tools.nodes().remove(0);
     let reference = references(bed)?.into_iter().find(|r| r.starts_with("todo-backend")).unwrap_or_default();
-    node.exec(["ctr", "-n", "k8s.io", "images", "rm", &format!("docker.io/library/{reference}")]).run()?;
+    node.ctr(["images", "rm", &canonical(&reference)]).run()?;
     bed.until("the node notices", std::time::Duration::from_secs(20), || {
-        Ok(!load::node_images(&node)?.contains_key(&reference))
+        Ok(!node.images()?.contains_key(&canonical(&reference)))
     })?;
     bed.xtask(&["deploy", "dev"])?.expect(0, &["load todo-backend", "is up"])?;
     Ok(())

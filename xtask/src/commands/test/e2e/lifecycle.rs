@@ -122,8 +122,8 @@ pub fn references(bed: &Bed) -> Result<Vec<String>> {
     let mut project = bed.project.clone();
     project.root.clone_from(&bed.root);
     let world = World::present(&project)?;
-    let builds = images::observe(&project, &world.tools.engine, world.origin.as_ref())?;
-    Ok(images::tags(&builds).into_iter().map(|(name, tag)| format!("{name}:{tag}")).collect())
+    let seen = images::build::observe(&project, &world.tools.engine, world.origin.as_ref())?;
+    Ok(seen.iter().map(images::build::Seen::reference).collect())
 }
 
 /// Runs a command that must fail and gives what it printed.

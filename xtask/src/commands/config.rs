@@ -1,0 +1,124 @@
+//! `config`: each resolved value and where it is from; secrets by their length only.
+
+mod rows;
+
+use std::io::Write;
+
+use anyhow::Result;
+use serde_json::json;
+
+use crate::dotenv::{self, Contract, Database};
+use crate::project::Project;
+
+use rows::{Row, Value};
+
+/// Prints the values as a table, or as JSON; then fails if `.env` is wrong, because then they are not those of a deploy.
+pub fn run(project: &Project, json: bool) -> Result<()> {
+    let mut rows = rows::settings(project)?;
+    rows.extend(rows::options(project));
+    let (secrets, problem) = secrets(project)?;
+    rows.extend(secrets);
+    let text = if json { as_json(&rows) } else { as_table(&rows) };
+    match std::io::stdout().lock().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => return Err(error.into()),
+        _ => {}
+    }
+    problem.map_or(Ok(()), Err)
+}
+
+/// What `.env` gives, which database each environment uses, and what is wrong with `.env`.
+fn secrets(project: &Project) -> Result<(Vec<Row>, Option<anyhow::Error>)> {
+    let shown = dotenv::shown(project);
+    let (mut rows, mut databases, mut problem) = (Vec::<Row>::new(), Vec::new(), None);
+    for environment in project.settings.environments.keys() {
+        let contract = Contract::read(project, environment)?;
+        let inspection = if project.dotenv.symlink_metadata().is_ok() {
+            dotenv::inspect(project, &contract).unwrap_or_else(|error| {
+                problem.get_or_insert(error);
+                dotenv::Inspection::default()
+            })
+        } else {
+            dotenv::Inspection::default()
+        };
+        for key in contract.keys() {
+            if rows.iter().any(|row| row.name == key) {
+                continue;
+            }
+            let entry = inspection.entries.iter().find(|entry| entry.key == key && !entry.value.is_empty());
+            rows.push(match entry {
+                Some(entry) => Row::new(key, Value::Secret(entry.value.length()), format!("{shown}:{}", entry.line)),
+                None => Row::new(key, Value::Unset, format!("not in {shown}")),
+            });
+        }
+        databases.push(database(environment, &contract, inspection.database()));
+        if problem.is_none()
+            && let Some(failure) = inspection.failure(project)
+        {
+            problem = Some(failure.into());
+        }
+    }
+    rows.extend(databases);
+    Ok((rows, problem))
+}
+
+fn database(environment: &str, contract: &Contract, database: Option<&Database>) -> Row {
+    let name = format!("database of {environment}");
+    match database {
+        Some(Database::Remote(host)) => Row::new(name, Value::Plain(host.clone()), "DATABASE_URL"),
+        Some(Database::Embedded) => {
+            Row::new(name, Value::Plain("embedded".into()), format!("{}: postgres.enabled", contract.values))
+        }
+        None if contract.embedded => {
+            Row::new(name, Value::Plain("embedded, unless .env names one".into()), contract.values.as_str())
+        }
+        None => Row::new(name, Value::Unset, "DATABASE_URL"),
+    }
+}
+
+fn as_table(rows: &[Row]) -> String {
+    let widest = |text: &dyn Fn(&Row) -> String| rows.iter().map(|row| text(row).chars().count()).max().unwrap_or(0);
+    let names = widest(&|row| row.name.clone());
+    let values = widest(&|row| row.value.to_string());
+    rows.iter().map(|row| format!("{:names$}  {:values$}  {}\n", row.name, row.value.to_string(), row.from)).collect()
+}
+
+fn as_json(rows: &[Row]) -> String {
+    let rows: Vec<_> = rows
+        .iter()
+        .map(|row| match &row.value {
+            Value::Plain(value) => json!({"name": row.name, "value": value, "from": row.from}),
+            Value::Secret(length) => json!({"name": row.name, "secret": true, "length": length, "from": row.from}),
+            Value::Unset => json!({"name": row.name, "value": null, "from": row.from}),
+        })
+        .collect();
+    serde_json::Value::from(rows).to_string() + "\n"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rows() -> Vec<Row> {
+        vec![
+            Row::new("cluster.port", Value::Plain("8080".into()), "infra/xtask.toml:18"),
+            Row::new("AUTH_SECRET", Value::Secret(64), ".env:7"),
+            Row::new("OPENAI_API_KEY", Value::Unset, "not in .env"),
+        ]
+    }
+
+    #[test]
+    fn columns_stand_in_line() {
+        let table = as_table(&rows());
+        let starts: Vec<_> = table.lines().zip(rows()).map(|(line, row)| line.find(&row.from)).collect();
+        assert!(starts.windows(2).all(|pair| pair[0] == pair[1]), "{table}");
+        assert!(table.contains("*** (64 characters)"), "{table}");
+    }
+
+    #[test]
+    fn json_tells_secrets_by_their_length() {
+        let json: serde_json::Value = serde_json::from_str(&as_json(&rows())).unwrap();
+        assert_eq!(json[0], json!({"name": "cluster.port", "value": "8080", "from": "infra/xtask.toml:18"}));
+        assert_eq!(json[1], json!({"name": "AUTH_SECRET", "secret": true, "length": 64, "from": ".env:7"}));
+        assert_eq!(json[2]["value"], serde_json::Value::Null);
+    }
+}

@@ -1,0 +1,153 @@
+//! Values with their places.
+
+use std::fmt;
+
+use anyhow::{Context, Result};
+use clap::ValueEnum;
+use toml::de::{DeTable, DeValue};
+
+use crate::project::{CACHE_VARIABLE, Project};
+use crate::settings;
+
+/// What may be shown of a value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Value {
+    /// All of it.
+    Plain(String),
+    /// Its length in characters.
+    Secret(usize),
+    /// There is none.
+    Unset,
+}
+
+impl fmt::Display for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Plain(text) => f.write_str(text),
+            Self::Secret(1) => f.write_str("*** (1 character)"),
+            Self::Secret(length) => write!(f, "*** ({length} characters)"),
+            Self::Unset => f.write_str("-"),
+        }
+    }
+}
+
+/// One line of the output.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// The value's name.
+    pub name: String,
+    /// What may be shown of it.
+    pub value: Value,
+    /// Where it is from.
+    pub from: String,
+}
+
+impl Row {
+    /// A row from its parts.
+    pub fn new(name: impl Into<String>, value: Value, from: impl Into<String>) -> Self {
+        Self { name: name.into(), value, from: from.into() }
+    }
+}
+
+/// Every value of `infra/xtask.toml` with its line, or with the option that replaced it in this run.
+pub fn settings(project: &Project) -> Result<Vec<Row>> {
+    let text = std::fs::read_to_string(project.root.join(settings::FILE)).context(settings::FILE)?;
+    let mut rows = flatten(&text)?;
+    let (chart, cluster) = (&project.settings.chart, &project.settings.cluster);
+    let in_force = [
+        ("chart.path", chart.path.to_string()),
+        ("chart.release", chart.release.clone()),
+        ("chart.namespace", chart.namespace.clone()),
+        ("cluster.profile", cluster.profile.clone()),
+        ("cluster.port", cluster.port.to_string()),
+        ("cluster.kubernetes", cluster.kubernetes.clone()),
+        ("cluster.cpus", cluster.cpus.to_string()),
+        ("cluster.memory_mib", cluster.memory_mib.to_string()),
+    ];
+    for (name, value) in in_force {
+        if let Some(row) = rows.iter_mut().find(|row| row.name == name)
+            && row.value != Value::Plain(value.clone())
+        {
+            *row = Row::new(name, Value::Plain(value), "command line");
+        }
+    }
+    Ok(rows)
+}
+
+/// The leaves of a TOML document, in its order. It does not know the keys, so it shows new ones too.
+fn flatten(text: &str) -> Result<Vec<Row>> {
+    let table = DeTable::parse(text).map_err(|error| anyhow::anyhow!("{}: {}", settings::FILE, error.message()))?;
+    let mut leaves = Vec::new();
+    walk(text, "", table.get_ref(), &mut leaves);
+    leaves.sort_by_key(|(place, _)| *place);
+    Ok(leaves.into_iter().map(|(_, row)| row).collect())
+}
+
+fn walk(text: &str, prefix: &str, table: &DeTable<'_>, leaves: &mut Vec<(usize, Row)>) {
+    for (key, value) in table {
+        let name = if prefix.is_empty() { key.get_ref().to_string() } else { format!("{prefix}.{}", key.get_ref()) };
+        if let DeValue::Table(inner) = value.get_ref() {
+            walk(text, &name, inner, leaves);
+            continue;
+        }
+        let span = value.span();
+        let shown = match value.get_ref() {
+            DeValue::String(string) => string.to_string(),
+            _ => text.get(span.clone()).unwrap_or_default().split_whitespace().collect::<Vec<_>>().join(" "),
+        };
+        let line = 1 + text.get(..span.start).unwrap_or_default().matches('\n').count();
+        leaves.push((span.start, Row::new(name, Value::Plain(shown), format!("{}:{line}", settings::FILE))));
+    }
+}
+
+/// What the command line, the environment and defaults decide.
+pub fn options(project: &Project) -> Vec<Row> {
+    let options = &project.options;
+    let set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    let flag = |given: bool| if given { "command line" } else { "default" };
+    let cache = [CACHE_VARIABLE, "XDG_CACHE_HOME"].into_iter().find(|name| set(name)).unwrap_or("HOME");
+    let origin = options.origin.and_then(|kind| kind.to_possible_value()).map(|value| value.get_name().to_owned());
+    let certificates = project.ca_bundle();
+    let certificates_from = match (&certificates, &options.ca_bundle) {
+        (Some(_), Some(_)) => "command line",
+        (Some(_), None) => "environment: SSL_CERT_FILE",
+        (None, None) if !set("SSL_CERT_FILE") => "default",
+        (None, Some(_)) => "command line, which names no file",
+        (None, None) => "environment: SSL_CERT_FILE, which names no file",
+    };
+    let plain = |value: &str| Value::Plain(value.to_owned());
+    vec![
+        Row::new("cache", plain(project.cache.as_str()), format!("environment: {cache}")),
+        Row::new("dotenv", plain(project.dotenv.as_str()), flag(project.dotenv != project.root.join(".env"))),
+        Row::new("origin", Value::Plain(origin.unwrap_or_else(|| "probed".into())), flag(options.origin.is_some())),
+        Row::new("system tools", plain(if options.system_tools { "yes" } else { "no" }), flag(options.system_tools)),
+        Row::new("CA bundle", certificates.map_or(Value::Unset, |path| Value::Plain(path.into())), certificates_from),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn leaves_have_their_lines_in_the_order_of_the_file() {
+        let rows = flatten("# x\n[b]\nn = 1\n[a.c]\ns = \"t\"\nl = [1,\n  2]\ni = { k = true }\n").unwrap();
+        let seen: Vec<_> = rows.iter().map(|r| (r.name.as_str(), r.value.to_string(), r.from.as_str())).collect();
+        let expected = [
+            ("b.n", "1", "infra/xtask.toml:3"),
+            ("a.c.s", "t", "infra/xtask.toml:5"),
+            ("a.c.l", "[1, 2]", "infra/xtask.toml:6"),
+            ("a.c.i.k", "true", "infra/xtask.toml:8"),
+        ];
+        assert_eq!(seen, expected.map(|(name, value, from)| (name, value.to_owned(), from)));
+    }
+
+    #[test]
+    fn the_real_settings_are_all_there() {
+        let rows = flatten(include_str!("../../../../infra/xtask.toml")).unwrap();
+        for name in ["chart.path", "cluster.port", "images.todo-backend.bases.PYTHON_IMAGE", "environments.dev.values"]
+        {
+            assert!(rows.iter().any(|row| row.name == name), "{name}");
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! `scan`: looks for secrets in the working tree, in what is staged and in the history (SC-007), with gitleaks and the
+//! project's own rules in `.gitleaks.toml`.
+
+mod finding;
+mod scanner;
+mod tree;
+
+use std::io::Write;
+
+use anyhow::{Context, Result};
+use camino::Utf8Path;
+
+use crate::failure::{Class, Failure};
+use crate::git;
+use crate::process::Process;
+use crate::project::Project;
+
+use finding::{Finding, Place, merge};
+use scanner::Scanner;
+
+/// Rules and allowlist.
+const RULES: &str = ".gitleaks.toml";
+
+/// Scans; each finding is a line on standard output, and any finding is a failure.
+pub fn run(project: &Project, gitleaks: &Process) -> Result<()> {
+    let report = &project.report;
+    let running = report.step("scan", "look for secrets", "working tree, staged changes and history");
+    let outcome = scan(&project.root, &project.target(), gitleaks)?;
+    outcome.remarks.iter().for_each(|remark| report.warn(remark));
+    if outcome.findings.is_empty() {
+        running.done(format!("none in {} files{}", outcome.files, outcome.commits()));
+        return Ok(());
+    }
+    drop(running);
+    let lines: String = outcome.findings.iter().map(|finding| format!("{finding}\n")).collect();
+    match std::io::stdout().lock().write_all(lines.as_bytes()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => return Err(error.into()),
+        _ => Err(failure(&outcome.findings).into()),
+    }
+}
+
+/// What a scan saw.
+#[derive(Debug, Default)]
+struct Outcome {
+    findings: Vec<Finding>,
+    /// Files of the working tree.
+    files: usize,
+    /// Commits of the history; `None`: there was no history to read.
+    history: Option<usize>,
+    /// What the scan could not see.
+    remarks: Vec<String>,
+}
+
+impl Outcome {
+    fn commits(&self) -> String {
+        match self.history {
+            None => String::new(),
+            Some(1) => " and 1 commit".to_owned(),
+            Some(count) => format!(" and {count} commits"),
+        }
+    }
+}
+
+/// Scans the checkout `root`; `scratch` is a folder for short-lived files, best on the same file system.
+fn scan(root: &Utf8Path, scratch: &Utf8Path, gitleaks: &Process) -> Result<Outcome> {
+    let rules = root.join(RULES);
+    if !rules.is_file() {
+        return Err(Failure::new(Class::Config, format!("{RULES} is not there"))
+            .help(format!("git checkout {RULES}"))
+            .into());
+    }
+    let scanner = Scanner { gitleaks: gitleaks.clone(), rules, root: root.to_owned() };
+    scanner.prove()?;
+    let mut outcome = Outcome::default();
+    let repository = git::in_work_tree(root);
+    let files = if repository { tree::listed_by_git(root)? } else { tree::walked(root)? };
+    outcome.files = files.len();
+    let mirror = tree::mirror(root, &files, scratch)?;
+    let mirrored = Utf8Path::from_path(mirror.path()).context("the scratch folder's name is not UTF-8")?;
+    let mut findings = scanner.tree(mirrored)?;
+    drop(mirror);
+    if repository {
+        findings.extend(scanner.staged()?);
+        findings.extend(scanner.history()?);
+        findings.extend(scanner.messages()?);
+        let commits = git::git(root).args(["rev-list", "--all", "--count"]).read()?;
+        outcome.history = Some(commits.trim().parse().unwrap_or_default());
+        if git::git(root).args(["rev-parse", "--is-shallow-repository"]).read()?.trim() == "true" {
+            outcome
+                .remarks
+                .push("this clone is shallow: older commits were not scanned (git fetch --unshallow)".into());
+        }
+    } else if root.join(".git").exists() {
+        outcome.remarks.push("git does not read this checkout: its history was not scanned".into());
+    } else {
+        outcome.remarks.push("this is no git checkout: there is no history to scan".into());
+    }
+    outcome.findings = merge(findings);
+    Ok(outcome)
+}
+
+fn failure(findings: &[Finding]) -> Failure {
+    let past = findings.iter().filter(|finding| matches!(finding.place, Place::Commit(_) | Place::Message(_))).count();
+    let now = findings.len() - past;
+    let count = |n: usize, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
+    let place = match (now, past) {
+        (_, 0) => format!("{} in the working tree", count(now, "possible secret")),
+        (0, _) => format!("{} in the history", count(past, "possible secret")),
+        _ => format!("{} in the working tree, {past} in the history", count(now, "possible secret")),
+    };
+    let mut failure = Failure::new(Class::Check, place);
+    if now > 0 {
+        failure = failure
+            .help("move the value to .env, which git ignores, and read it from there")
+            .help("is it made up? then write it as not-a-secret, the one fake value that .gitleaks.toml lets pass");
+    }
+    if past > 0 {
+        failure = failure
+            .help(
+                "replace what was committed, for every clone keeps it: Neon, reset the role's password; \
+                 OpenAI, revoke the key; AUTH_SECRET, openssl rand -hex 32",
+            )
+            .help("then, before others pull it: git rebase -i COMMIT^, or git filter-repo --replace-text FILE")
+            .help("replaced, but it must stay? add its line to .gitleaksignore: COMMIT:FILE:RULE:LINE");
+    }
+    failure
+}
+
+#[cfg(test)]
+mod tests;

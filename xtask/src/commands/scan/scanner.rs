@@ -1,0 +1,153 @@
+//! gitleaks v8: `dir` for files, `git` for diffs, `stdin` for text; always with our rules, redacted.
+
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+use camino::{Utf8Path, Utf8PathBuf};
+
+use super::finding::{Finding, Place, parse};
+use crate::failure::{Class, Failure};
+use crate::git::{aim, git};
+use crate::process::Process;
+
+/// The exit code that we have gitleaks give for findings; its own 1 means errors too.
+const FOUND: i32 = 9;
+
+/// gitleaks with the rules, aimed at a checkout.
+pub struct Scanner {
+    /// The binary.
+    pub gitleaks: Process,
+    /// `.gitleaks.toml`.
+    pub rules: Utf8PathBuf,
+    /// The checkout.
+    pub root: Utf8PathBuf,
+}
+
+impl Scanner {
+    /// What lies in `mirror`, whose files have the checkout's names.
+    pub fn tree(&self, mirror: &Utf8Path) -> Result<Vec<Finding>> {
+        self.look(self.base("dir").arg(".").cwd(mirror), &Place::Tree)
+    }
+
+    /// What is in the index and not yet in a commit.
+    pub fn staged(&self) -> Result<Vec<Finding>> {
+        self.look(self.base("git").args(["--staged", "."]), &Place::Staged)
+    }
+
+    /// What any commit on any branch, tag or stash ever added; of a merge, what it added beyond its parents.
+    pub fn history(&self) -> Result<Vec<Finding>> {
+        let remerge = git(&self.root).args(["log", "--max-count=0", "--remerge-diff"]).succeeds();
+        // Before git 2.35: each merge against each of its parents, which shows the same and more.
+        let merges = if remerge { "--remerge-diff" } else { "-m" };
+        let options =
+            format!("--log-opts=--all --full-history --no-ext-diff --no-textconv --diff-filter=tuxdb {merges}");
+        self.look(self.base("git").args([options.as_str(), "."]), &Place::Tree)
+    }
+
+    /// What stands in the messages of commits, which gitleaks does not look at.
+    pub fn messages(&self) -> Result<Vec<Finding>> {
+        let log = git(&self.root).args(["log", "--all", "--format=commit %H%n%B"]).read()?;
+        let lines: Vec<&str> = log.lines().collect();
+        let found = self.look(self.base("stdin").stdin(log.as_bytes()), &Place::Tree)?;
+        Ok(found.into_iter().map(|finding| in_message(finding, &lines)).collect())
+    }
+
+    /// Fails unless the scanner finds a specimen for each rule of the project and one of gitleaks' own. A broken rule
+    /// or binary would otherwise be seen as a clean repository.
+    pub fn prove(&self) -> Result<()> {
+        let specimens = specimens();
+        let text: String = specimens.iter().map(|(_, specimen)| format!("{specimen}\n")).collect();
+        let found = self.look(self.base("stdin").stdin(text), &Place::Tree)?;
+        let missed: Vec<&str> = specimens
+            .iter()
+            .enumerate()
+            .filter(|(n, (rule, _))| !found.iter().any(|f| f.line == n + 1 && f.rules.iter().any(|r| r == rule)))
+            .map(|(_, (rule, _))| *rule)
+            .collect();
+        if missed.is_empty() {
+            return Ok(());
+        }
+        let what = format!("the scanner misses what it should find: {}", missed.join(", "));
+        Err(Failure::new(Class::Config, what).help("git checkout .gitleaks.toml, or repair these rules in it").into())
+    }
+
+    fn base(&self, command: &str) -> Process {
+        let process = aim(self.gitleaks.clone(), &self.root)
+            .deadline(Duration::from_secs(600))
+            // The user's own git settings (colours, prefixes, external diffs) would make the diffs unreadable.
+            .env("GIT_CONFIG_GLOBAL", "/dev/null")
+            .env("GIT_CONFIG_NOSYSTEM", "1")
+            .arg(command)
+            .args(["--config", self.rules.as_str(), "--gitleaks-ignore-path", self.root.as_str()])
+            .args(["--no-banner", "--no-color", "--redact", "--ignore-gitleaks-allow"])
+            .args(["--report-format", "json", "--report-path", "-"]);
+        process.arg(format!("--exit-code={FOUND}"))
+    }
+
+    fn look(&self, process: Process, place: &Place) -> Result<Vec<Finding>> {
+        let output = process.output()?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        // gitleaks exits with 0, "no leaks found", when its git fails: only its log tells.
+        let errors: Vec<&str> =
+            said.lines().filter(|l| [" ERR ", " FTL "].iter().any(|mark| l.contains(mark))).collect();
+        let finished = matches!(output.status.code(), Some(0 | FOUND));
+        if !finished || !errors.is_empty() {
+            let shown = if errors.is_empty() { said.lines().collect() } else { errors };
+            bail!("gitleaks could not scan ({}):\n  | {}", output.status, shown.join("\n  | "));
+        }
+        parse(&output.stdout, place)
+    }
+}
+
+/// A finding in the output of `git log` as one in the commit's message.
+fn in_message(finding: Finding, log: &[&str]) -> Finding {
+    let at = finding.line.min(log.len());
+    let start = log[..at].iter().rposition(|line| line.strip_prefix("commit ").is_some_and(is_hash));
+    let commit = start.and_then(|start| log[start].strip_prefix("commit ")).unwrap_or("?").to_owned();
+    let line = at - start.map_or(0, |start| start + 1);
+    Finding { place: Place::Message(commit), file: String::new(), line, ..finding }
+}
+
+fn is_hash(text: &str) -> bool {
+    matches!(text.len(), 40 | 64) && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+/// A line for each rule that the project cannot do without. Put together at run time, since the scan reads this file.
+pub fn specimens() -> Vec<(&'static str, String)> {
+    let password = ["q7", "Zk2mVx", "9sT4wB"].concat();
+    vec![
+        ("todo-postgres-url", format!("url = 'postgresql://todo:{password}@db.lan:5432/todo'")),
+        (
+            "todo-postgres-url",
+            format!(
+                "DATABASE_URL=postgres://o:{password}@ep-a-b-1-pooler.eu-central-1.aws.neon.tech/db?sslmode=require"
+            ),
+        ),
+        ("todo-neon-password", format!("PGPASSWORD=npg_{password}")),
+        ("todo-neon-host-password", format!("host=ep-a-b-1.eu-central-1.aws.neon.tech dbname=db password={password}")),
+        ("todo-auth-secret", format!("AUTH_SECRET={password}{password}")),
+        ("todo-auth-secret", format!("  \"AUTH_SECRET\": \"{password}{password}\",")),
+        ("todo-openai-key", format!("OPENAI_API_KEY=sk-proj-{password}{password}")),
+        ("todo-openai-key", format!("key = 'sk-{password}{password}'")),
+        ("aws-access-token", ["aws = 'AKIA", "Q3EGRIWJ5SLOWQ7T'"].concat()),
+        (
+            "private-key",
+            ["-----BEGIN RSA ", "PRIVATE KEY-----", &password.repeat(8), "-----END RSA ", "PRIVATE KEY-----"].concat(),
+        ),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_of_the_log_leads_to_its_commit() {
+        let (one, two) = ("commit ".to_owned() + &"a".repeat(40), "commit ".to_owned() + &"b".repeat(40));
+        let log = [one.as_str(), "subject", "", two.as_str(), "commit to it", "", "body"];
+        let finding = |line| Finding { place: Place::Tree, file: String::new(), line, rules: vec!["r".into()] };
+        assert_eq!(in_message(finding(2), &log).place, Place::Message("a".repeat(40)));
+        let body = in_message(finding(7), &log);
+        assert_eq!((body.place, body.line), (Place::Message("b".repeat(40)), 3));
+    }
+}

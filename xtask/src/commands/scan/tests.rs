@@ -1,0 +1,200 @@
+//! Against a real gitleaks: `TODO_TEST_GITLEAKS=/path cargo test -p xtask -- --ignored scan::`, as the suite `scan` of
+//! `cargo xtask test` does. Nothing here holds a secret as a literal: the scan reads this file too.
+
+use camino::Utf8PathBuf;
+
+use super::scanner::specimens;
+use super::*;
+
+fn gitleaks() -> Process {
+    Process::new(std::env::var("TODO_TEST_GITLEAKS").expect("TODO_TEST_GITLEAKS names the gitleaks binary"))
+}
+
+struct Checkout(tempfile::TempDir);
+
+impl Checkout {
+    fn new() -> Self {
+        let checkout = Self(tempfile::tempdir().unwrap());
+        checkout.write(RULES, include_str!("../../../../.gitleaks.toml"));
+        checkout.write(".gitignore", ".env\ntarget/\n");
+        checkout
+    }
+
+    fn repository() -> Self {
+        let checkout = Self::new();
+        checkout.git(&["init", "--quiet", "--initial-branch=main"]);
+        checkout.commit("begin");
+        checkout
+    }
+
+    fn root(&self) -> Utf8PathBuf {
+        Utf8PathBuf::from_path_buf(self.0.path().join("checkout")).unwrap()
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        let path = self.root().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    }
+
+    fn git(&self, args: &[&str]) {
+        let identity = ["-c", "user.name=n", "-c", "user.email=n@example.org", "-c", "commit.gpgsign=false"];
+        git::git(&self.root()).args(identity).args(args.iter().copied()).run().unwrap();
+    }
+
+    fn commit(&self, message: &str) {
+        self.git(&["add", "--all"]);
+        self.git(&["commit", "--quiet", "--allow-empty", "--message", message]);
+    }
+
+    fn scan(&self) -> Vec<String> {
+        self.outcome().findings.iter().map(Finding::to_string).collect()
+    }
+
+    fn outcome(&self) -> Outcome {
+        let outcome = scan(&self.root(), &self.root().join("target"), &gitleaks()).unwrap();
+        assert!(std::fs::read_dir(self.root().join("target")).unwrap().next().is_none(), "nothing is left behind");
+        outcome
+    }
+}
+
+/// A file with every specimen, a line each, and the findings of it.
+fn planted(place: &str) -> (String, Vec<String>) {
+    let specimens = specimens();
+    let text = specimens.iter().map(|(_, line)| format!("{line}\n")).collect();
+    (text, specimens.iter().enumerate().map(|(n, (rule, _))| format!("{place}:{}: {rule}", n + 1)).collect())
+}
+
+/// That each of `expected` begins a finding's place and is among its rules.
+fn assert_found(found: &[String], expected: &[String], suffix: &str) {
+    for wanted in expected {
+        let (place, rule) = wanted.rsplit_once(": ").unwrap();
+        let hit = |f: &&String| f.starts_with(&format!("{place}: ")) && f.contains(rule) && f.contains(suffix);
+        assert!(found.iter().any(|f| hit(&f)), "{wanted} {suffix} is not in {found:#?}");
+    }
+}
+
+#[test]
+#[ignore = "needs gitleaks: run by the suite `scan` of cargo xtask test"]
+fn every_kind_is_found_in_the_working_tree() {
+    let checkout = Checkout::repository();
+    let (text, expected) = planted("apps/new.py");
+    checkout.write("apps/new.py", &text);
+    checkout.write(".env", &text);
+    let found = checkout.scan();
+    assert_found(&found, &expected, "");
+    assert!(found.iter().all(|f| f.starts_with("apps/new.py:")), "the ignored .env is not scanned: {found:#?}");
+}
+
+#[test]
+#[ignore = "needs gitleaks: run by the suite `scan` of cargo xtask test"]
+fn every_kind_is_found_in_the_index_alone() {
+    let checkout = Checkout::repository();
+    let (text, expected) = planted("new.py");
+    checkout.write("new.py", &text);
+    checkout.git(&["add", "new.py"]);
+    checkout.write("new.py", "");
+    assert_found(&checkout.scan(), &expected, "(staged)");
+}
+
+#[test]
+#[ignore = "needs gitleaks: run by the suite `scan` of cargo xtask test"]
+fn every_kind_is_found_in_the_history() {
+    let checkout = Checkout::repository();
+    let (text, expected) = planted("old.py");
+    checkout.write("old.py", &text);
+    checkout.commit("add");
+    std::fs::remove_file(checkout.root().join("old.py")).unwrap();
+    checkout.commit("remove");
+    let found = checkout.scan();
+    assert_found(&found, &expected, "(commit ");
+    assert!(found.iter().all(|f| f.contains("(commit ")), "{found:#?}");
+    let failure = failure(&checkout.outcome().findings);
+    assert_eq!(failure.class, Class::Check);
+    assert!(failure.to_string().ends_with("in the history") && failure.hints().len() == 3, "{failure:?}");
+}
+
+#[test]
+#[ignore = "needs gitleaks: run by the suite `scan` of cargo xtask test"]
+fn branches_merges_and_messages_are_history_too() {
+    let checkout = Checkout::repository();
+    let secret = specimens().remove(6).1;
+    checkout.git(&["switch", "--quiet", "--create", "side"]);
+    checkout.write("side.py", &secret);
+    checkout.commit("side");
+    checkout.git(&["switch", "--quiet", "main"]);
+    checkout.git(&["switch", "--quiet", "--create", "other"]);
+    checkout.commit("other");
+    checkout.git(&["switch", "--quiet", "main"]);
+    checkout.write("main.py", "x = 1\n");
+    checkout.commit("main");
+    checkout.git(&["merge", "--quiet", "--no-ff", "--no-commit", "other"]);
+    checkout.write("merge.py", &secret);
+    checkout.commit("merge");
+    std::fs::remove_file(checkout.root().join("merge.py")).unwrap();
+    checkout.commit(&format!("remove\n\nit was {secret}"));
+    let found = checkout.scan();
+    assert_found(&found, &["side.py:1: todo-openai-key".into(), "merge.py:1: todo-openai-key".into()], "(commit ");
+    assert!(found.iter().any(|f| f.starts_with("message of commit ") && f.contains(", line 3: ")), "{found:#?}");
+}
+
+#[test]
+#[ignore = "needs gitleaks: run by the suite `scan` of cargo xtask test"]
+fn a_shallow_clone_and_no_repository_are_scanned_and_said() {
+    let full = Checkout::repository();
+    full.write("old.py", &specimens()[0].1);
+    full.commit("add");
+    let shallow = Checkout(tempfile::tempdir().unwrap());
+    let source = format!("file://{}", full.root());
+    let target = shallow.root();
+    let clone = git::git(target.parent().unwrap()).args(["clone", "--quiet", "--depth=1", &source, target.as_str()]);
+    clone.run().unwrap();
+    let outcome = shallow.outcome();
+    assert_eq!(outcome.history, Some(1));
+    assert!(outcome.remarks[0].contains("shallow"), "{:?}", outcome.remarks);
+    assert_eq!(outcome.findings.len(), 2, "tree and commit");
+
+    let plain = Checkout::new();
+    plain.write("a.py", &specimens()[0].1);
+    let outcome = plain.outcome();
+    assert_eq!((outcome.history, outcome.files), (None, 3));
+    assert!(outcome.remarks[0].contains("no git checkout"), "{:?}", outcome.remarks);
+    assert_eq!(outcome.findings.len(), 1);
+}
+
+#[test]
+#[ignore = "needs gitleaks: run by the suite `scan` of cargo xtask test"]
+fn a_repository_without_commits_or_secrets_is_clean() {
+    let checkout = Checkout::new();
+    checkout.git(&["init", "--quiet"]);
+    checkout.write(
+        "a.py",
+        "url = 'postgresql://todo:not-a-secret@db.lan/x'\nAUTH_SECRET = 'not-a-secret-but-long-enough'\n",
+    );
+    checkout.write("b.rs", "format!(\"postgresql://todo:{password}@db\")\n");
+    assert_eq!(checkout.scan(), Vec::<String>::new());
+    checkout.commit("begin");
+    assert_eq!(checkout.scan(), Vec::<String>::new());
+}
+
+#[test]
+#[ignore = "needs gitleaks: run by the suite `scan` of cargo xtask test"]
+fn a_broken_rule_or_git_is_not_taken_for_clean() {
+    let checkout = Checkout::repository();
+    checkout.write(RULES, "title = \"nothing\"\n");
+    let error = scan(&checkout.root(), &checkout.root().join("target"), &gitleaks()).unwrap_err().to_string();
+    assert!(error.starts_with("the scanner misses what it should find: todo-postgres-url"), "{error}");
+
+    let checkout = Checkout::repository();
+    let scanner = Scanner { gitleaks: gitleaks(), rules: checkout.root().join(RULES), root: checkout.root() };
+    std::fs::rename(checkout.root().join(".git/objects"), checkout.root().join(".git/gone")).unwrap();
+    assert!(scanner.history().unwrap_err().to_string().starts_with("gitleaks could not scan"));
+}
+
+#[test]
+#[ignore = "needs gitleaks: run by the suite `scan` of cargo xtask test"]
+fn this_checkout_is_clean() {
+    let root = Utf8Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let found = scan(root, &root.join("target/xtask"), &gitleaks()).unwrap().findings;
+    assert_eq!(found, [], "{found:#?}");
+}
