@@ -8,5 +8,8 @@ mod process;
 mod project;
 mod report;
 mod settings;
+mod stages;
 
 fn main() {}
+    stages::images::hand::main()
+}

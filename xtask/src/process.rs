@@ -6,7 +6,8 @@
 mod watchdog;
 
 use std::fmt;
-use std::io::{BufRead, BufReader, PipeReader};
+use std::fs::File;
+use std::io::{BufRead, BufReader, PipeReader, Write};
 use std::process::Output;
 use std::time::Duration;
 
@@ -136,20 +137,26 @@ impl Process {
     pub fn stream(&self, mut each: impl FnMut(&str)) -> Result<()> {
         let handle = self.expression().stderr_to_stdout().unchecked().reader().with_context(|| self.cannot_start())?;
         let guard = watchdog::watch(&handle.pids(), self.deadline);
+        // Written as it comes: the log of a command that takes minutes is read while it runs.
+        let mut log = self.open_log()?;
         let mut lines = Vec::new();
         let mut reader = BufReader::new(&handle);
         let mut line = Vec::new();
         while reader.read_until(b'\n', &mut line)? > 0 {
             let text = String::from_utf8_lossy(&line).trim_end().to_owned();
+            if let Some(log) = &mut log {
+                writeln!(log, "{text}")?;
+            }
             each(&text);
             lines.push(text);
             line.clear();
         }
         let output = handle.try_wait()?.cloned().with_context(|| format!("`{self}` closed its output but runs on"))?;
         let output = Output { stdout: lines.join("\n").into_bytes(), ..output };
-        let expired = guard.expired();
-        self.record(&output)?;
-        if expired {
+        if let Some(log) = &mut log {
+            writeln!(log, "-> {}", output.status)?;
+        }
+        if guard.expired() {
             bail!("`{self}` took longer than {} s and was ended{}", self.deadline.as_secs(), tail(&output.stdout));
         }
         self.check(&output)
@@ -172,16 +179,25 @@ impl Process {
     /// Starts the command with `input` as standard input and gives its output as a stream to read to the end.
     /// The exit status is checked when the reader is at its end.
     pub fn pipe_from(&self, input: Option<PipeReader>) -> Result<Piped> {
-        let mut expression = self.expression();
-        if let Some(input) = input {
-            expression = expression.stdin_file(input);
-        }
+        // Not on top of `expression()`: of two redirections duct takes the inner one.
+        let expression = match input {
+            Some(input) => self.bare().stdin_file(input),
+            None => self.expression(),
+        };
         let reader = expression.stderr_capture().unchecked().reader().with_context(|| self.cannot_start())?;
         let guard = watchdog::watch(&reader.pids(), self.deadline);
-        Ok(Piped { process: self.clone(), reader, _guard: guard })
+        Ok(Piped { process: self.clone(), reader, guard })
     }
 
     fn expression(&self) -> duct::Expression {
+        match &self.stdin {
+            Some(bytes) => self.bare().stdin_bytes(bytes.clone()),
+            None => self.bare().stdin_null(),
+        }
+    }
+
+    /// The command without a standard input of its own.
+    fn bare(&self) -> duct::Expression {
         let mut expression = duct::cmd(&self.program, &self.args).before_spawn(|command| {
             std::os::unix::process::CommandExt::process_group(command, 0);
             Ok(())
@@ -195,10 +211,7 @@ impl Process {
         if let Some(dir) = &self.cwd {
             expression = expression.dir(dir);
         }
-        match &self.stdin {
-            Some(bytes) => expression.stdin_bytes(bytes.clone()),
-            None => expression.stdin_null(),
-        }
+        expression
     }
 
     fn cannot_start(&self) -> String {
@@ -215,17 +228,22 @@ impl Process {
     }
 
     fn record(&self, output: &Output) -> Result<()> {
-        let Some(log) = &self.log else { return Ok(()) };
-        use std::io::Write;
+        let Some(mut log) = self.open_log()? else { return Ok(()) };
+        log.write_all(&output.stdout)?;
+        log.write_all(&output.stderr)?;
+        writeln!(log, "\n-> {}", output.status)?;
+        Ok(())
+    }
+
+    /// The log with the command as its newest line.
+    fn open_log(&self) -> Result<Option<File>> {
+        let Some(log) = &self.log else { return Ok(None) };
         if let Some(dir) = log.parent() {
             std::fs::create_dir_all(dir)?;
         }
-        let mut file = std::fs::OpenOptions::new().create(true).append(true).open(log)?;
+        let mut file = File::options().create(true).append(true).open(log)?;
         writeln!(file, "$ {self}")?;
-        file.write_all(&output.stdout)?;
-        file.write_all(&output.stderr)?;
-        writeln!(file, "\n-> {}", output.status)?;
-        Ok(())
+        Ok(Some(file))
     }
 }
 
@@ -233,7 +251,7 @@ impl Process {
 pub struct Piped {
     process: Process,
     reader: duct::ReaderHandle,
-    _guard: watchdog::Guard,
+    guard: watchdog::Guard,
 }
 
 impl Piped {
@@ -247,8 +265,19 @@ impl Piped {
         let mut rest = String::new();
         std::io::Read::read_to_string(&mut &self.reader, &mut rest)?;
         let output = self.reader.try_wait()?.cloned().context("the command closed its output but runs on")?;
+        if self.guard.expired() {
+            let seconds = self.process.deadline.as_secs();
+            bail!("`{}` took longer than {seconds} s and was ended{}", self.process, tail(&output.stderr));
+        }
         self.process.check(&output)?;
         Ok(rest)
+    }
+}
+
+impl Drop for Piped {
+    /// Nobody reads it any more, so a command that still runs would block for ever.
+    fn drop(&mut self) {
+        let _ = self.reader.kill();
     }
 }
 

@@ -1,0 +1,3 @@
+//! The stages of a deploy. Each observes, decides on steps, and applies them.
+
+pub mod images;

@@ -1,0 +1,72 @@
+//! The images stage: builds what changed, and loads into the nodes what they lack.
+
+pub mod archive;
+pub mod build;
+mod buildkit;
+pub mod context;
+pub mod ids;
+mod ignore;
+pub mod load;
+pub mod node;
+pub mod prune;
+pub mod recipe;
+
+use anyhow::Result;
+
+use crate::engine::Engine;
+use crate::origin::Origin;
+use crate::plan::{Mode, apply_side_by_side};
+use crate::project::Project;
+
+use build::Verdict;
+
+/// The stage's name in reports.
+const STAGE: &str = "images";
+
+/// One of our images after the stage.
+#[derive(Clone, Debug)]
+pub struct Built {
+    /// The image's name, without tag.
+    pub name: String,
+    /// The chart's component that runs it.
+    pub component: String,
+    /// The content tag; `None` where a dry run cannot know it.
+    pub tag: Option<String>,
+    /// Its ID as nodes know it (config digest); `None` where a dry run has not built it.
+    pub id: Option<String>,
+    /// Why it was built; `None` if it was not.
+    pub why: Option<String>,
+}
+
+/// Builds what changed, side by side. The base images must have been brought before (see [`Origin::plan`]).
+pub fn build(project: &Project, engine: &Engine, origin: &dyn Origin, mode: Mode) -> Result<Vec<Built>> {
+    let seen = build::observe(project, engine, origin)?;
+    for unchanged in seen.iter().filter(|seen| build::decide(seen) == Verdict::Unchanged) {
+        project.report.ok(format!("{} unchanged", unchanged.reference()));
+    }
+    apply_side_by_side(project, STAGE, mode, build::steps(project, engine, origin, &seen))?;
+    if mode == Mode::Apply {
+        build::remember(project, &seen)?;
+    }
+    let built = seen.iter().map(|seen| {
+        let why = match build::decide(seen) {
+            Verdict::Unchanged => None,
+            Verdict::Build { why } => Some(why),
+        };
+        let id = if mode == Mode::Apply { ids::of(project, engine, &seen.reference()) } else { seen.id.clone() };
+        Built { name: seen.name.clone(), component: seen.component.clone(), tag: seen.tag(), id, why }
+    });
+    Ok(built.collect())
+}
+
+/// Brings `wanted` to all `nodes`, side by side, and reads the IDs back. Gives the number of loads.
+pub fn load(
+    project: &Project,
+    engine: &Engine,
+    wanted: &[load::Wanted],
+    nodes: &[node::Node],
+    mode: Mode,
+) -> Result<usize> {
+    let stores = load::observe(nodes)?;
+    apply_side_by_side(project, STAGE, mode, load::steps(project, engine, wanted, &stores))
+}

@@ -1,0 +1,226 @@
+//! The stream of an image, less what the other side has. Reads what `docker save` writes: an OCI layout (Docker Engine 25
+//! and later), or the older Docker archive, of which nothing can be left out.
+
+use std::collections::{HashMap, HashSet};
+use std::io::{Read, Write};
+
+use anyhow::{Context, Result};
+use serde_json::Value;
+
+/// Where the blobs of an OCI layout lie.
+const BLOBS: &str = "blobs/sha256/";
+/// Docker's own description of the same image. It names layers by path, so it is wrong as soon as one is left out.
+const DOCKER: [&str; 2] = ["manifest.json", "repositories"];
+/// Blobs up to this size may be manifests, which are looked at in passing.
+const SMALL: u64 = 1 << 20;
+
+/// What went through.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Passed {
+    /// Bytes of file content in the image.
+    pub total: u64,
+    /// Bytes of file content that were sent.
+    pub sent: u64,
+    /// Blobs that were left out.
+    pub dropped: usize,
+    /// The image's config digest as the archive itself says, with `sha256:`.
+    pub config: Option<String>,
+}
+
+/// Copies the archive `input` to `output` without the blobs in `have` (digests with `sha256:`). `progress` is told the
+/// bytes sent so far.
+pub fn filter(
+    input: impl Read,
+    output: impl Write,
+    have: &HashSet<String>,
+    mut progress: impl FnMut(u64),
+) -> Result<Passed> {
+    let mut archive = tar::Archive::new(input);
+    let mut out = tar::Builder::new(output);
+    let mut passed = Passed::default();
+    // Small and of interest only at the end, whatever the order.
+    let mut docker = Vec::new();
+    let mut small: HashMap<String, Vec<u8>> = HashMap::new();
+    for entry in archive.entries().context("reading the image")? {
+        let mut entry = entry.context("reading the image")?;
+        let path = entry.path()?.to_string_lossy().into_owned();
+        let size = entry.size();
+        let header = entry.header().clone();
+        passed.total += size;
+        if DOCKER.contains(&path.as_str()) {
+            let mut bytes = Vec::new();
+            entry.read_to_end(&mut bytes).context("reading the image")?;
+            docker.push((header, bytes));
+            continue;
+        }
+        let digest = path.strip_prefix(BLOBS).filter(|hex| !hex.is_empty()).map(|hex| format!("sha256:{hex}"));
+        let known = digest.as_ref().is_some_and(|digest| have.contains(digest));
+        if (size <= SMALL && digest.is_some()) || path == "index.json" {
+            let mut bytes = Vec::new();
+            entry.read_to_end(&mut bytes).context("reading the image")?;
+            if !known {
+                out.append(&header, bytes.as_slice()).context("sending the image")?;
+            }
+            if bytes.first() == Some(&b'{') {
+                small.insert(digest.unwrap_or(path), bytes);
+            }
+        } else if !known {
+            let before = passed.sent;
+            let counted = Counted { inner: entry, count: 0, each: |count| progress(before + count) };
+            out.append(&header, counted).context("sending the image")?;
+        }
+        if known {
+            passed.dropped += 1;
+        } else {
+            passed.sent += size;
+            progress(passed.sent);
+        }
+    }
+    for (header, bytes) in &docker {
+        if passed.dropped == 0 {
+            passed.sent += bytes.len() as u64;
+            out.append(header, bytes.as_slice()).context("sending the image")?;
+        }
+    }
+    out.into_inner().and_then(|mut output| output.flush()).context("sending the image")?;
+    // The padding after the archive's end, so that the writer is not cut off.
+    std::io::copy(&mut archive.into_inner(), &mut std::io::sink()).context("reading the image")?;
+    passed.config = config(&small).or_else(|| docker_config(&docker));
+    Ok(passed)
+}
+
+/// Follows `index.json` to the config of the image itself.
+fn config(small: &HashMap<String, Vec<u8>>) -> Option<String> {
+    let read = |name: &str| serde_json::from_slice::<Value>(small.get(name)?).ok();
+    let mut next = read("index.json")?;
+    // An index may hold an index (one per platform); beyond two levels nobody goes.
+    for _ in 0..3 {
+        if let Some(config) = next["config"]["digest"].as_str() {
+            return Some(config.to_owned());
+        }
+        // Attestations have the platform `unknown`.
+        let image = next["manifests"].as_array()?.iter().find(|m| m["platform"]["os"] != "unknown")?.clone();
+        next = read(image["digest"].as_str()?)?;
+    }
+    None
+}
+
+/// The config that a Docker archive names: `<hex>.json`.
+fn docker_config(docker: &[(tar::Header, Vec<u8>)]) -> Option<String> {
+    let manifest: Value =
+        docker.iter().find_map(|(_, bytes)| serde_json::from_slice(bytes).ok().filter(Value::is_array))?;
+    let hex = manifest[0]["Config"].as_str()?.trim_start_matches(BLOBS).trim_end_matches(".json");
+    Some(format!("sha256:{hex}"))
+}
+
+/// A reader that tells how much has been read.
+struct Counted<R, F> {
+    inner: R,
+    count: u64,
+    each: F,
+}
+
+impl<R: Read, F: FnMut(u64)> Read for Counted<R, F> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let count = self.inner.read(buffer)?;
+        self.count += count as u64;
+        (self.each)(self.count);
+        Ok(count)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pack(files: &[(&str, &[u8])]) -> Vec<u8> {
+        let mut builder = tar::Builder::new(Vec::new());
+        for (path, bytes) in files {
+            let mut header = tar::Header::new_gnu();
+            header.set_size(bytes.len() as u64);
+            header.set_mode(0o644);
+            builder.append_data(&mut header, path, *bytes).unwrap();
+        }
+        builder.into_inner().unwrap()
+    }
+
+    fn names(tar: &[u8]) -> Vec<String> {
+        let mut archive = tar::Archive::new(tar);
+        archive.entries().unwrap().map(|e| e.unwrap().path().unwrap().display().to_string()).collect()
+    }
+
+    const MANIFEST: &[u8] = br#"{"config":{"digest":"sha256:cc"},"layers":[{"digest":"sha256:11"}]}"#;
+    const INDEX: &[u8] = br#"{"manifests":[{"digest":"sha256:aa"}]}"#;
+
+    fn oci() -> Vec<u8> {
+        let layer = vec![7; 3 << 20];
+        pack(&[
+            ("blobs/sha256/11", &layer),
+            ("blobs/sha256/22", b"small layer"),
+            ("blobs/sha256/aa", MANIFEST),
+            ("blobs/sha256/cc", b"{}"),
+            ("index.json", INDEX),
+            ("manifest.json", b"[{}]"),
+            ("oci-layout", b"{}"),
+            ("repositories", b"{}"),
+        ])
+    }
+
+    fn run(tar: &[u8], have: &[&str]) -> (Vec<u8>, Passed) {
+        let have = have.iter().map(|d| format!("sha256:{d}")).collect();
+        let mut out = Vec::new();
+        let passed = filter(tar, &mut out, &have, |_| {}).unwrap();
+        (out, passed)
+    }
+
+    #[test]
+    fn nothing_known_passes_everything() {
+        let (out, passed) = run(&oci(), &["99"]);
+        assert_eq!(names(&out).len(), 8);
+        assert_eq!((passed.sent, passed.dropped), (passed.total, 0));
+        assert_eq!(passed.config.unwrap(), "sha256:cc");
+    }
+
+    #[test]
+    fn known_blobs_stay_behind_and_dockers_manifest_with_them() {
+        let (out, passed) = run(&oci(), &["11", "aa"]);
+        assert_eq!(names(&out), ["blobs/sha256/22", "blobs/sha256/cc", "index.json", "oci-layout"]);
+        assert_eq!(passed.dropped, 2);
+        assert_eq!(passed.sent, 11 + 2 + INDEX.len() as u64 + 2);
+        // Found although the manifest itself was not sent.
+        assert_eq!(passed.config.unwrap(), "sha256:cc");
+    }
+
+    #[test]
+    fn the_order_of_entries_does_not_matter() {
+        let tar = pack(&[("manifest.json", b"[{}]"), ("index.json", INDEX), ("blobs/sha256/aa", MANIFEST)]);
+        assert_eq!(names(&run(&tar, &["aa"]).0), ["index.json"]);
+        assert_eq!(names(&run(&tar, &[]).0), ["index.json", "blobs/sha256/aa", "manifest.json"]);
+    }
+
+    #[test]
+    fn of_a_docker_archive_nothing_is_left_out() {
+        let manifest = br#"[{"Config":"cc.json","Layers":["11/layer.tar"]}]"#;
+        let tar = pack(&[("11/layer.tar", b"x"), ("cc.json", b"{}"), ("manifest.json", manifest)]);
+        let (out, passed) = run(&tar, &["11", "cc"]);
+        assert_eq!(names(&out).len(), 3);
+        assert_eq!((passed.dropped, passed.config.as_deref()), (0, Some("sha256:cc")));
+    }
+
+    #[test]
+    fn an_index_of_platforms_is_followed_past_attestations() {
+        let index = br#"{"manifests":[{"digest":"sha256:dd"}]}"#;
+        let nested = br#"{"manifests":[{"digest":"sha256:ee","platform":{"os":"unknown"}},
+            {"digest":"sha256:aa","platform":{"os":"linux"}}]}"#;
+        let tar = pack(&[("blobs/sha256/aa", MANIFEST), ("blobs/sha256/dd", nested), ("index.json", index)]);
+        assert_eq!(run(&tar, &[]).1.config.unwrap(), "sha256:cc");
+    }
+
+    #[test]
+    fn a_cut_off_archive_is_an_error() {
+        let tar = oci();
+        assert!(filter(&tar[..1 << 20], std::io::sink(), &HashSet::new(), |_| {}).is_err());
+        let have = HashSet::from(["sha256:11".to_owned()]);
+        assert!(filter(&tar[..1 << 20], std::io::sink(), &have, |_| {}).is_err());
+    }
+}

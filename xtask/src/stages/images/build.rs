@@ -1,0 +1,235 @@
+//! Builds the images whose content tag the engine does not have.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::{Result, anyhow};
+
+use super::recipe::{self, Recipe};
+use super::{buildkit, context, ids};
+use crate::engine::Engine;
+use crate::failure::{Class, Failure};
+use crate::origin::Origin;
+use crate::plan::Step;
+use crate::process::Process;
+use crate::project::Project;
+use crate::report::Running;
+use crate::settings::Image;
+
+/// A cold build downloads and compiles; anything longer than this hangs.
+const DEADLINE: Duration = Duration::from_secs(1800);
+/// Build arguments that BuildKit knows without ARG and keeps out of image and cache key.
+const PROXIES: [&str; 5] = ["HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY"];
+
+/// What there is of one image.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    /// The image's name, without tag.
+    pub name: String,
+    /// The chart's component that runs it.
+    pub component: String,
+    /// What goes into it; `None` while a base image is missing.
+    recipe: Option<Recipe>,
+    /// Official names of base images that the engine does not have yet.
+    missing: Vec<String>,
+    /// Its ID if the engine has it under its content tag.
+    pub id: Option<String>,
+    /// What was built last in this checkout.
+    last: Option<Recipe>,
+}
+
+/// Whether to build.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// The engine has what these files would become.
+    Unchanged,
+    /// It must be built.
+    Build {
+        /// Which file changed, or what else is the reason.
+        why: String,
+    },
+}
+
+impl Seen {
+    /// The content tag, if it can be known yet.
+    pub fn tag(&self) -> Option<String> {
+        self.recipe.as_ref().map(Recipe::tag)
+    }
+
+    /// `name:tag`, or `name:<tag>` while that cannot be known.
+    pub fn reference(&self) -> String {
+        format!("{}:{}", self.name, self.tag().as_deref().unwrap_or("<tag>"))
+    }
+}
+
+/// Looks at every image of the settings side by side.
+pub fn observe(project: &Project, engine: &Engine, origin: &dyn Origin) -> Result<Vec<Seen>> {
+    std::thread::scope(|scope| {
+        let images = project.settings.images.iter();
+        let threads: Vec<_> = images
+            .map(|(name, image)| scope.spawn(move || observe_one(project, engine, origin, name, image)))
+            .collect();
+        threads
+            .into_iter()
+            .map(|t| t.join().unwrap_or_else(|_| Err(anyhow!("the look at an image panicked"))))
+            .collect()
+    })
+}
+
+fn observe_one(project: &Project, engine: &Engine, origin: &dyn Origin, name: &str, image: &Image) -> Result<Seen> {
+    let files = context::read(&project.root.join(&image.context))?;
+    let mut bases = BTreeMap::new();
+    let mut missing = Vec::new();
+    for official in image.bases.values() {
+        match engine.image_id(&origin.image(official)) {
+            Some(id) => drop(bases.insert(official.clone(), id)),
+            None => missing.push(official.clone()),
+        }
+    }
+    // By their official names: where the engine has them under others, what counts is what they are.
+    let recipe = missing.is_empty().then(|| Recipe::new(files, image.bases.clone(), bases));
+    let id = recipe.as_ref().and_then(|recipe| ids::of(project, engine, &format!("{name}:{}", recipe.tag())));
+    let last = recipe::last(project, name);
+    Ok(Seen { name: name.to_owned(), component: image.component.clone(), recipe, missing, id, last })
+}
+
+/// Whether the image must be built, and why.
+pub fn decide(seen: &Seen) -> Verdict {
+    let why = match (&seen.recipe, &seen.last) {
+        _ if seen.id.is_some() => return Verdict::Unchanged,
+        (None, _) => format!("its base image {} is not here yet", seen.missing.join(" and ")),
+        (Some(_), None) => "never built here".into(),
+        (Some(now), Some(last)) => now.difference(last).unwrap_or_else(|| "the engine has lost it".into()),
+    };
+    Verdict::Build { why }
+}
+
+/// The steps for what must be built; none if nothing changed. They are independent of each other.
+pub fn steps<'a>(project: &'a Project, engine: &'a Engine, origin: &'a dyn Origin, seen: &'a [Seen]) -> Vec<Step<'a>> {
+    seen.iter()
+        .filter_map(|seen| {
+            let Verdict::Build { why } = decide(seen) else { return None };
+            let image = project.settings.images.get(&seen.name)?;
+            let command = command(project, engine, origin, image, &seen.reference());
+            let action = move |running: &Running| build(project, engine, origin, seen, image, running);
+            Some(Step::new(format!("build {}", seen.name), why, command, action))
+        })
+        .collect()
+}
+
+/// The command that builds `image` as `reference`.
+fn command(project: &Project, engine: &Engine, origin: &dyn Origin, image: &Image, reference: &str) -> Process {
+    // A builder of another kind that the user may have chosen sees neither the engine's images nor stand-ins.
+    let builder = if engine.private { None } else { engine.docker().args(["context", "show"]).read().ok() };
+    let builder = builder.as_deref().map_or("default", str::trim);
+    let mut process = engine.docker().args(["buildx", "build", "--builder", builder, "--progress=plain", "--load"]);
+    // An attestation would hold the time, make an index of the image and be one more blob to load.
+    process = process.args(["--provenance=false", "--label", "app=todo-xtask", "--tag", reference]);
+    for (argument, official) in &image.bases {
+        process = process.args(["--build-arg".to_owned(), format!("{argument}={}", origin.image(official))]);
+    }
+    for name in PROXIES.iter().flat_map(|name| [(*name).to_owned(), name.to_lowercase()]) {
+        if std::env::var_os(&name).is_some_and(|value| !value.is_empty()) {
+            // By name alone: the value may hold a password, and docker takes it from the environment.
+            process = process.args(["--build-arg".to_owned(), name]);
+        }
+    }
+    if let Some(bundle) = project.ca_bundle() {
+        process = process.args(["--secret".to_owned(), format!("id=ca,src={bundle}")]);
+    }
+    process.arg(project.root.join(&image.context)).deadline(DEADLINE)
+}
+
+fn build(
+    project: &Project,
+    engine: &Engine,
+    origin: &dyn Origin,
+    seen: &Seen,
+    image: &Image,
+    running: &Running,
+) -> Result<String> {
+    let Some(recipe) = &seen.recipe else {
+        return Err(Failure::new(
+            Class::Image,
+            format!("{} cannot be built: {} is not in the engine", seen.name, seen.missing.join(" and ")),
+        )
+        .help("cargo xtask images    (it brings the base images first)")
+        .into());
+    };
+    let log = project.log(&format!("build-{}", seen.name));
+    // Of this build alone: the log is named in the error and read as a whole.
+    let _ = std::fs::remove_file(&log);
+    let reference = seen.reference();
+    let mut output = buildkit::Output::default();
+    let built = command(project, engine, origin, image, &reference).log(&log).stream(|line| {
+        if let Some(text) = output.line(line) {
+            running.progress(text);
+        }
+    });
+    if let Err(error) = built {
+        let what = output.failure().unwrap_or_else(|| format!("{error:#}"));
+        return Err(Failure::new(Class::Image, format!("{} did not build: {what}", seen.name))
+            .help(format!("correct {}/Dockerfile or what it copies; the whole output: {log}", image.context))
+            .into());
+    }
+    // A file saved meanwhile may or may not be in the image: then the tag would say what is not so.
+    let files = context::read(&project.root.join(&image.context))?;
+    let mut now = recipe.clone();
+    now.files = files;
+    if let Some(what) = now.difference(recipe) {
+        engine.docker().args(["image", "rm", &reference]).run()?;
+        return Err(Failure::new(Class::Image, format!("{what} while {} was being built", seen.name))
+            .help("run the same command again")
+            .into());
+    }
+    recipe::remember(project, &seen.name, recipe)?;
+    Ok(reference)
+}
+
+/// Remembers what the engine had already, so that the next difference is told against what was used last.
+pub fn remember(project: &Project, seen: &[Seen]) -> Result<()> {
+    for (seen, recipe) in seen.iter().filter_map(|seen| Some((seen, seen.recipe.as_ref()?))) {
+        if seen.id.is_some() && seen.last.as_ref() != Some(recipe) {
+            recipe::remember(project, &seen.name, recipe)?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seen(files: &[(&str, &str)], last: Option<&[(&str, &str)]>, id: Option<&str>) -> Seen {
+        let recipe = |files: &[(&str, &str)]| {
+            let files = files.iter().map(|(path, digest)| (path.to_string(), digest.to_string())).collect();
+            Recipe::new(files, BTreeMap::new(), BTreeMap::new())
+        };
+        Seen {
+            name: "todo-backend".into(),
+            component: "backend".into(),
+            recipe: Some(recipe(files)),
+            missing: Vec::new(),
+            id: id.map(str::to_owned),
+            last: last.map(recipe),
+        }
+    }
+
+    #[test]
+    fn the_reason_to_build_is_told() {
+        let why = |seen: &Seen| match decide(seen) {
+            Verdict::Build { why } => why,
+            Verdict::Unchanged => "unchanged".into(),
+        };
+        let now: &[(&str, &str)] = &[("app/a.py", "2")];
+        assert_eq!(why(&seen(now, None, None)), "never built here");
+        assert_eq!(why(&seen(now, Some(&[("app/a.py", "1")]), None)), "app/a.py changed");
+        assert_eq!(why(&seen(now, Some(now), None)), "the engine has lost it");
+        assert_eq!(why(&seen(now, Some(now), Some("sha256:aa"))), "unchanged");
+        // Gone back to what was built some time ago: no build either.
+        assert_eq!(why(&seen(now, Some(&[("app/a.py", "1")]), Some("sha256:aa"))), "unchanged");
+        let early = Seen { recipe: None, missing: vec!["python:3.13".into()], ..seen(now, None, None) };
+        assert_eq!(why(&early), "its base image python:3.13 is not here yet");
+        assert_eq!(early.reference(), "todo-backend:<tag>");
+    }
+}

@@ -1,0 +1,38 @@
+//! Image IDs as nodes know them: config digests.
+//!
+//! An engine with Docker's own image store says the same. One that keeps its images in containerd (the default of fresh
+//! installations since Docker 29) says the digest of the manifest or index instead; which config that stands for is
+//! learnt when the image is loaded, and remembered.
+
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+
+use super::recipe::write;
+use crate::engine::Engine;
+use crate::project::Project;
+
+/// The ID under which a node lists the image that `engine` calls `reference`, if the engine has it.
+pub fn of(project: &Project, engine: &Engine, reference: &str) -> Option<String> {
+    let id = engine.image_id(reference)?;
+    Some(known(project).remove(&id).unwrap_or(id))
+}
+
+/// Remembers that what the engine calls `engines` is `config` on a node.
+pub fn remember(project: &Project, engines: &str, config: &str) -> Result<()> {
+    let mut known = known(project);
+    if engines == config || known.get(engines).is_some_and(|old| old == config) {
+        return Ok(());
+    }
+    known.insert(engines.to_owned(), config.to_owned());
+    write(&place(project), &serde_json::to_vec_pretty(&known)?)
+}
+
+fn known(project: &Project) -> BTreeMap<String, String> {
+    let text = std::fs::read_to_string(place(project)).unwrap_or_default();
+    serde_json::from_str(&text).unwrap_or_default()
+}
+
+fn place(project: &Project) -> camino::Utf8PathBuf {
+    project.target().join("images/ids.json")
+}

@@ -1,0 +1,160 @@
+//! A node of the cluster, seen from its image store. The one place that knows how a node is reached.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use serde::Deserialize;
+
+use crate::engine::Engine;
+use crate::process::Process;
+
+/// Image reference as the node writes it (`docker.io/library/todo-backend:0123`) -> image ID (config digest).
+pub type Images = BTreeMap<String, String>;
+
+/// A node.
+#[derive(Clone, Debug)]
+pub struct Node {
+    /// Its name.
+    pub name: String,
+    shell: Process,
+}
+
+impl Node {
+    /// A node that is a container of `engine` (minikube's docker driver).
+    pub fn container(engine: &Engine, name: &str) -> Self {
+        Self { name: name.to_owned(), shell: engine.docker().args(["exec", "-i", name]) }
+    }
+
+    /// A command on the node; its standard input is passed on.
+    pub fn exec<S: Into<String>>(&self, args: impl IntoIterator<Item = S>) -> Process {
+        self.shell.clone().args(args)
+    }
+
+    /// containerd's own client, in Kubernetes' namespace.
+    pub fn ctr<S: Into<String>>(&self, args: impl IntoIterator<Item = S>) -> Process {
+        self.exec(["ctr", "-n", "k8s.io"]).args(args)
+    }
+
+    /// Whether commands can be run on it at all.
+    pub fn shell_works(&self) -> bool {
+        self.exec(["true"]).deadline(PATIENCE).succeeds()
+    }
+
+    /// The images that kubelet can start, by reference.
+    pub fn images(&self) -> Result<Images> {
+        let text = self.crictl(&["images", "-o", "json"])?;
+        parse_images(&text).with_context(|| format!("reading the images of node {}", self.name))
+    }
+
+    /// The digests of all content it has, with `sha256:`.
+    pub fn content(&self) -> Result<HashSet<String>> {
+        let text = self.ctr(["content", "ls", "-q"]).deadline(PATIENCE).read()?;
+        Ok(text.lines().map(|line| line.trim().to_owned()).collect())
+    }
+
+    /// IDs and references of the images that its containers, running or not, were made from.
+    pub fn used(&self) -> Result<BTreeSet<String>> {
+        let text = self.crictl(&["ps", "-a", "-o", "json"])?;
+        parse_used(&text).with_context(|| format!("reading the containers of node {}", self.name))
+    }
+
+    fn crictl(&self, args: &[&str]) -> Result<String> {
+        self.exec(["crictl"]).args(args.iter().copied()).deadline(PATIENCE).read()
+    }
+}
+
+/// A node that does not answer a look-up for this long is not well.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// `reference` as containerd and CRI spell it: with registry and library.
+pub fn canonical(reference: &str) -> String {
+    let (first, rest) = reference.split_once('/').unwrap_or(("", reference));
+    let tagged = if rest.contains([':', '@']) { "" } else { ":latest" };
+    if first.is_empty() {
+        format!("docker.io/library/{reference}{tagged}")
+    } else if first.contains(['.', ':']) || first == "localhost" {
+        format!("{reference}{tagged}")
+    } else {
+        format!("docker.io/{reference}{tagged}")
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Listing {
+    images: Vec<Listed>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Listed {
+    id: String,
+    #[serde(default)]
+    repo_tags: Vec<String>,
+}
+
+fn parse_images(text: &str) -> Result<Images> {
+    let listing: Listing = serde_json::from_str(text)?;
+    let pairs = |image: Listed| image.repo_tags.into_iter().map(move |tag| (tag, image.id.clone())).collect::<Vec<_>>();
+    Ok(listing.images.into_iter().flat_map(pairs).collect())
+}
+
+#[derive(Deserialize)]
+struct Containers {
+    containers: Vec<Container>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Container {
+    image: ContainerImage,
+    #[serde(default)]
+    image_ref: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ContainerImage {
+    image: String,
+    #[serde(default)]
+    user_specified_image: String,
+}
+
+fn parse_used(text: &str) -> Result<BTreeSet<String>> {
+    let listing: Containers = serde_json::from_str(text)?;
+    let names = |c: Container| [c.image.image, c.image.user_specified_image, c.image_ref];
+    Ok(listing.containers.into_iter().flat_map(names).filter(|name| !name.is_empty()).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn references_are_spelled_as_the_node_does() {
+        let table = [
+            ("todo-backend:0123", "docker.io/library/todo-backend:0123"),
+            ("postgres", "docker.io/library/postgres:latest"),
+            ("org/app:1", "docker.io/org/app:1"),
+            ("registry.k8s.io/pause:3.10", "registry.k8s.io/pause:3.10"),
+            ("localhost:5000/app", "localhost:5000/app:latest"),
+            ("localhost/app@sha256:aa", "localhost/app@sha256:aa"),
+        ];
+        table.iter().for_each(|(short, long)| assert_eq!(canonical(short), *long));
+        assert_eq!(canonical(table[0].1), table[0].1);
+    }
+
+    #[test]
+    fn what_crictl_prints_is_read() {
+        let text = r#"{"images":[{"id":"sha256:aa","repoTags":["docker.io/library/a:1","docker.io/library/a:2"],
+            "repoDigests":[],"size":"1","username":"","pinned":false},{"id":"sha256:bb","repoTags":[]}]}"#;
+        let images = parse_images(text).unwrap();
+        assert_eq!(images.len(), 2);
+        assert_eq!(images["docker.io/library/a:2"], "sha256:aa");
+
+        let text = r#"{"containers":[{"id":"x","image":{"image":"sha256:aa","annotations":{},
+            "userSpecifiedImage":"todo-backend:1"},"imageRef":"sha256:aa","state":"CONTAINER_RUNNING"}]}"#;
+        assert_eq!(parse_used(text).unwrap(), BTreeSet::from(["sha256:aa".into(), "todo-backend:1".into()]));
+    }
+}

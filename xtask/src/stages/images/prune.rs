@@ -1,0 +1,116 @@
+//! Forgets old builds of our own images, by name: an engine or a node holds other people's too.
+
+use std::collections::BTreeSet;
+
+use anyhow::Result;
+
+use super::node::{Images, Node, canonical};
+use crate::engine::Engine;
+use crate::plan::Step;
+
+/// How many builds of an image an engine keeps: going back and forth between branches costs no build.
+pub const KEEP: usize = 5;
+
+/// The steps that remove from `engine` all but the newest `keep` builds of each image in `names`. References in `needed`
+/// stay in any case.
+pub fn engine_steps<'a>(
+    engine: &'a Engine,
+    names: &[&str],
+    keep: usize,
+    needed: &BTreeSet<String>,
+) -> Result<Vec<Step<'a>>> {
+    // Newest first, as docker lists them.
+    let listing = engine.docker().args(["image", "ls", "--format", "{{.Repository}}:{{.Tag}}"]).read()?;
+    let old = old(listing.lines(), names, keep, needed);
+    Ok(old
+        .into_iter()
+        .map(|reference| {
+            let command = engine.docker().args(["image", "rm", &reference]);
+            Step::new(format!("remove {reference}"), "an old build", command.clone(), move |_| {
+                command.run().map(|()| String::new())
+            })
+        })
+        .collect())
+}
+
+/// The steps that remove from `node` those builds of the images in `names` that neither `needed` (references of kept
+/// revisions) nor any container uses. What they alone held is collected by containerd.
+pub fn node_steps<'a>(node: &'a Node, names: &[&str], needed: &BTreeSet<String>) -> Result<Vec<Step<'a>>> {
+    let garbage = garbage(&node.images()?, &node.used()?, names, needed);
+    Ok(garbage
+        .into_iter()
+        .map(|reference| {
+            // Not `crictl rmi`: that removes every other name of the same image too.
+            let command = node.ctr(["images", "rm", &reference]);
+            Step::new(format!("remove {reference} from {}", node.name), "no longer used", command.clone(), move |_| {
+                command.run().map(|()| String::new())
+            })
+        })
+        .collect())
+}
+
+/// Whether `reference` is a build of `name`: its tag is a content tag.
+fn is_build_of(reference: &str, name: &str) -> bool {
+    let tag = reference.strip_prefix(name).and_then(|rest| rest.strip_prefix(':'));
+    tag.is_some_and(|tag| tag.len() == 16 && tag.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)))
+}
+
+fn old<'a>(
+    newest_first: impl Iterator<Item = &'a str>,
+    names: &[&str],
+    keep: usize,
+    needed: &BTreeSet<String>,
+) -> Vec<String> {
+    let mut kept = vec![0; names.len()];
+    let is_old = |reference: &&str| {
+        let Some(index) = names.iter().position(|name| is_build_of(reference, name)) else { return false };
+        kept[index] += 1;
+        kept[index] > keep && !needed.contains(*reference)
+    };
+    newest_first.filter(is_old).map(str::to_owned).collect()
+}
+
+fn garbage(images: &Images, used: &BTreeSet<String>, names: &[&str], needed: &BTreeSet<String>) -> Vec<String> {
+    let needed: BTreeSet<String> = needed.iter().chain(used).map(|reference| canonical(reference)).collect();
+    let ours = |reference: &str| names.iter().any(|name| is_build_of(reference, &format!("docker.io/library/{name}")));
+    images
+        .iter()
+        .filter(|(reference, id)| ours(reference) && !needed.contains(*reference) && !used.contains(*id))
+        .map(|(reference, _)| reference.clone())
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NAMES: [&str; 2] = ["todo-backend", "todo-frontend"];
+
+    fn set(items: &[&str]) -> BTreeSet<String> {
+        items.iter().map(|item| item.to_string()).collect()
+    }
+
+    #[test]
+    fn only_old_builds_of_our_names_go() {
+        let build = |n: u8| format!("todo-backend:00000000000000{n:02x}");
+        let mut listing: Vec<String> = (0..7).map(build).collect();
+        listing.extend(
+            ["todo-backend:mine", "other:0123456789abcdef", "x/todo-backend:0123456789abcdef"].map(String::from),
+        );
+        let old = |keep, needed: &[&str]| old(listing.iter().map(String::as_str), &NAMES, keep, &set(needed));
+        assert_eq!(old(5, &[]), [build(5), build(6)]);
+        assert_eq!(old(5, &[&build(6)]), [build(5)]);
+        assert_eq!(old(0, &[]).len(), 7);
+    }
+
+    #[test]
+    fn what_is_used_or_kept_stays_on_the_node() {
+        let image =
+            |tag: u8, id: &str| (format!("docker.io/library/todo-backend:00000000000000{tag:02x}"), id.to_owned());
+        let mut images: Images = [image(1, "sha256:aa"), image(2, "sha256:bb"), image(3, "sha256:cc")].into();
+        images.insert("docker.io/library/postgres:17-trixie".into(), "sha256:dd".into());
+        let used = set(&["sha256:bb", "todo-backend:00000000000000ff"]);
+        let needed = set(&["todo-backend:0000000000000003"]);
+        assert_eq!(garbage(&images, &used, &NAMES, &needed), [image(1, "").0]);
+    }
+}
