@@ -179,16 +179,25 @@ impl Process {
     /// Starts the command with `input` as standard input and gives its output as a stream to read to the end.
     /// The exit status is checked when the reader is at its end.
     pub fn pipe_from(&self, input: Option<PipeReader>) -> Result<Piped> {
-        let mut expression = self.expression();
-        if let Some(input) = input {
-            expression = expression.stdin_file(input);
-        }
+        // Not on top of `expression()`: of two redirections duct takes the inner one.
+        let expression = match input {
+            Some(input) => self.bare().stdin_file(input),
+            None => self.expression(),
+        };
         let reader = expression.stderr_capture().unchecked().reader().with_context(|| self.cannot_start())?;
         let guard = watchdog::watch(&reader.pids(), self.deadline);
         Ok(Piped { process: self.clone(), reader, guard })
     }
 
     fn expression(&self) -> duct::Expression {
+        match &self.stdin {
+            Some(bytes) => self.bare().stdin_bytes(bytes.clone()),
+            None => self.bare().stdin_null(),
+        }
+    }
+
+    /// The command without a standard input of its own.
+    fn bare(&self) -> duct::Expression {
         let mut expression = duct::cmd(&self.program, &self.args).before_spawn(|command| {
             std::os::unix::process::CommandExt::process_group(command, 0);
             Ok(())
@@ -202,10 +211,7 @@ impl Process {
         if let Some(dir) = &self.cwd {
             expression = expression.dir(dir);
         }
-        match &self.stdin {
-            Some(bytes) => expression.stdin_bytes(bytes.clone()),
-            None => expression.stdin_null(),
-        }
+        expression
     }
 
     fn cannot_start(&self) -> String {
