@@ -8,5 +8,6 @@ mod process;
 mod project;
 mod report;
 mod settings;
+mod stages;
 
 fn main() {}

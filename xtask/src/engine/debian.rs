@@ -1,0 +1,189 @@
+//! Debian root file systems made from packages alone, for the private engine and for stand-ins of base images.
+//!
+//! mmdebstrap makes them. It is not installed: its package is unpacked into the cache and runs from there.
+
+mod tools;
+
+use anyhow::{Context, Result};
+use camino::{Utf8Path, Utf8PathBuf};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use std::time::Duration;
+
+use super::mounts;
+use super::place::hex;
+use crate::failure::{Class, Failure};
+use crate::process::Process;
+use crate::project::Project;
+use crate::report::Running;
+use tools::Tools;
+
+/// Raised when this file makes something else of the same recipe, so that old artifacts are not taken for new ones.
+const FORMAT: u32 = 1;
+/// Packages at 1 MB/s and a slow disk.
+const DEADLINE: Duration = Duration::from_secs(20 * 60);
+/// Time stamps are cut off at this one (2025-01-01), so that the same packages make the same files.
+const EPOCH: &str = "1735689600";
+/// Debian's own names: what is made here may be used where the mirror of this machine is not known.
+const SOURCES: &str = "Types: deb\nURIs: http://deb.debian.org/debian\nSuites: SUITE SUITE-updates\nComponents: main\n\
+    Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg\n\n\
+    Types: deb\nURIs: http://deb.debian.org/debian-security\nSuites: SUITE-security\nComponents: main\n\
+    Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg\n";
+
+/// What goes into a root file system besides Debian's essential packages and apt.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Recipe {
+    /// Debian's code name, e.g. `trixie`.
+    pub suite: String,
+    /// Packages; what they depend on comes with them, what they recommend does not.
+    pub packages: Vec<String>,
+    /// Paths that are not unpacked (dpkg's path-exclude).
+    #[serde(default)]
+    pub exclude: Vec<String>,
+}
+
+impl Recipe {
+    /// Reads a recipe from a TOML file of these keys.
+    pub fn read(path: &Utf8Path) -> Result<Self> {
+        let wrong = |error: String| Failure::new(Class::Config, error).help(format!("git diff {path}"));
+        let text = std::fs::read_to_string(path).map_err(|error| wrong(format!("cannot read {path}: {error}")))?;
+        let recipe: Self = toml::from_str(&text).map_err(|error| wrong(format!("{path}: {}", error.message())))?;
+        Ok(recipe)
+    }
+
+    /// A digest of everything that decides what is made: 12 hexadecimal digits.
+    pub fn key(&self) -> String {
+        let recipe = serde_json::to_string(self).unwrap_or_default();
+        hex(&Sha256::digest(format!("{FORMAT} {} {recipe}", std::env::consts::ARCH)), 12)
+    }
+}
+
+/// What to make, and where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Dest {
+    /// A folder that is the root.
+    Tree(Utf8PathBuf),
+    /// A tar of the root, for `docker import`.
+    Tar(Utf8PathBuf),
+}
+
+impl Dest {
+    fn path(&self) -> &Utf8Path {
+        match self {
+            Self::Tree(path) | Self::Tar(path) => path,
+        }
+    }
+}
+
+/// Where the list of the installed packages (`name<tab>version` lines) of the artifact at `path` lies.
+pub fn versions_file(path: &Utf8Path) -> Utf8PathBuf {
+    beside(path, "versions")
+}
+
+fn beside(path: &Utf8Path, suffix: &str) -> Utf8PathBuf {
+    Utf8PathBuf::from(format!("{path}.{suffix}"))
+}
+
+/// Makes `dest` by `recipe` unless it is there; it appears under its name when it is complete. What an interrupted run
+/// left is removed first. Needs root and apt; the machine's own packages, lists and configuration are only read.
+pub fn debian_tree(project: &Project, running: &Running, recipe: &Recipe, dest: &Dest) -> Result<()> {
+    let path = dest.path();
+    if path.exists() {
+        return Ok(());
+    }
+    let folder = path.parent().unwrap_or(Utf8Path::new("/"));
+    std::fs::create_dir_all(folder).with_context(|| format!("making {folder}"))?;
+    let (new, work, versions) = (beside(path, "new"), beside(path, "work"), beside(path, "versions.new"));
+    let clear = || -> Result<()> {
+        mounts::remove_tree(&work)?;
+        if new.is_file() {
+            std::fs::remove_file(&new).context("removing a half-made file")
+        } else {
+            mounts::remove_tree(&new)
+        }
+    };
+    clear()?;
+    let tools = tools::ready(project, running)?;
+    // A tar is made from a root in the temporary folder: not in /tmp, which may be small or forbid devices.
+    std::fs::create_dir_all(&work).with_context(|| format!("making {work}"))?;
+    let process = command(&tools, recipe, dest, &new, &versions)
+        .env("TMPDIR", work.as_str())
+        .env("SOURCE_DATE_EPOCH", EPOCH)
+        .log(project.log("debian"))
+        .deadline(DEADLINE);
+    let result = process.stream(|line| running.progress(line.trim_start_matches("I: ")));
+    if let Err(error) = result {
+        clear()?;
+        return Err(error).with_context(|| format!("making Debian {} from packages", recipe.suite));
+    }
+    mounts::remove_tree(&work)?;
+    std::fs::rename(&versions, versions_file(path)).context("keeping the list of versions")?;
+    std::fs::rename(&new, path).with_context(|| format!("moving {new} to {path}"))
+}
+
+fn command(tools: &Tools, recipe: &Recipe, dest: &Dest, new: &Utf8Path, versions: &Utf8Path) -> Process {
+    let format = if matches!(dest, Dest::Tree(_)) { "directory" } else { "tar" };
+    let mut process = tools
+        .mmdebstrap()
+        .args(["--mode=root", "--variant=minbase"])
+        .arg(format!("--format={format}"))
+        .arg(format!("--keyring={}", tools.keyring()))
+        .arg(format!("--aptopt={}", tools.acquire()))
+        .args(recipe.exclude.iter().map(|path| format!("--dpkgopt=path-exclude={path}")))
+        // What apt was told for this network and machine is nothing to those who use the result.
+        .arg(r#"--customize-hook=rm -f "$1/etc/apt/apt.conf.d/99mmdebstrap" "$1/etc/resolv.conf" "$1/etc/hostname""#)
+        .arg(format!(
+            "--customize-hook=rm -f \"$1/etc/apt/sources.list\" \"$1\"/etc/apt/sources.list.d/*; \
+             printf %s {} >\"$1/etc/apt/sources.list.d/debian.sources\"",
+            crate::process::quote(&SOURCES.replace("SUITE", &recipe.suite))
+        ))
+        .arg(format!(
+            "--customize-hook=chroot \"$1\" dpkg-query --show --showformat '${{Package}}\\t${{Version}}\\n' >{}",
+            crate::process::quote(versions.as_str())
+        ));
+    if !recipe.packages.is_empty() {
+        process = process.arg(format!("--include={}", recipe.packages.join(",")));
+    }
+    process.args([recipe.suite.as_str(), new.as_str()]).args(tools.mirrors().sources(&recipe.suite))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn recipe() -> Recipe {
+        Recipe {
+            suite: "trixie".into(),
+            packages: vec!["a".into(), "b".into()],
+            exclude: vec!["/usr/share/doc/*".into()],
+        }
+    }
+
+    #[test]
+    fn every_part_of_a_recipe_changes_its_key() {
+        let base = recipe();
+        let others = [
+            Recipe { suite: "forky".into(), ..base.clone() },
+            Recipe { packages: vec!["a".into()], ..base.clone() },
+            Recipe { exclude: vec![], ..base.clone() },
+        ];
+        assert!(others.iter().all(|other| other.key() != base.key()));
+        assert_eq!(base.key().len(), 12);
+    }
+
+    #[test]
+    fn an_unknown_key_in_a_recipe_is_refused() {
+        let temp = tempfile::tempdir().unwrap();
+        let path = Utf8Path::from_path(temp.path()).unwrap().join("r.toml");
+        std::fs::write(&path, "suite = \"trixie\"\npackages = []\npackges = []\n").unwrap();
+        assert!(Recipe::read(&path).unwrap_err().to_string().contains("packges"));
+    }
+
+    #[test]
+    fn artifacts_that_are_there_are_not_made_again() {
+        let path = Utf8Path::new("/c/base.tar");
+        assert_eq!(versions_file(path), "/c/base.tar.versions");
+        assert_eq!(Dest::Tar(path.into()).path(), path);
+    }
+}

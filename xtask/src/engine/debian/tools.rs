@@ -1,0 +1,271 @@
+//! mmdebstrap and Debian's keys, unpacked into the cache by the machine's own apt with state of its own: the machine's
+//! lists, caches and packages stay as they are, its sources, proxies and keys are respected.
+
+use std::fs::File;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use camino::{Utf8Path, Utf8PathBuf};
+use sha2::{Digest, Sha256};
+
+use super::super::mounts;
+use super::super::place::hex;
+use crate::failure::{Class, Failure};
+use crate::process::Process;
+use crate::project::Project;
+use crate::report::Running;
+
+const STATUS: &str = "/var/lib/dpkg/status";
+const WANTED: [&str; 2] = ["mmdebstrap", "debian-archive-keyring"];
+
+/// What is unpacked, ready to run.
+pub struct Tools {
+    dir: Utf8PathBuf,
+    mirrors: Mirrors,
+}
+
+/// Where this machine gets Debian's packages from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mirrors {
+    main: String,
+    security: String,
+}
+
+impl Mirrors {
+    /// The mirrors among apt's index targets (`URI|origin|label` lines); Debian's own where there is none, as on Ubuntu.
+    fn parse(targets: &str) -> Self {
+        let find = |label: &str| {
+            let mut fields = targets.lines().map(|line| line.split('|').collect::<Vec<_>>());
+            fields.find(|f| f.get(1) == Some(&"Debian") && f.get(2) == Some(&label)).map(|f| f[0].to_owned())
+        };
+        Self {
+            main: find("Debian").unwrap_or_else(|| "http://deb.debian.org/debian".into()),
+            security: find("Debian-Security").unwrap_or_else(|| "http://deb.debian.org/debian-security".into()),
+        }
+    }
+
+    /// Lines for sources.list.
+    pub fn sources(&self, suite: &str) -> [String; 3] {
+        [
+            format!("deb {} {suite} main", self.main),
+            format!("deb {} {suite}-updates main", self.main),
+            format!("deb {} {suite}-security main", self.security),
+        ]
+    }
+}
+
+impl Tools {
+    /// Debian's archive keys.
+    pub fn keyring(&self) -> Utf8PathBuf {
+        self.dir.join("usr/share/keyrings/debian-archive-keyring.gpg")
+    }
+
+    /// What the machine's apt configuration says about reaching mirrors.
+    pub fn acquire(&self) -> Utf8PathBuf {
+        self.dir.join("acquire.conf")
+    }
+
+    /// Where packages come from.
+    pub fn mirrors(&self) -> &Mirrors {
+        &self.mirrors
+    }
+
+    /// mmdebstrap; what it needs and the machine lacks (perl's modules) lies beside it.
+    pub fn mmdebstrap(&self) -> Process {
+        let bin = self.dir.join("usr/bin");
+        let path = std::env::var("PATH").unwrap_or_default();
+        let sbin = "/usr/local/sbin:/usr/sbin:/sbin";
+        // A perl that had to come along (newer than the machine's) fits its modules.
+        let perl = if bin.join("perl").is_file() { bin.join("perl").into_string() } else { "perl".to_owned() };
+        let script = bin.join("mmdebstrap").into_string();
+        let mut process = Process::new(perl).arg(script).env("PATH", format!("{bin}:{path}:{sbin}"));
+        let modules = perl_folders(&self.dir);
+        if !modules.is_empty() {
+            process = process.env("PERL5LIB", modules.join(":"));
+        }
+        let libraries = self.dir.join(format!("usr/lib/{}-linux-gnu", std::env::consts::ARCH));
+        if libraries.is_dir() {
+            process = process.env("LD_LIBRARY_PATH", libraries.as_str());
+        }
+        process
+    }
+}
+
+/// Folders of perl modules below `dir`.
+fn perl_folders(dir: &Utf8Path) -> Vec<String> {
+    let library = format!("usr/lib/{}-linux-gnu", std::env::consts::ARCH);
+    let parents = ["usr/share/perl".to_owned(), format!("{library}/perl"), format!("{library}/perl5")];
+    let versioned = parents.iter().flat_map(|parent| dir.join(parent).read_dir_utf8().into_iter().flatten().flatten());
+    let folders = versioned.map(|entry| entry.path().to_owned()).chain([dir.join("usr/share/perl5")]);
+    folders.filter(|folder| folder.is_dir()).map(Utf8PathBuf::into_string).collect()
+}
+
+/// Fetches and unpacks the tools unless they are there for this very system.
+pub fn ready(project: &Project, running: &Running) -> Result<Tools> {
+    let base = project.cache.join("apt");
+    std::fs::create_dir_all(&base).with_context(|| format!("making {base}"))?;
+    // Images made side by side need the same tools.
+    let lock = File::create(base.join("lock")).context("opening the lock of apt's folder")?;
+    lock.lock().context("locking apt's folder")?;
+    let status = std::fs::read_to_string(STATUS).map_err(|_| no_apt())?;
+    let dir = base.join(format!("tools-{}", key(&status)));
+    if !dir.exists() {
+        drop_stale(&base)?;
+        let new = base.join("tools.new");
+        fetch(project, running, &base, &new, &status)?;
+        std::fs::rename(&new, &dir).with_context(|| format!("moving {new} to {dir}"))?;
+    }
+    let mirrors = Mirrors::parse(&std::fs::read_to_string(dir.join("targets")).unwrap_or_default());
+    Ok(Tools { dir, mirrors })
+}
+
+/// Unpacked perl modules fit one perl only, and a changed mirror or proxy must be noticed: all of it is in the key.
+fn key(status: &str) -> String {
+    let mut sha = Sha256::new();
+    sha.update(stanza(status, "perl-base").unwrap_or_default());
+    let folders = ["/etc/apt", "/etc/apt/apt.conf.d", "/etc/apt/sources.list.d"];
+    let files = folders.iter().flat_map(|dir| Utf8Path::new(dir).read_dir_utf8().into_iter().flatten().flatten());
+    let mut files: Vec<Utf8PathBuf> =
+        files.map(|entry| entry.path().to_owned()).filter(|path| path.is_file()).collect();
+    files.sort();
+    for file in files {
+        sha.update(file.as_str());
+        sha.update(std::fs::read(&file).unwrap_or_default());
+    }
+    hex(&sha.finalize(), 12)
+}
+
+fn drop_stale(base: &Utf8Path) -> Result<()> {
+    let entries = base.read_dir_utf8()?.flatten();
+    let stale = entries.filter(|entry| entry.file_name().starts_with("tools"));
+    stale.map(|entry| mounts::remove_tree(entry.path())).collect()
+}
+
+fn fetch(project: &Project, running: &Running, base: &Utf8Path, new: &Utf8Path, status: &str) -> Result<()> {
+    let work = base.join("work");
+    mounts::remove_tree(&work)?;
+    for dir in ["state/lists/partial", "cache/archives/partial"] {
+        std::fs::create_dir_all(work.join(dir)).with_context(|| format!("making {work}/{dir}"))?;
+    }
+    std::fs::create_dir_all(new).with_context(|| format!("making {new}"))?;
+    // To apt none of the wanted packages is installed: it fetches them, and of what they need only what is missing.
+    let without = WANTED.iter().fold(status.to_owned(), |status, package| without(&status, package));
+    std::fs::write(work.join("state/status"), without).context("writing apt's private status")?;
+    std::fs::write(work.join("apt.conf"), configuration(&work)).context("writing apt's private configuration")?;
+    let apt = |program: &str| {
+        Process::new(program)
+            .args(["--config-file", work.join("apt.conf").as_str()])
+            .env("DEBIAN_FRONTEND", "noninteractive")
+            .env("LC_ALL", "C.UTF-8")
+            .log(project.log("debian"))
+            .deadline(Duration::from_secs(10 * 60))
+    };
+    running.progress("apt: reading the package lists");
+    // A third party's source that fails is no reason to: what is needed may be there all the same.
+    let update = apt("apt-get").args(["--quiet", "update"]).run();
+    running.progress("apt: fetching mmdebstrap");
+    let install = ["--quiet", "--yes", "--download-only", "--no-install-recommends", "install"];
+    if let Err(error) = apt("apt-get").args(install).args(WANTED).run() {
+        return Err(cannot_fetch(&update.err().unwrap_or(error)).into());
+    }
+    let archives = work.join("cache/archives").read_dir_utf8()?.flatten();
+    for archive in archives.filter(|entry| entry.file_name().ends_with(".deb")) {
+        Process::new("dpkg-deb").args(["--extract", archive.path().as_str(), new.as_str()]).run()?;
+    }
+    let format = ["indextargets", "--format", "$(REPO_URI)|$(ORIGIN)|$(LABEL)", "Identifier: Packages"];
+    std::fs::write(new.join("targets"), apt("apt-get").args(format).read()?).context("keeping the mirrors")?;
+    let dump = Process::new("apt-config").arg("dump").read()?;
+    std::fs::write(new.join("acquire.conf"), acquire(&dump)).context("keeping apt's settings")?;
+    mounts::remove_tree(&work)
+}
+
+/// apt with its state in `work`. Read after the machine's configuration: hooks that would touch the machine's own caches
+/// (Docker images have one) are cleared.
+fn configuration(work: &Utf8Path) -> String {
+    let hooks = ["APT::Update::Pre-Invoke", "APT::Update::Post-Invoke", "APT::Update::Post-Invoke-Success"];
+    let clear: String = hooks.iter().map(|hook| format!("#clear {hook};\n")).collect();
+    format!(
+        "{clear}Dir::State \"{work}/state\";\nDir::State::status \"{work}/state/status\";\nDir::Cache \"{work}/cache\";\n\
+         Dir::Log \"{work}\";\nAPT::Sandbox::User \"root\";\nAcquire::Languages \"none\";\nAcquire::Retries \"3\";\n"
+    )
+}
+
+/// The lines of `apt-config dump` about reaching mirrors, for the apt that mmdebstrap runs with a root of its own.
+fn acquire(dump: &str) -> String {
+    let wanted = ["http", "https", "ftp", "Check-Valid-Until", "Check-Date", "Max-", "Min-", "ForceIPv", "Proxy"];
+    let about = |line: &&str| {
+        line.strip_prefix("Acquire::").is_some_and(|rest| {
+            wanted.iter().any(|name| rest.to_ascii_lowercase().starts_with(&name.to_ascii_lowercase()))
+        })
+    };
+    let lines: String = dump.lines().filter(about).map(|line| format!("{line}\n")).collect();
+    // Names and passwords for mirrors stay where they are.
+    let fixed = "Acquire::Retries \"3\";\nDir::Etc::netrc \"/etc/apt/auth.conf\";\nDir::Etc::netrcparts \"/etc/apt/auth.conf.d\";\n";
+    lines + fixed
+}
+
+/// dpkg's `status` without `package`.
+fn without(status: &str, package: &str) -> String {
+    let others = status.split("\n\n").filter(|stanza| !is(stanza, package)).map(str::trim_start);
+    others.filter(|stanza| !stanza.is_empty()).map(|stanza| format!("{}\n\n", stanza.trim_end())).collect()
+}
+
+fn stanza<'a>(status: &'a str, package: &str) -> Option<&'a str> {
+    status.split("\n\n").find(|stanza| is(stanza, package))
+}
+
+fn is(stanza: &str, package: &str) -> bool {
+    stanza.trim_start().strip_prefix("Package: ").and_then(|rest| rest.lines().next()) == Some(package)
+}
+
+fn no_apt() -> Failure {
+    Failure::new(Class::Machine, "this machine has no apt: without it xtask cannot make what Debian's packages give")
+        .help("install Docker Engine with your distribution's packages, start it and run the same command again")
+}
+
+fn cannot_fetch(error: &anyhow::Error) -> Failure {
+    Failure::new(Class::Machine, format!("apt cannot fetch mmdebstrap: {error}"))
+        .help("apt-get update   # shows whether the machine's package sources can be reached")
+        .help("apt-cache policy mmdebstrap   # Ubuntu has it in `universe`")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const REAL: &str = "Package: adduser\nStatus: install ok installed\n\nPackage: mmdebstrap\nStatus: install ok installed\n\
+        Version: 1.3.5-7\n\nPackage: mmdebstrap-extra\nVersion: 1\n\n";
+
+    #[test]
+    fn only_the_wanted_package_leaves_the_status() {
+        let left = without(REAL, "mmdebstrap");
+        assert!(!left.contains("1.3.5-7"));
+        assert!(left.contains("Package: adduser\n") && left.ends_with("Package: mmdebstrap-extra\nVersion: 1\n\n"));
+    }
+
+    #[test]
+    fn the_machines_mirror_is_taken() {
+        let targets = "http://mirror.example.org/debian/|Debian|Debian\nhttps://x/node|. nodistro|. nodistro\n\
+            http://mirror.example.org/security/|Debian|Debian-Security\n";
+        let sources = Mirrors::parse(targets).sources("trixie");
+        assert_eq!(sources[0], "deb http://mirror.example.org/debian/ trixie main");
+        assert_eq!(sources[2], "deb http://mirror.example.org/security/ trixie-security main");
+        assert_eq!(Mirrors::parse("http://u/|Ubuntu|Ubuntu\n").main, "http://deb.debian.org/debian");
+    }
+
+    #[test]
+    fn proxies_and_clocks_are_passed_on_and_index_targets_are_not() {
+        let dump = "Acquire::IndexTargets::deb::DEP-11 \"\";\nAcquire::Check-Valid-Until \"false\";\n\
+            Acquire::http::Proxy \"http://p:3128\";\nAPT::Architecture \"amd64\";\nAcquire::https::CAInfo \"/ca\";\n";
+        let passed = acquire(dump);
+        assert!(passed.contains("http::Proxy") && passed.contains("CAInfo") && passed.contains("Check-Valid-Until"));
+        assert!(!passed.contains("DEP-11") && !passed.contains("Architecture"));
+    }
+
+    #[test]
+    fn hooks_of_the_machine_do_not_run() {
+        let text = configuration(Utf8Path::new("/c/apt/work"));
+        assert!(text.contains("#clear APT::Update::Post-Invoke;"));
+        assert!(text.contains("Dir::State::status \"/c/apt/work/state/status\";"));
+    }
+}

@@ -1,0 +1,169 @@
+//! Where the private engine keeps what, and the names it takes on the machine, all derived from the cache's path: two
+//! caches are two engines that do not meet.
+
+use camino::{Utf8Path, Utf8PathBuf};
+use sha2::{Digest, Sha256};
+
+/// Longest socket path that is used; the kernel's limit is 108 bytes with the final zero.
+const SOCKET_LIMIT: usize = 100;
+
+/// The private engine's folders and names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The cache.
+    pub cache: Utf8PathBuf,
+    id: String,
+}
+
+impl Place {
+    /// The place in `cache`, an absolute path that need not exist yet.
+    pub fn new(cache: &Utf8Path) -> Self {
+        let cache = real(cache);
+        let id = hex(&Sha256::digest(cache.as_str()), 8);
+        Self { cache, id }
+    }
+
+    /// Everything of the engine.
+    pub fn dir(&self) -> Utf8PathBuf {
+        self.cache.join("engine")
+    }
+
+    /// The root file system made from the recipe with this key.
+    pub fn tree(&self, key: &str) -> Utf8PathBuf {
+        self.dir().join(format!("tree-{key}"))
+    }
+
+    /// All finished and unfinished trees.
+    pub fn trees(&self) -> Vec<Utf8PathBuf> {
+        let entries = self.dir().read_dir_utf8().into_iter().flatten().flatten();
+        entries
+            .filter(|e| e.file_name().starts_with("tree-") && e.path().is_dir())
+            .map(|e| e.path().to_owned())
+            .collect()
+    }
+
+    /// Images, containers and volumes: the engine's /var/lib/docker. Outside of the tree, so that a new tree keeps them.
+    pub fn data(&self) -> Utf8PathBuf {
+        self.dir().join("data")
+    }
+
+    /// Socket, process ID and the like. In /run where the cache's path is too long for a socket.
+    pub fn run(&self) -> Utf8PathBuf {
+        let near = self.dir().join("run");
+        if near.as_str().len() + "/docker.sock".len() <= SOCKET_LIMIT {
+            return near;
+        }
+        Utf8PathBuf::from(format!("/run/todo-xtask-{}", self.id))
+    }
+
+    /// The engine's socket.
+    pub fn socket(&self) -> Utf8PathBuf {
+        self.run().join("docker.sock")
+    }
+
+    /// Process ID of the engine that was started last.
+    pub fn pid_file(&self) -> Utf8PathBuf {
+        self.run().join("pid")
+    }
+
+    /// Key of the tree that the engine was started from.
+    pub fn key_file(&self) -> Utf8PathBuf {
+        self.run().join("key")
+    }
+
+    /// Folder of the client, to be put on PATH.
+    pub fn bin(&self) -> Utf8PathBuf {
+        self.dir().join("bin")
+    }
+
+    /// The docker client.
+    pub fn client(&self) -> Utf8PathBuf {
+        self.bin().join("docker")
+    }
+
+    /// The client's configuration, with buildx as its plugin.
+    pub fn config(&self) -> Utf8PathBuf {
+        self.dir().join("docker-config")
+    }
+
+    /// What the engine says.
+    pub fn log(&self) -> Utf8PathBuf {
+        self.dir().join("dockerd.log")
+    }
+
+    /// Held while the engine is made, started or ended.
+    pub fn lock(&self) -> Utf8PathBuf {
+        self.dir().join("lock")
+    }
+
+    /// What the machine's network was like before the first start.
+    pub fn network_before(&self) -> Utf8PathBuf {
+        self.dir().join("network-before.json")
+    }
+
+    /// The default network's bridge (at most 15 characters: the kernel's limit).
+    pub fn bridge(&self) -> String {
+        format!("todo-{}", self.id)
+    }
+
+    /// The control group that holds every container.
+    pub fn cgroup(&self) -> String {
+        format!("todo-xtask-{}", self.id)
+    }
+
+    /// A number that differs between caches, to start looking for free addresses from.
+    pub fn seed(&self) -> u8 {
+        u8::from_str_radix(&self.id[..2], 16).unwrap_or_default()
+    }
+}
+
+/// `path` without symbolic links as far as it exists, so that the names are the same before and after it is made.
+fn real(path: &Utf8Path) -> Utf8PathBuf {
+    let found = path.ancestors().find_map(|a| Some((a, a.canonicalize_utf8().ok()?)));
+    match found {
+        Some((existing, canonical)) => match path.strip_prefix(existing) {
+            Ok(rest) if !rest.as_str().is_empty() => canonical.join(rest),
+            _ => canonical,
+        },
+        None => path.to_owned(),
+    }
+}
+
+/// The first `length` hexadecimal digits of `bytes`.
+pub fn hex(bytes: &[u8], length: usize) -> String {
+    let mut text: String = bytes.iter().map(|b| format!("{b:02x}")).collect();
+    text.truncate(length);
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_fit_and_differ_between_caches() {
+        let (a, b) = (Place::new("/var/tmp/a".into()), Place::new("/var/tmp/b".into()));
+        assert!(a.bridge().len() <= 15);
+        assert_ne!(a.bridge(), b.bridge());
+        assert_ne!(a.cgroup(), b.cgroup());
+        assert_eq!(a.socket(), "/var/tmp/a/engine/run/docker.sock");
+    }
+
+    #[test]
+    fn a_long_cache_path_gets_a_short_socket() {
+        let place = Place::new(Utf8Path::new(&format!("/var/tmp/{}", "x".repeat(90))));
+        assert!(place.socket().as_str().starts_with("/run/todo-xtask-"));
+        assert!(place.socket().as_str().len() <= SOCKET_LIMIT);
+    }
+
+    #[test]
+    fn names_do_not_change_when_a_folder_behind_a_link_is_made() {
+        let temp = tempfile::tempdir().unwrap();
+        let root = Utf8Path::from_path(temp.path()).unwrap();
+        std::fs::create_dir(root.join("real")).unwrap();
+        std::os::unix::fs::symlink(root.join("real"), root.join("link")).unwrap();
+        let before = Place::new(&root.join("link/cache"));
+        std::fs::create_dir(root.join("real/cache")).unwrap();
+        assert_eq!(before, Place::new(&root.join("link/cache")));
+    }
+}

@@ -1,0 +1,133 @@
+//! Ends what a killed engine leaves behind.
+//!
+//! A SIGKILLed engine leaves containerd, proxies and its containers' processes; they hold its data and its control
+//! groups, and the next engine hangs or cannot start the same containers ("devices.allow: invalid argument"). They are
+//! told from everybody else's by their root, the engine's tree, or by the engine's own parent control group.
+
+use std::collections::BTreeSet;
+use std::os::unix::fs::MetadataExt;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use camino::{Utf8Path, Utf8PathBuf};
+use rustix::process::{Pid, Signal, kill_process};
+use walkdir::WalkDir;
+
+use super::place::Place;
+use crate::failure::{Class, Failure};
+
+const BOUND: Duration = Duration::from_secs(15);
+const CGROUPS: &str = "/sys/fs/cgroup";
+
+/// Ends every process of the engine and removes its control groups. Gives how many processes there were.
+pub fn reap(place: &Place) -> Result<usize> {
+    let end = Instant::now() + BOUND;
+    let mut ended = BTreeSet::new();
+    loop {
+        let groups = groups(&place.cgroup());
+        let pids: BTreeSet<i32> = rooted(&trees(place)).into_iter().chain(members(&groups)).collect();
+        for pid in pids.iter().filter_map(|pid| Pid::from_raw(*pid)) {
+            // One that is already gone is what we want.
+            let _ = kill_process(pid, Signal::KILL);
+        }
+        ended.extend(pids.iter().copied());
+        for group in groups.iter().rev() {
+            let _ = std::fs::remove_dir(group);
+        }
+        if pids.is_empty() && groups.is_empty() {
+            return Ok(ended.len());
+        }
+        if Instant::now() >= end {
+            return Err(stuck(&pids, &groups).into());
+        }
+        std::thread::sleep(Duration::from_millis(150));
+    }
+}
+
+/// Processes whose root is one of the engine's trees: the engine itself, containerd, shims, proxies.
+pub fn alive(place: &Place) -> Vec<i32> {
+    rooted(&trees(place))
+}
+
+/// Processes whose root is `tree`.
+pub fn alive_in(tree: &Utf8Path) -> Vec<i32> {
+    rooted(&tree.metadata().map(|m| (m.dev(), m.ino())).into_iter().collect::<Vec<_>>())
+}
+
+fn stuck(pids: &BTreeSet<i32>, groups: &[Utf8PathBuf]) -> Failure {
+    let named: Vec<String> = pids.iter().map(|pid| format!("{pid} ({})", name(*pid))).collect();
+    let what = if named.is_empty() {
+        format!("control groups of an earlier engine cannot be removed: {}", groups.first().map_or("", |g| g.as_str()))
+    } else {
+        format!("processes of an earlier engine do not end: {}", named.join(", "))
+    };
+    Failure::new(Class::Machine, what).help("restart the machine, then run the same command again")
+}
+
+fn name(pid: i32) -> String {
+    std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default().trim().to_owned()
+}
+
+fn trees(place: &Place) -> Vec<(u64, u64)> {
+    place.trees().iter().filter_map(|tree| tree.metadata().ok()).map(|m| (m.dev(), m.ino())).collect()
+}
+
+fn rooted(trees: &[(u64, u64)]) -> Vec<i32> {
+    if trees.is_empty() {
+        return Vec::new();
+    }
+    let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    pids.filter(|pid| {
+        let root = std::fs::metadata(format!("/proc/{pid}/root"));
+        root.is_ok_and(|m| trees.contains(&(m.dev(), m.ino())))
+    })
+    .collect()
+}
+
+/// The engine's group and all below it, parents first: in version 2's one hierarchy and in each of version 1's.
+fn groups(name: &str) -> Vec<Utf8PathBuf> {
+    let hierarchies = Utf8Path::new(CGROUPS).read_dir_utf8().into_iter().flatten().flatten();
+    let tops = std::iter::once(Utf8PathBuf::from(CGROUPS)).chain(hierarchies.map(|e| e.path().to_owned()));
+    let found = tops.map(|top| top.join(name)).filter(|group| group.is_dir());
+    found
+        .flat_map(|group| WalkDir::new(group).into_iter().flatten())
+        .filter(|entry| entry.file_type().is_dir())
+        .filter_map(|entry| Utf8PathBuf::from_path_buf(entry.into_path()).ok())
+        .collect()
+}
+
+fn members(groups: &[Utf8PathBuf]) -> BTreeSet<i32> {
+    let texts = groups.iter().filter_map(|group| std::fs::read_to_string(group.join("cgroup.procs")).ok());
+    texts.flat_map(|text| parse_members(&text)).collect()
+}
+
+/// Process IDs of a `cgroup.procs`; 0 stands for one in another PID namespace, and signalling 0 would hit ourselves.
+fn parse_members(text: &str) -> Vec<i32> {
+    text.lines().filter_map(|line| line.trim().parse().ok()).filter(|pid| *pid > 1).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn members_are_processes_that_may_be_signalled() {
+        assert_eq!(parse_members("0\n1\n4711\n812\n\n"), [4711, 812]);
+    }
+
+    #[test]
+    fn a_place_without_engine_has_nothing_to_reap() {
+        let temp = tempfile::tempdir().unwrap();
+        let place = Place::new(Utf8Path::from_path(temp.path()).unwrap());
+        assert_eq!(reap(&place).unwrap(), 0);
+    }
+
+    #[test]
+    fn one_in_another_root_is_not_ours() {
+        let here = std::fs::metadata("/proc/self/root").unwrap();
+        let me = i32::try_from(std::process::id()).unwrap();
+        assert!(rooted(&[(here.dev(), here.ino())]).contains(&me));
+        assert!(!rooted(&[(here.dev(), here.ino() + 1)]).contains(&me));
+    }
+}

@@ -1,0 +1,258 @@
+//! Starts the private engine: detached, in a mount namespace with its tree as root, so that nothing is mounted or
+//! changed where others look.
+
+use std::fs::{DirBuilder, File};
+use std::os::unix::fs::DirBuilderExt;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use camino::Utf8Path;
+
+use super::place::Place;
+use super::{network, ping, reap, stop, tree};
+use crate::failure::{Class, Failure};
+use crate::process::Process;
+use crate::project::Project;
+use crate::report::Running;
+
+/// How long an engine may take until it answers.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How long one that runs but does not answer is waited for before it counts as hung.
+const HUNG: Duration = Duration::from_secs(20);
+
+/// Session leader: leaves xtask's output for the log, says its process ID, and enters a mount namespace.
+const DETACH: &str = r#"exec >>"$1" 2>&1 && echo $$ >"$2" && shift 2 && exec unshare --mount sh -euc "$@""#;
+
+/// In the namespace: the tree becomes the root, with the machine's /proc, /sys, /dev and kernel modules and the engine's
+/// data and run folders in it. Then the bridge, which Docker only makes itself under the name that every engine takes.
+const ENTER: &str = r#"
+tree=$1 run=$2 data=$3 bridge=$4 address=$5
+shift 5
+mount --make-rprivate /
+mount --bind "$tree" "$tree"
+for d in proc sys dev; do mount --rbind "/$d" "$tree/$d"; done
+if [ -d /lib/modules ]; then mount --bind /lib/modules "$tree/usr/lib/modules"; fi
+mount -t tmpfs -o mode=755 tmpfs "$tree/run"
+mkdir "$tree/run/xtask"
+mount --bind "$run" "$tree/run/xtask"
+mount --bind "$data" "$tree/var/lib/docker"
+cd "$tree"
+pivot_root . .old
+export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+umount -l /.old
+mount --make-rshared /
+if ! iptables -w -n -L >/dev/null 2>&1 && iptables-legacy -w -n -L >/dev/null 2>&1; then
+    ln -sf /usr/sbin/iptables-legacy /etc/alternatives/iptables
+    ln -sf /usr/sbin/ip6tables-legacy /etc/alternatives/ip6tables
+fi
+[ -d "/sys/class/net/$bridge" ] || ip link add name "$bridge" type bridge
+ip -4 -o addr show dev "$bridge" | grep -q inet || ip addr add "$address" dev "$bridge"
+ip link set "$bridge" up
+limit=$(ulimit -Hn)
+if [ "$limit" = unlimited ] || [ "$limit" -gt 1048576 ]; then limit=1048576; fi
+ulimit -n "$limit"
+exec dockerd "$@"
+"#;
+
+/// Variables that an engine gets: the rest of xtask's environment is nothing to it, secrets least of all.
+const PASSED: [&str; 7] = ["PATH", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy"];
+
+/// Starts the engine from the tree for `key`, unless it runs already. The tree must be there.
+pub fn start(project: &Project, place: &Place, key: &str, running: &Running) -> Result<String> {
+    prepare(place)?;
+    let lock = File::create(place.lock()).with_context(|| format!("opening {}", place.lock()))?;
+    running.progress("waiting for another xtask that starts the engine");
+    lock.lock().context("locking the engine")?;
+    if let Some(version) = ping::version(&place.socket(), Duration::from_secs(3)) {
+        if running_key(place).as_deref() == Some(key) {
+            return Ok(format!("Docker Engine {version}"));
+        }
+        running.progress("ending the engine of the former recipe");
+        stop::end(place, running)?;
+    } else if !reap::alive(place).is_empty()
+        && running_key(place).as_deref() == Some(key)
+        && let Some(version) = wait(place, HUNG, running)?
+    {
+        return Ok(format!("Docker Engine {version}"));
+    }
+    let left = reap::reap(place)?;
+    if left > 0 {
+        running.progress(format!("ended {left} processes that a killed engine had left behind"));
+    }
+    launch(project, place, key)?;
+    match wait(place, PATIENCE, running)? {
+        Some(version) => {
+            tree::drop_others(place, key)?;
+            Ok(format!("Docker Engine {version}"))
+        }
+        None => {
+            reap::reap(place)?;
+            Err(did_not_start(place).into())
+        }
+    }
+}
+
+/// Key of the tree that the running engine was started from.
+pub fn running_key(place: &Place) -> Option<String> {
+    std::fs::read_to_string(place.key_file()).ok().map(|key| key.trim().to_owned())
+}
+
+fn prepare(place: &Place) -> Result<()> {
+    std::fs::create_dir_all(place.dir()).with_context(|| format!("making {}", place.dir()))?;
+    // Whoever reaches the socket is root on this machine.
+    for (dir, mode) in [(place.run(), 0o700), (place.data(), 0o711)] {
+        DirBuilder::new().recursive(true).mode(mode).create(&dir).with_context(|| format!("making {dir}"))?;
+    }
+    Ok(())
+}
+
+fn launch(project: &Project, place: &Place, key: &str) -> Result<()> {
+    let tree = place.tree(key);
+    tree::write_client(place, key)?;
+    if !place.network_before().exists() {
+        let before = network::before(&tree).unwrap_or(network::Before { docker: true, drop: true, forwarding: true });
+        std::fs::write(place.network_before(), serde_json::to_string(&before)?)?;
+    }
+    resolver(&tree)?;
+    certificates(project, place)?;
+    let _ = std::fs::remove_file(place.socket());
+    let _ = std::fs::rename(place.log(), place.log().with_extension("log.1"));
+    std::fs::write(place.key_file(), key).with_context(|| format!("writing {}", place.key_file()))?;
+    command(place, key)?.run()
+}
+
+/// The command that starts the engine; it returns at once.
+pub fn command(place: &Place, key: &str) -> Result<Process> {
+    let address = network::address(place).ok_or_else(|| {
+        Failure::new(
+            Class::Machine,
+            "no free network for the engine's bridge: all of 172.30.0.0/16 is routed elsewhere",
+        )
+        .help("ip route   # shows who takes it; end that VPN, or use a Docker Engine of your own (DOCKER_HOST)")
+    })?;
+    let mut process = Process::new("setsid")
+        .args(["--fork", "sh", "-euc", DETACH, "engine"])
+        .args([place.log(), place.pid_file()])
+        .args([ENTER, "engine"])
+        .args([place.tree(key), place.run(), place.data()])
+        .args([place.bridge(), address])
+        .args(arguments(place, network::mtu()));
+    for (name, _) in std::env::vars_os() {
+        if let Some(name) = name.to_str().filter(|name| !PASSED.contains(name)) {
+            process = process.env_remove(name);
+        }
+    }
+    Ok(process.env("SSL_CERT_FILE", "/run/xtask/ca.pem").deadline(Duration::from_secs(20)))
+}
+
+fn arguments(place: &Place, mtu: Option<u32>) -> Vec<String> {
+    let mut args: Vec<String> = [
+        "--host=unix:///run/xtask/docker.sock",
+        "--log-level=warn",
+        // Whether the machine has systemd or not: the engine's own /run shows none.
+        "--exec-opt=native.cgroupdriver=cgroupfs",
+        "--log-opt=max-size=10m",
+        "--log-opt=max-file=2",
+    ]
+    .map(str::to_owned)
+    .into();
+    args.push(format!("--cgroup-parent=/{}", place.cgroup()));
+    args.push(format!("--bridge={}", place.bridge()));
+    args.extend(mtu.map(|mtu| format!("--mtu={mtu}")));
+    args
+}
+
+/// The engine resolves names as the machine does. A resolver on a loopback address (systemd-resolved) cannot serve
+/// containers: then the file with the servers behind it is taken.
+fn resolver(tree: &Utf8Path) -> Result<()> {
+    let read = |path: &str| std::fs::read_to_string(path).ok();
+    let own = read("/etc/resolv.conf").unwrap_or_default();
+    let text = if only_loopback(&own) { read("/run/systemd/resolve/resolv.conf").unwrap_or(own) } else { own };
+    std::fs::write(tree.join("etc/resolv.conf"), text).context("writing the engine's resolv.conf")?;
+    if let Some(hosts) = read("/etc/hosts") {
+        std::fs::write(tree.join("etc/hosts"), hosts).context("writing the engine's hosts")?;
+    }
+    Ok(())
+}
+
+fn only_loopback(resolv: &str) -> bool {
+    let mut servers =
+        resolv.lines().filter_map(|line| line.trim().strip_prefix("nameserver")).map(str::trim).peekable();
+    servers.peek().is_some() && servers.all(|server| server.starts_with("127.") || server == "::1")
+}
+
+/// The engine trusts what the machine trusts, and the extra bundle.
+fn certificates(project: &Project, place: &Place) -> Result<()> {
+    let system = ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
+    let bundles = project.ca_bundle().map(|path| path.to_string()).into_iter();
+    let system = system.into_iter().find(|path| Utf8Path::new(path).is_file()).map(str::to_owned);
+    let mut text = Vec::new();
+    for bundle in bundles.chain(system) {
+        text.extend(std::fs::read(&bundle).with_context(|| format!("reading {bundle}"))?);
+        text.push(b'\n');
+    }
+    std::fs::write(place.run().join("ca.pem"), text).context("writing the engine's CA bundle")
+}
+
+fn wait(place: &Place, bound: Duration, running: &Running) -> Result<Option<String>> {
+    let start = Instant::now();
+    while start.elapsed() < bound {
+        if let Some(version) = ping::version(&place.socket(), Duration::from_secs(3)) {
+            return Ok(Some(version));
+        }
+        // A little time for the process to appear; after that, none means that it has failed.
+        if start.elapsed() > Duration::from_secs(2) && !launching(place) {
+            return Ok(None);
+        }
+        running.progress(format!("waiting for the engine to answer (log: {})", place.log()));
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    Ok(None)
+}
+
+/// Whether the process that was started last still exists.
+fn launching(place: &Place) -> bool {
+    let pid = std::fs::read_to_string(place.pid_file()).unwrap_or_default();
+    !pid.trim().is_empty() && Utf8Path::new("/proc").join(pid.trim()).exists()
+}
+
+fn did_not_start(place: &Place) -> Failure {
+    let log = std::fs::read_to_string(place.log()).unwrap_or_default();
+    let lines: Vec<&str> = log.lines().filter(|line| !line.trim().is_empty()).collect();
+    let tail: String = lines[lines.len().saturating_sub(8)..].iter().map(|line| format!("\n  | {line}")).collect();
+    Failure::new(Class::Machine, format!("the private Docker Engine did not start{tail}"))
+        .help(format!("less {}", place.log()))
+        .help("cargo xtask teardown --engine   # removes it with its data; the next run makes a new one")
+        .help("or install a Docker Engine of your own: xtask takes the one that `docker version` reaches")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_resolver_of_the_machine_alone_is_seen_as_such() {
+        assert!(only_loopback("# by systemd\nnameserver 127.0.0.53\noptions edns0\n"));
+        assert!(!only_loopback("nameserver 127.0.0.1\nnameserver 10.0.0.2\n"));
+        assert!(!only_loopback("search example.org\n"));
+    }
+
+    #[test]
+    fn the_engine_keeps_to_its_own_names() {
+        let place = Place::new("/var/tmp/a".into());
+        let args = arguments(&place, Some(1400)).join(" ");
+        assert!(args.contains(&format!("--cgroup-parent=/{}", place.cgroup())));
+        assert!(args.contains(&format!("--bridge={} --mtu=1400", place.bridge())));
+    }
+
+    #[test]
+    fn an_engine_that_fails_shows_why() {
+        let temp = tempfile::tempdir().unwrap();
+        let place = Place::new(Utf8Path::from_path(temp.path()).unwrap());
+        prepare(&place).unwrap();
+        std::fs::write(place.log(), "unshare: unshare failed: Operation not permitted\n").unwrap();
+        let failure = did_not_start(&place);
+        assert!(failure.to_string().contains("| unshare: unshare failed"));
+        assert!(!failure.hints().is_empty());
+    }
+}

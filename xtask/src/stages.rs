@@ -1,0 +1,3 @@
+//! The stages of a deploy, in one direction: machine, tools, cluster, images, release, proof.
+
+pub mod machine;

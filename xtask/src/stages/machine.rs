@@ -1,0 +1,44 @@
+//! The first stage: is there a Docker Engine, room and memory? Where no engine answers, a private one is made on Linux as
+//! root; elsewhere the way to get one is told.
+
+mod consent;
+mod decide;
+mod memory;
+mod observe;
+mod port;
+
+use anyhow::Result;
+
+use crate::engine::place::Place;
+use crate::engine::{Engine, stop};
+use crate::plan::Step;
+use crate::project::Project;
+
+pub use consent::consent;
+pub use decide::{decide, room};
+pub use observe::{Observed, observe};
+pub use port::{Holder, holder};
+
+/// The stage's name in reports.
+pub const STAGE: &str = "machine";
+
+/// What this stage will do.
+pub struct Plan<'a> {
+    /// The steps; none where an engine answers.
+    pub steps: Vec<Step<'a>>,
+    /// The engine that answers once the steps are done.
+    pub engine: Engine,
+    /// What is done to the machine, a line each; empty if nothing needs consent.
+    pub consent: Vec<String>,
+}
+
+/// The steps that end the private engine and remove it with its data; none if there is none.
+pub fn stop_engine(project: &Project) -> Result<Vec<Step<'_>>> {
+    let place = Place::new(&project.cache);
+    if !stop::exists(&place) {
+        return Ok(Vec::new());
+    }
+    let command = format!("kill {}\nrm -rf {}", place.pid_file(), place.dir());
+    let why = "its images, containers, volumes, networks and firewall rules go with it";
+    Ok(vec![Step::new("remove the private Docker Engine", why, command, move |running| stop::remove(&place, running))])
+}

@@ -1,0 +1,149 @@
+//! From what is there to what to do: no effects.
+
+use anyhow::Result;
+
+use super::Plan;
+use super::observe::{Disk, Observed};
+use crate::engine::place::Place;
+use crate::engine::{Engine, start, tree};
+use crate::failure::{Class, Failure};
+use crate::plan::Step;
+use crate::project::Project;
+use crate::report::bytes;
+
+/// Room for an engine, a node and the images, from nothing.
+pub const DISK_COLD: u64 = 8_000_000_000;
+/// Room to work on with what is there.
+const DISK_WARM: u64 = 1_000_000_000;
+/// An idle cluster takes about 1 GiB, building an image or a tool at most 3 more.
+const MEMORY_COLD: u64 = 3 << 30;
+/// To build the application's images beside a running cluster.
+const MEMORY_WARM: u64 = 1 << 29;
+
+/// Decides which engine serves and what must be done until it answers, or why none can.
+pub fn decide<'a>(project: &'a Project, observed: &Observed) -> Result<Plan<'a>> {
+    let place = Place::new(&project.cache);
+    let answers = observed.system.is_ok() || observed.private.is_some();
+    resources(observed, answers, project.settings.cluster.memory_mib)?;
+    if observed.system.is_ok() {
+        return Ok(Plan { steps: Vec::new(), engine: Engine::system(), consent: Vec::new() });
+    }
+    let engine = Engine::private(&place);
+    if observed.private.as_ref().is_some_and(|private| private.current) {
+        return Ok(Plan { steps: Vec::new(), engine, consent: Vec::new() });
+    }
+    possible(observed)?;
+    let recipe = tree::recipe(&project.root)?;
+    let reason = observed.system.as_ref().err().map_or("", String::as_str);
+    let mut steps = Vec::new();
+    let mut consent = Vec::new();
+    if !observed.tree {
+        let command = format!(
+            "mmdebstrap --mode=root --variant=minbase --include={} {} {}",
+            recipe.packages.join(","),
+            recipe.suite,
+            place.tree(&observed.key)
+        );
+        let why = format!("no Docker Engine answers ({reason})");
+        consent = told(&place, &recipe.suite);
+        let at = place.clone();
+        steps.push(Step::new("make a private Docker Engine from Debian packages", why, command, move |running| {
+            tree::make(project, &at, &recipe, running)
+        }));
+    }
+    let why = match &observed.private {
+        Some(_) => format!("{} has changed; images, containers and volumes are kept", tree::RECIPE),
+        None => format!("no Docker Engine answers ({reason})"),
+    };
+    let key = observed.key.clone();
+    let command =
+        format!("setsid unshare --mount dockerd --host=unix://{} --bridge={}", place.socket(), place.bridge());
+    steps.push(Step::new("start the private Docker Engine", why, command, move |running| {
+        start::start(project, &place, &key, running)
+    }));
+    Ok(Plan { steps, engine, consent })
+}
+
+/// What the first start of a private engine does to the machine.
+fn told(place: &Place, suite: &str) -> Vec<String> {
+    vec![
+        format!("make a Docker Engine from Debian {suite} packages in {} (0.5 GB; nothing is installed)", place.dir()),
+        format!("run it in the background with its own socket and data, and a network bridge `{}`", place.bridge()),
+        "while it is there: IP forwarding is on, and Docker's firewall rules stand beside yours".to_owned(),
+        "`cargo xtask teardown --engine` ends it and takes all of this back".to_owned(),
+    ]
+}
+
+/// Fails unless a private engine can be made and run here.
+fn possible(observed: &Observed) -> Result<(), Failure> {
+    let reason = observed.system.as_ref().err().map_or("", String::as_str);
+    let none = |more: &str| Failure::new(Class::Machine, format!("no Docker Engine answers ({reason}){more}"));
+    if observed.os != "linux" {
+        return Err(none("")
+            .help("start Docker Desktop, or: brew install colima docker docker-buildx && colima start")
+            .help("docker version   # must show a server; then run the same command again"));
+    }
+    if !observed.root {
+        let failure = if reason.contains("permission denied") {
+            none("").help("sudo usermod -aG docker \"$USER\"   # then log in again")
+        } else {
+            none("").help("sudo systemctl start docker   # if it is installed")
+        };
+        return Err(failure
+            .help("install one: https://docs.docker.com/engine/install/")
+            .help("or run the same command as root: xtask then makes a private engine in its cache"));
+    }
+    if !observed.capable {
+        return Err(none(", and this root may not mount or set up networks, so a private one cannot run")
+            .help("start this container with --privileged, or give it an engine: -v /var/run/docker.sock:/var/run/docker.sock"));
+    }
+    if !observed.apt || !tree::supported(&observed.arch) {
+        let lack = if observed.apt { format!("for {}", observed.arch) } else { "without apt".to_owned() };
+        return Err(none(&format!(", and xtask cannot make one {lack}"))
+            .help("install one: https://docs.docker.com/engine/install/, start it and run the same command again"));
+    }
+    Ok(())
+}
+
+fn resources(observed: &Observed, answers: bool, node_mib: u64) -> Result<(), Failure> {
+    let (room_needed, memory_needed) = if answers { (DISK_WARM, MEMORY_WARM) } else { (DISK_COLD, MEMORY_COLD) };
+    let room_needed = if observed.tree { DISK_WARM } else { room_needed };
+    room(observed, room_needed, "engine, cluster and images")?;
+    let Some(memory) = observed.memory else { return Ok(()) };
+    if memory.total < node_mib << 20 {
+        let has = memory.total >> 20;
+        return Err(Failure::new(
+            Class::Machine,
+            format!("infra/xtask.toml gives the cluster's node {node_mib} MiB of memory, this machine has {has} MiB"),
+        )
+        .help(format!("edit infra/xtask.toml: cluster.memory_mib = {} (3072 is the least)", (has / 4 * 3).max(3072))));
+    }
+    if memory.available < memory_needed {
+        return Err(Failure::new(
+            Class::Machine,
+            format!("{} of memory are free, {} are needed", bytes(memory.available), bytes(memory_needed)),
+        )
+        .help("ps -eo rss,comm --sort=-rss | head   # shows who takes it"));
+    }
+    Ok(())
+}
+
+/// Fails if the cache's file system has less than `needed` bytes for `purpose`; names what can be given back.
+pub fn room(observed: &Observed, needed: u64, purpose: &str) -> Result<(), Failure> {
+    let Some(Disk { free, total }) = observed.disk.filter(|disk| disk.free < needed) else { return Ok(()) };
+    let what = format!(
+        "{} are free of the {} that hold the cache; {purpose} need {}",
+        bytes(free),
+        bytes(total),
+        bytes(needed)
+    );
+    let mut failure = Failure::new(Class::Machine, what);
+    if !observed.reclaimable.is_empty() {
+        let list = observed.reclaimable.join(", ");
+        failure = failure.help(format!("cargo xtask teardown --cache   # the cache takes: {list}"));
+    }
+    Err(failure.help(format!("or put the cache where there is room: export {}=/path", crate::project::CACHE_VARIABLE)))
+}
+
+#[cfg(test)]
+mod tests;

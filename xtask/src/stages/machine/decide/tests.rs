@@ -1,0 +1,110 @@
+use super::super::memory::Memory;
+use super::super::observe::Private;
+use super::*;
+use crate::project::Options;
+use crate::report::Report;
+
+fn project() -> Project {
+    Project::open(Options::default(), Report::new(false)).unwrap()
+}
+
+/// A Debian machine as root without an engine, with room and memory.
+fn fresh() -> Observed {
+    Observed {
+        os: "linux".into(),
+        arch: "x86_64".into(),
+        root: true,
+        capable: true,
+        apt: true,
+        system: Err("there is no `docker` on PATH".into()),
+        private: None,
+        key: "0123456789ab".into(),
+        tree: false,
+        disk: Some(Disk { free: 100 << 30, total: 200 << 30 }),
+        memory: Some(Memory { total: 16 << 30, available: 12 << 30 }),
+        reclaimable: Vec::new(),
+    }
+}
+
+fn steps(observed: &Observed) -> Vec<String> {
+    decide(&project(), observed).unwrap().steps.into_iter().map(|step| step.what).collect()
+}
+
+fn refusal(observed: &Observed) -> String {
+    let Err(error) = decide(&project(), observed) else { panic!("not refused") };
+    let failure = error.downcast_ref::<Failure>().unwrap();
+    assert_eq!(failure.class, Class::Machine);
+    format!("{failure}\n{}", failure.hints().join("\n"))
+}
+
+#[test]
+fn an_engine_that_answers_is_taken_as_it_is() {
+    let project = project();
+    let own = Observed { system: Ok("28.2.2".into()), ..fresh() };
+    let plan = decide(&project, &own).unwrap();
+    assert!(plan.steps.is_empty() && plan.consent.is_empty() && !plan.engine.private);
+    let private = Some(Private { version: "26.1.5".into(), current: true });
+    let plan = decide(&project, &Observed { private, tree: true, ..fresh() }).unwrap();
+    assert!(plan.steps.is_empty() && plan.consent.is_empty() && plan.engine.private);
+}
+
+#[test]
+fn from_nothing_it_is_made_and_started_with_consent() {
+    let project = project();
+    let plan = decide(&project, &fresh()).unwrap();
+    assert!(plan.engine.private && plan.consent.iter().any(|line| line.contains("teardown --engine")));
+    assert_eq!(
+        steps(&fresh()),
+        ["make a private Docker Engine from Debian packages", "start the private Docker Engine"]
+    );
+}
+
+#[test]
+fn one_that_was_made_is_started_without_asking_again() {
+    let made = Observed { tree: true, ..fresh() };
+    assert_eq!(steps(&made), ["start the private Docker Engine"]);
+    assert!(decide(&project(), &made).unwrap().consent.is_empty());
+}
+
+#[test]
+fn a_changed_recipe_makes_a_new_tree_and_restarts() {
+    let private = Some(Private { version: "26.1.5".into(), current: false });
+    assert_eq!(steps(&Observed { private, ..fresh() }).len(), 2);
+}
+
+#[test]
+fn where_none_can_be_made_the_way_to_get_one_is_told() {
+    let table = [
+        (Observed { os: "macos".into(), ..fresh() }, "colima"),
+        (Observed { root: false, ..fresh() }, "as root"),
+        (
+            Observed { root: false, system: Err("permission denied while trying".into()), ..fresh() },
+            "usermod -aG docker",
+        ),
+        (Observed { capable: false, ..fresh() }, "--privileged"),
+        (Observed { apt: false, ..fresh() }, "docs.docker.com/engine/install"),
+        (Observed { arch: "riscv64".into(), ..fresh() }, "for riscv64"),
+    ];
+    for (observed, expected) in table {
+        let text = refusal(&observed);
+        assert!(text.contains(expected), "{text}");
+    }
+}
+
+#[test]
+fn too_little_room_is_told_with_numbers_and_what_can_go() {
+    let disk = Some(Disk { free: 3_000_000_000, total: 20_000_000_000 });
+    let text = refusal(&Observed { disk, reclaimable: vec!["/c/go (9.0 GB)".into()], ..fresh() });
+    assert!(text.contains("3.0 GB") && text.contains("8.0 GB") && text.contains("/c/go (9.0 GB)"), "{text}");
+    // What is there already needs little more.
+    assert!(decide(&project(), &Observed { disk, tree: true, ..fresh() }).is_ok());
+}
+
+#[test]
+fn too_little_memory_is_told_with_numbers() {
+    let memory = |total: u64, available: u64| Some(Memory { total: total << 30, available: available << 30 });
+    assert!(refusal(&Observed { memory: memory(4, 4), ..fresh() }).contains("cluster.memory_mib = 3072"));
+    assert!(refusal(&Observed { memory: memory(16, 1), ..fresh() }).contains("1.1 GB of memory are free"));
+    let own = Observed { system: Ok("28".into()), memory: memory(16, 1), ..fresh() };
+    assert!(decide(&project(), &own).is_ok());
+}
