@@ -56,7 +56,8 @@ impl Credentials {
             } else {
                 let claim = format!("data-{name}-0");
                 if observed.snapshot.as_ref().is_some_and(|s| s.get("PersistentVolumeClaim", &claim).is_some()) {
-                    let what = format!("the database's volume {claim} is there, but Secret {name} with its password is gone");
+                    let what =
+                        format!("the database's volume {claim} is there, but Secret {name} with its password is gone");
                     return Err(Failure::new(Class::Cluster, what)
                         .help("if you have the password: put the Secret back (key POSTGRES_PASSWORD)")
                         .help("if the todos may go: cargo xtask teardown --data")

@@ -44,7 +44,8 @@ impl Engine {
             ("PATH", format!("{}:{path}", place.bin())),
         ];
         // What a user set for their own engine must not lead the client elsewhere; empty counts as unset.
-        let cleared = ["DOCKER_CONTEXT", "DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH", "DOCKER_API_VERSION", "BUILDX_BUILDER"];
+        let cleared =
+            ["DOCKER_CONTEXT", "DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH", "DOCKER_API_VERSION", "BUILDX_BUILDER"];
         let envs = set.into_iter().chain(cleared.map(|name| (name, String::new())));
         Self { client: place.client(), envs: envs.map(|(n, v)| (n.to_owned(), v)).collect(), private: true }
     }

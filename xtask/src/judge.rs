@@ -151,9 +151,8 @@ fn index_of(pod: &Value, container: &str) -> usize {
 fn last_event(snapshot: &Snapshot, subject: &str, reason: &str) -> Option<String> {
     let name = subject.trim_start_matches("pod/");
     let events = snapshot.kind("Event");
-    let mut matching: Vec<&Value> = events
-        .filter(|event| text(event, "/involvedObject/name") == name && event["reason"] == reason)
-        .collect();
+    let mut matching: Vec<&Value> =
+        events.filter(|event| text(event, "/involvedObject/name") == name && event["reason"] == reason).collect();
     matching.sort_by_key(|event| text(event, "/lastTimestamp").to_owned());
     matching.last().map(|event| text(event, "/message").to_owned())
 }
@@ -205,10 +204,16 @@ mod tests {
     fn each_cause_is_told_apart() {
         let table = [
             (json!({"name": "backend", "image": "x:1", "state": {"waiting": {"reason": "ErrImageNeverPull"}}}), "x:1"),
-            (json!({"name": "backend", "state": {"waiting": {"reason": "CreateContainerConfigError",
-                "message": "secret \"todo-backend-1\" not found"}}}), "not found"),
-            (json!({"name": "backend", "restartCount": 3, "state": {"waiting": {"reason": "CrashLoopBackOff"}},
-                "lastState": {"terminated": {"exitCode": 7}}}), "exit code 7"),
+            (
+                json!({"name": "backend", "state": {"waiting": {"reason": "CreateContainerConfigError",
+                "message": "secret \"todo-backend-1\" not found"}}}),
+                "not found",
+            ),
+            (
+                json!({"name": "backend", "restartCount": 3, "state": {"waiting": {"reason": "CrashLoopBackOff"}},
+                "lastState": {"terminated": {"exitCode": 7}}}),
+                "exit code 7",
+            ),
             (json!({"name": "backend", "ready": false, "state": {"terminated": {"reason": "OOMKilled"}}}), "64Mi"),
         ];
         for (status, expected) in table {

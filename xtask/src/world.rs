@@ -43,12 +43,15 @@ impl World {
     pub fn present(project: &Project) -> Result<Self> {
         let observed = machine::observe(project)?;
         let engine = observed.engine(project).ok_or_else(|| {
-            Failure::new(Class::Machine, "no Docker Engine answers, so there is no cluster to ask").help("cargo xtask deploy dev")
+            Failure::new(Class::Machine, "no Docker Engine answers, so there is no cluster to ask")
+                .help("cargo xtask deploy dev")
         })?;
         let origin = origin::select(project, &engine)?;
         let tools = Toolbox::new(project, engine, origin.as_ref());
         if !origin.tool(Tool::Kubectl).is_file() {
-            return Err(Failure::new(Class::Machine, "the tools have not been brought yet").help("cargo xtask deploy dev").into());
+            return Err(Failure::new(Class::Machine, "the tools have not been brought yet")
+                .help("cargo xtask deploy dev")
+                .into());
         }
         Ok(Self { origin, tools })
     }

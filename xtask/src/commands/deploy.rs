@@ -49,16 +49,20 @@ pub fn run(project: &Project, args: &Deploy) -> Result<()> {
     let tools = &world.tools;
     if mode == Mode::DryRun && !tools.engine.answers() {
         report.note("cluster, images, release and proof depend on the engine, which does not run yet:");
-        report.note("create the cluster · build and load both images · apply Secrets · helm upgrade · request every route");
+        report.note(
+            "create the cluster · build and load both images · apply Secrets · helm upgrade · request every route",
+        );
         return Ok(());
     }
 
     let observed = cluster::observe(tools)?;
-    let mut steps = plan::apply(project, "cluster", mode, cluster::decide(project, tools, world.origin.as_ref(), &observed)?)?;
+    let mut steps =
+        plan::apply(project, "cluster", mode, cluster::decide(project, tools, world.origin.as_ref(), &observed)?)?;
     let running = cluster::observe(tools)?;
     let reachable = mode == Mode::Apply || running.profile.state == cluster::State::Running;
     if reachable {
-        steps += plan::apply(project, "cluster", mode, cluster::decide_ingress(project, tools, world.origin.as_ref())?)?;
+        steps +=
+            plan::apply(project, "cluster", mode, cluster::decide_ingress(project, tools, world.origin.as_ref())?)?;
     }
 
     let built = images::build(project, &tools.engine, world.origin.as_ref(), mode)?;
@@ -79,7 +83,11 @@ pub fn run(project: &Project, args: &Deploy) -> Result<()> {
     let changed = release_steps.len();
     steps += plan::apply(project, "release", mode, release_steps)?;
     if mode == Mode::DryRun {
-        let last = if steps == 0 { "nothing to do: what is there is what is wanted" } else { "then: every route is requested" };
+        let last = if steps == 0 {
+            "nothing to do: what is there is what is wanted"
+        } else {
+            "then: every route is requested"
+        };
         report.note(last);
         return Ok(());
     }
@@ -122,7 +130,8 @@ fn needs(project: &Project, embedded: bool) -> Vec<Need> {
         Need::Cluster,
         Need::Image(project.settings.cluster.ingress_image.clone()),
     ];
-    let bases: BTreeMap<&String, ()> = project.settings.images.values().flat_map(|i| i.bases.values()).map(|b| (b, ())).collect();
+    let bases: BTreeMap<&String, ()> =
+        project.settings.images.values().flat_map(|i| i.bases.values()).map(|b| (b, ())).collect();
     needs.extend(bases.into_keys().cloned().map(Need::Image));
     if embedded {
         needs.push(Need::Image(project.settings.database.image.clone()));

@@ -62,7 +62,11 @@ fn rows(project: &Project) -> Result<Vec<Row>> {
     ];
     let engine = observed.engine(project);
     rows.push(match &engine {
-        Some(engine) => row("docker engine", version(&engine.docker().args(["version", "--format", "{{.Server.Version}}"])), Verdict::Good),
+        Some(engine) => row(
+            "docker engine",
+            version(&engine.docker().args(["version", "--format", "{{.Server.Version}}"])),
+            Verdict::Good,
+        ),
         None => match machine::decide(project, &observed) {
             Ok(_) => row("docker engine", "none answers", Verdict::Later),
             Err(error) => row("docker engine", "none answers", Verdict::Bad(error.to_string())),
@@ -88,7 +92,9 @@ fn rows(project: &Project) -> Result<Vec<Row>> {
     rows.push(match cluster::observe(&tools) {
         Ok(observed) => match observed.profile.state {
             cluster::State::Running => row("cluster", format!("profile `{}` runs", tools.profile), Verdict::Good),
-            cluster::State::HalfDeleted(how) => row("cluster", how, Verdict::Bad("cargo xtask teardown --cluster".to_owned())),
+            cluster::State::HalfDeleted(how) => {
+                row("cluster", how, Verdict::Bad("cargo xtask teardown --cluster".to_owned()))
+            }
             other => row("cluster", format!("profile `{}`: {other:?}", tools.profile).to_lowercase(), Verdict::Later),
         },
         Err(error) => row("cluster", "not usable", Verdict::Bad(error.to_string())),

@@ -32,7 +32,9 @@ pub fn run(project: &Project, args: &Status) -> Result<()> {
     }
     let observed = release::observe(project, tools)?;
     let Some(snapshot) = &observed.snapshot else {
-        return Err(Failure::new(Class::Rollout, "the application is not deployed").help("cargo xtask deploy dev").into());
+        return Err(Failure::new(Class::Rollout, "the application is not deployed")
+            .help("cargo xtask deploy dev")
+            .into());
     };
     row("release", release_line(&observed));
     for p in judge::progress(snapshot) {
@@ -66,7 +68,9 @@ pub fn run(project: &Project, args: &Status) -> Result<()> {
         let images = record.map(|record| record.images.clone()).unwrap_or_default();
         proof::prove(project, tools, &images, &address, 5)?;
         if !drift.is_empty() {
-            return Err(Failure::new(Class::Proof, "the cluster differs from what was verified").help("cargo xtask deploy dev").into());
+            return Err(Failure::new(Class::Proof, "the cluster differs from what was verified")
+                .help("cargo xtask deploy dev")
+                .into());
         }
         project.report.ok("verified: what runs is what was built, and every route answers");
     }
@@ -84,8 +88,10 @@ fn state(state: &cluster::State) -> String {
 }
 
 fn release_line(observed: &Observed) -> String {
-    let helm = observed.helm.newest().map_or("not installed".to_owned(), |r| format!("revision {} {}", r.number, r.status));
-    let verified = observed.record.as_ref().map_or("never verified".to_owned(), |r| format!("verified: revision {}", r.revision));
+    let helm =
+        observed.helm.newest().map_or("not installed".to_owned(), |r| format!("revision {} {}", r.number, r.status));
+    let verified =
+        observed.record.as_ref().map_or("never verified".to_owned(), |r| format!("verified: revision {}", r.revision));
     format!("{helm}, {verified}")
 }
 

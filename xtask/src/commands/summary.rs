@@ -42,7 +42,10 @@ pub fn print(
     for answer in &proof.answers {
         let (p50, p95) = (answer.percentile(50), answer.percentile(95));
         let status = answer.status.unwrap_or_default();
-        report.line(format!("  {:<16} {status} from {}  p50 {p50} ms, p95 {p95} ms", answer.route.path, answer.served_by));
+        report.line(format!(
+            "  {:<16} {status} from {}  p50 {p50} ms, p95 {p95} ms",
+            answer.route.path, answer.served_by
+        ));
         if answer.slow() {
             report.warn(format!("{} is slower than the {BOUND_MS} ms of SC-003", answer.route.path));
         }

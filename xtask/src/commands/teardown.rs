@@ -80,10 +80,13 @@ fn release_and_cluster(project: &Project, tools: &Toolbox, args: &Teardown) -> R
             report.ok(format!("no minikube profile `{}`: nothing to remove", tools.profile));
             Ok(())
         }
-        _ => Err(Failure::new(Class::Cluster, format!("the cluster `{}` does not run, so nothing in it can be removed", tools.profile))
-            .help("start it: cargo xtask deploy dev")
-            .help("or delete it with all its data: cargo xtask teardown --cluster")
-            .into()),
+        _ => Err(Failure::new(
+            Class::Cluster,
+            format!("the cluster `{}` does not run, so nothing in it can be removed", tools.profile),
+        )
+        .help("start it: cargo xtask deploy dev")
+        .help("or delete it with all its data: cargo xtask teardown --cluster")
+        .into()),
     }
 }
 
@@ -107,7 +110,8 @@ fn remove_release(project: &Project, tools: &Toolbox, args: &Teardown) -> Result
         report.ok(format!("no namespace `{}`", chart.namespace));
     } else {
         let running = report.step("teardown", format!("uninstall {}", chart.release), "asked for");
-        let uninstall = tools.helm().args(["uninstall", &chart.release, "--ignore-not-found", "--cascade=foreground", "--wait"]);
+        let uninstall =
+            tools.helm().args(["uninstall", &chart.release, "--ignore-not-found", "--cascade=foreground", "--wait"]);
         uninstall.deadline(Duration::from_secs(180)).run()?;
         running.done("");
         let selector = "app.kubernetes.io/managed-by=xtask";

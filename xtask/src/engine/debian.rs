@@ -97,7 +97,11 @@ pub fn debian_tree(project: &Project, running: &Running, recipe: &Recipe, dest: 
     let (new, work, versions) = (beside(path, "new"), beside(path, "work"), beside(path, "versions.new"));
     let clear = || -> Result<()> {
         mounts::remove_tree(&work)?;
-        if new.is_file() { std::fs::remove_file(&new).context("removing a half-made file") } else { mounts::remove_tree(&new) }
+        if new.is_file() {
+            std::fs::remove_file(&new).context("removing a half-made file")
+        } else {
+            mounts::remove_tree(&new)
+        }
     };
     clear()?;
     let tools = tools::ready(project, running)?;
@@ -149,7 +153,11 @@ mod tests {
     use super::*;
 
     fn recipe() -> Recipe {
-        Recipe { suite: "trixie".into(), packages: vec!["a".into(), "b".into()], exclude: vec!["/usr/share/doc/*".into()] }
+        Recipe {
+            suite: "trixie".into(),
+            packages: vec!["a".into(), "b".into()],
+            exclude: vec!["/usr/share/doc/*".into()],
+        }
     }
 
     #[test]

@@ -202,7 +202,8 @@ fn deletions(rules: &str, bridges: &[String], nets: &[Net]) -> Vec<Vec<String>> 
         }
         let words: Vec<&str> = line.split(' ').collect();
         let ours = |word: &&str| {
-            bridges.iter().any(|b| b == word) || Net::parse(word).is_some_and(|w| nets.iter().any(|n| n.overlaps(w) && w.bits >= n.bits))
+            bridges.iter().any(|b| b == word)
+                || Net::parse(word).is_some_and(|w| nets.iter().any(|n| n.overlaps(w) && w.bits >= n.bits))
         };
         // A quoted word is somebody's comment: Docker writes none.
         if words[0] == "-A" && !line.contains('"') && words.iter().any(|word| ours(word)) {

@@ -33,7 +33,8 @@ mod tests {
 
     #[test]
     fn only_an_engine_counts_as_an_answer() {
-        let good = "HTTP/1.0 200 OK\r\nApi-Version: 1.45\r\n\r\n{\"Version\":\"26.1.5+dfsg1\",\"ApiVersion\":\"1.45\"}\n";
+        let good =
+            "HTTP/1.0 200 OK\r\nApi-Version: 1.45\r\n\r\n{\"Version\":\"26.1.5+dfsg1\",\"ApiVersion\":\"1.45\"}\n";
         assert_eq!(parse(good).as_deref(), Some("26.1.5+dfsg1"));
         assert_eq!(parse("HTTP/1.0 500 Internal Server Error\r\n\r\n{\"message\":\"no\"}"), None);
         assert_eq!(parse("hello"), None);

@@ -36,7 +36,10 @@ impl Place {
     /// All finished and unfinished trees.
     pub fn trees(&self) -> Vec<Utf8PathBuf> {
         let entries = self.dir().read_dir_utf8().into_iter().flatten().flatten();
-        entries.filter(|e| e.file_name().starts_with("tree-") && e.path().is_dir()).map(|e| e.path().to_owned()).collect()
+        entries
+            .filter(|e| e.file_name().starts_with("tree-") && e.path().is_dir())
+            .map(|e| e.path().to_owned())
+            .collect()
     }
 
     /// Images, containers and volumes: the engine's /var/lib/docker. Outside of the tree, so that a new tree keeps them.

@@ -124,8 +124,11 @@ fn launch(project: &Project, place: &Place, key: &str) -> Result<()> {
 /// The command that starts the engine; it returns at once.
 pub fn command(place: &Place, key: &str) -> Result<Process> {
     let address = network::address(place).ok_or_else(|| {
-        Failure::new(Class::Machine, "no free network for the engine's bridge: all of 172.30.0.0/16 is routed elsewhere")
-            .help("ip route   # shows who takes it; end that VPN, or use a Docker Engine of your own (DOCKER_HOST)")
+        Failure::new(
+            Class::Machine,
+            "no free network for the engine's bridge: all of 172.30.0.0/16 is routed elsewhere",
+        )
+        .help("ip route   # shows who takes it; end that VPN, or use a Docker Engine of your own (DOCKER_HOST)")
     })?;
     let mut process = Process::new("setsid")
         .args(["--fork", "sh", "-euc", DETACH, "engine"])
@@ -173,7 +176,8 @@ fn resolver(tree: &Utf8Path) -> Result<()> {
 }
 
 fn only_loopback(resolv: &str) -> bool {
-    let mut servers = resolv.lines().filter_map(|line| line.trim().strip_prefix("nameserver")).map(str::trim).peekable();
+    let mut servers =
+        resolv.lines().filter_map(|line| line.trim().strip_prefix("nameserver")).map(str::trim).peekable();
     servers.peek().is_some() && servers.all(|server| server.starts_with("127.") || server == "::1")
 }
 

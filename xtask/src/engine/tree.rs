@@ -77,7 +77,8 @@ pub fn drop_others(place: &Place, key: &str) -> Result<()> {
 /// the machine's C library.
 pub fn write_client(place: &Place, key: &str) -> Result<()> {
     let tree = place.tree(key);
-    let abi = abi(std::env::consts::ARCH).ok_or_else(|| Failure::new(Class::Machine, "no engine for this processor"))?;
+    let abi =
+        abi(std::env::consts::ARCH).ok_or_else(|| Failure::new(Class::Machine, "no engine for this processor"))?;
     let config = place.config();
     let plugins = config.join("cli-plugins");
     script(&place.client(), &tree, abi, "usr/bin/docker")?;

@@ -115,11 +115,15 @@ impl Origin for Packages {
         missing.extend(self.missing(&parts, engine)?);
         let npm = missing.iter().flat_map(|artifact| self.manifest.made_from(artifact));
         missing.extend(npm.filter(|part| matches!(part, Artifact::Npm(_))).collect::<Vec<_>>());
-        let order: Vec<Artifact> = self.manifest.closure(&missing).into_iter().filter(|a| missing.contains(a)).collect();
+        let order: Vec<Artifact> =
+            self.manifest.closure(&missing).into_iter().filter(|a| missing.contains(a)).collect();
         let maker = Maker::new(&self.project, &self.manifest, &self.dir, engine.clone());
         let mut steps = Vec::new();
         if !order.is_empty() {
-            let seconds: u64 = order.iter().filter_map(|a| if let Artifact::Go(name) = a { Some(self.manifest.go[name].seconds) } else { None }).sum();
+            let seconds: u64 = order
+                .iter()
+                .filter_map(|a| if let Artifact::Go(name) = a { Some(self.manifest.go[name].seconds) } else { None })
+                .sum();
             if seconds > 0 {
                 self.check_room()?;
             }
@@ -165,7 +169,12 @@ impl Packages {
         if free + used < GO_ROOM {
             return Err(Failure::new(
                 Class::Machine,
-                format!("compiling takes {} of disk for a while; {} are free at {}", bytes(GO_ROOM), bytes(free), self.project.cache),
+                format!(
+                    "compiling takes {} of disk for a while; {} are free at {}",
+                    bytes(GO_ROOM),
+                    bytes(free),
+                    self.project.cache
+                ),
             )
             .help("free some space, or move the cache: export TODO_XTASK_CACHE=/path/on/a/larger/disk")
             .into());

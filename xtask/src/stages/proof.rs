@@ -45,10 +45,13 @@ pub fn prove(
     let answers = routes::measure(&routes::routes(&snapshot, &project.settings.chart.release), address, requests);
     let failed: Vec<String> = answers.iter().filter_map(Answer::problem).collect();
     if !failed.is_empty() {
-        return Err(Failure::new(Class::Proof, format!("routes do not answer as they should:\n  {}", failed.join("\n  ")))
-            .help("cargo xtask status")
-            .help("cargo xtask logs")
-            .into());
+        return Err(Failure::new(
+            Class::Proof,
+            format!("routes do not answer as they should:\n  {}", failed.join("\n  ")),
+        )
+        .help("cargo xtask status")
+        .help("cargo xtask logs")
+        .into());
     }
     Ok(Proof { answers, snapshot })
 }

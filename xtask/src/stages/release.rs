@@ -119,14 +119,18 @@ fn namespace<'a>(project: &Project, tools: &Toolbox) -> Step<'a> {
         }},
     });
     let apply = tools.kubectl().args(["apply", "--server-side", "-f", "-"]).stdin(manifest.to_string());
-    Step::new(format!("create namespace {name}"), "it does not exist; enforces Pod Security `restricted`", apply.clone(), {
-        move |_| apply.run().map(|()| String::new())
-    })
+    Step::new(
+        format!("create namespace {name}"),
+        "it does not exist; enforces Pod Security `restricted`",
+        apply.clone(),
+        { move |_| apply.run().map(|()| String::new()) },
+    )
 }
 
 /// The objects of the release whose desired part is recorded: what the chart makes.
 pub fn recorded(kind: &str, name: &str) -> bool {
-    let kinds = ["Deployment", "StatefulSet", "Service", "Ingress", "ConfigMap", "PodDisruptionBudget", "ServiceAccount"];
+    let kinds =
+        ["Deployment", "StatefulSet", "Service", "Ingress", "ConfigMap", "PodDisruptionBudget", "ServiceAccount"];
     kinds.contains(&kind) && name.starts_with("todo") && name != record::NAME
 }
 

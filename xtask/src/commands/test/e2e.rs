@@ -20,7 +20,10 @@ type Scenario = (&'static str, fn(&Bed) -> Result<()>);
 const SCENARIOS: &[Scenario] = &[
     ("a broken .env is refused before anything is touched, with line and fix", refusals::dotenv),
     ("an unknown environment and a broken infra/xtask.toml are told with their place", refusals::settings),
-    ("a foreign context under our profile's name is refused; a foreign current context is left alone", refusals::context),
+    (
+        "a foreign context under our profile's name is refused; a foreign current context is left alone",
+        refusals::context,
+    ),
     ("a deploy from nothing ends with two ready replicas of each and an address that answers", lifecycle::first),
     ("a second deploy changes nothing and restarts nothing", lifecycle::noop),
     ("a dry run shows steps, no secrets, and does nothing", lifecycle::dry_run),

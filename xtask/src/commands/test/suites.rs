@@ -128,7 +128,8 @@ pub fn image(project: &Project, name: &str) -> Result<Tally> {
     if let Some(ca) = project.ca_bundle() {
         build = build.arg("--secret").arg(format!("id=ca,src={ca}"));
     }
-    let build = build.arg(context.as_str()).deadline(Duration::from_secs(900)).log(project.log(&format!("test-{name}")));
+    let build =
+        build.arg(context.as_str()).deadline(Duration::from_secs(900)).log(project.log(&format!("test-{name}")));
     if !check(project, &format!("build the test image of {name}"), &build) {
         return Err(Failure::new(Class::Image, format!("the test image of {name} does not build"))
             .help(format!("read {}", project.log(&format!("test-{name}"))))

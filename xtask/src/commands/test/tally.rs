@@ -30,7 +30,8 @@ impl Tally {
             let words: Vec<&str> = line.split_whitespace().collect();
             for pair in words.windows(4) {
                 let (passed, failed) = (pair[0].parse(), pair[2].parse());
-                let shape = matches!(pair[1], "passed," | "passed;") && pair[3].trim_end_matches([';', ',']) == "failed";
+                let shape =
+                    matches!(pair[1], "passed," | "passed;") && pair[3].trim_end_matches([';', ',']) == "failed";
                 if let (true, Ok(passed), Ok(failed)) = (shape, passed, failed) {
                     tally += Self { passed, failed };
                 }

@@ -8,8 +8,8 @@ use anyhow::{Context, Result};
 use camino::{Utf8Path, Utf8PathBuf};
 use sha2::{Digest, Sha256};
 
-use super::super::place::hex;
 use super::super::mounts;
+use super::super::place::hex;
 use crate::failure::{Class, Failure};
 use crate::process::Process;
 use crate::project::Project;
@@ -125,7 +125,8 @@ fn key(status: &str) -> String {
     sha.update(stanza(status, "perl-base").unwrap_or_default());
     let folders = ["/etc/apt", "/etc/apt/apt.conf.d", "/etc/apt/sources.list.d"];
     let files = folders.iter().flat_map(|dir| Utf8Path::new(dir).read_dir_utf8().into_iter().flatten().flatten());
-    let mut files: Vec<Utf8PathBuf> = files.map(|entry| entry.path().to_owned()).filter(|path| path.is_file()).collect();
+    let mut files: Vec<Utf8PathBuf> =
+        files.map(|entry| entry.path().to_owned()).filter(|path| path.is_file()).collect();
     files.sort();
     for file in files {
         sha.update(file.as_str());

@@ -67,10 +67,10 @@ fn only_rules_about_our_networks_are_deleted() {
 #[test]
 fn chains_go_only_where_no_engine_needs_them() {
     assert!(has_networks(RULES));
-    let lonely: String = RULES.lines().filter(|l| !l.contains(" -o br-") && !l.contains(" -o todo-")).fold(
-        String::new(),
-        |text, line| text + line + "\n",
-    );
+    let lonely: String = RULES
+        .lines()
+        .filter(|l| !l.contains(" -o br-") && !l.contains(" -o todo-"))
+        .fold(String::new(), |text, line| text + line + "\n");
     assert!(!has_networks(&lonely));
     let before = Before { docker: false, drop: false, forwarding: false };
     let commands: Vec<String> = chain_removals(&lonely, before).iter().map(|words| words.join(" ")).collect();

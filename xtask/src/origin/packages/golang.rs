@@ -31,7 +31,9 @@ impl Caches {
     /// Removes both. `go clean` knows how: the module cache is read-only.
     pub fn drop_all(&self) -> Result<()> {
         if self.dir.exists() {
-            self.aim(Process::new("go").args(["clean", "-cache", "-modcache"])).deadline(Duration::from_secs(300)).run()?;
+            self.aim(Process::new("go").args(["clean", "-cache", "-modcache"]))
+                .deadline(Duration::from_secs(300))
+                .run()?;
             std::fs::remove_dir_all(&self.dir).with_context(|| format!("removing {}", self.dir))?;
         }
         Ok(())
@@ -40,14 +42,18 @@ impl Caches {
     /// Fetches the modules that the package's files need, and no others.
     pub fn fetch(&self, module: &Utf8Path, go: &Go, overlay: Option<&Utf8Path>, log: &Utf8Path) -> Process {
         let list = Process::new("go").args(["list", "-deps", "-f", "{{with .Error}}{{.}}{{end}}"]);
-        self.aim(with_overlay(list, overlay).arg(&go.package))
-            .cwd(module)
-            .log(log)
-            .deadline(Duration::from_secs(1200))
+        self.aim(with_overlay(list, overlay).arg(&go.package)).cwd(module).log(log).deadline(Duration::from_secs(1200))
     }
 
     /// Compiles the package to `out`; `overlay` is the JSON that puts our files in the place of the module's.
-    pub fn build(&self, module: &Utf8Path, go: &Go, overlay: Option<&Utf8Path>, out: &Utf8Path, log: &Utf8Path) -> Process {
+    pub fn build(
+        &self,
+        module: &Utf8Path,
+        go: &Go,
+        overlay: Option<&Utf8Path>,
+        out: &Utf8Path,
+        log: &Utf8Path,
+    ) -> Process {
         let ldflags = ["-s -w"].into_iter().chain(go.ldflags.iter().map(String::as_str)).collect::<Vec<_>>().join(" ");
         let build = Process::new("go").args(["build", "-trimpath", "-ldflags", &ldflags]);
         self.aim(with_overlay(build, overlay).args(["-o", out.as_str(), &go.package]))
@@ -62,7 +68,8 @@ impl Caches {
         if !patches.is_dir() {
             return Ok(None);
         }
-        let required = std::fs::read_to_string(module.join("go.mod")).with_context(|| format!("reading {module}/go.mod"))?;
+        let required =
+            std::fs::read_to_string(module.join("go.mod")).with_context(|| format!("reading {module}/go.mod"))?;
         let mut replace = serde_json::Map::new();
         for entry in walkdir::WalkDir::new(&patches).sort_by_file_name() {
             let entry = entry?;
@@ -71,7 +78,8 @@ impl Caches {
             }
             let ours = Utf8Path::from_path(entry.path()).context("a patch's path is not UTF-8")?;
             let name = ours.strip_prefix(&patches)?;
-            let owner = owner(&required, name).with_context(|| format!("{ours} patches no module of {module}/go.mod"))?;
+            let owner =
+                owner(&required, name).with_context(|| format!("{ours} patches no module of {module}/go.mod"))?;
             let theirs = self.module_dir(module, owner)?.join(name.strip_prefix(owner)?);
             replace.insert(theirs.into_string(), ours.as_str().into());
         }
@@ -97,7 +105,8 @@ fn with_overlay(process: Process, overlay: Option<&Utf8Path>) -> Process {
 
 /// The module of a go.mod that the file `name` belongs to: the longest path that it begins with.
 fn owner<'a>(required: &'a str, name: &Utf8Path) -> Option<&'a str> {
-    let paths = required.lines().filter_map(|line| line.trim().trim_start_matches("require ").split_whitespace().next());
+    let paths =
+        required.lines().filter_map(|line| line.trim().trim_start_matches("require ").split_whitespace().next());
     paths.filter(|path| path.contains('.') && name.starts_with(path)).max_by_key(|path| path.len())
 }
 

@@ -46,9 +46,15 @@ impl<'a> Maker<'a> {
                 Ok(match artifact {
                     Artifact::Go(name) => {
                         let go = &self.manifest.go[name];
-                        format!("go build -mod=readonly -trimpath -o {name} {}  # in {}/go/{name}", go.package, super::manifest::FOLDER)
+                        format!(
+                            "go build -mod=readonly -trimpath -o {name} {}  # in {}/go/{name}",
+                            go.package,
+                            super::manifest::FOLDER
+                        )
                     }
-                    Artifact::Npm(name) => format!("npm ci --ignore-scripts  # in {}/npm/{name}", super::manifest::FOLDER),
+                    Artifact::Npm(name) => {
+                        format!("npm ci --ignore-scripts  # in {}/npm/{name}", super::manifest::FOLDER)
+                    }
                     Artifact::Debian => format!("mmdebstrap … | docker import - {}", self.manifest.debian.name),
                     Artifact::Image(_) => self.build(artifact, Utf8Path::new("<bin>"), "<key>")?.to_string(),
                 })
@@ -100,7 +106,8 @@ impl<'a> Maker<'a> {
     fn fetch(&self, artifact: &Artifact, name: &str) -> Result<()> {
         golang::present()?;
         let running = self.running(artifact, "fetch modules of");
-        let (module, go) = (self.manifest.folder(artifact).context("a Go program has a folder")?, &self.manifest.go[name]);
+        let (module, go) =
+            (self.manifest.folder(artifact).context("a Go program has a folder")?, &self.manifest.go[name]);
         std::fs::create_dir_all(&self.caches.dir)?;
         let overlay = self.caches.overlay(&module, &self.overlay_file(name))?;
         let log = self.log(artifact);
@@ -115,7 +122,8 @@ impl<'a> Maker<'a> {
 
     fn compile(&self, artifact: &Artifact, name: &str) -> Result<()> {
         let running = self.running(artifact, "compile");
-        let (module, go) = (self.manifest.folder(artifact).context("a Go program has a folder")?, &self.manifest.go[name]);
+        let (module, go) =
+            (self.manifest.folder(artifact).context("a Go program has a folder")?, &self.manifest.go[name]);
         let overlay = Some(self.overlay_file(name)).filter(|path| path.is_file());
         let dir = self.dir.join("go").join(self.manifest.key(artifact)?);
         let new = self.dir.join("go").join(format!("{name}.new"));
@@ -169,7 +177,8 @@ impl<'a> Maker<'a> {
         std::fs::create_dir_all(self.dir.join("debian"))?;
         debian_tree(self.project, running, &self.manifest.debian.recipe(), &Dest::Tar(tar.clone()))?;
         let label = format!("LABEL {KEY_LABEL}={key}");
-        let import = self.engine.docker().args(["import", "--change", &label, "--change", "CMD [\"bash\"]", tar.as_str()]);
+        let import =
+            self.engine.docker().args(["import", "--change", &label, "--change", "CMD [\"bash\"]", tar.as_str()]);
         import.arg(&self.manifest.debian.name).log(self.log(artifact)).deadline(Duration::from_secs(120)).run()?;
         std::fs::remove_file(&tar).with_context(|| format!("removing {tar}"))
     }
@@ -185,7 +194,8 @@ impl<'a> Maker<'a> {
         std::fs::create_dir_all(&bin)?;
         for program in &self.manifest.image[name].bin {
             let from = self.dir.join("go").join(self.manifest.key(&Artifact::Go(program.clone()))?).join(program);
-            std::fs::hard_link(&from, bin.join(program)).or_else(|_| std::fs::copy(&from, bin.join(program)).map(|_| ()))?;
+            std::fs::hard_link(&from, bin.join(program))
+                .or_else(|_| std::fs::copy(&from, bin.join(program)).map(|_| ()))?;
         }
         let build = self.build(artifact, &bin, &key)?.log(self.log(artifact)).deadline(Duration::from_secs(900));
         build.stream(|line| running.progress(line))?;
@@ -221,7 +231,9 @@ pub fn keys_of_images(engine: &Engine, names: &[String]) -> Result<BTreeMap<Stri
         return Ok(keys);
     }
     // Missing images make it fail, but those that are there are printed all the same. No engine: none is there.
-    let Ok(output) = engine.docker().args(["image", "inspect"]).args(names.iter().cloned()).output() else { return Ok(keys) };
+    let Ok(output) = engine.docker().args(["image", "inspect"]).args(names.iter().cloned()).output() else {
+        return Ok(keys);
+    };
     let images: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap_or_default();
     for image in images {
         let key = image["Config"]["Labels"][KEY_LABEL].as_str().unwrap_or_default();

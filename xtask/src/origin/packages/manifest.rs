@@ -117,7 +117,8 @@ impl Manifest {
         let path = dir.join("packages.toml");
         let wrong = |what: String| Failure::new(Class::Config, what).help(format!("git diff {FOLDER}"));
         let text = std::fs::read_to_string(&path).map_err(|error| wrong(format!("cannot read {path}: {error}")))?;
-        let mut manifest: Self = toml::from_str(&text).map_err(|error| wrong(format!("{path}: {}", error.message())))?;
+        let mut manifest: Self =
+            toml::from_str(&text).map_err(|error| wrong(format!("{path}: {}", error.message())))?;
         for (name, image) in &manifest.image {
             let unknown = image.bin.iter().find(|bin| !manifest.go.contains_key(*bin));
             let unknown = unknown.or(image.npm.as_ref().filter(|npm| !manifest.npm.contains_key(*npm)));
@@ -250,7 +251,8 @@ mod tests {
         assert_eq!(remade("images/postgres/Dockerfile", append), ["image postgres"]);
         assert_eq!(remade("npm/node/package-lock.json", append), ["image node"]);
         let debian = |text: &str| text.replace("suite = \"trixie\"", "suite = \"forky\"");
-        let on_debian = ["image debian", "image kube", "image minikube-node", "image node", "image postgres", "image python"];
+        let on_debian =
+            ["image debian", "image kube", "image minikube-node", "image node", "image postgres", "image python"];
         assert_eq!(remade("packages.toml", debian), on_debian);
         // An estimate is no part of what is made.
         assert!(remade("packages.toml", |text| text.replace("seconds = 300", "seconds = 301")).is_empty());

@@ -61,7 +61,8 @@ pub fn observe(tools: &Toolbox) -> Result<Profile> {
         Err(_) => None,
     };
     let inspected = tools.engine.docker().args(["container", "inspect", &tools.profile]).output()?;
-    let container = inspected.status.success().then(|| serde_json::from_slice::<Value>(&inspected.stdout)).transpose()?;
+    let container =
+        inspected.status.success().then(|| serde_json::from_slice::<Value>(&inspected.stdout)).transpose()?;
     Ok(judge(config, container.as_ref().map(|list| &list[0])))
 }
 
@@ -129,9 +130,12 @@ fn start<'a>(
     if let (State::Stopped, Some(port)) = (&profile.state, profile.port)
         && let Some(holder) = machine::port_holder(port)
     {
-        return Err(Failure::new(Class::Machine, format!("port {port}, which the profile publishes, is held by {holder}"))
-            .help(format!("end that program, or use another profile: cargo xtask deploy dev --profile {}2", tools.profile))
-            .into());
+        return Err(Failure::new(
+            Class::Machine,
+            format!("port {port}, which the profile publishes, is held by {holder}"),
+        )
+        .help(format!("end that program, or use another profile: cargo xtask deploy dev --profile {}2", tools.profile))
+        .into());
     }
     let log = project.log("minikube-start");
     let mut command = tools
@@ -203,7 +207,8 @@ mod tests {
 
     #[test]
     fn port_and_server_come_from_the_profile() {
-        let profile = judge(Some(json!({"Nodes": [{"IP": "192.168.49.2", "Port": 8443}]})), Some(&container("running")));
+        let profile =
+            judge(Some(json!({"Nodes": [{"IP": "192.168.49.2", "Port": 8443}]})), Some(&container("running")));
         assert_eq!(profile.port, Some(8080));
         assert_eq!(profile.servers(), ["https://192.168.49.2:8443"]);
     }

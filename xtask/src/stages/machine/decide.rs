@@ -2,8 +2,8 @@
 
 use anyhow::Result;
 
-use super::observe::{Disk, Observed};
 use super::Plan;
+use super::observe::{Disk, Observed};
 use crate::engine::place::Place;
 use crate::engine::{Engine, start, tree};
 use crate::failure::{Class, Failure};
@@ -56,7 +56,8 @@ pub fn decide<'a>(project: &'a Project, observed: &Observed) -> Result<Plan<'a>>
         None => format!("no Docker Engine answers ({reason})"),
     };
     let key = observed.key.clone();
-    let command = format!("setsid unshare --mount dockerd --host=unix://{} --bridge={}", place.socket(), place.bridge());
+    let command =
+        format!("setsid unshare --mount dockerd --host=unix://{} --bridge={}", place.socket(), place.bridge());
     steps.push(Step::new("start the private Docker Engine", why, command, move |running| {
         start::start(project, &place, &key, running)
     }));
@@ -143,7 +144,6 @@ pub fn room(observed: &Observed, needed: u64, purpose: &str) -> Result<(), Failu
     }
     Err(failure.help(format!("or put the cache where there is room: export {}=/path", crate::project::CACHE_VARIABLE)))
 }
-
 
 #[cfg(test)]
 mod tests;

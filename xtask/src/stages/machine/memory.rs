@@ -28,7 +28,8 @@ mod tests {
 
     #[test]
     fn meminfo_is_in_kibibytes() {
-        let text = "MemTotal:       24684032 kB\nMemFree:        14058496 kB\nMemAvailable:   22218752 kB\nBuffers: 0 kB\n";
+        let text =
+            "MemTotal:       24684032 kB\nMemFree:        14058496 kB\nMemAvailable:   22218752 kB\nBuffers: 0 kB\n";
         assert_eq!(parse(text), Some(Memory { total: 24_684_032 * 1024, available: 22_218_752 * 1024 }));
         assert_eq!(parse("MemTotal: 5 kB\n"), None);
     }

@@ -110,7 +110,10 @@ pub fn observe(project: &Project) -> Result<Observed> {
 fn system() -> Result<String, String> {
     let process = Process::new("docker").args(["version", "--format", "{{.Server.Version}}"]).deadline(BOUND);
     let output = process.output().map_err(|error| {
-        let missing = error.root_cause().downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == std::io::ErrorKind::NotFound);
+        let missing = error
+            .root_cause()
+            .downcast_ref::<std::io::Error>()
+            .is_some_and(|e| e.kind() == std::io::ErrorKind::NotFound);
         if missing { "there is no `docker` on PATH".to_owned() } else { error.to_string() }
     })?;
     let version = String::from_utf8_lossy(&output.stdout).trim().to_owned();
@@ -140,7 +143,12 @@ fn reclaimable(cache: &Utf8Path) -> Vec<String> {
     let mut sized: Vec<(u64, String)> =
         entries.filter(|e| e.path().is_dir()).map(|e| (size(e.path()), e.path().to_string())).collect();
     sized.sort();
-    sized.into_iter().rev().filter(|(size, _)| *size > 50_000_000).map(|(size, path)| format!("{path} ({})", bytes(size))).collect()
+    sized
+        .into_iter()
+        .rev()
+        .filter(|(size, _)| *size > 50_000_000)
+        .map(|(size, path)| format!("{path} ({})", bytes(size)))
+        .collect()
 }
 
 fn size(path: &Utf8Path) -> u64 {

@@ -93,7 +93,10 @@ mod tests {
         let items = json!({"items": [{"kind": "Pod", "metadata": {"name": "p"},
             "spec": {"containers": [{"name": "c", "image": "todo-backend:1"}]},
             "status": {"containerStatuses": [{"name": "c", "imageID": pod, "image": "docker.io/library/todo-backend:1"}]}}]});
-        let nodes = BTreeMap::from([("n".to_owned(), BTreeMap::from([("docker.io/library/todo-backend:1".to_owned(), node.to_owned())]))]);
+        let nodes = BTreeMap::from([(
+            "n".to_owned(),
+            BTreeMap::from([("docker.io/library/todo-backend:1".to_owned(), node.to_owned())]),
+        )]);
         link("todo-backend:1", "sha256:a", &nodes, &Snapshot::parse(&items.to_string()).unwrap()).broken()
     }
 

@@ -57,7 +57,10 @@ impl Answer {
 
     /// The `p`-th percentile in milliseconds.
     pub fn percentile(&self, p: usize) -> u128 {
-        self.times.get((self.times.len() * p / 100).min(self.times.len().saturating_sub(1))).copied().unwrap_or_default()
+        self.times
+            .get((self.times.len() * p / 100).min(self.times.len().saturating_sub(1)))
+            .copied()
+            .unwrap_or_default()
     }
 
     /// Whether it is slower than the specification's bound.

@@ -64,7 +64,8 @@ fn split_reference(reference: &str) -> (&str, &str) {
 }
 
 fn file_digest(path: &Utf8Path) -> Result<String> {
-    let bytes = std::fs::read(path).map_err(|error| Failure::new(Class::Config, format!("cannot read {path}: {error}")))?;
+    let bytes =
+        std::fs::read(path).map_err(|error| Failure::new(Class::Config, format!("cannot read {path}: {error}")))?;
     Ok(short(&Sha256::digest(bytes)))
 }
 

@@ -53,7 +53,10 @@ pub fn repair<'a>(tools: &'a Toolbox, release: &str, status: &Status) -> Vec<Ste
     let Some(newest) = status.newest().filter(|revision| revision.status.starts_with("pending-")) else {
         return Vec::new();
     };
-    let why = format!("revision {} is {} since {}: the helm that made it is gone", newest.number, newest.status, newest.created);
+    let why = format!(
+        "revision {} is {} since {}: the helm that made it is gone",
+        newest.number, newest.status, newest.created
+    );
     // Helm refuses every upgrade while its newest revision is pending. That revision never became anything: its record
     // goes, and the revision before it, or nothing at all, is the newest again.
     let name = format!("sh.helm.release.v1.{release}.v{}", newest.number);
@@ -69,7 +72,16 @@ pub fn upgrade<'a>(project: &'a Project, tools: &Toolbox, desired: &'a Desired, 
     let release = &project.settings.chart.release;
     let command = tools
         .helm()
-        .args(["upgrade", "--install", release, chart.as_str(), "--values", desired.values_file.as_str(), "--values", "-"])
+        .args([
+            "upgrade",
+            "--install",
+            release,
+            chart.as_str(),
+            "--values",
+            desired.values_file.as_str(),
+            "--values",
+            "-",
+        ])
         // What somebody changed with kubectl belongs to another field manager: it is taken back.
         .args(["--server-side=true", "--force-conflicts", "--history-max=10"])
         .stdin(desired.values.to_string())

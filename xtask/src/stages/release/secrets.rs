@@ -66,8 +66,10 @@ impl Plan {
         let wanted = self.wanted.into_iter().filter(|(name, _)| missing.contains(name));
         wanted
             .map(|(name, manifest)| {
-                let apply =
-                    tools.kubectl_here().args(["apply", "--server-side", "--force-conflicts", "-f", "-"]).stdin(manifest);
+                let apply = tools
+                    .kubectl_here()
+                    .args(["apply", "--server-side", "--force-conflicts", "-f", "-"])
+                    .stdin(manifest);
                 let shown = format!("{apply} < (Secret {name})");
                 Step::new(format!("apply Secret {name}"), "it is not in the cluster", shown, move |_| {
                     apply.run().map(|()| String::new())

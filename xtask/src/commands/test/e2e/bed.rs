@@ -58,10 +58,14 @@ impl Bed {
         let dir = project.target().join("e2e");
         let root = dir.join("checkout");
         match std::fs::remove_dir_all(&root) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error).context("removing the old copy"),
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(error).context("removing the old copy");
+            }
             _ => {}
         }
-        let list = Process::new("git").args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"]).cwd(&project.root);
+        let list = Process::new("git")
+            .args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"])
+            .cwd(&project.root);
         for name in list.read()?.split('\0').filter(|name| !name.is_empty()) {
             let (from, to) = (project.root.join(name), root.join(name));
             if from.is_file() {
@@ -137,8 +141,11 @@ impl Bed {
         let selector = format!("app.kubernetes.io/part-of=todo,app.kubernetes.io/component={component}");
         let path = "jsonpath={range .items[*]}{.metadata.uid} {.metadata.deletionTimestamp}{\"\\n\"}{end}";
         let text = self.tools()?.kubectl_here().args(["get", "pods", "-l", &selector, "-o", path]).read()?;
-        let mut uids: Vec<String> =
-            text.lines().filter(|line| line.split_whitespace().count() == 1).map(|line| line.trim().to_owned()).collect();
+        let mut uids: Vec<String> = text
+            .lines()
+            .filter(|line| line.split_whitespace().count() == 1)
+            .map(|line| line.trim().to_owned())
+            .collect();
         uids.sort();
         Ok(uids)
     }

@@ -24,7 +24,10 @@ pub fn hung_backend(bed: &Bed) -> Result<()> {
     let tools = bed.tools()?;
     let restarts = || -> Result<u64> {
         let path = "jsonpath={range .items[*]}{.status.containerStatuses[0].restartCount}{\"\\n\"}{end}";
-        let text = tools.kubectl_here().args(["get", "pods", "-l", "app.kubernetes.io/component=backend", "-o", path]).read()?;
+        let text = tools
+            .kubectl_here()
+            .args(["get", "pods", "-l", "app.kubernetes.io/component=backend", "-o", path])
+            .read()?;
         Ok(text.lines().filter_map(|line| line.parse::<u64>().ok()).sum())
     };
     let before = restarts()?;
@@ -60,7 +63,8 @@ pub fn no_secret_shown(bed: &Bed) -> Result<()> {
 
 pub fn three_keys(bed: &Bed) -> Result<()> {
     let list = bed.tools()?.kubectl_here().args(["get", "secrets", "-l", "app.kubernetes.io/component=backend"]);
-    let keys = list.args(["-o", "go-template={{range .items}}{{range $k, $v := .data}}{{$k}} {{end}}{{end}}"]).read()?;
+    let keys =
+        list.args(["-o", "go-template={{range .items}}{{range $k, $v := .data}}{{$k}} {{end}}{{end}}"]).read()?;
     for key in ["DATABASE_URL", "OPENAI_API_KEY", "AUTH_SECRET"] {
         ensure!(keys.split_whitespace().any(|k| k == key), "{key} is not among: {keys}");
     }
@@ -97,7 +101,8 @@ pub fn plain_helm(bed: &Bed) -> Result<()> {
     install.args(["--wait", "--timeout=180s"]).deadline(Duration::from_secs(200)).run()?;
     // The controller went with the last Ingress when the application was torn down, so what counts is inside.
     tools.helm().args(["test", "todo", "--timeout=120s"]).deadline(Duration::from_secs(150)).run()?;
-    let ready = tools.kubectl_here().args(["get", "deployments", "-o", "jsonpath={.items[*].status.readyReplicas}"]).read()?;
+    let ready =
+        tools.kubectl_here().args(["get", "deployments", "-o", "jsonpath={.items[*].status.readyReplicas}"]).read()?;
     ensure!(ready.trim() == "2 2", "ready replicas: {ready}");
     tools.helm().args(["uninstall", "todo", "--wait"]).run()
 }

@@ -25,7 +25,8 @@ pub fn source(bed: &Bed) -> Result<()> {
 
 pub fn scale(bed: &Bed) -> Result<()> {
     bed.tools()?.kubectl_here().args(["scale", "deployment/todo-frontend", "--replicas=1"]).run()?;
-    bed.xtask(&["deploy", "dev"])?.expect(0, &["Deployment/todo-frontend was changed by hand", "todo-frontend    2/2"])?;
+    bed.xtask(&["deploy", "dev"])?
+        .expect(0, &["Deployment/todo-frontend was changed by hand", "todo-frontend    2/2"])?;
     Ok(())
 }
 

@@ -18,7 +18,10 @@ const LASTING: &str = "outlive the restart of both";
 pub fn first(bed: &Bed) -> Result<()> {
     bed.write_dotenv(&format!("AUTH_SECRET={AUTH}\n"))?;
     let ran = bed.xtask(&["deploy", "dev"])?;
-    ran.expect(0, &["is up", "todo-backend     2/2 ready", "todo-frontend    2/2 ready", "built = node = pods", "sha256:"])?;
+    ran.expect(
+        0,
+        &["is up", "todo-backend     2/2 ready", "todo-frontend    2/2 ready", "built = node = pods", "sha256:"],
+    )?;
     let (status, body) = bed.http("GET", "/api/v1/health", None)?;
     ensure!(status == 200 && body.contains("\"environment\":\"dev\""), "health: {status} {body}");
     ensure!(bed.http("GET", "/", None)?.0 == 200);

@@ -53,7 +53,10 @@ fn from_nothing_it_is_made_and_started_with_consent() {
     let project = project();
     let plan = decide(&project, &fresh()).unwrap();
     assert!(plan.engine.private && plan.consent.iter().any(|line| line.contains("teardown --engine")));
-    assert_eq!(steps(&fresh()), ["make a private Docker Engine from Debian packages", "start the private Docker Engine"]);
+    assert_eq!(
+        steps(&fresh()),
+        ["make a private Docker Engine from Debian packages", "start the private Docker Engine"]
+    );
 }
 
 #[test]
@@ -74,7 +77,10 @@ fn where_none_can_be_made_the_way_to_get_one_is_told() {
     let table = [
         (Observed { os: "macos".into(), ..fresh() }, "colima"),
         (Observed { root: false, ..fresh() }, "as root"),
-        (Observed { root: false, system: Err("permission denied while trying".into()), ..fresh() }, "usermod -aG docker"),
+        (
+            Observed { root: false, system: Err("permission denied while trying".into()), ..fresh() },
+            "usermod -aG docker",
+        ),
         (Observed { capable: false, ..fresh() }, "--privileged"),
         (Observed { apt: false, ..fresh() }, "docs.docker.com/engine/install"),
         (Observed { arch: "riscv64".into(), ..fresh() }, "for riscv64"),
