@@ -69,6 +69,9 @@ impl Credentials {
                 password = (mode == Mode::Apply).then_some(new);
             }
         }
+        if let Some(dotenv) = &self.dotenv {
+            plan.redactor = dotenv.redactor(password.as_ref());
+        }
         match &self.dotenv {
             Some(dotenv) if !self.embedded || password.is_some() => {
                 let manifest = secrets::backend(&self.chart, dotenv, password.as_ref())?;

@@ -7,8 +7,6 @@ use std::fmt;
 pub enum Class {
     /// A defect of xtask itself or a failure nothing else describes.
     Internal = 1,
-    /// Wrong arguments (clap uses the same code).
-    Usage = 2,
     /// `.env`, `infra/xtask.toml` or the chart is wrong.
     Config = 3,
     /// The machine lacks something: engine, disk, memory, a port, a network.

@@ -31,8 +31,6 @@ const HEARTBEAT: Duration = Duration::from_secs(30);
 pub struct Timing {
     /// The stage it belonged to.
     pub stage: &'static str,
-    /// What was done.
-    pub what: String,
     /// How long it took.
     pub took: Duration,
 }
@@ -168,7 +166,7 @@ impl Running {
         let result = result.as_ref();
         let result = if result.is_empty() { String::new() } else { format!(": {result}") };
         self.report.ok(format!("{}{result} {DIM}{}{DIM:#}", self.what, seconds(took)));
-        self.report.keep(Timing { stage: self.stage, what: self.what.clone(), took });
+        self.report.keep(Timing { stage: self.stage, took });
     }
 }
 

@@ -11,6 +11,7 @@ use crate::origin;
 use crate::plan::{self, Mode};
 use crate::project::Project;
 use crate::report::Report;
+use crate::secrets::SELECTOR;
 use crate::stages::{cluster, machine};
 use crate::toolbox::Toolbox;
 
@@ -114,13 +115,12 @@ fn remove_release(project: &Project, tools: &Toolbox, args: &Teardown) -> Result
             tools.helm().args(["uninstall", &chart.release, "--ignore-not-found", "--cascade=foreground", "--wait"]);
         uninstall.deadline(Duration::from_secs(180)).run()?;
         running.done("");
-        let selector = "app.kubernetes.io/managed-by=xtask";
         let mut delete = tools.kubectl_here().args(["delete", "secrets,configmaps", "-l"]);
         delete = if args.data {
-            delete.arg(selector)
+            delete.arg(SELECTOR)
         } else {
             // The password lives and dies with the volume it opens.
-            delete.arg(format!("{selector},app.kubernetes.io/component!=postgres"))
+            delete.arg(format!("{SELECTOR},app.kubernetes.io/component!=postgres"))
         };
         delete.run()?;
         report.ok("Secrets and records removed");

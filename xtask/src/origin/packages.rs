@@ -11,7 +11,7 @@ mod schedule;
 use std::collections::BTreeSet;
 
 use anyhow::Result;
-use camino::{Utf8Path, Utf8PathBuf};
+use camino::Utf8PathBuf;
 
 use super::{Need, Origin, Tool};
 use crate::engine::Engine;
@@ -189,7 +189,7 @@ mod tests {
 
     #[test]
     fn every_tool_has_a_recipe() {
-        let root = Utf8Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+        let root = camino::Utf8Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
         let manifest = Manifest::read(root).unwrap();
         for tool in [Tool::Kubectl, Tool::Helm, Tool::Minikube, Tool::Gitleaks, Tool::HelmUnittest] {
             assert!(manifest.go.contains_key(program(tool).0));

@@ -3,8 +3,7 @@
 mod identity;
 mod routes;
 
-pub use identity::{Link, check as check_identity};
-pub use routes::{Answer, Route, measure, routes};
+pub use routes::{Answer, measure, routes};
 
 use std::collections::BTreeMap;
 

@@ -101,10 +101,11 @@ pub fn decide<'a>(
         steps.push(namespace(project, tools));
     }
     steps.extend(helm::repair(tools, &project.settings.chart.release, &observed.helm));
+    let redactor = secrets.redactor.clone();
     steps.extend(secrets.steps(tools, &observed.secrets));
     steps.push(helm::upgrade(project, tools, desired, reasons.join("; ")));
     let verified = observed.record.as_ref().map(|record| record.revision);
-    steps.push(rollout::step(project, tools, verified));
+    steps.push(rollout::step(project, tools, verified, redactor));
     steps
 }
 
@@ -123,7 +124,7 @@ fn namespace<'a>(project: &Project, tools: &Toolbox) -> Step<'a> {
         format!("create namespace {name}"),
         "it does not exist; enforces Pod Security `restricted`",
         apply.clone(),
-        { move |_| apply.run().map(|()| String::new()) },
+        move |_| apply.run().map(|()| String::new()),
     )
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use camino::{Utf8Path, Utf8PathBuf};
 
-use super::manifest::Go;
+use super::manifest::{Go, Patch};
 use crate::failure::{Class, Failure};
 use crate::process::Process;
 
@@ -39,75 +39,82 @@ impl Caches {
         Ok(())
     }
 
-    /// Fetches the modules that the package's files need, and no others.
-    pub fn fetch(&self, module: &Utf8Path, go: &Go, overlay: Option<&Utf8Path>, log: &Utf8Path) -> Process {
-        let list = Process::new("go").args(["list", "-deps", "-f", "{{with .Error}}{{.}}{{end}}"]);
-        self.aim(with_overlay(list, overlay).arg(&go.package)).cwd(module).log(log).deadline(Duration::from_secs(1200))
+    /// The folder in which a recipe is compiled: a copy of it, with its patched modules.
+    fn work(&self, name: &str) -> Utf8PathBuf {
+        self.dir.join("work").join(name)
     }
 
-    /// Compiles the package to `out`; `overlay` is the JSON that puts our files in the place of the module's.
-    pub fn build(
-        &self,
-        module: &Utf8Path,
-        go: &Go,
-        overlay: Option<&Utf8Path>,
-        out: &Utf8Path,
-        log: &Utf8Path,
-    ) -> Process {
+    /// Copies the recipe and lays its patches over copies of the modules they belong to.
+    pub fn prepare(&self, name: &str, recipe: &Utf8Path, go: &Go) -> Result<()> {
+        let work = self.work(name);
+        if work.exists() {
+            std::fs::remove_dir_all(&work).with_context(|| format!("removing {work}"))?;
+        }
+        copy_tree(recipe, &work, &|path| {
+            !path.starts_with(recipe.join("patches")) && path.file_name() != Some("patched")
+        })?;
+        for patch in &go.patch {
+            let to = work.join("patched").join(&patch.module);
+            copy_tree(&self.module(patch)?, &to, &|_| true)?;
+            for package in &patch.packages {
+                std::fs::remove_dir_all(to.join(package)).with_context(|| format!("clearing {package}"))?;
+            }
+            copy_tree(&recipe.join("patches").join(&patch.module), &to, &|_| true)?;
+        }
+        Ok(())
+    }
+
+    /// Where the module cache has a module, which is fetched if need be and must have the recipe's checksum.
+    fn module(&self, patch: &Patch) -> Result<Utf8PathBuf> {
+        let module = format!("{}@{}", patch.module, patch.version);
+        // The recipe's checksum is the authority here, as go.sum is for the modules that are not patched.
+        let download = Process::new("go").args(["mod", "download", "-json", &module]).env("GONOSUMDB", &patch.module);
+        let answer = self.aim(download).cwd(self.dir.as_path()).deadline(Duration::from_secs(300)).read()?;
+        let answer: serde_json::Value = serde_json::from_str(&answer).context("go mod download did not print JSON")?;
+        let sum = answer["Sum"].as_str().unwrap_or_default();
+        if sum != patch.sum {
+            let what = format!("module {module} has the checksum {sum}, the recipe says {}", patch.sum);
+            return Err(Failure::new(Class::Config, what)
+                .help("edit infra/packages/packages.toml if the change is meant")
+                .into());
+        }
+        Ok(answer["Dir"].as_str().with_context(|| format!("go has no folder for {module}"))?.into())
+    }
+
+    /// Fetches the modules that the package's files need, and no others.
+    pub fn fetch(&self, name: &str, go: &Go, log: &Utf8Path) -> Process {
+        let list = Process::new("go").args(["list", "-deps", "-f", "{{with .Error}}{{.}}{{end}}", &go.package]);
+        self.aim(list).cwd(self.work(name)).log(log).deadline(Duration::from_secs(1200))
+    }
+
+    /// Compiles the package to `out`. Neither profiles nor debugging information: both cost time and serve nobody here.
+    pub fn build(&self, name: &str, go: &Go, out: &Utf8Path, log: &Utf8Path) -> Process {
         let ldflags = ["-s -w"].into_iter().chain(go.ldflags.iter().map(String::as_str)).collect::<Vec<_>>().join(" ");
-        let build = Process::new("go").args(["build", "-trimpath", "-ldflags", &ldflags]);
-        self.aim(with_overlay(build, overlay).args(["-o", out.as_str(), &go.package]))
-            .cwd(module)
+        let build = Process::new("go").args(["build", "-trimpath", "-pgo=off", "-gcflags=all=-dwarf=false"]);
+        self.aim(build.args(["-ldflags", &ldflags, "-o", out.as_str(), &go.package]))
+            .cwd(self.work(name))
             .log(log)
             .deadline(Duration::from_secs(1800))
     }
-
-    /// Writes the overlay of the recipe's folder `patches/<module>/<file>`, whose files replace those of the modules.
-    pub fn overlay(&self, module: &Utf8Path, to: &Utf8Path) -> Result<Option<Utf8PathBuf>> {
-        let patches = module.join("patches");
-        if !patches.is_dir() {
-            return Ok(None);
-        }
-        let required =
-            std::fs::read_to_string(module.join("go.mod")).with_context(|| format!("reading {module}/go.mod"))?;
-        let mut replace = serde_json::Map::new();
-        for entry in walkdir::WalkDir::new(&patches).sort_by_file_name() {
-            let entry = entry?;
-            if !entry.file_type().is_file() {
-                continue;
-            }
-            let ours = Utf8Path::from_path(entry.path()).context("a patch's path is not UTF-8")?;
-            let name = ours.strip_prefix(&patches)?;
-            let owner =
-                owner(&required, name).with_context(|| format!("{ours} patches no module of {module}/go.mod"))?;
-            let theirs = self.module_dir(module, owner)?.join(name.strip_prefix(owner)?);
-            replace.insert(theirs.into_string(), ours.as_str().into());
-        }
-        std::fs::write(to, serde_json::json!({"Replace": replace}).to_string())?;
-        Ok(Some(to.to_owned()))
-    }
-
-    /// Where the module cache has a module, which is fetched if need be.
-    fn module_dir(&self, module: &Utf8Path, path: &str) -> Result<Utf8PathBuf> {
-        let download = Process::new("go").args(["mod", "download", "-json", path]).cwd(module);
-        let answer = self.aim(download).deadline(Duration::from_secs(300)).read()?;
-        let answer: serde_json::Value = serde_json::from_str(&answer).context("go mod download did not print JSON")?;
-        Ok(answer["Dir"].as_str().with_context(|| format!("go has no folder for {path}"))?.into())
-    }
 }
 
-fn with_overlay(process: Process, overlay: Option<&Utf8Path>) -> Process {
-    match overlay {
-        Some(overlay) => process.args(["-overlay", overlay.as_str()]),
-        None => process,
+/// Copies the files below `from` that `keep` selects; what is there is overwritten, and everything is writable.
+fn copy_tree(from: &Utf8Path, to: &Utf8Path, keep: &dyn Fn(&Utf8Path) -> bool) -> Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    for entry in walkdir::WalkDir::new(from) {
+        let entry = entry.with_context(|| format!("reading {from}"))?;
+        let path = Utf8Path::from_path(entry.path()).context("a path is not UTF-8")?;
+        if !entry.file_type().is_file() || !keep(path) {
+            continue;
+        }
+        let target = to.join(path.strip_prefix(from)?);
+        if let Some(folder) = target.parent() {
+            std::fs::create_dir_all(folder)?;
+        }
+        std::fs::copy(path, &target).with_context(|| format!("copying {path}"))?;
+        std::fs::set_permissions(&target, std::fs::Permissions::from_mode(0o644))?;
     }
-}
-
-/// The module of a go.mod that the file `name` belongs to: the longest path that it begins with.
-fn owner<'a>(required: &'a str, name: &Utf8Path) -> Option<&'a str> {
-    let paths =
-        required.lines().filter_map(|line| line.trim().trim_start_matches("require ").split_whitespace().next());
-    paths.filter(|path| path.contains('.') && name.starts_with(path)).max_by_key(|path| path.len())
+    Ok(())
 }
 
 /// Go is needed to make tools from modules.
@@ -126,10 +133,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_patch_belongs_to_the_longest_module_path() {
-        let go_mod = "require example.org/a v1.0.0\n\nrequire (\n\texample.org/a/b v1.0.0 // indirect\n)\n";
-        assert_eq!(owner(go_mod, Utf8Path::new("example.org/a/b/c.go")), Some("example.org/a/b"));
-        assert_eq!(owner(go_mod, Utf8Path::new("example.org/a/c.go")), Some("example.org/a"));
-        assert_eq!(owner(go_mod, Utf8Path::new("example.org/ab/c.go")), None);
+    fn a_copied_tree_overwrites_and_can_be_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = Utf8Path::from_path(dir.path()).unwrap();
+        for (file, text) in [("a/p/x.go", "theirs"), ("b/p/x.go", "ours"), ("a/skip", "")] {
+            std::fs::create_dir_all(root.join(file).parent().unwrap()).unwrap();
+            std::fs::write(root.join(file), text).unwrap();
+        }
+        copy_tree(&root.join("a"), &root.join("to"), &|path| path.file_name() != Some("skip")).unwrap();
+        copy_tree(&root.join("b"), &root.join("to"), &|_| true).unwrap();
+        assert_eq!(std::fs::read_to_string(root.join("to/p/x.go")).unwrap(), "ours");
+        assert!(!root.join("to/skip").exists());
     }
 }

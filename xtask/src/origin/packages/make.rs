@@ -109,27 +109,21 @@ impl<'a> Maker<'a> {
         let (module, go) =
             (self.manifest.folder(artifact).context("a Go program has a folder")?, &self.manifest.go[name]);
         std::fs::create_dir_all(&self.caches.dir)?;
-        let overlay = self.caches.overlay(&module, &self.overlay_file(name))?;
+        self.caches.prepare(name, &module, go)?;
         let log = self.log(artifact);
-        self.caches.fetch(&module, go, overlay.as_deref(), &log).stream(|line| running.progress(line))?;
+        self.caches.fetch(name, go, &log).stream(|line| running.progress(line))?;
         running.done("");
         Ok(())
     }
 
-    fn overlay_file(&self, name: &str) -> Utf8PathBuf {
-        self.caches.dir.join(format!("{name}.overlay.json"))
-    }
-
     fn compile(&self, artifact: &Artifact, name: &str) -> Result<()> {
         let running = self.running(artifact, "compile");
-        let (module, go) =
-            (self.manifest.folder(artifact).context("a Go program has a folder")?, &self.manifest.go[name]);
-        let overlay = Some(self.overlay_file(name)).filter(|path| path.is_file());
+        let go = &self.manifest.go[name];
         let dir = self.dir.join("go").join(self.manifest.key(artifact)?);
         let new = self.dir.join("go").join(format!("{name}.new"));
         std::fs::create_dir_all(&new)?;
         let log = self.log(artifact);
-        let build = self.caches.build(&module, go, overlay.as_deref(), &new.join(name), &log);
+        let build = self.caches.build(name, go, &new.join(name), &log);
         build.stream(|line| running.progress(line))?;
         if name == "kube" {
             // The program is whatever it is called.

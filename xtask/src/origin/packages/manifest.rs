@@ -38,9 +38,27 @@ pub struct Go {
     /// Linker flags, besides those that strip.
     #[serde(default)]
     pub ldflags: Vec<String>,
+    /// Modules of which files are replaced.
+    #[serde(default)]
+    pub patch: Vec<Patch>,
     /// Estimate on two cores.
     #[serde(skip_serializing)]
     pub seconds: u64,
+}
+
+/// A module with files of ours in the place of its own.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Patch {
+    /// Module path.
+    pub module: String,
+    /// Module version.
+    pub version: String,
+    /// Checksum as in go.sum.
+    pub sum: String,
+    /// Packages that consist of our files alone.
+    #[serde(default)]
+    pub packages: Vec<Utf8PathBuf>,
 }
 
 /// A folder with package.json and package-lock.json.

@@ -46,7 +46,7 @@ fn nobody() -> Engine {
 }
 
 fn project() -> Project {
-    Project::open(Options::default(), Report::new(false)).unwrap()
+    Project::open(None, Options::default(), Report::new(false)).unwrap()
 }
 
 #[test]

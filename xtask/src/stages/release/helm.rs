@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use anyhow::Result;
-
 use super::desired::Desired;
 use super::secrets::Existing;
 use crate::failure::{Class, Failure};

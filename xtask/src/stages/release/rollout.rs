@@ -9,6 +9,7 @@ use crate::judge::{self, Finding, Gravity};
 use crate::plan::Step;
 use crate::project::Project;
 use crate::report::Running;
+use crate::secrets::Redactor;
 use crate::snapshot::Snapshot;
 use crate::toolbox::Toolbox;
 
@@ -20,16 +21,16 @@ const PATIENCE: Duration = Duration::from_secs(8);
 const LOG_LINES: usize = 20;
 
 /// The step that waits for the rollout, and undoes it when it fails.
-pub fn step<'a>(project: &'a Project, tools: &'a Toolbox, verified: Option<u64>) -> Step<'a> {
+pub fn step<'a>(project: &'a Project, tools: &'a Toolbox, verified: Option<u64>, redactor: Redactor) -> Step<'a> {
     let why = "Helm applies, xtask watches";
     Step::new("roll out", why, "kubectl get pods,deployments,statefulsets --watch", move |running| {
-        let Err(error) = wait(project, tools, running) else { return Ok("all replicas ready".to_owned()) };
+        let Err(error) = wait(project, tools, &redactor, running) else { return Ok("all replicas ready".to_owned()) };
         Err(undo(project, tools, verified, error))
     })
 }
 
 /// Waits until every workload is complete.
-pub fn wait(project: &Project, tools: &Toolbox, running: &Running) -> Result<()> {
+fn wait(project: &Project, tools: &Toolbox, redactor: &Redactor, running: &Running) -> Result<()> {
     let start = Instant::now();
     let mut fatal_since: Option<Instant> = None;
     loop {
@@ -44,17 +45,17 @@ pub fn wait(project: &Project, tools: &Toolbox, running: &Running) -> Result<()>
         let fatal = findings.first().is_some_and(|finding| finding.gravity == Gravity::Fatal);
         fatal_since = if fatal { fatal_since.or_else(|| Some(Instant::now())) } else { None };
         if fatal_since.is_some_and(|since| since.elapsed() >= PATIENCE) {
-            return Err(explain(project, tools, &findings, "the rollout cannot complete"));
+            return Err(explain(project, tools, redactor, &findings, "the rollout cannot complete"));
         }
         if start.elapsed() > LIMIT {
             let what = format!("the rollout did not complete within {} s", LIMIT.as_secs());
-            return Err(explain(project, tools, &findings, &what));
+            return Err(explain(project, tools, redactor, &findings, &what));
         }
         std::thread::sleep(Duration::from_millis(700));
     }
 }
 
-fn explain(project: &Project, tools: &Toolbox, findings: &[Finding], what: &str) -> anyhow::Error {
+fn explain(project: &Project, tools: &Toolbox, redactor: &Redactor, findings: &[Finding], what: &str) -> anyhow::Error {
     let mut text = what.to_owned();
     let mut failure_help = Vec::new();
     for finding in findings.iter().take(3) {
@@ -66,7 +67,8 @@ fn explain(project: &Project, tools: &Toolbox, findings: &[Finding], what: &str)
         }
         failure_help.push(finding.help.clone());
     }
-    let evidence = save_evidence(project, tools, &text);
+    let text = redactor.redact(&text);
+    let evidence = save_evidence(project, tools, redactor, &text);
     let mut failure = Failure::new(Class::Rollout, text);
     for help in failure_help.into_iter().filter(|help| !help.is_empty()) {
         failure = failure.help(help);
@@ -87,7 +89,7 @@ fn last_log(tools: &Toolbox, pod: &str, container: &str) -> Vec<String> {
 }
 
 /// Saves what explains the failure before anything is undone. Pod specs hold no secret values (they are mounted files).
-fn save_evidence(project: &Project, tools: &Toolbox, text: &str) -> Result<camino::Utf8PathBuf> {
+fn save_evidence(project: &Project, tools: &Toolbox, redactor: &Redactor, text: &str) -> Result<camino::Utf8PathBuf> {
     let dir = project.target().join("evidence");
     std::fs::create_dir_all(&dir)?;
     std::fs::write(dir.join("cause.txt"), text)?;
@@ -98,7 +100,8 @@ fn save_evidence(project: &Project, tools: &Toolbox, text: &str) -> Result<camin
     ];
     for (name, args) in commands {
         let output = tools.kubectl_here().args(args.iter().copied()).output()?;
-        std::fs::write(dir.join(name), [output.stdout, output.stderr].concat())?;
+        let output = [output.stdout, output.stderr].concat();
+        std::fs::write(dir.join(name), redactor.redact(&String::from_utf8_lossy(&output)))?;
     }
     Ok(dir)
 }

@@ -7,6 +7,7 @@ use anyhow::Result;
 use super::helm::Revision;
 use super::record::Record;
 use crate::plan::Step;
+use crate::secrets::{APPLY, Redactor};
 use crate::toolbox::Toolbox;
 
 /// The Secrets of the namespace by name and label; their content is not read.
@@ -44,6 +45,8 @@ fn parse(text: &str) -> Existing {
 #[derive(Clone, Default)]
 pub struct Plan {
     wanted: Vec<(String, Vec<u8>)>,
+    /// Takes every value out of text that is shown or saved.
+    pub redactor: Redactor,
     /// Secrets' names by component, for the chart's values.
     pub names: BTreeMap<String, String>,
 }
@@ -66,10 +69,7 @@ impl Plan {
         let wanted = self.wanted.into_iter().filter(|(name, _)| missing.contains(name));
         wanted
             .map(|(name, manifest)| {
-                let apply = tools
-                    .kubectl_here()
-                    .args(["apply", "--server-side", "--force-conflicts", "-f", "-"])
-                    .stdin(manifest);
+                let apply = tools.kubectl_here().args(APPLY).stdin(manifest);
                 let shown = format!("{apply} < (Secret {name})");
                 Step::new(format!("apply Secret {name}"), "it is not in the cluster", shown, move |_| {
                     apply.run().map(|()| String::new())

@@ -8,7 +8,6 @@ use serde_json::{Value, json};
 use super::bed::{AUTH, Bed, PROFILE};
 use crate::origin::Need;
 use crate::plan::Mode;
-use crate::process::Process;
 use crate::stages::images;
 use crate::world::World;
 
@@ -127,11 +126,4 @@ pub fn references(bed: &Bed) -> Result<Vec<String>> {
     let world = World::present(&project)?;
     let seen = images::build::observe(&project, &world.tools.engine, world.origin.as_ref())?;
     Ok(seen.iter().map(images::build::Seen::reference).collect())
-}
-
-/// Runs a command that must fail and gives what it printed.
-pub fn failing(process: &Process) -> Result<String> {
-    let output = process.output()?;
-    ensure!(!output.status.success(), "`{process}` succeeded");
-    Ok(String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
 }

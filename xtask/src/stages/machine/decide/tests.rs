@@ -5,7 +5,7 @@ use crate::project::Options;
 use crate::report::Report;
 
 fn project() -> Project {
-    Project::open(Options::default(), Report::new(false)).unwrap()
+    Project::open(None, Options::default(), Report::new(false)).unwrap()
 }
 
 /// A Debian machine as root without an engine, with room and memory.
