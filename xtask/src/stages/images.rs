@@ -10,6 +10,7 @@ pub mod load;
 pub mod node;
 pub mod prune;
 pub mod recipe;
+mod stream;
 
 use anyhow::Result;
 
@@ -74,6 +75,6 @@ pub fn load(
     nodes: &[node::Node],
     mode: Mode,
 ) -> Result<usize> {
-    let stores = load::observe(nodes)?;
-    apply_side_by_side(project, STAGE, mode, load::steps(project, engine, wanted, &stores))
+    let stocks = load::observe(nodes, wanted)?;
+    apply_side_by_side(project, STAGE, mode, load::steps(project, engine, wanted, &stocks))
 }

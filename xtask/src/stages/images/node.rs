@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 
 use crate::engine::Engine;
@@ -11,6 +11,15 @@ use crate::process::Process;
 
 /// Image reference as the node writes it (`docker.io/library/todo-backend:0123`) -> image ID (config digest).
 pub type Images = BTreeMap<String, String>;
+
+/// What a node has.
+#[derive(Clone, Debug, Default)]
+pub struct Stock {
+    /// All its images.
+    pub images: Images,
+    /// Those of the images asked for that a container can be made of.
+    pub ready: BTreeSet<String>,
+}
 
 /// A node.
 #[derive(Clone, Debug)]
@@ -37,7 +46,7 @@ impl Node {
     }
 
     /// Whether commands can be run on it at all.
-    pub fn shell_works(&self) -> bool {
+    pub fn answers(&self) -> bool {
         self.exec(["true"]).deadline(PATIENCE).succeeds()
     }
 
@@ -45,6 +54,29 @@ impl Node {
     pub fn images(&self) -> Result<Images> {
         let text = self.crictl(&["images", "-o", "json"])?;
         parse_images(&text).with_context(|| format!("reading the images of node {}", self.name))
+    }
+
+    /// What it has of the images `wanted` in particular (as [`canonical`] spells them), and its images at large.
+    pub fn stock(&self, wanted: &[String]) -> Result<Stock> {
+        std::thread::scope(|scope| {
+            let ready = scope.spawn(|| self.ready(wanted));
+            let images = self.images()?;
+            let ready = ready.join().unwrap_or_else(|_| bail!("the look at node {} panicked", self.name))?;
+            Ok(Stock { images, ready })
+        })
+    }
+
+    /// Those of `wanted` whose content is all there and unpacked. The list of images also names what an import that was
+    /// cut off has left behind.
+    fn ready(&self, wanted: &[String]) -> Result<BTreeSet<String>> {
+        if wanted.is_empty() {
+            return Ok(BTreeSet::new());
+        }
+        let filters = wanted.iter().map(|reference| format!("name=={reference}"));
+        let check = self.ctr(["images", "check", "-q"]).args(filters).deadline(PATIENCE);
+        // It fails on a broken image, after it has printed those that are not.
+        let output = check.output()?;
+        Ok(String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect())
     }
 
     /// The digests of all content it has, with `sha256:`.

@@ -36,17 +36,19 @@ pub fn engine_steps<'a>(
 /// The steps that remove from `node` those builds of the images in `names` that neither `needed` (references of kept
 /// revisions) nor any container uses. What they alone held is collected by containerd.
 pub fn node_steps<'a>(node: &'a Node, names: &[&str], needed: &BTreeSet<String>) -> Result<Vec<Step<'a>>> {
-    let garbage = garbage(&node.images()?, &node.used()?, names, needed);
-    Ok(garbage
-        .into_iter()
-        .map(|reference| {
-            // Not `crictl rmi`: that removes every other name of the same image too.
-            let command = node.ctr(["images", "rm", &reference]);
-            Step::new(format!("remove {reference} from {}", node.name), "no longer used", command.clone(), move |_| {
-                command.run().map(|()| String::new())
-            })
+    let images = node.images()?;
+    let garbage = garbage(&images, &node.used()?, names, needed);
+    let steps = garbage.iter().map(|reference| {
+        // `crictl rmi` removes every name of the image, and `ctr images rm` one name only, but leaves the one that CRI
+        // has made of the ID, which holds the content.
+        let shared = images.iter().any(|(other, id)| images.get(reference) == Some(id) && !garbage.contains(other));
+        let command =
+            if shared { node.ctr(["images", "rm", reference]) } else { node.exec(["crictl", "rmi", reference]) };
+        Step::new(format!("remove {reference} from {}", node.name), "no longer used", command.clone(), move |_| {
+            command.run().map(|()| String::new())
         })
-        .collect())
+    });
+    Ok(steps.collect())
 }
 
 /// Whether `reference` is a build of `name`: its tag is a content tag.
