@@ -17,6 +17,7 @@ const RESERVED: AsciiSet = NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_
 
 /// Replaces secrets, in every form in which they usually appear, by `***`.
 #[derive(Clone, Default)]
+pub struct Redactor {
     needles: Vec<String>,
 }
 
