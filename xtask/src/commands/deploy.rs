@@ -12,10 +12,12 @@ use crate::lock;
 use crate::origin::{Need, Tool};
 use crate::plan::{self, Mode};
 use crate::project::Project;
+use crate::snapshot::Snapshot;
 use crate::stages::images::load::Wanted;
-use crate::stages::images::{self, Built};
+use crate::stages::images::{self, Built, prune};
 use crate::stages::release::{self, Desired};
 use crate::stages::{cluster, proof};
+use crate::toolbox::Toolbox;
 use crate::world::World;
 
 /// Requests to each route at the end of a deploy.
@@ -100,11 +102,33 @@ pub fn run(project: &Project, args: &Deploy) -> Result<()> {
     if changed > 0 {
         release::verified(tools, &desired, ids.clone(), names)?;
         release::remove_unused(tools)?;
+        forget_old_builds(project, tools, &proof.snapshot)?;
     }
     if steps == 0 {
         report.ok("nothing changed: nothing was built, loaded or restarted");
     }
     summary::print(project, &address, &credentials, &ids, &proof, start.elapsed());
+    Ok(())
+}
+
+/// Removes builds that neither a kept revision nor the newest few are: content tags would pile up otherwise.
+fn forget_old_builds(project: &Project, tools: &Toolbox, snapshot: &Snapshot) -> Result<()> {
+    let names: Vec<&str> = project.settings.images.keys().map(String::as_str).collect();
+    let needed = release::images_of_revisions(snapshot);
+    let nodes = tools.nodes();
+    let mut steps = prune::engine_steps(&tools.engine, &names, prune::KEEP, &needed)?;
+    for node in &nodes {
+        steps.extend(prune::node_steps(node, &names, &needed)?);
+    }
+    if steps.is_empty() {
+        return Ok(());
+    }
+    let running = project.report.step("images", "forget old builds", "no kept revision needs them");
+    let count = steps.len();
+    for step in steps {
+        (step.action)(&running)?;
+    }
+    running.done(format!("{count} removed"));
     Ok(())
 }
 

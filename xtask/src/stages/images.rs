@@ -29,8 +29,6 @@ const STAGE: &str = "images";
 pub struct Built {
     /// The image's name, without tag.
     pub name: String,
-    /// The chart's component that runs it.
-    pub component: String,
     /// The content tag; `None` where a dry run cannot know it.
     pub tag: Option<String>,
     /// Its ID as nodes know it (config digest); `None` where a dry run has not built it.
@@ -62,7 +60,7 @@ pub fn build(project: &Project, engine: &Engine, origin: &dyn Origin, mode: Mode
             Verdict::Build { why } => Some(why),
         };
         let id = if mode == Mode::Apply { ids::of(project, engine, &seen.reference()) } else { seen.id.clone() };
-        Built { name: seen.name.clone(), component: seen.component.clone(), tag: seen.tag(), id, why }
+        Built { name: seen.name.clone(), tag: seen.tag(), id, why }
     });
     Ok(built.collect())
 }

@@ -11,7 +11,7 @@ pub use helm::Status;
 pub use record::Record;
 pub use secrets::{Existing, Plan as SecretPlan};
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Result;
 
@@ -133,6 +133,13 @@ pub fn recorded(kind: &str, name: &str) -> bool {
     let kinds =
         ["Deployment", "StatefulSet", "Service", "Ingress", "ConfigMap", "PodDisruptionBudget", "ServiceAccount"];
     kinds.contains(&kind) && name.starts_with("todo") && name != record::NAME
+}
+
+/// References of the images that kept revisions run: those of the ReplicaSets, which Kubernetes keeps for rollbacks.
+pub fn images_of_revisions(snapshot: &Snapshot) -> BTreeSet<String> {
+    let sets = snapshot.kind("ReplicaSet").chain(snapshot.kind("StatefulSet"));
+    let specs = sets.filter_map(|set| set.pointer("/spec/template/spec/containers")?.as_array());
+    specs.flatten().map(|container| crate::snapshot::text(container, "/image").to_owned()).collect()
 }
 
 /// Deletes the Secrets of our making that no kept revision can need.

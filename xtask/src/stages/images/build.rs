@@ -26,8 +26,6 @@ const PROXIES: [&str; 5] = ["HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY"
 pub struct Seen {
     /// The image's name, without tag.
     pub name: String,
-    /// The chart's component that runs it.
-    pub component: String,
     /// What goes into it; `None` while a base image is missing.
     recipe: Option<Recipe>,
     /// Official names of base images that the engine does not have yet.
@@ -90,7 +88,7 @@ fn observe_one(project: &Project, engine: &Engine, origin: &dyn Origin, name: &s
     let recipe = missing.is_empty().then(|| Recipe::new(files, image.bases.clone(), bases));
     let id = recipe.as_ref().and_then(|recipe| ids::of(project, engine, &format!("{name}:{}", recipe.tag())));
     let last = recipe::last(project, name);
-    Ok(Seen { name: name.to_owned(), component: image.component.clone(), recipe, missing, id, last })
+    Ok(Seen { name: name.to_owned(), recipe, missing, id, last })
 }
 
 /// Whether the image must be built, and why.
@@ -207,7 +205,6 @@ mod tests {
         };
         Seen {
             name: "todo-backend".into(),
-            component: "backend".into(),
             recipe: Some(recipe(files)),
             missing: Vec::new(),
             id: id.map(str::to_owned),
