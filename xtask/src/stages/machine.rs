@@ -19,8 +19,6 @@ pub use decide::{decide, room};
 pub use observe::{Observed, disk, observe};
 pub use port::holder as port_holder;
 
-/// The stage's name in reports.
-pub const STAGE: &str = "machine";
 
 /// What this stage will do.
 pub struct Plan<'a> {

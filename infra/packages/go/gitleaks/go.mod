@@ -1,6 +1,6 @@
 module todo.local/gitleaks
 
-go 1.26.8
+go 1.26.0
 
 tool github.com/zricethezav/gitleaks/v8
 
