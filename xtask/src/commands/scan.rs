@@ -34,7 +34,7 @@ pub fn run(project: &Project, gitleaks: &Process) -> Result<()> {
     drop(running);
     let lines: String = outcome.findings.iter().map(|finding| format!("{finding}\n")).collect();
     match std::io::stdout().lock().write_all(lines.as_bytes()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => return Err(error.into()),
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
         _ => Err(failure(&outcome.findings).into()),
     }
 }

@@ -206,7 +206,7 @@ fn deletions(rules: &str, bridges: &[String], nets: &[Net]) -> Vec<Vec<String>> 
                 || Net::parse(word).is_some_and(|w| nets.iter().any(|n| n.overlaps(w) && w.bits >= n.bits))
         };
         // A quoted word is somebody's comment: Docker writes none.
-        if words[0] == "-A" && !line.contains('"') && words.iter().any(|word| ours(word)) {
+        if words[0] == "-A" && !line.contains('"') && words.iter().any(ours) {
             let fixed = ["-w", "-t", table, "-D"].into_iter();
             found.push(fixed.chain(words[1..].iter().copied()).map(str::to_owned).collect());
         }

@@ -19,7 +19,6 @@ pub use decide::{decide, room};
 pub use observe::{Observed, disk, observe};
 pub use port::holder as port_holder;
 
-
 /// What this stage will do.
 pub struct Plan<'a> {
     /// The steps; none where an engine answers.

@@ -137,8 +137,8 @@ fn key(status: &str) -> String {
 
 fn drop_stale(base: &Utf8Path) -> Result<()> {
     let entries = base.read_dir_utf8()?.flatten();
-    let stale = entries.filter(|entry| entry.file_name().starts_with("tools"));
-    stale.map(|entry| mounts::remove_tree(entry.path())).collect()
+    let mut stale = entries.filter(|entry| entry.file_name().starts_with("tools"));
+    stale.try_for_each(|entry| mounts::remove_tree(entry.path()))
 }
 
 fn fetch(project: &Project, running: &Running, base: &Utf8Path, new: &Utf8Path, status: &str) -> Result<()> {
