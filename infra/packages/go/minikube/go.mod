@@ -5,45 +5,16 @@ go 1.26.0
 tool k8s.io/minikube/cmd/minikube
 
 require (
-	cel.dev/expr v0.24.0
-	cloud.google.com/go v0.123.0
-	cloud.google.com/go/auth v0.18.1
-	cloud.google.com/go/auth/oauth2adapt v0.2.8
 	cloud.google.com/go/compute/metadata v0.9.0
-	cloud.google.com/go/iam v1.5.3
-	cloud.google.com/go/monitoring v1.24.3
 	cloud.google.com/go/storage v1.59.2
-	cloud.google.com/go/trace v1.11.7
 	github.com/Delta456/box-cli-maker/v2 v2.3.0
-	github.com/GoogleCloudPlatform/opentelemetry-operations-go/detectors/gcp v1.30.0
-	github.com/GoogleCloudPlatform/opentelemetry-operations-go/exporter/metric v0.54.0
 	github.com/GoogleCloudPlatform/opentelemetry-operations-go/exporter/trace v1.31.0
-	github.com/GoogleCloudPlatform/opentelemetry-operations-go/internal/resourcemapping v0.55.0
 	github.com/MakeNowJust/heredoc v1.0.0
 	github.com/VividCortex/ewma v1.2.0
 	github.com/VividCortex/godaemon v1.0.0
 	github.com/Xuanwo/go-locale v1.1.3
 	github.com/anchore/go-lzo v0.1.0
 	github.com/aregm/cpuid v0.0.0-20181003105527-1a4a6f06a1c6
-	github.com/aws/aws-sdk-go-v2 v1.41.0
-	github.com/aws/aws-sdk-go-v2/aws/protocol/eventstream v1.7.4
-	github.com/aws/aws-sdk-go-v2/config v1.32.6
-	github.com/aws/aws-sdk-go-v2/credentials v1.19.6
-	github.com/aws/aws-sdk-go-v2/feature/ec2/imds v1.18.16
-	github.com/aws/aws-sdk-go-v2/internal/configsources v1.4.16
-	github.com/aws/aws-sdk-go-v2/internal/endpoints/v2 v2.7.16
-	github.com/aws/aws-sdk-go-v2/internal/ini v1.8.4
-	github.com/aws/aws-sdk-go-v2/internal/v4a v1.4.16
-	github.com/aws/aws-sdk-go-v2/service/internal/accept-encoding v1.13.4
-	github.com/aws/aws-sdk-go-v2/service/internal/checksum v1.9.7
-	github.com/aws/aws-sdk-go-v2/service/internal/presigned-url v1.13.16
-	github.com/aws/aws-sdk-go-v2/service/internal/s3shared v1.19.16
-	github.com/aws/aws-sdk-go-v2/service/s3 v1.95.0
-	github.com/aws/aws-sdk-go-v2/service/signin v1.0.4
-	github.com/aws/aws-sdk-go-v2/service/sso v1.30.8
-	github.com/aws/aws-sdk-go-v2/service/ssooidc v1.35.12
-	github.com/aws/aws-sdk-go-v2/service/sts v1.41.5
-	github.com/aws/smithy-go v1.24.0
 	github.com/beorn7/perks v1.0.1
 	github.com/bgentry/go-netrc v0.0.0-20140422174119-9fd32a8b3d3d
 	github.com/blang/semver/v4 v4.0.0
@@ -55,7 +26,6 @@ require (
 	github.com/clipperhouse/stringish v0.1.1
 	github.com/clipperhouse/uax29/v2 v2.3.0
 	github.com/cloudevents/sdk-go/v2 v2.16.0
-	github.com/cncf/xds/go v0.0.0-20251022180443-0feb69152e9f
 	github.com/containerd/errdefs v1.0.0
 	github.com/containerd/errdefs/pkg v0.3.0
 	github.com/containerd/log v0.1.0
@@ -74,15 +44,12 @@ require (
 	github.com/docker/go-units v0.5.0
 	github.com/elliotwutingfeng/asciiset v0.0.0-20230602022725-51bbb787efab
 	github.com/emicklei/go-restful/v3 v3.13.0
-	github.com/envoyproxy/go-control-plane/envoy v1.35.0
-	github.com/envoyproxy/protoc-gen-validate v1.2.1
 	github.com/fatih/color v1.18.0
 	github.com/felixge/fgprof v0.9.3
 	github.com/felixge/httpsnoop v1.0.4
 	github.com/fsnotify/fsnotify v1.9.0
 	github.com/fvbommel/sortorder v1.1.0
 	github.com/fxamacker/cbor/v2 v2.9.0
-	github.com/go-jose/go-jose/v4 v4.1.3
 	github.com/go-logr/logr v1.4.3
 	github.com/go-logr/stdr v1.2.2
 	github.com/go-openapi/jsonpointer v0.21.2
@@ -97,14 +64,10 @@ require (
 	github.com/google/go-github/v82 v82.0.0
 	github.com/google/go-querystring v1.2.0
 	github.com/google/pprof v0.0.0-20250630185457-6e76a2b096b5
-	github.com/google/s2a-go v0.1.9
 	github.com/google/slowjam v1.1.2
 	github.com/google/uuid v1.6.0
-	github.com/googleapis/enterprise-certificate-proxy v0.3.11
-	github.com/googleapis/gax-go/v2 v2.17.0
 	github.com/gookit/color v1.5.2
 	github.com/gorilla/websocket v1.5.4-0.20250319132907-e064f32e3674
-	github.com/hashicorp/aws-sdk-go-base/v2 v2.0.0-beta.70
 	github.com/hashicorp/go-cleanhttp v0.5.2
 	github.com/hashicorp/go-getter v1.8.4
 	github.com/hashicorp/go-version v1.8.0
@@ -170,7 +133,6 @@ require (
 	github.com/spf13/cobra v1.10.2
 	github.com/spf13/pflag v1.0.10
 	github.com/spf13/viper v1.21.0
-	github.com/spiffe/go-spiffe/v2 v2.6.0
 	github.com/subosito/gotenv v1.6.0
 	github.com/tklauser/go-sysconf v0.3.16
 	github.com/tklauser/numcpus v0.11.0
@@ -179,13 +141,10 @@ require (
 	github.com/x448/float16 v0.8.4
 	github.com/xo/terminfo v0.0.0-20220910002029-abceb7e1c41e
 	go.opentelemetry.io/auto/sdk v1.2.1
-	go.opentelemetry.io/contrib/detectors/gcp v1.38.0
-	go.opentelemetry.io/contrib/instrumentation/google.golang.org/grpc/otelgrpc v0.63.0
 	go.opentelemetry.io/contrib/instrumentation/net/http/otelhttp v0.63.0
 	go.opentelemetry.io/otel v1.40.0
 	go.opentelemetry.io/otel/metric v1.40.0
 	go.opentelemetry.io/otel/sdk v1.40.0
-	go.opentelemetry.io/otel/sdk/metric v1.40.0
 	go.opentelemetry.io/otel/trace v1.40.0
 	go.uber.org/multierr v1.11.0
 	go.uber.org/zap v1.27.0
@@ -202,10 +161,6 @@ require (
 	golang.org/x/text v0.34.0
 	golang.org/x/time v0.14.0
 	google.golang.org/api v0.266.0
-	google.golang.org/genproto v0.0.0-20260128011058-8636f8732409
-	google.golang.org/genproto/googleapis/api v0.0.0-20260128011058-8636f8732409
-	google.golang.org/genproto/googleapis/rpc v0.0.0-20260203192932-546029d2fa20
-	google.golang.org/grpc v1.78.0
 	google.golang.org/protobuf v1.36.11
 	gopkg.in/evanphx/json-patch.v4 v4.13.0
 	gopkg.in/inf.v0 v0.9.1
@@ -229,6 +184,10 @@ require (
 )
 
 replace (
+	cloud.google.com/go/storage => ./stubs/cloud.google.com/go/storage
+	github.com/GoogleCloudPlatform/opentelemetry-operations-go/exporter/trace => ./stubs/github.com/GoogleCloudPlatform/opentelemetry-operations-go/exporter/trace
+	github.com/hashicorp/go-getter => ./patched/github.com/hashicorp/go-getter
+	google.golang.org/api => ./stubs/google.golang.org/api
 	k8s.io/api => k8s.io/api v0.34.4
 	k8s.io/apimachinery => k8s.io/apimachinery v0.34.4
 	k8s.io/cli-runtime => k8s.io/cli-runtime v0.34.4

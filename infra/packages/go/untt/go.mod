@@ -1,4 +1,4 @@
-module todo.local/helm-unittest
+module todo.local/untt
 
 go 1.26.0
 
