@@ -38,15 +38,19 @@ pub fn engine_steps<'a>(
 pub fn node_steps<'a>(node: &'a Node, names: &[&str], needed: &BTreeSet<String>) -> Result<Vec<Step<'a>>> {
     let images = node.images()?;
     let garbage = garbage(&images, &node.used()?, names, needed);
-    let steps = garbage.iter().map(|reference| {
+    let id = |reference: &String| images.get(reference);
+    let steps = garbage.iter().enumerate().filter_map(|(index, reference)| {
         // `crictl rmi` removes every name of the image, and `ctr images rm` one name only, but leaves the one that CRI
         // has made of the ID, which holds the content.
-        let shared = images.iter().any(|(other, id)| images.get(reference) == Some(id) && !garbage.contains(other));
-        let command =
-            if shared { node.ctr(["images", "rm", reference]) } else { node.exec(["crictl", "rmi", reference]) };
-        Step::new(format!("remove {reference} from {}", node.name), "no longer used", command.clone(), move |_| {
-            command.run().map(|()| String::new())
-        })
+        let shared = images.iter().any(|(other, has)| id(reference) == Some(has) && !garbage.contains(other));
+        let gone = garbage[..index].iter().any(|earlier| id(earlier) == id(reference));
+        let command = match shared {
+            true => node.ctr(["images", "rm", reference]),
+            false if gone => return None,
+            false => node.exec(["crictl", "rmi", reference]),
+        };
+        let what = format!("remove {reference} from {}", node.name);
+        Some(Step::new(what, "no longer used", command.clone(), move |_| command.run().map(|()| String::new())))
     });
     Ok(steps.collect())
 }
