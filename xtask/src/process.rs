@@ -96,6 +96,11 @@ impl Process {
         self
     }
 
+    /// The program as it is started.
+    pub fn program(&self) -> &str {
+        &self.program
+    }
+
     /// The program's name, for messages.
     pub fn name(&self) -> &str {
         Utf8Path::new(&self.program).file_name().unwrap_or(&self.program)

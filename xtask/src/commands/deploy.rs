@@ -14,7 +14,7 @@ use crate::plan::{self, Mode};
 use crate::project::Project;
 use crate::snapshot::Snapshot;
 use crate::stages::images::load::Wanted;
-use crate::stages::images::{self, Built, prune};
+use crate::stages::images::{self, Built, ids, prune};
 use crate::stages::release::{self, Desired};
 use crate::stages::{cluster, proof};
 use crate::toolbox::Toolbox;
@@ -96,8 +96,9 @@ pub fn run(project: &Project, args: &Deploy) -> Result<()> {
 
     let address = summary::address(&running.profile);
     let requests = if steps == 0 { 1 } else { REQUESTS };
-    let ids: BTreeMap<String, String> =
-        wanted.into_iter().filter_map(|image| Some((image.reference, image.id?))).collect();
+    // Asked after the load: an engine may call an image by its manifest until the stream has shown its config.
+    let id_of = |image: Wanted| Some((ids::of(project, &tools.engine, &image.reference)?, image.reference));
+    let ids: BTreeMap<String, String> = wanted.into_iter().filter_map(id_of).map(|(id, name)| (name, id)).collect();
     let proof = proof::prove(project, tools, &ids, &address, requests)?;
     if changed > 0 {
         release::verified(tools, &desired, ids.clone(), names)?;

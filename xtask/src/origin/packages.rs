@@ -125,12 +125,16 @@ impl Origin for Packages {
                 .filter_map(|a| if let Artifact::Go(name) = a { Some(self.manifest.go[name].seconds) } else { None })
                 .sum();
             if seconds > 0 {
-                self.check_room()?;
+                self.check_room(&order)?;
             }
             let names: Vec<String> = order.iter().map(ToString::to_string).collect();
             let what = format!("make {} artifacts from packages", order.len());
             let minutes = (seconds / 60).max(1);
-            let why = format!("not in the cache: {}; about {minutes} min of compiling on 2 cores", names.join(", "));
+            let why = format!(
+                "not in the cache: {}; about {minutes} min of compiling on 2 cores and {} of disk meanwhile",
+                names.join(", "),
+                bytes(GO_ROOM)
+            );
             let command = maker.commands(&order)?.join("\n");
             steps.push(Step::new(what, why, command, move |running| maker.make(&order, running)));
         }
@@ -162,8 +166,10 @@ impl Origin for Packages {
 }
 
 impl Packages {
-    fn check_room(&self) -> Result<()> {
-        golang::present()?;
+    fn check_room(&self, artifacts: &[Artifact]) -> Result<()> {
+        let programs = artifacts.iter().filter(|artifact| matches!(artifact, Artifact::Go(_)));
+        let modules: Vec<Utf8PathBuf> = programs.filter_map(|artifact| self.manifest.folder(artifact)).collect();
+        golang::present(modules.iter().map(Utf8PathBuf::as_path))?;
         let free = machine::disk(&self.project.cache).map_or(u64::MAX, |disk| disk.free);
         let used = make::folder_size(&self.dir.join("go-caches"));
         if free + used < GO_ROOM {

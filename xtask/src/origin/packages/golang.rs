@@ -117,20 +117,41 @@ fn copy_tree(from: &Utf8Path, to: &Utf8Path, keep: &dyn Fn(&Utf8Path) -> bool) -
     Ok(())
 }
 
-/// Go is needed to make tools from modules.
-pub fn present() -> Result<()> {
-    if Process::new("go").arg("version").succeeds() {
-        return Ok(());
-    }
-    Err(Failure::new(Class::Machine, "the packages origin compiles Go modules, and there is no `go` on PATH")
-        .help("install Go 1.26 or newer: apt-get install golang, or https://go.dev/doc/install")
-        .help("or, where the official downloads can be reached: --origin release")
-        .into())
+/// Go is needed to make tools from modules, in the version that `modules` ask for: it may not fetch another by itself.
+pub fn present<'a>(modules: impl Iterator<Item = &'a Utf8Path>) -> Result<()> {
+    let needed = modules.filter_map(|dir| directive(&std::fs::read_to_string(dir.join("go.mod")).ok()?)).max();
+    let (major, minor, patch) = needed.unwrap_or_default();
+    let install = format!("install Go {major}.{minor}.{patch} or newer: https://go.dev/doc/install");
+    let what = match Process::new("go").args(["env", "GOVERSION"]).env("GOTOOLCHAIN", "local").read() {
+        Err(_) => "the packages origin compiles Go modules, and there is no `go` on PATH".to_owned(),
+        Ok(version) => match parse_version(version.trim().trim_start_matches("go")) {
+            Some(found) if found >= (major, minor, patch) => return Ok(()),
+            _ => format!("the packages origin needs Go {major}.{minor}.{patch}, `go` on PATH is {}", version.trim()),
+        },
+    };
+    let failure = Failure::new(Class::Machine, what).help(install);
+    Err(failure.help("or, where the official downloads can be reached: --origin release").into())
+}
+
+/// The version of a go.mod's `go` line.
+fn directive(go_mod: &str) -> Option<(u32, u32, u32)> {
+    parse_version(go_mod.lines().find_map(|line| line.strip_prefix("go "))?.trim())
+}
+
+fn parse_version(text: &str) -> Option<(u32, u32, u32)> {
+    let mut parts = text.split(['.', '-', ' ']).map(|part| part.parse().ok());
+    Some((parts.next()??, parts.next()??, parts.next().flatten().unwrap_or(0)))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn versions_are_read() {
+        assert_eq!(parse_version("1.26.8"), Some((1, 26, 8)));
+        assert_eq!(directive("module x\n\ngo 1.25\n"), Some((1, 25, 0)));
+    }
 
     #[test]
     fn a_copied_tree_overwrites_and_can_be_written() {

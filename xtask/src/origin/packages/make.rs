@@ -8,7 +8,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use serde_json::Value;
 
 use super::KEY_LABEL;
-use super::golang::{self, Caches};
+use super::golang::Caches;
 use super::manifest::{Artifact, Manifest};
 use super::schedule::{self, Job, Lane};
 use crate::engine::Engine;
@@ -104,7 +104,6 @@ impl<'a> Maker<'a> {
     }
 
     fn fetch(&self, artifact: &Artifact, name: &str) -> Result<()> {
-        golang::present()?;
         let running = self.running(artifact, "fetch modules of");
         let (module, go) =
             (self.manifest.folder(artifact).context("a Go program has a folder")?, &self.manifest.go[name]);

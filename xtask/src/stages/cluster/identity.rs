@@ -49,9 +49,7 @@ fn foreign(kubeconfig: &Value, name: &str, profile: &Profile, our_ca: &str) -> O
     if profile.state == State::Absent {
         return Some(format!("it leads to {server}, and there is no such profile"));
     }
-    let local = server.starts_with("https://127.0.0.1:") || server.starts_with("https://localhost:");
-    // Where the node's address is not reachable from the host, minikube registers a published loopback port.
-    if !profile.servers().iter().any(|ours| ours == server) && !local {
+    if !profile.servers().iter().any(|ours| ours == server) {
         return Some(format!("it leads to {server}; the profile is at {}", profile.servers().join(", ")));
     }
     let same_file = cluster["certificate-authority"].as_str().is_some_and(|path| same_content(path, our_ca));
@@ -76,7 +74,12 @@ mod tests {
     use serde_json::json;
 
     fn profile(state: State) -> Profile {
-        Profile { state, config: Some(json!({"Nodes": [{"IP": "192.168.49.2", "Port": 8443}]})), port: None }
+        Profile {
+            state,
+            config: Some(json!({"Nodes": [{"IP": "192.168.49.2", "Port": 8443}]})),
+            port: None,
+            api_port: Some(32771),
+        }
     }
 
     fn entry(server: &str, ca: &str) -> Value {
@@ -90,6 +93,7 @@ mod tests {
         let check = |kubeconfig: &Value, profile: &Profile| foreign(kubeconfig, "todo", profile, "/m/ca.crt");
         assert_eq!(check(&entry("https://192.168.49.2:8443", "/m/ca.crt"), &running), None);
         assert_eq!(check(&entry("https://127.0.0.1:32771", "/m/ca.crt"), &running), None);
+        assert!(check(&entry("https://127.0.0.1:40000", "/m/ca.crt"), &running).unwrap().contains("127.0.0.1:40000"));
         assert!(check(&entry("https://prod.example:6443", "/m/ca.crt"), &running).unwrap().contains("prod.example"));
         assert!(check(&entry("https://192.168.49.2:8443", "/other.crt"), &running).unwrap().contains("authority"));
         assert!(check(&entry("https://192.168.49.2:8443", "/m/ca.crt"), &profile(State::Absent)).is_some());

@@ -36,6 +36,8 @@ pub struct Profile {
     pub config: Option<Value>,
     /// The loopback port that is published for the node's port 80.
     pub port: Option<u16>,
+    /// The loopback port that is published for the API server.
+    pub api_port: Option<u16>,
 }
 
 impl Profile {
@@ -49,7 +51,10 @@ impl Profile {
     pub fn servers(&self) -> Vec<String> {
         let Some(config) = &self.config else { return Vec::new() };
         let nodes = config["Nodes"].as_array().cloned().unwrap_or_default();
-        nodes.iter().filter_map(|node| Some(format!("https://{}:{}", node["IP"].as_str()?, node["Port"]))).collect()
+        let direct = nodes.iter().filter_map(|node| Some(format!("https://{}:{}", node["IP"].as_str()?, node["Port"])));
+        // Where the node's address cannot be reached from the host, minikube registers the published port.
+        let published = self.api_port.map(|port| format!("https://127.0.0.1:{port}"));
+        direct.chain(published).collect()
     }
 }
 
@@ -83,7 +88,8 @@ fn judge(config: Option<Value>, container: Option<&Value>) -> Profile {
             _ => State::Stopped,
         },
     };
-    Profile { state, config, port }
+    let api = container.and_then(|c| c.pointer("/NetworkSettings/Ports/8443~1tcp/0/HostPort")?.as_str()?.parse().ok());
+    Profile { state, config, port, api_port: api }
 }
 
 /// The steps to a running node.
