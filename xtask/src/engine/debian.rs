@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::time::Duration;
 
-use super::mounts;
 use super::place::hex;
+use super::{mounts, reap};
 use crate::failure::{Class, Failure};
 use crate::process::Process;
 use crate::project::Project;
@@ -24,6 +24,8 @@ const FORMAT: u32 = 1;
 const DEADLINE: Duration = Duration::from_secs(20 * 60);
 /// Time stamps are cut off at this one (2025-01-01), so that the same packages make the same files.
 const EPOCH: &str = "1735689600";
+/// Variable by which what an interrupted run started is found.
+const MARK: &str = "TODO_XTASK_MAKES";
 /// Debian's own names: what is made here may be used where the mirror of this machine is not known.
 const SOURCES: &str = "Types: deb\nURIs: http://deb.debian.org/debian\nSuites: SUITE SUITE-updates\nComponents: main\n\
     Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg\n\n\
@@ -103,26 +105,56 @@ pub fn debian_tree(project: &Project, running: &Running, recipe: &Recipe, dest: 
             mounts::remove_tree(&new)
         }
     };
+    reap::end_marked(MARK, path.as_str())?;
     clear()?;
     let tools = tools::ready(project, running)?;
     // A tar is made from a root in the temporary folder: not in /tmp, which may be small or forbid devices.
     std::fs::create_dir_all(&work).with_context(|| format!("making {work}"))?;
-    let process = command(&tools, recipe, dest, &new, &versions)
+    let script = work.join("finish");
+    std::fs::write(&script, finish(recipe, &versions)).with_context(|| format!("writing {script}"))?;
+    std::fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
+    let log = project.log("debian");
+    let process = command(&tools, recipe, dest, &new, &script)
         .env("TMPDIR", work.as_str())
         .env("SOURCE_DATE_EPOCH", EPOCH)
-        .log(project.log("debian"))
+        .env(MARK, path.as_str())
+        .log(&log)
         .deadline(DEADLINE);
-    let result = process.stream(|line| running.progress(line.trim_start_matches("I: ")));
+    let result = process.stream(|line| {
+        if let Some(text) = progress(line) {
+            running.progress(text);
+        }
+    });
     if let Err(error) = result {
         clear()?;
-        return Err(error).with_context(|| format!("making Debian {} from packages", recipe.suite));
+        let what = format!("Debian {} cannot be made from packages: {error}", recipe.suite);
+        return Err(Failure::new(Class::Machine, what).help(format!("less {log}")).into());
     }
     mounts::remove_tree(&work)?;
     std::fs::rename(&versions, versions_file(path)).context("keeping the list of versions")?;
     std::fs::rename(&new, path).with_context(|| format!("moving {new} to {path}"))
 }
 
-fn command(tools: &Tools, recipe: &Recipe, dest: &Dest, new: &Utf8Path, versions: &Utf8Path) -> Process {
+/// The last thing that runs, with the new root as its argument. What apt was told for this network and machine is nothing
+/// to those who use the result: they get Debian's own sources.
+fn finish(recipe: &Recipe, versions: &Utf8Path) -> String {
+    let quote = crate::process::quote;
+    format!(
+        "#!/bin/sh\nset -eu\ncd \"$1\"\n\
+         rm -f etc/apt/apt.conf.d/99mmdebstrap etc/resolv.conf etc/hostname etc/apt/sources.list etc/apt/sources.list.d/*\n\
+         printf %s {} >etc/apt/sources.list.d/debian.sources\n\
+         chroot . dpkg-query --show --showformat '${{Package}}\\t${{Version}}\\n' >{}\n",
+        quote(&SOURCES.replace("SUITE", &recipe.suite)),
+        quote(versions.as_str())
+    )
+}
+
+/// What mmdebstrap's output says to a user: its steps, not our own hooks.
+fn progress(line: &str) -> Option<&str> {
+    line.strip_prefix("I: ").filter(|text| !text.contains("--customize-hook"))
+}
+
+fn command(tools: &Tools, recipe: &Recipe, dest: &Dest, new: &Utf8Path, hook: &Utf8Path) -> Process {
     let format = if matches!(dest, Dest::Tree(_)) { "directory" } else { "tar" };
     let mut process = tools
         .mmdebstrap()
@@ -131,17 +163,7 @@ fn command(tools: &Tools, recipe: &Recipe, dest: &Dest, new: &Utf8Path, versions
         .arg(format!("--keyring={}", tools.keyring()))
         .arg(format!("--aptopt={}", tools.acquire()))
         .args(recipe.exclude.iter().map(|path| format!("--dpkgopt=path-exclude={path}")))
-        // What apt was told for this network and machine is nothing to those who use the result.
-        .arg(r#"--customize-hook=rm -f "$1/etc/apt/apt.conf.d/99mmdebstrap" "$1/etc/resolv.conf" "$1/etc/hostname""#)
-        .arg(format!(
-            "--customize-hook=rm -f \"$1/etc/apt/sources.list\" \"$1\"/etc/apt/sources.list.d/*; \
-             printf %s {} >\"$1/etc/apt/sources.list.d/debian.sources\"",
-            crate::process::quote(&SOURCES.replace("SUITE", &recipe.suite))
-        ))
-        .arg(format!(
-            "--customize-hook=chroot \"$1\" dpkg-query --show --showformat '${{Package}}\\t${{Version}}\\n' >{}",
-            crate::process::quote(versions.as_str())
-        ));
+        .arg(format!("--customize-hook={hook}"));
     if !recipe.packages.is_empty() {
         process = process.arg(format!("--include={}", recipe.packages.join(",")));
     }
@@ -178,6 +200,13 @@ mod tests {
         let path = Utf8Path::from_path(temp.path()).unwrap().join("r.toml");
         std::fs::write(&path, "suite = \"trixie\"\npackages = []\npackges = []\n").unwrap();
         assert!(Recipe::read(&path).unwrap_err().to_string().contains("packges"));
+    }
+
+    #[test]
+    fn progress_shows_steps() {
+        assert_eq!(progress("I: extracting archives..."), Some("extracting archives..."));
+        assert_eq!(progress("I: running --customize-hook in shell: sh -c 'x'"), None);
+        assert_eq!(progress("URIs: http://x"), None);
     }
 
     #[test]

@@ -96,6 +96,30 @@ pub fn before(tree: &Utf8Path) -> Result<Before> {
     Ok(Before { docker: rules.contains(":DOCKER "), drop: rules.contains(":FORWARD DROP"), forwarding })
 }
 
+/// The firewall rules as they are; empty where they cannot be told.
+pub fn rules(tree: &Utf8Path) -> String {
+    within(tree, "iptables-save", &[]).read().unwrap_or_default()
+}
+
+/// Gives other engines back the rules of `before` that are gone: a starting engine empties the chains that all share.
+pub fn give_back(place: &Place, tree: &Utf8Path, before: &str) -> Result<()> {
+    let bridges = bridges(place);
+    let nets = nets_of(&within(tree, "ip", &["-4", "-o", "addr", "show"]).read()?, &bridges);
+    for insertion in insertions(before, &rules(tree), &bridges, &nets) {
+        let _ = within(tree, "iptables", &insertion.iter().map(String::as_str).collect::<Vec<_>>()).run();
+    }
+    Ok(())
+}
+
+/// Arguments for `iptables` that put each rule back into Docker's chains that is in `before`, not in `now`, and not ours.
+/// Each goes to the chain's top, so the last comes first.
+fn insertions(before: &str, now: &str, bridges: &[String], nets: &[Net]) -> Vec<Vec<String>> {
+    let all = parse(now);
+    let ours = about(bridges, nets);
+    let lost = parse(before).into_iter().rev().filter(|rule| !all.contains(rule));
+    lost.filter(|(_, words)| words[0].starts_with("DOCKER") && !ours(words)).map(|rule| command(rule, "-I")).collect()
+}
+
 /// Removes the bridges of `place` and every firewall rule about them; no network of another engine is touched.
 pub fn clean(place: &Place, tree: &Utf8Path) -> Result<usize> {
     let bridges = bridges(place);
@@ -194,24 +218,35 @@ fn nets_of(addresses: &str, bridges: &[String]) -> Vec<Net> {
 
 /// Arguments for `iptables` that delete each rule of `iptables-save` that is about one of `bridges` or `nets`.
 fn deletions(rules: &str, bridges: &[String], nets: &[Net]) -> Vec<Vec<String>> {
+    let ours = about(bridges, nets);
+    parse(rules).into_iter().filter(|(_, words)| ours(words)).map(|rule| command(rule, "-D")).collect()
+}
+
+/// A rule: its table, then the words of its `iptables-save` line after `-A`, the chain first.
+type Rule<'a> = (&'a str, Vec<&'a str>);
+
+/// The rules of `iptables-save`, but those with a comment in quotes: Docker writes none.
+fn parse(rules: &str) -> Vec<Rule<'_>> {
     let mut table = "";
     let mut found = Vec::new();
     for line in rules.lines() {
         if let Some(name) = line.strip_prefix('*') {
             table = name;
-        }
-        let words: Vec<&str> = line.split(' ').collect();
-        let ours = |word: &&str| {
-            bridges.iter().any(|b| b == word)
-                || Net::parse(word).is_some_and(|w| nets.iter().any(|n| n.overlaps(w) && w.bits >= n.bits))
-        };
-        // A quoted word is somebody's comment: Docker writes none.
-        if words[0] == "-A" && !line.contains('"') && words.iter().any(ours) {
-            let fixed = ["-w", "-t", table, "-D"].into_iter();
-            found.push(fixed.chain(words[1..].iter().copied()).map(str::to_owned).collect());
+        } else if let Some(rule) = line.strip_prefix("-A ").filter(|rule| !rule.contains('"')) {
+            found.push((table, rule.split(' ').collect()));
         }
     }
     found
+}
+
+/// Whether a rule's words name one of `bridges` or an address within `nets`.
+fn about<'a>(bridges: &'a [String], nets: &'a [Net]) -> impl Fn(&[&str]) -> bool + 'a {
+    let inside = |word: &str| Net::parse(word).is_some_and(|w| nets.iter().any(|n| n.overlaps(w) && w.bits >= n.bits));
+    move |words| words.iter().any(|word| bridges.iter().any(|b| b == word) || inside(word))
+}
+
+fn command((table, words): Rule<'_>, verb: &str) -> Vec<String> {
+    ["-w", "-t", table, verb].into_iter().chain(words).map(str::to_owned).collect()
 }
 
 /// A program of the tree, run with the tree as its root: the machine need not have it.

@@ -54,6 +54,41 @@ pub fn alive_in(tree: &Utf8Path) -> Vec<i32> {
     rooted(&tree.metadata().map(|m| (m.dev(), m.ino())).into_iter().collect::<Vec<_>>())
 }
 
+/// Ends every process that was started with the environment variable `name` set to `value`, and waits until it is gone:
+/// what a SIGKILLed xtask had started runs on, and would write where its successor writes.
+pub fn end_marked(name: &str, value: &str) -> Result<()> {
+    let end = Instant::now() + BOUND;
+    loop {
+        let pids = marked(name, value);
+        for pid in pids.iter().filter_map(|pid| Pid::from_raw(*pid)) {
+            let _ = kill_process(pid, Signal::KILL);
+        }
+        if pids.is_empty() {
+            return Ok(());
+        }
+        if Instant::now() >= end {
+            return Err(stuck(&pids.into_iter().collect(), &[]).into());
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// Processes with the environment variable `name` set to `value`; never this one.
+pub fn marked(name: &str, value: &str) -> Vec<i32> {
+    let variable = format!("{name}={value}");
+    let has = |pid: &i32| {
+        let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        environment.split(|byte| *byte == 0).any(|other| other == variable.as_bytes())
+    };
+    let me = i32::try_from(std::process::id()).unwrap_or_default();
+    processes().filter(|pid| *pid != me).filter(has).collect()
+}
+
+fn processes() -> impl Iterator<Item = i32> {
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+}
+
 fn stuck(pids: &BTreeSet<i32>, groups: &[Utf8PathBuf]) -> Failure {
     let named: Vec<String> = pids.iter().map(|pid| format!("{pid} ({})", name(*pid))).collect();
     let what = if named.is_empty() {
@@ -76,13 +111,11 @@ fn rooted(trees: &[(u64, u64)]) -> Vec<i32> {
     if trees.is_empty() {
         return Vec::new();
     }
-    let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
-    let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
-    pids.filter(|pid| {
+    let inside = |pid: &i32| {
         let root = std::fs::metadata(format!("/proc/{pid}/root"));
         root.is_ok_and(|m| trees.contains(&(m.dev(), m.ino())))
-    })
-    .collect()
+    };
+    processes().filter(inside).collect()
 }
 
 /// The engine's group and all below it, parents first: in version 2's one hierarchy and in each of version 1's.
@@ -121,6 +154,21 @@ mod tests {
         let temp = tempfile::tempdir().unwrap();
         let place = Place::new(Utf8Path::from_path(temp.path()).unwrap());
         assert_eq!(reap(&place).unwrap(), 0);
+    }
+
+    #[test]
+    fn what_a_predecessor_started_is_ended() {
+        let mut child = std::process::Command::new("sleep").arg("60").env("XTASK_TEST_MARK", "a/b").spawn().unwrap();
+        assert_eq!(marked("XTASK_TEST_MARK", "a"), Vec::<i32>::new());
+        // The kernel lets us go on a moment before the child's environment is in place.
+        let end = Instant::now() + BOUND;
+        while marked("XTASK_TEST_MARK", "a/b").is_empty() && Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        assert_eq!(marked("XTASK_TEST_MARK", "a/b"), [i32::try_from(child.id()).unwrap()]);
+        // A zombie has no environment: it does not count as running.
+        end_marked("XTASK_TEST_MARK", "a/b").unwrap();
+        assert!(!child.wait().unwrap().success());
     }
 
     #[test]

@@ -54,8 +54,14 @@ ulimit -n "$limit"
 exec dockerd "$@"
 "#;
 
+/// Folders that [`ENTER`] mounts on, where packages bring none.
+const MOUNT_POINTS: [&str; 3] = [".old", "usr/lib/modules", "var/lib/docker"];
+
 /// Variables that an engine gets: the rest of xtask's environment is nothing to it, secrets least of all.
 const PASSED: [&str; 7] = ["PATH", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy"];
+
+/// Variable by which a starting engine is told from a process that was given its number later.
+const MARK: &str = "TODO_XTASK_ENGINE";
 
 /// Starts the engine from the tree for `key`, unless it runs already. The tree must be there.
 pub fn start(project: &Project, place: &Place, key: &str, running: &Running) -> Result<String> {
@@ -69,7 +75,7 @@ pub fn start(project: &Project, place: &Place, key: &str, running: &Running) -> 
         }
         running.progress("ending the engine of the former recipe");
         stop::end(place, running)?;
-    } else if !reap::alive(place).is_empty()
+    } else if launching(place)
         && running_key(place).as_deref() == Some(key)
         && let Some(version) = wait(place, HUNG, running)?
     {
@@ -79,9 +85,11 @@ pub fn start(project: &Project, place: &Place, key: &str, running: &Running) -> 
     if left > 0 {
         running.progress(format!("ended {left} processes that a killed engine had left behind"));
     }
+    let rules = network::rules(&place.tree(key));
     launch(project, place, key)?;
     match wait(place, PATIENCE, running)? {
         Some(version) => {
+            network::give_back(place, &place.tree(key), &rules)?;
             tree::drop_others(place, key)?;
             Ok(format!("Docker Engine {version}"))
         }
@@ -108,6 +116,9 @@ fn prepare(place: &Place) -> Result<()> {
 
 fn launch(project: &Project, place: &Place, key: &str) -> Result<()> {
     let tree = place.tree(key);
+    for point in MOUNT_POINTS {
+        std::fs::create_dir_all(tree.join(point)).with_context(|| format!("making {tree}/{point}"))?;
+    }
     tree::write_client(place, key)?;
     if !place.network_before().exists() {
         let before = network::before(&tree).unwrap_or(network::Before { docker: true, drop: true, forwarding: true });
@@ -115,7 +126,9 @@ fn launch(project: &Project, place: &Place, key: &str) -> Result<()> {
     }
     resolver(&tree)?;
     certificates(project, place)?;
-    let _ = std::fs::remove_file(place.socket());
+    for stale in [place.socket(), place.pid_file()] {
+        let _ = std::fs::remove_file(stale);
+    }
     let _ = std::fs::rename(place.log(), place.log().with_extension("log.1"));
     std::fs::write(place.key_file(), key).with_context(|| format!("writing {}", place.key_file()))?;
     command(place, key)?.run()
@@ -142,7 +155,7 @@ pub fn command(place: &Place, key: &str) -> Result<Process> {
             process = process.env_remove(name);
         }
     }
-    Ok(process.env("SSL_CERT_FILE", "/run/xtask/ca.pem").deadline(Duration::from_secs(20)))
+    Ok(process.env("SSL_CERT_FILE", "/run/xtask/ca.pem").env(MARK, place.cgroup()).deadline(Duration::from_secs(20)))
 }
 
 fn arguments(place: &Place, mtu: Option<u32>) -> Vec<String> {
@@ -201,7 +214,7 @@ fn wait(place: &Place, bound: Duration, running: &Running) -> Result<Option<Stri
             return Ok(Some(version));
         }
         // A little time for the process to appear; after that, none means that it has failed.
-        if start.elapsed() > Duration::from_secs(2) && !launching(place) {
+        if start.elapsed() > Duration::from_secs(4) && !launching(place) {
             return Ok(None);
         }
         running.progress(format!("waiting for the engine to answer (log: {})", place.log()));
@@ -210,10 +223,11 @@ fn wait(place: &Place, bound: Duration, running: &Running) -> Result<Option<Stri
     Ok(None)
 }
 
-/// Whether the process that was started last still exists.
+/// Whether the engine that was started last still runs. In its first moments its root is not the tree yet, and its number
+/// alone may be somebody else's by now: it is told by the environment that [`command`] gives it.
 fn launching(place: &Place) -> bool {
-    let pid = std::fs::read_to_string(place.pid_file()).unwrap_or_default();
-    !pid.trim().is_empty() && Utf8Path::new("/proc").join(pid.trim()).exists()
+    let pid = std::fs::read_to_string(place.pid_file()).ok().and_then(|pid| pid.trim().parse().ok());
+    pid.is_some_and(|pid| reap::marked(MARK, &place.cgroup()).contains(&pid))
 }
 
 fn did_not_start(place: &Place) -> Failure {

@@ -49,10 +49,6 @@ pub fn ready(place: &Place, key: &str) -> bool {
 pub fn make(project: &Project, place: &Place, recipe: &Recipe, running: &Running) -> Result<String> {
     let tree = place.tree(&recipe.key());
     debian::debian_tree(project, running, recipe, &Dest::Tree(tree.clone()))?;
-    // Mount points of the start script.
-    for dir in [".old", "usr/lib/modules", "var/lib/docker"] {
-        std::fs::create_dir_all(tree.join(dir)).with_context(|| format!("making {tree}/{dir}"))?;
-    }
     let versions = std::fs::read_to_string(debian::versions_file(&tree)).unwrap_or_default();
     Ok(version_of(&versions, "docker.io").map_or_else(|| tree.to_string(), |v| format!("Docker Engine {v}")))
 }

@@ -35,7 +35,7 @@ pub fn stop_engine(project: &Project) -> Result<Vec<Step<'_>>> {
     if !stop::exists(&place) {
         return Ok(Vec::new());
     }
-    let command = format!("kill {}\nrm -rf {}", place.pid_file(), place.dir());
+    let command = format!("kill $(cat {})\nrm -rf {}", place.pid_file(), place.dir());
     let why = "its images, containers, volumes, networks and firewall rules go with it";
     Ok(vec![Step::new("remove the private Docker Engine", why, command, move |running| stop::remove(&place, running))])
 }

@@ -55,9 +55,11 @@ impl Mirrors {
 }
 
 impl Tools {
-    /// Debian's archive keys.
+    /// Debian's archive keys; the machine's own where the installed package cannot be fetched again.
     pub fn keyring(&self) -> Utf8PathBuf {
-        self.dir.join("usr/share/keyrings/debian-archive-keyring.gpg")
+        let path = "usr/share/keyrings/debian-archive-keyring.gpg";
+        let own = self.dir.join(path);
+        if own.exists() { own } else { Utf8Path::new("/").join(path) }
     }
 
     /// What the machine's apt configuration says about reaching mirrors.
@@ -83,9 +85,11 @@ impl Tools {
         if !modules.is_empty() {
             process = process.env("PERL5LIB", modules.join(":"));
         }
-        let libraries = self.dir.join(format!("usr/lib/{}-linux-gnu", std::env::consts::ARCH));
-        if libraries.is_dir() {
-            process = process.env("LD_LIBRARY_PATH", libraries.as_str());
+        let folders =
+            ["lib", "usr/lib"].map(|lib| self.dir.join(lib).join(format!("{}-linux-gnu", std::env::consts::ARCH)));
+        let libraries: Vec<&str> = folders.iter().filter(|folder| folder.is_dir()).map(|f| f.as_str()).collect();
+        if !libraries.is_empty() {
+            process = process.env("LD_LIBRARY_PATH", libraries.join(":"));
         }
         process
     }
@@ -148,9 +152,8 @@ fn fetch(project: &Project, running: &Running, base: &Utf8Path, new: &Utf8Path, 
         std::fs::create_dir_all(work.join(dir)).with_context(|| format!("making {work}/{dir}"))?;
     }
     std::fs::create_dir_all(new).with_context(|| format!("making {new}"))?;
-    // To apt none of the wanted packages is installed: it fetches them, and of what they need only what is missing.
-    let without = WANTED.iter().fold(status.to_owned(), |status, package| without(&status, package));
-    std::fs::write(work.join("state/status"), without).context("writing apt's private status")?;
+    // A copy: apt locks the folder that it is in, and another apt may be at work on the machine.
+    std::fs::write(work.join("state/status"), status).context("writing apt's private status")?;
     std::fs::write(work.join("apt.conf"), configuration(&work)).context("writing apt's private configuration")?;
     let apt = |program: &str| {
         Process::new(program)
@@ -164,7 +167,8 @@ fn fetch(project: &Project, running: &Running, base: &Utf8Path, new: &Utf8Path, 
     // A third party's source that fails is no reason to: what is needed may be there all the same.
     let update = apt("apt-get").args(["--quiet", "update"]).run();
     running.progress("apt: fetching mmdebstrap");
-    let install = ["--quiet", "--yes", "--download-only", "--no-install-recommends", "install"];
+    // What is installed is fetched all the same, of what it needs only what is missing.
+    let install = ["--quiet", "--yes", "--download-only", "--no-install-recommends", "--reinstall", "install"];
     if let Err(error) = apt("apt-get").args(install).args(WANTED).run() {
         return Err(cannot_fetch(&update.err().unwrap_or(error)).into());
     }
@@ -204,12 +208,6 @@ fn acquire(dump: &str) -> String {
     lines + fixed
 }
 
-/// dpkg's `status` without `package`.
-fn without(status: &str, package: &str) -> String {
-    let others = status.split("\n\n").filter(|stanza| !is(stanza, package)).map(str::trim_start);
-    others.filter(|stanza| !stanza.is_empty()).map(|stanza| format!("{}\n\n", stanza.trim_end())).collect()
-}
-
 fn stanza<'a>(status: &'a str, package: &str) -> Option<&'a str> {
     status.split("\n\n").find(|stanza| is(stanza, package))
 }
@@ -233,14 +231,14 @@ fn cannot_fetch(error: &anyhow::Error) -> Failure {
 mod tests {
     use super::*;
 
-    const REAL: &str = "Package: adduser\nStatus: install ok installed\n\nPackage: mmdebstrap\nStatus: install ok installed\n\
-        Version: 1.3.5-7\n\nPackage: mmdebstrap-extra\nVersion: 1\n\n";
+    const REAL: &str = "Package: adduser\nStatus: install ok installed\n\nPackage: mmdebstrap-extra\nVersion: 1\n\n\
+        Package: mmdebstrap\nVersion: 1.3.5-7\n\n";
 
     #[test]
-    fn only_the_wanted_package_leaves_the_status() {
-        let left = without(REAL, "mmdebstrap");
-        assert!(!left.contains("1.3.5-7"));
-        assert!(left.contains("Package: adduser\n") && left.ends_with("Package: mmdebstrap-extra\nVersion: 1\n\n"));
+    fn a_new_perl_means_new_tools() {
+        assert_eq!(stanza(REAL, "mmdebstrap").map(str::trim_end), Some("Package: mmdebstrap\nVersion: 1.3.5-7"));
+        assert_eq!(stanza(REAL, "mmdeb"), None);
+        assert_ne!(key("Package: perl-base\nVersion: 5.36\n"), key("Package: perl-base\nVersion: 5.40\n"));
     }
 
     #[test]

@@ -86,3 +86,20 @@ fn networks_are_found_in_the_database() {
     let database = format!("\0\u{1}docker/network/v1.0/network/{id}/\0{{}}docker/network/v1.0/endpoint/xx");
     assert_eq!(network_ids(database.as_bytes()), [id]);
 }
+
+#[test]
+fn another_engine_gets_its_rules_back_in_their_order() {
+    let before = "*nat\n-A PREROUTING -j DOCKER\n-A DOCKER -i docker0 -j RETURN\n-A DOCKER -i todo-0a0b0c0d -j RETURN\n\
+        -A DOCKER ! -i br-1 -p tcp --dport 80 -j DNAT --to-destination 192.168.49.2:80\n\
+        -A DOCKER ! -i br-2 -p tcp --dport 81 -j DNAT --to-destination 172.30.7.9:81\n-A DOCKER -i br-3 -j RETURN\nCOMMIT\n";
+    let now = "*nat\n-A DOCKER -i br-3 -j RETURN\nCOMMIT\n";
+    let ours = ["todo-0a0b0c0d".to_owned(), "br-2".to_owned()];
+    let found: Vec<String> = insertions(before, now, &ours, &[]).iter().map(|words| words.join(" ")).collect();
+    assert_eq!(
+        found,
+        [
+            "-w -t nat -I DOCKER ! -i br-1 -p tcp --dport 80 -j DNAT --to-destination 192.168.49.2:80",
+            "-w -t nat -I DOCKER -i docker0 -j RETURN",
+        ]
+    );
+}

@@ -44,8 +44,10 @@ pub fn decide<'a>(project: &'a Project, observed: &Observed) -> Result<Plan<'a>>
             recipe.suite,
             place.tree(&observed.key)
         );
-        let why = format!("no Docker Engine answers ({reason})");
-        consent = told(&place, &recipe.suite);
+        let why = format!("no Docker Engine answers: {reason}");
+        if !observed.made {
+            consent = told(&place, &recipe.suite);
+        }
         let at = place.clone();
         steps.push(Step::new("make a private Docker Engine from Debian packages", why, command, move |running| {
             tree::make(project, &at, &recipe, running)
@@ -53,7 +55,7 @@ pub fn decide<'a>(project: &'a Project, observed: &Observed) -> Result<Plan<'a>>
     }
     let why = match &observed.private {
         Some(_) => format!("{} has changed; images, containers and volumes are kept", tree::RECIPE),
-        None => format!("no Docker Engine answers ({reason})"),
+        None => format!("no Docker Engine answers: {reason}"),
     };
     let key = observed.key.clone();
     let command =
@@ -107,7 +109,7 @@ fn possible(observed: &Observed) -> Result<(), Failure> {
 
 fn resources(observed: &Observed, answers: bool, node_mib: u64) -> Result<(), Failure> {
     let (room_needed, memory_needed) = if answers { (DISK_WARM, MEMORY_WARM) } else { (DISK_COLD, MEMORY_COLD) };
-    let room_needed = if observed.tree { DISK_WARM } else { room_needed };
+    let room_needed = if observed.made { DISK_WARM } else { room_needed };
     room(observed, room_needed, "engine, cluster and images")?;
     let Some(memory) = observed.memory else { return Ok(()) };
     if memory.total < node_mib << 20 {

@@ -54,6 +54,8 @@ pub struct Observed {
     pub key: String,
     /// Whether that tree is there.
     pub tree: bool,
+    /// Whether a private engine was made here before, so that consent was given.
+    pub made: bool,
     /// The cache's file system.
     pub disk: Option<Disk>,
     /// The machine's memory.
@@ -99,6 +101,7 @@ pub fn observe(project: &Project) -> Result<Observed> {
         system,
         private: private.map(|version| Private { version, current }),
         tree: tree::ready(&place, &key),
+        made: place.data().exists(),
         key,
         disk,
         memory: memory::observe(),

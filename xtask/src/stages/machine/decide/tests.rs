@@ -20,6 +20,7 @@ fn fresh() -> Observed {
         private: None,
         key: "0123456789ab".into(),
         tree: false,
+        made: false,
         disk: Some(Disk { free: 100 << 30, total: 200 << 30 }),
         memory: Some(Memory { total: 16 << 30, available: 12 << 30 }),
         reclaimable: Vec::new(),
@@ -61,7 +62,7 @@ fn from_nothing_it_is_made_and_started_with_consent() {
 
 #[test]
 fn one_that_was_made_is_started_without_asking_again() {
-    let made = Observed { tree: true, ..fresh() };
+    let made = Observed { tree: true, made: true, ..fresh() };
     assert_eq!(steps(&made), ["start the private Docker Engine"]);
     assert!(decide(&project(), &made).unwrap().consent.is_empty());
 }
@@ -69,7 +70,10 @@ fn one_that_was_made_is_started_without_asking_again() {
 #[test]
 fn a_changed_recipe_makes_a_new_tree_and_restarts() {
     let private = Some(Private { version: "26.1.5".into(), current: false });
-    assert_eq!(steps(&Observed { private, ..fresh() }).len(), 2);
+    let changed = Observed { private, made: true, ..fresh() };
+    assert_eq!(steps(&changed).len(), 2);
+    // Consent was given when the first one was made.
+    assert!(decide(&project(), &changed).unwrap().consent.is_empty());
 }
 
 #[test]
@@ -97,7 +101,7 @@ fn too_little_room_is_told_with_numbers_and_what_can_go() {
     let text = refusal(&Observed { disk, reclaimable: vec!["/c/go (9.0 GB)".into()], ..fresh() });
     assert!(text.contains("3.0 GB") && text.contains("8.0 GB") && text.contains("/c/go (9.0 GB)"), "{text}");
     // What is there already needs little more.
-    assert!(decide(&project(), &Observed { disk, tree: true, ..fresh() }).is_ok());
+    assert!(decide(&project(), &Observed { disk, made: true, ..fresh() }).is_ok());
 }
 
 #[test]
