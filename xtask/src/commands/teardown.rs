@@ -13,7 +13,7 @@ use crate::project::Project;
 use crate::report::Report;
 use crate::secrets::SELECTOR;
 use crate::stages::{cluster, machine};
-use crate::toolbox::Toolbox;
+use crate::toolbox::{Toolbox, minikube_home};
 
 /// Remove what deploy made; data, cluster, engine and caches only when asked
 #[derive(Args, Debug, Default)]
@@ -50,6 +50,10 @@ pub fn run(project: &Project, args: &Teardown) -> Result<()> {
         let steps = machine::stop_engine(project)?;
         if plan::apply(project, "teardown", Mode::Apply, steps)? == 0 {
             report.ok("no private engine");
+        }
+        // Without its engine a profile is but a record, which would look half deleted.
+        for records in ["profiles", "machines"] {
+            let _ = std::fs::remove_dir_all(minikube_home(project, true).join(".minikube").join(records));
         }
     }
     if args.cache {

@@ -46,14 +46,15 @@ fn foreign(kubeconfig: &Value, name: &str, profile: &Profile, our_ca: &str) -> O
     let cluster_name = context.pointer("/context/cluster").and_then(Value::as_str).unwrap_or_default();
     let cluster = named("clusters", cluster_name).map(|entry| entry["cluster"].clone()).unwrap_or_default();
     let server = cluster["server"].as_str().unwrap_or("no server");
+    let same_file = cluster["certificate-authority"].as_str().is_some_and(|path| same_content(path, our_ca));
+    let same_data = cluster["certificate-authority-data"].as_str().is_some_and(|data| data_matches(data, our_ca));
     if profile.state == State::Absent {
-        return Some(format!("it leads to {server}, and there is no such profile"));
+        // An entry with our minikube's own authority was left by a profile whose engine went away: minikube renews it.
+        return (!same_file && !same_data).then(|| format!("it leads to {server}, and there is no such profile"));
     }
     if !profile.servers().iter().any(|ours| ours == server) {
         return Some(format!("it leads to {server}; the profile is at {}", profile.servers().join(", ")));
     }
-    let same_file = cluster["certificate-authority"].as_str().is_some_and(|path| same_content(path, our_ca));
-    let same_data = cluster["certificate-authority-data"].as_str().is_some_and(|data| data_matches(data, our_ca));
     if !same_file && !same_data {
         return Some("its certificate authority is not minikube's".to_owned());
     }
@@ -96,7 +97,9 @@ mod tests {
         assert!(check(&entry("https://127.0.0.1:40000", "/m/ca.crt"), &running).unwrap().contains("127.0.0.1:40000"));
         assert!(check(&entry("https://prod.example:6443", "/m/ca.crt"), &running).unwrap().contains("prod.example"));
         assert!(check(&entry("https://192.168.49.2:8443", "/other.crt"), &running).unwrap().contains("authority"));
-        assert!(check(&entry("https://192.168.49.2:8443", "/m/ca.crt"), &profile(State::Absent)).is_some());
+        let absent = profile(State::Absent);
+        assert_eq!(check(&entry("https://192.168.49.2:8443", "/m/ca.crt"), &absent), None);
+        assert!(check(&entry("https://192.168.49.2:8443", "/other.crt"), &absent).is_some());
         assert_eq!(check(&json!({"contexts": [{"name": "prod"}]}), &running), None);
     }
 }
