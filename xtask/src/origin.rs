@@ -3,6 +3,7 @@
 pub mod download;
 pub mod packages;
 pub mod release;
+mod system;
 
 use anyhow::{Context, Result};
 use camino::Utf8PathBuf;
@@ -68,6 +69,14 @@ pub trait Origin: Send + Sync {
 
 /// The origin of this run: the one asked for, else the one that the cache was begun with, else what a probe finds.
 pub fn select(project: &Project, engine: &Engine) -> Result<Box<dyn Origin>> {
+    let origin = of_kind(project, engine)?;
+    if project.options.system_tools {
+        return Ok(Box::new(system::SystemTools::over(origin, project)));
+    }
+    Ok(origin)
+}
+
+fn of_kind(project: &Project, engine: &Engine) -> Result<Box<dyn Origin>> {
     let remembered = project.cache.join("origin");
     let kind = match (project.options.origin, std::fs::read_to_string(&remembered).ok().as_deref().map(str::trim)) {
         (Some(kind), _) => kind,

@@ -100,7 +100,8 @@ impl Toolbox {
 
     /// Whether minikube is there to be run.
     pub fn minikube_exists(&self) -> bool {
-        self.minikube.is_file()
+        // A bare name is a tool on PATH that has answered before.
+        self.minikube.is_file() || self.minikube.parent().is_some_and(|dir| dir.as_str().is_empty())
     }
 
     /// minikube's own folder: `$MINIKUBE_HOME/.minikube`, or MINIKUBE_HOME itself where it is called that.

@@ -48,7 +48,7 @@ impl World {
         })?;
         let origin = origin::select(project, &engine)?;
         let tools = Toolbox::new(project, engine, origin.as_ref());
-        if !origin.tool(Tool::Kubectl).is_file() {
+        if !tools.minikube_exists() {
             return Err(Failure::new(Class::Machine, "the tools have not been brought yet")
                 .help("cargo xtask deploy dev")
                 .into());

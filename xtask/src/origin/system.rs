@@ -1,0 +1,107 @@
+//! `--system-tools`: kubectl, helm and minikube on PATH where their version will do; the origin brings the others.
+
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+use camino::Utf8PathBuf;
+
+use super::{Need, Origin, Tool};
+use crate::engine::Engine;
+use crate::plan::Step;
+use crate::process::Process;
+use crate::project::Project;
+
+/// An origin whose tools are those on PATH, as far as they will do.
+pub struct SystemTools {
+    inner: Box<dyn Origin>,
+    found: BTreeMap<Tool, Utf8PathBuf>,
+}
+
+impl SystemTools {
+    /// Asks each tool on PATH for its version; says which are not taken and why.
+    pub fn over(inner: Box<dyn Origin>, project: &Project) -> Self {
+        let questions = [
+            (Tool::Kubectl, "kubectl", vec!["version", "--client"]),
+            (Tool::Helm, "helm", vec!["version", "--short"]),
+            (Tool::Minikube, "minikube", vec!["version", "--short"]),
+        ];
+        let mut found = BTreeMap::new();
+        for (tool, name, args) in questions {
+            let version = Process::new(name).args(args).read().ok().and_then(|text| version(&text));
+            match version {
+                Some(version) if will_do(tool, version, &project.settings.cluster.kubernetes) => {
+                    found.insert(tool, Utf8PathBuf::from(name));
+                }
+                Some((major, minor)) => {
+                    project.report.note(format!("{name} {major}.{minor} on PATH will not do: the pinned one is taken"));
+                }
+                None => {
+                    project.report.note(format!("no {name} on PATH that tells its version: the pinned one is taken"))
+                }
+            }
+        }
+        Self { inner, found }
+    }
+}
+
+/// The first `major.minor` in what a version command prints.
+fn version(text: &str) -> Option<(u32, u32)> {
+    let word = text.split_whitespace().find(|word| word.trim_start_matches('v').contains('.'))?;
+    let mut numbers = word.trim_start_matches('v').split('.').map(|part| part.parse().ok());
+    Some((numbers.next()??, numbers.next()??))
+}
+
+/// kubectl: one minor version around the cluster's (Kubernetes' version skew policy). Helm 4. minikube 1.38 or newer,
+/// for the Kubernetes and containerd that are pinned here.
+fn will_do(tool: Tool, (major, minor): (u32, u32), kubernetes: &str) -> bool {
+    match tool {
+        Tool::Kubectl => version(kubernetes).is_some_and(|(m, n)| m == major && n.abs_diff(minor) <= 1),
+        Tool::Helm => major == 4,
+        Tool::Minikube => major == 1 && minor >= 38,
+        Tool::Gitleaks | Tool::HelmUnittest => false,
+    }
+}
+
+impl Origin for SystemTools {
+    fn name(&self) -> &'static str {
+        self.inner.name()
+    }
+
+    fn plan(&self, needs: &[Need], engine: &Engine) -> Result<Vec<Step<'_>>> {
+        let found = |need: &Need| matches!(need, Need::Tool(tool) if self.found.contains_key(tool));
+        let rest: Vec<Need> = needs.iter().filter(|need| !found(need)).cloned().collect();
+        self.inner.plan(&rest, engine)
+    }
+
+    fn tool(&self, tool: Tool) -> Utf8PathBuf {
+        self.found.get(&tool).cloned().unwrap_or_else(|| self.inner.tool(tool))
+    }
+
+    fn image(&self, official: &str) -> String {
+        self.inner.image(official)
+    }
+
+    fn minikube_flags(&self) -> Vec<String> {
+        self.inner.minikube_flags()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_read_from_what_the_tools_print() {
+        assert_eq!(version("Client Version: v1.34.4\nKustomize Version: v5.7.1\n"), Some((1, 34)));
+        assert_eq!(version("v4.0.5+g1234\n"), Some((4, 0)));
+        assert_eq!(version("v1.38.1\n"), Some((1, 38)));
+        assert_eq!(version("none\n"), None);
+    }
+
+    #[test]
+    fn only_versions_that_fit_are_taken() {
+        assert!(will_do(Tool::Kubectl, (1, 35), "v1.34.4") && !will_do(Tool::Kubectl, (1, 31), "v1.34.4"));
+        assert!(will_do(Tool::Helm, (4, 2), "v1.34.4") && !will_do(Tool::Helm, (3, 19), "v1.34.4"));
+        assert!(!will_do(Tool::Minikube, (1, 33), "v1.34.4"));
+    }
+}
