@@ -73,13 +73,14 @@ pub fn reasons(desired: &Desired, observed: &Observed) -> Vec<String> {
         Some(_) => {}
     }
     reasons.extend(record.drift(snapshot));
-    reasons.extend(
-        judge::progress(snapshot)
-            .iter()
-            .filter(|p| !p.complete)
-            .map(|p| format!("{} has {} of {} replicas ready", p.name, p.ready, p.wanted)),
-    );
     reasons
+}
+
+/// What is not ready although it is as it should be: after a start of the cluster, or while Kubernetes replaces a pod.
+fn unready(observed: &Observed) -> Vec<String> {
+    let progress = observed.snapshot.as_ref().map(judge::progress).unwrap_or_default();
+    let behind = progress.iter().filter(|p| !p.complete);
+    behind.map(|p| format!("{} has {} of {} replicas ready", p.name, p.ready, p.wanted)).collect()
 }
 
 /// The steps that bring the release: namespace, repair, Secrets, Helm, and the watch.
@@ -93,19 +94,24 @@ pub fn decide<'a>(
     let mut reasons = reasons(desired, observed);
     let missing = secrets.missing(&observed.secrets);
     reasons.extend(missing.iter().map(|name| format!("Secret {name} is not in the cluster")));
+    let redactor = secrets.redactor.clone();
     if reasons.is_empty() {
-        return Vec::new();
+        let unready = unready(observed);
+        if unready.is_empty() {
+            return Vec::new();
+        }
+        // What is wanted is applied: Kubernetes is at work on it, and there is nothing to roll back to.
+        return vec![rollout::step(project, tools, None, redactor, unready.join("; "))];
     }
     let mut steps = Vec::new();
     if observed.snapshot.is_none() {
         steps.push(namespace(project, tools));
     }
     steps.extend(helm::repair(tools, &project.settings.chart.release, &observed.helm));
-    let redactor = secrets.redactor.clone();
     steps.extend(secrets.steps(tools, &observed.secrets));
     steps.push(helm::upgrade(project, tools, desired, reasons.join("; ")));
     let verified = observed.record.as_ref().map(|record| record.revision);
-    steps.push(rollout::step(project, tools, verified, redactor));
+    steps.push(rollout::step(project, tools, verified, redactor, "Helm applies, xtask watches".to_owned()));
     steps
 }
 

@@ -21,8 +21,13 @@ const PATIENCE: Duration = Duration::from_secs(8);
 const LOG_LINES: usize = 20;
 
 /// The step that waits for the rollout, and undoes it when it fails.
-pub fn step<'a>(project: &'a Project, tools: &'a Toolbox, verified: Option<u64>, redactor: Redactor) -> Step<'a> {
-    let why = "Helm applies, xtask watches";
+pub fn step<'a>(
+    project: &'a Project,
+    tools: &'a Toolbox,
+    verified: Option<u64>,
+    redactor: Redactor,
+    why: String,
+) -> Step<'a> {
     Step::new("roll out", why, "kubectl get pods,deployments,statefulsets --watch", move |running| {
         let Err(error) = wait(project, tools, &redactor, running) else { return Ok("all replicas ready".to_owned()) };
         Err(undo(project, tools, verified, error))
@@ -110,7 +115,7 @@ fn save_evidence(project: &Project, tools: &Toolbox, redactor: &Redactor, text: 
 fn undo(project: &Project, tools: &Toolbox, verified: Option<u64>, error: anyhow::Error) -> anyhow::Error {
     let release = &project.settings.chart.release;
     let Some(revision) = verified else {
-        project.report.note("no revision was verified before: what was applied stays for you to look at");
+        project.report.note("nothing to roll back to: what is there stays for you to look at");
         return error;
     };
     let rollback = tools.helm().args(["rollback", release, &revision.to_string(), "--server-side=true"]);
