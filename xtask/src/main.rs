@@ -38,7 +38,12 @@ fn main() {
         interrupted.line("\ninterrupted: every child has ended; the same command goes on where this one stopped");
         std::process::exit(failure::Class::Interrupted as i32);
     });
-    let code = match handler.map_err(anyhow::Error::from).and_then(|()| run(cli, &report)) {
+    let result = handler.map_err(anyhow::Error::from).and_then(|()| run(cli, &report));
+    while process::ending() {
+        // What came of it is not worth telling: the handler says so and ends the process.
+        std::thread::park();
+    }
+    let code = match result {
         Ok(code) => code,
         Err(error) => {
             report.error(&error);

@@ -14,7 +14,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use camino::{Utf8Path, Utf8PathBuf};
 
-pub use watchdog::end_all;
+pub use watchdog::{end_all, ending};
 
 /// How much of a failed command's output its error shows, in lines; the rest is in the log.
 const TAIL: usize = 12;
@@ -205,7 +205,8 @@ impl Process {
     fn bare(&self) -> duct::Expression {
         let mut expression = duct::cmd(&self.program, &self.args).before_spawn(|command| {
             std::os::unix::process::CommandExt::process_group(command, 0);
-            Ok(())
+            // Whoever goes on after a child was ended (a retry, a rollback) must not begin anything new.
+            if ending() { Err(std::io::Error::other("interrupted")) } else { Ok(()) }
         });
         for (name, value) in &self.envs {
             expression = expression.env(name, value);

@@ -15,6 +15,7 @@ struct Watched {
 
 static WATCHED: Mutex<Option<HashMap<u64, Watched>>> = Mutex::new(None);
 static NEXT: AtomicU64 = AtomicU64::new(0);
+static ENDING: AtomicBool = AtomicBool::new(false);
 
 /// Takes a process off the list when dropped.
 pub struct Guard {
@@ -74,8 +75,14 @@ fn signal(pids: &[u32], signal: Signal) {
     }
 }
 
+/// Whether [`end_all`] has begun: nothing more may be started, and what fails from now on fails because of it.
+pub fn ending() -> bool {
+    ENDING.load(Ordering::SeqCst)
+}
+
 /// Ends every running child: SIGTERM first, SIGKILL for what is left after two seconds.
 pub fn end_all() {
+    ENDING.store(true, Ordering::SeqCst);
     let all = || -> Vec<u32> { lock().iter().flat_map(|map| map.values()).flat_map(|w| w.pids.clone()).collect() };
     signal(&all(), Signal::TERM);
     let end = Instant::now() + Duration::from_secs(2);
