@@ -5,6 +5,7 @@ use clap::{Args, ValueEnum};
 
 use crate::process::Process;
 use crate::project::Project;
+use crate::stages::cluster;
 use crate::world::World;
 
 /// A tool that can be run directly.
@@ -33,6 +34,10 @@ pub struct Tool {
 /// Runs the tool with the terminal's own streams; its exit code is ours.
 pub fn run(project: &Project, args: &Tool) -> Result<i32> {
     let world = World::present(project)?;
+    if matches!(args.name, Name::Kubectl | Name::Helm) {
+        // They go where the kubeconfig leads: not without proof that this is our cluster.
+        cluster::observe(&world.tools)?;
+    }
     let process: Process = match args.name {
         Name::Kubectl => world.tools.kubectl_here(),
         Name::Helm => world.tools.helm(),
@@ -72,6 +77,7 @@ pub enum App {
 /// Prints logs of every replica, each line prefixed with its pod.
 pub fn logs(project: &Project, args: &Logs) -> Result<i32> {
     let world = World::present(project)?;
+    cluster::observe(&world.tools)?;
     let component = match args.app {
         None => String::new(),
         Some(App::Backend) => ",app.kubernetes.io/component=backend".to_owned(),
