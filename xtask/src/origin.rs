@@ -14,6 +14,9 @@ use crate::failure::{Class, Failure};
 use crate::plan::Step;
 use crate::project::Project;
 
+/// File in the cache that names the origin that it was begun with.
+const REMEMBERED: &str = "origin";
+
 /// The two origins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Kind {
@@ -69,32 +72,52 @@ pub trait Origin: Send + Sync {
 
 /// The origin of this run: the one asked for, else the one that the cache was begun with, else what a probe finds.
 pub fn select(project: &Project, engine: &Engine) -> Result<Box<dyn Origin>> {
-    let origin = of_kind(project, engine)?;
+    let kind = known(project).unwrap_or_else(|| {
+        let kind = if release::reachable(project.ca_bundle().as_deref()) { Kind::Release } else { Kind::Packages };
+        let why = match kind {
+            Kind::Release => "release: the official downloads answer",
+            Kind::Packages => {
+                "packages: the official downloads do not answer: everything is made from package registries"
+            }
+        };
+        project.report.note(format!("origin {why}"));
+        kind
+    });
+    open(project, engine, kind)
+}
+
+/// The origin of what is there already: as [`select`], but without a probe. If the cache remembers none it holds
+/// nothing, so either would do; with an engine of the user's own it can only be `release`.
+pub fn present(project: &Project, engine: &Engine) -> Result<Box<dyn Origin>> {
+    let kind = if engine.private { known(project).unwrap_or(Kind::Packages) } else { Kind::Release };
+    open(project, engine, kind)
+}
+
+/// Remembers `origin` as the one that the cache was begun with.
+pub fn remember(project: &Project, origin: &dyn Origin) -> Result<()> {
+    let place = project.cache.join(REMEMBERED);
+    if place.is_file() {
+        return Ok(());
+    }
+    std::fs::create_dir_all(&project.cache).with_context(|| format!("creating {}", project.cache))?;
+    std::fs::write(&place, origin.name()).with_context(|| format!("writing {place}"))
+}
+
+/// The origin asked for, else the one that the cache was begun with.
+fn known(project: &Project) -> Option<Kind> {
+    let remembered = || std::fs::read_to_string(project.cache.join(REMEMBERED)).ok();
+    project.options.origin.or_else(|| Kind::from_str(remembered()?.trim(), false).ok())
+}
+
+fn open(project: &Project, engine: &Engine, kind: Kind) -> Result<Box<dyn Origin>> {
+    let origin = of_kind(project, engine, kind)?;
     if project.options.system_tools {
         return Ok(Box::new(system::SystemTools::over(origin, project)));
     }
     Ok(origin)
 }
 
-fn of_kind(project: &Project, engine: &Engine) -> Result<Box<dyn Origin>> {
-    let remembered = project.cache.join("origin");
-    let kind = match (project.options.origin, std::fs::read_to_string(&remembered).ok().as_deref().map(str::trim)) {
-        (Some(kind), _) => kind,
-        (None, Some("release")) => Kind::Release,
-        (None, Some("packages")) => Kind::Packages,
-        (None, _) => {
-            let kind = if release::reachable(project.ca_bundle().as_deref()) { Kind::Release } else { Kind::Packages };
-            let why = match kind {
-                Kind::Release => "the official downloads answer",
-                Kind::Packages => "the official downloads do not answer: everything is made from package registries",
-            };
-            let name = kind.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
-            project.report.note(format!("origin {name}: {why}"));
-            std::fs::create_dir_all(&project.cache).with_context(|| format!("creating {}", project.cache))?;
-            std::fs::write(&remembered, name).with_context(|| format!("writing {remembered}"))?;
-            kind
-        }
-    };
+fn of_kind(project: &Project, engine: &Engine, kind: Kind) -> Result<Box<dyn Origin>> {
     match kind {
         Kind::Release => Ok(Box::new(release::Release::new(project)?)),
         Kind::Packages if engine.private => Ok(Box::new(packages::Packages::new(project)?)),

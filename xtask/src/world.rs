@@ -32,6 +32,9 @@ impl World {
             machine::consent(project, &lines)?;
             project.report.note(format!("logs: {}/logs", project.target()));
         }
+        if mode == Mode::Apply {
+            origin::remember(project, origin.as_ref())?;
+        }
         plan::apply(project, "machine", mode, plan.steps)?;
         let steps = origin.plan(needs, &plan.engine)?;
         plan::apply(project, "tools", mode, steps)?;
@@ -46,7 +49,7 @@ impl World {
             Failure::new(Class::Machine, "no Docker Engine answers, so there is no cluster to ask")
                 .help("cargo xtask deploy dev")
         })?;
-        let origin = origin::select(project, &engine)?;
+        let origin = origin::present(project, &engine)?;
         let tools = Toolbox::new(project, engine, origin.as_ref());
         if !tools.minikube_exists() {
             return Err(Failure::new(Class::Machine, "the tools have not been brought yet")

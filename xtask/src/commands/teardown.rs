@@ -41,7 +41,7 @@ pub fn run(project: &Project, args: &Teardown) -> Result<()> {
     match observed.engine(project) {
         None => report.ok("no Docker Engine answers: no cluster runs"),
         Some(engine) => {
-            let origin = origin::select(project, &engine)?;
+            let origin = origin::present(project, &engine)?;
             let tools = Toolbox::new(project, engine, origin.as_ref());
             release_and_cluster(project, &tools, args)?;
         }
