@@ -7,7 +7,7 @@ mod profile;
 use anyhow::Result;
 
 pub use ingress::remove_controller;
-pub use profile::{Profile, State, observe as profile};
+pub use profile::{Profile, State, foreign, observe as profile};
 
 use crate::failure::{Class, Failure};
 use crate::origin::Origin;

@@ -19,6 +19,8 @@ pub enum State {
     Absent,
     /// minikube knows it but its node is gone, or the other way round.
     HalfDeleted(&'static str),
+    /// A container of its name exists that minikube did not make: it is somebody's, and neither used nor removed.
+    Foreign,
     /// Its node is stopped.
     Stopped,
     /// Its node is frozen by `minikube pause` or `docker pause`.
@@ -79,8 +81,8 @@ fn judge(config: Option<Value>, container: Option<&Value>) -> Profile {
     });
     let state = match (&config, container) {
         (None, None) => State::Absent,
-        (None, Some(c)) if minikubes(&c) => State::HalfDeleted("its node exists but minikube has no record of it"),
-        (None, Some(_)) => State::HalfDeleted("a container of that name exists that minikube did not make"),
+        (_, Some(c)) if !minikubes(&c) => State::Foreign,
+        (None, Some(_)) => State::HalfDeleted("its node exists but minikube has no record of it"),
         (Some(_), None) => State::HalfDeleted("minikube has a record of it but its node is gone"),
         (Some(_), Some(c)) => match c.pointer("/State/Status").and_then(Value::as_str) {
             Some("running") => State::Running,
@@ -114,6 +116,7 @@ pub fn decide<'a>(
             let port = free_port(project)?;
             Ok(vec![start(project, tools, origin, profile, "there is no profile of that name", Some(port))?])
         }
+        State::Foreign => Err(foreign(name).into()),
         State::HalfDeleted(how) => {
             let message = format!("minikube profile `{name}` is half deleted: {how}");
             Err(Failure::new(Class::Cluster, message)
@@ -122,6 +125,14 @@ pub fn decide<'a>(
                 .into())
         }
     }
+}
+
+/// The refusal of a container that is not ours.
+pub fn foreign(name: &str) -> Failure {
+    let what = format!("the engine has a container `{name}` that minikube did not make");
+    Failure::new(Class::Cluster, what)
+        .help(format!("use another profile: cargo xtask deploy dev --profile {name}2"))
+        .help(format!("or give the container another name: docker rename {name} <new name>"))
 }
 
 fn start<'a>(
@@ -209,6 +220,9 @@ mod tests {
         assert_eq!(state(config(), Some(container("exited"))), State::Stopped);
         assert!(matches!(state(config(), None), State::HalfDeleted(_)));
         assert!(matches!(state(None, Some(container("running"))), State::HalfDeleted(_)));
+        let somebodys = json!({"State": {"Status": "running"}, "Config": {"Labels": {}}});
+        assert_eq!(state(None, Some(somebodys.clone())), State::Foreign);
+        assert_eq!(state(config(), Some(somebodys)), State::Foreign);
     }
 
     #[test]
