@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use serde_json::Value;
 
 use crate::failure::{Class, Failure};
@@ -64,7 +64,8 @@ impl Profile {
 pub fn observe(tools: &Toolbox) -> Result<Profile> {
     let path = tools.profile_config();
     let config = match std::fs::read_to_string(&path) {
-        Ok(text) => Some(serde_json::from_str::<Value>(&text).with_context(|| format!("reading {path}"))?),
+        // A minikube that was killed over it leaves it empty or cut off.
+        Ok(text) => Some(serde_json::from_str::<Value>(&text).unwrap_or_default()),
         Err(_) => None,
     };
     let inspected = tools.engine.docker().args(["container", "inspect", &tools.profile]).output()?;
@@ -82,6 +83,7 @@ fn judge(config: Option<Value>, container: Option<&Value>) -> Profile {
     let state = match (&config, container) {
         (None, None) => State::Absent,
         (_, Some(c)) if !minikubes(&c) => State::Foreign,
+        (Some(Value::Null), _) => State::HalfDeleted("minikube's record of it cannot be read"),
         (None, Some(_)) => State::HalfDeleted("its node exists but minikube has no record of it"),
         (Some(_), None) => State::HalfDeleted("minikube has a record of it but its node is gone"),
         (Some(_), Some(c)) => match c.pointer("/State/Status").and_then(Value::as_str) {
@@ -220,6 +222,7 @@ mod tests {
         assert_eq!(state(config(), Some(container("exited"))), State::Stopped);
         assert!(matches!(state(config(), None), State::HalfDeleted(_)));
         assert!(matches!(state(None, Some(container("running"))), State::HalfDeleted(_)));
+        assert!(matches!(state(Some(Value::Null), Some(container("running"))), State::HalfDeleted(_)));
         let somebodys = json!({"State": {"Status": "running"}, "Config": {"Labels": {}}});
         assert_eq!(state(None, Some(somebodys.clone())), State::Foreign);
         assert_eq!(state(config(), Some(somebodys)), State::Foreign);
