@@ -1,0 +1,243 @@
+//! Profiles that are not ours, not whole or not running, and teardown.
+
+use std::fs;
+use std::net::TcpListener;
+
+use crate::common::{DOTENV, OFFLINE, Run, Sandbox};
+
+const DEPLOY: [&str; 3] = ["deploy", "dev", "--origin=release"];
+
+/// A kubeconfig whose entry `todo` leads to somebody's cluster.
+const FOREIGN: &str = "\
+apiVersion: v1
+kind: Config
+current-context: todo
+contexts: [{name: todo, context: {cluster: production, user: admin}}]
+clusters: [{name: production, cluster: {server: 'https://production.lan:6443', certificate-authority: /ca.crt}}]
+users: [{name: admin, user: {}}]
+";
+
+/// Runs xtask with `.env` in order; the kubeconfig must stay as it is, and nothing but questions may be asked.
+fn run(sandbox: &Sandbox, args: &[&str]) -> Run {
+    sandbox.dotenv(DOTENV);
+    let kubeconfig = fs::read(&sandbox.kubeconfig).ok();
+    let run = sandbox.run(args);
+    assert_eq!(fs::read(&sandbox.kubeconfig).ok(), kubeconfig, "{run}");
+    let questions = ["docker version ", "docker image inspect ", "docker container inspect ", "docker context show"];
+    for call in sandbox.fake("calls").lines() {
+        assert!(questions.iter().any(|question| call.starts_with(question)), "{call}\n{run}");
+    }
+    run
+}
+
+#[test]
+fn a_foreign_entry_under_our_name_is_refused() {
+    let sandbox = Sandbox::with_tools();
+    fs::write(&sandbox.kubeconfig, FOREIGN).unwrap();
+    insta::assert_snapshot!(run(&sandbox, &DEPLOY), @"
+    exit code 5
+    -- stderr
+    error: context `todo` in <tmp>/kubeconfig is not our minikube profile: it leads to https://production.lan:6443, and there is no such profile
+      try: if nothing needs that entry: kubectl config --kubeconfig <tmp>/kubeconfig delete-context todo
+      try: or leave it alone and deploy under another name: cargo xtask deploy dev --profile todo2
+    ");
+
+    // The profile exists, but the entry does not lead there.
+    sandbox.profile("containerd");
+    sandbox.node("running", 8080);
+    insta::assert_snapshot!(run(&sandbox, &DEPLOY), @"
+    exit code 5
+    -- stderr
+    error: context `todo` in <tmp>/kubeconfig is not our minikube profile: it leads to https://production.lan:6443; the profile is at https://192.168.49.2:8443
+      try: if nothing needs that entry: kubectl config --kubeconfig <tmp>/kubeconfig delete-context todo
+      try: or leave it alone and deploy under another name: cargo xtask deploy dev --profile todo2
+    ");
+    for args in [["teardown"].as_slice(), &["status"], &["deploy", "dev", "--dry-run"], &[]] {
+        let run = run(&sandbox, &[&["--origin=release"], args].concat());
+        assert_eq!(run.code, Some(5), "{run}");
+        assert!(run.stderr.contains("is not our minikube profile"), "{run}");
+    }
+}
+
+#[test]
+fn commands_that_need_no_deploy_refuse_a_foreign_entry_too() {
+    let sandbox = Sandbox::with_tools();
+    fs::write(&sandbox.kubeconfig, FOREIGN).unwrap();
+    sandbox.profile("containerd");
+    sandbox.node("running", 8080);
+    for args in [["logs"].as_slice(), &["tool", "kubectl", "get", "pods"], &["tool", "helm", "list"]] {
+        let run = run(&sandbox, &[&["--origin=release"], args].concat());
+        assert_eq!(run.code, Some(5), "{run}");
+    }
+}
+
+#[test]
+fn a_kubeconfig_that_cannot_be_read_is_told() {
+    let sandbox = Sandbox::with_tools();
+    fs::write(&sandbox.kubeconfig, "contexts: [\n").unwrap();
+    insta::assert_snapshot!(run(&sandbox, &DEPLOY), @"
+    exit code 3
+    -- stderr
+    error: <tmp>/kubeconfig is not a kubeconfig: did not find expected node content at line 2 column 1, while parsing a flow node
+      try: repair it, or name another: KUBECONFIG=/path cargo xtask deploy dev (todo)
+    ");
+}
+
+#[test]
+fn a_profile_with_another_runtime_is_refused() {
+    let sandbox = Sandbox::with_tools();
+    sandbox.profile("docker");
+    sandbox.node("running", 8080);
+    insta::assert_snapshot!(run(&sandbox, &DEPLOY), @"
+    exit code 5
+    -- stderr
+    error: profile `todo` runs docker; only containerd is supported
+      try: use another profile: cargo xtask deploy dev --profile todo-containerd
+    ");
+}
+
+#[test]
+fn a_half_deleted_profile_is_told_with_the_way_out() {
+    let sandbox = Sandbox::with_tools();
+    sandbox.profile("containerd");
+    insta::assert_snapshot!(run(&sandbox, &DEPLOY), @"
+    exit code 5
+    -- stderr
+    error: minikube profile `todo` is half deleted: minikube has a record of it but its node is gone
+      try: remove the rest of it, with the data inside: cargo xtask teardown --cluster
+      try: then: cargo xtask deploy dev
+    ");
+
+    let sandbox = Sandbox::with_tools();
+    sandbox.node("running", 8080);
+    insta::assert_snapshot!(run(&sandbox, &DEPLOY), @"
+    exit code 5
+    -- stderr
+    error: minikube profile `todo` is half deleted: its node exists but minikube has no record of it
+      try: remove the rest of it, with the data inside: cargo xtask teardown --cluster
+      try: then: cargo xtask deploy dev
+    ");
+    let refused = run(&sandbox, &["teardown", "--origin=release"]);
+    insta::assert_snapshot!(refused, @"
+    exit code 5
+    -- stderr
+    error: the cluster `todo` does not run, so nothing in it can be removed
+      try: start it: cargo xtask deploy dev
+      try: or delete it with all its data: cargo xtask teardown --cluster
+    ");
+}
+
+#[test]
+fn a_container_that_is_not_minikubes_is_neither_used_nor_removed() {
+    let sandbox = Sandbox::with_tools();
+    sandbox.container("app", "running", 8080);
+    insta::assert_snapshot!(run(&sandbox, &DEPLOY), @"
+    exit code 5
+    -- stderr
+    error: the engine has a container `todo` that minikube did not make
+      try: use another profile: cargo xtask deploy dev --profile todo2
+      try: or give the container another name: docker rename todo <new name>
+    ");
+    for args in [["teardown"].as_slice(), &["teardown", "--cluster"], &["teardown", "--cache"]] {
+        let run = run(&sandbox, &[args, &["--origin=release"]].concat());
+        assert_eq!(run.code, Some(5), "{run}");
+        assert!(run.stderr.contains("that minikube did not make"), "{run}");
+    }
+}
+
+#[test]
+fn a_record_that_minikube_was_killed_over_is_told() {
+    let sandbox = Sandbox::with_tools();
+    sandbox.profile("containerd");
+    fs::write(sandbox.dir.join("home/.minikube/profiles/todo/config.json"), "").unwrap();
+    sandbox.node("running", 8080);
+    insta::assert_snapshot!(run(&sandbox, &DEPLOY), @"
+    exit code 5
+    -- stderr
+    error: minikube profile `todo` is half deleted: minikube's record of it cannot be read
+      try: remove the rest of it, with the data inside: cargo xtask teardown --cluster
+      try: then: cargo xtask deploy dev
+    ");
+}
+
+#[test]
+fn the_holder_of_a_stopped_profiles_port_is_named() {
+    let sandbox = Sandbox::with_tools();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    sandbox.profile("containerd");
+    sandbox.node("exited", port);
+    let run = run(&sandbox, &DEPLOY);
+    insta::assert_snapshot!(run.to_string().replace(&port.to_string(), "<port>"), @"
+    exit code 4
+    -- stderr
+    error: port <port>, which the profile publishes, is held by <this test>
+      try: end that program, or use another profile: cargo xtask deploy dev --profile todo2
+    ");
+}
+
+#[test]
+fn teardown_of_nothing_is_fine() {
+    let sandbox = Sandbox::new();
+    insta::assert_snapshot!(sandbox.run(&["teardown"]), @"
+    exit code 0
+    -- stderr
+      ✓ no Docker Engine answers: no cluster runs
+      · stays: the todos (database volume and its Secret)  (--data removes it)
+      · stays: the cluster  (--cluster removes it)
+      · stays: the private engine with images  (--engine removes it)
+      · stays: tools and base images in the cache  (--cache removes it)
+    ");
+    for flag in ["--data", "--cluster", "--engine", "--cache"] {
+        let run = sandbox.run(&["teardown", flag]);
+        assert_eq!(run.code, Some(0), "{run}");
+    }
+    assert!(!sandbox.cache.exists());
+
+    let sandbox = Sandbox::with_tools();
+    insta::assert_snapshot!(run(&sandbox, &["teardown", "--origin=release"]), @"
+    exit code 0
+    -- stderr
+      ✓ no minikube profile `todo`: nothing to remove
+      · stays: the todos (database volume and its Secret)  (--data removes it)
+      · stays: the cluster  (--cluster removes it)
+      · stays: the private engine with images  (--engine removes it)
+      · stays: tools and base images in the cache  (--cache removes it)
+      · stays: .env, which is yours  (rm .env removes it)
+    ");
+    let run = run(&sandbox, &["teardown", "--cluster", "--origin=release"]);
+    assert_eq!(run.code, Some(0), "{run}");
+}
+
+#[test]
+fn teardown_of_nothing_is_fine_without_a_network() {
+    let sandbox = Sandbox::with_engine();
+    for _ in 0..2 {
+        let run = sandbox.run_with(&["teardown"], &OFFLINE);
+        assert_eq!(run.code, Some(0), "{run}");
+    }
+}
+
+#[test]
+fn teardown_deletes_what_is_left_of_a_half_deleted_profile() {
+    let sandbox = Sandbox::with_tools();
+    sandbox.profile("containerd");
+    for command in ["minikube * delete", "docker rm *", "docker volume rm *"] {
+        sandbox.on(command, "");
+    }
+    insta::assert_snapshot!(sandbox.run(&["teardown", "--cluster", "--origin=release"]), @"
+    exit code 0
+    -- stderr
+      > delete cluster todo (asked for)
+      ✓ delete cluster todo <time>
+      · stays: the private engine with images  (--engine removes it)
+      · stays: tools and base images in the cache  (--cache removes it)
+    ");
+    insta::assert_snapshot!(sandbox.calls(), @"
+    docker container inspect todo
+    docker rm --force --volumes todo
+    docker version --format {{.Server.Version}}
+    docker volume rm --force todo
+    minikube --profile todo delete
+    ");
+}

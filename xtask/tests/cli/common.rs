@@ -1,0 +1,346 @@
+//! A checkout with fake tools, and runs of xtask in it.
+
+use std::fmt;
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use camino::{Utf8Path, Utf8PathBuf};
+use regex::Regex;
+use serde_json::{Value, json};
+
+/// Leads to a port where nobody listens: what needs the network fails at once.
+pub const OFFLINE: [(&str, &str); 1] = [("HTTPS_PROXY", "http://127.0.0.1:9")];
+
+/// The image ID that the fake engine has for everything.
+pub const ID: &str = "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+
+/// A `.env` that is in order. The canary in it must show up nowhere else.
+pub const DOTENV: &str = "AUTH_SECRET=not-a-secret-CANARY-0123456789abcdef\n";
+
+/// The label that minikube's nodes have.
+const LABEL: &str = "created_by.minikube.sigs.k8s.io";
+
+/// Longer than anything takes here, also where the machine is busy.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A temporary checkout, home, cache and PATH. Everything goes with it.
+pub struct Sandbox {
+    _temp: tempfile::TempDir,
+    /// Of everything.
+    pub dir: Utf8PathBuf,
+    /// The checkout.
+    pub root: Utf8PathBuf,
+    /// TODO_XTASK_CACHE; not there at first.
+    pub cache: Utf8PathBuf,
+    /// KUBECONFIG; not there at first.
+    pub kubeconfig: Utf8PathBuf,
+    fakes: Utf8PathBuf,
+    rules: Mutex<Vec<String>>,
+}
+
+impl Sandbox {
+    /// The project's own `infra` with two contexts of one line each; no engine, no tools, no `.env`.
+    pub fn new() -> Self {
+        let temp = tempfile::Builder::new().prefix("xtask-cli-").tempdir().unwrap();
+        let dir = Utf8Path::from_path(temp.path()).unwrap().canonicalize_utf8().unwrap();
+        let [root, bin, fakes, home] = ["root", "bin", "fakes", "home"].map(|name| dir.join(name));
+        for folder in [&root, &bin, &fakes, &home] {
+            fs::create_dir(folder).unwrap();
+        }
+        let project = Utf8Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+        copy(&project.join("infra"), &root.join("infra"));
+        fs::copy(project.join(".env.example"), root.join(".env.example")).unwrap();
+        for app in ["backend", "frontend"] {
+            let context = root.join("apps").join(app);
+            fs::create_dir_all(&context).unwrap();
+            fs::write(context.join("Dockerfile"), format!("FROM {app}\n")).unwrap();
+        }
+        for name in ["rules", "calls", "environment", "stdin"] {
+            fs::write(fakes.join(name), "").unwrap();
+        }
+        let path = std::env::var_os("PATH").unwrap();
+        for program in ["sh", "cat", "sleep", "git"] {
+            let found = std::env::split_paths(&path).map(|dir| dir.join(program)).find(|path| path.is_file());
+            symlink(found.unwrap(), bin.join(program)).unwrap();
+        }
+        let (cache, kubeconfig) = (dir.join("cache"), dir.join("kubeconfig"));
+        let this = Self { _temp: temp, dir, root, cache, kubeconfig, fakes, rules: Mutex::default() };
+        // The tests are about xtask, not about the memory of the machine that they run on.
+        this.edit("infra/xtask.toml", |text| text.replace("memory_mib = 6144", "memory_mib = 3"));
+        this
+    }
+
+    /// With the user's own Docker Engine, which has every image, and the tools of the release origin.
+    pub fn with_tools() -> Self {
+        let this = Self::with_engine();
+        let manifest: toml::Table = toml::from_str(&this.read("infra/release.toml")).unwrap();
+        let os = if cfg!(target_os = "macos") { "darwin" } else { "linux" };
+        let arch = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
+        for tool in ["kubectl", "helm", "minikube"] {
+            let sha = manifest[tool][&format!("{os}-{arch}")]["sha256"].as_str().unwrap();
+            let folder = this.cache.join("release").join(&sha[..16]);
+            fs::create_dir_all(&folder).unwrap();
+            symlink(Self::script(), folder.join(tool)).unwrap();
+        }
+        this.on("docker image inspect *", &format!("echo {ID}"));
+        this
+    }
+
+    /// With the user's own Docker Engine, which is empty.
+    pub fn with_engine() -> Self {
+        let this = Self::new();
+        this.play("docker");
+        this.on("docker version *", "echo 29.1.0");
+        this.on("docker context show", "echo default");
+        this
+    }
+
+    /// Has the fakes play `tool` too, on PATH.
+    pub fn play(&self, tool: &str) {
+        symlink(Self::script(), self.dir.join("bin").join(tool)).unwrap();
+    }
+
+    fn script() -> Utf8PathBuf {
+        Utf8Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cli/fake.sh")
+    }
+
+    /// From now on, commands that fit the shell pattern are answered by `script`. `$FAKES` is a folder for it to use.
+    pub fn on(&self, pattern: &str, script: &str) {
+        let mut rules = self.rules.lock().unwrap();
+        let name = format!("reply-{}", rules.len());
+        fs::write(self.fakes.join(&name), script).unwrap();
+        rules.insert(0, format!("{name}|{pattern}\n"));
+        fs::write(self.fakes.join("rules"), rules.concat()).unwrap();
+    }
+
+    /// minikube has a record of profile `todo`.
+    pub fn profile(&self, runtime: &str) {
+        let folder = self.dir.join("home/.minikube/profiles/todo");
+        fs::create_dir_all(&folder).unwrap();
+        let config = json!({"Nodes": [{"IP": "192.168.49.2", "Port": 8443}],
+                            "KubernetesConfig": {"ContainerRuntime": runtime}});
+        fs::write(folder.join("config.json"), config.to_string()).unwrap();
+    }
+
+    /// The engine has the node of profile `todo` with this status and published port.
+    pub fn node(&self, status: &str, port: u16) {
+        self.container(LABEL, status, port);
+    }
+
+    /// The engine has a container of that name with this label.
+    pub fn container(&self, label: &str, status: &str, port: u16) {
+        let container = json!([{"State": {"Status": status},
+            "Config": {"Labels": {label: "true"}},
+            "HostConfig": {"PortBindings": {"80/tcp": [{"HostIp": "127.0.0.1", "HostPort": port.to_string()}]}}}]);
+        self.on("docker container inspect todo", &format!("echo '{container}'"));
+    }
+
+    /// Writes a `.env` for the user alone.
+    pub fn dotenv(&self, text: impl AsRef<[u8]>) {
+        let path = self.root.join(".env");
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+    }
+
+    /// Changes a file of the checkout; it must become another.
+    pub fn edit(&self, path: &str, change: impl FnOnce(&str) -> String) {
+        let before = self.read(path);
+        let after = change(&before);
+        assert_ne!(before, after, "{path} is not changed");
+        fs::write(self.root.join(path), after).unwrap();
+    }
+
+    /// A file of the checkout.
+    pub fn read(&self, path: &str) -> String {
+        fs::read_to_string(self.root.join(path)).unwrap()
+    }
+
+    /// A file that the fakes have written.
+    pub fn fake(&self, name: &str) -> String {
+        fs::read_to_string(self.fakes.join(name)).unwrap()
+    }
+
+    /// Lets the fakes know something by the file `$FAKES/name`.
+    pub fn tell(&self, name: &str) {
+        fs::write(self.fakes.join(name), "").unwrap();
+    }
+
+    /// Waits for a line that a fake writes into a file.
+    pub fn hear(&self, name: &str) -> String {
+        let start = Instant::now();
+        loop {
+            match fs::read_to_string(self.fakes.join(name)) {
+                Ok(text) if text.ends_with('\n') => return text.trim().to_owned(),
+                _ => assert!(start.elapsed() < PATIENCE, "no fake wrote {name}; called: {}", self.fake("calls")),
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// The commands that the fakes were called with, each kind once, in the order of the alphabet.
+    pub fn calls(&self) -> String {
+        let text = self.fake("calls");
+        let calls: std::collections::BTreeSet<&str> = text.lines().collect();
+        self.tame(&calls.into_iter().collect::<Vec<_>>().join("\n"))
+    }
+
+    /// Everything below `dir` as `path: digest of content`, for comparison.
+    pub fn listing(&self, dir: &Utf8Path) -> Vec<String> {
+        let mut found = Vec::new();
+        let entries = walkdir::WalkDir::new(dir).sort_by_file_name();
+        for entry in entries.into_iter().filter_map(Result::ok) {
+            let content = if entry.file_type().is_file() { fs::read(entry.path()).unwrap() } else { Vec::new() };
+            found.push(format!("{}: {content:?}", entry.path().display()));
+        }
+        found
+    }
+
+    /// Runs `cargo xtask <args>` to its end.
+    pub fn run(&self, args: &[&str]) -> Run {
+        self.run_with(args, &[])
+    }
+
+    /// The same with additional environment variables.
+    pub fn run_with(&self, args: &[&str], environment: &[(&str, &str)]) -> Run {
+        self.start_with(args, environment).end()
+    }
+
+    /// Starts `cargo xtask <args>`.
+    pub fn start(&self, args: &[&str]) -> Running<'_> {
+        self.start_with(args, &[])
+    }
+
+    fn start_with(&self, args: &[&str], environment: &[(&str, &str)]) -> Running<'_> {
+        let mut command = self.command(args);
+        command.envs(environment.iter().copied()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        Running { child: Some(command.spawn().unwrap()), sandbox: self }
+    }
+
+    /// `cargo xtask <args>` with nothing of the caller's environment.
+    pub fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
+        command
+            .args(["--root", self.root.as_str()])
+            .args(args)
+            .env_clear()
+            .env("PATH", self.dir.join("bin"))
+            .env("HOME", self.dir.join("home"))
+            .env("KUBECONFIG", &self.kubeconfig)
+            .env("TODO_XTASK_CACHE", &self.cache)
+            .env("FAKES", &self.fakes)
+            .current_dir(&self.dir)
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// Text without what differs from run to run and machine to machine.
+    pub fn tame(&self, text: &str) -> String {
+        let own = fs::read_to_string("/proc/self/comm").unwrap_or_default();
+        let text = text.replace(self.dir.as_str(), "<tmp>");
+        let mine = format!("{} (process {})", own.trim(), std::process::id());
+        let text = text.replace(&mine, "<this test>").replace(" --force --ports", " --ports");
+        let rules = [
+            (r"[0-9]+\.[0-9]+ s", "<time>"),
+            (r"\(pid [0-9]+\)", "(pid <pid>)"),
+            (r"release/[0-9a-f]{16}/", "release/<sha>/"),
+            (r"checksum is from [^ \n]+", "checksum is from <cite>"),
+            (r"[0-9a-f]{64}", "<sha256>"),
+            (r"https://[^ ]+/(releases?|helm)[/-][^ \n]+", "<url>"),
+            (r"(linux|darwin)-(amd64|arm64)/", "<platform>/"),
+            (r"v[0-9]+\.[0-9]+\.[0-9]+", "<version>"),
+            (r"(infra/[a-z./-]+):[0-9]+:", "$1:<line>:"),
+            (r"(todo-(backend|frontend)):[0-9a-f]{16}", "$1:<tag>"),
+            (r#""tag":"[0-9a-f]{16}""#, r#""tag":"<tag>""#),
+            (r"todo-backend-[0-9a-f]{8}", "todo-backend-<digest>"),
+            (r"(?m)[ ]+$", ""),
+        ];
+        rules.iter().fold(text, |text, (rule, to)| Regex::new(rule).unwrap().replace_all(&text, *to).into_owned())
+    }
+}
+
+/// A running xtask. It is killed if the test fails.
+pub struct Running<'a> {
+    child: Option<Child>,
+    sandbox: &'a Sandbox,
+}
+
+impl Running<'_> {
+    /// Its process ID.
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().unwrap().id()
+    }
+
+    /// Waits for its end.
+    pub fn end(mut self) -> Run {
+        Run::new(self.sandbox, self.child.take().unwrap().wait_with_output().unwrap())
+    }
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.child {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+/// How a run ended. Shown as exit code and outputs, without what differs from run to run.
+pub struct Run {
+    /// The exit code.
+    pub code: Option<i32>,
+    /// Standard output as it was.
+    pub stdout: String,
+    /// Standard error as it was.
+    pub stderr: String,
+    shown: String,
+}
+
+impl Run {
+    fn new(sandbox: &Sandbox, output: Output) -> Self {
+        let [stdout, stderr] = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
+        let code = output.status.code();
+        let mut shown = code.map_or_else(|| output.status.to_string(), |code| format!("exit code {code}"));
+        for (name, text) in [("stdout", &stdout), ("stderr", &stderr)] {
+            if !text.is_empty() {
+                shown.push_str(&format!("\n-- {name}\n{}", sandbox.tame(text).trim_end()));
+            }
+        }
+        Self { code, stdout, stderr, shown }
+    }
+}
+
+impl fmt::Display for Run {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.shown)
+    }
+}
+
+/// All strings of a Kubernetes Secret's data, decoded.
+pub fn decoded(secret: &Value) -> Vec<String> {
+    use base64::Engine as _;
+    let data = secret["data"].as_object().unwrap();
+    let decode = |value: &Value| base64::engine::general_purpose::STANDARD.decode(value.as_str().unwrap()).unwrap();
+    data.values().map(|value| String::from_utf8(decode(value)).unwrap()).collect()
+}
+
+/// A port of the loopback address that was free a moment ago, as text.
+pub fn free_port() -> String {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().port().to_string()
+}
+
+fn copy(from: &Utf8Path, to: &Utf8Path) {
+    for entry in walkdir::WalkDir::new(from) {
+        let entry = entry.unwrap();
+        let dest = to.as_std_path().join(entry.path().strip_prefix(from).unwrap());
+        if entry.file_type().is_dir() {
+            fs::create_dir(dest).unwrap();
+        } else {
+            fs::copy(entry.path(), dest).unwrap();
+        }
+    }
+}

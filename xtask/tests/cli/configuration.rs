@@ -1,0 +1,240 @@
+//! Mistakes in arguments, `infra/xtask.toml`, the chart and `.env`: told with their place before any tool is called.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+
+use crate::common::{DOTENV, Run, Sandbox};
+
+/// Deploys; nothing may have been called or changed.
+fn refused(sandbox: &Sandbox) -> Run {
+    let before = sandbox.listing(&sandbox.root);
+    let run = sandbox.run(&["deploy", "dev", "--origin=release"]);
+    assert_eq!(sandbox.fake("calls"), "", "{run}");
+    assert!(before == sandbox.listing(&sandbox.root), "the checkout is not as it was: {run}");
+    assert!(!(run.stdout.clone() + &run.stderr).contains("CANARY"), "{run}");
+    assert_eq!(run.code, Some(3), "{run}");
+    run
+}
+
+#[test]
+fn an_unknown_environment_is_told_with_those_there_are() {
+    let sandbox = Sandbox::with_tools();
+    insta::assert_snapshot!(sandbox.run(&["deploy", "dve", "--yes"]), @"
+    exit code 3
+    -- stderr
+    error: there is no environment `dve`; there is: dev
+      try: cargo xtask deploy dev
+    ");
+    assert_eq!(sandbox.fake("calls"), "");
+    assert!(!sandbox.root.join(".env").exists() && !sandbox.cache.join("locks").exists());
+}
+
+#[test]
+fn mistakes_in_the_settings_are_told_with_their_line() {
+    let broken = |good: &str, bad: &str| {
+        let sandbox = Sandbox::with_tools();
+        sandbox.edit("infra/xtask.toml", |text| text.replace(good, bad));
+        let run = refused(&sandbox);
+        let line = 1 + sandbox.read("infra/xtask.toml").lines().position(|line| line == bad).unwrap();
+        assert!(run.stderr.starts_with(&format!("error: infra/xtask.toml:{line}: ")), "line {line}: {run}");
+        run
+    };
+    insta::assert_snapshot!(broken("port = 8080", "prot = 8080"), @"
+    exit code 3
+    -- stderr
+    error: infra/xtask.toml:<line>: unknown field `prot`, expected one of `profile`, `port`, `kubernetes`, `cpus`, `memory_mib`, `ingress`, `ingress_image`
+      try: edit infra/xtask.toml; its comments describe every key
+    ");
+    insta::assert_snapshot!(broken("port = 8080", "port = 80800"), @"
+    exit code 3
+    -- stderr
+    error: infra/xtask.toml:<line>: invalid value: integer `80800`, expected u16
+      try: edit infra/xtask.toml; its comments describe every key
+    ");
+    insta::assert_snapshot!(broken("[cluster]", "[cluster"), @"
+    exit code 3
+    -- stderr
+    error: infra/xtask.toml:<line>: unclosed table, expected `]`
+      try: edit infra/xtask.toml; its comments describe every key
+    ");
+
+    let sandbox = Sandbox::with_tools();
+    fs::remove_file(sandbox.root.join("infra/xtask.toml")).unwrap();
+    insta::assert_snapshot!(refused(&sandbox), @"
+    exit code 3
+    -- stderr
+    error: cannot read infra/xtask.toml: No such file or directory (os error 2)
+      try: git checkout infra/xtask.toml
+    ");
+}
+
+#[test]
+fn mistakes_in_the_chart_are_told_with_their_line() {
+    let sandbox = Sandbox::with_tools();
+    sandbox.edit("infra/helm/values-dev.yaml", |text| format!("{text}\nbroken: [\n"));
+    let run = refused(&sandbox);
+    assert!(run.stderr.starts_with("error: infra/helm/values-dev.yaml:"), "{run}");
+
+    let sandbox = Sandbox::with_tools();
+    fs::remove_file(sandbox.root.join("infra/helm/values-dev.yaml")).unwrap();
+    insta::assert_snapshot!(refused(&sandbox), @"
+    exit code 3
+    -- stderr
+    error: cannot read infra/helm/values-dev.yaml: No such file or directory (os error 2)
+      try: git checkout infra/helm/values-dev.yaml
+    ");
+}
+
+#[test]
+fn a_broken_dotenv_is_told_by_line_before_anything_else() {
+    let auth = DOTENV.trim();
+    let cases = [
+        ("OPENAI_API_KEY=CANARY$CANARY-CANARY", "2: OPENAI_API_KEY=… has a $ outside single quotes"),
+        ("OPENAI_API_KEY='CANARY", "2: OPENAI_API_KEY=… has a ' that is not closed"),
+        ("OPENAI_API_KEY=CANARY CANARY", "2: OPENAI_API_KEY=… has text after a space"),
+        ("OPENAI_API_KEY=sk-...", "2: OPENAI_API_KEY is a placeholder"),
+        ("CANARY", "2: there is no ="),
+        ("OPENAI_KEY=CANARY", "2: OPENAI_KEY is not known; OPENAI_API_KEY is"),
+        ("DATABSE_URL=CANARY", "2: DATABSE_URL is not known; DATABASE_URL is"),
+        ("REDIS_HOST=CANARY", "2: REDIS_HOST is not known"),
+        (auth, "2: AUTH_SECRET is set again, first in line 1"),
+        ("DATABASE_URL=mysql://u:CANARY@db.lan/x", "2: DATABASE_URL is no Postgres URL"),
+        ("DATABASE_URL=postgresql://u:CANARY@localhost/x", "2: DATABASE_URL names this machine"),
+        ("DATABASE_URL=psql 'postgresql://u:CANARY@db.lan/x'", "2: DATABASE_URL=… begins with the command psql"),
+    ];
+    let sandbox = Sandbox::with_tools();
+    for (line, message) in cases {
+        sandbox.dotenv(format!("{auth}\n{line}\n"));
+        let run = refused(&sandbox);
+        assert!(run.stderr.starts_with(&format!("error: .env:{message}")), "{line}: {run}");
+        assert!(run.stderr.contains("\n  try: "), "{line}: {run}");
+    }
+    for (text, message) in [
+        ("", ": AUTH_SECRET is missing"),
+        ("# nothing\nAUTH_SECRET=\n", ":2: AUTH_SECRET is empty"),
+        ("AUTH_SECRET=CANARY\n", ":1: AUTH_SECRET is shorter than 32 bytes"),
+        ("AUTH_SECRET=please-changeme-please-CANARY-please\n", ":1: AUTH_SECRET is a placeholder"),
+    ] {
+        sandbox.dotenv(text);
+        let run = refused(&sandbox);
+        assert!(run.stderr.starts_with(&format!("error: .env{message}")), "{text}: {run}");
+    }
+}
+
+#[test]
+fn all_mistakes_in_dotenv_come_at_once() {
+    let sandbox = Sandbox::with_tools();
+    sandbox.dotenv("OPENAI_API_KEY=sk-...\nDATABASE_URL=CANARY$\nFOO_BAR=CANARY\n");
+    fs::set_permissions(sandbox.root.join(".env"), fs::Permissions::from_mode(0o644)).unwrap();
+    insta::assert_snapshot!(refused(&sandbox), @"
+    exit code 3
+    -- stderr
+    error: 5 problems in .env:
+      .env: may be read or changed by other users (mode 644)
+      .env:1: OPENAI_API_KEY is a placeholder, no key
+      .env:2: DATABASE_URL=… has a $ outside single quotes, which would be replaced by a variable
+      .env:3: FOO_BAR is not known
+      .env: AUTH_SECRET is missing
+      try: chmod 600 .env
+      try: put a key from platform.openai.com into OPENAI_API_KEY, or remove line 1: the assistant is off then
+      try: put the value into single quotes: DATABASE_URL='…'
+      try: remove line 3; known are DATABASE_URL, AUTH_SECRET, OPENAI_API_KEY, DATABASE_URL_UNPOOLED
+      try: AUTH_SECRET= and what this prints: openssl rand -hex 32
+    ");
+}
+
+#[test]
+fn what_is_no_dotenv_file_is_refused() {
+    let sandbox = Sandbox::with_tools();
+    let path = sandbox.root.join(".env");
+    let said = |message: &str| {
+        let run = refused(&sandbox);
+        assert!(run.stderr.starts_with(&format!("error: .env:{message}")), "{run}");
+    };
+    fs::create_dir(&path).unwrap();
+    said(" is a folder");
+    fs::remove_dir(&path).unwrap();
+    symlink("nowhere", &path).unwrap();
+    said(" is a link to nowhere, which is not there");
+    fs::remove_file(&path).unwrap();
+    sandbox.dotenv(b"A=1\nB=\xff\n");
+    said("2: is not UTF-8");
+    sandbox.dotenv([b'#'; 70_000]);
+    said(" is larger than 64 KiB");
+}
+
+#[test]
+fn a_dotenv_that_goes_wherever_the_repository_goes_is_refused() {
+    let sandbox = Sandbox::with_tools();
+    sandbox.dotenv(DOTENV);
+    let git = |args: &[&str]| {
+        let output = std::process::Command::new("git").args(args).current_dir(&sandbox.root).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+    };
+    git(&["init", "--quiet"]);
+    insta::assert_snapshot!(refused(&sandbox), @"
+    exit code 3
+    -- stderr
+    error: .env: is not ignored by git: the next `git add .` would take it
+      try: echo .env >> .gitignore
+    ");
+    fs::write(sandbox.root.join(".gitignore"), ".env\n").unwrap();
+    git(&["add", "--force", ".env"]);
+    insta::assert_snapshot!(refused(&sandbox), @"
+    exit code 3
+    -- stderr
+    error: .env: is tracked by git, so its secrets go wherever the repository goes
+      try: git rm --cached .env, commit, and replace every secret that was in it: others may have them
+    ");
+}
+
+#[test]
+fn config_masks_secrets() {
+    let sandbox = Sandbox::new();
+    sandbox.dotenv(format!("{DOTENV}DATABASE_URL='postgresql://u:not-a-secret-CANARY@db.lan/x'\n"));
+    let run = sandbox.run(&["config"]);
+    let tail = run.stdout.lines().skip_while(|line| !line.starts_with("DATABASE_URL"));
+    let tail: Vec<String> = tail.map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+    insta::assert_snapshot!(tail.join("\n"), @"
+    DATABASE_URL *** (43 characters) .env:2
+    AUTH_SECRET *** (36 characters) .env:1
+    OPENAI_API_KEY - not in .env
+    DATABASE_URL_UNPOOLED - not in .env
+    database of dev db.lan DATABASE_URL
+    ");
+    assert!(run.code == Some(0) && run.stdout.contains("infra/xtask.toml:"), "{run}");
+
+    let json = sandbox.run(&["config", "--json", "--port=9090"]);
+    let rows: serde_json::Value = serde_json::from_str(&json.stdout).unwrap();
+    let row = |name: &str| rows.as_array().unwrap().iter().find(|row| row["name"] == name).unwrap().to_string();
+    insta::assert_snapshot!(row("AUTH_SECRET"), @r#"{"name":"AUTH_SECRET","secret":true,"length":36,"from":".env:1"}"#);
+    insta::assert_snapshot!(row("cluster.port"), @r#"{"name":"cluster.port","value":"9090","from":"command line"}"#);
+    for run in [&run, &json] {
+        assert!(!(run.stdout.clone() + &run.stderr).contains("CANARY"), "{run}");
+    }
+
+    sandbox.dotenv("AUTH_SECRET=CANARY$\n");
+    let run = sandbox.run(&["config"]);
+    assert_eq!(run.code, Some(3), "{run}");
+    assert!(run.stdout.contains("AUTH_SECRET") && !run.to_string().contains("CANARY"), "{run}");
+}
+
+#[test]
+fn wrong_usage_is_a_code_of_its_own() {
+    let sandbox = Sandbox::new();
+    for args in [["deploy"].as_slice(), &["deplyo"], &["deploy", "dev", "--dryrun"], &["--port=x"]] {
+        let run = sandbox.run(args);
+        assert_eq!(run.code, Some(2), "{run}");
+    }
+    insta::assert_snapshot!(sandbox.run(&["deplyo", "dev"]), @"
+    exit code 2
+    -- stderr
+    error: unrecognized subcommand 'deplyo'
+
+      tip: a similar subcommand exists: 'deploy'
+
+    Usage: cargo xtask [OPTIONS] [COMMAND]
+
+    For more information, try '--help'.
+    ");
+}

@@ -1,0 +1,144 @@
+//! A dry run shows the steps and does nothing.
+
+use crate::common::{DOTENV, OFFLINE, Sandbox, free_port};
+
+#[test]
+fn on_nothing_it_shows_every_step_and_leaves_nothing() {
+    let sandbox = Sandbox::with_engine();
+    let port = free_port();
+    let before = sandbox.listing(&sandbox.dir.join("root"));
+    let run = sandbox.run(&["deploy", "dev", "--dry-run", "--origin=release", "--port", &port]);
+    insta::assert_snapshot!(run.to_string().replace(&port, "<port>"), @"
+    exit code 0
+    -- stderr
+      make .env from .env.example
+          why: there is none; it gets a random AUTH_SECRET and is for you alone (mode 600)
+          $ install -m 600 .env.example .env  # and AUTH_SECRET=$(openssl rand -hex 32)
+      download kubectl <version>
+          why: not in the cache; its checksum is from <cite>
+          $ curl -fL -C - --create-dirs -o <tmp>/cache/release/<sha>/kubectl.download <url>
+          $ echo '<sha256>  <tmp>/cache/release/<sha>/kubectl.download' | sha256sum -c
+          $ mv <tmp>/cache/release/<sha>/kubectl.download <tmp>/cache/release/<sha>/kubectl
+          $ chmod 755 <tmp>/cache/release/<sha>/kubectl
+      download helm <version>
+          why: not in the cache; its checksum is from <cite>
+          $ curl -fL -C - --create-dirs -o <tmp>/cache/release/<sha>/helm.tar.gz <url>
+          $ echo '<sha256>  <tmp>/cache/release/<sha>/helm.tar.gz' | sha256sum -c
+          $ tar -xzOf <tmp>/cache/release/<sha>/helm.tar.gz <platform>/helm > <tmp>/cache/release/<sha>/helm
+          $ chmod 755 <tmp>/cache/release/<sha>/helm
+      download minikube <version>
+          why: not in the cache; its checksum is from <cite>
+          $ curl -fL -C - --create-dirs -o <tmp>/cache/release/<sha>/minikube.download <url>
+          $ echo '<sha256>  <tmp>/cache/release/<sha>/minikube.download' | sha256sum -c
+          $ mv <tmp>/cache/release/<sha>/minikube.download <tmp>/cache/release/<sha>/minikube
+          $ chmod 755 <tmp>/cache/release/<sha>/minikube
+      pull traefik:<version>
+          why: the engine has no such image
+          $ docker pull traefik:<version>
+      pull node:24-trixie-slim
+          why: the engine has no such image
+          $ docker pull node:24-trixie-slim
+      pull python:3.13-slim-trixie
+          why: the engine has no such image
+          $ docker pull python:3.13-slim-trixie
+      pull postgres:17-trixie
+          why: the engine has no such image
+          $ docker pull postgres:17-trixie
+      create cluster todo
+          why: there is no profile of that name
+          $ minikube --profile todo start --driver=docker --container-runtime=containerd --keep-context --interactive=false --kubernetes-version=<version> --cpus=2 --memory=3m --wait=all --wait-timeout=5m --ports=127.0.0.1:<port>:80
+      build todo-backend
+          why: its base image python:3.13-slim-trixie is not here yet
+          $ docker buildx build --builder default --progress=plain --load --provenance=false --label app=todo-xtask --tag 'todo-backend:<tag>' --build-arg PYTHON_IMAGE=python:3.13-slim-trixie <tmp>/root/apps/backend
+      build todo-frontend
+          why: its base image node:24-trixie-slim is not here yet
+          $ docker buildx build --builder default --progress=plain --load --provenance=false --label app=todo-xtask --tag 'todo-frontend:<tag>' --build-arg NODE_IMAGE=node:24-trixie-slim <tmp>/root/apps/frontend
+      · load, release and proof depend on the cluster, which does not run yet
+    ");
+    insta::assert_snapshot!(sandbox.calls(), @"
+    docker container inspect todo
+    docker context show
+    docker image inspect --format {{.Id}} node:24-trixie-slim
+    docker image inspect --format {{.Id}} postgres:17-trixie
+    docker image inspect --format {{.Id}} python:3.13-slim-trixie
+    docker image inspect --format {{.Id}} traefik:<version>
+    docker version --format {{.Server.Version}}
+    ");
+    assert!(before == sandbox.listing(&sandbox.dir.join("root")) && !sandbox.cache.exists());
+    assert_eq!(sandbox.listing(&sandbox.dir.join("home")).len(), 1);
+}
+
+#[test]
+fn without_an_engine_it_leaves_nothing_either() {
+    let sandbox = Sandbox::new();
+    sandbox.play("go");
+    sandbox.on("go env GOVERSION", "echo go1.99.0");
+    let listing = || [&sandbox.root, &sandbox.dir.join("home")].map(|dir| sandbox.listing(dir));
+    let before = listing();
+    for args in [["deploy", "dev", "--dry-run"].as_slice(), &["images", "--dry-run"]] {
+        let run = sandbox.run_with(args, &OFFLINE);
+        assert!(before == listing() && !sandbox.cache.exists(), "{run}");
+        let told = ["mmdebstrap", "artifacts from packages", "the engine"];
+        let told = told.iter().all(|part| run.stderr.contains(part));
+        // Only root on Debian can have an engine made, and only with the memory for it.
+        let refused = run.stderr.contains("error: no Docker Engine answers") || run.stderr.contains("are free");
+        assert!(run.code == Some(0) && told || run.code == Some(4) && refused, "{run}");
+    }
+}
+
+#[test]
+fn images_are_told_with_the_commands_that_would_build_them() {
+    let sandbox = Sandbox::with_tools();
+    sandbox.on("docker image inspect *todo-*", "exit 1");
+    insta::assert_snapshot!(sandbox.run(&["images", "--dry-run", "--origin=release"]), @"
+    exit code 0
+    -- stderr
+      build todo-backend
+          why: never built here
+          $ docker buildx build --builder default --progress=plain --load --provenance=false --label app=todo-xtask --tag todo-backend:<tag> --build-arg PYTHON_IMAGE=python:3.13-slim-trixie <tmp>/root/apps/backend
+      build todo-frontend
+          why: never built here
+          $ docker buildx build --builder default --progress=plain --load --provenance=false --label app=todo-xtask --tag todo-frontend:<tag> --build-arg NODE_IMAGE=node:24-trixie-slim <tmp>/root/apps/frontend
+    ");
+    assert!(!sandbox.root.join("target").exists());
+}
+
+#[test]
+fn secrets_are_in_no_dry_run() {
+    let sandbox = Sandbox::with_tools();
+    sandbox.dotenv(format!("{DOTENV}DATABASE_URL='postgresql://u:not-a-secret-CANARY@db.lan/x'\n"));
+    sandbox.profile("containerd");
+    sandbox.node("running", 8080);
+    sandbox.on("kubectl *get --raw /readyz", "echo ok");
+    sandbox.on("kubectl *get ingressclass*", "echo ingressclass.networking.k8s.io/traefik");
+    sandbox.on("kubectl *get deployment -A*", "");
+    sandbox.on("docker exec -i todo crictl images *", r#"echo '{"images": []}'"#);
+    let run = sandbox.run(&["deploy", "dev", "--dry-run", "--verbose", "--origin=release"]);
+    insta::assert_snapshot!(run, @r#"
+    exit code 0
+    -- stderr
+      ✓ todo-backend:<tag> unchanged
+      ✓ todo-frontend:<tag> unchanged
+      load todo-backend:<tag>
+          why: the node does not have it
+          $ docker save todo-backend:<tag> | docker exec -i todo ctr -n k8s.io images import -
+      load todo-frontend:<tag>
+          why: the node does not have it
+          $ docker save todo-frontend:<tag> | docker exec -i todo ctr -n k8s.io images import -
+      create namespace todo
+          why: it does not exist; enforces Pod Security `restricted`
+          $ kubectl --kubeconfig <tmp>/kubeconfig --context todo --request-timeout=20s apply --server-side -f -
+      apply Secret todo-backend-<digest>
+          why: it is not in the cluster
+          $ kubectl --kubeconfig <tmp>/kubeconfig --context todo --request-timeout=20s --namespace todo apply --server-side --field-manager=xtask --filename - < (Secret todo-backend-<digest>)
+      helm upgrade todo
+          why: it is not installed; Secret todo-backend-<digest> is not in the cluster
+          $ helm --kubeconfig <tmp>/kubeconfig --kube-context todo --namespace todo upgrade --install todo <tmp>/root/infra/helm --values <tmp>/root/infra/helm/values-dev.yaml --values - --server-side=true --force-conflicts --history-max=10 <<< '{"backend":{"image":{"repository":"todo-backend","tag":"<tag>"},"secret":{"name":"todo-backend-<digest>"}},"frontend":{"image":{"repository":"todo-frontend","tag":"<tag>"}},"postgres":{"enabled":false}}'
+      roll out
+          why: Helm applies, xtask watches
+          $ kubectl get pods,deployments,statefulsets --watch
+      · then: every route is requested
+    "#);
+    assert!(!(run.stdout.clone() + &run.stderr + &sandbox.fake("calls")).contains("CANARY"));
+    assert_eq!(sandbox.fake("stdin"), "");
+}

@@ -1,0 +1,80 @@
+//! Two at once, and Ctrl-C.
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::common::{DOTENV, ID, Sandbox};
+
+/// An engine whose builds begin, say so, and go on until they are told to end.
+fn building() -> Sandbox {
+    let sandbox = Sandbox::with_tools();
+    sandbox.on("docker image inspect *todo-*", &format!("test -e $FAKES/go || exit 1; echo {ID}"));
+    let build = |name: &str| {
+        let script = format!(
+            "echo $$ >$FAKES/{name}; n=0; while [ $n -lt 300 ] && [ ! -e $FAKES/go ]; do sleep 0.1; n=$((n+1)); done"
+        );
+        sandbox.on(&format!("docker buildx build *{name}"), &script);
+    };
+    build("backend");
+    build("frontend");
+    sandbox
+}
+
+#[test]
+fn a_second_xtask_is_told_who_is_at_work() {
+    let sandbox = building();
+    let first = sandbox.start(&["images", "--origin=release"]);
+    sandbox.hear("backend");
+    sandbox.hear("frontend");
+    for args in [["images", "--origin=release"].as_slice(), &["teardown", "--cache"], &["deploy", "dev"]] {
+        let second = sandbox.run(args);
+        assert_eq!(second.code, Some(10), "{second}");
+        assert!(second.stderr.contains(&format!("(pid {})", first.pid())), "{second}");
+    }
+    insta::assert_snapshot!(sandbox.run(&["teardown"]), @"
+    exit code 10
+    -- stderr
+    error: another xtask is at work on `todo`: cargo xtask --root <tmp>/root images --origin=release (pid <pid>)
+      try: wait for it to end, or end it; nothing was changed by this run
+    ");
+    // Another profile is another matter.
+    assert_eq!(sandbox.run(&["teardown", "--profile=other", "--origin=release"]).code, Some(0));
+    sandbox.tell("go");
+    let first = first.end();
+    assert_eq!(first.code, Some(0), "{first}");
+    assert_eq!(sandbox.run(&["images", "--origin=release"]).code, Some(0), "the lock is free again");
+}
+
+#[test]
+fn ctrl_c_ends_everything_with_code_130() {
+    for (signal, command) in [(Signal::INT, ["images"].as_slice()), (Signal::TERM, &["deploy", "dev"])] {
+        let sandbox = building();
+        sandbox.dotenv(DOTENV);
+        sandbox.profile("containerd");
+        sandbox.node("running", 8080);
+        sandbox.on("kubectl *get *", "echo ok");
+        sandbox.on("kubectl *get deployment -A*", "");
+        let running = sandbox.start(&[command, &["--origin=release"]].concat());
+        let groups = ["backend", "frontend"].map(|name| sandbox.hear(name).parse::<i32>().unwrap());
+        let before = sandbox.fake("calls");
+        kill_process(Pid::from_raw(running.pid() as i32).unwrap(), signal).unwrap();
+        let run = running.end();
+        assert_eq!(run.code, Some(130), "{run}");
+        assert!(run.stderr.trim_end().ends_with("the same command goes on where this one stopped"), "{run}");
+        assert!(!run.stderr.contains("error:"), "{run}");
+        groups.iter().for_each(|group| assert!(!alive(*group), "group {group} lives on after: {run}"));
+        assert_eq!(sandbox.fake("calls"), before, "something was begun after the interruption");
+    }
+}
+
+/// Whether a process of the group runs. One that has ended and whose parent does not fetch it does not count.
+fn alive(group: i32) -> bool {
+    if !cfg!(target_os = "linux") {
+        return rustix::process::test_kill_process_group(Pid::from_raw(group).unwrap()).is_ok();
+    }
+    let entries = std::fs::read_dir("/proc").unwrap().flatten();
+    let stats = entries.filter_map(|entry| std::fs::read_to_string(entry.path().join("stat")).ok());
+    stats.filter_map(|stat| Some(stat.rsplit_once(") ")?.1.to_owned())).any(|stat| {
+        let fields: Vec<&str> = stat.split(' ').collect();
+        fields[2] == group.to_string() && !["Z", "X"].contains(&fields[0])
+    })
+}

@@ -1,0 +1,13 @@
+//! The whole binary in a world of its own: a temporary checkout, cleared environment and tools played by a script.
+//!
+//! Here is what is hard to bring about on a real cluster; the rest is tested on one (`cargo xtask test`).
+
+mod common;
+
+mod cluster;
+mod configuration;
+mod dry_run;
+mod interrupts;
+mod machine;
+mod output;
+mod secrets;

@@ -1,0 +1,90 @@
+//! Help, completions, colours and pipes.
+
+use std::process::Stdio;
+
+use crate::common::Sandbox;
+
+#[test]
+fn the_short_help() {
+    let sandbox = Sandbox::new();
+    insta::assert_snapshot!(sandbox.run(&["-h"]), @"
+    exit code 0
+    -- stdout
+    Build, deploy and prove the Todo application on Minikube
+
+    Usage: cargo xtask [OPTIONS] [COMMAND]
+
+    Commands:
+      images       Build both images, tagged by content
+      deploy       Build, load, release and prove the application on Minikube
+      teardown     Remove what deploy made; data, cluster, engine and caches only when asked
+      status       Show cluster, release, pods, images, routes, Secrets and drift
+      logs         Show the logs of both applications, or of one
+      doctor       Check every prerequisite: version, verdict, fix
+      config       Show each resolved value and where it is from; secrets are masked
+      scan         Search the working tree and the history for secrets
+      test         Run every test suite, or those named
+      tool         Run a pinned tool, aimed at this cluster
+      completions  Print a completion script
+      help         Print this message or the help of the given subcommand(s)
+
+    Options:
+      -y, --yes               Do what needs consent without asking
+      -v, --verbose           Show every command that is run
+          --profile <NAME>    minikube profile and kube context, instead of the one in infra/xtask.toml
+          --port <PORT>       Port of http://localhost when the profile is created
+          --origin <ORIGIN>   Where engine, tools and base images come from; probed once if left out
+                              [possible values: release, packages]
+          --system-tools      Use kubectl, helm and minikube on PATH where their version will do
+          --root <DIR>        Checkout to work on, instead of the one that this xtask was compiled from
+          --ca-bundle <FILE>  Extra certificate authorities for downloads and image builds (default:
+                              SSL_CERT_FILE)
+      -h, --help              Print help (see more with '--help')
+      -V, --version           Print version
+
+    Exit codes: 0 done · 1 internal · 2 usage · 3 configuration or .env · 4 machine · 5 cluster · 6
+    image · 7 rollout · 8 proof · 9 tests or scan · 10 another xtask is at work · 130 interrupted
+    ");
+}
+
+#[test]
+fn completions_need_no_checkout() {
+    let sandbox = Sandbox::new();
+    std::fs::remove_dir_all(&sandbox.root).unwrap();
+    let run = sandbox.run(&["completions", "bash"]);
+    assert_eq!(run.code, Some(0), "{run}");
+    assert!(run.stdout.starts_with("_xtask() {") && run.stdout.contains("teardown"), "{run}");
+    insta::assert_snapshot!(run.stderr, @r#"
+    · put into ~/.bashrc:  xtask() { cargo xtask "$@"; }
+    · and after it:  source <(cargo xtask completions bash)
+    "#);
+}
+
+#[test]
+fn colours_are_for_terminals_that_want_them() {
+    let sandbox = Sandbox::with_tools();
+    let escapes = |args: &[&str], environment: &[(&str, &str)]| {
+        let run = sandbox.run_with(&[args, &["--origin=release"]].concat(), environment);
+        (run.stdout + &run.stderr).contains('\u{1b}')
+    };
+    for args in [[].as_slice(), &["doctor"], &["deploy", "dve"], &["deploy", "dev", "--dry-run"], &["-h"]] {
+        assert!(!escapes(args, &[("TERM", "xterm-256color")]), "{args:?}");
+        assert!(!escapes(args, &[("TERM", "xterm-256color"), ("NO_COLOR", "1")]), "{args:?}");
+        assert!(escapes(args, &[("CLICOLOR_FORCE", "1")]), "no colour is possible at all: {args:?}");
+    }
+}
+
+#[test]
+fn a_reader_that_stops_early_is_no_error() {
+    let sandbox = Sandbox::with_tools();
+    for args in [[].as_slice(), &["config"], &["doctor"], &["images"], &["completions", "zsh"], &["-h"]] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let mut command = sandbox.command(&[args, &["--origin=release"]].concat());
+        let output = command.stdout(writer).stderr(Stdio::piped()).output().unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        // `doctor` may find something on the machine that this test runs on.
+        let good = output.status.success() || args == ["doctor"] && output.status.code() == Some(4);
+        assert!(good && !stderr.contains("panicked"), "{args:?}: {} {stderr}", output.status);
+    }
+}

@@ -1,0 +1,126 @@
+//! Values of `.env` reach the cluster through standard input, and nothing else.
+
+use std::fs;
+
+use crate::common::{DOTENV, ID, Run, Sandbox, decoded};
+
+/// A cluster that runs, has the images and refuses what Helm brings: as far as a deploy comes without a cluster.
+fn cluster() -> Sandbox {
+    let sandbox = Sandbox::with_tools();
+    sandbox.profile("containerd");
+    sandbox.node("running", 8080);
+    sandbox.on("kubectl *get --raw /readyz", "echo ok");
+    sandbox.on("kubectl *get ingressclass*", "echo ingressclass.networking.k8s.io/traefik");
+    sandbox.on("kubectl *get deployment -A*", "");
+    sandbox.on("kubectl *apply *", "");
+    sandbox.on("helm *upgrade *", "echo 'Error: template: todo/templates/x.yaml:3:7: no such value' >&2; exit 1");
+    let check = r#"for a; do case $a in name==*) echo "${a#name==}" ;; esac; done"#;
+    sandbox.on("docker exec -i todo ctr -n k8s.io images check *", check);
+    let images = sandbox.run(&["images", "--origin=release"]);
+    assert_eq!(images.code, Some(0), "{images}");
+    let references = images.stdout.lines().map(|line| line.split(' ').next().unwrap()).chain(["postgres:17-trixie"]);
+    let listed: Vec<_> = references
+        .map(|name| serde_json::json!({"id": ID, "repoTags": [format!("docker.io/library/{name}")]}))
+        .collect();
+    let listed = serde_json::json!({"images": listed});
+    sandbox.on("docker exec -i todo crictl images *", &format!("echo '{listed}'"));
+    sandbox
+}
+
+/// Nothing of `values` is in arguments, environments, outputs or files other than `.env`; `stdin` has the Secrets.
+fn nowhere_else(sandbox: &Sandbox, run: &Run, values: &[String]) {
+    let mut places = vec![
+        ("arguments".to_owned(), sandbox.fake("calls")),
+        ("environment".to_owned(), sandbox.fake("environment")),
+        ("stdout".to_owned(), run.stdout.clone()),
+        ("stderr".to_owned(), run.stderr.clone()),
+    ];
+    for dir in [&sandbox.root, &sandbox.cache, &sandbox.dir.join("home")] {
+        for entry in walkdir::WalkDir::new(dir).into_iter().map(Result::unwrap) {
+            if entry.path().is_file() && entry.file_name() != ".env" {
+                let text = String::from_utf8_lossy(&fs::read(entry.path()).unwrap()).into_owned();
+                places.push((entry.path().display().to_string(), text));
+            }
+        }
+    }
+    for value in values {
+        for (place, text) in &places {
+            assert!(!text.contains(value.as_str()), "{value} is in {place}");
+        }
+    }
+}
+
+/// The Secrets that kubectl was given.
+fn applied(sandbox: &Sandbox) -> Vec<serde_json::Value> {
+    let stdin = sandbox.fake("stdin");
+    let objects = serde_json::Deserializer::from_str(&stdin).into_iter::<serde_json::Value>();
+    objects.map(Result::unwrap).filter(|object| object["kind"] == "Secret").collect()
+}
+
+#[test]
+fn values_of_dotenv_reach_the_cluster_and_nothing_else() {
+    let sandbox = cluster();
+    let secret = |name: &str| format!("not-a-secret-CANARY-{name}-0123456789abcdef");
+    let (auth, key, password) = (secret("auth"), secret("key"), secret("password"));
+    let url = format!("postgresql://u:{password}@db.lan/x");
+    sandbox.dotenv(format!("AUTH_SECRET={auth}\nOPENAI_API_KEY='{key}'\nDATABASE_URL='{url}'\n"));
+    let run = sandbox.run(&["deploy", "dev", "--verbose", "--origin=release"]);
+    insta::assert_snapshot!(run, @r#"
+    exit code 3
+    -- stderr
+      ✓ todo-backend:<tag> unchanged
+      ✓ todo-frontend:<tag> unchanged
+        $ kubectl --kubeconfig <tmp>/kubeconfig --context todo --request-timeout=20s apply --server-side -f -
+      > create namespace todo (it does not exist; enforces Pod Security `restricted`)
+      ✓ create namespace todo <time>
+        $ kubectl --kubeconfig <tmp>/kubeconfig --context todo --request-timeout=20s --namespace todo apply --server-side --field-manager=xtask --filename - < (Secret todo-backend-<digest>)
+      > apply Secret todo-backend-<digest> (it is not in the cluster)
+      ✓ apply Secret todo-backend-<digest> <time>
+        $ helm --kubeconfig <tmp>/kubeconfig --kube-context todo --namespace todo upgrade --install todo <tmp>/root/infra/helm --values <tmp>/root/infra/helm/values-dev.yaml --values - --server-side=true --force-conflicts --history-max=10 <<< '{"backend":{"image":{"repository":"todo-backend","tag":"<tag>"},"secret":{"name":"todo-backend-<digest>"}},"frontend":{"image":{"repository":"todo-frontend","tag":"<tag>"}},"postgres":{"enabled":false}}'
+      > helm upgrade todo (it is not installed; Secret todo-backend-<digest> is not in the cluster)
+      ✗ helm upgrade todo <time>
+    error: Helm refused the release: `helm --kubeconfig <tmp>/kubeconfig --kube-context todo --namespace todo upgrade --install todo <tmp>/root/infra/helm --values <tmp>/root/infra/helm/values-dev.yaml --values - --server-side=true --force-conflicts --history-max=10` failed (exit status: 1)
+      | Error: template: todo/templates/x.yaml:3:7: no such value
+    whole output: <tmp>/root/target/xtask/logs/helm.log
+      try: the message names the place; cargo xtask tool helm -- lint infra/helm
+    "#);
+    let [backend] = applied(&sandbox).try_into().unwrap();
+    let mut values = decoded(&backend);
+    values.sort();
+    assert_eq!(values, [auth.clone(), key.clone(), url.clone()]);
+    use base64::Engine as _;
+    let encoded = [&auth, &key, &url].map(|value| base64::engine::general_purpose::STANDARD.encode(value));
+    nowhere_else(&sandbox, &run, &[vec!["CANARY".to_owned(), password], encoded.to_vec()].concat());
+}
+
+#[test]
+fn the_embedded_databases_password_reaches_the_cluster_and_nothing_else() {
+    let sandbox = cluster();
+    sandbox.dotenv(DOTENV);
+    let run = sandbox.run(&["deploy", "dev", "--verbose", "--origin=release"]);
+    assert_eq!(run.code, Some(3), "{run}");
+    let secrets = applied(&sandbox);
+    assert_eq!(secrets.len(), 2, "{run}");
+    let mut values: Vec<String> = secrets.iter().flat_map(decoded).filter(|value| !value.is_empty()).collect();
+    let postgres = secrets.iter().find(|secret| secret["metadata"]["name"] == "todo-postgres").unwrap();
+    let [password] = decoded(postgres).try_into().unwrap();
+    assert!(password.len() >= 32 && values.iter().any(|value| value.contains(&format!(":{password}@"))));
+    values.push("CANARY".to_owned());
+    nowhere_else(&sandbox, &run, &values);
+}
+
+#[test]
+fn a_dotenv_that_xtask_makes_is_private_and_random() {
+    use std::os::unix::fs::PermissionsExt;
+    let secrets = [cluster(), cluster()].map(|sandbox| {
+        let run = sandbox.run(&["deploy", "dev", "--origin=release"]);
+        assert_eq!(run.code, Some(3), "{run}");
+        assert!(run.stderr.contains("make .env from .env.example: with a random AUTH_SECRET"), "{run}");
+        assert_eq!(sandbox.root.join(".env").metadata().unwrap().permissions().mode() & 0o777, 0o600);
+        let text = sandbox.read(".env");
+        let secret = text.lines().find_map(|line| line.strip_prefix("AUTH_SECRET=")).unwrap().to_owned();
+        nowhere_else(&sandbox, &run, std::slice::from_ref(&secret));
+        secret
+    });
+    assert!(secrets[0].len() == 64 && secrets[0] != secrets[1], "{secrets:?}");
+}
