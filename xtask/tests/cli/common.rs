@@ -18,7 +18,7 @@ pub const OFFLINE: [(&str, &str); 1] = [("HTTPS_PROXY", "http://127.0.0.1:9")];
 pub const ID: &str = "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
 /// A `.env` that is in order. The canary in it must show up nowhere else.
-pub const DOTENV: &str = "AUTH_SECRET=not-a-secret-CANARY-0123456789abcdef\n";
+pub const DOTENV: &str = "AUTH_SECRET=not-a-secret-canary-0123456789abcdef\n";
 
 /// The label that minikube's nodes have.
 const LABEL: &str = "created_by.minikube.sigs.k8s.io";

@@ -11,7 +11,7 @@ fn refused(sandbox: &Sandbox) -> Run {
     let run = sandbox.run(&["deploy", "dev", "--origin=release"]);
     assert_eq!(sandbox.fake("calls"), "", "{run}");
     assert!(before == sandbox.listing(&sandbox.root), "the checkout is not as it was: {run}");
-    assert!(!(run.stdout.clone() + &run.stderr).contains("CANARY"), "{run}");
+    assert!(!(run.stdout.clone() + &run.stderr).contains("canary"), "{run}");
     assert_eq!(run.code, Some(3), "{run}");
     run
 }
@@ -89,18 +89,21 @@ fn mistakes_in_the_chart_are_told_with_their_line() {
 fn a_broken_dotenv_is_told_by_line_before_anything_else() {
     let auth = DOTENV.trim();
     let cases = [
-        ("OPENAI_API_KEY=CANARY$CANARY-CANARY", "2: OPENAI_API_KEY=… has a $ outside single quotes"),
-        ("OPENAI_API_KEY='CANARY", "2: OPENAI_API_KEY=… has a ' that is not closed"),
-        ("OPENAI_API_KEY=CANARY CANARY", "2: OPENAI_API_KEY=… has text after a space"),
+        ("OPENAI_API_KEY=canary$canary-canary", "2: OPENAI_API_KEY=… has a $ outside single quotes"),
+        ("OPENAI_API_KEY='canary", "2: OPENAI_API_KEY=… has a ' that is not closed"),
+        ("OPENAI_API_KEY=canary canary", "2: OPENAI_API_KEY=… has text after a space"),
         ("OPENAI_API_KEY=sk-...", "2: OPENAI_API_KEY is a placeholder"),
-        ("CANARY", "2: there is no ="),
-        ("OPENAI_KEY=CANARY", "2: OPENAI_KEY is not known; OPENAI_API_KEY is"),
-        ("DATABSE_URL=CANARY", "2: DATABSE_URL is not known; DATABASE_URL is"),
-        ("REDIS_HOST=CANARY", "2: REDIS_HOST is not known"),
+        ("canary", "2: there is no ="),
+        ("OPENAI_KEY=canary", "2: OPENAI_KEY is not known; OPENAI_API_KEY is"),
+        ("DATABSE_URL=canary", "2: DATABSE_URL is not known; DATABASE_URL is"),
+        ("REDIS_HOST=canary", "2: REDIS_HOST is not known"),
         (auth, "2: AUTH_SECRET is set again, first in line 1"),
-        ("DATABASE_URL=mysql://u:CANARY@db.lan/x", "2: DATABASE_URL is no Postgres URL"),
-        ("DATABASE_URL=postgresql://u:CANARY@localhost/x", "2: DATABASE_URL names this machine"),
-        ("DATABASE_URL=psql 'postgresql://u:CANARY@db.lan/x'", "2: DATABASE_URL=… begins with the command psql"),
+        ("DATABASE_URL=mysql://u:canary@db.lan/x", "2: DATABASE_URL is no Postgres URL"),
+        ("DATABASE_URL=postgresql://u:not-a-secret-canary@localhost/x", "2: DATABASE_URL names this machine"),
+        (
+            "DATABASE_URL=psql 'postgresql://u:not-a-secret-canary@db.lan/x'",
+            "2: DATABASE_URL=… begins with the command psql",
+        ),
     ];
     let sandbox = Sandbox::with_tools();
     for (line, message) in cases {
@@ -112,8 +115,8 @@ fn a_broken_dotenv_is_told_by_line_before_anything_else() {
     for (text, message) in [
         ("", ": AUTH_SECRET is missing"),
         ("# nothing\nAUTH_SECRET=\n", ":2: AUTH_SECRET is empty"),
-        ("AUTH_SECRET=CANARY\n", ":1: AUTH_SECRET is shorter than 32 bytes"),
-        ("AUTH_SECRET=please-changeme-please-CANARY-please\n", ":1: AUTH_SECRET is a placeholder"),
+        ("AUTH_SECRET=canary\n", ":1: AUTH_SECRET is shorter than 32 bytes"),
+        ("AUTH_SECRET=changeme-canary\n", ":1: AUTH_SECRET is a placeholder"),
     ] {
         sandbox.dotenv(text);
         let run = refused(&sandbox);
@@ -124,7 +127,7 @@ fn a_broken_dotenv_is_told_by_line_before_anything_else() {
 #[test]
 fn all_mistakes_in_dotenv_come_at_once() {
     let sandbox = Sandbox::with_tools();
-    sandbox.dotenv("OPENAI_API_KEY=sk-...\nDATABASE_URL=CANARY$\nFOO_BAR=CANARY\n");
+    sandbox.dotenv("OPENAI_API_KEY=sk-...\nDATABASE_URL=canary$\nFOO_BAR=canary\n");
     fs::set_permissions(sandbox.root.join(".env"), fs::Permissions::from_mode(0o644)).unwrap();
     insta::assert_snapshot!(refused(&sandbox), @"
     exit code 3
@@ -191,7 +194,7 @@ fn a_dotenv_that_goes_wherever_the_repository_goes_is_refused() {
 #[test]
 fn config_masks_secrets() {
     let sandbox = Sandbox::new();
-    sandbox.dotenv(format!("{DOTENV}DATABASE_URL='postgresql://u:not-a-secret-CANARY@db.lan/x'\n"));
+    sandbox.dotenv(format!("{DOTENV}DATABASE_URL='postgresql://u:not-a-secret-canary@db.lan/x'\n"));
     let run = sandbox.run(&["config"]);
     let tail = run.stdout.lines().skip_while(|line| !line.starts_with("DATABASE_URL"));
     let tail: Vec<String> = tail.map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
@@ -210,13 +213,13 @@ fn config_masks_secrets() {
     insta::assert_snapshot!(row("AUTH_SECRET"), @r#"{"name":"AUTH_SECRET","secret":true,"length":36,"from":".env:1"}"#);
     insta::assert_snapshot!(row("cluster.port"), @r#"{"name":"cluster.port","value":"9090","from":"command line"}"#);
     for run in [&run, &json] {
-        assert!(!(run.stdout.clone() + &run.stderr).contains("CANARY"), "{run}");
+        assert!(!(run.stdout.clone() + &run.stderr).contains("canary"), "{run}");
     }
 
-    sandbox.dotenv("AUTH_SECRET=CANARY$\n");
+    sandbox.dotenv("AUTH_SECRET=canary$\n");
     let run = sandbox.run(&["config"]);
     assert_eq!(run.code, Some(3), "{run}");
-    assert!(run.stdout.contains("AUTH_SECRET") && !run.to_string().contains("CANARY"), "{run}");
+    assert!(run.stdout.contains("AUTH_SECRET") && !run.to_string().contains("canary"), "{run}");
 }
 
 #[test]

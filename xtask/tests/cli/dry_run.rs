@@ -106,7 +106,7 @@ fn images_are_told_with_the_commands_that_would_build_them() {
 #[test]
 fn secrets_are_in_no_dry_run() {
     let sandbox = Sandbox::with_tools();
-    sandbox.dotenv(format!("{DOTENV}DATABASE_URL='postgresql://u:not-a-secret-CANARY@db.lan/x'\n"));
+    sandbox.dotenv(format!("{DOTENV}DATABASE_URL='postgresql://u:not-a-secret-canary@db.lan/x'\n"));
     sandbox.profile("containerd");
     sandbox.node("running", 8080);
     sandbox.on("kubectl *get --raw /readyz", "echo ok");
@@ -139,6 +139,6 @@ fn secrets_are_in_no_dry_run() {
           $ kubectl get pods,deployments,statefulsets --watch
       · then: every route is requested
     "#);
-    assert!(!(run.stdout.clone() + &run.stderr + &sandbox.fake("calls")).contains("CANARY"));
+    assert!(!(run.stdout.clone() + &run.stderr + &sandbox.fake("calls")).contains("canary"));
     assert_eq!(sandbox.fake("stdin"), "");
 }

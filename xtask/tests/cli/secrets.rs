@@ -60,7 +60,7 @@ fn applied(sandbox: &Sandbox) -> Vec<serde_json::Value> {
 #[test]
 fn values_of_dotenv_reach_the_cluster_and_nothing_else() {
     let sandbox = cluster();
-    let secret = |name: &str| format!("not-a-secret-CANARY-{name}-0123456789abcdef");
+    let secret = |name: &str| format!("not-a-secret-canary-{name}-0123456789abcdef");
     let (auth, key, password) = (secret("auth"), secret("key"), secret("password"));
     let url = format!("postgresql://u:{password}@db.lan/x");
     sandbox.dotenv(format!("AUTH_SECRET={auth}\nOPENAI_API_KEY='{key}'\nDATABASE_URL='{url}'\n"));
@@ -90,7 +90,7 @@ fn values_of_dotenv_reach_the_cluster_and_nothing_else() {
     assert_eq!(values, [auth.clone(), key.clone(), url.clone()]);
     use base64::Engine as _;
     let encoded = [&auth, &key, &url].map(|value| base64::engine::general_purpose::STANDARD.encode(value));
-    nowhere_else(&sandbox, &run, &[vec!["CANARY".to_owned(), password], encoded.to_vec()].concat());
+    nowhere_else(&sandbox, &run, &[vec!["canary".to_owned(), password], encoded.to_vec()].concat());
 }
 
 #[test]
@@ -105,7 +105,7 @@ fn the_embedded_databases_password_reaches_the_cluster_and_nothing_else() {
     let postgres = secrets.iter().find(|secret| secret["metadata"]["name"] == "todo-postgres").unwrap();
     let [password] = decoded(postgres).try_into().unwrap();
     assert!(password.len() >= 32 && values.iter().any(|value| value.contains(&format!(":{password}@"))));
-    values.push("CANARY".to_owned());
+    values.push("canary".to_owned());
     nowhere_else(&sandbox, &run, &values);
 }
 
