@@ -4,7 +4,7 @@
 //! when it starts to matter and one when it ends. `NO_COLOR` is honoured by `anstream`.
 
 use std::io::{IsTerminal, Write};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
 use anstyle::{AnsiColor, Style};
@@ -116,7 +116,28 @@ impl Report {
             None
         };
         let now = Instant::now();
-        Running { report: self.clone(), stage, what, bar, start: now, said: Mutex::new(now), finished: false }
+        let latest = Arc::new(Mutex::new(String::new()));
+        if bar.is_none() {
+            self.heartbeat(what.clone(), now, Arc::downgrade(&latest));
+        }
+        Running { report: self.clone(), stage, what, bar, start: now, latest, finished: false }
+    }
+
+    /// Without a terminal a step shows every now and then that it is still at work, until its end drops `latest`.
+    fn heartbeat(&self, what: String, start: Instant, latest: Weak<Mutex<String>>) {
+        let report = self.clone();
+        std::thread::spawn(move || {
+            let mut next = HEARTBEAT;
+            loop {
+                std::thread::sleep(Duration::from_millis(500));
+                let Some(latest) = latest.upgrade() else { break };
+                if start.elapsed() >= next {
+                    next = start.elapsed() + HEARTBEAT;
+                    let text = latest.lock().map(|text| text.clone()).unwrap_or_default();
+                    report.line(format!("    {what} … {text} ({})", seconds(start.elapsed())));
+                }
+            }
+        });
     }
 
     /// All finished steps in order.
@@ -138,21 +159,18 @@ pub struct Running {
     what: String,
     bar: Option<ProgressBar>,
     start: Instant,
-    said: Mutex<Instant>,
+    latest: Arc<Mutex<String>>,
     finished: bool,
 }
 
 impl Running {
-    /// Says how far the step is; without a terminal at most every 30 s.
+    /// Says how far the step is; without a terminal the latest word is shown every 30 s.
     pub fn progress(&self, text: impl AsRef<str>) {
         let text = text.as_ref();
         if let Some(bar) = &self.bar {
             bar.set_message(text.chars().take(90).collect::<String>());
-        } else if let Ok(mut said) = self.said.lock()
-            && said.elapsed() >= HEARTBEAT
-        {
-            *said = Instant::now();
-            self.report.line(format!("    {} … {text} ({})", self.what, seconds(self.start.elapsed())));
+        } else if let Ok(mut latest) = self.latest.lock() {
+            text.clone_into(&mut latest);
         }
     }
 
