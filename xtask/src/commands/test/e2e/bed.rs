@@ -27,6 +27,8 @@ pub struct Bed {
     pub root: Utf8PathBuf,
     /// The kubeconfig of the tests.
     pub kubeconfig: Utf8PathBuf,
+    /// The xtask under test.
+    exe: Utf8PathBuf,
     /// Log of every xtask run.
     pub log: Utf8PathBuf,
 }
@@ -75,7 +77,9 @@ impl Bed {
         }
         let kubeconfig = dir.join("kubeconfig");
         let _ = std::fs::remove_file(&kubeconfig);
-        let bed = Self { project: project.clone(), root, kubeconfig, log: project.log("e2e") };
+        let exe = dir.join("xtask");
+        copy_myself(&exe)?;
+        let bed = Self { project: project.clone(), root, kubeconfig, exe, log: project.log("e2e") };
         bed.xtask(&["teardown", "--cluster"])?.expect(0, &[])?;
         Ok(bed)
     }
@@ -87,8 +91,7 @@ impl Bed {
 
     /// Runs it with extra environment variables.
     pub fn xtask_with(&self, args: &[&str], envs: &[(&str, &str)]) -> Result<Ran> {
-        let exe = std::env::current_exe().context("finding this program")?;
-        let mut process = Process::new(exe.to_string_lossy())
+        let mut process = Process::new(self.exe.as_str())
             .args(args.iter().copied())
             .args(["--yes", "--root", self.root.as_str(), "--profile", PROFILE, "--port", &PORT.to_string()])
             .env("KUBECONFIG", self.kubeconfig.as_str())
@@ -188,4 +191,14 @@ impl Bed {
             Ok(!progress.is_empty() && progress.iter().all(|p| p.complete))
         })
     }
+}
+
+/// Copies the program that runs right now: the suite `rust` before may have linked another one in its place, and Linux
+/// then has this one only under its process.
+fn copy_myself(to: &Utf8PathBuf) -> Result<()> {
+    let own = std::path::Path::new("/proc/self/exe");
+    let from = if own.exists() { own.to_owned() } else { std::env::current_exe().context("finding this program")? };
+    let _ = std::fs::remove_file(to);
+    std::fs::copy(from, to).with_context(|| format!("copying this program to {to}"))?;
+    Ok(())
 }
