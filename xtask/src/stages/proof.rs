@@ -3,7 +3,7 @@
 mod identity;
 mod routes;
 
-pub use routes::{Answer, measure, routes};
+pub use routes::{Answer, agent, measure, routes};
 
 use std::collections::BTreeMap;
 

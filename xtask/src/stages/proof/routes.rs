@@ -90,14 +90,15 @@ pub fn routes(snapshot: &Snapshot, release: &str) -> Vec<Route> {
     routes
 }
 
+/// An HTTP client for the application's own address: no proxy, ten seconds at most, every status is an answer.
+pub fn agent() -> ureq::Agent {
+    let config = ureq::Agent::config_builder().timeout_global(Some(Duration::from_secs(10)));
+    config.http_status_as_error(false).proxy(None).build().into()
+}
+
 /// Requests each route `count` times.
 pub fn measure(routes: &[Route], address: &str, count: usize) -> Vec<Answer> {
-    let agent: ureq::Agent = ureq::Agent::config_builder()
-        .timeout_global(Some(Duration::from_secs(10)))
-        .http_status_as_error(false)
-        .proxy(None)
-        .build()
-        .into();
+    let agent = agent();
     routes.iter().map(|route| one(&agent, route, address, count)).collect()
 }
 

@@ -155,12 +155,7 @@ impl Bed {
 
     /// An HTTP request to the application: status and body.
     pub fn http(&self, method: &str, path: &str, body: Option<&Value>) -> Result<(u16, String)> {
-        let agent: ureq::Agent = ureq::Agent::config_builder()
-            .timeout_global(Some(Duration::from_secs(10)))
-            .http_status_as_error(false)
-            .proxy(None)
-            .build()
-            .into();
+        let agent = crate::stages::proof::agent();
         let url = format!("{}{path}", self.address()?);
         let mut response = match (method, body) {
             ("POST", Some(body)) => agent.post(&url).send_json(body)?,
