@@ -17,6 +17,9 @@ use tally::Tally;
 pub struct Test {
     /// Suites; all of them if left out
     pub suites: Vec<Suite>,
+    /// Of e2e, only the scenarios whose names contain TEXT; each starts from the state that it finds
+    #[arg(long, value_name = "TEXT")]
+    pub only: Option<String>,
 }
 
 /// A suite.
@@ -47,7 +50,7 @@ pub fn run(project: &Project, args: &Test) -> Result<()> {
         let name = suite.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
         report.heading(&format!("suite {name}"));
         let start = std::time::Instant::now();
-        let tally = one(project, *suite).unwrap_or_else(|error| {
+        let tally = one(project, *suite, args.only.as_deref()).unwrap_or_else(|error| {
             report.error(&error);
             Tally::failed(1)
         });
@@ -68,13 +71,13 @@ pub fn run(project: &Project, args: &Test) -> Result<()> {
     Ok(())
 }
 
-fn one(project: &Project, suite: Suite) -> Result<Tally> {
+fn one(project: &Project, suite: Suite, only: Option<&str>) -> Result<Tally> {
     match suite {
         Suite::Rust => suites::rust(project),
         Suite::Chart => suites::chart(project),
         Suite::Scan => suites::scan(project),
         Suite::Backend => suites::image(project, "todo-backend"),
         Suite::Frontend => suites::image(project, "todo-frontend"),
-        Suite::E2e => e2e::run(project),
+        Suite::E2e => e2e::run(project, only),
     }
 }

@@ -47,11 +47,12 @@ const SCENARIOS: &[Scenario] = &[
     ("teardown --cluster removes the profile; twice is fine", lifecycle::teardown_cluster),
 ];
 
-/// Runs all scenarios.
-pub fn run(project: &Project) -> Result<Tally> {
-    let bed = Bed::make(project)?;
+/// Runs all scenarios, or those whose names contain `only`: these on the cluster that an earlier run has left.
+pub fn run(project: &Project, only: Option<&str>) -> Result<Tally> {
+    let bed = Bed::make(project, only.is_none())?;
     let mut tally = Tally::default();
-    for (name, scenario) in SCENARIOS {
+    let wanted = SCENARIOS.iter().filter(|(name, _)| only.is_none_or(|text| name.contains(text)));
+    for (name, scenario) in wanted {
         let running = project.report.step("test", *name, "");
         match scenario(&bed) {
             Ok(()) => {

@@ -12,10 +12,8 @@ use crate::project::Project;
 use crate::stages::machine;
 use crate::toolbox::Toolbox;
 
-/// The profile that the tests make and delete.
-pub const PROFILE: &str = "todo-test";
-/// Preferred port of the tests' cluster.
-pub const PORT: u16 = 8480;
+/// How far the tests' port is from the one that `deploy` prefers.
+const PORT_OFFSET: u16 = 400;
 /// An AUTH_SECRET for tests.
 pub const AUTH: &str = "not-a-secret-not-a-secret-not-a-secret-1";
 
@@ -23,6 +21,10 @@ pub const AUTH: &str = "not-a-secret-not-a-secret-not-a-secret-1";
 pub struct Bed {
     /// The project that runs the tests.
     pub project: Project,
+    /// The profile that the tests make and delete: named after the one that `deploy` uses.
+    pub profile: String,
+    /// Preferred port of the tests' cluster.
+    pub port: u16,
     /// The copy of the checkout.
     pub root: Utf8PathBuf,
     /// The kubeconfig of the tests.
@@ -55,10 +57,11 @@ impl Ran {
 }
 
 impl Bed {
-    /// Copies the checkout and removes what an earlier, interrupted run may have left.
-    pub fn make(project: &Project) -> Result<Self> {
+    /// Copies the checkout; `anew` also removes what an earlier, interrupted run may have left.
+    pub fn make(project: &Project, anew: bool) -> Result<Self> {
         let dir = project.target().join("e2e");
         let root = dir.join("checkout");
+        let dotenv = std::fs::read_to_string(root.join(".env")).ok().filter(|_| !anew);
         match std::fs::remove_dir_all(&root) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 return Err(error).context("removing the old copy");
@@ -76,11 +79,26 @@ impl Bed {
             }
         }
         let kubeconfig = dir.join("kubeconfig");
-        let _ = std::fs::remove_file(&kubeconfig);
+        if anew {
+            let _ = std::fs::remove_file(&kubeconfig);
+        }
         let exe = dir.join("xtask");
         copy_myself(&exe)?;
-        let bed = Self { project: project.clone(), root, kubeconfig, exe, log: project.log("e2e") };
-        bed.xtask(&["teardown", "--cluster"])?.expect(0, &[])?;
+        let cluster = &project.settings.cluster;
+        let bed = Self {
+            profile: format!("{}-test", cluster.profile),
+            port: cluster.port.saturating_add(PORT_OFFSET),
+            project: project.clone(),
+            root,
+            kubeconfig,
+            exe,
+            log: project.log("e2e"),
+        };
+        match dotenv {
+            Some(text) => bed.write_dotenv(&text)?,
+            None if anew => drop(bed.xtask(&["teardown", "--cluster"])?.expect(0, &[])?),
+            None => {}
+        }
         Ok(bed)
     }
 
@@ -93,7 +111,8 @@ impl Bed {
     pub fn xtask_with(&self, args: &[&str], envs: &[(&str, &str)]) -> Result<Ran> {
         let mut process = Process::new(self.exe.as_str())
             .args(args.iter().copied())
-            .args(["--yes", "--root", self.root.as_str(), "--profile", PROFILE, "--port", &PORT.to_string()])
+            .args(["--yes", "--root", self.root.as_str(), "--profile", &self.profile])
+            .args(["--port", &self.port.to_string()])
             .env("KUBECONFIG", self.kubeconfig.as_str())
             .env("NO_COLOR", "1")
             .env("CI", "true")
@@ -115,7 +134,7 @@ impl Bed {
     /// The tools, aimed at the tests' cluster.
     pub fn tools(&self) -> Result<Toolbox> {
         let mut project = self.project.clone();
-        PROFILE.clone_into(&mut project.settings.cluster.profile);
+        project.settings.cluster.profile.clone_from(&self.profile);
         let observed = machine::observe(&project)?;
         let engine = observed.engine(&project).context("no engine answers")?;
         let origin = origin::select(&project, &engine)?;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 
-use super::bed::{AUTH, Bed, PROFILE};
+use super::bed::{AUTH, Bed};
 use crate::origin::Need;
 use crate::plan::Mode;
 use crate::stages::images;
@@ -115,7 +115,7 @@ pub fn teardown_cluster(bed: &Bed) -> Result<()> {
     bed.xtask(&["teardown", "--cluster"])?.expect(0, &[])?;
     bed.xtask(&["teardown", "--cluster"])?.expect(0, &["no minikube profile"])?;
     let containers = bed.tools()?.engine.docker().args(["ps", "--all", "--format", "{{.Names}}"]).read()?;
-    ensure!(!containers.lines().any(|name| name == PROFILE), "the node is left: {containers}");
+    ensure!(!containers.lines().any(|name| name == bed.profile), "the node is left: {containers}");
     Ok(())
 }
 

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 
-use super::bed::{AUTH, Bed, PROFILE};
+use super::bed::{AUTH, Bed};
 
 pub fn dotenv(bed: &Bed) -> Result<()> {
     let cases: &[(&str, &[&str])] = &[
@@ -45,9 +45,9 @@ pub fn context(bed: &Bed) -> Result<()> {
              contexts: [{{name: {name}, context: {{cluster: {name}, user: {name}}}}}]\n"
         )
     };
-    std::fs::write(&bed.kubeconfig, entry(PROFILE))?;
+    std::fs::write(&bed.kubeconfig, entry(&bed.profile))?;
     bed.xtask(&["deploy", "dev"])?.expect(5, &["is not our minikube profile", "delete-context"])?;
-    ensure!(std::fs::read_to_string(&bed.kubeconfig)? == entry(PROFILE), "the kubeconfig was changed");
+    ensure!(std::fs::read_to_string(&bed.kubeconfig)? == entry(&bed.profile), "the kubeconfig was changed");
     // A foreign current context stays what it is; the deploys that follow are made beside it.
     std::fs::write(&bed.kubeconfig, entry("foreign"))?;
     Ok(())
