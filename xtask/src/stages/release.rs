@@ -2,6 +2,7 @@
 
 mod desired;
 mod helm;
+mod ownership;
 mod record;
 mod rollout;
 mod secrets;
@@ -72,7 +73,7 @@ pub fn reasons(desired: &Desired, observed: &Observed) -> Vec<String> {
         None => reasons.push("Helm knows no revision".to_owned()),
         Some(_) => {}
     }
-    reasons.extend(record.drift(snapshot));
+    reasons.extend(record.drift(snapshot).iter().map(record::Drift::to_string));
     reasons
 }
 
@@ -109,6 +110,10 @@ pub fn decide<'a>(
     }
     steps.extend(helm::repair(tools, &project.settings.chart.release, &observed.helm));
     steps.extend(secrets.steps(tools, &observed.secrets));
+    if let (Some(snapshot), Some(record)) = (&observed.snapshot, &observed.record) {
+        let changed = record.drift(snapshot).into_iter().filter(|drift| !drift.deleted);
+        steps.extend(changed.map(|drift| ownership::step(tools, &drift.object)));
+    }
     steps.push(helm::upgrade(project, tools, desired, reasons.join("; ")));
     let verified = observed.record.as_ref().map(|record| record.revision);
     steps.push(rollout::step(project, tools, verified, redactor, "Helm applies, xtask watches".to_owned()));

@@ -81,16 +81,25 @@ impl Record {
     }
 
     /// What somebody changed by hand since.
-    pub fn drift(&self, snapshot: &Snapshot) -> Vec<String> {
+    pub fn drift(&self, snapshot: &Snapshot) -> Vec<Drift> {
         let live = snapshot.digests(super::recorded);
-        self.objects
-            .iter()
-            .filter_map(|(object, digest)| match live.get(object) {
-                None => Some(format!("{object} was deleted by hand")),
-                Some(now) if now != digest => Some(format!("{object} was changed by hand")),
-                Some(_) => None,
-            })
-            .collect()
+        let changed = self.objects.iter().filter(|(object, digest)| live.get(*object) != Some(digest));
+        changed.map(|(object, _)| Drift { object: object.clone(), deleted: !live.contains_key(object) }).collect()
+    }
+}
+
+/// An object that is not as it was verified.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Drift {
+    /// `Deployment/todo-backend`.
+    pub object: String,
+    /// It is gone; otherwise it is there and different.
+    pub deleted: bool,
+}
+
+impl std::fmt::Display for Drift {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} was {} by hand", self.object, if self.deleted { "deleted" } else { "changed" })
     }
 }
 
@@ -123,9 +132,9 @@ mod tests {
 
     #[test]
     fn drift_tells_deleted_from_changed() {
-        assert_eq!(record().drift(&Snapshot::default()), ["Service/todo-backend was deleted by hand"]);
+        let told = |snapshot: &Snapshot| record().drift(snapshot).iter().map(Drift::to_string).collect::<Vec<_>>();
+        assert_eq!(told(&Snapshot::default()), ["Service/todo-backend was deleted by hand"]);
         let changed = r#"{"items":[{"kind":"Service","metadata":{"name":"todo-backend"},"spec":{"a":1}}]}"#;
-        let drift = record().drift(&Snapshot::parse(changed).unwrap());
-        assert_eq!(drift, ["Service/todo-backend was changed by hand"]);
+        assert_eq!(told(&Snapshot::parse(changed).unwrap()), ["Service/todo-backend was changed by hand"]);
     }
 }

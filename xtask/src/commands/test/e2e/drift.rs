@@ -34,11 +34,17 @@ pub fn scale(bed: &Bed) -> Result<()> {
 
 pub fn config_map(bed: &Bed) -> Result<()> {
     let kubectl = || Ok::<_, anyhow::Error>(bed.tools()?.kubectl_here());
-    let patch = r#"{"data":{"ENVIRONMENT":"edited"}}"#;
+    let data = || kubectl()?.args(["get", "configmap", "todo-config", "-o", "jsonpath={.data}"]).read();
+    let before = data()?;
+    let patch = r#"{"data":{"ENVIRONMENT":"edited","EXTRA":"1"}}"#;
     kubectl()?.args(["patch", "configmap", "todo-config", "--type=merge", "-p", patch]).run()?;
-    bed.xtask(&["deploy", "dev"])?.expect(0, &["ConfigMap/todo-config was changed by hand"])?;
-    let value = kubectl()?.args(["get", "configmap", "todo-config", "-o", "jsonpath={.data.ENVIRONMENT}"]).read()?;
-    ensure!(value == "dev", "ENVIRONMENT is {value}");
+    kubectl()?.args(["set", "env", "deployment/todo-frontend", "EXTRA=1"]).run()?;
+    let told = ["ConfigMap/todo-config was changed by hand", "Deployment/todo-frontend was changed by hand"];
+    bed.xtask(&["deploy", "dev"])?.expect(0, &told)?;
+    ensure!(data()? == before, "the ConfigMap holds {}", data()?);
+    let template = "jsonpath={.spec.template.spec.containers}";
+    let frontend = kubectl()?.args(["get", "deployment", "todo-frontend", "-o", template]).read()?;
+    ensure!(!frontend.contains("EXTRA"), "what was added by hand is still there: {frontend}");
     Ok(())
 }
 

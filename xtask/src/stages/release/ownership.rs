@@ -1,0 +1,116 @@
+//! Takes back what somebody added by hand. Server-side apply removes a field only from an object that it owns: an extra
+//! key in a ConfigMap belongs to `kubectl-patch`, so Helm would leave it there for ever. Its ownership is handed to Helm
+//! first; the upgrade that follows does not mention the field, and so the API server removes it.
+//!
+//! The rule: <https://kubernetes.io/docs/reference/using-api/server-side-apply/#transferring-ownership>
+
+use anyhow::Context;
+use serde_json::{Map, Value, json};
+
+use crate::plan::Step;
+use crate::toolbox::Toolbox;
+
+/// Helm's name among the field managers.
+const HELM: &str = "helm";
+/// Managers whose fields stay: the controllers', and the restart that `kubectl rollout restart` asked for.
+const LEFT_ALONE: [&str; 2] = ["kube-controller-manager", "kubectl-rollout"];
+
+/// The step that hands foreign fields of `object` (`ConfigMap/todo-config`) to Helm.
+pub fn step<'a>(tools: &'a Toolbox, object: &str) -> Step<'a> {
+    let object = object.to_lowercase();
+    let get = tools.kubectl_here().args(["get", &object, "--show-managed-fields", "--output", "json"]);
+    let patch = tools.kubectl_here().args(["patch", &object, "--type=json", "--patch-file=/dev/stdin"]);
+    let command = format!("{get}\n{patch}");
+    let what = format!("hand fields of {object} to Helm");
+    Step::new(what, "what was added by hand belongs to somebody else, and Helm would leave it", command, move |_| {
+        let live: Value = serde_json::from_str(&get.read()?).context("kubectl did not print JSON")?;
+        let Some(transfer) = transfer(&live) else { return Ok("there are none".to_owned()) };
+        patch.stdin(transfer.to_string()).run()?;
+        Ok(String::new())
+    })
+}
+
+/// The JSON patch that merges the entries of foreign managers into Helm's; `None` if there is nothing to take over.
+fn transfer(object: &Value) -> Option<Value> {
+    let entries = object.pointer("/metadata/managedFields")?.as_array()?;
+    let helms = |entry: &&Value| entry["manager"] == HELM && entry["operation"] == "Apply";
+    let mut helm = entries.iter().find(helms)?.clone();
+    let (foreign, others): (Vec<&Value>, Vec<&Value>) =
+        entries.iter().filter(|entry| !helms(entry)).partition(|entry| is_foreign(entry));
+    if foreign.is_empty() {
+        return None;
+    }
+    for entry in foreign {
+        merge(&mut helm["fieldsV1"], &entry["fieldsV1"]);
+    }
+    let all: Vec<&Value> = std::iter::once(&helm).chain(others).collect();
+    Some(json!([
+        // Somebody may be at it right now: then nothing is written, and the next deploy sees it.
+        {"op": "test", "path": "/metadata/resourceVersion", "value": object["metadata"]["resourceVersion"]},
+        {"op": "replace", "path": "/metadata/managedFields", "value": all},
+    ]))
+}
+
+fn is_foreign(entry: &Value) -> bool {
+    let manager = entry["manager"].as_str().unwrap_or_default();
+    entry["subresource"].is_null() && !LEFT_ALONE.contains(&manager)
+}
+
+/// Adds the fields of `more` to `fields`: both are trees of maps.
+fn merge(fields: &mut Value, more: &Value) {
+    let Some(more) = more.as_object() else { return };
+    if !fields.is_object() {
+        *fields = Value::Object(Map::new());
+    }
+    if let Some(fields) = fields.as_object_mut() {
+        for (name, below) in more {
+            merge(fields.entry(name.clone()).or_insert_with(|| json!({})), below);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As a real API server (1.34) shows it after `kubectl patch`, shortened.
+    fn patched() -> Value {
+        json!({"kind": "ConfigMap", "metadata": {"resourceVersion": "841", "managedFields": [
+            {"manager": "helm", "operation": "Apply", "apiVersion": "v1", "fieldsType": "FieldsV1",
+             "fieldsV1": {"f:data": {"f:API_BASE_URL": {}}, "f:metadata": {"f:labels": {"f:app": {}}}}},
+            {"manager": "kubectl-patch", "operation": "Update", "apiVersion": "v1", "fieldsType": "FieldsV1",
+             "fieldsV1": {"f:data": {"f:EXTRA": {}}}}]}})
+    }
+
+    #[test]
+    fn foreign_fields_become_helms() {
+        let patch = transfer(&patched()).unwrap();
+        assert_eq!(patch[0]["value"], "841");
+        let fields = &patch[1]["value"][0]["fieldsV1"];
+        assert_eq!(fields["f:data"], json!({"f:API_BASE_URL": {}, "f:EXTRA": {}}));
+        assert_eq!(fields["f:metadata"], json!({"f:labels": {"f:app": {}}}));
+        assert_eq!(patch[1]["value"].as_array().map(Vec::len), Some(1));
+    }
+
+    #[test]
+    fn controllers_and_restarts_keep_theirs() {
+        let mut object = patched();
+        for (manager, subresource) in [("kube-controller-manager", "status"), ("kubectl-rollout", "")] {
+            let mut entry = json!({"manager": manager, "operation": "Update", "fieldsV1": {"f:spec": {}}});
+            if !subresource.is_empty() {
+                entry["subresource"] = json!(subresource);
+            }
+            object["metadata"]["managedFields"].as_array_mut().unwrap().push(entry);
+        }
+        let patch = transfer(&object).unwrap();
+        assert_eq!(patch[1]["value"].as_array().map(Vec::len), Some(3));
+        assert!(patch[1]["value"][0]["fieldsV1"]["f:spec"].is_null());
+    }
+
+    #[test]
+    fn nothing_foreign_needs_no_patch() {
+        let mut object = patched();
+        object["metadata"]["managedFields"].as_array_mut().unwrap().pop();
+        assert_eq!(transfer(&object), None);
+    }
+}
