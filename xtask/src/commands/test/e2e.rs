@@ -1,6 +1,7 @@
 //! The whole job on a real Minikube profile of its own: a copy of the checkout is deployed, changed, broken, repaired
 //! and removed by the very binary that runs the tests. It shares engine, tools and images with `deploy`.
 
+mod application;
 mod bed;
 mod cluster;
 mod drift;
@@ -27,8 +28,12 @@ const SCENARIOS: &[Scenario] = &[
     ("a deploy from nothing ends with two ready replicas of each and an address that answers", lifecycle::first),
     ("a second deploy changes nothing and restarts nothing", lifecycle::noop),
     ("a dry run shows steps, no secrets, and does nothing", lifecycle::dry_run),
-    ("todos are stored, rendered by the server, and survive a restart of both", lifecycle::todos),
-    ("a browser adds, completes, edits and deletes todos", lifecycle::browser),
+    ("todos are stored, rendered by the server, and survive a restart of both", application::todos),
+    (
+        "a browser signs up, adds, completes, edits and deletes todos; without a key the assistant says so",
+        application::browser,
+    ),
+    ("a browser talks to the assistant, which changes todos and asks before it deletes", application::assistant),
     ("a changed source file rebuilds and restarts its application alone", drift::source),
     ("a scaled deployment is put right, with the reason", drift::scale),
     ("an edited ConfigMap is put right, with the reason", drift::config_map),

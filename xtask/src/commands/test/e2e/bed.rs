@@ -172,16 +172,18 @@ impl Bed {
         Ok(uids)
     }
 
-    /// An HTTP request to the application: status and body.
-    pub fn http(&self, method: &str, path: &str, body: Option<&Value>) -> Result<(u16, String)> {
-        let agent = crate::stages::proof::agent();
+    /// An HTTP request to the application, as the user of `token` or anonymously: status and body.
+    pub fn http(&self, method: &str, path: &str, token: Option<&str>, body: Option<&Value>) -> Result<(u16, String)> {
         let url = format!("{}{path}", self.address()?);
-        let mut response = match (method, body) {
-            ("POST", Some(body)) => agent.post(&url).send_json(body)?,
-            ("PATCH", Some(body)) => agent.patch(&url).send_json(body)?,
-            ("DELETE", _) => agent.delete(&url).call()?,
-            _ => agent.get(&url).call()?,
-        };
+        let mut request = ureq::http::Request::builder().method(method).uri(url);
+        if let Some(token) = token {
+            // The API takes the first, the page that the server renders the second.
+            request = request.header("authorization", format!("Bearer {token}"));
+            request = request.header("cookie", format!("todo_session={token}"));
+        }
+        let request = request.header("content-type", "application/json");
+        let body = body.map(Value::to_string).unwrap_or_default();
+        let mut response = crate::stages::proof::agent().run(request.body(body)?)?;
         Ok((response.status().as_u16(), response.body_mut().read_to_string()?))
     }
 

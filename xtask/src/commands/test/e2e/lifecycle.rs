@@ -1,18 +1,11 @@
 //! From nothing to running, looking at it, stopping it and removing it.
 
-use std::time::Duration;
-
 use anyhow::{Result, ensure};
-use serde_json::{Value, json};
 
+use super::application::lasting_is_there;
 use super::bed::{AUTH, Bed};
-use crate::origin::Need;
-use crate::plan::Mode;
 use crate::stages::images;
 use crate::world::World;
-
-/// A todo that must outlive restarts and teardowns.
-const LASTING: &str = "outlive the restart of both";
 
 pub fn first(bed: &Bed) -> Result<()> {
     bed.write_dotenv(&format!("AUTH_SECRET={AUTH}\n"))?;
@@ -21,9 +14,9 @@ pub fn first(bed: &Bed) -> Result<()> {
         0,
         &["is up", "todo-backend     2/2 ready", "todo-frontend    2/2 ready", "built = node = pods", "sha256:"],
     )?;
-    let (status, body) = bed.http("GET", "/api/v1/health", None)?;
+    let (status, body) = bed.http("GET", "/api/v1/health", None, None)?;
     ensure!(status == 200 && body.contains("\"environment\":\"dev\""), "health: {status} {body}");
-    ensure!(bed.http("GET", "/", None)?.0 == 200);
+    ensure!(bed.http("GET", "/", None, None)?.0 == 200);
     Ok(())
 }
 
@@ -40,46 +33,6 @@ pub fn dry_run(bed: &Bed) -> Result<()> {
     let ran = bed.xtask(&["deploy", "dev", "--dry-run"])?.expect(0, &["nothing to do"])?;
     ensure!(!ran.text.contains(AUTH), "a secret is shown");
     Ok(())
-}
-
-pub fn todos(bed: &Bed) -> Result<()> {
-    let (status, body) = bed.http("POST", "/api/v1/todos", Some(&json!({"title": LASTING})))?;
-    ensure!(status == 201, "POST: {status} {body}");
-    let todo: Value = serde_json::from_str(&body)?;
-    ensure!(todo["url"].as_str().is_some_and(|url| url.starts_with(&bed.address().unwrap_or_default())), "url: {body}");
-    let tools = bed.tools()?;
-    tools.kubectl_here().args(["rollout", "restart", "deployment/todo-backend", "deployment/todo-frontend"]).run()?;
-    bed.until_ready()?;
-    lasting_is_there(bed)?;
-    // A restart is an operation, not a change: the next deploy leaves it alone.
-    bed.xtask(&["deploy", "dev"])?.expect(0, &["nothing changed"])?;
-    Ok(())
-}
-
-/// The lasting todo is in the API's list and in the HTML that the server renders.
-fn lasting_is_there(bed: &Bed) -> Result<()> {
-    ensure!(bed.http("GET", "/api/v1/todos", None)?.1.contains(LASTING), "the API does not list the todo");
-    ensure!(bed.http("GET", "/", None)?.1.contains(LASTING), "the page is not rendered with the todo");
-    Ok(())
-}
-
-pub fn browser(bed: &Bed) -> Result<()> {
-    let bases: Vec<Need> =
-        bed.project.settings.images["todo-frontend"].bases.values().cloned().map(Need::Image).collect();
-    let world = World::bring(&bed.project, Mode::Apply, &bases)?;
-    let engine = &world.tools.engine;
-    let context = bed.project.root.join(&bed.project.settings.images["todo-frontend"].context).join("e2e");
-    let mut build = engine.docker().args(["buildx", "build", "--progress=plain", "--tag", "todo-browser:test"]);
-    for (argument, official) in &bed.project.settings.images["todo-frontend"].bases {
-        build = build.arg("--build-arg").arg(format!("{argument}={}", world.origin.image(official)));
-    }
-    if let Some(ca) = bed.project.ca_bundle() {
-        build = build.arg("--secret").arg(format!("id=ca,src={ca}"));
-    }
-    build.arg(context.as_str()).log(bed.project.log("browser-image")).deadline(Duration::from_secs(900)).run()?;
-    let run = engine.docker().args(["run", "--rm", "--init", "--network=host", "--shm-size=256m"]);
-    let run = run.args(["--env", &format!("BASE_URL={}", bed.address()?), "todo-browser:test"]);
-    run.deadline(Duration::from_secs(300)).log(bed.project.log("browser")).run()
 }
 
 pub fn looks(bed: &Bed) -> Result<()> {
