@@ -14,7 +14,7 @@ use crate::toolbox::Toolbox;
 
 /// What `.env` says, checked.
 pub struct Credentials {
-    /// `None`: a dry run before `.env` exists.
+    /// `None`: there is no `.env` yet.
     dotenv: Option<Dotenv>,
     chart: Chart,
     /// Whether the chart's own Postgres serves.
@@ -25,13 +25,11 @@ pub struct Credentials {
     pub notes: Vec<String>,
 }
 
-/// Makes `.env` where there is none, then reads and checks it.
-pub fn read(project: &Project, environment: &str, mode: Mode) -> Result<Credentials> {
+/// Reads and checks `.env`; that there is none is no error.
+pub fn read(project: &Project, environment: &str) -> Result<Credentials> {
     let contract = Contract::read(project, environment)?;
-    let made = dotenv::ensure(project);
-    let absent = made.is_some();
-    plan::apply(project, "machine", mode, made.into_iter().collect())?;
-    let dotenv = if absent && mode == Mode::DryRun { None } else { Some(Dotenv::load(project, environment)?) };
+    let absent = dotenv::ensure(project).is_some();
+    let dotenv = if absent { None } else { Some(Dotenv::load(project, environment)?) };
     let remote = dotenv.as_ref().and_then(|dotenv| match &dotenv.database {
         Database::Remote(host) => Some(host.clone()),
         Database::Embedded => None,
@@ -43,6 +41,12 @@ pub fn read(project: &Project, environment: &str, mode: Mode) -> Result<Credenti
 }
 
 impl Credentials {
+    /// Makes `.env` where there is none, and reads it; a dry run shows the step.
+    pub fn ensure(self, project: &Project, environment: &str, mode: Mode) -> Result<Self> {
+        let made = plan::apply(project, "machine", mode, dotenv::ensure(project).into_iter().collect())?;
+        if made > 0 && mode == Mode::Apply { read(project, environment) } else { Ok(self) }
+    }
+
     /// The Secrets that the release needs, given what the cluster has.
     pub fn plan(&self, tools: &Toolbox, observed: &Observed, mode: Mode) -> Result<SecretPlan> {
         let mut plan = SecretPlan::default();

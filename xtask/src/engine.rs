@@ -10,7 +10,7 @@ pub mod start;
 pub mod stop;
 pub mod tree;
 
-use std::time::Duration;
+use std::collections::BTreeMap;
 
 use camino::Utf8PathBuf;
 
@@ -60,14 +60,23 @@ impl Engine {
         self.envs.iter().fold(process, |process, (name, value)| process.env(name, value))
     }
 
-    /// Whether it answers.
-    pub fn answers(&self) -> bool {
-        self.docker().args(["version", "--format", "{{.Server.Version}}"]).deadline(Duration::from_secs(10)).succeeds()
-    }
-
     /// The image ID (config digest) under `reference`, if the engine has it.
     pub fn image_id(&self, reference: &str) -> Option<String> {
-        let id = self.docker().args(["image", "inspect", "--format", "{{.Id}}", reference]).read().ok()?;
-        Some(id.trim().to_owned())
+        self.image_ids(&[reference.to_owned()]).remove(reference)
+    }
+
+    /// The image IDs of those of `references` (names with tags) that the engine has, by one call.
+    pub fn image_ids(&self, references: &[String]) -> BTreeMap<String, String> {
+        if references.is_empty() {
+            return BTreeMap::new();
+        }
+        let format = "{{.Id}}{{range .RepoTags}} {{.}}{{end}}";
+        let inspect = self.docker().args(["image", "inspect", "--format", format]).args(references.iter().cloned());
+        // It fails if one of them is not there, after it has printed the others.
+        let Ok(output) = inspect.output() else { return BTreeMap::new() };
+        let text = String::from_utf8_lossy(&output.stdout);
+        let lines = text.lines().filter_map(|line| line.split_once(' '));
+        let pairs = lines.flat_map(|(id, tags)| tags.split(' ').map(move |tag| (tag.to_owned(), id.to_owned())));
+        pairs.filter(|(tag, _)| references.contains(tag)).collect()
     }
 }

@@ -10,36 +10,68 @@ use crate::project::Project;
 use crate::stages::machine;
 use crate::toolbox::Toolbox;
 
+/// What must be done to the machine before later stages can work, said before anything begins.
+pub struct Preparation<'a> {
+    project: &'a Project,
+    needs: &'a [Need],
+    machine: machine::Plan<'a>,
+    origin: Box<dyn Origin>,
+}
+
+impl<'a> Preparation<'a> {
+    /// Looks at the machine and decides where artifacts come from; changes nothing.
+    pub fn new(project: &'a Project, needs: &'a [Need]) -> Result<Self> {
+        let machine = machine::decide(project, &machine::observe(project)?)?;
+        let origin = origin::select(project, &machine.engine)?;
+        Ok(Self { project, needs, machine, origin })
+    }
+
+    /// Asks for what needs consent: not only the engine, but also what follows from there being none yet.
+    pub fn consent(&self) -> Result<()> {
+        if self.machine.consent.is_empty() {
+            return Ok(());
+        }
+        let later = self.origin.plan(self.needs, &self.machine.engine)?;
+        let later = later.iter().map(|step| format!("{}: {}", step.what, step.why));
+        let lines: Vec<String> = self.machine.consent.iter().cloned().chain(later).collect();
+        machine::consent(self.project, &lines)?;
+        self.project.report.note(format!("logs: {}/logs", self.project.target()));
+        Ok(())
+    }
+
+    /// Brings engine and tools: the stages machine and tools.
+    pub fn bring(self, mode: Mode) -> Result<World> {
+        let project = self.project;
+        if mode == Mode::Apply {
+            origin::remember(project, self.origin.as_ref())?;
+        }
+        let engine_answers = mode == Mode::Apply || self.machine.steps.is_empty();
+        plan::apply(project, "machine", mode, self.machine.steps)?;
+        let steps = self.origin.plan(self.needs, &self.machine.engine)?;
+        plan::apply(project, "tools", mode, steps)?;
+        let tools = Toolbox::new(project, self.machine.engine, self.origin.as_ref());
+        Ok(World { origin: self.origin, tools, engine_answers })
+    }
+}
+
 /// What later stages work with.
 pub struct World {
     /// Where artifacts come from.
     pub origin: Box<dyn Origin>,
     /// The tools, aimed at the profile.
     pub tools: Toolbox,
+    /// Whether the engine can be asked: in a dry run there may be none yet.
+    pub engine_answers: bool,
 }
 
 impl World {
     /// Brings engine and tools for `needs`: the stages machine and tools.
     pub fn bring(project: &Project, mode: Mode, needs: &[Need]) -> Result<Self> {
-        let observed = machine::observe(project)?;
-        let plan = machine::decide(project, &observed)?;
-        let origin = origin::select(project, &plan.engine)?;
-        if mode == Mode::Apply && !plan.consent.is_empty() {
-            // Said before anything begins: not only the engine, but also what follows from there being none yet.
-            let later = origin.plan(needs, &plan.engine)?;
-            let later = later.iter().map(|step| format!("{}: {}", step.what, step.why));
-            let lines: Vec<String> = plan.consent.iter().cloned().chain(later).collect();
-            machine::consent(project, &lines)?;
-            project.report.note(format!("logs: {}/logs", project.target()));
-        }
+        let preparation = Preparation::new(project, needs)?;
         if mode == Mode::Apply {
-            origin::remember(project, origin.as_ref())?;
+            preparation.consent()?;
         }
-        plan::apply(project, "machine", mode, plan.steps)?;
-        let steps = origin.plan(needs, &plan.engine)?;
-        plan::apply(project, "tools", mode, steps)?;
-        let tools = Toolbox::new(project, plan.engine, origin.as_ref());
-        Ok(Self { origin, tools })
+        preparation.bring(mode)
     }
 
     /// What is there already, for commands that only look: an error that says how to get the rest.
@@ -56,7 +88,7 @@ impl World {
                 .help("cargo xtask deploy dev")
                 .into());
         }
-        Ok(Self { origin, tools })
+        Ok(Self { origin, tools, engine_answers: true })
     }
 }
 

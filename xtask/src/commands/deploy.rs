@@ -1,5 +1,7 @@
 //! `cargo xtask deploy <env>`: machine -> tools -> cluster -> images -> release -> proof.
 
+mod facts;
+
 use std::collections::BTreeMap;
 use std::time::Instant;
 
@@ -18,7 +20,8 @@ use crate::stages::images::{self, Built, ids, prune};
 use crate::stages::release::{self, Desired};
 use crate::stages::{cluster, proof};
 use crate::toolbox::Toolbox;
-use crate::world::World;
+use crate::world::Preparation;
+use facts::{Facts, Live};
 
 /// Requests to each route at the end of a deploy.
 const REQUESTS: usize = 20;
@@ -44,61 +47,63 @@ pub fn run(project: &Project, args: &Deploy) -> Result<()> {
         Mode::DryRun => None,
     };
     // The contract is checked before anything is built: a wrong .env must not cost a quarter of an hour.
-    let credentials = credentials::read(project, &args.environment, mode)?;
-
+    let credentials = credentials::read(project, &args.environment)?;
     let needs = needs(project, credentials.embedded);
-    let world = World::bring(project, mode, &needs)?;
-    let tools = &world.tools;
-    if mode == Mode::DryRun && !tools.engine.answers() {
-        report.note("cluster, images, release and proof depend on the engine, which does not run yet:");
-        report.note(
-            "create the cluster · build and load both images · apply Secrets · helm upgrade · request every route",
-        );
-        return Ok(());
+    let preparation = Preparation::new(project, &needs)?;
+    if mode == Mode::Apply {
+        preparation.consent()?;
     }
+    let credentials = credentials.ensure(project, &args.environment, mode)?;
+    let world = preparation.bring(mode)?;
+    let (tools, origin) = (&world.tools, world.origin.as_ref());
 
-    let observed = cluster::observe(tools)?;
-    let mut steps =
-        plan::apply(project, "cluster", mode, cluster::decide(project, tools, world.origin.as_ref(), &observed)?)?;
-    let running = cluster::observe(tools)?;
-    let reachable = mode == Mode::Apply || running.profile.state == cluster::State::Running;
-    if reachable {
-        steps +=
-            plan::apply(project, "cluster", mode, cluster::decide_ingress(project, tools, world.origin.as_ref())?)?;
+    let mut facts = Facts::look(project, &world, &credentials)?;
+    let cluster_steps = cluster::decide(project, tools, origin, &facts.cluster, facts.live.is_ok())?;
+    let mut steps = plan::apply(project, "cluster", mode, cluster_steps)?;
+    if steps > 0 {
+        facts.look_again(project, &world, &credentials, mode)?;
     }
+    // In a dry run before there is a cluster: nothing of what it would hold is there.
+    let mut live =
+        facts.live.or_else(|error| if mode == Mode::DryRun { Ok(Live::nothing(tools)) } else { Err(error) })?;
+    let ingress = cluster::decide_ingress(project, tools, origin, live.ingress);
+    steps += plan::apply(project, "cluster", mode, ingress.into_iter().collect())?;
 
-    let built = images::build(project, &tools.engine, world.origin.as_ref(), mode)?;
+    let built = images::build(project, &tools.engine, origin, &facts.images, mode)?;
     steps += built.iter().filter(|image| image.why.is_some()).count();
-    if !reachable {
-        report.note("load, release and proof depend on the cluster, which does not run yet");
-        return Ok(());
-    }
-    let wanted = wanted(project, &world, &built, credentials.embedded);
-    steps += images::load(project, &tools.engine, &wanted, &tools.nodes(), mode)?;
+    let wanted: Vec<Wanted> = wanted(&built).chain(facts.database).collect();
+    steps += images::load(project, &tools.engine, &wanted, &live.stocks, mode)?;
 
-    let observed = release::observe(project, tools)?;
-    let secrets = credentials.plan(tools, &observed, mode)?;
+    if steps > 0 && mode == Mode::Apply {
+        // Minutes may have gone by.
+        live.release = release::observe(project, tools)?;
+    }
+    let secrets = credentials.plan(tools, &live.release, mode)?;
     let tags = built.iter().filter_map(|image| Some((image.name.clone(), image.tag.clone()?))).collect();
     let desired = Desired::new(project, &args.environment, &tags, &secrets.names)?;
     let names: Vec<String> = secrets.names.values().cloned().collect();
-    let release_steps = release::decide(project, tools, &desired, secrets, &observed);
+    let release_steps = release::decide(project, tools, &desired, secrets, &live.release);
     let changed = release_steps.len();
     steps += plan::apply(project, "release", mode, release_steps)?;
     if mode == Mode::DryRun {
         let last = if steps == 0 {
             "nothing to do: what is there is what is wanted"
         } else {
-            "then: every route is requested"
+            "then: image IDs are compared from build to pod, and every route is requested"
         };
         report.note(last);
         return Ok(());
     }
 
-    let address = summary::address(&running.profile);
+    let address = summary::address(&facts.cluster.profile);
     let requests = if steps == 0 { 1 } else { REQUESTS };
-    // Asked after the load: an engine may call an image by its manifest until the stream has shown its config.
-    let id_of = |image: Wanted| Some((ids::of(project, &tools.engine, &image.reference)?, image.reference));
-    let ids: BTreeMap<String, String> = wanted.into_iter().filter_map(id_of).map(|(id, name)| (name, id)).collect();
+    let ids: BTreeMap<String, String> = if steps == 0 {
+        wanted.into_iter().filter_map(|image| Some((image.reference, image.id?))).collect()
+    } else {
+        // Asked after the load: an engine may call an image by its manifest until the stream has shown its config.
+        let references: Vec<String> = wanted.into_iter().map(|image| image.reference).collect();
+        ids::of_all(project, &tools.engine, &references)
+    };
     let proof = proof::prove(project, tools, &ids, &address, requests)?;
     if changed > 0 {
         release::verified(tools, &desired, ids.clone(), names)?;
@@ -133,17 +138,12 @@ fn forget_old_builds(project: &Project, tools: &Toolbox, snapshot: &Snapshot) ->
     Ok(())
 }
 
-/// The images that the nodes must have: those built, and the embedded database's.
-fn wanted(project: &Project, world: &World, built: &[Built], embedded: bool) -> Vec<Wanted> {
-    let ours = built.iter().map(|image| Wanted {
+/// Our images that the nodes must have.
+fn wanted(built: &[Built]) -> impl Iterator<Item = Wanted> + '_ {
+    built.iter().map(|image| Wanted {
         reference: image.reference().unwrap_or_else(|| format!("{}:<tag>", image.name)),
         id: image.id.clone(),
-    });
-    let database = embedded.then(|| {
-        let reference = world.origin.image(&project.settings.database.image);
-        Wanted::of(project, &world.tools.engine, &reference)
-    });
-    ours.chain(database).collect()
+    })
 }
 
 /// What the origin must bring for a deploy.

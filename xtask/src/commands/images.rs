@@ -31,11 +31,8 @@ pub fn run(project: &Project, args: &Images) -> Result<()> {
     let needs: Vec<Need> = bases.into_iter().map(Need::Image).collect();
     let world = World::bring(project, mode, &needs)?;
     let engine = &world.tools.engine;
-    if mode == Mode::DryRun && !engine.answers() {
-        project.report.note("then: build both images, once the engine runs and the base images are there");
-        return Ok(());
-    }
-    for image in images::build(project, engine, world.origin.as_ref(), mode)? {
+    let seen = images::build::observe(project, engine, world.origin.as_ref())?;
+    for image in images::build(project, engine, world.origin.as_ref(), &seen, mode)? {
         if let (Some(reference), Some(id)) = (image.reference(), &image.id) {
             anstream::println!("{reference} {id}");
         }

@@ -6,7 +6,7 @@ mod profile;
 
 use anyhow::Result;
 
-pub use ingress::remove_controller;
+pub use ingress::{Ingress, remove_controller};
 pub use profile::{Profile, State, foreign, observe as profile};
 
 use crate::failure::{Class, Failure};
@@ -36,17 +36,30 @@ pub fn observe(tools: &Toolbox) -> Result<Observed> {
     Ok(Observed { profile })
 }
 
-/// The steps that make the cluster run.
+impl Observed {
+    /// What a dry run can say without an engine to ask: minikube's own record.
+    pub fn without_engine(tools: &Toolbox) -> Self {
+        Self { profile: profile::recorded(tools) }
+    }
+}
+
+/// The steps that make the cluster run; `answers` tells whether its API server does.
 pub fn decide<'a>(
     project: &'a Project,
     tools: &'a Toolbox,
     origin: &'a dyn Origin,
     observed: &Observed,
+    answers: bool,
 ) -> Result<Vec<Step<'a>>> {
-    profile::decide(project, tools, origin, &observed.profile)
+    profile::decide(project, tools, origin, &observed.profile, answers)
 }
 
-/// The steps that bring an ingress controller, where the running cluster has no IngressClass.
-pub fn decide_ingress<'a>(project: &'a Project, tools: &'a Toolbox, origin: &'a dyn Origin) -> Result<Vec<Step<'a>>> {
-    ingress::decide(project, tools, origin)
+/// The steps that bring an ingress controller, where the cluster has no IngressClass.
+pub fn decide_ingress<'a>(
+    project: &'a Project,
+    tools: &'a Toolbox,
+    origin: &'a dyn Origin,
+    ingress: Ingress,
+) -> Option<Step<'a>> {
+    ingress::decide(project, tools, origin, ingress)
 }

@@ -19,6 +19,7 @@ use crate::origin::Origin;
 use crate::plan::{Mode, apply_side_by_side};
 use crate::project::Project;
 
+pub use build::Seen;
 use build::Verdict;
 
 /// The stage's name in reports.
@@ -44,35 +45,34 @@ impl Built {
     }
 }
 
-/// Builds what changed, side by side. The base images must have been brought before (see [`Origin::plan`]).
-pub fn build(project: &Project, engine: &Engine, origin: &dyn Origin, mode: Mode) -> Result<Vec<Built>> {
-    let seen = build::observe(project, engine, origin)?;
+/// Builds what of `seen` changed, side by side. The base images must have been brought before (see [`Origin::plan`]).
+pub fn build(project: &Project, engine: &Engine, origin: &dyn Origin, seen: &[Seen], mode: Mode) -> Result<Vec<Built>> {
     for unchanged in seen.iter().filter(|seen| build::decide(seen) == Verdict::Unchanged) {
         project.report.ok(format!("{} unchanged", unchanged.reference()));
     }
-    apply_side_by_side(project, STAGE, mode, build::steps(project, engine, origin, &seen))?;
+    apply_side_by_side(project, STAGE, mode, build::steps(project, engine, origin, seen))?;
     if mode == Mode::Apply {
-        build::remember(project, &seen)?;
+        build::remember(project, seen)?;
     }
     let built = seen.iter().map(|seen| {
-        let why = match build::decide(seen) {
-            Verdict::Unchanged => None,
-            Verdict::Build { why } => Some(why),
+        let (why, id) = match build::decide(seen) {
+            Verdict::Unchanged => (None, seen.id.clone()),
+            Verdict::Build { why } if mode == Mode::DryRun => (Some(why), None),
+            Verdict::Build { why } => (Some(why), ids::of(project, engine, &seen.reference())),
         };
-        let id = if mode == Mode::Apply { ids::of(project, engine, &seen.reference()) } else { seen.id.clone() };
         Built { name: seen.name.clone(), tag: seen.tag(), id, why }
     });
     Ok(built.collect())
 }
 
-/// Brings `wanted` to all `nodes`, side by side, and reads the IDs back. Gives the number of loads.
+/// Brings `wanted` to all nodes, side by side, and reads the IDs back; `stocks` is what the nodes have. Gives the number
+/// of loads.
 pub fn load(
     project: &Project,
     engine: &Engine,
     wanted: &[load::Wanted],
-    nodes: &[node::Node],
+    stocks: &[(node::Node, node::Stock)],
     mode: Mode,
 ) -> Result<usize> {
-    let stocks = load::observe(nodes, wanted)?;
-    apply_side_by_side(project, STAGE, mode, load::steps(project, engine, wanted, &stocks))
+    apply_side_by_side(project, STAGE, mode, load::steps(project, engine, wanted, stocks))
 }

@@ -17,6 +17,11 @@ pub const OFFLINE: [(&str, &str); 1] = [("HTTPS_PROXY", "http://127.0.0.1:9")];
 /// The image ID that the fake engine has for everything.
 pub const ID: &str = "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
+/// The script of a `docker image inspect` that has every image it is asked for.
+pub fn inspect() -> String {
+    format!(r#"for name; do case $name in image | inspect | *{{* | --*) ;; *) echo "{ID} $name" ;; esac; done"#)
+}
+
 /// A `.env` that is in order. The canary in it must show up nowhere else.
 pub const DOTENV: &str = "AUTH_SECRET=not-a-secret-canary-0123456789abcdef\n";
 
@@ -85,7 +90,7 @@ impl Sandbox {
             fs::create_dir_all(&folder).unwrap();
             symlink(Self::script(), folder.join(tool)).unwrap();
         }
-        this.on("docker image inspect *", &format!("echo {ID}"));
+        this.on("docker image inspect *", &inspect());
         this
     }
 

@@ -8,7 +8,7 @@ fn on_nothing_it_shows_every_step_and_leaves_nothing() {
     let port = free_port();
     let before = sandbox.listing(&sandbox.dir.join("root"));
     let run = sandbox.run(&["deploy", "dev", "--dry-run", "--origin=release", "--port", &port]);
-    insta::assert_snapshot!(run.to_string().replace(&port, "<port>"), @"
+    insta::assert_snapshot!(run.to_string().replace(&port, "<port>"), @r#"
     exit code 0
     -- stderr
       make .env from .env.example
@@ -47,21 +47,50 @@ fn on_nothing_it_shows_every_step_and_leaves_nothing() {
       create cluster todo
           why: there is no profile of that name
           $ minikube --profile todo start --driver=docker --container-runtime=containerd --keep-context --interactive=false --kubernetes-version=<version> --cpus=2 --memory=3m --wait=all --wait-timeout=5m --ports=127.0.0.1:<port>:80
+      install ingress controller
+          why: the cluster has no ingress controller
+          $ docker save traefik:<version> | ctr images import
+          $ kubectl --kubeconfig <tmp>/kubeconfig --context todo --request-timeout=20s apply --server-side --force-conflicts -f <tmp>/root/infra/ingress
       build todo-backend
           why: its base image python:3.13-slim-trixie is not here yet
           $ docker buildx build --builder default --progress=plain --load --provenance=false --label app=todo-xtask --tag 'todo-backend:<tag>' --build-arg PYTHON_IMAGE=python:3.13-slim-trixie <tmp>/root/apps/backend
       build todo-frontend
           why: its base image node:24-trixie-slim is not here yet
           $ docker buildx build --builder default --progress=plain --load --provenance=false --label app=todo-xtask --tag 'todo-frontend:<tag>' --build-arg NODE_IMAGE=node:24-trixie-slim <tmp>/root/apps/frontend
-      · load, release and proof depend on the cluster, which does not run yet
-    ");
+      load todo-backend:<tag>
+          why: the node does not have it
+          $ docker save 'todo-backend:<tag>' | docker exec -i todo ctr -n k8s.io images import -
+      load todo-frontend:<tag>
+          why: the node does not have it
+          $ docker save 'todo-frontend:<tag>' | docker exec -i todo ctr -n k8s.io images import -
+      load postgres:17-trixie
+          why: the node does not have it
+          $ docker save postgres:17-trixie | docker exec -i todo ctr -n k8s.io images import -
+      create namespace todo
+          why: it does not exist; enforces Pod Security `restricted`
+          $ kubectl --kubeconfig <tmp>/kubeconfig --context todo --request-timeout=20s apply --server-side -f -
+      apply Secret todo-postgres
+          why: it is not in the cluster
+          $ kubectl --kubeconfig <tmp>/kubeconfig --context todo --request-timeout=20s --namespace todo apply --server-side --field-manager=xtask --filename - < (Secret todo-postgres)
+      apply Secret todo-backend-<digest>
+          why: it is not in the cluster
+          $ kubectl --kubeconfig <tmp>/kubeconfig --context todo --request-timeout=20s --namespace todo apply --server-side --field-manager=xtask --filename - < (Secret todo-backend-<digest>)
+      helm upgrade todo
+          why: it is not installed; Secret todo-postgres is not in the cluster; Secret todo-backend-<digest> is not in the cluster
+          $ helm --kubeconfig <tmp>/kubeconfig --kube-context todo --namespace todo upgrade --install todo <tmp>/root/infra/helm --values <tmp>/root/infra/helm/values-dev.yaml --values - --server-side=true --force-conflicts --history-max=10 <<< '{"backend":{"image":{"repository":"todo-backend","tag":"<tag>"},"secret":{"name":"todo-backend-<digest>"}},"frontend":{"image":{"repository":"todo-frontend","tag":"<tag>"}},"postgres":{"secret":{"name":"todo-postgres"},"enabled":true,"image":{"repository":"postgres","tag":"17-trixie"}}}'
+      roll out
+          why: Helm applies, xtask watches
+          $ kubectl get pods,deployments,statefulsets --watch
+      · then: image IDs are compared from build to pod, and every route is requested
+    "#);
     insta::assert_snapshot!(sandbox.calls(), @"
     docker container inspect todo
     docker context show
-    docker image inspect --format {{.Id}} node:24-trixie-slim
-    docker image inspect --format {{.Id}} postgres:17-trixie
-    docker image inspect --format {{.Id}} python:3.13-slim-trixie
-    docker image inspect --format {{.Id}} traefik:<version>
+    docker image inspect --format {{.Id}}{{range .RepoTags}} {{.}}{{end}} node:24-trixie-slim
+    docker image inspect --format {{.Id}}{{range .RepoTags}} {{.}}{{end}} postgres:17-trixie
+    docker image inspect --format {{.Id}}{{range .RepoTags}} {{.}}{{end}} python:3.13-slim-trixie
+    docker image inspect --format {{.Id}}{{range .RepoTags}} {{.}}{{end}} python:3.13-slim-trixie node:24-trixie-slim
+    docker image inspect --format {{.Id}}{{range .RepoTags}} {{.}}{{end}} traefik:<version>
     docker version --format {{.Server.Version}}
     ");
     assert!(before == sandbox.listing(&sandbox.dir.join("root")) && !sandbox.cache.exists());
@@ -75,11 +104,13 @@ fn without_an_engine_it_leaves_nothing_either() {
     sandbox.on("go env GOVERSION", "echo go1.99.0");
     let listing = || [&sandbox.root, &sandbox.dir.join("home")].map(|dir| sandbox.listing(dir));
     let before = listing();
-    for args in [["deploy", "dev", "--dry-run"].as_slice(), &["images", "--dry-run"]] {
+    let images = ["mmdebstrap", "artifacts from packages", "build todo-backend", "build todo-frontend"];
+    let deploy = ["create cluster todo", "install ingress", "load todo-backend", "helm upgrade todo", "roll out"];
+    let cases = [(["images", "--dry-run"].as_slice(), Vec::new()), (&["deploy", "dev", "--dry-run"], deploy.to_vec())];
+    for (args, more) in cases {
         let run = sandbox.run_with(args, &OFFLINE);
         assert!(before == listing() && !sandbox.cache.exists(), "{run}");
-        let told = ["mmdebstrap", "artifacts from packages", "the engine"];
-        let told = told.iter().all(|part| run.stderr.contains(part));
+        let told = images.iter().chain(&more).all(|part| run.stderr.contains(part));
         // Only root on Debian can have an engine made, and only with the memory for it.
         let refused = run.stderr.contains("error: no Docker Engine answers") || run.stderr.contains("are free");
         assert!(run.code == Some(0) && told || run.code == Some(4) && refused, "{run}");
@@ -109,9 +140,7 @@ fn secrets_are_in_no_dry_run() {
     sandbox.dotenv(format!("{DOTENV}DATABASE_URL='postgresql://u:not-a-secret-canary@db.lan/x'\n"));
     sandbox.profile("containerd");
     sandbox.node("running", 8080);
-    sandbox.on("kubectl *get --raw /readyz", "echo ok");
-    sandbox.on("kubectl *get ingressclass*", "echo ingressclass.networking.k8s.io/traefik");
-    sandbox.on("kubectl *get deployment -A*", "");
+    sandbox.on("kubectl *get ingressclasses,deployments -A*", "echo IngressClass");
     sandbox.on("docker exec -i todo crictl images *", r#"echo '{"images": []}'"#);
     let run = sandbox.run(&["deploy", "dev", "--dry-run", "--verbose", "--origin=release"]);
     insta::assert_snapshot!(run, @r#"
@@ -137,7 +166,7 @@ fn secrets_are_in_no_dry_run() {
       roll out
           why: Helm applies, xtask watches
           $ kubectl get pods,deployments,statefulsets --watch
-      · then: every route is requested
+      · then: image IDs are compared from build to pod, and every route is requested
     "#);
     assert!(!(run.stdout.clone() + &run.stderr + &sandbox.fake("calls")).contains("canary"));
     assert_eq!(sandbox.fake("stdin"), "");

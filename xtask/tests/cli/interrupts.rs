@@ -2,12 +2,12 @@
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::common::{DOTENV, ID, Sandbox};
+use crate::common::{DOTENV, Sandbox, inspect};
 
 /// An engine whose builds begin, say so, and go on until they are told to end.
 fn building() -> Sandbox {
     let sandbox = Sandbox::with_tools();
-    sandbox.on("docker image inspect *todo-*", &format!("test -e $FAKES/go || exit 1; echo {ID}"));
+    sandbox.on("docker image inspect *todo-*", &format!("test -e $FAKES/go || exit 1; {}", inspect()));
     let build = |name: &str| {
         let script = format!(
             "echo $$ >$FAKES/{name}; n=0; while [ $n -lt 300 ] && [ ! -e $FAKES/go ]; do sleep 0.1; n=$((n+1)); done"
@@ -51,8 +51,8 @@ fn ctrl_c_ends_everything_with_code_130() {
         sandbox.dotenv(DOTENV);
         sandbox.profile("containerd");
         sandbox.node("running", 8080);
-        sandbox.on("kubectl *get *", "echo ok");
-        sandbox.on("kubectl *get deployment -A*", "");
+        sandbox.on("kubectl *get ingressclasses,deployments -A*", "echo IngressClass");
+        sandbox.on("docker exec -i todo crictl images *", r#"echo '{"images": []}'"#);
         let running = sandbox.start(&[command, &["--origin=release"]].concat());
         let groups = ["backend", "frontend"].map(|name| sandbox.hear(name).parse::<i32>().unwrap());
         let before = sandbox.fake("calls");

@@ -14,30 +14,49 @@ use crate::toolbox::Toolbox;
 /// Labels of the controller in `infra/ingress`.
 const MANAGED: &str = "app.kubernetes.io/part-of=todo,app.kubernetes.io/component=ingress-controller";
 
-/// Whether the cluster has any IngressClass.
-pub fn class_exists(tools: &Toolbox) -> Result<bool> {
-    let names = tools.kubectl().args(["get", "ingressclass", "-o", "name"]).read()?;
-    Ok(!names.trim().is_empty())
+/// What there is of ingress controllers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ingress {
+    /// Whether the cluster has any IngressClass.
+    class: bool,
+    /// The controller of our making: whether it is available, if there is one.
+    ours: Option<bool>,
 }
 
-/// The steps that bring the controller.
-pub fn decide<'a>(project: &'a Project, tools: &'a Toolbox, origin: &'a dyn Origin) -> Result<Vec<Step<'a>>> {
-    let ours = tools.kubectl().args(["get", "deployment", "-A", "-l", MANAGED, "-o"]).arg(
-        "jsonpath={range .items[*]}{.metadata.namespace}/{.metadata.name} {.status.availableReplicas}{\"\\n\"}{end}",
-    );
-    let (classes, ours) = (class_exists(tools)?, ours.read()?);
-    let available = ours.lines().any(|line| line.ends_with(|c: char| c.is_ascii_digit() && c != '0'));
-    let ours = !ours.trim().is_empty();
-    let why = match (classes, ours, available) {
-        (true, false, _) | (true, true, true) => return Ok(Vec::new()),
-        (_, true, _) => "the ingress controller is not available",
-        (false, false, _) => "the cluster has no ingress controller",
+impl Ingress {
+    /// Asks the cluster.
+    pub fn observe(tools: &Toolbox) -> Result<Self> {
+        let ask = tools.kubectl().args(["get", "ingressclasses,deployments", "-A", "-o"]).arg(
+            "jsonpath={range .items[*]}{.kind} {.metadata.labels.app\\.kubernetes\\.io/component} \
+             {.metadata.labels.app\\.kubernetes\\.io/part-of} {.status.availableReplicas}{\"\\n\"}{end}",
+        );
+        Ok(Self::parse(&ask.read()?))
+    }
+
+    fn parse(text: &str) -> Self {
+        let ours = text.lines().filter_map(|line| line.strip_prefix("Deployment ingress-controller todo"));
+        let ours = ours.map(|replicas| replicas.trim().parse::<u32>().is_ok_and(|count| count > 0));
+        Self { class: text.lines().any(|line| line.starts_with("IngressClass")), ours: ours.reduce(|a, b| a || b) }
+    }
+}
+
+/// The step that brings the controller, if one is needed.
+pub fn decide<'a>(
+    project: &'a Project,
+    tools: &'a Toolbox,
+    origin: &'a dyn Origin,
+    ingress: Ingress,
+) -> Option<Step<'a>> {
+    let why = match (ingress.class, ingress.ours) {
+        (true, None | Some(true)) => return None,
+        (_, Some(_)) => "the ingress controller is not available",
+        (false, None) => "the cluster has no ingress controller",
     };
     let folder = project.root.join(&project.settings.cluster.ingress);
     let apply = tools.kubectl().args(["apply", "--server-side", "--force-conflicts", "-f", folder.as_str()]);
     let image = origin.image(&project.settings.cluster.ingress_image);
     let command = format!("docker save {image} | ctr images import\n{apply}");
-    Ok(vec![Step::new("install ingress controller", why, command, move |running| {
+    Some(Step::new("install ingress controller", why, command, move |running| {
         let wanted = Wanted::of(project, &tools.engine, &image);
         for node in tools.nodes() {
             load::load(project, &tools.engine, &node, &wanted, running)?;
@@ -46,7 +65,7 @@ pub fn decide<'a>(project: &'a Project, tools: &'a Toolbox, origin: &'a dyn Orig
         running.progress("waiting for it to be available");
         wait(tools)?;
         Ok(project.settings.cluster.ingress_image.clone())
-    })])
+    }))
 }
 
 fn wait(tools: &Toolbox) -> Result<()> {
@@ -82,4 +101,21 @@ pub fn remove_controller(project: &Project, tools: &Toolbox) -> Result<Option<St
         .run()
         .context("removing the ingress controller")?;
     Ok(Some("ingress controller removed".to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_class_and_our_controller_are_told_from_others() {
+        let none = Ingress::parse("Deployment   1\n");
+        assert_eq!(none, Ingress { class: false, ours: None });
+        let foreign = Ingress::parse("IngressClass controller  \nDeployment   1\n");
+        assert_eq!(foreign, Ingress { class: true, ours: None });
+        let ours = "IngressClass ingress-controller todo \nDeployment   1\nDeployment ingress-controller todo 1\n";
+        assert_eq!(Ingress::parse(ours), Ingress { class: true, ours: Some(true) });
+        let down = "IngressClass ingress-controller todo \nDeployment ingress-controller todo \n";
+        assert_eq!(Ingress::parse(down), Ingress { class: true, ours: Some(false) });
+    }
 }

@@ -62,16 +62,24 @@ impl Profile {
 
 /// Asks minikube's files and the engine, side by side cheap: no minikube process.
 pub fn observe(tools: &Toolbox) -> Result<Profile> {
-    let path = tools.profile_config();
-    let config = match std::fs::read_to_string(&path) {
-        // A minikube that was killed over it leaves it empty or cut off.
-        Ok(text) => Some(serde_json::from_str::<Value>(&text).unwrap_or_default()),
-        Err(_) => None,
-    };
     let inspected = tools.engine.docker().args(["container", "inspect", &tools.profile]).output()?;
     let container =
         inspected.status.success().then(|| serde_json::from_slice::<Value>(&inspected.stdout)).transpose()?;
-    Ok(judge(config, container.as_ref().map(|list| &list[0])))
+    Ok(judge(config(tools), container.as_ref().map(|list| &list[0])))
+}
+
+/// The profile by minikube's own record, where there is no engine to ask: what has a node has a stopped one.
+pub fn recorded(tools: &Toolbox) -> Profile {
+    let config = config(tools);
+    let state = if config.is_some() { State::Stopped } else { State::Absent };
+    Profile { state, config, port: None, api_port: None }
+}
+
+/// minikube's record of the profile.
+fn config(tools: &Toolbox) -> Option<Value> {
+    let text = std::fs::read_to_string(tools.profile_config()).ok()?;
+    // A minikube that was killed over it leaves it empty or cut off.
+    Some(serde_json::from_str(&text).unwrap_or_default())
 }
 
 /// The state from minikube's record and the engine's container.
@@ -102,10 +110,11 @@ pub fn decide<'a>(
     tools: &'a Toolbox,
     origin: &'a dyn Origin,
     profile: &Profile,
+    answers: bool,
 ) -> Result<Vec<Step<'a>>> {
     let name = &tools.profile;
     match &profile.state {
-        State::Running if tools.kubectl().args(["get", "--raw", "/readyz"]).succeeds() => Ok(Vec::new()),
+        State::Running if answers => Ok(Vec::new()),
         State::Running => Ok(vec![start(project, tools, origin, profile, "its API server does not answer", None)?]),
         State::Paused => {
             let unpause = tools.engine.docker().args(["unpause", name]);

@@ -60,35 +60,53 @@ impl Seen {
     }
 }
 
-/// Looks at every image of the settings side by side.
+/// Looks at every image of the settings: files and base images side by side, then the engine's images by their tags.
 pub fn observe(project: &Project, engine: &Engine, origin: &dyn Origin) -> Result<Vec<Seen>> {
-    std::thread::scope(|scope| {
-        let images = project.settings.images.iter();
-        let threads: Vec<_> = images
-            .map(|(name, image)| scope.spawn(move || observe_one(project, engine, origin, name, image)))
-            .collect();
-        threads
+    let images = &project.settings.images;
+    let bases: Vec<String> = images.values().flat_map(|image| image.bases.values()).map(|b| origin.image(b)).collect();
+    let (files, bases) = std::thread::scope(|scope| {
+        let read = |image: &'_ Image| context::read(&project.root.join(&image.context));
+        let threads: Vec<_> = images.values().map(|image| scope.spawn(move || read(image))).collect();
+        let bases = engine.image_ids(&bases);
+        let files: Result<Vec<_>> = threads
             .into_iter()
-            .map(|t| t.join().unwrap_or_else(|_| Err(anyhow!("the look at an image panicked"))))
-            .collect()
-    })
+            .map(|t| t.join().unwrap_or_else(|_| Err(anyhow!("the look at an image's files panicked"))))
+            .collect();
+        (files, bases)
+    });
+    let mut seen: Vec<Seen> = images
+        .iter()
+        .zip(files?)
+        .map(|((name, image), files)| look(project, origin, name, image, files, &bases))
+        .collect();
+    let tagged: Vec<String> = seen.iter().filter(|seen| seen.recipe.is_some()).map(Seen::reference).collect();
+    let ids = ids::of_all(project, engine, &tagged);
+    for seen in &mut seen {
+        seen.id = ids.get(&seen.reference()).cloned();
+    }
+    Ok(seen)
 }
 
-fn observe_one(project: &Project, engine: &Engine, origin: &dyn Origin, name: &str, image: &Image) -> Result<Seen> {
-    let files = context::read(&project.root.join(&image.context))?;
+/// One image from its files and the IDs of the base images that the engine has.
+fn look(
+    project: &Project,
+    origin: &dyn Origin,
+    name: &str,
+    image: &Image,
+    files: context::Files,
+    ids: &BTreeMap<String, String>,
+) -> Seen {
     let mut bases = BTreeMap::new();
     let mut missing = Vec::new();
     for official in image.bases.values() {
-        match engine.image_id(&origin.image(official)) {
-            Some(id) => drop(bases.insert(official.clone(), id)),
+        match ids.get(&origin.image(official)) {
+            Some(id) => drop(bases.insert(official.clone(), id.clone())),
             None => missing.push(official.clone()),
         }
     }
     // By their official names: where the engine has them under others, what counts is what they are.
     let recipe = missing.is_empty().then(|| Recipe::new(files, image.bases.clone(), bases));
-    let id = recipe.as_ref().and_then(|recipe| ids::of(project, engine, &format!("{name}:{}", recipe.tag())));
-    let last = recipe::last(project, name);
-    Ok(Seen { name: name.to_owned(), recipe, missing, id, last })
+    Seen { name: name.to_owned(), recipe, missing, id: None, last: recipe::last(project, name) }
 }
 
 /// Whether the image must be built, and why.

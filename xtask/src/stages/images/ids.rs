@@ -18,6 +18,13 @@ pub fn of(project: &Project, engine: &Engine, reference: &str) -> Option<String>
     Some(known(project).remove(&id).unwrap_or(id))
 }
 
+/// The same for several references, by one question; those that the engine does not have are left out.
+pub fn of_all(project: &Project, engine: &Engine, references: &[String]) -> BTreeMap<String, String> {
+    let known = known(project);
+    let ids = engine.image_ids(references).into_iter();
+    ids.map(|(reference, id)| (reference, known.get(&id).cloned().unwrap_or(id))).collect()
+}
+
 /// Remembers that what the engine calls `engines` is `config` on a node.
 pub fn remember(project: &Project, engines: &str, config: &str) -> Result<()> {
     let mut known = known(project);

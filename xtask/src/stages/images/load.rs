@@ -54,13 +54,13 @@ pub enum Lack {
 }
 
 /// What each node has, asked side by side.
-pub fn observe<'a>(nodes: &'a [Node], wanted: &[Wanted]) -> Result<Vec<(&'a Node, Stock)>> {
-    let names: Vec<String> = wanted.iter().map(Wanted::name).collect();
+pub fn observe(nodes: &[Node], references: &[String]) -> Result<Vec<(Node, Stock)>> {
+    let names: Vec<String> = references.iter().map(|reference| canonical(reference)).collect();
     std::thread::scope(|scope| {
         let asked: Vec<_> = nodes.iter().map(|node| (node, scope.spawn(|| node.stock(&names)))).collect();
         let answers = asked.into_iter().map(|(node, answer)| {
             let stock = answer.join().unwrap_or_else(|_| bail!("the look at it panicked"));
-            Ok((node, stock.map_err(|error| silent(node, &error))?))
+            Ok((node.clone(), stock.map_err(|error| silent(node, &error))?))
         });
         answers.collect()
     })
@@ -87,9 +87,9 @@ pub fn steps<'a>(
     project: &'a Project,
     engine: &'a Engine,
     wanted: &'a [Wanted],
-    nodes: &[(&'a Node, Stock)],
+    nodes: &'a [(Node, Stock)],
 ) -> Vec<Step<'a>> {
-    let pairs = wanted.iter().flat_map(|wanted| nodes.iter().map(move |(node, stock)| (wanted, *node, stock)));
+    let pairs = wanted.iter().flat_map(|wanted| nodes.iter().map(move |(node, stock)| (wanted, node, stock)));
     let steps = pairs.filter_map(|(wanted, node, stock)| {
         let place = if nodes.len() > 1 { format!(" into {}", node.name) } else { String::new() };
         let what = format!("load {}{place}", wanted.reference);
