@@ -4,7 +4,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
+from fastapi.routing import APIRoute
 
 from app import __version__
 from app.core.db import Database
@@ -13,6 +14,12 @@ from app.core.problems import describe_problems, install_problems
 from app.core.settings import Settings
 from app.health.endpoints import router as health
 from app.todos.endpoints import router as todos
+from app.users.credential import check_origin
+from app.users.endpoints import router as users
+from app.users.passwords import Passwords
+from app.users.problems import install_user_problems
+from app.users.service import Accounts
+from app.users.tokens import Tokens
 
 PREFIX = "/api/v1"
 
@@ -22,11 +29,16 @@ def create_app(settings: Settings) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         # The server starts whether or not the database answers; readiness tells.
         database = Database(settings.database_url.get_secret_value())
+        passwords = Passwords()
         app.state.database = database
+        app.state.accounts = Accounts(
+            database, passwords, Tokens(settings.auth_secret.get_secret_value())
+        )
         await database.open()
         try:
             yield
         finally:
+            passwords.close()
             await database.close()
 
     app = FastAPI(
@@ -40,11 +52,21 @@ def create_app(settings: Settings) -> FastAPI:
         redoc_url=None,
         # A redirect would name the scheme and host that the proxy used, not the caller's.
         redirect_slashes=False,
+        # On every route, so that none can be forgotten.
+        dependencies=[Depends(check_origin)],
+        generate_unique_id_function=_operation_id,
     )
     app.state.settings = settings
     app.include_router(health, prefix=PREFIX)
+    app.include_router(users, prefix=PREFIX)
     app.include_router(todos, prefix=PREFIX)
     install_problems(app)
+    install_user_problems(app)
     app.openapi = partial(describe_problems, app)  # type: ignore[method-assign]
     app.add_middleware(RequestMiddleware)
     return app
+
+
+def _operation_id(route: APIRoute) -> str:
+    """Short names for the clients that are generated from OpenAPI."""
+    return route.name

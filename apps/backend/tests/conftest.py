@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Protocol
+from uuid import UUID
 
 import pytest
 from fastapi import FastAPI
@@ -12,6 +13,8 @@ from httpx import ASGITransport, AsyncClient
 from app import migrate
 from app.core.settings import Settings
 from app.main import create_app
+from app.users.repository import LOCAL_USER_ID
+from app.users.tokens import Tokens
 from tests.postgres import Postgres
 
 AUTH_SECRET = "2f7f1f3f8f0d4c5e9b6a7d8c1e2f3a4b"
@@ -58,10 +61,13 @@ def server(new_server: NewServer) -> Postgres:
 
 @pytest.fixture(scope="session")
 def serve() -> Serve:
+    """The application with a client that is signed in as the user of every database."""
+
     @asynccontextmanager
     async def serving(url: str) -> AsyncIterator[AsyncClient]:
         app = create_app(settings(url))
         async with app.router.lifespan_context(app), client_of(app) as client:
+            client.headers.update(bearer(LOCAL_USER_ID))
             yield client
 
     return serving
@@ -84,6 +90,11 @@ def keep_logging() -> Iterator[None]:
     root.setLevel(level)
     for name in ("alembic", "psycopg", "psycopg.pool", "uvicorn.error"):
         logging.getLogger(name).setLevel(logging.NOTSET)
+
+
+def bearer(user: UUID) -> dict[str, str]:
+    """Signed in without a password, which most tests have no use for."""
+    return {"Authorization": f"Bearer {Tokens(AUTH_SECRET).issue(user)[0]}"}
 
 
 def settings(url: str) -> Settings:

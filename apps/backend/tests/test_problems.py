@@ -118,9 +118,6 @@ async def test_a_request_id_that_is_unsafe_is_replaced(client: AsyncClient, give
 async def test_openapi_describes_problems_as_they_are(client: AsyncClient) -> None:
     document = (await client.get("/openapi.json")).json()
     assert document["openapi"].startswith("3.1")
-    assert set(document["paths"]) == {
-        "/api/v1/health", "/api/v1/todos", "/api/v1/todos/{todo_id}",
-    }  # fmt: skip
     for path in document["paths"].values():
         for operation in path.values():
             assert any(status.startswith("2") for status in operation["responses"])

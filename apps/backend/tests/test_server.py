@@ -14,7 +14,8 @@ import httpx
 import pytest
 
 from app import __main__ as entry
-from tests.conftest import AUTH_SECRET
+from app.users.repository import LOCAL_USER_ID
+from tests.conftest import AUTH_SECRET, bearer
 from tests.postgres import PASSWORD, Postgres
 
 
@@ -52,7 +53,9 @@ def wait_until_ready(url: str) -> None:
 def test_it_serves_logs_as_json_and_ends_in_order(server: Postgres) -> None:
     with running(DATABASE_URL=server.url(), AUTH_SECRET=AUTH_SECRET) as (process, url):
         wait_until_ready(url)
-        answer = httpx.get(f"{url}/todos?secret=query", headers={"X-Request-ID": "trace-7"})
+        answer = httpx.get(
+            f"{url}/todos?secret=query", headers=bearer(LOCAL_USER_ID) | {"X-Request-ID": "trace-7"}
+        )
         assert answer.status_code == 200
         assert "server" not in answer.headers
         httpx.get(f"{url}/nothing")
@@ -81,7 +84,8 @@ def test_a_request_in_flight_is_answered_before_the_end(server: Postgres) -> Non
         with socket.create_connection((host, int(port)), timeout=10) as client:
             head = (
                 "POST /api/v1/todos HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
-                f"Content-Length: {len(body)}\r\n\r\n"
+                f"Content-Length: {len(body)}\r\n"
+                f"Authorization: {bearer(LOCAL_USER_ID)['Authorization']}\r\n\r\n"
             )
             client.sendall(head.encode())
             time.sleep(0.3)

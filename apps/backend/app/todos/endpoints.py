@@ -4,7 +4,7 @@ from typing import Annotated
 from urllib.parse import urlencode
 from uuid import UUID
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Header, Query, Request, Response
 
 from app.core.dependencies import CurrentDatabase
 from app.core.problems import responses
@@ -19,7 +19,7 @@ MAX_PAGE = 500
 router = APIRouter(prefix="/todos", tags=["todos"])
 
 
-@router.get("", responses=responses(422, 503))
+@router.get("", responses=responses(401, 422, 503))
 async def list_todos(  # noqa: PLR0913, PLR0917 - what FastAPI injects
     request: Request,
     response: Response,
@@ -44,16 +44,38 @@ async def list_todos(  # noqa: PLR0913, PLR0917 - what FastAPI injects
     return [_render(request, row) for row in page.todos]
 
 
-@router.post("", status_code=201, responses=responses(413, 422, 503))
-async def create_todo(
-    request: Request, response: Response, body: TodoCreate, db: CurrentDatabase, user: CurrentUser
+@router.post("", status_code=201, responses=responses(401, 403, 413, 422, 503))
+async def create_todo(  # noqa: PLR0913, PLR0917 - what FastAPI injects
+    request: Request,
+    response: Response,
+    body: TodoCreate,
+    db: CurrentDatabase,
+    user: CurrentUser,
+    idempotency_key: Annotated[
+        str | None,
+        Header(
+            pattern=r"^[!-~]{1,255}$",
+            description="With the same key and the same todo again within 24 hours: the first"
+            " answer, and no second todo",
+            examples=["5c0b0a3e-9f0a-4d7b-8d8e-3f6f2f0c1a77"],
+        ),
+    ] = None,
 ) -> Todo:
-    todo = _render(request, await service.create_todo(db, user.id, body.title, body.order))
+    """A new todo, open."""
+    if idempotency_key is None:
+        row = await service.create_todo(db, user.id, body.title, body.order)
+    else:
+        row, replayed = await service.create_todo_once(
+            db, user.id, idempotency_key, body.title, body.order
+        )
+        if replayed:
+            response.headers["Idempotency-Replayed"] = "true"
+    todo = _render(request, row)
     response.headers["Location"] = todo.url
     return todo
 
 
-@router.delete("", status_code=204, responses=responses(422, 503))
+@router.delete("", status_code=204, responses=responses(401, 403, 422, 503))
 async def delete_todos(
     db: CurrentDatabase,
     user: CurrentUser,
@@ -64,19 +86,19 @@ async def delete_todos(
     await service.delete_todos(db, user.id, completed=completed)
 
 
-@router.get("/{todo_id}", responses=responses(404, 422, 503))
+@router.get("/{todo_id}", responses=responses(401, 404, 422, 503))
 async def get_todo(request: Request, todo_id: UUID, db: CurrentDatabase, user: CurrentUser) -> Todo:
     return _render(request, await service.get_todo(db, user.id, todo_id))
 
 
-@router.patch("/{todo_id}", responses=responses(404, 413, 422, 503))
+@router.patch("/{todo_id}", responses=responses(401, 403, 404, 413, 422, 503))
 async def update_todo(
     request: Request, todo_id: UUID, body: TodoUpdate, db: CurrentDatabase, user: CurrentUser
 ) -> Todo:
     return _render(request, await service.update_todo(db, user.id, todo_id, body.changes()))
 
 
-@router.delete("/{todo_id}", status_code=204, responses=responses(404, 422, 503))
+@router.delete("/{todo_id}", status_code=204, responses=responses(401, 403, 404, 422, 503))
 async def delete_todo(todo_id: UUID, db: CurrentDatabase, user: CurrentUser) -> None:
     await service.delete_todo(db, user.id, todo_id)
 

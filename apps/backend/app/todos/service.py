@@ -6,7 +6,7 @@ from uuid import UUID
 
 from app.core.db import Database
 from app.core.problems import ProblemError
-from app.todos import repository
+from app.todos import idempotency, repository
 from app.todos.repository import Position, TodoRow
 from app.todos.schemas import MAX_ORDER
 
@@ -32,6 +32,21 @@ async def list_todos(
 async def create_todo(db: Database, user: UUID, title: str, order: int | None = None) -> TodoRow:
     async with db.connection() as conn:
         return await repository.insert(conn, user, title, order, MAX_ORDER)
+
+
+async def create_todo_once(
+    db: Database, user: UUID, key: str, title: str, order: int | None = None
+) -> tuple[TodoRow, bool]:
+    """The todo, and whether it was made by an earlier request with the same key."""
+    async with db.connection() as conn:
+        once = await idempotency.insert_once(conn, user, key, title, order)
+    if not once.same_request:
+        raise ProblemError(
+            422,
+            "idempotency-key-reused",
+            "This Idempotency-Key came with another todo before; take a new key for a new todo.",
+        )
+    return once.todo, once.replayed
 
 
 async def get_todo(db: Database, user: UUID, todo: UUID) -> TodoRow:

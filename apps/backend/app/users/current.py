@@ -1,25 +1,54 @@
-"""Who is asking.
+"""Who is asking: what endpoints of other domains need to know of accounts."""
 
-There are no accounts yet: everybody is the one user that the first migration creates. Sign-in
-replaces this function and nothing else, because every layer below takes the user as an argument.
-"""
-
-from dataclasses import dataclass
 from typing import Annotated
-from uuid import UUID
 
-from fastapi import Depends
+from fastapi import Depends, Request, Security
+from fastapi.security import APIKeyCookie, HTTPBearer
 
-LOCAL_USER_ID = UUID("00000000-0000-4000-8000-000000000001")
+from app.users.credential import COOKIE, credential
+from app.users.problems import not_signed_in
+from app.users.repository import LOCAL_USER_ID, Account
+from app.users.service import Accounts
+
+__all__ = ["LOCAL_USER_ID", "SECURITY", "CurrentAccounts", "CurrentUser", "User"]
+
+User = Account
+
+# For OpenAPI alone: reading them is credential()'s, in one place and with one order.
+_BEARER = HTTPBearer(
+    scheme_name="bearer",
+    bearerFormat="JWT",
+    description="The token of a session, for clients",
+    auto_error=False,
+)
+_COOKIE = APIKeyCookie(
+    scheme_name="cookie",
+    name=COOKIE,
+    description="The same token, for browsers. A change needs the header Origin too",
+    auto_error=False,
+)
+SECURITY = [Security(_BEARER), Security(_COOKIE)]
 
 
-@dataclass(frozen=True)
-class User:
-    id: UUID
+def _accounts(request: Request) -> Accounts:
+    accounts: Accounts = request.app.state.accounts
+    return accounts
 
 
-async def current_user() -> User:
-    return User(id=LOCAL_USER_ID)
+CurrentAccounts = Annotated[Accounts, Depends(_accounts)]
 
 
-CurrentUser = Annotated[User, Depends(current_user)]
+async def current_user(
+    request: Request,
+    accounts: CurrentAccounts,
+    _bearer: Annotated[object, Security(_BEARER)],
+    _cookie: Annotated[object, Security(_COOKIE)],
+) -> Account:
+    shown = credential(request)
+    account = await accounts.who(shown.token) if shown is not None else None
+    if account is None:
+        raise not_signed_in()
+    return account
+
+
+CurrentUser = Annotated[Account, Depends(current_user)]

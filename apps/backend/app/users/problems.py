@@ -1,0 +1,23 @@
+"""What is said to whoever is not signed in (any more)."""
+
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse
+from psycopg.errors import ForeignKeyViolation
+
+from app.core.problems import ProblemError, problem_response
+
+CODE = "not-signed-in"
+DETAIL = "Sign in first: there is no session, or it has ended."
+HEADERS = {"WWW-Authenticate": "Bearer"}
+
+
+def not_signed_in() -> ProblemError:
+    return ProblemError(401, CODE, DETAIL, HEADERS)
+
+
+def install_user_problems(app: FastAPI) -> None:
+    async def account_is_gone(request: Request, _: ForeignKeyViolation) -> JSONResponse:
+        # All that can be missing for a row is its user: deleted since the request began.
+        return problem_response(request.url.path, 401, CODE, DETAIL, headers=HEADERS)
+
+    app.exception_handler(ForeignKeyViolation)(account_is_gone)
