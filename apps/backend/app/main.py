@@ -10,7 +10,8 @@ from fastapi.routing import APIRoute
 from app import __version__
 from app.core.db import Database
 from app.core.middleware import RequestMiddleware
-from app.core.problems import describe_problems, install_problems
+from app.core.openapi import describe
+from app.core.problems import install_problems
 from app.core.settings import Settings
 from app.health.endpoints import router as health
 from app.todos.endpoints import router as todos
@@ -62,7 +63,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(todos, prefix=PREFIX)
     install_problems(app)
     install_user_problems(app)
-    app.openapi = partial(describe_problems, app)  # type: ignore[method-assign]
+    app.openapi = partial(describe, app)  # type: ignore[method-assign]
     app.add_middleware(RequestMiddleware)
     return app
 

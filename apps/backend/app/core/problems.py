@@ -2,12 +2,12 @@
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.openapi.utils import get_openapi
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
@@ -69,9 +69,78 @@ def problem_response(  # noqa: PLR0913 - they are the members of a problem
     )
 
 
-def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The problems that a route answers with, for OpenAPI."""
-    return {status: {"model": Problem} for status in statuses}
+@dataclass(frozen=True)
+class Example:
+    """A problem as OpenAPI shows it."""
+
+    status: int
+    code: str
+    detail: str
+
+
+type Described = dict[int | str, dict[str, Any]]
+
+_EXAMPLES = {
+    example.status: example
+    for example in (
+        Example(400, "bad_request", "There was an error parsing the body"),
+        Example(401, "not-signed-in", "Sign in first: there is no session, or it has ended."),
+        Example(403, "foreign-origin", "A change with the cookie must come from this site."),
+        Example(404, "not_found", "There is nothing at this path."),
+        Example(413, "body_too_large", "The body may have at most 65536 bytes."),
+        Example(422, "validation", "The request is not valid; see errors."),
+        Example(503, "database_unavailable", "The database does not answer; try again shortly."),
+    )
+}
+_HEADERS = {
+    401: {"WWW-Authenticate": ("How to sign in", "Bearer")},
+    429: {"Retry-After": ("Seconds until the next attempt", "900")},
+    503: {"Retry-After": ("Seconds until it is worth another try", "2")},
+}
+_FIELD_ERROR = {
+    "location": "body",
+    "pointer": "/title",
+    "detail": "String should have at least 1 character",
+}
+
+
+def responses(*problems: int | Example) -> Described:
+    """The problems that a route answers with, for OpenAPI; a status means its usual one."""
+    described: Described = {}
+    for problem in problems:
+        example = _EXAMPLES[problem] if isinstance(problem, int) else problem
+        answer = described.setdefault(
+            example.status, {"model": Problem, "content": {MEDIA_TYPE: {"examples": {}}}}
+        )
+        if example.status in _HEADERS:
+            answer |= headers(example.status, _HEADERS[example.status])[example.status]
+        answer["content"][MEDIA_TYPE]["examples"][example.code] = {"value": _value(example)}
+    return described
+
+
+def headers(status: int, described: Mapping[str, tuple[str, str]]) -> Described:
+    """What an answer's headers mean, each with an example, for OpenAPI."""
+    return {
+        status: {
+            "headers": {
+                name: {"description": text, "schema": {"type": "string"}, "example": value}
+                for name, (text, value) in described.items()
+            }
+        }
+    }
+
+
+def _value(example: Example) -> dict[str, Any]:
+    value = {
+        "type": "about:blank",
+        "title": HTTPStatus(example.status).phrase,
+        "status": example.status,
+        "detail": example.detail,
+        "code": example.code,
+        "instance": "",  # app.core.openapi knows the path
+        "request_id": "0f5ae1c6d2f84f0b8a4b2f7f6f1f8b5e",
+    }
+    return value | ({"errors": [_FIELD_ERROR]} if example.code == "validation" else {})
 
 
 def install_problems(app: FastAPI) -> None:
@@ -135,18 +204,3 @@ def _field_error(item: Mapping[str, Any]) -> FieldError:
 
 def _clean(message: str) -> str:
     return message.removeprefix("Value error, ").encode(errors="replace").decode()
-
-
-def describe_problems(app: FastAPI) -> dict[str, Any]:
-    """The OpenAPI document, with problems under their own media type."""
-    if app.openapi_schema is None:
-        schema = get_openapi(
-            title=app.title, version=app.version, summary=app.summary, routes=app.routes
-        )
-        for path in schema["paths"].values():
-            for operation in path.values():
-                for status, answer in operation["responses"].items():
-                    if int(status) >= 400 and "application/json" in answer.get("content", {}):
-                        answer["content"][MEDIA_TYPE] = answer["content"].pop("application/json")
-        app.openapi_schema = schema
-    return app.openapi_schema

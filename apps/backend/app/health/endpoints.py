@@ -6,13 +6,15 @@ from fastapi import APIRouter, Query
 
 from app import __version__
 from app.core.dependencies import CurrentDatabase, CurrentSettings
-from app.core.problems import ProblemError, responses
+from app.core.problems import Example, ProblemError, responses
 from app.health.schemas import Health
+
+NOT_READY = Example(503, "not_ready", "The database was not reached yet.")
 
 router = APIRouter(tags=["health"])
 
 
-@router.get("/health", responses=responses(422, 503))
+@router.get("/health", responses=responses(NOT_READY))
 async def health(
     database: CurrentDatabase,
     settings: CurrentSettings,
@@ -23,7 +25,5 @@ async def health(
 ) -> Health:
     """Alive. With `probe=ready`: a wrong database URL cannot complete a rollout."""
     if probe == "ready" and not database.was_reached:
-        raise ProblemError(
-            503, "not_ready", "The database was not reached yet.", {"Retry-After": "2"}
-        )
+        raise ProblemError(503, NOT_READY.code, NOT_READY.detail, {"Retry-After": "2"})
     return Health(database=database.state, environment=settings.environment, version=__version__)

@@ -1,12 +1,20 @@
 from typing import Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from app.core.db import State
 
 
 class Health(BaseModel):
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"status": "ok", "database": "ok", "environment": "dev", "version": "0.1.0"}
+            ]
+        }
+    )
+
     status: Literal["ok"] = "ok"
     database: State = Field(description="What the last use of the database found")
-    environment: str = Field(examples=["dev"])
-    version: str = Field(examples=["0.1.0"])
+    environment: str
+    version: str

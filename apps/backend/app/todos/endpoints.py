@@ -4,22 +4,41 @@ from typing import Annotated
 from urllib.parse import urlencode
 from uuid import UUID
 
-from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi import APIRouter, Header, Path, Query, Request, Response
 
 from app.core.dependencies import CurrentDatabase
-from app.core.problems import responses
+from app.core.problems import Example, headers, responses
 from app.core.urls import caller_origin
 from app.todos import service
 from app.todos.repository import Position, TodoRow
-from app.todos.schemas import MAX_ORDER, Todo, TodoCreate, TodoUpdate
+from app.todos.schemas import MAX_ORDER, TODO_ID, Todo, TodoCreate, TodoUpdate
 from app.users.current import CurrentUser
 
 MAX_PAGE = 500
 
+NOT_FOUND = Example(404, "todo_not_found", f"There is no todo {TODO_ID}.")
+KEY_REUSED = Example(
+    422, "idempotency-key-reused", "This Idempotency-Key came with another todo before."
+)
+_ITEM = f"http://localhost:8080/api/v1/todos/{TODO_ID}"
+LINK = {
+    "Link": (
+        "The next page, if there is one",
+        "<http://localhost:8080/api/v1/todos?limit=50&after=1_0b4e6f0e5f0e4f6e9a436a2f6a0f3c55>;"
+        ' rel="next"',
+    )
+}
+CREATED = {
+    "Location": ("The todo's url", _ITEM),
+    "Idempotency-Replayed": ("Only where this is an earlier request's answer", "true"),
+}
+
+TodoId = Annotated[UUID, Path(examples=[TODO_ID])]
+
 router = APIRouter(prefix="/todos", tags=["todos"])
 
 
-@router.get("", responses=responses(401, 422, 503))
+@router.get("", responses=responses(503) | headers(200, LINK))
 async def list_todos(  # noqa: PLR0913, PLR0917 - what FastAPI injects
     request: Request,
     response: Response,
@@ -44,7 +63,7 @@ async def list_todos(  # noqa: PLR0913, PLR0917 - what FastAPI injects
     return [_render(request, row) for row in page.todos]
 
 
-@router.post("", status_code=201, responses=responses(401, 403, 413, 422, 503))
+@router.post("", status_code=201, responses=responses(422, KEY_REUSED, 503) | headers(201, CREATED))
 async def create_todo(  # noqa: PLR0913, PLR0917 - what FastAPI injects
     request: Request,
     response: Response,
@@ -75,7 +94,7 @@ async def create_todo(  # noqa: PLR0913, PLR0917 - what FastAPI injects
     return todo
 
 
-@router.delete("", status_code=204, responses=responses(401, 403, 422, 503))
+@router.delete("", status_code=204, responses=responses(503))
 async def delete_todos(
     db: CurrentDatabase,
     user: CurrentUser,
@@ -86,20 +105,22 @@ async def delete_todos(
     await service.delete_todos(db, user.id, completed=completed)
 
 
-@router.get("/{todo_id}", responses=responses(401, 404, 422, 503))
-async def get_todo(request: Request, todo_id: UUID, db: CurrentDatabase, user: CurrentUser) -> Todo:
+@router.get("/{todo_id}", responses=responses(NOT_FOUND, 503))
+async def get_todo(
+    request: Request, todo_id: TodoId, db: CurrentDatabase, user: CurrentUser
+) -> Todo:
     return _render(request, await service.get_todo(db, user.id, todo_id))
 
 
-@router.patch("/{todo_id}", responses=responses(401, 403, 404, 413, 422, 503))
+@router.patch("/{todo_id}", responses=responses(NOT_FOUND, 503))
 async def update_todo(
-    request: Request, todo_id: UUID, body: TodoUpdate, db: CurrentDatabase, user: CurrentUser
+    request: Request, todo_id: TodoId, body: TodoUpdate, db: CurrentDatabase, user: CurrentUser
 ) -> Todo:
     return _render(request, await service.update_todo(db, user.id, todo_id, body.changes()))
 
 
-@router.delete("/{todo_id}", status_code=204, responses=responses(401, 403, 404, 422, 503))
-async def delete_todo(todo_id: UUID, db: CurrentDatabase, user: CurrentUser) -> None:
+@router.delete("/{todo_id}", status_code=204, responses=responses(NOT_FOUND, 503))
+async def delete_todo(todo_id: TodoId, db: CurrentDatabase, user: CurrentUser) -> None:
     await service.delete_todo(db, user.id, todo_id)
 
 

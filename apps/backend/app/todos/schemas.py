@@ -8,6 +8,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 MAX_TITLE = 500
 MAX_ORDER = 2**53 - 1  # what every JSON implementation keeps exactly
 
+TODO_ID = "0b4e6f0e-5f0e-4f6e-9a43-6a2f6a0f3c55"  # in examples
+
 
 def _without_nul(title: str) -> str:
     if "\0" in title:
@@ -28,7 +30,9 @@ Completed = Annotated[bool, Field(strict=True)]
 
 
 class TodoCreate(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"examples": [{"title": "Buy milk"}]}
+    )
 
     title: Title
     order: Order | None = Field(default=None, description="Default: after all others")
@@ -41,7 +45,7 @@ class TodoUpdate(BaseModel):
     without showing a default in OpenAPI.
     """
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"completed": True}]})
 
     title: Title = Field(default_factory=str)
     completed: Completed = Field(default_factory=bool)
@@ -52,8 +56,22 @@ class TodoUpdate(BaseModel):
 
 
 class Todo(BaseModel):
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "id": TODO_ID,
+                    "title": "Buy milk",
+                    "completed": False,
+                    "order": 1,
+                    "url": f"http://localhost:8080/api/v1/todos/{TODO_ID}",
+                }
+            ]
+        }
+    )
+
     id: UUID
     title: Title
     completed: bool
     order: int
-    url: str = Field(examples=["http://localhost:8080/api/v1/todos/0b4e…"])
+    url: str = Field(description="Absolute, as the caller reaches it")

@@ -2,17 +2,40 @@
 
 from fastapi import APIRouter, Request, Response
 
-from app.core.problems import responses
+from app.core.problems import Example, headers, responses
 from app.users.client import client_address
-from app.users.credential import clear_cookie, credential, set_cookie
+from app.users.credential import COOKIE, clear_cookie, credential, set_cookie
 from app.users.current import SECURITY, CurrentAccounts, CurrentUser
 from app.users.schemas import Credentials, Session, User
 from app.users.service import SignedIn
 
+EMAIL_TAKEN = Example(409, "email-taken", "There is an account with this e-mail address; sign in.")
+WRONG_CREDENTIALS = Example(
+    401, "wrong-credentials", "No account has this e-mail address with this password."
+)
+TOO_MANY_ATTEMPTS = Example(
+    429, "too-many-attempts", "Too many attempts to sign in failed; try again in 900 s."
+)
+TOO_BUSY = Example(503, "too-busy", "Too many people sign in at this moment; try again shortly.")
+
+_ATTRIBUTES = "HttpOnly; SameSite=lax; Path=/"
+COOKIE_SET = {
+    "Set-Cookie": (
+        "The token, for browsers; Secure where they came by https",
+        f"{COOKIE}=eyJhbGciOiJIUzI1NiIs…; Max-Age=604800; {_ATTRIBUTES}",
+    )
+}
+COOKIE_CLEARED = {"Set-Cookie": ("Takes the cookie away", f'{COOKIE}=""; Max-Age=0; {_ATTRIBUTES}')}
+ACCOUNT_PLACE = {"Location": ("The account", "/api/v1/me")}
+
 router = APIRouter(tags=["accounts"])
 
 
-@router.post("/users", status_code=201, responses=responses(403, 409, 413, 422, 503))
+@router.post(
+    "/users",
+    status_code=201,
+    responses=responses(EMAIL_TAKEN, 503, TOO_BUSY) | headers(201, COOKIE_SET | ACCOUNT_PLACE),
+)
 async def sign_up(
     request: Request, response: Response, body: Credentials, accounts: CurrentAccounts
 ) -> Session:
@@ -22,7 +45,11 @@ async def sign_up(
     return _answer(request, response, made)
 
 
-@router.post("/session", responses=responses(401, 403, 413, 422, 429, 503))
+@router.post(
+    "/session",
+    responses=responses(WRONG_CREDENTIALS, TOO_MANY_ATTEMPTS, 503, TOO_BUSY)
+    | headers(200, COOKIE_SET),
+)
 async def sign_in(
     request: Request, response: Response, body: Credentials, accounts: CurrentAccounts
 ) -> Session:
@@ -38,7 +65,7 @@ async def sign_in(
     status_code=204,
     dependencies=SECURITY,
     openapi_extra={"security": [{}]},  # no session to end is as good
-    responses=responses(403, 503),
+    responses=responses(503) | headers(204, COOKIE_CLEARED),
 )
 async def sign_out(request: Request, response: Response, accounts: CurrentAccounts) -> None:
     """Revokes the token and takes the cookie away; also without any."""
@@ -48,12 +75,12 @@ async def sign_out(request: Request, response: Response, accounts: CurrentAccoun
     clear_cookie(request, response)
 
 
-@router.get("/me", responses=responses(401, 503))
+@router.get("/me", responses=responses(503))
 async def get_me(user: CurrentUser) -> User:
     return User(id=user.id, email=user.email, created_at=user.created_at)
 
 
-@router.delete("/me", status_code=204, responses=responses(401, 403, 503))
+@router.delete("/me", status_code=204, responses=responses(503) | headers(204, COOKIE_CLEARED))
 async def delete_me(
     request: Request, response: Response, user: CurrentUser, accounts: CurrentAccounts
 ) -> None:

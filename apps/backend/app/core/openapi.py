@@ -1,0 +1,93 @@
+"""The OpenAPI document: what the framework finds out, and what is true of all routes."""
+
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+from app.core.problems import MEDIA_TYPE, responses
+
+type Json = dict[str, Any]
+
+DESCRIPTION = """\
+Errors are problems as in RFC 9457; programs go by their `code`. Sign up or sign in first: the
+answer has a token for `Authorization: Bearer`, and browsers get it as a cookie. What changes
+something by the cookie must have an `Origin` of this site.
+"""
+TAGS = [
+    {"name": "accounts", "description": "Sign up, in and out"},
+    {"name": "todos", "description": "The signed-in user's todos, after the Todo-Backend contract"},
+    {"name": "health", "description": "For Kubernetes' probes"},
+]
+SAFE_METHODS = frozenset({"get", "head", "options"})
+_PROBLEM = {"$ref": "#/components/schemas/Problem"}
+
+
+def describe(app: FastAPI) -> Json:
+    if app.openapi_schema is None:
+        schema = get_openapi(
+            title=app.title,
+            version=app.version,
+            summary=app.summary,
+            description=DESCRIPTION,
+            tags=TAGS,
+            routes=app.routes,
+        )
+        models: Json = schema["components"]["schemas"]
+        for path, operations in schema["paths"].items():
+            for method, operation in operations.items():
+                _add_what_any_route_answers(method, operation)
+                _add_examples(path, operation, models)
+        for unused in ("HTTPValidationError", "ValidationError"):
+            models.pop(unused, None)
+        app.openapi_schema = schema
+    return app.openapi_schema
+
+
+def _add_what_any_route_answers(method: str, operation: Json) -> None:
+    answers = operation["responses"]
+    statuses = []
+    if "requestBody" in operation:
+        statuses += [400, 413]
+    if "422" in answers and MEDIA_TYPE not in answers["422"]["content"]:
+        del answers["422"]  # the framework's own shape, which is not what is sent
+        statuses.append(422)
+    if operation.get("security") and {} not in operation["security"]:
+        statuses.append(401)
+    if method not in SAFE_METHODS:
+        statuses.append(403)
+    for status in statuses:
+        if str(status) not in answers:
+            answer = responses(status)[status]
+            content = answer["content"] | {"application/json": {"schema": _PROBLEM}}
+            del answer["model"]
+            answers[str(status)] = answer | {
+                "description": HTTPStatus(status).phrase,
+                "content": content,
+            }
+    operation["responses"] = dict(sorted(answers.items()))
+
+
+def _add_examples(path: str, operation: Json, models: Json) -> None:
+    if "requestBody" in operation:
+        _add_example(operation["requestBody"]["content"], models)
+    for status, answer in operation["responses"].items():
+        content = answer.get("content", {})
+        if int(status) < 400:
+            _add_example(content, models)
+        elif "application/json" in content:
+            # The framework describes every model as JSON of its own media type.
+            problem = content.pop("application/json") | content.get(MEDIA_TYPE, {})
+            for example in problem["examples"].values():
+                example["value"]["instance"] = path
+            content[MEDIA_TYPE] = problem
+
+
+def _add_example(content: Json, models: Json) -> None:
+    """The model's own example, where readers and tools look for one."""
+    media = content.get("application/json", {})
+    schema = media.get("schema", {})
+    model = schema.get("items", schema).get("$ref", "").rpartition("/")[2]
+    for one in models.get(model, {}).get("examples", [])[:1]:
+        media["example"] = [one] if "items" in schema else one
