@@ -2,6 +2,7 @@ import logging
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from http.cookiejar import DefaultCookiePolicy
 from pathlib import Path
 from typing import Protocol
 from uuid import UUID
@@ -75,9 +76,17 @@ def serve() -> Serve:
 
 @pytest.fixture
 async def client(server: Postgres, serve: Serve) -> AsyncIterator[AsyncClient]:
-    server.execute("TRUNCATE todos")
+    """Signed in as the local user, with nothing left of the test before."""
+    server.execute("TRUNCATE todos, idempotency_keys, sign_in_failures")
     async with serve(server.url()) as client:
         yield client
+
+
+@pytest.fixture
+def anonymous(client: AsyncClient) -> AsyncClient:
+    """The same application, asked by nobody in particular."""
+    del client.headers["Authorization"]
+    return client
 
 
 @pytest.fixture
@@ -104,7 +113,10 @@ def settings(url: str) -> Settings:
 
 
 def client_of(app: FastAPI) -> AsyncClient:
-    return AsyncClient(
+    client = AsyncClient(
         transport=ASGITransport(app=app, raise_app_exceptions=False),
         base_url="http://todo.test:8080/api/v1",
     )
+    # Not a browser: a test that wants a cookie sends it.
+    client.cookies.jar.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+    return client

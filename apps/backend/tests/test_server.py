@@ -1,14 +1,9 @@
 """The process as the image starts it."""
 
 import json
-import os
 import signal
 import socket
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import httpx
 import pytest
@@ -17,37 +12,7 @@ from app import __main__ as entry
 from app.users.repository import LOCAL_USER_ID
 from tests.conftest import AUTH_SECRET, bearer
 from tests.postgres import PASSWORD, Postgres
-
-
-@contextmanager
-def running(**environment: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "app"],
-        env=os.environ | {"HOST": "127.0.0.1", "PORT": str(port)} | environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        yield process, f"http://127.0.0.1:{port}/api/v1"
-    finally:
-        process.kill()
-        process.communicate()
-
-
-def wait_until_ready(url: str) -> None:
-    deadline = time.monotonic() + 15
-    while time.monotonic() < deadline:
-        try:
-            if httpx.get(f"{url}/health?probe=ready").status_code == 200:
-                return
-        except httpx.TransportError:
-            pass
-        time.sleep(0.1)
-    pytest.fail("not ready within 15 s")
+from tests.processes import running, wait_until_ready
 
 
 def test_it_serves_logs_as_json_and_ends_in_order(server: Postgres) -> None:

@@ -53,5 +53,5 @@ class Tokens:
                 user=UUID(payload["sub"]),
                 expires_at=datetime.fromtimestamp(payload["exp"], UTC),
             )
-        except (jwt.InvalidTokenError, ValueError):
+        except (jwt.InvalidTokenError, ValueError, OverflowError):
             return None
