@@ -37,7 +37,7 @@ def running(
 
 
 def wait_until_ready(url: str) -> None:
-    deadline = time.monotonic() + 15
+    deadline = time.monotonic() + 25
     while time.monotonic() < deadline:
         try:
             if httpx.get(f"{url}/health?probe=ready").status_code == 200:
@@ -45,4 +45,4 @@ def wait_until_ready(url: str) -> None:
         except httpx.TransportError:
             pass
         time.sleep(0.1)
-    pytest.fail("not ready within 15 s")
+    pytest.fail("not ready within 25 s")

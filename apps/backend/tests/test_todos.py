@@ -53,6 +53,8 @@ async def test_order_may_be_any_exact_json_integer(client: AsyncClient) -> None:
     assert (await add(client, "last", greatest))["order"] == greatest
     assert (await add(client, "also last"))["order"] == greatest
     assert (await add(client, "first", -greatest))["order"] == -greatest
+    answer = await client.post("/todos", json={"title": "with a point", "order": 3.0})
+    assert (answer.status_code, answer.json()["order"]) == (201, 3)
 
 
 @pytest.mark.parametrize(

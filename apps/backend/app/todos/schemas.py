@@ -3,7 +3,14 @@
 from typing import Annotated, Any
 from uuid import UUID
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+)
 
 MAX_TITLE = 500
 MAX_ORDER = 2**53 - 1  # what every JSON implementation keeps exactly
@@ -17,14 +24,25 @@ def _without_nul(title: str) -> str:
     return title
 
 
+def _whole(order: object) -> object:
+    """In JSON 1.0 is the integer 1."""
+    return int(order) if isinstance(order, float) and order.is_integer() else order
+
+
 Title = Annotated[
     str,
     StringConstraints(strict=True, strip_whitespace=True, min_length=1, max_length=MAX_TITLE),
     AfterValidator(_without_nul),
-    Field(examples=["Buy milk"], description="Trimmed; any Unicode but NUL"),
+    Field(
+        examples=["Buy milk"],
+        description="Trimmed; any Unicode but NUL",
+        json_schema_extra={"pattern": r"^[^\x00]*[^\s\x00][^\x00]*$"},
+    ),
 ]
 Order = Annotated[
-    int, Field(strict=True, ge=-MAX_ORDER, le=MAX_ORDER, examples=[1], description="Sorts the list")
+    int,
+    BeforeValidator(_whole),
+    Field(strict=True, ge=-MAX_ORDER, le=MAX_ORDER, examples=[1], description="Sorts the list"),
 ]
 Completed = Annotated[bool, Field(strict=True)]
 

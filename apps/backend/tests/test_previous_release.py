@@ -1,0 +1,119 @@
+"""The release before this one works on this one's schema: a rollout and a rollback need that.
+
+`previous_release.tar.gz` is that release's own code, as it was built into its image. After a
+release, renew it (in the project's root, with the release's tag or commit):
+
+    git archive --format=tar RELEASE:apps/backend app | gzip -9n \
+        > apps/backend/tests/previous_release.tar.gz
+
+From then on the previous release may use what this one's migrations add, and only from then on may
+a migration take away what the release before it still used (expand, then contract).
+"""
+
+import os
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import httpx
+import psycopg
+import pytest
+
+from app import migrate
+from app.users.repository import LOCAL_USER_ID
+from tests.accounts import credentials, new_email
+from tests.conftest import AUTH_SECRET, bearer
+from tests.postgres import Postgres
+from tests.processes import running, wait_until_ready
+
+ARCHIVE = Path(__file__).with_name("previous_release.tar.gz")
+VERSIONS = Path("app/migrations/versions")
+
+pytestmark = pytest.mark.timeout(90)
+
+
+@pytest.fixture(scope="module")
+def previous(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("previous")
+    with tarfile.open(ARCHIVE) as archive:
+        archive.extractall(folder, filter="data")
+    return folder
+
+
+@pytest.fixture
+def url(server: Postgres) -> str:
+    """A database with this release's schema."""
+    url = server.create_database("with_previous_release")
+    migrate.run(url)
+    return url
+
+
+def test_released_migrations_stay_as_they_were(previous: Path) -> None:
+    """Databases have them behind them: an edited one would never run there."""
+    here = Path(__file__).parent.parent
+    released = sorted((previous / VERSIONS).glob("*.py"))
+    assert released
+    for file in released:
+        assert (here / VERSIONS / file.name).read_text() == file.read_text(), file.name
+
+
+def test_its_code_works_on_this_schema(previous: Path, url: str) -> None:
+    """Both at once, as in a rollout; its own migration finds a newer schema and leaves it."""
+    environment = {"DATABASE_URL": url, "AUTH_SECRET": AUTH_SECRET}
+    migration = subprocess.run(
+        [sys.executable, "-m", "app.migrate"], cwd=previous, env=os.environ | environment,
+        capture_output=True, text=True, timeout=30, check=False,
+    )  # fmt: skip
+    assert migration.returncode == 0, migration.stderr
+    with psycopg.connect(url) as conn:
+        before = conn.execute("SELECT version_num FROM alembic_version").fetchall()
+    with (
+        running(previous, DATABASE_URL=url, AUTH_SECRET=AUTH_SECRET) as (_, old),
+        running(DATABASE_URL=url, AUTH_SECRET=AUTH_SECRET) as (_, new),
+    ):
+        wait_until_ready(old)
+        wait_until_ready(new)
+        # What the previous release knows of users decides how it is asked.
+        local = bearer(LOCAL_USER_ID)
+        every_route_once(old, local)
+        kept = httpx.post(f"{old}/todos", json={"title": "kept"}, headers=local).json()
+        assert titles(new, local) == ["kept"]
+        session = httpx.post(f"{new}/users", json=credentials(new_email())).json()
+        first = {"Authorization": f"Bearer {session['token']}"}
+        # The first account has it now; the old pods go on with what is theirs.
+        assert titles(new, first) == ["kept"]
+        assert titles(old, local) == []
+        assert httpx.get(f"{old}/todos/{kept['id']}", headers=local).status_code == 404
+        every_route_once(old, local)
+        assert titles(new, first) == ["kept"]
+    with psycopg.connect(url) as conn:
+        assert conn.execute("SELECT version_num FROM alembic_version").fetchall() == before
+
+
+def titles(api: str, headers: dict[str, str]) -> list[str]:
+    return [todo["title"] for todo in httpx.get(f"{api}/todos", headers=headers).json()]
+
+
+def every_route_once(api: str, headers: dict[str, str]) -> None:
+    """Every statement of its repository, through the routes that it serves."""
+
+    def ask(method: str, path: str, status: int, body: object = None) -> httpx.Response:
+        answer = httpx.request(method, f"{api}{path}", json=body, headers=headers)
+        assert answer.status_code == status, f"{method} {path}: {answer.text}"
+        return answer
+
+    assert ask("GET", "/todos", 200).json() == []
+    one = ask("POST", "/todos", 201, {"title": "one"}).json()
+    two = ask("POST", "/todos", 201, {"title": "two", "order": 5}).json()
+    assert ask("GET", f"/todos/{one['id']}", 200).json() == one
+    changed = ask("PATCH", f"/todos/{two['id']}", 200, {"title": "2", "completed": True}).json()
+    assert (changed["title"], changed["completed"], changed["order"]) == ("2", True, 5)
+    page = ask("GET", "/todos?limit=1", 200)
+    assert page.json() == [one]
+    following = page.links["next"]["url"].partition("/api/v1")[2]
+    assert ask("GET", following, 200).json() == [changed]
+    ask("DELETE", "/todos?completed=true", 204)
+    ask("DELETE", f"/todos/{one['id']}", 204)
+    ask("DELETE", "/todos", 204)
+    assert ask("GET", "/health?probe=ready", 200).json()["database"] == "ok"
