@@ -101,7 +101,7 @@ async def alg_none_with_signature(_: AsyncClient, member: Member) -> str:
 
 
 async def wrong_key(_: AsyncClient, member: Member) -> str:
-    return token("another-secret-of-thirty-two-bytes!", sub=str(member.id))
+    return token("not-a-secret-of-thirty-two-bytes!", sub=str(member.id))
 
 
 async def other_algorithm(_: AsyncClient, member: Member) -> str:

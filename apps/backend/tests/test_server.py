@@ -9,7 +9,9 @@ import httpx
 import pytest
 
 from app import __main__ as entry
+from app.users.credential import COOKIE
 from app.users.repository import LOCAL_USER_ID
+from tests.accounts import credentials, new_email
 from tests.conftest import AUTH_SECRET, bearer
 from tests.postgres import PASSWORD, Postgres
 from tests.processes import running, wait_until_ready
@@ -23,6 +25,10 @@ def test_it_serves_logs_as_json_and_ends_in_order(server: Postgres) -> None:
         )
         assert answer.status_code == 200
         assert "server" not in answer.headers
+        body = credentials(new_email())
+        made = httpx.post(f"{url}/users", json=body)
+        httpx.post(f"{url}/session", json=body | {"password": "not-a-secret but wrong"})
+        httpx.get(f"{url}/me", headers={"Cookie": f"{COOKIE}={made.json()['token']}"})
         httpx.get(f"{url}/nothing")
         process.send_signal(signal.SIGTERM)
         output, errors = process.communicate(timeout=10)
@@ -31,13 +37,19 @@ def test_it_serves_logs_as_json_and_ends_in_order(server: Postgres) -> None:
     lines = [json.loads(line) for line in output.splitlines()]
     assert {"time", "level", "logger", "message"} <= set(lines[0])
     access = [line for line in lines if line["logger"] == "app.access"]
-    assert [(line["path"], line["status"]) for line in access if line["status"] == 200] == [
-        ("/api/v1/todos", 200)  # probes that succeed are not worth a line
-    ]
-    assert access[-2]["request_id"] == "trace-7"
-    assert access[-2]["duration_ms"] > 0
+    served = [line for line in access if line["status"] != 503]
+    assert [(line["path"].removeprefix("/api/v1"), line["status"]) for line in served] == [
+        # Probes that succeed are not worth a line.
+        ("/todos", 200), ("/users", 201), ("/session", 401), ("/me", 200), ("/nothing", 404),
+    ]  # fmt: skip
+    assert served[0]["request_id"] == "trace-7"
+    assert served[0]["duration_ms"] > 0
     assert lines[-1]["message"] == "stopped"
-    for secret in (PASSWORD, AUTH_SECRET, server.url(), "secret=query"):
+    session = made.json()["token"]
+    for secret in (
+        PASSWORD, AUTH_SECRET, server.url(), "secret=query", "not-a-secret", session,
+        session.rpartition(".")[2], body["email"],
+    ):  # fmt: skip
         assert secret not in output
 
 
