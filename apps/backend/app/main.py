@@ -9,10 +9,12 @@ from fastapi.routing import APIRoute
 
 from app import __version__
 from app.core.db import Database
+from app.core.metrics import Metrics, MetricsMiddleware, Routes
 from app.core.middleware import RequestMiddleware
 from app.core.openapi import describe
 from app.core.problems import install_problems
 from app.core.settings import Settings
+from app.core.streams import EventStreamMiddleware, Shutdown
 from app.health.endpoints import router as health
 from app.todos.endpoints import router as todos
 from app.users.credential import check_origin
@@ -26,12 +28,17 @@ PREFIX = "/api/v1"
 
 
 def create_app(settings: Settings) -> FastAPI:
+    metrics = Metrics(__version__, settings.environment)
+    shutdown = Shutdown()
+
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         # The server starts whether or not the database answers; readiness tells.
         database = Database(settings.database_url.get_secret_value())
         passwords = Passwords()
         app.state.database = database
+        metrics.watch(database)
+        shutdown.attach()
         app.state.accounts = Accounts(
             database, passwords, Tokens(settings.auth_secret.get_secret_value())
         )
@@ -58,13 +65,19 @@ def create_app(settings: Settings) -> FastAPI:
         generate_unique_id_function=_operation_id,
     )
     app.state.settings = settings
+    app.state.metrics = metrics
+    app.state.shutdown = shutdown
     app.include_router(health, prefix=PREFIX)
     app.include_router(users, prefix=PREFIX)
     app.include_router(todos, prefix=PREFIX)
     install_problems(app)
     install_user_problems(app)
     app.openapi = partial(describe, app)  # type: ignore[method-assign]
+    # The last one added is the outermost.
+    app.add_middleware(EventStreamMiddleware, shutdown=shutdown)
     app.add_middleware(RequestMiddleware)
+    routes = Routes(lambda: app.openapi()["paths"])
+    app.add_middleware(MetricsMiddleware, metrics=metrics, routes=routes)
     return app
 
 

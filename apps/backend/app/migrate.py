@@ -1,12 +1,19 @@
 """Brings the schema to this release: `python3 -m app.migrate [--wait SECONDS]`.
 
-Waits for a database that starts or wakes up, takes a lock that ends with the transaction (a pooler
-in transaction mode knows no longer one), and does everything in that one transaction.
+Waits for a database that is away, takes a lock that ends with the transaction (a pooler in
+transaction mode knows no longer one), and does everything in that one transaction.
+
+Waits without end by default: where the init container gave up instead, Kubernetes would restart
+it with growing pauses, and a pod that starts during an outage would be minutes late after it. A
+refusal that seldom passes by itself (a wrong password) ends it after a few seconds, so that a
+rollout fails soon and with the reason.
 """
 
 import argparse
 import logging
+import math
 import random
+import signal
 import sys
 import time
 from pathlib import Path
@@ -22,7 +29,7 @@ from sqlalchemy import Connection, create_engine, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
-from app.core.db import connect_options
+from app.core.connections import connect_options
 from app.core.dberrors import Cause, Kind, classify
 from app.core.logging import configure_logging
 from app.core.settings import SettingsError, load_settings
@@ -30,10 +37,12 @@ from app.core.settings import SettingsError, load_settings
 log = logging.getLogger("app.migrate")
 
 LOCK_KEY = 7_265_646_001  # any number that nothing else in this database uses
-DEFAULT_WAIT_SECONDS = 60.0
 LASTING_WAIT_SECONDS = 8.0  # for refusals that seldom pass by themselves
 CONNECT_SECONDS = 5
 PAUSE_SECONDS = (0.5, 1.5)
+REMIND_SECONDS = 30.0
+
+EXIT_TERMINATED = 143
 
 EXIT_SETTINGS = 2
 EXIT_CODES = {
@@ -44,6 +53,7 @@ EXIT_CODES = {
     Kind.TLS_REFUSED: 6,
     Kind.QUOTA_EXCEEDED: 7,
     Kind.TOO_MANY_CONNECTIONS: 8,
+    Kind.ENDPOINT_REFUSED: 9,
     Kind.OTHER: 1,
 }
 
@@ -59,7 +69,7 @@ def main(arguments: list[str] | None = None) -> int:
         prog="python3 -m app.migrate", description="Migrate the schema"
     )
     parser.add_argument(
-        "--wait", type=float, default=DEFAULT_WAIT_SECONDS, metavar="SECONDS", help="default: 60"
+        "--wait", type=float, default=math.inf, metavar="SECONDS", help="default: without end"
     )
     wait: float = parser.parse_args(arguments).wait
     try:
@@ -75,7 +85,7 @@ def main(arguments: list[str] | None = None) -> int:
         cause = error.cause
         message = f"migration failed ({target(url)}): {cause} - {cause.advice}"
         print(formatter.mask(message), file=sys.stderr)
-        return EXIT_CODES[cause.kind]
+        return EXIT_CODES.get(cause.kind, EXIT_CODES[Kind.OTHER])
     return 0
 
 
@@ -89,7 +99,7 @@ def target(url: str) -> str:
 def migrate(url: str, wait: float) -> None:
     started = time.monotonic()
     lasting_since: float | None = None
-    reported: Kind | None = None
+    reported: tuple[Kind, float] | None = None
     while True:
         try:
             run(url)
@@ -107,9 +117,11 @@ def migrate(url: str, wait: float) -> None:
         pause = random.uniform(*PAUSE_SECONDS)  # noqa: S311 - jitter
         if now + pause > started + wait:
             raise MigrationError(cause)
-        if cause.kind is not reported:
-            log.warning("waiting for the database: %s", cause)
-            reported = cause.kind
+        if reported is None or cause.kind is not reported[0] or now > reported[1] + REMIND_SECONDS:
+            log.warning(
+                "waiting for the database: %s", cause, extra={"fields": {"cause": cause.kind}}
+            )
+            reported = cause.kind, now
         time.sleep(pause)
 
 
@@ -150,4 +162,6 @@ def _revisions(revisions: set[str]) -> dict[str, dict[str, list[str]]]:
 
 
 if __name__ == "__main__":
+    # The first process of a container ignores signals that it does not handle.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(EXIT_TERMINATED))
     sys.exit(main())

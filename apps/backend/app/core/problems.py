@@ -1,6 +1,5 @@
 """Every error is an RFC 9457 problem (application/problem+json)."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -13,10 +12,28 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
 from app.core.db import DatabaseUnavailableError
+from app.core.dberrors import Kind
 from app.core.logging import request_id
+from app.core.urls import path_pattern
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_SECONDS = 2
+LASTING_RETRY_AFTER_SECONDS = 30  # what only its owner can mend
+
+_UNAVAILABLE = "database_unavailable", "The database does not answer at the moment"
+_BUSY = "database_busy", "The database has more to do than it can answer at the moment"
+_QUOTA = "database_quota_exceeded", "The database's provider refuses: a limit is reached"
+_REFUSED = "database_refused", "The database refuses this application; its operator must mend that"
+RETRY_SOON = frozenset({_UNAVAILABLE[0], _BUSY[0]})
+_DATABASE_PROBLEMS = {
+    Kind.TOO_MANY_CONNECTIONS: _BUSY,
+    Kind.BUSY: _BUSY,
+    Kind.QUOTA_EXCEEDED: _QUOTA,
+    Kind.WRONG_PASSWORD: _REFUSED,
+    Kind.NO_SUCH_DATABASE: _REFUSED,
+    Kind.ENDPOINT_REFUSED: _REFUSED,
+    Kind.TLS_REFUSED: _REFUSED,
+}
 
 
 class FieldError(BaseModel):
@@ -67,6 +84,15 @@ def problem_response(  # noqa: PLR0913 - they are the members of a problem
     return JSONResponse(
         problem.model_dump(exclude_none=True), status, headers=headers, media_type=MEDIA_TYPE
     )
+
+
+def unavailable_database(error: DatabaseUnavailableError) -> ProblemError:
+    """503 and when to try again. Which refusal it is, is in the code; its text is for the log."""
+    code, detail = _DATABASE_PROBLEMS.get(error.cause.kind, _UNAVAILABLE)
+    soon = code in RETRY_SOON
+    seconds = RETRY_AFTER_SECONDS if soon else LASTING_RETRY_AFTER_SECONDS
+    detail = f"{detail}; try again {'shortly' if soon else 'later'}."
+    return ProblemError(503, code, detail, {"Retry-After": str(seconds)})
 
 
 @dataclass(frozen=True)
@@ -169,14 +195,8 @@ def install_problems(app: FastAPI) -> None:
             errors=[_field_error(item) for item in error.errors()],
         )
 
-    async def unavailable(request: Request, _: DatabaseUnavailableError) -> JSONResponse:
-        return problem_response(
-            request.url.path,
-            503,
-            "database_unavailable",
-            "The database does not answer at the moment; try again shortly.",
-            headers={"Retry-After": str(RETRY_AFTER_SECONDS)},
-        )
+    async def unavailable(request: Request, error: DatabaseUnavailableError) -> JSONResponse:
+        return await raised(request, unavailable_database(error))
 
     app.exception_handler(ProblemError)(raised)
     app.exception_handler(HTTPException)(http)
@@ -188,7 +208,7 @@ def _allowed_methods(app: FastAPI, path: str) -> str:
     """Every method of the path; the framework names the first matching route's only."""
     methods: set[str] = set()
     for template, operations in app.openapi()["paths"].items():
-        if re.fullmatch(re.sub(r"\{[^}]*\}", "[^/]+", template), path):
+        if path_pattern(template).fullmatch(path):
             methods |= {method.upper() for method in operations}
     return ", ".join(sorted(methods)) or "GET"
 

@@ -1,4 +1,4 @@
-"""The address under which the caller reached us, through whatever proxies."""
+"""Addresses: the one under which the caller reached us, and templates of paths."""
 
 import re
 
@@ -25,3 +25,9 @@ def caller_origin(request: Request) -> str:
 def _first(value: str | None) -> str:
     """Each proxy appends its own; the first one is what the caller used."""
     return (value or "").split(",")[0].strip()
+
+
+def path_pattern(template: str) -> re.Pattern[str]:
+    """What a template as `/todos/{todo_id}` matches."""
+    literals = re.split(r"\{[^}]*\}", template)
+    return re.compile("[^/]+".join(map(re.escape, literals)))

@@ -14,7 +14,7 @@ NOT_READY = Example(503, "not_ready", "The database was not reached yet.")
 router = APIRouter(tags=["health"])
 
 
-@router.get("/health", responses=responses(NOT_READY))
+@router.get("/health", responses=responses(NOT_READY), response_model_exclude_none=True)
 async def health(
     database: CurrentDatabase,
     settings: CurrentSettings,
@@ -26,4 +26,10 @@ async def health(
     """Alive. With `probe=ready`: a wrong database URL cannot complete a rollout."""
     if probe == "ready" and not database.was_reached:
         raise ProblemError(503, NOT_READY.code, NOT_READY.detail, {"Retry-After": "2"})
-    return Health(database=database.state, environment=settings.environment, version=__version__)
+    cause = database.cause
+    return Health(
+        database=database.state,
+        database_cause=cause.kind if cause else None,
+        environment=settings.environment,
+        version=__version__,
+    )

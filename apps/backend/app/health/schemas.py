@@ -3,6 +3,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.core.db import State
+from app.core.dberrors import Kind
 
 
 class Health(BaseModel):
@@ -16,5 +17,8 @@ class Health(BaseModel):
 
     status: Literal["ok"] = "ok"
     database: State = Field(description="What the last use of the database found")
+    database_cause: Kind | None = Field(
+        default=None, description="Only while unavailable: what kind of refusal it is"
+    )
     environment: str
     version: str

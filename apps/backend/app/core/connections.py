@@ -1,0 +1,116 @@
+"""One connection to Postgres: how it is opened, checked and given up.
+
+Made for Postgres behind PgBouncer in transaction mode and for a compute that sleeps: no session
+state and no prepared statements, and opening goes on while the compute wakes.
+"""
+
+import asyncio
+import os
+import select
+import socket
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, Self
+
+from psycopg import AsyncConnection, Error
+from psycopg.conninfo import conninfo_to_dict
+from psycopg.errors import ConnectionTimeout
+from psycopg.rows import DictRow
+from psycopg_pool import AsyncConnectionPool
+
+CHECK_SECONDS = 1.0
+FRESH_SECONDS = 5.0  # a connection used that recently is asked only if its socket has news
+WAKE_SECONDS = 6.0  # a new connection is asked for again and again while a compute wakes up
+
+# Sockets that nobody answers are given up by the kernel (milliseconds, then seconds).
+SOCKET_OPTIONS: dict[str, Any] = {
+    "tcp_user_timeout": 2500,
+    "keepalives_idle": 15,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+}
+
+
+def connect_options(url: str, connect_timeout: int) -> dict[str, Any]:
+    """What is added to a URL; what the URL itself says is never overruled."""
+    options = SOCKET_OPTIONS | {
+        "connect_timeout": connect_timeout,
+        "application_name": "todo-backend",
+    }
+    given = conninfo_to_dict(url)
+    return {name: value for name, value in options.items() if name not in given} | {
+        "prepare_threshold": None
+    }
+
+
+class Connection(AsyncConnection[DictRow]):
+    """A connection of the pool, which remembers when it last worked."""
+
+    opened_at = 0.0
+    used_at = 0.0
+    in_use = False
+    heard = False  # that the server has said something since
+
+    @classmethod
+    async def connect(  # type: ignore[override]
+        cls, conninfo: str = "", *, failed: Callable[[Error], None], **options: Any
+    ) -> Self:
+        """Tells each failed attempt to `failed`: the pool itself would keep it to itself.
+
+        An attempt that times out is followed by the next one at once. A single longer one would
+        serve a compute that wakes up, but not a connection that something in between forgot.
+        """
+        deadline = time.monotonic() + WAKE_SECONDS
+        while True:
+            try:
+                conn = await super().connect(conninfo, **options)
+            except Error as error:
+                failed(error)
+                if not isinstance(error, ConnectionTimeout) or time.monotonic() >= deadline:
+                    raise
+            else:
+                conn.opened_at = conn.used_at = time.monotonic()
+                return conn
+
+    def has_news(self) -> bool:
+        """Whether the server said something unasked: mostly that it is gone."""
+        poll = select.poll()
+        poll.register(self.fileno(), select.POLLIN)
+        return bool(poll.poll(0))
+
+
+async def check(conn: Connection) -> None:
+    """Raises if the connection is of no use any more.
+
+    A question costs a round trip, tens of milliseconds to another region. So one is asked only
+    after some idle time, when routers may have forgotten the connection, or on news.
+    """
+    if time.monotonic() - conn.used_at < FRESH_SECONDS and not conn.has_news():
+        return
+    with cut_after(conn, CHECK_SECONDS):
+        await AsyncConnectionPool.check_connection(conn)
+
+
+class cut_after:  # noqa: N801 - reads as a verb
+    """Shuts the connection's socket if the block takes longer.
+
+    Cancelling the task instead would make psycopg ask the silent server to cancel the query and
+    wait five more seconds for its answer.
+    """
+
+    def __init__(self, conn: AsyncConnection[Any], seconds: float) -> None:
+        self._conn = conn
+        self._seconds = seconds
+
+    def __enter__(self) -> None:
+        self._timer = asyncio.get_running_loop().call_later(self._seconds, self._cut)
+
+    def __exit__(self, *_: object) -> None:
+        self._timer.cancel()
+
+    def _cut(self) -> None:
+        if self._conn.closed:
+            return
+        with suppress(OSError), socket.socket(fileno=os.dup(self._conn.fileno())) as duplicate:
+            duplicate.shutdown(socket.SHUT_RDWR)

@@ -1,0 +1,157 @@
+"""Figures for Prometheus, on a port of their own that no Ingress routes.
+
+No label takes a value that a caller chooses freely: routes are templates, methods and states are
+from fixed lists.
+"""
+
+import re
+import threading
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from functools import cached_property
+from wsgiref.simple_server import WSGIServer
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.process_collector import ProcessCollector
+from prometheus_client.registry import Collector
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.core.db import Database, State
+from app.core.urls import path_pattern
+
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+OTHER = "other"
+NO_ROUTE = "none"
+NO_ANSWER = "none"
+# Around the 100 ms of the specification, up to what a waiting request may take.
+BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1, 2, 4, 8, 30)
+
+
+class Metrics:
+    """Each application has a registry of its own, so that several can live in one process."""
+
+    def __init__(self, version: str, environment: str) -> None:
+        self.registry = CollectorRegistry()
+        self.requests = Counter(
+            "todo_http_requests",
+            "Requests by route template, method and status",
+            ("route", "method", "status"),
+            registry=self.registry,
+        )
+        self.seconds = Histogram(
+            "todo_http_request_duration_seconds",
+            "From the first byte of a request to the last of its answer",
+            ("route", "method"),
+            buckets=BUCKETS,
+            registry=self.registry,
+        )
+        self.running = Gauge(
+            "todo_http_requests_in_progress",
+            "Requests without a whole answer",
+            registry=self.registry,
+        )
+        info = Gauge(
+            "todo_build_info", "Always 1", ("version", "environment"), registry=self.registry
+        )
+        info.labels(version, environment).set(1)
+        ProcessCollector(registry=self.registry)
+
+    def watch(self, database: Database) -> None:
+        self.registry.register(_DatabaseCollector(database))
+
+
+class _DatabaseCollector(Collector):
+    """Looks when it is asked: nothing has to be counted along, nothing can be forgotten."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def collect(self) -> Iterable[Metric]:
+        figures = self._database.figures()
+        connections = GaugeMetricFamily(
+            "todo_database_pool_connections", "Connections of this process", labels=["state"]
+        )
+        connections.add_metric(["idle"], figures.idle)
+        connections.add_metric(["busy"], figures.size - figures.idle)
+        yield connections
+        yield GaugeMetricFamily(
+            "todo_database_pool_connections_max", "At most so many", value=figures.maximum
+        )
+        yield GaugeMetricFamily(
+            "todo_database_pool_waiting", "Requests that wait for one", value=figures.waiting
+        )
+        states = GaugeMetricFamily(
+            "todo_database_state", "1 for what the last use found", labels=["state"]
+        )
+        for state in State:
+            states.add_metric([state.value], self._database.state is state)
+        yield states
+
+
+class Routes:
+    """Finds the template of a path: what is not described in OpenAPI has none.
+
+    `templates` is asked once, at the first request, when all routes are there.
+    """
+
+    def __init__(self, templates: Callable[[], Iterable[str]]) -> None:
+        self._templates = templates
+
+    @cached_property
+    def _patterns(self) -> list[tuple[re.Pattern[str], str]]:
+        return [(path_pattern(template), template) for template in self._templates()]
+
+    def template(self, path: str) -> str:
+        for pattern, template in self._patterns:
+            if pattern.fullmatch(path):
+                return template
+        return NO_ROUTE
+
+
+class MetricsMiddleware:
+    """Outermost: counts the answers as callers get them. Passes everything on as it comes."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics, routes: Routes) -> None:
+        self._app = app
+        self._metrics = metrics
+        self._routes = routes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        status = NO_ANSWER
+
+        async def send_and_look(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = str(message["status"])
+            await send(message)
+
+        started = time.perf_counter()
+        self._metrics.running.inc()
+        try:
+            await self._app(scope, receive, send_and_look)
+        finally:
+            method = scope["method"] if scope["method"] in METHODS else OTHER
+            route = self._routes.template(scope["path"])
+            self._metrics.running.dec()
+            self._metrics.requests.labels(route, method, status).inc()
+            self._metrics.seconds.labels(route, method).observe(time.perf_counter() - started)
+
+
+class MetricsServer:
+    """Answers Prometheus in a thread of its own. Raises OSError if the port is taken."""
+
+    def __init__(self, metrics: Metrics, host: str, port: int) -> None:
+        self._server: WSGIServer
+        self._thread: threading.Thread
+        self._server, self._thread = start_http_server(port, host, metrics.registry)
+
+    def close(self) -> None:
+        with suppress(OSError):
+            self._server.shutdown()
+            self._server.server_close()
+        self._thread.join(timeout=1)

@@ -1,0 +1,32 @@
+"""The application with an event stream that never ends by itself: `python3 -m tests.endless`."""
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator
+
+from fastapi.responses import StreamingResponse
+
+from app.__main__ import serve
+from app.core.logging import configure_logging
+from app.core.settings import load_settings
+from app.main import create_app
+
+
+async def events(size: int) -> AsyncIterator[bytes]:
+    number = 0
+    while True:
+        yield f"event: text\ndata: {number}{' ' * size}\n\n".encode()
+        number += 1
+        await asyncio.sleep(0.2)
+
+
+async def stream(size: int = 0) -> StreamingResponse:
+    return StreamingResponse(events(size), media_type="text/event-stream")
+
+
+if __name__ == "__main__":
+    settings = load_settings()
+    configure_logging(settings.log_level, settings.secret_values())
+    app = create_app(settings)
+    app.add_api_route("/api/v1/stream", stream)
+    sys.exit(serve(settings, app))

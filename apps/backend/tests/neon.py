@@ -1,0 +1,146 @@
+"""A database at an address like Neon's: TLS and SCRAM alone, direct and behind a pooler.
+
+Neon itself cannot be reached by tests. The direct host is PostgreSQL with TLS, which offers channel
+binding as Neon's proxy does. The pooler is PgBouncer in transaction mode with TLS, as at Neon, but
+no proxy before it: PgBouncer offers no channel binding, so `channel_binding=require` through a
+pooler, which Neon's proxy makes possible, is the one combination that is not tested.
+"""
+
+import os
+import shutil
+import subprocess
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import psycopg
+import trustme
+
+from tests.postgres import NOBODY, Postgres, free_port
+from tests.programs import PGBOUNCER, POSTGRES, environment
+
+ENDPOINT = "ep-cool-darkness-a1b2c3d4"
+REGION = "eu-central-1.aws.neon.tech"
+DIRECT = f"{ENDPOINT}.{REGION}"
+POOLER = f"{ENDPOINT}-pooler.{REGION}"
+OWNER = "neondb_owner"
+OWNER_PASSWORD = "npg_not-a-secret-0123"
+
+
+class Certificates:
+    """An authority of the tests' own, and one certificate for both hosts."""
+
+    def __init__(self, directory: Path) -> None:
+        directory.mkdir()
+        self.authority, self.chain, self.key = (
+            directory / name for name in ("ca.pem", "server.pem", "server.key")
+        )
+        authority = trustme.CA()
+        authority.cert_pem.write_to_path(str(self.authority))
+        server = authority.issue_cert(DIRECT, POOLER)
+        server.private_key_pem.write_to_path(str(self.key))
+        for part in server.cert_chain_pems:
+            part.write_to_path(str(self.chain), append=True)
+        self.key.chmod(0o600)
+        if os.geteuid() == 0:
+            shutil.chown(self.key, NOBODY, NOBODY)
+
+
+class Direct(Postgres):
+    """What `ep-….neon.tech` is: TLS with channel binding, nobody without."""
+
+    def __init__(self, directory: Path, certificates: Certificates) -> None:
+        super().__init__(
+            directory,
+            POSTGRES,
+            {
+                "ssl": "on",
+                "ssl_cert_file": str(certificates.chain),
+                "ssl_key_file": str(certificates.key),
+            },
+        )
+        (self.data / "pg_hba.conf").write_text("hostssl all all all scram-sha-256\n")
+
+    def make_owner(self) -> None:
+        self.execute(f"CREATE ROLE {OWNER} LOGIN PASSWORD '{OWNER_PASSWORD}'")
+        self.execute(f"CREATE DATABASE neondb OWNER {OWNER}")
+
+
+class Pooler:
+    """What `ep-…-pooler.neon.tech` is, but for the proxy before it."""
+
+    # Fewer than the application has: every transaction may meet another server connection.
+    SIZE = 2
+
+    def __init__(self, directory: Path, server: Direct, certificates: Certificates) -> None:
+        directory.mkdir()
+        self.port = free_port()
+        self._log = directory / "pgbouncer.log"
+        users = directory / "users.txt"
+        users.write_text(f'"{OWNER}" "{OWNER_PASSWORD}"\n')
+        self._configuration = directory / "pgbouncer.ini"
+        self._configuration.write_text(
+            f"""
+[databases]
+neondb = host=127.0.0.1 port={server.port}
+[pgbouncer]
+listen_addr = 127.0.0.1
+listen_port = {self.port}
+unix_socket_dir =
+auth_type = scram-sha-256
+auth_file = {users}
+pool_mode = transaction
+default_pool_size = {self.SIZE}
+max_prepared_statements = 0
+server_login_retry = 0.2
+client_tls_sslmode = require
+client_tls_cert_file = {certificates.chain}
+client_tls_key_file = {certificates.key}
+server_tls_sslmode = verify-ca
+server_tls_ca_file = {certificates.authority}
+logfile = {self._log}
+""".replace(f"host={DIRECT}", "host=127.0.0.1")
+        )
+        if os.geteuid() == 0:
+            for path in (directory, users, self._configuration):
+                shutil.chown(path, NOBODY, NOBODY)
+
+    def __enter__(self) -> Self:
+        user = ["--user", "nobody"] if os.geteuid() == 0 else []
+        self._process = subprocess.Popen(
+            [PGBOUNCER, "--quiet", *user, self._configuration],
+            env=environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        deadline = time.monotonic() + 10
+        while True:
+            try:
+                psycopg.connect(self.url(), port=self.port, hostaddr="127.0.0.1").close()
+            except psycopg.OperationalError:
+                assert self._process.poll() is None, self._log.read_text()
+                assert time.monotonic() < deadline, self._log.read_text()
+                time.sleep(0.05)
+            else:
+                return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._process.kill()
+        self._process.wait(timeout=5)
+
+    @staticmethod
+    def url(channel_binding: str = "prefer") -> str:
+        return neon_url(POOLER, channel_binding)
+
+
+def neon_url(host: str, channel_binding: str = "require") -> str:
+    """As Neon's console prints it."""
+    query = f"sslmode=require&channel_binding={channel_binding}"
+    return f"postgresql://{OWNER}:{OWNER_PASSWORD}@{host}/neondb?{query}"

@@ -1,0 +1,104 @@
+"""Pods that start while the database is away: nothing ends, nothing has to be restarted."""
+
+import json
+import signal
+import subprocess
+import time
+
+import httpx
+import pytest
+
+from app import migrate
+from app.users.repository import LOCAL_USER_ID
+from tests.conftest import AUTH_SECRET, NewServer, bearer
+from tests.postgres import Postgres
+from tests.processes import Process, running, start, status_of, wait_for
+
+SIGNED_IN = bearer(LOCAL_USER_ID)
+
+
+@pytest.fixture
+def absent(new_server: NewServer) -> Postgres:
+    """A server with its schema, which does not run."""
+    server = new_server()
+    server.start()
+    migrate.run(server.url())
+    server.stop()
+    return server
+
+
+def lines(output: str) -> list[dict[str, str]]:
+    return [json.loads(line) for line in output.splitlines()]
+
+
+def test_a_pod_that_starts_during_an_outage(absent: Postgres) -> None:
+    with running(DATABASE_URL=absent.url(), AUTH_SECRET=AUTH_SECRET) as (process, url):
+        wait_for(f"{url}/health")
+        assert status_of(f"{url}/health?probe=ready") == 503
+        assert status_of(f"{url}/todos", SIGNED_IN) == 503
+        health = httpx.get(f"{url}/health").json()
+        assert (health["database"], health["database_cause"]) == ("unavailable", "unreachable")
+        absent.start()
+        assert wait_for(f"{url}/health?probe=ready", seconds=2) < 2
+        assert wait_for(f"{url}/todos", seconds=2, headers=SIGNED_IN) < 2
+        # And an outage later: in rotation all the time, and the same process serves afterwards.
+        absent.stop()
+        assert status_of(f"{url}/todos", SIGNED_IN) == 503
+        assert status_of(f"{url}/health?probe=ready") == 200
+        assert httpx.get(f"{url}/health").json()["database"] == "unavailable"
+        absent.start()
+        assert wait_for(f"{url}/todos", seconds=2, headers=SIGNED_IN) < 2
+        assert process.poll() is None
+        process.send_signal(signal.SIGTERM)
+        output, errors = process.communicate(timeout=10)
+    assert (process.returncode, errors) == (0, "")
+    told = [line["message"] for line in lines(output) if line["logger"] == "app.core.db"]
+    assert [message.split(":")[0] for message in told] == [
+        "database unavailable", "database reached", "database lost", "database unavailable",
+        "database reached",
+    ]  # fmt: skip
+
+
+def test_it_ends_soon_during_an_outage(absent: Postgres) -> None:
+    with running(DATABASE_URL=absent.url(), AUTH_SECRET=AUTH_SECRET) as (process, url):
+        wait_for(f"{url}/health")
+        process.send_signal(signal.SIGTERM)
+        started = time.monotonic()
+        _, errors = process.communicate(timeout=10)
+    assert time.monotonic() - started < 5
+    assert (process.returncode, errors) == (0, "")
+
+
+def migrating(server: Postgres) -> Process:
+    return start("app.migrate", DATABASE_URL=server.url(), AUTH_SECRET=AUTH_SECRET)
+
+
+def test_the_init_container_waits_for_the_end_of_an_outage(absent: Postgres) -> None:
+    process = migrating(absent)
+    try:
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(timeout=4)
+        absent.start()
+        started = time.monotonic()
+        output, errors = process.communicate(timeout=10)
+        assert time.monotonic() - started < 5  # its pause is 1.5 s at most, then it works
+    finally:
+        process.kill()
+    assert (process.returncode, errors) == (0, "")
+    told = lines(output)
+    assert told[0]["message"].startswith("waiting for the database: unreachable")
+    assert told[0]["cause"] == "unreachable"
+    assert told[-1]["message"] == "schema is up to date"
+    assert len(told) == 2
+
+
+def test_the_init_container_ends_when_it_is_told_to(absent: Postgres) -> None:
+    process = migrating(absent)
+    try:
+        assert process.stdout is not None
+        process.stdout.readline()  # it waits now
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=3) == migrate.EXIT_TERMINATED
+    finally:
+        process.kill()
+        process.communicate()
