@@ -1,6 +1,7 @@
 import { hostname } from "node:os";
 import { type NextRequest, NextResponse } from "next/server";
-import { contentSecurityPolicy, SECURITY_HEADERS } from "./lib/security-headers";
+import { RETURNED_COOKIE } from "./lib/returned-form";
+import { ADDRESS_HEADER, contentSecurityPolicy, SECURITY_HEADERS } from "./lib/security-headers";
 
 const development = process.env.NODE_ENV === "development";
 /** The pod's name. Not $HOSTNAME: that is the address on which Next listens. */
@@ -14,12 +15,19 @@ export function proxy(request: NextRequest): NextResponse {
   const headers = new Headers(request.headers);
   // Next takes the nonce for its own scripts from the request's policy.
   headers.set("content-security-policy", policy);
+  headers.set(ADDRESS_HEADER, request.nextUrl.pathname + request.nextUrl.search);
 
   const response = forDevelopment(request) ?? NextResponse.next({ request: { headers } });
   response.headers.set("content-security-policy", policy);
   response.headers.set("x-served-by", servedBy);
   for (const [name, value] of SECURITY_HEADERS) response.headers.set(name, value);
+  // The page that this request gets shows it; the one after does not.
+  if (request.cookies.has(RETURNED_COOKIE) && isDocument(request)) response.cookies.delete(RETURNED_COOKIE);
   return response;
+}
+
+function isDocument(request: NextRequest): boolean {
+  return request.method === "GET" && ["/sign-in", "/sign-up"].includes(request.nextUrl.pathname);
 }
 
 /**
