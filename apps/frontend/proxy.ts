@@ -21,12 +21,15 @@ export function proxy(request: NextRequest): NextResponse {
   response.headers.set("content-security-policy", policy);
   response.headers.set("x-served-by", servedBy);
   for (const [name, value] of SECURITY_HEADERS) response.headers.set(name, value);
-  // The page that this request gets shows it; the one after does not.
-  if (request.cookies.has(RETURNED_COOKIE) && isDocument(request)) response.cookies.delete(RETURNED_COOKIE);
+  // The page that this request gets shows it; the one after does not. (Not by `response.cookies`: what
+  // is deleted there, Next takes away from this request, too.)
+  if (request.cookies.has(RETURNED_COOKIE) && showsReturned(request)) {
+    response.headers.append("set-cookie", `${RETURNED_COOKIE}=; Path=/; Max-Age=0; HttpOnly; SameSite=Lax`);
+  }
   return response;
 }
 
-function isDocument(request: NextRequest): boolean {
+function showsReturned(request: NextRequest): boolean {
   return request.method === "GET" && ["/sign-in", "/sign-up"].includes(request.nextUrl.pathname);
 }
 

@@ -1,6 +1,7 @@
 "use client";
 
 import { useEffect, useRef } from "react";
+import { afterSignIn } from "@/lib/account-forms";
 import { AccountForm } from "./account-form";
 import styles from "./session-dialog.module.css";
 
@@ -30,7 +31,7 @@ export default function SessionDialog({ user, onClose, onSignedIn }: Props) {
         {...(user && { email: user.email })}
         onSignedIn={({ id }) => {
           // Somebody else: their todos, and nothing of what is here.
-          if (user !== null && id !== user.id) window.location.assign("/");
+          if (user !== null && id !== user.id) window.location.assign(afterSignIn(null));
           else onSignedIn();
         }}
       />
