@@ -18,7 +18,7 @@ export class Account {
     public token: string,
   ) {}
 
-  /** `request` has to be without cookies: this speaks for itself by its token. */
+  /** `request`: of its own, not the browser's, which is not signed in by this. */
   static async signUp(request: APIRequestContext): Promise<Account> {
     const [email, password] = [newEmail(), newPassword()];
     const response = await request.post(`${API}/users`, { data: { email, password } });

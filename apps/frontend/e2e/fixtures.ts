@@ -12,7 +12,10 @@ interface Fixtures {
 
 export const test = base.extend<Fixtures>({
   account: async ({ playwright, baseURL }, use) => {
-    const request = await playwright.request.newContext({ baseURL: baseURL ?? "" });
+    const url = baseURL ?? "";
+    // It keeps the cookies it is given, so like a browser it has to say where it comes from.
+    const extraHTTPHeaders = { origin: new URL(url).origin };
+    const request = await playwright.request.newContext({ baseURL: url, extraHTTPHeaders });
     const account = await Account.signUp(request);
     await use(account);
     await account.delete();
