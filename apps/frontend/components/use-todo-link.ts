@@ -33,10 +33,18 @@ export function useTodoLink(store: TodoStore): ReadonlySet<string> {
 
 /** Shows the row of `key`, whatever the filter, with the keyboard's place in it. */
 function reveal(key: string): void {
-  const row = () => document.getElementById(`title-${key}`)?.closest("li");
-  if (!row()) window.history.pushState(null, "", "/");
-  requestAnimationFrame(() => {
-    row()?.scrollIntoView({ block: "center" });
-    row()?.querySelector<HTMLElement>("[role=checkbox]")?.focus({ preventScroll: true });
-  });
+  const find = () => document.getElementById(`title-${key}`)?.closest("li");
+  if (!find()) window.history.pushState(null, "", "/");
+  // The other filter's rows are not there at once.
+  let frames = 30;
+  const show = () => {
+    const row = find();
+    if (!row) {
+      if ((frames -= 1) > 0) requestAnimationFrame(show);
+      return;
+    }
+    row.scrollIntoView({ block: "center" });
+    row.querySelector<HTMLElement>("[role=checkbox]")?.focus({ preventScroll: true });
+  };
+  requestAnimationFrame(show);
 }

@@ -1,8 +1,9 @@
-import { render, screen, waitFor, within } from "@testing-library/react";
+import { act, render, screen, waitFor, within } from "@testing-library/react";
 import userEvent, { type UserEvent } from "@testing-library/user-event";
 import { describe, expect, it, vi } from "vitest";
 import { TodoApp } from "@/components/todo-app";
 import type { Todo } from "@/lib/api-types";
+import { todoLink } from "@/lib/todo-link";
 import { ADA, FakeBackend, problem, todo } from "./fake-backend";
 
 vi.mock("next/navigation", () => import("./navigation"));
@@ -284,5 +285,23 @@ describe("trouble", () => {
     expect(input()).toHaveValue("Eggs");
     await user.click(screen.getByRole("button", { name: "Dismiss" }));
     expect(window.location.href).toMatch(/\/active$/);
+  });
+});
+
+describe("what the assistant does", () => {
+  it("is loaded and marked, and can be shown from everywhere", async () => {
+    window.history.replaceState(null, "", "/active");
+    const { backend } = open(two());
+    expect(todoLink.titles().get("1")).toBe("Milk");
+    backend.todos = [todo("1", "Oat milk"), todo("2", "Bread", true), todo("3", "Eggs")];
+    act(() => { todoLink.touched(["1", "3"]); });
+    const oatMilk = await screen.findByText("Oat milk");
+    expect(oatMilk.closest("li")).toHaveAttribute("data-touched", "true");
+    expect(screen.getByText("Eggs").closest("li")).toHaveAttribute("data-touched", "true");
+    expect(todoLink.titles().get("3")).toBe("Eggs");
+    // Completed, and so not in this filter.
+    act(() => { todoLink.reveal("2"); });
+    await waitFor(() => { expect(box("Bread")).toHaveFocus(); });
+    expect(window.location.pathname).toBe("/");
   });
 });
