@@ -1,15 +1,16 @@
+import type { ReactNode } from "react";
+import { Environment } from "./environment";
 import styles from "./header.module.css";
 
-export function Header({ environment }: { environment: string }) {
+/** `children`: the account's menu, where somebody is signed in. */
+export function Header({ environment, children }: { environment: string; children?: ReactNode }) {
   return (
     <header className={styles.header}>
       <h1 className={styles.title}>Todos</h1>
-      {environment !== "production" && (
-        <p className={styles.environment}>
-          <span className="visually-hidden">Environment: </span>
-          {environment}
-        </p>
-      )}
+      <div className={styles.side}>
+        <Environment name={environment} />
+        {children}
+      </div>
     </header>
   );
 }

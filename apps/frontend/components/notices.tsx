@@ -1,4 +1,5 @@
 import type { ReactNode } from "react";
+import { formFailureText } from "@/lib/notices";
 import type { Trouble } from "@/lib/todo-store";
 import styles from "./notices.module.css";
 
@@ -11,10 +12,11 @@ interface Props {
   onRetry: () => void;
   onDiscard: () => void;
   onDismiss: () => void;
+  onSignIn: () => void;
 }
 
 export function Notices(props: Props) {
-  const { loaded, trouble, refusal, formFailure, onRetry, onDiscard, onDismiss } = props;
+  const { loaded, trouble, refusal, formFailure, onRetry, onDiscard, onDismiss, onSignIn } = props;
   const alert = refusal ?? formFailureText(formFailure);
   return (
     <>
@@ -22,12 +24,17 @@ export function Notices(props: Props) {
       <div role="status">
         {(trouble !== null || !loaded) && (
           <Notice tone="waiting" text={troubleText(trouble, loaded)}>
-            {trouble?.kind !== "retrying" && (
+            {trouble?.kind === "signed-out" && (
+              <button type="button" onClick={onSignIn}>
+                Sign in
+              </button>
+            )}
+            {trouble?.kind !== "retrying" && trouble?.kind !== "signed-out" && (
               <button type="button" onClick={onRetry}>
                 {trouble?.kind === "stalled" ? "Try again" : "Try now"}
               </button>
             )}
-            {trouble?.kind === "stalled" && (
+            {trouble?.kind === "stalled" && trouble.unsaved > 0 && (
               <button type="button" onClick={onDiscard}>
                 Discard changes
               </button>
@@ -59,17 +66,16 @@ function Notice({ tone, text, children }: { tone: string; text: string; children
 
 function troubleText(trouble: Trouble | null, loaded: boolean): string {
   if (trouble?.kind === "retrying") return "Trying again…";
-  const who = trouble?.kind === "offline" ? "You are offline." : "The server is not answering.";
-  if (!loaded) return `${who} Your todos appear here as soon as it works again.`;
   const unsaved = trouble?.unsaved ?? 0;
   const changes = unsaved === 1 ? "One change is" : `${String(unsaved)} changes are`;
+  if (trouble?.kind === "signed-out") {
+    const kept = unsaved > 0 ? ` ${changes} kept here and sent then.` : "";
+    return `You have been signed out. Sign in to go on.${kept}`;
+  }
+  const who = trouble?.kind === "offline" ? "You are offline." : "The server is not answering.";
+  if (!loaded) return `${who} Your todos appear here as soon as it works again.`;
+  // All changes are saved, but the list is long and its end did not come.
+  if (unsaved === 0) return `${who} The rest of your todos is missing.`;
   if (trouble?.kind === "stalled") return `The server still does not answer. ${changes} not saved.`;
   return `${who} ${changes} kept here and sent as soon as it works again.`;
-}
-
-function formFailureText(failure: string | null): string | undefined {
-  if (failure === null) return undefined;
-  return failure === "refused"
-    ? "That was refused. Please check what you entered."
-    : "The server is not answering, so nothing was changed. Please try again.";
 }

@@ -1,35 +1,49 @@
 "use client";
 
+import dynamic from "next/dynamic";
 import { usePathname, useSearchParams } from "next/navigation";
 import { useEffect, useState, useSyncExternalStore } from "react";
-import { createApi } from "@/lib/api";
-import type { Todo } from "@/lib/api-types";
+import { createApi, type Page } from "@/lib/api";
+import type { User } from "@/lib/api-types";
 import { filterOf } from "@/lib/filters";
 import { TodoStore } from "@/lib/todo-store";
 import { Empty, Loading } from "./empty";
+import { LongList } from "./long-list";
 import { NewTodo } from "./new-todo";
 import { Notices } from "./notices";
 import styles from "./todo-app.module.css";
 import { TodoFooter } from "./todo-footer";
 import { TodoItem } from "./todo-item";
 import { ToggleAll } from "./toggle-all";
+import { useLeaveWarning, useOtherUsers } from "./use-page";
+import { useTodoLink } from "./use-todo-link";
+
+// Needed by few, and rarely: not part of what every page loads.
+const SessionDialog = dynamic(() => import("./account/session-dialog"), { ssr: false });
 
 /** The form that serves while there is no JavaScript yet; its buttons carry what they do. */
 export const LIST_FORM = "todo-list-form";
 
+export type PageUser = Pick<User, "id" | "email">;
+
 interface Props {
   /** What the server had for the first page; null if the backend was away. */
-  todos: Todo[] | null;
+  first: Page | null;
+  /** The first page is not the list's beginning; only without JavaScript one gets there. */
+  fromMiddle?: boolean;
+  user: PageUser | null;
   idempotencyKey: string;
 }
 
-export function TodoApp({ todos, idempotencyKey }: Props) {
-  const [store] = useState(() => new TodoStore(createApi(), todos));
-  const { items, loaded, trouble, refusal } = useSyncExternalStore(
+export function TodoApp({ first, fromMiddle = false, user, idempotencyKey }: Props) {
+  const [store] = useState(() => new TodoStore(createApi(), first));
+  const { items, loaded, more, trouble, refusal } = useSyncExternalStore(
     store.subscribe,
     store.snapshot,
     store.snapshot,
   );
+  const [signingIn, setSigningIn] = useState(false);
+  const touched = useTodoLink(store);
   const path = usePathname();
   const query = useSearchParams();
   const filter = filterOf(path);
@@ -37,6 +51,7 @@ export function TodoApp({ todos, idempotencyKey }: Props) {
   const active = items.filter((item) => !item.completed).length;
 
   useEffect(() => store.start(), [store]);
+  useOtherUsers(user, store);
   useLeaveWarning(trouble !== null && trouble.unsaved > 0);
 
   return (
@@ -64,7 +79,18 @@ export function TodoApp({ todos, idempotencyKey }: Props) {
           store.dismiss();
           if (query.has("failed")) window.history.replaceState(null, "", filter.path);
         }}
+        onSignIn={() => { setSigningIn(true); }}
       />
+      {signingIn && (
+        <SessionDialog
+          user={user}
+          onClose={() => { setSigningIn(false); }}
+          onSignedIn={() => {
+            setSigningIn(false);
+            store.retry(true);
+          }}
+        />
+      )}
       <form id={LIST_FORM} method="post" action="/form">
         <input type="hidden" name="back" value={filter.path} />
         {shown.length > 0 && (
@@ -73,18 +99,19 @@ export function TodoApp({ todos, idempotencyKey }: Props) {
               <TodoItem
                 key={item.key}
                 item={item}
-                onToggle={(completed) => { store.toggle(item.key, completed); }}
-                onRename={(title) => { store.rename(item.key, title); }}
-                onRemove={() => { store.remove(item.key); }}
+                touched={item.id !== undefined && touched.has(item.id)}
+                store={store}
               />
             ))}
           </ul>
         )}
-        {shown.length === 0 && (loaded ? <Empty filter={filter} any={items.length > 0} /> : <Loading />)}
+        {shown.length === 0 && (loaded && !more ? <Empty filter={filter} any={items.length > 0} /> : <Loading />)}
+        <LongList fromMiddle={fromMiddle} next={first?.next ?? null} path={filter.path} />
         {items.length > 0 && (
           <TodoFooter
             filter={filter}
             active={active}
+            more={more}
             completed={items.length - active}
             onClear={() => { store.clearCompleted(); }}
           />
@@ -92,18 +119,4 @@ export function TodoApp({ todos, idempotencyKey }: Props) {
       </form>
     </section>
   );
-}
-
-/** Asks before the page is left with changes that could not be sent. */
-function useLeaveWarning(unsaved: boolean) {
-  useEffect(() => {
-    if (!unsaved) return;
-    const ask = (event: BeforeUnloadEvent) => {
-      event.preventDefault();
-    };
-    window.addEventListener("beforeunload", ask);
-    return () => {
-      window.removeEventListener("beforeunload", ask);
-    };
-  }, [unsaved]);
 }

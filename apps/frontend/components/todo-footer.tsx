@@ -8,15 +8,17 @@ import styles from "./todo-footer.module.css";
 interface Props {
   filter: Filter;
   active: number;
+  /** Some todos are still on their way, so that there are at least so many. */
+  more: boolean;
   completed: number;
   onClear: () => void;
 }
 
-export function TodoFooter({ filter, active, completed, onClear }: Props) {
+export function TodoFooter({ filter, active, more, completed, onClear }: Props) {
   return (
     <div className={styles.footer}>
       <p className={styles.count} aria-live="polite">
-        {`${String(active)} ${active === 1 ? "item" : "items"} left`}
+        {`${String(active)}${more ? "+" : ""} ${active === 1 && !more ? "item" : "items"} left`}
       </p>
       <nav className={styles.filters} aria-label="Filter">
         {FILTERS.map(({ name, path }) => (

@@ -1,21 +1,23 @@
 "use client";
 
-import { type KeyboardEvent, useRef, useState } from "react";
+import { type KeyboardEvent, memo, useRef, useState } from "react";
 import { TITLE_MAX } from "@/lib/api";
 import type { Item } from "@/lib/operations";
 import { keepFocusNear } from "@/lib/focus";
+import type { TodoStore } from "@/lib/todo-store";
 import { FormButton } from "./form-button";
 import { Check, Cross, Pencil } from "./icons";
 import styles from "./todo-item.module.css";
 
 interface Props {
   item: Item;
-  onToggle: (completed: boolean) => void;
-  onRename: (title: string) => void;
-  onRemove: () => void;
+  /** Somebody else, such as the assistant, has just changed it. */
+  touched: boolean;
+  store: Pick<TodoStore, "toggle" | "rename" | "remove">;
 }
 
-export function TodoItem({ item, onToggle, onRename, onRemove }: Props) {
+/** Of a list of thousands only what changed is drawn again. */
+export const TodoItem = memo(function TodoItem({ item, touched, store }: Props) {
   const [editing, setEditing] = useState(false);
   const row = useRef<HTMLLIElement>(null);
   const id = item.id ?? "";
@@ -27,6 +29,7 @@ export function TodoItem({ item, onToggle, onRename, onRemove }: Props) {
       className={styles.item}
       data-completed={item.completed}
       data-pending={item.pending}
+      data-touched={touched}
       aria-busy={item.pending}
     >
       {/* A button with a checkbox's role: unlike a checkbox, it also works as part of a plain form. */}
@@ -38,7 +41,7 @@ export function TodoItem({ item, onToggle, onRename, onRemove }: Props) {
         action={`toggle ${id} ${String(!item.completed)}`}
         onPress={() => {
           keepFocusNear(row.current);
-          onToggle(!item.completed);
+          store.toggle(item.key, !item.completed);
         }}
       >
         <Check />
@@ -57,7 +60,7 @@ export function TodoItem({ item, onToggle, onRename, onRemove }: Props) {
           title={item.title}
           onSave={(text) => {
             if (!text.trim()) keepFocusNear(row.current);
-            onRename(text);
+            store.rename(item.key, text);
           }}
           onClose={() => { setEditing(false); }}
         />
@@ -79,7 +82,7 @@ export function TodoItem({ item, onToggle, onRename, onRemove }: Props) {
             action={`remove ${id}`}
             onPress={() => {
               keepFocusNear(row.current);
-              onRemove();
+              store.remove(item.key);
             }}
           >
             <Cross />
@@ -88,7 +91,7 @@ export function TodoItem({ item, onToggle, onRename, onRemove }: Props) {
       )}
     </li>
   );
-}
+});
 
 interface EditorProps {
   title: string;

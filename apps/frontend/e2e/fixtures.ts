@@ -1,76 +1,29 @@
-import { randomBytes } from "node:crypto";
-import { type APIRequestContext, expect, type Locator, type Page, test as base } from "@playwright/test";
-
-export interface Todo {
-  id: string;
-  title: string;
-  completed: boolean;
-}
-
-const API = "/api/v1/todos";
-
-/** The application's list, seen from the API's side; what is made under `name` goes at the end. */
-export class Todos {
-  private readonly mark = randomBytes(4).toString("hex");
-  private readonly unmarked: string[] = [];
-
-  constructor(private readonly request: APIRequestContext) {}
-
-  /** A title that nobody else has. */
-  name(text: string): string {
-    return `${text} ${this.mark}`;
-  }
-
-  async all(): Promise<Todo[]> {
-    const response = await this.request.get(API);
-    expect(response.ok(), `GET ${API}: ${response.status()}`).toBe(true);
-    return (await response.json()) as Todo[];
-  }
-
-  async mine(): Promise<Todo[]> {
-    return (await this.all()).filter(({ title }) => title.includes(this.mark));
-  }
-
-  /** `plain`: for pictures, under a title that others may have as well. */
-  async create(text: string, completed = false, plain = false): Promise<string> {
-    const title = plain ? text : this.name(text);
-    const response = await this.request.post(API, { data: { title } });
-    expect(response.status()).toBe(201);
-    const { id } = (await response.json()) as Todo;
-    if (plain) this.unmarked.push(id);
-    if (completed) await this.complete(id, true);
-    return title;
-  }
-
-  async complete(id: string, completed: boolean): Promise<void> {
-    const response = await this.request.patch(`${API}/${id}`, { data: { completed } });
-    expect(response.ok()).toBe(true);
-  }
-
-  /** What the API has of these titles, waited for. */
-  async expectMine(expected: Record<string, boolean>): Promise<void> {
-    await expect
-      .poll(async () => Object.fromEntries((await this.mine()).map((t) => [t.title, t.completed])))
-      .toEqual(expected);
-  }
-
-  async cleanUp(): Promise<void> {
-    const ids = [...this.unmarked, ...(await this.mine()).map(({ id }) => id)];
-    for (const id of ids) await this.request.delete(`${API}/${id}`);
-  }
-}
+import { type BrowserContext, expect, type Locator, type Page, test as base } from "@playwright/test";
+import { Account } from "./accounts.ts";
 
 interface Fixtures {
-  todos: Todos;
+  /** Signed up for this test alone; the browser is signed in. Gone at the end. */
+  todos: Account;
+  /** The same, but the browser is not signed in. */
+  account: Account;
   /** What the browser complained about; a test that provokes complaints empties it. */
   complaints: string[];
 }
 
 export const test = base.extend<Fixtures>({
-  todos: async ({ request }, use) => {
-    const todos = new Todos(request);
-    await use(todos);
-    await todos.cleanUp();
+  account: async ({ playwright, baseURL }, use) => {
+    const url = baseURL ?? "";
+    // It keeps the cookies it is given, so like a browser it has to say where it comes from.
+    const extraHTTPHeaders = { origin: new URL(url).origin };
+    const request = await playwright.request.newContext({ baseURL: url, extraHTTPHeaders });
+    const account = await Account.signUp(request);
+    await use(account);
+    await account.delete();
+    await request.dispose();
+  },
+  todos: async ({ account, context, baseURL }, use) => {
+    await signIn(context, baseURL, account);
+    await use(account);
   },
   complaints: [
     async ({ page }, use) => {
@@ -88,6 +41,12 @@ export const test = base.extend<Fixtures>({
 
 export { expect };
 
+/** The cookie that signing in would set. */
+async function signIn(context: BrowserContext, baseURL: string | undefined, account: Account): Promise<void> {
+  const url = baseURL ?? "";
+  await context.addCookies([{ name: "todo_session", value: account.token, url, httpOnly: true, sameSite: "Lax" }]);
+}
+
 export const field = (page: Page): Locator => page.getByPlaceholder("What needs to be done?");
 
 export const row = (page: Page, title: string): Locator =>
@@ -99,8 +58,13 @@ export const box = (page: Page, title: string): Locator =>
 /** Opens a page and waits until its JavaScript answers: forms work before that, but differently. */
 export async function open(page: Page, path = "/"): Promise<void> {
   await page.goto(path);
+  await alive(page);
+}
+
+/** The page's JavaScript answers. */
+export async function alive(page: Page): Promise<void> {
   await page.waitForFunction(() => {
-    const input = document.querySelector("#new-todo");
+    const input = document.querySelector("#new-todo, input[name=email]");
     return input !== null && Object.keys(input).some((key) => key.startsWith("__reactProps"));
   });
 }

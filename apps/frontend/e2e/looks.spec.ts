@@ -25,6 +25,13 @@ async function expectAccessible(page: Page): Promise<void> {
   expect(serious.map(({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html).join(" ")}`)).toEqual([]);
 }
 
+async function expectFits(page: Page): Promise<void> {
+  const overflow = await page.evaluate(
+    () => document.documentElement.scrollWidth - document.documentElement.clientWidth,
+  );
+  expect(overflow).toBe(0);
+}
+
 async function shoot(page: Page, name: string): Promise<void> {
   const folder = process.env.SCREENSHOT_DIR;
   if (!folder) return;
@@ -37,14 +44,11 @@ for (const { name, colorScheme, width, height, touch } of LOOKS) {
     test.use({ colorScheme, viewport: { width, height }, hasTouch: touch, isMobile: touch });
 
     test("fits, is accessible, and can be seen", async ({ page, todos }) => {
-      for (const [text, completed] of WEEK) await todos.create(text, completed, true);
+      for (const [text, completed] of WEEK) await todos.create(text, completed);
       const long = await todos.create("Donaudampfschifffahrtsgesellschaft".repeat(4));
       await open(page);
       await expect(row(page, long)).toBeVisible();
-      const overflow = await page.evaluate(
-        () => document.documentElement.scrollWidth - document.documentElement.clientWidth,
-      );
-      expect(overflow).toBe(0);
+      await expectFits(page);
       await expectAccessible(page);
       await page.getByRole("textbox", { name: "New todo" }).fill("x");
       await expectAccessible(page);
@@ -62,30 +66,72 @@ for (const { name, colorScheme, width, height, touch } of LOOKS) {
     test("a notice is accessible, too", async ({ page, context, todos, complaints }) => {
       await open(page);
       await context.setOffline(true);
-      const title = todos.name("Later");
+      const title = "Later";
       await page.getByPlaceholder("What needs to be done?").fill(title);
       await page.keyboard.press("Enter");
       await expect(page.getByRole("status")).toContainText("You are offline");
       await expectAccessible(page);
       await shoot(page, `${name}-offline`);
       await context.setOffline(false);
-      await todos.expectMine({ [title]: false });
+      await todos.expectTodos({ [title]: false });
       await expect(page.getByRole("status")).toBeEmpty();
       expect(complaints.splice(0).filter((text) => !/net::ERR_|Failed to load/.test(text))).toEqual([]);
+    });
+
+    test("sign-in and sign-up fit, are accessible, and can be seen", async ({ page, complaints }) => {
+      for (const path of ["/sign-in", "/sign-up"]) {
+        await open(page, path);
+        await expectFits(page);
+        await expectAccessible(page);
+        await shoot(page, `${name}${path.replace("/", "-")}`);
+        await page.getByRole("textbox", { name: "Email" }).fill("nobody");
+        await page.locator("form button").click();
+        await expect(page.getByText("Enter an email address such as")).toBeVisible();
+        await expectFits(page);
+        await expectAccessible(page);
+        await shoot(page, `${name}${path.replace("/", "-")}-refused`);
+      }
+      expect(complaints).toEqual([]);
+    });
+
+    test("the account's menu and its end, and sign-in in place", async ({ page, todos, complaints }) => {
+      await todos.create("Left to do");
+      await open(page);
+      await page.getByRole("main").waitFor();
+      await page.locator("summary").click();
+      await expect(page.getByRole("button", { name: "Sign out" })).toBeVisible();
+      await expectFits(page);
+      await expectAccessible(page);
+      await shoot(page, `${name}-menu`);
+      await page.keyboard.press("Escape");
+      await todos.signOut();
+      await page.getByRole("textbox", { name: "New todo" }).fill("Typed too late");
+      await page.keyboard.press("Enter");
+      await page.getByRole("status").getByRole("button", { name: "Sign in" }).click();
+      await expect(page.getByRole("dialog")).toBeVisible();
+      await expectFits(page);
+      await expectAccessible(page);
+      await shoot(page, `${name}-signed-out`);
+      await page.getByLabel("Password").fill(todos.password);
+      await page.keyboard.press("Enter");
+      await expect(page.getByRole("dialog")).toHaveCount(0);
+      await expect(page.getByRole("status")).toBeEmpty();
+      await page.goto("/account/delete");
+      await expectFits(page);
+      await expectAccessible(page);
+      await shoot(page, `${name}-delete`);
+      expect(complaints.splice(0).filter((text) => !text.includes("401"))).toEqual([]);
     });
   });
 }
 
 test("an empty list is accessible and says what to do", async ({ page, todos }) => {
+  await open(page);
+  await expect(page.getByText("Nothing to do yet")).toBeVisible();
+  await expectAccessible(page);
+  await shoot(page, "empty");
   await todos.create("Not completed");
-  const others = (await todos.all()).filter(({ completed }) => completed);
-  for (const { id } of others) await todos.complete(id, false);
-  try {
-    await open(page, "/completed");
-    await expect(page.getByText("Nothing completed yet")).toBeVisible();
-    await expectAccessible(page);
-    await shoot(page, "empty");
-  } finally {
-    for (const { id } of others) await todos.complete(id, true);
-  }
+  await open(page, "/completed");
+  await expect(page.getByText("Nothing completed yet")).toBeVisible();
+  await expectAccessible(page);
 });

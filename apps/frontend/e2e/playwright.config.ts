@@ -1,8 +1,8 @@
 import { defineConfig } from "@playwright/test";
 
 /**
- * Against the deployed application, at BASE_URL. The list there is one for everybody: so one test
- * at a time, and each leaves what it did not make as it was.
+ * Against the deployed application, at BASE_URL. Each test signs up users of its own and deletes
+ * them. One at a time: the machine is small, and times are measured elsewhere on it.
  */
 export default defineConfig({
   testDir: ".",

@@ -22,10 +22,10 @@ test("a backend that is away: said, kept, sent again", async ({ page, todos }) =
     } else await route.continue();
   });
   await open(page);
-  const title = todos.name("Through the outage");
+  const title = "Through the outage";
   await add(page, title);
   await expect(page.getByRole("status")).toContainText("The server is not answering. One change is kept");
-  await todos.expectMine({ [title]: false });
+  await todos.expectTodos({ [title]: false });
   await expect(page.getByRole("status")).toBeEmpty();
   expect(refused).toBe(2);
 });
@@ -33,7 +33,7 @@ test("a backend that is away: said, kept, sent again", async ({ page, todos }) =
 test("a browser that is offline: said, kept, sent when it is back", async ({ page, context, todos }) => {
   await open(page);
   await context.setOffline(true);
-  const [one, two] = [todos.name("Typed on the train"), todos.name("In the tunnel")];
+  const [one, two] = ["Typed on the train", "In the tunnel"];
   await add(page, one);
   await add(page, two);
   await box(page, one).click();
@@ -41,7 +41,7 @@ test("a browser that is offline: said, kept, sent when it is back", async ({ pag
   await page.getByRole("link", { name: "Active" }).click();
   await expect(row(page, two)).toBeVisible();
   await context.setOffline(false);
-  await todos.expectMine({ [one]: true, [two]: false });
+  await todos.expectTodos({ [one]: true, [two]: false });
   await expect(page.getByRole("status")).toBeEmpty();
 });
 
@@ -51,7 +51,7 @@ test("a refusal: taken back, said, and what was typed returned", async ({ page, 
   await page.route("**/api/v1/todos**", (route) =>
     route.fulfill({ status: 422, json: { title: "Unprocessable", detail: "Not today" } }),
   );
-  const title = todos.name("Refused");
+  const title = "Refused";
   await field(page).fill(title);
   await field(page).press("Enter");
   await expect(page.getByRole("alert").filter({ hasText: title })).toContainText("Not today");

@@ -1,33 +1,1378 @@
-/**
- * The shapes of `/api/v1`, and nothing else: this file is to be replaced by one generated from the
- * backend's OpenAPI, so no behaviour belongs here.
- */
+/* Generated from openapi.json by scripts/api-types.mjs: change the backend's schemas instead. */
 
-export interface Todo {
-  id: string;
-  title: string;
-  completed: boolean;
-  order: number;
-  /** Absolute, as the caller sees it. */
-  url: string;
+export interface paths {
+    "/api/v1/health": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Health
+         * @description Alive. With `probe=ready`: a wrong database URL cannot complete a rollout.
+         */
+        get: operations["health"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/users": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Sign Up
+         * @description Makes an account and signs in to it.
+         */
+        post: operations["sign_up"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/session": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Sign In
+         * @description A token, for clients in the answer and for browsers as a cookie.
+         */
+        post: operations["sign_in"];
+        /**
+         * Sign Out
+         * @description Revokes the token and takes the cookie away; also without any.
+         */
+        delete: operations["sign_out"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/me": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Get Me */
+        get: operations["get_me"];
+        put?: never;
+        post?: never;
+        /**
+         * Delete Me
+         * @description Deletes the account and everything that is its own, at once and for good.
+         */
+        delete: operations["delete_me"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/todos": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Todos
+         * @description All todos in their order; with `limit`, a page, whose Link header leads to the next.
+         */
+        get: operations["list_todos"];
+        put?: never;
+        /**
+         * Create Todo
+         * @description A new todo, open.
+         */
+        post: operations["create_todo"];
+        /** Delete Todos */
+        delete: operations["delete_todos"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/todos/{todo_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Get Todo */
+        get: operations["get_todo"];
+        put?: never;
+        post?: never;
+        /** Delete Todo */
+        delete: operations["delete_todo"];
+        options?: never;
+        head?: never;
+        /** Update Todo */
+        patch: operations["update_todo"];
+        trace?: never;
+    };
 }
-
-export interface TodoCreate {
-  title: string;
-  order?: number | null;
+export type webhooks = Record<string, never>;
+export interface components {
+    schemas: {
+        /**
+         * Credentials
+         * @example {
+         *       "email": "ada@example.com",
+         *       "password": "not-a-secret passphrase"
+         *     }
+         */
+        Credentials: {
+            /**
+             * Email
+             * @description Trimmed and lower-cased
+             * @example ada@example.com
+             */
+            email: string;
+            /**
+             * Password
+             * Format: password
+             * @description Any Unicode but NUL, taken as it is
+             * @example not-a-secret passphrase
+             */
+            password: string;
+        };
+        /** FieldError */
+        FieldError: {
+            /**
+             * Location
+             * @description body, path, query or header
+             * @example body
+             */
+            location: string;
+            /**
+             * Pointer
+             * @description JSON Pointer to the value
+             * @example /title
+             */
+            pointer: string;
+            /**
+             * Detail
+             * @example String should have at least 1 character
+             */
+            detail: string;
+        };
+        /**
+         * Health
+         * @example {
+         *       "database": "ok",
+         *       "environment": "dev",
+         *       "status": "ok",
+         *       "version": "0.1.0"
+         *     }
+         */
+        Health: {
+            /**
+             * Status
+             * @default ok
+             * @constant
+             */
+            status?: "ok";
+            /** @description What the last use of the database found */
+            database: components["schemas"]["State"];
+            /** Environment */
+            environment: string;
+            /** Version */
+            version: string;
+        };
+        /** Problem */
+        Problem: {
+            /**
+             * Type
+             * @description about:blank: the status says it all
+             * @default about:blank
+             */
+            type?: string;
+            /**
+             * Title
+             * @example Unprocessable Content
+             */
+            title: string;
+            /**
+             * Status
+             * @example 422
+             */
+            status: number;
+            /**
+             * Detail
+             * @example The request is not valid; see errors.
+             */
+            detail: string;
+            /**
+             * Code
+             * @description For programs; stays as it is
+             * @example validation
+             */
+            code: string;
+            /**
+             * Instance
+             * @example /api/v1/todos
+             */
+            instance: string;
+            /**
+             * Request Id
+             * @description The same as in X-Request-ID
+             */
+            request_id?: string | null;
+            /**
+             * Errors
+             * @description Only with code validation
+             */
+            errors?: components["schemas"]["FieldError"][] | null;
+        };
+        /**
+         * Session
+         * @example {
+         *       "expires_at": "2026-11-28T09:00:00Z",
+         *       "token": "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.…",
+         *       "token_type": "bearer",
+         *       "user": {
+         *         "created_at": "2026-11-21T09:00:00Z",
+         *         "email": "ada@example.com",
+         *         "id": "8b3f0f55-6a3e-4a38-9a57-0d9c2a7f5b11"
+         *       }
+         *     }
+         */
+        Session: {
+            /**
+             * Token
+             * @description For Authorization: Bearer; browsers get it as a cookie too
+             */
+            token: string;
+            /**
+             * Token Type
+             * @default bearer
+             * @constant
+             */
+            token_type?: "bearer";
+            /**
+             * Expires At
+             * Format: date-time
+             */
+            expires_at: string;
+            user: components["schemas"]["User"];
+        };
+        /**
+         * State
+         * @enum {string}
+         */
+        State: "unknown" | "ok" | "unavailable";
+        /**
+         * Todo
+         * @example {
+         *       "completed": false,
+         *       "id": "0b4e6f0e-5f0e-4f6e-9a43-6a2f6a0f3c55",
+         *       "order": 1,
+         *       "title": "Buy milk",
+         *       "url": "http://localhost:8080/api/v1/todos/0b4e6f0e-5f0e-4f6e-9a43-6a2f6a0f3c55"
+         *     }
+         */
+        Todo: {
+            /**
+             * Id
+             * Format: uuid
+             */
+            id: string;
+            /**
+             * Title
+             * @description Trimmed; any Unicode but NUL
+             * @example Buy milk
+             */
+            title: string;
+            /** Completed */
+            completed: boolean;
+            /** Order */
+            order: number;
+            /**
+             * Url
+             * @description Absolute, as the caller reaches it
+             */
+            url: string;
+        };
+        /**
+         * TodoCreate
+         * @example {
+         *       "title": "Buy milk"
+         *     }
+         */
+        TodoCreate: {
+            /**
+             * Title
+             * @description Trimmed; any Unicode but NUL
+             * @example Buy milk
+             */
+            title: string;
+            /**
+             * Order
+             * @description Default: after all others
+             */
+            order?: number | null;
+        };
+        /**
+         * TodoUpdate
+         * @description What is absent stays as it is; null is refused.
+         *
+         *     The factories' values are never used: they make a field optional without allowing null and
+         *     without showing a default in OpenAPI.
+         * @example {
+         *       "completed": true
+         *     }
+         */
+        TodoUpdate: {
+            /**
+             * Title
+             * @description Trimmed; any Unicode but NUL
+             * @example Buy milk
+             */
+            title?: string;
+            /** Completed */
+            completed?: boolean;
+            /**
+             * Order
+             * @description Sorts the list
+             * @example 1
+             */
+            order?: number;
+        };
+        /**
+         * User
+         * @example {
+         *       "created_at": "2026-11-21T09:00:00Z",
+         *       "email": "ada@example.com",
+         *       "id": "8b3f0f55-6a3e-4a38-9a57-0d9c2a7f5b11"
+         *     }
+         */
+        User: {
+            /**
+             * Id
+             * Format: uuid
+             */
+            id: string;
+            /** Email */
+            email: string;
+            /**
+             * Created At
+             * Format: date-time
+             */
+            created_at: string;
+        };
+    };
+    responses: never;
+    parameters: never;
+    requestBodies: never;
+    headers: never;
+    pathItems: never;
 }
-
-export interface TodoUpdate {
-  title?: string;
-  completed?: boolean;
-  order?: number;
-}
-
-/** RFC 9457. */
-export interface Problem {
-  type?: string;
-  title?: string;
-  status?: number;
-  detail?: string;
-  instance?: string;
+export type Credentials = components['schemas']['Credentials'];
+export type FieldError = components['schemas']['FieldError'];
+export type Health = components['schemas']['Health'];
+export type Problem = components['schemas']['Problem'];
+export type Session = components['schemas']['Session'];
+export type State = components['schemas']['State'];
+export type Todo = components['schemas']['Todo'];
+export type TodoCreate = components['schemas']['TodoCreate'];
+export type TodoUpdate = components['schemas']['TodoUpdate'];
+export type User = components['schemas']['User'];
+export type $defs = Record<string, never>;
+export interface operations {
+    health: {
+        parameters: {
+            query?: {
+                /** @description ready: 503 until the database was reached once in this process's life */
+                probe?: "ready" | null;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "database": "ok",
+                     *       "environment": "dev",
+                     *       "status": "ok",
+                     *       "version": "0.1.0"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Health"];
+                };
+            };
+            /** @description Unprocessable Content */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    /**
+                     * @description Seconds until it is worth another try
+                     * @example 2
+                     */
+                    "Retry-After"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    sign_up: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "email": "ada@example.com",
+                 *       "password": "not-a-secret passphrase"
+                 *     }
+                 */
+                "application/json": components["schemas"]["Credentials"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            201: {
+                headers: {
+                    /**
+                     * @description The token, for browsers; Secure where they came by https
+                     * @example todo_session=eyJhbGciOiJIUzI1NiIs…; Max-Age=604800; HttpOnly; SameSite=lax; Path=/
+                     */
+                    "Set-Cookie"?: string;
+                    /**
+                     * @description The account
+                     * @example /api/v1/me
+                     */
+                    Location?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "expires_at": "2026-11-28T09:00:00Z",
+                     *       "token": "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.…",
+                     *       "token_type": "bearer",
+                     *       "user": {
+                     *         "created_at": "2026-11-21T09:00:00Z",
+                     *         "email": "ada@example.com",
+                     *         "id": "8b3f0f55-6a3e-4a38-9a57-0d9c2a7f5b11"
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Session"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Conflict */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Content Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unprocessable Content */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    /**
+                     * @description Seconds until it is worth another try
+                     * @example 2
+                     */
+                    "Retry-After"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    sign_in: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "email": "ada@example.com",
+                 *       "password": "not-a-secret passphrase"
+                 *     }
+                 */
+                "application/json": components["schemas"]["Credentials"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    /**
+                     * @description The token, for browsers; Secure where they came by https
+                     * @example todo_session=eyJhbGciOiJIUzI1NiIs…; Max-Age=604800; HttpOnly; SameSite=lax; Path=/
+                     */
+                    "Set-Cookie"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "expires_at": "2026-11-28T09:00:00Z",
+                     *       "token": "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.…",
+                     *       "token_type": "bearer",
+                     *       "user": {
+                     *         "created_at": "2026-11-21T09:00:00Z",
+                     *         "email": "ada@example.com",
+                     *         "id": "8b3f0f55-6a3e-4a38-9a57-0d9c2a7f5b11"
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Session"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    /**
+                     * @description How to sign in
+                     * @example Bearer
+                     */
+                    "WWW-Authenticate"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Content Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unprocessable Content */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    /**
+                     * @description Seconds until the next attempt
+                     * @example 900
+                     */
+                    "Retry-After"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    /**
+                     * @description Seconds until it is worth another try
+                     * @example 2
+                     */
+                    "Retry-After"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    sign_out: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            204: {
+                headers: {
+                    /**
+                     * @description Takes the cookie away
+                     * @example todo_session=""; Max-Age=0; HttpOnly; SameSite=lax; Path=/
+                     */
+                    "Set-Cookie"?: string;
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    /**
+                     * @description Seconds until it is worth another try
+                     * @example 2
+                     */
+                    "Retry-After"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    get_me: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "created_at": "2026-11-21T09:00:00Z",
+                     *       "email": "ada@example.com",
+                     *       "id": "8b3f0f55-6a3e-4a38-9a57-0d9c2a7f5b11"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["User"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    /**
+                     * @description How to sign in
+                     * @example Bearer
+                     */
+                    "WWW-Authenticate"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    /**
+                     * @description Seconds until it is worth another try
+                     * @example 2
+                     */
+                    "Retry-After"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    delete_me: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            204: {
+                headers: {
+                    /**
+                     * @description Takes the cookie away
+                     * @example todo_session=""; Max-Age=0; HttpOnly; SameSite=lax; Path=/
+                     */
+                    "Set-Cookie"?: string;
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    /**
+                     * @description How to sign in
+                     * @example Bearer
+                     */
+                    "WWW-Authenticate"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    /**
+                     * @description Seconds until it is worth another try
+                     * @example 2
+                     */
+                    "Retry-After"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    list_todos: {
+        parameters: {
+            query?: {
+                /** @description Default: all */
+                limit?: number | null;
+                /** @description Continues a list; taken from the Link header of the page before */
+                after?: string | null;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    /**
+                     * @description The next page, if there is one
+                     * @example <http://localhost:8080/api/v1/todos?limit=50&after=1_0b4e6f0e5f0e4f6e9a436a2f6a0f3c55>; rel="next"
+                     */
+                    Link?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example [
+                     *       {
+                     *         "completed": false,
+                     *         "id": "0b4e6f0e-5f0e-4f6e-9a43-6a2f6a0f3c55",
+                     *         "order": 1,
+                     *         "title": "Buy milk",
+                     *         "url": "http://localhost:8080/api/v1/todos/0b4e6f0e-5f0e-4f6e-9a43-6a2f6a0f3c55"
+                     *       }
+                     *     ]
+                     */
+                    "application/json": components["schemas"]["Todo"][];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    /**
+                     * @description How to sign in
+                     * @example Bearer
+                     */
+                    "WWW-Authenticate"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unprocessable Content */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    /**
+                     * @description Seconds until it is worth another try
+                     * @example 2
+                     */
+                    "Retry-After"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    create_todo: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description With the same key and the same todo again within 24 hours: the first answer, and no second todo */
+                "idempotency-key"?: string | null;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "title": "Buy milk"
+                 *     }
+                 */
+                "application/json": components["schemas"]["TodoCreate"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            201: {
+                headers: {
+                    /**
+                     * @description The todo's url
+                     * @example http://localhost:8080/api/v1/todos/0b4e6f0e-5f0e-4f6e-9a43-6a2f6a0f3c55
+                     */
+                    Location?: string;
+                    /**
+                     * @description Only where this is an earlier request's answer
+                     * @example true
+                     */
+                    "Idempotency-Replayed"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "completed": false,
+                     *       "id": "0b4e6f0e-5f0e-4f6e-9a43-6a2f6a0f3c55",
+                     *       "order": 1,
+                     *       "title": "Buy milk",
+                     *       "url": "http://localhost:8080/api/v1/todos/0b4e6f0e-5f0e-4f6e-9a43-6a2f6a0f3c55"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Todo"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    /**
+                     * @description How to sign in
+                     * @example Bearer
+                     */
+                    "WWW-Authenticate"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Content Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unprocessable Content */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    /**
+                     * @description Seconds until it is worth another try
+                     * @example 2
+                     */
+                    "Retry-After"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    delete_todos: {
+        parameters: {
+            query?: {
+                /** @description true: only completed ones. Default: all of them */
+                completed?: boolean | null;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    /**
+                     * @description How to sign in
+                     * @example Bearer
+                     */
+                    "WWW-Authenticate"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unprocessable Content */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    /**
+                     * @description Seconds until it is worth another try
+                     * @example 2
+                     */
+                    "Retry-After"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    get_todo: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                todo_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "completed": false,
+                     *       "id": "0b4e6f0e-5f0e-4f6e-9a43-6a2f6a0f3c55",
+                     *       "order": 1,
+                     *       "title": "Buy milk",
+                     *       "url": "http://localhost:8080/api/v1/todos/0b4e6f0e-5f0e-4f6e-9a43-6a2f6a0f3c55"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Todo"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    /**
+                     * @description How to sign in
+                     * @example Bearer
+                     */
+                    "WWW-Authenticate"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unprocessable Content */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    /**
+                     * @description Seconds until it is worth another try
+                     * @example 2
+                     */
+                    "Retry-After"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    delete_todo: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                todo_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    /**
+                     * @description How to sign in
+                     * @example Bearer
+                     */
+                    "WWW-Authenticate"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unprocessable Content */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    /**
+                     * @description Seconds until it is worth another try
+                     * @example 2
+                     */
+                    "Retry-After"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    update_todo: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                todo_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "completed": true
+                 *     }
+                 */
+                "application/json": components["schemas"]["TodoUpdate"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "completed": false,
+                     *       "id": "0b4e6f0e-5f0e-4f6e-9a43-6a2f6a0f3c55",
+                     *       "order": 1,
+                     *       "title": "Buy milk",
+                     *       "url": "http://localhost:8080/api/v1/todos/0b4e6f0e-5f0e-4f6e-9a43-6a2f6a0f3c55"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Todo"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    /**
+                     * @description How to sign in
+                     * @example Bearer
+                     */
+                    "WWW-Authenticate"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Content Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unprocessable Content */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    /**
+                     * @description Seconds until it is worth another try
+                     * @example 2
+                     */
+                    "Retry-After"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
 }

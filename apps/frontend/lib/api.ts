@@ -1,38 +1,35 @@
-import type { Problem, Todo, TodoCreate, TodoUpdate } from "./api-types";
+import type { Credentials, Session, Todo, TodoCreate, TodoUpdate, User } from "./api-types";
+import { ApiError, failure } from "./problem";
 
 /** The only file that fetches: in the browser relative to the page, on the server under `baseUrl`. */
 
+export { ApiError } from "./problem";
+
 export const TITLE_MAX = 500;
-
-/** Answers that a later attempt may well improve upon; every other error is final. */
-const TRANSIENT = new Set([408, 425, 429, 502, 503, 504]);
-
-export class ApiError extends Error {
-  override name = "ApiError";
-
-  constructor(
-    message: string,
-    /** 0: there was no answer at all. */
-    readonly status: number,
-    /** What the server asked for in Retry-After, in milliseconds. */
-    readonly retryAfter?: number,
-  ) {
-    super(message);
-  }
-
-  get transient(): boolean {
-    return this.status === 0 || TRANSIENT.has(this.status);
-  }
-}
 
 export interface ApiOptions {
   baseUrl?: string;
   /** The longest that one call may take, in milliseconds. */
   timeout?: number;
   headers?: Record<string, string>;
+  /** Sees every answer, whatever its status. */
+  onAnswer?: (response: Response) => void;
+}
+
+export interface Page {
+  todos: Todo[];
+  /** Where the next page goes on; null: this was the last one. */
+  next: string | null;
 }
 
 export interface Api {
+  signUp(credentials: Credentials): Promise<Session>;
+  signIn(credentials: Credentials): Promise<Session>;
+  signOut(): Promise<void>;
+  me(): Promise<User>;
+  deleteAccount(): Promise<void>;
+  /** `after`: the `next` of the page before. */
+  page(limit: number, after?: string | null): Promise<Page>;
   list(): Promise<Todo[]>;
   /** The same key again makes no second todo, so that a lost answer can be asked for again. */
   create(todo: TodoCreate, idempotencyKey: string): Promise<Todo>;
@@ -41,13 +38,15 @@ export interface Api {
   removeCompleted(): Promise<void>;
 }
 
-export function createApi({ baseUrl = "", timeout = 10_000, headers = {} }: ApiOptions = {}): Api {
-  async function call(
+export function createApi(options: ApiOptions = {}): Api {
+  const { baseUrl = "", timeout = 10_000, headers = {}, onAnswer } = options;
+
+  async function send(
     method: string,
     path: string,
-    body?: TodoCreate | TodoUpdate,
+    body?: object,
     extra?: Record<string, string>,
-  ): Promise<unknown> {
+  ): Promise<Response> {
     let response: Response;
     try {
       response = await fetch(`${baseUrl}/api/v1${path}`, {
@@ -67,23 +66,43 @@ export function createApi({ baseUrl = "", timeout = 10_000, headers = {} }: ApiO
     } catch (cause) {
       throw new ApiError(`No answer from the server (${describe(cause)})`, 0);
     }
+    onAnswer?.(response);
     if (!response.ok) throw await failure(response);
-    if (response.status === 204) return undefined;
-    try {
-      return await response.json();
-    } catch (cause) {
-      // A body that breaks off, or a proxy's page in place of the API's answer.
-      throw new ApiError(`Unreadable answer from the server (${describe(cause)})`, 502);
-    }
+    return response;
+  }
+
+  async function call(...request: Parameters<typeof send>): Promise<unknown> {
+    return read(await send(...request));
+  }
+
+  async function page(query: string): Promise<Page> {
+    const response = await send("GET", `/todos${query}`);
+    const todos = await read(response);
+    if (!Array.isArray(todos)) throw new ApiError("The server's answer is not a list", 502);
+    return { todos: todos as Todo[], next: nextOf(response.headers.get("link")) };
   }
 
   const item = (id: string) => `/todos/${encodeURIComponent(id)}`;
 
   return {
+    async signUp(credentials) {
+      return (await call("POST", "/users", credentials)) as Session;
+    },
+    async signIn(credentials) {
+      return (await call("POST", "/session", credentials)) as Session;
+    },
+    async signOut() {
+      await call("DELETE", "/session");
+    },
+    async me() {
+      return (await call("GET", "/me")) as User;
+    },
+    async deleteAccount() {
+      await call("DELETE", "/me");
+    },
+    page: (limit, after) => page(`?${new URLSearchParams({ limit: String(limit), ...(after && { after }) }).toString()}`),
     async list() {
-      const todos = await call("GET", "/todos");
-      if (!Array.isArray(todos)) throw new ApiError("The server's answer is not a list", 502);
-      return todos as Todo[];
+      return (await page("")).todos;
     },
     async create(todo, idempotencyKey) {
       return (await call("POST", "/todos", todo, { "idempotency-key": idempotencyKey })) as Todo;
@@ -105,27 +124,20 @@ export function createApi({ baseUrl = "", timeout = 10_000, headers = {} }: ApiO
   };
 }
 
-async function failure(response: Response): Promise<ApiError> {
-  let problem: Problem = {};
+async function read(response: Response): Promise<unknown> {
+  if (response.status === 204) return undefined;
   try {
-    problem = ((await response.json()) ?? {}) as Problem;
-  } catch {
-    // Not every error in front of the API speaks JSON; the status alone has to do.
+    return await response.json();
+  } catch (cause) {
+    // A body that breaks off, or a proxy's page in place of the API's answer.
+    throw new ApiError(`Unreadable answer from the server (${describe(cause)})`, 502);
   }
-  const text = typeof problem.detail === "string" ? problem.detail : problem.title;
-  return new ApiError(
-    text ?? `The server answered ${response.status}`,
-    response.status,
-    retryAfter(response.headers.get("retry-after")),
-  );
 }
 
-/** Retry-After is either seconds or an HTTP date. */
-function retryAfter(value: string | null): number | undefined {
-  if (!value) return undefined;
-  const seconds = Number(value);
-  const wait = Number.isFinite(seconds) ? seconds * 1000 : Date.parse(value) - Date.now();
-  return Number.isFinite(wait) ? Math.max(0, wait) : undefined;
+/** The cursor in `Link: <…?limit=…&after=…>; rel="next"`. */
+function nextOf(link: string | null): string | null {
+  const target = /<([^>]*)>\s*;[^,]*rel="?next"?/.exec(link ?? "")?.[1];
+  return target === undefined ? null : new URLSearchParams(target.split("?")[1]).get("after");
 }
 
 function describe(cause: unknown): string {

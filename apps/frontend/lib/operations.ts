@@ -29,9 +29,7 @@ export type Operation =
 
 export function project(entries: readonly Entry[], operations: readonly Operation[]): Item[] {
   const items = new Map<string, Item>();
-  for (const { key, todo } of entries) {
-    items.set(key, { key, id: todo.id, title: todo.title, completed: todo.completed, pending: false });
-  }
+  for (const entry of entries) items.set(entry.key, itemOf(entry));
   for (const operation of operations) {
     if (operation.kind === "clear-completed") {
       for (const item of items.values()) if (item.completed) items.delete(item.key);
@@ -57,10 +55,44 @@ export function project(entries: readonly Entry[], operations: readonly Operatio
   return [...items.values()];
 }
 
+/** The same object for the same entry, so that of a long list only what changed is drawn again. */
+const drawn = new WeakMap<Entry, Item>();
+
+function itemOf(entry: Entry): Item {
+  let item = drawn.get(entry);
+  if (!item) {
+    const { id, title, completed } = entry.todo;
+    item = { key: entry.key, id, title, completed, pending: false };
+    drawn.set(entry, item);
+  }
+  return item;
+}
+
 /** Entries of a fresh list; a todo that is known already keeps its key, and so its place on screen. */
 export function rekey(todos: readonly Todo[], known: readonly Entry[]): Entry[] {
   const keys = new Map(known.map(({ key, todo }) => [todo.id, key]));
   return todos.map((todo) => ({ key: keys.get(todo.id) ?? todo.id, todo }));
+}
+
+/**
+ * The list with one more page of it. What is known already is newer than the page, and what was
+ * deleted meanwhile (`gone`) stays away.
+ */
+export function append(known: readonly Entry[], page: readonly Todo[], gone: ReadonlySet<string>): Entry[] {
+  const ids = new Set(known.map(({ todo }) => todo.id));
+  const fresh = page.filter(({ id }) => !ids.has(id) && !gone.has(id));
+  return [...known, ...rekey(fresh, [])].sort((one, other) => compare(one.todo, other.todo));
+}
+
+/** The server's order. */
+function compare(one: Todo, other: Todo): number {
+  return one.order - other.order || (one.id < other.id ? -1 : 1);
+}
+
+/** What makes all of them completed, or none. */
+export function toggles(items: readonly Item[], completed: boolean): Operation[] {
+  const others = items.filter((item) => item.completed !== completed);
+  return others.map(({ key }) => ({ kind: "change", key, changes: { completed } }));
 }
 
 /** Whether `earlier` has to be settled before `operation` may be sent. */

@@ -29,3 +29,6 @@ export const SECURITY_HEADERS: readonly (readonly [string, string])[] = [
   ["cross-origin-resource-policy", "same-origin"],
   ["permissions-policy", "camera=(), geolocation=(), microphone=(), payment=(), usb=()"],
 ];
+
+/** The address that was asked for, from the proxy to the page: a layout is not told otherwise. */
+export const ADDRESS_HEADER = "x-todo-address";

@@ -1,19 +1,23 @@
-import { ApiError, type Api } from "./api";
-import type { Todo } from "./api-types";
-import { type Entry, type Item, type Operation, project, rekey, waitsFor } from "./operations";
+import { ApiError, type Api, type Page } from "./api";
+import { KnownTodos } from "./known-todos";
+import { type Item, type Operation, project, toggles, waitsFor } from "./operations";
+import { refusalText } from "./refusals";
 import { delayOf, MAX_ATTEMPTS } from "./retry";
+import { unique } from "./unique";
 
 export interface Trouble {
   /**
    * offline: the browser says so; waiting: tried again soon; retrying: at this moment;
-   * stalled: the user decides.
+   * stalled: the user decides; signed-out: until somebody signs in.
    */
-  kind: "offline" | "waiting" | "retrying" | "stalled";
+  kind: "offline" | "waiting" | "retrying" | "stalled" | "signed-out";
   unsaved: number;
 }
 
 export interface Snapshot {
   loaded: boolean;
+  /** There are more todos than these; they are on their way. */
+  more: boolean;
   items: readonly Item[];
   trouble: Trouble | null;
   /** The last change that was refused for good; `title` is what was typed and would be lost. */
@@ -27,26 +31,28 @@ const PARALLEL = 4;
 
 /** The todos in this page: shows every change at once, sends them, retries or takes them back. */
 export class TodoStore {
-  #entries: Entry[];
-  #loaded: boolean;
+  readonly #known: KnownTodos;
   #loading = false;
+  /** Others have changed the list. */
+  #stale = false;
+  /** What all todos were told to be while not all of them were here. */
+  #all: boolean | undefined;
   #queue: Pending[] = [];
   #failures = 0;
   /** What holds everything back; null while requests may be sent. */
-  #trouble: "offline" | "waiting" | "stalled" | null = null;
+  #trouble: "offline" | "waiting" | "stalled" | "signed-out" | null = null;
   #timer: ReturnType<typeof setTimeout> | undefined;
   #refusal: Snapshot["refusal"] = null;
   #refusals = 0;
   #snapshot: Snapshot;
   readonly #listeners = new Set<() => void>();
 
-  /** `todos` null: the server could not have them for the first page, so they are loaded here. */
+  /** `first` null: the server could not have it for the page, so it is loaded here. */
   constructor(
     private readonly api: Api,
-    todos: readonly Todo[] | null,
+    first: Page | null,
   ) {
-    this.#entries = rekey(todos ?? [], []);
-    this.#loaded = todos !== null;
+    this.#known = new KnownTodos(first);
     this.#snapshot = this.#project();
   }
 
@@ -91,10 +97,8 @@ export class TodoStore {
   }
 
   toggleAll(completed: boolean): void {
-    const items = this.#snapshot.items.filter((item) => item.completed !== completed);
-    this.#enqueue(
-      ...items.map(({ key }) => ({ kind: "change" as const, key, changes: { completed } })),
-    );
+    this.#all = this.#known.complete ? undefined : completed;
+    this.#enqueue(...toggles(this.#snapshot.items, completed));
   }
 
   remove(key: string): void {
@@ -105,13 +109,27 @@ export class TodoStore {
     this.#enqueue({ kind: "clear-completed" });
   }
 
-  /** At once, and with a fresh count of attempts. */
-  retry(): void {
+  /** At once, and with a fresh count of attempts. `signedIn`: the same user has signed in again. */
+  retry(signedIn = false): void {
+    if (this.#trouble === "signed-out" && !signedIn) return;
     clearTimeout(this.#timer);
     // Not 0: the outage is not over before something has arrived.
     this.#failures = Math.min(this.#failures, 1);
     this.#wake();
     this.#publish();
+  }
+
+  /** Somebody else has, elsewhere in this browser: nothing of this page's may go to them. */
+  signedOut(): void {
+    clearTimeout(this.#timer);
+    this.#trouble = "signed-out";
+    this.#publish();
+  }
+
+  /** Others have changed the list: it is loaded again, as soon as nothing is on its way there. */
+  reload(): void {
+    this.#stale = true;
+    this.#pump();
   }
 
   /** Gives up what is not saved; the page shows the server's state again. */
@@ -142,13 +160,17 @@ export class TodoStore {
 
   #pump(): void {
     if (this.#trouble !== null) return;
-    if (!this.#loaded) {
-      void this.#load();
-      return;
-    }
     let running = this.#queue.filter((pending) => pending.running).length;
+    if (this.#stale && this.#known.begun && running === 0 && !this.#loading) {
+      this.#stale = false;
+      this.#known.replace();
+    }
+    if (!this.#known.complete) void this.#load();
+    if (!this.#known.begun || this.#stale || this.#known.replacing) return;
     this.#queue.forEach((pending, index) => {
       if (running >= PARALLEL || pending.running) return;
+      // It concerns every todo, so all of them have to be here.
+      if (pending.kind === "clear-completed" && !this.#known.complete) return;
       if (this.#queue.slice(0, index).some((earlier) => waitsFor(pending, earlier))) return;
       running += 1;
       pending.running = true;
@@ -156,12 +178,13 @@ export class TodoStore {
     });
   }
 
+  /** The next page of the list. */
   async #load(): Promise<void> {
     if (this.#loading) return;
     this.#loading = true;
+    const before = new Set(this.#known.entries.map(({ key }) => key));
     try {
-      this.#entries = rekey(await this.api.list(), this.#entries);
-      this.#loaded = true;
+      await this.#known.loadPage(this.api);
       this.#failures = 0;
     } catch (error) {
       this.#pause(error);
@@ -169,6 +192,9 @@ export class TodoStore {
     this.#loading = false;
     this.#pump();
     this.#publish();
+    if (this.#all === undefined) return;
+    this.#enqueue(...toggles(this.#snapshot.items.filter(({ key }) => !before.has(key)), this.#all));
+    if (this.#known.complete) this.#all = undefined;
   }
 
   async #run(pending: Pending): Promise<void> {
@@ -178,7 +204,7 @@ export class TodoStore {
       this.#queue = this.#queue.filter((other) => other !== pending);
     } catch (error) {
       pending.running = false;
-      if (error instanceof ApiError && !error.transient) {
+      if (error instanceof ApiError && !error.transient && !error.signedOut) {
         this.#failures = 0;
         this.#reject(pending, error);
       } else this.#pause(error);
@@ -189,55 +215,35 @@ export class TodoStore {
 
   async #send(pending: Pending): Promise<void> {
     if (pending.kind === "add") {
-      const todo = await this.api.create({ title: pending.title }, pending.id);
-      this.#entries = this.#entries.filter((entry) => entry.todo.id !== todo.id);
-      this.#entries.push({ key: pending.key, todo });
+      this.#known.add(pending.key, await this.api.create({ title: pending.title }, pending.id));
       return;
     }
     if (pending.kind === "clear-completed") {
       await this.api.removeCompleted();
-      this.#entries = this.#entries.filter((entry) => !entry.todo.completed);
+      this.#known.removeCompleted();
       return;
     }
-    const id = this.#entries.find((entry) => entry.key === pending.key)?.todo.id;
+    const id = this.#known.find(pending.key)?.id;
     // The todo went while this waited: nothing is left to change.
     if (id === undefined) return;
     if (pending.kind === "remove") {
       await this.api.remove(id);
-      this.#entries = this.#entries.filter((entry) => entry.key !== pending.key);
-    } else {
-      const todo = await this.api.update(id, pending.changes);
-      this.#entries = this.#entries.map((entry) =>
-        entry.key === pending.key ? { ...entry, todo } : entry,
-      );
-    }
+      this.#known.remove(pending.key);
+    } else this.#known.change(pending.key, await this.api.update(id, pending.changes));
   }
 
   /** Final: the change is taken back, with everything that was built upon it. */
   #reject(pending: Pending, error: ApiError): void {
     this.#queue = this.#queue.filter((other) => other !== pending);
-    if (pending.kind === "clear-completed") {
-      this.#refuse(`Completed todos were not deleted: ${error.message}`);
-      return;
-    }
-    if (pending.kind === "add") {
-      this.#forget(pending.key);
-      this.#refuse(`“${pending.title}” was not added: ${error.message}`, pending.title);
-      return;
-    }
-    const title = this.#entries.find((entry) => entry.key === pending.key)?.todo.title ?? "";
-    if (error.status === 404) {
-      this.#forget(pending.key);
-      this.#refuse(`“${title}” was deleted in the meantime.`);
-      return;
-    }
-    const deed = pending.kind === "remove" ? "deleted" : "changed";
-    this.#refuse(`“${title}” was not ${deed}: ${error.message}`);
+    const key = pending.kind === "clear-completed" ? "" : pending.key;
+    const text = refusalText(pending, this.#known.find(key)?.title ?? "", error);
+    if (pending.kind === "add" || (key && error.status === 404)) this.#forget(key);
+    this.#refuse(text, pending.kind === "add" ? pending.title : undefined);
   }
 
   /** The todo is not there (any more), so nothing that was to happen to it can. */
   #forget(key: string): void {
-    this.#entries = this.#entries.filter((entry) => entry.key !== key);
+    this.#known.remove(key);
     this.#queue = this.#queue.filter((other) => !("key" in other) || other.key !== key);
   }
 
@@ -250,12 +256,16 @@ export class TodoStore {
   /** The server is away: everything waits, and one timer brings it back. */
   #pause(error: unknown): void {
     if (this.#trouble !== null) return; // another request of the same outage
+    if (error instanceof ApiError && error.signedOut) {
+      this.#trouble = "signed-out";
+      return;
+    }
     this.#failures += 1;
     // `onLine` is a hint at most: a cluster on this very machine answers without any network.
     const offline = !navigator.onLine;
     // Two things go on for as long as the page is open: reading, which changes nothing and which
     // the page needs, and what costs no server anything because the browser has no network.
-    if (this.#failures >= MAX_ATTEMPTS && this.#loaded && !offline) {
+    if (this.#failures >= MAX_ATTEMPTS && this.#known.begun && !offline) {
       this.#trouble = "stalled";
       return;
     }
@@ -270,11 +280,12 @@ export class TodoStore {
   }
 
   #project(): Snapshot {
-    const owing = this.#queue.length > 0 || !this.#loaded;
+    const owing = this.#queue.length > 0 || !this.#known.complete;
     const kind = this.#trouble ?? (this.#failures > 0 && owing ? "retrying" : null);
     return {
-      loaded: this.#loaded,
-      items: project(this.#entries, this.#queue),
+      loaded: this.#known.begun,
+      more: !this.#known.complete,
+      items: project(this.#known.entries, this.#queue),
       trouble: kind && { kind, unsaved: this.#queue.length },
       refusal: this.#refusal,
     };
@@ -286,10 +297,4 @@ export class TodoStore {
       listener();
     });
   }
-}
-
-/** `crypto.randomUUID` exists in secure contexts only, and a cluster may be reached by plain HTTP. */
-function unique(): string {
-  const bytes = crypto.getRandomValues(new Uint8Array(16));
-  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
 }

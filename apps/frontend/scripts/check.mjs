@@ -1,6 +1,6 @@
 /**
  * Lint, types and unit tests, all of them whatever fails, with the figures on the last line:
- * `N passed, N failed`. Lint and types count as one each.
+ * `N passed, N failed`. The API's types, lint and types count as one each.
  */
 import { spawnSync } from "node:child_process";
 import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
@@ -25,6 +25,7 @@ let failed = 0;
 /** @param {boolean} good */
 const count = (good) => (good ? (passed += 1) : (failed += 1));
 
+count(run("types of the API", ["scripts/api-types.mjs", "--check"]));
 count(run("lint", ["node_modules/eslint/bin/eslint.js", "--max-warnings", "0", "."]));
 if (!existsSync("next-env.d.ts")) run("typegen", ["node_modules/next/dist/bin/next", "typegen"]);
 count(run("types", ["node_modules/typescript/bin/tsc", "--noEmit", "--incremental", "false"]));

@@ -23,6 +23,15 @@ describe("the API", () => {
     expect(urls).toEqual(["/api/v1/todos", "http://todo-backend:8000/api/v1/todos"]);
   });
 
+  it("reads a long list page by page", async () => {
+    const backend = new FakeBackend(["1", "2", "3"].map((id) => todo(id, `Todo ${id}`)));
+    const first = await createApi().page(2);
+    expect(first).toMatchObject({ todos: [{ id: "1" }, { id: "2" }], next: "2" });
+    expect(await createApi().page(2, first.next)).toMatchObject({ todos: [{ id: "3" }], next: null });
+    backend.failures.push(Response.json([], { headers: { link: '</elsewhere>; rel="prev"' } }));
+    expect((await createApi().page(2)).next).toBeNull();
+  });
+
   it("tells by the status whether another attempt makes sense", async () => {
     const backend = new FakeBackend();
     for (const [status, transient] of [[400, false], [404, false], [422, false], [429, true], [500, false], [502, true], [503, true], [504, true]] as const) {

@@ -1,5 +1,5 @@
 import { vi } from "vitest";
-import type { Todo, TodoCreate, TodoUpdate } from "@/lib/api-types";
+import type { Credentials, Session, Todo, TodoCreate, TodoUpdate, User } from "@/lib/api-types";
 
 export interface Call {
   method: string;
@@ -7,6 +7,8 @@ export interface Call {
   body: unknown;
   headers: Headers;
 }
+
+export const ADA: User = { id: "u1", email: "ada@example.com", created_at: "2026-11-21T09:00:00Z" };
 
 export function todo(id: string, title: string, completed = false): Todo {
   return { id, title, completed, order: Number(id) || 1, url: `http://localhost/api/v1/todos/${id}` };
@@ -17,7 +19,12 @@ export class FakeBackend {
   readonly calls: Call[] = [];
   /** Taken one by one before the backend itself answers; an Error is no answer at all. */
   readonly failures: (Response | Error)[] = [];
-  #next = 100;
+  /** Passwords by email. */
+  readonly accounts = new Map<string, string>([[ADA.email, "not-a-secret 1"]]);
+  /** Who the caller's cookie belongs to; null: nobody. */
+  user: User | null = ADA;
+  readonly #created = new Map<string, { body: string; answer: Todo }>();
+  #next = 100_000;
 
   constructor(public todos: Todo[] = []) {
     vi.stubGlobal("fetch", (url: string, init: RequestInit = {}) => this.#answer(url, init));
@@ -36,39 +43,101 @@ export class FakeBackend {
     const { pathname: path, searchParams: query } = new URL(url, "http://localhost");
     const method = init.method ?? "GET";
     const body: unknown = typeof init.body === "string" ? JSON.parse(init.body) : undefined;
-    this.calls.push({ method, path, body, headers: new Headers(init.headers) });
+    const headers = new Headers(init.headers);
+    this.calls.push({ method, path, body, headers });
 
     const failure = this.failures.shift();
     if (failure instanceof Error) throw failure;
     if (failure) return failure;
 
+    if (method === "POST" && path === "/api/v1/users") return this.#signUp(body as Credentials);
+    if (path === "/api/v1/session") return method === "POST" ? this.#signIn(body as Credentials) : this.#left();
+    if (!this.user) return problem(401, "Sign in first.", undefined, { "www-authenticate": "Bearer" });
+    if (path === "/api/v1/me") return method === "GET" ? Response.json(this.user) : this.#left();
     const id = /^\/api\/v1\/todos\/(.+)$/.exec(path)?.[1];
-    if (id === undefined) return this.#collection(method, body as TodoCreate, query);
+    if (id === undefined) return this.#collection(method, body as TodoCreate, query, headers);
+    return this.#item(method, id, body as TodoUpdate);
+  }
+
+  #signUp({ email, password }: Credentials): Response {
+    if (this.accounts.has(email)) return problem(409, "There is an account with this email.");
+    if (password.length < 8) {
+      const errors = [{ location: "body", pointer: "/password", detail: "Too short" }];
+      return Response.json({ status: 422, detail: "Not valid; see errors.", errors }, { status: 422 });
+    }
+    this.accounts.set(email, password);
+    return this.#session(email, 201);
+  }
+
+  #signIn({ email, password }: Credentials): Response {
+    if (this.accounts.get(email) !== password) return problem(401, "Email or password is wrong.");
+    return this.#session(email, 200);
+  }
+
+  #session(email: string, status: number): Response {
+    this.user = email === ADA.email ? ADA : { ...ADA, id: `u-${email}`, email };
+    const session: Session = {
+      token: "not-a-secret-token",
+      token_type: "bearer",
+      expires_at: "2026-11-28T09:00:00Z",
+      user: this.user,
+    };
+    return Response.json(session, { status, headers: { "set-cookie": "todo_session=new; HttpOnly; Path=/" } });
+  }
+
+  #left(): Response {
+    this.user = null;
+    return new Response(null, { status: 204, headers: { "set-cookie": "todo_session=; Max-Age=0; Path=/" } });
+  }
+
+  #item(method: string, id: string, changes: TodoUpdate): Response {
     const found = this.todos.find((candidate) => candidate.id === id);
     if (!found) return problem(404, "There is no such todo");
     if (method === "DELETE") {
       this.todos = this.todos.filter((candidate) => candidate !== found);
       return new Response(null, { status: 204 });
     }
-    Object.assign(found, body as TodoUpdate);
+    Object.assign(found, changes);
     return Response.json({ ...found });
   }
 
-  #collection(method: string, body: TodoCreate, query: URLSearchParams): Response {
-    if (method === "GET") return Response.json(this.todos);
+  #collection(method: string, body: TodoCreate, query: URLSearchParams, headers: Headers): Response {
+    if (method === "GET") return this.#page(query.get("limit"), query.get("after"));
     if (method === "DELETE") {
       this.todos = query.has("completed") ? this.todos.filter(({ completed }) => !completed) : [];
       return new Response(null, { status: 204 });
     }
+    const key = headers.get("idempotency-key") ?? "";
+    const before = this.#created.get(key);
+    if (before) {
+      if (before.body !== JSON.stringify(body)) return problem(422, "This key was used for another request.");
+      return Response.json(before.answer, { status: 201, headers: { "idempotency-replayed": "true" } });
+    }
     const created = todo(String((this.#next += 1)), body.title);
     this.todos.push(created);
+    this.#created.set(key, { body: JSON.stringify(body), answer: { ...created } });
     return Response.json({ ...created }, { status: 201 });
+  }
+
+  #page(limit: string | null, after: string | null): Response {
+    const begin = after === null ? 0 : this.todos.findIndex(({ id }) => id === after) + 1;
+    const end = limit === null ? this.todos.length : begin + Number(limit);
+    const last = this.todos[end - 1];
+    const more = last !== undefined && end < this.todos.length;
+    return Response.json(this.todos.slice(begin, end), {
+      headers: more ? { link: `<http://localhost/api/v1/todos?limit=${limit}&after=${last.id}>; rel="next"` } : {},
+    });
   }
 }
 
-export function problem(status: number, detail: string, retryAfter?: string): Response {
+export function problem(
+  status: number,
+  detail: string,
+  retryAfter?: string,
+  headers: Record<string, string> = {},
+): Response {
   return Response.json(
     { status, detail },
-    { status, headers: retryAfter === undefined ? {} : { "retry-after": retryAfter } },
+    { status, headers: { ...headers, ...(retryAfter !== undefined && { "retry-after": retryAfter }) } },
   );
 }

@@ -2,6 +2,18 @@ import "@testing-library/jest-dom/vitest";
 import { cleanup } from "@testing-library/react";
 import { afterEach, vi } from "vitest";
 
+// jsdom lays nothing out, so it has nothing to scroll.
+if (typeof Element !== "undefined") Element.prototype.scrollIntoView = () => undefined;
+
+// jsdom has the element, but not yet how it opens.
+if (typeof HTMLDialogElement !== "undefined" && !("showModal" in HTMLDialogElement.prototype)) {
+  Object.assign(HTMLDialogElement.prototype, {
+    showModal(this: HTMLDialogElement) {
+      this.open = true;
+    },
+  });
+}
+
 afterEach(() => {
   cleanup();
   vi.useRealTimers();

@@ -1,9 +1,10 @@
-import { render, screen, waitFor } from "@testing-library/react";
+import { act, render, screen, waitFor, within } from "@testing-library/react";
 import userEvent, { type UserEvent } from "@testing-library/user-event";
 import { describe, expect, it, vi } from "vitest";
 import { TodoApp } from "@/components/todo-app";
 import type { Todo } from "@/lib/api-types";
-import { FakeBackend, problem, todo } from "./fake-backend";
+import { todoLink } from "@/lib/todo-link";
+import { ADA, FakeBackend, problem, todo } from "./fake-backend";
 
 vi.mock("next/navigation", () => import("./navigation"));
 
@@ -14,7 +15,7 @@ interface Page {
 
 function open(todos: Todo[] = [], first: Todo[] | null = todos): Page {
   const backend = new FakeBackend(todos.map((one) => ({ ...one })));
-  render(<TodoApp todos={first} idempotencyKey="first" />);
+  render(<TodoApp first={first && { todos: first, next: null }} user={ADA} idempotencyKey="first" />);
   return { backend, user: userEvent.setup() };
 }
 
@@ -250,6 +251,26 @@ describe("trouble", () => {
     await waitFor(() => { expect(backend.titles).toEqual(["Eggs"]); });
   });
 
+  it("keeps what was done when the session has ended, and sends it after signing in in place", async () => {
+    const { backend, user } = open(two());
+    backend.user = null;
+    await user.type(input(), "Eggs{Enter}");
+    await user.type(input(), "half a thou");
+    expect(await screen.findByText(/You have been signed out.*One change is kept here/)).toBeVisible();
+    expect(titles()).toEqual(["Milk", "Bread", "Eggs"]);
+    await user.click(screen.getByRole("button", { name: "Sign in" }));
+    const dialog = await screen.findByRole("dialog", { name: "Sign in to go on" });
+    expect(within(dialog).getByLabelText("Email")).toHaveValue(ADA.email);
+    await user.type(within(dialog).getByLabelText("Password"), "not-a-secret 1{Enter}");
+    await waitFor(() => { expect(backend.titles).toEqual(["Milk", "Bread", "Eggs"]); });
+    expect(screen.queryByRole("dialog")).not.toBeInTheDocument();
+    expect(screen.getByRole("status")).toBeEmptyDOMElement();
+    expect(input()).toHaveValue("half a thou");
+    const keys = backend.calls.filter(({ path }) => path === "/api/v1/todos").map((c) => c.headers.get("idempotency-key"));
+    expect(keys).toHaveLength(2);
+    expect(new Set(keys).size).toBe(1);
+  });
+
   it("shows a notice without a first list, then the list", async () => {
     open(two(), null);
     expect(screen.getByText(/not answering. Your todos appear here/)).toBeVisible();
@@ -264,5 +285,23 @@ describe("trouble", () => {
     expect(input()).toHaveValue("Eggs");
     await user.click(screen.getByRole("button", { name: "Dismiss" }));
     expect(window.location.href).toMatch(/\/active$/);
+  });
+});
+
+describe("what the assistant does", () => {
+  it("is loaded and marked, and can be shown from everywhere", async () => {
+    window.history.replaceState(null, "", "/active");
+    const { backend } = open(two());
+    expect(todoLink.titles().get("1")).toBe("Milk");
+    backend.todos = [todo("1", "Oat milk"), todo("2", "Bread", true), todo("3", "Eggs")];
+    act(() => { todoLink.touched(["1", "3"]); });
+    const oatMilk = await screen.findByText("Oat milk");
+    expect(oatMilk.closest("li")).toHaveAttribute("data-touched", "true");
+    expect(screen.getByText("Eggs").closest("li")).toHaveAttribute("data-touched", "true");
+    expect(todoLink.titles().get("3")).toBe("Eggs");
+    // Completed, and so not in this filter.
+    act(() => { todoLink.reveal("2"); });
+    await waitFor(() => { expect(box("Bread")).toHaveFocus(); });
+    expect(window.location.pathname).toBe("/");
   });
 });

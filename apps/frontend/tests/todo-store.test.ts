@@ -2,7 +2,7 @@ import { beforeEach, describe, expect, it, vi } from "vitest";
 import { createApi } from "@/lib/api";
 import { MAX_ATTEMPTS } from "@/lib/retry";
 import { TodoStore } from "@/lib/todo-store";
-import { FakeBackend, problem, todo } from "./fake-backend";
+import { ADA, FakeBackend, problem, todo } from "./fake-backend";
 
 let backend: FakeBackend;
 let store: TodoStore;
@@ -12,7 +12,7 @@ let stop: () => void;
 function begin(todos = [todo("1", "Milk"), todo("2", "Bread")], failures?: number) {
   backend = new FakeBackend(todos);
   outage(failures ?? 0);
-  store = new TodoStore(createApi(), failures === undefined ? todos.map((one) => ({ ...one })) : null);
+  store = new TodoStore(createApi(), failures === undefined ? { todos: todos.map((one) => ({ ...one })), next: null } : null);
   stop = store.start();
 }
 
@@ -186,5 +186,115 @@ describe("a todo that another page deleted", () => {
     await settle();
     expect(shown()).toEqual(["Bread"]);
     expect(store.snapshot().refusal).toBeNull();
+  });
+});
+
+describe("an ended session", () => {
+  it("stops everything until somebody signs in, and loses nothing", async () => {
+    backend.user = null;
+    store.add("Eggs");
+    store.toggle("1", true);
+    await settle();
+    expect(store.snapshot().trouble).toEqual({ kind: "signed-out", unsaved: 2 });
+    const asked = backend.calls.length;
+    window.dispatchEvent(new Event("online"));
+    await vi.advanceTimersByTimeAsync(600_000);
+    expect(backend.calls).toHaveLength(asked);
+    backend.user = ADA;
+    store.retry(true);
+    await settle();
+    expect(backend.titles).toEqual(["Milk", "Bread", "Eggs"]);
+    expect(backend.todos[0]?.completed).toBe(true);
+    expect(store.snapshot().trouble).toBeNull();
+  });
+
+  it("is what it is too when somebody else signs in in another tab", async () => {
+    store.signedOut();
+    store.add("Eggs");
+    await vi.advanceTimersByTimeAsync(60_000);
+    expect(backend.calls).toEqual([]);
+    expect(store.snapshot().trouble).toEqual({ kind: "signed-out", unsaved: 1 });
+  });
+});
+
+describe("a long list", () => {
+  const many = (count: number) =>
+    Array.from({ length: count }, (_, index) => todo(String(index + 1), `Todo ${index}`, index % 2 === 1));
+
+  function beginWithPage(count: number) {
+    stop();
+    backend = new FakeBackend(many(count));
+    store = new TodoStore(createApi(), { todos: many(50), next: "50" });
+    stop = store.start();
+  }
+
+  it("comes page by page after the first", async () => {
+    beginWithPage(1_200);
+    expect(store.snapshot()).toMatchObject({ loaded: true, more: true });
+    await vi.advanceTimersByTimeAsync(10);
+    expect(store.snapshot().more).toBe(false);
+    expect(shown()).toEqual(many(1_200).map(({ title }) => title));
+    expect(backend.calls).toHaveLength(3);
+  });
+
+  it("keeps what is done meanwhile", async () => {
+    beginWithPage(1_200);
+    store.remove("3");
+    store.toggle("1", true);
+    store.add("Eggs");
+    await vi.advanceTimersByTimeAsync(10);
+    expect(store.snapshot().items).toHaveLength(1_200);
+    expect(shown()).not.toContain("Todo 2");
+    expect(shown().filter((title) => title === "Eggs")).toHaveLength(1);
+    expect(backend.titles).toContain("Eggs");
+    expect(store.snapshot().items[0]?.completed).toBe(true);
+  });
+
+  it("is cleared of completed todos that are not here yet, too", async () => {
+    beginWithPage(1_200);
+    store.clearCompleted();
+    await vi.advanceTimersByTimeAsync(10);
+    expect(backend.todos).toHaveLength(600);
+    expect(store.snapshot().items).toHaveLength(600);
+  });
+
+  it("is completed as a whole, the part that is not here yet included", async () => {
+    beginWithPage(120);
+    store.toggleAll(true);
+    await vi.advanceTimersByTimeAsync(100);
+    expect(backend.todos.every(({ completed }) => completed)).toBe(true);
+    expect(store.snapshot().items.every(({ completed, pending }) => completed && !pending)).toBe(true);
+  });
+
+  it("draws anew only what changed", async () => {
+    beginWithPage(50);
+    await settle();
+    const before = store.snapshot().items;
+    store.toggle("1", true);
+    const after = store.snapshot().items;
+    expect(after[0]).not.toBe(before[0]);
+    expect(after[1]).toBe(before[1]);
+  });
+});
+
+describe("what others change", () => {
+  it("is loaded anew, with the places on screen kept", async () => {
+    store.add("Eggs");
+    await settle();
+    const key = store.snapshot().items[2]?.key;
+    backend.todos = [todo("1", "Oat milk"), ...backend.todos.slice(2), todo("200", "Flour")];
+    store.reload();
+    await settle();
+    expect(shown()).toEqual(["Oat milk", "Eggs", "Flour"]);
+    expect(store.snapshot().items[1]?.key).toBe(key);
+  });
+
+  it("waits for changes that are on their way, and holds new ones back", async () => {
+    store.add("Eggs");
+    store.reload();
+    store.add("Flour");
+    await settle();
+    expect(shown()).toEqual(["Milk", "Bread", "Eggs", "Flour"]);
+    expect(backend.calls.map(({ method }) => method)).toEqual(["POST", "GET", "POST"]);
   });
 });

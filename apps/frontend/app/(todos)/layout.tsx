@@ -1,8 +1,10 @@
 import type { ReactNode } from "react";
+import { AccountMenu } from "@/components/account/account-menu";
+import { AssistantSlot } from "@/components/assistant/assistant-slot";
 import { Header } from "@/components/header";
 import { TodoApp } from "@/components/todo-app";
-import { createApi } from "@/lib/api";
-import type { Todo } from "@/lib/api-types";
+import { FIRST_PAGE } from "@/lib/known-todos";
+import { address, callersApi, orSignIn, signIn } from "@/lib/session";
 import { settings } from "@/lib/settings";
 
 /**
@@ -10,26 +12,28 @@ import { settings } from "@/lib/settings";
  * and keeps its state while the filter changes.
  */
 export default async function TodosLayout({ children }: { children: ReactNode }) {
-  const { environment, apiBaseUrl } = settings();
-  const todos = await firstList(apiBaseUrl);
+  const api = (await callersApi()) ?? (await signIn());
+  const after = (await address()).searchParams.get("after");
+  // Without the list the page still comes, says so and goes on trying.
+  const [user, first] = await Promise.all([
+    orSignIn("account", api.me()),
+    orSignIn("todos", api.page(FIRST_PAGE, after)),
+  ]);
   return (
     <>
-      <Header environment={environment} />
+      <Header environment={settings().environment}>
+        <AccountMenu email={user?.email ?? null} />
+      </Header>
       <main>
-        <TodoApp todos={todos} idempotencyKey={crypto.randomUUID()} />
+        <TodoApp
+          first={first}
+          fromMiddle={after !== null}
+          user={user === null ? null : { id: user.id, email: user.email }}
+          idempotencyKey={crypto.randomUUID()}
+        />
+        <AssistantSlot />
         {children}
       </main>
     </>
   );
-}
-
-/** Null when the backend is away: the page still comes, says so and goes on trying. */
-async function firstList(baseUrl: string): Promise<Todo[] | null> {
-  try {
-    // The backend itself waits up to two seconds for a database that wakes up.
-    return await createApi({ baseUrl, timeout: 3_000 }).list();
-  } catch (error) {
-    console.error(`todos from ${baseUrl}:`, error instanceof Error ? error.message : error);
-    return null;
-  }
 }

@@ -1,20 +1,22 @@
-import { createApi } from "@/lib/api";
-import { destination, performForm, sameOrigin } from "@/lib/form-actions";
-import { settings } from "@/lib/settings";
+import { signInAddress } from "@/lib/account-forms";
+import { ApiError } from "@/lib/api";
+import { destination, performForm } from "@/lib/form-actions";
+import { apiFor, readForm, seeOther } from "@/lib/form-request";
 
+/** The list's plain forms. */
 export async function POST(request: Request): Promise<Response> {
-  if (!sameOrigin(request.headers)) {
-    return new Response("This form was sent from another site.\n", { status: 403 });
-  }
-  const form = await request.formData();
-  const api = createApi({ baseUrl: settings().apiBaseUrl, timeout: 5_000 });
-  let failure: unknown;
+  const form = await readForm(request);
+  if (form instanceof Response) return form;
+  const cookies: string[] = [];
   try {
-    await performForm(api, form);
+    await performForm(apiFor(request.headers, 5_000, cookies), form);
   } catch (error) {
+    if (error instanceof ApiError && error.signedOut) {
+      const [next, title] = [form.get("back"), form.get("title")].map((one) => (typeof one === "string" ? one : null));
+      return seeOther(signInAddress({ notice: "ended", next: next ?? null, title: title ?? null }), cookies);
+    }
     console.error("form:", error instanceof Error ? error.message : error);
-    failure = error;
+    return seeOther(destination(form, error), cookies);
   }
-  // 303: reloading the page that follows does not send the form again.
-  return new Response(null, { status: 303, headers: { location: destination(form, failure) } });
+  return seeOther(destination(form), cookies);
 }

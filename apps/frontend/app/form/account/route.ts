@@ -1,0 +1,20 @@
+import { performAccountForm } from "@/lib/account-actions";
+import { ApiError } from "@/lib/api";
+import { apiFor, readForm, refusal, seeOther } from "@/lib/form-request";
+import { returnedCookie } from "@/lib/returned-form";
+
+/** Sign-up, sign-in, sign-out and the end of an account, as plain forms. */
+export async function POST(request: Request): Promise<Response> {
+  const form = await readForm(request);
+  if (form instanceof Response) return form;
+  const cookies: string[] = [];
+  try {
+    const { location, returned } = await performAccountForm(apiFor(request.headers, 10_000, cookies), form);
+    const secure = request.headers.get("x-forwarded-proto") === "https";
+    if (returned) cookies.push(returnedCookie(returned, secure));
+    return seeOther(location, cookies);
+  } catch (error) {
+    if (error instanceof ApiError) return refusal(error.status, error.message);
+    throw error;
+  }
+}

@@ -1,0 +1,51 @@
+"use client";
+
+import { useEffect, useRef } from "react";
+import styles from "./account-menu.module.css";
+
+/** Opens and closes by itself, JavaScript or not; with it, also by Escape and by a click elsewhere. */
+export function AccountMenu({ email }: { email: string | null }) {
+  const menu = useRef<HTMLDetailsElement>(null);
+
+  useEffect(() => {
+    const close = (event: Event) => {
+      if (!menu.current?.open) return;
+      if (event instanceof KeyboardEvent) {
+        if (event.key !== "Escape") return;
+        if (menu.current.contains(document.activeElement)) menu.current.querySelector("summary")?.focus();
+      } else if (menu.current.contains(event.target as Node)) return;
+      menu.current.open = false;
+    };
+    const kinds = ["keydown", "pointerdown", "focusin"] as const;
+    for (const kind of kinds) document.addEventListener(kind, close);
+    return () => {
+      for (const kind of kinds) document.removeEventListener(kind, close);
+    };
+  }, []);
+
+  return (
+    <details ref={menu} className={styles.menu}>
+      <summary className={styles.button} aria-label={email === null ? "Account" : `Account: ${email}`}>
+        <span className={styles.initial} aria-hidden="true">
+          {Array.from(email ?? "?")[0]?.toUpperCase()}
+        </span>
+      </summary>
+      <div className={styles.panel}>
+        {email !== null && (
+          <p className={styles.who}>
+            <span className={styles.small}>Signed in as</span>
+            <bdi>{email}</bdi>
+          </p>
+        )}
+        <form method="post" action="/form/account">
+          <button type="submit" name="do" value="sign-out" className={styles.entry}>
+            Sign out
+          </button>
+        </form>
+        <a href="/account/delete" className={`${styles.entry} ${styles.grave}`}>
+          Delete account…
+        </a>
+      </div>
+    </details>
+  );
+}

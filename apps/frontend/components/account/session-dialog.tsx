@@ -1,0 +1,43 @@
+"use client";
+
+import { useEffect, useRef } from "react";
+import { afterSignIn } from "@/lib/account-forms";
+import { AccountForm } from "./account-form";
+import styles from "./session-dialog.module.css";
+
+interface Props {
+  /** Whose page this is; null if the server did not know when it made it. */
+  user: { id: string; email: string } | null;
+  onClose: () => void;
+  onSignedIn: () => void;
+}
+
+/** Sign-in in place: what was typed and not saved stays in the page. */
+export default function SessionDialog({ user, onClose, onSignedIn }: Props) {
+  const dialog = useRef<HTMLDialogElement>(null);
+
+  useEffect(() => {
+    dialog.current?.showModal();
+    // Who it is is known; the dialog itself would begin at the top.
+    if (user) dialog.current?.querySelector<HTMLElement>("[type=password]")?.focus();
+  }, [user]);
+
+  return (
+    <dialog ref={dialog} className={styles.dialog} aria-labelledby="session-dialog-title" onClose={onClose}>
+      <h2 id="session-dialog-title">Sign in to go on</h2>
+      <p>What you have typed stays as it is.</p>
+      <AccountForm
+        mode="sign-in"
+        {...(user && { email: user.email })}
+        onSignedIn={({ id }) => {
+          // Somebody else: their todos, and nothing of what is here.
+          if (user !== null && id !== user.id) window.location.assign(afterSignIn(null));
+          else onSignedIn();
+        }}
+      />
+      <button type="button" className={styles.close} onClick={onClose}>
+        Not now
+      </button>
+    </dialog>
+  );
+}

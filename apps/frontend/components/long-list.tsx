@@ -1,0 +1,29 @@
+import styles from "./todo-app.module.css";
+
+interface Props {
+  fromMiddle: boolean;
+  /** Where the rest of a long list begins. */
+  next: string | null;
+  path: string;
+}
+
+/** Ways through a long list for as long as no JavaScript loads the rest of it. */
+export function LongList({ fromMiddle, next, path }: Props) {
+  if (!fromMiddle && next === null) return null;
+  return (
+    <>
+      {fromMiddle && (
+        <p className={styles.pages}>
+          <a href={path}>From the beginning</a>
+        </p>
+      )}
+      {next !== null && (
+        <noscript>
+          <p className={styles.pages}>
+            <a href={`${path}?${new URLSearchParams({ after: next }).toString()}`}>More todos</a>
+          </p>
+        </noscript>
+      )}
+    </>
+  );
+}

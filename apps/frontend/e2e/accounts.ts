@@ -1,0 +1,79 @@
+import { randomBytes } from "node:crypto";
+import { type APIRequestContext, expect } from "@playwright/test";
+
+export interface Todo {
+  id: string;
+  title: string;
+  completed: boolean;
+}
+
+const API = "/api/v1";
+
+/** An account that nobody else has, and its todos, seen from the API's side. */
+export class Account {
+  private constructor(
+    private readonly request: APIRequestContext,
+    readonly email: string,
+    readonly password: string,
+    public token: string,
+  ) {}
+
+  /** `request`: of its own, not the browser's, which is not signed in by this. */
+  static async signUp(request: APIRequestContext): Promise<Account> {
+    const [email, password] = [newEmail(), newPassword()];
+    const response = await request.post(`${API}/users`, { data: { email, password } });
+    expect(response.status(), `sign-up: ${await response.text()}`).toBe(201);
+    const { token } = (await response.json()) as { token: string };
+    return new Account(request, email, password, token);
+  }
+
+  async call(method: string, path: string, data?: object) {
+    const headers = { authorization: `Bearer ${this.token}` };
+    return this.request.fetch(`${API}${path}`, { method, headers, ...(data && { data }) });
+  }
+
+  async all(): Promise<Todo[]> {
+    const response = await this.call("GET", "/todos");
+    expect(response.ok(), `GET todos: ${response.status()}`).toBe(true);
+    return (await response.json()) as Todo[];
+  }
+
+  /** Answers the title. */
+  async create(title: string, completed = false): Promise<string> {
+    const response = await this.call("POST", "/todos", { title });
+    expect(response.status()).toBe(201);
+    const { id } = (await response.json()) as Todo;
+    if (completed) expect((await this.call("PATCH", `/todos/${id}`, { completed })).ok()).toBe(true);
+    return title;
+  }
+
+  /** What the API has, waited for. */
+  async expectTodos(expected: Record<string, boolean>): Promise<void> {
+    await expect
+      .poll(async () => Object.fromEntries((await this.all()).map((t) => [t.title, t.completed])))
+      .toEqual(expected);
+  }
+
+  /** Ends every session that has this account's token, as another device would. */
+  async signOut(): Promise<void> {
+    expect((await this.call("DELETE", "/session")).status()).toBe(204);
+  }
+
+  /** False: there is no such account any more. */
+  async signIn(): Promise<boolean> {
+    const data = { email: this.email, password: this.password };
+    const response = await this.request.post(`${API}/session`, { data });
+    if (response.ok()) this.token = ((await response.json()) as { token: string }).token;
+    return response.ok();
+  }
+
+  /** With all that is its; also after it has signed out, or is gone. */
+  async delete(): Promise<void> {
+    if ((await this.call("DELETE", "/me")).status() === 204) return;
+    if (await this.signIn()) expect((await this.call("DELETE", "/me")).status()).toBe(204);
+  }
+}
+
+export const newEmail = (): string => `e2e-${randomBytes(6).toString("hex")}@example.com`;
+
+export const newPassword = (): string => `not-a-secret-${randomBytes(4).toString("hex")}`;

@@ -1,0 +1,58 @@
+import { afterSignIn, check, complaintsOf, type Mode, signInAddress } from "./account-forms";
+import { ApiError, type Api } from "./api";
+import type { Returned } from "./returned-form";
+
+/** Where the browser goes after an account's plain form, and what it takes along. */
+export interface Outcome {
+  location: string;
+  returned?: Returned;
+}
+
+/** Deletes an account; the page asks first. */
+export const DELETE_ACCOUNT = "/account/delete";
+
+/** What the forms of the account do when they are sent as plain forms. */
+export async function performAccountForm(api: Api, form: FormData): Promise<Outcome> {
+  const text = (name: string) => {
+    const value = form.get(name);
+    return typeof value === "string" ? value : "";
+  };
+  switch (text("do")) {
+    case "sign-in":
+    case "sign-up":
+      return enter(api, text("do") as Mode, text);
+    case "sign-out":
+      return leave(() => api.signOut(), "signed-out", "/");
+    case "delete-account":
+      return leave(() => api.deleteAccount(), "deleted", DELETE_ACCOUNT);
+    default:
+      throw new ApiError("The form asks for nothing that is known here", 400);
+  }
+}
+
+async function enter(api: Api, mode: Mode, text: (name: string) => string): Promise<Outcome> {
+  const [email, password] = [text("email"), text("password")];
+  let complaints = check(mode, email, password);
+  if (complaints.length === 0) {
+    try {
+      await (mode === "sign-up" ? api.signUp({ email, password }) : api.signIn({ email, password }));
+      return { location: afterSignIn(text("next"), text("title")) };
+    } catch (error) {
+      complaints = complaintsOf(error);
+    }
+  }
+  const location = signInAddress({ next: text("next"), title: text("title") }).replace("/sign-in", `/${mode}`);
+  return { location, returned: { mode, email, complaints } };
+}
+
+async function leave(act: () => Promise<void>, notice: string, failed: string): Promise<Outcome> {
+  try {
+    await act();
+  } catch (error) {
+    // Without a session there is nothing to sign out of, and nobody to delete.
+    if (error instanceof ApiError && error.signedOut) return { location: signInAddress({ notice: "ended" }) };
+    const reason = error instanceof ApiError && !error.transient ? "refused" : "unavailable";
+    return { location: `${failed}?failed=${reason}` };
+  }
+  return { location: signInAddress({ notice }) };
+}

@@ -1,0 +1,90 @@
+import { ApiError } from "./api";
+import { filterOf } from "./filters";
+
+/** What sign-in and sign-up have in common, in the browser and for plain forms on the server. */
+
+export type Mode = "sign-in" | "sign-up";
+export type FieldName = "email" | "password";
+
+export interface Complaint {
+  /** Absent: it is about the whole form. */
+  field?: FieldName;
+  text: string;
+}
+
+export const EMAIL_MAX = 254;
+export const PASSWORD_MIN = 8;
+export const PASSWORD_MAX = 128;
+
+/** What can be said without asking the backend, which has the last word. */
+export function check(mode: Mode, email: string, password: string): Complaint[] {
+  const complaints: Complaint[] = [];
+  const address = email.trim();
+  if (!address) complaints.push({ field: "email", text: "Enter your email address." });
+  else if (address.length > EMAIL_MAX || !/^[^\s@]+@[^\s@]+$/u.test(address)) {
+    complaints.push({ field: "email", text: "Enter an email address such as name@example.com." });
+  }
+  const length = Array.from(password).length;
+  if (length === 0) {
+    const text = mode === "sign-up" ? "Choose a password." : "Enter your password.";
+    complaints.push({ field: "password", text });
+  } else if (mode === "sign-up" && length < PASSWORD_MIN) {
+    complaints.push({ field: "password", text: `Use at least ${PASSWORD_MIN} characters.` });
+  } else if (mode === "sign-up" && length > PASSWORD_MAX) {
+    complaints.push({ field: "password", text: `Use at most ${PASSWORD_MAX} characters.` });
+  }
+  return complaints;
+}
+
+/** The backend's refusal in the form's words. */
+export function complaintsOf(error: unknown): Complaint[] {
+  if (!(error instanceof ApiError)) return [{ text: "Something went wrong here. Please try again." }];
+  switch (error.status) {
+    case 401:
+      return [{ text: "Email or password is wrong." }];
+    case 409:
+      return [{ field: "email", text: "This email has an account already. Sign in instead." }];
+    case 422:
+      return fieldComplaints(error);
+    case 429:
+      return [{ text: `Too many attempts. Try again ${inWords(error.retryAfter)}.` }];
+  }
+  if (error.transient) return [{ text: "The server is not answering. Please try again in a moment." }];
+  return [{ text: error.message }];
+}
+
+function fieldComplaints(error: ApiError): Complaint[] {
+  const complaints = (error.problem.errors ?? []).flatMap(({ pointer, detail }): Complaint[] => {
+    const field = pointer.slice(1);
+    const text = `${detail.replace(/\.$/, "")}.`;
+    return field === "email" || field === "password" ? [{ field, text }] : [];
+  });
+  return complaints.length > 0 ? complaints : [{ text: error.message }];
+}
+
+function inWords(wait: number | undefined): string {
+  if (wait === undefined) return "later";
+  const minutes = Math.ceil(wait / 60_000);
+  if (wait <= 60_000) return "in a minute";
+  return `in ${minutes} minutes`;
+}
+
+/**
+ * The list that a sign-in leads to, with what was typed before it. Whatever `next` says, it is an
+ * address of this application.
+ */
+export function afterSignIn(next: string | null, title?: string | null): string {
+  const { path } = filterOf(next);
+  return title ? `${path}?${new URLSearchParams({ title: title.slice(0, 500) }).toString()}` : path;
+}
+
+/** Sign-in for those who were on their way to a list. */
+export function signInAddress(options: { notice?: string; next?: string | null; title?: string | null } = {}): string {
+  const query = new URLSearchParams();
+  if (options.notice) query.set("notice", options.notice);
+  const { path } = filterOf(options.next ?? null);
+  if (path !== "/") query.set("next", path);
+  if (options.title) query.set("title", options.title.slice(0, 500));
+  const text = query.toString();
+  return text ? `/sign-in?${text}` : "/sign-in";
+}

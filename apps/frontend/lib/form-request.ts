@@ -1,0 +1,41 @@
+import "server-only";
+import { type Api, createApi } from "./api";
+import { sameOrigin } from "./form-actions";
+import { forwarded } from "./forwarded";
+import { settings } from "./settings";
+
+/** A title has 500 characters and an email 254; nothing here needs more than this. */
+const LONGEST_FORM = 64 * 1024;
+
+/** The API on behalf of the caller of `headers`; what it sets as cookies is added to `cookies`. */
+export function apiFor(headers: Headers, timeout: number, cookies: string[] = []): Api {
+  return createApi({
+    baseUrl: settings().apiBaseUrl,
+    timeout,
+    headers: forwarded(headers),
+    onAnswer: (response) => cookies.push(...response.headers.getSetCookie()),
+  });
+}
+
+/** The fields of a plain form, or the answer that refuses it. */
+export async function readForm(request: Request): Promise<FormData | Response> {
+  if (!sameOrigin(request.headers)) return refusal(403, "This form was sent from another site.");
+  const length = Number(request.headers.get("content-length") ?? Number.NaN);
+  if (!(length <= LONGEST_FORM)) return refusal(413, "This form is too long.");
+  try {
+    return await request.formData();
+  } catch {
+    return refusal(400, "This is not a form.");
+  }
+}
+
+/** 303: reloading the page that follows does not send the form again. */
+export function seeOther(location: string, cookies: string[]): Response {
+  const headers = new Headers({ location, "cache-control": "no-store" });
+  for (const cookie of cookies) headers.append("set-cookie", cookie);
+  return new Response(null, { status: 303, headers });
+}
+
+export function refusal(status: number, text: string): Response {
+  return new Response(`${text}\n`, { status, headers: { "content-type": "text/plain; charset=utf-8" } });
+}

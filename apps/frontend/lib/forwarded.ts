@@ -1,0 +1,25 @@
+/**
+ * What of a caller's request goes on to the backend, unchanged: who is signed in, where the request
+ * comes from, and its number. The ingress writes X-Forwarded-* itself and drops what a client sends
+ * under these names, so the backend may believe them as it does when it is asked directly.
+ */
+const PASSED_ON = [
+  "cookie",
+  "origin",
+  "x-forwarded-for",
+  "x-forwarded-host",
+  "x-forwarded-proto",
+  "x-request-id",
+] as const;
+
+export function forwarded(headers: Headers): Record<string, string> {
+  const passed: Record<string, string> = {};
+  for (const name of PASSED_ON) {
+    const value = headers.get(name);
+    if (value !== null) passed[name] = value;
+  }
+  // Without an ingress: otherwise the backend would take its own address for the caller's.
+  const host = headers.get("host");
+  if (host !== null) passed["x-forwarded-host"] ??= host;
+  return passed;
+}

@@ -1,0 +1,18 @@
+/** What the address may ask sign-in to say; anything else in it is not shown. */
+const NOTICES = {
+  ended: "You have been signed out. Sign in to go on.",
+  "signed-out": "You are signed out.",
+  deleted: "Your account and its todos have been deleted.",
+} as const;
+
+export function noticeText(name: string | undefined): string | undefined {
+  return name !== undefined && Object.hasOwn(NOTICES, name) ? NOTICES[name as keyof typeof NOTICES] : undefined;
+}
+
+/** Why a plain form did nothing: `failed` in the address is "refused" or "unavailable". */
+export function formFailureText(failed: string | null | undefined): string | undefined {
+  if (failed === null || failed === undefined) return undefined;
+  return failed === "refused"
+    ? "That was refused. Please check what you entered."
+    : "The server is not answering, so nothing was changed. Please try again.";
+}

@@ -1,0 +1,5 @@
+/** 32 hexadecimal digits. `crypto.randomUUID` exists in secure contexts only, and a cluster may be reached by plain HTTP. */
+export function unique(): string {
+  const bytes = crypto.getRandomValues(new Uint8Array(16));
+  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+}

@@ -1,0 +1,27 @@
+/**
+ * lib/api-types.ts from openapi.json, which is a copy of the backend's: `node scripts/api-types.mjs`.
+ * With `--check` nothing is written; it fails if the types are not those of the document.
+ */
+import { readFileSync, writeFileSync } from "node:fs";
+import openapiTS, { astToString } from "openapi-typescript";
+
+const DOCUMENT = new URL("../openapi.json", import.meta.url);
+const TYPES = new URL("../lib/api-types.ts", import.meta.url);
+const HEAD = `/* Generated from openapi.json by scripts/api-types.mjs: change the backend's schemas instead. */
+
+`;
+
+const ast = await openapiTS(readFileSync(DOCUMENT, "utf8"), {
+  rootTypes: true,
+  rootTypesNoSchemaPrefix: true,
+  // What has a default may be left out of a request; an answer has it always.
+  defaultNonNullable: false,
+});
+const types = HEAD + astToString(ast);
+
+if (!process.argv.includes("--check")) {
+  writeFileSync(TYPES, types);
+} else if (readFileSync(TYPES, "utf8") !== types) {
+  console.error("lib/api-types.ts is not what openapi.json says. Run: node scripts/api-types.mjs");
+  process.exit(1);
+}

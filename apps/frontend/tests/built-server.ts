@@ -1,0 +1,71 @@
+import { type ChildProcess, spawn } from "node:child_process";
+import { createServer, type IncomingHttpHeaders, type Server } from "node:http";
+import type { AddressInfo } from "node:net";
+
+/** A backend on loopback that knows one user, and keeps what it was asked. */
+export class Backend {
+  readonly asked: { url: string; headers: IncomingHttpHeaders }[] = [];
+  #server: Server;
+
+  constructor(title: string) {
+    this.#server = createServer((request, response) => {
+      this.asked.push({ url: request.url ?? "", headers: request.headers });
+      const signedIn = request.headers.cookie?.includes("todo_session=good") ?? false;
+      const me = { id: "u1", email: "ada@example.com", created_at: "2026-11-21T09:00:00Z" };
+      const todos = [{ id: "t1", title, completed: false, order: 1, url: "http://localhost/api/v1/todos/t1" }];
+      const refused = { status: 401, detail: "Sign in first.", code: "not-signed-in" };
+      const body = !signedIn ? refused : request.url === "/api/v1/me" ? me : todos;
+      response.writeHead(signedIn ? 200 : 401, { "content-type": "application/json" });
+      response.end(JSON.stringify(body));
+    });
+  }
+
+  async start(): Promise<string> {
+    await new Promise<void>((resolve) => this.#server.listen(0, "127.0.0.1", resolve));
+    return `http://127.0.0.1:${(this.#server.address() as AddressInfo).port}`;
+  }
+
+  stop(): void {
+    this.#server.closeAllConnections();
+    this.#server.close();
+  }
+}
+
+/** The program that the image runs; without an image: `npm run build`. */
+const PROGRAM = process.env.BUILT_SERVER ?? ".next/standalone/server.js";
+
+/** Starts the built server; answers its address and what ends it. */
+export async function startBuilt(apiBaseUrl: string, environment: string): Promise<[string, () => void]> {
+  const port = await freePort();
+  const child: ChildProcess = spawn(process.execPath, [PROGRAM], {
+    env: {
+      NODE_ENV: "production",
+      PORT: String(port),
+      HOSTNAME: "127.0.0.1",
+      API_BASE_URL: apiBaseUrl,
+      ENVIRONMENT: environment,
+    },
+    stdio: ["ignore", "inherit", "inherit"],
+  });
+  const address = `http://127.0.0.1:${port}`;
+  const stop = () => void child.kill();
+  for (let left = 300; left > 0; left -= 1) {
+    if (child.exitCode !== null) throw new Error(`${PROGRAM} ended with ${child.exitCode}; is it built? npm run build`);
+    try {
+      if ((await fetch(`${address}/healthz`)).ok) return [address, stop];
+    } catch {
+      // Not listening yet.
+    }
+    await new Promise((resolve) => setTimeout(resolve, 100));
+  }
+  stop();
+  throw new Error(`${PROGRAM} does not answer at ${address} after 30 s`);
+}
+
+async function freePort(): Promise<number> {
+  const server = createServer();
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const { port } = server.address() as AddressInfo;
+  await new Promise((resolve) => server.close(resolve));
+  return port;
+}

@@ -1,0 +1,91 @@
+// @vitest-environment node
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { Backend, startBuilt } from "./built-server";
+
+/** One build, started twice with different settings. */
+const ONE = new Backend("From the first backend");
+const TWO = new Backend("From the second backend");
+let one = "";
+let two = "";
+const ends: (() => void)[] = [];
+
+beforeAll(async () => {
+  const [first, second] = [await ONE.start(), await TWO.start()];
+  const started = await Promise.all([startBuilt(first, "dev"), startBuilt(`${second}/`, "production")]);
+  ends.push(...started.map(([, stop]) => stop));
+  [one, two] = [started[0][0], started[1][0]];
+}, 60_000);
+
+afterAll(() => {
+  for (const end of ends) end();
+  ONE.stop();
+  TWO.stop();
+});
+
+const ask = (address: string, path: string, headers: Record<string, string> = {}) =>
+  fetch(`${address}${path}`, { headers, redirect: "manual" });
+const SIGNED_IN = { cookie: "todo_session=good" };
+
+describe("the same build", () => {
+  it("asks the backend that its settings name, and says where it is", async () => {
+    const [first, second] = [await (await ask(one, "/", SIGNED_IN)).text(), await (await ask(two, "/", SIGNED_IN)).text()];
+    expect(first).toContain("From the first backend");
+    expect(first).toMatch(/Environment: <\/span>dev/);
+    expect(second).toContain("From the second backend");
+    expect(second).not.toContain("Environment:");
+  });
+
+  it("lets no browser see where the backend is", async () => {
+    const html = await (await ask(one, "/", SIGNED_IN)).text();
+    expect(html).toContain("ada@example.com");
+    expect(html).not.toMatch(/API_BASE_URL|127\.0\.0\.1/);
+  });
+
+  it("passes on who asks, unchanged, and nothing else", async () => {
+    ONE.asked.length = 0;
+    await ask(one, "/", {
+      ...SIGNED_IN,
+      "x-forwarded-for": "203.0.113.9",
+      "x-forwarded-host": "todo.example",
+      "x-forwarded-proto": "https",
+      "x-request-id": "r1",
+      "x-other": "stays here",
+    });
+    expect(ONE.asked.map(({ url }) => url).sort()).toEqual(["/api/v1/me", "/api/v1/todos?limit=50"]);
+    for (const { headers } of ONE.asked) {
+      expect(headers).toMatchObject({
+        cookie: "todo_session=good",
+        "x-forwarded-for": "203.0.113.9",
+        "x-forwarded-host": "todo.example",
+        "x-forwarded-proto": "https",
+        "x-request-id": "r1",
+      });
+      expect(headers["x-other"]).toBeUndefined();
+    }
+  });
+
+  it("names itself to the backend by the caller's address where no ingress does", async () => {
+    ONE.asked.length = 0;
+    await ask(one, "/", SIGNED_IN);
+    expect(ONE.asked[0]?.headers["x-forwarded-host"]).toBe(new URL(one).host);
+  });
+
+  it("sends who is not signed in to sign in, before anything of the page", async () => {
+    ONE.asked.length = 0;
+    const anonymous = await ask(one, "/active");
+    expect([anonymous.status, anonymous.headers.get("location")]).toEqual([307, "/sign-in?next=%2Factive"]);
+    expect(ONE.asked).toEqual([]);
+    const ended = await ask(one, "/", { cookie: "todo_session=ended" });
+    expect([ended.status, ended.headers.get("location")]).toEqual([307, "/sign-in?notice=ended"]);
+    const account = await ask(one, "/account/delete");
+    expect([account.status, account.headers.get("location")]).toEqual([307, "/sign-in"]);
+  });
+
+  it("serves the page without the list while its backend is away", async () => {
+    TWO.stop();
+    const answer = await ask(two, "/", SIGNED_IN);
+    expect(answer.status).toBe(200);
+    expect(await answer.text()).toContain("The server is not answering");
+    expect((await ask(two, "/sign-in", SIGNED_IN)).status).toBe(200);
+  });
+});
