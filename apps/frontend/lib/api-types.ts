@@ -194,11 +194,18 @@ export interface components {
             status?: "ok";
             /** @description What the last use of the database found */
             database: components["schemas"]["State"];
+            /** @description Only while unavailable: what kind of refusal it is */
+            database_cause?: components["schemas"]["Kind"] | null;
             /** Environment */
             environment: string;
             /** Version */
             version: string;
         };
+        /**
+         * Kind
+         * @enum {string}
+         */
+        Kind: "unreachable" | "waking up" | "wrong password" | "no such database" | "endpoint refused" | "TLS refused" | "quota exceeded" | "too many connections" | "busy" | "failed";
         /** Problem */
         Problem: {
             /**
@@ -390,6 +397,7 @@ export interface components {
 export type Credentials = components['schemas']['Credentials'];
 export type FieldError = components['schemas']['FieldError'];
 export type Health = components['schemas']['Health'];
+export type Kind = components['schemas']['Kind'];
 export type Problem = components['schemas']['Problem'];
 export type Session = components['schemas']['Session'];
 export type State = components['schemas']['State'];

@@ -17,6 +17,11 @@ pub const OFFLINE: [(&str, &str); 1] = [("HTTPS_PROXY", "http://127.0.0.1:9")];
 /// The image ID that the fake engine has for everything.
 pub const ID: &str = "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
+/// The checkout that is under test.
+pub fn checkout() -> &'static Utf8Path {
+    Utf8Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
+}
+
 /// The script of a `docker image inspect` that has every image it is asked for.
 pub fn inspect() -> String {
     format!(r#"for name; do case $name in image | inspect | *{{* | --*) ;; *) echo "{ID} $name" ;; esac; done"#)
@@ -55,7 +60,7 @@ impl Sandbox {
         for folder in [&root, &bin, &fakes, &home] {
             fs::create_dir(folder).unwrap();
         }
-        let project = Utf8Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+        let project = checkout();
         copy(&project.join("infra"), &root.join("infra"));
         fs::copy(project.join(".env.example"), root.join(".env.example")).unwrap();
         for app in ["backend", "frontend"] {

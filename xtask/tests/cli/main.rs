@@ -10,4 +10,5 @@ mod dry_run;
 mod interrupts;
 mod machine;
 mod output;
+mod repository;
 mod secrets;
