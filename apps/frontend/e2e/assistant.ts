@@ -12,6 +12,14 @@ if (ASSISTANT !== "scripted" && ASSISTANT !== "off") {
   throw new Error(`ASSISTANT is “${ASSISTANT}”; set it to scripted or off`);
 }
 
+/** Windows in which the panel is looked at. */
+export const SIZES = [
+  { name: "wide", width: 1280, height: 800, colorScheme: "light" },
+  { name: "dark phone", width: 390, height: 844, colorScheme: "dark" },
+  { name: "narrow", width: 320, height: 568, colorScheme: "light" },
+  { name: "dark narrow", width: 320, height: 568, colorScheme: "dark" },
+] as const;
+
 export const panel = (page: Page): Locator => page.getByRole("dialog", { name: "Assistant" });
 export const opener = (page: Page): Locator => page.getByRole("button", { name: "Assistant", exact: true });
 export const message = (page: Page): Locator => panel(page).getByRole("textbox", { name: "Message to the assistant" });
@@ -30,7 +38,7 @@ export async function openPanel(page: Page): Promise<void> {
 export async function ask(page: Page, text: string): Promise<void> {
   await message(page).fill(text);
   await message(page).press("Enter");
-  await expect(conversation(page).getByText(text, { exact: true }).last()).toBeVisible();
+  await expect(conversation(page).getByRole("listitem").filter({ hasText: text }).last()).toBeVisible();
 }
 
 /** No horizontal scrolling, of the page or of the panel. */
