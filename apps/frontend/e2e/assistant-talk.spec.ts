@@ -84,11 +84,10 @@ function talks(): void {
     await todos.create("Twice one");
     await todos.create("Twice two");
     await open(page);
-    const answered = page.waitForResponse((response) => response.url().endsWith("/api/v1/assistant") && response.request().method() === "POST");
     await openPanel(page);
     await ask(page, "delete Twice");
-    await expect(panel(page).getByRole("group", { name: "Delete these 2 todos?" })).toBeVisible();
-    const id = /"id":"([^"]+)","question"/.exec(await (await answered).text())?.[1] ?? "";
+    const card = panel(page).getByRole("group", { name: "Delete these 2 todos?" });
+    const id = (await card.getAttribute("aria-labelledby"))?.replace("question-", "") ?? "";
     const elsewhere = await page.request.post(`/api/v1/assistant/confirmations/${id}`, {
       headers: { origin: new URL(baseURL ?? "").origin },
       data: { approve: false },
@@ -171,10 +170,12 @@ function talks(): void {
     await expect(message(page)).toHaveValue("list");
     await panel(other).getByRole("button", { name: "Stop" }).click();
     await expect(conversation(other)).toContainText("Stopped.");
+    // The backend needs a moment to notice.
     await expect(async () => {
-      await panel(page).getByRole("button", { name: "Try again" }).click({ timeout: 1_000 });
-      await expect(told(page)).toContainText("Your list is empty", { timeout: 2_000 });
-    }).toPass({ timeout: 15_000 });
+      const again = panel(page).getByRole("button", { name: "Try again" });
+      if (await again.isVisible()) await again.click({ timeout: 2_000 });
+      await expect(conversation(page)).toContainText("Your list is empty", { timeout: 2_000 });
+    }).toPass({ timeout: 20_000 });
     expect(complaints.splice(0).filter((text) => !text.includes("409"))).toEqual([]);
   });
 

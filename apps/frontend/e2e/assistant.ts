@@ -36,8 +36,11 @@ export async function openPanel(page: Page): Promise<void> {
 }
 
 export async function ask(page: Page, text: string): Promise<void> {
+  // The answer before has come to its end.
+  await expect(panel(page).getByRole("button", { name: "Stop" })).toHaveCount(0);
   await message(page).fill(text);
   await message(page).press("Enter");
+  await expect(message(page)).toHaveValue("");
   await expect(conversation(page).getByRole("listitem").filter({ hasText: text }).last()).toBeVisible();
 }
 

@@ -96,6 +96,16 @@ describe("the panel", () => {
     await waitFor(() => { expect(screen.getByLabelText("New todo")).toHaveFocus(); });
   });
 
+  it("takes the focus again by Ctrl+K, and Escape gives it back to where it came from last", async () => {
+    const { user } = await open();
+    await waitFor(async () => { expect(await field()).toHaveFocus(); });
+    await user.click(screen.getByLabelText("New todo"));
+    await user.keyboard("{Control>}k{/Control}");
+    expect(await field()).toHaveFocus();
+    await user.keyboard("{Control>}k{/Control}{Escape}");
+    await waitFor(() => { expect(screen.getByLabelText("New todo")).toHaveFocus(); });
+  });
+
   it("is modal only where it lies over the list, also when the window changes", async () => {
     await open();
     const dialog = screen.getByRole("dialog");

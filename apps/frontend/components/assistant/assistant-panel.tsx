@@ -16,6 +16,8 @@ import { Welcome } from "./welcome";
 
 export interface AssistantPanelProps {
   open: boolean;
+  /** Each time it is another, the focus comes here. */
+  calls: number;
   onClose: () => void;
 }
 
@@ -23,7 +25,7 @@ const subscribe = (listener: () => void) => todoLink.subscribe(listener);
 const titlesNow = () => todoLink.titles();
 
 /** Stays while it is closed: what was asked goes on, and what was typed is kept. */
-export function AssistantPanel({ open, onClose }: AssistantPanelProps) {
+export function AssistantPanel({ open, calls, onClose }: AssistantPanelProps) {
   const [store] = useState(() => new AssistantStore(assistantApi(), todoLink));
   const state = useSyncExternalStore(store.subscribe, store.snapshot, store.snapshot);
   const titles = useSyncExternalStore(subscribe, titlesNow, titlesNow);
@@ -33,7 +35,7 @@ export function AssistantPanel({ open, onClose }: AssistantPanelProps) {
   const { status, messages, phase, confirmation, trouble } = state;
 
   useEffect(() => store.start(), [store]);
-  usePanel(dialog, open, () => {
+  usePanel(dialog, open, calls, () => {
     // On a touch screen the field would call up the keyboard, and that would cover the conversation.
     const touch = window.matchMedia("(pointer: coarse)").matches;
     if (touch || status === "off" || status === "failed") heading.current?.focus();

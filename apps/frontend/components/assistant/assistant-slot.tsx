@@ -14,14 +14,18 @@ type Panel = ComponentType<AssistantPanelProps>;
 export function AssistantSlot() {
   const [panel, setPanel] = useState<{ Panel: Panel } | "loading" | "failed" | null>(null);
   const [open, setOpen] = useState(false);
+  /** Counts how often it was asked for: also while it is open, and the focus elsewhere. */
+  const [calls, setCalls] = useState(0);
   const button = useRef<HTMLButtonElement>(null);
   /** Where the focus was before, to go back to. */
   const before = useRef<Element | null>(null);
   const hydrated = useHydrated();
 
   const show = useCallback(() => {
-    before.current = document.activeElement;
+    const focused = document.activeElement;
+    if (!focused?.closest("dialog")) before.current = focused;
     setOpen(true);
+    setCalls((count) => count + 1);
     setPanel((known) => known ?? "loading");
   }, []);
 
@@ -82,7 +86,7 @@ export function AssistantSlot() {
           </span>
         </div>
       )}
-      {loaded && <panel.Panel open={open} onClose={close} />}
+      {loaded && <panel.Panel open={open} calls={calls} onClose={close} />}
     </>
   );
 }

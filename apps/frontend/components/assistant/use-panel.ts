@@ -10,6 +10,7 @@ const WIDE = "(min-width: 64rem)";
 export function usePanel(
   dialog: RefObject<HTMLDialogElement | null>,
   open: boolean,
+  calls: number,
   focus: () => void,
 ): void {
   const focusing = useRef(focus);
@@ -35,4 +36,9 @@ export function usePanel(
       element.close();
     };
   }, [dialog, open]);
+
+  useEffect(() => {
+    const element = dialog.current;
+    if (element?.open && !element.contains(document.activeElement)) focusing.current();
+  }, [dialog, calls]);
 }
