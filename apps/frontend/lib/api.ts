@@ -36,6 +36,10 @@ export interface Api {
   update(id: string, changes: TodoUpdate): Promise<Todo>;
   remove(id: string): Promise<void>;
   removeCompleted(): Promise<void>;
+  /** Any request under /api/v1: what it answers, or nothing. */
+  call(method: string, path: string, body?: object): Promise<unknown>;
+  /** A POST that is answered bit by bit, for as long as it takes; `signal` ends it. */
+  stream(path: string, body: object, signal: AbortSignal): Promise<ReadableStream<Uint8Array>>;
 }
 
 export function createApi(options: ApiOptions = {}): Api {
@@ -46,19 +50,20 @@ export function createApi(options: ApiOptions = {}): Api {
     path: string,
     body?: object,
     extra?: Record<string, string>,
+    signal = AbortSignal.timeout(timeout),
   ): Promise<Response> {
     let response: Response;
     try {
       response = await fetch(`${baseUrl}/api/v1${path}`, {
         method,
         cache: "no-store",
-        // A change survives the page being left right after it.
-        keepalive: method !== "GET",
-        signal: AbortSignal.timeout(timeout),
+        // A change survives the page being left right after it; nobody would read a stream, though.
+        keepalive: method !== "GET" && extra?.accept === undefined,
+        signal,
         headers: {
           ...headers,
-          ...extra,
           accept: "application/json",
+          ...extra,
           ...(body && { "content-type": "application/json" }),
         },
         ...(body && { body: JSON.stringify(body) }),
@@ -85,6 +90,12 @@ export function createApi(options: ApiOptions = {}): Api {
   const item = (id: string) => `/todos/${encodeURIComponent(id)}`;
 
   return {
+    call,
+    async stream(path, body, signal) {
+      const response = await send("POST", path, body, { accept: "text/event-stream" }, signal);
+      if (!response.body) throw new ApiError("The server's answer is empty", 502);
+      return response.body;
+    },
     async signUp(credentials) {
       return (await call("POST", "/users", credentials)) as Session;
     },

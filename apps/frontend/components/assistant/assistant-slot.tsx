@@ -1,4 +1,116 @@
-/** Where the assistant's panel goes, beside the list. */
+"use client";
+
+import { type ComponentType, useCallback, useEffect, useRef, useState, useSyncExternalStore } from "react";
+import type { AssistantPanelProps } from "./assistant-panel";
+import styles from "./assistant-slot.module.css";
+import { Spark } from "./icons";
+
+type Panel = ComponentType<AssistantPanelProps>;
+
+/**
+ * The way into the assistant. The panel itself is loaded when it is first wanted: the list, which
+ * is what the page is for, does not wait for it.
+ */
 export function AssistantSlot() {
-  return null;
+  const [panel, setPanel] = useState<{ Panel: Panel } | "loading" | "failed" | null>(null);
+  const [open, setOpen] = useState(false);
+  /** Counts how often it was asked for: also while it is open, and the focus elsewhere. */
+  const [calls, setCalls] = useState(0);
+  const button = useRef<HTMLButtonElement>(null);
+  /** Where the focus was before, to go back to. */
+  const before = useRef<Element | null>(null);
+  const hydrated = useHydrated();
+
+  const show = useCallback(() => {
+    const focused = document.activeElement;
+    if (!focused?.closest("dialog")) before.current = focused;
+    setOpen(true);
+    setCalls((count) => count + 1);
+    setPanel((known) => known ?? "loading");
+  }, []);
+
+  useEffect(() => {
+    if (panel !== "loading") return;
+    let wanted = true;
+    import("./assistant-panel").then(
+      ({ AssistantPanel }) => { if (wanted) setPanel({ Panel: AssistantPanel }); },
+      () => { if (wanted) setPanel("failed"); },
+    );
+    return () => { wanted = false; };
+  }, [panel]);
+
+  useShortcut(show);
+
+  const close = () => {
+    setOpen(false);
+    // After the button is back on the page.
+    requestAnimationFrame(() => {
+      const target = before.current;
+      const gone = !(target instanceof HTMLElement) || !target.isConnected || target === document.body;
+      (gone ? button.current : target)?.focus();
+    });
+  };
+
+  const loaded = typeof panel === "object" && panel !== null;
+  return (
+    <>
+      <button
+        ref={button}
+        type="button"
+        className={styles.button}
+        // Without JavaScript it would do nothing.
+        hidden={!hydrated || (open && loaded)}
+        aria-haspopup="dialog"
+        aria-expanded={open && loaded}
+        aria-keyshortcuts="Control+K Meta+K"
+        title={hydrated ? `Assistant (${onApple() ? "⌘" : "Ctrl+"}K)` : undefined}
+        aria-busy={open && panel === "loading"}
+        onClick={show}
+      >
+        <Spark />
+        Assistant
+      </button>
+      <noscript>
+        <p className={styles.hint}>The assistant needs JavaScript; everything else here works without it.</p>
+      </noscript>
+      {open && panel === "failed" && (
+        <div className={styles.failure} role="alert">
+          <p>The assistant could not be loaded. Is there a connection?</p>
+          <span>
+            <button type="button" onClick={() => { setPanel("loading"); }}>
+              Try again
+            </button>
+            <button type="button" onClick={() => { setPanel(null); close(); }}>
+              Close
+            </button>
+          </span>
+        </div>
+      )}
+      {loaded && <panel.Panel open={open} calls={calls} onClose={close} />}
+    </>
+  );
+}
+
+const never = () => () => undefined;
+
+/** False in what the server sends, true once the page answers. */
+function useHydrated(): boolean {
+  return useSyncExternalStore(never, () => true, () => false);
+}
+
+const onApple = () => navigator.userAgent.includes("Mac OS");
+
+/** Ctrl+K, or ⌘K where Ctrl+K deletes to the end of the line. */
+function useShortcut(action: () => void): void {
+  useEffect(() => {
+    const apple = onApple();
+    const pressed = (event: KeyboardEvent) => {
+      const modifier = apple ? event.metaKey && !event.ctrlKey : event.ctrlKey && !event.metaKey;
+      if (!modifier || event.altKey || event.shiftKey || event.key.toLowerCase() !== "k") return;
+      event.preventDefault();
+      action();
+    };
+    document.addEventListener("keydown", pressed);
+    return () => { document.removeEventListener("keydown", pressed); };
+  }, [action]);
 }

@@ -1,0 +1,34 @@
+"use client";
+
+import { type ChatMessage, deedsOf } from "@/lib/assistant-messages";
+import type { Snapshot } from "@/lib/assistant-store";
+
+interface Props {
+  messages: readonly ChatMessage[];
+  phase: Snapshot["phase"];
+  titles: ReadonlyMap<string, string>;
+}
+
+/**
+ * For screen readers, politely: that the assistant is at work, then its answer as a whole. What is
+ * seen is no live region: there, each token would be read out.
+ */
+export function Announcer({ messages, phase, titles }: Props) {
+  const last = messages.at(-1);
+  let text = "";
+  if (phase !== "idle") text = "The assistant is at work";
+  // Only what was answered in this page: an old conversation is there to be read, not to be told.
+  else if (last?.role === "assistant" && last.key.startsWith("new-")) {
+    const deeds = deedsOf(last.touched, titles).map(({ verb, todos }) => {
+      const names = todos.flatMap(({ title }) => (title === undefined ? [] : [title]));
+      return `${verb}: ${names.length > 0 ? names.join(", ") : String(todos.length)}.`;
+    });
+    const end = last.state === "stopped" ? ["Stopped."] : last.state === "cut" ? ["The answer broke off."] : [];
+    text = [last.text, ...deeds, ...end].join(" ");
+  }
+  return (
+    <p className="visually-hidden" role="status">
+      {text}
+    </p>
+  );
+}

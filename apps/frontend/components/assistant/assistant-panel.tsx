@@ -1,0 +1,133 @@
+"use client";
+
+import { type KeyboardEvent, type MouseEvent, useEffect, useRef, useState, useSyncExternalStore } from "react";
+import { assistantApi } from "@/lib/assistant-api";
+import { AssistantStore } from "@/lib/assistant-store";
+import { todoLink } from "@/lib/todo-link";
+import { Announcer } from "./announcer";
+import styles from "./assistant-panel.module.css";
+import { Composer } from "./composer";
+import { ConfirmationCard } from "./confirmation-card";
+import { PanelHeader } from "./panel-header";
+import { Transcript } from "./transcript";
+import { TroubleNotice } from "./trouble-notice";
+import { usePanel } from "./use-panel";
+import { Welcome } from "./welcome";
+
+export interface AssistantPanelProps {
+  open: boolean;
+  /** Each time it is another, the focus comes here. */
+  calls: number;
+  onClose: () => void;
+}
+
+const subscribe = (listener: () => void) => todoLink.subscribe(listener);
+const titlesNow = () => todoLink.titles();
+
+/** Stays while it is closed: what was asked goes on, and what was typed is kept. */
+export function AssistantPanel({ open, calls, onClose }: AssistantPanelProps) {
+  const [store] = useState(() => new AssistantStore(assistantApi(), todoLink));
+  const state = useSyncExternalStore(store.subscribe, store.snapshot, store.snapshot);
+  const titles = useSyncExternalStore(subscribe, titlesNow, titlesNow);
+  const dialog = useRef<HTMLDialogElement>(null);
+  const heading = useRef<HTMLHeadingElement>(null);
+  const field = useRef<HTMLTextAreaElement>(null);
+  const { status, messages, phase, confirmation, trouble } = state;
+
+  useEffect(() => store.start(), [store]);
+  usePanel(dialog, open, calls, () => {
+    // On a touch screen the field would call up the keyboard, and that would cover the conversation.
+    const touch = window.matchMedia("(pointer: coarse)").matches;
+    if (touch || status === "off" || status === "failed") heading.current?.focus();
+    else field.current?.focus();
+  });
+
+  const onKeyDown = (event: KeyboardEvent) => {
+    if (event.key !== "Escape" || event.nativeEvent.isComposing) return;
+    event.preventDefault();
+    onClose();
+  };
+  const onClick = (event: MouseEvent) => {
+    // What lies around the panel belongs to the dialog itself.
+    if (event.target === dialog.current) onClose();
+  };
+
+  return (
+    <dialog
+      ref={dialog}
+      className={styles.panel}
+      aria-labelledby="assistant-heading"
+      onKeyDown={onKeyDown}
+      onClick={onClick}
+      onCancel={(event) => {
+        event.preventDefault();
+        onClose();
+      }}
+    >
+      <div className={styles.inside}>
+        <PanelHeader
+          heading={heading}
+          model={state.model}
+          forgettable={messages.length > 0 && phase === "idle"}
+          onForget={() => {
+            void store.forget();
+            heading.current?.focus();
+          }}
+          onClose={onClose}
+        />
+        <Transcript messages={messages} titles={titles} waiting={phase === "waiting"} onReveal={(id) => {
+          if (dialog.current?.matches(":modal")) onClose();
+          todoLink.reveal(id);
+        }}>
+          {messages.length === 0 && (
+            <Welcome
+              status={status}
+              onAsk={(text) => {
+                store.ask(text);
+                field.current?.focus();
+              }}
+              onCheck={() => { store.retry(); }}
+            />
+          )}
+          {messages.length > 0 && status === "off" && (
+            <Welcome status={status} onAsk={() => undefined} onCheck={() => { store.retry(); }} />
+          )}
+          {confirmation && (
+            <ConfirmationCard
+              key={confirmation.id}
+              confirmation={confirmation}
+              busy={phase !== "idle"}
+              onAnswer={(approve) => {
+                store.confirm(approve);
+                field.current?.focus();
+              }}
+            />
+          )}
+        </Transcript>
+        <TroubleNotice
+          trouble={trouble}
+          onRetry={() => {
+            store.retry();
+            field.current?.focus();
+          }}
+          onDismiss={() => {
+            store.dismiss();
+            field.current?.focus();
+          }}
+        />
+        {status !== "off" && (
+          <Composer
+            field={field}
+            draft={state.draft}
+            busy={phase !== "idle"}
+            ready={status === "ready"}
+            onWrite={(text) => { store.write(text); }}
+            onSend={() => store.ask()}
+            onStop={() => { store.stop(); }}
+          />
+        )}
+        <Announcer messages={messages} phase={phase} titles={titles} />
+      </div>
+    </dialog>
+  );
+}

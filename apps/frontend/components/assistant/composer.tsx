@@ -1,0 +1,74 @@
+"use client";
+
+import type { KeyboardEvent, RefObject } from "react";
+import { MESSAGE_MAX } from "@/lib/assistant-store";
+import styles from "./composer.module.css";
+import { Send, Stop } from "./icons";
+
+/** From here on, what is left is counted. */
+const COUNTED = MESSAGE_MAX - 200;
+
+interface Props {
+  field: RefObject<HTMLTextAreaElement | null>;
+  draft: string;
+  busy: boolean;
+  /** False while the conversation is not there yet; typing is possible already. */
+  ready: boolean;
+  onWrite: (text: string) => void;
+  /** False: nothing was sent. */
+  onSend: () => boolean;
+  onStop: () => void;
+}
+
+export function Composer({ field, draft, busy, ready, onWrite, onSend, onStop }: Props) {
+  const onKeyDown = (event: KeyboardEvent) => {
+    // Enter that ends a composition (Japanese, Chinese) is not meant for us.
+    if (event.key !== "Enter" || event.shiftKey || event.nativeEvent.isComposing) return;
+    event.preventDefault();
+    onSend();
+  };
+  return (
+    <form
+      className={styles.composer}
+      onSubmit={(event) => {
+        event.preventDefault();
+        onSend();
+        field.current?.focus();
+      }}
+    >
+      <label htmlFor="assistant-message" className="visually-hidden">
+        Message to the assistant
+      </label>
+      <textarea
+        ref={field}
+        id="assistant-message"
+        className={styles.field}
+        rows={1}
+        value={draft}
+        placeholder="Ask about your todos…"
+        maxLength={MESSAGE_MAX}
+        dir="auto"
+        autoComplete="off"
+        enterKeyHint="send"
+        aria-describedby="assistant-message-hint"
+        onChange={(event) => { onWrite(event.currentTarget.value); }}
+        onKeyDown={onKeyDown}
+      />
+      <span id="assistant-message-hint" className={draft.length > COUNTED ? styles.left : "visually-hidden"}>
+        {draft.length > COUNTED ? `${MESSAGE_MAX - draft.length} left` : "Enter sends, Shift and Enter begin a line."}
+      </span>
+      {busy ? (
+        <button key="stop" type="button" className={styles.button} aria-label="Stop" title="Stop" onClick={() => {
+          onStop();
+          field.current?.focus();
+        }}>
+          <Stop />
+        </button>
+      ) : (
+        <button key="send" type="submit" className={styles.button} aria-label="Send" title="Send" disabled={!ready || !draft.trim()}>
+          <Send />
+        </button>
+      )}
+    </form>
+  );
+}

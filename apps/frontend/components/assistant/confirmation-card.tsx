@@ -1,0 +1,64 @@
+"use client";
+
+import { useEffect, useRef } from "react";
+import type { Confirmation } from "@/lib/assistant-types";
+import styles from "./confirmation-card.module.css";
+
+interface Props {
+  confirmation: Confirmation;
+  busy: boolean;
+  onAnswer: (approve: boolean) => void;
+}
+
+/** Before several todos are deleted, which nothing brings back. */
+export function ConfirmationCard({ confirmation, busy, onAnswer }: Props) {
+  const { id, question, todos, expires_at: expires } = confirmation;
+  const card = useRef<HTMLDivElement>(null);
+
+  useEffect(() => {
+    // The card, not one of its buttons: an Enter that was meant for the field must not decide.
+    // And only if the reader is in the panel; whoever works in the list is not called away.
+    const here = card.current?.closest("dialog")?.contains(document.activeElement);
+    if (here) card.current?.focus();
+  }, []);
+
+  return (
+    <div
+      ref={card}
+      className={styles.card}
+      role="group"
+      aria-labelledby={`question-${id}`}
+      aria-describedby={`expiry-${id}`}
+      tabIndex={-1}
+    >
+      <p id={`question-${id}`} className={styles.question}>
+        {question}
+      </p>
+      <ul className={styles.todos}>
+        {todos.map((todo) => (
+          <li key={todo.id} dir="auto">
+            {todo.title}
+          </li>
+        ))}
+      </ul>
+      <div className={styles.actions}>
+        <button type="button" className={styles.grave} disabled={busy} onClick={() => { onAnswer(true); }}>
+          {todos.length === 1 ? "Delete it" : `Delete ${todos.length} todos`}
+        </button>
+        <button type="button" className={styles.calm} disabled={busy} onClick={() => { onAnswer(false); }}>
+          Keep {todos.length === 1 ? "it" : "them"}
+        </button>
+        <span id={`expiry-${id}`} className={styles.expiry}>
+          {expiry(expires)}
+        </span>
+      </div>
+    </div>
+  );
+}
+
+function expiry(expires: string): string {
+  const time = new Date(expires);
+  if (Number.isNaN(time.getTime())) return "Nothing is deleted unless you say so.";
+  const clock = time.toLocaleTimeString(undefined, { hour: "2-digit", minute: "2-digit" });
+  return `Open until ${clock}`;
+}

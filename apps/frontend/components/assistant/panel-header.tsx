@@ -1,0 +1,83 @@
+"use client";
+
+import { type RefObject, useRef, useState } from "react";
+import { Cross } from "@/components/icons";
+import { Bin, Spark } from "./icons";
+import styles from "./panel-header.module.css";
+
+interface Props {
+  heading: RefObject<HTMLHeadingElement | null>;
+  model: string | null;
+  /** There is a conversation, and it is nobody's turn. */
+  forgettable: boolean;
+  onForget: () => void;
+  onClose: () => void;
+}
+
+export function PanelHeader({ heading, model, forgettable, onForget, onClose }: Props) {
+  const [asking, setAsking] = useState(false);
+  const bin = useRef<HTMLButtonElement>(null);
+  const sure = asking && forgettable;
+  return (
+    <>
+      <header className={styles.header}>
+        <span className={styles.mark}>
+          <Spark />
+        </span>
+        <span className={styles.names}>
+          <h2 ref={heading} id="assistant-heading" className={styles.title} tabIndex={-1}>
+            Assistant
+          </h2>
+          {model && (
+            <span className={styles.model}>
+              <span className="visually-hidden">Model: </span>
+              {model}
+            </span>
+          )}
+        </span>
+        <button
+          ref={bin}
+          type="button"
+          className={styles.action}
+          hidden={!forgettable}
+          aria-label="Forget this conversation"
+          title="Forget this conversation"
+          aria-expanded={sure}
+          onClick={() => { setAsking(!asking); }}
+        >
+          <Bin />
+        </button>
+        <button type="button" className={styles.action} aria-label="Close the assistant" title="Close" onClick={onClose}>
+          <Cross />
+        </button>
+      </header>
+      {sure && (
+        <div className={styles.sure} role="group" aria-label="Forget this conversation?">
+          <p>Forget this conversation? Your todos stay.</p>
+          <span>
+            <button
+              type="button"
+              // What is here was called up by a press of a button just now.
+              autoFocus
+              onClick={() => {
+                setAsking(false);
+                onForget();
+              }}
+            >
+              Forget
+            </button>
+            <button
+              type="button"
+              onClick={() => {
+                setAsking(false);
+                bin.current?.focus();
+              }}
+            >
+              Keep
+            </button>
+          </span>
+        </div>
+      )}
+    </>
+  );
+}

@@ -1,0 +1,68 @@
+"use client";
+
+import { type ReactNode, useEffect, useRef } from "react";
+import type { ChatMessage } from "@/lib/assistant-messages";
+import { Message } from "./message";
+import styles from "./transcript.module.css";
+
+/** In pixels: so near the end, the reader is at the end. */
+const NEAR = 48;
+
+interface Props {
+  messages: readonly ChatMessage[];
+  titles: ReadonlyMap<string, string>;
+  /** Asked, and nothing has come yet. */
+  waiting: boolean;
+  onReveal: (id: string) => void;
+  children: ReactNode;
+}
+
+/** Follows what is written, unless the reader has gone back to read something. */
+export function Transcript({ messages, titles, waiting, onReveal, children }: Props) {
+  const scroller = useRef<HTMLDivElement>(null);
+  const following = useRef(true);
+  const count = useRef(0);
+
+  useEffect(() => {
+    const element = scroller.current;
+    if (!element) return;
+    // Whoever asks something wants to see it.
+    const asked = messages.length > count.current && messages.at(-1)?.role === "user";
+    count.current = messages.length;
+    if (asked) following.current = true;
+    if (following.current) element.scrollTop = element.scrollHeight;
+  });
+
+  const last = messages.at(-1);
+  const thinking = waiting || (last?.state === "streaming" && last.text === "");
+  return (
+    <div
+      ref={scroller}
+      className={styles.scroller}
+      role="region"
+      aria-label="Conversation"
+      // It scrolls, so the keyboard has to get there.
+      tabIndex={0}
+      onScroll={({ currentTarget: { scrollHeight, scrollTop, clientHeight } }) => {
+        following.current = scrollHeight - scrollTop - clientHeight < NEAR;
+      }}
+    >
+      {messages.length > 0 && (
+        <ol className={styles.messages} aria-busy={waiting || last?.state === "streaming"}>
+          {messages.map((message) => (
+            <Message key={message.key} message={message} titles={titles} onReveal={onReveal} />
+          ))}
+          {thinking && (
+            <li className={styles.thinking}>
+              <span className="visually-hidden">The assistant is thinking</span>
+              <span aria-hidden="true" />
+              <span aria-hidden="true" />
+              <span aria-hidden="true" />
+            </li>
+          )}
+        </ol>
+      )}
+      {children}
+    </div>
+  );
+}

@@ -1,0 +1,65 @@
+import type { Snapshot } from "@/lib/assistant-store";
+import { Spark } from "./icons";
+import styles from "./welcome.module.css";
+
+const IDEAS = [
+  "What should I do first?",
+  "Add “Buy milk” and “Call the dentist”",
+  "Which todos are completed?",
+];
+
+interface Props {
+  status: Snapshot["status"];
+  onAsk: (text: string) => void;
+  /** Whether a key is there by now. */
+  onCheck: () => void;
+}
+
+/** In place of a conversation, until there is one. */
+export function Welcome({ status, onAsk, onCheck }: Props) {
+  // What went wrong, and how to try again, is said below.
+  if (status === "failed") return null;
+  if (status === "loading") {
+    return (
+      <div className={styles.loading} aria-hidden="true">
+        <span />
+        <span />
+      </div>
+    );
+  }
+  if (status === "off") {
+    return (
+      <div className={styles.welcome}>
+        <span className={styles.mark} data-off="true">
+          <Spark />
+        </span>
+        <p className={styles.head}>The assistant is not set up</p>
+        <p>
+          It needs an API key: set <code>OPENAI_API_KEY</code> in <code>.env</code> and deploy again. Your todos work
+          without it.
+        </p>
+        <button type="button" className={styles.idea} onClick={onCheck}>
+          Check again
+        </button>
+      </div>
+    );
+  }
+  return (
+    <div className={styles.welcome}>
+      <span className={styles.mark}>
+        <Spark />
+      </span>
+      <p className={styles.head}>What can I do for your list?</p>
+      <p>I add, change, complete and delete todos. Before several are deleted, I ask.</p>
+      <ul className={styles.ideas} aria-label="Ideas">
+        {IDEAS.map((idea) => (
+          <li key={idea}>
+            <button type="button" className={styles.idea} onClick={() => { onAsk(idea); }}>
+              {idea}
+            </button>
+          </li>
+        ))}
+      </ul>
+    </div>
+  );
+}

@@ -1,0 +1,69 @@
+import { type Api, ApiError, createApi } from "./api";
+import { readEvent } from "./assistant-events";
+import type { AssistantEvent, AssistantState } from "./assistant-types";
+import { sseEvents } from "./sse";
+
+/** What the assistant says and does, bit by bit; ends with `done`, or by throwing. */
+export type Answer = AsyncGenerator<Exclude<AssistantEvent, { type: "error" }>, void>;
+
+export interface AssistantApi {
+  state(): Promise<AssistantState>;
+  ask(message: string, signal: AbortSignal): Answer;
+  /** Goes on where the assistant asked whether it may. */
+  confirm(id: string, approve: boolean, signal: AbortSignal): Answer;
+  /** Forgets the conversation. */
+  forget(): Promise<void>;
+}
+
+/** The answer did not end as answers do: code of the ApiError that says so. */
+export const CUT = "cut";
+
+/** In ms. A stream that gives no sign of life for so long is dead; the backend gives one every 15 s. */
+const SILENCE = 45_000;
+
+type Transport = Pick<Api, "call" | "stream">;
+
+export function assistantApi(transport: Transport = createApi()): AssistantApi {
+  async function* answer(path: string, body: object, stop: AbortSignal): Answer {
+    const quiet = new AbortController();
+    const watch = () => setTimeout(() => { quiet.abort(); }, SILENCE);
+    let timer = watch();
+    try {
+      const stream = await transport.stream(path, body, AbortSignal.any([stop, quiet.signal]));
+      const alive = () => {
+        clearTimeout(timer);
+        timer = watch();
+      };
+      for await (const raw of sseEvents(stream, alive)) {
+        const event = readEvent(raw);
+        if (!event) continue;
+        if (event.type === "error") throw event.error;
+        yield event;
+        if (event.type === "done") return;
+      }
+      throw new ApiError("The answer broke off", 0, undefined, { code: CUT });
+    } catch (cause) {
+      if (quiet.signal.aborted) throw new ApiError("The server went quiet", 0, undefined, { code: CUT });
+      if (cause instanceof ApiError) throw cause;
+      throw new ApiError("The answer broke off", 0, undefined, { code: CUT });
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  return {
+    async state() {
+      const state = (await transport.call("GET", "/assistant")) as Partial<AssistantState> | undefined;
+      if (typeof state?.available !== "boolean" || !Array.isArray(state.messages)) {
+        throw new ApiError("The server's answer does not describe the assistant", 502);
+      }
+      return { available: state.available, model: state.model ?? null, messages: state.messages };
+    },
+    ask: (message, stop) => answer("/assistant", { message }, stop),
+    confirm: (id, approve, stop) =>
+      answer(`/assistant/confirmations/${encodeURIComponent(id)}`, { approve }, stop),
+    async forget() {
+      await transport.call("DELETE", "/assistant");
+    },
+  };
+}

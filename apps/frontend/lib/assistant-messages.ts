@@ -1,0 +1,63 @@
+import type { AssistantMessage } from "./assistant-types";
+
+/** A todo that was changed for a message. */
+export interface Touched {
+  id: string;
+  /** What did it; unknown of messages from the history. */
+  tool?: string;
+  /** As it was when that happened: a deleted one can be asked for no more. */
+  title?: string;
+}
+
+export interface ChatMessage {
+  key: string;
+  role: "user" | "assistant";
+  text: string;
+  touched: readonly Touched[];
+  /** stopped: by the user; cut: by a failure. */
+  state: "done" | "streaming" | "stopped" | "cut";
+}
+
+export function fromHistory(messages: readonly AssistantMessage[]): ChatMessage[] {
+  return messages.map(({ id, role, text, touched }) => ({
+    key: id,
+    role,
+    text,
+    touched: touched.map((todo) => ({ id: todo })),
+    state: "done",
+  }));
+}
+
+/** Each todo once, with what was done to it last. */
+export function merge(known: readonly Touched[], fresh: readonly Touched[]): Touched[] {
+  const all = new Map(known.map((one) => [one.id, one]));
+  for (const one of fresh) {
+    all.set(one.id, { ...all.get(one.id), ...one });
+  }
+  return [...all.values()];
+}
+
+/** What was done, and to which; in the order in which it was done first. */
+export interface Deed {
+  verb: string;
+  todos: { id: string; title: string | undefined }[];
+}
+
+/** `titles`: of the todos as they are now. */
+export function deedsOf(touched: readonly Touched[], titles: ReadonlyMap<string, string>): Deed[] {
+  const deeds = new Map<string, Deed>();
+  for (const { id, tool, title } of touched) {
+    const verb = VERBS.get(tool ?? "") ?? "Changed";
+    const deed = deeds.get(verb) ?? { verb, todos: [] };
+    deed.todos.push({ id, title: titles.get(id) ?? title });
+    deeds.set(verb, deed);
+  }
+  return [...deeds.values()];
+}
+
+const VERBS = new Map([
+  ["add_todo", "Added"],
+  ["update_todo", "Changed"],
+  ["complete_todo", "Completed"],
+  ["delete_todos", "Deleted"],
+]);

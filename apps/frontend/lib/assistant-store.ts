@@ -1,0 +1,274 @@
+import type { Answer, AssistantApi } from "./assistant-api";
+import { type Touched, type ChatMessage, fromHistory, merge } from "./assistant-messages";
+import { closedQuestion, codeOf, type Trouble, troubleOf } from "./assistant-trouble";
+import type { Confirmation } from "./assistant-types";
+import type { TodoLink } from "./todo-link";
+
+export const MESSAGE_MAX = 2_000;
+/** A question about deleting stays open for so long, in milliseconds. */
+const CONFIRMATION_LIFE = 10 * 60_000;
+/** What was stopped here goes on for a moment there; so long it is waited for, in milliseconds. */
+const LINGER = [300, 700, 1_500];
+
+export interface Snapshot {
+  /** failed: the conversation could not be loaded; off: there is no key. */
+  status: "loading" | "failed" | "off" | "ready";
+  model: string | null;
+  messages: readonly ChatMessage[];
+  /** A request is under way; `answering` once something of it has come. */
+  phase: "idle" | "waiting" | "answering";
+  confirmation: Confirmation | null;
+  trouble: Trouble | null;
+  /** What stands in the field. */
+  draft: string;
+}
+
+type Request = { kind: "ask"; text: string } | { kind: "confirm"; approve: boolean; of: Confirmation };
+
+/** The conversation in this page. */
+export class AssistantStore {
+  #snapshot: Snapshot = {
+    status: "loading",
+    model: null,
+    messages: [],
+    phase: "idle",
+    confirmation: null,
+    trouble: null,
+    draft: "",
+  };
+  #running: AbortController | undefined;
+  /** What the retry button sends again; undefined: loading the conversation. */
+  #failed: Request | undefined;
+  /** What this request has changed so far. */
+  #touched = new Set<string>();
+  #stoppedAt = Number.NEGATIVE_INFINITY;
+  #expiry: ReturnType<typeof setTimeout> | undefined;
+  #keys = 0;
+  readonly #listeners = new Set<() => void>();
+
+  constructor(
+    private readonly api: AssistantApi,
+    private readonly todos: Pick<TodoLink, "titles" | "touched">,
+  ) {}
+
+  readonly subscribe = (listener: () => void): (() => void) => {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  };
+
+  readonly snapshot = (): Snapshot => this.#snapshot;
+
+  /** Loads the conversation; the answer ends whatever is under way. */
+  start(): () => void {
+    void this.#load();
+    return () => {
+      this.#running?.abort();
+      clearTimeout(this.#expiry);
+    };
+  }
+
+  write(draft: string): void {
+    this.#set({ draft });
+  }
+
+  /** False: there is nothing in it, or the assistant is at work. */
+  ask(text: string = this.#snapshot.draft): boolean {
+    const trimmed = text.trim();
+    const { status, phase, draft } = this.#snapshot;
+    if (!trimmed || trimmed.length > MESSAGE_MAX || status !== "ready" || phase !== "idle") return false;
+    if (draft.trim() === trimmed) this.#set({ draft: "" });
+    void this.#run({ kind: "ask", text: trimmed });
+    return true;
+  }
+
+  /** The answer to the question that is open. */
+  confirm(approve: boolean): void {
+    const { confirmation, phase } = this.#snapshot;
+    if (confirmation && phase === "idle") void this.#run({ kind: "confirm", approve, of: confirmation });
+  }
+
+  stop(): void {
+    this.#stoppedAt = Date.now();
+    this.#running?.abort();
+  }
+
+  retry(): void {
+    if (this.#snapshot.phase !== "idle") return;
+    const failed = this.#failed;
+    if (!failed) void this.#load();
+    else if (failed.kind === "ask") this.ask(failed.text);
+    else void this.#run(failed);
+  }
+
+  dismiss(): void {
+    this.#failed = undefined;
+    this.#set({ trouble: null });
+  }
+
+  async forget(): Promise<void> {
+    if (this.#snapshot.phase !== "idle") return;
+    try {
+      await this.api.forget();
+      this.#close();
+      this.#set({ messages: [], trouble: null });
+    } catch (error) {
+      this.#failed = undefined;
+      this.#set({ trouble: { ...troubleOf(error), remedy: "none" } });
+    }
+  }
+
+  async #load(): Promise<void> {
+    this.#failed = undefined;
+    this.#set({ trouble: null, ...(this.#snapshot.status !== "ready" && { status: "loading" }) });
+    try {
+      const { available, model, messages } = await this.api.state();
+      this.#set({ status: available ? "ready" : "off", model, messages: fromHistory(messages) });
+    } catch (error) {
+      const { status } = this.#snapshot;
+      this.#set({ status: status === "ready" ? status : "failed", trouble: troubleOf(error) });
+    }
+  }
+
+  async #run(request: Request): Promise<void> {
+    const running = new AbortController();
+    this.#running = running;
+    this.#failed = undefined;
+    this.#touched = new Set();
+    const before = this.#snapshot.messages;
+    this.#set({
+      phase: "waiting",
+      trouble: null,
+      ...(request.kind === "ask" && {
+        messages: [...before, this.#message("user", request.text)],
+      }),
+    });
+    const answer = this.#message("assistant", "", "streaming");
+    try {
+      await this.#follow(this.#open(request, running.signal), answer);
+      this.#finish(answer.key, "done");
+    } catch (error) {
+      if (running.signal.aborted) this.#stopped(answer);
+      else this.#fail(request, answer.key, before, error);
+      // Whatever it did without our hearing of it.
+      this.todos.touched([...this.#touched]);
+    } finally {
+      this.#running = undefined;
+      this.#set({ phase: "idle" });
+    }
+  }
+
+  async *#open(request: Request, signal: AbortSignal): Answer {
+    const lingers = Date.now() - this.#stoppedAt < 5_000 ? LINGER : [];
+    for (const pause of [...lingers, undefined]) {
+      try {
+        yield* request.kind === "ask"
+          ? this.api.ask(request.text, signal)
+          : this.api.confirm(request.of.id, request.approve, signal);
+        return;
+      } catch (error) {
+        if (pause === undefined || codeOf(error) !== "assistant-busy") throw error;
+        await new Promise((resolve) => setTimeout(resolve, pause));
+        signal.throwIfAborted();
+      }
+    }
+  }
+
+  async #follow(events: Answer, answer: ChatMessage): Promise<void> {
+    for await (const event of events) {
+      if (this.#snapshot.phase === "waiting") {
+        // An open question is settled, by its answer or by the user going on with something else.
+        this.#close();
+        this.#set({ phase: "answering", messages: [...this.#snapshot.messages, answer] });
+      }
+      if (event.type === "text") {
+        this.#change(answer.key, ({ text }) => ({ text: text + event.delta }));
+      } else if (event.type === "tool" && event.touched.length > 0 && event.name !== "list_todos") {
+        const titles = this.todos.titles();
+        const touched = event.touched.map((id): Touched => {
+          const title = titles.get(id);
+          return { id, tool: event.name, ...(title !== undefined && { title }) };
+        });
+        this.#change(answer.key, (old) => ({ touched: merge(old.touched, touched) }));
+        for (const id of event.touched) this.#touched.add(id);
+        this.todos.touched([...this.#touched]);
+      } else if (event.type === "confirmation") {
+        this.#ask(event.confirmation);
+      }
+    }
+  }
+
+  #fail(request: Request, key: string, before: readonly ChatMessage[], error: unknown): void {
+    const begun = this.#snapshot.phase === "answering";
+    const closed = request.kind === "confirm" && !begun ? closedQuestion(error) : null;
+    if (closed) this.#close();
+    if (request.kind === "ask") {
+      // Nothing came at all: as if it had not been asked. Otherwise what came stays.
+      if (!begun) this.#set({ messages: before });
+      // What was typed comes back, unless something else is there by now.
+      if (!this.#snapshot.draft.trim()) this.#set({ draft: request.text });
+    }
+    this.#finish(key, "cut");
+    if (codeOf(error) === "assistant-not-configured") {
+      this.#set({ status: "off" });
+      return;
+    }
+    this.#failed = request;
+    const trouble = closed ?? troubleOf(error);
+    // An answer to a question counts once: it has been given, whatever happened to the rest.
+    const spent = request.kind === "confirm" && begun && trouble.remedy === "retry";
+    this.#set({ trouble: spent ? { ...trouble, remedy: "none" } : trouble });
+  }
+
+  #ask(confirmation: Confirmation): void {
+    const left = Date.parse(confirmation.expires_at) - Date.now();
+    // Clocks differ, and then the server's word counts: it refuses what comes too late.
+    const life = left > 0 && left < CONFIRMATION_LIFE ? left : CONFIRMATION_LIFE;
+    this.#set({ confirmation });
+    clearTimeout(this.#expiry);
+    this.#expiry = setTimeout(() => {
+      // Answered in the last moment: the server decides.
+      if (this.#snapshot.phase !== "idle") return;
+      this.#close();
+      this.#set({
+        trouble: { text: "The question about deleting has expired. Nothing was deleted.", remedy: "none" },
+      });
+    }, life);
+  }
+
+  #close(): void {
+    clearTimeout(this.#expiry);
+    if (this.#snapshot.confirmation) this.#set({ confirmation: null });
+  }
+
+  #stopped(answer: ChatMessage): void {
+    // Nothing had come yet: then the note alone is the answer.
+    if (this.#snapshot.phase === "waiting") this.#set({ messages: [...this.#snapshot.messages, answer] });
+    this.#finish(answer.key, "stopped");
+  }
+
+  #finish(key: string, state: ChatMessage["state"]): void {
+    this.#change(key, () => ({ state }));
+    // Such as a question about deleting, which says everything by itself.
+    if (state !== "done") return;
+    const empty = (one: ChatMessage) => one.key === key && one.text.trim() === "" && one.touched.length === 0;
+    this.#set({ messages: this.#snapshot.messages.filter((one) => !empty(one)) });
+  }
+
+  #change(key: string, change: (message: ChatMessage) => Partial<ChatMessage>): void {
+    this.#set({
+      messages: this.#snapshot.messages.map((message) =>
+        message.key === key ? { ...message, ...change(message) } : message,
+      ),
+    });
+  }
+
+  #message(role: ChatMessage["role"], text: string, state: ChatMessage["state"] = "done"): ChatMessage {
+    this.#keys += 1;
+    return { key: `new-${this.#keys}`, role, text, touched: [], state };
+  }
+
+  #set(change: Partial<Snapshot>): void {
+    this.#snapshot = { ...this.#snapshot, ...change };
+    this.#listeners.forEach((listener) => { listener(); });
+  }
+}

@@ -1,0 +1,97 @@
+import { describe, expect, it } from "vitest";
+import { EVENT_MAX, type SseEvent, SseParser, sseEvents } from "@/lib/sse";
+
+const encoder = new TextEncoder();
+
+function parse(text: string): SseEvent[] {
+  return new SseParser().feed(text);
+}
+
+/** As a body whose pieces end at these places. */
+async function read(bytes: Uint8Array, ...cuts: number[]): Promise<SseEvent[]> {
+  const ends = [...cuts, bytes.length];
+  let at = 0;
+  const body = new ReadableStream<Uint8Array>({
+    pull(controller) {
+      const end = ends.shift();
+      if (end === undefined) {
+        controller.close();
+        return;
+      }
+      controller.enqueue(bytes.slice(at, end));
+      at = end;
+    },
+  });
+  const found: SseEvent[] = [];
+  for await (const event of sseEvents(body)) found.push(event);
+  return found;
+}
+
+const STREAM = [
+  "\uFEFF: hello\r\n\r\n",
+  'event: text\r\ndata: {"delta":"Grüße, 世界 👋🏽"}\r\n\r\n',
+  ": keep-alive\n\n",
+  "event:tool\rdata:one\rdata: two\r\r",
+  "retry: 5\nid: 7\nunknown: x\nevent\ndata\n\n",
+  "data: last\n\n",
+].join("");
+const EVENTS = [
+  { event: "text", data: '{"delta":"Grüße, 世界 👋🏽"}' },
+  { event: "tool", data: "one\ntwo" },
+  { event: "message", data: "" },
+  { event: "message", data: "last" },
+];
+
+describe("server-sent events", () => {
+  it("are read whatever ends the lines: CR, LF or both", () => {
+    for (const end of ["\n", "\r", "\r\n"]) {
+      expect(parse(["event: a", "data: 1", "", "data: 2", "", ""].join(end))).toEqual([
+        { event: "a", data: "1" },
+        { event: "message", data: "2" },
+      ]);
+    }
+  });
+
+  it("are the same wherever the bytes are cut in two, in the midst of a character too", async () => {
+    const bytes = encoder.encode(STREAM);
+    for (let cut = 0; cut <= bytes.length; cut += 1) expect(await read(bytes, cut)).toEqual(EVENTS);
+  });
+
+  it("are the same byte by byte", async () => {
+    const bytes = encoder.encode(STREAM);
+    expect(await read(bytes, ...bytes.keys())).toEqual(EVENTS);
+  });
+
+  it("keep what looks like a field within the data, and one blank after the colon is no data", () => {
+    expect(parse("data:  a: b:c\n\n")).toEqual([{ event: "message", data: " a: b:c" }]);
+  });
+
+  it("have to be complete: what is unfinished at the end is no event", async () => {
+    expect(await read(encoder.encode("data: a\n\ndata: half\n"))).toEqual([{ event: "message", data: "a" }]);
+    expect(parse("event: lonely\n\n")).toEqual([]);
+  });
+
+  it("do not carry a name over to the next", () => {
+    expect(parse("event: a\n\ndata: 1\n\n")).toEqual([{ event: "message", data: "1" }]);
+  });
+
+  it("have a bound, with and without line ends", () => {
+    expect(() => parse("data: ".padEnd(EVENT_MAX + 1, "x"))).toThrow(RangeError);
+    expect(() => parse(`data: ${"x".repeat(999)}\n`.repeat(1_100))).toThrow(RangeError);
+    // Many that end are no one that does not.
+    expect(parse(`data: ${"x".repeat(999)}\n\n`.repeat(1_100))).toHaveLength(1_100);
+  });
+
+  it("end the request when nobody reads on, and pass on why it broke", async () => {
+    let cancelled = false;
+    const endless = new ReadableStream<Uint8Array>({
+      pull: (controller) => { controller.enqueue(encoder.encode("data: again\n\n")); },
+      cancel: () => { cancelled = true; },
+    });
+    for await (const event of sseEvents(endless)) if (event.data) break;
+    expect(cancelled).toBe(true);
+
+    const broken = new ReadableStream<Uint8Array>({ start: (controller) => { controller.error(new Error("cut")); } });
+    await expect(sseEvents(broken).next()).rejects.toThrow("cut");
+  });
+});
