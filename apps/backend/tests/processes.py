@@ -64,4 +64,4 @@ def wait_for(
 
 
 def wait_until_ready(url: str) -> None:
-    wait_for(f"{url}/health?probe=ready", seconds=25)
+    wait_for(f"{url}/health?probe=ready", seconds=50)

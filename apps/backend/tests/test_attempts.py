@@ -132,10 +132,17 @@ async def test_whom_an_attempt_is_counted_to(
 async def test_many_at_once_are_no_way_around(anonymous: AsyncClient) -> None:
     member = await sign_up(anonymous)
     answers = await asyncio.gather(*(guess(anonymous, member.email) for _ in range(20)))
-    statuses = sorted(answer.status_code for answer in answers)
-    assert statuses == [401] * MAX_PER_ACCOUNT + [429] * (20 - MAX_PER_ACCOUNT)
+    # A busy machine may refuse some with 503; none of those had its password looked at.
+    statuses = [answer.status_code for answer in answers]
+    assert statuses.count(401) <= MAX_PER_ACCOUNT
+    assert set(statuses) <= {401, 429, 503}
+    # And those that were let through did count: a few more, and the account is closed.
+    for _ in range(MAX_PER_ACCOUNT - statuses.count(401)):
+        assert (await guess(anonymous, member.email)).status_code in {401, 429}
+    assert is_refusal(await guess(anonymous, member.email))
 
 
+@pytest.mark.timeout(150)
 def test_two_replicas_count_together(server: Postgres) -> None:
     """Two processes, as two pods are."""
     server.execute("TRUNCATE sign_in_failures")

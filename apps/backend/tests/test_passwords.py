@@ -36,17 +36,14 @@ async def test_each_hash_has_its_own_salt(passwords: Passwords) -> None:
 
 
 async def test_the_event_loop_goes_on_meanwhile(passwords: Passwords) -> None:
-    """Ten hashes take a quarter of a second; the loop never stands still for one of them."""
-    longest, last = 0.0, time.perf_counter()
+    """On the loop itself, ten hashes would leave it about ten turns."""
     hashing = asyncio.gather(*(passwords.hash("x") for _ in range(10)))
     turns = 0
     while not hashing.done():
         await asyncio.sleep(0.001)
-        now = time.perf_counter()
-        longest, last, turns = max(longest, now - last), now, turns + 1
+        turns += 1
     assert len(await hashing) == 10
-    assert turns > 20
-    assert longest < 0.5
+    assert turns > 30
 
 
 async def test_no_more_at_once_than_the_pod_has_memory_for(

@@ -30,7 +30,7 @@ from tests.processes import running, wait_until_ready
 ARCHIVE = Path(__file__).with_name("previous_release.tar.gz")
 VERSIONS = Path("app/migrations/versions")
 
-pytestmark = pytest.mark.timeout(90)
+pytestmark = pytest.mark.timeout(180)
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,7 @@ def test_its_code_works_on_this_schema(previous: Path, url: str) -> None:
     environment = {"DATABASE_URL": url, "AUTH_SECRET": AUTH_SECRET}
     migration = subprocess.run(
         [sys.executable, "-m", "app.migrate"], cwd=previous, env=os.environ | environment,
-        capture_output=True, text=True, timeout=30, check=False,
+        capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert migration.returncode == 0, migration.stderr
     with psycopg.connect(url) as conn:
