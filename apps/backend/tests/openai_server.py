@@ -109,10 +109,10 @@ class _Handler(BaseHTTPRequestHandler):
         if reply.hang == "headers":
             self._wait_until_client_leaves()
         if reply.body is not None:
-            data = reply.body.encode()
-            headers = {"Content-Type": "application/json", "Content-Length": str(len(data))}
+            body = reply.body.encode()
+            headers = {"Content-Type": "application/json", "Content-Length": str(len(body))}
             self._begin(reply.status, headers | reply.headers)
-            self.wfile.write(data)
+            self.wfile.write(body)
             return
         self._begin(200, {"Content-Type": "text/event-stream", "Transfer-Encoding": "chunked"})
         for data in (*reply.raw, *(json.dumps(chunk) for chunk in _text_chunks(reply))):

@@ -30,7 +30,7 @@ STREAM: dict[int | str, dict[str, Any]] = {
     }
 }
 CONFIRMATION_ID = "c1f4d7a2-3b5e-4f60-8a91-2d3c4b5a6f70"
-FAILURES = (
+FAILURES: tuple[int | Example, ...] = (
     422,
     503,
     *(

@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Annotated, ClassVar, Literal
 from uuid import UUID
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, StringConstraints
 
 from app.core.problems import Problem
 from app.todos.schemas import TODO_ID
@@ -52,7 +52,7 @@ class Message(BaseModel):
     touched: list[UUID] = Field(description="Todos that were changed on the way to this answer")
 
 
-_MESSAGES = [
+_MESSAGES: list[JsonValue] = [
     {
         "id": "7e6f1a3c-6a0f-4c9e-8b63-6d1f0a5b9c21",
         "role": "user",
