@@ -8,6 +8,8 @@ from fastapi import Depends, FastAPI
 from fastapi.routing import APIRoute
 
 from app import __version__
+from app.assistant.endpoints import router as assistant
+from app.assistant.service import Assistant
 from app.core.db import Database
 from app.core.metrics import Metrics, MetricsMiddleware, Routes
 from app.core.middleware import RequestMiddleware
@@ -42,10 +44,12 @@ def create_app(settings: Settings) -> FastAPI:
         app.state.accounts = Accounts(
             database, passwords, Tokens(settings.auth_secret.get_secret_value())
         )
+        app.state.assistant = Assistant(settings, database)
         await database.open()
         try:
             yield
         finally:
+            await app.state.assistant.close()
             passwords.close()
             await database.close()
 
@@ -70,6 +74,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(health, prefix=PREFIX)
     app.include_router(users, prefix=PREFIX)
     app.include_router(todos, prefix=PREFIX)
+    app.include_router(assistant, prefix=PREFIX)
     install_problems(app)
     install_user_problems(app)
     app.openapi = partial(describe, app)  # type: ignore[method-assign]

@@ -112,10 +112,9 @@ def bearer(user: UUID) -> dict[str, str]:
     return {"Authorization": f"Bearer {Tokens(AUTH_SECRET).issue(user)[0]}"}
 
 
-def settings(url: str) -> Settings:
-    return Settings.model_validate(
-        {"database_url": url, "auth_secret": AUTH_SECRET, "environment": "test"}
-    )
+def settings(url: str, **changes: object) -> Settings:
+    given = {"database_url": url, "auth_secret": AUTH_SECRET, "environment": "test"}
+    return Settings.model_validate(given | changes)
 
 
 def client_of(app: FastAPI) -> AsyncClient:

@@ -13,6 +13,7 @@ import pytest
 
 from app import migrate
 from tests.conftest import AUTH_SECRET
+from tests.openai_server import OpenAIServer, by_keywords
 from tests.postgres import Postgres
 from tests.processes import running, wait_until_ready
 
@@ -29,7 +30,13 @@ PROGRAM = Path(sys.executable).with_name("schemathesis")
 def test_no_generated_request_finds_fault(server: Postgres, tmp_path: Path, signed_in: str) -> None:
     url = server.create_database(f"schemathesis_{signed_in}")
     migrate.run(url)
-    with running(DATABASE_URL=url, AUTH_SECRET=AUTH_SECRET, LOG_LEVEL="ERROR") as (_, api):
+    with (
+        OpenAIServer(by_keywords) as upstream,
+        running(
+            DATABASE_URL=url, AUTH_SECRET=AUTH_SECRET, LOG_LEVEL="ERROR",
+            OPENAI_API_KEY="not-a-secret-key", OPENAI_BASE_URL=upstream.url,
+        ) as (_, api),
+    ):  # fmt: skip
         wait_until_ready(api)
         # Not measured: what counts is the server's side, and that is a process of its own.
         inherited = {k: v for k, v in os.environ.items() if not k.startswith("COVERAGE")}

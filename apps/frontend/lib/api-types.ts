@@ -130,10 +130,97 @@ export interface paths {
         patch: operations["update_todo"];
         trace?: never;
     };
+    "/api/v1/assistant": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get Conversation
+         * @description Whether there is an assistant, and what was said before.
+         */
+        get: operations["get_conversation"];
+        put?: never;
+        /**
+         * Ask
+         * @description Asks the assistant, which may read and change the user's todos.
+         */
+        post: operations["ask"];
+        /** Forget Conversation */
+        delete: operations["forget_conversation"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/assistant/confirmations/{confirmation_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Confirm
+         * @description Answers what the assistant wants to be confirmed; it then goes on.
+         */
+        post: operations["confirm"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
 }
 export type webhooks = Record<string, never>;
 export interface components {
     schemas: {
+        /**
+         * Conversation
+         * @example {
+         *       "available": true,
+         *       "messages": [
+         *         {
+         *           "created_at": "2026-11-21T09:00:00Z",
+         *           "id": "7e6f1a3c-6a0f-4c9e-8b63-6d1f0a5b9c21",
+         *           "role": "user",
+         *           "text": "Add milk",
+         *           "touched": []
+         *         },
+         *         {
+         *           "created_at": "2026-11-21T09:00:02Z",
+         *           "id": "5f0c1d0e-7d7e-4a6c-9d38-1f5f4c3b2a10",
+         *           "role": "assistant",
+         *           "text": "Milk is on your list.",
+         *           "touched": [
+         *             "0b4e6f0e-5f0e-4f6e-9a43-6a2f6a0f3c55"
+         *           ]
+         *         }
+         *       ],
+         *       "model": "gpt-5-mini"
+         *     }
+         */
+        Conversation: {
+            /**
+             * Available
+             * @description false: no OPENAI_API_KEY is set
+             */
+            available: boolean;
+            /**
+             * Model
+             * @example gpt-5-mini
+             */
+            model: string | null;
+            /**
+             * Messages
+             * @description Newest last; the last 100
+             */
+            messages: components["schemas"]["Message"][];
+        };
         /**
          * Credentials
          * @example {
@@ -155,6 +242,19 @@ export interface components {
              * @example not-a-secret passphrase
              */
             password: string;
+        };
+        /**
+         * Decision
+         * @example {
+         *       "approve": true
+         *     }
+         */
+        Decision: {
+            /**
+             * Approve
+             * @example true
+             */
+            approve: boolean;
         };
         /** FieldError */
         FieldError: {
@@ -206,6 +306,34 @@ export interface components {
          * @enum {string}
          */
         Kind: "unreachable" | "waking up" | "wrong password" | "no such database" | "endpoint refused" | "TLS refused" | "quota exceeded" | "too many connections" | "busy" | "failed";
+        /** Message */
+        Message: {
+            /**
+             * Id
+             * Format: uuid
+             */
+            id: string;
+            /**
+             * Role
+             * @enum {string}
+             */
+            role: "user" | "assistant";
+            /**
+             * Text
+             * @example Milk is on your list.
+             */
+            text: string;
+            /**
+             * Created At
+             * Format: date-time
+             */
+            created_at: string;
+            /**
+             * Touched
+             * @description Todos that were changed on the way to this answer
+             */
+            touched: string[];
+        };
         /** Problem */
         Problem: {
             /**
@@ -246,10 +374,29 @@ export interface components {
              */
             request_id?: string | null;
             /**
+             * Retry After
+             * @description Seconds; as in Retry-After
+             */
+            retry_after?: number | null;
+            /**
              * Errors
              * @description Only with code validation
              */
             errors?: components["schemas"]["FieldError"][] | null;
+        };
+        /**
+         * Question
+         * @example {
+         *       "message": "Add milk and bread"
+         *     }
+         */
+        Question: {
+            /**
+             * Message
+             * @description Trimmed; any Unicode but NUL
+             * @example Add milk and bread
+             */
+            message: string;
         };
         /**
          * Session
@@ -394,11 +541,15 @@ export interface components {
     headers: never;
     pathItems: never;
 }
+export type Conversation = components['schemas']['Conversation'];
 export type Credentials = components['schemas']['Credentials'];
+export type Decision = components['schemas']['Decision'];
 export type FieldError = components['schemas']['FieldError'];
 export type Health = components['schemas']['Health'];
 export type Kind = components['schemas']['Kind'];
+export type Message = components['schemas']['Message'];
 export type Problem = components['schemas']['Problem'];
+export type Question = components['schemas']['Question'];
 export type Session = components['schemas']['Session'];
 export type State = components['schemas']['State'];
 export type Todo = components['schemas']['Todo'];
@@ -1342,6 +1493,362 @@ export interface operations {
             };
             /** @description Not Found */
             404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Content Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unprocessable Content */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    /**
+                     * @description Seconds until it is worth another try
+                     * @example 2
+                     */
+                    "Retry-After"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    get_conversation: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "available": true,
+                     *       "messages": [
+                     *         {
+                     *           "created_at": "2026-11-21T09:00:00Z",
+                     *           "id": "7e6f1a3c-6a0f-4c9e-8b63-6d1f0a5b9c21",
+                     *           "role": "user",
+                     *           "text": "Add milk",
+                     *           "touched": []
+                     *         },
+                     *         {
+                     *           "created_at": "2026-11-21T09:00:02Z",
+                     *           "id": "5f0c1d0e-7d7e-4a6c-9d38-1f5f4c3b2a10",
+                     *           "role": "assistant",
+                     *           "text": "Milk is on your list.",
+                     *           "touched": [
+                     *             "0b4e6f0e-5f0e-4f6e-9a43-6a2f6a0f3c55"
+                     *           ]
+                     *         }
+                     *       ],
+                     *       "model": "gpt-5-mini"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Conversation"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    /**
+                     * @description How to sign in
+                     * @example Bearer
+                     */
+                    "WWW-Authenticate"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    /**
+                     * @description Seconds until it is worth another try
+                     * @example 2
+                     */
+                    "Retry-After"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    ask: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "message": "Add milk and bread"
+                 *     }
+                 */
+                "application/json": components["schemas"]["Question"];
+            };
+        };
+        responses: {
+            /** @description Server-sent events, each with one line of JSON as its data: `text` {"delta"}, `tool` {"name", "touched"}, `confirmation` {"id", "question", "todos", "expires_at"}, and at the end `done` {"message_id"} or `error` (a problem). A question to be confirmed is answered at `/assistant/confirmations/{confirmation_id}` */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example event: text
+                     *     data: {"delta": "Milk is on your list."}
+                     *
+                     *     event: done
+                     *     data: {"message_id": "5f0c1d0e-7d7e-4a6c-9d38-1f5f4c3b2a10"}
+                     */
+                    "text/event-stream": string;
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    /**
+                     * @description How to sign in
+                     * @example Bearer
+                     */
+                    "WWW-Authenticate"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Conflict */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Content Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unprocessable Content */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    /**
+                     * @description Seconds until it is worth another try
+                     * @example 2
+                     */
+                    "Retry-After"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    forget_conversation: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    /**
+                     * @description How to sign in
+                     * @example Bearer
+                     */
+                    "WWW-Authenticate"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    /**
+                     * @description Seconds until it is worth another try
+                     * @example 2
+                     */
+                    "Retry-After"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    confirm: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                confirmation_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "approve": true
+                 *     }
+                 */
+                "application/json": components["schemas"]["Decision"];
+            };
+        };
+        responses: {
+            /** @description Server-sent events, each with one line of JSON as its data: `text` {"delta"}, `tool` {"name", "touched"}, `confirmation` {"id", "question", "todos", "expires_at"}, and at the end `done` {"message_id"} or `error` (a problem). A question to be confirmed is answered at `/assistant/confirmations/{confirmation_id}` */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example event: text
+                     *     data: {"delta": "Milk is on your list."}
+                     *
+                     *     event: done
+                     *     data: {"message_id": "5f0c1d0e-7d7e-4a6c-9d38-1f5f4c3b2a10"}
+                     */
+                    "text/event-stream": string;
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    /**
+                     * @description How to sign in
+                     * @example Bearer
+                     */
+                    "WWW-Authenticate"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Conflict */
+            409: {
                 headers: {
                     [name: string]: unknown;
                 };

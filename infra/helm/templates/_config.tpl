@@ -7,6 +7,8 @@
 {{- define "todo.config.data" -}}
 API_BASE_URL: {{ include "todo.apiBaseUrl" . | quote }}
 ENVIRONMENT: {{ .Values.config.environment | quote }}
+OPENAI_BASE_URL: {{ .Values.config.openai.baseUrl | quote }}
+OPENAI_MODEL: {{ .Values.config.openai.model | quote }}
 {{- end }}
 
 {{/*

@@ -18,6 +18,7 @@ something by the cookie must have an `Origin` of this site.
 TAGS = [
     {"name": "accounts", "description": "Sign up, in and out"},
     {"name": "todos", "description": "The signed-in user's todos, after the Todo-Backend contract"},
+    {"name": "assistant", "description": "A model that works on the user's todos, streamed"},
     {"name": "health", "description": "For Kubernetes' probes"},
 ]
 SAFE_METHODS = frozenset({"get", "head", "options"})
@@ -76,9 +77,9 @@ def _add_examples(path: str, operation: Json, models: Json) -> None:
         content = answer.get("content", {})
         if int(status) < 400:
             _add_example(content, models)
-        elif "application/json" in content:
-            # The framework describes every model as JSON of its own media type.
-            problem = content.pop("application/json") | content.get(MEDIA_TYPE, {})
+        elif others := content.keys() - {MEDIA_TYPE}:
+            # The framework describes every model under the media type of the route's own answer.
+            problem = content.pop(others.pop()) | content.get(MEDIA_TYPE, {})
             for example in problem["examples"].values():
                 example["value"]["instance"] = path
             content[MEDIA_TYPE] = problem

@@ -50,6 +50,7 @@ class Problem(BaseModel):
     code: str = Field(description="For programs; stays as it is", examples=["validation"])
     instance: str = Field(examples=["/api/v1/todos"])
     request_id: str | None = Field(default=None, description="The same as in X-Request-ID")
+    retry_after: int | None = Field(default=None, description="Seconds; as in Retry-After")
     errors: list[FieldError] | None = Field(default=None, description="Only with code validation")
 
 
@@ -72,17 +73,24 @@ def problem_response(  # noqa: PLR0913 - they are the members of a problem
     errors: list[FieldError] | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> JSONResponse:
-    problem = Problem(
-        title=HTTPStatus(status).phrase,
-        status=status,
-        detail=detail,
-        code=code,
-        instance=path,
-        request_id=request_id.get(),
-        errors=errors,
-    )
+    problem = describe(path, ProblemError(status, code, detail, headers), errors)
     return JSONResponse(
         problem.model_dump(exclude_none=True), status, headers=headers, media_type=MEDIA_TYPE
+    )
+
+
+def describe(path: str, error: ProblemError, errors: list[FieldError] | None = None) -> Problem:
+    """The problem as an object, for answers that are no HTTP response of their own."""
+    seconds = (error.headers or {}).get("Retry-After")
+    return Problem(
+        title=HTTPStatus(error.status).phrase,
+        status=error.status,
+        detail=error.detail,
+        code=error.code,
+        instance=path,
+        request_id=request_id.get(),
+        retry_after=None if seconds is None else int(seconds),
+        errors=errors,
     )
 
 

@@ -4,11 +4,12 @@ What the process cannot work with is refused at the start, in one line that says
 """
 
 import os
+import re
 from pathlib import Path
 
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.errors import ProgrammingError
-from pydantic import SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 DEFAULT_SECRETS_DIR = "/etc/todo/secrets"
@@ -38,6 +39,14 @@ class Settings(BaseSettings):
     auth_secret: SecretStr
     openai_api_key: SecretStr = SecretStr("")
 
+    openai_base_url: str = "https://api.openai.com/v1"
+    openai_model: str = "gpt-5-mini"
+    assistant_max_steps: int = Field(8, ge=1, le=50)  # answers of the model to one request
+    assistant_max_tokens: int = Field(4096, ge=16)  # of one answer of the model
+    assistant_token_budget: int = Field(100_000, ge=16)  # of one request, what it reads included
+    assistant_max_seconds: float = Field(120, gt=0)  # of one request
+    assistant_silence_seconds: float = Field(45, gt=0)  # without a sign of life from upstream
+
     @field_validator("log_level")
     @classmethod
     def _known_level(cls, value: str) -> str:
@@ -51,6 +60,24 @@ class Settings(BaseSettings):
         if value is not None:
             _check_postgres_url(value.get_secret_value())
         return value
+
+    @field_validator("openai_base_url")
+    @classmethod
+    def _http_url(cls, value: str) -> str:
+        if not re.fullmatch(r"https?://[^\s/?#@]+(/[^\s?#]*)?", value):
+            raise ValueError(
+                "must be an http(s) URL without user, password and query,"
+                " e.g. https://api.openai.com/v1"
+            )
+        return value
+
+    @field_validator("openai_api_key")
+    @classmethod
+    def _header_text(cls, value: SecretStr) -> SecretStr:
+        key = value.get_secret_value().strip()
+        if not re.fullmatch(r"[!-~]*", key):
+            raise ValueError("has characters that no API key has; copy it again")
+        return SecretStr(key)
 
     @field_validator("auth_secret")
     @classmethod

@@ -1,0 +1,110 @@
+"""Puts an answer of the model together from the chunks of its stream."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+CHARACTERS_PER_TOKEN = 8  # generously: a server that ignores max_completion_tokens is cut here
+MAX_CALLS = 32  # of one answer
+
+
+class IncompleteError(Exception):
+    """The stream ended, but not as an answer ends."""
+
+
+class TooLongError(Exception):
+    """The answer exceeds its limit."""
+
+
+@dataclass
+class Call:
+    """The model asks for a tool."""
+
+    id: str
+    name: str
+    arguments: str
+
+    def as_sent(self) -> dict[str, Any]:
+        return {
+            "id": self.id,
+            "type": "function",
+            "function": {"name": self.name, "arguments": self.arguments},
+        }
+
+
+@dataclass
+class Answer:
+    text: str
+    calls: list[Call]
+    tokens: int | None  # prompt and answer; None: the server does not tell
+
+
+@dataclass
+class AnswerBuilder:
+    """Servers differ in what they leave out, so nothing but `choices` is taken for granted."""
+
+    max_tokens: int
+    _text: list[str] = field(default_factory=list)
+    _calls: dict[int, Call] = field(default_factory=dict)
+    _characters: int = 0
+    _finish: str | None = None
+    _tokens: int | None = None
+
+    def add(self, chunk: Any) -> str:
+        """Takes a chunk, gives the text that came with it."""
+        try:
+            return self._add(chunk)
+        except (AttributeError, TypeError) as error:
+            # The SDK does not validate: whatever JSON came is in the chunk.
+            raise IncompleteError from error
+
+    def finish(self) -> Answer:
+        if self._finish is None:
+            raise IncompleteError
+        if self._finish == "length":
+            raise TooLongError
+        return Answer("".join(self._text), list(self._calls.values()), self._tokens)
+
+    def _add(self, chunk: Any) -> str:
+        total = getattr(getattr(chunk, "usage", None), "total_tokens", None)
+        if isinstance(total, int):
+            self._tokens = total
+        # The last chunk, with the usage, has none.
+        for choice in chunk.choices:
+            self._finish = choice.finish_reason or self._finish
+            delta = choice.delta
+            if delta is None:
+                continue
+            for part in delta.tool_calls or ():
+                self._add_call(part)
+            return self._add_text((delta.content or "") + (getattr(delta, "refusal", None) or ""))
+        return ""
+
+    def _add_text(self, text: str) -> str:
+        text = clean(text)
+        self._count(text)
+        self._text.append(text)
+        return text
+
+    def _add_call(self, part: Any) -> None:
+        """A call's name comes once, its arguments in pieces."""
+        index = part.index if isinstance(part.index, int) else len(self._calls)
+        name = clean(part.function.name or "")
+        arguments = clean(part.function.arguments or "")
+        self._count(name + arguments)
+        call = self._calls.get(index)
+        if call is None:
+            if len(self._calls) >= MAX_CALLS:
+                raise TooLongError
+            call = self._calls[index] = Call(clean(part.id or "") or f"call_{index}", "", "")
+        call.name = call.name or name
+        call.arguments += arguments
+
+    def _count(self, text: str) -> None:
+        self._characters += len(text)
+        if self._characters > self.max_tokens * CHARACTERS_PER_TOKEN:
+            raise TooLongError
+
+
+def clean(text: str) -> str:
+    """Without what neither Postgres nor UTF-8 can hold: NUL and lone surrogates."""
+    return text.replace("\0", "").encode(errors="replace").decode()

@@ -1,0 +1,106 @@
+"""The assistant over HTTP; its answers are streams of events."""
+
+from typing import Annotated, Any
+from uuid import UUID
+
+from fastapi import APIRouter, Depends, Path, Request
+
+from app.assistant import failures
+from app.assistant.schemas import Conversation, Decision, Message, Question
+from app.assistant.service import Assistant
+from app.assistant.stream import EventStream
+from app.core.problems import Example, responses
+from app.users.current import CurrentUser
+
+router = APIRouter(prefix="/assistant", tags=["assistant"])
+
+# OpenAPI 3.1 knows no schema for the events of a stream.
+STREAM: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "Server-sent events, each with one line of JSON as its data:"
+        ' `text` {"delta"}, `tool` {"name", "touched"}, `confirmation` {"id", "question", "todos",'
+        ' "expires_at"}, and at the end `done` {"message_id"} or `error` (a problem). A question'
+        " to be confirmed is answered at `/assistant/confirmations/{confirmation_id}`",
+        "content": {
+            "text/event-stream": {
+                "example": 'event: text\ndata: {"delta": "Milk is on your list."}\n\n'
+                'event: done\ndata: {"message_id": "5f0c1d0e-7d7e-4a6c-9d38-1f5f4c3b2a10"}\n\n'
+            }
+        },
+    }
+}
+CONFIRMATION_ID = "c1f4d7a2-3b5e-4f60-8a91-2d3c4b5a6f70"
+FAILURES: tuple[int | Example, ...] = (
+    422,
+    503,
+    *(
+        Example(error.status, error.code, error.detail)
+        for error in (
+            failures.busy(),
+            failures.not_configured(),
+            failures.key_refused(),
+            failures.rate_limited(failures.DEFAULT_RETRY_SECONDS),
+            failures.unavailable("The assistant's provider did not answer in time; try again."),
+            failures.limit_reached("The answer became too long and was cut; ask for less."),
+        )
+    ),
+)
+ANSWERED, NOT_FOUND = (
+    Example(error.status, error.code, error.detail)
+    for error in (failures.already_answered(), failures.nothing_to_answer())
+)
+
+
+def _assistant(request: Request) -> Assistant:
+    assistant: Assistant = request.app.state.assistant
+    return assistant
+
+
+CurrentAssistant = Annotated[Assistant, Depends(_assistant)]
+
+
+@router.get("", responses=responses(503))
+async def get_conversation(user: CurrentUser, assistant: CurrentAssistant) -> Conversation:
+    """Whether there is an assistant, and what was said before."""
+    messages = [
+        Message.model_validate(row, from_attributes=True)
+        for row in await assistant.history(user.id)
+    ]
+    model = assistant.model
+    return Conversation(available=model is not None, model=model, messages=messages)
+
+
+@router.delete("", status_code=204, responses=responses(503))
+async def forget_conversation(user: CurrentUser, assistant: CurrentAssistant) -> None:
+    await assistant.forget(user.id)
+
+
+@router.post(
+    "",
+    status_code=200,
+    response_class=EventStream,
+    responses=STREAM | responses(*FAILURES),
+)
+async def ask(
+    request: Request, body: Question, user: CurrentUser, assistant: CurrentAssistant
+) -> EventStream:
+    """Asks the assistant, which may read and change the user's todos."""
+    return EventStream(await assistant.ask(user.id, body.message, request.url.path))
+
+
+@router.post(
+    "/confirmations/{confirmation_id}",
+    status_code=200,
+    response_class=EventStream,
+    responses=STREAM | responses(*FAILURES, ANSWERED, NOT_FOUND),
+)
+async def confirm(
+    request: Request,
+    confirmation_id: Annotated[UUID, Path(examples=[CONFIRMATION_ID])],
+    body: Decision,
+    user: CurrentUser,
+    assistant: CurrentAssistant,
+) -> EventStream:
+    """Answers what the assistant wants to be confirmed; it then goes on."""
+    run = await assistant.answer(user.id, confirmation_id, request.url.path, approve=body.approve)
+    return EventStream(run)

@@ -1,0 +1,88 @@
+"""The assistant's own problems."""
+
+import math
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+
+from app.core.problems import ProblemError
+
+DEFAULT_RETRY_SECONDS = 20
+MAX_RETRY_SECONDS = 3600
+
+
+def not_configured() -> ProblemError:
+    return ProblemError(
+        503,
+        "assistant-not-configured",
+        "The assistant is off: no OPENAI_API_KEY is set.",
+    )
+
+
+def busy() -> ProblemError:
+    return ProblemError(
+        409,
+        "assistant-busy",
+        "The assistant is still at work on another request of yours; wait for its end.",
+    )
+
+
+def already_answered() -> ProblemError:
+    return ProblemError(409, "confirmation-answered", "You have answered this already.")
+
+
+def nothing_to_answer() -> ProblemError:
+    return ProblemError(
+        404,
+        "confirmation-not-found",
+        "There is no such question, or its time has run out; nothing was deleted.",
+    )
+
+
+def key_refused() -> ProblemError:
+    return ProblemError(
+        503,
+        "assistant-key-refused",
+        "The assistant's provider refuses the API key; OPENAI_API_KEY must be replaced.",
+    )
+
+
+def rate_limited(seconds: int) -> ProblemError:
+    return ProblemError(
+        503,
+        "assistant-rate-limited",
+        "The assistant's provider takes no more requests at the moment; try again later.",
+        {"Retry-After": str(seconds)},
+    )
+
+
+def interrupted() -> ProblemError:
+    return ProblemError(
+        409,
+        "assistant-interrupted",
+        "The conversation was forgotten meanwhile, or another request took over.",
+    )
+
+
+def unavailable(detail: str) -> ProblemError:
+    return ProblemError(503, "assistant-unavailable", detail)
+
+
+def limit_reached(detail: str) -> ProblemError:
+    return ProblemError(503, "assistant-limit-reached", detail)
+
+
+def retry_after(headers: Mapping[str, str]) -> int:
+    """Seconds that the provider asks for, as a number or a date; bounded, as it may be anything."""
+    value = headers.get("retry-after", "").strip()
+    try:
+        seconds = float(value)
+    except ValueError:
+        try:
+            moment = parsedate_to_datetime(value)
+            seconds = (moment - datetime.now(UTC)).total_seconds()
+        except (TypeError, ValueError):
+            seconds = math.nan
+    if not math.isfinite(seconds):
+        return DEFAULT_RETRY_SECONDS
+    return max(1, min(math.ceil(seconds), MAX_RETRY_SECONDS))

@@ -1,0 +1,67 @@
+"""One request at a time for a user, whichever replica it comes to.
+
+A row with an expiry and not a lock: locks of a session do not survive a pooler in transaction mode,
+and locks of a transaction would hold a connection for as long as the model thinks.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from uuid import UUID, uuid4
+
+from app.assistant import repository
+from app.assistant.failures import busy, interrupted
+from app.core.db import Database, DatabaseUnavailableError
+
+LEASE_SECONDS = 30.0  # how long a replica that was killed keeps its users waiting
+RENEW_SECONDS = 10.0
+PATIENCE_SECONDS = 1.0  # a request that was just given up takes a moment to end
+POLL_SECONDS = 0.1
+
+
+class Lease:
+    def __init__(self, db: Database, user: UUID) -> None:
+        self._db = db
+        self.user = user
+        self.holder = uuid4()
+
+    @classmethod
+    async def take(cls, db: Database, user: UUID) -> "Lease":
+        """Raises ProblemError 409 if another request of the user goes on."""
+        lease = cls(db, user)
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while True:
+            async with db.connection() as conn:
+                if await repository.take_lease(conn, user, lease.holder, LEASE_SECONDS):
+                    return lease
+            if time.monotonic() > deadline:
+                raise busy()
+            await asyncio.sleep(POLL_SECONDS)
+
+    async def renew(self) -> None:
+        """Raises ProblemError 409 if the lease is lost: nothing may be done any more."""
+        async with self._db.connection() as conn:
+            if not await repository.renew_lease(conn, self.user, self.holder, LEASE_SECONDS):
+                raise interrupted()
+
+    async def release(self) -> None:
+        with suppress(DatabaseUnavailableError):  # it expires by itself
+            async with self._db.connection() as conn:
+                await repository.drop_lease(conn, self.user, self.holder)
+
+    @asynccontextmanager
+    async def kept(self) -> AsyncIterator[None]:
+        """Renews it while the block runs. Whether it was lost is seen at the next renew()."""
+        keeper = asyncio.create_task(self._keep(), name="assistant-lease")
+        try:
+            yield
+        finally:
+            keeper.cancel()
+
+    async def _keep(self) -> None:
+        while True:
+            await asyncio.sleep(RENEW_SECONDS)
+            with suppress(DatabaseUnavailableError):
+                async with self._db.connection() as conn:
+                    await repository.renew_lease(conn, self.user, self.holder, LEASE_SECONDS)

@@ -1,0 +1,213 @@
+"""The SQL. Every statement names the user: nobody reaches another's conversation.
+
+Writes of an answer also name the holder of the user's lease: who lost it writes nothing more.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+from uuid import UUID
+
+from psycopg.rows import class_row
+from psycopg.types.json import Jsonb
+
+from app.core.db import Connection
+
+KEPT_MESSAGES = 200  # of one user; older ones are forgotten
+
+
+@dataclass(frozen=True)
+class MessageRow:
+    id: UUID
+    role: Literal["user", "assistant"]
+    text: str
+    touched: list[UUID]
+    steps: list[dict[str, Any]]
+    created_at: datetime
+
+
+@dataclass(frozen=True)
+class ConfirmationRow:
+    id: UUID
+    message_id: UUID
+    todos: list[dict[str, str]]
+    expires_at: datetime
+
+
+@dataclass(frozen=True)
+class Written:
+    """A message that is to be stored."""
+
+    id: UUID
+    text: str
+    touched: list[UUID]
+    steps: list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The user's message that an answer belongs to."""
+
+    id: UUID
+    text: str
+    created_at: datetime
+
+
+_LAST = """
+SELECT id, role, text, touched, steps, created_at FROM assistant_messages
+WHERE user_id = %(user)s AND number <= coalesce(
+    (SELECT number FROM assistant_messages WHERE user_id = %(user)s AND id = %(until)s),
+    9223372036854775807
+)
+ORDER BY number DESC LIMIT %(limit)s
+"""
+
+_HELD = """
+SELECT 1 FROM assistant_leases WHERE user_id = %(user)s AND holder = %(holder)s FOR UPDATE
+"""
+
+_INSERT_ASKED = """
+INSERT INTO assistant_messages (id, user_id, role, text, created_at)
+VALUES (%(id)s, %(user)s, 'user', %(text)s, %(created_at)s)
+ON CONFLICT (id) DO NOTHING
+"""
+
+_UPSERT_ANSWER = """
+INSERT INTO assistant_messages AS old (id, user_id, role, text, touched, steps)
+VALUES (%(id)s, %(user)s, 'assistant', %(text)s, %(touched)s, %(steps)s)
+ON CONFLICT (id) DO UPDATE
+SET text = excluded.text, touched = excluded.touched, steps = excluded.steps
+WHERE old.user_id = excluded.user_id
+"""
+
+_FORGET_OLD = """
+DELETE FROM assistant_messages WHERE user_id = %(user)s AND number <= (
+    SELECT number FROM assistant_messages WHERE user_id = %(user)s
+    ORDER BY number DESC OFFSET %(kept)s LIMIT 1
+)
+"""
+
+_UPDATE_STEPS = """
+UPDATE assistant_messages SET steps = %(steps)s WHERE user_id = %(user)s AND id = %(id)s
+"""
+
+_FORGET = "DELETE FROM assistant_messages WHERE user_id = %(user)s"
+
+_INSERT_CONFIRMATION = """
+INSERT INTO assistant_confirmations (user_id, message_id, todos, expires_at)
+VALUES (%(user)s, %(message)s, %(todos)s, now() + make_interval(secs => %(seconds)s))
+RETURNING id, message_id, todos, expires_at
+"""
+
+# Answered ones stay a while, so that a second answer is told from one to nothing.
+_DROP_OLD_CONFIRMATIONS = """
+DELETE FROM assistant_confirmations
+WHERE user_id = %(user)s AND expires_at < now() - interval '1 day'
+"""
+
+# The condition on answered_at lets exactly one of two simultaneous answers through.
+_CLAIM = """
+UPDATE assistant_confirmations SET answered_at = now()
+WHERE user_id = %(user)s AND id = %(id)s AND answered_at IS NULL AND expires_at > now()
+RETURNING id, message_id, todos, expires_at
+"""
+
+_WAS_ANSWERED = """
+SELECT 1 FROM assistant_confirmations
+WHERE user_id = %(user)s AND id = %(id)s AND answered_at IS NOT NULL
+"""
+
+_TAKE_LEASE = """
+INSERT INTO assistant_leases AS old (user_id, holder, expires_at)
+VALUES (%(user)s, %(holder)s, now() + make_interval(secs => %(seconds)s))
+ON CONFLICT (user_id) DO UPDATE SET holder = excluded.holder, expires_at = excluded.expires_at
+WHERE old.expires_at <= now()
+"""
+
+_RENEW_LEASE = """
+UPDATE assistant_leases SET expires_at = now() + make_interval(secs => %(seconds)s)
+WHERE user_id = %(user)s AND holder = %(holder)s
+"""
+
+_DROP_LEASE = """
+DELETE FROM assistant_leases
+WHERE user_id = %(user)s AND holder = coalesce(%(holder)s::uuid, holder)
+"""
+
+
+async def find_last(
+    conn: Connection, user: UUID, limit: int, until: UUID | None = None
+) -> list[MessageRow]:
+    """The last messages, oldest first; with `until`, none that is newer than that one."""
+    async with conn.cursor(row_factory=class_row(MessageRow)) as cursor:
+        await cursor.execute(_LAST, {"user": user, "limit": limit, "until": until})
+        return (await cursor.fetchall())[::-1]
+
+
+async def store(
+    conn: Connection, user: UUID, holder: UUID, asked: Asked | None, answer: Written
+) -> bool:
+    """Stores question and answer, or the answer's new state; False: the lease is lost."""
+    async with conn.transaction():
+        held = await conn.execute(_HELD, {"user": user, "holder": holder})
+        if held.rowcount != 1:
+            return False
+        if asked is not None:
+            await conn.execute(_INSERT_ASKED, vars(asked) | {"user": user})
+        arguments = vars(answer) | {"user": user, "steps": Jsonb(answer.steps)}
+        await conn.execute(_UPSERT_ANSWER, arguments)
+        await conn.execute(_FORGET_OLD, {"user": user, "kept": KEPT_MESSAGES})
+    return True
+
+
+async def update_steps(
+    conn: Connection, user: UUID, message: UUID, steps: list[dict[str, Any]]
+) -> None:
+    await conn.execute(_UPDATE_STEPS, {"user": user, "id": message, "steps": Jsonb(steps)})
+
+
+async def forget(conn: Connection, user: UUID) -> None:
+    """Without its lease, an answer that is being made is not stored either."""
+    async with conn.transaction():
+        await drop_lease(conn, user, None)
+        await conn.execute(_FORGET, {"user": user})
+
+
+async def insert_confirmation(
+    conn: Connection, user: UUID, message: UUID, todos: list[dict[str, str]], seconds: float
+) -> ConfirmationRow:
+    arguments = {"user": user, "message": message, "todos": Jsonb(todos), "seconds": seconds}
+    await conn.execute(_DROP_OLD_CONFIRMATIONS, {"user": user})
+    async with conn.cursor(row_factory=class_row(ConfirmationRow)) as cursor:
+        await cursor.execute(_INSERT_CONFIRMATION, arguments)
+        row = await cursor.fetchone()
+    assert row is not None  # noqa: S101 - INSERT ... RETURNING gives a row or raises
+    return row
+
+
+async def claim_confirmation(
+    conn: Connection, user: UUID, confirmation: UUID
+) -> ConfirmationRow | None:
+    async with conn.cursor(row_factory=class_row(ConfirmationRow)) as cursor:
+        await cursor.execute(_CLAIM, {"user": user, "id": confirmation})
+        return await cursor.fetchone()
+
+
+async def was_answered(conn: Connection, user: UUID, confirmation: UUID) -> bool:
+    cursor = await conn.execute(_WAS_ANSWERED, {"user": user, "id": confirmation})
+    return cursor.rowcount == 1
+
+
+async def take_lease(conn: Connection, user: UUID, holder: UUID, seconds: float) -> bool:
+    arguments = {"user": user, "holder": holder, "seconds": seconds}
+    return (await conn.execute(_TAKE_LEASE, arguments)).rowcount == 1
+
+
+async def renew_lease(conn: Connection, user: UUID, holder: UUID, seconds: float) -> bool:
+    arguments = {"user": user, "holder": holder, "seconds": seconds}
+    return (await conn.execute(_RENEW_LEASE, arguments)).rowcount == 1
+
+
+async def drop_lease(conn: Connection, user: UUID, holder: UUID | None) -> None:
+    """The holder's; without holder, whoever's."""
+    await conn.execute(_DROP_LEASE, {"user": user, "holder": holder})

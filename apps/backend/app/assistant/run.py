@@ -1,0 +1,34 @@
+"""Work that gives events, in a task of its own.
+
+Apart from the task of the HTTP request, which is cancelled when the client goes: this one is told
+once that it shall end, and then has the time to store what was done.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from app.assistant.schemas import Event
+
+
+class Run:
+    """Events come through `next`; the work ends with its last event, or by `stop`."""
+
+    def __init__(
+        self,
+        work: Callable[[Callable[[Event], None]], Awaitable[None]],
+        on_end: Callable[["Run"], None],
+    ) -> None:
+        # Without a bound: the work is bounded, and must not wait for a client that does not read.
+        self._events: asyncio.Queue[Event] = asyncio.Queue()
+        self._task = asyncio.create_task(self._work(work), name="assistant")
+        self._task.add_done_callback(lambda _: on_end(self))
+
+    async def next(self) -> Event:
+        return await self._events.get()
+
+    def stop(self) -> asyncio.Task[None]:
+        self._task.cancel()
+        return self._task
+
+    async def _work(self, work: Callable[[Callable[[Event], None]], Awaitable[None]]) -> None:
+        await work(self._events.put_nowait)

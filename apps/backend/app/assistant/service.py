@@ -1,0 +1,154 @@
+"""What can be asked of the assistant. Work goes on in a task of its own: see `Run`."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from uuid import UUID
+
+from app.assistant import repository
+from app.assistant.failures import (
+    already_answered,
+    limit_reached,
+    not_configured,
+    nothing_to_answer,
+    unavailable,
+)
+from app.assistant.lease import Lease
+from app.assistant.repository import MessageRow
+from app.assistant.run import Run
+from app.assistant.schemas import DoneEvent, ErrorEvent
+from app.assistant.turn import Emit, Means, Turn
+from app.assistant.upstream import Upstream
+from app.core.db import Database, DatabaseUnavailableError
+from app.core.problems import ProblemError, describe, unavailable_database
+from app.core.settings import Settings
+
+log = logging.getLogger(__name__)
+
+SHOWN_MESSAGES = 100
+CLOSE_SECONDS = 5.0  # for requests at work to store what they did
+
+
+class Assistant:
+    def __init__(self, settings: Settings, db: Database) -> None:
+        self._settings, self._db = settings, db
+        self._upstream: Upstream | None = None
+        if settings.openai_api_key.get_secret_value():
+            self._upstream = Upstream(settings)
+        self._runs: set[Run] = set()
+
+    @property
+    def model(self) -> str | None:
+        """None: the assistant is off."""
+        return None if self._upstream is None else self._settings.openai_model
+
+    async def close(self) -> None:
+        """Ends what is at work; before the database is closed."""
+        tasks = [run.stop() for run in list(self._runs)]
+        if tasks:
+            await asyncio.wait(tasks, timeout=CLOSE_SECONDS)
+        if self._upstream is not None:
+            await self._upstream.close()
+
+    async def history(self, user: UUID) -> list[MessageRow]:
+        async with self._db.connection() as conn:
+            return await repository.find_last(conn, user, SHOWN_MESSAGES)
+
+    async def forget(self, user: UUID) -> None:
+        async with self._db.connection() as conn:
+            await repository.forget(conn, user)
+
+    async def ask(self, user: UUID, question: str, path: str) -> Run:
+        """Raises ProblemError: off, or another request of the user goes on."""
+        means = self._means()
+        lease = await Lease.take(self._db, user)
+        return self._run(means, lease, path, lambda turn: turn.ask(question))
+
+    async def answer(self, user: UUID, confirmation: UUID, path: str, *, approve: bool) -> Run:
+        """Raises ProblemError: as `ask`, or there is nothing to be answered."""
+        means = self._means()
+        lease = await Lease.take(self._db, user)
+        try:
+            row = await self._claim(user, confirmation)
+        except BaseException:
+            await lease.release()
+            raise
+        return self._run(means, lease, path, lambda turn: turn.go_on(row, approve=approve))
+
+    async def _claim(self, user: UUID, confirmation: UUID) -> repository.ConfirmationRow:
+        async with self._db.connection() as conn:
+            row = await repository.claim_confirmation(conn, user, confirmation)
+            if row is not None:
+                return row
+            if await repository.was_answered(conn, user, confirmation):
+                raise already_answered()
+        raise nothing_to_answer()
+
+    def _means(self) -> Means:
+        if self._upstream is None:
+            raise not_configured()
+        return Means(self._db, self._upstream, self._settings)
+
+    def _run(
+        self, means: Means, lease: Lease, path: str, work: Callable[[Turn], Awaitable[UUID]]
+    ) -> Run:
+        async def perform(emit: Emit) -> None:
+            turn = Turn(means, lease, emit)
+            try:
+                last = await _conclude(turn, lease, path, work, means.settings)
+            except asyncio.CancelledError:  # the client has gone, or this replica goes
+                problem = unavailable("The assistant was stopped. What it did stays done.")
+                emit(ErrorEvent(problem=describe(path, problem)))
+                raise
+            # It goes out when everything is stored and the next request may come.
+            emit(last)
+
+        run = Run(perform, on_end=self._runs.discard)
+        self._runs.add(run)
+        return run
+
+
+async def _conclude(
+    turn: Turn,
+    lease: Lease,
+    path: str,
+    work: Callable[[Turn], Awaitable[UUID]],
+    settings: Settings,
+) -> DoneEvent | ErrorEvent:
+    started = time.monotonic()
+    problem: ProblemError | None = None
+    answer: UUID | None = None
+    try:
+        try:
+            async with asyncio.timeout(settings.assistant_max_seconds), lease.kept():
+                answer = await work(turn)
+                return DoneEvent(message_id=answer)
+        except TimeoutError:
+            problem = limit_reached(
+                "The assistant took too long and was stopped. What it did stays done."
+            )
+        except ProblemError as error:
+            problem = error
+        except DatabaseUnavailableError as error:
+            problem = unavailable_database(error)
+        except Exception:
+            log.exception("unexpected error")
+            detail = "Something went wrong here; the log has it under this request_id."
+            problem = ProblemError(500, "internal_error", detail)
+        finally:
+            if answer is None:
+                await _store_what_is_there(turn)
+            await lease.release()
+    finally:
+        seconds = round(time.monotonic() - started, 1)
+        outcome = "done" if answer else problem.code if problem else "given up"
+        log.info("assistant: %s", outcome, extra={"fields": {"seconds": seconds}})
+    return ErrorEvent(problem=describe(path, problem))
+
+
+async def _store_what_is_there(turn: Turn) -> None:
+    try:
+        await turn.store()
+    except (ProblemError, DatabaseUnavailableError):
+        log.warning("assistant: an answer that broke off could not be stored")

@@ -1,0 +1,90 @@
+"""Server-sent events: https://html.spec.whatwg.org/multipage/server-sent-events.html."""
+
+import asyncio
+
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from app.assistant.run import Run
+from app.assistant.schemas import DoneEvent, ErrorEvent, Event
+from app.core.problems import MEDIA_TYPE
+
+KEEP_ALIVE_SECONDS = 15.0  # shorter than what proxies take for a dead connection
+KEEP_ALIVE = b": keep-alive\n\n"
+
+
+def encode(event: Event) -> bytes:
+    """JSON has no line breaks of its own, so the data is one line."""
+    return f"event: {event.name}\ndata: {event.data()}\n\n".encode()
+
+
+class EventStream(Response):
+    """Sends a run's events as they come, and stops it when the client goes.
+
+    A run that fails before its first event is answered with its problem's own status.
+    """
+
+    media_type = "text/event-stream"
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        # X-Accel-Buffering: proxies like nginx would otherwise collect the events.
+        super().__init__(headers={"X-Accel-Buffering": "no"})
+        del self.headers["content-length"]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
+        gone = asyncio.create_task(_until_disconnect(receive))
+        coming = asyncio.create_task(self._run.next())
+        started = False
+        try:
+            while True:
+                await asyncio.wait(
+                    {gone, coming}, timeout=KEEP_ALIVE_SECONDS, return_when=asyncio.FIRST_COMPLETED
+                )
+                if gone.done():
+                    return
+                event = coming.result() if coming.done() else None
+                if isinstance(event, ErrorEvent) and not started:
+                    await _refuse(event, send)
+                    return
+                if not started:
+                    await self._begin(send)
+                    started = True
+                last = isinstance(event, DoneEvent | ErrorEvent)
+                body = KEEP_ALIVE if event is None else encode(event)
+                await send({"type": "http.response.body", "body": body, "more_body": not last})
+                if last:
+                    return
+                if event is not None:
+                    coming = asyncio.create_task(self._run.next())
+        finally:
+            gone.cancel()
+            coming.cancel()
+            self._run.stop()
+
+    async def _begin(self, send: Send) -> None:
+        await send(
+            {
+                "type": "http.response.start",
+                "status": self.status_code,
+                "headers": self.raw_headers,
+            }
+        )
+
+
+async def _refuse(event: ErrorEvent, send: Send) -> None:
+    body = event.data().encode()
+    headers = [
+        (b"content-type", MEDIA_TYPE.encode()),
+        (b"content-length", str(len(body)).encode()),
+    ]
+    if event.problem.retry_after is not None:
+        headers.append((b"retry-after", str(event.problem.retry_after).encode()))
+    start = {"type": "http.response.start", "status": event.problem.status, "headers": headers}
+    await send(start)
+    await send({"type": "http.response.body", "body": body})
+
+
+async def _until_disconnect(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass

@@ -1,0 +1,155 @@
+"""The tools that the model may call: the service layer of the todos, for one user.
+
+The model's arguments are a stranger's: they pass the same checks as a request's body, and what is
+wrong with them is told to the model, so that it can do better.
+"""
+
+import json
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any, cast, get_args
+from uuid import UUID
+
+from pydantic import BaseModel, ValidationError
+
+from app.assistant import arguments as args
+from app.assistant.answer import Call
+from app.assistant.schemas import ToolName
+from app.core.db import Database
+from app.core.problems import ProblemError
+from app.todos import service
+from app.todos.repository import Position, TodoRow
+from app.todos.schemas import TodoCreate, TodoUpdate
+
+PAGE = 200
+MAX_SCANNED = 5000  # todos that one search looks at
+MAX_RESULT = 12_000  # characters of one result
+NAMES: tuple[str, ...] = get_args(ToolName.__value__)
+
+
+@dataclass
+class Outcome:
+    """What a call gave. Without a tool it failed, and `content` says why."""
+
+    content: str
+    tool: ToolName | None = None
+    touched: list[UUID] = field(default_factory=list)
+    to_delete: list[TodoRow] = field(default_factory=list)  # the caller asks and does it
+
+
+class Toolbox:
+    def __init__(self, db: Database, user: UUID) -> None:
+        self._db, self._user = db, user
+        self._tools: dict[str, tuple[type[BaseModel], Callable[[Any], Awaitable[Outcome]]]] = {
+            "list_todos": (args.ListTodos, self._list),
+            "add_todo": (args.AddTodo, self._add),
+            "update_todo": (args.UpdateTodo, self._update),
+            "complete_todo": (args.CompleteTodo, self._complete),
+            "delete_todos": (args.DeleteTodos, self._find_for_deletion),
+        }
+
+    async def run(self, call: Call) -> Outcome:
+        """Raises nothing for what the model does wrong; DatabaseUnavailableError for an outage."""
+        if call.name not in self._tools:
+            return _refused(f"There is no such tool. There are: {', '.join(NAMES)}.")
+        model, tool = self._tools[call.name]
+        try:
+            outcome = await tool(model.model_validate_json(call.arguments or "{}"))
+        except ValidationError as error:
+            return _refused(_explain(error))
+        except ProblemError as error:
+            return _refused(error.detail)
+        outcome.tool = cast("ToolName", call.name)
+        return outcome
+
+    async def delete(self, todo: UUID) -> bool:
+        """Deletes what the user has agreed to; False: it is gone already."""
+        try:
+            await service.delete_todo(self._db, self._user, todo)
+        except ProblemError:
+            return False
+        return True
+
+    async def _list(self, wanted: args.ListTodos) -> Outcome:
+        found: list[dict[str, Any]] = []
+        position = wanted.position()
+        room, scanned = MAX_RESULT, 0
+        while scanned < MAX_SCANNED:
+            page = await service.list_todos(self._db, self._user, after=position, limit=PAGE)
+            for row in page.todos:
+                scanned += 1
+                if wanted.matches(row.title, completed=row.completed):
+                    shown = _shown(row)
+                    room -= len(row.title) + len(str(row.id)) + 40
+                    if found and (room < 0 or len(found) == wanted.limit):
+                        return _result({"todos": found, "next": args.cursor(position)})
+                    found.append(shown)
+                position = Position(row.order, row.id)
+            if page.next is None:
+                return _result({"todos": found})
+        return _result({"todos": found, "next": args.cursor(position)})
+
+    async def _add(self, wanted: args.AddTodo) -> Outcome:
+        title = TodoCreate(title=wanted.title).title
+        row = await service.create_todo(self._db, self._user, title)
+        return _result({"added": _shown(row)}, row)
+
+    async def _update(self, wanted: args.UpdateTodo) -> Outcome:
+        changes = TodoUpdate.model_validate(wanted.changes()).changes()
+        return await self._change(wanted.id, changes)
+
+    async def _complete(self, wanted: args.CompleteTodo) -> Outcome:
+        return await self._change(wanted.id, {"completed": True})
+
+    async def _change(self, todo: UUID, changes: dict[str, Any]) -> Outcome:
+        row = await service.update_todo(self._db, self._user, todo, changes)
+        return _result({"changed": _shown(row)}, row)
+
+    async def _find_for_deletion(self, wanted: args.DeleteTodos) -> Outcome:
+        """All or nothing: the user is asked about exactly what the model meant."""
+        rows = [
+            await service.get_todo(self._db, self._user, todo) for todo in dict.fromkeys(wanted.ids)
+        ]
+        return Outcome("", to_delete=rows)
+
+
+def definitions() -> list[dict[str, Any]]:
+    """The tools as the API takes them."""
+    models: tuple[type[BaseModel], ...] = (
+        args.ListTodos,
+        args.AddTodo,
+        args.UpdateTodo,
+        args.CompleteTodo,
+        args.DeleteTodos,
+    )
+    return [
+        {
+            "type": "function",
+            "function": {
+                "name": name,
+                "description": model.__doc__,
+                "parameters": args.schema_of(model),
+            },
+        }
+        for name, model in zip(NAMES, models, strict=True)
+    ]
+
+
+def _shown(row: TodoRow) -> dict[str, Any]:
+    return {"id": str(row.id), "title": row.title, "completed": row.completed}
+
+
+def _result(content: dict[str, Any], *touched: TodoRow) -> Outcome:
+    return Outcome(json.dumps(content, ensure_ascii=False), touched=[row.id for row in touched])
+
+
+def _refused(reason: str) -> Outcome:
+    return Outcome(json.dumps({"error": reason}, ensure_ascii=False))
+
+
+def _explain(error: ValidationError) -> str:
+    """Without the values: they may be long."""
+    return "; ".join(
+        ".".join(map(str, item["loc"])) + f": {item['msg'].removeprefix('Value error, ')}"
+        for item in error.errors(include_input=False, include_context=False, include_url=False)
+    )

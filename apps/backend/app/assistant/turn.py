@@ -1,0 +1,204 @@
+"""One request's work: asks the model, does what it calls for, stores what was said and done."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from uuid import UUID, uuid4
+
+from app.assistant import repository
+from app.assistant.conversation import (
+    ACCEPTED,
+    HISTORY_MESSAGES,
+    NOT_CARRIED_OUT,
+    WAITING,
+    Sent,
+    Transcript,
+    replaced,
+)
+from app.assistant.failures import interrupted, limit_reached, unavailable
+from app.assistant.lease import Lease
+from app.assistant.repository import Asked, ConfirmationRow, Written
+from app.assistant.schemas import ConfirmationEvent, Event, NamedTodo, TextEvent, ToolEvent
+from app.assistant.tools import Outcome, Toolbox, definitions
+from app.assistant.upstream import Upstream
+from app.core.db import Database
+from app.core.settings import Settings
+from app.todos.repository import TodoRow
+
+CONFIRM_SECONDS = 600
+MAX_QUOTED = 5  # titles in the history's question
+CHARACTERS_PER_TOKEN = 3  # where the server does not tell how many it used
+
+type Emit = Callable[[Event], None]
+
+
+@dataclass(frozen=True)
+class Means:
+    """What every turn works with."""
+
+    db: Database
+    upstream: Upstream
+    settings: Settings
+
+
+class Turn:
+    def __init__(self, means: Means, lease: Lease, emit: Emit) -> None:
+        self._means, self._lease, self._emit = means, lease, emit
+        self._toolbox = Toolbox(means.db, lease.user)
+        self._asked: Asked | None = None
+        self._text: list[str] = []
+        self._unfinished: list[str] = []  # text of the step that is under way
+        self._touched: dict[UUID, None] = {}
+        self._to_delete: dict[UUID, TodoRow] = {}
+        self._accepted: list[Sent] = []  # results of the calls that asked for it
+        # One todo may go without asking; after a question was asked, none.
+        self._free_deletions = 1
+        self._tokens = 0
+        self._answer_id = uuid4()
+        self._transcript = Transcript([], None)
+
+    async def ask(self, question: str) -> UUID:
+        """A new message of the user. Gives the answer's ID."""
+        self._asked = Asked(uuid4(), question, datetime.now(UTC))
+        async with self._means.db.connection() as conn:
+            history = await repository.find_last(conn, self._lease.user, HISTORY_MESSAGES)
+        self._transcript = Transcript(history, question)
+        return await self._work()
+
+    async def go_on(self, confirmation: ConfirmationRow, *, approve: bool) -> UUID:
+        """After the user's yes or no. Gives the answer's ID."""
+        self._free_deletions = 0
+        if approve:
+            await self._delete([UUID(todo["id"]) for todo in confirmation.todos])
+        outcome = json.dumps({"confirmed": approve, "deleted": len(self._touched)})
+        user, waiting = self._lease.user, confirmation.message_id
+        async with self._means.db.connection() as conn:
+            history = await repository.find_last(conn, user, HISTORY_MESSAGES, until=waiting)
+            if history and history[-1].id == waiting:
+                steps = replaced(history[-1].steps, WAITING, outcome)
+                history[-1] = replace(history[-1], steps=steps)
+                await repository.update_steps(conn, user, waiting, steps)
+        self._transcript = Transcript(history, None)
+        await self.store()
+        return await self._work()
+
+    async def store(self) -> None:
+        """Stores what was said and done until now; nothing, if nothing was."""
+        text = "".join([*self._text, *self._unfinished]).strip()
+        if not text and not self._touched:
+            return
+        # What was accepted and not done until now may never be, if this is the end.
+        steps = replaced(self._transcript.steps, ACCEPTED, NOT_CARRIED_OUT)
+        if self._unfinished:
+            steps.append({"role": "assistant", "content": "".join(self._unfinished)})
+        answer = Written(self._answer_id, text or self._in_short(), list(self._touched), steps)
+        async with self._means.db.connection() as conn:
+            user, holder = self._lease.user, self._lease.holder
+            if not await repository.store(conn, user, holder, self._asked, answer):
+                raise interrupted()
+
+    async def _work(self) -> UUID:
+        for _ in range(self._means.settings.assistant_max_steps):
+            calls = await self._step()
+            if not calls:
+                await self._finish()
+                return self._answer_id
+            if len(self._to_delete) > self._free_deletions:
+                await self._ask_to_confirm()
+                return self._answer_id
+        raise limit_reached(
+            "The assistant did not come to an end and was stopped. What it did stays done;"
+            " ask for less at once."
+        )
+
+    async def _step(self) -> bool:
+        """One answer of the model and what it calls for; False: it was the last."""
+        messages = self._transcript.messages
+        answer = await self._means.upstream.answer(messages, definitions(), self._say)
+        self._text += self._unfinished
+        self._unfinished = []
+        read = sum(len(json.dumps(message)) for message in messages)
+        self._tokens += answer.tokens or (read + len(answer.text)) // CHARACTERS_PER_TOKEN
+        for call, result in self._transcript.add(answer):
+            await self._lease.renew()
+            await self._record(await self._toolbox.run(call), result)
+        if answer.calls and self._tokens > self._means.settings.assistant_token_budget:
+            raise limit_reached(
+                "This took more than one request may use. What was done stays done;"
+                " ask for less at once."
+            )
+        return bool(answer.calls)
+
+    async def _record(self, outcome: Outcome, result: Sent) -> None:
+        result["content"] = outcome.content
+        if outcome.to_delete:
+            self._to_delete |= {row.id: row for row in outcome.to_delete}
+            self._accepted.append(result)
+            result["content"] = ACCEPTED
+        elif outcome.tool is not None:
+            self._touch(ToolEvent(tool=outcome.tool, touched=outcome.touched))
+            if outcome.touched:
+                await self.store()
+
+    async def _finish(self) -> None:
+        """A single todo goes only now, when it is certain that no other follows."""
+        if self._to_delete:
+            await self._delete(list(self._to_delete))
+            deleted = sum(todo in self._touched for todo in self._to_delete)
+            self._tell(json.dumps({"deleted": deleted}))
+        if not self._touched and not "".join(self._text).strip():
+            raise unavailable("The assistant's provider gave an empty answer; try again.")
+        await self.store()
+
+    async def _delete(self, todos: list[UUID]) -> None:
+        await self._lease.renew()
+        deleted: list[UUID] = []
+        try:
+            for todo in todos:
+                deleted += [todo] if await self._toolbox.delete(todo) else []
+        finally:  # an outage in between does not make undone what was done
+            self._touch(ToolEvent(tool="delete_todos", touched=deleted))
+
+    async def _ask_to_confirm(self) -> None:
+        todos = [NamedTodo(id=row.id, title=row.title) for row in self._to_delete.values()]
+        self._tell(WAITING)
+        question = f"Delete {_count(todos)}?"
+        quoted = ", ".join(f"“{todo.title}”" for todo in todos[:MAX_QUOTED])
+        more = ", …" if len(todos) > MAX_QUOTED else ""
+        self._text.append(("\n\n" if self._text else "") + f"{question} {quoted}{more}")
+        await self.store()
+        async with self._means.db.connection() as conn:
+            row = await repository.insert_confirmation(
+                conn,
+                self._lease.user,
+                self._answer_id,
+                [todo.model_dump(mode="json") for todo in todos],
+                CONFIRM_SECONDS,
+            )
+        self._emit(
+            ConfirmationEvent(id=row.id, question=question, todos=todos, expires_at=row.expires_at)
+        )
+
+    def _tell(self, outcome: str) -> None:
+        """Tells the model what became of the deletions that it asked for."""
+        for result in self._accepted:
+            result["content"] = outcome
+
+    def _say(self, text: str) -> None:
+        if self._text and not self._unfinished:
+            text = "\n\n" + text  # what is said after a tool's work begins anew
+        self._unfinished.append(text)
+        self._emit(TextEvent(delta=text))
+
+    def _touch(self, event: ToolEvent) -> None:
+        self._touched |= dict.fromkeys(event.touched)
+        self._emit(event)
+
+    def _in_short(self) -> str:
+        """The history's text for an answer that broke off before the model said anything."""
+        return f"Changed {len(self._touched)} todo{'s' * (len(self._touched) != 1)}."
+
+
+def _count(todos: list[NamedTodo]) -> str:
+    return f"these {len(todos)} todos" if len(todos) != 1 else "this todo"

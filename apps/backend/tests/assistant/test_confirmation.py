@@ -1,0 +1,243 @@
+"""Deleting more than one todo is asked about, and nothing is deleted before."""
+
+import asyncio
+from datetime import UTC, datetime
+from uuid import UUID, uuid4
+
+import httpx
+import pytest
+
+from app.assistant import turn
+from app.core.db import Database, DatabaseUnavailableError
+from app.core.dberrors import Cause, Kind
+from app.todos import service
+from tests.assistant.support import (
+    Application,
+    add,
+    ask,
+    confirm,
+    history,
+    named,
+    new_user,
+    text,
+    titles,
+)
+from tests.openai_server import OpenAIServer, Reply
+from tests.postgres import Postgres
+
+pytestmark = pytest.mark.anyio
+
+DONE = Reply(text=("Done.",))
+
+
+def delete(*todos: str) -> tuple[str, dict[str, list[str]]]:
+    return ("delete_todos", {"ids": list(todos)})
+
+
+async def test_deleting_several_asks_first(client: httpx.AsyncClient) -> None:
+    todos = await add(client, "milk", "bread")
+    events = await ask(client, "delete all")
+    assert [name for name, _ in events] == ["tool", "confirmation", "done"]
+    question = named(events, "confirmation")[0]
+    assert question["question"] == "Delete these 2 todos?"
+    assert question["todos"] == [
+        {"id": todos[0], "title": "milk"}, {"id": todos[1], "title": "bread"},
+    ]  # fmt: skip
+    assert await titles(client) == ["milk", "bread"]
+    assert (await history(client))[1] == (
+        "assistant",
+        "Delete these 2 todos? “milk”, “bread”",
+    )
+
+    events = await confirm(client, question["id"], approve=True)
+    assert named(events, "tool") == [{"name": "delete_todos", "touched": todos}]
+    assert text(events) == "Deleted “milk” and “bread”."
+    assert events[-1][0] == "done"
+    assert await titles(client) == []
+    messages = (await client.get("/assistant")).json()["messages"]
+    assert [message["role"] for message in messages] == ["user", "assistant", "assistant"]
+    assert messages[2]["touched"] == todos
+    assert messages[2]["id"] == events[-1][1]["message_id"]
+
+
+async def test_a_refusal_deletes_nothing(client: httpx.AsyncClient, upstream: OpenAIServer) -> None:
+    await add(client, "milk", "bread")
+    question = named(await ask(client, "delete all"), "confirmation")[0]
+    events = await confirm(client, question["id"], approve=False)
+    assert text(events) == "Nothing was deleted."
+    assert named(events, "tool") == []
+    assert await titles(client) == ["milk", "bread"]
+    # From now on the model knows how it ended.
+    upstream.script(DONE)
+    await ask(client, "and now?")
+    contents = [m["content"] for m in upstream.received[0].messages if m["role"] == "tool"]
+    assert contents[-1] == '{"confirmed": false, "deleted": 0}'
+
+
+async def test_several_calls_are_one_question_and_other_work_is_done(
+    client: httpx.AsyncClient, upstream: OpenAIServer
+) -> None:
+    todos = await add(client, "a", "b", "c")
+    upstream.script(
+        Reply(calls=(delete(todos[0]), ("add_todo", {"title": "d"}), delete(todos[1], todos[0]))),
+        DONE,
+    )
+    events = await ask(client, "tidy up")
+    question = named(events, "confirmation")[0]
+    assert [todo["title"] for todo in question["todos"]] == ["a", "b"]
+    assert await titles(client) == ["a", "b", "c", "d"]
+    await confirm(client, question["id"], approve=True)
+    assert await titles(client) == ["c", "d"]
+    results = [m["content"] for m in upstream.received[1].messages if m["role"] == "tool"]
+    assert results[0] == results[2] == '{"confirmed": true, "deleted": 2}'
+
+
+async def test_one_after_the_other_is_asked_about_before_the_first_goes(
+    client: httpx.AsyncClient, upstream: OpenAIServer
+) -> None:
+    todos = await add(client, "a", "b")
+    upstream.script(
+        Reply(calls=(delete(todos[0]),)),
+        Reply(text=("Now the other.",), calls=(delete(todos[1]),)),
+        DONE,
+    )
+    events = await ask(client, "delete both")
+    question = named(events, "confirmation")[0]
+    assert [todo["title"] for todo in question["todos"]] == ["a", "b"]
+    assert await titles(client) == ["a", "b"]
+    assert (await history(client))[1][1] == ("Now the other.\n\nDelete these 2 todos? “a”, “b”")
+    await confirm(client, question["id"], approve=True)
+    assert await titles(client) == []
+
+
+async def test_a_single_one_goes_without_asking_but_only_at_the_end(
+    client: httpx.AsyncClient, upstream: OpenAIServer
+) -> None:
+    todos = await add(client, "a", "b")
+    ask_for_a = Reply(calls=(delete(todos[0], todos[0]),))
+    upstream.script(ask_for_a, Reply(text=("It is ",), cut=True), DONE)
+    events = await ask(client, "delete a")
+    assert [name for name, _ in events] == ["text", "error"]
+    assert await titles(client) == ["a", "b"]
+    await ask(client, "what now?")
+    assert upstream.received[2].messages[3]["content"] == "Not carried out."
+    upstream.script(ask_for_a, DONE)
+    events = await ask(client, "delete a")
+    assert [name for name, _ in events] == ["text", "tool", "done"]
+    assert named(events, "tool") == [{"name": "delete_todos", "touched": [todos[0]]}]
+    assert await titles(client) == ["b"]
+
+
+async def test_after_a_question_every_deletion_is_asked_about(
+    client: httpx.AsyncClient, upstream: OpenAIServer
+) -> None:
+    """A model that is refused may not delete one by one what it may not delete at once."""
+    todos = await add(client, "a", "b", "c")
+    upstream.script(Reply(calls=(delete(*todos),)), Reply(calls=(delete(todos[0]),)), DONE)
+    question = named(await ask(client, "delete all"), "confirmation")[0]
+    events = await confirm(client, question["id"], approve=False)
+    second = named(events, "confirmation")[0]
+    assert second["question"] == "Delete this todo?"
+    assert await titles(client) == ["a", "b", "c"]
+    await confirm(client, second["id"], approve=True)
+    assert await titles(client) == ["b", "c"]
+
+
+async def test_what_is_gone_meanwhile_is_no_error(client: httpx.AsyncClient) -> None:
+    todos = await add(client, "a", "b")
+    question = named(await ask(client, "delete all"), "confirmation")[0]
+    await client.delete(f"/todos/{todos[0]}")
+    events = await confirm(client, question["id"], approve=True)
+    assert named(events, "tool") == [{"name": "delete_todos", "touched": [todos[1]]}]
+
+
+async def test_long_questions_are_shortened_in_the_history(client: httpx.AsyncClient) -> None:
+    await add(client, *"abcdefg")
+    question = named(await ask(client, "delete all"), "confirmation")[0]
+    assert len(question["todos"]) == 7
+    assert (await history(client))[1][1].endswith("“d”, “e”, …")
+
+
+async def test_an_answer_counts_once(client: httpx.AsyncClient) -> None:
+    await add(client, "a", "b")
+    question = named(await ask(client, "delete all"), "confirmation")[0]
+    path = f"/assistant/confirmations/{question['id']}"
+    answers = await asyncio.gather(
+        *(client.post(path, json={"approve": approve}) for approve in (True, False, True))
+    )
+    codes = sorted(answer.status_code for answer in answers)
+    assert codes == [200, 409, 409]
+    again = await client.post(path, json={"approve": True})
+    assert (again.status_code, again.json()["code"]) == (409, "confirmation-answered")
+    # The refusal has not left the user locked.
+    assert text(await ask(client, "hello"))
+
+
+async def test_only_the_one_who_was_asked_answers_and_only_in_time(
+    application: Application, client: httpx.AsyncClient, server: Postgres
+) -> None:
+    await add(client, "a", "b")
+    question = named(await ask(client, "delete all"), "confirmation")[0]
+    body = {"approve": True}
+    async with application.client(new_user(server)) as other:
+        for identifier in (question["id"], str(uuid4())):
+            answer = await other.post(f"/assistant/confirmations/{identifier}", json=body)
+            assert (answer.status_code, answer.json()["code"]) == (404, "confirmation-not-found")
+    server.execute(
+        "UPDATE assistant_confirmations SET expires_at = now() - interval '1 second'"
+        f" WHERE id = '{question['id']}'"
+    )
+    answer = await client.post(f"/assistant/confirmations/{question['id']}", json=body)
+    assert (answer.status_code, answer.json()["code"]) == (404, "confirmation-not-found")
+    assert await titles(client) == ["a", "b"]
+    answer = await client.post(f"/assistant/confirmations/{question['id']}", json={"approve": 1})
+    assert answer.status_code == 422
+
+
+async def test_a_question_is_open_for_ten_minutes(client: httpx.AsyncClient) -> None:
+    await add(client, "a", "b")
+    question = named(await ask(client, "delete all"), "confirmation")[0]
+    left = datetime.fromisoformat(question["expires_at"]) - datetime.now(UTC)
+    assert turn.CONFIRM_SECONDS - 30 < left.total_seconds() <= turn.CONFIRM_SECONDS
+
+
+async def test_a_forgotten_question_cannot_be_answered(client: httpx.AsyncClient) -> None:
+    await add(client, "a", "b")
+    question = named(await ask(client, "delete all"), "confirmation")[0]
+    await client.delete("/assistant")
+    answer = await client.post(f"/assistant/confirmations/{question['id']}", json={"approve": True})
+    assert answer.status_code == 404
+
+
+async def test_what_was_agreed_to_is_done_although_upstream_fails(
+    client: httpx.AsyncClient, upstream: OpenAIServer
+) -> None:
+    todos = await add(client, "a", "b")
+    question = named(await ask(client, "delete all"), "confirmation")[0]
+    upstream.script(Reply(status=500, body="{}"))
+    events = await confirm(client, question["id"], approve=True)
+    assert [name for name, _ in events] == ["tool", "error"]
+    assert events[-1][1]["code"] == "assistant-unavailable"
+    assert await titles(client) == []
+    messages = (await client.get("/assistant")).json()["messages"]
+    assert (messages[-1]["text"], messages[-1]["touched"]) == ("Changed 2 todos.", todos)
+
+
+async def test_an_outage_between_two_deletions_is_told_with_what_was_done(
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    todos = await add(client, "a", "b")
+    question = named(await ask(client, "delete all"), "confirmation")[0]
+    real = service.delete_todo
+
+    async def failing(db: Database, user: UUID, todo: UUID) -> None:
+        if str(todo) == todos[1]:
+            raise DatabaseUnavailableError(Cause(Kind.UNREACHABLE, "cut"))
+        await real(db, user, todo)
+
+    monkeypatch.setattr(service, "delete_todo", failing)
+    events = await confirm(client, question["id"], approve=True)
+    assert named(events, "tool") == [{"name": "delete_todos", "touched": [todos[0]]}]
+    assert events[-1][1]["code"] == "database_unavailable"
+    assert await titles(client) == ["b"]
+    assert (await history(client))[-1] == ("assistant", "Changed 1 todo.")

@@ -1,0 +1,266 @@
+"""The stream itself: framing, signs of life, clients that go, one request at a time."""
+
+import asyncio
+import threading
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from uuid import UUID
+
+import httpx
+import psycopg
+import pytest
+
+from app import migrate
+from app.assistant import lease, stream
+from app.core.db import MAX_CONNECTIONS
+from tests.assistant.support import (
+    Application,
+    add,
+    ask,
+    history,
+    named,
+    new_user,
+    read,
+    serving,
+    text,
+    titles,
+)
+from tests.openai_server import OpenAIServer, Reply
+from tests.postgres import Postgres
+
+pytestmark = pytest.mark.anyio
+
+HANG = Reply(text=("One moment",), hang="stream")
+DONE = Reply(text=("Done.",))
+
+
+@asynccontextmanager
+async def asking(client: httpx.AsyncClient, message: str) -> AsyncIterator[httpx.Response]:
+    """A request whose first bytes have come."""
+    async with client.stream("POST", "/assistant", json={"message": message}) as answer:
+        assert answer.status_code == 200
+        yield answer
+
+
+async def eventually(condition: Callable[[], bool], seconds: float = 5) -> None:
+    started = time.monotonic()
+    while not condition():
+        assert time.monotonic() - started < seconds, f"not within {seconds} s"
+        await asyncio.sleep(0.02)
+
+
+async def test_events_come_while_the_model_speaks(
+    client: httpx.AsyncClient, upstream: OpenAIServer
+) -> None:
+    upstream.script(Reply(text=("one", "two", "three"), pause=0.3))
+    async with asking(client, "count") as answer:
+        assert answer.headers["content-type"] == "text/event-stream; charset=utf-8"
+        assert answer.headers["cache-control"] == "no-store"
+        assert "content-length" not in answer.headers
+        arrivals = [time.monotonic() async for _ in answer.aiter_raw()]
+    assert arrivals[-1] - arrivals[0] > 0.5
+
+
+async def test_line_breaks_stay_within_the_data(
+    client: httpx.AsyncClient, upstream: OpenAIServer
+) -> None:
+    said = 'a\n\nevent: done\ndata: {}\r\n\r\n: "b"\u2028c'
+    upstream.script(Reply(text=(said,)))
+    events = await ask(client, "hello")
+    assert [name for name, _ in events] == ["text", "done"]
+    assert text(events) == said
+
+
+async def test_silence_is_filled_with_comments(
+    client: httpx.AsyncClient, upstream: OpenAIServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream, "KEEP_ALIVE_SECONDS", 0.1)
+    upstream.script(Reply(text=("late",), pause=0.4))
+    answer = await client.post("/assistant", json={"message": "hello"})
+    assert answer.text.startswith(": keep-alive\n\n")
+    assert answer.text.count(": keep-alive\n\n") >= 4
+    assert text(read(answer.text)) == "late"
+
+
+async def test_a_failure_after_a_comment_is_an_event(
+    client: httpx.AsyncClient, upstream: OpenAIServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream, "KEEP_ALIVE_SECONDS", 0.1)
+    upstream.script(Reply(cut=True, pause=0.4))
+    events = await ask(client, "hello")
+    assert [name for name, _ in events] == ["error"]
+
+
+@pytest.mark.parametrize("reply", [HANG, Reply(hang="headers")])
+async def test_a_client_that_goes_stops_the_model(
+    application: Application, client: httpx.AsyncClient, upstream: OpenAIServer, reply: Reply
+) -> None:
+    upstream.script(Reply(calls=(("add_todo", {"title": "tea"}),)), reply)
+    async with asking(client, "add tea"):
+        await eventually(lambda: len(upstream.received) == 2)
+    assert await asyncio.to_thread(upstream.received[1].left.wait, 5)
+    # What was done stays done and is remembered, and the user may ask again at once.
+    upstream.script(DONE)
+    await ask(client, "hello")
+    assert await titles(client) == ["tea"]
+    assert (await history(client))[0] == ("user", "add tea")
+    await eventually(lambda: application.connections_out == 0)
+
+
+async def test_no_connection_is_held_while_the_model_thinks(
+    application: Application, server: Postgres, upstream: OpenAIServer
+) -> None:
+    """More users than connections wait for the model, and todos are served all the same."""
+    upstream.brain = lambda _: HANG
+    users = [new_user(server) for _ in range(MAX_CONNECTIONS + 3)]
+    gate = asyncio.Event()
+
+    async def wait(user: UUID) -> None:
+        async with application.client(user) as client, asking(client, "hello") as answer:
+            async for _ in answer.aiter_raw():
+                await gate.wait()
+                return
+
+    tasks = [asyncio.create_task(wait(user)) for user in users]
+    await eventually(lambda: len(upstream.received) == len(users), 15)
+    await eventually(lambda: application.connections_out == 0)
+    with psycopg.connect(server.url(), autocommit=True) as conn:
+        row = conn.execute(
+            "SELECT count(*) FROM pg_stat_activity"
+            " WHERE application_name = 'todo-backend' AND state <> 'idle'"
+        ).fetchone()
+    assert row == (0,)
+    async with application.client(users[0]) as client:
+        assert await add(client, "served meanwhile")
+    gate.set()
+    await asyncio.gather(*tasks)
+
+
+async def test_one_request_at_a_time_across_replicas(
+    application: Application, server: Postgres, upstream: OpenAIServer, user: UUID
+) -> None:
+    upstream.brain = lambda _: HANG
+    async with (
+        serving(server.url(), upstream.url) as replica,
+        application.client(user) as here,
+        replica.client(user) as there,
+        asking(here, "hello"),
+    ):
+        for client in (here, there):
+            started = time.monotonic()
+            answer = await client.post("/assistant", json={"message": "hello"})
+            assert (answer.status_code, answer.json()["code"]) == (409, "assistant-busy")
+            assert time.monotonic() - started < 3
+        async with replica.client(new_user(server)) as other, asking(other, "hello"):
+            pass
+
+
+async def test_a_lease_is_renewed_and_expires_with_its_replica(
+    client: httpx.AsyncClient,
+    server: Postgres,
+    upstream: OpenAIServer,
+    user: UUID,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(lease, "LEASE_SECONDS", 1.0)
+    monkeypatch.setattr(lease, "RENEW_SECONDS", 0.2)
+    monkeypatch.setattr(lease, "PATIENCE_SECONDS", 0.2)
+    upstream.script(HANG)
+    async with asking(client, "hello"):
+        await asyncio.sleep(1.5)
+        answer = await client.post("/assistant", json={"message": "hello"})
+        assert answer.json()["code"] == "assistant-busy"
+    server.execute(
+        "INSERT INTO assistant_leases (user_id, holder, expires_at)"  # of a replica that was killed
+        f" VALUES ('{user}', gen_random_uuid(), now() + interval '0.3 seconds')"
+        " ON CONFLICT (user_id) DO UPDATE SET expires_at = excluded.expires_at"
+    )
+    upstream.script(DONE)
+    await asyncio.sleep(0.4)
+    assert text(await ask(client, "hello")) == "Done."
+
+
+async def test_who_lost_the_lease_changes_and_stores_nothing_more(
+    client: httpx.AsyncClient, upstream: OpenAIServer
+) -> None:
+    hold = threading.Event()
+    replies = [
+        Reply(text=("I add it.",), calls=(("add_todo", {"title": "late"}),)),
+        DONE,
+    ]
+
+    def held(_: object) -> Reply:
+        assert hold.wait(10)
+        return replies.pop(0)
+
+    upstream.brain = held
+    request = asyncio.create_task(ask(client, "add late"))
+    await eventually(lambda: len(upstream.received) == 1)
+    assert (await client.delete("/assistant")).status_code == 204
+    hold.set()
+    events = await request
+    assert [name for name, _ in events] == ["text", "error"]
+    assert events[-1][1]["code"] == "assistant-interrupted"
+    assert await titles(client) == []
+    assert await history(client) == []
+
+
+async def test_an_outage_of_the_database_is_told(
+    upstream: OpenAIServer, new_server: Callable[[], Postgres]
+) -> None:
+    own = new_server()
+    own.start()
+    migrate.run(own.url())
+    async with (
+        serving(own.url(), upstream.url) as application,
+        application.client(new_user(own)) as client,
+    ):
+        await ask(client, "hello")
+
+        def outage(_: object) -> Reply:
+            own.stop()
+            return Reply(text=("I add it.",), calls=(("add_todo", {"title": "tea"}),))
+
+        upstream.brain = outage
+        events = await ask(client, "add tea")
+        assert [name for name, _ in events] == ["text", "error"]
+        problem = named(events, "error")[0]
+        assert (problem["code"], problem["retry_after"]) == ("database_unavailable", 2)
+        answer = await client.post("/assistant", json={"message": "hello"})
+        assert (answer.status_code, answer.json()["code"]) == (503, "database_unavailable")
+
+
+async def test_what_nobody_expected_ends_the_stream_properly(
+    client: httpx.AsyncClient, upstream: OpenAIServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken(*_: object) -> None:
+        raise RuntimeError("inner secrets")
+
+    monkeypatch.setattr("app.assistant.tools.service.create_todo", broken)
+    upstream.script(Reply(text=("I add it.",), calls=(("add_todo", {"title": "tea"}),)))
+    events = await ask(client, "add tea")
+    assert [name for name, _ in events] == ["text", "error"]
+    assert events[-1][1]["code"] == "internal_error"
+    assert "inner" not in str(events)
+
+
+async def test_the_end_of_a_replica_stores_what_was_done(
+    server: Postgres, upstream: OpenAIServer, user: UUID
+) -> None:
+    upstream.script(Reply(calls=(("add_todo", {"title": "tea"}),)), HANG)
+    async with serving(server.url(), upstream.url) as replica:
+        client = replica.client(user)
+        request = asyncio.create_task(ask(client, "add tea"))
+        await eventually(lambda: len(upstream.received) == 2)
+        started = time.monotonic()
+        await replica.app.state.assistant.close()
+        assert time.monotonic() - started < 2
+        events = await request
+        assert [name for name, _ in events] == ["tool", "error"]
+        assert events[-1][1]["code"] == "assistant-unavailable"
+        await client.aclose()
+    upstream.script(DONE)
+    async with serving(server.url(), upstream.url) as replica, replica.client(user) as client:
+        assert (await history(client))[0] == ("user", "add tea")
+        await ask(client, "hello")
