@@ -22,7 +22,8 @@ from app.users.tokens import Tokens
 from tests.postgres import Postgres
 
 AUTH_SECRET = "2f7f1f3f8f0d4c5e9b6a7d8c1e2f3a4b"
-
+# The assistant is on, and its provider cannot be reached.
+UPSTREAM = {"openai_api_key": "not-a-secret-key", "openai_base_url": "http://127.0.0.1:1/v1"}
 
 NewServer = Callable[[], Postgres]
 
@@ -113,7 +114,7 @@ def bearer(user: UUID) -> dict[str, str]:
 
 
 def settings(url: str, **changes: object) -> Settings:
-    given = {"database_url": url, "auth_secret": AUTH_SECRET, "environment": "test"}
+    given = {"database_url": url, "auth_secret": AUTH_SECRET, "environment": "test"} | UPSTREAM
     return Settings.model_validate(given | changes)
 
 
