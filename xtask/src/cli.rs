@@ -20,7 +20,8 @@ pub struct Cli {
 }
 
 const AFTER: &str = "Exit codes: 0 done · 1 internal · 2 usage · 3 configuration or .env · 4 machine · 5 cluster · \
-                     6 image · 7 rollout · 8 proof · 9 tests or scan · 10 another xtask is at work · 130 interrupted";
+                     6 image · 7 rollout · 8 proof · 9 tests or scan · 10 another xtask is at work · \
+                     11 database · 130 interrupted";
 
 /// Options of every command.
 #[derive(Args, Debug)]

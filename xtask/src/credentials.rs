@@ -3,7 +3,7 @@
 
 use anyhow::Result;
 
-use crate::dotenv::{self, Contract, Database, Dotenv};
+use crate::dotenv::{self, Contract, DATABASE_URL, Database, Dotenv};
 use crate::failure::{Class, Failure};
 use crate::plan::{self, Mode};
 use crate::project::Project;
@@ -79,10 +79,22 @@ impl Credentials {
         match &self.dotenv {
             Some(dotenv) if !self.embedded || password.is_some() => {
                 let manifest = secrets::backend(&self.chart, dotenv, password.as_ref())?;
+                if let Some(old) = verified(observed, &manifest.name) {
+                    let old = tools.kubectl_here().args(["get", "secret", &old, "--output", "json"]).read()?;
+                    plan.changed.insert("backend".to_owned(), secrets::changed_keys(&old, &manifest.json));
+                }
+                let mut urls = dotenv.values().filter(|(key, _)| *key == DATABASE_URL && !self.embedded);
+                plan.database = urls.next().map(|(_, url)| url.clone());
                 plan.add("backend", &manifest.name, Some(manifest.json));
             }
             _ => plan.add("backend", &format!("{}-backend-<digest>", self.chart.release), Some(Vec::new())),
         }
         Ok(plan)
     }
+}
+
+/// The backend's Secret that was verified last, if it is there and another one than `wanted`.
+fn verified(observed: &Observed, wanted: &str) -> Option<String> {
+    let old = observed.record.as_ref()?.fingerprint.get("Secret of backend")?;
+    (old != wanted && observed.secrets.ours.contains(old)).then(|| old.clone())
 }

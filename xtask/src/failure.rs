@@ -23,6 +23,8 @@ pub enum Class {
     Check = 9,
     /// Another xtask is at work here.
     Busy = 10,
+    /// The database of `DATABASE_URL` cannot be used.
+    Database = 11,
     /// The user interrupted (128 + SIGINT).
     Interrupted = 130,
 }

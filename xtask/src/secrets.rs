@@ -94,6 +94,15 @@ pub fn decode(object: &str, key: &str) -> Result<Option<Secret>> {
     Ok(Some(Secret::new(text.with_context(|| format!("key {key} of Secret {name} is not base64 of UTF-8"))?)))
 }
 
+/// The keys whose values differ between two Secrets as JSON, or that only one has: their names, never their values.
+pub fn changed_keys(old: &str, new: &[u8]) -> Vec<String> {
+    let data =
+        |object: Option<Value>| object.and_then(|object| object["data"].as_object().cloned()).unwrap_or_default();
+    let (old, new) = (data(serde_json::from_str(old).ok()), data(serde_json::from_slice(new).ok()));
+    let keys: std::collections::BTreeSet<&String> = old.keys().chain(new.keys()).collect();
+    keys.into_iter().filter(|key| old.get(*key) != new.get(*key)).cloned().collect()
+}
+
 /// Eight hex digits that change with the content and tell nothing of it: HMAC-SHA256 over the pairs, each part preceded
 /// by its length. The key is AUTH_SECRET, part of the content and itself random: who does not know it can test no
 /// guess of the other values against a name that everybody may read.

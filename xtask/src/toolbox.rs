@@ -106,10 +106,7 @@ impl Toolbox {
 
     /// minikube's own folder: `$MINIKUBE_HOME/.minikube`, or MINIKUBE_HOME itself where it is called that.
     pub fn minikube_dir(&self) -> Utf8PathBuf {
-        if self.minikube_home.file_name() == Some(".minikube") {
-            return self.minikube_home.clone();
-        }
-        self.minikube_home.join(".minikube")
+        dir_of(&self.minikube_home)
     }
 
     /// minikube's record of the profile.
@@ -127,11 +124,22 @@ pub fn minikube_home(project: &Project, private: bool) -> Utf8PathBuf {
     named("MINIKUBE_HOME").or_else(|| named("HOME")).unwrap_or_else(|| Utf8Path::new("/").to_owned())
 }
 
+/// minikube's own folder below `home`, its MINIKUBE_HOME.
+pub fn dir_of(home: &Utf8Path) -> Utf8PathBuf {
+    if home.file_name() == Some(".minikube") { home.to_owned() } else { home.join(".minikube") }
+}
+
 /// The kubeconfig that minikube writes: the first file of KUBECONFIG, else `~/.kube/config`.
 pub fn kubeconfig() -> Utf8PathBuf {
+    kubeconfigs().remove(0)
+}
+
+/// All files that the user's kubectl reads as one: those of KUBECONFIG, else `~/.kube/config`. Never empty.
+pub fn kubeconfigs() -> Vec<Utf8PathBuf> {
     let named = std::env::var("KUBECONFIG").unwrap_or_default();
-    if let Some(first) = named.split(':').find(|path| !path.is_empty()) {
-        return first.into();
+    let named: Vec<Utf8PathBuf> = named.split(':').filter(|path| !path.is_empty()).map(Utf8PathBuf::from).collect();
+    if !named.is_empty() {
+        return named;
     }
-    Utf8PathBuf::from(std::env::var("HOME").unwrap_or_else(|_| "/".into())).join(".kube/config")
+    vec![Utf8PathBuf::from(std::env::var("HOME").unwrap_or_else(|_| "/".into())).join(".kube/config")]
 }

@@ -42,6 +42,7 @@ pub fn run(project: &Project, args: &Deploy) -> Result<()> {
     let mode = if args.dry_run { Mode::DryRun } else { Mode::Apply };
     let report = &project.report;
     project.settings.environment(&args.environment)?;
+    cluster::guard(project)?;
     let _lock = match mode {
         Mode::Apply => Some(lock::take(&project.cache.join("locks"), &project.settings.cluster.profile)?),
         Mode::DryRun => None,

@@ -95,11 +95,12 @@ fn rows(project: &Project) -> Result<Vec<Row>> {
             cluster::State::HalfDeleted(how) => {
                 row("cluster", how, Verdict::Bad("cargo xtask teardown --cluster".to_owned()))
             }
-            cluster::State::Foreign => {
-                let failure = cluster::foreign(&tools.profile);
-                row("cluster", failure.to_string(), Verdict::Bad(failure.hints().join("; ")))
-            }
-            other => row("cluster", format!("profile `{}`: {other:?}", tools.profile).to_lowercase(), Verdict::Later),
+            ref other => match cluster::refused(&tools, &observed.profile) {
+                Some(failure) => row("cluster", failure.to_string(), Verdict::Bad(failure.hints().join("; "))),
+                None => {
+                    row("cluster", format!("profile `{}`: {other:?}", tools.profile).to_lowercase(), Verdict::Later)
+                }
+            },
         },
         Err(error) => row("cluster", "not usable", Verdict::Bad(error.to_string())),
     });

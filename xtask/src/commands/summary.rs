@@ -8,7 +8,7 @@ use crate::judge;
 use crate::project::Project;
 use crate::report::{BOLD, DIM, GOOD, seconds};
 use crate::stages::cluster::Profile;
-use crate::stages::proof::{BOUND_MS, Proof};
+use crate::stages::proof::{Proof, warnings};
 
 /// The address that a user opens.
 pub fn address(profile: &Profile) -> String {
@@ -40,16 +40,14 @@ pub fn print(
     }
     report.line(format!("  database         {}", credentials.database));
     for answer in &proof.answers {
-        let (p50, p95) = (answer.percentile(50), answer.percentile(95));
+        let [p50, p95, max] = [50, 95, 100].map(|p| answer.percentile(p));
         let status = answer.status.unwrap_or_default();
         report.line(format!(
-            "  {:<16} {status} from {}  p50 {p50} ms, p95 {p95} ms",
+            "  {:<16} {status} from {}  p50 {p50} ms, p95 {p95} ms, max {max} ms",
             answer.route.path, answer.served_by
         ));
-        if answer.slow() {
-            report.warn(format!("{} is slower than the {BOUND_MS} ms of SC-003", answer.route.path));
-        }
     }
+    warnings(&proof.answers).iter().for_each(|warning| report.warn(warning));
     for note in &credentials.notes {
         report.note(note);
     }

@@ -72,14 +72,16 @@ pub fn run(project: &Project, args: &Teardown) -> Result<()> {
 fn release_and_cluster(project: &Project, tools: &Toolbox, args: &Teardown) -> Result<()> {
     let report = &project.report;
     let profile = cluster::profile(tools)?;
-    if profile.state == cluster::State::Foreign {
-        return Err(cluster::foreign(&tools.profile).into());
+    if let Some(refusal) = cluster::refused(tools, &profile) {
+        return Err(refusal.into());
     }
     if args.cluster || args.engine || args.cache {
         if profile.state == cluster::State::Absent {
             report.ok(format!("no minikube profile `{}`", tools.profile));
             return Ok(());
         }
+        // minikube deletes kube entries by their name, whoever made them.
+        cluster::guard(project)?;
         return delete_cluster(tools, report);
     }
     match profile.state {

@@ -6,8 +6,9 @@ mod profile;
 
 use anyhow::Result;
 
+pub use identity::guard;
 pub use ingress::{Ingress, remove_controller};
-pub use profile::{Profile, State, foreign, observe as profile};
+pub use profile::{Profile, State, observe as profile, refused};
 
 use crate::failure::{Class, Failure};
 use crate::origin::Origin;

@@ -1,9 +1,14 @@
 //! The proof: what was built is what the nodes have is what the pods run, and every route answers where a user asks.
 
+pub mod diagnose;
+pub mod facts;
+pub mod http;
 mod identity;
 mod routes;
+mod slow;
 
 pub use routes::{Answer, agent, measure, routes};
+pub use slow::warnings;
 
 use std::collections::BTreeMap;
 
@@ -13,6 +18,8 @@ use crate::failure::{Class, Failure};
 use crate::project::Project;
 use crate::snapshot::Snapshot;
 use crate::toolbox::Toolbox;
+use diagnose::Cause;
+use facts::Facts;
 
 /// The specification's bound for a response (SC-003), in milliseconds.
 pub const BOUND_MS: u128 = 100;
@@ -34,23 +41,75 @@ pub fn prove(
     requests: usize,
 ) -> Result<Proof> {
     let snapshot = Snapshot::take(tools)?;
-    let broken: Vec<String> =
-        identity::check(tools, built, &snapshot)?.iter().filter_map(identity::Link::broken).collect();
-    if !broken.is_empty() {
-        return Err(Failure::new(Class::Proof, format!("what runs is not what was built:\n  {}", broken.join("\n  ")))
-            .help("cargo xtask deploy dev loads it again; if it persists: cargo xtask doctor")
+    images(tools, built, &snapshot)?;
+    let release = &project.settings.chart.release;
+    let wanted = routes::routes(&snapshot, release);
+    if wanted.is_empty() {
+        return Err(Failure::new(Class::Proof, format!("release {release} has no Ingress, so no address leads to it"))
+            .help("take back what was changed by hand: cargo xtask deploy dev")
+            .help("or set ingress.enabled: true in infra/helm/values-dev.yaml")
             .into());
     }
-    let answers = routes::measure(&routes::routes(&snapshot, &project.settings.chart.release), address, requests);
-    let failed: Vec<String> = answers.iter().filter_map(Answer::problem).collect();
-    if !failed.is_empty() {
-        return Err(Failure::new(
-            Class::Proof,
-            format!("routes do not answer as they should:\n  {}", failed.join("\n  ")),
-        )
-        .help("cargo xtask status")
-        .help("cargo xtask logs")
-        .into());
+    let answers = routes::measure(&wanted, address, requests);
+    if answers.iter().all(Answer::good) {
+        return Ok(Proof { answers, snapshot });
     }
-    Ok(Proof { answers, snapshot })
+    // A cluster that does not tell is no reason to keep quiet about the routes.
+    let facts = Facts::take(tools, release).ok();
+    Err(unanswered(&answers, facts.as_ref(), address).into())
+}
+
+/// Fails with every broken link from build to pod.
+fn images(tools: &Toolbox, built: &BTreeMap<String, String>, snapshot: &Snapshot) -> Result<()> {
+    let links = identity::check(tools, built, snapshot)?;
+    let mut broken: Vec<identity::Broken> = links.iter().flat_map(identity::Link::broken).collect();
+    broken.extend(identity::strangers(built, snapshot));
+    if broken.is_empty() {
+        return Ok(());
+    }
+    let lines: Vec<&str> = broken.iter().map(|link| link.what.as_str()).collect();
+    let what = format!("what runs is not what was built:\n  {}", lines.join("\n  "));
+    Err(with_help(Failure::new(Class::Proof, what), broken.iter().map(|link| link.help.clone())).into())
+}
+
+/// One line for each cause, with the routes that it takes away.
+fn unanswered(answers: &[Answer], facts: Option<&Facts>, address: &str) -> Failure {
+    let mut causes: Vec<(Cause, Vec<String>)> = Vec::new();
+    for answer in answers.iter().filter(|answer| !answer.good()) {
+        let cause = Cause::of(answer, facts);
+        let path = format!("{}{}", answer.route.host, answer.route.path);
+        match causes.iter_mut().find(|(known, _)| *known == cause) {
+            Some((_, paths)) => paths.push(path),
+            None => causes.push((cause, vec![path])),
+        }
+    }
+    let lines: Vec<String> = causes.iter().map(|(cause, paths)| format!("{}: {cause}", paths.join(", "))).collect();
+    let what = format!("routes do not answer as they should at {address}:\n  {}", lines.join("\n  "));
+    with_help(Failure::new(Class::Proof, what), causes.iter().flat_map(|(cause, _)| cause.help()))
+}
+
+/// Adds each line once.
+fn with_help(failure: Failure, lines: impl IntoIterator<Item = String>) -> Failure {
+    lines.into_iter().fold(
+        failure,
+        |failure, line| {
+            if failure.hints().contains(&line) { failure } else { failure.help(line) }
+        },
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use routes::tests::answer;
+
+    #[test]
+    fn routes_with_one_cause_are_one_line() {
+        let answers = [answer("/", 502, ""), answer("/apix", 502, ""), answer("/api", 500, "todo-backend/x")];
+        let failure = unanswered(&answers, None, "http://localhost:8080");
+        let lines: Vec<String> = failure.to_string().lines().map(str::to_owned).collect();
+        assert_eq!(lines.len(), 3, "{failure}");
+        assert!(lines[1].starts_with("  /, /apix: 502 from the ingress controller"), "{failure}");
+        assert_eq!(failure.hints(), ["cargo xtask logs frontend", "cargo xtask logs backend"]);
+    }
 }

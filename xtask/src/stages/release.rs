@@ -20,6 +20,7 @@ use crate::judge;
 use crate::plan::Step;
 use crate::project::Project;
 use crate::snapshot::Snapshot;
+use crate::stages::database;
 use crate::toolbox::Toolbox;
 
 /// What there is of the release.
@@ -92,7 +93,7 @@ pub fn decide<'a>(
     secrets: SecretPlan,
     observed: &Observed,
 ) -> Vec<Step<'a>> {
-    let mut reasons = reasons(desired, observed);
+    let mut reasons: Vec<String> = reasons(desired, observed).into_iter().map(|r| secrets.name_keys(r)).collect();
     let missing = secrets.missing(&observed.secrets);
     reasons.extend(missing.iter().map(|name| format!("Secret {name} is not in the cluster")));
     let redactor = secrets.redactor.clone();
@@ -105,11 +106,14 @@ pub fn decide<'a>(
         return vec![rollout::step(project, tools, None, redactor, unready.join("; "))];
     }
     let mut steps = Vec::new();
+    let preflight = database::due(project, tools, desired, &secrets, observed);
+    steps.extend(preflight.iter().map(|preflight| preflight.look_from_here()));
     if observed.snapshot.is_none() {
         steps.push(namespace(project, tools));
     }
     steps.extend(helm::repair(tools, &project.settings.chart.release, &observed.helm));
     steps.extend(secrets.steps(tools, &observed.secrets));
+    steps.extend(preflight.iter().map(|preflight| preflight.look_from_pod()));
     if let (Some(snapshot), Some(record)) = (&observed.snapshot, &observed.record) {
         let changed = record.drift(snapshot).into_iter().filter(|drift| !drift.deleted);
         steps.extend(changed.map(|drift| ownership::step(tools, &drift.object)));

@@ -60,6 +60,83 @@ fn a_foreign_entry_under_our_name_is_refused() {
 }
 
 #[test]
+fn a_foreign_entry_is_refused_before_anything_is_made() {
+    // No engine, no tools, no `.env`: what a first deploy would make is not begun.
+    let sandbox = Sandbox::new();
+    fs::write(&sandbox.kubeconfig, FOREIGN).unwrap();
+    let before = sandbox.listing(&sandbox.dir);
+    let run = sandbox.run(&["deploy", "dev", "--yes"]);
+    assert_eq!(run.code, Some(5), "{run}");
+    assert!(run.stderr.contains("it leads to https://production.lan:6443, and there is no such profile"), "{run}");
+    assert_eq!(sandbox.listing(&sandbox.dir), before);
+}
+
+#[test]
+fn a_foreign_cluster_or_user_of_our_name_is_refused_too() {
+    // minikube would overwrite both, and the context `prod` would lead to it from then on.
+    let entries = [
+        ("cluster", "clusters: [{name: todo, cluster: {server: 'https://production.lan:6443'}}]"),
+        ("user", "users: [{name: todo, user: {token: not-a-secret}}]"),
+    ];
+    for (kind, entry) in entries {
+        let sandbox = Sandbox::with_tools();
+        let text = format!("contexts: [{{name: prod, context: {{cluster: todo, user: todo}}}}]\n{entry}\n");
+        fs::write(&sandbox.kubeconfig, text).unwrap();
+        let run = run(&sandbox, &DEPLOY);
+        assert_eq!(run.code, Some(5), "{run}");
+        assert!(run.stderr.contains(&format!("{kind} `todo` in ")), "{run}");
+        assert!(run.stderr.contains(&format!("delete-{kind} todo")), "{run}");
+        assert!(!run.stderr.contains("not-a-secret"), "{run}");
+    }
+}
+
+#[test]
+fn a_foreign_entry_in_any_file_of_kubeconfig_is_refused() {
+    let sandbox = Sandbox::with_tools();
+    let second = sandbox.dir.join("second");
+    fs::write(&second, FOREIGN).unwrap();
+    sandbox.dotenv(DOTENV);
+    let both = format!("{}:{second}", sandbox.kubeconfig);
+    let run = sandbox.run_with(&DEPLOY, &[("KUBECONFIG", &both)]);
+    assert_eq!(run.code, Some(5), "{run}");
+    assert!(run.stderr.contains(&format!("context `todo` in {second} is not our minikube profile")), "{run}");
+    assert_eq!(fs::read_to_string(&second).unwrap(), FOREIGN);
+    assert!(!sandbox.kubeconfig.exists());
+}
+
+#[test]
+fn a_profile_of_another_driver_is_neither_used_nor_removed() {
+    let sandbox = Sandbox::with_tools();
+    sandbox.profile("containerd");
+    let record = sandbox.dir.join("home/.minikube/profiles/todo/config.json");
+    let text = fs::read_to_string(&record).unwrap().replacen('{', "{\"Driver\":\"kvm2\",", 1);
+    fs::write(&record, &text).unwrap();
+    insta::assert_snapshot!(run(&sandbox, &DEPLOY), @"
+    exit code 5
+    -- stderr
+    error: minikube profile `todo` is made with the driver kvm2; only docker is supported
+      try: use another profile: cargo xtask deploy dev --profile todo-docker
+    ");
+    for args in [["teardown"].as_slice(), &["teardown", "--cluster"]] {
+        let run = run(&sandbox, &[args, &["--origin=release"]].concat());
+        assert_eq!(run.code, Some(5), "{run}");
+    }
+    assert_eq!(fs::read_to_string(&record).unwrap(), text);
+}
+
+#[test]
+fn teardown_of_a_cluster_leaves_foreign_kube_entries_alone() {
+    // `minikube delete` removes entries by their name, whoever made them.
+    let sandbox = Sandbox::with_tools();
+    fs::write(&sandbox.kubeconfig, FOREIGN).unwrap();
+    sandbox.profile("containerd");
+    sandbox.node("running", 8080);
+    let run = run(&sandbox, &["teardown", "--cluster", "--origin=release"]);
+    assert_eq!(run.code, Some(5), "{run}");
+    assert!(run.stderr.contains("is not our minikube profile"), "{run}");
+}
+
+#[test]
 fn commands_that_need_no_deploy_refuse_a_foreign_entry_too() {
     let sandbox = Sandbox::with_tools();
     fs::write(&sandbox.kubeconfig, FOREIGN).unwrap();

@@ -154,12 +154,18 @@ fn secrets_are_in_no_dry_run() {
       load todo-frontend:<tag>
           why: the node does not have it
           $ docker save todo-frontend:<tag> | docker exec -i todo ctr -n k8s.io images import -
+      look at the database from here
+          why: DATABASE_URL is new or changed
+          $ docker run --rm --interactive --network=host --pull=never --read-only --cap-drop=ALL --security-opt=no-new-privileges --label=app.kubernetes.io/part-of=todo todo-backend:<tag> python3 -m app.preflight --stdin < (DATABASE_URL)
       create namespace todo
           why: it does not exist; enforces Pod Security `restricted`
           $ kubectl --kubeconfig <tmp>/kubeconfig --context todo --request-timeout=20s apply --server-side -f -
       apply Secret todo-backend-<digest>
           why: it is not in the cluster
           $ kubectl --kubeconfig <tmp>/kubeconfig --context todo --request-timeout=20s --namespace todo apply --server-side --field-manager=xtask --filename - < (Secret todo-backend-<digest>)
+      look at the database from a pod
+          why: as the backend in todo
+          $ kubectl --kubeconfig <tmp>/kubeconfig --context todo --request-timeout=20s --namespace todo create --filename - < (Job todo-preflight: python3 -m app.preflight)
       helm upgrade todo
           why: it is not installed; Secret todo-backend-<digest> is not in the cluster
           $ helm --kubeconfig <tmp>/kubeconfig --kube-context todo --namespace todo upgrade --install todo <tmp>/root/infra/helm --values <tmp>/root/infra/helm/values-dev.yaml --values - --server-side=true --force-conflicts --history-max=10 <<< '{"backend":{"image":{"repository":"todo-backend","tag":"<tag>"},"secret":{"name":"todo-backend-<digest>"}},"frontend":{"image":{"repository":"todo-frontend","tag":"<tag>"}},"postgres":{"enabled":false}}'

@@ -43,7 +43,8 @@ fn the_short_help() {
       -V, --version           Print version
 
     Exit codes: 0 done · 1 internal · 2 usage · 3 configuration or .env · 4 machine · 5 cluster · 6
-    image · 7 rollout · 8 proof · 9 tests or scan · 10 another xtask is at work · 130 interrupted
+    image · 7 rollout · 8 proof · 9 tests or scan · 10 another xtask is at work · 11 database · 130
+    interrupted
     ");
 }
 

@@ -4,6 +4,12 @@ use std::fs;
 
 use crate::common::{DOTENV, ID, Run, Sandbox, decoded};
 
+/// What the backend's image says of a database that is in order.
+const FOUND: &str = concat!(
+    r#"{"ok": true, "target": "u@db.lan:5432/x", "server": "17.6", "tls": true, "#,
+    r#""resolve_ms": 2, "connect_ms": 31, "query_ms": 1}"#
+);
+
 /// A cluster that runs, has the images and refuses what Helm brings: as far as a deploy comes without a cluster.
 fn cluster() -> Sandbox {
     let sandbox = Sandbox::with_tools();
@@ -11,6 +17,14 @@ fn cluster() -> Sandbox {
     sandbox.node("running", 8080);
     sandbox.on("kubectl *get ingressclasses,deployments -A*", "echo IngressClass");
     sandbox.on("kubectl *apply *", "");
+    sandbox.on("docker run *", &format!("echo '{FOUND}'"));
+    sandbox.on("kubectl *delete job *", "");
+    sandbox.on("kubectl *create --filename -", "");
+    sandbox.on("kubectl *logs *", &format!("echo '{FOUND}'"));
+    let pod = serde_json::json!({"items": [{"kind": "Pod",
+        "metadata": {"labels": {"batch.kubernetes.io/job-name": "todo-preflight"}},
+        "status": {"containerStatuses": [{"state": {"terminated": {"exitCode": 0}}}]}}]});
+    sandbox.on("kubectl *get pods,events *", &format!("echo '{pod}'"));
     sandbox.on("helm *upgrade *", "echo 'Error: template: todo/templates/x.yaml:3:7: no such value' >&2; exit 1");
     let check = r#"for a; do case $a in name==*) echo "${a#name==}" ;; esac; done"#;
     sandbox.on("docker exec -i todo ctr -n k8s.io images check *", check);
@@ -51,7 +65,9 @@ fn nowhere_else(sandbox: &Sandbox, run: &Run, values: &[String]) {
 /// The Secrets that kubectl was given.
 fn applied(sandbox: &Sandbox) -> Vec<serde_json::Value> {
     let stdin = sandbox.fake("stdin");
-    let objects = serde_json::Deserializer::from_str(&stdin).into_iter::<serde_json::Value>();
+    // Before the manifests comes the URL, which the look at the database is given.
+    let stdin = &stdin[stdin.find('{').unwrap_or_default()..];
+    let objects = serde_json::Deserializer::from_str(stdin).into_iter::<serde_json::Value>();
     objects.map(Result::unwrap).filter(|object| object["kind"] == "Secret").collect()
 }
 
@@ -68,12 +84,18 @@ fn values_of_dotenv_reach_the_cluster_and_nothing_else() {
     -- stderr
       ✓ todo-backend:<tag> unchanged
       ✓ todo-frontend:<tag> unchanged
+        $ docker run --rm --interactive --network=host --pull=never --read-only --cap-drop=ALL --security-opt=no-new-privileges --label=app.kubernetes.io/part-of=todo todo-backend:<tag> python3 -m app.preflight --stdin < (DATABASE_URL)
+      > look at the database from here (DATABASE_URL is new or changed)
+      ✓ look at the database from here: u@db.lan:5432/x: Postgres 17.6, TLS, direct; resolved in 2 ms, connected in 31 ms, asked in 1 ms <time>
         $ kubectl --kubeconfig <tmp>/kubeconfig --context todo --request-timeout=20s apply --server-side -f -
       > create namespace todo (it does not exist; enforces Pod Security `restricted`)
       ✓ create namespace todo <time>
         $ kubectl --kubeconfig <tmp>/kubeconfig --context todo --request-timeout=20s --namespace todo apply --server-side --field-manager=xtask --filename - < (Secret todo-backend-<digest>)
       > apply Secret todo-backend-<digest> (it is not in the cluster)
       ✓ apply Secret todo-backend-<digest> <time>
+        $ kubectl --kubeconfig <tmp>/kubeconfig --context todo --request-timeout=20s --namespace todo create --filename - < (Job todo-preflight: python3 -m app.preflight)
+      > look at the database from a pod (as the backend in todo)
+      ✓ look at the database from a pod: u@db.lan:5432/x: Postgres 17.6, TLS, direct; resolved in 2 ms, connected in 31 ms, asked in 1 ms <time>
         $ helm --kubeconfig <tmp>/kubeconfig --kube-context todo --namespace todo upgrade --install todo <tmp>/root/infra/helm --values <tmp>/root/infra/helm/values-dev.yaml --values - --server-side=true --force-conflicts --history-max=10 <<< '{"backend":{"image":{"repository":"todo-backend","tag":"<tag>"},"secret":{"name":"todo-backend-<digest>"}},"frontend":{"image":{"repository":"todo-frontend","tag":"<tag>"}},"postgres":{"enabled":false}}'
       > helm upgrade todo (it is not installed; Secret todo-backend-<digest> is not in the cluster)
       ✗ helm upgrade todo <time>

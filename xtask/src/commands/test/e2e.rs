@@ -3,10 +3,18 @@
 
 mod application;
 mod bed;
+mod canaries;
 mod cluster;
+mod database;
 mod drift;
+mod guard;
 mod lifecycle;
+mod marker;
+mod planted;
+mod preflight;
 mod refusals;
+mod routes;
+mod sampler;
 
 use anyhow::Result;
 
@@ -25,6 +33,7 @@ const SCENARIOS: &[Scenario] = &[
         "a foreign context under our profile's name is refused; a foreign current context is left alone",
         refusals::context,
     ),
+    ("guard: a foreign entry is refused before cache, engine, tools or .env are made", guard::before_anything),
     ("a deploy from nothing ends with two ready replicas of each and an address that answers", lifecycle::first),
     ("a second deploy changes nothing and restarts nothing", lifecycle::noop),
     ("a dry run shows steps, no secrets, and does nothing", lifecycle::dry_run),
@@ -45,6 +54,20 @@ const SCENARIOS: &[Scenario] = &[
     ("the Secret holds the specification's three keys (FR-011 to FR-013)", cluster::three_keys),
     ("the API server accepts every rendered object (strict validation)", cluster::server_dry_run),
     ("the chart's own helm tests pass", cluster::helm_tests),
+    ("identity: another image under the same tag is found on the node and in the pod", planted::other_image),
+    ("routes: each path of the Ingress 20 times, who answered, p50, p95 and max (SC-003)", routes::matrix),
+    ("routes: what keeps them from answering is told apart, each with its fix", routes::told_apart),
+    ("preflight: what keeps a database from being used is told apart, and nothing is changed", preflight::told_apart),
+    ("preflight: a remote database is looked at from here and from a pod, once", preflight::used),
+    (
+        "secrets: canaries of all three keys are nowhere else; one changed value restarts one consumer",
+        canaries::nowhere,
+    ),
+    ("guard: of several kubeconfig files the others are not touched", guard::several_files),
+    ("guard: an entry that leads elsewhere is refused by every command", guard::elsewhere),
+    ("guard: the chart refuses a cluster that is no Minikube, unless overruled (FR-018)", guard::other_cluster),
+    ("guard: a paused node is unpaused, and nothing is restarted", guard::paused),
+    ("guard: a half deleted profile and somebody's container are told and left alone", guard::half_deleted),
     ("status, logs, config and doctor answer", lifecycle::looks),
     ("a stopped profile is started again and the todos are there", lifecycle::stopped),
     ("teardown keeps the data; the next deploy shows it; twice is fine", lifecycle::teardown),

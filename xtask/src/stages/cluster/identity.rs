@@ -1,72 +1,134 @@
-//! Proof that the kube context under our name is our profile: its server and CA are those minikube has on record.
+//! Proof that the kube entries under our name are our profile's: server and authority are those that minikube has on
+//! record. Read as YAML: nothing is started for it, so that it can come before everything else.
 
 use anyhow::Result;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use camino::{Utf8Path, Utf8PathBuf};
 use serde_json::Value;
 
-use super::profile::{Profile, State};
+use super::profile::Profile;
+use crate::engine::place::Place;
+use crate::engine::stop;
 use crate::failure::{Class, Failure};
-use crate::toolbox::Toolbox;
+use crate::project::Project;
+use crate::toolbox::{Toolbox, dir_of, kubeconfigs, minikube_home};
 
-/// Refuses a kubeconfig entry under the profile's name that leads elsewhere. No entry at all is fine: `minikube start`
-/// writes it.
+/// What is known of the profile that may stand behind an entry.
+struct Ours {
+    /// minikube's folder.
+    dir: Utf8PathBuf,
+    /// Whether there is such a profile.
+    exists: bool,
+    /// The addresses of its API server.
+    servers: Vec<String>,
+    /// Whether a loopback address may be one of them: which port is published only the engine knows.
+    loopback: bool,
+}
+
+/// Refuses foreign entries under the profile's name in any file of KUBECONFIG, from files alone: before the engine, the
+/// tools or `.env` are made. What only the engine knows is checked by [`check`].
+pub fn guard(project: &Project) -> Result<()> {
+    let name = &project.settings.cluster.profile;
+    let mut homes = vec![minikube_home(project, false)];
+    if stop::exists(&Place::new(&project.cache)) {
+        homes.push(minikube_home(project, true));
+    }
+    let ours: Vec<Ours> = homes.iter().map(|home| on_record(&dir_of(home), name)).collect();
+    kubeconfigs().iter().try_for_each(|file| refuse(file, name, &ours))
+}
+
+/// Refuses entries under the profile's name that lead elsewhere. None at all is fine: `minikube start` writes them.
 pub fn check(tools: &Toolbox, profile: &Profile) -> Result<()> {
-    if !tools.kubeconfig.is_file() {
+    let servers = profile.servers();
+    // A half-deleted profile without a record has no address that an entry could be compared with.
+    let ours = Ours { dir: tools.minikube_dir(), exists: !servers.is_empty(), servers, loopback: false };
+    refuse(&tools.kubeconfig, &tools.profile, &[ours])
+}
+
+fn on_record(dir: &Utf8Path, name: &str) -> Ours {
+    let path = dir.join("profiles").join(name).join("config.json");
+    let config: Option<Value> = std::fs::read(path).ok().and_then(|text| serde_json::from_slice(&text).ok());
+    let nodes = config.as_ref().and_then(|config| config["Nodes"].as_array().cloned()).unwrap_or_default();
+    let server = |node: &Value| Some(format!("https://{}:{}", node["IP"].as_str()?, node["Port"]));
+    let servers = nodes.iter().filter_map(server).collect();
+    Ours { dir: dir.to_owned(), exists: config.is_some(), servers, loopback: true }
+}
+
+fn refuse(file: &Utf8Path, name: &str, ours: &[Ours]) -> Result<()> {
+    if !file.is_file() {
         return Ok(());
     }
-    let text = std::fs::read_to_string(&tools.kubeconfig)?;
+    let text = std::fs::read_to_string(file)?;
     let config: Value = serde_norway::from_str(&text).map_err(|error| {
-        Failure::new(Class::Config, format!("{} is not a kubeconfig: {error}", tools.kubeconfig))
-            .help(format!("repair it, or name another: KUBECONFIG=/path cargo xtask deploy dev ({})", tools.profile))
+        Failure::new(Class::Config, format!("{file} is not a kubeconfig: {error}"))
+            .help(format!("repair it, or name another: KUBECONFIG=/path cargo xtask deploy dev ({name})"))
     })?;
-    let ca = tools.minikube_dir().join("ca.crt");
-    match foreign(&config, &tools.profile, profile, ca.as_str()) {
-        None => Ok(()),
-        Some(how) => Err(Failure::new(
-            Class::Cluster,
-            format!("context `{}` in {} is not our minikube profile: {how}", tools.profile, tools.kubeconfig),
-        )
-        .help(format!(
-            "if nothing needs that entry: kubectl config --kubeconfig {} delete-context {}",
-            tools.kubeconfig, tools.profile
-        ))
-        .help("or leave it alone and deploy under another name: cargo xtask deploy dev --profile todo2")
-        .into()),
-    }
+    let Some((entry, how)) = foreign(&config, name, ours) else { return Ok(()) };
+    Err(Failure::new(Class::Cluster, format!("{entry} `{name}` in {file} is not our minikube profile: {how}"))
+        .help(format!("if nothing needs that entry: kubectl config --kubeconfig {file} delete-{entry} {name}"))
+        .help(format!("or leave it alone and deploy under another name: cargo xtask deploy dev --profile {name}2"))
+        .into())
 }
 
-/// How the entry differs from the profile, if it does.
-fn foreign(kubeconfig: &Value, name: &str, profile: &Profile, our_ca: &str) -> Option<String> {
-    let named = |list: &str, name: &str| -> Option<Value> {
+/// The entry that is none of ours and how it differs, if there is one. minikube writes a context, a cluster and a user of
+/// the profile's name: each would be lost, also where other contexts lead to it.
+fn foreign(kubeconfig: &Value, name: &str, ours: &[Ours]) -> Option<(&'static str, String)> {
+    let named = |list: &str, kind: &str, name: &str| -> Option<Value> {
         let found = kubeconfig[list].as_array()?.iter().find(|entry| entry["name"] == name)?;
-        Some(found.clone())
+        Some(found[kind].clone())
     };
-    let context = named("contexts", name)?;
-    let cluster_name = context.pointer("/context/cluster").and_then(Value::as_str).unwrap_or_default();
-    let cluster = named("clusters", cluster_name).map(|entry| entry["cluster"].clone()).unwrap_or_default();
+    if let Some(context) = named("contexts", "context", name) {
+        let cluster = named("clusters", "cluster", context["cluster"].as_str().unwrap_or_default());
+        if let Some(how) = elsewhere(&cluster.unwrap_or_default(), ours) {
+            return Some(("context", how));
+        }
+    }
+    if let Some(how) = named("clusters", "cluster", name).and_then(|cluster| elsewhere(&cluster, ours)) {
+        return Some(("cluster", how));
+    }
+    let user = named("users", "user", name)?;
+    let empty = user.is_null() || user.as_object().is_some_and(serde_json::Map::is_empty);
+    let certificate = |ours: &Ours| matches(&user, "client-certificate", &client(&ours.dir, name));
+    (!empty && !ours.iter().any(certificate)).then(|| ("user", "its certificate is not minikube's".to_owned()))
+}
+
+fn client(dir: &Utf8Path, name: &str) -> Utf8PathBuf {
+    dir.join("profiles").join(name).join("client.crt")
+}
+
+/// How a cluster's entry differs from every profile that it could be.
+fn elsewhere(cluster: &Value, ours: &[Ours]) -> Option<String> {
     let server = cluster["server"].as_str().unwrap_or("no server");
-    let same_file = cluster["certificate-authority"].as_str().is_some_and(|path| same_content(path, our_ca));
-    let same_data = cluster["certificate-authority-data"].as_str().is_some_and(|data| data_matches(data, our_ca));
-    if profile.state == State::Absent {
+    let mut hows = ours.iter().map(|ours| differs(cluster, server, ours)).collect::<Vec<_>>();
+    if hows.iter().any(Option::is_none) {
+        return None;
+    }
+    // An existing profile's difference says more than that there is none.
+    let telling = ours.iter().position(|ours| ours.exists).unwrap_or(0);
+    hows.swap_remove(telling)
+}
+
+fn differs(cluster: &Value, server: &str, ours: &Ours) -> Option<String> {
+    let authority = matches(cluster, "certificate-authority", &ours.dir.join("ca.crt"));
+    if !ours.exists {
         // An entry with our minikube's own authority was left by a profile whose engine went away: minikube renews it.
-        return (!same_file && !same_data).then(|| format!("it leads to {server}, and there is no such profile"));
+        return (!authority).then(|| format!("it leads to {server}, and there is no such profile"));
     }
-    if !profile.servers().iter().any(|ours| ours == server) {
-        return Some(format!("it leads to {server}; the profile is at {}", profile.servers().join(", ")));
+    let published = ours.loopback && ["https://127.0.0.1:", "https://localhost:"].iter().any(|l| server.starts_with(l));
+    if !published && !ours.servers.iter().any(|ours| ours == server) {
+        return Some(format!("it leads to {server}; the profile is at {}", ours.servers.join(", ")));
     }
-    if !same_file && !same_data {
-        return Some("its certificate authority is not minikube's".to_owned());
-    }
-    None
+    (!authority).then(|| "its certificate authority is not minikube's".to_owned())
 }
 
-fn same_content(path: &str, ours: &str) -> bool {
-    path == ours || std::fs::read(path).is_ok_and(|theirs| std::fs::read(ours).is_ok_and(|ours| ours == theirs))
-}
-
-fn data_matches(data: &str, ours: &str) -> bool {
-    std::fs::read(ours).is_ok_and(|ours| BASE64.decode(data).is_ok_and(|theirs| theirs == ours))
+/// Whether the entry's `key` (a path) or `key-data` (base64) is the file `ours`, or has its content.
+fn matches(entry: &Value, key: &str, ours: &Utf8Path) -> bool {
+    let content = || std::fs::read(ours).ok();
+    let file = entry[key].as_str();
+    let data = entry[format!("{key}-data")].as_str();
+    file.is_some_and(|path| path == ours || content().is_some_and(|ours| std::fs::read(path).is_ok_and(|t| t == ours)))
+        || data.is_some_and(|data| content().is_some_and(|ours| BASE64.decode(data).is_ok_and(|theirs| theirs == ours)))
 }
 
 #[cfg(test)]
@@ -74,32 +136,51 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn profile(state: State) -> Profile {
-        Profile {
-            state,
-            config: Some(json!({"Nodes": [{"IP": "192.168.49.2", "Port": 8443}]})),
-            port: None,
-            api_port: Some(32771),
-        }
+    fn ours(exists: bool, loopback: bool) -> Ours {
+        let servers = vec!["https://192.168.49.2:8443".to_owned(), "https://127.0.0.1:32771".to_owned()];
+        Ours { dir: "/m".into(), exists, servers: if exists { servers } else { vec![] }, loopback }
     }
 
     fn entry(server: &str, ca: &str) -> Value {
         json!({"contexts": [{"name": "todo", "context": {"cluster": "todo"}}],
-               "clusters": [{"name": "todo", "cluster": {"server": server, "certificate-authority": ca}}]})
+               "clusters": [{"name": "todo", "cluster": {"server": server, "certificate-authority": ca}}],
+               "users": [{"name": "todo", "user": {"client-certificate": "/m/profiles/todo/client.crt"}}]})
     }
 
     #[test]
     fn only_our_own_server_and_authority_pass() {
-        let running = profile(State::Running);
-        let check = |kubeconfig: &Value, profile: &Profile| foreign(kubeconfig, "todo", profile, "/m/ca.crt");
-        assert_eq!(check(&entry("https://192.168.49.2:8443", "/m/ca.crt"), &running), None);
-        assert_eq!(check(&entry("https://127.0.0.1:32771", "/m/ca.crt"), &running), None);
-        assert!(check(&entry("https://127.0.0.1:40000", "/m/ca.crt"), &running).unwrap().contains("127.0.0.1:40000"));
-        assert!(check(&entry("https://prod.example:6443", "/m/ca.crt"), &running).unwrap().contains("prod.example"));
-        assert!(check(&entry("https://192.168.49.2:8443", "/other.crt"), &running).unwrap().contains("authority"));
-        let absent = profile(State::Absent);
-        assert_eq!(check(&entry("https://192.168.49.2:8443", "/m/ca.crt"), &absent), None);
-        assert!(check(&entry("https://192.168.49.2:8443", "/other.crt"), &absent).is_some());
-        assert_eq!(check(&json!({"contexts": [{"name": "prod"}]}), &running), None);
+        let check = |kubeconfig: &Value, ours: Ours| foreign(kubeconfig, "todo", &[ours]).map(|(_, how)| how);
+        let running = || ours(true, false);
+        assert_eq!(check(&entry("https://192.168.49.2:8443", "/m/ca.crt"), running()), None);
+        assert_eq!(check(&entry("https://127.0.0.1:32771", "/m/ca.crt"), running()), None);
+        assert!(check(&entry("https://127.0.0.1:40000", "/m/ca.crt"), running()).unwrap().contains("127.0.0.1:40000"));
+        assert!(check(&entry("https://prod.example:6443", "/m/ca.crt"), running()).unwrap().contains("prod.example"));
+        assert!(check(&entry("https://192.168.49.2:8443", "/other.crt"), running()).unwrap().contains("authority"));
+        assert_eq!(check(&entry("https://192.168.49.2:8443", "/m/ca.crt"), ours(false, false)), None);
+        assert!(check(&entry("https://192.168.49.2:8443", "/other.crt"), ours(false, false)).is_some());
+        assert_eq!(check(&json!({"contexts": [{"name": "prod"}]}), running()), None);
+    }
+
+    #[test]
+    fn without_the_engine_any_published_port_may_be_ours_but_no_other_address() {
+        let check = |server: &str| foreign(&entry(server, "/m/ca.crt"), "todo", &[ours(false, true), ours(true, true)]);
+        assert_eq!(check("https://127.0.0.1:40000"), None);
+        let none = ours(true, true);
+        let other = foreign(&entry("https://prod.example:6443", "/m/ca.crt"), "todo", &[none]);
+        assert!(other.unwrap().1.contains("prod.example"));
+    }
+
+    #[test]
+    fn a_cluster_or_user_of_our_name_would_be_overwritten() {
+        let mut config = json!({"contexts": [{"name": "prod", "context": {"cluster": "todo", "user": "todo"}}],
+            "clusters": [{"name": "todo", "cluster": {"server": "https://prod.example:6443"}}]});
+        let (entry, how) = foreign(&config, "todo", &[ours(false, true)]).unwrap();
+        assert_eq!((entry, how.contains("prod.example")), ("cluster", true));
+        config["clusters"] = json!([]);
+        config["users"] = json!([{"name": "todo", "user": {"token": "not-a-secret"}}]);
+        let (entry, how) = foreign(&config, "todo", &[ours(false, true)]).unwrap();
+        assert_eq!((entry, how.as_str()), ("user", "its certificate is not minikube's"));
+        config["users"] = json!([{"name": "todo", "user": {}}]);
+        assert_eq!(foreign(&config, "todo", &[ours(false, true)]), None);
     }
 }

@@ -21,6 +21,8 @@ pub enum State {
     HalfDeleted(&'static str),
     /// A container of its name exists that minikube did not make: it is somebody's, and neither used nor removed.
     Foreign,
+    /// minikube's record says that it is made with another driver: its node is no container of the engine.
+    OtherDriver(String),
     /// Its node is stopped.
     Stopped,
     /// Its node is frozen by `minikube pause` or `docker pause`.
@@ -88,8 +90,10 @@ fn judge(config: Option<Value>, container: Option<&Value>) -> Profile {
     let port = container.and_then(|c| {
         c.pointer("/HostConfig/PortBindings/80~1tcp/0/HostPort")?.as_str()?.parse().ok().filter(|port| *port != 0)
     });
+    let driver = config.as_ref().and_then(|config| config["Driver"].as_str()).filter(|driver| *driver != "docker");
     let state = match (&config, container) {
         (None, None) => State::Absent,
+        _ if driver.is_some() => State::OtherDriver(driver.unwrap_or_default().to_owned()),
         (_, Some(c)) if !minikubes(&c) => State::Foreign,
         (Some(Value::Null), _) => State::HalfDeleted("minikube's record of it cannot be read"),
         (None, Some(_)) => State::HalfDeleted("its node exists but minikube has no record of it"),
@@ -127,7 +131,7 @@ pub fn decide<'a>(
             let port = free_port(project)?;
             Ok(vec![start(project, tools, origin, profile, "there is no profile of that name", Some(port))?])
         }
-        State::Foreign => Err(foreign(name).into()),
+        State::Foreign | State::OtherDriver(_) => Err(refused(tools, profile).unwrap_or_else(|| foreign(name)).into()),
         State::HalfDeleted(how) => {
             let message = format!("minikube profile `{name}` is half deleted: {how}");
             Err(Failure::new(Class::Cluster, message)
@@ -138,8 +142,24 @@ pub fn decide<'a>(
     }
 }
 
+/// Why the profile is neither used nor removed, if it is not ours to use.
+pub fn refused(tools: &Toolbox, profile: &Profile) -> Option<Failure> {
+    let name = &tools.profile;
+    match &profile.state {
+        State::Foreign => Some(foreign(name)),
+        State::OtherDriver(driver) => {
+            let what = format!("minikube profile `{name}` is made with the driver {driver}; only docker is supported");
+            Some(
+                Failure::new(Class::Cluster, what)
+                    .help(format!("use another profile: cargo xtask deploy dev --profile {name}-docker")),
+            )
+        }
+        _ => None,
+    }
+}
+
 /// The refusal of a container that is not ours.
-pub fn foreign(name: &str) -> Failure {
+fn foreign(name: &str) -> Failure {
     let what = format!("the engine has a container `{name}` that minikube did not make");
     Failure::new(Class::Cluster, what)
         .help(format!("use another profile: cargo xtask deploy dev --profile {name}2"))
@@ -235,6 +255,10 @@ mod tests {
         let somebodys = json!({"State": {"Status": "running"}, "Config": {"Labels": {}}});
         assert_eq!(state(None, Some(somebodys.clone())), State::Foreign);
         assert_eq!(state(config(), Some(somebodys)), State::Foreign);
+        let kvm = || Some(json!({"Driver": "kvm2", "Nodes": [{"IP": "192.168.39.2", "Port": 8443}]}));
+        assert_eq!(state(kvm(), None), State::OtherDriver("kvm2".to_owned()));
+        let docker = Some(json!({"Driver": "docker"}));
+        assert_eq!(state(docker, Some(container("running"))), State::Running);
     }
 
     #[test]

@@ -56,6 +56,13 @@ impl Node {
         parse_images(&text).with_context(|| format!("reading the images of node {}", self.name))
     }
 
+    /// The images by every name that a pod's status may call them: reference, `name@sha256:<manifest>` and the plain ID.
+    /// All lead to the ID (config digest).
+    pub fn names(&self) -> Result<Images> {
+        let text = self.crictl(&["images", "-o", "json"])?;
+        parse_names(&text).with_context(|| format!("reading the images of node {}", self.name))
+    }
+
     /// What it has of the images `wanted` in particular (as [`canonical`] spells them), and its images at large.
     pub fn stock(&self, wanted: &[String]) -> Result<Stock> {
         std::thread::scope(|scope| {
@@ -124,6 +131,17 @@ struct Listed {
     id: String,
     #[serde(default)]
     repo_tags: Vec<String>,
+    #[serde(default)]
+    repo_digests: Vec<String>,
+}
+
+fn parse_names(text: &str) -> Result<Images> {
+    let listing: Listing = serde_json::from_str(text)?;
+    let names = |image: Listed| {
+        let names = [image.repo_tags, image.repo_digests, vec![image.id.clone()]].concat();
+        names.into_iter().map(move |name| (name, image.id.clone())).collect::<Vec<_>>()
+    };
+    Ok(listing.images.into_iter().flat_map(names).collect())
 }
 
 fn parse_images(text: &str) -> Result<Images> {
@@ -184,6 +202,15 @@ mod tests {
         let images = parse_images(text).unwrap();
         assert_eq!(images.len(), 2);
         assert_eq!(images["docker.io/library/a:2"], "sha256:aa");
+
+        let named = r#"{"images":[{"id":"sha256:aa","repoTags":["docker.io/library/a:1"],
+            "repoDigests":["docker.io/library/a@sha256:bb"]}]}"#;
+        let names = parse_names(named).unwrap();
+        assert_eq!(
+            names.keys().collect::<Vec<_>>(),
+            ["docker.io/library/a:1", "docker.io/library/a@sha256:bb", "sha256:aa"]
+        );
+        assert!(names.values().all(|id| id == "sha256:aa"));
 
         let text = r#"{"containers":[{"id":"x","image":{"image":"sha256:aa","annotations":{},
             "userSpecifiedImage":"todo-backend:1"},"imageRef":"sha256:aa","state":"CONTAINER_RUNNING"}]}"#;

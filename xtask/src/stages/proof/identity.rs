@@ -1,4 +1,7 @@
 //! Built ID = the node's = the running pods'.
+//!
+//! All three are config digests. An engine or a node may call an image by its manifest instead; what the node says that
+//! such a name stands for is what counts.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +9,7 @@ use anyhow::Result;
 use serde_json::Value;
 
 use crate::snapshot::{Snapshot, text};
-use crate::stages::images::node::canonical;
+use crate::stages::images::node::{Images, canonical};
 use crate::toolbox::Toolbox;
 
 /// One image's chain from build to pod.
@@ -18,27 +21,48 @@ pub struct Link {
     pub built: String,
     /// IDs by node; empty string: absent.
     pub nodes: BTreeMap<String, String>,
-    /// IDs by pod, all being the node's names for them.
+    /// IDs by `pod/container`; empty string: it does not run.
     pub pods: BTreeMap<String, String>,
 }
 
+/// A link that does not hold, and what puts it right.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Broken {
+    /// What differs from what.
+    pub what: String,
+    /// The command that mends it.
+    pub help: String,
+}
+
 impl Link {
-    /// Which link of the chain is broken, if one is.
-    pub fn broken(&self) -> Option<String> {
-        let reference = &self.reference;
-        for (node, id) in &self.nodes {
+    /// The links of the chain that are broken, from the node to the pods.
+    pub fn broken(&self) -> Vec<Broken> {
+        let (reference, built) = (&self.reference, short(&self.built));
+        let mut found = Vec::new();
+        let mut add = |what: String, help: String| found.push(Broken { what, help });
+        for (node, id) in self.nodes.iter().filter(|(_, id)| **id != self.built) {
+            let load = "cargo xtask deploy dev loads it again".to_owned();
             if id.is_empty() {
-                return Some(format!("{reference} is not on node {node}"));
-            }
-            if *id != self.built {
-                return Some(format!("{reference} on node {node} is {}, built was {}", short(id), short(&self.built)));
+                add(format!("built -> node: {reference} ({built}) is not on node {node}"), load);
+            } else {
+                add(format!("built -> node: {reference} on node {node} is {}, built was {built}", short(id)), load);
             }
         }
         if self.pods.is_empty() {
-            return Some(format!("no pod runs {reference}"));
+            add(format!("node -> pod: no pod runs {reference}"), "cargo xtask status".to_owned());
         }
-        let wrong = self.pods.iter().find(|(_, id)| **id != self.built)?;
-        Some(format!("pod {} runs {}, built was {}", wrong.0, short(wrong.1), short(&self.built)))
+        for (place, id) in self.pods.iter().filter(|(_, id)| **id != self.built) {
+            let pod = place.split('/').next().unwrap_or_default();
+            let restart =
+                format!("cargo xtask tool kubectl -- delete pod {pod} -n todo    (its Deployment makes another)");
+            let container = format!("node -> pod: container {place} has {reference} in its specification");
+            if id.is_empty() {
+                add(format!("{container}, but runs no image yet"), "cargo xtask status".to_owned());
+            } else {
+                add(format!("{container}, but runs {}; built was {built}", short(id)), restart);
+            }
+        }
+        found
     }
 }
 
@@ -50,38 +74,77 @@ fn short(id: &str) -> &str {
 pub fn check(tools: &Toolbox, built: &BTreeMap<String, String>, snapshot: &Snapshot) -> Result<Vec<Link>> {
     let mut on_nodes = BTreeMap::new();
     for node in tools.nodes() {
-        on_nodes.insert(node.name.clone(), node.images()?);
+        on_nodes.insert(node.name.clone(), node.names()?);
     }
     Ok(built.iter().map(|(reference, id)| link(reference, id, &on_nodes, snapshot)).collect())
 }
 
-fn link(
-    reference: &str,
-    built: &str,
-    on_nodes: &BTreeMap<String, BTreeMap<String, String>>,
-    snapshot: &Snapshot,
-) -> Link {
-    let nodes: BTreeMap<String, String> = on_nodes
-        .iter()
-        .map(|(node, images)| (node.clone(), images.get(&canonical(reference)).cloned().unwrap_or_default()))
+/// Pods of the release whose image is none of `built`: left from another release, or changed by hand.
+pub fn strangers(built: &BTreeMap<String, String>, snapshot: &Snapshot) -> Vec<Broken> {
+    let pods = snapshot.workloads().flat_map(|workload| snapshot.pods_of(workload));
+    pods.flat_map(containers)
+        .filter(|container| !built.contains_key(container.reference))
+        .map(|container| Broken {
+            what: format!(
+                "node -> pod: container {} runs {}, which was not built",
+                container.place, container.reference
+            ),
+            help: "cargo xtask deploy dev takes back what was changed by hand".to_owned(),
+        })
+        .collect()
+}
+
+fn link(reference: &str, built: &str, on_nodes: &BTreeMap<String, Images>, snapshot: &Snapshot) -> Link {
+    let name = canonical(reference);
+    let of = |names: &Images| names.get(&name).cloned().unwrap_or_default();
+    let nodes = on_nodes.iter().map(|(node, names)| (node.clone(), of(names))).collect();
+    let alive = snapshot.kind("Pod").filter(|pod| pod.pointer("/metadata/deletionTimestamp").is_none());
+    let pods = alive
+        .flat_map(containers)
+        .filter(|container| container.reference == reference)
+        .map(|container| (container.place.clone(), container.config(on_nodes)))
         .collect();
-    let mut pods = BTreeMap::new();
-    for pod in snapshot.kind("Pod").filter(|pod| pod.pointer("/metadata/deletionTimestamp").is_none()) {
-        let specs = pod.pointer("/spec/containers").and_then(Value::as_array).into_iter().flatten();
-        for spec in specs.filter(|spec| text(spec, "/image") == reference) {
-            let statuses = pod.pointer("/status/containerStatuses").and_then(Value::as_array).into_iter().flatten();
-            let status = statuses.into_iter().find(|status| status["name"] == spec["name"]);
-            pods.insert(text(pod, "/metadata/name").to_owned(), status.map(config_digest).unwrap_or_default());
-        }
-    }
     Link { reference: reference.to_owned(), built: built.to_owned(), nodes, pods }
 }
 
-/// The config digest of a running container. containerd reports it as `imageID` for an image that came from no
-/// registry; with a repository digest it reports `name@sha256:<manifest>`, and the plain ID stands in `image`.
-fn config_digest(status: &Value) -> String {
-    let (id, image) = (text(status, "/imageID"), text(status, "/image"));
-    if image.starts_with("sha256:") { image.to_owned() } else { id.trim_start_matches("docker://").to_owned() }
+/// A container of a pod: what it should run, and what it does.
+struct Container<'a> {
+    place: String,
+    node: &'a str,
+    reference: &'a str,
+    status: Option<&'a Value>,
+}
+
+/// The containers of a pod, those that initialise it among them: they ran the same images.
+fn containers(pod: &Value) -> Vec<Container<'_>> {
+    let list = |pointer: &str| pod.pointer(pointer).and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+    let of = |specs: &'static str, statuses: &'static str| {
+        list(specs).iter().map(move |spec| Container {
+            place: format!("{}/{}", text(pod, "/metadata/name"), text(spec, "/name")),
+            node: text(pod, "/spec/nodeName"),
+            reference: text(spec, "/image"),
+            status: list(statuses).iter().find(|status| status["name"] == spec["name"]),
+        })
+    };
+    of("/spec/initContainers", "/status/initContainerStatuses")
+        .chain(of("/spec/containers", "/status/containerStatuses"))
+        .collect()
+}
+
+impl Container<'_> {
+    /// The config digest that it runs. `imageID` is that itself for an image that came from no registry, with or without
+    /// a runtime's prefix; `name@sha256:<manifest>` is looked up on the pod's node.
+    fn config(&self, on_nodes: &BTreeMap<String, Images>) -> String {
+        let Some(status) = self.status else { return String::new() };
+        let reported = text(status, "/imageID");
+        let plain = reported.rsplit_once("://").map_or(reported, |(_, id)| id);
+        let names = on_nodes.get(self.node).or_else(|| on_nodes.values().next());
+        match names.and_then(|names| names.get(plain)) {
+            Some(id) => id.clone(),
+            // Its image is not on the node any more; by manifest nothing can be said, and that is not equality.
+            None => plain.to_owned(),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -89,22 +152,56 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn chain(node: &str, pod: &str) -> Option<String> {
+    /// What is broken where the node has `node` and the pod reports `pod`; the node knows `manifest` as sha256:a.
+    fn chain(node: &str, pod: &str) -> Vec<String> {
+        let status = |name: &str| json!([{"name": name, "imageID": pod, "image": "docker.io/library/todo-backend:1"}]);
         let items = json!({"items": [{"kind": "Pod", "metadata": {"name": "p"},
-            "spec": {"containers": [{"name": "c", "image": "todo-backend:1"}]},
-            "status": {"containerStatuses": [{"name": "c", "imageID": pod, "image": "docker.io/library/todo-backend:1"}]}}]});
-        let nodes = BTreeMap::from([(
-            "n".to_owned(),
-            BTreeMap::from([("docker.io/library/todo-backend:1".to_owned(), node.to_owned())]),
-        )]);
-        link("todo-backend:1", "sha256:a", &nodes, &Snapshot::parse(&items.to_string()).unwrap()).broken()
+            "spec": {"nodeName": "n", "containers": [{"name": "c", "image": "todo-backend:1"}],
+                     "initContainers": [{"name": "i", "image": "todo-backend:1"}]},
+            "status": {"containerStatuses": status("c"), "initContainerStatuses": status("i")}}]});
+        let mut names = Images::from([
+            ("sha256:a".to_owned(), "sha256:a".to_owned()),
+            ("docker.io/library/todo-backend@sha256:manifest".to_owned(), "sha256:a".to_owned()),
+        ]);
+        if !node.is_empty() {
+            names.insert("docker.io/library/todo-backend:1".to_owned(), node.to_owned());
+        }
+        let nodes = BTreeMap::from([("n".to_owned(), names)]);
+        let snapshot = Snapshot::parse(&items.to_string()).unwrap();
+        link("todo-backend:1", "sha256:a", &nodes, &snapshot).broken().into_iter().map(|b| b.what).collect()
     }
 
     #[test]
     fn each_broken_link_is_named() {
-        assert_eq!(chain("sha256:a", "sha256:a"), None);
-        assert!(chain("", "sha256:a").unwrap().contains("not on node n"));
-        assert!(chain("sha256:b", "sha256:a").unwrap().contains("on node n is sha256:b"));
-        assert!(chain("sha256:a", "sha256:b").unwrap().contains("pod p runs sha256:b"));
+        assert!(chain("sha256:a", "sha256:a").is_empty());
+        assert_eq!(chain("", "sha256:a"), ["built -> node: todo-backend:1 (sha256:a) is not on node n"]);
+        assert_eq!(
+            chain("sha256:b", "sha256:a"),
+            ["built -> node: todo-backend:1 on node n is sha256:b, built was sha256:a"]
+        );
+        let pods = chain("sha256:a", "sha256:b");
+        assert_eq!(pods.len(), 2, "the container and the one before it: {pods:?}");
+        assert!(pods[0].contains("container p/c has todo-backend:1") && pods[0].contains("but runs sha256:b"));
+        assert!(chain("sha256:a", "")[0].contains("runs no image yet"));
+    }
+
+    #[test]
+    fn a_manifests_name_is_looked_up_on_the_node() {
+        assert!(chain("sha256:a", "docker.io/library/todo-backend@sha256:manifest").is_empty());
+        assert!(chain("sha256:a", "containerd://sha256:a").is_empty());
+        let unknown = chain("sha256:a", "docker.io/library/todo-backend@sha256:other");
+        assert!(unknown[0].contains("but runs docker.io/library/t"), "{unknown:?}");
+    }
+
+    #[test]
+    fn a_pod_of_another_release_is_a_stranger() {
+        let items = json!({"items": [
+            {"kind": "Deployment", "metadata": {"name": "d"}, "spec": {"selector": {"matchLabels": {"a": "b"}}}},
+            {"kind": "Pod", "metadata": {"name": "p", "labels": {"a": "b"}},
+             "spec": {"containers": [{"name": "c", "image": "todo-backend:0"}]}}]});
+        let snapshot = Snapshot::parse(&items.to_string()).unwrap();
+        let built = |reference: &str| BTreeMap::from([(reference.to_owned(), String::new())]);
+        assert!(strangers(&built("todo-backend:0"), &snapshot).is_empty());
+        assert!(strangers(&built("todo-backend:1"), &snapshot)[0].what.contains("p/c runs todo-backend:0"));
     }
 }

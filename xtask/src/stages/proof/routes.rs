@@ -1,21 +1,35 @@
 //! Every route of the live Ingress, requested through the address that a user would use.
 
-use std::time::{Duration, Instant};
+use std::collections::BTreeSet;
+use std::time::Duration;
 
 use serde_json::Value;
 
-use super::BOUND_MS;
+use super::http::{self, Phases, Silence};
 use crate::snapshot::{Snapshot, text};
 
-/// One path of the Ingress.
+/// Why a path is requested.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// It is a path of the Ingress.
+    Rule,
+    /// It is below one, and known to be served by its application.
+    Below,
+    /// It begins like one but is another path element, so it belongs to another rule.
+    Beside,
+}
+
+/// One path to request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route {
-    /// Host header; empty: any.
+    /// Host of the Ingress' rule; empty: any.
     pub host: String,
     /// The path that is requested.
     pub path: String,
     /// The Service it must reach.
     pub service: String,
+    /// Why it is requested.
+    pub why: Why,
 }
 
 /// What came back.
@@ -23,71 +37,99 @@ pub struct Route {
 pub struct Answer {
     /// The route.
     pub route: Route,
-    /// The last status, if any answer came.
+    /// The worst status, if any answer came.
     pub status: Option<u16>,
     /// Who served it (`X-Served-By`).
     pub served_by: String,
+    /// All pods that answered.
+    pub pods: BTreeSet<String>,
     /// Why no answer came.
-    pub error: Option<String>,
+    pub silence: Option<Silence>,
     /// Response times in milliseconds, sorted.
     pub times: Vec<u128>,
+    /// Where the time went, request by request.
+    pub phases: Vec<Phases>,
 }
 
 impl Answer {
-    /// What is wrong with it, if anything.
+    /// Whether the application that the Ingress names answered, and not with an error of its own. A redirect, a 401 or a
+    /// 404 from it is an answer: the route leads where it should.
+    pub fn good(&self) -> bool {
+        self.silence.is_none() && self.status.is_some_and(|status| status < 500) && self.reached()
+    }
+
+    /// Whether the Service that the Ingress names answered.
+    pub fn reached(&self) -> bool {
+        self.served_by.split('/').next() == Some(self.route.service.as_str())
+    }
+
+    /// What is wrong in one line, as far as the answer alone tells (see [`super::diagnose`] for the cluster's part).
     pub fn problem(&self) -> Option<String> {
-        let path = &self.route.path;
-        if let Some(error) = &self.error {
-            return Some(format!("{path}: {error}"));
-        }
-        match self.status {
-            Some(404) if self.served_by.is_empty() => {
-                Some(format!("{path}: 404 from the ingress controller: it does not serve this Ingress (class?)"))
-            }
-            Some(503) if self.served_by.is_empty() => {
-                Some(format!("{path}: 503 from the ingress controller: {} has no endpoints", self.route.service))
-            }
-            Some(status) if status >= 400 => Some(format!("{path}: {status} from {}", self.served_by)),
-            Some(_) if !self.served_by.starts_with(&self.route.service) => {
-                Some(format!("{path}: answered by `{}`, not by {}", self.served_by, self.route.service))
-            }
-            _ => None,
-        }
+        (!self.good()).then(|| super::diagnose::Cause::of(self, None).to_string())
     }
 
     /// The `p`-th percentile in milliseconds.
     pub fn percentile(&self, p: usize) -> u128 {
-        self.times
-            .get((self.times.len() * p / 100).min(self.times.len().saturating_sub(1)))
-            .copied()
-            .unwrap_or_default()
+        let rank = (self.times.len() * p).div_ceil(100).saturating_sub(1);
+        self.times.get(rank).copied().unwrap_or_default()
     }
 
-    /// Whether it is slower than the specification's bound.
+    /// Whether the 95th percentile is over the specification's bound.
     pub fn slow(&self) -> bool {
-        self.percentile(95) > BOUND_MS
+        self.percentile(95) > super::BOUND_MS
     }
 }
 
-/// The routes of the release's Ingress. A prefix is requested at a path that its application serves.
+/// The routes of the release's Ingresses: each host and path, a path known to be served below it, and one beside it.
 pub fn routes(snapshot: &Snapshot, release: &str) -> Vec<Route> {
-    let Some(ingress) = snapshot.get("Ingress", release) else { return Vec::new() };
+    let ours = |ingress: &&Value| {
+        let instance = &ingress["metadata"]["labels"]["app.kubernetes.io/instance"];
+        instance == release || text(ingress, "/metadata/name") == release
+    };
     let mut routes = Vec::new();
-    for rule in ingress.pointer("/spec/rules").and_then(Value::as_array).into_iter().flatten() {
-        for path in rule.pointer("/http/paths").and_then(Value::as_array).into_iter().flatten() {
-            let prefix = text(path, "/path");
-            routes.push(Route {
-                host: text(rule, "/host").to_owned(),
-                path: if prefix == "/api" { "/api/v1/health".to_owned() } else { prefix.to_owned() },
-                service: text(path, "/backend/service/name").to_owned(),
-            });
+    for ingress in snapshot.kind("Ingress").filter(ours) {
+        for rule in ingress.pointer("/spec/rules").and_then(Value::as_array).into_iter().flatten() {
+            routes.extend(of_rule(rule));
         }
     }
-    // Prefix means path elements: `/apix` is the frontend's.
-    if let Some(root) = routes.iter().find(|route| route.path == "/").cloned() {
-        routes.push(Route { path: "/apix".to_owned(), ..root });
+    routes
+}
+
+fn of_rule(rule: &Value) -> Vec<Route> {
+    let paths: Vec<(&str, &str)> = rule
+        .pointer("/http/paths")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+        .map(|path| (text(path, "/path"), text(path, "/backend/service/name")))
+        .collect();
+    let route = |path: String, service: &str, why| Route {
+        host: text(rule, "/host").to_owned(),
+        path,
+        service: service.to_owned(),
+        why,
+    };
+    let mut routes = Vec::new();
+    for (path, service) in &paths {
+        routes.push(route((*path).to_owned(), service, Why::Rule));
+        if let Some(below) = below(service) {
+            routes.push(route(below.to_owned(), service, Why::Below));
+        }
+        let beside = format!("{}x", path.trim_end_matches('/'));
+        // Prefix means path elements: `/apix` belongs to whichever rule is left, the longest first.
+        let mut others: Vec<&(&str, &str)> =
+            paths.iter().filter(|(other, _)| other != path && beside.starts_with(other)).collect();
+        others.sort_by_key(|(other, _)| std::cmp::Reverse(other.len()));
+        if let Some((_, other)) = others.first() {
+            routes.push(route(beside, other, Why::Beside));
+        }
     }
     routes
+}
+
+/// A path that an application of ours serves without its database, below its own.
+fn below(service: &str) -> Option<&'static str> {
+    service.ends_with("-backend").then_some("/api/v1/health")
 }
 
 /// An HTTP client for the application's own address: no proxy, ten seconds at most, every status is an answer.
@@ -98,35 +140,35 @@ pub fn agent() -> ureq::Agent {
 
 /// Requests each route `count` times.
 pub fn measure(routes: &[Route], address: &str, count: usize) -> Vec<Answer> {
-    let agent = agent();
-    routes.iter().map(|route| one(&agent, route, address, count)).collect()
+    routes.iter().map(|route| one(route, address, count)).collect()
 }
 
-fn one(agent: &ureq::Agent, route: &Route, address: &str, count: usize) -> Answer {
-    let mut answer =
-        Answer { route: route.clone(), status: None, served_by: String::new(), error: None, times: Vec::new() };
+fn one(route: &Route, address: &str, count: usize) -> Answer {
+    let mut answer = Answer {
+        route: route.clone(),
+        status: None,
+        served_by: String::new(),
+        pods: BTreeSet::new(),
+        silence: None,
+        times: Vec::new(),
+        phases: Vec::new(),
+    };
+    // A wildcard host is asked for by one of its names.
+    let host = route.host.replacen('*', "any", 1);
     for _ in 0..count {
-        let start = Instant::now();
-        let mut request = agent.get(format!("{address}{}", route.path));
-        if !route.host.is_empty() {
-            request = request.header("Host", &route.host);
-        }
-        match request.call() {
-            Ok(mut response) => {
-                answer.status = Some(response.status().as_u16());
-                let served = response.headers().get("x-served-by").and_then(|v| v.to_str().ok());
-                answer.served_by = served.unwrap_or_default().to_owned();
-                let _ = response.body_mut().read_to_vec();
-                answer.times.push(start.elapsed().as_millis());
+        match http::get(address, &host, &route.path) {
+            Ok(response) => {
+                answer.times.push(response.phases.total().as_millis());
+                answer.phases.push(response.phases);
+                answer.pods.insert(response.served_by.clone());
+                answer.status = Some(response.status);
+                answer.served_by = response.served_by;
             }
-            Err(error) => {
-                answer.error = Some(format!("nothing answers at {address}: {error}"));
-                break;
-            }
+            Err(silence) => answer.silence = Some(silence),
         }
-        // A page that does not exist answers for the prefix as well as one that does.
-        if answer.status == Some(404) && route.path == "/apix" && !answer.served_by.is_empty() {
-            answer.status = Some(200);
+        // One answer that is not good is the route's: the others would only hide it.
+        if !answer.good() {
+            break;
         }
     }
     answer.times.sort_unstable();
@@ -134,25 +176,66 @@ fn one(agent: &ureq::Agent, route: &Route, address: &str, count: usize) -> Answe
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use super::*;
+    use serde_json::json;
 
-    fn answer(status: u16, served_by: &str) -> Answer {
-        let route = Route { host: String::new(), path: "/api/v1/health".into(), service: "todo-backend".into() };
-        Answer { route, status: Some(status), served_by: served_by.into(), error: None, times: vec![1, 2, 3] }
+    /// An answer for tests.
+    pub fn answer(path: &str, status: u16, served_by: &str) -> Answer {
+        let service = if path.starts_with("/api/") || path == "/api" { "todo-backend" } else { "todo-frontend" };
+        let why = if path.ends_with('x') { Why::Beside } else { Why::Rule };
+        Answer {
+            route: Route { host: String::new(), path: path.into(), service: service.into(), why },
+            status: Some(status),
+            served_by: served_by.into(),
+            pods: BTreeSet::from([served_by.to_owned()]),
+            silence: None,
+            times: vec![1, 2, 3],
+            phases: vec![Phases::default(); 3],
+        }
     }
 
     #[test]
-    fn failures_are_told_apart() {
-        assert_eq!(answer(200, "todo-backend/x").problem(), None);
-        assert!(answer(404, "").problem().unwrap().contains("does not serve this Ingress"));
-        assert!(answer(503, "").problem().unwrap().contains("no endpoints"));
-        assert!(answer(500, "todo-backend/x").problem().unwrap().contains("500 from todo-backend/x"));
-        assert!(answer(200, "todo-frontend/x").problem().unwrap().contains("not by todo-backend"));
+    fn an_answer_of_the_right_application_is_good_unless_it_is_an_error_of_its_own() {
+        let table = [
+            (answer("/api/v1/health", 200, "todo-backend/x"), true),
+            (answer("/", 307, "todo-frontend/x"), true),
+            (answer("/api/v1/todos", 401, "todo-backend/x"), true),
+            (answer("/api", 404, "todo-backend/x"), true),
+            (answer("/apix", 404, "todo-frontend/x"), true),
+            (answer("/apix", 404, "todo-backend/x"), false),
+            (answer("/", 404, ""), false),
+            (answer("/", 503, ""), false),
+            (answer("/api", 500, "todo-backend/x"), false),
+            (answer("/api", 200, "todo-backend-other/x"), false),
+        ];
+        for (answer, good) in table {
+            assert_eq!(answer.good(), good, "{answer:?}");
+            assert_eq!(answer.problem().is_none(), good);
+        }
     }
 
     #[test]
     fn percentiles_of_few_values() {
-        assert_eq!((answer(200, "").percentile(50), answer(200, "").percentile(95)), (2, 3));
+        let mut few = answer("/", 200, "");
+        assert_eq!((few.percentile(50), few.percentile(95)), (2, 3));
+        few.times = (1..=20).collect();
+        assert_eq!((few.percentile(50), few.percentile(95), few.percentile(100)), (10, 19, 20));
+        few.times.clear();
+        assert_eq!(few.percentile(95), 0);
+    }
+
+    #[test]
+    fn every_host_and_path_of_the_ingress_is_a_route() {
+        let path = |path: &str, name: &str| json!({"path": path, "backend": {"service": {"name": name}}});
+        let paths = json!({"paths": [path("/api", "todo-backend"), path("/", "todo-frontend")]});
+        let ingress = json!({"items": [{"kind": "Ingress", "metadata": {"name": "todo"},
+            "spec": {"rules": [{"http": paths}, {"host": "*.todo.test", "http": paths}]}},
+            {"kind": "Ingress", "metadata": {"name": "other"}, "spec": {"rules": [{"http": paths}]}}]});
+        let routes = routes(&Snapshot::parse(&ingress.to_string()).unwrap(), "todo");
+        let shown: Vec<String> = routes.iter().map(|r| format!("{}{} {}", r.host, r.path, r.service)).collect();
+        let one = ["/api todo-backend", "/api/v1/health todo-backend", "/apix todo-frontend", "/ todo-frontend"];
+        let two = one.map(|line| format!("*.todo.test{line}"));
+        assert_eq!(shown, [one.map(str::to_owned), two].concat());
     }
 }

@@ -7,7 +7,7 @@ use anyhow::Result;
 use super::helm::Revision;
 use super::record::Record;
 use crate::plan::Step;
-use crate::secrets::{APPLY, Redactor};
+use crate::secrets::{APPLY, Redactor, Secret};
 use crate::toolbox::Toolbox;
 
 /// The Secrets of the namespace by name and label; their content is not read.
@@ -49,6 +49,10 @@ pub struct Plan {
     pub redactor: Redactor,
     /// Secrets' names by component, for the chart's values.
     pub names: BTreeMap<String, String>,
+    /// The database's URL, where `.env` names one.
+    pub database: Option<Secret>,
+    /// Keys by component whose values are others than in the Secret that was verified last.
+    pub changed: BTreeMap<String, Vec<String>>,
 }
 
 impl Plan {
@@ -56,6 +60,15 @@ impl Plan {
     pub fn add(&mut self, component: &str, name: &str, manifest: Option<Vec<u8>>) {
         self.names.insert(component.to_owned(), name.to_owned());
         self.wanted.extend(manifest.map(|manifest| (name.to_owned(), manifest)));
+    }
+
+    /// `reason` with the names of the keys that changed, if it is about a Secret.
+    pub fn name_keys(&self, reason: String) -> String {
+        let part = reason.strip_prefix("Secret of ").and_then(|rest| rest.strip_suffix(" changed"));
+        match part.and_then(|component| self.changed.get(component)) {
+            Some(keys) if !keys.is_empty() => format!("{reason} ({})", keys.join(", ")),
+            _ => reason,
+        }
     }
 
     /// Those that are not in the cluster.
@@ -101,8 +114,12 @@ pub fn named_by_revisions(record: Option<&Record>, snapshot: &crate::snapshot::S
     let mut names: Vec<String> = record.map(|record| record.secrets.clone()).unwrap_or_default();
     for set in snapshot.kind("ReplicaSet") {
         let volumes = set.pointer("/spec/template/spec/volumes").and_then(serde_json::Value::as_array);
-        let secrets = volumes.into_iter().flatten().filter_map(|v| v.pointer("/secret/secretName")?.as_str());
-        names.extend(secrets.map(str::to_owned));
+        for volume in volumes.into_iter().flatten() {
+            let projected = volume.pointer("/projected/sources").and_then(serde_json::Value::as_array);
+            let sources = projected.into_iter().flatten().filter_map(|source| source.pointer("/secret/name")?.as_str());
+            let plain = volume.pointer("/secret/secretName").and_then(serde_json::Value::as_str);
+            names.extend(sources.chain(plain).map(str::to_owned));
+        }
     }
     names
 }

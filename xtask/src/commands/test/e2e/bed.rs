@@ -110,14 +110,18 @@ impl Bed {
     /// Runs it with extra environment variables.
     pub fn xtask_with(&self, args: &[&str], envs: &[(&str, &str)]) -> Result<Ran> {
         let mut process = Process::new(self.exe.as_str())
-            .args(args.iter().copied())
+            // First, because what follows `--` is another program's.
             .args(["--yes", "--root", self.root.as_str(), "--profile", &self.profile])
             .args(["--port", &self.port.to_string()])
-            .env("KUBECONFIG", self.kubeconfig.as_str())
+            .args(args.iter().copied())
             .env("NO_COLOR", "1")
             .env("CI", "true")
             .log(&self.log)
             .deadline(Duration::from_secs(1500));
+        // Of two values for one variable the first would count.
+        if !envs.iter().any(|(name, _)| *name == "KUBECONFIG") {
+            process = process.env("KUBECONFIG", self.kubeconfig.as_str());
+        }
         for (name, value) in envs {
             process = process.env(*name, *value);
         }
@@ -141,6 +145,12 @@ impl Bed {
         let mut tools = Toolbox::new(&project, engine, origin.as_ref());
         tools.kubeconfig.clone_from(&self.kubeconfig);
         Ok(tools)
+    }
+
+    /// The engine's reference for an official image.
+    pub fn origin_image(&self, official: &str) -> Result<String> {
+        let engine = self.tools()?.engine;
+        Ok(origin::select(&self.project, &engine)?.image(official))
     }
 
     /// The address of the tests' application.

@@ -1,0 +1,105 @@
+//! Issue 5, line 7: what keeps a database from being used is told before anything is released.
+
+use std::net::TcpListener;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+
+use super::bed::{AUTH, Bed};
+use super::database::Database;
+
+/// In no message.
+const PASSWORD: &str = "not-a-secret-database-password";
+
+/// A URL, and what the deploy must say about it.
+struct Case {
+    url: String,
+    expected: &'static [&'static str],
+}
+
+pub fn told_apart(bed: &Bed) -> Result<()> {
+    let database = Database::start(bed, PASSWORD)?;
+    let there = format!("{}:5432", database.address);
+    let closed = TcpListener::bind((database.gateway, 0))?.local_addr()?.to_string();
+    let url = |password: &str, place: &str, name: &str, ssl: &str| database.url_with(password, place, name, ssl);
+    let cases = [
+        Case {
+            url: url("not-a-secret-but-wrong", &there, "todo", "disable"),
+            expected: &["from this machine: wrong password (at authentication)", "edit DATABASE_URL in .env"],
+        },
+        Case {
+            url: url(PASSWORD, &there, "nowhere", "disable"),
+            expected: &["from this machine: no such database", "after the last / of DATABASE_URL"],
+        },
+        Case {
+            url: url(PASSWORD, &there, "todo", "require"),
+            expected: &["from this machine: TLS refused", "sslmode"],
+        },
+        Case {
+            url: url(PASSWORD, &closed, "todo", "disable"),
+            expected: &["from this machine, nor from a pod: unreachable (at connection)", "refused"],
+        },
+        Case {
+            url: url(PASSWORD, "no-such-host.invalid", "todo", "disable"),
+            expected: &[
+                "from this machine, nor from a pod: unreachable (at name resolution)",
+                "no-such-host.invalid does not resolve",
+            ],
+        },
+        Case {
+            url: url(PASSWORD, &database.asleep(Duration::from_secs(600))?, "todo", "disable"),
+            expected: &["from this machine, nor from a pod: waking up", "then again: cargo xtask deploy dev"],
+        },
+    ];
+    let before = state(bed)?;
+    for case in cases {
+        bed.write_dotenv(&format!("AUTH_SECRET={AUTH}\nDATABASE_URL='{}'\n", case.url))?;
+        let ran = bed.xtask(&["deploy", "dev", "--verbose"])?.expect(11, case.expected)?;
+        ensure!(!ran.text.contains("not-a-secret"), "the password is shown:\n{}", ran.text);
+        bed.project.report.note(format!("{}: told in {:.1} s", case.expected[0], ran.took.as_secs_f64()));
+        ensure!(state(bed)? == before, "something was changed: {before:?} is now {:?}", state(bed)?);
+    }
+    Ok(())
+}
+
+pub fn used(bed: &Bed) -> Result<()> {
+    let told = looked_at(bed);
+    // Back to the embedded one, which needs no look from outside.
+    bed.write_dotenv(&format!("AUTH_SECRET={AUTH}\n"))?;
+    let back = bed.xtask(&["deploy", "dev"])?;
+    told?;
+    let back = back.expect(0, &["embedded Postgres", "is up"])?;
+    ensure!(!back.text.contains("look at the database"), "looked at the embedded one:\n{}", back.text);
+    Ok(())
+}
+
+fn looked_at(bed: &Bed) -> Result<()> {
+    let database = Database::start(bed, PASSWORD)?;
+    let slow = database.asleep(Duration::from_millis(2500))?;
+    bed.write_dotenv(&format!(
+        "AUTH_SECRET={AUTH}\nDATABASE_URL='{}'\n",
+        database.url_with(PASSWORD, &slow, "todo", "disable")
+    ))?;
+    let deploy = |texts: &[&str]| bed.xtask(&["deploy", "dev"])?.expect(0, texts);
+    deploy(&["look at the database from a pod", "it slept, and woke up within", "is up"])?;
+    bed.write_dotenv(&format!("AUTH_SECRET={AUTH}\nDATABASE_URL='{}'\n", database.url()))?;
+    let ran = deploy(&[
+        "from here",
+        "from a pod",
+        "Postgres 17",
+        "no TLS, direct",
+        "Secret of backend changed (DATABASE_URL)",
+    ])?;
+    ensure!(!ran.text.contains(PASSWORD), "the password is shown:\n{}", ran.text);
+    let again = deploy(&["nothing changed"])?;
+    ensure!(!again.text.contains("look at the database"), "looked again for nothing:\n{}", again.text);
+    Ok(())
+}
+
+/// What a refused deploy must leave as it was: pods, Secrets and Jobs.
+fn state(bed: &Bed) -> Result<Vec<String>> {
+    let names = bed.tools()?.kubectl_here().args(["get", "pods,secrets,jobs,deployments", "-o"]);
+    let names = names.arg("jsonpath={range .items[*]}{.kind} {.metadata.name} {.metadata.uid}{\"\\n\"}{end}").read()?;
+    // A Job's pod goes in the background.
+    Ok(names.lines().filter(|line| !line.starts_with("Pod todo-preflight")).map(str::to_owned).collect())
+}

@@ -1,0 +1,151 @@
+//! The database preflight: before anything is released, the built backend image itself looks at DATABASE_URL, in the
+//! engine on this machine and in a pod, with the very libraries that will use it. Only where `.env` names a database,
+//! and only when its Secret has changed: the embedded one is migrated by its own pods.
+
+mod finding;
+mod job;
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use anyhow::Result;
+use serde_json::Value;
+
+use crate::failure::Failure;
+use crate::plan::Step;
+use crate::process::Process;
+use crate::project::Project;
+use crate::secrets::{Redactor, Secret};
+use crate::snapshot::text;
+use crate::stages::release::{self, Desired, Observed, SecretPlan};
+use crate::toolbox::Toolbox;
+
+pub use finding::{Finding, Place};
+
+/// What looks at the database, in the backend's image.
+const COMMAND: [&str; 3] = ["python3", "-m", "app.preflight"];
+/// The look waits 20 s for a database that wakes up; the rest is for a busy machine.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// A preflight that is due.
+pub struct Preflight<'a> {
+    project: &'a Project,
+    tools: &'a Toolbox,
+    image: String,
+    secret: String,
+    url: Secret,
+    redactor: Redactor,
+    /// What was found from here, for the message about the pod.
+    here: Arc<Mutex<Option<Finding>>>,
+}
+
+/// The preflight, if one is due: a remote database whose Secret is not the one that was verified last.
+pub fn due<'a>(
+    project: &'a Project,
+    tools: &'a Toolbox,
+    desired: &Desired,
+    secrets: &SecretPlan,
+    observed: &Observed,
+) -> Option<Preflight<'a>> {
+    let url = secrets.database.clone()?;
+    let part = "Secret of backend";
+    let verified = observed.record.as_ref().and_then(|record| record.fingerprint.get(part));
+    if verified == desired.fingerprint.get(part) && secrets.missing(&observed.secrets).is_empty() {
+        return None;
+    }
+    let backend: &Value = &desired.values["backend"];
+    Some(Preflight {
+        project,
+        tools,
+        image: format!("{}:{}", text(backend, "/image/repository"), text(backend, "/image/tag")),
+        secret: secrets.names.get("backend").cloned()?,
+        url,
+        redactor: secrets.redactor.clone(),
+        here: Arc::default(),
+    })
+}
+
+impl<'a> Preflight<'a> {
+    /// The look from this machine, before the cluster is touched. A refusal that would be the same anywhere ends the
+    /// deploy; that nothing is reached from here does not, for the name may be one of the cluster's own.
+    pub fn look_from_here(&self) -> Step<'a> {
+        let look = on_this_machine(self.tools, &self.image, &self.url);
+        let shown = format!("{look} < (DATABASE_URL)");
+        let (project, redactor, here) = (self.project, self.redactor.clone(), self.here.clone());
+        Step::new("look at the database from here", "DATABASE_URL is new or changed", shown, move |running| {
+            running.progress("a database that sleeps is given 20 s");
+            let finding = match read(&look, &redactor) {
+                Ok(finding) => finding,
+                Err(error) => {
+                    // An engine that cannot run it says nothing about the database.
+                    project.report.warn(format!("no look from here: {error:#}"));
+                    return Ok("not known".to_owned());
+                }
+            };
+            let said = finding.to_string();
+            if !finding.ok && !finding.passing() {
+                return Err(finding.failure(Place::Here, None).into());
+            }
+            if !finding.ok {
+                project.report.warn(format!("from here: {said}"));
+            }
+            if let Ok(mut here) = here.lock() {
+                *here = Some(finding);
+            }
+            Ok(said)
+        })
+    }
+
+    /// The look from a pod, with the Secret mounted as the backend will have it. It decides.
+    pub fn look_from_pod(&self) -> Step<'a> {
+        let namespace = self.project.settings.chart.namespace.clone();
+        let release = self.project.settings.chart.release.clone();
+        let job = job::Job::new(self.tools, &release, &self.image, &self.secret);
+        let shown = format!("{} < (Job {}: {})", job.create(), job.name, COMMAND.join(" "));
+        let (project, tools) = (self.project, self.tools);
+        let (redactor, here) = (self.redactor.clone(), self.here.clone());
+        Step::new("look at the database from a pod", format!("as the backend in {namespace}"), shown, move |running| {
+            let output = match job.run(running)? {
+                job::Outcome::Said(output) => output,
+                job::Outcome::NotRun(why) => {
+                    // Not the database's fault; what keeps this pod from running is judged by the rollout.
+                    project.report.warn(format!("no pod could look at the database: {why}"));
+                    return Ok("not known".to_owned());
+                }
+            };
+            let finding = Finding::parse(&redactor.redact(&output))?;
+            if finding.ok {
+                return Ok(finding.to_string());
+            }
+            // The Secret was made for a release that will not be; nothing else names it.
+            release::remove_unused(tools)?;
+            let here = here.lock().ok().and_then(|here| here.clone());
+            let failure: Failure = finding.failure(Place::Pod, here.as_ref());
+            Err(failure.into())
+        })
+    }
+}
+
+/// The look in a container of the engine, on the machine's own network. The URL goes through standard input: neither
+/// arguments nor environment of a container are private.
+pub fn on_this_machine(tools: &Toolbox, image: &str, url: &Secret) -> Process {
+    tools
+        .engine
+        .docker()
+        .args(["run", "--rm", "--interactive", "--network=host", "--pull=never", "--read-only", "--cap-drop=ALL"])
+        .args(["--security-opt=no-new-privileges", "--label=app.kubernetes.io/part-of=todo", image])
+        .args(COMMAND)
+        .arg("--stdin")
+        .stdin(url.expose())
+        .deadline(DEADLINE)
+}
+
+/// Runs `look` and reads what it found, which is the same whether or not the database can be used.
+pub fn read(look: &Process, redactor: &Redactor) -> Result<Finding> {
+    let output = look.output()?;
+    let text = redactor.redact(&String::from_utf8_lossy(&output.stdout));
+    Finding::parse(&text).map_err(|error| {
+        let said = redactor.redact(&String::from_utf8_lossy(&output.stderr));
+        error.context(format!("`{look}` did not say what it found ({}): {}", output.status, said.trim()))
+    })
+}

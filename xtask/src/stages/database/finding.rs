@@ -1,0 +1,186 @@
+//! What `app.preflight` found, and how it is told. It never holds a password.
+
+use std::fmt;
+
+use anyhow::{Context, Result};
+use serde::Deserialize;
+
+use crate::failure::{Class, Failure};
+
+/// Whence the database was looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// A container on this machine's own network.
+    Here,
+    /// A pod.
+    Pod,
+}
+
+/// The one line of JSON that the preflight prints; times in milliseconds.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Finding {
+    /// Whether the application can use the database.
+    pub ok: bool,
+    /// `user@host:port/database`.
+    pub target: String,
+    /// What the host resolves to.
+    pub addresses: Vec<String>,
+    /// Name resolution.
+    pub resolve_ms: u64,
+    /// Connection, TLS and authentication of the attempt that succeeded.
+    pub connect_ms: u64,
+    /// The first query.
+    pub query_ms: u64,
+    /// How long it took until it answered, if it was asleep.
+    pub woke_ms: Option<u64>,
+    /// Whether the connection is encrypted.
+    pub tls: bool,
+    /// The server's version.
+    pub server: String,
+    /// Whether a pooler stands in between.
+    pub pooled: bool,
+    /// Where it ended: `name resolution`, `connection`, `TLS`, `authentication`, `database`, …
+    pub step: String,
+    /// `unreachable`, `waking up`, `wrong password`, `no such database`, `TLS refused`, `quota exceeded`, …
+    pub kind: String,
+    /// The server's or the system's own words.
+    pub text: String,
+    /// What to do.
+    pub advice: String,
+}
+
+impl Finding {
+    /// The last line of `output` that is a finding.
+    pub fn parse(output: &str) -> Result<Self> {
+        let line =
+            output.lines().rev().find(|line| line.starts_with('{')).context("there is no finding in its output")?;
+        serde_json::from_str(line).context("its output is no finding")
+    }
+
+    /// Whether another place or another moment may find something else.
+    pub fn passing(&self) -> bool {
+        ["unreachable", "waking up", "too many connections"].contains(&self.kind.as_str())
+    }
+
+    /// The failure of a database that cannot be used from `place`; `here` is what was found from this machine before.
+    pub fn failure(&self, place: Place, here: Option<&Self>) -> Failure {
+        let from = match (place, here) {
+            (Place::Here, _) => "from this machine",
+            (Place::Pod, Some(here)) if here.ok => "from a pod, although it answers on this machine",
+            (Place::Pod, Some(here)) if here.kind == self.kind => "from this machine, nor from a pod",
+            (Place::Pod, _) => "from a pod",
+        };
+        let mut failure = Failure::new(Class::Database, format!("the database cannot be used {from}: {self}"));
+        if !self.advice.is_empty() {
+            failure = failure.help(&self.advice);
+        }
+        if place == Place::Pod && here.is_some_and(|here| here.ok) {
+            let dns = "cargo xtask tool kubectl -- get pods -n kube-system -l k8s-app=kube-dns";
+            failure = match self.step.as_str() {
+                "name resolution" => failure.help(format!("see whether the cluster resolves names at all: {dns}")),
+                _ => failure.help("see whether a firewall keeps the node's network from the database"),
+            };
+        }
+        failure.help(match self.kind.as_str() {
+            "waking up" | "too many connections" => "then again: cargo xtask deploy dev",
+            "quota exceeded" => "see the provider's console (Neon: Billing), or set another DATABASE_URL in .env",
+            _ => "edit DATABASE_URL in .env, then: cargo xtask deploy dev",
+        })
+    }
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.ok {
+            write!(f, "{}", self.kind)?;
+            if !self.step.is_empty() && self.step != self.kind {
+                write!(f, " (at {})", self.step)?;
+            }
+            let target = if self.target.is_empty() { String::new() } else { format!("{}: ", self.target) };
+            return write!(f, "\n  {target}{}", self.text);
+        }
+        let tls = if self.tls { "TLS" } else { "no TLS" };
+        let way = if self.pooled { "through a pooler" } else { "direct" };
+        write!(f, "{}: Postgres {}, {tls}, {way}; ", self.target, self.server)?;
+        write!(
+            f,
+            "resolved in {} ms, connected in {} ms, asked in {} ms",
+            self.resolve_ms, self.connect_ms, self.query_ms
+        )?;
+        match self.woke_ms.or((self.connect_ms >= 1000).then_some(self.connect_ms)) {
+            Some(time) => write!(f, "; it slept, and woke up within {:.1} s", time as f64 / 1000.0),
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = r#"{"ok": true, "target": "todo@db.lan:5432/todo", "host": "db.lan", "addresses": ["10.0.0.1"],
+        "resolve_ms": 2, "connect_ms": 31, "query_ms": 1, "woke_ms": null, "tls": true, "sslmode": "require",
+        "server": "17.6", "pooled": true, "attempts": 1, "step": "", "kind": "", "text": "", "advice": ""}"#;
+
+    fn good() -> Finding {
+        Finding::parse(&GOOD.replace('\n', " ")).unwrap()
+    }
+
+    fn bad(kind: &str, step: &str) -> Finding {
+        let (kind, step, text) = (kind.to_owned(), step.to_owned(), "its words".to_owned());
+        Finding {
+            kind,
+            step,
+            text,
+            advice: "Do this.".into(),
+            target: "todo@db.lan:5432/todo".into(),
+            ..Finding::default()
+        }
+    }
+
+    #[test]
+    fn what_was_found_is_one_line() {
+        let shown = good().to_string();
+        assert_eq!(
+            shown,
+            "todo@db.lan:5432/todo: Postgres 17.6, TLS, through a pooler; resolved in 2 ms, connected in 31 ms, asked in 1 ms"
+        );
+        let woken = Finding { woke_ms: Some(2300), ..good() };
+        assert!(woken.to_string().ends_with("; it slept, and woke up within 2.3 s"));
+        assert!(Finding::parse("noise\n").is_err() && Finding::parse("{\"ok\": 3}").is_err());
+    }
+
+    #[test]
+    fn each_kind_is_told_apart_with_its_fix() {
+        let table = [
+            (bad("wrong password", "authentication"), "wrong password (at authentication)", "edit DATABASE_URL"),
+            (bad("no such database", "database"), "no such database (at database)", "edit DATABASE_URL"),
+            (bad("TLS refused", "TLS"), "TLS refused (at TLS)", "edit DATABASE_URL"),
+            (bad("quota exceeded", "session"), "quota exceeded (at session)", "console"),
+            (bad("waking up", "waking up"), "waking up\n", "then again"),
+            (bad("unreachable", "name resolution"), "unreachable (at name resolution)", "edit DATABASE_URL"),
+        ];
+        for (finding, what, help) in table {
+            let failure = finding.failure(Place::Here, None);
+            assert!(failure.to_string().contains(what), "{failure}");
+            assert!(failure.to_string().contains("todo@db.lan:5432/todo: its words"));
+            assert_eq!(failure.hints()[0], "Do this.");
+            assert!(failure.hints()[1].contains(help), "{:?}", failure.hints());
+            assert_eq!(finding.passing(), ["waking up", "unreachable"].contains(&finding.kind.as_str()));
+        }
+    }
+
+    #[test]
+    fn a_pods_view_is_compared_with_ours() {
+        let pod = bad("unreachable", "name resolution");
+        let failure = pod.failure(Place::Pod, Some(&good()));
+        assert!(failure.to_string().contains("from a pod, although it answers on this machine"), "{failure}");
+        assert!(failure.hints()[1].contains("k8s-app=kube-dns"));
+        assert!(
+            pod.failure(Place::Pod, Some(&pod.clone()))
+                .to_string()
+                .contains("cannot be used from this machine, nor from a pod")
+        );
+    }
+}

@@ -1,0 +1,165 @@
+//! What the cluster has of ingress classes, controllers and endpoints: asked only when a route fails.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result};
+use serde_json::Value;
+
+use crate::snapshot::{Snapshot, text};
+use crate::toolbox::Toolbox;
+
+/// An IngressClass.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Class {
+    /// Its name.
+    pub name: String,
+    /// The controller that it belongs to.
+    pub controller: String,
+    /// Whether Ingresses that name none get it.
+    pub default: bool,
+}
+
+/// A pod that takes the node's port 80.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listener {
+    /// `namespace/name`.
+    pub pod: String,
+    /// Its image.
+    pub image: String,
+    /// Whether it is ready.
+    pub ready: bool,
+    /// Its phase, or what it waits for.
+    pub state: String,
+}
+
+impl Listener {
+    /// Whether it may be `controller` (`traefik.io/ingress-controller`): a part of its image's name is in that.
+    pub fn serves(&self, controller: &str) -> bool {
+        let name = self.image.rsplit_once(':').map_or(self.image.as_str(), |(name, _)| name);
+        name.split('/').any(|part| part.len() > 3 && part != "controller" && controller.contains(part))
+    }
+}
+
+/// What the cluster has.
+#[derive(Clone, Debug, Default)]
+pub struct Facts {
+    /// The class that the Ingress names.
+    pub wanted: Option<String>,
+    /// The classes there are.
+    pub classes: Vec<Class>,
+    /// Pods that take the node's port 80.
+    pub listeners: Vec<Listener>,
+    /// Ready endpoints of each Service.
+    pub endpoints: BTreeMap<String, usize>,
+}
+
+impl Facts {
+    /// Asks the cluster.
+    pub fn take(tools: &Toolbox, release: &str) -> Result<Self> {
+        let get = |what: &[&str]| -> Result<Snapshot> {
+            Snapshot::parse(&tools.kubectl().arg("get").args(what.iter().copied()).args(["-o", "json"]).read()?)
+        };
+        let cluster = get(&["ingressclasses"]).context("asking for IngressClasses")?;
+        let pods = get(&["pods", "--all-namespaces"]).context("asking for ingress controllers")?;
+        let here = Snapshot::take(tools)?;
+        Ok(Self {
+            wanted: here
+                .get("Ingress", release)
+                .map(|ingress| text(ingress, "/spec/ingressClassName").to_owned())
+                .filter(|class| !class.is_empty()),
+            classes: cluster.kind("IngressClass").map(class).collect(),
+            listeners: pods.kind("Pod").filter_map(listener).collect(),
+            endpoints: endpoints(&here),
+        })
+    }
+
+    /// Ready endpoints of `service`; `None`: there is no such Service.
+    pub fn ready_endpoints(&self, service: &str) -> Option<usize> {
+        self.endpoints.get(service).copied()
+    }
+}
+
+fn class(object: &Value) -> Class {
+    let default = &object["metadata"]["annotations"]["ingressclass.kubernetes.io/is-default-class"];
+    Class {
+        name: text(object, "/metadata/name").to_owned(),
+        controller: text(object, "/spec/controller").to_owned(),
+        default: default == "true",
+    }
+}
+
+fn listener(pod: &Value) -> Option<Listener> {
+    let containers = pod.pointer("/spec/containers")?.as_array()?;
+    let takes = |container: &&Value| {
+        let ports = container["ports"].as_array().into_iter().flatten();
+        ports.into_iter().any(|port| port["hostPort"] == 80)
+    };
+    let container = containers.iter().find(takes)?;
+    let conditions = pod.pointer("/status/conditions").and_then(Value::as_array).into_iter().flatten();
+    let ready = conditions.into_iter().any(|c| c["type"] == "Ready" && c["status"] == "True");
+    let waiting = text(pod, "/status/containerStatuses/0/state/waiting/reason");
+    let state = if waiting.is_empty() { text(pod, "/status/phase") } else { waiting };
+    Some(Listener {
+        pod: format!("{}/{}", text(pod, "/metadata/namespace"), text(pod, "/metadata/name")),
+        image: text(container, "/image").to_owned(),
+        ready,
+        state: state.to_owned(),
+    })
+}
+
+fn endpoints(snapshot: &Snapshot) -> BTreeMap<String, usize> {
+    let mut found: BTreeMap<String, usize> =
+        snapshot.kind("Service").map(|service| (text(service, "/metadata/name").to_owned(), 0)).collect();
+    for slice in snapshot.kind("EndpointSlice") {
+        let service = slice["metadata"]["labels"]["kubernetes.io/service-name"].as_str().unwrap_or_default();
+        let ready = |endpoint: &&Value| endpoint.pointer("/conditions/ready") != Some(&Value::Bool(false));
+        let count = slice["endpoints"].as_array().map_or(0, |list| list.iter().filter(ready).count());
+        if let Some(sum) = found.get_mut(service) {
+            *sum += count;
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_listener_serves_the_class_of_its_own_kind() {
+        let listener =
+            |image: &str| Listener { pod: String::new(), image: image.into(), ready: true, state: String::new() };
+        assert!(listener("traefik:v3.6.7").serves("traefik.io/ingress-controller"));
+        assert!(listener("registry.k8s.io/ingress-nginx/controller:v1").serves("k8s.io/ingress-nginx"));
+        assert!(!listener("traefik:v3.6.7").serves("k8s.io/ingress-nginx"));
+        assert!(!listener("registry.k8s.io/ingress-nginx/controller:v1").serves("example.com/ingress-controller"));
+    }
+
+    #[test]
+    fn only_pods_on_the_nodes_port_80_listen() {
+        let pod = |port: Value| {
+            json!({"metadata": {"namespace": "ingress-traefik", "name": "traefik-1"},
+            "spec": {"containers": [{"image": "traefik:v3.6.7", "ports": [port]}]},
+            "status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}})
+        };
+        let found = listener(&pod(json!({"containerPort": 8000, "hostPort": 80}))).unwrap();
+        assert_eq!(
+            (found.pod.as_str(), found.ready, found.state.as_str()),
+            ("ingress-traefik/traefik-1", true, "Running")
+        );
+        assert_eq!(listener(&pod(json!({"containerPort": 8000}))), None);
+    }
+
+    #[test]
+    fn endpoints_are_counted_by_service() {
+        let slice = |ready: bool| {
+            json!({"kind": "EndpointSlice", "metadata": {"labels": {"kubernetes.io/service-name": "a"}},
+                   "endpoints": [{"conditions": {"ready": ready}}, {"conditions": {"ready": false}}]})
+        };
+        let services = ["a", "b"].map(|name| json!({"kind": "Service", "metadata": {"name": name}}));
+        let items = json!({"items": [services[0], services[1], slice(true), slice(false)]});
+        let found = endpoints(&Snapshot::parse(&items.to_string()).unwrap());
+        assert_eq!(found, BTreeMap::from([("a".to_owned(), 1), ("b".to_owned(), 0)]));
+    }
+}

@@ -1,0 +1,173 @@
+//! One GET over a connection of its own, with the time of each phase: a client library's total does not tell a slow
+//! network from a slow application.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
+use std::time::{Duration, Instant};
+
+/// How long one request may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// More than any page of ours has; what follows is not read.
+const LARGEST: u64 = 16 << 20;
+
+/// Where the time of a request went.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Phases {
+    /// Until the connection stood.
+    pub connect: Duration,
+    /// From then until the first byte of the answer.
+    pub first_byte: Duration,
+    /// From then until the last byte.
+    pub rest: Duration,
+}
+
+impl Phases {
+    /// The whole request.
+    pub fn total(&self) -> Duration {
+        self.connect + self.first_byte + self.rest
+    }
+}
+
+/// What came back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Response {
+    /// The status.
+    pub status: u16,
+    /// `X-Served-By`; empty: none of our applications answered.
+    pub served_by: String,
+    /// `Location`; empty: none.
+    pub location: String,
+    /// Where the time went.
+    pub phases: Phases,
+}
+
+/// Why nothing came back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Silence {
+    /// The connection was refused.
+    Refused,
+    /// The connection stood, and was closed without an answer.
+    Closed,
+    /// No answer in time.
+    TimedOut,
+    /// Something else, in the system's words.
+    Other(String),
+}
+
+impl Silence {
+    fn of(error: &std::io::Error) -> Self {
+        match error.kind() {
+            ErrorKind::ConnectionRefused => Self::Refused,
+            ErrorKind::ConnectionReset | ErrorKind::UnexpectedEof | ErrorKind::BrokenPipe => Self::Closed,
+            ErrorKind::TimedOut | ErrorKind::WouldBlock => Self::TimedOut,
+            _ => Self::Other(error.to_string()),
+        }
+    }
+}
+
+/// Asks for `path` at `address` (`http://host:port`); `host` goes into the header, the address' own if it is empty.
+pub fn get(address: &str, host: &str, path: &str) -> Result<Response, Silence> {
+    let authority = address.trim_start_matches("http://").trim_end_matches('/');
+    let place = if authority.contains(':') { authority.to_owned() } else { format!("{authority}:80") };
+    let addresses: Vec<SocketAddr> = place.to_socket_addrs().map_err(|error| Silence::of(&error))?.collect();
+    let start = Instant::now();
+    let stream = connect(&addresses)?;
+    let connect = start.elapsed();
+    let host = if host.is_empty() { authority } else { host };
+    talk(stream, host, path)
+        .map_err(|error| Silence::of(&error))
+        .and_then(|(head, first_byte, rest)| parse(&head, Phases { connect, first_byte, rest }))
+}
+
+/// `localhost` is two addresses, and the port is published on one of them: all are tried, as browsers do.
+fn connect(addresses: &[SocketAddr]) -> Result<TcpStream, Silence> {
+    let mut last = Silence::Other("the name has no address".to_owned());
+    for address in addresses {
+        match TcpStream::connect_timeout(address, PATIENCE) {
+            Ok(stream) => return Ok(stream),
+            Err(error) => last = Silence::of(&error),
+        }
+    }
+    Err(last)
+}
+
+fn talk(mut stream: TcpStream, host: &str, path: &str) -> std::io::Result<(Vec<u8>, Duration, Duration)> {
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    stream.set_nodelay(true)?;
+    let start = Instant::now();
+    write!(
+        stream,
+        "GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: xtask\r\nAccept: */*\r\nConnection: close\r\n\r\n"
+    )?;
+    let mut answer = vec![0; 1];
+    stream.read_exact(&mut answer)?;
+    let first_byte = start.elapsed();
+    stream.take(LARGEST).read_to_end(&mut answer)?;
+    Ok((answer, first_byte, start.elapsed() - first_byte))
+}
+
+fn parse(answer: &[u8], phases: Phases) -> Result<Response, Silence> {
+    let end = answer.windows(4).position(|window| window == b"\r\n\r\n").unwrap_or(answer.len());
+    let head = String::from_utf8_lossy(&answer[..end]).into_owned();
+    let mut lines = head.lines();
+    let status = lines.next().and_then(|line| line.strip_prefix("HTTP/1.")?.split(' ').nth(1)?.parse().ok());
+    let Some(status) = status else { return Err(Silence::Other("the answer is not HTTP".to_owned())) };
+    let headers: Vec<(&str, &str)> = lines.filter_map(|line| line.split_once(':')).collect();
+    let header = |name: &str| {
+        let found = headers.iter().find(|(key, _)| key.trim().eq_ignore_ascii_case(name));
+        found.map(|(_, value)| value.trim().to_owned()).unwrap_or_default()
+    };
+    Ok(Response { status, served_by: header("x-served-by"), location: header("location"), phases })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpListener;
+
+    /// A server for one connection, which does `serve` with it.
+    fn server(serve: impl FnOnce(TcpStream) + Send + 'static) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        std::thread::spawn(move || serve(listener.accept().unwrap().0));
+        format!("http://localhost:{port}")
+    }
+
+    fn request(stream: &mut TcpStream) -> String {
+        let mut buffer = [0; 1024];
+        let count = stream.read(&mut buffer).unwrap();
+        String::from_utf8_lossy(&buffer[..count]).into_owned()
+    }
+
+    #[test]
+    fn an_answer_has_status_headers_and_phases() {
+        let (sender, receiver) = std::sync::mpsc::channel();
+        let address = server(move |mut stream| {
+            sender.send(request(&mut stream)).unwrap();
+            std::thread::sleep(Duration::from_millis(60));
+            write!(stream, "HTTP/1.1 307 Temporary Redirect\r\nx-served-by: todo-frontend/p\r\n").unwrap();
+            write!(stream, "Location: /sign-in\r\nContent-Length: 0\r\n\r\n").unwrap();
+        });
+        let response = get(&address, "todo.test", "/a?b").unwrap();
+        assert_eq!((response.status, response.served_by.as_str()), (307, "todo-frontend/p"));
+        assert_eq!(response.location, "/sign-in");
+        assert!(response.phases.first_byte >= Duration::from_millis(60), "{:?}", response.phases);
+        assert!(response.phases.total() >= response.phases.first_byte);
+        let asked = receiver.recv().unwrap();
+        assert!(asked.starts_with("GET /a?b HTTP/1.1\r\nHost: todo.test\r\n"), "{asked}");
+    }
+
+    #[test]
+    fn each_silence_is_told_apart() {
+        let closed = server(|mut stream| drop(request(&mut stream)));
+        assert_eq!(get(&closed, "", "/"), Err(Silence::Closed));
+        let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        assert_eq!(get(&format!("http://127.0.0.1:{free}"), "", "/"), Err(Silence::Refused));
+        let other = server(|mut stream| {
+            request(&mut stream);
+            stream.write_all(b"SSH-2.0-x\r\n").unwrap();
+        });
+        assert_eq!(get(&other, "", "/"), Err(Silence::Other("the answer is not HTTP".to_owned())));
+    }
+}
