@@ -7,6 +7,7 @@ mod cluster;
 mod drift;
 mod lifecycle;
 mod refusals;
+mod views;
 
 use anyhow::Result;
 
@@ -46,6 +47,17 @@ const SCENARIOS: &[Scenario] = &[
     ("the API server accepts every rendered object (strict validation)", cluster::server_dry_run),
     ("the chart's own helm tests pass", cluster::helm_tests),
     ("status, logs, config and doctor answer", lifecycle::looks),
+    ("(9) status: one screen, drift by field, what a deploy would change; --verify ends with code 8", views::status),
+    ("(9) status --watch: a block each time that something changes, until Ctrl-C", views::watch),
+    ("(9) deploy --dry-run: changed files, manifests as a diff, keys of Secrets by name", views::dry_run_diff),
+    ("(9) logs: both replicas, prefixed, since, followed into new pods; Ctrl-C and a closed pipe", views::logs),
+    (
+        "(9) rollback: to the revision before and by number, proven; the next deploy brings the checkout",
+        views::rollback,
+    ),
+    ("(9) doctor --bundle: state, events and logs, no secret, no .env", views::bundle),
+    ("(10) --json and --timings: the events of deploy, status and images", views::json),
+    ("(issue 4) bench: latency at a steady rate by a user of its own", views::bench),
     ("a stopped profile is started again and the todos are there", lifecycle::stopped),
     ("teardown keeps the data; the next deploy shows it; twice is fine", lifecycle::teardown),
     ("one plain helm command installs everything (SC-006)", cluster::plain_helm),
