@@ -150,7 +150,7 @@ fn fill(account: &Account, count: u32, running: &Running) -> Result<()> {
                     return Err(Failure::new(Class::Proof, what).help("fewer: --todos 1000").into());
                 }
                 client::patiently(&mut request)?;
-                if number % 250 == 0 {
+                if number.is_multiple_of(250) {
                     running.progress(format!("{number} of {count}"));
                 }
             }

@@ -103,7 +103,8 @@ fn same(wanted: &Value, live: &Value) -> bool {
 
 /// A file mode as people write it: for YAML 1.1, and so for Helm, a number that begins with 0 is octal.
 fn octal(written: &str, live: &str) -> bool {
-    written.len() > 1 && written.starts_with('0') && u32::from_str_radix(written, 8).ok() == live.parse().ok()
+    let octal = || u32::from_str_radix(written, 8).ok();
+    written.len() > 1 && written.starts_with('0') && octal().is_some_and(|value| live.parse() == Ok(value))
 }
 
 fn quantity(text: &str) -> Option<f64> {
