@@ -3,7 +3,7 @@
 use camino::Utf8PathBuf;
 use clap::{Args, Parser, Subcommand};
 
-use crate::commands::{deploy, images, status, teardown, test, tool};
+use crate::commands::{bench, deploy, doctor, images, logs, rollback, status, teardown, test, tool};
 use crate::origin;
 use crate::project::Options;
 
@@ -72,9 +72,10 @@ pub enum Command {
     Deploy(deploy::Deploy),
     Teardown(teardown::Teardown),
     Status(status::Status),
-    Logs(tool::Logs),
-    /// Check every prerequisite: version, verdict, fix
-    Doctor,
+    Rollback(rollback::Rollback),
+    Bench(bench::Bench),
+    Logs(logs::Logs),
+    Doctor(doctor::Doctor),
     /// Show each resolved value and where it is from; secrets are masked
     Config {
         /// As JSON

@@ -7,6 +7,7 @@ use crate::dotenv::{self, Contract, DATABASE_URL, Database, Dotenv};
 use crate::failure::{Class, Failure};
 use crate::plan::{self, Mode};
 use crate::project::Project;
+use crate::report::Report;
 use crate::secrets::{self, POSTGRES_PASSWORD};
 use crate::settings::Chart;
 use crate::stages::release::{Observed, SecretPlan};
@@ -17,6 +18,7 @@ pub struct Credentials {
     /// `None`: there is no `.env` yet.
     dotenv: Option<Dotenv>,
     chart: Chart,
+    report: Report,
     /// Whether the chart's own Postgres serves.
     pub embedded: bool,
     /// Which database serves, for people.
@@ -37,7 +39,11 @@ pub fn read(project: &Project, environment: &str) -> Result<Credentials> {
     let embedded = remote.is_none() && contract.embedded;
     let database = remote.unwrap_or_else(|| "embedded Postgres, on a volume in the cluster".to_owned());
     let notes = dotenv.as_ref().map(|dotenv| dotenv.notes.clone()).unwrap_or_default();
-    Ok(Credentials { dotenv, chart: project.settings.chart.clone(), embedded, database, notes })
+    if let Some(dotenv) = &dotenv {
+        project.report.hide(&dotenv.redactor(None));
+    }
+    let (chart, report) = (project.settings.chart.clone(), project.report.clone());
+    Ok(Credentials { dotenv, chart, report, embedded, database, notes })
 }
 
 impl Credentials {
@@ -75,6 +81,7 @@ impl Credentials {
         }
         if let Some(dotenv) = &self.dotenv {
             plan.redactor = dotenv.redactor(password.as_ref());
+            self.report.hide(&plan.redactor);
         }
         match &self.dotenv {
             Some(dotenv) if !self.embedded || password.is_some() => {

@@ -68,13 +68,11 @@ pub fn apply_side_by_side(project: &Project, stage: &'static str, mode: Mode, st
 fn one(project: &Project, stage: &'static str, mode: Mode, step: Step<'_>) -> Result<()> {
     let report = &project.report;
     if mode == Mode::DryRun {
-        report.line(format!("  {} {}", step.what, crate::report::DIM.render()));
-        report.line(format!("      why: {}{}", step.why, crate::report::DIM.render_reset()));
-        step.command.lines().for_each(|line| report.line(format!("      $ {line}")));
+        report.planned(stage, &step.what, &step.why, &step.command);
         return Ok(());
     }
     step.command.lines().for_each(|line| report.command(&line));
-    let running = report.step(stage, step.what, &step.why);
+    let running = report.step_of(stage, step.what, &step.why, &step.command);
     let result = (step.action)(&running)?;
     running.done(result);
     Ok(())

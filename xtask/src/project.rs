@@ -43,8 +43,7 @@ pub struct Options {
 impl Project {
     /// Reads the settings of the checkout `root`; normally the one that this xtask was compiled from.
     pub fn open(root: Option<Utf8PathBuf>, options: Options, report: Report) -> Result<Self> {
-        let manifest = Utf8Path::new(env!("CARGO_MANIFEST_DIR"));
-        let root = root.unwrap_or_else(|| manifest.parent().unwrap_or(manifest).to_owned());
+        let root = checkout(root);
         let settings = Settings::read(&root)?;
         let cache = cache_dir()?;
         Ok(Self { dotenv: root.join(".env"), root, settings, cache, options, report })
@@ -52,7 +51,7 @@ impl Project {
 
     /// Logs and other output of this checkout.
     pub fn target(&self) -> Utf8PathBuf {
-        self.root.join("target/xtask")
+        target(&self.root)
     }
 
     /// A log file below `target/xtask/logs`.
@@ -65,6 +64,17 @@ impl Project {
         let named = self.options.ca_bundle.clone();
         named.or_else(|| std::env::var("SSL_CERT_FILE").ok().map(Utf8PathBuf::from)).filter(|path| path.is_file())
     }
+}
+
+/// The checkout to work on: `named`, else the one that this xtask was compiled from.
+pub fn checkout(named: Option<Utf8PathBuf>) -> Utf8PathBuf {
+    let manifest = Utf8Path::new(env!("CARGO_MANIFEST_DIR"));
+    named.unwrap_or_else(|| manifest.parent().unwrap_or(manifest).to_owned())
+}
+
+/// Where logs and other output of the checkout `root` go.
+pub fn target(root: &Utf8Path) -> Utf8PathBuf {
+    root.join("target/xtask")
 }
 
 fn cache_dir() -> Result<Utf8PathBuf> {

@@ -4,13 +4,16 @@
 //! when it starts to matter and one when it ends. `NO_COLOR` is honoured by `anstream`.
 
 use std::io::{IsTerminal, Write};
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use anstyle::{AnsiColor, Style};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use serde_json::{Map, Value};
 
+use crate::events::{self, Event, Outcome, Recorder};
 use crate::failure::Failure;
+use crate::secrets::Redactor;
 
 /// A colour for each meaning.
 pub const GOOD: Style = AnsiColor::Green.on_default();
@@ -26,14 +29,8 @@ pub const BOLD: Style = Style::new().bold();
 /// How often a step that runs without a terminal says that it still does.
 const HEARTBEAT: Duration = Duration::from_secs(30);
 
-/// One finished step, kept for the closing table.
-#[derive(Clone, Debug)]
-pub struct Timing {
-    /// The stage it belonged to.
-    pub stage: &'static str,
-    /// How long it took.
-    pub took: Duration,
-}
+/// What to do when the user interrupts.
+type OnInterrupt = Box<dyn FnOnce() + Send>;
 
 /// The writer; cheap to clone, safe to share between threads.
 #[derive(Clone)]
@@ -41,20 +38,24 @@ pub struct Report {
     bars: MultiProgress,
     live: bool,
     verbose: bool,
-    timings: Arc<Mutex<Vec<Timing>>>,
+    recorder: Arc<Mutex<Recorder>>,
+    facts: Arc<Mutex<Map<String, Value>>>,
+    interrupt: Arc<Mutex<Vec<OnInterrupt>>>,
 }
 
 impl Report {
     /// A report on standard error; `verbose` adds every command.
     pub fn new(verbose: bool) -> Self {
         let live = std::io::stderr().is_terminal() && std::env::var_os("CI").is_none();
-        Self { bars: MultiProgress::new(), live, verbose, timings: Arc::default() }
+        let (recorder, facts, interrupt) = Default::default();
+        Self { bars: MultiProgress::new(), live, verbose, recorder, facts, interrupt }
     }
 
-    /// Prints one line of plain text.
+    /// Prints one line of plain text, without the secrets that are known by then.
     pub fn line(&self, text: impl AsRef<str>) {
+        let text = self.recorder().redact(text.as_ref());
         self.bars.suspend(|| {
-            let _ = writeln!(anstream::stderr(), "{}", text.as_ref());
+            let _ = writeln!(anstream::stderr(), "{text}");
         });
     }
 
@@ -100,7 +101,13 @@ impl Report {
 
     /// Starts a step: `what` and `why`. End it with [`Running::done`]; dropping it marks it as failed.
     pub fn step(&self, stage: &'static str, what: impl Into<String>, why: &str) -> Running {
+        self.step_of(stage, what, why, "")
+    }
+
+    /// The same, with the command that the step stands for.
+    pub fn step_of(&self, stage: &'static str, what: impl Into<String>, why: &str, command: &str) -> Running {
         let what = what.into();
+        let event = self.recorder().begin(stage, &what, why, command);
         let bar = if self.live {
             let bar = self.bars.add(ProgressBar::new_spinner());
             bar.set_style(
@@ -120,7 +127,7 @@ impl Report {
         if bar.is_none() {
             self.heartbeat(what.clone(), now, Arc::downgrade(&latest));
         }
-        Running { report: self.clone(), stage, what, bar, start: now, latest, finished: false }
+        Running { report: self.clone(), event, what, bar, start: now, latest, finished: false }
     }
 
     /// Without a terminal a step shows every now and then that it is still at work, until its end drops `latest`.
@@ -140,22 +147,74 @@ impl Report {
         });
     }
 
-    /// All finished steps in order.
-    pub fn timings(&self) -> Vec<Timing> {
-        self.timings.lock().map(|t| t.clone()).unwrap_or_default()
+    /// A step that is not needed, and why; shown with `--verbose`.
+    pub fn skipped(&self, stage: &'static str, what: &str, why: &str) {
+        self.recorder().note(stage, what, why, "", Outcome::Skipped);
+        if self.verbose {
+            self.line(format!("  {DIM}· {what}: not needed, {why}{DIM:#}"));
+        }
     }
 
-    fn keep(&self, timing: Timing) {
-        if let Ok(mut timings) = self.timings.lock() {
-            timings.push(timing);
-        }
+    /// A step as a dry run shows it.
+    pub fn planned(&self, stage: &'static str, what: &str, why: &str, command: &str) {
+        self.recorder().note(stage, what, why, command, Outcome::Planned);
+        self.line(format!("  {what} {}", DIM.render()));
+        self.line(format!("      why: {why}{}", DIM.render_reset()));
+        command.lines().for_each(|line| self.line(format!("      $ {line}")));
+    }
+
+    /// Looks at something, silently; the events tell how long it took.
+    pub fn look<T>(&self, stage: &'static str, what: &str, look: impl FnOnce() -> T) -> T {
+        let event = self.recorder().begin(stage, what, "", "");
+        let seen = look();
+        self.recorder().end(event, Outcome::Looked, "");
+        seen
+    }
+
+    /// All events so far.
+    pub fn events(&self) -> Vec<Event> {
+        self.recorder().events()
+    }
+
+    /// The keeper of the events. Not to be held while printing.
+    pub fn recorder(&self) -> MutexGuard<'_, Recorder> {
+        self.recorder.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes these secrets out of everything that is shown or kept from now on.
+    pub fn hide(&self, redactor: &Redactor) {
+        self.recorder().hide(redactor.clone());
+    }
+
+    /// Something for the document of `--json`.
+    pub fn fact(&self, name: &str, value: impl Into<Value>) {
+        self.facts.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), value.into());
+    }
+
+    /// The document of `--json`.
+    pub fn document(&self, command: &str, code: i32, error: Option<&anyhow::Error>) -> Value {
+        let facts = self.facts.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        events::document(&self.recorder(), command, code, error, &facts)
+    }
+
+    /// Has `action` run when the user interrupts, after every child has ended, instead of the usual message.
+    pub fn on_interrupt(&self, action: impl FnOnce() + Send + 'static) {
+        self.interrupt.lock().unwrap_or_else(PoisonError::into_inner).push(Box::new(action));
+    }
+
+    /// Runs what [`Report::on_interrupt`] was given, the last one first; whether there was anything.
+    pub fn interrupted(&self) -> bool {
+        let actions = std::mem::take(&mut *self.interrupt.lock().unwrap_or_else(PoisonError::into_inner));
+        let any = !actions.is_empty();
+        actions.into_iter().rev().for_each(|action| action());
+        any
     }
 }
 
 /// A step under way.
 pub struct Running {
     report: Report,
-    stage: &'static str,
+    event: usize,
     what: String,
     bar: Option<ProgressBar>,
     start: Instant,
@@ -182,9 +241,9 @@ impl Running {
             bar.finish_and_clear();
         }
         let result = result.as_ref();
+        self.report.recorder().end(self.event, Outcome::Ran, result);
         let result = if result.is_empty() { String::new() } else { format!(": {result}") };
         self.report.ok(format!("{}{result} {DIM}{}{DIM:#}", self.what, seconds(took)));
-        self.report.keep(Timing { stage: self.stage, took });
     }
 }
 
@@ -193,6 +252,7 @@ impl Drop for Running {
         if self.finished {
             return;
         }
+        self.report.recorder().end(self.event, Outcome::Failed, "");
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }

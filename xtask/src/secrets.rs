@@ -6,6 +6,8 @@
 mod redactor;
 mod secret;
 
+use std::collections::BTreeMap;
+
 use anyhow::{Context, Result};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -96,11 +98,34 @@ pub fn decode(object: &str, key: &str) -> Result<Option<Secret>> {
 
 /// The keys whose values differ between two Secrets as JSON, or that only one has: their names, never their values.
 pub fn changed_keys(old: &str, new: &[u8]) -> Vec<String> {
-    let data =
-        |object: Option<Value>| object.and_then(|object| object["data"].as_object().cloned()).unwrap_or_default();
-    let (old, new) = (data(serde_json::from_str(old).ok()), data(serde_json::from_slice(new).ok()));
-    let keys: std::collections::BTreeSet<&String> = old.keys().chain(new.keys()).collect();
-    keys.into_iter().filter(|key| old.get(*key) != new.get(*key)).cloned().collect()
+    let wanted: Value = serde_json::from_slice(new).unwrap_or_default();
+    compare(old, &wanted).unwrap_or_default().into_keys().collect()
+}
+
+/// How each key of the Secret `wanted` differs from `live`, the output of `kubectl get secret NAME --output json` (or
+/// `{}`): `added`, `removed` or `changed`. Only names come out of here.
+pub fn compare(live: &str, wanted: &Value) -> Result<BTreeMap<String, &'static str>> {
+    let live: Value = serde_json::from_str(live).ok().context("kubectl did not print a Secret as JSON")?;
+    let empty = serde_json::Map::new();
+    let data = |object: &'_ Value| object["data"].as_object().cloned().unwrap_or_else(|| empty.clone());
+    let (live, wanted) = (data(&live), data(wanted));
+    let now = wanted.iter().filter_map(|(key, value)| match live.get(key) {
+        None => Some((key.clone(), "added")),
+        Some(old) if old != value => Some((key.clone(), "changed")),
+        Some(_) => None,
+    });
+    let gone = live.keys().filter(|key| !wanted.contains_key(*key)).map(|key| (key.clone(), "removed"));
+    Ok(now.chain(gone).collect())
+}
+
+/// A redactor of every value in a list of Secrets, the output of `kubectl get secrets --output json`.
+pub fn redactor_of(list: &str) -> Result<Redactor> {
+    let list: Value = serde_json::from_str(list).ok().context("kubectl did not print Secrets as JSON")?;
+    let objects = list["items"].as_array().into_iter().flatten();
+    let values = objects.filter_map(|object| object["data"].as_object()).flat_map(|data| data.values());
+    let decoded = values.filter_map(|value| String::from_utf8(STANDARD.decode(value.as_str()?).ok()?).ok());
+    let secrets: Vec<Secret> = decoded.map(Secret::new).collect();
+    Ok(Redactor::new(&secrets))
 }
 
 /// Eight hex digits that change with the content and tell nothing of it: HMAC-SHA256 over the pairs, each part preceded

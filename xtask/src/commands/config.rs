@@ -14,16 +14,27 @@ use rows::{Row, Value};
 
 /// Prints the values as a table, or as JSON; then fails if `.env` is wrong, because then they are not those of a deploy.
 pub fn run(project: &Project, json: bool) -> Result<()> {
-    let mut rows = rows::settings(project)?;
-    rows.extend(rows::options(project));
-    let (secrets, problem) = secrets(project)?;
-    rows.extend(secrets);
+    let (rows, problem) = all(project)?;
     let text = if json { as_json(&rows) } else { as_table(&rows) };
     match std::io::stdout().lock().write_all(text.as_bytes()) {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => return Err(error.into()),
         _ => {}
     }
     problem.map_or(Ok(()), Err)
+}
+
+/// The values as a table, and what is wrong with `.env`; nothing secret.
+pub fn text(project: &Project) -> Result<String> {
+    let (rows, problem) = all(project)?;
+    Ok(as_table(&rows) + &problem.map(|problem| format!("\n{problem:#}\n")).unwrap_or_default())
+}
+
+fn all(project: &Project) -> Result<(Vec<Row>, Option<anyhow::Error>)> {
+    let mut rows = rows::settings(project)?;
+    rows.extend(rows::options(project));
+    let (secrets, problem) = secrets(project)?;
+    rows.extend(secrets);
+    Ok((rows, problem))
 }
 
 /// What `.env` gives, which database each environment uses, and what is wrong with `.env`.

@@ -8,7 +8,8 @@ use std::time::Instant;
 use anyhow::Result;
 use clap::Args;
 
-use super::summary;
+use super::output::{self, Output};
+use super::{diff, summary};
 use crate::credentials;
 use crate::lock;
 use crate::origin::{Need, Tool};
@@ -34,6 +35,8 @@ pub struct Deploy {
     /// Show the steps that would run, and do nothing
     #[arg(long)]
     pub dry_run: bool,
+    #[command(flatten)]
+    pub output: Output,
 }
 
 /// Runs the deploy.
@@ -47,6 +50,8 @@ pub fn run(project: &Project, args: &Deploy) -> Result<()> {
         Mode::Apply => Some(lock::take(&project.cache.join("locks"), &project.settings.cluster.profile)?),
         Mode::DryRun => None,
     };
+    report.fact("environment", args.environment.as_str());
+    report.fact("dry_run", args.dry_run);
     // The contract is checked before anything is built: a wrong .env must not cost a quarter of an hour.
     let credentials = credentials::read(project, &args.environment)?;
     let needs = needs(project, credentials.embedded);
@@ -54,11 +59,17 @@ pub fn run(project: &Project, args: &Deploy) -> Result<()> {
     if mode == Mode::Apply {
         preparation.consent()?;
     }
+    if mode == Mode::Apply {
+        report.recorder().keep_in(&project.target().join("events.jsonl"))?;
+    }
     let credentials = credentials.ensure(project, &args.environment, mode)?;
     let world = preparation.bring(mode)?;
     let (tools, origin) = (&world.tools, world.origin.as_ref());
 
-    let mut facts = Facts::look(project, &world, &credentials)?;
+    let mut facts = report.look("observe", "everything side by side", || Facts::look(project, &world, &credentials))?;
+    if facts.cluster.profile.state == cluster::State::Running {
+        report.skipped("cluster", &format!("create cluster {}", tools.profile), "it runs");
+    }
     let cluster_steps = cluster::decide(project, tools, origin, &facts.cluster, facts.live.is_ok())?;
     let mut steps = plan::apply(project, "cluster", mode, cluster_steps)?;
     if steps > 0 {
@@ -72,21 +83,29 @@ pub fn run(project: &Project, args: &Deploy) -> Result<()> {
 
     let built = images::build(project, &tools.engine, origin, &facts.images, mode)?;
     steps += built.iter().filter(|image| image.why.is_some()).count();
+    report.fact("images", output::images(&built));
     let wanted: Vec<Wanted> = wanted(&built).chain(facts.database).collect();
     steps += images::load(project, &tools.engine, &wanted, &live.stocks, mode)?;
 
     if steps > 0 && mode == Mode::Apply {
         // Minutes may have gone by.
-        live.release = release::observe(project, tools)?;
+        live.release = report.look("observe", "the release again", || release::observe(project, tools))?;
     }
     let secrets = credentials.plan(tools, &live.release, mode)?;
     let tags = built.iter().filter_map(|image| Some((image.name.clone(), image.tag.clone()?))).collect();
     let desired = Desired::new(project, &args.environment, &tags, &secrets.names)?;
     let names: Vec<String> = secrets.names.values().cloned().collect();
-    let release_steps = release::decide(project, tools, &desired, secrets, &live.release);
+    let release_steps = release::decide(project, tools, &desired, secrets.clone(), &live.release);
     let changed = release_steps.len();
+    if changed == 0 {
+        let what = format!("helm upgrade {}", project.settings.chart.release);
+        report.skipped("release", &what, "what is there is what was verified, and ready");
+    }
     steps += plan::apply(project, "release", mode, release_steps)?;
     if mode == Mode::DryRun {
+        if changed > 0 {
+            diff::show(project, tools, &desired, &secrets, &live.release, &built)?;
+        }
         let last = if steps == 0 {
             "nothing to do: what is there is what is wanted"
         } else {
@@ -105,7 +124,11 @@ pub fn run(project: &Project, args: &Deploy) -> Result<()> {
         let references: Vec<String> = wanted.into_iter().map(|image| image.reference).collect();
         ids::of_all(project, &tools.engine, &references)
     };
-    let proof = proof::prove(project, tools, &ids, &address, requests)?;
+    let proof = report.look("proof", "images and routes", || proof::prove(project, tools, &ids, &address, requests))?;
+    report.fact("address", address.as_str());
+    report.fact("routes", output::routes(&proof.answers));
+    report.fact("workloads", output::workloads(&proof.snapshot));
+    report.fact("database", credentials.database.as_str());
     if changed > 0 {
         release::verified(tools, &desired, ids.clone(), names)?;
         release::remove_unused(tools)?;

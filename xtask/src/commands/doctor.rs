@@ -1,7 +1,12 @@
 //! `cargo xtask doctor`: every prerequisite with its version, a verdict and the fix.
 
-use anyhow::Result;
+mod archive;
+mod bundle;
 
+use anyhow::Result;
+use clap::Args;
+
+use super::output;
 use crate::failure::{Class, Failure};
 use crate::origin::{self, Tool};
 use crate::project::Project;
@@ -11,6 +16,14 @@ use crate::toolbox::Toolbox;
 
 /// Free disk space below which a deploy may run out, in bytes.
 const DISK: u64 = 5_000_000_000;
+
+/// Check every prerequisite: version, verdict, fix
+#[derive(Args, Debug, Default)]
+pub struct Doctor {
+    /// Also save versions, configuration, state, events and logs, without secrets, as one archive to send to somebody
+    #[arg(long)]
+    pub bundle: bool,
+}
 
 /// How a prerequisite is.
 enum Verdict {
@@ -30,27 +43,34 @@ fn row(name: &'static str, found: impl Into<String>, verdict: Verdict) -> Row {
     Row { name, found: found.into(), verdict }
 }
 
-/// Prints the table on standard output; fails if something is bad.
-pub fn run(project: &Project) -> Result<()> {
+/// Prints the table on standard output; fails if something is bad. With a bundle, the archive's path is the last line.
+pub fn run(project: &Project, args: &Doctor) -> Result<()> {
     let rows = rows(project)?;
-    let mut bad = 0;
-    for Row { name, found, verdict } in &rows {
-        let (mark, fix) = match verdict {
-            Verdict::Good => (format!("{GOOD}✓{GOOD:#}"), String::new()),
-            Verdict::Later => (format!("{WARN}·{WARN:#}"), "deploy brings it".to_owned()),
-            Verdict::Bad(fix) => {
-                bad += 1;
-                (format!("{BAD}✗{BAD:#}"), fix.clone())
-            }
-        };
-        anstream::println!("{mark} {BOLD}{name:<14}{BOLD:#} {found}  {DIM}{fix}{DIM:#}");
+    for row in &rows {
+        output::print(&line(row))?;
     }
+    if args.bundle {
+        let table: Vec<String> = rows.iter().map(|row| anstream::adapter::strip_str(&line(row)).to_string()).collect();
+        let path = bundle::write(project, &table.join("\n"))?;
+        project.report.ok("everything in it went through the redactor; look into it before you send it");
+        output::print(path.as_str())?;
+    }
+    let bad = rows.iter().filter(|row| matches!(row.verdict, Verdict::Bad(_))).count();
     if bad > 0 {
         return Err(Failure::new(Class::Machine, format!("{bad} prerequisites are not met"))
             .help("each line marked ✗ says how to mend it")
             .into());
     }
     Ok(())
+}
+
+fn line(Row { name, found, verdict }: &Row) -> String {
+    let (mark, fix) = match verdict {
+        Verdict::Good => (format!("{GOOD}✓{GOOD:#}"), ""),
+        Verdict::Later => (format!("{WARN}·{WARN:#}"), "deploy brings it"),
+        Verdict::Bad(fix) => (format!("{BAD}✗{BAD:#}"), fix.as_str()),
+    };
+    format!("{mark} {BOLD}{name:<14}{BOLD:#} {found}  {DIM}{fix}{DIM:#}")
 }
 
 fn rows(project: &Project) -> Result<Vec<Row>> {

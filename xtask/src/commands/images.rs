@@ -3,6 +3,7 @@
 use anyhow::Result;
 use clap::Args;
 
+use super::output::{self, Output};
 use crate::lock;
 use crate::origin::Need;
 use crate::plan::Mode;
@@ -16,9 +17,11 @@ pub struct Images {
     /// Show what would be built, and do nothing
     #[arg(long)]
     pub dry_run: bool,
+    #[command(flatten)]
+    pub output: Output,
 }
 
-/// Builds what is not built; prints `<name>:<tag> <image ID>` for each on standard output.
+/// Builds what is not built; prints `<name>:<tag> <image ID>` for each on standard output, or the document of `--json`.
 pub fn run(project: &Project, args: &Images) -> Result<()> {
     let mode = if args.dry_run { Mode::DryRun } else { Mode::Apply };
     let _lock = match mode {
@@ -31,8 +34,12 @@ pub fn run(project: &Project, args: &Images) -> Result<()> {
     let needs: Vec<Need> = bases.into_iter().map(Need::Image).collect();
     let world = World::bring(project, mode, &needs)?;
     let engine = &world.tools.engine;
-    let seen = images::build::observe(project, engine, world.origin.as_ref())?;
-    for image in images::build(project, engine, world.origin.as_ref(), &seen, mode)? {
+    let seen = project
+        .report
+        .look("images", "sources and engine", || images::build::observe(project, engine, world.origin.as_ref()))?;
+    let built = images::build(project, engine, world.origin.as_ref(), &seen, mode)?;
+    project.report.fact("images", output::images(&built));
+    for image in built.iter().filter(|_| !args.output.json) {
         if let (Some(reference), Some(id)) = (image.reference(), &image.id) {
             anstream::println!("{reference} {id}");
         }

@@ -1,16 +1,28 @@
-//! `cargo xtask status`: one screen. And the five lines that `cargo xtask` alone prints.
+//! `cargo xtask status`: cluster, release, pods, images, routes, Secrets and drift on one screen.
+
+mod pending;
+mod text;
+mod view;
+mod watch;
 
 use anyhow::Result;
 use clap::Args;
 
-use super::summary;
+use super::{output, summary};
+use crate::clock;
 use crate::failure::{Class, Failure};
-use crate::judge;
 use crate::project::Project;
-use crate::report::{BAD, BOLD, DIM, GOOD, WARN};
+use crate::stages::cluster::{self, Profile, State};
+use crate::stages::proof;
 use crate::stages::release::{self, Observed};
-use crate::stages::{cluster, machine, proof};
+use crate::toolbox::Toolbox;
 use crate::world::World;
+use view::{Cluster, View};
+
+/// Requests to each route of a look; one more tells a first, slow answer from the usual one.
+const REQUESTS: usize = 3;
+/// Requests to each route of a proof.
+const PROOF_REQUESTS: usize = 5;
 
 /// Show cluster, release, pods, images, routes, Secrets and drift
 #[derive(Args, Debug, Default)]
@@ -18,124 +30,117 @@ pub struct Status {
     /// Prove that what runs is what was built; the exit code says whether it is
     #[arg(long)]
     pub verify: bool,
+    /// Show it again whenever something changes, until Ctrl-C
+    #[arg(long, conflicts_with = "verify")]
+    pub watch: bool,
+    /// Print one JSON document (with --watch: one line each change); its schema is in docs/schema
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Prints the status.
 pub fn run(project: &Project, args: &Status) -> Result<()> {
     let world = World::present(project)?;
+    if args.watch {
+        return watch::run(project, &world, args.json);
+    }
+    let (profile, observed, view) = gather(project, &world, true)?;
+    if args.json {
+        tell(project, &view);
+    } else {
+        output::print(text::screen(&view, Some(clock::now())).trim_end())?;
+    }
+    refuse(&view)?;
+    if args.verify {
+        verify(project, &world.tools, &profile, &observed, &view)?;
+    }
+    Ok(())
+}
+
+/// The screen without colours, and the same as JSON.
+pub fn plain(project: &Project, world: &World) -> Result<(String, String)> {
+    let (.., view) = gather(project, world, true)?;
+    let text = anstream::adapter::strip_str(&text::screen(&view, Some(clock::now()))).to_string();
+    Ok((text, serde_json::to_string_pretty(&view)?))
+}
+
+/// Everything there is to see. What the next deploy would do costs a look at the sources, and is left out on demand.
+fn gather(project: &Project, world: &World, with_pending: bool) -> Result<(Profile, Observed, View)> {
     let tools = &world.tools;
     let profile = cluster::observe(tools)?.profile;
-    let row = |name: &str, text: String| anstream::println!("{BOLD}{name:<10}{BOLD:#} {text}");
-    row("cluster", format!("minikube profile `{}`: {}", tools.profile, state(&profile.state)));
-    if profile.state != cluster::State::Running {
-        return Err(Failure::new(Class::Cluster, "the cluster does not run").help("cargo xtask deploy dev").into());
+    let running = profile.state == State::Running;
+    let cluster = Cluster {
+        profile: tools.profile.clone(),
+        state: word(&profile.state).to_owned(),
+        address: running.then(|| summary::address(&profile)),
+    };
+    if !running {
+        return Ok((profile, Observed::default(), View { cluster, ..View::default() }));
     }
     let observed = release::observe(project, tools)?;
-    let Some(snapshot) = &observed.snapshot else {
+    let mut view = View::of(cluster, &observed);
+    if let Some(snapshot) = &observed.snapshot {
+        let routes = proof::routes(snapshot, &project.settings.chart.release);
+        let address = summary::address(&profile);
+        (view.routes, view.drift, view.pending) = std::thread::scope(|scope| {
+            let answers = scope.spawn(|| proof::measure(&routes, &address, REQUESTS));
+            let drift = scope.spawn(|| release::drift(project, tools, &observed));
+            let pending = with_pending.then(|| pending::of(project, world, &observed)).flatten();
+            (output::routes(&answers.join().unwrap_or_default()), drift.join().unwrap_or_default(), pending)
+        });
+    }
+    Ok((profile, observed, view))
+}
+
+/// Puts the view into the document of `--json`.
+fn tell(project: &Project, view: &View) {
+    let Ok(serde_json::Value::Object(parts)) = serde_json::to_value(view) else { return };
+    parts.into_iter().for_each(|(name, part)| project.report.fact(&name, part));
+}
+
+/// There is nothing to see where nothing runs: an error that says what to do.
+fn refuse(view: &View) -> Result<()> {
+    if view.cluster.state != "running" {
+        return Err(Failure::new(Class::Cluster, "the cluster does not run").help("cargo xtask deploy dev").into());
+    }
+    if view.workloads.is_empty() {
         return Err(Failure::new(Class::Rollout, "the application is not deployed")
             .help("cargo xtask deploy dev")
             .into());
-    };
-    row("release", release_line(&observed));
-    for p in judge::progress(snapshot) {
-        let colour = if p.complete { GOOD } else { WARN };
-        row("pods", format!("{:<16} {colour}{}/{} ready{colour:#}", p.name, p.ready, p.wanted));
-    }
-    for finding in judge::findings(snapshot) {
-        row("", format!("{BAD}{}{BAD:#}: {}", finding.subject, finding.cause));
-    }
-    let record = observed.record.as_ref();
-    for (reference, id) in record.iter().flat_map(|record| &record.images) {
-        row("image", format!("{reference}  {DIM}{}{DIM:#}", id.get(..19).unwrap_or(id)));
-    }
-    for name in &observed.secrets.ours {
-        row("secret", name.clone());
-    }
-    let address = summary::address(&profile);
-    let answers = proof::measure(&proof::routes(snapshot, &project.settings.chart.release), &address, 3);
-    for answer in &answers {
-        let verdict = answer.problem().map_or_else(
-            || format!("{GOOD}{}{GOOD:#} {}", answer.status.unwrap_or_default(), answer.served_by),
-            |problem| format!("{BAD}{problem}{BAD:#}"),
-        );
-        row("route", format!("{address}{:<16} {verdict}  {DIM}{} ms{DIM:#}", answer.route.path, answer.percentile(50)));
-    }
-    let drift = record.map(|record| record.drift(snapshot)).unwrap_or_default();
-    for line in &drift {
-        row("drift", format!("{WARN}{line}{WARN:#}"));
-    }
-    if args.verify {
-        let images = record.map(|record| record.images.clone()).unwrap_or_default();
-        proof::prove(project, tools, &images, &address, 5)?;
-        if !drift.is_empty() {
-            return Err(Failure::new(Class::Proof, "the cluster differs from what was verified")
-                .help("cargo xtask deploy dev")
-                .into());
-        }
-        project.report.ok("verified: what runs is what was built, and every route answers");
     }
     Ok(())
 }
 
-fn state(state: &cluster::State) -> String {
+fn verify(project: &Project, tools: &Toolbox, profile: &Profile, observed: &Observed, view: &View) -> Result<()> {
+    let Some(record) = &observed.record else {
+        return Err(Failure::new(Class::Proof, "nothing was verified yet, so there is nothing to compare with")
+            .help("cargo xtask deploy dev")
+            .into());
+    };
+    let newest = observed.helm.newest().map(|revision| revision.number);
+    if newest != Some(record.revision) {
+        let newest = newest.map_or("none".to_owned(), |number| number.to_string());
+        let what = format!("Helm's newest revision is {newest}, verified was {}", record.revision);
+        return Err(Failure::new(Class::Proof, what).help("cargo xtask deploy dev").into());
+    }
+    if !view.drift.is_empty() {
+        let what = format!("the cluster differs from what was verified:\n  {}", view.drift.join("\n  "));
+        return Err(Failure::new(Class::Proof, what).help("cargo xtask deploy dev").into());
+    }
+    let proof = || proof::prove(project, tools, &record.images, &summary::address(profile), PROOF_REQUESTS);
+    project.report.look("proof", "images and routes", proof)?;
+    project.report.ok("verified: what runs is what was built, and every route answers");
+    Ok(())
+}
+
+fn word(state: &State) -> &'static str {
     match state {
-        cluster::State::Running => format!("{GOOD}running{GOOD:#}"),
-        cluster::State::Absent => "not there".to_owned(),
-        cluster::State::Stopped => format!("{WARN}stopped{WARN:#}"),
-        cluster::State::Paused => format!("{WARN}paused{WARN:#}"),
-        cluster::State::HalfDeleted(how) => format!("{BAD}half deleted: {how}{BAD:#}"),
-        cluster::State::OtherDriver(driver) => format!("{BAD}made with the driver {driver}, not docker{BAD:#}"),
-        cluster::State::Foreign => format!("{BAD}a container that minikube did not make{BAD:#}"),
+        State::Running => "running",
+        State::Absent => "absent",
+        State::Stopped => "stopped",
+        State::Paused => "paused",
+        State::HalfDeleted(_) => "half deleted",
+        State::OtherDriver(_) => "of another driver",
+        State::Foreign => "foreign",
     }
-}
-
-fn release_line(observed: &Observed) -> String {
-    let helm =
-        observed.helm.newest().map_or("not installed".to_owned(), |r| format!("revision {} {}", r.number, r.status));
-    let verified =
-        observed.record.as_ref().map_or("never verified".to_owned(), |r| format!("verified: revision {}", r.revision));
-    format!("{helm}, {verified}")
-}
-
-/// `cargo xtask` alone: the state in five lines and the next command.
-pub fn overview(project: &Project) -> Result<()> {
-    let row = |name: &str, text: &str| anstream::println!("{BOLD}{name:<8}{BOLD:#} {text}");
-    let dotenv = if project.dotenv.is_file() { "present" } else { "absent; the first deploy makes it" };
-    let observed = machine::observe(project)?;
-    let Some(engine) = observed.engine(project) else {
-        row("engine", "none answers");
-        row("cluster", "unknown without an engine");
-        row("release", "unknown without a cluster");
-        row(".env", dotenv);
-        row("next", "cargo xtask deploy dev");
-        return Ok(());
-    };
-    row("engine", if engine.private { "private engine runs" } else { "Docker Engine answers" });
-    let Ok(world) = World::present(project) else {
-        row("cluster", "tools are not there yet");
-        row("release", "unknown without a cluster");
-        row(".env", dotenv);
-        row("next", "cargo xtask deploy dev");
-        return Ok(());
-    };
-    let profile = cluster::observe(&world.tools)?.profile;
-    row("cluster", &format!("`{}` {}", world.tools.profile, state(&profile.state)));
-    let mut next = "cargo xtask deploy dev";
-    let mut line = "unknown without a cluster".to_owned();
-    if profile.state == cluster::State::Running {
-        let observed = release::observe(project, &world.tools)?;
-        let ready = observed.snapshot.as_ref().is_some_and(|s| {
-            let progress = judge::progress(s);
-            !progress.is_empty() && progress.iter().all(|p| p.complete)
-        });
-        line = format!("{}, {}", release_line(&observed), if ready { "ready" } else { "not ready" });
-        if ready && observed.record.is_some() {
-            line.push_str(&format!(" at {}", summary::address(&profile)));
-            next = "cargo xtask status";
-        }
-    }
-    row("release", &line);
-    row(".env", dotenv);
-    row("next", next);
-    Ok(())
 }

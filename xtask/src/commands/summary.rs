@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::credentials::Credentials;
+use crate::events;
 use crate::judge;
 use crate::project::Project;
 use crate::report::{BOLD, DIM, GOOD, seconds};
@@ -51,13 +52,7 @@ pub fn print(
     for note in &credentials.notes {
         report.note(note);
     }
-    let mut stages: Vec<(&str, Duration)> = Vec::new();
-    for timing in report.timings() {
-        match stages.iter_mut().find(|(stage, _)| *stage == timing.stage) {
-            Some((_, sum)) => *sum += timing.took,
-            None => stages.push((timing.stage, timing.took)),
-        }
-    }
+    let stages = events::stages(&report.events());
     let stages: Vec<String> = stages.iter().map(|(stage, took)| format!("{stage} {}", seconds(*took))).collect();
     if !stages.is_empty() {
         report.line(format!("  {DIM}{}{DIM:#}", stages.join(" · ")));

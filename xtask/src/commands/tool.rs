@@ -1,4 +1,4 @@
-//! `tool` and `logs`: the pinned tools, aimed at this cluster.
+//! `tool`: the pinned tools, aimed at this cluster.
 
 use anyhow::Result;
 use clap::{Args, ValueEnum};
@@ -45,55 +45,4 @@ pub fn run(project: &Project, args: &Tool) -> Result<i32> {
         Name::Docker => world.tools.engine.docker(),
     };
     process.args(args.args.clone()).interactive()
-}
-
-/// Show the logs of both applications, or of one
-#[derive(Args, Debug)]
-pub struct Logs {
-    /// backend, frontend or postgres; all of them if left out
-    pub app: Option<App>,
-    /// Go on as new lines come
-    #[arg(short, long)]
-    pub follow: bool,
-    /// Lines of each container, at most
-    #[arg(long, default_value_t = 100)]
-    pub tail: u32,
-    /// Only what is newer, e.g. 10m
-    #[arg(long)]
-    pub since: Option<String>,
-}
-
-/// A component with logs.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub enum App {
-    /// The API
-    Backend,
-    /// The page
-    Frontend,
-    /// The embedded database
-    Postgres,
-}
-
-/// Prints logs of every replica, each line prefixed with its pod.
-pub fn logs(project: &Project, args: &Logs) -> Result<i32> {
-    let world = World::present(project)?;
-    cluster::observe(&world.tools)?;
-    let component = match args.app {
-        None => String::new(),
-        Some(App::Backend) => ",app.kubernetes.io/component=backend".to_owned(),
-        Some(App::Frontend) => ",app.kubernetes.io/component=frontend".to_owned(),
-        Some(App::Postgres) => ",app.kubernetes.io/component=postgres".to_owned(),
-    };
-    let mut process = world
-        .tools
-        .kubectl_here()
-        .args(["logs", "--prefix", "--all-containers", "--max-log-requests=20", &format!("--tail={}", args.tail)])
-        .args(["-l", &format!("app.kubernetes.io/part-of=todo{component}")]);
-    if args.follow {
-        process = process.args(["--follow", "--request-timeout=0"]);
-    }
-    if let Some(since) = &args.since {
-        process = process.arg(format!("--since={since}"));
-    }
-    process.interactive()
 }

@@ -27,10 +27,21 @@ impl Redactor {
         let mut needles: Vec<String> =
             secrets.into_iter().flat_map(|secret| parts(secret.expose())).flat_map(|v| forms(&v)).collect();
         needles.retain(|needle| needle.len() >= SHORTEST);
-        // Longest first, so that no part of a longer secret is left standing around a mask.
-        needles.sort_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
-        needles.dedup();
-        Self { needles }
+        let mut redactor = Self { needles };
+        redactor.sort();
+        redactor
+    }
+
+    /// Takes out what `other` does, too.
+    pub fn extend(&mut self, other: Self) {
+        self.needles.extend(other.needles);
+        self.sort();
+    }
+
+    /// Longest first, so that no part of a longer secret is left standing around a mask.
+    fn sort(&mut self) {
+        self.needles.sort_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
+        self.needles.dedup();
     }
 
     /// `text` without secrets.

@@ -88,3 +88,23 @@ fn a_manifest_does_not_show_its_content() {
     let manifest = postgres(&chart(), &Secret::new("CANARY"));
     assert_eq!(format!("{manifest:?}"), "Manifest(todo-postgres)");
 }
+
+#[test]
+fn keys_are_compared_by_name() {
+    let live = json!({"data": {"A": STANDARD.encode("1"), "B": STANDARD.encode("2"), "C": STANDARD.encode("3")}});
+    let wanted = json!({"data": {"A": STANDARD.encode("1"), "B": STANDARD.encode("x"), "D": STANDARD.encode("4")}});
+    let keys = compare(&live.to_string(), &wanted).unwrap();
+    assert_eq!(
+        keys.into_iter().collect::<Vec<_>>(),
+        [("B".to_owned(), "changed"), ("C".to_owned(), "removed"), ("D".to_owned(), "added")]
+    );
+    assert_eq!(compare("{}", &wanted).unwrap().len(), 3);
+    assert!(!compare("not-a-secret", &wanted).unwrap_err().to_string().contains("not-a-secret"));
+}
+
+#[test]
+fn values_in_the_cluster_are_known_to_a_redactor() {
+    let list =
+        json!({"items": [{"data": {"A": STANDARD.encode("not-a-secret-one")}}, {"data": {"B": STANDARD.encode("x")}}]});
+    assert_eq!(redactor_of(&list.to_string()).unwrap().redact("a not-a-secret-one x"), "a *** x");
+}

@@ -36,6 +36,8 @@ pub struct Built {
     pub id: Option<String>,
     /// Why it was built; `None` if it was not.
     pub why: Option<String>,
+    /// What goes into it; `None` where a dry run cannot know it.
+    pub recipe: Option<recipe::Recipe>,
 }
 
 impl Built {
@@ -49,6 +51,8 @@ impl Built {
 pub fn build(project: &Project, engine: &Engine, origin: &dyn Origin, seen: &[Seen], mode: Mode) -> Result<Vec<Built>> {
     for unchanged in seen.iter().filter(|seen| build::decide(seen) == Verdict::Unchanged) {
         project.report.ok(format!("{} unchanged", unchanged.reference()));
+        let what = format!("build {}", unchanged.name);
+        project.report.skipped(STAGE, &what, &format!("the engine has {} of these files", unchanged.reference()));
     }
     apply_side_by_side(project, STAGE, mode, build::steps(project, engine, origin, seen))?;
     if mode == Mode::Apply {
@@ -60,7 +64,7 @@ pub fn build(project: &Project, engine: &Engine, origin: &dyn Origin, seen: &[Se
             Verdict::Build { why } if mode == Mode::DryRun => (Some(why), None),
             Verdict::Build { why } => (Some(why), ids::of(project, engine, &seen.reference())),
         };
-        Built { name: seen.name.clone(), tag: seen.tag(), id, why }
+        Built { name: seen.name.clone(), tag: seen.tag(), id, why, recipe: seen.recipe.clone() }
     });
     Ok(built.collect())
 }
@@ -74,5 +78,11 @@ pub fn load(
     stocks: &[(node::Node, node::Stock)],
     mode: Mode,
 ) -> Result<usize> {
+    for (wanted, (node, stock)) in wanted.iter().flat_map(|wanted| stocks.iter().map(move |stock| (wanted, stock))) {
+        if load::decide(wanted, stock) == load::Lack::Nothing {
+            let what = format!("load {}", wanted.reference);
+            project.report.skipped(STAGE, &what, &format!("{} has this very image", node.name));
+        }
+    }
     apply_side_by_side(project, STAGE, mode, load::steps(project, engine, wanted, stocks))
 }

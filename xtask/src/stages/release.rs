@@ -1,15 +1,22 @@
 //! The release stage: Secrets out of band, one `helm upgrade --install`, and the watch until it stands.
 
 mod desired;
+mod diff;
+mod drift;
 mod helm;
 mod ownership;
 mod record;
+mod rollback;
 mod rollout;
 mod secrets;
 
 pub use desired::Desired;
+pub use diff::{Changed, Object, against_live as diff};
+#[cfg(test)]
+pub use helm::Revision;
 pub use helm::Status;
-pub use record::Record;
+pub use record::{Record, Verified};
+pub use rollback::{Target, steps as rollback, target};
 pub use secrets::{Existing, Plan as SecretPlan};
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -150,11 +157,12 @@ pub fn recorded(kind: &str, name: &str) -> bool {
     kinds.contains(&kind) && name.starts_with("todo") && name != record::NAME
 }
 
-/// References of the images that kept revisions run: those of the ReplicaSets, which Kubernetes keeps for rollbacks.
+/// References of the images that kept revisions run: those of the record, and of the ReplicaSets that Kubernetes keeps.
 pub fn images_of_revisions(snapshot: &Snapshot) -> BTreeSet<String> {
     let sets = snapshot.kind("ReplicaSet").chain(snapshot.kind("StatefulSet"));
     let specs = sets.filter_map(|set| set.pointer("/spec/template/spec/containers")?.as_array());
-    specs.flatten().map(|container| crate::snapshot::text(container, "/image").to_owned()).collect()
+    let live = specs.flatten().map(|container| crate::snapshot::text(container, "/image").to_owned());
+    live.chain(Record::from(snapshot).iter().flat_map(Record::all_images)).collect()
 }
 
 /// Deletes the Secrets of our making that no kept revision can need.
@@ -171,7 +179,26 @@ pub fn verified(
     images: BTreeMap<String, String>,
     secrets: Vec<String>,
 ) -> Result<()> {
+    let (fingerprint, environment) = (desired.fingerprint.clone(), desired.environment.clone());
+    record(tools, |revision, verified_at| Verified { fingerprint, revision, images, secrets, environment, verified_at })
+}
+
+/// Records `verified`, which is given the revision that is deployed and the present as seconds since 1970.
+pub fn record(tools: &Toolbox, verified: impl FnOnce(u64, u64) -> Verified) -> Result<()> {
     let (snapshot, existing) = (Snapshot::take(tools)?, secrets::observe(tools)?);
-    let revision = helm::observe(&existing).deployed().unwrap_or_default();
-    Record::new(desired, revision, images, secrets, &snapshot).store(tools)
+    let helm = helm::observe(&existing);
+    let kept: Vec<u64> = helm.revisions.iter().map(|revision| revision.number).collect();
+    let verified = verified(helm.deployed().unwrap_or_default(), crate::clock::now());
+    Record::new(verified, &snapshot, &kept).store(tools)
+}
+
+/// What was changed by hand since it was verified, with the fields where they can be told.
+pub fn drift(project: &Project, tools: &Toolbox, observed: &Observed) -> Vec<String> {
+    let (Some(snapshot), Some(record)) = (&observed.snapshot, &observed.record) else { return Vec::new() };
+    let drift: Vec<String> = record.drift(snapshot).iter().map(record::Drift::to_string).collect();
+    if drift.is_empty() {
+        return drift;
+    }
+    let wanted = helm::manifest(project, tools, record.revision).unwrap_or_default();
+    drift::explain(drift, &wanted, snapshot)
 }

@@ -8,6 +8,7 @@ mod cluster;
 mod configuration;
 mod dry_run;
 mod interrupts;
+mod json;
 mod machine;
 mod output;
 mod repository;

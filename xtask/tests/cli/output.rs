@@ -19,7 +19,9 @@ fn the_short_help() {
       deploy       Build, load, release and prove the application on Minikube
       teardown     Remove what deploy made; data, cluster, engine and caches only when asked
       status       Show cluster, release, pods, images, routes, Secrets and drift
-      logs         Show the logs of both applications, or of one
+      rollback     Go back to a revision that Helm keeps, and prove it
+      bench        Measure latency at a steady rate, and where the application saturates
+      logs         Show the logs of all applications, or of one
       doctor       Check every prerequisite: version, verdict, fix
       config       Show each resolved value and where it is from; secrets are masked
       scan         Search the working tree and the history for secrets

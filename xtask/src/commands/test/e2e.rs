@@ -15,6 +15,7 @@ mod preflight;
 mod refusals;
 mod routes;
 mod sampler;
+mod views;
 
 use anyhow::Result;
 
@@ -69,6 +70,17 @@ const SCENARIOS: &[Scenario] = &[
     ("guard: a paused node is unpaused, and nothing is restarted", guard::paused),
     ("guard: a half deleted profile and somebody's container are told and left alone", guard::half_deleted),
     ("status, logs, config and doctor answer", lifecycle::looks),
+    ("(9) status: one screen, drift by field, what a deploy would change; --verify ends with code 8", views::status),
+    ("(9) status --watch: a block each time that something changes, until Ctrl-C", views::watch),
+    ("(9) deploy --dry-run: changed files, manifests as a diff, keys of Secrets by name", views::dry_run_diff),
+    ("(9) logs: both replicas, prefixed, since, followed into new pods; Ctrl-C and a closed pipe", views::logs),
+    (
+        "(9) rollback: to the revision before and by number, proven; the next deploy brings the checkout",
+        views::rollback,
+    ),
+    ("(9) doctor --bundle: state, events and logs, no secret, no .env", views::bundle),
+    ("(10) --json and --timings: the events of deploy, status and images", views::json),
+    ("(issue 4) bench: latency at a steady rate by a user of its own", views::bench),
     ("a stopped profile is started again and the todos are there", lifecycle::stopped),
     ("teardown keeps the data; the next deploy shows it; twice is fine", lifecycle::teardown),
     ("one plain helm command installs everything (SC-006)", cluster::plain_helm),

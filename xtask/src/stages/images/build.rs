@@ -27,7 +27,7 @@ pub struct Seen {
     /// The image's name, without tag.
     pub name: String,
     /// What goes into it; `None` while a base image is missing.
-    recipe: Option<Recipe>,
+    pub recipe: Option<Recipe>,
     /// Official names of base images that the engine does not have yet.
     missing: Vec<String>,
     /// Its ID if the engine has it under its content tag.

@@ -13,6 +13,9 @@ use crate::project::Project;
 /// Raised when the same inputs would be built differently: new build options, other rules for what counts.
 const FORMAT: u32 = 1;
 
+/// Recipes of each image that are kept by tag; Helm keeps ten revisions.
+const RECIPES: usize = 24;
+
 /// Everything that decides what an image becomes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Recipe {
@@ -40,6 +43,14 @@ impl Recipe {
 
     /// What is different from `last`, in a few words: `app/main.py changed (+2 more)`.
     pub fn difference(&self, last: &Self) -> Option<String> {
+        let found = self.differences(last);
+        let more = found.len().saturating_sub(1);
+        let first = found.into_iter().next()?;
+        Some(if more == 0 { first } else { format!("{first} (+{more} more)") })
+    }
+
+    /// Everything that is different from `last`, each in a few words, changed files first.
+    pub fn differences(&self, last: &Self) -> Vec<String> {
         let mut found: Vec<String> = Vec::new();
         let is_folder =
             |path: &str| [&self.files, &last.files].iter().any(|f| f.get(path).is_some_and(|v| v == FOLDER));
@@ -53,9 +64,7 @@ impl Recipe {
         if self.format != last.format {
             found.push("xtask builds differently now".into());
         }
-        let more = found.len().saturating_sub(1);
-        let first = found.into_iter().next()?;
-        Some(if more == 0 { first } else { format!("{first} (+{more} more)") })
+        found
     }
 }
 
@@ -78,9 +87,32 @@ pub fn last(project: &Project, image: &str) -> Option<Recipe> {
     serde_json::from_str(&std::fs::read_to_string(place(project, image)).ok()?).ok()
 }
 
-/// Remembers `recipe` as the one last built.
+/// Remembers `recipe` as the one last built, and by its tag: what is deployed may have been built long ago.
 pub fn remember(project: &Project, image: &str, recipe: &Recipe) -> Result<()> {
-    write(&place(project, image), &serde_json::to_vec_pretty(recipe)?)
+    let text = serde_json::to_vec_pretty(recipe)?;
+    let folder = by_tag(project, image);
+    write(&folder.join(format!("{}.json", recipe.tag())), &text)?;
+    forget_oldest(&folder);
+    write(&place(project, image), &text)
+}
+
+/// What `image` was made from when it got this `tag` in this checkout, if that is known.
+pub fn of_tag(project: &Project, image: &str, tag: &str) -> Option<Recipe> {
+    let path = by_tag(project, image).join(format!("{tag}.json"));
+    serde_json::from_str(&std::fs::read_to_string(path).ok()?).ok()
+}
+
+fn by_tag(project: &Project, image: &str) -> Utf8PathBuf {
+    project.target().join("images").join(image)
+}
+
+fn forget_oldest(folder: &Utf8Path) {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
+    let mut files: Vec<_> = entries.filter_map(|e| Some((e.metadata().ok()?.modified().ok()?, e.path()))).collect();
+    files.sort();
+    for (_, old) in files.iter().rev().skip(RECIPES) {
+        let _ = std::fs::remove_file(old);
+    }
 }
 
 fn place(project: &Project, image: &str) -> Utf8PathBuf {

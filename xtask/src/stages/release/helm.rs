@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
+use anyhow::{Context, Result};
+
 use super::desired::Desired;
 use super::secrets::Existing;
 use crate::failure::{Class, Failure};
 use crate::plan::Step;
+use crate::process::Process;
 use crate::project::Project;
 use crate::toolbox::Toolbox;
 
@@ -64,35 +67,46 @@ pub fn repair<'a>(tools: &'a Toolbox, release: &str, status: &Status) -> Vec<Ste
     })]
 }
 
-/// The `helm upgrade --install` without wait: xtask watches itself.
-pub fn upgrade<'a>(project: &'a Project, tools: &Toolbox, desired: &'a Desired, why: String) -> Step<'a> {
+/// The command of [`upgrade`], which is also how a dry run renders.
+fn command(project: &Project, tools: &Toolbox, desired: &Desired) -> Process {
     let chart = project.root.join(&project.settings.chart.path);
     let release = &project.settings.chart.release;
-    let command = tools
-        .helm()
-        .args([
-            "upgrade",
-            "--install",
-            release,
-            chart.as_str(),
-            "--values",
-            desired.values_file.as_str(),
-            "--values",
-            "-",
-        ])
+    let helm = tools.helm().args(["upgrade", "--install", release, chart.as_str()]);
+    helm.args(["--values", desired.values_file.as_str(), "--values", "-"])
         // What somebody changed with kubectl belongs to another field manager: it is taken back.
         .args(["--server-side=true", "--force-conflicts", "--history-max=10"])
         .stdin(desired.values.to_string())
-        .log(project.log("helm"))
-        .deadline(Duration::from_secs(180));
+        .deadline(Duration::from_secs(180))
+}
+
+/// The `helm upgrade --install` without wait: xtask watches itself.
+pub fn upgrade<'a>(project: &'a Project, tools: &Toolbox, desired: &'a Desired, why: String) -> Step<'a> {
+    let release = &project.settings.chart.release;
+    let command = command(project, tools, desired).log(project.log("helm"));
     let shown = format!("{command} <<< '{}'", desired.values);
     Step::new(format!("helm upgrade {release}"), why, shown, move |_| {
-        command.run().map_err(|error| {
-            Failure::new(Class::Config, format!("Helm refused the release: {error:#}"))
-                .help("the message names the place; cargo xtask tool helm -- lint infra/helm")
-        })?;
+        command.run().map_err(refused)?;
         Ok(String::new())
     })
+}
+
+/// The manifests that [`upgrade`] would apply, rendered with the cluster at hand; changes nothing.
+pub fn render(project: &Project, tools: &Toolbox, desired: &Desired) -> Result<String> {
+    let command = command(project, tools, desired).args(["--dry-run=server", "--hide-secret", "--output=json"]);
+    let text = command.read().map_err(refused)?;
+    let release: serde_json::Value = serde_json::from_str(&text).context("helm did not print JSON")?;
+    release["manifest"].as_str().map(str::to_owned).context("helm rendered no manifest")
+}
+
+/// The manifests of a revision, as Helm keeps them.
+pub fn manifest(project: &Project, tools: &Toolbox, revision: u64) -> Result<String> {
+    let release = &project.settings.chart.release;
+    tools.helm().args(["get", "manifest", release, "--revision", &revision.to_string()]).read()
+}
+
+fn refused(error: anyhow::Error) -> Failure {
+    Failure::new(Class::Config, format!("Helm refused the release: {error:#}"))
+        .help("the message names the place; cargo xtask tool helm -- lint infra/helm")
 }
 
 #[cfg(test)]

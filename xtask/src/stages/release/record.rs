@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
-use super::desired::Desired;
 use crate::snapshot::Snapshot;
 use crate::toolbox::Toolbox;
 
@@ -30,27 +29,61 @@ pub struct Record {
     pub environment: String,
     /// Seconds since 1970.
     pub verified_at: u64,
+    /// Revisions that were verified before and that Helm keeps, the newest first: a rollback goes to one of them.
+    #[serde(default)]
+    pub history: Vec<Verified>,
+}
+
+/// A revision that was verified, with all that a rollback to it needs and leaves.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
+pub struct Verified {
+    /// What went into the release, part by part.
+    pub fingerprint: BTreeMap<String, String>,
+    /// Helm's revision.
+    pub revision: u64,
+    /// Image IDs by reference.
+    pub images: BTreeMap<String, String>,
+    /// Names of the Secrets in use.
+    pub secrets: Vec<String>,
+    /// Environment.
+    pub environment: String,
+    /// Seconds since 1970.
+    pub verified_at: u64,
 }
 
 impl Record {
-    /// The record of `desired` as `snapshot` shows it verified.
-    pub fn new(
-        desired: &Desired,
-        revision: u64,
-        images: BTreeMap<String, String>,
-        secrets: Vec<String>,
-        snapshot: &Snapshot,
-    ) -> Self {
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-        Self {
-            fingerprint: desired.fingerprint.clone(),
-            revision,
-            images,
-            secrets,
-            objects: snapshot.digests(super::recorded),
-            environment: desired.environment.clone(),
-            verified_at: now.as_secs(),
-        }
+    /// The record of `verified` as `snapshot` shows it, after the one before; `kept` are the revisions that Helm keeps.
+    pub fn new(verified: Verified, snapshot: &Snapshot, kept: &[u64]) -> Self {
+        let Verified { fingerprint, revision, images, secrets, environment, verified_at } = verified;
+        let objects = snapshot.digests(super::recorded);
+        let before = Self::from(snapshot).map(Self::all).unwrap_or_default();
+        let history = before.into_iter().filter(|old| old.revision != revision && kept.contains(&old.revision));
+        let history = history.collect();
+        Self { fingerprint, revision, images, secrets, objects, environment, verified_at, history }
+    }
+
+    /// Every revision that was verified, the newest first.
+    pub fn all(self) -> Vec<Verified> {
+        let Self { fingerprint, revision, images, secrets, environment, verified_at, history, .. } = self;
+        let newest = Verified { fingerprint, revision, images, secrets, environment, verified_at };
+        std::iter::once(newest).chain(history).collect()
+    }
+
+    /// The numbers of the revisions that were verified, the newest first.
+    pub fn revisions(&self) -> Vec<u64> {
+        std::iter::once(self.revision).chain(self.history.iter().map(|old| old.revision)).collect()
+    }
+
+    /// The Secrets of all of them.
+    pub fn all_secrets(&self) -> Vec<String> {
+        let old = self.history.iter().flat_map(|old| old.secrets.clone());
+        self.secrets.iter().cloned().chain(old).collect()
+    }
+
+    /// The references of the images of all of them.
+    pub fn all_images(&self) -> Vec<String> {
+        let old = self.history.iter().flat_map(|old| old.images.keys().cloned());
+        self.images.keys().cloned().chain(old).collect()
     }
 
     /// The record in `snapshot`. One that cannot be read counts as none: the next deploy verifies and writes it anew.
@@ -120,7 +153,28 @@ mod tests {
             objects: map(&[("Service/todo-backend", "digest")]),
             environment: "dev".into(),
             verified_at: 0,
+            history: vec![],
         }
+    }
+
+    #[test]
+    fn what_was_verified_before_is_kept_as_long_as_helm_keeps_it() {
+        let stored = |record: &Record| {
+            let object = serde_json::json!({"items": [{"kind": "ConfigMap", "metadata": {"name": NAME},
+                "data": {KEY: serde_json::to_string(record).unwrap()}}]});
+            Snapshot::parse(&object.to_string()).unwrap()
+        };
+        let mut record = record();
+        for revision in 4..9 {
+            let verified = Verified { revision, ..record.clone().all().remove(0) };
+            let kept: Vec<u64> = (revision - 2..=revision).collect();
+            record = Record::new(verified, &stored(&record), &kept);
+        }
+        assert_eq!(record.revisions(), [8, 7, 6]);
+        // Written by an xtask that kept no history: nothing is lost but that.
+        let mut old = serde_json::to_value(&record).unwrap();
+        old.as_object_mut().unwrap().remove("history");
+        assert_eq!(serde_json::from_value::<Record>(old).unwrap().revisions(), [8]);
     }
 
     #[test]

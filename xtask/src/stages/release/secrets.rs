@@ -71,6 +71,11 @@ impl Plan {
         }
     }
 
+    /// Names and manifests of those whose content is known.
+    pub fn wanted(&self) -> impl Iterator<Item = (&String, &[u8])> {
+        self.wanted.iter().map(|(name, json)| (name, json.as_slice())).filter(|(_, json)| !json.is_empty())
+    }
+
     /// Those that are not in the cluster.
     pub fn missing(&self, existing: &Existing) -> Vec<String> {
         self.wanted.iter().map(|(name, _)| name).filter(|name| !existing.ours.contains(name)).cloned().collect()
@@ -109,16 +114,16 @@ pub fn remove_unused(tools: &Toolbox, existing: &Existing, keep: &[String]) -> R
     Ok(stale)
 }
 
-/// The Secrets that kept revisions name: read from the ReplicaSets, which Kubernetes keeps for rollbacks.
+/// The Secrets that kept revisions name: those of the record, and of the ReplicaSets that Kubernetes keeps.
 pub fn named_by_revisions(record: Option<&Record>, snapshot: &crate::snapshot::Snapshot) -> Vec<String> {
-    let mut names: Vec<String> = record.map(|record| record.secrets.clone()).unwrap_or_default();
+    let mut names: Vec<String> = record.map(Record::all_secrets).unwrap_or_default();
     for set in snapshot.kind("ReplicaSet") {
         let volumes = set.pointer("/spec/template/spec/volumes").and_then(serde_json::Value::as_array);
         for volume in volumes.into_iter().flatten() {
-            let projected = volume.pointer("/projected/sources").and_then(serde_json::Value::as_array);
-            let sources = projected.into_iter().flatten().filter_map(|source| source.pointer("/secret/name")?.as_str());
             let plain = volume.pointer("/secret/secretName").and_then(serde_json::Value::as_str);
-            names.extend(sources.chain(plain).map(str::to_owned));
+            let sources = volume.pointer("/projected/sources").and_then(serde_json::Value::as_array);
+            let sources = sources.into_iter().flatten().filter_map(|source| source.pointer("/secret/name")?.as_str());
+            names.extend(plain.into_iter().chain(sources).map(str::to_owned));
         }
     }
     names
@@ -127,6 +132,15 @@ pub fn named_by_revisions(record: Option<&Record>, snapshot: &crate::snapshot::S
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn secrets_of_kept_replica_sets_are_found_however_they_are_mounted() {
+        let set = serde_json::json!({"items": [{"kind": "ReplicaSet", "spec": {"template": {"spec": {"volumes": [
+            {"name": "a", "projected": {"sources": [{"secret": {"name": "todo-backend-1"}}, {"configMap": {"name": "x"}}]}},
+            {"name": "b", "secret": {"secretName": "todo-postgres"}}, {"name": "tmp", "emptyDir": {}}]}}}}]});
+        let snapshot = crate::snapshot::Snapshot::parse(&set.to_string()).unwrap();
+        assert_eq!(named_by_revisions(None, &snapshot), ["todo-backend-1", "todo-postgres"]);
+    }
 
     #[test]
     fn helm_revisions_and_our_secrets_are_told_apart() {

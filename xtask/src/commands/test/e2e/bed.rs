@@ -41,6 +41,8 @@ pub struct Ran {
     pub code: i32,
     /// Standard output and error.
     pub text: String,
+    /// Standard output alone.
+    pub stdout: String,
     /// How long it took.
     pub took: Duration,
 }
@@ -127,12 +129,31 @@ impl Bed {
         }
         let start = Instant::now();
         let output = process.output()?;
+        let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
         let text = [output.stdout, output.stderr].concat();
         Ok(Ran {
+            stdout,
             code: output.status.code().unwrap_or(-1),
             text: String::from_utf8_lossy(&text).into_owned(),
             took: start.elapsed(),
         })
+    }
+
+    /// The xtask under test as a command, for scenarios that read and interrupt it while it runs.
+    pub fn command(&self, args: &[&str]) -> std::process::Command {
+        let mut command = std::process::Command::new(&self.exe);
+        command.args(args).args(["--root", self.root.as_str(), "--profile", &self.profile]);
+        command.env("KUBECONFIG", &self.kubeconfig).env("NO_COLOR", "1").env("CI", "true");
+        command.stdin(std::process::Stdio::null());
+        command
+    }
+
+    /// Names of the running pods of a component.
+    pub fn pod_names(&self, component: &str) -> Result<Vec<String>> {
+        let selector = format!("app.kubernetes.io/part-of=todo,app.kubernetes.io/component={component}");
+        let path = "jsonpath={.items[*].metadata.name}";
+        let text = self.tools()?.kubectl_here().args(["get", "pods", "-l", &selector, "-o", path]).read()?;
+        Ok(text.split_whitespace().map(str::to_owned).collect())
     }
 
     /// The tools, aimed at the tests' cluster.

@@ -1,0 +1,188 @@
+//! `doctor --bundle`: what somebody needs who is to help from afar, as one archive without secrets.
+
+use std::collections::BTreeSet;
+
+use anyhow::{Context, Result};
+use camino::{Utf8Path, Utf8PathBuf};
+
+use super::archive::Archive;
+use crate::clock;
+use crate::commands::{config, status};
+use crate::process::Process;
+use crate::project::Project;
+use crate::secrets::{self, Redactor, SELECTOR, Secret};
+use crate::stages::cluster;
+use crate::toolbox::Toolbox;
+use crate::world::World;
+
+const README: &str = "\
+What `cargo xtask doctor --bundle` has collected. Values of .env and of every Secret of the release were replaced by
+***, and so was what looks like a token or a password in a URL. .env itself is not in here.
+
+doctor.txt config.txt xtask.toml versions.txt   the machine, the settings, what runs them
+status.txt status.json                          what `cargo xtask status` shows
+cluster/                                        events, descriptions, manifests, Helm's history, logs of all pods
+run/                                            the last deploy: its events, logs of each command, evidence
+";
+
+/// Writes the archive below `target/xtask`; gives its path. `table` is what `doctor` shows.
+pub fn write(project: &Project, table: &str) -> Result<Utf8PathBuf> {
+    let running = project.report.step("doctor", "collect a bundle", "asked for");
+    let world = World::present(project);
+    // Without proof that the cluster is ours nothing is asked of it, and nobody can know its Secrets.
+    let tools = world.as_ref().ok().map(|world| &world.tools);
+    let ours = tools.filter(|tools| {
+        cluster::observe(tools).is_ok_and(|observed| observed.profile.state == cluster::State::Running)
+    });
+    let name = format!("bundle-{}", clock::rfc3339(clock::now()).replace(':', ""));
+    let mut archive = Archive::create(&project.target(), &name, redactor(project, ours)?)?;
+    archive.add("README.txt", README)?;
+    archive.add("doctor.txt", table)?;
+    archive.collect("config.txt", || config::text(project))?;
+    archive.collect("xtask.toml", || read(&project.root.join("infra/xtask.toml")))?;
+    archive.collect("versions.txt", || Ok(versions(project, tools)))?;
+    if let (Ok(world), Some(tools)) = (&world, ours) {
+        running.progress("asking the cluster");
+        let shown = status::plain(project, world);
+        archive.collect("status.txt", || Ok(shown.as_ref().map_err(said)?.0.clone()))?;
+        archive.collect("status.json", || Ok(shown.as_ref().map_err(said)?.1.clone()))?;
+        of_cluster(&mut archive, project, tools)?;
+    } else if let Err(error) = &world {
+        archive.add("status.txt", &format!("{error:#}\n"))?;
+    }
+    of_run(&mut archive, project)?;
+    let path = archive.finish()?;
+    let size = std::fs::metadata(&path).map_or(0, |metadata| metadata.len());
+    running.done(crate::report::bytes(size));
+    Ok(path)
+}
+
+fn said(error: &anyhow::Error) -> anyhow::Error {
+    anyhow::anyhow!("{error:#}")
+}
+
+/// Knows every value in `.env`, whether or not that is in order, and in the cluster's Secrets, old ones included.
+fn redactor(project: &Project, tools: Option<&Toolbox>) -> Result<Redactor> {
+    let text = std::fs::read(&project.dotenv).unwrap_or_default();
+    let mut redactor = Redactor::new(&values(&String::from_utf8_lossy(&text)));
+    if let Some(tools) = tools {
+        let list = tools.kubectl_here().args(["get", "secrets", "-l", SELECTOR, "--output", "json"]).read();
+        let list = list.context("the cluster's Secrets could not be read, so nobody knows what to leave out")?;
+        redactor.extend(secrets::redactor_of(&list)?);
+    }
+    Ok(redactor)
+}
+
+/// What stands behind each `=`, with and without quotes.
+fn values(dotenv: &str) -> Vec<Secret> {
+    let values =
+        dotenv.lines().filter_map(|line| line.trim_start().split_once('=')).filter(|(key, _)| !key.starts_with('#'));
+    let forms = values.flat_map(|(_, value)| {
+        let value = value.trim();
+        [value.to_owned(), value.trim_matches(['\'', '"']).to_owned()]
+    });
+    forms.map(Secret::new).collect()
+}
+
+fn versions(project: &Project, tools: Option<&Toolbox>) -> String {
+    let mut commands = vec![
+        Process::new("uname").arg("-a"),
+        Process::new("rustc").arg("--version"),
+        Process::new("git").args(["log", "-1", "--format=%H %cI"]).cwd(&project.root),
+        Process::new("git").args(["status", "--short"]).cwd(&project.root),
+    ];
+    if let Some(tools) = tools {
+        commands.push(tools.engine.docker().arg("version"));
+        commands.push(tools.engine.docker().args(["container", "ls", "--all"]));
+    }
+    let mut text = format!("xtask {}\n", env!("CARGO_PKG_VERSION"));
+    commands.iter().for_each(|command| text.push_str(&told(command)));
+    text
+}
+
+/// A command, and both its outputs.
+fn told(command: &Process) -> String {
+    let said = match command.output() {
+        Ok(output) => String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned(),
+        Err(error) => format!("{error:#}\n"),
+    };
+    format!("$ {command}\n{said}\n")
+}
+
+fn of_cluster(archive: &mut Archive, project: &Project, tools: &Toolbox) -> Result<()> {
+    let release = &project.settings.chart.release;
+    let kubectl = |args: &[&str]| tools.kubectl_here().args(args.iter().copied());
+    let commands = [
+        ("events.txt", kubectl(&["get", "events", "--sort-by=.lastTimestamp"])),
+        ("nodes.txt", tools.kubectl().args(["describe", "nodes"])),
+        ("pods.txt", tools.kubectl().args(["get", "pods", "--all-namespaces", "--output=wide"])),
+        ("describe.txt", kubectl(&["describe", "all,ingresses,pvc,poddisruptionbudgets"])),
+        ("objects.yaml", kubectl(&["get", "all,ingresses,configmaps,pvc,endpointslices", "--output=yaml"])),
+        ("secrets.txt", kubectl(&["get", "secrets", "--show-labels"])),
+        ("ingress-classes.txt", tools.kubectl().args(["get", "ingressclasses", "--output=yaml"])),
+        ("helm-history.txt", tools.helm().args(["history", release])),
+        ("helm-values.txt", tools.helm().args(["get", "values", release])),
+        ("helm-manifest.yaml", tools.helm().args(["get", "manifest", release])),
+    ];
+    for (name, command) in commands {
+        archive.add(&format!("cluster/{name}"), &told(&command))?;
+    }
+    for (namespace, pod) in pods(tools) {
+        let logs = |previous: &str| {
+            let logs = tools.kubectl().args(["--namespace", &namespace, "logs", &pod, "--all-containers", "--prefix"]);
+            told(&logs.args(["--timestamps", "--tail=2000", &format!("--previous={previous}")]))
+        };
+        archive.add(&format!("cluster/logs/{pod}.txt"), &logs("false"))?;
+        let before = logs("true");
+        if !before.contains("previous terminated container") {
+            archive.add(&format!("cluster/logs/{pod}-previous.txt"), &before)?;
+        }
+    }
+    Ok(())
+}
+
+/// Namespace and name of the application's pods and the ingress controller's, whoever installed that.
+fn pods(tools: &Toolbox) -> BTreeSet<(String, String)> {
+    let list = |selector: &str| {
+        let path = "jsonpath={range .items[*]}{.metadata.namespace} {.metadata.name}{\"\\n\"}{end}";
+        tools.kubectl().args(["get", "pods", "--all-namespaces", "-l", selector, "--output", path]).read()
+    };
+    let selectors = ["app.kubernetes.io/part-of=todo", "app.kubernetes.io/name in (traefik, ingress-nginx)"];
+    let text: String = selectors.into_iter().filter_map(|selector| list(selector).ok()).collect();
+    text.lines().filter_map(|line| line.split_once(' ')).map(|(ns, pod)| (ns.to_owned(), pod.to_owned())).collect()
+}
+
+/// What runs on this machine have left.
+fn of_run(archive: &mut Archive, project: &Project) -> Result<()> {
+    let target = project.target();
+    let mut files = vec![target.join("events.jsonl")];
+    for folder in ["logs", "evidence"] {
+        let walk = walkdir::WalkDir::new(target.join(folder)).max_depth(4).sort_by_file_name();
+        let entries = walk.into_iter().filter_map(Result::ok).filter(|entry| entry.file_type().is_file());
+        files.extend(entries.filter_map(|entry| Utf8PathBuf::from_path_buf(entry.into_path()).ok()));
+    }
+    for path in files.iter().filter(|path| path.is_file()) {
+        let name = path.strip_prefix(&target).unwrap_or(path);
+        archive.collect(&format!("run/{name}"), || read(path))?;
+    }
+    Ok(())
+}
+
+fn read(path: &Utf8Path) -> Result<String> {
+    Ok(String::from_utf8_lossy(&std::fs::read(path).with_context(|| format!("reading {path}"))?).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_of_a_broken_env_are_known_too() {
+        let text = "# AUTH_SECRET=commented-out\nAUTH_SECRET='not-a-secret-$one'\n  OTHER = not-a-secret-two\nbroken\n";
+        let redactor = Redactor::new(&values(text));
+        assert_eq!(
+            redactor.redact("a not-a-secret-$one b not-a-secret-two c commented-out"),
+            "a *** b *** c commented-out"
+        );
+    }
+}

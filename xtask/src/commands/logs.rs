@@ -1,0 +1,191 @@
+//! `cargo xtask logs`: every container of every replica, each line under the name and in the colour of its pod.
+
+mod line;
+mod source;
+
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::time::Duration;
+
+use anyhow::Result;
+use clap::{Args, ValueEnum};
+
+use super::output;
+use crate::clock;
+use crate::failure::{Class, Failure};
+use crate::process;
+use crate::project::Project;
+use crate::stages::cluster::{self, State};
+use crate::toolbox::Toolbox;
+use crate::world::World;
+use line::{Line, Painter};
+use source::Source;
+
+/// How often a follower looks for new pods.
+const LOOK: Duration = Duration::from_secs(2);
+/// kubectl processes that ask at a time.
+const AT_ONCE: usize = 8;
+
+/// Show the logs of all applications, or of one
+#[derive(Args, Debug)]
+pub struct Logs {
+    /// backend, frontend or postgres; all of them if left out
+    pub app: Option<App>,
+    /// Go on as new lines come, also from new pods, until Ctrl-C
+    #[arg(short, long)]
+    pub follow: bool,
+    /// Lines of each container, at most
+    #[arg(long, default_value_t = 100)]
+    pub tail: u32,
+    /// Only what is newer, e.g. 90s, 10m, 2h
+    #[arg(long, value_parser = duration)]
+    pub since: Option<String>,
+}
+
+/// A component with logs.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum App {
+    /// The API
+    Backend,
+    /// The page
+    Frontend,
+    /// The embedded database
+    Postgres,
+}
+
+impl App {
+    fn component(self) -> &'static str {
+        match self {
+            Self::Backend => "backend",
+            Self::Frontend => "frontend",
+            Self::Postgres => "postgres",
+        }
+    }
+}
+
+/// A duration as kubectl takes it, refused here with an example instead of there in each of its answers.
+fn duration(text: &str) -> Result<String, String> {
+    let parts: Vec<&str> = text.split_inclusive(['h', 'm', 's']).collect();
+    let good = |part: &&str| {
+        let digits = part.strip_suffix(['h', 'm', 's']).unwrap_or_default();
+        !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit())
+    };
+    if parts.is_empty() || !parts.iter().all(good) {
+        return Err("not a duration: write 90s, 10m, 2h or 1h30m".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
+/// Prints the logs.
+pub fn run(project: &Project, args: &Logs) -> Result<()> {
+    let world = World::present(project)?;
+    let tools = &world.tools;
+    if cluster::observe(tools)?.profile.state != State::Running {
+        return Err(Failure::new(Class::Cluster, "the cluster does not run").help("cargo xtask deploy dev").into());
+    }
+    let sources = source::list(tools, args.app)?;
+    if sources.is_empty() {
+        let what = match args.app {
+            Some(app) => format!("no pod of {} is there", app.component()),
+            None => "no pod is there".to_owned(),
+        };
+        return Err(Failure::new(Class::Rollout, what).help("cargo xtask status").into());
+    }
+    if args.follow {
+        // Ctrl-C is how this ends: nothing to be told.
+        project.report.on_interrupt(|| {});
+        return follow(tools, args, sources);
+    }
+    let mut painter = Painter::default();
+    for line in once(tools, args, &sources) {
+        if !output::print(&painter.paint(&line))? {
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+/// What there is so far, of all containers in the order of time.
+fn once(tools: &Toolbox, args: &Logs, sources: &[Source]) -> Vec<Line> {
+    let mut lines = Vec::new();
+    for some in sources.chunks(AT_ONCE) {
+        let read: Vec<Vec<Line>> = std::thread::scope(|scope| {
+            let ask = |source| scope.spawn(move || source::read(tools, args, source));
+            let threads: Vec<_> = some.iter().map(ask).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap_or_default()).collect()
+        });
+        lines.extend(read.into_iter().flatten());
+    }
+    // Stable: lines of one container keep their order also where their times are the same.
+    lines.sort_by(|a, b| a.time.cmp(&b.time));
+    lines
+}
+
+/// Follows every container, new ones too. Ends when nobody reads any more; Ctrl-C ends the process.
+fn follow(tools: &Toolbox, args: &Logs, first: Vec<Source>) -> Result<()> {
+    let (sender, receiver) = mpsc::channel();
+    let mut painter = Painter::default();
+    let mut known = BTreeSet::new();
+    // What there is already comes in the order of time; then each container goes on from its own last line, or from
+    // now where it has written nothing that was asked for.
+    let now = line::at(clock::now());
+    let mut begun: VecDeque<Line> = once(tools, args, &first).into();
+    for source in first {
+        let last = begun.iter().rev().find(|line| line.source == source).map(|line| line.time.clone());
+        watch(tools, &source, Some(last.unwrap_or_else(|| now.clone())), &sender);
+        known.insert(source);
+    }
+    while let Some(line) = begun.pop_front() {
+        if !output::print(&painter.paint(&line))? {
+            return gone();
+        }
+    }
+    loop {
+        if !drain(&receiver, &mut painter)? || output::nobody_reads() {
+            return gone();
+        }
+        for source in source::list(tools, args.app).unwrap_or_default() {
+            if known.insert(source.clone()) {
+                watch(tools, &source, None, &sender);
+            }
+        }
+    }
+}
+
+/// Prints what comes until it is time to look for new pods. `false`: nobody reads any more.
+fn drain(receiver: &Receiver<Line>, painter: &mut Painter) -> Result<bool> {
+    let end = std::time::Instant::now() + LOOK;
+    loop {
+        match receiver.recv_timeout(end.saturating_duration_since(std::time::Instant::now())) {
+            Ok(line) if output::print(&painter.paint(&line))? => {}
+            Ok(_) => return Ok(false),
+            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return Ok(true),
+        }
+    }
+}
+
+fn watch(tools: &Toolbox, source: &Source, since: Option<String>, sender: &Sender<Line>) {
+    let (tools, source, sender) = (tools.clone(), source.clone(), sender.clone());
+    std::thread::spawn(move || source::follow(&tools, &source, since.as_deref(), &sender));
+}
+
+/// The reader has gone: the followers' processes end, and so does this one, as `head` is content.
+fn gone() -> Result<()> {
+    process::end_all();
+    std::process::exit(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_checked_before_kubectl_sees_them() {
+        for good in ["90s", "10m", "2h", "1h30m"] {
+            assert_eq!(duration(good).unwrap(), good);
+        }
+        for bad in ["", "10", "m", "10 m", "-5m", "10m5"] {
+            assert!(duration(bad).unwrap_err().contains("90s"), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! One line of a log, and how it looks.
+
+use std::collections::BTreeMap;
+
+use anstyle::{AnsiColor, Style};
+
+use super::source::Source;
+use crate::clock;
+use crate::report::DIM;
+
+/// A line of a container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Line {
+    /// Where it is from.
+    pub source: Source,
+    /// When the node took it, in RFC 3339 with a fixed number of digits: it sorts as text.
+    pub time: String,
+    /// What the container wrote.
+    pub text: String,
+}
+
+impl Line {
+    /// A line as `kubectl logs --timestamps` prints it.
+    pub fn parse(source: &Source, line: &str) -> Self {
+        let (time, text) = line.split_once(' ').unwrap_or((line, ""));
+        let is_time = time.len() >= 20 && time.ends_with('Z') && time.as_bytes()[4] == b'-';
+        let (time, text) = if is_time { (padded(time), text) } else { (String::new(), line) };
+        Self { source: source.clone(), time, text: text.to_owned() }
+    }
+}
+
+/// A time in seconds since 1970, as the lines have theirs.
+pub fn at(seconds: u64) -> String {
+    padded(&clock::rfc3339(seconds))
+}
+
+/// With nine digits after the point: the runtime leaves out zeros at the end.
+fn padded(time: &str) -> String {
+    let whole = time.trim_end_matches('Z');
+    let (seconds, fraction) = whole.split_once('.').unwrap_or((whole, ""));
+    format!("{seconds}.{fraction:0<9}Z")
+}
+
+/// Gives each pod a colour, in the order in which they appear.
+#[derive(Default)]
+pub struct Painter {
+    pods: BTreeMap<String, usize>,
+}
+
+const COLOURS: [AnsiColor; 6] =
+    [AnsiColor::Cyan, AnsiColor::Yellow, AnsiColor::Green, AnsiColor::Magenta, AnsiColor::Blue, AnsiColor::Red];
+
+impl Painter {
+    /// The line with its pod's name in its pod's colour. A second container is named too.
+    pub fn paint(&mut self, line: &Line) -> String {
+        let next = self.pods.len();
+        let index = *self.pods.entry(line.source.pod.clone()).or_insert(next);
+        let style = Style::new().fg_color(Some(COLOURS[index % COLOURS.len()].into()));
+        let container =
+            if line.source.main { String::new() } else { format!(" {DIM}{}{DIM:#}", line.source.container) };
+        format!("{style}{}{style:#}{container} {}", line.source.pod, line.text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn source(pod: &str, main: bool) -> Source {
+        Source { pod: pod.into(), container: if main { "backend" } else { "migrate" }.into(), main }
+    }
+
+    #[test]
+    fn a_line_has_its_time_and_sorts_by_it() {
+        let parse = |text: &str| Line::parse(&source("p", true), text);
+        let line = parse("2026-11-21T08:18:13.5Z {\"level\": \"info\"}");
+        assert_eq!(
+            (line.time.as_str(), line.text.as_str()),
+            ("2026-11-21T08:18:13.500000000Z", "{\"level\": \"info\"}")
+        );
+        assert!(parse("2026-11-21T08:18:13.12Z a").time < parse("2026-11-21T08:18:13.123456789Z b").time);
+        // An empty line, and a message of kubectl itself.
+        assert_eq!(parse("2026-11-21T08:18:13.5Z ").text, "");
+        assert_eq!(parse("unable to retrieve container logs").text, "unable to retrieve container logs");
+    }
+
+    #[test]
+    fn each_pod_has_a_colour_and_a_second_container_its_name() {
+        let mut painter = Painter::default();
+        let line = |pod: &str, main| Line { source: source(pod, main), time: String::new(), text: "x".into() };
+        let (a, b) = (painter.paint(&line("a", true)), painter.paint(&line("b", true)));
+        assert_eq!((a.as_str(), b.as_str()), ("\u{1b}[36ma\u{1b}[0m x", "\u{1b}[33mb\u{1b}[0m x"));
+        assert_eq!(painter.paint(&line("a", true)), a);
+        assert!(painter.paint(&line("a", false)).contains("migrate"));
+    }
+}

@@ -1,0 +1,74 @@
+//! `cargo xtask` alone: the state in five lines and the next command.
+
+use anyhow::Result;
+
+use super::summary;
+use crate::judge;
+use crate::project::Project;
+use crate::report::{BAD, BOLD, GOOD, WARN};
+use crate::stages::release::{self, Observed};
+use crate::stages::{cluster, machine};
+use crate::world::World;
+
+/// The profile's state in a word, coloured.
+pub fn state(state: &cluster::State) -> String {
+    match state {
+        cluster::State::Running => format!("{GOOD}running{GOOD:#}"),
+        cluster::State::Absent => "not there".to_owned(),
+        cluster::State::Stopped => format!("{WARN}stopped{WARN:#}"),
+        cluster::State::Paused => format!("{WARN}paused{WARN:#}"),
+        cluster::State::HalfDeleted(how) => format!("{BAD}half deleted: {how}{BAD:#}"),
+        cluster::State::Foreign => format!("{BAD}a container that minikube did not make{BAD:#}"),
+    }
+}
+
+fn release_line(observed: &Observed) -> String {
+    let helm =
+        observed.helm.newest().map_or("not installed".to_owned(), |r| format!("revision {} {}", r.number, r.status));
+    let verified =
+        observed.record.as_ref().map_or("never verified".to_owned(), |r| format!("verified: revision {}", r.revision));
+    format!("{helm}, {verified}")
+}
+
+/// Prints the five lines.
+pub fn run(project: &Project) -> Result<()> {
+    let row = |name: &str, text: &str| anstream::println!("{BOLD}{name:<8}{BOLD:#} {text}");
+    let dotenv = if project.dotenv.is_file() { "present" } else { "absent; the first deploy makes it" };
+    let observed = machine::observe(project)?;
+    let Some(engine) = observed.engine(project) else {
+        row("engine", "none answers");
+        row("cluster", "unknown without an engine");
+        row("release", "unknown without a cluster");
+        row(".env", dotenv);
+        row("next", "cargo xtask deploy dev");
+        return Ok(());
+    };
+    row("engine", if engine.private { "private engine runs" } else { "Docker Engine answers" });
+    let Ok(world) = World::present(project) else {
+        row("cluster", "tools are not there yet");
+        row("release", "unknown without a cluster");
+        row(".env", dotenv);
+        row("next", "cargo xtask deploy dev");
+        return Ok(());
+    };
+    let profile = cluster::observe(&world.tools)?.profile;
+    row("cluster", &format!("`{}` {}", world.tools.profile, state(&profile.state)));
+    let mut next = "cargo xtask deploy dev";
+    let mut line = "unknown without a cluster".to_owned();
+    if profile.state == cluster::State::Running {
+        let observed = release::observe(project, &world.tools)?;
+        let ready = observed.snapshot.as_ref().is_some_and(|s| {
+            let progress = judge::progress(s);
+            !progress.is_empty() && progress.iter().all(|p| p.complete)
+        });
+        line = format!("{}, {}", release_line(&observed), if ready { "ready" } else { "not ready" });
+        if ready && observed.record.is_some() {
+            line.push_str(&format!(" at {}", summary::address(&profile)));
+            next = "cargo xtask status";
+        }
+    }
+    row("release", &line);
+    row(".env", dotenv);
+    row("next", next);
+    Ok(())
+}

@@ -1,0 +1,111 @@
+//! `cargo xtask rollback [revision]`: back to a revision that Helm keeps, watched and proven.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use anyhow::Result;
+use clap::Args;
+
+use super::summary;
+use crate::failure::{Class, Failure};
+use crate::lock;
+use crate::plan::{self, Mode};
+use crate::project::Project;
+use crate::report::seconds;
+use crate::secrets::{self, SELECTOR};
+use crate::stages::images::load::Wanted;
+use crate::stages::images::{self, ids};
+use crate::stages::release::{self, Target, Verified};
+use crate::stages::{cluster, proof};
+use crate::toolbox::Toolbox;
+use crate::world::World;
+
+/// Requests to each route at the end.
+const REQUESTS: usize = 20;
+
+/// Go back to a revision that Helm keeps, and prove it
+#[derive(Args, Debug)]
+pub struct Rollback {
+    /// Helm's revision; left out: the last one that was verified before what is there now
+    pub revision: Option<u64>,
+    /// Show the steps that would run, and do nothing
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// Runs the rollback.
+pub fn run(project: &Project, args: &Rollback) -> Result<()> {
+    let start = Instant::now();
+    let mode = if args.dry_run { Mode::DryRun } else { Mode::Apply };
+    let _lock = match mode {
+        Mode::Apply => Some(lock::take(&project.cache.join("locks"), &project.settings.cluster.profile)?),
+        Mode::DryRun => None,
+    };
+    let world = World::present(project)?;
+    let tools = &world.tools;
+    let profile = cluster::observe(tools)?.profile;
+    if profile.state != cluster::State::Running {
+        return Err(Failure::new(Class::Cluster, "the cluster does not run").help("cargo xtask deploy dev").into());
+    }
+    let observed = release::observe(project, tools)?;
+    let target = release::target(project, tools, &observed, args.revision)?;
+    let list = tools.kubectl_here().args(["get", "secrets", "-l", SELECTOR, "--output", "json"]).read()?;
+    let redactor = secrets::redactor_of(&list)?;
+    project.report.hide(&redactor);
+
+    let wanted = wanted(project, tools, &target)?;
+    let references: Vec<String> = wanted.iter().map(|image| image.reference.clone()).collect();
+    let stocks = images::load::observe(&tools.nodes(), &references)?;
+    images::load(project, &tools.engine, &wanted, &stocks, mode)?;
+    let steps = release::rollback(project, tools, &target, &observed, redactor);
+    plan::apply(project, "release", mode, steps)?;
+    if mode == Mode::DryRun {
+        project.report.note("then: every route is requested, and the revision is recorded as the verified one");
+        return Ok(());
+    }
+
+    let address = summary::address(&profile);
+    let id_of = |image: Wanted| Some((image.reference, image.id?));
+    let ids: BTreeMap<String, String> = wanted.into_iter().filter_map(id_of).collect();
+    let prove = || proof::prove(project, tools, &ids, &address, REQUESTS);
+    project.report.look("proof", "images and routes", prove)?;
+    let environment = observed.record.map(|record| record.environment).unwrap_or_default();
+    remember(tools, &target, ids, environment)?;
+    project.report.ok(format!("revision {} serves at {address} again, {}", target.revision, seconds(start.elapsed())));
+    project.report.note("the next `cargo xtask deploy` brings what is in the checkout: cargo xtask status shows what");
+    Ok(())
+}
+
+/// The images that the revision runs, with the IDs that were verified then, or those of the engine.
+fn wanted(project: &Project, tools: &Toolbox, target: &Target) -> Result<Vec<Wanted>> {
+    let verified = target.verified.as_ref();
+    let of = |reference: &String| {
+        let known = verified.and_then(|verified| verified.images.get(reference)).cloned();
+        let id = known.or_else(|| ids::of(project, &tools.engine, reference));
+        if id.is_none() {
+            let what = format!("revision {} runs {reference}, which is not in the engine any more", target.revision);
+            return Err(Failure::new(Class::Image, what)
+                .help("check out what that revision was made of, and: cargo xtask deploy dev")
+                .into());
+        }
+        Ok(Wanted { reference: reference.clone(), id })
+    };
+    target.images.iter().map(of).collect()
+}
+
+/// Records what was proven. Of a revision that was never verified nobody knows what it was made of: its fingerprint
+/// is empty, so that the next deploy applies everything.
+fn remember(tools: &Toolbox, target: &Target, images: BTreeMap<String, String>, environment: String) -> Result<()> {
+    let old = target.verified.clone();
+    release::record(tools, |revision, verified_at| match old {
+        Some(old) => Verified { revision, verified_at, images, ..old },
+        None => Verified {
+            fingerprint: BTreeMap::new(),
+            revision,
+            images,
+            secrets: target.secrets.iter().cloned().collect(),
+            environment,
+            verified_at,
+        },
+    })
+}

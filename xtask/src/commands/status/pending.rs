@@ -1,0 +1,45 @@
+//! What the next deploy would change: the sources, `.env` and the chart against what was verified.
+
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+
+use crate::credentials;
+use crate::plan::Mode;
+use crate::project::Project;
+use crate::stages::images::build::{self, Seen, Verdict};
+use crate::stages::release::{Desired, Observed, Record};
+use crate::world::World;
+
+/// What it would change, in words; `None` if nothing was verified yet. A mistake in `.env` is what it would stop at.
+pub fn of(project: &Project, world: &World, observed: &Observed) -> Option<Vec<String>> {
+    let record = observed.record.as_ref()?;
+    if !project.dotenv.is_file() {
+        return None;
+    }
+    let first = |error: anyhow::Error| error.to_string().lines().next().unwrap_or_default().to_owned();
+    let mut pending = differences(project, world, observed, record).unwrap_or_else(|error| vec![first(error)]);
+    let drifted = observed.snapshot.as_ref().is_some_and(|snapshot| !record.drift(snapshot).is_empty());
+    pending.extend(drifted.then(|| "what was changed by hand is taken back".to_owned()));
+    Some(pending)
+}
+
+fn differences(project: &Project, world: &World, observed: &Observed, record: &Record) -> Result<Vec<String>> {
+    let seen = build::observe(project, &world.tools.engine, world.origin.as_ref())?;
+    let credentials = credentials::read(project, &record.environment)?;
+    let secrets = credentials.plan(&world.tools, observed, Mode::DryRun)?;
+    let tags: BTreeMap<String, String> =
+        seen.iter().filter_map(|seen| Some((seen.name.clone(), seen.tag()?))).collect();
+    let desired = Desired::new(project, &record.environment, &tags, &secrets.names)?;
+    let differences = record.differences(&desired.fingerprint);
+    Ok(differences.into_iter().map(|difference| with_file(difference, &seen)).collect())
+}
+
+/// `image todo-backend changed` with the file that is the reason, where it is known.
+fn with_file(difference: String, seen: &[Seen]) -> String {
+    let image = seen.iter().find(|seen| difference == format!("image {} changed", seen.name));
+    match image.map(build::decide) {
+        Some(Verdict::Build { why }) => format!("{difference}: {why}"),
+        _ => difference,
+    }
+}

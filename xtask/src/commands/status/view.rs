@@ -1,0 +1,211 @@
+//! What `status` knows, gathered once: the screen and the JSON document are made from it.
+
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::clock;
+use crate::judge::{self, Gravity};
+use crate::snapshot::{Snapshot, number, text};
+use crate::stages::release::{Observed, Record};
+
+/// One screen of state.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct View {
+    /// The minikube profile.
+    pub cluster: Cluster,
+    /// The release; `None` if nothing is deployed.
+    pub release: Option<Release>,
+    /// Deployments and StatefulSets.
+    pub workloads: Vec<Workload>,
+    /// Pods, those that are ending included.
+    pub pods: Vec<Pod>,
+    /// Images that were verified.
+    pub images: Vec<Image>,
+    /// Routes of the Ingress as they answer now; see [`crate::commands::output::routes`].
+    pub routes: Value,
+    /// Secrets of our making, by name.
+    pub secrets: Vec<Secret>,
+    /// What keeps workloads from being ready.
+    pub findings: Vec<Finding>,
+    /// What somebody changed by hand since it was verified.
+    pub drift: Vec<String>,
+    /// What the next deploy would change; `None` if that cannot be known.
+    pub pending: Option<Vec<String>>,
+}
+
+/// The minikube profile.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Cluster {
+    /// Its name.
+    pub profile: String,
+    /// `running`, `stopped`, `paused`, `absent`, `half deleted`, `foreign`.
+    pub state: String,
+    /// Where a user finds the application.
+    pub address: Option<String>,
+}
+
+/// The Helm release.
+#[derive(Clone, Debug, Serialize)]
+pub struct Release {
+    /// Helm's newest revision and its status; `None` if Helm knows none.
+    pub revision: Option<u64>,
+    /// `deployed`, `failed`, `pending-upgrade`, …
+    pub status: Option<String>,
+    /// The revision that was verified last.
+    pub verified_revision: Option<u64>,
+    /// When, in RFC 3339.
+    pub verified_at: Option<String>,
+    /// The environment that was verified.
+    pub environment: Option<String>,
+    /// Revisions that a rollback can go to, the newest first.
+    pub kept: Vec<u64>,
+}
+
+/// A Deployment or StatefulSet.
+#[derive(Clone, Debug, Serialize)]
+pub struct Workload {
+    /// Its name.
+    pub name: String,
+    /// Pods wanted, of the current template, and ready.
+    pub wanted: u64,
+    /// Pods of the current template.
+    pub updated: u64,
+    /// Ready pods.
+    pub ready: u64,
+    /// Whether nothing is left to do.
+    pub complete: bool,
+}
+
+/// A pod.
+#[derive(Clone, Debug, Serialize)]
+pub struct Pod {
+    /// Its name.
+    pub name: String,
+    /// `Running`, `Pending`, `CrashLoopBackOff`, `Terminating` …
+    pub state: String,
+    /// Whether it takes requests.
+    pub ready: bool,
+    /// Restarts of its containers.
+    pub restarts: u64,
+    /// When it was made, in RFC 3339.
+    pub created_at: String,
+    /// The image of its first container.
+    pub image: String,
+}
+
+/// An image.
+#[derive(Clone, Debug, Serialize)]
+pub struct Image {
+    /// `todo-backend:<tag>`.
+    pub reference: String,
+    /// Its config digest.
+    pub id: String,
+    /// Pods that run it.
+    pub pods: usize,
+}
+
+/// A Secret; its content is never read here.
+#[derive(Clone, Debug, Serialize)]
+pub struct Secret {
+    /// Its name.
+    pub name: String,
+    /// Workloads that use it; none: kept for a rollback.
+    pub used_by: Vec<String>,
+}
+
+/// A cause why something is not ready.
+#[derive(Clone, Debug, Serialize)]
+pub struct Finding {
+    /// What it is about.
+    pub subject: String,
+    /// The cause.
+    pub cause: String,
+    /// The next step.
+    pub help: String,
+    /// Whether time alone will not mend it.
+    pub fatal: bool,
+}
+
+impl View {
+    /// What `observed` says of release, workloads, pods, images and Secrets.
+    pub fn of(cluster: Cluster, observed: &Observed) -> Self {
+        let Some(snapshot) = &observed.snapshot else { return Self { cluster, ..Self::default() } };
+        let record = observed.record.as_ref();
+        let workload = |p: judge::Progress| Workload {
+            name: p.name,
+            wanted: p.wanted,
+            updated: p.updated,
+            ready: p.ready,
+            complete: p.complete,
+        };
+        let finding = |f: judge::Finding| Finding {
+            subject: f.subject,
+            cause: f.cause,
+            help: f.help,
+            fatal: f.gravity == Gravity::Fatal,
+        };
+        let pods: Vec<Pod> = snapshot.kind("Pod").map(pod).collect();
+        let image = |(reference, id): (&String, &String)| Image {
+            reference: reference.clone(),
+            id: id.clone(),
+            pods: pods.iter().filter(|pod| pod.image == *reference && pod.state == "Running").count(),
+        };
+        Self {
+            cluster,
+            release: Some(release(observed)),
+            workloads: judge::progress(snapshot).into_iter().map(workload).collect(),
+            images: record.iter().flat_map(|record| &record.images).map(image).collect(),
+            routes: Value::Array(Vec::new()),
+            secrets: observed.secrets.ours.iter().map(|name| secret(snapshot, name)).collect(),
+            findings: judge::findings(snapshot).into_iter().map(finding).collect(),
+            drift: Vec::new(),
+            pending: None,
+            pods,
+        }
+    }
+}
+
+fn release(observed: &Observed) -> Release {
+    let (record, newest) = (observed.record.as_ref(), observed.helm.newest());
+    let helm: Vec<u64> = observed.helm.revisions.iter().map(|revision| revision.number).collect();
+    Release {
+        revision: newest.map(|revision| revision.number),
+        status: newest.map(|revision| revision.status.clone()),
+        verified_revision: record.map(|record| record.revision),
+        verified_at: record.map(|record| clock::rfc3339(record.verified_at)),
+        environment: record.map(|record| record.environment.clone()),
+        kept: record.map(Record::revisions).unwrap_or_default().into_iter().filter(|n| helm.contains(n)).collect(),
+    }
+}
+
+fn pod(pod: &Value) -> Pod {
+    let statuses = |list: &str| pod.pointer(list).and_then(Value::as_array).cloned().unwrap_or_default();
+    let (init, containers) = (statuses("/status/initContainerStatuses"), statuses("/status/containerStatuses"));
+    let all = || init.iter().chain(&containers);
+    let waiting = all().map(|status| text(status, "/state/waiting/reason")).find(|reason| !reason.is_empty());
+    let state = match waiting {
+        _ if pod.pointer("/metadata/deletionTimestamp").is_some() => "Terminating",
+        Some(reason) => reason,
+        None => text(pod, "/status/phase"),
+    };
+    Pod {
+        name: text(pod, "/metadata/name").to_owned(),
+        state: state.to_owned(),
+        ready: !containers.is_empty() && containers.iter().all(|status| status["ready"] == true),
+        restarts: all().map(|status| number(status, "/restartCount")).sum(),
+        created_at: text(pod, "/metadata/creationTimestamp").to_owned(),
+        image: text(pod, "/spec/containers/0/image").to_owned(),
+    }
+}
+
+fn secret(snapshot: &Snapshot, name: &str) -> Secret {
+    let uses = |workload: &&Value| {
+        let template = workload.pointer("/spec/template/spec").map(Value::to_string).unwrap_or_default();
+        template.contains(&format!("\"{name}\""))
+    };
+    let used_by = snapshot.workloads().filter(uses).map(|w| text(w, "/metadata/name").to_owned()).collect();
+    Secret { name: name.to_owned(), used_by }
+}
+
+#[cfg(test)]
+mod tests;

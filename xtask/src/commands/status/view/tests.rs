@@ -1,0 +1,72 @@
+use super::*;
+use crate::commands::status::text::screen;
+use crate::stages::release::{self, Verified};
+
+/// What `kubectl get … -o json` gave for the running release, trimmed to what is read.
+const RUNNING: &str = include_str!("running.json");
+
+fn observed() -> Observed {
+    let snapshot = Snapshot::parse(RUNNING).unwrap();
+    let images = snapshot.kind("Pod").map(|pod| text(pod, "/spec/containers/0/image").to_owned());
+    let verified = Verified {
+        fingerprint: Default::default(),
+        revision: 1,
+        images: images.map(|reference| (reference, "sha256:0123456789abcdef0123".to_owned())).collect(),
+        secrets: Vec::new(),
+        environment: "dev".into(),
+        verified_at: clock::parse("2026-11-21T08:40:00Z").unwrap(),
+    };
+    let record = Record::new(verified, &snapshot, &[1]);
+    let revision = release::Revision { number: 1, status: "deployed".into(), created: String::new() };
+    Observed {
+        helm: release::Status { revisions: vec![revision] },
+        secrets: release::Existing {
+            ours: vec!["todo-backend-00000000".into(), "todo-postgres".into()],
+            ..release::Existing::default()
+        },
+        record: Some(record),
+        snapshot: Some(snapshot),
+    }
+}
+
+fn view() -> View {
+    let cluster =
+        Cluster { profile: "todo".into(), state: "running".into(), address: Some("http://localhost:8080".into()) };
+    View::of(cluster, &observed())
+}
+
+#[test]
+fn one_screen() {
+    let text = screen(&view(), clock::parse("2026-11-21T08:45:00Z"));
+    insta::assert_snapshot!(anstream::adapter::strip_str(&text).to_string(), @"
+    cluster   todo: running  http://localhost:8080
+    release   revision 1 deployed, verified: revision 1 (dev), 5 min
+    pods      todo-backend     2/2 ready
+                todo-backend-7747d78d4d-67nj6  Running, 11 min
+                todo-backend-7747d78d4d-xdml5  Running, 11 min
+              todo-frontend    2/2 ready
+                todo-frontend-59b84bf764-65s9w  Running, 11 min
+                todo-frontend-59b84bf764-tzfv9  Running, 11 min
+              todo-postgres    1/1 ready
+                todo-postgres-0  Running, 11 min
+    images    postgres:17-trixie                       sha256:0123456789ab  1 pod
+              todo-backend:ac36752f4eef9be9            sha256:0123456789ab  2 pods
+              todo-frontend:b6fa6fb5acf83d29           sha256:0123456789ab  2 pods
+    secrets   todo-backend-00000000    todo-backend
+              todo-postgres            todo-postgres
+    drift     none: nothing was changed by hand
+    ");
+}
+
+#[test]
+fn without_a_clock_nothing_on_the_screen_moves() {
+    let mut later = view();
+    later.routes = serde_json::json!([{"host": "", "path": "/", "status": 200, "served_by": "todo-frontend/a",
+                                       "p50_ms": 3, "problem": null}]);
+    let first = screen(&later, None);
+    later.routes[0]["p50_ms"] = 17.into();
+    later.routes[0]["served_by"] = "todo-frontend/b".into();
+    assert_eq!(first, screen(&later, None));
+    later.pods[0].restarts += 1;
+    assert_ne!(first, screen(&later, None));
+}

@@ -1,0 +1,244 @@
+//! What happened in a run, step by step. Progress lines, `--json`, `--timings` and `target/xtask/events.jsonl` are all
+//! made from these events, so none of them can tell another story than the others.
+
+mod document;
+mod timings;
+
+use std::fs::File;
+use std::io::Write;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use camino::Utf8Path;
+use serde::Serialize;
+
+use crate::clock;
+use crate::secrets::Redactor;
+
+pub use document::document;
+pub use timings::write as write_timings;
+
+/// How an event ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Outcome {
+    /// It has not ended.
+    Running,
+    /// It did what it says.
+    Ran,
+    /// It was not needed; `why` says why.
+    Skipped,
+    /// It failed; the run's error says how.
+    Failed,
+    /// It would run, were this no dry run.
+    Planned,
+    /// A look that changes nothing.
+    Looked,
+}
+
+/// One step of a run, or a look at what there is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Event {
+    /// 1, 2, … in the order of beginnings.
+    pub id: usize,
+    /// `machine`, `tools`, `cluster`, `images`, `release`, `proof` …
+    pub stage: &'static str,
+    /// What is done: `load todo-backend:0123`.
+    pub what: String,
+    /// Why it is needed, or why it is not.
+    pub why: String,
+    /// The command as a user would type it; empty where there is no single one.
+    pub command: String,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Milliseconds from the beginning of the run.
+    pub start_ms: u64,
+    /// Milliseconds from the beginning of the run; of a skipped or planned step the same as its start.
+    pub end_ms: u64,
+    /// The result in a few words, e.g. `sent 86 kB of 107 MB`.
+    pub result: String,
+}
+
+impl Event {
+    /// How long it took.
+    pub fn took(&self) -> Duration {
+        Duration::from_millis(self.end_ms.saturating_sub(self.start_ms))
+    }
+}
+
+/// Keeps the events of one run. No secret gets in: every text passes the redactor first.
+pub struct Recorder {
+    origin: Instant,
+    /// Seconds since 1970 when the run began.
+    pub started: u64,
+    events: Vec<Event>,
+    redactor: Redactor,
+    file: Option<File>,
+}
+
+impl Default for Recorder {
+    fn default() -> Self {
+        Self {
+            origin: Instant::now(),
+            started: clock::now(),
+            events: Vec::new(),
+            redactor: Redactor::default(),
+            file: None,
+        }
+    }
+}
+
+impl Recorder {
+    /// From now on these secrets are taken out of all that is kept; what is kept already is gone through again.
+    pub fn hide(&mut self, redactor: Redactor) {
+        for event in &mut self.events {
+            for text in [&mut event.what, &mut event.why, &mut event.command, &mut event.result] {
+                *text = redactor.redact(text);
+            }
+        }
+        self.redactor = redactor;
+    }
+
+    /// `text` without secrets.
+    pub fn redact(&self, text: &str) -> String {
+        self.redactor.redact(text)
+    }
+
+    /// From now on each event that ends is also a line of JSON in the file `path`, which begins anew. So a run that
+    /// was killed has left its events as well.
+    pub fn keep_in(&mut self, path: &Utf8Path) -> Result<()> {
+        let open = || -> std::io::Result<File> {
+            std::fs::create_dir_all(path.parent().unwrap_or(Utf8Path::new(".")))?;
+            File::create(path)
+        };
+        self.file = Some(open().with_context(|| format!("cannot write {path}"))?);
+        let ended = self.events.iter().filter(|event| event.outcome != Outcome::Running);
+        let ended: Vec<usize> = ended.map(|event| event.id).collect();
+        ended.into_iter().for_each(|id| self.write(id));
+        Ok(())
+    }
+
+    /// Milliseconds since the run began.
+    pub fn elapsed_ms(&self) -> u64 {
+        u64::try_from(self.origin.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Something begins; gives its number for [`Recorder::end`].
+    pub fn begin(&mut self, stage: &'static str, what: &str, why: &str, command: &str) -> usize {
+        self.add(stage, what, why, command, Outcome::Running)
+    }
+
+    /// Something that takes no time: skipped or planned.
+    pub fn note(&mut self, stage: &'static str, what: &str, why: &str, command: &str, outcome: Outcome) {
+        let id = self.add(stage, what, why, command, outcome);
+        self.write(id);
+    }
+
+    /// It ended.
+    pub fn end(&mut self, id: usize, outcome: Outcome, result: &str) {
+        let (now, result) = (self.elapsed_ms(), self.redact(result));
+        if let Some(event) = self.events.get_mut(id.wrapping_sub(1)) {
+            event.outcome = outcome;
+            event.end_ms = now;
+            event.result = result;
+            self.write(id);
+        }
+    }
+
+    /// All events, with the present as the end of those that still run.
+    pub fn events(&self) -> Vec<Event> {
+        let now = self.elapsed_ms();
+        let mut events = self.events.clone();
+        for event in events.iter_mut().filter(|event| event.outcome == Outcome::Running) {
+            event.end_ms = now;
+        }
+        events
+    }
+
+    fn add(&mut self, stage: &'static str, what: &str, why: &str, command: &str, outcome: Outcome) -> usize {
+        let (id, now) = (self.events.len() + 1, self.elapsed_ms());
+        let [what, why, command] = [what, why, command].map(|text| self.redactor.redact(text));
+        let event = Event { id, stage, what, why, command, outcome, start_ms: now, end_ms: now, result: String::new() };
+        self.events.push(event);
+        id
+    }
+
+    fn write(&mut self, id: usize) {
+        if let (Some(file), Some(event)) = (&mut self.file, self.events.get(id.wrapping_sub(1))) {
+            // A full disk must not end a deploy: the events are a record of it, not a part.
+            let _ = serde_json::to_string(event).map(|line| writeln!(file, "{line}"));
+        }
+    }
+}
+
+/// Stages in the order of their beginnings, each with the time in which at least one of its steps ran: steps that ran
+/// side by side count once. A step around others (`make` around its artifacts) adds nothing either.
+pub fn stages(events: &[Event]) -> Vec<(&'static str, Duration)> {
+    let mut stages: Vec<(&'static str, Vec<(u64, u64)>)> = Vec::new();
+    for event in events.iter().filter(|event| event.end_ms > event.start_ms && event.outcome != Outcome::Looked) {
+        match stages.iter_mut().find(|(stage, _)| *stage == event.stage) {
+            Some((_, spans)) => spans.push((event.start_ms, event.end_ms)),
+            None => stages.push((event.stage, vec![(event.start_ms, event.end_ms)])),
+        }
+    }
+    stages.into_iter().map(|(stage, spans)| (stage, Duration::from_millis(union(spans)))).collect()
+}
+
+fn union(mut spans: Vec<(u64, u64)>) -> u64 {
+    spans.sort_unstable();
+    let mut covered = 0;
+    let mut end = 0;
+    for (from, to) in spans {
+        covered += to.saturating_sub(from.max(end));
+        end = end.max(to);
+    }
+    covered
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::secrets::Secret;
+
+    fn event(stage: &'static str, start_ms: u64, end_ms: u64) -> Event {
+        let text = String::new;
+        let (what, why, command, result) = (text(), text(), text(), text());
+        Event { id: 1, stage, what, why, command, outcome: Outcome::Ran, start_ms, end_ms, result }
+    }
+
+    #[test]
+    fn side_by_side_counts_once() {
+        let events =
+            [event("tools", 0, 100), event("images", 100, 300), event("images", 150, 400), event("images", 900, 901)];
+        let sums = stages(&events).into_iter().map(|(stage, took)| (stage, took.as_millis())).collect::<Vec<_>>();
+        assert_eq!(sums, [("tools", 100), ("images", 301)]);
+    }
+
+    #[test]
+    fn no_secret_stays_in_an_event_whenever_it_became_known() {
+        let canary = Secret::new("not-a-secret-canary");
+        let mut recorder = Recorder::default();
+        let early = recorder.begin("release", "apply not-a-secret-canary", "why", "echo not-a-secret-canary");
+        recorder.hide(Redactor::new([&canary]));
+        recorder.end(early, Outcome::Ran, "said not-a-secret-canary");
+        recorder.note("release", "x", "not-a-secret-canary", "", Outcome::Skipped);
+        let text = serde_json::to_string(&recorder.events()).unwrap();
+        assert!(!text.contains("canary") && text.contains("apply ***"), "{text}");
+    }
+
+    #[test]
+    fn what_ended_is_in_the_file_and_what_runs_is_in_the_list() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = camino::Utf8PathBuf::from_path_buf(dir.path().join("x/events.jsonl")).unwrap();
+        let mut recorder = Recorder::default();
+        recorder.note("machine", "make .env", "there is none", "", Outcome::Skipped);
+        recorder.keep_in(&path).unwrap();
+        let first = recorder.begin("images", "build a", "a changed", "docker build");
+        recorder.begin("images", "build b", "b changed", "docker build");
+        recorder.end(first, Outcome::Failed, "");
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(text.lines().count(), 2);
+        assert!(text.contains(r#""outcome":"failed""#), "{text}");
+        assert_eq!(recorder.events()[2].outcome, Outcome::Running);
+    }
+}

@@ -1,0 +1,66 @@
+//! The one JSON document that `--json` prints, also for a run that failed. Its schema: docs/schema/.
+
+use serde_json::{Map, Value, json};
+
+use super::Recorder;
+use crate::clock;
+use crate::failure::{Failure, class_of};
+
+/// Raised when something is removed from the document or means something else.
+const VERSION: u32 = 1;
+
+/// The document of `command`: how it ended, its events, and what it found (`facts`).
+pub fn document(
+    recorder: &Recorder,
+    command: &str,
+    code: i32,
+    error: Option<&anyhow::Error>,
+    facts: &Map<String, Value>,
+) -> Value {
+    let mut document = json!({
+        "schema": VERSION,
+        "command": command,
+        "ok": code == 0,
+        "exit_code": code,
+        "error": error.map(described),
+        "started_at": clock::rfc3339(recorder.started),
+        "took_ms": recorder.elapsed_ms(),
+        "events": recorder.events(),
+    });
+    for (name, fact) in facts {
+        document[name] = fact.clone();
+    }
+    // Errors and facts have not passed the redactor one by one.
+    serde_json::from_str(&recorder.redact(&document.to_string())).unwrap_or(document)
+}
+
+fn described(error: &anyhow::Error) -> Value {
+    let failure = error.downcast_ref::<Failure>();
+    json!({
+        "class": format!("{:?}", class_of(error)).to_lowercase(),
+        "message": error.to_string(),
+        "because": error.chain().skip(1).map(ToString::to_string).collect::<Vec<_>>(),
+        "help": failure.map(Failure::hints).unwrap_or_default(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::failure::Class;
+    use crate::secrets::{Redactor, Secret};
+
+    #[test]
+    fn a_failure_is_told_with_its_class_and_the_way_out_but_no_secret() {
+        let mut recorder = Recorder::default();
+        recorder.hide(Redactor::new([&Secret::new("not-a-secret-canary")]));
+        let failure = Failure::new(Class::Rollout, "refused \"not-a-secret-canary\"").help("try again");
+        let facts = json!({"address": "http://localhost:8080"});
+        let document = document(&recorder, "deploy", 7, Some(&failure.into()), facts.as_object().unwrap());
+        assert_eq!(document["error"]["class"], "rollout");
+        assert_eq!(document["error"]["message"], "refused \"***\"");
+        assert_eq!(document["error"]["help"], json!(["try again"]));
+        assert_eq!(document["address"], "http://localhost:8080");
+        assert_eq!((document["ok"].as_bool(), document["exit_code"].as_i64()), (Some(false), Some(7)));
+    }
+}

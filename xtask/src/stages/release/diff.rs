@@ -1,0 +1,167 @@
+//! What a deploy would change in the cluster: rendered manifests against those of the live release, and the keys of
+//! Secrets by name.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result};
+use serde::Serialize;
+use similar::TextDiff;
+
+use super::{Desired, Observed, SecretPlan, helm};
+use crate::project::Project;
+use crate::secrets;
+use crate::toolbox::Toolbox;
+
+/// What would change.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Changed {
+    /// The revision that is compared with.
+    pub revision: u64,
+    /// Objects of the chart.
+    pub objects: Vec<Object>,
+    /// Keys of Secrets; values are never shown.
+    pub secrets: Vec<Keys>,
+}
+
+/// An object that would change.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Object {
+    /// `Deployment/todo-backend`.
+    pub object: String,
+    /// `added`, `removed` or `changed`.
+    pub how: &'static str,
+    /// A unified diff.
+    pub diff: String,
+}
+
+/// A Secret that takes the place of another.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Keys {
+    /// Its name.
+    pub name: String,
+    /// The Secret that is in use now, if any.
+    pub replaces: Option<String>,
+    /// `added`, `removed` or `changed` by key.
+    pub keys: BTreeMap<String, &'static str>,
+}
+
+/// Compares `desired` with the live release; `None` where nothing is installed yet.
+pub fn against_live(
+    project: &Project,
+    tools: &Toolbox,
+    desired: &Desired,
+    plan: &SecretPlan,
+    observed: &Observed,
+) -> Result<Option<Changed>> {
+    let Some(revision) = observed.helm.deployed() else { return Ok(None) };
+    let (live, wanted) = std::thread::scope(|scope| {
+        let live = scope.spawn(|| helm::manifest(project, tools, revision));
+        let wanted = helm::render(project, tools, desired);
+        (live.join(), wanted)
+    });
+    let live = live.map_err(|_| anyhow::anyhow!("asking Helm panicked"))??;
+    let mut secrets = Vec::new();
+    for (name, manifest) in plan.wanted().filter(|(name, _)| !observed.secrets.ours.contains(name)) {
+        let component = plan.names.iter().find(|(_, n)| n == &name).map(|(c, _)| c.as_str()).unwrap_or_default();
+        secrets.push(keys(tools, name, manifest, observed, component)?);
+    }
+    Ok(Some(Changed { revision, objects: objects(&live, &wanted?), secrets }))
+}
+
+fn keys(tools: &Toolbox, name: &str, manifest: &[u8], observed: &Observed, component: &str) -> Result<Keys> {
+    let wanted: serde_json::Value = serde_json::from_slice(manifest).ok().context("a Secret of ours is JSON")?;
+    let prefix = format!("-{component}-");
+    let used = observed.record.iter().flat_map(|record| &record.secrets);
+    let replaces = used.into_iter().find(|n| n.contains(&prefix) && observed.secrets.ours.contains(n)).cloned();
+    let live = match &replaces {
+        Some(old) => tools.kubectl_here().args(["get", "secret", old, "--output", "json"]).read()?,
+        None => "{}".to_owned(),
+    };
+    let keys = secrets::compare(&live, &wanted)?;
+    Ok(Keys { name: name.to_owned(), replaces, keys })
+}
+
+/// The objects in which `wanted` differs from `live`, in the order of the alphabet.
+fn objects(live: &str, wanted: &str) -> Vec<Object> {
+    let (live, wanted) = (documents(live), documents(wanted));
+    let mut names: Vec<&String> = live.keys().chain(wanted.keys()).collect();
+    names.sort();
+    names.dedup();
+    let object = |name: &String| {
+        let (old, new) = (live.get(name), wanted.get(name));
+        let how = match (old, new) {
+            (None, _) => "added",
+            (_, None) => "removed",
+            (old, new) if old == new => return None,
+            _ => "changed",
+        };
+        let (old, new) = (old.map_or("", String::as_str), new.map_or("", String::as_str));
+        let diff = TextDiff::from_lines(old, new);
+        let header = (format!("live {name}"), format!("wanted {name}"));
+        let diff = diff.unified_diff().context_radius(3).header(&header.0, &header.1).to_string();
+        Some(Object { object: name.clone(), how, diff })
+    };
+    names.into_iter().filter_map(object).collect()
+}
+
+/// The documents of a manifest by `Kind/name`, without Helm's comments.
+fn documents(manifest: &str) -> BTreeMap<String, String> {
+    let mut found = BTreeMap::new();
+    for document in format!("\n{manifest}").split("\n---").map(|document| document.trim_start_matches(['-', ' '])) {
+        let lines: Vec<&str> = document.lines().filter(|line| !line.starts_with("# Source:")).collect();
+        let text = format!("{}\n", lines.join("\n").trim());
+        let object = super::drift::objects(&text);
+        let Some(object) = object.first() else { continue };
+        let (kind, name) = (crate::snapshot::text(object, "/kind"), crate::snapshot::text(object, "/metadata/name"));
+        found.insert(format!("{kind}/{name}"), text);
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MANIFEST: &str = include_str!("recorded/manifest.yaml");
+
+    #[test]
+    fn a_manifest_differs_from_itself_in_nothing() {
+        assert_eq!(objects(MANIFEST, MANIFEST), []);
+        let names: Vec<String> = documents(MANIFEST).into_keys().collect();
+        assert_eq!(
+            names,
+            [
+                "ConfigMap/todo-config",
+                "Deployment/todo-backend",
+                "Deployment/todo-frontend",
+                "Ingress/todo",
+                "Service/todo-backend"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_changed_line_is_shown_with_its_object_and_three_lines_around() {
+        let wanted = MANIFEST.replace("ENVIRONMENT: \"dev\"", "ENVIRONMENT: \"staging\"");
+        let changed = objects(MANIFEST, &wanted);
+        assert_eq!(changed.len(), 1);
+        insta::assert_snapshot!(changed[0].diff, @r#"
+        --- live ConfigMap/todo-config
+        +++ wanted ConfigMap/todo-config
+        @@ -10,4 +10,4 @@
+             app.kubernetes.io/version: "0.1.0"
+         data:
+           API_BASE_URL: "http://todo-backend:8000"
+        -  ENVIRONMENT: "dev"
+        +  ENVIRONMENT: "staging"
+        "#);
+    }
+
+    #[test]
+    fn objects_come_and_go() {
+        let (one, rest) = MANIFEST.split_at(MANIFEST.rfind("---").unwrap());
+        assert_eq!(objects(MANIFEST, one).iter().map(|o| o.how).collect::<Vec<_>>(), ["removed"]);
+        assert_eq!(objects(one, MANIFEST).iter().map(|o| o.how).collect::<Vec<_>>(), ["added"]);
+        assert!(!rest.is_empty());
+    }
+}

@@ -1,0 +1,178 @@
+//! Which fields somebody changed by hand: what Helm has applied against what is there.
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::snapshot::{Snapshot, text};
+
+/// Fields of one object that are told; more than that says only that there are more.
+const FIELDS: usize = 4;
+
+/// `drift` (lines that begin with `Kind/name`), each with the fields that differ from the manifest, where they show.
+pub fn explain(drift: Vec<String>, manifest: &str, snapshot: &Snapshot) -> Vec<String> {
+    let wanted = objects(manifest);
+    let told = |line: String| {
+        let Some((kind, name)) = line.split(' ').next().and_then(|object| object.split_once('/')) else { return line };
+        let wanted = wanted.iter().find(|o| text(o, "/kind") == kind && text(o, "/metadata/name") == name);
+        let (Some(wanted), Some(live)) = (wanted, snapshot.get(kind, name)) else { return line };
+        let mut found = Vec::new();
+        for part in ["spec", "data"] {
+            compare(part, &wanted[part], &live[part], &mut found);
+        }
+        compare("metadata.labels", &wanted["metadata"]["labels"], &live["metadata"]["labels"], &mut found);
+        if found.is_empty() {
+            return line;
+        }
+        let more = found.len().saturating_sub(FIELDS);
+        found.truncate(FIELDS);
+        if more > 0 {
+            found.push(format!("{more} more"));
+        }
+        format!("{line}: {}", found.join(", "))
+    };
+    drift.into_iter().map(told).collect()
+}
+
+/// The objects of a manifest of several documents. One that cannot be read is left out.
+pub fn objects(manifest: &str) -> Vec<Value> {
+    let documents = serde_norway::Deserializer::from_str(manifest);
+    documents.filter_map(|document| Value::deserialize(document).ok()).filter(Value::is_object).collect()
+}
+
+/// Adds where `live` differs from `wanted`. What `live` has besides is a default of the cluster, except in maps and
+/// lists that only people fill.
+fn compare(path: &str, wanted: &Value, live: &Value, found: &mut Vec<String>) {
+    match (wanted, live) {
+        (Value::Object(wanted), Value::Object(live)) => {
+            for (key, value) in wanted {
+                compare(&format!("{path}.{key}"), value, live.get(key).unwrap_or(&Value::Null), found);
+            }
+            if path == "data" || path.ends_with("abels") {
+                let added = live.keys().filter(|key| !wanted.contains_key(*key));
+                found.extend(added.map(|key| format!("{path}.{key} added")));
+            }
+        }
+        (Value::Array(wanted), Value::Array(live)) => lists(path, wanted, live, found),
+        // An empty value is as good as none: the API server drops it.
+        (wanted, Value::Null) if is_empty(wanted) => {}
+        (wanted, live) if !same(wanted, live) => found.push(format!("{path} {} -> {}", shown(wanted), shown(live))),
+        _ => {}
+    }
+}
+
+fn lists(path: &str, wanted: &[Value], live: &[Value], found: &mut Vec<String>) {
+    let named = |list: &[Value]| list.iter().all(|item| item["name"].is_string());
+    if !(named(wanted) && named(live)) {
+        if wanted.len() != live.len() {
+            found.push(format!("{path} has {} entries instead of {}", live.len(), wanted.len()));
+            return;
+        }
+        let pairs = wanted.iter().zip(live).enumerate();
+        pairs.for_each(|(index, (wanted, live))| compare(&format!("{path}[{index}]"), wanted, live, found));
+        return;
+    }
+    for item in wanted {
+        let name = text(item, "/name");
+        match live.iter().find(|other| other["name"] == item["name"]) {
+            Some(other) => compare(&format!("{path}[{name}]"), item, other, found),
+            None => found.push(format!("{path}[{name}] removed")),
+        }
+    }
+    let added = live.iter().filter(|item| !wanted.iter().any(|other| other["name"] == item["name"]));
+    found.extend(added.map(|item| format!("{path}[{}] added", text(item, "/name"))));
+}
+
+fn is_empty(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Object(map) => map.values().all(is_empty),
+        Value::Array(list) => list.is_empty(),
+        Value::String(text) => text.is_empty(),
+        _ => false,
+    }
+}
+
+/// The same value, whatever way it is written: `1` and `"1"`, `0.5` and `500m`, `1024Mi` and `1Gi`, `0440` and 288.
+fn same(wanted: &Value, live: &Value) -> bool {
+    let (one, other) = (shown(wanted), shown(live));
+    one == other
+        || octal(&one, &other)
+        || octal(&other, &one)
+        || matches!((quantity(&one), quantity(&other)), (Some(a), Some(b)) if (a - b).abs() < 1e-9 * a.abs())
+}
+
+/// A file mode as people write it: for YAML 1.1, and so for Helm, a number that begins with 0 is octal.
+fn octal(written: &str, live: &str) -> bool {
+    let octal = || u32::from_str_radix(written, 8).ok();
+    written.len() > 1 && written.starts_with('0') && octal().is_some_and(|value| live.parse() == Ok(value))
+}
+
+fn quantity(text: &str) -> Option<f64> {
+    let at = text.find(|c: char| !(c.is_ascii_digit() || c == '.')).unwrap_or(text.len());
+    let (number, unit) = text.split_at(at);
+    let factor = match unit {
+        "" => 1.0,
+        "m" => 1e-3,
+        "k" => 1e3,
+        "M" => 1e6,
+        "G" => 1e9,
+        "Ki" => 1024.0,
+        "Mi" => 1_048_576.0,
+        "Gi" => 1_073_741_824.0,
+        _ => return None,
+    };
+    Some(number.parse::<f64>().ok()? * factor)
+}
+
+fn shown(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Null => "nothing".to_owned(),
+        other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What `helm get manifest` and `kubectl get -o json` gave for a scaled and edited release, trimmed.
+    const MANIFEST: &str = include_str!("recorded/manifest.yaml");
+    const LIVE: &str = include_str!("recorded/edited.json");
+
+    fn explained(lines: &[&str]) -> Vec<String> {
+        explain(lines.iter().map(ToString::to_string).collect(), MANIFEST, &Snapshot::parse(LIVE).unwrap())
+    }
+
+    #[test]
+    fn what_was_changed_by_hand_is_told_by_field() {
+        let told = explained(&[
+            "Deployment/todo-frontend was changed by hand",
+            "ConfigMap/todo-config was changed by hand",
+            "Service/gone was deleted by hand",
+        ]);
+        insta::assert_snapshot!(told.join("\n"), @"
+        Deployment/todo-frontend was changed by hand: spec.replicas 2 -> 1, spec.template.spec.containers[frontend].env[EXTRA] added
+        ConfigMap/todo-config was changed by hand: data.ENVIRONMENT dev -> edited, data.ADDED added
+        Service/gone was deleted by hand
+        ");
+    }
+
+    #[test]
+    fn what_nobody_changed_differs_in_nothing() {
+        let unchanged = ["Deployment/todo-backend x", "Service/todo-backend x", "Ingress/todo x"];
+        assert_eq!(explained(&unchanged), unchanged);
+    }
+
+    #[test]
+    fn ways_of_writing_do_not_count() {
+        for (one, other) in [("0.5", "500m"), ("1024Mi", "1Gi"), ("8000", "8000"), ("1", "1000m"), ("0440", "288")] {
+            assert!(same(&one.into(), &other.into()), "{one} and {other}");
+        }
+        assert!(
+            !same(&"500m".into(), &"501m".into())
+                && !same(&"a".into(), &"b".into())
+                && !same(&"x".into(), &"0y".into())
+        );
+    }
+}

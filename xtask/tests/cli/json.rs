@@ -1,0 +1,84 @@
+//! Documents of `--json` keep to their schemas in docs/schema: those of runs with fake tools, and recorded real ones.
+
+use camino::Utf8Path;
+use serde_json::Value;
+
+use crate::common::{DOTENV, Sandbox};
+
+fn docs() -> camino::Utf8PathBuf {
+    Utf8Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("docs/schema")
+}
+
+/// Fails with every place in which `document` is not what the schema of its command says.
+fn check(document: &Value, told: &str) {
+    let command = document["command"].as_str().unwrap();
+    let schema = std::fs::read_to_string(docs().join(format!("{command}.schema.json"))).unwrap();
+    let schema: Value = serde_json::from_str(&schema).unwrap();
+    let validator = jsonschema::draft202012::new(&schema).unwrap();
+    let errors: Vec<String> = validator.iter_errors(document).map(|e| format!("{}: {e}", e.instance_path)).collect();
+    assert!(errors.is_empty(), "{told} is not what {command}.schema.json says:\n{}", errors.join("\n"));
+}
+
+#[test]
+fn schemas_are_schemas() {
+    for entry in std::fs::read_dir(docs()).unwrap() {
+        let path = entry.unwrap().path();
+        let schema: Value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
+        assert!(jsonschema::meta::is_valid(&schema), "{}", path.display());
+    }
+}
+
+#[test]
+fn every_end_of_a_command_is_one_document() {
+    let sandbox = Sandbox::with_tools();
+    sandbox.dotenv(DOTENV);
+    let runs: [(&[&str], i32); 6] = [
+        (&["images", "--json"], 0),
+        (&["images", "--json", "--dry-run"], 0),
+        (&["deploy", "dev", "--dry-run", "--json"], 0),
+        (&["deploy", "dve", "--json"], 3),
+        (&["status", "--json"], 5),
+        (&["bench", "--json"], 5),
+    ];
+    for (args, code) in runs {
+        let run = sandbox.run(&[args, &["--origin=release"]].concat());
+        assert_eq!(run.code, Some(code), "{run}");
+        let document: Value = serde_json::from_str(&run.stdout).unwrap_or_else(|error| panic!("{error}: {run}"));
+        check(&document, &format!("{args:?}"));
+        assert_eq!(document["exit_code"], code, "{document}");
+        assert_eq!(document["ok"], code == 0, "{document}");
+        assert!(!run.stdout.contains("canary"), "{run}");
+        assert_eq!(run.stdout.lines().count(), 1, "{run}");
+    }
+}
+
+#[test]
+fn what_was_recorded_of_a_real_cluster_keeps_to_the_schemas() {
+    let folder = Utf8Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cli/documents");
+    let mut count = 0;
+    for entry in folder.read_dir_utf8().unwrap() {
+        let path = entry.unwrap().into_path();
+        let document: Value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
+        check(&document, path.file_name().unwrap());
+        count += 1;
+    }
+    assert!(count >= 5, "{count} documents");
+}
+
+#[test]
+fn a_document_with_a_part_that_no_schema_names_is_noticed() {
+    let sandbox = Sandbox::with_tools();
+    let run = sandbox.run(&["images", "--json", "--dry-run", "--origin=release"]);
+    let mut document: Value = serde_json::from_str(&run.stdout).unwrap();
+    document["surprise"] = 1.into();
+    assert!(std::panic::catch_unwind(|| check(&document, "it")).is_err());
+}
+
+#[test]
+fn timings_are_a_page_beside_the_other_output() {
+    let sandbox = Sandbox::with_tools();
+    let run = sandbox.run(&["images", "--timings", "--origin=release"]);
+    assert_eq!(run.code, Some(0), "{run}");
+    assert!(run.stderr.contains("target/xtask/timings.html"), "{run}");
+    assert!(sandbox.read("target/xtask/timings.html").contains("build todo-backend"));
+}
