@@ -1,6 +1,7 @@
 //! Builds, deploys and proves the Todo application on Minikube. See README.md and ARCHITECTURE.md.
 
 mod cli;
+mod clock;
 mod commands;
 mod credentials;
 mod dotenv;
@@ -34,8 +35,13 @@ fn main() {
     let report = Report::new(cli.global.verbose);
     let interrupted = report.clone();
     let handler = ctrlc::set_handler(move || {
+        let steps = interrupted.under_way();
         process::end_all();
-        interrupted.line("\ninterrupted: every child has ended; the same command goes on where this one stopped");
+        interrupted.line("");
+        for (stage, what) in &steps {
+            interrupted.line(format!("interrupted at: {what}{}", stages::left_by(stage)));
+        }
+        interrupted.line("interrupted: every child has ended; the same command goes on where this one stopped");
         std::process::exit(failure::Class::Interrupted as i32);
     });
     let result = handler.map_err(anyhow::Error::from).and_then(|()| run(cli, &report));

@@ -1,8 +1,10 @@
 //! Child processes: deadline, process group, redaction, shell-quoted echo and error context in one place.
 //!
 //! Every child is the leader of a process group of its own. One watchdog thread ends groups whose deadline has passed;
-//! Ctrl-C ends all of them (see [`end_all`]), so nothing outlives xtask by accident.
+//! Ctrl-C ends all of them (see [`end_all`]), and so does a guardian when xtask is killed, so nothing outlives it by
+//! accident.
 
+mod guardian;
 mod watchdog;
 
 use std::fmt;
@@ -14,6 +16,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use camino::{Utf8Path, Utf8PathBuf};
 
+pub use guardian::hold;
 pub use watchdog::{end_all, ending};
 
 /// How much of a failed command's output its error shows, in lines; the rest is in the log.
@@ -99,6 +102,11 @@ impl Process {
     /// The program as it is started.
     pub fn program(&self) -> &str {
         &self.program
+    }
+
+    /// The arguments.
+    pub fn arguments(&self) -> &[String] {
+        &self.args
     }
 
     /// The program's name, for messages.
@@ -266,6 +274,11 @@ impl Piped {
         &self.reader
     }
 
+    /// Ends the command; whoever reads its output finds the end of it.
+    pub fn kill(&self) {
+        let _ = self.reader.kill();
+    }
+
     /// Drains what is left, waits, and fails if the command failed.
     pub fn finish(self) -> Result<String> {
         let mut rest = String::new();
@@ -283,7 +296,7 @@ impl Piped {
 impl Drop for Piped {
     /// Nobody reads it any more, so a command that still runs would block for ever.
     fn drop(&mut self) {
-        let _ = self.reader.kill();
+        self.kill();
     }
 }
 

@@ -42,13 +42,14 @@ pub struct Report {
     live: bool,
     verbose: bool,
     timings: Arc<Mutex<Vec<Timing>>>,
+    under_way: Arc<Mutex<Vec<(&'static str, String)>>>,
 }
 
 impl Report {
     /// A report on standard error; `verbose` adds every command.
     pub fn new(verbose: bool) -> Self {
         let live = std::io::stderr().is_terminal() && std::env::var_os("CI").is_none();
-        Self { bars: MultiProgress::new(), live, verbose, timings: Arc::default() }
+        Self { bars: MultiProgress::new(), live, verbose, timings: Arc::default(), under_way: Arc::default() }
     }
 
     /// Prints one line of plain text.
@@ -120,7 +121,11 @@ impl Report {
         if bar.is_none() {
             self.heartbeat(what.clone(), now, Arc::downgrade(&latest));
         }
-        Running { report: self.clone(), stage, what, bar, start: now, latest, finished: false }
+        if let Ok(mut steps) = self.under_way.lock() {
+            steps.push((stage, what.clone()));
+        }
+        let rows = Mutex::default();
+        Running { report: self.clone(), stage, what, bar, start: now, latest, rows, finished: false }
     }
 
     /// Without a terminal a step shows every now and then that it is still at work, until its end drops `latest`.
@@ -138,6 +143,11 @@ impl Report {
                 }
             }
         });
+    }
+
+    /// The steps under way: stage and what is done.
+    pub fn under_way(&self) -> Vec<(&'static str, String)> {
+        self.under_way.lock().map(|steps| steps.clone()).unwrap_or_default()
     }
 
     /// All finished steps in order.
@@ -160,10 +170,68 @@ pub struct Running {
     bar: Option<ProgressBar>,
     start: Instant,
     latest: Arc<Mutex<String>>,
+    rows: Mutex<Vec<(Row, Option<ProgressBar>)>>,
     finished: bool,
 }
 
+/// A line of its own below a step.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// What it is about.
+    pub name: String,
+    /// How that is now.
+    pub text: String,
+    /// What must change for the line to be shown again where there is no terminal.
+    pub key: String,
+}
+
 impl Running {
+    /// Shows a live line for each of `rows`; without a terminal a line whenever one changes in its key.
+    pub fn rows(&self, rows: Vec<Row>) {
+        let Ok(mut shown) = self.rows.lock() else { return };
+        for row in rows {
+            let at = shown.iter().position(|(old, _)| old.name == row.name);
+            let text = format!("{:<16} {}", row.name, row.text);
+            match (at, &self.bar) {
+                (Some(at), Some(_)) => {
+                    if let Some(line) = &shown[at].1 {
+                        line.set_message(text);
+                    }
+                    shown[at].0 = row;
+                }
+                (None, Some(bar)) => {
+                    let last = shown.last().and_then(|(_, line)| line.as_ref()).unwrap_or(bar);
+                    let line = self.report.bars.insert_after(last, ProgressBar::new_spinner());
+                    line.set_style(ProgressStyle::with_template("      {wide_msg}").expect("valid"));
+                    line.set_message(text);
+                    shown.push((row, Some(line)));
+                }
+                (at, None) => {
+                    if at.is_none_or(|at| shown[at].0.key != row.key) {
+                        self.report.line(format!("    {text}"));
+                    }
+                    match at {
+                        Some(at) => shown[at].0 = row,
+                        None => shown.push((row, None)),
+                    }
+                }
+            }
+        }
+    }
+
+    fn clear(&self) {
+        if let Ok(mut steps) = self.report.under_way.lock()
+            && let Some(at) = steps.iter().position(|(stage, what)| *stage == self.stage && *what == self.what)
+        {
+            steps.remove(at);
+        }
+        let rows = self.rows.lock().map(|mut rows| std::mem::take(&mut *rows)).unwrap_or_default();
+        rows.iter().filter_map(|(_, line)| line.as_ref()).for_each(ProgressBar::finish_and_clear);
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+
     /// Says how far the step is; without a terminal the latest word is shown every 30 s.
     pub fn progress(&self, text: impl AsRef<str>) {
         let text = text.as_ref();
@@ -178,9 +246,7 @@ impl Running {
     pub fn done(mut self, result: impl AsRef<str>) {
         self.finished = true;
         let took = self.start.elapsed();
-        if let Some(bar) = &self.bar {
-            bar.finish_and_clear();
-        }
+        self.clear();
         let result = result.as_ref();
         let result = if result.is_empty() { String::new() } else { format!(": {result}") };
         self.report.ok(format!("{}{result} {DIM}{}{DIM:#}", self.what, seconds(took)));
@@ -193,9 +259,7 @@ impl Drop for Running {
         if self.finished {
             return;
         }
-        if let Some(bar) = &self.bar {
-            bar.finish_and_clear();
-        }
+        self.clear();
         self.report.line(format!("  {BAD}✗{BAD:#} {} {DIM}{}{DIM:#}", self.what, seconds(self.start.elapsed())));
     }
 }

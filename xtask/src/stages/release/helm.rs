@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use super::desired::Desired;
-use super::secrets::Existing;
+use super::rollback::{self, Fallback};
+use super::secrets::{self, Existing};
+use crate::clock;
 use crate::failure::{Class, Failure};
 use crate::plan::Step;
 use crate::project::Project;
@@ -18,6 +20,13 @@ pub struct Revision {
     pub status: String,
     /// When it was made, as Kubernetes prints it.
     pub created: String,
+}
+
+impl Revision {
+    /// Whether a helm was, or is, at work on it.
+    pub fn pending(&self) -> bool {
+        self.status.starts_with("pending-")
+    }
 }
 
 /// The revisions that Helm keeps, the newest first.
@@ -48,12 +57,14 @@ pub fn observe(secrets: &Existing) -> Status {
 
 /// The steps that free a release which a killed helm left pending.
 pub fn repair<'a>(tools: &'a Toolbox, release: &str, status: &Status) -> Vec<Step<'a>> {
-    let Some(newest) = status.newest().filter(|revision| revision.status.starts_with("pending-")) else {
+    let Some(newest) = status.newest().filter(|revision| revision.pending()) else {
         return Vec::new();
     };
     let why = format!(
-        "revision {} is {} since {}: the helm that made it is gone",
-        newest.number, newest.status, newest.created
+        "revision {} is {} {}: the helm that made it is gone",
+        newest.number,
+        newest.status,
+        clock::since(&newest.created)
     );
     // Helm refuses every upgrade while its newest revision is pending. That revision never became anything: its record
     // goes, and the revision before it, or nothing at all, is the newest again.
@@ -64,8 +75,15 @@ pub fn repair<'a>(tools: &'a Toolbox, release: &str, status: &Status) -> Vec<Ste
     })]
 }
 
-/// The `helm upgrade --install` without wait: xtask watches itself.
-pub fn upgrade<'a>(project: &'a Project, tools: &Toolbox, desired: &'a Desired, why: String) -> Step<'a> {
+/// The `helm upgrade --install` without wait: xtask watches itself. What Helm has half applied when it fails is undone.
+pub fn upgrade<'a>(
+    project: &'a Project,
+    tools: &'a Toolbox,
+    desired: &'a Desired,
+    fallback: Fallback,
+    before: Option<u64>,
+    why: String,
+) -> Step<'a> {
     let chart = project.root.join(&project.settings.chart.path);
     let release = &project.settings.chart.release;
     let command = tools
@@ -87,11 +105,13 @@ pub fn upgrade<'a>(project: &'a Project, tools: &Toolbox, desired: &'a Desired, 
         .deadline(Duration::from_secs(180));
     let shown = format!("{command} <<< '{}'", desired.values);
     Step::new(format!("helm upgrade {release}"), why, shown, move |_| {
-        command.run().map_err(|error| {
-            Failure::new(Class::Config, format!("Helm refused the release: {error:#}"))
-                .help("the message names the place; cargo xtask tool helm -- lint infra/helm")
-        })?;
-        Ok(String::new())
+        let Err(error) = command.run() else { return Ok(String::new()) };
+        let failure = Failure::new(Class::Config, format!("Helm refused the release: {error:#}"))
+            .help("the message names the place; cargo xtask tool helm -- lint infra/helm");
+        // Most mistakes are found before anything is applied: then there is no new revision.
+        let began = secrets::observe(tools).is_ok_and(|now| observe(&now).newest().map(|r| r.number) > before);
+        let fallback = if began { fallback } else { Fallback::Stay };
+        Err(rollback::undo(project, tools, &fallback, failure))
     })
 }
 

@@ -107,20 +107,29 @@ impl Bed {
         self.xtask_with(args, &[])
     }
 
+    /// The xtask under test.
+    pub fn exe(&self) -> &Utf8PathBuf {
+        &self.exe
+    }
+
+    /// The options that lead it to the copy and to the tests' cluster.
+    pub fn options(&self) -> Vec<String> {
+        let port = self.port.to_string();
+        let options = ["--yes", "--root", self.root.as_str(), "--profile", &self.profile, "--port", &port];
+        options.map(str::to_owned).into()
+    }
+
+    /// Its environment, beside the caller's.
+    pub fn environment(&self) -> [(&str, &str); 3] {
+        [("KUBECONFIG", self.kubeconfig.as_str()), ("NO_COLOR", "1"), ("CI", "true")]
+    }
+
     /// Runs it with extra environment variables.
     pub fn xtask_with(&self, args: &[&str], envs: &[(&str, &str)]) -> Result<Ran> {
-        let mut process = Process::new(self.exe.as_str())
-            .args(args.iter().copied())
-            .args(["--yes", "--root", self.root.as_str(), "--profile", &self.profile])
-            .args(["--port", &self.port.to_string()])
-            .env("KUBECONFIG", self.kubeconfig.as_str())
-            .env("NO_COLOR", "1")
-            .env("CI", "true")
-            .log(&self.log)
-            .deadline(Duration::from_secs(1500));
-        for (name, value) in envs {
-            process = process.env(*name, *value);
-        }
+        let process = Process::new(self.exe.as_str()).args(args.iter().copied()).args(self.options());
+        let process = process.log(&self.log).deadline(Duration::from_secs(1500));
+        let envs = self.environment().into_iter().chain(envs.iter().copied());
+        let process = envs.fold(process, |process, (name, value)| process.env(name, value));
         let start = Instant::now();
         let output = process.output()?;
         let text = [output.stdout, output.stderr].concat();
