@@ -1,63 +1,56 @@
-//! Times as Kubernetes writes them, ages as people say them, and names of folders that sort by time.
+//! Points in time as Kubernetes and our records write them: RFC 3339 in UTC, to the second.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Seconds since 1970.
 pub fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
-/// Seconds since 1970 of `2026-11-21T08:24:59Z`, with or without a fraction; `None` for anything else.
+/// `2026-11-21T08:16:33Z` of seconds since 1970.
+pub fn rfc3339(seconds: u64) -> String {
+    let (days, rest) = (seconds / 86_400, seconds % 86_400);
+    let (year, month, day) = date(days);
+    format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z", rest / 3600, rest / 60 % 60, rest % 60)
+}
+
+/// Seconds since 1970 of `2026-11-21T08:16:33Z`; fractions of a second are dropped. `None`: it is written otherwise.
 pub fn parse(text: &str) -> Option<u64> {
     let (date, time) = text.strip_suffix('Z')?.split_once('T')?;
-    let number = |text: &str| text.parse::<i64>().ok();
-    let date: Vec<i64> = date.split('-').map_while(number).collect();
-    let time: Vec<i64> = time.split('.').next()?.split(':').map_while(number).collect();
-    let ([year, month, day], [hour, minute, second]) = (date.as_slice(), time.as_slice()) else { return None };
-    let seconds = days(*year, *month, *day) * 86_400 + hour * 3600 + minute * 60 + second;
-    u64::try_from(seconds).ok()
+    let mut parts = date.split('-').map(|part| part.parse::<u64>().ok());
+    let (year, month, day) = (parts.next()??, parts.next()??, parts.next()??);
+    let mut parts = time.split('.').next()?.split(':').map(|part| part.parse::<u64>().ok());
+    let (hour, minute, second) = (parts.next()??, parts.next()??, parts.next()??);
+    let valid = (1970..10_000).contains(&year) && (1..=12).contains(&month) && (1..=31).contains(&day);
+    valid.then(|| days(year, month, day) * 86_400 + hour * 3600 + minute * 60 + second)
 }
 
-/// Days from 1970-01-01 to a date of the Gregorian calendar; the year begins in March, so a leap day ends it.
-fn days(year: i64, month: i64, day: i64) -> i64 {
-    let year = if month <= 2 { year - 1 } else { year };
-    let era = year.div_euclid(400);
-    let of_era = year.rem_euclid(400);
-    let of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
-    era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719_468
-}
-
-/// `20261121-082459`, in UTC.
-pub fn stamp(seconds: u64) -> String {
-    let (day, rest) = ((seconds / 86_400) as i64, seconds % 86_400);
-    let days = day + 719_468;
-    let era = days.div_euclid(146_097);
-    let of_era = days.rem_euclid(146_097);
-    let year_of_era = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month = (5 * of_year + 2) / 153;
-    let date = of_year - (153 * month + 2) / 5 + 1;
-    let month = if month < 10 { month + 3 } else { month - 9 };
-    let year = year_of_era + era * 400 + i64::from(month <= 2);
-    format!("{year:04}{month:02}{date:02}-{:02}{:02}{:02}", rest / 3600, rest / 60 % 60, rest % 60)
-}
-
-/// `12 s`, `4 min`, `3 h`, `2 days`.
-pub fn age(time: Duration) -> String {
-    match time.as_secs() {
-        s @ 0..120 => format!("{s} s"),
-        s @ 120..7200 => format!("{} min", s / 60),
-        s @ 7200..172_800 => format!("{} h", s / 3600),
-        s => format!("{} days", s / 86_400),
+/// How long something has lasted, in the one or two units that matter: `42 s`, `5 min`, `3 h`, `2 d`.
+pub fn age(seconds: u64) -> String {
+    match seconds {
+        0..120 => format!("{seconds} s"),
+        120..7_200 => format!("{} min", seconds / 60),
+        7_200..172_800 => format!("{} h", seconds / 3600),
+        _ => format!("{} d", seconds / 86_400),
     }
 }
 
-/// The age of what was made at `created`, as Kubernetes writes it; what cannot be read is shown as it is.
-pub fn since(created: &str) -> String {
-    parse(created).map_or_else(
-        || format!("since {created}"),
-        |then| format!("since {} ({created})", age(Duration::from_secs(now().saturating_sub(then)))),
-    )
+// Days are counted in years that begin in March: then the leap day is the last one and months have a regular rhythm.
+fn days(year: u64, month: u64, day: u64) -> u64 {
+    let year = if month <= 2 { year - 1 } else { year };
+    let in_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
+    year * 365 + year / 4 - year / 100 + year / 400 + in_year - 719_468
+}
+
+fn date(days: u64) -> (u64, u64, u64) {
+    let days = days + 719_468;
+    let (era, in_era) = (days / 146_097, days % 146_097);
+    let in_era_year = (in_era - in_era / 1460 + in_era / 36_524 - in_era / 146_096) / 365;
+    let in_year = in_era - (365 * in_era_year + in_era_year / 4 - in_era_year / 100);
+    let month = (5 * in_year + 2) / 153;
+    let day = in_year - (153 * month + 2) / 5 + 1;
+    let month = if month < 10 { month + 3 } else { month - 9 };
+    (era * 400 + in_era_year + u64::from(month <= 2), month, day)
 }
 
 #[cfg(test)]
@@ -65,22 +58,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_there_and_back() {
-        for (text, seconds, stamped) in [
-            ("1970-01-01T00:00:00Z", 0, "19700101-000000"),
-            ("2024-02-29T12:30:05Z", 1_709_209_805, "20240229-123005"),
-            ("2026-11-21T08:24:59.123456Z", 1_795_249_499, "20261121-082459"),
-        ] {
-            assert_eq!(parse(text), Some(seconds), "{text}");
-            assert_eq!(stamp(seconds), stamped);
+    fn times_are_written_and_read_back() {
+        let table = [
+            (0, "1970-01-01T00:00:00Z"),
+            (951_782_399, "2000-02-28T23:59:59Z"),
+            (951_782_400, "2000-02-29T00:00:00Z"),
+            (951_868_800, "2000-03-01T00:00:00Z"),
+            (1_795_249_093, "2026-11-21T08:18:13Z"),
+            (4_107_542_400, "2100-03-01T00:00:00Z"),
+        ];
+        for (seconds, text) in table {
+            assert_eq!(rfc3339(seconds), text);
+            assert_eq!(parse(text), Some(seconds));
         }
-        assert_eq!(parse("yesterday"), None);
-        assert_eq!(parse("2026-11-21"), None);
+        assert_eq!(parse("2026-11-21T08:18:13.123456Z"), Some(1_795_249_093));
+        for wrong in ["", "2026-11-21", "2026-11-21T08:18:13+01:00", "2026-13-01T00:00:00Z"] {
+            assert_eq!(parse(wrong), None, "{wrong}");
+        }
     }
 
     #[test]
-    fn ages_read_well() {
-        let age = |s| age(Duration::from_secs(s));
-        assert_eq!([age(7), age(300), age(7300), age(200_000)], ["7 s", "5 min", "2 h", "2 days"]);
+    fn ages_are_short() {
+        assert_eq!([age(3), age(125), age(7_300), age(200_000)], ["3 s", "2 min", "2 h", "2 d"]);
     }
 }

@@ -5,20 +5,19 @@ mod evidence;
 mod helm;
 mod ownership;
 mod record;
-mod rollback;
 mod rollout;
 mod secrets;
+mod undo;
 
 pub use desired::Desired;
 pub use helm::Status;
 pub use record::Record;
-pub use rollback::rollback_to;
 pub use secrets::{Existing, Plan as SecretPlan};
+pub use undo::Fallback;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Result;
-use rollback::Fallback;
 
 use crate::judge;
 use crate::plan::Step;

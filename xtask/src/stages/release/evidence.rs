@@ -72,7 +72,8 @@ fn log(tools: &Toolbox, pod: &str, container: &str, previous: bool, lines: usize
 /// files); whatever else is saved goes through `redactor`.
 fn save(project: &Project, tools: &Toolbox, redactor: &Redactor, name: &str, cause: &str) -> Result<Utf8PathBuf> {
     let all = project.target().join("evidence");
-    let dir = all.join(format!("{}-{name}", clock::stamp(clock::now())));
+    let time = clock::rfc3339(clock::now()).replace(['-', ':'], "");
+    let dir = all.join(format!("{time}-{name}"));
     std::fs::create_dir_all(&dir).with_context(|| format!("creating {dir}"))?;
     let write = |name: &str, text: &str| std::fs::write(dir.join(name), redactor.redact(text));
     write("cause.txt", cause)?;
@@ -146,11 +147,11 @@ mod tests {
         let temp = tempfile::tempdir().unwrap();
         let all = Utf8Path::from_path(temp.path()).unwrap();
         for number in 10..25 {
-            std::fs::create_dir(all.join(format!("20261121-0824{number}-crash-loop"))).unwrap();
+            std::fs::create_dir(all.join(format!("20261121T0824{number}Z-crash-loop"))).unwrap();
         }
         forget(all).unwrap();
         let mut left: Vec<_> = std::fs::read_dir(all).unwrap().map(|e| e.unwrap().file_name()).collect();
         left.sort();
-        assert_eq!((left.len(), left[0].to_str().unwrap()), (KEPT, "20261121-082415-crash-loop"));
+        assert_eq!((left.len(), left[0].to_str().unwrap()), (KEPT, "20261121T082415Z-crash-loop"));
     }
 }

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::desired::Desired;
-use super::rollback::{self, Fallback};
 use super::secrets::{self, Existing};
+use super::undo::{self, Fallback};
 use crate::clock;
 use crate::failure::{Class, Failure};
 use crate::plan::Step;
@@ -55,6 +55,12 @@ pub fn observe(secrets: &Existing) -> Status {
     Status { revisions }
 }
 
+/// `for 3 min (since 2026-11-21T08:24:59Z)`.
+fn since(created: &str) -> String {
+    let age = clock::parse(created).map(|then| format!("for {} ", clock::age(clock::now().saturating_sub(then))));
+    format!("{}(since {created})", age.unwrap_or_default())
+}
+
 /// The steps that free a release which a killed helm left pending.
 pub fn repair<'a>(tools: &'a Toolbox, release: &str, status: &Status) -> Vec<Step<'a>> {
     let Some(newest) = status.newest().filter(|revision| revision.pending()) else {
@@ -64,7 +70,7 @@ pub fn repair<'a>(tools: &'a Toolbox, release: &str, status: &Status) -> Vec<Ste
         "revision {} is {} {}: the helm that made it is gone",
         newest.number,
         newest.status,
-        clock::since(&newest.created)
+        since(&newest.created)
     );
     // Helm refuses every upgrade while its newest revision is pending. That revision never became anything: its record
     // goes, and the revision before it, or nothing at all, is the newest again.
@@ -111,7 +117,7 @@ pub fn upgrade<'a>(
         // Most mistakes are found before anything is applied: then there is no new revision.
         let began = secrets::observe(tools).is_ok_and(|now| observe(&now).newest().map(|r| r.number) > before);
         let fallback = if began { fallback } else { Fallback::Stay };
-        Err(rollback::undo(project, tools, &fallback, failure))
+        Err(undo::fall_back(project, tools, &fallback, failure))
     })
 }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 
 use super::evidence;
-use super::rollback::{self, Fallback};
+use super::undo::{self, Fallback};
 use crate::judge::{self, CAUSES, Finding, Gravity};
 use crate::plan::Step;
 use crate::process;
@@ -46,7 +46,7 @@ pub fn step<'a>(
     Step::new("roll out", why, "kubectl get pods,events,deployments,… --watch", move |running| {
         let Some(stopped) = follow(tools, running, LIMIT)? else { return Ok("all replicas ready".to_owned()) };
         let explained = evidence::explain(project, tools, &redactor, &stopped);
-        Err(rollback::undo(project, tools, &fallback, explained))
+        Err(undo::fall_back(project, tools, &fallback, explained))
     })
 }
 

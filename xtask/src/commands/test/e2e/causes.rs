@@ -23,9 +23,15 @@ fn mistake(bed: &Bed, path: &str, edit: impl FnOnce(&str) -> String, name: &str,
     let edited = bed.edit(path, edit)?;
     let ran = fails(bed, name, words)?;
     drop(edited);
-    // What was rolled back to is what was verified: the mistake undone, there is nothing to do.
-    bed.xtask(&["deploy", "dev"])?.expect(0, &["nothing changed"])?;
+    nothing_to_do(bed)?;
     Ok(ran)
+}
+
+/// What was rolled back to is what was verified: the mistake undone, there is nothing to release.
+pub fn nothing_to_do(bed: &Bed) -> Result<()> {
+    let ran = bed.xtask(&["deploy", "dev"])?.expect(0, &["is up"])?;
+    ensure!(!ran.text.contains("> helm upgrade"), "it was released again:\n{}", ran.text);
+    Ok(())
 }
 
 /// A deploy that fails because of the cause `name`, while the old pods go on serving.
@@ -93,8 +99,7 @@ pub fn image_missing(bed: &Bed) -> Result<()> {
     });
     drop(edited);
     ran?;
-    bed.xtask(&["deploy", "dev"])?.expect(0, &["nothing changed"])?;
-    Ok(())
+    nothing_to_do(bed)
 }
 
 pub fn image_pull(bed: &Bed) -> Result<()> {
@@ -193,9 +198,8 @@ pub fn refused_half_way(bed: &Bed) -> Result<()> {
     load.stop()?;
     ran?.expect(3, &["Helm refused the release", "StatefulSet", "rolled back to revision"])?;
     drop(edited);
-    bed.xtask(&["deploy", "dev"])?.expect(0, &["nothing changed"])?;
-    drop(before);
-    Ok(())
+    ensure!(all_pods(bed)?.iter().any(|pod| before.contains(pod)), "no old pod stayed");
+    nothing_to_do(bed)
 }
 
 /// From a namespace without a release: nothing of a failed first install stays.

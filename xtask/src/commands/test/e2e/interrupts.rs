@@ -12,6 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use super::bed::{AUTH, Bed};
+use super::causes::nothing_to_do;
 use crate::snapshot::{Snapshot, text};
 
 /// How long a moment is waited for: a whole deploy with a build on a busy machine.
@@ -177,8 +178,7 @@ pub fn converges(bed: &Bed, name: &str) -> Result<()> {
     let ran = bed.xtask(&["deploy", "dev"])?.expect(0, &["is up", "2/2 ready"]).with_context(|| format!("killed {name}"))?;
     bed.project.report.note(format!("killed {name}: the next deploy took {:.1} s", ran.took.as_secs_f64()));
     leftovers(bed)?;
-    bed.xtask(&["deploy", "dev"])?.expect(0, &["nothing changed"])?;
-    Ok(())
+    nothing_to_do(bed)
 }
 
 /// Nothing is pending, no Secret is there that no kept revision names, and no temporary file is left.
@@ -234,7 +234,7 @@ pub fn stuck_release(bed: &Bed) -> Result<()> {
     child.wait()?;
     seen?;
     ensure!(pending()?, "helm has cleared up before it died");
-    bed.xtask(&["deploy", "dev"])?.expect(0, &["free the stuck release todo", "pending-upgrade since", "is up"])?;
+    bed.xtask(&["deploy", "dev"])?.expect(0, &["free the stuck release todo", "is pending-upgrade for ", "is up"])?;
     leftovers(bed)
 }
 

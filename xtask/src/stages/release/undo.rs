@@ -46,7 +46,7 @@ impl Fallback {
 }
 
 /// Undoes a failed deploy. Gives `failure` with what was done and what runs now.
-pub fn undo(project: &Project, tools: &Toolbox, fallback: &Fallback, failure: Failure) -> anyhow::Error {
+pub fn fall_back(project: &Project, tools: &Toolbox, fallback: &Fallback, failure: Failure) -> anyhow::Error {
     if process::ending() {
         return failure.into();
     }
@@ -80,7 +80,7 @@ fn back(
 ) -> Result<String> {
     let now = rollback_to(project, tools, revision, running)?;
     if let Fallback::Verified(_, at) = fallback {
-        let ago = clock::age(Duration::from_secs(clock::now().saturating_sub(*at)));
+        let ago = clock::age(clock::now().saturating_sub(*at));
         return Ok(format!("rolled back to revision {revision}, verified {ago} ago; it is revision {now} now"));
     }
     Ok(format!("rolled back to revision {revision}, which xtask has never verified; it is revision {now} now"))
