@@ -47,19 +47,19 @@ pub struct Cause {
 pub const CAUSES: &[Cause] = &[
     cause("image-missing", "an image is not on the node", 3, images::missing),
     cause("image-pull", "an image cannot be pulled", 3, images::pull),
-    cause("config", "a container lacks configuration", 4, config::container),
-    cause("mount", "a volume cannot be mounted", 5, config::mount),
+    cause("config", "a container lacks configuration", 3, config::container),
+    cause("mount", "a volume cannot be mounted", 3, config::mount),
     cause("cannot-start", "a container cannot be started", 3, crash::cannot_start),
     cause("out-of-memory", "a container needs more memory than its limit", 3, crash::out_of_memory),
     cause("init", "an init container fails", 2, crash::init),
-    cause("crash-loop", "a container ends again and again", 7, crash::looping),
-    cause("not-ready", "a container runs but does not become ready", 6, probes::failing),
-    cause("unschedulable", "a pod does not fit on any node", 4, scheduling::unschedulable),
-    cause("claim-pending", "a volume is not provided", 4, storage::pending),
-    cause("quota", "a quota is used up", 4, admission::quota),
+    cause("crash-loop", "a container ends again and again", 4, crash::looping),
+    cause("not-ready", "a container runs but does not become ready", 4, probes::failing),
+    cause("unschedulable", "a pod does not fit on any node", 3, scheduling::unschedulable),
+    cause("claim-pending", "a volume is not provided", 3, storage::pending),
+    cause("quota", "a quota is used up", 3, admission::quota),
     cause("pod-security", "Pod Security refuses a pod", 2, admission::pod_security),
-    cause("refused", "the API server refuses a pod", 5, admission::other),
-    cause("evicted", "the node evicts a pod", 4, crash::evicted),
+    cause("refused", "the API server refuses a pod", 4, admission::other),
+    cause("evicted", "the node evicts a pod", 3, crash::evicted),
 ];
 
 const fn cause(
@@ -69,6 +69,11 @@ const fn cause(
     find: fn(&Snapshot) -> Vec<Seen>,
 ) -> Cause {
     Cause { name, title, patience: Duration::from_secs(seconds), find }
+}
+
+/// Whether telling the cause `name` well takes what only the whole cluster knows.
+pub fn asks_cluster(name: &str) -> bool {
+    ["unschedulable", "claim-pending"].contains(&name)
 }
 
 /// What a row's function sees, before the row's name is added.

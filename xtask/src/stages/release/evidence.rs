@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use camino::{Utf8Path, Utf8PathBuf};
+use serde_json::Value;
 
 use super::rollout::Stopped;
 use crate::clock;
@@ -11,7 +12,7 @@ use crate::failure::{Class, Failure};
 use crate::judge::{Finding, Gravity};
 use crate::project::Project;
 use crate::secrets::Redactor;
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Snapshot, number, text};
 use crate::toolbox::Toolbox;
 
 /// Lines of a log that are shown; the evidence has more of them.
@@ -27,21 +28,21 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The error that tells why the rollout was given up, with the path of the evidence.
 pub fn explain(project: &Project, tools: &Toolbox, redactor: &Redactor, stopped: &Stopped) -> Failure {
-    let mut text = stopped.what.clone();
+    let mut told = stopped.what.clone();
     let mut help: Vec<&String> = Vec::new();
     let fatal = stopped.findings.iter().any(|finding| finding.gravity == Gravity::Fatal);
     let telling = stopped.findings.iter().filter(|finding| !fatal || finding.gravity == Gravity::Fatal);
     for finding in telling.take(FINDINGS) {
-        text.push_str(&format!("\n  {}: {}", finding.subject, finding.cause.replace('\n', "\n  ")));
+        told.push_str(&format!("\n  {}: {}", finding.subject, finding.cause.replace('\n', "\n  ")));
         for line in last_log(tools, finding) {
-            text.push_str(&format!("\n    | {line}"));
+            told.push_str(&format!("\n    | {line}"));
         }
         help.extend(finding.help.iter().filter(|line| !help.contains(line)).collect::<Vec<_>>());
     }
-    let text = redactor.redact(&text);
+    let told = redactor.redact(&told);
     let running = project.report.step("release", "save the evidence", "before anything is undone");
-    let saved = save(project, tools, redactor, stopped.name, &text);
-    let failure = help.into_iter().fold(Failure::new(Class::Rollout, text), |failure, line| failure.help(line));
+    let saved = save(project, tools, redactor, stopped.name, &told);
+    let failure = help.into_iter().fold(Failure::new(Class::Rollout, told), |failure, line| failure.help(line));
     match saved {
         Ok(dir) => {
             let shown = dir.strip_prefix(&project.root).unwrap_or(&dir).to_string();
@@ -65,7 +66,9 @@ fn last_log(tools: &Toolbox, finding: &Finding) -> Vec<String> {
 fn log(tools: &Toolbox, pod: &str, container: &str, previous: bool, lines: usize) -> Option<String> {
     let tail = format!("--tail={lines}");
     let logs = tools.kubectl_here().args(["logs", pod, "-c", container, &tail, &format!("--previous={previous}")]);
-    logs.deadline(PATIENCE).read().ok().filter(|text| !text.is_empty())
+    let text = logs.deadline(PATIENCE).read().ok()?;
+    // The kubelet says so with success while it removes the container before the last.
+    (!text.is_empty() && !text.starts_with("unable to retrieve container logs")).then_some(text)
 }
 
 /// Saves the bundle `target/xtask/evidence/<time>-<cause>`. Specs of pods hold no secret values (they are mounted
@@ -77,12 +80,15 @@ fn save(project: &Project, tools: &Toolbox, redactor: &Redactor, name: &str, cau
     std::fs::create_dir_all(&dir).with_context(|| format!("creating {dir}"))?;
     let write = |name: &str, text: &str| std::fs::write(dir.join(name), redactor.redact(text));
     write("cause.txt", cause)?;
-    let kubectl: [(&str, &[&str]); 5] = [
+    let tail = format!("--tail={SAVED}");
+    let logs = ["logs", "-l", "app.kubernetes.io/part-of=todo", "--all-containers", "--prefix", "--ignore-errors", &tail];
+    let kubectl: [(&str, &[&str]); 6] = [
         ("pods.txt", &["get", "pods,replicasets,deployments,statefulsets,persistentvolumeclaims", "-o", "wide"]),
         ("events.txt", &["get", "events", "--sort-by=.lastTimestamp"]),
         ("describe.txt", &["describe", "pods,deployments,statefulsets,persistentvolumeclaims,resourcequotas"]),
         ("objects.yaml", &["get", "pods,deployments,statefulsets,configmaps,services,ingresses", "-o", "yaml"]),
         ("nodes.txt", &["describe", "nodes"]),
+        ("logs.txt", &logs),
     ];
     let helm = tools.helm().args(["history", &project.settings.chart.release]).deadline(PATIENCE);
     let commands = kubectl.map(|(name, args)| (name, tools.kubectl_here().args(args.iter().copied()).deadline(PATIENCE)));
@@ -97,35 +103,26 @@ fn save(project: &Project, tools: &Toolbox, redactor: &Redactor, name: &str, cau
         }
         anyhow::Ok(())
     })?;
-    logs(tools, redactor, &dir.join("logs"))?;
+    for (pod, container) in restarted(&Snapshot::take(tools)?) {
+        if let Some(text) = log(tools, &pod, &container, true, SAVED) {
+            write(&format!("{pod}.{container}.previous.txt"), &text)?;
+        }
+    }
     forget(&all)?;
     Ok(dir)
 }
 
-/// Saves the log of every container, and of the container before it where it was restarted.
-fn logs(tools: &Toolbox, redactor: &Redactor, dir: &Utf8Path) -> Result<()> {
-    std::fs::create_dir_all(dir)?;
-    let snapshot = Snapshot::take(tools)?;
+/// Pod and name of each container that was restarted: the log of the one before is no longer the current one.
+fn restarted(snapshot: &Snapshot) -> Vec<(String, String)> {
+    let mut found = Vec::new();
     for pod in snapshot.kind("Pod") {
-        let name = crate::snapshot::text(pod, "/metadata/name");
-        for status in ["/status/initContainerStatuses", "/status/containerStatuses"] {
-            for container in pod.pointer(status).and_then(serde_json::Value::as_array).into_iter().flatten() {
-                let called = crate::snapshot::text(container, "/name");
-                let restarted = crate::snapshot::number(container, "/restartCount") > 0;
-                // One that has never run has no log to ask for.
-                if container.pointer("/state/waiting").is_some() && !restarted {
-                    continue;
-                }
-                for (previous, suffix) in [(false, "log"), (true, "previous.log")] {
-                    let text = (!previous || restarted).then(|| log(tools, name, called, previous, SAVED)).flatten();
-                    if let Some(text) = text {
-                        std::fs::write(dir.join(format!("{name}.{called}.{suffix}")), redactor.redact(&text))?;
-                    }
-                }
-            }
+        for list in ["/status/initContainerStatuses", "/status/containerStatuses"] {
+            let containers = pod.pointer(list).and_then(Value::as_array).into_iter().flatten();
+            let restarted = containers.filter(|container| number(container, "/restartCount") > 0);
+            found.extend(restarted.map(|c| (text(pod, "/metadata/name").to_owned(), text(c, "/name").to_owned())));
         }
     }
-    Ok(())
+    found
 }
 
 /// Removes all but the newest bundles; their names sort by time.

@@ -67,10 +67,12 @@ pub fn follow(tools: &Toolbox, running: &Running, limit: Duration) -> Result<Opt
         let line: Vec<String> = progress.iter().map(|p| format!("{} {}", p.name, p.line())).collect();
         running.progress(line.join(", "));
         replace_stuck(tools, snapshot, &mut stuck)?;
-        if standing.ripe(&findings, Instant::now()).is_some() {
-            // The verdict is about what is there now, and with what is known of the nodes.
+        if let Some((name, _)) = standing.ripe(&findings, Instant::now()) {
+            // The verdict is about what is there now, whatever a watch may have missed.
             watch.refresh()?;
-            watch.add_cluster()?;
+            if judge::asks_cluster(name) {
+                watch.add_cluster()?;
+            }
             let findings = judge::findings(watch.snapshot());
             if let Some((name, seen)) = standing.ripe(&findings, Instant::now()) {
                 let title = CAUSES.iter().find(|cause| cause.name == name).map_or("", |cause| cause.title);
@@ -172,7 +174,7 @@ mod tests {
 
     #[test]
     fn every_cause_is_told_within_ten_seconds() {
-        // Half of a tick, a fresh snapshot and the question about the nodes come on top.
-        assert!(CAUSES.iter().all(|cause| cause.patience <= Duration::from_secs(8)));
+        // A tick, a fresh snapshot and the question about the nodes come on top: seconds, on a machine that is busy.
+        assert!(CAUSES.iter().all(|cause| cause.patience <= Duration::from_secs(5)));
     }
 }
