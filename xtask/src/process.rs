@@ -274,8 +274,11 @@ impl Piped {
         &self.reader
     }
 
-    /// Ends the command; whoever reads its output finds the end of it.
+    /// Ends the command with all that it has started; whoever reads its output finds the end of it.
     pub fn kill(&self) {
+        if let Ok(None) = self.reader.try_wait() {
+            watchdog::end(&self.reader.pids());
+        }
         let _ = self.reader.kill();
     }
 
@@ -358,6 +361,30 @@ mod tests {
     #[test]
     fn stdin_reaches_the_child() {
         assert_eq!(Process::new("cat").stdin("not-a-secret").read().unwrap(), "not-a-secret");
+    }
+
+    #[test]
+    fn what_nobody_reads_any_more_ends_with_all_that_it_has_started() {
+        let pids: Vec<u32> = (0..12)
+            .flat_map(|_| {
+                let piped = Process::new("sh").args(["-c", "sleep 60 & sleep 60"]).pipe_from(None).unwrap();
+                piped.reader().pids()
+            })
+            .collect();
+        std::thread::sleep(Duration::from_millis(300));
+        for pid in pids {
+            let pid = rustix::process::Pid::from_raw(pid as i32).unwrap();
+            // Children of the shell are fetched by somebody else: a zombie is dead enough.
+            let alive = || {
+                let entries = std::fs::read_dir("/proc").unwrap().flatten();
+                let stats = entries.filter_map(|entry| std::fs::read_to_string(entry.path().join("stat")).ok());
+                stats.filter_map(|stat| Some(stat.rsplit_once(") ")?.1.to_owned())).any(|stat| {
+                    let fields: Vec<&str> = stat.split(' ').collect();
+                    fields[2] == pid.as_raw_nonzero().to_string() && !["Z", "X"].contains(&fields[0])
+                })
+            };
+            assert!(!cfg!(target_os = "linux") || !alive(), "group {pid} lives on");
+        }
     }
 
     #[test]

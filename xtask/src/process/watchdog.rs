@@ -73,6 +73,11 @@ fn sweep() {
     }
 }
 
+/// Ends the groups led by `pids` at once.
+pub fn end(pids: &[u32]) {
+    signal(pids, Signal::KILL);
+}
+
 fn signal(pids: &[u32], signal: Signal) {
     for pid in pids.iter().filter_map(|pid| Pid::from_raw(i32::try_from(*pid).ok()?)) {
         // A group that is already gone is what we want.

@@ -54,8 +54,10 @@ impl<'a> Watch<'a> {
         for kind in KINDS {
             children.push(child(tools, kind, sender.clone())?);
         }
-        let snapshot = Snapshot::take(tools)?;
-        Ok(Self { tools, snapshot, changes, children, broken: false, whole: Instant::now() })
+        let snapshot = Snapshot::default();
+        let mut watch = Self { tools, snapshot, changes, children, broken: false, whole: Instant::now() };
+        watch.refresh()?;
+        Ok(watch)
     }
 
     /// What is known now.

@@ -76,9 +76,33 @@ pub fn repair<'a>(tools: &'a Toolbox, release: &str, status: &Status) -> Vec<Ste
     // goes, and the revision before it, or nothing at all, is the newest again.
     let name = format!("sh.helm.release.v1.{release}.v{}", newest.number);
     let delete = tools.kubectl_here().args(["delete", "secret", &name, "--ignore-not-found"]);
+    let (release, context) = (release.to_owned(), tools.profile.clone());
     vec![Step::new(format!("free the stuck release {release}"), why, delete.clone(), move |_| {
+        if let Some(pid) = at_work(&release, &context) {
+            let what = format!("helm (process {pid}) is at work on the release {release}");
+            return Err(Failure::new(Class::Busy, what).help("wait for it to end, or end it; then deploy again").into());
+        }
         delete.run().map(|()| String::new())
     })]
+}
+
+/// A helm of somebody's on this machine that changes `release` right now. Without /proc nobody is seen.
+fn at_work(release: &str, context: &str) -> Option<u32> {
+    std::fs::read_dir("/proc").ok()?.filter_map(Result::ok).find_map(|entry| {
+        let pid = entry.file_name().to_str()?.parse().ok()?;
+        let line = std::fs::read(entry.path().join("cmdline")).ok()?;
+        let words: Vec<String> = line.split(|byte| *byte == 0).map(|w| String::from_utf8_lossy(w).into_owned()).collect();
+        changes(&words, release, context).then_some(pid)
+    })
+}
+
+/// Whether a command line is a helm that changes `release` in this context, or in the current one.
+fn changes(words: &[String], release: &str, context: &str) -> bool {
+    let has = |word: &str| words.iter().any(|w| w == word);
+    let helm = words.first().is_some_and(|program| program.rsplit('/').next() == Some("helm"));
+    let verb = ["upgrade", "install", "rollback", "uninstall"].iter().any(|verb| has(verb));
+    let elsewhere = words.iter().any(|word| word.starts_with("--kube-context")) && !words.iter().any(|w| w.ends_with(context));
+    helm && verb && has(release) && !elsewhere
 }
 
 /// The `helm upgrade --install` without wait: xtask watches itself. What Helm has half applied when it fails is undone.
@@ -124,6 +148,16 @@ pub fn upgrade<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_helm_that_is_at_work_is_told_from_others() {
+        let changes = |line: &str| changes(&line.split(' ').map(str::to_owned).collect::<Vec<_>>(), "todo", "todo-test");
+        assert!(changes("/cache/helm --kube-context todo-test upgrade --install todo chart"));
+        assert!(changes("helm rollback todo 3"));
+        assert!(!changes("helm --kube-context other upgrade todo chart"));
+        assert!(!changes("helm history todo"));
+        assert!(!changes("vim upgrade todo"));
+    }
 
     #[test]
     fn the_newest_revision_counts() {

@@ -222,7 +222,7 @@ pub fn stuck_release(bed: &Bed) -> Result<()> {
     let chart = bed.root.join("infra/helm");
     // Helm marks its revision pending before it waits, so a wait that cannot end leaves it so.
     let upgrade = tools.helm().args(["upgrade", "todo", chart.as_str(), "--reuse-values", "--wait", "--timeout=120s"]);
-    let upgrade = upgrade.args(["--set", "backend.migrate.command={sleep,600}"]);
+    let upgrade = upgrade.args(["--set-string", "backend.migrate.command={sleep,600}"]);
     let mut child = Command::new(upgrade.program()).args(upgrade.arguments()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
     let pending = || -> Result<bool> {
         let labels = "jsonpath={.items[*].metadata.labels.status}";
