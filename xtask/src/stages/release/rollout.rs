@@ -43,7 +43,7 @@ pub fn step<'a>(
     redactor: Redactor,
     why: String,
 ) -> Step<'a> {
-    Step::new("roll out", why, "kubectl get pods,events,deployments,… --watch", move |running| {
+    Step::new("roll out", why, "kubectl get pods --watch", move |running| {
         let Some(stopped) = follow(tools, running, LIMIT)? else { return Ok("all replicas ready".to_owned()) };
         let explained = evidence::explain(project, tools, &redactor, &stopped);
         Err(undo::fall_back(project, tools, &fallback, explained))
