@@ -62,12 +62,7 @@ pub const CAUSES: &[Cause] = &[
     cause("evicted", "the node evicts a pod", 3, crash::evicted),
 ];
 
-const fn cause(
-    name: &'static str,
-    title: &'static str,
-    seconds: u64,
-    find: fn(&Snapshot) -> Vec<Seen>,
-) -> Cause {
+const fn cause(name: &'static str, title: &'static str, seconds: u64, find: fn(&Snapshot) -> Vec<Seen>) -> Cause {
     Cause { name, title, patience: Duration::from_secs(seconds), find }
 }
 

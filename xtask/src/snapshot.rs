@@ -84,12 +84,17 @@ impl Snapshot {
     /// come back.
     pub fn last_event(&self, object: &Value, reasons: &[&str]) -> Option<Said> {
         let uid = text(object, "/metadata/uid");
-        let about = self.kind("Event").filter(|event| {
-            text(event, "/involvedObject/uid") == uid && reasons.contains(&text(event, "/reason"))
-        });
+        let about = self
+            .kind("Event")
+            .filter(|event| text(event, "/involvedObject/uid") == uid && reasons.contains(&text(event, "/reason")));
         let time = |event: &Value| {
             let times = ["/series/lastObservedTime", "/lastTimestamp", "/eventTime", "/metadata/creationTimestamp"];
-            times.iter().map(|pointer| text(event, pointer)).find(|time| !time.is_empty()).unwrap_or_default().to_owned()
+            times
+                .iter()
+                .map(|pointer| text(event, pointer))
+                .find(|time| !time.is_empty())
+                .unwrap_or_default()
+                .to_owned()
         };
         let newest = about.max_by_key(|event| time(event))?;
         let count = number(newest, "/count").max(number(newest, "/series/count")).max(1);

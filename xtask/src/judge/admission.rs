@@ -81,9 +81,10 @@ pub fn pod_security(snapshot: &Snapshot) -> Vec<Seen> {
         .map(|(rest, refusal)| {
             let (level, what) = rest.split_once(": ").unwrap_or(("", rest));
             let level = level.trim_matches('"').split(':').next().unwrap_or(level);
-            refusal
-                .seen(format!("Pod Security `{level}` refuses its pods: {what}"))
-                .help(format!("take that out of infra/helm/templates/{}: the namespace lets in what is restricted only", refusal.component()))
+            refusal.seen(format!("Pod Security `{level}` refuses its pods: {what}")).help(format!(
+                "take that out of infra/helm/templates/{}: the namespace lets in what is restricted only",
+                refusal.component()
+            ))
         })
         .collect()
 }

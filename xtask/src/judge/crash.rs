@@ -62,14 +62,17 @@ fn failed(c: &Container<'_>) -> Option<u64> {
 
 /// An init container that has ended with an error: the pod's own containers wait for it for ever.
 pub fn init(snapshot: &Snapshot) -> Vec<Seen> {
-    let failing = containers(snapshot).filter(|c| c.init).filter_map(|c| Some((failed(&c).filter(|code| *code != 0)?, c)));
+    let failing =
+        containers(snapshot).filter(|c| c.init).filter_map(|c| Some((failed(&c).filter(|code| *code != 0)?, c)));
     failing
         .map(|(code, c)| {
             let cause = format!("{} failed with exit code {code}{}", c.called(), attempts(&c));
             let seen = Seen::fatal(c.subject(), cause).log(c.pod_name(), c.name());
             match (c.name(), code) {
                 ("migrate", 2) => seen.help("the settings are wrong; its log names them: see .env"),
-                ("migrate", 3) => seen.help("the database cannot be reached or does not wake up: see DATABASE_URL in .env"),
+                ("migrate", 3) => {
+                    seen.help("the database cannot be reached or does not wake up: see DATABASE_URL in .env")
+                }
                 ("migrate", 4) => seen.help("the database refuses user or password: see DATABASE_URL in .env"),
                 ("migrate", 5) => seen.help("the server has no such database: see DATABASE_URL in .env"),
                 ("migrate", 6) => seen.help("the server refuses TLS as asked for: see sslmode of DATABASE_URL in .env"),

@@ -30,12 +30,20 @@ fn expect(snapshot: &Snapshot, name: &str, words: &[&str]) {
 
 #[test]
 fn image_missing() {
-    expect(&recorded!("image-missing"), "image-missing", &["init container migrate", "todo-backend:gone", "deploy dev"]);
+    expect(
+        &recorded!("image-missing"),
+        "image-missing",
+        &["init container migrate", "todo-backend:gone", "deploy dev"],
+    );
 }
 
 #[test]
 fn image_pull() {
-    expect(&recorded!("image-pull"), "image-pull", &["ErrImagePull", "frontend.image.pullPolicy: Never", "it is Always"]);
+    expect(
+        &recorded!("image-pull"),
+        "image-pull",
+        &["ErrImagePull", "frontend.image.pullPolicy: Never", "it is Always"],
+    );
 }
 
 #[test]
@@ -53,7 +61,11 @@ fn crash() {
 
 #[test]
 fn init_container() {
-    expect(&recorded!("init"), "init", &["init container migrate failed with exit code 1, 2 times", "backend.migrate.command"]);
+    expect(
+        &recorded!("init"),
+        "init",
+        &["init container migrate failed with exit code 1, 2 times", "backend.migrate.command"],
+    );
 }
 
 #[test]
@@ -94,7 +106,10 @@ fn pod_security() {
 
 #[test]
 fn quota() {
-    let words = ["quota small has no room for another pod: requested: pods=1, used: pods=5, limited: pods=5", "frontend.replicas"];
+    let words = [
+        "quota small has no room for another pod: requested: pods=1, used: pods=5, limited: pods=5",
+        "frontend.replicas",
+    ];
     expect(&recorded!("quota"), "quota", &words);
 }
 

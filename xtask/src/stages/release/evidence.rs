@@ -81,7 +81,8 @@ fn save(project: &Project, tools: &Toolbox, redactor: &Redactor, name: &str, cau
     let write = |name: &str, text: &str| std::fs::write(dir.join(name), redactor.redact(text));
     write("cause.txt", cause)?;
     let tail = format!("--tail={SAVED}");
-    let logs = ["logs", "-l", "app.kubernetes.io/part-of=todo", "--all-containers", "--prefix", "--ignore-errors", &tail];
+    let logs =
+        ["logs", "-l", "app.kubernetes.io/part-of=todo", "--all-containers", "--prefix", "--ignore-errors", &tail];
     let kubectl: [(&str, &[&str]); 6] = [
         ("pods.txt", &["get", "pods,replicasets,deployments,statefulsets,persistentvolumeclaims", "-o", "wide"]),
         ("events.txt", &["get", "events", "--sort-by=.lastTimestamp"]),
@@ -91,7 +92,8 @@ fn save(project: &Project, tools: &Toolbox, redactor: &Redactor, name: &str, cau
         ("logs.txt", &logs),
     ];
     let helm = tools.helm().args(["history", &project.settings.chart.release]).deadline(PATIENCE);
-    let commands = kubectl.map(|(name, args)| (name, tools.kubectl_here().args(args.iter().copied()).deadline(PATIENCE)));
+    let commands =
+        kubectl.map(|(name, args)| (name, tools.kubectl_here().args(args.iter().copied()).deadline(PATIENCE)));
     std::thread::scope(|scope| {
         let commands = commands.into_iter().chain([("helm-history.txt", helm)]);
         let running: Vec<_> = commands.map(|(name, command)| (name, scope.spawn(move || command.output()))).collect();

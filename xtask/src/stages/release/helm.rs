@@ -80,7 +80,9 @@ pub fn repair<'a>(tools: &'a Toolbox, release: &str, status: &Status) -> Vec<Ste
     vec![Step::new(format!("free the stuck release {release}"), why, delete.clone(), move |_| {
         if let Some(pid) = at_work(&release, &context) {
             let what = format!("helm (process {pid}) is at work on the release {release}");
-            return Err(Failure::new(Class::Busy, what).help("wait for it to end, or end it; then deploy again").into());
+            return Err(Failure::new(Class::Busy, what)
+                .help("wait for it to end, or end it; then deploy again")
+                .into());
         }
         delete.run().map(|()| String::new())
     })]
@@ -91,7 +93,8 @@ fn at_work(release: &str, context: &str) -> Option<u32> {
     std::fs::read_dir("/proc").ok()?.filter_map(Result::ok).find_map(|entry| {
         let pid = entry.file_name().to_str()?.parse().ok()?;
         let line = std::fs::read(entry.path().join("cmdline")).ok()?;
-        let words: Vec<String> = line.split(|byte| *byte == 0).map(|w| String::from_utf8_lossy(w).into_owned()).collect();
+        let words: Vec<String> =
+            line.split(|byte| *byte == 0).map(|w| String::from_utf8_lossy(w).into_owned()).collect();
         changes(&words, release, context).then_some(pid)
     })
 }
@@ -101,7 +104,8 @@ fn changes(words: &[String], release: &str, context: &str) -> bool {
     let has = |word: &str| words.iter().any(|w| w == word);
     let helm = words.first().is_some_and(|program| program.rsplit('/').next() == Some("helm"));
     let verb = ["upgrade", "install", "rollback", "uninstall"].iter().any(|verb| has(verb));
-    let elsewhere = words.iter().any(|word| word.starts_with("--kube-context")) && !words.iter().any(|w| w.ends_with(context));
+    let elsewhere =
+        words.iter().any(|word| word.starts_with("--kube-context")) && !words.iter().any(|w| w.ends_with(context));
     helm && verb && has(release) && !elsewhere
 }
 
@@ -151,7 +155,8 @@ mod tests {
 
     #[test]
     fn a_helm_that_is_at_work_is_told_from_others() {
-        let changes = |line: &str| changes(&line.split(' ').map(str::to_owned).collect::<Vec<_>>(), "todo", "todo-test");
+        let changes =
+            |line: &str| changes(&line.split(' ').map(str::to_owned).collect::<Vec<_>>(), "todo", "todo-test");
         assert!(changes("/cache/helm --kube-context todo-test upgrade --install todo chart"));
         assert!(changes("helm rollback todo 3"));
         assert!(!changes("helm --kube-context other upgrade todo chart"));

@@ -96,7 +96,8 @@ pub fn follow(tools: &Toolbox, running: &Running, limit: Duration) -> Result<Opt
 fn rows(snapshot: &Snapshot, findings: &[Finding]) -> Vec<Row> {
     let progress = judge::progress(snapshot);
     let row = |p: judge::Progress| {
-        let about = findings.iter().find(|f| f.subject.split_once('/').is_some_and(|(_, name)| name.starts_with(&p.name)));
+        let about =
+            findings.iter().find(|f| f.subject.split_once('/').is_some_and(|(_, name)| name.starts_with(&p.name)));
         let waits = about.filter(|_| !p.complete).map(|f| (f.name, f.cause.lines().next().unwrap_or_default()));
         let text = waits.map_or_else(|| p.line(), |(_, cause)| format!("{} · {cause}", p.line()));
         Row { key: format!("{}{}", p.line(), waits.map_or("", |(name, _)| name)), name: p.name, text }

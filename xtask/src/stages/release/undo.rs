@@ -54,7 +54,8 @@ pub fn fall_back(project: &Project, tools: &Toolbox, fallback: &Fallback, failur
     let done = match fallback {
         Fallback::Stay => Ok("nothing was applied by this run, so nothing is undone".to_owned()),
         Fallback::Nothing => {
-            let running = report.step("release", "remove the failed first install", "there is no revision to go back to");
+            let running =
+                report.step("release", "remove the failed first install", "there is no revision to go back to");
             remove(project, tools).inspect(|_| running.done(""))
         }
         Fallback::Verified(revision, _) | Fallback::Deployed(revision) => {
@@ -65,19 +66,14 @@ pub fn fall_back(project: &Project, tools: &Toolbox, fallback: &Fallback, failur
     };
     match done {
         Ok(done) => failure.add(format!("\n  {done}{}", runs(tools))).into(),
-        Err(error) => {
-            failure.add(format!("\n  it could not be undone: {error:#}{}", runs(tools))).help("cargo xtask deploy dev").into()
-        }
+        Err(error) => failure
+            .add(format!("\n  it could not be undone: {error:#}{}", runs(tools)))
+            .help("cargo xtask deploy dev")
+            .into(),
     }
 }
 
-fn back(
-    project: &Project,
-    tools: &Toolbox,
-    fallback: &Fallback,
-    revision: u64,
-    running: &Running,
-) -> Result<String> {
+fn back(project: &Project, tools: &Toolbox, fallback: &Fallback, revision: u64, running: &Running) -> Result<String> {
     let now = rollback_to(project, tools, revision, running)?;
     if let Fallback::Verified(_, at) = fallback {
         let ago = clock::age(clock::now().saturating_sub(*at));

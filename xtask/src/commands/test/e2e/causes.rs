@@ -81,7 +81,8 @@ fn values(yaml: &str) -> impl FnOnce(&str) -> String {
 }
 
 pub fn image_missing(bed: &Bed) -> Result<()> {
-    let edited = bed.edit("apps/backend/app/__init__.py", |text| format!("{text}\n# removed {:?}\n", Instant::now()))?;
+    let edited =
+        bed.edit("apps/backend/app/__init__.py", |text| format!("{text}\n# removed {:?}\n", Instant::now()))?;
     let reference = references(bed)?.into_iter().find(|r| r.starts_with("todo-backend")).unwrap_or_default();
     let node = bed.tools()?.nodes().remove(0);
     let name = canonical(&reference);
@@ -119,8 +120,14 @@ pub fn config(bed: &Bed) -> Result<()> {
 
 pub fn mount(bed: &Bed) -> Result<()> {
     let edit = |text: &str| {
-        let text = text.replace("          volumeMounts:\n", "          volumeMounts:\n            - name: smtp\n              mountPath: /smtp\n");
-        text.replace("      volumes:\n", "      volumes:\n        - name: smtp\n          secret: {secretName: todo-smtp}\n")
+        let text = text.replace(
+            "          volumeMounts:\n",
+            "          volumeMounts:\n            - name: smtp\n              mountPath: /smtp\n",
+        );
+        text.replace(
+            "      volumes:\n",
+            "      volumes:\n        - name: smtp\n          secret: {secretName: todo-smtp}\n",
+        )
     };
     mistake(bed, FRONTEND, edit, "mount", &["volume `smtp`", "Secret todo-smtp does not exist"]).map(drop)
 }
@@ -133,7 +140,8 @@ pub fn cannot_start(bed: &Bed) -> Result<()> {
 
 pub fn init(bed: &Bed) -> Result<()> {
     let edit = values("backend:\n  migrate:\n    command: [python3, -m, app.no_such_module]");
-    mistake(bed, VALUES, edit, "init", &["init container migrate failed with exit code 1", "| ", "no_such_module"]).map(drop)
+    mistake(bed, VALUES, edit, "init", &["init container migrate failed with exit code 1", "| ", "no_such_module"])
+        .map(drop)
 }
 
 pub fn crash_loop(bed: &Bed) -> Result<()> {
@@ -155,15 +163,19 @@ pub fn not_ready(bed: &Bed) -> Result<()> {
 
 /// So little that it dies before it is ready: one that dies under its first requests would lose those.
 pub fn out_of_memory(bed: &Bed) -> Result<()> {
-    let edit = values("frontend:\n  resources:\n    requests: {cpu: 50m, memory: 20Mi}\n    limits: {cpu: '1', memory: 20Mi}");
+    let edit =
+        values("frontend:\n  resources:\n    requests: {cpu: 50m, memory: 20Mi}\n    limits: {cpu: '1', memory: 20Mi}");
     let words = ["its limit of 20Mi", "raise frontend.resources.limits.memory"];
     mistake(bed, VALUES, edit, "out-of-memory", &words).map(drop)
 }
 
 pub fn unschedulable(bed: &Bed) -> Result<()> {
-    let edit = values("frontend:\n  resources:\n    requests: {cpu: 50m, memory: 900Gi}\n    limits: {cpu: '1', memory: 900Gi}");
+    let edit = values(
+        "frontend:\n  resources:\n    requests: {cpu: 50m, memory: 900Gi}\n    limits: {cpu: '1', memory: 900Gi}",
+    );
     let node = format!("node {}: ", bed.profile);
-    let words = ["memory requested: 900Gi", &node, " free of ", "held by ", "todo/todo-frontend-", "to at most ", "memory_mib"];
+    let words =
+        ["memory requested: 900Gi", &node, " free of ", "held by ", "todo/todo-frontend-", "to at most ", "memory_mib"];
     mistake(bed, VALUES, edit, "unschedulable", &words).map(drop)
 }
 
@@ -174,7 +186,9 @@ pub fn quota(bed: &Bed) -> Result<()> {
         Ok(kubectl()?.args(["get", "pods", "-o", "name"]).read()?.lines().count() == 5)
     })?;
     kubectl()?.args(["create", "quota", "small", "--hard=pods=5"]).run()?;
-    let edit = values("frontend:\n  resources:\n    requests: {cpu: 51m, memory: 192Mi}\n    limits: {cpu: '1', memory: 384Mi}");
+    let edit = values(
+        "frontend:\n  resources:\n    requests: {cpu: 51m, memory: 192Mi}\n    limits: {cpu: '1', memory: 384Mi}",
+    );
     let words = ["quota small has no room for another pod: requested: pods=1, used: pods=5, limited: pods=5"];
     let result = mistake(bed, VALUES, edit, "quota", &words);
     kubectl()?.args(["delete", "quota", "small"]).run()?;
@@ -182,7 +196,9 @@ pub fn quota(bed: &Bed) -> Result<()> {
 }
 
 pub fn pod_security(bed: &Bed) -> Result<()> {
-    let edit = |text: &str| text.replace("      volumes:\n", "      volumes:\n        - name: host\n          hostPath: {path: /etc}\n");
+    let edit = |text: &str| {
+        text.replace("      volumes:\n", "      volumes:\n        - name: host\n          hostPath: {path: /etc}\n")
+    };
     let words = ["Pod Security `restricted` refuses", "hostPath", "infra/helm/templates/frontend"];
     mistake(bed, FRONTEND, edit, "pod-security", &words).map(drop)
 }

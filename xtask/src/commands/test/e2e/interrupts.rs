@@ -143,7 +143,8 @@ pub fn change(bed: &Bed) -> Result<()> {
     bed.write_dotenv(&format!("AUTH_SECRET={AUTH}-{now}\n"))?;
     let path = bed.root.join("apps/backend/app/__init__.py");
     let text = std::fs::read_to_string(&path)?;
-    let kept: String = text.lines().filter(|line| !line.starts_with("# killed")).map(|line| format!("{line}\n")).collect();
+    let kept: String =
+        text.lines().filter(|line| !line.starts_with("# killed")).map(|line| format!("{line}\n")).collect();
     std::fs::write(&path, format!("{kept}# killed at {now}\n"))?;
     Ok(())
 }
@@ -175,7 +176,8 @@ fn orphan(bed: &Bed) -> Option<String> {
 
 /// The next deploy brings everything to where it should be, and leaves nothing of the interrupted one.
 pub fn converges(bed: &Bed, name: &str) -> Result<()> {
-    let ran = bed.xtask(&["deploy", "dev"])?.expect(0, &["is up", "2/2 ready"]).with_context(|| format!("killed {name}"))?;
+    let ran =
+        bed.xtask(&["deploy", "dev"])?.expect(0, &["is up", "2/2 ready"]).with_context(|| format!("killed {name}"))?;
     bed.project.report.note(format!("killed {name}: the next deploy took {:.1} s", ran.took.as_secs_f64()));
     leftovers(bed)?;
     nothing_to_do(bed)
@@ -195,7 +197,8 @@ fn leftovers(bed: &Bed) -> Result<()> {
         }
     }
     let selector = "app.kubernetes.io/managed-by=xtask,app.kubernetes.io/component=backend";
-    let names = tools.kubectl_here().args(["get", "secrets", "-l", selector, "-o", "jsonpath={.items[*].metadata.name}"]);
+    let names =
+        tools.kubectl_here().args(["get", "secrets", "-l", selector, "-o", "jsonpath={.items[*].metadata.name}"]);
     let unused: Vec<String> =
         names.read()?.split_whitespace().filter(|name| !named.contains(*name)).map(str::to_owned).collect();
     ensure!(unused.is_empty(), "Secrets that no revision names: {unused:?}; named are {named:?}");
@@ -223,7 +226,11 @@ pub fn stuck_release(bed: &Bed) -> Result<()> {
     // Helm marks its revision pending before it waits, so a wait that cannot end leaves it so.
     let upgrade = tools.helm().args(["upgrade", "todo", chart.as_str(), "--reuse-values", "--wait", "--timeout=120s"]);
     let upgrade = upgrade.args(["--set-string", "backend.migrate.command={sleep,600}"]);
-    let mut child = Command::new(upgrade.program()).args(upgrade.arguments()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+    let mut child = Command::new(upgrade.program())
+        .args(upgrade.arguments())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()?;
     let pending = || -> Result<bool> {
         let labels = "jsonpath={.items[*].metadata.labels.status}";
         let statuses = tools.kubectl_here().args(["get", "secrets", "-l", "owner=helm", "-o", labels]).read()?;

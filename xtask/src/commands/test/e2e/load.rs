@@ -46,7 +46,13 @@ impl Load {
             all.good += answers.good;
             all.bad.extend(answers.bad);
         }
-        ensure!(all.bad.is_empty(), "{} of {} requests failed: {:?}", all.bad.len(), all.good, &all.bad[..all.bad.len().min(5)]);
+        ensure!(
+            all.bad.is_empty(),
+            "{} of {} requests failed: {:?}",
+            all.bad.len(),
+            all.good,
+            &all.bad[..all.bad.len().min(5)]
+        );
         ensure!(all.good > 20, "only {} requests were made", all.good);
         Ok(all.good)
     }

@@ -58,6 +58,7 @@ fn kill_and_go_on(bed: &Bed, round: usize) -> Result<String> {
         causes::cannot_start(bed)?;
     }
     ensure!(!said.contains(AUTH), "a secret is shown");
-    let last = said.lines().rev().find(|line| line.starts_with("  > ")).unwrap_or("  > (nothing)").trim_start_matches("  > ");
+    let last =
+        said.lines().rev().find(|line| line.starts_with("  > ")).unwrap_or("  > (nothing)").trim_start_matches("  > ");
     Ok(format!("killed after {:.1} s at `{last}`", after.as_secs_f64()))
 }
