@@ -54,7 +54,7 @@ fn kill_and_go_on(bed: &Bed, round: usize) -> Result<String> {
     interrupts::kill(bed, deploy)?;
     interrupts::converges(bed, &format!("after {:.1} s", after.as_secs_f64()))?;
     // A mistake every other time, so that rollbacks and their revisions pile up too.
-    if round % 2 == 0 {
+    if round.is_multiple_of(2) {
         causes::cannot_start(bed)?;
     }
     ensure!(!said.contains(AUTH), "a secret is shown");
