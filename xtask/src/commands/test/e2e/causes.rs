@@ -20,11 +20,17 @@ const BOUND: f64 = 10.0;
 /// A deploy with a mistake in the file `path`: it must fail with exit code 7, this cause and these words, and leave
 /// everything as it was before.
 fn mistake(bed: &Bed, path: &str, edit: impl FnOnce(&str) -> String, name: &str, words: &[&str]) -> Result<Ran> {
+    sound(bed)?;
     let edited = bed.edit(path, edit)?;
     let ran = fails(bed, name, words)?;
     drop(edited);
     nothing_to_do(bed)?;
     Ok(ran)
+}
+
+/// The copy as it is runs and is verified: with `--only` it may be another than the run before has left.
+fn sound(bed: &Bed) -> Result<()> {
+    bed.xtask(&["deploy", "dev"])?.expect(0, &["is up"]).map(drop)
 }
 
 /// What was rolled back to is what was verified: the mistake undone, there is nothing to release.
@@ -81,6 +87,7 @@ fn values(yaml: &str) -> impl FnOnce(&str) -> String {
 }
 
 pub fn image_missing(bed: &Bed) -> Result<()> {
+    sound(bed)?;
     let edited =
         bed.edit("apps/backend/app/__init__.py", |text| format!("{text}\n# removed {:?}\n", Instant::now()))?;
     let reference = references(bed)?.into_iter().find(|r| r.starts_with("todo-backend")).unwrap_or_default();
