@@ -3,6 +3,8 @@
 //! On a terminal running steps are live lines with the time they have taken; in a pipe or CI log each step is a line
 //! when it starts to matter and one when it ends. `NO_COLOR` is honoured by `anstream`.
 
+mod rows;
+
 use std::io::{IsTerminal, Write};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
@@ -11,6 +13,8 @@ use anstyle::{AnsiColor, Style};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use crate::failure::Failure;
+pub use rows::Row;
+use rows::Rows;
 
 /// A colour for each meaning.
 pub const GOOD: Style = AnsiColor::Green.on_default();
@@ -124,7 +128,7 @@ impl Report {
         if let Ok(mut steps) = self.under_way.lock() {
             steps.push((stage, what.clone()));
         }
-        let rows = Mutex::default();
+        let rows = Rows::default();
         Running { report: self.clone(), stage, what, bar, start: now, latest, rows, finished: false }
     }
 
@@ -170,53 +174,14 @@ pub struct Running {
     bar: Option<ProgressBar>,
     start: Instant,
     latest: Arc<Mutex<String>>,
-    rows: Mutex<Vec<(Row, Option<ProgressBar>)>>,
+    rows: Rows,
     finished: bool,
-}
-
-/// A line of its own below a step.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Row {
-    /// What it is about.
-    pub name: String,
-    /// How that is now.
-    pub text: String,
-    /// What must change for the line to be shown again where there is no terminal.
-    pub key: String,
 }
 
 impl Running {
     /// Shows a live line for each of `rows`; without a terminal a line whenever one changes in its key.
     pub fn rows(&self, rows: Vec<Row>) {
-        let Ok(mut shown) = self.rows.lock() else { return };
-        for row in rows {
-            let at = shown.iter().position(|(old, _)| old.name == row.name);
-            let text = format!("{:<16} {}", row.name, row.text);
-            match (at, &self.bar) {
-                (Some(at), Some(_)) => {
-                    if let Some(line) = &shown[at].1 {
-                        line.set_message(text);
-                    }
-                    shown[at].0 = row;
-                }
-                (None, Some(bar)) => {
-                    let last = shown.last().and_then(|(_, line)| line.as_ref()).unwrap_or(bar);
-                    let line = self.report.bars.insert_after(last, ProgressBar::new_spinner());
-                    line.set_style(ProgressStyle::with_template("      {wide_msg}").expect("valid"));
-                    line.set_message(text);
-                    shown.push((row, Some(line)));
-                }
-                (at, None) => {
-                    if at.is_none_or(|at| shown[at].0.key != row.key) {
-                        self.report.line(format!("    {text}"));
-                    }
-                    match at {
-                        Some(at) => shown[at].0 = row,
-                        None => shown.push((row, None)),
-                    }
-                }
-            }
-        }
+        self.rows.show(&self.report, self.bar.as_ref(), rows);
     }
 
     fn clear(&self) {
@@ -225,8 +190,7 @@ impl Running {
         {
             steps.remove(at);
         }
-        let rows = self.rows.lock().map(|mut rows| std::mem::take(&mut *rows)).unwrap_or_default();
-        rows.iter().filter_map(|(_, line)| line.as_ref()).for_each(ProgressBar::finish_and_clear);
+        self.rows.clear();
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }
