@@ -69,6 +69,7 @@ const SCENARIOS: &[Scenario] = &[
     ("killed in helm: the same", interrupts::killed_in_helm),
     ("killed in the rollout: the same", interrupts::killed_in_the_rollout),
     ("killed in a rollback: the same", interrupts::killed_in_a_rollback),
+    ("killed in a first install: the same", interrupts::killed_in_first_install),
     ("a release that a killed helm left pending is told with its age and freed", interrupts::stuck_release),
     ("two deploys at once: the second says who is at work", interrupts::two_at_once),
     ("Ctrl-C: children end, the state is told, exit code 130, the next deploy converges", interrupts::ctrl_c),

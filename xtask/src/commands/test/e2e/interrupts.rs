@@ -219,6 +219,16 @@ pub fn killed_in_a_rollback(bed: &Bed) -> Result<()> {
     converges(bed, "in a rollback")
 }
 
+/// There is nothing to go back to yet, and Helm's first revision is pending or failed.
+pub fn killed_in_first_install(bed: &Bed) -> Result<()> {
+    bed.xtask(&["teardown"])?.expect(0, &[])?;
+    let mut deploy = Deploy::start(bed)?;
+    ensure!(deploy.hear("> helm upgrade todo")?, "helm did not begin:\n{}", deploy.said()?);
+    std::thread::sleep(Duration::from_millis(700));
+    kill(bed, deploy)?;
+    converges(bed, "in a first install")
+}
+
 /// What a killed helm leaves, whatever the moment: made by hand, because the moments above do not always hit it.
 pub fn stuck_release(bed: &Bed) -> Result<()> {
     let tools = bed.tools()?;
