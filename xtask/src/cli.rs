@@ -98,6 +98,27 @@ mod tests {
     use clap::CommandFactory;
 
     #[test]
+    fn every_exit_code_is_documented_and_names_one_class() {
+        use crate::failure::Class;
+        let readme = include_str!("../../README.md");
+        for (class, said) in [
+            (Class::Internal, "1 internal"),
+            (Class::Config, "3 configuration"),
+            (Class::Machine, "4 machine"),
+            (Class::Cluster, "5 cluster"),
+            (Class::Image, "6 image"),
+            (Class::Rollout, "7 rollout"),
+            (Class::Proof, "8 proof"),
+            (Class::Check, "9 tests"),
+            (Class::Busy, "10 another xtask is at work"),
+            (Class::Interrupted, "130 interrupted"),
+        ] {
+            assert!(said.starts_with(&format!("{} ", class as i32)));
+            assert!(super::AFTER.replace("  ", "").contains(said) && readme.contains(said), "{said}");
+        }
+    }
+
+    #[test]
     fn the_command_line_is_consistent() {
         super::Cli::command().debug_assert();
     }

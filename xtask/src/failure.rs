@@ -50,6 +50,12 @@ impl Failure {
         self
     }
 
+    /// Adds to what is wrong: what was done about it.
+    pub fn add(mut self, text: impl AsRef<str>) -> Self {
+        self.what.push_str(text.as_ref());
+        self
+    }
+
     /// The lines that tell the way out.
     pub fn hints(&self) -> &[String] {
         &self.help

@@ -1,16 +1,29 @@
-//! One xtask at a time for each profile. The operating system releases the lock with the process, however it ends.
+//! One xtask at a time for each profile. The operating system releases the lock with the process, however it ends, and
+//! with the children of a killed one.
 
 use std::fs::{File, TryLockError};
 use std::io::{Read, Seek, Write};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use camino::Utf8Path;
 
 use crate::failure::{Class, Failure};
+use crate::process;
+
+/// How long the children of a killed xtask may take to end.
+const ENDING: Duration = Duration::from_secs(5);
 
 /// Held as long as it lives.
 pub struct Lock {
-    _file: File,
+    file: File,
+}
+
+impl Drop for Lock {
+    /// Closing the file would not be enough: the guardian has it open too.
+    fn drop(&mut self) {
+        let _ = self.file.unlock();
+    }
 }
 
 /// Takes the lock `name` below `folder`, or says who holds it.
@@ -18,23 +31,50 @@ pub fn take(folder: &Utf8Path, name: &str) -> Result<Lock> {
     std::fs::create_dir_all(folder).with_context(|| format!("creating {folder}"))?;
     let path = folder.join(format!("{name}.lock"));
     let mut file = File::options().create(true).truncate(false).read(true).write(true).open(&path)?;
-    match file.try_lock() {
-        Ok(()) => {
-            let command: Vec<String> = std::env::args().skip(1).collect();
-            file.set_len(0)?;
-            file.rewind()?;
-            write!(file, "cargo xtask {} (pid {})", command.join(" "), std::process::id())?;
-            Ok(Lock { _file: file })
+    let start = Instant::now();
+    loop {
+        match file.try_lock() {
+            Ok(()) => break,
+            Err(TryLockError::WouldBlock) => {
+                let holder = read(&mut file)?;
+                if start.elapsed() > ENDING || process_of(&holder).is_none_or(alive) {
+                    let what = format!("another xtask is at work on `{name}`: {holder}");
+                    return Err(Failure::new(Class::Busy, what)
+                        .help("wait for it to end, or end it; nothing was changed by this run")
+                        .into());
+                }
+                // Its process is gone: the guardian ends what it had begun, and then lets go.
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            Err(TryLockError::Error(error)) => return Err(error).with_context(|| format!("locking {path}")),
         }
-        Err(TryLockError::WouldBlock) => {
-            let mut holder = String::new();
-            file.read_to_string(&mut holder)?;
-            Err(Failure::new(Class::Busy, format!("another xtask is at work on `{name}`: {holder}"))
-                .help("wait for it to end, or end it; nothing was changed by this run")
-                .into())
-        }
-        Err(TryLockError::Error(error)) => Err(error).with_context(|| format!("locking {path}")),
     }
+    let command: Vec<String> = std::env::args().skip(1).collect();
+    file.set_len(0)?;
+    file.rewind()?;
+    write!(file, "cargo xtask {} (pid {})", command.join(" "), std::process::id())?;
+    process::hold(file.try_clone()?);
+    Ok(Lock { file })
+}
+
+fn read(file: &mut File) -> Result<String> {
+    let mut text = String::new();
+    file.rewind()?;
+    file.read_to_string(&mut text)?;
+    Ok(text)
+}
+
+/// The process that wrote `holder` into the lock.
+fn process_of(holder: &str) -> Option<i32> {
+    holder.rsplit_once("(pid ")?.1.strip_suffix(')')?.parse().ok()
+}
+
+/// Whether the process runs. One that has ended and whose parent does not fetch it does not count.
+fn alive(pid: i32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let ended = stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with(['Z', 'X']));
+    let there = rustix::process::Pid::from_raw(pid).is_some_and(|pid| rustix::process::test_kill_process(pid).is_ok());
+    there && !ended
 }
 
 #[cfg(test)]
@@ -50,5 +90,16 @@ mod tests {
         assert!(error.contains(&format!("pid {}", std::process::id())), "{error}");
         drop(first);
         take(folder, "todo").unwrap();
+    }
+
+    #[test]
+    fn the_process_is_read_from_what_it_wrote() {
+        assert_eq!(process_of("cargo xtask deploy dev (pid 42)"), Some(42));
+        assert_eq!(process_of(""), None);
+        assert!(alive(std::process::id() as i32));
+        let mut ended = std::process::Command::new("true").spawn().unwrap();
+        std::thread::sleep(Duration::from_millis(300));
+        assert!(!alive(ended.id() as i32), "a zombie is not at work");
+        ended.wait().unwrap();
     }
 }

@@ -40,9 +40,14 @@ fn main() {
     let closing = output::Closing::new(&cli);
     let (interrupted, closing_then) = (report.clone(), closing.clone());
     let handler = ctrlc::set_handler(move || {
+        let steps = interrupted.under_way();
         process::end_all();
         if !interrupted.interrupted() {
-            interrupted.line("\ninterrupted: every child has ended; the same command goes on where this one stopped");
+            interrupted.line("");
+            for (stage, what) in &steps {
+                interrupted.line(format!("interrupted at: {what}{}", stages::left_by(stage)));
+            }
+            interrupted.line("interrupted: every child has ended; the same command goes on where this one stopped");
         }
         let code = failure::Class::Interrupted as i32;
         closing_then.close(&interrupted, code, None);

@@ -1,8 +1,10 @@
 //! Child processes: deadline, process group, redaction, shell-quoted echo and error context in one place.
 //!
 //! Every child is the leader of a process group of its own. One watchdog thread ends groups whose deadline has passed;
-//! Ctrl-C ends all of them (see [`end_all`]), so nothing outlives xtask by accident.
+//! Ctrl-C ends all of them (see [`end_all`]), and so does a guardian when xtask is killed, so nothing outlives it by
+//! accident.
 
+mod guardian;
 mod watchdog;
 
 use std::fmt;
@@ -14,6 +16,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use camino::{Utf8Path, Utf8PathBuf};
 
+pub use guardian::hold;
 pub use watchdog::{end_all, ending};
 
 /// How much of a failed command's output its error shows, in lines; the rest is in the log.
@@ -99,6 +102,11 @@ impl Process {
     /// The program as it is started.
     pub fn program(&self) -> &str {
         &self.program
+    }
+
+    /// The arguments.
+    pub fn arguments(&self) -> &[String] {
+        &self.args
     }
 
     /// The program's name, for messages.
@@ -266,6 +274,14 @@ impl Piped {
         &self.reader
     }
 
+    /// Ends the command with all that it has started; whoever reads its output finds the end of it.
+    pub fn kill(&self) {
+        if let Ok(None) = self.reader.try_wait() {
+            watchdog::end(&self.reader.pids());
+        }
+        let _ = self.reader.kill();
+    }
+
     /// Drains what is left, waits, and fails if the command failed.
     pub fn finish(self) -> Result<String> {
         let mut rest = String::new();
@@ -283,7 +299,7 @@ impl Piped {
 impl Drop for Piped {
     /// Nobody reads it any more, so a command that still runs would block for ever.
     fn drop(&mut self) {
-        let _ = self.reader.kill();
+        self.kill();
     }
 }
 
@@ -345,6 +361,30 @@ mod tests {
     #[test]
     fn stdin_reaches_the_child() {
         assert_eq!(Process::new("cat").stdin("not-a-secret").read().unwrap(), "not-a-secret");
+    }
+
+    #[test]
+    fn what_nobody_reads_any_more_ends_with_all_that_it_has_started() {
+        let pids: Vec<u32> = (0..12)
+            .flat_map(|_| {
+                let piped = Process::new("sh").args(["-c", "sleep 60 & sleep 60"]).pipe_from(None).unwrap();
+                piped.reader().pids()
+            })
+            .collect();
+        std::thread::sleep(Duration::from_millis(300));
+        for pid in pids {
+            let pid = rustix::process::Pid::from_raw(pid as i32).unwrap();
+            // Children of the shell are fetched by somebody else: a zombie is dead enough.
+            let alive = || {
+                let entries = std::fs::read_dir("/proc").unwrap().flatten();
+                let stats = entries.filter_map(|entry| std::fs::read_to_string(entry.path().join("stat")).ok());
+                stats.filter_map(|stat| Some(stat.rsplit_once(") ")?.1.to_owned())).any(|stat| {
+                    let fields: Vec<&str> = stat.split(' ').collect();
+                    fields[2] == pid.as_raw_nonzero().to_string() && !["Z", "X"].contains(&fields[0])
+                })
+            };
+            assert!(!cfg!(target_os = "linux") || !alive(), "group {pid} lives on");
+        }
     }
 
     #[test]

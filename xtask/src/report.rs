@@ -3,6 +3,8 @@
 //! On a terminal running steps are live lines with the time they have taken; in a pipe or CI log each step is a line
 //! when it starts to matter and one when it ends. `NO_COLOR` is honoured by `anstream`.
 
+mod rows;
+
 use std::io::{IsTerminal, Write};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
@@ -14,6 +16,8 @@ use serde_json::{Map, Value};
 use crate::events::{self, Event, Outcome, Recorder};
 use crate::failure::Failure;
 use crate::secrets::Redactor;
+pub use rows::Row;
+use rows::Rows;
 
 /// A colour for each meaning.
 pub const GOOD: Style = AnsiColor::Green.on_default();
@@ -127,7 +131,8 @@ impl Report {
         if bar.is_none() {
             self.heartbeat(what.clone(), now, Arc::downgrade(&latest));
         }
-        Running { report: self.clone(), event, what, bar, start: now, latest, finished: false }
+        let rows = Rows::default();
+        Running { report: self.clone(), event, what, bar, start: now, latest, rows, finished: false }
     }
 
     /// Without a terminal a step shows every now and then that it is still at work, until its end drops `latest`.
@@ -169,6 +174,12 @@ impl Report {
         let seen = look();
         self.recorder().end(event, Outcome::Looked, "");
         seen
+    }
+
+    /// The steps under way: stage and what is done.
+    pub fn under_way(&self) -> Vec<(&'static str, String)> {
+        let running = self.events().into_iter().filter(|event| event.outcome == Outcome::Running);
+        running.filter(|event| !event.why.is_empty()).map(|event| (event.stage, event.what)).collect()
     }
 
     /// All events so far.
@@ -219,10 +230,23 @@ pub struct Running {
     bar: Option<ProgressBar>,
     start: Instant,
     latest: Arc<Mutex<String>>,
+    rows: Rows,
     finished: bool,
 }
 
 impl Running {
+    /// Shows a live line for each of `rows`; without a terminal a line whenever one changes in its key.
+    pub fn rows(&self, rows: Vec<Row>) {
+        self.rows.show(&self.report, self.bar.as_ref(), rows);
+    }
+
+    fn clear(&self) {
+        self.rows.clear();
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+
     /// Says how far the step is; without a terminal the latest word is shown every 30 s.
     pub fn progress(&self, text: impl AsRef<str>) {
         let text = text.as_ref();
@@ -237,9 +261,7 @@ impl Running {
     pub fn done(mut self, result: impl AsRef<str>) {
         self.finished = true;
         let took = self.start.elapsed();
-        if let Some(bar) = &self.bar {
-            bar.finish_and_clear();
-        }
+        self.clear();
         let result = result.as_ref();
         self.report.recorder().end(self.event, Outcome::Ran, result);
         let result = if result.is_empty() { String::new() } else { format!(": {result}") };
@@ -253,9 +275,7 @@ impl Drop for Running {
             return;
         }
         self.report.recorder().end(self.event, Outcome::Failed, "");
-        if let Some(bar) = &self.bar {
-            bar.finish_and_clear();
-        }
+        self.clear();
         self.report.line(format!("  {BAD}✗{BAD:#} {} {DIM}{}{DIM:#}", self.what, seconds(self.start.elapsed())));
     }
 }

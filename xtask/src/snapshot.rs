@@ -1,4 +1,7 @@
-//! What is in the namespace right now: one `kubectl get`, read by everything that judges.
+//! What is in the namespace right now: one `kubectl get`, read by everything that judges, and kept up to date by a watch
+//! where a rollout is followed.
+
+mod watch;
 
 use std::collections::BTreeMap;
 
@@ -6,16 +9,35 @@ use anyhow::{Context, Result};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+use crate::clock;
 use crate::toolbox::Toolbox;
+
+pub use watch::Watch;
 
 /// The kinds that a snapshot holds. Secrets are left out: their content has no business here.
 const KINDS: &str = "deployments,statefulsets,replicasets,pods,services,ingresses,configmaps,persistentvolumeclaims,\
                      poddisruptionbudgets,serviceaccounts,endpointslices,events";
 
+/// What is asked of the whole cluster when a cause lies there: room on the nodes, classes of storage.
+const CLUSTER_KINDS: &str = "nodes,pods,storageclasses";
+
 /// The objects of one namespace.
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
     objects: Vec<Value>,
+    cluster: Vec<Value>,
+    taken: u64,
+}
+
+/// What an event says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Said {
+    /// The message.
+    pub message: String,
+    /// How often it happened.
+    pub count: u64,
+    /// When it happened last, as Kubernetes writes it.
+    pub time: String,
 }
 
 impl Snapshot {
@@ -27,9 +49,56 @@ impl Snapshot {
 
     /// From the JSON of `kubectl get -o json`.
     pub fn parse(text: &str) -> Result<Self> {
-        let mut list: Value = serde_json::from_str(text).context("kubectl did not print JSON")?;
-        let objects = list["items"].as_array_mut().map(std::mem::take).unwrap_or_default();
-        Ok(Self { objects })
+        Ok(Self { objects: items(text)?, cluster: Vec::new(), taken: clock::now() })
+    }
+
+    /// Adds what is needed of the whole cluster, for the causes that lie there.
+    pub fn add_cluster(&mut self, tools: &Toolbox) -> Result<()> {
+        let text = tools.kubectl().args(["get", CLUSTER_KINDS, "--all-namespaces", "-o", "json"]).read()?;
+        self.cluster = items(&text)?;
+        Ok(())
+    }
+
+    /// With what was recorded of the whole cluster.
+    #[cfg(test)]
+    pub fn with_cluster(self, text: &str) -> Result<Self> {
+        Ok(Self { cluster: items(text)?, ..self })
+    }
+
+    /// All objects of `kind` in the whole cluster; none unless [`Snapshot::add_cluster`] has asked for them.
+    pub fn cluster(&self, kind: &str) -> impl Iterator<Item = &Value> {
+        self.cluster.iter().filter(move |object| object["kind"] == kind)
+    }
+
+    /// When it was taken, in seconds since 1970.
+    pub fn taken(&self) -> u64 {
+        self.taken
+    }
+
+    /// How many pods of the namespace are ending: they hold their resources until they are gone.
+    pub fn ending(&self) -> usize {
+        self.kind("Pod").filter(|pod| pod.pointer("/metadata/deletionTimestamp").is_some()).count()
+    }
+
+    /// The newest event about `object` with one of `reasons`. By its UID: names of pods of StatefulSets and of claims
+    /// come back.
+    pub fn last_event(&self, object: &Value, reasons: &[&str]) -> Option<Said> {
+        let uid = text(object, "/metadata/uid");
+        let about = self
+            .kind("Event")
+            .filter(|event| text(event, "/involvedObject/uid") == uid && reasons.contains(&text(event, "/reason")));
+        let time = |event: &Value| {
+            let times = ["/series/lastObservedTime", "/lastTimestamp", "/eventTime", "/metadata/creationTimestamp"];
+            times
+                .iter()
+                .map(|pointer| text(event, pointer))
+                .find(|time| !time.is_empty())
+                .unwrap_or_default()
+                .to_owned()
+        };
+        let newest = about.max_by_key(|event| time(event))?;
+        let count = number(newest, "/count").max(number(newest, "/series/count")).max(1);
+        Some(Said { message: text(newest, "/message").trim().to_owned(), count, time: time(newest) })
     }
 
     /// All objects of `kind`.
@@ -69,6 +138,11 @@ impl Snapshot {
         }
         digests
     }
+}
+
+fn items(text: &str) -> Result<Vec<Value>> {
+    let mut list: Value = serde_json::from_str(text).context("kubectl did not print JSON")?;
+    Ok(list["items"].as_array_mut().map(std::mem::take).unwrap_or_default())
 }
 
 /// The string at `pointer`, or the empty one.

@@ -6,3 +6,16 @@ pub mod images;
 pub mod machine;
 pub mod proof;
 pub mod release;
+
+/// What an interruption in `stage` leaves, for people.
+pub fn left_by(stage: &str) -> &'static str {
+    match stage {
+        "images" => " (nothing in the cluster has changed but for images that it now has)",
+        "release" => {
+            " (old pods go on serving; the new revision is not verified: the next deploy repairs and goes on, cargo xtask \
+             status shows where it is)"
+        }
+        "proof" => " (the release stands but is not verified)",
+        _ => "",
+    }
+}

@@ -18,6 +18,7 @@ pub fn state(state: &cluster::State) -> String {
         cluster::State::Stopped => format!("{WARN}stopped{WARN:#}"),
         cluster::State::Paused => format!("{WARN}paused{WARN:#}"),
         cluster::State::HalfDeleted(how) => format!("{BAD}half deleted: {how}{BAD:#}"),
+        cluster::State::OtherDriver(driver) => format!("{BAD}made with the driver {driver}, not docker{BAD:#}"),
         cluster::State::Foreign => format!("{BAD}a container that minikube did not make{BAD:#}"),
     }
 }

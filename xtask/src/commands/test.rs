@@ -20,6 +20,9 @@ pub struct Test {
     /// Of e2e, only the scenarios whose names contain TEXT; each starts from the state that it finds
     #[arg(long, value_name = "TEXT")]
     pub only: Option<String>,
+    /// Rounds of soak
+    #[arg(long, default_value_t = 12)]
+    pub rounds: usize,
 }
 
 /// A suite.
@@ -37,6 +40,8 @@ pub enum Suite {
     Frontend,
     /// Deploy, drift, failure and teardown on a Minikube profile of its own, with a browser's visit
     E2e,
+    /// Kills at random moments and failing deploys in turn, on e2e's profile; not part of the default
+    Soak,
 }
 
 /// Runs the suites one after the other; the last line is `N passed, N failed`.
@@ -50,7 +55,7 @@ pub fn run(project: &Project, args: &Test) -> Result<()> {
         let name = suite.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
         report.heading(&format!("suite {name}"));
         let start = std::time::Instant::now();
-        let tally = one(project, *suite, args.only.as_deref()).unwrap_or_else(|error| {
+        let tally = one(project, *suite, args).unwrap_or_else(|error| {
             report.error(&error);
             Tally::failed(1)
         });
@@ -71,13 +76,14 @@ pub fn run(project: &Project, args: &Test) -> Result<()> {
     Ok(())
 }
 
-fn one(project: &Project, suite: Suite, only: Option<&str>) -> Result<Tally> {
+fn one(project: &Project, suite: Suite, args: &Test) -> Result<Tally> {
     match suite {
         Suite::Rust => suites::rust(project),
         Suite::Chart => suites::chart(project),
         Suite::Scan => suites::scan(project),
         Suite::Backend => suites::image(project, "todo-backend"),
         Suite::Frontend => suites::image(project, "todo-frontend"),
-        Suite::E2e => e2e::run(project, only),
+        Suite::E2e => e2e::run(project, args.only.as_deref()),
+        Suite::Soak => e2e::soak(project, args.rounds),
     }
 }

@@ -1,4 +1,5 @@
-//! One thread that ends process groups whose deadline has passed, and the list that Ctrl-C ends.
+//! One thread that ends process groups whose deadline has passed, and the list that Ctrl-C ends. The guardian has the
+//! same list, for the case that nobody can tell xtask that it ends.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -6,6 +7,8 @@ use std::sync::{Arc, Mutex, Once};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process_group};
+
+use super::guardian;
 
 struct Watched {
     pids: Vec<u32>,
@@ -32,8 +35,9 @@ impl Guard {
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        if let Some(map) = lock().as_mut() {
-            map.remove(&self.id);
+        let watched = lock().as_mut().and_then(|map| map.remove(&self.id));
+        if let Some(watched) = watched {
+            guardian::ended(&watched.pids);
         }
     }
 }
@@ -53,6 +57,7 @@ pub fn watch(pids: &[u32], deadline: Duration) -> Guard {
             }
         });
     });
+    guardian::began(pids);
     let id = NEXT.fetch_add(1, Ordering::Relaxed);
     let expired = Arc::new(AtomicBool::new(false));
     let watched = Watched { pids: pids.to_vec(), deadline: Instant::now() + deadline, expired: expired.clone() };
@@ -66,6 +71,11 @@ fn sweep() {
         watched.expired.store(true, Ordering::Relaxed);
         signal(&watched.pids, Signal::KILL);
     }
+}
+
+/// Ends the groups led by `pids` at once.
+pub fn end(pids: &[u32]) {
+    signal(pids, Signal::KILL);
 }
 
 fn signal(pids: &[u32], signal: Signal) {

@@ -3,12 +3,14 @@
 mod desired;
 mod diff;
 mod drift;
+mod evidence;
 mod helm;
 mod ownership;
 mod record;
 mod rollback;
 mod rollout;
 mod secrets;
+mod undo;
 
 pub use desired::Desired;
 pub use diff::{Changed, Object, against_live as diff};
@@ -18,6 +20,7 @@ pub use helm::Status;
 pub use record::{Record, Verified};
 pub use rollback::{Target, steps as rollback, target};
 pub use secrets::{Existing, Plan as SecretPlan};
+pub use undo::Fallback;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -107,11 +110,14 @@ pub fn decide<'a>(
     if reasons.is_empty() {
         let unready = unready(observed);
         if unready.is_empty() {
-            return Vec::new();
+            let named = |snapshot| secrets::named_by_revisions(observed.record.as_ref(), snapshot);
+            let keep = observed.snapshot.as_ref().map(named).unwrap_or_default();
+            return secrets::clean(tools, &secrets, &observed.secrets, keep).into_iter().collect();
         }
         // What is wanted is applied: Kubernetes is at work on it, and there is nothing to roll back to.
-        return vec![rollout::step(project, tools, None, redactor, unready.join("; "))];
+        return vec![rollout::step(project, tools, Fallback::Stay, redactor, unready.join("; "))];
     }
+    let fallback = Fallback::of(observed);
     let mut steps = Vec::new();
     let preflight = database::due(project, tools, desired, &secrets, observed);
     steps.extend(preflight.iter().map(|preflight| preflight.look_from_here()));
@@ -125,9 +131,9 @@ pub fn decide<'a>(
         let changed = record.drift(snapshot).into_iter().filter(|drift| !drift.deleted);
         steps.extend(changed.map(|drift| ownership::step(tools, &drift.object)));
     }
-    steps.push(helm::upgrade(project, tools, desired, reasons.join("; ")));
-    let verified = observed.record.as_ref().map(|record| record.revision);
-    steps.push(rollout::step(project, tools, verified, redactor, "Helm applies, xtask watches".to_owned()));
+    let newest = observed.helm.newest().filter(|revision| !revision.pending()).map(|revision| revision.number);
+    steps.push(helm::upgrade(project, tools, desired, fallback.clone(), newest, reasons.join("; ")));
+    steps.push(rollout::step(project, tools, fallback, redactor, "Helm applies, xtask watches".to_owned()));
     steps
 }
 

@@ -80,7 +80,7 @@ fn on_nothing_it_shows_every_step_and_leaves_nothing() {
           $ helm --kubeconfig <tmp>/kubeconfig --kube-context todo --namespace todo upgrade --install todo <tmp>/root/infra/helm --values <tmp>/root/infra/helm/values-dev.yaml --values - --server-side=true --force-conflicts --history-max=10 <<< '{"backend":{"image":{"repository":"todo-backend","tag":"<tag>"},"secret":{"name":"todo-backend-<digest>"}},"frontend":{"image":{"repository":"todo-frontend","tag":"<tag>"}},"postgres":{"secret":{"name":"todo-postgres"},"enabled":true,"image":{"repository":"postgres","tag":"17-trixie"}}}'
       roll out
           why: Helm applies, xtask watches
-          $ kubectl get pods,deployments,statefulsets --watch
+          $ kubectl get pods --watch
       · then: image IDs are compared from build to pod, and every route is requested
     "#);
     insta::assert_snapshot!(sandbox.calls(), @"
@@ -171,7 +171,7 @@ fn secrets_are_in_no_dry_run() {
           $ helm --kubeconfig <tmp>/kubeconfig --kube-context todo --namespace todo upgrade --install todo <tmp>/root/infra/helm --values <tmp>/root/infra/helm/values-dev.yaml --values - --server-side=true --force-conflicts --history-max=10 <<< '{"backend":{"image":{"repository":"todo-backend","tag":"<tag>"},"secret":{"name":"todo-backend-<digest>"}},"frontend":{"image":{"repository":"todo-frontend","tag":"<tag>"}},"postgres":{"enabled":false}}'
       roll out
           why: Helm applies, xtask watches
-          $ kubectl get pods,deployments,statefulsets --watch
+          $ kubectl get pods --watch
       · then: image IDs are compared from build to pod, and every route is requested
     "#);
     assert!(!(run.stdout.clone() + &run.stderr + &sandbox.fake("calls")).contains("canary"));

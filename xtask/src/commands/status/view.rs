@@ -141,7 +141,7 @@ impl View {
         let finding = |f: judge::Finding| Finding {
             subject: f.subject,
             cause: f.cause,
-            help: f.help,
+            help: f.help.join("; "),
             fatal: f.gravity == Gravity::Fatal,
         };
         let pods: Vec<Pod> = snapshot.kind("Pod").map(pod).collect();

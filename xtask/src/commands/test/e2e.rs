@@ -4,17 +4,21 @@
 mod application;
 mod bed;
 mod canaries;
+mod causes;
 mod cluster;
 mod database;
 mod drift;
 mod guard;
+mod interrupts;
 mod lifecycle;
+mod load;
 mod marker;
 mod planted;
 mod preflight;
 mod refusals;
 mod routes;
 mod sampler;
+mod soak;
 mod views;
 
 use anyhow::Result;
@@ -81,11 +85,41 @@ const SCENARIOS: &[Scenario] = &[
     ("(9) doctor --bundle: state, events and logs, no secret, no .env", views::bundle),
     ("(10) --json and --timings: the events of deploy, status and images", views::json),
     ("(issue 4) bench: latency at a steady rate by a user of its own", views::bench),
+    ("rollout: an image that is removed from the node is told, evidence saved, rolled back", causes::image_missing),
+    ("rollout: a pull policy that asks a registry is told", causes::image_pull),
+    ("rollout: a variable from a key that no Secret has is told with key and Secret", causes::config),
+    ("rollout: a volume from a Secret that is not there is told", causes::mount),
+    ("rollout: a program that cannot be started is told", causes::cannot_start),
+    ("rollout: a failing migration is told with its log", causes::init),
+    ("rollout: a crash loop is told with exit code and log", causes::crash_loop),
+    ("rollout: a failing readiness probe is told with what it got", causes::not_ready),
+    ("rollout: a memory limit that is too small is told", causes::out_of_memory),
+    ("rollout: a request that fits on no node is told with what is free and who holds the rest", causes::unschedulable),
+    ("rollout: a used up quota is told", causes::quota),
+    ("rollout: a refusal by Pod Security is told", causes::pod_security),
+    ("rollout: what Helm has half applied when it is refused is rolled back", causes::refused_half_way),
+    ("killed while building: the next deploy converges, nothing is left", interrupts::killed_while_building),
+    ("killed while loading: the same", interrupts::killed_while_loading),
+    ("killed between Secret and helm: the same", interrupts::killed_before_helm),
+    ("killed in helm: the same", interrupts::killed_in_helm),
+    ("killed in the rollout: the same", interrupts::killed_in_the_rollout),
+    ("killed in a rollback: the same", interrupts::killed_in_a_rollback),
+    ("killed in a first install: the same", interrupts::killed_in_first_install),
+    ("a release that a killed helm left pending is told with its age and freed", interrupts::stuck_release),
+    ("two deploys at once: the second says who is at work", interrupts::two_at_once),
+    ("Ctrl-C: children end, the state is told, exit code 130, the next deploy converges", interrupts::ctrl_c),
     ("a stopped profile is started again and the todos are there", lifecycle::stopped),
     ("teardown keeps the data; the next deploy shows it; twice is fine", lifecycle::teardown),
+    ("a failed first install is removed (a claim that no volume is provided for)", causes::first_install),
+    ("a failed first install keeps the data", causes::first_install_keeps_data),
     ("one plain helm command installs everything (SC-006)", cluster::plain_helm),
     ("teardown --cluster removes the profile; twice is fine", lifecycle::teardown_cluster),
 ];
+
+/// Repetitions of `test soak`, on the cluster that they leave standing for the next time.
+pub fn soak(project: &Project, rounds: usize) -> Result<Tally> {
+    soak::run(&Bed::make(project, false)?, rounds)
+}
 
 /// Runs all scenarios, or those whose names contain `only`: these on the cluster that an earlier run has left.
 pub fn run(project: &Project, only: Option<&str>) -> Result<Tally> {

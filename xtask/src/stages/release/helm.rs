@@ -5,7 +5,9 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use super::desired::Desired;
-use super::secrets::Existing;
+use super::secrets::{self, Existing};
+use super::undo::{self, Fallback};
+use crate::clock;
 use crate::failure::{Class, Failure};
 use crate::plan::Step;
 use crate::process::Process;
@@ -21,6 +23,13 @@ pub struct Revision {
     pub status: String,
     /// When it was made, as Kubernetes prints it.
     pub created: String,
+}
+
+impl Revision {
+    /// Whether a helm was, or is, at work on it.
+    pub fn pending(&self) -> bool {
+        self.status.starts_with("pending-")
+    }
 }
 
 /// The revisions that Helm keeps, the newest first.
@@ -49,22 +58,58 @@ pub fn observe(secrets: &Existing) -> Status {
     Status { revisions }
 }
 
+/// `for 3 min (since 2026-11-21T08:24:59Z)`.
+fn since(created: &str) -> String {
+    let age = clock::parse(created).map(|then| format!("for {} ", clock::age(clock::now().saturating_sub(then))));
+    format!("{}(since {created})", age.unwrap_or_default())
+}
+
 /// The steps that free a release which a killed helm left pending.
 pub fn repair<'a>(tools: &'a Toolbox, release: &str, status: &Status) -> Vec<Step<'a>> {
-    let Some(newest) = status.newest().filter(|revision| revision.status.starts_with("pending-")) else {
+    let Some(newest) = status.newest().filter(|revision| revision.pending()) else {
         return Vec::new();
     };
     let why = format!(
-        "revision {} is {} since {}: the helm that made it is gone",
-        newest.number, newest.status, newest.created
+        "revision {} is {} {}: the helm that made it is gone",
+        newest.number,
+        newest.status,
+        since(&newest.created)
     );
     // Helm refuses every upgrade while its newest revision is pending. That revision never became anything: its record
     // goes, and the revision before it, or nothing at all, is the newest again.
     let name = format!("sh.helm.release.v1.{release}.v{}", newest.number);
     let delete = tools.kubectl_here().args(["delete", "secret", &name, "--ignore-not-found"]);
+    let (release, context) = (release.to_owned(), tools.profile.clone());
     vec![Step::new(format!("free the stuck release {release}"), why, delete.clone(), move |_| {
+        if let Some(pid) = at_work(&release, &context) {
+            let what = format!("helm (process {pid}) is at work on the release {release}");
+            return Err(Failure::new(Class::Busy, what)
+                .help("wait for it to end, or end it; then deploy again")
+                .into());
+        }
         delete.run().map(|()| String::new())
     })]
+}
+
+/// A helm of somebody's on this machine that changes `release` right now. Without /proc nobody is seen.
+fn at_work(release: &str, context: &str) -> Option<u32> {
+    std::fs::read_dir("/proc").ok()?.filter_map(Result::ok).find_map(|entry| {
+        let pid = entry.file_name().to_str()?.parse().ok()?;
+        let line = std::fs::read(entry.path().join("cmdline")).ok()?;
+        let words: Vec<String> =
+            line.split(|byte| *byte == 0).map(|w| String::from_utf8_lossy(w).into_owned()).collect();
+        changes(&words, release, context).then_some(pid)
+    })
+}
+
+/// Whether a command line is a helm that changes `release` in this context, or in the current one.
+fn changes(words: &[String], release: &str, context: &str) -> bool {
+    let has = |word: &str| words.iter().any(|w| w == word);
+    let helm = words.first().is_some_and(|program| program.rsplit('/').next() == Some("helm"));
+    let verb = ["upgrade", "install", "rollback", "uninstall"].iter().any(|verb| has(verb));
+    let elsewhere =
+        words.iter().any(|word| word.starts_with("--kube-context")) && !words.iter().any(|w| w.ends_with(context));
+    helm && verb && has(release) && !elsewhere
 }
 
 /// The command of [`upgrade`], which is also how a dry run renders.
@@ -79,14 +124,25 @@ fn command(project: &Project, tools: &Toolbox, desired: &Desired) -> Process {
         .deadline(Duration::from_secs(180))
 }
 
-/// The `helm upgrade --install` without wait: xtask watches itself.
-pub fn upgrade<'a>(project: &'a Project, tools: &Toolbox, desired: &'a Desired, why: String) -> Step<'a> {
+/// The `helm upgrade --install` without wait: xtask watches itself. What Helm has half applied when it fails is undone.
+pub fn upgrade<'a>(
+    project: &'a Project,
+    tools: &'a Toolbox,
+    desired: &'a Desired,
+    fallback: Fallback,
+    before: Option<u64>,
+    why: String,
+) -> Step<'a> {
     let release = &project.settings.chart.release;
     let command = command(project, tools, desired).log(project.log("helm"));
     let shown = format!("{command} <<< '{}'", desired.values);
     Step::new(format!("helm upgrade {release}"), why, shown, move |_| {
-        command.run().map_err(refused)?;
-        Ok(String::new())
+        let Err(error) = command.run() else { return Ok(String::new()) };
+        let failure = refused(error);
+        // Most mistakes are found before anything is applied: then there is no new revision.
+        let began = secrets::observe(tools).is_ok_and(|now| observe(&now).newest().map(|r| r.number) > before);
+        let fallback = if began { fallback } else { Fallback::Stay };
+        Err(undo::fall_back(project, tools, &fallback, failure))
     })
 }
 
@@ -112,6 +168,17 @@ fn refused(error: anyhow::Error) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_helm_that_is_at_work_is_told_from_others() {
+        let changes =
+            |line: &str| changes(&line.split(' ').map(str::to_owned).collect::<Vec<_>>(), "todo", "todo-test");
+        assert!(changes("/cache/helm --kube-context todo-test upgrade --install todo chart"));
+        assert!(changes("helm rollback todo 3"));
+        assert!(!changes("helm --kube-context other upgrade todo chart"));
+        assert!(!changes("helm history todo"));
+        assert!(!changes("vim upgrade todo"));
+    }
 
     #[test]
     fn the_newest_revision_counts() {

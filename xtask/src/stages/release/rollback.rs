@@ -7,7 +7,7 @@ use anyhow::Result;
 use serde_json::Value;
 
 use super::record::Verified;
-use super::{Observed, drift, helm, ownership, rollout};
+use super::{Fallback, Observed, drift, helm, ownership, rollout};
 use crate::clock;
 use crate::failure::{Class, Failure};
 use crate::plan::Step;
@@ -149,8 +149,13 @@ pub fn steps<'a>(
     let rollback = rollback.log(project.log("helm"));
     let what = format!("helm rollback {release} to revision {}", target.revision);
     steps.push(Step::new(what, target.why.clone(), rollback.clone(), move |_| rollback.run().map(|()| String::new())));
-    let verified = observed.record.as_ref().map(|record| record.revision);
-    steps.push(rollout::step(project, tools, verified, redactor, "Helm applies, xtask watches".to_owned()));
+    steps.push(rollout::step(
+        project,
+        tools,
+        Fallback::of(observed),
+        redactor,
+        "Helm applies, xtask watches".to_owned(),
+    ));
     steps
 }
 

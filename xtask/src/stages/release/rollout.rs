@@ -1,128 +1,181 @@
-//! Follows a rollout until it is complete, and ends early on what cannot recover, with the cause.
+//! Follows a rollout by watching, until it is complete, and ends early on what cannot recover.
 
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-use crate::failure::{Class, Failure};
-use crate::judge::{self, Finding, Gravity};
+use super::evidence;
+use super::undo::{self, Fallback};
+use crate::judge::{self, CAUSES, Finding, Gravity};
 use crate::plan::Step;
+use crate::process;
 use crate::project::Project;
-use crate::report::Running;
+use crate::report::{Row, Running};
 use crate::secrets::Redactor;
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Snapshot, Watch};
 use crate::toolbox::Toolbox;
 
 /// How long a rollout may take as long as nothing fatal shows.
 const LIMIT: Duration = Duration::from_secs(300);
-/// How long a fatal finding must stand: a first crash before the database is up, or a Secret that is milliseconds
-/// younger than its pod, mend themselves.
-const PATIENCE: Duration = Duration::from_secs(8);
-const LOG_LINES: usize = 20;
+/// The longest that is waited for a change: patience runs out without one.
+const TICK: Duration = Duration::from_millis(500);
+/// A cause that comes and goes (a container that crashes runs for a moment each time) counts as standing all along.
+const GAP: Duration = Duration::from_secs(4);
+/// How long a pod of a StatefulSet may keep its own successor from coming.
+const STUCK: Duration = Duration::from_secs(3);
 
-/// The step that waits for the rollout, and undoes it when it fails.
+/// Why a rollout was given up.
+pub struct Stopped {
+    /// In a few words.
+    pub what: String,
+    /// The name of the cause in [`CAUSES`], or `timeout`.
+    pub name: &'static str,
+    /// What keeps it from being complete, the gravest first.
+    pub findings: Vec<Finding>,
+}
+
+/// The step that follows the rollout. When it fails, the evidence is saved and `fallback` is what runs afterwards.
 pub fn step<'a>(
     project: &'a Project,
     tools: &'a Toolbox,
-    verified: Option<u64>,
+    fallback: Fallback,
     redactor: Redactor,
     why: String,
 ) -> Step<'a> {
-    Step::new("roll out", why, "kubectl get pods,deployments,statefulsets --watch", move |running| {
-        let Err(error) = wait(project, tools, &redactor, running) else { return Ok("all replicas ready".to_owned()) };
-        Err(undo(project, tools, verified, error))
+    Step::new("roll out", why, "kubectl get pods --watch", move |running| {
+        let Some(stopped) = follow(tools, running, LIMIT)? else { return Ok("all replicas ready".to_owned()) };
+        let explained = evidence::explain(project, tools, &redactor, &stopped);
+        Err(undo::fall_back(project, tools, &fallback, explained))
     })
 }
 
-/// Waits until every workload is complete.
-fn wait(project: &Project, tools: &Toolbox, redactor: &Redactor, running: &Running) -> Result<()> {
+/// Follows the rollout until every workload is complete (`None`) or cannot become so.
+pub fn follow(tools: &Toolbox, running: &Running, limit: Duration) -> Result<Option<Stopped>> {
     let start = Instant::now();
-    let mut fatal_since: Option<Instant> = None;
+    let mut watch = Watch::start(tools)?;
+    let mut standing = Standing::default();
+    let mut stuck = HashMap::new();
     loop {
-        let snapshot = Snapshot::take(tools)?;
-        let progress = judge::progress(&snapshot);
+        let snapshot = watch.snapshot();
+        let progress = judge::progress(snapshot);
+        let findings = judge::findings(snapshot);
+        running.rows(rows(snapshot, &findings));
         if !progress.is_empty() && progress.iter().all(|p| p.complete) {
-            return Ok(());
+            return Ok(None);
         }
-        let line: Vec<String> = progress.iter().map(|p| format!("{} {}/{}", p.name, p.ready, p.wanted)).collect();
+        let line: Vec<String> = progress.iter().map(|p| format!("{} {}", p.name, p.line())).collect();
         running.progress(line.join(", "));
-        let findings = judge::findings(&snapshot);
-        let fatal = findings.first().is_some_and(|finding| finding.gravity == Gravity::Fatal);
-        fatal_since = if fatal { fatal_since.or_else(|| Some(Instant::now())) } else { None };
-        if fatal_since.is_some_and(|since| since.elapsed() >= PATIENCE) {
-            return Err(explain(project, tools, redactor, &findings, "the rollout cannot complete"));
-        }
-        if start.elapsed() > LIMIT {
-            let what = format!("the rollout did not complete within {} s", LIMIT.as_secs());
-            return Err(explain(project, tools, redactor, &findings, &what));
-        }
-        std::thread::sleep(Duration::from_millis(700));
-    }
-}
-
-fn explain(project: &Project, tools: &Toolbox, redactor: &Redactor, findings: &[Finding], what: &str) -> anyhow::Error {
-    let mut text = what.to_owned();
-    let mut failure_help = Vec::new();
-    for finding in findings.iter().take(3) {
-        text.push_str(&format!("\n  {}: {}", finding.subject, finding.cause));
-        if let Some((pod, container)) = &finding.log_of {
-            for line in last_log(tools, pod, container) {
-                text.push_str(&format!("\n    | {line}"));
+        replace_stuck(tools, snapshot, &mut stuck)?;
+        if let Some((name, _)) = standing.ripe(&findings, Instant::now()) {
+            // The verdict is about what is there now, whatever a watch may have missed.
+            watch.refresh()?;
+            if judge::asks_cluster(name) {
+                watch.add_cluster()?;
+            }
+            let findings = judge::findings(watch.snapshot());
+            if let Some((name, seen)) = standing.ripe(&findings, Instant::now()) {
+                let title = CAUSES.iter().find(|cause| cause.name == name).map_or("", |cause| cause.title);
+                let what = format!("the rollout cannot complete: {title} (seen {:.1} s ago)", seen.as_secs_f64());
+                return Ok(Some(Stopped { what, name, findings }));
             }
         }
-        failure_help.push(finding.help.clone());
+        if start.elapsed() > limit {
+            let what = format!("the rollout did not complete within {} s", limit.as_secs());
+            watch.refresh()?;
+            return Ok(Some(Stopped { what, name: "timeout", findings: judge::findings(watch.snapshot()) }));
+        }
+        if process::ending() {
+            anyhow::bail!("interrupted");
+        }
+        watch.next(TICK)?;
     }
-    let text = redactor.redact(&text);
-    let evidence = save_evidence(project, tools, redactor, &text);
-    let mut failure = Failure::new(Class::Rollout, text);
-    for help in failure_help.into_iter().filter(|help| !help.is_empty()) {
-        failure = failure.help(help);
-    }
-    if let Ok(path) = evidence {
-        failure = failure.help(format!("events, descriptions and logs are in {path}"));
-    }
-    failure.into()
 }
 
-fn last_log(tools: &Toolbox, pod: &str, container: &str) -> Vec<String> {
-    let logs = |previous: bool| {
-        let flag = format!("--previous={previous}");
-        tools.kubectl_here().args(["logs", pod, "-c", container, "--tail", &LOG_LINES.to_string(), &flag]).read()
+/// A live line for each workload: how far it is, and what it waits for.
+fn rows(snapshot: &Snapshot, findings: &[Finding]) -> Vec<Row> {
+    let progress = judge::progress(snapshot);
+    let row = |p: judge::Progress| {
+        let about =
+            findings.iter().find(|f| f.subject.split_once('/').is_some_and(|(_, name)| name.starts_with(&p.name)));
+        let waits = about.filter(|_| !p.complete).map(|f| (f.name, f.cause.lines().next().unwrap_or_default()));
+        let text = waits.map_or_else(|| p.line(), |(_, cause)| format!("{} · {cause}", p.line()));
+        Row { key: format!("{}{}", p.line(), waits.map_or("", |(name, _)| name)), name: p.name, text }
     };
-    let text = logs(true).or_else(|_| logs(false)).unwrap_or_default();
-    text.lines().map(str::to_owned).collect()
+    progress.into_iter().map(row).collect()
 }
 
-/// Saves what explains the failure before anything is undone. Pod specs hold no secret values (they are mounted files).
-fn save_evidence(project: &Project, tools: &Toolbox, redactor: &Redactor, text: &str) -> Result<camino::Utf8PathBuf> {
-    let dir = project.target().join("evidence");
-    std::fs::create_dir_all(&dir)?;
-    std::fs::write(dir.join("cause.txt"), text)?;
-    let commands: [(&str, &[&str]); 3] = [
-        ("events.txt", &["get", "events", "--sort-by=.lastTimestamp"]),
-        ("describe.txt", &["describe", "pods,deployments,statefulsets"]),
-        ("logs.txt", &["logs", "-l", "app.kubernetes.io/part-of=todo", "--all-containers", "--prefix", "--tail=200"]),
-    ];
-    for (name, args) in commands {
-        let output = tools.kubectl_here().args(args.iter().copied()).output()?;
-        let output = [output.stdout, output.stderr].concat();
-        std::fs::write(dir.join(name), redactor.redact(&String::from_utf8_lossy(&output)))?;
+/// Deletes pods of StatefulSets whose successors Kubernetes holds back until they are ready, which they never are: a
+/// limitation of rolling updates that its documentation tells to mend by hand. The volume stays.
+fn replace_stuck(tools: &Toolbox, snapshot: &Snapshot, since: &mut HashMap<String, Instant>) -> Result<()> {
+    let stuck = judge::stuck(snapshot);
+    since.retain(|name, _| stuck.contains(name));
+    for name in stuck {
+        let first = *since.entry(name.clone()).or_insert_with(Instant::now);
+        if first.elapsed() > STUCK {
+            tools.kubectl_here().args(["delete", "pod", &name, "--wait=false", "--ignore-not-found"]).run()?;
+            since.insert(name, Instant::now());
+        }
     }
-    Ok(dir)
+    Ok(())
 }
 
-/// Rolls back to the revision that was verified last. The old pods have served all along.
-fn undo(project: &Project, tools: &Toolbox, verified: Option<u64>, error: anyhow::Error) -> anyhow::Error {
-    let release = &project.settings.chart.release;
-    let Some(revision) = verified else {
-        project.report.note("nothing to roll back to: what is there stays for you to look at");
-        return error;
-    };
-    let rollback = tools.helm().args(["rollback", release, &revision.to_string(), "--server-side=true"]);
-    let rollback = rollback.arg("--force-conflicts").deadline(Duration::from_secs(120));
-    match rollback.run() {
-        Ok(()) => project.report.warn(format!("rolled back to revision {revision}, which was verified")),
-        Err(second) => project.report.warn(format!("the rollback to revision {revision} failed too: {second:#}")),
+/// Since when each fatal cause has been seen.
+#[derive(Default)]
+struct Standing {
+    seen: HashMap<(&'static str, String), (Instant, Instant)>,
+}
+
+impl Standing {
+    /// The name of a cause that has stood for longer than its patience, and how long, given what is found `now`.
+    fn ripe(&mut self, findings: &[Finding], now: Instant) -> Option<(&'static str, Duration)> {
+        self.seen.retain(|_, (_, last)| now.duration_since(*last) < GAP);
+        let mut ripe = None;
+        for finding in findings.iter().filter(|finding| finding.gravity == Gravity::Fatal) {
+            let owner = finding.subject.rsplit_once('-').map_or(finding.subject.as_str(), |(owner, _)| owner);
+            let (first, last) = self.seen.entry((finding.name, owner.to_owned())).or_insert((now, now));
+            *last = now;
+            let stood = now.duration_since(*first);
+            if stood >= finding.patience {
+                ripe = ripe.or(Some((finding.name, stood)));
+            }
+        }
+        ripe
     }
-    error
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn finding(gravity: Gravity) -> Finding {
+        Finding {
+            name: "crash-loop",
+            patience: Duration::from_secs(7),
+            gravity,
+            subject: "pod/todo-backend-1-a".into(),
+            cause: String::new(),
+            help: Vec::new(),
+            log_of: None,
+        }
+    }
+
+    #[test]
+    fn what_mends_itself_within_its_patience_does_not_end_a_rollout() {
+        let (start, at) = (Instant::now(), |s| Duration::from_secs(s));
+        let (fatal, mut standing) = ([finding(Gravity::Fatal)], Standing::default());
+        assert_eq!(standing.ripe(&fatal, start), None);
+        assert_eq!(standing.ripe(&[finding(Gravity::Waiting)], start + at(2)), None);
+        assert_eq!(standing.ripe(&fatal, start + at(3)), None, "gone for a moment only");
+        assert_eq!(standing.ripe(&fatal, start + at(6)), None);
+        assert_eq!(standing.ripe(&fatal, start + at(7)), Some(("crash-loop", at(7))));
+        assert_eq!(standing.ripe(&[], start + at(8)), None);
+        assert_eq!(standing.ripe(&fatal, start + at(20)), None, "it begins anew");
+    }
+
+    #[test]
+    fn every_cause_is_told_within_ten_seconds() {
+        // A tick, a fresh snapshot and the question about the nodes come on top: seconds, on a machine that is busy.
+        assert!(CAUSES.iter().all(|cause| cause.patience <= Duration::from_secs(5)));
+    }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::Result;
+use serde_json::Value;
 
 use super::helm::Revision;
 use super::record::Record;
@@ -102,28 +103,40 @@ impl Plan {
 /// A rollback must find the Secret of its revision: one is kept as long as Helm keeps a revision made after it, that is
 /// as long as the record of any kept revision names it in `keep`.
 pub fn remove_unused(tools: &Toolbox, existing: &Existing, keep: &[String]) -> Result<Vec<String>> {
-    let stale: Vec<String> = existing
-        .ours
-        .iter()
-        .filter(|name| name.starts_with("todo-backend-") && !keep.contains(name))
-        .cloned()
-        .collect();
+    let stale = unused(existing, keep);
     if !stale.is_empty() {
         tools.kubectl_here().args(["delete", "secret", "--ignore-not-found"]).args(stale.clone()).run()?;
     }
     Ok(stale)
 }
 
+/// Those of `existing` that are for one revision and not in `keep`.
+pub fn unused(existing: &Existing, keep: &[String]) -> Vec<String> {
+    existing.ours.iter().filter(|name| name.starts_with("todo-backend-") && !keep.contains(name)).cloned().collect()
+}
+
+/// The step that deletes what an interrupted deploy has left: Secrets that neither a kept revision nor this deploy needs.
+pub fn clean<'a>(tools: &'a Toolbox, plan: &Plan, existing: &Existing, mut keep: Vec<String>) -> Option<Step<'a>> {
+    keep.extend(plan.names.values().cloned());
+    let stale = unused(existing, &keep);
+    if stale.is_empty() {
+        return None;
+    }
+    let delete = tools.kubectl_here().args(["delete", "secret", "--ignore-not-found"]).args(stale.clone());
+    let what = format!("delete unused Secret {}", stale.join(", "));
+    Some(Step::new(what, "no kept revision names it", delete.clone(), move |_| delete.run().map(|()| String::new())))
+}
+
 /// The Secrets that kept revisions name: those of the record, and of the ReplicaSets that Kubernetes keeps.
 pub fn named_by_revisions(record: Option<&Record>, snapshot: &crate::snapshot::Snapshot) -> Vec<String> {
     let mut names: Vec<String> = record.map(Record::all_secrets).unwrap_or_default();
     for set in snapshot.kind("ReplicaSet") {
-        let volumes = set.pointer("/spec/template/spec/volumes").and_then(serde_json::Value::as_array);
-        for volume in volumes.into_iter().flatten() {
-            let plain = volume.pointer("/secret/secretName").and_then(serde_json::Value::as_str);
-            let sources = volume.pointer("/projected/sources").and_then(serde_json::Value::as_array);
-            let sources = sources.into_iter().flatten().filter_map(|source| source.pointer("/secret/name")?.as_str());
-            names.extend(plain.into_iter().chain(sources).map(str::to_owned));
+        let volumes = set.pointer("/spec/template/spec/volumes").and_then(Value::as_array).into_iter().flatten();
+        for volume in volumes {
+            let projected = volume.pointer("/projected/sources").and_then(Value::as_array).into_iter().flatten();
+            let sources = projected.filter_map(|source| source.pointer("/secret/name")?.as_str());
+            let plain = volume.pointer("/secret/secretName").and_then(Value::as_str);
+            names.extend(sources.chain(plain).map(str::to_owned));
         }
     }
     names
@@ -134,12 +147,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn secrets_of_kept_replica_sets_are_found_however_they_are_mounted() {
-        let set = serde_json::json!({"items": [{"kind": "ReplicaSet", "spec": {"template": {"spec": {"volumes": [
-            {"name": "a", "projected": {"sources": [{"secret": {"name": "todo-backend-1"}}, {"configMap": {"name": "x"}}]}},
-            {"name": "b", "secret": {"secretName": "todo-postgres"}}, {"name": "tmp", "emptyDir": {}}]}}}}]});
-        let snapshot = crate::snapshot::Snapshot::parse(&set.to_string()).unwrap();
-        assert_eq!(named_by_revisions(None, &snapshot), ["todo-backend-1", "todo-postgres"]);
+    fn a_secret_is_kept_as_long_as_a_revision_names_it() {
+        let volumes = serde_json::json!([{"projected": {"sources": [{"secret": {"name": "todo-backend-2"}}]}},
+                                         {"secret": {"secretName": "todo-backend-3"}}]);
+        let set = serde_json::json!({"kind": "ReplicaSet", "spec": {"template": {"spec": {"volumes": volumes}}}});
+        let snapshot = crate::snapshot::Snapshot::parse(&serde_json::json!({"items": [set]}).to_string()).unwrap();
+        let keep = named_by_revisions(None, &snapshot);
+        let ours = ["todo-backend-1", "todo-backend-2", "todo-backend-3", "todo-postgres"].map(str::to_owned).into();
+        assert_eq!(unused(&Existing { ours, helm: vec![] }, &keep), ["todo-backend-1"]);
     }
 
     #[test]

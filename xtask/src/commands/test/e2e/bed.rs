@@ -109,23 +109,35 @@ impl Bed {
         self.xtask_with(args, &[])
     }
 
+    /// The xtask under test.
+    pub fn exe(&self) -> &Utf8PathBuf {
+        &self.exe
+    }
+
+    /// The options that lead it to the copy and to the tests' cluster.
+    pub fn options(&self) -> Vec<String> {
+        let port = self.port.to_string();
+        let options = ["--yes", "--root", self.root.as_str(), "--profile", &self.profile, "--port", &port];
+        options.map(str::to_owned).into()
+    }
+
+    /// Its environment, beside the caller's.
+    pub fn environment(&self) -> [(&str, &str); 3] {
+        [("KUBECONFIG", self.kubeconfig.as_str()), ("NO_COLOR", "1"), ("CI", "true")]
+    }
+
     /// Runs it with extra environment variables.
     pub fn xtask_with(&self, args: &[&str], envs: &[(&str, &str)]) -> Result<Ran> {
         let mut process = Process::new(self.exe.as_str())
             // First, because what follows `--` is another program's.
-            .args(["--yes", "--root", self.root.as_str(), "--profile", &self.profile])
-            .args(["--port", &self.port.to_string()])
+            .args(self.options())
             .args(args.iter().copied())
-            .env("NO_COLOR", "1")
-            .env("CI", "true")
             .log(&self.log)
             .deadline(Duration::from_secs(1500));
         // Of two values for one variable the first would count.
-        if !envs.iter().any(|(name, _)| *name == "KUBECONFIG") {
-            process = process.env("KUBECONFIG", self.kubeconfig.as_str());
-        }
-        for (name, value) in envs {
-            process = process.env(*name, *value);
+        let ours = self.environment().into_iter().filter(|(name, _)| !envs.iter().any(|(given, _)| given == name));
+        for (name, value) in ours.chain(envs.iter().copied()) {
+            process = process.env(name, value);
         }
         let start = Instant::now();
         let output = process.output()?;

@@ -1,0 +1,127 @@
+//! Containers and volumes that name a Secret or ConfigMap, or a key in one, that is not there.
+
+use super::Seen;
+use super::pods::{containers, current, subject};
+use crate::snapshot::{Snapshot, text};
+
+/// Environment variables from what is not there.
+pub fn container(snapshot: &Snapshot) -> Vec<Seen> {
+    let failing = containers(snapshot).filter(|c| c.waits() == "CreateContainerConfigError");
+    failing
+        .map(|c| {
+            let message = text(c.status, "/state/waiting/message");
+            let variables = c.spec["env"].as_array().into_iter().flatten();
+            let reference = |kind: &str, key: &str| {
+                let pointer = format!("/valueFrom/{kind}/key");
+                variables.clone().find(|v| text(v, &pointer) == key).map(|v| text(v, "/name").to_owned())
+            };
+            let lack = Lack::parse(message);
+            let variable = lack.as_ref().and_then(|lack| {
+                let kind = if lack.kind == "Secret" { "secretKeyRef" } else { "configMapKeyRef" };
+                reference(kind, lack.key.as_deref()?)
+            });
+            let said = lack.as_ref().map_or_else(|| message.to_owned(), Lack::said);
+            let wanted = variable.map(|name| format!(" (its variable {name} wants it)")).unwrap_or_default();
+            helped(Seen::fatal(c.subject(), format!("{} cannot be created: {said}{wanted}", c.called())), lack)
+        })
+        .collect()
+}
+
+/// Volumes that cannot be mounted, from the event: the pod itself only says `ContainerCreating`.
+pub fn mount(snapshot: &Snapshot) -> Vec<Seen> {
+    let waiting = current(snapshot).filter(|pod| {
+        let started = |c: &serde_json::Value| c["started"] == true || c.pointer("/state/running").is_some();
+        text(pod, "/status/phase") == "Pending" && !super::pods::array(pod, "/status/containerStatuses").any(started)
+    });
+    waiting
+        .filter_map(|pod| {
+            // A Secret that is milliseconds younger than its pod fails once; the second failure counts.
+            let event = snapshot.last_event(pod, &["FailedMount"]).filter(|event| event.count > 1)?;
+            let lack = Lack::parse(&event.message);
+            let volume = event.message.split("volume \"").nth(1).and_then(|rest| rest.split('"').next());
+            let volume = volume.map(|name| format!("volume `{name}` ")).unwrap_or_default();
+            let said = lack.as_ref().map_or_else(|| event.message.clone(), Lack::said);
+            Some(helped(Seen::fatal(subject(pod), format!("{volume}cannot be mounted: {said}")), lack))
+        })
+        .collect()
+}
+
+fn helped(seen: Seen, lack: Option<Lack>) -> Seen {
+    match lack {
+        Some(Lack { kind: "Secret", key: Some(key), name }) if name.contains("-backend-") => seen
+            .help(format!("add {key} to .env and to backend.secret.keys in infra/helm/values.yaml, then deploy again"))
+            .help("or take the reference out of infra/helm/templates"),
+        Some(Lack { kind, key: Some(key), name }) => {
+            seen.help(format!("put key {key} into {kind} {name}, or take the reference out of infra/helm/templates"))
+        }
+        Some(Lack { kind, key: None, name }) => seen
+            .help(format!("the chart names {kind} {name}, which nothing makes: correct the name in infra/helm"))
+            .help("if somebody deleted it: cargo xtask deploy dev makes xtask's own Secrets again"),
+        None => seen.help("the message names what is missing; see infra/helm/templates"),
+    }
+}
+
+/// What is not there: a Secret or ConfigMap, or a key in it.
+#[derive(Debug, PartialEq, Eq)]
+struct Lack {
+    kind: &'static str,
+    name: String,
+    key: Option<String>,
+}
+
+impl Lack {
+    /// From the kubelet's messages.
+    fn parse(message: &str) -> Option<Self> {
+        let kind = if message.to_lowercase().contains("configmap") { "ConfigMap" } else { "Secret" };
+        // couldn't find key SMTP_PASSWORD in Secret todo/todo-postgres
+        if let Some((_, rest)) = message.split_once("couldn't find key ") {
+            let (key, rest) = rest.split_once(" in ")?;
+            let name = rest.split(['/', ' ']).nth(2)?;
+            return Some(Self { kind, name: name.to_owned(), key: Some(key.to_owned()) });
+        }
+        // … references non-existent secret key: SMTP_PASSWORD
+        if let Some((_, rest)) = message.split_once("references non-existent ") {
+            let key = rest.split_once("key: ")?.1.split([' ', ',', ']']).next()?;
+            return Some(Self { kind, name: String::new(), key: Some(key.to_owned()) });
+        }
+        // secret "todo-smtp" not found
+        let before = message.split("\" not found").next().filter(|before| before.len() < message.len())?;
+        let name = before.rsplit_once('"')?.1;
+        Some(Self { kind, name: name.to_owned(), key: None })
+    }
+
+    fn said(&self) -> String {
+        let Self { kind, name, key } = self;
+        match key {
+            Some(key) if name.is_empty() => format!("key {key} is not in the {kind}"),
+            Some(key) => format!("key {key} is not in {kind} {name}"),
+            None => format!("{kind} {name} does not exist"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_missing_is_read_from_the_kubelets_words() {
+        let cases = [
+            ("couldn't find key SMTP in Secret todo/todo-postgres", "key SMTP is not in Secret todo-postgres"),
+            ("couldn't find key A in ConfigMap todo/todo-config", "key A is not in ConfigMap todo-config"),
+            ("secret \"todo-smtp\" not found", "Secret todo-smtp does not exist"),
+            (
+                "MountVolume.SetUp failed for volume \"x\" : configmap \"todo-x\" not found",
+                "ConfigMap todo-x does not exist",
+            ),
+            (
+                "MountVolume.SetUp failed for volume \"secrets\" : references non-existent secret key: SMTP",
+                "key SMTP is not in the Secret",
+            ),
+        ];
+        for (message, said) in cases {
+            assert_eq!(Lack::parse(message).unwrap().said(), said);
+        }
+        assert_eq!(Lack::parse("timed out waiting for the condition"), None);
+    }
+}

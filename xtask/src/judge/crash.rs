@@ -1,0 +1,134 @@
+//! Containers that end although they should run, and such as cannot even begin.
+
+use super::Seen;
+use super::pods::{Container, containers, current, subject};
+use crate::snapshot::{Snapshot, number, text};
+
+/// What runc reports of a program that is not there or may not be run.
+const START_REASONS: [&str; 4] = ["StartError", "ContainerCannotRun", "RunContainerError", "CreateContainerError"];
+
+/// The program could not be started: a wrong command, a missing file, a folder in its place.
+pub fn cannot_start(snapshot: &Snapshot) -> Vec<Seen> {
+    let failing = containers(snapshot).filter_map(|c| {
+        let ended = c.ended().filter(|ended| START_REASONS.contains(&text(ended, "/reason")));
+        let message = match ended {
+            Some(ended) => text(ended, "/message"),
+            None if START_REASONS.contains(&c.waits()) => text(c.status, "/state/waiting/message"),
+            None => return None,
+        };
+        // One whose limit is too small for the runtime itself is the matter of the next row.
+        (c.status["ready"] != true && !starved(message)).then(|| (message.to_owned(), c))
+    });
+    failing
+        .map(|(message, c)| {
+            let reason = message.rsplit_once("container process: ").map_or(message.as_str(), |(_, reason)| reason);
+            let reason = reason.trim_end_matches(": unknown");
+            let key = if c.init { "migrate.command" } else { "image" };
+            Seen::fatal(c.subject(), format!("{} cannot be started: {reason}", c.called()))
+                .help(format!("see {} in infra/helm/values*.yaml and the CMD of its Dockerfile", c.values(key)))
+        })
+        .collect()
+}
+
+fn starved(message: &str) -> bool {
+    message.contains("OOM-killed") || message.contains("memory limit too low")
+}
+
+fn out_of(c: &Container<'_>) -> bool {
+    let ended = c.ended();
+    ended.is_some_and(|e| e["reason"] == "OOMKilled" || starved(text(e, "/message")))
+        || starved(text(c.status, "/state/waiting/message"))
+}
+
+/// The kernel ended it for its memory limit.
+pub fn out_of_memory(snapshot: &Snapshot) -> Vec<Seen> {
+    let killed = containers(snapshot).filter(|c| c.status["ready"] != true && out_of(c));
+    killed
+        .map(|c| {
+            let limit = text(c.spec, "/resources/limits/memory");
+            let cause = format!("{} was killed for using more memory than its limit of {limit}", c.called());
+            Seen::fatal(c.subject(), cause)
+                .help(format!("raise {} in infra/helm/values*.yaml", c.values("resources.limits.memory")))
+                .log(c.pod_name(), c.name())
+        })
+        .collect()
+}
+
+fn failed(c: &Container<'_>) -> Option<u64> {
+    let ended = c.ended()?;
+    let started = !START_REASONS.contains(&text(ended, "/reason"));
+    (started && !out_of(c) && c.status["ready"] != true).then(|| number(ended, "/exitCode"))
+}
+
+/// An init container that has ended with an error: the pod's own containers wait for it for ever.
+pub fn init(snapshot: &Snapshot) -> Vec<Seen> {
+    let failing =
+        containers(snapshot).filter(|c| c.init).filter_map(|c| Some((failed(&c).filter(|code| *code != 0)?, c)));
+    failing
+        .map(|(code, c)| {
+            let cause = format!("{} failed with exit code {code}{}", c.called(), attempts(&c));
+            let seen = Seen::fatal(c.subject(), cause).log(c.pod_name(), c.name());
+            match (c.name(), code) {
+                ("migrate", 2) => seen.help("the settings are wrong; its log names them: see .env"),
+                ("migrate", 3) => {
+                    seen.help("the database cannot be reached or does not wake up: see DATABASE_URL in .env")
+                }
+                ("migrate", 4) => seen.help("the database refuses user or password: see DATABASE_URL in .env"),
+                ("migrate", 5) => seen.help("the server has no such database: see DATABASE_URL in .env"),
+                ("migrate", 6) => seen.help("the server refuses TLS as asked for: see sslmode of DATABASE_URL in .env"),
+                ("migrate", 7 | 8) => seen.help("the database is at a limit of its plan; its log says which"),
+                _ => seen.help("its last log lines say why; the program is backend.migrate.command in the values"),
+            }
+        })
+        .collect()
+}
+
+fn attempts(c: &Container<'_>) -> String {
+    match number(c.status, "/restartCount") {
+        0 => String::new(),
+        count => format!(", {} times", count + 1),
+    }
+}
+
+/// A container that ends again and again.
+pub fn looping(snapshot: &Snapshot) -> Vec<Seen> {
+    let failing = containers(snapshot).filter(|c| !c.init).filter_map(|c| Some((failed(&c)?, c)));
+    failing
+        .filter_map(|(code, c)| {
+            let restarts = number(c.status, "/restartCount");
+            let waits = c.waits() == "CrashLoopBackOff";
+            if !waits && restarts == 0 && c.status.pointer("/state/terminated").is_none() {
+                return None;
+            }
+            let cause = format!("{} ended with exit code {code}{}{}", c.called(), meaning(code), attempts(&c));
+            // One that runs again after its first end gets the chance to become ready.
+            let again = !waits && restarts < 2 && c.status.pointer("/state/running").is_some();
+            let seen = if again { Seen::waiting(c.subject(), cause) } else { Seen::fatal(c.subject(), cause) };
+            Some(seen.help("its last log lines say why; run it alone with docker run").log(c.pod_name(), c.name()))
+        })
+        .collect()
+}
+
+/// What shells and the kernel mean by some codes.
+fn meaning(code: u64) -> &'static str {
+    match code {
+        0 => " (it should not end at all)",
+        126 => " (not executable)",
+        127 => " (program not found)",
+        137 => " (SIGKILL)",
+        139 => " (SIGSEGV)",
+        143 => " (SIGTERM)",
+        _ => "",
+    }
+}
+
+/// Pods that the node has ended for its own sake: disk or memory pressure.
+pub fn evicted(snapshot: &Snapshot) -> Vec<Seen> {
+    let evicted = current(snapshot).filter(|pod| text(pod, "/status/reason") == "Evicted");
+    evicted
+        .map(|pod| {
+            Seen::fatal(subject(pod), format!("evicted: {}", text(pod, "/status/message")))
+                .help("free disk or memory on the machine: cargo xtask doctor")
+        })
+        .collect()
+}

@@ -1,0 +1,32 @@
+//! Claims that no volume is provided for.
+
+use super::Seen;
+use crate::snapshot::{Snapshot, text};
+
+/// Claims that stay pending.
+pub fn pending(snapshot: &Snapshot) -> Vec<Seen> {
+    let pending = snapshot.kind("PersistentVolumeClaim").filter(|claim| text(claim, "/status/phase") == "Pending");
+    pending
+        .map(|claim| {
+            let name = text(claim, "/metadata/name");
+            let subject = format!("persistentvolumeclaim/{name}");
+            let class = text(claim, "/spec/storageClassName");
+            let class = if class.is_empty() { "of the default class".to_owned() } else { format!("of class {class}") };
+            let failed = snapshot.last_event(claim, &["ProvisioningFailed", "FailedBinding"]);
+            let Some(event) = failed else {
+                return Seen::waiting(subject, format!("waits for its volume, {class}"));
+            };
+            let seen = Seen::fatal(subject, format!("no volume {class}: {}", event.message));
+            let classes: Vec<&str> = snapshot.cluster("StorageClass").map(|c| text(c, "/metadata/name")).collect();
+            let seen = if classes.is_empty() {
+                seen
+            } else {
+                seen.help(format!(
+                    "set postgres.storage.className in infra/helm/values*.yaml to one that exists: {} (or leave it empty)",
+                    classes.join(", ")
+                ))
+            };
+            seen.help("cargo xtask tool minikube -- addons enable storage-provisioner   # if it is off")
+        })
+        .collect()
+}

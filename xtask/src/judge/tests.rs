@@ -1,0 +1,178 @@
+//! The table of causes on answers that a real cluster gave, recorded by `kubectl get -o json` and trimmed.
+
+use super::*;
+
+/// What was recorded: objects of the namespace, and for some of the whole cluster.
+fn recorded(text: &str) -> Snapshot {
+    let mut value: serde_json::Value = serde_json::from_str(text).unwrap();
+    let cluster = serde_json::json!({"items": value["cluster"].take()}).to_string();
+    Snapshot::parse(&value.to_string()).unwrap().with_cluster(&cluster).unwrap()
+}
+
+macro_rules! recorded {
+    ($name:literal) => {
+        recorded(include_str!(concat!("../../tests/recorded/judge/", $name, ".json")))
+    };
+}
+
+/// The first finding must be fatal, of this cause, and say all of `words` in its cause or help.
+fn expect(snapshot: &Snapshot, name: &str, words: &[&str]) {
+    let found = findings(snapshot);
+    let first = found.first().unwrap_or_else(|| panic!("{name} is not found"));
+    assert_eq!((first.name, first.gravity), (name, Gravity::Fatal), "{found:#?}");
+    let text = format!("{}\n{}\n{}", first.subject, first.cause, first.help.join("\n"));
+    for word in words {
+        assert!(text.contains(word), "`{word}` is not in: {text}");
+    }
+    let fatal = found.iter().filter(|finding| finding.gravity == Gravity::Fatal).count();
+    assert_eq!(fatal, 1, "one trouble is one finding: {found:#?}");
+}
+
+#[test]
+fn image_missing() {
+    expect(
+        &recorded!("image-missing"),
+        "image-missing",
+        &["init container migrate", "todo-backend:gone", "deploy dev"],
+    );
+}
+
+#[test]
+fn image_pull() {
+    expect(
+        &recorded!("image-pull"),
+        "image-pull",
+        &["ErrImagePull", "frontend.image.pullPolicy: Never", "it is Always"],
+    );
+}
+
+#[test]
+fn config_key() {
+    let words = ["key SMTP_PASSWORD is not in Secret todo-postgres", "its variable X wants it"];
+    expect(&recorded!("config-key"), "config", &words);
+}
+
+#[test]
+fn crash() {
+    let snapshot = recorded!("crash");
+    expect(&snapshot, "crash-loop", &["container frontend ended with exit code 7, 2 times", "log lines"]);
+    assert!(findings(&snapshot)[0].log_of.is_some());
+}
+
+#[test]
+fn init_container() {
+    expect(
+        &recorded!("init"),
+        "init",
+        &["init container migrate failed with exit code 1, 2 times", "backend.migrate.command"],
+    );
+}
+
+#[test]
+fn start() {
+    let words = ["container frontend cannot be started: exec: \"no-such-program\": executable file not found in $PATH"];
+    expect(&recorded!("start"), "cannot-start", &words);
+}
+
+#[test]
+fn readiness() {
+    let words = ["readiness probe GET /no-such-path on port http, got status 404", "nothing is at that path"];
+    expect(&recorded!("readiness"), "not-ready", &words);
+}
+
+#[test]
+fn out_of_memory() {
+    let words = ["container frontend was killed", "its limit of 40Mi", "raise frontend.resources.limits.memory"];
+    expect(&recorded!("oom"), "out-of-memory", &words);
+}
+
+#[test]
+fn unschedulable() {
+    let words = [
+        "1 Insufficient memory",
+        "memory requested: 60Gi",
+        "node xr: 22.6Gi free of 23.5Gi; held by todo/todo-frontend-",
+        "lower frontend.resources.requests.memory in infra/helm/values*.yaml to at most 22.6Gi",
+        "cluster.memory_mib",
+    ];
+    expect(&recorded!("unschedulable"), "unschedulable", &words);
+}
+
+#[test]
+fn pod_security() {
+    let words = ["deployment/todo-frontend", "Pod Security `restricted` refuses", "volume type \"hostPath\""];
+    expect(&recorded!("pod-security"), "pod-security", &words);
+}
+
+#[test]
+fn quota() {
+    let words = [
+        "quota small has no room for another pod: requested: pods=1, used: pods=5, limited: pods=5",
+        "frontend.replicas",
+    ];
+    expect(&recorded!("quota"), "quota", &words);
+}
+
+#[test]
+fn claim() {
+    let words = ["no volume of class no-such-class: storageclass.storage.k8s.io \"no-such-class\" not found"];
+    expect(&recorded!("pvc"), "claim-pending", &words);
+}
+
+#[test]
+fn a_pod_that_an_update_replaces_is_not_judged() {
+    // The old pod crashes; the new one starts: that is how a mistake is mended.
+    let status = serde_json::json!({"name": "backend", "restartCount": 3, "ready": false,
+        "state": {"waiting": {"reason": "CrashLoopBackOff"}}, "lastState": {"terminated": {"exitCode": 1}}});
+    let set = |name: &str, revision: &str| {
+        serde_json::json!({"kind": "ReplicaSet", "metadata": {"name": name, "labels": {"pod-template-hash": name},
+            "annotations": {"deployment.kubernetes.io/revision": revision}, "ownerReferences": [{"name": "todo-backend"}]}})
+    };
+    let items = |current: &str| {
+        let items = serde_json::json!({"items": [
+            {"kind": "Deployment", "metadata": {"name": "todo-backend", "generation": 2,
+                "annotations": {"deployment.kubernetes.io/revision": current}},
+             "spec": {"selector": {"matchLabels": {"app": "b"}}}, "status": {"observedGeneration": 2}},
+            set("one", "1"), set("two", "2"),
+            {"kind": "Pod", "metadata": {"name": "todo-backend-one-x", "labels": {"app": "b", "pod-template-hash": "one"}},
+             "status": {"containerStatuses": [status.clone()]}}]});
+        Snapshot::parse(&items.to_string()).unwrap()
+    };
+    assert_eq!(findings(&items("1")).len(), 1);
+    assert_eq!(findings(&items("2")), []);
+}
+
+#[test]
+fn a_pod_that_keeps_its_successor_from_coming_is_stuck() {
+    let items = |ready: &str, newest: &str| {
+        let items = serde_json::json!({"items": [
+            {"kind": "StatefulSet", "metadata": {"name": "todo-postgres"}, "spec": {"selector": {"matchLabels": {"app": "p"}}},
+             "status": {"updateRevision": newest}},
+            {"kind": "Pod", "metadata": {"name": "todo-postgres-0", "labels": {"app": "p", "controller-revision-hash": "a"}},
+             "status": {"conditions": [{"type": "Ready", "status": ready}]}}]});
+        stuck(&Snapshot::parse(&items.to_string()).unwrap())
+    };
+    assert_eq!(items("False", "b"), ["todo-postgres-0"]);
+    assert!(items("True", "b").is_empty() && items("False", "a").is_empty());
+}
+
+#[test]
+fn a_rollout_is_complete_when_all_pods_are_new_and_ready() {
+    let complete = |updated: u64, ready: u64, all: u64| {
+        let workload = serde_json::json!({"kind": "Deployment", "metadata": {"name": "d", "generation": 2},
+            "spec": {"replicas": 2}, "status": {"observedGeneration": 2, "updatedReplicas": updated,
+            "readyReplicas": ready, "replicas": all}});
+        progress::of_workload(&workload).complete
+    };
+    assert!(complete(2, 2, 2));
+    assert!(!complete(2, 2, 3));
+    assert!(!complete(1, 2, 2));
+}
+
+#[test]
+fn names_of_causes_are_unique_and_fit_for_a_folder() {
+    for (at, cause) in CAUSES.iter().enumerate() {
+        assert!(cause.name.chars().all(|c| c.is_ascii_lowercase() || c == '-'), "{}", cause.name);
+        assert!(CAUSES[..at].iter().all(|other| other.name != cause.name));
+    }
+}

@@ -1,0 +1,61 @@
+//! Lines of their own below a step, one for each thing that it follows.
+
+use std::sync::{Mutex, PoisonError};
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::Report;
+
+/// A line of its own below a step.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// What it is about.
+    pub name: String,
+    /// How that is now.
+    pub text: String,
+    /// What must change for the line to be shown again where there is no terminal.
+    pub key: String,
+}
+
+/// The lines of one step, as they are shown now.
+#[derive(Default)]
+pub struct Rows {
+    shown: Mutex<Vec<(Row, Option<ProgressBar>)>>,
+}
+
+impl Rows {
+    /// Shows `rows` below `bar`; without one, those that are new or changed in their key.
+    pub fn show(&self, report: &Report, bar: Option<&ProgressBar>, rows: Vec<Row>) {
+        let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        for row in rows {
+            let text = format!("{:<16} {}", row.name, row.text);
+            let at = shown.iter().position(|(old, _)| old.name == row.name);
+            let changed = at.is_none_or(|at| shown[at].0.key != row.key);
+            let line = match (at, bar) {
+                (Some(at), _) => shown[at].1.take(),
+                (None, Some(bar)) => {
+                    let last = shown.last().and_then(|(_, line)| line.as_ref()).unwrap_or(bar);
+                    let line = report.bars.insert_after(last, ProgressBar::new_spinner());
+                    line.set_style(ProgressStyle::with_template("      {wide_msg}").expect("valid"));
+                    Some(line)
+                }
+                (None, None) => None,
+            };
+            match &line {
+                Some(line) => line.set_message(text),
+                None if changed => report.line(format!("    {text}")),
+                None => {}
+            }
+            match at {
+                Some(at) => shown[at] = (row, line),
+                None => shown.push((row, line)),
+            }
+        }
+    }
+
+    /// Takes the lines away.
+    pub fn clear(&self) {
+        let shown = std::mem::take(&mut *self.shown.lock().unwrap_or_else(PoisonError::into_inner));
+        shown.iter().filter_map(|(_, line)| line.as_ref()).for_each(ProgressBar::finish_and_clear);
+    }
+}

@@ -1,0 +1,156 @@
+//! What explains a failed rollout, saved before anything is undone, and the error that tells it.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use camino::{Utf8Path, Utf8PathBuf};
+use serde_json::Value;
+
+use super::rollout::Stopped;
+use crate::clock;
+use crate::failure::{Class, Failure};
+use crate::judge::{Finding, Gravity};
+use crate::project::Project;
+use crate::secrets::Redactor;
+use crate::snapshot::{Snapshot, number, text};
+use crate::toolbox::Toolbox;
+
+/// Lines of a log that are shown; the evidence has more of them.
+const SHOWN: usize = 20;
+/// Lines of each log in the evidence.
+const SAVED: usize = 500;
+/// Findings that are shown; they stand in the order of their gravity.
+const FINDINGS: usize = 3;
+/// Bundles that are kept.
+const KEPT: usize = 10;
+/// No question about a failure may hold back its end for longer.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The error that tells why the rollout was given up, with the path of the evidence.
+pub fn explain(project: &Project, tools: &Toolbox, redactor: &Redactor, stopped: &Stopped) -> Failure {
+    let mut told = stopped.what.clone();
+    let mut help: Vec<&String> = Vec::new();
+    let fatal = stopped.findings.iter().any(|finding| finding.gravity == Gravity::Fatal);
+    let telling = stopped.findings.iter().filter(|finding| !fatal || finding.gravity == Gravity::Fatal);
+    for finding in telling.take(FINDINGS) {
+        told.push_str(&format!("\n  {}: {}", finding.subject, finding.cause.replace('\n', "\n  ")));
+        for line in last_log(tools, finding) {
+            told.push_str(&format!("\n    | {line}"));
+        }
+        help.extend(finding.help.iter().filter(|line| !help.contains(line)).collect::<Vec<_>>());
+    }
+    let told = redactor.redact(&told);
+    let running = project.report.step("release", "save the evidence", "before anything is undone");
+    let saved = save(project, tools, redactor, stopped.name, &told);
+    let failure = help.into_iter().fold(Failure::new(Class::Rollout, told), |failure, line| failure.help(line));
+    match saved {
+        Ok(dir) => {
+            let shown = dir.strip_prefix(&project.root).unwrap_or(&dir).to_string();
+            running.done(&shown);
+            failure.help(format!("evidence (events, descriptions, logs): {shown}"))
+        }
+        Err(error) => {
+            drop(running);
+            failure.help(format!("the evidence could not be saved: {error:#}"))
+        }
+    }
+}
+
+/// The end of the log that belongs to a finding: of the container that ended, where there is one.
+fn last_log(tools: &Toolbox, finding: &Finding) -> Vec<String> {
+    let Some((pod, container)) = &finding.log_of else { return Vec::new() };
+    let text = log(tools, pod, container, true, SHOWN).or_else(|| log(tools, pod, container, false, SHOWN));
+    text.unwrap_or_default().lines().map(str::to_owned).collect()
+}
+
+fn log(tools: &Toolbox, pod: &str, container: &str, previous: bool, lines: usize) -> Option<String> {
+    let tail = format!("--tail={lines}");
+    let logs = tools.kubectl_here().args(["logs", pod, "-c", container, &tail, &format!("--previous={previous}")]);
+    let text = logs.deadline(PATIENCE).read().ok()?;
+    // The kubelet says so with success while it removes the container before the last.
+    (!text.is_empty() && !text.starts_with("unable to retrieve container logs")).then_some(text)
+}
+
+/// Saves the bundle `target/xtask/evidence/<time>-<cause>`. Specs of pods hold no secret values (they are mounted
+/// files); whatever else is saved goes through `redactor`.
+fn save(project: &Project, tools: &Toolbox, redactor: &Redactor, name: &str, cause: &str) -> Result<Utf8PathBuf> {
+    let all = project.target().join("evidence");
+    let time = clock::rfc3339(clock::now()).replace(['-', ':'], "");
+    let dir = all.join(format!("{time}-{name}"));
+    std::fs::create_dir_all(&dir).with_context(|| format!("creating {dir}"))?;
+    let write = |name: &str, text: &str| std::fs::write(dir.join(name), redactor.redact(text));
+    write("cause.txt", cause)?;
+    let tail = format!("--tail={SAVED}");
+    let logs =
+        ["logs", "-l", "app.kubernetes.io/part-of=todo", "--all-containers", "--prefix", "--ignore-errors", &tail];
+    let kubectl: [(&str, &[&str]); 6] = [
+        ("pods.txt", &["get", "pods,replicasets,deployments,statefulsets,persistentvolumeclaims", "-o", "wide"]),
+        ("events.txt", &["get", "events", "--sort-by=.lastTimestamp"]),
+        ("describe.txt", &["describe", "pods,deployments,statefulsets,persistentvolumeclaims,resourcequotas"]),
+        ("objects.yaml", &["get", "pods,deployments,statefulsets,configmaps,services,ingresses", "-o", "yaml"]),
+        ("nodes.txt", &["describe", "nodes"]),
+        ("logs.txt", &logs),
+    ];
+    let helm = tools.helm().args(["history", &project.settings.chart.release]).deadline(PATIENCE);
+    let commands =
+        kubectl.map(|(name, args)| (name, tools.kubectl_here().args(args.iter().copied()).deadline(PATIENCE)));
+    std::thread::scope(|scope| {
+        let commands = commands.into_iter().chain([("helm-history.txt", helm)]);
+        let running: Vec<_> = commands.map(|(name, command)| (name, scope.spawn(move || command.output()))).collect();
+        for (name, output) in running {
+            // One answer that does not come must not cost the others.
+            if let Ok(Ok(output)) = output.join() {
+                write(name, &String::from_utf8_lossy(&[output.stdout, output.stderr].concat()))?;
+            }
+        }
+        anyhow::Ok(())
+    })?;
+    for (pod, container) in restarted(&Snapshot::take(tools)?) {
+        if let Some(text) = log(tools, &pod, &container, true, SAVED) {
+            write(&format!("{pod}.{container}.previous.txt"), &text)?;
+        }
+    }
+    forget(&all)?;
+    Ok(dir)
+}
+
+/// Pod and name of each container that was restarted: the log of the one before is no longer the current one.
+fn restarted(snapshot: &Snapshot) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    for pod in snapshot.kind("Pod") {
+        for list in ["/status/initContainerStatuses", "/status/containerStatuses"] {
+            let containers = pod.pointer(list).and_then(Value::as_array).into_iter().flatten();
+            let restarted = containers.filter(|container| number(container, "/restartCount") > 0);
+            found.extend(restarted.map(|c| (text(pod, "/metadata/name").to_owned(), text(c, "/name").to_owned())));
+        }
+    }
+    found
+}
+
+/// Removes all but the newest bundles; their names sort by time.
+fn forget(all: &Utf8Path) -> Result<()> {
+    let mut bundles: Vec<_> = std::fs::read_dir(all)?.filter_map(Result::ok).filter(|e| e.path().is_dir()).collect();
+    bundles.sort_by_key(|entry| std::cmp::Reverse(entry.file_name()));
+    for old in bundles.into_iter().skip(KEPT) {
+        std::fs::remove_dir_all(old.path())?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn old_bundles_go() {
+        let temp = tempfile::tempdir().unwrap();
+        let all = Utf8Path::from_path(temp.path()).unwrap();
+        for number in 10..25 {
+            std::fs::create_dir(all.join(format!("20261121T0824{number}Z-crash-loop"))).unwrap();
+        }
+        forget(all).unwrap();
+        let mut left: Vec<_> = std::fs::read_dir(all).unwrap().map(|e| e.unwrap().file_name()).collect();
+        left.sort();
+        assert_eq!((left.len(), left[0].to_str().unwrap()), (KEPT, "20261121T082415Z-crash-loop"));
+    }
+}
