@@ -1637,7 +1637,11 @@ export interface operations {
                      *     event: done
                      *     data: {"message_id": "5f0c1d0e-7d7e-4a6c-9d38-1f5f4c3b2a10"}
                      */
-                    "text/event-stream": string;
+                    "text/event-stream": {
+                        /** @enum {string} */
+                        event: "text" | "tool" | "confirmation" | "error" | "done";
+                        data: string;
+                    };
                 };
             };
             /** @description Bad Request */
@@ -1803,7 +1807,11 @@ export interface operations {
                      *     event: done
                      *     data: {"message_id": "5f0c1d0e-7d7e-4a6c-9d38-1f5f4c3b2a10"}
                      */
-                    "text/event-stream": string;
+                    "text/event-stream": {
+                        /** @enum {string} */
+                        event: "text" | "tool" | "confirmation" | "error" | "done";
+                        data: string;
+                    };
                 };
             };
             /** @description Bad Request */

@@ -36,7 +36,15 @@ class Transcript:
     """The steps of one answer. A call is never without a result, however the answer ends."""
 
     def __init__(self, history: list[MessageRow], question: str | None) -> None:
-        self._before: list[Sent] = [{"role": "system", "content": INSTRUCTIONS}, *replay(history)]
+        """Without a question, the history's last answer goes on, and its steps are sent whole."""
+        first = len(history)
+        if question is None:
+            first = max((i for i, row in enumerate(history) if row.role == "user"), default=0)
+        self._before: list[Sent] = [
+            {"role": "system", "content": INSTRUCTIONS},
+            *replay(history[:first]),
+            *(message for row in history[first:] for message in _as_sent(row)),
+        ]
         if question is not None:
             self._before.append({"role": "user", "content": question})
         self.steps: list[Sent] = []
@@ -65,7 +73,7 @@ def replay(history: list[MessageRow]) -> list[Sent]:
     chosen: list[list[Sent]] = []
     left = HISTORY_CHARACTERS
     for row in reversed(history):
-        sent = _as_sent(row)
+        sent = [_shortened(message) for message in _as_sent(row)]
         left -= sum(_size(message) for message in sent)
         if left < 0:
             break
@@ -86,7 +94,7 @@ def replaced(steps: list[Sent], result: str, by: str) -> list[Sent]:
 def _as_sent(row: MessageRow) -> list[Sent]:
     if row.role == "user" or not row.steps:
         return [{"role": row.role, "content": row.text}]
-    return [_shortened(step) for step in row.steps]
+    return row.steps
 
 
 def _shortened(step: Sent) -> Sent:

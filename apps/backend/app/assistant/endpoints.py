@@ -14,7 +14,16 @@ from app.users.current import CurrentUser
 
 router = APIRouter(prefix="/assistant", tags=["assistant"])
 
-# OpenAPI 3.1 knows no schema for the events of a stream.
+# OpenAPI 3.1 has no word for the events of a stream; its tools read the schema as that of each.
+EVENT = {
+    "type": "object",
+    "properties": {
+        "event": {"type": "string", "enum": ["text", "tool", "confirmation", "error", "done"]},
+        "data": {"type": "string", "contentMediaType": "application/json"},
+    },
+    "required": ["event", "data"],
+    "additionalProperties": False,
+}
 STREAM: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "Server-sent events, each with one line of JSON as its data:"
@@ -23,8 +32,9 @@ STREAM: dict[int | str, dict[str, Any]] = {
         " to be confirmed is answered at `/assistant/confirmations/{confirmation_id}`",
         "content": {
             "text/event-stream": {
+                "schema": EVENT,
                 "example": 'event: text\ndata: {"delta": "Milk is on your list."}\n\n'
-                'event: done\ndata: {"message_id": "5f0c1d0e-7d7e-4a6c-9d38-1f5f4c3b2a10"}\n\n'
+                'event: done\ndata: {"message_id": "5f0c1d0e-7d7e-4a6c-9d38-1f5f4c3b2a10"}\n\n',
             }
         },
     }

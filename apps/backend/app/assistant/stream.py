@@ -10,6 +10,7 @@ from app.assistant.schemas import DoneEvent, ErrorEvent, Event
 from app.core.problems import MEDIA_TYPE
 
 KEEP_ALIVE_SECONDS = 15.0  # shorter than what proxies take for a dead connection
+FIRST_SECONDS = 5.0  # to fail with a status of its own; shorter than a process that ends waits
 KEEP_ALIVE = b": keep-alive\n\n"
 
 
@@ -39,7 +40,9 @@ class EventStream(Response):
         try:
             while True:
                 await asyncio.wait(
-                    {gone, coming}, timeout=KEEP_ALIVE_SECONDS, return_when=asyncio.FIRST_COMPLETED
+                    {gone, coming},
+                    timeout=KEEP_ALIVE_SECONDS if started else FIRST_SECONDS,
+                    return_when=asyncio.FIRST_COMPLETED,
                 )
                 if gone.done():
                     return

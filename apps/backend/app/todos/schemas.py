@@ -39,10 +39,11 @@ Title = Annotated[
         json_schema_extra={"pattern": r"^[^\x00]*[^\s\x00][^\x00]*$"},
     ),
 ]
+# The validator comes last: behind it, OpenAPI would show the bounds as no JSON Schema knows them.
 Order = Annotated[
     int,
-    BeforeValidator(_whole),
     Field(strict=True, ge=-MAX_ORDER, le=MAX_ORDER, examples=[1], description="Sorts the list"),
+    BeforeValidator(_whole),
 ]
 Completed = Annotated[bool, Field(strict=True)]
 

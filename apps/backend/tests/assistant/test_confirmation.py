@@ -1,6 +1,7 @@
 """Deleting more than one todo is asked about, and nothing is deleted before."""
 
 import asyncio
+import json
 from datetime import UTC, datetime
 from uuid import UUID, uuid4
 
@@ -156,6 +157,23 @@ async def test_long_questions_are_shortened_in_the_history(client: httpx.AsyncCl
     question = named(await ask(client, "delete all"), "confirmation")[0]
     assert len(question["todos"]) == 7
     assert (await history(client))[1][1].endswith("“d”, “e”, …")
+
+
+async def test_an_answer_goes_on_with_all_that_it_knew(
+    client: httpx.AsyncClient, upstream: OpenAIServer
+) -> None:
+    """Also results that are too long to be sent as history."""
+    await ask(client, "hello")
+    await add(client, *(f"{number} {'x' * 480}" for number in range(20)))
+    question = named(await ask(client, "delete all"), "confirmation")[0]
+    upstream.received.clear()
+    await confirm(client, question["id"], approve=False)
+    sent = upstream.received[0].messages
+    assert [message["content"] for message in sent if message["role"] == "user"] == [
+        "hello", "delete all",
+    ]  # fmt: skip
+    assert json.loads(sent[-3]["content"])["todos"][19]["title"].startswith("19 x")
+    assert json.loads(sent[-1]["content"]) == {"confirmed": False, "deleted": 0}
 
 
 async def test_an_answer_counts_once(client: httpx.AsyncClient) -> None:

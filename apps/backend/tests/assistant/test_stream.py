@@ -76,6 +76,7 @@ async def test_silence_is_filled_with_comments(
     client: httpx.AsyncClient, upstream: OpenAIServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(stream, "KEEP_ALIVE_SECONDS", 0.1)
+    monkeypatch.setattr(stream, "FIRST_SECONDS", 0.1)
     upstream.script(Reply(text=("late",), pause=0.4))
     answer = await client.post("/assistant", json={"message": "hello"})
     assert answer.text.startswith(": keep-alive\n\n")
@@ -87,6 +88,7 @@ async def test_a_failure_after_a_comment_is_an_event(
     client: httpx.AsyncClient, upstream: OpenAIServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(stream, "KEEP_ALIVE_SECONDS", 0.1)
+    monkeypatch.setattr(stream, "FIRST_SECONDS", 0.1)
     upstream.script(Reply(cut=True, pause=0.4))
     events = await ask(client, "hello")
     assert [name for name, _ in events] == ["error"]
