@@ -66,8 +66,11 @@ fn values_of_dotenv_reach_the_cluster_and_nothing_else() {
     insta::assert_snapshot!(run, @r#"
     exit code 3
     -- stderr
+      · create cluster todo: not needed, it runs
       ✓ todo-backend:<tag> unchanged
       ✓ todo-frontend:<tag> unchanged
+      · load todo-backend:<tag>: not needed, todo has this very image
+      · load todo-frontend:<tag>: not needed, todo has this very image
         $ kubectl --kubeconfig <tmp>/kubeconfig --context todo --request-timeout=20s apply --server-side -f -
       > create namespace todo (it does not exist; enforces Pod Security `restricted`)
       ✓ create namespace todo <time>
