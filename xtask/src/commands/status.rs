@@ -86,7 +86,11 @@ fn gather(project: &Project, world: &World, with_pending: bool) -> Result<(Profi
             let answers = scope.spawn(|| proof::measure(&routes, &address, REQUESTS));
             let drift = scope.spawn(|| release::drift(project, tools, &observed));
             let pending = with_pending.then(|| pending::of(project, world, &observed)).flatten();
-            (output::routes(&answers.join().unwrap_or_default()), drift.join().unwrap_or_default(), pending)
+            (
+                output::routes(&answers.join().unwrap_or_default()).as_array().cloned().unwrap_or_default(),
+                drift.join().unwrap_or_default(),
+                pending,
+            )
         });
     }
     Ok((profile, observed, view))

@@ -15,6 +15,7 @@ mod stream;
 use anyhow::Result;
 
 use crate::engine::Engine;
+use crate::events::Outcome;
 use crate::origin::Origin;
 use crate::plan::{Mode, apply_side_by_side};
 use crate::project::Project;
@@ -52,7 +53,8 @@ pub fn build(project: &Project, engine: &Engine, origin: &dyn Origin, seen: &[Se
     for unchanged in seen.iter().filter(|seen| build::decide(seen) == Verdict::Unchanged) {
         project.report.ok(format!("{} unchanged", unchanged.reference()));
         let what = format!("build {}", unchanged.name);
-        project.report.skipped(STAGE, &what, &format!("the engine has {} of these files", unchanged.reference()));
+        let why = format!("the engine has {} of these files", unchanged.reference());
+        project.report.recorder().note(STAGE, &what, &why, "", Outcome::Skipped);
     }
     apply_side_by_side(project, STAGE, mode, build::steps(project, engine, origin, seen))?;
     if mode == Mode::Apply {

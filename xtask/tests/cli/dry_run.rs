@@ -146,6 +146,7 @@ fn secrets_are_in_no_dry_run() {
     insta::assert_snapshot!(run, @r#"
     exit code 0
     -- stderr
+      · create cluster todo: not needed, it runs
       ✓ todo-backend:<tag> unchanged
       ✓ todo-frontend:<tag> unchanged
       load todo-backend:<tag>

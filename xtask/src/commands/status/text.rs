@@ -42,7 +42,7 @@ pub fn screen(view: &View, now: Option<u64>) -> String {
         let pods = if image.pods == 1 { "1 pod".to_owned() } else { format!("{} pods", image.pods) };
         screen.row("images", &format!("{:<40} {DIM}{id}{DIM:#}  {pods}", image.reference));
     }
-    for route in view.routes.as_array().into_iter().flatten() {
+    for route in &view.routes {
         screen.row("routes", &route_line(route, now.is_some()));
     }
     for secret in &view.secrets {

@@ -22,7 +22,7 @@ pub struct View {
     /// Images that were verified.
     pub images: Vec<Image>,
     /// Routes of the Ingress as they answer now; see [`crate::commands::output::routes`].
-    pub routes: Value,
+    pub routes: Vec<Value>,
     /// Secrets of our making, by name.
     pub secrets: Vec<Secret>,
     /// What keeps workloads from being ready.
@@ -155,7 +155,7 @@ impl View {
             release: Some(release(observed)),
             workloads: judge::progress(snapshot).into_iter().map(workload).collect(),
             images: record.iter().flat_map(|record| &record.images).map(image).collect(),
-            routes: Value::Array(Vec::new()),
+            routes: Vec::new(),
             secrets: observed.secrets.ours.iter().map(|name| secret(snapshot, name)).collect(),
             findings: judge::findings(snapshot).into_iter().map(finding).collect(),
             drift: Vec::new(),

@@ -61,8 +61,8 @@ fn one_screen() {
 #[test]
 fn without_a_clock_nothing_on_the_screen_moves() {
     let mut later = view();
-    later.routes = serde_json::json!([{"host": "", "path": "/", "status": 200, "served_by": "todo-frontend/a",
-                                       "p50_ms": 3, "problem": null}]);
+    later.routes = vec![serde_json::json!({"host": "", "path": "/", "status": 200, "served_by": "todo-frontend/a",
+                                           "p50_ms": 3, "problem": null})];
     let first = screen(&later, None);
     later.routes[0]["p50_ms"] = 17.into();
     later.routes[0]["served_by"] = "todo-frontend/b".into();
