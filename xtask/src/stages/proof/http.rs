@@ -96,10 +96,10 @@ fn talk(mut stream: TcpStream, host: &str, path: &str) -> std::io::Result<(Vec<u
     stream.set_write_timeout(Some(PATIENCE))?;
     stream.set_nodelay(true)?;
     let start = Instant::now();
-    write!(
-        stream,
-        "GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: xtask\r\nAccept: */*\r\nConnection: close\r\n\r\n"
-    )?;
+    // In one piece: a server may close as soon as it has seen the first.
+    let request =
+        format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: xtask\r\nAccept: */*\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes())?;
     let mut answer = vec![0; 1];
     stream.read_exact(&mut answer)?;
     let first_byte = start.elapsed();
@@ -135,9 +135,14 @@ mod tests {
     }
 
     fn request(stream: &mut TcpStream) -> String {
-        let mut buffer = [0; 1024];
-        let count = stream.read(&mut buffer).unwrap();
-        String::from_utf8_lossy(&buffer[..count]).into_owned()
+        let mut request = Vec::new();
+        // All of it: what is left unread when the stream is closed would reset the connection.
+        while !request.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            stream.read_exact(&mut byte).unwrap();
+            request.extend(byte);
+        }
+        String::from_utf8_lossy(&request).into_owned()
     }
 
     #[test]
