@@ -101,7 +101,7 @@ mod tests {
         // A real shape of each: the parts are put together here, so that no scanner takes this file for a leak.
         let token = ["eyJhbGciOiJIUzI1NiJ9", "eyJzdWIiOiIxIn0", "c2lnbmF0dXJlMTIz"].join(".");
         archive.add("a/one.txt", &format!("x not-a-secret-canary y {token} z")).unwrap();
-        archive.add("two.txt", "postgresql://todo:not-a-password@db/todo").unwrap();
+        archive.add("two.txt", "postgresql://todo:not-a-secret-word@db/todo").unwrap();
         archive.collect("three.txt", || anyhow::bail!("no not-a-secret-canary here")).unwrap();
         archive.add("long.txt", &"0123456789".repeat(100_000)).unwrap();
         let path = archive.finish().unwrap();
