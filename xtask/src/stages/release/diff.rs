@@ -61,7 +61,9 @@ pub fn against_live(
     });
     let live = live.map_err(|_| anyhow::anyhow!("asking Helm panicked"))??;
     let mut secrets = Vec::new();
-    for (name, manifest) in plan.wanted().filter(|(name, _)| !observed.secrets.ours.contains(name)) {
+    // One that lies there for a rollback is not in use: going back to an old value changes keys as well.
+    let in_use = |name: &String| observed.record.as_ref().is_some_and(|record| record.secrets.contains(name));
+    for (name, manifest) in plan.wanted().filter(|(name, _)| !in_use(name)) {
         let component = plan.names.iter().find(|(_, n)| n == &name).map(|(c, _)| c.as_str()).unwrap_or_default();
         secrets.push(keys(tools, name, manifest, observed, component)?);
     }

@@ -119,7 +119,8 @@ pub fn dry_run_diff(bed: &Bed) -> Result<()> {
     std::fs::write(bed.root.join(source), format!("{text}\n# not deployed\n"))?;
     edit(bed, "infra/helm/values-dev.yaml", "environment: dev", "environment: dev2")?;
     let dotenv = std::fs::read_to_string(bed.root.join(".env"))?;
-    bed.write_dotenv(&format!("AUTH_SECRET={AUTH}-for-a-dry-run\n"))?;
+    // A value that no run before can have left behind.
+    bed.write_dotenv(&format!("AUTH_SECRET={AUTH}-{}\n", crate::clock::now()))?;
     let told = [
         "app/__init__.py changed",
         "AUTH_SECRET changed",
