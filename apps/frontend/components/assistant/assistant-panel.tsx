@@ -42,6 +42,11 @@ export function AssistantPanel({ open, calls, onClose }: AssistantPanelProps) {
     else field.current?.focus();
   });
 
+  useEffect(() => {
+    // The field that had the focus while it was not known yet goes when there is nobody to write to.
+    if (open && status === "off" && document.activeElement === document.body) heading.current?.focus();
+  }, [open, status]);
+
   const onKeyDown = (event: KeyboardEvent) => {
     if (event.key !== "Escape" || event.nativeEvent.isComposing) return;
     event.preventDefault();
