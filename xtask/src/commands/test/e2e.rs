@@ -24,6 +24,7 @@ mod views;
 use anyhow::Result;
 
 use super::tally::Tally;
+use crate::lock;
 use crate::project::Project;
 use bed::Bed;
 
@@ -123,6 +124,8 @@ pub fn soak(project: &Project, rounds: usize) -> Result<Tally> {
 
 /// Runs all scenarios, or those whose names contain `only`: these on the cluster that an earlier run has left.
 pub fn run(project: &Project, only: Option<&str>) -> Result<Tally> {
+    // Two checkouts would take each other's cluster.
+    let _lock = lock::take(&project.cache.join("locks"), &format!("{}-tests", project.settings.cluster.profile))?;
     let bed = Bed::make(project, only.is_none())?;
     let mut tally = Tally::default();
     let wanted = SCENARIOS.iter().filter(|(name, _)| only.is_none_or(|text| name.contains(text)));

@@ -189,7 +189,10 @@ fn leftovers(bed: &Bed) -> Result<()> {
     let history = tools.helm().args(["history", "todo", "--output", "json"]).read()?;
     ensure!(!history.contains("pending-"), "a revision is pending: {history}");
     let snapshot = Snapshot::take(&tools)?;
-    let mut named = BTreeSet::new();
+    // Those of revisions that a rollback can reach, too.
+    let record = crate::stages::release::Record::from(&snapshot);
+    let mut named: BTreeSet<String> =
+        record.map(|record| record.all_secrets()).unwrap_or_default().into_iter().collect();
     for set in snapshot.kind("ReplicaSet") {
         for volume in set.pointer("/spec/template/spec/volumes").and_then(Value::as_array).into_iter().flatten() {
             let sources = volume.pointer("/projected/sources").and_then(Value::as_array).into_iter().flatten();
