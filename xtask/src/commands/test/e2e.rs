@@ -60,6 +60,16 @@ const SCENARIOS: &[Scenario] = &[
     ("the Secret holds the specification's three keys (FR-011 to FR-013)", cluster::three_keys),
     ("the API server accepts every rendered object (strict validation)", cluster::server_dry_run),
     ("the chart's own helm tests pass", cluster::helm_tests),
+    ("status, logs, config and doctor answer", lifecycle::looks),
+    ("a stopped profile is started again and the todos are there", lifecycle::stopped),
+    ("teardown keeps the data; the next deploy shows it; twice is fine", lifecycle::teardown),
+    ("one plain helm command installs everything (SC-006)", cluster::plain_helm),
+    ("teardown --cluster removes the profile; twice is fine", lifecycle::teardown_cluster),
+];
+
+/// What goes wrong, and how it is told and undone; in this order, too.
+const FAULTS: &[Scenario] = &[
+    ("a deploy from nothing ends with two ready replicas of each and an address that answers", lifecycle::first),
     ("identity: another image under the same tag is found on the node and in the pod", planted::other_image),
     ("routes: each path of the Ingress 20 times, who answered, p50, p95 and max (SC-003)", routes::matrix),
     ("routes: what keeps them from answering is told apart, each with its fix", routes::told_apart),
@@ -74,7 +84,6 @@ const SCENARIOS: &[Scenario] = &[
     ("guard: the chart refuses a cluster that is no Minikube, unless overruled (FR-018)", guard::other_cluster),
     ("guard: a paused node is unpaused, and nothing is restarted", guard::paused),
     ("guard: a half deleted profile and somebody's container are told and left alone", guard::half_deleted),
-    ("status, logs, config and doctor answer", lifecycle::looks),
     ("(9) status: one screen, drift by field, what a deploy would change; --verify ends with code 8", views::status),
     ("(9) status --watch: a block each time that something changes, until Ctrl-C", views::watch),
     ("(9) deploy --dry-run: changed files, manifests as a diff, keys of Secrets by name", views::dry_run_diff),
@@ -109,11 +118,8 @@ const SCENARIOS: &[Scenario] = &[
     ("a release that a killed helm left pending is told with its age and freed", interrupts::stuck_release),
     ("two deploys at once: the second says who is at work", interrupts::two_at_once),
     ("Ctrl-C: children end, the state is told, exit code 130, the next deploy converges", interrupts::ctrl_c),
-    ("a stopped profile is started again and the todos are there", lifecycle::stopped),
-    ("teardown keeps the data; the next deploy shows it; twice is fine", lifecycle::teardown),
     ("a failed first install is removed (a claim that no volume is provided for)", causes::first_install),
     ("a failed first install keeps the data", causes::first_install_keeps_data),
-    ("one plain helm command installs everything (SC-006)", cluster::plain_helm),
     ("teardown --cluster removes the profile; twice is fine", lifecycle::teardown_cluster),
 ];
 
@@ -124,11 +130,20 @@ pub fn soak(project: &Project, rounds: usize) -> Result<Tally> {
 
 /// Runs all scenarios, or those whose names contain `only`: these on the cluster that an earlier run has left.
 pub fn run(project: &Project, only: Option<&str>) -> Result<Tally> {
+    all(project, SCENARIOS, only)
+}
+
+/// The same for what goes wrong.
+pub fn faults(project: &Project, only: Option<&str>) -> Result<Tally> {
+    all(project, FAULTS, only)
+}
+
+fn all(project: &Project, scenarios: &[Scenario], only: Option<&str>) -> Result<Tally> {
     // Two checkouts would take each other's cluster.
     let _lock = lock::take(&project.cache.join("locks"), &format!("{}-tests", project.settings.cluster.profile))?;
     let bed = Bed::make(project, only.is_none())?;
     let mut tally = Tally::default();
-    let wanted = SCENARIOS.iter().filter(|(name, _)| only.is_none_or(|text| name.contains(text)));
+    let wanted = scenarios.iter().filter(|(name, _)| only.is_none_or(|text| name.contains(text)));
     for (name, scenario) in wanted {
         let running = project.report.step("test", *name, "");
         match scenario(&bed) {

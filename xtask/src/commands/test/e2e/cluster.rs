@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 
 use super::bed::{AUTH, Bed};
 use super::lifecycle::references;
@@ -10,9 +10,12 @@ use super::lifecycle::references;
 pub fn deleted_pod(bed: &Bed) -> Result<()> {
     let before = bed.pods("backend")?;
     let kubectl = bed.tools()?.kubectl_here();
-    let name = "jsonpath={.items[0].metadata.name}";
-    let pod = kubectl.clone().args(["get", "pods", "-l", "app.kubernetes.io/component=backend", "-o", name]).read()?;
-    kubectl.args(["delete", "pod", &pod, "--wait=false"]).run()?;
+    // Not one that is ending anyway.
+    let names = "jsonpath={range .items[*]}{.metadata.name} {.metadata.deletionTimestamp}{\"\\n\"}{end}";
+    let names =
+        kubectl.clone().args(["get", "pods", "-l", "app.kubernetes.io/component=backend", "-o", names]).read()?;
+    let pod = names.lines().find_map(|line| line.strip_suffix(' ')).context("no backend pod runs")?;
+    kubectl.args(["delete", "pod", pod, "--wait=false"]).run()?;
     bed.until("a new pod in its place", Duration::from_secs(60), || {
         let now = bed.pods("backend")?;
         Ok(now.len() == 2 && now != before)
