@@ -123,6 +123,9 @@ fn remove_release(project: &Project, tools: &Toolbox, args: &Teardown) -> Result
         let uninstall =
             tools.helm().args(["uninstall", &chart.release, "--ignore-not-found", "--cascade=foreground", "--wait"]);
         uninstall.deadline(Duration::from_secs(180)).run()?;
+        // Helm keeps the pods of a `helm test` that failed, and forgets them.
+        let tests = "app.kubernetes.io/part-of=todo,app.kubernetes.io/component=test";
+        tools.kubectl_here().args(["delete", "pods", "-l", tests, "--ignore-not-found"]).run()?;
         running.done("");
         let mut delete = tools.kubectl_here().args(["delete", "secrets,configmaps", "-l"]);
         delete = if args.data {
