@@ -5,9 +5,10 @@
 //! accident.
 
 mod guardian;
+mod piped;
+mod show;
 mod watchdog;
 
-use std::fmt;
 use std::fs::File;
 use std::io::{BufRead, BufReader, PipeReader, Write};
 use std::process::Output;
@@ -17,10 +18,13 @@ use anyhow::{Context, Result, bail};
 use camino::{Utf8Path, Utf8PathBuf};
 
 pub use guardian::hold;
+pub use piped::Piped;
+pub use show::quote;
+use show::tail;
 pub use watchdog::{end_all, ending};
 
-/// How much of a failed command's output its error shows, in lines; the rest is in the log.
-const TAIL: usize = 12;
+/// How often a command is run again that [`Process::again_if`] calls not begun.
+const AGAIN: u32 = 3;
 
 /// A command to run: built once, shown (secrets never enter argv) and run from the same value.
 #[derive(Clone, Debug)]
@@ -33,6 +37,7 @@ pub struct Process {
     stdin: Option<Vec<u8>>,
     log: Option<Utf8PathBuf>,
     deadline: Duration,
+    again_if: Option<fn(&Output) -> bool>,
 }
 
 impl Process {
@@ -47,6 +52,7 @@ impl Process {
             stdin: None,
             log: None,
             deadline: Duration::from_secs(120),
+            again_if: None,
         }
     }
 
@@ -99,6 +105,13 @@ impl Process {
         self
     }
 
+    /// Runs the command again, at most three times, when `not_begun` says of its result that it never started its work.
+    /// Only [`Process::output`] and what is made of it can tell; a stream has been handed on by then.
+    pub fn again_if(mut self, not_begun: fn(&Output) -> bool) -> Self {
+        self.again_if = Some(not_begun);
+        self
+    }
+
     /// The program as it is started.
     pub fn program(&self) -> &str {
         &self.program
@@ -134,6 +147,18 @@ impl Process {
 
     /// Status and both outputs; a failing exit status is not an error here, a missing program or a passed deadline is.
     pub fn output(&self) -> Result<Output> {
+        let not_begun = self.again_if.unwrap_or(|_| false);
+        for _ in 0..AGAIN {
+            let output = self.once()?;
+            if !not_begun(&output) {
+                return Ok(output);
+            }
+            std::thread::sleep(Duration::from_millis(200));
+        }
+        self.once()
+    }
+
+    fn once(&self) -> Result<Output> {
         let expression = self.expression().stdout_capture().stderr_capture().unchecked();
         let handle = expression.start().with_context(|| self.cannot_start())?;
         let guard = watchdog::watch(&handle.pids(), self.deadline);
@@ -261,136 +286,5 @@ impl Process {
     }
 }
 
-/// A running command whose output is being read; see [`Process::pipe_from`].
-pub struct Piped {
-    process: Process,
-    reader: duct::ReaderHandle,
-    guard: watchdog::Guard,
-}
-
-impl Piped {
-    /// The stream of standard output.
-    pub fn reader(&self) -> &duct::ReaderHandle {
-        &self.reader
-    }
-
-    /// Ends the command with all that it has started; whoever reads its output finds the end of it.
-    pub fn kill(&self) {
-        if let Ok(None) = self.reader.try_wait() {
-            watchdog::end(&self.reader.pids());
-        }
-        let _ = self.reader.kill();
-    }
-
-    /// Drains what is left, waits, and fails if the command failed.
-    pub fn finish(self) -> Result<String> {
-        let mut rest = String::new();
-        std::io::Read::read_to_string(&mut &self.reader, &mut rest)?;
-        let output = self.reader.try_wait()?.cloned().context("the command closed its output but runs on")?;
-        if self.guard.expired() {
-            let seconds = self.process.deadline.as_secs();
-            bail!("`{}` took longer than {seconds} s and was ended{}", self.process, tail(&output.stderr));
-        }
-        self.process.check(&output)?;
-        Ok(rest)
-    }
-}
-
-impl Drop for Piped {
-    /// Nobody reads it any more, so a command that still runs would block for ever.
-    fn drop(&mut self) {
-        self.kill();
-    }
-}
-
-impl fmt::Display for Process {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.name())?;
-        for arg in &self.args {
-            write!(f, " {}", quote(arg))?;
-        }
-        Ok(())
-    }
-}
-
-/// `word` as a shell would need it.
-pub fn quote(word: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=@,+%{}".contains(c);
-    if !word.is_empty() && word.chars().all(plain) {
-        return word.to_owned();
-    }
-    format!("'{}'", word.replace('\'', r"'\''"))
-}
-
-fn tail(bytes: &[u8]) -> String {
-    let text = String::from_utf8_lossy(bytes);
-    let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
-    lines[lines.len().saturating_sub(TAIL)..].iter().map(|line| format!("\n  | {line}")).collect()
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn echo_is_shell_quoted_and_short() {
-        let shown = Process::new("/a/b/helm").args(["upgrade", "it's", ""]).to_string();
-        assert_eq!(shown, r"helm upgrade 'it'\''s' ''");
-    }
-
-    #[test]
-    fn failure_names_command_and_shows_the_end_of_its_output() {
-        let error = Process::new("sh").args(["-c", "echo no good >&2; exit 3"]).run().unwrap_err().to_string();
-        assert!(error.contains("exit status: 3") && error.contains("| no good"), "{error}");
-    }
-
-    #[test]
-    fn missing_program_is_named() {
-        let error = Process::new("no-such-program-here").run().unwrap_err().to_string();
-        assert!(error.contains("no-such-program-here"), "{error}");
-    }
-
-    #[test]
-    fn deadline_ends_the_whole_group() {
-        let start = std::time::Instant::now();
-        let process = Process::new("sh").args(["-c", "sleep 30 & sleep 30"]).deadline(Duration::from_millis(300));
-        assert!(process.run().unwrap_err().to_string().contains("took longer"));
-        assert!(start.elapsed() < Duration::from_secs(10));
-    }
-
-    #[test]
-    fn stdin_reaches_the_child() {
-        assert_eq!(Process::new("cat").stdin("not-a-secret").read().unwrap(), "not-a-secret");
-    }
-
-    #[test]
-    fn what_nobody_reads_any_more_ends_with_all_that_it_has_started() {
-        let pids: Vec<u32> = (0..12)
-            .flat_map(|_| {
-                let piped = Process::new("sh").args(["-c", "sleep 60 & sleep 60"]).pipe_from(None).unwrap();
-                piped.reader().pids()
-            })
-            .collect();
-        std::thread::sleep(Duration::from_millis(300));
-        for pid in pids {
-            let pid = rustix::process::Pid::from_raw(pid as i32).unwrap();
-            // Children of the shell are fetched by somebody else: a zombie is dead enough.
-            let alive = || {
-                let entries = std::fs::read_dir("/proc").unwrap().flatten();
-                let stats = entries.filter_map(|entry| std::fs::read_to_string(entry.path().join("stat")).ok());
-                stats.filter_map(|stat| Some(stat.rsplit_once(") ")?.1.to_owned())).any(|stat| {
-                    let fields: Vec<&str> = stat.split(' ').collect();
-                    fields[2] == pid.as_raw_nonzero().to_string() && !["Z", "X"].contains(&fields[0])
-                })
-            };
-            assert!(!cfg!(target_os = "linux") || !alive(), "group {pid} lives on");
-        }
-    }
-
-    #[test]
-    fn lines_are_streamed() {
-        let mut seen = Vec::new();
-        Process::new("sh").args(["-c", "echo a; echo b >&2"]).stream(|line| seen.push(line.to_owned())).unwrap();
-        assert_eq!(seen, ["a", "b"]);
-    }
-}
+mod tests;

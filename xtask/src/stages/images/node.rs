@@ -1,6 +1,7 @@
 //! A node of the cluster, seen from its image store. The one place that knows how a node is reached.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::process::Output;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -11,6 +12,12 @@ use crate::process::Process;
 
 /// Image reference as the node writes it (`docker.io/library/todo-backend:0123`) -> image ID (config digest).
 pub type Images = BTreeMap<String, String>;
+
+/// Whether the container runtime lost the process that it had made before that began the command (seen of runc under
+/// load: `waiting for init preliminary setup: read init-p: connection reset by peer`).
+fn not_begun(output: &Output) -> bool {
+    output.status.code() == Some(126) && String::from_utf8_lossy(&output.stderr).contains("read init-p")
+}
 
 /// What a node has.
 #[derive(Clone, Debug, Default)]
@@ -32,7 +39,8 @@ pub struct Node {
 impl Node {
     /// A node that is a container of `engine` (minikube's docker driver).
     pub fn container(engine: &Engine, name: &str) -> Self {
-        Self { name: name.to_owned(), shell: engine.docker().args(["exec", "-i", name]) }
+        let shell = engine.docker().args(["exec", "-i", name]).again_if(not_begun);
+        Self { name: name.to_owned(), shell }
     }
 
     /// A command on the node; its standard input is passed on.

@@ -1,0 +1,74 @@
+use super::*;
+
+#[test]
+fn echo_is_shell_quoted_and_short() {
+    let shown = Process::new("/a/b/helm").args(["upgrade", "it's", ""]).to_string();
+    assert_eq!(shown, r"helm upgrade 'it'\''s' ''");
+}
+
+#[test]
+fn failure_names_command_and_shows_the_end_of_its_output() {
+    let error = Process::new("sh").args(["-c", "echo no good >&2; exit 3"]).run().unwrap_err().to_string();
+    assert!(error.contains("exit status: 3") && error.contains("| no good"), "{error}");
+}
+
+#[test]
+fn missing_program_is_named() {
+    let error = Process::new("no-such-program-here").run().unwrap_err().to_string();
+    assert!(error.contains("no-such-program-here"), "{error}");
+}
+
+#[test]
+fn deadline_ends_the_whole_group() {
+    let start = std::time::Instant::now();
+    let process = Process::new("sh").args(["-c", "sleep 30 & sleep 30"]).deadline(Duration::from_millis(300));
+    assert!(process.run().unwrap_err().to_string().contains("took longer"));
+    assert!(start.elapsed() < Duration::from_secs(10));
+}
+
+#[test]
+fn stdin_reaches_the_child() {
+    assert_eq!(Process::new("cat").stdin("not-a-secret").read().unwrap(), "not-a-secret");
+}
+
+#[test]
+fn what_nobody_reads_any_more_ends_with_all_that_it_has_started() {
+    let pids: Vec<u32> = (0..12)
+        .flat_map(|_| {
+            let piped = Process::new("sh").args(["-c", "sleep 60 & sleep 60"]).pipe_from(None).unwrap();
+            piped.reader().pids()
+        })
+        .collect();
+    std::thread::sleep(Duration::from_millis(300));
+    for pid in pids {
+        let pid = rustix::process::Pid::from_raw(pid as i32).unwrap();
+        // Children of the shell are fetched by somebody else: a zombie is dead enough.
+        let alive = || {
+            let entries = std::fs::read_dir("/proc").unwrap().flatten();
+            let stats = entries.filter_map(|entry| std::fs::read_to_string(entry.path().join("stat")).ok());
+            stats.filter_map(|stat| Some(stat.rsplit_once(") ")?.1.to_owned())).any(|stat| {
+                let fields: Vec<&str> = stat.split(' ').collect();
+                fields[2] == pid.as_raw_nonzero().to_string() && !["Z", "X"].contains(&fields[0])
+            })
+        };
+        assert!(!cfg!(target_os = "linux") || !alive(), "group {pid} lives on");
+    }
+}
+
+#[test]
+fn lines_are_streamed() {
+    let mut seen = Vec::new();
+    Process::new("sh").args(["-c", "echo a; echo b >&2"]).stream(|line| seen.push(line.to_owned())).unwrap();
+    assert_eq!(seen, ["a", "b"]);
+}
+
+#[test]
+fn what_was_not_begun_is_run_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let count = dir.path().join("count");
+    let script = format!("echo x >> {0}; [ $(wc -l < {0}) -gt 2 ] || exit 126", count.display());
+    let process = Process::new("sh").args(["-c", &script]);
+    assert!(process.run().is_err());
+    process.again_if(|output| output.status.code() == Some(126)).run().unwrap();
+    assert_eq!(std::fs::read_to_string(count).unwrap().lines().count(), 3);
+}
