@@ -56,6 +56,16 @@ impl Failure {
         self
     }
 
+    /// Adds what else is wrong, and each of its ways out that is not told yet.
+    pub fn and(self, other: anyhow::Error) -> Self {
+        let hints = other.downcast_ref::<Self>().map(|failure| failure.help.clone()).unwrap_or_default();
+        let mut both = self.add(format!("\n{other}"));
+        both.help.extend(hints);
+        let mut told = std::collections::HashSet::new();
+        both.help.retain(|line| told.insert(line.clone()));
+        both
+    }
+
     /// The lines that tell the way out.
     pub fn hints(&self) -> &[String] {
         &self.help
@@ -99,5 +109,15 @@ mod tests {
     fn class_survives_context() {
         let error = anyhow::Error::new(Failure::new(Class::Config, "bad")).context("while reading");
         assert_eq!(class_of(&error), Class::Config);
+    }
+
+    #[test]
+    fn two_failures_are_told_as_one_with_each_way_out_once() {
+        let other = Failure::new(Class::Proof, "nobody answers").help("deploy").help("logs");
+        let both = Failure::new(Class::Proof, "drift").help("deploy").and(other.into());
+        assert_eq!(
+            (both.to_string().as_str(), both.hints()),
+            ("drift\nnobody answers", &["deploy".into(), "logs".into()][..])
+        );
     }
 }

@@ -16,10 +16,11 @@ use crate::origin::{Need, Tool};
 use crate::plan::{self, Mode};
 use crate::project::Project;
 use crate::snapshot::Snapshot;
+use crate::stages::cluster;
 use crate::stages::images::load::Wanted;
 use crate::stages::images::{self, Built, ids, prune};
+use crate::stages::proof::{self, Evidence};
 use crate::stages::release::{self, Desired};
-use crate::stages::{cluster, proof};
 use crate::toolbox::Toolbox;
 use crate::world::Preparation;
 use facts::{Facts, Live};
@@ -58,8 +59,6 @@ pub fn run(project: &Project, args: &Deploy) -> Result<()> {
     let preparation = Preparation::new(project, &needs)?;
     if mode == Mode::Apply {
         preparation.consent()?;
-    }
-    if mode == Mode::Apply {
         report.recorder().keep_in(&project.target().join("events.jsonl"))?;
     }
     let credentials = credentials.ensure(project, &args.environment, mode)?;
@@ -72,8 +71,8 @@ pub fn run(project: &Project, args: &Deploy) -> Result<()> {
     }
     let cluster_steps = cluster::decide(project, tools, origin, &facts.cluster, facts.live.is_ok())?;
     let mut steps = plan::apply(project, "cluster", mode, cluster_steps)?;
-    if steps > 0 {
-        facts.look_again(project, &world, &credentials, mode)?;
+    if steps > 0 && mode == Mode::Apply {
+        facts.look_again(project, &world, &credentials)?;
     }
     // In a dry run before there is a cluster: nothing of what it would hold is there.
     let mut live =
@@ -116,7 +115,8 @@ pub fn run(project: &Project, args: &Deploy) -> Result<()> {
     }
 
     let address = summary::address(&facts.cluster.profile);
-    let requests = if steps == 0 { 1 } else { REQUESTS };
+    // Where nothing was done, what the decision was made from is proof enough of all but the routes.
+    let (requests, seen) = if steps == 0 { (1, live.into_evidence()) } else { (REQUESTS, None) };
     let ids: BTreeMap<String, String> = if steps == 0 {
         wanted.into_iter().filter_map(|image| Some((image.reference, image.id?))).collect()
     } else {
@@ -124,7 +124,11 @@ pub fn run(project: &Project, args: &Deploy) -> Result<()> {
         let references: Vec<String> = wanted.into_iter().map(|image| image.reference).collect();
         ids::of_all(project, &tools.engine, &references)
     };
-    let proof = report.look("proof", "images and routes", || proof::prove(project, tools, &ids, &address, requests))?;
+    let prove = || {
+        let evidence = seen.map_or_else(|| Evidence::take(tools), Ok)?;
+        proof::prove(project, tools, &ids, &address, requests, evidence)
+    };
+    let proof = report.look("proof", "images and routes", prove)?;
     report.fact("address", address.as_str());
     report.fact("routes", output::routes(&proof.answers));
     report.fact("workloads", output::workloads(&proof.snapshot));

@@ -67,7 +67,7 @@ pub fn run(project: &Project, args: &Rollback) -> Result<()> {
     let address = summary::address(&profile);
     let id_of = |image: Wanted| Some((image.reference, image.id?));
     let ids: BTreeMap<String, String> = wanted.into_iter().filter_map(id_of).collect();
-    let prove = || proof::prove(project, tools, &ids, &address, REQUESTS);
+    let prove = || proof::prove(project, tools, &ids, &address, REQUESTS, proof::Evidence::take(tools)?);
     project.report.look("proof", "images and routes", prove)?;
     let environment = observed.record.map(|record| record.environment).unwrap_or_default();
     remember(tools, &target, ids, environment)?;

@@ -127,12 +127,19 @@ fn verify(project: &Project, tools: &Toolbox, profile: &Profile, observed: &Obse
         let what = format!("Helm's newest revision is {newest}, verified was {}", record.revision);
         return Err(Failure::new(Class::Proof, what).help("cargo xtask deploy dev").into());
     }
+    let address = summary::address(profile);
+    let proof = || {
+        let evidence = proof::Evidence::take(tools)?;
+        proof::prove(project, tools, &record.images, &address, PROOF_REQUESTS, evidence)
+    };
+    let proof = project.report.look("proof", "images and routes", proof);
     if !view.drift.is_empty() {
         let what = format!("the cluster differs from what was verified:\n  {}", view.drift.join("\n  "));
-        return Err(Failure::new(Class::Proof, what).help("cargo xtask deploy dev").into());
+        let failure = Failure::new(Class::Proof, what).help("cargo xtask deploy dev");
+        // What was changed by hand is often the cause of what does not work: both are told.
+        return Err(proof.err().into_iter().fold(failure, Failure::and).into());
     }
-    let proof = || proof::prove(project, tools, &record.images, &summary::address(profile), PROOF_REQUESTS);
-    project.report.look("proof", "images and routes", proof)?;
+    proof?;
     project.report.ok("verified: what runs is what was built, and every route answers");
     Ok(())
 }

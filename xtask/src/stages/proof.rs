@@ -12,17 +12,39 @@ pub use slow::warnings;
 
 use std::collections::BTreeMap;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
 use crate::failure::{Class, Failure};
 use crate::project::Project;
 use crate::snapshot::Snapshot;
+use crate::stages::images::node::Images;
 use crate::toolbox::Toolbox;
 use diagnose::Cause;
 use facts::Facts;
 
 /// The specification's bound for a response (SC-003), in milliseconds.
 pub const BOUND_MS: u128 = 100;
+
+/// What the cluster says of itself, for the proof to be held against.
+pub struct Evidence {
+    /// The namespace.
+    pub snapshot: Snapshot,
+    /// The images of each node by every name that a pod's status may call them.
+    pub nodes: BTreeMap<String, Images>,
+}
+
+impl Evidence {
+    /// Takes it now.
+    pub fn take(tools: &Toolbox) -> Result<Self> {
+        std::thread::scope(|scope| {
+            let snapshot = scope.spawn(|| Snapshot::take(tools));
+            let nodes = tools.nodes().into_iter().map(|node| Ok((node.name.clone(), node.names()?)));
+            let nodes = nodes.collect::<Result<_>>()?;
+            let snapshot = snapshot.join().unwrap_or_else(|_| bail!("the look at the namespace panicked"))?;
+            Ok(Self { snapshot, nodes })
+        })
+    }
+}
 
 /// What was proven.
 pub struct Proof {
@@ -32,16 +54,18 @@ pub struct Proof {
     pub snapshot: Snapshot,
 }
 
-/// Proves the release: `built` are image IDs by reference, `address` is where a user would go.
+/// Proves the release: `built` are image IDs by reference, `address` is where a user would go, `evidence` is at most as old
+/// as the decision that there is nothing left to do.
 pub fn prove(
     project: &Project,
     tools: &Toolbox,
     built: &BTreeMap<String, String>,
     address: &str,
     requests: usize,
+    evidence: Evidence,
 ) -> Result<Proof> {
-    let snapshot = Snapshot::take(tools)?;
-    images(tools, built, &snapshot)?;
+    images(built, &evidence)?;
+    let snapshot = evidence.snapshot;
     let release = &project.settings.chart.release;
     let wanted = routes::routes(&snapshot, release);
     if wanted.is_empty() {
@@ -60,10 +84,10 @@ pub fn prove(
 }
 
 /// Fails with every broken link from build to pod.
-fn images(tools: &Toolbox, built: &BTreeMap<String, String>, snapshot: &Snapshot) -> Result<()> {
-    let links = identity::check(tools, built, snapshot)?;
+fn images(built: &BTreeMap<String, String>, evidence: &Evidence) -> Result<()> {
+    let links = identity::check(built, evidence);
     let mut broken: Vec<identity::Broken> = links.iter().flat_map(identity::Link::broken).collect();
-    broken.extend(identity::strangers(built, snapshot));
+    broken.extend(identity::strangers(built, &evidence.snapshot));
     if broken.is_empty() {
         return Ok(());
     }

@@ -3,12 +3,12 @@
 use anyhow::{Result, bail};
 
 use crate::credentials::Credentials;
-use crate::plan::Mode;
 use crate::project::Project;
 use crate::stages::cluster::{self, Ingress, State};
 use crate::stages::images::load::{self, Wanted};
 use crate::stages::images::node::{Node, Stock};
 use crate::stages::images::{Seen, build};
+use crate::stages::proof::Evidence;
 use crate::stages::release;
 use crate::toolbox::Toolbox;
 use crate::world::World;
@@ -58,19 +58,11 @@ impl Facts {
     }
 
     /// Looks again at what the steps of the cluster stage have changed.
-    pub fn look_again(
-        &mut self,
-        project: &Project,
-        world: &World,
-        credentials: &Credentials,
-        mode: Mode,
-    ) -> Result<()> {
-        if mode == Mode::Apply {
-            self.cluster = cluster::observe(&world.tools)?;
-            self.database = database(project, world, credentials);
-            let references = references(&self.images, self.database.as_ref());
-            self.live = live(project, &world.tools, &self.cluster, &references);
-        }
+    pub fn look_again(&mut self, project: &Project, world: &World, credentials: &Credentials) -> Result<()> {
+        self.cluster = cluster::observe(&world.tools)?;
+        self.database = database(project, world, credentials);
+        let references = references(&self.images, self.database.as_ref());
+        self.live = live(project, &world.tools, &self.cluster, &references);
         Ok(())
     }
 }
@@ -80,6 +72,12 @@ impl Live {
     pub fn nothing(tools: &Toolbox) -> Self {
         let stocks = tools.nodes().into_iter().map(|node| (node, Stock::default())).collect();
         Self { ingress: Ingress::default(), release: release::Observed::default(), stocks }
+    }
+
+    /// What the proof needs of it; `None` if there is no namespace.
+    pub fn into_evidence(self) -> Option<Evidence> {
+        let nodes = self.stocks.into_iter().map(|(node, stock)| (node.name, stock.names)).collect();
+        Some(Evidence { snapshot: self.release.snapshot?, nodes })
     }
 }
 

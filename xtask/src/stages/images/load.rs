@@ -205,7 +205,7 @@ mod tests {
         let name = |name: &str| format!("docker.io/library/{name}");
         let images = [("a:1", "sha256:aa"), ("b:1", "sha256:bb"), ("cut:1", "sha256:dd")];
         let images = images.map(|(reference, id)| (name(reference), id.to_owned())).into();
-        let stock = Stock { images, ready: [name("a:1"), name("b:1")].into() };
+        let stock = Stock { images, ready: [name("a:1"), name("b:1")].into(), ..Stock::default() };
         let decide = |reference: &str, id: Option<&str>| {
             decide(&Wanted { reference: reference.into(), id: id.map(str::to_owned) }, &stock)
         };

@@ -24,6 +24,8 @@ fn not_begun(output: &Output) -> bool {
 pub struct Stock {
     /// All its images.
     pub images: Images,
+    /// The same by every name that a pod's status may call them; see [`Node::names`].
+    pub names: Images,
     /// Those of the images asked for that a container can be made of.
     pub ready: BTreeSet<String>,
 }
@@ -60,24 +62,22 @@ impl Node {
 
     /// The images that kubelet can start, by reference.
     pub fn images(&self) -> Result<Images> {
-        let text = self.crictl(&["images", "-o", "json"])?;
-        parse_images(&text).with_context(|| format!("reading the images of node {}", self.name))
+        self.listing(Listing::images)
     }
 
     /// The images by every name that a pod's status may call them: reference, `name@sha256:<manifest>` and the plain ID.
     /// All lead to the ID (config digest).
     pub fn names(&self) -> Result<Images> {
-        let text = self.crictl(&["images", "-o", "json"])?;
-        parse_names(&text).with_context(|| format!("reading the images of node {}", self.name))
+        self.listing(Listing::names)
     }
 
     /// What it has of the images `wanted` in particular (as [`canonical`] spells them), and its images at large.
     pub fn stock(&self, wanted: &[String]) -> Result<Stock> {
         std::thread::scope(|scope| {
             let ready = scope.spawn(|| self.ready(wanted));
-            let images = self.images()?;
+            let (images, names) = self.listing(|listing| (listing.images(), listing.names()))?;
             let ready = ready.join().unwrap_or_else(|_| bail!("the look at node {} panicked", self.name))?;
-            Ok(Stock { images, ready })
+            Ok(Stock { images, names, ready })
         })
     }
 
@@ -104,6 +104,12 @@ impl Node {
     pub fn used(&self) -> Result<BTreeSet<String>> {
         let text = self.crictl(&["ps", "-a", "-o", "json"])?;
         parse_used(&text).with_context(|| format!("reading the containers of node {}", self.name))
+    }
+
+    fn listing<T>(&self, part: impl Fn(&Listing) -> T) -> Result<T> {
+        let text = self.crictl(&["images", "-o", "json"])?;
+        let listing = Listing::parse(&text).with_context(|| format!("reading the images of node {}", self.name))?;
+        Ok(part(&listing))
     }
 
     fn crictl(&self, args: &[&str]) -> Result<String> {
@@ -143,19 +149,24 @@ struct Listed {
     repo_digests: Vec<String>,
 }
 
-fn parse_names(text: &str) -> Result<Images> {
-    let listing: Listing = serde_json::from_str(text)?;
-    let names = |image: Listed| {
-        let names = [image.repo_tags, image.repo_digests, vec![image.id.clone()]].concat();
-        names.into_iter().map(move |name| (name, image.id.clone())).collect::<Vec<_>>()
-    };
-    Ok(listing.images.into_iter().flat_map(names).collect())
-}
+impl Listing {
+    /// What `crictl images -o json` prints.
+    fn parse(text: &str) -> serde_json::Result<Self> {
+        serde_json::from_str(text)
+    }
 
-fn parse_images(text: &str) -> Result<Images> {
-    let listing: Listing = serde_json::from_str(text)?;
-    let pairs = |image: Listed| image.repo_tags.into_iter().map(move |tag| (tag, image.id.clone())).collect::<Vec<_>>();
-    Ok(listing.images.into_iter().flat_map(pairs).collect())
+    fn images(&self) -> Images {
+        self.ids_by(|image| image.repo_tags.clone())
+    }
+
+    fn names(&self) -> Images {
+        self.ids_by(|image| [&image.repo_tags[..], &image.repo_digests, std::slice::from_ref(&image.id)].concat())
+    }
+
+    fn ids_by(&self, names: impl Fn(&Listed) -> Vec<String>) -> Images {
+        let of = |image: &Listed| names(image).into_iter().map(|name| (name, image.id.clone())).collect::<Vec<_>>();
+        self.images.iter().flat_map(of).collect()
+    }
 }
 
 #[derive(Deserialize)]
@@ -207,13 +218,13 @@ mod tests {
     fn what_crictl_prints_is_read() {
         let text = r#"{"images":[{"id":"sha256:aa","repoTags":["docker.io/library/a:1","docker.io/library/a:2"],
             "repoDigests":[],"size":"1","username":"","pinned":false},{"id":"sha256:bb","repoTags":[]}]}"#;
-        let images = parse_images(text).unwrap();
+        let images = Listing::parse(text).unwrap().images();
         assert_eq!(images.len(), 2);
         assert_eq!(images["docker.io/library/a:2"], "sha256:aa");
 
         let named = r#"{"images":[{"id":"sha256:aa","repoTags":["docker.io/library/a:1"],
             "repoDigests":["docker.io/library/a@sha256:bb"]}]}"#;
-        let names = parse_names(named).unwrap();
+        let names = Listing::parse(named).unwrap().names();
         assert_eq!(
             names.keys().collect::<Vec<_>>(),
             ["docker.io/library/a:1", "docker.io/library/a@sha256:bb", "sha256:aa"]

@@ -5,12 +5,11 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::Result;
 use serde_json::Value;
 
+use super::Evidence;
 use crate::snapshot::{Snapshot, text};
 use crate::stages::images::node::{Images, canonical};
-use crate::toolbox::Toolbox;
 
 /// One image's chain from build to pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,12 +70,8 @@ fn short(id: &str) -> &str {
 }
 
 /// Follows each image of `built` (ID by reference) to nodes and pods.
-pub fn check(tools: &Toolbox, built: &BTreeMap<String, String>, snapshot: &Snapshot) -> Result<Vec<Link>> {
-    let mut on_nodes = BTreeMap::new();
-    for node in tools.nodes() {
-        on_nodes.insert(node.name.clone(), node.names()?);
-    }
-    Ok(built.iter().map(|(reference, id)| link(reference, id, &on_nodes, snapshot)).collect())
+pub fn check(built: &BTreeMap<String, String>, evidence: &Evidence) -> Vec<Link> {
+    built.iter().map(|(reference, id)| link(reference, id, &evidence.nodes, &evidence.snapshot)).collect()
 }
 
 /// Pods of the release whose image is none of `built`: left from another release, or changed by hand.
