@@ -21,6 +21,8 @@ pub struct Credentials {
     report: Report,
     /// Whether the chart's own Postgres serves.
     pub embedded: bool,
+    /// The class of the chart's Ingress; empty: the cluster's default.
+    pub ingress_class: String,
     /// Which database serves, for people.
     pub database: String,
     /// What the user should know.
@@ -43,7 +45,8 @@ pub fn read(project: &Project, environment: &str) -> Result<Credentials> {
         project.report.hide(&dotenv.redactor(None));
     }
     let (chart, report) = (project.settings.chart.clone(), project.report.clone());
-    Ok(Credentials { dotenv, chart, report, embedded, database, notes })
+    let ingress_class = contract.ingress_class;
+    Ok(Credentials { dotenv, chart, report, embedded, ingress_class, database, notes })
 }
 
 impl Credentials {

@@ -19,7 +19,7 @@ use sha2::Sha256;
 use crate::dotenv::{AUTH_SECRET, DATABASE_URL, Database, Dotenv, OPENAI_API_KEY};
 use crate::settings::Chart;
 
-pub use redactor::Redactor;
+pub use redactor::{MASK, Redactor};
 pub use secret::Secret;
 
 /// Arguments of the kubectl command that takes a [`Manifest`] on standard input. Server-side: a client-side apply would

@@ -77,7 +77,7 @@ pub fn run(project: &Project, args: &Deploy) -> Result<()> {
     // In a dry run before there is a cluster: nothing of what it would hold is there.
     let mut live =
         facts.live.or_else(|error| if mode == Mode::DryRun { Ok(Live::nothing(tools)) } else { Err(error) })?;
-    let ingress = cluster::decide_ingress(project, tools, origin, live.ingress);
+    let ingress = cluster::decide_ingress(project, tools, origin, &live.ingress, &credentials.ingress_class);
     steps += plan::apply(project, "cluster", mode, ingress.into_iter().collect())?;
 
     let built = images::build(project, &tools.engine, origin, &facts.images, mode)?;

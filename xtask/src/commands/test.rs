@@ -17,7 +17,7 @@ use tally::Tally;
 pub struct Test {
     /// Suites; all of them if left out
     pub suites: Vec<Suite>,
-    /// Of e2e and faults, only the scenarios whose names contain TEXT; each starts from the state that it finds
+    /// Of e2e, only the scenarios whose names contain TEXT; each starts from the state that it finds
     #[arg(long, value_name = "TEXT")]
     pub only: Option<String>,
     /// Rounds of soak
@@ -38,10 +38,8 @@ pub enum Suite {
     Backend,
     /// Types, lint and unit tests of the frontend, in the image's Node
     Frontend,
-    /// Deploy, drift, failure and teardown on a Minikube profile of its own, with a browser's visit
+    /// Deploy, drift, failures told and undone, kills and teardown on a Minikube profile of its own, with a browser's visit
     E2e,
-    /// What goes wrong on a cluster: each cause told and undone, kills at chosen moments; not part of the default yet
-    Faults,
     /// Kills at random moments and failing deploys in turn, on e2e's profile; not part of the default
     Soak,
 }
@@ -86,7 +84,6 @@ fn one(project: &Project, suite: Suite, args: &Test) -> Result<Tally> {
         Suite::Backend => suites::image(project, "todo-backend"),
         Suite::Frontend => suites::image(project, "todo-frontend"),
         Suite::E2e => e2e::run(project, args.only.as_deref()),
-        Suite::Faults => e2e::faults(project, args.only.as_deref()),
         Suite::Soak => e2e::soak(project, args.rounds),
     }
 }

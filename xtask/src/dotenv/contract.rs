@@ -21,6 +21,8 @@ pub struct Contract {
     pub optional: Vec<String>,
     /// Whether the chart brings a Postgres of its own.
     pub embedded: bool,
+    /// The class of its Ingress; empty: the cluster's default.
+    pub ingress_class: String,
 }
 
 impl Contract {
@@ -46,9 +48,11 @@ impl Contract {
         let required = list("required", &[DATABASE_URL, AUTH_SECRET]);
         let mut optional = list("optional", &[OPENAI_API_KEY, DATABASE_URL_UNPOOLED]);
         optional.retain(|key| !required.contains(key));
-        let path = ["postgres", "enabled"];
-        let embedded = at(over, &path).or_else(|| at(base, &path)).and_then(Value::as_bool).unwrap_or(false);
-        Self { environment: environment.to_owned(), values: file.to_owned(), required, optional, embedded }
+        let value = |path: &[&str]| at(over, path).or_else(|| at(base, path));
+        let embedded = value(&["postgres", "enabled"]).and_then(Value::as_bool).unwrap_or(false);
+        let ingress_class = value(&["ingress", "className"]).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let (environment, values) = (environment.to_owned(), file.to_owned());
+        Self { environment, values, required, optional, embedded, ingress_class }
     }
 
     /// All keys that may be in `.env`.

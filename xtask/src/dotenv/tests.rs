@@ -12,6 +12,7 @@ pub(super) fn contract(embedded: bool) -> Contract {
         required: vec![DATABASE_URL.into(), AUTH_SECRET.into()],
         optional: vec![OPENAI_API_KEY.into(), DATABASE_URL_UNPOOLED.into()],
         embedded,
+        ingress_class: String::new(),
     }
 }
 

@@ -122,13 +122,20 @@ fn meaning(code: u64) -> &'static str {
     }
 }
 
-/// Pods that the node has ended for its own sake: disk or memory pressure.
+/// Pods that the node has ended: under pressure of disk or memory, or because a volume is fuller than it may be.
 pub fn evicted(snapshot: &Snapshot) -> Vec<Seen> {
     let evicted = current(snapshot).filter(|pod| text(pod, "/status/reason") == "Evicted");
     evicted
         .map(|pod| {
-            Seen::fatal(subject(pod), format!("evicted: {}", text(pod, "/status/message")))
-                .help("free disk or memory on the machine: cargo xtask doctor")
+            let message = text(pod, "/status/message").trim();
+            let seen = Seen::fatal(subject(pod), format!("evicted: {message}"));
+            if message.starts_with("Usage of EmptyDir volume") {
+                let component = text(pod, "/metadata/labels/app.kubernetes.io~1component");
+                return seen.help(format!(
+                    "have it write less there, or raise the volume's sizeLimit in infra/helm/templates/{component}"
+                ));
+            }
+            seen.help("free disk or memory on the machine: cargo xtask doctor")
         })
         .collect()
 }

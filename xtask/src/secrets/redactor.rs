@@ -7,7 +7,8 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_perc
 use super::Secret;
 
 /// What stands in a secret's place.
-const MASK: &str = "***";
+/// What stands where a secret was.
+pub const MASK: &str = "***";
 
 /// Shorter values are too likely to be part of innocent words.
 const SHORTEST: usize = 6;

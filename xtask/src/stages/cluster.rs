@@ -55,12 +55,13 @@ pub fn decide<'a>(
     profile::decide(project, tools, origin, &observed.profile, answers)
 }
 
-/// The steps that bring an ingress controller, where the cluster has no IngressClass.
+/// The steps that bring an ingress controller, where the cluster has no IngressClass that serves the class `wanted`.
 pub fn decide_ingress<'a>(
     project: &'a Project,
     tools: &'a Toolbox,
     origin: &'a dyn Origin,
-    ingress: Ingress,
+    ingress: &Ingress,
+    wanted: &str,
 ) -> Option<Step<'a>> {
-    ingress::decide(project, tools, origin, ingress)
+    ingress::decide(project, tools, origin, ingress, wanted)
 }

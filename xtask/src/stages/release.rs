@@ -38,6 +38,8 @@ use crate::toolbox::Toolbox;
 pub struct Observed {
     /// The namespace's objects; `None` if there is no namespace.
     pub snapshot: Option<Snapshot>,
+    /// Which level of Pod Security the namespace enforces, if any.
+    pub enforced: String,
     /// The Secrets, without their content.
     pub secrets: Existing,
     /// Helm's newest revisions.
@@ -49,20 +51,23 @@ pub struct Observed {
 /// Reads namespace, Secrets' names, Helm's state and the record, side by side.
 pub fn observe(project: &Project, tools: &Toolbox) -> Result<Observed> {
     let namespace = &project.settings.chart.namespace;
+    let level = format!("jsonpath={{.metadata.labels.{}}}", ENFORCE.replace('.', "\\."));
     let (exists, snapshot, secrets) = std::thread::scope(|scope| {
-        let exists = scope.spawn(|| tools.kubectl().args(["get", "namespace", namespace, "-o", "name"]).succeeds());
+        let exists = scope.spawn(|| tools.kubectl().args(["get", "namespace", namespace, "-o", &level]).output());
         let snapshot = scope.spawn(|| Snapshot::take(tools));
         let secrets = scope.spawn(|| secrets::observe(tools));
         (exists.join(), snapshot.join(), secrets.join())
     });
     let panicked = |_| anyhow::anyhow!("a probe panicked");
-    if !exists.map_err(panicked)? {
+    let exists = exists.map_err(panicked)??;
+    if !exists.status.success() {
         return Ok(Observed::default());
     }
+    let enforced = String::from_utf8_lossy(&exists.stdout).trim().to_owned();
     let (snapshot, secrets) = (snapshot.map_err(panicked)??, secrets.map_err(panicked)??);
     let record = Record::from(&snapshot);
     let helm = helm::observe(&secrets);
-    Ok(Observed { snapshot: Some(snapshot), secrets, helm, record })
+    Ok(Observed { snapshot: Some(snapshot), enforced, secrets, helm, record })
 }
 
 /// Why the release must be applied again; empty: what is there is what is wanted, verified and healthy.
@@ -107,23 +112,23 @@ pub fn decide<'a>(
     let missing = secrets.missing(&observed.secrets);
     reasons.extend(missing.iter().map(|name| format!("Secret {name} is not in the cluster")));
     let redactor = secrets.redactor.clone();
+    let mut steps = Vec::from_iter(namespace(project, tools, observed));
     if reasons.is_empty() {
         let unready = unready(observed);
         if unready.is_empty() {
             let named = |snapshot| secrets::named_by_revisions(observed.record.as_ref(), snapshot);
             let keep = observed.snapshot.as_ref().map(named).unwrap_or_default();
-            return secrets::clean(tools, &secrets, &observed.secrets, keep).into_iter().collect();
+            steps.extend(secrets::clean(tools, &secrets, &observed.secrets, keep));
+            return steps;
         }
         // What is wanted is applied: Kubernetes is at work on it, and there is nothing to roll back to.
-        return vec![rollout::step(project, tools, Fallback::Stay, redactor, unready.join("; "))];
+        steps.push(rollout::step(project, tools, Fallback::Stay, redactor, unready.join("; ")));
+        return steps;
     }
     let fallback = Fallback::of(observed);
-    let mut steps = Vec::new();
     let preflight = database::due(project, tools, desired, &secrets, observed);
-    steps.extend(preflight.iter().map(|preflight| preflight.look_from_here()));
-    if observed.snapshot.is_none() {
-        steps.push(namespace(project, tools));
-    }
+    // Before anything is made: a database that cannot be used leaves the cluster as it is.
+    steps.splice(0..0, preflight.iter().map(|preflight| preflight.look_from_here()));
     steps.extend(helm::repair(tools, &project.settings.chart.release, &observed.helm));
     steps.extend(secrets.steps(tools, &observed.secrets));
     steps.extend(preflight.iter().map(|preflight| preflight.look_from_pod()));
@@ -137,23 +142,33 @@ pub fn decide<'a>(
     steps
 }
 
-fn namespace<'a>(project: &Project, tools: &Toolbox) -> Step<'a> {
+/// The label of a namespace that says which level of Pod Security it enforces.
+const ENFORCE: &str = "pod-security.kubernetes.io/enforce";
+/// The level that the chart's pods keep to.
+const LEVEL: &str = "restricted";
+
+/// The step that makes the namespace, or has one that somebody made enforce Pod Security.
+fn namespace<'a>(project: &Project, tools: &Toolbox, observed: &Observed) -> Option<Step<'a>> {
+    let (what, why) = match &observed.snapshot {
+        None => ("create", "it does not exist; enforces Pod Security `restricted`"),
+        Some(_) if observed.enforced != LEVEL => ("label", "it does not enforce Pod Security `restricted`"),
+        Some(_) => return None,
+    };
     let name = project.settings.chart.namespace.clone();
     let manifest = serde_json::json!({
         "apiVersion": "v1", "kind": "Namespace",
         "metadata": {"name": name, "labels": {
             "app.kubernetes.io/managed-by": "xtask", "app.kubernetes.io/part-of": "todo",
-            "pod-security.kubernetes.io/enforce": "restricted",
-            "pod-security.kubernetes.io/warn": "restricted",
+            ENFORCE: LEVEL,
+            "pod-security.kubernetes.io/warn": LEVEL,
         }},
     });
-    let apply = tools.kubectl().args(["apply", "--server-side", "-f", "-"]).stdin(manifest.to_string());
-    Step::new(
-        format!("create namespace {name}"),
-        "it does not exist; enforces Pod Security `restricted`",
-        apply.clone(),
-        move |_| apply.run().map(|()| String::new()),
-    )
+    let apply =
+        tools.kubectl().args(["apply", "--server-side", "--force-conflicts", "--field-manager=xtask", "-f", "-"]);
+    let apply = apply.stdin(manifest.to_string());
+    Some(Step::new(format!("{what} namespace {name}"), why, apply.clone(), move |_| {
+        apply.run().map(|()| String::new())
+    }))
 }
 
 /// The objects of the release whose desired part is recorded: what the chart makes.

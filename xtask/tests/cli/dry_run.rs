@@ -68,7 +68,7 @@ fn on_nothing_it_shows_every_step_and_leaves_nothing() {
           $ docker save postgres:17-trixie | docker exec -i todo ctr -n k8s.io images import -
       create namespace todo
           why: it does not exist; enforces Pod Security `restricted`
-          $ kubectl --kubeconfig <tmp>/kubeconfig --context todo --request-timeout=20s apply --server-side -f -
+          $ kubectl --kubeconfig <tmp>/kubeconfig --context todo --request-timeout=20s apply --server-side --force-conflicts --field-manager=xtask -f -
       apply Secret todo-postgres
           why: it is not in the cluster
           $ kubectl --kubeconfig <tmp>/kubeconfig --context todo --request-timeout=20s --namespace todo apply --server-side --field-manager=xtask --filename - < (Secret todo-postgres)
@@ -140,7 +140,7 @@ fn secrets_are_in_no_dry_run() {
     sandbox.dotenv(format!("{DOTENV}DATABASE_URL='postgresql://u:not-a-secret-canary@db.lan/x'\n"));
     sandbox.profile("containerd");
     sandbox.node("running", 8080);
-    sandbox.on("kubectl *get ingressclasses,deployments -A*", "echo IngressClass");
+    sandbox.on("kubectl *get ingressclasses,deployments -A*", "echo 'IngressClass||||nginx|true'");
     sandbox.on("docker exec -i todo crictl images *", r#"echo '{"images": []}'"#);
     let run = sandbox.run(&["deploy", "dev", "--dry-run", "--verbose", "--origin=release"]);
     insta::assert_snapshot!(run, @r#"
@@ -160,7 +160,7 @@ fn secrets_are_in_no_dry_run() {
           $ docker run --rm --interactive --network=host --pull=never --read-only --cap-drop=ALL --security-opt=no-new-privileges --label=app.kubernetes.io/part-of=todo todo-backend:<tag> python3 -m app.preflight --stdin < (DATABASE_URL)
       create namespace todo
           why: it does not exist; enforces Pod Security `restricted`
-          $ kubectl --kubeconfig <tmp>/kubeconfig --context todo --request-timeout=20s apply --server-side -f -
+          $ kubectl --kubeconfig <tmp>/kubeconfig --context todo --request-timeout=20s apply --server-side --force-conflicts --field-manager=xtask -f -
       apply Secret todo-backend-<digest>
           why: it is not in the cluster
           $ kubectl --kubeconfig <tmp>/kubeconfig --context todo --request-timeout=20s --namespace todo apply --server-side --field-manager=xtask --filename - < (Secret todo-backend-<digest>)

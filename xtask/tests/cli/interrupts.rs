@@ -51,7 +51,7 @@ fn ctrl_c_ends_everything_with_code_130() {
         sandbox.dotenv(DOTENV);
         sandbox.profile("containerd");
         sandbox.node("running", 8080);
-        sandbox.on("kubectl *get ingressclasses,deployments -A*", "echo IngressClass");
+        sandbox.on("kubectl *get ingressclasses,deployments -A*", "echo 'IngressClass||||nginx|true'");
         sandbox.on("docker exec -i todo crictl images *", r#"echo '{"images": []}'"#);
         let running = sandbox.start(&[command, &["--origin=release"]].concat());
         let groups = ["backend", "frontend"].map(|name| sandbox.hear(name).parse::<i32>().unwrap());

@@ -15,7 +15,7 @@ fn cluster() -> Sandbox {
     let sandbox = Sandbox::with_tools();
     sandbox.profile("containerd");
     sandbox.node("running", 8080);
-    sandbox.on("kubectl *get ingressclasses,deployments -A*", "echo IngressClass");
+    sandbox.on("kubectl *get ingressclasses,deployments -A*", "echo 'IngressClass||||nginx|true'");
     sandbox.on("kubectl *apply *", "");
     sandbox.on("docker run *", &format!("echo '{FOUND}'"));
     sandbox.on("kubectl *delete job *", "");
@@ -90,7 +90,7 @@ fn values_of_dotenv_reach_the_cluster_and_nothing_else() {
         $ docker run --rm --interactive --network=host --pull=never --read-only --cap-drop=ALL --security-opt=no-new-privileges --label=app.kubernetes.io/part-of=todo todo-backend:<tag> python3 -m app.preflight --stdin < (DATABASE_URL)
       > look at the database from here (DATABASE_URL is new or changed)
       ✓ look at the database from here: u@db.lan:5432/x: Postgres 17.6, TLS, direct; resolved in 2 ms, connected in 31 ms, asked in 1 ms <time>
-        $ kubectl --kubeconfig <tmp>/kubeconfig --context todo --request-timeout=20s apply --server-side -f -
+        $ kubectl --kubeconfig <tmp>/kubeconfig --context todo --request-timeout=20s apply --server-side --force-conflicts --field-manager=xtask -f -
       > create namespace todo (it does not exist; enforces Pod Security `restricted`)
       ✓ create namespace todo <time>
         $ kubectl --kubeconfig <tmp>/kubeconfig --context todo --request-timeout=20s --namespace todo apply --server-side --field-manager=xtask --filename - < (Secret todo-backend-<digest>)

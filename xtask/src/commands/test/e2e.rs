@@ -8,6 +8,7 @@ mod causes;
 mod cluster;
 mod database;
 mod drift;
+mod edited;
 mod guard;
 mod interrupts;
 mod lifecycle;
@@ -64,12 +65,11 @@ const SCENARIOS: &[Scenario] = &[
     ("a stopped profile is started again and the todos are there", lifecycle::stopped),
     ("teardown keeps the data; the next deploy shows it; twice is fine", lifecycle::teardown),
     ("one plain helm command installs everything (SC-006)", cluster::plain_helm),
-    ("teardown --cluster removes the profile; twice is fine", lifecycle::teardown_cluster),
 ];
 
 /// What goes wrong, and how it is told and undone; in this order, too.
 const FAULTS: &[Scenario] = &[
-    ("a deploy from nothing ends with two ready replicas of each and an address that answers", lifecycle::first),
+    ("a deploy into a namespace that somebody has made has it enforce Pod Security", cluster::existing_namespace),
     ("identity: another image under the same tag is found on the node and in the pod", planted::other_image),
     ("routes: each path of the Ingress 20 times, who answered, p50, p95 and max (SC-003)", routes::matrix),
     ("routes: what keeps them from answering is told apart, each with its fix", routes::told_apart),
@@ -107,6 +107,8 @@ const FAULTS: &[Scenario] = &[
     ("rollout: a request that fits on no node is told with what is free and who holds the rest", causes::unschedulable),
     ("rollout: a used up quota is told", causes::quota),
     ("rollout: a refusal by Pod Security is told", causes::pod_security),
+    ("rollout: a refusal by another policy is told", causes::refused),
+    ("rollout: a pod that the node evicts is told", causes::evicted),
     ("rollout: what Helm has half applied when it is refused is rolled back", causes::refused_half_way),
     ("killed while building: the next deploy converges, nothing is left", interrupts::killed_while_building),
     ("killed while loading: the same", interrupts::killed_while_loading),
@@ -130,20 +132,11 @@ pub fn soak(project: &Project, rounds: usize) -> Result<Tally> {
 
 /// Runs all scenarios, or those whose names contain `only`: these on the cluster that an earlier run has left.
 pub fn run(project: &Project, only: Option<&str>) -> Result<Tally> {
-    all(project, SCENARIOS, only)
-}
-
-/// The same for what goes wrong.
-pub fn faults(project: &Project, only: Option<&str>) -> Result<Tally> {
-    all(project, FAULTS, only)
-}
-
-fn all(project: &Project, scenarios: &[Scenario], only: Option<&str>) -> Result<Tally> {
     // Two checkouts would take each other's cluster.
     let _lock = lock::take(&project.cache.join("locks"), &format!("{}-tests", project.settings.cluster.profile))?;
     let bed = Bed::make(project, only.is_none())?;
     let mut tally = Tally::default();
-    let wanted = scenarios.iter().filter(|(name, _)| only.is_none_or(|text| name.contains(text)));
+    let wanted = SCENARIOS.iter().chain(FAULTS).filter(|(name, _)| only.is_none_or(|text| name.contains(text)));
     for (name, scenario) in wanted {
         let running = project.report.step("test", *name, "");
         match scenario(&bed) {

@@ -1,4 +1,4 @@
-//! The ingress controller: installed only where the cluster has no IngressClass.
+//! The ingress controller: installed only where the cluster has no IngressClass that serves the chart's Ingress.
 
 use std::time::Duration;
 
@@ -14,11 +14,20 @@ use crate::toolbox::Toolbox;
 /// Labels of the controller in `infra/ingress`.
 const MANAGED: &str = "app.kubernetes.io/part-of=todo,app.kubernetes.io/component=ingress-controller";
 
+/// The class of the controller in `infra/ingress`.
+const CLASS: &str = "traefik";
+
+/// An IngressClass.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct IngressClass {
+    name: String,
+    default: bool,
+}
+
 /// What there is of ingress controllers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ingress {
-    /// Whether the cluster has any IngressClass.
-    class: bool,
+    classes: Vec<IngressClass>,
     /// The controller of our making: whether it is available, if there is one.
     ours: Option<bool>,
 }
@@ -27,31 +36,62 @@ impl Ingress {
     /// Asks the cluster.
     pub fn observe(tools: &Toolbox) -> Result<Self> {
         let ask = tools.kubectl().args(["get", "ingressclasses,deployments", "-A", "-o"]).arg(
-            "jsonpath={range .items[*]}{.kind} {.metadata.labels.app\\.kubernetes\\.io/component} \
-             {.metadata.labels.app\\.kubernetes\\.io/part-of} {.status.availableReplicas}{\"\\n\"}{end}",
+            "jsonpath={range .items[*]}{.kind}|{.metadata.labels.app\\.kubernetes\\.io/component}|\
+             {.metadata.labels.app\\.kubernetes\\.io/part-of}|{.status.availableReplicas}|{.metadata.name}|\
+             {.metadata.annotations.ingressclass\\.kubernetes\\.io/is-default-class}{\"\\n\"}{end}",
         );
         Ok(Self::parse(&ask.read()?))
     }
 
     fn parse(text: &str) -> Self {
-        let ours = text.lines().filter_map(|line| line.strip_prefix("Deployment ingress-controller todo"));
-        let ours = ours.map(|replicas| replicas.trim().parse::<u32>().is_ok_and(|count| count > 0));
-        Self { class: text.lines().any(|line| line.starts_with("IngressClass")), ours: ours.reduce(|a, b| a || b) }
+        let mut seen = Self::default();
+        for line in text.lines() {
+            match line.split('|').collect::<Vec<_>>()[..] {
+                ["IngressClass", _, _, _, name, default] => {
+                    seen.classes.push(IngressClass { name: name.to_owned(), default: default == "true" });
+                }
+                ["Deployment", "ingress-controller", "todo", available, ..] => {
+                    let available = available.parse::<u32>().is_ok_and(|count| count > 0);
+                    seen.ours = Some(available || seen.ours.unwrap_or(false));
+                }
+                _ => {}
+            }
+        }
+        seen
+    }
+
+    /// Whether the cluster has the class `wanted`; an empty name stands for the default one.
+    fn has(&self, wanted: &str) -> bool {
+        self.classes.iter().any(|class| if wanted.is_empty() { class.default } else { class.name == wanted })
     }
 }
 
-/// The step that brings the controller, if one is needed.
+/// Why the controller must be installed for an Ingress of the class `wanted`.
+fn why(ingress: &Ingress, wanted: &str) -> Option<&'static str> {
+    match (ingress.has(wanted), ingress.ours) {
+        (true, None | Some(true)) => None,
+        (_, Some(false)) => Some("the ingress controller is not available"),
+        (false, Some(true)) if ["", CLASS].contains(&wanted) => {
+            Some("the IngressClass of the ingress controller is gone")
+        }
+        (false, None) if wanted.is_empty() && !ingress.classes.is_empty() => {
+            Some("the cluster has no default IngressClass")
+        }
+        (false, None) if ["", CLASS].contains(&wanted) => Some("the cluster has no ingress controller"),
+        // Ours would not serve that class either; the proof of the routes says what is missing.
+        (false, _) => None,
+    }
+}
+
+/// The step that brings the controller, if one is needed for an Ingress of the class `wanted`.
 pub fn decide<'a>(
     project: &'a Project,
     tools: &'a Toolbox,
     origin: &'a dyn Origin,
-    ingress: Ingress,
+    ingress: &Ingress,
+    wanted: &str,
 ) -> Option<Step<'a>> {
-    let why = match (ingress.class, ingress.ours) {
-        (true, None | Some(true)) => return None,
-        (_, Some(_)) => "the ingress controller is not available",
-        (false, None) => "the cluster has no ingress controller",
-    };
+    let why = why(ingress, wanted)?;
     let folder = project.root.join(&project.settings.cluster.ingress);
     let apply = tools.kubectl().args(["apply", "--server-side", "--force-conflicts", "-f", folder.as_str()]);
     let image = origin.image(&project.settings.cluster.ingress_image);
@@ -108,14 +148,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_class_and_our_controller_are_told_from_others() {
-        let none = Ingress::parse("Deployment   1\n");
-        assert_eq!(none, Ingress { class: false, ours: None });
-        let foreign = Ingress::parse("IngressClass controller  \nDeployment   1\n");
-        assert_eq!(foreign, Ingress { class: true, ours: None });
-        let ours = "IngressClass ingress-controller todo \nDeployment   1\nDeployment ingress-controller todo 1\n";
-        assert_eq!(Ingress::parse(ours), Ingress { class: true, ours: Some(true) });
-        let down = "IngressClass ingress-controller todo \nDeployment ingress-controller todo \n";
-        assert_eq!(Ingress::parse(down), Ingress { class: true, ours: Some(false) });
+    fn a_class_that_serves_and_our_controller_are_told_from_others() {
+        let why = |text: &str, wanted: &str| why(&Ingress::parse(text), wanted);
+        let other = "Deployment|||1|other|\n";
+        assert_eq!(why(other, ""), Some("the cluster has no ingress controller"));
+        let addon = "IngressClass|controller|||nginx|true\nDeployment|||1|nginx|\n";
+        assert_eq!(why(addon, ""), None);
+        // A class that nobody has made the default serves only who names it.
+        let foreign = "IngressClass||||foreign|\n";
+        assert_eq!(
+            (why(foreign, ""), why(foreign, "foreign")),
+            (Some("the cluster has no default IngressClass"), None)
+        );
+        // Ours would not serve it: the proof tells.
+        assert_eq!(why(foreign, "nginx"), None);
+        let ours = "IngressClass||todo||traefik|true\nDeployment|ingress-controller|todo|1|traefik|\n";
+        assert_eq!((why(ours, ""), why(ours, "traefik")), (None, None));
+        let down = ours.replace("|1|", "||");
+        assert_eq!(why(&down, ""), Some("the ingress controller is not available"));
+        let classless = "Deployment|ingress-controller|todo|1|traefik|\n";
+        assert_eq!(why(classless, "traefik"), Some("the IngressClass of the ingress controller is gone"));
     }
 }

@@ -26,6 +26,7 @@ fn observed() -> Observed {
         },
         record: Some(record),
         snapshot: Some(snapshot),
+        ..Observed::default()
     }
 }
 

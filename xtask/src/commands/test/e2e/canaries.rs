@@ -18,6 +18,7 @@ use super::database::Database;
 use super::lifecycle::references;
 use super::marker::{MARKER, Needles};
 use super::sampler::Sampler;
+use crate::secrets::MASK;
 use crate::stages::proof::http;
 
 /// A migration that tells its secrets and fails, as a careless one might.
@@ -62,9 +63,17 @@ fn with_database(bed: &Bed) -> Result<()> {
     std::fs::write(&values, &good)?;
     failed?;
     deploy(&[], 0)?;
-    for args in
-        [["status", "--verify"].as_slice(), &["config"], &["doctor"], &["logs", "backend", "--tail", "100"], &[]]
-    {
+    for args in [
+        ["deploy", "dev", "--json"].as_slice(),
+        &["deploy", "dev", "--timings"],
+        &["images", "--json"],
+        &["status", "--json"],
+        &["status", "--verify"],
+        &["config"],
+        &["doctor"],
+        &["logs", "backend", "--tail", "100"],
+        &[],
+    ] {
         needles.absent(&format!("the output of {args:?}"), bed.xtask(args)?.text)?;
     }
     let seen = sampler.finish()?;
@@ -72,6 +81,7 @@ fn with_database(bed: &Bed) -> Result<()> {
 
     let log = std::fs::read(&bed.log)?;
     needles.absent("the log of all runs", &log[usize::try_from(said)?.min(log.len())..])?;
+    in_bundle(bed, &needles)?;
     let files = in_files(bed, &needles)?;
     in_cluster(bed, &needles)?;
     let image_bytes = in_images(bed, &needles)?;
@@ -97,10 +107,19 @@ fn in_files(bed: &Bed, needles: &Needles) -> Result<usize> {
     }
     let evidence = walkdir::WalkDir::new(bed.root.join("target/xtask")).into_iter().flatten();
     let told = |entry: &walkdir::DirEntry| {
-        std::fs::read_to_string(entry.path()).is_ok_and(|text| text.contains("todo-backend-"))
+        let text = std::fs::read_to_string(entry.path()).unwrap_or_default();
+        entry.file_name() == "logs.txt" && text.contains("todo-backend-") && text.contains(MASK)
     };
-    ensure!(evidence.into_iter().any(|entry| told(&entry)), "the deploy that failed left no evidence");
+    ensure!(evidence.into_iter().any(|entry| told(&entry)), "no log of the deploy that failed has {MASK} in it");
     Ok(count)
+}
+
+/// What is sent to somebody who shall help.
+fn in_bundle(bed: &Bed, needles: &Needles) -> Result<()> {
+    let ran = bed.xtask(&["doctor", "--bundle"])?;
+    let path = ran.stdout.lines().last().unwrap_or_default();
+    let file = std::fs::File::open(path).with_context(|| format!("the last line is no path: {path}"))?;
+    needles.absent_in_image("the bundle", GzDecoder::new(file)).map(drop)
 }
 
 /// Specifications, descriptions, events, and Helm's own records, unpacked.

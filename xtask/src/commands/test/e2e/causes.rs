@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use camino::Utf8PathBuf;
+use serde_json::json;
 
 use super::bed::{AUTH, Bed, Ran};
 use super::lifecycle::references;
@@ -93,16 +93,20 @@ pub fn image_missing(bed: &Bed) -> Result<()> {
     let reference = references(bed)?.into_iter().find(|r| r.starts_with("todo-backend")).unwrap_or_default();
     let node = bed.tools()?.nodes().remove(0);
     let name = canonical(&reference);
+    let events = bed.root.join("target/xtask/events.jsonl");
+    std::fs::remove_file(&events).context("the events of the deploy before")?;
+    let loaded = || {
+        let text = std::fs::read_to_string(&events).unwrap_or_default();
+        text.lines().any(|line| line.contains(&format!("load {reference}")) && line.contains(r#""outcome":"ran""#))
+    };
     let ran = std::thread::scope(|scope| {
         let deploy = scope.spawn(|| fails(bed, "image-missing", &["todo-backend", "ErrImageNeverPull", "deploy dev"]));
         let start = Instant::now();
-        // Somebody removes it as soon as it is there; the pods come a moment later.
-        while start.elapsed() < Duration::from_secs(180) && !deploy.is_finished() {
-            if node.images().is_ok_and(|images| images.contains_key(&name)) {
-                let _ = node.ctr(["images", "rm", "--sync", &name]).run();
-                break;
-            }
+        // Somebody removes it as soon as it has been loaded; the pods come a moment later.
+        while start.elapsed() < Duration::from_secs(180) && !deploy.is_finished() && !loaded() {
+            std::thread::sleep(Duration::from_millis(20));
         }
+        let _ = node.ctr(["images", "rm", "--sync", &name]).run();
         deploy.join().map_err(|_| anyhow::anyhow!("the deploy panicked"))?
     });
     drop(edited);
@@ -210,6 +214,31 @@ pub fn pod_security(bed: &Bed) -> Result<()> {
     mistake(bed, FRONTEND, edit, "pod-security", &words).map(drop)
 }
 
+pub fn refused(bed: &Bed) -> Result<()> {
+    let kubectl = || Ok::<_, anyhow::Error>(bed.tools()?.kubectl_here());
+    let policy = json!({"apiVersion": "v1", "kind": "LimitRange", "metadata": {"name": "small"},
+                        "spec": {"limits": [{"type": "Container", "max": {"cpu": "1"}}]}});
+    kubectl()?.args(["apply", "-f", "-"]).stdin(policy.to_string()).run()?;
+    let edit = values(
+        "frontend:\n  resources:\n    requests: {cpu: 50m, memory: 192Mi}\n    limits: {cpu: '2', memory: 384Mi}",
+    );
+    let words =
+        ["its pods are refused: maximum cpu usage per Container is 1, but limit is 2", "change the policy named"];
+    let result = mistake(bed, VALUES, edit, "refused", &words);
+    kubectl()?.args(["delete", "limitrange", "small"]).run()?;
+    result.map(drop)
+}
+
+/// A volume that is fuller than it may be: the node ends the pod.
+pub fn evicted(bed: &Bed) -> Result<()> {
+    let edit = values(
+        "backend:\n  migrate:\n    command: [python3, -c, \"import time; open('/tmp/full', 'wb').write(bytes(80_000_000)); \
+         time.sleep(100)\"]",
+    );
+    mistake(bed, VALUES, edit, "evicted", &["evicted: Usage of EmptyDir volume \"tmp\" exceeds the limit \"64Mi\""])
+        .map(drop)
+}
+
 /// Kubernetes lets nobody change a StatefulSet's volume, so Helm fails with half of the release applied.
 pub fn refused_half_way(bed: &Bed) -> Result<()> {
     let before = all_pods(bed)?;
@@ -259,28 +288,4 @@ pub fn first_install_keeps_data(bed: &Bed) -> Result<()> {
     drop(edited);
     bed.xtask(&["deploy", "dev"])?.expect(0, &["is up"])?;
     Ok(())
-}
-
-/// A file of the copy that is put back as it was when this is dropped.
-pub struct Edited {
-    path: Utf8PathBuf,
-    text: String,
-}
-
-impl Bed {
-    /// Changes a file of the copy; it must become another.
-    pub fn edit(&self, path: &str, edit: impl FnOnce(&str) -> String) -> Result<Edited> {
-        let path = self.root.join(path);
-        let text = std::fs::read_to_string(&path)?;
-        let edited = edit(&text);
-        ensure!(edited != text, "{path} is not changed");
-        std::fs::write(&path, edited)?;
-        Ok(Edited { path, text })
-    }
-}
-
-impl Drop for Edited {
-    fn drop(&mut self) {
-        let _ = std::fs::write(&self.path, &self.text);
-    }
 }

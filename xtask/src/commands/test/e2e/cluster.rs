@@ -107,5 +107,17 @@ pub fn plain_helm(bed: &Bed) -> Result<()> {
     let ready =
         tools.kubectl_here().args(["get", "deployments", "-o", "jsonpath={.items[*].status.readyReplicas}"]).read()?;
     ensure!(ready.trim() == "2 2", "ready replicas: {ready}");
-    tools.helm().args(["uninstall", "todo", "--wait"]).run()
+    tools.helm().args(["uninstall", "todo", "--wait"]).run()?;
+    // Its volume stays, but the password that opens it went with the release.
+    bed.xtask(&["teardown", "--data"])?.expect(0, &[]).map(drop)
+}
+
+pub fn existing_namespace(bed: &Bed) -> Result<()> {
+    bed.tools()?.kubectl().args(["create", "namespace", "todo"]).run()?;
+    bed.write_dotenv(&format!("AUTH_SECRET={AUTH}\n"))?;
+    bed.xtask(&["deploy", "dev"])?.expect(0, &["Pod Security", "is up"])?;
+    let label = "jsonpath={.metadata.labels.pod-security\\.kubernetes\\.io/enforce}";
+    let level = bed.tools()?.kubectl().args(["get", "namespace", "todo", "-o", label]).read()?;
+    ensure!(level == "restricted", "the namespace enforces `{level}`");
+    Ok(())
 }

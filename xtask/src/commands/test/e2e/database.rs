@@ -17,6 +17,10 @@ use crate::stages::database;
 /// User and database.
 const NAME: &str = "todo";
 const PORT: u16 = 5432;
+/// The user of the image, by number.
+const POSTGRES: u64 = 999;
+/// Postgres' arguments for the files that [`Database::start_with_tls`] gives it.
+const TLS: &[&str] = &["-c", "ssl=on", "-c", "ssl_cert_file=/server.crt", "-c", "ssl_key_file=/server.key"];
 
 /// A running Postgres; it goes with the value.
 pub struct Database {
@@ -30,8 +34,20 @@ pub struct Database {
 }
 
 impl Database {
-    /// Starts one and waits until the backend's image finds it in order.
+    /// Starts one without TLS and waits until the backend's image finds it in order.
     pub fn start(bed: &Bed, password: &str) -> Result<Self> {
+        Self::start_as(bed, password, &[])
+    }
+
+    /// Starts one that speaks TLS with those who ask for it.
+    pub fn start_with_tls(bed: &Bed, password: &str) -> Result<Self> {
+        // A certificate of the profile: `sslmode=require` looks at no name.
+        let folder = bed.tools()?.profile_config().with_file_name("");
+        let read = |name: &str| std::fs::read(folder.join(name)).with_context(|| format!("reading {folder}{name}"));
+        Self::start_as(bed, password, &[("server.crt", read("client.crt")?), ("server.key", read("client.key")?)])
+    }
+
+    fn start_as(bed: &Bed, password: &str, tls: &[(&str, Vec<u8>)]) -> Result<Self> {
         let tools = bed.tools()?;
         let engine = tools.engine.clone();
         let name = format!("{}-database", bed.profile);
@@ -42,8 +58,11 @@ impl Database {
         create
             .args(["--env", "POSTGRES_PASSWORD_FILE=/password", "--env", &format!("POSTGRES_USER={NAME}")])
             .args(["--env", &format!("POSTGRES_DB={NAME}"), &image])
+            .args(TLS.iter().filter(|_| !tls.is_empty()).copied())
             .run()?;
-        engine.docker().args(["cp", "-", &format!("{name}:/")]).stdin(file("password", password)?).run()?;
+        let password_file = [("password", password.as_bytes().to_vec())];
+        let archive = files(password_file.iter().chain(tls))?;
+        engine.docker().args(["cp", "-", &format!("{name}:/")]).stdin(archive).run()?;
         engine.docker().args(["start", &name]).run()?;
         let inspected: Value = serde_json::from_str(&engine.docker().args(["inspect", &name]).read()?)?;
         let network = &inspected[0]["NetworkSettings"]["Networks"][bed.profile.as_str()];
@@ -84,12 +103,35 @@ impl Database {
         });
         Ok(place)
     }
+
+    /// A server on this machine's address that refuses whoever comes with `message`. Gives `address:port`.
+    pub fn refusing(&self, message: &'static str) -> Result<String> {
+        let listener = TcpListener::bind((self.gateway, 0)).context("listening beside the cluster")?;
+        let place = listener.local_addr()?.to_string();
+        std::thread::spawn(move || {
+            for client in listener.incoming().map_while(Result::ok) {
+                std::thread::spawn(move || refuse(client, message));
+            }
+        });
+        Ok(place)
+    }
 }
 
 impl Drop for Database {
     fn drop(&mut self) {
         let _ = self.engine.docker().args(["rm", "--force", "--volumes", &self.name]).run();
     }
+}
+
+/// Reads the client's first message and answers it with an error, in Postgres' protocol 3.
+fn refuse(mut client: TcpStream, message: &str) -> std::io::Result<()> {
+    let mut length = [0; 4];
+    client.read_exact(&mut length)?;
+    let mut rest = vec![0; (u32::from_be_bytes(length) as usize).saturating_sub(4).min(10_000)];
+    client.read_exact(&mut rest)?;
+    let fields = format!("SFATAL\0VFATAL\0CXX000\0M{message}\0\0");
+    let length = u32::try_from(fields.len() + 4).unwrap_or_default().to_be_bytes();
+    client.write_all(&[b"E", &length[..], fields.as_bytes()].concat())
 }
 
 fn forward(client: &TcpStream, to: SocketAddr, awake: impl Fn() -> Instant) -> std::io::Result<()> {
@@ -115,13 +157,17 @@ fn pump(mut from: TcpStream, mut to: TcpStream) {
     let _ = to.shutdown(std::net::Shutdown::Both);
 }
 
-/// A tar with one file that Postgres' user may read.
-fn file(name: &str, content: &str) -> Result<Vec<u8>> {
-    let mut header = tar::Header::new_gnu();
-    header.set_size(content.len() as u64);
-    header.set_mode(0o444);
-    header.set_cksum();
+/// A tar with files that Postgres' user alone may read, as it demands of keys.
+fn files<'a>(files: impl Iterator<Item = &'a (&'a str, Vec<u8>)>) -> Result<Vec<u8>> {
     let mut archive = tar::Builder::new(Vec::new());
-    archive.append_data(&mut header, name, content.as_bytes())?;
+    for (name, content) in files {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(content.len() as u64);
+        header.set_mode(0o400);
+        header.set_uid(POSTGRES);
+        header.set_gid(POSTGRES);
+        header.set_cksum();
+        archive.append_data(&mut header, name, content.as_slice())?;
+    }
     Ok(archive.into_inner()?)
 }

@@ -86,6 +86,9 @@ pub fn paused(bed: &Bed) -> Result<()> {
     bed.tools()?.engine.docker().args(["pause", &bed.profile]).run()?;
     bed.xtask(&["deploy", "dev"])?.expect(0, &["the node is paused", "is up"])?;
     ensure!(before == (bed.pods("backend")?, bed.pods("frontend")?), "pods were replaced");
+    // The node runs on; what is in it is frozen.
+    bed.tools()?.minikube().arg("pause").run()?;
+    bed.xtask(&["deploy", "dev"])?.expect(0, &["its API server does not answer", "is up"])?;
     Ok(())
 }
 

@@ -11,6 +11,10 @@ use super::database::Database;
 /// In no message.
 const PASSWORD: &str = "not-a-secret-database-password";
 
+/// As Neon answers a client whose project may use no more.
+const QUOTA: &str =
+    "Your account or project has exceeded the compute time quota. Upgrade your plan to increase limits.";
+
 /// A URL, and what the deploy must say about it.
 struct Case {
     url: String,
@@ -50,6 +54,10 @@ pub fn told_apart(bed: &Bed) -> Result<()> {
             url: url(PASSWORD, &database.asleep(Duration::from_secs(600))?, "todo", "disable"),
             expected: &["from this machine, nor from a pod: waking up", "then again: cargo xtask deploy dev"],
         },
+        Case {
+            url: url(PASSWORD, &database.refusing(QUOTA)?, "todo", "disable"),
+            expected: &["quota exceeded", "Neon: Billing"],
+        },
     ];
     let before = state(bed)?;
     for case in cases {
@@ -74,7 +82,7 @@ pub fn used(bed: &Bed) -> Result<()> {
 }
 
 fn looked_at(bed: &Bed) -> Result<()> {
-    let database = Database::start(bed, PASSWORD)?;
+    let database = Database::start_with_tls(bed, PASSWORD)?;
     let slow = database.asleep(Duration::from_millis(2500))?;
     bed.write_dotenv(&format!(
         "AUTH_SECRET={AUTH}\nDATABASE_URL='{}'\n",
@@ -91,6 +99,10 @@ fn looked_at(bed: &Bed) -> Result<()> {
         "Secret of backend changed (DATABASE_URL)",
     ])?;
     ensure!(!ran.text.contains(PASSWORD), "the password is shown:\n{}", ran.text);
+    // The same one demands nothing of whoever comes without TLS, and gives it to whoever asks.
+    let with_tls = database.url().replace("sslmode=disable", "sslmode=require");
+    bed.write_dotenv(&format!("AUTH_SECRET={AUTH}\nDATABASE_URL='{with_tls}'\n"))?;
+    deploy(&["from a pod", "Postgres 17", "TLS, direct", "is up"])?;
     let again = deploy(&["nothing changed"])?;
     ensure!(!again.text.contains("look at the database"), "looked again for nothing:\n{}", again.text);
     Ok(())

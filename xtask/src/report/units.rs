@@ -1,0 +1,39 @@
+//! Times and sizes as people read them.
+
+use std::time::Duration;
+
+/// `12.3 s`, `4 min 05 s`.
+pub fn seconds(time: Duration) -> String {
+    let s = time.as_secs_f64();
+    if s < 10.0 {
+        format!("{s:.2} s")
+    } else if s < 90.0 {
+        format!("{s:.1} s")
+    } else {
+        format!("{} min {:02} s", s as u64 / 60, s as u64 % 60)
+    }
+}
+
+/// Bytes in the units people use: `20.1 kB`, `3.4 GB` (decimal, as disks are sold).
+pub fn bytes(count: u64) -> String {
+    let units = [(1e9, "GB"), (1e6, "MB"), (1e3, "kB")];
+    let value = count as f64;
+    units
+        .iter()
+        .find(|(unit, _)| value >= *unit)
+        .map_or_else(|| format!("{count} B"), |(unit, name)| format!("{:.1} {name}", value / unit))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_and_sizes_read_well() {
+        assert_eq!(seconds(Duration::from_millis(420)), "0.42 s");
+        assert_eq!(seconds(Duration::from_secs(245)), "4 min 05 s");
+        assert_eq!(bytes(999), "999 B");
+        assert_eq!(bytes(20_100), "20.1 kB");
+        assert_eq!(bytes(3_400_000_000), "3.4 GB");
+    }
+}
