@@ -41,6 +41,7 @@ type OnInterrupt = Box<dyn FnOnce() + Send>;
 /// The writer; cheap to clone, safe to share between threads.
 #[derive(Clone)]
 pub struct Report {
+    prefix: &'static str,
     bars: MultiProgress,
     live: bool,
     verbose: bool,
@@ -54,14 +55,22 @@ impl Report {
     pub fn new(verbose: bool) -> Self {
         let live = std::io::stderr().is_terminal() && std::env::var_os("CI").is_none();
         let (recorder, facts, interrupt) = Default::default();
-        Self { bars: MultiProgress::new(), live, verbose, recorder, facts, interrupt }
+        Self { prefix: "", bars: MultiProgress::new(), live, verbose, recorder, facts, interrupt }
+    }
+
+    /// The same writer for one of several jobs that run side by side: each line begins with the name of its job.
+    pub fn within(&self, prefix: &'static str) -> Self {
+        Self { prefix, ..self.clone() }
     }
 
     /// Prints one line of plain text, without the secrets that are known by then.
     pub fn line(&self, text: impl AsRef<str>) {
         let text = self.recorder().redact(text.as_ref());
         self.bars.suspend(|| {
-            let _ = writeln!(anstream::stderr(), "{text}");
+            let _ = match self.prefix {
+                "" => writeln!(anstream::stderr(), "{text}"),
+                prefix => writeln!(anstream::stderr(), "{DIM}{prefix:<8} |{DIM:#} {text}"),
+            };
         });
     }
 
@@ -119,7 +128,7 @@ impl Report {
             bar.set_style(
                 ProgressStyle::with_template("  {spinner} {prefix} {msg:.dim} {elapsed:.dim}").expect("valid"),
             );
-            bar.set_prefix(what.clone());
+            bar.set_prefix(format!("{}{}{what}", self.prefix, if self.prefix.is_empty() { "" } else { ": " }));
             bar.set_message(why.to_owned());
             bar.enable_steady_tick(Duration::from_millis(120));
             Some(bar)

@@ -174,8 +174,8 @@ fn wanted(built: &[Built]) -> impl Iterator<Item = Wanted> + '_ {
     })
 }
 
-/// What the origin must bring for a deploy.
-fn needs(project: &Project, embedded: bool) -> Vec<Need> {
+/// What the origin must bring for a deploy; `embedded` tells whether the chart's own Postgres serves.
+pub fn needs(project: &Project, embedded: bool) -> Vec<Need> {
     let mut needs = vec![
         Need::Tool(Tool::Kubectl),
         Need::Tool(Tool::Helm),

@@ -4,12 +4,18 @@ mod e2e;
 mod suites;
 mod tally;
 
+use std::time::{Duration, Instant};
+
 use anyhow::Result;
 use clap::{Args, ValueEnum};
 
+use super::deploy;
 use crate::failure::{Class, Failure};
+use crate::origin::{Need, Tool};
+use crate::plan::Mode;
 use crate::project::Project;
 use crate::report::{BAD, DIM, GOOD, seconds};
+use crate::world::World;
 use tally::Tally;
 
 /// Run every test suite, or those named
@@ -44,28 +50,62 @@ pub enum Suite {
     Soak,
 }
 
-/// Runs the suites one after the other; the last line is `N passed, N failed`.
+impl Suite {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Rust => "rust",
+            Self::Chart => "chart",
+            Self::Scan => "scan",
+            Self::Backend => "backend",
+            Self::Frontend => "frontend",
+            Self::E2e => "e2e",
+            Self::Soak => "soak",
+        }
+    }
+
+    /// Suites of different lanes may run side by side. The cluster's have none: they measure times, so they come alone.
+    fn lane(self) -> Option<usize> {
+        match self {
+            Self::Rust | Self::Scan | Self::Chart => Some(0),
+            Self::Backend | Self::Frontend => Some(1),
+            Self::E2e | Self::Soak => None,
+        }
+    }
+
+    /// What the origin must bring for it.
+    fn needs(self, project: &Project) -> Vec<Need> {
+        let bases = |image: &str| project.settings.images[image].bases.values().cloned().map(Need::Image).collect();
+        match self {
+            Self::Rust | Self::Scan => vec![Need::Tool(Tool::Gitleaks)],
+            Self::Chart => vec![Need::Tool(Tool::Helm), Need::Tool(Tool::HelmUnittest)],
+            Self::Backend => bases("todo-backend"),
+            Self::Frontend => bases("todo-frontend"),
+            Self::E2e | Self::Soak => deploy::needs(project, true),
+        }
+    }
+}
+
+/// What became of a suite.
+struct Row {
+    suite: Suite,
+    tally: Tally,
+    took: Duration,
+}
+
+/// Runs the suites; the last line is `N passed, N failed`.
 pub fn run(project: &Project, args: &Test) -> Result<()> {
     let all = [Suite::Rust, Suite::Scan, Suite::Chart, Suite::Backend, Suite::Frontend, Suite::E2e];
     let wanted = if args.suites.is_empty() { &all[..] } else { &args.suites[..] };
+    bring(project, wanted)?;
     let report = &project.report;
-    let mut total = Tally::default();
-    let mut rows = Vec::new();
-    for suite in wanted {
-        let name = suite.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
-        report.heading(&format!("suite {name}"));
-        let start = std::time::Instant::now();
-        let tally = one(project, *suite, args).unwrap_or_else(|error| {
-            report.error(&error);
-            Tally::failed(1)
-        });
-        rows.push((name, tally, start.elapsed()));
-        total += tally;
-    }
+    let mut rows = side_by_side(project, args, wanted);
+    rows.extend(wanted.iter().filter(|suite| suite.lane().is_none()).map(|suite| one(project, *suite, args)));
     report.line("");
-    for (name, tally, took) in rows {
+    let mut total = Tally::default();
+    for Row { suite, tally, took } in rows {
         let colour = if tally.failed == 0 { GOOD } else { BAD };
-        report.line(format!("  {name:<10} {colour}{tally}{colour:#} {DIM}{}{DIM:#}", seconds(took)));
+        report.line(format!("  {:<10} {colour}{tally}{colour:#} {DIM}{}{DIM:#}", suite.name(), seconds(took)));
+        total += tally;
     }
     anstream::println!("{total}");
     if total.failed > 0 || total.passed == 0 {
@@ -76,8 +116,40 @@ pub fn run(project: &Project, args: &Test) -> Result<()> {
     Ok(())
 }
 
-fn one(project: &Project, suite: Suite, args: &Test) -> Result<Tally> {
-    match suite {
+/// Brings what any of the suites needs in one go: it is told before anything begins, and made side by side.
+fn bring(project: &Project, wanted: &[Suite]) -> Result<()> {
+    let mut needs: Vec<Need> = Vec::new();
+    for need in wanted.iter().flat_map(|suite| suite.needs(project)) {
+        if !needs.contains(&need) {
+            needs.push(need);
+        }
+    }
+    World::bring(project, Mode::Apply, &needs).map(drop)
+}
+
+/// The suites that have a lane: those of one lane in their order, the lanes side by side.
+fn side_by_side(project: &Project, args: &Test, wanted: &[Suite]) -> Vec<Row> {
+    let lane = |number: usize| wanted.iter().copied().filter(move |suite| suite.lane() == Some(number));
+    if lane(0).count() == 0 || lane(1).count() == 0 {
+        return lane(0).chain(lane(1)).map(|suite| one(project, suite, args)).collect();
+    }
+    let run = |suite: Suite| {
+        let report = project.report.within(suite.name());
+        one(&Project { report, ..project.clone() }, suite, args)
+    };
+    std::thread::scope(|scope| {
+        let other = scope.spawn(|| lane(1).map(run).collect::<Vec<_>>());
+        let mut rows: Vec<Row> = lane(0).map(run).collect();
+        let lost = |suite| Row { suite, tally: Tally::failed(1), took: Duration::ZERO };
+        rows.extend(other.join().unwrap_or_else(|_| lane(1).map(lost).collect()));
+        rows
+    })
+}
+
+fn one(project: &Project, suite: Suite, args: &Test) -> Row {
+    project.report.heading(&format!("suite {}", suite.name()));
+    let start = Instant::now();
+    let tally = match suite {
         Suite::Rust => suites::rust(project),
         Suite::Chart => suites::chart(project),
         Suite::Scan => suites::scan(project),
@@ -85,5 +157,10 @@ fn one(project: &Project, suite: Suite, args: &Test) -> Result<Tally> {
         Suite::Frontend => suites::image(project, "todo-frontend"),
         Suite::E2e => e2e::run(project, args.only.as_deref()),
         Suite::Soak => e2e::soak(project, args.rounds),
-    }
+    };
+    let tally = tally.unwrap_or_else(|error| {
+        project.report.error(&error);
+        Tally::failed(1)
+    });
+    Row { suite, tally, took: start.elapsed() }
 }
