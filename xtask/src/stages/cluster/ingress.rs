@@ -148,6 +148,13 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_a_cluster_with_our_controller_answered_is_read() {
+        let seen = Ingress::parse(include_str!("../../../tests/recorded/cluster/ingress.txt"));
+        let classes = vec![IngressClass { name: CLASS.to_owned(), default: true }];
+        assert_eq!(seen, Ingress { classes, ours: Some(true) });
+    }
+
+    #[test]
     fn a_class_that_serves_and_our_controller_are_told_from_others() {
         let why = |text: &str, wanted: &str| why(&Ingress::parse(text), wanted);
         let other = "Deployment|||1|other|\n";

@@ -262,6 +262,17 @@ mod tests {
     }
 
     #[test]
+    fn what_minikube_and_the_engine_recorded_of_a_running_profile_is_read() {
+        let config = serde_json::from_str(include_str!("../../../tests/recorded/cluster/profile.json")).unwrap();
+        let node: Value = serde_json::from_str(include_str!("../../../tests/recorded/cluster/node.json")).unwrap();
+        let profile = judge(Some(config), Some(&node[0]));
+        assert_eq!((profile.state.clone(), profile.port), (State::Running, Some(8480)));
+        assert_eq!(profile.unsupported_runtime(), None);
+        let api = profile.api_port.unwrap();
+        assert_eq!(profile.servers(), ["https://192.168.67.2:8443".to_owned(), format!("https://127.0.0.1:{api}")]);
+    }
+
+    #[test]
     fn port_and_server_come_from_the_profile() {
         let profile =
             judge(Some(json!({"Nodes": [{"IP": "192.168.49.2", "Port": 8443}]})), Some(&container("running")));

@@ -215,6 +215,17 @@ mod tests {
     }
 
     #[test]
+    fn what_crictl_printed_on_a_node_is_read() {
+        let listing = Listing::parse(include_str!("../../../tests/recorded/cluster/images.json")).unwrap();
+        let (images, names) = (listing.images(), listing.names());
+        let backend = images.keys().find(|name| name.starts_with("docker.io/library/todo-backend:")).unwrap();
+        let id = &images[backend];
+        assert!(id.starts_with("sha256:") && names[id] == *id && names[backend] == *id && names.len() > images.len());
+        let used = parse_used(include_str!("../../../tests/recorded/cluster/containers.json")).unwrap();
+        assert!(used.contains(id) && used.contains(backend.trim_start_matches("docker.io/library/")), "{used:?}");
+    }
+
+    #[test]
     fn what_crictl_prints_is_read() {
         let text = r#"{"images":[{"id":"sha256:aa","repoTags":["docker.io/library/a:1","docker.io/library/a:2"],
             "repoDigests":[],"size":"1","username":"","pinned":false},{"id":"sha256:bb","repoTags":[]}]}"#;

@@ -158,6 +158,14 @@ mod tests {
     }
 
     #[test]
+    fn what_a_cluster_with_a_release_answered_is_read() {
+        let seen = parse(include_str!("../../../tests/recorded/cluster/secrets.txt"));
+        assert_eq!(seen.ours, ["todo-backend-8989dd2d", "todo-postgres"]);
+        let created = "2026-11-21T11:59:22Z".to_owned();
+        assert_eq!(seen.helm, [Revision { number: 1, status: "deployed".to_owned(), created }]);
+    }
+
+    #[test]
     fn helm_revisions_and_our_secrets_are_told_apart() {
         let text = "sh.helm.release.v1.todo.v2\thelm\t2\tdeployed\t2026-01-01T00:00:00Z\tHelm\n\
                     todo-backend-0a1b2c3d\t\t\t\t2026-01-01T00:00:00Z\txtask\nforeign\t\t\t\t\t\n";
