@@ -4,6 +4,8 @@
 //!
 //! The rule: <https://kubernetes.io/docs/reference/using-api/server-side-apply/#transferring-ownership>
 
+use std::time::Duration;
+
 use anyhow::Context;
 use serde_json::{Map, Value, json};
 
@@ -15,6 +17,10 @@ const HELM: &str = "helm";
 /// Managers whose fields stay: the controllers', and the restart that `kubectl rollout restart` asked for.
 const LEFT_ALONE: [&str; 2] = ["kube-controller-manager", "kubectl-rollout"];
 
+/// How often an object that somebody else writes at the same time is looked at again, and how long after.
+const ATTEMPTS: u32 = 20;
+const PAUSE: Duration = Duration::from_millis(250);
+
 /// The step that hands foreign fields of `object` (`ConfigMap/todo-config`) to Helm.
 pub fn step<'a>(tools: &'a Toolbox, object: &str) -> Step<'a> {
     let object = object.to_lowercase();
@@ -23,10 +29,17 @@ pub fn step<'a>(tools: &'a Toolbox, object: &str) -> Step<'a> {
     let command = format!("{get}\n{patch}");
     let what = format!("hand fields of {object} to Helm");
     Step::new(what, "what was added by hand belongs to somebody else, and Helm would leave it", command, move |_| {
-        let live: Value = serde_json::from_str(&get.read()?).context("kubectl did not print JSON")?;
-        let Some(transfer) = transfer(&live) else { return Ok("there are none".to_owned()) };
-        patch.stdin(transfer.to_string()).run()?;
-        Ok(String::new())
+        let mut attempts = 1..=ATTEMPTS;
+        loop {
+            let live: Value = serde_json::from_str(&get.read()?).context("kubectl did not print JSON")?;
+            let Some(transfer) = transfer(&live) else { return Ok("there are none".to_owned()) };
+            match (patch.clone().stdin(transfer.to_string()).run(), attempts.next()) {
+                (Ok(()), _) => return Ok(String::new()),
+                // A controller wrote the object in between, as it does for each pod that comes or goes.
+                (Err(_), Some(_)) => std::thread::sleep(PAUSE),
+                (Err(error), None) => return Err(error),
+            }
+        }
     })
 }
 
@@ -45,7 +58,7 @@ fn transfer(object: &Value) -> Option<Value> {
     }
     let all: Vec<&Value> = std::iter::once(&helm).chain(others).collect();
     Some(json!([
-        // Somebody may be at it right now: then nothing is written, and the next deploy sees it.
+        // Somebody may be at it right now: then nothing is written, and it is looked at again.
         {"op": "test", "path": "/metadata/resourceVersion", "value": object["metadata"]["resourceVersion"]},
         {"op": "replace", "path": "/metadata/managedFields", "value": all},
     ]))
