@@ -145,6 +145,11 @@ fn items(text: &str) -> Result<Vec<Value>> {
     Ok(list["items"].as_array_mut().map(std::mem::take).unwrap_or_default())
 }
 
+/// Whether `pod` has ended for good: it runs nothing, and Kubernetes keeps it only to be looked at (an evicted one).
+pub fn has_ended(pod: &Value) -> bool {
+    ["Failed", "Succeeded"].contains(&text(pod, "/status/phase"))
+}
+
 /// The string at `pointer`, or the empty one.
 pub fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
     value.pointer(pointer).and_then(Value::as_str).unwrap_or_default()

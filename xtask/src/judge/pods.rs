@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::snapshot::{Snapshot, text};
+use crate::snapshot::{Snapshot, has_ended, text};
 
 /// Where Kubernetes notes the number of a Deployment's template.
 const REVISION: &str = "/metadata/annotations/deployment.kubernetes.io~1revision";
@@ -69,9 +69,9 @@ pub fn current(snapshot: &Snapshot) -> impl Iterator<Item = &Value> {
     snapshot.workloads().flat_map(|workload| of(snapshot, workload))
 }
 
-/// All containers of these pods, init containers first.
+/// All containers of these pods, init containers first. Not of those that the node has evicted: that is why they ended.
 pub fn containers(snapshot: &Snapshot) -> impl Iterator<Item = Container<'_>> {
-    current(snapshot).flat_map(of_pod)
+    current(snapshot).filter(|pod| !has_ended(pod)).flat_map(of_pod)
 }
 
 /// The containers of one pod.

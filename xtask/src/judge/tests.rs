@@ -53,6 +53,17 @@ fn config_key() {
 }
 
 #[test]
+fn evicted() {
+    let words = [
+        "pod/todo-backend-689c96d57f-4mnng",
+        "volume \"tmp\" exceeds the limit \"64Mi\"",
+        "sizeLimit",
+        "templates/backend",
+    ];
+    expect(&recorded!("evicted"), "evicted", &words);
+}
+
+#[test]
 fn crash() {
     let snapshot = recorded!("crash");
     expect(&snapshot, "crash-loop", &["container frontend ended with exit code 7, 2 times", "log lines"]);

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::Evidence;
-use crate::snapshot::{Snapshot, text};
+use crate::snapshot::{Snapshot, has_ended, text};
 use crate::stages::images::node::{Images, canonical};
 
 /// One image's chain from build to pod.
@@ -77,7 +77,8 @@ pub fn check(built: &BTreeMap<String, String>, evidence: &Evidence) -> Vec<Link>
 /// Pods of the release whose image is none of `built`: left from another release, or changed by hand.
 pub fn strangers(built: &BTreeMap<String, String>, snapshot: &Snapshot) -> Vec<Broken> {
     let pods = snapshot.workloads().flat_map(|workload| snapshot.pods_of(workload));
-    pods.flat_map(containers)
+    pods.filter(|pod| !has_ended(pod))
+        .flat_map(containers)
         .filter(|container| !built.contains_key(container.reference))
         .map(|container| Broken {
             what: format!(
@@ -93,8 +94,10 @@ fn link(reference: &str, built: &str, on_nodes: &BTreeMap<String, Images>, snaps
     let name = canonical(reference);
     let of = |names: &Images| names.get(&name).cloned().unwrap_or_default();
     let nodes = on_nodes.iter().map(|(node, names)| (node.clone(), of(names))).collect();
-    let alive = snapshot.kind("Pod").filter(|pod| pod.pointer("/metadata/deletionTimestamp").is_none());
-    let pods = alive
+    let alive = |pod: &&Value| pod.pointer("/metadata/deletionTimestamp").is_none() && !has_ended(pod);
+    let pods = snapshot
+        .kind("Pod")
+        .filter(alive)
         .flat_map(containers)
         .filter(|container| container.reference == reference)
         .map(|container| (container.place.clone(), container.config(on_nodes)))
@@ -198,5 +201,9 @@ mod tests {
         let built = |reference: &str| BTreeMap::from([(reference.to_owned(), String::new())]);
         assert!(strangers(&built("todo-backend:0"), &snapshot).is_empty());
         assert!(strangers(&built("todo-backend:1"), &snapshot)[0].what.contains("p/c runs todo-backend:0"));
+        // What the node has evicted stays to be looked at, and runs nothing.
+        let evicted = items.to_string().replace(r#""kind":"Pod","#, r#""kind":"Pod","status":{"phase":"Failed"},"#);
+        let evicted = Snapshot::parse(&evicted).unwrap();
+        assert!(strangers(&built("todo-backend:1"), &evicted).is_empty());
     }
 }

@@ -14,6 +14,8 @@ use crate::toolbox::Toolbox;
 
 /// How far the tests' port is from the one that `deploy` prefers.
 const PORT_OFFSET: u16 = 400;
+/// Not what Kubernetes keeps of evicted pods to be looked at.
+const ALIVE: &str = "--field-selector=status.phase!=Failed";
 /// An AUTH_SECRET for tests.
 pub const AUTH: &str = "not-a-secret-not-a-secret-not-a-secret-1";
 
@@ -205,7 +207,7 @@ impl Bed {
     pub fn pods(&self, component: &str) -> Result<Vec<String>> {
         let selector = format!("app.kubernetes.io/part-of=todo,app.kubernetes.io/component={component}");
         let path = "jsonpath={range .items[*]}{.metadata.uid} {.metadata.deletionTimestamp}{\"\\n\"}{end}";
-        let text = self.tools()?.kubectl_here().args(["get", "pods", "-l", &selector, "-o", path]).read()?;
+        let text = self.tools()?.kubectl_here().args(["get", "pods", "-l", &selector, ALIVE, "-o", path]).read()?;
         let mut uids: Vec<String> = text
             .lines()
             .filter(|line| line.split_whitespace().count() == 1)
