@@ -10,7 +10,9 @@ from app.core.problems import Problem
 from app.todos.schemas import TODO_ID
 
 MAX_MESSAGE = 2000
-MESSAGE_ID = "5f0c1d0e-7d7e-4a6c-9d38-1f5f4c3b2a10"  # in examples
+# In examples
+MESSAGE_ID = "5f0c1d0e-7d7e-4a6c-9d38-1f5f4c3b2a10"
+CONFIRMATION_ID = "c1f4d7a2-3b5e-4f60-8a91-2d3c4b5a6f70"
 
 type ToolName = Literal["list_todos", "add_todo", "update_todo", "complete_todo", "delete_todos"]
 
@@ -56,30 +58,67 @@ _MESSAGES: list[JsonValue] = [
     {
         "id": "7e6f1a3c-6a0f-4c9e-8b63-6d1f0a5b9c21",
         "role": "user",
-        "text": "Add milk",
+        "text": "Delete milk and bread",
         "created_at": "2026-11-21T09:00:00Z",
         "touched": [],
     },
     {
         "id": MESSAGE_ID,
         "role": "assistant",
-        "text": "Milk is on your list.",
+        "text": "Delete these 2 todos? “Milk”, “Bread”",
         "created_at": "2026-11-21T09:00:02Z",
-        "touched": [TODO_ID],
+        "touched": [],
     },
 ]
+_CONFIRMATION: JsonValue = {
+    "id": CONFIRMATION_ID,
+    "question": "Delete these 2 todos?",
+    "todos": [
+        {"id": TODO_ID, "title": "Milk"},
+        {"id": "3d2c1b0a-9f8e-4d7c-8b6a-5f4e3d2c1b0a", "title": "Bread"},
+    ],
+    "expires_at": "2026-11-21T09:10:02Z",
+}
+
+
+class NamedTodo(BaseModel):
+    id: UUID
+    title: str
+
+
+class Confirmation(BaseModel):
+    """What the assistant wants to delete and asks about first."""
+
+    id: UUID
+    question: str = Field(examples=["Delete these 2 todos?"])
+    todos: list[NamedTodo]
+    expires_at: datetime = Field(description="Until then it can be answered")
+
+    @staticmethod
+    def question_about(todos: int) -> str:
+        return f"Delete these {todos} todos?" if todos != 1 else "Delete this todo?"
 
 
 class Conversation(BaseModel):
     model_config = ConfigDict(
         json_schema_extra={
-            "examples": [{"available": True, "model": "gpt-5-mini", "messages": _MESSAGES}]
+            "examples": [
+                {
+                    "available": True,
+                    "model": "gpt-5-mini",
+                    "messages": _MESSAGES,
+                    "confirmation": _CONFIRMATION,
+                },
+            ]
         }
     )
 
     available: bool = Field(description="false: no OPENAI_API_KEY is set")
     model: str | None = Field(examples=["gpt-5-mini"])
     messages: list[Message] = Field(description="Newest last; the last 100")
+    confirmation: Confirmation | None = Field(
+        description="The question that the newest message ends with, while it waits for its answer"
+    )
 
 
 class Event(BaseModel):
@@ -104,18 +143,8 @@ class ToolEvent(Event):
     touched: list[UUID] = Field(description="Todos that it changed")
 
 
-class NamedTodo(BaseModel):
-    id: UUID
-    title: str
-
-
-class ConfirmationEvent(Event):
+class ConfirmationEvent(Confirmation, Event):
     name = "confirmation"
-
-    id: UUID
-    question: str = Field(examples=["Delete these 2 todos?"])
-    todos: list[NamedTodo]
-    expires_at: datetime
 
 
 class ErrorEvent(Event):
