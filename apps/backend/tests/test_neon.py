@@ -164,5 +164,5 @@ async def test_a_wrong_password_is_told_apart(
         health = await known(client, 3)
         assert (health["database"], health["database_cause"]) == ("unavailable", "wrong password")
         answer = await client.get("/todos")
-        assert (answer.status_code, answer.json()["code"]) == (503, "database_refused")
+        assert (answer.status_code, answer.json()["code"]) == (503, "database-refused")
         assert int(answer.headers["retry-after"]) == 30

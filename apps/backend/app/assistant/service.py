@@ -137,7 +137,7 @@ async def _conclude(
         except Exception:
             log.exception("unexpected error")
             detail = "Something went wrong here; the log has it under this request_id."
-            problem = ProblemError(500, "internal_error", detail)
+            problem = ProblemError(500, "internal-error", detail)
         finally:
             if answer is None:
                 await _store_what_is_there(turn)

@@ -16,7 +16,7 @@ from app.users.current import CurrentUser
 
 MAX_PAGE = 500
 
-NOT_FOUND = Example(404, "todo_not_found", f"There is no todo {TODO_ID}.")
+NOT_FOUND = Example(404, "todo-not-found", f"There is no todo {TODO_ID}.")
 KEY_REUSED = Example(
     422, "idempotency-key-reused", "This Idempotency-Key came with another todo before."
 )
