@@ -19,6 +19,7 @@ from app.core.settings import Settings
 from app.main import create_app
 from app.users.repository import LOCAL_USER_ID
 from app.users.tokens import Tokens
+from tests.neon import Certificates, Direct, Pooler
 from tests.postgres import Postgres
 
 AUTH_SECRET = "2f7f1f3f8f0d4c5e9b6a7d8c1e2f3a4b"
@@ -91,6 +92,47 @@ def anonymous(client: AsyncClient) -> AsyncClient:
     """The same application, asked by nobody in particular."""
     del client.headers["Authorization"]
     return client
+
+
+@pytest.fixture(scope="session")
+def certificates(neon_directory: Path) -> Certificates:
+    return Certificates(neon_directory / "certificates")
+
+
+@pytest.fixture(scope="session")
+def neon_directory() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
+@pytest.fixture(scope="session")
+def direct(neon_directory: Path, certificates: Certificates) -> Iterator[Direct]:
+    server = Direct(neon_directory / "postgres", certificates)
+    server.start()
+    server.make_owner()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def pooler(neon_directory: Path, direct: Direct, certificates: Certificates) -> Iterator[Pooler]:
+    with Pooler(neon_directory / "pgbouncer", direct, certificates) as pooler:
+        yield pooler
+
+
+@pytest.fixture
+def resolve(monkeypatch: pytest.MonkeyPatch, direct: Direct) -> None:
+    """Neon's names lead to this machine; the URLs stay as Neon prints them."""
+    monkeypatch.setenv("PGHOSTADDR", "127.0.0.1")
+    monkeypatch.setenv("PGPORT", str(direct.port))
+
+
+@pytest.fixture
+def pooled(monkeypatch: pytest.MonkeyPatch, pooler: Pooler, resolve: None) -> Pooler:
+    _ = resolve  # before this
+    monkeypatch.setenv("PGPORT", str(pooler.port))
+    return pooler
 
 
 @pytest.fixture

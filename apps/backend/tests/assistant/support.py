@@ -58,9 +58,10 @@ async def serving(database: str, upstream: str, **changes: Any) -> AsyncIterator
             await task
 
 
-def new_user(server: Postgres) -> UUID:
+def new_user(server: Postgres, database: str = "postgres") -> UUID:
     user = uuid4()
-    server.execute(f"INSERT INTO users (id, email) VALUES ('{user}', '{user}@todo.invalid')")
+    values = f"'{user}', '{user}@todo.invalid'"
+    server.execute(f"INSERT INTO users (id, email) VALUES ({values})", database)
     return user
 
 
