@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from http.cookiejar import DefaultCookiePolicy
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 from uuid import UUID
 
 import pytest
@@ -15,6 +15,7 @@ from httpx import ASGITransport, AsyncClient
 
 from app import migrate
 from app.core.logging import QUIETER
+from app.core.openapi import describe
 from app.core.settings import Settings
 from app.main import create_app
 from app.users.repository import LOCAL_USER_ID
@@ -36,6 +37,22 @@ class Serve(Protocol):
 @pytest.fixture(scope="session")
 def anyio_backend() -> str:
     return "asyncio"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def described_once() -> Iterator[None]:
+    """Applications of the same routes share a document: making it takes longer than most tests."""
+    made: dict[tuple[str, ...], dict[str, Any]] = {}
+
+    def once(app: FastAPI) -> dict[str, Any]:
+        routes = tuple(str(getattr(route, "path", route.__class__)) for route in app.routes)
+        if routes not in made:
+            made[routes] = describe(app)
+        return made[routes]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("app.main.describe", once)
+        yield
 
 
 @pytest.fixture(scope="session")
