@@ -4,9 +4,10 @@ from datetime import datetime
 from typing import Annotated, ClassVar, Literal
 from uuid import UUID
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints
 
 from app.core.problems import Problem
+from app.core.texts import DESCRIBED, WITHOUT_NUL
 from app.todos.schemas import TODO_ID
 
 MAX_MESSAGE = 2000
@@ -17,12 +18,6 @@ CONFIRMATION_ID = "c1f4d7a2-3b5e-4f60-8a91-2d3c4b5a6f70"
 type ToolName = Literal["list_todos", "add_todo", "update_todo", "complete_todo", "delete_todos"]
 
 
-def _without_nul(text: str) -> str:
-    if "\0" in text:
-        raise ValueError("Text cannot contain NUL")  # Postgres cannot store it
-    return text
-
-
 class Question(BaseModel):
     model_config = ConfigDict(
         extra="forbid", json_schema_extra={"examples": [{"message": "Add milk and bread"}]}
@@ -31,12 +26,9 @@ class Question(BaseModel):
     message: Annotated[
         str,
         StringConstraints(strict=True, strip_whitespace=True, min_length=1, max_length=MAX_MESSAGE),
-        AfterValidator(_without_nul),
-        Field(
-            examples=["Add milk and bread"],
-            description="Trimmed; any Unicode but NUL",
-            json_schema_extra={"pattern": r"^[^\x00]*[^\s\x00][^\x00]*$"},
-        ),
+        WITHOUT_NUL,
+        DESCRIBED,
+        Field(examples=["Add milk and bread"]),
     ]
 
 
