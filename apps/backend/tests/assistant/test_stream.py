@@ -13,6 +13,7 @@ import pytest
 
 from app import migrate
 from app.assistant import lease, stream
+from app.core import db
 from app.core.db import MAX_CONNECTIONS
 from tests.assistant.support import (
     Application,
@@ -209,8 +210,9 @@ async def test_who_lost_the_lease_changes_and_stores_nothing_more(
 
 
 async def test_an_outage_of_the_database_is_told(
-    upstream: OpenAIServer, new_server: Callable[[], Postgres]
+    upstream: OpenAIServer, new_server: Callable[[], Postgres], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(db, "WAIT_SECONDS", 0.5)  # four times: the work, storing it, lease, again
     own = new_server()
     own.start()
     migrate.run(own.url())
