@@ -14,6 +14,9 @@ CHECKS = (
     ("types", ["mypy"]),
 )
 CHECK_SECONDS = 240
+# Half of the time tests wait for something: two at once, each with servers and ports of its own.
+# Who has nothing left to do takes from the other.
+WORKERS = ("--numprocesses=2", "--dist=worksteal")
 
 
 class Count:
@@ -34,7 +37,7 @@ def main() -> int:
         print(f"{name}: {'ok' if good else 'FAILED'}", flush=True)
         count.passed += good
         count.failed += not good
-    code = pytest.main(["--cov", "--cov-report=term"], plugins=[count])
+    code = pytest.main(["--cov", "--cov-report=term", *WORKERS], plugins=[count])
     # Too little coverage, no test found or an interruption fail without a failed test.
     if code != pytest.ExitCode.OK and count.failed == 0:
         count.failed = 1

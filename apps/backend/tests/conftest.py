@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from http.cookiejar import DefaultCookiePolicy
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 from uuid import UUID
 
 import pytest
@@ -15,10 +15,12 @@ from httpx import ASGITransport, AsyncClient
 
 from app import migrate
 from app.core.logging import QUIETER
+from app.core.openapi import describe
 from app.core.settings import Settings
 from app.main import create_app
 from app.users.repository import LOCAL_USER_ID
 from app.users.tokens import Tokens
+from tests.neon import Certificates, Direct, Pooler
 from tests.postgres import Postgres
 
 AUTH_SECRET = "2f7f1f3f8f0d4c5e9b6a7d8c1e2f3a4b"
@@ -35,6 +37,22 @@ class Serve(Protocol):
 @pytest.fixture(scope="session")
 def anyio_backend() -> str:
     return "asyncio"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def described_once() -> Iterator[None]:
+    """Applications of the same routes share a document: making it takes longer than most tests."""
+    made: dict[tuple[str, ...], dict[str, Any]] = {}
+
+    def once(app: FastAPI) -> dict[str, Any]:
+        routes = tuple(str(getattr(route, "path", route.__class__)) for route in app.routes)
+        if routes not in made:
+            made[routes] = describe(app)
+        return made[routes]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("app.main.describe", once)
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -91,6 +109,47 @@ def anonymous(client: AsyncClient) -> AsyncClient:
     """The same application, asked by nobody in particular."""
     del client.headers["Authorization"]
     return client
+
+
+@pytest.fixture(scope="session")
+def certificates(neon_directory: Path) -> Certificates:
+    return Certificates(neon_directory / "certificates")
+
+
+@pytest.fixture(scope="session")
+def neon_directory() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
+@pytest.fixture(scope="session")
+def direct(neon_directory: Path, certificates: Certificates) -> Iterator[Direct]:
+    server = Direct(neon_directory / "postgres", certificates)
+    server.start()
+    server.make_owner()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def pooler(neon_directory: Path, direct: Direct, certificates: Certificates) -> Iterator[Pooler]:
+    with Pooler(neon_directory / "pgbouncer", direct, certificates) as pooler:
+        yield pooler
+
+
+@pytest.fixture
+def resolve(monkeypatch: pytest.MonkeyPatch, direct: Direct) -> None:
+    """Neon's names lead to this machine; the URLs stay as Neon prints them."""
+    monkeypatch.setenv("PGHOSTADDR", "127.0.0.1")
+    monkeypatch.setenv("PGPORT", str(direct.port))
+
+
+@pytest.fixture
+def pooled(monkeypatch: pytest.MonkeyPatch, pooler: Pooler, resolve: None) -> Pooler:
+    _ = resolve  # before this
+    monkeypatch.setenv("PGPORT", str(pooler.port))
+    return pooler
 
 
 @pytest.fixture

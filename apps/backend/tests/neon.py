@@ -8,17 +8,13 @@ pooler, which Neon's proxy makes possible, is the one combination that is not te
 
 import os
 import shutil
-import subprocess
-import time
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import psycopg
 import trustme
 
 from tests.postgres import NOBODY, Postgres, free_port
-from tests.programs import PGBOUNCER, POSTGRES, environment
+from tests.programs import PGBOUNCER, POSTGRES, Program
 
 ENDPOINT = "ep-cool-darkness-a1b2c3d4"
 REGION = "eu-central-1.aws.neon.tech"
@@ -67,7 +63,7 @@ class Direct(Postgres):
         self.execute(f"CREATE DATABASE neondb OWNER {OWNER}")
 
 
-class Pooler:
+class Pooler(Program):
     """What `ep-…-pooler.neon.tech` is, but for the proxy before it."""
 
     # Fewer than the application has: every transaction may meet another server connection.
@@ -79,8 +75,8 @@ class Pooler:
         self._log = directory / "pgbouncer.log"
         users = directory / "users.txt"
         users.write_text(f'"{OWNER}" "{OWNER_PASSWORD}"\n')
-        self._configuration = directory / "pgbouncer.ini"
-        self._configuration.write_text(
+        configuration = directory / "pgbouncer.ini"
+        configuration.write_text(
             f"""
 [databases]
 neondb = host=127.0.0.1 port={server.port}
@@ -100,40 +96,23 @@ client_tls_key_file = {certificates.key}
 server_tls_sslmode = verify-ca
 server_tls_ca_file = {certificates.authority}
 logfile = {self._log}
-""".replace(f"host={DIRECT}", "host=127.0.0.1")
+"""
         )
         if os.geteuid() == 0:
-            for path in (directory, users, self._configuration):
+            for path in (directory, users, configuration):
                 shutil.chown(path, NOBODY, NOBODY)
-
-    def __enter__(self) -> Self:
         user = ["--user", "nobody"] if os.geteuid() == 0 else []
-        self._process = subprocess.Popen(
-            [PGBOUNCER, "--quiet", *user, self._configuration],
-            env=environment(),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        deadline = time.monotonic() + 10
-        while True:
-            try:
-                psycopg.connect(self.url(), port=self.port, hostaddr="127.0.0.1").close()
-            except psycopg.OperationalError:
-                assert self._process.poll() is None, self._log.read_text()
-                assert time.monotonic() < deadline, self._log.read_text()
-                time.sleep(0.05)
-            else:
-                return self
+        super().__init__(PGBOUNCER, "--quiet", *user, configuration)
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._process.kill()
-        self._process.wait(timeout=5)
+    def answers(self) -> bool:
+        try:
+            psycopg.connect(self.url(), port=self.port, hostaddr="127.0.0.1").close()
+        except psycopg.OperationalError:
+            return False
+        return True
+
+    def trouble(self) -> str:
+        return self._log.read_text()
 
     @staticmethod
     def url(channel_binding: str = "prefer") -> str:

@@ -92,6 +92,7 @@ class OpenAIServer:
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # many small writes: each would wait for the one before
     owner: OpenAIServer
 
     def do_POST(self) -> None:

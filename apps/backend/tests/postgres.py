@@ -1,5 +1,6 @@
 """A real PostgreSQL server of the tests' own, which may be stopped, frozen and started again."""
 
+import itertools
 import os
 import shutil
 import signal
@@ -23,6 +24,8 @@ BIN = Path(_PACKAGE.origin).parent / "pginstall" / "bin"
 USER = "todo"
 PASSWORD = "p@ss/w:rd %'\"#?"  # every character that a URL could stumble over
 NOBODY = 65534
+_WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+_PORTS = itertools.cycle(range(20_000 + 1_000 * _WORKER, 21_000 + 1_000 * _WORKER))
 
 
 class Postgres:
@@ -110,7 +113,13 @@ class Postgres:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port that nobody takes before the caller does.
+
+    Below those that the system gives to outgoing connections, and in a range of this process' own:
+    other workers of the suite look for ports as well.
+    """
+    for port in itertools.islice(_PORTS, 1_000):
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("no port is free")

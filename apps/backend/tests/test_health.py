@@ -30,7 +30,7 @@ def is_outage_problem(answer: Response) -> bool:
     return (
         answer.status_code == 503
         and answer.headers["content-type"] == "application/problem+json"
-        and answer.json()["code"] == "database_unavailable"
+        and answer.json()["code"] == "database-unavailable"
         and int(answer.headers["retry-after"]) > 0
     )
 
@@ -115,7 +115,7 @@ async def test_a_pod_that_starts_during_an_outage_waits_and_becomes_ready(
     try:
         async with serve(own_server.url()) as client:
             answer = await client.get("/health?probe=ready")
-            assert (answer.status_code, answer.json()["code"]) == (503, "not_ready")
+            assert (answer.status_code, answer.json()["code"]) == (503, "not-ready")
             assert (await client.get("/health")).status_code == 200
             assert is_outage_problem(await client.get("/todos"))
             own_server.start()

@@ -1,9 +1,6 @@
 """The URL as Neon prints it: TLS, channel binding, a pooler in transaction mode."""
 
 import asyncio
-import tempfile
-from collections.abc import Iterator
-from pathlib import Path
 
 import psycopg
 import pytest
@@ -23,47 +20,6 @@ from tests.neon import (
 from tests.waiting import known, served
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("resolve")]
-
-
-@pytest.fixture(scope="module")
-def certificates(directory: Path) -> Certificates:
-    return Certificates(directory / "certificates")
-
-
-@pytest.fixture(scope="module")
-def directory() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory() as name:
-        Path(name).chmod(0o755)
-        yield Path(name)
-
-
-@pytest.fixture(scope="module")
-def direct(directory: Path, certificates: Certificates) -> Iterator[Direct]:
-    server = Direct(directory / "postgres", certificates)
-    server.start()
-    server.make_owner()
-    yield server
-    server.stop()
-
-
-@pytest.fixture(scope="module")
-def pooler(directory: Path, direct: Direct, certificates: Certificates) -> Iterator[Pooler]:
-    with Pooler(directory / "pgbouncer", direct, certificates) as pooler:
-        yield pooler
-
-
-@pytest.fixture
-def resolve(monkeypatch: pytest.MonkeyPatch, direct: Direct) -> None:
-    """Neon's names lead to this machine; the URLs stay as Neon prints them."""
-    monkeypatch.setenv("PGHOSTADDR", "127.0.0.1")
-    monkeypatch.setenv("PGPORT", str(direct.port))
-
-
-@pytest.fixture
-def pooled(monkeypatch: pytest.MonkeyPatch, pooler: Pooler, resolve: None) -> Pooler:
-    _ = resolve  # before this
-    monkeypatch.setenv("PGPORT", str(pooler.port))
-    return pooler
 
 
 def test_these_are_the_urls_that_neon_prints() -> None:
@@ -164,5 +120,5 @@ async def test_a_wrong_password_is_told_apart(
         health = await known(client, 3)
         assert (health["database"], health["database_cause"]) == ("unavailable", "wrong password")
         answer = await client.get("/todos")
-        assert (answer.status_code, answer.json()["code"]) == (503, "database_refused")
+        assert (answer.status_code, answer.json()["code"]) == (503, "database-refused")
         assert int(answer.headers["retry-after"]) == 30

@@ -34,7 +34,7 @@ async def test_an_unknown_path_is_a_problem(client: AsyncClient, path: str) -> N
     problem = answer.json()
     assert problem["type"] == "about:blank"
     assert problem["title"] == "Not Found"
-    assert problem["code"] == "not_found"
+    assert problem["code"] == "not-found"
     assert problem["instance"].startswith("/api/v1")
 
 
@@ -53,7 +53,7 @@ async def test_a_method_that_is_not_allowed(
     answer = await client.request(method, path)
     assert answer.status_code == 405
     assert answer.headers["allow"] == allowed
-    assert answer.json()["code"] == "method_not_allowed"
+    assert answer.json()["code"] == "method-not-allowed"
     assert allowed in answer.json()["detail"]
 
 
@@ -67,7 +67,7 @@ async def test_an_unexpected_error_tells_nothing_but_its_id(
     answer = await client.get("/broken", headers={"X-Request-ID": "trace-1"})
     assert answer.status_code == 500
     assert answer.headers["content-type"] == "application/problem+json"
-    assert answer.json()["code"] == "internal_error"
+    assert answer.json()["code"] == "internal-error"
     assert answer.json()["request_id"] == answer.headers["x-request-id"] == "trace-1"
     assert "inner" not in answer.text
     assert "inner secrets" in caplog.text
@@ -84,7 +84,7 @@ async def test_an_answer_that_breaks_midway_is_cut_off(app: FastAPI, client: Asy
 
     answer = await client.get("/stream")
     assert answer.content == b"first"
-    assert "internal_error" not in answer.text
+    assert "internal-error" not in answer.text
 
 
 async def test_a_body_that_is_too_large(client: AsyncClient) -> None:
@@ -96,7 +96,7 @@ async def test_a_body_that_is_too_large(client: AsyncClient) -> None:
     for content in (b" " * (MAX_BODY_BYTES + 1), chunks()):
         answer = await client.post("/todos", content=content, headers=json)
         assert answer.status_code == 413
-        assert answer.json()["code"] == "body_too_large"
+        assert answer.json()["code"] == "body-too-large"
         assert str(MAX_BODY_BYTES) in answer.json()["detail"]
 
 

@@ -14,23 +14,23 @@ QUOTA = "Your account or project has exceeded the {} quota. Upgrade your plan to
 @pytest.mark.parametrize(
     ("text", "cause", "code", "seconds"),
     [
-        (QUOTA.format("compute time"), "quota exceeded", "database_quota_exceeded", 30),
-        (QUOTA.format("data transfer"), "quota exceeded", "database_quota_exceeded", 30),
+        (QUOTA.format("compute time"), "quota exceeded", "database-quota-exceeded", 30),
+        (QUOTA.format("data transfer"), "quota exceeded", "database-quota-exceeded", 30),
         (
             "password authentication failed for user 'todo'",
             "wrong password",
-            "database_refused",
+            "database-refused",
             30,
         ),
         (
             "The requested endpoint could not be found, or you don't have access to it",
             "endpoint refused",
-            "database_refused",
+            "database-refused",
             30,
         ),
-        ('database "todo" does not exist', "no such database", "database_refused", 30),
-        ("Couldn't connect to compute node", "waking up", "database_unavailable", 2),
-        ("sorry, too many clients already", "too many connections", "database_busy", 2),
+        ('database "todo" does not exist', "no such database", "database-refused", 30),
+        ("Couldn't connect to compute node", "waking up", "database-unavailable", 2),
+        ("sorry, too many clients already", "too many connections", "database-busy", 2),
     ],
 )
 async def test_a_refusal_is_told_apart(  # noqa: PLR0913, PLR0917 - the columns of a table

@@ -43,7 +43,7 @@ def test_events_come_one_by_one_and_the_last_one_says_why() -> None:
         last = rest.strip().split("\n\n")[-1].splitlines()
         assert last[0] == "event: error"
         problem = json.loads(last[1].removeprefix("data: "))
-        assert (problem["status"], problem["code"]) == (503, "shutting_down")
+        assert (problem["status"], problem["code"]) == (503, "shutting-down")
         output, errors = process.communicate(timeout=5)
     assert (process.returncode, errors) == (0, "")
     assert '"exception"' not in output

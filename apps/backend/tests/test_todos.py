@@ -115,7 +115,7 @@ async def test_a_todo_that_is_not_there(client: AsyncClient, method: str) -> Non
     body = {"title": "x"} if method == "PATCH" else None
     answer = await client.request(method, f"/todos/{todo}", json=body)
     assert answer.status_code == 404
-    assert answer.json()["code"] == "todo_not_found"
+    assert answer.json()["code"] == "todo-not-found"
     assert str(todo) in answer.json()["detail"]
 
 

@@ -118,7 +118,7 @@ class Play:
     @staticmethod
     def check(user: User, todo: str, answer: Response, good: int) -> None:
         if todo not in user.todos:
-            assert (answer.status_code, answer.json()["code"]) == (404, "todo_not_found")
+            assert (answer.status_code, answer.json()["code"]) == (404, "todo-not-found")
             return
         assert answer.status_code == good
         if answer.content:

@@ -76,7 +76,7 @@ async def test_a_long_wake_up_is_answered_after_two_seconds_and_the_retry_succee
 ) -> None:
     waking = asyncio.create_task(after(5, proxy))
     answer, took = await timed(asleep, "POST")
-    assert (answer.status_code, answer.json()["code"]) == (503, "database_unavailable")
+    assert (answer.status_code, answer.json()["code"]) == (503, "database-unavailable")
     assert 1.5 < took < 2.6
     tries = 1
     while answer.status_code == 503 and tries < 5:
@@ -173,7 +173,7 @@ async def test_a_connection_that_is_cut_in_the_middle_of_a_statement(
     async with stuck(server, timed(client, "POST")) as adding:
         await asyncio.to_thread(terminate, server, "wait_event_type = 'Lock'")
         answer, _ = await adding
-        assert (answer.status_code, answer.json()["code"]) == (503, "database_unavailable")
+        assert (answer.status_code, answer.json()["code"]) == (503, "database-unavailable")
         assert int(answer.headers["retry-after"]) > 0
     assert (await client.get("/todos")).json() == []  # the statement was undone
     answer, _ = await timed(client, "POST")
@@ -189,7 +189,7 @@ async def test_an_answer_that_is_lost_makes_no_second_todo(
         async with stuck(server, timed(client, "POST")) as adding:
             await asyncio.to_thread(proxy.deafen)
         answer, took = await adding  # the lock is gone: the server writes and says so in vain
-        assert (answer.status_code, answer.json()["code"]) == (503, "database_unavailable")
+        assert (answer.status_code, answer.json()["code"]) == (503, "database-unavailable")
         assert took < db.WAIT_SECONDS + db.WORK_SECONDS
         await asyncio.to_thread(proxy.heal)
         answer, _ = await timed(client, "POST")

@@ -34,9 +34,8 @@ export function closedQuestion(error: unknown): Trouble | null {
   return null;
 }
 
-/** Codes with - and with _ are the same. */
 export function codeOf(error: unknown): string {
-  return error instanceof ApiError ? (error.problem.code ?? "").replaceAll("_", "-") : "";
+  return error instanceof ApiError ? (error.problem.code ?? "") : "";
 }
 
 const SIGNED_OUT: Trouble = {

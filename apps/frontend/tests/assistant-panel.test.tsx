@@ -282,7 +282,7 @@ describe("trouble", () => {
   it("is said, keeps the input, and the button tries again", async () => {
     const { backend, user } = await open();
     await field();
-    backend.failures.push(refusal(503, "assistant_rate_limited", "x", 30));
+    backend.failures.push(refusal(503, "assistant-rate-limited", "x", 30));
     await ask(user, "Add eggs");
     expect(await screen.findByText(/Try again in 30 seconds/)).toBeVisible();
     expect(screen.getByRole("alert")).toHaveTextContent("Try again in 30 seconds");
@@ -298,7 +298,7 @@ describe("trouble", () => {
 
   it("is dismissed", async () => {
     const { backend, user } = await open();
-    backend.failures.push(refusal(409, "assistant_busy"));
+    backend.failures.push(refusal(409, "assistant-busy"));
     await ask(user, "Add eggs");
     await user.click(await screen.findByRole("button", { name: "Dismiss" }));
     expect(screen.getByRole("alert")).toBeEmptyDOMElement();
@@ -354,7 +354,7 @@ describe("the history", () => {
 
   it("that cannot be loaded is said, and loaded again", async () => {
     const { user } = await open([message("user", "Hello")], ({ backend }) => {
-      backend.failures.push(refusal(503, "database_unavailable", "The database does not answer"));
+      backend.failures.push(refusal(503, "database-unavailable", "The database does not answer"));
     });
     expect(await screen.findByText("The database does not answer")).toBeVisible();
     await user.click(screen.getByRole("button", { name: "Try again" }));

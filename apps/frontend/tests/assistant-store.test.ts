@@ -93,7 +93,7 @@ describe("a conversation", () => {
 
   it("is forgotten, and kept if that fails", async () => {
     const { backend, store } = await open([message("user", "Secret")]);
-    backend.failures.push(refusal(503, "database_unavailable", "The database does not answer"));
+    backend.failures.push(refusal(503, "database-unavailable", "The database does not answer"));
     await store.forget();
     expect(texts(store)).toEqual(["user: Secret (done)"]);
     expect(store.snapshot().trouble).toEqual({ text: "The database does not answer", remedy: "none" });
@@ -133,7 +133,7 @@ describe("an answer that is stopped", () => {
     await backend.answer();
     store.stop();
     await idle(store);
-    backend.failures.push(refusal(409, "assistant_busy"));
+    backend.failures.push(refusal(409, "assistant-busy"));
     store.ask("Two");
     const answer = await backend.answer(2);
     answer.say("Here");
@@ -147,10 +147,10 @@ describe("an answer that is stopped", () => {
 
 describe("what goes wrong before anything has come", () => {
   const cases = [
-    ["rate limited", refusal(503, "assistant_rate_limited", "x", 20), "Try again in 20 seconds", "retry"],
+    ["rate limited", refusal(503, "assistant-rate-limited", "x", 20), "Try again in 20 seconds", "retry"],
     ["key refused", refusal(503, "assistant-key-refused"), "OPENAI_API_KEY", "retry"],
-    ["unavailable", refusal(503, "assistant_unavailable", "The provider failed"), "The provider failed", "retry"],
-    ["busy", refusal(409, "assistant_busy"), "still at work", "retry"],
+    ["unavailable", refusal(503, "assistant-unavailable", "The provider failed"), "The provider failed", "retry"],
+    ["busy", refusal(409, "assistant-busy"), "still at work", "retry"],
     ["signed out", refusal(401, "not_signed_in"), "signed out", "sign-in"],
     ["invalid", refusal(422, "validation", "Too long"), "Too long", "none"],
     ["no answer", new TypeError("Failed to fetch"), "not answering", "retry"],
@@ -182,7 +182,7 @@ describe("what goes wrong before anything has come", () => {
 
   it("leaves what was typed meanwhile, whatever was asked", async () => {
     const { backend, store } = await open();
-    backend.failures.push(refusal(503, "assistant_unavailable"));
+    backend.failures.push(refusal(503, "assistant-unavailable"));
     store.ask("Add eggs");
     store.write("Something else");
     await idle(store);
@@ -227,7 +227,7 @@ describe("what goes wrong in the midst of an answer", () => {
     store.ask("Add eggs");
     const answer = await backend.answer();
     answer.say("Half");
-    answer.send("error", { status: 503, code: "assistant_rate_limited", detail: "x", retry_after: 120 });
+    answer.send("error", { status: 503, code: "assistant-rate-limited", detail: "x", retry_after: 120 });
     await idle(store);
     expect(store.snapshot().trouble?.text).toContain("Try again in 2 minutes");
   });
@@ -300,7 +300,7 @@ describe("a question about deleting", () => {
 
   it.each([[404, "no longer open"], [409, "answered already"]])("is closed if the backend says so (%d)", async (status, text) => {
     const { backend, store } = await asking();
-    backend.failures.push(refusal(status, "not_found"));
+    backend.failures.push(refusal(status, "not-found"));
     store.confirm(true);
     await idle(store);
     expect(store.snapshot()).toMatchObject({ confirmation: null, trouble: { remedy: "none" } });
@@ -359,7 +359,7 @@ describe("without a key", () => {
 
   it("that is also found out while asking", async () => {
     const { backend, store } = await open();
-    backend.failures.push(refusal(503, "assistant_not_configured"));
+    backend.failures.push(refusal(503, "assistant-not-configured"));
     store.ask("Hello");
     await idle(store);
     expect(store.snapshot()).toMatchObject({ status: "off", trouble: null, draft: "Hello" });
@@ -368,7 +368,7 @@ describe("without a key", () => {
 
 it("a conversation that cannot be loaded is loaded when the user says so", async () => {
   const backend = new FakeAssistant([message("user", "Hello")]);
-  backend.failures.push(refusal(503, "database_unavailable", "The database does not answer"));
+  backend.failures.push(refusal(503, "database-unavailable", "The database does not answer"));
   const store = new AssistantStore(assistantApi(), { titles: () => new Map(), touched: () => undefined });
   stops.push(store.start());
   await vi.waitFor(() => { expect(store.snapshot().status).toBe("failed"); });

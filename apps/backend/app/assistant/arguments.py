@@ -5,8 +5,9 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from app.todos import cursor
 from app.todos.repository import Position
-from app.todos.schemas import MAX_ORDER, MAX_TITLE
+from app.todos.schemas import MAX_TITLE
 
 MAX_LISTED = 100
 MAX_DELETED = 100  # by one call
@@ -27,7 +28,7 @@ class ListTodos(_Arguments):
     limit: int = Field(50, ge=1, le=MAX_LISTED, description="At most so many")
     after: str | None = Field(
         None,
-        pattern=r"^-?[0-9]{1,16}_[0-9a-f]{32}$",
+        pattern=cursor.PATTERN,
         description="Continue a list: the `next` of the result before",
     )
 
@@ -37,10 +38,7 @@ class ListTodos(_Arguments):
         )
 
     def position(self) -> Position | None:
-        if self.after is None:
-            return None
-        order, _, todo = self.after.partition("_")
-        return Position(max(-MAX_ORDER, min(int(order), MAX_ORDER)), UUID(todo))
+        return None if self.after is None else cursor.decode(self.after)
 
 
 class AddTodo(_Arguments):
@@ -76,10 +74,6 @@ class DeleteTodos(_Arguments):
     """Delete todos. Name all that are to go in one call: the user then confirms once."""
 
     ids: list[Id] = Field(min_length=1, max_length=MAX_DELETED)
-
-
-def cursor(position: Position | None) -> str | None:
-    return None if position is None else f"{position.order}_{position.id.hex}"
 
 
 def schema_of(model: type[BaseModel]) -> dict[str, Any]:

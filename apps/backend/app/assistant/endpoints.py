@@ -6,7 +6,16 @@ from uuid import UUID
 from fastapi import APIRouter, Depends, Path, Request
 
 from app.assistant import failures
-from app.assistant.schemas import Conversation, Decision, Message, Question
+from app.assistant.repository import ConfirmationRow
+from app.assistant.schemas import (
+    CONFIRMATION_ID,
+    Confirmation,
+    Conversation,
+    Decision,
+    Message,
+    NamedTodo,
+    Question,
+)
 from app.assistant.service import Assistant
 from app.assistant.stream import EventStream
 from app.core.problems import Example, responses
@@ -39,7 +48,6 @@ STREAM: dict[int | str, dict[str, Any]] = {
         },
     }
 }
-CONFIRMATION_ID = "c1f4d7a2-3b5e-4f60-8a91-2d3c4b5a6f70"
 FAILURES: tuple[int | Example, ...] = (
     422,
     503,
@@ -72,12 +80,14 @@ CurrentAssistant = Annotated[Assistant, Depends(_assistant)]
 @router.get("", responses=responses(503))
 async def get_conversation(user: CurrentUser, assistant: CurrentAssistant) -> Conversation:
     """Whether there is an assistant, and what was said before."""
-    messages = [
-        Message.model_validate(row, from_attributes=True)
-        for row in await assistant.history(user.id)
-    ]
+    messages, waiting = await assistant.history(user.id)
     model = assistant.model
-    return Conversation(available=model is not None, model=model, messages=messages)
+    return Conversation(
+        available=model is not None,
+        model=model,
+        messages=[Message.model_validate(row, from_attributes=True) for row in messages],
+        confirmation=None if waiting is None else _open(waiting),
+    )
 
 
 @router.delete("", status_code=204, responses=responses(503))
@@ -114,3 +124,12 @@ async def confirm(
     """Answers what the assistant wants to be confirmed; it then goes on."""
     run = await assistant.answer(user.id, confirmation_id, request.url.path, approve=body.approve)
     return EventStream(run)
+
+
+def _open(row: ConfirmationRow) -> Confirmation:
+    return Confirmation(
+        id=row.id,
+        question=Confirmation.question_about(len(row.todos)),
+        todos=[NamedTodo.model_validate(todo) for todo in row.todos],
+        expires_at=row.expires_at,
+    )

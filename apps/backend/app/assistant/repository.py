@@ -105,6 +105,14 @@ DELETE FROM assistant_confirmations
 WHERE user_id = %(user)s AND expires_at < now() - interval '1 day'
 """
 
+# Whoever goes on with something else lets the question be: it is open only as the last word.
+_OPEN_CONFIRMATION = """
+SELECT id, message_id, todos, expires_at FROM assistant_confirmations
+WHERE user_id = %(user)s AND answered_at IS NULL AND expires_at > now() AND message_id = (
+    SELECT id FROM assistant_messages WHERE user_id = %(user)s ORDER BY number DESC LIMIT 1
+)
+"""
+
 # The condition on answered_at lets exactly one of two simultaneous answers through.
 _CLAIM = """
 UPDATE assistant_confirmations SET answered_at = now()
@@ -183,6 +191,12 @@ async def insert_confirmation(
         row = await cursor.fetchone()
     assert row is not None  # noqa: S101 - INSERT ... RETURNING gives a row or raises
     return row
+
+
+async def find_open_confirmation(conn: Connection, user: UUID) -> ConfirmationRow | None:
+    async with conn.cursor(row_factory=class_row(ConfirmationRow)) as cursor:
+        await cursor.execute(_OPEN_CONFIRMATION, {"user": user})
+        return await cursor.fetchone()
 
 
 async def claim_confirmation(

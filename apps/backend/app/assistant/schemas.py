@@ -4,21 +4,18 @@ from datetime import datetime
 from typing import Annotated, ClassVar, Literal
 from uuid import UUID
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints
 
 from app.core.problems import Problem
+from app.core.texts import DESCRIBED, WITHOUT_NUL
 from app.todos.schemas import TODO_ID
 
 MAX_MESSAGE = 2000
-MESSAGE_ID = "5f0c1d0e-7d7e-4a6c-9d38-1f5f4c3b2a10"  # in examples
+# In examples
+MESSAGE_ID = "5f0c1d0e-7d7e-4a6c-9d38-1f5f4c3b2a10"
+CONFIRMATION_ID = "c1f4d7a2-3b5e-4f60-8a91-2d3c4b5a6f70"
 
 type ToolName = Literal["list_todos", "add_todo", "update_todo", "complete_todo", "delete_todos"]
-
-
-def _without_nul(text: str) -> str:
-    if "\0" in text:
-        raise ValueError("Text cannot contain NUL")  # Postgres cannot store it
-    return text
 
 
 class Question(BaseModel):
@@ -29,12 +26,9 @@ class Question(BaseModel):
     message: Annotated[
         str,
         StringConstraints(strict=True, strip_whitespace=True, min_length=1, max_length=MAX_MESSAGE),
-        AfterValidator(_without_nul),
-        Field(
-            examples=["Add milk and bread"],
-            description="Trimmed; any Unicode but NUL",
-            json_schema_extra={"pattern": r"^[^\x00]*[^\s\x00][^\x00]*$"},
-        ),
+        WITHOUT_NUL,
+        DESCRIBED,
+        Field(examples=["Add milk and bread"]),
     ]
 
 
@@ -56,30 +50,67 @@ _MESSAGES: list[JsonValue] = [
     {
         "id": "7e6f1a3c-6a0f-4c9e-8b63-6d1f0a5b9c21",
         "role": "user",
-        "text": "Add milk",
+        "text": "Delete milk and bread",
         "created_at": "2026-11-21T09:00:00Z",
         "touched": [],
     },
     {
         "id": MESSAGE_ID,
         "role": "assistant",
-        "text": "Milk is on your list.",
+        "text": "Delete these 2 todos? “Milk”, “Bread”",
         "created_at": "2026-11-21T09:00:02Z",
-        "touched": [TODO_ID],
+        "touched": [],
     },
 ]
+_CONFIRMATION: JsonValue = {
+    "id": CONFIRMATION_ID,
+    "question": "Delete these 2 todos?",
+    "todos": [
+        {"id": TODO_ID, "title": "Milk"},
+        {"id": "3d2c1b0a-9f8e-4d7c-8b6a-5f4e3d2c1b0a", "title": "Bread"},
+    ],
+    "expires_at": "2026-11-21T09:10:02Z",
+}
+
+
+class NamedTodo(BaseModel):
+    id: UUID
+    title: str
+
+
+class Confirmation(BaseModel):
+    """What the assistant wants to delete and asks about first."""
+
+    id: UUID
+    question: str = Field(examples=["Delete these 2 todos?"])
+    todos: list[NamedTodo]
+    expires_at: datetime = Field(description="Until then it can be answered")
+
+    @staticmethod
+    def question_about(todos: int) -> str:
+        return f"Delete these {todos} todos?" if todos != 1 else "Delete this todo?"
 
 
 class Conversation(BaseModel):
     model_config = ConfigDict(
         json_schema_extra={
-            "examples": [{"available": True, "model": "gpt-5-mini", "messages": _MESSAGES}]
+            "examples": [
+                {
+                    "available": True,
+                    "model": "gpt-5-mini",
+                    "messages": _MESSAGES,
+                    "confirmation": _CONFIRMATION,
+                },
+            ]
         }
     )
 
     available: bool = Field(description="false: no OPENAI_API_KEY is set")
     model: str | None = Field(examples=["gpt-5-mini"])
     messages: list[Message] = Field(description="Newest last; the last 100")
+    confirmation: Confirmation | None = Field(
+        description="The question that the newest message ends with, while it waits for its answer"
+    )
 
 
 class Event(BaseModel):
@@ -104,18 +135,8 @@ class ToolEvent(Event):
     touched: list[UUID] = Field(description="Todos that it changed")
 
 
-class NamedTodo(BaseModel):
-    id: UUID
-    title: str
-
-
-class ConfirmationEvent(Event):
+class ConfirmationEvent(Confirmation, Event):
     name = "confirmation"
-
-    id: UUID
-    question: str = Field(examples=["Delete these 2 todos?"])
-    todos: list[NamedTodo]
-    expires_at: datetime
 
 
 class ErrorEvent(Event):

@@ -15,7 +15,7 @@ from app.assistant.failures import (
     unavailable,
 )
 from app.assistant.lease import Lease
-from app.assistant.repository import MessageRow
+from app.assistant.repository import ConfirmationRow, MessageRow
 from app.assistant.run import Run
 from app.assistant.schemas import DoneEvent, ErrorEvent
 from app.assistant.turn import Emit, Means, Turn
@@ -51,9 +51,11 @@ class Assistant:
         if self._upstream is not None:
             await self._upstream.close()
 
-    async def history(self, user: UUID) -> list[MessageRow]:
+    async def history(self, user: UUID) -> tuple[list[MessageRow], ConfirmationRow | None]:
+        """The last messages, and the question that waits for an answer."""
         async with self._db.connection() as conn:
-            return await repository.find_last(conn, user, SHOWN_MESSAGES)
+            messages = await repository.find_last(conn, user, SHOWN_MESSAGES)
+            return messages, await repository.find_open_confirmation(conn, user)
 
     async def forget(self, user: UUID) -> None:
         async with self._db.connection() as conn:
@@ -76,7 +78,7 @@ class Assistant:
             raise
         return self._run(means, lease, path, lambda turn: turn.go_on(row, approve=approve))
 
-    async def _claim(self, user: UUID, confirmation: UUID) -> repository.ConfirmationRow:
+    async def _claim(self, user: UUID, confirmation: UUID) -> ConfirmationRow:
         async with self._db.connection() as conn:
             row = await repository.claim_confirmation(conn, user, confirmation)
             if row is not None:
@@ -135,7 +137,7 @@ async def _conclude(
         except Exception:
             log.exception("unexpected error")
             detail = "Something went wrong here; the log has it under this request_id."
-            problem = ProblemError(500, "internal_error", detail)
+            problem = ProblemError(500, "internal-error", detail)
         finally:
             if answer is None:
                 await _store_what_is_there(turn)

@@ -17,7 +17,7 @@ from app.assistant.answer import Call
 from app.assistant.schemas import ToolName
 from app.core.db import Database
 from app.core.problems import ProblemError
-from app.todos import service
+from app.todos import cursor, service
 from app.todos.repository import Position, TodoRow
 from app.todos.schemas import TodoCreate, TodoUpdate
 
@@ -82,12 +82,14 @@ class Toolbox:
                     shown = _shown(row)
                     room -= len(row.title) + len(str(row.id)) + 40
                     if found and (room < 0 or len(found) == wanted.limit):
-                        return _result({"todos": found, "next": args.cursor(position)})
+                        return _result(
+                            {"todos": found, "next": position and cursor.encode(position)}
+                        )
                     found.append(shown)
                 position = Position(row.order, row.id)
             if page.next is None:
                 return _result({"todos": found})
-        return _result({"todos": found, "next": args.cursor(position)})
+        return _result({"todos": found, "next": position and cursor.encode(position)})
 
     async def _add(self, wanted: args.AddTodo) -> Outcome:
         title = TodoCreate(title=wanted.title).title

@@ -19,7 +19,14 @@ from app.assistant.conversation import (
 from app.assistant.failures import interrupted, limit_reached, unavailable
 from app.assistant.lease import Lease
 from app.assistant.repository import Asked, ConfirmationRow, Written
-from app.assistant.schemas import ConfirmationEvent, Event, NamedTodo, TextEvent, ToolEvent
+from app.assistant.schemas import (
+    Confirmation,
+    ConfirmationEvent,
+    Event,
+    NamedTodo,
+    TextEvent,
+    ToolEvent,
+)
 from app.assistant.tools import Outcome, Toolbox, definitions
 from app.assistant.upstream import Upstream
 from app.core.db import Database
@@ -163,7 +170,7 @@ class Turn:
     async def _ask_to_confirm(self) -> None:
         todos = [NamedTodo(id=row.id, title=row.title) for row in self._to_delete.values()]
         self._tell(WAITING)
-        question = f"Delete {_count(todos)}?"
+        question = Confirmation.question_about(len(todos))
         quoted = ", ".join(f"“{todo.title}”" for todo in todos[:MAX_QUOTED])
         more = ", …" if len(todos) > MAX_QUOTED else ""
         self._text.append(("\n\n" if self._text else "") + f"{question} {quoted}{more}")
@@ -198,7 +205,3 @@ class Turn:
     def _in_short(self) -> str:
         """The history's text for an answer that broke off before the model said anything."""
         return f"Changed {len(self._touched)} todo{'s' * (len(self._touched) != 1)}."
-
-
-def _count(todos: list[NamedTodo]) -> str:
-    return f"these {len(todos)} todos" if len(todos) != 1 else "this todo"

@@ -63,7 +63,7 @@ class RequestMiddleware:
 
         try:
             if _declared_length(headers) > MAX_BODY_BYTES:
-                answer = problem_response(scope["path"], 413, "body_too_large", TOO_LARGE)
+                answer = problem_response(scope["path"], 413, "body-too-large", TOO_LARGE)
                 await answer(scope, receive, send_with_headers)
             else:
                 await self._app(scope, receive_bounded, send_with_headers)
@@ -72,7 +72,7 @@ class RequestMiddleware:
             if status:  # the answer has begun: only cutting it off tells the client
                 raise
             detail = "Something went wrong here; the log has it under this request_id."
-            answer = problem_response(scope["path"], 500, "internal_error", detail)
+            answer = problem_response(scope["path"], 500, "internal-error", detail)
             await answer(scope, receive, send_with_headers)
         finally:
             self._report(scope, status, time.perf_counter() - started)

@@ -17,13 +17,14 @@ from app.core.logging import request_id
 from app.core.urls import path_pattern
 
 MEDIA_TYPE = "application/problem+json"
+CODE = "^[a-z]+(-[a-z]+)*$"  # one spelling: clients compare these
 RETRY_AFTER_SECONDS = 2
 LASTING_RETRY_AFTER_SECONDS = 30  # what only its owner can mend
 
-_UNAVAILABLE = "database_unavailable", "The database does not answer at the moment"
-_BUSY = "database_busy", "The database has more to do than it can answer at the moment"
-_QUOTA = "database_quota_exceeded", "The database's provider refuses: a limit is reached"
-_REFUSED = "database_refused", "The database refuses this application; its operator must mend that"
+_UNAVAILABLE = "database-unavailable", "The database does not answer at the moment"
+_BUSY = "database-busy", "The database has more to do than it can answer at the moment"
+_QUOTA = "database-quota-exceeded", "The database's provider refuses: a limit is reached"
+_REFUSED = "database-refused", "The database refuses this application; its operator must mend that"
 RETRY_SOON = frozenset({_UNAVAILABLE[0], _BUSY[0]})
 _DATABASE_PROBLEMS = {
     Kind.TOO_MANY_CONNECTIONS: _BUSY,
@@ -47,7 +48,9 @@ class Problem(BaseModel):
     title: str = Field(examples=["Unprocessable Content"])
     status: int = Field(examples=[422])
     detail: str = Field(examples=["The request is not valid; see errors."])
-    code: str = Field(description="For programs; stays as it is", examples=["validation"])
+    code: str = Field(
+        description="For programs; stays as it is", examples=["validation"], pattern=CODE
+    )
     instance: str = Field(examples=["/api/v1/todos"])
     request_id: str | None = Field(default=None, description="The same as in X-Request-ID")
     retry_after: int | None = Field(default=None, description="Seconds; as in Retry-After")
@@ -117,13 +120,13 @@ type Described = dict[int | str, dict[str, Any]]
 _EXAMPLES = {
     example.status: example
     for example in (
-        Example(400, "bad_request", "There was an error parsing the body"),
+        Example(400, "bad-request", "There was an error parsing the body"),
         Example(401, "not-signed-in", "Sign in first: there is no session, or it has ended."),
         Example(403, "foreign-origin", "A change with the cookie must come from this site."),
-        Example(404, "not_found", "There is nothing at this path."),
-        Example(413, "body_too_large", "The body may have at most 65536 bytes."),
+        Example(404, "not-found", "There is nothing at this path."),
+        Example(413, "body-too-large", "The body may have at most 65536 bytes."),
         Example(422, "validation", "The request is not valid; see errors."),
-        Example(503, "database_unavailable", "The database does not answer; try again shortly."),
+        Example(503, "database-unavailable", "The database does not answer; try again shortly."),
     )
 }
 _HEADERS = {
@@ -186,12 +189,12 @@ def install_problems(app: FastAPI) -> None:
     async def http(request: Request, error: HTTPException) -> JSONResponse:
         path, status, headers = request.url.path, error.status_code, dict(error.headers or {})
         if status == 404:
-            return problem_response(path, 404, "not_found", f"There is nothing at {path}.")
+            return problem_response(path, 404, "not-found", f"There is nothing at {path}.")
         if status == 405:
             headers["Allow"] = _allowed_methods(app, path)
             detail = f"{request.method} is not possible here; {headers['Allow']} is."
-            return problem_response(path, 405, "method_not_allowed", detail, headers=headers)
-        code = "body_too_large" if status == 413 else "bad_request"
+            return problem_response(path, 405, "method-not-allowed", detail, headers=headers)
+        code = "body-too-large" if status == 413 else "bad-request"
         return problem_response(path, status, code, str(error.detail), headers=headers)
 
     async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:

@@ -9,14 +9,14 @@ from fastapi import APIRouter, Header, Path, Query, Request, Response
 from app.core.dependencies import CurrentDatabase
 from app.core.problems import Example, headers, responses
 from app.core.urls import caller_origin
-from app.todos import service
-from app.todos.repository import Position, TodoRow
-from app.todos.schemas import MAX_ORDER, TODO_ID, Todo, TodoCreate, TodoUpdate
+from app.todos import cursor, service
+from app.todos.repository import TodoRow
+from app.todos.schemas import TODO_ID, Todo, TodoCreate, TodoUpdate
 from app.users.current import CurrentUser
 
 MAX_PAGE = 500
 
-NOT_FOUND = Example(404, "todo_not_found", f"There is no todo {TODO_ID}.")
+NOT_FOUND = Example(404, "todo-not-found", f"There is no todo {TODO_ID}.")
 KEY_REUSED = Example(
     422, "idempotency-key-reused", "This Idempotency-Key came with another todo before."
 )
@@ -48,17 +48,17 @@ async def list_todos(  # noqa: PLR0913, PLR0917 - what FastAPI injects
     after: Annotated[
         str | None,
         Query(
-            pattern=r"^-?[0-9]{1,16}_[0-9a-f]{32}$",
+            pattern=cursor.PATTERN,
             description="Continues a list; taken from the Link header of the page before",
         ),
     ] = None,
 ) -> list[Todo]:
     """All todos in their order; with `limit`, a page, whose Link header leads to the next."""
     page = await service.list_todos(
-        db, user.id, after=_decode(after) if after else None, limit=limit
+        db, user.id, after=cursor.decode(after) if after else None, limit=limit
     )
     if page.next is not None:
-        query = urlencode({"limit": limit, "after": _encode(page.next)})
+        query = urlencode({"limit": limit, "after": cursor.encode(page.next)})
         response.headers["Link"] = f'<{_collection(request)}?{query}>; rel="next"'
     return [_render(request, row) for row in page.todos]
 
@@ -136,12 +136,3 @@ def _render(request: Request, row: TodoRow) -> Todo:
         order=row.order,
         url=f"{_collection(request)}/{row.id}",
     )
-
-
-def _encode(position: Position) -> str:
-    return f"{position.order}_{position.id.hex}"
-
-
-def _decode(after: str) -> Position:
-    order, _, todo = after.partition("_")
-    return Position(max(-MAX_ORDER, min(int(order), MAX_ORDER)), UUID(todo))

@@ -3,25 +3,14 @@
 from typing import Annotated, Any
 from uuid import UUID
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    StringConstraints,
-)
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+
+from app.core.texts import DESCRIBED, WITHOUT_NUL
 
 MAX_TITLE = 500
 MAX_ORDER = 2**53 - 1  # what every JSON implementation keeps exactly
 
 TODO_ID = "0b4e6f0e-5f0e-4f6e-9a43-6a2f6a0f3c55"  # in examples
-
-
-def _without_nul(title: str) -> str:
-    if "\0" in title:
-        raise ValueError("Text cannot contain NUL")  # Postgres cannot store it
-    return title
 
 
 def _whole(order: object) -> object:
@@ -32,12 +21,9 @@ def _whole(order: object) -> object:
 Title = Annotated[
     str,
     StringConstraints(strict=True, strip_whitespace=True, min_length=1, max_length=MAX_TITLE),
-    AfterValidator(_without_nul),
-    Field(
-        examples=["Buy milk"],
-        description="Trimmed; any Unicode but NUL",
-        json_schema_extra={"pattern": r"^[^\x00]*[^\s\x00][^\x00]*$"},
-    ),
+    WITHOUT_NUL,
+    DESCRIBED,
+    Field(examples=["Buy milk"]),
 ]
 # The validator comes last: behind it, OpenAPI would show the bounds as no JSON Schema knows them.
 Order = Annotated[

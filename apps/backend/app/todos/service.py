@@ -80,4 +80,4 @@ def _found(row: TodoRow | None, todo: UUID) -> TodoRow:
 
 
 def _not_found(todo: UUID) -> ProblemError:
-    return ProblemError(404, "todo_not_found", f"There is no todo {todo}.")
+    return ProblemError(404, "todo-not-found", f"There is no todo {todo}.")

@@ -234,7 +234,9 @@ async def test_without_a_key_the_assistant_is_off(server: Postgres, user: UUID) 
         application.client(user) as client,
     ):
         state = (await client.get("/assistant")).json()
-        assert state == {"available": False, "model": None, "messages": []}
+        assert state == {
+            "available": False, "model": None, "messages": [], "confirmation": None,
+        }  # fmt: skip
         for path, body in (
             ("/assistant", {"message": "hello"}),
             (f"/assistant/confirmations/{user}", {"approve": True}),

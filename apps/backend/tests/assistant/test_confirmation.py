@@ -256,6 +256,6 @@ async def test_an_outage_between_two_deletions_is_told_with_what_was_done(
     monkeypatch.setattr(service, "delete_todo", failing)
     events = await confirm(client, question["id"], approve=True)
     assert named(events, "tool") == [{"name": "delete_todos", "touched": [todos[0]]}]
-    assert events[-1][1]["code"] == "database_unavailable"
+    assert events[-1][1]["code"] == "database-unavailable"
     assert await titles(client) == ["b"]
     assert (await history(client))[-1] == ("assistant", "Changed 1 todo.")

@@ -13,6 +13,7 @@ import pytest
 
 from app import migrate
 from app.assistant import lease, stream
+from app.core import db
 from app.core.db import MAX_CONNECTIONS
 from tests.assistant.support import (
     Application,
@@ -209,8 +210,9 @@ async def test_who_lost_the_lease_changes_and_stores_nothing_more(
 
 
 async def test_an_outage_of_the_database_is_told(
-    upstream: OpenAIServer, new_server: Callable[[], Postgres]
+    upstream: OpenAIServer, new_server: Callable[[], Postgres], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(db, "WAIT_SECONDS", 0.5)  # four times: the work, storing it, lease, again
     own = new_server()
     own.start()
     migrate.run(own.url())
@@ -228,9 +230,9 @@ async def test_an_outage_of_the_database_is_told(
         events = await ask(client, "add tea")
         assert [name for name, _ in events] == ["text", "error"]
         problem = named(events, "error")[0]
-        assert (problem["code"], problem["retry_after"]) == ("database_unavailable", 2)
+        assert (problem["code"], problem["retry_after"]) == ("database-unavailable", 2)
         answer = await client.post("/assistant", json={"message": "hello"})
-        assert (answer.status_code, answer.json()["code"]) == (503, "database_unavailable")
+        assert (answer.status_code, answer.json()["code"]) == (503, "database-unavailable")
 
 
 async def test_what_nobody_expected_ends_the_stream_properly(
@@ -243,14 +245,14 @@ async def test_what_nobody_expected_ends_the_stream_properly(
     upstream.script(Reply(text=("I add it.",), calls=(("add_todo", {"title": "tea"}),)))
     events = await ask(client, "add tea")
     assert [name for name, _ in events] == ["text", "error"]
-    assert events[-1][1]["code"] == "internal_error"
+    assert events[-1][1]["code"] == "internal-error"
     assert "inner" not in str(events)
 
 
 async def test_the_end_of_a_replica_stores_what_was_done(
     server: Postgres, upstream: OpenAIServer, user: UUID
 ) -> None:
-    upstream.script(Reply(calls=(("add_todo", {"title": "tea"}),)), HANG)
+    upstream.script(Reply(calls=(("add_todo", {"title": "tea"}),)), Reply(hang="headers"))
     async with serving(server.url(), upstream.url) as replica:
         client = replica.client(user)
         request = asyncio.create_task(ask(client, "add tea"))

@@ -1,54 +1,38 @@
 """Toxiproxy between the application and its database: cuts, stalls, resets and delays."""
 
-import subprocess
-import time
-from types import TracebackType
 from typing import Any, Self
 
 import httpx
 
 from tests.postgres import free_port
-from tests.programs import TOXIPROXY
+from tests.programs import TOXIPROXY, Program
 
 
-class Toxiproxy:
+class Toxiproxy(Program):
     """One proxy to one port of this machine."""
 
     def __init__(self, upstream: int) -> None:
         self._upstream = upstream
         self.port = free_port()
         api = free_port()
-        self._arguments = ["-host", "127.0.0.1", "-port", str(api)]
+        super().__init__(TOXIPROXY, "-host", "127.0.0.1", "-port", str(api))
         self._api = httpx.Client(base_url=f"http://127.0.0.1:{api}", timeout=5)
 
+    def answers(self) -> bool:
+        try:
+            self._api.get("/version")
+        except httpx.TransportError:
+            return False
+        return True
+
     def __enter__(self) -> Self:
-        self._process = subprocess.Popen(
-            [TOXIPROXY, *self._arguments],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        deadline = time.monotonic() + 10
-        while True:
-            try:
-                self._api.get("/version")
-            except httpx.TransportError:
-                assert time.monotonic() < deadline, "Toxiproxy does not start"
-                time.sleep(0.05)
-            else:
-                break
+        super().__enter__()
         self._post("/proxies", name="database", listen=f"127.0.0.1:{self.port}",
                    upstream=f"127.0.0.1:{self._upstream}")  # fmt: skip
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._process.kill()
-        self._process.wait(timeout=5)
+    def __exit__(self, *error: object) -> None:
+        super().__exit__(*error)
         self._api.close()
 
     def hold(self) -> None:

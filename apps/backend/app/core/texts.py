@@ -1,0 +1,17 @@
+"""What any text from outside has to be, so that it can be stored and is not empty."""
+
+from pydantic import AfterValidator, Field
+
+
+def _without_nul(text: str) -> str:
+    if "\0" in text:
+        raise ValueError("Text cannot contain NUL")  # Postgres cannot store it
+    return text
+
+
+WITHOUT_NUL = AfterValidator(_without_nul)
+# Trimming is no part of JSON Schema: the pattern says what it comes to.
+DESCRIBED = Field(
+    description="Trimmed; any Unicode but NUL",
+    json_schema_extra={"pattern": r"^[^\x00]*[^\s\x00][^\x00]*$"},
+)
