@@ -3,7 +3,7 @@ import { AccountMenu } from "@/components/account/account-menu";
 import { AssistantSlot } from "@/components/assistant/assistant-slot";
 import { Header } from "@/components/header";
 import { TodoApp } from "@/components/todo-app";
-import { FIRST_PAGE } from "@/lib/known-todos";
+import { FIRST_PAGE, leanPage } from "@/lib/known-todos";
 import { address, callersApi, orSignIn, signIn } from "@/lib/session";
 import { settings } from "@/lib/settings";
 
@@ -26,7 +26,7 @@ export default async function TodosLayout({ children }: { children: ReactNode })
       </Header>
       <main>
         <TodoApp
-          first={first}
+          first={first && leanPage(first)}
           fromMiddle={after !== null}
           user={user === null ? null : { id: user.id, email: user.email }}
           idempotencyKey={crypto.randomUUID()}
