@@ -180,25 +180,62 @@ export type webhooks = Record<string, never>;
 export interface components {
     schemas: {
         /**
+         * Confirmation
+         * @description What the assistant wants to delete and asks about first.
+         */
+        Confirmation: {
+            /**
+             * Id
+             * Format: uuid
+             */
+            id: string;
+            /**
+             * Question
+             * @example Delete these 2 todos?
+             */
+            question: string;
+            /** Todos */
+            todos: components["schemas"]["NamedTodo"][];
+            /**
+             * Expires At
+             * Format: date-time
+             * @description Until then it can be answered
+             */
+            expires_at: string;
+        };
+        /**
          * Conversation
          * @example {
          *       "available": true,
+         *       "confirmation": {
+         *         "expires_at": "2026-11-21T09:10:02Z",
+         *         "id": "c1f4d7a2-3b5e-4f60-8a91-2d3c4b5a6f70",
+         *         "question": "Delete these 2 todos?",
+         *         "todos": [
+         *           {
+         *             "id": "0b4e6f0e-5f0e-4f6e-9a43-6a2f6a0f3c55",
+         *             "title": "Milk"
+         *           },
+         *           {
+         *             "id": "3d2c1b0a-9f8e-4d7c-8b6a-5f4e3d2c1b0a",
+         *             "title": "Bread"
+         *           }
+         *         ]
+         *       },
          *       "messages": [
          *         {
          *           "created_at": "2026-11-21T09:00:00Z",
          *           "id": "7e6f1a3c-6a0f-4c9e-8b63-6d1f0a5b9c21",
          *           "role": "user",
-         *           "text": "Add milk",
+         *           "text": "Delete milk and bread",
          *           "touched": []
          *         },
          *         {
          *           "created_at": "2026-11-21T09:00:02Z",
          *           "id": "5f0c1d0e-7d7e-4a6c-9d38-1f5f4c3b2a10",
          *           "role": "assistant",
-         *           "text": "Milk is on your list.",
-         *           "touched": [
-         *             "0b4e6f0e-5f0e-4f6e-9a43-6a2f6a0f3c55"
-         *           ]
+         *           "text": "Delete these 2 todos? “Milk”, “Bread”",
+         *           "touched": []
          *         }
          *       ],
          *       "model": "gpt-5-mini"
@@ -220,6 +257,8 @@ export interface components {
              * @description Newest last; the last 100
              */
             messages: components["schemas"]["Message"][];
+            /** @description The question that the newest message ends with, while it waits for its answer */
+            confirmation: components["schemas"]["Confirmation"] | null;
         };
         /**
          * Credentials
@@ -333,6 +372,16 @@ export interface components {
              * @description Todos that were changed on the way to this answer
              */
             touched: string[];
+        };
+        /** NamedTodo */
+        NamedTodo: {
+            /**
+             * Id
+             * Format: uuid
+             */
+            id: string;
+            /** Title */
+            title: string;
         };
         /** Problem */
         Problem: {
@@ -541,6 +590,7 @@ export interface components {
     headers: never;
     pathItems: never;
 }
+export type Confirmation = components['schemas']['Confirmation'];
 export type Conversation = components['schemas']['Conversation'];
 export type Credentials = components['schemas']['Credentials'];
 export type Decision = components['schemas']['Decision'];
@@ -548,6 +598,7 @@ export type FieldError = components['schemas']['FieldError'];
 export type Health = components['schemas']['Health'];
 export type Kind = components['schemas']['Kind'];
 export type Message = components['schemas']['Message'];
+export type NamedTodo = components['schemas']['NamedTodo'];
 export type Problem = components['schemas']['Problem'];
 export type Question = components['schemas']['Question'];
 export type Session = components['schemas']['Session'];
@@ -1552,22 +1603,35 @@ export interface operations {
                     /**
                      * @example {
                      *       "available": true,
+                     *       "confirmation": {
+                     *         "expires_at": "2026-11-21T09:10:02Z",
+                     *         "id": "c1f4d7a2-3b5e-4f60-8a91-2d3c4b5a6f70",
+                     *         "question": "Delete these 2 todos?",
+                     *         "todos": [
+                     *           {
+                     *             "id": "0b4e6f0e-5f0e-4f6e-9a43-6a2f6a0f3c55",
+                     *             "title": "Milk"
+                     *           },
+                     *           {
+                     *             "id": "3d2c1b0a-9f8e-4d7c-8b6a-5f4e3d2c1b0a",
+                     *             "title": "Bread"
+                     *           }
+                     *         ]
+                     *       },
                      *       "messages": [
                      *         {
                      *           "created_at": "2026-11-21T09:00:00Z",
                      *           "id": "7e6f1a3c-6a0f-4c9e-8b63-6d1f0a5b9c21",
                      *           "role": "user",
-                     *           "text": "Add milk",
+                     *           "text": "Delete milk and bread",
                      *           "touched": []
                      *         },
                      *         {
                      *           "created_at": "2026-11-21T09:00:02Z",
                      *           "id": "5f0c1d0e-7d7e-4a6c-9d38-1f5f4c3b2a10",
                      *           "role": "assistant",
-                     *           "text": "Milk is on your list.",
-                     *           "touched": [
-                     *             "0b4e6f0e-5f0e-4f6e-9a43-6a2f6a0f3c55"
-                     *           ]
+                     *           "text": "Delete these 2 todos? “Milk”, “Bread”",
+                     *           "touched": []
                      *         }
                      *       ],
                      *       "model": "gpt-5-mini"

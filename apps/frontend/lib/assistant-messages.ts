@@ -1,4 +1,4 @@
-import type { AssistantMessage } from "./assistant-types";
+import type { Message } from "./api-types";
 
 /** A todo that was changed for a message. */
 export interface Touched {
@@ -18,7 +18,7 @@ export interface ChatMessage {
   state: "done" | "streaming" | "stopped" | "cut";
 }
 
-export function fromHistory(messages: readonly AssistantMessage[]): ChatMessage[] {
+export function fromHistory(messages: readonly Message[]): ChatMessage[] {
   return messages.map(({ id, role, text, touched }) => ({
     key: id,
     role,

@@ -1,7 +1,7 @@
+import type { Confirmation } from "./api-types";
 import type { Answer, AssistantApi } from "./assistant-api";
 import { type Touched, type ChatMessage, fromHistory, merge } from "./assistant-messages";
 import { closedQuestion, codeOf, type Trouble, troubleOf } from "./assistant-trouble";
-import type { Confirmation } from "./assistant-types";
 import type { TodoLink } from "./todo-link";
 
 export const MESSAGE_MAX = 2_000;

@@ -1,5 +1,5 @@
 import { vi } from "vitest";
-import type { AssistantMessage } from "@/lib/assistant-types";
+import type { Message } from "@/lib/api-types";
 
 const encoder = new TextEncoder();
 
@@ -65,7 +65,7 @@ export class FakeAssistant {
   readonly failures: (Response | Error)[] = [];
   available = true;
 
-  constructor(public messages: AssistantMessage[] = []) {
+  constructor(public messages: Message[] = []) {
     vi.stubGlobal("fetch", (url: string, init: RequestInit = {}) => this.#answer(url, init));
   }
 
@@ -125,6 +125,6 @@ export function refusal(status: number, code: string, detail = code, retryAfter?
   );
 }
 
-export function message(role: "user" | "assistant", text: string, ...touched: string[]): AssistantMessage {
+export function message(role: "user" | "assistant", text: string, ...touched: string[]): Message {
   return { id: `${role}-${text}`, role, text, created_at: "2026-01-01T00:00:00Z", touched };
 }

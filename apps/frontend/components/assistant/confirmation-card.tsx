@@ -1,7 +1,7 @@
 "use client";
 
 import { useEffect, useRef } from "react";
-import type { Confirmation } from "@/lib/assistant-types";
+import type { Confirmation } from "@/lib/api-types";
 import styles from "./confirmation-card.module.css";
 
 interface Props {
