@@ -80,6 +80,34 @@ function talks(): void {
     await expect(message(page)).toBeFocused();
   });
 
+  test("a question about deleting is still open after a reload, and settled once it is answered", async ({ page, todos }) => {
+    const [one, two] = [await todos.create("Left open one"), await todos.create("Left open two")];
+    const kept = await todos.create("Not asked about");
+    await open(page);
+    await openPanel(page);
+    await ask(page, "delete Left open");
+    const card = panel(page).getByRole("group", { name: "Delete these 2 todos?" });
+    await expect(card).toBeVisible();
+
+    await open(page);
+    await openPanel(page);
+    await expect(card).toContainText(one);
+    await expect(card).toContainText(two);
+    await expect(card).toBeFocused();
+    // The card asks, so the history does not say it a second time.
+    await expect(conversation(page).getByText("Delete these 2 todos?")).toHaveCount(1);
+    await expectAccessible(page);
+    await todos.expectTodos({ [one]: false, [two]: false, [kept]: false });
+
+    await card.getByRole("button", { name: "Delete 2 todos" }).click();
+    await todos.expectTodos({ [kept]: false });
+    await expect(card).toHaveCount(0);
+    await open(page);
+    await openPanel(page);
+    await expect(conversation(page).getByRole("list").first()).toBeVisible();
+    await expect(card).toHaveCount(0);
+  });
+
   test("a question about deleting that was answered elsewhere is closed", async ({ page, todos, baseURL, complaints }) => {
     await todos.create("Twice one");
     await todos.create("Twice two");

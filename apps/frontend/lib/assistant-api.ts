@@ -58,6 +58,7 @@ export function assistantApi(transport: Transport = createApi()): AssistantApi {
       if (typeof state?.available !== "boolean" || !Array.isArray(state.messages)) {
         throw new ApiError("The server's answer does not describe the assistant", 502);
       }
+      // A backend of the release before knows nothing of `confirmation`.
       const { available, messages, model = null, confirmation = null } = state;
       return { available, messages, model, confirmation };
     },

@@ -121,8 +121,12 @@ export class AssistantStore {
     this.#failed = undefined;
     this.#set({ trouble: null, ...(this.#snapshot.status !== "ready" && { status: "loading" }) });
     try {
-      const { available, model, messages } = await this.api.state();
-      this.#set({ status: available ? "ready" : "off", model, messages: fromHistory(messages) });
+      const { available, model, messages, confirmation } = await this.api.state();
+      // Without a key nothing would come of an answer.
+      const open = available ? confirmation : null;
+      this.#close();
+      this.#set({ status: available ? "ready" : "off", model, messages: fromHistory(messages, open) });
+      if (open) this.#ask(open);
     } catch (error) {
       const { status } = this.#snapshot;
       this.#set({ status: status === "ready" ? status : "failed", trouble: troubleOf(error) });

@@ -1,5 +1,5 @@
 import { vi } from "vitest";
-import type { Message } from "@/lib/api-types";
+import type { Confirmation, Message } from "@/lib/api-types";
 
 const encoder = new TextEncoder();
 
@@ -64,6 +64,8 @@ export class FakeAssistant {
   /** Taken one by one before anything is answered; an Error is no answer at all. */
   readonly failures: (Response | Error)[] = [];
   available = true;
+  /** What waits for its answer; absent: a backend that does not tell. */
+  confirmation: Confirmation | null | undefined = undefined;
 
   constructor(public messages: Message[] = []) {
     vi.stubGlobal("fetch", (url: string, init: RequestInit = {}) => this.#answer(url, init));
@@ -100,6 +102,7 @@ export class FakeAssistant {
         available: this.available,
         model: this.available ? "scripted" : null,
         messages: this.messages,
+        confirmation: this.confirmation,
       });
     }
     if (method === "DELETE") {
