@@ -1,5 +1,6 @@
-import { ASSISTANT, alert, ask, conversation, expectAccessible, expectFits, message, openPanel, panel, SIZES, told } from "./assistant.ts";
+import { ASSISTANT, alert, ask, conversation, message, openPanel, panel, SIZES, told } from "./assistant.ts";
 import { box, expect, open, row, test } from "./fixtures.ts";
+import { expectAccessible, expectFits } from "./looks.ts";
 
 // What assistant.spec.ts has for the other case: there is nothing to be asked without a key.
 if (ASSISTANT === "scripted") talks();
