@@ -69,7 +69,7 @@ export function AssistantSlot() {
         onClick={show}
       >
         <Spark />
-        Assistant
+        <span className={styles.label}>Assistant</span>
       </button>
       <noscript>
         <p className={styles.hint}>The assistant needs JavaScript; everything else here works without it.</p>
