@@ -1,7 +1,7 @@
 import type { NextConfig } from "next";
 
-// No `headers` or `env` here: they are frozen into the build, and one image has to serve every
-// environment. What depends on the environment is read per request (lib/settings.ts).
+// No `rewrites`, `headers` or `env` here: they are frozen into the build, and one image has to
+// serve every environment. What depends on the environment is read per request (lib/settings.ts).
 const config: NextConfig = {
   output: "standalone",
   // A lockfile further up would otherwise be taken for the root and change the standalone layout.
@@ -16,15 +16,6 @@ const config: NextConfig = {
   typescript: { ignoreBuildErrors: process.env.SKIP_TYPES === "1" },
   poweredByHeader: false,
   reactStrictMode: true,
-  /**
-   * `next dev` has no ingress before it that takes /api to the backend. In production this must not
-   * happen: an ingress that sends /api here is a mistake which has to show.
-   */
-  rewrites() {
-    if (process.env.NODE_ENV !== "development") return Promise.resolve([]);
-    const base = process.env.API_BASE_URL ?? "http://127.0.0.1:8000";
-    return Promise.resolve([{ source: "/api/:path*", destination: `${base}/api/:path*` }]);
-  },
 };
 
 export default config;

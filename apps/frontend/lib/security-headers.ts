@@ -30,5 +30,5 @@ export const SECURITY_HEADERS: readonly (readonly [string, string])[] = [
   ["permissions-policy", "camera=(), geolocation=(), microphone=(), payment=(), usb=()"],
 ];
 
-/** The address that was asked for, for the page: a layout is not told otherwise. */
+/** The address that was asked for, from the proxy to the page: a layout is not told otherwise. */
 export const ADDRESS_HEADER = "x-todo-address";

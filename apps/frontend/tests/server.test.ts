@@ -1,14 +1,11 @@
 // @vitest-environment node
-import { IncomingMessage, ServerResponse } from "node:http";
-import { Socket } from "node:net";
+import { NextRequest } from "next/server";
 import { describe, expect, it, vi } from "vitest";
 import { GET } from "@/app/healthz/route";
-import type { User } from "@/lib/api-types";
-import { prepare } from "@/lib/every-answer";
-import { RememberedUsers } from "@/lib/remembered-users";
-import { ADDRESS_HEADER, contentSecurityPolicy } from "@/lib/security-headers";
+import { contentSecurityPolicy } from "@/lib/security-headers";
 import { delayOf } from "@/lib/retry";
 import { settings } from "@/lib/settings";
+import { proxy } from "@/proxy";
 
 const env = (values: Record<string, string>) => ({ NODE_ENV: "production", ...values }) as const;
 
@@ -28,50 +25,30 @@ describe("settings", () => {
 });
 
 describe("every answer", () => {
-  function answer(url = "/active?after=7", cookie = "") {
-    const request = Object.assign(new IncomingMessage(new Socket()), { url, method: "GET" });
-    request.headers = { cookie, "content-security-policy": "the caller's own" };
-    const response = new ServerResponse(request);
-    prepare(request, response);
-    return { request: request.headers, response: response.getHeaders() };
-  }
+  const answer = () => proxy(new NextRequest("http://localhost:3000/active"));
 
   it("names the pod that served it", () => {
-    expect(answer().response["x-served-by"]).toMatch(/^todo-frontend\/.+/);
+    expect(answer().headers.get("x-served-by")).toMatch(/^todo-frontend\/.+/);
   });
 
-  it("has a policy with a nonce of its own, handed on to the page with its address", () => {
+  it("has a policy with a nonce of its own, handed on to the page", () => {
     const [one, two] = [answer(), answer()];
-    const policy = one.response["content-security-policy"];
+    const policy = one.headers.get("content-security-policy");
     expect(policy).toMatch(/script-src 'self' 'nonce-[A-Za-z0-9+/=]{24}' 'strict-dynamic'/);
-    expect(two.response["content-security-policy"]).not.toBe(policy);
-    expect(one.request["content-security-policy"]).toBe(policy);
-    expect(one.request[ADDRESS_HEADER]).toBe("/active?after=7");
-    expect(one.response["x-content-type-options"]).toBe("nosniff");
+    expect(two.headers.get("content-security-policy")).not.toBe(policy);
+    expect(one.headers.get("x-middleware-request-content-security-policy")).toBe(policy);
+    expect(one.headers.get("x-content-type-options")).toBe("nosniff");
   });
 
-  it("takes back a refused form when it is the page that shows it", () => {
-    expect(answer("/sign-in?next=%2F", "a=1; todo_form=x").response["set-cookie"]).toMatch(/^todo_form=; .*Max-Age=0/);
-    expect(answer("/sign-in", "a=1").response["set-cookie"]).toBeUndefined();
-    expect(answer("/sign-in.js", "todo_form=x").response["set-cookie"]).toBeUndefined();
+  it("is never the API's in production: an ingress that sends /api here has to show", () => {
+    const response = proxy(new NextRequest("http://localhost:3000/api/v1/todos"));
+    expect(response.headers.get("x-middleware-rewrite")).toBeNull();
   });
 
   it("allows nothing unsafe outside of development", () => {
     expect(contentSecurityPolicy("n", false)).not.toContain("unsafe");
     expect(contentSecurityPolicy("n", true)).toContain("unsafe-eval");
   });
-});
-
-it("whose session it is, is remembered for a minute, and of so many", () => {
-  const ada: User = { id: "u1", email: "ada@example.com", created_at: "2026-11-21T09:00:00Z" };
-  const users = new RememberedUsers();
-  users.remember("hers", ada, 0);
-  expect(users.of("hers", 59_000)).toEqual(ada);
-  expect(users.of("hers", 60_000)).toBeNull();
-  expect(users.of("", 0)).toBeNull();
-  for (let other = 0; other < 1_000; other += 1) users.remember(`other ${other}`, ada, 0);
-  expect(users.of("hers", 0)).toBeNull();
-  expect(users.of("other 0", 0)).toEqual(ada);
 });
 
 it("health says that the process answers, and asks nobody", async () => {
