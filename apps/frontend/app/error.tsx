@@ -5,10 +5,10 @@ import styles from "@/components/empty.module.css";
 /** An error of this program's own; a backend that is away does not lead here. */
 export default function ErrorPage({ reset }: { error: Error; reset: () => void }) {
   return (
-    <main className={styles.empty} role="alert">
+    <main className={styles.page} role="alert">
       <p className={styles.head}>Something went wrong on this page</p>
       <p>Your todos are safe on the server.</p>
-      <button type="button" onClick={reset}>
+      <button type="button" className={styles.way} onClick={reset}>
         Try again
       </button>
     </main>

@@ -6,12 +6,13 @@ export default function NotFound() {
   return (
     <>
       <Header environment={settings().environment} />
-      <main className={styles.empty}>
+      <main className={styles.page}>
         <p className={styles.head}>There is no such page</p>
-        <p>
-          {/* eslint-disable-next-line @next/next/no-html-link-for-pages -- a fresh load, on purpose */}
-          <a href="/">Go to your todos</a>
-        </p>
+        <p>The address may be mistyped, or out of date.</p>
+        {/* eslint-disable-next-line @next/next/no-html-link-for-pages -- a fresh load, on purpose */}
+        <a href="/" className={styles.way}>
+          Go to your todos
+        </a>
       </main>
     </>
   );

@@ -11,9 +11,3 @@ export const Cross = () => (
     <path d="M5.5 5.5l9 9m0-9l-9 9" />
   </svg>
 );
-
-export const Pencil = () => (
-  <svg viewBox="0 0 20 20" aria-hidden="true" focusable="false">
-    <path d="M4.5 15.5l.7-3.2 7.6-7.6 2.5 2.5-7.6 7.6zM11 6.5l2.5 2.5" />
-  </svg>
-);

@@ -1,7 +1,6 @@
-import type { ReactNode } from "react";
 import { formFailureText } from "@/lib/notices";
 import type { Trouble } from "@/lib/todo-store";
-import styles from "./notices.module.css";
+import { Notice } from "./notice";
 
 interface Props {
   loaded: boolean;
@@ -23,7 +22,7 @@ export function Notices(props: Props) {
       {/* Both regions are there before their text is: otherwise it would not be read out. */}
       <div role="status">
         {(trouble !== null || !loaded) && (
-          <Notice tone="waiting" text={troubleText(trouble, loaded)}>
+          <Notice tone="waiting" line="below" text={troubleText(trouble, loaded)}>
             {trouble?.kind === "signed-out" && (
               <button type="button" onClick={onSignIn}>
                 Sign in
@@ -44,7 +43,7 @@ export function Notices(props: Props) {
       </div>
       <div role="alert">
         {alert && (
-          <Notice tone="refused" text={alert}>
+          <Notice tone="refused" line="below" text={alert}>
             <button type="button" onClick={onDismiss}>
               Dismiss
             </button>
@@ -52,15 +51,6 @@ export function Notices(props: Props) {
         )}
       </div>
     </>
-  );
-}
-
-function Notice({ tone, text, children }: { tone: string; text: string; children: ReactNode }) {
-  return (
-    <div className={styles.notice} data-tone={tone}>
-      <p>{text}</p>
-      <div className={styles.actions}>{children}</div>
-    </div>
   );
 }
 

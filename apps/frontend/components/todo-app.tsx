@@ -3,9 +3,10 @@
 import dynamic from "next/dynamic";
 import { usePathname, useSearchParams } from "next/navigation";
 import { useEffect, useState, useSyncExternalStore } from "react";
-import { createApi, type Page } from "@/lib/api";
+import { createApi } from "@/lib/api";
 import type { User } from "@/lib/api-types";
 import { filterOf } from "@/lib/filters";
+import type { FirstPage } from "@/lib/known-todos";
 import { TodoStore } from "@/lib/todo-store";
 import { Empty, Loading } from "./empty";
 import { LongList } from "./long-list";
@@ -28,7 +29,7 @@ export type PageUser = Pick<User, "id" | "email">;
 
 interface Props {
   /** What the server had for the first page; null if the backend was away. */
-  first: Page | null;
+  first: FirstPage | null;
   /** The first page is not the list's beginning; only without JavaScript one gets there. */
   fromMiddle?: boolean;
   user: PageUser | null;

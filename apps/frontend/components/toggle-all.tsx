@@ -1,5 +1,4 @@
 import { FormButton } from "./form-button";
-import { Check } from "./icons";
 import styles from "./todo-item.module.css";
 
 interface Props {
@@ -19,8 +18,6 @@ export function ToggleAll({ form, checked, onToggle }: Props) {
       className={`${styles.toggle} ${styles.all}`}
       action={`toggle-all ${String(!checked)}`}
       onPress={() => { onToggle(!checked); }}
-    >
-      <Check />
-    </FormButton>
+    />
   );
 }

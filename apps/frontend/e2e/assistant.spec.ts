@@ -1,5 +1,6 @@
-import { ASSISTANT, expectAccessible, expectFits, message, openPanel, opener, panel, SIZES } from "./assistant.ts";
+import { ASSISTANT, message, openPanel, opener, panel, SIZES } from "./assistant.ts";
 import { box, expect, field, open, test } from "./fixtures.ts";
+import { expectAccessible, expectFits } from "./looks.ts";
 
 test(`the assistant is ${ASSISTANT}, as the runner says`, async ({ page, todos }) => {
   await page.goto("/");

@@ -1,4 +1,3 @@
-import { AxeBuilder } from "@axe-core/playwright";
 import type { Locator, Page } from "@playwright/test";
 import { expect } from "./fixtures.ts";
 
@@ -42,25 +41,4 @@ export async function ask(page: Page, text: string): Promise<void> {
   await message(page).press("Enter");
   await expect(message(page)).toHaveValue("");
   await expect(conversation(page).getByRole("listitem").filter({ hasText: text }).last()).toBeVisible();
-}
-
-/** No horizontal scrolling, of the page or of the panel. */
-export async function expectFits(page: Page): Promise<void> {
-  const overflow = await page.evaluate(() =>
-    [document.documentElement, ...document.querySelectorAll("dialog[open], dialog[open] *")]
-      .filter((element) => element.scrollWidth > element.clientWidth + 1 && !element.matches(".visually-hidden"))
-      .filter((element) => ["auto", "scroll"].includes(getComputedStyle(element).overflowX) || element === document.documentElement)
-      .map((element) => element.outerHTML.slice(0, 120)),
-  );
-  expect(overflow).toEqual([]);
-}
-
-export async function expectAccessible(page: Page): Promise<void> {
-  // What fades in has other colours until it is there.
-  await page.evaluate(() => Promise.all(
-    document.getAnimations().filter((one) => one.effect?.getComputedTiming().iterations !== Infinity).map((one) => one.finished),
-  ));
-  const { violations } = await new AxeBuilder({ page }).analyze();
-  const serious = violations.filter(({ impact }) => impact === "serious" || impact === "critical");
-  expect(serious.map(({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html).join(" ")}`)).toEqual([]);
 }

@@ -1,8 +1,5 @@
-import { mkdirSync } from "node:fs";
-import { join } from "node:path";
-import { AxeBuilder } from "@axe-core/playwright";
-import type { Page } from "@playwright/test";
 import { expect, open, row, test } from "./fixtures.ts";
+import { expectAccessible, expectFits, shoot } from "./looks.ts";
 
 const WEEK = [
   ["Book the train to Lisbon", true],
@@ -18,26 +15,6 @@ const LOOKS = [
   { name: "phone", colorScheme: "light", width: 390, height: 844, touch: true },
   { name: "narrow", colorScheme: "dark", width: 320, height: 640, touch: true },
 ] as const;
-
-async function expectAccessible(page: Page): Promise<void> {
-  const { violations } = await new AxeBuilder({ page }).analyze();
-  const serious = violations.filter(({ impact }) => impact === "serious" || impact === "critical");
-  expect(serious.map(({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html).join(" ")}`)).toEqual([]);
-}
-
-async function expectFits(page: Page): Promise<void> {
-  const overflow = await page.evaluate(
-    () => document.documentElement.scrollWidth - document.documentElement.clientWidth,
-  );
-  expect(overflow).toBe(0);
-}
-
-async function shoot(page: Page, name: string): Promise<void> {
-  const folder = process.env.SCREENSHOT_DIR;
-  if (!folder) return;
-  mkdirSync(folder, { recursive: true });
-  await page.screenshot({ path: join(folder, `${name}.png`) });
-}
 
 for (const { name, colorScheme, width, height, touch } of LOOKS) {
   test.describe(name, () => {

@@ -1,5 +1,6 @@
-import { ASSISTANT, alert, ask, conversation, expectAccessible, expectFits, message, openPanel, panel, SIZES, told } from "./assistant.ts";
+import { ASSISTANT, alert, ask, conversation, message, openPanel, panel, SIZES, told } from "./assistant.ts";
 import { box, expect, open, row, test } from "./fixtures.ts";
+import { expectAccessible, expectFits } from "./looks.ts";
 
 // What assistant.spec.ts has for the other case: there is nothing to be asked without a key.
 if (ASSISTANT === "scripted") talks();
@@ -78,6 +79,34 @@ function talks(): void {
     await expect(conversation(page).getByRole("list", { name: "Deleted" })).toContainText(one);
     await expect(box(page, one)).toHaveCount(0);
     await expect(message(page)).toBeFocused();
+  });
+
+  test("a question about deleting is still open after a reload, and settled once it is answered", async ({ page, todos }) => {
+    const [one, two] = [await todos.create("Left open one"), await todos.create("Left open two")];
+    const kept = await todos.create("Not asked about");
+    await open(page);
+    await openPanel(page);
+    await ask(page, "delete Left open");
+    const card = panel(page).getByRole("group", { name: "Delete these 2 todos?" });
+    await expect(card).toBeVisible();
+
+    await open(page);
+    await openPanel(page);
+    await expect(card).toContainText(one);
+    await expect(card).toContainText(two);
+    await expect(card).toBeFocused();
+    // The card asks, so the history does not say it a second time.
+    await expect(conversation(page).getByText("Delete these 2 todos?")).toHaveCount(1);
+    await expectAccessible(page);
+    await todos.expectTodos({ [one]: false, [two]: false, [kept]: false });
+
+    await card.getByRole("button", { name: "Delete 2 todos" }).click();
+    await todos.expectTodos({ [kept]: false });
+    await expect(card).toHaveCount(0);
+    await open(page);
+    await openPanel(page);
+    await expect(conversation(page).getByRole("list").first()).toBeVisible();
+    await expect(card).toHaveCount(0);
   });
 
   test("a question about deleting that was answered elsewhere is closed", async ({ page, todos, baseURL, complaints }) => {

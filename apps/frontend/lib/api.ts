@@ -16,8 +16,8 @@ export interface ApiOptions {
   onAnswer?: (response: Response) => void;
 }
 
-export interface Page {
-  todos: Todo[];
+export interface Page<Listed = Todo> {
+  todos: Listed[];
   /** Where the next page goes on; null: this was the last one. */
   next: string | null;
 }

@@ -1,13 +1,14 @@
 import { type Api, ApiError, createApi } from "./api";
+import type { Conversation } from "./api-types";
 import { readEvent } from "./assistant-events";
-import type { AssistantEvent, AssistantState } from "./assistant-types";
+import type { AssistantEvent } from "./assistant-types";
 import { sseEvents } from "./sse";
 
 /** What the assistant says and does, bit by bit; ends with `done`, or by throwing. */
 export type Answer = AsyncGenerator<Exclude<AssistantEvent, { type: "error" }>, void>;
 
 export interface AssistantApi {
-  state(): Promise<AssistantState>;
+  state(): Promise<Conversation>;
   ask(message: string, signal: AbortSignal): Answer;
   /** Goes on where the assistant asked whether it may. */
   confirm(id: string, approve: boolean, signal: AbortSignal): Answer;
@@ -53,11 +54,13 @@ export function assistantApi(transport: Transport = createApi()): AssistantApi {
 
   return {
     async state() {
-      const state = (await transport.call("GET", "/assistant")) as Partial<AssistantState> | undefined;
+      const state = (await transport.call("GET", "/assistant")) as Partial<Conversation> | undefined;
       if (typeof state?.available !== "boolean" || !Array.isArray(state.messages)) {
         throw new ApiError("The server's answer does not describe the assistant", 502);
       }
-      return { available: state.available, model: state.model ?? null, messages: state.messages };
+      // A backend of the release before knows nothing of `confirmation`.
+      const { available, messages, model = null, confirmation = null } = state;
+      return { available, messages, model, confirmation };
     },
     ask: (message, stop) => answer("/assistant", { message }, stop),
     confirm: (id, approve, stop) =>

@@ -1,5 +1,6 @@
+import type { Confirmation } from "./api-types";
+import type { AssistantEvent } from "./assistant-types";
 import { ApiError } from "./problem";
-import type { AssistantEvent, Confirmation } from "./assistant-types";
 import type { SseEvent } from "./sse";
 
 /**

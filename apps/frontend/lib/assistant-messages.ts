@@ -1,4 +1,4 @@
-import type { AssistantMessage } from "./assistant-types";
+import type { Confirmation, Message } from "./api-types";
 
 /** A todo that was changed for a message. */
 export interface Touched {
@@ -18,7 +18,15 @@ export interface ChatMessage {
   state: "done" | "streaming" | "stopped" | "cut";
 }
 
-export function fromHistory(messages: readonly AssistantMessage[]): ChatMessage[] {
+/** `open`: what is shown as a question of its own, so that the newest message need not say it again. */
+export function fromHistory(messages: readonly Message[], open: Confirmation | null = null): ChatMessage[] {
+  const last = messages.at(-1);
+  const asked = open && last?.role === "assistant" ? last.text.lastIndexOf(open.question) : -1;
+  if (last && asked >= 0) {
+    const before = { ...last, text: last.text.slice(0, asked).trimEnd() };
+    const silent = before.text === "" && before.touched.length === 0;
+    return fromHistory([...messages.slice(0, -1), ...(silent ? [] : [before])]);
+  }
   return messages.map(({ id, role, text, touched }) => ({
     key: id,
     role,

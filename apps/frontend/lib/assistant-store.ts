@@ -1,7 +1,7 @@
+import type { Confirmation } from "./api-types";
 import type { Answer, AssistantApi } from "./assistant-api";
 import { type Touched, type ChatMessage, fromHistory, merge } from "./assistant-messages";
 import { closedQuestion, codeOf, type Trouble, troubleOf } from "./assistant-trouble";
-import type { Confirmation } from "./assistant-types";
 import type { TodoLink } from "./todo-link";
 
 export const MESSAGE_MAX = 2_000;
@@ -121,8 +121,12 @@ export class AssistantStore {
     this.#failed = undefined;
     this.#set({ trouble: null, ...(this.#snapshot.status !== "ready" && { status: "loading" }) });
     try {
-      const { available, model, messages } = await this.api.state();
-      this.#set({ status: available ? "ready" : "off", model, messages: fromHistory(messages) });
+      const { available, model, messages, confirmation } = await this.api.state();
+      // Without a key nothing would come of an answer.
+      const open = available ? confirmation : null;
+      this.#close();
+      this.#set({ status: available ? "ready" : "off", model, messages: fromHistory(messages, open) });
+      if (open) this.#ask(open);
     } catch (error) {
       const { status } = this.#snapshot;
       this.#set({ status: status === "ready" ? status : "failed", trouble: troubleOf(error) });

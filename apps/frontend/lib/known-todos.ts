@@ -1,10 +1,17 @@
 import type { Api, Page } from "./api";
-import type { Todo } from "./api-types";
-import { append, type Entry, rekey } from "./operations";
+import { append, type Entry, type KnownTodo, rekey } from "./operations";
 
 /** How many todos the server renders; the rest of a longer list follows by itself. */
 export const FIRST_PAGE = 50;
 const NEXT_PAGES = 500;
+
+/** What a page of the site begins with. */
+export type FirstPage = Page<KnownTodo>;
+
+/** Without what only other programs want to know of a todo. */
+export function leanPage({ todos, next }: Page): FirstPage {
+  return { todos: todos.map(({ id, title, completed, order }) => ({ id, title, completed, order })), next };
+}
 
 /** The server's list as this page knows it: read page by page, corrected by what changes answer. */
 export class KnownTodos {
@@ -14,11 +21,11 @@ export class KnownTodos {
   /** Where the list goes on; null: it is complete; undefined: it has not begun. */
   #next: string | null | undefined;
   /** Collects a list that replaces the one which is shown. */
-  #fresh: Todo[] | null = null;
+  #fresh: KnownTodo[] | null = null;
   /** Deleted here, and so in no page, although it was asked for before. */
   readonly #gone = new Set<string>();
 
-  constructor(first: Page | null) {
+  constructor(first: FirstPage | null) {
     this.entries = rekey(first?.todos ?? [], []);
     this.begun = first !== null;
     this.#next = first?.next;
@@ -51,16 +58,16 @@ export class KnownTodos {
     this.begun = true;
   }
 
-  find(key: string): Todo | undefined {
+  find(key: string): KnownTodo | undefined {
     return this.entries.find((entry) => entry.key === key)?.todo;
   }
 
   /** Stored for the first time; a page may have brought it already. */
-  add(key: string, todo: Todo): void {
+  add(key: string, todo: KnownTodo): void {
     this.entries = [...this.entries.filter((entry) => entry.todo.id !== todo.id), { key, todo }];
   }
 
-  change(key: string, todo: Todo): void {
+  change(key: string, todo: KnownTodo): void {
     this.entries = this.entries.map((entry) => (entry.key === key ? { ...entry, todo } : entry));
   }
 

@@ -5,10 +5,13 @@ import type { Todo } from "./api-types";
  * A change that fails is left out of the next calculation: that is all there is to rolling back.
  */
 
+/** What the page has to know of a todo; no more of it is sent along with a page. */
+export type KnownTodo = Pick<Todo, "id" | "title" | "completed" | "order">;
+
 /** A todo of the server's, under a key that stays the same from before it had an id. */
 export interface Entry {
   key: string;
-  todo: Todo;
+  todo: KnownTodo;
 }
 
 export interface Item {
@@ -69,7 +72,7 @@ function itemOf(entry: Entry): Item {
 }
 
 /** Entries of a fresh list; a todo that is known already keeps its key, and so its place on screen. */
-export function rekey(todos: readonly Todo[], known: readonly Entry[]): Entry[] {
+export function rekey(todos: readonly KnownTodo[], known: readonly Entry[]): Entry[] {
   const keys = new Map(known.map(({ key, todo }) => [todo.id, key]));
   return todos.map((todo) => ({ key: keys.get(todo.id) ?? todo.id, todo }));
 }
@@ -78,14 +81,14 @@ export function rekey(todos: readonly Todo[], known: readonly Entry[]): Entry[] 
  * The list with one more page of it. What is known already is newer than the page, and what was
  * deleted meanwhile (`gone`) stays away.
  */
-export function append(known: readonly Entry[], page: readonly Todo[], gone: ReadonlySet<string>): Entry[] {
+export function append(known: readonly Entry[], page: readonly KnownTodo[], gone: ReadonlySet<string>): Entry[] {
   const ids = new Set(known.map(({ todo }) => todo.id));
   const fresh = page.filter(({ id }) => !ids.has(id) && !gone.has(id));
   return [...known, ...rekey(fresh, [])].sort((one, other) => compare(one.todo, other.todo));
 }
 
 /** The server's order. */
-function compare(one: Todo, other: Todo): number {
+function compare(one: KnownTodo, other: KnownTodo): number {
   return one.order - other.order || (one.id < other.id ? -1 : 1);
 }
 

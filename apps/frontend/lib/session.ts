@@ -5,6 +5,7 @@ import { signInAddress } from "./account-forms";
 import { type Api, ApiError } from "./api";
 import type { User } from "./api-types";
 import { apiFor } from "./form-request";
+import { RememberedUsers } from "./remembered-users";
 import { ADDRESS_HEADER } from "./security-headers";
 
 /** The backend sets it; here only its presence counts, and that it goes on with each request. */
@@ -17,6 +18,18 @@ const TIMEOUT = 3_000;
 export async function callersApi(): Promise<Api | null> {
   if (!(await cookies()).has(SESSION_COOKIE)) return null;
   return apiFor(await headers(), TIMEOUT);
+}
+
+const users = new RememberedUsers();
+
+/** Whose page it is; for pages that ask the backend for something else besides, which decides. */
+export async function owner(api: Api): Promise<User> {
+  const token = (await cookies()).get(SESSION_COOKIE)?.value ?? "";
+  const known = users.of(token);
+  if (known) return known;
+  const user = await api.me();
+  users.remember(token, user);
+  return user;
 }
 
 /** The address that was asked for. */

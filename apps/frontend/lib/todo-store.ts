@@ -1,5 +1,5 @@
-import { ApiError, type Api, type Page } from "./api";
-import { KnownTodos } from "./known-todos";
+import { ApiError, type Api } from "./api";
+import { type FirstPage, KnownTodos } from "./known-todos";
 import { type Item, type Operation, project, toggles, waitsFor } from "./operations";
 import { refusalText } from "./refusals";
 import { delayOf, MAX_ATTEMPTS } from "./retry";
@@ -50,7 +50,7 @@ export class TodoStore {
   /** `first` null: the server could not have it for the page, so it is loaded here. */
   constructor(
     private readonly api: Api,
-    first: Page | null,
+    first: FirstPage | null,
   ) {
     this.#known = new KnownTodos(first);
     this.#snapshot = this.#project();

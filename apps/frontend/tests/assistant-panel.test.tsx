@@ -2,7 +2,7 @@ import { act, render, screen, waitFor, within } from "@testing-library/react";
 import userEvent, { type UserEvent } from "@testing-library/user-event";
 import { beforeEach, describe, expect, it, vi } from "vitest";
 import { AssistantSlot } from "@/components/assistant/assistant-slot";
-import type { AssistantMessage } from "@/lib/assistant-types";
+import type { Message } from "@/lib/api-types";
 import { connectTodos } from "@/lib/todo-link";
 import { resize } from "./dialog";
 import { FakeAssistant, message, refusal } from "./fake-assistant";
@@ -38,7 +38,7 @@ interface Page {
 
 beforeEach(() => { resize(true); });
 
-function page(messages: AssistantMessage[] = []): Page {
+function page(messages: Message[] = []): Page {
   const backend = new FakeAssistant(messages);
   const list = new List();
   render(
@@ -50,7 +50,7 @@ function page(messages: AssistantMessage[] = []): Page {
   return { backend, list, user: userEvent.setup() };
 }
 
-async function open(messages: AssistantMessage[] = [], prepare?: (page: Page) => void): Promise<Page> {
+async function open(messages: Message[] = [], prepare?: (page: Page) => void): Promise<Page> {
   const opened = page(messages);
   prepare?.(opened);
   await opened.user.click(screen.getByRole("button", { name: "Assistant" }));

@@ -1,7 +1,7 @@
 import { afterEach, describe, expect, it, vi } from "vitest";
 import { assistantApi } from "@/lib/assistant-api";
 import { AssistantStore, MESSAGE_MAX } from "@/lib/assistant-store";
-import type { AssistantMessage } from "@/lib/assistant-types";
+import type { Message } from "@/lib/api-types";
 import { FakeAssistant, message, refusal } from "./fake-assistant";
 
 interface Page {
@@ -17,7 +17,7 @@ afterEach(() => {
   for (const stop of stops.splice(0)) stop();
 });
 
-async function open(messages: AssistantMessage[] = []): Promise<Page> {
+async function open(messages: Message[] = []): Promise<Page> {
   const backend = new FakeAssistant(messages);
   const touched: (readonly string[])[] = [];
   const titles = new Map([["1", "Milk"], ["2", "Bread"]]);

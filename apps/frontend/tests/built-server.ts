@@ -4,13 +4,16 @@ import type { AddressInfo } from "node:net";
 
 /** A backend on loopback that knows one user, and keeps what it was asked. */
 export class Backend {
+  /** What their session cookies begin with, who are not signed in any more. */
+  readonly ended: string[] = [];
   readonly asked: { url: string; headers: IncomingHttpHeaders }[] = [];
   #server: Server;
 
   constructor(title: string) {
     this.#server = createServer((request, response) => {
       this.asked.push({ url: request.url ?? "", headers: request.headers });
-      const signedIn = request.headers.cookie?.includes("todo_session=good") ?? false;
+      const cookie = request.headers.cookie ?? "";
+      const signedIn = cookie.includes("todo_session=good") && !this.ended.some((one) => cookie.includes(one));
       const me = { id: "u1", email: "ada@example.com", created_at: "2026-11-21T09:00:00Z" };
       const todos = [{ id: "t1", title, completed: false, order: 1, url: "http://localhost/api/v1/todos/t1" }];
       const refused = { status: 401, detail: "Sign in first.", code: "not-signed-in" };

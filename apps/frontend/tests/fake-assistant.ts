@@ -1,5 +1,5 @@
 import { vi } from "vitest";
-import type { AssistantMessage } from "@/lib/assistant-types";
+import type { Confirmation, Message } from "@/lib/api-types";
 
 const encoder = new TextEncoder();
 
@@ -64,8 +64,10 @@ export class FakeAssistant {
   /** Taken one by one before anything is answered; an Error is no answer at all. */
   readonly failures: (Response | Error)[] = [];
   available = true;
+  /** What waits for its answer; absent: a backend that does not tell. */
+  confirmation: Confirmation | null | undefined = undefined;
 
-  constructor(public messages: AssistantMessage[] = []) {
+  constructor(public messages: Message[] = []) {
     vi.stubGlobal("fetch", (url: string, init: RequestInit = {}) => this.#answer(url, init));
   }
 
@@ -100,6 +102,7 @@ export class FakeAssistant {
         available: this.available,
         model: this.available ? "scripted" : null,
         messages: this.messages,
+        confirmation: this.confirmation,
       });
     }
     if (method === "DELETE") {
@@ -125,6 +128,6 @@ export function refusal(status: number, code: string, detail = code, retryAfter?
   );
 }
 
-export function message(role: "user" | "assistant", text: string, ...touched: string[]): AssistantMessage {
+export function message(role: "user" | "assistant", text: string, ...touched: string[]): Message {
   return { id: `${role}-${text}`, role, text, created_at: "2026-01-01T00:00:00Z", touched };
 }

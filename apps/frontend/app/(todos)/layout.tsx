@@ -3,8 +3,8 @@ import { AccountMenu } from "@/components/account/account-menu";
 import { AssistantSlot } from "@/components/assistant/assistant-slot";
 import { Header } from "@/components/header";
 import { TodoApp } from "@/components/todo-app";
-import { FIRST_PAGE } from "@/lib/known-todos";
-import { address, callersApi, orSignIn, signIn } from "@/lib/session";
+import { FIRST_PAGE, leanPage } from "@/lib/known-todos";
+import { address, callersApi, orSignIn, owner, signIn } from "@/lib/session";
 import { settings } from "@/lib/settings";
 
 /**
@@ -16,7 +16,7 @@ export default async function TodosLayout({ children }: { children: ReactNode })
   const after = (await address()).searchParams.get("after");
   // Without the list the page still comes, says so and goes on trying.
   const [user, first] = await Promise.all([
-    orSignIn("account", api.me()),
+    orSignIn("account", owner(api)),
     orSignIn("todos", api.page(FIRST_PAGE, after)),
   ]);
   return (
@@ -26,7 +26,7 @@ export default async function TodosLayout({ children }: { children: ReactNode })
       </Header>
       <main>
         <TodoApp
-          first={first}
+          first={first && leanPage(first)}
           fromMiddle={after !== null}
           user={user === null ? null : { id: user.id, email: user.email }}
           idempotencyKey={crypto.randomUUID()}

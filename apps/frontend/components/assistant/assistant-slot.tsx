@@ -1,6 +1,7 @@
 "use client";
 
 import { type ComponentType, useCallback, useEffect, useRef, useState, useSyncExternalStore } from "react";
+import { Notice } from "@/components/notice";
 import type { AssistantPanelProps } from "./assistant-panel";
 import styles from "./assistant-slot.module.css";
 import { Spark } from "./icons";
@@ -68,22 +69,21 @@ export function AssistantSlot() {
         onClick={show}
       >
         <Spark />
-        Assistant
+        <span className={styles.label}>Assistant</span>
       </button>
       <noscript>
         <p className={styles.hint}>The assistant needs JavaScript; everything else here works without it.</p>
       </noscript>
       {open && panel === "failed" && (
         <div className={styles.failure} role="alert">
-          <p>The assistant could not be loaded. Is there a connection?</p>
-          <span>
+          <Notice tone="refused" text="The assistant could not be loaded. Is there a connection?">
             <button type="button" onClick={() => { setPanel("loading"); }}>
               Try again
             </button>
             <button type="button" onClick={() => { setPanel(null); close(); }}>
               Close
             </button>
-          </span>
+          </Notice>
         </div>
       )}
       {loaded && <panel.Panel open={open} calls={calls} onClose={close} />}

@@ -1,7 +1,7 @@
 "use client";
 
 import { useEffect, useRef } from "react";
-import type { Confirmation } from "@/lib/assistant-types";
+import type { Confirmation } from "@/lib/api-types";
 import styles from "./confirmation-card.module.css";
 
 interface Props {
@@ -17,9 +17,11 @@ export function ConfirmationCard({ confirmation, busy, onAnswer }: Props) {
 
   useEffect(() => {
     // The card, not one of its buttons: an Enter that was meant for the field must not decide.
-    // And only if the reader is in the panel; whoever works in the list is not called away.
-    const here = card.current?.closest("dialog")?.contains(document.activeElement);
-    if (here) card.current?.focus();
+    // And only if the reader is in the panel: neither who works in the list is called away, nor who
+    // is writing already while a question from before a reload comes back.
+    const focused = document.activeElement;
+    const writing = focused instanceof HTMLTextAreaElement && focused.value !== "";
+    if (!writing && card.current?.closest("dialog")?.contains(focused)) card.current.focus();
   }, []);
 
   return (

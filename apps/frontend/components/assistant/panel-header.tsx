@@ -2,6 +2,7 @@
 
 import { type RefObject, useRef, useState } from "react";
 import { Cross } from "@/components/icons";
+import { Notice } from "@/components/notice";
 import { Bin, Spark } from "./icons";
 import styles from "./panel-header.module.css";
 
@@ -52,9 +53,8 @@ export function PanelHeader({ heading, model, forgettable, onForget, onClose }: 
         </button>
       </header>
       {sure && (
-        <div className={styles.sure} role="group" aria-label="Forget this conversation?">
-          <p>Forget this conversation? Your todos stay.</p>
-          <span>
+        <div role="group" aria-label="Forget this conversation?">
+          <Notice tone="refused" line="below" text="Forget this conversation? Your todos stay.">
             <button
               type="button"
               // What is here was called up by a press of a button just now.
@@ -75,7 +75,7 @@ export function PanelHeader({ heading, model, forgettable, onForget, onClose }: 
             >
               Keep
             </button>
-          </span>
+          </Notice>
         </div>
       )}
     </>

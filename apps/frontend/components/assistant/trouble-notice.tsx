@@ -1,6 +1,6 @@
+import { Notice } from "@/components/notice";
 import { signInAddress } from "@/lib/account-forms";
 import type { Trouble } from "@/lib/assistant-trouble";
-import styles from "./trouble-notice.module.css";
 
 interface Props {
   trouble: Trouble | null;
@@ -13,22 +13,19 @@ export function TroubleNotice({ trouble, onRetry, onDismiss }: Props) {
     // There before its text is: otherwise it would not be read out.
     <div role="alert">
       {trouble && (
-        <div className={styles.notice}>
-          <p>{trouble.text}</p>
-          <span className={styles.actions}>
-            {trouble.remedy === "sign-in" && (
-              <a href={signInAddress({ notice: "ended", next: window.location.pathname })}>Sign in</a>
-            )}
-            {trouble.remedy === "retry" && (
-              <button type="button" onClick={onRetry}>
-                Try again
-              </button>
-            )}
-            <button type="button" onClick={onDismiss}>
-              Dismiss
+        <Notice tone="waiting" line="above" text={trouble.text}>
+          {trouble.remedy === "sign-in" && (
+            <a href={signInAddress({ notice: "ended", next: window.location.pathname })}>Sign in</a>
+          )}
+          {trouble.remedy === "retry" && (
+            <button type="button" onClick={onRetry}>
+              Try again
             </button>
-          </span>
-        </div>
+          )}
+          <button type="button" onClick={onDismiss}>
+            Dismiss
+          </button>
+        </Notice>
       )}
     </div>
   );

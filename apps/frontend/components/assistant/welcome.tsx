@@ -17,8 +17,17 @@ interface Props {
 
 /** In place of a conversation, until there is one. */
 export function Welcome({ status, onAsk, onCheck }: Props) {
-  // What went wrong, and how to try again, is said below.
-  if (status === "failed") return null;
+  if (status === "failed") {
+    // What went wrong, and how to try again, is said below.
+    return (
+      <div className={styles.welcome}>
+        <span className={styles.mark} data-off="true">
+          <Spark />
+        </span>
+        <p className={styles.head}>The conversation could not be loaded</p>
+      </div>
+    );
+  }
   if (status === "loading") {
     return (
       <div className={styles.loading} aria-hidden="true">

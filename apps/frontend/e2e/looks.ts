@@ -1,0 +1,41 @@
+import { mkdirSync } from "node:fs";
+import { join } from "node:path";
+import { AxeBuilder } from "@axe-core/playwright";
+import { expect, type Page } from "@playwright/test";
+
+/** How pages look: that they fit, that everybody can read them, and pictures of them. */
+
+/** Where pictures go; without it, none are made. */
+export const PICTURES = process.env.SCREENSHOT_DIR;
+
+/** No horizontal scrolling, of the page or of a dialog. */
+export async function expectFits(page: Page): Promise<void> {
+  const overflow = await page.evaluate(() =>
+    [document.documentElement, ...document.querySelectorAll("dialog[open], dialog[open] *")]
+      .filter((element) => element.scrollWidth > element.clientWidth + 1 && !element.matches(".visually-hidden"))
+      .filter((element) => ["auto", "scroll"].includes(getComputedStyle(element).overflowX) || element === document.documentElement)
+      .map((element) => element.outerHTML.slice(0, 120)),
+  );
+  expect(overflow).toEqual([]);
+}
+
+export async function expectAccessible(page: Page): Promise<void> {
+  await settled(page);
+  const { violations } = await new AxeBuilder({ page }).analyze();
+  const serious = violations.filter(({ impact }) => impact === "serious" || impact === "critical");
+  expect(serious.map(({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html).join(" ")}`)).toEqual([]);
+}
+
+export async function shoot(page: Page, name: string): Promise<void> {
+  if (!PICTURES) return;
+  await settled(page);
+  mkdirSync(PICTURES, { recursive: true });
+  await page.screenshot({ path: join(PICTURES, `${name}.png`), animations: "disabled" });
+}
+
+/** What moves or fades in has arrived: until then it is elsewhere, in other colours. */
+async function settled(page: Page): Promise<void> {
+  await page.evaluate(() => Promise.allSettled(
+    document.getAnimations().filter((one) => one.effect?.getComputedTiming().iterations !== Infinity).map((one) => one.finished),
+  ));
+}
