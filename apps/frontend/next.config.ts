@@ -1,7 +1,8 @@
 import type { NextConfig } from "next";
+import { SECURITY_HEADERS } from "./lib/security-headers";
 
-// No `rewrites`, `headers` or `env` here: they are frozen into the build, and one image has to
-// serve every environment. What depends on the environment is read per request (lib/settings.ts).
+// Nothing that depends on the environment here: it is frozen into the build, and one image has to serve
+// every environment. Such things are read per request (lib/settings.ts).
 const config: NextConfig = {
   output: "standalone",
   // A lockfile further up would otherwise be taken for the root and change the standalone layout.
@@ -16,6 +17,10 @@ const config: NextConfig = {
   typescript: { ignoreBuildErrors: process.env.SKIP_TYPES === "1" },
   poweredByHeader: false,
   reactStrictMode: true,
+  headers() {
+    const headers = SECURITY_HEADERS.map(([key, value]) => ({ key, value }));
+    return Promise.resolve([{ source: "/_next/static/:file*", headers }]);
+  },
 };
 
 export default config;

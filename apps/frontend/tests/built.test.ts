@@ -44,7 +44,7 @@ describe("the same build", () => {
   it("passes on who asks, unchanged, and nothing else", async () => {
     ONE.asked.length = 0;
     await ask(one, "/", {
-      ...SIGNED_IN,
+      cookie: "todo_session=good-anew",
       "x-forwarded-for": "203.0.113.9",
       "x-forwarded-host": "todo.example",
       "x-forwarded-proto": "https",
@@ -54,7 +54,7 @@ describe("the same build", () => {
     expect(ONE.asked.map(({ url }) => url).sort()).toEqual(["/api/v1/me", "/api/v1/todos?limit=50"]);
     for (const { headers } of ONE.asked) {
       expect(headers).toMatchObject({
-        cookie: "todo_session=good",
+        cookie: "todo_session=good-anew",
         "x-forwarded-for": "203.0.113.9",
         "x-forwarded-host": "todo.example",
         "x-forwarded-proto": "https",
@@ -62,6 +62,48 @@ describe("the same build", () => {
       });
       expect(headers["x-other"]).toBeUndefined();
     }
+  });
+
+  it("asks once whose session it is, and each time whether it is still one", async () => {
+    const session = { cookie: "todo_session=good-for-now" };
+    expect(await (await ask(one, "/", session)).text()).toContain("ada@example.com");
+    ONE.asked.length = 0;
+    expect(await (await ask(one, "/", session)).text()).toContain("ada@example.com");
+    expect(ONE.asked.map(({ url }) => url)).toEqual(["/api/v1/todos?limit=50"]);
+    ONE.ended.push("good-for-now");
+    expect((await ask(one, "/", session)).headers.get("location")).toBe("/sign-in?notice=ended");
+  });
+
+  it("sends no more of a todo than the page needs", async () => {
+    const html = await (await ask(one, "/", SIGNED_IN)).text();
+    expect(html).not.toContain("/api/v1/todos/t1");
+  });
+
+  it("has the headers of every answer on all of them, whoever makes it", async () => {
+    for (const path of ["/", "/sign-in", "/healthz", "/icon.svg", "/nothing-here"]) {
+      const { headers } = await ask(one, path);
+      expect(headers.get("x-served-by"), path).toMatch(/^todo-frontend\/.+/);
+      expect(headers.get("x-content-type-options"), path).toBe("nosniff");
+      expect(headers.get("content-security-policy"), path).toMatch(/'nonce-[A-Za-z0-9+/=]{24}'/);
+    }
+    // The build's own files need no nonce, and nobody asks who served them.
+    const { headers } = await ask(one, "/_next/static/chunks/any.js");
+    expect(headers.get("x-content-type-options")).toBe("nosniff");
+    expect(headers.get("cross-origin-resource-policy")).toBe("same-origin");
+  });
+
+  it("gives a page's scripts the nonce of its answer, and takes none from the caller", async () => {
+    const answer = await ask(one, "/", { ...SIGNED_IN, "content-security-policy": "script-src 'nonce-callers'" });
+    const nonce = /'nonce-([^']+)'/.exec(answer.headers.get("content-security-policy") ?? "")?.[1] ?? "none";
+    const scripts = (await answer.text()).match(/<script[^>]*>/g) ?? [];
+    expect(scripts.length).toBeGreaterThan(3);
+    expect(scripts.filter((tag) => !tag.includes(`nonce="${nonce}"`))).toEqual([]);
+  });
+
+  it("never answers for the API: an ingress that sends /api here has to show", async () => {
+    ONE.asked.length = 0;
+    expect((await ask(one, "/api/v1/todos", SIGNED_IN)).status).toBe(404);
+    expect(ONE.asked).toEqual([]);
   });
 
   it("names itself to the backend by the caller's address where no ingress does", async () => {
