@@ -56,15 +56,24 @@ impl Credentials {
         if made > 0 && mode == Mode::Apply { read(project, environment) } else { Ok(self) }
     }
 
-    /// The Secrets that the release needs, given what the cluster has.
-    pub fn plan(&self, tools: &Toolbox, observed: &Observed, mode: Mode) -> Result<SecretPlan> {
+    /// The embedded database's Secret as JSON, where it serves and there is one.
+    pub fn postgres(&self, tools: &Toolbox) -> Result<Option<String>> {
+        if !self.embedded {
+            return Ok(None);
+        }
+        let name = secrets::postgres_name(&self.chart);
+        let ask = tools.kubectl_here().args(["get", "secret", &name, "--ignore-not-found", "--output", "json"]);
+        Ok(Some(ask.read()?).filter(|json| !json.trim().is_empty()))
+    }
+
+    /// The Secrets that the release needs, given what the cluster has; `postgres` is what [`Credentials::postgres`] saw.
+    pub fn plan(&self, tools: &Toolbox, observed: &Observed, postgres: Option<&str>, mode: Mode) -> Result<SecretPlan> {
         let mut plan = SecretPlan::default();
         let name = secrets::postgres_name(&self.chart);
         let mut password = None;
         if self.embedded {
-            if observed.secrets.ours.contains(&name) {
-                let object = tools.kubectl_here().args(["get", "secret", &name, "--output", "json"]).read()?;
-                password = secrets::decode(&object, POSTGRES_PASSWORD)?;
+            if let Some(object) = postgres {
+                password = secrets::decode(object, POSTGRES_PASSWORD)?;
                 plan.add("postgres", &name, None);
             } else {
                 let claim = format!("data-{name}-0");

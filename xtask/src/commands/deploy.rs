@@ -89,8 +89,9 @@ pub fn run(project: &Project, args: &Deploy) -> Result<()> {
     if steps > 0 && mode == Mode::Apply {
         // Minutes may have gone by.
         live.release = report.look("observe", "the release again", || release::observe(project, tools))?;
+        live.postgres = credentials.postgres(tools)?;
     }
-    let secrets = credentials.plan(tools, &live.release, mode)?;
+    let secrets = credentials.plan(tools, &live.release, live.postgres.as_deref(), mode)?;
     let tags = built.iter().filter_map(|image| Some((image.name.clone(), image.tag.clone()?))).collect();
     let desired = Desired::new(project, &args.environment, &tags, &secrets.names)?;
     let names: Vec<String> = secrets.names.values().cloned().collect();

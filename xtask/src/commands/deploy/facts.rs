@@ -31,6 +31,8 @@ pub struct Live {
     pub ingress: Ingress,
     /// The release.
     pub release: release::Observed,
+    /// The embedded database's Secret as JSON, where there is one.
+    pub postgres: Option<String>,
     /// The images of its nodes.
     pub stocks: Vec<(Node, Stock)>,
 }
@@ -40,20 +42,21 @@ impl Facts {
     pub fn look(project: &Project, world: &World, credentials: &Credentials) -> Result<Self> {
         let (tools, origin) = (&world.tools, world.origin.as_ref());
         let (cluster, images, database) = std::thread::scope(|scope| {
-            let cluster = scope.spawn(|| {
-                if world.engine_answers {
-                    cluster::observe(tools)
-                } else {
-                    Ok(cluster::Observed::without_engine(tools))
+            let cluster = scope.spawn(|| -> Result<_> {
+                if !world.engine_answers {
+                    return Ok((cluster::Observed::without_engine(tools), not_running()));
                 }
+                let observed = cluster::observe(tools)?;
+                let inside = inside(project, tools, &observed, credentials);
+                Ok((observed, inside))
             });
             let database = scope.spawn(|| database(project, world, credentials));
             let images = build::observe(project, &tools.engine, origin);
             (cluster.join(), images, database.join())
         });
-        let (cluster, images) = (cluster.unwrap_or_else(|_| panicked())?, images?);
+        let ((cluster, inside), images) = (cluster.unwrap_or_else(|_| panicked())?, images?);
         let database = database.or_else(|_| panicked())?;
-        let live = live(project, tools, &cluster, &references(&images, database.as_ref()));
+        let live = inside.and_then(|inside| inside.with_stocks(tools, &references(&images, database.as_ref())));
         Ok(Self { cluster, live, images, database })
     }
 
@@ -62,7 +65,8 @@ impl Facts {
         self.cluster = cluster::observe(&world.tools)?;
         self.database = database(project, world, credentials);
         let references = references(&self.images, self.database.as_ref());
-        self.live = live(project, &world.tools, &self.cluster, &references);
+        self.live = inside(project, &world.tools, &self.cluster, credentials)
+            .and_then(|inside| inside.with_stocks(&world.tools, &references));
         Ok(())
     }
 }
@@ -71,7 +75,12 @@ impl Live {
     /// A cluster that holds nothing.
     pub fn nothing(tools: &Toolbox) -> Self {
         let stocks = tools.nodes().into_iter().map(|node| (node, Stock::default())).collect();
-        Self { ingress: Ingress::default(), release: release::Observed::default(), stocks }
+        Self { ingress: Ingress::default(), release: release::Observed::default(), postgres: None, stocks }
+    }
+
+    /// With what its nodes have, in particular of the images `references`.
+    fn with_stocks(self, tools: &Toolbox, references: &[String]) -> Result<Self> {
+        Ok(Self { stocks: load::observe(&tools.nodes(), references)?, ..self })
     }
 
     /// What the proof needs of it; `None` if there is no namespace.
@@ -90,22 +99,27 @@ fn references(images: &[Seen], database: Option<&Wanted>) -> Vec<String> {
     images.iter().map(Seen::reference).chain(database.map(|image| image.reference.clone())).collect()
 }
 
-fn live(project: &Project, tools: &Toolbox, cluster: &cluster::Observed, references: &[String]) -> Result<Live> {
+/// What the cluster's API server says, without what only its nodes know.
+fn inside(project: &Project, tools: &Toolbox, cluster: &cluster::Observed, credentials: &Credentials) -> Result<Live> {
     if cluster.profile.state != State::Running {
-        bail!("the cluster does not run");
+        return not_running();
     }
-    let nodes = tools.nodes();
     std::thread::scope(|scope| {
         let ingress = scope.spawn(|| Ingress::observe(tools));
-        let stocks = scope.spawn(|| load::observe(&nodes, references));
+        let postgres = scope.spawn(|| credentials.postgres(tools));
         let release = release::observe(project, tools);
-        let (ingress, stocks) = (ingress.join(), stocks.join());
+        let (ingress, postgres) = (ingress.join(), postgres.join());
         Ok(Live {
             ingress: ingress.unwrap_or_else(|_| panicked())?,
             release: release?,
-            stocks: stocks.unwrap_or_else(|_| panicked())?,
+            postgres: postgres.unwrap_or_else(|_| panicked())?,
+            stocks: Vec::new(),
         })
     })
+}
+
+fn not_running<T>() -> Result<T> {
+    bail!("the cluster does not run")
 }
 
 fn panicked<T>() -> Result<T> {

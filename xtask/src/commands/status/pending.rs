@@ -27,7 +27,8 @@ pub fn of(project: &Project, world: &World, observed: &Observed) -> Option<Vec<S
 fn differences(project: &Project, world: &World, observed: &Observed, record: &Record) -> Result<Vec<String>> {
     let seen = build::observe(project, &world.tools.engine, world.origin.as_ref())?;
     let credentials = credentials::read(project, &record.environment)?;
-    let secrets = credentials.plan(&world.tools, observed, Mode::DryRun)?;
+    let postgres = credentials.postgres(&world.tools)?;
+    let secrets = credentials.plan(&world.tools, observed, postgres.as_deref(), Mode::DryRun)?;
     let tags: BTreeMap<String, String> =
         seen.iter().filter_map(|seen| Some((seen.name.clone(), seen.tag()?))).collect();
     let desired = Desired::new(project, &record.environment, &tags, &secrets.names)?;
