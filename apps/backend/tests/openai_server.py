@@ -71,12 +71,8 @@ class OpenAIServer:
     def script(self, *replies: Reply) -> None:
         """Answers the next requests with these, one each; what comes after them is refused."""
         self.received.clear()
-        left = list(replies)
-
-        def next_reply(_: dict[str, Any]) -> Reply:
-            return left.pop(0) if left else Reply(status=418, body="the script has ended")
-
-        self.brain = next_reply
+        left = iter(replies)
+        self.brain = lambda _: next(left, Reply(status=418, body="the script has ended"))
 
     def serve(self) -> None:
         self._http.serve_forever(poll_interval=0.05)
