@@ -138,9 +138,7 @@ fn images_are_told_with_the_commands_that_would_build_them() {
 fn secrets_are_in_no_dry_run() {
     let sandbox = Sandbox::with_tools();
     sandbox.dotenv(format!("{DOTENV}DATABASE_URL='postgresql://u:not-a-secret-canary@db.lan/x'\n"));
-    sandbox.profile("containerd");
-    sandbox.node("running", 8080);
-    sandbox.on("kubectl *get ingressclasses,deployments -A*", "echo 'IngressClass||||nginx|true'");
+    sandbox.cluster();
     sandbox.on("docker exec -i todo crictl images *", r#"echo '{"images": []}'"#);
     let run = sandbox.run(&["deploy", "dev", "--dry-run", "--verbose", "--origin=release"]);
     insta::assert_snapshot!(run, @r#"

@@ -49,9 +49,7 @@ fn ctrl_c_ends_everything_with_code_130() {
     for (signal, command) in [(Signal::INT, ["images"].as_slice()), (Signal::TERM, &["deploy", "dev"])] {
         let sandbox = building();
         sandbox.dotenv(DOTENV);
-        sandbox.profile("containerd");
-        sandbox.node("running", 8080);
-        sandbox.on("kubectl *get ingressclasses,deployments -A*", "echo 'IngressClass||||nginx|true'");
+        sandbox.cluster();
         sandbox.on("docker exec -i todo crictl images *", r#"echo '{"images": []}'"#);
         let running = sandbox.start(&[command, &["--origin=release"]].concat());
         let groups = ["backend", "frontend"].map(|name| sandbox.hear(name).parse::<i32>().unwrap());

@@ -13,9 +13,7 @@ const FOUND: &str = concat!(
 /// A cluster that runs, has the images and refuses what Helm brings: as far as a deploy comes without a cluster.
 fn cluster() -> Sandbox {
     let sandbox = Sandbox::with_tools();
-    sandbox.profile("containerd");
-    sandbox.node("running", 8080);
-    sandbox.on("kubectl *get ingressclasses,deployments -A*", "echo 'IngressClass||||nginx|true'");
+    sandbox.cluster();
     sandbox.on("kubectl *apply *", "");
     sandbox.on("docker run *", &format!("echo '{FOUND}'"));
     sandbox.on("kubectl *delete job *", "");
