@@ -60,6 +60,8 @@ impl Global {
             origin: self.origin,
             system_tools: self.system_tools,
             ca_bundle: self.ca_bundle.clone(),
+            profile: self.profile.clone(),
+            port: self.port,
         }
     }
 }

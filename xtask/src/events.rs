@@ -89,6 +89,11 @@ impl Default for Recorder {
 }
 
 impl Recorder {
+    /// Another run begins. What is secret stays secret.
+    pub fn begin_anew(&mut self) {
+        *self = Self { redactor: std::mem::take(&mut self.redactor), ..Self::default() };
+    }
+
     /// From now on these secrets are taken out of all that is kept; what is kept already is gone through again.
     pub fn hide(&mut self, redactor: Redactor) {
         for event in &mut self.events {

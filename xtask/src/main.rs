@@ -70,10 +70,7 @@ fn run(cli: Cli, report: &Report) -> Result<i32> {
     if let Some(Command::Completions { shell }) = cli.command {
         return completions::run(report, shell, Cli::command()).map(|()| 0);
     }
-    let mut project = Project::open(cli.global.root.clone(), cli.global.options(), report.clone())?;
-    let cluster = &mut project.settings.cluster;
-    cluster.profile = cli.global.profile.clone().unwrap_or_else(|| cluster.profile.clone());
-    cluster.port = cli.global.port.unwrap_or(cluster.port);
+    let project = Project::open(cli.global.root.clone(), cli.global.options(), report.clone())?;
     match cli.command {
         None => overview::run(&project)?,
         Some(Command::Images(args)) => images::run(&project, &args)?,

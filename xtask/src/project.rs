@@ -38,15 +38,27 @@ pub struct Options {
     pub system_tools: bool,
     /// Extra CA bundle for downloads and image builds.
     pub ca_bundle: Option<Utf8PathBuf>,
+    /// The minikube profile, where it is not that of the settings.
+    pub profile: Option<String>,
+    /// The preferred port, where it is not that of the settings.
+    pub port: Option<u16>,
 }
 
 impl Project {
     /// Reads the settings of the checkout `root`; normally the one that this xtask was compiled from.
     pub fn open(root: Option<Utf8PathBuf>, options: Options, report: Report) -> Result<Self> {
         let root = checkout(root);
-        let settings = Settings::read(&root)?;
+        let mut settings = Settings::read(&root)?;
+        let cluster = &mut settings.cluster;
+        cluster.profile = options.profile.clone().unwrap_or_else(|| cluster.profile.clone());
+        cluster.port = options.port.unwrap_or(cluster.port);
         let cache = cache_dir()?;
         Ok(Self { dotenv: root.join(".env"), root, settings, cache, options, report })
+    }
+
+    /// The same project with its settings read anew.
+    pub fn reopen(&self) -> Result<Self> {
+        Self::open(Some(self.root.clone()), self.options.clone(), self.report.clone())
     }
 
     /// Logs and other output of this checkout.

@@ -213,6 +213,13 @@ impl Report {
         self.facts.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), value.into());
     }
 
+    /// Forgets what happened until now, but not what is secret: another run begins.
+    pub fn begin_anew(&self) {
+        self.recorder().begin_anew();
+        self.facts.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.interrupt.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
     /// The document of `--json`.
     pub fn document(&self, command: &str, code: i32, error: Option<&anyhow::Error>) -> Value {
         let facts = self.facts.lock().unwrap_or_else(PoisonError::into_inner).clone();

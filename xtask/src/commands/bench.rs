@@ -10,12 +10,12 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use clap::Args;
 
-use super::{output, summary};
+use super::output;
 use crate::failure::{Class, Failure};
 use crate::project::Project;
 use crate::report::{Running, seconds};
 use crate::stages::cluster::{self, State};
-use crate::stages::proof::BOUND_MS;
+use crate::stages::proof::{BOUND_MS, Way};
 use crate::world::World;
 use client::{Account, Kind};
 use load::{Load, Outcome};
@@ -53,7 +53,8 @@ pub fn run(project: &Project, args: &Bench) -> Result<()> {
     if profile.state != State::Running {
         return Err(Failure::new(Class::Cluster, "the cluster does not run").help("cargo xtask deploy dev").into());
     }
-    let address = summary::address(&profile);
+    let way = Way::open(&world.tools, &profile)?;
+    let address = way.address.clone();
     report.fact("address", address.as_str());
     report.fact("todos", args.todos);
     report.fact("rate", args.rate);

@@ -1,6 +1,7 @@
 //! `cargo xtask deploy <env>`: machine -> tools -> cluster -> images -> release -> proof.
 
 mod facts;
+mod watch;
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -19,7 +20,7 @@ use crate::snapshot::Snapshot;
 use crate::stages::cluster;
 use crate::stages::images::load::Wanted;
 use crate::stages::images::{self, Built, ids, prune};
-use crate::stages::proof::{self, Evidence};
+use crate::stages::proof::{self, Evidence, Way};
 use crate::stages::release::{self, Desired};
 use crate::toolbox::Toolbox;
 use crate::world::Preparation;
@@ -36,12 +37,19 @@ pub struct Deploy {
     /// Show the steps that would run, and do nothing
     #[arg(long)]
     pub dry_run: bool,
+    /// Deploy again whenever a file changes that a deploy is made from, until Ctrl-C
+    #[arg(long, conflicts_with_all = ["dry_run", "json", "timings"])]
+    pub watch: bool,
     #[command(flatten)]
     pub output: Output,
 }
 
-/// Runs the deploy.
+/// Runs the deploy, or one after another.
 pub fn run(project: &Project, args: &Deploy) -> Result<()> {
+    if args.watch { watch::run(project, args) } else { once(project, args) }
+}
+
+fn once(project: &Project, args: &Deploy) -> Result<()> {
     let start = Instant::now();
     let mode = if args.dry_run { Mode::DryRun } else { Mode::Apply };
     let report = &project.report;
@@ -115,7 +123,7 @@ pub fn run(project: &Project, args: &Deploy) -> Result<()> {
         return Ok(());
     }
 
-    let address = summary::address(&facts.cluster.profile);
+    let way = Way::open(tools, &facts.cluster.profile)?;
     // Where nothing was done, what the decision was made from is proof enough of all but the routes.
     let (requests, seen) = if steps == 0 { (1, live.into_evidence()) } else { (REQUESTS, None) };
     let ids: BTreeMap<String, String> = if steps == 0 {
@@ -127,10 +135,11 @@ pub fn run(project: &Project, args: &Deploy) -> Result<()> {
     };
     let prove = || {
         let evidence = seen.map_or_else(|| Evidence::take(tools), Ok)?;
-        proof::prove(project, tools, &ids, &address, requests, evidence)
+        proof::prove(project, tools, &ids, &way.address, requests, evidence)
     };
     let proof = report.look("proof", "images and routes", prove)?;
-    report.fact("address", address.as_str());
+    report.fact("address", way.lasting());
+    report.fact("open_with", way.open_with());
     report.fact("routes", output::routes(&proof.answers));
     report.fact("workloads", output::workloads(&proof.snapshot));
     report.fact("database", credentials.database.as_str());
@@ -142,7 +151,7 @@ pub fn run(project: &Project, args: &Deploy) -> Result<()> {
     if steps == 0 {
         report.ok("nothing changed: nothing was built, loaded or restarted");
     }
-    summary::print(project, &address, &credentials, &ids, &proof, start.elapsed());
+    summary::print(project, &way, &credentials, &ids, &proof, start.elapsed());
     Ok(())
 }
 

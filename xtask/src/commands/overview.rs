@@ -2,7 +2,6 @@
 
 use anyhow::Result;
 
-use super::summary;
 use crate::judge;
 use crate::project::Project;
 use crate::report::{BAD, BOLD, GOOD, WARN};
@@ -64,7 +63,7 @@ pub fn run(project: &Project) -> Result<()> {
         });
         line = format!("{}, {}", release_line(&observed), if ready { "ready" } else { "not ready" });
         if ready && observed.record.is_some() {
-            line.push_str(&format!(" at {}", summary::address(&profile)));
+            line.extend(profile.address().map(|address| format!(" at {address}")));
             next = "cargo xtask status";
         }
     }

@@ -6,17 +6,17 @@ use std::time::Instant;
 use anyhow::Result;
 use clap::Args;
 
-use super::summary;
 use crate::failure::{Class, Failure};
 use crate::lock;
 use crate::plan::{self, Mode};
 use crate::project::Project;
 use crate::report::seconds;
 use crate::secrets::{self, SELECTOR};
+use crate::stages::cluster;
 use crate::stages::images::load::Wanted;
 use crate::stages::images::{self, ids};
+use crate::stages::proof::{self, Way};
 use crate::stages::release::{self, Target, Verified};
-use crate::stages::{cluster, proof};
 use crate::toolbox::Toolbox;
 use crate::world::World;
 
@@ -64,14 +64,15 @@ pub fn run(project: &Project, args: &Rollback) -> Result<()> {
         return Ok(());
     }
 
-    let address = summary::address(&profile);
+    let way = Way::open(tools, &profile)?;
     let id_of = |image: Wanted| Some((image.reference, image.id?));
     let ids: BTreeMap<String, String> = wanted.into_iter().filter_map(id_of).collect();
-    let prove = || proof::prove(project, tools, &ids, &address, REQUESTS, proof::Evidence::take(tools)?);
+    let prove = || proof::prove(project, tools, &ids, &way.address, REQUESTS, proof::Evidence::take(tools)?);
     project.report.look("proof", "images and routes", prove)?;
     let environment = observed.record.map(|record| record.environment).unwrap_or_default();
     remember(tools, &target, ids, environment)?;
-    project.report.ok(format!("revision {} serves at {address} again, {}", target.revision, seconds(start.elapsed())));
+    let place = way.lasting().map(|address| format!(" at {address}")).unwrap_or_default();
+    project.report.ok(format!("revision {} serves{place} again, {}", target.revision, seconds(start.elapsed())));
     project.report.note("the next `cargo xtask deploy` brings what is in the checkout: cargo xtask status shows what");
     Ok(())
 }

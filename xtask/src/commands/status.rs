@@ -8,12 +8,12 @@ mod watch;
 use anyhow::Result;
 use clap::Args;
 
-use super::{output, summary};
+use super::output;
 use crate::clock;
 use crate::failure::{Class, Failure};
 use crate::project::Project;
 use crate::stages::cluster::{self, Profile, State};
-use crate::stages::proof;
+use crate::stages::proof::{self, Way};
 use crate::stages::release::{self, Observed};
 use crate::toolbox::Toolbox;
 use crate::world::World;
@@ -72,7 +72,8 @@ fn gather(project: &Project, world: &World, with_pending: bool) -> Result<(Profi
     let cluster = Cluster {
         profile: tools.profile.clone(),
         state: word(&profile.state).to_owned(),
-        address: running.then(|| summary::address(&profile)),
+        address: profile.address().filter(|_| running),
+        open_with: None,
     };
     if !running {
         return Ok((profile, Observed::default(), View { cluster, ..View::default() }));
@@ -81,9 +82,14 @@ fn gather(project: &Project, world: &World, with_pending: bool) -> Result<(Profi
     let mut view = View::of(cluster, &observed);
     if let Some(snapshot) = &observed.snapshot {
         let routes = proof::routes(snapshot, &project.settings.chart.release);
-        let address = summary::address(&profile);
+        // Without one there are no routes to show, and `--verify` tells why.
+        let way = Way::open(tools, &profile).ok();
+        view.cluster.open_with = way.as_ref().and_then(Way::open_with).map(str::to_owned);
         (view.routes, view.drift, view.pending) = std::thread::scope(|scope| {
-            let answers = scope.spawn(|| proof::measure(&routes, &address, REQUESTS));
+            let answers = scope.spawn(|| {
+                let measure = |way: &Way| proof::measure(&routes, &way.address, REQUESTS);
+                way.as_ref().map(measure).unwrap_or_default()
+            });
             let drift = scope.spawn(|| release::drift(project, tools, &observed));
             let pending = with_pending.then(|| pending::of(project, world, &observed)).flatten();
             (
@@ -127,10 +133,10 @@ fn verify(project: &Project, tools: &Toolbox, profile: &Profile, observed: &Obse
         let what = format!("Helm's newest revision is {newest}, verified was {}", record.revision);
         return Err(Failure::new(Class::Proof, what).help("cargo xtask deploy dev").into());
     }
-    let address = summary::address(profile);
     let proof = || {
+        let way = Way::open(tools, profile)?;
         let evidence = proof::Evidence::take(tools)?;
-        proof::prove(project, tools, &record.images, &address, PROOF_REQUESTS, evidence)
+        proof::prove(project, tools, &record.images, &way.address, PROOF_REQUESTS, evidence)
     };
     let proof = project.report.look("proof", "images and routes", proof);
     if !view.drift.is_empty() {

@@ -8,22 +8,12 @@ use crate::events;
 use crate::judge;
 use crate::project::Project;
 use crate::report::{BOLD, DIM, GOOD, seconds};
-use crate::stages::cluster::Profile;
-use crate::stages::proof::{Proof, warnings};
-
-/// The address that a user opens.
-pub fn address(profile: &Profile) -> String {
-    match profile.port {
-        Some(80) => "http://localhost".to_owned(),
-        Some(port) => format!("http://localhost:{port}"),
-        None => "http://localhost".to_owned(),
-    }
-}
+use crate::stages::proof::{Proof, Way, warnings};
 
 /// Prints the summary on standard error.
 pub fn print(
     project: &Project,
-    address: &str,
+    way: &Way,
     credentials: &Credentials,
     images: &BTreeMap<String, String>,
     proof: &Proof,
@@ -31,7 +21,11 @@ pub fn print(
 ) {
     let report = &project.report;
     report.line("");
-    report.line(format!("  {GOOD}{BOLD}{address}{BOLD:#}{GOOD:#}  is up  {DIM}{}{DIM:#}", seconds(took)));
+    let place = way.lasting().unwrap_or(&project.settings.chart.release);
+    report.line(format!("  {GOOD}{BOLD}{place}{BOLD:#}{GOOD:#}  is up  {DIM}{}{DIM:#}", seconds(took)));
+    if let Some(command) = way.open_with() {
+        report.line(format!("  the profile publishes no port; to open http://localhost:8080: {command}"));
+    }
     for workload in judge::progress(&proof.snapshot) {
         report.line(format!("  {:<16} {}/{} ready", workload.name, workload.ready, workload.wanted));
     }

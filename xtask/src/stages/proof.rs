@@ -6,9 +6,11 @@ pub mod http;
 mod identity;
 mod routes;
 mod slow;
+mod way;
 
 pub use routes::{Answer, agent, measure, routes};
 pub use slow::warnings;
+pub use way::Way;
 
 use std::collections::BTreeMap;
 

@@ -14,7 +14,9 @@ pub fn screen(view: &View, now: Option<u64>) -> String {
     let mut screen = Screen { text: String::new(), last: "" };
     let cluster = &view.cluster;
     let colour = if cluster.state == "running" { GOOD } else { WARN };
-    let address = cluster.address.as_ref().map(|address| format!("  {BOLD}{address}{BOLD:#}")).unwrap_or_default();
+    let open_with = cluster.open_with.as_ref().map(|command| format!("  no published port: {command}"));
+    let address =
+        cluster.address.as_ref().map(|address| format!("  {BOLD}{address}{BOLD:#}")).or(open_with).unwrap_or_default();
     screen.row("cluster", &format!("{}: {colour}{}{colour:#}{address}", cluster.profile, cluster.state));
     if let Some(release) = &view.release {
         screen.row("release", &release_line(release, now));

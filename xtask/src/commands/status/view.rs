@@ -42,6 +42,8 @@ pub struct Cluster {
     pub state: String,
     /// Where a user finds the application.
     pub address: Option<String>,
+    /// The command that opens a way to it, where the profile publishes no port.
+    pub open_with: Option<String>,
 }
 
 /// The Helm release.

@@ -51,6 +51,12 @@ impl Profile {
         (runtime != "containerd").then_some(runtime)
     }
 
+    /// Where a user finds the application, if the profile publishes a port.
+    pub fn address(&self) -> Option<String> {
+        self.port
+            .map(|port| if port == 80 { "http://localhost".to_owned() } else { format!("http://localhost:{port}") })
+    }
+
     /// The addresses under which minikube may have registered the API server.
     pub fn servers(&self) -> Vec<String> {
         let Some(config) = &self.config else { return Vec::new() };
@@ -276,7 +282,9 @@ mod tests {
     fn port_and_server_come_from_the_profile() {
         let profile =
             judge(Some(json!({"Nodes": [{"IP": "192.168.49.2", "Port": 8443}]})), Some(&container("running")));
-        assert_eq!(profile.port, Some(8080));
+        assert_eq!(profile.address().as_deref(), Some("http://localhost:8080"));
+        assert_eq!(Profile { port: Some(80), ..profile.clone() }.address().as_deref(), Some("http://localhost"));
+        assert_eq!(Profile { port: None, ..profile.clone() }.address(), None);
         assert_eq!(profile.servers(), ["https://192.168.49.2:8443"]);
     }
 }

@@ -47,6 +47,13 @@ pub fn read(dir: &Utf8Path) -> Result<Files> {
     Ok(files)
 }
 
+/// Everything in the folder `dir`.
+pub fn tree(dir: &Utf8Path) -> Result<Files> {
+    let mut files = Files::new();
+    walk(dir, "", &Ignore::default(), &Matches::default(), &mut files)?;
+    Ok(files)
+}
+
 fn walk(dir: &Utf8Path, below: &str, ignore: &Ignore, parent: &Matches, files: &mut Files) -> Result<()> {
     let here = if below.is_empty() { dir.to_owned() } else { dir.join(below) };
     for found in std::fs::read_dir(&here).map_err(|error| unreadable(&here, &error))? {
@@ -70,7 +77,7 @@ fn walk(dir: &Utf8Path, below: &str, ignore: &Ignore, parent: &Matches, files: &
 
 /// What is at `path`; `None` if it is gone (editors replace files while we look) or is a socket or the like, which a
 /// build does not get either.
-fn entry(path: &Utf8Path) -> Result<Option<String>> {
+pub fn entry(path: &Utf8Path) -> Result<Option<String>> {
     let look = || -> std::io::Result<Option<String>> {
         let metadata = path.symlink_metadata()?;
         Ok(if metadata.is_symlink() {

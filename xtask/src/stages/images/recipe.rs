@@ -69,7 +69,7 @@ impl Recipe {
 }
 
 /// The names whose values differ, changed ones first: they say more than what comes or goes with them.
-fn changes<'a>(
+pub fn changes<'a>(
     new: &'a BTreeMap<String, String>,
     old: &'a BTreeMap<String, String>,
 ) -> impl Iterator<Item = (&'a String, &'static str)> {

@@ -31,8 +31,12 @@ fn observed() -> Observed {
 }
 
 fn view() -> View {
-    let cluster =
-        Cluster { profile: "todo".into(), state: "running".into(), address: Some("http://localhost:8080".into()) };
+    let cluster = Cluster {
+        profile: "todo".into(),
+        state: "running".into(),
+        address: Some("http://localhost:8080".into()),
+        open_with: None,
+    };
     View::of(cluster, &observed())
 }
 

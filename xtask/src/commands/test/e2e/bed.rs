@@ -191,7 +191,7 @@ impl Bed {
     /// The address of the tests' application.
     pub fn address(&self) -> Result<String> {
         let profile = crate::stages::cluster::profile(&self.tools()?)?;
-        Ok(crate::commands::summary::address(&profile))
+        profile.address().context("the profile publishes no port")
     }
 
     /// Writes `.env` of the copy, readable by its owner only.

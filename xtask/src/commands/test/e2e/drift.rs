@@ -1,8 +1,12 @@
 //! Changes, by hand and in the sources: noticed and put right, and nothing else restarts.
 
+use std::time::Duration;
+
 use anyhow::{Result, ensure};
+use rustix::process::Signal;
 
 use super::bed::{AUTH, Bed};
+use super::interrupts::{Deploy, change};
 use super::lifecycle::references;
 use super::refusals::foreign_is_current;
 use crate::stages::images::node::canonical;
@@ -22,6 +26,34 @@ pub fn source(bed: &Bed) -> Result<()> {
     ensure!(bed.pods("frontend")? == frontend, "the frontend was restarted");
     ensure!(bed.pods("backend")?.iter().all(|pod| !backend.contains(pod)), "the backend was not replaced");
     bed.project.report.note(format!("one line changed: {:.1} s", ran.took.as_secs_f64()));
+    Ok(())
+}
+
+/// `deploy --watch`: what is saved is deployed, a mistake is told and its correction tried.
+pub fn watched(bed: &Bed) -> Result<()> {
+    let deploy = Deploy::start_with(bed, &["--watch"])?;
+    let rests = |times: usize| {
+        let at_rest = || Ok(deploy.said()?.matches("watching for changes").count() >= times);
+        bed.until("deploys and watches on", Duration::from_secs(120), at_rest)
+    };
+    rests(1)?;
+    let (frontend, backend) = (bed.pods("frontend")?, bed.pods("backend")?);
+    change(bed)?;
+    rests(2)?;
+    ensure!(bed.pods("frontend")? == frontend, "the frontend was restarted");
+    ensure!(bed.pods("backend")?.iter().all(|pod| !backend.contains(pod)), "the backend was not replaced");
+    let dotenv = std::fs::read_to_string(bed.root.join(".env"))?;
+    bed.write_dotenv("AUTH_SECRET=$HOME\n")?;
+    rests(3)?;
+    bed.write_dotenv(&dotenv)?;
+    rests(4)?;
+    deploy.signal(Signal::INT)?;
+    let (code, said) = deploy.end()?;
+    ensure!(code == Some(130), "exit code {code:?}:\n{said}");
+    for text in [".env changed (+1 more)", "✓ build todo-backend", "is up", "error:", "nothing changed"] {
+        ensure!(said.contains(text), "`{text}` is not told:\n{said}");
+    }
+    ensure!(said.matches("error:").count() == 1, "more than one error:\n{said}");
     Ok(())
 }
 

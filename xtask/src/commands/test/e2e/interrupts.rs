@@ -29,11 +29,21 @@ pub struct Deploy {
 impl Deploy {
     /// Starts it; its output goes to a file.
     pub fn start(bed: &Bed) -> Result<Self> {
+        Self::start_with(bed, &[])
+    }
+
+    /// Starts it with more arguments.
+    pub fn start_with(bed: &Bed, args: &[&str]) -> Result<Self> {
         let output = bed.root.join("target/e2e-deploy.log");
         std::fs::create_dir_all(output.parent().context("a file has a folder")?)?;
         let file = std::fs::File::create(&output)?;
         let mut command = Command::new(bed.exe());
-        command.args(["deploy", "dev"]).args(bed.options()).envs(bed.environment()).env("TMPDIR", temp(bed)?);
+        command
+            .args(["deploy", "dev"])
+            .args(args)
+            .args(bed.options())
+            .envs(bed.environment())
+            .env("TMPDIR", temp(bed)?);
         command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file).process_group(0);
         Ok(Self { child: command.spawn().context("starting a deploy")?, output })
     }

@@ -9,7 +9,8 @@ use serde_json::{Value, json};
 use super::bed::Bed;
 use crate::process::Process;
 use crate::snapshot::Snapshot;
-use crate::stages::proof::{self, diagnose::Cause, facts::Facts};
+use crate::stages::cluster::Profile;
+use crate::stages::proof::{self, Way, diagnose::Cause, facts::Facts};
 
 /// How long a controller may take to notice a change.
 const NOTICE: Duration = Duration::from_secs(40);
@@ -34,6 +35,24 @@ pub fn matrix(bed: &Bed) -> Result<()> {
     ensure!(paths == ["/api", "/api/v1/health", "/apix", "/"], "{paths:?}");
     let both = answers.iter().filter(|answer| answer.pods.len() == 2).count();
     ensure!(both > 0, "one replica alone answered");
+    Ok(())
+}
+
+/// Design, decision 2: an existing profile may publish no port; then a port-forward serves the proof.
+pub fn forwarded(bed: &Bed) -> Result<()> {
+    let tools = bed.tools()?;
+    let unpublished = Profile { port: None, ..crate::stages::cluster::profile(&tools)? };
+    let snapshot = Snapshot::take(&tools)?;
+    let way = Way::open(&tools, &unpublished)?;
+    let address = way.address.clone();
+    for answer in proof::measure(&proof::routes(&snapshot, "todo"), &address, 5) {
+        ensure!(answer.good() && answer.times.len() == 5, "{answer:?}");
+    }
+    let open_with = way.open_with().context("no command is told that opens a way")?;
+    ensure!(way.lasting().is_none() && open_with.contains("port-forward deployment/traefik 8080:"), "{open_with}");
+    drop(way);
+    let after = proof::measure(&proof::routes(&snapshot, "todo"), &address, 1);
+    ensure!(after.iter().all(|answer| answer.silence.is_some()), "the port-forward goes on: {after:?}");
     Ok(())
 }
 

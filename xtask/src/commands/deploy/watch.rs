@@ -1,0 +1,106 @@
+//! `deploy --watch`: deploys, and again whenever a file changes that a deploy is made from.
+
+use std::time::Duration;
+
+use anyhow::Result;
+
+use super::Deploy;
+use crate::process;
+use crate::project::Project;
+use crate::stages::images::context::{self, Files};
+use crate::stages::images::recipe::changes;
+
+/// Time between two looks. One reads and hashes a few hundred small files: some milliseconds.
+const PAUSE: Duration = Duration::from_millis(400);
+
+/// Deploys until the user interrupts. A first deploy that fails ends it with its error; a later one is told, and the next
+/// change tried: the release serves what was verified last meanwhile.
+pub fn run(project: &Project, args: &Deploy) -> Result<()> {
+    let report = &project.report;
+    // Read before the deploy: what changes while it runs is a change.
+    let mut before = sources(project)?;
+    super::once(project, args)?;
+    // The first deploy may have made it.
+    if let Some(made) = sources(project)?.remove(DOTENV) {
+        before.entry(DOTENV.to_owned()).or_insert(made);
+    }
+    loop {
+        report.note("watching for changes; Ctrl-C ends it");
+        let (now, changed) = next(project, &before);
+        before = now;
+        report.begin_anew();
+        report.heading(&format!("\n{changed}"));
+        let result = project.reopen().and_then(|project| super::once(&project, args));
+        if process::ending() {
+            return Ok(());
+        }
+        if let Err(error) = result {
+            report.error(&error);
+        }
+    }
+}
+
+/// What a deploy reads besides images' contexts and the chart.
+const DOTENV: &str = ".env";
+const INFRA: &str = "infra";
+
+/// Waits for a change that has come to rest: editors and checkouts write in several steps. What cannot be read for a
+/// moment is looked at again.
+fn next(project: &Project, before: &Files) -> (Files, String) {
+    let mut last = None;
+    loop {
+        std::thread::sleep(PAUSE);
+        let Ok(now) = sources(project) else { continue };
+        match told(&now, before) {
+            Some(changed) if last.as_ref() == Some(&now) => return (now, changed),
+            _ => last = Some(now),
+        }
+    }
+}
+
+/// The change in one line; `None` if there is none.
+fn told(now: &Files, before: &Files) -> Option<String> {
+    let mut files = changes(now, before).filter(|(path, _)| {
+        // A folder comes and goes with its files.
+        [now, before].iter().all(|files| files.get(*path).is_none_or(|what| what != context::FOLDER))
+    });
+    let (path, how) = files.next()?;
+    let more = files.count();
+    Some(if more == 0 { format!("{path} {how}") } else { format!("{path} {how} (+{more} more)") })
+}
+
+/// A digest of every file that a deploy is made from, by its path in the checkout.
+fn sources(project: &Project) -> Result<Files> {
+    let mut files = Files::new();
+    let mut add = |folder: &str, found: Files| {
+        files.extend(found.into_iter().map(|(path, what)| (format!("{folder}/{path}"), what)));
+    };
+    for image in project.settings.images.values() {
+        add(image.context.as_str(), context::read(&project.root.join(&image.context))?);
+    }
+    for folder in [INFRA, project.settings.chart.path.as_str()] {
+        add(folder, context::tree(&project.root.join(folder))?);
+    }
+    files.extend(context::entry(&project.dotenv)?.map(|what| (DOTENV.to_owned(), what)));
+    Ok(files)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn files(list: &[(&str, &str)]) -> Files {
+        list.iter().map(|(path, what)| ((*path).to_owned(), (*what).to_owned())).collect()
+    }
+
+    #[test]
+    fn a_change_is_told_by_its_first_file() {
+        let before = files(&[("apps/a.py", "file 1"), ("infra/x", "file 1"), (".env", "file 1")]);
+        assert_eq!(told(&before, &before), None);
+        let now = files(&[("apps/a.py", "file 2"), ("infra/x", "file 1"), (".env", "file 1")]);
+        assert_eq!(told(&now, &before).as_deref(), Some("apps/a.py changed"));
+        let now =
+            files(&[("apps/a.py", "file 2"), ("apps/new", "folder"), ("apps/new/b", "file 1"), ("infra/x", "file 1")]);
+        assert_eq!(told(&now, &before).as_deref(), Some("apps/a.py changed (+2 more)"));
+    }
+}

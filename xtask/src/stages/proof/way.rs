@@ -1,0 +1,148 @@
+//! The way from here to the Ingress controller: the port that the profile publishes or, where an existing profile has
+//! none, a port-forward for as long as it is needed.
+
+use std::io::{BufRead, BufReader};
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use crate::failure::{Class, Failure};
+use crate::process::Piped;
+use crate::stages::cluster::Profile;
+use crate::toolbox::Toolbox;
+
+/// How long kubectl may take to listen.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// No proof and no measurement takes longer.
+const LIFETIME: Duration = Duration::from_secs(3600);
+
+/// A way to the application. What it opened it closes when it is dropped.
+pub struct Way {
+    /// Where requests go, as `http://host:port`.
+    pub address: String,
+    forward: Option<Forward>,
+}
+
+struct Forward {
+    child: Arc<Piped>,
+    reader: Option<JoinHandle<()>>,
+    open_with: String,
+}
+
+/// What listens at port 80 of the nodes.
+#[derive(Debug, PartialEq, Eq)]
+struct Controller {
+    namespace: String,
+    /// As kubectl takes it: `deployment/traefik`.
+    workload: String,
+    port: u16,
+}
+
+impl Way {
+    /// Finds it, and opens it if need be. Fails where the profile publishes no port and nothing in the cluster listens
+    /// at its nodes' port 80.
+    pub fn open(tools: &Toolbox, profile: &Profile) -> Result<Self> {
+        match profile.address() {
+            Some(address) => Ok(Self { address, forward: None }),
+            None => Self::forward(tools),
+        }
+    }
+
+    /// The address that lasts, if there is one.
+    pub fn lasting(&self) -> Option<&str> {
+        self.forward.is_none().then_some(self.address.as_str())
+    }
+
+    /// The command that opens a way for a user, where the profile publishes none.
+    pub fn open_with(&self) -> Option<&str> {
+        self.forward.as_ref().map(|forward| forward.open_with.as_str())
+    }
+
+    fn forward(tools: &Toolbox) -> Result<Self> {
+        let profile = &tools.profile;
+        let Some(Controller { namespace, workload, port }) = controller(tools)? else {
+            let what = format!(
+                "profile `{profile}` publishes no port, and nothing in the cluster listens at its nodes' port 80"
+            );
+            return Err(Failure::new(Class::Proof, what)
+                .help(format!("give it an ingress controller: minikube --profile {profile} addons enable ingress"))
+                .help("or use a profile of xtask's own, which publishes one: cargo xtask deploy dev")
+                .into());
+        };
+        let listen = tools
+            .kubectl()
+            .args(["--request-timeout=0", "--namespace", &namespace, "port-forward", "--address=127.0.0.1"])
+            .args([workload.clone(), format!(":{port}")])
+            .deadline(LIFETIME);
+        let child = Arc::new(listen.pipe_from(None)?);
+        let (sender, lines) = mpsc::channel();
+        let reading = child.clone();
+        // Read to the end: kubectl tells every connection, and a full pipe would stop it.
+        let reader = std::thread::spawn(move || {
+            BufReader::new(reading.reader()).lines().map_while(Result::ok).for_each(|line| drop(sender.send(line)));
+        });
+        let open_with = format!(
+            "cargo xtask --profile {profile} tool kubectl -- --namespace {namespace} port-forward {workload} 8080:{port}"
+        );
+        let forward = Forward { child, reader: Some(reader), open_with };
+        let line = lines.recv_timeout(PATIENCE).unwrap_or_default();
+        let here = listening(&line).with_context(|| format!("`{listen}` does not listen: {line}"))?;
+        Ok(Self { address: format!("http://127.0.0.1:{here}"), forward: Some(forward) })
+    }
+}
+
+impl Drop for Forward {
+    fn drop(&mut self) {
+        self.child.kill();
+        if let Some(reader) = self.reader.take() {
+            let _ = reader.join();
+        }
+    }
+}
+
+/// The workload that has port 80 of the nodes.
+fn controller(tools: &Toolbox) -> Result<Option<Controller>> {
+    let ask = tools.kubectl().args(["get", "deployments,daemonsets", "-A", "-o"]).arg(
+        "jsonpath={range .items[*]}{.metadata.namespace}|{.kind}|{.metadata.name}|\
+         {.spec.template.spec.containers[*].ports[?(@.hostPort==80)].containerPort}{\"\\n\"}{end}",
+    );
+    Ok(parse(&ask.read()?))
+}
+
+fn parse(text: &str) -> Option<Controller> {
+    text.lines().find_map(|line| match line.split('|').collect::<Vec<_>>()[..] {
+        [namespace, kind, name, port] => Some(Controller {
+            namespace: namespace.to_owned(),
+            workload: format!("{}/{name}", kind.to_lowercase()),
+            port: port.parse().ok()?,
+        }),
+        _ => None,
+    })
+}
+
+/// The port of `Forwarding from 127.0.0.1:43210 -> 8000`.
+fn listening(line: &str) -> Option<u16> {
+    line.strip_prefix("Forwarding from 127.0.0.1:")?.split(' ').next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_has_the_nodes_port_80_is_found_among_others() {
+        let text = "kube-system|Deployment|coredns|\ningress-traefik|Deployment|traefik|8000\n";
+        let (namespace, workload) = ("ingress-traefik".to_owned(), "deployment/traefik".to_owned());
+        assert_eq!(parse(text), Some(Controller { namespace, workload, port: 8000 }));
+        assert_eq!(parse("kube-system|DaemonSet|kindnet|\n"), None);
+    }
+
+    #[test]
+    fn kubectl_tells_the_port_that_it_has_chosen() {
+        assert_eq!(listening("Forwarding from 127.0.0.1:43210 -> 8000"), Some(43210));
+        assert_eq!(listening("error: unable to forward port"), None);
+    }
+}
