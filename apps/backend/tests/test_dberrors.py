@@ -10,6 +10,8 @@ CASES = {
     "connection timeout expired": Kind.UNREACHABLE,
     "failed to resolve host 'h': [Errno -2] Name or service not known": Kind.UNREACHABLE,
     "server closed the connection unexpectedly": Kind.UNREACHABLE,
+    "expected authentication request from server, but received H": Kind.UNREACHABLE,
+    "received invalid response to SSL negotiation: H": Kind.UNREACHABLE,
     "couldn't get a connection after 2.00 sec": Kind.UNREACHABLE,
     "FATAL:  the database system is starting up": Kind.WAKING_UP,
     "FATAL:  terminating connection due to administrator command: shutting down": Kind.WAKING_UP,

@@ -3,6 +3,7 @@
 import os
 import re
 import socket
+import socketserver
 import subprocess
 import sys
 import threading
@@ -181,6 +182,28 @@ def test_a_database_that_starts_late_is_waited_for(new_server: NewServer, run: R
     starting.join()
     assert code == 0, output
     assert "waiting for the database: unreachable" in output
+
+
+class _Http(socketserver.BaseRequestHandler):
+    def handle(self) -> None:
+        self.request.recv(64)
+        self.request.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+
+@pytest.mark.parametrize("sslmode", ["disable", "require"])
+def test_what_answers_in_another_protocol_for_a_moment_is_waited_for(
+    new_server: NewServer, run: Run, sslmode: str
+) -> None:
+    late = new_server()
+    with socketserver.TCPServer(("127.0.0.1", late.port), _Http) as other:
+        threading.Thread(target=other.serve_forever, args=(0.05,)).start()
+        code, output = run(late.url(query=f"?sslmode={sslmode}"), "--wait", "1")
+        assert code == migrate.EXIT_CODES[Kind.UNREACHABLE], output
+        assert "unreachable" in output.strip().splitlines()[-1]
+        other.shutdown()
+    late.start()
+    code, output = run(late.url(), "--wait", "15")
+    assert code == 0, output
 
 
 def test_settings_are_checked_first(run: Run) -> None:

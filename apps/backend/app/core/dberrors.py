@@ -29,6 +29,9 @@ _MARKS: tuple[tuple[Kind, tuple[str, ...]], ...] = (
     (Kind.QUOTA_EXCEEDED, ("quota", "project size limit", "concurrently active endpoints")),
     # A connection that is cut, not one that is refused, although OpenSSL calls both an error.
     (Kind.UNREACHABLE, ("unexpected eof", "ssl syscall", "ssl connection has been closed")),
+    # What answers is no Postgres: another program's port, or a Service's address in the moment
+    # before its node knows it, when the way leads out of the cluster to whatever proxy there is.
+    (Kind.UNREACHABLE, ("expected authentication request", "invalid response to ssl")),
     (
         Kind.TLS_REFUSED,
         (

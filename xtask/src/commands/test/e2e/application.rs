@@ -76,7 +76,7 @@ pub fn assistant(bed: &Bed) -> Result<()> {
     std::fs::write(&values, serde_norway::to_string(&changed)?)?;
     bed.write_dotenv(&format!("AUTH_SECRET={AUTH}\nOPENAI_API_KEY=not-a-secret-key\n"))?;
     bed.xtask(&["deploy", "dev"])?.expect(0, &["is up"])?;
-    let result = playwright(bed, "scripted", &["assistant.spec.ts"]);
+    let result = playwright(bed, "scripted", &["assistant.spec.ts", "screenshots.spec.ts"]);
 
     std::fs::write(&values, before)?;
     bed.write_dotenv(&format!("AUTH_SECRET={AUTH}\n"))?;
@@ -113,7 +113,8 @@ fn upstream(image: &str, script: &str) -> Value {
     json!({"apiVersion": "v1", "kind": "List", "items": [config, service, pod]})
 }
 
-/// Runs the browser's tests in their image; `assistant` tells them which state of it to expect.
+/// Runs the browser's tests in their image; `assistant` tells them which state of it to expect. Where SCREENSHOT_DIR names a
+/// folder that everybody may write to, they leave the pictures of `docs/` there.
 fn playwright(bed: &Bed, assistant: &str, specs: &[&str]) -> Result<()> {
     let bases: Vec<Need> =
         bed.project.settings.images["todo-frontend"].bases.values().cloned().map(Need::Image).collect();
@@ -130,6 +131,10 @@ fn playwright(bed: &Bed, assistant: &str, specs: &[&str]) -> Result<()> {
     build.arg(context.as_str()).log(bed.project.log("browser-image")).deadline(Duration::from_secs(900)).run()?;
     let run = engine.docker().args(["run", "--rm", "--init", "--network=host", "--shm-size=256m"]);
     let run = run.args(["--env", &format!("BASE_URL={}", bed.address()?), "--env", &format!("ASSISTANT={assistant}")]);
+    let run = match std::env::var("SCREENSHOT_DIR") {
+        Ok(dir) => run.args(["--volume", &format!("{dir}:/pictures"), "--env", "SCREENSHOT_DIR=/pictures"]),
+        Err(_) => run,
+    };
     let run = run.args(["todo-browser:test", "node_modules/.bin/playwright", "test"]).args(specs.iter().copied());
     run.deadline(Duration::from_secs(420)).log(bed.project.log("browser")).run()
 }
