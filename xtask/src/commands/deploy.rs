@@ -6,7 +6,7 @@ mod watch;
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::Args;
 
 use super::output::{self, Output};
@@ -144,9 +144,12 @@ fn once(project: &Project, args: &Deploy) -> Result<()> {
     report.fact("workloads", output::workloads(&proof.snapshot));
     report.fact("database", credentials.database.as_str());
     if changed > 0 {
-        release::verified(tools, &desired, ids.clone(), names)?;
-        release::remove_unused(tools)?;
-        forget_old_builds(project, tools, &proof.snapshot)?;
+        std::thread::scope(|scope| {
+            let forget = scope.spawn(|| forget_old_builds(project, tools, &proof.snapshot));
+            release::verified(tools, &desired, ids.clone(), names)?;
+            release::remove_unused(tools)?;
+            forget.join().unwrap_or_else(|_| bail!("the look for old builds panicked"))
+        })?;
     }
     if steps == 0 {
         report.ok("nothing changed: nothing was built, loaded or restarted");
