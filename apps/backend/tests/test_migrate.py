@@ -184,6 +184,11 @@ def test_a_database_that_starts_late_is_waited_for(new_server: NewServer, run: R
     assert "waiting for the database: unreachable" in output
 
 
+class _Server(socketserver.TCPServer):
+    # Postgres takes the port over while closed connections linger on it.
+    allow_reuse_address = True
+
+
 class _Http(socketserver.BaseRequestHandler):
     def handle(self) -> None:
         self.request.recv(64)
@@ -195,7 +200,7 @@ def test_what_answers_in_another_protocol_for_a_moment_is_waited_for(
     new_server: NewServer, run: Run, sslmode: str
 ) -> None:
     late = new_server()
-    with socketserver.TCPServer(("127.0.0.1", late.port), _Http) as other:
+    with _Server(("127.0.0.1", late.port), _Http) as other:
         threading.Thread(target=other.serve_forever, args=(0.05,)).start()
         code, output = run(late.url(query=f"?sslmode={sslmode}"), "--wait", "1")
         assert code == migrate.EXIT_CODES[Kind.UNREACHABLE], output
