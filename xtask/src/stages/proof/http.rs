@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 /// How long one request may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// More than any page of ours has; what follows is not read.
-const LARGEST: u64 = 16 << 20;
+const LARGEST: usize = 16 << 20;
 
 /// Where the time of a request went.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -103,8 +103,27 @@ fn talk(mut stream: TcpStream, host: &str, path: &str) -> std::io::Result<(Vec<u
     let mut answer = vec![0; 1];
     stream.read_exact(&mut answer)?;
     let first_byte = start.elapsed();
-    stream.take(LARGEST).read_to_end(&mut answer)?;
+    // To its own end, not the connection's: a port-forward keeps that open for a second.
+    let mut piece = [0; 1 << 14];
+    while !complete(&answer) && answer.len() < LARGEST {
+        match stream.read(&mut piece)? {
+            0 => break,
+            read => answer.extend_from_slice(&piece[..read]),
+        }
+    }
     Ok((answer, first_byte, start.elapsed() - first_byte))
+}
+
+/// Whether the answer says of itself that nothing follows.
+fn complete(answer: &[u8]) -> bool {
+    let Some(end) = answer.windows(4).position(|window| window == b"\r\n\r\n") else { return false };
+    let head = String::from_utf8_lossy(&answer[..end]).to_ascii_lowercase();
+    let header = |name: &str| head.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim);
+    match (header("transfer-encoding"), header("content-length").and_then(|length| length.parse::<usize>().ok())) {
+        (Some("chunked"), _) => answer.ends_with(b"\r\n0\r\n\r\n"),
+        (None, Some(length)) => answer.len() >= end + 4 + length,
+        _ => false,
+    }
 }
 
 fn parse(answer: &[u8], phases: Phases) -> Result<Response, Silence> {
@@ -124,6 +143,21 @@ fn parse(answer: &[u8], phases: Phases) -> Result<Response, Silence> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_answer_is_complete_by_its_own_word() {
+        let table = [
+            ("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", true),
+            ("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nok", false),
+            ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n", true),
+            ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n", false),
+            ("HTTP/1.1 200 OK\r\n\r\nok", false),
+            ("HTTP/1.1 200 OK\r\nContent-Le", false),
+        ];
+        for (answer, whole) in table {
+            assert_eq!(complete(answer.as_bytes()), whole, "{answer:?}");
+        }
+    }
     use std::net::TcpListener;
 
     /// A server for one connection, which does `serve` with it.
