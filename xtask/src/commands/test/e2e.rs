@@ -32,6 +32,9 @@ use bed::Bed;
 /// A scenario: what must be true, and the test of it.
 type Scenario = (&'static str, fn(&Bed) -> Result<()>);
 
+/// The scenario that makes the cluster which the later ones need.
+const FIRST: &str = "a deploy from nothing ends with two ready replicas of each and an address that answers";
+
 /// In this order: each scenario starts from the state that the one before leaves.
 const SCENARIOS: &[Scenario] = &[
     ("a broken .env is refused before anything is touched, with line and fix", refusals::dotenv),
@@ -41,7 +44,7 @@ const SCENARIOS: &[Scenario] = &[
         refusals::context,
     ),
     ("guard: a foreign entry is refused before cache, engine, tools or .env are made", guard::before_anything),
-    ("a deploy from nothing ends with two ready replicas of each and an address that answers", lifecycle::first),
+    (FIRST, lifecycle::first),
     ("a second deploy changes nothing and restarts nothing", lifecycle::noop),
     ("a dry run shows steps, no secrets, and does nothing", lifecycle::dry_run),
     ("todos are stored, rendered by the server, and survive a restart of both", application::todos),
@@ -132,13 +135,18 @@ pub fn soak(project: &Project, rounds: usize) -> Result<Tally> {
     soak::run(&Bed::make(project, false)?, rounds)
 }
 
-/// Runs all scenarios, or those whose names contain `only`: these on the cluster that an earlier run has left.
+/// Runs all scenarios, or those whose names contain `only`: these on the cluster that an earlier run has left, or that the
+/// first deploy makes for them.
 pub fn run(project: &Project, only: Option<&str>) -> Result<Tally> {
     // Two checkouts would take each other's cluster.
     let _lock = lock::take(&project.cache.join("locks"), &format!("{}-tests", project.settings.cluster.profile))?;
     let bed = Bed::make(project, only.is_none())?;
     let mut tally = Tally::default();
-    let wanted = SCENARIOS.iter().chain(FAULTS).filter(|(name, _)| only.is_none_or(|text| name.contains(text)));
+    let first = only.is_some() && bed.address().is_err();
+    let wanted = SCENARIOS
+        .iter()
+        .chain(FAULTS)
+        .filter(|(name, _)| only.is_none_or(|text| name.contains(text)) || first && *name == FIRST);
     for (name, scenario) in wanted {
         let running = project.report.step("test", *name, "");
         match scenario(&bed) {
