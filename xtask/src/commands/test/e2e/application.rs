@@ -13,6 +13,8 @@ use crate::world::World;
 
 /// A todo that must outlive restarts and teardowns.
 const LASTING: &str = "outlive the restart of both";
+/// The container of the browser's tests.
+const BROWSER: &str = "todo-browser-tests";
 /// Name of the pod and Service that play OpenAI's API.
 const UPSTREAM: &str = "openai-scripted";
 
@@ -114,7 +116,7 @@ fn upstream(image: &str, script: &str) -> Value {
 }
 
 /// Runs the browser's tests in their image; `assistant` tells them which state of it to expect. Where SCREENSHOT_DIR names a
-/// folder that everybody may write to, they leave the pictures of `docs/` there.
+/// folder, the pictures that they take are copied there (an engine of our own sees no folder of the machine's).
 fn playwright(bed: &Bed, assistant: &str, specs: &[&str]) -> Result<()> {
     let bases: Vec<Need> =
         bed.project.settings.images["todo-frontend"].bases.values().cloned().map(Need::Image).collect();
@@ -129,12 +131,21 @@ fn playwright(bed: &Bed, assistant: &str, specs: &[&str]) -> Result<()> {
         build = build.arg("--secret").arg(format!("id=ca,src={ca}"));
     }
     build.arg(context.as_str()).log(bed.project.log("browser-image")).deadline(Duration::from_secs(900)).run()?;
-    let run = engine.docker().args(["run", "--rm", "--init", "--network=host", "--shm-size=256m"]);
-    let run = run.args(["--env", &format!("BASE_URL={}", bed.address()?), "--env", &format!("ASSISTANT={assistant}")]);
-    let run = match std::env::var("SCREENSHOT_DIR") {
-        Ok(dir) => run.args(["--volume", &format!("{dir}:/pictures"), "--env", "SCREENSHOT_DIR=/pictures"]),
-        Err(_) => run,
-    };
+    let remove = engine.docker().args(["rm", "--force", BROWSER]);
+    let run = engine.docker().args(["run", "--name", BROWSER, "--init", "--network=host", "--shm-size=256m"]);
+    let pictures = std::env::var("SCREENSHOT_DIR").ok();
+    let run = run.args(pictures.iter().flat_map(|_| ["--env", "SCREENSHOT_DIR=/tmp/pictures"])).args([
+        "--env",
+        &format!("BASE_URL={}", bed.address()?),
+        "--env",
+        &format!("ASSISTANT={assistant}"),
+    ]);
     let run = run.args(["todo-browser:test", "node_modules/.bin/playwright", "test"]).args(specs.iter().copied());
-    run.deadline(Duration::from_secs(420)).log(bed.project.log("browser")).run()
+    remove.run()?;
+    let result = run.deadline(Duration::from_secs(420)).log(bed.project.log("browser")).run();
+    if let Some(dir) = pictures {
+        engine.docker().args(["cp", &format!("{BROWSER}:/tmp/pictures/."), &dir]).run()?;
+    }
+    remove.run()?;
+    result
 }
