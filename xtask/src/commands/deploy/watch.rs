@@ -8,10 +8,13 @@ use super::Deploy;
 use crate::process;
 use crate::project::Project;
 use crate::stages::images::context::{self, Files};
-use crate::stages::images::recipe::changes;
+use crate::stages::images::recipe::{changed_files, in_brief};
 
 /// Time between two looks. One reads and hashes a few hundred small files: some milliseconds.
 const PAUSE: Duration = Duration::from_millis(400);
+/// What a deploy reads besides images' contexts and the chart.
+const DOTENV: &str = ".env";
+const INFRA: &str = "infra";
 
 /// Deploys until the user interrupts. A first deploy that fails ends it with its error; a later one is told, and the next
 /// change tried: the release serves what was verified last meanwhile.
@@ -40,10 +43,6 @@ pub fn run(project: &Project, args: &Deploy) -> Result<()> {
     }
 }
 
-/// What a deploy reads besides images' contexts and the chart.
-const DOTENV: &str = ".env";
-const INFRA: &str = "infra";
-
 /// Waits for a change that has come to rest: editors and checkouts write in several steps. What cannot be read for a
 /// moment is looked at again.
 fn next(project: &Project, before: &Files) -> (Files, String) {
@@ -51,22 +50,11 @@ fn next(project: &Project, before: &Files) -> (Files, String) {
     loop {
         std::thread::sleep(PAUSE);
         let Ok(now) = sources(project) else { continue };
-        match told(&now, before) {
+        match in_brief(changed_files(&now, before)) {
             Some(changed) if last.as_ref() == Some(&now) => return (now, changed),
             _ => last = Some(now),
         }
     }
-}
-
-/// The change in one line; `None` if there is none.
-fn told(now: &Files, before: &Files) -> Option<String> {
-    let mut files = changes(now, before).filter(|(path, _)| {
-        // A folder comes and goes with its files.
-        [now, before].iter().all(|files| files.get(*path).is_none_or(|what| what != context::FOLDER))
-    });
-    let (path, how) = files.next()?;
-    let more = files.count();
-    Some(if more == 0 { format!("{path} {how}") } else { format!("{path} {how} (+{more} more)") })
 }
 
 /// A digest of every file that a deploy is made from, by its path in the checkout.
@@ -91,6 +79,10 @@ mod tests {
 
     fn files(list: &[(&str, &str)]) -> Files {
         list.iter().map(|(path, what)| ((*path).to_owned(), (*what).to_owned())).collect()
+    }
+
+    fn told(now: &Files, before: &Files) -> Option<String> {
+        in_brief(changed_files(now, before))
     }
 
     #[test]

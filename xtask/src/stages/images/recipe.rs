@@ -43,22 +43,12 @@ impl Recipe {
 
     /// What is different from `last`, in a few words: `app/main.py changed (+2 more)`.
     pub fn difference(&self, last: &Self) -> Option<String> {
-        let found = self.differences(last);
-        let more = found.len().saturating_sub(1);
-        let first = found.into_iter().next()?;
-        Some(if more == 0 { first } else { format!("{first} (+{more} more)") })
+        in_brief(self.differences(last))
     }
 
     /// Everything that is different from `last`, each in a few words, changed files first.
     pub fn differences(&self, last: &Self) -> Vec<String> {
-        let mut found: Vec<String> = Vec::new();
-        let is_folder =
-            |path: &str| [&self.files, &last.files].iter().any(|f| f.get(path).is_some_and(|v| v == FOLDER));
-        let (folders, files): (Vec<_>, Vec<_>) =
-            changes(&self.files, &last.files).partition(|(path, _)| is_folder(path));
-        // A folder comes and goes with its files; it is worth a word only when it is empty.
-        let files = if files.is_empty() { folders } else { files };
-        found.extend(files.iter().map(|(path, how)| format!("{path} {how}")));
+        let mut found = changed_files(&self.files, &last.files);
         found.extend(changes(&self.bases, &last.bases).map(|(name, how)| format!("base image {name} {how}")));
         found.extend(changes(&self.args, &last.args).map(|(name, how)| format!("build argument {name} {how}")));
         if self.format != last.format {
@@ -68,8 +58,24 @@ impl Recipe {
     }
 }
 
+/// The first of `found` and how many more there are; `None` if there is none.
+pub fn in_brief(found: Vec<String>) -> Option<String> {
+    let more = found.len().saturating_sub(1);
+    let first = found.into_iter().next()?;
+    Some(if more == 0 { first } else { format!("{first} (+{more} more)") })
+}
+
+/// Each file that differs, in a few words.
+pub fn changed_files(new: &Files, old: &Files) -> Vec<String> {
+    let is_folder = |path: &str| [new, old].iter().any(|files| files.get(path).is_some_and(|what| what == FOLDER));
+    let (folders, files): (Vec<_>, Vec<_>) = changes(new, old).partition(|(path, _)| is_folder(path));
+    // A folder comes and goes with its files; it is worth a word only when it is empty.
+    let files = if files.is_empty() { folders } else { files };
+    files.iter().map(|(path, how)| format!("{path} {how}")).collect()
+}
+
 /// The names whose values differ, changed ones first: they say more than what comes or goes with them.
-pub fn changes<'a>(
+fn changes<'a>(
     new: &'a BTreeMap<String, String>,
     old: &'a BTreeMap<String, String>,
 ) -> impl Iterator<Item = (&'a String, &'static str)> {

@@ -116,33 +116,38 @@ fn talk(mut stream: TcpStream, host: &str, path: &str) -> std::io::Result<(Vec<u
 
 /// Whether the answer says of itself that nothing follows.
 fn complete(answer: &[u8]) -> bool {
-    let Some(end) = answer.windows(4).position(|window| window == b"\r\n\r\n") else { return false };
-    let head = String::from_utf8_lossy(&answer[..end]).to_ascii_lowercase();
-    let header = |name: &str| head.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim);
-    match (header("transfer-encoding"), header("content-length").and_then(|length| length.parse::<usize>().ok())) {
+    let Some(end) = end_of_head(answer) else { return false };
+    let head = String::from_utf8_lossy(&answer[..end]);
+    let length = header(&head, "content-length").and_then(|length| length.parse::<usize>().ok());
+    match (header(&head, "transfer-encoding"), length) {
         (Some("chunked"), _) => answer.ends_with(b"\r\n0\r\n\r\n"),
         (None, Some(length)) => answer.len() >= end + 4 + length,
         _ => false,
     }
 }
 
+fn end_of_head(answer: &[u8]) -> Option<usize> {
+    answer.windows(4).position(|window| window == b"\r\n\r\n")
+}
+
+/// A header's value; names differ in case from server to server.
+fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {
+    let mut headers = head.lines().filter_map(|line| line.split_once(':'));
+    headers.find(|(key, _)| key.trim().eq_ignore_ascii_case(name)).map(|(_, value)| value.trim())
+}
+
 fn parse(answer: &[u8], phases: Phases) -> Result<Response, Silence> {
-    let end = answer.windows(4).position(|window| window == b"\r\n\r\n").unwrap_or(answer.len());
-    let head = String::from_utf8_lossy(&answer[..end]).into_owned();
-    let mut lines = head.lines();
-    let status = lines.next().and_then(|line| line.strip_prefix("HTTP/1.")?.split(' ').nth(1)?.parse().ok());
+    let head = String::from_utf8_lossy(&answer[..end_of_head(answer).unwrap_or(answer.len())]);
+    let status = head.lines().next().and_then(|line| line.strip_prefix("HTTP/1.")?.split(' ').nth(1)?.parse().ok());
     let Some(status) = status else { return Err(Silence::Other("the answer is not HTTP".to_owned())) };
-    let headers: Vec<(&str, &str)> = lines.filter_map(|line| line.split_once(':')).collect();
-    let header = |name: &str| {
-        let found = headers.iter().find(|(key, _)| key.trim().eq_ignore_ascii_case(name));
-        found.map(|(_, value)| value.trim().to_owned()).unwrap_or_default()
-    };
+    let header = |name: &str| header(&head, name).unwrap_or_default().to_owned();
     Ok(Response { status, served_by: header("x-served-by"), location: header("location"), phases })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::net::TcpListener;
 
     #[test]
     fn an_answer_is_complete_by_its_own_word() {
@@ -158,7 +163,6 @@ mod tests {
             assert_eq!(complete(answer.as_bytes()), whole, "{answer:?}");
         }
     }
-    use std::net::TcpListener;
 
     /// A server for one connection, which does `serve` with it.
     fn server(serve: impl FnOnce(TcpStream) + Send + 'static) -> String {

@@ -7,7 +7,7 @@ use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use crate::failure::{Class, Failure};
 use crate::process::Piped;
@@ -87,10 +87,19 @@ impl Way {
         let open_with = format!(
             "cargo xtask --profile {profile} tool kubectl -- --namespace {namespace} port-forward {workload} 8080:{port}"
         );
-        let forward = Forward { child, reader: Some(reader), open_with };
-        let line = lines.recv_timeout(PATIENCE).unwrap_or_default();
-        let here = listening(&line).with_context(|| format!("`{listen}` does not listen: {line}"))?;
-        Ok(Self { address: format!("http://127.0.0.1:{here}"), forward: Some(forward) })
+        if let Some(here) = listening(&lines.recv_timeout(PATIENCE).unwrap_or_default()) {
+            let forward = Forward { child, reader: Some(reader), open_with };
+            return Ok(Self { address: format!("http://127.0.0.1:{here}"), forward: Some(forward) });
+        }
+        child.kill();
+        let _ = reader.join();
+        let said = Arc::into_inner(child).and_then(|child| child.finish().err()).map(|error| format!(": {error:#}"));
+        let what = format!("no port-forward to {workload} in {namespace}{}", said.unwrap_or_default());
+        Err(Failure::new(Class::Proof, what)
+            .help(format!(
+                "see whether it runs: cargo xtask --profile {profile} tool kubectl -- get pods -n {namespace}"
+            ))
+            .into())
     }
 }
 
