@@ -3,7 +3,7 @@
 use camino::Utf8PathBuf;
 use clap::{Args, Parser, Subcommand};
 
-use crate::commands::{bench, deploy, doctor, images, logs, rollback, status, teardown, test, tool};
+use crate::commands::{bench, deploy, doctor, images, logs, pins, rollback, status, teardown, test, tool};
 use crate::origin;
 use crate::project::Options;
 
@@ -78,6 +78,7 @@ pub enum Command {
     Bench(bench::Bench),
     Logs(logs::Logs),
     Doctor(doctor::Doctor),
+    Pins(pins::Pins),
     /// Show each resolved value and where it is from; secrets are masked
     Config {
         /// As JSON

@@ -10,6 +10,7 @@ pub mod images;
 pub mod logs;
 pub mod output;
 pub mod overview;
+pub mod pins;
 pub mod rollback;
 pub mod scan;
 pub mod status;

@@ -12,6 +12,7 @@ mod git;
 mod judge;
 mod lock;
 mod origin;
+mod pins;
 mod plan;
 mod process;
 mod project;
@@ -28,8 +29,8 @@ use clap::{CommandFactory, Parser};
 
 use cli::{Cli, Command};
 use commands::{
-    bench, completions, config, deploy, doctor, images, logs, output, overview, rollback, scan, status, teardown, test,
-    tool,
+    bench, completions, config, deploy, doctor, images, logs, output, overview, pins as pins_command, rollback, scan,
+    status, teardown, test, tool,
 };
 use project::Project;
 use report::Report;
@@ -80,6 +81,7 @@ fn run(cli: Cli, report: &Report) -> Result<i32> {
         Some(Command::Rollback(args)) => rollback::run(&project, &args)?,
         Some(Command::Bench(args)) => bench::run(&project, &args)?,
         Some(Command::Doctor(args)) => doctor::run(&project, &args)?,
+        Some(Command::Pins(args)) => pins_command::run(&project, &args)?,
         Some(Command::Config { json }) => config::run(&project, json)?,
         Some(Command::Scan) => scan::run(&project, &world::gitleaks(&project)?)?,
         Some(Command::Test(args)) => test::run(&project, &args)?,

@@ -23,6 +23,8 @@ use crate::stages::machine;
 use make::Maker;
 use manifest::{Artifact, Manifest};
 
+pub use manifest::{FILE, FOLDER};
+
 /// Label of an image that holds its key.
 const KEY_LABEL: &str = "todo-xtask.key";
 /// Room that compiling takes for a while, with some to spare: modules 3 GB and compiled packages 5 GB were measured.

@@ -20,6 +20,8 @@ use crate::project::Project;
 use crate::report::{Running, bytes};
 use manifest::{Download, Manifest, Platform, name};
 
+pub use manifest::FILE;
+
 /// Asked by [`reachable`]: a few bytes from Kubernetes' download site.
 const PROBE: &str = "https://dl.k8s.io/release/stable.txt";
 
@@ -41,6 +43,11 @@ pub struct Release {
 /// Whether the release hosts can be reached, trusting `ca_bundle` as well; takes at most about three seconds.
 pub fn reachable(ca_bundle: Option<&Utf8Path>) -> bool {
     download::answers(PROBE, ca_bundle, PROBE_LIMIT)
+}
+
+/// This machine's platform as the manifest names it, if there are downloads for it.
+pub fn platform() -> Option<String> {
+    Platform::here().map(|platform| platform.to_string())
 }
 
 impl Release {

@@ -210,6 +210,11 @@ impl<'a> Maker<'a> {
         if let Some(ca) = self.project.ca_bundle() {
             build = build.args(["--secret", &format!("id=ca,src={ca}")]);
         }
+        let root = image.debian.then(|| format!("DEBIAN_IMAGE={}", self.manifest.debian.name));
+        let args = image.args.iter().map(|(name, value)| format!("{name}={value}"));
+        for arg in root.into_iter().chain(args) {
+            build = build.args(["--build-arg", &arg]);
+        }
         for tag in &image.names {
             build = build.args(["--tag", tag]);
         }
