@@ -2,6 +2,7 @@
 //!
 //! Here is what is hard to bring about on a real cluster; the rest is tested on one (`cargo xtask test`).
 
+mod bases;
 mod common;
 
 mod cluster;
