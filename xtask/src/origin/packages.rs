@@ -185,9 +185,9 @@ impl Packages {
         if order.is_empty() {
             return Ok(None);
         }
-        let images = order.iter().flat_map(|artifact| self.manifest.names(artifact));
+        let mut images = order.iter().flat_map(|artifact| self.manifest.names(artifact));
         // An unreadable record is told before minutes are spent.
-        images.map(|name| self.bases.read(&name).map(drop)).collect::<Result<()>>()?;
+        images.try_for_each(|name| self.bases.read(&name).map(drop))?;
         let seconds: u64 = order
             .iter()
             .filter_map(|a| if let Artifact::Go(name) = a { Some(self.manifest.go[name].seconds) } else { None })

@@ -75,6 +75,7 @@ impl GoMod {
     }
 
     /// The version of `module` that `require` names, if it does.
+    #[cfg(test)]
     pub fn required(&self, module: &str) -> Option<&str> {
         self.requires.get(module).map(String::as_str)
     }
