@@ -101,7 +101,7 @@ fn rows(project: &Project) -> Result<Vec<Row>> {
     let origin = origin::select(project, &engine)?;
     rows.push(row("origin", origin.name(), Verdict::Good));
     rows.extend(base_images(project, &engine, origin.as_ref()));
-    let tools = Toolbox::new(project, engine, origin.as_ref());
+    let tools = Toolbox::new(project, engine, origin.as_ref())?;
     let versions = [
         (Tool::Minikube, "minikube", ["version", "--short"]),
         (Tool::Kubectl, "kubectl", ["version", "--client"]),
