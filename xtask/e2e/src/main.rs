@@ -63,6 +63,7 @@ const SCENARIOS: &[Scenario] = &[
     ("a saved file is deployed by `deploy --watch`, which a mistake does not end", drift::watched),
     ("a scaled deployment is put right, with the reason", drift::scale),
     ("an edited ConfigMap is put right, with the reason", drift::config_map),
+    ("variables that are set for other work lead no tool elsewhere", guard::environment),
     ("a changed AUTH_SECRET restarts the backend alone", drift::secret),
     ("a deleted image is loaded again, with the reason", drift::image),
     ("a deleted pod is replaced: two replicas again (SC-002)", cluster::deleted_pod),
