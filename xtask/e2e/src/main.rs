@@ -170,6 +170,11 @@ fn soak(project: &Project, xtask: &str, rounds: usize) -> Result<Tally> {
 /// Runs all scenarios, or those whose names contain `only`: these on the cluster that an earlier run has left, or that the
 /// first deploy makes for them.
 fn run(project: &Project, xtask: &str, only: Option<&str>) -> Result<Tally> {
+    if let Some(text) = only.filter(|text| select(Some(text), false).next().is_none()) {
+        return Err(Failure::new(Class::Config, format!("no scenario's name contains `{text}`"))
+            .help(format!("the names stand in {}", file!()))
+            .into());
+    }
     // Two checkouts would take each other's cluster.
     let _lock = lock::take(&project.cache.join("locks"), &format!("{}-tests", project.settings.cluster.profile))?;
     let bed = Bed::make(project, xtask, only.is_none())?;
