@@ -1,5 +1,6 @@
 //! `cargo xtask deploy <env>`: machine -> tools -> cluster -> images -> release -> proof.
 
+mod database;
 mod facts;
 mod watch;
 
@@ -104,12 +105,14 @@ fn once(project: &Project, args: &Deploy) -> Result<()> {
     let desired = Desired::new(project, &args.environment, &tags, &secrets.names)?;
     let names: Vec<String> = secrets.names.values().cloned().collect();
     let release_steps = release::decide(project, tools, &desired, secrets.clone(), &live.release);
-    let changed = release_steps.len();
+    let mut changed = release_steps.len();
     if changed == 0 {
         let what = format!("helm upgrade {}", project.settings.chart.release);
         report.skipped("release", &what, "what is there is what was verified, and ready");
     }
     steps += plan::apply(project, "release", mode, release_steps)?;
+    let restarted = restart_database(project, tools, &wanted, &live.release, changed > 0, mode)?;
+    (steps, changed) = (steps + restarted, changed + restarted);
     if mode == Mode::DryRun {
         if changed > 0 {
             diff::show(project, tools, &desired, &secrets, &live.release, &built)?;
@@ -156,6 +159,29 @@ fn once(project: &Project, args: &Deploy) -> Result<()> {
     }
     summary::print(project, &way, &credentials, &ids, &proof, start.elapsed());
     Ok(())
+}
+
+/// Replaces the embedded database's pod if its image was renewed under the same tag. Returns the number of steps.
+/// `upgraded`: Helm has just changed what `observed` saw.
+fn restart_database(
+    project: &Project,
+    tools: &Toolbox,
+    wanted: &[Wanted],
+    observed: &release::Observed,
+    upgraded: bool,
+    mode: Mode,
+) -> Result<usize> {
+    let name = &project.settings.database.image;
+    let Some(database) = wanted.iter().find(|image| image.reference == *name) else { return Ok(0) };
+    let taken = if upgraded && mode == Mode::Apply { Some(Snapshot::take(tools)?) } else { None };
+    let Some(snapshot) = taken.as_ref().or(observed.snapshot.as_ref()) else { return Ok(0) };
+    if database::restart(tools, database, snapshot).is_none() {
+        return Ok(0);
+    }
+    // Asked again: an engine may have called the image by its manifest until it was loaded.
+    let loaded = Wanted::of(project, &tools.engine, name);
+    let Some(step) = database::restart(tools, &loaded, snapshot) else { return Ok(0) };
+    plan::apply(project, "release", mode, vec![step])
 }
 
 /// Removes builds that neither a kept revision nor the newest few are: content tags would pile up otherwise.
