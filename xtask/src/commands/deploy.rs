@@ -1,6 +1,5 @@
 //! `cargo xtask deploy <env>`: machine -> tools -> cluster -> images -> release -> proof.
 
-mod database;
 mod facts;
 mod watch;
 
@@ -11,7 +10,7 @@ use anyhow::{Result, bail};
 use clap::Args;
 
 use super::output::{self, Output};
-use super::{diff, summary};
+use super::{database, diff, summary};
 use crate::credentials;
 use crate::lock;
 use crate::origin::{Need, Tool};
@@ -111,7 +110,10 @@ fn once(project: &Project, args: &Deploy) -> Result<()> {
         report.skipped("release", &what, "what is there is what was verified, and ready");
     }
     steps += plan::apply(project, "release", mode, release_steps)?;
-    let restarted = restart_database(project, tools, &wanted, &live.release, changed > 0, mode)?;
+    // Helm may just have replaced the pod.
+    let upgraded = if changed > 0 && mode == Mode::Apply { Some(Snapshot::take(tools)?) } else { None };
+    let snapshot = upgraded.as_ref().or(live.release.snapshot.as_ref());
+    let restarted = database::restart_if_renewed(project, tools, &wanted, snapshot, mode)?;
     (steps, changed) = (steps + restarted, changed + restarted);
     if mode == Mode::DryRun {
         if changed > 0 {
@@ -159,29 +161,6 @@ fn once(project: &Project, args: &Deploy) -> Result<()> {
     }
     summary::print(project, &way, &credentials, &ids, &proof, start.elapsed());
     Ok(())
-}
-
-/// Replaces the embedded database's pod if its image was renewed under the same tag. Returns the number of steps.
-/// `upgraded`: Helm has just changed what `observed` saw.
-fn restart_database(
-    project: &Project,
-    tools: &Toolbox,
-    wanted: &[Wanted],
-    observed: &release::Observed,
-    upgraded: bool,
-    mode: Mode,
-) -> Result<usize> {
-    let name = &project.settings.database.image;
-    let Some(database) = wanted.iter().find(|image| image.reference == *name) else { return Ok(0) };
-    let taken = if upgraded && mode == Mode::Apply { Some(Snapshot::take(tools)?) } else { None };
-    let Some(snapshot) = taken.as_ref().or(observed.snapshot.as_ref()) else { return Ok(0) };
-    if database::restart(tools, database, snapshot).is_none() {
-        return Ok(0);
-    }
-    // Asked again: an engine may have called the image by its manifest until it was loaded.
-    let loaded = Wanted::of(project, &tools.engine, name);
-    let Some(step) = database::restart(tools, &loaded, snapshot) else { return Ok(0) };
-    plan::apply(project, "release", mode, vec![step])
 }
 
 /// Removes builds that neither a kept revision nor the newest few are: content tags would pile up otherwise.

@@ -1,9 +1,11 @@
 //! The embedded database after its image was renewed: the tag is the same, so neither Helm nor Kubernetes sees a change.
 
+use anyhow::Result;
 use serde_json::Value;
 
 use crate::origin::bases::short;
-use crate::plan::Step;
+use crate::plan::{self, Mode, Step};
+use crate::project::Project;
 use crate::snapshot::{Snapshot, text};
 use crate::stages::images::load::Wanted;
 use crate::toolbox::Toolbox;
@@ -11,8 +13,29 @@ use crate::toolbox::Toolbox;
 /// How long the new pod may take: longer than Postgres needs after an unclean end.
 const LIMIT: &str = "--timeout=180s";
 
+/// Replaces the embedded database's pod if its image among `wanted` was renewed under the same tag. Returns the number of
+/// steps.
+pub fn restart_if_renewed(
+    project: &Project,
+    tools: &Toolbox,
+    wanted: &[Wanted],
+    snapshot: Option<&Snapshot>,
+    mode: Mode,
+) -> Result<usize> {
+    let name = &project.settings.database.image;
+    let database = wanted.iter().find(|image| image.reference == *name);
+    let (Some(database), Some(snapshot)) = (database, snapshot) else { return Ok(0) };
+    if outdated(database, snapshot).is_none() {
+        return Ok(0);
+    }
+    // Asked again: an engine may have called the image by its manifest until it was loaded.
+    let loaded = Wanted::of(project, &tools.engine, name);
+    let Some(step) = restart(tools, &loaded, snapshot) else { return Ok(0) };
+    plan::apply(project, "release", mode, vec![step])
+}
+
 /// The step that replaces the database's pod, if that runs another image than the `database` of the same name.
-pub fn restart<'a>(tools: &'a Toolbox, database: &Wanted, snapshot: &Snapshot) -> Option<Step<'a>> {
+fn restart<'a>(tools: &'a Toolbox, database: &Wanted, snapshot: &Snapshot) -> Option<Step<'a>> {
     let (owner, old) = outdated(database, snapshot)?;
     let set = format!("statefulset/{owner}");
     let restart = tools.kubectl_here().args(["rollout", "restart", &set]);
