@@ -161,7 +161,7 @@ fn once(project: &Project, args: &Deploy) -> Result<()> {
 /// Removes builds that neither a kept revision nor the newest few are: content tags would pile up otherwise.
 fn forget_old_builds(project: &Project, tools: &Toolbox, snapshot: &Snapshot) -> Result<()> {
     let names: Vec<&str> = project.settings.images.keys().map(String::as_str).collect();
-    let needed = release::images_of_revisions(snapshot);
+    let needed = release::images_of_revisions(snapshot)?;
     let nodes = tools.nodes();
     let mut steps = prune::engine_steps(&tools.engine, &names, prune::KEEP, &needed)?;
     for node in &nodes {

@@ -65,7 +65,7 @@ pub fn observe(project: &Project, tools: &Toolbox) -> Result<Observed> {
     }
     let enforced = String::from_utf8_lossy(&exists.stdout).trim().to_owned();
     let (snapshot, secrets) = (snapshot.map_err(panicked)??, secrets.map_err(panicked)??);
-    let record = Record::from(&snapshot);
+    let record = Record::read(&snapshot)?;
     let helm = helm::observe(&secrets);
     Ok(Observed { snapshot: Some(snapshot), enforced, secrets, helm, record })
 }
@@ -179,17 +179,17 @@ pub fn recorded(kind: &str, name: &str) -> bool {
 }
 
 /// References of the images that kept revisions run: those of the record, and of the ReplicaSets that Kubernetes keeps.
-pub fn images_of_revisions(snapshot: &Snapshot) -> BTreeSet<String> {
+pub fn images_of_revisions(snapshot: &Snapshot) -> Result<BTreeSet<String>> {
     let sets = snapshot.kind("ReplicaSet").chain(snapshot.kind("StatefulSet"));
     let specs = sets.filter_map(|set| set.pointer("/spec/template/spec/containers")?.as_array());
     let live = specs.flatten().map(|container| crate::snapshot::text(container, "/image").to_owned());
-    live.chain(Record::from(snapshot).iter().flat_map(Record::all_images)).collect()
+    Ok(live.chain(Record::read(snapshot)?.iter().flat_map(Record::all_images)).collect())
 }
 
 /// Deletes the Secrets of our making that no kept revision can need.
 pub fn remove_unused(tools: &Toolbox) -> Result<()> {
     let (snapshot, existing) = (Snapshot::take(tools)?, secrets::observe(tools)?);
-    let keep = secrets::named_by_revisions(Record::from(&snapshot).as_ref(), &snapshot);
+    let keep = secrets::named_by_revisions(Record::read(&snapshot)?.as_ref(), &snapshot);
     secrets::remove_unused(tools, &existing, &keep).map(|_| ())
 }
 
@@ -210,7 +210,7 @@ pub fn record(tools: &Toolbox, verified: impl FnOnce(u64, u64) -> Verified) -> R
     let helm = helm::observe(&existing);
     let kept: Vec<u64> = helm.revisions.iter().map(|revision| revision.number).collect();
     let verified = verified(helm.deployed().unwrap_or_default(), crate::clock::now());
-    Record::new(verified, &snapshot, &kept).store(tools)
+    Record::new(verified, &snapshot, &kept)?.store(tools)
 }
 
 /// What was changed by hand since it was verified, with the fields where they can be told.

@@ -16,7 +16,7 @@ fn observed() -> Observed {
         environment: "dev".into(),
         verified_at: clock::parse("2026-11-21T08:40:00Z").unwrap(),
     };
-    let record = Record::new(verified, &snapshot, &[1]);
+    let record = Record::new(verified, &snapshot, &[1]).unwrap();
     let revision = release::Revision { number: 1, status: "deployed".into(), created: String::new() };
     Observed {
         helm: release::Status { revisions: vec![revision] },

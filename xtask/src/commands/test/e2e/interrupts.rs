@@ -200,7 +200,7 @@ fn leftovers(bed: &Bed) -> Result<()> {
     ensure!(!history.contains("pending-"), "a revision is pending: {history}");
     let snapshot = Snapshot::take(&tools)?;
     // Those of revisions that a rollback can reach, too.
-    let record = crate::stages::release::Record::from(&snapshot);
+    let record = crate::stages::release::Record::read(&snapshot)?;
     let mut named: BTreeSet<String> =
         record.map(|record| record.all_secrets()).unwrap_or_default().into_iter().collect();
     for set in snapshot.kind("ReplicaSet") {
