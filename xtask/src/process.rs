@@ -38,6 +38,7 @@ pub struct Process {
     log: Option<Utf8PathBuf>,
     deadline: Duration,
     again_if: Option<fn(&Output) -> bool>,
+    stderr_shown: bool,
 }
 
 impl Process {
@@ -53,6 +54,7 @@ impl Process {
             log: None,
             deadline: Duration::from_secs(120),
             again_if: None,
+            stderr_shown: false,
         }
     }
 
@@ -112,6 +114,13 @@ impl Process {
         self
     }
 
+    /// Lets the command write to our standard error: what it reports appears as it comes, colours and progress included.
+    /// Only [`Process::output`] honours it.
+    pub fn show_stderr(mut self) -> Self {
+        self.stderr_shown = true;
+        self
+    }
+
     /// The program as it is started.
     pub fn program(&self) -> &str {
         &self.program
@@ -159,7 +168,8 @@ impl Process {
     }
 
     fn once(&self) -> Result<Output> {
-        let expression = self.expression().stdout_capture().stderr_capture().unchecked();
+        let expression = self.expression().stdout_capture().unchecked();
+        let expression = if self.stderr_shown { expression } else { expression.stderr_capture() };
         let handle = expression.start().with_context(|| self.cannot_start())?;
         let guard = watchdog::watch(&handle.pids(), self.deadline);
         let output = handle.wait().with_context(|| format!("waiting for `{self}`"))?.clone();

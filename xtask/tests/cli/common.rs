@@ -126,6 +126,16 @@ impl Sandbox {
         fs::write(self.fakes.join("rules"), rules.concat()).unwrap();
     }
 
+    /// Has cargo build the workspace member `package`: a program that runs `script`.
+    pub fn member(&self, package: &str, script: &str) {
+        let program = self.dir.join(package);
+        fs::write(&program, format!("#!/bin/sh\n{script}\n")).unwrap();
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        self.play("cargo");
+        let message = json!({"reason": "compiler-artifact", "executable": program});
+        self.on(&format!("cargo build * --package {package}"), &format!("echo Compiling >&2; echo '{message}'"));
+    }
+
     /// minikube has a record of profile `todo`.
     pub fn profile(&self, runtime: &str) {
         let folder = self.dir.join("home/.minikube/profiles/todo");

@@ -9,7 +9,7 @@ use serde_json::json;
 use super::bed::{AUTH, Bed, Ran};
 use super::lifecycle::references;
 use super::load::Load;
-use crate::stages::images::node::canonical;
+use xtask::stages::images::node::canonical;
 
 const VALUES: &str = "infra/helm/values-dev.yaml";
 const FRONTEND: &str = "infra/helm/templates/frontend/deployment.yaml";

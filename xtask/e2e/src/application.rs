@@ -7,9 +7,9 @@ use serde_json::{Value, json};
 
 use super::bed::{AUTH, Bed};
 use super::lifecycle::references;
-use crate::origin::Need;
-use crate::plan::Mode;
-use crate::world::World;
+use xtask::origin::Need;
+use xtask::plan::Mode;
+use xtask::world::World;
 
 /// A todo that must outlive restarts and teardowns.
 const LASTING: &str = "outlive the restart of both";

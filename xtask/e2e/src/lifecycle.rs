@@ -4,8 +4,8 @@ use anyhow::{Result, ensure};
 
 use super::application::lasting_is_there;
 use super::bed::{AUTH, Bed};
-use crate::stages::images;
-use crate::world::World;
+use xtask::stages::images;
+use xtask::world::World;
 
 pub fn first(bed: &Bed) -> Result<()> {
     bed.write_dotenv(&format!("AUTH_SECRET={AUTH}\n"))?;

@@ -5,8 +5,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
-use crate::failure::{Class, Failure};
-use crate::secrets::Secret;
+use xtask::failure::{Class, Failure};
+use xtask::secrets::Secret;
 
 /// Longest wait for an answer.
 const TIMEOUT: Duration = Duration::from_secs(10);

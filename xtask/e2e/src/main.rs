@@ -1,5 +1,7 @@
 //! The whole job on a real Minikube profile of its own: a copy of the checkout is deployed, changed, broken, repaired
-//! and removed by the very binary that runs the tests. It shares engine, tools and images with `deploy`.
+//! and removed by the xtask that the user started. It shares engine, tools and images with `deploy`.
+//!
+//! `cargo xtask test e2e` and `cargo xtask test soak` build and run this program; it understands the same command line.
 
 mod application;
 mod bed;
@@ -23,10 +25,13 @@ mod soak;
 mod views;
 
 use anyhow::Result;
+use xtask::commands::output;
+use xtask::commands::test::{Suite, UNDER_TEST};
+use xtask::failure::{Class, Failure};
+use xtask::lock;
+use xtask::project::Project;
+use xtask::tally::Tally;
 
-use super::tally::Tally;
-use crate::lock;
-use crate::project::Project;
 use bed::Bed;
 
 /// A scenario: what must be true, and the test of it.
@@ -130,17 +135,38 @@ const FAULTS: &[Scenario] = &[
     ("teardown --cluster removes the profile; twice is fine", lifecycle::teardown_cluster),
 ];
 
+fn main() {
+    xtask::program::main(|cli, report| {
+        let (Some(args), Ok(xtask)) = (cli.test(), std::env::var(UNDER_TEST)) else {
+            return Err(started_alone());
+        };
+        let project = cli.open(report)?;
+        let tally = match args.suites[..] {
+            [Suite::E2e] => run(&project, &xtask, args.only.as_deref())?,
+            [Suite::Soak] => soak(&project, &xtask, args.rounds)?,
+            _ => return Err(started_alone()),
+        };
+        output::print(&tally.to_string())?;
+        Ok(if tally.failed > 0 { Class::Check as i32 } else { 0 })
+    })
+}
+
+fn started_alone() -> anyhow::Error {
+    let what = format!("xtask-e2e runs one suite, e2e or soak, with the xtask that {UNDER_TEST} names");
+    Failure::new(Class::Internal, what).help("cargo xtask test e2e").into()
+}
+
 /// Repetitions of `test soak`, on the cluster that they leave standing for the next time.
-pub fn soak(project: &Project, rounds: usize) -> Result<Tally> {
-    soak::run(&Bed::make(project, false)?, rounds)
+fn soak(project: &Project, xtask: &str, rounds: usize) -> Result<Tally> {
+    soak::run(&Bed::make(project, xtask, false)?, rounds)
 }
 
 /// Runs all scenarios, or those whose names contain `only`: these on the cluster that an earlier run has left, or that the
 /// first deploy makes for them.
-pub fn run(project: &Project, only: Option<&str>) -> Result<Tally> {
+fn run(project: &Project, xtask: &str, only: Option<&str>) -> Result<Tally> {
     // Two checkouts would take each other's cluster.
     let _lock = lock::take(&project.cache.join("locks"), &format!("{}-tests", project.settings.cluster.profile))?;
-    let bed = Bed::make(project, only.is_none())?;
+    let bed = Bed::make(project, xtask, only.is_none())?;
     let mut tally = Tally::default();
     let first = only.is_some() && bed.address().is_err();
     let wanted = SCENARIOS

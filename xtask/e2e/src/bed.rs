@@ -6,11 +6,11 @@ use anyhow::{Context, Result, bail, ensure};
 use camino::Utf8PathBuf;
 use serde_json::Value;
 
-use crate::origin;
-use crate::process::Process;
-use crate::project::Project;
-use crate::stages::machine;
-use crate::toolbox::Toolbox;
+use xtask::origin;
+use xtask::process::Process;
+use xtask::project::Project;
+use xtask::stages::machine;
+use xtask::toolbox::Toolbox;
 
 /// How far the tests' port is from the one that `deploy` prefers.
 const PORT_OFFSET: u16 = 400;
@@ -61,8 +61,8 @@ impl Ran {
 }
 
 impl Bed {
-    /// Copies the checkout; `anew` also removes what an earlier, interrupted run may have left.
-    pub fn make(project: &Project, anew: bool) -> Result<Self> {
+    /// Copies the checkout and the program `xtask`; `anew` also removes what an earlier, interrupted run may have left.
+    pub fn make(project: &Project, xtask: &str, anew: bool) -> Result<Self> {
         let dir = project.target().join("e2e");
         let root = dir.join("checkout");
         let dotenv = std::fs::read_to_string(root.join(".env")).ok().filter(|_| !anew);
@@ -87,7 +87,7 @@ impl Bed {
             let _ = std::fs::remove_file(&kubeconfig);
         }
         let exe = dir.join("xtask");
-        copy_myself(&exe)?;
+        copy_program(xtask, &exe)?;
         let cluster = &project.settings.cluster;
         let bed = Self {
             profile: format!("{}-test", cluster.profile),
@@ -190,7 +190,7 @@ impl Bed {
 
     /// The address of the tests' application.
     pub fn address(&self) -> Result<String> {
-        let profile = crate::stages::cluster::profile(&self.tools()?)?;
+        let profile = xtask::stages::cluster::profile(&self.tools()?)?;
         profile.address().context("the profile publishes no port")
     }
 
@@ -228,7 +228,7 @@ impl Bed {
         }
         let request = request.header("content-type", "application/json");
         let body = body.map(Value::to_string).unwrap_or_default();
-        let mut response = crate::stages::proof::agent().run(request.body(body)?)?;
+        let mut response = xtask::stages::proof::agent().run(request.body(body)?)?;
         Ok((response.status().as_u16(), response.body_mut().read_to_string()?))
     }
 
@@ -247,19 +247,16 @@ impl Bed {
     /// Waits until both applications have two ready replicas.
     pub fn until_ready(&self) -> Result<()> {
         self.until("two ready replicas of both", Duration::from_secs(120), || {
-            let snapshot = crate::snapshot::Snapshot::take(&self.tools()?)?;
-            let progress = crate::judge::progress(&snapshot);
+            let snapshot = xtask::snapshot::Snapshot::take(&self.tools()?)?;
+            let progress = xtask::judge::progress(&snapshot);
             Ok(!progress.is_empty() && progress.iter().all(|p| p.complete))
         })
     }
 }
 
-/// Copies the program that runs right now: the suite `rust` before may have linked another one in its place, and Linux
-/// then has this one only under its process.
-fn copy_myself(to: &Utf8PathBuf) -> Result<()> {
-    let own = std::path::Path::new("/proc/self/exe");
-    let from = if own.exists() { own.to_owned() } else { std::env::current_exe().context("finding this program")? };
+/// Copies the xtask under test: what it was linked as may be replaced while the tests run.
+fn copy_program(from: &str, to: &Utf8PathBuf) -> Result<()> {
     let _ = std::fs::remove_file(to);
-    std::fs::copy(from, to).with_context(|| format!("copying this program to {to}"))?;
+    std::fs::copy(from, to).with_context(|| format!("copying {from} to {to}"))?;
     Ok(())
 }

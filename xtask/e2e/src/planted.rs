@@ -6,8 +6,8 @@ use anyhow::{Context, Result, ensure};
 
 use super::bed::Bed;
 use super::lifecycle::references;
-use crate::stages::images::load::{self, Wanted};
-use crate::stages::images::node::canonical;
+use xtask::stages::images::load::{self, Wanted};
+use xtask::stages::images::node::canonical;
 
 /// The other image's name in the engine.
 const PLANTED: &str = "todo-backend:planted";

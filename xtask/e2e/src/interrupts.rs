@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use super::bed::{AUTH, Bed};
 use super::causes::nothing_to_do;
-use crate::snapshot::{Snapshot, text};
+use xtask::snapshot::{Snapshot, text};
 
 /// How long a moment is waited for: a whole deploy with a build on a busy machine.
 const LIMIT: Duration = Duration::from_secs(240);
@@ -200,7 +200,7 @@ fn leftovers(bed: &Bed) -> Result<()> {
     ensure!(!history.contains("pending-"), "a revision is pending: {history}");
     let snapshot = Snapshot::take(&tools)?;
     // Those of revisions that a rollback can reach, too.
-    let record = crate::stages::release::Record::read(&snapshot)?;
+    let record = xtask::stages::release::Record::read(&snapshot)?;
     let mut named: BTreeSet<String> =
         record.map(|record| record.all_secrets()).unwrap_or_default().into_iter().collect();
     for set in snapshot.kind("ReplicaSet") {

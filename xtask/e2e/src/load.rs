@@ -59,7 +59,7 @@ impl Load {
 }
 
 fn user(url: &str, server: &str, stop: &AtomicBool) -> Answers {
-    let agent = crate::stages::proof::agent();
+    let agent = xtask::stages::proof::agent();
     let mut answers = Answers::default();
     while !stop.load(Ordering::Relaxed) {
         match agent.get(url).call() {

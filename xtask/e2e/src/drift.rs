@@ -9,7 +9,7 @@ use super::bed::{AUTH, Bed};
 use super::interrupts::{Deploy, change};
 use super::lifecycle::references;
 use super::refusals::foreign_is_current;
-use crate::stages::images::node::canonical;
+use xtask::stages::images::node::canonical;
 
 pub fn source(bed: &Bed) -> Result<()> {
     foreign_is_current(bed)?;

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::client::{Account, Kind};
 use super::load::{self, Load, Outcome, round};
-use crate::report::Running;
+use xtask::report::Running;
 
 /// The first offer, in requests a second.
 const FIRST: f64 = 50.0;

@@ -120,7 +120,7 @@ pub fn dry_run_diff(bed: &Bed) -> Result<()> {
     edit(bed, "infra/helm/values-dev.yaml", "environment: dev", "environment: dev2")?;
     let dotenv = std::fs::read_to_string(bed.root.join(".env"))?;
     // A value that no run before can have left behind.
-    bed.write_dotenv(&format!("AUTH_SECRET={AUTH}-{}\n", crate::clock::now()))?;
+    bed.write_dotenv(&format!("AUTH_SECRET={AUTH}-{}\n", xtask::clock::now()))?;
     let told = [
         "app/__init__.py changed",
         "AUTH_SECRET changed",

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::client::{Kind, Request};
-use crate::process;
+use xtask::process;
 
 /// How far behind its schedule a load may fall before the rest of it is given up.
 const BEHIND: Duration = Duration::from_secs(5);

@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 use super::client::Kind;
 use super::load::Outcome;
 use super::saturation::Found;
-use crate::report::{BAD, BOLD, DIM, GOOD};
-use crate::stages::proof::BOUND_MS;
+use xtask::report::{BAD, BOLD, DIM, GOOD};
+use xtask::stages::proof::BOUND_MS;
 
 /// The table.
 pub fn render(steady: &[(Kind, Outcome)], saturation: &[Found]) -> String {

@@ -10,9 +10,9 @@ use anyhow::{Context, Result};
 use serde_json::Value;
 
 use super::bed::Bed;
-use crate::engine::Engine;
-use crate::secrets::{Redactor, Secret};
-use crate::stages::database;
+use xtask::engine::Engine;
+use xtask::secrets::{Redactor, Secret};
+use xtask::stages::database;
 
 /// User and database.
 const NAME: &str = "todo";

@@ -18,8 +18,8 @@ use super::database::Database;
 use super::lifecycle::references;
 use super::marker::{MARKER, Needles};
 use super::sampler::Sampler;
-use crate::secrets::MASK;
-use crate::stages::proof::http;
+use xtask::secrets::MASK;
+use xtask::stages::proof::http;
 
 /// A migration that tells its secrets and fails, as a careless one might.
 const CARELESS: &str = "\nbackend:\n  migrate:\n    command: [python3, -c, \"print(open('/etc/todo/secrets/AUTH_SECRET').read(), \
@@ -90,7 +90,7 @@ fn with_database(bed: &Bed) -> Result<()> {
         "0 canaries in {} command lines, {} environments, {files} files of logs and evidence, {} of images, {scripts} scripts",
         seen.commands.len(),
         seen.environments,
-        crate::report::bytes(image_bytes)
+        xtask::report::bytes(image_bytes)
     ));
     one_value(bed, &database)
 }

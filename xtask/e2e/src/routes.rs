@@ -7,10 +7,10 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
 use super::bed::Bed;
-use crate::process::Process;
-use crate::snapshot::Snapshot;
-use crate::stages::cluster::Profile;
-use crate::stages::proof::{self, Way, diagnose::Cause, facts::Facts};
+use xtask::process::Process;
+use xtask::snapshot::Snapshot;
+use xtask::stages::cluster::Profile;
+use xtask::stages::proof::{self, Way, diagnose::Cause, facts::Facts};
 
 /// How long a controller may take to notice a change.
 const NOTICE: Duration = Duration::from_secs(40);
@@ -41,7 +41,7 @@ pub fn matrix(bed: &Bed) -> Result<()> {
 /// Design, decision 2: an existing profile may publish no port; then a port-forward serves the proof.
 pub fn forwarded(bed: &Bed) -> Result<()> {
     let tools = bed.tools()?;
-    let unpublished = Profile { port: None, ..crate::stages::cluster::profile(&tools)? };
+    let unpublished = Profile { port: None, ..xtask::stages::cluster::profile(&tools)? };
     let snapshot = Snapshot::take(&tools)?;
     let way = Way::open(&tools, &unpublished)?;
     let address = way.address.clone();
