@@ -66,8 +66,11 @@ pub trait Origin: Send + Sync {
     /// The engine's reference for an official image name, e.g. `python:3.13-slim-trixie`.
     fn image(&self, official: &str) -> String;
 
-    /// Additional `minikube start` flags, e.g. `--base-image`.
+    /// Additional `minikube start` flags for a new profile, e.g. `--base-image`.
     fn minikube_flags(&self) -> Vec<String>;
+
+    /// Those for an existing profile: what minikube does not have on record.
+    fn minikube_restart_flags(&self) -> Vec<String>;
 }
 
 /// The origin of this run: the one asked for, else the one that the cache was begun with, else what a probe finds.

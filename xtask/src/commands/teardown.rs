@@ -10,7 +10,6 @@ use crate::lock;
 use crate::origin;
 use crate::plan::{self, Mode};
 use crate::project::Project;
-use crate::report::Report;
 use crate::secrets::SELECTOR;
 use crate::stages::{cluster, machine};
 use crate::toolbox::{Toolbox, minikube_home};
@@ -82,7 +81,8 @@ fn release_and_cluster(project: &Project, tools: &Toolbox, args: &Teardown) -> R
         }
         // minikube deletes kube entries by their name, whoever made them.
         cluster::guard(project)?;
-        return delete_cluster(tools, report);
+        let step = cluster::delete_step(tools, "asked for");
+        return plan::apply(project, "teardown", Mode::Apply, vec![step]).map(drop);
     }
     match profile.state {
         cluster::State::Running => remove_release(project, tools, args),
@@ -98,18 +98,6 @@ fn release_and_cluster(project: &Project, tools: &Toolbox, args: &Teardown) -> R
         .help("or delete it with all its data: cargo xtask teardown --cluster")
         .into()),
     }
-}
-
-fn delete_cluster(tools: &Toolbox, report: &Report) -> Result<()> {
-    let running = report.step("teardown", format!("delete cluster {}", tools.profile), "asked for");
-    if tools.minikube_exists() {
-        tools.minikube().arg("delete").deadline(Duration::from_secs(180)).run()?;
-    }
-    // A half-deleted profile may leave its container or volume behind.
-    tools.engine.docker().args(["rm", "--force", "--volumes", &tools.profile]).output()?;
-    tools.engine.docker().args(["volume", "rm", "--force", &tools.profile]).output()?;
-    running.done("");
-    Ok(())
 }
 
 fn remove_release(project: &Project, tools: &Toolbox, args: &Teardown) -> Result<()> {

@@ -82,7 +82,7 @@ impl Suite {
             Self::Chart => vec![Need::Tool(Tool::Helm), Need::Tool(Tool::HelmUnittest)],
             Self::Backend => bases("todo-backend"),
             Self::Frontend => bases("todo-frontend"),
-            Self::E2e | Self::Soak => deploy::needs(project, true),
+            Self::E2e | Self::Soak => deploy::needs(project, true, true),
         }
     }
 }

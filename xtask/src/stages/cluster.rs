@@ -3,18 +3,27 @@
 mod identity;
 mod ingress;
 mod profile;
+mod version;
 
 use anyhow::Result;
 
 pub use identity::guard;
 pub use ingress::{Ingress, remove_controller};
-pub use profile::{Profile, State, observe as profile, refused};
+pub use profile::{Profile, State, delete_step, observe as profile, refused};
+pub use version::{Version, difference, pinned};
 
 use crate::failure::{Class, Failure};
 use crate::origin::Origin;
 use crate::plan::Step;
 use crate::project::Project;
-use crate::toolbox::Toolbox;
+use crate::toolbox::{Toolbox, dir_of, minikube_home};
+
+/// Whether minikube has the profile on record in the folder that it uses beside a private engine. From files alone: it
+/// decides what an origin must bring, before there is an engine. With the user's own engine nothing depends on it.
+pub fn exists(project: &Project) -> bool {
+    let profiles = dir_of(&minikube_home(project, true)).join("profiles");
+    profiles.join(&project.settings.cluster.profile).join("config.json").exists()
+}
 
 /// What there is of the cluster.
 pub struct Observed {
@@ -34,6 +43,7 @@ pub fn observe(tools: &Toolbox) -> Result<Observed> {
         .help(format!("use another profile: cargo xtask deploy dev --profile {}-containerd", tools.profile))
         .into());
     }
+    profile.kubernetes(tools)?;
     Ok(Observed { profile })
 }
 

@@ -142,6 +142,27 @@ pub fn decide<'a>(
     steps
 }
 
+/// The steps that bring the database alone; `desired` has no pod of the applications. A dump can then be restored before
+/// anybody reads or writes.
+pub fn decide_database<'a>(
+    project: &'a Project,
+    tools: &'a Toolbox,
+    desired: &'a Desired,
+    secrets: SecretPlan,
+    observed: &Observed,
+) -> Vec<Step<'a>> {
+    let redactor = secrets.redactor.clone();
+    let mut steps = Vec::from_iter(namespace(project, tools, observed));
+    steps.extend(helm::repair(tools, &project.settings.chart.release, &observed.helm));
+    steps.extend(secrets.steps(tools, &observed.secrets));
+    let newest = observed.helm.newest().filter(|revision| !revision.pending()).map(|revision| revision.number);
+    let why = "the database first: the dump is restored before the application starts";
+    // Nothing serves yet, so there is nothing to go back to; the same command tries again.
+    steps.push(helm::upgrade(project, tools, desired, Fallback::Stay, newest, why.to_owned()));
+    steps.push(rollout::step(project, tools, Fallback::Stay, redactor, "Helm applies, xtask watches".to_owned()));
+    steps
+}
+
 /// The label of a namespace that says which level of Pod Security it enforces.
 const ENFORCE: &str = "pod-security.kubernetes.io/enforce";
 /// The level that the chart's pods keep to.
