@@ -26,6 +26,16 @@ pub enum Kind {
     Packages,
 }
 
+impl Kind {
+    /// As it is named on the command line and in the cache.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Release => "release",
+            Self::Packages => "packages",
+        }
+    }
+}
+
 /// The pinned tools.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ValueEnum)]
 pub enum Tool {

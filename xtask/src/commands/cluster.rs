@@ -331,7 +331,8 @@ impl Work<'_> {
 
     fn delete(&self, state: &mut State) -> Result<()> {
         let tools = self.tools();
-        let step = cluster::delete_step(tools, "the dump is proven");
+        let why = if state.phase == Phase::Delete { "the dump is proven" } else { "its creation was not finished" };
+        let step = cluster::delete_step(tools, why);
         plan::apply(self.project, "upgrade", Mode::Apply, vec![step])?;
         state.advance(self.project, Phase::Create)
     }
@@ -370,6 +371,13 @@ impl Work<'_> {
         if state.phase == Phase::Release && state.new_cluster.as_ref() == Some(&uid) {
             return Ok(());
         }
+        let known = state.phase == Phase::Restore && state.new_cluster.as_ref() == Some(&uid);
+        if !known && ready.release.helm.newest().is_some() {
+            let what = format!("the cluster `{}` has a release that no upgrade made", ready.tools.profile);
+            return Err(Failure::new(Class::Cluster, format!("{what}; nothing was restored into it"))
+                .help("if nothing in it must be kept: cargo xtask teardown --cluster, then the same command again")
+                .into());
+        }
         state.new_cluster = Some(uid);
         let Some(dump) = state.dump.clone() else { return state.advance(project, Phase::Release) };
         state.advance(project, Phase::Restore)?;
@@ -394,6 +402,11 @@ impl Work<'_> {
         });
         plan::apply(project, "upgrade", Mode::Apply, vec![step])?;
         state.advance(project, Phase::Release)
+    }
+
+    fn begin_again(&self) -> Result<()> {
+        self.project.report.note("the old cluster is still whole: it is dumped again");
+        self.begin()
     }
 
     /// Goes on with an upgrade that an earlier run has begun.
@@ -431,15 +444,26 @@ impl Work<'_> {
                     .help(format!("then: {}    (restores the dump again)", project.command("cluster upgrade")))
                     .into());
             }
-            // Deleting had not begun: the old cluster may have been written to since.
-            _ if state.phase == Phase::Delete => {
-                let version = profile.kubernetes(tools)?.map(|version| version.to_string());
-                if version.as_ref() == Some(&state.from) {
-                    project.report.note("the old cluster is still whole: it is dumped again");
-                    return self.begin();
+            _ => match (state.phase, upgrade::cluster_uid(tools)) {
+                // Whole, or stopped as a whole: it may have been written to since.
+                (Phase::Delete, Ok(uid)) if uid == state.old_cluster => return self.begin_again(),
+                (Phase::Delete, Err(_)) if profile.state != ProfileState::Running => {
+                    self.start_old(&profile).map_err(|error| {
+                        let what =
+                            format!("the old cluster was being deleted, and it cannot be started again: {error:#}");
+                        Failure::new(Class::Cluster, what)
+                            .help(format!("delete the rest of it: {}", project.command("teardown --cluster")))
+                            .help(format!(
+                                "then restore the dump, which has all todos: {}",
+                                project.command("cluster upgrade")
+                            ))
+                    })?;
+                    return self.begin_again();
                 }
-            }
-            _ => {}
+                // Half ended by the deletion, or a creation that minikube was killed over and cannot go on with.
+                (Phase::Delete | Phase::Create, Err(_)) => self.delete(&mut state)?,
+                _ => {}
+            },
         }
         self.create(state)
     }
