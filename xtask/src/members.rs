@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use camino::Utf8PathBuf;
 use serde_json::Value;
 
-use crate::process::Process;
+use crate::process::{CARGO, PROXY, Process};
 use crate::project::{self, Project};
 
 /// Longest time for one build.
@@ -34,13 +34,10 @@ pub fn build(project: &Project, package: &str) -> Result<Utf8PathBuf> {
     program_in(&messages).with_context(|| format!("`{cargo}` does not say where the program of {package} is"))
 }
 
-/// Cargo without the variables that describe the package `xtask`: build scripts that look at them would run again.
-fn cargo() -> Process {
+/// The cargo that started this xtask, else the one on PATH.
+pub fn cargo() -> Process {
     let program = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
-    let own = std::env::vars().map(|(name, _)| name).filter(|name| {
-        name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_") || name == "CARGO_PRIMARY_PACKAGE"
-    });
-    own.fold(Process::new(program), Process::env_remove)
+    Process::new(program).inherit(CARGO).inherit(PROXY)
 }
 
 /// The path of the program that cargo's JSON messages name.

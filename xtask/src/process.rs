@@ -1,14 +1,17 @@
-//! Child processes: deadline, process group, redaction, shell-quoted echo and error context in one place.
+//! Child processes: deadline, environment, process group, shell-quoted echo and error context in one place.
 //!
 //! Every child is the leader of a process group of its own. One watchdog thread ends groups whose deadline has passed;
 //! Ctrl-C ends all of them (see [`end_all`]), and so does a guardian when xtask is killed, so nothing outlives it by
 //! accident.
 
+mod environment;
 mod guardian;
 mod piped;
 mod show;
 mod watchdog;
 
+use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::{BufRead, BufReader, PipeReader, Write};
 use std::process::Output;
@@ -17,6 +20,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use camino::{Utf8Path, Utf8PathBuf};
 
+pub use environment::{ALL, APT, CARGO, DOCKER, GO, NPM, Names, PROXY, proxies};
 pub use guardian::hold;
 pub use piped::Piped;
 pub use show::quote;
@@ -32,7 +36,7 @@ pub struct Process {
     program: String,
     args: Vec<String>,
     envs: Vec<(String, String)>,
-    unset: Vec<String>,
+    inherited: Vec<&'static str>,
     cwd: Option<Utf8PathBuf>,
     stdin: Option<Vec<u8>>,
     log: Option<Utf8PathBuf>,
@@ -42,13 +46,13 @@ pub struct Process {
 }
 
 impl Process {
-    /// A command with a deadline of two minutes and no standard input.
+    /// A command with a deadline of two minutes, no standard input, and only what every child gets of the environment.
     pub fn new(program: impl Into<String>) -> Self {
         Self {
             program: program.into(),
             args: Vec::new(),
             envs: Vec::new(),
-            unset: Vec::new(),
+            inherited: Vec::new(),
             cwd: None,
             stdin: None,
             log: None,
@@ -77,9 +81,9 @@ impl Process {
         self
     }
 
-    /// Removes an environment variable.
-    pub fn env_remove(mut self, name: impl Into<String>) -> Self {
-        self.unset.push(name.into());
+    /// Passes on these variables of xtask's own environment, besides the few that every child gets (see [`Names`]).
+    pub fn inherit(mut self, names: Names) -> Self {
+        self.inherited.extend(names);
         self
     }
 
@@ -213,10 +217,7 @@ impl Process {
     /// Runs with the terminal's own standard streams (for `tool`, `logs -f`); gives the exit code.
     pub fn interactive(&self) -> Result<i32> {
         let mut command = std::process::Command::new(&self.program);
-        command.args(&self.args).envs(self.envs.iter().map(|(k, v)| (k, v)));
-        self.unset.iter().for_each(|name| {
-            command.env_remove(name);
-        });
+        command.args(&self.args).env_clear().envs(self.environment());
         if let Some(dir) = &self.cwd {
             command.current_dir(dir);
         }
@@ -246,21 +247,23 @@ impl Process {
 
     /// The command without a standard input of its own.
     fn bare(&self) -> duct::Expression {
-        let mut expression = duct::cmd(&self.program, &self.args).before_spawn(|command| {
+        let expression = duct::cmd(&self.program, &self.args).full_env(self.environment());
+        let mut expression = expression.before_spawn(|command| {
             std::os::unix::process::CommandExt::process_group(command, 0);
             // Whoever goes on after a child was ended (a retry, a rollback) must not begin anything new.
             if ending() { Err(std::io::Error::other("interrupted")) } else { Ok(()) }
         });
-        for (name, value) in &self.envs {
-            expression = expression.env(name, value);
-        }
-        for name in &self.unset {
-            expression = expression.env_remove(name);
-        }
         if let Some(dir) = &self.cwd {
             expression = expression.dir(dir);
         }
         expression
+    }
+
+    /// The child's whole environment.
+    fn environment(&self) -> BTreeMap<OsString, OsString> {
+        let mut all = environment::chosen(&self.inherited);
+        all.extend(self.envs.iter().map(|(name, value)| (name.into(), value.into())));
+        all
     }
 
     fn cannot_start(&self) -> String {

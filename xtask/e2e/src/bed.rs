@@ -7,7 +7,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use serde_json::Value;
 
 use xtask::origin;
-use xtask::process::Process;
+use xtask::process::{ALL, Process};
 use xtask::project::Project;
 use xtask::stages::machine;
 use xtask::toolbox::Toolbox;
@@ -158,6 +158,7 @@ impl Bed {
             // First, because what follows `--` is another program's.
             .args(self.options())
             .args(args.iter().copied())
+            .inherit(ALL)
             .log(&self.log)
             .deadline(Duration::from_secs(1500));
         // Of two values for one variable the first would count.
@@ -201,7 +202,7 @@ impl Bed {
         let observed = machine::observe(&project)?;
         let engine = observed.engine(&project).context("no engine answers")?;
         let origin = origin::select(&project, &engine)?;
-        let mut tools = Toolbox::new(&project, engine, origin.as_ref());
+        let mut tools = Toolbox::new(&project, engine, origin.as_ref())?;
         tools.kubeconfig.clone_from(&self.kubeconfig);
         Ok(tools)
     }

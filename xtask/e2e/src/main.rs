@@ -25,11 +25,12 @@ mod soak;
 mod upgrade;
 mod views;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use xtask::commands::output;
 use xtask::commands::test::{Suite, UNDER_TEST};
 use xtask::failure::{Class, Failure};
 use xtask::lock;
+use xtask::process;
 use xtask::project::Project;
 use xtask::tally::Tally;
 
@@ -148,6 +149,10 @@ fn main() {
             [Suite::Soak] => soak(&project, &xtask, args.rounds)?,
             _ => return Err(started_alone()),
         };
+        if process::ending() {
+            // The counts would be those of a suite that was cut off; the handler of Ctrl-C ends the process.
+            bail!("interrupted");
+        }
         output::print(&tally.to_string())?;
         Ok(if tally.failed > 0 { Class::Check as i32 } else { 0 })
     })
@@ -171,11 +176,7 @@ fn run(project: &Project, xtask: &str, only: Option<&str>) -> Result<Tally> {
     let bed = Bed::make(project, xtask, only.is_none())?;
     let mut tally = Tally::default();
     let first = only.is_some() && bed.address().is_err();
-    let wanted = SCENARIOS
-        .iter()
-        .chain(FAULTS)
-        .filter(|(name, _)| only.is_none_or(|text| name.contains(text)) || first && *name == FIRST);
-    for (name, scenario) in wanted {
+    for (name, scenario) in select(only, first) {
         let running = project.report.step("test", *name, "");
         match scenario(&bed) {
             Ok(()) => {
@@ -190,4 +191,32 @@ fn run(project: &Project, xtask: &str, only: Option<&str>) -> Result<Tally> {
         }
     }
     Ok(tally)
+}
+
+/// Returns the scenarios whose names contain `only`, all of them without it; `first` adds the one that makes the cluster.
+fn select(only: Option<&str>, first: bool) -> impl Iterator<Item = &'static Scenario> {
+    let named = move |name: &str| only.is_none_or(|text| name.contains(text));
+    SCENARIOS.iter().chain(FAULTS).filter(move |(name, _)| named(name) || first && *name == FIRST)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(only: Option<&str>, first: bool) -> Vec<&'static str> {
+        select(only, first).map(|(name, _)| *name).collect()
+    }
+
+    #[test]
+    fn only_selects_by_name() {
+        assert_eq!(names(None, false).len(), SCENARIOS.len() + FAULTS.len());
+        assert_eq!(names(Some("liveness probe"), false).len(), 1);
+        assert_eq!(names(Some("no such scenario"), false), [""; 0]);
+    }
+
+    #[test]
+    fn the_deploy_that_makes_the_cluster_comes_first() {
+        assert_eq!(names(Some("liveness probe"), true)[0], FIRST);
+        assert_eq!(names(Some("from nothing"), true), [FIRST]);
+    }
 }

@@ -10,7 +10,7 @@ use crate::failure::{Class, Failure};
 use crate::members;
 use crate::origin::{Need, Tool};
 use crate::plan::Mode;
-use crate::process::Process;
+use crate::process::{ALL, Process};
 use crate::project::Project;
 use crate::tally::Tally;
 use crate::world::{self, World};
@@ -54,7 +54,7 @@ fn counted(project: &Project, name: &str, process: &Process) -> Tally {
 /// Format, clippy, unit and command line tests of every workspace member.
 pub fn rust(project: &Project) -> Result<Tally> {
     let cargo = |args: &[&str]| {
-        Process::new("cargo").args(args.iter().copied()).cwd(&project.root).deadline(Duration::from_secs(1200))
+        members::cargo().args(args.iter().copied()).cwd(&project.root).deadline(Duration::from_secs(1200))
     };
     let mut tally = Tally::one(check(project, "cargo fmt", &cargo(&["fmt", "--all", "--check"])));
     let clippy = ["clippy", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings"];
@@ -159,6 +159,7 @@ pub fn end_to_end(project: &Project, suite: Suite, args: &[String]) -> Result<Ta
         .args(["test", suite.name()])
         .args(args.iter().cloned())
         .args(project.arguments())
+        .inherit(ALL)
         .env(UNDER_TEST, running_program()?)
         .deadline(END_TO_END)
         .show_stderr();
