@@ -13,7 +13,7 @@ pub mod failure;
 mod git;
 pub mod judge;
 pub mod lock;
-mod members;
+pub mod members;
 pub mod origin;
 pub mod plan;
 pub mod process;

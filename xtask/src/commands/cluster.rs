@@ -59,7 +59,10 @@ pub fn run(project: &Project, args: &Cluster) -> Result<()> {
         Mode::DryRun => None,
     };
     let unfinished = State::load(project)?;
-    if unfinished.is_none() && !cluster::exists(project) && machine::observe(project)?.engine(project).is_none() {
+    if unfinished.is_none()
+        && !cluster::exists_anywhere(project)
+        && machine::observe(project)?.engine(project).is_none()
+    {
         return Err(no_cluster(project).into());
     }
     // What it takes to look. A dry run does not start an engine for that.

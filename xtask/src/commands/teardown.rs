@@ -11,6 +11,9 @@ use crate::origin;
 use crate::plan::{self, Mode};
 use crate::project::Project;
 use crate::secrets::SELECTOR;
+use crate::snapshot::Snapshot;
+use crate::stages::release::Record;
+use crate::stages::upgrade::{self, Phase, State};
 use crate::stages::{cluster, machine};
 use crate::toolbox::{Toolbox, dir_of, own_minikube_home};
 
@@ -65,7 +68,7 @@ pub fn run(project: &Project, args: &Teardown) -> Result<()> {
         }
     }
     stays(project, args);
-    Ok(())
+    stays_of_upgrade(project)
 }
 
 fn release_and_cluster(project: &Project, tools: &Toolbox, args: &Teardown) -> Result<()> {
@@ -107,6 +110,7 @@ fn remove_release(project: &Project, tools: &Toolbox, args: &Teardown) -> Result
     if !tools.kubectl().args(["get", "namespace", &chart.namespace, "-o", "name"]).succeeds() {
         report.ok(format!("no namespace `{}`", chart.namespace));
     } else {
+        warn_of_unreadable_record(project, tools)?;
         let running = report.step("teardown", format!("uninstall {}", chart.release), "asked for");
         let uninstall =
             tools.helm().args(["uninstall", &chart.release, "--ignore-not-found", "--cascade=foreground", "--wait"]);
@@ -133,6 +137,27 @@ fn remove_release(project: &Project, tools: &Toolbox, args: &Teardown) -> Result
     }
     if let Some(done) = cluster::remove_controller(project, tools)? {
         report.ok(done);
+    }
+    Ok(())
+}
+
+/// The record goes either way, so one that cannot be read stops nothing here.
+fn warn_of_unreadable_record(project: &Project, tools: &Toolbox) -> Result<()> {
+    if let Err(error) = Record::read(&Snapshot::take(tools)?) {
+        project.report.warn(format!("{error}; it goes with the release"));
+    }
+    Ok(())
+}
+
+/// Says what stays of an upgrade: dumps, and what is left to do.
+fn stays_of_upgrade(project: &Project) -> Result<()> {
+    let folder = upgrade::folder(project)?;
+    if folder.is_dir() {
+        project.report.note(format!("stays: dumps of the database  (rm -r {folder} removes them)"));
+    }
+    if State::load(project)?.is_some_and(|state| state.phase != Phase::Release) {
+        let command = project.command("cluster upgrade");
+        project.report.warn(format!("an upgrade of the cluster is not finished: {command} restores the todos"));
     }
     Ok(())
 }

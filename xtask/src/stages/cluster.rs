@@ -16,13 +16,18 @@ use crate::failure::{Class, Failure};
 use crate::origin::Origin;
 use crate::plan::Step;
 use crate::project::Project;
-use crate::toolbox::{Toolbox, dir_of, minikube_home};
+use crate::toolbox::{Toolbox, dir_of, own_minikube_home, record_of, users_minikube_home};
 
 /// Whether minikube has the profile on record in the folder that it uses beside a private engine. From files alone: it
 /// decides what an origin must bring, before there is an engine. With the user's own engine nothing depends on it.
 pub fn exists(project: &Project) -> bool {
-    let profiles = dir_of(&minikube_home(project, true)).join("profiles");
-    profiles.join(&project.settings.cluster.profile).join("config.json").exists()
+    record_of(&dir_of(&own_minikube_home(project)), &project.settings.cluster.profile).exists()
+}
+
+/// Whether any minikube of this user has the profile on record.
+pub fn exists_anywhere(project: &Project) -> bool {
+    let record = record_of(&dir_of(&users_minikube_home()), &project.settings.cluster.profile);
+    exists(project) || record.exists()
 }
 
 /// What there is of the cluster.

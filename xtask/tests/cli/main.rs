@@ -14,3 +14,4 @@ mod members;
 mod output;
 mod repository;
 mod secrets;
+mod upgrade;

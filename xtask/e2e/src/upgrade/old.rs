@@ -7,7 +7,8 @@ use camino::{Utf8Path, Utf8PathBuf};
 use serde::Deserialize;
 
 use xtask::failure::{Class, Failure};
-use xtask::process::Process;
+use xtask::members;
+use xtask::process::{ALL, Process};
 use xtask::project::Project;
 
 use crate::bed::Bed;
@@ -68,9 +69,9 @@ impl Old {
         std::fs::create_dir_all(&folder).with_context(|| format!("creating {folder}"))?;
         check_out(&project.root, &recipe.commit, &checkout)?;
         let target = folder.join("target");
-        let build = Process::new("cargo").args(["build", "--locked", "--package", "xtask"]).cwd(&checkout);
+        let build = members::cargo().args(["build", "--locked", "--package", "xtask"]).cwd(&checkout);
         let build = build.env("CARGO_TARGET_DIR", target.as_str()).log(project.log("upgrade-build")).deadline(BUILD);
-        cargo_variables().fold(build, Process::env_remove).run()?;
+        build.run()?;
         Ok(Self { recipe: recipe.clone(), program: target.join("debug/xtask"), checkout })
     }
 
@@ -85,6 +86,7 @@ impl Old {
         let mut process = Process::new(self.program.as_str())
             .args(["--yes", "--root", self.checkout.as_str(), "--profile", &bed.profile, "--port", &port])
             .args(args.iter().copied())
+            .inherit(ALL)
             .log(&bed.log)
             .deadline(DEPLOY);
         for (name, value) in bed.environment() {
@@ -133,13 +135,6 @@ fn check_out(repository: &Utf8Path, commit: &str, checkout: &Utf8Path) -> Result
     let clone = ["clone", "--shared", "--no-checkout", "--quiet", repository.as_str(), checkout.as_str()];
     git(repository).args(clone).run()?;
     git(checkout).args(["checkout", "--quiet", "--detach", wanted.trim()]).run()
-}
-
-/// What cargo told this program about its own package: build scripts would take it for theirs.
-fn cargo_variables() -> impl Iterator<Item = String> {
-    std::env::vars().map(|(name, _)| name).filter(|name| {
-        name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_") || name == "CARGO_PRIMARY_PACKAGE"
-    })
 }
 
 /// Lends finished programs of `from` to the cache `to`, by their keys: a program is a function of its key, so it is the

@@ -214,27 +214,25 @@ fn start<'a>(
         .into());
     }
     let log = project.log("minikube-start");
+    let own = profile.kubernetes(tools)?;
+    let kubernetes = own.clone().map_or_else(|| version::pinned(project), Ok)?;
     let mut command = tools
         .minikube()
         .arg("start")
         .args(["--driver=docker", "--container-runtime=containerd", "--keep-context", "--interactive=false"])
+        .arg(format!("--kubernetes-version={kubernetes}"));
+    // An existing profile keeps its Kubernetes, its node and its size: only the user changes them.
+    let flags = if own.is_some() {
+        origin.minikube_restart_flags()
+    } else {
+        command = command.args([format!("--cpus={}", cluster.cpus), format!("--memory={}m", cluster.memory_mib)]);
+        origin.minikube_flags()
+    };
+    command = command
         .args(["--wait=all", "--wait-timeout=5m"])
+        .args(flags)
         .log(log.clone())
         .deadline(Duration::from_secs(900));
-    let kubernetes = match profile.kubernetes(tools)? {
-        // An existing profile keeps its Kubernetes, its node and its size: only the user changes them.
-        Some(own) => {
-            command = command.args(origin.minikube_restart_flags());
-            own
-        }
-        None => {
-            command = command
-                .args([format!("--cpus={}", cluster.cpus), format!("--memory={}m", cluster.memory_mib)])
-                .args(origin.minikube_flags());
-            version::pinned(project)?
-        }
-    };
-    command = command.arg(format!("--kubernetes-version={kubernetes}"));
     if rustix::process::geteuid().is_root() {
         // minikube refuses the docker driver for root otherwise.
         command = command.arg("--force");
