@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, ensure};
 use camino::Utf8PathBuf;
 
-use super::bed::Bed;
+use super::bed::{AUTH, Bed};
 use super::lifecycle::references;
 
 /// A kubeconfig of somebody else, whose context and current context is `name`.
@@ -46,6 +46,33 @@ pub fn before_anything(bed: &Bed) -> Result<()> {
     ensure!(!cache.exists() && !bed.root.join(".env").exists(), "something was made:\n{}", ran.text);
     ensure!(std::fs::read_to_string(&kubeconfig)? == foreign(&bed.profile), "the kubeconfig was changed");
     dotenv.map_or(Ok(()), |text| bed.write_dotenv(&text))
+}
+
+/// Proxies, Helm's store and the like that a user has set for other work change nothing, not even in a deploy that works.
+pub fn environment(bed: &Bed) -> Result<()> {
+    let dead = "http://127.0.0.1:9";
+    let envs = [
+        ("HTTPS_PROXY", dead),
+        ("HTTP_PROXY", dead),
+        ("https_proxy", dead),
+        ("NO_PROXY", ""),
+        ("HELM_DRIVER", "configmap"),
+        ("HELM_NAMESPACE", "default"),
+        ("MINIKUBE_PROFILE", "elsewhere"),
+        ("GIT_DIR", "/nonexistent"),
+    ];
+    let run = |args: &[&str]| bed.xtask_with(args, &envs);
+    run(&["status"])?.expect(0, &["2/2 ready"])?;
+    run(&["deploy", "dev"])?.expect(0, &["nothing changed"])?;
+    let releases = |kind: &str| -> Result<usize> {
+        let list = bed.tools()?.kubectl_here().args(["get", kind, "-l", "owner=helm", "-o", "name"]).read()?;
+        Ok(list.lines().count())
+    };
+    bed.write_dotenv(&format!("AUTH_SECRET={AUTH}-elsewhere\n"))?;
+    run(&["deploy", "dev"])?.expect(0, &["is up"])?;
+    ensure!(releases("configmaps")? == 0 && releases("secrets")? > 0, "Helm keeps the release in another store");
+    bed.write_dotenv(&format!("AUTH_SECRET={AUTH}\n"))?;
+    bed.xtask(&["deploy", "dev"])?.expect(0, &["is up"]).map(|_| ())
 }
 
 /// Of several files of KUBECONFIG only the first is written, and only entries of our own; a foreign entry of our name in

@@ -64,6 +64,7 @@ const SCENARIOS: &[Scenario] = &[
     ("a saved file is deployed by `deploy --watch`, which a mistake does not end", drift::watched),
     ("a scaled deployment is put right, with the reason", drift::scale),
     ("an edited ConfigMap is put right, with the reason", drift::config_map),
+    ("variables that are set for other work lead no tool elsewhere", guard::environment),
     ("a changed AUTH_SECRET restarts the backend alone", drift::secret),
     ("a deleted image is loaded again, with the reason", drift::image),
     ("a deleted pod is replaced: two replicas again (SC-002)", cluster::deleted_pod),
@@ -171,6 +172,11 @@ fn soak(project: &Project, xtask: &str, rounds: usize) -> Result<Tally> {
 /// Runs all scenarios, or those whose names contain `only`: these on the cluster that an earlier run has left, or that the
 /// first deploy makes for them.
 fn run(project: &Project, xtask: &str, only: Option<&str>) -> Result<Tally> {
+    if let Some(text) = only.filter(|text| select(Some(text), false).next().is_none()) {
+        return Err(Failure::new(Class::Config, format!("no scenario's name contains `{text}`"))
+            .help(format!("the names stand in {}", file!()))
+            .into());
+    }
     // Two checkouts would take each other's cluster.
     let _lock = lock::take(&project.cache.join("locks"), &format!("{}-tests", project.settings.cluster.profile))?;
     let bed = Bed::make(project, xtask, only.is_none())?;
