@@ -1,5 +1,6 @@
 //! Builds, deploys and proves the Todo application on Minikube. See README.md and ARCHITECTURE.md.
 
+mod api;
 mod cli;
 mod clock;
 mod commands;

@@ -73,7 +73,9 @@ pub fn observe(tools: &Toolbox) -> Result<Profile> {
     let inspected = tools.engine.docker().args(["container", "inspect", &tools.profile]).output()?;
     let container =
         inspected.status.success().then(|| serde_json::from_slice::<Value>(&inspected.stdout)).transpose()?;
-    Ok(judge(config(tools), container.as_ref().map(|list| &list[0])))
+    let profile = judge(config(tools), container.as_ref().map(|list| &list[0]));
+    tools.aim_api(profile.api_port);
+    Ok(profile)
 }
 
 /// The profile by minikube's own record, where there is no engine to ask: what has a node has a stopped one.
