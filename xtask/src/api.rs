@@ -22,6 +22,7 @@ mod tests;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::Result;
 use camino::{Utf8Path, Utf8PathBuf};
@@ -42,6 +43,9 @@ use server::Server;
 
 /// The field manager of what xtask applies.
 pub const MANAGER: &str = "xtask";
+
+/// Lists that are asked for side by side. More of them cost more TLS handshakes than they save.
+const AT_ONCE: usize = 4;
 
 /// Objects of one page of a list.
 const PAGE: &str = "500";
@@ -101,8 +105,8 @@ pub struct List {
 /// How a write that may meet somebody else's ended.
 #[derive(Debug)]
 pub enum Write {
-    /// The server took it; the object as it is now.
-    Done(Value),
+    /// The server took it.
+    Done,
     /// The object exists already, or somebody else wrote it in between: in the server's words.
     Conflict(String),
 }
@@ -156,6 +160,27 @@ impl Api {
     /// The objects of a kind whose labels fit the selector.
     pub fn select(&self, resource: &Resource, scope: Scope, selector: &str) -> Result<Vec<Value>> {
         Ok(self.pages(resource, scope, selector, Request::JSON)?.items)
+    }
+
+    /// The lists of several kinds, side by side, in the order of `resources`.
+    pub fn list_all(&self, resources: &[Resource], scope: Scope) -> Result<Vec<List>> {
+        let next = AtomicUsize::new(0);
+        let work = || {
+            let mut found = Vec::new();
+            loop {
+                let at = next.fetch_add(1, Ordering::Relaxed);
+                let Some(resource) = resources.get(at) else { return found };
+                found.push((at, self.list(resource, scope)));
+            }
+        };
+        let mut lists: Vec<(usize, Result<List>)> = std::thread::scope(|scope| {
+            let workers: Vec<_> = (0..AT_ONCE.min(resources.len())).map(|_| scope.spawn(work)).collect();
+            let joined = workers.into_iter().map(|worker| worker.join());
+            // A panic goes on here: it is a defect, not an answer.
+            joined.flat_map(|found| found.unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
+        });
+        lists.sort_by_key(|(at, _)| *at);
+        lists.into_iter().map(|(_, list)| list).collect()
     }
 
     /// Names, labels and times of objects, without their content: how to look at Secrets.
@@ -212,7 +237,7 @@ impl Api {
     /// What [`Api::apply`] asks, for a step to show.
     pub fn shown_apply(object: &Value, namespace: &str, manager: &str) -> String {
         let path = Resource::of(object).map(|resource| resource.object(in_it(object, namespace), name_of(object)));
-        format!("PATCH {}?fieldManager={manager}&force=true  # server-side apply", path.unwrap_or_default())
+        format!("PATCH {}?fieldManager={manager}&force=true", path.unwrap_or_default())
     }
 
     fn apply_request(&self, object: &Value, manager: &str) -> Result<Request> {
@@ -237,7 +262,7 @@ impl Api {
         if answer.is_refusal("AlreadyExists") {
             return Ok(Write::Conflict(answer.words()));
         }
-        answer.object(&request, &self.server).map(Write::Done)
+        answer.object(&request, &self.server).map(|_| Write::Done)
     }
 
     /// Applies a JSON patch. A `test` in it that fails is a conflict.
@@ -249,7 +274,7 @@ impl Api {
         if answer.is_refusal("Conflict") || answer.is_refusal("Invalid") {
             return Ok(Write::Conflict(answer.words()));
         }
-        answer.object(&request, &self.server).map(Write::Done)
+        answer.object(&request, &self.server).map(|_| Write::Done)
     }
 }
 

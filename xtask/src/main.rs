@@ -10,6 +10,7 @@ mod engine;
 mod events;
 mod failure;
 mod git;
+mod inventory;
 mod judge;
 mod lock;
 mod origin;

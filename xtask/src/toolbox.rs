@@ -79,6 +79,11 @@ impl Toolbox {
         Ok(api)
     }
 
+    /// The release's namespace.
+    pub fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
     /// Aims the client at the port that the node publishes for its API server. Both the port and minikube's certificates
     /// change when the node is started, so each look at the profile tells them anew.
     pub fn aim_api(&self, port: Option<u16>) {

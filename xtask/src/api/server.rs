@@ -30,9 +30,9 @@ pub struct Server {
 
 /// No answer came.
 #[derive(Debug)]
-pub struct Silence {
+struct Silence {
     /// In the system's words.
-    pub words: String,
+    words: String,
     /// Whether the connection ended before an answer: the server is away, or going.
     away: bool,
     /// Whether the request cannot have arrived.
@@ -100,7 +100,7 @@ impl Server {
     }
 
     /// Sends `request` a single time.
-    pub fn once(&self, agent: &Agent, request: &Request) -> Result<http::Response<Body>, Silence> {
+    fn once(&self, agent: &Agent, request: &Request) -> Result<http::Response<Body>, Silence> {
         let uri = format!("https://{}{}", self.address, request.target());
         let built =
             http::Request::builder().method(request.method.clone()).uri(uri).header(header::ACCEPT, request.accept);
@@ -113,11 +113,6 @@ impl Server {
                 .and_then(|built| agent.run(built)),
         };
         sent.map_err(Silence::from)
-    }
-
-    /// The agent of ordinary requests.
-    pub fn agent(&self) -> &Agent {
-        &self.agent
     }
 
     /// The error where no whole answer came.
@@ -180,7 +175,6 @@ impl From<ureq::Error> for Silence {
             ErrorKind::ConnectionAborted,
             ErrorKind::BrokenPipe,
             ErrorKind::UnexpectedEof,
-            ErrorKind::NotConnected,
         ];
         Self {
             away: kind.is_some_and(|kind| gone.contains(&kind)),
