@@ -1,11 +1,13 @@
 //! All commands and flags: this file reads as the manual.
 
+use anyhow::Result;
 use camino::Utf8PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{bench, deploy, doctor, images, logs, rollback, status, teardown, test, tool};
 use crate::origin;
-use crate::project::Options;
+use crate::project::{Options, Project};
+use crate::report::Report;
 
 /// Build, deploy and prove the Todo application on Minikube
 #[derive(Parser, Debug)]
@@ -13,10 +15,27 @@ use crate::project::Options;
 pub struct Cli {
     /// Without a command: the state in five lines and the next command
     #[command(subcommand)]
-    pub command: Option<Command>,
+    pub(crate) command: Option<Command>,
     /// Options of every command
     #[command(flatten)]
-    pub global: Global,
+    pub(crate) global: Global,
+}
+
+impl Cli {
+    /// Opens the checkout that the options name.
+    pub fn open(&self, report: &Report) -> Result<Project> {
+        Project::open(self.global.root.clone(), self.global.options(), report.clone())
+    }
+
+    /// The arguments of `bench`, if that is the command.
+    pub fn bench(&self) -> Option<&bench::Bench> {
+        if let Some(Command::Bench(args)) = &self.command { Some(args) } else { None }
+    }
+
+    /// The arguments of `test`, if that is the command.
+    pub fn test(&self) -> Option<&test::Test> {
+        if let Some(Command::Test(args)) = &self.command { Some(args) } else { None }
+    }
 }
 
 const AFTER: &str = "Exit codes: 0 done · 1 internal · 2 usage · 3 configuration or .env · 4 machine · 5 cluster · \
@@ -25,7 +44,7 @@ const AFTER: &str = "Exit codes: 0 done · 1 internal · 2 usage · 3 configurat
 
 /// Options of every command.
 #[derive(Args, Debug)]
-pub struct Global {
+pub(crate) struct Global {
     /// Do what needs consent without asking
     #[arg(short, long, global = true)]
     pub yes: bool,
@@ -68,7 +87,7 @@ impl Global {
 
 /// The commands.
 #[derive(Subcommand, Debug)]
-pub enum Command {
+pub(crate) enum Command {
     /// Build both images, tagged by content
     Images(images::Images),
     Deploy(deploy::Deploy),

@@ -1,19 +1,51 @@
 //! A file a command: its arguments and its `run`.
 
 pub mod bench;
-pub mod completions;
-pub mod config;
-pub mod deploy;
-pub mod diff;
-pub mod doctor;
-pub mod images;
-pub mod logs;
+pub(crate) mod completions;
+pub(crate) mod config;
+pub(crate) mod deploy;
+pub(crate) mod diff;
+pub(crate) mod doctor;
+pub(crate) mod images;
+pub(crate) mod logs;
 pub mod output;
-pub mod overview;
-pub mod rollback;
-pub mod scan;
-pub mod status;
-pub mod summary;
-pub mod teardown;
+pub(crate) mod overview;
+pub(crate) mod rollback;
+pub(crate) mod scan;
+pub(crate) mod status;
+pub(crate) mod summary;
+pub(crate) mod teardown;
 pub mod test;
-pub mod tool;
+pub(crate) mod tool;
+
+use anyhow::Result;
+use clap::CommandFactory;
+
+use crate::cli::{Cli, Command};
+use crate::report::Report;
+use crate::world;
+
+/// Runs the command that `cli` names. Returns the exit code.
+pub fn run(cli: Cli, report: &Report) -> Result<i32> {
+    if let Some(Command::Completions { shell }) = cli.command {
+        return completions::run(report, shell, Cli::command()).map(|()| 0);
+    }
+    let project = cli.open(report)?;
+    match cli.command {
+        None => overview::run(&project)?,
+        Some(Command::Images(args)) => images::run(&project, &args)?,
+        Some(Command::Deploy(args)) => deploy::run(&project, &args)?,
+        Some(Command::Teardown(args)) => teardown::run(&project, &args)?,
+        Some(Command::Status(args)) => status::run(&project, &args)?,
+        Some(Command::Rollback(args)) => rollback::run(&project, &args)?,
+        Some(Command::Bench(_)) => bench::run(&project)?,
+        Some(Command::Doctor(args)) => doctor::run(&project, &args)?,
+        Some(Command::Config { json }) => config::run(&project, json)?,
+        Some(Command::Scan) => scan::run(&project, &world::gitleaks(&project)?)?,
+        Some(Command::Test(args)) => test::run(&project, &args)?,
+        Some(Command::Logs(args)) => logs::run(&project, &args)?,
+        Some(Command::Tool(args)) => return tool::run(&project, &args),
+        Some(Command::Completions { .. }) => {}
+    }
+    Ok(0)
+}

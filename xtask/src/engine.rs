@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 
 use camino::Utf8PathBuf;
 
-use crate::process::Process;
+use crate::process::{DOCKER, PROXY, Process};
 use place::Place;
 
 /// How to reach an engine.
@@ -22,7 +22,7 @@ use place::Place;
 pub struct Engine {
     /// The client.
     pub client: Utf8PathBuf,
-    /// DOCKER_HOST, DOCKER_CONFIG and PATH for the private engine; empty for the user's own.
+    /// DOCKER_HOST, DOCKER_CONFIG and PATH for the private engine; empty for the user's own, which their variables name.
     pub envs: Vec<(String, String)>,
     /// Whether it is the one that xtask made: only there may stand-ins carry official names.
     pub private: bool,
@@ -43,11 +43,7 @@ impl Engine {
             // minikube looks for `docker` there.
             ("PATH", format!("{}:{path}", place.bin())),
         ];
-        // What a user set for their own engine must not lead the client elsewhere; empty counts as unset.
-        let cleared =
-            ["DOCKER_CONTEXT", "DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH", "DOCKER_API_VERSION", "BUILDX_BUILDER"];
-        let envs = set.into_iter().chain(cleared.map(|name| (name, String::new())));
-        Self { client: place.client(), envs: envs.map(|(n, v)| (n.to_owned(), v)).collect(), private: true }
+        Self { client: place.client(), envs: set.map(|(name, value)| (name.to_owned(), value)).into(), private: true }
     }
 
     /// A `docker` command aimed at this engine.
@@ -57,6 +53,7 @@ impl Engine {
 
     /// Aims a program that itself talks to the engine (minikube).
     pub fn aim(&self, process: Process) -> Process {
+        let process = process.inherit(PROXY).inherit(if self.private { &[] } else { DOCKER });
         self.envs.iter().fold(process, |process, (name, value)| process.env(name, value))
     }
 

@@ -51,7 +51,7 @@ impl Failure {
     }
 
     /// Adds to what is wrong: what was done about it.
-    pub fn add(mut self, text: impl AsRef<str>) -> Self {
+    pub fn append(mut self, text: impl AsRef<str>) -> Self {
         self.what.push_str(text.as_ref());
         self
     }
@@ -59,7 +59,7 @@ impl Failure {
     /// Adds what else is wrong, and each of its ways out that is not told yet.
     pub fn and(self, other: anyhow::Error) -> Self {
         let hints = other.downcast_ref::<Self>().map(|failure| failure.help.clone()).unwrap_or_default();
-        let mut both = self.add(format!("\n{other}"));
+        let mut both = self.append(format!("\n{other}"));
         both.help.extend(hints);
         let mut told = std::collections::HashSet::new();
         both.help.retain(|line| told.insert(line.clone()));

@@ -9,7 +9,7 @@ use crate::process::Process;
 /// A `git` command in `dir`, on the repository that `dir` belongs to and no other.
 ///
 /// A checkout that another user owns (a bind mount, a CI runner) is read all the same: this tool was compiled from it,
-/// so it is trusted already. Variables that a git hook sets would lead elsewhere.
+/// so it is trusted already.
 pub fn git(dir: &Utf8Path) -> Process {
     aim(Process::new("git"), dir).env("LC_ALL", "C").deadline(Duration::from_secs(30))
 }
@@ -18,8 +18,6 @@ pub fn git(dir: &Utf8Path) -> Process {
 pub fn aim(process: Process, dir: &Utf8Path) -> Process {
     process
         .cwd(dir)
-        .env_remove("GIT_DIR")
-        .env_remove("GIT_WORK_TREE")
         .env("GIT_CONFIG_COUNT", "1")
         .env("GIT_CONFIG_KEY_0", "safe.directory")
         .env("GIT_CONFIG_VALUE_0", "*")

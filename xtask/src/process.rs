@@ -1,14 +1,17 @@
-//! Child processes: deadline, process group, redaction, shell-quoted echo and error context in one place.
+//! Child processes: deadline, environment, process group, shell-quoted echo and error context in one place.
 //!
 //! Every child is the leader of a process group of its own. One watchdog thread ends groups whose deadline has passed;
 //! Ctrl-C ends all of them (see [`end_all`]), and so does a guardian when xtask is killed, so nothing outlives it by
 //! accident.
 
+mod environment;
 mod guardian;
 mod piped;
 mod show;
 mod watchdog;
 
+use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::{BufRead, BufReader, PipeReader, Write};
 use std::process::Output;
@@ -17,6 +20,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use camino::{Utf8Path, Utf8PathBuf};
 
+pub use environment::{ALL, APT, CARGO, DOCKER, GO, NPM, Names, PROXY, proxies};
 pub use guardian::hold;
 pub use piped::Piped;
 pub use show::quote;
@@ -32,27 +36,29 @@ pub struct Process {
     program: String,
     args: Vec<String>,
     envs: Vec<(String, String)>,
-    unset: Vec<String>,
+    inherited: Vec<&'static str>,
     cwd: Option<Utf8PathBuf>,
     stdin: Option<Vec<u8>>,
     log: Option<Utf8PathBuf>,
     deadline: Duration,
     again_if: Option<fn(&Output) -> bool>,
+    stderr_shown: bool,
 }
 
 impl Process {
-    /// A command with a deadline of two minutes and no standard input.
+    /// A command with a deadline of two minutes, no standard input, and only what every child gets of the environment.
     pub fn new(program: impl Into<String>) -> Self {
         Self {
             program: program.into(),
             args: Vec::new(),
             envs: Vec::new(),
-            unset: Vec::new(),
+            inherited: Vec::new(),
             cwd: None,
             stdin: None,
             log: None,
             deadline: Duration::from_secs(120),
             again_if: None,
+            stderr_shown: false,
         }
     }
 
@@ -75,9 +81,9 @@ impl Process {
         self
     }
 
-    /// Removes an environment variable.
-    pub fn env_remove(mut self, name: impl Into<String>) -> Self {
-        self.unset.push(name.into());
+    /// Passes on these variables of xtask's own environment, besides the few that every child gets (see [`Names`]).
+    pub fn inherit(mut self, names: Names) -> Self {
+        self.inherited.extend(names);
         self
     }
 
@@ -109,6 +115,13 @@ impl Process {
     /// Only [`Process::output`] and what is made of it can tell; a stream has been handed on by then.
     pub fn again_if(mut self, not_begun: fn(&Output) -> bool) -> Self {
         self.again_if = Some(not_begun);
+        self
+    }
+
+    /// Lets the command write to our standard error: what it reports appears as it comes, colours and progress included.
+    /// Only [`Process::output`] honours it.
+    pub fn show_stderr(mut self) -> Self {
+        self.stderr_shown = true;
         self
     }
 
@@ -159,7 +172,8 @@ impl Process {
     }
 
     fn once(&self) -> Result<Output> {
-        let expression = self.expression().stdout_capture().stderr_capture().unchecked();
+        let expression = self.expression().stdout_capture().unchecked();
+        let expression = if self.stderr_shown { expression } else { expression.stderr_capture() };
         let handle = expression.start().with_context(|| self.cannot_start())?;
         let guard = watchdog::watch(&handle.pids(), self.deadline);
         let output = handle.wait().with_context(|| format!("waiting for `{self}`"))?.clone();
@@ -203,10 +217,7 @@ impl Process {
     /// Runs with the terminal's own standard streams (for `tool`, `logs -f`); gives the exit code.
     pub fn interactive(&self) -> Result<i32> {
         let mut command = std::process::Command::new(&self.program);
-        command.args(&self.args).envs(self.envs.iter().map(|(k, v)| (k, v)));
-        self.unset.iter().for_each(|name| {
-            command.env_remove(name);
-        });
+        command.args(&self.args).env_clear().envs(self.environment());
         if let Some(dir) = &self.cwd {
             command.current_dir(dir);
         }
@@ -236,21 +247,23 @@ impl Process {
 
     /// The command without a standard input of its own.
     fn bare(&self) -> duct::Expression {
-        let mut expression = duct::cmd(&self.program, &self.args).before_spawn(|command| {
+        let expression = duct::cmd(&self.program, &self.args).full_env(self.environment());
+        let mut expression = expression.before_spawn(|command| {
             std::os::unix::process::CommandExt::process_group(command, 0);
             // Whoever goes on after a child was ended (a retry, a rollback) must not begin anything new.
             if ending() { Err(std::io::Error::other("interrupted")) } else { Ok(()) }
         });
-        for (name, value) in &self.envs {
-            expression = expression.env(name, value);
-        }
-        for name in &self.unset {
-            expression = expression.env_remove(name);
-        }
         if let Some(dir) = &self.cwd {
             expression = expression.dir(dir);
         }
         expression
+    }
+
+    /// The child's whole environment.
+    fn environment(&self) -> BTreeMap<OsString, OsString> {
+        let mut all = environment::chosen(&self.inherited);
+        all.extend(self.envs.iter().map(|(name, value)| (name.into(), value.into())));
+        all
     }
 
     fn cannot_start(&self) -> String {

@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 use camino::{Utf8Path, Utf8PathBuf};
+use clap::ValueEnum;
 
 use crate::failure::{Class, Failure};
 use crate::report::Report;
@@ -59,6 +60,24 @@ impl Project {
     /// The same project with its settings read anew.
     pub fn reopen(&self) -> Result<Self> {
         Self::open(Some(self.root.clone()), self.options.clone(), self.report.clone())
+    }
+
+    /// The options that lead another program of this workspace to the same checkout, cache and cluster.
+    pub fn arguments(&self) -> Vec<String> {
+        let options = &self.options;
+        let flags =
+            [("--yes", options.yes), ("--verbose", self.report.is_verbose()), ("--system-tools", options.system_tools)];
+        let origin = options.origin.and_then(|origin| Some(origin.to_possible_value()?.get_name().to_owned()));
+        let values = [
+            ("--root", Some(self.root.to_string())),
+            ("--profile", options.profile.clone()),
+            ("--port", options.port.map(|port| port.to_string())),
+            ("--origin", origin),
+            ("--ca-bundle", options.ca_bundle.as_ref().map(ToString::to_string)),
+        ];
+        let flags = flags.into_iter().filter(|(_, given)| *given).map(|(name, _)| name.to_owned());
+        let values = values.into_iter().filter_map(|(name, value)| Some(format!("{name}={}", value?)));
+        flags.chain(values).collect()
     }
 
     /// Logs and other output of this checkout.

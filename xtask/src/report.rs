@@ -58,6 +58,11 @@ impl Report {
         Self { prefix: "", bars: MultiProgress::new(), live, verbose, recorder, facts, interrupt }
     }
 
+    /// Whether `--verbose` was given.
+    pub fn is_verbose(&self) -> bool {
+        self.verbose
+    }
+
     /// The same writer for one of several jobs that run side by side: each line begins with the name of its job.
     pub fn within(&self, prefix: &'static str) -> Self {
         Self { prefix, ..self.clone() }

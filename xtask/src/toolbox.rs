@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use camino::{Utf8Path, Utf8PathBuf};
 
 use crate::api::{Api, Credentials};
@@ -16,6 +16,10 @@ use crate::project::Project;
 use crate::stages::cluster;
 use crate::stages::images::node::Node;
 
+/// What minikube must reach without a proxy: the node (its networks are 192.168.49.0/24 and those after it) and the
+/// cluster's Services.
+const DIRECT: &str = "localhost,127.0.0.1,192.168.0.0/16,10.96.0.0/12";
+
 /// Tools, engine and the profile they are aimed at.
 #[derive(Clone)]
 pub struct Toolbox {
@@ -23,7 +27,7 @@ pub struct Toolbox {
     pub engine: Engine,
     /// Kubeconfig that holds the profile's entry.
     pub kubeconfig: Utf8PathBuf,
-    /// MINIKUBE_HOME: of our own beside a private engine, whose images carry official names; else the user's.
+    /// MINIKUBE_HOME: that of the profile (see [`minikube_home`]).
     pub minikube_home: Utf8PathBuf,
     /// Profile, kube context and (docker driver) node container.
     pub profile: String,
@@ -43,9 +47,9 @@ struct Client {
 
 impl Toolbox {
     /// Aims the tools of `origin` at the project's profile in `engine`.
-    pub fn new(project: &Project, engine: Engine, origin: &dyn Origin) -> Self {
-        let minikube_home = minikube_home(project, engine.private);
-        Self {
+    pub fn new(project: &Project, engine: Engine, origin: &dyn Origin) -> Result<Self> {
+        let minikube_home = minikube_home(project, engine.private)?;
+        Ok(Self {
             kubeconfig: kubeconfig(),
             minikube_home,
             profile: project.settings.cluster.profile.clone(),
@@ -55,7 +59,7 @@ impl Toolbox {
             helm: origin.tool(Tool::Helm),
             minikube: origin.tool(Tool::Minikube),
             engine,
-        }
+        })
     }
 
     /// The client for the API server, in the release's namespace.
@@ -127,16 +131,21 @@ impl Toolbox {
             .deadline(Duration::from_secs(120))
     }
 
-    /// minikube for the profile. It finds docker through PATH, so the engine's client comes first there.
+    /// minikube for the profile. It finds docker through PATH, so the engine's client comes first there. A proxy serves its
+    /// downloads, but never leads to the node or into the cluster.
     pub fn minikube(&self) -> Process {
         let mut path = std::env::var("PATH").unwrap_or_default();
         if let Some(dir) = self.engine.client.parent().filter(|dir| !dir.as_str().is_empty()) {
             path = format!("{dir}:{path}");
         }
+        let direct = std::env::var("NO_PROXY").or_else(|_| std::env::var("no_proxy")).unwrap_or_default();
+        let direct = [direct.as_str(), DIRECT].join(",").trim_start_matches(',').to_owned();
         self.engine
             .aim(Process::new(self.minikube.as_str()))
             .args(["--profile", &self.profile])
             .env("PATH", path)
+            .env("NO_PROXY", &direct)
+            .env("no_proxy", &direct)
             .env("MINIKUBE_HOME", self.minikube_home.as_str())
             .env("KUBECONFIG", self.kubeconfig.as_str())
             .env("MINIKUBE_IN_STYLE", "false")
@@ -169,15 +178,33 @@ impl Toolbox {
 
     /// minikube's record of the profile.
     pub fn profile_config(&self) -> Utf8PathBuf {
-        self.minikube_dir().join("profiles").join(&self.profile).join("config.json")
+        record_of(&self.minikube_dir(), &self.profile)
     }
 }
 
-/// The folder that minikube is told to use.
-pub fn minikube_home(project: &Project, private: bool) -> Utf8PathBuf {
-    if private {
-        return project.cache.join("minikube");
-    }
+/// The record of `profile` in minikube's own folder `dir`.
+pub fn record_of(dir: &Utf8Path, profile: &str) -> Utf8PathBuf {
+    dir.join("profiles").join(profile).join("config.json")
+}
+
+/// The MINIKUBE_HOME that is ours: neither the user's settings nor their other profiles are in it.
+pub fn own_minikube_home(project: &Project) -> Utf8PathBuf {
+    project.cache.join("minikube")
+}
+
+/// The MINIKUBE_HOME of the profile: ours, unless the user's minikube has the profile on record and ours has not. A
+/// profile of theirs stays where it is found; its node is never in a private engine.
+fn minikube_home(project: &Project, private: bool) -> Result<Utf8PathBuf> {
+    let (own, users) = (own_minikube_home(project), users_minikube_home());
+    let recorded = |home: &Utf8Path| {
+        let record = record_of(&dir_of(home), &project.settings.cluster.profile);
+        record.try_exists().with_context(|| format!("looking for {record}"))
+    };
+    Ok(if !private && !recorded(&own)? && recorded(&users)? { users } else { own })
+}
+
+/// The MINIKUBE_HOME that the user's own minikube would use.
+pub fn users_minikube_home() -> Utf8PathBuf {
     let named = |name: &str| std::env::var(name).ok().filter(|v| !v.is_empty()).map(Utf8PathBuf::from);
     named("MINIKUBE_HOME").or_else(|| named("HOME")).unwrap_or_else(|| Utf8Path::new("/").to_owned())
 }

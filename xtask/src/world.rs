@@ -49,7 +49,7 @@ impl<'a> Preparation<'a> {
         plan::apply(project, "machine", mode, self.machine.steps)?;
         let steps = self.origin.plan(self.needs, &self.machine.engine)?;
         plan::apply(project, "tools", mode, steps)?;
-        let tools = Toolbox::new(project, self.machine.engine, self.origin.as_ref());
+        let tools = Toolbox::new(project, self.machine.engine, self.origin.as_ref())?;
         Ok(World { origin: self.origin, tools, engine_answers })
     }
 }
@@ -82,7 +82,7 @@ impl World {
                 .help("cargo xtask deploy dev")
         })?;
         let origin = origin::present(project, &engine)?;
-        let tools = Toolbox::new(project, engine, origin.as_ref());
+        let tools = Toolbox::new(project, engine, origin.as_ref())?;
         if !tools.minikube_exists() {
             return Err(Failure::new(Class::Machine, "the tools have not been brought yet")
                 .help("cargo xtask deploy dev")

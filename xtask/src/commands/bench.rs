@@ -1,29 +1,15 @@
-//! `cargo xtask bench`: how fast the deployed application answers where a user asks, and how much it takes.
+//! `cargo xtask bench`: the arguments, the check before anything is compiled, and the start of `xtask-bench`.
 
-mod client;
-mod load;
-mod saturation;
-mod table;
+use std::os::unix::process::CommandExt;
 
-use std::time::{Duration, Instant};
-
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::Args;
 
-use super::output;
 use crate::failure::{Class, Failure};
+use crate::members;
 use crate::project::Project;
-use crate::report::{Running, seconds};
-use crate::stages::cluster::{self, State};
-use crate::stages::proof::{BOUND_MS, Way};
+use crate::stages::cluster::{self, Profile, State};
 use crate::world::World;
-use client::{Account, Kind};
-use load::{Load, Outcome};
-
-/// Longest time for making the todos.
-const FILLING: Duration = Duration::from_secs(420);
-/// Users who fill at a time: enough for both replicas, not enough to starve what else runs on the machine.
-const FILLERS: usize = 16;
 
 /// Measure latency at a steady rate, and where the application saturates
 #[derive(Args, Clone, Debug)]
@@ -45,119 +31,22 @@ pub struct Bench {
     pub json: bool,
 }
 
-/// Measures; prints a table, or leaves the figures to the document of `--json`.
-pub fn run(project: &Project, args: &Bench) -> Result<()> {
-    let report = &project.report;
+/// Replaces this process with `xtask-bench`, which gets the same command line.
+pub fn run(project: &Project) -> Result<()> {
+    // Nobody should wait for a compilation only to learn that there is nothing to measure.
+    running_cluster(project)?;
+    let program = members::build(project, "xtask-bench")?;
+    // Not a child: Ctrl-C, standard output and the exit code are then those of the measurement without any relay.
+    let error = std::process::Command::new(&program).args(std::env::args_os().skip(1)).exec();
+    Err(error).with_context(|| format!("cannot start `{program}`"))
+}
+
+/// Returns the tools and the profile of the cluster to measure, which must be running.
+pub fn running_cluster(project: &Project) -> Result<(World, Profile)> {
     let world = World::present(project)?;
     let profile = cluster::observe(&world.tools)?.profile;
     if profile.state != State::Running {
         return Err(Failure::new(Class::Cluster, "the cluster does not run").help("cargo xtask deploy dev").into());
     }
-    let way = Way::open(&world.tools, &profile)?;
-    let address = way.address.clone();
-    report.fact("address", address.as_str());
-    report.fact("todos", args.todos);
-    report.fact("rate", args.rate);
-    report.fact("seconds", args.seconds);
-    report.fact("bound_ms", u64::try_from(BOUND_MS).unwrap_or(u64::MAX));
-
-    let account = step(project, "sign up a user of its own", |_| Account::sign_up(&address))?;
-    // However this ends, also by Ctrl-C, the user goes and its todos with it.
-    let (leaving, then) = (account.clone(), report.clone());
-    report.on_interrupt(move || match leaving.delete() {
-        Ok(()) => then.line("\ninterrupted: the user of this measurement is deleted"),
-        Err(error) => then.line(format!("\ninterrupted; the user of this measurement is left: {error:#}")),
-    });
-    let measured = measure(project, args, &account);
-    let deleted = step(project, "delete the user", |_| account.delete());
-    let (steady, saturation) = measured?;
-    deleted?;
-
-    report.fact("steady", steady.iter().map(|(kind, outcome)| outcome.json(*kind)).collect::<Vec<_>>());
-    report.fact("saturation", saturation.iter().map(saturation::Found::json).collect::<Vec<_>>());
-    if !args.json {
-        output::print(&table::render(&steady, &saturation))?;
-    }
-    for (kind, outcome) in &steady {
-        if u128::from(outcome.percentile_us(99) / 1000) >= BOUND_MS {
-            report.warn(format!("{}: p99 is not under the {BOUND_MS} ms of SC-003", kind.name()));
-        }
-        if outcome.failed > 0 {
-            let first = outcome.first_failure.as_deref().unwrap_or_default();
-            report.warn(format!("{}: {} requests failed, the first: {first}", kind.name(), outcome.failed));
-        }
-    }
-    Ok(())
-}
-
-type Measured = (Vec<(Kind, Outcome)>, Vec<saturation::Found>);
-
-fn measure(project: &Project, args: &Bench, account: &Account) -> Result<Measured> {
-    step(project, &format!("make {} todos", args.todos), |running| fill(account, args.todos, running))?;
-    // Connections, caches and the interpreter's own warm-up are not what is asked for.
-    step(project, "warm up", |_| {
-        for kind in Kind::ALL {
-            let load = Load { rate: f64::from(args.rate), time: Duration::from_secs(2), workers: 16 };
-            let warm = load::run(&load, || account.requester(kind));
-            if warm.done == 0 {
-                let why = warm.first_failure.unwrap_or_default();
-                return Err(Failure::new(Class::Proof, format!("{} does not answer: {why}", kind.name()))
-                    .help("cargo xtask status")
-                    .into());
-            }
-        }
-        Ok(())
-    })?;
-    let mut steady = Vec::new();
-    for kind in Kind::ALL {
-        let what = format!("{} at {} requests/s for {} s", kind.name(), args.rate, args.seconds);
-        let outcome = step(project, &what, |_| {
-            let time = Duration::from_secs(args.seconds.into());
-            Ok(load::run(&Load { rate: args.rate.into(), time, workers: 64 }, || account.requester(kind)))
-        })?;
-        steady.push((kind, outcome));
-    }
-    let mut found = Vec::new();
-    for kind in Kind::ALL.into_iter().filter(|_| !args.no_saturation) {
-        let what = format!("saturate {}", kind.name());
-        found.push(step(project, &what, |running| Ok(saturation::find(account, kind, running)))?);
-    }
-    Ok((steady, found))
-}
-
-/// A step without a result of its own to tell.
-fn step<T>(project: &Project, what: &str, action: impl FnOnce(&Running) -> Result<T>) -> Result<T> {
-    let running = project.report.step("bench", what, "");
-    let result = action(&running)?;
-    running.done("");
-    Ok(result)
-}
-
-/// Makes todos as fast as the API takes them.
-fn fill(account: &Account, count: u32, running: &Running) -> Result<()> {
-    let start = Instant::now();
-    let next = std::sync::atomic::AtomicU32::new(0);
-    let order = std::sync::atomic::Ordering::Relaxed;
-    let results: Vec<Result<()>> = std::thread::scope(|scope| {
-        let filler = || -> Result<()> {
-            let mut request = account.requester(Kind::Post);
-            loop {
-                let number = next.fetch_add(1, order);
-                if number >= count {
-                    return Ok(());
-                }
-                if start.elapsed() > FILLING {
-                    let what = format!("{number} of {count} todos after {}: too slow", seconds(FILLING));
-                    return Err(Failure::new(Class::Proof, what).help("fewer: --todos 1000").into());
-                }
-                client::patiently(&mut request)?;
-                if number.is_multiple_of(250) {
-                    running.progress(format!("{number} of {count}"));
-                }
-            }
-        };
-        let threads: Vec<_> = (0..FILLERS).map(|_| scope.spawn(filler)).collect();
-        threads.into_iter().map(|t| t.join().unwrap_or_else(|_| Err(anyhow::anyhow!("a thread panicked")))).collect()
-    });
-    results.into_iter().collect()
+    Ok((world, profile))
 }

@@ -95,7 +95,7 @@ fn rows(project: &Project) -> Result<Vec<Row>> {
     let Some(engine) = engine else { return Ok(rows) };
     let origin = origin::select(project, &engine)?;
     rows.push(row("origin", origin.name(), Verdict::Good));
-    let tools = Toolbox::new(project, engine, origin.as_ref());
+    let tools = Toolbox::new(project, engine, origin.as_ref())?;
     let versions = [
         (Tool::Minikube, "minikube", ["version", "--short"]),
         (Tool::Kubectl, "kubectl", ["version", "--client"]),

@@ -14,7 +14,7 @@ use crate::project::Project;
 use crate::report::Report;
 use crate::secrets::SELECTOR;
 use crate::stages::{cluster, machine};
-use crate::toolbox::{Toolbox, minikube_home};
+use crate::toolbox::{Toolbox, dir_of, own_minikube_home};
 
 /// Remove what deploy made; data, cluster, engine and caches only when asked
 #[derive(Args, Debug, Default)]
@@ -43,7 +43,7 @@ pub fn run(project: &Project, args: &Teardown) -> Result<()> {
         None => report.ok("no Docker Engine answers: no cluster runs"),
         Some(engine) => {
             let origin = origin::present(project, &engine)?;
-            let tools = Toolbox::new(project, engine, origin.as_ref());
+            let tools = Toolbox::new(project, engine, origin.as_ref())?;
             release_and_cluster(project, &tools, args)?;
         }
     }
@@ -54,7 +54,7 @@ pub fn run(project: &Project, args: &Teardown) -> Result<()> {
         }
         // Without its engine a profile is but a record, which would look half deleted.
         for records in ["profiles", "machines"] {
-            let _ = std::fs::remove_dir_all(minikube_home(project, true).join(".minikube").join(records));
+            let _ = std::fs::remove_dir_all(dir_of(&own_minikube_home(project)).join(records));
         }
     }
     if args.cache {

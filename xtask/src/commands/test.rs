@@ -1,22 +1,23 @@
 //! `cargo xtask test [suite…]`: every suite, on real parts; what a suite needs is made first.
 
-mod e2e;
 mod suites;
-mod tally;
+
+pub use suites::UNDER_TEST;
 
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 
 use super::deploy;
 use crate::failure::{Class, Failure};
 use crate::origin::{Need, Tool};
 use crate::plan::Mode;
+use crate::process;
 use crate::project::Project;
 use crate::report::{BAD, DIM, GOOD, seconds};
+use crate::tally::Tally;
 use crate::world::World;
-use tally::Tally;
 
 /// Run every test suite, or those named
 #[derive(Args, Debug)]
@@ -51,7 +52,8 @@ pub enum Suite {
 }
 
 impl Suite {
-    fn name(self) -> &'static str {
+    /// As it is named on the command line.
+    pub fn name(self) -> &'static str {
         match self {
             Self::Rust => "rust",
             Self::Chart => "chart",
@@ -100,6 +102,10 @@ pub fn run(project: &Project, args: &Test) -> Result<()> {
     let report = &project.report;
     let mut rows = side_by_side(project, args, wanted);
     rows.extend(wanted.iter().filter(|suite| suite.lane().is_none()).map(|suite| one(project, *suite, args)));
+    if process::ending() {
+        // The counts would be those of suites that were cut off; the handler of Ctrl-C ends the process.
+        bail!("interrupted");
+    }
     report.line("");
     let mut total = Tally::default();
     for Row { suite, tally, took } in rows {
@@ -155,8 +161,12 @@ fn one(project: &Project, suite: Suite, args: &Test) -> Row {
         Suite::Scan => suites::scan(project),
         Suite::Backend => suites::image(project, "todo-backend"),
         Suite::Frontend => suites::image(project, "todo-frontend"),
-        Suite::E2e => e2e::run(project, args.only.as_deref()),
-        Suite::Soak => e2e::soak(project, args.rounds),
+        Suite::E2e => suites::end_to_end(
+            project,
+            suite,
+            &args.only.iter().map(|text| format!("--only={text}")).collect::<Vec<_>>(),
+        ),
+        Suite::Soak => suites::end_to_end(project, suite, &[format!("--rounds={}", args.rounds)]),
     };
     let tally = tally.unwrap_or_else(|error| {
         project.report.error(&error);

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use clap::{Args, ValueEnum};
 
-use crate::process::Process;
+use crate::process::{Names, Process};
 use crate::project::Project;
 use crate::stages::cluster;
 use crate::world::World;
@@ -20,6 +20,10 @@ pub enum Name {
     /// docker at the engine that the cluster runs in
     Docker,
 }
+
+/// What a person's own programs need besides: `kubectl edit`, `helm get`, pagers.
+const PERSON: Names =
+    &["EDITOR", "VISUAL", "KUBE_EDITOR", "KUBECTL_EXTERNAL_DIFF", "PAGER", "LESS", "COLUMNS", "LINES"];
 
 /// Run a pinned tool, aimed at this cluster
 #[derive(Args, Debug)]
@@ -44,5 +48,5 @@ pub fn run(project: &Project, args: &Tool) -> Result<i32> {
         Name::Minikube => world.tools.minikube(),
         Name::Docker => world.tools.engine.docker(),
     };
-    process.args(args.args.clone()).interactive()
+    process.args(args.args.clone()).inherit(PERSON).interactive()
 }

@@ -11,7 +11,7 @@ use camino::Utf8Path;
 use super::place::Place;
 use super::{network, ping, reap, stop, tree};
 use crate::failure::{Class, Failure};
-use crate::process::Process;
+use crate::process::{PROXY, Process};
 use crate::project::Project;
 use crate::report::Running;
 
@@ -56,9 +56,6 @@ exec dockerd "$@"
 
 /// Folders that [`ENTER`] mounts on, where packages bring none.
 const MOUNT_POINTS: [&str; 3] = [".old", "usr/lib/modules", "var/lib/docker"];
-
-/// Variables that an engine gets: the rest of xtask's environment is nothing to it, secrets least of all.
-const PASSED: [&str; 7] = ["PATH", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy"];
 
 /// Variable by which a starting engine is told from a process that was given its number later.
 const MARK: &str = "TODO_XTASK_ENGINE";
@@ -143,18 +140,14 @@ pub fn command(place: &Place, key: &str) -> Result<Process> {
         )
         .help("ip route   # shows who takes it; end that VPN, or use a Docker Engine of your own (DOCKER_HOST)")
     })?;
-    let mut process = Process::new("setsid")
+    let process = Process::new("setsid")
         .args(["--fork", "sh", "-euc", DETACH, "engine"])
         .args([place.log(), place.pid_file()])
         .args([ENTER, "engine"])
         .args([place.tree(key), place.run(), place.data()])
         .args([place.bridge(), address])
-        .args(arguments(place, network::mtu()));
-    for (name, _) in std::env::vars_os() {
-        if let Some(name) = name.to_str().filter(|name| !PASSED.contains(name)) {
-            process = process.env_remove(name);
-        }
-    }
+        .args(arguments(place, network::mtu()))
+        .inherit(PROXY);
     Ok(process.env("SSL_CERT_FILE", "/run/xtask/ca.pem").env(MARK, place.cgroup()).deadline(Duration::from_secs(20)))
 }
 

@@ -92,16 +92,16 @@ mod tests {
 
     #[test]
     fn versions_are_read_from_what_the_tools_print() {
-        assert_eq!(version("Client Version: v1.34.4\nKustomize Version: v5.7.1\n"), Some((1, 34)));
-        assert_eq!(version("v4.0.5+g1234\n"), Some((4, 0)));
+        assert_eq!(version("Client Version: v1.36.4\nKustomize Version: v5.8.1\n"), Some((1, 36)));
+        assert_eq!(version("v4.2.4+g1234\n"), Some((4, 2)));
         assert_eq!(version("v1.38.1\n"), Some((1, 38)));
         assert_eq!(version("none\n"), None);
     }
 
     #[test]
     fn only_versions_that_fit_are_taken() {
-        assert!(will_do(Tool::Kubectl, (1, 35), "v1.34.4") && !will_do(Tool::Kubectl, (1, 31), "v1.34.4"));
-        assert!(will_do(Tool::Helm, (4, 2), "v1.34.4") && !will_do(Tool::Helm, (3, 19), "v1.34.4"));
-        assert!(!will_do(Tool::Minikube, (1, 33), "v1.34.4"));
+        assert!(will_do(Tool::Kubectl, (1, 35), "v1.36.4") && !will_do(Tool::Kubectl, (1, 31), "v1.36.4"));
+        assert!(will_do(Tool::Helm, (4, 2), "v1.36.4") && !will_do(Tool::Helm, (3, 19), "v1.36.4"));
+        assert!(!will_do(Tool::Minikube, (1, 33), "v1.36.4"));
     }
 }

@@ -83,9 +83,9 @@ pub fn prove(
     // A cluster that does not tell is no reason to keep quiet about the routes.
     match Facts::take(tools, release) {
         Ok(facts) => Err(unanswered(&answers, Some(&facts), address).into()),
-        Err(error) => {
-            Err(unanswered(&answers, None, address).add(format!("\n  the cluster does not say why: {error:#}")).into())
-        }
+        Err(error) => Err(unanswered(&answers, None, address)
+            .append(format!("\n  the cluster does not say why: {error:#}"))
+            .into()),
     }
 }
 

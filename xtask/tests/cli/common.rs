@@ -79,6 +79,9 @@ impl Sandbox {
             let found = std::env::split_paths(&path).map(|dir| dir.join(program)).find(|path| path.is_file());
             symlink(found.unwrap(), bin.join(program)).unwrap();
         }
+        let play = format!("#!/bin/sh\nFAKES='{fakes}'\n{}", include_str!("fake.sh"));
+        fs::write(fakes.join("play"), play).unwrap();
+        fs::set_permissions(fakes.join("play"), fs::Permissions::from_mode(0o755)).unwrap();
         let (cache, kubeconfig) = (dir.join("cache"), dir.join("kubeconfig"));
         let this =
             Self { _temp: temp, dir, root, cache, kubeconfig, fakes, rules: Mutex::default(), api: OnceLock::new() };
@@ -97,7 +100,7 @@ impl Sandbox {
             let sha = manifest[tool][&format!("{os}-{arch}")]["sha256"].as_str().unwrap();
             let folder = this.cache.join("release").join(&sha[..16]);
             fs::create_dir_all(&folder).unwrap();
-            symlink(Self::script(), folder.join(tool)).unwrap();
+            symlink(this.script(), folder.join(tool)).unwrap();
         }
         this.on("docker image inspect *", &inspect());
         this
@@ -129,11 +132,12 @@ impl Sandbox {
 
     /// Has the fakes play `tool` too, on PATH.
     pub fn play(&self, tool: &str) {
-        symlink(Self::script(), self.dir.join("bin").join(tool)).unwrap();
+        symlink(self.script(), self.dir.join("bin").join(tool)).unwrap();
     }
 
-    fn script() -> Utf8PathBuf {
-        Utf8Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cli/fake.sh")
+    /// The script that plays a tool. It knows its folder by itself: xtask hands none of its environment on.
+    fn script(&self) -> Utf8PathBuf {
+        self.fakes.join("play")
     }
 
     /// From now on, commands that fit the shell pattern are answered by `script`. `$FAKES` is a folder for it to use.
@@ -143,6 +147,16 @@ impl Sandbox {
         fs::write(self.fakes.join(&name), script).unwrap();
         rules.insert(0, format!("{name}|{pattern}\n"));
         fs::write(self.fakes.join("rules"), rules.concat()).unwrap();
+    }
+
+    /// Has cargo build the workspace member `package`: a program that runs `script`.
+    pub fn member(&self, package: &str, script: &str) {
+        let program = self.dir.join(package);
+        fs::write(&program, format!("#!/bin/sh\nFAKES='{}'\n{script}\n", self.fakes)).unwrap();
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        self.play("cargo");
+        let message = json!({"reason": "compiler-artifact", "executable": program});
+        self.on(&format!("cargo build * --package {package}"), &format!("echo Compiling >&2; echo '{message}'"));
     }
 
     /// minikube has a record of profile `todo`.
@@ -293,7 +307,6 @@ impl Sandbox {
             .env("HOME", self.dir.join("home"))
             .env("KUBECONFIG", &self.kubeconfig)
             .env("TODO_XTASK_CACHE", &self.cache)
-            .env("FAKES", &self.fakes)
             .current_dir(&self.dir)
             .stdin(Stdio::null());
         command

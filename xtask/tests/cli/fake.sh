@@ -1,6 +1,5 @@
-#!/bin/sh
-# Plays a tool for the tests: it is called by symbolic links with the tool's name. What it was given goes to files in
-# $FAKES; what it answers is the script of the first rule whose pattern fits the command line.
+# Plays a tool for the tests: symbolic links with the tool's name lead here. What it was given goes to files in $FAKES;
+# what it answers is the script of the first rule whose pattern fits the command line.
 all="${0##*/} $*"
 printf '%s\n' "$all" >>"$FAKES/calls"
 export -p >>"$FAKES/environment"

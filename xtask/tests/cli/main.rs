@@ -13,6 +13,7 @@ mod dry_run;
 mod interrupts;
 mod json;
 mod machine;
+mod members;
 mod output;
 mod repository;
 mod secrets;

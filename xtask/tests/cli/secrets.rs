@@ -138,3 +138,24 @@ fn a_dotenv_that_xtask_makes_is_private_and_random() {
     });
     assert!(secrets[0].len() == 64 && secrets[0] != secrets[1], "{secrets:?}");
 }
+
+#[test]
+fn what_the_shell_exports_reaches_no_tool() {
+    let sandbox = cluster();
+    sandbox.dotenv(DOTENV);
+    let exported = [
+        ("HELM_DRIVER", "configmap"),
+        ("HELM_NAMESPACE", "elsewhere"),
+        ("KUBECTL_KUBERC", "true"),
+        ("MINIKUBE_PROFILE", "elsewhere"),
+        ("GIT_DIR", "/nonexistent"),
+        ("OPENAI_API_KEY", "not-a-secret-exported"),
+    ];
+    let run = sandbox.run_with(&["deploy", "dev", "--origin=release"], &exported);
+    assert_eq!(run.code, Some(3), "{run}");
+    let environment = sandbox.fake("environment");
+    for (name, value) in exported {
+        assert!(!environment.contains(name) && !environment.contains(value), "{name} reaches a tool");
+    }
+    assert!(environment.contains("PATH="));
+}

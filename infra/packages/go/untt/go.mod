@@ -8,39 +8,37 @@ require (
 	dario.cat/mergo v1.0.2
 	github.com/BurntSushi/toml v1.6.0
 	github.com/Masterminds/goutils v1.1.1
-	github.com/Masterminds/semver/v3 v3.4.0
+	github.com/Masterminds/semver/v3 v3.5.0
 	github.com/Masterminds/sprig/v3 v3.3.0
 	github.com/cloudfoundry/jibber_jabber v0.0.0-20151120183258-bcc4c8345a21
-	github.com/cyphar/filepath-securejoin v0.5.0
+	github.com/cyphar/filepath-securejoin v0.7.0
 	github.com/davecgh/go-spew v1.1.2-0.20180830191138-d8f796af33cc
-	github.com/dprotaso/go-yit v0.0.0-20191028211022-135eb7262960
 	github.com/emicklei/go-restful/v3 v3.13.0
-	github.com/fatih/color v1.18.0
-	github.com/fxamacker/cbor/v2 v2.9.0
-	github.com/go-logr/logr v1.4.3
-	github.com/go-openapi/jsonpointer v0.22.1
-	github.com/go-openapi/jsonreference v0.21.2
-	github.com/go-openapi/swag v0.25.1
-	github.com/go-openapi/swag/cmdutils v0.25.1
-	github.com/go-openapi/swag/conv v0.25.1
-	github.com/go-openapi/swag/fileutils v0.25.1
-	github.com/go-openapi/swag/jsonname v0.25.1
-	github.com/go-openapi/swag/jsonutils v0.25.1
-	github.com/go-openapi/swag/loading v0.25.1
-	github.com/go-openapi/swag/mangling v0.25.1
-	github.com/go-openapi/swag/netutils v0.25.1
-	github.com/go-openapi/swag/stringutils v0.25.1
-	github.com/go-openapi/swag/typeutils v0.25.1
-	github.com/go-openapi/swag/yamlutils v0.25.1
+	github.com/fatih/color v1.19.0
+	github.com/fxamacker/cbor/v2 v2.9.2
+	github.com/go-logr/logr v1.4.4
+	github.com/go-openapi/jsonpointer v1.0.0
+	github.com/go-openapi/jsonreference v1.0.0
+	github.com/go-openapi/swag v0.27.3
+	github.com/go-openapi/swag/cmdutils v0.27.3
+	github.com/go-openapi/swag/conv v0.27.3
+	github.com/go-openapi/swag/fileutils v0.27.3
+	github.com/go-openapi/swag/jsonutils v0.27.3
+	github.com/go-openapi/swag/loading v0.27.3
+	github.com/go-openapi/swag/mangling v0.27.3
+	github.com/go-openapi/swag/netutils v0.27.3
+	github.com/go-openapi/swag/pools v0.27.3
+	github.com/go-openapi/swag/stringutils v0.27.3
+	github.com/go-openapi/swag/typeutils v0.27.3
+	github.com/go-openapi/swag/yamlutils v0.27.3
 	github.com/gobwas/glob v0.2.3
-	github.com/gogo/protobuf v1.3.2
-	github.com/google/gnostic-models v0.7.0
+	github.com/google/gnostic-models v0.7.1
 	github.com/google/uuid v1.6.0
-	github.com/helm-unittest/helm-unittest v1.0.3
+	github.com/helm-unittest/helm-unittest v1.1.2
 	github.com/huandu/xstrings v1.5.0
 	github.com/json-iterator/go v1.1.13-0.20220915233716-71ac16282d12
-	github.com/mattn/go-colorable v0.1.14
-	github.com/mattn/go-isatty v0.0.20
+	github.com/mattn/go-colorable v0.1.15
+	github.com/mattn/go-isatty v0.0.24
 	github.com/mitchellh/copystructure v1.2.0
 	github.com/mitchellh/mapstructure v1.5.1-0.20231216201459-8508981c8b6c
 	github.com/mitchellh/reflectwalk v1.0.2
@@ -51,7 +49,7 @@ require (
 	github.com/pmezard/go-difflib v1.0.1-0.20181226105442-5d4384ee4fb2
 	github.com/santhosh-tekuri/jsonschema/v6 v6.0.2
 	github.com/shopspring/decimal v1.4.0
-	github.com/sirupsen/logrus v1.9.4-0.20230606125235-dd1b4c2e81af
+	github.com/sirupsen/logrus v1.9.4
 	github.com/spf13/cast v1.10.0
 	github.com/spf13/cobra v1.10.2
 	github.com/spf13/pflag v1.0.10
@@ -59,32 +57,31 @@ require (
 	github.com/vmware-labs/yaml-jsonpath v0.3.2
 	github.com/x448/float16 v0.8.4
 	github.com/yargevad/filepathx v1.0.0
-	go.yaml.in/yaml/v2 v2.4.3
-	go.yaml.in/yaml/v3 v3.0.4
-	golang.org/x/crypto v0.48.0
-	golang.org/x/net v0.49.0
-	golang.org/x/oauth2 v0.35.0
-	golang.org/x/sys v0.41.0
-	golang.org/x/term v0.40.0
-	golang.org/x/text v0.34.0
-	golang.org/x/time v0.14.0
-	google.golang.org/protobuf v1.36.11
+	go.yaml.in/yaml/v2 v2.4.4
+	go.yaml.in/yaml/v3 v3.0.5
+	golang.org/x/crypto v0.56.0
+	golang.org/x/net v0.58.0
+	golang.org/x/oauth2 v0.36.0
+	golang.org/x/sys v0.47.0
+	golang.org/x/term v0.45.0
+	golang.org/x/text v0.41.0
+	golang.org/x/time v0.15.0
+	google.golang.org/protobuf v1.36.12
 	gopkg.in/evanphx/json-patch.v4 v4.13.0
 	gopkg.in/inf.v0 v0.9.1
 	gopkg.in/yaml.v3 v3.0.1
-	helm.sh/helm/v3 v3.19.0
-	k8s.io/api v0.34.4
-	k8s.io/apiextensions-apiserver v0.34.4
-	k8s.io/apimachinery v0.34.4
-	k8s.io/client-go v0.34.4
-	k8s.io/klog/v2 v2.130.1
-	k8s.io/kube-openapi v0.0.0-20250910181357-589584f1c912
-	k8s.io/utils v0.0.0-20251002143259-bc988d571ff4
+	helm.sh/helm/v3 v3.21.3
+	k8s.io/api v0.36.4
+	k8s.io/apiextensions-apiserver v0.36.4
+	k8s.io/apimachinery v0.36.4
+	k8s.io/client-go v0.36.4
+	k8s.io/klog/v2 v2.140.0
+	k8s.io/kube-openapi v0.0.0-20260721132016-d427ff9ee9ad
+	k8s.io/utils v0.0.0-20260707023825-cf1189d6abe3
 	sigs.k8s.io/json v0.0.0-20250730193827-2d320260d730
 	sigs.k8s.io/randfill v1.0.0
-	sigs.k8s.io/structured-merge-diff/v6 v6.3.1
+	sigs.k8s.io/structured-merge-diff/v6 v6.4.2
 	sigs.k8s.io/yaml v1.6.0
 )
-
 
 replace github.com/vmware-labs/yaml-jsonpath => github.com/helm-unittest/yaml-jsonpath v0.4.0

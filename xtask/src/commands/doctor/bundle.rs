@@ -92,7 +92,7 @@ fn values(dotenv: &str) -> Vec<Secret> {
 fn versions(project: &Project, tools: Option<&Toolbox>) -> String {
     let mut commands = vec![
         Process::new("uname").arg("-a"),
-        Process::new("rustc").arg("--version"),
+        Process::new("rustc").arg("--version").inherit(&["RUSTUP_*", "CARGO_HOME"]),
         Process::new("git").args(["log", "-1", "--format=%H %cI"]).cwd(&project.root),
         Process::new("git").args(["status", "--short"]).cwd(&project.root),
     ];

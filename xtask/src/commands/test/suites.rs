@@ -2,15 +2,17 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 
-use super::tally::Tally;
+use super::Suite;
 use crate::commands::scan as scan_command;
 use crate::failure::{Class, Failure};
+use crate::members;
 use crate::origin::{Need, Tool};
 use crate::plan::Mode;
-use crate::process::Process;
+use crate::process::{ALL, Process};
 use crate::project::Project;
+use crate::tally::Tally;
 use crate::world::{self, World};
 
 /// One check of a suite: its name and how long it may take in seconds.
@@ -49,17 +51,17 @@ fn counted(project: &Project, name: &str, process: &Process) -> Tally {
     tally
 }
 
-/// Format, clippy, unit and command line tests of xtask.
+/// Format, clippy, unit and command line tests of every workspace member.
 pub fn rust(project: &Project) -> Result<Tally> {
     let cargo = |args: &[&str]| {
-        Process::new("cargo").args(args.iter().copied()).cwd(&project.root).deadline(Duration::from_secs(1200))
+        members::cargo().args(args.iter().copied()).cwd(&project.root).deadline(Duration::from_secs(1200))
     };
     let mut tally = Tally::one(check(project, "cargo fmt", &cargo(&["fmt", "--all", "--check"])));
-    let clippy = ["clippy", "--locked", "--all-targets", "--", "-D", "warnings"];
+    let clippy = ["clippy", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings"];
     tally += Tally::one(check(project, "cargo clippy", &cargo(&clippy)));
     // The tests of the secret scan need the scanner itself; they are ignored where nobody brings it.
     let gitleaks = world::gitleaks(project)?.program().to_owned();
-    let test = cargo(&["test", "--locked", "--all-targets", "--", "--include-ignored"]);
+    let test = cargo(&["test", "--locked", "--workspace", "--all-targets", "--", "--include-ignored"]);
     tally += counted(project, "cargo test", &test.env("TODO_TEST_GITLEAKS", gitleaks));
     Ok(tally)
 }
@@ -140,6 +142,45 @@ pub fn image(project: &Project, name: &str) -> Result<Tally> {
     }
     let run = engine.docker().args(["run", "--rm", "--init", &tag]).deadline(Duration::from_secs(900));
     Ok(counted(project, &format!("tests of {name}"), &run))
+}
+
+/// Environment variable that tells `xtask-e2e` which xtask to test.
+pub const UNDER_TEST: &str = "XTASK_UNDER_TEST";
+
+/// Longest time for a suite on the cluster: as many rounds of soak as somebody asks for.
+const END_TO_END: Duration = Duration::from_secs(24 * 3600);
+
+/// Runs a suite on the cluster: `xtask-e2e` tests the xtask that runs right now.
+pub fn end_to_end(project: &Project, suite: Suite, args: &[String]) -> Result<Tally> {
+    let program = members::build(project, "xtask-e2e")?;
+    // On Ctrl-C the suite tells what it leaves, so this process adds nothing.
+    project.report.on_interrupt(|| ());
+    let run = Process::new(program)
+        .args(["test", suite.name()])
+        .args(args.iter().cloned())
+        .args(project.arguments())
+        .inherit(ALL)
+        .env(UNDER_TEST, running_program()?)
+        .deadline(END_TO_END)
+        .show_stderr();
+    project.report.command(&run);
+    let output = run.output()?;
+    let mut tally = Tally::parse(&String::from_utf8_lossy(&output.stdout));
+    if !output.status.success() {
+        tally.failed = tally.failed.max(1);
+    }
+    Ok(tally)
+}
+
+/// The path of the program that runs right now. The suite `rust` before may have linked another one in its place, and
+/// Linux then has this one only under its process.
+fn running_program() -> Result<String> {
+    let own = format!("/proc/{}/exe", std::process::id());
+    if std::path::Path::new(&own).exists() {
+        return Ok(own);
+    }
+    let path = std::env::current_exe().context("finding this program")?;
+    path.into_os_string().into_string().map_err(|path| anyhow!("{path:?} is not UTF-8"))
 }
 
 #[cfg(test)]

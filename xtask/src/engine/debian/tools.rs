@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 use super::super::mounts;
 use super::super::place::hex;
 use crate::failure::{Class, Failure};
-use crate::process::Process;
+use crate::process::{APT, PROXY, Process};
 use crate::project::Project;
 use crate::report::Running;
 
@@ -80,7 +80,8 @@ impl Tools {
         // A perl that had to come along (newer than the machine's) fits its modules.
         let perl = if bin.join("perl").is_file() { bin.join("perl").into_string() } else { "perl".to_owned() };
         let script = bin.join("mmdebstrap").into_string();
-        let mut process = Process::new(perl).arg(script).env("PATH", format!("{bin}:{path}:{sbin}"));
+        let mut process =
+            Process::new(perl).arg(script).inherit(PROXY).inherit(APT).env("PATH", format!("{bin}:{path}:{sbin}"));
         let modules = perl_folders(&self.dir);
         if !modules.is_empty() {
             process = process.env("PERL5LIB", modules.join(":"));
@@ -158,6 +159,8 @@ fn fetch(project: &Project, running: &Running, base: &Utf8Path, new: &Utf8Path, 
     let apt = |program: &str| {
         Process::new(program)
             .args(["--config-file", work.join("apt.conf").as_str()])
+            .inherit(PROXY)
+            .inherit(APT)
             .env("DEBIAN_FRONTEND", "noninteractive")
             .env("LC_ALL", "C.UTF-8")
             .log(project.log("debian"))
@@ -178,7 +181,7 @@ fn fetch(project: &Project, running: &Running, base: &Utf8Path, new: &Utf8Path, 
     }
     let format = ["indextargets", "--format", "$(REPO_URI)|$(ORIGIN)|$(LABEL)", "Identifier: Packages"];
     std::fs::write(new.join("targets"), apt("apt-get").args(format).read()?).context("keeping the mirrors")?;
-    let dump = Process::new("apt-config").arg("dump").read()?;
+    let dump = Process::new("apt-config").arg("dump").inherit(APT).read()?;
     std::fs::write(new.join("acquire.conf"), acquire(&dump)).context("keeping apt's settings")?;
     mounts::remove_tree(&work)
 }

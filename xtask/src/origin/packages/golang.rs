@@ -7,7 +7,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 
 use super::manifest::{Go, Patch};
 use crate::failure::{Class, Failure};
-use crate::process::Process;
+use crate::process::{GO, PROXY, Process};
 
 /// Where Go keeps what it fetches and compiles for us; removed when everything is made.
 #[derive(Clone, Debug)]
@@ -19,6 +19,8 @@ pub struct Caches {
 impl Caches {
     fn aim(&self, process: Process) -> Process {
         process
+            .inherit(GO)
+            .inherit(PROXY)
             .env("GOMODCACHE", self.dir.join("mod").as_str())
             .env("GOCACHE", self.dir.join("build").as_str())
             // What runs is what the recipe pins: no other toolchain, workspace or flags of the user's.
@@ -122,7 +124,7 @@ pub fn present<'a>(modules: impl Iterator<Item = &'a Utf8Path>) -> Result<()> {
     let needed = modules.filter_map(|dir| directive(&std::fs::read_to_string(dir.join("go.mod")).ok()?)).max();
     let (major, minor, patch) = needed.unwrap_or_default();
     let install = format!("install Go {major}.{minor}.{patch} or newer: https://go.dev/doc/install");
-    let what = match Process::new("go").args(["env", "GOVERSION"]).env("GOTOOLCHAIN", "local").read() {
+    let what = match Process::new("go").args(["env", "GOVERSION"]).inherit(GO).env("GOTOOLCHAIN", "local").read() {
         Err(_) => "the packages origin compiles Go modules, and there is no `go` on PATH".to_owned(),
         Ok(version) => match parse_version(version.trim().trim_start_matches("go")) {
             Some(found) if found >= (major, minor, patch) => return Ok(()),

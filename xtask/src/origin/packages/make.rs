@@ -14,10 +14,10 @@ use super::schedule::{self, Job, Lane};
 use crate::engine::Engine;
 use crate::engine::debian::{Dest, debian_tree};
 use crate::plan::Step;
-use crate::process::Process;
+use crate::process::{NPM, PROXY, Process};
 use crate::project::Project;
 use crate::report::{Running, bytes};
-use crate::toolbox::minikube_home;
+use crate::toolbox::{dir_of, own_minikube_home};
 
 /// Makes artifacts of one manifest in one engine.
 pub struct Maker<'a> {
@@ -161,7 +161,7 @@ impl<'a> Maker<'a> {
         }
         // No scripts: what is fetched is data, nothing of it runs on this machine.
         let ci = Process::new("npm").args(["ci", "--ignore-scripts", "--no-audit", "--no-fund"]).cwd(to);
-        ci.log(self.log(artifact)).deadline(Duration::from_secs(300)).run()
+        ci.inherit(NPM).inherit(PROXY).log(self.log(artifact)).deadline(Duration::from_secs(300)).run()
     }
 
     fn debian(&self, artifact: &Artifact, running: &Running) -> Result<()> {
@@ -240,7 +240,7 @@ pub fn keys_of_images(engine: &Engine, names: &[String]) -> Result<BTreeMap<Stri
 /// The step that puts kubeadm, kubelet and kubectl where minikube looks before it downloads, if they are not there.
 pub fn place_for_minikube<'a>(project: &'a Project, manifest: &Manifest, dir: &Utf8Path) -> Result<Option<Step<'a>>> {
     let key = manifest.key(&Artifact::Go("kube".to_owned()))?;
-    let home = minikube_home(project, true).join(".minikube");
+    let home = dir_of(&own_minikube_home(project));
     let version = &project.settings.cluster.kubernetes;
     let place = home.join("cache/linux").join(docker_arch()).join(version);
     let marker = place.join(".key");

@@ -8,11 +8,9 @@ use camino::{Utf8Path, Utf8PathBuf};
 use serde_json::Value;
 
 use super::profile::Profile;
-use crate::engine::place::Place;
-use crate::engine::stop;
 use crate::failure::{Class, Failure};
 use crate::project::Project;
-use crate::toolbox::{Toolbox, dir_of, kubeconfigs, minikube_home};
+use crate::toolbox::{Toolbox, dir_of, kubeconfigs, own_minikube_home, record_of, users_minikube_home};
 
 /// What is known of the profile that may stand behind an entry.
 struct Ours {
@@ -30,11 +28,8 @@ struct Ours {
 /// tools or `.env` are made. What only the engine knows is checked by [`check`].
 pub fn guard(project: &Project) -> Result<()> {
     let name = &project.settings.cluster.profile;
-    let mut homes = vec![minikube_home(project, false)];
-    if stop::exists(&Place::new(&project.cache)) {
-        homes.push(minikube_home(project, true));
-    }
-    let ours: Vec<Ours> = homes.iter().map(|home| on_record(&dir_of(home), name)).collect();
+    let ours: Vec<Ours> =
+        [users_minikube_home(), own_minikube_home(project)].iter().map(|home| on_record(&dir_of(home), name)).collect();
     kubeconfigs().iter().try_for_each(|file| refuse(file, name, &ours))
 }
 
@@ -47,7 +42,7 @@ pub fn check(tools: &Toolbox, profile: &Profile) -> Result<()> {
 }
 
 fn on_record(dir: &Utf8Path, name: &str) -> Ours {
-    let path = dir.join("profiles").join(name).join("config.json");
+    let path = record_of(dir, name);
     let config: Option<Value> = std::fs::read(path).ok().and_then(|text| serde_json::from_slice(&text).ok());
     let nodes = config.as_ref().and_then(|config| config["Nodes"].as_array().cloned()).unwrap_or_default();
     let server = |node: &Value| Some(format!("https://{}:{}", node["IP"].as_str()?, node["Port"]));

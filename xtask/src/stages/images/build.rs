@@ -11,15 +11,13 @@ use crate::engine::Engine;
 use crate::failure::{Class, Failure};
 use crate::origin::Origin;
 use crate::plan::Step;
-use crate::process::Process;
+use crate::process::{Process, proxies};
 use crate::project::Project;
 use crate::report::Running;
 use crate::settings::Image;
 
 /// A cold build downloads and compiles; anything longer than this hangs.
 const DEADLINE: Duration = Duration::from_secs(1800);
-/// Build arguments that BuildKit knows without ARG and keeps out of image and cache key.
-const PROXIES: [&str; 5] = ["HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY"];
 
 /// What there is of one image.
 #[derive(Clone, Debug)]
@@ -144,11 +142,9 @@ fn command(project: &Project, engine: &Engine, origin: &dyn Origin, image: &Imag
     for (argument, official) in &image.bases {
         process = process.args(["--build-arg".to_owned(), format!("{argument}={}", origin.image(official))]);
     }
-    for name in PROXIES.iter().flat_map(|name| [(*name).to_owned(), name.to_lowercase()]) {
-        if std::env::var_os(&name).is_some_and(|value| !value.is_empty()) {
-            // By name alone: the value may hold a password, and docker takes it from the environment.
-            process = process.args(["--build-arg".to_owned(), name]);
-        }
+    for name in proxies() {
+        // By name alone: the value may hold a password, and docker takes it from the environment.
+        process = process.args(["--build-arg", name]);
     }
     if let Some(bundle) = project.ca_bundle() {
         process = process.args(["--secret".to_owned(), format!("id=ca,src={bundle}")]);

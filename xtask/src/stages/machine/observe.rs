@@ -8,7 +8,6 @@ use camino::Utf8Path;
 use super::memory::{self, Memory};
 use crate::engine::place::Place;
 use crate::engine::{Engine, ping, start, tree};
-use crate::process::Process;
 use crate::project::Project;
 use crate::report::bytes;
 
@@ -111,7 +110,7 @@ pub fn observe(project: &Project) -> Result<Observed> {
 
 /// Asks the engine that the user's `docker` reaches.
 fn system() -> Result<String, String> {
-    let process = Process::new("docker").args(["version", "--format", "{{.Server.Version}}"]).deadline(BOUND);
+    let process = Engine::system().docker().args(["version", "--format", "{{.Server.Version}}"]).deadline(BOUND);
     let output = process.output().map_err(|error| {
         let missing = error
             .root_cause()

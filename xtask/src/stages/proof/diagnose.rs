@@ -226,7 +226,7 @@ mod tests {
             }],
             listeners: vec![Listener {
                 pod: "ingress-traefik/traefik-1".into(),
-                image: "traefik:v3.6.7".into(),
+                image: "traefik:v3.7.13".into(),
                 ready: true,
                 state: "Running".into(),
             }],

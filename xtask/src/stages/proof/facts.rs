@@ -129,9 +129,9 @@ mod tests {
     fn a_listener_serves_the_class_of_its_own_kind() {
         let listener =
             |image: &str| Listener { pod: String::new(), image: image.into(), ready: true, state: String::new() };
-        assert!(listener("traefik:v3.6.7").serves("traefik.io/ingress-controller"));
+        assert!(listener("traefik:v3.7.13").serves("traefik.io/ingress-controller"));
         assert!(listener("registry.k8s.io/ingress-nginx/controller:v1").serves("k8s.io/ingress-nginx"));
-        assert!(!listener("traefik:v3.6.7").serves("k8s.io/ingress-nginx"));
+        assert!(!listener("traefik:v3.7.13").serves("k8s.io/ingress-nginx"));
         assert!(!listener("registry.k8s.io/ingress-nginx/controller:v1").serves("example.com/ingress-controller"));
     }
 
@@ -139,7 +139,7 @@ mod tests {
     fn only_pods_on_the_nodes_port_80_listen() {
         let pod = |port: Value| {
             json!({"metadata": {"namespace": "ingress-traefik", "name": "traefik-1"},
-            "spec": {"containers": [{"image": "traefik:v3.6.7", "ports": [port]}]},
+            "spec": {"containers": [{"image": "traefik:v3.7.13", "ports": [port]}]},
             "status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}})
         };
         let found = listener(&pod(json!({"containerPort": 8000, "hostPort": 80}))).unwrap();

@@ -71,9 +71,9 @@ pub fn fall_back(project: &Project, tools: &Toolbox, fallback: &Fallback, failur
         }
     };
     match done {
-        Ok(done) => failure.add(format!("\n  {done}{}", runs(tools))).into(),
+        Ok(done) => failure.append(format!("\n  {done}{}", runs(tools))).into(),
         Err(error) => failure
-            .add(format!("\n  it could not be undone: {error:#}{}", runs(tools)))
+            .append(format!("\n  it could not be undone: {error:#}{}", runs(tools)))
             .help("cargo xtask deploy dev")
             .into(),
     }

@@ -9,6 +9,9 @@ import (
 	"github.com/traefik/traefik/v3/pkg/safe"
 )
 
+// ProviderName is listed among the names that other providers may not use.
+const ProviderName = "ecs"
+
 // Provider has no settings: none would be obeyed.
 type Provider struct{}
 

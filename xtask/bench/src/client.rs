@@ -1,0 +1,150 @@
+//! A user of the application: signs up, makes requests over kept connections, and goes.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use serde_json::{Value, json};
+
+use xtask::failure::{Class, Failure};
+use xtask::secrets::Secret;
+
+/// Longest wait for an answer.
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// Longest wait for the deletion of many todos.
+const DELETION: Duration = Duration::from_secs(60);
+
+/// What is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// The first fifty todos.
+    List,
+    /// A new todo.
+    Post,
+    /// The page with the first list, for a signed-in user.
+    Page,
+}
+
+impl Kind {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::List, Self::Post, Self::Page];
+
+    /// As the table and the document call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::List => "GET /api/v1/todos?limit=50",
+            Self::Post => "POST /api/v1/todos",
+            Self::Page => "GET /",
+        }
+    }
+}
+
+/// A user that was made for a measurement.
+#[derive(Clone)]
+pub struct Account {
+    address: String,
+    email: String,
+    token: String,
+}
+
+/// One request; gives who served it.
+pub type Request = Box<dyn FnMut() -> Result<String> + Send>;
+
+impl Account {
+    /// Signs up a new user at `address`.
+    pub fn sign_up(address: &str) -> Result<Self> {
+        let (name, password) = (Secret::random(8)?, Secret::random(16)?);
+        let email = format!("bench-{}@example.com", name.expose());
+        let body = json!({"email": email, "password": password.expose()});
+        let mut response = agent(TIMEOUT)
+            .post(format!("{address}/api/v1/users"))
+            .send_json(&body)
+            .map_err(|error| nothing_there(address, &error))?;
+        let status = response.status().as_u16();
+        let text = response.body_mut().read_to_string().unwrap_or_default();
+        let answer: Value = serde_json::from_str(&text).unwrap_or_default();
+        match (status, answer["token"].as_str()) {
+            (201, Some(token)) => Ok(Self { address: address.to_owned(), email, token: token.to_owned() }),
+            _ => {
+                let what = format!("{address}/api/v1/users answers {status} to a sign-up, not 201 with a token");
+                Err(Failure::new(Class::Proof, what).help("cargo xtask logs backend").into())
+            }
+        }
+    }
+
+    /// Deletes the user and all its todos.
+    pub fn delete(&self) -> Result<()> {
+        let request = agent(DELETION).delete(format!("{}/api/v1/me", self.address));
+        let response = request.header("Authorization", self.bearer()).call();
+        let status = response.with_context(|| format!("deleting {}", self.email))?.status().as_u16();
+        // Gone already is as good.
+        if status != 204 && status != 401 {
+            bail!("deleting {}: the API answers {status}", self.email);
+        }
+        Ok(())
+    }
+
+    /// Makes requests of `kind` over a connection of its own.
+    pub fn requester(&self, kind: Kind) -> Request {
+        let agent = agent(TIMEOUT);
+        let path = if kind == Kind::Page { "/" } else { "/api/v1/todos" };
+        let query = if kind == Kind::List { "?limit=50" } else { "" };
+        let url = format!("{}{path}{query}", self.address);
+        let (bearer, cookie) = (self.bearer(), format!("todo_session={}", self.token));
+        let mut number = 0_u64;
+        Box::new(move || {
+            let (response, expected) = match kind {
+                Kind::List => (agent.get(&url).header("Authorization", &bearer).call(), 200),
+                Kind::Page => (agent.get(&url).header("Cookie", &cookie).call(), 200),
+                Kind::Post => {
+                    number += 1;
+                    let body = json!({"title": format!("measure the application, todo {number}")});
+                    (agent.post(&url).header("Authorization", &bearer).send_json(&body), 201)
+                }
+            };
+            let mut response = response?;
+            let status = response.status().as_u16();
+            let served = response.headers().get("x-served-by").and_then(|v| v.to_str().ok()).unwrap_or_default();
+            let served = served.to_owned();
+            // Read to its end, as a browser does: before that it is not answered.
+            let body = response.body_mut().read_to_vec()?;
+            if status != expected {
+                bail!(
+                    "{status} instead of {expected} from {}",
+                    if served.is_empty() { "the ingress" } else { &served }
+                );
+            }
+            if body.is_empty() {
+                bail!("an empty answer from {served}");
+            }
+            Ok(served)
+        })
+    }
+
+    fn bearer(&self) -> String {
+        format!("Bearer {}", self.token)
+    }
+}
+
+/// One request that must succeed, tried three times: the API may say that it is busy.
+pub fn patiently(request: &mut Request) -> Result<()> {
+    let mut error = None;
+    for pause in [0, 500, 1500] {
+        std::thread::sleep(Duration::from_millis(pause));
+        match request() {
+            Ok(_) => return Ok(()),
+            Err(failed) => error = Some(failed),
+        }
+    }
+    let error = error.map(|error| error.to_string()).unwrap_or_default();
+    Err(Failure::new(Class::Proof, format!("a todo cannot be made: {error}")).help("cargo xtask logs backend").into())
+}
+
+fn nothing_there(address: &str, error: &ureq::Error) -> Failure {
+    Failure::new(Class::Proof, format!("nothing answers at {address}: {error}")).help("cargo xtask status")
+}
+
+/// Keeps one connection; no proxy; every status is an answer; a redirect (to the sign-in page) is none.
+fn agent(timeout: Duration) -> ureq::Agent {
+    let config = ureq::Agent::config_builder().timeout_global(Some(timeout)).max_redirects(0);
+    config.max_redirects_will_error(false).http_status_as_error(false).proxy(None).build().into()
+}

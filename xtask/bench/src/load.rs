@@ -1,0 +1,171 @@
+//! Requests at a given rate, open loop: each is due at its own time whether or not earlier ones were answered, and its
+//! latency counts from that time. A server that stalls cannot hide the requests that it kept waiting.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use super::client::{Kind, Request};
+use xtask::process;
+
+/// How far behind its schedule a load may fall before the rest of it is given up.
+const BEHIND: Duration = Duration::from_secs(5);
+
+/// What to do.
+pub struct Load {
+    /// Requests a second.
+    pub rate: f64,
+    /// For how long they fall due.
+    pub time: Duration,
+    /// Requests under way at a time, at most.
+    pub workers: usize,
+}
+
+/// What came of it.
+#[derive(Clone, Debug, Default)]
+pub struct Outcome {
+    /// Requests a second that were offered.
+    pub offered: f64,
+    /// Requests answered as they should be.
+    pub done: usize,
+    /// Requests that failed.
+    pub failed: usize,
+    /// Requests that were not even sent because the load was too far behind.
+    pub given_up: usize,
+    /// What the first failure was.
+    pub first_failure: Option<String>,
+    /// Latencies of the answered ones in microseconds, sorted; they count from when a request was due.
+    pub latencies_us: Vec<u64>,
+    /// From the first request's time to the last answer.
+    pub took: Duration,
+    /// Who served.
+    pub served_by: BTreeSet<String>,
+}
+
+impl Outcome {
+    /// The latency that `p` percent of the answers did not exceed, in microseconds.
+    pub fn percentile_us(&self, p: usize) -> u64 {
+        let rank = (self.latencies_us.len() * p).div_ceil(100);
+        self.latencies_us.get(rank.saturating_sub(1)).copied().unwrap_or_default()
+    }
+
+    /// Answers a second.
+    pub fn achieved(&self) -> f64 {
+        self.done as f64 / self.took.as_secs_f64().max(1e-9)
+    }
+
+    /// For the document.
+    pub fn json(&self, kind: Kind) -> Value {
+        let ms = |p| self.percentile_us(p) as f64 / 1000.0;
+        json!({
+            "request": kind.name(), "offered_per_s": round(self.offered), "achieved_per_s": round(self.achieved()),
+            "done": self.done, "failed": self.failed, "given_up": self.given_up,
+            "p50_ms": ms(50), "p95_ms": ms(95), "p99_ms": ms(99), "max_ms": ms(100),
+            "served_by": self.served_by,
+        })
+    }
+}
+
+/// One digit after the point.
+pub fn round(value: f64) -> f64 {
+    (value * 10.0).round() / 10.0
+}
+
+/// Runs the load; each worker gets a requester of its own.
+pub fn run(load: &Load, requester: impl Fn() -> Request + Sync) -> Outcome {
+    let total = (load.rate * load.time.as_secs_f64()).round().max(1.0) as usize;
+    let next = AtomicUsize::new(0);
+    let start = Instant::now() + Duration::from_millis(50);
+    let parts: Vec<Outcome> = std::thread::scope(|scope| {
+        let worker = || one(load.rate, total, start, &next, requester());
+        let threads: Vec<_> = (0..load.workers).map(|_| scope.spawn(worker)).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap_or_default()).collect()
+    });
+    let mut all = Outcome { offered: load.rate, ..Outcome::default() };
+    for part in parts {
+        all.done += part.done;
+        all.failed += part.failed;
+        all.given_up += part.given_up;
+        all.first_failure = all.first_failure.or(part.first_failure);
+        all.latencies_us.extend(part.latencies_us);
+        all.took = all.took.max(part.took);
+        all.served_by.extend(part.served_by);
+    }
+    all.latencies_us.sort_unstable();
+    all
+}
+
+fn one(rate: f64, total: usize, start: Instant, next: &AtomicUsize, mut request: Request) -> Outcome {
+    let mut outcome = Outcome::default();
+    loop {
+        let number = next.fetch_add(1, Ordering::Relaxed);
+        if number >= total || process::ending() {
+            return outcome;
+        }
+        let due = start + Duration::from_secs_f64(number as f64 / rate);
+        std::thread::sleep(due.saturating_duration_since(Instant::now()));
+        if due.elapsed() > BEHIND {
+            outcome.given_up += 1;
+            continue;
+        }
+        let result = request();
+        outcome.took = outcome.took.max(start.elapsed());
+        match result {
+            Ok(served) => {
+                outcome.done += 1;
+                outcome.latencies_us.push(u64::try_from(due.elapsed().as_micros()).unwrap_or(u64::MAX));
+                if !outcome.served_by.contains(&served) {
+                    outcome.served_by.insert(served);
+                }
+            }
+            Err(error) => {
+                outcome.failed += 1;
+                outcome.first_failure.get_or_insert_with(|| error.to_string());
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+
+    #[test]
+    fn percentiles_are_by_nearest_rank() {
+        let outcome = Outcome { latencies_us: (1..=200).collect(), ..Outcome::default() };
+        assert_eq!([50, 95, 99, 100].map(|p| outcome.percentile_us(p)), [100, 190, 198, 200]);
+        assert_eq!(Outcome::default().percentile_us(99), 0);
+    }
+
+    #[test]
+    fn a_stall_is_felt_by_every_request_that_fell_due_in_it() {
+        // One connection that stalls 300 ms once: a closed loop would tell of one slow request.
+        let stalled = Mutex::new(false);
+        let stalled: &'static Mutex<bool> = Box::leak(Box::new(stalled));
+        let load = Load { rate: 100.0, time: Duration::from_millis(600), workers: 1 };
+        let outcome = run(&load, || {
+            Box::new(move || {
+                if !std::mem::replace(&mut *stalled.lock().unwrap(), true) {
+                    std::thread::sleep(Duration::from_millis(300));
+                }
+                Ok("todo-backend/a".to_owned())
+            })
+        });
+        assert_eq!((outcome.done, outcome.failed, outcome.given_up), (60, 0, 0));
+        let slow = outcome.latencies_us.iter().filter(|us| **us > 50_000).count();
+        assert!((20..=40).contains(&slow), "{slow} slow ones: {:?}", outcome.latencies_us);
+        assert_eq!(outcome.served_by.len(), 1);
+    }
+
+    #[test]
+    fn failures_are_counted_and_the_first_is_told() {
+        let load = Load { rate: 500.0, time: Duration::from_millis(40), workers: 2 };
+        let outcome = run(&load, || Box::new(|| anyhow::bail!("503 instead of 200")));
+        assert_eq!((outcome.done, outcome.failed), (0, 20));
+        assert_eq!(outcome.first_failure.as_deref(), Some("503 instead of 200"));
+    }
+}

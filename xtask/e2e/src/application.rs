@@ -1,0 +1,151 @@
+//! The application as its users see it: accounts, todos, the assistant, and the browser's own tests.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+
+use super::bed::{AUTH, Bed};
+use super::lifecycle::references;
+use xtask::origin::Need;
+use xtask::plan::Mode;
+use xtask::world::World;
+
+/// A todo that must outlive restarts and teardowns.
+const LASTING: &str = "outlive the restart of both";
+/// The container of the browser's tests.
+const BROWSER: &str = "todo-browser-tests";
+/// Name of the pod and Service that play OpenAI's API.
+const UPSTREAM: &str = "openai-scripted";
+
+/// Signs in, after signing up where the account is not there yet. Gives the token.
+fn sign_in(bed: &Bed) -> Result<String> {
+    let credentials = json!({"email": "lasting@example.com", "password": "not-a-secret-password"});
+    let mut answer = bed.http("POST", "/api/v1/session", None, Some(&credentials))?;
+    if answer.0 == 401 {
+        answer = bed.http("POST", "/api/v1/users", None, Some(&credentials))?;
+    }
+    ensure!(matches!(answer.0, 200 | 201), "signing in: {} {}", answer.0, answer.1);
+    let session: Value = serde_json::from_str(&answer.1)?;
+    Ok(session["token"].as_str().context("the session has no token")?.to_owned())
+}
+
+pub fn todos(bed: &Bed) -> Result<()> {
+    let anonymous = bed.http("GET", "/api/v1/todos", None, None)?;
+    ensure!(anonymous.0 == 401, "todos without an account: {} {}", anonymous.0, anonymous.1);
+    let token = sign_in(bed)?;
+    let (status, body) = bed.http("POST", "/api/v1/todos", Some(&token), Some(&json!({"title": LASTING})))?;
+    ensure!(status == 201, "POST: {status} {body}");
+    let todo: Value = serde_json::from_str(&body)?;
+    ensure!(todo["url"].as_str().is_some_and(|url| url.starts_with(&bed.address().unwrap_or_default())), "url: {body}");
+    let tools = bed.tools()?;
+    tools.kubectl_here().args(["rollout", "restart", "deployment/todo-backend", "deployment/todo-frontend"]).run()?;
+    bed.until_ready()?;
+    lasting_is_there(bed)?;
+    // A restart is an operation, not a change: the next deploy leaves it alone.
+    bed.xtask(&["deploy", "dev"])?.expect(0, &["nothing changed"])?;
+    Ok(())
+}
+
+/// The lasting todo is in the API's list and in the HTML that the server renders.
+pub fn lasting_is_there(bed: &Bed) -> Result<()> {
+    let token = sign_in(bed)?;
+    let get = |path: &str| bed.http("GET", path, Some(&token), None);
+    ensure!(get("/api/v1/todos")?.1.contains(LASTING), "the API does not list the todo");
+    ensure!(get("/")?.1.contains(LASTING), "the page is not rendered with the todo");
+    Ok(())
+}
+
+pub fn browser(bed: &Bed) -> Result<()> {
+    playwright(bed, "off", &[])
+}
+
+/// With a server in the cluster that speaks OpenAI's API and says what it is told to.
+pub fn assistant(bed: &Bed) -> Result<()> {
+    let backend = references(bed)?.into_iter().find(|name| name.starts_with("todo-backend")).unwrap_or_default();
+    let script = std::fs::read_to_string(bed.root.join("apps/backend/tests/openai_server.py"))?;
+    let tools = bed.tools()?;
+    let apply = tools.kubectl_here().args(["apply", "--server-side", "--force-conflicts", "-f", "-"]);
+    apply.stdin(upstream(&backend, &script).to_string()).run()?;
+    let ready = ["wait", "pod", UPSTREAM, "--for=condition=Ready", "--timeout=60s", "--request-timeout=0"];
+    tools.kubectl_here().args(ready).deadline(Duration::from_secs(70)).run()?;
+
+    let values = bed.root.join("infra/helm/values-dev.yaml");
+    let before = std::fs::read_to_string(&values)?;
+    let mut changed: serde_norway::Value = serde_norway::from_str(&before)?;
+    let openai = json!({"baseUrl": format!("http://{UPSTREAM}:9901/v1"), "model": "scripted"});
+    changed["config"]["openai"] = serde_norway::to_value(openai)?;
+    std::fs::write(&values, serde_norway::to_string(&changed)?)?;
+    bed.write_dotenv(&format!("AUTH_SECRET={AUTH}\nOPENAI_API_KEY=not-a-secret-key\n"))?;
+    bed.xtask(&["deploy", "dev"])?.expect(0, &["is up"])?;
+    let result = playwright(bed, "scripted", &["assistant.spec.ts", "screenshots.spec.ts"]);
+
+    std::fs::write(&values, before)?;
+    bed.write_dotenv(&format!("AUTH_SECRET={AUTH}\n"))?;
+    bed.xtask(&["deploy", "dev"])?.expect(0, &["is up"])?;
+    let both = format!("pod/{UPSTREAM},service/{UPSTREAM},configmap/{UPSTREAM}");
+    for object in both.split(',') {
+        tools.kubectl_here().args(["delete", object, "--wait=false"]).run()?;
+    }
+    result
+}
+
+/// The scripted server in the backend's own image, which has Python and is on the node.
+fn upstream(image: &str, script: &str) -> Value {
+    let labels = json!({"app": UPSTREAM});
+    let metadata = json!({"name": UPSTREAM, "labels": labels});
+    let config = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata,
+                        "data": {"openai_server.py": script}});
+    let service = json!({"apiVersion": "v1", "kind": "Service", "metadata": metadata,
+                         "spec": {"selector": labels, "ports": [{"port": 9901}]}});
+    let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": {
+        "automountServiceAccountToken": false,
+        "securityContext": {"runAsNonRoot": true, "runAsUser": 10001, "seccompProfile": {"type": "RuntimeDefault"}},
+        "containers": [{
+            "name": "server", "image": image, "imagePullPolicy": "Never",
+            "command": ["python3", "/script/openai_server.py", "--host", "0.0.0.0", "--port", "9901"],
+            "securityContext": {"allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true,
+                                "capabilities": {"drop": ["ALL"]}},
+            "resources": {"requests": {"cpu": "10m", "memory": "32Mi"}, "limits": {"memory": "128Mi"}},
+            "readinessProbe": {"tcpSocket": {"port": 9901}, "periodSeconds": 1},
+            "volumeMounts": [{"name": "script", "mountPath": "/script"}],
+        }],
+        "volumes": [{"name": "script", "configMap": {"name": UPSTREAM}}],
+    }});
+    json!({"apiVersion": "v1", "kind": "List", "items": [config, service, pod]})
+}
+
+/// Runs the browser's tests in their image; `assistant` tells them which state of it to expect. Where SCREENSHOT_DIR names a
+/// folder, the pictures that they take are copied there (an engine of our own sees no folder of the machine's).
+fn playwright(bed: &Bed, assistant: &str, specs: &[&str]) -> Result<()> {
+    let bases: Vec<Need> =
+        bed.project.settings.images["todo-frontend"].bases.values().cloned().map(Need::Image).collect();
+    let world = World::bring(&bed.project, Mode::Apply, &bases)?;
+    let engine = &world.tools.engine;
+    let context = bed.project.root.join(&bed.project.settings.images["todo-frontend"].context).join("e2e");
+    let mut build = engine.docker().args(["buildx", "build", "--progress=plain", "--tag", "todo-browser:test"]);
+    for (argument, official) in &bed.project.settings.images["todo-frontend"].bases {
+        build = build.arg("--build-arg").arg(format!("{argument}={}", world.origin.image(official)));
+    }
+    if let Some(ca) = bed.project.ca_bundle() {
+        build = build.arg("--secret").arg(format!("id=ca,src={ca}"));
+    }
+    build.arg(context.as_str()).log(bed.project.log("browser-image")).deadline(Duration::from_secs(900)).run()?;
+    let remove = engine.docker().args(["rm", "--force", BROWSER]);
+    let run = engine.docker().args(["run", "--name", BROWSER, "--init", "--network=host", "--shm-size=256m"]);
+    let pictures = std::env::var("SCREENSHOT_DIR").ok();
+    let run = run.args(pictures.iter().flat_map(|_| ["--env", "SCREENSHOT_DIR=/tmp/pictures"])).args([
+        "--env",
+        &format!("BASE_URL={}", bed.address()?),
+        "--env",
+        &format!("ASSISTANT={assistant}"),
+    ]);
+    let run = run.args(["todo-browser:test", "node_modules/.bin/playwright", "test"]).args(specs.iter().copied());
+    remove.run()?;
+    let result = run.deadline(Duration::from_secs(420)).log(bed.project.log("browser")).run();
+    if let Some(dir) = pictures {
+        engine.docker().args(["cp", &format!("{BROWSER}:/tmp/pictures/."), &dir]).run()?;
+    }
+    remove.run()?;
+    result
+}

@@ -1,0 +1,263 @@
+//! The test bed: a copy of the checkout, a profile, a port and a kubeconfig of its own, and the xtask under test.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use camino::Utf8PathBuf;
+use serde_json::Value;
+
+use xtask::origin;
+use xtask::process::{ALL, Process};
+use xtask::project::Project;
+use xtask::stages::machine;
+use xtask::toolbox::Toolbox;
+
+/// How far the tests' port is from the one that `deploy` prefers.
+const PORT_OFFSET: u16 = 400;
+/// Not what Kubernetes keeps of evicted pods to be looked at.
+const ALIVE: &str = "--field-selector=status.phase!=Failed";
+/// An AUTH_SECRET for tests.
+pub const AUTH: &str = "not-a-secret-not-a-secret-not-a-secret-1";
+
+/// What scenarios work with.
+pub struct Bed {
+    /// The project that runs the tests.
+    pub project: Project,
+    /// The profile that the tests make and delete: named after the one that `deploy` uses.
+    pub profile: String,
+    /// Preferred port of the tests' cluster.
+    pub port: u16,
+    /// The copy of the checkout.
+    pub root: Utf8PathBuf,
+    /// The kubeconfig of the tests.
+    pub kubeconfig: Utf8PathBuf,
+    /// The xtask under test.
+    exe: Utf8PathBuf,
+    /// Log of every xtask run.
+    pub log: Utf8PathBuf,
+}
+
+/// What an xtask run printed.
+pub struct Ran {
+    /// Exit code.
+    pub code: i32,
+    /// Standard output and error.
+    pub text: String,
+    /// Standard output alone.
+    pub stdout: String,
+    /// How long it took.
+    pub took: Duration,
+}
+
+impl Ran {
+    /// Fails unless the run ended with `code` and printed every one of `texts`.
+    pub fn expect(self, code: i32, texts: &[&str]) -> Result<Self> {
+        ensure!(self.code == code, "exit code {} instead of {code}:\n{}", self.code, self.text);
+        for text in texts {
+            ensure!(self.text.contains(text), "`{text}` is not in:\n{}", self.text);
+        }
+        Ok(self)
+    }
+}
+
+impl Bed {
+    /// Copies the checkout and the program `xtask`; `anew` also removes what an earlier, interrupted run may have left.
+    pub fn make(project: &Project, xtask: &str, anew: bool) -> Result<Self> {
+        let dir = project.target().join("e2e");
+        let root = dir.join("checkout");
+        let dotenv = std::fs::read_to_string(root.join(".env")).ok().filter(|_| !anew);
+        match std::fs::remove_dir_all(&root) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(error).context("removing the old copy");
+            }
+            _ => {}
+        }
+        let list = Process::new("git")
+            .args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"])
+            .cwd(&project.root);
+        for name in list.read()?.split('\0').filter(|name| !name.is_empty()) {
+            let (from, to) = (project.root.join(name), root.join(name));
+            if from.is_file() {
+                std::fs::create_dir_all(to.parent().context("a file has a folder")?)?;
+                std::fs::copy(&from, &to).with_context(|| format!("copying {from}"))?;
+            }
+        }
+        let kubeconfig = dir.join("kubeconfig");
+        if anew {
+            let _ = std::fs::remove_file(&kubeconfig);
+        }
+        let exe = dir.join("xtask");
+        copy_program(xtask, &exe)?;
+        let cluster = &project.settings.cluster;
+        let bed = Self {
+            profile: format!("{}-test", cluster.profile),
+            port: cluster.port.saturating_add(PORT_OFFSET),
+            project: project.clone(),
+            root,
+            kubeconfig,
+            exe,
+            log: project.log("e2e"),
+        };
+        match dotenv {
+            Some(text) => bed.write_dotenv(&text)?,
+            None if anew => drop(bed.xtask(&["teardown", "--cluster"])?.expect(0, &[])?),
+            None => {}
+        }
+        Ok(bed)
+    }
+
+    /// Runs the xtask under test on the copy.
+    pub fn xtask(&self, args: &[&str]) -> Result<Ran> {
+        self.xtask_with(args, &[])
+    }
+
+    /// The xtask under test.
+    pub fn exe(&self) -> &Utf8PathBuf {
+        &self.exe
+    }
+
+    /// The options that lead it to the copy and to the tests' cluster.
+    pub fn options(&self) -> Vec<String> {
+        let port = self.port.to_string();
+        let options = ["--yes", "--root", self.root.as_str(), "--profile", &self.profile, "--port", &port];
+        options.map(str::to_owned).into()
+    }
+
+    /// Its environment, beside the caller's.
+    pub fn environment(&self) -> [(&str, &str); 3] {
+        [("KUBECONFIG", self.kubeconfig.as_str()), ("NO_COLOR", "1"), ("CI", "true")]
+    }
+
+    /// Runs it with extra environment variables.
+    pub fn xtask_with(&self, args: &[&str], envs: &[(&str, &str)]) -> Result<Ran> {
+        let mut process = Process::new(self.exe.as_str())
+            // First, because what follows `--` is another program's.
+            .args(self.options())
+            .args(args.iter().copied())
+            .inherit(ALL)
+            .log(&self.log)
+            .deadline(Duration::from_secs(1500));
+        // Of two values for one variable the first would count.
+        let ours = self.environment().into_iter().filter(|(name, _)| !envs.iter().any(|(given, _)| given == name));
+        for (name, value) in ours.chain(envs.iter().copied()) {
+            process = process.env(name, value);
+        }
+        let start = Instant::now();
+        let output = process.output()?;
+        let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
+        let text = [output.stdout, output.stderr].concat();
+        Ok(Ran {
+            stdout,
+            code: output.status.code().unwrap_or(-1),
+            text: String::from_utf8_lossy(&text).into_owned(),
+            took: start.elapsed(),
+        })
+    }
+
+    /// The xtask under test as a command, for scenarios that read and interrupt it while it runs.
+    pub fn command(&self, args: &[&str]) -> std::process::Command {
+        let mut command = std::process::Command::new(&self.exe);
+        command.args(args).args(["--root", self.root.as_str(), "--profile", &self.profile]);
+        command.env("KUBECONFIG", &self.kubeconfig).env("NO_COLOR", "1").env("CI", "true");
+        command.stdin(std::process::Stdio::null());
+        command
+    }
+
+    /// Names of the running pods of a component.
+    pub fn pod_names(&self, component: &str) -> Result<Vec<String>> {
+        let selector = format!("app.kubernetes.io/part-of=todo,app.kubernetes.io/component={component}");
+        let path = "jsonpath={.items[*].metadata.name}";
+        let text = self.tools()?.kubectl_here().args(["get", "pods", "-l", &selector, "-o", path]).read()?;
+        Ok(text.split_whitespace().map(str::to_owned).collect())
+    }
+
+    /// The tools, aimed at the tests' cluster.
+    pub fn tools(&self) -> Result<Toolbox> {
+        let mut project = self.project.clone();
+        project.settings.cluster.profile.clone_from(&self.profile);
+        let observed = machine::observe(&project)?;
+        let engine = observed.engine(&project).context("no engine answers")?;
+        let origin = origin::select(&project, &engine)?;
+        let mut tools = Toolbox::new(&project, engine, origin.as_ref())?;
+        tools.kubeconfig.clone_from(&self.kubeconfig);
+        Ok(tools)
+    }
+
+    /// The engine's reference for an official image.
+    pub fn origin_image(&self, official: &str) -> Result<String> {
+        let engine = self.tools()?.engine;
+        Ok(origin::select(&self.project, &engine)?.image(official))
+    }
+
+    /// The address of the tests' application.
+    pub fn address(&self) -> Result<String> {
+        let profile = xtask::stages::cluster::profile(&self.tools()?)?;
+        profile.address().context("the profile publishes no port")
+    }
+
+    /// Writes `.env` of the copy, readable by its owner only.
+    pub fn write_dotenv(&self, text: &str) -> Result<()> {
+        use std::os::unix::fs::PermissionsExt;
+        let path = self.root.join(".env");
+        std::fs::write(&path, text)?;
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
+        Ok(())
+    }
+
+    /// UIDs of the running pods of a component, sorted.
+    pub fn pods(&self, component: &str) -> Result<Vec<String>> {
+        let selector = format!("app.kubernetes.io/part-of=todo,app.kubernetes.io/component={component}");
+        let path = "jsonpath={range .items[*]}{.metadata.uid} {.metadata.deletionTimestamp}{\"\\n\"}{end}";
+        let text = self.tools()?.kubectl_here().args(["get", "pods", "-l", &selector, ALIVE, "-o", path]).read()?;
+        let mut uids: Vec<String> = text
+            .lines()
+            .filter(|line| line.split_whitespace().count() == 1)
+            .map(|line| line.trim().to_owned())
+            .collect();
+        uids.sort();
+        Ok(uids)
+    }
+
+    /// An HTTP request to the application, as the user of `token` or anonymously: status and body.
+    pub fn http(&self, method: &str, path: &str, token: Option<&str>, body: Option<&Value>) -> Result<(u16, String)> {
+        let url = format!("{}{path}", self.address()?);
+        let mut request = ureq::http::Request::builder().method(method).uri(url);
+        if let Some(token) = token {
+            // The API takes the first, the page that the server renders the second.
+            request = request.header("authorization", format!("Bearer {token}"));
+            request = request.header("cookie", format!("todo_session={token}"));
+        }
+        let request = request.header("content-type", "application/json");
+        let body = body.map(Value::to_string).unwrap_or_default();
+        let mut response = xtask::stages::proof::agent().run(request.body(body)?)?;
+        Ok((response.status().as_u16(), response.body_mut().read_to_string()?))
+    }
+
+    /// Waits until `holds`, at most `limit`.
+    pub fn until(&self, what: &str, limit: Duration, holds: impl Fn() -> Result<bool>) -> Result<()> {
+        let start = Instant::now();
+        while !holds()? {
+            if start.elapsed() > limit {
+                bail!("{what}: not within {} s", limit.as_secs());
+            }
+            std::thread::sleep(Duration::from_millis(500));
+        }
+        Ok(())
+    }
+
+    /// Waits until both applications have two ready replicas.
+    pub fn until_ready(&self) -> Result<()> {
+        self.until("two ready replicas of both", Duration::from_secs(120), || {
+            let snapshot = xtask::snapshot::Snapshot::take(&self.tools()?)?;
+            let progress = xtask::judge::progress(&snapshot);
+            Ok(!progress.is_empty() && progress.iter().all(|p| p.complete))
+        })
+    }
+}
+
+/// Copies the xtask under test: what it was linked as may be replaced while the tests run.
+fn copy_program(from: &str, to: &Utf8PathBuf) -> Result<()> {
+    let _ = std::fs::remove_file(to);
+    std::fs::copy(from, to).with_context(|| format!("copying {from} to {to}"))?;
+    Ok(())
+}

@@ -1,0 +1,241 @@
+//! Issue 5, line 6: secrets are nowhere but where they belong, a changed one restarts its consumer alone, and a rollback
+//! finds the one that fits.
+
+use std::io::Read;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use flate2::read::GzDecoder;
+use regex::Regex;
+use serde_json::Value;
+
+use super::bed::{AUTH, Bed};
+use super::database::Database;
+use super::lifecycle::references;
+use super::marker::{MARKER, Needles};
+use super::sampler::Sampler;
+use xtask::secrets::MASK;
+use xtask::stages::proof::http;
+
+/// A migration that tells its secrets and fails, as a careless one might.
+const CARELESS: &str = "\nbackend:\n  migrate:\n    command: [python3, -c, \"print(open('/etc/todo/secrets/AUTH_SECRET').read(), \
+                        open('/etc/todo/secrets/DATABASE_URL').read(), flush=True); raise SystemExit(3)\"]\n";
+
+fn dotenv(database: &Database, openai: &str) -> String {
+    let (auth, key) = (format!("not-a-secret-{MARKER}-auth-0123456789"), format!("not-a-secret-{MARKER}-{openai}"));
+    format!("AUTH_SECRET={auth}\nOPENAI_API_KEY={key}\nDATABASE_URL='{}'\n", database.url())
+}
+
+pub fn nowhere(bed: &Bed) -> Result<()> {
+    let told = with_database(bed);
+    // The next scenarios have no database beside the cluster.
+    bed.write_dotenv(&format!("AUTH_SECRET={AUTH}\n"))?;
+    let back = bed.xtask(&["deploy", "dev"])?;
+    told?;
+    back.expect(0, &["is up"]).map(|_| ())
+}
+
+fn with_database(bed: &Bed) -> Result<()> {
+    let needles = Needles::new();
+    let database = Database::start(bed, &format!("not-a-secret-{MARKER}-password"))?;
+    bed.write_dotenv(&dotenv(&database, "openai-1"))?;
+    let said = std::fs::metadata(&bed.log).map(|log| log.len()).unwrap_or_default();
+
+    let sampler = Sampler::start(needles.clone());
+    let deploy = |args: &[&str], code: i32| -> Result<()> {
+        let ran = bed.xtask(&[&["deploy", "dev"], args].concat())?.expect(code, &[])?;
+        needles.absent(&format!("the output of deploy {args:?}"), ran.text)
+    };
+    deploy(&["--dry-run"], 0)?;
+    deploy(&["--dry-run", "--verbose"], 0)?;
+    deploy(&["--verbose"], 0)?;
+    bed.write_dotenv(&dotenv(&database, "openai-2"))?;
+    deploy(&[], 0)?;
+    // One that fails, whose pods tell their secrets to the log: excerpt, evidence and rollback.
+    let values = bed.root.join("infra/helm/values-dev.yaml");
+    let good = std::fs::read_to_string(&values)?;
+    std::fs::write(&values, format!("{good}{CARELESS}"))?;
+    let failed = deploy(&["--verbose"], 7);
+    std::fs::write(&values, &good)?;
+    failed?;
+    deploy(&[], 0)?;
+    for args in [
+        ["deploy", "dev", "--json"].as_slice(),
+        &["deploy", "dev", "--timings"],
+        &["images", "--json"],
+        &["status", "--json"],
+        &["status", "--verify"],
+        &["config"],
+        &["doctor"],
+        &["logs", "backend", "--tail", "100"],
+        &[],
+    ] {
+        needles.absent(&format!("the output of {args:?}"), bed.xtask(args)?.text)?;
+    }
+    let seen = sampler.finish()?;
+    let kubectl = bed.tools()?.kubectl();
+    let started = |command: &&Vec<u8>| command.split(|byte| *byte == 0).next() == Some(kubectl.program().as_bytes());
+    if let Some(command) = seen.commands.iter().find(started) {
+        bail!("kubectl was started: {}", String::from_utf8_lossy(command).replace('\0', " "));
+    }
+    ensure!(seen.commands.len() > 50 && seen.environments > 1000, "hardly anything was looked at: {seen:?}");
+
+    let log = std::fs::read(&bed.log)?;
+    needles.absent("the log of all runs", &log[usize::try_from(said)?.min(log.len())..])?;
+    in_bundle(bed, &needles)?;
+    let files = in_files(bed, &needles)?;
+    in_cluster(bed, &needles)?;
+    let image_bytes = in_images(bed, &needles)?;
+    let scripts = in_browser(bed, &needles)?;
+    bed.project.report.note(format!(
+        "0 canaries in {} command lines, {} environments, {files} files of logs and evidence, {} of images, {scripts} scripts",
+        seen.commands.len(),
+        seen.environments,
+        xtask::report::bytes(image_bytes)
+    ));
+    one_value(bed, &database)
+}
+
+/// Logs, evidence and whatever else the deploys left behind.
+fn in_files(bed: &Bed, needles: &Needles) -> Result<usize> {
+    let mut count = 0;
+    for entry in walkdir::WalkDir::new(bed.root.join("target")) {
+        let entry = entry?;
+        if entry.file_type().is_file() {
+            needles.absent(&entry.path().display().to_string(), std::fs::read(entry.path())?)?;
+            count += 1;
+        }
+    }
+    let evidence = walkdir::WalkDir::new(bed.root.join("target/xtask")).into_iter().flatten();
+    let told = |entry: &walkdir::DirEntry| {
+        let text = std::fs::read_to_string(entry.path()).unwrap_or_default();
+        entry.file_name() == "logs.txt" && text.contains("todo-backend-") && text.contains(MASK)
+    };
+    ensure!(evidence.into_iter().any(|entry| told(&entry)), "no log of the deploy that failed has {MASK} in it");
+    Ok(count)
+}
+
+/// What is sent to somebody who shall help.
+fn in_bundle(bed: &Bed, needles: &Needles) -> Result<()> {
+    let ran = bed.xtask(&["doctor", "--bundle"])?;
+    let path = ran.stdout.lines().last().unwrap_or_default();
+    let file = std::fs::File::open(path).with_context(|| format!("the last line is no path: {path}"))?;
+    needles.absent_in_image("the bundle", GzDecoder::new(file)).map(drop)
+}
+
+/// Specifications, descriptions, events, and Helm's own records, unpacked.
+fn in_cluster(bed: &Bed, needles: &Needles) -> Result<()> {
+    let tools = bed.tools()?;
+    let kinds = "pods,replicasets,deployments,statefulsets,jobs,configmaps,services,ingresses,events,endpointslices";
+    needles.absent("the cluster's objects", tools.kubectl_here().args(["get", kinds, "-o", "yaml"]).read()?)?;
+    needles.absent("kubectl describe", tools.kubectl_here().args(["describe", "pods,deployments,secrets"]).read()?)?;
+    needles.absent("helm get all", tools.helm().args(["get", "all", "todo"]).read()?)?;
+    let secrets = tools.kubectl_here().args(["get", "secrets", "-l", "owner=helm", "-o", "json"]).read()?;
+    let list: Value = serde_json::from_str(&secrets)?;
+    let releases = list["items"].as_array().context("Helm's releases")?;
+    ensure!(releases.len() > 1, "Helm keeps {} releases", releases.len());
+    for release in releases {
+        // Kubernetes' base64 around Helm's base64 around gzip.
+        let inner = STANDARD.decode(release["data"]["release"].as_str().unwrap_or_default())?;
+        let mut text = String::new();
+        GzDecoder::new(STANDARD.decode(inner)?.as_slice()).read_to_string(&mut text)?;
+        ensure!(text.contains("\"chart\""), "a release that is none");
+        needles.absent("a release of Helm", text)?;
+    }
+    Ok(())
+}
+
+/// Every layer, configuration and history of both images.
+fn in_images(bed: &Bed, needles: &Needles) -> Result<u64> {
+    let tools = bed.tools()?;
+    let mut sum = 0;
+    for reference in references(bed)? {
+        let history = tools.engine.docker().args(["history", "--no-trunc", &reference]).read()?;
+        needles.absent(&format!("the history of {reference}"), history)?;
+        let save = tools.engine.docker().args(["save", &reference]).pipe_from(None)?;
+        sum += needles.absent_in_image(&reference, save.reader())?;
+        save.finish()?;
+    }
+    Ok(sum)
+}
+
+/// The page and every script and style that it names.
+fn in_browser(bed: &Bed, needles: &Needles) -> Result<usize> {
+    let (status, page) = bed.http("GET", "/", None, None)?;
+    ensure!(status == 200, "the page: {status}");
+    needles.absent("the page", &page)?;
+    let names = Regex::new(r#"/_next/static/[^"'\\ ]+\.(js|css)"#)?;
+    let files: std::collections::BTreeSet<&str> = names.find_iter(&page).map(|found| found.as_str()).collect();
+    ensure!(files.iter().any(|file| file.ends_with(".js")), "the page names no script");
+    for file in &files {
+        let (status, text) = bed.http("GET", file, None, None)?;
+        ensure!(status == 200, "{file}: {status}");
+        needles.absent(file, text)?;
+    }
+    Ok(files.len())
+}
+
+/// A change of one value: named by its key, its consumer alone restarts, no request is lost, and the way back works.
+fn one_value(bed: &Bed, database: &Database) -> Result<()> {
+    let secret = || -> Result<String> {
+        let path = "jsonpath={.spec.template.spec.volumes[?(@.name==\"secrets\")].projected.sources[0].secret.name}";
+        bed.tools()?.kubectl_here().args(["get", "deployment", "todo-backend", "-o", path]).read()
+    };
+    let (first, frontend, backend) = (secret()?, bed.pods("frontend")?, bed.pods("backend")?);
+    bed.write_dotenv(&dotenv(database, "openai-3"))?;
+    let dry = bed.xtask(&["deploy", "dev", "--dry-run"])?.expect(0, &["Secret of backend changed (OPENAI_API_KEY)"])?;
+    Needles::new().absent("the dry run", dry.text)?;
+
+    let asked = Requests::start(bed.address()?);
+    bed.xtask(&["deploy", "dev"])?.expect(0, &["Secret of backend changed (OPENAI_API_KEY)", "is up"])?;
+    let second = secret()?;
+    ensure!(first != second, "the Secret is still {first}");
+    ensure!(bed.pods("frontend")? == frontend, "the frontend was restarted");
+    ensure!(bed.pods("backend")?.iter().all(|pod| !backend.contains(pod)), "the backend was not replaced");
+
+    // Helm knows nothing of Secrets: the revision before names the one before, and it is still there.
+    bed.tools()?.helm().args(["rollback", "todo", "--server-side=true", "--force-conflicts"]).run()?;
+    bed.until_ready()?;
+    ensure!(secret()? == first, "after the rollback the backend has {} instead of {first}", secret()?);
+    bed.xtask(&["deploy", "dev"])?.expect(0, &["is up"])?;
+    ensure!(secret()? == second, "the deploy after the rollback brings {second} back");
+    let (sum, lost) = asked.finish();
+    bed.project.report.note(format!("{sum} requests through three changes of the Secret, {} lost", lost.len()));
+    ensure!(sum > 100 && lost.is_empty(), "{} of {sum} requests were lost: {:?}", lost.len(), lost.first());
+    Ok(())
+}
+
+/// Asks for the backend's health until it is stopped, ten minutes at most.
+struct Requests {
+    stop: Arc<AtomicBool>,
+    thread: std::thread::JoinHandle<(usize, Vec<String>)>,
+}
+
+impl Requests {
+    fn start(address: String) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = stop.clone();
+        let thread = std::thread::spawn(move || {
+            let (start, mut sum, mut lost) = (std::time::Instant::now(), 0, Vec::new());
+            while !stopped.load(Ordering::Relaxed) && start.elapsed() < Duration::from_secs(600) {
+                sum += 1;
+                match http::get(&address, "", "/api/v1/health") {
+                    Ok(response) if response.status == 200 => {}
+                    other => lost.push(format!("{other:?}")),
+                }
+                std::thread::sleep(Duration::from_millis(25));
+            }
+            (sum, lost)
+        });
+        Self { stop, thread }
+    }
+
+    fn finish(self) -> (usize, Vec<String>) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.join().unwrap_or_else(|_| (0, vec!["the requests panicked".to_owned()]))
+    }
+}

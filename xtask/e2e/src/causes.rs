@@ -1,0 +1,291 @@
+//! Mistakes that a user makes, one for each row of the table of causes: each is told within ten seconds, its evidence is
+//! saved, the release goes back to what was verified, and the application answers all along.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use serde_json::json;
+
+use super::bed::{AUTH, Bed, Ran};
+use super::lifecycle::references;
+use super::load::Load;
+use xtask::stages::images::node::canonical;
+
+const VALUES: &str = "infra/helm/values-dev.yaml";
+const FRONTEND: &str = "infra/helm/templates/frontend/deployment.yaml";
+
+/// How long a cause may have been seen before the rollout is ended.
+const BOUND: f64 = 10.0;
+
+/// A deploy with a mistake in the file `path`: it must fail with exit code 7, this cause and these words, and leave
+/// everything as it was before.
+fn mistake(bed: &Bed, path: &str, edit: impl FnOnce(&str) -> String, name: &str, words: &[&str]) -> Result<Ran> {
+    sound(bed)?;
+    let edited = bed.edit(path, edit)?;
+    let ran = fails(bed, name, words)?;
+    drop(edited);
+    nothing_to_do(bed)?;
+    Ok(ran)
+}
+
+/// The copy as it is runs and is verified: with `--only` it may be another than the run before has left.
+fn sound(bed: &Bed) -> Result<()> {
+    bed.xtask(&["deploy", "dev"])?.expect(0, &["is up"]).map(drop)
+}
+
+/// What was rolled back to is what was verified: the mistake undone, there is nothing to release.
+pub fn nothing_to_do(bed: &Bed) -> Result<()> {
+    let ran = bed.xtask(&["deploy", "dev"])?.expect(0, &["is up"])?;
+    ensure!(!ran.text.contains("> helm upgrade"), "it was released again:\n{}", ran.text);
+    Ok(())
+}
+
+/// A deploy that fails because of the cause `name`, while the old pods go on serving.
+fn fails(bed: &Bed, name: &str, words: &[&str]) -> Result<Ran> {
+    let before = all_pods(bed)?;
+    let load = Load::start(bed)?;
+    let ran = bed.xtask(&["deploy", "dev"]);
+    let answers = load.stop()?;
+    let ran = ran?.expect(7, &["rolled back to revision", "runs now: todo-backend     2/2 ready"])?.expect(7, words)?;
+    check_time(&ran)?;
+    check_evidence(bed, &ran, name)?;
+    ensure!(!ran.text.contains(AUTH), "a secret is shown");
+    let after = all_pods(bed)?;
+    ensure!(before == after, "old pods did not stay: {before:?} {after:?}");
+    bed.project.report.note(format!("{name}: {:.1} s in all, {answers} requests, none failed", ran.took.as_secs_f64()));
+    Ok(ran)
+}
+
+fn all_pods(bed: &Bed) -> Result<Vec<String>> {
+    Ok([bed.pods("backend")?, bed.pods("frontend")?].concat())
+}
+
+/// `… (seen 3.4 s ago)`.
+fn check_time(ran: &Ran) -> Result<()> {
+    let seen = ran.text.split_once("(seen ").and_then(|(_, rest)| rest.split_once(" s ago)")).map(|(text, _)| text);
+    let seen: f64 = seen.with_context(|| format!("no time is told:\n{}", ran.text))?.parse()?;
+    ensure!(seen <= BOUND, "the cause was seen for {seen} s");
+    Ok(())
+}
+
+/// The bundle that the output names is there, tells the cause and shows no secret.
+fn check_evidence(bed: &Bed, ran: &Ran, name: &str) -> Result<()> {
+    let line = ran.text.lines().find_map(|line| line.split_once("evidence (events, descriptions, logs): "));
+    let dir = bed.root.join(line.with_context(|| format!("no evidence is named:\n{}", ran.text))?.1.trim());
+    ensure!(dir.as_str().ends_with(&format!("-{name}")), "{dir} is not about {name}");
+    let files = ["pods.txt", "events.txt", "describe.txt", "objects.yaml", "nodes.txt", "helm-history.txt", "logs.txt"];
+    for file in files.into_iter().chain(["cause.txt"]) {
+        let text = std::fs::read_to_string(dir.join(file)).with_context(|| format!("reading {file} in {dir}"))?;
+        ensure!(!text.is_empty() && !text.contains(AUTH), "{file} in {dir} is empty or shows a secret");
+    }
+    Ok(())
+}
+
+/// Appends `yaml` to the values of dev.
+fn values(yaml: &str) -> impl FnOnce(&str) -> String {
+    move |text| format!("{text}\n{yaml}\n")
+}
+
+pub fn image_missing(bed: &Bed) -> Result<()> {
+    sound(bed)?;
+    let edited =
+        bed.edit("apps/backend/app/__init__.py", |text| format!("{text}\n# removed {:?}\n", Instant::now()))?;
+    let reference = references(bed)?.into_iter().find(|r| r.starts_with("todo-backend")).unwrap_or_default();
+    let node = bed.tools()?.nodes().remove(0);
+    let name = canonical(&reference);
+    let events = bed.root.join("target/xtask/events.jsonl");
+    std::fs::remove_file(&events).context("the events of the deploy before")?;
+    let loaded = || {
+        let text = std::fs::read_to_string(&events).unwrap_or_default();
+        text.lines().any(|line| line.contains(&format!("load {reference}")) && line.contains(r#""outcome":"ran""#))
+    };
+    let ran = std::thread::scope(|scope| {
+        let deploy = scope.spawn(|| fails(bed, "image-missing", &["todo-backend", "ErrImageNeverPull", "deploy dev"]));
+        let start = Instant::now();
+        // Somebody removes it as soon as it has been loaded; the pods come a moment later.
+        while start.elapsed() < Duration::from_secs(180) && !deploy.is_finished() && !loaded() {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let _ = node.ctr(["images", "rm", "--sync", &name]).run();
+        deploy.join().map_err(|_| anyhow::anyhow!("the deploy panicked"))?
+    });
+    drop(edited);
+    ran?;
+    nothing_to_do(bed)
+}
+
+pub fn image_pull(bed: &Bed) -> Result<()> {
+    let edit = values("frontend:\n  image:\n    pullPolicy: Always");
+    mistake(bed, VALUES, edit, "image-pull", &["frontend.image.pullPolicy: Never", "it is Always"]).map(drop)
+}
+
+pub fn config(bed: &Bed) -> Result<()> {
+    let edit = |text: &str| {
+        let variable = "            - name: SMTP\n              valueFrom:\n                secretKeyRef: {name: todo-postgres, \
+                        key: SMTP_PASSWORD}\n            - name: PORT\n";
+        text.replace("            - name: PORT\n", variable)
+    };
+    let words = ["key SMTP_PASSWORD is not in Secret todo-postgres", "its variable SMTP wants it"];
+    mistake(bed, FRONTEND, edit, "config", &words).map(drop)
+}
+
+pub fn mount(bed: &Bed) -> Result<()> {
+    let edit = |text: &str| {
+        let text = text.replace(
+            "          volumeMounts:\n",
+            "          volumeMounts:\n            - name: smtp\n              mountPath: /smtp\n",
+        );
+        text.replace(
+            "      volumes:\n",
+            "      volumes:\n        - name: smtp\n          secret: {secretName: todo-smtp}\n",
+        )
+    };
+    mistake(bed, FRONTEND, edit, "mount", &["volume `smtp`", "Secret todo-smtp does not exist"]).map(drop)
+}
+
+pub fn cannot_start(bed: &Bed) -> Result<()> {
+    let edit = values("backend:\n  migrate:\n    command: [no-such-program]");
+    let words = ["no-such-program", "executable file not found", "backend.migrate.command"];
+    mistake(bed, VALUES, edit, "cannot-start", &words).map(drop)
+}
+
+pub fn init(bed: &Bed) -> Result<()> {
+    let edit = values("backend:\n  migrate:\n    command: [python3, -m, app.no_such_module]");
+    mistake(bed, VALUES, edit, "init", &["init container migrate failed with exit code 1", "| ", "no_such_module"])
+        .map(drop)
+}
+
+pub fn crash_loop(bed: &Bed) -> Result<()> {
+    let edit = |text: &str| format!("import sys\n\nprint('a deliberate mistake')\nsys.exit(7)\n{text}");
+    let words = ["container backend ended with exit code 7", "| a deliberate mistake"];
+    let ran = mistake(bed, "apps/backend/app/__main__.py", edit, "crash-loop", &words)?;
+    ensure!(ran.text.contains("build todo-backend"), "nothing was built:\n{}", ran.text);
+    Ok(())
+}
+
+pub fn not_ready(bed: &Bed) -> Result<()> {
+    let edit = |text: &str| {
+        let (before, after) = text.split_once("readinessProbe:").unwrap_or((text, ""));
+        format!("{before}readinessProbe:{}", after.replacen("/healthz", "/no-such-path", 1))
+    };
+    let words = ["readiness probe GET /no-such-path on port http, got status 404", "nothing is at that path"];
+    mistake(bed, FRONTEND, edit, "not-ready", &words).map(drop)
+}
+
+/// So little that it dies before it is ready: one that dies under its first requests would lose those.
+pub fn out_of_memory(bed: &Bed) -> Result<()> {
+    let edit =
+        values("frontend:\n  resources:\n    requests: {cpu: 50m, memory: 20Mi}\n    limits: {cpu: '1', memory: 20Mi}");
+    let words = ["its limit of 20Mi", "raise frontend.resources.limits.memory"];
+    mistake(bed, VALUES, edit, "out-of-memory", &words).map(drop)
+}
+
+pub fn unschedulable(bed: &Bed) -> Result<()> {
+    let edit = values(
+        "frontend:\n  resources:\n    requests: {cpu: 50m, memory: 900Gi}\n    limits: {cpu: '1', memory: 900Gi}",
+    );
+    let node = format!("node {}: ", bed.profile);
+    let words =
+        ["memory requested: 900Gi", &node, " free of ", "held by ", "todo/todo-frontend-", "to at most ", "memory_mib"];
+    mistake(bed, VALUES, edit, "unschedulable", &words).map(drop)
+}
+
+pub fn quota(bed: &Bed) -> Result<()> {
+    let kubectl = || Ok::<_, anyhow::Error>(bed.tools()?.kubectl_here());
+    // Pods that an earlier rollout is still ending would count against it.
+    bed.until("five pods", Duration::from_secs(60), || {
+        Ok(kubectl()?.args(["get", "pods", "-o", "name"]).read()?.lines().count() == 5)
+    })?;
+    kubectl()?.args(["create", "quota", "small", "--hard=pods=5"]).run()?;
+    let edit = values(
+        "frontend:\n  resources:\n    requests: {cpu: 51m, memory: 192Mi}\n    limits: {cpu: '1', memory: 384Mi}",
+    );
+    let words = ["quota small has no room for another pod: requested: pods=1, used: pods=5, limited: pods=5"];
+    let result = mistake(bed, VALUES, edit, "quota", &words);
+    kubectl()?.args(["delete", "quota", "small"]).run()?;
+    result.map(drop)
+}
+
+pub fn pod_security(bed: &Bed) -> Result<()> {
+    let edit = |text: &str| {
+        text.replace("      volumes:\n", "      volumes:\n        - name: host\n          hostPath: {path: /etc}\n")
+    };
+    let words = ["Pod Security `restricted` refuses", "hostPath", "infra/helm/templates/frontend"];
+    mistake(bed, FRONTEND, edit, "pod-security", &words).map(drop)
+}
+
+pub fn refused(bed: &Bed) -> Result<()> {
+    let kubectl = || Ok::<_, anyhow::Error>(bed.tools()?.kubectl_here());
+    let policy = json!({"apiVersion": "v1", "kind": "LimitRange", "metadata": {"name": "small"},
+                        "spec": {"limits": [{"type": "Container", "max": {"cpu": "1"}}]}});
+    kubectl()?.args(["apply", "-f", "-"]).stdin(policy.to_string()).run()?;
+    let edit = values(
+        "frontend:\n  resources:\n    requests: {cpu: 50m, memory: 192Mi}\n    limits: {cpu: '2', memory: 384Mi}",
+    );
+    let words =
+        ["its pods are refused: maximum cpu usage per Container is 1, but limit is 2", "change the policy named"];
+    let result = mistake(bed, VALUES, edit, "refused", &words);
+    kubectl()?.args(["delete", "limitrange", "small"]).run()?;
+    result.map(drop)
+}
+
+/// A volume that is fuller than it may be: the node ends the pod.
+pub fn evicted(bed: &Bed) -> Result<()> {
+    let edit = values(
+        "backend:\n  migrate:\n    command: [python3, -c, \"import time; open('/tmp/full', 'wb').write(bytes(80_000_000)); \
+         time.sleep(100)\"]",
+    );
+    mistake(bed, VALUES, edit, "evicted", &["evicted: Usage of EmptyDir volume \"tmp\" exceeds the limit \"64Mi\""])
+        .map(drop)
+}
+
+/// Kubernetes lets nobody change a StatefulSet's volume, so Helm fails with half of the release applied.
+pub fn refused_half_way(bed: &Bed) -> Result<()> {
+    let before = all_pods(bed)?;
+    let edited = bed.edit(VALUES, |text| {
+        let text = text.replace("postgres:\n  enabled: true", "postgres:\n  enabled: true\n  storage: {size: 2Gi}");
+        format!("{text}\nbackend:\n  resources:\n    requests: {{cpu: 51m, memory: 128Mi}}\n    limits: {{cpu: '1', memory: 256Mi}}\n")
+    })?;
+    let load = Load::start(bed)?;
+    let ran = bed.xtask(&["deploy", "dev"]);
+    load.stop()?;
+    ran?.expect(3, &["Helm refused the release", "StatefulSet", "rolled back to revision"])?;
+    drop(edited);
+    ensure!(all_pods(bed)?.iter().any(|pod| before.contains(pod)), "no old pod stayed");
+    nothing_to_do(bed)
+}
+
+/// From a namespace without a release: nothing of a failed first install stays.
+pub fn first_install(bed: &Bed) -> Result<()> {
+    bed.xtask(&["teardown", "--data"])?.expect(0, &[])?;
+    let edited = bed.edit(VALUES, |text| {
+        text.replace("postgres:\n  enabled: true", "postgres:\n  enabled: true\n  storage: {className: no-such-class}")
+    })?;
+    let ran = bed.xtask(&["deploy", "dev"])?.expect(
+        7,
+        &[
+            "no volume of class no-such-class",
+            "set postgres.storage.className in infra/helm/values*.yaml to one that exists: standard",
+            "the first install failed, so it was removed",
+            "runs now: nothing",
+        ],
+    )?;
+    check_time(&ran)?;
+    let kinds = "deployments,statefulsets,pods,services,ingresses,persistentvolumeclaims,secrets";
+    let left = bed.tools()?.kubectl_here().args(["get", kinds, "-o", "name"]).read()?;
+    ensure!(left.trim().is_empty(), "left behind: {left}");
+    drop(edited);
+    bed.xtask(&["deploy", "dev"])?.expect(0, &["is up"])?;
+    Ok(())
+}
+
+/// A first install that fails after its volume was provided keeps the volume, and the next deploy opens it.
+pub fn first_install_keeps_data(bed: &Bed) -> Result<()> {
+    bed.xtask(&["teardown"])?.expect(0, &["stays: the todos"])?;
+    let edited = bed.edit(VALUES, values("backend:\n  migrate:\n    command: [no-such-program]"))?;
+    let words = ["the first install failed, so it was removed", "volume data-todo-postgres-0 stays", "teardown --data"];
+    bed.xtask(&["deploy", "dev"])?.expect(7, &words)?;
+    drop(edited);
+    bed.xtask(&["deploy", "dev"])?.expect(0, &["is up"])?;
+    Ok(())
+}

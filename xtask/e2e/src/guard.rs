@@ -1,0 +1,188 @@
+//! Issue 5, line 8: whatever state profile and kubeconfig are in, nothing is touched in the wrong place.
+
+use anyhow::{Context, Result, ensure};
+use camino::Utf8PathBuf;
+
+use super::bed::{AUTH, Bed};
+use super::lifecycle::references;
+
+/// A kubeconfig of somebody else, whose context and current context is `name`.
+pub fn foreign(name: &str) -> String {
+    format!(
+        "apiVersion: v1\nkind: Config\ncurrent-context: {name}\n\
+         clusters: [{{name: {name}, cluster: {{server: 'https://127.0.0.2:6443'}}}}]\n\
+         users: [{{name: {name}, user: {{}}}}]\n\
+         contexts: [{{name: {name}, context: {{cluster: {name}, user: {name}}}}}]\n"
+    )
+}
+
+/// Every command that could touch a cluster.
+const COMMANDS: [&[&str]; 7] = [
+    &["deploy", "dev"],
+    &["deploy", "dev", "--dry-run"],
+    &["status"],
+    &["teardown"],
+    &["teardown", "--cluster"],
+    &["logs", "backend"],
+    &["tool", "kubectl", "--", "get", "pods"],
+];
+
+/// A place for a file of a scenario, in what git ignores.
+fn scratch(bed: &Bed, name: &str) -> Result<Utf8PathBuf> {
+    let folder = bed.root.join("target");
+    std::fs::create_dir_all(&folder)?;
+    Ok(folder.join(name))
+}
+
+/// Nothing is made for a deploy that must not be: no cache, no engine, no tools, no `.env`.
+pub fn before_anything(bed: &Bed) -> Result<()> {
+    let (cache, kubeconfig) = (scratch(bed, "no-cache")?, scratch(bed, "foreign-kubeconfig")?);
+    std::fs::write(&kubeconfig, foreign(&bed.profile))?;
+    let dotenv = std::fs::read_to_string(bed.root.join(".env")).ok();
+    let _ = std::fs::remove_file(bed.root.join(".env"));
+    let envs = [("KUBECONFIG", kubeconfig.as_str()), ("TODO_XTASK_CACHE", cache.as_str())];
+    let ran =
+        bed.xtask_with(&["deploy", "dev"], &envs)?.expect(5, &["is not our minikube profile", "delete-context"])?;
+    ensure!(!cache.exists() && !bed.root.join(".env").exists(), "something was made:\n{}", ran.text);
+    ensure!(std::fs::read_to_string(&kubeconfig)? == foreign(&bed.profile), "the kubeconfig was changed");
+    dotenv.map_or(Ok(()), |text| bed.write_dotenv(&text))
+}
+
+/// Proxies, Helm's store and the like that a user has set for other work change nothing, not even in a deploy that works.
+pub fn environment(bed: &Bed) -> Result<()> {
+    let dead = "http://127.0.0.1:9";
+    let envs = [
+        ("HTTPS_PROXY", dead),
+        ("HTTP_PROXY", dead),
+        ("https_proxy", dead),
+        ("NO_PROXY", ""),
+        ("HELM_DRIVER", "configmap"),
+        ("HELM_NAMESPACE", "default"),
+        ("MINIKUBE_PROFILE", "elsewhere"),
+        ("GIT_DIR", "/nonexistent"),
+    ];
+    let run = |args: &[&str]| bed.xtask_with(args, &envs);
+    run(&["status"])?.expect(0, &["2/2 ready"])?;
+    run(&["deploy", "dev"])?.expect(0, &["nothing changed"])?;
+    let releases = |kind: &str| -> Result<usize> {
+        let list = bed.tools()?.kubectl_here().args(["get", kind, "-l", "owner=helm", "-o", "name"]).read()?;
+        Ok(list.lines().count())
+    };
+    bed.write_dotenv(&format!("AUTH_SECRET={AUTH}-elsewhere\n"))?;
+    run(&["deploy", "dev"])?.expect(0, &["is up"])?;
+    ensure!(releases("configmaps")? == 0 && releases("secrets")? > 0, "Helm keeps the release in another store");
+    bed.write_dotenv(&format!("AUTH_SECRET={AUTH}\n"))?;
+    bed.xtask(&["deploy", "dev"])?.expect(0, &["is up"]).map(|_| ())
+}
+
+/// Of several files of KUBECONFIG only the first is written, and only entries of our own; a foreign entry of our name in
+/// any of them is refused.
+pub fn several_files(bed: &Bed) -> Result<()> {
+    let other = scratch(bed, "other-kubeconfig")?;
+    let both = format!("{}:{other}", bed.kubeconfig);
+    let run = |args: &[&str]| bed.xtask_with(args, &[("KUBECONFIG", &both)]);
+    for (name, code, text) in [("production", 0, "is up"), (bed.profile.as_str(), 5, "is not our minikube profile")] {
+        std::fs::write(&other, foreign(name))?;
+        let ours = std::fs::read(&bed.kubeconfig)?;
+        run(&["deploy", "dev"])?.expect(code, &[text])?;
+        ensure!(std::fs::read_to_string(&other)? == foreign(name), "the other file was changed");
+        ensure!(std::fs::read(&bed.kubeconfig)? == ours, "our file was changed for nothing");
+    }
+    std::fs::remove_file(other).context("removing the other kubeconfig")
+}
+
+/// Our own entry, but its server is another one: every command refuses, and the cluster stays as it is.
+pub fn elsewhere(bed: &Bed) -> Result<()> {
+    let text = std::fs::read_to_string(&bed.kubeconfig)?;
+    let server = text.lines().find(|line| line.trim().starts_with("server: https://") && !line.contains("127.0.0.2"));
+    let server = server.context("a server in the kubeconfig")?.trim().to_owned();
+    let changed = scratch(bed, "changed-kubeconfig")?;
+    std::fs::write(&changed, text.replace(&server, "server: https://127.0.0.2:8443"))?;
+    let before = (bed.pods("backend")?, std::fs::read(&changed)?);
+    for args in COMMANDS {
+        // The published port of the API server is known to the engine alone, so this is also past the first look.
+        bed.xtask_with(args, &[("KUBECONFIG", changed.as_str())])?.expect(5, &["is not our minikube profile"])?;
+    }
+    ensure!(before == (bed.pods("backend")?, std::fs::read(&changed)?), "something was touched");
+    Ok(())
+}
+
+/// A paused node is unpaused, and nothing else happens.
+pub fn paused(bed: &Bed) -> Result<()> {
+    let before = (bed.pods("backend")?, bed.pods("frontend")?);
+    bed.tools()?.engine.docker().args(["pause", &bed.profile]).run()?;
+    bed.xtask(&["deploy", "dev"])?.expect(0, &["the node is paused", "is up"])?;
+    ensure!(before == (bed.pods("backend")?, bed.pods("frontend")?), "pods were replaced");
+    // The node runs on; what is in it is frozen.
+    bed.tools()?.minikube().arg("pause").run()?;
+    bed.xtask(&["deploy", "dev"])?.expect(0, &["its API server does not answer", "is up"])?;
+    Ok(())
+}
+
+/// minikube without its record, the node without minikube, and a container of the same name that is somebody's.
+pub fn half_deleted(bed: &Bed) -> Result<()> {
+    let tools = bed.tools()?;
+    let docker = || tools.engine.docker();
+    let (record, away) = (tools.profile_config(), scratch(bed, "record.json")?);
+    std::fs::rename(&record, &away)?;
+    let refused = bed.xtask(&["deploy", "dev"]).and_then(|ran| ran.expect(5, &["minikube has no record of it"]));
+    std::fs::rename(&away, &record)?;
+    refused?;
+
+    let aside = format!("{}-aside", bed.profile);
+    docker().args(["rename", &bed.profile, &aside]).run()?;
+    let refused = without_node(bed);
+    docker().args(["rm", "--force", &bed.profile]).run()?;
+    docker().args(["rename", &aside, &bed.profile]).run()?;
+    refused?;
+    bed.xtask(&["deploy", "dev"])?.expect(0, &["is up"])?;
+    Ok(())
+}
+
+fn without_node(bed: &Bed) -> Result<()> {
+    let tools = bed.tools()?;
+    bed.xtask(&["deploy", "dev"])?
+        .expect(5, &["minikube has a record of it but its node is gone", "teardown --cluster"])?;
+    let image = references(bed)?.into_iter().next().context("an image")?;
+    let id = tools.engine.docker().args(["create", "--name", &bed.profile, &image]).read()?;
+    for args in
+        [["deploy", "dev"].as_slice(), &["deploy", "dev", "--dry-run"], &["teardown"], &["teardown", "--cluster"]]
+    {
+        bed.xtask(args)?.expect(5, &["that minikube did not make"])?;
+    }
+    let still = tools.engine.docker().args(["inspect", "--format", "{{.Id}}", &bed.profile]).read()?;
+    ensure!(still == id, "somebody's container was touched");
+    ensure!(tools.profile_config().is_file(), "minikube's record was touched");
+    Ok(())
+}
+
+/// FR-018: the chart itself refuses a cluster that is no Minikube, unless that is asked for.
+pub fn other_cluster(bed: &Bed) -> Result<()> {
+    let tools = bed.tools()?;
+    let label = |value: &str| tools.kubectl().args(["label", "node", &bed.profile, "--overwrite", value]);
+    label("minikube.k8s.io/name-").run()?;
+    let checked = refused_by_chart(bed);
+    label(&format!("minikube.k8s.io/name={}", bed.profile)).run()?;
+    checked
+}
+
+fn refused_by_chart(bed: &Bed) -> Result<()> {
+    let tools = bed.tools()?;
+    let chart: Utf8PathBuf = bed.root.join(&bed.project.settings.chart.path);
+    let values =
+        ["--set-string=backend.image.tag=1,frontend.image.tag=1", "--set=secrets.create=true,postgres.enabled=true"];
+    let install = |more: &[&str]| {
+        let helm = tools.helm().args(["install", "other", chart.as_str(), "--dry-run=server"]).args(values);
+        helm.args(more.iter().copied()).output()
+    };
+    let refused = install(&[])?;
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    ensure!(!refused.status.success() && said.contains("this cluster is no Minikube"), "helm said: {said}");
+    ensure!(said.contains("--set allowAnyCluster=true"), "the override is not told: {said}");
+    let overruled = install(&["--set=allowAnyCluster=true"])?;
+    ensure!(overruled.status.success(), "overruled, and yet: {}", String::from_utf8_lossy(&overruled.stderr));
+    // `helm template` sees no cluster at all, which is no other one.
+    let url = "--set=secrets.values.DATABASE_URL=postgresql://todo@db.lan/todo";
+    let version = format!("--kube-version={}", bed.project.settings.cluster.kubernetes);
+    tools.helm().args(["template", "other", chart.as_str(), url, &version]).args(values).run()
+}

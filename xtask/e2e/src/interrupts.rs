@@ -1,0 +1,299 @@
+//! Deploys that are killed or interrupted, and two at once: nothing is left behind, and the next deploy converges.
+
+use std::collections::BTreeSet;
+use std::io::Read;
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use camino::Utf8PathBuf;
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+use super::bed::{AUTH, Bed};
+use super::causes::nothing_to_do;
+use xtask::snapshot::{Snapshot, text};
+
+/// How long a moment is waited for: a whole deploy with a build on a busy machine.
+const LIMIT: Duration = Duration::from_secs(240);
+/// How long the guardian may take to end what a killed xtask has begun.
+const ORPHANS: Duration = Duration::from_secs(5);
+
+/// A deploy that runs beside the test.
+pub struct Deploy {
+    child: Child,
+    output: Utf8PathBuf,
+}
+
+impl Deploy {
+    /// Starts it; its output goes to a file.
+    pub fn start(bed: &Bed) -> Result<Self> {
+        Self::start_with(bed, &[])
+    }
+
+    /// Starts it with more arguments.
+    pub fn start_with(bed: &Bed, args: &[&str]) -> Result<Self> {
+        let output = bed.root.join("target/e2e-deploy.log");
+        std::fs::create_dir_all(output.parent().context("a file has a folder")?)?;
+        let file = std::fs::File::create(&output)?;
+        let mut command = Command::new(bed.exe());
+        command
+            .args(["deploy", "dev"])
+            .args(args)
+            .args(bed.options())
+            .envs(bed.environment())
+            .env("TMPDIR", temp(bed)?);
+        command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file).process_group(0);
+        Ok(Self { child: command.spawn().context("starting a deploy")?, output })
+    }
+
+    /// Waits until its output has `text`, for at most [`LIMIT`]; whether it came before the end.
+    pub fn hear(&mut self, text: &str) -> Result<bool> {
+        let start = Instant::now();
+        while start.elapsed() < LIMIT {
+            if self.said()?.contains(text) {
+                return Ok(true);
+            }
+            if self.child.try_wait()?.is_some() {
+                return Ok(self.said()?.contains(text));
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        bail!("`{text}` does not come:\n{}", self.said()?)
+    }
+
+    /// What it has printed.
+    pub fn said(&self) -> Result<String> {
+        let mut text = String::new();
+        std::fs::File::open(&self.output)?.read_to_string(&mut text)?;
+        Ok(text)
+    }
+
+    /// Sends a signal to xtask alone.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).context("a process has a number")?;
+        kill_process(pid, signal).context("sending a signal")
+    }
+
+    /// Its process ID.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Waits for its end: the exit code, none if a signal ended it.
+    pub fn end(mut self) -> Result<(Option<i32>, String)> {
+        let start = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait()? {
+                return Ok((status.code(), self.said()?));
+            }
+            if start.elapsed() > LIMIT {
+                self.child.kill()?;
+                self.child.wait()?;
+                bail!("it does not end:\n{}", self.said()?);
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+/// Temporary files of the runs; they must leave none.
+fn temp(bed: &Bed) -> Result<Utf8PathBuf> {
+    let dir = bed.root.join("target/e2e-tmp");
+    std::fs::create_dir_all(&dir)?;
+    Ok(dir)
+}
+
+/// A moment: its name, the line that begins it, and how long after that line the kill comes.
+type Moment = (&'static str, &'static str, u64);
+
+/// Before the rollout; each begins with a changed source file.
+const MOMENTS: &[Moment] = &[
+    ("building", "> build todo-backend", 400),
+    ("loading", "> load todo-backend", 30),
+    ("between Secret and helm", "✓ apply Secret todo-backend-", 0),
+    ("in helm", "> helm upgrade todo", 450),
+    ("in the rollout", "> roll out", 1500),
+];
+
+pub fn killed_while_building(bed: &Bed) -> Result<()> {
+    killed(bed, &MOMENTS[0])
+}
+
+pub fn killed_while_loading(bed: &Bed) -> Result<()> {
+    killed(bed, &MOMENTS[1])
+}
+
+pub fn killed_before_helm(bed: &Bed) -> Result<()> {
+    killed(bed, &MOMENTS[2])
+}
+
+pub fn killed_in_helm(bed: &Bed) -> Result<()> {
+    killed(bed, &MOMENTS[3])
+}
+
+pub fn killed_in_the_rollout(bed: &Bed) -> Result<()> {
+    killed(bed, &MOMENTS[4])
+}
+
+/// Changes sources and a secret, deploys, kills xtask at the moment, and expects the next deploy to converge.
+fn killed(bed: &Bed, (name, line, after): &Moment) -> Result<()> {
+    change(bed)?;
+    let mut deploy = Deploy::start(bed)?;
+    ensure!(deploy.hear(line)?, "`{line}` did not come:\n{}", deploy.said()?);
+    std::thread::sleep(Duration::from_millis(*after));
+    kill(bed, deploy)?;
+    converges(bed, name)
+}
+
+/// Another secret and another line of source each time, so that every stage has work to do.
+pub fn change(bed: &Bed) -> Result<()> {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_nanos();
+    bed.write_dotenv(&format!("AUTH_SECRET={AUTH}-{now}\n"))?;
+    let path = bed.root.join("apps/backend/app/__init__.py");
+    let text = std::fs::read_to_string(&path)?;
+    let kept: String =
+        text.lines().filter(|line| !line.starts_with("# killed")).map(|line| format!("{line}\n")).collect();
+    std::fs::write(&path, format!("{kept}# killed at {now}\n"))?;
+    Ok(())
+}
+
+/// SIGKILL for xtask alone. Its children must end by themselves.
+pub fn kill(bed: &Bed, deploy: Deploy) -> Result<()> {
+    deploy.signal(Signal::KILL)?;
+    deploy.end()?;
+    let start = Instant::now();
+    while let Some(orphan) = orphan(bed) {
+        ensure!(start.elapsed() < ORPHANS, "{orphan} outlives the killed xtask");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    Ok(())
+}
+
+/// A process that works for a run in the test bed: it names its kubeconfig, its checkout or its profile's node.
+fn orphan(bed: &Bed) -> Option<String> {
+    let own = std::process::id().to_string();
+    let marks = [bed.kubeconfig.as_str(), bed.root.as_str()];
+    std::fs::read_dir("/proc").ok()?.filter_map(Result::ok).find_map(|entry| {
+        let pid = entry.file_name().to_str()?.to_owned();
+        let line = std::fs::read(entry.path().join("cmdline")).ok()?;
+        let line = String::from_utf8_lossy(&line).replace('\0', " ");
+        (pid != own && pid.parse::<u32>().is_ok() && marks.iter().any(|mark| line.contains(mark)))
+            .then(|| format!("process {pid} ({line})"))
+    })
+}
+
+/// The next deploy brings everything to where it should be, and leaves nothing of the interrupted one.
+pub fn converges(bed: &Bed, name: &str) -> Result<()> {
+    let ran =
+        bed.xtask(&["deploy", "dev"])?.expect(0, &["is up", "2/2 ready"]).with_context(|| format!("killed {name}"))?;
+    bed.project.report.note(format!("killed {name}: the next deploy took {:.1} s", ran.took.as_secs_f64()));
+    leftovers(bed)?;
+    nothing_to_do(bed)
+}
+
+/// Nothing is pending, no Secret is there that no kept revision names, and no temporary file is left.
+fn leftovers(bed: &Bed) -> Result<()> {
+    let tools = bed.tools()?;
+    let history = tools.helm().args(["history", "todo", "--output", "json"]).read()?;
+    ensure!(!history.contains("pending-"), "a revision is pending: {history}");
+    let snapshot = Snapshot::take(&tools)?;
+    // Those of revisions that a rollback can reach, too.
+    let record = xtask::stages::release::Record::from(&snapshot);
+    let mut named: BTreeSet<String> =
+        record.map(|record| record.all_secrets()).unwrap_or_default().into_iter().collect();
+    for set in snapshot.kind("ReplicaSet") {
+        for volume in set.pointer("/spec/template/spec/volumes").and_then(Value::as_array).into_iter().flatten() {
+            let sources = volume.pointer("/projected/sources").and_then(Value::as_array).into_iter().flatten();
+            named.extend(sources.map(|source| text(source, "/secret/name").to_owned()));
+        }
+    }
+    let selector = "app.kubernetes.io/managed-by=xtask,app.kubernetes.io/component=backend";
+    let names =
+        tools.kubectl_here().args(["get", "secrets", "-l", selector, "-o", "jsonpath={.items[*].metadata.name}"]);
+    let unused: Vec<String> =
+        names.read()?.split_whitespace().filter(|name| !named.contains(*name)).map(str::to_owned).collect();
+    ensure!(unused.is_empty(), "Secrets that no revision names: {unused:?}; named are {named:?}");
+    let files: Vec<_> = std::fs::read_dir(temp(bed)?)?.filter_map(Result::ok).map(|entry| entry.path()).collect();
+    ensure!(files.is_empty(), "temporary files are left: {files:?}");
+    Ok(())
+}
+
+pub fn killed_in_a_rollback(bed: &Bed) -> Result<()> {
+    let edited = bed.edit("infra/helm/values-dev.yaml", |text| {
+        format!("{text}\nbackend:\n  migrate:\n    command: [no-such-program]\n")
+    })?;
+    let mut deploy = Deploy::start(bed)?;
+    ensure!(deploy.hear("> roll back to revision")?, "there was no rollback:\n{}", deploy.said()?);
+    std::thread::sleep(Duration::from_millis(400));
+    kill(bed, deploy)?;
+    drop(edited);
+    converges(bed, "in a rollback")
+}
+
+/// There is nothing to go back to yet, and Helm's first revision is pending or failed.
+pub fn killed_in_first_install(bed: &Bed) -> Result<()> {
+    bed.xtask(&["teardown"])?.expect(0, &[])?;
+    let mut deploy = Deploy::start(bed)?;
+    ensure!(deploy.hear("> helm upgrade todo")?, "helm did not begin:\n{}", deploy.said()?);
+    std::thread::sleep(Duration::from_millis(700));
+    kill(bed, deploy)?;
+    converges(bed, "in a first install")
+}
+
+/// What a killed helm leaves, whatever the moment: made by hand, because the moments above do not always hit it.
+pub fn stuck_release(bed: &Bed) -> Result<()> {
+    let tools = bed.tools()?;
+    let chart = bed.root.join("infra/helm");
+    // Helm marks its revision pending before it waits, so a wait that cannot end leaves it so.
+    let upgrade = tools.helm().args(["upgrade", "todo", chart.as_str(), "--reuse-values", "--wait", "--timeout=120s"]);
+    let upgrade = upgrade.args(["--set-string", "backend.migrate.command={sleep,600}"]);
+    let mut child = Command::new(upgrade.program())
+        .args(upgrade.arguments())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()?;
+    let pending = || -> Result<bool> {
+        let labels = "jsonpath={.items[*].metadata.labels.status}";
+        let statuses = tools.kubectl_here().args(["get", "secrets", "-l", "owner=helm", "-o", labels]).read()?;
+        Ok(statuses.contains("pending-upgrade"))
+    };
+    let seen = bed.until("a pending revision", Duration::from_secs(60), pending);
+    child.kill()?;
+    child.wait()?;
+    seen?;
+    ensure!(pending()?, "helm has cleared up before it died");
+    bed.xtask(&["deploy", "dev"])?.expect(0, &["free the stuck release todo", "is pending-upgrade for ", "is up"])?;
+    leftovers(bed)
+}
+
+pub fn two_at_once(bed: &Bed) -> Result<()> {
+    change(bed)?;
+    let mut first = Deploy::start(bed)?;
+    ensure!(first.hear("> build todo-backend")?, "no build began:\n{}", first.said()?);
+    let who = format!("deploy dev --yes --root {}", bed.root);
+    let pid = format!("(pid {})", first.pid());
+    bed.xtask(&["deploy", "dev"])?.expect(10, &["another xtask is at work", &who, &pid])?;
+    let (code, said) = first.end()?;
+    ensure!(code == Some(0), "the first ended with {code:?}:\n{said}");
+    Ok(())
+}
+
+pub fn ctrl_c(bed: &Bed) -> Result<()> {
+    change(bed)?;
+    let mut deploy = Deploy::start(bed)?;
+    ensure!(deploy.hear("> roll out")?, "no rollout began:\n{}", deploy.said()?);
+    std::thread::sleep(Duration::from_millis(300));
+    deploy.signal(Signal::INT)?;
+    let (code, said) = deploy.end()?;
+    ensure!(code == Some(130), "exit code {code:?}:\n{said}");
+    ensure!(said.contains("interrupted at: roll out (old pods go on serving"), "the state is not told:\n{said}");
+    ensure!(!said.contains("error:"), "an error is told:\n{said}");
+    let start = Instant::now();
+    while let Some(orphan) = orphan(bed) {
+        ensure!(start.elapsed() < ORPHANS, "{orphan} outlives the interrupted xtask");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    converges(bed, "by Ctrl-C")
+}

@@ -1,0 +1,82 @@
+//! From nothing to running, looking at it, stopping it and removing it.
+
+use anyhow::{Result, ensure};
+
+use super::application::lasting_is_there;
+use super::bed::{AUTH, Bed};
+use xtask::stages::images;
+use xtask::world::World;
+
+pub fn first(bed: &Bed) -> Result<()> {
+    bed.write_dotenv(&format!("AUTH_SECRET={AUTH}\n"))?;
+    let ran = bed.xtask(&["deploy", "dev"])?;
+    ran.expect(
+        0,
+        &["is up", "todo-backend     2/2 ready", "todo-frontend    2/2 ready", "built = node = pods", "sha256:"],
+    )?;
+    let (status, body) = bed.http("GET", "/api/v1/health", None, None)?;
+    ensure!(status == 200 && body.contains("\"environment\":\"dev\""), "health: {status} {body}");
+    ensure!(bed.http("GET", "/", None, None)?.0 == 200);
+    Ok(())
+}
+
+pub fn noop(bed: &Bed) -> Result<()> {
+    let before = (bed.pods("backend")?, bed.pods("frontend")?);
+    ensure!(before.0.len() == 2 && before.1.len() == 2, "two pods of each: {before:?}");
+    let ran = bed.xtask(&["deploy", "dev"])?.expect(0, &["nothing changed: nothing was built, loaded or restarted"])?;
+    ensure!(before == (bed.pods("backend")?, bed.pods("frontend")?), "pods were restarted");
+    bed.project.report.note(format!("no-op deploy: {:.2} s", ran.took.as_secs_f64()));
+    Ok(())
+}
+
+pub fn dry_run(bed: &Bed) -> Result<()> {
+    let ran = bed.xtask(&["deploy", "dev", "--dry-run"])?.expect(0, &["nothing to do"])?;
+    ensure!(!ran.text.contains(AUTH), "a secret is shown");
+    Ok(())
+}
+
+pub fn looks(bed: &Bed) -> Result<()> {
+    bed.xtask(&["status", "--verify"])?.expect(0, &["verified", "2/2 ready"])?;
+    bed.xtask(&["logs", "backend", "--tail", "5"])?.expect(0, &["todo-backend-"])?;
+    let config = bed.xtask(&["config"])?.expect(0, &["AUTH_SECRET"])?;
+    ensure!(!config.text.contains(AUTH), "config shows a secret");
+    bed.xtask(&["doctor"])?.expect(0, &["docker engine", "kubectl", "helm", "minikube"])?;
+    bed.xtask(&[])?.expect(0, &["cargo xtask status"])?;
+    bed.xtask(&["tool", "kubectl", "--", "get", "pods", "-o", "name"]).map(|_| ())
+}
+
+pub fn stopped(bed: &Bed) -> Result<()> {
+    bed.tools()?.minikube().arg("stop").run()?;
+    bed.xtask(&["deploy", "dev"])?.expect(0, &["the profile is stopped", "is up"])?;
+    lasting_is_there(bed)
+}
+
+pub fn teardown(bed: &Bed) -> Result<()> {
+    bed.xtask(&["teardown"])?.expect(0, &["stays: the todos"])?;
+    bed.xtask(&["teardown"])?.expect(0, &[])?;
+    let left = bed.tools()?.kubectl_here().args(["get", "deployments,services,ingresses,pods", "-o", "name"]).read()?;
+    ensure!(left.trim().is_empty(), "left behind: {left}");
+    bed.xtask(&["deploy", "dev"])?.expect(0, &["is up"])?;
+    lasting_is_there(bed)?;
+    bed.xtask(&["teardown", "--data"])?.expect(0, &[])?;
+    let namespaces = bed.tools()?.kubectl().args(["get", "namespaces", "-o", "name"]).read()?;
+    ensure!(!namespaces.lines().any(|name| name == "namespace/todo"), "the namespace is left");
+    Ok(())
+}
+
+pub fn teardown_cluster(bed: &Bed) -> Result<()> {
+    bed.xtask(&["teardown", "--cluster"])?.expect(0, &[])?;
+    bed.xtask(&["teardown", "--cluster"])?.expect(0, &["no minikube profile"])?;
+    let containers = bed.tools()?.engine.docker().args(["ps", "--all", "--format", "{{.Names}}"]).read()?;
+    ensure!(!containers.lines().any(|name| name == bed.profile), "the node is left: {containers}");
+    Ok(())
+}
+
+/// The images that the copy's sources make; for scenarios that compare.
+pub fn references(bed: &Bed) -> Result<Vec<String>> {
+    let mut project = bed.project.clone();
+    project.root.clone_from(&bed.root);
+    let world = World::present(&project)?;
+    let seen = images::build::observe(&project, &world.tools.engine, world.origin.as_ref())?;
+    Ok(seen.iter().map(images::build::Seen::reference).collect())
+}

@@ -1,0 +1,205 @@
+//! Issue 5, line 5: every route of the live Ingress, and its failures told apart.
+
+use std::net::TcpListener;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+
+use super::bed::Bed;
+use xtask::process::Process;
+use xtask::snapshot::Snapshot;
+use xtask::stages::cluster::Profile;
+use xtask::stages::proof::{self, Way, diagnose::Cause, facts::Facts};
+
+/// How long a controller may take to notice a change.
+const NOTICE: Duration = Duration::from_secs(40);
+
+pub fn matrix(bed: &Bed) -> Result<()> {
+    let snapshot = Snapshot::take(&bed.tools()?)?;
+    let routes = proof::routes(&snapshot, "todo");
+    let answers = proof::measure(&routes, &bed.address()?, 20);
+    for answer in &answers {
+        ensure!(answer.good() && answer.times.len() == 20, "{answer:?}");
+        let [p50, p95, max] = [50, 95, 100].map(|p| answer.percentile(p));
+        let status = answer.status.unwrap_or_default();
+        bed.project.report.note(format!(
+            "{}: {status} from {} ({} pods), p50 {p50} ms, p95 {p95} ms, max {max} ms",
+            answer.route.path,
+            answer.route.service,
+            answer.pods.len()
+        ));
+    }
+    proof::warnings(&answers).iter().for_each(|warning| bed.project.report.warn(warning));
+    let paths: Vec<&str> = answers.iter().map(|answer| answer.route.path.as_str()).collect();
+    ensure!(paths == ["/api", "/api/v1/health", "/apix", "/"], "{paths:?}");
+    let both = answers.iter().filter(|answer| answer.pods.len() == 2).count();
+    ensure!(both > 0, "one replica alone answered");
+    Ok(())
+}
+
+/// Design, decision 2: an existing profile may publish no port; then a port-forward serves the proof.
+pub fn forwarded(bed: &Bed) -> Result<()> {
+    let tools = bed.tools()?;
+    let unpublished = Profile { port: None, ..xtask::stages::cluster::profile(&tools)? };
+    let snapshot = Snapshot::take(&tools)?;
+    let way = Way::open(&tools, &unpublished)?;
+    let address = way.address.clone();
+    for answer in proof::measure(&proof::routes(&snapshot, "todo"), &address, 5) {
+        ensure!(answer.good() && answer.times.len() == 5, "{answer:?}");
+    }
+    let open_with = way.open_with().context("no command is told that opens a way")?;
+    ensure!(way.lasting().is_none() && open_with.contains("port-forward deployment/traefik 8080:"), "{open_with}");
+    drop(way);
+    let after = proof::measure(&proof::routes(&snapshot, "todo"), &address, 1);
+    ensure!(after.iter().all(|answer| answer.silence.is_some()), "the port-forward goes on: {after:?}");
+    Ok(())
+}
+
+pub fn told_apart(bed: &Bed) -> Result<()> {
+    let told = one_by_one(bed);
+    if told.is_err() {
+        // The scenarios to come must not find what this one has broken.
+        restore(bed)?;
+    }
+    told
+}
+
+fn restore(bed: &Bed) -> Result<()> {
+    let tools = bed.tools()?;
+    let here = |args: &[&str]| tools.kubectl_here().args(args.iter().copied()).run();
+    here(&["delete", "pod", "broken", "--ignore-not-found"])?;
+    here(&["delete", "ingress,service", "--all"])?;
+    tools.kubectl().args(["delete", "ingressclass", "foreign", "--ignore-not-found"]).run()?;
+    let folder = bed.root.join(&bed.project.settings.cluster.ingress);
+    tools.kubectl().args(["apply", "--server-side", "--force-conflicts", "-f", folder.as_str()]).run()?;
+    bed.xtask(&["deploy", "dev"])?.expect(0, &["is up"]).map(drop)
+}
+
+fn one_by_one(bed: &Bed) -> Result<()> {
+    nothing_listens(bed)?;
+    let cluster = || bed.tools().map(|tools| tools.kubectl());
+    let ingress = |patch: &str| -> Result<()> {
+        let patch = ["patch", "ingress", "todo", "--type=json", "--patch", patch];
+        bed.tools()?.kubectl_here().args(patch).run()
+    };
+
+    let traefik = |replicas: &str| -> Result<()> {
+        let scale = ["scale", "deployment/traefik", "--namespace=ingress-traefik", &format!("--replicas={replicas}")];
+        cluster()?.args(scale).run()
+    };
+    traefik("0")?;
+    broken(bed, "no ingress controller listens in the cluster", "deploy dev installs the controller")?;
+    traefik("1")?;
+    mended(bed)?;
+
+    cluster()?.args(["delete", "ingressclass", "traefik"]).run()?;
+    broken(bed, "wants IngressClass `traefik`, which the cluster does not have", "take back what was changed")?;
+    let class = bed.root.join(&bed.project.settings.cluster.ingress).join("20-ingressclass.yaml");
+    cluster()?.args(["apply", "--server-side", "--force-conflicts", "--filename", class.as_str()]).run()?;
+    mended(bed)?;
+
+    let foreign = json!({"apiVersion": "networking.k8s.io/v1", "kind": "IngressClass", "metadata": {"name": "foreign"},
+                         "spec": {"controller": "example.com/foreign"}});
+    cluster()?.args(["apply", "--server-side", "--filename", "-"]).stdin(foreign.to_string()).run()?;
+    ingress(r#"[{"op": "replace", "path": "/spec/ingressClassName", "value": "foreign"}]"#)?;
+    broken(bed, "class `foreign` belongs to the controller example.com/foreign, but who listens is", "class foreign")?;
+    ingress(r#"[{"op": "replace", "path": "/spec/ingressClassName", "value": "traefik"}]"#)?;
+    cluster()?.args(["delete", "ingressclass", "foreign"]).run()?;
+    mended(bed)?;
+
+    // A controller that takes prefixes by characters, as Traefik does unless it is told otherwise.
+    let traefik_args = "/spec/template/spec/containers/0/args";
+    let here = ["deployment/traefik", "--namespace=ingress-traefik"];
+    let deployment: Value = serde_json::from_str(&cluster()?.arg("get").args(here).args(["-o", "json"]).read()?)?;
+    let args = deployment.pointer(traefik_args).and_then(Value::as_array).context("the arguments of Traefik")?;
+    let loose: Vec<&Value> = args.iter().filter(|arg| !arg.to_string().contains("strictPrefixMatching")).collect();
+    ensure!(loose.len() < args.len(), "infra/ingress does not ask for strict prefixes");
+    let set = |args: &Value| -> Result<()> {
+        let patch = json!([{"op": "replace", "path": traefik_args, "value": args}]).to_string();
+        cluster()?.arg("patch").args(here).args(["--type=json", "--patch", &patch]).run()
+    };
+    set(&json!(loose))?;
+    broken(bed, "/apix: answered by todo-backend/", "strictPrefixMatching=true")?;
+    set(&json!(args))?;
+    mended(bed)?;
+
+    application_error(bed)?;
+
+    let scale = |replicas: &str| -> Result<()> {
+        let scale = ["scale", "deployment/todo-backend", &format!("--replicas={replicas}")];
+        bed.tools()?.kubectl_here().args(scale).run()
+    };
+    scale("0")?;
+    // Without a pod the images' chain is broken too and told first; the routes are judged by themselves here.
+    bed.until("no endpoints", NOTICE, || Ok(causes(bed)?.contains("Service todo-backend has no ready pod behind it")))?;
+    let status = bed.xtask(&["status"])?;
+    ensure!(status.text.contains("todo-backend"), "{}", status.text);
+    scale("2")?;
+    bed.until_ready()?;
+    bed.xtask(&["deploy", "dev"])?.expect(0, &["is up"])?;
+    Ok(())
+}
+
+/// A port where nobody listens is told from a cluster without controller.
+fn nothing_listens(bed: &Bed) -> Result<()> {
+    let free = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+    let tools = bed.tools()?;
+    let routes = proof::routes(&Snapshot::take(&tools)?, "todo");
+    let answers = proof::measure(&routes, &format!("http://localhost:{free}"), 1);
+    let facts = Facts::take(&tools, "todo")?;
+    ensure!(answers.iter().all(|answer| Cause::of(answer, Some(&facts)) == Cause::NothingListens), "{answers:?}");
+    Ok(())
+}
+
+/// The backend's Service leads to a pod that answers every request with its own 500.
+fn application_error(bed: &Bed) -> Result<()> {
+    let tools = bed.tools()?;
+    let image = super::lifecycle::references(bed)?.into_iter().find(|r| r.starts_with("todo-backend"));
+    let program = "import http.server as h\nclass A(h.BaseHTTPRequestHandler):\n    def do_GET(s):\n        \
+                   s.send_response(500)\n        s.send_header('X-Served-By', 'todo-backend/broken')\n        \
+                   s.end_headers()\nh.ThreadingHTTPServer(('', 8000), A).serve_forever()\n";
+    let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "broken", "labels": {"test": "broken"}},
+        "spec": {
+            "automountServiceAccountToken": false,
+            "terminationGracePeriodSeconds": 0,
+            "securityContext": {"runAsNonRoot": true, "runAsUser": 10001, "seccompProfile": {"type": "RuntimeDefault"}},
+            "containers": [{"name": "broken", "image": image, "imagePullPolicy": "Never",
+                "command": ["python3", "-c", program], "ports": [{"name": "http", "containerPort": 8000}],
+                "securityContext": {"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}}}]}});
+    tools.kubectl_here().args(["apply", "--filename", "-"]).stdin(pod.to_string()).run()?;
+    tools.kubectl_here().args(["wait", "pod/broken", "--for=condition=Ready", "--timeout=30s"]).run()?;
+    let select = |patch: String| -> Process {
+        tools.kubectl_here().args(["patch", "service", "todo-backend", "--type=json", "--patch", &patch])
+    };
+    let now =
+        tools.kubectl_here().args(["get", "service", "todo-backend", "-o", "jsonpath={.spec.selector}"]).read()?;
+    let replace = |selector: &str| format!(r#"[{{"op": "replace", "path": "/spec/selector", "value": {selector}}}]"#);
+    select(replace(r#"{"test": "broken"}"#)).run()?;
+    let told = broken(bed, "500 from todo-backend/broken: the application itself failed", "cargo xtask logs backend");
+    select(replace(&now)).run()?;
+    tools.kubectl_here().args(["delete", "pod", "broken"]).run()?;
+    told?;
+    mended(bed)
+}
+
+/// The causes of all routes that fail, as `status --verify` would tell them.
+fn causes(bed: &Bed) -> Result<String> {
+    let tools = bed.tools()?;
+    let answers = proof::measure(&proof::routes(&Snapshot::take(&tools)?, "todo"), &bed.address()?, 1);
+    let facts = Facts::take(&tools, "todo")?;
+    let told = answers.iter().filter(|answer| !answer.good()).map(|answer| Cause::of(answer, Some(&facts)).to_string());
+    Ok(told.collect::<Vec<_>>().join("\n"))
+}
+
+/// Waits until the route's failure shows, then has xtask tell it.
+fn broken(bed: &Bed, expected: &str, help: &str) -> Result<()> {
+    let cause = expected.strip_prefix("/apix: ").unwrap_or(expected);
+    bed.until(expected, NOTICE, || Ok(causes(bed)?.contains(cause)))?;
+    bed.xtask(&["status", "--verify"])?.expect(8, &[expected, help]).map(|_| ())
+}
+
+/// Waits until every route answers again.
+fn mended(bed: &Bed) -> Result<()> {
+    bed.until("every route answers again", NOTICE, || Ok(causes(bed)?.is_empty()))
+}

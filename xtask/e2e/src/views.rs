@@ -1,0 +1,279 @@
+//! Looking at the release and going back: issue 5, points 9 and 10, and the measurement.
+
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use rustix::process::{Pid, Signal, kill_process, test_kill_process};
+use serde_json::Value;
+
+use super::bed::{AUTH, Bed};
+
+/// The document of `--json`, which must have exactly the parts that its schema in docs/schema names. (The tests of the
+/// command line check documents against the whole schema.)
+fn document(bed: &Bed, args: &[&str], code: i32) -> Result<Value> {
+    let ran = bed.xtask(&[args, &["--json"]].concat())?.expect(code, &[])?;
+    ensure!(!ran.text.contains(AUTH), "a secret is shown");
+    let document: Value = serde_json::from_str(&ran.stdout).with_context(|| format!("not JSON: {}", ran.stdout))?;
+    let path = bed.root.join(format!("docs/schema/{}.schema.json", args[0]));
+    let schema: Value = serde_json::from_str(&std::fs::read_to_string(&path)?)?;
+    let parts = document.as_object().context("the document is no object")?;
+    for name in schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+        ensure!(parts.contains_key(name), "{name} is missing");
+    }
+    for name in parts.keys() {
+        ensure!(schema["properties"].get(name).is_some(), "{name} is not in {path}");
+    }
+    ensure!(parts["exit_code"] == code, "exit_code is {}", parts["exit_code"]);
+    Ok(document)
+}
+
+/// Helm's newest revision and its status.
+fn revision(bed: &Bed) -> Result<(u64, String)> {
+    let history = bed.tools()?.helm().args(["history", "todo", "--max=1", "--output=json"]).read()?;
+    let history: Value = serde_json::from_str(&history)?;
+    Ok((history[0]["revision"].as_u64().unwrap_or_default(), history[0]["status"].as_str().unwrap_or_default().into()))
+}
+
+fn edit(bed: &Bed, path: &str, from: &str, to: &str) -> Result<()> {
+    let path = bed.root.join(path);
+    let text = std::fs::read_to_string(&path)?;
+    ensure!(text.contains(from), "`{from}` is not in {path}");
+    Ok(std::fs::write(&path, text.replace(from, to))?)
+}
+
+pub fn status(bed: &Bed) -> Result<()> {
+    bed.xtask(&["deploy", "dev"])?.expect(0, &["is up"])?;
+    let parts = ["running", "deployed", "verified: revision", "todo-backend     2/2 ready", "images", "routes"];
+    let ran = bed.xtask(&["status"])?.expect(0, &parts)?;
+    ran.expect(0, &["secrets", "todo-postgres", "drift     none", "deploy    would change nothing"])?;
+    bed.xtask(&["status", "--verify"])?.expect(0, &["what runs is what was built"])?;
+
+    bed.tools()?.kubectl_here().args(["scale", "deployment/todo-frontend", "--replicas=1"]).run()?;
+    edit(bed, "infra/helm/values-dev.yaml", "environment: dev", "environment: dev2")?;
+    let told = ["Deployment/todo-frontend was changed by hand: spec.replicas 2 -> 1", "values-dev.yaml changed"];
+    bed.xtask(&["status"])?.expect(0, &told)?;
+    bed.xtask(&["status", "--verify"])?.expect(8, &[told[0], "cargo xtask deploy dev"])?;
+    let document = document(bed, &["status"], 0)?;
+    ensure!(document["drift"].as_array().is_some_and(|drift| drift.len() == 1), "drift: {}", document["drift"]);
+    edit(bed, "infra/helm/values-dev.yaml", "environment: dev2", "environment: dev")?;
+    bed.xtask(&["deploy", "dev"])?.expect(0, &["is up"])?;
+    bed.xtask(&["status", "--verify"])?.expect(0, &[])?;
+    Ok(())
+}
+
+pub fn watch(bed: &Bed) -> Result<()> {
+    let mut child = start(bed, &["status", "--watch"])?;
+    let mut lines = BufReader::new(child.stdout.take().context("stdout is piped")?).lines();
+    let mut changed = false;
+    let result = (|| {
+        while let Some(line) = lines.next().transpose()? {
+            if line.contains("todo-frontend") && line.contains("2/2 ready") && !changed {
+                bed.tools()?.kubectl_here().args(["scale", "deployment/todo-frontend", "--replicas=3"]).run()?;
+                changed = true;
+            }
+            if line.contains("todo-frontend") && line.contains("3/3 ready") {
+                return Ok(());
+            }
+        }
+        anyhow::bail!("no change was shown")
+    })();
+    interrupt(&child)?;
+    let status = child.wait()?;
+    result?;
+    ensure!(status.code() == Some(130), "Ctrl-C: {status}");
+    bed.xtask(&["deploy", "dev"])?.expect(0, &["todo-frontend    2/2"])?;
+    Ok(())
+}
+
+/// Starts xtask with its outputs to be read; after two minutes it is killed, which ends its outputs too.
+fn start(bed: &Bed, args: &[&str]) -> Result<Child> {
+    let child = bed.command(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    let pid = Pid::from_raw(i32::try_from(child.id())?).context("a process has an ID")?;
+    let began = Instant::now();
+    std::thread::spawn(move || {
+        // Whoever waited for it has its exit status: its ID is free again, and not to be killed.
+        while test_kill_process(pid).is_ok() {
+            if began.elapsed() > Duration::from_secs(120) {
+                let _ = kill_process(pid, Signal::KILL);
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(200));
+        }
+    });
+    Ok(child)
+}
+
+fn interrupt(child: &std::process::Child) -> Result<()> {
+    let pid = Pid::from_raw(i32::try_from(child.id())?).context("a process has an ID")?;
+    Ok(kill_process(pid, Signal::INT)?)
+}
+
+pub fn dry_run_diff(bed: &Bed) -> Result<()> {
+    // What this copy of the checkout makes is what runs: then it knows which file an image differs in.
+    bed.xtask(&["deploy", "dev"])?.expect(0, &[])?;
+    let before = (bed.pods("backend")?, revision(bed)?);
+    let source = "apps/backend/app/__init__.py";
+    let text = std::fs::read_to_string(bed.root.join(source))?;
+    std::fs::write(bed.root.join(source), format!("{text}\n# not deployed\n"))?;
+    edit(bed, "infra/helm/values-dev.yaml", "environment: dev", "environment: dev2")?;
+    let dotenv = std::fs::read_to_string(bed.root.join(".env"))?;
+    // A value that no run before can have left behind.
+    bed.write_dotenv(&format!("AUTH_SECRET={AUTH}-{}\n", xtask::clock::now()))?;
+    let told = [
+        "app/__init__.py changed",
+        "AUTH_SECRET changed",
+        "--- live ConfigMap/todo-config",
+        "-  ENVIRONMENT: \"dev\"",
+        "+  ENVIRONMENT: \"dev2\"",
+        "+++ wanted Deployment/todo-backend",
+    ];
+    let ran = bed.xtask(&["deploy", "dev", "--dry-run"])?.expect(0, &told)?;
+    ensure!(!ran.text.contains("not-a-secret"), "a secret is shown:\n{}", ran.text);
+    // The frontend's pods have the ConfigMap's digest; Ingress and database have nothing of what changed.
+    for unchanged in ["live Ingress/", "live StatefulSet/", "Service/todo-postgres"] {
+        ensure!(!ran.text.contains(unchanged), "{unchanged} is shown:\n{}", ran.text);
+    }
+    let document = document(bed, &["deploy", "dev", "--dry-run"], 0)?;
+    ensure!(document["diff"]["secrets"][0]["keys"]["AUTH_SECRET"] == "changed", "{}", document["diff"]["secrets"]);
+    ensure!(document["events"].as_array().is_some_and(|e| e.iter().any(|e| e["outcome"] == "planned")), "no plan");
+    std::fs::write(bed.root.join(source), text)?;
+    bed.write_dotenv(&dotenv)?;
+    edit(bed, "infra/helm/values-dev.yaml", "environment: dev2", "environment: dev")?;
+    ensure!(before == (bed.pods("backend")?, revision(bed)?), "the dry run changed something");
+    bed.xtask(&["deploy", "dev", "--dry-run"])?.expect(0, &["nothing to do"])?;
+    Ok(())
+}
+
+pub fn logs(bed: &Bed) -> Result<()> {
+    for _ in 0..20 {
+        bed.http("GET", "/api/v1/todos", None, None)?;
+    }
+    let ran = bed.xtask(&["logs", "backend", "--since", "10m", "--tail", "50"])?.expect(0, &[])?;
+    let pods: std::collections::BTreeSet<&str> = ran.stdout.lines().filter_map(|line| line.split(' ').next()).collect();
+    let backends = pods.iter().filter(|pod| pod.starts_with("todo-backend-")).count();
+    ensure!(backends == 2 && pods.len() == 2, "not both replicas, and them alone: {pods:?}");
+    bed.xtask(&["logs", "--since", "yesterday"])?.expect(2, &["90s, 10m"])?;
+
+    let old = bed.pod_names("backend")?;
+    let mut child = start(bed, &["logs", "-f", "--tail", "1"])?;
+    let mut lines = BufReader::new(child.stdout.take().context("stdout is piped")?).lines();
+    lines.next().context("no line comes")??;
+    bed.tools()?.kubectl_here().args(["rollout", "restart", "deployment/todo-backend"]).run()?;
+    // Lines of a pod that was not there when the following began.
+    let mut new = None;
+    while let (None, Some(line)) = (&new, lines.next().transpose()?) {
+        let pod = line.split(' ').next().unwrap_or_default().to_owned();
+        new = (pod.starts_with("todo-backend-") && !old.contains(&pod)).then_some(pod);
+    }
+    interrupt(&child)?;
+    let mut said = String::new();
+    child.stderr.take().context("stderr is piped")?.read_to_string(&mut said)?;
+    let status = child.wait()?;
+    ensure!(new.is_some() && status.code() == Some(130) && said.is_empty(), "{new:?}, Ctrl-C: {status} {said}");
+    bed.until_ready()?;
+
+    // A reader that has seen enough.
+    let mut child = start(bed, &["logs", "-f", "postgres"])?;
+    drop(child.stdout.take());
+    let output = child.wait_with_output()?;
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    ensure!(output.status.success() && said.is_empty(), "a reader that goes: {} {said}", output.status);
+    Ok(())
+}
+
+pub fn rollback(bed: &Bed) -> Result<()> {
+    bed.xtask(&["deploy", "dev"])?.expect(0, &[])?;
+    let (first, dotenv) = (revision(bed)?.0, std::fs::read_to_string(bed.root.join(".env"))?);
+    edit(bed, "infra/helm/values-dev.yaml", "environment: dev", "environment: later")?;
+    bed.write_dotenv(&format!("AUTH_SECRET={AUTH}-later\n"))?;
+    bed.xtask(&["deploy", "dev"])?.expect(0, &["is up"])?;
+    let environment = || -> Result<String> {
+        let (_, body) = bed.http("GET", "/api/v1/health", None, None)?;
+        Ok(serde_json::from_str::<Value>(&body)?["environment"].as_str().unwrap_or_default().to_owned())
+    };
+    ensure!(environment()? == "later", "environment: {}", environment()?);
+
+    bed.xtask(&["rollback", "999"])?
+        .expect(3, &["Helm keeps no revision 999", &format!("{first} (superseded, verified)")])?;
+    bed.xtask(&["rollback", "--dry-run"])?.expect(0, &[&format!("helm rollback todo to revision {first}")])?;
+    let undone = format!("revision {first} serves at");
+    bed.xtask(&["rollback"])?.expect(0, &[&undone])?;
+    ensure!(environment()? == "dev", "environment after the rollback: {}", environment()?);
+    // What was verified is what runs, and the checkout is what the next deploy brings.
+    bed.xtask(&["status", "--verify"])?.expect(0, &["values-dev.yaml changed", "Secret of backend changed"])?;
+    bed.xtask(&["deploy", "dev"])?.expect(0, &["values-dev.yaml changed"])?;
+    ensure!(environment()? == "later", "environment after the deploy: {}", environment()?);
+    // Back by number, with the checkout put back as well: then the next deploy has nothing to do.
+    bed.xtask(&["rollback", &first.to_string()])?.expect(0, &[&undone])?;
+    edit(bed, "infra/helm/values-dev.yaml", "environment: later", "environment: dev")?;
+    bed.write_dotenv(&dotenv)?;
+    // A Secret that no ReplicaSet names any more may go; released is nothing.
+    super::causes::nothing_to_do(bed)
+}
+
+pub fn bundle(bed: &Bed) -> Result<()> {
+    let ran = bed.xtask(&["doctor", "--bundle"])?;
+    // Other verdicts than good are the machine's.
+    ensure!(ran.code == 0 || ran.code == 4, "exit code {}: {}", ran.code, ran.text);
+    let path = ran.stdout.lines().last().unwrap_or_default().to_owned();
+    let file = std::fs::File::open(&path).with_context(|| format!("the last line is no path: {path}"))?;
+    let password = bed.tools()?.kubectl_here().args(["get", "secret", "todo-postgres"]);
+    let encoded = password.args(["-o", "jsonpath={.data.POSTGRES_PASSWORD}"]).read()?;
+    let decoded = base64::Engine::decode(&base64::engine::general_purpose::STANDARD, encoded.trim())?;
+    let password = String::from_utf8(decoded)?;
+    let mut names = Vec::new();
+    let mut archive = tar::Archive::new(flate2::read::GzDecoder::new(file));
+    for entry in archive.entries()? {
+        let mut entry = entry?;
+        let name = entry.path()?.display().to_string();
+        let mut text = String::new();
+        entry.read_to_string(&mut text)?;
+        for secret in [AUTH, &password, &encoded] {
+            ensure!(!text.contains(secret), "a secret is in {name}");
+        }
+        names.push(name);
+    }
+    let there = |end: &str| names.iter().any(|name| name.ends_with(end));
+    for end in ["doctor.txt", "config.txt", "status.json", "cluster/events.txt", "run/events.jsonl", "versions.txt"] {
+        ensure!(there(end), "{end} is not in {names:?}");
+    }
+    ensure!(names.iter().any(|name| name.contains("cluster/logs/todo-backend-")), "no logs: {names:?}");
+    ensure!(!there("/.env"), ".env is in it");
+    Ok(())
+}
+
+pub fn json(bed: &Bed) -> Result<()> {
+    let images = document(bed, &["images"], 0)?;
+    ensure!(images["images"].as_array().is_some_and(|images| images.len() == 2), "{images}");
+    let ran = bed.xtask(&["deploy", "dev", "--timings"])?.expect(0, &["timings.html"])?;
+    let page = std::fs::read_to_string(bed.root.join("target/xtask/timings.html"))?;
+    ensure!(page.contains("helm upgrade todo") && page.contains("skipped"), "{}\n{page}", ran.text);
+    ensure!(!page.contains("http://") && !page.contains("https://") && !page.contains("<script"), "not self-contained");
+
+    let deploy = document(bed, &["deploy", "dev"], 0)?;
+    let events = deploy["events"].as_array().context("no events")?;
+    let skipped = |what: &str| {
+        let found = events.iter().find(|event| event["what"].as_str().is_some_and(|w| w.starts_with(what)));
+        found.is_some_and(|event| event["outcome"] == "skipped" && event["why"] != "")
+    };
+    ensure!(skipped("build todo-backend") && skipped("load todo-") && skipped("helm upgrade"), "{deploy}");
+    ensure!(deploy["routes"].as_array().is_some_and(|routes| routes.len() >= 2), "{deploy}");
+
+    let failed = document(bed, &["deploy", "dve"], 3)?;
+    ensure!(failed["error"]["class"] == "config" && failed["error"]["help"][0] == "cargo xtask deploy dev", "{failed}");
+    Ok(())
+}
+
+pub fn bench(bed: &Bed) -> Result<()> {
+    let args = ["bench", "--todos", "200", "--rate", "10", "--seconds", "3", "--no-saturation"];
+    let bench = document(bed, &args, 0)?;
+    let steady = bench["steady"].as_array().context("nothing was measured")?;
+    ensure!(steady.len() == 3, "{bench}");
+    for kind in steady {
+        ensure!(kind["done"] == 30 && kind["failed"] == 0 && kind["p99_ms"].as_f64() > Some(0.0), "{kind}");
+    }
+    bed.xtask(&args)?.expect(0, &["p99", "GET /api/v1/todos?limit=50", "2 pods"])?;
+    Ok(())
+}

@@ -1,0 +1,31 @@
+//! Builds, deploys and proves the Todo application on Minikube. See README.md and ARCHITECTURE.md.
+//!
+//! A library, so that `xtask-bench` and `xtask-e2e` can share its modules: only those who run these two compile them.
+
+pub mod api;
+pub mod cli;
+pub mod clock;
+pub mod commands;
+mod credentials;
+mod dotenv;
+pub mod engine;
+mod events;
+pub mod failure;
+mod git;
+mod inventory;
+pub mod judge;
+pub mod lock;
+mod members;
+pub mod origin;
+pub mod plan;
+pub mod process;
+pub mod program;
+pub mod project;
+pub mod report;
+pub mod secrets;
+mod settings;
+pub mod snapshot;
+pub mod stages;
+pub mod tally;
+pub mod toolbox;
+pub mod world;

@@ -1,0 +1,62 @@
+//! Workspace members that only some commands need: cargo builds them when such a command runs.
+//!
+//! The suite `e2e` and the bench are a fifth of the code. As crates of their own they cost the first deploy nothing, and
+//! neither does a change in them.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use camino::Utf8PathBuf;
+use serde_json::Value;
+
+use crate::process::{CARGO, PROXY, Process};
+use crate::project::{self, Project};
+
+/// Longest time for one build.
+const BUILD: Duration = Duration::from_secs(1200);
+
+/// Builds the workspace member `package` and returns the path of its program. Cargo's own messages go to standard error.
+///
+/// The member comes from the checkout that this xtask was compiled from: the two share the library.
+pub fn build(project: &Project, package: &str) -> Result<Utf8PathBuf> {
+    project.report.note(format!("building {package}, which only this command needs"));
+    let cargo = cargo()
+        .args(["build", "--locked", "--message-format=json-render-diagnostics", "--package", package])
+        .cwd(project::checkout(None))
+        .deadline(BUILD)
+        .show_stderr();
+    project.report.command(&cargo);
+    let output = cargo.output()?;
+    if !output.status.success() {
+        bail!("`{cargo}` failed ({}): its messages are above", output.status);
+    }
+    let messages = String::from_utf8_lossy(&output.stdout);
+    program_in(&messages).with_context(|| format!("`{cargo}` does not say where the program of {package} is"))
+}
+
+/// The cargo that started this xtask, else the one on PATH.
+pub fn cargo() -> Process {
+    let program = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
+    Process::new(program).inherit(CARGO).inherit(PROXY)
+}
+
+/// The path of the program that cargo's JSON messages name.
+fn program_in(messages: &str) -> Option<Utf8PathBuf> {
+    let messages = messages.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    messages.filter_map(|message| Some(Utf8PathBuf::from(message["executable"].as_str()?))).next_back()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn finds_the_program_among_the_messages() {
+        let messages = r#"{"reason":"compiler-artifact","target":{"name":"xtask"},"executable":null}
+{"reason":"compiler-artifact","target":{"name":"xtask-bench"},"executable":"/checkout/target/debug/xtask-bench"}
+{"reason":"build-finished","success":true}
+"#;
+        assert_eq!(program_in(messages).unwrap(), "/checkout/target/debug/xtask-bench");
+        assert_eq!(program_in("warning: not JSON"), None);
+    }
+}
