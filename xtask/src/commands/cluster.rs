@@ -114,7 +114,7 @@ impl Work<'_> {
             return Err(match &profile.state {
                 ProfileState::Absent => no_cluster(project).into(),
                 // Told as a deploy tells it.
-                _ => cluster::decide(project, tools, self.world.origin.as_ref(), &cluster::Observed { profile }, false)
+                _ => cluster::decide(project, tools, self.world.origin.as_ref(), &cluster::Observed { profile }, None)
                     .err()
                     .unwrap_or_else(|| no_cluster(project).into()),
             });
@@ -153,6 +153,8 @@ impl Work<'_> {
     /// Asks the running cluster what it holds; refuses where something would be lost.
     fn look(&self) -> Result<Old> {
         let (project, tools) = (self.project, self.tools());
+        // A start gives the API server another port and renews certificates.
+        cluster::observe(tools)?;
         let contents = Contents::observe(project, tools)?;
         if !contents.foreign.is_empty() {
             let list = contents.foreign.join(", ");
@@ -229,7 +231,7 @@ impl Work<'_> {
     /// Starts a stopped old cluster at its own version.
     fn start_old(&self, profile: &Profile) -> Result<()> {
         let observed = cluster::Observed { profile: profile.clone() };
-        let steps = cluster::decide(self.project, self.tools(), self.world.origin.as_ref(), &observed, false)?;
+        let steps = cluster::decide(self.project, self.tools(), self.world.origin.as_ref(), &observed, None)?;
         plan::apply(self.project, "cluster", self.mode, steps).map(drop)
     }
 

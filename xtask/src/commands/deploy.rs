@@ -12,12 +12,13 @@ use clap::Args;
 use super::output::{self, Output};
 use super::{diff, summary};
 use crate::credentials;
+use crate::failure::{Class, Failure};
 use crate::lock;
 use crate::origin::{Need, Tool};
 use crate::plan::{self, Mode};
 use crate::project::Project;
 use crate::snapshot::Snapshot;
-use crate::stages::cluster;
+use crate::stages::cluster::{self, State};
 use crate::stages::images::load::Wanted;
 use crate::stages::images::{self, Built, ids, prune};
 use crate::stages::proof::{self, Evidence, Way};
@@ -103,21 +104,28 @@ pub(crate) fn deploy(project: &Project, args: &Deploy, before_release: Option<Be
     let (tools, origin) = (&world.tools, world.origin.as_ref());
 
     let mut facts = report.look("observe", "everything side by side", || Facts::look(project, &world, &credentials))?;
-    if facts.cluster.profile.state == cluster::State::Running {
+    if facts.cluster.profile.state == State::Running {
         report.skipped("cluster", &format!("create cluster {}", tools.profile), "it runs");
     }
     if let Some(difference) = cluster::difference(project, tools, &facts.cluster.profile)? {
         report.warn(difference);
     }
-    let cluster_steps = cluster::decide(project, tools, origin, &facts.cluster, facts.live.is_ok())?;
+    let silence = facts.live.as_ref().err().map(String::as_str);
+    let cluster_steps = cluster::decide(project, tools, origin, &facts.cluster, silence)?;
     let mut steps = plan::apply(project, "cluster", mode, cluster_steps)?;
     if steps > 0 && mode == Mode::Apply {
         facts.look_again(project, &world, &credentials)?;
     }
     // In a dry run before there is a cluster: nothing of what it would hold is there.
-    let mut live =
-        facts.live.or_else(|error| if mode == Mode::DryRun { Ok(Live::nothing(tools)) } else { Err(error) })?;
-    let ingress = cluster::decide_ingress(project, tools, origin, &live.ingress, &credentials.ingress_class);
+    let mut live = match facts.live {
+        Ok(live) => live,
+        Err(_) if mode == Mode::DryRun && facts.cluster.profile.state != State::Running => Live::nothing(tools),
+        Err(silence) => {
+            let what = format!("the cluster cannot be asked: {silence}");
+            return Err(Failure::new(Class::Cluster, what).help("see why: cargo xtask status").into());
+        }
+    };
+    let ingress = cluster::decide_ingress(project, tools, origin, &live.ingress, &credentials.ingress_class)?;
     steps += plan::apply(project, "cluster", mode, ingress.into_iter().collect())?;
 
     let built = images::build(project, &tools.engine, origin, &facts.images, mode)?;
@@ -131,7 +139,7 @@ pub(crate) fn deploy(project: &Project, args: &Deploy, before_release: Option<Be
         live.release = report.look("observe", "the release again", || release::observe(project, tools))?;
         live.postgres = credentials.postgres(tools)?;
     }
-    let secrets = credentials.plan(tools, &live.release, live.postgres.as_deref(), mode)?;
+    let secrets = credentials.plan(tools, &live.release, live.postgres.as_ref(), mode)?;
     let tags = built.iter().filter_map(|image| Some((image.name.clone(), image.tag.clone()?))).collect();
     let desired = Desired::new(project, &args.environment, &tags, &secrets.names)?;
     if let Some(before_release) = before_release {

@@ -6,6 +6,7 @@ use std::time::Instant;
 use anyhow::Result;
 use clap::Args;
 
+use crate::api::{Scope, kinds};
 use crate::failure::{Class, Failure};
 use crate::lock;
 use crate::plan::{self, Mode};
@@ -49,8 +50,7 @@ pub fn run(project: &Project, args: &Rollback) -> Result<()> {
     }
     let observed = release::observe(project, tools)?;
     let target = release::target(project, tools, &observed, args.revision)?;
-    let list = tools.kubectl_here().args(["get", "secrets", "-l", SELECTOR, "--output", "json"]).read()?;
-    let redactor = secrets::redactor_of(&list)?;
+    let redactor = secrets::redactor_of(&tools.api()?.select(&kinds::SECRET, Scope::Namespace, SELECTOR)?);
     project.report.hide(&redactor);
 
     let wanted = wanted(project, tools, &target)?;

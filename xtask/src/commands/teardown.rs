@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use clap::Args;
 
+use crate::api::{Propagation, kinds};
 use crate::failure::{Class, Failure};
 use crate::lock;
 use crate::origin;
@@ -107,7 +108,9 @@ fn remove_release(project: &Project, tools: &Toolbox, args: &Teardown) -> Result
     cluster::observe(tools)?;
     let report = &project.report;
     let chart = &project.settings.chart;
-    if !tools.kubectl().args(["get", "namespace", &chart.namespace, "-o", "name"]).succeeds() {
+    let api = tools.api()?;
+    let namespace = api.get(&kinds::NAMESPACE, &chart.namespace);
+    if namespace.with_context(|| format!("cannot tell whether namespace {} exists", chart.namespace))?.is_none() {
         report.ok(format!("no namespace `{}`", chart.namespace));
     } else {
         warn_of_unreadable_record(project, tools)?;
@@ -117,21 +120,19 @@ fn remove_release(project: &Project, tools: &Toolbox, args: &Teardown) -> Result
         uninstall.deadline(Duration::from_secs(180)).run()?;
         // Helm keeps the pods of a `helm test` that failed, and forgets them.
         let tests = "app.kubernetes.io/part-of=todo,app.kubernetes.io/component=test";
-        tools.kubectl_here().args(["delete", "pods", "-l", tests, "--ignore-not-found"]).run()?;
+        api.delete_selected(&kinds::POD, tests)?;
         running.done("");
-        let mut delete = tools.kubectl_here().args(["delete", "secrets,configmaps", "-l"]);
-        delete = if args.data {
-            delete.arg(SELECTOR)
-        } else {
+        let selector = match args.data {
+            true => SELECTOR.to_owned(),
             // The password lives and dies with the volume it opens.
-            delete.arg(format!("{SELECTOR},app.kubernetes.io/component!=postgres"))
+            false => format!("{SELECTOR},app.kubernetes.io/component!=postgres"),
         };
-        delete.run()?;
+        api.delete_selected(&kinds::SECRET, &selector)?;
+        api.delete_selected(&kinds::CONFIG_MAP, &selector)?;
         report.ok("Secrets and records removed");
         if args.data {
             let running = report.step("teardown", format!("delete namespace {}", chart.namespace), "--data");
-            let delete = tools.kubectl().args(["delete", "namespace", &chart.namespace, "--ignore-not-found"]);
-            delete.arg("--request-timeout=0").deadline(Duration::from_secs(180)).run()?;
+            api.delete(&kinds::NAMESPACE, &chart.namespace, Propagation::Background)?;
             running.done("with the database's volume");
         }
     }

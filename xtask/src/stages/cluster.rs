@@ -59,15 +59,15 @@ impl Observed {
     }
 }
 
-/// The steps that make the cluster run; `answers` tells whether its API server does.
+/// The steps that make the cluster run; `silence` says why its API server does not answer, if it does not.
 pub fn decide<'a>(
     project: &'a Project,
     tools: &'a Toolbox,
     origin: &'a dyn Origin,
     observed: &Observed,
-    answers: bool,
+    silence: Option<&str>,
 ) -> Result<Vec<Step<'a>>> {
-    profile::decide(project, tools, origin, &observed.profile, answers)
+    profile::decide(project, tools, origin, &observed.profile, silence)
 }
 
 /// The steps that bring an ingress controller, where the cluster has no IngressClass that serves the class `wanted`.
@@ -77,6 +77,6 @@ pub fn decide_ingress<'a>(
     origin: &'a dyn Origin,
     ingress: &Ingress,
     wanted: &str,
-) -> Option<Step<'a>> {
+) -> Result<Option<Step<'a>>> {
     ingress::decide(project, tools, origin, ingress, wanted)
 }

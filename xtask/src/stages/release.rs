@@ -24,12 +24,13 @@ pub use undo::Fallback;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
+use crate::api::{Api, MANAGER, kinds};
 use crate::judge;
 use crate::plan::Step;
 use crate::project::Project;
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Snapshot, text};
 use crate::stages::database;
 use crate::toolbox::Toolbox;
 
@@ -48,22 +49,22 @@ pub struct Observed {
     pub record: Option<Record>,
 }
 
-/// Reads namespace, Secrets' names, Helm's state and the record, side by side.
+/// Reads namespace, Secrets' names, Helm's state and the record, side by side. A cluster that does not say whether the
+/// namespace exists is an error: what is taken for absent may be removed or installed anew.
 pub fn observe(project: &Project, tools: &Toolbox) -> Result<Observed> {
-    let namespace = &project.settings.chart.namespace;
-    let level = format!("jsonpath={{.metadata.labels.{}}}", ENFORCE.replace('.', "\\."));
-    let (exists, snapshot, secrets) = std::thread::scope(|scope| {
-        let exists = scope.spawn(|| tools.kubectl().args(["get", "namespace", namespace, "-o", &level]).output());
+    let name = &project.settings.chart.namespace;
+    let api = tools.api()?;
+    let (namespace, snapshot, secrets) = std::thread::scope(|scope| {
+        let namespace = scope.spawn(|| api.get(&kinds::NAMESPACE, name));
         let snapshot = scope.spawn(|| Snapshot::take(tools));
         let secrets = scope.spawn(|| secrets::observe(tools));
-        (exists.join(), snapshot.join(), secrets.join())
+        (namespace.join(), snapshot.join(), secrets.join())
     });
     let panicked = |_| anyhow::anyhow!("a probe panicked");
-    let exists = exists.map_err(panicked)??;
-    if !exists.status.success() {
-        return Ok(Observed::default());
-    }
-    let enforced = String::from_utf8_lossy(&exists.stdout).trim().to_owned();
+    let namespace =
+        namespace.map_err(panicked)?.with_context(|| format!("cannot tell whether namespace {name} exists"));
+    let Some(namespace) = namespace? else { return Ok(Observed::default()) };
+    let enforced = namespace["metadata"]["labels"][ENFORCE].as_str().unwrap_or_default().to_owned();
     let (snapshot, secrets) = (snapshot.map_err(panicked)??, secrets.map_err(panicked)??);
     let record = Record::read(&snapshot)?;
     let helm = helm::observe(&secrets);
@@ -169,7 +170,7 @@ const ENFORCE: &str = "pod-security.kubernetes.io/enforce";
 const LEVEL: &str = "restricted";
 
 /// The step that makes the namespace, or has one that somebody made enforce Pod Security.
-fn namespace<'a>(project: &Project, tools: &Toolbox, observed: &Observed) -> Option<Step<'a>> {
+fn namespace<'a>(project: &Project, tools: &'a Toolbox, observed: &Observed) -> Option<Step<'a>> {
     let (what, why) = match &observed.snapshot {
         None => ("create", "it does not exist; enforces Pod Security `restricted`"),
         Some(_) if observed.enforced != LEVEL => ("label", "it does not enforce Pod Security `restricted`"),
@@ -184,11 +185,9 @@ fn namespace<'a>(project: &Project, tools: &Toolbox, observed: &Observed) -> Opt
             "pod-security.kubernetes.io/warn": LEVEL,
         }},
     });
-    let apply =
-        tools.kubectl().args(["apply", "--server-side", "--force-conflicts", "--field-manager=xtask", "-f", "-"]);
-    let apply = apply.stdin(manifest.to_string());
-    Some(Step::new(format!("{what} namespace {name}"), why, apply.clone(), move |_| {
-        apply.run().map(|()| String::new())
+    let shown = Api::shown_apply(&manifest, &name, MANAGER);
+    Some(Step::new(format!("{what} namespace {name}"), why, shown, move |_| {
+        tools.api()?.apply(&manifest, MANAGER).map(|_| String::new())
     }))
 }
 
@@ -203,7 +202,7 @@ pub fn recorded(kind: &str, name: &str) -> bool {
 pub fn images_of_revisions(snapshot: &Snapshot) -> Result<BTreeSet<String>> {
     let sets = snapshot.kind("ReplicaSet").chain(snapshot.kind("StatefulSet"));
     let specs = sets.filter_map(|set| set.pointer("/spec/template/spec/containers")?.as_array());
-    let live = specs.flatten().map(|container| crate::snapshot::text(container, "/image").to_owned());
+    let live = specs.flatten().map(|container| text(container, "/image").to_owned());
     Ok(live.chain(Record::read(snapshot)?.iter().flat_map(Record::all_images)).collect())
 }
 

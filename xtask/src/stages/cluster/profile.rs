@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use serde_json::Value;
 
 use super::version::{self, Version};
@@ -78,10 +78,25 @@ impl Profile {
 
 /// Asks minikube's files and the engine, side by side cheap: no minikube process.
 pub fn observe(tools: &Toolbox) -> Result<Profile> {
-    let inspected = tools.engine.docker().args(["container", "inspect", &tools.profile]).output()?;
-    let container =
-        inspected.status.success().then(|| serde_json::from_slice::<Value>(&inspected.stdout)).transpose()?;
-    Ok(judge(config(tools), container.as_ref().map(|list| &list[0])))
+    let container = inspect(tools)?;
+    let profile = judge(config(tools), container.as_ref().map(|list| &list[0]));
+    tools.aim_api(profile.api_port);
+    Ok(profile)
+}
+
+/// The node's container; `None`: the engine says that there is none.
+fn inspect(tools: &Toolbox) -> Result<Option<Value>> {
+    let inspect = tools.engine.docker().args(["container", "inspect", &tools.profile]);
+    let output = inspect.output()?;
+    if output.status.success() {
+        return Ok(Some(serde_json::from_slice(&output.stdout).context("docker did not print JSON")?));
+    }
+    let words = String::from_utf8_lossy(&output.stderr);
+    if words.to_lowercase().contains("no such container") {
+        return Ok(None);
+    }
+    let what = format!("the engine does not say whether container {} exists: {}", tools.profile, words.trim());
+    Err(Failure::new(Class::Machine, what).help("see whether the engine answers: cargo xtask doctor").into())
 }
 
 /// The profile by minikube's own record, where there is no engine to ask: what has a node has a stopped one.
@@ -128,12 +143,14 @@ pub fn decide<'a>(
     tools: &'a Toolbox,
     origin: &'a dyn Origin,
     profile: &Profile,
-    answers: bool,
+    silence: Option<&str>,
 ) -> Result<Vec<Step<'a>>> {
     let name = &tools.profile;
     match &profile.state {
-        State::Running if answers => Ok(Vec::new()),
-        State::Running => Ok(vec![start(project, tools, origin, profile, "its API server does not answer", None)?]),
+        State::Running => match silence {
+            None => Ok(Vec::new()),
+            Some(words) => Ok(vec![start(project, tools, origin, profile, words, None)?]),
+        },
         State::Paused => {
             let unpause = tools.engine.docker().args(["unpause", name]);
             Ok(vec![Step::new(format!("unpause {name}"), "the node is paused", unpause.clone(), move |_| {

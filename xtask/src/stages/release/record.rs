@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::api::MANAGER;
 use crate::failure::{Class, Failure};
 use crate::snapshot::{Snapshot, text};
 use crate::toolbox::Toolbox;
@@ -139,8 +140,8 @@ impl Record {
                 "app.kubernetes.io/managed-by": "xtask", "app.kubernetes.io/part-of": "todo"}},
             "data": {KEY: serde_json::to_string_pretty(self)?},
         });
-        let apply = tools.kubectl_here().args(["apply", "--server-side", "--force-conflicts", "-f", "-"]);
-        apply.stdin(manifest.to_string()).run().context("writing the record of what was verified")
+        tools.api()?.apply(&manifest, MANAGER).context("writing the record of what was verified")?;
+        Ok(())
     }
 
     /// The parts of the fingerprint in which `wanted` differs.

@@ -2,16 +2,19 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
-use serde_json::Value;
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::{Value, json};
 
+use crate::api::{Scope, Write, kinds};
 use crate::failure::{Class, Failure};
 use crate::project::Project;
-use crate::snapshot::{number, text};
+use crate::snapshot::{has_ended, number, text};
 use crate::toolbox::Toolbox;
 
 /// Namespaces that each cluster has.
 const STANDARD: [&str; 4] = ["default", "kube-node-lease", "kube-public", "kube-system"];
+/// Labels of the backend's pods.
+const BACKEND: &str = "app.kubernetes.io/part-of=todo,app.kubernetes.io/component=backend";
 /// For the backend's pods to end. Their grace period is 30 s.
 const ENDING: Duration = Duration::from_secs(90);
 
@@ -29,11 +32,10 @@ pub struct Contents {
 impl Contents {
     /// Asks the cluster.
     pub fn observe(project: &Project, tools: &Toolbox) -> Result<Self> {
-        let kinds = "namespaces,persistentvolumeclaims,statefulsets,deployments,pods";
-        let list = tools.kubectl().args(["get", kinds, "--all-namespaces", "--output", "json"]).read()?;
-        let list: Value = serde_json::from_str(&list).context("kubectl did not print JSON")?;
-        let items = list["items"].as_array().context("kubectl did not print a list")?;
-        Ok(Self::of(items, &project.settings.chart.namespace, &project.settings.chart.release))
+        let kinds = [kinds::NAMESPACE, kinds::PERSISTENT_VOLUME_CLAIM, kinds::STATEFUL_SET, kinds::DEPLOYMENT];
+        let lists = tools.api()?.list_all(&kinds, Scope::Cluster)?;
+        let items: Vec<Value> = lists.into_iter().flat_map(|list| list.items).collect();
+        Ok(Self::of(&items, &project.settings.chart.namespace, &project.settings.chart.release))
     }
 
     fn of(items: &[Value], namespace: &str, release: &str) -> Self {
@@ -66,46 +68,46 @@ impl Contents {
 
 /// The UID of namespace kube-system: no two clusters have the same.
 pub fn cluster_uid(tools: &Toolbox) -> Result<String> {
-    let ask = ["get", "namespace", "kube-system", "--output", "jsonpath={.metadata.uid}"];
-    let uid = tools.kubectl().args(ask).read()?.trim().to_owned();
-    anyhow::ensure!(!uid.is_empty(), "the namespace kube-system has no UID");
+    let namespace = tools.api()?.get(&kinds::NAMESPACE, "kube-system")?;
+    let namespace = namespace.context("the cluster has no namespace kube-system")?;
+    let uid = text(&namespace, "/metadata/uid").to_owned();
+    ensure!(!uid.is_empty(), "the namespace kube-system has no UID");
     Ok(uid)
 }
 
 /// The replicas that the backend's Deployment asks for; `None`: there is no such Deployment.
 pub fn backend(project: &Project, tools: &Toolbox) -> Result<Option<u64>> {
-    let name = format!("{}-backend", project.settings.chart.release);
-    let ask =
-        tools.kubectl_here().args(["get", "deployment", &name, "--ignore-not-found", "--output", "json"]).read()?;
-    if ask.trim().is_empty() {
-        return Ok(None);
-    }
-    Ok(Some(number(&serde_json::from_str(&ask).context("kubectl did not print JSON")?, "/spec/replicas")))
+    let deployment = tools.api()?.get(&kinds::DEPLOYMENT, &backend_name(project))?;
+    Ok(deployment.map(|deployment| number(&deployment, "/spec/replicas")))
+}
+
+fn backend_name(project: &Project) -> String {
+    format!("{}-backend", project.settings.chart.release)
 }
 
 /// Scales the backend. At 0, waits until none of its pods is left: then nobody writes.
 pub fn scale_backend(project: &Project, tools: &Toolbox, replicas: u64) -> Result<()> {
-    let name = format!("deployment/{}-backend", project.settings.chart.release);
-    tools.kubectl_here().args(["scale", &name, &format!("--replicas={replicas}")]).run()?;
-    if replicas > 0 {
-        return Ok(());
+    let (api, name) = (tools.api()?, backend_name(project));
+    let patch = json!([{"op": "replace", "path": "/spec/replicas", "value": replicas}]);
+    if let Write::Conflict(why) = api.json_patch(&kinds::DEPLOYMENT, &name, &patch)? {
+        bail!("Deployment {name} cannot be scaled to {replicas}: {why}");
     }
-    let selector = "app.kubernetes.io/part-of=todo,app.kubernetes.io/component=backend";
-    // Kubernetes keeps an evicted pod to be looked at; it runs nothing.
-    let alive = "--field-selector=status.phase!=Failed,status.phase!=Succeeded";
-    let pods = tools.kubectl_here().args(["get", "pods", "-l", selector, alive, "--output", "name"]);
     let start = Instant::now();
-    loop {
-        let left = pods.read()?;
-        if left.trim().is_empty() {
-            return Ok(());
+    while replicas == 0 {
+        let pods = api.select(&kinds::POD, Scope::Namespace, BACKEND)?;
+        // Kubernetes keeps an evicted pod to be looked at; it runs nothing.
+        let left: Vec<&str> =
+            pods.iter().filter(|pod| !has_ended(pod)).map(|pod| text(pod, "/metadata/name")).collect();
+        if left.is_empty() {
+            break;
         }
         if start.elapsed() > ENDING {
-            let what = format!("the backend's pods did not end within {} s: {}", ENDING.as_secs(), left.trim());
+            let what = format!("the backend's pods did not end within {} s: {}", ENDING.as_secs(), left.join(", "));
             return Err(Failure::new(Class::Cluster, what).help("cargo xtask status").into());
         }
-        std::thread::sleep(Duration::from_millis(300));
+        std::thread::sleep(api.deadlines().poll);
     }
+    Ok(())
 }
 
 #[cfg(test)]
