@@ -1,6 +1,7 @@
 //! A file a command: its arguments and its `run`.
 
 pub mod bench;
+pub(crate) mod cluster;
 pub(crate) mod completions;
 pub(crate) mod config;
 pub(crate) mod database;
@@ -37,6 +38,7 @@ pub fn run(cli: Cli, report: &Report) -> Result<i32> {
         None => overview::run(&project)?,
         Some(Command::Images(args)) => images::run(&project, &args)?,
         Some(Command::Deploy(args)) => deploy::run(&project, &args)?,
+        Some(Command::Cluster(args)) => cluster::run(&project, &args)?,
         Some(Command::Teardown(args)) => teardown::run(&project, &args)?,
         Some(Command::Status(args)) => status::run(&project, &args)?,
         Some(Command::Rollback(args)) => rollback::run(&project, &args)?,

@@ -1,8 +1,10 @@
 //! From `.env` to the cluster's Secrets: read and checked before anything is built, turned into Secrets when the cluster
 //! is there to be asked for the embedded database's password.
 
-use anyhow::Result;
+use anyhow::{Context, Result};
+use serde_json::Value;
 
+use crate::api::kinds;
 use crate::dotenv::{self, Contract, DATABASE_URL, Database, Dotenv};
 use crate::failure::{Class, Failure};
 use crate::plan::{self, Mode};
@@ -56,18 +58,22 @@ impl Credentials {
         if made > 0 && mode == Mode::Apply { read(project, environment) } else { Ok(self) }
     }
 
-    /// The embedded database's Secret as JSON, where it serves and there is one.
-    pub fn postgres(&self, tools: &Toolbox) -> Result<Option<String>> {
+    /// The embedded database's Secret, where it serves and there is one.
+    pub fn postgres(&self, tools: &Toolbox) -> Result<Option<Value>> {
         if !self.embedded {
             return Ok(None);
         }
-        let name = secrets::postgres_name(&self.chart);
-        let ask = tools.kubectl_here().args(["get", "secret", &name, "--ignore-not-found", "--output", "json"]);
-        Ok(Some(ask.read()?).filter(|json| !json.trim().is_empty()))
+        tools.api()?.get(&kinds::SECRET, &secrets::postgres_name(&self.chart))
     }
 
     /// The Secrets that the release needs, given what the cluster has; `postgres` is what [`Credentials::postgres`] saw.
-    pub fn plan(&self, tools: &Toolbox, observed: &Observed, postgres: Option<&str>, mode: Mode) -> Result<SecretPlan> {
+    pub fn plan(
+        &self,
+        tools: &Toolbox,
+        observed: &Observed,
+        postgres: Option<&Value>,
+        mode: Mode,
+    ) -> Result<SecretPlan> {
         let mut plan = SecretPlan::default();
         let name = secrets::postgres_name(&self.chart);
         let mut password = None;
@@ -99,8 +105,10 @@ impl Credentials {
             Some(dotenv) if !self.embedded || password.is_some() => {
                 let manifest = secrets::backend(&self.chart, dotenv, password.as_ref())?;
                 if let Some(old) = verified(observed, &manifest.name) {
-                    let old = tools.kubectl_here().args(["get", "secret", &old, "--output", "json"]).read()?;
-                    plan.changed.insert("backend".to_owned(), secrets::changed_keys(&old, &manifest.json));
+                    let old = tools.api()?.get(&kinds::SECRET, &old)?;
+                    let wanted = serde_json::from_slice(&manifest.json).ok().context("a Secret of ours is JSON")?;
+                    let changed = secrets::compare(old.as_ref(), &wanted).into_keys().collect();
+                    plan.changed.insert("backend".to_owned(), changed);
                 }
                 let mut urls = dotenv.values().filter(|(key, _)| *key == DATABASE_URL && !self.embedded);
                 plan.database = urls.next().map(|(_, url)| url.clone());

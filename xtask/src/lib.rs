@@ -2,6 +2,7 @@
 //!
 //! A library, so that `xtask-bench` and `xtask-e2e` can share its modules: only those who run these two compile them.
 
+pub mod api;
 pub mod cli;
 pub mod clock;
 pub mod commands;
@@ -11,9 +12,10 @@ pub mod engine;
 mod events;
 pub mod failure;
 mod git;
+mod inventory;
 pub mod judge;
 pub mod lock;
-mod members;
+pub mod members;
 pub mod origin;
 mod pins;
 pub mod plan;

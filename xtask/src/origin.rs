@@ -28,6 +28,16 @@ pub enum Kind {
     Packages,
 }
 
+impl Kind {
+    /// As it is named on the command line and in the cache.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Release => "release",
+            Self::Packages => "packages",
+        }
+    }
+}
+
 /// The pinned tools.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ValueEnum)]
 pub enum Tool {
@@ -87,8 +97,11 @@ pub trait Origin: Send + Sync {
     /// How to renew `images` although they are there. Read-only itself.
     fn refresh(&self, images: &[String], engine: &Engine) -> Result<Refresh<'_>>;
 
-    /// Additional `minikube start` flags, e.g. `--base-image`.
+    /// Additional `minikube start` flags for a new profile, e.g. `--base-image`.
     fn minikube_flags(&self) -> Vec<String>;
+
+    /// Those for an existing profile: what minikube does not have on record.
+    fn minikube_restart_flags(&self) -> Vec<String>;
 }
 
 /// The origin of this run: the one asked for, else the one that the cache was begun with, else what a probe finds.

@@ -22,10 +22,6 @@ use crate::settings::Chart;
 pub use redactor::{MASK, Redactor};
 pub use secret::Secret;
 
-/// Arguments of the kubectl command that takes a [`Manifest`] on standard input. Server-side: a client-side apply would
-/// keep a second copy of the content in an annotation.
-pub const APPLY: [&str; 5] = ["apply", "--server-side", "--field-manager=xtask", "--filename", "-"];
-
 /// Key of the embedded database's password in its Secret.
 pub const POSTGRES_PASSWORD: &str = "POSTGRES_PASSWORD";
 
@@ -36,7 +32,7 @@ pub const SELECTOR: &str = "app.kubernetes.io/managed-by=xtask,app.kubernetes.io
 pub struct Manifest {
     /// Its name.
     pub name: String,
-    /// The object as JSON, for standard input.
+    /// The object as JSON. Apply it server-side: a client-side apply keeps a copy of the content in an annotation.
     pub json: Vec<u8>,
 }
 
@@ -85,10 +81,9 @@ pub fn new_password() -> Result<Secret> {
     Secret::random(24)
 }
 
-/// The value under `key` in the output of `kubectl get secret NAME --output json`; `None` if there is no such key.
-pub fn decode(object: &str, key: &str) -> Result<Option<Secret>> {
-    // Neither error shows what it could not read: that is a secret.
-    let object: Value = serde_json::from_str(object).ok().context("kubectl did not print a Secret as JSON")?;
+/// The value under `key` of a Secret; `None` if there is no such key.
+pub fn decode(object: &Value, key: &str) -> Result<Option<Secret>> {
+    // The error does not show what it could not read: that is a secret.
     let Some(value) = object["data"][key].as_str() else { return Ok(None) };
     let name = object["metadata"]["name"].as_str().unwrap_or_default();
     let bytes = STANDARD.decode(value).ok();
@@ -96,36 +91,26 @@ pub fn decode(object: &str, key: &str) -> Result<Option<Secret>> {
     Ok(Some(Secret::new(text.with_context(|| format!("key {key} of Secret {name} is not base64 of UTF-8"))?)))
 }
 
-/// The keys whose values differ between two Secrets as JSON, or that only one has: their names, never their values.
-pub fn changed_keys(old: &str, new: &[u8]) -> Vec<String> {
-    let wanted: Value = serde_json::from_slice(new).unwrap_or_default();
-    compare(old, &wanted).unwrap_or_default().into_keys().collect()
-}
-
-/// How each key of the Secret `wanted` differs from `live`, the output of `kubectl get secret NAME --output json` (or
-/// `{}`): `added`, `removed` or `changed`. Only names come out of here.
-pub fn compare(live: &str, wanted: &Value) -> Result<BTreeMap<String, &'static str>> {
-    let live: Value = serde_json::from_str(live).ok().context("kubectl did not print a Secret as JSON")?;
-    let empty = serde_json::Map::new();
-    let data = |object: &'_ Value| object["data"].as_object().cloned().unwrap_or_else(|| empty.clone());
-    let (live, wanted) = (data(&live), data(wanted));
+/// How each key of the Secret `wanted` differs from `live`, which may not exist: `added`, `removed` or `changed`. Only
+/// names come out of here, never values.
+pub fn compare(live: Option<&Value>, wanted: &Value) -> BTreeMap<String, &'static str> {
+    // A Secret without keys has no data.
+    let data = |object: &Value| object["data"].as_object().cloned().unwrap_or_default();
+    let (live, wanted) = (live.map(data).unwrap_or_default(), data(wanted));
     let now = wanted.iter().filter_map(|(key, value)| match live.get(key) {
         None => Some((key.clone(), "added")),
         Some(old) if old != value => Some((key.clone(), "changed")),
         Some(_) => None,
     });
     let gone = live.keys().filter(|key| !wanted.contains_key(*key)).map(|key| (key.clone(), "removed"));
-    Ok(now.chain(gone).collect())
+    now.chain(gone).collect()
 }
 
-/// A redactor of every value in a list of Secrets, the output of `kubectl get secrets --output json`.
-pub fn redactor_of(list: &str) -> Result<Redactor> {
-    let list: Value = serde_json::from_str(list).ok().context("kubectl did not print Secrets as JSON")?;
-    let objects = list["items"].as_array().into_iter().flatten();
-    let values = objects.filter_map(|object| object["data"].as_object()).flat_map(|data| data.values());
+/// A redactor of every value in these Secrets.
+pub fn redactor_of(secrets: &[Value]) -> Redactor {
+    let values = secrets.iter().filter_map(|object| object["data"].as_object()).flat_map(|data| data.values());
     let decoded = values.filter_map(|value| String::from_utf8(STANDARD.decode(value.as_str()?).ok()?).ok());
-    let secrets: Vec<Secret> = decoded.map(Secret::new).collect();
-    Ok(Redactor::new(&secrets))
+    Redactor::new(&decoded.map(Secret::new).collect::<Vec<_>>())
 }
 
 /// Eight hex digits that change with the content and tell nothing of it: HMAC-SHA256 over the pairs, each part preceded

@@ -1,25 +1,38 @@
-//! What is in the namespace right now: one `kubectl get`, read by everything that judges, and kept up to date by a watch
-//! where a rollout is followed.
+//! What is in the namespace right now: one list of each kind, read by everything that judges, and kept up to date by a
+//! watch where a rollout is followed.
 
 mod watch;
 
 use std::collections::BTreeMap;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+use crate::api::{Resource, Scope, kinds};
 use crate::clock;
 use crate::toolbox::Toolbox;
 
 pub use watch::Watch;
 
 /// The kinds that a snapshot holds. Secrets are left out: their content has no business here.
-const KINDS: &str = "deployments,statefulsets,replicasets,pods,services,ingresses,configmaps,persistentvolumeclaims,\
-                     poddisruptionbudgets,serviceaccounts,endpointslices,events";
+const KINDS: [Resource; 12] = [
+    kinds::DEPLOYMENT,
+    kinds::STATEFUL_SET,
+    kinds::REPLICA_SET,
+    kinds::POD,
+    kinds::SERVICE,
+    kinds::INGRESS,
+    kinds::CONFIG_MAP,
+    kinds::PERSISTENT_VOLUME_CLAIM,
+    kinds::POD_DISRUPTION_BUDGET,
+    kinds::SERVICE_ACCOUNT,
+    kinds::ENDPOINT_SLICE,
+    kinds::EVENT,
+];
 
 /// What is asked of the whole cluster when a cause lies there: room on the nodes, classes of storage.
-const CLUSTER_KINDS: &str = "nodes,pods,storageclasses";
+const CLUSTER_KINDS: [Resource; 3] = [kinds::NODE, kinds::POD, kinds::STORAGE_CLASS];
 
 /// The objects of one namespace.
 #[derive(Clone, Debug, Default)]
@@ -27,6 +40,8 @@ pub struct Snapshot {
     objects: Vec<Value>,
     cluster: Vec<Value>,
     taken: u64,
+    /// The resource version of each kind's list, from which a watch goes on.
+    versions: BTreeMap<&'static str, String>,
 }
 
 /// What an event says.
@@ -43,19 +58,30 @@ pub struct Said {
 impl Snapshot {
     /// Takes one.
     pub fn take(tools: &Toolbox) -> Result<Self> {
-        let text = tools.kubectl_here().args(["get", KINDS, "-o", "json"]).read()?;
-        Self::parse(&text)
+        let lists = tools.api()?.list_all(&KINDS, Scope::Namespace)?;
+        let mut snapshot = Self { taken: clock::now(), ..Self::default() };
+        for (resource, list) in KINDS.iter().zip(lists) {
+            snapshot.versions.insert(resource.kind, list.version);
+            snapshot.objects.extend(list.items);
+        }
+        Ok(snapshot)
     }
 
-    /// From the JSON of `kubectl get -o json`.
+    /// One of these objects.
+    pub fn of(objects: Vec<Value>) -> Self {
+        Self { objects, taken: clock::now(), ..Self::default() }
+    }
+
+    /// From the JSON of a list, as `kubectl get -o json` prints it.
+    #[cfg(test)]
     pub fn parse(text: &str) -> Result<Self> {
-        Ok(Self { objects: items(text)?, cluster: Vec::new(), taken: clock::now() })
+        Ok(Self::of(items(text)?))
     }
 
     /// Adds what is needed of the whole cluster, for the causes that lie there.
     pub fn add_cluster(&mut self, tools: &Toolbox) -> Result<()> {
-        let text = tools.kubectl().args(["get", CLUSTER_KINDS, "--all-namespaces", "-o", "json"]).read()?;
-        self.cluster = items(&text)?;
+        let lists = tools.api()?.list_all(&CLUSTER_KINDS, Scope::Cluster)?;
+        self.cluster = lists.into_iter().flat_map(|list| list.items).collect();
         Ok(())
     }
 
@@ -101,6 +127,11 @@ impl Snapshot {
         Some(Said { message: text(newest, "/message").trim().to_owned(), count, time: time(newest) })
     }
 
+    /// All objects.
+    pub fn objects(&self) -> &[Value] {
+        &self.objects
+    }
+
     /// All objects of `kind`.
     pub fn kind(&self, kind: &str) -> impl Iterator<Item = &Value> {
         self.objects.iter().filter(move |object| object["kind"] == kind)
@@ -140,8 +171,9 @@ impl Snapshot {
     }
 }
 
+#[cfg(test)]
 fn items(text: &str) -> Result<Vec<Value>> {
-    let mut list: Value = serde_json::from_str(text).context("kubectl did not print JSON")?;
+    let mut list: Value = serde_json::from_str(text)?;
     Ok(list["items"].as_array_mut().map(std::mem::take).unwrap_or_default())
 }
 

@@ -1,14 +1,19 @@
 //! The pinned tools, aimed: every kubectl and helm call names context and kubeconfig, every minikube call its profile.
 
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use camino::{Utf8Path, Utf8PathBuf};
 
+use crate::api::{Api, Credentials};
 use crate::engine::Engine;
+use crate::failure::{Class, Failure};
 use crate::origin::{Origin, Tool};
 use crate::process::Process;
 use crate::project::Project;
+use crate::stages::cluster;
 use crate::stages::images::node::Node;
 
 /// What minikube must reach without a proxy: the node (its networks are 192.168.49.0/24 and those after it) and the
@@ -27,9 +32,17 @@ pub struct Toolbox {
     /// Profile, kube context and (docker driver) node container.
     pub profile: String,
     namespace: String,
+    client: Arc<Mutex<Client>>,
     kubectl: Utf8PathBuf,
     helm: Utf8PathBuf,
     minikube: Utf8PathBuf,
+}
+
+/// The client for the API server, and what it was made from.
+#[derive(Default)]
+struct Client {
+    port: Option<u16>,
+    made: Option<(Credentials, Api)>,
 }
 
 impl Toolbox {
@@ -41,11 +54,55 @@ impl Toolbox {
             minikube_home,
             profile: project.settings.cluster.profile.clone(),
             namespace: project.settings.chart.namespace.clone(),
+            client: Arc::default(),
             kubectl: origin.tool(Tool::Kubectl),
             helm: origin.tool(Tool::Helm),
             minikube: origin.tool(Tool::Minikube),
             engine,
         })
+    }
+
+    /// The client for the API server, in the release's namespace.
+    pub fn api(&self) -> Result<Api> {
+        let mut client = self.client();
+        if let Some((_, api)) = &client.made {
+            return Ok(api.clone());
+        }
+        if client.port.is_none() {
+            drop(client);
+            cluster::profile(self)?;
+            client = self.client();
+        }
+        let port = client.port.ok_or_else(|| {
+            let what = format!("the node of profile `{}` publishes no port for its API server", self.profile);
+            Failure::new(Class::Cluster, what).help("see what the node is doing: cargo xtask status")
+        })?;
+        let credentials = Credentials::read(&self.minikube_dir(), &self.profile)?;
+        let api = Api::new(SocketAddr::from((Ipv4Addr::LOCALHOST, port)), &credentials, &self.namespace)?;
+        client.made = Some((credentials, api.clone()));
+        Ok(api)
+    }
+
+    /// The release's namespace.
+    pub fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
+    /// Aims the client at the port that the node publishes for its API server. Both the port and minikube's certificates
+    /// change when the node is started, so each look at the profile tells them anew.
+    pub fn aim_api(&self, port: Option<u16>) {
+        let mut client = self.client();
+        let same = client.port == port
+            && client.made.as_ref().is_none_or(|(credentials, _)| {
+                Credentials::read(&self.minikube_dir(), &self.profile).is_ok_and(|now| now == *credentials)
+            });
+        if !same {
+            *client = Client { port, made: None };
+        }
+    }
+
+    fn client(&self) -> std::sync::MutexGuard<'_, Client> {
+        self.client.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// kubectl in the cluster's context.

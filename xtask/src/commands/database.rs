@@ -1,17 +1,22 @@
 //! The embedded database after its image was renewed: the tag is the same, so neither Helm nor Kubernetes sees a change.
 
-use anyhow::Result;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
 use serde_json::Value;
 
+use crate::api::{Api, kinds};
+use crate::failure::{Class, Failure};
 use crate::origin::bases::short;
 use crate::plan::{self, Mode, Step};
+use crate::process;
 use crate::project::Project;
 use crate::snapshot::{Snapshot, text};
 use crate::stages::images::load::Wanted;
 use crate::toolbox::Toolbox;
 
 /// How long the new pod may take: longer than Postgres needs after an unclean end.
-const LIMIT: &str = "--timeout=180s";
+const LIMIT: Duration = Duration::from_secs(180);
 
 /// Replaces the embedded database's pod if its image among `wanted` was renewed under the same tag. Returns the number of
 /// steps.
@@ -36,23 +41,52 @@ pub fn restart_if_renewed(
 
 /// The step that replaces the database's pod, if that runs another image than the `database` of the same name.
 fn restart<'a>(tools: &'a Toolbox, database: &Wanted, snapshot: &Snapshot) -> Option<Step<'a>> {
-    let (owner, old) = outdated(database, snapshot)?;
-    let set = format!("statefulset/{owner}");
-    let restart = tools.kubectl_here().args(["rollout", "restart", &set]);
-    let wait = tools.kubectl_here().args(["rollout", "status", &set, LIMIT]).arg("--request-timeout=0");
-    let wait = wait.deadline(std::time::Duration::from_secs(190));
-    let why = format!("it runs {}, and {} was renewed", short(&old), database.reference);
-    let command = format!("{restart}\n{wait}");
+    let Outdated { owner, pod, uid, image } = outdated(database, snapshot)?;
+    let why = format!("it runs {}, and {} was renewed", short(&image), database.reference);
+    let command = format!("kubectl delete pod {pod}  # its StatefulSet makes the next one");
     Some(Step::new(format!("restart {owner}"), why, command, move |running| {
-        restart.run()?;
+        let api = tools.api()?;
+        api.begin_delete_of(&kinds::POD, &pod, &uid)?;
         running.progress("the database is away for some seconds");
-        wait.run()?;
+        wait_until_ready(&api, &owner, &pod, &uid)?;
         Ok(String::new())
     }))
 }
 
-/// The StatefulSet whose pod runs an image of the database's name, but not of its ID; and the ID that it runs.
-fn outdated(database: &Wanted, snapshot: &Snapshot) -> Option<(String, String)> {
+/// Waits until the StatefulSet `owner` has another pod than the one with `uid` under the same name, and it is ready.
+fn wait_until_ready(api: &Api, owner: &str, pod: &str, uid: &str) -> Result<()> {
+    let begun = Instant::now();
+    loop {
+        let found = api.get(&kinds::POD, pod)?;
+        if found.is_some_and(|found| text(&found, "/metadata/uid") != uid && is_ready(&found)) {
+            return Ok(());
+        }
+        if process::ending() {
+            bail!("interrupted");
+        }
+        if begun.elapsed() > LIMIT {
+            let what = format!("{owner} has no ready pod {} s after its restart", LIMIT.as_secs());
+            return Err(Failure::new(Class::Rollout, what).help("cargo xtask status    (tells why)").into());
+        }
+        std::thread::sleep(api.deadlines().poll);
+    }
+}
+
+fn is_ready(pod: &Value) -> bool {
+    list(pod, "/status/conditions").any(|condition| condition["type"] == "Ready" && condition["status"] == "True")
+}
+
+/// A pod of the database that runs an image which was renewed since.
+#[derive(Debug, PartialEq, Eq)]
+struct Outdated {
+    owner: String,
+    pod: String,
+    uid: String,
+    image: String,
+}
+
+/// The pod that runs an image of the database's name, but not of its ID.
+fn outdated(database: &Wanted, snapshot: &Snapshot) -> Option<Outdated> {
     let wanted = database.id.as_deref()?;
     snapshot.kind("Pod").find_map(|pod| {
         let owner = list(pod, "/metadata/ownerReferences").find(|owner| text(owner, "/kind") == "StatefulSet")?;
@@ -61,7 +95,12 @@ fn outdated(database: &Wanted, snapshot: &Snapshot) -> Option<(String, String)> 
         let runs = text(statuses.find(|status| status["name"] == container["name"])?, "/imageID");
         // A name by manifest says nothing here; the proof looks it up on the node.
         let runs = runs.rsplit_once("://").map_or(runs, |(_, id)| id);
-        (runs.starts_with("sha256:") && runs != wanted).then(|| (text(owner, "/name").to_owned(), runs.to_owned()))
+        (runs.starts_with("sha256:") && runs != wanted).then(|| Outdated {
+            owner: text(owner, "/name").to_owned(),
+            pod: text(pod, "/metadata/name").to_owned(),
+            uid: text(pod, "/metadata/uid").to_owned(),
+            image: runs.to_owned(),
+        })
     })
 }
 
@@ -84,7 +123,7 @@ mod tests {
             Snapshot::parse(&items.to_string()).unwrap()
         };
         let wanted = Wanted { reference: "db:1".into(), id: Some("sha256:new".into()) };
-        let found = |image: &str, id: &str| outdated(&wanted, &pod(image, id)).map(|(_, old)| old);
+        let found = |image: &str, id: &str| outdated(&wanted, &pod(image, id)).map(|pod| pod.image);
         assert_eq!(found("db:1", "sha256:old").as_deref(), Some("sha256:old"));
         assert_eq!(found("db:1", "docker://sha256:new"), None);
         // Another tag is a change that Helm makes.

@@ -12,19 +12,36 @@ use clap::Args;
 use super::output::{self, Output};
 use super::{database, diff, summary};
 use crate::credentials;
+use crate::failure::{Class, Failure};
 use crate::lock;
 use crate::origin::{Need, Tool};
 use crate::plan::{self, Mode};
 use crate::project::Project;
 use crate::snapshot::Snapshot;
-use crate::stages::cluster;
+use crate::stages::cluster::{self, State};
 use crate::stages::images::load::Wanted;
 use crate::stages::images::{self, Built, ids, prune};
 use crate::stages::proof::{self, Evidence, Way};
 use crate::stages::release::{self, Desired};
+use crate::stages::upgrade;
 use crate::toolbox::Toolbox;
 use crate::world::Preparation;
 use facts::{Facts, Live};
+
+/// What a caller does when everything is there but the release: the cluster runs, its images are loaded.
+pub(crate) type BeforeRelease<'a> = &'a mut dyn FnMut(&Ready<'_>) -> Result<()>;
+
+/// What is there by then.
+pub(crate) struct Ready<'a> {
+    /// The tools.
+    pub tools: &'a Toolbox,
+    /// The release as it should be.
+    pub desired: &'a Desired,
+    /// The Secrets that it needs.
+    pub secrets: &'a release::SecretPlan,
+    /// What there is of it.
+    pub release: &'a release::Observed,
+}
 
 /// Requests to each route at the end of a deploy.
 const REQUESTS: usize = 20;
@@ -50,20 +67,33 @@ pub fn run(project: &Project, args: &Deploy) -> Result<()> {
 }
 
 fn once(project: &Project, args: &Deploy) -> Result<()> {
-    let start = Instant::now();
     let mode = if args.dry_run { Mode::DryRun } else { Mode::Apply };
-    let report = &project.report;
     project.settings.environment(&args.environment)?;
     cluster::guard(project)?;
     let _lock = match mode {
         Mode::Apply => Some(lock::take(&project.cache.join("locks"), &project.settings.cluster.profile)?),
         Mode::DryRun => None,
     };
+    upgrade::refuse_unfinished(project)?;
+    deploy(project, args, None)?;
+    if mode == Mode::Apply {
+        // What was left of an upgrade was this deploy.
+        upgrade::State::remove(project)?;
+    }
+    Ok(())
+}
+
+/// Deploys; the caller holds the profile's lock.
+pub(crate) fn deploy(project: &Project, args: &Deploy, before_release: Option<BeforeRelease<'_>>) -> Result<()> {
+    let start = Instant::now();
+    let mode = if args.dry_run { Mode::DryRun } else { Mode::Apply };
+    let report = &project.report;
     report.fact("environment", args.environment.as_str());
     report.fact("dry_run", args.dry_run);
     // The contract is checked before anything is built: a wrong .env must not cost a quarter of an hour.
     let credentials = credentials::read(project, &args.environment)?;
-    let needs = needs(project, credentials.embedded);
+    let create = before_release.is_some() || !cluster::exists(project);
+    let needs = needs(project, credentials.embedded, create);
     let preparation = Preparation::new(project, &needs)?;
     if mode == Mode::Apply {
         preparation.consent()?;
@@ -74,18 +104,28 @@ fn once(project: &Project, args: &Deploy) -> Result<()> {
     let (tools, origin) = (&world.tools, world.origin.as_ref());
 
     let mut facts = report.look("observe", "everything side by side", || Facts::look(project, &world, &credentials))?;
-    if facts.cluster.profile.state == cluster::State::Running {
+    if facts.cluster.profile.state == State::Running {
         report.skipped("cluster", &format!("create cluster {}", tools.profile), "it runs");
     }
-    let cluster_steps = cluster::decide(project, tools, origin, &facts.cluster, facts.live.is_ok())?;
+    if let Some(difference) = cluster::difference(project, tools, &facts.cluster.profile)? {
+        report.warn(difference);
+    }
+    let silence = facts.live.as_ref().err().map(String::as_str);
+    let cluster_steps = cluster::decide(project, tools, origin, &facts.cluster, silence)?;
     let mut steps = plan::apply(project, "cluster", mode, cluster_steps)?;
     if steps > 0 && mode == Mode::Apply {
         facts.look_again(project, &world, &credentials)?;
     }
     // In a dry run before there is a cluster: nothing of what it would hold is there.
-    let mut live =
-        facts.live.or_else(|error| if mode == Mode::DryRun { Ok(Live::nothing(tools)) } else { Err(error) })?;
-    let ingress = cluster::decide_ingress(project, tools, origin, &live.ingress, &credentials.ingress_class);
+    let mut live = match facts.live {
+        Ok(live) => live,
+        Err(_) if mode == Mode::DryRun && facts.cluster.profile.state != State::Running => Live::nothing(tools),
+        Err(silence) => {
+            let what = format!("the cluster cannot be asked: {silence}");
+            return Err(Failure::new(Class::Cluster, what).help("see why: cargo xtask status").into());
+        }
+    };
+    let ingress = cluster::decide_ingress(project, tools, origin, &live.ingress, &credentials.ingress_class)?;
     steps += plan::apply(project, "cluster", mode, ingress.into_iter().collect())?;
 
     let built = images::build(project, &tools.engine, origin, &facts.images, mode)?;
@@ -99,9 +139,13 @@ fn once(project: &Project, args: &Deploy) -> Result<()> {
         live.release = report.look("observe", "the release again", || release::observe(project, tools))?;
         live.postgres = credentials.postgres(tools)?;
     }
-    let secrets = credentials.plan(tools, &live.release, live.postgres.as_deref(), mode)?;
+    let secrets = credentials.plan(tools, &live.release, live.postgres.as_ref(), mode)?;
     let tags = built.iter().filter_map(|image| Some((image.name.clone(), image.tag.clone()?))).collect();
     let desired = Desired::new(project, &args.environment, &tags, &secrets.names)?;
+    if let Some(before_release) = before_release {
+        before_release(&Ready { tools, desired: &desired, secrets: &secrets, release: &live.release })?;
+        live.release = report.look("observe", "the release again", || release::observe(project, tools))?;
+    }
     let names: Vec<String> = secrets.names.values().cloned().collect();
     let release_steps = release::decide(project, tools, &desired, secrets.clone(), &live.release);
     let mut changed = release_steps.len();
@@ -166,7 +210,7 @@ fn once(project: &Project, args: &Deploy) -> Result<()> {
 /// Removes builds that neither a kept revision nor the newest few are: content tags would pile up otherwise.
 fn forget_old_builds(project: &Project, tools: &Toolbox, snapshot: &Snapshot) -> Result<()> {
     let names: Vec<&str> = project.settings.images.keys().map(String::as_str).collect();
-    let needed = release::images_of_revisions(snapshot);
+    let needed = release::images_of_revisions(snapshot)?;
     let nodes = tools.nodes();
     let mut steps = prune::engine_steps(&tools.engine, &names, prune::KEEP, &needed)?;
     for node in &nodes {
@@ -192,18 +236,19 @@ fn wanted(built: &[Built]) -> impl Iterator<Item = Wanted> + '_ {
     })
 }
 
-/// What the origin must bring for a deploy; `embedded` tells whether the chart's own Postgres serves.
-pub fn needs(project: &Project, embedded: bool) -> Vec<Need> {
+/// What the origin must bring for a deploy; `embedded` tells whether the chart's own Postgres serves, `create` whether
+/// the cluster must be made: an existing one has its Kubernetes.
+pub fn needs(project: &Project, embedded: bool, create: bool) -> Vec<Need> {
     let mut needs = vec![
         Need::Tool(Tool::Kubectl),
         Need::Tool(Tool::Helm),
         Need::Tool(Tool::Minikube),
-        Need::Cluster,
         Need::Image(project.settings.cluster.ingress_image.clone()),
     ];
     let bases: BTreeMap<&String, ()> =
         project.settings.images.values().flat_map(|i| i.bases.values()).map(|b| (b, ())).collect();
     needs.extend(bases.into_keys().cloned().map(Need::Image));
+    needs.extend(create.then_some(Need::Cluster));
     if embedded {
         needs.push(Need::Image(project.settings.database.image.clone()));
     }

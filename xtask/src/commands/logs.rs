@@ -5,9 +5,9 @@ mod source;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 
 use super::output;
@@ -23,7 +23,9 @@ use source::Source;
 
 /// How often a follower looks for new pods.
 const LOOK: Duration = Duration::from_secs(2);
-/// kubectl processes that ask at a time.
+/// How long a follower goes on without an API server.
+const AWAY: Duration = Duration::from_secs(60);
+/// Logs that are asked for side by side.
 const AT_ONCE: usize = 8;
 
 /// Show the logs of all applications, or of one
@@ -39,7 +41,7 @@ pub struct Logs {
     pub tail: u32,
     /// Only what is newer, e.g. 90s, 10m, 2h
     #[arg(long, value_parser = duration)]
-    pub since: Option<String>,
+    pub since: Option<u64>,
 }
 
 /// A component with logs.
@@ -63,17 +65,28 @@ impl App {
     }
 }
 
-/// A duration as kubectl takes it, refused here with an example instead of there in each of its answers.
-fn duration(text: &str) -> Result<String, String> {
+/// A duration, in seconds.
+fn duration(text: &str) -> Result<u64, String> {
     let parts: Vec<&str> = text.split_inclusive(['h', 'm', 's']).collect();
     let good = |part: &&str| {
         let digits = part.strip_suffix(['h', 'm', 's']).unwrap_or_default();
         !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit())
     };
+    let bad = || "not a duration: write 90s, 10m, 2h or 1h30m".to_owned();
     if parts.is_empty() || !parts.iter().all(good) {
-        return Err("not a duration: write 90s, 10m, 2h or 1h30m".to_owned());
+        return Err(bad());
     }
-    Ok(text.to_owned())
+    let seconds = |part: &&str| {
+        let (number, unit) = part.split_at(part.len() - 1);
+        let unit = match unit {
+            "h" => 3600,
+            "m" => 60,
+            _ => 1,
+        };
+        number.parse::<u64>().ok()?.checked_mul(unit)
+    };
+    let sum = parts.iter().map(seconds).try_fold(0u64, |sum, part| sum.checked_add(part?));
+    sum.filter(|seconds| *seconds > 0).ok_or_else(bad)
 }
 
 /// Prints the logs.
@@ -97,7 +110,7 @@ pub fn run(project: &Project, args: &Logs) -> Result<()> {
         return follow(tools, args, sources);
     }
     let mut painter = Painter::default();
-    for line in once(tools, args, &sources) {
+    for line in once(tools, args, &sources)? {
         if !output::print(&painter.paint(&line))? {
             return Ok(());
         }
@@ -106,19 +119,21 @@ pub fn run(project: &Project, args: &Logs) -> Result<()> {
 }
 
 /// What there is so far, of all containers in the order of time.
-fn once(tools: &Toolbox, args: &Logs, sources: &[Source]) -> Vec<Line> {
+fn once(tools: &Toolbox, args: &Logs, sources: &[Source]) -> Result<Vec<Line>> {
     let mut lines = Vec::new();
     for some in sources.chunks(AT_ONCE) {
-        let read: Vec<Vec<Line>> = std::thread::scope(|scope| {
+        let read: Vec<Result<Vec<Line>>> = std::thread::scope(|scope| {
             let ask = |source| scope.spawn(move || source::read(tools, args, source));
             let threads: Vec<_> = some.iter().map(ask).collect();
-            threads.into_iter().map(|thread| thread.join().unwrap_or_default()).collect()
+            threads.into_iter().map(|thread| thread.join().unwrap_or_else(|_| bail!("a reader panicked"))).collect()
         });
-        lines.extend(read.into_iter().flatten());
+        for read in read {
+            lines.extend(read?);
+        }
     }
     // Stable: lines of one container keep their order also where their times are the same.
     lines.sort_by(|a, b| a.time.cmp(&b.time));
-    lines
+    Ok(lines)
 }
 
 /// Follows every container, new ones too. Ends when nobody reads any more; Ctrl-C ends the process.
@@ -129,7 +144,7 @@ fn follow(tools: &Toolbox, args: &Logs, first: Vec<Source>) -> Result<()> {
     // What there is already comes in the order of time; then each container goes on from its own last line, or from
     // now where it has written nothing that was asked for.
     let now = line::at(clock::now());
-    let mut begun: VecDeque<Line> = once(tools, args, &first).into();
+    let mut begun: VecDeque<Line> = once(tools, args, &first)?.into();
     for source in first {
         let last = begun.iter().rev().find(|line| line.source == source).map(|line| line.time.clone());
         watch(tools, &source, Some(last.unwrap_or_else(|| now.clone())), &sender);
@@ -140,13 +155,25 @@ fn follow(tools: &Toolbox, args: &Logs, first: Vec<Source>) -> Result<()> {
             return gone();
         }
     }
+    let mut away = None;
     loop {
         if !drain(&receiver, &mut painter)? || output::nobody_reads() {
             return gone();
         }
-        for source in source::list(tools, args.app).unwrap_or_default() {
-            if known.insert(source.clone()) {
-                watch(tools, &source, None, &sender);
+        // An API server that is away for a moment has no new pods; the followers go on by themselves.
+        match source::list(tools, args.app) {
+            Ok(sources) => {
+                for source in sources {
+                    if known.insert(source.clone()) {
+                        watch(tools, &source, None, &sender);
+                    }
+                }
+                away = None;
+            }
+            Err(error) => {
+                if away.get_or_insert_with(Instant::now).elapsed() > AWAY {
+                    return Err(error);
+                }
             }
         }
     }
@@ -154,9 +181,9 @@ fn follow(tools: &Toolbox, args: &Logs, first: Vec<Source>) -> Result<()> {
 
 /// Prints what comes until it is time to look for new pods. `false`: nobody reads any more.
 fn drain(receiver: &Receiver<Line>, painter: &mut Painter) -> Result<bool> {
-    let end = std::time::Instant::now() + LOOK;
+    let end = Instant::now() + LOOK;
     loop {
-        match receiver.recv_timeout(end.saturating_duration_since(std::time::Instant::now())) {
+        match receiver.recv_timeout(end.saturating_duration_since(Instant::now())) {
             Ok(line) if output::print(&painter.paint(&line))? => {}
             Ok(_) => return Ok(false),
             Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return Ok(true),
@@ -169,7 +196,7 @@ fn watch(tools: &Toolbox, source: &Source, since: Option<String>, sender: &Sende
     std::thread::spawn(move || source::follow(&tools, &source, since.as_deref(), &sender));
 }
 
-/// The reader has gone: the followers' processes end, and so does this one, as `head` is content.
+/// The reader has gone, and so does this process, as `head` is content.
 fn gone() -> Result<()> {
     process::end_all();
     std::process::exit(0)
@@ -180,11 +207,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn durations_are_checked_before_kubectl_sees_them() {
-        for good in ["90s", "10m", "2h", "1h30m"] {
-            assert_eq!(duration(good).unwrap(), good);
+    fn durations_are_seconds_or_refused_with_an_example() {
+        for (good, seconds) in [("90s", 90), ("10m", 600), ("2h", 7200), ("1h30m", 5400)] {
+            assert_eq!(duration(good).unwrap(), seconds);
         }
-        for bad in ["", "10", "m", "10 m", "-5m", "10m5"] {
+        for bad in ["", "10", "m", "10 m", "-5m", "10m5", "0s", "99999999999999999999h"] {
             assert!(duration(bad).unwrap_err().contains("90s"), "{bad}");
         }
     }

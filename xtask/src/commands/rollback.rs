@@ -7,6 +7,7 @@ use anyhow::Result;
 use clap::Args;
 
 use super::database;
+use crate::api::{Scope, kinds};
 use crate::failure::{Class, Failure};
 use crate::lock;
 use crate::plan::{self, Mode};
@@ -51,8 +52,7 @@ pub fn run(project: &Project, args: &Rollback) -> Result<()> {
     }
     let observed = release::observe(project, tools)?;
     let target = release::target(project, tools, &observed, args.revision)?;
-    let list = tools.kubectl_here().args(["get", "secrets", "-l", SELECTOR, "--output", "json"]).read()?;
-    let redactor = secrets::redactor_of(&list)?;
+    let redactor = secrets::redactor_of(&tools.api()?.select(&kinds::SECRET, Scope::Namespace, SELECTOR)?);
     project.report.hide(&redactor);
 
     let wanted = wanted(project, tools, &target)?;

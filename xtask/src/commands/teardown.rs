@@ -5,13 +5,16 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use clap::Args;
 
+use crate::api::{Propagation, kinds};
 use crate::failure::{Class, Failure};
 use crate::lock;
 use crate::origin;
 use crate::plan::{self, Mode};
 use crate::project::Project;
-use crate::report::Report;
 use crate::secrets::SELECTOR;
+use crate::snapshot::Snapshot;
+use crate::stages::release::Record;
+use crate::stages::upgrade::{self, Phase, State};
 use crate::stages::{cluster, machine};
 use crate::toolbox::{Toolbox, dir_of, own_minikube_home};
 
@@ -66,7 +69,7 @@ pub fn run(project: &Project, args: &Teardown) -> Result<()> {
         }
     }
     stays(project, args);
-    Ok(())
+    stays_of_upgrade(project)
 }
 
 fn release_and_cluster(project: &Project, tools: &Toolbox, args: &Teardown) -> Result<()> {
@@ -82,7 +85,8 @@ fn release_and_cluster(project: &Project, tools: &Toolbox, args: &Teardown) -> R
         }
         // minikube deletes kube entries by their name, whoever made them.
         cluster::guard(project)?;
-        return delete_cluster(tools, report);
+        let step = cluster::delete_step(tools, "asked for");
+        return plan::apply(project, "teardown", Mode::Apply, vec![step]).map(drop);
     }
     match profile.state {
         cluster::State::Running => remove_release(project, tools, args),
@@ -100,51 +104,61 @@ fn release_and_cluster(project: &Project, tools: &Toolbox, args: &Teardown) -> R
     }
 }
 
-fn delete_cluster(tools: &Toolbox, report: &Report) -> Result<()> {
-    let running = report.step("teardown", format!("delete cluster {}", tools.profile), "asked for");
-    if tools.minikube_exists() {
-        tools.minikube().arg("delete").deadline(Duration::from_secs(180)).run()?;
-    }
-    // A half-deleted profile may leave its container or volume behind.
-    tools.engine.docker().args(["rm", "--force", "--volumes", &tools.profile]).output()?;
-    tools.engine.docker().args(["volume", "rm", "--force", &tools.profile]).output()?;
-    running.done("");
-    Ok(())
-}
-
 fn remove_release(project: &Project, tools: &Toolbox, args: &Teardown) -> Result<()> {
     cluster::observe(tools)?;
     let report = &project.report;
     let chart = &project.settings.chart;
-    if !tools.kubectl().args(["get", "namespace", &chart.namespace, "-o", "name"]).succeeds() {
+    let api = tools.api()?;
+    let namespace = api.get(&kinds::NAMESPACE, &chart.namespace);
+    if namespace.with_context(|| format!("cannot tell whether namespace {} exists", chart.namespace))?.is_none() {
         report.ok(format!("no namespace `{}`", chart.namespace));
     } else {
+        warn_of_unreadable_record(project, tools)?;
         let running = report.step("teardown", format!("uninstall {}", chart.release), "asked for");
         let uninstall =
             tools.helm().args(["uninstall", &chart.release, "--ignore-not-found", "--cascade=foreground", "--wait"]);
         uninstall.deadline(Duration::from_secs(180)).run()?;
         // Helm keeps the pods of a `helm test` that failed, and forgets them.
         let tests = "app.kubernetes.io/part-of=todo,app.kubernetes.io/component=test";
-        tools.kubectl_here().args(["delete", "pods", "-l", tests, "--ignore-not-found"]).run()?;
+        api.delete_selected(&kinds::POD, tests)?;
         running.done("");
-        let mut delete = tools.kubectl_here().args(["delete", "secrets,configmaps", "-l"]);
-        delete = if args.data {
-            delete.arg(SELECTOR)
-        } else {
+        let selector = match args.data {
+            true => SELECTOR.to_owned(),
             // The password lives and dies with the volume it opens.
-            delete.arg(format!("{SELECTOR},app.kubernetes.io/component!=postgres"))
+            false => format!("{SELECTOR},app.kubernetes.io/component!=postgres"),
         };
-        delete.run()?;
+        api.delete_selected(&kinds::SECRET, &selector)?;
+        api.delete_selected(&kinds::CONFIG_MAP, &selector)?;
         report.ok("Secrets and records removed");
         if args.data {
             let running = report.step("teardown", format!("delete namespace {}", chart.namespace), "--data");
-            let delete = tools.kubectl().args(["delete", "namespace", &chart.namespace, "--ignore-not-found"]);
-            delete.arg("--request-timeout=0").deadline(Duration::from_secs(180)).run()?;
+            api.delete(&kinds::NAMESPACE, &chart.namespace, Propagation::Background)?;
             running.done("with the database's volume");
         }
     }
     if let Some(done) = cluster::remove_controller(project, tools)? {
         report.ok(done);
+    }
+    Ok(())
+}
+
+/// The record goes either way, so one that cannot be read stops nothing here.
+fn warn_of_unreadable_record(project: &Project, tools: &Toolbox) -> Result<()> {
+    if let Err(error) = Record::read(&Snapshot::take(tools)?) {
+        project.report.warn(format!("{error}; it goes with the release"));
+    }
+    Ok(())
+}
+
+/// Says what stays of an upgrade: dumps, and what is left to do.
+fn stays_of_upgrade(project: &Project) -> Result<()> {
+    let folder = upgrade::folder(project)?;
+    if folder.is_dir() {
+        project.report.note(format!("stays: dumps of the database  (rm -r {folder} removes them)"));
+    }
+    if State::load(project)?.is_some_and(|state| state.phase != Phase::Release) {
+        let command = project.command("cluster upgrade");
+        project.report.warn(format!("an upgrade of the cluster is not finished: {command} restores the todos"));
     }
     Ok(())
 }

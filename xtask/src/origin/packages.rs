@@ -165,6 +165,10 @@ impl Origin for Packages {
             .chain([format!("--base-image={node}")])
             .collect()
     }
+
+    fn minikube_restart_flags(&self) -> Vec<String> {
+        vec!["--preload=false".to_owned()]
+    }
 }
 
 impl Packages {

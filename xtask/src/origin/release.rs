@@ -174,6 +174,10 @@ impl Origin for Release {
     fn minikube_flags(&self) -> Vec<String> {
         Vec::new()
     }
+
+    fn minikube_restart_flags(&self) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 /// Where the download itself arrives, before it is made the program `dest`.

@@ -97,6 +97,10 @@ impl Origin for SystemTools {
     fn minikube_flags(&self) -> Vec<String> {
         self.inner.minikube_flags()
     }
+
+    fn minikube_restart_flags(&self) -> Vec<String> {
+        self.inner.minikube_restart_flags()
+    }
 }
 
 #[cfg(test)]

@@ -1,63 +1,60 @@
-//! Keeps a snapshot up to date: a `kubectl get --watch` for each kind that a rollout changes.
+//! Keeps a snapshot up to date: a watch for each kind that a rollout changes.
 //!
-//! What a watch says is applied at once; a fresh snapshot every now and then corrects what was missed, and takes over
-//! where a watch breaks (the API server restarts, or a proxy cuts long connections).
+//! What a watch says is applied at once. A fresh snapshot every now and then corrects what was missed, and takes over
+//! where a watch breaks, because the API server restarts or has forgotten the version; then all watches begin anew.
 
-use std::io::BufReader;
 use std::sync::Arc;
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
-use std::thread::JoinHandle;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use serde_json::Value;
 
 use super::{Snapshot, number, text};
+use crate::api::{Resource, Streams, kinds};
 use crate::clock;
-use crate::process::Piped;
 use crate::toolbox::Toolbox;
 
-/// kubectl watches one kind at a time.
-const KINDS: [&str; 6] = ["pods", "events", "deployments", "replicasets", "statefulsets", "persistentvolumeclaims"];
+/// The kinds that a rollout changes.
+const KINDS: [Resource; 6] = [
+    kinds::POD,
+    kinds::EVENT,
+    kinds::DEPLOYMENT,
+    kinds::REPLICA_SET,
+    kinds::STATEFUL_SET,
+    kinds::PERSISTENT_VOLUME_CLAIM,
+];
 
 /// How long changes are gathered: one change of a Deployment comes as several events.
 const GATHER: Duration = Duration::from_millis(40);
 /// How old the last whole snapshot may be.
 const FRESH: Duration = Duration::from_secs(20);
-/// How often a whole snapshot is taken where a watch has broken.
+/// The pause between two whole snapshots where a watch breaks again and again.
 const POLL: Duration = Duration::from_millis(800);
 /// How long the API server may be away before that is an error.
 const AWAY: Duration = Duration::from_secs(30);
-/// No watch lives longer: rollouts do not either.
-const LIFETIME: Duration = Duration::from_secs(900);
 
 enum Change {
     Event(Value),
     Broken,
 }
 
-/// A snapshot that follows the cluster. Ends its children when dropped.
+/// A snapshot that follows the cluster. Closes its connections when dropped.
 pub struct Watch<'a> {
     tools: &'a Toolbox,
     snapshot: Snapshot,
-    changes: Receiver<Change>,
-    children: Vec<(Arc<Piped>, JoinHandle<()>)>,
-    broken: bool,
     whole: Instant,
+    changes: Receiver<Change>,
+    streams: Arc<Streams>,
 }
 
 impl<'a> Watch<'a> {
-    /// Starts to watch, then takes a whole snapshot.
+    /// Takes a whole snapshot and watches from there on.
     pub fn start(tools: &'a Toolbox) -> Result<Self> {
-        let (sender, changes) = mpsc::channel();
-        let mut children = Vec::new();
-        for kind in KINDS {
-            children.push(child(tools, kind, sender.clone())?);
-        }
-        let snapshot = Snapshot::default();
-        let mut watch = Self { tools, snapshot, changes, children, broken: false, whole: Instant::now() };
-        watch.refresh()?;
-        Ok(watch)
+        let snapshot = whole(tools)?;
+        let whole = Instant::now();
+        let (changes, streams) = begin(tools, &snapshot)?;
+        Ok(Self { tools, snapshot, whole, changes, streams })
     }
 
     /// What is known now.
@@ -67,19 +64,11 @@ impl<'a> Watch<'a> {
 
     /// Asks for everything anew.
     pub fn refresh(&mut self) -> Result<&Snapshot> {
-        let start = Instant::now();
-        loop {
-            match Snapshot::take(self.tools) {
-                Ok(snapshot) => {
-                    // What the watches have said until now is older than this.
-                    self.snapshot = Snapshot { cluster: std::mem::take(&mut self.snapshot.cluster), ..snapshot };
-                    self.whole = Instant::now();
-                    return Ok(&self.snapshot);
-                }
-                Err(error) if start.elapsed() > AWAY || crate::process::ending() => return Err(error),
-                Err(_) => std::thread::sleep(POLL),
-            }
-        }
+        let snapshot = whole(self.tools)?;
+        // What the watches have said until now is older than this.
+        self.snapshot = Snapshot { cluster: std::mem::take(&mut self.snapshot.cluster), ..snapshot };
+        self.whole = Instant::now();
+        Ok(&self.snapshot)
     }
 
     /// Adds what is needed of the whole cluster to what is known.
@@ -89,17 +78,16 @@ impl<'a> Watch<'a> {
 
     /// Waits for a change, at most `limit`, and gives what is known then.
     pub fn next(&mut self, limit: Duration) -> Result<&Snapshot> {
-        if self.broken {
-            std::thread::sleep(limit.min(POLL));
-            return self.refresh();
-        }
         let mut wait = limit;
         loop {
             match self.changes.recv_timeout(wait) {
                 Ok(Change::Event(event)) => self.snapshot.apply(event),
                 Ok(Change::Broken) | Err(RecvTimeoutError::Disconnected) => {
-                    self.broken = true;
-                    return self.refresh();
+                    self.streams.close();
+                    std::thread::sleep(limit.min(POLL));
+                    self.refresh()?;
+                    (self.changes, self.streams) = begin(self.tools, &self.snapshot)?;
+                    return Ok(&self.snapshot);
                 }
                 Err(RecvTimeoutError::Timeout) => break,
             }
@@ -112,27 +100,38 @@ impl<'a> Watch<'a> {
 
 impl Drop for Watch<'_> {
     fn drop(&mut self) {
-        self.children.iter().for_each(|(child, _)| child.kill());
-        for (_, reader) in self.children.drain(..) {
-            let _ = reader.join();
+        // The threads have a hold on the streams too.
+        self.streams.close();
+    }
+}
+
+/// A whole snapshot, from an API server that may be away for a while.
+fn whole(tools: &Toolbox) -> Result<Snapshot> {
+    let start = Instant::now();
+    loop {
+        match Snapshot::take(tools) {
+            Ok(snapshot) => return Ok(snapshot),
+            Err(error) if start.elapsed() > AWAY || crate::process::ending() => return Err(error),
+            Err(_) => std::thread::sleep(POLL),
         }
     }
 }
 
-fn child(tools: &Toolbox, kind: &str, changes: Sender<Change>) -> Result<(Arc<Piped>, JoinHandle<()>)> {
-    let watch = tools.kubectl_here().args(["get", kind, "--watch", "--output-watch-events", "-o", "json"]);
-    let child = Arc::new(watch.arg("--request-timeout=0").deadline(LIFETIME).pipe_from(None)?);
-    let reading = child.clone();
-    let reader = std::thread::spawn(move || {
-        let stream = serde_json::Deserializer::from_reader(BufReader::new(reading.reader()));
-        for event in stream.into_iter::<Value>().map_while(Result::ok) {
-            if changes.send(Change::Event(event)).is_err() {
-                return;
+/// Watches every kind from the versions of `snapshot` on, each in a thread that ends with its stream.
+fn begin(tools: &Toolbox, snapshot: &Snapshot) -> Result<(Receiver<Change>, Arc<Streams>)> {
+    let (sender, changes) = mpsc::channel();
+    let streams = Arc::new(tools.api()?.streams());
+    for resource in KINDS {
+        let version = snapshot.versions.get(resource.kind).cloned().unwrap_or_default();
+        let (streams, sender) = (streams.clone(), sender.clone());
+        std::thread::spawn(move || {
+            let ended = streams.watch(&resource, &version, |event| sender.send(Change::Event(event)).is_ok());
+            if ended.is_err() {
+                let _ = sender.send(Change::Broken);
             }
-        }
-        let _ = changes.send(Change::Broken);
-    });
-    Ok((child, reader))
+        });
+    }
+    Ok((changes, streams))
 }
 
 impl Snapshot {

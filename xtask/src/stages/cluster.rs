@@ -3,18 +3,32 @@
 mod identity;
 mod ingress;
 mod profile;
+mod version;
 
 use anyhow::Result;
 
 pub use identity::guard;
 pub use ingress::{Ingress, remove_controller};
-pub use profile::{Profile, State, observe as profile, refused};
+pub use profile::{Profile, State, delete_step, observe as profile, refused};
+pub use version::{Version, difference, pinned};
 
 use crate::failure::{Class, Failure};
 use crate::origin::Origin;
 use crate::plan::Step;
 use crate::project::Project;
-use crate::toolbox::Toolbox;
+use crate::toolbox::{Toolbox, dir_of, own_minikube_home, record_of, users_minikube_home};
+
+/// Whether minikube has the profile on record in the folder that it uses beside a private engine. From files alone: it
+/// decides what an origin must bring, before there is an engine. With the user's own engine nothing depends on it.
+pub fn exists(project: &Project) -> bool {
+    record_of(&dir_of(&own_minikube_home(project)), &project.settings.cluster.profile).exists()
+}
+
+/// Whether any minikube of this user has the profile on record.
+pub fn exists_anywhere(project: &Project) -> bool {
+    let record = record_of(&dir_of(&users_minikube_home()), &project.settings.cluster.profile);
+    exists(project) || record.exists()
+}
 
 /// What there is of the cluster.
 pub struct Observed {
@@ -34,6 +48,7 @@ pub fn observe(tools: &Toolbox) -> Result<Observed> {
         .help(format!("use another profile: cargo xtask deploy dev --profile {}-containerd", tools.profile))
         .into());
     }
+    profile.kubernetes(tools)?;
     Ok(Observed { profile })
 }
 
@@ -44,15 +59,15 @@ impl Observed {
     }
 }
 
-/// The steps that make the cluster run; `answers` tells whether its API server does.
+/// The steps that make the cluster run; `silence` says why its API server does not answer, if it does not.
 pub fn decide<'a>(
     project: &'a Project,
     tools: &'a Toolbox,
     origin: &'a dyn Origin,
     observed: &Observed,
-    answers: bool,
+    silence: Option<&str>,
 ) -> Result<Vec<Step<'a>>> {
-    profile::decide(project, tools, origin, &observed.profile, answers)
+    profile::decide(project, tools, origin, &observed.profile, silence)
 }
 
 /// The steps that bring an ingress controller, where the cluster has no IngressClass that serves the class `wanted`.
@@ -62,6 +77,6 @@ pub fn decide_ingress<'a>(
     origin: &'a dyn Origin,
     ingress: &Ingress,
     wanted: &str,
-) -> Option<Step<'a>> {
+) -> Result<Option<Step<'a>>> {
     ingress::decide(project, tools, origin, ingress, wanted)
 }

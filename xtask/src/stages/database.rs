@@ -101,7 +101,7 @@ impl<'a> Preflight<'a> {
         let namespace = self.project.settings.chart.namespace.clone();
         let release = self.project.settings.chart.release.clone();
         let job = job::Job::new(self.tools, &release, &self.image, &self.secret);
-        let shown = format!("{} < (Job {}: {})", job.create(), job.name, COMMAND.join(" "));
+        let shown = format!("{} < (Job {}: {})", job.shown(), job.name, COMMAND.join(" "));
         let (project, tools) = (self.project, self.tools);
         let (redactor, here) = (self.redactor.clone(), self.here.clone());
         Step::new("look at the database from a pod", format!("as the backend in {namespace}"), shown, move |running| {

@@ -81,8 +81,12 @@ pub fn prove(
         return Ok(Proof { answers, snapshot });
     }
     // A cluster that does not tell is no reason to keep quiet about the routes.
-    let facts = Facts::take(tools, release).ok();
-    Err(unanswered(&answers, facts.as_ref(), address).into())
+    match Facts::take(tools, release) {
+        Ok(facts) => Err(unanswered(&answers, Some(&facts), address).into()),
+        Err(error) => Err(unanswered(&answers, None, address)
+            .append(format!("\n  the cluster does not say why: {error:#}"))
+            .into()),
+    }
 }
 
 /// Fails with every broken link from build to pod.

@@ -24,12 +24,13 @@ pub use undo::Fallback;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
+use crate::api::{Api, MANAGER, kinds};
 use crate::judge;
 use crate::plan::Step;
 use crate::project::Project;
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Snapshot, text};
 use crate::stages::database;
 use crate::toolbox::Toolbox;
 
@@ -48,24 +49,24 @@ pub struct Observed {
     pub record: Option<Record>,
 }
 
-/// Reads namespace, Secrets' names, Helm's state and the record, side by side.
+/// Reads namespace, Secrets' names, Helm's state and the record, side by side. A cluster that does not say whether the
+/// namespace exists is an error: what is taken for absent may be removed or installed anew.
 pub fn observe(project: &Project, tools: &Toolbox) -> Result<Observed> {
-    let namespace = &project.settings.chart.namespace;
-    let level = format!("jsonpath={{.metadata.labels.{}}}", ENFORCE.replace('.', "\\."));
-    let (exists, snapshot, secrets) = std::thread::scope(|scope| {
-        let exists = scope.spawn(|| tools.kubectl().args(["get", "namespace", namespace, "-o", &level]).output());
+    let name = &project.settings.chart.namespace;
+    let api = tools.api()?;
+    let (namespace, snapshot, secrets) = std::thread::scope(|scope| {
+        let namespace = scope.spawn(|| api.get(&kinds::NAMESPACE, name));
         let snapshot = scope.spawn(|| Snapshot::take(tools));
         let secrets = scope.spawn(|| secrets::observe(tools));
-        (exists.join(), snapshot.join(), secrets.join())
+        (namespace.join(), snapshot.join(), secrets.join())
     });
     let panicked = |_| anyhow::anyhow!("a probe panicked");
-    let exists = exists.map_err(panicked)??;
-    if !exists.status.success() {
-        return Ok(Observed::default());
-    }
-    let enforced = String::from_utf8_lossy(&exists.stdout).trim().to_owned();
+    let namespace =
+        namespace.map_err(panicked)?.with_context(|| format!("cannot tell whether namespace {name} exists"));
+    let Some(namespace) = namespace? else { return Ok(Observed::default()) };
+    let enforced = namespace["metadata"]["labels"][ENFORCE].as_str().unwrap_or_default().to_owned();
     let (snapshot, secrets) = (snapshot.map_err(panicked)??, secrets.map_err(panicked)??);
-    let record = Record::from(&snapshot);
+    let record = Record::read(&snapshot)?;
     let helm = helm::observe(&secrets);
     Ok(Observed { snapshot: Some(snapshot), enforced, secrets, helm, record })
 }
@@ -142,13 +143,34 @@ pub fn decide<'a>(
     steps
 }
 
+/// The steps that bring the database alone; `desired` has no pod of the applications. A dump can then be restored before
+/// anybody reads or writes.
+pub fn decide_database<'a>(
+    project: &'a Project,
+    tools: &'a Toolbox,
+    desired: &'a Desired,
+    secrets: SecretPlan,
+    observed: &Observed,
+) -> Vec<Step<'a>> {
+    let redactor = secrets.redactor.clone();
+    let mut steps = Vec::from_iter(namespace(project, tools, observed));
+    steps.extend(helm::repair(tools, &project.settings.chart.release, &observed.helm));
+    steps.extend(secrets.steps(tools, &observed.secrets));
+    let newest = observed.helm.newest().filter(|revision| !revision.pending()).map(|revision| revision.number);
+    let why = "the database first: the dump is restored before the application starts";
+    // Nothing serves yet, so there is nothing to go back to; the same command tries again.
+    steps.push(helm::upgrade(project, tools, desired, Fallback::Stay, newest, why.to_owned()));
+    steps.push(rollout::step(project, tools, Fallback::Stay, redactor, "Helm applies, xtask watches".to_owned()));
+    steps
+}
+
 /// The label of a namespace that says which level of Pod Security it enforces.
 const ENFORCE: &str = "pod-security.kubernetes.io/enforce";
 /// The level that the chart's pods keep to.
 const LEVEL: &str = "restricted";
 
 /// The step that makes the namespace, or has one that somebody made enforce Pod Security.
-fn namespace<'a>(project: &Project, tools: &Toolbox, observed: &Observed) -> Option<Step<'a>> {
+fn namespace<'a>(project: &Project, tools: &'a Toolbox, observed: &Observed) -> Option<Step<'a>> {
     let (what, why) = match &observed.snapshot {
         None => ("create", "it does not exist; enforces Pod Security `restricted`"),
         Some(_) if observed.enforced != LEVEL => ("label", "it does not enforce Pod Security `restricted`"),
@@ -163,11 +185,9 @@ fn namespace<'a>(project: &Project, tools: &Toolbox, observed: &Observed) -> Opt
             "pod-security.kubernetes.io/warn": LEVEL,
         }},
     });
-    let apply =
-        tools.kubectl().args(["apply", "--server-side", "--force-conflicts", "--field-manager=xtask", "-f", "-"]);
-    let apply = apply.stdin(manifest.to_string());
-    Some(Step::new(format!("{what} namespace {name}"), why, apply.clone(), move |_| {
-        apply.run().map(|()| String::new())
+    let shown = Api::shown_apply(&manifest, &name, MANAGER);
+    Some(Step::new(format!("{what} namespace {name}"), why, shown, move |_| {
+        tools.api()?.apply(&manifest, MANAGER).map(|_| String::new())
     }))
 }
 
@@ -179,17 +199,17 @@ pub fn recorded(kind: &str, name: &str) -> bool {
 }
 
 /// References of the images that kept revisions run: those of the record, and of the ReplicaSets that Kubernetes keeps.
-pub fn images_of_revisions(snapshot: &Snapshot) -> BTreeSet<String> {
+pub fn images_of_revisions(snapshot: &Snapshot) -> Result<BTreeSet<String>> {
     let sets = snapshot.kind("ReplicaSet").chain(snapshot.kind("StatefulSet"));
     let specs = sets.filter_map(|set| set.pointer("/spec/template/spec/containers")?.as_array());
-    let live = specs.flatten().map(|container| crate::snapshot::text(container, "/image").to_owned());
-    live.chain(Record::from(snapshot).iter().flat_map(Record::all_images)).collect()
+    let live = specs.flatten().map(|container| text(container, "/image").to_owned());
+    Ok(live.chain(Record::read(snapshot)?.iter().flat_map(Record::all_images)).collect())
 }
 
 /// Deletes the Secrets of our making that no kept revision can need.
 pub fn remove_unused(tools: &Toolbox) -> Result<()> {
     let (snapshot, existing) = (Snapshot::take(tools)?, secrets::observe(tools)?);
-    let keep = secrets::named_by_revisions(Record::from(&snapshot).as_ref(), &snapshot);
+    let keep = secrets::named_by_revisions(Record::read(&snapshot)?.as_ref(), &snapshot);
     secrets::remove_unused(tools, &existing, &keep).map(|_| ())
 }
 
@@ -210,7 +230,7 @@ pub fn record(tools: &Toolbox, verified: impl FnOnce(u64, u64) -> Verified) -> R
     let helm = helm::observe(&existing);
     let kept: Vec<u64> = helm.revisions.iter().map(|revision| revision.number).collect();
     let verified = verified(helm.deployed().unwrap_or_default(), crate::clock::now());
-    Record::new(verified, &snapshot, &kept).store(tools)
+    Record::new(verified, &snapshot, &kept)?.store(tools)
 }
 
 /// What was changed by hand since it was verified, with the fields where they can be told.

@@ -4,12 +4,14 @@ use std::fmt;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::Mutex;
+use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use camino::{Utf8Path, Utf8PathBuf};
 use regex::Regex;
 use serde_json::{Value, json};
+
+use crate::api_server::{ApiServer, Reply};
 
 /// Leads to a port where nobody listens: what needs the network fails at once.
 pub const OFFLINE: [(&str, &str); 1] = [("HTTPS_PROXY", "http://127.0.0.1:9")];
@@ -49,6 +51,7 @@ pub struct Sandbox {
     pub kubeconfig: Utf8PathBuf,
     fakes: Utf8PathBuf,
     rules: Mutex<Vec<String>>,
+    api: OnceLock<ApiServer>,
 }
 
 impl Sandbox {
@@ -80,7 +83,8 @@ impl Sandbox {
         fs::write(fakes.join("play"), play).unwrap();
         fs::set_permissions(fakes.join("play"), fs::Permissions::from_mode(0o755)).unwrap();
         let (cache, kubeconfig) = (dir.join("cache"), dir.join("kubeconfig"));
-        let this = Self { _temp: temp, dir, root, cache, kubeconfig, fakes, rules: Mutex::default() };
+        let this =
+            Self { _temp: temp, dir, root, cache, kubeconfig, fakes, rules: Mutex::default(), api: OnceLock::new() };
         // The tests are about xtask, not about the memory of the machine that they run on.
         this.edit("infra/xtask.toml", |text| text.replace("memory_mib = 6144", "memory_mib = 3"));
         this
@@ -108,7 +112,22 @@ impl Sandbox {
         this.play("docker");
         this.on("docker version *", "echo 29.1.0");
         this.on("docker context show", "echo default");
+        this.on("docker container inspect *", "echo 'Error response from daemon: No such container: todo' >&2; exit 1");
         this
+    }
+
+    /// The cluster's API server, with minikube's certificates for it; it is started when it is asked for first.
+    pub fn api(&self) -> &ApiServer {
+        self.api.get_or_init(|| {
+            let server = ApiServer::start();
+            let folder = self.dir.join("home/.minikube");
+            let profile = folder.join("profiles/todo");
+            fs::create_dir_all(&profile).unwrap();
+            fs::write(folder.join("ca.crt"), &server.authority).unwrap();
+            fs::write(profile.join("client.crt"), &server.certificate).unwrap();
+            fs::write(profile.join("client.key"), &server.key).unwrap();
+            server
+        })
     }
 
     /// Has the fakes play `tool` too, on PATH.
@@ -144,17 +163,53 @@ impl Sandbox {
     pub fn profile(&self, runtime: &str) {
         let folder = self.dir.join("home/.minikube/profiles/todo");
         fs::create_dir_all(&folder).unwrap();
-        let config = json!({"Nodes": [{"IP": "192.168.49.2", "Port": 8443}],
-                            "KubernetesConfig": {"ContainerRuntime": runtime}});
+        let kubernetes = json!({"ContainerRuntime": runtime, "KubernetesVersion": self.pinned()});
+        let config = json!({"Nodes": [{"IP": "192.168.49.2", "Port": 8443}], "KubernetesConfig": kubernetes});
         fs::write(folder.join("config.json"), config.to_string()).unwrap();
+    }
+
+    /// The Kubernetes that the checkout pins.
+    pub fn pinned(&self) -> String {
+        let settings: toml::Table = toml::from_str(&self.read("infra/xtask.toml")).unwrap();
+        settings["cluster"]["kubernetes"].as_str().unwrap().to_owned()
+    }
+
+    /// minikube has the profile on record with this Kubernetes instead.
+    pub fn profile_runs(&self, kubernetes: &str) {
+        let path = self.dir.join("home/.minikube/profiles/todo/config.json");
+        let text = fs::read_to_string(&path).unwrap();
+        fs::write(&path, text.replace(&self.pinned(), kubernetes)).unwrap();
     }
 
     /// Profile `todo` runs with an ingress controller and without anything of ours.
     pub fn cluster(&self) {
+        let class = json!({"kind": "IngressClass", "apiVersion": "networking.k8s.io/v1", "metadata": {"name": "nginx",
+            "annotations": {"ingressclass.kubernetes.io/is-default-class": "true"}}});
+        self.api().put("/apis/networking.k8s.io/v1/ingressclasses/nginx", class);
         self.profile("containerd");
         self.node("running", 8080);
-        self.on("kubectl *get ingressclasses,deployments -A*", "echo 'IngressClass||||nginx|true'");
-        self.on("kubectl *get secret todo-postgres --ignore-not-found *", "");
+    }
+
+    /// The cluster has the namespace with a release that Helm deployed; its workloads are left out.
+    pub fn release(&self) {
+        let labels = json!({"pod-security.kubernetes.io/enforce": "restricted"});
+        let namespace =
+            json!({"kind": "Namespace", "apiVersion": "v1", "metadata": {"name": "todo", "labels": labels}});
+        self.api().put("/api/v1/namespaces/todo", namespace);
+        let labels = json!({"owner": "helm", "name": "todo", "version": "1", "status": "deployed"});
+        let name = "sh.helm.release.v1.todo.v1";
+        let secret = json!({"kind": "Secret", "apiVersion": "v1", "metadata": {"name": name, "labels": labels}});
+        self.api().put(&format!("/api/v1/namespaces/todo/secrets/{name}"), secret);
+    }
+
+    /// The pod of the preflight has ended and said `text`.
+    pub fn preflight(&self, text: &'static str) {
+        let labels = json!({"batch.kubernetes.io/job-name": "todo-preflight"});
+        let pod = json!({"kind": "Pod", "apiVersion": "v1", "metadata": {"name": "todo-preflight-x", "labels": labels},
+            "status": {"containerStatuses": [{"state": {"terminated": {"exitCode": 0}}}]}});
+        let path = "/api/v1/namespaces/todo/pods/todo-preflight-x";
+        self.api().put(path, pod);
+        self.api().on(&format!("GET {path}/log"), &[Reply::Text(200, text)]);
     }
 
     /// The engine has the node of profile `todo` with this status and published port.
@@ -166,6 +221,9 @@ impl Sandbox {
     pub fn container(&self, label: &str, status: &str, port: u16) {
         let container = json!([{"State": {"Status": status},
             "Config": {"Labels": {label: "true"}},
+            "NetworkSettings": {"Ports": self.api.get().map(|server| {
+                json!({"8443/tcp": [{"HostIp": "127.0.0.1", "HostPort": server.address.port().to_string()}]})
+            })},
             "HostConfig": {"PortBindings": {"80/tcp": [{"HostIp": "127.0.0.1", "HostPort": port.to_string()}]}}}]);
         self.on("docker container inspect todo", &format!("echo '{container}'"));
     }

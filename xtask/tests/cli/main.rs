@@ -1,7 +1,10 @@
-//! The whole binary in a world of its own: a temporary checkout, cleared environment and tools played by a script.
+//! The whole binary in a world of its own: a temporary checkout, cleared environment, tools played by a
+//! script, and an API server of the test's own.
 //!
 //! Here is what is hard to bring about on a real cluster; the rest is tested on one (`cargo xtask test`).
 
+mod api;
+mod api_server;
 mod bases;
 mod common;
 
@@ -15,3 +18,4 @@ mod members;
 mod output;
 mod repository;
 mod secrets;
+mod upgrade;

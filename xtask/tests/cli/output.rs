@@ -17,6 +17,7 @@ fn the_short_help() {
     Commands:
       images       Build both images, tagged by content
       deploy       Build, load, release and prove the application on Minikube
+      cluster      Upgrade the cluster's Kubernetes
       teardown     Remove what deploy made; data, cluster, engine and caches only when asked
       status       Show cluster, release, pods, images, routes, Secrets and drift
       rollback     Go back to a revision that Helm keeps, and prove it

@@ -14,15 +14,8 @@ const FOUND: &str = concat!(
 fn cluster() -> Sandbox {
     let sandbox = Sandbox::with_tools();
     sandbox.cluster();
-    sandbox.on("kubectl *apply *", "");
     sandbox.on("docker run *", &format!("echo '{FOUND}'"));
-    sandbox.on("kubectl *delete job *", "");
-    sandbox.on("kubectl *create --filename -", "");
-    sandbox.on("kubectl *logs *", &format!("echo '{FOUND}'"));
-    let pod = serde_json::json!({"items": [{"kind": "Pod",
-        "metadata": {"labels": {"batch.kubernetes.io/job-name": "todo-preflight"}},
-        "status": {"containerStatuses": [{"state": {"terminated": {"exitCode": 0}}}]}}]});
-    sandbox.on("kubectl *get pods,events *", &format!("echo '{pod}'"));
+    sandbox.preflight(FOUND);
     sandbox.on("helm *upgrade *", "echo 'Error: template: todo/templates/x.yaml:3:7: no such value' >&2; exit 1");
     let check = r#"for a; do case $a in name==*) echo "${a#name==}" ;; esac; done"#;
     sandbox.on("docker exec -i todo ctr -n k8s.io images check *", check);
@@ -60,13 +53,12 @@ fn nowhere_else(sandbox: &Sandbox, run: &Run, values: &[String]) {
     }
 }
 
-/// The Secrets that kubectl was given.
+/// The Secrets that the API server was given.
 fn applied(sandbox: &Sandbox) -> Vec<serde_json::Value> {
-    let stdin = sandbox.fake("stdin");
-    // Before the manifests comes the URL, which the look at the database is given.
-    let stdin = &stdin[stdin.find('{').unwrap_or_default()..];
-    let objects = serde_json::Deserializer::from_str(stdin).into_iter::<serde_json::Value>();
-    objects.map(Result::unwrap).filter(|object| object["kind"] == "Secret").collect()
+    assert!(!sandbox.fake("calls").contains("kubectl"));
+    let requests = sandbox.api().received().into_iter().filter(|request| request.line.starts_with("PATCH "));
+    let objects = requests.map(|request| serde_json::from_str::<serde_json::Value>(&request.body).unwrap());
+    objects.filter(|object| object["kind"] == "Secret").collect()
 }
 
 #[test]

@@ -1,7 +1,9 @@
 //! What a deploy looks at before it decides: read-only probes, side by side.
 
 use anyhow::{Result, bail};
+use serde_json::Value;
 
+use crate::api::Health;
 use crate::credentials::Credentials;
 use crate::project::Project;
 use crate::stages::cluster::{self, Ingress, State};
@@ -17,8 +19,9 @@ use crate::world::World;
 pub struct Facts {
     /// The minikube profile.
     pub cluster: cluster::Observed,
-    /// What the cluster itself says, or why it says nothing.
-    pub live: Result<Live>,
+    /// What the cluster itself says, or why there is nobody to ask: it does not run, or its API server is away. What an
+    /// API server that is there does not answer is an error of the look itself.
+    pub live: Result<Live, String>,
     /// Our images in the engine.
     pub images: Vec<Seen>,
     /// The embedded database's image, where it serves.
@@ -31,8 +34,8 @@ pub struct Live {
     pub ingress: Ingress,
     /// The release.
     pub release: release::Observed,
-    /// The embedded database's Secret as JSON, where there is one.
-    pub postgres: Option<String>,
+    /// The embedded database's Secret, where there is one.
+    pub postgres: Option<Value>,
     /// The images of its nodes.
     pub stocks: Vec<(Node, Stock)>,
 }
@@ -44,10 +47,10 @@ impl Facts {
         let (cluster, images, database) = std::thread::scope(|scope| {
             let cluster = scope.spawn(|| -> Result<_> {
                 if !world.engine_answers {
-                    return Ok((cluster::Observed::without_engine(tools), not_running()));
+                    return Ok((cluster::Observed::without_engine(tools), Err(NOT_RUNNING.to_owned())));
                 }
                 let observed = cluster::observe(tools)?;
-                let inside = inside(project, tools, &observed, credentials);
+                let inside = inside(project, tools, &observed, credentials)?;
                 Ok((observed, inside))
             });
             let database = scope.spawn(|| database(project, world, credentials));
@@ -56,7 +59,7 @@ impl Facts {
         });
         let ((cluster, inside), images) = (cluster.unwrap_or_else(|_| panicked())?, images?);
         let database = database.or_else(|_| panicked())?;
-        let live = inside.and_then(|inside| inside.with_stocks(tools, &references(&images, database.as_ref())));
+        let live = with_stocks(inside, tools, &references(&images, database.as_ref()))?;
         Ok(Self { cluster, live, images, database })
     }
 
@@ -65,8 +68,8 @@ impl Facts {
         self.cluster = cluster::observe(&world.tools)?;
         self.database = database(project, world, credentials);
         let references = references(&self.images, self.database.as_ref());
-        self.live = inside(project, &world.tools, &self.cluster, credentials)
-            .and_then(|inside| inside.with_stocks(&world.tools, &references));
+        let inside = inside(project, &world.tools, &self.cluster, credentials)?;
+        self.live = with_stocks(inside, &world.tools, &references)?;
         Ok(())
     }
 }
@@ -78,15 +81,20 @@ impl Live {
         Self { ingress: Ingress::default(), release: release::Observed::default(), postgres: None, stocks }
     }
 
-    /// With what its nodes have, in particular of the images `references`.
-    fn with_stocks(self, tools: &Toolbox, references: &[String]) -> Result<Self> {
-        Ok(Self { stocks: load::observe(&tools.nodes(), references)?, ..self })
-    }
-
     /// What the proof needs of it; `None` if there is no namespace.
     pub fn into_evidence(self) -> Option<Evidence> {
         let nodes = self.stocks.into_iter().map(|(node, stock)| (node.name, stock.names)).collect();
         Some(Evidence { snapshot: self.release.snapshot?, nodes })
+    }
+}
+
+const NOT_RUNNING: &str = "the cluster does not run";
+
+/// Adds what its nodes have, in particular of the images `references`.
+fn with_stocks(inside: Result<Live, String>, tools: &Toolbox, references: &[String]) -> Result<Result<Live, String>> {
+    match inside {
+        Ok(live) => Ok(Ok(Live { stocks: load::observe(&tools.nodes(), references)?, ..live })),
+        Err(silence) => Ok(Err(silence)),
     }
 }
 
@@ -100,26 +108,37 @@ fn references(images: &[Seen], database: Option<&Wanted>) -> Vec<String> {
 }
 
 /// What the cluster's API server says, without what only its nodes know.
-fn inside(project: &Project, tools: &Toolbox, cluster: &cluster::Observed, credentials: &Credentials) -> Result<Live> {
+fn inside(
+    project: &Project,
+    tools: &Toolbox,
+    cluster: &cluster::Observed,
+    credentials: &Credentials,
+) -> Result<Result<Live, String>> {
     if cluster.profile.state != State::Running {
-        return not_running();
+        return Ok(Err(NOT_RUNNING.to_owned()));
+    }
+    // minikube renews certificates that are missing, so that is no reason to end.
+    let health = match tools.api() {
+        Ok(api) => api.wait_until_ready()?,
+        Err(error) => Health::Silent(error.to_string()),
+    };
+    match health {
+        Health::Ready => {}
+        Health::NotReady(words) => return Ok(Err(format!("its API server does not become ready: {words}"))),
+        Health::Silent(words) => return Ok(Err(words)),
     }
     std::thread::scope(|scope| {
         let ingress = scope.spawn(|| Ingress::observe(tools));
         let postgres = scope.spawn(|| credentials.postgres(tools));
         let release = release::observe(project, tools);
         let (ingress, postgres) = (ingress.join(), postgres.join());
-        Ok(Live {
+        Ok(Ok(Live {
             ingress: ingress.unwrap_or_else(|_| panicked())?,
             release: release?,
             postgres: postgres.unwrap_or_else(|_| panicked())?,
             stocks: Vec::new(),
-        })
+        }))
     })
-}
-
-fn not_running<T>() -> Result<T> {
-    bail!("the cluster does not run")
 }
 
 fn panicked<T>() -> Result<T> {

@@ -1,19 +1,24 @@
 //! `doctor --bundle`: what somebody needs who is to help from afar, as one archive without secrets.
 
-use std::collections::BTreeSet;
-
 use anyhow::{Context, Result};
 use camino::{Utf8Path, Utf8PathBuf};
+use serde_json::Value;
 
 use super::archive::Archive;
+use crate::api::{LogOptions, Scope, kinds};
 use crate::clock;
 use crate::commands::{config, status};
+use crate::inventory;
 use crate::process::Process;
 use crate::project::Project;
 use crate::secrets::{self, Redactor, SELECTOR, Secret};
+use crate::snapshot::{Snapshot, text};
 use crate::stages::cluster;
 use crate::toolbox::Toolbox;
 use crate::world::World;
+
+/// Lines of each log.
+const LINES: u32 = 2000;
 
 const README: &str = "\
 What `cargo xtask doctor --bundle` has collected. Values of .env and of every Secret of the release were replaced by
@@ -67,9 +72,9 @@ fn redactor(project: &Project, tools: Option<&Toolbox>) -> Result<Redactor> {
     let text = std::fs::read(&project.dotenv).unwrap_or_default();
     let mut redactor = Redactor::new(&values(&String::from_utf8_lossy(&text)));
     if let Some(tools) = tools {
-        let list = tools.kubectl_here().args(["get", "secrets", "-l", SELECTOR, "--output", "json"]).read();
-        let list = list.context("the cluster's Secrets could not be read, so nobody knows what to leave out")?;
-        redactor.extend(secrets::redactor_of(&list)?);
+        let ours = tools.api().and_then(|api| api.select(&kinds::SECRET, Scope::Namespace, SELECTOR));
+        let ours = ours.context("the cluster's Secrets could not be read, so nobody knows what to leave out")?;
+        redactor.extend(secrets::redactor_of(&ours));
     }
     Ok(redactor)
 }
@@ -112,15 +117,21 @@ fn told(command: &Process) -> String {
 
 fn of_cluster(archive: &mut Archive, project: &Project, tools: &Toolbox) -> Result<()> {
     let release = &project.settings.chart.release;
-    let kubectl = |args: &[&str]| tools.kubectl_here().args(args.iter().copied());
+    let api = tools.api()?;
+    let of = |resource, scope| Ok(inventory::yaml(&api.list(resource, scope)?.items));
+    let snapshot = Snapshot::take(tools);
+    let objects = || anyhow::Ok(snapshot.as_ref().map_err(said)?.objects());
+    archive.collect("cluster/events.txt", || Ok(inventory::events(objects()?)))?;
+    archive.collect("cluster/nodes.yaml", || of(&kinds::NODE, Scope::Cluster))?;
+    let pods = api.list(&kinds::POD, Scope::Cluster);
+    let pods = || anyhow::Ok(&pods.as_ref().map_err(said)?.items);
+    archive.collect("cluster/pods.txt", || Ok(inventory::pods(pods()?)))?;
+    archive.collect("cluster/describe.txt", || Ok(inventory::describe(objects()?)))?;
+    let things = || Ok(inventory::yaml(objects()?.iter().filter(|object| object["kind"] != "Event")));
+    archive.collect("cluster/objects.yaml", things)?;
+    archive.collect("cluster/secrets.yaml", || of(&kinds::SECRET, Scope::Namespace))?;
+    archive.collect("cluster/ingress-classes.yaml", || of(&kinds::INGRESS_CLASS, Scope::Cluster))?;
     let commands = [
-        ("events.txt", kubectl(&["get", "events", "--sort-by=.lastTimestamp"])),
-        ("nodes.txt", tools.kubectl().args(["describe", "nodes"])),
-        ("pods.txt", tools.kubectl().args(["get", "pods", "--all-namespaces", "--output=wide"])),
-        ("describe.txt", kubectl(&["describe", "all,ingresses,pvc,poddisruptionbudgets"])),
-        ("objects.yaml", kubectl(&["get", "all,ingresses,configmaps,pvc,endpointslices", "--output=yaml"])),
-        ("secrets.txt", kubectl(&["get", "secrets", "--show-labels"])),
-        ("ingress-classes.txt", tools.kubectl().args(["get", "ingressclasses", "--output=yaml"])),
         ("helm-history.txt", tools.helm().args(["history", release])),
         ("helm-values.txt", tools.helm().args(["get", "values", release])),
         ("helm-manifest.yaml", tools.helm().args(["get", "manifest", release])),
@@ -128,29 +139,26 @@ fn of_cluster(archive: &mut Archive, project: &Project, tools: &Toolbox) -> Resu
     for (name, command) in commands {
         archive.add(&format!("cluster/{name}"), &told(&command))?;
     }
-    for (namespace, pod) in pods(tools) {
-        let logs = |previous: &str| {
-            let logs = tools.kubectl().args(["--namespace", &namespace, "logs", &pod, "--all-containers", "--prefix"]);
-            told(&logs.args(["--timestamps", "--tail=2000", &format!("--previous={previous}")]))
+    for pod in pods().into_iter().flatten().filter(|pod| is_of_interest(pod)) {
+        let (api, name) = (api.in_namespace(text(pod, "/metadata/namespace")), text(pod, "/metadata/name"));
+        let logs = |previous| {
+            let options = LogOptions { previous, timestamps: true, tail: Some(LINES), ..LogOptions::default() };
+            inventory::logs(&api, pod, &options)
         };
-        archive.add(&format!("cluster/logs/{pod}.txt"), &logs("false"))?;
-        let before = logs("true");
-        if !before.contains("previous terminated container") {
-            archive.add(&format!("cluster/logs/{pod}-previous.txt"), &before)?;
+        archive.add(&format!("cluster/logs/{name}.txt"), &logs(false))?;
+        let before = logs(true);
+        if !before.is_empty() {
+            archive.add(&format!("cluster/logs/{name}-previous.txt"), &before)?;
         }
     }
     Ok(())
 }
 
-/// Namespace and name of the application's pods and the ingress controller's, whoever installed that.
-fn pods(tools: &Toolbox) -> BTreeSet<(String, String)> {
-    let list = |selector: &str| {
-        let path = "jsonpath={range .items[*]}{.metadata.namespace} {.metadata.name}{\"\\n\"}{end}";
-        tools.kubectl().args(["get", "pods", "--all-namespaces", "-l", selector, "--output", path]).read()
-    };
-    let selectors = ["app.kubernetes.io/part-of=todo", "app.kubernetes.io/name in (traefik, ingress-nginx)"];
-    let text: String = selectors.into_iter().filter_map(|selector| list(selector).ok()).collect();
-    text.lines().filter_map(|line| line.split_once(' ')).map(|(ns, pod)| (ns.to_owned(), pod.to_owned())).collect()
+/// Whether it is a pod of the application or of an ingress controller, whoever installed that.
+fn is_of_interest(pod: &Value) -> bool {
+    let label = |name: &str| pod["metadata"]["labels"][name].as_str().unwrap_or_default();
+    label("app.kubernetes.io/part-of") == "todo"
+        || ["traefik", "ingress-nginx"].contains(&label("app.kubernetes.io/name"))
 }
 
 /// What runs on this machine have left.

@@ -1,20 +1,18 @@
-//! Containers and what kubectl says of them.
+//! Containers and their logs.
 
-use std::io::{BufRead, BufReader};
+use std::io::BufRead;
 use std::sync::mpsc::Sender;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use serde_json::Value;
 
 use super::line::Line;
 use super::{App, Logs};
-use crate::process::Process;
+use crate::api::{Log, LogOptions, Scope, kinds};
 use crate::snapshot::text;
 use crate::toolbox::Toolbox;
 
-/// Longer than anybody follows.
-const FOR_EVER: Duration = Duration::from_secs(30 * 86_400);
 /// How long to wait before a log that has ended is asked for again: its container may be starting anew.
 const AGAIN: Duration = Duration::from_secs(2);
 
@@ -35,13 +33,12 @@ pub fn list(tools: &Toolbox, app: Option<App>) -> Result<Vec<Source>> {
     if let Some(app) = app {
         selector.push_str(&format!(",app.kubernetes.io/component={}", app.component()));
     }
-    parse(&tools.kubectl_here().args(["get", "pods", "-l", &selector, "--output", "json"]).read()?)
+    Ok(of_pods(&tools.api()?.select(&kinds::POD, Scope::Namespace, &selector)?))
 }
 
-fn parse(list: &str) -> Result<Vec<Source>> {
-    let list: Value = serde_json::from_str(list).context("kubectl did not print JSON")?;
+fn of_pods(pods: &[Value]) -> Vec<Source> {
     let mut sources = Vec::new();
-    for pod in list["items"].as_array().into_iter().flatten() {
+    for pod in pods {
         for statuses in ["/status/initContainerStatuses", "/status/containerStatuses"] {
             for status in pod.pointer(statuses).and_then(Value::as_array).into_iter().flatten() {
                 // One that waits for its first start has no log yet, and asking for it is an error.
@@ -55,39 +52,51 @@ fn parse(list: &str) -> Result<Vec<Source>> {
         }
     }
     sources.sort();
-    Ok(sources)
-}
-
-fn logs(tools: &Toolbox, source: &Source) -> Process {
-    tools.kubectl_here().args(["logs", &source.pod, "--container", &source.container, "--timestamps"])
+    sources
 }
 
 /// The container's lines so far. One that has gone meanwhile has none.
-pub fn read(tools: &Toolbox, args: &Logs, source: &Source) -> Vec<Line> {
-    let mut process = logs(tools, source).arg(format!("--tail={}", args.tail));
-    if let Some(since) = &args.since {
-        process = process.arg(format!("--since={since}"));
+pub fn read(tools: &Toolbox, args: &Logs, source: &Source) -> Result<Vec<Line>> {
+    let options =
+        LogOptions { timestamps: true, tail: Some(args.tail), since_seconds: args.since, ..LogOptions::default() };
+    let Log::Lines(mut lines) = tools.api()?.log(&source.pod, &source.container, &options)? else {
+        return Ok(Vec::new());
+    };
+    let mut found = Vec::new();
+    while let Some(line) = next(&mut lines, source)? {
+        found.push(line);
     }
-    let text = process.read().unwrap_or_default();
-    text.lines().map(|line| Line::parse(source, line)).collect()
+    Ok(found)
+}
+
+/// The next line, which may hold any bytes; `None`: the log has ended.
+fn next(lines: &mut dyn BufRead, source: &Source) -> std::io::Result<Option<Line>> {
+    let mut bytes = Vec::new();
+    if lines.read_until(b'\n', &mut bytes)? == 0 {
+        return Ok(None);
+    }
+    Ok(Some(Line::parse(source, String::from_utf8_lossy(&bytes).trim_end_matches(['\n', '\r']))))
 }
 
 /// Sends the container's lines after `since` (the time of the last one that is known) as they come, through restarts,
-/// until the container is gone or nobody takes them any more.
+/// until the container is gone or nobody takes them any more. A connection that breaks is made again.
 pub fn follow(tools: &Toolbox, source: &Source, since: Option<&str>, sender: &Sender<Line>) {
     let mut last = since.map(str::to_owned);
     loop {
-        let mut process = logs(tools, source).args(["--follow", "--request-timeout=0"]).deadline(FOR_EVER);
-        if let Some(last) = &last {
-            process = process.arg(format!("--since-time={last}"));
-        }
-        let Ok(piped) = process.pipe_from(None) else { return };
-        let mut reader = BufReader::new(piped.reader());
-        let mut bytes = Vec::new();
-        // kubectl's since-time is to the second: what came within that second is known already.
-        while reader.read_until(b'\n', &mut bytes).is_ok_and(|count| count > 0) {
-            let line = Line::parse(source, String::from_utf8_lossy(&bytes).trim_end_matches(['\n', '\r']));
-            bytes.clear();
+        let options = LogOptions { timestamps: true, since: last.clone(), ..LogOptions::default() };
+        let Ok(api) = tools.api() else { return };
+        let streams = api.streams();
+        let mut lines = match streams.follow_log(&source.pod, &source.container, &options) {
+            Ok(Log::Lines(lines)) => lines,
+            Ok(Log::NoPod) => return,
+            // Its container is starting anew, or the API server is away.
+            Ok(Log::Nothing(_)) | Err(_) => {
+                std::thread::sleep(AGAIN);
+                continue;
+            }
+        };
+        // The server's since-time is to the second: what came within that second is known already.
+        while let Ok(Some(line)) = next(&mut lines, source) {
             if last.as_ref().is_some_and(|last| line.time <= *last) {
                 continue;
             }
@@ -96,14 +105,9 @@ pub fn follow(tools: &Toolbox, source: &Source, since: Option<&str>, sender: &Se
                 return;
             }
         }
-        drop(reader);
-        if piped.finish().is_err() {
-            // Its pod is gone.
-            return;
-        }
         std::thread::sleep(AGAIN);
-        let gone = tools.kubectl_here().args(["get", "pod", &source.pod, "--output", "name"]).read().is_err();
-        if gone || !source.main {
+        // One that runs once has said all.
+        if !source.main {
             return;
         }
     }
@@ -115,7 +119,8 @@ mod tests {
 
     #[test]
     fn containers_that_have_run_are_listed() {
-        let sources = parse(include_str!("recorded.json")).unwrap();
+        let list: Value = serde_json::from_str(include_str!("recorded.json")).unwrap();
+        let sources = of_pods(list["items"].as_array().unwrap());
         let names: Vec<String> = sources.iter().map(|s| format!("{} {} {}", s.pod, s.container, s.main)).collect();
         insta::assert_snapshot!(names.join("\n"), @"
         todo-backend-7747d78d4d-67nj6 backend true

@@ -28,7 +28,7 @@ fn differences(project: &Project, world: &World, observed: &Observed, record: &R
     let seen = build::observe(project, &world.tools.engine, world.origin.as_ref())?;
     let credentials = credentials::read(project, &record.environment)?;
     let postgres = credentials.postgres(&world.tools)?;
-    let secrets = credentials.plan(&world.tools, observed, postgres.as_deref(), Mode::DryRun)?;
+    let secrets = credentials.plan(&world.tools, observed, postgres.as_ref(), Mode::DryRun)?;
     let tags: BTreeMap<String, String> =
         seen.iter().filter_map(|seen| Some((seen.name.clone(), seen.tag()?))).collect();
     let desired = Desired::new(project, &record.environment, &tags, &secrets.names)?;

@@ -1,18 +1,35 @@
-//! The ingress controller: installed only where the cluster has no IngressClass that serves the chart's Ingress.
+//! The ingress controller: installed only where the cluster has no IngressClass that serves the chart's Ingress. One that
+//! xtask installed is updated to the pinned image: older ones have published holes.
 
-use std::time::Duration;
+mod outage;
+
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use camino::Utf8Path;
+use serde::Deserialize;
+use serde_json::{Value, json};
 
+use crate::api::{Api, Propagation, Resource, Scope, kinds};
 use crate::failure::{Class, Failure};
 use crate::origin::Origin;
 use crate::plan::Step;
+use crate::process;
 use crate::project::Project;
+use crate::snapshot::{number, text};
 use crate::stages::images::load::{self, Wanted};
 use crate::toolbox::Toolbox;
+use outage::Outage;
 
 /// Labels of the controller in `infra/ingress`.
 const MANAGED: &str = "app.kubernetes.io/part-of=todo,app.kubernetes.io/component=ingress-controller";
+
+/// The field manager of the controller's objects: that of `kubectl apply --server-side`, which older versions of xtask
+/// used and which `infra/ingress` says to use by hand. Under another name fields that a newer manifest drops would stay.
+const MANAGER: &str = "kubectl";
+
+/// How long the controller may take to be available, from its manifests on.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// The class of the controller in `infra/ingress`.
 const CLASS: &str = "traefik";
@@ -30,28 +47,32 @@ pub struct Ingress {
     classes: Vec<IngressClass>,
     /// The controller of our making: whether it is available, if there is one.
     ours: Option<bool>,
+    /// The image that it runs.
+    image: String,
 }
 
 impl Ingress {
     /// Asks the cluster.
     pub fn observe(tools: &Toolbox) -> Result<Self> {
-        let ask = tools.kubectl().args(["get", "ingressclasses,deployments", "-A", "-o"]).arg(
-            "jsonpath={range .items[*]}{.kind}|{.metadata.labels.app\\.kubernetes\\.io/component}|\
-             {.metadata.labels.app\\.kubernetes\\.io/part-of}|{.status.availableReplicas}|{.metadata.name}|\
-             {.metadata.annotations.ingressclass\\.kubernetes\\.io/is-default-class}{\"\\n\"}{end}",
-        );
-        Ok(Self::parse(&ask.read()?))
+        let lists = tools.api()?.list_all(&[kinds::INGRESS_CLASS, kinds::DEPLOYMENT], Scope::Cluster)?;
+        Ok(Self::of(lists.iter().flat_map(|list| &list.items)))
     }
 
-    fn parse(text: &str) -> Self {
+    fn of<'a>(objects: impl IntoIterator<Item = &'a Value>) -> Self {
         let mut seen = Self::default();
-        for line in text.lines() {
-            match line.split('|').collect::<Vec<_>>()[..] {
-                ["IngressClass", _, _, _, name, default] => {
-                    seen.classes.push(IngressClass { name: name.to_owned(), default: default == "true" });
+        for object in objects {
+            let label = |name: &str| object["metadata"]["labels"][name].as_str().unwrap_or_default();
+            let ours = label("app.kubernetes.io/component") == "ingress-controller"
+                && label("app.kubernetes.io/part-of") == "todo";
+            match text(object, "/kind") {
+                "IngressClass" => {
+                    let default = &object["metadata"]["annotations"]["ingressclass.kubernetes.io/is-default-class"];
+                    let name = text(object, "/metadata/name").to_owned();
+                    seen.classes.push(IngressClass { name, default: default == "true" });
                 }
-                ["Deployment", "ingress-controller", "todo", available, ..] => {
-                    let available = available.parse::<u32>().is_ok_and(|count| count > 0);
+                "Deployment" if ours => {
+                    seen.image = text(object, "/spec/template/spec/containers/0/image").to_owned();
+                    let available = number(object, "/status/availableReplicas") > 0;
                     seen.ours = Some(available || seen.ours.unwrap_or(false));
                 }
                 _ => {}
@@ -83,80 +104,218 @@ fn why(ingress: &Ingress, wanted: &str) -> Option<&'static str> {
     }
 }
 
-/// The step that brings the controller, if one is needed for an Ingress of the class `wanted`.
+/// Why the controller of our making must be updated to the image `pinned`.
+fn outdated(ingress: &Ingress, pinned: &str) -> Option<String> {
+    let other = ingress.ours.is_some() && !ingress.image.is_empty() && ingress.image != pinned;
+    other.then(|| format!("{} -> {pinned}; no route answers for some seconds", ingress.image))
+}
+
+/// The step that brings or updates the controller, if that is needed for an Ingress of the class `wanted`.
 pub fn decide<'a>(
     project: &'a Project,
     tools: &'a Toolbox,
     origin: &'a dyn Origin,
     ingress: &Ingress,
     wanted: &str,
-) -> Option<Step<'a>> {
-    let why = why(ingress, wanted)?;
-    let folder = project.root.join(&project.settings.cluster.ingress);
-    let apply = tools.kubectl().args(["apply", "--server-side", "--force-conflicts", "-f", folder.as_str()]);
-    let image = origin.image(&project.settings.cluster.ingress_image);
-    let command = format!("docker save {image} | ctr images import\n{apply}");
-    Some(Step::new("install ingress controller", why, command, move |running| {
+) -> Result<Option<Step<'a>>> {
+    let pinned = &project.settings.cluster.ingress_image;
+    let outdated = outdated(ingress, pinned);
+    let (what, why) = match (why(ingress, wanted), &outdated) {
+        (Some(why), _) => ("install", why.to_owned()),
+        (None, Some(outdated)) => ("update", outdated.clone()),
+        (None, None) => return Ok(None),
+    };
+    let objects = manifests(&project.root.join(&project.settings.cluster.ingress))?;
+    let image = origin.image(pinned);
+    let mut command = format!("docker save {image} | ctr images import");
+    for object in &objects {
+        command.push_str(&format!("\n{}", Api::shown_apply(object, "default", MANAGER)));
+    }
+    Ok(Some(Step::new(format!("{what} ingress controller"), why, command, move |running| {
         let wanted = Wanted::of(project, &tools.engine, &image);
         for node in tools.nodes() {
             load::load(project, &tools.engine, &node, &wanted, running)?;
         }
-        apply.run()?;
-        running.progress("waiting for it to be available");
-        wait(tools)?;
-        Ok(project.settings.cluster.ingress_image.clone())
-    }))
+        let api = tools.api()?;
+        if outdated.is_none() {
+            apply(&api, &objects)?;
+            running.progress("waiting for it to be available");
+            wait_until_available(&api)?;
+            return Ok(pinned.clone());
+        }
+        // The node's port 80 belongs to one pod at a time, so the old one ends before the new one starts.
+        let before = live_controller(&api)?;
+        let outage = Outage::begin(super::profile(tools)?.address());
+        running.progress("replacing its pod");
+        let updated = apply(&api, &objects).and_then(|()| wait_until_available(&api));
+        let outage = outage.end();
+        if let Err(error) = updated {
+            let restored = apply(&api, std::slice::from_ref(&before)).and_then(|()| wait_until_available(&api));
+            let what = match restored {
+                Ok(()) => "the controller that ran before serves again".to_owned(),
+                Err(restoring) => format!("the one that ran before could not be restored: {restoring:#}"),
+            };
+            return Err(Failure::new(Class::Cluster, format!("{error:#}\n  {what}"))
+                .help("cargo xtask tool kubectl -- get pods,events -A")
+                .into());
+        }
+        Ok(outage.map_or(pinned.clone(), |outage| format!("{pinned}, {outage}")))
+    })))
 }
 
-fn wait(tools: &Toolbox) -> Result<()> {
-    tools
-        .kubectl()
-        .args(["wait", "deployment", "-A", "-l", MANAGED, "--for=condition=Available", "--timeout=120s"])
-        .arg("--request-timeout=0")
-        .deadline(Duration::from_secs(130))
-        .run()
-        .map_err(|error| {
-            Failure::new(Class::Cluster, format!("the ingress controller does not become available: {error:#}"))
-                .help("cargo xtask tool kubectl -- get pods,events -A")
-                .into()
-        })
+fn apply(api: &Api, objects: &[Value]) -> Result<()> {
+    objects.iter().try_for_each(|object| api.apply(object, MANAGER).map(drop))
+}
+
+/// The controller's Deployment as somebody would apply it.
+fn live_controller(api: &Api) -> Result<Value> {
+    let live = api.select(&kinds::DEPLOYMENT, Scope::Cluster, MANAGED)?;
+    let live = live.first().context("the ingress controller's Deployment is gone")?;
+    let metadata = &live["metadata"];
+    let metadata = json!({"name": metadata["name"], "namespace": metadata["namespace"], "labels": metadata["labels"]});
+    Ok(json!({"apiVersion": live["apiVersion"], "kind": live["kind"], "metadata": metadata, "spec": live["spec"]}))
+}
+
+/// The objects of all files in `folder`, in the order of the files' names.
+fn manifests(folder: &Utf8Path) -> Result<Vec<Value>> {
+    let mut files = Vec::new();
+    for entry in folder.read_dir_utf8().with_context(|| format!("reading {folder}"))? {
+        files.push(entry?.into_path());
+    }
+    files.retain(|file| ["yaml", "yml"].contains(&file.extension().unwrap_or_default()));
+    files.sort();
+    let mut objects = Vec::new();
+    for file in files {
+        let text = std::fs::read_to_string(&file).with_context(|| format!("reading {file}"))?;
+        for document in serde_norway::Deserializer::from_str(&text) {
+            let object = Value::deserialize(document)
+                .map_err(|error| Failure::new(Class::Config, format!("{file} is not YAML: {error}")))?;
+            // A document of comments alone.
+            if !object.is_null() {
+                objects.push(object);
+            }
+        }
+    }
+    Ok(objects)
+}
+
+fn wait_until_available(api: &Api) -> Result<()> {
+    let begun = Instant::now();
+    loop {
+        let ours = api.select(&kinds::DEPLOYMENT, Scope::Cluster, MANAGED)?;
+        let waiting: Vec<&Value> = ours.iter().filter(|deployment| !is_available(deployment)).collect();
+        let Some(first) = waiting.first().filter(|_| !ours.is_empty()) else {
+            if !ours.is_empty() {
+                return Ok(());
+            }
+            let what = format!("infra/ingress has no Deployment with the labels {MANAGED}");
+            return Err(Failure::new(Class::Config, what).into());
+        };
+        if process::ending() {
+            anyhow::bail!("interrupted");
+        }
+        if begun.elapsed() > PATIENCE {
+            let (name, available) = (text(first, "/metadata/name"), number(first, "/status/availableReplicas"));
+            let what = format!(
+                "the ingress controller is not available after {} s: Deployment {name} has {available} of {} replicas",
+                PATIENCE.as_secs(),
+                number(first, "/spec/replicas")
+            );
+            let help = "cargo xtask tool kubectl -- get pods,events -A";
+            return Err(Failure::new(Class::Cluster, what).help(help).into());
+        }
+        std::thread::sleep(api.deadlines().poll);
+    }
+}
+
+fn is_available(deployment: &Value) -> bool {
+    // The conditions may still be about the generation before.
+    let current = number(deployment, "/status/observedGeneration") >= number(deployment, "/metadata/generation");
+    let conditions = deployment.pointer("/status/conditions").and_then(Value::as_array).into_iter().flatten();
+    current && conditions.into_iter().any(|c| c["type"] == "Available" && c["status"] == "True")
 }
 
 /// Removes the controller that deploy installed, unless another Ingress uses it. Gives what was done, if anything.
 pub fn remove_controller(project: &Project, tools: &Toolbox) -> Result<Option<String>> {
-    let ours = tools.kubectl().args(["get", "deployment", "-A", "-l", MANAGED, "-o", "name"]).read()?;
-    if ours.trim().is_empty() {
+    let api = tools.api()?;
+    if api.select(&kinds::DEPLOYMENT, Scope::Cluster, MANAGED)?.is_empty() {
         return Ok(None);
     }
-    let users = tools.kubectl().args(["get", "ingress", "-A", "-o", "name"]).read()?;
-    if !users.trim().is_empty() {
+    if !api.list(&kinds::INGRESS, Scope::Cluster)?.items.is_empty() {
         return Ok(Some("ingress controller kept: other Ingresses use it".to_owned()));
     }
-    let folder = project.root.join(&project.settings.cluster.ingress);
-    tools
-        .kubectl()
-        .args(["delete", "--ignore-not-found", "--wait=true", "-f", folder.as_str()])
-        .arg("--request-timeout=0")
-        .deadline(Duration::from_secs(120))
-        .run()
-        .context("removing the ingress controller")?;
+    // The namespace, which comes first, goes last.
+    for object in manifests(&project.root.join(&project.settings.cluster.ingress))?.iter().rev() {
+        let (namespace, name) = (text(object, "/metadata/namespace"), text(object, "/metadata/name"));
+        let api = api.in_namespace(if namespace.is_empty() { "default" } else { namespace });
+        api.delete(Resource::of(object)?, name, Propagation::Background).context("removing the ingress controller")?;
+    }
     Ok(Some("ingress controller removed".to_owned()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
+
+    /// From lines of kind, component, part-of, available replicas, name and whether it is the default.
+    fn parse(text: &str) -> Ingress {
+        let object = |line: &str| {
+            let [kind, component, part, available, name, default, ref image @ ..] =
+                line.split('|').collect::<Vec<_>>()[..]
+            else {
+                panic!("{line}")
+            };
+            json!({"kind": kind, "spec": {"template": {"spec": {"containers": [{"image": image.concat()}]}}}, "metadata": {"name": name,
+                       "labels": {"app.kubernetes.io/component": component, "app.kubernetes.io/part-of": part},
+                       "annotations": {"ingressclass.kubernetes.io/is-default-class": default}},
+                   "status": {"availableReplicas": available.parse::<u64>().ok()}})
+        };
+        Ingress::of(&text.lines().map(object).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn the_manifests_of_the_project_are_read_in_order() {
+        let folder = Utf8Path::new(env!("CARGO_MANIFEST_DIR")).join("../infra/ingress");
+        let objects = manifests(&folder).unwrap();
+        let names: Vec<&str> = objects.iter().map(|object| text(object, "/kind")).collect();
+        assert_eq!((names[0], names.last().copied()), ("Namespace", Some("Deployment")));
+        assert!(objects.iter().all(|object| Resource::of(object).is_ok()), "{names:?}");
+    }
+
+    #[test]
+    fn a_deployment_is_available_in_its_newest_generation() {
+        let deployment = |generation: u64, status: &str| {
+            json!({"metadata": {"generation": generation}, "status": {"observedGeneration": 2,
+                   "conditions": [{"type": "Available", "status": status}]}})
+        };
+        assert!(is_available(&deployment(2, "True")));
+        assert!(!is_available(&deployment(2, "False")) && !is_available(&deployment(3, "True")));
+        assert!(!is_available(&json!({"metadata": {"generation": 1}})));
+    }
 
     #[test]
     fn what_a_cluster_with_our_controller_answered_is_read() {
-        let seen = Ingress::parse(include_str!("../../../tests/recorded/cluster/ingress.txt"));
+        let text = include_str!("../../../tests/recorded/cluster/ingress.json");
+        let list: Value = serde_json::from_str(text).unwrap();
+        let seen = Ingress::of(list["items"].as_array().unwrap());
         let classes = vec![IngressClass { name: CLASS.to_owned(), default: true }];
-        assert_eq!(seen, Ingress { classes, ours: Some(true) });
+        assert_eq!(seen, Ingress { classes, ours: Some(true), image: "traefik:v3.6.7".to_owned() });
+    }
+
+    #[test]
+    fn only_a_controller_of_ours_with_another_image_is_updated() {
+        let outdated = |text: &str| outdated(&parse(text), "traefik:v3.7.13");
+        let ours = "Deployment|ingress-controller|todo|1|traefik||traefik:v3.6.7\n";
+        let why = "traefik:v3.6.7 -> traefik:v3.7.13; no route answers for some seconds";
+        assert_eq!(outdated(ours).as_deref(), Some(why));
+        assert_eq!(outdated(&ours.replace("3.6.7", "3.7.13")), None);
+        assert_eq!(outdated("Deployment|||1|traefik||traefik:v3.6.7\nIngressClass||||nginx|true|\n"), None);
     }
 
     #[test]
     fn a_class_that_serves_and_our_controller_are_told_from_others() {
-        let why = |text: &str, wanted: &str| why(&Ingress::parse(text), wanted);
+        let why = |text: &str, wanted: &str| why(&parse(text), wanted);
         let other = "Deployment|||1|other|\n";
         assert_eq!(why(other, ""), Some("the cluster has no ingress controller"));
         let addon = "IngressClass|controller|||nginx|true\nDeployment|||1|nginx|\n";

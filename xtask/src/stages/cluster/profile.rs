@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use serde_json::Value;
 
+use super::version::{self, Version};
 use crate::failure::{Class, Failure};
 use crate::origin::Origin;
 use crate::plan::Step;
@@ -51,6 +52,13 @@ impl Profile {
         (runtime != "containerd").then_some(runtime)
     }
 
+    /// The Kubernetes that minikube has on record for a profile that can be used; `None` for any other.
+    pub fn kubernetes(&self, tools: &Toolbox) -> Result<Option<Version>> {
+        let usable = matches!(self.state, State::Running | State::Paused | State::Stopped);
+        let config = self.config.as_ref().filter(|_| usable);
+        config.map(|config| version::recorded(config, &tools.profile_config())).transpose()
+    }
+
     /// Where a user finds the application, if the profile publishes a port.
     pub fn address(&self) -> Option<String> {
         self.port
@@ -70,10 +78,25 @@ impl Profile {
 
 /// Asks minikube's files and the engine, side by side cheap: no minikube process.
 pub fn observe(tools: &Toolbox) -> Result<Profile> {
-    let inspected = tools.engine.docker().args(["container", "inspect", &tools.profile]).output()?;
-    let container =
-        inspected.status.success().then(|| serde_json::from_slice::<Value>(&inspected.stdout)).transpose()?;
-    Ok(judge(config(tools), container.as_ref().map(|list| &list[0])))
+    let container = inspect(tools)?;
+    let profile = judge(config(tools), container.as_ref().map(|list| &list[0]));
+    tools.aim_api(profile.api_port);
+    Ok(profile)
+}
+
+/// The node's container; `None`: the engine says that there is none.
+fn inspect(tools: &Toolbox) -> Result<Option<Value>> {
+    let inspect = tools.engine.docker().args(["container", "inspect", &tools.profile]);
+    let output = inspect.output()?;
+    if output.status.success() {
+        return Ok(Some(serde_json::from_slice(&output.stdout).context("docker did not print JSON")?));
+    }
+    let words = String::from_utf8_lossy(&output.stderr);
+    if words.to_lowercase().contains("no such container") {
+        return Ok(None);
+    }
+    let what = format!("the engine does not say whether container {} exists: {}", tools.profile, words.trim());
+    Err(Failure::new(Class::Machine, what).help("see whether the engine answers: cargo xtask doctor").into())
 }
 
 /// The profile by minikube's own record, where there is no engine to ask: what has a node has a stopped one.
@@ -120,12 +143,14 @@ pub fn decide<'a>(
     tools: &'a Toolbox,
     origin: &'a dyn Origin,
     profile: &Profile,
-    answers: bool,
+    silence: Option<&str>,
 ) -> Result<Vec<Step<'a>>> {
     let name = &tools.profile;
     match &profile.state {
-        State::Running if answers => Ok(Vec::new()),
-        State::Running => Ok(vec![start(project, tools, origin, profile, "its API server does not answer", None)?]),
+        State::Running => match silence {
+            None => Ok(Vec::new()),
+            Some(words) => Ok(vec![start(project, tools, origin, profile, words, None)?]),
+        },
         State::Paused => {
             let unpause = tools.engine.docker().args(["unpause", name]);
             Ok(vec![Step::new(format!("unpause {name}"), "the node is paused", unpause.clone(), move |_| {
@@ -146,6 +171,20 @@ pub fn decide<'a>(
                 .into())
         }
     }
+}
+
+/// The step that deletes the profile, also a half-deleted one.
+pub fn delete_step<'a>(tools: &'a Toolbox, why: &str) -> Step<'a> {
+    let delete = tools.minikube().arg("delete").deadline(Duration::from_secs(180));
+    Step::new(format!("delete cluster {}", tools.profile), why, delete.clone(), move |_| {
+        if tools.minikube_exists() {
+            delete.run()?;
+        }
+        // A half-deleted profile may leave its container or volume behind.
+        tools.engine.docker().args(["rm", "--force", "--volumes", &tools.profile]).output()?;
+        tools.engine.docker().args(["volume", "rm", "--force", &tools.profile]).output()?;
+        Ok(String::new())
+    })
 }
 
 /// Why the profile is neither used nor removed, if it is not ours to use.
@@ -192,14 +231,23 @@ fn start<'a>(
         .into());
     }
     let log = project.log("minikube-start");
+    let own = profile.kubernetes(tools)?;
+    let kubernetes = own.clone().map_or_else(|| version::pinned(project), Ok)?;
     let mut command = tools
         .minikube()
         .arg("start")
         .args(["--driver=docker", "--container-runtime=containerd", "--keep-context", "--interactive=false"])
-        .arg(format!("--kubernetes-version={}", cluster.kubernetes))
-        .args([format!("--cpus={}", cluster.cpus), format!("--memory={}m", cluster.memory_mib)])
+        .arg(format!("--kubernetes-version={kubernetes}"));
+    // An existing profile keeps its Kubernetes, its node and its size: only the user changes them.
+    let flags = if own.is_some() {
+        origin.minikube_restart_flags()
+    } else {
+        command = command.args([format!("--cpus={}", cluster.cpus), format!("--memory={}m", cluster.memory_mib)]);
+        origin.minikube_flags()
+    };
+    command = command
         .args(["--wait=all", "--wait-timeout=5m"])
-        .args(origin.minikube_flags())
+        .args(flags)
         .log(log.clone())
         .deadline(Duration::from_secs(900));
     if rustix::process::geteuid().is_root() {
@@ -210,7 +258,7 @@ fn start<'a>(
         command = command.arg(format!("--ports=127.0.0.1:{port}:80"));
     }
     let what = if profile.state == State::Absent { "create" } else { "start" };
-    let (name, kubernetes) = (tools.profile.clone(), cluster.kubernetes.clone());
+    let name = tools.profile.clone();
     Ok(Step::new(format!("{what} cluster {name}"), why, command.clone(), move |running| {
         command.stream(|line| running.progress(line.trim_start_matches(['*', '-', '!', ' ']))).map_err(|error| {
             Failure::new(Class::Cluster, format!("minikube did not start: {error:#}"))

@@ -1,18 +1,22 @@
 //! A Job that looks at the database as the backend will: its image, its Secret, its user, its network.
 
+use std::io::BufRead;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
 use super::COMMAND;
-use crate::process::Process;
+use crate::api::{Api, Log, LogOptions, Propagation, Scope, Write, kinds};
 use crate::report::Running;
-use crate::snapshot::{Snapshot, text};
+use crate::snapshot::text;
 use crate::toolbox::Toolbox;
 
 /// How long the pod may take, from its creation on.
 const PATIENCE: Duration = Duration::from_secs(75);
+
+/// The name of its container.
+const CONTAINER: &str = "preflight";
 
 /// How it ended.
 pub enum Outcome {
@@ -38,41 +42,33 @@ impl<'a> Job<'a> {
         Self { name, tools, manifest }
     }
 
-    /// The command that creates it.
-    pub fn create(&self) -> Process {
-        self.tools.kubectl_here().args(["create", "--filename", "-"])
+    /// The request that creates it.
+    pub fn shown(&self) -> String {
+        format!("POST {}", kinds::JOB.collection(self.tools.namespace(), Scope::Namespace))
     }
 
     /// Runs it to its end and removes it.
     pub fn run(&self, running: &Running) -> Result<Outcome> {
+        let api = self.tools.api()?;
         // Left by a deploy that was killed meanwhile.
-        self.remove("foreground").run().context("removing an old preflight")?;
-        self.create().stdin(self.manifest.to_string()).run().context("creating the preflight")?;
-        let outcome = self.follow(running);
-        self.remove("background").run().context("removing the preflight")?;
+        api.delete(&kinds::JOB, &self.name, Propagation::Foreground).context("removing an old preflight")?;
+        if let Write::Conflict(words) = api.create(&self.manifest).context("creating the preflight")? {
+            bail!("somebody else creates the preflight at the same time: {words}");
+        }
+        let outcome = self.follow(&api, running);
+        api.delete(&kinds::JOB, &self.name, Propagation::Background).context("removing the preflight")?;
         outcome
     }
 
-    fn remove(&self, cascade: &str) -> Process {
-        let delete = self.tools.kubectl_here().args(["delete", "job", &self.name, "--ignore-not-found"]);
-        delete.arg(format!("--cascade={cascade}"))
-    }
-
-    fn follow(&self, running: &Running) -> Result<Outcome> {
+    fn follow(&self, api: &Api, running: &Running) -> Result<Outcome> {
         let selector = format!("batch.kubernetes.io/job-name={}", self.name);
-        let pods = self.tools.kubectl_here().args(["get", "pods,events", "-o", "json"]);
         let start = Instant::now();
         let mut last = String::new();
         while start.elapsed() < PATIENCE {
-            let snapshot = Snapshot::parse(&pods.read()?)?;
-            let pod = snapshot
-                .kind("Pod")
-                .find(|pod| pod["metadata"]["labels"]["batch.kubernetes.io/job-name"] == self.name.as_str());
+            let pods = api.select(&kinds::POD, Scope::Namespace, &selector)?;
+            let pod = pods.first();
             match state(pod) {
-                State::Ended => {
-                    let logs = self.tools.kubectl_here().args(["logs", "-l", &selector, "--tail=20"]);
-                    return Ok(Outcome::Said(logs.read()?));
-                }
+                State::Ended => return log(api, text(pod.unwrap_or(&Value::Null), "/metadata/name")),
                 State::Stuck(why) => return Ok(Outcome::NotRun(why)),
                 State::Waiting(what) => {
                     running.progress(&what);
@@ -82,6 +78,16 @@ impl<'a> Job<'a> {
             std::thread::sleep(Duration::from_millis(250));
         }
         Ok(Outcome::NotRun(format!("not within {} s ({last})", PATIENCE.as_secs())))
+    }
+}
+
+/// What the pod said.
+fn log(api: &Api, pod: &str) -> Result<Outcome> {
+    let options = LogOptions { tail: Some(20), ..LogOptions::default() };
+    match api.log(pod, CONTAINER, &options)? {
+        Log::Lines(lines) => Ok(Outcome::Said(lines.lines().collect::<std::io::Result<Vec<_>>>()?.join("\n"))),
+        Log::Nothing(words) => Ok(Outcome::NotRun(format!("its log cannot be read: {words}"))),
+        Log::NoPod => Ok(Outcome::NotRun(format!("pod {pod} was deleted before its log was read"))),
     }
 }
 
@@ -123,7 +129,7 @@ fn manifest(name: &str, release: &str, image: &str, secret: &str) -> Value {
         "app.kubernetes.io/managed-by": "xtask",
     });
     let container = json!({
-        "name": "preflight",
+        "name": CONTAINER,
         "image": image,
         "imagePullPolicy": "Never",
         "command": COMMAND,

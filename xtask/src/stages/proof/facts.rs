@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::{Context, Result};
 use serde_json::Value;
 
+use crate::api::{Scope, kinds};
 use crate::snapshot::{Snapshot, text};
 use crate::toolbox::Toolbox;
 
@@ -56,11 +57,9 @@ pub struct Facts {
 impl Facts {
     /// Asks the cluster.
     pub fn take(tools: &Toolbox, release: &str) -> Result<Self> {
-        let get = |what: &[&str]| -> Result<Snapshot> {
-            Snapshot::parse(&tools.kubectl().arg("get").args(what.iter().copied()).args(["-o", "json"]).read()?)
-        };
-        let cluster = get(&["ingressclasses"]).context("asking for IngressClasses")?;
-        let pods = get(&["pods", "--all-namespaces"]).context("asking for ingress controllers")?;
+        let lists = tools.api()?.list_all(&[kinds::INGRESS_CLASS, kinds::POD], Scope::Cluster);
+        let lists = lists.context("asking for IngressClasses and ingress controllers")?;
+        let cluster = Snapshot::of(lists.into_iter().flat_map(|list| list.items).collect());
         let here = Snapshot::take(tools)?;
         Ok(Self {
             wanted: here
@@ -68,7 +67,7 @@ impl Facts {
                 .map(|ingress| text(ingress, "/spec/ingressClassName").to_owned())
                 .filter(|class| !class.is_empty()),
             classes: cluster.kind("IngressClass").map(class).collect(),
-            listeners: pods.kind("Pod").filter_map(listener).collect(),
+            listeners: cluster.kind("Pod").filter_map(listener).collect(),
             endpoints: endpoints(&here),
         })
     }

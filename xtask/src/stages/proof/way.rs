@@ -8,9 +8,12 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::Result;
+use serde_json::Value;
 
+use crate::api::{Scope, kinds};
 use crate::failure::{Class, Failure};
 use crate::process::Piped;
+use crate::snapshot::text;
 use crate::stages::cluster::Profile;
 use crate::toolbox::Toolbox;
 
@@ -115,21 +118,18 @@ impl Drop for Forward {
 
 /// The workload that has port 80 of the nodes.
 fn controller(tools: &Toolbox) -> Result<Option<Controller>> {
-    let ask = tools.kubectl().args(["get", "deployments,daemonsets", "-A", "-o"]).arg(
-        "jsonpath={range .items[*]}{.metadata.namespace}|{.kind}|{.metadata.name}|\
-         {.spec.template.spec.containers[*].ports[?(@.hostPort==80)].containerPort}{\"\\n\"}{end}",
-    );
-    Ok(parse(&ask.read()?))
+    let lists = tools.api()?.list_all(&[kinds::DEPLOYMENT, kinds::DAEMON_SET], Scope::Cluster)?;
+    Ok(lists.iter().flat_map(|list| &list.items).find_map(of_workload))
 }
 
-fn parse(text: &str) -> Option<Controller> {
-    text.lines().find_map(|line| match line.split('|').collect::<Vec<_>>()[..] {
-        [namespace, kind, name, port] => Some(Controller {
-            namespace: namespace.to_owned(),
-            workload: format!("{}/{name}", kind.to_lowercase()),
-            port: port.parse().ok()?,
-        }),
-        _ => None,
+fn of_workload(workload: &Value) -> Option<Controller> {
+    let containers = workload.pointer("/spec/template/spec/containers")?.as_array()?;
+    let ports = containers.iter().filter_map(|container| container["ports"].as_array()).flatten();
+    let port = ports.into_iter().find(|port| port["hostPort"] == 80)?["containerPort"].as_u64()?;
+    Some(Controller {
+        namespace: text(workload, "/metadata/namespace").to_owned(),
+        workload: format!("{}/{}", text(workload, "/kind").to_lowercase(), text(workload, "/metadata/name")),
+        port: port.try_into().ok()?,
     })
 }
 
@@ -141,13 +141,20 @@ fn listening(line: &str) -> Option<u16> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     #[test]
     fn what_has_the_nodes_port_80_is_found_among_others() {
-        let text = "kube-system|Deployment|coredns|\ningress-traefik|Deployment|traefik|8000\n";
-        let (namespace, workload) = ("ingress-traefik".to_owned(), "deployment/traefik".to_owned());
-        assert_eq!(parse(text), Some(Controller { namespace, workload, port: 8000 }));
-        assert_eq!(parse("kube-system|DaemonSet|kindnet|\n"), None);
+        let workload = |kind: &str, ports: Value| {
+            json!({"kind": kind, "metadata": {"namespace": "ingress-traefik", "name": "traefik"},
+                   "spec": {"template": {"spec": {"containers": [{"name": "sidecar"}, {"ports": ports}]}}}})
+        };
+        let ports = json!([{"containerPort": 8080}, {"containerPort": 8000, "hostPort": 80}]);
+        let found = of_workload(&workload("Deployment", ports));
+        let (namespace, name) = ("ingress-traefik".to_owned(), "deployment/traefik".to_owned());
+        assert_eq!(found, Some(Controller { namespace, workload: name, port: 8000 }));
+        assert_eq!(of_workload(&workload("DaemonSet", json!([{"containerPort": 80}]))), None);
+        assert_eq!(of_workload(&workload("DaemonSet", Value::Null)), None);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use serde::Serialize;
 use similar::TextDiff;
 
 use super::{Desired, Observed, SecretPlan, helm};
+use crate::api::kinds;
 use crate::project::Project;
 use crate::secrets;
 use crate::toolbox::Toolbox;
@@ -76,10 +77,10 @@ fn keys(tools: &Toolbox, name: &str, manifest: &[u8], observed: &Observed, compo
     let used = observed.record.iter().flat_map(|record| &record.secrets);
     let replaces = used.into_iter().find(|n| n.contains(&prefix) && observed.secrets.ours.contains(n)).cloned();
     let live = match &replaces {
-        Some(old) => tools.kubectl_here().args(["get", "secret", old, "--output", "json"]).read()?,
-        None => "{}".to_owned(),
+        Some(old) => tools.api()?.get(&kinds::SECRET, old)?,
+        None => None,
     };
-    let keys = secrets::compare(&live, &wanted)?;
+    let keys = secrets::compare(live.as_ref(), &wanted);
     Ok(Keys { name: name.to_owned(), replaces, keys })
 }
 

@@ -7,8 +7,10 @@ use camino::{Utf8Path, Utf8PathBuf};
 use serde_json::Value;
 
 use super::rollout::Stopped;
+use crate::api::{LogOptions, Scope, kinds};
 use crate::clock;
 use crate::failure::{Class, Failure};
+use crate::inventory;
 use crate::judge::{Finding, Gravity};
 use crate::project::Project;
 use crate::secrets::Redactor;
@@ -16,14 +18,14 @@ use crate::snapshot::{Snapshot, number, text};
 use crate::toolbox::Toolbox;
 
 /// Lines of a log that are shown; the evidence has more of them.
-const SHOWN: usize = 20;
+const SHOWN: u32 = 20;
 /// Lines of each log in the evidence.
-const SAVED: usize = 500;
+const SAVED: u32 = 500;
 /// Findings that are shown; they stand in the order of their gravity.
 const FINDINGS: usize = 3;
 /// Bundles that are kept.
 const KEPT: usize = 10;
-/// No question about a failure may hold back its end for longer.
+/// Helm's history may not hold back the end of a failure for longer.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The error that tells why the rollout was given up, with the path of the evidence.
@@ -59,16 +61,19 @@ pub fn explain(project: &Project, tools: &Toolbox, redactor: &Redactor, stopped:
 /// The end of the log that belongs to a finding: of the container that ended, where there is one.
 fn last_log(tools: &Toolbox, finding: &Finding) -> Vec<String> {
     let Some((pod, container)) = &finding.log_of else { return Vec::new() };
-    let text = log(tools, pod, container, true, SHOWN).or_else(|| log(tools, pod, container, false, SHOWN));
-    text.unwrap_or_default().lines().map(str::to_owned).collect()
+    let read = || match log(tools, pod, container, true, SHOWN)? {
+        Some(text) => anyhow::Ok(Some(text)),
+        None => log(tools, pod, container, false, SHOWN),
+    };
+    match read() {
+        Ok(text) => text.unwrap_or_default().lines().map(str::to_owned).collect(),
+        Err(error) => vec![format!("(its log cannot be read: {error:#})")],
+    }
 }
 
-fn log(tools: &Toolbox, pod: &str, container: &str, previous: bool, lines: usize) -> Option<String> {
-    let tail = format!("--tail={lines}");
-    let logs = tools.kubectl_here().args(["logs", pod, "-c", container, &tail, &format!("--previous={previous}")]);
-    let text = logs.deadline(PATIENCE).read().ok()?;
-    // The kubelet says so with success while it removes the container before the last.
-    (!text.is_empty() && !text.starts_with("unable to retrieve container logs")).then_some(text)
+fn log(tools: &Toolbox, pod: &str, container: &str, previous: bool, lines: u32) -> Result<Option<String>> {
+    let options = LogOptions { previous, tail: Some(lines), ..LogOptions::default() };
+    inventory::log(&tools.api()?, pod, container, &options)
 }
 
 /// Saves the bundle `target/xtask/evidence/<time>-<cause>`. Specs of pods hold no secret values (they are mounted
@@ -80,34 +85,34 @@ fn save(project: &Project, tools: &Toolbox, redactor: &Redactor, name: &str, cau
     std::fs::create_dir_all(&dir).with_context(|| format!("creating {dir}"))?;
     let write = |name: &str, text: &str| std::fs::write(dir.join(name), redactor.redact(text));
     write("cause.txt", cause)?;
-    let tail = format!("--tail={SAVED}");
-    let logs =
-        ["logs", "-l", "app.kubernetes.io/part-of=todo", "--all-containers", "--prefix", "--ignore-errors", &tail];
-    let kubectl: [(&str, &[&str]); 6] = [
-        ("pods.txt", &["get", "pods,replicasets,deployments,statefulsets,persistentvolumeclaims", "-o", "wide"]),
-        ("events.txt", &["get", "events", "--sort-by=.lastTimestamp"]),
-        ("describe.txt", &["describe", "pods,deployments,statefulsets,persistentvolumeclaims,resourcequotas"]),
-        ("objects.yaml", &["get", "pods,deployments,statefulsets,configmaps,services,ingresses", "-o", "yaml"]),
-        ("nodes.txt", &["describe", "nodes"]),
-        ("logs.txt", &logs),
-    ];
     let helm = tools.helm().args(["history", &project.settings.chart.release]).deadline(PATIENCE);
-    let commands =
-        kubectl.map(|(name, args)| (name, tools.kubectl_here().args(args.iter().copied()).deadline(PATIENCE)));
-    std::thread::scope(|scope| {
-        let commands = commands.into_iter().chain([("helm-history.txt", helm)]);
-        let running: Vec<_> = commands.map(|(name, command)| (name, scope.spawn(move || command.output()))).collect();
-        for (name, output) in running {
-            // One answer that does not come must not cost the others.
-            if let Ok(Ok(output)) = output.join() {
-                write(name, &String::from_utf8_lossy(&[output.stdout, output.stderr].concat()))?;
-            }
-        }
-        anyhow::Ok(())
-    })?;
-    for (pod, container) in restarted(&Snapshot::take(tools)?) {
-        if let Some(text) = log(tools, &pod, &container, true, SAVED) {
-            write(&format!("{pod}.{container}.previous.txt"), &text)?;
+    let history = match helm.output() {
+        Ok(output) => String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned(),
+        Err(error) => format!("{error:#}\n"),
+    };
+    write("helm-history.txt", &history)?;
+    let api = tools.api()?;
+    // One answer that does not come must not cost the others: it stands in the file in their place.
+    let or_error = |text: Result<String>| text.unwrap_or_else(|error| format!("{error:#}\n"));
+    let of = |resource| Ok(inventory::yaml(&api.list(resource, Scope::Cluster)?.items));
+    write("nodes.txt", &or_error(of(&kinds::NODE)))?;
+    let quotas = or_error(api.list(&kinds::RESOURCE_QUOTA, Scope::Namespace).map(|list| inventory::yaml(&list.items)));
+    let snapshot = Snapshot::take(tools)?;
+    let objects = snapshot.objects();
+    write("pods.txt", &inventory::pods(objects))?;
+    write("events.txt", &inventory::events(objects))?;
+    write("describe.txt", &inventory::describe(objects))?;
+    let things = inventory::yaml(objects.iter().filter(|object| object["kind"] != "Event"));
+    write("objects.yaml", &format!("{things}{quotas}"))?;
+    let options = LogOptions { tail: Some(SAVED), ..LogOptions::default() };
+    let ours = snapshot.kind("Pod").filter(|pod| pod["metadata"]["labels"]["app.kubernetes.io/part-of"] == "todo");
+    write("logs.txt", &ours.map(|pod| inventory::logs(&api, pod, &options)).collect::<String>())?;
+    for (pod, container) in restarted(&snapshot) {
+        let name = format!("{pod}.{container}.previous.txt");
+        match log(tools, &pod, &container, true, SAVED) {
+            Ok(Some(text)) => write(&name, &text)?,
+            Ok(None) => {}
+            Err(error) => write(&name, &format!("{error:#}\n"))?,
         }
     }
     forget(&all)?;

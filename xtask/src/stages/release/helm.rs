@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 use super::desired::Desired;
 use super::secrets::{self, Existing};
 use super::undo::{self, Fallback};
+use crate::api::{Propagation, kinds};
 use crate::clock;
 use crate::failure::{Class, Failure};
 use crate::plan::Step;
@@ -78,16 +79,16 @@ pub fn repair<'a>(tools: &'a Toolbox, release: &str, status: &Status) -> Vec<Ste
     // Helm refuses every upgrade while its newest revision is pending. That revision never became anything: its record
     // goes, and the revision before it, or nothing at all, is the newest again.
     let name = format!("sh.helm.release.v1.{release}.v{}", newest.number);
-    let delete = tools.kubectl_here().args(["delete", "secret", &name, "--ignore-not-found"]);
+    let shown = format!("DELETE {}", kinds::SECRET.object(tools.namespace(), &name));
     let (release, context) = (release.to_owned(), tools.profile.clone());
-    vec![Step::new(format!("free the stuck release {release}"), why, delete.clone(), move |_| {
+    vec![Step::new(format!("free the stuck release {release}"), why, shown, move |_| {
         if let Some(pid) = at_work(&release, &context) {
             let what = format!("helm (process {pid}) is at work on the release {release}");
             return Err(Failure::new(Class::Busy, what)
                 .help("wait for it to end, or end it; then deploy again")
                 .into());
         }
-        delete.run().map(|()| String::new())
+        tools.api()?.delete(&kinds::SECRET, &name, Propagation::Background).map(|_| String::new())
     })]
 }
 
@@ -140,8 +141,11 @@ pub fn upgrade<'a>(
         let Err(error) = command.run() else { return Ok(String::new()) };
         let failure = refused(error);
         // Most mistakes are found before anything is applied: then there is no new revision.
-        let began = secrets::observe(tools).is_ok_and(|now| observe(&now).newest().map(|r| r.number) > before);
-        let fallback = if began { fallback } else { Fallback::Stay };
+        let fallback = match secrets::observe(tools) {
+            Ok(now) if observe(&now).newest().map(|r| r.number) > before => fallback,
+            Ok(_) => Fallback::Stay,
+            Err(error) => Fallback::Unknown(format!("{error:#}")),
+        };
         Err(undo::fall_back(project, tools, &fallback, failure))
     })
 }

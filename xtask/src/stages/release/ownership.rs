@@ -6,9 +6,10 @@
 
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use serde_json::{Map, Value, json};
 
+use crate::api::{Resource, Write};
 use crate::plan::Step;
 use crate::toolbox::Toolbox;
 
@@ -23,21 +24,25 @@ const PAUSE: Duration = Duration::from_millis(250);
 
 /// The step that hands foreign fields of `object` (`ConfigMap/todo-config`) to Helm.
 pub fn step<'a>(tools: &'a Toolbox, object: &str) -> Step<'a> {
-    let object = object.to_lowercase();
-    let get = tools.kubectl_here().args(["get", &object, "--show-managed-fields", "--output", "json"]);
-    let patch = tools.kubectl_here().args(["patch", &object, "--type=json", "--patch-file=/dev/stdin"]);
-    let command = format!("{get}\n{patch}");
-    let what = format!("hand fields of {object} to Helm");
-    Step::new(what, "what was added by hand belongs to somebody else, and Helm would leave it", command, move |_| {
+    let (kind, name) = object.split_once('/').unwrap_or((object, ""));
+    let (resource, name) = (Resource::of_kind(kind), name.to_owned());
+    let path = resource.map(|resource| resource.object(tools.namespace(), &name)).unwrap_or_default();
+    let what = format!("hand fields of {} to Helm", object.to_lowercase());
+    let (why, shown) = ("what was added by hand belongs to somebody else, and Helm would leave it", path);
+    let shown = format!("GET {shown}\nPATCH {shown}  # JSON patch of metadata.managedFields");
+    let object = object.to_owned();
+    Step::new(what, why, shown, move |_| {
+        let resource = resource.with_context(|| format!("{object} is of a kind that xtask does not know"))?;
+        let api = tools.api()?;
         let mut attempts = 1..=ATTEMPTS;
         loop {
-            let live: Value = serde_json::from_str(&get.read()?).context("kubectl did not print JSON")?;
+            let Some(live) = api.get(resource, &name)? else { return Ok("it was deleted meanwhile".to_owned()) };
             let Some(transfer) = transfer(&live) else { return Ok("there are none".to_owned()) };
-            match (patch.clone().stdin(transfer.to_string()).run(), attempts.next()) {
-                (Ok(()), _) => return Ok(String::new()),
+            match (api.json_patch(resource, &name, &transfer)?, attempts.next()) {
+                (Write::Done, _) => return Ok(String::new()),
                 // A controller wrote the object in between, as it does for each pod that comes or goes.
-                (Err(_), Some(_)) => std::thread::sleep(PAUSE),
-                (Err(error), None) => return Err(error),
+                (Write::Conflict(_), Some(_)) => std::thread::sleep(PAUSE),
+                (Write::Conflict(words), None) => bail!("{object} was changed {ATTEMPTS} times meanwhile: {words}"),
             }
         }
     })

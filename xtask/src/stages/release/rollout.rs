@@ -7,13 +7,14 @@ use anyhow::Result;
 
 use super::evidence;
 use super::undo::{self, Fallback};
+use crate::api::{Scope, kinds};
 use crate::judge::{self, CAUSES, Finding, Gravity};
 use crate::plan::Step;
 use crate::process;
 use crate::project::Project;
 use crate::report::{Row, Running};
 use crate::secrets::Redactor;
-use crate::snapshot::{Snapshot, Watch};
+use crate::snapshot::{Snapshot, Watch, text};
 use crate::toolbox::Toolbox;
 
 /// How long a rollout may take as long as nothing fatal shows.
@@ -43,7 +44,9 @@ pub fn step<'a>(
     redactor: Redactor,
     why: String,
 ) -> Step<'a> {
-    Step::new("roll out", why, "kubectl get pods --watch", move |running| {
+    let shown =
+        format!("GET {}?watch=true  # and other kinds", kinds::POD.collection(tools.namespace(), Scope::Namespace));
+    Step::new("roll out", why, shown, move |running| {
         let Some(stopped) = follow(tools, running, LIMIT)? else { return Ok("all replicas ready".to_owned()) };
         let explained = evidence::explain(project, tools, &redactor, &stopped);
         Err(undo::fall_back(project, tools, &fallback, explained))
@@ -113,7 +116,10 @@ fn replace_stuck(tools: &Toolbox, snapshot: &Snapshot, since: &mut HashMap<Strin
     for name in stuck {
         let first = *since.entry(name.clone()).or_insert_with(Instant::now);
         if first.elapsed() > STUCK {
-            tools.kubectl_here().args(["delete", "pod", &name, "--wait=false", "--ignore-not-found"]).run()?;
+            // By its UID: its successor has the same name.
+            if let Some(pod) = snapshot.get("Pod", &name) {
+                tools.api()?.begin_delete_of(&kinds::POD, &name, text(pod, "/metadata/uid"))?;
+            }
             since.insert(name, Instant::now());
         }
     }

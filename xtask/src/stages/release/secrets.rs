@@ -2,13 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use serde_json::Value;
 
 use super::helm::Revision;
 use super::record::Record;
+use crate::api::{MANAGER, Propagation, kinds};
 use crate::plan::Step;
-use crate::secrets::{APPLY, Redactor, Secret};
+use crate::secrets::{Redactor, Secret};
+use crate::snapshot::text;
 use crate::toolbox::Toolbox;
 
 /// The Secrets of the namespace by name and label; their content is not read.
@@ -22,24 +24,26 @@ pub struct Existing {
 
 /// Asks for names, labels and times only.
 pub fn observe(tools: &Toolbox) -> Result<Existing> {
-    let columns = "jsonpath={range .items[*]}{.metadata.name}{\"\\t\"}{.metadata.labels.owner}{\"\\t\"}\
-                   {.metadata.labels.version}{\"\\t\"}{.metadata.labels.status}{\"\\t\"}{.metadata.creationTimestamp}\
-                   {\"\\t\"}{.metadata.labels.app\\.kubernetes\\.io/managed-by}{\"\\n\"}{end}";
-    Ok(parse(&tools.kubectl_here().args(["get", "secrets", "-o", columns]).read()?))
+    parse(&tools.api()?.list_metadata(&kinds::SECRET, "")?)
 }
 
-fn parse(text: &str) -> Existing {
+fn parse(secrets: &[Value]) -> Result<Existing> {
     let mut existing = Existing::default();
-    for line in text.lines() {
-        let field = |index| line.split('\t').nth(index).unwrap_or_default().to_owned();
-        if field(1) == "helm" {
-            let number = field(2).parse().unwrap_or_default();
-            existing.helm.push(Revision { number, status: field(3), created: field(4) });
-        } else if field(5) == "xtask" {
-            existing.ours.push(field(0));
+    for secret in secrets {
+        let name = text(secret, "/metadata/name");
+        let labels = |label: &str| secret["metadata"]["labels"][label].as_str().unwrap_or_default();
+        if labels("owner") == "helm" {
+            let number = labels("version").parse();
+            existing.helm.push(Revision {
+                number: number.with_context(|| format!("Helm's Secret {name} names no revision"))?,
+                status: labels("status").to_owned(),
+                created: text(secret, "/metadata/creationTimestamp").to_owned(),
+            });
+        } else if labels("app.kubernetes.io/managed-by") == "xtask" {
+            existing.ours.push(name.to_owned());
         }
     }
-    existing
+    Ok(existing)
 }
 
 /// The Secrets that the release needs: name, manifest (applied on standard input) and component.
@@ -83,15 +87,17 @@ impl Plan {
     }
 
     /// The steps that apply the missing ones.
-    pub fn steps<'a>(self, tools: &Toolbox, existing: &Existing) -> Vec<Step<'a>> {
+    pub fn steps<'a>(self, tools: &'a Toolbox, existing: &Existing) -> Vec<Step<'a>> {
         let missing = self.missing(existing);
         let wanted = self.wanted.into_iter().filter(|(name, _)| missing.contains(name));
         wanted
             .map(|(name, manifest)| {
-                let apply = tools.kubectl_here().args(APPLY).stdin(manifest);
-                let shown = format!("{apply} < (Secret {name})");
+                let path = kinds::SECRET.object(tools.namespace(), &name);
+                let shown = format!("PATCH {path}?fieldManager={MANAGER}&force=true < (Secret {name})");
                 Step::new(format!("apply Secret {name}"), "it is not in the cluster", shown, move |_| {
-                    apply.run().map(|()| String::new())
+                    // The error must not show what it could not read.
+                    let manifest: Value = serde_json::from_slice(&manifest).ok().context("a Secret of ours is JSON")?;
+                    tools.api()?.apply(&manifest, MANAGER).map(|_| String::new())
                 })
             })
             .collect()
@@ -104,10 +110,14 @@ impl Plan {
 /// as long as the record of any kept revision names it in `keep`.
 pub fn remove_unused(tools: &Toolbox, existing: &Existing, keep: &[String]) -> Result<Vec<String>> {
     let stale = unused(existing, keep);
-    if !stale.is_empty() {
-        tools.kubectl_here().args(["delete", "secret", "--ignore-not-found"]).args(stale.clone()).run()?;
-    }
+    delete(tools, &stale)?;
     Ok(stale)
+}
+
+/// Deletes the Secrets of these names.
+pub fn delete(tools: &Toolbox, names: &[String]) -> Result<()> {
+    let api = tools.api()?;
+    names.iter().try_for_each(|name| api.delete(&kinds::SECRET, name, Propagation::Background).map(drop))
 }
 
 /// Those of `existing` that are for one revision and not in `keep`.
@@ -122,9 +132,12 @@ pub fn clean<'a>(tools: &'a Toolbox, plan: &Plan, existing: &Existing, mut keep:
     if stale.is_empty() {
         return None;
     }
-    let delete = tools.kubectl_here().args(["delete", "secret", "--ignore-not-found"]).args(stale.clone());
     let what = format!("delete unused Secret {}", stale.join(", "));
-    Some(Step::new(what, "no kept revision names it", delete.clone(), move |_| delete.run().map(|()| String::new())))
+    let requests: Vec<String> =
+        stale.iter().map(|name| format!("DELETE {}", kinds::SECRET.object(tools.namespace(), name))).collect();
+    Some(Step::new(what, "no kept revision names it", requests.join("\n"), move |_| {
+        delete(tools, &stale).map(|()| String::new())
+    }))
 }
 
 /// The Secrets that kept revisions name: those of the record, and of the ReplicaSets that Kubernetes keeps.
@@ -159,7 +172,9 @@ mod tests {
 
     #[test]
     fn what_a_cluster_with_a_release_answered_is_read() {
-        let seen = parse(include_str!("../../../tests/recorded/cluster/secrets.txt"));
+        let text = include_str!("../../../tests/recorded/cluster/secrets.json");
+        let list: Value = serde_json::from_str(text).unwrap();
+        let seen = parse(list["items"].as_array().unwrap()).unwrap();
         assert_eq!(seen.ours, ["todo-backend-8989dd2d", "todo-postgres"]);
         let created = "2026-11-21T11:59:22Z".to_owned();
         assert_eq!(seen.helm, [Revision { number: 1, status: "deployed".to_owned(), created }]);
@@ -167,10 +182,16 @@ mod tests {
 
     #[test]
     fn helm_revisions_and_our_secrets_are_told_apart() {
-        let text = "sh.helm.release.v1.todo.v2\thelm\t2\tdeployed\t2026-01-01T00:00:00Z\tHelm\n\
-                    todo-backend-0a1b2c3d\t\t\t\t2026-01-01T00:00:00Z\txtask\nforeign\t\t\t\t\t\n";
-        let existing = parse(text);
+        let secret = |name: &str, labels: Value| serde_json::json!({"metadata": {"name": name, "labels": labels}});
+        let helms = |version: &str| serde_json::json!({"owner": "helm", "version": version, "status": "deployed"});
+        let secrets = [
+            secret("sh.helm.release.v1.todo.v2", helms("2")),
+            secret("todo-backend-0a1b2c3d", serde_json::json!({"app.kubernetes.io/managed-by": "xtask"})),
+            secret("foreign", Value::Null),
+        ];
+        let existing = parse(&secrets).unwrap();
         assert_eq!(existing.ours, ["todo-backend-0a1b2c3d"]);
         assert_eq!((existing.helm[0].number, existing.helm[0].status.as_str()), (2, "deployed"));
+        assert!(parse(&[secret("sh.helm.release.v1.todo.vx", helms("x"))]).is_err());
     }
 }

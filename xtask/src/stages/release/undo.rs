@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 use super::record::Record;
 use super::rollout::{self, Stopped};
 use super::{Observed, helm, secrets};
+use crate::api::{Propagation, kinds};
 use crate::clock;
 use crate::failure::Failure;
 use crate::judge;
@@ -31,6 +32,8 @@ pub enum Fallback {
     Nothing,
     /// Nothing was applied, so nothing is undone.
     Stay,
+    /// The cluster does not say whether anything was applied, in these words: nothing is undone on a guess.
+    Unknown(String),
 }
 
 impl Fallback {
@@ -53,6 +56,9 @@ pub fn fall_back(project: &Project, tools: &Toolbox, fallback: &Fallback, failur
     let report = &project.report;
     let done = match fallback {
         Fallback::Stay => Ok("nothing was applied by this run, so nothing is undone".to_owned()),
+        Fallback::Unknown(words) => {
+            Err(anyhow::anyhow!("the cluster does not say whether anything was applied: {words}"))
+        }
         Fallback::Nothing => {
             let running =
                 report.step("release", "remove the failed first install", "there is no revision to go back to");
@@ -94,7 +100,7 @@ pub fn rollback_to(project: &Project, tools: &Toolbox, revision: u64, running: &
     }
     let now = helm::observe(&secrets::observe(tools)?).deployed().context("Helm knows no deployed revision")?;
     let snapshot = Snapshot::take(tools)?;
-    if let Some(record) = Record::from(&snapshot)
+    if let Some(record) = Record::read(&snapshot)?
         && record.revision == revision
         && record.drift(&snapshot).is_empty()
     {
@@ -107,6 +113,11 @@ pub fn rollback_to(project: &Project, tools: &Toolbox, revision: u64, running: &
 /// data may be older than this install.
 fn remove(project: &Project, tools: &Toolbox) -> Result<String> {
     let chart = &project.settings.chart;
+    // The decision that nothing was installed is minutes old, and what follows cannot be taken back.
+    let revisions = helm::observe(&secrets::observe(tools)?).revisions;
+    if let Some(older) = revisions.iter().skip(1).find(|r| ["deployed", "superseded"].contains(&r.status.as_str())) {
+        anyhow::bail!("Helm has revision {} ({}), so this was no first install", older.number, older.status);
+    }
     let uninstall = tools.helm().args(["uninstall", &chart.release, "--ignore-not-found", "--cascade=foreground"]);
     uninstall.args(["--wait", "--timeout=120s"]).log(project.log("helm")).deadline(Duration::from_secs(150)).run()?;
     let snapshot = Snapshot::take(tools)?;
@@ -116,15 +127,16 @@ fn remove(project: &Project, tools: &Toolbox) -> Result<String> {
     let ours = pending.iter().filter(|claim| text(claim, "/metadata/labels/app.kubernetes.io~1part-of") == "todo");
     let names: Vec<&str> = ours.map(|claim| text(claim, "/metadata/name")).collect();
     if !names.is_empty() {
-        tools.kubectl_here().args(["delete", "persistentvolumeclaims"]).args(names).run()?;
+        let api = tools.api()?;
+        for name in names {
+            api.delete(&kinds::PERSISTENT_VOLUME_CLAIM, name, Propagation::Background)?;
+        }
     }
     let existing = secrets::observe(tools)?;
     let password = manifests::postgres_name(chart);
     let keep: Vec<&String> = existing.ours.iter().filter(|name| !bound.is_empty() && **name == password).collect();
     let stale: Vec<String> = existing.ours.iter().filter(|name| !keep.contains(name)).cloned().collect();
-    if !stale.is_empty() {
-        tools.kubectl_here().args(["delete", "secrets", "--ignore-not-found"]).args(stale).run()?;
-    }
+    secrets::delete(tools, &stale)?;
     let stays = match bound.first() {
         None => String::new(),
         Some(claim) => format!(
@@ -137,7 +149,10 @@ fn remove(project: &Project, tools: &Toolbox) -> Result<String> {
 
 /// What runs now, for people: a line for each workload.
 fn runs(tools: &Toolbox) -> String {
-    let Ok(snapshot) = Snapshot::take(tools) else { return String::new() };
+    let snapshot = match Snapshot::take(tools) {
+        Ok(snapshot) => snapshot,
+        Err(error) => return format!("\n  what runs now is not known: {error:#}"),
+    };
     let image = |name: &str| {
         let workload = snapshot.workloads().find(|w| text(w, "/metadata/name") == name)?;
         Some(text(workload, "/spec/template/spec/containers/0/image").to_owned())

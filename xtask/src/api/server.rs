@@ -1,0 +1,189 @@
+//! The connection to the API server: TLS with the profile's certificate, keep-alive, deadlines and bounded retries.
+
+use std::io::ErrorKind;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+use ureq::http::{self, StatusCode, header};
+use ureq::tls::{Certificate, ClientCert, PrivateKey, RootCerts, TlsConfig};
+use ureq::{Agent, Body};
+
+use super::answer::Answer;
+use super::request::Request;
+use super::{Credentials, Deadlines};
+use crate::failure::{Class, Failure};
+use crate::process;
+
+/// Connections that stay open while nothing is asked: as many as ask side by side.
+const IDLE: usize = 8;
+/// Bytes of an answer. A list of hundreds of objects has a few million.
+const LARGEST: u64 = 256 << 20;
+
+/// Where the API server is, and how it is asked.
+pub struct Server {
+    agent: Agent,
+    address: SocketAddr,
+    tls: TlsConfig,
+    pub deadlines: Deadlines,
+}
+
+/// No answer came.
+#[derive(Debug)]
+struct Silence {
+    /// In the system's words.
+    words: String,
+    /// Whether the connection ended before an answer: the server is away, or going.
+    away: bool,
+    /// Whether the request cannot have arrived.
+    unsent: bool,
+}
+
+impl Server {
+    pub fn new(address: SocketAddr, credentials: &Credentials, deadlines: Deadlines) -> Result<Self> {
+        let wrong = |what: &str| {
+            Failure::new(Class::Cluster, format!("minikube's {what} is not PEM"))
+                .help("minikube makes it again: cargo xtask deploy dev")
+        };
+        let authority = Certificate::from_pem(&credentials.authority).map_err(|_| wrong("ca.crt"))?;
+        let certificate = Certificate::from_pem(&credentials.certificate).map_err(|_| wrong("client.crt"))?;
+        let key = PrivateKey::from_pem(&credentials.key).map_err(|_| wrong("client.key"))?;
+        let tls = TlsConfig::builder()
+            .root_certs(RootCerts::new_with_certs(&[authority]))
+            .client_cert(Some(ClientCert::new_with_certs(&[certificate], key)))
+            .build();
+        let config = config(&tls, &deadlines).timeout_global(Some(deadlines.answer)).build();
+        Ok(Self { agent: config.new_agent(), address, tls, deadlines })
+    }
+
+    /// An agent for streams: no deadline for the whole, and its own connections, so that it can be shut down.
+    pub fn stream_agent(&self) -> Agent {
+        config(&self.tls, &self.deadlines).timeout_recv_response(Some(self.deadlines.head)).build().new_agent()
+    }
+
+    /// Asks once more and once more where that may help; gives the whole answer.
+    pub fn ask(&self, request: &Request) -> Result<Answer> {
+        let mut response = self.send(&self.agent, request)?;
+        let status = response.status();
+        match response.body_mut().with_config().limit(LARGEST).read_to_vec() {
+            Ok(body) => Ok(Answer { status, body }),
+            Err(error) => Err(self.silence(request, &format!("the answer was cut off: {error}")).into()),
+        }
+    }
+
+    /// Sends `request` and gives the response, whatever its status.
+    pub fn send(&self, agent: &Agent, request: &Request) -> Result<http::Response<Body>> {
+        let begun = Instant::now();
+        let mut pause = self.deadlines.pause;
+        let mut attempt = 1;
+        loop {
+            // What goes on after Ctrl-C (a retry, a rollback) must begin nothing new.
+            if process::ending() {
+                bail!("interrupted");
+            }
+            let result = self.once(agent, request);
+            let wait = match &result {
+                Ok(response) if may_repeat(response.status(), request) => retry_after(response).unwrap_or(pause),
+                Err(silence) if silence.unsent || silence.away && request.is_idempotent() => pause,
+                _ => Duration::MAX,
+            };
+            let wait = if wait == Duration::MAX { wait } else { wait.min(self.deadlines.longest_pause) };
+            let last =
+                attempt >= self.deadlines.attempts || begun.elapsed().saturating_add(wait) > self.deadlines.retry;
+            if wait == Duration::MAX || last {
+                return result.map_err(|silence| self.silence(request, &silence.words).into());
+            }
+            std::thread::sleep(wait);
+            attempt += 1;
+            pause *= 2;
+        }
+    }
+
+    /// Sends `request` a single time.
+    fn once(&self, agent: &Agent, request: &Request) -> Result<http::Response<Body>, Silence> {
+        let uri = format!("https://{}{}", self.address, request.target());
+        let built =
+            http::Request::builder().method(request.method.clone()).uri(uri).header(header::ACCEPT, request.accept);
+        let sent = match &request.body {
+            None => built.body(()).map_err(ureq::Error::from).and_then(|built| agent.run(built)),
+            Some((content_type, content)) => built
+                .header(header::CONTENT_TYPE, *content_type)
+                .body(content.as_slice())
+                .map_err(ureq::Error::from)
+                .and_then(|built| agent.run(built)),
+        };
+        sent.map_err(Silence::from)
+    }
+
+    /// The error where no whole answer came.
+    pub fn silence(&self, request: &Request, words: &str) -> Failure {
+        let what = format!("the API server at {} did not answer `{request}`: {words}", self.address);
+        Failure::new(Class::Cluster, what)
+            .help("see whether the node runs: cargo xtask status")
+            .help("start an API server that stays away: cargo xtask deploy dev")
+    }
+
+    /// The error where the server answered with a refusal.
+    pub fn refusal(&self, request: &Request, answer: &Answer) -> Failure {
+        let what = format!("the API server refused `{request}`: {}", answer.words());
+        Failure::new(Class::Cluster, what)
+            .help("see what ails it: cargo xtask tool kubectl -- get --raw '/readyz?verbose'")
+    }
+
+    /// The error where the answer is not what was asked for.
+    pub fn nonsense(&self, request: &Request, why: &str) -> Failure {
+        let what = format!("the API server at {} answered `{request}` with something else: {why}", self.address);
+        Failure::new(Class::Cluster, what)
+            .help("see what ails it: cargo xtask tool kubectl -- get --raw '/readyz?verbose'")
+    }
+}
+
+/// What all agents have in common.
+fn config(tls: &TlsConfig, deadlines: &Deadlines) -> ureq::config::ConfigBuilder<ureq::typestate::AgentScope> {
+    Agent::config_builder()
+        .tls_config(tls.clone())
+        // The node is local: no proxy of the environment may come between.
+        .proxy(None)
+        .https_only(true)
+        .http_status_as_error(false)
+        .max_redirects(0)
+        .max_redirects_will_error(false)
+        .no_delay(true)
+        .max_idle_connections_per_host(IDLE)
+        .max_idle_connections(IDLE)
+        .user_agent("todo-xtask")
+        .timeout_connect(Some(deadlines.connect))
+}
+
+/// The server takes a request that it answers with 429 later, and never began it. With 503 it may have begun.
+fn may_repeat(status: StatusCode, request: &Request) -> bool {
+    status == StatusCode::TOO_MANY_REQUESTS || status == StatusCode::SERVICE_UNAVAILABLE && request.is_idempotent()
+}
+
+/// How long the server asks to wait.
+fn retry_after(response: &http::Response<Body>) -> Option<Duration> {
+    let seconds = response.headers().get(header::RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
+    Some(Duration::from_secs(seconds))
+}
+
+impl From<ureq::Error> for Silence {
+    fn from(error: ureq::Error) -> Self {
+        let kind = if let ureq::Error::Io(error) = &error { Some(error.kind()) } else { None };
+        let gone = [
+            ErrorKind::ConnectionRefused,
+            ErrorKind::ConnectionReset,
+            ErrorKind::ConnectionAborted,
+            ErrorKind::BrokenPipe,
+            ErrorKind::UnexpectedEof,
+        ];
+        Self {
+            away: kind.is_some_and(|kind| gone.contains(&kind)),
+            unsent: kind == Some(ErrorKind::ConnectionRefused),
+            words: match error {
+                ureq::Error::Io(error) => error.to_string(),
+                ureq::Error::Timeout(_) => "no answer in time".to_owned(),
+                other => other.to_string(),
+            },
+        }
+    }
+}

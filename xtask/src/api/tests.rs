@@ -1,0 +1,354 @@
+//! The client against a small API server with real TLS that answers well, wrongly, late, in part or not at all.
+
+use std::io::BufRead;
+use std::net::TcpListener;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use super::*;
+use crate::failure::class_of;
+
+#[path = "../../tests/cli/api_server.rs"]
+#[expect(dead_code, reason = "the command-line tests use the rest of it")]
+mod api_server;
+
+use api_server::{ApiServer, Reply, not_found, status};
+
+const TODO: &str = "GET /api/v1/namespaces/todo";
+
+/// Deadlines that a test can wait for.
+fn short() -> Deadlines {
+    let millis = Duration::from_millis;
+    Deadlines {
+        connect: millis(500),
+        answer: millis(1500),
+        head: millis(1500),
+        watch: Duration::from_secs(1),
+        retry: millis(600),
+        attempts: 4,
+        pause: millis(5),
+        longest_pause: millis(40),
+        deletion: millis(300),
+        namespace_deletion: millis(300),
+        ready: millis(300),
+        poll: millis(5),
+    }
+}
+
+fn client(server: &ApiServer) -> Api {
+    client_at(server, server.address)
+}
+
+fn client_at(server: &ApiServer, address: SocketAddr) -> Api {
+    let credentials = Credentials {
+        authority: server.authority.clone().into_bytes(),
+        certificate: server.certificate.clone().into_bytes(),
+        key: server.key.clone().into_bytes(),
+    };
+    Api::with_deadlines(address, &credentials, "todo", short()).unwrap()
+}
+
+fn namespace() -> Value {
+    json!({"kind": "Namespace", "apiVersion": "v1", "metadata": {"name": "todo"}})
+}
+
+fn pod(name: &str) -> Value {
+    json!({"metadata": {"name": name, "labels": {"app": "todo"}}})
+}
+
+fn unavailable() -> Reply {
+    let status = status(503, "ServiceUnavailable", "the server is currently unable to handle the request", json!({}));
+    Reply::Json(503, "", status)
+}
+
+/// What the client makes of a single kind of answer to the question whether the namespace exists.
+fn asked(reply: Reply) -> (Result<Option<Value>>, usize) {
+    let server = ApiServer::start();
+    server.on(TODO, &[reply]);
+    let answer = client(&server).get(&kinds::NAMESPACE, "todo");
+    (answer, server.received().len())
+}
+
+#[test]
+fn an_object_is_present_and_a_status_about_it_is_its_absence() {
+    let server = ApiServer::start();
+    let api = client(&server);
+    assert!(api.get(&kinds::NAMESPACE, "todo").unwrap().is_none());
+    server.put("/api/v1/namespaces/todo", namespace());
+    assert_eq!(api.get(&kinds::NAMESPACE, "todo").unwrap().unwrap()["metadata"]["name"], "todo");
+    assert_eq!(server.connections(), 1, "the connection is kept alive");
+}
+
+#[test]
+fn whatever_else_comes_is_neither_present_nor_absent() {
+    let forbidden = status(403, "Forbidden", "namespaces \"todo\" is forbidden", json!({"name": "todo"}));
+    let other = json!({"kind": "Pod", "apiVersion": "v1", "metadata": {"name": "todo"}});
+    // The third number: how often it is asked.
+    let table: [(Reply, &str, usize); 13] = [
+        (Reply::Text(404, "404 page not found"), "404 Not Found: 404 page not found", 1),
+        (Reply::Text(404, ""), "404 Not Found", 1),
+        (not_found("namespaces", "other"), "namespaces \"other\" not found", 1),
+        (not_found("pods", "todo"), "pods \"todo\" not found", 1),
+        (
+            Reply::Json(404, "", status(404, "NotFound", "could not find the requested resource", json!({}))),
+            "could not",
+            1,
+        ),
+        (Reply::Json(403, "", forbidden), "is forbidden", 1),
+        (unavailable(), "currently unable to handle the request", 4),
+        (Reply::Text(200, "<html>"), "not JSON", 1),
+        (Reply::Json(200, "", json!([])), "no object", 1),
+        (Reply::Json(200, "", other), "not Namespace todo", 1),
+        (Reply::CutOff("{\"kind\": \"Namespace\""), "cut off", 1),
+        (Reply::Hang, "no answer in time", 1),
+        (Reply::Close, "did not answer", 4),
+    ];
+    for (reply, expected, times) in table {
+        let (answer, asked) = asked(reply.clone());
+        let error = answer.expect_err(&format!("{reply:?} was taken for an answer"));
+        let told = format!("{error:#}");
+        assert!(told.contains(expected) && told.contains("`GET /api/v1/namespaces/todo`"), "{reply:?}: {told}");
+        assert_eq!(class_of(&error), Class::Cluster, "{told}");
+        assert!(!error.downcast_ref::<Failure>().unwrap().hints().is_empty(), "{told}");
+        assert_eq!(asked, times, "{reply:?}");
+    }
+}
+
+#[test]
+fn a_server_that_is_away_for_a_moment_is_asked_again() {
+    let server = ApiServer::start();
+    server.put("/api/v1/namespaces/todo", namespace());
+    let later = Reply::Json(429, "retry-after: 1\r\n", json!({}));
+    server.on(TODO, &[Reply::Close, unavailable(), later, Reply::Pass]);
+    assert!(client(&server).get(&kinds::NAMESPACE, "todo").unwrap().is_some());
+    assert_eq!(server.received().len(), 4);
+}
+
+#[test]
+fn a_port_where_nobody_listens_is_asked_a_bounded_number_of_times() {
+    let server = ApiServer::start();
+    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let begun = Instant::now();
+    let error = client_at(&server, closed).get(&kinds::NAMESPACE, "todo").unwrap_err();
+    assert!(error.to_string().contains("efused"), "{error}");
+    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+}
+
+#[test]
+fn retries_end_in_time_however_long_the_server_asks_to_wait() {
+    let server = ApiServer::start();
+    server.on(TODO, &[Reply::Json(429, "retry-after: 3600\r\n", json!({}))]);
+    let begun = Instant::now();
+    assert!(client(&server).get(&kinds::NAMESPACE, "todo").is_err());
+    assert!(begun.elapsed() < short().retry + short().answer, "{:?}", begun.elapsed());
+    assert_eq!(server.received().len(), 4);
+}
+
+#[test]
+fn a_server_with_another_authority_is_not_trusted() {
+    let (server, other) = (ApiServer::start(), ApiServer::start());
+    other.put("/api/v1/namespaces/todo", namespace());
+    let error = client_at(&server, other.address).get(&kinds::NAMESPACE, "todo").unwrap_err();
+    assert!(error.to_string().contains("certificate"), "{error}");
+    assert!(other.received().is_empty());
+}
+
+#[test]
+fn lists_have_pages_and_their_items_have_kinds() {
+    let server = ApiServer::start();
+    let page = |name: &str, next: &str| {
+        let metadata = json!({"resourceVersion": "7", "continue": next});
+        Reply::Json(200, "", json!({"kind": "PodList", "apiVersion": "v1", "metadata": metadata, "items": [pod(name)]}))
+    };
+    server.on("GET /api/v1/namespaces/todo/pods", &[page("a", "more"), page("b", "")]);
+    let list = client(&server).list(&kinds::POD, Scope::Namespace).unwrap();
+    assert_eq!(list.version, "7");
+    let names: Vec<&str> = list.items.iter().map(|pod| pod["metadata"]["name"].as_str().unwrap()).collect();
+    assert_eq!((names, list.items[0]["kind"].as_str()), (vec!["a", "b"], Some("Pod")));
+    assert!(server.received()[1].query.contains("continue=more"));
+}
+
+#[test]
+fn a_list_of_something_else_is_no_empty_list() {
+    for body in [json!({}), json!({"kind": "PodList", "items": {}}), json!({"kind": "ServiceList", "items": []})] {
+        let server = ApiServer::start();
+        server.on("GET /api/v1/namespaces/todo/pods", &[Reply::Json(200, "", body.clone())]);
+        assert!(client(&server).list(&kinds::POD, Scope::Namespace).is_err(), "{body}");
+    }
+    let server = ApiServer::start();
+    let empty = json!({"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": null});
+    server.on("GET /api/v1/namespaces/todo/pods", &[Reply::Json(200, "", empty)]);
+    assert!(client(&server).list(&kinds::POD, Scope::Namespace).unwrap().items.is_empty());
+}
+
+#[test]
+fn secrets_can_be_listed_without_their_content() {
+    let server = ApiServer::start();
+    client(&server).list_metadata(&kinds::SECRET, "owner=helm").unwrap();
+    let request = &server.received()[0];
+    assert!(request.accept.contains("partialobjectmetadatalist"), "{}", request.accept);
+    assert_eq!(request.query, "limit=500&labelSelector=owner%3Dhelm");
+}
+
+#[test]
+fn an_apply_is_sent_again_and_a_create_is_not() {
+    let server = ApiServer::start();
+    let api = client(&server);
+    let config = json!({"kind": "ConfigMap", "apiVersion": "v1", "metadata": {"name": "c"}, "data": {"a": "1"}});
+    server.on("PATCH *", &[Reply::Close, unavailable(), Reply::Pass]);
+    assert_eq!(api.apply(&config, MANAGER).unwrap()["data"]["a"], "1");
+    let request = server.received().pop().unwrap();
+    assert_eq!(request.line, "PATCH /api/v1/namespaces/todo/configmaps/c");
+    assert_eq!(request.query, "fieldManager=xtask&force=true");
+    let job = json!({"kind": "Job", "apiVersion": "batch/v1", "metadata": {"name": "j"}});
+    for fault in [Reply::Close, unavailable()] {
+        server.on("POST *", &[fault, Reply::Pass]);
+        let before = server.received().len();
+        assert!(api.create(&job).is_err());
+        assert_eq!(server.received().len(), before + 1);
+    }
+    server.on("POST *", &[Reply::Pass]);
+    assert!(matches!(api.create(&job).unwrap(), Write::Done));
+    assert!(matches!(api.create(&job).unwrap(), Write::Conflict(words) if words.contains("already exists")));
+}
+
+#[test]
+fn a_patch_whose_test_fails_is_a_conflict() {
+    let server = ApiServer::start();
+    let refusal = status(422, "Invalid", "the server rejected our request due to an error in our request", json!({}));
+    server.on("PATCH *", &[Reply::Json(422, "", refusal)]);
+    let write = client(&server).json_patch(&kinds::CONFIG_MAP, "c", &json!([])).unwrap();
+    assert!(matches!(write, Write::Conflict(_)));
+}
+
+#[test]
+fn a_deletion_waits_for_the_object_with_that_uid() {
+    let server = ApiServer::start();
+    let path = "/api/v1/namespaces/todo/pods/p";
+    let object = json!({"kind": "Pod", "apiVersion": "v1", "metadata": {"name": "p", "uid": "old"}});
+    server.put(path, object.clone());
+    let api = client(&server);
+    assert!(api.delete(&kinds::POD, "p", Propagation::Background).unwrap());
+    assert!(!api.delete(&kinds::POD, "p", Propagation::Background).unwrap(), "twice is fine");
+    // A successor of the same name is not waited for, and not deleted.
+    let going = Reply::Json(200, "", object.clone());
+    let successor = json!({"kind": "Pod", "apiVersion": "v1", "metadata": {"name": "p", "uid": "new"}});
+    server.on(&format!("DELETE {path}"), &[going.clone()]);
+    server.on(&format!("GET {path}"), &[going.clone(), Reply::Json(200, "", successor)]);
+    assert!(api.delete(&kinds::POD, "p", Propagation::Background).unwrap());
+    let conflict = status(409, "Conflict", "the UID in the precondition (old) does not match", json!({}));
+    server.on(&format!("DELETE {path}"), &[Reply::Json(409, "", conflict)]);
+    assert_eq!(api.begin_delete_of(&kinds::POD, "p", "old").unwrap(), None);
+    // One that stays is an error, and so is a server that stops answering.
+    server.on(&format!("DELETE {path}"), &[going.clone()]);
+    server.on(&format!("GET {path}"), &[going]);
+    let error = api.delete(&kinds::POD, "p", Propagation::Background).unwrap_err();
+    assert!(error.to_string().contains("Pod p is not gone"), "{error}");
+    server.on(&format!("GET {path}"), &[Reply::Text(404, "")]);
+    assert!(api.delete(&kinds::POD, "p", Propagation::Background).is_err(), "a bare 404 is no absence");
+}
+
+fn event(kind: &str, name: &str, version: &str) -> String {
+    let object = json!({"kind": "Pod", "metadata": {"name": name, "resourceVersion": version}});
+    json!({"type": kind, "object": object}).to_string()
+}
+
+#[test]
+fn a_watch_goes_on_where_the_server_ended_it() {
+    let server = ApiServer::start();
+    let first = [event("ADDED", "a", "8"), event("BOOKMARK", "", "9")].map(|event| format!("{event}\n"));
+    // An event in two chunks, and two in one.
+    let (b, c) = (event("MODIFIED", "b", "10"), event("DELETED", "c", "11"));
+    let second = vec![b[..10].to_owned(), format!("{}{c}", &b[10..])];
+    server.on("GET *pods", &[Reply::Chunks(first.to_vec()), Reply::Chunks(second), Reply::Hang]);
+    let mut seen = Vec::new();
+    let streams = client(&server).streams();
+    let take = |event: Value| {
+        seen.push(event["object"]["metadata"]["name"].as_str().unwrap().to_owned());
+        seen.len() < 3
+    };
+    streams.watch(&kinds::POD, "7", take).unwrap();
+    assert_eq!(seen, ["a", "b", "c"]);
+    let versions: Vec<bool> = server.received().iter().map(|r| r.query.contains("resourceVersion=9")).collect();
+    assert_eq!(versions, [false, true]);
+}
+
+#[test]
+fn a_watch_that_breaks_says_so() {
+    let gone =
+        json!({"type": "ERROR", "object": {"kind": "Status", "code": 410, "message": "too old resource version"}});
+    let table = [
+        (Reply::Chunks(vec![gone.to_string()]), "too old resource version"),
+        (Reply::BrokenChunks(vec![event("ADDED", "a", "8")]), "the watch broke"),
+        (Reply::Chunks(vec!["nonsense".to_owned()]), "the watch broke"),
+        (Reply::Text(404, ""), "404"),
+        (Reply::Json(410, "", status(410, "Expired", "too old", json!({}))), "too old"),
+    ];
+    for (reply, expected) in table {
+        let server = ApiServer::start();
+        server.on("GET *pods", &[reply.clone()]);
+        let error = client(&server).streams().watch(&kinds::POD, "7", |_| true).unwrap_err().to_string();
+        assert!(error.contains(expected), "{reply:?}: {error}");
+    }
+}
+
+#[test]
+fn closing_ends_a_watch_that_waits_for_a_byte() {
+    let server = ApiServer::start();
+    let streams = Arc::new(client(&server).streams());
+    let watching = streams.clone();
+    let thread = std::thread::spawn(move || watching.watch(&kinds::POD, "7", |_| true));
+    while server.received().is_empty() {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    std::thread::sleep(Duration::from_millis(50));
+    let begun = Instant::now();
+    streams.close();
+    thread.join().unwrap().unwrap();
+    assert!(begun.elapsed() < Duration::from_millis(500), "{:?}", begun.elapsed());
+}
+
+#[test]
+fn a_log_that_is_not_there_is_told_from_one_that_cannot_be_had() {
+    let server = ApiServer::start();
+    let api = client(&server);
+    let path = "GET /api/v1/namespaces/todo/pods/p/log";
+    server.on(path, &[Reply::Text(200, "a\nb\n")]);
+    let options = LogOptions { previous: true, tail: Some(5), ..LogOptions::default() };
+    let Log::Lines(lines) = api.log("p", "c", &options).unwrap() else { panic!("no lines") };
+    assert_eq!(lines.lines().map(Result::unwrap).collect::<Vec<_>>(), ["a", "b"]);
+    assert_eq!(server.received()[0].query, "container=c&previous=true&tailLines=5");
+    let before = status(400, "BadRequest", "previous terminated container \"c\" in pod \"p\" not found", json!({}));
+    server.on(path, &[Reply::Json(400, "", before)]);
+    assert!(matches!(api.log("p", "c", &options).unwrap(), Log::Nothing(words) if words.contains("previous")));
+    server.on(path, &[not_found("pods", "p")]);
+    assert!(matches!(api.log("p", "c", &options).unwrap(), Log::NoPod));
+    for fault in [Reply::Text(404, ""), Reply::Text(500, "x"), Reply::Hang] {
+        server.on(path, &[fault]);
+        assert!(api.log("p", "c", &options).is_err());
+    }
+}
+
+#[test]
+fn health_tells_a_starting_server_from_a_silent_one() {
+    let server = ApiServer::start();
+    let api = client(&server);
+    assert_eq!(api.health().unwrap(), Health::Ready);
+    server.on("GET /readyz", &[Reply::Text(500, "[-]poststarthook failed"), Reply::Text(500, "x"), Reply::Pass]);
+    assert!(matches!(api.health().unwrap(), Health::NotReady(words) if words.contains("poststarthook")));
+    assert_eq!(api.wait_until_ready().unwrap(), Health::Ready);
+    server.on("GET /readyz", &[Reply::Text(500, "x")]);
+    assert!(matches!(api.wait_until_ready().unwrap(), Health::NotReady(_)), "the wait is bounded");
+    for fault in [Reply::Close, Reply::Hang, Reply::Text(401, "")] {
+        server.on("GET /readyz", &[fault]);
+        assert!(matches!(api.health().unwrap(), Health::Silent(_)));
+    }
+}
+
+#[test]
+fn a_kind_that_is_not_in_the_table_is_refused() {
+    let error = Resource::of(&json!({"kind": "Widget", "apiVersion": "example.com/v1"})).unwrap_err();
+    assert!(error.to_string().contains("Widget"), "{error}");
+    assert_eq!(Resource::of_kind("configmap"), Some(&kinds::CONFIG_MAP));
+}

@@ -1,0 +1,94 @@
+//! An API server that does not answer, or not well: what is not known is neither there nor gone.
+
+use serde_json::json;
+
+use crate::api_server::{Reply, status};
+use crate::common::{DOTENV, Sandbox};
+
+const NAMESPACE: &str = "GET /api/v1/namespaces/todo";
+
+/// Answers from which nobody can tell whether the namespace exists.
+fn faults() -> Vec<Reply> {
+    let unavailable =
+        status(503, "ServiceUnavailable", "the server is currently unable to handle the request", json!({}));
+    let forbidden = status(403, "Forbidden", "namespaces \"todo\" is forbidden", json!({"name": "todo"}));
+    vec![
+        Reply::Json(503, "", unavailable),
+        Reply::Json(403, "", forbidden),
+        Reply::Text(404, "404 page not found"),
+        Reply::Text(200, "<html>"),
+        Reply::CutOff("{"),
+        Reply::Close,
+    ]
+}
+
+/// A healthy release in a cluster that runs.
+fn healthy() -> Sandbox {
+    let sandbox = Sandbox::with_tools();
+    sandbox.dotenv(DOTENV);
+    sandbox.cluster();
+    sandbox.release();
+    sandbox.on("docker exec -i todo crictl images *", r#"echo '{"images": []}'"#);
+    sandbox
+}
+
+#[test]
+fn a_release_that_nobody_can_see_is_not_taken_for_absent() {
+    for fault in faults() {
+        let sandbox = healthy();
+        sandbox.api().on(NAMESPACE, &[fault.clone()]);
+        for args in [["deploy", "dev"].as_slice(), &["teardown"], &["status"], &["rollback"]] {
+            let run = sandbox.run(&[args, &["--origin=release"]].concat());
+            assert_eq!(run.code, Some(5), "{fault:?}: {run}");
+            assert!(run.stderr.contains("cannot tell whether namespace todo exists"), "{fault:?}: {run}");
+            assert!(run.stderr.contains("try: "), "{fault:?}: {run}");
+        }
+        assert!(sandbox.api().writes().is_empty(), "{fault:?}: {:?}", sandbox.api().writes());
+        let calls = sandbox.fake("calls");
+        let tools = ["helm ", "kubectl ", "minikube ", "docker buildx ", "docker save "];
+        assert!(!calls.lines().any(|call| tools.iter().any(|tool| call.starts_with(tool))), "{fault:?}: {calls}");
+    }
+}
+
+#[test]
+fn a_fault_that_passes_is_not_noticed() {
+    let sandbox = healthy();
+    sandbox.api().on("GET *", &[Reply::Close, Reply::Json(503, "", json!({})), Reply::Pass]);
+    let run = sandbox.run(&["status", "--origin=release"]);
+    assert_eq!(run.code, Some(0), "{run}");
+    assert!(run.stdout.contains("revision 1 deployed"), "{run}");
+}
+
+#[test]
+fn an_api_server_that_is_away_is_started_and_nothing_else_is_touched() {
+    let sandbox = healthy();
+    sandbox.api().on("*", &[Reply::Close]);
+    let run = sandbox.run(&["deploy", "dev", "--dry-run", "--origin=release"]);
+    assert_eq!(run.code, Some(5), "{run}");
+    assert!(run.stderr.contains("start cluster todo") && run.stderr.contains("did not answer `GET /readyz`"), "{run}");
+    assert!(!run.stderr.contains("create namespace") && !run.stderr.contains("helm upgrade"), "{run}");
+}
+
+#[test]
+fn a_teardown_removes_what_xtask_made_and_waits_for_it() {
+    let sandbox = healthy();
+    sandbox.on("helm *uninstall *", "");
+    let labels = json!({"app.kubernetes.io/managed-by": "xtask", "app.kubernetes.io/part-of": "todo",
+                        "app.kubernetes.io/component": "postgres"});
+    let object = |kind: &str, name: &str, labels: &serde_json::Value| json!({"kind": kind, "apiVersion": "v1", "metadata": {"name": name, "labels": labels}});
+    let folder = "/api/v1/namespaces/todo";
+    sandbox.api().put(&format!("{folder}/secrets/todo-postgres"), object("Secret", "todo-postgres", &labels));
+    let mut other = labels.clone();
+    other["app.kubernetes.io/component"] = json!("backend");
+    sandbox.api().put(&format!("{folder}/secrets/todo-backend-1"), object("Secret", "todo-backend-1", &other));
+    sandbox.api().put(&format!("{folder}/configmaps/todo-xtask"), object("ConfigMap", "todo-xtask", &other));
+    let run = sandbox.run(&["teardown", "--origin=release"]);
+    assert_eq!(run.code, Some(0), "{run}");
+    let deleted = ["secrets/todo-backend-1", "configmaps/todo-xtask"].map(|path| format!("DELETE {folder}/{path}"));
+    assert_eq!(sandbox.api().writes(), deleted, "the password stays with its volume");
+    let run = sandbox.run(&["teardown", "--data", "--origin=release"]);
+    assert_eq!(run.code, Some(0), "{run}");
+    assert!(sandbox.api().object(&format!("{folder}/secrets/todo-postgres")).is_none());
+    assert!(sandbox.api().object(folder).is_none());
+    assert!(!sandbox.fake("calls").contains("kubectl"));
+}
