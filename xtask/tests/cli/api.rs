@@ -55,7 +55,8 @@ fn a_fault_that_passes_is_not_noticed() {
     let sandbox = healthy();
     sandbox.api().on("GET *", &[Reply::Close, Reply::Json(503, "", json!({})), Reply::Pass]);
     let run = sandbox.run(&["status", "--origin=release"]);
-    assert_eq!(run.code, Some(0), "{run}");
+    // The release has no workloads here, which is a finding; what counts is that its revision was seen.
+    assert_eq!(run.code, Some(7), "{run}");
     assert!(run.stdout.contains("revision 1 deployed"), "{run}");
 }
 
