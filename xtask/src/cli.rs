@@ -4,7 +4,7 @@ use anyhow::Result;
 use camino::Utf8PathBuf;
 use clap::{Args, Parser, Subcommand};
 
-use crate::commands::{bench, cluster, deploy, doctor, images, logs, rollback, status, teardown, test, tool};
+use crate::commands::{bench, cluster, deploy, doctor, images, logs, pins, rollback, status, teardown, test, tool};
 use crate::origin;
 use crate::project::{Options, Project};
 use crate::report::Report;
@@ -98,6 +98,7 @@ pub(crate) enum Command {
     Bench(bench::Bench),
     Logs(logs::Logs),
     Doctor(doctor::Doctor),
+    Pins(pins::Pins),
     /// Show each resolved value and where it is from; secrets are masked
     Config {
         /// As JSON

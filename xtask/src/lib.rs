@@ -17,6 +17,7 @@ pub mod judge;
 pub mod lock;
 pub mod members;
 pub mod origin;
+mod pins;
 pub mod plan;
 pub mod process;
 pub mod program;

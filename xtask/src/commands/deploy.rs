@@ -10,7 +10,7 @@ use anyhow::{Result, bail};
 use clap::Args;
 
 use super::output::{self, Output};
-use super::{diff, summary};
+use super::{database, diff, summary};
 use crate::credentials;
 use crate::failure::{Class, Failure};
 use crate::lock;
@@ -152,12 +152,17 @@ pub(crate) fn deploy(project: &Project, args: &Deploy, before_release: Option<Be
     }
     let names: Vec<String> = secrets.names.values().cloned().collect();
     let release_steps = release::decide(project, tools, &desired, secrets.clone(), &live.release);
-    let changed = release_steps.len();
+    let mut changed = release_steps.len();
     if changed == 0 {
         let what = format!("helm upgrade {}", project.settings.chart.release);
         report.skipped("release", &what, "what is there is what was verified, and ready");
     }
     steps += plan::apply(project, "release", mode, release_steps)?;
+    // Helm may just have replaced the pod.
+    let upgraded = if changed > 0 && mode == Mode::Apply { Some(Snapshot::take(tools)?) } else { None };
+    let snapshot = upgraded.as_ref().or(live.release.snapshot.as_ref());
+    let restarted = database::restart_if_renewed(project, tools, &wanted, snapshot, mode)?;
+    (steps, changed) = (steps + restarted, changed + restarted);
     if mode == Mode::DryRun {
         if changed > 0 {
             diff::show(project, tools, &desired, &secrets, &live.release, &built)?;

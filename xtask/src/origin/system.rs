@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 use camino::Utf8PathBuf;
 
-use super::{Need, Origin, Tool};
+use super::bases::BaseRecords;
+use super::{Need, Origin, Refresh, Tool};
 use crate::engine::Engine;
 use crate::plan::Step;
 use crate::process::Process;
@@ -79,6 +80,18 @@ impl Origin for SystemTools {
 
     fn image(&self, official: &str) -> String {
         self.inner.image(official)
+    }
+
+    fn roots(&self) -> Vec<String> {
+        self.inner.roots()
+    }
+
+    fn base_records(&self) -> &BaseRecords {
+        self.inner.base_records()
+    }
+
+    fn refresh(&self, images: &[String], engine: &Engine) -> Result<Refresh<'_>> {
+        self.inner.refresh(images, engine)
     }
 
     fn minikube_flags(&self) -> Vec<String> {

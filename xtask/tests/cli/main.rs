@@ -5,6 +5,7 @@
 
 mod api;
 mod api_server;
+mod bases;
 mod common;
 
 mod cluster;

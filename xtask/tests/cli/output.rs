@@ -24,6 +24,7 @@ fn the_short_help() {
       bench        Measure latency at a steady rate, and where the application saturates
       logs         Show the logs of all applications, or of one
       doctor       Check every prerequisite: version, verdict, fix
+      pins         Show every pinned version: what takes it, and where each origin gets it from
       config       Show each resolved value and where it is from; secrets are masked
       scan         Search the working tree and the history for secrets
       test         Run every test suite, or those named
