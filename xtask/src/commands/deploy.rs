@@ -102,6 +102,10 @@ pub(crate) fn deploy(project: &Project, args: &Deploy, before_release: Option<Be
     let credentials = credentials.ensure(project, &args.environment, mode)?;
     let world = preparation.bring(mode)?;
     let (tools, origin) = (&world.tools, world.origin.as_ref());
+    if !create && !tools.has_kubectl() && !cluster::publishes_port(tools) {
+        // For the port-forward to a profile that publishes no port.
+        plan::apply(project, "tools", mode, origin.plan(&[Need::Tool(Tool::Kubectl)], &tools.engine)?)?;
+    }
 
     let mut facts = report.look("observe", "everything side by side", || Facts::look(project, &world, &credentials))?;
     if facts.cluster.profile.state == State::Running {
@@ -237,18 +241,20 @@ fn wanted(built: &[Built]) -> impl Iterator<Item = Wanted> + '_ {
 }
 
 /// What the origin must bring for a deploy; `embedded` tells whether the chart's own Postgres serves, `create` whether
-/// the cluster must be made: an existing one has its Kubernetes.
+/// the cluster must be made: an existing one has its Kubernetes, and kubectl is part of that.
 pub fn needs(project: &Project, embedded: bool, create: bool) -> Vec<Need> {
-    let mut needs = vec![
-        Need::Tool(Tool::Kubectl),
+    let mut needs = Vec::new();
+    if create {
+        needs.extend([Need::Tool(Tool::Kubectl), Need::Cluster]);
+    }
+    needs.extend([
         Need::Tool(Tool::Helm),
         Need::Tool(Tool::Minikube),
         Need::Image(project.settings.cluster.ingress_image.clone()),
-    ];
+    ]);
     let bases: BTreeMap<&String, ()> =
         project.settings.images.values().flat_map(|i| i.bases.values()).map(|b| (b, ())).collect();
     needs.extend(bases.into_keys().cloned().map(Need::Image));
-    needs.extend(create.then_some(Need::Cluster));
     if embedded {
         needs.push(Need::Image(project.settings.database.image.clone()));
     }

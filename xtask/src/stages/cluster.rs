@@ -24,6 +24,13 @@ pub fn exists(project: &Project) -> bool {
     record_of(&dir_of(&own_minikube_home(project)), &project.settings.cluster.profile).exists()
 }
 
+/// Whether minikube has a published port on record for the node's port 80. From files alone.
+pub fn publishes_port(tools: &Toolbox) -> bool {
+    let config = profile::recorded(tools).config.unwrap_or_default();
+    let ports = config["ExposedPorts"].as_array().cloned().unwrap_or_default();
+    ports.iter().any(|port| port.as_str().is_some_and(|port| port.ends_with(":80")))
+}
+
 /// Whether any minikube of this user has the profile on record.
 pub fn exists_anywhere(project: &Project) -> bool {
     let record = record_of(&dir_of(&users_minikube_home()), &project.settings.cluster.profile);
