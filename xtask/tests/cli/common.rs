@@ -170,8 +170,8 @@ impl Sandbox {
 
     /// The Kubernetes that the checkout pins.
     pub fn pinned(&self) -> String {
-        let settings: toml::Table = toml::from_str(&self.read("infra/xtask.toml")).unwrap();
-        settings["cluster"]["kubernetes"].as_str().unwrap().to_owned()
+        let pins: toml::Table = toml::from_str(&self.read("infra/pins.toml")).unwrap();
+        format!("v{}", pins["kubernetes"]["version"].as_str().unwrap())
     }
 
     /// minikube has the profile on record with this Kubernetes instead.
