@@ -50,7 +50,12 @@ fn on_nothing_it_shows_every_step_and_leaves_nothing() {
       install ingress controller
           why: the cluster has no ingress controller
           $ docker save traefik:<version> | ctr images import
-          $ kubectl --kubeconfig <tmp>/kubeconfig --context todo --request-timeout=20s apply --server-side --force-conflicts -f <tmp>/root/infra/ingress
+          $ PATCH /api/v1/namespaces/ingress-traefik?fieldManager=kubectl&force=true
+          $ PATCH /api/v1/namespaces/ingress-traefik/serviceaccounts/traefik?fieldManager=kubectl&force=true
+          $ PATCH /apis/rbac.authorization.k8s.io/v1/clusterroles/todo-ingress-traefik?fieldManager=kubectl&force=true
+          $ PATCH /apis/rbac.authorization.k8s.io/v1/clusterrolebindings/todo-ingress-traefik?fieldManager=kubectl&force=true
+          $ PATCH /apis/networking.k8s.io/v1/ingressclasses/traefik?fieldManager=kubectl&force=true
+          $ PATCH /apis/apps/v1/namespaces/ingress-traefik/deployments/traefik?fieldManager=kubectl&force=true
       build todo-backend
           why: its base image python:3.13-slim-trixie is not here yet
           $ docker buildx build --builder default --progress=plain --load --provenance=false --label app=todo-xtask --tag 'todo-backend:<tag>' --build-arg PYTHON_IMAGE=python:3.13-slim-trixie <tmp>/root/apps/backend
@@ -68,19 +73,19 @@ fn on_nothing_it_shows_every_step_and_leaves_nothing() {
           $ docker save postgres:17-trixie | docker exec -i todo ctr -n k8s.io images import -
       create namespace todo
           why: it does not exist; enforces Pod Security `restricted`
-          $ kubectl --kubeconfig <tmp>/kubeconfig --context todo --request-timeout=20s apply --server-side --force-conflicts --field-manager=xtask -f -
+          $ PATCH /api/v1/namespaces/todo?fieldManager=xtask&force=true
       apply Secret todo-postgres
           why: it is not in the cluster
-          $ kubectl --kubeconfig <tmp>/kubeconfig --context todo --request-timeout=20s --namespace todo apply --server-side --field-manager=xtask --filename - < (Secret todo-postgres)
+          $ PATCH /api/v1/namespaces/todo/secrets/todo-postgres?fieldManager=xtask&force=true < (Secret todo-postgres)
       apply Secret todo-backend-<digest>
           why: it is not in the cluster
-          $ kubectl --kubeconfig <tmp>/kubeconfig --context todo --request-timeout=20s --namespace todo apply --server-side --field-manager=xtask --filename - < (Secret todo-backend-<digest>)
+          $ PATCH /api/v1/namespaces/todo/secrets/todo-backend-<digest>?fieldManager=xtask&force=true < (Secret todo-backend-<digest>)
       helm upgrade todo
           why: it is not installed; Secret todo-postgres is not in the cluster; Secret todo-backend-<digest> is not in the cluster
           $ helm --kubeconfig <tmp>/kubeconfig --kube-context todo --namespace todo upgrade --install todo <tmp>/root/infra/helm --values <tmp>/root/infra/helm/values-dev.yaml --values - --server-side=true --force-conflicts --history-max=10 <<< '{"backend":{"image":{"repository":"todo-backend","tag":"<tag>"},"secret":{"name":"todo-backend-<digest>"}},"frontend":{"image":{"repository":"todo-frontend","tag":"<tag>"}},"postgres":{"secret":{"name":"todo-postgres"},"enabled":true,"image":{"repository":"postgres","tag":"17-trixie"}}}'
       roll out
           why: Helm applies, xtask watches
-          $ kubectl get pods --watch
+          $ GET /api/v1/namespaces/todo/pods?watch=true  # and other kinds
       · then: image IDs are compared from build to pod, and every route is requested
     "#);
     insta::assert_snapshot!(sandbox.calls(), @"
@@ -161,19 +166,19 @@ fn secrets_are_in_no_dry_run() {
           $ docker run --rm --interactive --network=host --pull=never --read-only --cap-drop=ALL --security-opt=no-new-privileges --label=app.kubernetes.io/part-of=todo todo-backend:<tag> python3 -m app.preflight --stdin < (DATABASE_URL)
       create namespace todo
           why: it does not exist; enforces Pod Security `restricted`
-          $ kubectl --kubeconfig <tmp>/kubeconfig --context todo --request-timeout=20s apply --server-side --force-conflicts --field-manager=xtask -f -
+          $ PATCH /api/v1/namespaces/todo?fieldManager=xtask&force=true
       apply Secret todo-backend-<digest>
           why: it is not in the cluster
-          $ kubectl --kubeconfig <tmp>/kubeconfig --context todo --request-timeout=20s --namespace todo apply --server-side --field-manager=xtask --filename - < (Secret todo-backend-<digest>)
+          $ PATCH /api/v1/namespaces/todo/secrets/todo-backend-<digest>?fieldManager=xtask&force=true < (Secret todo-backend-<digest>)
       look at the database from a pod
           why: as the backend in todo
-          $ kubectl --kubeconfig <tmp>/kubeconfig --context todo --request-timeout=20s --namespace todo create --filename - < (Job todo-preflight: python3 -m app.preflight)
+          $ POST /apis/batch/v1/namespaces/todo/jobs < (Job todo-preflight: python3 -m app.preflight)
       helm upgrade todo
           why: it is not installed; Secret todo-backend-<digest> is not in the cluster
           $ helm --kubeconfig <tmp>/kubeconfig --kube-context todo --namespace todo upgrade --install todo <tmp>/root/infra/helm --values <tmp>/root/infra/helm/values-dev.yaml --values - --server-side=true --force-conflicts --history-max=10 <<< '{"backend":{"image":{"repository":"todo-backend","tag":"<tag>"},"secret":{"name":"todo-backend-<digest>"}},"frontend":{"image":{"repository":"todo-frontend","tag":"<tag>"}},"postgres":{"enabled":false}}'
       roll out
           why: Helm applies, xtask watches
-          $ kubectl get pods --watch
+          $ GET /api/v1/namespaces/todo/pods?watch=true  # and other kinds
       · then: image IDs are compared from build to pod, and every route is requested
     "#);
     assert!(!(run.stdout.clone() + &run.stderr + &sandbox.fake("calls")).contains("canary"));

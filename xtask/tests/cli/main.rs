@@ -4,6 +4,7 @@
 //! Here is what is hard to bring about on a real cluster; the rest is tested on one (`cargo xtask test`).
 
 mod api;
+#[expect(dead_code, reason = "the client's own tests use the rest of it")]
 mod api_server;
 mod bases;
 mod common;

@@ -80,13 +80,13 @@ fn values_of_dotenv_reach_the_cluster_and_nothing_else() {
         $ docker run --rm --interactive --network=host --pull=never --read-only --cap-drop=ALL --security-opt=no-new-privileges --label=app.kubernetes.io/part-of=todo todo-backend:<tag> python3 -m app.preflight --stdin < (DATABASE_URL)
       > look at the database from here (DATABASE_URL is new or changed)
       ✓ look at the database from here: u@db.lan:5432/x: Postgres 17.6, TLS, direct; resolved in 2 ms, connected in 31 ms, asked in 1 ms <time>
-        $ kubectl --kubeconfig <tmp>/kubeconfig --context todo --request-timeout=20s apply --server-side --force-conflicts --field-manager=xtask -f -
+        $ PATCH /api/v1/namespaces/todo?fieldManager=xtask&force=true
       > create namespace todo (it does not exist; enforces Pod Security `restricted`)
       ✓ create namespace todo <time>
-        $ kubectl --kubeconfig <tmp>/kubeconfig --context todo --request-timeout=20s --namespace todo apply --server-side --field-manager=xtask --filename - < (Secret todo-backend-<digest>)
+        $ PATCH /api/v1/namespaces/todo/secrets/todo-backend-<digest>?fieldManager=xtask&force=true < (Secret todo-backend-<digest>)
       > apply Secret todo-backend-<digest> (it is not in the cluster)
       ✓ apply Secret todo-backend-<digest> <time>
-        $ kubectl --kubeconfig <tmp>/kubeconfig --context todo --request-timeout=20s --namespace todo create --filename - < (Job todo-preflight: python3 -m app.preflight)
+        $ POST /apis/batch/v1/namespaces/todo/jobs < (Job todo-preflight: python3 -m app.preflight)
       > look at the database from a pod (as the backend in todo)
       ✓ look at the database from a pod: u@db.lan:5432/x: Postgres 17.6, TLS, direct; resolved in 2 ms, connected in 31 ms, asked in 1 ms <time>
         $ helm --kubeconfig <tmp>/kubeconfig --kube-context todo --namespace todo upgrade --install todo <tmp>/root/infra/helm --values <tmp>/root/infra/helm/values-dev.yaml --values - --server-side=true --force-conflicts --history-max=10 <<< '{"backend":{"image":{"repository":"todo-backend","tag":"<tag>"},"secret":{"name":"todo-backend-<digest>"}},"frontend":{"image":{"repository":"todo-frontend","tag":"<tag>"}},"postgres":{"enabled":false}}'
@@ -96,6 +96,7 @@ fn values_of_dotenv_reach_the_cluster_and_nothing_else() {
       | Error: template: todo/templates/x.yaml:3:7: no such value
     whole output: <tmp>/root/target/xtask/logs/helm.log
       nothing was applied by this run, so nothing is undone
+      runs now: nothing
       try: the message names the place; cargo xtask tool helm -- lint infra/helm
     "#);
     let [backend] = applied(&sandbox).try_into().unwrap();

@@ -175,8 +175,8 @@ mod tests {
         let text = include_str!("../../../tests/recorded/cluster/secrets.json");
         let list: Value = serde_json::from_str(text).unwrap();
         let seen = parse(list["items"].as_array().unwrap()).unwrap();
-        assert_eq!(seen.ours, ["todo-backend-8989dd2d", "todo-postgres"]);
-        let created = "2026-11-21T11:59:22Z".to_owned();
+        assert_eq!(seen.ours, ["todo-backend-30ac1284", "todo-postgres"]);
+        let created = "2026-11-26T23:41:55Z".to_owned();
         assert_eq!(seen.helm, [Revision { number: 1, status: "deployed".to_owned(), created }]);
     }
 
