@@ -228,11 +228,13 @@ fn wait_until_available(api: &Api) -> Result<()> {
     }
 }
 
+/// Whether all its pods are of the newest template and available. The condition `Available` would be true of the old pods
+/// until they end.
 fn is_available(deployment: &Value) -> bool {
-    // The conditions may still be about the generation before.
     let current = number(deployment, "/status/observedGeneration") >= number(deployment, "/metadata/generation");
-    let conditions = deployment.pointer("/status/conditions").and_then(Value::as_array).into_iter().flatten();
-    current && conditions.into_iter().any(|c| c["type"] == "Available" && c["status"] == "True")
+    let wanted = deployment.pointer("/spec/replicas").and_then(Value::as_u64).unwrap_or(1);
+    let counts = ["replicas", "updatedReplicas", "availableReplicas"];
+    current && counts.iter().all(|count| number(deployment, &format!("/status/{count}")) == wanted)
 }
 
 /// Removes the controller that deploy installed, unless another Ingress uses it. Gives what was done, if anything.
@@ -284,14 +286,16 @@ mod tests {
     }
 
     #[test]
-    fn a_deployment_is_available_in_its_newest_generation() {
-        let deployment = |generation: u64, status: &str| {
-            json!({"metadata": {"generation": generation}, "status": {"observedGeneration": 2,
-                   "conditions": [{"type": "Available", "status": status}]}})
+    fn a_deployment_is_available_when_its_newest_pods_are() {
+        let deployment = |generation: u64, [replicas, updated, available]: [u64; 3]| {
+            json!({"metadata": {"generation": generation}, "spec": {"replicas": 1},
+                   "status": {"observedGeneration": 2, "replicas": replicas, "updatedReplicas": updated,
+                              "availableReplicas": available}})
         };
-        assert!(is_available(&deployment(2, "True")));
-        assert!(!is_available(&deployment(2, "False")) && !is_available(&deployment(3, "True")));
-        assert!(!is_available(&json!({"metadata": {"generation": 1}})));
+        assert!(is_available(&deployment(2, [1, 1, 1])));
+        assert!(!is_available(&deployment(3, [1, 1, 1])), "not seen yet");
+        assert!(!is_available(&deployment(2, [1, 0, 1])), "the old pod still serves");
+        assert!(!is_available(&deployment(2, [1, 1, 0])) && !is_available(&json!({"metadata": {"generation": 1}})));
     }
 
     #[test]
