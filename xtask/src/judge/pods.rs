@@ -46,9 +46,11 @@ impl<'a> Container<'a> {
         text(self.status, "/state/waiting/reason")
     }
 
-    /// How it ended last, if it ever did.
+    /// How it ended last, if it ever ended by itself. After a restart of the node, containerd finds the old containers dead
+    /// and reports them with the reason `Unknown` and exit code 255.
     pub fn ended(&self) -> Option<&'a Value> {
-        self.status.pointer("/state/terminated").or_else(|| self.status.pointer("/lastState/terminated"))
+        let now = self.status.pointer("/state/terminated");
+        now.or_else(|| self.status.pointer("/lastState/terminated")).filter(|ended| ended["reason"] != "Unknown")
     }
 
     /// Where the chart's values have what concerns this container, e.g. `backend.resources`. Containers are called as

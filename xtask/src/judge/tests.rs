@@ -28,6 +28,25 @@ fn expect(snapshot: &Snapshot, name: &str, words: &[&str]) {
     assert_eq!(fatal, 1, "one trouble is one finding: {found:#?}");
 }
 
+/// As containerd 1.7 reports a container that did not survive the stop of its node.
+#[test]
+fn a_container_that_ended_with_its_node_is_no_crash() {
+    let snapshot = |reason: &str| {
+        let ended = serde_json::json!({"terminated": {"exitCode": 255, "reason": reason}});
+        let labels = serde_json::json!({"app": "x"});
+        let items = serde_json::json!({"items": [
+            {"kind": "Deployment", "metadata": {"name": "todo-backend", "labels": {}},
+             "spec": {"replicas": 1, "selector": {"matchLabels": labels}, "template": {"metadata": {"labels": labels}}}},
+            {"kind": "Pod", "metadata": {"name": "todo-backend-1", "labels": labels},
+             "spec": {"containers": [{"name": "backend"}]},
+             "status": {"phase": "Running", "containerStatuses": [
+                 {"name": "backend", "ready": false, "restartCount": 2, "state": ended, "lastState": ended}]}}]});
+        Snapshot::parse(&items.to_string()).unwrap()
+    };
+    let crashes = |reason: &str| findings(&snapshot(reason)).iter().any(|finding| finding.name == "crash-loop");
+    assert!(crashes("Error") && !crashes("Unknown"));
+}
+
 #[test]
 fn image_missing() {
     expect(
