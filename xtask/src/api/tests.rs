@@ -234,14 +234,14 @@ fn a_deletion_waits_for_the_object_with_that_uid() {
     // A successor of the same name is not waited for, and not deleted.
     let going = Reply::Json(200, "", object.clone());
     let successor = json!({"kind": "Pod", "apiVersion": "v1", "metadata": {"name": "p", "uid": "new"}});
-    server.on(&format!("DELETE {path}"), &[going.clone()]);
+    server.on(&format!("DELETE {path}"), std::slice::from_ref(&going));
     server.on(&format!("GET {path}"), &[going.clone(), Reply::Json(200, "", successor)]);
     assert!(api.delete(&kinds::POD, "p", Propagation::Background).unwrap());
     let conflict = status(409, "Conflict", "the UID in the precondition (old) does not match", json!({}));
     server.on(&format!("DELETE {path}"), &[Reply::Json(409, "", conflict)]);
     assert_eq!(api.begin_delete_of(&kinds::POD, "p", "old").unwrap(), None);
     // One that stays is an error, and so is a server that stops answering.
-    server.on(&format!("DELETE {path}"), &[going.clone()]);
+    server.on(&format!("DELETE {path}"), std::slice::from_ref(&going));
     server.on(&format!("GET {path}"), &[going]);
     let error = api.delete(&kinds::POD, "p", Propagation::Background).unwrap_err();
     assert!(error.to_string().contains("Pod p is not gone"), "{error}");
@@ -287,7 +287,7 @@ fn a_watch_that_breaks_says_so() {
     ];
     for (reply, expected) in table {
         let server = ApiServer::start();
-        server.on("GET *pods", &[reply.clone()]);
+        server.on("GET *pods", std::slice::from_ref(&reply));
         let error = client(&server).streams().watch(&kinds::POD, "7", |_| true).unwrap_err().to_string();
         assert!(error.contains(expected), "{reply:?}: {error}");
     }

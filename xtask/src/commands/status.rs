@@ -5,6 +5,8 @@ mod text;
 mod view;
 mod watch;
 
+use std::panic::resume_unwind;
+
 use anyhow::Result;
 use clap::Args;
 
@@ -82,8 +84,16 @@ fn gather(project: &Project, world: &World, with_pending: bool) -> Result<(Profi
     let mut view = View::of(cluster, &observed);
     if let Some(snapshot) = &observed.snapshot {
         let routes = proof::routes(snapshot, &project.settings.chart.release);
-        // Without one there are no routes to show, and `--verify` tells why.
-        let way = Way::open(tools, &profile).ok();
+        // Without a way there are no routes to show. A watch would say so every second.
+        let way = match Way::open(tools, &profile) {
+            Ok(way) => Some(way),
+            Err(error) => {
+                if with_pending {
+                    project.report.warn(format!("no route was requested: {error:#}"));
+                }
+                None
+            }
+        };
         view.cluster.open_with = way.as_ref().and_then(Way::open_with).map(str::to_owned);
         (view.routes, view.drift, view.pending) = std::thread::scope(|scope| {
             let answers = scope.spawn(|| {
@@ -92,11 +102,10 @@ fn gather(project: &Project, world: &World, with_pending: bool) -> Result<(Profi
             });
             let drift = scope.spawn(|| release::drift(project, tools, &observed));
             let pending = with_pending.then(|| pending::of(project, world, &observed)).flatten();
-            (
-                output::routes(&answers.join().unwrap_or_default()).as_array().cloned().unwrap_or_default(),
-                drift.join().unwrap_or_default(),
-                pending,
-            )
+            // A panic goes on here: it must not look like no drift.
+            let answers = answers.join().unwrap_or_else(|panic| resume_unwind(panic));
+            let drift = drift.join().unwrap_or_else(|panic| resume_unwind(panic));
+            (output::routes(&answers).as_array().cloned().unwrap_or_default(), drift, pending)
         });
     }
     Ok((profile, observed, view))

@@ -208,7 +208,8 @@ pub fn record(tools: &Toolbox, verified: impl FnOnce(u64, u64) -> Verified) -> R
     let (snapshot, existing) = (Snapshot::take(tools)?, secrets::observe(tools)?);
     let helm = helm::observe(&existing);
     let kept: Vec<u64> = helm.revisions.iter().map(|revision| revision.number).collect();
-    let verified = verified(helm.deployed().unwrap_or_default(), crate::clock::now());
+    let deployed = helm.deployed().context("Helm knows no deployed revision, so there is nothing to record")?;
+    let verified = verified(deployed, crate::clock::now());
     Record::new(verified, &snapshot, &kept).store(tools)
 }
 
@@ -219,6 +220,12 @@ pub fn drift(project: &Project, tools: &Toolbox, observed: &Observed) -> Vec<Str
     if drift.is_empty() {
         return drift;
     }
-    let wanted = helm::manifest(project, tools, record.revision).unwrap_or_default();
-    drift::explain(drift, &wanted, snapshot)
+    match helm::manifest(project, tools, record.revision) {
+        Ok(wanted) => drift::explain(drift, &wanted, snapshot),
+        // That there is drift does not depend on Helm.
+        Err(error) => {
+            let words = error.to_string().lines().next().unwrap_or_default().to_owned();
+            drift.into_iter().map(|line| format!("{line} (in which fields is not known: {words})")).collect()
+        }
+    }
 }

@@ -36,7 +36,7 @@ fn healthy() -> Sandbox {
 fn a_release_that_nobody_can_see_is_not_taken_for_absent() {
     for fault in faults() {
         let sandbox = healthy();
-        sandbox.api().on(NAMESPACE, &[fault.clone()]);
+        sandbox.api().on(NAMESPACE, std::slice::from_ref(&fault));
         for args in [["deploy", "dev"].as_slice(), &["teardown"], &["status"], &["rollback"]] {
             let run = sandbox.run(&[args, &["--origin=release"]].concat());
             assert_eq!(run.code, Some(5), "{fault:?}: {run}");

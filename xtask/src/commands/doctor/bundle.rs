@@ -36,9 +36,9 @@ pub fn write(project: &Project, table: &str) -> Result<Utf8PathBuf> {
     let world = World::present(project);
     // Without proof that the cluster is ours nothing is asked of it, and nobody can know its Secrets.
     let tools = world.as_ref().ok().map(|world| &world.tools);
-    let ours = tools.filter(|tools| {
-        cluster::observe(tools).is_ok_and(|observed| observed.profile.state == cluster::State::Running)
-    });
+    let observed = tools.map(cluster::observe);
+    let runs = matches!(&observed, Some(Ok(observed)) if observed.profile.state == cluster::State::Running);
+    let ours = tools.filter(|_| runs);
     let name = format!("bundle-{}", clock::rfc3339(clock::now()).replace(':', ""));
     let mut archive = Archive::create(&project.target(), &name, redactor(project, ours)?)?;
     archive.add("README.txt", README)?;
@@ -52,8 +52,12 @@ pub fn write(project: &Project, table: &str) -> Result<Utf8PathBuf> {
         archive.collect("status.txt", || Ok(shown.as_ref().map_err(said)?.0.clone()))?;
         archive.collect("status.json", || Ok(shown.as_ref().map_err(said)?.1.clone()))?;
         of_cluster(&mut archive, project, tools)?;
-    } else if let Err(error) = &world {
-        archive.add("status.txt", &format!("{error:#}\n"))?;
+    } else {
+        let why = match (&world, &observed) {
+            (Err(error), _) | (_, Some(Err(error))) => format!("{error:#}"),
+            _ => "the cluster does not run".to_owned(),
+        };
+        archive.add("status.txt", &format!("{why}\n"))?;
     }
     of_run(&mut archive, project)?;
     let path = archive.finish()?;
