@@ -4,7 +4,7 @@ use anyhow::Result;
 use camino::Utf8PathBuf;
 use clap::{Args, Parser, Subcommand};
 
-use crate::commands::{bench, deploy, doctor, images, logs, rollback, status, teardown, test, tool};
+use crate::commands::{bench, cluster, deploy, doctor, images, logs, pins, rollback, status, teardown, test, tool};
 use crate::origin;
 use crate::project::{Options, Project};
 use crate::report::Report;
@@ -91,12 +91,14 @@ pub(crate) enum Command {
     /// Build both images, tagged by content
     Images(images::Images),
     Deploy(deploy::Deploy),
+    Cluster(cluster::Cluster),
     Teardown(teardown::Teardown),
     Status(status::Status),
     Rollback(rollback::Rollback),
     Bench(bench::Bench),
     Logs(logs::Logs),
     Doctor(doctor::Doctor),
+    Pins(pins::Pins),
     /// Show each resolved value and where it is from; secrets are masked
     Config {
         /// As JSON

@@ -35,6 +35,15 @@ pub fn age(seconds: u64) -> String {
     }
 }
 
+/// How many whole days ago: `today`, `1 day ago`, `12 days ago`.
+pub fn days_ago(days: u64) -> String {
+    match days {
+        0 => "today".to_owned(),
+        1 => "1 day ago".to_owned(),
+        _ => format!("{days} days ago"),
+    }
+}
+
 // Days are counted in years that begin in March: then the leap day is the last one and months have a regular rhythm.
 fn days(year: u64, month: u64, day: u64) -> u64 {
     let year = if month <= 2 { year - 1 } else { year };

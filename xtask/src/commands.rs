@@ -1,8 +1,10 @@
 //! A file a command: its arguments and its `run`.
 
 pub mod bench;
+pub(crate) mod cluster;
 pub(crate) mod completions;
 pub(crate) mod config;
+pub(crate) mod database;
 pub(crate) mod deploy;
 pub(crate) mod diff;
 pub(crate) mod doctor;
@@ -10,6 +12,7 @@ pub(crate) mod images;
 pub(crate) mod logs;
 pub mod output;
 pub(crate) mod overview;
+pub(crate) mod pins;
 pub(crate) mod rollback;
 pub(crate) mod scan;
 pub(crate) mod status;
@@ -35,11 +38,13 @@ pub fn run(cli: Cli, report: &Report) -> Result<i32> {
         None => overview::run(&project)?,
         Some(Command::Images(args)) => images::run(&project, &args)?,
         Some(Command::Deploy(args)) => deploy::run(&project, &args)?,
+        Some(Command::Cluster(args)) => cluster::run(&project, &args)?,
         Some(Command::Teardown(args)) => teardown::run(&project, &args)?,
         Some(Command::Status(args)) => status::run(&project, &args)?,
         Some(Command::Rollback(args)) => rollback::run(&project, &args)?,
         Some(Command::Bench(_)) => bench::run(&project)?,
         Some(Command::Doctor(args)) => doctor::run(&project, &args)?,
+        Some(Command::Pins(args)) => pins::run(&project, &args)?,
         Some(Command::Config { json }) => config::run(&project, json)?,
         Some(Command::Scan) => scan::run(&project, &world::gitleaks(&project)?)?,
         Some(Command::Test(args)) => test::run(&project, &args)?,

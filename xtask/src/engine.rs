@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 
 use camino::Utf8PathBuf;
 
+use crate::clock;
 use crate::process::{DOCKER, PROXY, Process};
 use place::Place;
 
@@ -60,6 +61,19 @@ impl Engine {
     /// The image ID (config digest) under `reference`, if the engine has it.
     pub fn image_id(&self, reference: &str) -> Option<String> {
         self.image_ids(&[reference.to_owned()]).remove(reference)
+    }
+
+    /// `name@sha256:…` under which a registry has the image that the engine calls `reference`, if it is from one.
+    pub fn registry_digest(&self, reference: &str) -> Option<String> {
+        let digests = self.docker().args(["image", "inspect", "--format", "{{join .RepoDigests \" \"}}", reference]);
+        digests.read().ok()?.split_whitespace().find(|digest| digest.contains("@sha256:")).map(str::to_owned)
+    }
+
+    /// When `reference` was last given to an image in this engine, in seconds since 1970, if the engine knows.
+    pub fn tagged_at(&self, reference: &str) -> Option<u64> {
+        let format = "{{json .Metadata.LastTagTime}}";
+        let time = self.docker().args(["image", "inspect", "--format", format, reference]).read().ok()?;
+        clock::parse(time.trim().trim_matches('"'))
     }
 
     /// The image IDs of those of `references` (names with tags) that the engine has, by one call.

@@ -1,5 +1,6 @@
 //! Where artifacts come from. Nothing outside this module asks which origin it is.
 
+pub mod bases;
 pub mod download;
 pub mod packages;
 pub mod release;
@@ -13,6 +14,7 @@ use crate::engine::Engine;
 use crate::failure::{Class, Failure};
 use crate::plan::Step;
 use crate::project::Project;
+use bases::BaseRecords;
 
 /// File in the cache that names the origin that it was begun with.
 const REMEMBERED: &str = "origin";
@@ -24,6 +26,16 @@ pub enum Kind {
     Release,
     /// Made from package registries (Go modules, Debian, npm, PyPI).
     Packages,
+}
+
+impl Kind {
+    /// As it is named on the command line and in the cache.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Release => "release",
+            Self::Packages => "packages",
+        }
+    }
 }
 
 /// The pinned tools.
@@ -52,6 +64,14 @@ pub enum Need {
     Image(String),
 }
 
+/// What renews base images.
+pub struct Refresh<'a> {
+    /// Names of the images that get new content.
+    pub images: Vec<String>,
+    /// The steps, in order.
+    pub steps: Vec<Step<'a>>,
+}
+
 /// Where tools and images come from.
 pub trait Origin: Send + Sync {
     /// A name for messages.
@@ -66,8 +86,22 @@ pub trait Origin: Send + Sync {
     /// The engine's reference for an official image name, e.g. `python:3.13-slim-trixie`.
     fn image(&self, official: &str) -> String;
 
-    /// Additional `minikube start` flags, e.g. `--base-image`.
+    /// Official names of what base images are made from here, and nothing else needs: none where they are pulled.
+    fn roots(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// What is known of the base images that it has brought.
+    fn base_records(&self) -> &BaseRecords;
+
+    /// How to renew `images` although they are there. Read-only itself.
+    fn refresh(&self, images: &[String], engine: &Engine) -> Result<Refresh<'_>>;
+
+    /// Additional `minikube start` flags for a new profile, e.g. `--base-image`.
     fn minikube_flags(&self) -> Vec<String>;
+
+    /// Those for an existing profile: what minikube does not have on record.
+    fn minikube_restart_flags(&self) -> Vec<String>;
 }
 
 /// The origin of this run: the one asked for, else the one that the cache was begun with, else what a probe finds.

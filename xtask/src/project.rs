@@ -80,6 +80,12 @@ impl Project {
         flags.chain(values).collect()
     }
 
+    /// `cargo xtask <rest>` for this profile, as a user types it.
+    pub fn command(&self, rest: &str) -> String {
+        let profile = self.options.profile.as_ref().map(|name| format!(" --profile {name}"));
+        format!("cargo xtask {rest}{}", profile.unwrap_or_default())
+    }
+
     /// Logs and other output of this checkout.
     pub fn target(&self) -> Utf8PathBuf {
         target(&self.root)

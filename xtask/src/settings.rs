@@ -7,6 +7,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use serde::Deserialize;
 
 use crate::failure::{Class, Failure, nearest};
+use crate::pins;
 
 /// The settings' place in the repository.
 pub const FILE: &str = "infra/xtask.toml";
@@ -88,19 +89,14 @@ pub struct Database {
 }
 
 impl Settings {
-    /// Reads the settings below `root`.
+    /// Reads the settings below `root`, with the pins in the place of their names.
     pub fn read(root: &Utf8Path) -> Result<Self> {
-        let text = std::fs::read_to_string(root.join(FILE)).map_err(|error| {
-            Failure::new(Class::Config, format!("cannot read {FILE}: {error}")).help("git checkout infra/xtask.toml")
-        })?;
-        Self::parse(&text)
+        Self::parse(&pins::read_rendered(root, FILE)?)
     }
 
     fn parse(text: &str) -> Result<Self> {
         toml::from_str(text).map_err(|error| {
-            let place = error.span().map_or(String::new(), |span| {
-                format!(":{}", 1 + text[..span.start.min(text.len())].matches('\n').count())
-            });
+            let place = error.span().map_or(String::new(), |span| format!(":{}", pins::line_of(text, span.start)));
             Failure::new(Class::Config, format!("{FILE}{place}: {}", error.message()))
                 .help(format!("edit {FILE}; its comments describe every key"))
                 .into()
@@ -123,11 +119,13 @@ impl Settings {
 mod tests {
     use super::*;
 
-    const REAL: &str = include_str!("../../infra/xtask.toml");
+    fn real() -> Settings {
+        Settings::read(&crate::project::checkout(None)).unwrap()
+    }
 
     #[test]
     fn the_real_file_is_valid() {
-        assert_eq!(Settings::parse(REAL).unwrap().images.len(), 2);
+        assert_eq!(real().images.len(), 2);
     }
 
     #[test]
@@ -138,7 +136,7 @@ mod tests {
 
     #[test]
     fn an_unknown_environment_names_those_there_are() {
-        let error = Settings::parse(REAL).unwrap().environment("dve").unwrap_err();
+        let error = real().environment("dve").unwrap_err();
         let failure = error.downcast_ref::<Failure>().unwrap();
         assert!(failure.to_string().contains("there is: dev"));
         assert_eq!(failure.hints(), ["cargo xtask deploy dev"]);

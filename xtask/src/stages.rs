@@ -6,6 +6,7 @@ pub mod images;
 pub mod machine;
 pub mod proof;
 pub mod release;
+pub mod upgrade;
 
 /// What an interruption in `stage` leaves, for people.
 pub fn left_by(stage: &str) -> &'static str {
@@ -15,6 +16,7 @@ pub fn left_by(stage: &str) -> &'static str {
             " (old pods go on serving; the new revision is not verified: the next deploy repairs and goes on, cargo xtask \
              status shows where it is)"
         }
+        "upgrade" => " (the dump stays, and so do the todos in it: cargo xtask cluster upgrade goes on)",
         "proof" => " (the release stands but is not verified)",
         _ => "",
     }

@@ -105,9 +105,35 @@ impl Toolbox {
         self.client.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The pinned kubectl where it was brought, else the one of the cluster's own version: an older cluster does not need
+    /// the new Kubernetes.
+    fn kubectl_program(&self) -> Utf8PathBuf {
+        if self.kubectl.is_file() {
+            self.kubectl.clone()
+        } else {
+            self.clusters_kubectl().unwrap_or(self.kubectl.clone())
+        }
+    }
+
+    /// The kubectl that minikube keeps for the Kubernetes of the profile.
+    fn clusters_kubectl(&self) -> Option<Utf8PathBuf> {
+        let config = std::fs::read_to_string(self.profile_config()).ok()?;
+        let config: serde_json::Value = serde_json::from_str(&config).ok()?;
+        let version = config.pointer("/KubernetesConfig/KubernetesVersion")?.as_str()?;
+        let arch = if std::env::consts::ARCH == "aarch64" { "arm64" } else { "amd64" };
+        let path =
+            self.minikube_dir().join("cache").join(std::env::consts::OS).join(arch).join(version).join("kubectl");
+        path.is_file().then_some(path)
+    }
+
+    /// Whether there is a kubectl to be run. A bare name is a tool on PATH that has answered before.
+    pub fn has_kubectl(&self) -> bool {
+        self.kubectl.parent().is_some_and(|dir| dir.as_str().is_empty()) || self.kubectl_program().is_file()
+    }
+
     /// kubectl in the cluster's context.
     pub fn kubectl(&self) -> Process {
-        Process::new(self.kubectl.as_str())
+        Process::new(self.kubectl_program().as_str())
             .args(["--kubeconfig", self.kubeconfig.as_str(), "--context", &self.profile])
             .arg("--request-timeout=20s")
             .deadline(Duration::from_secs(60))
@@ -120,7 +146,7 @@ impl Toolbox {
 
     /// kubectl on the kubeconfig itself, with no context.
     pub fn kubectl_config(&self) -> Process {
-        Process::new(self.kubectl.as_str()).args(["--kubeconfig", self.kubeconfig.as_str(), "config"])
+        Process::new(self.kubectl_program().as_str()).args(["--kubeconfig", self.kubeconfig.as_str(), "config"])
     }
 
     /// helm in the release's namespace.

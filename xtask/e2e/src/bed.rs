@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use camino::Utf8PathBuf;
+use camino::{Utf8Path, Utf8PathBuf};
 use serde_json::Value;
 
 use xtask::origin;
@@ -18,6 +18,18 @@ const PORT_OFFSET: u16 = 400;
 const ALIVE: &str = "--field-selector=status.phase!=Failed";
 /// An AUTH_SECRET for tests.
 pub const AUTH: &str = "not-a-secret-not-a-secret-not-a-secret-1";
+
+/// What tells one suite's test bed from another's.
+pub struct Names {
+    /// The folder of its files.
+    pub folder: Utf8PathBuf,
+    /// What follows the name of the profile that `deploy` uses.
+    pub suffix: &'static str,
+    /// How far its port is from the one that `deploy` prefers.
+    pub port_offset: u16,
+    /// Environment variables of its runs.
+    pub environment: Vec<(&'static str, String)>,
+}
 
 /// What scenarios work with.
 pub struct Bed {
@@ -35,6 +47,8 @@ pub struct Bed {
     exe: Utf8PathBuf,
     /// Log of every xtask run.
     pub log: Utf8PathBuf,
+    /// Environment variables of every xtask run.
+    environment: Vec<(&'static str, String)>,
 }
 
 /// What an xtask run printed.
@@ -63,7 +77,14 @@ impl Ran {
 impl Bed {
     /// Copies the checkout and the program `xtask`; `anew` also removes what an earlier, interrupted run may have left.
     pub fn make(project: &Project, xtask: &str, anew: bool) -> Result<Self> {
-        let dir = project.target().join("e2e");
+        let folder = project.target().join("e2e");
+        let names = Names { folder, suffix: "test", port_offset: PORT_OFFSET, environment: Vec::new() };
+        Self::named(project, xtask, &names, anew)
+    }
+
+    /// The same under other names.
+    pub fn named(project: &Project, xtask: &str, names: &Names, anew: bool) -> Result<Self> {
+        let dir = &names.folder;
         let root = dir.join("checkout");
         let dotenv = std::fs::read_to_string(root.join(".env")).ok().filter(|_| !anew);
         match std::fs::remove_dir_all(&root) {
@@ -90,13 +111,14 @@ impl Bed {
         copy_program(xtask, &exe)?;
         let cluster = &project.settings.cluster;
         let bed = Self {
-            profile: format!("{}-test", cluster.profile),
-            port: cluster.port.saturating_add(PORT_OFFSET),
+            profile: format!("{}-{}", cluster.profile, names.suffix),
+            port: cluster.port.saturating_add(names.port_offset),
             project: project.clone(),
             root,
             kubeconfig,
             exe,
-            log: project.log("e2e"),
+            log: project.log(if names.suffix == "test" { "e2e" } else { names.suffix }),
+            environment: names.environment.clone(),
         };
         match dotenv {
             Some(text) => bed.write_dotenv(&text)?,
@@ -124,8 +146,10 @@ impl Bed {
     }
 
     /// Its environment, beside the caller's.
-    pub fn environment(&self) -> [(&str, &str); 3] {
-        [("KUBECONFIG", self.kubeconfig.as_str()), ("NO_COLOR", "1"), ("CI", "true")]
+    pub fn environment(&self) -> Vec<(&str, &str)> {
+        let all = [("KUBECONFIG", self.kubeconfig.as_str()), ("NO_COLOR", "1"), ("CI", "true")];
+        let own = self.environment.iter().map(|(name, value)| (*name, value.as_str()));
+        all.into_iter().chain(own).collect()
     }
 
     /// Runs it with extra environment variables.
@@ -158,7 +182,7 @@ impl Bed {
     pub fn command(&self, args: &[&str]) -> std::process::Command {
         let mut command = std::process::Command::new(&self.exe);
         command.args(args).args(["--root", self.root.as_str(), "--profile", &self.profile]);
-        command.env("KUBECONFIG", &self.kubeconfig).env("NO_COLOR", "1").env("CI", "true");
+        command.envs(self.environment());
         command.stdin(std::process::Stdio::null());
         command
     }
@@ -197,11 +221,7 @@ impl Bed {
 
     /// Writes `.env` of the copy, readable by its owner only.
     pub fn write_dotenv(&self, text: &str) -> Result<()> {
-        use std::os::unix::fs::PermissionsExt;
-        let path = self.root.join(".env");
-        std::fs::write(&path, text)?;
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
-        Ok(())
+        write_private(&self.root.join(".env"), text)
     }
 
     /// UIDs of the running pods of a component, sorted.
@@ -253,6 +273,13 @@ impl Bed {
             Ok(!progress.is_empty() && progress.iter().all(|p| p.complete))
         })
     }
+}
+
+/// Writes a file that only its owner can read.
+pub fn write_private(path: &Utf8Path, text: &str) -> Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::write(path, text).with_context(|| format!("writing {path}"))?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).with_context(|| format!("writing {path}"))
 }
 
 /// Copies the xtask under test: what it was linked as may be replaced while the tests run.

@@ -34,16 +34,16 @@ impl Deploy {
 
     /// Starts it with more arguments.
     pub fn start_with(bed: &Bed, args: &[&str]) -> Result<Self> {
+        Self::start_command(bed, &[&["deploy", "dev"], args].concat())
+    }
+
+    /// Starts another command of the xtask under test.
+    pub fn start_command(bed: &Bed, args: &[&str]) -> Result<Self> {
         let output = bed.root.join("target/e2e-deploy.log");
         std::fs::create_dir_all(output.parent().context("a file has a folder")?)?;
         let file = std::fs::File::create(&output)?;
         let mut command = Command::new(bed.exe());
-        command
-            .args(["deploy", "dev"])
-            .args(args)
-            .args(bed.options())
-            .envs(bed.environment())
-            .env("TMPDIR", temp(bed)?);
+        command.args(args).args(bed.options()).envs(bed.environment()).env("TMPDIR", temp(bed)?);
         command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file).process_group(0);
         Ok(Self { child: command.spawn().context("starting a deploy")?, output })
     }
@@ -61,6 +61,11 @@ impl Deploy {
             std::thread::sleep(Duration::from_millis(5));
         }
         bail!("`{text}` does not come:\n{}", self.said()?)
+    }
+
+    /// Whether it has not ended yet.
+    pub fn runs(&mut self) -> Result<bool> {
+        Ok(self.child.try_wait()?.is_none())
     }
 
     /// What it has printed.
@@ -200,7 +205,7 @@ fn leftovers(bed: &Bed) -> Result<()> {
     ensure!(!history.contains("pending-"), "a revision is pending: {history}");
     let snapshot = Snapshot::take(&tools)?;
     // Those of revisions that a rollback can reach, too.
-    let record = xtask::stages::release::Record::from(&snapshot);
+    let record = xtask::stages::release::Record::read(&snapshot)?;
     let mut named: BTreeSet<String> =
         record.map(|record| record.all_secrets()).unwrap_or_default().into_iter().collect();
     for set in snapshot.kind("ReplicaSet") {

@@ -22,6 +22,7 @@ mod refusals;
 mod routes;
 mod sampler;
 mod soak;
+mod upgrade;
 mod views;
 
 use anyhow::{Result, bail};
@@ -145,6 +146,7 @@ fn main() {
         let project = cli.open(report)?;
         let tally = match args.suites[..] {
             [Suite::E2e] => run(&project, &xtask, args.only.as_deref())?,
+            [Suite::Upgrade] => upgrade::run(&project, &xtask)?,
             [Suite::Soak] => soak(&project, &xtask, args.rounds)?,
             _ => return Err(started_alone()),
         };
@@ -158,7 +160,7 @@ fn main() {
 }
 
 fn started_alone() -> anyhow::Error {
-    let what = format!("xtask-e2e runs one suite, e2e or soak, with the xtask that {UNDER_TEST} names");
+    let what = format!("xtask-e2e runs one suite (e2e, upgrade or soak) with the xtask that {UNDER_TEST} names");
     Failure::new(Class::Internal, what).help("cargo xtask test e2e").into()
 }
 

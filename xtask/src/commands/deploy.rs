@@ -10,7 +10,7 @@ use anyhow::{Result, bail};
 use clap::Args;
 
 use super::output::{self, Output};
-use super::{diff, summary};
+use super::{database, diff, summary};
 use crate::credentials;
 use crate::failure::{Class, Failure};
 use crate::lock;
@@ -23,9 +23,25 @@ use crate::stages::images::load::Wanted;
 use crate::stages::images::{self, Built, ids, prune};
 use crate::stages::proof::{self, Evidence, Way};
 use crate::stages::release::{self, Desired};
+use crate::stages::upgrade;
 use crate::toolbox::Toolbox;
 use crate::world::Preparation;
 use facts::{Facts, Live};
+
+/// What a caller does when everything is there but the release: the cluster runs, its images are loaded.
+pub(crate) type BeforeRelease<'a> = &'a mut dyn FnMut(&Ready<'_>) -> Result<()>;
+
+/// What is there by then.
+pub(crate) struct Ready<'a> {
+    /// The tools.
+    pub tools: &'a Toolbox,
+    /// The release as it should be.
+    pub desired: &'a Desired,
+    /// The Secrets that it needs.
+    pub secrets: &'a release::SecretPlan,
+    /// What there is of it.
+    pub release: &'a release::Observed,
+}
 
 /// Requests to each route at the end of a deploy.
 const REQUESTS: usize = 20;
@@ -51,20 +67,33 @@ pub fn run(project: &Project, args: &Deploy) -> Result<()> {
 }
 
 fn once(project: &Project, args: &Deploy) -> Result<()> {
-    let start = Instant::now();
     let mode = if args.dry_run { Mode::DryRun } else { Mode::Apply };
-    let report = &project.report;
     project.settings.environment(&args.environment)?;
     cluster::guard(project)?;
     let _lock = match mode {
         Mode::Apply => Some(lock::take(&project.cache.join("locks"), &project.settings.cluster.profile)?),
         Mode::DryRun => None,
     };
+    upgrade::refuse_unfinished(project)?;
+    deploy(project, args, None)?;
+    if mode == Mode::Apply {
+        // What was left of an upgrade was this deploy.
+        upgrade::State::remove(project)?;
+    }
+    Ok(())
+}
+
+/// Deploys; the caller holds the profile's lock.
+pub(crate) fn deploy(project: &Project, args: &Deploy, before_release: Option<BeforeRelease<'_>>) -> Result<()> {
+    let start = Instant::now();
+    let mode = if args.dry_run { Mode::DryRun } else { Mode::Apply };
+    let report = &project.report;
     report.fact("environment", args.environment.as_str());
     report.fact("dry_run", args.dry_run);
     // The contract is checked before anything is built: a wrong .env must not cost a quarter of an hour.
     let credentials = credentials::read(project, &args.environment)?;
-    let needs = needs(project, credentials.embedded);
+    let create = before_release.is_some() || !cluster::exists(project);
+    let needs = needs(project, credentials.embedded, create);
     let preparation = Preparation::new(project, &needs)?;
     if mode == Mode::Apply {
         preparation.consent()?;
@@ -73,10 +102,17 @@ fn once(project: &Project, args: &Deploy) -> Result<()> {
     let credentials = credentials.ensure(project, &args.environment, mode)?;
     let world = preparation.bring(mode)?;
     let (tools, origin) = (&world.tools, world.origin.as_ref());
+    if !create && !tools.has_kubectl() && !cluster::publishes_port(tools) {
+        // For the port-forward to a profile that publishes no port.
+        plan::apply(project, "tools", mode, origin.plan(&[Need::Tool(Tool::Kubectl)], &tools.engine)?)?;
+    }
 
     let mut facts = report.look("observe", "everything side by side", || Facts::look(project, &world, &credentials))?;
     if facts.cluster.profile.state == State::Running {
         report.skipped("cluster", &format!("create cluster {}", tools.profile), "it runs");
+    }
+    if let Some(difference) = cluster::difference(project, tools, &facts.cluster.profile)? {
+        report.warn(difference);
     }
     let silence = facts.live.as_ref().err().map(String::as_str);
     let cluster_steps = cluster::decide(project, tools, origin, &facts.cluster, silence)?;
@@ -110,14 +146,23 @@ fn once(project: &Project, args: &Deploy) -> Result<()> {
     let secrets = credentials.plan(tools, &live.release, live.postgres.as_ref(), mode)?;
     let tags = built.iter().filter_map(|image| Some((image.name.clone(), image.tag.clone()?))).collect();
     let desired = Desired::new(project, &args.environment, &tags, &secrets.names)?;
+    if let Some(before_release) = before_release {
+        before_release(&Ready { tools, desired: &desired, secrets: &secrets, release: &live.release })?;
+        live.release = report.look("observe", "the release again", || release::observe(project, tools))?;
+    }
     let names: Vec<String> = secrets.names.values().cloned().collect();
     let release_steps = release::decide(project, tools, &desired, secrets.clone(), &live.release);
-    let changed = release_steps.len();
+    let mut changed = release_steps.len();
     if changed == 0 {
         let what = format!("helm upgrade {}", project.settings.chart.release);
         report.skipped("release", &what, "what is there is what was verified, and ready");
     }
     steps += plan::apply(project, "release", mode, release_steps)?;
+    // Helm may just have replaced the pod.
+    let upgraded = if changed > 0 && mode == Mode::Apply { Some(Snapshot::take(tools)?) } else { None };
+    let snapshot = upgraded.as_ref().or(live.release.snapshot.as_ref());
+    let restarted = database::restart_if_renewed(project, tools, &wanted, snapshot, mode)?;
+    (steps, changed) = (steps + restarted, changed + restarted);
     if mode == Mode::DryRun {
         if changed > 0 {
             diff::show(project, tools, &desired, &secrets, &live.release, &built)?;
@@ -169,7 +214,7 @@ fn once(project: &Project, args: &Deploy) -> Result<()> {
 /// Removes builds that neither a kept revision nor the newest few are: content tags would pile up otherwise.
 fn forget_old_builds(project: &Project, tools: &Toolbox, snapshot: &Snapshot) -> Result<()> {
     let names: Vec<&str> = project.settings.images.keys().map(String::as_str).collect();
-    let needed = release::images_of_revisions(snapshot);
+    let needed = release::images_of_revisions(snapshot)?;
     let nodes = tools.nodes();
     let mut steps = prune::engine_steps(&tools.engine, &names, prune::KEEP, &needed)?;
     for node in &nodes {
@@ -195,15 +240,18 @@ fn wanted(built: &[Built]) -> impl Iterator<Item = Wanted> + '_ {
     })
 }
 
-/// What the origin must bring for a deploy; `embedded` tells whether the chart's own Postgres serves.
-pub fn needs(project: &Project, embedded: bool) -> Vec<Need> {
-    let mut needs = vec![
-        Need::Tool(Tool::Kubectl),
+/// What the origin must bring for a deploy; `embedded` tells whether the chart's own Postgres serves, `create` whether
+/// the cluster must be made: an existing one has its Kubernetes, and kubectl is part of that.
+pub fn needs(project: &Project, embedded: bool, create: bool) -> Vec<Need> {
+    let mut needs = Vec::new();
+    if create {
+        needs.extend([Need::Tool(Tool::Kubectl), Need::Cluster]);
+    }
+    needs.extend([
         Need::Tool(Tool::Helm),
         Need::Tool(Tool::Minikube),
-        Need::Cluster,
         Need::Image(project.settings.cluster.ingress_image.clone()),
-    ];
+    ]);
     let bases: BTreeMap<&String, ()> =
         project.settings.images.values().flat_map(|i| i.bases.values()).map(|b| (b, ())).collect();
     needs.extend(bases.into_keys().cloned().map(Need::Image));

@@ -7,8 +7,10 @@ use anyhow::Result;
 use clap::Args;
 
 use super::output;
+use crate::clock;
+use crate::engine::Engine;
 use crate::failure::{Class, Failure};
-use crate::origin::{self, Tool};
+use crate::origin::{self, Origin, Tool, bases};
 use crate::project::Project;
 use crate::report::{BAD, BOLD, DIM, GOOD, WARN, bytes};
 use crate::stages::{cluster, machine};
@@ -30,6 +32,8 @@ enum Verdict {
     Good,
     /// Deploy brings it.
     Later,
+    /// It works, but something should be done.
+    Warning(String),
     Bad(String),
 }
 
@@ -68,6 +72,7 @@ fn line(Row { name, found, verdict }: &Row) -> String {
     let (mark, fix) = match verdict {
         Verdict::Good => (format!("{GOOD}✓{GOOD:#}"), ""),
         Verdict::Later => (format!("{WARN}·{WARN:#}"), "deploy brings it"),
+        Verdict::Warning(fix) => (format!("{WARN}!{WARN:#}"), fix.as_str()),
         Verdict::Bad(fix) => (format!("{BAD}✗{BAD:#}"), fix.as_str()),
     };
     format!("{mark} {BOLD}{name:<14}{BOLD:#} {found}  {DIM}{fix}{DIM:#}")
@@ -95,6 +100,7 @@ fn rows(project: &Project) -> Result<Vec<Row>> {
     let Some(engine) = engine else { return Ok(rows) };
     let origin = origin::select(project, &engine)?;
     rows.push(row("origin", origin.name(), Verdict::Good));
+    rows.extend(base_images(project, &engine, origin.as_ref()));
     let tools = Toolbox::new(project, engine, origin.as_ref())?;
     let versions = [
         (Tool::Minikube, "minikube", Some(["version", "--short"])),
@@ -126,6 +132,27 @@ fn rows(project: &Project) -> Result<Vec<Row>> {
         Err(error) => row("cluster", "not usable", Verdict::Bad(error.to_string())),
     });
     Ok(rows)
+}
+
+/// The base images that the engine has; those it lacks are brought by deploy.
+fn base_images(project: &Project, engine: &Engine, origin: &dyn Origin) -> Vec<Row> {
+    let found = match bases::observe(project, engine, origin) {
+        Ok(found) => found,
+        Err(error) => {
+            let fix = error.downcast_ref::<Failure>().map(|failure| failure.hints().join("; ")).unwrap_or_default();
+            return vec![row("base images", error.to_string(), Verdict::Bad(fix))];
+        }
+    };
+    let now = clock::now();
+    let rows = found.iter().filter(|base| base.id.is_some()).map(|base| {
+        let verdict = match base.is_stale(now) {
+            true => Verdict::Warning("cargo xtask images --refresh".to_owned()),
+            false => Verdict::Good,
+        };
+        row("base image", base.describe(now), verdict)
+    });
+    let rows: Vec<Row> = rows.collect();
+    if rows.is_empty() { vec![row("base images", "not brought yet", Verdict::Later)] } else { rows }
 }
 
 fn disk(observed: &machine::Observed) -> Row {

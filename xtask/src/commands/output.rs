@@ -45,6 +45,7 @@ impl Closing {
             Some(Command::Status(args)) => {
                 ("status", String::new(), Output { json: args.json && !args.watch, timings: false })
             }
+            Some(Command::Pins(args)) => ("pins", String::new(), Output { json: args.json, timings: false }),
             Some(Command::Bench(args)) => ("bench", String::new(), Output { json: args.json, timings: false }),
             _ => ("", String::new(), Output::default()),
         };

@@ -6,6 +6,7 @@ use crate::judge;
 use crate::project::Project;
 use crate::report::{BAD, BOLD, GOOD, WARN};
 use crate::stages::release::{self, Observed};
+use crate::stages::upgrade::{Phase, State};
 use crate::stages::{cluster, machine};
 use crate::world::World;
 
@@ -53,7 +54,14 @@ pub fn run(project: &Project) -> Result<()> {
     };
     let profile = cluster::observe(&world.tools)?.profile;
     row("cluster", &format!("`{}` {}", world.tools.profile, state(&profile.state)));
-    let mut next = "cargo xtask deploy dev";
+    if let Some(difference) = cluster::difference(project, &world.tools, &profile)? {
+        row("", &difference);
+    }
+    let mut next = project.command("deploy dev");
+    if State::load(project)?.is_some_and(|state| state.phase != Phase::Release) {
+        row("upgrade", "not finished: the todos are in a dump");
+        next = project.command("cluster upgrade");
+    }
     let mut line = "unknown without a cluster".to_owned();
     if profile.state == cluster::State::Running {
         let observed = release::observe(project, &world.tools)?;
@@ -64,11 +72,11 @@ pub fn run(project: &Project) -> Result<()> {
         line = format!("{}, {}", release_line(&observed), if ready { "ready" } else { "not ready" });
         if ready && observed.record.is_some() {
             line.extend(profile.address().map(|address| format!(" at {address}")));
-            next = "cargo xtask status";
+            next = project.command("status");
         }
     }
     row("release", &line);
     row(".env", dotenv);
-    row("next", next);
+    row("next", &next);
     Ok(())
 }

@@ -6,6 +6,7 @@ use std::time::Instant;
 use anyhow::Result;
 use clap::Args;
 
+use super::database;
 use crate::api::{Scope, kinds};
 use crate::failure::{Class, Failure};
 use crate::lock;
@@ -13,6 +14,7 @@ use crate::plan::{self, Mode};
 use crate::project::Project;
 use crate::report::seconds;
 use crate::secrets::{self, SELECTOR};
+use crate::snapshot::Snapshot;
 use crate::stages::cluster;
 use crate::stages::images::load::Wanted;
 use crate::stages::images::{self, ids};
@@ -64,6 +66,8 @@ pub fn run(project: &Project, args: &Rollback) -> Result<()> {
         return Ok(());
     }
 
+    database::restart_if_renewed(project, tools, &wanted, Some(&Snapshot::take(tools)?), mode)?;
+
     let way = Way::open(tools, &profile)?;
     let id_of = |image: Wanted| Some((image.reference, image.id?));
     let ids: BTreeMap<String, String> = wanted.into_iter().filter_map(id_of).collect();
@@ -77,12 +81,17 @@ pub fn run(project: &Project, args: &Rollback) -> Result<()> {
     Ok(())
 }
 
-/// The images that the revision runs, with the IDs that were verified then, or those of the engine.
+/// The images that the revision runs, with the IDs that were verified then, or those of the engine. The database's is
+/// always the engine's: its tag is mutable, and a rollback of the release takes back no renewed base image.
 fn wanted(project: &Project, tools: &Toolbox, target: &Target) -> Result<Vec<Wanted>> {
     let verified = target.verified.as_ref();
     let of = |reference: &String| {
-        let known = verified.and_then(|verified| verified.images.get(reference)).cloned();
-        let id = known.or_else(|| ids::of(project, &tools.engine, reference));
+        let known = || verified.and_then(|verified| verified.images.get(reference)).cloned();
+        let here = || ids::of(project, &tools.engine, reference);
+        let id = match *reference == project.settings.database.image {
+            true => here().or_else(known),
+            false => known().or_else(here),
+        };
         if id.is_none() {
             let what = format!("revision {} runs {reference}, which is not in the engine any more", target.revision);
             return Err(Failure::new(Class::Image, what)

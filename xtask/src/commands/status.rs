@@ -17,6 +17,7 @@ use crate::project::Project;
 use crate::stages::cluster::{self, Profile, State};
 use crate::stages::proof::{self, Way};
 use crate::stages::release::{self, Observed};
+use crate::stages::upgrade;
 use crate::toolbox::Toolbox;
 use crate::world::World;
 use view::{Cluster, View};
@@ -52,6 +53,7 @@ pub fn run(project: &Project, args: &Status) -> Result<()> {
     } else {
         output::print(text::screen(&view, Some(clock::now())).trim_end())?;
     }
+    upgrade::refuse_unfinished(project)?;
     refuse(&view)?;
     if args.verify {
         verify(project, &world.tools, &profile, &observed, &view)?;
@@ -76,6 +78,8 @@ fn gather(project: &Project, world: &World, with_pending: bool) -> Result<(Profi
         state: word(&profile.state).to_owned(),
         address: profile.address().filter(|_| running),
         open_with: None,
+        kubernetes: profile.kubernetes(tools)?.map(|version| version.to_string()),
+        difference: cluster::difference(project, tools, &profile)?,
     };
     if !running {
         return Ok((profile, Observed::default(), View { cluster, ..View::default() }));

@@ -11,8 +11,10 @@ use crate::lock;
 use crate::origin;
 use crate::plan::{self, Mode};
 use crate::project::Project;
-use crate::report::Report;
 use crate::secrets::SELECTOR;
+use crate::snapshot::Snapshot;
+use crate::stages::release::Record;
+use crate::stages::upgrade::{self, Phase, State};
 use crate::stages::{cluster, machine};
 use crate::toolbox::{Toolbox, dir_of, own_minikube_home};
 
@@ -67,7 +69,7 @@ pub fn run(project: &Project, args: &Teardown) -> Result<()> {
         }
     }
     stays(project, args);
-    Ok(())
+    stays_of_upgrade(project)
 }
 
 fn release_and_cluster(project: &Project, tools: &Toolbox, args: &Teardown) -> Result<()> {
@@ -83,7 +85,8 @@ fn release_and_cluster(project: &Project, tools: &Toolbox, args: &Teardown) -> R
         }
         // minikube deletes kube entries by their name, whoever made them.
         cluster::guard(project)?;
-        return delete_cluster(tools, report);
+        let step = cluster::delete_step(tools, "asked for");
+        return plan::apply(project, "teardown", Mode::Apply, vec![step]).map(drop);
     }
     match profile.state {
         cluster::State::Running => remove_release(project, tools, args),
@@ -101,18 +104,6 @@ fn release_and_cluster(project: &Project, tools: &Toolbox, args: &Teardown) -> R
     }
 }
 
-fn delete_cluster(tools: &Toolbox, report: &Report) -> Result<()> {
-    let running = report.step("teardown", format!("delete cluster {}", tools.profile), "asked for");
-    if tools.minikube_exists() {
-        tools.minikube().arg("delete").deadline(Duration::from_secs(180)).run()?;
-    }
-    // A half-deleted profile may leave its container or volume behind.
-    tools.engine.docker().args(["rm", "--force", "--volumes", &tools.profile]).output()?;
-    tools.engine.docker().args(["volume", "rm", "--force", &tools.profile]).output()?;
-    running.done("");
-    Ok(())
-}
-
 fn remove_release(project: &Project, tools: &Toolbox, args: &Teardown) -> Result<()> {
     cluster::observe(tools)?;
     let report = &project.report;
@@ -122,6 +113,7 @@ fn remove_release(project: &Project, tools: &Toolbox, args: &Teardown) -> Result
     if namespace.with_context(|| format!("cannot tell whether namespace {} exists", chart.namespace))?.is_none() {
         report.ok(format!("no namespace `{}`", chart.namespace));
     } else {
+        warn_of_unreadable_record(project, tools)?;
         let running = report.step("teardown", format!("uninstall {}", chart.release), "asked for");
         let uninstall =
             tools.helm().args(["uninstall", &chart.release, "--ignore-not-found", "--cascade=foreground", "--wait"]);
@@ -146,6 +138,27 @@ fn remove_release(project: &Project, tools: &Toolbox, args: &Teardown) -> Result
     }
     if let Some(done) = cluster::remove_controller(project, tools)? {
         report.ok(done);
+    }
+    Ok(())
+}
+
+/// The record goes either way, so one that cannot be read stops nothing here.
+fn warn_of_unreadable_record(project: &Project, tools: &Toolbox) -> Result<()> {
+    if let Err(error) = Record::read(&Snapshot::take(tools)?) {
+        project.report.warn(format!("{error}; it goes with the release"));
+    }
+    Ok(())
+}
+
+/// Says what stays of an upgrade: dumps, and what is left to do.
+fn stays_of_upgrade(project: &Project) -> Result<()> {
+    let folder = upgrade::folder(project)?;
+    if folder.is_dir() {
+        project.report.note(format!("stays: dumps of the database  (rm -r {folder} removes them)"));
+    }
+    if State::load(project)?.is_some_and(|state| state.phase != Phase::Release) {
+        let command = project.command("cluster upgrade");
+        project.report.warn(format!("an upgrade of the cluster is not finished: {command} restores the todos"));
     }
     Ok(())
 }

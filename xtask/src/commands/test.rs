@@ -47,6 +47,8 @@ pub enum Suite {
     Frontend,
     /// Deploy, drift, failures told and undone, kills and teardown on a Minikube profile of its own, with a browser's visit
     E2e,
+    /// From the state that an earlier version made to this one, running and stopped, and to the pinned Kubernetes
+    Upgrade,
     /// Kills at random moments and failing deploys in turn, on e2e's profile; not part of the default
     Soak,
 }
@@ -61,6 +63,7 @@ impl Suite {
             Self::Backend => "backend",
             Self::Frontend => "frontend",
             Self::E2e => "e2e",
+            Self::Upgrade => "upgrade",
             Self::Soak => "soak",
         }
     }
@@ -70,7 +73,7 @@ impl Suite {
         match self {
             Self::Rust | Self::Scan | Self::Chart => Some(0),
             Self::Backend | Self::Frontend => Some(1),
-            Self::E2e | Self::Soak => None,
+            Self::E2e | Self::Upgrade | Self::Soak => None,
         }
     }
 
@@ -82,7 +85,9 @@ impl Suite {
             Self::Chart => vec![Need::Tool(Tool::Helm), Need::Tool(Tool::HelmUnittest)],
             Self::Backend => bases("todo-backend"),
             Self::Frontend => bases("todo-frontend"),
-            Self::E2e | Self::Soak => deploy::needs(project, true),
+            // In a cache of its own; what is brought for the others is lent to it.
+            Self::Upgrade => Vec::new(),
+            Self::E2e | Self::Soak => deploy::needs(project, true, true),
         }
     }
 }
@@ -96,7 +101,7 @@ struct Row {
 
 /// Runs the suites; the last line is `N passed, N failed`.
 pub fn run(project: &Project, args: &Test) -> Result<()> {
-    let all = [Suite::Rust, Suite::Scan, Suite::Chart, Suite::Backend, Suite::Frontend, Suite::E2e];
+    let all = [Suite::Rust, Suite::Scan, Suite::Chart, Suite::Backend, Suite::Frontend, Suite::E2e, Suite::Upgrade];
     let wanted = if args.suites.is_empty() { &all[..] } else { &args.suites[..] };
     bring(project, wanted)?;
     let report = &project.report;
@@ -166,6 +171,7 @@ fn one(project: &Project, suite: Suite, args: &Test) -> Row {
             suite,
             &args.only.iter().map(|text| format!("--only={text}")).collect::<Vec<_>>(),
         ),
+        Suite::Upgrade => suites::end_to_end(project, suite, &[]),
         Suite::Soak => suites::end_to_end(project, suite, &[format!("--rounds={}", args.rounds)]),
     };
     let tally = tally.unwrap_or_else(|error| {

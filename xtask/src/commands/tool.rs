@@ -3,13 +3,15 @@
 use anyhow::Result;
 use clap::{Args, ValueEnum};
 
+use crate::origin::Need;
+use crate::plan::Mode;
 use crate::process::{Names, Process};
 use crate::project::Project;
 use crate::stages::cluster;
 use crate::world::World;
 
 /// A tool that can be run directly.
-#[derive(Clone, Copy, Debug, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Name {
     /// kubectl with context and namespace of the application
     Kubectl,
@@ -37,7 +39,10 @@ pub struct Tool {
 
 /// Runs the tool with the terminal's own streams; its exit code is ours.
 pub fn run(project: &Project, args: &Tool) -> Result<i32> {
-    let world = World::present(project)?;
+    let mut world = World::present(project)?;
+    if args.name == Name::Kubectl && !world.tools.has_kubectl() {
+        world = World::bring(project, Mode::Apply, &[Need::Tool(crate::origin::Tool::Kubectl)])?;
+    }
     if matches!(args.name, Name::Kubectl | Name::Helm) {
         // They go where the kubeconfig leads: not without proof that this is our cluster.
         cluster::observe(&world.tools)?;

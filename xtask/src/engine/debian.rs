@@ -46,12 +46,10 @@ pub struct Recipe {
 }
 
 impl Recipe {
-    /// Reads a recipe from a TOML file of these keys.
-    pub fn read(path: &Utf8Path) -> Result<Self> {
-        let wrong = |error: String| Failure::new(Class::Config, error).help(format!("git diff {path}"));
-        let text = std::fs::read_to_string(path).map_err(|error| wrong(format!("cannot read {path}: {error}")))?;
-        let recipe: Self = toml::from_str(&text).map_err(|error| wrong(format!("{path}: {}", error.message())))?;
-        Ok(recipe)
+    /// Parses a recipe; `file` is where `text` is from.
+    pub fn parse(file: &str, text: &str) -> Result<Self> {
+        let wrong = |error: String| Failure::new(Class::Config, error).help(format!("git diff {file}"));
+        Ok(toml::from_str(text).map_err(|error| wrong(format!("{file}: {}", error.message())))?)
     }
 
     /// A digest of everything that decides what is made: 12 hexadecimal digits.
@@ -196,10 +194,8 @@ mod tests {
 
     #[test]
     fn an_unknown_key_in_a_recipe_is_refused() {
-        let temp = tempfile::tempdir().unwrap();
-        let path = Utf8Path::from_path(temp.path()).unwrap().join("r.toml");
-        std::fs::write(&path, "suite = \"trixie\"\npackages = []\npackges = []\n").unwrap();
-        assert!(Recipe::read(&path).unwrap_err().to_string().contains("packges"));
+        let text = "suite = \"trixie\"\npackages = []\npackges = []\n";
+        assert!(Recipe::parse("r.toml", text).unwrap_err().to_string().contains("packges"));
     }
 
     #[test]

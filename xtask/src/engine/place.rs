@@ -23,6 +23,11 @@ impl Place {
         Self { cache, id }
     }
 
+    /// What tells this cache from others on the machine: 8 hex digits.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
     /// Everything of the engine.
     pub fn dir(&self) -> Utf8PathBuf {
         self.cache.join("engine")

@@ -7,6 +7,7 @@ use super::debian::{self, Dest, Recipe};
 use super::place::Place;
 use super::{mounts, reap};
 use crate::failure::{Class, Failure};
+use crate::pins;
 use crate::project::Project;
 use crate::report::Running;
 
@@ -37,7 +38,7 @@ fn abi(arch: &str) -> Option<&'static Abi> {
 
 /// Reads the recipe below `root`.
 pub fn recipe(root: &Utf8Path) -> Result<Recipe> {
-    Recipe::read(&root.join(RECIPE))
+    Recipe::parse(RECIPE, &pins::read_rendered(root, RECIPE)?)
 }
 
 /// Whether the tree for `key` is complete: it is renamed to its name when it is.

@@ -13,7 +13,8 @@ use std::collections::BTreeSet;
 use anyhow::Result;
 use camino::Utf8PathBuf;
 
-use super::{Need, Origin, Tool};
+use super::bases::BaseRecords;
+use super::{Need, Origin, Refresh, Tool};
 use crate::engine::Engine;
 use crate::failure::{Class, Failure};
 use crate::plan::Step;
@@ -22,6 +23,8 @@ use crate::report::bytes;
 use crate::stages::machine;
 use make::Maker;
 use manifest::{Artifact, Manifest};
+
+pub use manifest::{FILE, FOLDER};
 
 /// Label of an image that holds its key.
 const KEY_LABEL: &str = "todo-xtask.key";
@@ -33,13 +36,15 @@ pub struct Packages {
     project: Project,
     manifest: Manifest,
     dir: Utf8PathBuf,
+    bases: BaseRecords,
 }
 
 impl Packages {
     /// That of the checkout.
     pub fn new(project: &Project) -> Result<Self> {
         let manifest = Manifest::read(&project.root)?;
-        Ok(Self { dir: project.cache.join("packages"), manifest, project: project.clone() })
+        let bases = BaseRecords::new(&project.cache, "packages");
+        Ok(Self { dir: project.cache.join("packages"), manifest, project: project.clone(), bases })
     }
 
     fn wanted(&self, needs: &[Need]) -> Result<BTreeSet<Artifact>> {
@@ -109,35 +114,8 @@ impl Origin for Packages {
 
     fn plan(&self, needs: &[Need], engine: &Engine) -> Result<Vec<Step<'_>>> {
         let wanted = self.wanted(needs)?;
-        let mut missing = self.missing(&wanted.iter().cloned().collect::<Vec<_>>(), engine)?;
-        // What a missing artifact is made from is needed only if it is missing as well.
-        let parts: Vec<Artifact> = missing.iter().flat_map(|artifact| self.manifest.made_from(artifact)).collect();
-        missing.extend(self.missing(&parts, engine)?);
-        let npm = missing.iter().flat_map(|artifact| self.manifest.made_from(artifact));
-        missing.extend(npm.filter(|part| matches!(part, Artifact::Npm(_))).collect::<Vec<_>>());
-        let order: Vec<Artifact> =
-            self.manifest.closure(&missing).into_iter().filter(|a| missing.contains(a)).collect();
-        let maker = Maker::new(&self.project, &self.manifest, &self.dir, engine.clone());
-        let mut steps = Vec::new();
-        if !order.is_empty() {
-            let seconds: u64 = order
-                .iter()
-                .filter_map(|a| if let Artifact::Go(name) = a { Some(self.manifest.go[name].seconds) } else { None })
-                .sum();
-            if seconds > 0 {
-                self.check_room(&order)?;
-            }
-            let names: Vec<String> = order.iter().map(ToString::to_string).collect();
-            let what = format!("make {} artifacts from packages", order.len());
-            let minutes = (seconds / 60).max(1);
-            let why = format!(
-                "not in the cache: {}; about {minutes} min of compiling on 2 cores and {} of disk meanwhile",
-                names.join(", "),
-                bytes(GO_ROOM)
-            );
-            let command = maker.commands(&order)?.join("\n");
-            steps.push(Step::new(what, why, command, move |running| maker.make(&order, running)));
-        }
+        let missing = self.missing(&wanted.iter().cloned().collect::<Vec<_>>(), engine)?;
+        let mut steps: Vec<Step<'_>> = self.make(missing, &BTreeSet::new(), engine)?.into_iter().collect();
         if needs.contains(&Need::Cluster) {
             steps.extend(make::place_for_minikube(&self.project, &self.manifest, &self.dir)?);
         }
@@ -154,6 +132,30 @@ impl Origin for Packages {
         official.to_owned()
     }
 
+    fn roots(&self) -> Vec<String> {
+        vec![self.manifest.debian.name.clone()]
+    }
+
+    fn base_records(&self) -> &BaseRecords {
+        &self.bases
+    }
+
+    fn refresh(&self, images: &[String], engine: &Engine) -> Result<Refresh<'_>> {
+        let named = self.wanted(&images.iter().cloned().map(Need::Image).collect::<Vec<_>>())?;
+        let on_debian = self.manifest.image.iter().filter(|(_, image)| image.debian);
+        let on_debian: Vec<Artifact> = on_debian.map(|(name, _)| Artifact::Image(name.clone())).collect();
+        // What is there for the cluster ages as well. What is not there is made when it is needed, from fresh packages.
+        let absent = self.missing(&on_debian, engine)?;
+        let mut anew: BTreeSet<Artifact> = on_debian.into_iter().filter(|image| !absent.contains(image)).collect();
+        anew.extend(named);
+        anew.insert(Artifact::Debian);
+        let mut steps: Vec<Step<'_>> = self.make(anew.clone(), &anew, engine)?.into_iter().collect();
+        if anew.iter().any(|artifact| matches!(artifact, Artifact::Image(name) if self.manifest.image[name].cluster)) {
+            steps.push(make::forget_minikube_images(&self.project));
+        }
+        Ok(Refresh { images: anew.iter().flat_map(|artifact| self.manifest.names(artifact)).collect(), steps })
+    }
+
     fn minikube_flags(&self) -> Vec<String> {
         let node = Artifact::Image("minikube-node".to_owned());
         let node = self.manifest.names(&node).into_iter().next().unwrap_or_default();
@@ -163,9 +165,57 @@ impl Origin for Packages {
             .chain([format!("--base-image={node}")])
             .collect()
     }
+
+    fn minikube_restart_flags(&self) -> Vec<String> {
+        vec!["--preload=false".to_owned()]
+    }
 }
 
 impl Packages {
+    /// The step that makes `missing`, and what these are made from where that is missing as well. Of those in `anew`
+    /// nothing is reused.
+    fn make(
+        &self,
+        mut missing: BTreeSet<Artifact>,
+        anew: &BTreeSet<Artifact>,
+        engine: &Engine,
+    ) -> Result<Option<Step<'_>>> {
+        let parts: Vec<Artifact> = missing.iter().flat_map(|artifact| self.manifest.made_from(artifact)).collect();
+        missing.extend(self.missing(&parts, engine)?);
+        let npm = missing.iter().flat_map(|artifact| self.manifest.made_from(artifact));
+        missing.extend(npm.filter(|part| matches!(part, Artifact::Npm(_))).collect::<Vec<_>>());
+        let order: Vec<Artifact> =
+            self.manifest.closure(&missing).into_iter().filter(|a| missing.contains(a)).collect();
+        if order.is_empty() {
+            return Ok(None);
+        }
+        let mut images = order.iter().flat_map(|artifact| self.manifest.names(artifact));
+        // An unreadable record is told before minutes are spent.
+        images.try_for_each(|name| self.bases.read(&name).map(drop))?;
+        let seconds: u64 = order
+            .iter()
+            .filter_map(|a| if let Artifact::Go(name) = a { Some(self.manifest.go[name].seconds) } else { None })
+            .sum();
+        if seconds > 0 {
+            self.check_room(&order)?;
+        }
+        let maker = Maker::new(&self.project, &self.manifest, &self.dir, &self.bases, engine.clone()).anew(anew);
+        let names: Vec<String> = order.iter().map(ToString::to_string).collect();
+        let what = format!("make {} artifacts from packages", order.len());
+        let reason = if anew.is_empty() { "not in the cache" } else { "with today's Debian packages" };
+        let effort = match seconds {
+            0 if !anew.is_empty() => String::new(),
+            _ => format!(
+                "; about {} min of compiling on 2 cores and {} of disk meanwhile",
+                (seconds / 60).max(1),
+                bytes(GO_ROOM)
+            ),
+        };
+        let why = format!("{reason}: {}{effort}", names.join(", "));
+        let command = maker.commands(&order)?.join("\n");
+        Ok(Some(Step::new(what, why, command, move |running| maker.make(&order, running))))
+    }
+
     fn check_room(&self, artifacts: &[Artifact]) -> Result<()> {
         let programs = artifacts.iter().filter(|artifact| matches!(artifact, Artifact::Go(_)));
         let modules: Vec<Utf8PathBuf> = programs.filter_map(|artifact| self.manifest.folder(artifact)).collect();

@@ -11,7 +11,8 @@ use std::time::Duration;
 use anyhow::Result;
 use camino::{Utf8Path, Utf8PathBuf};
 
-use super::{Need, Origin, Tool, download};
+use super::bases::{BaseRecords, Brought, short};
+use super::{Need, Origin, Refresh, Tool, download};
 use crate::engine::Engine;
 use crate::failure::{Class, Failure};
 use crate::plan::Step;
@@ -19,6 +20,8 @@ use crate::process::quote;
 use crate::project::Project;
 use crate::report::{Running, bytes};
 use manifest::{Download, Manifest, Platform, name};
+
+pub use manifest::FILE;
 
 /// Asked by [`reachable`]: a few bytes from Kubernetes' download site.
 const PROBE: &str = "https://dl.k8s.io/release/stable.txt";
@@ -35,12 +38,18 @@ pub struct Release {
     manifest: Manifest,
     platform: Option<Platform>,
     dir: Utf8PathBuf,
+    bases: BaseRecords,
     ca_bundle: Option<Utf8PathBuf>,
 }
 
 /// Whether the release hosts can be reached, trusting `ca_bundle` as well; takes at most about three seconds.
 pub fn reachable(ca_bundle: Option<&Utf8Path>) -> bool {
     download::answers(PROBE, ca_bundle, PROBE_LIMIT)
+}
+
+/// This machine's platform as the manifest names it, if there are downloads for it.
+pub fn platform() -> Option<String> {
+    Platform::here().map(|platform| platform.to_string())
 }
 
 impl Release {
@@ -50,6 +59,7 @@ impl Release {
             manifest: Manifest::read(&project.root)?,
             platform: Platform::here(),
             dir: project.cache.join("release"),
+            bases: BaseRecords::new(&project.cache, "release"),
             ca_bundle: project.ca_bundle(),
         })
     }
@@ -99,6 +109,20 @@ impl Release {
         }
         Ok(format!("{}, SHA-256 as published", bytes(size)))
     }
+
+    fn pull(&self, reference: &str, why: &str, engine: &Engine) -> Step<'_> {
+        let (reference, engine) = (reference.to_owned(), engine.clone());
+        let pull = engine.docker().args(["pull", &reference]).deadline(PULL_LIMIT);
+        Step::new(format!("pull {reference}"), why, pull.clone(), move |running: &Running| {
+            pull.stream(|line| running.progress(line)).map_err(|error| {
+                Failure::new(Class::Machine, format!("cannot pull {reference}: {error}"))
+                    .help("check that the engine reaches a container registry, or set its registry mirror or proxy")
+                    .help("add --origin packages to make the base images from package registries instead")
+            })?;
+            self.bases.record(&engine, &reference, Brought::Pulled)?;
+            Ok(engine.image_id(&reference).map_or_else(String::new, |id| short(&id).to_owned()))
+        })
+    }
 }
 
 impl Origin for Release {
@@ -114,7 +138,11 @@ impl Origin for Release {
                 // minikube pulls its own node image and Kubernetes' images when it starts.
                 Need::Cluster => {}
                 Need::Image(reference) if engine.image_id(reference).is_some() => {}
-                Need::Image(reference) => steps.push(pull_step(reference, engine)),
+                Need::Image(reference) => {
+                    // An unreadable record is told before minutes are spent.
+                    self.bases.read(reference)?;
+                    steps.push(self.pull(reference, "the engine has no such image", engine));
+                }
             }
         }
         Ok(steps)
@@ -132,7 +160,22 @@ impl Origin for Release {
         official.to_owned()
     }
 
+    fn base_records(&self) -> &BaseRecords {
+        &self.bases
+    }
+
+    fn refresh(&self, images: &[String], engine: &Engine) -> Result<Refresh<'_>> {
+        images.iter().try_for_each(|image| self.bases.read(image).map(drop))?;
+        let why = "its tag may stand for a newer image by now";
+        let steps = images.iter().map(|image| self.pull(image, why, engine)).collect();
+        Ok(Refresh { images: images.to_vec(), steps })
+    }
+
     fn minikube_flags(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    fn minikube_restart_flags(&self) -> Vec<String> {
         Vec::new()
     }
 }
@@ -156,17 +199,4 @@ fn commands(download: &Download, dest: &Utf8Path) -> String {
         quote(&download.url),
         download.sha256,
     )
-}
-
-fn pull_step(reference: &str, engine: &Engine) -> Step<'static> {
-    let (reference, inspected) = (reference.to_owned(), engine.clone());
-    let pull = engine.docker().args(["pull", &reference]).deadline(PULL_LIMIT);
-    Step::new(format!("pull {reference}"), "the engine has no such image", pull.clone(), move |running: &Running| {
-        pull.stream(|line| running.progress(line)).map_err(|error| {
-            Failure::new(Class::Machine, format!("cannot pull {reference}: {error}"))
-                .help("check that the engine reaches a container registry, or set its registry mirror or proxy")
-                .help("add --origin packages to make the base images from package registries instead")
-        })?;
-        Ok(inspected.image_id(&reference).unwrap_or_default().chars().take(19).collect())
-    })
 }

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 use camino::Utf8PathBuf;
 
-use super::{Need, Origin, Tool};
+use super::bases::BaseRecords;
+use super::{Need, Origin, Refresh, Tool};
 use crate::engine::Engine;
 use crate::plan::Step;
 use crate::process::Process;
@@ -81,8 +82,24 @@ impl Origin for SystemTools {
         self.inner.image(official)
     }
 
+    fn roots(&self) -> Vec<String> {
+        self.inner.roots()
+    }
+
+    fn base_records(&self) -> &BaseRecords {
+        self.inner.base_records()
+    }
+
+    fn refresh(&self, images: &[String], engine: &Engine) -> Result<Refresh<'_>> {
+        self.inner.refresh(images, engine)
+    }
+
     fn minikube_flags(&self) -> Vec<String> {
         self.inner.minikube_flags()
+    }
+
+    fn minikube_restart_flags(&self) -> Vec<String> {
+        self.inner.minikube_restart_flags()
     }
 }
 

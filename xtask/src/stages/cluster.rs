@@ -3,18 +3,39 @@
 mod identity;
 mod ingress;
 mod profile;
+mod version;
 
 use anyhow::Result;
 
 pub use identity::guard;
 pub use ingress::{Ingress, remove_controller};
-pub use profile::{Profile, State, observe as profile, refused};
+pub use profile::{Profile, State, delete_step, observe as profile, refused};
+pub use version::{Version, difference, pinned};
 
 use crate::failure::{Class, Failure};
 use crate::origin::Origin;
 use crate::plan::Step;
 use crate::project::Project;
-use crate::toolbox::Toolbox;
+use crate::toolbox::{Toolbox, dir_of, own_minikube_home, record_of, users_minikube_home};
+
+/// Whether minikube has the profile on record in the folder that it uses beside a private engine. From files alone: it
+/// decides what an origin must bring, before there is an engine. With the user's own engine nothing depends on it.
+pub fn exists(project: &Project) -> bool {
+    record_of(&dir_of(&own_minikube_home(project)), &project.settings.cluster.profile).exists()
+}
+
+/// Whether minikube has a published port on record for the node's port 80. From files alone.
+pub fn publishes_port(tools: &Toolbox) -> bool {
+    let config = profile::recorded(tools).config.unwrap_or_default();
+    let ports = config["ExposedPorts"].as_array().cloned().unwrap_or_default();
+    ports.iter().any(|port| port.as_str().is_some_and(|port| port.ends_with(":80")))
+}
+
+/// Whether any minikube of this user has the profile on record.
+pub fn exists_anywhere(project: &Project) -> bool {
+    let record = record_of(&dir_of(&users_minikube_home()), &project.settings.cluster.profile);
+    exists(project) || record.exists()
+}
 
 /// What there is of the cluster.
 pub struct Observed {
@@ -34,6 +55,7 @@ pub fn observe(tools: &Toolbox) -> Result<Observed> {
         .help(format!("use another profile: cargo xtask deploy dev --profile {}-containerd", tools.profile))
         .into());
     }
+    profile.kubernetes(tools)?;
     Ok(Observed { profile })
 }
 

@@ -14,7 +14,7 @@ use crate::engine::{Engine, stop};
 use crate::plan::Step;
 use crate::project::Project;
 
-pub use consent::consent;
+pub use consent::{consent, consent_to};
 pub use decide::{decide, room};
 pub use observe::{Observed, disk, observe};
 pub use port::holder as port_holder;

@@ -66,7 +66,7 @@ pub fn observe(project: &Project, tools: &Toolbox) -> Result<Observed> {
     let Some(namespace) = namespace? else { return Ok(Observed::default()) };
     let enforced = namespace["metadata"]["labels"][ENFORCE].as_str().unwrap_or_default().to_owned();
     let (snapshot, secrets) = (snapshot.map_err(panicked)??, secrets.map_err(panicked)??);
-    let record = Record::from(&snapshot);
+    let record = Record::read(&snapshot)?;
     let helm = helm::observe(&secrets);
     Ok(Observed { snapshot: Some(snapshot), enforced, secrets, helm, record })
 }
@@ -143,6 +143,27 @@ pub fn decide<'a>(
     steps
 }
 
+/// The steps that bring the database alone; `desired` has no pod of the applications. A dump can then be restored before
+/// anybody reads or writes.
+pub fn decide_database<'a>(
+    project: &'a Project,
+    tools: &'a Toolbox,
+    desired: &'a Desired,
+    secrets: SecretPlan,
+    observed: &Observed,
+) -> Vec<Step<'a>> {
+    let redactor = secrets.redactor.clone();
+    let mut steps = Vec::from_iter(namespace(project, tools, observed));
+    steps.extend(helm::repair(tools, &project.settings.chart.release, &observed.helm));
+    steps.extend(secrets.steps(tools, &observed.secrets));
+    let newest = observed.helm.newest().filter(|revision| !revision.pending()).map(|revision| revision.number);
+    let why = "the database first: the dump is restored before the application starts";
+    // Nothing serves yet, so there is nothing to go back to; the same command tries again.
+    steps.push(helm::upgrade(project, tools, desired, Fallback::Stay, newest, why.to_owned()));
+    steps.push(rollout::step(project, tools, Fallback::Stay, redactor, "Helm applies, xtask watches".to_owned()));
+    steps
+}
+
 /// The label of a namespace that says which level of Pod Security it enforces.
 const ENFORCE: &str = "pod-security.kubernetes.io/enforce";
 /// The level that the chart's pods keep to.
@@ -178,17 +199,17 @@ pub fn recorded(kind: &str, name: &str) -> bool {
 }
 
 /// References of the images that kept revisions run: those of the record, and of the ReplicaSets that Kubernetes keeps.
-pub fn images_of_revisions(snapshot: &Snapshot) -> BTreeSet<String> {
+pub fn images_of_revisions(snapshot: &Snapshot) -> Result<BTreeSet<String>> {
     let sets = snapshot.kind("ReplicaSet").chain(snapshot.kind("StatefulSet"));
     let specs = sets.filter_map(|set| set.pointer("/spec/template/spec/containers")?.as_array());
     let live = specs.flatten().map(|container| text(container, "/image").to_owned());
-    live.chain(Record::from(snapshot).iter().flat_map(Record::all_images)).collect()
+    Ok(live.chain(Record::read(snapshot)?.iter().flat_map(Record::all_images)).collect())
 }
 
 /// Deletes the Secrets of our making that no kept revision can need.
 pub fn remove_unused(tools: &Toolbox) -> Result<()> {
     let (snapshot, existing) = (Snapshot::take(tools)?, secrets::observe(tools)?);
-    let keep = secrets::named_by_revisions(Record::from(&snapshot).as_ref(), &snapshot);
+    let keep = secrets::named_by_revisions(Record::read(&snapshot)?.as_ref(), &snapshot);
     secrets::remove_unused(tools, &existing, &keep).map(|_| ())
 }
 
@@ -210,7 +231,7 @@ pub fn record(tools: &Toolbox, verified: impl FnOnce(u64, u64) -> Verified) -> R
     let kept: Vec<u64> = helm.revisions.iter().map(|revision| revision.number).collect();
     let deployed = helm.deployed().context("Helm knows no deployed revision, so there is nothing to record")?;
     let verified = verified(deployed, crate::clock::now());
-    Record::new(verified, &snapshot, &kept).store(tools)
+    Record::new(verified, &snapshot, &kept)?.store(tools)
 }
 
 /// What was changed by hand since it was verified, with the fields where they can be told.

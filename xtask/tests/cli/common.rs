@@ -163,9 +163,22 @@ impl Sandbox {
     pub fn profile(&self, runtime: &str) {
         let folder = self.dir.join("home/.minikube/profiles/todo");
         fs::create_dir_all(&folder).unwrap();
-        let config = json!({"Nodes": [{"IP": "192.168.49.2", "Port": 8443}],
-                            "KubernetesConfig": {"ContainerRuntime": runtime}});
+        let kubernetes = json!({"ContainerRuntime": runtime, "KubernetesVersion": self.pinned()});
+        let config = json!({"Nodes": [{"IP": "192.168.49.2", "Port": 8443}], "KubernetesConfig": kubernetes});
         fs::write(folder.join("config.json"), config.to_string()).unwrap();
+    }
+
+    /// The Kubernetes that the checkout pins.
+    pub fn pinned(&self) -> String {
+        let pins: toml::Table = toml::from_str(&self.read("infra/pins.toml")).unwrap();
+        format!("v{}", pins["kubernetes"]["version"].as_str().unwrap())
+    }
+
+    /// minikube has the profile on record with this Kubernetes instead.
+    pub fn profile_runs(&self, kubernetes: &str) {
+        let path = self.dir.join("home/.minikube/profiles/todo/config.json");
+        let text = fs::read_to_string(&path).unwrap();
+        fs::write(&path, text.replace(&self.pinned(), kubernetes)).unwrap();
     }
 
     /// Profile `todo` runs with an ingress controller and without anything of ours.

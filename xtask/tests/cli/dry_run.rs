@@ -135,6 +135,9 @@ fn images_are_told_with_the_commands_that_would_build_them() {
       build todo-frontend
           why: never built here
           $ docker buildx build --builder default --progress=plain --load --provenance=false --label app=todo-xtask --tag todo-frontend:<tag> --build-arg NODE_IMAGE=node:24-trixie-slim <tmp>/root/apps/frontend
+      · base image python:3.13-slim-trixie sha256:0123456789ab, tagged at an unknown time
+      · base image node:24-trixie-slim sha256:0123456789ab, tagged at an unknown time
+      · base image postgres:17-trixie sha256:0123456789ab, tagged at an unknown time
     ");
     assert!(!sandbox.root.join("target").exists());
 }

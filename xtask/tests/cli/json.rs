@@ -32,9 +32,12 @@ fn schemas_are_schemas() {
 fn every_end_of_a_command_is_one_document() {
     let sandbox = Sandbox::with_tools();
     sandbox.dotenv(DOTENV);
-    let runs: [(&[&str], i32); 6] = [
+    sandbox.on("docker pull *", "");
+    let runs: [(&[&str], i32); 8] = [
         (&["images", "--json"], 0),
         (&["images", "--json", "--dry-run"], 0),
+        (&["images", "--json", "--refresh"], 0),
+        (&["pins", "--json"], 0),
         (&["deploy", "dev", "--dry-run", "--json"], 0),
         (&["deploy", "dve", "--json"], 3),
         (&["status", "--json"], 5),

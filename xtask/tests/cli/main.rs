@@ -6,6 +6,7 @@
 mod api;
 #[expect(dead_code, reason = "the client's own tests use the rest of it")]
 mod api_server;
+mod bases;
 mod common;
 
 mod cluster;
@@ -18,3 +19,4 @@ mod members;
 mod output;
 mod repository;
 mod secrets;
+mod upgrade;

@@ -17,12 +17,14 @@ fn the_short_help() {
     Commands:
       images       Build both images, tagged by content
       deploy       Build, load, release and prove the application on Minikube
+      cluster      Upgrade the cluster's Kubernetes
       teardown     Remove what deploy made; data, cluster, engine and caches only when asked
       status       Show cluster, release, pods, images, routes, Secrets and drift
       rollback     Go back to a revision that Helm keeps, and prove it
       bench        Measure latency at a steady rate, and where the application saturates
       logs         Show the logs of all applications, or of one
       doctor       Check every prerequisite: version, verdict, fix
+      pins         Show every pinned version: what takes it, and where each origin gets it from
       config       Show each resolved value and where it is from; secrets are masked
       scan         Search the working tree and the history for secrets
       test         Run every test suite, or those named

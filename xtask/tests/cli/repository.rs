@@ -13,3 +13,16 @@ fn the_frontend_has_the_backends_openapi() {
         "cp apps/backend/openapi.json apps/frontend/ && (cd apps/frontend && node scripts/api-types.mjs)"
     );
 }
+
+/// The tag of a version is on the commit whose crates have that version.
+#[test]
+fn the_newest_version_in_the_changelog_is_that_of_the_crates() {
+    let changelog = fs::read_to_string(checkout().join("CHANGELOG.md")).unwrap();
+    let heading = |line: &str| Some(line.strip_prefix("## [")?.split_once(']')?.0.to_owned());
+    let versions: Vec<String> = changelog.lines().filter_map(heading).filter(|name| name != "Unreleased").collect();
+    assert_eq!(versions[0], env!("CARGO_PKG_VERSION"));
+    for version in versions {
+        let link = format!("[{version}]: #{}---", version.replace('.', ""));
+        assert!(changelog.contains(&link), "{link} is missing at the end");
+    }
+}

@@ -2,10 +2,11 @@
 
 use std::fmt;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::ValueEnum;
 use toml::de::{DeTable, DeValue};
 
+use crate::pins;
 use crate::project::{CACHE_VARIABLE, Project};
 use crate::settings;
 
@@ -51,7 +52,7 @@ impl Row {
 
 /// Every value of `infra/xtask.toml` with its line, or with the option that replaced it in this run.
 pub fn settings(project: &Project) -> Result<Vec<Row>> {
-    let text = std::fs::read_to_string(project.root.join(settings::FILE)).context(settings::FILE)?;
+    let text = pins::read_rendered(&project.root, settings::FILE)?;
     let mut rows = flatten(&text)?;
     let (chart, cluster) = (&project.settings.chart, &project.settings.cluster);
     let in_force = [

@@ -24,7 +24,7 @@ const README: &str = "\
 What `cargo xtask doctor --bundle` has collected. Values of .env and of every Secret of the release were replaced by
 ***, and so was what looks like a token or a password in a URL. .env itself is not in here.
 
-doctor.txt config.txt xtask.toml versions.txt   the machine, the settings, what runs them
+doctor.txt config.txt xtask.toml pins.toml versions.txt   the machine, the settings, what runs them
 status.txt status.json                          what `cargo xtask status` shows
 cluster/                                        events, descriptions, manifests, Helm's history, logs of all pods
 run/                                            the last deploy: its events, logs of each command, evidence
@@ -45,6 +45,7 @@ pub fn write(project: &Project, table: &str) -> Result<Utf8PathBuf> {
     archive.add("doctor.txt", table)?;
     archive.collect("config.txt", || config::text(project))?;
     archive.collect("xtask.toml", || read(&project.root.join("infra/xtask.toml")))?;
+    archive.collect("pins.toml", || read(&project.root.join("infra/pins.toml")))?;
     archive.collect("versions.txt", || Ok(versions(project, tools)))?;
     if let (Ok(world), Some(tools)) = (&world, ours) {
         running.progress("asking the cluster");

@@ -44,6 +44,10 @@ pub struct Cluster {
     pub address: Option<String>,
     /// The command that opens a way to it, where the profile publishes no port.
     pub open_with: Option<String>,
+    /// The Kubernetes that minikube has on record for it.
+    pub kubernetes: Option<String>,
+    /// How that differs from the pinned one, with the command that upgrades it.
+    pub difference: Option<String>,
 }
 
 /// The Helm release.

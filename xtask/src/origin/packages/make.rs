@@ -1,6 +1,6 @@
 //! Makes artifacts: Go programs, npm folders, the Debian root, images.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -13,6 +13,7 @@ use super::manifest::{Artifact, Manifest};
 use super::schedule::{self, Job, Lane};
 use crate::engine::Engine;
 use crate::engine::debian::{Dest, debian_tree};
+use crate::origin::bases::{BaseRecords, Brought};
 use crate::plan::Step;
 use crate::process::{NPM, PROXY, Process};
 use crate::project::Project;
@@ -24,14 +25,28 @@ pub struct Maker<'a> {
     project: &'a Project,
     manifest: &'a Manifest,
     dir: &'a Utf8Path,
+    bases: &'a BaseRecords,
     engine: Engine,
     caches: Caches,
+    anew: BTreeSet<Artifact>,
 }
 
 impl<'a> Maker<'a> {
-    /// With programs below `dir`.
-    pub fn new(project: &'a Project, manifest: &'a Manifest, dir: &'a Utf8Path, engine: Engine) -> Self {
-        Self { project, manifest, dir, engine, caches: Caches { dir: dir.join("go-caches") } }
+    /// With programs below `dir`; what it makes of Debian packages is recorded in `bases`.
+    pub fn new(
+        project: &'a Project,
+        manifest: &'a Manifest,
+        dir: &'a Utf8Path,
+        bases: &'a BaseRecords,
+        engine: Engine,
+    ) -> Self {
+        let caches = Caches { dir: dir.join("go-caches") };
+        Self { project, manifest, dir, bases, engine, caches, anew: BTreeSet::new() }
+    }
+
+    /// Builds the images in `anew` without BuildKit's cache: the packages in it are those of another day.
+    pub fn anew(self, anew: &BTreeSet<Artifact>) -> Self {
+        Self { anew: anew.clone(), ..self }
     }
 
     fn log(&self, artifact: &Artifact) -> Utf8PathBuf {
@@ -145,6 +160,12 @@ impl<'a> Maker<'a> {
             Artifact::Debian => self.debian(artifact, &running)?,
             _ => self.image(artifact, &running)?,
         }
+        if *artifact == Artifact::Debian || self.manifest.made_from(artifact).contains(&Artifact::Debian) {
+            self.manifest.names(artifact).iter().try_for_each(|name| {
+                // Under the official name, which stand-ins have in the engine too.
+                self.bases.record(&self.engine, name, Brought::Made)
+            })?;
+        }
         running.done("");
         Ok(())
     }
@@ -201,6 +222,9 @@ impl<'a> Maker<'a> {
         let folder = self.manifest.folder(artifact).context("an image has a folder")?;
         let mut build = self.engine.docker().args(["buildx", "build", "--progress=plain"]);
         build = build.args(["--label", &format!("{KEY_LABEL}={key}")]);
+        if self.anew.contains(artifact) {
+            build = build.arg("--no-cache");
+        }
         if !image.bin.is_empty() {
             build = build.args(["--build-context", &format!("bin={bin}")]);
         }
@@ -209,6 +233,11 @@ impl<'a> Maker<'a> {
         }
         if let Some(ca) = self.project.ca_bundle() {
             build = build.args(["--secret", &format!("id=ca,src={ca}")]);
+        }
+        let root = image.debian.then(|| format!("DEBIAN_IMAGE={}", self.manifest.debian.name));
+        let args = image.args.iter().map(|(name, value)| format!("{name}={value}"));
+        for arg in root.into_iter().chain(args) {
+            build = build.args(["--build-arg", &arg]);
         }
         for tag in &image.names {
             build = build.args(["--tag", tag]);
@@ -261,6 +290,20 @@ pub fn place_for_minikube<'a>(project: &'a Project, manifest: &Manifest, dir: &U
         std::fs::write(&marker, &key)?;
         Ok(String::new())
     })))
+}
+
+/// The step that drops minikube's copies of Kubernetes' images: it keeps them by name, and would load old ones.
+pub fn forget_minikube_images(project: &Project) -> Step<'_> {
+    let copies = own_minikube_home(project).join(".minikube/cache/images");
+    let command = format!("rm -rf {copies}");
+    Step::new("drop minikube's copies of images", "a new cluster would get old ones", command, move |_| {
+        match std::fs::remove_dir_all(&copies) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(error).with_context(|| format!("removing {copies}"))
+            }
+            _ => Ok(String::new()),
+        }
+    })
 }
 
 fn docker_arch() -> &'static str {

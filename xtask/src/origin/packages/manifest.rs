@@ -9,9 +9,12 @@ use sha2::{Digest, Sha256};
 
 use crate::engine::debian::Recipe;
 use crate::failure::{Class, Failure};
+use crate::pins;
 
 /// The recipes' folder in the repository.
 pub const FOLDER: &str = "infra/packages";
+/// What is made of them.
+pub const FILE: &str = "infra/packages/packages.toml";
 
 /// Everything that the origin can make.
 #[derive(Clone, Debug, Deserialize)]
@@ -96,9 +99,12 @@ pub struct Image {
     /// npm folder in it.
     #[serde(default)]
     pub npm: Option<String>,
-    /// Whether it is made on the Debian root.
+    /// Whether it is made on the Debian root, which its Dockerfile then has as `DEBIAN_IMAGE`.
     #[serde(default)]
     pub debian: bool,
+    /// Build arguments. Absent from the key where there are none: keys from before they existed stay valid.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub args: BTreeMap<String, String>,
     /// Whether minikube needs it to start.
     #[serde(default)]
     pub cluster: bool,
@@ -129,19 +135,20 @@ impl std::fmt::Display for Artifact {
 }
 
 impl Manifest {
-    /// Reads the manifest below `root` and checks that what it names exists.
+    /// Reads the manifest below `root`, with the pins in the place of their names, and checks that what it names exists.
     pub fn read(root: &Utf8Path) -> Result<Self> {
         let dir = root.join(FOLDER);
-        let path = dir.join("packages.toml");
         let wrong = |what: String| Failure::new(Class::Config, what).help(format!("git diff {FOLDER}"));
-        let text = std::fs::read_to_string(&path).map_err(|error| wrong(format!("cannot read {path}: {error}")))?;
-        let mut manifest: Self =
-            toml::from_str(&text).map_err(|error| wrong(format!("{path}: {}", error.message())))?;
+        let text = pins::read_rendered(root, FILE)?;
+        let mut manifest: Self = toml::from_str(&text).map_err(|error| {
+            let line = error.span().map_or(1, |span| pins::line_of(&text, span.start));
+            wrong(format!("{FILE}:{line}: {}", error.message()))
+        })?;
         for (name, image) in &manifest.image {
             let unknown = image.bin.iter().find(|bin| !manifest.go.contains_key(*bin));
             let unknown = unknown.or(image.npm.as_ref().filter(|npm| !manifest.npm.contains_key(*npm)));
             if let Some(unknown) = unknown {
-                return Err(wrong(format!("{path}: image.{name} names `{unknown}`, which nothing makes")).into());
+                return Err(wrong(format!("{FILE}: image.{name} names `{unknown}`, which nothing makes")).into());
             }
         }
         manifest.dir = dir;
@@ -232,6 +239,8 @@ mod tests {
     fn copy() -> (tempfile::TempDir, Utf8PathBuf) {
         let dir = tempfile::tempdir().unwrap();
         let to = Utf8PathBuf::from_path_buf(dir.path().to_owned()).unwrap();
+        std::fs::create_dir_all(to.join("infra")).unwrap();
+        std::fs::copy(root().join(pins::FILE), to.join(pins::FILE)).unwrap();
         for entry in walkdir::WalkDir::new(root().join(FOLDER)) {
             let entry = entry.unwrap();
             let path = to.join(Utf8Path::from_path(entry.path()).unwrap().strip_prefix(root()).unwrap());
@@ -253,9 +262,14 @@ mod tests {
 
     /// The artifacts that a change of `file` remakes.
     fn remade(file: &str, change: impl Fn(&str) -> String) -> Vec<String> {
+        remade_by(&format!("{FOLDER}/{file}"), change)
+    }
+
+    /// The same, of any file of the checkout.
+    fn remade_by(file: &str, change: impl Fn(&str) -> String) -> Vec<String> {
         let (_guard, root) = copy();
         let before = keys(&root);
-        let path = root.join(FOLDER).join(file);
+        let path = root.join(file);
         std::fs::write(&path, change(&std::fs::read_to_string(&path).unwrap())).unwrap();
         let after = keys(&root);
         after.into_iter().filter(|(name, key)| before[name] != *key).map(|(name, _)| name).collect()
@@ -268,12 +282,32 @@ mod tests {
         assert_eq!(remade("go/helm/go.sum", append), ["helm"]);
         assert_eq!(remade("images/postgres/Dockerfile", append), ["image postgres"]);
         assert_eq!(remade("npm/node/package-lock.json", append), ["image node"]);
-        let debian = |text: &str| text.replace("suite = \"trixie\"", "suite = \"forky\"");
+        let debian = |text: &str| text.replace("suite = \"{debian}\"", "suite = \"forky\"");
         let on_debian =
             ["image debian", "image kube", "image minikube-node", "image node", "image postgres", "image python"];
         assert_eq!(remade("packages.toml", debian), on_debian);
         // An estimate is no part of what is made.
         assert!(remade("packages.toml", |text| text.replace("seconds = 300", "seconds = 301")).is_empty());
+    }
+
+    /// A pin that nothing here names changes nothing; one that is named changes what names it, and what is made of that.
+    #[test]
+    fn a_raised_pin_changes_the_keys_of_those_that_name_it_alone() {
+        let raise = |name: &'static str, to: &'static str| {
+            remade_by(pins::FILE, move |text| {
+                let at = text.find(&format!("[{name}]\nversion = \"")).unwrap() + name.len() + 14;
+                let end = at + text[at..].find('"').unwrap();
+                format!("{}{to}{}", &text[..at], &text[end..])
+            })
+        };
+        assert_eq!(raise("traefik", "9.9.9"), ["image traefik", "traefik"]);
+        assert_eq!(raise("kubernetes", "1.99.9"), ["image kube", "kube"]);
+        assert_eq!(raise("lego", "9.9.9"), ["image traefik", "traefik"]);
+        assert_eq!(raise("etcd", "9.9.9"), ["image etcd"]);
+        assert_eq!(raise("postgres", "99"), ["image postgres"]);
+        assert!(raise("npm", "99.0.0").is_empty(), "its recipe is package.json, which a test compares");
+        let purpose = |text: &str| text.replace("the ingress controller", "routes");
+        assert!(remade_by(pins::FILE, purpose).is_empty());
     }
 
     #[test]

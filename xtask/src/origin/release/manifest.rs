@@ -10,6 +10,7 @@ use serde::Deserialize;
 
 use crate::failure::{Class, Failure};
 use crate::origin::Tool;
+use crate::pins;
 
 /// The manifest's place in the repository.
 pub const FILE: &str = "infra/release.toml";
@@ -106,19 +107,16 @@ impl TryFrom<String> for Named {
 }
 
 impl Manifest {
-    /// Reads the manifest of the checkout `root`.
+    /// Reads the manifest of the checkout `root`, with the pins in the place of their names.
     pub fn read(root: &Utf8Path) -> Result<Self> {
-        let text = std::fs::read_to_string(root.join(FILE)).map_err(|error| {
-            Failure::new(Class::Config, format!("cannot read {FILE}: {error}")).help(format!("git checkout {FILE}"))
-        })?;
-        Self::parse(&text)
+        Self::parse(&pins::read_rendered(root, FILE)?)
     }
 
     /// Parses and checks a manifest.
     pub fn parse(text: &str) -> Result<Self> {
         let wrong = |what: String| Failure::new(Class::Config, what).help(format!("edit {FILE}; see its first lines"));
         let manifest: Self = toml::from_str(text).map_err(|error| {
-            let line = error.span().map_or(1, |span| 1 + text[..span.start.min(text.len())].matches('\n').count());
+            let line = error.span().map_or(1, |span| pins::line_of(text, span.start));
             wrong(format!("{FILE}:{line}: {}", error.message()))
         })?;
         for (tool, platform, download) in manifest.downloads() {
@@ -182,11 +180,12 @@ pub fn name(tool: Tool) -> String {
 mod tests {
     use super::*;
 
-    const REAL: &str = include_str!("../../../../infra/release.toml");
+    static REAL: std::sync::LazyLock<String> =
+        std::sync::LazyLock::new(|| pins::read_rendered(&crate::project::checkout(None), FILE).unwrap());
 
     #[test]
     fn the_real_file_offers_every_tool_on_every_platform_and_cites_each_checksum() {
-        let manifest = Manifest::parse(REAL).unwrap();
+        let manifest = Manifest::parse(&REAL).unwrap();
         for tool in Tool::value_variants() {
             for platform in Platform::ALL {
                 let (version, download) = manifest.offer(*tool, Some(platform)).unwrap();
@@ -204,10 +203,10 @@ mod tests {
 
     #[test]
     fn kubectl_is_of_the_clusters_version() {
-        let settings: toml::Table = include_str!("../../../../infra/xtask.toml").parse().unwrap();
-        let manifest = Manifest::parse(REAL).unwrap();
+        let settings = crate::settings::Settings::read(&crate::project::checkout(None)).unwrap();
+        let manifest = Manifest::parse(&REAL).unwrap();
         let (version, _) = manifest.offer(Tool::Kubectl, Some(Platform::LinuxAmd64)).unwrap();
-        assert_eq!(settings["cluster"]["kubernetes"].as_str(), Some(version));
+        assert_eq!(settings.cluster.kubernetes, version);
     }
 
     #[test]

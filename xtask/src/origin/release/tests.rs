@@ -37,6 +37,7 @@ fn origin(manifest: &str, dir: &tempfile::TempDir) -> Release {
         manifest: Manifest::parse(manifest).unwrap(),
         platform: Some(Platform::LinuxAmd64),
         dir: Utf8Path::from_path(dir.path()).unwrap().join("release"),
+        bases: BaseRecords::new(Utf8Path::from_path(dir.path()).unwrap(), "release"),
         ca_bundle: None,
     }
 }

@@ -1,11 +1,14 @@
-//! The ingress controller: installed only where the cluster has no IngressClass that serves the chart's Ingress.
+//! The ingress controller: installed only where the cluster has no IngressClass that serves the chart's Ingress. One that
+//! xtask installed is updated to the pinned image: older ones have published holes.
+
+mod outage;
 
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use camino::Utf8Path;
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::api::{Api, Propagation, Resource, Scope, kinds};
 use crate::failure::{Class, Failure};
@@ -16,6 +19,7 @@ use crate::project::Project;
 use crate::snapshot::{number, text};
 use crate::stages::images::load::{self, Wanted};
 use crate::toolbox::Toolbox;
+use outage::Outage;
 
 /// Labels of the controller in `infra/ingress`.
 const MANAGED: &str = "app.kubernetes.io/part-of=todo,app.kubernetes.io/component=ingress-controller";
@@ -43,6 +47,8 @@ pub struct Ingress {
     classes: Vec<IngressClass>,
     /// The controller of our making: whether it is available, if there is one.
     ours: Option<bool>,
+    /// The image that it runs.
+    image: String,
 }
 
 impl Ingress {
@@ -65,6 +71,7 @@ impl Ingress {
                     seen.classes.push(IngressClass { name, default: default == "true" });
                 }
                 "Deployment" if ours => {
+                    seen.image = text(object, "/spec/template/spec/containers/0/image").to_owned();
                     let available = number(object, "/status/availableReplicas") > 0;
                     seen.ours = Some(available || seen.ours.unwrap_or(false));
                 }
@@ -97,7 +104,13 @@ fn why(ingress: &Ingress, wanted: &str) -> Option<&'static str> {
     }
 }
 
-/// The step that brings the controller, if one is needed for an Ingress of the class `wanted`.
+/// Why the controller of our making must be updated to the image `pinned`.
+fn outdated(ingress: &Ingress, pinned: &str) -> Option<String> {
+    let other = ingress.ours.is_some() && !ingress.image.is_empty() && ingress.image != pinned;
+    other.then(|| format!("{} -> {pinned}; no route answers for some seconds", ingress.image))
+}
+
+/// The step that brings or updates the controller, if that is needed for an Ingress of the class `wanted`.
 pub fn decide<'a>(
     project: &'a Project,
     tools: &'a Toolbox,
@@ -105,26 +118,62 @@ pub fn decide<'a>(
     ingress: &Ingress,
     wanted: &str,
 ) -> Result<Option<Step<'a>>> {
-    let Some(why) = why(ingress, wanted) else { return Ok(None) };
+    let pinned = &project.settings.cluster.ingress_image;
+    let outdated = outdated(ingress, pinned);
+    let (what, why) = match (why(ingress, wanted), &outdated) {
+        (Some(why), _) => ("install", why.to_owned()),
+        (None, Some(outdated)) => ("update", outdated.clone()),
+        (None, None) => return Ok(None),
+    };
     let objects = manifests(&project.root.join(&project.settings.cluster.ingress))?;
-    let image = origin.image(&project.settings.cluster.ingress_image);
+    let image = origin.image(pinned);
     let mut command = format!("docker save {image} | ctr images import");
     for object in &objects {
         command.push_str(&format!("\n{}", Api::shown_apply(object, "default", MANAGER)));
     }
-    Ok(Some(Step::new("install ingress controller", why, command, move |running| {
+    Ok(Some(Step::new(format!("{what} ingress controller"), why, command, move |running| {
         let wanted = Wanted::of(project, &tools.engine, &image);
         for node in tools.nodes() {
             load::load(project, &tools.engine, &node, &wanted, running)?;
         }
         let api = tools.api()?;
-        for object in &objects {
-            api.apply(object, MANAGER)?;
+        if outdated.is_none() {
+            apply(&api, &objects)?;
+            running.progress("waiting for it to be available");
+            wait_until_available(&api)?;
+            return Ok(pinned.clone());
         }
-        running.progress("waiting for it to be available");
-        wait_until_available(&api)?;
-        Ok(project.settings.cluster.ingress_image.clone())
+        // The node's port 80 belongs to one pod at a time, so the old one ends before the new one starts.
+        let before = live_controller(&api)?;
+        let outage = Outage::begin(super::profile(tools)?.address());
+        running.progress("replacing its pod");
+        let updated = apply(&api, &objects).and_then(|()| wait_until_available(&api));
+        let outage = outage.end();
+        if let Err(error) = updated {
+            let restored = apply(&api, std::slice::from_ref(&before)).and_then(|()| wait_until_available(&api));
+            let what = match restored {
+                Ok(()) => "the controller that ran before serves again".to_owned(),
+                Err(restoring) => format!("the one that ran before could not be restored: {restoring:#}"),
+            };
+            return Err(Failure::new(Class::Cluster, format!("{error:#}\n  {what}"))
+                .help("cargo xtask tool kubectl -- get pods,events -A")
+                .into());
+        }
+        Ok(outage.map_or(pinned.clone(), |outage| format!("{pinned}, {outage}")))
     })))
+}
+
+fn apply(api: &Api, objects: &[Value]) -> Result<()> {
+    objects.iter().try_for_each(|object| api.apply(object, MANAGER).map(drop))
+}
+
+/// The controller's Deployment as somebody would apply it.
+fn live_controller(api: &Api) -> Result<Value> {
+    let live = api.select(&kinds::DEPLOYMENT, Scope::Cluster, MANAGED)?;
+    let live = live.first().context("the ingress controller's Deployment is gone")?;
+    let metadata = &live["metadata"];
+    let metadata = json!({"name": metadata["name"], "namespace": metadata["namespace"], "labels": metadata["labels"]});
+    Ok(json!({"apiVersion": live["apiVersion"], "kind": live["kind"], "metadata": metadata, "spec": live["spec"]}))
 }
 
 /// The objects of all files in `folder`, in the order of the files' names.
@@ -179,11 +228,13 @@ fn wait_until_available(api: &Api) -> Result<()> {
     }
 }
 
+/// Whether all its pods are of the newest template and available. The condition `Available` would be true of the old pods
+/// until they end.
 fn is_available(deployment: &Value) -> bool {
-    // The conditions may still be about the generation before.
     let current = number(deployment, "/status/observedGeneration") >= number(deployment, "/metadata/generation");
-    let conditions = deployment.pointer("/status/conditions").and_then(Value::as_array).into_iter().flatten();
-    current && conditions.into_iter().any(|c| c["type"] == "Available" && c["status"] == "True")
+    let wanted = deployment.pointer("/spec/replicas").and_then(Value::as_u64).unwrap_or(1);
+    let counts = ["replicas", "updatedReplicas", "availableReplicas"];
+    current && counts.iter().all(|count| number(deployment, &format!("/status/{count}")) == wanted)
 }
 
 /// Removes the controller that deploy installed, unless another Ingress uses it. Gives what was done, if anything.
@@ -212,10 +263,12 @@ mod tests {
     /// From lines of kind, component, part-of, available replicas, name and whether it is the default.
     fn parse(text: &str) -> Ingress {
         let object = |line: &str| {
-            let [kind, component, part, available, name, default] = line.split('|').collect::<Vec<_>>()[..] else {
+            let [kind, component, part, available, name, default, ref image @ ..] =
+                line.split('|').collect::<Vec<_>>()[..]
+            else {
                 panic!("{line}")
             };
-            json!({"kind": kind, "metadata": {"name": name,
+            json!({"kind": kind, "spec": {"template": {"spec": {"containers": [{"image": image.concat()}]}}}, "metadata": {"name": name,
                        "labels": {"app.kubernetes.io/component": component, "app.kubernetes.io/part-of": part},
                        "annotations": {"ingressclass.kubernetes.io/is-default-class": default}},
                    "status": {"availableReplicas": available.parse::<u64>().ok()}})
@@ -233,14 +286,16 @@ mod tests {
     }
 
     #[test]
-    fn a_deployment_is_available_in_its_newest_generation() {
-        let deployment = |generation: u64, status: &str| {
-            json!({"metadata": {"generation": generation}, "status": {"observedGeneration": 2,
-                   "conditions": [{"type": "Available", "status": status}]}})
+    fn a_deployment_is_available_when_its_newest_pods_are() {
+        let deployment = |generation: u64, [replicas, updated, available]: [u64; 3]| {
+            json!({"metadata": {"generation": generation}, "spec": {"replicas": 1},
+                   "status": {"observedGeneration": 2, "replicas": replicas, "updatedReplicas": updated,
+                              "availableReplicas": available}})
         };
-        assert!(is_available(&deployment(2, "True")));
-        assert!(!is_available(&deployment(2, "False")) && !is_available(&deployment(3, "True")));
-        assert!(!is_available(&json!({"metadata": {"generation": 1}})));
+        assert!(is_available(&deployment(2, [1, 1, 1])));
+        assert!(!is_available(&deployment(3, [1, 1, 1])), "not seen yet");
+        assert!(!is_available(&deployment(2, [1, 0, 1])), "the old pod still serves");
+        assert!(!is_available(&deployment(2, [1, 1, 0])) && !is_available(&json!({"metadata": {"generation": 1}})));
     }
 
     #[test]
@@ -249,7 +304,17 @@ mod tests {
         let list: Value = serde_json::from_str(text).unwrap();
         let seen = Ingress::of(list["items"].as_array().unwrap());
         let classes = vec![IngressClass { name: CLASS.to_owned(), default: true }];
-        assert_eq!(seen, Ingress { classes, ours: Some(true) });
+        assert_eq!(seen, Ingress { classes, ours: Some(true), image: "traefik:v3.6.7".to_owned() });
+    }
+
+    #[test]
+    fn only_a_controller_of_ours_with_another_image_is_updated() {
+        let outdated = |text: &str| outdated(&parse(text), "traefik:v3.7.13");
+        let ours = "Deployment|ingress-controller|todo|1|traefik||traefik:v3.6.7\n";
+        let why = "traefik:v3.6.7 -> traefik:v3.7.13; no route answers for some seconds";
+        assert_eq!(outdated(ours).as_deref(), Some(why));
+        assert_eq!(outdated(&ours.replace("3.6.7", "3.7.13")), None);
+        assert_eq!(outdated("Deployment|||1|traefik||traefik:v3.6.7\nIngressClass||||nginx|true|\n"), None);
     }
 
     #[test]

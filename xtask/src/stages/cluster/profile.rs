@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use serde_json::Value;
 
+use super::version::{self, Version};
 use crate::failure::{Class, Failure};
 use crate::origin::Origin;
 use crate::plan::Step;
@@ -49,6 +50,13 @@ impl Profile {
     pub fn unsupported_runtime(&self) -> Option<&str> {
         let runtime = self.config.as_ref()?.pointer("/KubernetesConfig/ContainerRuntime")?.as_str()?;
         (runtime != "containerd").then_some(runtime)
+    }
+
+    /// The Kubernetes that minikube has on record for a profile that can be used; `None` for any other.
+    pub fn kubernetes(&self, tools: &Toolbox) -> Result<Option<Version>> {
+        let usable = matches!(self.state, State::Running | State::Paused | State::Stopped);
+        let config = self.config.as_ref().filter(|_| usable);
+        config.map(|config| version::recorded(config, &tools.profile_config())).transpose()
     }
 
     /// Where a user finds the application, if the profile publishes a port.
@@ -165,6 +173,20 @@ pub fn decide<'a>(
     }
 }
 
+/// The step that deletes the profile, also a half-deleted one.
+pub fn delete_step<'a>(tools: &'a Toolbox, why: &str) -> Step<'a> {
+    let delete = tools.minikube().arg("delete").deadline(Duration::from_secs(180));
+    Step::new(format!("delete cluster {}", tools.profile), why, delete.clone(), move |_| {
+        if tools.minikube_exists() {
+            delete.run()?;
+        }
+        // A half-deleted profile may leave its container or volume behind.
+        tools.engine.docker().args(["rm", "--force", "--volumes", &tools.profile]).output()?;
+        tools.engine.docker().args(["volume", "rm", "--force", &tools.profile]).output()?;
+        Ok(String::new())
+    })
+}
+
 /// Why the profile is neither used nor removed, if it is not ours to use.
 pub fn refused(tools: &Toolbox, profile: &Profile) -> Option<Failure> {
     let name = &tools.profile;
@@ -209,14 +231,23 @@ fn start<'a>(
         .into());
     }
     let log = project.log("minikube-start");
+    let own = profile.kubernetes(tools)?;
+    let kubernetes = own.clone().map_or_else(|| version::pinned(project), Ok)?;
     let mut command = tools
         .minikube()
         .arg("start")
         .args(["--driver=docker", "--container-runtime=containerd", "--keep-context", "--interactive=false"])
-        .arg(format!("--kubernetes-version={}", cluster.kubernetes))
-        .args([format!("--cpus={}", cluster.cpus), format!("--memory={}m", cluster.memory_mib)])
+        .arg(format!("--kubernetes-version={kubernetes}"));
+    // An existing profile keeps its Kubernetes, its node and its size: only the user changes them.
+    let flags = if own.is_some() {
+        origin.minikube_restart_flags()
+    } else {
+        command = command.args([format!("--cpus={}", cluster.cpus), format!("--memory={}m", cluster.memory_mib)]);
+        origin.minikube_flags()
+    };
+    command = command
         .args(["--wait=all", "--wait-timeout=5m"])
-        .args(origin.minikube_flags())
+        .args(flags)
         .log(log.clone())
         .deadline(Duration::from_secs(900));
     if rustix::process::geteuid().is_root() {
@@ -227,7 +258,7 @@ fn start<'a>(
         command = command.arg(format!("--ports=127.0.0.1:{port}:80"));
     }
     let what = if profile.state == State::Absent { "create" } else { "start" };
-    let (name, kubernetes) = (tools.profile.clone(), cluster.kubernetes.clone());
+    let name = tools.profile.clone();
     Ok(Step::new(format!("{what} cluster {name}"), why, command.clone(), move |running| {
         command.stream(|line| running.progress(line.trim_start_matches(['*', '-', '!', ' ']))).map_err(|error| {
             Failure::new(Class::Cluster, format!("minikube did not start: {error:#}"))

@@ -9,6 +9,12 @@ use crate::project::Project;
 
 /// Lists what is done to the machine and asks; `--yes` is the answer given in advance. Nothing listed: nothing asked.
 pub fn consent(project: &Project, lines: &[String]) -> Result<()> {
+    let without = "start a Docker Engine of your own (`docker version` must show a server) to do without a private one";
+    consent_to(project, lines, without)
+}
+
+/// The same for anything else; `without` tells a user who says no what happens instead.
+pub fn consent_to(project: &Project, lines: &[String], without: &str) -> Result<()> {
     if lines.is_empty() {
         return Ok(());
     }
@@ -31,9 +37,7 @@ pub fn consent(project: &Project, lines: &[String]) -> Result<()> {
     if agrees(&answer) {
         return Ok(());
     }
-    Err(Failure::new(Class::Interrupted, "nothing was changed")
-        .help("start a Docker Engine of your own (`docker version` must show a server) to do without a private one")
-        .into())
+    Err(Failure::new(Class::Interrupted, "nothing was changed").help(without).into())
 }
 
 fn agrees(answer: &str) -> bool {

@@ -58,6 +58,15 @@ impl Desired {
     }
 }
 
+impl Desired {
+    /// The same release without a pod of the applications named by `components`.
+    pub fn without<'a>(&self, components: impl Iterator<Item = &'a str>) -> Self {
+        let mut desired = self.clone();
+        components.for_each(|component| desired.values[component]["replicas"] = json!(0));
+        desired
+    }
+}
+
 /// `postgres:17-trixie` -> `postgres`, `17-trixie`.
 fn split_reference(reference: &str) -> (&str, &str) {
     reference.rsplit_once(':').unwrap_or((reference, ""))

@@ -4,18 +4,25 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::api::MANAGER;
-use crate::snapshot::Snapshot;
+use crate::failure::{Class, Failure};
+use crate::snapshot::{Snapshot, text};
 use crate::toolbox::Toolbox;
 
 /// The ConfigMap that holds the record.
 pub const NAME: &str = "todo-xtask";
 const KEY: &str = "record.json";
+/// The newest format that this xtask reads, and the one that it writes. A record without a format has format 1.
+const FORMAT: u64 = 2;
 
 /// What was verified.
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
 pub struct Record {
+    /// The version of this layout.
+    #[serde(default = "first_format")]
+    pub format: u64,
     /// What went into the release, part by part.
     pub fingerprint: BTreeMap<String, String>,
     /// Helm's revision.
@@ -52,15 +59,21 @@ pub struct Verified {
     pub verified_at: u64,
 }
 
+/// The format of records that name none.
+fn first_format() -> u64 {
+    1
+}
+
 impl Record {
     /// The record of `verified` as `snapshot` shows it, after the one before; `kept` are the revisions that Helm keeps.
-    pub fn new(verified: Verified, snapshot: &Snapshot, kept: &[u64]) -> Self {
+    pub fn new(verified: Verified, snapshot: &Snapshot, kept: &[u64]) -> Result<Self> {
         let Verified { fingerprint, revision, images, secrets, environment, verified_at } = verified;
         let objects = snapshot.digests(super::recorded);
-        let before = Self::from(snapshot).map(Self::all).unwrap_or_default();
+        let before = Self::read(snapshot)?.map(Self::all).unwrap_or_default();
         let history = before.into_iter().filter(|old| old.revision != revision && kept.contains(&old.revision));
         let history = history.collect();
-        Self { fingerprint, revision, images, secrets, objects, environment, verified_at, history }
+        let format = FORMAT;
+        Ok(Self { format, fingerprint, revision, images, secrets, objects, environment, verified_at, history })
     }
 
     /// Every revision that was verified, the newest first.
@@ -87,10 +100,36 @@ impl Record {
         self.images.keys().cloned().chain(old).collect()
     }
 
-    /// The record in `snapshot`. One that cannot be read counts as none: the next deploy verifies and writes it anew.
-    pub fn from(snapshot: &Snapshot) -> Option<Self> {
-        let text = snapshot.get("ConfigMap", NAME)?["data"][KEY].as_str()?;
-        serde_json::from_str(text).ok()
+    /// Returns the record in `snapshot`, or `None` if the namespace has none.
+    ///
+    /// A record of a newer format, or one that cannot be read, is an error of the class Cluster: what was verified is then
+    /// unknown, and a deploy that took it for nothing would undo a failed rollout to the wrong revision.
+    pub fn read(snapshot: &Snapshot) -> Result<Option<Self>> {
+        let Some(object) = snapshot.get("ConfigMap", NAME) else { return Ok(None) };
+        let unreadable = |why: String| {
+            let namespace = text(object, "/metadata/namespace");
+            let what =
+                format!("cannot read the record of what was verified, ConfigMap {NAME} in namespace {namespace}");
+            Failure::new(Class::Cluster, format!("{what}: {why}")).help("use the newer checkout that wrote it").help(
+                format!(
+                    "or remove it, which loses only what was verified: \
+                     cargo xtask tool kubectl -- --namespace {namespace} delete configmap {NAME}"
+                ),
+            )
+        };
+        let content = object["data"][KEY].as_str().ok_or_else(|| unreadable(format!("it has no key {KEY}")))?;
+        let value: Value = serde_json::from_str(content).map_err(|error| unreadable(error.to_string()))?;
+        let format = value.get("format").map_or(Some(first_format()), Value::as_u64);
+        match format {
+            Some(1..=FORMAT) => {}
+            Some(newer) if newer > FORMAT => {
+                return Err(
+                    unreadable(format!("it has format {newer}, and this xtask reads formats 1 to {FORMAT}")).into()
+                );
+            }
+            _ => return Err(unreadable(format!("its format is `{}`, which is none", value["format"])).into()),
+        }
+        Ok(Some(serde_json::from_value(value).map_err(|error| unreadable(error.to_string()))?))
     }
 
     /// Writes the record to the cluster.
@@ -147,6 +186,7 @@ mod tests {
 
     fn record() -> Record {
         Record {
+            format: FORMAT,
             fingerprint: map(&[("chart", "1"), ("values", "2")]),
             revision: 3,
             images: BTreeMap::new(),
@@ -158,24 +198,63 @@ mod tests {
         }
     }
 
+    fn stored(content: &str) -> Snapshot {
+        let metadata = serde_json::json!({"name": NAME, "namespace": "todo"});
+        let object = serde_json::json!({"kind": "ConfigMap", "metadata": metadata, "data": {KEY: content}});
+        Snapshot::parse(&serde_json::json!({"items": [object]}).to_string()).unwrap()
+    }
+
     #[test]
     fn what_was_verified_before_is_kept_as_long_as_helm_keeps_it() {
-        let stored = |record: &Record| {
-            let object = serde_json::json!({"items": [{"kind": "ConfigMap", "metadata": {"name": NAME},
-                "data": {KEY: serde_json::to_string(record).unwrap()}}]});
-            Snapshot::parse(&object.to_string()).unwrap()
-        };
+        let stored = |record: &Record| stored(&serde_json::to_string(record).unwrap());
         let mut record = record();
         for revision in 4..9 {
             let verified = Verified { revision, ..record.clone().all().remove(0) };
             let kept: Vec<u64> = (revision - 2..=revision).collect();
-            record = Record::new(verified, &stored(&record), &kept);
+            record = Record::new(verified, &stored(&record), &kept).unwrap();
         }
         assert_eq!(record.revisions(), [8, 7, 6]);
         // Written by an xtask that kept no history: nothing is lost but that.
         let mut old = serde_json::to_value(&record).unwrap();
         old.as_object_mut().unwrap().remove("history");
         assert_eq!(serde_json::from_value::<Record>(old).unwrap().revisions(), [8]);
+    }
+
+    #[test]
+    fn a_record_without_a_format_has_the_first_one() {
+        // As 0.2.0 wrote it.
+        let mut old = serde_json::to_value(record()).unwrap();
+        old.as_object_mut().unwrap().remove("format");
+        let read = Record::read(&stored(&old.to_string())).unwrap().unwrap();
+        assert_eq!((read.format, read.revision), (1, 3));
+        // The next one that is written has ours.
+        let verified = read.clone().all().remove(0);
+        assert_eq!(Record::new(verified, &stored(&old.to_string()), &[3]).unwrap().format, FORMAT);
+        assert_eq!(Record::read(&Snapshot::default()).unwrap(), None);
+    }
+
+    #[test]
+    fn a_record_that_cannot_be_read_is_an_error_with_the_way_out() {
+        let mut newer = serde_json::to_value(record()).unwrap();
+        newer["format"] = (FORMAT + 1).into();
+        let mut incomplete = serde_json::to_value(record()).unwrap();
+        incomplete.as_object_mut().unwrap().remove("objects");
+        for (content, why) in [
+            (newer.to_string(), "it has format 3, and this xtask reads formats 1 to 2"),
+            (incomplete.to_string(), "missing field `objects`"),
+            (r#"{"format": "two"}"#.to_owned(), r#"its format is `"two"`, which is none"#),
+            (r#"{"format": 0}"#.to_owned(), "its format is `0`, which is none"),
+            ("{".to_owned(), "EOF while parsing"),
+        ] {
+            let error = Record::read(&stored(&content)).unwrap_err();
+            let failure = error.downcast_ref::<Failure>().unwrap();
+            assert_eq!(failure.class, Class::Cluster);
+            let told = failure.to_string();
+            assert!(told.contains("ConfigMap todo-xtask in namespace todo: ") && told.contains(why), "{told}");
+            let command = "cargo xtask tool kubectl -- --namespace todo delete configmap todo-xtask";
+            assert!(failure.hints()[1].ends_with(command), "{:?}", failure.hints());
+            assert!(Record::new(record().all().remove(0), &stored(&content), &[]).is_err());
+        }
     }
 
     #[test]

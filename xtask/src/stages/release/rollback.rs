@@ -180,7 +180,7 @@ mod tests {
     fn observed(all: &[(u64, &str)], helm: &[u64]) -> Observed {
         let mut all = all.iter().map(|(revision, tag)| verified(*revision, tag));
         let newest = all.next().unwrap();
-        let mut record = Record::new(newest, &Default::default(), &[]);
+        let mut record = Record::new(newest, &Default::default(), &[]).unwrap();
         record.history = all.collect();
         let revision = |number: &u64| Revision { number: *number, status: "x".into(), created: String::new() };
         let helm = Status { revisions: helm.iter().map(revision).collect() };

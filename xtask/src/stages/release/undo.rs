@@ -100,7 +100,7 @@ pub fn rollback_to(project: &Project, tools: &Toolbox, revision: u64, running: &
     }
     let now = helm::observe(&secrets::observe(tools)?).deployed().context("Helm knows no deployed revision")?;
     let snapshot = Snapshot::take(tools)?;
-    if let Some(record) = Record::from(&snapshot)
+    if let Some(record) = Record::read(&snapshot)?
         && record.revision == revision
         && record.drift(&snapshot).is_empty()
     {

@@ -16,7 +16,7 @@ fn observed() -> Observed {
         environment: "dev".into(),
         verified_at: clock::parse("2026-11-21T08:40:00Z").unwrap(),
     };
-    let record = Record::new(verified, &snapshot, &[1]);
+    let record = Record::new(verified, &snapshot, &[1]).unwrap();
     let revision = release::Revision { number: 1, status: "deployed".into(), created: String::new() };
     Observed {
         helm: release::Status { revisions: vec![revision] },
@@ -36,8 +36,21 @@ fn view() -> View {
         state: "running".into(),
         address: Some("http://localhost:8080".into()),
         open_with: None,
+        kubernetes: Some("v1.34.4".into()),
+        difference: None,
     };
     View::of(cluster, &observed())
+}
+
+#[test]
+fn another_kubernetes_than_the_pinned_one_is_on_the_screen() {
+    let mut view = view();
+    view.cluster.difference = Some("the cluster runs Kubernetes v1.34.4, this checkout pins v1.36.4".into());
+    let text = anstream::adapter::strip_str(&screen(&view, None)).to_string();
+    assert!(
+        text.contains("8080\n          the cluster runs Kubernetes v1.34.4, this checkout pins v1.36.4\nrelease"),
+        "{text}"
+    );
 }
 
 #[test]

@@ -1,0 +1,300 @@
+//! Upgrades keep what people have: the xtask of an earlier version makes cluster, record, engine, cache and todos, and the
+//! xtask under test takes them over, running and stopped.
+//!
+//! Everything lies beside the cache, in `<cache>-upgrade/<commit>`: the earlier checkout with its programs, and a cache for
+//! an engine of its own. Finished programs stay there; cluster and engine go at the end.
+
+mod old;
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+use xtask::engine::place::Place;
+use xtask::engine::reap;
+use xtask::lock;
+use xtask::project::{CACHE_VARIABLE, Project};
+use xtask::tally::Tally;
+
+use crate::bed::{AUTH, Bed, Names};
+use crate::interrupts::Deploy;
+use old::{Old, Recipe};
+
+/// How far the suite's port is from the one that `deploy` prefers.
+const PORT_OFFSET: u16 = 410;
+/// Todos that the earlier version makes.
+const TODOS: usize = 5;
+/// For an address to answer after the command that brought it has ended.
+const ANSWERS: Duration = Duration::from_secs(30);
+
+/// What scenarios work with: the state of one earlier version.
+struct Upgrade {
+    recipe: Recipe,
+    old: Old,
+    bed: Bed,
+}
+
+/// What the earlier version's user has.
+struct Kept {
+    token: String,
+    todos: Value,
+}
+
+type Scenario = (&'static str, fn(&Upgrade, &Kept) -> Result<()>);
+
+/// In this order: each scenario starts from the state that the one before leaves.
+const SCENARIOS: &[Scenario] = &[
+    ("running: a deploy takes the old state over; todos, session and Kubernetes stay", Upgrade::running),
+    ("running: the next deploy has nothing to do, and status is in order", Upgrade::settled),
+    ("stopped, its engine killed: a deploy starts it at its own version; the same holds", Upgrade::stopped),
+    ("killed in its creation: a deploy refuses with the one command that keeps the todos", Upgrade::killed),
+    ("cluster upgrade goes on: the pinned Kubernetes, todos and session as they were", Upgrade::upgraded),
+    ("a second cluster upgrade has nothing to do, and neither has a deploy", Upgrade::upgraded_twice),
+    ("a record of a newer format is refused by deploy, status and rollback, and kept", Upgrade::newer_record),
+];
+
+/// Runs the suite for each state that is kept.
+pub fn run(project: &Project, xtask: &str) -> Result<Tally> {
+    let name = format!("{}-upgrades", project.settings.cluster.profile);
+    let _lock = lock::take(&project.cache.join("locks"), &name)?;
+    let mut tally = Tally::default();
+    for recipe in Recipe::all()? {
+        project.report.heading(&format!("from {} ({})", recipe.version, recipe.commit));
+        tally += run_one(project, xtask, &recipe)?;
+    }
+    Ok(tally)
+}
+
+fn run_one(project: &Project, xtask: &str, recipe: &Recipe) -> Result<Tally> {
+    let report = &project.report;
+    let folder = recipe.folder(project);
+    let running =
+        report.step("test", format!("build the xtask of {}", recipe.version), "from this repository's history");
+    let old = Old::build(project, recipe)?;
+    running.done("");
+    let cache = folder.join("cache");
+    old::lend_origin(project, &cache)?;
+    let lent = old::lend_programs(&project.cache, &cache)?;
+    report.note(format!("{folder} is kept for the next run; {lent} finished programs were lent to it"));
+
+    let names = Names {
+        folder: folder.join("new"),
+        suffix: "upgrade",
+        port_offset: PORT_OFFSET,
+        environment: vec![(CACHE_VARIABLE, cache.to_string()), ("XDG_DATA_HOME", folder.join("data").to_string())],
+    };
+    // What looks at the cluster must find the engine of that cache.
+    let own = Project { cache, ..project.clone() };
+    let mut bed = Bed::named(&own, xtask, &names, true)?;
+    // Whoever goes on working in the checkout meanwhile changes nothing here.
+    bed.project.root.clone_from(&bed.root);
+    let _ = std::fs::remove_dir_all(folder.join("data"));
+    let upgrade = Upgrade { recipe: recipe.clone(), old, bed };
+    let tally = upgrade.run_scenarios();
+    // Also after a failure: the machine is as it was, but for the programs.
+    let cleaned = upgrade.clean();
+    let tally = tally?;
+    cleaned?;
+    Ok(tally)
+}
+
+impl Upgrade {
+    fn run_scenarios(&self) -> Result<Tally> {
+        let report = &self.bed.project.report;
+        let making = report.step("test", format!("make the state of {}", self.recipe.version), "with its own xtask");
+        let kept = self.make()?;
+        making.done(format!("{TODOS} todos"));
+        let mut tally = Tally::default();
+        for (name, scenario) in SCENARIOS {
+            let running = report.step("test", *name, "");
+            match scenario(self, &kept) {
+                Ok(()) => {
+                    running.done("");
+                    tally += Tally::one(true);
+                }
+                Err(error) => {
+                    drop(running);
+                    report.error(&error);
+                    tally += Tally::one(false);
+                }
+            }
+        }
+        Ok(tally)
+    }
+
+    /// The old state: its xtask deploys, a user signs up and makes todos.
+    fn make(&self) -> Result<Kept> {
+        let dotenv = format!("AUTH_SECRET={AUTH}\n");
+        self.old.write_dotenv(&dotenv)?;
+        self.bed.write_dotenv(&dotenv)?;
+        self.old.run(&self.bed, &["deploy", &self.recipe.environment])?;
+        self.runs(&self.recipe.kubernetes)?;
+        let credentials = json!({"email": "kept@example.com", "password": "not-a-secret-password"});
+        let session = self.answer(201, "POST", "/api/v1/users", None, Some(&credentials))?;
+        let token = session["token"].as_str().context("the session has no token")?.to_owned();
+        for number in 1..=TODOS {
+            let todo = json!({"title": format!("kept {number}")});
+            self.answer(201, "POST", "/api/v1/todos", Some(&token), Some(&todo))?;
+        }
+        let todos = self.answer(200, "GET", "/api/v1/todos", Some(&token), None)?;
+        let count = todos.as_array().map_or(0, Vec::len);
+        ensure!(count == TODOS, "{count} todos instead of {TODOS}: {todos}");
+        Ok(Kept { token, todos })
+    }
+
+    /// The state that the old xtask leaves, on the cluster that is there: record, release and ingress controller.
+    fn make_again(&self) -> Result<()> {
+        self.old.run(&self.bed, &["teardown"])?;
+        self.old.run(&self.bed, &["deploy", &self.recipe.environment]).map(drop)
+    }
+
+    fn answer(&self, code: u16, method: &str, path: &str, token: Option<&str>, body: Option<&Value>) -> Result<Value> {
+        let (status, text) = self.bed.http(method, path, token, body)?;
+        ensure!(status == code, "{method} {path}: {status} {text}");
+        serde_json::from_str(&text).with_context(|| format!("{method} {path}: {text}"))
+    }
+
+    /// The session is valid and the todos are as they were.
+    fn has(&self, kept: &Kept) -> Result<()> {
+        self.bed.until("the application answers", ANSWERS, || {
+            Ok(self.bed.http("GET", "/api/v1/health", None, None).is_ok_and(|(status, _)| status == 200))
+        })?;
+        let todos = self.answer(200, "GET", "/api/v1/todos", Some(&kept.token), None)?;
+        ensure!(todos == kept.todos, "the todos are not what they were:\n{todos}\n{}", kept.todos);
+        let page = self.bed.http("GET", "/", Some(&kept.token), None)?;
+        ensure!(page.0 == 200 && page.1.contains("kept 1"), "the page does not show the todos: {}", page.0);
+        Ok(())
+    }
+
+    /// minikube has the cluster on record with this Kubernetes, and the node runs it.
+    fn runs(&self, kubernetes: &str) -> Result<()> {
+        let tools = self.bed.tools()?;
+        let config: Value = serde_json::from_str(&std::fs::read_to_string(tools.profile_config())?)?;
+        let recorded = config.pointer("/KubernetesConfig/KubernetesVersion").and_then(Value::as_str);
+        ensure!(recorded == Some(kubernetes), "minikube has {recorded:?} on record instead of {kubernetes}");
+        let kubelet = format!("/var/lib/minikube/binaries/{kubernetes}/kubelet");
+        let ps = tools.engine.docker().args(["exec", &self.bed.profile, "pgrep", "--full", &kubelet]);
+        ensure!(ps.succeeds(), "the node does not run kubelet {kubernetes}");
+        Ok(())
+    }
+
+    fn deploy(&self) -> Result<String> {
+        Ok(self.bed.xtask(&["deploy", &self.recipe.environment])?.expect(0, &["is up"])?.text)
+    }
+
+    /// What this checkout pins.
+    fn pinned(&self) -> &str {
+        &self.bed.project.settings.cluster.kubernetes
+    }
+
+    fn is_older(&self) -> bool {
+        self.pinned() != self.recipe.kubernetes
+    }
+
+    fn running(&self, kept: &Kept) -> Result<()> {
+        let text = self.deploy()?;
+        if self.is_older() {
+            let told = format!(
+                "the cluster runs Kubernetes {}, this checkout pins {}: cargo xtask cluster upgrade",
+                self.recipe.kubernetes,
+                self.pinned()
+            );
+            ensure!(text.contains(&told), "`{told}` is not in:\n{text}");
+        }
+        self.runs(&self.recipe.kubernetes)?;
+        self.has(kept)
+    }
+
+    fn settled(&self, kept: &Kept) -> Result<()> {
+        let environment = &self.recipe.environment;
+        self.bed
+            .xtask(&["deploy", environment])?
+            .expect(0, &["nothing changed: nothing was built, loaded or restarted"])?;
+        self.bed.xtask(&["status", "--verify"])?.expect(0, &["verified", "2/2 ready"])?;
+        self.has(kept)
+    }
+
+    fn stopped(&self, kept: &Kept) -> Result<()> {
+        self.make_again()?;
+        let tools = self.bed.tools()?;
+        tools.engine.docker().args(["stop", &self.bed.profile]).run()?;
+        if tools.engine.private {
+            // As processes end between sessions: all at once, and none has time to tidy up.
+            reap::reap(&Place::new(&self.bed.project.cache))?;
+        }
+        self.bed.xtask(&["deploy", &self.recipe.environment])?.expect(0, &["the profile is stopped", "is up"])?;
+        self.runs(&self.recipe.kubernetes)?;
+        self.has(kept)
+    }
+
+    fn killed(&self, kept: &Kept) -> Result<()> {
+        if !self.is_older() {
+            return Ok(());
+        }
+        let mut upgrade = Deploy::start_command(&self.bed, &["cluster", "upgrade"])?;
+        // Compiling the new Kubernetes comes first, where it was not lent.
+        let start = Instant::now();
+        while !upgrade.said()?.contains(&format!("> create cluster {}", self.bed.profile)) {
+            if !upgrade.runs()? || start.elapsed() > Duration::from_secs(1800) {
+                bail!("the upgrade does not get to the new cluster:\n{}", upgrade.said()?);
+            }
+            std::thread::sleep(Duration::from_millis(200));
+        }
+        std::thread::sleep(Duration::from_secs(5));
+        upgrade.signal(Signal::KILL)?;
+        upgrade.end()?;
+        let refused = self.bed.xtask(&["deploy", &self.recipe.environment])?;
+        refused.expect(5, &["is not finished; the todos are in", "try: cargo xtask cluster upgrade"])?;
+        let _ = kept;
+        Ok(())
+    }
+
+    fn upgraded(&self, kept: &Kept) -> Result<()> {
+        let ran = self.bed.xtask(&["cluster", "upgrade"])?;
+        if self.is_older() {
+            ran.expect(0, &["is not finished", "as they were", "is up", "the dump stays"])?;
+        } else {
+            ran.expect(0, &["nothing to upgrade"])?;
+        }
+        self.runs(self.pinned())?;
+        self.has(kept)
+    }
+
+    fn upgraded_twice(&self, kept: &Kept) -> Result<()> {
+        self.bed.xtask(&["cluster", "upgrade"])?.expect(0, &["nothing to upgrade"])?;
+        self.settled(kept)
+    }
+
+    fn newer_record(&self, kept: &Kept) -> Result<()> {
+        let tools = self.bed.tools()?;
+        let ask = ["get", "configmap", "todo-xtask", "--output", "jsonpath={.data.record\\.json}"];
+        let before = tools.kubectl_here().args(ask).read()?;
+        let mut record: Value = serde_json::from_str(&before)?;
+        record["format"] = json!(99);
+        let write = |record: &str| {
+            let patch = json!({"data": {"record.json": record}}).to_string();
+            tools.kubectl_here().args(["patch", "configmap", "todo-xtask", "--type=merge", "--patch", &patch]).run()
+        };
+        write(&record.to_string())?;
+        let commands: [&[&str]; 4] =
+            [&["deploy", &self.recipe.environment], &["status"], &["status", "--verify"], &["rollback"]];
+        for command in commands {
+            let told = ["ConfigMap todo-xtask in namespace todo: it has format 99", "delete configmap todo-xtask"];
+            self.bed.xtask(command)?.expect(5, &told)?;
+        }
+        ensure!(tools.kubectl_here().args(ask).read()?.contains("99"), "the record was overwritten");
+        write(&before)?;
+        self.settled(kept)
+    }
+
+    /// Deletes the cluster and ends the engine. Programs in the cache stay for the next run.
+    fn clean(&self) -> Result<()> {
+        self.bed.xtask(&["teardown", "--cluster"])?.expect(0, &[])?;
+        if self.bed.tools().is_ok_and(|tools| tools.engine.private) {
+            self.bed.xtask(&["teardown", "--engine"])?.expect(0, &[])?;
+        }
+        Ok(())
+    }
+}

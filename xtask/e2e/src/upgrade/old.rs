@@ -1,0 +1,188 @@
+//! The xtask of an earlier version, built from this repository's history, with a cache of its own.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use camino::{Utf8Path, Utf8PathBuf};
+use serde::Deserialize;
+
+use xtask::failure::{Class, Failure};
+use xtask::members;
+use xtask::process::{ALL, Process};
+use xtask::project::Project;
+
+use crate::bed::Bed;
+
+const RECIPES: &str = include_str!("../../upgrades.toml");
+/// For cargo on two busy cores.
+const BUILD: Duration = Duration::from_secs(1800);
+/// For a first deploy, which may compile Kubernetes.
+const DEPLOY: Duration = Duration::from_secs(2700);
+
+/// The states that are kept.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Recipes {
+    state: Vec<Recipe>,
+}
+
+/// How to make the state of an earlier version.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Recipe {
+    /// What CHANGELOG.md calls it.
+    pub version: String,
+    /// Its commit.
+    pub commit: String,
+    /// The Kubernetes that it gave a new cluster.
+    pub kubernetes: String,
+    /// The environment that is deployed.
+    pub environment: String,
+}
+
+impl Recipe {
+    /// All of them, the oldest first.
+    pub fn all() -> Result<Vec<Self>> {
+        let recipes: Recipes = toml::from_str(RECIPES).context("reading xtask/e2e/upgrades.toml")?;
+        Ok(recipes.state)
+    }
+
+    /// The folder of its files: beside the cache, and kept from run to run.
+    pub fn folder(&self, project: &Project) -> Utf8PathBuf {
+        let short = self.commit.get(..12).unwrap_or(&self.commit);
+        Utf8PathBuf::from(format!("{}-upgrade", project.cache)).join(short)
+    }
+}
+
+/// The xtask of an earlier version.
+pub struct Old {
+    recipe: Recipe,
+    program: Utf8PathBuf,
+    checkout: Utf8PathBuf,
+}
+
+impl Old {
+    /// Checks the commit out, where that was not done, and builds its xtask.
+    pub fn build(project: &Project, recipe: &Recipe) -> Result<Self> {
+        let folder = recipe.folder(project);
+        let checkout = folder.join("checkout");
+        std::fs::create_dir_all(&folder).with_context(|| format!("creating {folder}"))?;
+        check_out(&project.root, &recipe.commit, &checkout)?;
+        let target = folder.join("target");
+        let build = members::cargo().args(["build", "--locked", "--package", "xtask"]).cwd(&checkout);
+        let build = build.env("CARGO_TARGET_DIR", target.as_str()).log(project.log("upgrade-build")).deadline(BUILD);
+        build.run()?;
+        Ok(Self { recipe: recipe.clone(), program: target.join("debug/xtask"), checkout })
+    }
+
+    /// Writes its `.env`, readable by its owner only.
+    pub fn write_dotenv(&self, text: &str) -> Result<()> {
+        crate::bed::write_private(&self.checkout.join(".env"), text)
+    }
+
+    /// Runs it on the cluster of `bed`.
+    pub fn run(&self, bed: &Bed, args: &[&str]) -> Result<String> {
+        let port = bed.port.to_string();
+        let mut process = Process::new(self.program.as_str())
+            .args(["--yes", "--root", self.checkout.as_str(), "--profile", &bed.profile, "--port", &port])
+            .args(args.iter().copied())
+            .inherit(ALL)
+            .log(&bed.log)
+            .deadline(DEPLOY);
+        for (name, value) in bed.environment() {
+            process = process.env(name, value);
+        }
+        let output = process.output()?;
+        let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        let version = &self.recipe.version;
+        ensure!(output.status.success(), "the xtask of {version} failed ({}):\n{text}", output.status);
+        Ok(text)
+    }
+}
+
+/// Has the cache `to` begin with the origin that was asked for, or that the main cache was begun with.
+pub fn lend_origin(project: &Project, to: &Utf8Path) -> Result<()> {
+    std::fs::create_dir_all(to).with_context(|| format!("creating {to}"))?;
+    let name = match project.options.origin {
+        Some(origin) => origin.name().to_owned(),
+        None => match std::fs::read_to_string(project.cache.join("origin")) {
+            Ok(name) => name,
+            // The first run probes.
+            Err(_) => return Ok(()),
+        },
+    };
+    std::fs::write(to.join("origin"), name).with_context(|| format!("writing {to}/origin"))
+}
+
+/// Makes `checkout` a clone of `repository` at `commit`, which borrows its objects.
+fn check_out(repository: &Utf8Path, commit: &str, checkout: &Utf8Path) -> Result<()> {
+    let git = |folder: &Utf8Path| Process::new("git").cwd(folder);
+    if !git(repository).args(["cat-file", "-e", &format!("{commit}^{{commit}}")]).succeeds() {
+        let what = format!("the history of {repository} does not have commit {commit}, whose state is upgraded");
+        return Err(Failure::new(Class::Check, what)
+            .help("git fetch --unshallow    (in a shallow clone, such as that of a CI job)")
+            .help("or: git fetch origin")
+            .into());
+    }
+    let wanted = git(repository).args(["rev-parse", &format!("{commit}^{{commit}}")]).read()?;
+    let head = checkout.join(".git").exists().then(|| git(checkout).args(["rev-parse", "HEAD"]).read());
+    if head.is_some_and(|head| head.is_ok_and(|head| head == wanted)) {
+        return git(checkout).args(["reset", "--hard", "--quiet"]).run();
+    }
+    if checkout.exists() {
+        std::fs::remove_dir_all(checkout).with_context(|| format!("removing {checkout}"))?;
+    }
+    let clone = ["clone", "--shared", "--no-checkout", "--quiet", repository.as_str(), checkout.as_str()];
+    git(repository).args(clone).run()?;
+    git(checkout).args(["checkout", "--quiet", "--detach", wanted.trim()]).run()
+}
+
+/// Lends finished programs of `from` to the cache `to`, by their keys: a program is a function of its key, so it is the
+/// same one in both. Saves minutes of compiling what did not change between two versions.
+pub fn lend_programs(from: &Utf8Path, to: &Utf8Path) -> Result<usize> {
+    let (from, to) = (from.join("packages/go"), to.join("packages/go"));
+    let Ok(entries) = from.read_dir_utf8() else { return Ok(0) };
+    std::fs::create_dir_all(&to).with_context(|| format!("creating {to}"))?;
+    let mut lent = 0;
+    for entry in entries {
+        let entry = entry?;
+        let key = entry.file_name();
+        // Anything else is not finished.
+        let finished = key.len() == 16 && key.bytes().all(|byte| byte.is_ascii_hexdigit());
+        if !finished || to.join(key).exists() {
+            continue;
+        }
+        let new = to.join(format!("{key}.lent"));
+        let _ = std::fs::remove_dir_all(&new);
+        std::fs::create_dir_all(&new)?;
+        for file in entry.path().read_dir_utf8()? {
+            let file = file?;
+            let target = new.join(file.file_name());
+            let meta = file.path().symlink_metadata()?;
+            if meta.is_symlink() {
+                std::os::unix::fs::symlink(std::fs::read_link(file.path())?, &target)?;
+            } else {
+                std::fs::hard_link(file.path(), &target)
+                    .or_else(|_| std::fs::copy(file.path(), &target).map(drop))
+                    .with_context(|| format!("copying {}", file.path()))?;
+            }
+        }
+        std::fs::rename(&new, to.join(key)).with_context(|| format!("moving {new}"))?;
+        lent += 1;
+    }
+    Ok(lent)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn recipes_are_valid_and_their_versions_are_in_the_changelog() {
+        let changelog = include_str!("../../../../CHANGELOG.md");
+        for recipe in Recipe::all().unwrap() {
+            assert!(changelog.contains(&format!("## [{}]", recipe.version)), "{recipe:?}");
+            assert!(recipe.commit.len() == 40 && recipe.kubernetes.starts_with('v'), "{recipe:?}");
+        }
+    }
+}

@@ -1,0 +1,475 @@
+//! `cargo xtask cluster upgrade`: a new cluster at the pinned Kubernetes, with the todos of the old one.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use clap::{Args, Subcommand};
+
+use super::deploy::{self, Deploy, Ready};
+use super::output::Output;
+use crate::credentials;
+use crate::failure::{Class, Failure};
+use crate::lock;
+use crate::origin::{Need, Tool};
+use crate::plan::{self, Mode, Step};
+use crate::project::Project;
+use crate::report::{Running, bytes, seconds};
+use crate::stages::cluster::{self, Profile, State as ProfileState, Version};
+use crate::stages::images::{self, build};
+use crate::stages::machine;
+use crate::stages::release::{self, Record};
+use crate::stages::upgrade::{self, Contents, Dump, Phase, Postgres, State};
+use crate::toolbox::Toolbox;
+use crate::world::World;
+
+/// For a new database to take connections after its rollout.
+const READY: Duration = Duration::from_secs(60);
+
+/// Upgrade the cluster's Kubernetes
+#[derive(Args, Debug)]
+pub struct Cluster {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    Upgrade(Upgrade),
+}
+
+/// Replace the cluster by one at the pinned Kubernetes; the todos move by a dump, which stays
+///
+/// Stops writes, dumps the embedded database, deletes the profile, creates it anew, deploys the recorded environment and
+/// restores the dump. An upgrade that fails or is killed loses nothing: the same command goes on where it stopped.
+#[derive(Args, Debug)]
+struct Upgrade {
+    /// Show the steps that would run, and do nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+/// Runs the command.
+pub fn run(project: &Project, args: &Cluster) -> Result<()> {
+    let Command::Upgrade(args) = &args.command;
+    let start = Instant::now();
+    let mode = if args.dry_run { Mode::DryRun } else { Mode::Apply };
+    cluster::guard(project)?;
+    let _lock = match mode {
+        Mode::Apply => Some(lock::take(&project.cache.join("locks"), &project.settings.cluster.profile)?),
+        Mode::DryRun => None,
+    };
+    let unfinished = State::load(project)?;
+    if unfinished.is_none()
+        && !cluster::exists_anywhere(project)
+        && machine::observe(project)?.engine(project).is_none()
+    {
+        return Err(no_cluster(project).into());
+    }
+    // What it takes to look. A dry run does not start an engine for that.
+    let world = World::bring(project, mode, &[Need::Tool(Tool::Minikube)])?;
+    if !world.engine_answers {
+        return Err(Failure::new(Class::Machine, "no Docker Engine answers, so the cluster cannot be looked at")
+            .help("without --dry-run the same command starts it")
+            .into());
+    }
+    let upgrade = Work { project, mode, world: &world, start };
+    match unfinished {
+        Some(state) => upgrade.go_on(state),
+        None => upgrade.begin(),
+    }
+}
+
+fn no_cluster(project: &Project) -> Failure {
+    let what =
+        format!("there is no minikube profile `{}`, so there is nothing to upgrade", project.settings.cluster.profile);
+    Failure::new(Class::Cluster, what).help(project.command("deploy dev"))
+}
+
+struct Work<'a> {
+    project: &'a Project,
+    mode: Mode,
+    world: &'a World,
+    start: Instant,
+}
+
+/// What the old cluster holds.
+struct Old {
+    uid: String,
+    environment: String,
+    /// Whether there is a database to dump.
+    database: bool,
+}
+
+impl Work<'_> {
+    fn tools(&self) -> &Toolbox {
+        &self.world.tools
+    }
+
+    /// From the beginning: everything is still in the old cluster.
+    fn begin(&self) -> Result<()> {
+        let (project, tools) = (self.project, self.tools());
+        let pinned = cluster::pinned(project)?;
+        let profile = cluster::observe(tools)?.profile;
+        let Some(running) = profile.kubernetes(tools)? else {
+            return Err(match &profile.state {
+                ProfileState::Absent => no_cluster(project).into(),
+                // Told as a deploy tells it.
+                _ => cluster::decide(project, tools, self.world.origin.as_ref(), &cluster::Observed { profile }, None)
+                    .err()
+                    .unwrap_or_else(|| no_cluster(project).into()),
+            });
+        };
+        if running == pinned {
+            project.report.ok(format!("the cluster runs Kubernetes {running} already: nothing to upgrade"));
+            return Ok(());
+        }
+        if running > pinned {
+            let what =
+                format!("the cluster runs Kubernetes {running}, newer than the {pinned} that this checkout pins");
+            return Err(Failure::new(Class::Cluster, what).help("use the checkout that made the cluster").into());
+        }
+        let old = (profile.state == ProfileState::Running).then(|| self.look()).transpose()?;
+        self.consent(&profile, &running, &pinned, old.as_ref())?;
+        let old = match old {
+            Some(old) => old,
+            None => {
+                self.start_old(&profile)?;
+                if self.mode == Mode::DryRun {
+                    project.report.note("then: what it holds is looked at, and the steps above follow");
+                    return Ok(());
+                }
+                self.look()?
+            }
+        };
+        self.bring_everything(&old)?;
+        let state = self.dump(&profile, &running, &old)?;
+        if self.mode == Mode::DryRun {
+            self.show_rest(&profile, &pinned, &old);
+            return Ok(());
+        }
+        self.delete_and_create(state.context("an upgrade that is applied has a state")?)
+    }
+
+    /// Asks the running cluster what it holds; refuses where something would be lost.
+    fn look(&self) -> Result<Old> {
+        let (project, tools) = (self.project, self.tools());
+        // A start gives the API server another port and renews certificates.
+        cluster::observe(tools)?;
+        let contents = Contents::observe(project, tools)?;
+        if !contents.foreign.is_empty() {
+            let list = contents.foreign.join(", ");
+            let what = format!("the cluster `{}` holds what no deploy made, and would lose it: {list}", tools.profile);
+            return Err(Failure::new(Class::Cluster, what)
+                .help("save and delete that first, e.g. cargo xtask tool kubectl -- delete namespace NAME")
+                .help("or leave this cluster as it is: a deploy goes on using it")
+                .into());
+        }
+        let namespace = &project.settings.chart.namespace;
+        if contents.claim && !contents.database {
+            let what = format!(
+                "the embedded database's volume is in namespace {namespace}, but no database runs on it, so it cannot be dumped"
+            );
+            return Err(Failure::new(Class::Cluster, what)
+                .help("to keep its todos, have the embedded database serve again: remove DATABASE_URL from .env and deploy")
+                .help(format!(
+                    "or, if nobody needs them: cargo xtask tool kubectl -- --namespace {namespace} delete pvc --all"
+                ))
+                .into());
+        }
+        let record = release::observe(project, tools)?.record;
+        let environment = self.environment(record.as_ref())?;
+        let credentials = credentials::read(project, &environment)?;
+        if contents.database && !credentials.embedded {
+            let what = ".env names a database, but the cluster's own one serves: the todos would have no place to go";
+            return Err(Failure::new(Class::Config, what)
+                .help(format!("release the change first: {}", project.command(&format!("deploy {environment}"))))
+                .help("or remove DATABASE_URL from .env")
+                .into());
+        }
+        Ok(Old { uid: upgrade::cluster_uid(tools)?, environment, database: contents.database })
+    }
+
+    /// The recorded environment, else the only one that there is.
+    fn environment(&self, record: Option<&Record>) -> Result<String> {
+        let environments = &self.project.settings.environments;
+        match record {
+            Some(record) => Ok(record.environment.clone()),
+            None if environments.len() == 1 => Ok(environments.keys().next().cloned().unwrap_or_default()),
+            None => {
+                Err(Failure::new(Class::Cluster, "nothing was verified in this cluster, so its environment is unknown")
+                    .help(self.project.command("deploy <env>"))
+                    .into())
+            }
+        }
+    }
+
+    fn consent(&self, profile: &Profile, running: &Version, pinned: &Version, old: Option<&Old>) -> Result<()> {
+        let name = &self.tools().profile;
+        let folder = upgrade::folder(self.project)?;
+        let port = profile.port.map(|port| format!(" at port {port}")).unwrap_or_default();
+        let mut lines = Vec::new();
+        if old.is_none() {
+            lines.push(format!("start the cluster `{name}` with its own Kubernetes {running}"));
+        }
+        if old.is_none_or(|old| old.database) {
+            lines.push("stop the backend: from here until the end, nobody can sign in".to_owned());
+            lines.push(format!("dump the database into {folder} and read the dump back"));
+        }
+        lines.push(format!("delete the cluster `{name}` (Kubernetes {running}) with its volumes"));
+        lines.push(format!("create it anew with Kubernetes {pinned}{port}"));
+        let environment = old.map_or("the recorded environment".to_owned(), |old| format!("`{}`", old.environment));
+        lines.push(format!("deploy {environment} from this checkout, restore the dump before the application starts"));
+        lines.push(format!("keep the newest {} dumps of this profile", upgrade::KEEP));
+        if self.mode == Mode::DryRun {
+            self.project.report.heading("An upgrade would:");
+            lines.iter().for_each(|line| self.project.report.line(format!("  - {line}")));
+            return Ok(());
+        }
+        machine::consent_to(self.project, &lines, "the cluster goes on as it is; a deploy does not need the upgrade")
+    }
+
+    /// Starts a stopped old cluster at its own version.
+    fn start_old(&self, profile: &Profile) -> Result<()> {
+        let observed = cluster::Observed { profile: profile.clone() };
+        let steps = cluster::decide(self.project, self.tools(), self.world.origin.as_ref(), &observed, None)?;
+        plan::apply(self.project, "cluster", self.mode, steps).map(drop)
+    }
+
+    /// Brings and builds all that the new cluster needs while the old one still serves: what fails here costs nothing.
+    fn bring_everything(&self, old: &Old) -> Result<()> {
+        let (project, origin) = (self.project, self.world.origin.as_ref());
+        let credentials = credentials::read(project, &old.environment)?;
+        let needs = deploy::needs(project, credentials.embedded, true);
+        plan::apply(project, "tools", self.mode, origin.plan(&needs, &self.tools().engine)?)?;
+        let seen = build::observe(project, &self.tools().engine, origin)?;
+        images::build(project, &self.tools().engine, origin, &seen, self.mode).map(drop)
+    }
+
+    /// Stops writes and dumps. If that fails, the backend runs again as before.
+    fn dump(&self, profile: &Profile, from: &Version, old: &Old) -> Result<Option<State>> {
+        let (project, tools) = (self.project, self.tools());
+        let mut dump = None;
+        if old.database {
+            let replicas = upgrade::backend(project, tools)?;
+            let made = &mut dump;
+            let step = Step::new(
+                "dump the database",
+                "the volume goes with the cluster",
+                format!(
+                    "kubectl scale deployment/{}-backend --replicas=0\n\
+                     docker exec {} crictl exec <postgres> pg_dump --format=custom > {}/<time>.dump",
+                    project.settings.chart.release,
+                    tools.profile,
+                    upgrade::folder(project)?
+                ),
+                move |running| {
+                    let result = self.stop_and_dump(replicas, from, running);
+                    if result.is_err()
+                        && let Some(replicas) = replicas
+                    {
+                        // The next deploy would put it right as well.
+                        let _ = upgrade::scale_backend(project, tools, replicas);
+                    }
+                    let dump = result?;
+                    let told = format!("{} rows of {} tables, {}", dump.rows(), dump.tables.len(), bytes(dump.size));
+                    *made = Some(dump);
+                    Ok(told)
+                },
+            );
+            plan::apply(project, "upgrade", self.mode, vec![step])?;
+        }
+        if self.mode == Mode::DryRun {
+            return Ok(None);
+        }
+        Ok(Some(State::new(old.environment.clone(), profile.port, from.to_string(), old.uid.clone(), dump)))
+    }
+
+    fn stop_and_dump(&self, replicas: Option<u64>, from: &Version, running: &Running) -> Result<Dump> {
+        let (project, tools) = (self.project, self.tools());
+        if replicas.is_some() {
+            running.progress("stopping the backend");
+            upgrade::scale_backend(project, tools, 0)?;
+        }
+        let postgres = self.postgres()?;
+        Dump::make(project, &postgres, &from.to_string(), running)
+    }
+
+    fn postgres(&self) -> Result<Postgres> {
+        let found = Postgres::find(self.tools(), &self.project.settings.chart.namespace)?;
+        found.ok_or_else(|| {
+            Failure::new(Class::Cluster, "the embedded database does not run, so it cannot be dumped or restored")
+                .help("cargo xtask status    (tells why)")
+                .into()
+        })
+    }
+
+    fn show_rest(&self, profile: &Profile, pinned: &Version, old: &Old) {
+        let (report, name) = (&self.project.report, &self.tools().profile);
+        let delete = format!("minikube --profile {name} delete");
+        report.planned("upgrade", &format!("delete cluster {name}"), "the dump is proven", &delete);
+        let port = profile.port.map(|port| format!(" --ports=127.0.0.1:{port}:80")).unwrap_or_default();
+        let create = format!("minikube --profile {name} start --kubernetes-version={pinned}{port}");
+        report.planned("upgrade", &format!("create cluster {name}"), "this checkout pins its Kubernetes", &create);
+        if old.database {
+            let restore =
+                format!("docker exec -i {name} crictl exec -i <postgres> pg_restore --single-transaction < <dump>");
+            report.planned("upgrade", "restore the database", "before the application starts", &restore);
+        }
+        let deploy = format!("cargo xtask deploy {}", old.environment);
+        report.planned("upgrade", &format!("deploy {}", old.environment), "as the record names it", &deploy);
+    }
+
+    /// Deletes the old cluster and goes on. What the deletion rests on is proven right before it.
+    fn delete_and_create(&self, mut state: State) -> Result<()> {
+        let (project, tools) = (self.project, self.tools());
+        let uid = upgrade::cluster_uid(tools)?;
+        ensure!(uid == state.old_cluster, "the cluster `{}` is not the one that was dumped", tools.profile);
+        if let Some(dump) = &state.dump {
+            dump.check_file(&upgrade::folder(project)?)?;
+            let changed = dump.check_database(&self.postgres()?);
+            changed.context("somebody wrote while the backend was stopped; nothing was deleted")?;
+        }
+        state.store(project)?;
+        self.delete(&mut state)?;
+        self.create(state)
+    }
+
+    fn delete(&self, state: &mut State) -> Result<()> {
+        let tools = self.tools();
+        let why = if state.phase == Phase::Delete { "the dump is proven" } else { "its creation was not finished" };
+        let step = cluster::delete_step(tools, why);
+        plan::apply(self.project, "upgrade", Mode::Apply, vec![step])?;
+        state.advance(self.project, Phase::Create)
+    }
+
+    /// Creates the cluster where there is none, restores the dump where that was not done, and deploys.
+    fn create(&self, state: State) -> Result<()> {
+        let mut project = self.project.clone();
+        project.settings.cluster.port = state.port.unwrap_or(project.settings.cluster.port);
+        let output = Output::default();
+        let args = Deploy { environment: state.environment.clone(), dry_run: false, watch: false, output };
+        let mut state = state;
+        let mut restore = |ready: &Ready<'_>| self.restore(&mut state, ready);
+        deploy::deploy(&project, &args, Some(&mut restore))?;
+        State::remove(&project)?;
+        let kept = upgrade::remove_old(&project)?;
+        let pinned = cluster::pinned(&project)?;
+        let took = seconds(self.start.elapsed());
+        project.report.ok(format!("the cluster runs Kubernetes {pinned} instead of {}, {took}", state.from));
+        if let Some(dump) = &state.dump {
+            let folder = upgrade::folder(&project)?;
+            project.report.note(format!("{} rows restored; the dump stays: {}", dump.rows(), folder.join(&dump.file)));
+            if kept.len() > 1 {
+                project.report.note(format!("{} dumps of this profile are kept in {folder}", kept.len()));
+            }
+        }
+        Ok(())
+    }
+
+    /// Restores the dump into a cluster without a pod of the application; nothing where that was done already.
+    fn restore(&self, state: &mut State, ready: &Ready<'_>) -> Result<()> {
+        let project = self.project;
+        let uid = upgrade::cluster_uid(ready.tools)?;
+        if uid == state.old_cluster {
+            bail!("the old cluster `{}` still runs; nothing was restored", ready.tools.profile);
+        }
+        if state.phase == Phase::Release && state.new_cluster.as_ref() == Some(&uid) {
+            return Ok(());
+        }
+        let known = state.phase == Phase::Restore && state.new_cluster.as_ref() == Some(&uid);
+        if !known && ready.release.helm.newest().is_some() {
+            let what = format!("the cluster `{}` has a release that no upgrade made", ready.tools.profile);
+            return Err(Failure::new(Class::Cluster, format!("{what}; nothing was restored into it"))
+                .help("if nothing in it must be kept: cargo xtask teardown --cluster, then the same command again")
+                .into());
+        }
+        state.new_cluster = Some(uid);
+        let Some(dump) = state.dump.clone() else { return state.advance(project, Phase::Release) };
+        state.advance(project, Phase::Restore)?;
+        let components = project.settings.images.values().map(|image| image.component.as_str());
+        let desired = ready.desired.without(components);
+        let steps = release::decide_database(project, ready.tools, &desired, ready.secrets.clone(), ready.release);
+        plan::apply(project, "release", Mode::Apply, steps)?;
+        let folder = upgrade::folder(project)?;
+        let shown = format!("pg_restore --single-transaction --clean --if-exists < {}", folder.join(&dump.file));
+        let step = Step::new("restore the database", "before the application starts", shown, |running: &Running| {
+            let file = dump.check_file(&folder)?;
+            let postgres = self.postgres()?;
+            let start = Instant::now();
+            while !postgres.is_ready() {
+                ensure!(start.elapsed() < READY, "the database takes no connections within {} s", READY.as_secs());
+                std::thread::sleep(Duration::from_millis(500));
+            }
+            running.progress(format!("{} rows", dump.rows()));
+            postgres.restore(&file)?;
+            dump.check_database(&postgres).context("what was restored is not what was dumped")?;
+            Ok(format!("{} rows of {} tables, as they were", dump.rows(), dump.tables.len()))
+        });
+        plan::apply(project, "upgrade", Mode::Apply, vec![step])?;
+        state.advance(project, Phase::Release)
+    }
+
+    fn begin_again(&self) -> Result<()> {
+        self.project.report.note("the old cluster is still whole: it is dumped again");
+        self.begin()
+    }
+
+    /// Goes on with an upgrade that an earlier run has begun.
+    fn go_on(&self, mut state: State) -> Result<()> {
+        let (project, tools) = (self.project, self.tools());
+        let profile = cluster::profile(tools)?;
+        if let Some(refusal) = cluster::refused(tools, &profile) {
+            return Err(refusal.into());
+        }
+        let from = &state.from;
+        let done = match state.phase {
+            Phase::Delete => "the old cluster was being deleted",
+            Phase::Create => "the old cluster is deleted",
+            Phase::Restore => "the new cluster runs, the dump was being restored",
+            Phase::Release => "the todos are in the new cluster",
+        };
+        project
+            .report
+            .note(format!("an upgrade from Kubernetes {from} is not finished: {done}; this run goes on from there"));
+        if self.mode == Mode::DryRun {
+            project.report.note("without --dry-run: the rest of the steps, without asking for what was agreed to");
+            return Ok(());
+        }
+        if let Some(dump) = &state.dump {
+            dump.check_file(&upgrade::folder(project)?)?;
+        }
+        match &profile.state {
+            ProfileState::Absent => state.advance(project, Phase::Create)?,
+            // Of the old cluster, whose dump is proven, or of a new one that holds nothing yet.
+            ProfileState::HalfDeleted(_) if state.phase != Phase::Release => self.delete(&mut state)?,
+            ProfileState::HalfDeleted(how) => {
+                let what = format!("minikube profile `{}` is half deleted: {how}", tools.profile);
+                return Err(Failure::new(Class::Cluster, what)
+                    .help("remove the rest of it: cargo xtask teardown --cluster")
+                    .help(format!("then: {}    (restores the dump again)", project.command("cluster upgrade")))
+                    .into());
+            }
+            _ => match (state.phase, upgrade::cluster_uid(tools)) {
+                // Whole, or stopped as a whole: it may have been written to since.
+                (Phase::Delete, Ok(uid)) if uid == state.old_cluster => return self.begin_again(),
+                (Phase::Delete, Err(_)) if profile.state != ProfileState::Running => {
+                    self.start_old(&profile).map_err(|error| {
+                        let what =
+                            format!("the old cluster was being deleted, and it cannot be started again: {error:#}");
+                        Failure::new(Class::Cluster, what)
+                            .help(format!("delete the rest of it: {}", project.command("teardown --cluster")))
+                            .help(format!(
+                                "then restore the dump, which has all todos: {}",
+                                project.command("cluster upgrade")
+                            ))
+                    })?;
+                    return self.begin_again();
+                }
+                // Half ended by the deletion, or a creation that minikube was killed over and cannot go on with.
+                (Phase::Delete | Phase::Create, Err(_)) => self.delete(&mut state)?,
+                _ => {}
+            },
+        }
+        self.create(state)
+    }
+}

@@ -1,0 +1,247 @@
+//! When each base image was brought, and as what.
+//!
+//! A base image has a mutable tag, or holds Debian packages of the day on which it was made. Nothing renews it by
+//! itself: the content tags of the applications' images would change without a change of ours. So its age is shown, and
+//! `cargo xtask images --refresh` renews it. Each base has a record of its own, so runs side by side lose none.
+
+use anyhow::{Context, Result};
+use camino::{Utf8Path, Utf8PathBuf};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::Origin;
+use crate::clock;
+use crate::engine::Engine;
+use crate::failure::{Class, Failure};
+use crate::project::Project;
+use crate::stages::images::recipe::write;
+
+/// Folder of the records in the cache.
+const FOLDER: &str = "bases";
+/// Days after which `doctor` asks for a refresh.
+pub const STALE_DAYS: u64 = 30;
+const DAY: u64 = 86_400;
+
+/// How an image got into the engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Brought {
+    /// Pulled from a registry.
+    Pulled,
+    /// Made from packages.
+    Made,
+}
+
+/// What is known of an image since it was brought.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BaseRecord {
+    /// The official name.
+    pub image: String,
+    /// Its ID in the engine: the config digest, or the manifest's where the engine keeps images in containerd.
+    pub id: String,
+    /// `name@sha256:…` in the registry; absent for an image that was made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub registry: Option<String>,
+    /// When, RFC 3339.
+    pub at: String,
+    /// How.
+    pub how: Brought,
+}
+
+/// The records of one origin's images: two origins use two engines.
+#[derive(Clone, Debug)]
+pub struct BaseRecords {
+    dir: Utf8PathBuf,
+}
+
+impl BaseRecords {
+    /// Those of the origin of that name.
+    pub fn new(cache: &Utf8Path, origin: &str) -> Self {
+        Self { dir: cache.join(FOLDER).join(origin) }
+    }
+
+    fn file(&self, image: &str) -> Utf8PathBuf {
+        let name: String = image.chars().map(|c| if matches!(c, '/' | ':') { '+' } else { c }).collect();
+        self.dir.join(format!("{name}.json"))
+    }
+
+    /// The record of `image`; `None` if it was never recorded. A record that cannot be read is an error.
+    pub fn read(&self, image: &str) -> Result<Option<BaseRecord>> {
+        let file = self.file(image);
+        let text = match std::fs::read_to_string(&file) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(unreadable(image, &file, &error)),
+        };
+        let record: BaseRecord = serde_json::from_str(&text).map_err(|error| unreadable(image, &file, &error))?;
+        if clock::parse(&record.at).is_none() {
+            return Err(unreadable(image, &file, &format!("`{}` is no time", record.at)));
+        }
+        Ok(Some(record))
+    }
+
+    /// Records that `engine` has just got `image`.
+    pub fn record(&self, engine: &Engine, image: &str, how: Brought) -> Result<()> {
+        let id = engine.image_id(image).with_context(|| format!("the engine lost {image} at once"))?;
+        let registry = if how == Brought::Pulled { engine.registry_digest(image) } else { None };
+        let record = BaseRecord { image: image.to_owned(), id, registry, at: clock::rfc3339(clock::now()), how };
+        write(&self.file(image), &serde_json::to_vec_pretty(&record)?)
+    }
+}
+
+fn unreadable(image: &str, file: &Utf8Path, error: &dyn std::fmt::Display) -> anyhow::Error {
+    Failure::new(Class::Machine, format!("the record of the base image {image} cannot be read: {file}: {error}"))
+        .help(format!("rm {file} && cargo xtask images --refresh"))
+        .into()
+}
+
+/// A base image as it is now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BaseImage {
+    /// The official name.
+    pub name: String,
+    /// Its ID, if the engine has it.
+    pub id: Option<String>,
+    /// What was recorded of this very image.
+    pub record: Option<BaseRecord>,
+    /// Seconds since 1970 from which the engine has it, where nothing was recorded.
+    tagged: Option<u64>,
+}
+
+impl BaseImage {
+    /// Seconds since 1970 from which it is there, if that is known.
+    fn since(&self) -> Option<u64> {
+        self.record.as_ref().and_then(|record| clock::parse(&record.at)).or(self.tagged)
+    }
+
+    /// Whole days since it was brought.
+    pub fn days(&self, now: u64) -> Option<u64> {
+        Some(now.saturating_sub(self.since()?) / DAY)
+    }
+
+    /// Whether it is so old that it should be renewed.
+    pub fn is_stale(&self, now: u64) -> bool {
+        self.days(now).is_some_and(|days| days > STALE_DAYS)
+    }
+
+    /// `python:3.13 sha256:0123456789ab, pulled 12 days ago`.
+    pub fn describe(&self, now: u64) -> String {
+        let Some(id) = &self.id else { return format!("{} is not in the engine yet", self.name) };
+        let how = match self.record.as_ref().map(|record| record.how) {
+            Some(Brought::Pulled) => "pulled",
+            Some(Brought::Made) => "made",
+            None => "tagged",
+        };
+        let when = self.days(now).map_or("at an unknown time".to_owned(), clock::days_ago);
+        format!("{} {}, {how} {when}", self.name, short(id))
+    }
+
+    /// For the document of `--json`.
+    pub fn to_json(&self, now: u64) -> Value {
+        json!({
+            "name": self.name,
+            "id": self.id,
+            "registry": self.record.as_ref().and_then(|record| record.registry.as_deref()),
+            "how": self.record.as_ref().map(|record| record.how),
+            "since": self.since().map(clock::rfc3339),
+            "age_days": self.days(now),
+        })
+    }
+}
+
+/// The first 12 hexadecimal digits of a digest, with its algorithm.
+pub fn short(id: &str) -> &str {
+    id.get(..19).unwrap_or(id)
+}
+
+/// The names of all base images: those that the applications are built on, what the origin makes these from, and the
+/// database. Programs in images (the ingress controller, Kubernetes) have exact versions and do not age like this.
+pub fn names(project: &Project, origin: &dyn Origin) -> Vec<String> {
+    let built_on = project.settings.images.values().flat_map(|image| image.bases.values().cloned());
+    let mut names: Vec<String> =
+        origin.roots().into_iter().chain(built_on).chain([project.settings.database.image.clone()]).collect();
+    let mut seen = std::collections::HashSet::new();
+    names.retain(|name| seen.insert(name.clone()));
+    names
+}
+
+/// Looks at every base image.
+pub fn observe(project: &Project, engine: &Engine, origin: &dyn Origin) -> Result<Vec<BaseImage>> {
+    let names = names(project, origin);
+    let references: Vec<String> = names.iter().map(|name| origin.image(name)).collect();
+    let ids = engine.image_ids(&references);
+    let bases = names.into_iter().zip(references).map(|(name, reference)| {
+        let id = ids.get(&reference).cloned();
+        // What was recorded of another image of that name says nothing about this one.
+        let record = origin.base_records().read(&name)?.filter(|record| Some(&record.id) == id.as_ref());
+        let tagged = match (&id, &record) {
+            (Some(_), None) => engine.tagged_at(&reference),
+            _ => None,
+        };
+        Ok(BaseImage { name, id, record, tagged })
+    });
+    bases.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ID: &str = "sha256:0123456789abcdef";
+
+    fn records() -> (tempfile::TempDir, BaseRecords) {
+        let dir = tempfile::tempdir().unwrap();
+        let records = BaseRecords::new(Utf8Path::from_path(dir.path()).unwrap(), "release");
+        (dir, records)
+    }
+
+    /// An engine that has one image, which it pulled.
+    fn engine(dir: &tempfile::TempDir) -> Engine {
+        let client = dir.path().join("docker");
+        let script = format!("#!/bin/sh\ncase \"$*\" in *RepoDigests*) echo a/b@{ID};; *) echo {ID} a/b:1;; esac\n");
+        std::fs::write(&client, script).unwrap();
+        std::fs::set_permissions(&client, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        Engine { client: client.to_str().unwrap().into(), ..Engine::system() }
+    }
+
+    #[test]
+    fn a_record_is_absent_there_or_unreadable() {
+        let (dir, records) = records();
+        assert_eq!(records.read("a/b:1").unwrap(), None);
+        records.record(&engine(&dir), "a/b:1", Brought::Pulled).unwrap();
+        let record = records.read("a/b:1").unwrap().unwrap();
+        assert_eq!((record.id.as_str(), record.registry.as_deref()), (ID, Some(&*format!("a/b@{ID}"))));
+        let file = records.file("a/b:1");
+        assert!(file.ends_with("bases/release/a+b+1.json"), "{file}");
+        let whole = std::fs::read_to_string(&file).unwrap();
+        for broken in ["", "{}", &whole.replace(&record.at, "yesterday")] {
+            std::fs::write(&file, broken).unwrap();
+            let error = records.read("a/b:1").unwrap_err();
+            let failure = error.downcast_ref::<Failure>().unwrap();
+            assert!(failure.to_string().contains(file.as_str()), "{failure}");
+            assert_eq!(failure.hints()[0], format!("rm {file} && cargo xtask images --refresh"));
+        }
+    }
+
+    #[test]
+    fn the_age_is_that_of_the_record_or_of_the_engine() {
+        let now = clock::parse("2026-11-21T08:00:00Z").unwrap();
+        let record = |at: &str| BaseRecord {
+            image: "a:1".into(),
+            id: ID.into(),
+            registry: None,
+            at: at.into(),
+            how: Brought::Pulled,
+        };
+        let base =
+            |record: Option<BaseRecord>, tagged| BaseImage { name: "a:1".into(), id: Some(ID.into()), record, tagged };
+        let old = base(Some(record("2026-10-20T08:00:00Z")), None);
+        assert_eq!(old.describe(now), "a:1 sha256:0123456789ab, pulled 32 days ago");
+        assert!(old.is_stale(now) && !base(Some(record("2026-10-22T08:00:00Z")), None).is_stale(now));
+        assert!(base(None, Some(now - 3 * DAY)).describe(now).ends_with("tagged 3 days ago"));
+        let unknown = base(None, None);
+        assert!(unknown.describe(now).ends_with("tagged at an unknown time") && !unknown.is_stale(now));
+        let absent = BaseImage { id: None, ..unknown };
+        assert_eq!(absent.describe(now), "a:1 is not in the engine yet");
+    }
+}

@@ -1,0 +1,112 @@
+//! How long nothing answers at the application's address while the ingress controller's pod is replaced.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use ureq::Agent;
+
+/// Between two requests.
+const PAUSE: Duration = Duration::from_millis(100);
+/// For one answer; a connection that nobody takes counts as none.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Requests the address until it is ended.
+pub struct Outage {
+    ended: Arc<AtomicBool>,
+    thread: Option<JoinHandle<Measured>>,
+}
+
+/// What was measured.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Measured {
+    longest: Duration,
+}
+
+impl fmt::Display for Measured {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.longest {
+            Duration::ZERO => f.write_str("every request was answered meanwhile"),
+            longest => write!(f, "no answer for {:.1} s", longest.as_secs_f64()),
+        }
+    }
+}
+
+impl Outage {
+    /// Begins; without an address (a profile that publishes no port) nothing is measured.
+    pub fn begin(address: Option<String>) -> Self {
+        let ended = Arc::new(AtomicBool::new(false));
+        let seen = Arc::clone(&ended);
+        let thread = address.map(|address| std::thread::spawn(move || measure(&address, &seen)));
+        Self { ended, thread }
+    }
+
+    /// Ends, after an answer has come once more or the longest wait has passed.
+    pub fn end(mut self) -> Option<Measured> {
+        self.ended.store(true, Ordering::Relaxed);
+        self.thread.take()?.join().ok()
+    }
+}
+
+fn measure(address: &str, ended: &AtomicBool) -> Measured {
+    let config = Agent::config_builder().timeout_global(Some(PATIENCE)).http_status_as_error(false).proxy(None);
+    let agent: Agent = config.max_idle_connections(0).build().into();
+    // A 404 comes from a controller that has not read its routes yet.
+    let answers =
+        || agent.get(address).call().is_ok_and(|answer| answer.status() != 404 && !answer.status().is_server_error());
+    let mut measured = Measured::default();
+    let mut last = Instant::now();
+    let mut limit = None;
+    loop {
+        let asked = Instant::now();
+        if answers() {
+            // The time of the answer itself is not an outage.
+            let gap = asked.duration_since(last);
+            if gap > PAUSE * 3 {
+                measured.longest = measured.longest.max(gap);
+            }
+            last = Instant::now();
+            if ended.load(Ordering::Relaxed) {
+                return measured;
+            }
+        } else if ended.load(Ordering::Relaxed) {
+            let limit = *limit.get_or_insert_with(|| Instant::now() + PATIENCE * 10);
+            if Instant::now() >= limit {
+                measured.longest = measured.longest.max(last.elapsed());
+                return measured;
+            }
+        }
+        std::thread::sleep(PAUSE);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_that_does_not_answer_for_a_while_is_measured() {
+        use std::io::{Read, Write};
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = format!("http://{}", listener.local_addr().unwrap());
+        let start = Instant::now();
+        let silent = move || (Duration::from_millis(500)..Duration::from_millis(1500)).contains(&start.elapsed());
+        std::thread::spawn(move || {
+            for mut client in listener.incoming().map_while(Result::ok) {
+                let mut buffer = [0; 1024];
+                let _ = client.read(&mut buffer);
+                if !silent() {
+                    let _ = client.write_all(b"HTTP/1.1 204 No Content\r\nconnection: close\r\n\r\n");
+                }
+            }
+        });
+        let outage = Outage::begin(Some(address));
+        std::thread::sleep(Duration::from_millis(2000));
+        let longest = outage.end().unwrap().longest;
+        assert!((Duration::from_millis(800)..Duration::from_millis(1900)).contains(&longest), "{longest:?}");
+        assert_eq!(Measured::default().to_string(), "every request was answered meanwhile");
+        assert_eq!(Outage::begin(None).end(), None);
+    }
+}

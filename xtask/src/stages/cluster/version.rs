@@ -1,0 +1,159 @@
+//! Which Kubernetes a profile runs, compared with the one that the checkout pins and those that the chart supports.
+
+use std::fmt;
+
+use anyhow::{Context, Result};
+use camino::Utf8Path;
+use serde_json::Value;
+
+use super::profile::Profile;
+use crate::failure::{Class, Failure};
+use crate::project::Project;
+use crate::toolbox::Toolbox;
+
+/// A version of Kubernetes. A pre-release comes before its release.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Version {
+    numbers: [u64; 3],
+    release: bool,
+    text: String,
+}
+
+impl Version {
+    /// Parses `v1.34.4`, also without the `v` or with a suffix such as `-rc.0`.
+    pub fn parse(text: &str) -> Option<Self> {
+        let plain = text.strip_prefix('v').unwrap_or(text);
+        let core = plain.split(['-', '+']).next()?;
+        let mut parts = core.split('.').map(|part| part.parse().ok());
+        let numbers = [parts.next()??, parts.next()??, parts.next()??];
+        let release = !plain[core.len()..].starts_with('-');
+        parts.next().is_none().then(|| Self { numbers, release, text: format!("v{plain}") })
+    }
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+/// Returns the version that the checkout pins for new profiles.
+pub fn pinned(project: &Project) -> Result<Version> {
+    let text = &project.settings.cluster.kubernetes;
+    Version::parse(text).ok_or_else(|| {
+        Failure::new(Class::Config, format!("`{text}` is not a version of Kubernetes"))
+            .help("edit cluster.kubernetes in infra/xtask.toml; cargo xtask pins lists what is pinned")
+            .into()
+    })
+}
+
+/// Returns the version in minikube's `config.json`, read from `path`. An unreadable one is an error and no default: a
+/// start at another version would change the cluster.
+pub fn recorded(config: &Value, path: &Utf8Path) -> Result<Version> {
+    let text = config.pointer("/KubernetesConfig/KubernetesVersion").and_then(Value::as_str).unwrap_or_default();
+    Version::parse(text).ok_or_else(|| {
+        let what = format!("minikube's record {path} has no version of Kubernetes that can be read (`{text}`)");
+        Failure::new(Class::Cluster, what)
+            .help("restore that file from a backup; the cluster itself was not touched")
+            .help("or delete the cluster with all its data: cargo xtask teardown --cluster")
+            .into()
+    })
+}
+
+/// How the Kubernetes of an existing profile differs from the pinned one, in one line; `None` if it does not.
+pub fn difference(project: &Project, tools: &Toolbox, profile: &Profile) -> Result<Option<String>> {
+    let Some(running) = profile.kubernetes(tools)? else { return Ok(None) };
+    let pinned = pinned(project)?;
+    let supported = Range::of_chart(project)?;
+    let upgrade = project.command("cluster upgrade");
+    let outside = if supported.contains(&running) {
+        String::new()
+    } else {
+        format!(", and the chart supports {}", supported.text)
+    };
+    Ok(match running.cmp(&pinned) {
+        std::cmp::Ordering::Less => Some(format!(
+            "the cluster runs Kubernetes {running}, this checkout pins {pinned}{outside}: {upgrade} keeps the todos"
+        )),
+        std::cmp::Ordering::Greater => Some(format!(
+            "the cluster runs Kubernetes {running}, newer than the {pinned} that this checkout is tested with{outside}: \
+             use the checkout that made it"
+        )),
+        std::cmp::Ordering::Equal => None,
+    })
+}
+
+/// The chart's `kubeVersion`.
+struct Range {
+    text: String,
+    bounds: Vec<(String, Version)>,
+}
+
+impl Range {
+    fn of_chart(project: &Project) -> Result<Self> {
+        let path = project.root.join(&project.settings.chart.path).join("Chart.yaml");
+        let text = std::fs::read_to_string(&path).with_context(|| format!("reading {path}"))?;
+        let chart: Value = serde_norway::from_str(&text).with_context(|| format!("reading {path}"))?;
+        Self::parse(chart["kubeVersion"].as_str().unwrap_or(">=0.0.0-0")).with_context(|| format!("reading {path}"))
+    }
+
+    /// Parses bounds such as `>=1.30.0-0 <1.40.0-0`, all of which hold. `-0` lets pre-releases in.
+    fn parse(text: &str) -> Result<Self> {
+        let bound = |word: &str| {
+            let digits = word.find(|c: char| c.is_ascii_digit() || c == 'v').unwrap_or(word.len());
+            let version = Version::parse(&word[digits..])?;
+            [">=", "<=", ">", "<", "="].contains(&&word[..digits]).then(|| (word[..digits].to_owned(), version))
+        };
+        let words = text.split([' ', ',']).filter(|word| !word.is_empty());
+        let bounds = words.map(|word| bound(word).with_context(|| format!("kubeVersion: `{word}` is not a bound")));
+        Ok(Self { text: text.to_owned(), bounds: bounds.collect::<Result<_>>()? })
+    }
+
+    fn contains(&self, version: &Version) -> bool {
+        self.bounds.iter().all(|(sign, bound)| match sign.as_str() {
+            ">=" => version >= bound,
+            "<=" => version <= bound,
+            ">" => version > bound,
+            "<" => version < bound,
+            _ => version == bound,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn version(text: &str) -> Version {
+        Version::parse(text).unwrap()
+    }
+
+    #[test]
+    fn versions_are_ordered_by_number_and_pre_releases_come_first() {
+        assert!(version("v1.34.4") < version("v1.36.0") && version("v1.9.0") < version("v1.10.0"));
+        assert!(version("v1.36.0-rc.0") < version("v1.36.0") && version("v1.35.9") < version("v1.36.0-rc.0"));
+        assert_eq!(version("1.34.4"), version("v1.34.4"));
+        assert_eq!(version("1.34.4").to_string(), "v1.34.4");
+        assert!(["", "v1.34", "stable", "v1.34.4.5", "v1.x.4"].iter().all(|text| Version::parse(text).is_none()));
+    }
+
+    #[test]
+    fn a_record_without_a_version_is_an_error() {
+        let path = Utf8Path::new("/m/profiles/todo/config.json");
+        let config = json!({"KubernetesConfig": {"KubernetesVersion": "v1.34.4"}});
+        assert_eq!(recorded(&config, path).unwrap(), version("v1.34.4"));
+        for config in [json!({}), json!({"KubernetesConfig": {"KubernetesVersion": "latest"}})] {
+            let error = recorded(&config, path).unwrap_err();
+            assert!(error.to_string().starts_with("minikube's record /m/profiles/todo/config.json has no"), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_charts_bounds_are_read() {
+        let range = Range::parse(">=1.30.0-0, <1.40.0").unwrap();
+        assert!(range.contains(&version("v1.30.0")) && range.contains(&version("v1.34.4")));
+        assert!(!range.contains(&version("v1.29.9")) && !range.contains(&version("v1.40.0")));
+        assert!(Range::parse("^1.30").is_err());
+    }
+}

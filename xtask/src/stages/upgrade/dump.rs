@@ -1,0 +1,150 @@
+//! A dump of the embedded database: a file in Postgres' custom format, with what was counted while nobody wrote.
+
+use std::fs;
+use std::io::{Read, Write};
+
+use anyhow::{Context, Result, bail, ensure};
+use camino::{Utf8Path, Utf8PathBuf};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::postgres::{Postgres, Tables};
+use super::state;
+use crate::clock;
+use crate::engine::place::hex;
+use crate::failure::{Class, Failure};
+use crate::project::Project;
+use crate::report::{Running, bytes};
+use crate::stages::machine;
+
+/// How many dumps of a profile are kept.
+pub const KEEP: usize = 3;
+const SUFFIX: &str = "dump";
+/// Room that must be free beyond the size of the database.
+const SPARE: u64 = 200_000_000;
+
+/// A dump that was proven.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Dump {
+    /// Name of the file in the profile's folder.
+    pub file: String,
+    /// Its size in bytes.
+    pub size: u64,
+    /// SHA-256 of its content, in hex.
+    pub sha256: String,
+    /// What was in each table.
+    pub tables: Tables,
+}
+
+impl Dump {
+    /// Dumps the database and proves that the file holds each row. Nobody may write meanwhile.
+    pub fn make(project: &Project, postgres: &Postgres, from: &str, running: &Running) -> Result<Self> {
+        let folder = state::make_folder(project)?;
+        room(&folder, postgres.size()?)?;
+        let tables = postgres.tables()?;
+        let file = format!("{}-{from}.{SUFFIX}", clock::rfc3339(clock::now()).replace(':', ""));
+        let (path, new) = (folder.join(&file), folder.join(format!("{file}.new")));
+        let _ = fs::remove_file(&new);
+        let mut output = state::create(&new)?;
+        let (size, sha256) = postgres.dump(&mut output, |written| running.progress(bytes(written)))?;
+        output.sync_all().with_context(|| format!("writing {new}"))?;
+        fs::rename(&new, &path).with_context(|| format!("writing {path}"))?;
+        fs::File::open(&folder)?.sync_all()?;
+        let dump = Self { file, size, sha256, tables };
+        running.progress("reading it back");
+        dump.prove(postgres, &folder).with_context(|| format!("the dump {path} cannot be trusted"))?;
+        Ok(dump)
+    }
+
+    /// Proves that the file has the rows that were counted, and that the database still has them.
+    fn prove(&self, postgres: &Postgres, folder: &Utf8Path) -> Result<()> {
+        self.check_file(folder)?;
+        let rows = postgres.rows_in(&folder.join(&self.file))?;
+        let counted = self.tables.iter().map(|(name, table)| (name.clone(), table.rows)).collect();
+        ensure!(rows == counted, "it has the rows {rows:?}, the database has {counted:?}");
+        self.check_database(postgres)
+    }
+
+    /// Fails unless the database holds exactly what was counted for the dump.
+    pub fn check_database(&self, postgres: &Postgres) -> Result<()> {
+        let now = postgres.tables()?;
+        let differing = now.iter().filter(|(name, table)| self.tables.get(*name) != Some(table)).map(|(name, _)| name);
+        let missing = self.tables.keys().filter(|name| !now.contains_key(*name));
+        let names: Vec<&str> = differing.chain(missing).map(String::as_str).collect();
+        ensure!(names.is_empty(), "the database differs from the dump in {}", names.join(", "));
+        Ok(())
+    }
+
+    /// Fails unless the file is there and has the content that was proven.
+    pub fn check_file(&self, folder: &Utf8Path) -> Result<Utf8PathBuf> {
+        let path = folder.join(&self.file);
+        let lost = |why: String| {
+            Failure::new(Class::Cluster, format!("the dump {path} {why}"))
+                .help("put the file back as it was; without it the todos of the old cluster cannot be restored")
+        };
+        let mut file = fs::File::open(&path).map_err(|error| lost(format!("cannot be read: {error}")))?;
+        let (mut hash, mut buffer) = (Sha256::new(), vec![0; 1 << 16]);
+        loop {
+            match file.read(&mut buffer).map_err(|error| lost(format!("cannot be read: {error}")))? {
+                0 => break,
+                count => hash.update(&buffer[..count]),
+            }
+        }
+        if hex(&hash.finalize(), 64) != self.sha256 {
+            return Err(lost("has another content than the one that was proven".to_owned()).into());
+        }
+        Ok(path)
+    }
+
+    /// Rows of all tables together.
+    pub fn rows(&self) -> u64 {
+        self.tables.values().map(|table| table.rows).sum()
+    }
+}
+
+/// Copies `input` to `output`. Returns the number of bytes and their SHA-256 in hex.
+pub(super) fn copy(mut input: impl Read, output: &mut impl Write, mut told: impl FnMut(u64)) -> Result<(u64, String)> {
+    let (mut hash, mut buffer, mut written) = (Sha256::new(), vec![0; 1 << 16], 0);
+    loop {
+        let count = input.read(&mut buffer)?;
+        if count == 0 {
+            return Ok((written, hex(&hash.finalize(), 64)));
+        }
+        output.write_all(&buffer[..count]).context("writing the dump")?;
+        hash.update(&buffer[..count]);
+        written += count as u64;
+        told(written);
+    }
+}
+
+/// Removes all but the newest dumps of the profile. Returns the names of those that stay, the newest first.
+pub fn remove_old(project: &Project) -> Result<Vec<String>> {
+    let folder = state::folder(project)?;
+    let entries = match folder.read_dir_utf8() {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.with_context(|| format!("reading {folder}"))?,
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        names.push(entry?.file_name().to_owned());
+    }
+    // They begin with the time.
+    let mut dumps: Vec<String> = names.into_iter().filter(|name| name.ends_with(&format!(".{SUFFIX}"))).collect();
+    dumps.sort_by(|one, other| other.cmp(one));
+    for old in dumps.split_off(dumps.len().min(KEEP)) {
+        fs::remove_file(folder.join(&old)).with_context(|| format!("removing {folder}/{old}"))?;
+    }
+    Ok(dumps)
+}
+
+fn room(folder: &Utf8Path, database: u64) -> Result<()> {
+    let Some(disk) = machine::disk(folder) else { bail!("cannot see how much room is at {folder}") };
+    let needed = database + SPARE;
+    if disk.free >= needed {
+        return Ok(());
+    }
+    let what = format!("{} are free at {folder}; a dump of the database may take {}", bytes(disk.free), bytes(needed));
+    Err(Failure::new(Class::Machine, what)
+        .help("free some space, or name another folder: export XDG_DATA_HOME=/path")
+        .into())
+}

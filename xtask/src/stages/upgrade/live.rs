@@ -1,0 +1,149 @@
+//! What the cluster holds, as far as an upgrade has to know: the database, and what would be lost with the cluster.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::{Value, json};
+
+use crate::api::{Scope, Write, kinds};
+use crate::failure::{Class, Failure};
+use crate::project::Project;
+use crate::snapshot::{has_ended, number, text};
+use crate::toolbox::Toolbox;
+
+/// Namespaces that each cluster has.
+const STANDARD: [&str; 4] = ["default", "kube-node-lease", "kube-public", "kube-system"];
+/// Labels of the backend's pods.
+const BACKEND: &str = "app.kubernetes.io/part-of=todo,app.kubernetes.io/component=backend";
+/// For the backend's pods to end. Their grace period is 30 s.
+const ENDING: Duration = Duration::from_secs(90);
+
+/// What an upgrade would delete.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Contents {
+    /// Whether the namespace has the embedded database's claim.
+    pub claim: bool,
+    /// Whether its StatefulSet is there.
+    pub database: bool,
+    /// What is not ours, e.g. `namespace shop`.
+    pub foreign: Vec<String>,
+}
+
+impl Contents {
+    /// Asks the cluster.
+    pub fn observe(project: &Project, tools: &Toolbox) -> Result<Self> {
+        let kinds = [kinds::NAMESPACE, kinds::PERSISTENT_VOLUME_CLAIM, kinds::STATEFUL_SET, kinds::DEPLOYMENT];
+        let lists = tools.api()?.list_all(&kinds, Scope::Cluster)?;
+        let items: Vec<Value> = lists.into_iter().flat_map(|list| list.items).collect();
+        Ok(Self::of(&items, &project.settings.chart.namespace, &project.settings.chart.release))
+    }
+
+    fn of(items: &[Value], namespace: &str, release: &str) -> Self {
+        let (mut contents, postgres) = (Self::default(), format!("{release}-postgres"));
+        for item in items {
+            let (kind, name) = (text(item, "/kind"), text(item, "/metadata/name"));
+            let within = text(item, "/metadata/namespace");
+            let ours = text(item, "/metadata/labels/app.kubernetes.io~1part-of") == "todo";
+            match kind {
+                "Namespace" if !ours && name != namespace && !STANDARD.contains(&name) => {
+                    contents.foreign.push(format!("namespace {name}"));
+                }
+                "PersistentVolumeClaim" if within == namespace && name == format!("data-{postgres}-0") => {
+                    contents.claim = true;
+                }
+                "StatefulSet" if within == namespace && name == postgres => contents.database = true,
+                // A namespace of its own is told as a whole.
+                "PersistentVolumeClaim" | "StatefulSet" | "Deployment"
+                    if !ours && (within == namespace || within == "default") =>
+                {
+                    contents.foreign.push(format!("{kind} {name} in namespace {within}"));
+                }
+                _ => {}
+            }
+        }
+        contents.foreign.sort();
+        contents
+    }
+}
+
+/// The UID of namespace kube-system: no two clusters have the same.
+pub fn cluster_uid(tools: &Toolbox) -> Result<String> {
+    let namespace = tools.api()?.get(&kinds::NAMESPACE, "kube-system")?;
+    let namespace = namespace.context("the cluster has no namespace kube-system")?;
+    let uid = text(&namespace, "/metadata/uid").to_owned();
+    ensure!(!uid.is_empty(), "the namespace kube-system has no UID");
+    Ok(uid)
+}
+
+/// The replicas that the backend's Deployment asks for; `None`: there is no such Deployment.
+pub fn backend(project: &Project, tools: &Toolbox) -> Result<Option<u64>> {
+    let deployment = tools.api()?.get(&kinds::DEPLOYMENT, &backend_name(project))?;
+    Ok(deployment.map(|deployment| number(&deployment, "/spec/replicas")))
+}
+
+fn backend_name(project: &Project) -> String {
+    format!("{}-backend", project.settings.chart.release)
+}
+
+/// Scales the backend. At 0, waits until none of its pods is left: then nobody writes.
+pub fn scale_backend(project: &Project, tools: &Toolbox, replicas: u64) -> Result<()> {
+    let (api, name) = (tools.api()?, backend_name(project));
+    let patch = json!([{"op": "replace", "path": "/spec/replicas", "value": replicas}]);
+    if let Write::Conflict(why) = api.json_patch(&kinds::DEPLOYMENT, &name, &patch)? {
+        bail!("Deployment {name} cannot be scaled to {replicas}: {why}");
+    }
+    if replicas > 0 {
+        return Ok(());
+    }
+    let start = Instant::now();
+    loop {
+        let pods = api.select(&kinds::POD, Scope::Namespace, BACKEND)?;
+        // Kubernetes keeps an evicted pod to be looked at; it runs nothing.
+        let left: Vec<&str> =
+            pods.iter().filter(|pod| !has_ended(pod)).map(|pod| text(pod, "/metadata/name")).collect();
+        if left.is_empty() {
+            return Ok(());
+        }
+        if start.elapsed() > ENDING {
+            let what = format!("the backend's pods did not end within {} s: {}", ENDING.as_secs(), left.join(", "));
+            return Err(Failure::new(Class::Cluster, what).help("cargo xtask status").into());
+        }
+        std::thread::sleep(api.deadlines().poll);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn item(kind: &str, namespace: &str, name: &str, part_of: &str) -> Value {
+        json!({"kind": kind, "metadata": {"name": name, "namespace": namespace,
+                                          "labels": {"app.kubernetes.io/part-of": part_of}}})
+    }
+
+    #[test]
+    fn what_would_be_lost_is_told_from_what_a_deploy_makes() {
+        let ours = [
+            item("Namespace", "", "kube-system", ""),
+            item("Namespace", "", "todo", ""),
+            item("Namespace", "", "ingress-traefik", "todo"),
+            item("PersistentVolumeClaim", "todo", "data-todo-postgres-0", "todo"),
+            item("StatefulSet", "todo", "todo-postgres", "todo"),
+            item("Deployment", "todo", "todo-backend", "todo"),
+            item("Deployment", "kube-system", "coredns", ""),
+        ];
+        let contents = Contents::of(&ours, "todo", "todo");
+        assert_eq!(contents, Contents { claim: true, database: true, foreign: vec![] });
+        let theirs = [
+            item("Namespace", "", "shop", ""),
+            item("PersistentVolumeClaim", "shop", "data", ""),
+            item("Deployment", "default", "web", ""),
+            item("PersistentVolumeClaim", "todo", "notes", ""),
+        ];
+        let contents = Contents::of(&theirs, "todo", "todo");
+        let told =
+            ["Deployment web in namespace default", "PersistentVolumeClaim notes in namespace todo", "namespace shop"];
+        assert_eq!((contents.claim, &contents.foreign[..]), (false, &told.map(str::to_owned)[..]));
+    }
+}

@@ -1,0 +1,151 @@
+//! How far an upgrade of the cluster is: a small file beside the dumps, written before each thing that cannot be undone.
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+
+use anyhow::{Context, Result};
+use camino::{Utf8Path, Utf8PathBuf};
+use serde::{Deserialize, Serialize};
+
+use super::dump::Dump;
+use crate::engine::place::Place;
+use crate::failure::{Class, Failure};
+use crate::project::Project;
+
+const FILE: &str = "upgrade.json";
+const FORMAT: u64 = 1;
+/// The command that goes on with an upgrade.
+pub const COMMAND: &str = "cluster upgrade";
+
+/// How far an upgrade is. Each phase begins when the one before is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Phase {
+    /// The dump is proven; the old cluster is being deleted.
+    Delete,
+    /// The old cluster is gone; the new one is being created.
+    Create,
+    /// The new cluster runs without the application; the dump is being restored.
+    Restore,
+    /// The todos are in the new cluster; the application is being released.
+    Release,
+}
+
+/// An upgrade that has begun to delete the old cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct State {
+    /// The version of this layout.
+    pub format: u64,
+    /// How far it is.
+    pub phase: Phase,
+    /// The environment that the old cluster's record names.
+    pub environment: String,
+    /// The port that the old profile published.
+    pub port: Option<u16>,
+    /// The old cluster's Kubernetes.
+    pub from: String,
+    /// UID of the old cluster's namespace kube-system.
+    pub old_cluster: String,
+    /// The same of the new one, once it runs.
+    pub new_cluster: Option<String>,
+    /// The dump; `None`: the old cluster had no database of its own.
+    pub dump: Option<Dump>,
+}
+
+impl State {
+    /// A new one, in the phase [`Phase::Delete`].
+    pub fn new(environment: String, port: Option<u16>, from: String, old_cluster: String, dump: Option<Dump>) -> Self {
+        Self { format: FORMAT, phase: Phase::Delete, environment, port, from, old_cluster, new_cluster: None, dump }
+    }
+
+    /// Reads that of the profile; `None` if no upgrade is under way. One that cannot be read is an error.
+    pub fn load(project: &Project) -> Result<Option<Self>> {
+        let path = folder(project)?.join(FILE);
+        let text = match fs::read_to_string(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            text => text.with_context(|| format!("reading {path}"))?,
+        };
+        let unreadable = |why: String| {
+            Failure::new(Class::Cluster, format!("cannot read how far the upgrade of the cluster is, {path}: {why}"))
+                .help("use the checkout that began the upgrade")
+                .help(format!("or give the upgrade up; the dumps beside that file stay: rm {path}"))
+        };
+        let state: Self = serde_json::from_str(&text).map_err(|error| unreadable(error.to_string()))?;
+        if state.format != FORMAT {
+            return Err(unreadable(format!("it has format {}, and this xtask reads {FORMAT}", state.format)).into());
+        }
+        Ok(Some(state))
+    }
+
+    /// Writes it; after a crash the file is either the old or the new one.
+    pub fn store(&self, project: &Project) -> Result<()> {
+        let folder = make_folder(project)?;
+        let (path, new) = (folder.join(FILE), folder.join(format!("{FILE}.new")));
+        let _ = fs::remove_file(&new);
+        let mut file = create(&new)?;
+        file.write_all(serde_json::to_string_pretty(self)?.as_bytes())?;
+        file.sync_all()?;
+        fs::rename(&new, &path).with_context(|| format!("writing {path}"))?;
+        fs::File::open(&folder)?.sync_all().with_context(|| format!("writing {folder}"))
+    }
+
+    /// The same upgrade, one phase on, on disk as well.
+    pub fn advance(&mut self, project: &Project, phase: Phase) -> Result<()> {
+        self.phase = phase;
+        self.store(project)
+    }
+
+    /// Removes the file: the upgrade is done.
+    pub fn remove(project: &Project) -> Result<()> {
+        let path = folder(project)?.join(FILE);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(error).context(format!("removing {path}"))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Refuses to deploy while the todos are in a dump alone: a deploy would start an empty application in their place.
+pub fn refuse_unfinished(project: &Project) -> Result<()> {
+    let Some(state) = State::load(project)?.filter(|state| state.phase != Phase::Release) else { return Ok(()) };
+    let folder = folder(project)?;
+    let name = &project.settings.cluster.profile;
+    let what = format!("an upgrade of the cluster `{name}` from Kubernetes {} is not finished", state.from);
+    let todos = match &state.dump {
+        Some(dump) => format!("; the todos are in {}", folder.join(&dump.file)),
+        None => String::new(),
+    };
+    Err(Failure::new(Class::Cluster, what + &todos)
+        .help(format!("{}    (goes on where it stopped)", project.command(COMMAND)))
+        .help(format!("or give it up and begin with an empty application; the dump stays: rm {}", folder.join(FILE)))
+        .into())
+}
+
+/// The folder of the profile's dumps: not in the cache, so that no teardown removes it. Profiles of the same name in
+/// different caches have different ones.
+pub fn folder(project: &Project) -> Result<Utf8PathBuf> {
+    let named = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty()).map(Utf8PathBuf::from);
+    let data = named("XDG_DATA_HOME").or_else(|| Some(named("HOME")?.join(".local/share"))).ok_or_else(|| {
+        Failure::new(Class::Machine, "no folder for dumps: neither HOME nor XDG_DATA_HOME is set")
+            .help("export XDG_DATA_HOME=/path/to/a/folder")
+    })?;
+    let name = format!("{}-{}", project.settings.cluster.profile, Place::new(&project.cache).id());
+    Ok(data.join("todo-xtask").join(name))
+}
+
+/// Makes the folder, for its owner alone.
+pub fn make_folder(project: &Project) -> Result<Utf8PathBuf> {
+    let folder = folder(project)?;
+    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder);
+    made.with_context(|| format!("creating {folder}"))?;
+    Ok(folder)
+}
+
+/// Creates a file that only its owner can read. It must not exist.
+pub fn create(path: &Utf8Path) -> Result<fs::File> {
+    let file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+    file.with_context(|| format!("creating {path}"))
+}
