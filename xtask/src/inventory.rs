@@ -27,6 +27,13 @@ pub fn yaml<'a>(objects: impl IntoIterator<Item = &'a Value>) -> String {
                 }
             }
         }
+        // Kind and version first, as everybody writes them.
+        let mut ordered = json!({"apiVersion": object["apiVersion"].take(), "kind": object["kind"].take()});
+        if let (Some(ordered), Some(rest)) = (ordered.as_object_mut(), object.as_object_mut()) {
+            rest.retain(|_, value| !value.is_null());
+            ordered.extend(std::mem::take(rest));
+        }
+        let object = ordered;
         format!("---\n{}", serde_norway::to_string(&object).unwrap_or_else(|error| format!("# {error}\n")))
     };
     objects.into_iter().map(document).collect()
@@ -159,10 +166,11 @@ mod tests {
 
     #[test]
     fn a_secret_shows_its_keys_and_never_its_values() {
-        let secret = json!({"kind": "Secret", "metadata": {"name": "s", "managedFields": [{"manager": "xtask"}]},
+        let secret = json!({"kind": "Secret", "apiVersion": "v1", "metadata": {"name": "s", "managedFields": [{"manager": "xtask"}]},
                             "data": {"AUTH_SECRET": "Q0FOQVJZ"}, "stringData": {"OTHER": "CANARY"}});
         let text = yaml([&secret]);
         assert!(text.contains("AUTH_SECRET") && text.contains("OTHER") && !text.contains("managedFields"), "{text}");
+        assert!(text.starts_with("---\napiVersion: v1\nkind: Secret\n"), "{text}");
         assert!(!text.contains("Q0FOQVJZ") && !text.contains("CANARY"), "{text}");
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 /// The longest waits.
 #[derive(Clone, Debug)]
 pub struct Deadlines {
-    /// For a TCP connection. The address is the loopback one.
+    /// For a TCP connection and its TLS handshake, also on a machine that is busy.
     pub connect: Duration,
     /// For a whole answer, from the connection to the last byte of the body.
     pub answer: Duration,
@@ -34,7 +34,7 @@ pub struct Deadlines {
 impl Default for Deadlines {
     fn default() -> Self {
         Self {
-            connect: Duration::from_secs(2),
+            connect: Duration::from_secs(10),
             answer: Duration::from_secs(20),
             head: Duration::from_secs(10),
             watch: Duration::from_secs(60),

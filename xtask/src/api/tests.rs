@@ -21,7 +21,7 @@ const TODO: &str = "GET /api/v1/namespaces/todo";
 fn short() -> Deadlines {
     let millis = Duration::from_millis;
     Deadlines {
-        connect: millis(500),
+        connect: millis(1500),
         answer: millis(1500),
         head: millis(1500),
         watch: Duration::from_secs(1),

@@ -103,16 +103,17 @@ fn rows(project: &Project) -> Result<Vec<Row>> {
     rows.extend(base_images(project, &engine, origin.as_ref()));
     let tools = Toolbox::new(project, engine, origin.as_ref())?;
     let versions = [
-        (Tool::Minikube, "minikube", ["version", "--short"]),
-        (Tool::Kubectl, "kubectl", ["version", "--client"]),
-        (Tool::Helm, "helm", ["version", "--short"]),
+        (Tool::Minikube, "minikube", Some(["version", "--short"])),
+        // Nothing but `tool kubectl` and a port-forward needs it, so it is not started either.
+        (Tool::Kubectl, "kubectl", None),
+        (Tool::Helm, "helm", Some(["version", "--short"])),
     ];
     for (tool, name, args) in versions {
         let path = origin.tool(tool);
-        rows.push(if path.is_file() {
-            row(name, version(&crate::process::Process::new(path.as_str()).args(args)), Verdict::Good)
-        } else {
-            row(name, "not brought yet", Verdict::Later)
+        rows.push(match args {
+            _ if !path.is_file() => row(name, "not brought yet", Verdict::Later),
+            Some(args) => row(name, version(&crate::process::Process::new(path.as_str()).args(args)), Verdict::Good),
+            None => row(name, "here, for `cargo xtask tool kubectl`", Verdict::Good),
         });
     }
     rows.push(match cluster::observe(&tools) {

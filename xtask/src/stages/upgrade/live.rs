@@ -92,14 +92,17 @@ pub fn scale_backend(project: &Project, tools: &Toolbox, replicas: u64) -> Resul
     if let Write::Conflict(why) = api.json_patch(&kinds::DEPLOYMENT, &name, &patch)? {
         bail!("Deployment {name} cannot be scaled to {replicas}: {why}");
     }
+    if replicas > 0 {
+        return Ok(());
+    }
     let start = Instant::now();
-    while replicas == 0 {
+    loop {
         let pods = api.select(&kinds::POD, Scope::Namespace, BACKEND)?;
         // Kubernetes keeps an evicted pod to be looked at; it runs nothing.
         let left: Vec<&str> =
             pods.iter().filter(|pod| !has_ended(pod)).map(|pod| text(pod, "/metadata/name")).collect();
         if left.is_empty() {
-            break;
+            return Ok(());
         }
         if start.elapsed() > ENDING {
             let what = format!("the backend's pods did not end within {} s: {}", ENDING.as_secs(), left.join(", "));
@@ -107,7 +110,6 @@ pub fn scale_backend(project: &Project, tools: &Toolbox, replicas: u64) -> Resul
         }
         std::thread::sleep(api.deadlines().poll);
     }
-    Ok(())
 }
 
 #[cfg(test)]
