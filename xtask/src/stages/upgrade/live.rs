@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 
-use crate::api::{Scope, Write, kinds};
+use crate::api::{Api, Scope, Write, kinds};
 use crate::failure::{Class, Failure};
 use crate::project::Project;
 use crate::snapshot::{has_ended, number, text};
@@ -92,14 +92,18 @@ pub fn scale_backend(project: &Project, tools: &Toolbox, replicas: u64) -> Resul
     if let Write::Conflict(why) = api.json_patch(&kinds::DEPLOYMENT, &name, &patch)? {
         bail!("Deployment {name} cannot be scaled to {replicas}: {why}");
     }
+    if replicas == 0 { wait_for_no_pod(&api) } else { Ok(()) }
+}
+
+fn wait_for_no_pod(api: &Api) -> Result<()> {
     let start = Instant::now();
-    while replicas == 0 {
+    loop {
         let pods = api.select(&kinds::POD, Scope::Namespace, BACKEND)?;
         // Kubernetes keeps an evicted pod to be looked at; it runs nothing.
         let left: Vec<&str> =
             pods.iter().filter(|pod| !has_ended(pod)).map(|pod| text(pod, "/metadata/name")).collect();
         if left.is_empty() {
-            break;
+            return Ok(());
         }
         if start.elapsed() > ENDING {
             let what = format!("the backend's pods did not end within {} s: {}", ENDING.as_secs(), left.join(", "));
@@ -107,7 +111,6 @@ pub fn scale_backend(project: &Project, tools: &Toolbox, replicas: u64) -> Resul
         }
         std::thread::sleep(api.deadlines().poll);
     }
-    Ok(())
 }
 
 #[cfg(test)]
