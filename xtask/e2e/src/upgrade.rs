@@ -26,6 +26,8 @@ use old::{Old, Recipe};
 const PORT_OFFSET: u16 = 410;
 /// Todos that the earlier version makes.
 const TODOS: usize = 5;
+/// For an upgrade that compiles the new Kubernetes first.
+const UPGRADE: Duration = Duration::from_secs(1800);
 /// For an address to answer after the command that brought it has ended.
 const ANSWERS: Duration = Duration::from_secs(30);
 
@@ -49,7 +51,8 @@ const SCENARIOS: &[Scenario] = &[
     ("running: a deploy takes the old state over; todos, session and Kubernetes stay", Upgrade::running),
     ("running: the next deploy has nothing to do, and status is in order", Upgrade::settled),
     ("stopped, its engine killed: a deploy starts it at its own version; the same holds", Upgrade::stopped),
-    ("killed in its creation: a deploy refuses with the one command that keeps the todos", Upgrade::killed),
+    ("cluster upgrade killed in the creation: a deploy refuses with the one command", Upgrade::killed_in_creation),
+    ("cluster upgrade killed before the restore: the same", Upgrade::killed_before_restore),
     ("cluster upgrade goes on: the pinned Kubernetes, todos and session as they were", Upgrade::upgraded),
     ("a second cluster upgrade has nothing to do, and neither has a deploy", Upgrade::upgraded_twice),
     ("a record of a newer format is refused by deploy, status and rollback, and kept", Upgrade::newer_record),
@@ -229,25 +232,33 @@ impl Upgrade {
         self.has(kept)
     }
 
-    fn killed(&self, kept: &Kept) -> Result<()> {
+    fn killed_in_creation(&self, _: &Kept) -> Result<()> {
+        self.kill_at(&format!("> create cluster {}", self.bed.profile), Duration::from_secs(5))
+    }
+
+    fn killed_before_restore(&self, _: &Kept) -> Result<()> {
+        self.kill_at("(the database first: the dump is restored before the application starts)", Duration::from_secs(1))
+    }
+
+    /// Kills an upgrade some time after it has printed `line`; nothing may be deployed then.
+    fn kill_at(&self, line: &str, later: Duration) -> Result<()> {
         if !self.is_older() {
             return Ok(());
         }
         let mut upgrade = Deploy::start_command(&self.bed, &["cluster", "upgrade"])?;
         // Compiling the new Kubernetes comes first, where it was not lent.
         let start = Instant::now();
-        while !upgrade.said()?.contains(&format!("> create cluster {}", self.bed.profile)) {
-            if !upgrade.runs()? || start.elapsed() > Duration::from_secs(1800) {
-                bail!("the upgrade does not get to the new cluster:\n{}", upgrade.said()?);
+        while !upgrade.said()?.contains(line) {
+            if !upgrade.runs()? || start.elapsed() > UPGRADE {
+                bail!("the upgrade does not get to `{line}`:\n{}", upgrade.said()?);
             }
-            std::thread::sleep(Duration::from_millis(200));
+            std::thread::sleep(Duration::from_millis(50));
         }
-        std::thread::sleep(Duration::from_secs(5));
+        std::thread::sleep(later);
         upgrade.signal(Signal::KILL)?;
         upgrade.end()?;
         let refused = self.bed.xtask(&["deploy", &self.recipe.environment])?;
         refused.expect(5, &["is not finished; the todos are in", "try: cargo xtask cluster upgrade"])?;
-        let _ = kept;
         Ok(())
     }
 

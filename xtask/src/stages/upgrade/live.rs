@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 
-use crate::api::{Scope, Write, kinds};
+use crate::api::{Api, Scope, Write, kinds};
 use crate::failure::{Class, Failure};
 use crate::project::Project;
 use crate::snapshot::{has_ended, number, text};
@@ -92,9 +92,10 @@ pub fn scale_backend(project: &Project, tools: &Toolbox, replicas: u64) -> Resul
     if let Write::Conflict(why) = api.json_patch(&kinds::DEPLOYMENT, &name, &patch)? {
         bail!("Deployment {name} cannot be scaled to {replicas}: {why}");
     }
-    if replicas > 0 {
-        return Ok(());
-    }
+    if replicas == 0 { wait_for_no_pod(&api) } else { Ok(()) }
+}
+
+fn wait_for_no_pod(api: &Api) -> Result<()> {
     let start = Instant::now();
     loop {
         let pods = api.select(&kinds::POD, Scope::Namespace, BACKEND)?;
