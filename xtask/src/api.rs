@@ -105,8 +105,8 @@ pub struct List {
 /// How a write that may meet somebody else's ended.
 #[derive(Debug)]
 pub enum Write {
-    /// The server took it.
-    Done,
+    /// The server took it; the object as it is now.
+    Done(Value),
     /// The object exists already, or somebody else wrote it in between: in the server's words.
     Conflict(String),
 }
@@ -262,7 +262,7 @@ impl Api {
         if answer.is_refusal("AlreadyExists") {
             return Ok(Write::Conflict(answer.words()));
         }
-        answer.object(&request, &self.server).map(|_| Write::Done)
+        answer.object(&request, &self.server).map(Write::Done)
     }
 
     /// Applies a JSON patch. A `test` in it that fails is a conflict.
@@ -274,7 +274,7 @@ impl Api {
         if answer.is_refusal("Conflict") || answer.is_refusal("Invalid") {
             return Ok(Write::Conflict(answer.words()));
         }
-        answer.object(&request, &self.server).map(|_| Write::Done)
+        answer.object(&request, &self.server).map(Write::Done)
     }
 }
 

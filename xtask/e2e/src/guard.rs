@@ -115,7 +115,7 @@ pub fn paused(bed: &Bed) -> Result<()> {
     ensure!(before == (bed.pods("backend")?, bed.pods("frontend")?), "pods were replaced");
     // The node runs on; what is in it is frozen.
     bed.tools()?.minikube().arg("pause").run()?;
-    bed.xtask(&["deploy", "dev"])?.expect(0, &["its API server does not answer", "is up"])?;
+    bed.xtask(&["deploy", "dev"])?.expect(0, &["did not answer `GET /readyz`", "is up"])?;
     Ok(())
 }
 

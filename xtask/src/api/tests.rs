@@ -209,7 +209,7 @@ fn an_apply_is_sent_again_and_a_create_is_not() {
         assert_eq!(server.received().len(), before + 1);
     }
     server.on("POST *", &[Reply::Pass]);
-    assert!(matches!(api.create(&job).unwrap(), Write::Done));
+    assert!(matches!(api.create(&job).unwrap(), Write::Done(_)));
     assert!(matches!(api.create(&job).unwrap(), Write::Conflict(words) if words.contains("already exists")));
 }
 

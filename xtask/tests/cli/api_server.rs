@@ -297,7 +297,20 @@ impl State {
         object["metadata"]["uid"] = uid;
         object["metadata"]["resourceVersion"] = json!(self.version.to_string());
         self.objects.insert(path.to_owned(), object.clone());
+        if object["kind"] == "Job" {
+            self.own_pods(&object["metadata"]);
+        }
         object
+    }
+
+    /// Plays the Job controller: pods that wait for a Job of this name are the new Job's.
+    fn own_pods(&mut self, job: &Value) {
+        for pod in self.objects.values_mut() {
+            let labels = &mut pod["metadata"]["labels"];
+            if labels["batch.kubernetes.io/job-name"] == job["name"] {
+                labels["batch.kubernetes.io/controller-uid"] = job["uid"].clone();
+            }
+        }
     }
 
     fn answer(&mut self, request: &Received) -> (u16, Value) {

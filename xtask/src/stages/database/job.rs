@@ -52,16 +52,18 @@ impl<'a> Job<'a> {
         let api = self.tools.api()?;
         // Left by a deploy that was killed meanwhile.
         api.delete(&kinds::JOB, &self.name, Propagation::Foreground).context("removing an old preflight")?;
-        if let Write::Conflict(words) = api.create(&self.manifest).context("creating the preflight")? {
-            bail!("somebody else creates the preflight at the same time: {words}");
-        }
-        let outcome = self.follow(&api, running);
+        let job = match api.create(&self.manifest).context("creating the preflight")? {
+            Write::Done(job) => job,
+            Write::Conflict(words) => bail!("somebody else creates the preflight at the same time: {words}"),
+        };
+        let outcome = self.follow(&api, text(&job, "/metadata/uid"), running);
         api.delete(&kinds::JOB, &self.name, Propagation::Background).context("removing the preflight")?;
         outcome
     }
 
-    fn follow(&self, api: &Api, running: &Running) -> Result<Outcome> {
-        let selector = format!("batch.kubernetes.io/job-name={}", self.name);
+    /// Follows the pod of the Job with this UID. A pod of an earlier Job of the same name may not be gone yet.
+    fn follow(&self, api: &Api, uid: &str, running: &Running) -> Result<Outcome> {
+        let selector = format!("batch.kubernetes.io/controller-uid={uid}");
         let start = Instant::now();
         let mut last = String::new();
         while start.elapsed() < PATIENCE {

@@ -39,7 +39,7 @@ pub fn step<'a>(tools: &'a Toolbox, object: &str) -> Step<'a> {
             let Some(live) = api.get(resource, &name)? else { return Ok("it was deleted meanwhile".to_owned()) };
             let Some(transfer) = transfer(&live) else { return Ok("there are none".to_owned()) };
             match (api.json_patch(resource, &name, &transfer)?, attempts.next()) {
-                (Write::Done, _) => return Ok(String::new()),
+                (Write::Done(_), _) => return Ok(String::new()),
                 // A controller wrote the object in between, as it does for each pod that comes or goes.
                 (Write::Conflict(_), Some(_)) => std::thread::sleep(PAUSE),
                 (Write::Conflict(words), None) => bail!("{object} was changed {ATTEMPTS} times meanwhile: {words}"),
