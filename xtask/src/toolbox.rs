@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use camino::{Utf8Path, Utf8PathBuf};
 
 use crate::api::{Api, Credentials};
@@ -222,11 +222,18 @@ pub fn own_minikube_home(project: &Project) -> Utf8PathBuf {
 /// profile of theirs stays where it is found; its node is never in a private engine.
 fn minikube_home(project: &Project, private: bool) -> Result<Utf8PathBuf> {
     let (own, users) = (own_minikube_home(project), users_minikube_home());
-    let recorded = |home: &Utf8Path| {
-        let record = record_of(&dir_of(home), &project.settings.cluster.profile);
-        record.try_exists().with_context(|| format!("looking for {record}"))
-    };
+    let recorded = |home: &Utf8Path| is_recorded(project, home);
     Ok(if !private && !recorded(&own)? && recorded(&users)? { users } else { own })
+}
+
+/// Whether minikube has the profile on record below `home`, a MINIKUBE_HOME. A folder that cannot be read is an error.
+pub fn is_recorded(project: &Project, home: &Utf8Path) -> Result<bool> {
+    let record = record_of(&dir_of(home), &project.settings.cluster.profile);
+    record.try_exists().map_err(|error| {
+        Failure::new(Class::Cluster, format!("cannot look for minikube's record {record}: {error}"))
+            .help(format!("make it readable: ls -ld {}", dir_of(home)))
+            .into()
+    })
 }
 
 /// The MINIKUBE_HOME that the user's own minikube would use.

@@ -60,7 +60,7 @@ pub fn run(project: &Project, args: &Cluster) -> Result<()> {
     };
     let unfinished = State::load(project)?;
     if unfinished.is_none()
-        && !cluster::exists_anywhere(project)
+        && !cluster::exists_anywhere(project)?
         && machine::observe(project)?.engine(project).is_none()
     {
         return Err(no_cluster(project).into());

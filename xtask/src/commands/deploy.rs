@@ -92,7 +92,7 @@ pub(crate) fn deploy(project: &Project, args: &Deploy, before_release: Option<Be
     report.fact("dry_run", args.dry_run);
     // The contract is checked before anything is built: a wrong .env must not cost a quarter of an hour.
     let credentials = credentials::read(project, &args.environment)?;
-    let create = before_release.is_some() || !cluster::exists(project);
+    let create = before_release.is_some() || !cluster::exists(project)?;
     let needs = needs(project, credentials.embedded, create);
     let preparation = Preparation::new(project, &needs)?;
     if mode == Mode::Apply {

@@ -16,12 +16,12 @@ use crate::failure::{Class, Failure};
 use crate::origin::Origin;
 use crate::plan::Step;
 use crate::project::Project;
-use crate::toolbox::{Toolbox, dir_of, own_minikube_home, record_of, users_minikube_home};
+use crate::toolbox::{Toolbox, is_recorded, own_minikube_home, users_minikube_home};
 
 /// Whether minikube has the profile on record in the folder that it uses beside a private engine. From files alone: it
 /// decides what an origin must bring, before there is an engine. With the user's own engine nothing depends on it.
-pub fn exists(project: &Project) -> bool {
-    record_of(&dir_of(&own_minikube_home(project)), &project.settings.cluster.profile).exists()
+pub fn exists(project: &Project) -> Result<bool> {
+    is_recorded(project, &own_minikube_home(project))
 }
 
 /// Whether minikube has a published port on record for the node's port 80. From files alone.
@@ -32,9 +32,8 @@ pub fn publishes_port(tools: &Toolbox) -> bool {
 }
 
 /// Whether any minikube of this user has the profile on record.
-pub fn exists_anywhere(project: &Project) -> bool {
-    let record = record_of(&dir_of(&users_minikube_home()), &project.settings.cluster.profile);
-    exists(project) || record.exists()
+pub fn exists_anywhere(project: &Project) -> Result<bool> {
+    Ok(exists(project)? || is_recorded(project, &users_minikube_home())?)
 }
 
 /// What there is of the cluster.
