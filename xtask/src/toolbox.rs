@@ -135,7 +135,6 @@ impl Toolbox {
     pub fn kubectl(&self) -> Process {
         Process::new(self.kubectl_program().as_str())
             .args(["--kubeconfig", self.kubeconfig.as_str(), "--context", &self.profile])
-            .arg("--request-timeout=20s")
             .deadline(Duration::from_secs(60))
     }
 
