@@ -22,7 +22,10 @@ static PATTERNS: LazyLock<[(Regex, &str); 4]> = LazyLock::new(|| {
     [
         (rule(r"eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}"), MASK),
         (rule(r"([a-z][a-z0-9+.-]*://[^ \t\r\n:/@]+:)[^ \t\r\n/@]+@"), "$1***@"),
-        (rule(r#"([?&](?i-u:[a-z_-]*password|passwd|pwd|[a-z_-]*token|api[_-]?key|secret)=)[^&# \t\r\n"'<>]+"#), "$1***"),
+        (
+            rule(r#"([?&](?i-u:[a-z_-]*password|passwd|pwd|[a-z_-]*token|api[_-]?key|secret)=)[^&# \t\r\n"'<>]+"#),
+            "$1***",
+        ),
         (rule(r"(sk-[A-Za-z0-9_-]{2})[A-Za-z0-9_-]{14,}"), "$1***"),
     ]
 });
