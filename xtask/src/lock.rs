@@ -3,16 +3,14 @@
 
 use std::fs::{File, TryLockError};
 use std::io::{Read, Seek, Write};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, Result};
 use camino::Utf8Path;
 
+use crate::deadlines;
 use crate::failure::{Class, Failure};
 use crate::process;
-
-/// How long the children of a killed xtask may take to end.
-const ENDING: Duration = Duration::from_secs(5);
 
 /// Held as long as it lives.
 pub struct Lock {
@@ -37,14 +35,14 @@ pub fn take(folder: &Utf8Path, name: &str) -> Result<Lock> {
             Ok(()) => break,
             Err(TryLockError::WouldBlock) => {
                 let holder = read(&mut file)?;
-                if start.elapsed() > ENDING || process_of(&holder).is_none_or(alive) {
+                if start.elapsed() > deadlines::LOCK.time() || process_of(&holder).is_none_or(alive) {
                     let what = format!("another xtask is at work on `{name}`: {holder}");
                     return Err(Failure::new(Class::Busy, what)
                         .help("wait for it to end, or end it; nothing was changed by this run")
                         .into());
                 }
                 // Its process is gone: the guardian ends what it had begun, and then lets go.
-                std::thread::sleep(Duration::from_millis(20));
+                std::thread::sleep(deadlines::LOCK_POLL.time());
             }
             Err(TryLockError::Error(error)) => return Err(error).with_context(|| format!("locking {path}")),
         }
@@ -98,7 +96,7 @@ mod tests {
         assert_eq!(process_of(""), None);
         assert!(alive(std::process::id() as i32));
         let mut ended = std::process::Command::new("true").spawn().unwrap();
-        std::thread::sleep(Duration::from_millis(300));
+        std::thread::sleep(std::time::Duration::from_millis(300));
         assert!(!alive(ended.id() as i32), "a zombie is not at work");
         ended.wait().unwrap();
     }
