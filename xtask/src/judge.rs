@@ -18,6 +18,7 @@ mod tests;
 
 use std::time::Duration;
 
+use crate::deadlines::Limit;
 use crate::snapshot::Snapshot;
 
 pub use pods::stuck;
@@ -39,7 +40,7 @@ pub struct Cause {
     /// What it is, in a few words.
     pub title: &'static str,
     /// How long it must stand before it ends a rollout: what looks like it for a moment mends itself meanwhile.
-    pub patience: Duration,
+    pub patience: Limit,
     find: fn(&Snapshot) -> Vec<Seen>,
 }
 
@@ -63,7 +64,7 @@ pub const CAUSES: &[Cause] = &[
 ];
 
 const fn cause(name: &'static str, title: &'static str, seconds: u64, find: fn(&Snapshot) -> Vec<Seen>) -> Cause {
-    Cause { name, title, patience: Duration::from_secs(seconds), find }
+    Cause { name, title, patience: Limit::seconds(seconds), find }
 }
 
 /// Whether telling the cause `name` well takes what only the whole cluster knows.
@@ -128,7 +129,7 @@ pub fn findings(snapshot: &Snapshot) -> Vec<Finding> {
         .flat_map(|row| {
             (row.find)(snapshot).into_iter().map(|seen| Finding {
                 name: row.name,
-                patience: row.patience,
+                patience: row.patience.time(),
                 gravity: seen.gravity,
                 subject: seen.subject,
                 cause: seen.cause,

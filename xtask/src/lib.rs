@@ -7,6 +7,7 @@ pub mod cli;
 pub mod clock;
 pub mod commands;
 mod credentials;
+pub mod deadlines;
 mod dotenv;
 pub mod engine;
 mod events;

@@ -6,16 +6,14 @@ use std::fs::{File, TryLockError};
 use std::io::{Read, Seek, Write};
 use std::os::unix::fs::MetadataExt;
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use camino::{Utf8Path, Utf8PathBuf};
 
+use crate::deadlines;
 use crate::failure::{Class, Failure};
 use crate::process;
-
-/// How long the children of a killed xtask may take to end.
-const ENDING: Duration = Duration::from_secs(5);
 
 /// The lock files that this process has opened and does not hold now. The guardian shares the open file, and a lock
 /// belongs to the open file: taken again by the same one, it is also the guardian's again.
@@ -48,14 +46,14 @@ pub fn take(folder: &Utf8Path, name: &str) -> Result<Lock> {
             Ok(()) => break,
             Err(TryLockError::WouldBlock) => {
                 let holder = read(file)?;
-                if start.elapsed() > ENDING || process_of(&holder).is_none_or(alive) {
+                if start.elapsed() > deadlines::LOCK.time() || process_of(&holder).is_none_or(alive) {
                     let what = format!("another xtask is at work on `{name}`: {holder}");
                     return Err(Failure::new(Class::Busy, what)
                         .help("wait for it to end, or end it; nothing was changed by this run")
                         .into());
                 }
                 // Its process is gone: the guardian ends what it had begun, and then lets go.
-                std::thread::sleep(Duration::from_millis(20));
+                std::thread::sleep(deadlines::LOCK_POLL.time());
             }
             Err(TryLockError::Error(error)) => return Err(error).with_context(|| format!("locking {path}")),
         }
@@ -151,7 +149,7 @@ mod tests {
         assert_eq!(process_of(""), None);
         assert!(alive(std::process::id() as i32));
         let mut ended = std::process::Command::new("true").spawn().unwrap();
-        std::thread::sleep(Duration::from_millis(300));
+        std::thread::sleep(std::time::Duration::from_millis(300));
         assert!(!alive(ended.id() as i32), "a zombie is not at work");
         ended.wait().unwrap();
     }

@@ -2,12 +2,12 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use anyhow::Result;
 use camino::{Utf8Path, Utf8PathBuf};
 
 use crate::api::{Api, Credentials};
+use crate::deadlines;
 use crate::engine::Engine;
 use crate::failure::{Class, Failure};
 use crate::origin::{Origin, Tool};
@@ -135,7 +135,7 @@ impl Toolbox {
     pub fn kubectl(&self) -> Process {
         Process::new(self.kubectl_program().as_str())
             .args(["--kubeconfig", self.kubeconfig.as_str(), "--context", &self.profile])
-            .deadline(Duration::from_secs(60))
+            .deadline(deadlines::KUBECTL)
     }
 
     /// kubectl in the release's namespace.
@@ -153,7 +153,7 @@ impl Toolbox {
         Process::new(self.helm.as_str())
             .args(["--kubeconfig", self.kubeconfig.as_str(), "--kube-context", &self.profile])
             .args(["--namespace", &self.namespace])
-            .deadline(Duration::from_secs(120))
+            .deadline(deadlines::HELM)
     }
 
     /// minikube for the profile. It finds docker through PATH, so the engine's client comes first there. A proxy serves its
@@ -175,7 +175,7 @@ impl Toolbox {
             .env("KUBECONFIG", self.kubeconfig.as_str())
             .env("MINIKUBE_IN_STYLE", "false")
             .env("MINIKUBE_WANTUPDATENOTIFICATION", "false")
-            .deadline(Duration::from_secs(600))
+            .deadline(deadlines::MINIKUBE)
     }
 
     /// The cluster's nodes: containers of the engine, which minikube names by the profile.

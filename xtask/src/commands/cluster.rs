@@ -1,6 +1,6 @@
 //! `cargo xtask cluster upgrade`: a new cluster at the pinned Kubernetes, with the todos of the old one.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, Subcommand};
@@ -8,6 +8,7 @@ use clap::{Args, Subcommand};
 use super::deploy::{self, Deploy, Ready};
 use super::output::Output;
 use crate::credentials;
+use crate::deadlines;
 use crate::failure::{Class, Failure};
 use crate::lock;
 use crate::origin::{Need, Tool};
@@ -21,9 +22,6 @@ use crate::stages::release::{self, Record};
 use crate::stages::upgrade::{self, Contents, Dump, Phase, Postgres, State};
 use crate::toolbox::Toolbox;
 use crate::world::World;
-
-/// For a new database to take connections after its rollout.
-const READY: Duration = Duration::from_secs(60);
 
 /// Upgrade the cluster's Kubernetes
 #[derive(Args, Debug)]
@@ -397,8 +395,12 @@ impl Work<'_> {
             let postgres = self.postgres()?;
             let start = Instant::now();
             while !postgres.is_ready() {
-                ensure!(start.elapsed() < READY, "the database takes no connections within {} s", READY.as_secs());
-                std::thread::sleep(Duration::from_millis(500));
+                ensure!(
+                    start.elapsed() < deadlines::DATABASE_READY.time(),
+                    "the database takes no connections within {} s",
+                    deadlines::DATABASE_READY.as_secs()
+                );
+                std::thread::sleep(deadlines::POLL.time());
             }
             running.progress(format!("{} rows", dump.rows()));
             postgres.restore(&file)?;

@@ -1,11 +1,12 @@
 //! The embedded database after its image was renewed: the tag is the same, so neither Helm nor Kubernetes sees a change.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Result, bail};
 use serde_json::Value;
 
 use crate::api::{Api, kinds};
+use crate::deadlines;
 use crate::failure::{Class, Failure};
 use crate::origin::bases::short;
 use crate::plan::{self, Mode, Step};
@@ -14,9 +15,6 @@ use crate::project::Project;
 use crate::snapshot::{Snapshot, text};
 use crate::stages::images::load::Wanted;
 use crate::toolbox::Toolbox;
-
-/// How long the new pod may take: longer than Postgres needs after an unclean end.
-const LIMIT: Duration = Duration::from_secs(180);
 
 /// Replaces the embedded database's pod if its image among `wanted` was renewed under the same tag. Returns the number of
 /// steps.
@@ -64,8 +62,9 @@ fn wait_until_ready(api: &Api, owner: &str, pod: &str, uid: &str) -> Result<()> 
         if process::ending() {
             bail!("interrupted");
         }
-        if begun.elapsed() > LIMIT {
-            let what = format!("{owner} has no ready pod {} s after its restart", LIMIT.as_secs());
+        if begun.elapsed() > deadlines::DATABASE_RESTART.time() {
+            let what =
+                format!("{owner} has no ready pod {} s after its restart", deadlines::DATABASE_RESTART.as_secs());
             return Err(Failure::new(Class::Rollout, what).help("cargo xtask status    (tells why)").into());
         }
         std::thread::sleep(api.deadlines().poll);

@@ -1,11 +1,10 @@
 //! `cargo xtask teardown`: the mirror of deploy. Idempotent; says what stays.
 
-use std::time::Duration;
-
 use anyhow::{Context, Result};
 use clap::Args;
 
 use crate::api::{Propagation, kinds};
+use crate::deadlines;
 use crate::failure::{Class, Failure};
 use crate::lock;
 use crate::origin;
@@ -117,7 +116,7 @@ fn remove_release(project: &Project, tools: &Toolbox, args: &Teardown) -> Result
         let running = report.step("teardown", format!("uninstall {}", chart.release), "asked for");
         let uninstall =
             tools.helm().args(["uninstall", &chart.release, "--ignore-not-found", "--cascade=foreground", "--wait"]);
-        uninstall.deadline(Duration::from_secs(180)).run()?;
+        uninstall.deadline(deadlines::HELM_TEARDOWN).run()?;
         // Helm keeps the pods of a `helm test` that failed, and forgets them.
         let tests = "app.kubernetes.io/part-of=todo,app.kubernetes.io/component=test";
         api.delete_selected(&kinds::POD, tests)?;

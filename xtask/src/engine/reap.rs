@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::os::unix::fs::MetadataExt;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::Result;
 use camino::{Utf8Path, Utf8PathBuf};
@@ -14,14 +14,14 @@ use rustix::process::{Pid, Signal, kill_process};
 use walkdir::WalkDir;
 
 use super::place::Place;
+use crate::deadlines;
 use crate::failure::{Class, Failure};
 
-const BOUND: Duration = Duration::from_secs(15);
 const CGROUPS: &str = "/sys/fs/cgroup";
 
 /// Ends every process of the engine and removes its control groups. Gives how many processes there were.
 pub fn reap(place: &Place) -> Result<usize> {
-    let end = Instant::now() + BOUND;
+    let end = Instant::now() + deadlines::REAP.time();
     let mut ended = BTreeSet::new();
     loop {
         let groups = groups(&place.cgroup());
@@ -40,7 +40,7 @@ pub fn reap(place: &Place) -> Result<usize> {
         if Instant::now() >= end {
             return Err(stuck(&pids, &groups).into());
         }
-        std::thread::sleep(Duration::from_millis(150));
+        std::thread::sleep(deadlines::POLL_LOCAL.time());
     }
 }
 
@@ -57,7 +57,7 @@ pub fn alive_in(tree: &Utf8Path) -> Vec<i32> {
 /// Ends every process that was started with the environment variable `name` set to `value`, and waits until it is gone:
 /// what a SIGKILLed xtask had started runs on, and would write where its successor writes.
 pub fn end_marked(name: &str, value: &str) -> Result<()> {
-    let end = Instant::now() + BOUND;
+    let end = Instant::now() + deadlines::REAP.time();
     loop {
         let pids = marked(name, value);
         for pid in pids.iter().filter_map(|pid| Pid::from_raw(*pid)) {
@@ -69,7 +69,7 @@ pub fn end_marked(name: &str, value: &str) -> Result<()> {
         if Instant::now() >= end {
             return Err(stuck(&pids.into_iter().collect(), &[]).into());
         }
-        std::thread::sleep(Duration::from_millis(50));
+        std::thread::sleep(deadlines::POLL_LOCAL.time());
     }
 }
 
@@ -161,9 +161,9 @@ mod tests {
         let mut child = std::process::Command::new("sleep").arg("60").env("XTASK_TEST_MARK", "a/b").spawn().unwrap();
         assert_eq!(marked("XTASK_TEST_MARK", "a"), Vec::<i32>::new());
         // The kernel lets us go on a moment before the child's environment is in place.
-        let end = Instant::now() + BOUND;
+        let end = Instant::now() + deadlines::REAP.time();
         while marked("XTASK_TEST_MARK", "a/b").is_empty() && Instant::now() < end {
-            std::thread::sleep(Duration::from_millis(5));
+            std::thread::sleep(std::time::Duration::from_millis(5));
         }
         assert_eq!(marked("XTASK_TEST_MARK", "a/b"), [i32::try_from(child.id()).unwrap()]);
         // A zombie has no environment: it does not count as running.

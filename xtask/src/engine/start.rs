@@ -3,22 +3,18 @@
 
 use std::fs::{DirBuilder, File};
 use std::os::unix::fs::DirBuilderExt;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, Result};
 use camino::Utf8Path;
 
 use super::place::Place;
 use super::{network, ping, reap, stop, tree};
+use crate::deadlines::{self, Limit};
 use crate::failure::{Class, Failure};
 use crate::process::{PROXY, Process};
 use crate::project::Project;
 use crate::report::Running;
-
-/// How long an engine may take until it answers.
-const PATIENCE: Duration = Duration::from_secs(60);
-/// How long one that runs but does not answer is waited for before it counts as hung.
-const HUNG: Duration = Duration::from_secs(20);
 
 /// Session leader: leaves xtask's output for the log, says its process ID, and enters a mount namespace.
 const DETACH: &str = r#"exec >>"$1" 2>&1 && echo $$ >"$2" && shift 2 && exec unshare --mount sh -euc "$@""#;
@@ -66,7 +62,7 @@ pub fn start(project: &Project, place: &Place, key: &str, running: &Running) -> 
     let lock = File::create(place.lock()).with_context(|| format!("opening {}", place.lock()))?;
     running.progress("waiting for another xtask that starts the engine");
     lock.lock().context("locking the engine")?;
-    if let Some(version) = ping::version(&place.socket(), Duration::from_secs(3)) {
+    if let Some(version) = ping::version(&place.socket(), deadlines::ENGINE_PROBE.time()) {
         if running_key(place).as_deref() == Some(key) {
             return Ok(format!("Docker Engine {version}"));
         }
@@ -74,7 +70,7 @@ pub fn start(project: &Project, place: &Place, key: &str, running: &Running) -> 
         stop::end(place, running)?;
     } else if launching(place)
         && running_key(place).as_deref() == Some(key)
-        && let Some(version) = wait(place, HUNG, running)?
+        && let Some(version) = wait(place, deadlines::ENGINE_STARTING, running)?
     {
         return Ok(format!("Docker Engine {version}"));
     }
@@ -84,7 +80,7 @@ pub fn start(project: &Project, place: &Place, key: &str, running: &Running) -> 
     }
     let rules = network::rules(&place.tree(key));
     launch(project, place, key)?;
-    match wait(place, PATIENCE, running)? {
+    match wait(place, deadlines::ENGINE_START, running)? {
         Some(version) => {
             network::give_back(place, &place.tree(key), &rules)?;
             tree::drop_others(place, key)?;
@@ -148,7 +144,7 @@ pub fn command(place: &Place, key: &str) -> Result<Process> {
         .args([place.bridge(), address])
         .args(arguments(place, network::mtu()))
         .inherit(PROXY);
-    Ok(process.env("SSL_CERT_FILE", "/run/xtask/ca.pem").env(MARK, place.cgroup()).deadline(Duration::from_secs(20)))
+    Ok(process.env("SSL_CERT_FILE", "/run/xtask/ca.pem").env(MARK, place.cgroup()).deadline(deadlines::ENGINE_STARTING))
 }
 
 fn arguments(place: &Place, mtu: Option<u32>) -> Vec<String> {
@@ -200,18 +196,18 @@ fn certificates(project: &Project, place: &Place) -> Result<()> {
     std::fs::write(place.run().join("ca.pem"), text).context("writing the engine's CA bundle")
 }
 
-fn wait(place: &Place, bound: Duration, running: &Running) -> Result<Option<String>> {
+fn wait(place: &Place, bound: Limit, running: &Running) -> Result<Option<String>> {
     let start = Instant::now();
-    while start.elapsed() < bound {
-        if let Some(version) = ping::version(&place.socket(), Duration::from_secs(3)) {
+    while start.elapsed() < bound.time() {
+        if let Some(version) = ping::version(&place.socket(), deadlines::ENGINE_PROBE.time()) {
             return Ok(Some(version));
         }
         // A little time for the process to appear; after that, none means that it has failed.
-        if start.elapsed() > Duration::from_secs(4) && !launching(place) {
+        if start.elapsed() > deadlines::ENGINE_LAUNCH.time() && !launching(place) {
             return Ok(None);
         }
         running.progress(format!("waiting for the engine to answer (log: {})", place.log()));
-        std::thread::sleep(Duration::from_millis(100));
+        std::thread::sleep(deadlines::POLL_LOCAL.time());
     }
     Ok(None)
 }

@@ -1,17 +1,15 @@
 //! Ends the private engine, and removes it.
 
 use std::fs::File;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, Result};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::place::Place;
 use super::{Engine, debian, mounts, network, ping, reap};
+use crate::deadlines;
 use crate::report::Running;
-
-/// How long the engine may take to end its containers.
-const PATIENCE: Duration = Duration::from_secs(40);
 
 /// Whether there is anything of a private engine here.
 pub fn exists(place: &Place) -> bool {
@@ -26,9 +24,9 @@ pub fn end(place: &Place, running: &Running) -> Result<()> {
     if let Some(pid) = pid.filter(ours) {
         let _ = kill_process(pid, Signal::TERM);
         let start = Instant::now();
-        while start.elapsed() < PATIENCE && ours(&pid) {
+        while start.elapsed() < deadlines::ENGINE_STOP.time() && ours(&pid) {
             running.progress("waiting for the engine to end its containers");
-            std::thread::sleep(Duration::from_millis(100));
+            std::thread::sleep(deadlines::POLL_LOCAL.time());
         }
     }
     reap::reap(place)?;
@@ -46,7 +44,7 @@ pub fn remove(place: &Place, running: &Running) -> Result<String> {
     std::fs::create_dir_all(place.dir())?;
     let lock = File::create(place.lock()).with_context(|| format!("opening {}", place.lock()))?;
     lock.lock().context("locking the engine")?;
-    if ping::version(&place.socket(), Duration::from_secs(3)).is_some() {
+    if ping::version(&place.socket(), deadlines::ENGINE_PROBE.time()).is_some() {
         // Their state goes anyway: no need to wait until each has ended by itself.
         let engine = Engine::private(place);
         let ids = engine.docker().args(["ps", "--quiet", "--no-trunc"]).read().unwrap_or_default();

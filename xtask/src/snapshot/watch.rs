@@ -13,6 +13,7 @@ use serde_json::Value;
 use super::{Snapshot, number, text};
 use crate::api::{Resource, Streams, kinds};
 use crate::clock;
+use crate::deadlines;
 use crate::toolbox::Toolbox;
 
 /// The kinds that a rollout changes.
@@ -24,15 +25,6 @@ const KINDS: [Resource; 6] = [
     kinds::STATEFUL_SET,
     kinds::PERSISTENT_VOLUME_CLAIM,
 ];
-
-/// How long changes are gathered: one change of a Deployment comes as several events.
-const GATHER: Duration = Duration::from_millis(40);
-/// How old the last whole snapshot may be.
-const FRESH: Duration = Duration::from_secs(20);
-/// The pause between two whole snapshots where a watch breaks again and again.
-const POLL: Duration = Duration::from_millis(800);
-/// How long the API server may be away before that is an error.
-const AWAY: Duration = Duration::from_secs(30);
 
 enum Change {
     Event(Value),
@@ -84,17 +76,17 @@ impl<'a> Watch<'a> {
                 Ok(Change::Event(event)) => self.snapshot.apply(event),
                 Ok(Change::Broken) | Err(RecvTimeoutError::Disconnected) => {
                     self.streams.close();
-                    std::thread::sleep(limit.min(POLL));
+                    std::thread::sleep(limit.min(deadlines::LIST_POLL.time()));
                     self.refresh()?;
                     (self.changes, self.streams) = begin(self.tools, &self.snapshot)?;
                     return Ok(&self.snapshot);
                 }
                 Err(RecvTimeoutError::Timeout) => break,
             }
-            wait = GATHER;
+            wait = deadlines::GATHER.time();
         }
         self.snapshot.taken = clock::now();
-        if self.whole.elapsed() > FRESH { self.refresh() } else { Ok(&self.snapshot) }
+        if self.whole.elapsed() > deadlines::LIST_AGAIN.time() { self.refresh() } else { Ok(&self.snapshot) }
     }
 }
 
@@ -111,8 +103,10 @@ fn whole(tools: &Toolbox) -> Result<Snapshot> {
     loop {
         match Snapshot::take(tools) {
             Ok(snapshot) => return Ok(snapshot),
-            Err(error) if start.elapsed() > AWAY || crate::process::ending() => return Err(error),
-            Err(_) => std::thread::sleep(POLL),
+            Err(error) if start.elapsed() > deadlines::API_AWAY.time() || crate::process::ending() => {
+                return Err(error);
+            }
+            Err(_) => std::thread::sleep(deadlines::LIST_POLL.time()),
         }
     }
 }

@@ -6,11 +6,11 @@ mod finding;
 mod job;
 
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use anyhow::Result;
 use serde_json::Value;
 
+use crate::deadlines;
 use crate::failure::Failure;
 use crate::plan::Step;
 use crate::process::Process;
@@ -24,9 +24,6 @@ pub use finding::{Finding, Place};
 
 /// What looks at the database, in the backend's image.
 const COMMAND: [&str; 3] = ["python3", "-m", "app.preflight"];
-/// The look waits 20 s for a database that wakes up; the rest is for a busy machine.
-const DEADLINE: Duration = Duration::from_secs(60);
-
 /// A preflight that is due.
 pub struct Preflight<'a> {
     project: &'a Project,
@@ -137,7 +134,7 @@ pub fn on_this_machine(tools: &Toolbox, image: &str, url: &Secret) -> Process {
         .args(COMMAND)
         .arg("--stdin")
         .stdin(url.expose())
-        .deadline(DEADLINE)
+        .deadline(deadlines::PREFLIGHT)
 }
 
 /// Runs `look` and reads what it found, which is the same whether or not the database can be used.

@@ -1,17 +1,14 @@
 //! `deploy --watch`: deploys, and again whenever a file changes that a deploy is made from.
 
-use std::time::Duration;
-
 use anyhow::Result;
 
 use super::Deploy;
+use crate::deadlines;
 use crate::process;
 use crate::project::Project;
 use crate::stages::images::context::{self, Files};
 use crate::stages::images::recipe::{changed_files, in_brief};
 
-/// Time between two looks. One reads and hashes a few hundred small files: some milliseconds.
-const PAUSE: Duration = Duration::from_millis(400);
 /// What a deploy reads besides images' contexts and the chart.
 const DOTENV: &str = ".env";
 const INFRA: &str = "infra";
@@ -48,7 +45,7 @@ pub fn run(project: &Project, args: &Deploy) -> Result<()> {
 fn next(project: &Project, before: &Files) -> (Files, String) {
     let mut last = None;
     loop {
-        std::thread::sleep(PAUSE);
+        std::thread::sleep(deadlines::SOURCES_POLL.time());
         let Ok(now) = sources(project) else { continue };
         match in_brief(changed_files(&now, before)) {
             Some(changed) if last.as_ref() == Some(&now) => return (now, changed),

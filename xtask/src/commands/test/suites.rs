@@ -1,11 +1,10 @@
 //! The suites that need no cluster.
 
-use std::time::Duration;
-
 use anyhow::{Context, Result, anyhow};
 
 use super::Suite;
 use crate::commands::scan as scan_command;
+use crate::deadlines;
 use crate::failure::{Class, Failure};
 use crate::members;
 use crate::origin::{Need, Tool};
@@ -53,9 +52,8 @@ fn counted(project: &Project, name: &str, process: &Process) -> Tally {
 
 /// Format, clippy, unit and command line tests of every workspace member.
 pub fn rust(project: &Project) -> Result<Tally> {
-    let cargo = |args: &[&str]| {
-        members::cargo().args(args.iter().copied()).cwd(&project.root).deadline(Duration::from_secs(1200))
-    };
+    let cargo =
+        |args: &[&str]| members::cargo().args(args.iter().copied()).cwd(&project.root).deadline(deadlines::CARGO);
     let mut tally = Tally::one(check(project, "cargo fmt", &cargo(&["fmt", "--all", "--check"])));
     let clippy = ["clippy", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings"];
     tally += Tally::one(check(project, "cargo clippy", &cargo(&clippy)));
@@ -91,9 +89,12 @@ pub fn chart(project: &Project) -> Result<Tally> {
         let lint = helm(&["lint", "--strict", chart.as_str(), "--values", values]);
         tally += Tally::one(check(project, &format!("helm lint with {name}"), &lint));
     }
-    let unittest = Process::new(world.origin.tool(Tool::HelmUnittest).as_str())
-        .args(["--strict", "--file", "tests/*_test.yaml", chart.as_str()])
-        .deadline(Duration::from_secs(120));
+    let unittest = Process::new(world.origin.tool(Tool::HelmUnittest).as_str()).args([
+        "--strict",
+        "--file",
+        "tests/*_test.yaml",
+        chart.as_str(),
+    ]);
     let running = project.report.step("test", "helm-unittest", "");
     let output = unittest.output()?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -134,21 +135,18 @@ pub fn image(project: &Project, name: &str) -> Result<Tally> {
         build = build.arg("--secret").arg(format!("id=ca,src={ca}"));
     }
     let build =
-        build.arg(context.as_str()).deadline(Duration::from_secs(900)).log(project.log(&format!("test-{name}")));
+        build.arg(context.as_str()).deadline(deadlines::APPLICATION_TEST).log(project.log(&format!("test-{name}")));
     if !check(project, &format!("build the test image of {name}"), &build) {
         return Err(Failure::new(Class::Image, format!("the test image of {name} does not build"))
             .help(format!("read {}", project.log(&format!("test-{name}"))))
             .into());
     }
-    let run = engine.docker().args(["run", "--rm", "--init", &tag]).deadline(Duration::from_secs(900));
+    let run = engine.docker().args(["run", "--rm", "--init", &tag]).deadline(deadlines::APPLICATION_TEST);
     Ok(counted(project, &format!("tests of {name}"), &run))
 }
 
 /// Environment variable that tells `xtask-e2e` which xtask to test.
 pub const UNDER_TEST: &str = "XTASK_UNDER_TEST";
-
-/// Longest time for a suite on the cluster: as many rounds of soak as somebody asks for.
-const END_TO_END: Duration = Duration::from_secs(24 * 3600);
 
 /// Runs a suite on the cluster: `xtask-e2e` tests the xtask that runs right now.
 pub fn end_to_end(project: &Project, suite: Suite, args: &[String]) -> Result<Tally> {
@@ -161,7 +159,7 @@ pub fn end_to_end(project: &Project, suite: Suite, args: &[String]) -> Result<Ta
         .args(project.arguments())
         .inherit(ALL)
         .env(UNDER_TEST, running_program()?)
-        .deadline(END_TO_END)
+        .deadline(deadlines::SUITE)
         .show_stderr();
     project.report.command(&run);
     let output = run.output()?;

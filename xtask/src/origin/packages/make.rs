@@ -1,7 +1,6 @@
 //! Makes artifacts: Go programs, npm folders, the Debian root, images.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 use anyhow::{Context, Result};
 use camino::{Utf8Path, Utf8PathBuf};
@@ -11,6 +10,7 @@ use super::KEY_LABEL;
 use super::golang::Caches;
 use super::manifest::{Artifact, Manifest};
 use super::schedule::{self, Job, Lane};
+use crate::deadlines;
 use crate::engine::Engine;
 use crate::engine::debian::{Dest, debian_tree};
 use crate::origin::bases::{BaseRecords, Brought};
@@ -182,7 +182,7 @@ impl<'a> Maker<'a> {
         }
         // No scripts: what is fetched is data, nothing of it runs on this machine.
         let ci = Process::new("npm").args(["ci", "--ignore-scripts", "--no-audit", "--no-fund"]).cwd(to);
-        ci.inherit(NPM).inherit(PROXY).log(self.log(artifact)).deadline(Duration::from_secs(300)).run()
+        ci.inherit(NPM).inherit(PROXY).log(self.log(artifact)).deadline(deadlines::NPM).run()
     }
 
     fn debian(&self, artifact: &Artifact, running: &Running) -> Result<()> {
@@ -193,7 +193,7 @@ impl<'a> Maker<'a> {
         let label = format!("LABEL {KEY_LABEL}={key}");
         let import =
             self.engine.docker().args(["import", "--change", &label, "--change", "CMD [\"bash\"]", tar.as_str()]);
-        import.arg(&self.manifest.debian.name).log(self.log(artifact)).deadline(Duration::from_secs(120)).run()?;
+        import.arg(&self.manifest.debian.name).log(self.log(artifact)).run()?;
         std::fs::remove_file(&tar).with_context(|| format!("removing {tar}"))
     }
 
@@ -211,7 +211,7 @@ impl<'a> Maker<'a> {
             std::fs::hard_link(&from, bin.join(program))
                 .or_else(|_| std::fs::copy(&from, bin.join(program)).map(|_| ()))?;
         }
-        let build = self.build(artifact, &bin, &key)?.log(self.log(artifact)).deadline(Duration::from_secs(900));
+        let build = self.build(artifact, &bin, &key)?.log(self.log(artifact)).deadline(deadlines::STAND_IN_BUILD);
         build.stream(|line| running.progress(line))?;
         std::fs::remove_dir_all(&bin).with_context(|| format!("removing {bin}"))
     }

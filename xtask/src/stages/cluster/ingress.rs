@@ -3,7 +3,7 @@
 
 mod outage;
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, Result};
 use camino::Utf8Path;
@@ -11,6 +11,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::api::{Api, Propagation, Resource, Scope, kinds};
+use crate::deadlines;
 use crate::failure::{Class, Failure};
 use crate::origin::Origin;
 use crate::plan::Step;
@@ -27,9 +28,6 @@ const MANAGED: &str = "app.kubernetes.io/part-of=todo,app.kubernetes.io/componen
 /// The field manager of the controller's objects: that of `kubectl apply --server-side`, which older versions of xtask
 /// used and which `infra/ingress` says to use by hand. Under another name fields that a newer manifest drops would stay.
 const MANAGER: &str = "kubectl";
-
-/// How long the controller may take to be available, from its manifests on.
-const PATIENCE: Duration = Duration::from_secs(120);
 
 /// The class of the controller in `infra/ingress`.
 const CLASS: &str = "traefik";
@@ -214,11 +212,11 @@ fn wait_until_available(api: &Api) -> Result<()> {
         if process::ending() {
             anyhow::bail!("interrupted");
         }
-        if begun.elapsed() > PATIENCE {
+        if begun.elapsed() > deadlines::INGRESS_READY.time() {
             let (name, available) = (text(first, "/metadata/name"), number(first, "/status/availableReplicas"));
             let what = format!(
                 "the ingress controller is not available after {} s: Deployment {name} has {available} of {} replicas",
-                PATIENCE.as_secs(),
+                deadlines::INGRESS_READY.as_secs(),
                 number(first, "/spec/replicas")
             );
             let help = "cargo xtask tool kubectl -- get pods,events -A";

@@ -1,11 +1,10 @@
 //! The minikube profile: its state, and the steps to a running node.
 
-use std::time::Duration;
-
 use anyhow::{Context, Result};
 use serde_json::Value;
 
 use super::version::{self, Version};
+use crate::deadlines;
 use crate::failure::{Class, Failure};
 use crate::origin::Origin;
 use crate::plan::Step;
@@ -175,7 +174,7 @@ pub fn decide<'a>(
 
 /// The step that deletes the profile, also a half-deleted one.
 pub fn delete_step<'a>(tools: &'a Toolbox, why: &str) -> Step<'a> {
-    let delete = tools.minikube().arg("delete").deadline(Duration::from_secs(180));
+    let delete = tools.minikube().arg("delete").deadline(deadlines::MINIKUBE_DELETE);
     Step::new(format!("delete cluster {}", tools.profile), why, delete.clone(), move |_| {
         if tools.minikube_exists() {
             delete.run()?;
@@ -249,7 +248,7 @@ fn start<'a>(
         .args(["--wait=all", "--wait-timeout=5m"])
         .args(flags)
         .log(log.clone())
-        .deadline(Duration::from_secs(900));
+        .deadline(deadlines::MINIKUBE_START);
     if rustix::process::geteuid().is_root() {
         // minikube refuses the docker driver for root otherwise.
         command = command.arg("--force");

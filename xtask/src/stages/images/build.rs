@@ -1,12 +1,12 @@
 //! Builds the images whose content tag the engine does not have.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use anyhow::{Result, anyhow};
 
 use super::recipe::{self, Recipe};
 use super::{buildkit, context, ids};
+use crate::deadlines;
 use crate::engine::Engine;
 use crate::failure::{Class, Failure};
 use crate::origin::Origin;
@@ -15,9 +15,6 @@ use crate::process::{Process, proxies};
 use crate::project::Project;
 use crate::report::Running;
 use crate::settings::Image;
-
-/// A cold build downloads and compiles; anything longer than this hangs.
-const DEADLINE: Duration = Duration::from_secs(1800);
 
 /// What there is of one image.
 #[derive(Clone, Debug)]
@@ -149,7 +146,7 @@ fn command(project: &Project, engine: &Engine, origin: &dyn Origin, image: &Imag
     if let Some(bundle) = project.ca_bundle() {
         process = process.args(["--secret".to_owned(), format!("id=ca,src={bundle}")]);
     }
-    process.arg(project.root.join(&image.context)).deadline(DEADLINE)
+    process.arg(project.root.join(&image.context)).deadline(deadlines::IMAGE_BUILD)
 }
 
 fn build(

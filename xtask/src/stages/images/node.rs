@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::process::Output;
-use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 
+use crate::deadlines;
 use crate::engine::Engine;
 use crate::process::Process;
 
@@ -57,7 +57,7 @@ impl Node {
 
     /// Whether commands can be run on it at all.
     pub fn answers(&self) -> bool {
-        self.exec(["true"]).deadline(PATIENCE).succeeds()
+        self.exec(["true"]).deadline(deadlines::NODE).succeeds()
     }
 
     /// The images that kubelet can start, by reference.
@@ -88,7 +88,7 @@ impl Node {
             return Ok(BTreeSet::new());
         }
         let filters = wanted.iter().map(|reference| format!("name=={reference}"));
-        let check = self.ctr(["images", "check", "-q"]).args(filters).deadline(PATIENCE);
+        let check = self.ctr(["images", "check", "-q"]).args(filters).deadline(deadlines::NODE);
         // It fails on a broken image, after it has printed those that are not.
         let output = check.output()?;
         Ok(String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect())
@@ -96,7 +96,7 @@ impl Node {
 
     /// The digests of all content it has, with `sha256:`.
     pub fn content(&self) -> Result<HashSet<String>> {
-        let text = self.ctr(["content", "ls", "-q"]).deadline(PATIENCE).read()?;
+        let text = self.ctr(["content", "ls", "-q"]).deadline(deadlines::NODE).read()?;
         Ok(text.lines().map(|line| line.trim().to_owned()).collect())
     }
 
@@ -113,12 +113,9 @@ impl Node {
     }
 
     fn crictl(&self, args: &[&str]) -> Result<String> {
-        self.exec(["crictl"]).args(args.iter().copied()).deadline(PATIENCE).read()
+        self.exec(["crictl"]).args(args.iter().copied()).deadline(deadlines::NODE).read()
     }
 }
-
-/// A node that does not answer a look-up for this long is not well.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// `reference` as containerd and CRI spell it: with registry and library.
 pub fn canonical(reference: &str) -> String {

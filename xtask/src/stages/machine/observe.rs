@@ -1,18 +1,14 @@
 //! Read-only probes of the machine, side by side.
 
-use std::time::Duration;
-
 use anyhow::Result;
 use camino::Utf8Path;
 
 use super::memory::{self, Memory};
+use crate::deadlines;
 use crate::engine::place::Place;
 use crate::engine::{Engine, ping, start, tree};
 use crate::project::Project;
 use crate::report::bytes;
-
-/// How long an engine may take to answer before it counts as absent.
-const BOUND: Duration = Duration::from_secs(3);
 
 /// Free space of a file system, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,7 +77,7 @@ pub fn observe(project: &Project) -> Result<Observed> {
     let short = disk.is_some_and(|disk| disk.free < super::decide::DISK_COLD);
     let (system, private, reclaimable) = std::thread::scope(|scope| {
         let system = scope.spawn(system);
-        let private = scope.spawn(|| ping::version(&place.socket(), BOUND));
+        let private = scope.spawn(|| ping::version(&place.socket(), deadlines::ENGINE_PROBE.time()));
         let reclaimable = scope.spawn(|| if short { reclaimable(&project.cache) } else { Vec::new() });
         let panicked = || Err("the probe failed".to_owned());
         (
@@ -110,7 +106,10 @@ pub fn observe(project: &Project) -> Result<Observed> {
 
 /// Asks the engine that the user's `docker` reaches.
 fn system() -> Result<String, String> {
-    let process = Engine::system().docker().args(["version", "--format", "{{.Server.Version}}"]).deadline(BOUND);
+    let process = Engine::system()
+        .docker()
+        .args(["version", "--format", "{{.Server.Version}}"])
+        .deadline(deadlines::ENGINE_PROBE);
     let output = process.output().map_err(|error| {
         let missing = error
             .root_cause()

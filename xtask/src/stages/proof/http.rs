@@ -5,8 +5,8 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::time::{Duration, Instant};
 
-/// How long one request may take.
-const PATIENCE: Duration = Duration::from_secs(10);
+use crate::deadlines;
+
 /// More than any page of ours has; what follows is not read.
 const LARGEST: usize = 16 << 20;
 
@@ -83,7 +83,7 @@ pub fn get(address: &str, host: &str, path: &str) -> Result<Response, Silence> {
 fn connect(addresses: &[SocketAddr]) -> Result<TcpStream, Silence> {
     let mut last = Silence::Other("the name has no address".to_owned());
     for address in addresses {
-        match TcpStream::connect_timeout(address, PATIENCE) {
+        match TcpStream::connect_timeout(address, deadlines::ROUTE.time()) {
             Ok(stream) => return Ok(stream),
             Err(error) => last = Silence::of(&error),
         }
@@ -92,8 +92,8 @@ fn connect(addresses: &[SocketAddr]) -> Result<TcpStream, Silence> {
 }
 
 fn talk(mut stream: TcpStream, host: &str, path: &str) -> std::io::Result<(Vec<u8>, Duration, Duration)> {
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.set_write_timeout(Some(PATIENCE))?;
+    stream.set_read_timeout(Some(deadlines::ROUTE.time()))?;
+    stream.set_write_timeout(Some(deadlines::ROUTE.time()))?;
     stream.set_nodelay(true)?;
     let start = Instant::now();
     // In one piece: a server may close as soon as it has seen the first.

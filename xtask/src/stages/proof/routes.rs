@@ -1,11 +1,11 @@
 //! Every route of the live Ingress, requested through the address that a user would use.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use serde_json::Value;
 
 use super::http::{self, Phases, Silence};
+use crate::deadlines;
 use crate::snapshot::{Snapshot, text};
 
 /// Why a path is requested.
@@ -134,7 +134,7 @@ fn below(service: &str) -> Option<&'static str> {
 
 /// An HTTP client for the application's own address: no proxy, ten seconds at most, every status is an answer.
 pub fn agent() -> ureq::Agent {
-    let config = ureq::Agent::config_builder().timeout_global(Some(Duration::from_secs(10)));
+    let config = ureq::Agent::config_builder().timeout_global(Some(deadlines::ROUTE.time()));
     config.http_status_as_error(false).proxy(None).build().into()
 }
 

@@ -1,7 +1,5 @@
 //! What explains a failed rollout, saved before anything is undone, and the error that tells it.
 
-use std::time::Duration;
-
 use anyhow::{Context, Result};
 use camino::{Utf8Path, Utf8PathBuf};
 use serde_json::Value;
@@ -9,6 +7,7 @@ use serde_json::Value;
 use super::rollout::Stopped;
 use crate::api::{LogOptions, Scope, kinds};
 use crate::clock;
+use crate::deadlines;
 use crate::failure::{Class, Failure};
 use crate::inventory;
 use crate::judge::{Finding, Gravity};
@@ -26,9 +25,6 @@ const SAVED: u32 = 500;
 const FINDINGS: usize = 3;
 /// Bundles that are kept.
 const KEPT: usize = 10;
-/// Helm's history may not hold back the end of a failure for longer.
-const PATIENCE: Duration = Duration::from_secs(20);
-
 /// The error that tells why the rollout was given up, with the path of the evidence.
 pub fn explain(project: &Project, tools: &Toolbox, redactor: &Redactor, stopped: &Stopped) -> Failure {
     let known = with_secrets_of_cluster(tools, redactor);
@@ -100,7 +96,7 @@ fn save(project: &Project, tools: &Toolbox, redactor: &Redactor, name: &str, cau
     private::create_dir(&dir)?;
     let write = |name: &str, text: &str| private::write(&dir.join(name), &redactor.redact(text));
     write("cause.txt", cause)?;
-    let helm = tools.helm().args(["history", &project.settings.chart.release]).deadline(PATIENCE);
+    let helm = tools.helm().args(["history", &project.settings.chart.release]).deadline(deadlines::EVIDENCE);
     let history = match helm.output() {
         Ok(output) => String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned(),
         Err(error) => format!("{error:#}\n"),

@@ -1,7 +1,5 @@
 //! Helm's state, read from the labels of its release Secrets, and the commands that change it.
 
-use std::time::Duration;
-
 use anyhow::{Context, Result};
 
 use super::desired::Desired;
@@ -9,6 +7,7 @@ use super::secrets::{self, Existing};
 use super::undo::{self, Fallback};
 use crate::api::{Propagation, kinds};
 use crate::clock;
+use crate::deadlines;
 use crate::failure::{Class, Failure};
 use crate::plan::Step;
 use crate::process::Process;
@@ -122,7 +121,7 @@ fn command(project: &Project, tools: &Toolbox, desired: &Desired) -> Process {
         // What somebody changed with kubectl belongs to another field manager: it is taken back.
         .args(["--server-side=true", "--force-conflicts", "--history-max=10"])
         .stdin(desired.values.to_string())
-        .deadline(Duration::from_secs(180))
+        .deadline(deadlines::HELM_UPGRADE)
 }
 
 /// The `helm upgrade --install` without wait: xtask watches itself. What Helm has half applied when it fails is undone.

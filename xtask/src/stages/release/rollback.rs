@@ -1,7 +1,6 @@
 //! Back to a revision that Helm keeps: which one, whether all that it needs is there, and the steps.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use anyhow::Result;
 use serde_json::Value;
@@ -145,7 +144,7 @@ pub fn steps<'a>(
         steps.extend(changed.map(|drift| ownership::step(tools, &drift.object)));
     }
     let rollback = tools.helm().args(["rollback", release, &target.revision.to_string(), "--server-side=true"]);
-    let rollback = rollback.args(["--force-conflicts", "--history-max=10"]).deadline(Duration::from_secs(120));
+    let rollback = rollback.args(["--force-conflicts", "--history-max=10"]);
     let rollback = rollback.log(project.log("helm"));
     let what = format!("helm rollback {release} to revision {}", target.revision);
     steps.push(Step::new(what, target.why.clone(), rollback.clone(), move |_| rollback.run().map(|()| String::new())));

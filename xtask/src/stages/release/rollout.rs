@@ -8,6 +8,7 @@ use anyhow::Result;
 use super::evidence;
 use super::undo::{self, Fallback};
 use crate::api::{Scope, kinds};
+use crate::deadlines::{self, Limit};
 use crate::judge::{self, CAUSES, Finding, Gravity};
 use crate::plan::Step;
 use crate::process;
@@ -16,15 +17,6 @@ use crate::report::{Row, Running};
 use crate::secrets::Redactor;
 use crate::snapshot::{Snapshot, Watch, text};
 use crate::toolbox::Toolbox;
-
-/// How long a rollout may take as long as nothing fatal shows.
-const LIMIT: Duration = Duration::from_secs(300);
-/// The longest that is waited for a change: patience runs out without one.
-const TICK: Duration = Duration::from_millis(500);
-/// A cause that comes and goes (a container that crashes runs for a moment each time) counts as standing all along.
-const GAP: Duration = Duration::from_secs(4);
-/// How long a pod of a StatefulSet may keep its own successor from coming.
-const STUCK: Duration = Duration::from_secs(3);
 
 /// Why a rollout was given up.
 pub struct Stopped {
@@ -47,14 +39,16 @@ pub fn step<'a>(
     let shown =
         format!("GET {}?watch=true  # and other kinds", kinds::POD.collection(tools.namespace(), Scope::Namespace));
     Step::new("roll out", why, shown, move |running| {
-        let Some(stopped) = follow(tools, running, LIMIT)? else { return Ok("all replicas ready".to_owned()) };
+        let Some(stopped) = follow(tools, running, deadlines::ROLLOUT)? else {
+            return Ok("all replicas ready".to_owned());
+        };
         let explained = evidence::explain(project, tools, &redactor, &stopped);
         Err(undo::fall_back(project, tools, &fallback, explained))
     })
 }
 
 /// Follows the rollout until every workload is complete (`None`) or cannot become so.
-pub fn follow(tools: &Toolbox, running: &Running, limit: Duration) -> Result<Option<Stopped>> {
+pub fn follow(tools: &Toolbox, running: &Running, limit: Limit) -> Result<Option<Stopped>> {
     let start = Instant::now();
     let mut watch = Watch::start(tools)?;
     let mut standing = Standing::default();
@@ -83,7 +77,7 @@ pub fn follow(tools: &Toolbox, running: &Running, limit: Duration) -> Result<Opt
                 return Ok(Some(Stopped { what, name, findings }));
             }
         }
-        if start.elapsed() > limit {
+        if start.elapsed() > limit.time() {
             let what = format!("the rollout did not complete within {} s", limit.as_secs());
             watch.refresh()?;
             return Ok(Some(Stopped { what, name: "timeout", findings: judge::findings(watch.snapshot()) }));
@@ -91,7 +85,7 @@ pub fn follow(tools: &Toolbox, running: &Running, limit: Duration) -> Result<Opt
         if process::ending() {
             anyhow::bail!("interrupted");
         }
-        watch.next(TICK)?;
+        watch.next(deadlines::ROLLOUT_TICK.time())?;
     }
 }
 
@@ -115,7 +109,7 @@ fn replace_stuck(tools: &Toolbox, snapshot: &Snapshot, since: &mut HashMap<Strin
     since.retain(|name, _| stuck.contains(name));
     for name in stuck {
         let first = *since.entry(name.clone()).or_insert_with(Instant::now);
-        if first.elapsed() > STUCK {
+        if first.elapsed() > deadlines::POD_STUCK.time() {
             // By its UID: its successor has the same name.
             if let Some(pod) = snapshot.get("Pod", &name) {
                 tools.api()?.begin_delete_of(&kinds::POD, &name, text(pod, "/metadata/uid"))?;
@@ -135,7 +129,7 @@ struct Standing {
 impl Standing {
     /// The name of a cause that has stood for longer than its patience, and how long, given what is found `now`.
     fn ripe(&mut self, findings: &[Finding], now: Instant) -> Option<(&'static str, Duration)> {
-        self.seen.retain(|_, (_, last)| now.duration_since(*last) < GAP);
+        self.seen.retain(|_, (_, last)| now.duration_since(*last) < deadlines::CAUSE_GAP.time());
         let mut ripe = None;
         for finding in findings.iter().filter(|finding| finding.gravity == Gravity::Fatal) {
             let owner = finding.subject.rsplit_once('-').map_or(finding.subject.as_str(), |(owner, _)| owner);
@@ -182,6 +176,6 @@ mod tests {
     #[test]
     fn every_cause_is_told_within_ten_seconds() {
         // A tick, a fresh snapshot and the question about the nodes come on top: seconds, on a machine that is busy.
-        assert!(CAUSES.iter().all(|cause| cause.patience <= Duration::from_secs(5)));
+        assert!(CAUSES.iter().all(|cause| cause.patience <= Limit::seconds(5)));
     }
 }

@@ -1,7 +1,5 @@
 //! Undoing: back to the revision that was verified last, or away with a first install that failed.
 
-use std::time::Duration;
-
 use anyhow::{Context, Result};
 
 use super::record::Record;
@@ -9,6 +7,7 @@ use super::rollout::{self, Stopped};
 use super::{Observed, helm, secrets};
 use crate::api::{Propagation, kinds};
 use crate::clock;
+use crate::deadlines;
 use crate::failure::Failure;
 use crate::judge;
 use crate::process;
@@ -17,9 +16,6 @@ use crate::report::Running;
 use crate::secrets as manifests;
 use crate::snapshot::{Snapshot, text};
 use crate::toolbox::Toolbox;
-
-/// How long the old template may take to stand again. Its pods have mostly run all along.
-const LIMIT: Duration = Duration::from_secs(180);
 
 /// What runs after a deploy has failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -94,7 +90,7 @@ pub fn rollback_to(project: &Project, tools: &Toolbox, revision: u64, running: &
     let release = &project.settings.chart.release;
     let rollback = tools.helm().args(["rollback", release, &revision.to_string(), "--server-side=true"]);
     rollback.args(["--force-conflicts", "--history-max=10"]).log(project.log("helm")).run()?;
-    if let Some(Stopped { what, findings, .. }) = rollout::follow(tools, running, LIMIT)? {
+    if let Some(Stopped { what, findings, .. }) = rollout::follow(tools, running, deadlines::ROLLOUT_UNDO)? {
         let causes: Vec<String> = findings.iter().take(2).map(|f| format!("{}: {}", f.subject, f.cause)).collect();
         anyhow::bail!("of revision {revision}, {what} ({})", causes.join("; "));
     }
@@ -119,7 +115,7 @@ fn remove(project: &Project, tools: &Toolbox) -> Result<String> {
         anyhow::bail!("Helm has revision {} ({}), so this was no first install", older.number, older.status);
     }
     let uninstall = tools.helm().args(["uninstall", &chart.release, "--ignore-not-found", "--cascade=foreground"]);
-    uninstall.args(["--wait", "--timeout=120s"]).log(project.log("helm")).deadline(Duration::from_secs(150)).run()?;
+    uninstall.args(["--wait", "--timeout=120s"]).log(project.log("helm")).deadline(deadlines::HELM_UNINSTALL).run()?;
     let snapshot = Snapshot::take(tools)?;
     let (bound, pending): (Vec<_>, Vec<_>) =
         snapshot.kind("PersistentVolumeClaim").partition(|claim| text(claim, "/status/phase") == "Bound");

@@ -8,10 +8,7 @@ use std::time::{Duration, Instant};
 
 use ureq::Agent;
 
-/// Between two requests.
-const PAUSE: Duration = Duration::from_millis(100);
-/// For one answer; a connection that nobody takes counts as none.
-const PATIENCE: Duration = Duration::from_secs(1);
+use crate::deadlines;
 
 /// Requests the address until it is ended.
 pub struct Outage {
@@ -51,7 +48,10 @@ impl Outage {
 }
 
 fn measure(address: &str, ended: &AtomicBool) -> Measured {
-    let config = Agent::config_builder().timeout_global(Some(PATIENCE)).http_status_as_error(false).proxy(None);
+    let config = Agent::config_builder()
+        .timeout_global(Some(deadlines::OUTAGE_REQUEST.time()))
+        .http_status_as_error(false)
+        .proxy(None);
     let agent: Agent = config.max_idle_connections(0).build().into();
     // A 404 comes from a controller that has not read its routes yet.
     let answers =
@@ -64,7 +64,7 @@ fn measure(address: &str, ended: &AtomicBool) -> Measured {
         if answers() {
             // The time of the answer itself is not an outage.
             let gap = asked.duration_since(last);
-            if gap > PAUSE * 3 {
+            if gap > deadlines::OUTAGE_PAUSE.time() * 3 {
                 measured.longest = measured.longest.max(gap);
             }
             last = Instant::now();
@@ -72,13 +72,13 @@ fn measure(address: &str, ended: &AtomicBool) -> Measured {
                 return measured;
             }
         } else if ended.load(Ordering::Relaxed) {
-            let limit = *limit.get_or_insert_with(|| Instant::now() + PATIENCE * 10);
+            let limit = *limit.get_or_insert_with(|| Instant::now() + deadlines::OUTAGE_REQUEST.time() * 10);
             if Instant::now() >= limit {
                 measured.longest = measured.longest.max(last.elapsed());
                 return measured;
             }
         }
-        std::thread::sleep(PAUSE);
+        std::thread::sleep(deadlines::OUTAGE_PAUSE.time());
     }
 }
 
