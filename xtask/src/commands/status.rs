@@ -87,7 +87,7 @@ fn gather(project: &Project, world: &World, with_pending: bool) -> Result<(Profi
     let observed = release::observe(project, tools)?;
     let mut view = View::of(cluster, &observed);
     if let Some(snapshot) = &observed.snapshot {
-        let routes = proof::routes(snapshot, &project.settings.chart.release);
+        let routes = proof::routes(snapshot);
         // Without a way there are no routes to show. A watch would say so every second.
         let way = match Way::open(tools, &profile) {
             Ok(way) => Some(way),

@@ -69,7 +69,7 @@ pub fn prove(
     images(built, &evidence)?;
     let snapshot = evidence.snapshot;
     let release = &project.settings.chart.release;
-    let wanted = routes::routes(&snapshot, release);
+    let wanted = routes::routes(&snapshot);
     if wanted.is_empty() {
         return Err(Failure::new(Class::Proof, format!("release {release} has no Ingress, so no address leads to it"))
             .help("take back what was changed by hand: cargo xtask deploy dev")

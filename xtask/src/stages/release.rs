@@ -191,16 +191,10 @@ fn namespace<'a>(project: &Project, tools: &'a Toolbox, observed: &Observed) -> 
     }))
 }
 
-/// The objects of the release whose desired part is recorded: what the chart makes.
-pub fn recorded(kind: &str, name: &str) -> bool {
-    let kinds =
-        ["Deployment", "StatefulSet", "Service", "Ingress", "ConfigMap", "PodDisruptionBudget", "ServiceAccount"];
-    kinds.contains(&kind) && name.starts_with("todo") && name != record::NAME
-}
-
-/// References of the images that kept revisions run: those of the record, and of the ReplicaSets that Kubernetes keeps.
+/// References of the images that must stay: those of the record, and of what Kubernetes keeps in the namespace. What
+/// somebody else runs there of our images is not taken from them.
 pub fn images_of_revisions(snapshot: &Snapshot) -> Result<BTreeSet<String>> {
-    let sets = snapshot.kind("ReplicaSet").chain(snapshot.kind("StatefulSet"));
+    let sets = snapshot.all("ReplicaSet").chain(snapshot.all("StatefulSet"));
     let specs = sets.filter_map(|set| set.pointer("/spec/template/spec/containers")?.as_array());
     let live = specs.flatten().map(|container| text(container, "/image").to_owned());
     Ok(live.chain(Record::read(snapshot)?.iter().flat_map(Record::all_images)).collect())

@@ -390,6 +390,7 @@ fn kind_of_list(plural: &str) -> String {
         ("statefulsets", "StatefulSet"),
         ("jobs", "Job"),
         ("endpointslices", "EndpointSlice"),
+        ("horizontalpodautoscalers", "HorizontalPodAutoscaler"),
         ("ingresses", "Ingress"),
         ("ingressclasses", "IngressClass"),
         ("poddisruptionbudgets", "PodDisruptionBudget"),

@@ -42,6 +42,9 @@ pub fn screen(view: &View, now: Option<u64>) -> String {
             screen.row("cause", &format!("  {GOOD}try:{GOOD:#} {}", finding.help));
         }
     }
+    if !view.foreign.is_empty() {
+        screen.row("others", &format!("{DIM}not part of the release: {}{DIM:#}", view.foreign.join(", ")));
+    }
     for image in &view.images {
         let id = image.id.get(..19).unwrap_or(&image.id);
         let pods = if image.pods == 1 { "1 pod".to_owned() } else { format!("{} pods", image.pods) };
