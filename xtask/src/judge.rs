@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use crate::snapshot::Snapshot;
 
-pub use pods::stuck;
+pub use pods::{is_ready, stuck};
 pub use progress::{Progress, progress};
 
 /// How grave a finding is.

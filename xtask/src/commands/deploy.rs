@@ -138,9 +138,11 @@ pub(crate) fn deploy(project: &Project, args: &Deploy, before_release: Option<Be
     let wanted: Vec<Wanted> = wanted(&built).chain(facts.database).collect();
     steps += images::load(project, &tools.engine, &wanted, &live.stocks, mode)?;
 
+    steps +=
+        plan::apply(project, "release", mode, release::wait_until_gone(tools, &live.release)?.into_iter().collect())?;
     if steps > 0 && mode == Mode::Apply {
         // Minutes may have gone by.
-        live.release = report.look("observe", "the release again", || release::observe(project, tools))?;
+        live.release = report.look("observe", "the release again", || release::observe(tools))?;
         live.postgres = credentials.postgres(tools)?;
     }
     let secrets = credentials.plan(tools, &live.release, live.postgres.as_ref(), mode)?;
@@ -148,10 +150,11 @@ pub(crate) fn deploy(project: &Project, args: &Deploy, before_release: Option<Be
     let desired = Desired::new(project, &args.environment, &tags, &secrets.names)?;
     if let Some(before_release) = before_release {
         before_release(&Ready { tools, desired: &desired, secrets: &secrets, release: &live.release })?;
-        live.release = report.look("observe", "the release again", || release::observe(project, tools))?;
+        live.release = report.look("observe", "the release again", || release::observe(tools))?;
     }
     let names: Vec<String> = secrets.names.values().cloned().collect();
-    let release_steps = release::decide(project, tools, &desired, secrets.clone(), &live.release);
+    let run = release::Run::default();
+    let release_steps = release::decide(project, tools, &desired, secrets.clone(), &live.release, &run);
     let mut changed = release_steps.len();
     if changed == 0 {
         let what = format!("helm upgrade {}", project.settings.chart.release);
@@ -199,7 +202,7 @@ pub(crate) fn deploy(project: &Project, args: &Deploy, before_release: Option<Be
     if changed > 0 {
         std::thread::scope(|scope| {
             let forget = scope.spawn(|| forget_old_builds(project, tools, &proof.snapshot));
-            release::verified(tools, &desired, ids.clone(), names)?;
+            release::verified(tools, &run, &proof.snapshot, &desired, ids.clone(), names)?;
             release::remove_unused(tools)?;
             forget.join().unwrap_or_else(|_| bail!("the look for old builds panicked"))
         })?;

@@ -24,6 +24,9 @@ pub fn state(state: &cluster::State) -> String {
 }
 
 fn release_line(observed: &Observed) -> String {
+    if observed.ending {
+        return "its namespace is being deleted".to_owned();
+    }
     let helm =
         observed.helm.newest().map_or("not installed".to_owned(), |r| format!("revision {} {}", r.number, r.status));
     let verified =
@@ -64,7 +67,7 @@ pub fn run(project: &Project) -> Result<()> {
     }
     let mut line = "unknown without a cluster".to_owned();
     if profile.state == cluster::State::Running {
-        let observed = release::observe(project, &world.tools)?;
+        let observed = release::observe(&world.tools)?;
         let ready = observed.snapshot.as_ref().is_some_and(|s| {
             let progress = judge::progress(s);
             !progress.is_empty() && progress.iter().all(|p| p.complete)

@@ -54,7 +54,7 @@ pub fn run(project: &Project, args: &Status) -> Result<()> {
         output::print(text::screen(&view, Some(clock::now())).trim_end())?;
     }
     upgrade::refuse_unfinished(project)?;
-    refuse(&view)?;
+    refuse(&world.tools, &observed, &view)?;
     if args.verify {
         verify(project, &world.tools, &profile, &observed, &view)?;
     }
@@ -84,7 +84,7 @@ fn gather(project: &Project, world: &World, with_pending: bool) -> Result<(Profi
     if !running {
         return Ok((profile, Observed::default(), View { cluster, ..View::default() }));
     }
-    let observed = release::observe(project, tools)?;
+    let observed = release::observe(tools)?;
     let mut view = View::of(cluster, &observed);
     if let Some(snapshot) = &observed.snapshot {
         let routes = proof::routes(snapshot);
@@ -122,9 +122,12 @@ fn tell(project: &Project, view: &View) {
 }
 
 /// There is nothing to see where nothing runs: an error that says what to do.
-fn refuse(view: &View) -> Result<()> {
+fn refuse(tools: &Toolbox, observed: &Observed, view: &View) -> Result<()> {
     if view.cluster.state != "running" {
         return Err(Failure::new(Class::Cluster, "the cluster does not run").help("cargo xtask deploy dev").into());
+    }
+    if observed.ending {
+        return Err(observed.refusal(tools).into());
     }
     if view.workloads.is_empty() {
         return Err(Failure::new(Class::Rollout, "the application is not deployed")

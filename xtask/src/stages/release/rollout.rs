@@ -3,10 +3,10 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
-use super::evidence;
-use super::undo::{self, Fallback};
+use super::undo::{self, Run};
+use super::{evidence, namespace};
 use crate::api::{Scope, kinds};
 use crate::judge::{self, CAUSES, Finding, Gravity};
 use crate::plan::Step;
@@ -23,6 +23,8 @@ const LIMIT: Duration = Duration::from_secs(300);
 const TICK: Duration = Duration::from_millis(500);
 /// A cause that comes and goes (a container that crashes runs for a moment each time) counts as standing all along.
 const GAP: Duration = Duration::from_secs(4);
+/// How long the namespace may have no workload of ours: Helm has made them before a rollout is followed.
+const EMPTY: Duration = Duration::from_secs(3);
 /// How long a pod of a StatefulSet may keep its own successor from coming.
 const STUCK: Duration = Duration::from_secs(3);
 
@@ -36,20 +38,16 @@ pub struct Stopped {
     pub findings: Vec<Finding>,
 }
 
-/// The step that follows the rollout. When it fails, the evidence is saved and `fallback` is what runs afterwards.
-pub fn step<'a>(
-    project: &'a Project,
-    tools: &'a Toolbox,
-    fallback: Fallback,
-    redactor: Redactor,
-    why: String,
-) -> Step<'a> {
+/// The step that follows the rollout. When it fails, the evidence is saved and what `run` did is undone.
+pub fn step<'a>(project: &'a Project, tools: &'a Toolbox, run: Run, redactor: Redactor, why: String) -> Step<'a> {
     let shown =
         format!("GET {}?watch=true  # and other kinds", kinds::POD.collection(tools.namespace(), Scope::Namespace));
     Step::new("roll out", why, shown, move |running| {
-        let Some(stopped) = follow(tools, running, LIMIT)? else { return Ok("all replicas ready".to_owned()) };
+        let stopped = follow(tools, running, LIMIT)
+            .context("the rollout goes on, but it cannot be followed; nothing was undone")?;
+        let Some(stopped) = stopped else { return Ok("all replicas ready".to_owned()) };
         let explained = evidence::explain(project, tools, &redactor, &stopped);
-        Err(undo::fall_back(project, tools, &fallback, explained))
+        Err(undo::fall_back(project, tools, &run, explained))
     })
 }
 
@@ -64,12 +62,18 @@ pub fn follow(tools: &Toolbox, running: &Running, limit: Duration) -> Result<Opt
         let progress = judge::progress(snapshot);
         let findings = judge::findings(snapshot);
         running.rows(rows(snapshot, &findings));
-        if !progress.is_empty() && progress.iter().all(|p| p.complete) {
-            return Ok(None);
-        }
         let line: Vec<String> = progress.iter().map(|p| format!("{} {}", p.name, p.line())).collect();
         running.progress(line.join(", "));
         replace_stuck(tools, snapshot, &mut stuck)?;
+        // What is claimed is read: a watch may have missed something.
+        if is_complete(&progress) && is_complete(&judge::progress(watch.refresh()?)) {
+            return Ok(None);
+        }
+        if progress.is_empty() && start.elapsed() > EMPTY && watch.refresh()?.workloads().next().is_none() {
+            let why = namespace::unusable(tools)?.map(|why| format!(": {why}")).unwrap_or_default();
+            let what = format!("nothing of release {} is in the cluster{why}", tools.release().name);
+            return Ok(Some(Stopped { what, name: "gone", findings: Vec::new() }));
+        }
         if let Some((name, _)) = standing.ripe(&findings, Instant::now()) {
             // The verdict is about what is there now, whatever a watch may have missed.
             watch.refresh()?;
@@ -93,6 +97,11 @@ pub fn follow(tools: &Toolbox, running: &Running, limit: Duration) -> Result<Opt
         }
         watch.next(TICK)?;
     }
+}
+
+/// Whether there is something, and all of it is complete.
+fn is_complete(progress: &[judge::Progress]) -> bool {
+    !progress.is_empty() && progress.iter().all(|p| p.complete)
 }
 
 /// A live line for each workload: how far it is, and what it waits for.
