@@ -11,7 +11,7 @@ const FOUND: &str = concat!(
 );
 
 /// A cluster that runs, has the images and refuses what Helm brings: as far as a deploy comes without a cluster.
-fn cluster() -> Sandbox {
+pub fn cluster() -> Sandbox {
     let sandbox = Sandbox::with_tools();
     sandbox.cluster();
     sandbox.on("docker run *", &format!("echo '{FOUND}'"));
