@@ -44,6 +44,8 @@ pub struct Snapshot {
     /// The release that tells which of them are ours; `None`: all are.
     release: Option<Release>,
     cluster: Vec<Value>,
+    /// The ends of logs that were asked for, by pod and container.
+    logs: BTreeMap<(String, String), String>,
     taken: u64,
     /// The resource version of each kind's list, from which a watch goes on.
     versions: BTreeMap<&'static str, String>,
@@ -107,6 +109,16 @@ impl Snapshot {
     /// All objects of `kind` in the whole cluster; none unless [`Snapshot::add_cluster`] has asked for them.
     pub fn cluster(&self, kind: &str) -> impl Iterator<Item = &Value> {
         self.cluster.iter().filter(move |object| object["kind"] == kind)
+    }
+
+    /// Adds the end of a container's log.
+    pub fn add_log(&mut self, pod: &str, container: &str, text: String) {
+        self.logs.insert((pod.to_owned(), container.to_owned()), text);
+    }
+
+    /// The end of a container's log, if it was asked for.
+    pub fn log_of(&self, pod: &str, container: &str) -> Option<&str> {
+        self.logs.get(&(pod.to_owned(), container.to_owned())).map(String::as_str)
     }
 
     /// When it was taken, in seconds since 1970.

@@ -21,7 +21,7 @@ use crate::snapshot::Snapshot;
 use crate::stages::cluster::{self, State};
 use crate::stages::images::load::Wanted;
 use crate::stages::images::{self, Built, ids, prune};
-use crate::stages::proof::{self, Evidence, Way};
+use crate::stages::proof::{self, Evidence, Front, Way};
 use crate::stages::release::{self, Desired};
 use crate::stages::upgrade;
 use crate::toolbox::Toolbox;
@@ -152,6 +152,7 @@ pub(crate) fn deploy(project: &Project, args: &Deploy, before_release: Option<Be
         before_release(&Ready { tools, desired: &desired, secrets: &secrets, release: &live.release })?;
         live.release = report.look("observe", "the release again", || release::observe(tools))?;
     }
+    let desired = live.release.snapshot.as_ref().map_or(desired.clone(), |snapshot| desired.with_autoscaled(snapshot));
     let names: Vec<String> = secrets.names.values().cloned().collect();
     let run = release::Run::default();
     let release_steps = release::decide(project, tools, &desired, secrets.clone(), &live.release, &run);
@@ -194,7 +195,8 @@ pub(crate) fn deploy(project: &Project, args: &Deploy, before_release: Option<Be
         proof::prove(project, tools, &ids, &way.address, requests, evidence)
     };
     let proof = report.look("proof", "images and routes", prove)?;
-    report.fact("address", way.lasting());
+    let front = way.lasting().map(|address| Front::of(address, &proof.snapshot));
+    report.fact("address", front.as_ref().map(|front| front.address.as_str()));
     report.fact("open_with", way.open_with());
     report.fact("routes", output::routes(&proof.answers));
     report.fact("workloads", output::workloads(&proof.snapshot));
@@ -210,7 +212,7 @@ pub(crate) fn deploy(project: &Project, args: &Deploy, before_release: Option<Be
     if steps == 0 {
         report.ok("nothing changed: nothing was built, loaded or restarted");
     }
-    summary::print(project, &way, &credentials, &ids, &proof, start.elapsed());
+    summary::print(project, &way, front.as_ref(), &credentials, &ids, &proof, start.elapsed());
     Ok(())
 }
 

@@ -5,6 +5,7 @@ use anyhow::Result;
 use crate::judge;
 use crate::project::Project;
 use crate::report::{BAD, BOLD, GOOD, WARN};
+use crate::stages::proof::Front;
 use crate::stages::release::{self, Observed};
 use crate::stages::upgrade::{Phase, State};
 use crate::stages::{cluster, machine};
@@ -74,7 +75,9 @@ pub fn run(project: &Project) -> Result<()> {
         });
         line = format!("{}, {}", release_line(&observed), if ready { "ready" } else { "not ready" });
         if ready && observed.record.is_some() {
-            line.extend(profile.address().map(|address| format!(" at {address}")));
+            let front =
+                profile.address().zip(observed.snapshot).map(|(address, snapshot)| Front::of(&address, &snapshot));
+            line.extend(front.map(|front| format!(" at {}", front.address)));
             next = project.command("status");
         }
     }

@@ -15,7 +15,7 @@ use crate::clock;
 use crate::failure::{Class, Failure};
 use crate::project::Project;
 use crate::stages::cluster::{self, Profile, State};
-use crate::stages::proof::{self, Way};
+use crate::stages::proof::{self, Front, Way};
 use crate::stages::release::{self, Observed};
 use crate::stages::upgrade;
 use crate::toolbox::Toolbox;
@@ -77,6 +77,7 @@ fn gather(project: &Project, world: &World, with_pending: bool) -> Result<(Profi
         profile: tools.profile.clone(),
         state: word(&profile.state).to_owned(),
         address: profile.address().filter(|_| running),
+        hint: None,
         open_with: None,
         kubernetes: profile.kubernetes(tools)?.map(|version| version.to_string()),
         difference: cluster::difference(project, tools, &profile)?,
@@ -98,6 +99,10 @@ fn gather(project: &Project, world: &World, with_pending: bool) -> Result<(Profi
                 None
             }
         };
+        if let Some(address) = view.cluster.address.take() {
+            let Front { address, hint } = Front::of(&address, snapshot);
+            (view.cluster.address, view.cluster.hint) = (Some(address), hint);
+        }
         view.cluster.open_with = way.as_ref().and_then(Way::open_with).map(str::to_owned);
         (view.routes, view.drift, view.pending) = std::thread::scope(|scope| {
             let answers = scope.spawn(|| {

@@ -11,8 +11,9 @@ use anyhow::Result;
 use serde_json::Value;
 
 use super::{Snapshot, number, text};
-use crate::api::{Resource, Streams, kinds};
+use crate::api::{LogOptions, Resource, Streams, kinds};
 use crate::clock;
+use crate::inventory;
 use crate::toolbox::Toolbox;
 
 /// The kinds that a rollout changes.
@@ -31,6 +32,8 @@ const GATHER: Duration = Duration::from_millis(40);
 const FRESH: Duration = Duration::from_secs(20);
 /// The pause between two whole snapshots where a watch breaks again and again.
 const POLL: Duration = Duration::from_millis(800);
+/// Lines of a log that are looked at.
+const LINES: u32 = 3;
 /// How long the API server may be away before that is an error.
 const AWAY: Duration = Duration::from_secs(30);
 
@@ -66,7 +69,8 @@ impl<'a> Watch<'a> {
     pub fn refresh(&mut self) -> Result<&Snapshot> {
         let snapshot = whole(self.tools)?;
         // What the watches have said until now is older than this.
-        self.snapshot = Snapshot { cluster: std::mem::take(&mut self.snapshot.cluster), ..snapshot };
+        let (cluster, logs) = (std::mem::take(&mut self.snapshot.cluster), std::mem::take(&mut self.snapshot.logs));
+        self.snapshot = Snapshot { cluster, logs, ..snapshot };
         self.whole = Instant::now();
         Ok(&self.snapshot)
     }
@@ -74,6 +78,19 @@ impl<'a> Watch<'a> {
     /// Adds what is needed of the whole cluster to what is known.
     pub fn add_cluster(&mut self) -> Result<()> {
         self.snapshot.add_cluster(self.tools)
+    }
+
+    /// Adds the ends of the logs of `containers` (pod and container) to what is known. A log that cannot be read now
+    /// explains nothing; it is asked for again.
+    pub fn add_logs(&mut self, containers: &[(String, String)]) -> Result<()> {
+        let api = self.tools.api()?;
+        let options = LogOptions { tail: Some(LINES), ..LogOptions::default() };
+        for (pod, container) in containers {
+            if let Ok(Some(text)) = inventory::log(&api, pod, container, &options) {
+                self.snapshot.add_log(pod, container, text);
+            }
+        }
+        Ok(())
     }
 
     /// Waits for a change, at most `limit`, and gives what is known then.

@@ -2,12 +2,14 @@
 
 pub mod diagnose;
 pub mod facts;
+mod front;
 pub mod http;
 mod identity;
 mod routes;
 mod slow;
 mod way;
 
+pub use front::Front;
 pub use routes::{Answer, agent, measure, routes};
 pub use slow::warnings;
 pub use way::Way;

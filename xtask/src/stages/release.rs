@@ -1,5 +1,6 @@
 //! The release stage: Secrets out of band, one `helm upgrade --install`, and the watch until it stands.
 
+mod data;
 mod desired;
 mod diff;
 mod drift;
@@ -141,6 +142,7 @@ pub fn decide<'a>(
     // Before anything is made: a database that cannot be used leaves the cluster as it is.
     steps.splice(0..0, preflight.iter().map(|preflight| preflight.look_from_here()));
     steps.extend(helm::repair(tools, &project.settings.chart.release, &observed.helm));
+    steps.extend(data::step(project, tools, desired, observed));
     steps.extend(secrets.steps(tools, &observed.secrets));
     steps.extend(preflight.iter().map(|preflight| preflight.look_from_pod()));
     if let (Some(snapshot), Some(record)) = (&observed.snapshot, &observed.record) {

@@ -44,6 +44,8 @@ pub struct Cluster {
     pub state: String,
     /// Where a user finds the application.
     pub address: Option<String>,
+    /// What to do where the address' host does not lead to this machine.
+    pub hint: Option<String>,
     /// The command that opens a way to it, where the profile publishes no port.
     pub open_with: Option<String>,
     /// The Kubernetes that minikube has on record for it.

@@ -143,10 +143,18 @@ pub fn upgrade<'a>(
     })
 }
 
+fn rendering(project: &Project, tools: &Toolbox, desired: &Desired) -> Process {
+    command(project, tools, desired).args(["--dry-run=server", "--hide-secret", "--output=json"])
+}
+
+/// The command of [`render`], for a step to show.
+pub fn shown_render(project: &Project, tools: &Toolbox, desired: &Desired) -> String {
+    format!("{} <<< '{}'", rendering(project, tools, desired), desired.values)
+}
+
 /// The manifests that [`upgrade`] would apply, rendered with the cluster at hand; changes nothing.
 pub fn render(project: &Project, tools: &Toolbox, desired: &Desired) -> Result<String> {
-    let command = command(project, tools, desired).args(["--dry-run=server", "--hide-secret", "--output=json"]);
-    let text = command.read().map_err(refused)?;
+    let text = rendering(project, tools, desired).read().map_err(refused)?;
     let release: serde_json::Value = serde_json::from_str(&text).context("helm did not print JSON")?;
     release["manifest"].as_str().map(str::to_owned).context("helm rendered no manifest")
 }

@@ -25,6 +25,8 @@ const TICK: Duration = Duration::from_millis(500);
 const GAP: Duration = Duration::from_secs(4);
 /// How long the namespace may have no workload of ours: Helm has made them before a rollout is followed.
 const EMPTY: Duration = Duration::from_secs(3);
+/// Between two looks at the logs of containers that hold up their pods.
+const LOGS: Duration = Duration::from_secs(1);
 /// How long a pod of a StatefulSet may keep its own successor from coming.
 const STUCK: Duration = Duration::from_secs(3);
 
@@ -57,7 +59,12 @@ pub fn follow(tools: &Toolbox, running: &Running, limit: Duration) -> Result<Opt
     let mut watch = Watch::start(tools)?;
     let mut standing = Standing::default();
     let mut stuck = HashMap::new();
+    let mut asked = start;
     loop {
+        if asked.elapsed() > LOGS {
+            watch.add_logs(&judge::in_need_of_logs(watch.snapshot()))?;
+            asked = Instant::now();
+        }
         let snapshot = watch.snapshot();
         let progress = judge::progress(snapshot);
         let findings = judge::findings(snapshot);
