@@ -174,7 +174,7 @@ impl Work<'_> {
                 ))
                 .into());
         }
-        let record = release::observe(project, tools)?.record;
+        let record = release::observe(tools)?.record;
         let environment = self.environment(record.as_ref())?;
         let credentials = credentials::read(project, &environment)?;
         if contents.database && !credentials.embedded {

@@ -113,11 +113,11 @@ fn save(project: &Project, tools: &Toolbox, redactor: &Redactor, name: &str, cau
     write("pods.txt", &inventory::pods(objects))?;
     write("events.txt", &inventory::events(objects))?;
     write("describe.txt", &inventory::describe(objects))?;
-    let things = inventory::yaml(objects.iter().filter(|object| object["kind"] != "Event"));
+    // What others have in the namespace explains by its states and Events; its content has no business here.
+    let things = inventory::yaml(objects.iter().filter(|o| o["kind"] != "Event" && snapshot.is_ours(o)));
     write("objects.yaml", &format!("{things}{quotas}"))?;
     let options = LogOptions { tail: Some(SAVED), ..LogOptions::default() };
-    let ours = snapshot.kind("Pod").filter(|pod| pod["metadata"]["labels"]["app.kubernetes.io/part-of"] == "todo");
-    write("logs.txt", &ours.map(|pod| inventory::logs(&api, pod, &options)).collect::<String>())?;
+    write("logs.txt", &snapshot.kind("Pod").map(|pod| inventory::logs(&api, pod, &options)).collect::<String>())?;
     for (pod, container) in restarted(&snapshot) {
         let name = format!("{pod}.{container}.previous.txt");
         match log(tools, &pod, &container, true, SAVED) {
