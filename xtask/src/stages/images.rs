@@ -56,6 +56,14 @@ pub fn build(project: &Project, engine: &Engine, origin: &dyn Origin, seen: &[Se
         let why = format!("the engine has {} of these files", unchanged.reference());
         project.report.recorder().note(STAGE, &what, &why, "", Outcome::Skipped);
     }
+    let packed: Vec<Seen>;
+    let seen = match mode {
+        Mode::Apply => {
+            packed = seen.iter().map(|seen| build::pack(project, seen)).collect::<Result<_>>()?;
+            &packed
+        }
+        Mode::DryRun => seen,
+    };
     apply_side_by_side(project, STAGE, mode, build::steps(project, engine, origin, seen))?;
     if mode == Mode::Apply {
         build::remember(project, seen)?;
