@@ -31,6 +31,9 @@ pub use watchdog::{end_all, ending};
 /// How often a command is run again that [`Process::again_if`] calls not begun.
 const AGAIN: u32 = 3;
 
+/// A log that has become longer than this in bytes is put aside, in place of the one before.
+const LOG_SIZE: u64 = 1 << 20;
+
 /// What a command reads as its standard input.
 #[derive(Clone, Debug)]
 enum Stdin {
@@ -314,6 +317,9 @@ impl Process {
         let Some(log) = &self.log else { return Ok(None) };
         if let Some(dir) = log.parent() {
             std::fs::create_dir_all(dir)?;
+        }
+        if log.metadata().is_ok_and(|log| log.len() > LOG_SIZE) {
+            std::fs::rename(log, format!("{log}.1"))?;
         }
         let mut file = File::options().create(true).append(true).open(log)?;
         writeln!(file, "$ {self}")?;

@@ -8,6 +8,7 @@ mod routes;
 mod slow;
 mod way;
 
+pub use identity::{Outdated, outdated};
 pub use routes::{Answer, agent, measure, routes};
 pub use slow::warnings;
 pub use way::Way;

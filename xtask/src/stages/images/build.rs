@@ -86,7 +86,7 @@ pub fn observe(project: &Project, engine: &Engine, origin: &dyn Origin) -> Resul
         .map(|((name, image), files)| look(project, origin, name, image, files, &bases))
         .collect();
     let tagged: Vec<String> = seen.iter().filter(|seen| seen.recipe.is_some()).map(Seen::reference).collect();
-    let ids = ids::of_all(project, engine, &tagged);
+    let ids = ids::of_all(project, engine, &tagged)?;
     for seen in &mut seen {
         seen.id = ids.get(&seen.reference()).cloned();
     }
@@ -202,6 +202,14 @@ fn build(project: &Project, command: Process, seen: &Seen, image: &Image, runnin
     }
     recipe::remember(project, &seen.name, recipe)?;
     Ok(seen.reference())
+}
+
+/// Returns the ID of an image that was just built.
+pub fn id(project: &Project, engine: &Engine, reference: &str) -> Result<String> {
+    ids::of(project, engine, reference)?.ok_or_else(|| {
+        let what = format!("the engine does not have {reference}, which it has just built");
+        Failure::new(Class::Image, what).help("run the same command again; if it stays so: cargo xtask doctor").into()
+    })
 }
 
 /// Remembers what the engine had already, so that the next difference is told against what was used last.

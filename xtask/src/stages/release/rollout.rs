@@ -18,7 +18,7 @@ use crate::snapshot::{Snapshot, Watch, text};
 use crate::toolbox::Toolbox;
 
 /// How long a rollout may take as long as nothing fatal shows.
-const LIMIT: Duration = Duration::from_secs(300);
+pub const LIMIT: Duration = Duration::from_secs(300);
 /// The longest that is waited for a change: patience runs out without one.
 const TICK: Duration = Duration::from_millis(500);
 /// A cause that comes and goes (a container that crashes runs for a moment each time) counts as standing all along.
