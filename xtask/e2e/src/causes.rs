@@ -91,7 +91,7 @@ pub fn image_missing(bed: &Bed) -> Result<()> {
     let edited =
         bed.edit("apps/backend/app/__init__.py", |text| format!("{text}\n# removed {:?}\n", Instant::now()))?;
     let reference = references(bed)?.into_iter().find(|r| r.starts_with("todo-backend")).unwrap_or_default();
-    let node = bed.tools()?.nodes().remove(0);
+    let node = bed.tools()?.nodes()?.remove(0);
     let name = canonical(&reference);
     let events = bed.root.join("target/xtask/events.jsonl");
     std::fs::remove_file(&events).context("the events of the deploy before")?;

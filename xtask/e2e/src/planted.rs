@@ -14,7 +14,7 @@ const PLANTED: &str = "todo-backend:planted";
 
 pub fn other_image(bed: &Bed) -> Result<()> {
     let tools = bed.tools()?;
-    let node = tools.nodes().remove(0);
+    let node = tools.nodes()?.remove(0);
     let reference = references(bed)?.into_iter().find(|r| r.starts_with("todo-backend")).context("a backend image")?;
     bed.xtask(&["status", "--verify"])?.expect(0, &["verified"])?;
 
@@ -22,7 +22,7 @@ pub fn other_image(bed: &Bed) -> Result<()> {
     let build = tools.engine.docker().args(["buildx", "build", "--tag", PLANTED, "-"]);
     build.stdin(format!("FROM {reference}\nLABEL planted=here\n")).run()?;
     let running = bed.project.report.step("test", "plant another image under the same tag", "");
-    load::load(&bed.project, &tools.engine, &node, &Wanted::of(&bed.project, &tools.engine, PLANTED), &running)?;
+    load::load(&bed.project, &tools.engine, &node, &Wanted::of(&bed.project, &tools.engine, PLANTED)?, &running)?;
     node.ctr(["images", "tag", "--force", &canonical(PLANTED), &canonical(&reference)]).run()?;
     bed.until("the node notices", Duration::from_secs(20), || {
         let images = node.images()?;

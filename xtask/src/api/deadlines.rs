@@ -25,8 +25,6 @@ pub struct Deadlines {
     pub deletion: Duration,
     /// For a namespace to be gone: every object in it goes first.
     pub namespace_deletion: Duration,
-    /// For an API server that answers to be ready: it reads its caches after a start.
-    pub ready: Duration,
     /// Between two looks at something that is waited for.
     pub poll: Duration,
 }
@@ -44,7 +42,6 @@ impl Default for Deadlines {
             longest_pause: Duration::from_secs(2),
             deletion: Duration::from_secs(90),
             namespace_deletion: Duration::from_secs(180),
-            ready: Duration::from_secs(60),
             poll: Duration::from_millis(200),
         }
     }

@@ -34,7 +34,7 @@ pub fn restart_if_renewed(
         return Ok(0);
     }
     // Asked again: an engine may have called the image by its manifest until it was loaded.
-    let loaded = Wanted::of(project, &tools.engine, name);
+    let loaded = Wanted::of(project, &tools.engine, name)?;
     let Some(step) = restart(tools, &loaded, snapshot) else { return Ok(0) };
     plan::apply(project, "release", mode, vec![step])
 }

@@ -57,7 +57,7 @@ pub fn run(project: &Project, args: &Rollback) -> Result<()> {
 
     let wanted = wanted(project, tools, &target)?;
     let references: Vec<String> = wanted.iter().map(|image| image.reference.clone()).collect();
-    let stocks = images::load::observe(&tools.nodes(), &references)?;
+    let stocks = images::load::observe(&tools.nodes()?, &references)?;
     images::load(project, &tools.engine, &wanted, &stocks, mode)?;
     let steps = release::rollback(project, tools, &target, &observed, redactor);
     plan::apply(project, "release", mode, steps)?;
@@ -89,8 +89,11 @@ fn wanted(project: &Project, tools: &Toolbox, target: &Target) -> Result<Vec<Wan
         let known = || verified.and_then(|verified| verified.images.get(reference)).cloned();
         let here = || ids::of(project, &tools.engine, reference);
         let id = match *reference == project.settings.database.image {
-            true => here().or_else(known),
-            false => known().or_else(here),
+            true => here()?.or_else(known),
+            false => match known() {
+                Some(id) => Some(id),
+                None => here()?,
+            },
         };
         if id.is_none() {
             let what = format!("revision {} runs {reference}, which is not in the engine any more", target.revision);

@@ -64,11 +64,11 @@ pub fn build(project: &Project, engine: &Engine, origin: &dyn Origin, seen: &[Se
         let (why, id) = match build::decide(seen) {
             Verdict::Unchanged => (None, seen.id.clone()),
             Verdict::Build { why } if mode == Mode::DryRun => (Some(why), None),
-            Verdict::Build { why } => (Some(why), ids::of(project, engine, &seen.reference())),
+            Verdict::Build { why } => (Some(why), ids::of(project, engine, &seen.reference())?),
         };
-        Built { name: seen.name.clone(), tag: seen.tag(), id, why, recipe: seen.recipe.clone() }
+        Ok(Built { name: seen.name.clone(), tag: seen.tag(), id, why, recipe: seen.recipe.clone() })
     });
-    Ok(built.collect())
+    built.collect()
 }
 
 /// Brings `wanted` to all nodes, side by side, and reads the IDs back; `stocks` is what the nodes have. Gives the number

@@ -18,6 +18,9 @@ pub fn screen(view: &View, now: Option<u64>) -> String {
     let address =
         cluster.address.as_ref().map(|address| format!("  {BOLD}{address}{BOLD:#}")).or(open_with).unwrap_or_default();
     screen.row("cluster", &format!("{}: {colour}{}{colour:#}{address}", cluster.profile, cluster.state));
+    if let Some(silence) = &cluster.silence {
+        screen.row("cluster", &format!("{WARN}{silence}{WARN:#}"));
+    }
     if let Some(difference) = &cluster.difference {
         screen.row("cluster", &format!("{WARN}{difference}{WARN:#}"));
     }

@@ -72,13 +72,14 @@ pub fn observe(project: &Project, engine: &Engine, origin: &dyn Origin) -> Resul
             .collect();
         (files, bases)
     });
+    let bases = bases?;
     let mut seen: Vec<Seen> = images
         .iter()
         .zip(files?)
         .map(|((name, image), files)| look(project, origin, name, image, files, &bases))
         .collect();
     let tagged: Vec<String> = seen.iter().filter(|seen| seen.recipe.is_some()).map(Seen::reference).collect();
-    let ids = ids::of_all(project, engine, &tagged);
+    let ids = ids::of_all(project, engine, &tagged)?;
     for seen in &mut seen {
         seen.id = ids.get(&seen.reference()).cloned();
     }

@@ -29,8 +29,8 @@ pub struct Wanted {
 
 impl Wanted {
     /// The image that `engine` has under `reference`.
-    pub fn of(project: &Project, engine: &Engine, reference: &str) -> Self {
-        Self { reference: reference.to_owned(), id: ids::of(project, engine, reference) }
+    pub fn of(project: &Project, engine: &Engine, reference: &str) -> Result<Self> {
+        Ok(Self { reference: reference.to_owned(), id: ids::of(project, engine, reference)? })
     }
 
     /// Its name on a node.
@@ -154,7 +154,7 @@ fn attempt(
     };
     // An engine that keeps images in containerd calls them by manifest; the config is known only now.
     let id = passed.config.clone().or_else(|| wanted.id.clone());
-    if let (Some(engines), Some(config)) = (engine.image_id(&wanted.reference), &id) {
+    if let (Some(engines), Some(config)) = (engine.image_id(&wanted.reference)?, &id) {
         ids::remember(project, &engines, config)?;
     }
     Ok(match confirm(node, &Wanted { id, ..wanted.clone() }) {

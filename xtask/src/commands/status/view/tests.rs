@@ -36,6 +36,7 @@ fn view() -> View {
         state: "running".into(),
         address: Some("http://localhost:8080".into()),
         open_with: None,
+        silence: None,
         kubernetes: Some("v1.34.4".into()),
         difference: None,
     };
