@@ -68,6 +68,22 @@ impl Engine {
         self.envs.iter().fold(process, |process, (name, value)| process.env(name, value))
     }
 
+    /// Memory in bytes and processors of the machine that the engine runs on. Its containers see these, whatever their own
+    /// limits are.
+    pub fn machine(&self) -> Result<(u64, u64)> {
+        let info = self.docker().args(["info", "--format", "{{.MemTotal}} {{.NCPU}}"]).deadline(ANSWER).read();
+        let unknown = |words: String| {
+            Failure::new(Class::Machine, format!("the Docker Engine does not say how large its machine is: {words}"))
+                .help("see whether the engine answers: cargo xtask doctor")
+        };
+        let text = info.map_err(|error| unknown(error.to_string()))?;
+        let numbers: Option<Vec<u64>> = text.split_whitespace().map(|word| word.parse().ok()).collect();
+        match numbers.as_deref() {
+            Some([memory, cpus]) if *memory > 0 && *cpus > 0 => Ok((*memory, *cpus)),
+            _ => Err(unknown(format!("it printed `{}`", text.trim())).into()),
+        }
+    }
+
     /// Asks `docker <noun> inspect` about `names`; without a `format` it prints a JSON array. A name is absent only if the
     /// engine says "no such <noun>" of it; whatever else it says is an error.
     pub fn inspect(&self, noun: &str, format: &str, names: &[String]) -> Result<Inspected> {

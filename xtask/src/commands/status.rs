@@ -94,7 +94,10 @@ fn gather(project: &Project, world: &World, with_pending: bool) -> Result<(Profi
         let cluster = Cluster { state: state.to_owned(), silence: Some(words), ..cluster };
         return Ok((profile, Observed::default(), View { cluster, ..View::default() }));
     }
-    let observed = release::observe(project, tools)?;
+    let mut observed = release::observe(project, tools)?;
+    if let Some(snapshot) = &mut observed.snapshot {
+        snapshot.add_cluster(tools)?;
+    }
     let mut view = View::of(cluster, &observed);
     if let Some(snapshot) = &observed.snapshot {
         let routes = proof::routes(snapshot, &project.settings.chart.release);

@@ -175,7 +175,7 @@ fn release_and_cluster(project: &Project, tools: &Toolbox, args: &Teardown) -> R
 }
 
 fn remove_release(project: &Project, tools: &Toolbox, args: &Teardown) -> Result<()> {
-    cluster::observe(tools)?;
+    let profile = cluster::observe(tools)?.profile;
     let report = &project.report;
     let chart = &project.settings.chart;
     let api = tools.api()?;
@@ -184,6 +184,7 @@ fn remove_release(project: &Project, tools: &Toolbox, args: &Teardown) -> Result
         report.ok(format!("no namespace `{}`", chart.namespace));
     } else {
         warn_of_unreadable_record(project, tools)?;
+        plan::apply(project, "teardown", Mode::Apply, cluster::context_step(tools, &profile)?.into_iter().collect())?;
         let running = report.step("teardown", format!("uninstall {}", chart.release), "asked for");
         let uninstall =
             tools.helm().args(["uninstall", &chart.release, "--ignore-not-found", "--cascade=foreground", "--wait"]);

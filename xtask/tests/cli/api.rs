@@ -107,6 +107,25 @@ fn what_was_away_is_asked_again_right_before_it_is_started() {
 }
 
 #[test]
+fn a_kubeconfig_without_our_context_gets_it_and_keeps_its_own() {
+    let sandbox = healthy();
+    let dry = sandbox.run(&["deploy", "dev", "--dry-run", "--origin=release"]);
+    assert!(dry.stderr.contains("add context todo to ") && !sandbox.kubeconfig.exists(), "{dry}");
+    let theirs = "current-context: prod\ncontexts: [{name: prod, context: {cluster: prod, user: prod}}]\n";
+    std::fs::write(&sandbox.kubeconfig, theirs).unwrap();
+    let run = sandbox.run(&["deploy", "dev", "--origin=release"]);
+    assert!(run.stderr.contains("add context todo to "), "{run}");
+    let config: serde_json::Value =
+        serde_norway::from_str(&std::fs::read_to_string(&sandbox.kubeconfig).unwrap()).unwrap();
+    assert_eq!((&config["current-context"], &config["contexts"][0]["name"]), (&json!("prod"), &json!("prod")));
+    assert_eq!((&config["contexts"][1]["name"], &config["users"][0]["name"]), (&json!("todo"), &json!("todo")));
+    assert!(config["clusters"][0]["cluster"]["server"].as_str().unwrap().starts_with("https://"), "{config}");
+    // It is ours, so the next run does not refuse it.
+    let run = sandbox.run(&["deploy", "dev", "--dry-run", "--origin=release"]);
+    assert!(!run.stderr.contains("add context") && !run.stderr.contains("is not our"), "{run}");
+}
+
+#[test]
 fn a_release_that_helm_leaves_behind_is_told_and_its_secrets_stay() {
     let sandbox = healthy();
     sandbox.on("helm *uninstall *", "");

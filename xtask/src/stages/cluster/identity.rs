@@ -1,16 +1,18 @@
 //! Proof that the kube entries under our name are our profile's: server and authority are those that minikube has on
 //! record. Read as YAML: nothing is started for it, so that it can come before everything else.
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use camino::{Utf8Path, Utf8PathBuf};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::profile::Profile;
 use crate::failure::{Class, Failure};
 use crate::files;
+use crate::plan::Step;
 use crate::project::Project;
+use crate::stages::images::recipe::write;
 use crate::toolbox::{Toolbox, dir_of, kubeconfigs, own_minikube_home, record_of, users_minikube_home};
 
 /// What is known of the profile that may stand behind an entry.
@@ -42,6 +44,49 @@ pub fn check(tools: &Toolbox, profile: &Profile) -> Result<()> {
     // A half-deleted profile without a record has no address that an entry could be compared with.
     let ours = Ours { dir: tools.minikube_dir(), exists: !servers.is_empty(), servers, loopback: false };
     refuse(&tools.kubeconfig, &tools.profile, &[ours])
+}
+
+/// The step that writes the entries of a running profile into a kubeconfig that has none. Helm goes where they lead;
+/// `minikube update-context` would change the current context.
+pub fn context_step<'a>(tools: &'a Toolbox, profile: &Profile) -> Result<Option<Step<'a>>> {
+    let (file, name) = (&tools.kubeconfig, &tools.profile);
+    let read = move || -> Result<Value> {
+        let text = files::read(file)?.unwrap_or_default();
+        serde_norway::from_str(&text).with_context(|| format!("reading {file}"))
+    };
+    let named = move |entry: &Value| entry["name"] == name.as_str();
+    if read()?["contexts"].as_array().is_some_and(|contexts| contexts.iter().any(named)) {
+        return Ok(None);
+    }
+    let servers = profile.servers();
+    // Elsewhere than on Linux the node's own address leads nowhere.
+    let server = if cfg!(target_os = "linux") { servers.first() } else { servers.last() };
+    let server = server.with_context(|| format!("profile `{name}` has no address of its API server"))?.clone();
+    let shown = format!("kubectl config --kubeconfig {file} set-context {name} --cluster {name} --user {name}");
+    let what = format!("add context {name} to {file}");
+    Ok(Some(Step::new(what, "it has none, and Helm needs one", shown, move |_| {
+        let mut config = read()?;
+        if config.is_null() {
+            config = json!({"apiVersion": "v1", "kind": "Config"});
+        }
+        let dir = tools.minikube_dir();
+        let (certificate, key) = (client(&dir, name), client(&dir, name).with_extension("key"));
+        let entries = [
+            ("clusters", "cluster", json!({"certificate-authority": dir.join("ca.crt"), "server": server})),
+            ("contexts", "context", json!({"cluster": name, "user": name})),
+            ("users", "user", json!({"client-certificate": certificate, "client-key": key})),
+        ];
+        for (list, kind, entry) in entries {
+            let mut all = config[list].as_array().cloned().unwrap_or_default();
+            all.retain(|entry| !named(entry));
+            all.push(json!({"name": name, kind: entry}));
+            config[list] = all.into();
+        }
+        // Through a link: the file that it leads to stays the one that others read.
+        let place = if files::exists(file)? { file.canonicalize_utf8()? } else { file.clone() };
+        write(&place, serde_norway::to_string(&config)?.as_bytes())?;
+        Ok(String::new())
+    })))
 }
 
 fn on_record(dir: &Utf8Path, name: &str) -> Result<Ours> {
@@ -144,7 +189,6 @@ fn matches(entry: &Value, key: &str, ours: &Utf8Path) -> Result<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     fn ours(exists: bool, loopback: bool) -> Ours {
         let servers = vec!["https://192.168.49.2:8443".to_owned(), "https://127.0.0.1:32771".to_owned()];

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use crate::api::{Api, Propagation, Resource, Scope, kinds};
 use crate::failure::{Class, Failure};
+use crate::judge::uncordon;
 use crate::origin::Origin;
 use crate::plan::Step;
 use crate::process;
@@ -30,6 +31,9 @@ const MANAGER: &str = "kubectl";
 
 /// How long the controller may take to be available, from its manifests on.
 const PATIENCE: Duration = Duration::from_secs(120);
+
+/// How long the scheduler may take to place its pod before what it says counts.
+const SETTLE: Duration = Duration::from_secs(5);
 
 /// The class of the controller in `infra/ingress`.
 const CLASS: &str = "traefik";
@@ -221,6 +225,11 @@ fn wait_until_available(api: &Api) -> Result<()> {
         if process::ending() {
             anyhow::bail!("interrupted");
         }
+        if begun.elapsed() > SETTLE
+            && let Some(failure) = unschedulable(api)?
+        {
+            return Err(failure.into());
+        }
         if begun.elapsed() > PATIENCE {
             let (name, available) = (text(first, "/metadata/name"), number(first, "/status/availableReplicas"));
             let what = format!(
@@ -233,6 +242,30 @@ fn wait_until_available(api: &Api) -> Result<()> {
         }
         std::thread::sleep(api.deadlines().poll);
     }
+}
+
+/// Why the scheduler places no pod of the controller, if it says so.
+fn unschedulable(api: &Api) -> Result<Option<Failure>> {
+    let pods = api.select(&kinds::POD, Scope::Cluster, MANAGED)?;
+    let conditions = pods.iter().filter_map(|pod| pod.pointer("/status/conditions")?.as_array()).flatten();
+    let Some(words) = conditions.filter(|c| c["reason"] == "Unschedulable").map(|c| text(c, "/message")).next() else {
+        return Ok(None);
+    };
+    let nodes = api.list(&kinds::NODE, Scope::Cluster)?.items;
+    let cordoned: Vec<&str> = nodes
+        .iter()
+        .filter(|node| node["spec"]["unschedulable"] == true)
+        .map(|node| text(node, "/metadata/name"))
+        .collect();
+    if cordoned.is_empty() {
+        let what = format!("the ingress controller's pod fits on no node: {words}");
+        return Ok(Some(Failure::new(Class::Cluster, what).help("cargo xtask tool kubectl -- describe nodes")));
+    }
+    let what = format!(
+        "the ingress controller's pod is placed nowhere: node {} is cordoned (`kubectl cordon` or `drain`)",
+        cordoned.join(", ")
+    );
+    Ok(Some(cordoned.iter().fold(Failure::new(Class::Cluster, what), |failure, node| failure.help(uncordon(node)))))
 }
 
 /// Whether all its pods are of the newest template and available. The condition `Available` would be true of the old pods

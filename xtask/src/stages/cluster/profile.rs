@@ -139,7 +139,7 @@ pub fn decide<'a>(
     let name = &tools.profile;
     match &profile.state {
         State::Running => match silence {
-            None => Ok(Vec::new()),
+            None => Ok(identity::context_step(tools, profile)?.into_iter().collect()),
             Some(words) => Ok(vec![start(project, tools, origin, profile, words, None)?]),
         },
         State::Paused => {
@@ -287,6 +287,8 @@ fn start<'a>(
         origin.minikube_restart_flags()
     } else {
         command = command.args([format!("--cpus={}", cluster.cpus), format!("--memory={}m", cluster.memory_mib)]);
+        command = command
+            .args(reserved(project, tools)?.map(|rest| format!("--extra-config=kubelet.system-reserved={rest}")));
         origin.minikube_flags()
     };
     command = command
@@ -321,6 +323,24 @@ fn start<'a>(
         })?;
         Ok(format!("Kubernetes {kubernetes}"))
     }))
+}
+
+/// What a new node must not offer to pods: the machine's memory and processors beyond those of the profile. kubelet counts
+/// the machine's, because a container sees them all; its limits come without a word to the scheduler.
+fn reserved(project: &Project, tools: &Toolbox) -> Result<Option<String>> {
+    let cluster = &project.settings.cluster;
+    if tools.engine.empty {
+        return Ok(Some("<what the machine has beyond the profile>".to_owned()));
+    }
+    Ok(beyond(tools.engine.machine()?, u64::from(cluster.cpus), cluster.memory_mib))
+}
+
+fn beyond((memory, cpus): (u64, u64), own_cpus: u64, own_mib: u64) -> Option<String> {
+    let memory = (memory / 1024).checked_sub(own_mib * 1024).filter(|rest| *rest > 0);
+    let cpus = cpus.checked_sub(own_cpus).filter(|rest| *rest > 0);
+    let parts = [cpus.map(|cpus| format!("cpu={cpus}")), memory.map(|kib| format!("memory={kib}Ki"))];
+    let parts: Vec<String> = parts.into_iter().flatten().collect();
+    (!parts.is_empty()).then(|| parts.join(","))
 }
 
 /// Whether a profile that was `before` must still be started, asked right before that: minutes may have gone by. The port
@@ -362,6 +382,14 @@ mod tests {
     fn container(status: &str) -> Value {
         json!({"State": {"Status": status}, "Config": {"Labels": {"created_by.minikube.sigs.k8s.io": "true"}},
                "HostConfig": {"PortBindings": {"80/tcp": [{"HostIp": "127.0.0.1", "HostPort": "8080"}]}}})
+    }
+
+    #[test]
+    fn a_node_offers_what_the_profile_has_and_not_what_the_machine_has() {
+        let machine = |gib: u64, cpus: u64| beyond((gib << 30, cpus), 2, 6144);
+        assert_eq!(machine(24, 8).as_deref(), Some("cpu=6,memory=18874368Ki"));
+        assert_eq!(machine(24, 2).as_deref(), Some("memory=18874368Ki"));
+        assert_eq!(machine(6, 1), None);
     }
 
     #[test]
