@@ -17,10 +17,12 @@ pub struct Release {
 }
 
 impl Release {
-    /// Whether Helm made `object` for this release. Helm writes all three marks into each object that it applies.
+    /// Whether Helm made `object` for this release. Helm writes all three marks into each object that it applies;
+    /// a Deployment hands them on to its ReplicaSets, which have an owner.
     pub fn has_applied(&self, object: &Value) -> bool {
         let annotation = |name: &str| object["metadata"]["annotations"][name].as_str().unwrap_or_default();
-        label(object, MANAGED_BY) == "Helm"
+        controller(object).is_none()
+            && label(object, MANAGED_BY) == "Helm"
             && annotation("meta.helm.sh/release-name") == self.name
             && annotation("meta.helm.sh/release-namespace") == self.namespace
     }
@@ -117,8 +119,12 @@ mod tests {
             };
             metadata["name"] = json!(name);
             metadata["uid"] = json!(format!("{name}-deployment"));
+            let mut set = owned("deployment", "set");
+            for part in ["labels", "annotations"] {
+                set[part] = metadata[part].clone();
+            }
             objects.push(json!({"kind": "Deployment", "metadata": metadata}));
-            objects.push(json!({"kind": "ReplicaSet", "metadata": owned("deployment", "set")}));
+            objects.push(json!({"kind": "ReplicaSet", "metadata": set}));
             objects.push(json!({"kind": "Pod", "metadata": owned("set", "pod")}));
         }
         objects.push(json!({"kind": "Pod", "metadata": {"name": "shell", "uid": "shell"}}));
@@ -135,6 +141,8 @@ mod tests {
             assert!(names[0].starts_with("todo-backend-"), "{kind}: {names:?}");
         }
         assert_eq!(snapshot.foreign(), ["Deployment todo-other", "Deployment todo-adminer", "Pod shell"]);
+        let applied: Vec<&str> = snapshot.applied().map(|object| text(object, "/metadata/uid")).collect();
+        assert_eq!(applied, ["todo-backend-deployment"], "Helm knows nothing of the ReplicaSet");
         assert_eq!(snapshot.all("Event").count(), 1, "events explain, whoever they are about");
     }
 
