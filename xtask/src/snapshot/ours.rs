@@ -37,6 +37,11 @@ impl Release {
         format!("{PART_OF}=todo,{INSTANCE}={}", self.name)
     }
 
+    /// Whether `object` was made for this release, by Helm, by a StatefulSet of it, or by xtask itself.
+    pub fn owns(&self, object: &Value) -> bool {
+        self.has_applied(object) || self.has_claimed(object) || is_xtasks(object)
+    }
+
     /// Whether `object` is a claim of the release's StatefulSet. Kubernetes gives claims that outlive their StatefulSet
     /// no owner, so the labels of the claim's template tell.
     fn has_claimed(&self, object: &Value) -> bool {
@@ -73,7 +78,7 @@ impl Snapshot {
         let Some(release) = &self.release else { return true };
         let mut object = object;
         for _ in 0..DEPTH {
-            if release.has_applied(object) || release.has_claimed(object) || is_xtasks(object) {
+            if release.owns(object) {
                 return true;
             }
             let Some(uid) = controller(object) else { return false };
