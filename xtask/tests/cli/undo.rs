@@ -150,12 +150,12 @@ fn a_hiccup_of_the_api_server_in_mid_deploy_does_not_turn_an_update_into_a_first
     assert!(old.is_some() && !sandbox.api().writes().iter().any(|write| write.starts_with("DELETE ")), "{run}");
 }
 
-/// What is left of a release whose history is gone.
-type Loss = fn(&Sandbox);
+/// What the undo must say, and what is left of the history.
+type Lost = (&'static str, fn(&Sandbox));
 
 #[test]
 fn a_release_whose_history_is_gone_is_not_removed_as_a_first_install() {
-    let lost: [(&str, Loss); 3] = [
+    let lost: [Lost; 3] = [
         ("revision 1 was verified, so this was no first install", record),
         ("pod todo-backend-old is ready and older than revision 1", |_| {}),
         ("Helm has revision 1 (failed), so this was no first install", |sandbox| {

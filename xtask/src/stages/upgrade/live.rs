@@ -13,8 +13,8 @@ use crate::toolbox::Toolbox;
 
 /// Namespaces that each cluster has.
 const STANDARD: [&str; 4] = ["default", "kube-node-lease", "kube-public", "kube-system"];
-/// The label of the backend's pods among those of the release.
-const BACKEND: &str = "app.kubernetes.io/component=backend";
+/// Labels of the backend's pods.
+const BACKEND: &str = "app.kubernetes.io/part-of=todo,app.kubernetes.io/component=backend";
 /// For the backend's pods to end. Their grace period is 30 s.
 const ENDING: Duration = Duration::from_secs(90);
 
