@@ -44,9 +44,10 @@ pub fn check(manifest: &str, desired: &Desired, snapshot: &Snapshot) -> Result<(
     let sets = || wanted.iter().filter(|object| object["kind"] == "StatefulSet");
     let uses = |claim: &&Value| sets().any(|set| mounts(set, claim));
     let live = |claim: &&Value| snapshot.kind("StatefulSet").any(|set| mounts(set, claim));
-    let left = match claims(snapshot).filter(live).next() {
-        Some(_) => claims(snapshot).filter(live).find(|claim| !uses(claim)),
-        None => claims(snapshot).next().filter(|_| !claims(snapshot).any(|claim| uses(&claim))),
+    let left = if claims(snapshot).any(|claim| live(&claim)) {
+        claims(snapshot).filter(live).find(|claim| !uses(claim))
+    } else {
+        claims(snapshot).next().filter(|_| !claims(snapshot).any(|claim| uses(&claim)))
     };
     let Some(left) = left else { return Ok(()) };
     let claim = text(left, "/metadata/name");
