@@ -153,7 +153,7 @@ impl Work<'_> {
         let (project, tools) = (self.project, self.tools());
         // A start gives the API server another port and renews certificates.
         cluster::observe(tools)?;
-        let contents = Contents::observe(project, tools)?;
+        let contents = Contents::observe(tools)?;
         if !contents.foreign.is_empty() {
             let list = contents.foreign.join(", ");
             let what = format!("the cluster `{}` holds what no deploy made, and would lose it: {list}", tools.profile);
