@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::api_server::{self, ApiServer};
 use super::identity;
 use super::version::{self, Version};
+use crate::clock;
 use crate::engine::place::Place;
 use crate::engine::stored;
 use crate::failure::{Class, Failure};
@@ -48,6 +49,8 @@ pub struct Profile {
     pub port: Option<u16>,
     /// The loopback port that is published for the API server.
     pub api_port: Option<u16>,
+    /// When the node was started, in seconds since 1970.
+    pub started_at: Option<u64>,
 }
 
 impl Profile {
@@ -125,7 +128,8 @@ fn judge(config: Option<Value>, container: Option<&Value>) -> Profile {
         },
     };
     let api = container.and_then(|c| c.pointer("/NetworkSettings/Ports/8443~1tcp/0/HostPort")?.as_str()?.parse().ok());
-    Profile { state, config, port, api_port: api }
+    let started_at = container.and_then(|c| clock::parse(c.pointer("/State/StartedAt")?.as_str()?));
+    Profile { state, config, port, api_port: api, started_at }
 }
 
 /// The steps to a running node.
