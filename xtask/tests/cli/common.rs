@@ -188,6 +188,7 @@ impl Sandbox {
         self.api().put("/apis/networking.k8s.io/v1/ingressclasses/nginx", class);
         self.profile("containerd");
         self.node("running", 8080);
+        self.on("docker exec -i todo ctr -n k8s.io images check *", ":");
     }
 
     /// The cluster has the namespace with a release that Helm deployed; its workloads are left out.
