@@ -99,7 +99,7 @@ pub fn outdated<'a>(
             let wanted = built.get(container.reference)?.clone();
             let runs = container.config(on_nodes);
             let other = !runs.is_empty() && runs != wanted;
-            other.then(|| Outdated { workload, reference: container.reference, runs, wanted })
+            other.then_some(Outdated { workload, reference: container.reference, runs, wanted })
         })
     };
     let ours = |workload: &&Value| text(workload, "/metadata/annotations/meta.helm.sh~1release-name") == release;
