@@ -349,7 +349,9 @@ mod tests {
         assert_eq!(files, read(&dir).unwrap());
         let before = bytes(tar);
         // As umask 077 would have left them.
-        [("a/b.py", 0o600), ("a", 0o700), ("run", 0o700), ("Dockerfile", 0o600)].map(|(path, to)| mode(path, to));
+        for (path, to) in [("a/b.py", 0o600), ("a", 0o700), ("run", 0o700), ("Dockerfile", 0o600)] {
+            mode(path, to);
+        }
         let file = File::options().write(true).open(dir.join("run")).unwrap();
         file.set_modified(std::time::SystemTime::UNIX_EPOCH).unwrap();
         let (again, tar) = pack(&dir, temp).unwrap();
