@@ -1,9 +1,8 @@
 //! git in a folder: what it tracks and what it ignores.
 
-use std::time::Duration;
-
 use camino::Utf8Path;
 
+use crate::deadlines;
 use crate::process::Process;
 
 /// A `git` command in `dir`, on the repository that `dir` belongs to and no other.
@@ -11,7 +10,7 @@ use crate::process::Process;
 /// A checkout that another user owns (a bind mount, a CI runner) is read all the same: this tool was compiled from it,
 /// so it is trusted already.
 pub fn git(dir: &Utf8Path) -> Process {
-    aim(Process::new("git"), dir).env("LC_ALL", "C").deadline(Duration::from_secs(30))
+    aim(Process::new("git"), dir).env("LC_ALL", "C").deadline(deadlines::GIT)
 }
 
 /// Sets the working directory and environment of [`git`] on a program that itself calls git.

@@ -6,6 +6,7 @@
 mod admission;
 mod config;
 mod crash;
+mod hosts;
 mod images;
 mod pods;
 mod probes;
@@ -18,10 +19,13 @@ mod tests;
 
 use std::time::Duration;
 
+use crate::deadlines::Limit;
 use crate::snapshot::Snapshot;
 
-pub use pods::stuck;
+pub use hosts::in_need_of_logs;
+pub use pods::{is_ready, stuck};
 pub use progress::{Progress, progress};
+pub use scheduling::uncordon;
 
 /// How grave a finding is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -39,7 +43,7 @@ pub struct Cause {
     /// What it is, in a few words.
     pub title: &'static str,
     /// How long it must stand before it ends a rollout: what looks like it for a moment mends itself meanwhile.
-    pub patience: Duration,
+    pub patience: Limit,
     find: fn(&Snapshot) -> Vec<Seen>,
 }
 
@@ -52,9 +56,11 @@ pub const CAUSES: &[Cause] = &[
     cause("cannot-start", "a container cannot be started", 3, crash::cannot_start),
     cause("out-of-memory", "a container needs more memory than its limit", 3, crash::out_of_memory),
     cause("init", "an init container fails", 2, crash::init),
+    cause("unknown-host", "a container waits for a host name that does not resolve", 4, hosts::unresolved),
     cause("crash-loop", "a container ends again and again", 4, crash::looping),
     cause("not-ready", "a container runs but does not become ready", 4, probes::failing),
     cause("unschedulable", "a pod does not fit on any node", 3, scheduling::unschedulable),
+    cause("cordoned", "a pod waits for a node that is cordoned", 3, scheduling::cordoned),
     cause("claim-pending", "a volume is not provided", 3, storage::pending),
     cause("quota", "a quota is used up", 3, admission::quota),
     cause("pod-security", "Pod Security refuses a pod", 2, admission::pod_security),
@@ -63,12 +69,12 @@ pub const CAUSES: &[Cause] = &[
 ];
 
 const fn cause(name: &'static str, title: &'static str, seconds: u64, find: fn(&Snapshot) -> Vec<Seen>) -> Cause {
-    Cause { name, title, patience: Duration::from_secs(seconds), find }
+    Cause { name, title, patience: Limit::seconds(seconds), find }
 }
 
 /// Whether telling the cause `name` well takes what only the whole cluster knows.
 pub fn asks_cluster(name: &str) -> bool {
-    ["unschedulable", "claim-pending"].contains(&name)
+    ["unschedulable", "cordoned", "claim-pending"].contains(&name)
 }
 
 /// What a row's function sees, before the row's name is added.
@@ -128,7 +134,7 @@ pub fn findings(snapshot: &Snapshot) -> Vec<Finding> {
         .flat_map(|row| {
             (row.find)(snapshot).into_iter().map(|seen| Finding {
                 name: row.name,
-                patience: row.patience,
+                patience: row.patience.time(),
                 gravity: seen.gravity,
                 subject: seen.subject,
                 cause: seen.cause,

@@ -3,17 +3,13 @@
 //! The suite `e2e` and the bench are a fifth of the code. As crates of their own they cost the first deploy nothing, and
 //! neither does a change in them.
 
-use std::time::Duration;
-
 use anyhow::{Context, Result, bail};
 use camino::Utf8PathBuf;
 use serde_json::Value;
 
+use crate::deadlines;
 use crate::process::{CARGO, PROXY, Process};
 use crate::project::{self, Project};
-
-/// Longest time for one build.
-const BUILD: Duration = Duration::from_secs(1200);
 
 /// Builds the workspace member `package` and returns the path of its program. Cargo's own messages go to standard error.
 ///
@@ -23,7 +19,7 @@ pub fn build(project: &Project, package: &str) -> Result<Utf8PathBuf> {
     let cargo = cargo()
         .args(["build", "--locked", "--message-format=json-render-diagnostics", "--package", package])
         .cwd(project::checkout(None))
-        .deadline(BUILD)
+        .deadline(deadlines::CARGO)
         .show_stderr();
     project.report.command(&cargo);
     let output = cargo.output()?;

@@ -16,7 +16,6 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, PipeReader, Seek, Write};
 use std::process::Output;
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use camino::{Utf8Path, Utf8PathBuf};
@@ -26,6 +25,9 @@ pub use guardian::hold;
 pub use piped::Piped;
 pub use show::quote;
 use show::tail;
+
+use crate::deadlines::{self, Limit};
+use crate::private;
 pub use watchdog::{end_all, ending};
 
 /// How often a command is run again that [`Process::again_if`] calls not begun.
@@ -52,7 +54,7 @@ pub struct Process {
     cwd: Option<Utf8PathBuf>,
     stdin: Stdin,
     log: Option<Utf8PathBuf>,
-    deadline: Duration,
+    deadline: Limit,
     again_if: Option<fn(&Output) -> bool>,
     stderr_shown: bool,
 }
@@ -68,7 +70,7 @@ impl Process {
             cwd: None,
             stdin: Stdin::Null,
             log: None,
-            deadline: Duration::from_secs(120),
+            deadline: deadlines::CHILD,
             again_if: None,
             stderr_shown: false,
         }
@@ -124,8 +126,8 @@ impl Process {
     }
 
     /// Ends the whole process group after `deadline`.
-    pub fn deadline(mut self, deadline: Duration) -> Self {
-        self.deadline = deadline;
+    pub fn deadline(mut self, deadline: impl Into<Limit>) -> Self {
+        self.deadline = deadline.into();
         self
     }
 
@@ -184,7 +186,7 @@ impl Process {
             if !not_begun(&output) {
                 return Ok(output);
             }
-            std::thread::sleep(Duration::from_millis(200));
+            std::thread::sleep(deadlines::CHILD_AGAIN.time());
         }
         self.once()
     }
@@ -193,7 +195,7 @@ impl Process {
         let expression = self.expression()?.stdout_capture().unchecked();
         let expression = if self.stderr_shown { expression } else { expression.stderr_capture() };
         let handle = expression.start().with_context(|| self.cannot_start())?;
-        let guard = watchdog::watch(&handle.pids(), self.deadline);
+        let guard = watchdog::watch(&handle.pids(), self.deadline.time());
         let output = handle.wait().with_context(|| format!("waiting for `{self}`"))?.clone();
         let expired = guard.expired();
         self.record(&output)?;
@@ -206,7 +208,7 @@ impl Process {
     /// Runs a command that must succeed and hands each line of both outputs to `each` as it appears.
     pub fn stream(&self, mut each: impl FnMut(&str)) -> Result<()> {
         let handle = self.expression()?.stderr_to_stdout().unchecked().reader().with_context(|| self.cannot_start())?;
-        let guard = watchdog::watch(&handle.pids(), self.deadline);
+        let guard = watchdog::watch(&handle.pids(), self.deadline.time());
         // Written as it comes: the log of a command that takes minutes is read while it runs.
         let mut log = self.open_log()?;
         let mut lines = Vec::new();
@@ -252,7 +254,7 @@ impl Process {
             None => self.expression()?,
         };
         let reader = expression.stderr_capture().unchecked().reader().with_context(|| self.cannot_start())?;
-        let guard = watchdog::watch(&reader.pids(), self.deadline);
+        let guard = watchdog::watch(&reader.pids(), self.deadline.time());
         Ok(Piped { process: self.clone(), reader, guard })
     }
 
@@ -316,12 +318,12 @@ impl Process {
     fn open_log(&self) -> Result<Option<File>> {
         let Some(log) = &self.log else { return Ok(None) };
         if let Some(dir) = log.parent() {
-            std::fs::create_dir_all(dir)?;
+            private::create_dir(dir)?;
         }
         if log.metadata().is_ok_and(|log| log.len() > LOG_SIZE) {
             std::fs::rename(log, format!("{log}.1"))?;
         }
-        let mut file = File::options().create(true).append(true).open(log)?;
+        let mut file = private::append(log)?;
         writeln!(file, "$ {self}")?;
         Ok(Some(file))
     }

@@ -11,7 +11,7 @@ use super::lifecycle::references;
 use super::load::Load;
 use xtask::stages::images::node::canonical;
 
-const VALUES: &str = "infra/helm/values-dev.yaml";
+pub const VALUES: &str = "infra/helm/values-dev.yaml";
 const FRONTEND: &str = "infra/helm/templates/frontend/deployment.yaml";
 
 /// How long a cause may have been seen before the rollout is ended.
@@ -19,7 +19,7 @@ const BOUND: f64 = 10.0;
 
 /// A deploy with a mistake in the file `path`: it must fail with exit code 7, this cause and these words, and leave
 /// everything as it was before.
-fn mistake(bed: &Bed, path: &str, edit: impl FnOnce(&str) -> String, name: &str, words: &[&str]) -> Result<Ran> {
+pub fn mistake(bed: &Bed, path: &str, edit: impl FnOnce(&str) -> String, name: &str, words: &[&str]) -> Result<Ran> {
     sound(bed)?;
     let edited = bed.edit(path, edit)?;
     let ran = fails(bed, name, words)?;
@@ -61,7 +61,7 @@ fn all_pods(bed: &Bed) -> Result<Vec<String>> {
 }
 
 /// `… (seen 3.4 s ago)`.
-fn check_time(ran: &Ran) -> Result<()> {
+pub fn check_time(ran: &Ran) -> Result<()> {
     let seen = ran.text.split_once("(seen ").and_then(|(_, rest)| rest.split_once(" s ago)")).map(|(text, _)| text);
     let seen: f64 = seen.with_context(|| format!("no time is told:\n{}", ran.text))?.parse()?;
     ensure!(seen <= BOUND, "the cause was seen for {seen} s");
@@ -69,7 +69,7 @@ fn check_time(ran: &Ran) -> Result<()> {
 }
 
 /// The bundle that the output names is there, tells the cause and shows no secret.
-fn check_evidence(bed: &Bed, ran: &Ran, name: &str) -> Result<()> {
+pub fn check_evidence(bed: &Bed, ran: &Ran, name: &str) -> Result<()> {
     let line = ran.text.lines().find_map(|line| line.split_once("evidence (events, descriptions, logs): "));
     let dir = bed.root.join(line.with_context(|| format!("no evidence is named:\n{}", ran.text))?.1.trim());
     ensure!(dir.as_str().ends_with(&format!("-{name}")), "{dir} is not about {name}");
@@ -82,7 +82,7 @@ fn check_evidence(bed: &Bed, ran: &Ran, name: &str) -> Result<()> {
 }
 
 /// Appends `yaml` to the values of dev.
-fn values(yaml: &str) -> impl FnOnce(&str) -> String {
+pub fn values(yaml: &str) -> impl FnOnce(&str) -> String {
     move |text| format!("{text}\n{yaml}\n")
 }
 
@@ -91,7 +91,7 @@ pub fn image_missing(bed: &Bed) -> Result<()> {
     let edited =
         bed.edit("apps/backend/app/__init__.py", |text| format!("{text}\n# removed {:?}\n", Instant::now()))?;
     let reference = references(bed)?.into_iter().find(|r| r.starts_with("todo-backend")).unwrap_or_default();
-    let node = bed.tools()?.nodes().remove(0);
+    let node = bed.tools()?.nodes()?.remove(0);
     let name = canonical(&reference);
     let events = bed.root.join("target/xtask/events.jsonl");
     std::fs::remove_file(&events).context("the events of the deploy before")?;
@@ -188,6 +188,53 @@ pub fn unschedulable(bed: &Bed) -> Result<()> {
     let words =
         ["memory requested: 900Gi", &node, " free of ", "held by ", "todo/todo-frontend-", "to at most ", "memory_mib"];
     mistake(bed, VALUES, edit, "unschedulable", &words).map(drop)
+}
+
+/// More than the profile has and less than the machine: the node must not offer what it may not use.
+pub fn beyond_the_profile(bed: &Bed) -> Result<()> {
+    let tools = bed.tools()?;
+    let path = "jsonpath={.status.allocatable.memory}";
+    let offered = tools.kubectl().args(["get", "node", &bed.profile, "-o", path]).read()?;
+    let size = bed.project.settings.cluster.memory_mib;
+    let fits = offered == format!("{}Ki", size * 1024) || offered == format!("{}Gi", size / 1024);
+    ensure!(fits, "the node offers {offered} to pods, the profile has {size} MiB");
+    let edit =
+        values("frontend:\n  resources:\n    requests: {cpu: 50m, memory: 10Gi}\n    limits: {cpu: '1', memory: 10Gi}");
+    let words = ["memory requested: 10Gi", " free of 6Gi", "set cluster.memory_mib = 1", "only a new cluster has it"];
+    mistake(bed, VALUES, edit, "unschedulable", &words).map(drop)
+}
+
+/// `kubectl cordon`: nothing that runs is touched, and what comes next waits.
+pub fn cordoned(bed: &Bed) -> Result<()> {
+    sound(bed)?;
+    let kubectl = |verb: &str| bed.tools()?.kubectl().args([verb, &bed.profile]).run();
+    kubectl("cordon")?;
+    let uncordon = format!("cargo xtask tool kubectl -- uncordon {}", bed.profile);
+    let status = bed.xtask(&["status"]).and_then(|ran| ran.expect(0, &["it is cordoned", &uncordon]));
+    let edit = values(
+        "frontend:\n  resources:\n    requests: {cpu: 52m, memory: 192Mi}\n    limits: {cpu: '1', memory: 384Mi}",
+    );
+    let result = mistake(bed, VALUES, edit, "cordoned", &["is cordoned", &uncordon]);
+    kubectl("uncordon")?;
+    status?;
+    result.map(drop)
+}
+
+/// `kubectl drain` of what is ours: nothing serves until the node takes pods again, and that is said at once.
+pub fn drained(bed: &Bed) -> Result<()> {
+    sound(bed)?;
+    let drain = bed.tools()?.kubectl().args(["drain", &bed.profile, "--pod-selector=app.kubernetes.io/part-of=todo"]);
+    let drained = drain.args(["--delete-emptydir-data", "--disable-eviction", "--timeout=60s"]).run();
+    let uncordon = format!("cargo xtask tool kubectl -- uncordon {}", bed.profile);
+    let told = drained.and_then(|()| {
+        bed.xtask(&["status"])?.expect(0, &["is cordoned", &uncordon])?;
+        let ran = bed.xtask(&["deploy", "dev"])?.expect(5, &["is cordoned", &uncordon])?;
+        ensure!(ran.took < Duration::from_secs(30), "it took {:.0} s", ran.took.as_secs_f64());
+        Ok(())
+    });
+    bed.tools()?.kubectl().args(["uncordon", &bed.profile]).run()?;
+    told?;
+    bed.xtask(&["deploy", "dev"])?.expect(0, &["is up"]).map(drop)
 }
 
 pub fn quota(bed: &Bed) -> Result<()> {

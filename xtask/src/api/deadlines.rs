@@ -1,6 +1,8 @@
-//! The longest waits for the API server, all in one table.
+//! The longest waits for the API server, as a client has them.
 
 use std::time::Duration;
+
+use crate::deadlines;
 
 /// The longest waits.
 #[derive(Clone, Debug)]
@@ -25,8 +27,6 @@ pub struct Deadlines {
     pub deletion: Duration,
     /// For a namespace to be gone: every object in it goes first.
     pub namespace_deletion: Duration,
-    /// For an API server that answers to be ready: it reads its caches after a start.
-    pub ready: Duration,
     /// Between two looks at something that is waited for.
     pub poll: Duration,
 }
@@ -34,18 +34,17 @@ pub struct Deadlines {
 impl Default for Deadlines {
     fn default() -> Self {
         Self {
-            connect: Duration::from_secs(10),
-            answer: Duration::from_secs(20),
-            head: Duration::from_secs(10),
-            watch: Duration::from_secs(60),
-            retry: Duration::from_secs(5),
+            connect: deadlines::API_CONNECT.time(),
+            answer: deadlines::API_ANSWER.time(),
+            head: deadlines::API_HEAD.time(),
+            watch: deadlines::API_WATCH.time(),
+            retry: deadlines::API_RETRY.time(),
             attempts: 6,
-            pause: Duration::from_millis(100),
-            longest_pause: Duration::from_secs(2),
-            deletion: Duration::from_secs(90),
-            namespace_deletion: Duration::from_secs(180),
-            ready: Duration::from_secs(60),
-            poll: Duration::from_millis(200),
+            pause: deadlines::API_PAUSE.time(),
+            longest_pause: deadlines::API_LONGEST_PAUSE.time(),
+            deletion: deadlines::API_DELETION.time(),
+            namespace_deletion: deadlines::API_NAMESPACE_DELETION.time(),
+            poll: deadlines::POLL.time(),
         }
     }
 }

@@ -39,6 +39,7 @@ pub const CONFIG_MAP: Resource = core("configmaps", "ConfigMap");
 pub const EVENT: Resource = core("events", "Event");
 pub const NAMESPACE: Resource = of_cluster("", "namespaces", "Namespace");
 pub const NODE: Resource = of_cluster("", "nodes", "Node");
+pub const PERSISTENT_VOLUME: Resource = of_cluster("", "persistentvolumes", "PersistentVolume");
 pub const PERSISTENT_VOLUME_CLAIM: Resource = core("persistentvolumeclaims", "PersistentVolumeClaim");
 pub const POD: Resource = core("pods", "Pod");
 pub const RESOURCE_QUOTA: Resource = core("resourcequotas", "ResourceQuota");
@@ -49,6 +50,9 @@ pub const DAEMON_SET: Resource = of_group("apps", "daemonsets", "DaemonSet");
 pub const DEPLOYMENT: Resource = of_group("apps", "deployments", "Deployment");
 pub const REPLICA_SET: Resource = of_group("apps", "replicasets", "ReplicaSet");
 pub const STATEFUL_SET: Resource = of_group("apps", "statefulsets", "StatefulSet");
+/// Of version 2, which every supported Kubernetes has.
+pub const HORIZONTAL_POD_AUTOSCALER: Resource =
+    Resource { version: "v2", ..of_group("autoscaling", "horizontalpodautoscalers", "HorizontalPodAutoscaler") };
 pub const JOB: Resource = of_group("batch", "jobs", "Job");
 pub const ENDPOINT_SLICE: Resource = of_group("discovery.k8s.io", "endpointslices", "EndpointSlice");
 pub const INGRESS: Resource = of_group("networking.k8s.io", "ingresses", "Ingress");
@@ -62,11 +66,12 @@ pub const ROLE_BINDING: Resource = of_group("rbac.authorization.k8s.io", "rolebi
 pub const STORAGE_CLASS: Resource = of_cluster("storage.k8s.io", "storageclasses", "StorageClass");
 
 /// All of them.
-const ALL: [Resource; 24] = [
+const ALL: [Resource; 26] = [
     CONFIG_MAP,
     EVENT,
     NAMESPACE,
     NODE,
+    PERSISTENT_VOLUME,
     PERSISTENT_VOLUME_CLAIM,
     POD,
     RESOURCE_QUOTA,
@@ -77,6 +82,7 @@ const ALL: [Resource; 24] = [
     DEPLOYMENT,
     REPLICA_SET,
     STATEFUL_SET,
+    HORIZONTAL_POD_AUTOSCALER,
     JOB,
     ENDPOINT_SLICE,
     INGRESS,

@@ -5,13 +5,14 @@ mod source;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 
 use super::output;
 use crate::clock;
+use crate::deadlines;
 use crate::failure::{Class, Failure};
 use crate::process;
 use crate::project::Project;
@@ -21,10 +22,6 @@ use crate::world::World;
 use line::{Line, Painter};
 use source::Source;
 
-/// How often a follower looks for new pods.
-const LOOK: Duration = Duration::from_secs(2);
-/// How long a follower goes on without an API server.
-const AWAY: Duration = Duration::from_secs(60);
 /// Logs that are asked for side by side.
 const AT_ONCE: usize = 8;
 
@@ -171,7 +168,7 @@ fn follow(tools: &Toolbox, args: &Logs, first: Vec<Source>) -> Result<()> {
                 away = None;
             }
             Err(error) => {
-                if away.get_or_insert_with(Instant::now).elapsed() > AWAY {
+                if away.get_or_insert_with(Instant::now).elapsed() > deadlines::LOG_AWAY.time() {
                     return Err(error);
                 }
             }
@@ -181,7 +178,7 @@ fn follow(tools: &Toolbox, args: &Logs, first: Vec<Source>) -> Result<()> {
 
 /// Prints what comes until it is time to look for new pods. `false`: nobody reads any more.
 fn drain(receiver: &Receiver<Line>, painter: &mut Painter) -> Result<bool> {
-    let end = Instant::now() + LOOK;
+    let end = Instant::now() + deadlines::LOG_POLL.time();
     loop {
         match receiver.recv_timeout(end.saturating_duration_since(Instant::now())) {
             Ok(line) if output::print(&painter.paint(&line))? => {}

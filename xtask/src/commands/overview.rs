@@ -5,6 +5,8 @@ use anyhow::Result;
 use crate::judge;
 use crate::project::Project;
 use crate::report::{BAD, BOLD, GOOD, WARN};
+use crate::stages::cluster::ApiServer;
+use crate::stages::proof::Front;
 use crate::stages::release::{self, Observed};
 use crate::stages::upgrade::{Phase, State};
 use crate::stages::{cluster, machine};
@@ -24,6 +26,9 @@ pub fn state(state: &cluster::State) -> String {
 }
 
 fn release_line(observed: &Observed) -> String {
+    if observed.ending {
+        return "its namespace is being deleted".to_owned();
+    }
     let helm =
         observed.helm.newest().map_or("not installed".to_owned(), |r| format!("revision {} {}", r.number, r.status));
     let verified =
@@ -36,8 +41,15 @@ pub fn run(project: &Project) -> Result<()> {
     let row = |name: &str, text: &str| anstream::println!("{BOLD}{name:<8}{BOLD:#} {text}");
     let dotenv = if project.dotenv.is_file() { "present" } else { "absent; the first deploy makes it" };
     let observed = machine::observe(project)?;
-    let Some(engine) = observed.engine(project) else {
-        row("engine", "none answers");
+    let engine = match observed.engine(project) {
+        Ok(engine) => engine,
+        Err(error) => {
+            row("engine", &format!("{BAD}not known{BAD:#}: {error}"));
+            return Err(error);
+        }
+    };
+    let Some(engine) = engine else {
+        row("engine", "none runs");
         row("cluster", "unknown without an engine");
         row("release", "unknown without a cluster");
         row(".env", dotenv);
@@ -45,7 +57,7 @@ pub fn run(project: &Project) -> Result<()> {
         return Ok(());
     };
     row("engine", if engine.private { "private engine runs" } else { "Docker Engine answers" });
-    let Ok(world) = World::present(project) else {
+    let Some(world) = World::look(project, engine)? else {
         row("cluster", "tools are not there yet");
         row("release", "unknown without a cluster");
         row(".env", dotenv);
@@ -63,15 +75,24 @@ pub fn run(project: &Project) -> Result<()> {
         next = project.command("cluster upgrade");
     }
     let mut line = "unknown without a cluster".to_owned();
-    if profile.state == cluster::State::Running {
-        let observed = release::observe(project, &world.tools)?;
+    let api_server = match profile.state {
+        cluster::State::Running => Some(cluster::api_server(&world.tools, &profile)?),
+        _ => None,
+    };
+    if let Some(ApiServer::Starting(words) | ApiServer::Away(words)) = &api_server {
+        line = format!("unknown: {words}");
+    }
+    if api_server == Some(ApiServer::Ready) {
+        let observed = release::observe(&world.tools)?;
         let ready = observed.snapshot.as_ref().is_some_and(|s| {
             let progress = judge::progress(s);
             !progress.is_empty() && progress.iter().all(|p| p.complete)
         });
         line = format!("{}, {}", release_line(&observed), if ready { "ready" } else { "not ready" });
         if ready && observed.record.is_some() {
-            line.extend(profile.address().map(|address| format!(" at {address}")));
+            let front =
+                profile.address().zip(observed.snapshot).map(|(address, snapshot)| Front::of(&address, &snapshot));
+            line.extend(front.map(|front| format!(" at {}", front.address)));
             next = project.command("status");
         }
     }

@@ -8,10 +8,10 @@ use anyhow::{Context, Result};
 use camino::{Utf8Path, Utf8PathBuf};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use std::time::Duration;
 
 use super::place::hex;
 use super::{mounts, reap};
+use crate::deadlines;
 use crate::failure::{Class, Failure};
 use crate::process::Process;
 use crate::project::Project;
@@ -20,8 +20,6 @@ use tools::Tools;
 
 /// Raised when this file makes something else of the same recipe, so that old artifacts are not taken for new ones.
 const FORMAT: u32 = 1;
-/// Packages at 1 MB/s and a slow disk.
-const DEADLINE: Duration = Duration::from_secs(20 * 60);
 /// Time stamps are cut off at this one (2025-01-01), so that the same packages make the same files.
 const EPOCH: &str = "1735689600";
 /// Variable by which what an interrupted run started is found.
@@ -117,7 +115,7 @@ pub fn debian_tree(project: &Project, running: &Running, recipe: &Recipe, dest: 
         .env("SOURCE_DATE_EPOCH", EPOCH)
         .env(MARK, path.as_str())
         .log(&log)
-        .deadline(DEADLINE);
+        .deadline(deadlines::DEBIAN);
     let result = process.stream(|line| {
         if let Some(text) = progress(line) {
             running.progress(text);

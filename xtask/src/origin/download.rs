@@ -17,6 +17,7 @@ use anyhow::{Context, Result};
 use camino::{Utf8Path, Utf8PathBuf};
 use sha2::{Digest, Sha256};
 
+use crate::deadlines;
 use crate::failure::{Class, Failure};
 use http::{Client, Got};
 
@@ -38,8 +39,8 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        let (connect, stall) = (Duration::from_secs(10), Duration::from_secs(30));
-        Self { connect, stall, pause: Duration::from_secs(1), retries: 3 }
+        let (connect, stall) = (deadlines::DOWNLOAD_CONNECT.time(), deadlines::DOWNLOAD_STALL.time());
+        Self { connect, stall, pause: deadlines::DOWNLOAD_PAUSE.time(), retries: 3 }
     }
 }
 

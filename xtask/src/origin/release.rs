@@ -6,13 +6,12 @@ mod manifest;
 #[cfg(test)]
 mod tests;
 
-use std::time::Duration;
-
 use anyhow::Result;
 use camino::{Utf8Path, Utf8PathBuf};
 
 use super::bases::{BaseRecords, Brought, short};
 use super::{Need, Origin, Refresh, Tool, download};
+use crate::deadlines;
 use crate::engine::Engine;
 use crate::failure::{Class, Failure};
 use crate::plan::Step;
@@ -26,12 +25,6 @@ pub use manifest::FILE;
 /// Asked by [`reachable`]: a few bytes from Kubernetes' download site.
 const PROBE: &str = "https://dl.k8s.io/release/stable.txt";
 
-/// How long the probe waits for an answer.
-const PROBE_LIMIT: Duration = Duration::from_secs(3);
-
-/// Pulling an image may take long on a slow line, but not for ever.
-const PULL_LIMIT: Duration = Duration::from_secs(30 * 60);
-
 /// Official downloads and images.
 #[derive(Clone, Debug)]
 pub struct Release {
@@ -44,7 +37,7 @@ pub struct Release {
 
 /// Whether the release hosts can be reached, trusting `ca_bundle` as well; takes at most about three seconds.
 pub fn reachable(ca_bundle: Option<&Utf8Path>) -> bool {
-    download::answers(PROBE, ca_bundle, PROBE_LIMIT)
+    download::answers(PROBE, ca_bundle, deadlines::REGISTRY_PROBE.time())
 }
 
 /// This machine's platform as the manifest names it, if there are downloads for it.
@@ -112,7 +105,7 @@ impl Release {
 
     fn pull(&self, reference: &str, why: &str, engine: &Engine) -> Step<'_> {
         let (reference, engine) = (reference.to_owned(), engine.clone());
-        let pull = engine.docker().args(["pull", &reference]).deadline(PULL_LIMIT);
+        let pull = engine.docker().args(["pull", &reference]).deadline(deadlines::IMAGE_PULL);
         Step::new(format!("pull {reference}"), why, pull.clone(), move |running: &Running| {
             pull.stream(|line| running.progress(line)).map_err(|error| {
                 Failure::new(Class::Machine, format!("cannot pull {reference}: {error}"))
@@ -120,7 +113,7 @@ impl Release {
                     .help("add --origin packages to make the base images from package registries instead")
             })?;
             self.bases.record(&engine, &reference, Brought::Pulled)?;
-            Ok(engine.image_id(&reference).map_or_else(String::new, |id| short(&id).to_owned()))
+            Ok(engine.image_id(&reference)?.map_or_else(String::new, |id| short(&id).to_owned()))
         })
     }
 }
@@ -137,7 +130,7 @@ impl Origin for Release {
                 Need::Tool(tool) => steps.extend(self.tool_step(*tool)?),
                 // minikube pulls its own node image and Kubernetes' images when it starts.
                 Need::Cluster => {}
-                Need::Image(reference) if engine.image_id(reference).is_some() => {}
+                Need::Image(reference) if engine.image_id(reference)?.is_some() => {}
                 Need::Image(reference) => {
                     // An unreadable record is told before minutes are spent.
                     self.bases.read(reference)?;

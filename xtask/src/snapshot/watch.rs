@@ -11,8 +11,10 @@ use anyhow::Result;
 use serde_json::Value;
 
 use super::{Snapshot, number, text};
-use crate::api::{Resource, Streams, kinds};
+use crate::api::{LogOptions, Resource, Streams, kinds};
 use crate::clock;
+use crate::deadlines;
+use crate::inventory;
 use crate::toolbox::Toolbox;
 
 /// The kinds that a rollout changes.
@@ -25,14 +27,8 @@ const KINDS: [Resource; 6] = [
     kinds::PERSISTENT_VOLUME_CLAIM,
 ];
 
-/// How long changes are gathered: one change of a Deployment comes as several events.
-const GATHER: Duration = Duration::from_millis(40);
-/// How old the last whole snapshot may be.
-const FRESH: Duration = Duration::from_secs(20);
-/// The pause between two whole snapshots where a watch breaks again and again.
-const POLL: Duration = Duration::from_millis(800);
-/// How long the API server may be away before that is an error.
-const AWAY: Duration = Duration::from_secs(30);
+/// Lines of a log that are looked at.
+const LINES: u32 = 3;
 
 enum Change {
     Event(Value),
@@ -66,7 +62,8 @@ impl<'a> Watch<'a> {
     pub fn refresh(&mut self) -> Result<&Snapshot> {
         let snapshot = whole(self.tools)?;
         // What the watches have said until now is older than this.
-        self.snapshot = Snapshot { cluster: std::mem::take(&mut self.snapshot.cluster), ..snapshot };
+        let (cluster, logs) = (std::mem::take(&mut self.snapshot.cluster), std::mem::take(&mut self.snapshot.logs));
+        self.snapshot = Snapshot { cluster, logs, ..snapshot };
         self.whole = Instant::now();
         Ok(&self.snapshot)
     }
@@ -74,6 +71,19 @@ impl<'a> Watch<'a> {
     /// Adds what is needed of the whole cluster to what is known.
     pub fn add_cluster(&mut self) -> Result<()> {
         self.snapshot.add_cluster(self.tools)
+    }
+
+    /// Adds the ends of the logs of `containers` (pod and container) to what is known. A log that cannot be read now
+    /// explains nothing; it is asked for again.
+    pub fn add_logs(&mut self, containers: &[(String, String)]) -> Result<()> {
+        let api = self.tools.api()?;
+        let options = LogOptions { tail: Some(LINES), ..LogOptions::default() };
+        for (pod, container) in containers {
+            if let Ok(Some(text)) = inventory::log(&api, pod, container, &options) {
+                self.snapshot.add_log(pod, container, text);
+            }
+        }
+        Ok(())
     }
 
     /// Waits for a change, at most `limit`, and gives what is known then.
@@ -84,17 +94,17 @@ impl<'a> Watch<'a> {
                 Ok(Change::Event(event)) => self.snapshot.apply(event),
                 Ok(Change::Broken) | Err(RecvTimeoutError::Disconnected) => {
                     self.streams.close();
-                    std::thread::sleep(limit.min(POLL));
+                    std::thread::sleep(limit.min(deadlines::LIST_POLL.time()));
                     self.refresh()?;
                     (self.changes, self.streams) = begin(self.tools, &self.snapshot)?;
                     return Ok(&self.snapshot);
                 }
                 Err(RecvTimeoutError::Timeout) => break,
             }
-            wait = GATHER;
+            wait = deadlines::GATHER.time();
         }
         self.snapshot.taken = clock::now();
-        if self.whole.elapsed() > FRESH { self.refresh() } else { Ok(&self.snapshot) }
+        if self.whole.elapsed() > deadlines::LIST_AGAIN.time() { self.refresh() } else { Ok(&self.snapshot) }
     }
 }
 
@@ -111,8 +121,10 @@ fn whole(tools: &Toolbox) -> Result<Snapshot> {
     loop {
         match Snapshot::take(tools) {
             Ok(snapshot) => return Ok(snapshot),
-            Err(error) if start.elapsed() > AWAY || crate::process::ending() => return Err(error),
-            Err(_) => std::thread::sleep(POLL),
+            Err(error) if start.elapsed() > deadlines::API_AWAY.time() || crate::process::ending() => {
+                return Err(error);
+            }
+            Err(_) => std::thread::sleep(deadlines::LIST_POLL.time()),
         }
     }
 }

@@ -6,11 +6,11 @@ mod finding;
 mod job;
 
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use anyhow::Result;
 use serde_json::Value;
 
+use crate::deadlines;
 use crate::failure::Failure;
 use crate::plan::Step;
 use crate::process::Process;
@@ -24,9 +24,6 @@ pub use finding::{Finding, Place};
 
 /// What looks at the database, in the backend's image.
 const COMMAND: [&str; 3] = ["python3", "-m", "app.preflight"];
-/// The look waits 20 s for a database that wakes up; the rest is for a busy machine.
-const DEADLINE: Duration = Duration::from_secs(60);
-
 /// A preflight that is due.
 pub struct Preflight<'a> {
     project: &'a Project,
@@ -113,7 +110,7 @@ impl<'a> Preflight<'a> {
                     return Ok("not known".to_owned());
                 }
             };
-            let finding = Finding::parse(&redactor.redact(&output))?;
+            let finding = Finding::parse(&output, &redactor)?;
             if finding.ok {
                 return Ok(finding.to_string());
             }
@@ -139,14 +136,13 @@ pub fn on_this_machine(tools: &Toolbox, image: &str, url: &Secret) -> Process {
         .args(COMMAND)
         .arg("--stdin")
         .stdin(url.expose())
-        .deadline(DEADLINE)
+        .deadline(deadlines::PREFLIGHT)
 }
 
 /// Runs `look` and reads what it found, which is the same whether or not the database can be used.
 pub fn read(look: &Process, redactor: &Redactor) -> Result<Finding> {
     let output = look.output()?;
-    let text = redactor.redact(&String::from_utf8_lossy(&output.stdout));
-    Finding::parse(&text).map_err(|error| {
+    Finding::parse(&String::from_utf8_lossy(&output.stdout), redactor).map_err(|error| {
         let said = redactor.redact(&String::from_utf8_lossy(&output.stderr));
         error.context(format!("`{look}` did not say what it found ({}): {}", output.status, said.trim()))
     })

@@ -2,12 +2,14 @@
 
 pub mod diagnose;
 pub mod facts;
+mod front;
 pub mod http;
 mod identity;
 mod routes;
 mod slow;
 mod way;
 
+pub use front::Front;
 pub use identity::{Outdated, outdated};
 pub use routes::{Answer, agent, measure, routes};
 pub use slow::warnings;
@@ -41,7 +43,7 @@ impl Evidence {
     pub fn take(tools: &Toolbox) -> Result<Self> {
         std::thread::scope(|scope| {
             let snapshot = scope.spawn(|| Snapshot::take(tools));
-            let nodes = tools.nodes().into_iter().map(|node| Ok((node.name.clone(), node.names()?)));
+            let nodes = tools.nodes()?.into_iter().map(|node| Ok((node.name.clone(), node.names()?)));
             let nodes = nodes.collect::<Result<_>>()?;
             let snapshot = snapshot.join().unwrap_or_else(|_| bail!("the look at the namespace panicked"))?;
             Ok(Self { snapshot, nodes })
@@ -70,7 +72,7 @@ pub fn prove(
     images(built, &evidence)?;
     let snapshot = evidence.snapshot;
     let release = &project.settings.chart.release;
-    let wanted = routes::routes(&snapshot, release);
+    let wanted = routes::routes(&snapshot);
     if wanted.is_empty() {
         return Err(Failure::new(Class::Proof, format!("release {release} has no Ingress, so no address leads to it"))
             .help("take back what was changed by hand: cargo xtask deploy dev")

@@ -20,4 +20,5 @@ mod members;
 mod output;
 mod repository;
 mod secrets;
+mod undo;
 mod upgrade;

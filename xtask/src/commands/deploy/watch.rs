@@ -1,17 +1,14 @@
 //! `deploy --watch`: deploys, and again whenever a file changes that a deploy is made from.
 
-use std::time::Duration;
-
 use anyhow::Result;
 
 use super::Deploy;
+use crate::deadlines;
 use crate::process;
 use crate::project::Project;
 use crate::stages::images::context::{self, Files};
 use crate::stages::images::recipe::{changed_files, in_brief};
 
-/// Time between two looks. One reads and hashes a few hundred small files: some milliseconds.
-const PAUSE: Duration = Duration::from_millis(400);
 /// After so many looks in a row it is said that the sources cannot be read.
 const UNREADABLE: u32 = 5;
 /// What a deploy reads besides images' contexts and the chart.
@@ -51,7 +48,7 @@ fn next(project: &Project, before: &Files) -> (Files, String) {
     let mut last = None;
     let mut silence = (String::new(), 0);
     loop {
-        std::thread::sleep(PAUSE);
+        std::thread::sleep(deadlines::SOURCES_POLL.time());
         let now = match sources(project) {
             Ok(now) => now,
             Err(error) => {

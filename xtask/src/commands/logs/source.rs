@@ -2,7 +2,6 @@
 
 use std::io::BufRead;
 use std::sync::mpsc::Sender;
-use std::time::Duration;
 
 use anyhow::Result;
 use serde_json::Value;
@@ -10,11 +9,9 @@ use serde_json::Value;
 use super::line::Line;
 use super::{App, Logs};
 use crate::api::{Log, LogOptions, Scope, kinds};
+use crate::deadlines;
 use crate::snapshot::text;
 use crate::toolbox::Toolbox;
-
-/// How long to wait before a log that has ended is asked for again: its container may be starting anew.
-const AGAIN: Duration = Duration::from_secs(2);
 
 /// A container of a pod.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -29,7 +26,7 @@ pub struct Source {
 
 /// Every container that has run, of `app` or of all.
 pub fn list(tools: &Toolbox, app: Option<App>) -> Result<Vec<Source>> {
-    let mut selector = "app.kubernetes.io/part-of=todo".to_owned();
+    let mut selector = tools.release().selector();
     if let Some(app) = app {
         selector.push_str(&format!(",app.kubernetes.io/component={}", app.component()));
     }
@@ -91,7 +88,7 @@ pub fn follow(tools: &Toolbox, source: &Source, since: Option<&str>, sender: &Se
             Ok(Log::NoPod) => return,
             // Its container is starting anew, or the API server is away.
             Ok(Log::Nothing(_)) | Err(_) => {
-                std::thread::sleep(AGAIN);
+                std::thread::sleep(deadlines::LOG_POLL.time());
                 continue;
             }
         };
@@ -105,7 +102,7 @@ pub fn follow(tools: &Toolbox, source: &Source, since: Option<&str>, sender: &Se
                 return;
             }
         }
-        std::thread::sleep(AGAIN);
+        std::thread::sleep(deadlines::LOG_POLL.time());
         // One that runs once has said all.
         if !source.main {
             return;

@@ -1,11 +1,10 @@
 //! gitleaks v8: `dir` for files, `git` for diffs, `stdin` for text; always with our rules, redacted.
 
-use std::time::Duration;
-
 use anyhow::{Result, bail};
 use camino::{Utf8Path, Utf8PathBuf};
 
 use super::finding::{Finding, Place, parse};
+use crate::deadlines;
 use crate::failure::{Class, Failure};
 use crate::git::{aim, git};
 use crate::process::Process;
@@ -73,7 +72,7 @@ impl Scanner {
 
     fn base(&self, command: &str) -> Process {
         let process = aim(self.gitleaks.clone(), &self.root)
-            .deadline(Duration::from_secs(600))
+            .deadline(deadlines::SCAN)
             // The user's own git settings (colours, prefixes, external diffs) would make the diffs unreadable.
             .env("GIT_CONFIG_GLOBAL", "/dev/null")
             .env("GIT_CONFIG_NOSYSTEM", "1")

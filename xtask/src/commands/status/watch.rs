@@ -2,7 +2,6 @@
 
 use std::io::{IsTerminal, Write};
 use std::sync::{Arc, LazyLock, Mutex};
-use std::time::Duration;
 
 use anyhow::Result;
 use regex::Regex;
@@ -11,11 +10,9 @@ use super::text::screen;
 use super::view::View;
 use super::{gather, output};
 use crate::clock;
+use crate::deadlines;
 use crate::project::Project;
 use crate::world::World;
-
-/// Time between two looks. One costs a `kubectl get` of a few objects and three requests to each route.
-const PAUSE: Duration = Duration::from_secs(1);
 
 /// A screen of its own, no cursor, and long lines cut instead of wrapped; and back.
 const ENTER: &str = "\x1b[?1049h\x1b[?25l\x1b[?7l";
@@ -53,7 +50,7 @@ pub fn run(project: &Project, world: &World, json: bool) -> Result<()> {
             }
             before = key;
         }
-        std::thread::sleep(PAUSE);
+        std::thread::sleep(deadlines::STATUS_POLL.time());
     }
     Ok(())
 }

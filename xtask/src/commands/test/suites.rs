@@ -1,12 +1,12 @@
 //! The suites that need no cluster.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 
 use super::Suite;
 use crate::commands::scan as scan_command;
+use crate::deadlines;
 use crate::failure::{Class, Failure};
 use crate::members;
 use crate::origin::{Need, Tool};
@@ -55,9 +55,8 @@ fn counted(project: &Project, name: &str, process: &Process) -> Tally {
 
 /// Format, clippy, unit and command line tests of every workspace member.
 pub fn rust(project: &Project) -> Result<Tally> {
-    let cargo = |args: &[&str]| {
-        members::cargo().args(args.iter().copied()).cwd(&project.root).deadline(Duration::from_secs(1200))
-    };
+    let cargo =
+        |args: &[&str]| members::cargo().args(args.iter().copied()).cwd(&project.root).deadline(deadlines::CARGO);
     let mut tally = Tally::one(check(project, "cargo fmt", &cargo(&["fmt", "--all", "--check"])));
     let clippy = ["clippy", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings"];
     tally += Tally::one(check(project, "cargo clippy", &cargo(&clippy)));
@@ -93,9 +92,12 @@ pub fn chart(project: &Project) -> Result<Tally> {
         let lint = helm(&["lint", "--strict", chart.as_str(), "--values", values]);
         tally += Tally::one(check(project, &format!("helm lint with {name}"), &lint));
     }
-    let unittest = Process::new(world.origin.tool(Tool::HelmUnittest).as_str())
-        .args(["--strict", "--file", "tests/*_test.yaml", chart.as_str()])
-        .deadline(Duration::from_secs(120));
+    let unittest = Process::new(world.origin.tool(Tool::HelmUnittest).as_str()).args([
+        "--strict",
+        "--file",
+        "tests/*_test.yaml",
+        chart.as_str(),
+    ]);
     let running = project.report.step("test", "helm-unittest", "");
     let output = unittest.output()?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -131,22 +133,19 @@ pub fn image(project: &Project, name: &str) -> Result<Tally> {
     let build = build::command(project, engine, world.origin.as_ref(), image, &tag)?
         .args(["--target", "test"])
         .stdin_file(Arc::new(context))
-        .deadline(Duration::from_secs(900))
+        .deadline(deadlines::APPLICATION_TEST)
         .log(project.log(&format!("test-{name}")));
     if !check(project, &format!("build the test image of {name}"), &build) {
         return Err(Failure::new(Class::Image, format!("the test image of {name} does not build"))
             .help(format!("read {}", project.log(&format!("test-{name}"))))
             .into());
     }
-    let run = engine.docker().args(["run", "--rm", "--init", &tag]).deadline(Duration::from_secs(900));
+    let run = engine.docker().args(["run", "--rm", "--init", &tag]).deadline(deadlines::APPLICATION_TEST);
     Ok(counted(project, &format!("tests of {name}"), &run))
 }
 
 /// Environment variable that tells `xtask-e2e` which xtask to test.
 pub const UNDER_TEST: &str = "XTASK_UNDER_TEST";
-
-/// Longest time for a suite on the cluster: as many rounds of soak as somebody asks for.
-const END_TO_END: Duration = Duration::from_secs(24 * 3600);
 
 /// Runs a suite on the cluster: `xtask-e2e` tests the xtask that runs right now.
 pub fn end_to_end(project: &Project, suite: Suite, args: &[String]) -> Result<Tally> {
@@ -159,7 +158,7 @@ pub fn end_to_end(project: &Project, suite: Suite, args: &[String]) -> Result<Ta
         .args(project.arguments())
         .inherit(ALL)
         .env(UNDER_TEST, running_program()?)
-        .deadline(END_TO_END)
+        .deadline(deadlines::SUITE)
         .show_stderr();
     project.report.command(&run);
     let output = run.output()?;

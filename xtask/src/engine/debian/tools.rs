@@ -2,7 +2,6 @@
 //! lists, caches and packages stay as they are, its sources, proxies and keys are respected.
 
 use std::fs::File;
-use std::time::Duration;
 
 use anyhow::{Context, Result};
 use camino::{Utf8Path, Utf8PathBuf};
@@ -10,6 +9,7 @@ use sha2::{Digest, Sha256};
 
 use super::super::mounts;
 use super::super::place::hex;
+use crate::deadlines;
 use crate::failure::{Class, Failure};
 use crate::process::{APT, PROXY, Process};
 use crate::project::Project;
@@ -164,7 +164,7 @@ fn fetch(project: &Project, running: &Running, base: &Utf8Path, new: &Utf8Path, 
             .env("DEBIAN_FRONTEND", "noninteractive")
             .env("LC_ALL", "C.UTF-8")
             .log(project.log("debian"))
-            .deadline(Duration::from_secs(10 * 60))
+            .deadline(deadlines::DEBIAN_TOOL)
     };
     running.progress("apt: reading the package lists");
     // A third party's source that fails is no reason to: what is needed may be there all the same.

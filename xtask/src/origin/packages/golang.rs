@@ -1,11 +1,10 @@
 //! Go programs: modules are fetched first (the network works), compiled then (the processors work).
 
-use std::time::Duration;
-
 use anyhow::{Context, Result};
 use camino::{Utf8Path, Utf8PathBuf};
 
 use super::manifest::{Go, Patch};
+use crate::deadlines;
 use crate::failure::{Class, Failure};
 use crate::process::{GO, PROXY, Process};
 
@@ -33,9 +32,7 @@ impl Caches {
     /// Removes both. `go clean` knows how: the module cache is read-only.
     pub fn drop_all(&self) -> Result<()> {
         if self.dir.exists() {
-            self.aim(Process::new("go").args(["clean", "-cache", "-modcache"]))
-                .deadline(Duration::from_secs(300))
-                .run()?;
+            self.aim(Process::new("go").args(["clean", "-cache", "-modcache"])).deadline(deadlines::GO_MODULE).run()?;
             std::fs::remove_dir_all(&self.dir).with_context(|| format!("removing {}", self.dir))?;
         }
         Ok(())
@@ -71,7 +68,7 @@ impl Caches {
         let module = format!("{}@{}", patch.module, patch.version);
         // The recipe's checksum is the authority here, as go.sum is for the modules that are not patched.
         let download = Process::new("go").args(["mod", "download", "-json", &module]).env("GONOSUMDB", &patch.module);
-        let answer = self.aim(download).cwd(self.dir.as_path()).deadline(Duration::from_secs(300)).read()?;
+        let answer = self.aim(download).cwd(self.dir.as_path()).deadline(deadlines::GO_MODULE).read()?;
         let answer: serde_json::Value = serde_json::from_str(&answer).context("go mod download did not print JSON")?;
         let sum = answer["Sum"].as_str().unwrap_or_default();
         if sum != patch.sum {
@@ -86,7 +83,7 @@ impl Caches {
     /// Fetches the modules that the package's files need, and no others.
     pub fn fetch(&self, name: &str, go: &Go, log: &Utf8Path) -> Process {
         let list = Process::new("go").args(["list", "-deps", "-f", "{{with .Error}}{{.}}{{end}}", &go.package]);
-        self.aim(list).cwd(self.work(name)).log(log).deadline(Duration::from_secs(1200))
+        self.aim(list).cwd(self.work(name)).log(log).deadline(deadlines::GO_MODULES)
     }
 
     /// Compiles the package to `out`. Neither profiles nor debugging information: both cost time and serve nobody here.
@@ -96,7 +93,7 @@ impl Caches {
         self.aim(build.args(["-ldflags", &ldflags, "-o", out.as_str(), &go.package]))
             .cwd(self.work(name))
             .log(log)
-            .deadline(Duration::from_secs(1800))
+            .deadline(deadlines::GO_BUILD)
     }
 }
 

@@ -1,7 +1,6 @@
 //! Makes artifacts: Go programs, npm folders, the Debian root, images.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 use anyhow::{Context, Result};
 use camino::{Utf8Path, Utf8PathBuf};
@@ -11,6 +10,7 @@ use super::KEY_LABEL;
 use super::golang::Caches;
 use super::manifest::{Artifact, Manifest};
 use super::schedule::{self, Job, Lane};
+use crate::deadlines;
 use crate::engine::Engine;
 use crate::engine::debian::{Dest, debian_tree};
 use crate::origin::bases::{BaseRecords, Brought};
@@ -182,7 +182,7 @@ impl<'a> Maker<'a> {
         }
         // No scripts: what is fetched is data, nothing of it runs on this machine.
         let ci = Process::new("npm").args(["ci", "--ignore-scripts", "--no-audit", "--no-fund"]).cwd(to);
-        ci.inherit(NPM).inherit(PROXY).log(self.log(artifact)).deadline(Duration::from_secs(300)).run()
+        ci.inherit(NPM).inherit(PROXY).log(self.log(artifact)).deadline(deadlines::NPM).run()
     }
 
     fn debian(&self, artifact: &Artifact, running: &Running) -> Result<()> {
@@ -193,7 +193,7 @@ impl<'a> Maker<'a> {
         let label = format!("LABEL {KEY_LABEL}={key}");
         let import =
             self.engine.docker().args(["import", "--change", &label, "--change", "CMD [\"bash\"]", tar.as_str()]);
-        import.arg(&self.manifest.debian.name).log(self.log(artifact)).deadline(Duration::from_secs(120)).run()?;
+        import.arg(&self.manifest.debian.name).log(self.log(artifact)).run()?;
         std::fs::remove_file(&tar).with_context(|| format!("removing {tar}"))
     }
 
@@ -211,7 +211,7 @@ impl<'a> Maker<'a> {
             std::fs::hard_link(&from, bin.join(program))
                 .or_else(|_| std::fs::copy(&from, bin.join(program)).map(|_| ()))?;
         }
-        let build = self.build(artifact, &bin, &key)?.log(self.log(artifact)).deadline(Duration::from_secs(900));
+        let build = self.build(artifact, &bin, &key)?.log(self.log(artifact)).deadline(deadlines::STAND_IN_BUILD);
         build.stream(|line| running.progress(line))?;
         std::fs::remove_dir_all(&bin).with_context(|| format!("removing {bin}"))
     }
@@ -249,14 +249,11 @@ impl<'a> Maker<'a> {
 /// The keys of those of `names` that the engine has, by name.
 pub fn keys_of_images(engine: &Engine, names: &[String]) -> Result<BTreeMap<String, String>> {
     let mut keys = BTreeMap::new();
-    if names.is_empty() {
-        return Ok(keys);
-    }
-    // Missing images make it fail, but those that are there are printed all the same. No engine: none is there.
-    let Ok(output) = engine.docker().args(["image", "inspect"]).args(names.iter().cloned()).output() else {
-        return Ok(keys);
+    let text = engine.inspect("image", "", names)?.text;
+    let images: Vec<Value> = match text.trim() {
+        "" => Vec::new(),
+        text => serde_json::from_str(text).context("`docker image inspect` did not print JSON")?,
     };
-    let images: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap_or_default();
     for image in images {
         let key = image["Config"]["Labels"][KEY_LABEL].as_str().unwrap_or_default();
         for tag in image["RepoTags"].as_array().into_iter().flatten().filter_map(Value::as_str) {

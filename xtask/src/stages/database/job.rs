@@ -1,19 +1,17 @@
 //! A Job that looks at the database as the backend will: its image, its Secret, its user, its network.
 
 use std::io::BufRead;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
 use super::COMMAND;
 use crate::api::{Api, Log, LogOptions, Propagation, Scope, Write, kinds};
+use crate::deadlines;
 use crate::report::Running;
 use crate::snapshot::text;
 use crate::toolbox::Toolbox;
-
-/// How long the pod may take, from its creation on.
-const PATIENCE: Duration = Duration::from_secs(75);
 
 /// The name of its container.
 const CONTAINER: &str = "preflight";
@@ -66,7 +64,7 @@ impl<'a> Job<'a> {
         let selector = format!("batch.kubernetes.io/controller-uid={uid}");
         let start = Instant::now();
         let mut last = String::new();
-        while start.elapsed() < PATIENCE {
+        while start.elapsed() < deadlines::PREFLIGHT_JOB.time() {
             let pods = api.select(&kinds::POD, Scope::Namespace, &selector)?;
             let pod = pods.first();
             match state(pod) {
@@ -77,9 +75,9 @@ impl<'a> Job<'a> {
                     last = what;
                 }
             }
-            std::thread::sleep(Duration::from_millis(250));
+            std::thread::sleep(deadlines::POLL.time());
         }
-        Ok(Outcome::NotRun(format!("not within {} s ({last})", PATIENCE.as_secs())))
+        Ok(Outcome::NotRun(format!("not within {} s ({last})", deadlines::PREFLIGHT_JOB.as_secs())))
     }
 }
 
@@ -150,7 +148,7 @@ fn manifest(name: &str, release: &str, image: &str, secret: &str) -> Value {
         "metadata": {"name": name, "labels": labels},
         "spec": {
             "backoffLimit": 0,
-            "activeDeadlineSeconds": PATIENCE.as_secs(),
+            "activeDeadlineSeconds": deadlines::PREFLIGHT_JOB.as_secs(),
             "ttlSecondsAfterFinished": 120,
             "template": {
                 "metadata": {"labels": labels},

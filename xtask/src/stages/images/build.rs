@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 use camino::Utf8PathBuf;
 
 use super::recipe::{self, Recipe};
 use super::{buildkit, context, ids};
+use crate::deadlines;
 use crate::engine::Engine;
 use crate::failure::{Class, Failure};
 use crate::origin::Origin;
@@ -21,9 +21,6 @@ use crate::settings::Image;
 
 /// The label of what xtask builds.
 pub const LABEL: &str = "app=todo-xtask";
-
-/// A cold build downloads and compiles; anything longer than this hangs.
-const DEADLINE: Duration = Duration::from_secs(1800);
 
 /// What there is of one image.
 #[derive(Clone, Debug)]
@@ -80,6 +77,7 @@ pub fn observe(project: &Project, engine: &Engine, origin: &dyn Origin) -> Resul
             .collect();
         (files, bases)
     });
+    let bases = bases?;
     let mut seen: Vec<Seen> = images
         .iter()
         .zip(files?)
@@ -191,7 +189,7 @@ pub fn command(
     if let Some(bundle) = project.ca_bundle() {
         process = process.args(["--secret".to_owned(), format!("id=ca,src={bundle}")]);
     }
-    Ok(process.args(["--file", context::DOCKERFILE, "-"]).deadline(DEADLINE))
+    Ok(process.args(["--file", context::DOCKERFILE, "-"]).deadline(deadlines::IMAGE_BUILD))
 }
 
 fn build(project: &Project, command: Process, seen: &Seen, image: &Image, running: &Running) -> Result<String> {

@@ -1,7 +1,7 @@
 //! Brings images into nodes: only what a node lacks crosses, and the ID is read back.
 
 use std::collections::HashSet;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Result, bail};
 
@@ -9,14 +9,12 @@ use super::archive::Passed;
 use super::ids;
 use super::node::{Node, Stock, canonical};
 use super::stream::{Sent, import, save, send};
+use crate::deadlines;
 use crate::engine::Engine;
 use crate::failure::{Class, Failure};
 use crate::plan::Step;
 use crate::project::Project;
 use crate::report::{Running, bytes};
-
-/// containerd tells kubelet's view of new images after the fact.
-const SETTLE: Duration = Duration::from_secs(5);
 
 /// An image that nodes must have.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -154,7 +152,7 @@ fn attempt(
     };
     // An engine that keeps images in containerd calls them by manifest; the config is known only now.
     let id = passed.config.clone().or_else(|| wanted.id.clone());
-    if let (Some(engines), Some(config)) = (engine.image_id(&wanted.reference), &id) {
+    if let (Some(engines), Some(config)) = (engine.image_id(&wanted.reference)?, &id) {
         ids::remember(project, &engines, config)?;
     }
     Ok(match confirm(node, &Wanted { id, ..wanted.clone() }) {
@@ -174,13 +172,13 @@ fn confirm(node: &Node, wanted: &Wanted) -> Result<()> {
         if right && stock.ready.contains(&name) {
             return Ok(());
         }
-        if start.elapsed() > SETTLE {
+        if start.elapsed() > deadlines::IMAGE_LISTED.time() {
             let has = has.map_or("nothing", String::as_str);
             let id = wanted.id.as_deref().unwrap_or("any ID");
             let how = if right { "which is not unpacked".into() } else { format!("not {id}") };
             bail!("after loading, node {} has {has} as {}, {how}", node.name, wanted.reference);
         }
-        std::thread::sleep(Duration::from_millis(50));
+        std::thread::sleep(deadlines::POLL_LOCAL.time());
     }
 }
 

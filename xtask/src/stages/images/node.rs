@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::process::Output;
-use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::deadlines;
 use crate::engine::Engine;
 use crate::failure::{Class, Failure};
 use crate::process::Process;
@@ -59,7 +59,7 @@ impl Node {
 
     /// Whether commands can be run on it at all.
     pub fn answers(&self) -> bool {
-        self.exec(["true"]).deadline(PATIENCE).succeeds()
+        self.exec(["true"]).deadline(deadlines::NODE).succeeds()
     }
 
     /// The images that kubelet can start, by reference.
@@ -90,7 +90,7 @@ impl Node {
             return Ok(BTreeSet::new());
         }
         let filters = wanted.iter().map(|reference| format!("name=={reference}"));
-        let check = self.ctr(["images", "check", "-q"]).args(filters).deadline(PATIENCE);
+        let check = self.ctr(["images", "check", "-q"]).args(filters).deadline(deadlines::NODE);
         let output = check.output().map_err(|error| self.unknown("which images are complete", &error))?;
         // It fails on a broken image, after it has printed those that are not.
         let words = String::from_utf8_lossy(&output.stderr);
@@ -103,7 +103,7 @@ impl Node {
 
     /// The digests of all content it has, with `sha256:`.
     pub fn content(&self) -> Result<HashSet<String>> {
-        let content = self.ctr(["content", "ls", "-q"]).deadline(PATIENCE);
+        let content = self.ctr(["content", "ls", "-q"]).deadline(deadlines::NODE);
         let text = content.read().map_err(|error| self.unknown("which content it has", &error))?;
         Ok(text.lines().map(|line| line.trim().to_owned()).collect())
     }
@@ -133,7 +133,7 @@ impl Node {
 
     /// Asks crictl, and reads its answer. One that does not come, or is none, is an error that says `what` is unknown.
     fn ask<T>(&self, what: &str, args: &[&str], parse: impl Fn(&str) -> Result<T>) -> Result<T> {
-        let crictl = self.exec(["crictl"]).args(args.iter().copied()).deadline(PATIENCE);
+        let crictl = self.exec(["crictl"]).args(args.iter().copied()).deadline(deadlines::NODE);
         let read = || parse(&crictl.read()?).with_context(|| format!("reading what `{crictl}` printed"));
         read().map_err(|error| self.unknown(what, &error))
     }
@@ -144,9 +144,6 @@ impl Node {
             .into()
     }
 }
-
-/// A node that does not answer a look-up for this long is not well.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// `reference` as containerd and CRI spell it: with registry and library.
 pub fn canonical(reference: &str) -> String {

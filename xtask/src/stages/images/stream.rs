@@ -2,19 +2,17 @@
 
 use std::collections::HashSet;
 use std::io::{BufWriter, Write};
-use std::time::Duration;
 
 use anyhow::Result;
 
 use super::archive::{self, Passed};
 use super::node::Node;
+use crate::deadlines;
 use crate::engine::Engine;
 use crate::failure::{Class, Failure};
 use crate::process::Process;
 use crate::report::{Running, bytes};
 
-/// Saving and importing half a gigabyte takes seconds; this is for disks that are slow and busy.
-const DEADLINE: Duration = Duration::from_secs(600);
 /// How sending ended, if the engine did its part.
 #[derive(Debug)]
 pub enum Sent {
@@ -54,12 +52,12 @@ pub fn send(engine: &Engine, node: &Node, reference: &str, have: &HashSet<String
 
 /// The command that reads the image.
 pub fn save(engine: &Engine, reference: &str) -> Process {
-    engine.docker().args(["save", reference]).deadline(DEADLINE)
+    engine.docker().args(["save", reference]).deadline(deadlines::IMAGE_STREAM)
 }
 
 /// The command that takes it in.
 pub fn import(node: &Node) -> Process {
-    node.ctr(["images", "import", "-"]).deadline(DEADLINE)
+    node.ctr(["images", "import", "-"]).deadline(deadlines::IMAGE_STREAM)
 }
 
 /// Remembers that writing failed, as opposed to reading.
@@ -91,7 +89,7 @@ mod tests {
         std::fs::write(&script, text).unwrap();
         std::fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
         let client = camino::Utf8PathBuf::from_path_buf(script).unwrap();
-        let engine = Engine { client, envs: Vec::new(), private: true };
+        let engine = Engine { client, envs: Vec::new(), private: true, empty: false };
         let node = Node::container(&engine, "n");
         (engine, node, temp)
     }
@@ -129,6 +127,6 @@ mod tests {
         assert!(absent.contains("No such image"), "{absent}");
         let cut = send_played("head -c 700 /dev/zero | tr '\\0' x; echo daemon died >&2; exit 1", "cat >/dev/null");
         assert!(cut.unwrap_err().to_string().contains("daemon died"));
-        assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
+        assert!(start.elapsed() < std::time::Duration::from_secs(20), "{:?}", start.elapsed());
     }
 }

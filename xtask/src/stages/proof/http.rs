@@ -5,8 +5,8 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::time::{Duration, Instant};
 
-/// How long one request may take.
-const PATIENCE: Duration = Duration::from_secs(10);
+use crate::deadlines;
+
 /// More than any page of ours has; what follows is not read.
 const LARGEST: usize = 16 << 20;
 
@@ -65,7 +65,8 @@ impl Silence {
     }
 }
 
-/// Asks for `path` at `address` (`http://host:port`); `host` goes into the header, the address' own if it is empty.
+/// Asks for `path` at `address` (`http://host:port`); `host` goes into the header with the address' port, as a browser
+/// writes it, and the address' own host if it is empty.
 pub fn get(address: &str, host: &str, path: &str) -> Result<Response, Silence> {
     let authority = address.trim_start_matches("http://").trim_end_matches('/');
     let place = if authority.contains(':') { authority.to_owned() } else { format!("{authority}:80") };
@@ -73,8 +74,12 @@ pub fn get(address: &str, host: &str, path: &str) -> Result<Response, Silence> {
     let start = Instant::now();
     let stream = connect(&addresses)?;
     let connect = start.elapsed();
-    let host = if host.is_empty() { authority } else { host };
-    talk(stream, host, path)
+    let host = match authority.split_once(':') {
+        _ if host.is_empty() => authority.to_owned(),
+        Some((_, port)) => format!("{host}:{port}"),
+        None => host.to_owned(),
+    };
+    talk(stream, &host, path)
         .map_err(|error| Silence::of(&error))
         .and_then(|(head, first_byte, rest)| parse(&head, Phases { connect, first_byte, rest }))
 }
@@ -83,7 +88,7 @@ pub fn get(address: &str, host: &str, path: &str) -> Result<Response, Silence> {
 fn connect(addresses: &[SocketAddr]) -> Result<TcpStream, Silence> {
     let mut last = Silence::Other("the name has no address".to_owned());
     for address in addresses {
-        match TcpStream::connect_timeout(address, PATIENCE) {
+        match TcpStream::connect_timeout(address, deadlines::ROUTE.time()) {
             Ok(stream) => return Ok(stream),
             Err(error) => last = Silence::of(&error),
         }
@@ -92,8 +97,8 @@ fn connect(addresses: &[SocketAddr]) -> Result<TcpStream, Silence> {
 }
 
 fn talk(mut stream: TcpStream, host: &str, path: &str) -> std::io::Result<(Vec<u8>, Duration, Duration)> {
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.set_write_timeout(Some(PATIENCE))?;
+    stream.set_read_timeout(Some(deadlines::ROUTE.time()))?;
+    stream.set_write_timeout(Some(deadlines::ROUTE.time()))?;
     stream.set_nodelay(true)?;
     let start = Instant::now();
     // In one piece: a server may close as soon as it has seen the first.
@@ -198,7 +203,8 @@ mod tests {
         assert!(response.phases.first_byte >= Duration::from_millis(60), "{:?}", response.phases);
         assert!(response.phases.total() >= response.phases.first_byte);
         let asked = receiver.recv().unwrap();
-        assert!(asked.starts_with("GET /a?b HTTP/1.1\r\nHost: todo.test\r\n"), "{asked}");
+        let port = address.rsplit_once(':').unwrap().1;
+        assert!(asked.starts_with(&format!("GET /a?b HTTP/1.1\r\nHost: todo.test:{port}\r\n")), "{asked}");
     }
 
     #[test]

@@ -86,12 +86,11 @@ pub struct Outdated<'a> {
     pub wanted: String,
 }
 
-/// Returns the workloads of the Helm release `release` that a restart brings to the images `built`.
+/// Returns our workloads that a restart brings to the images `built`.
 pub fn outdated<'a>(
     built: &BTreeMap<String, String>,
     on_nodes: &BTreeMap<String, Images>,
     snapshot: &'a Snapshot,
-    release: &str,
 ) -> Vec<Outdated<'a>> {
     let of = |workload: &'a Value| {
         let pods = snapshot.pods_of(workload).filter(|pod| !has_ended(pod));
@@ -102,8 +101,7 @@ pub fn outdated<'a>(
             other.then_some(Outdated { workload, reference: container.reference, runs, wanted })
         })
     };
-    let ours = |workload: &&Value| text(workload, "/metadata/annotations/meta.helm.sh~1release-name") == release;
-    snapshot.workloads().filter(ours).filter_map(of).collect()
+    snapshot.workloads().filter_map(of).collect()
 }
 
 /// Pods of the release whose image is none of `built`: left from another release, or changed by hand.
@@ -226,17 +224,20 @@ mod tests {
     #[test]
     fn a_workload_of_ours_that_runs_another_image_of_the_same_name_is_outdated() {
         let outdated = |reference: &str, runs: &str, release: &str| {
-            let items = json!({"items": [
-                {"kind": "StatefulSet", "spec": {"selector": {"matchLabels": {"a": "b"}}},
-                 "metadata": {"name": "d", "annotations": {"meta.helm.sh/release-name": release}}},
-                {"kind": "Pod", "metadata": {"name": "p", "labels": {"a": "b"}},
+            let items = vec![
+                json!({"kind": "StatefulSet", "spec": {"selector": {"matchLabels": {"a": "b"}}},
+                 "metadata": {"name": "d", "uid": "set", "labels": {"app.kubernetes.io/managed-by": "Helm"},
+                    "annotations": {"meta.helm.sh/release-name": release, "meta.helm.sh/release-namespace": "todo"}}}),
+                json!({"kind": "Pod", "metadata": {"name": "p", "labels": {"a": "b"},
+                    "ownerReferences": [{"uid": "set", "controller": true}]},
                  "spec": {"containers": [{"name": "c", "image": reference}]},
-                 "status": {"containerStatuses": [{"name": "c", "imageID": runs}]}}]});
-            let snapshot = Snapshot::parse(&items.to_string()).unwrap();
+                 "status": {"containerStatuses": [{"name": "c", "imageID": runs}]}}),
+            ];
+            let snapshot = Snapshot::of_release("todo", "todo", items);
             let built = BTreeMap::from([("db:1".to_owned(), "sha256:new".to_owned())]);
             let manifest = ("db@sha256:manifest".to_owned(), "sha256:new".to_owned());
             let nodes = BTreeMap::from([("n".to_owned(), Images::from([manifest]))]);
-            let found = super::outdated(&built, &nodes, &snapshot, "todo");
+            let found = super::outdated(&built, &nodes, &snapshot);
             found.first().map(|found| found.runs.clone())
         };
         assert_eq!(outdated("db:1", "sha256:old", "todo").as_deref(), Some("sha256:old"));

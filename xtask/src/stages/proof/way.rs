@@ -5,22 +5,17 @@ use std::io::{BufRead, BufReader};
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 use anyhow::Result;
 use serde_json::Value;
 
 use crate::api::{Scope, kinds};
+use crate::deadlines;
 use crate::failure::{Class, Failure};
 use crate::process::Piped;
 use crate::snapshot::text;
 use crate::stages::cluster::Profile;
 use crate::toolbox::Toolbox;
-
-/// How long kubectl may take to listen.
-const PATIENCE: Duration = Duration::from_secs(20);
-/// No proof and no measurement takes longer.
-const LIFETIME: Duration = Duration::from_secs(3600);
 
 /// A way to the application. What it opened it closes when it is dropped.
 pub struct Way {
@@ -77,10 +72,10 @@ impl Way {
         };
         let listen = tools
             .kubectl()
-            .args(["--request-timeout=0", "--namespace", &namespace, "port-forward", "--address=127.0.0.1"])
+            .args(["--namespace", &namespace, "port-forward", "--address=127.0.0.1"])
             // Shorter than our patience, so that kubectl itself says what it waits for in vain.
             .args(["--pod-running-timeout=10s".to_owned(), workload.clone(), format!(":{port}")])
-            .deadline(LIFETIME);
+            .deadline(deadlines::PORT_FORWARD);
         let child = Arc::new(listen.pipe_from(None)?);
         let (sender, lines) = mpsc::channel();
         let reading = child.clone();
@@ -91,7 +86,7 @@ impl Way {
         let open_with = format!(
             "cargo xtask --profile {profile} tool kubectl -- --namespace {namespace} port-forward {workload} 8080:{port}"
         );
-        if let Some(here) = listening(&lines.recv_timeout(PATIENCE).unwrap_or_default()) {
+        if let Some(here) = listening(&lines.recv_timeout(deadlines::PORT_FORWARD_BEGIN.time()).unwrap_or_default()) {
             let forward = Forward { child, reader: Some(reader), open_with };
             return Ok(Self { address: format!("http://127.0.0.1:{here}"), forward: Some(forward) });
         }

@@ -4,12 +4,11 @@
 //!
 //! The rule: <https://kubernetes.io/docs/reference/using-api/server-side-apply/#transferring-ownership>
 
-use std::time::Duration;
-
 use anyhow::{Context, bail};
 use serde_json::{Map, Value, json};
 
 use crate::api::{Resource, Write};
+use crate::deadlines;
 use crate::plan::Step;
 use crate::toolbox::Toolbox;
 
@@ -20,8 +19,6 @@ const LEFT_ALONE: [&str; 2] = ["kube-controller-manager", "kubectl-rollout"];
 
 /// How often an object that somebody else writes at the same time is looked at again, and how long after.
 const ATTEMPTS: u32 = 20;
-const PAUSE: Duration = Duration::from_millis(250);
-
 /// The step that hands foreign fields of `object` (`ConfigMap/todo-config`) to Helm.
 pub fn step<'a>(tools: &'a Toolbox, object: &str) -> Step<'a> {
     let (kind, name) = object.split_once('/').unwrap_or((object, ""));
@@ -41,7 +38,7 @@ pub fn step<'a>(tools: &'a Toolbox, object: &str) -> Step<'a> {
             match (api.json_patch(resource, &name, &transfer)?, attempts.next()) {
                 (Write::Done(_), _) => return Ok(String::new()),
                 // A controller wrote the object in between, as it does for each pod that comes or goes.
-                (Write::Conflict(_), Some(_)) => std::thread::sleep(PAUSE),
+                (Write::Conflict(_), Some(_)) => std::thread::sleep(deadlines::CONFLICT_PAUSE.time()),
                 (Write::Conflict(words), None) => bail!("{object} was changed {ATTEMPTS} times meanwhile: {words}"),
             }
         }

@@ -9,6 +9,7 @@ use serde_json::json;
 use super::{evidence, rollout};
 use crate::api::{Api, Resource};
 use crate::clock;
+use crate::deadlines;
 use crate::origin::bases::short;
 use crate::plan::{self, Mode, Step};
 use crate::project::Project;
@@ -32,7 +33,7 @@ pub fn restart_outdated(
     redactor: &Redactor,
     mode: Mode,
 ) -> Result<usize> {
-    let outdated = outdated(built, nodes, snapshot, &project.settings.chart.release);
+    let outdated = outdated(built, nodes, snapshot);
     let steps = if outdated.is_empty() { Vec::new() } else { vec![step(project, tools, &outdated, redactor)?] };
     plan::apply(project, "release", mode, steps)
 }
@@ -65,7 +66,7 @@ fn step<'a>(
         for patch in &patches {
             api.apply(patch, MANAGER)?;
         }
-        let Some(stopped) = rollout::follow(tools, running, rollout::LIMIT)? else {
+        let Some(stopped) = rollout::follow(tools, running, deadlines::ROLLOUT)? else {
             return Ok("all replicas ready".to_owned());
         };
         let failure = evidence::explain(project, tools, &redactor, &stopped);

@@ -1,13 +1,12 @@
 //! Back to a revision that Helm keeps: which one, whether all that it needs is there, and the steps.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use anyhow::Result;
 use serde_json::Value;
 
 use super::record::Verified;
-use super::{Fallback, Observed, drift, helm, ownership, rollout};
+use super::{Observed, Run, drift, helm, ownership, rollout};
 use crate::clock;
 use crate::failure::{Class, Failure};
 use crate::plan::Step;
@@ -33,6 +32,9 @@ pub struct Target {
 
 /// The revision to go back to: `asked`, or the last one that was verified before what is there now.
 pub fn target(project: &Project, tools: &Toolbox, observed: &Observed, asked: Option<u64>) -> Result<Target> {
+    if observed.ending {
+        return Err(observed.refusal(tools).into());
+    }
     let (revision, why) = match asked {
         Some(revision) => (revision, "asked for".to_owned()),
         None => choose(observed)?,
@@ -136,6 +138,7 @@ pub fn steps<'a>(
     tools: &'a Toolbox,
     target: &Target,
     observed: &Observed,
+    run: &Run,
     redactor: Redactor,
 ) -> Vec<Step<'a>> {
     let release = &project.settings.chart.release;
@@ -145,17 +148,15 @@ pub fn steps<'a>(
         steps.extend(changed.map(|drift| ownership::step(tools, &drift.object)));
     }
     let rollback = tools.helm().args(["rollback", release, &target.revision.to_string(), "--server-side=true"]);
-    let rollback = rollback.args(["--force-conflicts", "--history-max=10"]).deadline(Duration::from_secs(120));
+    let rollback = rollback.args(["--force-conflicts", "--history-max=10"]);
     let rollback = rollback.log(project.log("helm"));
     let what = format!("helm rollback {release} to revision {}", target.revision);
-    steps.push(Step::new(what, target.why.clone(), rollback.clone(), move |_| rollback.run().map(|()| String::new())));
-    steps.push(rollout::step(
-        project,
-        tools,
-        Fallback::of(observed),
-        redactor,
-        "Helm applies, xtask watches".to_owned(),
-    ));
+    let changing = run.clone();
+    steps.push(Step::new(what, target.why.clone(), rollback.clone(), move |_| {
+        changing.change(project, tools, &rollback, true).map(|()| String::new())
+    }));
+    let why = "Helm applies, xtask watches".to_owned();
+    steps.push(rollout::step(project, tools, run.clone(), redactor, why));
     steps
 }
 

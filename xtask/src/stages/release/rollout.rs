@@ -3,11 +3,12 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
-use super::evidence;
-use super::undo::{self, Fallback};
+use super::undo::{self, Run};
+use super::{evidence, namespace};
 use crate::api::{Scope, kinds};
+use crate::deadlines::{self, Limit};
 use crate::judge::{self, CAUSES, Finding, Gravity};
 use crate::plan::Step;
 use crate::process;
@@ -16,15 +17,6 @@ use crate::report::{Row, Running};
 use crate::secrets::Redactor;
 use crate::snapshot::{Snapshot, Watch, text};
 use crate::toolbox::Toolbox;
-
-/// How long a rollout may take as long as nothing fatal shows.
-pub const LIMIT: Duration = Duration::from_secs(300);
-/// The longest that is waited for a change: patience runs out without one.
-const TICK: Duration = Duration::from_millis(500);
-/// A cause that comes and goes (a container that crashes runs for a moment each time) counts as standing all along.
-const GAP: Duration = Duration::from_secs(4);
-/// How long a pod of a StatefulSet may keep its own successor from coming.
-const STUCK: Duration = Duration::from_secs(3);
 
 /// Why a rollout was given up.
 pub struct Stopped {
@@ -36,40 +28,50 @@ pub struct Stopped {
     pub findings: Vec<Finding>,
 }
 
-/// The step that follows the rollout. When it fails, the evidence is saved and `fallback` is what runs afterwards.
-pub fn step<'a>(
-    project: &'a Project,
-    tools: &'a Toolbox,
-    fallback: Fallback,
-    redactor: Redactor,
-    why: String,
-) -> Step<'a> {
+/// The step that follows the rollout. When it fails, the evidence is saved and what `run` did is undone.
+pub fn step<'a>(project: &'a Project, tools: &'a Toolbox, run: Run, redactor: Redactor, why: String) -> Step<'a> {
     let shown =
         format!("GET {}?watch=true  # and other kinds", kinds::POD.collection(tools.namespace(), Scope::Namespace));
     Step::new("roll out", why, shown, move |running| {
-        let Some(stopped) = follow(tools, running, LIMIT)? else { return Ok("all replicas ready".to_owned()) };
+        let stopped = follow(tools, running, deadlines::ROLLOUT)
+            .context("the rollout goes on, but it cannot be followed; nothing was undone")?;
+        let Some(stopped) = stopped else { return Ok("all replicas ready".to_owned()) };
         let explained = evidence::explain(project, tools, &redactor, &stopped);
-        Err(undo::fall_back(project, tools, &fallback, explained))
+        Err(undo::fall_back(project, tools, &run, explained))
     })
 }
 
 /// Follows the rollout until every workload is complete (`None`) or cannot become so.
-pub fn follow(tools: &Toolbox, running: &Running, limit: Duration) -> Result<Option<Stopped>> {
+pub fn follow(tools: &Toolbox, running: &Running, limit: Limit) -> Result<Option<Stopped>> {
     let start = Instant::now();
     let mut watch = Watch::start(tools)?;
     let mut standing = Standing::default();
     let mut stuck = HashMap::new();
+    let mut asked = start;
     loop {
+        if asked.elapsed() > deadlines::LOG_LOOK.time() {
+            watch.add_logs(&judge::in_need_of_logs(watch.snapshot()))?;
+            asked = Instant::now();
+        }
         let snapshot = watch.snapshot();
         let progress = judge::progress(snapshot);
         let findings = judge::findings(snapshot);
         running.rows(rows(snapshot, &findings));
-        if !progress.is_empty() && progress.iter().all(|p| p.complete) {
-            return Ok(None);
-        }
         let line: Vec<String> = progress.iter().map(|p| format!("{} {}", p.name, p.line())).collect();
         running.progress(line.join(", "));
         replace_stuck(tools, snapshot, &mut stuck)?;
+        // What is claimed is read: a watch may have missed something.
+        if is_complete(&progress) && is_complete(&judge::progress(watch.refresh()?)) {
+            return Ok(None);
+        }
+        if progress.is_empty()
+            && start.elapsed() > deadlines::ROLLOUT_EMPTY.time()
+            && watch.refresh()?.workloads().next().is_none()
+        {
+            let why = namespace::unusable(tools)?.map(|why| format!(": {why}")).unwrap_or_default();
+            let what = format!("nothing of release {} is in the cluster{why}", tools.release().name);
+            return Ok(Some(Stopped { what, name: "gone", findings: Vec::new() }));
+        }
         if let Some((name, _)) = standing.ripe(&findings, Instant::now()) {
             // The verdict is about what is there now, whatever a watch may have missed.
             watch.refresh()?;
@@ -83,7 +85,7 @@ pub fn follow(tools: &Toolbox, running: &Running, limit: Duration) -> Result<Opt
                 return Ok(Some(Stopped { what, name, findings }));
             }
         }
-        if start.elapsed() > limit {
+        if start.elapsed() > limit.time() {
             let what = format!("the rollout did not complete within {} s", limit.as_secs());
             watch.refresh()?;
             return Ok(Some(Stopped { what, name: "timeout", findings: judge::findings(watch.snapshot()) }));
@@ -91,8 +93,13 @@ pub fn follow(tools: &Toolbox, running: &Running, limit: Duration) -> Result<Opt
         if process::ending() {
             anyhow::bail!("interrupted");
         }
-        watch.next(TICK)?;
+        watch.next(deadlines::ROLLOUT_TICK.time())?;
     }
+}
+
+/// Whether there is something, and all of it is complete.
+fn is_complete(progress: &[judge::Progress]) -> bool {
+    !progress.is_empty() && progress.iter().all(|p| p.complete)
 }
 
 /// A live line for each workload: how far it is, and what it waits for.
@@ -115,7 +122,7 @@ fn replace_stuck(tools: &Toolbox, snapshot: &Snapshot, since: &mut HashMap<Strin
     since.retain(|name, _| stuck.contains(name));
     for name in stuck {
         let first = *since.entry(name.clone()).or_insert_with(Instant::now);
-        if first.elapsed() > STUCK {
+        if first.elapsed() > deadlines::POD_STUCK.time() {
             // By its UID: its successor has the same name.
             if let Some(pod) = snapshot.get("Pod", &name) {
                 tools.api()?.begin_delete_of(&kinds::POD, &name, text(pod, "/metadata/uid"))?;
@@ -135,7 +142,7 @@ struct Standing {
 impl Standing {
     /// The name of a cause that has stood for longer than its patience, and how long, given what is found `now`.
     fn ripe(&mut self, findings: &[Finding], now: Instant) -> Option<(&'static str, Duration)> {
-        self.seen.retain(|_, (_, last)| now.duration_since(*last) < GAP);
+        self.seen.retain(|_, (_, last)| now.duration_since(*last) < deadlines::CAUSE_GAP.time());
         let mut ripe = None;
         for finding in findings.iter().filter(|finding| finding.gravity == Gravity::Fatal) {
             let owner = finding.subject.rsplit_once('-').map_or(finding.subject.as_str(), |(owner, _)| owner);
@@ -182,6 +189,6 @@ mod tests {
     #[test]
     fn every_cause_is_told_within_ten_seconds() {
         // A tick, a fresh snapshot and the question about the nodes come on top: seconds, on a machine that is busy.
-        assert!(CAUSES.iter().all(|cause| cause.patience <= Duration::from_secs(5)));
+        assert!(CAUSES.iter().all(|cause| cause.patience <= Limit::seconds(5)));
     }
 }

@@ -1,11 +1,12 @@
 //! What the cluster holds, as far as an upgrade has to know: the database, and what would be lost with the cluster.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 
 use crate::api::{Api, Scope, Write, kinds};
+use crate::deadlines;
 use crate::failure::{Class, Failure};
 use crate::project::Project;
 use crate::snapshot::{has_ended, number, text};
@@ -15,9 +16,6 @@ use crate::toolbox::Toolbox;
 const STANDARD: [&str; 4] = ["default", "kube-node-lease", "kube-public", "kube-system"];
 /// Labels of the backend's pods.
 const BACKEND: &str = "app.kubernetes.io/part-of=todo,app.kubernetes.io/component=backend";
-/// For the backend's pods to end. Their grace period is 30 s.
-const ENDING: Duration = Duration::from_secs(90);
-
 /// What an upgrade would delete.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Contents {
@@ -105,8 +103,12 @@ fn wait_for_no_pod(api: &Api) -> Result<()> {
         if left.is_empty() {
             return Ok(());
         }
-        if start.elapsed() > ENDING {
-            let what = format!("the backend's pods did not end within {} s: {}", ENDING.as_secs(), left.join(", "));
+        if start.elapsed() > deadlines::BACKEND_END.time() {
+            let what = format!(
+                "the backend's pods did not end within {} s: {}",
+                deadlines::BACKEND_END.as_secs(),
+                left.join(", ")
+            );
             return Err(Failure::new(Class::Cluster, what).help("cargo xtask status").into());
         }
         std::thread::sleep(api.deadlines().poll);

@@ -4,7 +4,6 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
-use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use camino::Utf8Path;
@@ -12,14 +11,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::dump;
+use crate::deadlines;
 use crate::process::Process;
 use crate::stages::images::node::Node;
 use crate::toolbox::Toolbox;
 
-/// For a question.
-const PATIENCE: Duration = Duration::from_secs(120);
-/// For all rows. Dumping 1 GB takes about a minute.
-const DUMP: Duration = Duration::from_secs(3600);
 /// User and database of the chart.
 const NAME: &str = "todo";
 /// Of each table in schemas that are not Postgres' own: name, rows, and the sum of all rows' hashes, which any other
@@ -53,11 +49,11 @@ impl Postgres {
     /// Finds it; `None`: no node runs one in `namespace`.
     pub fn find(tools: &Toolbox, namespace: &str) -> Result<Option<Self>> {
         let label = |name: &str, value: &str| ["--label".to_owned(), format!("io.kubernetes.{name}={value}")];
-        for node in tools.nodes() {
+        for node in tools.nodes()? {
             let list = node.exec(["crictl", "ps", "--state", "Running", "--output", "json"]);
             let list = list.args(label("container.name", "postgres")).args(label("pod.namespace", namespace));
-            let listing: Value =
-                serde_json::from_str(&list.deadline(PATIENCE).read()?).context("crictl printed no JSON")?;
+            let listing: Value = serde_json::from_str(&list.deadline(deadlines::DATABASE_QUERY).read()?)
+                .context("crictl printed no JSON")?;
             let containers = listing["containers"].as_array().context("crictl printed no list of containers")?;
             match &containers[..] {
                 [] => {}
@@ -73,19 +69,22 @@ impl Postgres {
 
     /// A command in the container.
     fn exec(&self, args: &[&str]) -> Process {
-        self.node.exec(["crictl", "exec", "-i", &self.container]).args(args.iter().copied()).deadline(PATIENCE)
+        self.node
+            .exec(["crictl", "exec", "-i", &self.container])
+            .args(args.iter().copied())
+            .deadline(deadlines::DATABASE_QUERY)
     }
 
     fn ask(&self, sql: &str) -> Result<String> {
         let psql =
             ["psql", "--username", NAME, "--dbname", NAME, "--no-psqlrc", "--quiet", "--tuples-only", "--no-align"];
         let psql = self.exec(&psql).args(["--field-separator= ", "--set=ON_ERROR_STOP=1", "--file=-"]);
-        psql.stdin(sql).deadline(DUMP).read()
+        psql.stdin(sql).deadline(deadlines::DATABASE_DUMP).read()
     }
 
-    /// Whether it takes connections.
-    pub fn is_ready(&self) -> bool {
-        self.ask("SELECT 1;\n").is_ok()
+    /// Succeeds if it takes connections.
+    pub fn ready(&self) -> Result<()> {
+        self.ask("SELECT 1;\n").map(drop)
     }
 
     /// The size of the database in bytes.
@@ -102,7 +101,7 @@ impl Postgres {
     /// Streams a dump in the custom format to `output`. Returns the number of bytes and their SHA-256.
     pub fn dump(&self, output: &mut impl Write, told: impl FnMut(u64)) -> Result<(u64, String)> {
         let command = ["pg_dump", "--username", NAME, "--dbname", NAME, "--format=custom", "--no-owner"];
-        let piped = self.exec(&command).deadline(DUMP).pipe_from(None)?;
+        let piped = self.exec(&command).deadline(deadlines::DATABASE_DUMP).pipe_from(None)?;
         let copied = dump::copy(piped.reader(), output, told);
         piped.finish()?;
         let (size, sha256) = copied?;
@@ -112,14 +111,14 @@ impl Postgres {
 
     /// The rows of each table in the dump `file`, by reading all of it as SQL.
     pub fn rows_in(&self, file: &Utf8Path) -> Result<BTreeMap<String, u64>> {
-        let command = self.exec(&["pg_restore", "--file=-"]).deadline(DUMP);
+        let command = self.exec(&["pg_restore", "--file=-"]).deadline(deadlines::DATABASE_DUMP);
         with_input(&command, file, |output| count_rows(BufReader::new(output)))
     }
 
     /// Restores the dump `file` in one transaction: afterwards the database has all of it or is as it was.
     pub fn restore(&self, file: &Utf8Path) -> Result<()> {
         let command = ["pg_restore", "--username", NAME, "--dbname", NAME, "--single-transaction", "--no-owner"];
-        let command = self.exec(&command).args(["--clean", "--if-exists"]).deadline(DUMP);
+        let command = self.exec(&command).args(["--clean", "--if-exists"]).deadline(deadlines::DATABASE_DUMP);
         with_input(&command, file, |mut output| {
             std::io::copy(&mut output, &mut std::io::sink()).map(drop).context("reading what pg_restore prints")
         })

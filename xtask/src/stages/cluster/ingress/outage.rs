@@ -8,15 +8,12 @@ use std::time::{Duration, Instant};
 
 use ureq::Agent;
 
-/// Between two requests.
-const PAUSE: Duration = Duration::from_millis(100);
-/// For one answer; a connection that nobody takes counts as none.
-const PATIENCE: Duration = Duration::from_secs(1);
+use crate::deadlines;
 
 /// Requests the address until it is ended.
 pub struct Outage {
     ended: Arc<AtomicBool>,
-    thread: Option<JoinHandle<Measured>>,
+    thread: Option<JoinHandle<Option<Measured>>>,
 }
 
 /// What was measured.
@@ -46,16 +43,23 @@ impl Outage {
     /// Ends, after an answer has come once more or the longest wait has passed.
     pub fn end(mut self) -> Option<Measured> {
         self.ended.store(true, Ordering::Relaxed);
-        self.thread.take()?.join().ok()
+        self.thread.take()?.join().ok()?
     }
 }
 
-fn measure(address: &str, ended: &AtomicBool) -> Measured {
-    let config = Agent::config_builder().timeout_global(Some(PATIENCE)).http_status_as_error(false).proxy(None);
+/// `None`: nothing is served at the address itself, so that nobody can miss it (an Ingress for one host alone).
+fn measure(address: &str, ended: &AtomicBool) -> Option<Measured> {
+    let config = Agent::config_builder()
+        .timeout_global(Some(deadlines::OUTAGE_REQUEST.time()))
+        .http_status_as_error(false)
+        .proxy(None);
     let agent: Agent = config.max_idle_connections(0).build().into();
     // A 404 comes from a controller that has not read its routes yet.
     let answers =
         || agent.get(address).call().is_ok_and(|answer| answer.status() != 404 && !answer.status().is_server_error());
+    if !answers() {
+        return None;
+    }
     let mut measured = Measured::default();
     let mut last = Instant::now();
     let mut limit = None;
@@ -64,21 +68,21 @@ fn measure(address: &str, ended: &AtomicBool) -> Measured {
         if answers() {
             // The time of the answer itself is not an outage.
             let gap = asked.duration_since(last);
-            if gap > PAUSE * 3 {
+            if gap > deadlines::OUTAGE_PAUSE.time() * 3 {
                 measured.longest = measured.longest.max(gap);
             }
             last = Instant::now();
             if ended.load(Ordering::Relaxed) {
-                return measured;
+                return Some(measured);
             }
         } else if ended.load(Ordering::Relaxed) {
-            let limit = *limit.get_or_insert_with(|| Instant::now() + PATIENCE * 10);
+            let limit = *limit.get_or_insert_with(|| Instant::now() + deadlines::OUTAGE_REQUEST.time() * 10);
             if Instant::now() >= limit {
                 measured.longest = measured.longest.max(last.elapsed());
-                return measured;
+                return Some(measured);
             }
         }
-        std::thread::sleep(PAUSE);
+        std::thread::sleep(deadlines::OUTAGE_PAUSE.time());
     }
 }
 
