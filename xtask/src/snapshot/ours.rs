@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{Snapshot, text};
+use super::{KINDS, Snapshot, text};
 
 /// Owners that are followed from an object: pod, ReplicaSet, Deployment. More means a loop.
 const DEPTH: usize = 4;
@@ -105,12 +105,16 @@ impl Snapshot {
         self.others().filter(|object| !is_kubernetes(object)).map(title).collect()
     }
 
-    /// The objects that are not ours, without those that a controller in this snapshot made.
+    /// The objects that are not ours, without those that end, and those that a controller of a snapshot's kind made: its
+    /// pods outlive a deleted Deployment for a moment.
     fn others(&self) -> impl Iterator<Item = &Value> {
         let made = |object: &Value| {
-            controller(object).is_some_and(|uid| self.objects.iter().any(|owner| text(owner, "/metadata/uid") == uid))
+            let owners = object["metadata"]["ownerReferences"].as_array().into_iter().flatten();
+            let kinds = owners.filter(|owner| owner["controller"] == true).map(|owner| text(owner, "/kind"));
+            kinds.into_iter().any(|kind| KINDS.iter().any(|known| known.kind == kind))
         };
-        self.objects.iter().filter(move |object| !self.is_ours(object) && !made(object))
+        let ends = |object: &Value| object.pointer("/metadata/deletionTimestamp").is_some();
+        self.objects.iter().filter(move |object| !self.is_ours(object) && !made(object) && !ends(object))
     }
 }
 
@@ -142,7 +146,8 @@ mod tests {
         {
             let owned = |by: &str, kind: &str| {
                 json!({"name": name, "uid": format!("{name}-{kind}"),
-                       "ownerReferences": [{"kind": "x", "name": name, "uid": format!("{name}-{by}"), "controller": true}]})
+                       "ownerReferences": [{"kind": if by == "set" { "ReplicaSet" } else { "Deployment" }, "name": name,
+                           "uid": format!("{name}-{by}"), "controller": true}]})
             };
             metadata["name"] = json!(name);
             metadata["uid"] = json!(format!("{name}-deployment"));
@@ -171,6 +176,22 @@ mod tests {
         let applied: Vec<&str> = snapshot.applied().map(|object| text(object, "/metadata/uid")).collect();
         assert_eq!(applied, ["todo-backend-deployment"], "Helm knows nothing of the ReplicaSet");
         assert_eq!(snapshot.all("Event").count(), 1, "events explain, whoever they are about");
+    }
+
+    #[test]
+    fn what_a_deletion_has_not_reached_yet_would_not_be_lost() {
+        let owned = |name: &str, kind: &str| {
+            let owner = json!([{"kind": kind, "uid": "gone", "controller": true}]);
+            json!({"kind": "Pod", "metadata": {"name": name, "uid": name, "ownerReferences": owner}})
+        };
+        let ending =
+            json!({"kind": "Pod", "metadata": {"name": "ending", "deletionTimestamp": "2026-11-27T04:00:00Z"}});
+        let root = json!({"kind": "ConfigMap", "metadata": {"name": "kube-root-ca.crt"}});
+        let notes = json!({"kind": "ConfigMap", "metadata": {"name": "notes"}});
+        let objects = vec![owned("left", "ReplicaSet"), owned("job", "Job"), ending, root, notes];
+        let snapshot = Snapshot::of_release("todo", "todo", objects);
+        assert_eq!(snapshot.would_be_lost(), ["Pod job", "ConfigMap notes"]);
+        assert_eq!(snapshot.foreign(), ["Pod job"]);
     }
 
     #[test]
