@@ -2,7 +2,7 @@
 //!
 //! The state of engine, node and minikube is in the suite's memory, so that it can be set back at once.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
@@ -81,7 +81,7 @@ pub fn play(name: &str) -> Result<i32> {
 
 fn read(reader: &mut impl BufRead) -> Result<Reply> {
     let mut line = String::new();
-    reader.by_ref().read_line(&mut line)?;
+    reader.read_line(&mut line)?;
     serde_json::from_str(&line).context("the suite's answer")
 }
 

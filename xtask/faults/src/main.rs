@@ -1,6 +1,11 @@
 //! Lets every external call of xtask fail once, and compares what xtask then says and does with the truth.
-#![expect(missing_docs, reason = "draft")]
+//!
+//! `cargo xtask test faults` builds and runs this program. It also plays the tools that xtask calls: a link to it that is
+//! called `docker` is docker.
+
 mod calls;
+mod checker;
+mod claims;
 mod client;
 mod control;
 mod etcd;
@@ -9,44 +14,84 @@ mod machine;
 mod names;
 mod pki;
 mod player;
+mod programs;
 mod proxy;
+mod scenario;
 mod servers;
+mod suite;
+mod truth;
 mod world;
 
-fn main() -> anyhow::Result<()> {
-    let arg0 = std::env::args().next().unwrap_or_default();
-    let name = arg0.rsplit('/').next().unwrap_or_default().to_owned();
-    if name != "xtask-faults" {
-        std::process::exit(client::play(&name)?);
+use std::collections::BTreeMap;
+
+use anyhow::{Result, bail};
+use camino::Utf8PathBuf;
+use xtask::commands::output;
+use xtask::commands::test::{Suite, Test};
+use xtask::failure::{Class, Failure};
+use xtask::project::Project;
+use xtask::tally::Tally;
+
+use scenario::SCENARIOS;
+
+fn main() {
+    let called = std::env::args().next().unwrap_or_default();
+    let called = called.rsplit('/').next().unwrap_or_default();
+    if ["docker", "git", "helm", "kubectl", "minikube"].contains(&called) {
+        let code = client::play(called).unwrap_or_else(|error| {
+            eprintln!("{called}: {error:#}");
+            1
+        });
+        std::process::exit(code);
     }
-    let home = std::env::var("HOME")?;
-    let temp = camino::Utf8PathBuf::from("/tmp/faults-try");
-    let _ = std::fs::remove_dir_all(&temp);
-    std::fs::create_dir_all(&temp)?;
-    let go = format!("{home}/.cache/todo-xtask/packages/go");
-    std::os::unix::fs::symlink(format!("{go}/b2738c7713e958be/kube"), temp.join("kube-apiserver"))?;
-    let programs = servers::Programs { etcd: format!("{go}/e35c9d58211bdb5a/etcd").into(), apiserver: temp.join("kube-apiserver"), helm: format!("{go}/ad3e79fd4b4b2d7a/helm").into() };
-    let t = std::time::Instant::now();
-    let own = camino::Utf8PathBuf::try_from(std::env::current_exe()?)?;
-    let world = world::World::new(&temp.join("w"), &own.with_file_name("xtask-under-test"), &programs, "/tmp/wt/faults".into())?;
-    eprintln!("started {:?}", t.elapsed());
-    let show = |name: &str, o: &world::Outcome, t: std::time::Instant| {
-        eprintln!("=== {name} {:?} exit {:?} struck {} calls {} unknown {:?} served {:?} done {:?}", t.elapsed(), o.code, o.struck, o.calls.len(), o.unknown, o.served, o.after.machine.done);
-        eprintln!("{}", o.text);
-        let mut names: std::collections::BTreeMap<&str, usize> = Default::default();
-        for c in &o.calls { *names.entry(&c.name).or_default() += 1; }
-        for (n, c) in names { eprintln!("   {c:3} {n}"); }
+    xtask::program::main(|cli, report| match cli.test() {
+        Some(args) if args.suites == [Suite::Faults] => {
+            let tally = run(&cli.open(report)?, args)?;
+            output::print(&tally.to_string())?;
+            Ok(if tally.failed > 0 { Class::Check as i32 } else { 0 })
+        }
+        _ => Err(Failure::new(Class::Internal, "xtask-faults runs the suite faults only").help("cargo xtask test faults").into()),
+    });
+}
+
+fn run(project: &Project, args: &Test) -> Result<Tally> {
+    // Below the system's temporary folder: a Unix socket's path must be short.
+    let (_temp, folder) = suite::folder(&Utf8PathBuf::try_from(std::env::temp_dir())?)?;
+    let programs = programs::bring(project, &folder)?;
+    let own = Utf8PathBuf::try_from(std::env::current_exe()?)?;
+    let setting = suite::Setting {
+        folder,
+        program: own.with_file_name("xtask-under-test"),
+        programs: &programs,
+        checkout: project.root.clone(),
     };
-    for (name, args, edit, saved) in [("first", &["deploy", "dev"][..], None, None), ("noop", &["deploy", "dev"], None, None), ("status", &["status"], None, None), ("changed", &["deploy", "dev"], Some("changed"), None), ("rollback", &["rollback"], None, None), ("failing", &["deploy", "dev"], Some("this image crashes"), None), ("watch", &["deploy", "dev", "--watch"], Some("good"), Some("other")), ("teardown", &["teardown"], None, None)] {
-        if let Some(edit) = edit { world.edit(edit)?; }
-        let t = std::time::Instant::now();
-        let o = world.run(args, None, saved)?;
-        show(name, &o, t);
-        let t = std::time::Instant::now();
-        let s = world.state()?;
-        let a = t.elapsed();
-        world.restore(&s)?;
-        eprintln!("   state {a:?} restore {:?}", t.elapsed() - a);
+    let report = &project.report;
+    let found = suite::whole(&setting, args.only.as_deref(), args.all, |line| report.line(line))?;
+    if xtask::process::ending() {
+        bail!("interrupted");
     }
-    Ok(())
+    let mut kinds: BTreeMap<(&str, &str), Vec<String>> = BTreeMap::new();
+    for (pair, violation) in &found.violations {
+        kinds.entry((&violation.claim, &violation.truth)).or_default().push(pair.to_string());
+    }
+    for ((claim, truth), pairs) in &kinds {
+        report.line(format!("\n{claim}\n  the truth: {truth}"));
+        pairs.iter().take(3).for_each(|pair| report.line(format!("  cargo xtask test faults --only '{pair}'")));
+        if pairs.len() > 3 {
+            report.line(format!("  and {} more", pairs.len() - 3));
+        }
+    }
+    if !found.missed.is_empty() {
+        report.line(format!("did not come again: {}", found.missed.join(", ")));
+    }
+    let failed: std::collections::BTreeSet<String> = found.violations.iter().map(|(pair, _)| pair.to_string()).collect();
+    report.line(format!(
+        "{} calls x 5 faults x {} scenarios: {} runs, {} that followed, {} violations",
+        found.calls,
+        SCENARIOS.len(),
+        found.runs,
+        found.again,
+        found.violations.len()
+    ));
+    Ok(Tally { passed: found.runs - failed.len(), failed: failed.len() })
 }

@@ -26,7 +26,7 @@ use crate::proxy::Proxy;
 use crate::servers::{Programs, Servers, free_port};
 
 /// What time limits are multiplied with.
-const FACTOR: &str = "0.02";
+const FACTOR: &str = "0.05";
 /// A run that lasts longer hangs.
 const LONGEST: Limit = Limit::seconds(90);
 /// The files that belong to a state, below the world's folder.
@@ -42,6 +42,13 @@ pub struct State {
     /// Engine and node.
     pub machine: Machine,
     files: BTreeMap<Utf8PathBuf, (Vec<u8>, u32)>,
+}
+
+impl State {
+    /// Whether the file is there, by its path below the world's folder.
+    pub fn has_file(&self, path: &str) -> bool {
+        self.files.contains_key(Utf8Path::new(path))
+    }
 }
 
 /// How a run of xtask ended.
