@@ -82,8 +82,8 @@ impl Etcd {
         answer["header"]["revision"].as_str().and_then(|text| text.parse().ok()).context("etcd names no revision")
     }
 
-    /// The whole state: keys with values and revisions.
-    fn all(&self) -> Result<BTreeMap<String, (String, String)>> {
+    /// What is stored of `resources`: keys with values and revisions.
+    fn all(&self, resources: &[&str]) -> Result<BTreeMap<String, (String, String)>> {
         let range = |resource: &&str| {
             let key = format!("/registry/{resource}");
             let mut end = key.clone().into_bytes();
@@ -91,7 +91,7 @@ impl Etcd {
             *end.last_mut().expect("not empty") += 1;
             json!({"requestRange": {"key": BASE64.encode(key), "range_end": BASE64.encode(end)}})
         };
-        let answer = self.ask("txn", &json!({"success": STATE.iter().map(range).collect::<Vec<_>>()}))?;
+        let answer = self.ask("txn", &json!({"success": resources.iter().map(range).collect::<Vec<_>>()}))?;
         let decode = |text: &Value| -> Result<String> {
             Ok(String::from_utf8(BASE64.decode(text.as_str().unwrap_or_default())?)?)
         };
@@ -105,9 +105,10 @@ impl Etcd {
             .collect()
     }
 
-    /// All objects by key.
+    /// All objects but Secrets, which are large and which nobody here plays, by key.
     pub fn objects(&self) -> Result<BTreeMap<String, Stored>> {
-        let parsed = self.all()?.into_iter().filter_map(|(key, (text, revision))| {
+        let resources: Vec<&str> = STATE.into_iter().filter(|resource| *resource != "secrets").collect();
+        let parsed = self.all(&resources)?.into_iter().filter_map(|(key, (text, revision))| {
             Some((key, Stored { value: serde_json::from_str(&text).ok()?, revision }))
         });
         Ok(parsed.collect())
@@ -115,12 +116,11 @@ impl Etcd {
 
     /// The state as it is stored.
     pub fn snapshot(&self) -> Result<Objects> {
-        Ok(self.all()?.into_iter().map(|(key, (text, _))| (key, text)).collect())
+        Ok(self.all(&STATE)?.into_iter().map(|(key, (text, _))| (key, text)).collect())
     }
 
-    /// Makes everything as it was in `wanted`.
-    pub fn restore(&self, wanted: &Objects) -> Result<()> {
-        let now = self.snapshot()?;
+    /// Makes everything, which is as in `now`, as it was in `wanted`.
+    pub fn restore(&self, now: &Objects, wanted: &Objects) -> Result<()> {
         let gone = now.keys().filter(|key| !wanted.contains_key(*key));
         let delete = gone.map(|key| json!({"requestDeleteRange": {"key": BASE64.encode(key)}}));
         let changed = wanted.iter().filter(|(key, text)| now.get(*key) != Some(text));

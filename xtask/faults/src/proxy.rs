@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -32,6 +32,8 @@ struct Shared {
     server: Arc<ServerConfig>,
     client: Arc<ClientConfig>,
     api: u16,
+    /// Connections to the API server that nobody uses.
+    idle: Mutex<Vec<Inside>>,
 }
 
 /// A request or an answer.
@@ -59,7 +61,7 @@ impl Proxy {
             .with_safe_default_protocol_versions()?
             .with_root_certificates(roots)
             .with_client_auth_cert(chain(&pki.client.certificate)?, key(&pki.client.key)?)?;
-        let shared = Arc::new(Shared { ledger, server: server.into(), client: client.into(), api });
+        let shared = Arc::new(Shared { ledger, server: server.into(), client: client.into(), api, idle: Mutex::default() });
         std::thread::spawn(move || {
             for tcp in listener.incoming().map_while(Result::ok) {
                 let shared = shared.clone();
@@ -77,7 +79,6 @@ impl Proxy {
 fn serve(tcp: TcpStream, shared: &Shared) -> Result<()> {
     tcp.set_nodelay(true)?;
     let mut outside = BufReader::new(StreamOwned::new(ServerConnection::new(shared.server.clone())?, tcp));
-    let mut inside: Option<Inside> = None;
     while let Some(request) = read(&mut outside, true)? {
         let mut words = request.first.split(' ');
         let (method, target) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
@@ -105,14 +106,13 @@ fn serve(tcp: TcpStream, shared: &Shared) -> Result<()> {
                 }
             }
             Some(Fault::Cut) | None => {
-                let upstream = match &mut inside {
-                    Some(inside) => inside,
-                    none => none.insert(connect(shared)?),
-                };
-                pass(&mut outside, upstream, &request, fault.is_some())?;
+                let idle = shared.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+                let mut inside = idle.map_or_else(|| connect(shared), Ok)?;
+                pass(&mut outside, &mut inside, &request, fault.is_some())?;
                 if fault.is_some() {
                     return Ok(());
                 }
+                shared.idle.lock().unwrap_or_else(PoisonError::into_inner).push(inside);
             }
         }
     }

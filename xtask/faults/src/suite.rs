@@ -15,7 +15,7 @@ use crate::truth::Truth;
 use crate::world::{Outcome, State, World};
 
 /// Worlds side by side: two processors are busy while some runs wait for a limit.
-const WORLDS: usize = 3;
+const WORLDS: usize = 2;
 /// How often a deploy that the suite itself needs is tried: a busy machine may exceed a scaled limit.
 const TRIES: usize = 4;
 
@@ -66,7 +66,21 @@ pub struct Findings {
 /// A world with the states that scenarios start from.
 pub struct Prepared {
     world: World,
-    starts: HashMap<&'static str, State>,
+    starts: HashMap<&'static str, Beginning>,
+}
+
+/// A state that scenarios start from, as the checker asks it.
+struct Beginning {
+    state: State,
+    truth: Truth,
+    everything: String,
+}
+
+impl Beginning {
+    fn new(state: State) -> Self {
+        let truth = Truth::of(&state);
+        Self { everything: truth.everything(), truth, state }
+    }
 }
 
 /// The run of a scenario in which nothing goes wrong.
@@ -81,7 +95,7 @@ impl Prepared {
     pub fn make(setting: &Setting<'_>, number: usize) -> Result<Self> {
         let folder = setting.folder.join(number.to_string());
         let world = World::new(&folder, &setting.program, setting.programs, &setting.checkout)?;
-        let mut starts = HashMap::from([(name(Start::Nothing), world.state()?)]);
+        let mut starts = HashMap::from([(name(Start::Nothing), Beginning::new(world.state()?))]);
         let mut deploy = |start: Start, edit: Option<&str>| -> Result<()> {
             if let Some(edit) = edit {
                 world.edit(edit)?;
@@ -94,7 +108,7 @@ impl Prepared {
             // Nothing is left to do, and its parts are where the next one expects them.
             let outcome = world.run(DEPLOY, None, None)?;
             ensure!(outcome.code == Some(0), "a deploy without a fault fails:\n{}", outcome.text);
-            starts.insert(name(start), world.state()?);
+            starts.insert(name(start), Beginning::new(world.state()?));
             Ok(())
         };
         deploy(Start::Deployed, None)?;
@@ -102,19 +116,14 @@ impl Prepared {
         Ok(Self { world, starts })
     }
 
-    fn begin(&self, scenario: &Scenario) -> Result<&State> {
+    /// Runs a scenario while `planned` goes wrong; gives what there was before, too.
+    fn run(&self, scenario: &Scenario, planned: Option<(Call, Fault)>) -> Result<(&Beginning, Outcome)> {
         let start = &self.starts[name(scenario.start)];
-        self.world.restore(start)?;
+        self.world.restore(&start.state)?;
         if let Some(edit) = scenario.edit {
             self.world.edit(edit)?;
         }
-        Ok(start)
-    }
-
-    /// Runs a scenario while `planned` goes wrong.
-    fn run(&self, scenario: &Scenario, planned: Option<(Call, Fault)>) -> Result<(Truth, Outcome)> {
-        let before = Truth::of(self.begin(scenario)?);
-        Ok((before, self.world.run(scenario.args, planned, scenario.saved)?))
+        Ok((start, self.world.run(scenario.args, planned, scenario.saved)?))
     }
 
     /// Runs it twice without a fault: what comes as often both times is a call that can be numbered.
@@ -161,7 +170,7 @@ impl Prepared {
         let case = Case {
             scenario,
             planned: &planned,
-            before: &before,
+            before: &before.truth,
             after: &after,
             outcome: &outcome,
             reference: &reference.outcome,
@@ -174,7 +183,7 @@ impl Prepared {
         }));
         let now = after.everything();
         let mut again = false;
-        if now != before.everything() {
+        if now != before.everything {
             let state = (pair.scenario, now);
             let found = lock(known).get(&state).cloned();
             let found = match found {
@@ -252,9 +261,14 @@ pub fn worlds(setting: &Setting<'_>, count: usize) -> Result<Vec<Prepared>> {
     })
 }
 
-/// Every scenario's reference, made by the worlds side by side.
-pub fn references(worlds: &[Prepared]) -> Result<Vec<Reference>> {
-    let queue = Mutex::new((0..SCENARIOS.len()).collect::<VecDeque<_>>());
+/// References by the number of their scenario.
+type References = BTreeMap<usize, Reference>;
+
+/// The references of all scenarios, or of the one that `only` begins with, made by the worlds side by side.
+pub fn references(worlds: &[Prepared], only: Option<&str>) -> Result<References> {
+    let scenario = only.and_then(|text| text.split_once('/')).map(|(name, _)| name);
+    let named = (0..SCENARIOS.len()).filter(|number| scenario.is_none_or(|name| SCENARIOS[*number].name.ends_with(name)));
+    let queue = Mutex::new(named.collect::<VecDeque<_>>());
     let found = Mutex::new(BTreeMap::new());
     side_by_side(worlds, |world| {
         loop {
@@ -263,7 +277,7 @@ pub fn references(worlds: &[Prepared]) -> Result<Vec<Reference>> {
             lock(&found).insert(number, reference);
         }
     })?;
-    Ok(found.into_inner().unwrap_or_else(PoisonError::into_inner).into_values().collect())
+    Ok(found.into_inner().unwrap_or_else(PoisonError::into_inner))
 }
 
 fn side_by_side(worlds: &[Prepared], work: impl Fn(&Prepared) -> Result<()> + Sync) -> Result<()> {
@@ -274,13 +288,13 @@ fn side_by_side(worlds: &[Prepared], work: impl Fn(&Prepared) -> Result<()> + Sy
 }
 
 /// The pairs that are run: those that `only` is a part of, if it is given.
-pub fn select(references: &[Reference], only: Option<&str>, all: bool) -> Vec<Pair> {
-    let found = references.iter().enumerate().flat_map(|(number, reference)| pairs(number, &reference.calls, all || only.is_some()));
+pub fn select(references: &References, only: Option<&str>, all: bool) -> Vec<Pair> {
+    let found = references.iter().flat_map(|(number, reference)| pairs(*number, &reference.calls, all || only.is_some()));
     found.filter(|pair| only.is_none_or(|text| pair.to_string().contains(text))).collect()
 }
 
 /// Runs `pairs`; `tell` hears of each violation and, from time to time, how far it is. `enough`: ends at the first one.
-pub fn run(worlds: &[Prepared], references: &[Reference], pairs: &[Pair], enough: bool, tell: impl Fn(&str) + Sync) -> Result<Findings> {
+pub fn run(worlds: &[Prepared], references: &References, pairs: &[Pair], enough: bool, tell: impl Fn(&str) + Sync) -> Result<Findings> {
     let queue = Mutex::new(pairs.iter().cloned().collect::<VecDeque<_>>());
     let known = Known::default();
     let total = Mutex::new(Findings::default());
@@ -291,7 +305,7 @@ pub fn run(worlds: &[Prepared], references: &[Reference], pairs: &[Pair], enough
                 return Ok(());
             }
             let Some(pair) = lock(&queue).pop_front() else { return Ok(()) };
-            let reference = &references[pair.scenario];
+            let reference = &references[&pair.scenario];
             let mut checked = world.check(&pair, reference, &known)?;
             // What only a busy machine brought about does not come again.
             if !checked.came || !checked.violations.is_empty() {
@@ -323,7 +337,7 @@ pub fn run(worlds: &[Prepared], references: &[Reference], pairs: &[Pair], enough
 /// Runs the whole suite.
 pub fn whole(setting: &Setting<'_>, only: Option<&str>, all: bool, tell: impl Fn(&str) + Sync) -> Result<Findings> {
     let worlds = worlds(setting, WORLDS)?;
-    let references = references(&worlds)?;
+    let references = references(&worlds, only)?;
     let pairs = select(&references, only, all);
     ensure!(!pairs.is_empty(), "no pair of a call and a fault fits {}", only.unwrap_or_default());
     tell(&format!("{} runs of {} scenarios", pairs.len(), references.len()));

@@ -34,6 +34,9 @@ const FILES: [&str; 5] = ["root/target", "root/apps", "root/.env", "cache/miniku
 /// What `deploy --watch` says when it waits.
 const WATCHING: &str = "watching for changes";
 
+/// Files below the world's folder with their modes.
+type Files = BTreeMap<Utf8PathBuf, (Vec<u8>, u32)>;
+
 /// Everything that a run may change.
 #[derive(Clone)]
 pub struct State {
@@ -41,7 +44,7 @@ pub struct State {
     pub objects: Objects,
     /// Engine and node.
     pub machine: Machine,
-    files: BTreeMap<Utf8PathBuf, (Vec<u8>, u32)>,
+    files: Files,
 }
 
 impl State {
@@ -78,6 +81,8 @@ pub struct World {
     ingress: Arc<Ingress>,
     ledger: Ledger,
     player: Player,
+    /// What was read last, and etcd's revision then.
+    last: Mutex<Option<(u64, Objects)>>,
 }
 
 impl World {
@@ -134,15 +139,31 @@ impl World {
         };
         Arc::new(control).listen(UnixListener::bind(folder.join(SOCKET))?);
         let player = Player::start(servers.store.clone(), machine.clone());
-        Ok(Self { folder: folder.to_owned(), program: program.to_owned(), servers, machine, ingress, ledger, player })
+        Ok(Self { folder: folder.to_owned(), program: program.to_owned(), servers, machine, ingress, ledger, player, last: Mutex::default() })
     }
 
     fn machine(&self) -> MutexGuard<'_, Machine> {
         self.machine.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// What the API server stores now.
+    fn objects(&self) -> Result<Objects> {
+        let revision = self.servers.store.revision()?;
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, objects)) = last.as_ref().filter(|(known, _)| *known == revision) {
+            return Ok(objects.clone());
+        }
+        let objects = self.servers.store.snapshot()?;
+        *last = Some((revision, objects.clone()));
+        Ok(objects)
+    }
+
     /// What there is now.
     pub fn state(&self) -> Result<State> {
+        Ok(State { objects: self.objects()?, machine: self.machine().clone(), files: self.files()? })
+    }
+
+    fn files(&self) -> Result<Files> {
         let mut files = BTreeMap::new();
         for path in FILES {
             for entry in walkdir::WalkDir::new(self.folder.join(path)).into_iter().filter_map(Result::ok) {
@@ -153,16 +174,16 @@ impl World {
                 }
             }
         }
-        Ok(State { objects: self.servers.store.snapshot()?, machine: self.machine().clone(), files })
+        Ok(files)
     }
 
     /// Makes everything as it was in `state`, with `edit` as the source of the backend, if there is one.
     pub fn restore(&self, state: &State) -> Result<()> {
         self.player.reset(|| {
-            self.servers.store.restore(&state.objects)?;
+            self.servers.store.restore(&self.objects()?, &state.objects)?;
             *self.machine() = state.machine.clone();
             self.machine().done.clear();
-            let now = self.state()?.files;
+            let now = self.files()?;
             for path in now.keys().filter(|path| !state.files.contains_key(*path)) {
                 std::fs::remove_file(self.folder.join(path))?;
             }
