@@ -178,6 +178,10 @@ pub const ROLLOUT: Limit = Limit::seconds(300);
 pub const ROLLOUT_UNDO: Limit = Limit::seconds(180);
 /// A change during a rollout: the patience with a cause runs out without one.
 pub const ROLLOUT_TICK: Limit = Limit::milliseconds(500);
+/// A namespace without any workload of ours: Helm has made them before a rollout is followed.
+pub const ROLLOUT_EMPTY: Limit = Limit::seconds(3);
+/// Between two looks at the logs of containers that hold up their pods.
+pub const LOG_LOOK: Limit = Limit::seconds(1);
 /// A cause that comes and goes (a container that crashes runs for a moment each time) counts as standing all along.
 pub const CAUSE_GAP: Limit = Limit::seconds(4);
 /// A pod of a StatefulSet that keeps its own successor from coming.
@@ -201,6 +205,8 @@ pub const BACKEND_END: Limit = Limit::seconds(90);
 
 /// A request to a route.
 pub const ROUTE: Limit = Limit::seconds(10);
+/// The name of a host to resolve.
+pub const RESOLVE: Limit = Limit::seconds(2);
 /// A request while the ingress controller is replaced.
 pub const OUTAGE_REQUEST: Limit = Limit::seconds(1);
 /// Between two such requests.

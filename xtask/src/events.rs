@@ -8,11 +8,12 @@ use std::fs::File;
 use std::io::Write;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use camino::Utf8Path;
 use serde::Serialize;
 
 use crate::clock;
+use crate::private;
 use crate::secrets::Redactor;
 
 pub use document::document;
@@ -94,14 +95,15 @@ impl Recorder {
         *self = Self { redactor: std::mem::take(&mut self.redactor), ..Self::default() };
     }
 
-    /// From now on these secrets are taken out of all that is kept; what is kept already is gone through again.
+    /// Removes these secrets, besides those that were known before, from what is recorded and from what will be.
     pub fn hide(&mut self, redactor: Redactor) {
+        self.redactor.extend(redactor);
+        let redactor = &self.redactor;
         for event in &mut self.events {
             for text in [&mut event.what, &mut event.why, &mut event.command, &mut event.result] {
                 *text = redactor.redact(text);
             }
         }
-        self.redactor = redactor;
     }
 
     /// `text` without secrets.
@@ -109,14 +111,16 @@ impl Recorder {
         self.redactor.redact(text)
     }
 
+    /// Returns a JSON value without secrets.
+    pub fn redact_json(&self, value: serde_json::Value) -> serde_json::Value {
+        self.redactor.redact_json(value)
+    }
+
     /// From now on each event that ends is also a line of JSON in the file `path`, which begins anew. So a run that
     /// was killed has left its events as well.
     pub fn keep_in(&mut self, path: &Utf8Path) -> Result<()> {
-        let open = || -> std::io::Result<File> {
-            std::fs::create_dir_all(path.parent().unwrap_or(Utf8Path::new(".")))?;
-            File::create(path)
-        };
-        self.file = Some(open().with_context(|| format!("cannot write {path}"))?);
+        private::create_dir(path.parent().unwrap_or(Utf8Path::new(".")))?;
+        self.file = Some(private::create(path)?);
         let ended = self.events.iter().filter(|event| event.outcome != Outcome::Running);
         let ended: Vec<usize> = ended.map(|event| event.id).collect();
         ended.into_iter().for_each(|id| self.write(id));

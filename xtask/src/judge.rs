@@ -6,6 +6,7 @@
 mod admission;
 mod config;
 mod crash;
+mod hosts;
 mod images;
 mod pods;
 mod probes;
@@ -21,7 +22,8 @@ use std::time::Duration;
 use crate::deadlines::Limit;
 use crate::snapshot::Snapshot;
 
-pub use pods::stuck;
+pub use hosts::in_need_of_logs;
+pub use pods::{is_ready, stuck};
 pub use progress::{Progress, progress};
 
 /// How grave a finding is.
@@ -53,6 +55,7 @@ pub const CAUSES: &[Cause] = &[
     cause("cannot-start", "a container cannot be started", 3, crash::cannot_start),
     cause("out-of-memory", "a container needs more memory than its limit", 3, crash::out_of_memory),
     cause("init", "an init container fails", 2, crash::init),
+    cause("unknown-host", "a container waits for a host name that does not resolve", 4, hosts::unresolved),
     cause("crash-loop", "a container ends again and again", 4, crash::looping),
     cause("not-ready", "a container runs but does not become ready", 4, probes::failing),
     cause("unschedulable", "a pod does not fit on any node", 3, scheduling::unschedulable),

@@ -20,6 +20,7 @@ pub mod members;
 pub mod origin;
 mod pins;
 pub mod plan;
+mod private;
 pub mod process;
 pub mod program;
 pub mod project;

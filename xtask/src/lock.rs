@@ -1,40 +1,51 @@
 //! One xtask at a time for each profile. The operating system releases the lock with the process, however it ends, and
 //! with the children of a killed one.
 
+use std::collections::BTreeMap;
 use std::fs::{File, TryLockError};
 use std::io::{Read, Seek, Write};
+use std::os::unix::fs::MetadataExt;
+use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
-use anyhow::{Context, Result};
-use camino::Utf8Path;
+use anyhow::{Context, Result, bail};
+use camino::{Utf8Path, Utf8PathBuf};
 
 use crate::deadlines;
 use crate::failure::{Class, Failure};
 use crate::process;
 
+/// The lock files that this process has opened and does not hold now. The guardian shares the open file, and a lock
+/// belongs to the open file: taken again by the same one, it is also the guardian's again.
+static OPENED: Mutex<BTreeMap<Utf8PathBuf, File>> = Mutex::new(BTreeMap::new());
+
 /// Held as long as it lives.
 pub struct Lock {
-    file: File,
+    path: Utf8PathBuf,
+    file: Option<File>,
 }
 
 impl Drop for Lock {
-    /// Closing the file would not be enough: the guardian has it open too.
+    /// Unlocks without closing: the guardian has the file open too.
     fn drop(&mut self) {
-        let _ = self.file.unlock();
+        let Some(file) = self.file.take() else { return };
+        if file.unlock().is_ok() {
+            OPENED.lock().unwrap_or_else(PoisonError::into_inner).insert(self.path.clone(), file);
+        }
     }
 }
 
 /// Takes the lock `name` below `folder`, or says who holds it.
 pub fn take(folder: &Utf8Path, name: &str) -> Result<Lock> {
     std::fs::create_dir_all(folder).with_context(|| format!("creating {folder}"))?;
-    let path = folder.join(format!("{name}.lock"));
-    let mut file = File::options().create(true).truncate(false).read(true).write(true).open(&path)?;
+    let mut lock = Lock::open(folder.join(format!("{name}.lock")))?;
+    let Lock { path, file: Some(file) } = &mut lock else { bail!("a lock without a file") };
     let start = Instant::now();
     loop {
         match file.try_lock() {
             Ok(()) => break,
             Err(TryLockError::WouldBlock) => {
-                let holder = read(&mut file)?;
+                let holder = read(file)?;
                 if start.elapsed() > deadlines::LOCK.time() || process_of(&holder).is_none_or(alive) {
                     let what = format!("another xtask is at work on `{name}`: {holder}");
                     return Err(Failure::new(Class::Busy, what)
@@ -51,8 +62,24 @@ pub fn take(folder: &Utf8Path, name: &str) -> Result<Lock> {
     file.set_len(0)?;
     file.rewind()?;
     write!(file, "cargo xtask {} (pid {})", command.join(" "), std::process::id())?;
-    process::hold(file.try_clone()?);
-    Ok(Lock { file })
+    Ok(lock)
+}
+
+impl Lock {
+    /// Opens the file, or takes the one that was opened before, unless another file has its path now.
+    fn open(path: Utf8PathBuf) -> Result<Self> {
+        let opened = OPENED.lock().unwrap_or_else(PoisonError::into_inner).remove(&path);
+        if let Some(file) = opened
+            && let (Ok(now), Ok(then)) = (std::fs::metadata(&path), file.metadata())
+            && (now.dev(), now.ino()) == (then.dev(), then.ino())
+        {
+            return Ok(Self { path, file: Some(file) });
+        }
+        let file = File::options().create(true).truncate(false).read(true).write(true).open(&path);
+        let file = file.with_context(|| format!("opening {path}"))?;
+        process::hold(file.try_clone()?);
+        Ok(Self { path, file: Some(file) })
+    }
 }
 
 fn read(file: &mut File) -> Result<String> {
@@ -88,6 +115,32 @@ mod tests {
         assert!(error.contains(&format!("pid {}", std::process::id())), "{error}");
         drop(first);
         take(folder, "todo").unwrap();
+    }
+
+    #[test]
+    fn a_lock_that_is_taken_again_is_the_guardians_too() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = Utf8Path::from_path(dir.path()).unwrap();
+        let first = take(folder, "watched").unwrap();
+        let guardians = first.file.as_ref().unwrap().try_clone().unwrap();
+        drop(first);
+        let mut second = take(folder, "watched").unwrap();
+        // What the operating system does with a killed process: it closes without unlocking.
+        drop(second.file.take());
+        let other = File::open(folder.join("watched.lock")).unwrap();
+        assert!(matches!(other.try_lock(), Err(TryLockError::WouldBlock)), "held while the guardian lives");
+        drop(guardians);
+    }
+
+    #[test]
+    fn a_lock_file_that_was_replaced_is_opened_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = Utf8Path::from_path(dir.path()).unwrap();
+        drop(take(folder, "removed").unwrap());
+        std::fs::remove_file(folder.join("removed.lock")).unwrap();
+        let _lock = take(folder, "removed").unwrap();
+        let other = File::open(folder.join("removed.lock")).unwrap();
+        assert!(matches!(other.try_lock(), Err(TryLockError::WouldBlock)));
     }
 
     #[test]

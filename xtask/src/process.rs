@@ -26,6 +26,7 @@ pub use show::quote;
 use show::tail;
 
 use crate::deadlines::{self, Limit};
+use crate::private;
 pub use watchdog::{end_all, ending};
 
 /// How often a command is run again that [`Process::again_if`] calls not begun.
@@ -292,9 +293,9 @@ impl Process {
     fn open_log(&self) -> Result<Option<File>> {
         let Some(log) = &self.log else { return Ok(None) };
         if let Some(dir) = log.parent() {
-            std::fs::create_dir_all(dir)?;
+            private::create_dir(dir)?;
         }
-        let mut file = File::options().create(true).append(true).open(log)?;
+        let mut file = private::append(log)?;
         writeln!(file, "$ {self}")?;
         Ok(Some(file))
     }

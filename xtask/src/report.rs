@@ -70,7 +70,7 @@ impl Report {
 
     /// Prints one line of plain text, without the secrets that are known by then.
     pub fn line(&self, text: impl AsRef<str>) {
-        let text = self.recorder().redact(text.as_ref());
+        let text = self.redact(text.as_ref());
         self.bars.suspend(|| {
             let _ = match self.prefix {
                 "" => writeln!(anstream::stderr(), "{text}"),
@@ -133,8 +133,9 @@ impl Report {
             bar.set_style(
                 ProgressStyle::with_template("  {spinner} {prefix} {msg:.dim} {elapsed:.dim}").expect("valid"),
             );
-            bar.set_prefix(format!("{}{}{what}", self.prefix, if self.prefix.is_empty() { "" } else { ": " }));
-            bar.set_message(why.to_owned());
+            let prefix = format!("{}{}{what}", self.prefix, if self.prefix.is_empty() { "" } else { ": " });
+            bar.set_prefix(self.redact(&prefix));
+            bar.set_message(self.redact(why));
             bar.enable_steady_tick(Duration::from_millis(120));
             Some(bar)
         } else {
@@ -208,9 +209,13 @@ impl Report {
         self.recorder.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes these secrets out of everything that is shown or kept from now on.
+    /// Removes these secrets from everything that is shown or recorded from now on.
     pub fn hide(&self, redactor: &Redactor) {
         self.recorder().hide(redactor.clone());
+    }
+
+    fn redact(&self, text: &str) -> String {
+        self.recorder().redact(text)
     }
 
     /// Something for the document of `--json`.
@@ -272,11 +277,11 @@ impl Running {
 
     /// Says how far the step is; without a terminal the latest word is shown every 30 s.
     pub fn progress(&self, text: impl AsRef<str>) {
-        let text = text.as_ref();
+        let text = self.report.redact(text.as_ref());
         if let Some(bar) = &self.bar {
             bar.set_message(text.chars().take(90).collect::<String>());
         } else if let Ok(mut latest) = self.latest.lock() {
-            text.clone_into(&mut latest);
+            *latest = text;
         }
     }
 

@@ -1,6 +1,7 @@
 //! What is in the namespace right now: one list of each kind, read by everything that judges, and kept up to date by a
 //! watch where a rollout is followed.
 
+mod ours;
 mod watch;
 
 use std::collections::BTreeMap;
@@ -13,10 +14,11 @@ use crate::api::{Resource, Scope, kinds};
 use crate::clock;
 use crate::toolbox::Toolbox;
 
+pub use ours::{Release, is_xtasks, label};
 pub use watch::Watch;
 
 /// The kinds that a snapshot holds. Secrets are left out: their content has no business here.
-const KINDS: [Resource; 12] = [
+const KINDS: [Resource; 13] = [
     kinds::DEPLOYMENT,
     kinds::STATEFUL_SET,
     kinds::REPLICA_SET,
@@ -27,6 +29,7 @@ const KINDS: [Resource; 12] = [
     kinds::PERSISTENT_VOLUME_CLAIM,
     kinds::POD_DISRUPTION_BUDGET,
     kinds::SERVICE_ACCOUNT,
+    kinds::HORIZONTAL_POD_AUTOSCALER,
     kinds::ENDPOINT_SLICE,
     kinds::EVENT,
 ];
@@ -38,7 +41,11 @@ const CLUSTER_KINDS: [Resource; 3] = [kinds::NODE, kinds::POD, kinds::STORAGE_CL
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
     objects: Vec<Value>,
+    /// The release that tells which of them are ours; `None`: all are.
+    release: Option<Release>,
     cluster: Vec<Value>,
+    /// The ends of logs that were asked for, by pod and container.
+    logs: BTreeMap<(String, String), String>,
     taken: u64,
     /// The resource version of each kind's list, from which a watch goes on.
     versions: BTreeMap<&'static str, String>,
@@ -59,7 +66,8 @@ impl Snapshot {
     /// Takes one.
     pub fn take(tools: &Toolbox) -> Result<Self> {
         let lists = tools.api()?.list_all(&KINDS, Scope::Namespace)?;
-        let mut snapshot = Self { taken: clock::now(), ..Self::default() };
+        let release = Some(tools.release().clone());
+        let mut snapshot = Self { release, taken: clock::now(), ..Self::default() };
         for (resource, list) in KINDS.iter().zip(lists) {
             snapshot.versions.insert(resource.kind, list.version);
             snapshot.objects.extend(list.items);
@@ -70,6 +78,13 @@ impl Snapshot {
     /// One of these objects.
     pub fn of(objects: Vec<Value>) -> Self {
         Self { objects, taken: clock::now(), ..Self::default() }
+    }
+
+    /// These objects as a namespace with the release `name` has them.
+    #[cfg(test)]
+    pub fn of_release(name: &str, namespace: &str, objects: Vec<Value>) -> Self {
+        let release = Some(Release { name: name.to_owned(), namespace: namespace.to_owned() });
+        Self { release, ..Self::of(objects) }
     }
 
     /// From the JSON of a list, as `kubectl get -o json` prints it.
@@ -96,6 +111,16 @@ impl Snapshot {
         self.cluster.iter().filter(move |object| object["kind"] == kind)
     }
 
+    /// Adds the end of a container's log.
+    pub fn add_log(&mut self, pod: &str, container: &str, text: String) {
+        self.logs.insert((pod.to_owned(), container.to_owned()), text);
+    }
+
+    /// The end of a container's log, if it was asked for.
+    pub fn log_of(&self, pod: &str, container: &str) -> Option<&str> {
+        self.logs.get(&(pod.to_owned(), container.to_owned())).map(String::as_str)
+    }
+
     /// When it was taken, in seconds since 1970.
     pub fn taken(&self) -> u64 {
         self.taken
@@ -103,7 +128,7 @@ impl Snapshot {
 
     /// How many pods of the namespace are ending: they hold their resources until they are gone.
     pub fn ending(&self) -> usize {
-        self.kind("Pod").filter(|pod| pod.pointer("/metadata/deletionTimestamp").is_some()).count()
+        self.all("Pod").filter(|pod| pod.pointer("/metadata/deletionTimestamp").is_some()).count()
     }
 
     /// The newest event about `object` with one of `reasons`. By its UID: names of pods of StatefulSets and of claims
@@ -111,7 +136,7 @@ impl Snapshot {
     pub fn last_event(&self, object: &Value, reasons: &[&str]) -> Option<Said> {
         let uid = text(object, "/metadata/uid");
         let about = self
-            .kind("Event")
+            .all("Event")
             .filter(|event| text(event, "/involvedObject/uid") == uid && reasons.contains(&text(event, "/reason")));
         let time = |event: &Value| {
             let times = ["/series/lastObservedTime", "/lastTimestamp", "/eventTime", "/metadata/creationTimestamp"];
@@ -127,19 +152,24 @@ impl Snapshot {
         Some(Said { message: text(newest, "/message").trim().to_owned(), count, time: time(newest) })
     }
 
-    /// All objects.
+    /// All objects of the namespace, whoever's they are.
     pub fn objects(&self) -> &[Value] {
         &self.objects
     }
 
-    /// All objects of `kind`.
-    pub fn kind(&self, kind: &str) -> impl Iterator<Item = &Value> {
+    /// The objects of `kind` in the namespace, whoever's they are: what explains, or what must not be taken from others.
+    pub fn all(&self, kind: &str) -> impl Iterator<Item = &Value> {
         self.objects.iter().filter(move |object| object["kind"] == kind)
     }
 
-    /// The object of `kind` called `name`.
+    /// Our objects of `kind`.
+    pub fn kind(&self, kind: &str) -> impl Iterator<Item = &Value> {
+        self.all(kind).filter(|object| self.is_ours(object))
+    }
+
+    /// The object of `kind` called `name`, whoever's it is: a namespace has a name once.
     pub fn get(&self, kind: &str, name: &str) -> Option<&Value> {
-        self.kind(kind).find(|object| object.pointer("/metadata/name").is_some_and(|n| n == name))
+        self.all(kind).find(|object| object.pointer("/metadata/name").is_some_and(|n| n == name))
     }
 
     /// The workloads of the release: Deployments and StatefulSets.
@@ -157,18 +187,43 @@ impl Snapshot {
         })
     }
 
-    /// A digest of the desired part of every object that `keep` selects: what somebody wants of it, without what the
-    /// cluster adds. ConfigMaps and Services have no generation, hence a digest rather than that.
-    pub fn digests(&self, keep: impl Fn(&str, &str) -> bool) -> BTreeMap<String, String> {
-        let mut digests = BTreeMap::new();
-        for object in &self.objects {
-            let (kind, name) = (text(object, "/kind"), text(object, "/metadata/name"));
-            if keep(kind, name) {
-                digests.insert(format!("{kind}/{name}"), digest(object));
-            }
-        }
-        digests
+    /// A digest of the desired part of every object that Helm applied for our release, by `Kind/name`: what somebody
+    /// wants of it, without what the cluster adds. ConfigMaps and Services have no generation, hence a digest.
+    pub fn digests(&self) -> BTreeMap<String, String> {
+        self.applied().map(|object| (key(object), self.digest(object, None))).collect()
     }
+
+    /// The digest of `object`. The replicas of a workload that an autoscaler scales are the autoscaler's: they are left
+    /// out, or `replicas` stands in their place.
+    pub fn digest(&self, object: &Value, replicas: Option<u64>) -> String {
+        let mut object = object.clone();
+        if self.is_autoscaled(&object)
+            && let Some(spec) = object["spec"].as_object_mut()
+        {
+            spec.remove("replicas");
+            spec.extend(replicas.map(|replicas| ("replicas".to_owned(), replicas.into())));
+        }
+        digest(&object)
+    }
+
+    /// The replicas of every workload of ours that no autoscaler scales, by `Kind/name`.
+    pub fn replicas(&self) -> BTreeMap<String, u64> {
+        let fixed = self.workloads().filter(|workload| !self.is_autoscaled(workload));
+        fixed.map(|workload| (key(workload), number(workload, "/spec/replicas"))).collect()
+    }
+
+    /// Whether a HorizontalPodAutoscaler, whoever's it is, scales the workload.
+    pub fn is_autoscaled(&self, workload: &Value) -> bool {
+        self.all("HorizontalPodAutoscaler").any(|autoscaler| {
+            let target = &autoscaler["spec"]["scaleTargetRef"];
+            target["kind"] == workload["kind"] && target["name"] == workload["metadata"]["name"]
+        })
+    }
+}
+
+/// `Deployment/todo-backend`.
+pub fn key(object: &Value) -> String {
+    format!("{}/{}", text(object, "/kind"), text(object, "/metadata/name"))
 }
 
 #[cfg(test)]
@@ -230,6 +285,26 @@ mod tests {
     fn a_restart_is_no_change_of_what_is_wanted_but_scaling_is() {
         assert_eq!(digest(&deployment(2, "a")), digest(&deployment(2, "b")));
         assert_ne!(digest(&deployment(2, "a")), digest(&deployment(1, "a")));
+    }
+
+    #[test]
+    fn replicas_of_an_autoscaled_workload_are_the_autoscalers() {
+        let autoscaler = json!({"kind": "HorizontalPodAutoscaler", "metadata": {"name": "mine"},
+            "spec": {"scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "todo-backend"}}});
+        let digest = |replicas, autoscaler: Option<&Value>, recorded| {
+            let object = deployment(replicas, "a");
+            let objects = std::iter::once(object.clone()).chain(autoscaler.cloned()).collect();
+            Snapshot::of(objects).digest(&object, recorded)
+        };
+        assert_eq!(digest(2, Some(&autoscaler), None), digest(3, Some(&autoscaler), None));
+        // The record is older than the autoscaler.
+        assert_eq!(digest(3, Some(&autoscaler), Some(2)), digest(2, None, None));
+        assert_ne!(digest(3, None, Some(2)), digest(2, None, None), "scaled by hand");
+        assert_ne!(
+            digest(2, Some(&autoscaler), None),
+            digest(2, None, None),
+            "the autoscaler went: the chart's number"
+        );
     }
 
     #[test]

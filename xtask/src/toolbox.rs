@@ -13,6 +13,7 @@ use crate::failure::{Class, Failure};
 use crate::origin::{Origin, Tool};
 use crate::process::Process;
 use crate::project::Project;
+use crate::snapshot::Release;
 use crate::stages::cluster;
 use crate::stages::images::node::Node;
 
@@ -31,7 +32,7 @@ pub struct Toolbox {
     pub minikube_home: Utf8PathBuf,
     /// Profile, kube context and (docker driver) node container.
     pub profile: String,
-    namespace: String,
+    release: Release,
     client: Arc<Mutex<Client>>,
     kubectl: Utf8PathBuf,
     helm: Utf8PathBuf,
@@ -53,7 +54,10 @@ impl Toolbox {
             kubeconfig: kubeconfig(),
             minikube_home,
             profile: project.settings.cluster.profile.clone(),
-            namespace: project.settings.chart.namespace.clone(),
+            release: Release {
+                name: project.settings.chart.release.clone(),
+                namespace: project.settings.chart.namespace.clone(),
+            },
             client: Arc::default(),
             kubectl: origin.tool(Tool::Kubectl),
             helm: origin.tool(Tool::Helm),
@@ -78,14 +82,19 @@ impl Toolbox {
             Failure::new(Class::Cluster, what).help("see what the node is doing: cargo xtask status")
         })?;
         let credentials = Credentials::read(&self.minikube_dir(), &self.profile)?;
-        let api = Api::new(SocketAddr::from((Ipv4Addr::LOCALHOST, port)), &credentials, &self.namespace)?;
+        let api = Api::new(SocketAddr::from((Ipv4Addr::LOCALHOST, port)), &credentials, &self.release.namespace)?;
         client.made = Some((credentials, api.clone()));
         Ok(api)
     }
 
     /// The release's namespace.
     pub fn namespace(&self) -> &str {
-        &self.namespace
+        &self.release.namespace
+    }
+
+    /// The release, which tells what is ours.
+    pub fn release(&self) -> &Release {
+        &self.release
     }
 
     /// Aims the client at the port that the node publishes for its API server. Both the port and minikube's certificates
@@ -135,13 +144,12 @@ impl Toolbox {
     pub fn kubectl(&self) -> Process {
         Process::new(self.kubectl_program().as_str())
             .args(["--kubeconfig", self.kubeconfig.as_str(), "--context", &self.profile])
-            .arg("--request-timeout=20s")
             .deadline(deadlines::KUBECTL)
     }
 
     /// kubectl in the release's namespace.
     pub fn kubectl_here(&self) -> Process {
-        self.kubectl().args(["--namespace", &self.namespace])
+        self.kubectl().args(["--namespace", self.namespace()])
     }
 
     /// kubectl on the kubeconfig itself, with no context.
@@ -153,7 +161,7 @@ impl Toolbox {
     pub fn helm(&self) -> Process {
         Process::new(self.helm.as_str())
             .args(["--kubeconfig", self.kubeconfig.as_str(), "--kube-context", &self.profile])
-            .args(["--namespace", &self.namespace])
+            .args(["--namespace", self.namespace()])
             .deadline(deadlines::HELM)
     }
 

@@ -11,7 +11,7 @@ use super::lifecycle::references;
 use super::load::Load;
 use xtask::stages::images::node::canonical;
 
-const VALUES: &str = "infra/helm/values-dev.yaml";
+pub const VALUES: &str = "infra/helm/values-dev.yaml";
 const FRONTEND: &str = "infra/helm/templates/frontend/deployment.yaml";
 
 /// How long a cause may have been seen before the rollout is ended.
@@ -19,7 +19,7 @@ const BOUND: f64 = 10.0;
 
 /// A deploy with a mistake in the file `path`: it must fail with exit code 7, this cause and these words, and leave
 /// everything as it was before.
-fn mistake(bed: &Bed, path: &str, edit: impl FnOnce(&str) -> String, name: &str, words: &[&str]) -> Result<Ran> {
+pub fn mistake(bed: &Bed, path: &str, edit: impl FnOnce(&str) -> String, name: &str, words: &[&str]) -> Result<Ran> {
     sound(bed)?;
     let edited = bed.edit(path, edit)?;
     let ran = fails(bed, name, words)?;
@@ -61,7 +61,7 @@ fn all_pods(bed: &Bed) -> Result<Vec<String>> {
 }
 
 /// `… (seen 3.4 s ago)`.
-fn check_time(ran: &Ran) -> Result<()> {
+pub fn check_time(ran: &Ran) -> Result<()> {
     let seen = ran.text.split_once("(seen ").and_then(|(_, rest)| rest.split_once(" s ago)")).map(|(text, _)| text);
     let seen: f64 = seen.with_context(|| format!("no time is told:\n{}", ran.text))?.parse()?;
     ensure!(seen <= BOUND, "the cause was seen for {seen} s");
@@ -69,7 +69,7 @@ fn check_time(ran: &Ran) -> Result<()> {
 }
 
 /// The bundle that the output names is there, tells the cause and shows no secret.
-fn check_evidence(bed: &Bed, ran: &Ran, name: &str) -> Result<()> {
+pub fn check_evidence(bed: &Bed, ran: &Ran, name: &str) -> Result<()> {
     let line = ran.text.lines().find_map(|line| line.split_once("evidence (events, descriptions, logs): "));
     let dir = bed.root.join(line.with_context(|| format!("no evidence is named:\n{}", ran.text))?.1.trim());
     ensure!(dir.as_str().ends_with(&format!("-{name}")), "{dir} is not about {name}");
@@ -82,7 +82,7 @@ fn check_evidence(bed: &Bed, ran: &Ran, name: &str) -> Result<()> {
 }
 
 /// Appends `yaml` to the values of dev.
-fn values(yaml: &str) -> impl FnOnce(&str) -> String {
+pub fn values(yaml: &str) -> impl FnOnce(&str) -> String {
     move |text| format!("{text}\n{yaml}\n")
 }
 

@@ -83,6 +83,12 @@ impl Database {
         self.url_with(&self.password, &format!("{}:{PORT}", self.address), NAME, "disable")
     }
 
+    /// Runs SQL as the user of [`Database::url`].
+    pub fn run(&self, sql: &str) -> Result<()> {
+        let psql = ["exec", "--interactive", &self.name, "psql", "--username", NAME, "--set", "ON_ERROR_STOP=1"];
+        self.engine.docker().args(psql).stdin(sql).run()
+    }
+
     /// A URL like its own, with other parts.
     pub fn url_with(&self, password: &str, place: &str, database: &str, sslmode: &str) -> String {
         format!("postgresql://{NAME}:{password}@{place}/{database}?sslmode={sslmode}")

@@ -16,8 +16,10 @@ mod interrupts;
 mod lifecycle;
 mod load;
 mod marker;
+mod neighbours;
 mod planted;
 mod preflight;
+mod premises;
 mod refusals;
 mod routes;
 mod sampler;
@@ -123,6 +125,13 @@ const FAULTS: &[Scenario] = &[
     ("rollout: a refusal by another policy is told", causes::refused),
     ("rollout: a pod that the node evicts is told", causes::evicted),
     ("rollout: what Helm has half applied when it is refused is rolled back", causes::refused_half_way),
+    ("rollout: a container that waits for a host name that does not resolve is told", premises::unknown_host),
+    ("premises: a value that renames the objects is refused before Helm, and the data stays", premises::renamed),
+    ("premises: a deploy that fails after Helm's history was deleted removes nothing", premises::lost_history),
+    ("premises: after a role without CREATE is rolled back, there is nothing to release", premises::limited_role),
+    ("premises: an Ingress for one host is proven with it, and the printed address has it", premises::host),
+    ("neighbours: another release and a foreign Deployment are neither judged nor counted", neighbours::foreign),
+    ("neighbours: an autoscaler's number is its own, and the chart's when it is gone", neighbours::autoscaler),
     ("killed while building: the next deploy converges, nothing is left", interrupts::killed_while_building),
     ("killed while loading: the same", interrupts::killed_while_loading),
     ("killed between Secret and helm: the same", interrupts::killed_before_helm),
@@ -133,6 +142,7 @@ const FAULTS: &[Scenario] = &[
     ("a release that a killed helm left pending is told with its age and freed", interrupts::stuck_release),
     ("two deploys at once: the second says who is at work", interrupts::two_at_once),
     ("Ctrl-C: children end, the state is told, exit code 130, the next deploy converges", interrupts::ctrl_c),
+    ("neighbours: a deploy waits for the end of a namespace that is being deleted", neighbours::ending_namespace),
     ("a failed first install is removed (a claim that no volume is provided for)", causes::first_install),
     ("a failed first install keeps the data", causes::first_install_keeps_data),
     ("teardown --cluster removes the profile; twice is fine", lifecycle::teardown_cluster),

@@ -17,7 +17,7 @@ const NOTICE: Duration = Duration::from_secs(40);
 
 pub fn matrix(bed: &Bed) -> Result<()> {
     let snapshot = Snapshot::take(&bed.tools()?)?;
-    let routes = proof::routes(&snapshot, "todo");
+    let routes = proof::routes(&snapshot);
     let answers = proof::measure(&routes, &bed.address()?, 20);
     for answer in &answers {
         ensure!(answer.good() && answer.times.len() == 20, "{answer:?}");
@@ -45,13 +45,13 @@ pub fn forwarded(bed: &Bed) -> Result<()> {
     let snapshot = Snapshot::take(&tools)?;
     let way = Way::open(&tools, &unpublished)?;
     let address = way.address.clone();
-    for answer in proof::measure(&proof::routes(&snapshot, "todo"), &address, 5) {
+    for answer in proof::measure(&proof::routes(&snapshot), &address, 5) {
         ensure!(answer.good() && answer.times.len() == 5, "{answer:?}");
     }
     let open_with = way.open_with().context("no command is told that opens a way")?;
     ensure!(way.lasting().is_none() && open_with.contains("port-forward deployment/traefik 8080:"), "{open_with}");
     drop(way);
-    let after = proof::measure(&proof::routes(&snapshot, "todo"), &address, 1);
+    let after = proof::measure(&proof::routes(&snapshot), &address, 1);
     ensure!(after.iter().all(|answer| answer.silence.is_some()), "the port-forward goes on: {after:?}");
     Ok(())
 }
@@ -145,7 +145,7 @@ fn one_by_one(bed: &Bed) -> Result<()> {
 fn nothing_listens(bed: &Bed) -> Result<()> {
     let free = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
     let tools = bed.tools()?;
-    let routes = proof::routes(&Snapshot::take(&tools)?, "todo");
+    let routes = proof::routes(&Snapshot::take(&tools)?);
     let answers = proof::measure(&routes, &format!("http://localhost:{free}"), 1);
     let facts = Facts::take(&tools, "todo")?;
     ensure!(answers.iter().all(|answer| Cause::of(answer, Some(&facts)) == Cause::NothingListens), "{answers:?}");
@@ -186,7 +186,7 @@ fn application_error(bed: &Bed) -> Result<()> {
 /// The causes of all routes that fail, as `status --verify` would tell them.
 fn causes(bed: &Bed) -> Result<String> {
     let tools = bed.tools()?;
-    let answers = proof::measure(&proof::routes(&Snapshot::take(&tools)?, "todo"), &bed.address()?, 1);
+    let answers = proof::measure(&proof::routes(&Snapshot::take(&tools)?), &bed.address()?, 1);
     let facts = Facts::take(&tools, "todo")?;
     let told = answers.iter().filter(|answer| !answer.good()).map(|answer| Cause::of(answer, Some(&facts)).to_string());
     Ok(told.collect::<Vec<_>>().join("\n"))

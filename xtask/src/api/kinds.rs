@@ -49,6 +49,9 @@ pub const DAEMON_SET: Resource = of_group("apps", "daemonsets", "DaemonSet");
 pub const DEPLOYMENT: Resource = of_group("apps", "deployments", "Deployment");
 pub const REPLICA_SET: Resource = of_group("apps", "replicasets", "ReplicaSet");
 pub const STATEFUL_SET: Resource = of_group("apps", "statefulsets", "StatefulSet");
+/// Of version 2, which every supported Kubernetes has.
+pub const HORIZONTAL_POD_AUTOSCALER: Resource =
+    Resource { version: "v2", ..of_group("autoscaling", "horizontalpodautoscalers", "HorizontalPodAutoscaler") };
 pub const JOB: Resource = of_group("batch", "jobs", "Job");
 pub const ENDPOINT_SLICE: Resource = of_group("discovery.k8s.io", "endpointslices", "EndpointSlice");
 pub const INGRESS: Resource = of_group("networking.k8s.io", "ingresses", "Ingress");
@@ -62,7 +65,7 @@ pub const ROLE_BINDING: Resource = of_group("rbac.authorization.k8s.io", "rolebi
 pub const STORAGE_CLASS: Resource = of_cluster("storage.k8s.io", "storageclasses", "StorageClass");
 
 /// All of them.
-const ALL: [Resource; 24] = [
+const ALL: [Resource; 25] = [
     CONFIG_MAP,
     EVENT,
     NAMESPACE,
@@ -77,6 +80,7 @@ const ALL: [Resource; 24] = [
     DEPLOYMENT,
     REPLICA_SET,
     STATEFUL_SET,
+    HORIZONTAL_POD_AUTOSCALER,
     JOB,
     ENDPOINT_SLICE,
     INGRESS,

@@ -131,7 +131,7 @@ impl Work<'_> {
         let old = match old {
             Some(old) => old,
             None => {
-                self.start_old(&profile)?;
+                self.start_old(&profile, None)?;
                 if self.mode == Mode::DryRun {
                     project.report.note("then: what it holds is looked at, and the steps above follow");
                     return Ok(());
@@ -174,7 +174,7 @@ impl Work<'_> {
                 ))
                 .into());
         }
-        let record = release::observe(project, tools)?.record;
+        let record = release::observe(tools)?.record;
         let environment = self.environment(record.as_ref())?;
         let credentials = credentials::read(project, &environment)?;
         if contents.database && !credentials.embedded {
@@ -226,10 +226,10 @@ impl Work<'_> {
         machine::consent_to(self.project, &lines, "the cluster goes on as it is; a deploy does not need the upgrade")
     }
 
-    /// Starts a stopped old cluster at its own version.
-    fn start_old(&self, profile: &Profile) -> Result<()> {
+    /// Starts an old cluster at its own version: one that is stopped, or one whose API server is away with these words.
+    fn start_old(&self, profile: &Profile, silence: Option<&str>) -> Result<()> {
         let observed = cluster::Observed { profile: profile.clone() };
-        let steps = cluster::decide(self.project, self.tools(), self.world.origin.as_ref(), &observed, None)?;
+        let steps = cluster::decide(self.project, self.tools(), self.world.origin.as_ref(), &observed, silence)?;
         plan::apply(self.project, "cluster", self.mode, steps).map(drop)
     }
 
@@ -262,13 +262,16 @@ impl Work<'_> {
                 ),
                 move |running| {
                     let result = self.stop_and_dump(replicas, from, running);
-                    if result.is_err()
-                        && let Some(replicas) = replicas
-                    {
-                        // The next deploy would put it right as well.
-                        let _ = upgrade::scale_backend(project, tools, replicas);
-                    }
-                    let dump = result?;
+                    let dump = result.map_err(|error| {
+                        let Some(replicas) = replicas else { return error };
+                        match upgrade::scale_backend(project, tools, replicas) {
+                            Ok(()) => error,
+                            Err(scaling) => error.context(format!(
+                                "the backend is still stopped: {scaling:#}; start it: {}",
+                                project.command(&format!("deploy {}", old.environment))
+                            )),
+                        }
+                    })?;
                     let told = format!("{} rows of {} tables, {}", dump.rows(), dump.tables.len(), bytes(dump.size));
                     *made = Some(dump);
                     Ok(told)
@@ -394,12 +397,11 @@ impl Work<'_> {
             let file = dump.check_file(&folder)?;
             let postgres = self.postgres()?;
             let start = Instant::now();
-            while !postgres.is_ready() {
-                ensure!(
-                    start.elapsed() < deadlines::DATABASE_READY.time(),
-                    "the database takes no connections within {} s",
-                    deadlines::DATABASE_READY.as_secs()
-                );
+            while let Err(error) = postgres.ready() {
+                if start.elapsed() > deadlines::DATABASE_READY.time() {
+                    let limit = deadlines::DATABASE_READY.as_secs();
+                    return Err(error.context(format!("the database takes no connections within {limit} s")));
+                }
                 std::thread::sleep(deadlines::POLL.time());
             }
             running.progress(format!("{} rows", dump.rows()));
@@ -454,8 +456,9 @@ impl Work<'_> {
             _ => match (state.phase, upgrade::cluster_uid(tools)) {
                 // Whole, or stopped as a whole: it may have been written to since.
                 (Phase::Delete, Ok(uid)) if uid == state.old_cluster => return self.begin_again(),
-                (Phase::Delete, Err(_)) if profile.state != ProfileState::Running => {
-                    self.start_old(&profile).map_err(|error| {
+                // That its API server does not answer proves nothing about the todos in it.
+                (Phase::Delete, Err(silence)) => {
+                    self.start_old(&profile, Some(&silence.to_string())).map_err(|error| {
                         let what =
                             format!("the old cluster was being deleted, and it cannot be started again: {error:#}");
                         Failure::new(Class::Cluster, what)
@@ -467,8 +470,8 @@ impl Work<'_> {
                     })?;
                     return self.begin_again();
                 }
-                // Half ended by the deletion, or a creation that minikube was killed over and cannot go on with.
-                (Phase::Delete | Phase::Create, Err(_)) => self.delete(&mut state)?,
+                // A creation that minikube was killed over. The old cluster is gone, and no deploy may use the new one yet.
+                (Phase::Create, Err(_)) => self.delete(&mut state)?,
                 _ => {}
             },
         }

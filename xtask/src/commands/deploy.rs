@@ -21,7 +21,7 @@ use crate::snapshot::Snapshot;
 use crate::stages::cluster::{self, State};
 use crate::stages::images::load::Wanted;
 use crate::stages::images::{self, Built, ids, prune};
-use crate::stages::proof::{self, Evidence, Way};
+use crate::stages::proof::{self, Evidence, Front, Way};
 use crate::stages::release::{self, Desired};
 use crate::stages::upgrade;
 use crate::toolbox::Toolbox;
@@ -138,9 +138,11 @@ pub(crate) fn deploy(project: &Project, args: &Deploy, before_release: Option<Be
     let wanted: Vec<Wanted> = wanted(&built).chain(facts.database).collect();
     steps += images::load(project, &tools.engine, &wanted, &live.stocks, mode)?;
 
+    steps +=
+        plan::apply(project, "release", mode, release::wait_until_gone(tools, &live.release)?.into_iter().collect())?;
     if steps > 0 && mode == Mode::Apply {
         // Minutes may have gone by.
-        live.release = report.look("observe", "the release again", || release::observe(project, tools))?;
+        live.release = report.look("observe", "the release again", || release::observe(tools))?;
         live.postgres = credentials.postgres(tools)?;
     }
     let secrets = credentials.plan(tools, &live.release, live.postgres.as_ref(), mode)?;
@@ -148,10 +150,12 @@ pub(crate) fn deploy(project: &Project, args: &Deploy, before_release: Option<Be
     let desired = Desired::new(project, &args.environment, &tags, &secrets.names)?;
     if let Some(before_release) = before_release {
         before_release(&Ready { tools, desired: &desired, secrets: &secrets, release: &live.release })?;
-        live.release = report.look("observe", "the release again", || release::observe(project, tools))?;
+        live.release = report.look("observe", "the release again", || release::observe(tools))?;
     }
+    let desired = live.release.snapshot.as_ref().map_or(desired.clone(), |snapshot| desired.with_autoscaled(snapshot));
     let names: Vec<String> = secrets.names.values().cloned().collect();
-    let release_steps = release::decide(project, tools, &desired, secrets.clone(), &live.release);
+    let run = release::Run::default();
+    let release_steps = release::decide(project, tools, &desired, secrets.clone(), &live.release, &run);
     let mut changed = release_steps.len();
     if changed == 0 {
         let what = format!("helm upgrade {}", project.settings.chart.release);
@@ -191,7 +195,8 @@ pub(crate) fn deploy(project: &Project, args: &Deploy, before_release: Option<Be
         proof::prove(project, tools, &ids, &way.address, requests, evidence)
     };
     let proof = report.look("proof", "images and routes", prove)?;
-    report.fact("address", way.lasting());
+    let front = way.lasting().map(|address| Front::of(address, &proof.snapshot));
+    report.fact("address", front.as_ref().map(|front| front.address.as_str()));
     report.fact("open_with", way.open_with());
     report.fact("routes", output::routes(&proof.answers));
     report.fact("workloads", output::workloads(&proof.snapshot));
@@ -199,7 +204,7 @@ pub(crate) fn deploy(project: &Project, args: &Deploy, before_release: Option<Be
     if changed > 0 {
         std::thread::scope(|scope| {
             let forget = scope.spawn(|| forget_old_builds(project, tools, &proof.snapshot));
-            release::verified(tools, &desired, ids.clone(), names)?;
+            release::verified(tools, &run, &proof.snapshot, &desired, ids.clone(), names)?;
             release::remove_unused(tools)?;
             forget.join().unwrap_or_else(|_| bail!("the look for old builds panicked"))
         })?;
@@ -207,7 +212,7 @@ pub(crate) fn deploy(project: &Project, args: &Deploy, before_release: Option<Be
     if steps == 0 {
         report.ok("nothing changed: nothing was built, loaded or restarted");
     }
-    summary::print(project, &way, &credentials, &ids, &proof, start.elapsed());
+    summary::print(project, &way, front.as_ref(), &credentials, &ids, &proof, start.elapsed());
     Ok(())
 }
 

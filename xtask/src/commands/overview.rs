@@ -5,6 +5,7 @@ use anyhow::Result;
 use crate::judge;
 use crate::project::Project;
 use crate::report::{BAD, BOLD, GOOD, WARN};
+use crate::stages::proof::Front;
 use crate::stages::release::{self, Observed};
 use crate::stages::upgrade::{Phase, State};
 use crate::stages::{cluster, machine};
@@ -24,6 +25,9 @@ pub fn state(state: &cluster::State) -> String {
 }
 
 fn release_line(observed: &Observed) -> String {
+    if observed.ending {
+        return "its namespace is being deleted".to_owned();
+    }
     let helm =
         observed.helm.newest().map_or("not installed".to_owned(), |r| format!("revision {} {}", r.number, r.status));
     let verified =
@@ -64,14 +68,16 @@ pub fn run(project: &Project) -> Result<()> {
     }
     let mut line = "unknown without a cluster".to_owned();
     if profile.state == cluster::State::Running {
-        let observed = release::observe(project, &world.tools)?;
+        let observed = release::observe(&world.tools)?;
         let ready = observed.snapshot.as_ref().is_some_and(|s| {
             let progress = judge::progress(s);
             !progress.is_empty() && progress.iter().all(|p| p.complete)
         });
         line = format!("{}, {}", release_line(&observed), if ready { "ready" } else { "not ready" });
         if ready && observed.record.is_some() {
-            line.extend(profile.address().map(|address| format!(" at {address}")));
+            let front =
+                profile.address().zip(observed.snapshot).map(|(address, snapshot)| Front::of(&address, &snapshot));
+            line.extend(front.map(|front| format!(" at {}", front.address)));
             next = project.command("status");
         }
     }

@@ -18,8 +18,8 @@ use crate::snapshot::Snapshot;
 use crate::stages::cluster;
 use crate::stages::images::load::Wanted;
 use crate::stages::images::{self, ids};
-use crate::stages::proof::{self, Way};
-use crate::stages::release::{self, Target, Verified};
+use crate::stages::proof::{self, Front, Way};
+use crate::stages::release::{self, Run, Target, Verified};
 use crate::toolbox::Toolbox;
 use crate::world::World;
 
@@ -50,7 +50,7 @@ pub fn run(project: &Project, args: &Rollback) -> Result<()> {
     if profile.state != cluster::State::Running {
         return Err(Failure::new(Class::Cluster, "the cluster does not run").help("cargo xtask deploy dev").into());
     }
-    let observed = release::observe(project, tools)?;
+    let observed = release::observe(tools)?;
     let target = release::target(project, tools, &observed, args.revision)?;
     let redactor = secrets::redactor_of(&tools.api()?.select(&kinds::SECRET, Scope::Namespace, SELECTOR)?);
     project.report.hide(&redactor);
@@ -59,7 +59,8 @@ pub fn run(project: &Project, args: &Rollback) -> Result<()> {
     let references: Vec<String> = wanted.iter().map(|image| image.reference.clone()).collect();
     let stocks = images::load::observe(&tools.nodes(), &references)?;
     images::load(project, &tools.engine, &wanted, &stocks, mode)?;
-    let steps = release::rollback(project, tools, &target, &observed, redactor);
+    let run = release::Run::default();
+    let steps = release::rollback(project, tools, &target, &observed, &run, redactor);
     plan::apply(project, "release", mode, steps)?;
     if mode == Mode::DryRun {
         project.report.note("then: every route is requested, and the revision is recorded as the verified one");
@@ -72,11 +73,15 @@ pub fn run(project: &Project, args: &Rollback) -> Result<()> {
     let id_of = |image: Wanted| Some((image.reference, image.id?));
     let ids: BTreeMap<String, String> = wanted.into_iter().filter_map(id_of).collect();
     let prove = || proof::prove(project, tools, &ids, &way.address, REQUESTS, proof::Evidence::take(tools)?);
-    project.report.look("proof", "images and routes", prove)?;
+    let proof = project.report.look("proof", "images and routes", prove)?;
     let environment = observed.record.map(|record| record.environment).unwrap_or_default();
-    remember(tools, &target, ids, environment)?;
-    let place = way.lasting().map(|address| format!(" at {address}")).unwrap_or_default();
+    remember(tools, &run, &proof.snapshot, &target, ids, environment)?;
+    let front = way.lasting().map(|address| Front::of(address, &proof.snapshot)).unwrap_or_default();
+    let place = if front.address.is_empty() { String::new() } else { format!(" at {}", front.address) };
     project.report.ok(format!("revision {} serves{place} again, {}", target.revision, seconds(start.elapsed())));
+    if let Some(hint) = front.hint {
+        project.report.warn(hint);
+    }
     project.report.note("the next `cargo xtask deploy` brings what is in the checkout: cargo xtask status shows what");
     Ok(())
 }
@@ -105,9 +110,16 @@ fn wanted(project: &Project, tools: &Toolbox, target: &Target) -> Result<Vec<Wan
 
 /// Records what was proven. Of a revision that was never verified nobody knows what it was made of: its fingerprint
 /// is empty, so that the next deploy applies everything.
-fn remember(tools: &Toolbox, target: &Target, images: BTreeMap<String, String>, environment: String) -> Result<()> {
+fn remember(
+    tools: &Toolbox,
+    run: &Run,
+    snapshot: &Snapshot,
+    target: &Target,
+    images: BTreeMap<String, String>,
+    environment: String,
+) -> Result<()> {
     let old = target.verified.clone();
-    release::record(tools, |revision, verified_at| match old {
+    release::record(tools, run, snapshot, |revision, verified_at| match old {
         Some(old) => Verified { revision, verified_at, images, ..old },
         None => Verified {
             fingerprint: BTreeMap::new(),

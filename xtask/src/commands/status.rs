@@ -15,7 +15,7 @@ use crate::clock;
 use crate::failure::{Class, Failure};
 use crate::project::Project;
 use crate::stages::cluster::{self, Profile, State};
-use crate::stages::proof::{self, Way};
+use crate::stages::proof::{self, Front, Way};
 use crate::stages::release::{self, Observed};
 use crate::stages::upgrade;
 use crate::toolbox::Toolbox;
@@ -54,7 +54,7 @@ pub fn run(project: &Project, args: &Status) -> Result<()> {
         output::print(text::screen(&view, Some(clock::now())).trim_end())?;
     }
     upgrade::refuse_unfinished(project)?;
-    refuse(&view)?;
+    refuse(&world.tools, &observed, &view)?;
     if args.verify {
         verify(project, &world.tools, &profile, &observed, &view)?;
     }
@@ -77,6 +77,7 @@ fn gather(project: &Project, world: &World, with_pending: bool) -> Result<(Profi
         profile: tools.profile.clone(),
         state: word(&profile.state).to_owned(),
         address: profile.address().filter(|_| running),
+        hint: None,
         open_with: None,
         kubernetes: profile.kubernetes(tools)?.map(|version| version.to_string()),
         difference: cluster::difference(project, tools, &profile)?,
@@ -84,10 +85,10 @@ fn gather(project: &Project, world: &World, with_pending: bool) -> Result<(Profi
     if !running {
         return Ok((profile, Observed::default(), View { cluster, ..View::default() }));
     }
-    let observed = release::observe(project, tools)?;
+    let observed = release::observe(tools)?;
     let mut view = View::of(cluster, &observed);
     if let Some(snapshot) = &observed.snapshot {
-        let routes = proof::routes(snapshot, &project.settings.chart.release);
+        let routes = proof::routes(snapshot);
         // Without a way there are no routes to show. A watch would say so every second.
         let way = match Way::open(tools, &profile) {
             Ok(way) => Some(way),
@@ -98,6 +99,10 @@ fn gather(project: &Project, world: &World, with_pending: bool) -> Result<(Profi
                 None
             }
         };
+        if let Some(address) = view.cluster.address.take() {
+            let Front { address, hint } = Front::of(&address, snapshot);
+            (view.cluster.address, view.cluster.hint) = (Some(address), hint);
+        }
         view.cluster.open_with = way.as_ref().and_then(Way::open_with).map(str::to_owned);
         (view.routes, view.drift, view.pending) = std::thread::scope(|scope| {
             let answers = scope.spawn(|| {
@@ -122,9 +127,12 @@ fn tell(project: &Project, view: &View) {
 }
 
 /// There is nothing to see where nothing runs: an error that says what to do.
-fn refuse(view: &View) -> Result<()> {
+fn refuse(tools: &Toolbox, observed: &Observed, view: &View) -> Result<()> {
     if view.cluster.state != "running" {
         return Err(Failure::new(Class::Cluster, "the cluster does not run").help("cargo xtask deploy dev").into());
+    }
+    if observed.ending {
+        return Err(observed.refusal(tools).into());
     }
     if view.workloads.is_empty() {
         return Err(Failure::new(Class::Rollout, "the application is not deployed")

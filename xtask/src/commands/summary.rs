@@ -8,12 +8,13 @@ use crate::events;
 use crate::judge;
 use crate::project::Project;
 use crate::report::{BOLD, DIM, GOOD, seconds};
-use crate::stages::proof::{Proof, Way, warnings};
+use crate::stages::proof::{Front, Proof, Way, warnings};
 
 /// Prints the summary on standard error.
 pub fn print(
     project: &Project,
     way: &Way,
+    front: Option<&Front>,
     credentials: &Credentials,
     images: &BTreeMap<String, String>,
     proof: &Proof,
@@ -21,8 +22,11 @@ pub fn print(
 ) {
     let report = &project.report;
     report.line("");
-    let place = way.lasting().unwrap_or(&project.settings.chart.release);
+    let place = front.map_or(project.settings.chart.release.as_str(), |front| front.address.as_str());
     report.line(format!("  {GOOD}{BOLD}{place}{BOLD:#}{GOOD:#}  is up  {DIM}{}{DIM:#}", seconds(took)));
+    if let Some(hint) = front.and_then(|front| front.hint.as_ref()) {
+        report.warn(hint);
+    }
     if let Some(command) = way.open_with() {
         report.line(format!("  the profile publishes no port; to open http://localhost:8080: {command}"));
     }

@@ -118,8 +118,8 @@ fn remove_release(project: &Project, tools: &Toolbox, args: &Teardown) -> Result
             tools.helm().args(["uninstall", &chart.release, "--ignore-not-found", "--cascade=foreground", "--wait"]);
         uninstall.deadline(deadlines::HELM_TEARDOWN).run()?;
         // Helm keeps the pods of a `helm test` that failed, and forgets them.
-        let tests = "app.kubernetes.io/part-of=todo,app.kubernetes.io/component=test";
-        api.delete_selected(&kinds::POD, tests)?;
+        let tests = format!("{},app.kubernetes.io/component=test", tools.release().selector());
+        api.delete_selected(&kinds::POD, &tests)?;
         running.done("");
         let selector = match args.data {
             true => SELECTOR.to_owned(),

@@ -31,7 +31,7 @@ pub fn document(
         document[name] = fact.clone();
     }
     // Errors and facts have not passed the redactor one by one.
-    serde_json::from_str(&recorder.redact(&document.to_string())).unwrap_or(document)
+    recorder.redact_json(document)
 }
 
 fn described(error: &anyhow::Error) -> Value {
@@ -56,6 +56,10 @@ mod tests {
         recorder.hide(Redactor::new([&Secret::new("not-a-secret-canary")]));
         let failure = Failure::new(Class::Rollout, "refused \"not-a-secret-canary\"").help("try again");
         let facts = json!({"address": "http://localhost:8080"});
+        // As text of the document it would be half of a key and its value.
+        let mut odd = Redactor::new([&Secret::new("\",\"ok\":false")]);
+        odd.extend(Redactor::default());
+        recorder.hide(odd);
         let document = document(&recorder, "deploy", 7, Some(&failure.into()), facts.as_object().unwrap());
         assert_eq!(document["error"]["class"], "rollout");
         assert_eq!(document["error"]["message"], "refused \"***\"");

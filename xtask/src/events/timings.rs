@@ -7,6 +7,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 
 use super::{Event, Outcome, Recorder, stages};
 use crate::clock;
+use crate::private;
 use crate::report::seconds;
 
 /// Runs that are kept.
@@ -15,11 +16,11 @@ const KEEP: usize = 20;
 /// Writes the waterfall of the run below `target` and points `timings.html` there at it. Gives that path.
 pub fn write(recorder: &Recorder, title: &str, target: &Utf8Path) -> Result<Utf8PathBuf> {
     let folder = target.join("timings");
-    std::fs::create_dir_all(&folder).with_context(|| format!("creating {folder}"))?;
+    private::create_dir(&folder)?;
     let started = clock::rfc3339(recorder.started);
     let name = format!("timings-{}.html", started.replace(':', ""));
     let page = page(&recorder.events(), recorder.elapsed_ms(), &recorder.redact(title), &started);
-    std::fs::write(folder.join(&name), page).with_context(|| format!("writing {folder}/{name}"))?;
+    private::write(&folder.join(&name), &page)?;
     let link = target.join("timings.html");
     // Made aside and moved over the old one: there is always a page to open.
     let fresh = target.join(".timings.html");

@@ -140,6 +140,11 @@ fn owned_by(object: &Value, owner: &Value) -> bool {
     array(object, "/metadata/ownerReferences").any(|reference| reference["name"] == owner["metadata"]["name"])
 }
 
+/// Whether the pod takes requests.
+pub fn is_ready(pod: &Value) -> bool {
+    array(pod, "/status/conditions").any(|c| c["type"] == "Ready" && c["status"] == "True")
+}
+
 /// Pods of StatefulSets that Kubernetes would wait for ever to become ready before it replaces them, although their
 /// template is not the newest any more. Somebody must delete them; their volumes stay.
 pub fn stuck(snapshot: &Snapshot) -> Vec<String> {
@@ -148,8 +153,7 @@ pub fn stuck(snapshot: &Snapshot) -> Vec<String> {
         let newest = text(set, "/status/updateRevision");
         snapshot.pods_of(set).filter(move |pod| {
             let revision = text(pod, "/metadata/labels/controller-revision-hash");
-            let ready = array(pod, "/status/conditions").any(|c| c["type"] == "Ready" && c["status"] == "True");
-            !newest.is_empty() && revision != newest && !ready
+            !newest.is_empty() && revision != newest && !is_ready(pod)
         })
     });
     pods.map(|pod| text(pod, "/metadata/name").to_owned()).collect()

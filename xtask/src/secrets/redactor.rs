@@ -1,17 +1,34 @@
 //! Takes secrets out of text that others wrote: logs of pods, output of tools, saved evidence.
 
+use std::sync::LazyLock;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE, URL_SAFE_NO_PAD};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+use regex::Regex;
+use serde_json::Value;
 
 use super::Secret;
 
-/// What stands in a secret's place.
 /// What stands where a secret was.
 pub const MASK: &str = "***";
 
 /// Shorter values are too likely to be part of innocent words.
 const SHORTEST: usize = 6;
+
+/// Patterns of secrets that are not in `.env` or the cluster: session tokens, passwords in URLs, model API keys.
+static PATTERNS: LazyLock<[(Regex, &str); 4]> = LazyLock::new(|| {
+    let rule = |text: &str| Regex::new(text).expect("valid");
+    [
+        (rule(r"eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}"), MASK),
+        (rule(r"([a-z][a-z0-9+.-]*://[^ \t\r\n:/@]+:)[^ \t\r\n/@]+@"), "$1***@"),
+        (
+            rule(r#"([?&](?i-u:[a-z_-]*password|passwd|pwd|[a-z_-]*token|api[_-]?key|secret)=)[^&# \t\r\n"'<>]+"#),
+            "$1***",
+        ),
+        (rule(r"(sk-[A-Za-z0-9_-]{2})[A-Za-z0-9_-]{14,}"), "$1***"),
+    ]
+});
 
 /// What a URL may hold as it is.
 const RESERVED: AsciiSet = NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
@@ -45,11 +62,27 @@ impl Redactor {
         self.needles.dedup();
     }
 
-    /// `text` without secrets.
+    /// Returns `text` without secrets: neither the known ones nor what looks like one.
     pub fn redact(&self, text: &str) -> String {
-        self.needles.iter().fold(text.to_owned(), |text, needle| {
+        let text = self.needles.iter().fold(text.to_owned(), |text, needle| {
             if text.contains(needle.as_str()) { text.replace(needle.as_str(), MASK) } else { text }
+        });
+        PATTERNS.iter().fold(text, |text, (pattern, to)| match pattern.is_match(&text) {
+            true => pattern.replace_all(&text, *to).into_owned(),
+            false => text,
         })
+    }
+
+    /// Redacts every string in a JSON value, keys included. Its structure stays valid whatever a secret consists of.
+    pub fn redact_json(&self, value: Value) -> Value {
+        match value {
+            Value::String(text) => self.redact(&text).into(),
+            Value::Array(items) => items.into_iter().map(|item| self.redact_json(item)).collect(),
+            Value::Object(fields) => {
+                fields.into_iter().map(|(name, field)| (self.redact(&name), self.redact_json(field))).collect()
+            }
+            other => other,
+        }
     }
 }
 
@@ -59,15 +92,19 @@ impl std::fmt::Debug for Redactor {
     }
 }
 
-/// The value and, of a URL, its password as written and decoded.
+/// Returns the value and, of a URL, its passwords as written and decoded: that of the user, and those among the parameters
+/// (libpq takes `?password=` and `&sslpassword=`).
 fn parts(value: &str) -> Vec<String> {
     let mut parts = vec![value.to_owned()];
-    if let Some((_, rest)) = value.split_once("://")
-        && let Some((userinfo, _)) = rest.split_once('@')
-        && let Some((_, password)) = userinfo.split_once(':')
-    {
-        parts.push(password.to_owned());
-        parts.push(percent_decode_str(password).decode_utf8_lossy().into_owned());
+    if let Some((_, rest)) = value.split_once("://") {
+        let user = rest.split_once('@').and_then(|(user, _)| user.split_once(':'));
+        let parameters = rest.split_once('?').map_or("", |(_, parameters)| parameters).split('&');
+        let parameters = parameters.filter_map(|parameter| parameter.split_once('='));
+        let passwords = parameters.filter(|(name, _)| name.to_lowercase().ends_with("password"));
+        for (_, password) in passwords.chain(user) {
+            parts.push(password.to_owned());
+            parts.push(percent_decode_str(password).decode_utf8_lossy().into_owned());
+        }
     }
     parts.retain(|part| part.len() >= SHORTEST);
     parts
@@ -128,6 +165,24 @@ mod tests {
         for (text, expected) in cases {
             assert_eq!(redactor().redact(&text), expected);
         }
+    }
+
+    #[test]
+    fn removes_passwords_from_the_parameters_of_urls() {
+        let url = "postgresql://db/todo?user=todo&password=not-a%2Dsecret-word&sslmode=require";
+        let redactor = Redactor::new(&[Secret::new(url)]);
+        assert_eq!(redactor.redact("refused not-a-secret-word, not-a%2Dsecret-word"), "refused ***, ***");
+        let unknown = "GET https://db/x?a=1&sslpassword=not-a-secret&b=2 and ?access_token=not-a-secret#c";
+        let redacted = "GET https://db/x?a=1&sslpassword=***&b=2 and ?access_token=***#c";
+        assert_eq!(Redactor::default().redact(unknown), redacted);
+    }
+
+    #[test]
+    fn keeps_json_valid_whatever_a_secret_consists_of() {
+        let redactor = Redactor::new(&[Secret::new(r#""message":"#), Secret::new("not-a-secret\\")]);
+        let value = serde_json::json!({"message": ["not-a-secret\\ x", 7], "not-a-secret\\": null});
+        let expected = serde_json::json!({"message": ["*** x", 7], "***": null});
+        assert_eq!(redactor.redact_json(value), expected);
     }
 
     #[test]

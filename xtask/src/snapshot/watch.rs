@@ -11,9 +11,10 @@ use anyhow::Result;
 use serde_json::Value;
 
 use super::{Snapshot, number, text};
-use crate::api::{Resource, Streams, kinds};
+use crate::api::{LogOptions, Resource, Streams, kinds};
 use crate::clock;
 use crate::deadlines;
+use crate::inventory;
 use crate::toolbox::Toolbox;
 
 /// The kinds that a rollout changes.
@@ -25,6 +26,9 @@ const KINDS: [Resource; 6] = [
     kinds::STATEFUL_SET,
     kinds::PERSISTENT_VOLUME_CLAIM,
 ];
+
+/// Lines of a log that are looked at.
+const LINES: u32 = 3;
 
 enum Change {
     Event(Value),
@@ -58,7 +62,8 @@ impl<'a> Watch<'a> {
     pub fn refresh(&mut self) -> Result<&Snapshot> {
         let snapshot = whole(self.tools)?;
         // What the watches have said until now is older than this.
-        self.snapshot = Snapshot { cluster: std::mem::take(&mut self.snapshot.cluster), ..snapshot };
+        let (cluster, logs) = (std::mem::take(&mut self.snapshot.cluster), std::mem::take(&mut self.snapshot.logs));
+        self.snapshot = Snapshot { cluster, logs, ..snapshot };
         self.whole = Instant::now();
         Ok(&self.snapshot)
     }
@@ -66,6 +71,19 @@ impl<'a> Watch<'a> {
     /// Adds what is needed of the whole cluster to what is known.
     pub fn add_cluster(&mut self) -> Result<()> {
         self.snapshot.add_cluster(self.tools)
+    }
+
+    /// Adds the ends of the logs of `containers` (pod and container) to what is known. A log that cannot be read now
+    /// explains nothing; it is asked for again.
+    pub fn add_logs(&mut self, containers: &[(String, String)]) -> Result<()> {
+        let api = self.tools.api()?;
+        let options = LogOptions { tail: Some(LINES), ..LogOptions::default() };
+        for (pod, container) in containers {
+            if let Ok(Some(text)) = inventory::log(&api, pod, container, &options) {
+                self.snapshot.add_log(pod, container, text);
+            }
+        }
+        Ok(())
     }
 
     /// Waits for a change, at most `limit`, and gives what is known then.

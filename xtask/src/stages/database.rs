@@ -110,7 +110,7 @@ impl<'a> Preflight<'a> {
                     return Ok("not known".to_owned());
                 }
             };
-            let finding = Finding::parse(&redactor.redact(&output))?;
+            let finding = Finding::parse(&output, &redactor)?;
             if finding.ok {
                 return Ok(finding.to_string());
             }
@@ -140,8 +140,7 @@ pub fn on_this_machine(tools: &Toolbox, image: &str, url: &Secret) -> Process {
 /// Runs `look` and reads what it found, which is the same whether or not the database can be used.
 pub fn read(look: &Process, redactor: &Redactor) -> Result<Finding> {
     let output = look.output()?;
-    let text = redactor.redact(&String::from_utf8_lossy(&output.stdout));
-    Finding::parse(&text).map_err(|error| {
+    Finding::parse(&String::from_utf8_lossy(&output.stdout), redactor).map_err(|error| {
         let said = redactor.redact(&String::from_utf8_lossy(&output.stderr));
         error.context(format!("`{look}` did not say what it found ({}): {}", output.status, said.trim()))
     })

@@ -2,12 +2,14 @@
 
 pub mod diagnose;
 pub mod facts;
+mod front;
 pub mod http;
 mod identity;
 mod routes;
 mod slow;
 mod way;
 
+pub use front::Front;
 pub use routes::{Answer, agent, measure, routes};
 pub use slow::warnings;
 pub use way::Way;
@@ -69,7 +71,7 @@ pub fn prove(
     images(built, &evidence)?;
     let snapshot = evidence.snapshot;
     let release = &project.settings.chart.release;
-    let wanted = routes::routes(&snapshot, release);
+    let wanted = routes::routes(&snapshot);
     if wanted.is_empty() {
         return Err(Failure::new(Class::Proof, format!("release {release} has no Ingress, so no address leads to it"))
             .help("take back what was changed by hand: cargo xtask deploy dev")

@@ -1,10 +1,12 @@
 //! The release stage: Secrets out of band, one `helm upgrade --install`, and the watch until it stands.
 
+mod data;
 mod desired;
 mod diff;
 mod drift;
 mod evidence;
 mod helm;
+mod namespace;
 mod ownership;
 mod record;
 mod rollback;
@@ -17,28 +19,31 @@ pub use diff::{Changed, Object, against_live as diff};
 #[cfg(test)]
 pub use helm::Revision;
 pub use helm::Status;
+pub use namespace::wait_until_gone;
 pub use record::{Record, Verified};
 pub use rollback::{Target, steps as rollback, target};
 pub use secrets::{Existing, Plan as SecretPlan};
-pub use undo::Fallback;
+pub use undo::Run;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, Result};
 
-use crate::api::{Api, MANAGER, kinds};
+use crate::failure::{Class, Failure};
 use crate::judge;
 use crate::plan::Step;
 use crate::project::Project;
-use crate::snapshot::{Snapshot, text};
+use crate::snapshot::{Snapshot, label, text};
 use crate::stages::database;
 use crate::toolbox::Toolbox;
 
 /// What there is of the release.
 #[derive(Default)]
 pub struct Observed {
-    /// The namespace's objects; `None` if there is no namespace.
+    /// The namespace's objects; `None` if there is no namespace, or somebody is deleting it.
     pub snapshot: Option<Snapshot>,
+    /// Whether the namespace is being deleted. What is still in it counts as gone.
+    pub ending: bool,
     /// Which level of Pod Security the namespace enforces, if any.
     pub enforced: String,
     /// The Secrets, without their content.
@@ -49,26 +54,32 @@ pub struct Observed {
     pub record: Option<Record>,
 }
 
-/// Reads namespace, Secrets' names, Helm's state and the record, side by side. A cluster that does not say whether the
-/// namespace exists is an error: what is taken for absent may be removed or installed anew.
-pub fn observe(project: &Project, tools: &Toolbox) -> Result<Observed> {
-    let name = &project.settings.chart.namespace;
-    let api = tools.api()?;
+impl Observed {
+    /// What is wrong with a release whose namespace is being deleted.
+    pub fn refusal(&self, tools: &Toolbox) -> Failure {
+        let what = format!("namespace {} is being deleted, and the application with it", tools.namespace());
+        Failure::new(Class::Rollout, what).help("cargo xtask deploy dev    (waits for the end of that)")
+    }
+}
+
+/// Reads namespace, Secrets' names, Helm's state and the record, side by side.
+pub fn observe(tools: &Toolbox) -> Result<Observed> {
     let (namespace, snapshot, secrets) = std::thread::scope(|scope| {
-        let namespace = scope.spawn(|| api.get(&kinds::NAMESPACE, name));
+        let namespace = scope.spawn(|| namespace::read(tools));
         let snapshot = scope.spawn(|| Snapshot::take(tools));
         let secrets = scope.spawn(|| secrets::observe(tools));
         (namespace.join(), snapshot.join(), secrets.join())
     });
     let panicked = |_| anyhow::anyhow!("a probe panicked");
-    let namespace =
-        namespace.map_err(panicked)?.with_context(|| format!("cannot tell whether namespace {name} exists"));
-    let Some(namespace) = namespace? else { return Ok(Observed::default()) };
-    let enforced = namespace["metadata"]["labels"][ENFORCE].as_str().unwrap_or_default().to_owned();
+    let Some(namespace) = namespace.map_err(panicked)?? else { return Ok(Observed::default()) };
+    if namespace::is_ending(&namespace) {
+        return Ok(Observed { ending: true, ..Observed::default() });
+    }
+    let enforced = label(&namespace, namespace::ENFORCE).to_owned();
     let (snapshot, secrets) = (snapshot.map_err(panicked)??, secrets.map_err(panicked)??);
     let record = Record::read(&snapshot)?;
     let helm = helm::observe(&secrets);
-    Ok(Observed { snapshot: Some(snapshot), enforced, secrets, helm, record })
+    Ok(Observed { snapshot: Some(snapshot), ending: false, enforced, secrets, helm, record })
 }
 
 /// Why the release must be applied again; empty: what is there is what is wanted, verified and healthy.
@@ -108,12 +119,13 @@ pub fn decide<'a>(
     desired: &'a Desired,
     secrets: SecretPlan,
     observed: &Observed,
+    run: &Run,
 ) -> Vec<Step<'a>> {
     let mut reasons: Vec<String> = reasons(desired, observed).into_iter().map(|r| secrets.name_keys(r)).collect();
     let missing = secrets.missing(&observed.secrets);
     reasons.extend(missing.iter().map(|name| format!("Secret {name} is not in the cluster")));
     let redactor = secrets.redactor.clone();
-    let mut steps = Vec::from_iter(namespace(project, tools, observed));
+    let mut steps = Vec::from_iter(namespace::step(project, tools, observed));
     if reasons.is_empty() {
         let unready = unready(observed);
         if unready.is_empty() {
@@ -123,23 +135,22 @@ pub fn decide<'a>(
             return steps;
         }
         // What is wanted is applied: Kubernetes is at work on it, and there is nothing to roll back to.
-        steps.push(rollout::step(project, tools, Fallback::Stay, redactor, unready.join("; ")));
+        steps.push(rollout::step(project, tools, run.clone(), redactor, unready.join("; ")));
         return steps;
     }
-    let fallback = Fallback::of(observed);
     let preflight = database::due(project, tools, desired, &secrets, observed);
     // Before anything is made: a database that cannot be used leaves the cluster as it is.
     steps.splice(0..0, preflight.iter().map(|preflight| preflight.look_from_here()));
     steps.extend(helm::repair(tools, &project.settings.chart.release, &observed.helm));
+    steps.extend(data::step(project, tools, desired, observed));
     steps.extend(secrets.steps(tools, &observed.secrets));
     steps.extend(preflight.iter().map(|preflight| preflight.look_from_pod()));
     if let (Some(snapshot), Some(record)) = (&observed.snapshot, &observed.record) {
         let changed = record.drift(snapshot).into_iter().filter(|drift| !drift.deleted);
         steps.extend(changed.map(|drift| ownership::step(tools, &drift.object)));
     }
-    let newest = observed.helm.newest().filter(|revision| !revision.pending()).map(|revision| revision.number);
-    steps.push(helm::upgrade(project, tools, desired, fallback.clone(), newest, reasons.join("; ")));
-    steps.push(rollout::step(project, tools, fallback, redactor, "Helm applies, xtask watches".to_owned()));
+    steps.push(helm::upgrade(project, tools, desired, run.clone(), true, reasons.join("; ")));
+    steps.push(rollout::step(project, tools, run.clone(), redactor, "Helm applies, xtask watches".to_owned()));
     steps
 }
 
@@ -153,54 +164,20 @@ pub fn decide_database<'a>(
     observed: &Observed,
 ) -> Vec<Step<'a>> {
     let redactor = secrets.redactor.clone();
-    let mut steps = Vec::from_iter(namespace(project, tools, observed));
+    let mut steps = Vec::from_iter(namespace::step(project, tools, observed));
     steps.extend(helm::repair(tools, &project.settings.chart.release, &observed.helm));
     steps.extend(secrets.steps(tools, &observed.secrets));
-    let newest = observed.helm.newest().filter(|revision| !revision.pending()).map(|revision| revision.number);
-    let why = "the database first: the dump is restored before the application starts";
+    let (run, why) = (Run::default(), "the database first: the dump is restored before the application starts");
     // Nothing serves yet, so there is nothing to go back to; the same command tries again.
-    steps.push(helm::upgrade(project, tools, desired, Fallback::Stay, newest, why.to_owned()));
-    steps.push(rollout::step(project, tools, Fallback::Stay, redactor, "Helm applies, xtask watches".to_owned()));
+    steps.push(helm::upgrade(project, tools, desired, run.clone(), false, why.to_owned()));
+    steps.push(rollout::step(project, tools, run, redactor, "Helm applies, xtask watches".to_owned()));
     steps
 }
 
-/// The label of a namespace that says which level of Pod Security it enforces.
-const ENFORCE: &str = "pod-security.kubernetes.io/enforce";
-/// The level that the chart's pods keep to.
-const LEVEL: &str = "restricted";
-
-/// The step that makes the namespace, or has one that somebody made enforce Pod Security.
-fn namespace<'a>(project: &Project, tools: &'a Toolbox, observed: &Observed) -> Option<Step<'a>> {
-    let (what, why) = match &observed.snapshot {
-        None => ("create", "it does not exist; enforces Pod Security `restricted`"),
-        Some(_) if observed.enforced != LEVEL => ("label", "it does not enforce Pod Security `restricted`"),
-        Some(_) => return None,
-    };
-    let name = project.settings.chart.namespace.clone();
-    let manifest = serde_json::json!({
-        "apiVersion": "v1", "kind": "Namespace",
-        "metadata": {"name": name, "labels": {
-            "app.kubernetes.io/managed-by": "xtask", "app.kubernetes.io/part-of": "todo",
-            ENFORCE: LEVEL,
-            "pod-security.kubernetes.io/warn": LEVEL,
-        }},
-    });
-    let shown = Api::shown_apply(&manifest, &name, MANAGER);
-    Some(Step::new(format!("{what} namespace {name}"), why, shown, move |_| {
-        tools.api()?.apply(&manifest, MANAGER).map(|_| String::new())
-    }))
-}
-
-/// The objects of the release whose desired part is recorded: what the chart makes.
-pub fn recorded(kind: &str, name: &str) -> bool {
-    let kinds =
-        ["Deployment", "StatefulSet", "Service", "Ingress", "ConfigMap", "PodDisruptionBudget", "ServiceAccount"];
-    kinds.contains(&kind) && name.starts_with("todo") && name != record::NAME
-}
-
-/// References of the images that kept revisions run: those of the record, and of the ReplicaSets that Kubernetes keeps.
+/// References of the images that must stay: those of the record, and of what Kubernetes keeps in the namespace. What
+/// somebody else runs there of our images is not taken from them.
 pub fn images_of_revisions(snapshot: &Snapshot) -> Result<BTreeSet<String>> {
-    let sets = snapshot.kind("ReplicaSet").chain(snapshot.kind("StatefulSet"));
+    let sets = snapshot.all("ReplicaSet").chain(snapshot.all("StatefulSet"));
     let specs = sets.filter_map(|set| set.pointer("/spec/template/spec/containers")?.as_array());
     let live = specs.flatten().map(|container| text(container, "/image").to_owned());
     Ok(live.chain(Record::read(snapshot)?.iter().flat_map(Record::all_images)).collect())
@@ -213,25 +190,35 @@ pub fn remove_unused(tools: &Toolbox) -> Result<()> {
     secrets::remove_unused(tools, &existing, &keep).map(|_| ())
 }
 
-/// Records what was verified.
+/// Records what `run` has made and what was proven of it, in `snapshot`.
 pub fn verified(
     tools: &Toolbox,
+    run: &Run,
+    snapshot: &Snapshot,
     desired: &Desired,
     images: BTreeMap<String, String>,
     secrets: Vec<String>,
 ) -> Result<()> {
     let (fingerprint, environment) = (desired.fingerprint.clone(), desired.environment.clone());
-    record(tools, |revision, verified_at| Verified { fingerprint, revision, images, secrets, environment, verified_at })
+    let verified =
+        |revision, verified_at| Verified { fingerprint, revision, images, secrets, environment, verified_at };
+    record(tools, run, snapshot, verified)
 }
 
 /// Records `verified`, which is given the revision that is deployed and the present as seconds since 1970.
-pub fn record(tools: &Toolbox, verified: impl FnOnce(u64, u64) -> Verified) -> Result<()> {
-    let (snapshot, existing) = (Snapshot::take(tools)?, secrets::observe(tools)?);
-    let helm = helm::observe(&existing);
+pub fn record(
+    tools: &Toolbox,
+    run: &Run,
+    snapshot: &Snapshot,
+    verified: impl FnOnce(u64, u64) -> Verified,
+) -> Result<()> {
+    run.confirm(tools).context("what was proven is not what is released, so it is not recorded")?;
+    let helm = helm::observe(&secrets::observe(tools)?);
     let kept: Vec<u64> = helm.revisions.iter().map(|revision| revision.number).collect();
-    let deployed = helm.deployed().context("Helm knows no deployed revision, so there is nothing to record")?;
+    let deployed = helm.newest().filter(|newest| newest.status == "deployed").map(|newest| newest.number);
+    let deployed = deployed.context("Helm's newest revision is not deployed, so there is nothing to record")?;
     let verified = verified(deployed, crate::clock::now());
-    Record::new(verified, &snapshot, &kept)?.store(tools)
+    Record::new(verified, snapshot, &kept)?.store(tools)
 }
 
 /// What was changed by hand since it was verified, with the fields where they can be told.

@@ -148,6 +148,11 @@ impl ApiServer {
         self.state.lock().unwrap().put(path, object);
     }
 
+    /// Takes away the object at a path.
+    pub fn remove(&self, path: &str) {
+        self.state.lock().unwrap().objects.remove(path);
+    }
+
     /// The object at a path.
     pub fn object(&self, path: &str) -> Option<Value> {
         self.state.lock().unwrap().objects.get(path).cloned()
@@ -390,6 +395,7 @@ fn kind_of_list(plural: &str) -> String {
         ("statefulsets", "StatefulSet"),
         ("jobs", "Job"),
         ("endpointslices", "EndpointSlice"),
+        ("horizontalpodautoscalers", "HorizontalPodAutoscaler"),
         ("ingresses", "Ingress"),
         ("ingressclasses", "IngressClass"),
         ("poddisruptionbudgets", "PodDisruptionBudget"),

@@ -107,6 +107,6 @@ fn a_tool_gets_its_arguments_and_gives_its_exit_code() {
     insta::assert_snapshot!(sandbox.calls(), @"
     docker container inspect todo
     docker version --format {{.Server.Version}}
-    kubectl --kubeconfig <tmp>/kubeconfig --context todo --request-timeout=20s --namespace todo get pods -o wide -- a b
+    kubectl --kubeconfig <tmp>/kubeconfig --context todo --namespace todo get pods -o wide -- a b
     ");
 }

@@ -19,4 +19,5 @@ mod members;
 mod output;
 mod repository;
 mod secrets;
+mod undo;
 mod upgrade;

@@ -11,7 +11,7 @@ const FOUND: &str = concat!(
 );
 
 /// A cluster that runs, has the images and refuses what Helm brings: as far as a deploy comes without a cluster.
-fn cluster() -> Sandbox {
+pub fn cluster() -> Sandbox {
     let sandbox = Sandbox::with_tools();
     sandbox.cluster();
     sandbox.on("docker run *", &format!("echo '{FOUND}'"));
@@ -95,7 +95,7 @@ fn values_of_dotenv_reach_the_cluster_and_nothing_else() {
     error: Helm refused the release: `helm --kubeconfig <tmp>/kubeconfig --kube-context todo --namespace todo upgrade --install todo <tmp>/root/infra/helm --values <tmp>/root/infra/helm/values-dev.yaml --values - --server-side=true --force-conflicts --history-max=10` failed (exit status: 1)
       | Error: template: todo/templates/x.yaml:3:7: no such value
     whole output: <tmp>/root/target/xtask/logs/helm.log
-      nothing was applied by this run, so nothing is undone
+      nothing was applied: Helm has made no revision, so nothing is undone
       runs now: nothing
       try: the message names the place; cargo xtask tool helm -- lint infra/helm
     "#);

@@ -46,9 +46,15 @@ fn tame(sandbox: &Sandbox, run: &Run) -> String {
 
 /// An upgrade stopped after the old cluster was deleted.
 fn unfinished(sandbox: &Sandbox, format: u64) {
+    stopped_in(sandbox, format, "create");
+}
+
+/// An upgrade stopped in `phase`. The right content of its dump is `x`.
+fn stopped_in(sandbox: &Sandbox, format: u64, phase: &str) {
     let table = json!({"rows": 3, "hash": "1"});
-    let dump = json!({"file": "a.dump", "size": 1, "sha256": "00", "tables": {"public.todos": table}});
-    let state = json!({"format": format, "phase": "create", "environment": "dev", "port": 8080, "from": OLD,
+    let sha256 = "2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881";
+    let dump = json!({"file": "a.dump", "size": 1, "sha256": sha256, "tables": {"public.todos": table}});
+    let state = json!({"format": format, "phase": phase, "environment": "dev", "port": 8080, "from": OLD,
                        "old_cluster": "uid", "new_cluster": null, "dump": dump});
     fs::write(folder(sandbox).join("upgrade.json"), state.to_string()).unwrap();
 }
@@ -170,9 +176,20 @@ fn an_upgrade_whose_dump_was_changed_does_not_go_on() {
     unfinished(&sandbox, 1);
     let run = ask(&sandbox, &["cluster", "upgrade", "--yes"]);
     assert!(run.code == Some(5) && run.stderr.contains("a.dump cannot be read: No such file"), "{run}");
-    fs::write(folder(&sandbox).join("a.dump"), "x").unwrap();
+    fs::write(folder(&sandbox).join("a.dump"), "y").unwrap();
     let run = ask(&sandbox, &["cluster", "upgrade", "--yes"]);
     assert!(run.code == Some(5) && run.stderr.contains("a.dump has another content than"), "{run}");
+}
+
+#[test]
+fn an_old_cluster_that_does_not_answer_is_not_deleted() {
+    let sandbox = sandbox(OLD, "running");
+    stopped_in(&sandbox, 1, "delete");
+    fs::write(folder(&sandbox).join("a.dump"), "x").unwrap();
+    let run = sandbox.run(&["cluster", "upgrade", "--yes", "--origin=release"]);
+    assert!(run.code == Some(5) && run.stderr.contains("it cannot be started again"), "{run}");
+    let calls = sandbox.calls();
+    assert!(calls.contains(" start ") && !calls.contains(" delete") && !calls.contains("docker rm"), "{calls}");
 }
 
 #[test]

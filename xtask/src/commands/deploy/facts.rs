@@ -50,7 +50,7 @@ impl Facts {
                     return Ok((cluster::Observed::without_engine(tools), Err(NOT_RUNNING.to_owned())));
                 }
                 let observed = cluster::observe(tools)?;
-                let inside = inside(project, tools, &observed, credentials)?;
+                let inside = inside(tools, &observed, credentials)?;
                 Ok((observed, inside))
             });
             let database = scope.spawn(|| database(project, world, credentials));
@@ -68,7 +68,7 @@ impl Facts {
         self.cluster = cluster::observe(&world.tools)?;
         self.database = database(project, world, credentials);
         let references = references(&self.images, self.database.as_ref());
-        let inside = inside(project, &world.tools, &self.cluster, credentials)?;
+        let inside = inside(&world.tools, &self.cluster, credentials)?;
         self.live = with_stocks(inside, &world.tools, &references)?;
         Ok(())
     }
@@ -108,12 +108,7 @@ fn references(images: &[Seen], database: Option<&Wanted>) -> Vec<String> {
 }
 
 /// What the cluster's API server says, without what only its nodes know.
-fn inside(
-    project: &Project,
-    tools: &Toolbox,
-    cluster: &cluster::Observed,
-    credentials: &Credentials,
-) -> Result<Result<Live, String>> {
+fn inside(tools: &Toolbox, cluster: &cluster::Observed, credentials: &Credentials) -> Result<Result<Live, String>> {
     if cluster.profile.state != State::Running {
         return Ok(Err(NOT_RUNNING.to_owned()));
     }
@@ -130,7 +125,7 @@ fn inside(
     std::thread::scope(|scope| {
         let ingress = scope.spawn(|| Ingress::observe(tools));
         let postgres = scope.spawn(|| credentials.postgres(tools));
-        let release = release::observe(project, tools);
+        let release = release::observe(tools);
         let (ingress, postgres) = (ingress.join(), postgres.join());
         Ok(Ok(Live {
             ingress: ingress.unwrap_or_else(|_| panicked())?,

@@ -2,30 +2,17 @@
 
 use std::fs::File;
 use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
-use std::sync::LazyLock;
 
 use anyhow::{Context, Result};
 use camino::{Utf8Path, Utf8PathBuf};
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use regex::Regex;
 
-use crate::clock;
 use crate::secrets::Redactor;
+use crate::{clock, private};
 
 /// Of longer files only the end is kept, in bytes: what went wrong stands there.
 const LONGEST: usize = 512 * 1024;
-
-/// What looks like a secret though nobody has named it: session tokens, and passwords in URLs.
-static LOOKS_SECRET: LazyLock<[(Regex, &str); 3]> = LazyLock::new(|| {
-    let rule = |text: &str| Regex::new(text).expect("valid");
-    [
-        (rule(r"eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}"), "***"),
-        (rule(r"([a-z][a-z0-9+.-]*://[^ \t\r\n:/@]+:)[^ \t\r\n/@]+@"), "$1***@"),
-        (rule(r"(sk-[A-Za-z0-9_-]{2})[A-Za-z0-9_-]{14,}"), "$1***"),
-    ]
-});
 
 /// The archive while it is written.
 pub struct Archive {
@@ -38,12 +25,9 @@ pub struct Archive {
 impl Archive {
     /// A new one for its owner alone, `dir/<name>.tar.gz`, whose files lie below `name/`.
     pub fn create(dir: &Utf8Path, name: &str, redactor: Redactor) -> Result<Self> {
-        std::fs::create_dir_all(dir).with_context(|| format!("creating {dir}"))?;
+        private::create_dir(dir)?;
         let path = dir.join(format!("{name}.tar.gz"));
-        let _ = std::fs::remove_file(&path);
-        let file = File::options().write(true).create_new(true).mode(0o600).open(&path);
-        let file = file.with_context(|| format!("cannot write {path}"))?;
-        let builder = tar::Builder::new(GzEncoder::new(file, Compression::default()));
+        let builder = tar::Builder::new(GzEncoder::new(private::create(&path)?, Compression::default()));
         Ok(Self { builder, path, folder: name.to_owned(), redactor })
     }
 
@@ -74,7 +58,6 @@ impl Archive {
     fn clean(&self, text: &str) -> String {
         // Redacted as a whole and cut then: a secret at the cut would be half a secret, and pass.
         let clean = self.redactor.redact(text);
-        let clean = LOOKS_SECRET.iter().fold(clean, |text, (rule, to)| rule.replace_all(&text, *to).into_owned());
         let mut from = clean.len().saturating_sub(LONGEST);
         while !clean.is_char_boundary(from) {
             from += 1;

@@ -26,7 +26,7 @@ pub struct Source {
 
 /// Every container that has run, of `app` or of all.
 pub fn list(tools: &Toolbox, app: Option<App>) -> Result<Vec<Source>> {
-    let mut selector = "app.kubernetes.io/part-of=todo".to_owned();
+    let mut selector = tools.release().selector();
     if let Some(app) = app {
         selector.push_str(&format!(",app.kubernetes.io/component={}", app.component()));
     }

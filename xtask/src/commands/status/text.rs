@@ -18,6 +18,9 @@ pub fn screen(view: &View, now: Option<u64>) -> String {
     let address =
         cluster.address.as_ref().map(|address| format!("  {BOLD}{address}{BOLD:#}")).or(open_with).unwrap_or_default();
     screen.row("cluster", &format!("{}: {colour}{}{colour:#}{address}", cluster.profile, cluster.state));
+    if let Some(hint) = &cluster.hint {
+        screen.row("cluster", &format!("{WARN}{hint}{WARN:#}"));
+    }
     if let Some(difference) = &cluster.difference {
         screen.row("cluster", &format!("{WARN}{difference}{WARN:#}"));
     }
@@ -41,6 +44,9 @@ pub fn screen(view: &View, now: Option<u64>) -> String {
         if !finding.help.is_empty() {
             screen.row("cause", &format!("  {GOOD}try:{GOOD:#} {}", finding.help));
         }
+    }
+    if !view.foreign.is_empty() {
+        screen.row("others", &format!("{DIM}not part of the release: {}{DIM:#}", view.foreign.join(", ")));
     }
     for image in &view.images {
         let id = image.id.get(..19).unwrap_or(&image.id);

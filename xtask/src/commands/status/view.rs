@@ -27,6 +27,8 @@ pub struct View {
     pub secrets: Vec<Secret>,
     /// What keeps workloads from being ready.
     pub findings: Vec<Finding>,
+    /// What others run in the namespace, e.g. `Deployment adminer`. It is not judged.
+    pub foreign: Vec<String>,
     /// What somebody changed by hand since it was verified.
     pub drift: Vec<String>,
     /// What the next deploy would change; `None` if that cannot be known.
@@ -42,6 +44,8 @@ pub struct Cluster {
     pub state: String,
     /// Where a user finds the application.
     pub address: Option<String>,
+    /// What to do where the address' host does not lead to this machine.
+    pub hint: Option<String>,
     /// The command that opens a way to it, where the profile publishes no port.
     pub open_with: Option<String>,
     /// The Kubernetes that minikube has on record for it.
@@ -164,6 +168,7 @@ impl View {
             routes: Vec::new(),
             secrets: observed.secrets.ours.iter().map(|name| secret(snapshot, name)).collect(),
             findings: judge::findings(snapshot).into_iter().map(finding).collect(),
+            foreign: snapshot.foreign(),
             drift: Vec::new(),
             pending: None,
             pods,

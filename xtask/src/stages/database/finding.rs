@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 use serde::Deserialize;
 
 use crate::failure::{Class, Failure};
+use crate::secrets::Redactor;
 
 /// Whence the database was looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,11 +52,12 @@ pub struct Finding {
 }
 
 impl Finding {
-    /// The last line of `output` that is a finding.
-    pub fn parse(output: &str) -> Result<Self> {
+    /// Parses the last line of `output` that is a finding, and removes secrets from it.
+    pub fn parse(output: &str, redactor: &Redactor) -> Result<Self> {
         let line =
             output.lines().rev().find(|line| line.starts_with('{')).context("there is no finding in its output")?;
-        serde_json::from_str(line).context("its output is no finding")
+        let finding = serde_json::from_str(line).context("its output is no finding")?;
+        serde_json::from_value(redactor.redact_json(finding)).context("its output is no finding")
     }
 
     /// Whether another place or another moment may find something else.
@@ -124,7 +126,7 @@ mod tests {
         "server": "17.6", "pooled": true, "attempts": 1, "step": "", "kind": "", "text": "", "advice": ""}"#;
 
     fn good() -> Finding {
-        Finding::parse(&GOOD.replace('\n', " ")).unwrap()
+        Finding::parse(&GOOD.replace('\n', " "), &Redactor::default()).unwrap()
     }
 
     fn bad(kind: &str, step: &str) -> Finding {
@@ -148,7 +150,8 @@ mod tests {
         );
         let woken = Finding { woke_ms: Some(2300), ..good() };
         assert!(woken.to_string().ends_with("; it slept, and woke up within 2.3 s"));
-        assert!(Finding::parse("noise\n").is_err() && Finding::parse("{\"ok\": 3}").is_err());
+        let parse = |text| Finding::parse(text, &Redactor::default());
+        assert!(parse("noise\n").is_err() && parse("{\"ok\": 3}").is_err());
     }
 
     #[test]

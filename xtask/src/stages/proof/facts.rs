@@ -108,8 +108,8 @@ fn listener(pod: &Value) -> Option<Listener> {
 
 fn endpoints(snapshot: &Snapshot) -> BTreeMap<String, usize> {
     let mut found: BTreeMap<String, usize> =
-        snapshot.kind("Service").map(|service| (text(service, "/metadata/name").to_owned(), 0)).collect();
-    for slice in snapshot.kind("EndpointSlice") {
+        snapshot.all("Service").map(|service| (text(service, "/metadata/name").to_owned(), 0)).collect();
+    for slice in snapshot.all("EndpointSlice") {
         let service = slice["metadata"]["labels"]["kubernetes.io/service-name"].as_str().unwrap_or_default();
         let ready = |endpoint: &&Value| endpoint.pointer("/conditions/ready") != Some(&Value::Bool(false));
         let count = slice["endpoints"].as_array().map_or(0, |list| list.iter().filter(ready).count());

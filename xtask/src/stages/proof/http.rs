@@ -65,7 +65,8 @@ impl Silence {
     }
 }
 
-/// Asks for `path` at `address` (`http://host:port`); `host` goes into the header, the address' own if it is empty.
+/// Asks for `path` at `address` (`http://host:port`); `host` goes into the header with the address' port, as a browser
+/// writes it, and the address' own host if it is empty.
 pub fn get(address: &str, host: &str, path: &str) -> Result<Response, Silence> {
     let authority = address.trim_start_matches("http://").trim_end_matches('/');
     let place = if authority.contains(':') { authority.to_owned() } else { format!("{authority}:80") };
@@ -73,8 +74,12 @@ pub fn get(address: &str, host: &str, path: &str) -> Result<Response, Silence> {
     let start = Instant::now();
     let stream = connect(&addresses)?;
     let connect = start.elapsed();
-    let host = if host.is_empty() { authority } else { host };
-    talk(stream, host, path)
+    let host = match authority.split_once(':') {
+        _ if host.is_empty() => authority.to_owned(),
+        Some((_, port)) => format!("{host}:{port}"),
+        None => host.to_owned(),
+    };
+    talk(stream, &host, path)
         .map_err(|error| Silence::of(&error))
         .and_then(|(head, first_byte, rest)| parse(&head, Phases { connect, first_byte, rest }))
 }
@@ -198,7 +203,8 @@ mod tests {
         assert!(response.phases.first_byte >= Duration::from_millis(60), "{:?}", response.phases);
         assert!(response.phases.total() >= response.phases.first_byte);
         let asked = receiver.recv().unwrap();
-        assert!(asked.starts_with("GET /a?b HTTP/1.1\r\nHost: todo.test\r\n"), "{asked}");
+        let port = address.rsplit_once(':').unwrap().1;
+        assert!(asked.starts_with(&format!("GET /a?b HTTP/1.1\r\nHost: todo.test:{port}\r\n")), "{asked}");
     }
 
     #[test]

@@ -80,19 +80,10 @@ impl Answer {
     }
 }
 
-/// The routes of the release's Ingresses: each host and path, a path known to be served below it, and one beside it.
-pub fn routes(snapshot: &Snapshot, release: &str) -> Vec<Route> {
-    let ours = |ingress: &&Value| {
-        let instance = &ingress["metadata"]["labels"]["app.kubernetes.io/instance"];
-        instance == release || text(ingress, "/metadata/name") == release
-    };
-    let mut routes = Vec::new();
-    for ingress in snapshot.kind("Ingress").filter(ours) {
-        for rule in ingress.pointer("/spec/rules").and_then(Value::as_array).into_iter().flatten() {
-            routes.extend(of_rule(rule));
-        }
-    }
-    routes
+/// The routes of our Ingresses: each host and path, a path known to be served below it, and one beside it.
+pub fn routes(snapshot: &Snapshot) -> Vec<Route> {
+    let rules = snapshot.kind("Ingress").filter_map(|ingress| ingress.pointer("/spec/rules")?.as_array()).flatten();
+    rules.flat_map(of_rule).collect()
 }
 
 fn of_rule(rule: &Value) -> Vec<Route> {
@@ -229,10 +220,12 @@ pub mod tests {
     fn every_host_and_path_of_the_ingress_is_a_route() {
         let path = |path: &str, name: &str| json!({"path": path, "backend": {"service": {"name": name}}});
         let paths = json!({"paths": [path("/api", "todo-backend"), path("/", "todo-frontend")]});
-        let ingress = json!({"items": [{"kind": "Ingress", "metadata": {"name": "todo"},
-            "spec": {"rules": [{"http": paths}, {"host": "*.todo.test", "http": paths}]}},
-            {"kind": "Ingress", "metadata": {"name": "other"}, "spec": {"rules": [{"http": paths}]}}]});
-        let routes = routes(&Snapshot::parse(&ingress.to_string()).unwrap(), "todo");
+        let helms = json!({"name": "todo", "labels": {"app.kubernetes.io/managed-by": "Helm"}, "annotations": {
+            "meta.helm.sh/release-name": "todo", "meta.helm.sh/release-namespace": "todo"}});
+        let ours = json!({"kind": "Ingress", "metadata": helms,
+            "spec": {"rules": [{"http": paths}, {"host": "*.todo.test", "http": paths}]}});
+        let other = json!({"kind": "Ingress", "metadata": {"name": "other"}, "spec": {"rules": [{"http": paths}]}});
+        let routes = routes(&Snapshot::of_release("todo", "todo", vec![ours, other]));
         let shown: Vec<String> = routes.iter().map(|r| format!("{}{} {}", r.host, r.path, r.service)).collect();
         let one = ["/api todo-backend", "/api/v1/health todo-backend", "/apix todo-frontend", "/ todo-frontend"];
         let two = one.map(|line| format!("*.todo.test{line}"));

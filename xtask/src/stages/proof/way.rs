@@ -72,7 +72,7 @@ impl Way {
         };
         let listen = tools
             .kubectl()
-            .args(["--request-timeout=0", "--namespace", &namespace, "port-forward", "--address=127.0.0.1"])
+            .args(["--namespace", &namespace, "port-forward", "--address=127.0.0.1"])
             // Shorter than our patience, so that kubectl itself says what it waits for in vain.
             .args(["--pod-running-timeout=10s".to_owned(), workload.clone(), format!(":{port}")])
             .deadline(deadlines::PORT_FORWARD);

@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256};
 
 use crate::failure::{Class, Failure};
 use crate::project::Project;
+use crate::snapshot::{Snapshot, label};
 
 /// The release as it should be.
 #[derive(Clone, Debug)]
@@ -59,6 +60,25 @@ impl Desired {
 }
 
 impl Desired {
+    /// Whether `.env` names the database; otherwise the chart's own serves.
+    pub fn remote(&self) -> bool {
+        self.values["postgres"]["enabled"] != true
+    }
+
+    /// The same release, with the present replicas of the workloads that an autoscaler scales: Helm would take back a
+    /// number that is not its own.
+    pub fn with_autoscaled(&self, snapshot: &Snapshot) -> Self {
+        let mut desired = self.clone();
+        for workload in snapshot.workloads().filter(|workload| snapshot.is_autoscaled(workload)) {
+            let component = label(workload, "app.kubernetes.io/component");
+            // Kubernetes leaves a workload without replicas alone: somebody has switched it off, and the chart's number counts.
+            if let Some(replicas) = workload["spec"]["replicas"].as_u64().filter(|replicas| *replicas > 0) {
+                desired.values[component]["replicas"] = json!(replicas);
+            }
+        }
+        desired
+    }
+
     /// The same release without a pod of the applications named by `components`.
     pub fn without<'a>(&self, components: impl Iterator<Item = &'a str>) -> Self {
         let mut desired = self.clone();

@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 use similar::TextDiff;
 
-use super::{Desired, Observed, SecretPlan, helm};
+use super::{Desired, Observed, SecretPlan, data, helm};
 use crate::api::kinds;
 use crate::project::Project;
 use crate::secrets;
@@ -61,6 +61,10 @@ pub fn against_live(
         (live.join(), wanted)
     });
     let live = live.map_err(|_| anyhow::anyhow!("asking Helm panicked"))??;
+    let wanted = wanted?;
+    if let Some(snapshot) = &observed.snapshot {
+        data::check(&wanted, desired, snapshot)?;
+    }
     let mut secrets = Vec::new();
     // One that lies there for a rollback is not in use: going back to an old value changes keys as well.
     let in_use = |name: &String| observed.record.as_ref().is_some_and(|record| record.secrets.contains(name));
@@ -68,7 +72,7 @@ pub fn against_live(
         let component = plan.names.iter().find(|(_, n)| n == &name).map(|(c, _)| c.as_str()).unwrap_or_default();
         secrets.push(keys(tools, name, manifest, observed, component)?);
     }
-    Ok(Some(Changed { revision, objects: objects(&live, &wanted?), secrets }))
+    Ok(Some(Changed { revision, objects: objects(&live, &wanted), secrets }))
 }
 
 fn keys(tools: &Toolbox, name: &str, manifest: &[u8], observed: &Observed, component: &str) -> Result<Keys> {

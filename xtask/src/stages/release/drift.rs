@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::snapshot::{Snapshot, text};
+use crate::snapshot::{Snapshot, key, text};
 
 /// Fields of one object that are told; more than that says only that there are more.
 const FIELDS: usize = 4;
@@ -12,14 +12,11 @@ const FIELDS: usize = 4;
 pub fn explain(drift: Vec<String>, manifest: &str, snapshot: &Snapshot) -> Vec<String> {
     let wanted = objects(manifest);
     let told = |line: String| {
-        let Some((kind, name)) = line.split(' ').next().and_then(|object| object.split_once('/')) else { return line };
-        let wanted = wanted.iter().find(|o| text(o, "/kind") == kind && text(o, "/metadata/name") == name);
-        let (Some(wanted), Some(live)) = (wanted, snapshot.get(kind, name)) else { return line };
-        let mut found = Vec::new();
-        for part in ["spec", "data"] {
-            compare(part, &wanted[part], &live[part], &mut found);
-        }
-        compare("metadata.labels", &wanted["metadata"]["labels"], &live["metadata"]["labels"], &mut found);
+        let object = line.split(' ').next().unwrap_or_default();
+        let wanted = wanted.iter().find(|wanted| key(wanted) == object);
+        let live = snapshot.applied().find(|live| key(live) == object);
+        let (Some(wanted), Some(live)) = (wanted, live) else { return line };
+        let mut found = fields(wanted, live, snapshot);
         if found.is_empty() {
             return line;
         }
@@ -31,6 +28,20 @@ pub fn explain(drift: Vec<String>, manifest: &str, snapshot: &Snapshot) -> Vec<S
         format!("{line}: {}", found.join(", "))
     };
     drift.into_iter().map(told).collect()
+}
+
+/// The fields in which the `live` object differs from what the manifest wants.
+pub fn fields(wanted: &Value, live: &Value, snapshot: &Snapshot) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut wanted = wanted.clone();
+    if snapshot.is_autoscaled(live) {
+        wanted["spec"]["replicas"] = live["spec"]["replicas"].clone();
+    }
+    for part in ["spec", "data"] {
+        compare(part, &wanted[part], &live[part], &mut found);
+    }
+    compare("metadata.labels", &wanted["metadata"]["labels"], &live["metadata"]["labels"], &mut found);
+    found
 }
 
 /// The objects of a manifest of several documents. One that cannot be read is left out.

@@ -11,8 +11,9 @@ use crate::deadlines;
 use crate::failure::{Class, Failure};
 use crate::inventory;
 use crate::judge::{Finding, Gravity};
+use crate::private;
 use crate::project::Project;
-use crate::secrets::Redactor;
+use crate::secrets::{Redactor, SELECTOR, redactor_of};
 use crate::snapshot::{Snapshot, number, text};
 use crate::toolbox::Toolbox;
 
@@ -26,20 +27,23 @@ const FINDINGS: usize = 3;
 const KEPT: usize = 10;
 /// The error that tells why the rollout was given up, with the path of the evidence.
 pub fn explain(project: &Project, tools: &Toolbox, redactor: &Redactor, stopped: &Stopped) -> Failure {
+    let known = with_secrets_of_cluster(tools, redactor);
+    project.report.hide(known.as_ref().unwrap_or(redactor));
     let mut told = stopped.what.clone();
     let mut help: Vec<&String> = Vec::new();
     let fatal = stopped.findings.iter().any(|finding| finding.gravity == Gravity::Fatal);
     let telling = stopped.findings.iter().filter(|finding| !fatal || finding.gravity == Gravity::Fatal);
     for finding in telling.take(FINDINGS) {
         told.push_str(&format!("\n  {}: {}", finding.subject, finding.cause.replace('\n', "\n  ")));
-        for line in last_log(tools, finding) {
+        // A log may hold what a Secret of an older release holds.
+        for line in known.iter().flat_map(|_| last_log(tools, finding)) {
             told.push_str(&format!("\n    | {line}"));
         }
         help.extend(finding.help.iter().filter(|line| !help.contains(line)).collect::<Vec<_>>());
     }
-    let told = redactor.redact(&told);
+    let told = known.as_ref().unwrap_or(redactor).redact(&told);
     let running = project.report.step("release", "save the evidence", "before anything is undone");
-    let saved = save(project, tools, redactor, stopped.name, &told);
+    let saved = known.and_then(|redactor| save(project, tools, &redactor, stopped.name, &told));
     let failure = help.into_iter().fold(Failure::new(Class::Rollout, told), |failure, line| failure.help(line));
     match saved {
         Ok(dir) => {
@@ -52,6 +56,17 @@ pub fn explain(project: &Project, tools: &Toolbox, redactor: &Redactor, stopped:
             failure.help(format!("the evidence could not be saved: {error:#}"))
         }
     }
+}
+
+/// Returns `redactor` with the values of all Secrets of ours: pods of older releases use values that `.env` has no more.
+/// Where they cannot be read, nothing that a pod wrote may be shown or saved.
+fn with_secrets_of_cluster(tools: &Toolbox, redactor: &Redactor) -> Result<Redactor> {
+    let secrets = tools.api().and_then(|api| api.select(&kinds::SECRET, Scope::Namespace, SELECTOR));
+    let secrets =
+        secrets.context("the values of the cluster's Secrets, which must be removed from it, are not known")?;
+    let mut redactor = redactor.clone();
+    redactor.extend(redactor_of(&secrets));
+    Ok(redactor)
 }
 
 /// The end of the log that belongs to a finding: of the container that ended, where there is one.
@@ -78,8 +93,8 @@ fn save(project: &Project, tools: &Toolbox, redactor: &Redactor, name: &str, cau
     let all = project.target().join("evidence");
     let time = clock::rfc3339(clock::now()).replace(['-', ':'], "");
     let dir = all.join(format!("{time}-{name}"));
-    std::fs::create_dir_all(&dir).with_context(|| format!("creating {dir}"))?;
-    let write = |name: &str, text: &str| std::fs::write(dir.join(name), redactor.redact(text));
+    private::create_dir(&dir)?;
+    let write = |name: &str, text: &str| private::write(&dir.join(name), &redactor.redact(text));
     write("cause.txt", cause)?;
     let helm = tools.helm().args(["history", &project.settings.chart.release]).deadline(deadlines::EVIDENCE);
     let history = match helm.output() {
@@ -98,11 +113,11 @@ fn save(project: &Project, tools: &Toolbox, redactor: &Redactor, name: &str, cau
     write("pods.txt", &inventory::pods(objects))?;
     write("events.txt", &inventory::events(objects))?;
     write("describe.txt", &inventory::describe(objects))?;
-    let things = inventory::yaml(objects.iter().filter(|object| object["kind"] != "Event"));
+    // What others have in the namespace explains by its states and Events; its content has no business here.
+    let things = inventory::yaml(objects.iter().filter(|o| o["kind"] != "Event" && snapshot.is_ours(o)));
     write("objects.yaml", &format!("{things}{quotas}"))?;
     let options = LogOptions { tail: Some(SAVED), ..LogOptions::default() };
-    let ours = snapshot.kind("Pod").filter(|pod| pod["metadata"]["labels"]["app.kubernetes.io/part-of"] == "todo");
-    write("logs.txt", &ours.map(|pod| inventory::logs(&api, pod, &options)).collect::<String>())?;
+    write("logs.txt", &snapshot.kind("Pod").map(|pod| inventory::logs(&api, pod, &options)).collect::<String>())?;
     for (pod, container) in restarted(&snapshot) {
         let name = format!("{pod}.{container}.previous.txt");
         match log(tools, &pod, &container, true, SAVED) {

@@ -3,8 +3,8 @@
 use anyhow::{Context, Result};
 
 use super::desired::Desired;
-use super::secrets::{self, Existing};
-use super::undo::{self, Fallback};
+use super::secrets::Existing;
+use super::undo::Run;
 use crate::api::{Propagation, kinds};
 use crate::clock;
 use crate::deadlines;
@@ -124,35 +124,36 @@ fn command(project: &Project, tools: &Toolbox, desired: &Desired) -> Process {
         .deadline(deadlines::HELM_UPGRADE)
 }
 
-/// The `helm upgrade --install` without wait: xtask watches itself. What Helm has half applied when it fails is undone.
+/// The `helm upgrade --install` without wait: xtask watches itself. What Helm has half applied when it fails is undone,
+/// where `undoes` says so.
 pub fn upgrade<'a>(
     project: &'a Project,
     tools: &'a Toolbox,
     desired: &'a Desired,
-    fallback: Fallback,
-    before: Option<u64>,
+    run: Run,
+    undoes: bool,
     why: String,
 ) -> Step<'a> {
     let release = &project.settings.chart.release;
     let command = command(project, tools, desired).log(project.log("helm"));
     let shown = format!("{command} <<< '{}'", desired.values);
     Step::new(format!("helm upgrade {release}"), why, shown, move |_| {
-        let Err(error) = command.run() else { return Ok(String::new()) };
-        let failure = refused(error);
-        // Most mistakes are found before anything is applied: then there is no new revision.
-        let fallback = match secrets::observe(tools) {
-            Ok(now) if observe(&now).newest().map(|r| r.number) > before => fallback,
-            Ok(_) => Fallback::Stay,
-            Err(error) => Fallback::Unknown(format!("{error:#}")),
-        };
-        Err(undo::fall_back(project, tools, &fallback, failure))
+        run.change(project, tools, &command, undoes).map(|()| String::new())
     })
+}
+
+fn rendering(project: &Project, tools: &Toolbox, desired: &Desired) -> Process {
+    command(project, tools, desired).args(["--dry-run=server", "--hide-secret", "--output=json"])
+}
+
+/// The command of [`render`], for a step to show.
+pub fn shown_render(project: &Project, tools: &Toolbox, desired: &Desired) -> String {
+    format!("{} <<< '{}'", rendering(project, tools, desired), desired.values)
 }
 
 /// The manifests that [`upgrade`] would apply, rendered with the cluster at hand; changes nothing.
 pub fn render(project: &Project, tools: &Toolbox, desired: &Desired) -> Result<String> {
-    let command = command(project, tools, desired).args(["--dry-run=server", "--hide-secret", "--output=json"]);
-    let text = command.read().map_err(refused)?;
+    let text = rendering(project, tools, desired).read().map_err(refused)?;
     let release: serde_json::Value = serde_json::from_str(&text).context("helm did not print JSON")?;
     release["manifest"].as_str().map(str::to_owned).context("helm rendered no manifest")
 }
@@ -163,9 +164,14 @@ pub fn manifest(project: &Project, tools: &Toolbox, revision: u64) -> Result<Str
     tools.helm().args(["get", "manifest", release, "--revision", &revision.to_string()]).read()
 }
 
-fn refused(error: anyhow::Error) -> Failure {
-    Failure::new(Class::Config, format!("Helm refused the release: {error:#}"))
-        .help("the message names the place; cargo xtask tool helm -- lint infra/helm")
+/// What Helm's error means.
+pub fn refused(error: anyhow::Error) -> Failure {
+    let what = format!("Helm refused the release: {error:#}");
+    if what.contains("because it is being terminated") {
+        return Failure::new(Class::Cluster, what)
+            .help("somebody is deleting the namespace; a deploy waits for the end of that: cargo xtask deploy dev");
+    }
+    Failure::new(Class::Config, what).help("the message names the place; cargo xtask tool helm -- lint infra/helm")
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::api::MANAGER;
 use crate::failure::{Class, Failure};
-use crate::snapshot::{Snapshot, text};
+use crate::snapshot::{Snapshot, key, text};
 use crate::toolbox::Toolbox;
 
 /// The ConfigMap that holds the record.
@@ -33,6 +33,9 @@ pub struct Record {
     pub secrets: Vec<String>,
     /// Digest of the desired part of each object.
     pub objects: BTreeMap<String, String>,
+    /// Replicas of each workload that no autoscaler scaled.
+    #[serde(default)]
+    pub replicas: BTreeMap<String, u64>,
     /// Environment.
     pub environment: String,
     /// Seconds since 1970.
@@ -68,12 +71,22 @@ impl Record {
     /// The record of `verified` as `snapshot` shows it, after the one before; `kept` are the revisions that Helm keeps.
     pub fn new(verified: Verified, snapshot: &Snapshot, kept: &[u64]) -> Result<Self> {
         let Verified { fingerprint, revision, images, secrets, environment, verified_at } = verified;
-        let objects = snapshot.digests(super::recorded);
+        let (objects, replicas) = (snapshot.digests(), snapshot.replicas());
         let before = Self::read(snapshot)?.map(Self::all).unwrap_or_default();
         let history = before.into_iter().filter(|old| old.revision != revision && kept.contains(&old.revision));
         let history = history.collect();
-        let format = FORMAT;
-        Ok(Self { format, fingerprint, revision, images, secrets, objects, environment, verified_at, history })
+        Ok(Self {
+            format: FORMAT,
+            fingerprint,
+            revision,
+            images,
+            secrets,
+            objects,
+            replicas,
+            environment,
+            verified_at,
+            history,
+        })
     }
 
     /// Every revision that was verified, the newest first.
@@ -155,8 +168,13 @@ impl Record {
 
     /// What somebody changed by hand since.
     pub fn drift(&self, snapshot: &Snapshot) -> Vec<Drift> {
-        let live = snapshot.digests(super::recorded);
-        let changed = self.objects.iter().filter(|(object, digest)| live.get(*object) != Some(digest));
+        let live: BTreeMap<String, &Value> = snapshot.applied().map(|object| (key(object), object)).collect();
+        let same = |object: &String, digest: &String| {
+            let Some(live) = live.get(object) else { return false };
+            // The record may be older than an autoscaler.
+            [None, self.replicas.get(object).copied()].map(|replicas| snapshot.digest(live, replicas)).contains(digest)
+        };
+        let changed = self.objects.iter().filter(|(object, digest)| !same(object, digest));
         changed.map(|(object, _)| Drift { object: object.clone(), deleted: !live.contains_key(object) }).collect()
     }
 }
@@ -192,6 +210,7 @@ mod tests {
             images: BTreeMap::new(),
             secrets: vec![],
             objects: map(&[("Service/todo-backend", "digest")]),
+            replicas: BTreeMap::new(),
             environment: "dev".into(),
             verified_at: 0,
             history: vec![],

@@ -6,7 +6,7 @@ use anyhow::Result;
 use serde_json::Value;
 
 use super::record::Verified;
-use super::{Fallback, Observed, drift, helm, ownership, rollout};
+use super::{Observed, Run, drift, helm, ownership, rollout};
 use crate::clock;
 use crate::failure::{Class, Failure};
 use crate::plan::Step;
@@ -32,6 +32,9 @@ pub struct Target {
 
 /// The revision to go back to: `asked`, or the last one that was verified before what is there now.
 pub fn target(project: &Project, tools: &Toolbox, observed: &Observed, asked: Option<u64>) -> Result<Target> {
+    if observed.ending {
+        return Err(observed.refusal(tools).into());
+    }
     let (revision, why) = match asked {
         Some(revision) => (revision, "asked for".to_owned()),
         None => choose(observed)?,
@@ -135,6 +138,7 @@ pub fn steps<'a>(
     tools: &'a Toolbox,
     target: &Target,
     observed: &Observed,
+    run: &Run,
     redactor: Redactor,
 ) -> Vec<Step<'a>> {
     let release = &project.settings.chart.release;
@@ -147,14 +151,12 @@ pub fn steps<'a>(
     let rollback = rollback.args(["--force-conflicts", "--history-max=10"]);
     let rollback = rollback.log(project.log("helm"));
     let what = format!("helm rollback {release} to revision {}", target.revision);
-    steps.push(Step::new(what, target.why.clone(), rollback.clone(), move |_| rollback.run().map(|()| String::new())));
-    steps.push(rollout::step(
-        project,
-        tools,
-        Fallback::of(observed),
-        redactor,
-        "Helm applies, xtask watches".to_owned(),
-    ));
+    let changing = run.clone();
+    steps.push(Step::new(what, target.why.clone(), rollback.clone(), move |_| {
+        changing.change(project, tools, &rollback, true).map(|()| String::new())
+    }));
+    let why = "Helm applies, xtask watches".to_owned();
+    steps.push(rollout::step(project, tools, run.clone(), redactor, why));
     steps
 }
 

@@ -3,10 +3,10 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
-use super::evidence;
-use super::undo::{self, Fallback};
+use super::undo::{self, Run};
+use super::{evidence, namespace};
 use crate::api::{Scope, kinds};
 use crate::deadlines::{self, Limit};
 use crate::judge::{self, CAUSES, Finding, Gravity};
@@ -28,22 +28,16 @@ pub struct Stopped {
     pub findings: Vec<Finding>,
 }
 
-/// The step that follows the rollout. When it fails, the evidence is saved and `fallback` is what runs afterwards.
-pub fn step<'a>(
-    project: &'a Project,
-    tools: &'a Toolbox,
-    fallback: Fallback,
-    redactor: Redactor,
-    why: String,
-) -> Step<'a> {
+/// The step that follows the rollout. When it fails, the evidence is saved and what `run` did is undone.
+pub fn step<'a>(project: &'a Project, tools: &'a Toolbox, run: Run, redactor: Redactor, why: String) -> Step<'a> {
     let shown =
         format!("GET {}?watch=true  # and other kinds", kinds::POD.collection(tools.namespace(), Scope::Namespace));
     Step::new("roll out", why, shown, move |running| {
-        let Some(stopped) = follow(tools, running, deadlines::ROLLOUT)? else {
-            return Ok("all replicas ready".to_owned());
-        };
+        let stopped = follow(tools, running, deadlines::ROLLOUT)
+            .context("the rollout goes on, but it cannot be followed; nothing was undone")?;
+        let Some(stopped) = stopped else { return Ok("all replicas ready".to_owned()) };
         let explained = evidence::explain(project, tools, &redactor, &stopped);
-        Err(undo::fall_back(project, tools, &fallback, explained))
+        Err(undo::fall_back(project, tools, &run, explained))
     })
 }
 
@@ -53,17 +47,31 @@ pub fn follow(tools: &Toolbox, running: &Running, limit: Limit) -> Result<Option
     let mut watch = Watch::start(tools)?;
     let mut standing = Standing::default();
     let mut stuck = HashMap::new();
+    let mut asked = start;
     loop {
+        if asked.elapsed() > deadlines::LOG_LOOK.time() {
+            watch.add_logs(&judge::in_need_of_logs(watch.snapshot()))?;
+            asked = Instant::now();
+        }
         let snapshot = watch.snapshot();
         let progress = judge::progress(snapshot);
         let findings = judge::findings(snapshot);
         running.rows(rows(snapshot, &findings));
-        if !progress.is_empty() && progress.iter().all(|p| p.complete) {
-            return Ok(None);
-        }
         let line: Vec<String> = progress.iter().map(|p| format!("{} {}", p.name, p.line())).collect();
         running.progress(line.join(", "));
         replace_stuck(tools, snapshot, &mut stuck)?;
+        // What is claimed is read: a watch may have missed something.
+        if is_complete(&progress) && is_complete(&judge::progress(watch.refresh()?)) {
+            return Ok(None);
+        }
+        if progress.is_empty()
+            && start.elapsed() > deadlines::ROLLOUT_EMPTY.time()
+            && watch.refresh()?.workloads().next().is_none()
+        {
+            let why = namespace::unusable(tools)?.map(|why| format!(": {why}")).unwrap_or_default();
+            let what = format!("nothing of release {} is in the cluster{why}", tools.release().name);
+            return Ok(Some(Stopped { what, name: "gone", findings: Vec::new() }));
+        }
         if let Some((name, _)) = standing.ripe(&findings, Instant::now()) {
             // The verdict is about what is there now, whatever a watch may have missed.
             watch.refresh()?;
@@ -87,6 +95,11 @@ pub fn follow(tools: &Toolbox, running: &Running, limit: Limit) -> Result<Option
         }
         watch.next(deadlines::ROLLOUT_TICK.time())?;
     }
+}
+
+/// Whether there is something, and all of it is complete.
+fn is_complete(progress: &[judge::Progress]) -> bool {
+    !progress.is_empty() && progress.iter().all(|p| p.complete)
 }
 
 /// A live line for each workload: how far it is, and what it waits for.

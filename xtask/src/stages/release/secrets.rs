@@ -10,7 +10,7 @@ use super::record::Record;
 use crate::api::{MANAGER, Propagation, kinds};
 use crate::plan::Step;
 use crate::secrets::{Redactor, Secret};
-use crate::snapshot::text;
+use crate::snapshot::{Release, is_xtasks, label, text};
 use crate::toolbox::Toolbox;
 
 /// The Secrets of the namespace by name and label; their content is not read.
@@ -18,29 +18,33 @@ use crate::toolbox::Toolbox;
 pub struct Existing {
     /// Secrets that xtask made.
     pub ours: Vec<String>,
-    /// Helm's revisions, which it keeps as Secrets.
+    /// Those of them that are for one content, and so for some revisions only.
+    pub per_revision: Vec<String>,
+    /// The revisions of our release, which Helm keeps as Secrets.
     pub helm: Vec<Revision>,
 }
 
 /// Asks for names, labels and times only.
 pub fn observe(tools: &Toolbox) -> Result<Existing> {
-    parse(&tools.api()?.list_metadata(&kinds::SECRET, "")?)
+    parse(&tools.api()?.list_metadata(&kinds::SECRET, "")?, tools.release())
 }
 
-fn parse(secrets: &[Value]) -> Result<Existing> {
+fn parse(secrets: &[Value], release: &Release) -> Result<Existing> {
     let mut existing = Existing::default();
     for secret in secrets {
         let name = text(secret, "/metadata/name");
-        let labels = |label: &str| secret["metadata"]["labels"][label].as_str().unwrap_or_default();
-        if labels("owner") == "helm" {
-            let number = labels("version").parse();
+        if release.has_revision(secret) {
+            let number = label(secret, "version").parse();
             existing.helm.push(Revision {
                 number: number.with_context(|| format!("Helm's Secret {name} names no revision"))?,
-                status: labels("status").to_owned(),
+                status: label(secret, "status").to_owned(),
                 created: text(secret, "/metadata/creationTimestamp").to_owned(),
             });
-        } else if labels("app.kubernetes.io/managed-by") == "xtask" {
+        } else if is_xtasks(secret) {
             existing.ours.push(name.to_owned());
+            if label(secret, "app.kubernetes.io/component") == "backend" {
+                existing.per_revision.push(name.to_owned());
+            }
         }
     }
     Ok(existing)
@@ -122,7 +126,7 @@ pub fn delete(tools: &Toolbox, names: &[String]) -> Result<()> {
 
 /// Those of `existing` that are for one revision and not in `keep`.
 pub fn unused(existing: &Existing, keep: &[String]) -> Vec<String> {
-    existing.ours.iter().filter(|name| name.starts_with("todo-backend-") && !keep.contains(name)).cloned().collect()
+    existing.per_revision.iter().filter(|name| !keep.contains(name)).cloned().collect()
 }
 
 /// The step that deletes what an interrupted deploy has left: Secrets that neither a kept revision nor this deploy needs.
@@ -140,10 +144,10 @@ pub fn clean<'a>(tools: &'a Toolbox, plan: &Plan, existing: &Existing, mut keep:
     }))
 }
 
-/// The Secrets that kept revisions name: those of the record, and of the ReplicaSets that Kubernetes keeps.
+/// The Secrets that must stay: those of the record, and of the ReplicaSets that Kubernetes keeps, whoever's they are.
 pub fn named_by_revisions(record: Option<&Record>, snapshot: &crate::snapshot::Snapshot) -> Vec<String> {
     let mut names: Vec<String> = record.map(Record::all_secrets).unwrap_or_default();
-    for set in snapshot.kind("ReplicaSet") {
+    for set in snapshot.all("ReplicaSet") {
         let volumes = set.pointer("/spec/template/spec/volumes").and_then(Value::as_array).into_iter().flatten();
         for volume in volumes {
             let projected = volume.pointer("/projected/sources").and_then(Value::as_array).into_iter().flatten();
@@ -166,32 +170,44 @@ mod tests {
         let set = serde_json::json!({"kind": "ReplicaSet", "spec": {"template": {"spec": {"volumes": volumes}}}});
         let snapshot = crate::snapshot::Snapshot::parse(&serde_json::json!({"items": [set]}).to_string()).unwrap();
         let keep = named_by_revisions(None, &snapshot);
-        let ours = ["todo-backend-1", "todo-backend-2", "todo-backend-3", "todo-postgres"].map(str::to_owned).into();
-        assert_eq!(unused(&Existing { ours, helm: vec![] }, &keep), ["todo-backend-1"]);
+        let per_revision = ["todo-backend-1", "todo-backend-2", "todo-backend-3"].map(str::to_owned).into();
+        assert_eq!(unused(&Existing { per_revision, ..Existing::default() }, &keep), ["todo-backend-1"]);
     }
 
     #[test]
     fn what_a_cluster_with_a_release_answered_is_read() {
         let text = include_str!("../../../tests/recorded/cluster/secrets.json");
         let list: Value = serde_json::from_str(text).unwrap();
-        let seen = parse(list["items"].as_array().unwrap()).unwrap();
+        let seen = parse(list["items"].as_array().unwrap(), &ours()).unwrap();
         assert_eq!(seen.ours, ["todo-backend-30ac1284", "todo-postgres"]);
+        assert_eq!(seen.per_revision, ["todo-backend-30ac1284"]);
         let created = "2026-11-26T23:41:55Z".to_owned();
         assert_eq!(seen.helm, [Revision { number: 1, status: "deployed".to_owned(), created }]);
+    }
+
+    fn ours() -> Release {
+        Release { name: "todo".into(), namespace: "todo".into() }
     }
 
     #[test]
     fn helm_revisions_and_our_secrets_are_told_apart() {
         let secret = |name: &str, labels: Value| serde_json::json!({"metadata": {"name": name, "labels": labels}});
-        let helms = |version: &str| serde_json::json!({"owner": "helm", "version": version, "status": "deployed"});
+        let helms = |name: &str, version: &str| serde_json::json!({"owner": "helm", "name": name, "version": version, "status": "deployed"});
+        let xtasks = |part_of: &str| {
+            serde_json::json!({"app.kubernetes.io/managed-by": "xtask", "app.kubernetes.io/part-of": part_of,
+                               "app.kubernetes.io/component": "backend"})
+        };
         let secrets = [
-            secret("sh.helm.release.v1.todo.v2", helms("2")),
-            secret("todo-backend-0a1b2c3d", serde_json::json!({"app.kubernetes.io/managed-by": "xtask"})),
+            secret("sh.helm.release.v1.todo.v2", helms("todo", "2")),
+            secret("sh.helm.release.v1.other.v9", helms("other", "9")),
+            secret("todo-backend-0a1b2c3d", xtasks("todo")),
+            secret("todo-backend-shop", xtasks("shop")),
             secret("foreign", Value::Null),
         ];
-        let existing = parse(&secrets).unwrap();
+        let existing = parse(&secrets, &ours()).unwrap();
+        assert_eq!(existing.helm.len(), 1, "another release's number is not ours");
         assert_eq!(existing.ours, ["todo-backend-0a1b2c3d"]);
         assert_eq!((existing.helm[0].number, existing.helm[0].status.as_str()), (2, "deployed"));
-        assert!(parse(&[secret("sh.helm.release.v1.todo.vx", helms("x"))]).is_err());
+        assert!(parse(&[secret("sh.helm.release.v1.todo.vx", helms("todo", "x"))], &ours()).is_err());
     }
 }

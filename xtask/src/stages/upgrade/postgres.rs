@@ -82,9 +82,9 @@ impl Postgres {
         psql.stdin(sql).deadline(deadlines::DATABASE_DUMP).read()
     }
 
-    /// Whether it takes connections.
-    pub fn is_ready(&self) -> bool {
-        self.ask("SELECT 1;\n").is_ok()
+    /// Succeeds if it takes connections.
+    pub fn ready(&self) -> Result<()> {
+        self.ask("SELECT 1;\n").map(drop)
     }
 
     /// The size of the database in bytes.

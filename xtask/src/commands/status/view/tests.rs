@@ -35,6 +35,7 @@ fn view() -> View {
         profile: "todo".into(),
         state: "running".into(),
         address: Some("http://localhost:8080".into()),
+        hint: None,
         open_with: None,
         kubernetes: Some("v1.34.4".into()),
         difference: None,

@@ -13,7 +13,7 @@ use crate::deadlines;
 /// Requests the address until it is ended.
 pub struct Outage {
     ended: Arc<AtomicBool>,
-    thread: Option<JoinHandle<Measured>>,
+    thread: Option<JoinHandle<Option<Measured>>>,
 }
 
 /// What was measured.
@@ -43,11 +43,12 @@ impl Outage {
     /// Ends, after an answer has come once more or the longest wait has passed.
     pub fn end(mut self) -> Option<Measured> {
         self.ended.store(true, Ordering::Relaxed);
-        self.thread.take()?.join().ok()
+        self.thread.take()?.join().ok()?
     }
 }
 
-fn measure(address: &str, ended: &AtomicBool) -> Measured {
+/// `None`: nothing is served at the address itself, so that nobody can miss it (an Ingress for one host alone).
+fn measure(address: &str, ended: &AtomicBool) -> Option<Measured> {
     let config = Agent::config_builder()
         .timeout_global(Some(deadlines::OUTAGE_REQUEST.time()))
         .http_status_as_error(false)
@@ -56,6 +57,9 @@ fn measure(address: &str, ended: &AtomicBool) -> Measured {
     // A 404 comes from a controller that has not read its routes yet.
     let answers =
         || agent.get(address).call().is_ok_and(|answer| answer.status() != 404 && !answer.status().is_server_error());
+    if !answers() {
+        return None;
+    }
     let mut measured = Measured::default();
     let mut last = Instant::now();
     let mut limit = None;
@@ -69,13 +73,13 @@ fn measure(address: &str, ended: &AtomicBool) -> Measured {
             }
             last = Instant::now();
             if ended.load(Ordering::Relaxed) {
-                return measured;
+                return Some(measured);
             }
         } else if ended.load(Ordering::Relaxed) {
             let limit = *limit.get_or_insert_with(|| Instant::now() + deadlines::OUTAGE_REQUEST.time() * 10);
             if Instant::now() >= limit {
                 measured.longest = measured.longest.max(last.elapsed());
-                return measured;
+                return Some(measured);
             }
         }
         std::thread::sleep(deadlines::OUTAGE_PAUSE.time());

@@ -1,0 +1,135 @@
+//! Containers that wait for a host whose name does not resolve. Kubernetes sees a program that runs; only its log tells.
+
+use std::sync::LazyLock;
+
+use regex::Regex;
+use serde_json::Value;
+
+use super::Seen;
+use super::pods::{Container, containers};
+use crate::clock;
+use crate::snapshot::{Snapshot, text};
+
+/// Seconds that a container runs before its log counts: the cluster's DNS may hesitate for a moment.
+const SETTLED: u64 = 4;
+
+/// What resolvers and programs say of a name that does not resolve: psycopg, libpq, Node, curl, Go, BusyBox, wget, Java.
+static TELLING: LazyLock<Regex> = LazyLock::new(|| {
+    let patterns = [
+        r"failed to resolve host '([^']+)'",
+        r#"could not translate host name \\?"([^"\\]+)"#,
+        r"getaddrinfo (?:ENOTFOUND|EAI_AGAIN) ([\w.-]+)",
+        r"[Cc]ould not resolve host:? ([\w.-]+)",
+        r"lookup ([\w.-]+)(?: on [\w.:\[\]]+)?: no such host",
+        r"bad address '([^']+)'",
+        r"can't resolve '([^']+)'",
+        r"unable to resolve host address ['\u{2018}`]([\w.-]+)",
+        r"UnknownHostException: ([\w.-]+)",
+    ];
+    Regex::new(&patterns.join("|")).expect("valid")
+});
+
+/// The containers that hold up their pod and have run long enough for their log to tell why, as pod and container.
+pub fn in_need_of_logs(snapshot: &Snapshot) -> Vec<(String, String)> {
+    let waiting = containers(snapshot).filter(|container| waits(snapshot, container));
+    waiting.map(|container| (container.pod_name().to_owned(), container.name().to_owned())).collect()
+}
+
+fn waits(snapshot: &Snapshot, container: &Container<'_>) -> bool {
+    let began = clock::parse(text(container.status, "/state/running/startedAt"));
+    let ready = container.status["ready"] == true;
+    !ready && began.is_some_and(|began| began + SETTLED <= snapshot.taken())
+}
+
+/// Containers whose last word is that a host name does not resolve.
+pub fn unresolved(snapshot: &Snapshot) -> Vec<Seen> {
+    let waiting = containers(snapshot).filter(|container| waits(snapshot, container));
+    let found = waiting.filter_map(|c| Some((host(snapshot.log_of(c.pod_name(), c.name())?)?, c)));
+    found
+        .map(|(host, c)| {
+            let cause = format!("{} waits for host {host}, whose name does not resolve", c.called());
+            // A Service without an address of its own resolves as soon as a pod behind it is ready.
+            if service(snapshot, &host).is_some_and(|service| service["spec"]["clusterIP"] == "None") {
+                return Seen::waiting(c.subject(), cause);
+            }
+            Seen::fatal(c.subject(), cause)
+                .help(format!(
+                    "correct the name where it is given: .env, or a value in infra/helm/values*.yaml ({host})"
+                ))
+                .help("a Service of the cluster is found by its name: cargo xtask tool kubectl -- get services -n todo")
+                .log(c.pod_name(), c.name())
+        })
+        .collect()
+}
+
+/// The Service of the namespace that `host` names, alone or with its domain.
+fn service<'a>(snapshot: &'a Snapshot, host: &str) -> Option<&'a Value> {
+    snapshot.get("Service", host.split('.').next().unwrap_or(host))
+}
+
+/// The host that the last line of a log is about, if that does not resolve.
+fn host(log: &str) -> Option<String> {
+    let last = log.lines().rfind(|line| !line.trim().is_empty())?;
+    let found = TELLING.captures(last)?;
+    let host = found.iter().skip(1).flatten().next()?.as_str().trim_end_matches('.');
+    Some(host.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::judge::{Gravity, findings};
+    use serde_json::json;
+
+    #[test]
+    fn the_host_is_read_from_what_programs_say() {
+        for (line, name) in [
+            (
+                r#"{"message": "waiting for the database: unreachable: failed to resolve host 'todo-postgres': [Errno -2]"}"#,
+                "todo-postgres",
+            ),
+            (r#"psql: error: could not translate host name "db.lan" to address: Name or service not known"#, "db.lan"),
+            (r#"{"message": "could not translate host name \"db.lan\" to address"}"#, "db.lan"),
+            ("Error: getaddrinfo ENOTFOUND api.todo.svc", "api.todo.svc"),
+            ("curl: (6) Could not resolve host: redis", "redis"),
+            (
+                "dial tcp: lookup cache.todo.svc.cluster.local on 10.96.0.10:53: no such host",
+                "cache.todo.svc.cluster.local",
+            ),
+            ("dial tcp: lookup cache: no such host", "cache"),
+            ("wget: bad address 'todo-postgres'", "todo-postgres"),
+            ("nslookup: can't resolve 'todo-postgres'", "todo-postgres"),
+            ("wget: unable to resolve host address ‘todo-postgres’", "todo-postgres"),
+        ] {
+            assert_eq!(host(&format!("before\n{line}\n\n")).as_deref(), Some(name), "{line}");
+        }
+        assert_eq!(host("failed to resolve host 'db'\nconnection refused\n"), None, "it resolves by now");
+    }
+
+    #[test]
+    fn an_init_container_that_waits_for_an_unknown_host_is_a_cause() {
+        let gravity = |services: Value, log: &str, started: &str| {
+            let labels = json!({"app": "x"});
+            let mut objects = vec![
+                json!({"kind": "Deployment", "metadata": {"name": "d", "labels": {}},
+                       "spec": {"replicas": 1, "selector": {"matchLabels": labels}}}),
+                json!({"kind": "Pod", "metadata": {"name": "d-1", "labels": labels}, "status": {"phase": "Pending",
+                       "initContainerStatuses": [{"name": "migrate", "ready": false, "state": {"running": {"startedAt": started}}}]}}),
+            ];
+            objects.extend(services.as_array().cloned().unwrap_or_default());
+            let mut snapshot = Snapshot::of(objects);
+            snapshot.add_log("d-1", "migrate", log.to_owned());
+            let found = findings(&snapshot).into_iter().find(|finding| finding.name == "unknown-host");
+            found.map(|finding| {
+                assert!(finding.cause.contains("init container migrate waits for host db, whose name"), "{finding:?}");
+                finding.gravity
+            })
+        };
+        let (log, old) = ("failed to resolve host 'db': no", "2026-11-21T08:00:00Z");
+        assert_eq!(gravity(json!([]), log, old), Some(Gravity::Fatal));
+        assert_eq!(gravity(json!([]), log, &clock::rfc3339(clock::now())), None, "it has just begun");
+        assert_eq!(gravity(json!([]), "connection refused", old), None);
+        let headless = json!([{"kind": "Service", "metadata": {"name": "db"}, "spec": {"clusterIP": "None"}}]);
+        assert_eq!(gravity(headless, log, old), Some(Gravity::Waiting));
+    }
+}

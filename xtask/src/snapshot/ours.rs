@@ -1,0 +1,159 @@
+//! Which objects are ours: one rule for everything that judges, proves, records, undoes or removes.
+
+use serde_json::Value;
+
+use super::{Snapshot, text};
+
+/// Owners that are followed from an object: pod, ReplicaSet, Deployment. More means a loop.
+const DEPTH: usize = 4;
+
+/// The Helm release whose objects are ours.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Release {
+    /// Its name.
+    pub name: String,
+    /// Its namespace.
+    pub namespace: String,
+}
+
+impl Release {
+    /// Whether Helm made `object` for this release. Helm writes all three marks into each object that it applies.
+    pub fn has_applied(&self, object: &Value) -> bool {
+        let annotation = |name: &str| object["metadata"]["annotations"][name].as_str().unwrap_or_default();
+        label(object, MANAGED_BY) == "Helm"
+            && annotation("meta.helm.sh/release-name") == self.name
+            && annotation("meta.helm.sh/release-namespace") == self.namespace
+    }
+
+    /// Whether `secret` holds a revision of this release. Another release in the namespace has Secrets of the same kind.
+    pub fn has_revision(&self, secret: &Value) -> bool {
+        label(secret, "owner") == "helm" && label(secret, "name") == self.name
+    }
+
+    /// Selects what the chart or xtask made for this release by its labels, where the API server selects.
+    pub fn selector(&self) -> String {
+        format!("{PART_OF}=todo,{INSTANCE}={}", self.name)
+    }
+
+    /// Whether `object` is a claim of the release's StatefulSet. Kubernetes gives claims that outlive their StatefulSet
+    /// no owner, so the labels of the claim's template tell.
+    fn has_claimed(&self, object: &Value) -> bool {
+        object["kind"] == "PersistentVolumeClaim"
+            && label(object, PART_OF) == "todo"
+            && label(object, INSTANCE) == self.name
+    }
+}
+
+/// Whether xtask itself made `object`: Secrets, the record, the preflight. See [`crate::secrets::SELECTOR`].
+pub fn is_xtasks(object: &Value) -> bool {
+    label(object, MANAGED_BY) == "xtask" && label(object, PART_OF) == "todo"
+}
+
+const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
+const INSTANCE: &str = "app.kubernetes.io/instance";
+const PART_OF: &str = "app.kubernetes.io/part-of";
+
+/// The value of a label, or the empty string.
+pub fn label<'a>(object: &'a Value, name: &str) -> &'a str {
+    object["metadata"]["labels"][name].as_str().unwrap_or_default()
+}
+
+/// The UID of the controller that owns `object`.
+fn controller(object: &Value) -> Option<&str> {
+    let mut owners = object["metadata"]["ownerReferences"].as_array()?.iter();
+    owners.find(|owner| owner["controller"] == true)?["uid"].as_str()
+}
+
+impl Snapshot {
+    /// Whether `object` is ours: applied by Helm for our release, made by xtask, or owned by what is ours. Everything is,
+    /// in a snapshot of objects that were picked by hand.
+    pub fn is_ours(&self, object: &Value) -> bool {
+        let Some(release) = &self.release else { return true };
+        let mut object = object;
+        for _ in 0..DEPTH {
+            if release.has_applied(object) || release.has_claimed(object) || is_xtasks(object) {
+                return true;
+            }
+            let Some(uid) = controller(object) else { return false };
+            let owner = self.objects.iter().find(|owner| text(owner, "/metadata/uid") == uid);
+            let Some(owner) = owner else { return false };
+            object = owner;
+        }
+        false
+    }
+
+    /// The objects that Helm applied for our release: those whose desired part is recorded.
+    pub fn applied(&self) -> impl Iterator<Item = &Value> {
+        self.objects.iter().filter(|object| self.release.as_ref().is_none_or(|release| release.has_applied(object)))
+    }
+
+    /// The workloads, and pods of none, that somebody else runs in the namespace, as `Deployment adminer`.
+    pub fn foreign(&self) -> Vec<String> {
+        let kinds = ["Deployment", "StatefulSet", "Pod"];
+        let loose = |object: &&Value| object["kind"] != "Pod" || controller(object).is_none();
+        let foreign = self.objects.iter().filter(|o| kinds.contains(&text(o, "/kind")) && !self.is_ours(o));
+        foreign.filter(loose).map(|o| format!("{} {}", text(o, "/kind"), text(o, "/metadata/name"))).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    /// A namespace with our release, another one, and what somebody made by hand: each a Deployment with its pod.
+    fn shared() -> Snapshot {
+        let helms = |release: &str| {
+            json!({"labels": {MANAGED_BY: "Helm"}, "annotations": {
+                "meta.helm.sh/release-name": release, "meta.helm.sh/release-namespace": "todo"}})
+        };
+        let mut objects = Vec::new();
+        for (name, mut metadata) in
+            [("todo-backend", helms("todo")), ("todo-other", helms("other")), ("todo-adminer", json!({}))]
+        {
+            let owned = |by: &str, kind: &str| {
+                json!({"name": name, "uid": format!("{name}-{kind}"),
+                       "ownerReferences": [{"kind": "x", "name": name, "uid": format!("{name}-{by}"), "controller": true}]})
+            };
+            metadata["name"] = json!(name);
+            metadata["uid"] = json!(format!("{name}-deployment"));
+            objects.push(json!({"kind": "Deployment", "metadata": metadata}));
+            objects.push(json!({"kind": "ReplicaSet", "metadata": owned("deployment", "set")}));
+            objects.push(json!({"kind": "Pod", "metadata": owned("set", "pod")}));
+        }
+        objects.push(json!({"kind": "Pod", "metadata": {"name": "shell", "uid": "shell"}}));
+        objects.push(json!({"kind": "Event", "metadata": {"name": "event"}}));
+        Snapshot::of_release("todo", "todo", objects)
+    }
+
+    #[test]
+    fn what_others_run_in_the_namespace_is_not_ours() {
+        let snapshot = shared();
+        for kind in ["Deployment", "ReplicaSet", "Pod"] {
+            let names: Vec<&str> = snapshot.kind(kind).map(|object| text(object, "/metadata/uid")).collect();
+            assert_eq!(names.len(), 1, "{kind}: {names:?}");
+            assert!(names[0].starts_with("todo-backend-"), "{kind}: {names:?}");
+        }
+        assert_eq!(snapshot.foreign(), ["Deployment todo-other", "Deployment todo-adminer", "Pod shell"]);
+        assert_eq!(snapshot.all("Event").count(), 1, "events explain, whoever they are about");
+    }
+
+    #[test]
+    fn a_loop_of_owners_is_nobodys() {
+        let owned = |uid: &str, by: &str| json!({"kind": "Pod", "metadata": {"name": uid, "uid": uid, "ownerReferences": [{"uid": by, "controller": true}]}});
+        let snapshot = Snapshot::of_release("todo", "todo", vec![owned("a", "b"), owned("b", "a")]);
+        assert_eq!(snapshot.kind("Pod").count(), 0);
+    }
+
+    #[test]
+    fn a_claim_that_outlives_its_statefulset_is_ours() {
+        let claim = |instance: &str| {
+            json!({"kind": "PersistentVolumeClaim", "metadata": {"name": instance,
+                "labels": {PART_OF: "todo", INSTANCE: instance}}})
+        };
+        let snapshot = Snapshot::of_release("todo", "todo", vec![claim("todo"), claim("other")]);
+        let names: Vec<&str> =
+            snapshot.kind("PersistentVolumeClaim").map(|claim| text(claim, "/metadata/name")).collect();
+        assert_eq!(names, ["todo"]);
+    }
+}

@@ -1,0 +1,94 @@
+//! The address that a user opens: that of the ingress controller, under the host that the Ingress serves.
+
+use std::net::{IpAddr, ToSocketAddrs};
+use std::sync::mpsc;
+
+use super::routes::routes;
+use crate::deadlines;
+use crate::snapshot::Snapshot;
+
+/// Where a user finds the application.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Front {
+    /// `http://todo.test:8080`.
+    pub address: String,
+    /// What to do where the host's name does not lead to this machine.
+    pub hint: Option<String>,
+}
+
+impl Front {
+    /// The front of `address` (`http://localhost:8080`) as the Ingresses in `snapshot` serve it.
+    pub fn of(address: &str, snapshot: &Snapshot) -> Self {
+        Self::resolved_by(address, snapshot, resolve)
+    }
+
+    fn resolved_by(address: &str, snapshot: &Snapshot, resolve: impl Fn(&str) -> Option<Vec<IpAddr>>) -> Self {
+        let routes = routes(snapshot);
+        // An Ingress for any host serves the address as it is.
+        let host = match routes.first() {
+            Some(first) if routes.iter().all(|route| !route.host.is_empty()) => first.host.replacen('*', "any", 1),
+            _ => return Self { address: address.to_owned(), hint: None },
+        };
+        let port = address.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
+        let place = port.map_or(host.clone(), |port| format!("{host}:{port}"));
+        let front = format!("http://{place}");
+        let found = resolve(&host);
+        let is = match &found {
+            Some(all) if !all.is_empty() && all.iter().all(IpAddr::is_loopback) => {
+                return Self { address: front, hint: None };
+            }
+            Some(all) if !all.is_empty() => format!("is {}, not this machine", all[0]),
+            Some(_) => "does not resolve on this machine".to_owned(),
+            None => format!("does not resolve within {} s on this machine", deadlines::RESOLVE.as_secs()),
+        };
+        let resolve = format!("{host}:{}:127.0.0.1", port.unwrap_or(80));
+        let hint = format!(
+            "{host} {is}: add the line `127.0.0.1 {host}` to /etc/hosts, or: curl --resolve {resolve} {front}/"
+        );
+        Self { address: front, hint: Some(hint) }
+    }
+}
+
+/// The addresses of a host, none if its name does not resolve; `None`: nobody says in time.
+fn resolve(host: &str) -> Option<Vec<IpAddr>> {
+    let (sender, found) = mpsc::channel();
+    let host = host.to_owned();
+    // A resolver without a network takes its time, and cannot be ended.
+    std::thread::spawn(move || {
+        let found = (host.as_str(), 80).to_socket_addrs().map(|all| all.map(|address| address.ip()).collect());
+        let _ = sender.send(found.unwrap_or_default());
+    });
+    found.recv_timeout(deadlines::RESOLVE.time()).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn front(host: Option<&str>, resolved: Option<&[&str]>) -> Front {
+        let mut rule = json!({"http": {"paths": [{"path": "/", "backend": {"service": {"name": "todo-frontend"}}}]}});
+        rule["host"] = host.map_or(Value::Null, Value::from);
+        let ingress = json!({"kind": "Ingress", "metadata": {"name": "todo"}, "spec": {"rules": [rule]}});
+        let resolve = |_: &str| resolved.map(|all| all.iter().map(|address| address.parse().unwrap()).collect());
+        Front::resolved_by("http://localhost:8080", &Snapshot::of(vec![ingress]), resolve)
+    }
+
+    #[test]
+    fn the_address_has_the_host_that_the_ingress_serves() {
+        assert_eq!(front(None, None), Front { address: "http://localhost:8080".into(), hint: None });
+        let here = front(Some("todo.test"), Some(&["127.0.0.1"]));
+        assert_eq!(here, Front { address: "http://todo.test:8080".into(), hint: None });
+        for (resolved, is) in [
+            (Some(&[][..]), "todo.test does not resolve on this machine: "),
+            (Some(&["10.0.0.7"][..]), "todo.test is 10.0.0.7, not this machine: "),
+            (None, "todo.test does not resolve within 2 s on this machine: "),
+        ] {
+            let hint = front(Some("todo.test"), resolved).hint.unwrap();
+            assert!(hint.starts_with(is), "{hint}");
+            assert!(hint.contains("`127.0.0.1 todo.test` to /etc/hosts"), "{hint}");
+            assert!(hint.ends_with("curl --resolve todo.test:8080:127.0.0.1 http://todo.test:8080/"), "{hint}");
+        }
+        assert_eq!(front(Some("*.todo.test"), None).address, "http://any.todo.test:8080");
+    }
+}

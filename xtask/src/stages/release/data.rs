@@ -1,0 +1,117 @@
+//! The database's data before Helm runs: a release that would leave it behind is refused. Helm deletes what the new
+//! manifest does not name, so a value that renames the objects takes the database from under a running application.
+
+use anyhow::Result;
+use serde_json::Value;
+
+use super::{Desired, Observed, drift, helm};
+use crate::failure::{Class, Failure};
+use crate::plan::Step;
+use crate::project::Project;
+use crate::snapshot::{Snapshot, text};
+use crate::toolbox::Toolbox;
+
+/// The step that renders what Helm would apply and refuses it where data of the embedded database would be left behind.
+/// Due if there is data and anything but an image or a Secret has changed: only chart and values name objects.
+pub fn step<'a>(
+    project: &'a Project,
+    tools: &'a Toolbox,
+    desired: &'a Desired,
+    observed: &Observed,
+) -> Option<Step<'a>> {
+    let snapshot = observed.snapshot.clone().filter(|snapshot| claims(snapshot).next().is_some())?;
+    let renames = |part: &String| !part.starts_with("image ") && !part.starts_with("Secret of ");
+    let differences = observed.record.as_ref().map(|record| record.differences(&desired.fingerprint));
+    if desired.remote() || differences.is_some_and(|parts| !parts.iter().any(renames)) {
+        return None;
+    }
+    let shown = helm::shown_render(project, tools, desired);
+    let why = "chart or values may name other objects";
+    Some(Step::new("look what Helm would leave behind", why, shown, move |_| {
+        let manifest = helm::render(project, tools, desired)?;
+        check(&manifest, desired, &snapshot).map(|()| "no data".to_owned())
+    }))
+}
+
+/// Fails if `manifest` has no StatefulSet for a claim that holds data.
+pub fn check(manifest: &str, desired: &Desired, snapshot: &Snapshot) -> Result<()> {
+    if desired.remote() {
+        // `.env` names another database: the data stays on its volume until the embedded one is wanted again.
+        return Ok(());
+    }
+    let wanted = drift::objects(manifest);
+    let sets = || wanted.iter().filter(|object| object["kind"] == "StatefulSet");
+    let Some(left) = claims(snapshot).find(|claim| !sets().any(|set| mounts(set, claim))) else { return Ok(()) };
+    let claim = text(left, "/metadata/name");
+    let user = snapshot.kind("StatefulSet").find(|set| mounts(set, left)).map(|set| text(set, "/metadata/name"));
+    let user = user.map(|name| format!("StatefulSet {name} would be deleted; ")).unwrap_or_default();
+    let names: Vec<&str> = sets().map(|set| text(set, "/metadata/name")).collect();
+    let instead =
+        if names.is_empty() { "no StatefulSet".to_owned() } else { format!("StatefulSet {}", names.join(", ")) };
+    let what = format!(
+        "the release would leave the todos behind: {user}the chart as it is has {instead}, which does not use their volume {claim}"
+    );
+    Err(Failure::new(Class::Config, what)
+        .help(format!(
+            "take back what renames the objects (fullnameOverride?) in {} or infra/helm",
+            desired.values_file
+        ))
+        .help("if the todos may go: cargo xtask teardown --data, then deploy again")
+        .into())
+}
+
+/// Claims of ours that a volume was provided for: they may hold data.
+fn claims(snapshot: &Snapshot) -> impl Iterator<Item = &Value> {
+    snapshot.kind("PersistentVolumeClaim").filter(|claim| text(claim, "/status/phase") == "Bound")
+}
+
+/// Whether the StatefulSet uses the claim. Kubernetes calls claims `<template>-<set>-<number>`.
+fn mounts(set: &Value, claim: &Value) -> bool {
+    let templates = set.pointer("/spec/volumeClaimTemplates").and_then(Value::as_array).into_iter().flatten();
+    let mut prefixes = templates.map(|t| format!("{}-{}-", text(t, "/metadata/name"), text(set, "/metadata/name")));
+    let number = |prefix: String| text(claim, "/metadata/name").strip_prefix(&prefix)?.parse::<u32>().ok();
+    prefixes.any(|prefix| number(prefix).is_some())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn desired(embedded: bool) -> Desired {
+        Desired {
+            environment: "dev".into(),
+            values_file: "values-dev.yaml".into(),
+            values: json!({"postgres": {"enabled": embedded}}),
+            fingerprint: Default::default(),
+        }
+    }
+
+    fn snapshot(phase: &str) -> Snapshot {
+        let claim = json!({"kind": "PersistentVolumeClaim", "metadata": {"name": "data-todo-postgres-0"},
+                           "status": {"phase": phase}});
+        Snapshot::of(vec![claim, set("todo-postgres")])
+    }
+
+    fn set(name: &str) -> Value {
+        json!({"kind": "StatefulSet", "metadata": {"name": name},
+               "spec": {"volumeClaimTemplates": [{"metadata": {"name": "data"}}]}})
+    }
+
+    #[test]
+    fn a_release_that_renames_the_database_is_refused() {
+        let refused = |name: &str, embedded: bool, phase: &str| {
+            check(&set(name).to_string(), &desired(embedded), &snapshot(phase)).map_err(|error| error.to_string()).err()
+        };
+        assert_eq!(refused("todo-postgres", true, "Bound"), None);
+        let told = refused("shop-postgres", true, "Bound").unwrap();
+        for words in
+            ["StatefulSet todo-postgres would be deleted", "has StatefulSet shop-postgres", "data-todo-postgres-0"]
+        {
+            assert!(told.contains(words), "{told}");
+        }
+        assert_eq!(refused("shop-postgres", true, "Pending"), None, "nothing was written yet");
+        assert_eq!(refused("shop-postgres", false, "Bound"), None, "another database is wanted");
+        assert!(refused("postgres", true, "Bound").is_some() && refused("todo", true, "Bound").is_some());
+    }
+}
