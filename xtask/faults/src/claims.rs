@@ -71,7 +71,7 @@ const CLAIMS: &[Claim] = &[
     ("(never built here", |line, at| engine_lacks(line, at)),
     ("the engine has no such image", |_, _| Some("the engine has every image that is pulled".to_owned())),
     ("is not in the engine", |_, _| Some("the engine has it".to_owned())),
-    ("changed by hand", |line, _| unless(line.contains("try: "), "nobody changed anything by hand")),
+    ("changed by hand", |line, _| unless(line.contains("try: ") || line.contains("nothing was changed by hand"), "nobody changed anything by hand")),
     (" serves at ", |_, at| unless(at.after.is_verified(), "the release is not verified")),
     ("cargo xtask teardown --cluster", |_, at| {
         unless(at.before.recorded != at.before.has_node() || !at.before.node_runs(), "the cluster is whole: nothing is to be deleted")

@@ -59,9 +59,13 @@ fn run(project: &Project, args: &Test) -> Result<Tally> {
     let (_temp, folder) = suite::folder(&Utf8PathBuf::try_from(std::env::temp_dir())?)?;
     let programs = programs::bring(project, &folder)?;
     let own = Utf8PathBuf::try_from(std::env::current_exe()?)?;
+    // Cargo may replace both while they are used.
+    let program = suite::keep(&own.with_file_name("xtask-under-test"), &folder)?;
+    let tool = suite::keep(&own, &folder)?;
     let setting = suite::Setting {
         folder,
-        program: own.with_file_name("xtask-under-test"),
+        program,
+        tool,
         programs: &programs,
         checkout: project.root.clone(),
     };

@@ -25,6 +25,8 @@ pub struct Setting<'a> {
     pub folder: Utf8PathBuf,
     /// The xtask under test.
     pub program: Utf8PathBuf,
+    /// What plays the tools that xtask calls.
+    pub tool: Utf8PathBuf,
     /// etcd, API server and helm.
     pub programs: &'a Programs,
     /// What the worlds deploy.
@@ -94,7 +96,7 @@ impl Prepared {
     /// Makes a world and the states; `program` may be another than that of the references.
     pub fn make(setting: &Setting<'_>, number: usize) -> Result<Self> {
         let folder = setting.folder.join(number.to_string());
-        let world = World::new(&folder, &setting.program, setting.programs, &setting.checkout)?;
+        let world = World::new(&folder, setting)?;
         let mut starts = HashMap::from([(name(Start::Nothing), Beginning::new(world.state()?))]);
         let mut deploy = |start: Start, edit: Option<&str>| -> Result<()> {
             if let Some(edit) = edit {
@@ -344,10 +346,28 @@ pub fn whole(setting: &Setting<'_>, only: Option<&str>, all: bool, tell: impl Fn
     run(&worlds, &references, &pairs, false, tell)
 }
 
-/// Makes a folder for worlds that goes with the returned value.
+/// Makes a folder for worlds that goes with the returned value. Those of suites that were killed go first.
 pub fn folder(place: &Utf8Path) -> Result<(tempfile::TempDir, Utf8PathBuf)> {
-    std::fs::create_dir_all(place)?;
-    let temp = tempfile::Builder::new().prefix("faults-").tempdir_in(place)?;
+    for entry in place.read_dir_utf8()?.filter_map(std::result::Result::ok) {
+        let pid = entry.file_name().strip_prefix(PREFIX).and_then(|rest| rest.split('-').next());
+        if pid.is_some_and(|pid| !Utf8Path::new("/proc").join(pid).exists()) {
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
+    }
+    let prefix = format!("{PREFIX}{}-", std::process::id());
+    let temp = tempfile::Builder::new().prefix(&prefix).tempdir_in(place)?;
     let path = Utf8PathBuf::try_from(temp.path().to_owned())?;
     Ok((temp, path))
+}
+
+/// What the names of these folders begin with; a process ID follows.
+const PREFIX: &str = "xtask-faults-";
+
+/// Links `program` into `folder`, or copies it where that cannot be done.
+pub fn keep(program: &Utf8Path, folder: &Utf8Path) -> Result<Utf8PathBuf> {
+    let dest = folder.join(program.file_name().context("a program's name")?);
+    if std::fs::hard_link(program, &dest).is_err() {
+        std::fs::copy(program, &dest).with_context(|| format!("copying {program}"))?;
+    }
+    Ok(dest)
 }

@@ -20,10 +20,12 @@ use crate::control::Control;
 use crate::etcd::Objects;
 use crate::ingress::Ingress;
 use crate::machine::{Machine, Surroundings};
+use crate::mutants::SWITCH;
 use crate::pki::Pki;
 use crate::player::{Player, Served};
 use crate::proxy::Proxy;
-use crate::servers::{Programs, Servers, free_port};
+use crate::servers::{Servers, free_port};
+use crate::suite::Setting;
 
 /// What time limits are multiplied with.
 const FACTOR: &str = "0.05";
@@ -81,13 +83,16 @@ pub struct World {
     ingress: Arc<Ingress>,
     ledger: Ledger,
     player: Player,
+    /// The mutant that is switched on.
+    pub mutant: Mutex<Option<usize>>,
     /// What was read last, and etcd's revision then.
     last: Mutex<Option<(u64, Objects)>>,
 }
 
 impl World {
-    /// Makes one in `folder`, which must not exist; `program` is the xtask under test, `checkout` what it deploys.
-    pub fn new(folder: &Utf8Path, program: &Utf8Path, programs: &Programs, checkout: &Utf8Path) -> Result<Self> {
+    /// Makes one in `folder`, which must not exist.
+    pub fn new(folder: &Utf8Path, setting: &Setting<'_>) -> Result<Self> {
+        let (programs, checkout) = (setting.programs, &setting.checkout);
         for name in ["root/apps/backend", "root/apps/frontend", "bin", "cache", "home", "tmp"] {
             std::fs::create_dir_all(folder.join(name))?;
         }
@@ -109,7 +114,7 @@ impl World {
         let settings = root.join("infra/xtask.toml");
         let text = std::fs::read_to_string(&settings)?;
         std::fs::write(&settings, text.replace("port = 8080", &format!("port = {published}")))?;
-        tools(folder, &root)?;
+        tools(folder, &root, &setting.tool)?;
 
         let mut machine = Machine::default();
         let project = Project::open(Some(root), Options::default(), Report::new(false))?;
@@ -139,7 +144,7 @@ impl World {
         };
         Arc::new(control).listen(UnixListener::bind(folder.join(SOCKET))?);
         let player = Player::start(servers.store.clone(), machine.clone());
-        Ok(Self { folder: folder.to_owned(), program: program.to_owned(), servers, machine, ingress, ledger, player, last: Mutex::default() })
+        Ok(Self { folder: folder.to_owned(), program: setting.program.clone(), servers, machine, ingress, ledger, player, mutant: Mutex::default(), last: Mutex::default() })
     }
 
     fn machine(&self) -> MutexGuard<'_, Machine> {
@@ -219,6 +224,8 @@ impl World {
             (SCALE, FACTOR.to_owned()),
         ];
         command = command.args(environment.map(|(name, value)| format!("{name}={value}")));
+        let mutant = *self.mutant.lock().unwrap_or_else(PoisonError::into_inner);
+        command = command.args(mutant.map(|number| format!("{SWITCH}={number}")));
         command = command.arg(self.program.as_str()).args(["--root", &at("root")]).args(args.iter().copied());
         let running = command.cwd(self.folder.join("root")).deadline(LONGEST).pipe_from(None)?;
         let mut lines = BufReader::new(running.reader()).split(b'\n');
@@ -246,10 +253,9 @@ impl World {
 }
 
 /// Links every tool that xtask may call to this program.
-fn tools(folder: &Utf8Path, root: &Utf8Path) -> Result<()> {
-    let own = Utf8PathBuf::try_from(std::env::current_exe()?)?;
+fn tools(folder: &Utf8Path, root: &Utf8Path, own: &Utf8Path) -> Result<()> {
     for tool in ["docker", "git"] {
-        symlink(&own, folder.join("bin").join(tool))?;
+        symlink(own, folder.join("bin").join(tool))?;
     }
     let manifest: toml::Table = toml::from_str(&std::fs::read_to_string(root.join("infra/release.toml"))?)?;
     let os = if cfg!(target_os = "macos") { "darwin" } else { "linux" };
@@ -258,7 +264,7 @@ fn tools(folder: &Utf8Path, root: &Utf8Path) -> Result<()> {
         let digest = manifest[tool][&format!("{os}-{arch}")]["sha256"].as_str().context("sha256")?;
         let place = folder.join("cache/release").join(&digest[..16]);
         std::fs::create_dir_all(&place)?;
-        symlink(&own, place.join(tool))?;
+        symlink(own, place.join(tool))?;
     }
     Ok(())
 }

@@ -1,0 +1,103 @@
+//! The checker's own test: twenty changes of xtask, each of which takes an unknown for an absence or leaves out a look,
+//! must all be caught.
+//!
+//! All of them are compiled into one program, in a copy of the sources. An environment variable switches one on.
+
+use anyhow::{Context, Result, ensure};
+use camino::{Utf8Path, Utf8PathBuf};
+use serde::Deserialize;
+use xtask::deadlines;
+use xtask::members;
+
+/// The list.
+const LIST: &str = include_str!("../mutants.toml");
+/// The environment variable that holds the number of the mutant that is switched on.
+pub const SWITCH: &str = "XTASK_MUTANT";
+/// What the copy's library gets.
+const FUNCTION: &str = r#"
+/// Whether the mutant `number` is switched on.
+pub fn is_mutant(number: usize) -> bool {
+    std::env::var("XTASK_MUTANT").is_ok_and(|text| text == number.to_string())
+}
+"#;
+
+/// A change of an expression.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Mutant {
+    /// The file below the checkout.
+    pub file: String,
+    /// The expression, which stands there once.
+    pub find: String,
+    /// What it becomes.
+    pub replace: String,
+    /// What is wrong with that.
+    pub why: String,
+    /// The runs that are tried: a part of `scenario/call/fault`.
+    pub runs: String,
+}
+
+#[derive(Deserialize)]
+struct List {
+    mutant: Vec<Mutant>,
+}
+
+/// All of them.
+pub fn all() -> Result<Vec<Mutant>> {
+    Ok(toml::from_str::<List>(LIST).context("mutants.toml")?.mutant)
+}
+
+/// Builds the xtask of `checkout` with all mutants in it, in the folder `copy`; gives the program.
+pub fn build(checkout: &Utf8Path, copy: &Utf8Path, mutants: &[Mutant]) -> Result<Utf8PathBuf> {
+    for part in ["Cargo.toml", "Cargo.lock", "README.md", "xtask", "infra"] {
+        mirror(&checkout.join(part), &copy.join(part))?;
+    }
+    let mut changed = std::collections::BTreeMap::new();
+    for (number, mutant) in mutants.iter().enumerate() {
+        let path = copy.join(&mutant.file);
+        let text = match changed.remove(&path) {
+            Some(text) => text,
+            None => std::fs::read_to_string(checkout.join(&mutant.file))?,
+        };
+        let count = text.matches(mutant.find.as_str()).count();
+        ensure!(count == 1, "mutant {}: its text stands in {} {count} times: {}", number + 1, mutant.file, mutant.find);
+        let both = format!("(if crate::is_mutant({}) {{ {} }} else {{ {} }})", number + 1, mutant.replace, mutant.find);
+        changed.insert(path, text.replacen(&mutant.find, &both, 1));
+    }
+    let library = copy.join("xtask/src/lib.rs");
+    let text = changed.remove(&library).map_or_else(|| std::fs::read_to_string(&library), Ok)?;
+    changed.insert(library, text.replace(FUNCTION, "") + FUNCTION);
+    for (path, text) in changed {
+        if std::fs::read_to_string(&path)? != text {
+            std::fs::write(path, text)?;
+        }
+    }
+    // The dependencies are those of the checkout, so they are not compiled again.
+    let cargo = members::cargo()
+        .args(["build", "--locked", "--package", "xtask-faults", "--features", "under-test", "--bin", "xtask-under-test"])
+        .cwd(copy)
+        .env("CARGO_TARGET_DIR", checkout.join("target").as_str())
+        .deadline(deadlines::CARGO)
+        .show_stderr();
+    cargo.run()?;
+    Ok(checkout.join("target/debug/xtask-under-test"))
+}
+
+/// Makes `to` hold what `from` does. What is the same already stays as it is, for cargo's sake.
+fn mirror(from: &Utf8Path, to: &Utf8Path) -> Result<()> {
+    for entry in walkdir::WalkDir::new(from) {
+        let entry = entry?;
+        let dest = to.as_std_path().join(entry.path().strip_prefix(from)?);
+        let dest = if from.is_file() { to.as_std_path().to_owned() } else { dest };
+        if entry.file_type().is_dir() {
+            std::fs::create_dir_all(dest)?;
+            continue;
+        }
+        let text = std::fs::read(entry.path())?;
+        if std::fs::read(&dest).ok().as_ref() != Some(&text) {
+            std::fs::create_dir_all(dest.parent().context("a folder")?)?;
+            std::fs::write(dest, text)?;
+        }
+    }
+    Ok(())
+}
