@@ -4,7 +4,6 @@ pub mod bench;
 pub(crate) mod cluster;
 pub(crate) mod completions;
 pub(crate) mod config;
-pub(crate) mod database;
 pub(crate) mod deploy;
 pub(crate) mod diff;
 pub(crate) mod doctor;

@@ -13,8 +13,9 @@ mod watchdog;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::{BufRead, BufReader, PipeReader, Write};
+use std::io::{BufRead, BufReader, PipeReader, Seek, Write};
 use std::process::Output;
+use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use camino::{Utf8Path, Utf8PathBuf};
@@ -32,6 +33,17 @@ pub use watchdog::{end_all, ending};
 /// How often a command is run again that [`Process::again_if`] calls not begun.
 const AGAIN: u32 = 3;
 
+/// A log that has become longer than this in bytes is put aside, in place of the one before.
+const LOG_SIZE: u64 = 1 << 20;
+
+/// What a command reads as its standard input.
+#[derive(Clone, Debug)]
+enum Stdin {
+    Null,
+    Bytes(Vec<u8>),
+    File(Arc<File>),
+}
+
 /// A command to run: built once, shown (secrets never enter argv) and run from the same value.
 #[derive(Clone, Debug)]
 pub struct Process {
@@ -40,7 +52,7 @@ pub struct Process {
     envs: Vec<(String, String)>,
     inherited: Vec<&'static str>,
     cwd: Option<Utf8PathBuf>,
-    stdin: Option<Vec<u8>>,
+    stdin: Stdin,
     log: Option<Utf8PathBuf>,
     deadline: Limit,
     again_if: Option<fn(&Output) -> bool>,
@@ -56,7 +68,7 @@ impl Process {
             envs: Vec::new(),
             inherited: Vec::new(),
             cwd: None,
-            stdin: None,
+            stdin: Stdin::Null,
             log: None,
             deadline: deadlines::CHILD,
             again_if: None,
@@ -97,7 +109,13 @@ impl Process {
 
     /// Feeds `bytes` to standard input; they are never shown or logged.
     pub fn stdin(mut self, bytes: impl Into<Vec<u8>>) -> Self {
-        self.stdin = Some(bytes.into());
+        self.stdin = Stdin::Bytes(bytes.into());
+        self
+    }
+
+    /// Feeds `file` to standard input, from its start.
+    pub fn stdin_file(mut self, file: Arc<File>) -> Self {
+        self.stdin = Stdin::File(file);
         self
     }
 
@@ -174,7 +192,7 @@ impl Process {
     }
 
     fn once(&self) -> Result<Output> {
-        let expression = self.expression().stdout_capture().unchecked();
+        let expression = self.expression()?.stdout_capture().unchecked();
         let expression = if self.stderr_shown { expression } else { expression.stderr_capture() };
         let handle = expression.start().with_context(|| self.cannot_start())?;
         let guard = watchdog::watch(&handle.pids(), self.deadline.time());
@@ -189,7 +207,7 @@ impl Process {
 
     /// Runs a command that must succeed and hands each line of both outputs to `each` as it appears.
     pub fn stream(&self, mut each: impl FnMut(&str)) -> Result<()> {
-        let handle = self.expression().stderr_to_stdout().unchecked().reader().with_context(|| self.cannot_start())?;
+        let handle = self.expression()?.stderr_to_stdout().unchecked().reader().with_context(|| self.cannot_start())?;
         let guard = watchdog::watch(&handle.pids(), self.deadline.time());
         // Written as it comes: the log of a command that takes minutes is read while it runs.
         let mut log = self.open_log()?;
@@ -233,18 +251,25 @@ impl Process {
         // Not on top of `expression()`: of two redirections duct takes the inner one.
         let expression = match input {
             Some(input) => self.bare().stdin_file(input),
-            None => self.expression(),
+            None => self.expression()?,
         };
         let reader = expression.stderr_capture().unchecked().reader().with_context(|| self.cannot_start())?;
         let guard = watchdog::watch(&reader.pids(), self.deadline.time());
         Ok(Piped { process: self.clone(), reader, guard })
     }
 
-    fn expression(&self) -> duct::Expression {
-        match &self.stdin {
-            Some(bytes) => self.bare().stdin_bytes(bytes.clone()),
-            None => self.bare().stdin_null(),
-        }
+    fn expression(&self) -> Result<duct::Expression> {
+        Ok(match &self.stdin {
+            Stdin::Null => self.bare().stdin_null(),
+            Stdin::Bytes(bytes) => self.bare().stdin_bytes(bytes.clone()),
+            Stdin::File(file) => {
+                let rewound = || -> std::io::Result<File> {
+                    (&**file).rewind()?;
+                    file.try_clone()
+                };
+                self.bare().stdin_file(rewound().with_context(|| format!("reading the input of `{self}`"))?)
+            }
+        })
     }
 
     /// The command without a standard input of its own.
@@ -294,6 +319,9 @@ impl Process {
         let Some(log) = &self.log else { return Ok(None) };
         if let Some(dir) = log.parent() {
             private::create_dir(dir)?;
+        }
+        if log.metadata().is_ok_and(|log| log.len() > LOG_SIZE) {
+            std::fs::rename(log, format!("{log}.1"))?;
         }
         let mut file = private::append(log)?;
         writeln!(file, "$ {self}")?;

@@ -37,6 +37,9 @@ const KINDS: [Resource; 13] = [
 /// What is asked of the whole cluster when a cause lies there: room on the nodes, classes of storage.
 const CLUSTER_KINDS: [Resource; 3] = [kinds::NODE, kinds::POD, kinds::STORAGE_CLASS];
 
+/// The annotation of a pod template that `kubectl rollout restart` writes.
+pub const RESTARTED: &str = "kubectl.kubernetes.io/restartedAt";
+
 /// The objects of one namespace.
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
@@ -251,7 +254,7 @@ fn digest(object: &Value) -> String {
     let mut spec = object["spec"].clone();
     // `kubectl rollout restart` writes this; it is an operation, not a change of what is wanted.
     if let Some(annotations) = spec.pointer_mut("/template/metadata/annotations").and_then(Value::as_object_mut) {
-        annotations.remove("kubectl.kubernetes.io/restartedAt");
+        annotations.remove(RESTARTED);
     }
     let wanted = serde_json::json!([object["metadata"]["labels"], sorted(&spec), sorted(&object["data"])]);
     let hash = Sha256::digest(wanted.to_string());

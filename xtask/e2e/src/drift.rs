@@ -19,6 +19,8 @@ pub fn source(bed: &Bed) -> Result<()> {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_nanos();
     text.push_str(&format!("\n# a change of one line at {now}\n"));
     std::fs::write(&path, text)?;
+    // A umask of 077 leaves it like this; the image's user must be able to read it all the same.
+    std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
     let frontend = bed.pods("frontend")?;
     let backend = bed.pods("backend")?;
     let ran = bed.xtask(&["deploy", "dev"])?.expect(0, &["app/__init__.py", "is up"])?;

@@ -84,7 +84,14 @@ const SCENARIOS: &[Scenario] = &[
 /// What goes wrong, and how it is told and undone; in this order, too.
 const FAULTS: &[Scenario] = &[
     ("a deploy into a namespace that somebody has made has it enforce Pod Security", cluster::existing_namespace),
-    ("identity: another image under the same tag is found on the node and in the pod", planted::other_image),
+    (
+        "identity: another image under the same tag is found on the node and in the pod, and replaced",
+        planted::other_image,
+    ),
+    (
+        "identity: an image that was built again under its tag is loaded, its pods restart; a failing clean-up only warns",
+        planted::built_again,
+    ),
     ("routes: each path of the Ingress 20 times, who answered, p50, p95 and max (SC-003)", routes::matrix),
     ("routes: a profile that publishes no port is proven through a port-forward", routes::forwarded),
     ("routes: what keeps them from answering is told apart, each with its fix", routes::told_apart),

@@ -10,7 +10,7 @@ use anyhow::{Result, bail};
 use clap::Args;
 
 use super::output::{self, Output};
-use super::{database, diff, summary};
+use super::{diff, summary};
 use crate::credentials;
 use crate::failure::{Class, Failure};
 use crate::lock;
@@ -162,11 +162,24 @@ pub(crate) fn deploy(project: &Project, args: &Deploy, before_release: Option<Be
         report.skipped("release", &what, "what is there is what was verified, and ready");
     }
     steps += plan::apply(project, "release", mode, release_steps)?;
-    // Helm may just have replaced the pod.
-    let upgraded = if changed > 0 && mode == Mode::Apply { Some(Snapshot::take(tools)?) } else { None };
-    let snapshot = upgraded.as_ref().or(live.release.snapshot.as_ref());
-    let restarted = database::restart_if_renewed(project, tools, &wanted, snapshot, mode)?;
-    (steps, changed) = (steps + restarted, changed + restarted);
+    let ids: BTreeMap<String, String> = if steps == 0 || mode == Mode::DryRun {
+        wanted.into_iter().filter_map(|image| Some((image.reference, image.id?))).collect()
+    } else {
+        // Asked after the load: an engine may call an image by its manifest until the stream has shown its config.
+        let references: Vec<String> = wanted.into_iter().map(|image| image.reference).collect();
+        ids::of_all(project, &tools.engine, &references)?
+    };
+    let take = || report.look("proof", "what nodes and pods run", || Evidence::take(tools));
+    // Where nothing was done, what the decision was made from is proof enough of all but the routes.
+    let mut evidence = if steps == 0 || mode == Mode::DryRun { live.evidence() } else { Some(take()?) };
+    if let Some(Evidence { snapshot, nodes }) = &evidence {
+        let redactor = &secrets.redactor;
+        let restarted = release::restart_outdated(project, tools, &ids, nodes, snapshot, redactor, mode)?;
+        (steps, changed) = (steps + restarted, changed + restarted);
+        if restarted > 0 && mode == Mode::Apply {
+            evidence = Some(take()?);
+        }
+    }
     if mode == Mode::DryRun {
         if changed > 0 {
             diff::show(project, tools, &desired, &secrets, &live.release, &built)?;
@@ -181,17 +194,9 @@ pub(crate) fn deploy(project: &Project, args: &Deploy, before_release: Option<Be
     }
 
     let way = Way::open(tools, &facts.cluster.profile)?;
-    // Where nothing was done, what the decision was made from is proof enough of all but the routes.
-    let (requests, seen) = if steps == 0 { (1, live.into_evidence()) } else { (REQUESTS, None) };
-    let ids: BTreeMap<String, String> = if steps == 0 {
-        wanted.into_iter().filter_map(|image| Some((image.reference, image.id?))).collect()
-    } else {
-        // Asked after the load: an engine may call an image by its manifest until the stream has shown its config.
-        let references: Vec<String> = wanted.into_iter().map(|image| image.reference).collect();
-        ids::of_all(project, &tools.engine, &references)
-    };
+    let requests = if steps == 0 { 1 } else { REQUESTS };
     let prove = || {
-        let evidence = seen.map_or_else(|| Evidence::take(tools), Ok)?;
+        let evidence = evidence.map_or_else(|| Evidence::take(tools), Ok)?;
         proof::prove(project, tools, &ids, &way.address, requests, evidence)
     };
     let proof = report.look("proof", "images and routes", prove)?;
@@ -205,8 +210,14 @@ pub(crate) fn deploy(project: &Project, args: &Deploy, before_release: Option<Be
         std::thread::scope(|scope| {
             let forget = scope.spawn(|| forget_old_builds(project, tools, &proof.snapshot));
             release::verified(tools, &run, &proof.snapshot, &desired, ids.clone(), names)?;
-            release::remove_unused(tools)?;
-            forget.join().unwrap_or_else(|_| bail!("the look for old builds panicked"))
+            let builds = || forget.join().unwrap_or_else(|_| bail!("the look for old builds panicked"));
+            // The deploy is proven whatever becomes of these; the next one that changes something tries again.
+            for (what, result) in [("Secrets", release::remove_unused(tools)), ("builds", builds())] {
+                if let Err(error) = result {
+                    report.warn(format!("old {what} could not be removed: {error:#}"));
+                }
+            }
+            anyhow::Ok(())
         })?;
     }
     if steps == 0 {
@@ -229,12 +240,10 @@ fn forget_old_builds(project: &Project, tools: &Toolbox, snapshot: &Snapshot) ->
         return Ok(());
     }
     let running = project.report.step("images", "forget old builds", "no kept revision needs them");
-    let count = steps.len();
-    for step in steps {
-        (step.action)(&running)?;
-    }
-    running.done(format!("{count} removed"));
-    Ok(())
+    // One that cannot be removed keeps no other one.
+    let results: Vec<Result<String>> = steps.into_iter().map(|step| (step.action)(&running)).collect();
+    running.done(format!("{} removed", results.iter().filter(|result| result.is_ok()).count()));
+    results.into_iter().collect::<Result<Vec<String>>>().map(|_| ())
 }
 
 /// Our images that the nodes must have.

@@ -6,7 +6,6 @@ use std::time::Instant;
 use anyhow::Result;
 use clap::Args;
 
-use super::database;
 use crate::api::{Scope, kinds};
 use crate::failure::{Class, Failure};
 use crate::lock;
@@ -18,7 +17,7 @@ use crate::snapshot::Snapshot;
 use crate::stages::cluster;
 use crate::stages::images::load::Wanted;
 use crate::stages::images::{self, ids};
-use crate::stages::proof::{self, Front, Way};
+use crate::stages::proof::{self, Evidence, Front, Way};
 use crate::stages::release::{self, Run, Target, Verified};
 use crate::toolbox::Toolbox;
 use crate::world::World;
@@ -60,19 +59,22 @@ pub fn run(project: &Project, args: &Rollback) -> Result<()> {
     let stocks = images::load::observe(&tools.nodes(), &references)?;
     images::load(project, &tools.engine, &wanted, &stocks, mode)?;
     let run = release::Run::default();
-    let steps = release::rollback(project, tools, &target, &observed, &run, redactor);
+    let steps = release::rollback(project, tools, &target, &observed, &run, redactor.clone());
     plan::apply(project, "release", mode, steps)?;
     if mode == Mode::DryRun {
         project.report.note("then: every route is requested, and the revision is recorded as the verified one");
         return Ok(());
     }
 
-    database::restart_if_renewed(project, tools, &wanted, Some(&Snapshot::take(tools)?), mode)?;
+    // An engine may call an image by its manifest until the load has shown its config.
+    let ids = ids_of(project, tools, wanted)?;
+    let evidence = Evidence::take(tools)?;
+    let (nodes, snapshot) = (&evidence.nodes, &evidence.snapshot);
+    let restarted = release::restart_outdated(project, tools, &ids, nodes, snapshot, &redactor, mode)?;
+    let evidence = if restarted > 0 { Evidence::take(tools)? } else { evidence };
 
     let way = Way::open(tools, &profile)?;
-    let id_of = |image: Wanted| Some((image.reference, image.id?));
-    let ids: BTreeMap<String, String> = wanted.into_iter().filter_map(id_of).collect();
-    let prove = || proof::prove(project, tools, &ids, &way.address, REQUESTS, proof::Evidence::take(tools)?);
+    let prove = || proof::prove(project, tools, &ids, &way.address, REQUESTS, evidence);
     let proof = project.report.look("proof", "images and routes", prove)?;
     let environment = observed.record.map(|record| record.environment).unwrap_or_default();
     remember(tools, &run, &proof.snapshot, &target, ids, environment)?;
@@ -86,17 +88,22 @@ pub fn run(project: &Project, args: &Rollback) -> Result<()> {
     Ok(())
 }
 
-/// The images that the revision runs, with the IDs that were verified then, or those of the engine. The database's is
-/// always the engine's: its tag is mutable, and a rollback of the release takes back no renewed base image.
+/// The ID of each image: the engine's, or the wanted one where the engine has lost the image and the nodes have it.
+fn ids_of(project: &Project, tools: &Toolbox, wanted: Vec<Wanted>) -> Result<BTreeMap<String, String>> {
+    let references: Vec<String> = wanted.iter().map(|image| image.reference.clone()).collect();
+    let mut ids: BTreeMap<_, _> = wanted.into_iter().filter_map(|image| Some((image.reference, image.id?))).collect();
+    ids.extend(ids::of_all(project, &tools.engine, &references)?);
+    Ok(ids)
+}
+
+/// The images that the revision runs, with the IDs that the engine has, or those that were verified then. An image that
+/// was built again under its content tag, or a renewed base image, is what a rollback runs.
 fn wanted(project: &Project, tools: &Toolbox, target: &Target) -> Result<Vec<Wanted>> {
+    let here = ids::of_all(project, &tools.engine, &target.images.iter().cloned().collect::<Vec<_>>())?;
     let verified = target.verified.as_ref();
     let of = |reference: &String| {
-        let known = || verified.and_then(|verified| verified.images.get(reference)).cloned();
-        let here = || ids::of(project, &tools.engine, reference);
-        let id = match *reference == project.settings.database.image {
-            true => here().or_else(known),
-            false => known().or_else(here),
-        };
+        let known = || verified.and_then(|verified| verified.images.get(reference));
+        let id = here.get(reference).or_else(known).cloned();
         if id.is_none() {
             let what = format!("revision {} runs {reference}, which is not in the engine any more", target.revision);
             return Err(Failure::new(Class::Image, what)

@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 use camino::Utf8Path;
+use serde_json::json;
 
 use super::place::Place;
 use super::{network, ping, reap, stop, tree};
@@ -15,6 +16,12 @@ use crate::failure::{Class, Failure};
 use crate::process::{PROXY, Process};
 use crate::project::Project;
 use crate::report::Running;
+
+/// How much BuildKit keeps, the least recently used first to go: twice what building and testing both applications needs.
+const BUILD_CACHE: &str = "4GB";
+
+/// dockerd's configuration, in the engine's run folder.
+const CONFIGURATION: &str = "daemon.json";
 
 /// Session leader: leaves xtask's output for the log, says its process ID, and enters a mount namespace.
 const DETACH: &str = r#"exec >>"$1" 2>&1 && echo $$ >"$2" && shift 2 && exec unshare --mount sh -euc "$@""#;
@@ -119,6 +126,8 @@ fn launch(project: &Project, place: &Place, key: &str) -> Result<()> {
     }
     resolver(&tree)?;
     certificates(project, place)?;
+    std::fs::write(place.run().join(CONFIGURATION), configuration().to_string())
+        .with_context(|| format!("writing {}/{CONFIGURATION}", place.run()))?;
     for stale in [place.socket(), place.pid_file()] {
         let _ = std::fs::remove_file(stale);
     }
@@ -147,9 +156,15 @@ pub fn command(place: &Place, key: &str) -> Result<Process> {
     Ok(process.env("SSL_CERT_FILE", "/run/xtask/ca.pem").env(MARK, place.cgroup()).deadline(deadlines::ENGINE_STARTING))
 }
 
+/// What dockerd takes from a file alone: how much BuildKit may keep. Without it, each build adds to its cache for ever.
+fn configuration() -> serde_json::Value {
+    json!({"builder": {"gc": {"enabled": true, "defaultKeepStorage": BUILD_CACHE}}})
+}
+
 fn arguments(place: &Place, mtu: Option<u32>) -> Vec<String> {
     let mut args: Vec<String> = [
         "--host=unix:///run/xtask/docker.sock",
+        "--config-file=/run/xtask/daemon.json",
         "--log-level=warn",
         // Whether the machine has systemd or not: the engine's own /run shows none.
         "--exec-opt=native.cgroupdriver=cgroupfs",

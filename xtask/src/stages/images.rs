@@ -56,6 +56,14 @@ pub fn build(project: &Project, engine: &Engine, origin: &dyn Origin, seen: &[Se
         let why = format!("the engine has {} of these files", unchanged.reference());
         project.report.recorder().note(STAGE, &what, &why, "", Outcome::Skipped);
     }
+    let packed: Vec<Seen>;
+    let seen = match mode {
+        Mode::Apply => {
+            packed = seen.iter().map(|seen| build::pack(project, seen)).collect::<Result<_>>()?;
+            &packed
+        }
+        Mode::DryRun => seen,
+    };
     apply_side_by_side(project, STAGE, mode, build::steps(project, engine, origin, seen))?;
     if mode == Mode::Apply {
         build::remember(project, seen)?;
@@ -64,11 +72,11 @@ pub fn build(project: &Project, engine: &Engine, origin: &dyn Origin, seen: &[Se
         let (why, id) = match build::decide(seen) {
             Verdict::Unchanged => (None, seen.id.clone()),
             Verdict::Build { why } if mode == Mode::DryRun => (Some(why), None),
-            Verdict::Build { why } => (Some(why), ids::of(project, engine, &seen.reference())),
+            Verdict::Build { why } => (Some(why), Some(build::id(project, engine, &seen.reference())?)),
         };
-        Built { name: seen.name.clone(), tag: seen.tag(), id, why, recipe: seen.recipe.clone() }
+        Ok(Built { name: seen.name.clone(), tag: seen.tag(), id, why, recipe: seen.recipe.clone() })
     });
-    Ok(built.collect())
+    built.collect()
 }
 
 /// Brings `wanted` to all nodes, side by side, and reads the IDs back; `stocks` is what the nodes have. Gives the number

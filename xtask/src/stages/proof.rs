@@ -10,6 +10,7 @@ mod slow;
 mod way;
 
 pub use front::Front;
+pub use identity::{Outdated, outdated};
 pub use routes::{Answer, agent, measure, routes};
 pub use slow::warnings;
 pub use way::Way;

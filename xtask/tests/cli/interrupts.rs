@@ -12,7 +12,7 @@ fn building() -> Sandbox {
         let script = format!(
             "echo $$ >$FAKES/{name}; n=0; while [ $n -lt 300 ] && [ ! -e $FAKES/go ]; do sleep 0.1; n=$((n+1)); done"
         );
-        sandbox.on(&format!("docker buildx build *{name}"), &script);
+        sandbox.on(&format!("docker buildx build *--tag todo-{name}:*"), &script);
     };
     build("backend");
     build("frontend");

@@ -7,6 +7,7 @@ mod api;
 #[expect(dead_code, reason = "the client's own tests use the rest of it")]
 mod api_server;
 mod bases;
+mod builds;
 mod common;
 
 mod cluster;

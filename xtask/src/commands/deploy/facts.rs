@@ -58,7 +58,7 @@ impl Facts {
             (cluster.join(), images, database.join())
         });
         let ((cluster, inside), images) = (cluster.unwrap_or_else(|_| panicked())?, images?);
-        let database = database.or_else(|_| panicked())?;
+        let database = database.unwrap_or_else(|_| panicked())?;
         let live = with_stocks(inside, tools, &references(&images, database.as_ref()))?;
         Ok(Self { cluster, live, images, database })
     }
@@ -66,7 +66,7 @@ impl Facts {
     /// Looks again at what the steps of the cluster stage have changed.
     pub fn look_again(&mut self, project: &Project, world: &World, credentials: &Credentials) -> Result<()> {
         self.cluster = cluster::observe(&world.tools)?;
-        self.database = database(project, world, credentials);
+        self.database = database(project, world, credentials)?;
         let references = references(&self.images, self.database.as_ref());
         let inside = inside(&world.tools, &self.cluster, credentials)?;
         self.live = with_stocks(inside, &world.tools, &references)?;
@@ -82,9 +82,9 @@ impl Live {
     }
 
     /// What the proof needs of it; `None` if there is no namespace.
-    pub fn into_evidence(self) -> Option<Evidence> {
-        let nodes = self.stocks.into_iter().map(|(node, stock)| (node.name, stock.names)).collect();
-        Some(Evidence { snapshot: self.release.snapshot?, nodes })
+    pub fn evidence(&self) -> Option<Evidence> {
+        let nodes = self.stocks.iter().map(|(node, stock)| (node.name.clone(), stock.names.clone())).collect();
+        Some(Evidence { snapshot: self.release.snapshot.clone()?, nodes })
     }
 }
 
@@ -98,9 +98,9 @@ fn with_stocks(inside: Result<Live, String>, tools: &Toolbox, references: &[Stri
     }
 }
 
-fn database(project: &Project, world: &World, credentials: &Credentials) -> Option<Wanted> {
+fn database(project: &Project, world: &World, credentials: &Credentials) -> Result<Option<Wanted>> {
     let reference = || world.origin.image(&project.settings.database.image);
-    credentials.embedded.then(|| Wanted::of(project, &world.tools.engine, &reference()))
+    credentials.embedded.then(|| Wanted::of(project, &world.tools.engine, &reference())).transpose()
 }
 
 fn references(images: &[Seen], database: Option<&Wanted>) -> Vec<String> {

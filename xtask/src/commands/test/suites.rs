@@ -1,5 +1,7 @@
 //! The suites that need no cluster.
 
+use std::sync::Arc;
+
 use anyhow::{Context, Result, anyhow};
 use camino::Utf8Path;
 
@@ -12,6 +14,7 @@ use crate::origin::{Need, Tool};
 use crate::plan::Mode;
 use crate::process::{ALL, Process};
 use crate::project::Project;
+use crate::stages::images::{build, context};
 use crate::tally::Tally;
 use crate::world::{self, World};
 
@@ -126,17 +129,13 @@ pub fn image(project: &Project, name: &str) -> Result<Tally> {
     let needs: Vec<Need> = image.bases.values().cloned().map(Need::Image).collect();
     let world = World::bring(project, Mode::Apply, &needs)?;
     let engine = &world.tools.engine;
-    let context = project.root.join(&image.context);
     let tag = format!("{name}:test");
-    let mut build = engine.docker().args(["buildx", "build", "--progress=plain", "--target=test", "--tag", &tag]);
-    for (argument, official) in &image.bases {
-        build = build.arg("--build-arg").arg(format!("{argument}={}", world.origin.image(official)));
-    }
-    if let Some(ca) = project.ca_bundle() {
-        build = build.arg("--secret").arg(format!("id=ca,src={ca}"));
-    }
-    let build =
-        build.arg(context.as_str()).deadline(deadlines::APPLICATION_TEST).log(project.log(&format!("test-{name}")));
+    let (_, context) = context::pack(&project.root.join(&image.context), &project.target())?;
+    let build = build::command(project, engine, world.origin.as_ref(), image, &tag)
+        .args(["--target", "test"])
+        .stdin_file(Arc::new(context))
+        .deadline(deadlines::APPLICATION_TEST)
+        .log(project.log(&format!("test-{name}")));
     if !check(project, &format!("build the test image of {name}"), &build) {
         return Err(Failure::new(Class::Image, format!("the test image of {name} does not build"))
             .help(format!("read {}", project.log(&format!("test-{name}"))))

@@ -130,7 +130,7 @@ pub fn decide<'a>(
         command.push_str(&format!("\n{}", Api::shown_apply(object, "default", MANAGER)));
     }
     Ok(Some(Step::new(format!("{what} ingress controller"), why, command, move |running| {
-        let wanted = Wanted::of(project, &tools.engine, &image);
+        let wanted = Wanted::of(project, &tools.engine, &image)?;
         for node in tools.nodes() {
             load::load(project, &tools.engine, &node, &wanted, running)?;
         }

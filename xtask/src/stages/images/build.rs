@@ -1,8 +1,11 @@
 //! Builds the images whose content tag the engine does not have.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::sync::Arc;
 
-use anyhow::{Result, anyhow};
+use anyhow::{Context, Result, anyhow};
+use camino::Utf8PathBuf;
 
 use super::recipe::{self, Recipe};
 use super::{buildkit, context, ids};
@@ -15,6 +18,9 @@ use crate::process::{Process, proxies};
 use crate::project::Project;
 use crate::report::Running;
 use crate::settings::Image;
+
+/// The label of what xtask builds.
+pub const LABEL: &str = "app=todo-xtask";
 
 /// What there is of one image.
 #[derive(Clone, Debug)]
@@ -29,6 +35,8 @@ pub struct Seen {
     pub id: Option<String>,
     /// What was built last in this checkout.
     last: Option<Recipe>,
+    /// The tar of the context that `recipe` describes; see [`pack`].
+    tar: Option<Arc<File>>,
 }
 
 /// Whether to build.
@@ -75,7 +83,7 @@ pub fn observe(project: &Project, engine: &Engine, origin: &dyn Origin) -> Resul
         .map(|((name, image), files)| look(project, origin, name, image, files, &bases))
         .collect();
     let tagged: Vec<String> = seen.iter().filter(|seen| seen.recipe.is_some()).map(Seen::reference).collect();
-    let ids = ids::of_all(project, engine, &tagged);
+    let ids = ids::of_all(project, engine, &tagged)?;
     for seen in &mut seen {
         seen.id = ids.get(&seen.reference()).cloned();
     }
@@ -101,7 +109,7 @@ fn look(
     }
     // By their official names: where the engine has them under others, what counts is what they are.
     let recipe = missing.is_empty().then(|| Recipe::new(files, image.bases.clone(), bases));
-    Seen { name: name.to_owned(), recipe, missing, id: None, last: recipe::last(project, name) }
+    Seen { name: name.to_owned(), recipe, missing, id: None, last: recipe::last(project, name), tar: None }
 }
 
 /// Whether the image must be built, and why.
@@ -115,6 +123,21 @@ pub fn decide(seen: &Seen) -> Verdict {
     Verdict::Build { why }
 }
 
+/// Returns `seen` with the tar of its context, if it must be built. From here on its recipe is that of the tar: a file
+/// that is saved later is part of the next build.
+pub fn pack(project: &Project, seen: &Seen) -> Result<Seen> {
+    let (Some(recipe), Verdict::Build { .. }) = (&seen.recipe, decide(seen)) else { return Ok(seen.clone()) };
+    let (files, tar) = context::pack(&folder(project, &seen.name)?, &project.target())?;
+    let mut recipe = recipe.clone();
+    recipe.files = files;
+    Ok(Seen { recipe: Some(recipe), tar: Some(Arc::new(tar)), ..seen.clone() })
+}
+
+fn folder(project: &Project, name: &str) -> Result<Utf8PathBuf> {
+    let image = project.settings.images.get(name).with_context(|| format!("no image is called {name}"))?;
+    Ok(project.root.join(&image.context))
+}
+
 /// The steps for what must be built; none if nothing changed. They are independent of each other.
 pub fn steps<'a>(project: &'a Project, engine: &'a Engine, origin: &'a dyn Origin, seen: &'a [Seen]) -> Vec<Step<'a>> {
     seen.iter()
@@ -122,20 +145,21 @@ pub fn steps<'a>(project: &'a Project, engine: &'a Engine, origin: &'a dyn Origi
             let Verdict::Build { why } = decide(seen) else { return None };
             let image = project.settings.images.get(&seen.name)?;
             let command = command(project, engine, origin, image, &seen.reference());
-            let action = move |running: &Running| build(project, engine, origin, seen, image, running);
-            Some(Step::new(format!("build {}", seen.name), why, command, action))
+            let shown = format!("{command} < (tar of {})", image.context);
+            let action = move |running: &Running| build(project, command, seen, image, running);
+            Some(Step::new(format!("build {}", seen.name), why, shown, action))
         })
         .collect()
 }
 
-/// The command that builds `image` as `reference`.
-fn command(project: &Project, engine: &Engine, origin: &dyn Origin, image: &Image, reference: &str) -> Process {
+/// The command that builds `image` as `reference` from the tar on its standard input.
+pub fn command(project: &Project, engine: &Engine, origin: &dyn Origin, image: &Image, reference: &str) -> Process {
     // A builder of another kind that the user may have chosen sees neither the engine's images nor stand-ins.
     let builder = if engine.private { None } else { engine.docker().args(["context", "show"]).read().ok() };
     let builder = builder.as_deref().map_or("default", str::trim);
     let mut process = engine.docker().args(["buildx", "build", "--builder", builder, "--progress=plain", "--load"]);
     // An attestation would hold the time, make an index of the image and be one more blob to load.
-    process = process.args(["--provenance=false", "--label", "app=todo-xtask", "--tag", reference]);
+    process = process.args(["--provenance=false", "--label", LABEL, "--tag", reference]);
     for (argument, official) in &image.bases {
         process = process.args(["--build-arg".to_owned(), format!("{argument}={}", origin.image(official))]);
     }
@@ -146,18 +170,11 @@ fn command(project: &Project, engine: &Engine, origin: &dyn Origin, image: &Imag
     if let Some(bundle) = project.ca_bundle() {
         process = process.args(["--secret".to_owned(), format!("id=ca,src={bundle}")]);
     }
-    process.arg(project.root.join(&image.context)).deadline(deadlines::IMAGE_BUILD)
+    process.args(["--file", context::DOCKERFILE, "-"]).deadline(deadlines::IMAGE_BUILD)
 }
 
-fn build(
-    project: &Project,
-    engine: &Engine,
-    origin: &dyn Origin,
-    seen: &Seen,
-    image: &Image,
-    running: &Running,
-) -> Result<String> {
-    let Some(recipe) = &seen.recipe else {
+fn build(project: &Project, command: Process, seen: &Seen, image: &Image, running: &Running) -> Result<String> {
+    let (Some(recipe), Some(tar)) = (&seen.recipe, &seen.tar) else {
         return Err(Failure::new(
             Class::Image,
             format!("{} cannot be built: {} is not in the engine", seen.name, seen.missing.join(" and ")),
@@ -168,9 +185,8 @@ fn build(
     let log = project.log(&format!("build-{}", seen.name));
     // Of this build alone: the log is named in the error and read as a whole.
     let _ = std::fs::remove_file(&log);
-    let reference = seen.reference();
     let mut output = buildkit::Output::default();
-    let built = command(project, engine, origin, image, &reference).log(&log).stream(|line| {
+    let built = command.stdin_file(tar.clone()).log(&log).stream(|line| {
         if let Some(text) = output.line(line) {
             running.progress(text);
         }
@@ -181,18 +197,16 @@ fn build(
             .help(format!("correct {}/Dockerfile or what it copies; the whole output: {log}", image.context))
             .into());
     }
-    // A file saved meanwhile may or may not be in the image: then the tag would say what is not so.
-    let files = context::read(&project.root.join(&image.context))?;
-    let mut now = recipe.clone();
-    now.files = files;
-    if let Some(what) = now.difference(recipe) {
-        engine.docker().args(["image", "rm", &reference]).run()?;
-        return Err(Failure::new(Class::Image, format!("{what} while {} was being built", seen.name))
-            .help("run the same command again")
-            .into());
-    }
     recipe::remember(project, &seen.name, recipe)?;
-    Ok(reference)
+    Ok(seen.reference())
+}
+
+/// Returns the ID of an image that was just built.
+pub fn id(project: &Project, engine: &Engine, reference: &str) -> Result<String> {
+    ids::of(project, engine, reference)?.ok_or_else(|| {
+        let what = format!("the engine does not have {reference}, which it has just built");
+        Failure::new(Class::Image, what).help("run the same command again; if it stays so: cargo xtask doctor").into()
+    })
 }
 
 /// Remembers what the engine had already, so that the next difference is told against what was used last.
@@ -220,6 +234,7 @@ mod tests {
             missing: Vec::new(),
             id: id.map(str::to_owned),
             last: last.map(recipe),
+            tar: None,
         }
     }
 

@@ -1,11 +1,15 @@
-//! What a build context holds, as `.dockerignore` leaves it: a digest for each path. Times do not count.
+//! A build context: what `.dockerignore` leaves of a folder, as a digest for each path and as the tar that BuildKit gets.
+//!
+//! One walk does both, so the content tag describes the very bytes that are sent. Owner, times and all of the mode but the
+//! executable bit are the same for each entry: a umask, another user or a checkout at another time change neither the tag
+//! nor a layer. BuildKit applies no `.dockerignore` to a tar; `ignore.rs` alone decides what is in it.
 
 use std::collections::BTreeMap;
-use std::fs::Metadata;
-use std::io::{ErrorKind, Read};
-use std::os::unix::fs::PermissionsExt;
+use std::fs::{File, Metadata};
+use std::io::{BufWriter, ErrorKind, Read, Seek};
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use camino::{Utf8Path, Utf8PathBuf};
 use sha2::{Digest, Sha256};
 
@@ -18,17 +22,47 @@ pub type Files = BTreeMap<String, String>;
 /// The value for a folder.
 pub const FOLDER: &str = "folder";
 
-/// Reads the context `dir`. Dockerfile and ignore file always count, also where patterns leave them out. Folders that
-/// are left out are not entered unless an exception could bring back something below.
+/// The name of the Dockerfile in a context and in its tar.
+pub const DOCKERFILE: &str = "Dockerfile";
+
+/// Modification time of every entry of the tar: 1980-01-01, the earliest that zip files can express.
+const MODIFIED: u64 = 315_532_800;
+
+type Tar = tar::Builder<BufWriter<File>>;
+
+/// Returns the digests of the context `dir`.
 pub fn read(dir: &Utf8Path) -> Result<Files> {
-    let mut files = Files::new();
-    let dockerfile = dir.join("Dockerfile");
-    let Some(digest) = entry(&dockerfile)? else {
-        return Err(Failure::new(Class::Config, format!("there is no {dockerfile}"))
-            .help(format!("`context` in {} names the folder that holds the Dockerfile", crate::settings::FILE))
-            .into());
+    context(dir, None)
+}
+
+/// Writes the context `dir` to an unnamed file in `temp`. Returns its digests, and the tar from its start.
+pub fn pack(dir: &Utf8Path, temp: &Utf8Path) -> Result<(Files, File)> {
+    let unwritable = || format!("cannot write the build context of {dir} to {temp}");
+    std::fs::create_dir_all(temp).with_context(unwritable)?;
+    let file = tempfile::tempfile_in(temp).with_context(unwritable)?;
+    let mut tar = Tar::new(BufWriter::with_capacity(1 << 18, file));
+    let files = context(dir, Some(&mut tar))?;
+    let finish = || -> std::io::Result<File> {
+        let mut file = tar.into_inner()?.into_inner()?;
+        file.rewind()?;
+        Ok(file)
     };
-    files.insert("Dockerfile".into(), digest);
+    Ok((files, finish().with_context(unwritable)?))
+}
+
+/// Returns the digests of everything in the folder `dir`.
+pub fn tree(dir: &Utf8Path) -> Result<Files> {
+    let mut walk = Walk { dir, ignore: Ignore::default(), files: Files::new(), tar: None };
+    walk.folder("", &Matches::default())?;
+    Ok(walk.files)
+}
+
+/// Returns what is at `path`; `None` if nothing is there.
+pub fn entry(path: &Utf8Path) -> Result<Option<String>> {
+    read_entry(path, path.as_str(), None)
+}
+
+fn context(dir: &Utf8Path, tar: Option<&mut Tar>) -> Result<Files> {
     let mut ignore = Ignore::default();
     // Docker prefers the one that belongs to the Dockerfile.
     for name in ["Dockerfile.dockerignore", ".dockerignore"] {
@@ -36,79 +70,173 @@ pub fn read(dir: &Utf8Path) -> Result<Files> {
         match std::fs::read_to_string(&path) {
             Ok(text) => {
                 ignore = Ignore::parse(&text, path.as_str())?;
-                files.extend(entry(&path)?.map(|digest| (name.to_owned(), digest)));
                 break;
             }
             Err(error) if error.kind() == ErrorKind::NotFound => {}
             Err(error) => return Err(unreadable(&path, &error)),
         }
     }
-    walk(dir, "", &ignore, &Matches::default(), &mut files)?;
-    Ok(files)
-}
-
-/// Everything in the folder `dir`.
-pub fn tree(dir: &Utf8Path) -> Result<Files> {
-    let mut files = Files::new();
-    walk(dir, "", &Ignore::default(), &Matches::default(), &mut files)?;
-    Ok(files)
-}
-
-fn walk(dir: &Utf8Path, below: &str, ignore: &Ignore, parent: &Matches, files: &mut Files) -> Result<()> {
-    let here = if below.is_empty() { dir.to_owned() } else { dir.join(below) };
-    for found in std::fs::read_dir(&here).map_err(|error| unreadable(&here, &error))? {
-        let found = found.map_err(|error| unreadable(&here, &error))?;
-        let name = found.file_name().into_string().map_err(|name| {
-            Failure::new(Class::Image, format!("{here} holds a file whose name is not UTF-8: {}", name.display()))
-                .help("rename it, or leave it out in .dockerignore")
-        })?;
-        let path = if below.is_empty() { name } else { format!("{below}/{name}") };
-        let matches = ignore.judge(&path, parent);
-        let is_dir = found.file_type().is_ok_and(|kind| kind.is_dir());
-        if !matches.excluded {
-            files.extend(entry(&dir.join(&path))?.map(|digest| (path.clone(), digest)));
-        }
-        if is_dir && (!matches.excluded || ignore.may_return_below(&path)) {
-            walk(dir, &path, ignore, &matches, files)?;
-        }
+    let mut walk = Walk { dir, ignore, files: Files::new(), tar };
+    // BuildKit reads it from the tar, so it is there even if a pattern leaves it out.
+    walk.add(DOCKERFILE)?;
+    if walk.files.is_empty() {
+        return Err(Failure::new(Class::Config, format!("there is no {}", dir.join(DOCKERFILE)))
+            .help(format!("`context` in {} names the folder that holds the Dockerfile", crate::settings::FILE))
+            .into());
     }
-    Ok(())
+    walk.folder("", &Matches::default())?;
+    Ok(walk.files)
 }
 
-/// What is at `path`; `None` if it is gone (editors replace files while we look) or is a socket or the like, which a
-/// build does not get either.
-pub fn entry(path: &Utf8Path) -> Result<Option<String>> {
-    let look = || -> std::io::Result<Option<String>> {
+/// A walk through a context, in the order of the names.
+struct Walk<'a> {
+    dir: &'a Utf8Path,
+    ignore: Ignore,
+    files: Files,
+    tar: Option<&'a mut Tar>,
+}
+
+impl Walk<'_> {
+    /// Adds what is in the folder `below`. Folders that are left out are not entered unless an exception could bring back
+    /// something in them.
+    fn folder(&mut self, below: &str, parent: &Matches) -> Result<()> {
+        let here = if below.is_empty() { self.dir.to_owned() } else { self.dir.join(below) };
+        let list = || -> std::io::Result<Vec<_>> {
+            here.as_std_path()
+                .read_dir()?
+                .map(|found| found.and_then(|f| Ok((f.file_name(), f.file_type()?))))
+                .collect()
+        };
+        let mut list = list().map_err(|error| unreadable(&here, &error))?;
+        list.sort_by(|(one, _), (other, _)| one.cmp(other));
+        for (name, kind) in list {
+            let name = name.into_string().map_err(|name| {
+                Failure::new(Class::Image, format!("{here} holds a file whose name is not UTF-8: {}", name.display()))
+                    .help("rename it, or leave it out in .dockerignore")
+            })?;
+            let path = if below.is_empty() { name } else { format!("{below}/{name}") };
+            let matches = self.ignore.judge(&path, parent);
+            if !matches.excluded {
+                self.add(&path)?;
+            }
+            if kind.is_dir() && (!matches.excluded || self.ignore.may_return_below(&path)) {
+                self.folder(&path, &matches)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds what is at `path`, after the folders that lead there: a pattern may have left them out.
+    fn add(&mut self, path: &str) -> Result<()> {
+        if self.files.contains_key(path) {
+            return Ok(());
+        }
+        if let Some((folder, _)) = path.rsplit_once('/') {
+            self.add(folder)?;
+        }
+        let found = read_entry(&self.dir.join(path), path, self.tar.as_deref_mut())?;
+        self.files.extend(found.map(|what| (path.to_owned(), what)));
+        Ok(())
+    }
+}
+
+/// Returns what is at `path`, and writes it to `tar` as `name`. `None` if it is gone: editors replace files while xtask
+/// looks.
+fn read_entry(path: &Utf8Path, name: &str, tar: Option<&mut Tar>) -> Result<Option<String>> {
+    let result = (|| {
         let metadata = path.symlink_metadata()?;
-        Ok(if metadata.is_symlink() {
-            Some(format!("link {}", path.as_std_path().read_link()?.display()))
-        } else if metadata.is_dir() {
-            Some(FOLDER.into())
-        } else if metadata.is_file() {
-            Some(format!("{} {}", kind(&metadata), digest(path)?))
-        } else {
-            None
-        })
-    };
-    match look() {
+        if metadata.is_symlink() {
+            return link(name, &path.read_link_utf8()?, tar).map(Some);
+        }
+        if metadata.is_dir() {
+            if let Some(tar) = tar {
+                append(tar, tar::EntryType::Directory, 0o755, 0, &format!("{name}/"), std::io::empty())?;
+            }
+            return Ok(Some(FOLDER.to_owned()));
+        }
+        if !metadata.is_file() {
+            let kind = kind_of(&metadata);
+            return Err(std::io::Error::other(format!("it is a {kind}, which an image cannot hold")));
+        }
+        let file = File::open(path)?;
+        let metadata = file.metadata()?;
+        regular(name, file, &metadata, tar).map(Some)
+    })();
+    match result {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         other => other.map_err(|error| unreadable(path, &error)),
     }
 }
 
-fn kind(metadata: &Metadata) -> &'static str {
-    if metadata.permissions().mode() & 0o111 == 0 { "file" } else { "exec" }
+fn link(name: &str, target: &Utf8Path, tar: Option<&mut Tar>) -> std::io::Result<String> {
+    if let Some(tar) = tar {
+        let mut header = header(tar::EntryType::Symlink, 0o777, 0);
+        tar.append_link(&mut header, name, target)?;
+    }
+    Ok(format!("link {target}"))
 }
 
-fn digest(path: &Utf8Path) -> std::io::Result<String> {
-    let mut file = std::fs::File::open(path)?;
-    let mut hash = Sha256::new();
-    let mut buffer = vec![0; 1 << 16];
-    loop {
-        match file.read(&mut buffer)? {
-            0 => return Ok(hex(&hash.finalize())),
-            count => hash.update(&buffer[..count]),
-        }
+/// Hashes the file, and writes the same bytes to `tar`: as many as it had when it was opened.
+fn regular(name: &str, file: File, metadata: &Metadata, tar: Option<&mut Tar>) -> std::io::Result<String> {
+    let (kind, mode) = if metadata.permissions().mode() & 0o111 == 0 { ("file", 0o644) } else { ("exec", 0o755) };
+    let size = metadata.len();
+    let mut hashed = Hashed { inner: file.take(size), hash: Sha256::new(), count: 0 };
+    match tar {
+        Some(tar) => append(tar, tar::EntryType::Regular, mode, size, name, &mut hashed)?,
+        None => drop(std::io::copy(&mut hashed, &mut std::io::sink())?),
+    }
+    if hashed.count != size {
+        return Err(std::io::Error::other("it got shorter while xtask read it; run the same command again"));
+    }
+    Ok(format!("{kind} {}", hex(&hashed.hash.finalize())))
+}
+
+fn header(kind: tar::EntryType, mode: u32, size: u64) -> tar::Header {
+    let mut header = tar::Header::new_gnu();
+    header.set_entry_type(kind);
+    header.set_mode(mode);
+    header.set_size(size);
+    header.set_mtime(MODIFIED);
+    header.set_uid(0);
+    header.set_gid(0);
+    header
+}
+
+fn append(
+    tar: &mut Tar,
+    kind: tar::EntryType,
+    mode: u32,
+    size: u64,
+    name: &str,
+    data: impl Read,
+) -> std::io::Result<()> {
+    tar.append_data(&mut header(kind, mode, size), name, data)
+}
+
+fn kind_of(metadata: &Metadata) -> &'static str {
+    let kind = metadata.file_type();
+    if kind.is_socket() {
+        "socket"
+    } else if kind.is_fifo() {
+        "named pipe"
+    } else {
+        "device"
+    }
+}
+
+/// A reader that hashes and counts what it reads.
+struct Hashed<R> {
+    inner: R,
+    hash: Sha256,
+    count: u64,
+}
+
+impl<R: Read> Read for Hashed<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let count = self.inner.read(buffer)?;
+        self.hash.update(&buffer[..count]);
+        self.count += count as u64;
+        Ok(count)
     }
 }
 
@@ -120,7 +248,7 @@ pub fn hex(bytes: &[u8]) -> String {
 fn unreadable(path: &Utf8Path, error: &std::io::Error) -> anyhow::Error {
     let path: Utf8PathBuf = path.to_owned();
     Failure::new(Class::Image, format!("cannot read {path} of the build context: {error}"))
-        .help(format!("make it readable (ls -ld {path}), or leave it out in .dockerignore"))
+        .help(format!("ls -ld {path}    (mend it, or leave it out in .dockerignore)"))
         .into()
 }
 
@@ -151,7 +279,13 @@ mod tests {
             ("node_modules/kept/it", "4"),
         ]);
         let paths: Vec<String> = read(&dir).unwrap().into_keys().collect();
-        assert_eq!(paths, [".dockerignore", "Dockerfile", "a", "a/b.py", "node_modules/kept/it"]);
+        // The folders that lead to what an exception brought back are there as well: the tar says what mode they have.
+        let kept = ["node_modules", "node_modules/kept", "node_modules/kept/it"];
+        assert_eq!(paths, [&["Dockerfile", "a", "a/b.py"][..], &kept].concat());
+        let (files, tar) = pack(&dir, dir.parent().unwrap()).unwrap();
+        let mut packed: Vec<String> = entries(tar).into_iter().map(|entry| entry.0).collect();
+        packed.sort();
+        assert_eq!((files.into_keys().collect::<Vec<_>>(), packed), (paths.clone(), paths));
     }
 
     #[test]
@@ -182,13 +316,82 @@ mod tests {
         assert_eq!(read(&dir).unwrap()["run"], before["run"].replace("file", "exec"));
     }
 
+    /// Path, mode, time and content (or link target) of each entry.
+    fn entries(tar: File) -> Vec<(String, u32, u64, String)> {
+        let read = |entry: std::io::Result<tar::Entry<'_, File>>| {
+            let mut entry = entry.unwrap();
+            let path = entry.path().unwrap().display().to_string();
+            let (mode, time) = (entry.header().mode().unwrap(), entry.header().mtime().unwrap());
+            assert_eq!((entry.header().uid().unwrap(), entry.header().gid().unwrap()), (0, 0), "{path}");
+            let mut text = String::new();
+            entry.read_to_string(&mut text).unwrap();
+            let link = entry.link_name().unwrap().map(|target| target.display().to_string());
+            (path.trim_end_matches('/').to_owned(), mode, time, link.unwrap_or(text))
+        };
+        tar::Archive::new(tar).entries().unwrap().map(read).collect()
+    }
+
     #[test]
-    fn a_socket_is_passed_over_and_no_dockerfile_is_an_error() {
+    fn umask_and_times_change_neither_tag_nor_tar() {
+        let (_temp, dir) = context(&[("Dockerfile", "FROM x"), ("a/b.py", "1"), ("run", "x")]);
+        let mode = |path: &str, mode| {
+            std::fs::set_permissions(dir.join(path), std::fs::Permissions::from_mode(mode)).unwrap();
+        };
+        mode("run", 0o755);
+        symlink("b.py", dir.join("a/link")).unwrap();
+        let temp = dir.parent().unwrap();
+        let bytes = |mut tar: File| {
+            let mut bytes = Vec::new();
+            tar.read_to_end(&mut bytes).unwrap();
+            bytes
+        };
+        let (files, tar) = pack(&dir, temp).unwrap();
+        assert_eq!(files, read(&dir).unwrap());
+        let before = bytes(tar);
+        // As umask 077 would have left them.
+        for (path, to) in [("a/b.py", 0o600), ("a", 0o700), ("run", 0o700), ("Dockerfile", 0o600)] {
+            mode(path, to);
+        }
+        let file = File::options().write(true).open(dir.join("run")).unwrap();
+        file.set_modified(std::time::SystemTime::UNIX_EPOCH).unwrap();
+        let (again, tar) = pack(&dir, temp).unwrap();
+        assert_eq!((again, bytes(tar)), (files, before));
+
+        let entry = |path: &str, mode, text: &str| (path.to_owned(), mode, MODIFIED, text.to_owned());
+        let wanted = [
+            entry("Dockerfile", 0o644, "FROM x"),
+            entry("a", 0o755, ""),
+            entry("a/b.py", 0o644, "1"),
+            entry("a/link", 0o777, "b.py"),
+            entry("run", 0o755, "x"),
+        ];
+        assert_eq!(entries(pack(&dir, temp).unwrap().1), wanted);
+    }
+
+    #[test]
+    fn a_file_that_gets_shorter_while_it_is_read_is_an_error() {
+        let (_temp, dir) = context(&[("a", "12345")]);
+        let path = dir.join("a");
+        let (file, metadata) = (File::open(&path).unwrap(), path.metadata().unwrap());
+        File::options().write(true).open(&path).unwrap().set_len(3).unwrap();
+        assert!(regular("a", file, &metadata, None).unwrap_err().to_string().contains("shorter"));
+        // One that grows is sent as it was when it was opened.
+        let (file, metadata) = (File::open(&path).unwrap(), path.metadata().unwrap());
+        let before = entry(&path).unwrap().unwrap();
+        std::fs::write(&path, "123456").unwrap();
+        assert_eq!(regular("a", file, &metadata, None).unwrap(), before);
+    }
+
+    #[test]
+    fn what_is_no_file_is_an_error_that_names_it_and_so_is_no_dockerfile() {
         let (_temp, dir) = context(&[("a", "")]);
         assert!(read(&dir).unwrap_err().to_string().ends_with("/Dockerfile"));
         std::fs::write(dir.join("Dockerfile"), "").unwrap();
         let _socket = std::os::unix::net::UnixListener::bind(dir.join("socket")).unwrap();
-        assert_eq!(read(&dir).unwrap().into_keys().collect::<Vec<_>>(), ["Dockerfile", "a"]);
+        let error = read(&dir).unwrap_err().to_string();
+        assert!(error.contains("/socket of the build context: it is a socket"), "{error}");
+        std::fs::write(dir.join(".dockerignore"), "socket").unwrap();
+        assert!(!read(&dir).unwrap().contains_key("socket"));
     }
 
     #[test]

@@ -12,17 +12,16 @@ use super::recipe::write;
 use crate::engine::Engine;
 use crate::project::Project;
 
-/// The ID under which a node lists the image that `engine` calls `reference`, if the engine has it.
-pub fn of(project: &Project, engine: &Engine, reference: &str) -> Option<String> {
-    let id = engine.image_id(reference)?;
-    Some(known(project).remove(&id).unwrap_or(id))
+/// The ID under which a node lists the image that `engine` calls `reference`; `None`: the engine does not have it.
+pub fn of(project: &Project, engine: &Engine, reference: &str) -> Result<Option<String>> {
+    Ok(of_all(project, engine, &[reference.to_owned()])?.remove(reference))
 }
 
 /// The same for several references, by one question; those that the engine does not have are left out.
-pub fn of_all(project: &Project, engine: &Engine, references: &[String]) -> BTreeMap<String, String> {
+pub fn of_all(project: &Project, engine: &Engine, references: &[String]) -> Result<BTreeMap<String, String>> {
     let known = known(project);
     let ids = engine.image_ids(references).into_iter();
-    ids.map(|(reference, id)| (reference, known.get(&id).cloned().unwrap_or(id))).collect()
+    Ok(ids.map(|(reference, id)| (reference, known.get(&id).cloned().unwrap_or(id))).collect())
 }
 
 /// Remembers that what the engine calls `engines` is `config` on a node.

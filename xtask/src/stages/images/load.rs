@@ -27,8 +27,8 @@ pub struct Wanted {
 
 impl Wanted {
     /// The image that `engine` has under `reference`.
-    pub fn of(project: &Project, engine: &Engine, reference: &str) -> Self {
-        Self { reference: reference.to_owned(), id: ids::of(project, engine, reference) }
+    pub fn of(project: &Project, engine: &Engine, reference: &str) -> Result<Self> {
+        Ok(Self { reference: reference.to_owned(), id: ids::of(project, engine, reference)? })
     }
 
     /// Its name on a node.

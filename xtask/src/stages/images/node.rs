@@ -5,6 +5,7 @@ use std::process::Output;
 
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
+use serde_json::Value;
 
 use crate::deadlines;
 use crate::engine::Engine;
@@ -106,6 +107,20 @@ impl Node {
         parse_used(&text).with_context(|| format!("reading the containers of node {}", self.name))
     }
 
+    /// IDs of its images that have no name.
+    pub fn nameless(&self) -> Result<Vec<String>> {
+        self.listing(Listing::nameless)
+    }
+
+    /// Whether the image with this ID has the label `name=value`.
+    pub fn has_label(&self, id: &str, label: &str) -> Result<bool> {
+        let text = self.crictl(&["inspecti", "-o", "json", id])?;
+        let image: Value =
+            serde_json::from_str(&text).with_context(|| format!("reading image {id} of {}", self.name))?;
+        let (name, value) = label.split_once('=').unwrap_or((label, ""));
+        Ok(image["info"]["imageSpec"]["config"]["Labels"][name] == value)
+    }
+
     fn listing<T>(&self, part: impl Fn(&Listing) -> T) -> Result<T> {
         let text = self.crictl(&["images", "-o", "json"])?;
         let listing = Listing::parse(&text).with_context(|| format!("reading the images of node {}", self.name))?;
@@ -154,6 +169,11 @@ impl Listing {
 
     fn images(&self) -> Images {
         self.ids_by(|image| image.repo_tags.clone())
+    }
+
+    fn nameless(&self) -> Vec<String> {
+        let nameless = self.images.iter().filter(|image| image.repo_tags.is_empty() && image.repo_digests.is_empty());
+        nameless.map(|image| image.id.clone()).collect()
     }
 
     fn names(&self) -> Images {
@@ -229,6 +249,7 @@ mod tests {
         let images = Listing::parse(text).unwrap().images();
         assert_eq!(images.len(), 2);
         assert_eq!(images["docker.io/library/a:2"], "sha256:aa");
+        assert_eq!(Listing::parse(text).unwrap().nameless(), ["sha256:bb"]);
 
         let named = r#"{"images":[{"id":"sha256:aa","repoTags":["docker.io/library/a:1"],
             "repoDigests":["docker.io/library/a@sha256:bb"]}]}"#;

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use anyhow::Result;
 
+use super::build::LABEL;
 use super::node::{Images, Node, canonical};
 use crate::engine::Engine;
 use crate::plan::Step;
@@ -22,7 +23,7 @@ pub fn engine_steps<'a>(
     // Newest first, as docker lists them.
     let listing = engine.docker().args(["image", "ls", "--format", "{{.Repository}}:{{.Tag}}"]).read()?;
     let old = old(listing.lines(), names, keep, needed);
-    Ok(old
+    let mut steps: Vec<Step<'a>> = old
         .into_iter()
         .map(|reference| {
             let command = engine.docker().args(["image", "rm", &reference]);
@@ -30,14 +31,29 @@ pub fn engine_steps<'a>(
                 command.run().map(|()| String::new())
             })
         })
-        .collect())
+        .collect();
+    // What a later build took the tag from.
+    let label = format!("label={LABEL}");
+    let nameless = ["--filter", "dangling=true", "--filter", &label];
+    if !engine.docker().args(["image", "ls", "--quiet"]).args(nameless).read()?.trim().is_empty() {
+        let command = engine.docker().args(["image", "prune", "--force", "--filter", &label]);
+        steps.push(Step::new(
+            "remove builds without a name",
+            "another build has their tag",
+            command.clone(),
+            move |_| command.run().map(|()| String::new()),
+        ));
+    }
+    Ok(steps)
 }
 
 /// The steps that remove from `node` those builds of the images in `names` that neither `needed` (references of kept
-/// revisions) nor any container uses. What they alone held is collected by containerd.
+/// revisions) nor any container uses, and those that lost their name to a later build. What they alone held is collected
+/// by containerd.
 pub fn node_steps<'a>(node: &'a Node, names: &[&str], needed: &BTreeSet<String>) -> Result<Vec<Step<'a>>> {
     let images = node.images()?;
-    let garbage = garbage(&images, &node.used()?, names, needed);
+    let used = node.used()?;
+    let garbage = garbage(&images, &used, names, needed);
     let id = |reference: &String| images.get(reference);
     let steps = garbage.iter().enumerate().filter_map(|(index, reference)| {
         // `crictl rmi` removes every name of the image, and `ctr images rm` one name only, but leaves the one that CRI
@@ -52,7 +68,17 @@ pub fn node_steps<'a>(node: &'a Node, names: &[&str], needed: &BTreeSet<String>)
         let what = format!("remove {reference} from {}", node.name);
         Some(Step::new(what, "no longer used", command.clone(), move |_| command.run().map(|()| String::new())))
     });
-    Ok(steps.collect())
+    let mut steps: Vec<Step<'a>> = steps.collect();
+    for id in node.nameless()?.into_iter().filter(|id| !used.contains(id)) {
+        if node.has_label(&id, LABEL)? {
+            let command = node.exec(["crictl", "rmi", &id]);
+            let what = format!("remove {id} from {}", node.name);
+            steps.push(Step::new(what, "another build has its tag", command.clone(), move |_| {
+                command.run().map(|()| String::new())
+            }));
+        }
+    }
+    Ok(steps)
 }
 
 /// Whether `reference` is a build of `name`: its tag is a content tag.

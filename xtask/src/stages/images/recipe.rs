@@ -11,7 +11,7 @@ use super::context::{FOLDER, Files, hex};
 use crate::project::Project;
 
 /// Raised when the same inputs would be built differently: new build options, other rules for what counts.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// Recipes of each image that are kept by tag; Helm keeps ten revisions.
 const RECIPES: usize = 24;
@@ -154,7 +154,7 @@ mod tests {
     fn the_tag_is_stable_and_every_input_changes_it() {
         let one = recipe(&[("a", "file 1"), ("b", "file 2")]);
         // Written down: a change of this value rebuilds and restarts everything that users have deployed.
-        assert_eq!(one.tag(), "699f9a451720203e");
+        assert_eq!(one.tag(), "919a4c2a92cc5e0a");
         assert_eq!(recipe(&[("b", "file 2"), ("a", "file 1")]).tag(), one.tag());
         let others = [
             recipe(&[("a", "exec 1"), ("b", "file 2")]),

@@ -52,8 +52,7 @@ impl Link {
         }
         for (place, id) in self.pods.iter().filter(|(_, id)| **id != self.built) {
             let pod = place.split('/').next().unwrap_or_default();
-            let restart =
-                format!("cargo xtask tool kubectl -- delete pod {pod} -n todo    (its Deployment makes another)");
+            let restart = format!("cargo xtask deploy dev restarts what runs {pod}");
             let container = format!("node -> pod: container {place} has {reference} in its specification");
             if id.is_empty() {
                 add(format!("{container}, but runs no image yet"), "cargo xtask status".to_owned());
@@ -72,6 +71,37 @@ fn short(id: &str) -> &str {
 /// Follows each image of `built` (ID by reference) to nodes and pods.
 pub fn check(built: &BTreeMap<String, String>, evidence: &Evidence) -> Vec<Link> {
     built.iter().map(|(reference, id)| link(reference, id, &evidence.nodes, &evidence.snapshot)).collect()
+}
+
+/// A workload with a pod that runs another image than the node has under the same reference.
+#[derive(Debug)]
+pub struct Outdated<'a> {
+    /// The Deployment or StatefulSet.
+    pub workload: &'a Value,
+    /// `todo-backend:<tag>`.
+    pub reference: &'a str,
+    /// The ID that a pod runs.
+    pub runs: String,
+    /// The ID that was built.
+    pub wanted: String,
+}
+
+/// Returns our workloads that a restart brings to the images `built`.
+pub fn outdated<'a>(
+    built: &BTreeMap<String, String>,
+    on_nodes: &BTreeMap<String, Images>,
+    snapshot: &'a Snapshot,
+) -> Vec<Outdated<'a>> {
+    let of = |workload: &'a Value| {
+        let pods = snapshot.pods_of(workload).filter(|pod| !has_ended(pod));
+        pods.flat_map(containers).find_map(|container| {
+            let wanted = built.get(container.reference)?.clone();
+            let runs = container.config(on_nodes);
+            let other = !runs.is_empty() && runs != wanted;
+            other.then_some(Outdated { workload, reference: container.reference, runs, wanted })
+        })
+    };
+    snapshot.workloads().filter_map(of).collect()
 }
 
 /// Pods of the release whose image is none of `built`: left from another release, or changed by hand.
@@ -189,6 +219,34 @@ mod tests {
         assert!(chain("sha256:a", "containerd://sha256:a").is_empty());
         let unknown = chain("sha256:a", "docker.io/library/todo-backend@sha256:other");
         assert!(unknown[0].contains("but runs docker.io/library/t"), "{unknown:?}");
+    }
+
+    #[test]
+    fn a_workload_of_ours_that_runs_another_image_of_the_same_name_is_outdated() {
+        let outdated = |reference: &str, runs: &str, release: &str| {
+            let items = vec![
+                json!({"kind": "StatefulSet", "spec": {"selector": {"matchLabels": {"a": "b"}}},
+                 "metadata": {"name": "d", "uid": "set", "labels": {"app.kubernetes.io/managed-by": "Helm"},
+                    "annotations": {"meta.helm.sh/release-name": release, "meta.helm.sh/release-namespace": "todo"}}}),
+                json!({"kind": "Pod", "metadata": {"name": "p", "labels": {"a": "b"},
+                    "ownerReferences": [{"uid": "set", "controller": true}]},
+                 "spec": {"containers": [{"name": "c", "image": reference}]},
+                 "status": {"containerStatuses": [{"name": "c", "imageID": runs}]}}),
+            ];
+            let snapshot = Snapshot::of_release("todo", "todo", items);
+            let built = BTreeMap::from([("db:1".to_owned(), "sha256:new".to_owned())]);
+            let manifest = ("db@sha256:manifest".to_owned(), "sha256:new".to_owned());
+            let nodes = BTreeMap::from([("n".to_owned(), Images::from([manifest]))]);
+            let found = super::outdated(&built, &nodes, &snapshot);
+            found.first().map(|found| found.runs.clone())
+        };
+        assert_eq!(outdated("db:1", "sha256:old", "todo").as_deref(), Some("sha256:old"));
+        assert_eq!(outdated("db:1", "docker://sha256:new", "todo"), None);
+        assert_eq!(outdated("db:1", "db@sha256:manifest", "todo"), None);
+        assert_eq!(outdated("db:1", "", "todo"), None, "its container has not started");
+        // Another tag is a change that Helm makes, and another release is somebody else's.
+        assert_eq!(outdated("db:0", "sha256:old", "todo"), None);
+        assert_eq!(outdated("db:1", "sha256:old", "shop"), None);
     }
 
     #[test]
