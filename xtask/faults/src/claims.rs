@@ -76,6 +76,18 @@ const CLAIMS: &[Claim] = &[
     ("cargo xtask teardown --cluster", |_, at| {
         unless(at.before.recorded != at.before.has_node() || !at.before.node_runs(), "the cluster is whole: nothing is to be deleted")
     }),
+    ("which xtask has never verified", |_, at| unless(at.before.record().is_none(), "there is a record")),
+    ("somebody else has changed the release", |_, _| Some("nobody else has".to_owned())),
+    ("\u{2713} load ", |line, at| {
+        let reference = line.split("load ").nth(1).unwrap_or_default().split(": ").next().unwrap_or_default();
+        unless(at.after.node_has(reference), "the node does not have it")
+    }),
+    ("\u{2713} create namespace", |_, at| unless(at.after.has_namespace(), "the namespace does not exist")),
+    ("\u{2713} apply Secret", |line, at| {
+        let name = line.split("apply Secret ").nth(1).and_then(|rest| rest.split_whitespace().next()).unwrap_or_default();
+        unless(at.after.secrets().contains(name), "there is no such Secret")
+    }),
+    ("\u{2713} install ingress controller", |_, at| unless(at.after.has_controller(), "there is no controller")),
     ("nothing to remove", |_, at| unless(at.before.revisions().is_empty(), "there is a release")),
 ];
 

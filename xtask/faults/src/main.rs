@@ -11,6 +11,7 @@ mod control;
 mod etcd;
 mod ingress;
 mod machine;
+mod mutants;
 mod names;
 mod pki;
 mod player;
@@ -70,7 +71,7 @@ fn run(project: &Project, args: &Test) -> Result<Tally> {
         checkout: project.root.clone(),
     };
     let report = &project.report;
-    let found = suite::whole(&setting, args.only.as_deref(), args.all, |line| report.line(line))?;
+    let (found, caught) = suite::whole(&setting, args.only.as_deref(), args.all, |line| report.line(line))?;
     if xtask::process::ending() {
         bail!("interrupted");
     }
@@ -97,5 +98,11 @@ fn run(project: &Project, args: &Test) -> Result<Tally> {
         found.again,
         found.violations.len()
     ));
-    Ok(Tally { passed: found.runs - failed.len(), failed: failed.len() })
+    let escaped: Vec<&suite::Caught> = caught.iter().filter(|mutant| mutant.by.is_none()).collect();
+    escaped.iter().for_each(|mutant| report.line(format!("a mutant that was not caught: {}", mutant.why)));
+    if !caught.is_empty() {
+        report.line(format!("{} of {} mutants caught", caught.len() - escaped.len(), caught.len()));
+    }
+    let failed = failed.len() + escaped.len();
+    Ok(Tally { passed: found.runs + caught.len() - failed, failed })
 }

@@ -61,7 +61,10 @@ pub fn build(checkout: &Utf8Path, copy: &Utf8Path, mutants: &[Mutant]) -> Result
         };
         let count = text.matches(mutant.find.as_str()).count();
         ensure!(count == 1, "mutant {}: its text stands in {} {count} times: {}", number + 1, mutant.file, mutant.find);
-        let both = format!("(if crate::is_mutant({}) {{ {} }} else {{ {} }})", number + 1, mutant.replace, mutant.find);
+        // A semicolon that makes the text unique stays outside.
+        let (find, end) = mutant.find.strip_suffix(';').map_or((mutant.find.as_str(), ""), |find| (find, ";"));
+        let replace = mutant.replace.trim_end_matches(';');
+        let both = format!("(if crate::is_mutant({}) {{ {replace} }} else {{ {find} }}){end}", number + 1);
         changed.insert(path, text.replacen(&mutant.find, &both, 1));
     }
     let library = copy.join("xtask/src/lib.rs");

@@ -9,6 +9,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 
 use crate::calls::{Call, FAULTS, Fault};
 use crate::checker::{Case, Violation, check, check_again};
+use crate::mutants;
 use crate::scenario::{DEPLOY, SCENARIOS, Scenario, Start};
 use crate::servers::Programs;
 use crate::truth::Truth;
@@ -336,14 +337,50 @@ pub fn run(worlds: &[Prepared], references: &References, pairs: &[Pair], enough:
     Ok(total)
 }
 
-/// Runs the whole suite.
-pub fn whole(setting: &Setting<'_>, only: Option<&str>, all: bool, tell: impl Fn(&str) + Sync) -> Result<Findings> {
+/// Runs the whole suite: every pair, and then the mutants. Gives the findings and how many mutants were not caught.
+pub fn whole(setting: &Setting<'_>, only: Option<&str>, all: bool, tell: impl Fn(&str) + Sync) -> Result<(Findings, Vec<Caught>)> {
+    let mutants = only.is_none_or(|text| text.starts_with(MUTANTS));
+    let pairs_too = !only.is_some_and(|text| text.starts_with(MUTANTS));
     let worlds = worlds(setting, WORLDS)?;
-    let references = references(&worlds, only)?;
-    let pairs = select(&references, only, all);
-    ensure!(!pairs.is_empty(), "no pair of a call and a fault fits {}", only.unwrap_or_default());
-    tell(&format!("{} runs of {} scenarios", pairs.len(), references.len()));
-    run(&worlds, &references, &pairs, false, tell)
+    let references = references(&worlds, only.filter(|_| pairs_too))?;
+    let mut found = Findings::default();
+    if pairs_too {
+        let pairs = select(&references, only, all);
+        ensure!(!pairs.is_empty(), "no pair of a call and a fault fits {}", only.unwrap_or_default());
+        tell(&format!("{} runs of {} scenarios", pairs.len(), references.len()));
+        found = run(&worlds, &references, &pairs, false, &tell)?;
+    }
+    let caught = if mutants { self::mutants(setting, &worlds, &references, &tell)? } else { Vec::new() };
+    Ok((found, caught))
+}
+
+/// What `--only` begins with for the mutants alone.
+const MUTANTS: &str = "mutants";
+
+/// A mutant, and the first thing that was found wrong with it.
+pub struct Caught {
+    /// What is wrong with the mutant.
+    pub why: String,
+    /// What was found.
+    pub by: Option<String>,
+}
+
+/// Tries every mutant until the checker catches it.
+fn mutants(setting: &Setting<'_>, worlds: &[Prepared], references: &References, tell: &(impl Fn(&str) + Sync)) -> Result<Vec<Caught>> {
+    let mutants = mutants::all()?;
+    let built = mutants::build(&setting.checkout, &setting.checkout.join("target/faults/mutants"), &mutants)?;
+    let program = keep(&built, &setting.folder.join("mutants"))?;
+    let mut caught = Vec::new();
+    for (number, mutant) in mutants.iter().enumerate() {
+        worlds.iter().for_each(|world| world.world.mutate(&program, number + 1));
+        let pairs = select(references, Some(&mutant.runs), true);
+        ensure!(!pairs.is_empty(), "mutant {}: no run fits {}", number + 1, mutant.runs);
+        let found = run(worlds, references, &pairs, true, |_| ())?;
+        let by = found.violations.first().map(|(pair, violation)| format!("{pair}: {}", violation.claim));
+        tell(&format!("mutant {}: {}: {}", number + 1, mutant.why, by.as_deref().unwrap_or("not caught")));
+        caught.push(Caught { why: mutant.why.clone(), by });
+    }
+    Ok(caught)
 }
 
 /// Makes a folder for worlds that goes with the returned value. Those of suites that were killed go first.
@@ -365,6 +402,7 @@ const PREFIX: &str = "xtask-faults-";
 
 /// Links `program` into `folder`, or copies it where that cannot be done.
 pub fn keep(program: &Utf8Path, folder: &Utf8Path) -> Result<Utf8PathBuf> {
+    std::fs::create_dir_all(folder)?;
     let dest = folder.join(program.file_name().context("a program's name")?);
     if std::fs::hard_link(program, &dest).is_err() {
         std::fs::copy(program, &dest).with_context(|| format!("copying {program}"))?;

@@ -160,6 +160,11 @@ impl Truth {
         self.machine.images.iter().map(|image| image.reference.clone()).collect()
     }
 
+    /// Whether the node has the image `reference`.
+    pub fn node_has(&self, reference: &str) -> bool {
+        self.machine.node_images.contains_key(&canonical(reference))
+    }
+
     /// Images of running pods that the node does not have any more.
     pub fn lost_images(&self) -> Vec<String> {
         let running = self.workloads().into_iter().flat_map(|workload| workload.running);

@@ -83,8 +83,8 @@ pub struct World {
     ingress: Arc<Ingress>,
     ledger: Ledger,
     player: Player,
-    /// The mutant that is switched on.
-    pub mutant: Mutex<Option<usize>>,
+    /// The program with all mutants and the number of the one that is switched on, where one is tested.
+    mutant: Mutex<Option<(Utf8PathBuf, usize)>>,
     /// What was read last, and etcd's revision then.
     last: Mutex<Option<(u64, Objects)>>,
 }
@@ -145,6 +145,11 @@ impl World {
         Arc::new(control).listen(UnixListener::bind(folder.join(SOCKET))?);
         let player = Player::start(servers.store.clone(), machine.clone());
         Ok(Self { folder: folder.to_owned(), program: setting.program.clone(), servers, machine, ingress, ledger, player, mutant: Mutex::default(), last: Mutex::default() })
+    }
+
+    /// Tests a mutant from now on.
+    pub fn mutate(&self, program: &Utf8Path, number: usize) {
+        *self.mutant.lock().unwrap_or_else(PoisonError::into_inner) = Some((program.to_owned(), number));
     }
 
     fn machine(&self) -> MutexGuard<'_, Machine> {
@@ -224,9 +229,10 @@ impl World {
             (SCALE, FACTOR.to_owned()),
         ];
         command = command.args(environment.map(|(name, value)| format!("{name}={value}")));
-        let mutant = *self.mutant.lock().unwrap_or_else(PoisonError::into_inner);
-        command = command.args(mutant.map(|number| format!("{SWITCH}={number}")));
-        command = command.arg(self.program.as_str()).args(["--root", &at("root")]).args(args.iter().copied());
+        let mutant = self.mutant.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        command = command.args(mutant.as_ref().map(|(_, number)| format!("{SWITCH}={number}")));
+        let program = mutant.map_or_else(|| self.program.clone(), |(program, _)| program);
+        command = command.arg(program.as_str()).args(["--root", &at("root")]).args(args.iter().copied());
         let running = command.cwd(self.folder.join("root")).deadline(LONGEST).pipe_from(None)?;
         let mut lines = BufReader::new(running.reader()).split(b'\n');
         let text = |line: std::io::Result<Vec<u8>>| Ok::<_, anyhow::Error>(String::from_utf8_lossy(&line?).into_owned());
