@@ -116,7 +116,11 @@ pub const APPLICATION_TEST: Limit = Limit::seconds(900);
 
 // The engine and what is asked of the node through it.
 
-/// Whether an engine answers.
+/// What an engine says about its images, containers and resources.
+pub const ENGINE_QUESTION: Limit = Limit::seconds(60);
+/// An engine to answer. A slower one is told, not taken for absent.
+pub const ENGINE_ANSWER: Limit = Limit::seconds(15);
+/// One answer of an engine that is being started or ended.
 pub const ENGINE_PROBE: Limit = Limit::seconds(3);
 /// The private engine to answer after its start.
 pub const ENGINE_START: Limit = Limit::seconds(60);
@@ -141,6 +145,9 @@ pub const IMAGE_STREAM: Limit = Limit::seconds(600);
 /// The CRI image list to show an import.
 pub const IMAGE_LISTED: Limit = Limit::seconds(5);
 
+/// Between two looks at a profile that seems half deleted: minikube writes its record and its node one after the other.
+pub const PROFILE_SETTLE: Limit = Limit::seconds(1);
+
 // The API server.
 
 /// A TCP connection and its TLS handshake, also on a busy machine.
@@ -161,8 +168,10 @@ pub const API_LONGEST_PAUSE: Limit = Limit::seconds(2);
 pub const API_DELETION: Limit = Limit::seconds(90);
 /// A namespace to be gone: every object in it goes first.
 pub const API_NAMESPACE_DELETION: Limit = Limit::seconds(180);
-/// An API server that answers to be ready: it reads its caches after a start.
-pub const API_READY: Limit = Limit::seconds(60);
+/// An API server that starts to be ready.
+pub const API_START: Limit = Limit::seconds(90);
+/// Between two looks at an API server that starts.
+pub const API_START_POLL: Limit = Limit::seconds(1);
 /// A followed view whose API server stays away.
 pub const API_AWAY: Limit = Limit::seconds(30);
 /// A watched list to be read again as a whole.
@@ -186,6 +195,10 @@ pub const LOG_LOOK: Limit = Limit::seconds(1);
 pub const CAUSE_GAP: Limit = Limit::seconds(4);
 /// A pod of a StatefulSet that keeps its own successor from coming.
 pub const POD_STUCK: Limit = Limit::seconds(3);
+/// A volume to be gone after its namespace.
+pub const VOLUME_DELETION: Limit = Limit::seconds(60);
+/// The scheduler to place the ingress controller's pod before what it says counts.
+pub const SCHEDULED: Limit = Limit::seconds(5);
 /// The ingress controller to be ready.
 pub const INGRESS_READY: Limit = Limit::seconds(120);
 /// The Job of the preflight.

@@ -8,13 +8,17 @@ pub mod place;
 pub mod reap;
 pub mod start;
 pub mod stop;
+pub mod stored;
 pub mod tree;
 
 use std::collections::BTreeMap;
 
+use anyhow::Result;
 use camino::Utf8PathBuf;
 
 use crate::clock;
+use crate::deadlines;
+use crate::failure::{Class, Failure};
 use crate::process::{DOCKER, PROXY, Process};
 use place::Place;
 
@@ -27,12 +31,14 @@ pub struct Engine {
     pub envs: Vec<(String, String)>,
     /// Whether it is the one that xtask made: only there may stand-ins carry official names.
     pub private: bool,
+    /// Whether it is yet to be made: then it holds nothing, and nobody need be asked.
+    pub empty: bool,
 }
 
 impl Engine {
     /// The user's own engine, as their `docker` reaches it.
     pub fn system() -> Self {
-        Self { client: "docker".into(), envs: Vec::new(), private: false }
+        Self { client: "docker".into(), envs: Vec::new(), private: false, empty: false }
     }
 
     /// The private engine of the cache that `place` describes.
@@ -44,7 +50,8 @@ impl Engine {
             // minikube looks for `docker` there.
             ("PATH", format!("{}:{path}", place.bin())),
         ];
-        Self { client: place.client(), envs: set.map(|(name, value)| (name.to_owned(), value)).into(), private: true }
+        let envs = set.map(|(name, value)| (name.to_owned(), value)).into();
+        Self { client: place.client(), envs, private: true, empty: false }
     }
 
     /// A `docker` command aimed at this engine.
@@ -58,36 +65,149 @@ impl Engine {
         self.envs.iter().fold(process, |process, (name, value)| process.env(name, value))
     }
 
-    /// The image ID (config digest) under `reference`, if the engine has it.
-    pub fn image_id(&self, reference: &str) -> Option<String> {
-        self.image_ids(&[reference.to_owned()]).remove(reference)
+    /// Memory in bytes and processors of the machine that the engine runs on. Its containers see these, whatever their own
+    /// limits are.
+    pub fn machine(&self) -> Result<(u64, u64)> {
+        let info = self
+            .docker()
+            .args(["info", "--format", "{{.MemTotal}} {{.NCPU}}"])
+            .deadline(deadlines::ENGINE_QUESTION)
+            .read();
+        let unknown = |words: String| {
+            Failure::new(Class::Machine, format!("the Docker Engine does not say how large its machine is: {words}"))
+                .help("see whether the engine answers: cargo xtask doctor")
+        };
+        let text = info.map_err(|error| unknown(error.to_string()))?;
+        let numbers: Option<Vec<u64>> = text.split_whitespace().map(|word| word.parse().ok()).collect();
+        match numbers.as_deref() {
+            Some([memory, cpus]) if *memory > 0 && *cpus > 0 => Ok((*memory, *cpus)),
+            _ => Err(unknown(format!("it printed `{}`", text.trim())).into()),
+        }
+    }
+
+    /// Asks `docker <noun> inspect` about `names`; without a `format` it prints a JSON array. A name is absent only if the
+    /// engine says "no such <noun>" of it; whatever else it says is an error.
+    pub fn inspect(&self, noun: &str, format: &str, names: &[String]) -> Result<Inspected> {
+        if self.empty || names.is_empty() {
+            return Ok(Inspected { text: String::new(), absent: names.to_vec() });
+        }
+        let format = if format.is_empty() { [].as_slice() } else { &["--format", format] };
+        let inspect = self.docker().args([noun, "inspect"]).args(format.iter().copied()).args(names.iter().cloned());
+        let output = inspect
+            .deadline(deadlines::ENGINE_QUESTION)
+            .output()
+            .map_err(|error| unknown(noun, names, &error.to_string()))?;
+        let (text, said) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        let is_absent = |name: &&String| {
+            let missing = format!("no such {noun}");
+            said.lines().any(|line| line.to_lowercase().contains(&missing) && line.contains(name.as_str()))
+        };
+        let absent: Vec<String> = names.iter().filter(is_absent).cloned().collect();
+        let others = said.lines().filter(|line| !line.trim().is_empty()).count() > absent.len();
+        if !output.status.success() && (absent.is_empty() || others) {
+            let words = if said.trim().is_empty() { output.status.to_string() } else { said.trim().to_owned() };
+            return Err(unknown(noun, names, &words));
+        }
+        Ok(Inspected { text: text.into_owned(), absent })
+    }
+
+    /// What `format` shows of the one object called `name`; `None`: the engine says that there is none.
+    pub fn inspect_one(&self, noun: &str, format: &str, name: &str) -> Result<Option<String>> {
+        let names = [name.to_owned()];
+        let inspected = self.inspect(noun, format, &names)?;
+        let text = inspected.text.trim();
+        match inspected.absent.is_empty() {
+            false => Ok(None),
+            true if text.is_empty() => Err(unknown(noun, &names, "it printed nothing")),
+            true => Ok(Some(text.to_owned())),
+        }
+    }
+
+    /// The image ID (config digest) under `reference`; `None`: the engine does not have it.
+    pub fn image_id(&self, reference: &str) -> Result<Option<String>> {
+        Ok(self.image_ids(&[reference.to_owned()])?.remove(reference))
     }
 
     /// `name@sha256:…` under which a registry has the image that the engine calls `reference`, if it is from one.
-    pub fn registry_digest(&self, reference: &str) -> Option<String> {
-        let digests = self.docker().args(["image", "inspect", "--format", "{{join .RepoDigests \" \"}}", reference]);
-        digests.read().ok()?.split_whitespace().find(|digest| digest.contains("@sha256:")).map(str::to_owned)
+    pub fn registry_digest(&self, reference: &str) -> Result<Option<String>> {
+        let digests = self.inspect("image", "{{join .RepoDigests \" \"}}", &[reference.to_owned()])?.text;
+        Ok(digests.split_whitespace().find(|digest| digest.contains("@sha256:")).map(str::to_owned))
     }
 
     /// When `reference` was last given to an image in this engine, in seconds since 1970, if the engine knows.
-    pub fn tagged_at(&self, reference: &str) -> Option<u64> {
-        let format = "{{json .Metadata.LastTagTime}}";
-        let time = self.docker().args(["image", "inspect", "--format", format, reference]).read().ok()?;
-        clock::parse(time.trim().trim_matches('"'))
+    pub fn tagged_at(&self, reference: &str) -> Result<Option<u64>> {
+        let time = self.inspect_one("image", "{{json .Metadata.LastTagTime}}", reference)?;
+        Ok(time.and_then(|time| clock::parse(time.trim_matches('"'))))
     }
 
     /// The image IDs of those of `references` (names with tags) that the engine has, by one call.
-    pub fn image_ids(&self, references: &[String]) -> BTreeMap<String, String> {
-        if references.is_empty() {
-            return BTreeMap::new();
-        }
-        let format = "{{.Id}}{{range .RepoTags}} {{.}}{{end}}";
-        let inspect = self.docker().args(["image", "inspect", "--format", format]).args(references.iter().cloned());
-        // It fails if one of them is not there, after it has printed the others.
-        let Ok(output) = inspect.output() else { return BTreeMap::new() };
-        let text = String::from_utf8_lossy(&output.stdout);
-        let lines = text.lines().filter_map(|line| line.split_once(' '));
+    pub fn image_ids(&self, references: &[String]) -> Result<BTreeMap<String, String>> {
+        let inspected = self.inspect("image", "{{.Id}}{{range .RepoTags}} {{.}}{{end}}", references)?;
+        let lines = inspected.text.lines().filter_map(|line| line.split_once(' '));
         let pairs = lines.flat_map(|(id, tags)| tags.split(' ').map(move |tag| (tag.to_owned(), id.to_owned())));
-        pairs.filter(|(tag, _)| references.contains(tag)).collect()
+        let ids: BTreeMap<String, String> = pairs.filter(|(tag, _)| references.contains(tag)).collect();
+        let answered = |name: &String| ids.contains_key(name) || inspected.absent.contains(name);
+        if let Some(name) = references.iter().find(|name| !answered(name)) {
+            let words = format!("it answered with something else: `{}`", inspected.text.trim());
+            return Err(unknown("image", std::slice::from_ref(name), &words));
+        }
+        Ok(ids)
+    }
+}
+
+/// The error where the engine did not say whether `names` exist.
+fn unknown(noun: &str, names: &[String], words: &str) -> anyhow::Error {
+    let names = names.join(", ");
+    let what = format!("the Docker Engine does not say whether it has {noun} {names}: {words}");
+    Failure::new(Class::Machine, what).help("see whether the engine answers: cargo xtask doctor").into()
+}
+
+/// What `docker inspect` said.
+#[derive(Debug)]
+pub struct Inspected {
+    /// What it printed about the objects that exist.
+    pub text: String,
+    /// The names of which it said that there is no such object.
+    pub absent: Vec<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An engine whose client runs `script`.
+    fn engine(dir: &tempfile::TempDir, script: &str) -> Engine {
+        let client = dir.path().join("docker");
+        std::fs::write(&client, format!("#!/bin/sh\n{script}\n")).unwrap();
+        std::fs::set_permissions(&client, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        Engine { client: client.to_str().unwrap().into(), ..Engine::system() }
+    }
+
+    #[test]
+    fn an_image_is_present_absent_or_unknown() {
+        let names = ["a:1".to_owned(), "b:1".to_owned()];
+        let ask = |script: &str| {
+            let dir = tempfile::tempdir().unwrap();
+            engine(&dir, script).image_ids(&names).map(|ids| ids.into_keys().collect::<Vec<_>>())
+        };
+        let missing = "echo 'Error response from daemon: No such image: b:1' >&2; exit 1";
+        assert_eq!(ask("echo sha256:aa a:1 a:2; echo sha256:bb b:1").unwrap(), names);
+        assert_eq!(ask(&format!("echo sha256:aa a:1; {missing}")).unwrap(), ["a:1"]);
+        let unknown = [
+            "exit 1",
+            "echo 'Cannot connect to the Docker daemon' >&2; exit 1",
+            // One of two is told; the other one is not.
+            "echo sha256:aa a:1",
+            "echo sha256:aa a:1; echo 'context deadline exceeded' >&2; exit 1",
+            &format!("echo sha256:aa a:1; echo 'connection reset' >&2; {missing}"),
+            "echo garbage",
+        ];
+        for script in unknown {
+            let error = ask(script).unwrap_err();
+            let failure = error.downcast_ref::<Failure>().unwrap();
+            assert!(failure.to_string().contains("does not say whether it has image"), "{script}: {failure}");
+        }
+        let absent = Engine { empty: true, client: "/nonexistent".into(), ..Engine::system() };
+        assert!(absent.image_ids(&names).unwrap().is_empty(), "an engine that is yet to be made holds nothing");
     }
 }

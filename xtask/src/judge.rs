@@ -25,6 +25,7 @@ use crate::snapshot::Snapshot;
 pub use hosts::in_need_of_logs;
 pub use pods::{is_ready, stuck};
 pub use progress::{Progress, progress};
+pub use scheduling::uncordon;
 
 /// How grave a finding is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -59,6 +60,7 @@ pub const CAUSES: &[Cause] = &[
     cause("crash-loop", "a container ends again and again", 4, crash::looping),
     cause("not-ready", "a container runs but does not become ready", 4, probes::failing),
     cause("unschedulable", "a pod does not fit on any node", 3, scheduling::unschedulable),
+    cause("cordoned", "a pod waits for a node that is cordoned", 3, scheduling::cordoned),
     cause("claim-pending", "a volume is not provided", 3, storage::pending),
     cause("quota", "a quota is used up", 3, admission::quota),
     cause("pod-security", "Pod Security refuses a pod", 2, admission::pod_security),
@@ -72,7 +74,7 @@ const fn cause(name: &'static str, title: &'static str, seconds: u64, find: fn(&
 
 /// Whether telling the cause `name` well takes what only the whole cluster knows.
 pub fn asks_cluster(name: &str) -> bool {
-    ["unschedulable", "claim-pending"].contains(&name)
+    ["unschedulable", "cordoned", "claim-pending"].contains(&name)
 }
 
 /// What a row's function sees, before the row's name is added.

@@ -12,6 +12,7 @@ mod dotenv;
 pub mod engine;
 mod events;
 pub mod failure;
+pub mod files;
 mod git;
 mod inventory;
 pub mod judge;

@@ -39,6 +39,8 @@ const CLUSTER_KINDS: [Resource; 3] = [kinds::NODE, kinds::POD, kinds::STORAGE_CL
 
 /// The annotation of a pod template that `kubectl rollout restart` writes.
 pub const RESTARTED: &str = "kubectl.kubernetes.io/restartedAt";
+/// The field of a node that says what the profile has: the limits of the node's container, which kubelet does not see.
+pub const PROFILE: &str = "xtaskProfile";
 
 /// The objects of one namespace.
 #[derive(Clone, Debug, Default)]
@@ -100,6 +102,14 @@ impl Snapshot {
     pub fn add_cluster(&mut self, tools: &Toolbox) -> Result<()> {
         let lists = tools.api()?.list_all(&CLUSTER_KINDS, Scope::Cluster)?;
         self.cluster = lists.into_iter().flat_map(|list| list.items).collect();
+        let record = tools.record()?.unwrap_or_default();
+        if let (Some(memory), Some(cpus)) = (record["Memory"].as_u64(), record["CPUs"].as_u64()) {
+            let size = serde_json::json!({"memory": format!("{memory}Mi"), "cpu": cpus.to_string()});
+            self.cluster
+                .iter_mut()
+                .filter(|object| object["kind"] == "Node")
+                .for_each(|node| node[PROFILE] = size.clone());
+        }
         Ok(())
     }
 

@@ -5,11 +5,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Result;
 use camino::{Utf8Path, Utf8PathBuf};
+use serde_json::Value;
 
 use crate::api::{Api, Credentials};
 use crate::deadlines;
 use crate::engine::Engine;
 use crate::failure::{Class, Failure};
+use crate::files;
 use crate::origin::{Origin, Tool};
 use crate::process::Process;
 use crate::project::Project;
@@ -117,27 +119,28 @@ impl Toolbox {
     /// The pinned kubectl where it was brought, else the one of the cluster's own version: an older cluster does not need
     /// the new Kubernetes.
     fn kubectl_program(&self) -> Utf8PathBuf {
-        if self.kubectl.is_file() {
-            self.kubectl.clone()
-        } else {
-            self.clusters_kubectl().unwrap_or(self.kubectl.clone())
-        }
+        let here =
+            || Ok::<_, anyhow::Error>(if files::exists(&self.kubectl)? { None } else { self.clusters_kubectl()? });
+        // Where that cannot be told the pinned one is started, and its absence is an error with its path.
+        here().ok().flatten().unwrap_or(self.kubectl.clone())
     }
 
     /// The kubectl that minikube keeps for the Kubernetes of the profile.
-    fn clusters_kubectl(&self) -> Option<Utf8PathBuf> {
-        let config = std::fs::read_to_string(self.profile_config()).ok()?;
-        let config: serde_json::Value = serde_json::from_str(&config).ok()?;
-        let version = config.pointer("/KubernetesConfig/KubernetesVersion")?.as_str()?;
+    fn clusters_kubectl(&self) -> Result<Option<Utf8PathBuf>> {
+        let config = self.record()?.unwrap_or_default();
+        let Some(version) = config.pointer("/KubernetesConfig/KubernetesVersion").and_then(Value::as_str) else {
+            return Ok(None);
+        };
         let arch = if std::env::consts::ARCH == "aarch64" { "arm64" } else { "amd64" };
         let path =
             self.minikube_dir().join("cache").join(std::env::consts::OS).join(arch).join(version).join("kubectl");
-        path.is_file().then_some(path)
+        Ok(files::exists(&path)?.then_some(path))
     }
 
     /// Whether there is a kubectl to be run. A bare name is a tool on PATH that has answered before.
-    pub fn has_kubectl(&self) -> bool {
-        self.kubectl.parent().is_some_and(|dir| dir.as_str().is_empty()) || self.kubectl_program().is_file()
+    pub fn has_kubectl(&self) -> Result<bool> {
+        let on_path = self.kubectl.parent().is_some_and(|dir| dir.as_str().is_empty());
+        Ok(on_path || files::exists(&self.kubectl)? || self.clusters_kubectl()?.is_some())
     }
 
     /// kubectl in the cluster's context.
@@ -187,22 +190,32 @@ impl Toolbox {
             .deadline(deadlines::MINIKUBE)
     }
 
-    /// The cluster's nodes: containers of the engine, which minikube names by the profile.
-    pub fn nodes(&self) -> Vec<Node> {
-        let config = std::fs::read_to_string(self.profile_config()).unwrap_or_default();
-        let config: serde_json::Value = serde_json::from_str(&config).unwrap_or_default();
-        let count = config["Nodes"].as_array().map_or(1, Vec::len).max(1);
+    /// The cluster's nodes: containers of the engine, which minikube names by the profile. Without a record that lists
+    /// them nobody knows how many there are.
+    pub fn nodes(&self) -> Result<Vec<Node>> {
+        let config = self.record()?.unwrap_or_default();
+        let count = config["Nodes"].as_array().map_or(0, Vec::len);
+        if count == 0 {
+            let what = format!("minikube's record {} does not say which nodes there are", self.profile_config());
+            return Err(Failure::new(Class::Cluster, what).help("see what the cluster is: cargo xtask status").into());
+        }
         let name = |index: usize| match index {
             0 => self.profile.clone(),
             _ => format!("{}-m{:02}", self.profile, index + 1),
         };
-        (0..count).map(|index| Node::container(&self.engine, &name(index))).collect()
+        Ok((0..count).map(|index| Node::container(&self.engine, &name(index))).collect())
+    }
+
+    /// The one node of a cluster that is yet to be made.
+    pub fn first_node(&self) -> Node {
+        Node::container(&self.engine, &self.profile)
     }
 
     /// Whether minikube is there to be run.
-    pub fn minikube_exists(&self) -> bool {
+    pub fn minikube_exists(&self) -> Result<bool> {
         // A bare name is a tool on PATH that has answered before.
-        self.minikube.is_file() || self.minikube.parent().is_some_and(|dir| dir.as_str().is_empty())
+        let on_path = self.minikube.parent().is_some_and(|dir| dir.as_str().is_empty());
+        Ok(on_path || files::exists(&self.minikube)?)
     }
 
     /// minikube's own folder: `$MINIKUBE_HOME/.minikube`, or MINIKUBE_HOME itself where it is called that.
@@ -210,9 +223,15 @@ impl Toolbox {
         dir_of(&self.minikube_home)
     }
 
-    /// minikube's record of the profile.
+    /// The file of minikube's record of the profile.
     pub fn profile_config(&self) -> Utf8PathBuf {
         record_of(&self.minikube_dir(), &self.profile)
+    }
+
+    /// minikube's record of the profile; `None`: there is none. One that was read and is no JSON is `Value::Null`: a
+    /// minikube that was killed over it leaves it empty or cut off.
+    pub fn record(&self) -> Result<Option<Value>> {
+        Ok(files::read(&self.profile_config())?.map(|text| serde_json::from_str(&text).unwrap_or_default()))
     }
 }
 
@@ -236,12 +255,7 @@ fn minikube_home(project: &Project, private: bool) -> Result<Utf8PathBuf> {
 
 /// Whether minikube has the profile on record below `home`, a MINIKUBE_HOME. A folder that cannot be read is an error.
 pub fn is_recorded(project: &Project, home: &Utf8Path) -> Result<bool> {
-    let record = record_of(&dir_of(home), &project.settings.cluster.profile);
-    record.try_exists().map_err(|error| {
-        Failure::new(Class::Cluster, format!("cannot look for minikube's record {record}: {error}"))
-            .help(format!("make it readable: ls -ld {}", dir_of(home)))
-            .into()
-    })
+    files::exists(&record_of(&dir_of(home), &project.settings.cluster.profile))
 }
 
 /// The MINIKUBE_HOME that the user's own minikube would use.

@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 
+use crate::engine::Engine;
 use crate::failure::{Class, Failure};
 use crate::origin::{self, Need, Origin, Tool};
 use crate::plan::{self, Mode};
@@ -46,10 +47,17 @@ impl<'a> Preparation<'a> {
             origin::remember(project, self.origin.as_ref())?;
         }
         let engine_answers = mode == Mode::Apply || self.machine.steps.is_empty();
+        let mut engine = self.machine.engine;
         plan::apply(project, "machine", mode, self.machine.steps)?;
-        let steps = self.origin.plan(self.needs, &self.machine.engine)?;
+        if !engine_answers && !engine.empty {
+            let what =
+                "the private Docker Engine does not run, so nobody can say what it holds and what else there is to do";
+            return Err(Failure::new(Class::Machine, what).help("without --dry-run the same command starts it").into());
+        }
+        engine.empty = !engine_answers;
+        let steps = self.origin.plan(self.needs, &engine)?;
         plan::apply(project, "tools", mode, steps)?;
-        let tools = Toolbox::new(project, self.machine.engine, self.origin.as_ref())?;
+        let tools = Toolbox::new(project, engine, self.origin.as_ref())?;
         Ok(World { origin: self.origin, tools, engine_answers })
     }
 }
@@ -77,18 +85,20 @@ impl World {
     /// What is there already, for commands that only look: an error that says how to get the rest.
     pub fn present(project: &Project) -> Result<Self> {
         let observed = machine::observe(project)?;
-        let engine = observed.engine(project).ok_or_else(|| {
-            Failure::new(Class::Machine, "no Docker Engine answers, so there is no cluster to ask")
+        let engine = observed.engine(project)?.ok_or_else(|| {
+            Failure::new(Class::Machine, "no Docker Engine runs, so there is no cluster to ask")
                 .help("cargo xtask deploy dev")
         })?;
+        Self::look(project, engine)?.ok_or_else(|| {
+            Failure::new(Class::Machine, "the tools have not been brought yet").help("cargo xtask deploy dev").into()
+        })
+    }
+
+    /// The same with `engine`; `None`: the tools have not been brought yet.
+    pub fn look(project: &Project, engine: Engine) -> Result<Option<Self>> {
         let origin = origin::present(project, &engine)?;
         let tools = Toolbox::new(project, engine, origin.as_ref())?;
-        if !tools.minikube_exists() {
-            return Err(Failure::new(Class::Machine, "the tools have not been brought yet")
-                .help("cargo xtask deploy dev")
-                .into());
-        }
-        Ok(Self { origin, tools, engine_answers: true })
+        Ok(tools.minikube_exists()?.then_some(Self { origin, tools, engine_answers: true }))
     }
 }
 

@@ -200,7 +200,7 @@ impl Bed {
         let mut project = self.project.clone();
         project.settings.cluster.profile.clone_from(&self.profile);
         let observed = machine::observe(&project)?;
-        let engine = observed.engine(&project).context("no engine answers")?;
+        let engine = observed.engine(&project)?.context("no engine answers")?;
         let origin = origin::select(&project, &engine)?;
         let mut tools = Toolbox::new(&project, engine, origin.as_ref())?;
         tools.kubeconfig.clone_from(&self.kubeconfig);

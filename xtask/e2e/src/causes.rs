@@ -91,7 +91,7 @@ pub fn image_missing(bed: &Bed) -> Result<()> {
     let edited =
         bed.edit("apps/backend/app/__init__.py", |text| format!("{text}\n# removed {:?}\n", Instant::now()))?;
     let reference = references(bed)?.into_iter().find(|r| r.starts_with("todo-backend")).unwrap_or_default();
-    let node = bed.tools()?.nodes().remove(0);
+    let node = bed.tools()?.nodes()?.remove(0);
     let name = canonical(&reference);
     let events = bed.root.join("target/xtask/events.jsonl");
     std::fs::remove_file(&events).context("the events of the deploy before")?;
@@ -188,6 +188,53 @@ pub fn unschedulable(bed: &Bed) -> Result<()> {
     let words =
         ["memory requested: 900Gi", &node, " free of ", "held by ", "todo/todo-frontend-", "to at most ", "memory_mib"];
     mistake(bed, VALUES, edit, "unschedulable", &words).map(drop)
+}
+
+/// More than the profile has and less than the machine: the node must not offer what it may not use.
+pub fn beyond_the_profile(bed: &Bed) -> Result<()> {
+    let tools = bed.tools()?;
+    let path = "jsonpath={.status.allocatable.memory}";
+    let offered = tools.kubectl().args(["get", "node", &bed.profile, "-o", path]).read()?;
+    let size = bed.project.settings.cluster.memory_mib;
+    let fits = offered == format!("{}Ki", size * 1024) || offered == format!("{}Gi", size / 1024);
+    ensure!(fits, "the node offers {offered} to pods, the profile has {size} MiB");
+    let edit =
+        values("frontend:\n  resources:\n    requests: {cpu: 50m, memory: 10Gi}\n    limits: {cpu: '1', memory: 10Gi}");
+    let words = ["memory requested: 10Gi", " free of 6Gi", "set cluster.memory_mib = 1", "only a new cluster has it"];
+    mistake(bed, VALUES, edit, "unschedulable", &words).map(drop)
+}
+
+/// `kubectl cordon`: nothing that runs is touched, and what comes next waits.
+pub fn cordoned(bed: &Bed) -> Result<()> {
+    sound(bed)?;
+    let kubectl = |verb: &str| bed.tools()?.kubectl().args([verb, &bed.profile]).run();
+    kubectl("cordon")?;
+    let uncordon = format!("cargo xtask tool kubectl -- uncordon {}", bed.profile);
+    let status = bed.xtask(&["status"]).and_then(|ran| ran.expect(0, &["it is cordoned", &uncordon]));
+    let edit = values(
+        "frontend:\n  resources:\n    requests: {cpu: 52m, memory: 192Mi}\n    limits: {cpu: '1', memory: 384Mi}",
+    );
+    let result = mistake(bed, VALUES, edit, "cordoned", &["is cordoned", &uncordon]);
+    kubectl("uncordon")?;
+    status?;
+    result.map(drop)
+}
+
+/// `kubectl drain` of what is ours: nothing serves until the node takes pods again, and that is said at once.
+pub fn drained(bed: &Bed) -> Result<()> {
+    sound(bed)?;
+    let drain = bed.tools()?.kubectl().args(["drain", &bed.profile, "--pod-selector=app.kubernetes.io/part-of=todo"]);
+    let drained = drain.args(["--delete-emptydir-data", "--disable-eviction", "--timeout=60s"]).run();
+    let uncordon = format!("cargo xtask tool kubectl -- uncordon {}", bed.profile);
+    let told = drained.and_then(|()| {
+        bed.xtask(&["status"])?.expect(0, &["is cordoned", &uncordon])?;
+        let ran = bed.xtask(&["deploy", "dev"])?.expect(5, &["is cordoned", &uncordon])?;
+        ensure!(ran.took < Duration::from_secs(30), "it took {:.0} s", ran.took.as_secs_f64());
+        Ok(())
+    });
+    bed.tools()?.kubectl().args(["uncordon", &bed.profile]).run()?;
+    told?;
+    bed.xtask(&["deploy", "dev"])?.expect(0, &["is up"]).map(drop)
 }
 
 pub fn quota(bed: &Bed) -> Result<()> {

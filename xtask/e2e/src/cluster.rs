@@ -36,7 +36,7 @@ pub fn hung_backend(bed: &Bed) -> Result<()> {
     let before = restarts()?;
     // SIGSTOP from the node: within its own PID namespace the first process cannot be stopped.
     let find = ["crictl", "ps", "--name", "^backend$", "--state", "Running", "-q"];
-    let node = tools.nodes().remove(0);
+    let node = tools.nodes()?.remove(0);
     let containers = node.exec(find).read()?;
     let id = containers.lines().next().unwrap_or_default().to_owned();
     let pid = node.exec(["crictl", "inspect", "-o", "go-template", "--template", "{{.info.pid}}", &id]).read()?;

@@ -94,7 +94,7 @@ pub fn secret(bed: &Bed) -> Result<()> {
 
 pub fn image(bed: &Bed) -> Result<()> {
     let tools = bed.tools()?;
-    let node = tools.nodes().remove(0);
+    let node = tools.nodes()?.remove(0);
     let reference = references(bed)?.into_iter().find(|r| r.starts_with("todo-backend")).unwrap_or_default();
     node.ctr(["images", "rm", &canonical(&reference)]).run()?;
     bed.until("the node notices", std::time::Duration::from_secs(20), || {

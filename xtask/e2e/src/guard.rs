@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, ensure};
 use camino::Utf8PathBuf;
 
-use super::bed::{AUTH, Bed};
+use super::bed::{AUTH, Bed, Ran};
 use super::lifecycle::references;
 
 /// A kubeconfig of somebody else, whose context and current context is `name`.
@@ -48,8 +48,12 @@ pub fn before_anything(bed: &Bed) -> Result<()> {
     dotenv.map_or(Ok(()), |text| bed.write_dotenv(&text))
 }
 
-/// Proxies, Helm's store and the like that a user has set for other work change nothing, not even in a deploy that works.
-pub fn environment(bed: &Bed) -> Result<()> {
+/// Runs xtask with proxies, Helm's store, kubectl's preferences and the like that a user has set for other work.
+pub fn run_with_variables_for_other_work(bed: &Bed, args: &[&str]) -> Result<Ran> {
+    let kuberc = scratch(bed, "kuberc")?;
+    let preference = "apiVersion: kubectl.config.k8s.io/v1beta1\nkind: Preference\n\
+        defaults: [{command: delete, options: [{name: interactive, default: 'true'}]}]\n";
+    std::fs::write(&kuberc, preference)?;
     let dead = "http://127.0.0.1:9";
     let envs = [
         ("HTTPS_PROXY", dead),
@@ -58,10 +62,16 @@ pub fn environment(bed: &Bed) -> Result<()> {
         ("NO_PROXY", ""),
         ("HELM_DRIVER", "configmap"),
         ("HELM_NAMESPACE", "default"),
+        ("KUBERC", kuberc.as_str()),
         ("MINIKUBE_PROFILE", "elsewhere"),
         ("GIT_DIR", "/nonexistent"),
     ];
-    let run = |args: &[&str]| bed.xtask_with(args, &envs);
+    bed.xtask_with(args, &envs)
+}
+
+/// Such variables change nothing: neither in a deploy that works, nor in one that is rolled back, nor in a teardown.
+pub fn environment(bed: &Bed) -> Result<()> {
+    let run = |args: &[&str]| run_with_variables_for_other_work(bed, args);
     run(&["status"])?.expect(0, &["2/2 ready"])?;
     run(&["deploy", "dev"])?.expect(0, &["nothing changed"])?;
     let releases = |kind: &str| -> Result<usize> {
@@ -71,8 +81,32 @@ pub fn environment(bed: &Bed) -> Result<()> {
     bed.write_dotenv(&format!("AUTH_SECRET={AUTH}-elsewhere\n"))?;
     run(&["deploy", "dev"])?.expect(0, &["is up"])?;
     ensure!(releases("configmaps")? == 0 && releases("secrets")? > 0, "Helm keeps the release in another store");
+    let mistake = "backend:\n  migrate:\n    command: [no-such-program]";
+    let edited = bed.edit("infra/helm/values-dev.yaml", |text| format!("{text}\n{mistake}\n"))?;
+    let failed = run(&["deploy", "dev"]);
+    drop(edited);
+    failed?.expect(7, &["rolled back to revision", "runs now: todo-backend     2/2 ready"])?;
+    run(&["teardown"])?.expect(0, &["stays: the todos"])?;
+    let left = ["get", "deployments,statefulsets,services,ingresses,pods", "-o", "name"];
+    let left = bed.tools()?.kubectl_here().args(left).read()?;
+    ensure!(left.trim().is_empty() && releases("secrets")? == 0, "said to be removed, but there is: {left}");
     bed.write_dotenv(&format!("AUTH_SECRET={AUTH}\n"))?;
     bed.xtask(&["deploy", "dev"])?.expect(0, &["is up"]).map(|_| ())
+}
+
+/// A kubeconfig that is not there gets our context and nothing else, and the cluster is seen and changed all the same.
+pub fn without_kubeconfig(bed: &Bed) -> Result<()> {
+    let absent = scratch(bed, "no-kubeconfig")?;
+    let _ = std::fs::remove_file(&absent);
+    let run = |args: &[&str]| bed.xtask_with(args, &[("KUBECONFIG", absent.as_str())]);
+    run(&["status"])?.expect(0, &["2/2 ready"])?;
+    ensure!(!absent.exists(), "a look has made a kubeconfig");
+    bed.write_dotenv(&format!("AUTH_SECRET={AUTH}-without-kubeconfig\n"))?;
+    run(&["deploy", "dev"])?.expect(0, &["add context", "is up"])?;
+    ensure!(!std::fs::read_to_string(&absent)?.contains("current-context"), "a current context was chosen");
+    bed.write_dotenv(&format!("AUTH_SECRET={AUTH}\n"))?;
+    run(&["deploy", "dev"])?.expect(0, &["is up"])?;
+    std::fs::remove_file(absent).context("removing the kubeconfig")
 }
 
 /// Of several files of KUBECONFIG only the first is written, and only entries of our own; a foreign entry of our name in
@@ -116,6 +150,21 @@ pub fn paused(bed: &Bed) -> Result<()> {
     // The node runs on; what is in it is frozen.
     bed.tools()?.minikube().arg("pause").run()?;
     bed.xtask(&["deploy", "dev"])?.expect(0, &["did not answer `GET /readyz`", "is up"])?;
+    Ok(())
+}
+
+/// `docker restart` of the node starts nothing in it. Then kubelet is started, as on nodes that start it by themselves: the
+/// API server comes, and a deploy waits for it.
+pub fn restarted(bed: &Bed) -> Result<()> {
+    let docker = |args: &[&str]| bed.tools()?.engine.docker().args(args.iter().copied()).run();
+    docker(&["restart", &bed.profile])?;
+    let away = bed.xtask(&["status"])?.expect(5, &["its API server is away", "deploy dev"])?;
+    ensure!(!away.text.contains("not deployed"), "it claims more than it saw:\n{}", away.text);
+    docker(&["exec", &bed.profile, "systemctl", "start", "containerd", "kubelet"])?;
+    let starting = bed.xtask(&["status"])?.expect(5, &["its API server is starting"])?;
+    ensure!(!starting.text.contains("not deployed"), "it claims more than it saw:\n{}", starting.text);
+    let ran = bed.xtask(&["deploy", "dev"])?.expect(0, &["is up"])?;
+    ensure!(!ran.text.contains("start cluster"), "it was started once more:\n{}", ran.text);
     Ok(())
 }
 

@@ -4,6 +4,7 @@ use anyhow::{Result, ensure};
 
 use super::application::lasting_is_there;
 use super::bed::{AUTH, Bed};
+use super::guard::run_with_variables_for_other_work;
 use xtask::stages::images;
 use xtask::world::World;
 
@@ -58,9 +59,13 @@ pub fn teardown(bed: &Bed) -> Result<()> {
     ensure!(left.trim().is_empty(), "left behind: {left}");
     bed.xtask(&["deploy", "dev"])?.expect(0, &["is up"])?;
     lasting_is_there(bed)?;
-    bed.xtask(&["teardown", "--data"])?.expect(0, &[])?;
+    run_with_variables_for_other_work(bed, &["teardown", "--data"])?.expect(0, &["ingress controller removed"])?;
     let namespaces = bed.tools()?.kubectl().args(["get", "namespaces", "-o", "name"]).read()?;
-    ensure!(!namespaces.lines().any(|name| name == "namespace/todo"), "the namespace is left");
+    let left =
+        ["namespace/todo", "namespace/ingress-traefik"].into_iter().find(|ours| namespaces.lines().any(|n| n == *ours));
+    ensure!(left.is_none(), "{left:?} is left");
+    let volumes = bed.tools()?.kubectl().args(["get", "persistentvolumes", "-o", "name"]).read()?;
+    ensure!(volumes.trim().is_empty(), "left behind: {volumes}");
     Ok(())
 }
 

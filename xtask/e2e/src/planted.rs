@@ -20,7 +20,7 @@ const PLANTED: &str = "todo-backend:planted";
 
 pub fn other_image(bed: &Bed) -> Result<()> {
     let tools = bed.tools()?;
-    let node = tools.nodes().remove(0);
+    let node = tools.nodes()?.remove(0);
     let reference = references(bed)?.into_iter().find(|r| r.starts_with("todo-backend")).context("a backend image")?;
     bed.xtask(&["status", "--verify"])?.expect(0, &["verified"])?;
 

@@ -27,8 +27,6 @@ pub struct Deadlines {
     pub deletion: Duration,
     /// For a namespace to be gone: every object in it goes first.
     pub namespace_deletion: Duration,
-    /// For an API server that answers to be ready: it reads its caches after a start.
-    pub ready: Duration,
     /// Between two looks at something that is waited for.
     pub poll: Duration,
 }
@@ -46,7 +44,6 @@ impl Default for Deadlines {
             longest_pause: deadlines::API_LONGEST_PAUSE.time(),
             deletion: deadlines::API_DELETION.time(),
             namespace_deletion: deadlines::API_NAMESPACE_DELETION.time(),
-            ready: deadlines::API_READY.time(),
             poll: deadlines::POLL.time(),
         }
     }

@@ -13,7 +13,9 @@ pub enum Health {
     Ready,
     /// It answers, but does not serve yet: in its words.
     NotReady(String),
-    /// Nothing answers, or nothing that knows our certificate: in the system's words.
+    /// It does not know our certificate: in its words. minikube renews one that has expired.
+    Refused(String),
+    /// Nothing answers: in the system's words.
     Silent(String),
 }
 
@@ -28,22 +30,8 @@ impl Api {
         };
         Ok(match answer.status {
             StatusCode::OK => Health::Ready,
-            // minikube renews a certificate that has expired.
-            StatusCode::UNAUTHORIZED => Health::Silent(answer.words()),
+            StatusCode::UNAUTHORIZED => Health::Refused(answer.words()),
             _ => Health::NotReady(answer.words()),
         })
-    }
-
-    /// Waits until it is ready, as long as it answers at all.
-    pub fn wait_until_ready(&self) -> Result<Health> {
-        let begun = std::time::Instant::now();
-        loop {
-            match self.health()? {
-                Health::NotReady(_) if begun.elapsed() < self.deadlines().ready => {
-                    std::thread::sleep(self.deadlines().poll);
-                }
-                health => return Ok(health),
-            }
-        }
     }
 }

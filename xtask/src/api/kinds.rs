@@ -39,6 +39,7 @@ pub const CONFIG_MAP: Resource = core("configmaps", "ConfigMap");
 pub const EVENT: Resource = core("events", "Event");
 pub const NAMESPACE: Resource = of_cluster("", "namespaces", "Namespace");
 pub const NODE: Resource = of_cluster("", "nodes", "Node");
+pub const PERSISTENT_VOLUME: Resource = of_cluster("", "persistentvolumes", "PersistentVolume");
 pub const PERSISTENT_VOLUME_CLAIM: Resource = core("persistentvolumeclaims", "PersistentVolumeClaim");
 pub const POD: Resource = core("pods", "Pod");
 pub const RESOURCE_QUOTA: Resource = core("resourcequotas", "ResourceQuota");
@@ -65,11 +66,12 @@ pub const ROLE_BINDING: Resource = of_group("rbac.authorization.k8s.io", "rolebi
 pub const STORAGE_CLASS: Resource = of_cluster("storage.k8s.io", "storageclasses", "StorageClass");
 
 /// All of them.
-const ALL: [Resource; 25] = [
+const ALL: [Resource; 26] = [
     CONFIG_MAP,
     EVENT,
     NAMESPACE,
     NODE,
+    PERSISTENT_VOLUME,
     PERSISTENT_VOLUME_CLAIM,
     POD,
     RESOURCE_QUOTA,

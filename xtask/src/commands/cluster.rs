@@ -59,7 +59,7 @@ pub fn run(project: &Project, args: &Cluster) -> Result<()> {
     let unfinished = State::load(project)?;
     if unfinished.is_none()
         && !cluster::exists_anywhere(project)?
-        && machine::observe(project)?.engine(project).is_none()
+        && machine::observe(project)?.engine(project)?.is_none()
     {
         return Err(no_cluster(project).into());
     }
@@ -338,7 +338,7 @@ impl Work<'_> {
     fn delete(&self, state: &mut State) -> Result<()> {
         let tools = self.tools();
         let why = if state.phase == Phase::Delete { "the dump is proven" } else { "its creation was not finished" };
-        let step = cluster::delete_step(tools, why);
+        let step = cluster::delete_step(self.project, tools, why);
         plan::apply(self.project, "upgrade", Mode::Apply, vec![step])?;
         state.advance(self.project, Phase::Create)
     }

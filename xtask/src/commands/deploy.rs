@@ -102,7 +102,7 @@ pub(crate) fn deploy(project: &Project, args: &Deploy, before_release: Option<Be
     let credentials = credentials.ensure(project, &args.environment, mode)?;
     let world = preparation.bring(mode)?;
     let (tools, origin) = (&world.tools, world.origin.as_ref());
-    if !create && !tools.has_kubectl() && !cluster::publishes_port(tools) {
+    if !create && !tools.has_kubectl()? && !cluster::publishes_port(tools)? {
         // For the port-forward to a profile that publishes no port.
         plan::apply(project, "tools", mode, origin.plan(&[Need::Tool(Tool::Kubectl)], &tools.engine)?)?;
     }
@@ -120,10 +120,15 @@ pub(crate) fn deploy(project: &Project, args: &Deploy, before_release: Option<Be
     if steps > 0 && mode == Mode::Apply {
         facts.look_again(project, &world, &credentials)?;
     }
-    // In a dry run before there is a cluster: nothing of what it would hold is there.
     let mut live = match facts.live {
         Ok(live) => live,
-        Err(_) if mode == Mode::DryRun && facts.cluster.profile.state != State::Running => Live::nothing(tools),
+        // In a dry run before there is a cluster: nothing of what it would hold is there.
+        Err(_) if mode == Mode::DryRun && facts.cluster.profile.state == State::Absent => Live::nothing(tools),
+        Err(silence) if mode == Mode::DryRun => {
+            images::build(project, &tools.engine, origin, &facts.images, mode)?;
+            report.note(format!("what else there is to do can be said when the cluster answers: {silence}"));
+            return Ok(());
+        }
         Err(silence) => {
             let what = format!("the cluster cannot be asked: {silence}");
             return Err(Failure::new(Class::Cluster, what).help("see why: cargo xtask status").into());
@@ -231,7 +236,7 @@ pub(crate) fn deploy(project: &Project, args: &Deploy, before_release: Option<Be
 fn forget_old_builds(project: &Project, tools: &Toolbox, snapshot: &Snapshot) -> Result<()> {
     let names: Vec<&str> = project.settings.images.keys().map(String::as_str).collect();
     let needed = release::images_of_revisions(snapshot)?;
-    let nodes = tools.nodes();
+    let nodes = tools.nodes()?;
     let mut steps = prune::engine_steps(&tools.engine, &names, prune::KEEP, &needed)?;
     for node in &nodes {
         steps.extend(prune::node_steps(node, &names, &needed)?);

@@ -85,7 +85,14 @@ fn rows(project: &Project) -> Result<Vec<Row>> {
         disk(&observed),
         memory(project, &observed),
     ];
-    let engine = observed.engine(project);
+    let engine = match observed.engine(project) {
+        Ok(engine) => engine,
+        Err(error) => {
+            let fix = error.downcast_ref::<Failure>().map(|failure| failure.hints().join("; ")).unwrap_or_default();
+            rows.push(row("docker engine", error.to_string(), Verdict::Bad(fix)));
+            return Ok(rows);
+        }
+    };
     rows.push(match &engine {
         Some(engine) => row(
             "docker engine",
@@ -93,8 +100,8 @@ fn rows(project: &Project) -> Result<Vec<Row>> {
             Verdict::Good,
         ),
         None => match machine::decide(project, &observed) {
-            Ok(_) => row("docker engine", "none answers", Verdict::Later),
-            Err(error) => row("docker engine", "none answers", Verdict::Bad(error.to_string())),
+            Ok(_) => row("docker engine", "none runs", Verdict::Later),
+            Err(error) => row("docker engine", "none runs", Verdict::Bad(error.to_string())),
         },
     });
     let Some(engine) = engine else { return Ok(rows) };

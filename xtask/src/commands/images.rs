@@ -67,15 +67,16 @@ fn refresh(project: &Project, world: &World, mode: Mode) -> Result<()> {
     let names = bases::names(project, origin);
     let database = &project.settings.database.image;
     // Nobody needs an embedded database where `.env` names another one.
-    let wanted = names.into_iter().filter(|name| name != database || engine.image_id(&origin.image(name)).is_some());
+    let has_database = engine.image_id(&origin.image(database))?.is_some();
+    let wanted = names.into_iter().filter(|name| name != database || has_database);
     let refresh = origin.refresh(&wanted.collect::<Vec<_>>(), engine)?;
     let references: Vec<String> = refresh.images.iter().map(|name| origin.image(name)).collect();
-    let before = engine.image_ids(&references);
+    let before = engine.image_ids(&references)?;
     plan::apply(project, "tools", mode, refresh.steps)?;
     if mode == Mode::DryRun {
         return Ok(());
     }
-    let after = engine.image_ids(&references);
+    let after = engine.image_ids(&references)?;
     let mut told = BTreeSet::new();
     for reference in &references {
         let (old, Some(new)) = (before.get(reference), after.get(reference)) else { continue };

@@ -5,6 +5,7 @@ use anyhow::Result;
 use crate::judge;
 use crate::project::Project;
 use crate::report::{BAD, BOLD, GOOD, WARN};
+use crate::stages::cluster::ApiServer;
 use crate::stages::proof::Front;
 use crate::stages::release::{self, Observed};
 use crate::stages::upgrade::{Phase, State};
@@ -40,8 +41,15 @@ pub fn run(project: &Project) -> Result<()> {
     let row = |name: &str, text: &str| anstream::println!("{BOLD}{name:<8}{BOLD:#} {text}");
     let dotenv = if project.dotenv.is_file() { "present" } else { "absent; the first deploy makes it" };
     let observed = machine::observe(project)?;
-    let Some(engine) = observed.engine(project) else {
-        row("engine", "none answers");
+    let engine = match observed.engine(project) {
+        Ok(engine) => engine,
+        Err(error) => {
+            row("engine", &format!("{BAD}not known{BAD:#}: {error}"));
+            return Err(error);
+        }
+    };
+    let Some(engine) = engine else {
+        row("engine", "none runs");
         row("cluster", "unknown without an engine");
         row("release", "unknown without a cluster");
         row(".env", dotenv);
@@ -49,7 +57,7 @@ pub fn run(project: &Project) -> Result<()> {
         return Ok(());
     };
     row("engine", if engine.private { "private engine runs" } else { "Docker Engine answers" });
-    let Ok(world) = World::present(project) else {
+    let Some(world) = World::look(project, engine)? else {
         row("cluster", "tools are not there yet");
         row("release", "unknown without a cluster");
         row(".env", dotenv);
@@ -67,7 +75,14 @@ pub fn run(project: &Project) -> Result<()> {
         next = project.command("cluster upgrade");
     }
     let mut line = "unknown without a cluster".to_owned();
-    if profile.state == cluster::State::Running {
+    let api_server = match profile.state {
+        cluster::State::Running => Some(cluster::api_server(&world.tools, &profile)?),
+        _ => None,
+    };
+    if let Some(ApiServer::Starting(words) | ApiServer::Away(words)) = &api_server {
+        line = format!("unknown: {words}");
+    }
+    if api_server == Some(ApiServer::Ready) {
         let observed = release::observe(&world.tools)?;
         let ready = observed.snapshot.as_ref().is_some_and(|s| {
             let progress = judge::progress(s);

@@ -56,7 +56,7 @@ pub fn run(project: &Project, args: &Rollback) -> Result<()> {
 
     let wanted = wanted(project, tools, &target)?;
     let references: Vec<String> = wanted.iter().map(|image| image.reference.clone()).collect();
-    let stocks = images::load::observe(&tools.nodes(), &references)?;
+    let stocks = images::load::observe(&tools.nodes()?, &references)?;
     images::load(project, &tools.engine, &wanted, &stocks, mode)?;
     let run = release::Run::default();
     let steps = release::rollback(project, tools, &target, &observed, &run, redactor.clone());

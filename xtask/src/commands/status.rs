@@ -14,7 +14,7 @@ use super::output;
 use crate::clock;
 use crate::failure::{Class, Failure};
 use crate::project::Project;
-use crate::stages::cluster::{self, Profile, State};
+use crate::stages::cluster::{self, ApiServer, Profile, State};
 use crate::stages::proof::{self, Front, Way};
 use crate::stages::release::{self, Observed};
 use crate::stages::upgrade;
@@ -79,13 +79,26 @@ fn gather(project: &Project, world: &World, with_pending: bool) -> Result<(Profi
         address: profile.address().filter(|_| running),
         hint: None,
         open_with: None,
+        silence: None,
         kubernetes: profile.kubernetes(tools)?.map(|version| version.to_string()),
         difference: cluster::difference(project, tools, &profile)?,
     };
     if !running {
         return Ok((profile, Observed::default(), View { cluster, ..View::default() }));
     }
-    let observed = release::observe(tools)?;
+    let silence = match cluster::api_server(tools, &profile)? {
+        ApiServer::Ready => None,
+        ApiServer::Starting(words) => Some(("starting", format!("its API server is starting: {words}"))),
+        ApiServer::Away(words) => Some(("not answering", format!("its API server is away: {words}"))),
+    };
+    if let Some((state, words)) = silence {
+        let cluster = Cluster { state: state.to_owned(), silence: Some(words), ..cluster };
+        return Ok((profile, Observed::default(), View { cluster, ..View::default() }));
+    }
+    let mut observed = release::observe(tools)?;
+    if let Some(snapshot) = &mut observed.snapshot {
+        snapshot.add_cluster(tools)?;
+    }
     let mut view = View::of(cluster, &observed);
     if let Some(snapshot) = &observed.snapshot {
         let routes = proof::routes(snapshot);
@@ -128,6 +141,14 @@ fn tell(project: &Project, view: &View) {
 
 /// There is nothing to see where nothing runs: an error that says what to do.
 fn refuse(tools: &Toolbox, observed: &Observed, view: &View) -> Result<()> {
+    if let Some(words) = &view.cluster.silence {
+        let failure = Failure::new(Class::Cluster, format!("the cluster cannot be asked: {words}"));
+        let failure = match view.cluster.state.as_str() {
+            "starting" => failure.help("look again in some seconds: cargo xtask status"),
+            _ => failure.help("start it; the data stays: cargo xtask deploy dev"),
+        };
+        return Err(failure.into());
+    }
     if view.cluster.state != "running" {
         return Err(Failure::new(Class::Cluster, "the cluster does not run").help("cargo xtask deploy dev").into());
     }

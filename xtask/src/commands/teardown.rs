@@ -1,17 +1,24 @@
 //! `cargo xtask teardown`: the mirror of deploy. Idempotent; says what stays.
 
+use std::time::Instant;
+
 use anyhow::{Context, Result};
 use clap::Args;
+use serde_json::Value;
 
-use crate::api::{Propagation, kinds};
+use crate::api::{Api, Propagation, Scope, kinds};
 use crate::deadlines;
+use crate::engine::ping::Answer;
+use crate::engine::place::Place;
+use crate::engine::stored;
 use crate::failure::{Class, Failure};
+use crate::files;
 use crate::lock;
 use crate::origin;
 use crate::plan::{self, Mode};
 use crate::project::Project;
 use crate::secrets::SELECTOR;
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Snapshot, text};
 use crate::stages::release::Record;
 use crate::stages::upgrade::{self, Phase, State};
 use crate::stages::{cluster, machine};
@@ -41,34 +48,92 @@ pub fn run(project: &Project, args: &Teardown) -> Result<()> {
     let guard = lock::take(&locks, &project.settings.cluster.profile)?;
     let observed = machine::observe(project)?;
     match observed.engine(project) {
-        None => report.ok("no Docker Engine answers: no cluster runs"),
-        Some(engine) => {
+        // It goes with its cluster and its data, whether it answers or not. The user's own engine has no part in it.
+        Err(error) if args.removes_engine() && matches!(observed.system, Answer::Absent(_)) => {
+            report.warn(format!("{error}; it is removed with what is in it"));
+        }
+        Err(error) => return Err(error),
+        Ok(None) => without_engine(project, args)?,
+        Ok(Some(engine)) => {
             let origin = origin::present(project, &engine)?;
             let tools = Toolbox::new(project, engine, origin.as_ref())?;
             release_and_cluster(project, &tools, args)?;
         }
     }
-    if args.engine || args.cache {
-        let steps = machine::stop_engine(project)?;
-        if plan::apply(project, "teardown", Mode::Apply, steps)? == 0 {
-            report.ok("no private engine");
-        }
-        // Without its engine a profile is but a record, which would look half deleted.
-        for records in ["profiles", "machines"] {
-            let _ = std::fs::remove_dir_all(dir_of(&own_minikube_home(project)).join(records));
-        }
+    if args.removes_engine() {
+        remove_engine(project)?;
     }
     if args.cache {
-        drop(guard);
-        match std::fs::remove_dir_all(&project.cache) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(error).with_context(|| format!("removing {}", project.cache));
-            }
-            _ => report.ok(format!("cache removed: {}", project.cache)),
-        }
+        remove_cache(project, guard)?;
     }
     stays(project, args);
     stays_of_upgrade(project)
+}
+
+impl Teardown {
+    fn removes_engine(&self) -> bool {
+        self.engine || self.cache
+    }
+}
+
+/// No engine runs: that no cluster does either is certain, but not that there is none.
+fn without_engine(project: &Project, args: &Teardown) -> Result<()> {
+    let name = &project.settings.cluster.profile;
+    let in_private = stored::containers(&Place::new(&project.cache))?.contains(name);
+    if args.removes_engine() && in_private {
+        return Ok(());
+    }
+    if !in_private && !cluster::exists_anywhere(project)? {
+        project.report.ok(format!("no Docker Engine runs, and minikube has no profile `{name}` on record"));
+        return Ok(());
+    }
+    let what = format!("there is a profile `{name}`, but no Docker Engine runs, so nothing of it can be removed");
+    if args.removes_engine() {
+        project.report.warn(format!("{what}; its node is in another engine than the private one"));
+        return Ok(());
+    }
+    let failure = Failure::new(Class::Cluster, what).help("start engine and cluster: cargo xtask deploy dev");
+    Err(match in_private {
+        true => failure.help("or remove the private engine with the data in it: cargo xtask teardown --engine").into(),
+        false => failure.into(),
+    })
+}
+
+/// Removes the private engine, and minikube's records of the nodes that were in it: without its node a profile is but a
+/// record. Records of other nodes are left alone.
+fn remove_engine(project: &Project) -> Result<()> {
+    let nodes = stored::containers(&Place::new(&project.cache))?;
+    let steps = machine::stop_engine(project)?;
+    if plan::apply(project, "teardown", Mode::Apply, steps)? == 0 {
+        project.report.ok("no private engine");
+    }
+    let minikube = dir_of(&own_minikube_home(project));
+    for folder in
+        nodes.iter().flat_map(|node| ["profiles", "machines"].map(|records| minikube.join(records).join(node)))
+    {
+        files::remove_folder(&folder)?;
+    }
+    Ok(())
+}
+
+/// Removes the cache, unless minikube has profiles on record there whose nodes are somewhere else.
+fn remove_cache(project: &Project, guard: lock::Lock) -> Result<()> {
+    let mut profiles = Vec::new();
+    for folder in files::entries(&dir_of(&own_minikube_home(project)).join("profiles"))? {
+        if files::exists(&folder.join("config.json"))? {
+            profiles.extend(folder.file_name().map(str::to_owned));
+        }
+    }
+    if let Some(profile) = profiles.first() {
+        let what = format!("the cache has minikube's records of profiles in another engine: {}", profiles.join(", "));
+        return Err(Failure::new(Class::Cluster, what)
+            .help(format!("delete each of them first: cargo xtask teardown --cluster --profile {profile}"))
+            .into());
+    }
+    drop(guard);
+    files::remove_folder(&project.cache)?;
+    project.report.ok(format!("cache removed: {}", project.cache));
+    Ok(())
 }
 
 fn release_and_cluster(project: &Project, tools: &Toolbox, args: &Teardown) -> Result<()> {
@@ -77,14 +142,18 @@ fn release_and_cluster(project: &Project, tools: &Toolbox, args: &Teardown) -> R
     if let Some(refusal) = cluster::refused(tools, &profile) {
         return Err(refusal.into());
     }
-    if args.cluster || args.engine || args.cache {
+    if args.cluster || args.removes_engine() {
+        if args.removes_engine() && cluster::is_elsewhere(project, tools)? {
+            // It goes with the private engine.
+            return Ok(());
+        }
         if profile.state == cluster::State::Absent {
             report.ok(format!("no minikube profile `{}`", tools.profile));
             return Ok(());
         }
         // minikube deletes kube entries by their name, whoever made them.
         cluster::guard(project)?;
-        let step = cluster::delete_step(tools, "asked for");
+        let step = cluster::delete_step(project, tools, "asked for");
         return plan::apply(project, "teardown", Mode::Apply, vec![step]).map(drop);
     }
     match profile.state {
@@ -104,7 +173,7 @@ fn release_and_cluster(project: &Project, tools: &Toolbox, args: &Teardown) -> R
 }
 
 fn remove_release(project: &Project, tools: &Toolbox, args: &Teardown) -> Result<()> {
-    cluster::observe(tools)?;
+    let profile = cluster::observe(tools)?.profile;
     let report = &project.report;
     let chart = &project.settings.chart;
     let api = tools.api()?;
@@ -113,10 +182,13 @@ fn remove_release(project: &Project, tools: &Toolbox, args: &Teardown) -> Result
         report.ok(format!("no namespace `{}`", chart.namespace));
     } else {
         warn_of_unreadable_record(project, tools)?;
+        plan::apply(project, "teardown", Mode::Apply, cluster::context_step(tools, &profile)?.into_iter().collect())?;
         let running = report.step("teardown", format!("uninstall {}", chart.release), "asked for");
         let uninstall =
             tools.helm().args(["uninstall", &chart.release, "--ignore-not-found", "--cascade=foreground", "--wait"]);
         uninstall.deadline(deadlines::HELM_TEARDOWN).run()?;
+        // Before the Secrets go that pods of a release which is still there read.
+        confirm_uninstalled(&api, tools, &chart.release)?;
         // Helm keeps the pods of a `helm test` that failed, and forgets them.
         let tests = format!("{},app.kubernetes.io/component=test", tools.release().selector());
         api.delete_selected(&kinds::POD, &tests)?;
@@ -132,6 +204,7 @@ fn remove_release(project: &Project, tools: &Toolbox, args: &Teardown) -> Result
         if args.data {
             let running = report.step("teardown", format!("delete namespace {}", chart.namespace), "--data");
             api.delete(&kinds::NAMESPACE, &chart.namespace, Propagation::Background)?;
+            confirm_volumes_gone(&api, &chart.namespace)?;
             running.done("with the database's volume");
         }
     }
@@ -139,6 +212,50 @@ fn remove_release(project: &Project, tools: &Toolbox, args: &Teardown) -> Result
         report.ok(done);
     }
     Ok(())
+}
+
+/// Fails if Helm has a record of the release, or the cluster an object of it: what `helm uninstall` says is not enough,
+/// since it also succeeds where it finds no record.
+fn confirm_uninstalled(api: &Api, tools: &Toolbox, release: &str) -> Result<()> {
+    let records = api.list_metadata(&kinds::SECRET, &format!("owner=helm,name={release}"))?;
+    let snapshot = Snapshot::take(tools)?;
+    let annotated = |object: &Value, name: &str, value: &str| object["metadata"]["annotations"][name] == value;
+    let ours = |object: &&Value| {
+        annotated(object, "meta.helm.sh/release-name", release)
+            && annotated(object, "meta.helm.sh/release-namespace", tools.namespace())
+            && !annotated(object, "helm.sh/resource-policy", "keep")
+    };
+    let name = |object: &Value| format!("{} {}", text(object, "/kind"), text(object, "/metadata/name"));
+    let left: Vec<String> = records.iter().chain(snapshot.objects().iter().filter(ours)).map(name).collect();
+    if left.is_empty() {
+        return Ok(());
+    }
+    let what = format!("release {release} is not removed; still there: {}", left.join(", "));
+    Err(Failure::new(Class::Cluster, what)
+        .help(format!("see what Helm knows: cargo xtask tool helm -- list --all --filter {release}"))
+        .help("have Helm take it over, then remove it: cargo xtask deploy dev && cargo xtask teardown")
+        .into())
+}
+
+/// Waits until the provisioner has removed the volumes of `namespace`: they outlive their claims.
+fn confirm_volumes_gone(api: &Api, namespace: &str) -> Result<()> {
+    let begun = Instant::now();
+    loop {
+        let volumes = api.list(&kinds::PERSISTENT_VOLUME, Scope::Cluster)?.items;
+        let mut left = volumes.iter().filter(|volume| text(volume, "/spec/claimRef/namespace") == namespace);
+        let Some(volume) = left.next() else { return Ok(()) };
+        if begun.elapsed() > deadlines::VOLUME_DELETION.time() {
+            let what = format!(
+                "namespace {namespace} is gone, but its volume {} with the data is not ({})",
+                text(volume, "/metadata/name"),
+                text(volume, "/status/phase")
+            );
+            return Err(Failure::new(Class::Cluster, what)
+                .help("see whether the provisioner runs: cargo xtask tool kubectl -- get pods -n kube-system")
+                .into());
+        }
+        std::thread::sleep(api.deadlines().poll);
+    }
 }
 
 /// The record goes either way, so one that cannot be read stops nothing here.
@@ -152,7 +269,7 @@ fn warn_of_unreadable_record(project: &Project, tools: &Toolbox) -> Result<()> {
 /// Says what stays of an upgrade: dumps, and what is left to do.
 fn stays_of_upgrade(project: &Project) -> Result<()> {
     let folder = upgrade::folder(project)?;
-    if folder.is_dir() {
+    if files::exists(&folder)? {
         project.report.note(format!("stays: dumps of the database  (rm -r {folder} removes them)"));
     }
     if State::load(project)?.is_some_and(|state| state.phase != Phase::Release) {

@@ -40,7 +40,7 @@ pub struct Tool {
 /// Runs the tool with the terminal's own streams; its exit code is ours.
 pub fn run(project: &Project, args: &Tool) -> Result<i32> {
     let mut world = World::present(project)?;
-    if args.name == Name::Kubectl && !world.tools.has_kubectl() {
+    if args.name == Name::Kubectl && !world.tools.has_kubectl()? {
         world = World::bring(project, Mode::Apply, &[Need::Tool(crate::origin::Tool::Kubectl)])?;
     }
     if matches!(args.name, Name::Kubectl | Name::Helm) {

@@ -3,6 +3,7 @@
 use anyhow::{Context, Result, bail};
 use camino::{Utf8Path, Utf8PathBuf};
 
+use crate::files;
 use crate::process::Process;
 
 /// Removes the folder `path` and what is mounted below it; nothing there is fine.
@@ -10,8 +11,8 @@ use crate::process::Process;
 /// A half-made tree may still have the machine's /dev or /proc bound into it: the mounts go first, and if one stays
 /// nothing is removed.
 pub fn remove_tree(path: &Utf8Path) -> Result<()> {
-    if path.symlink_metadata().is_err() {
-        return Ok(());
+    if !files::exists(path)? {
+        return files::remove(path);
     }
     for mount in below(path)?.iter().rev() {
         Process::new("umount").args(["--lazy", mount.as_str()]).run()?;
@@ -23,7 +24,8 @@ pub fn remove_tree(path: &Utf8Path) -> Result<()> {
 }
 
 fn below(path: &Utf8Path) -> Result<Vec<Utf8PathBuf>> {
-    let Ok(text) = std::fs::read_to_string("/proc/self/mountinfo") else { return Ok(Vec::new()) };
+    // Only Linux has it, and only there anything is mounted.
+    let Some(text) = files::read(Utf8Path::new("/proc/self/mountinfo"))? else { return Ok(Vec::new()) };
     let path = path.canonicalize_utf8().with_context(|| format!("resolving {path}"))?;
     Ok(parse(&text, &path))
 }

@@ -3,11 +3,12 @@
 
 use std::net::Ipv4Addr;
 
-use anyhow::Result;
+use anyhow::{Context, Result, bail};
 use camino::Utf8Path;
 use serde::{Deserialize, Serialize};
 
 use super::place::Place;
+use crate::files;
 use crate::process::Process;
 
 /// An IPv4 network.
@@ -87,25 +88,28 @@ pub struct Before {
     pub forwarding: bool,
 }
 
+const DEVICES: &str = "/sys/class/net";
 const FORWARDING: &str = "/proc/sys/net/ipv4/ip_forward";
 
 /// The network as it is now, told by a tree's `iptables-save`.
 pub fn before(tree: &Utf8Path) -> Result<Before> {
-    let rules = within(tree, "iptables-save", &[]).read()?;
-    let forwarding = std::fs::read_to_string(FORWARDING).is_ok_and(|text| text.trim() == "1");
+    let rules = rules(tree)?;
+    let forwarding =
+        std::fs::read_to_string(FORWARDING).with_context(|| format!("reading {FORWARDING}"))?.trim() == "1";
     Ok(Before { docker: rules.contains(":DOCKER "), drop: rules.contains(":FORWARD DROP"), forwarding })
 }
 
-/// The firewall rules as they are; empty where they cannot be told.
-pub fn rules(tree: &Utf8Path) -> String {
-    within(tree, "iptables-save", &[]).read().unwrap_or_default()
+/// The firewall rules as they are. A kernel without nftables has them in its old tables alone.
+pub fn rules(tree: &Utf8Path) -> Result<String> {
+    let save = within(tree, "iptables-save", &[]).read();
+    save.or_else(|error| within(tree, "iptables-legacy-save", &[]).read().map_err(|_| error))
 }
 
 /// Gives other engines back the rules of `before` that are gone: a starting engine empties the chains that all share.
 pub fn give_back(place: &Place, tree: &Utf8Path, before: &str) -> Result<()> {
-    let bridges = bridges(place);
+    let bridges = bridges(place)?;
     let nets = nets_of(&within(tree, "ip", &["-4", "-o", "addr", "show"]).read()?, &bridges);
-    for insertion in insertions(before, &rules(tree), &bridges, &nets) {
+    for insertion in insertions(before, &rules(tree)?, &bridges, &nets) {
         let _ = within(tree, "iptables", &insertion.iter().map(String::as_str).collect::<Vec<_>>()).run();
     }
     Ok(())
@@ -120,48 +124,115 @@ fn insertions(before: &str, now: &str, bridges: &[String], nets: &[Net]) -> Vec<
     lost.filter(|(_, words)| words[0].starts_with("DOCKER") && !ours(words)).map(|rule| command(rule, "-I")).collect()
 }
 
-/// Removes the bridges of `place` and every firewall rule about them; no network of another engine is touched.
-pub fn clean(place: &Place, tree: &Utf8Path) -> Result<usize> {
-    let bridges = bridges(place);
+/// Removes the bridges of `place` and every firewall rule about them; no network of another engine is touched. Gives the
+/// number of bridges, and what of the machine's network was left as it is and why.
+pub fn clean(place: &Place, tree: &Utf8Path) -> Result<(usize, Vec<String>)> {
+    let bridges = bridges(place)?;
     let addresses = within(tree, "ip", &["-4", "-o", "addr", "show"]).read()?;
     let nets = nets_of(&addresses, &bridges);
-    let rules = within(tree, "iptables-save", &[]).read()?;
-    for deletion in deletions(&rules, &bridges, &nets) {
+    for deletion in deletions(&rules(tree)?, &bridges, &nets) {
         // A rule that went with another one is what we want.
         let _ = within(tree, "iptables", &deletion.iter().map(String::as_str).collect::<Vec<_>>()).run();
+    }
+    if let Some(left) = deletions(&rules(tree)?, &bridges, &nets).first() {
+        bail!("a firewall rule about the engine's networks is still there: iptables {}", left.join(" "));
     }
     for bridge in &bridges {
         within(tree, "ip", &["link", "delete", bridge]).run()?;
     }
-    let before = std::fs::read_to_string(place.network_before()).ok();
-    if let Some(before) = before.and_then(|text| serde_json::from_str::<Before>(&text).ok()) {
-        put_back(tree, before)?;
-    }
-    Ok(bridges.len())
+    let left = match files::read(&place.network_before())? {
+        None => vec!["IP forwarding and Docker's firewall rules: nobody noted what they were before".to_owned()],
+        Some(text) => match serde_json::from_str(&text) {
+            Ok(before) => put_back(tree, before)?,
+            Err(error) => {
+                vec![format!("IP forwarding and Docker's firewall rules: {}: {error}", place.network_before())]
+            }
+        },
+    };
+    Ok((bridges.len(), left))
 }
 
-/// Removes Docker's chains and settings if there were none before and nobody else uses them now.
-fn put_back(tree: &Utf8Path, before: Before) -> Result<()> {
-    let rules = within(tree, "iptables-save", &[]).read()?;
-    if before.docker || has_networks(&rules) {
-        return Ok(());
+/// Removes Docker's chains and settings if there were none before and nobody else uses them now, which is asked right
+/// before. Gives what was left.
+fn put_back(tree: &Utf8Path, before: Before) -> Result<Vec<String>> {
+    if before.docker {
+        return Ok(Vec::new());
     }
-    for command in chain_removals(&rules, before) {
+    let now = rules(tree)?;
+    let (keep, mut left) = users(&now, before, &devices()?);
+    for command in removals(&now, before, &keep) {
         let _ = within(tree, "iptables", &command.iter().map(String::as_str).collect::<Vec<_>>()).run();
     }
-    if !before.forwarding {
-        let _ = std::fs::write(FORWARDING, "0");
+    if !before.forwarding && !keep.forwarding {
+        std::fs::write(FORWARDING, "0").with_context(|| format!("writing {FORWARDING}"))?;
     }
-    Ok(())
+    let after = rules(tree)?;
+    if !keep.chains && after.contains(":DOCKER") {
+        left.push("Docker's firewall chains: iptables did not remove them all".to_owned());
+    }
+    Ok(left)
 }
 
-/// Whether a network of any engine is still behind Docker's chains.
-fn has_networks(rules: &str) -> bool {
-    rules.lines().any(|line| line.starts_with("-A FORWARD -o ") && line.ends_with(" -j DOCKER"))
+/// What others use now, and so must stay.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Keep {
+    chains: bool,
+    forwarding: bool,
 }
 
-/// Commands that take Docker's chains away: references first, then the chains.
-fn chain_removals(rules: &str, before: Before) -> Vec<Vec<String>> {
+/// What others use now, by the rules and the network devices that are left once the engine's own are gone; and what is said
+/// about it.
+fn users(rules: &str, before: Before, devices: &[Device]) -> (Keep, Vec<String>) {
+    let all = parse(rules);
+    let in_docker = |(_, words): &&Rule<'_>| words[0].starts_with("DOCKER");
+    let leads_to_docker = |words: &[&str]| words.iter().any(|word| word.starts_with("DOCKER"));
+    // Docker's own rules about no network name no device, and a device that is gone has no user. DOCKER-USER is for rules
+    // of the user.
+    let by_others = |(_, words): &&Rule<'_>| {
+        let names_device = words.iter().any(|word| devices.iter().any(|device| device.name == *word));
+        leads_to_docker(words) && names_device || words[0] == "DOCKER-USER" && words[1..] != ["-j", "RETURN"]
+    };
+    let chain = all.iter().find(by_others).map(|(_, words)| format!("rule `{}`", words.join(" ")));
+    // Whoever forwards has a device for it, a rule of its own, or an address that it translates.
+    let forwards = ["FORWARD", "POSTROUTING", "PREROUTING"];
+    let rule = all.iter().find(|rule| !in_docker(rule) && forwards.contains(&rule.1[0]) && !leads_to_docker(&rule.1));
+    let device = devices.iter().find(|device| device.forwards).map(|device| format!("network device {}", device.name));
+    let forwarder = chain.clone().or(device).or(rule.map(|(_, words)| format!("rule `{}`", words.join(" "))));
+    let keep = Keep { chains: chain.is_some(), forwarding: forwarder.is_some() };
+    let mut left = Vec::new();
+    if let Some(user) = chain {
+        left.push(format!("Docker's firewall chains: {user} may be another engine's"));
+    }
+    if let Some(user) = forwarder.filter(|_| !before.forwarding) {
+        left.push(format!("IP forwarding: {user} may need it (sysctl -w net.ipv4.ip_forward=0 turns it off)"));
+    }
+    (keep, left)
+}
+
+/// A network device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Device {
+    name: String,
+    /// Whether it is of a kind for which a machine forwards packets: a bridge or a tunnel.
+    forwards: bool,
+}
+
+fn devices() -> Result<Vec<Device>> {
+    let mut found = Vec::new();
+    for device in files::entries(Utf8Path::new(DEVICES))? {
+        let kind = files::read(&device.join("uevent"))?.unwrap_or_default();
+        let is_tunnel = kind.lines().any(|line| ["DEVTYPE=wireguard", "DEVTYPE=vxlan"].contains(&line));
+        let forwards = is_tunnel || files::exists(&device.join("bridge"))? || files::exists(&device.join("tun_flags"))?;
+        found.push(Device { name: device.file_name().unwrap_or_default().to_owned(), forwards });
+    }
+    Ok(found)
+}
+
+/// Commands that take Docker's chains away, as far as nobody else uses them: references first, then the chains.
+fn removals(rules: &str, before: Before, keep: &Keep) -> Vec<Vec<String>> {
+    if keep.chains {
+        return Vec::new();
+    }
     let (mut references, mut chains) = (Vec::new(), Vec::new());
     let words = |table: &str, rest: &[&str]| -> Vec<String> {
         ["-w", "-t", table].iter().chain(rest).map(|word| (*word).to_owned()).collect()
@@ -179,7 +250,7 @@ fn chain_removals(rules: &str, before: Before) -> Vec<Vec<String>> {
             references.push(words(table, &[&["-D"], rest.as_slice()].concat()));
         }
     }
-    if !before.drop {
+    if !before.drop && !keep.forwarding {
         references.push(words("filter", &["-P", "FORWARD", "ACCEPT"]));
     }
     references.extend(chains);
@@ -187,14 +258,14 @@ fn chain_removals(rules: &str, before: Before) -> Vec<Vec<String>> {
 }
 
 /// The bridges that exist of this engine: the default one, and those of the networks that its data knows.
-fn bridges(place: &Place) -> Vec<String> {
-    let known = std::fs::read(place.data().join("network/files/local-kv.db")).unwrap_or_default();
+fn bridges(place: &Place) -> Result<Vec<String>> {
+    let known = files::read_bytes(&place.data().join("network/files/local-kv.db"))?.unwrap_or_default();
     let ids = network_ids(&known).into_iter().map(|id| format!("br-{}", &id[..12]));
     let mut names: Vec<String> = ids.chain([place.bridge()]).collect();
-    names.retain(|name| Utf8Path::new("/sys/class/net").join(name).exists());
+    names.retain(|name| Utf8Path::new(DEVICES).join(name).exists());
     names.sort();
     names.dedup();
-    names
+    Ok(names)
 }
 
 /// Network IDs in Docker's network database: keys end with `/network/<64 hexadecimal digits>/`. IDs are random, so one

@@ -1,21 +1,52 @@
 //! Asks an engine for its version through its socket, without a client.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use camino::Utf8Path;
 
-/// The engine's version, if one answers at `socket` within `bound`.
-pub fn version(socket: &Utf8Path, bound: Duration) -> Option<String> {
-    let mut stream = UnixStream::connect(socket).ok()?;
-    stream.set_read_timeout(Some(bound)).ok()?;
-    stream.set_write_timeout(Some(bound)).ok()?;
+/// Whether an engine answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// Its version.
+    Version(String),
+    /// Nobody listens, and why that is certain.
+    Absent(String),
+    /// Somebody listens or might, but gave no answer that can be read: in the system's or the client's words.
+    Unknown(String),
+}
+
+/// Asks at `socket`; each read and write may take `bound`.
+pub fn ask(socket: &Utf8Path, bound: Duration) -> Answer {
+    let stream = match UnixStream::connect(socket) {
+        Ok(stream) => stream,
+        // No file, or a file that a process which has ended left behind.
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => {
+            return Answer::Absent(format!("nobody listens at {socket}: {error}"));
+        }
+        Err(error) => return Answer::Unknown(format!("{socket}: {error}")),
+    };
+    match exchange(stream, bound) {
+        Ok(answer) => parse(&answer).map_or_else(
+            || Answer::Unknown(format!("{socket} answered with something else: {}", answer.trim())),
+            Answer::Version,
+        ),
+        Err(error) if error.kind() == ErrorKind::WouldBlock => {
+            Answer::Unknown(format!("{socket} does not answer within {} s", bound.as_secs()))
+        }
+        Err(error) => Answer::Unknown(format!("{socket}: {error}")),
+    }
+}
+
+fn exchange(mut stream: UnixStream, bound: Duration) -> std::io::Result<String> {
+    stream.set_read_timeout(Some(bound))?;
+    stream.set_write_timeout(Some(bound))?;
     // HTTP/1.0: the answer ends with the connection.
-    stream.write_all(b"GET /version HTTP/1.0\r\nHost: docker\r\n\r\n").ok()?;
+    stream.write_all(b"GET /version HTTP/1.0\r\nHost: docker\r\n\r\n")?;
     let mut answer = Vec::new();
-    stream.take(1 << 20).read_to_end(&mut answer).ok()?;
-    parse(&String::from_utf8_lossy(&answer))
+    stream.take(1 << 20).read_to_end(&mut answer)?;
+    Ok(String::from_utf8_lossy(&answer).into_owned())
 }
 
 fn parse(answer: &str) -> Option<String> {
@@ -30,6 +61,7 @@ fn parse(answer: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::net::UnixListener;
 
     #[test]
     fn only_an_engine_counts_as_an_answer() {
@@ -41,7 +73,14 @@ mod tests {
     }
 
     #[test]
-    fn nobody_at_the_socket_is_no_engine() {
-        assert_eq!(version(Utf8Path::new("/nonexistent/docker.sock"), Duration::from_secs(1)), None);
+    fn nobody_at_the_socket_is_told_from_somebody_who_is_silent() {
+        let temp = tempfile::tempdir().unwrap();
+        let socket = Utf8Path::from_path(temp.path()).unwrap().join("docker.sock");
+        let ask = || ask(&socket, Duration::from_millis(100));
+        assert!(matches!(ask(), Answer::Absent(_)), "no file");
+        let listener = UnixListener::bind(&socket).unwrap();
+        assert!(matches!(ask(), Answer::Unknown(words) if words.contains("does not answer within")));
+        drop(listener);
+        assert!(matches!(ask(), Answer::Absent(_)), "the file of a process that has ended");
     }
 }

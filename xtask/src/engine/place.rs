@@ -1,8 +1,11 @@
 //! Where the private engine keeps what, and the names it takes on the machine, all derived from the cache's path: two
 //! caches are two engines that do not meet.
 
+use anyhow::Result;
 use camino::{Utf8Path, Utf8PathBuf};
 use sha2::{Digest, Sha256};
+
+use crate::files;
 
 /// Longest socket path that is used; the kernel's limit is 108 bytes with the final zero.
 const SOCKET_LIMIT: usize = 100;
@@ -39,12 +42,9 @@ impl Place {
     }
 
     /// All finished and unfinished trees.
-    pub fn trees(&self) -> Vec<Utf8PathBuf> {
-        let entries = self.dir().read_dir_utf8().into_iter().flatten().flatten();
-        entries
-            .filter(|e| e.file_name().starts_with("tree-") && e.path().is_dir())
-            .map(|e| e.path().to_owned())
-            .collect()
+    pub fn trees(&self) -> Result<Vec<Utf8PathBuf>> {
+        let entries = files::entries(&self.dir())?;
+        Ok(entries.into_iter().filter(|path| is_tree(path) && path.is_dir()).collect())
     }
 
     /// Images, containers and volumes: the engine's /var/lib/docker. Outside of the tree, so that a new tree keeps them.
@@ -120,6 +120,10 @@ impl Place {
     pub fn seed(&self) -> u8 {
         u8::from_str_radix(&self.id[..2], 16).unwrap_or_default()
     }
+}
+
+fn is_tree(path: &Utf8Path) -> bool {
+    path.file_name().is_some_and(|name| name.starts_with("tree-"))
 }
 
 /// `path` without symbolic links as far as it exists, so that the names are the same before and after it is made.

@@ -5,10 +5,11 @@
 //! told from everybody else's by their root, the engine's tree, or by the engine's own parent control group.
 
 use std::collections::BTreeSet;
+use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::time::Instant;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use camino::{Utf8Path, Utf8PathBuf};
 use rustix::process::{Pid, Signal, kill_process};
 use walkdir::WalkDir;
@@ -16,7 +17,10 @@ use walkdir::WalkDir;
 use super::place::Place;
 use crate::deadlines;
 use crate::failure::{Class, Failure};
+use crate::files;
 
+/// What the kernel says of a control group that is being removed.
+const ENODEV: i32 = 19;
 const CGROUPS: &str = "/sys/fs/cgroup";
 
 /// Ends every process of the engine and removes its control groups. Gives how many processes there were.
@@ -24,8 +28,8 @@ pub fn reap(place: &Place) -> Result<usize> {
     let end = Instant::now() + deadlines::REAP.time();
     let mut ended = BTreeSet::new();
     loop {
-        let groups = groups(&place.cgroup());
-        let pids: BTreeSet<i32> = rooted(&trees(place)).into_iter().chain(members(&groups)).collect();
+        let groups = groups(&place.cgroup())?;
+        let pids: BTreeSet<i32> = rooted(&trees(place)?)?.into_iter().chain(members(&groups)?).collect();
         for pid in pids.iter().filter_map(|pid| Pid::from_raw(*pid)) {
             // One that is already gone is what we want.
             let _ = kill_process(pid, Signal::KILL);
@@ -45,13 +49,13 @@ pub fn reap(place: &Place) -> Result<usize> {
 }
 
 /// Processes whose root is one of the engine's trees: the engine itself, containerd, shims, proxies.
-pub fn alive(place: &Place) -> Vec<i32> {
-    rooted(&trees(place))
+pub fn alive(place: &Place) -> Result<Vec<i32>> {
+    rooted(&trees(place)?)
 }
 
 /// Processes whose root is `tree`.
-pub fn alive_in(tree: &Utf8Path) -> Vec<i32> {
-    rooted(&tree.metadata().map(|m| (m.dev(), m.ino())).into_iter().collect::<Vec<_>>())
+pub fn alive_in(tree: &Utf8Path) -> Result<Vec<i32>> {
+    rooted(&roots(&[tree.to_owned()])?)
 }
 
 /// Ends every process that was started with the environment variable `name` set to `value`, and waits until it is gone:
@@ -59,7 +63,7 @@ pub fn alive_in(tree: &Utf8Path) -> Vec<i32> {
 pub fn end_marked(name: &str, value: &str) -> Result<()> {
     let end = Instant::now() + deadlines::REAP.time();
     loop {
-        let pids = marked(name, value);
+        let pids = marked(name, value)?;
         for pid in pids.iter().filter_map(|pid| Pid::from_raw(*pid)) {
             let _ = kill_process(pid, Signal::KILL);
         }
@@ -74,19 +78,19 @@ pub fn end_marked(name: &str, value: &str) -> Result<()> {
 }
 
 /// Processes with the environment variable `name` set to `value`; never this one.
-pub fn marked(name: &str, value: &str) -> Vec<i32> {
+pub fn marked(name: &str, value: &str) -> Result<Vec<i32>> {
     let variable = format!("{name}={value}");
     let has = |pid: &i32| {
         let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
         environment.split(|byte| *byte == 0).any(|other| other == variable.as_bytes())
     };
     let me = i32::try_from(std::process::id()).unwrap_or_default();
-    processes().filter(|pid| *pid != me).filter(has).collect()
+    Ok(processes()?.into_iter().filter(|pid| *pid != me).filter(has).collect())
 }
 
-fn processes() -> impl Iterator<Item = i32> {
-    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
-    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+fn processes() -> Result<Vec<i32>> {
+    let entries = files::entries(Utf8Path::new("/proc"))?;
+    Ok(entries.iter().filter_map(|entry| entry.file_name()?.parse().ok()).collect())
 }
 
 fn stuck(pids: &BTreeSet<i32>, groups: &[Utf8PathBuf]) -> Failure {
@@ -103,36 +107,53 @@ fn name(pid: i32) -> String {
     std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default().trim().to_owned()
 }
 
-fn trees(place: &Place) -> Vec<(u64, u64)> {
-    place.trees().iter().filter_map(|tree| tree.metadata().ok()).map(|m| (m.dev(), m.ino())).collect()
+fn trees(place: &Place) -> Result<Vec<(u64, u64)>> {
+    roots(&place.trees()?)
 }
 
-fn rooted(trees: &[(u64, u64)]) -> Vec<i32> {
+fn roots(trees: &[Utf8PathBuf]) -> Result<Vec<(u64, u64)>> {
+    let root = |tree: &Utf8PathBuf| {
+        let metadata = tree.metadata().with_context(|| format!("looking at {tree}"))?;
+        Ok((metadata.dev(), metadata.ino()))
+    };
+    trees.iter().map(root).collect()
+}
+
+fn rooted(trees: &[(u64, u64)]) -> Result<Vec<i32>> {
     if trees.is_empty() {
-        return Vec::new();
+        return Ok(Vec::new());
     }
+    // The root of a process that has just ended, or of another user's, is none of the engine's.
     let inside = |pid: &i32| {
         let root = std::fs::metadata(format!("/proc/{pid}/root"));
         root.is_ok_and(|m| trees.contains(&(m.dev(), m.ino())))
     };
-    processes().filter(inside).collect()
+    Ok(processes()?.into_iter().filter(inside).collect())
 }
 
 /// The engine's group and all below it, parents first: in version 2's one hierarchy and in each of version 1's.
-fn groups(name: &str) -> Vec<Utf8PathBuf> {
-    let hierarchies = Utf8Path::new(CGROUPS).read_dir_utf8().into_iter().flatten().flatten();
-    let tops = std::iter::once(Utf8PathBuf::from(CGROUPS)).chain(hierarchies.map(|e| e.path().to_owned()));
+fn groups(name: &str) -> Result<Vec<Utf8PathBuf>> {
+    let tops = std::iter::once(Utf8PathBuf::from(CGROUPS)).chain(files::entries(Utf8Path::new(CGROUPS))?);
     let found = tops.map(|top| top.join(name)).filter(|group| group.is_dir());
-    found
+    // A group that goes meanwhile is what we want.
+    Ok(found
         .flat_map(|group| WalkDir::new(group).into_iter().flatten())
         .filter(|entry| entry.file_type().is_dir())
         .filter_map(|entry| Utf8PathBuf::from_path_buf(entry.into_path()).ok())
-        .collect()
+        .collect())
 }
 
-fn members(groups: &[Utf8PathBuf]) -> BTreeSet<i32> {
-    let texts = groups.iter().filter_map(|group| std::fs::read_to_string(group.join("cgroup.procs")).ok());
-    texts.flat_map(|text| parse_members(&text)).collect()
+fn members(groups: &[Utf8PathBuf]) -> Result<BTreeSet<i32>> {
+    let mut members = BTreeSet::new();
+    for group in groups {
+        match std::fs::read_to_string(group.join("cgroup.procs")) {
+            Ok(text) => members.extend(parse_members(&text)),
+            // The group went meanwhile.
+            Err(error) if error.kind() == ErrorKind::NotFound || error.raw_os_error() == Some(ENODEV) => {}
+            Err(error) => return Err(error).with_context(|| format!("reading the processes of {group}")),
+        }
+    }
+    Ok(members)
 }
 
 /// Process IDs of a `cgroup.procs`; 0 stands for one in another PID namespace, and signalling 0 would hit ourselves.
@@ -159,13 +180,13 @@ mod tests {
     #[test]
     fn what_a_predecessor_started_is_ended() {
         let mut child = std::process::Command::new("sleep").arg("60").env("XTASK_TEST_MARK", "a/b").spawn().unwrap();
-        assert_eq!(marked("XTASK_TEST_MARK", "a"), Vec::<i32>::new());
+        assert_eq!(marked("XTASK_TEST_MARK", "a").unwrap(), Vec::<i32>::new());
         // The kernel lets us go on a moment before the child's environment is in place.
         let end = Instant::now() + deadlines::REAP.time();
-        while marked("XTASK_TEST_MARK", "a/b").is_empty() && Instant::now() < end {
+        while marked("XTASK_TEST_MARK", "a/b").unwrap().is_empty() && Instant::now() < end {
             std::thread::sleep(std::time::Duration::from_millis(5));
         }
-        assert_eq!(marked("XTASK_TEST_MARK", "a/b"), [i32::try_from(child.id()).unwrap()]);
+        assert_eq!(marked("XTASK_TEST_MARK", "a/b").unwrap(), [i32::try_from(child.id()).unwrap()]);
         // A zombie has no environment: it does not count as running.
         end_marked("XTASK_TEST_MARK", "a/b").unwrap();
         assert!(!child.wait().unwrap().success());
@@ -175,7 +196,7 @@ mod tests {
     fn one_in_another_root_is_not_ours() {
         let here = std::fs::metadata("/proc/self/root").unwrap();
         let me = i32::try_from(std::process::id()).unwrap();
-        assert!(rooted(&[(here.dev(), here.ino())]).contains(&me));
-        assert!(!rooted(&[(here.dev(), here.ino() + 1)]).contains(&me));
+        assert!(rooted(&[(here.dev(), here.ino())]).unwrap().contains(&me));
+        assert!(!rooted(&[(here.dev(), here.ino() + 1)]).unwrap().contains(&me));
     }
 }

@@ -9,10 +9,12 @@ use anyhow::{Context, Result};
 use camino::Utf8Path;
 use serde_json::json;
 
+use super::ping::{self, Answer};
 use super::place::Place;
-use super::{network, ping, reap, stop, tree};
+use super::{network, reap, stop, tree};
 use crate::deadlines::{self, Limit};
 use crate::failure::{Class, Failure};
+use crate::files;
 use crate::process::{PROXY, Process};
 use crate::project::Project;
 use crate::report::Running;
@@ -69,17 +71,22 @@ pub fn start(project: &Project, place: &Place, key: &str, running: &Running) -> 
     let lock = File::create(place.lock()).with_context(|| format!("opening {}", place.lock()))?;
     running.progress("waiting for another xtask that starts the engine");
     lock.lock().context("locking the engine")?;
-    if let Some(version) = ping::version(&place.socket(), deadlines::ENGINE_PROBE.time()) {
-        if running_key(place).as_deref() == Some(key) {
+    let mut answer = ping::ask(&place.socket(), deadlines::ENGINE_PROBE.time());
+    if !matches!(answer, Answer::Version(_)) && launching(place)? {
+        answer = wait(place, deadlines::ENGINE_STARTING, running)?;
+    }
+    match answer {
+        Answer::Version(version) if running_key(place)?.as_deref() == Some(key) => {
             return Ok(format!("Docker Engine {version}"));
         }
-        running.progress("ending the engine of the former recipe");
-        stop::end(place, running)?;
-    } else if launching(place)
-        && running_key(place).as_deref() == Some(key)
-        && let Some(version) = wait(place, deadlines::ENGINE_STARTING, running)?
-    {
-        return Ok(format!("Docker Engine {version}"));
+        Answer::Version(_) => {
+            running.progress("ending the engine of the former recipe");
+            stop::end(place, running)?;
+        }
+        // Its containers run on: they are not ended because it is slow.
+        Answer::Unknown(words) | Answer::Absent(words) if launching(place)? => return Err(hung(place, &words).into()),
+        Answer::Unknown(words) => return Err(hung(place, &words).into()),
+        Answer::Absent(_) => {}
     }
     let left = reap::reap(place)?;
     if left > 0 {
@@ -88,21 +95,38 @@ pub fn start(project: &Project, place: &Place, key: &str, running: &Running) -> 
     let rules = network::rules(&place.tree(key));
     launch(project, place, key)?;
     match wait(place, deadlines::ENGINE_START, running)? {
-        Some(version) => {
-            network::give_back(place, &place.tree(key), &rules)?;
+        Answer::Version(version) => {
+            match rules {
+                Ok(rules) => network::give_back(place, &place.tree(key), &rules)?,
+                Err(error) => project.report.warn(format!(
+                    "the firewall's rules were not readable before the engine started ({error:#}): if another engine \
+                     runs here, start it again"
+                )),
+            }
             tree::drop_others(place, key)?;
             Ok(format!("Docker Engine {version}"))
         }
-        None => {
+        Answer::Absent(words) | Answer::Unknown(words) => {
+            // This run has started it, so nobody else's containers are in it.
             reap::reap(place)?;
-            Err(did_not_start(place).into())
+            Err(did_not_start(place, &words).into())
         }
     }
 }
 
+/// The error where the engine's process runs and does not answer.
+fn hung(place: &Place, words: &str) -> Failure {
+    Failure::new(Class::Machine, format!("the private Docker Engine runs but does not answer: {words}"))
+        .help(format!("see what it says: less {}", place.log()))
+        .help(format!(
+            "then end it, and run the same command again: kill $(cat {})   # its data is kept",
+            place.pid_file()
+        ))
+}
+
 /// Key of the tree that the running engine was started from.
-pub fn running_key(place: &Place) -> Option<String> {
-    std::fs::read_to_string(place.key_file()).ok().map(|key| key.trim().to_owned())
+pub fn running_key(place: &Place) -> Result<Option<String>> {
+    Ok(files::read(&place.key_file())?.map(|key| key.trim().to_owned()))
 }
 
 fn prepare(place: &Place) -> Result<()> {
@@ -120,7 +144,7 @@ fn launch(project: &Project, place: &Place, key: &str) -> Result<()> {
         std::fs::create_dir_all(tree.join(point)).with_context(|| format!("making {tree}/{point}"))?;
     }
     tree::write_client(place, key)?;
-    if !place.network_before().exists() {
+    if !files::exists(&place.network_before())? {
         let before = network::before(&tree).unwrap_or(network::Before { docker: true, drop: true, forwarding: true });
         std::fs::write(place.network_before(), serde_json::to_string(&before)?)?;
     }
@@ -129,7 +153,7 @@ fn launch(project: &Project, place: &Place, key: &str) -> Result<()> {
     std::fs::write(place.run().join(CONFIGURATION), configuration().to_string())
         .with_context(|| format!("writing {}/{CONFIGURATION}", place.run()))?;
     for stale in [place.socket(), place.pid_file()] {
-        let _ = std::fs::remove_file(stale);
+        files::remove(&stale)?;
     }
     let _ = std::fs::rename(place.log(), place.log().with_extension("log.1"));
     std::fs::write(place.key_file(), key).with_context(|| format!("writing {}", place.key_file()))?;
@@ -211,34 +235,34 @@ fn certificates(project: &Project, place: &Place) -> Result<()> {
     std::fs::write(place.run().join("ca.pem"), text).context("writing the engine's CA bundle")
 }
 
-fn wait(place: &Place, bound: Limit, running: &Running) -> Result<Option<String>> {
+/// Asks until it answers, `bound` has passed, or its process has ended; gives the last answer.
+fn wait(place: &Place, bound: Limit, running: &Running) -> Result<Answer> {
     let start = Instant::now();
-    while start.elapsed() < bound.time() {
-        if let Some(version) = ping::version(&place.socket(), deadlines::ENGINE_PROBE.time()) {
-            return Ok(Some(version));
-        }
+    loop {
+        let answer = ping::ask(&place.socket(), deadlines::ENGINE_PROBE.time());
         // A little time for the process to appear; after that, none means that it has failed.
-        if start.elapsed() > deadlines::ENGINE_LAUNCH.time() && !launching(place) {
-            return Ok(None);
+        let ended = start.elapsed() > deadlines::ENGINE_LAUNCH.time() && !launching(place)?;
+        if matches!(answer, Answer::Version(_)) || ended || start.elapsed() >= bound.time() {
+            return Ok(answer);
         }
         running.progress(format!("waiting for the engine to answer (log: {})", place.log()));
         std::thread::sleep(deadlines::POLL_LOCAL.time());
     }
-    Ok(None)
 }
 
 /// Whether the engine that was started last still runs. In its first moments its root is not the tree yet, and its number
 /// alone may be somebody else's by now: it is told by the environment that [`command`] gives it.
-fn launching(place: &Place) -> bool {
-    let pid = std::fs::read_to_string(place.pid_file()).ok().and_then(|pid| pid.trim().parse().ok());
-    pid.is_some_and(|pid| reap::marked(MARK, &place.cgroup()).contains(&pid))
+fn launching(place: &Place) -> Result<bool> {
+    let pid: Option<i32> = files::read(&place.pid_file())?.and_then(|pid| pid.trim().parse().ok());
+    let alive = reap::marked(MARK, &place.cgroup())?;
+    Ok(pid.is_some_and(|pid| alive.contains(&pid)))
 }
 
-fn did_not_start(place: &Place) -> Failure {
+fn did_not_start(place: &Place, words: &str) -> Failure {
     let log = std::fs::read_to_string(place.log()).unwrap_or_default();
     let lines: Vec<&str> = log.lines().filter(|line| !line.trim().is_empty()).collect();
     let tail: String = lines[lines.len().saturating_sub(8)..].iter().map(|line| format!("\n  | {line}")).collect();
-    Failure::new(Class::Machine, format!("the private Docker Engine did not start{tail}"))
+    Failure::new(Class::Machine, format!("the private Docker Engine did not start: {words}{tail}"))
         .help(format!("less {}", place.log()))
         .help("cargo xtask teardown --engine   # removes it with its data; the next run makes a new one")
         .help("or install a Docker Engine of your own: xtask takes the one that `docker version` reaches")
@@ -269,7 +293,7 @@ mod tests {
         let place = Place::new(Utf8Path::from_path(temp.path()).unwrap());
         prepare(&place).unwrap();
         std::fs::write(place.log(), "unshare: unshare failed: Operation not permitted\n").unwrap();
-        let failure = did_not_start(&place);
+        let failure = did_not_start(&place, "nobody listens");
         assert!(failure.to_string().contains("| unshare: unshare failed"));
         assert!(!failure.hints().is_empty());
     }

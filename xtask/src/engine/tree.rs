@@ -7,6 +7,7 @@ use super::debian::{self, Dest, Recipe};
 use super::place::Place;
 use super::{mounts, reap};
 use crate::failure::{Class, Failure};
+use crate::files;
 use crate::pins;
 use crate::project::Project;
 use crate::report::Running;
@@ -42,8 +43,8 @@ pub fn recipe(root: &Utf8Path) -> Result<Recipe> {
 }
 
 /// Whether the tree for `key` is complete: it is renamed to its name when it is.
-pub fn ready(place: &Place, key: &str) -> bool {
-    place.tree(key).join("usr/sbin/dockerd").is_file()
+pub fn ready(place: &Place, key: &str) -> Result<bool> {
+    files::exists(&place.tree(key).join("usr/sbin/dockerd"))
 }
 
 /// Makes the tree for `recipe` unless it is there.
@@ -61,8 +62,8 @@ fn version_of<'a>(versions: &'a str, package: &str) -> Option<&'a str> {
 /// Removes trees of other recipes, once nothing runs from them.
 pub fn drop_others(place: &Place, key: &str) -> Result<()> {
     let current = place.tree(key);
-    for tree in place.trees().iter().filter(|tree| !tree.as_str().starts_with(current.as_str())) {
-        if reap::alive_in(tree).is_empty() {
+    for tree in place.trees()?.iter().filter(|tree| !tree.as_str().starts_with(current.as_str())) {
+        if reap::alive_in(tree)?.is_empty() {
             mounts::remove_tree(tree)?;
             let _ = std::fs::remove_file(debian::versions_file(tree));
         }

@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::Seen;
 use super::pods::{array, current, subject};
 use super::quantity;
-use crate::snapshot::{Snapshot, text};
+use crate::snapshot::{PROFILE, Snapshot, text};
 
 /// How many of the pods that hold a resource are named.
 const HOLDERS: usize = 5;
@@ -17,12 +17,56 @@ pub fn unschedulable(snapshot: &Snapshot) -> Vec<Seen> {
         let scheduled = array(pod, "/status/conditions").find(|c| c["type"] == "PodScheduled");
         let Some(condition) = scheduled.filter(|c| c["reason"] == "Unschedulable") else { continue };
         let message = text(condition, "/message");
-        // A claim without a volume is a row of its own.
-        if !message.contains("PersistentVolumeClaim") {
+        // A claim without a volume and a cordoned node are rows of their own.
+        if !message.contains("PersistentVolumeClaim") && !message.contains(CORDONED) {
             found.push(judge(snapshot, pod, message));
         }
     }
     found
+}
+
+/// Pods that wait for a cordoned node; where none does, the nodes themselves: a pod that ends is not replaced.
+pub fn cordoned(snapshot: &Snapshot) -> Vec<Seen> {
+    let nodes: Vec<&str> = snapshot.cluster("Node").filter(|node| is_cordoned(node)).map(name).collect();
+    let mut found = Vec::new();
+    for pod in current(snapshot) {
+        let scheduled = array(pod, "/status/conditions").find(|c| c["type"] == "PodScheduled");
+        let message = scheduled.filter(|c| c["reason"] == "Unschedulable").map_or("", |c| text(c, "/message"));
+        if !message.contains(CORDONED) {
+            continue;
+        }
+        let named = if nodes.is_empty() { "the node".to_owned() } else { format!("node {}", nodes.join(", ")) };
+        let cause = format!("{named} is cordoned (`kubectl cordon` or `drain`), so the pod is placed nowhere");
+        found.push(uncordons(Seen::fatal(subject(pod), cause), &nodes));
+    }
+    if found.is_empty() {
+        let node = |node: &&str| {
+            let cause = "it is cordoned (`kubectl cordon` or `drain`): no new pod is placed on it";
+            uncordons(Seen::waiting(format!("node/{node}"), cause), &[node])
+        };
+        found.extend(nodes.iter().map(node));
+    }
+    found
+}
+
+fn uncordons(seen: Seen, nodes: &[&str]) -> Seen {
+    nodes.iter().fold(seen, |seen, node| seen.help(uncordon(node)))
+}
+
+/// The command that has a node take pods again.
+pub fn uncordon(node: &str) -> String {
+    format!("cargo xtask tool kubectl -- uncordon {node}")
+}
+
+/// What the scheduler says of nodes that are cordoned.
+const CORDONED: &str = "node(s) were unschedulable";
+
+fn is_cordoned(node: &Value) -> bool {
+    node["spec"]["unschedulable"] == true
+}
+
+fn name(object: &Value) -> &str {
+    text(object, "/metadata/name")
 }
 
 fn judge(snapshot: &Snapshot, pod: &Value, message: &str) -> Seen {
@@ -44,11 +88,7 @@ fn judge(snapshot: &Snapshot, pod: &Value, message: &str) -> Seen {
             resource.name,
             (resource.show)(most)
         ));
-        help.push(format!(
-            "or give the cluster more: raise cluster.{} in infra/xtask.toml, then cargo xtask teardown --cluster (deletes \
-             the data in it) and deploy again",
-            resource.setting
-        ));
+        help.push(more(snapshot, wanted, resource));
     }
     if help.is_empty() {
         help.push("cargo xtask tool kubectl -- describe nodes   # taints, conditions, labels".to_owned());
@@ -64,14 +104,32 @@ fn judge(snapshot: &Snapshot, pod: &Value, message: &str) -> Seen {
     seen
 }
 
+/// How the cluster gets room for `wanted`, if its machine has that.
+fn more(snapshot: &Snapshot, wanted: u64, resource: &Resource) -> String {
+    let held = |node: &Value| holders(snapshot, node, resource).iter().map(|(_, amount)| amount).sum::<u64>();
+    let least = snapshot.cluster("Node").map(held).min().unwrap_or_default() + wanted;
+    let machine = snapshot.cluster("Node").map(|node| amount(node, "capacity", resource)).max().unwrap_or_default();
+    if least > machine {
+        let (machine, least) = ((resource.show)(machine), (resource.show)(least));
+        return format!("no setting makes room: {least} are needed with what is held, and the machine has {machine}");
+    }
+    format!(
+        "or give the cluster more: set cluster.{} = {} or more in infra/xtask.toml; only a new cluster has it: cargo xtask \
+         teardown --cluster (deletes the data in it), then deploy again",
+        resource.setting,
+        least.div_ceil(resource.unit)
+    )
+}
+
 struct Resource {
     name: &'static str,
     /// What the scheduler says.
     insufficient: &'static str,
     read: fn(&str) -> u64,
     show: fn(u64) -> String,
-    /// In `infra/xtask.toml`.
+    /// In `infra/xtask.toml`, and its unit.
     setting: &'static str,
+    unit: u64,
 }
 
 const RESOURCES: &[Resource] = &[
@@ -81,6 +139,7 @@ const RESOURCES: &[Resource] = &[
         read: quantity::bytes,
         show: quantity::memory,
         setting: "memory_mib",
+        unit: 1 << 20,
     },
     Resource {
         name: "cpu",
@@ -88,6 +147,7 @@ const RESOURCES: &[Resource] = &[
         read: quantity::millicores,
         show: quantity::cpu,
         setting: "cpus",
+        unit: 1000,
     },
 ];
 
@@ -112,8 +172,18 @@ fn holders<'a>(snapshot: &'a Snapshot, node: &Value, resource: &Resource) -> Vec
     holders
 }
 
+/// What a node can give to pods. One that an older xtask made offers the whole machine, but may use no more than the
+/// profile has.
 fn allocatable(node: &Value, resource: &Resource) -> u64 {
-    (resource.read)(text(node, &format!("/status/allocatable/{}", resource.name)))
+    let offered = amount(node, "allocatable", resource);
+    match text(node, &format!("/{PROFILE}/{}", resource.name)) {
+        "" => offered,
+        size => offered.min((resource.read)(size)),
+    }
+}
+
+fn amount(node: &Value, of: &str, resource: &Resource) -> u64 {
+    (resource.read)(text(node, &format!("/status/{of}/{}", resource.name)))
 }
 
 fn free(snapshot: &Snapshot, node: &Value, resource: &Resource) -> u64 {

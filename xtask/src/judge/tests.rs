@@ -1,6 +1,7 @@
 //! The table of causes on answers that a real cluster gave, recorded by `kubectl get -o json` and trimmed.
 
 use super::*;
+use crate::snapshot::PROFILE;
 
 /// What was recorded: objects of the namespace, and for some of the whole cluster.
 fn recorded(text: &str) -> Snapshot {
@@ -123,9 +124,41 @@ fn unschedulable() {
         "memory requested: 60Gi",
         "node xr: 22.6Gi free of 23.5Gi; held by todo/todo-frontend-",
         "lower frontend.resources.requests.memory in infra/helm/values*.yaml to at most 22.6Gi",
-        "cluster.memory_mib",
+        "no setting makes room: 61.0Gi are needed with what is held, and the machine has 23.5Gi",
     ];
     expect(&recorded!("unschedulable"), "unschedulable", &words);
+}
+
+/// Recorded from a profile of 6 GiB whose node offers the whole machine, as older versions made it.
+#[test]
+fn a_node_has_no_more_than_its_profile_whatever_it_offers() {
+    let text = include_str!("../../tests/recorded/judge/unschedulable.json").replace("60Gi", "10Gi");
+    let mut value: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let size = serde_json::json!({"memory": "6144Mi", "cpu": "2"});
+    value["cluster"].as_array_mut().unwrap().iter_mut().for_each(|object| object[PROFILE] = size.clone());
+    let words = [
+        "memory requested: 10Gi",
+        "node xr: 5142Mi free of 6Gi; held by todo/todo-frontend-",
+        "lower frontend.resources.requests.memory in infra/helm/values*.yaml to at most 5142Mi",
+        "set cluster.memory_mib = 11242 or more in infra/xtask.toml; only a new cluster has it: cargo xtask teardown",
+    ];
+    expect(&recorded(&value.to_string()), "unschedulable", &words);
+}
+
+#[test]
+fn a_cordoned_node_is_named_with_the_command_that_has_it_take_pods_again() {
+    let text = include_str!("../../tests/recorded/judge/unschedulable.json");
+    // As the scheduler of Kubernetes 1.36 says it.
+    let text = text.replace("1 Insufficient memory.", "1 node(s) were unschedulable.");
+    let mut value: serde_json::Value = serde_json::from_str(&text).unwrap();
+    value["cluster"][0]["spec"]["unschedulable"] = true.into();
+    let words = ["node xr is cordoned", "cargo xtask tool kubectl -- uncordon xr"];
+    expect(&recorded(&value.to_string()), "cordoned", &words);
+    // While nothing waits for it.
+    let node = serde_json::json!({"items": [], "cluster": [value["cluster"][0]]});
+    let found = findings(&recorded(&node.to_string()));
+    assert_eq!((found[0].name, found[0].gravity, found[0].subject.as_str()), ("cordoned", Gravity::Waiting, "node/xr"));
+    assert_eq!(found[0].help, ["cargo xtask tool kubectl -- uncordon xr"]);
 }
 
 #[test]

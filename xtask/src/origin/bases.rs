@@ -82,8 +82,8 @@ impl BaseRecords {
 
     /// Records that `engine` has just got `image`.
     pub fn record(&self, engine: &Engine, image: &str, how: Brought) -> Result<()> {
-        let id = engine.image_id(image).with_context(|| format!("the engine lost {image} at once"))?;
-        let registry = if how == Brought::Pulled { engine.registry_digest(image) } else { None };
+        let id = engine.image_id(image)?.with_context(|| format!("the engine lost {image} at once"))?;
+        let registry = if how == Brought::Pulled { engine.registry_digest(image)? } else { None };
         let record = BaseRecord { image: image.to_owned(), id, registry, at: clock::rfc3339(clock::now()), how };
         write(&self.file(image), &serde_json::to_vec_pretty(&record)?)
     }
@@ -169,13 +169,13 @@ pub fn names(project: &Project, origin: &dyn Origin) -> Vec<String> {
 pub fn observe(project: &Project, engine: &Engine, origin: &dyn Origin) -> Result<Vec<BaseImage>> {
     let names = names(project, origin);
     let references: Vec<String> = names.iter().map(|name| origin.image(name)).collect();
-    let ids = engine.image_ids(&references);
+    let ids = engine.image_ids(&references)?;
     let bases = names.into_iter().zip(references).map(|(name, reference)| {
         let id = ids.get(&reference).cloned();
         // What was recorded of another image of that name says nothing about this one.
         let record = origin.base_records().read(&name)?.filter(|record| Some(&record.id) == id.as_ref());
         let tagged = match (&id, &record) {
-            (Some(_), None) => engine.tagged_at(&reference),
+            (Some(_), None) => engine.tagged_at(&reference)?,
             _ => None,
         };
         Ok(BaseImage { name, id, record, tagged })

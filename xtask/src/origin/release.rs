@@ -113,7 +113,7 @@ impl Release {
                     .help("add --origin packages to make the base images from package registries instead")
             })?;
             self.bases.record(&engine, &reference, Brought::Pulled)?;
-            Ok(engine.image_id(&reference).map_or_else(String::new, |id| short(&id).to_owned()))
+            Ok(engine.image_id(&reference)?.map_or_else(String::new, |id| short(&id).to_owned()))
         })
     }
 }
@@ -130,7 +130,7 @@ impl Origin for Release {
                 Need::Tool(tool) => steps.extend(self.tool_step(*tool)?),
                 // minikube pulls its own node image and Kubernetes' images when it starts.
                 Need::Cluster => {}
-                Need::Image(reference) if engine.image_id(reference).is_some() => {}
+                Need::Image(reference) if engine.image_id(reference)?.is_some() => {}
                 Need::Image(reference) => {
                     // An unreadable record is told before minutes are spent.
                     self.bases.read(reference)?;

@@ -1,5 +1,6 @@
 //! The cluster stage: a minikube profile of the project's own, proven to be that, running, with an ingress controller.
 
+mod api_server;
 mod identity;
 mod ingress;
 mod profile;
@@ -7,9 +8,10 @@ mod version;
 
 use anyhow::Result;
 
-pub use identity::guard;
+pub use api_server::{ApiServer, look as api_server, wait as wait_for_api_server};
+pub use identity::{context_step, guard};
 pub use ingress::{Ingress, remove_controller};
-pub use profile::{Profile, State, delete_step, observe as profile, refused};
+pub use profile::{Profile, State, delete_step, is_elsewhere, observe as profile, refused};
 pub use version::{Version, difference, pinned};
 
 use crate::failure::{Class, Failure};
@@ -25,10 +27,10 @@ pub fn exists(project: &Project) -> Result<bool> {
 }
 
 /// Whether minikube has a published port on record for the node's port 80. From files alone.
-pub fn publishes_port(tools: &Toolbox) -> bool {
-    let config = profile::recorded(tools).config.unwrap_or_default();
+pub fn publishes_port(tools: &Toolbox) -> Result<bool> {
+    let config = tools.record()?.unwrap_or_default();
     let ports = config["ExposedPorts"].as_array().cloned().unwrap_or_default();
-    ports.iter().any(|port| port.as_str().is_some_and(|port| port.ends_with(":80")))
+    Ok(ports.iter().any(|port| port.as_str().is_some_and(|port| port.ends_with(":80"))))
 }
 
 /// Whether any minikube of this user has the profile on record.
@@ -56,13 +58,6 @@ pub fn observe(tools: &Toolbox) -> Result<Observed> {
     }
     profile.kubernetes(tools)?;
     Ok(Observed { profile })
-}
-
-impl Observed {
-    /// What a dry run can say without an engine to ask: minikube's own record.
-    pub fn without_engine(tools: &Toolbox) -> Self {
-        Self { profile: profile::recorded(tools) }
-    }
 }
 
 /// The steps that make the cluster run; `silence` says why its API server does not answer, if it does not.

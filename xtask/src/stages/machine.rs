@@ -32,7 +32,7 @@ pub struct Plan<'a> {
 /// The steps that end the private engine and remove it with its data; none if there is none.
 pub fn stop_engine(project: &Project) -> Result<Vec<Step<'_>>> {
     let place = Place::new(&project.cache);
-    if !stop::exists(&place) {
+    if !stop::exists(&place)? {
         return Ok(Vec::new());
     }
     let command = format!("kill $(cat {})\nrm -rf {}", place.pid_file(), place.dir());

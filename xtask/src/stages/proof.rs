@@ -43,7 +43,7 @@ impl Evidence {
     pub fn take(tools: &Toolbox) -> Result<Self> {
         std::thread::scope(|scope| {
             let snapshot = scope.spawn(|| Snapshot::take(tools));
-            let nodes = tools.nodes().into_iter().map(|node| Ok((node.name.clone(), node.names()?)));
+            let nodes = tools.nodes()?.into_iter().map(|node| Ok((node.name.clone(), node.names()?)));
             let nodes = nodes.collect::<Result<_>>()?;
             let snapshot = snapshot.join().unwrap_or_else(|_| bail!("the look at the namespace panicked"))?;
             Ok(Self { snapshot, nodes })

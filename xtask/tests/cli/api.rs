@@ -65,9 +65,87 @@ fn an_api_server_that_is_away_is_started_and_nothing_else_is_touched() {
     let sandbox = healthy();
     sandbox.api().on("*", &[Reply::Close]);
     let run = sandbox.run(&["deploy", "dev", "--dry-run", "--origin=release"]);
-    assert_eq!(run.code, Some(5), "{run}");
+    assert_eq!(run.code, Some(0), "{run}");
     assert!(run.stderr.contains("start cluster todo") && run.stderr.contains("did not answer `GET /readyz`"), "{run}");
+    assert!(run.stderr.contains("can be said when the cluster answers"), "{run}");
     assert!(!run.stderr.contains("create namespace") && !run.stderr.contains("helm upgrade"), "{run}");
+}
+
+#[test]
+fn a_status_tells_a_starting_api_server_from_one_that_is_away() {
+    let sandbox = healthy();
+    sandbox.api().on("*", &[Reply::Close]);
+    let run = sandbox.run(&["status", "--origin=release"]);
+    assert_eq!(run.code, Some(5), "{run}");
+    assert!(
+        run.stdout.contains("todo: not answering") && run.stdout.contains("kubelet, which starts it, is inactive"),
+        "{run}"
+    );
+    assert!(run.stderr.contains("start it; the data stays: cargo xtask deploy dev"), "{run}");
+    assert!(!run.stderr.contains("not deployed"), "{run}");
+
+    sandbox.on("docker exec -i todo systemctl is-active kubelet", "echo active");
+    let run = sandbox.run(&["status", "--origin=release"]);
+    assert_eq!(run.code, Some(5), "{run}");
+    assert!(run.stdout.contains("todo: starting") && run.stdout.contains("its API server is starting"), "{run}");
+
+    sandbox.on("docker exec -i todo systemctl is-active kubelet", "echo 'connection reset by peer' >&2; exit 1");
+    let run = sandbox.run(&["status", "--origin=release"]);
+    assert_eq!(run.code, Some(5), "{run}");
+    assert!(run.stderr.contains("node todo does not say whether kubelet runs: connection reset by peer"), "{run}");
+}
+
+#[test]
+fn what_was_away_is_asked_again_right_before_it_is_started() {
+    let sandbox = healthy();
+    let mut replies = vec![Reply::Close; 6];
+    replies.push(Reply::Pass);
+    sandbox.api().on("GET /readyz", &replies);
+    let run = sandbox.run(&["deploy", "dev", "--origin=release"]);
+    assert!(run.stderr.contains("start cluster todo: it runs by now: not needed"), "{run}");
+    assert!(!sandbox.fake("calls").contains("minikube --profile todo start"), "{run}");
+}
+
+#[test]
+fn a_kubeconfig_without_our_context_gets_it_and_keeps_its_own() {
+    let sandbox = healthy();
+    let dry = sandbox.run(&["deploy", "dev", "--dry-run", "--origin=release"]);
+    assert!(dry.stderr.contains("add context todo to ") && !sandbox.kubeconfig.exists(), "{dry}");
+    let theirs = "current-context: prod\ncontexts: [{name: prod, context: {cluster: prod, user: prod}}]\n";
+    std::fs::write(&sandbox.kubeconfig, theirs).unwrap();
+    let run = sandbox.run(&["deploy", "dev", "--origin=release"]);
+    assert!(run.stderr.contains("add context todo to "), "{run}");
+    let config: serde_json::Value =
+        serde_norway::from_str(&std::fs::read_to_string(&sandbox.kubeconfig).unwrap()).unwrap();
+    assert_eq!((&config["current-context"], &config["contexts"][0]["name"]), (&json!("prod"), &json!("prod")));
+    assert_eq!((&config["contexts"][1]["name"], &config["users"][0]["name"]), (&json!("todo"), &json!("todo")));
+    assert!(config["clusters"][0]["cluster"]["server"].as_str().unwrap().starts_with("https://"), "{config}");
+    // It is ours, so the next run does not refuse it.
+    let run = sandbox.run(&["deploy", "dev", "--dry-run", "--origin=release"]);
+    assert!(!run.stderr.contains("add context") && !run.stderr.contains("is not our"), "{run}");
+}
+
+#[test]
+fn a_release_that_helm_leaves_behind_is_told_and_its_secrets_stay() {
+    let sandbox = healthy();
+    sandbox.on("helm *uninstall *", "");
+    let folder = "/api/v1/namespaces/todo";
+    let labels = json!({"app.kubernetes.io/managed-by": "xtask", "app.kubernetes.io/part-of": "todo",
+                        "app.kubernetes.io/component": "backend"});
+    let secret =
+        json!({"kind": "Secret", "apiVersion": "v1", "metadata": {"name": "todo-backend-1", "labels": labels}});
+    sandbox.api().put(&format!("{folder}/secrets/todo-backend-1"), secret);
+    let annotations = json!({"meta.helm.sh/release-name": "todo", "meta.helm.sh/release-namespace": "todo"});
+    let service = json!({"kind": "Service", "apiVersion": "v1", "metadata": {"name": "todo-backend", "annotations": annotations}});
+    // As with a history in another store: Helm finds no release, and says that it is removed.
+    sandbox.api().put(&format!("{folder}/services/todo-backend"), service);
+    sandbox.api().remove(&format!("{folder}/secrets/sh.helm.release.v1.todo.v1"));
+    for args in [["teardown"].as_slice(), &["teardown", "--data"]] {
+        let run = sandbox.run(&[args, &["--origin=release"]].concat());
+        assert_eq!(run.code, Some(5), "{run}");
+        assert!(run.stderr.contains("release todo is not removed; still there: Service todo-backend"), "{run}");
+        assert_eq!(sandbox.api().writes(), [""; 0], "nothing else may go");
+    }
 }
 
 #[test]
@@ -83,6 +161,10 @@ fn a_teardown_removes_what_xtask_made_and_waits_for_it() {
     other["app.kubernetes.io/component"] = json!("backend");
     sandbox.api().put(&format!("{folder}/secrets/todo-backend-1"), object("Secret", "todo-backend-1", &other));
     sandbox.api().put(&format!("{folder}/configmaps/todo-xtask"), object("ConfigMap", "todo-xtask", &other));
+    let run = sandbox.run(&["teardown", "--origin=release"]);
+    assert_eq!(run.code, Some(5), "{run}");
+    assert!(run.stderr.contains("still there: Secret sh.helm.release.v1.todo.v1"), "{run}");
+    sandbox.api().remove(&format!("{folder}/secrets/sh.helm.release.v1.todo.v1"));
     let run = sandbox.run(&["teardown", "--origin=release"]);
     assert_eq!(run.code, Some(0), "{run}");
     let deleted = ["secrets/todo-backend-1", "configmaps/todo-xtask"].map(|path| format!("DELETE {folder}/{path}"));

@@ -383,6 +383,7 @@ fn kind_of_list(plural: &str) -> String {
         ("events", "Event"),
         ("namespaces", "Namespace"),
         ("nodes", "Node"),
+        ("persistentvolumes", "PersistentVolume"),
         ("persistentvolumeclaims", "PersistentVolumeClaim"),
         ("pods", "Pod"),
         ("resourcequotas", "ResourceQuota"),

@@ -3,7 +3,7 @@
 use std::fs;
 use std::net::TcpListener;
 
-use crate::common::{DOTENV, OFFLINE, Run, Sandbox};
+use crate::common::{DOTENV, OFFLINE, Run, Sandbox, free_port};
 
 const DEPLOY: [&str; 3] = ["deploy", "dev", "--origin=release"];
 
@@ -191,6 +191,7 @@ fn a_half_deleted_profile_is_told_with_the_way_out() {
     exit code 5
     -- stderr
     error: minikube profile `todo` is half deleted: its node exists but minikube has no record of it
+      try: to keep the data in its node, put minikube's record back: <tmp>/cache/minikube/.minikube/profiles/todo/config.json
       try: remove the rest of it, with the data inside: cargo xtask teardown --cluster
       try: then: cargo xtask deploy dev
     ");
@@ -231,7 +232,8 @@ fn a_record_that_minikube_was_killed_over_is_told() {
     insta::assert_snapshot!(run(&sandbox, &DEPLOY), @"
     exit code 5
     -- stderr
-    error: minikube profile `todo` is half deleted: minikube's record of it cannot be read
+    error: minikube profile `todo` is half deleted: minikube's record of it is cut off
+      try: to keep the data in its node, put minikube's record back: <tmp>/home/.minikube/profiles/todo/config.json
       try: remove the rest of it, with the data inside: cargo xtask teardown --cluster
       try: then: cargo xtask deploy dev
     ");
@@ -259,7 +261,7 @@ fn teardown_of_nothing_is_fine() {
     insta::assert_snapshot!(sandbox.run(&["teardown"]), @"
     exit code 0
     -- stderr
-      ✓ no Docker Engine answers: no cluster runs
+      ✓ no Docker Engine runs, and minikube has no profile `todo` on record
       · stays: the todos (database volume and its Secret)  (--data removes it)
       · stays: the cluster  (--cluster removes it)
       · stays: the private engine with images  (--engine removes it)
@@ -299,9 +301,7 @@ fn teardown_of_nothing_is_fine_without_a_network() {
 fn teardown_deletes_what_is_left_of_a_half_deleted_profile() {
     let sandbox = Sandbox::with_tools();
     sandbox.profile("containerd");
-    for command in ["minikube * delete", "docker rm *", "docker volume rm *"] {
-        sandbox.on(command, "");
-    }
+    sandbox.on("minikube * delete", r#"rm -r "$MINIKUBE_HOME/.minikube/profiles/todo""#);
     insta::assert_snapshot!(sandbox.run(&["teardown", "--cluster", "--origin=release"]), @"
     exit code 0
     -- stderr
@@ -312,9 +312,115 @@ fn teardown_deletes_what_is_left_of_a_half_deleted_profile() {
     ");
     insta::assert_snapshot!(sandbox.calls(), @"
     docker container inspect todo
-    docker rm --force --volumes todo
     docker version --format {{.Server.Version}}
-    docker volume rm --force todo
+    docker volume inspect todo
     minikube --profile todo delete
     ");
+}
+
+#[test]
+fn what_minikube_says_to_be_deleted_is_looked_for() {
+    let sandbox = Sandbox::with_tools();
+    sandbox.profile("containerd");
+    sandbox.node("running", 8080);
+    for command in ["minikube * delete", "docker rm *"] {
+        sandbox.on(command, "");
+    }
+    insta::assert_snapshot!(sandbox.run(&["teardown", "--cluster", "--origin=release"]), @"
+    exit code 5
+    -- stderr
+      > delete cluster todo (asked for)
+      ✗ delete cluster todo <time>
+    error: cluster `todo` is not deleted; still there: its node, minikube's record of it
+      try: cargo xtask tool docker -- container inspect todo
+      try: then once more: cargo xtask teardown --cluster
+    ");
+}
+
+#[test]
+fn an_engine_that_does_not_answer_is_not_an_engine_without_clusters() {
+    let sandbox = Sandbox::with_tools();
+    sandbox.profile("containerd");
+    let own = sandbox.cache.join("minikube/.minikube/profiles/todo");
+    fs::create_dir_all(&own).unwrap();
+    fs::write(own.join("config.json"), "{}").unwrap();
+    let before = sandbox.listing(&sandbox.dir.join("home"));
+    sandbox.on("docker version *", "echo 'error during connect: context deadline exceeded' >&2; exit 1");
+    for flag in ["--data", "--cluster", "--engine", "--cache"] {
+        let run = sandbox.run(&["teardown", flag, "--origin=release"]);
+        assert_eq!(run.code, Some(4), "{run}");
+        assert!(run.stderr.contains("your Docker Engine does not answer: error during connect"), "{run}");
+    }
+    assert!(own.join("config.json").is_file() && before == sandbox.listing(&sandbox.dir.join("home")));
+
+    // None runs, which is certain; but that there is no cluster is not.
+    let none =
+        "echo 'Cannot connect to the Docker daemon at unix:///nonexistent/docker.sock. Is it running?' >&2; exit 1";
+    sandbox.on("docker version *", none);
+    for flag in ["--data", "--cluster"] {
+        let run = sandbox.run(&["teardown", flag, "--origin=release"]);
+        assert_eq!(run.code, Some(5), "{run}");
+        assert!(run.stderr.contains("there is a profile `todo`, but no Docker Engine runs"), "{run}");
+    }
+    let run = sandbox.run(&["teardown", "--engine", "--origin=release"]);
+    assert_eq!(run.code, Some(0), "{run}");
+    let run = sandbox.run(&["teardown", "--cache", "--origin=release"]);
+    assert_eq!(run.code, Some(5), "{run}");
+    assert!(run.stderr.contains("minikube's records of profiles in another engine: todo"), "{run}");
+    assert!(own.join("config.json").is_file(), "the record of a node that no engine of ours had");
+}
+
+#[test]
+fn a_record_that_cannot_be_read_is_not_called_half_deleted() {
+    let sandbox = Sandbox::with_tools();
+    sandbox.profile("containerd");
+    sandbox.node("running", 8080);
+    let record = sandbox.dir.join("home/.minikube/profiles/todo/config.json");
+    fs::remove_file(&record).unwrap();
+    // Reading a folder fails for root as well.
+    fs::create_dir(&record).unwrap();
+    for args in [DEPLOY.as_slice(), &["status", "--origin=release"], &["teardown", "--cluster", "--origin=release"]] {
+        let run = run(&sandbox, args);
+        assert_eq!(run.code, Some(4), "{run}");
+        assert!(run.stderr.contains(&format!("cannot read {record}")), "{run}");
+        assert!(!run.stderr.contains("half deleted"), "{run}");
+    }
+}
+
+#[test]
+fn a_record_without_nodes_is_not_a_cluster_of_one() {
+    let sandbox = Sandbox::with_tools();
+    sandbox.cluster();
+    let record = sandbox.dir.join("home/.minikube/profiles/todo/config.json");
+    let text = fs::read_to_string(&record).unwrap();
+    fs::write(&record, text.replace("Nodes", "Hosts")).unwrap();
+    sandbox.dotenv(DOTENV);
+    let run = sandbox.run(&["deploy", "dev", "--dry-run", "--origin=release"]);
+    assert_eq!(run.code, Some(5), "{run}");
+    assert!(run.stderr.contains("does not say which nodes there are"), "{run}");
+}
+
+#[test]
+fn a_dry_run_over_a_stopped_cluster_claims_nothing_about_what_is_in_it() {
+    let sandbox = Sandbox::with_tools();
+    sandbox.profile("containerd");
+    sandbox.node("exited", free_port().parse().unwrap());
+    sandbox.dotenv(DOTENV);
+    let run = sandbox.run(&["deploy", "dev", "--dry-run", "--origin=release"]);
+    assert_eq!(run.code, Some(0), "{run}");
+    assert!(run.stderr.contains("start cluster todo") && run.stderr.contains("why: the profile is stopped"), "{run}");
+    assert!(run.stderr.contains("what else there is to do can be said when the cluster answers"), "{run}");
+    for claim in ["does not exist", "does not have", "not installed", "no ingress controller"] {
+        assert!(!run.stderr.contains(claim), "{claim}: {run}");
+    }
+}
+
+#[test]
+fn an_engine_that_does_not_say_which_images_it_has_gets_none_built() {
+    let sandbox = Sandbox::with_tools();
+    sandbox.on("docker image inspect *todo-*", "echo 'Error response from daemon: i/o timeout' >&2; exit 1");
+    let run = sandbox.run(&["images", "--origin=release"]);
+    assert_eq!(run.code, Some(4), "{run}");
+    assert!(run.stderr.contains("does not say whether it has image todo-backend:"), "{run}");
+    assert!(run.stderr.contains("i/o timeout") && !sandbox.fake("calls").contains("buildx build"), "{run}");
 }

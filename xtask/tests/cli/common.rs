@@ -29,6 +29,12 @@ pub fn inspect() -> String {
     format!(r#"for name; do case $name in image | inspect | *{{* | --*) ;; *) echo "{ID} $name" ;; esac; done"#)
 }
 
+/// The script of a `docker image inspect` that has none of the images that it is asked for.
+pub fn no_image() -> String {
+    let say = r#"echo "Error response from daemon: No such image: $name" >&2"#;
+    format!("for name; do case $name in image | inspect | *{{{{* | --*) ;; *) {say} ;; esac; done; exit 1")
+}
+
 /// A `.env` that is in order. The canary in it must show up nowhere else.
 pub const DOTENV: &str = "AUTH_SECRET=not-a-secret-canary-0123456789abcdef\n";
 
@@ -75,7 +81,7 @@ impl Sandbox {
             fs::write(fakes.join(name), "").unwrap();
         }
         let path = std::env::var_os("PATH").unwrap();
-        for program in ["sh", "cat", "sleep", "git"] {
+        for program in ["sh", "cat", "sleep", "git", "rm"] {
             let found = std::env::split_paths(&path).map(|dir| dir.join(program)).find(|path| path.is_file());
             symlink(found.unwrap(), bin.join(program)).unwrap();
         }
@@ -112,7 +118,14 @@ impl Sandbox {
         this.play("docker");
         this.on("docker version *", "echo 29.1.0");
         this.on("docker context show", "echo default");
-        this.on("docker container inspect *", "echo 'Error response from daemon: No such container: todo' >&2; exit 1");
+        this.on("docker image inspect *", &no_image());
+        this.on("docker info *", "echo 25769803776 8");
+        this.on("docker exec -i todo systemctl is-active kubelet", "echo inactive; exit 3");
+        for noun in ["container", "volume"] {
+            let none =
+                format!("for name; do :; done; echo \"Error response from daemon: No such {noun}: $name\" >&2; exit 1");
+            this.on(&format!("docker {noun} inspect *"), &none);
+        }
         this
     }
 

@@ -2,12 +2,12 @@
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::common::{DOTENV, Sandbox, inspect};
+use crate::common::{DOTENV, Sandbox, inspect, no_image};
 
 /// An engine whose builds begin, say so, and go on until they are told to end.
 fn building() -> Sandbox {
     let sandbox = Sandbox::with_tools();
-    sandbox.on("docker image inspect *todo-*", &format!("test -e $FAKES/go || exit 1; {}", inspect()));
+    sandbox.on("docker image inspect *todo-*", &format!("test -e $FAKES/go || {{ {}; }}; {}", no_image(), inspect()));
     let build = |name: &str| {
         let script = format!(
             "echo $$ >$FAKES/{name}; n=0; while [ $n -lt 300 ] && [ ! -e $FAKES/go ]; do sleep 0.1; n=$((n+1)); done"

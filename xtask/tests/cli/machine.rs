@@ -8,7 +8,7 @@ fn without_a_command_the_state_and_the_next_command() {
     insta::assert_snapshot!(sandbox.run(&[]), @"
     exit code 0
     -- stdout
-    engine   none answers
+    engine   none runs
     cluster  unknown without an engine
     release  unknown without a cluster
     .env     absent; the first deploy makes it
@@ -62,15 +62,38 @@ fn nothing_is_done_to_the_machine_without_consent() {
 }
 
 #[test]
-fn an_engine_that_does_not_answer_is_no_engine() {
+fn an_engine_is_absent_only_where_nobody_listens() {
     let sandbox = Sandbox::with_engine();
-    sandbox.on("docker version *", "echo 'Cannot connect to the Docker daemon. Is it running?' >&2; exit 1");
+    let says = |socket: &str| {
+        format!("echo 'Cannot connect to the Docker daemon at unix://{socket}. Is it running?' >&2; exit 1")
+    };
+    sandbox.on("docker version *", &says("/nonexistent/docker.sock"));
     insta::assert_snapshot!(sandbox.run(&["status"]), @"
     exit code 4
     -- stderr
-    error: no Docker Engine answers, so there is no cluster to ask
+    error: no Docker Engine runs, so there is no cluster to ask
       try: cargo xtask deploy dev
     ");
+    // Somebody listens who does not answer: no private engine is put in its place.
+    let socket = sandbox.dir.join("docker.sock");
+    let listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    std::thread::spawn(move || listener.incoming().for_each(drop));
+    sandbox.on("docker version *", &says(socket.as_str()));
+    sandbox.dotenv(DOTENV);
+    for args in [["status"].as_slice(), &["deploy", "dev", "--yes"], &["doctor"], &[]] {
+        let run = sandbox.run(&[args, &["--origin=release"]].concat());
+        assert_eq!(run.code, Some(4), "{run}");
+        let text = format!("{}{}", run.stdout, run.stderr);
+        assert!(
+            text.contains("your Docker Engine does not answer: Cannot connect to the Docker daemon at unix://"),
+            "{run}"
+        );
+        assert!(
+            text.contains("docker version   # must show a server") && !text.contains("private Docker Engine"),
+            "{run}"
+        );
+    }
+    assert!(!sandbox.cache.join("engine").exists());
 }
 
 #[test]

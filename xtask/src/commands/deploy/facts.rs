@@ -3,10 +3,9 @@
 use anyhow::{Result, bail};
 use serde_json::Value;
 
-use crate::api::Health;
 use crate::credentials::Credentials;
 use crate::project::Project;
-use crate::stages::cluster::{self, Ingress, State};
+use crate::stages::cluster::{self, ApiServer, Ingress, State};
 use crate::stages::images::load::{self, Wanted};
 use crate::stages::images::node::{Node, Stock};
 use crate::stages::images::{Seen, build};
@@ -46,9 +45,6 @@ impl Facts {
         let (tools, origin) = (&world.tools, world.origin.as_ref());
         let (cluster, images, database) = std::thread::scope(|scope| {
             let cluster = scope.spawn(|| -> Result<_> {
-                if !world.engine_answers {
-                    return Ok((cluster::Observed::without_engine(tools), Err(NOT_RUNNING.to_owned())));
-                }
                 let observed = cluster::observe(tools)?;
                 let inside = inside(tools, &observed, credentials)?;
                 Ok((observed, inside))
@@ -75,9 +71,9 @@ impl Facts {
 }
 
 impl Live {
-    /// A cluster that holds nothing.
+    /// A cluster that is yet to be made: it holds nothing.
     pub fn nothing(tools: &Toolbox) -> Self {
-        let stocks = tools.nodes().into_iter().map(|node| (node, Stock::default())).collect();
+        let stocks = vec![(tools.first_node(), Stock::default())];
         Self { ingress: Ingress::default(), release: release::Observed::default(), postgres: None, stocks }
     }
 
@@ -93,7 +89,7 @@ const NOT_RUNNING: &str = "the cluster does not run";
 /// Adds what its nodes have, in particular of the images `references`.
 fn with_stocks(inside: Result<Live, String>, tools: &Toolbox, references: &[String]) -> Result<Result<Live, String>> {
     match inside {
-        Ok(live) => Ok(Ok(Live { stocks: load::observe(&tools.nodes(), references)?, ..live })),
+        Ok(live) => Ok(Ok(Live { stocks: load::observe(&tools.nodes()?, references)?, ..live })),
         Err(silence) => Ok(Err(silence)),
     }
 }
@@ -112,15 +108,10 @@ fn inside(tools: &Toolbox, cluster: &cluster::Observed, credentials: &Credential
     if cluster.profile.state != State::Running {
         return Ok(Err(NOT_RUNNING.to_owned()));
     }
-    // minikube renews certificates that are missing, so that is no reason to end.
-    let health = match tools.api() {
-        Ok(api) => api.wait_until_ready()?,
-        Err(error) => Health::Silent(error.to_string()),
-    };
-    match health {
-        Health::Ready => {}
-        Health::NotReady(words) => return Ok(Err(format!("its API server does not become ready: {words}"))),
-        Health::Silent(words) => return Ok(Err(words)),
+    match cluster::wait_for_api_server(tools)? {
+        ApiServer::Ready => {}
+        ApiServer::Starting(words) => return Ok(Err(format!("its API server does not become ready: {words}"))),
+        ApiServer::Away(words) => return Ok(Err(words)),
     }
     std::thread::scope(|scope| {
         let ingress = scope.spawn(|| Ingress::observe(tools));

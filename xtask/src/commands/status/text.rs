@@ -21,6 +21,9 @@ pub fn screen(view: &View, now: Option<u64>) -> String {
     if let Some(hint) = &cluster.hint {
         screen.row("cluster", &format!("{WARN}{hint}{WARN:#}"));
     }
+    if let Some(silence) = &cluster.silence {
+        screen.row("cluster", &format!("{WARN}{silence}{WARN:#}"));
+    }
     if let Some(difference) = &cluster.difference {
         screen.row("cluster", &format!("{WARN}{difference}{WARN:#}"));
     }

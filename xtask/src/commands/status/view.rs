@@ -40,8 +40,10 @@ pub struct View {
 pub struct Cluster {
     /// Its name.
     pub profile: String,
-    /// `running`, `stopped`, `paused`, `absent`, `half deleted`, `foreign`.
+    /// `running`, `starting`, `not answering`, `stopped`, `paused`, `absent`, `half deleted`, `foreign`.
     pub state: String,
+    /// Why its API server cannot be asked, although its node runs.
+    pub silence: Option<String>,
     /// Where a user finds the application.
     pub address: Option<String>,
     /// What to do where the address' host does not lead to this machine.

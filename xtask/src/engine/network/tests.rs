@@ -65,15 +65,43 @@ fn only_rules_about_our_networks_are_deleted() {
 }
 
 #[test]
-fn chains_go_only_where_no_engine_needs_them() {
-    assert!(has_networks(RULES));
+fn chains_and_forwarding_go_only_where_nobody_else_needs_them() {
+    let before = Before { docker: false, drop: false, forwarding: false };
     let lonely: String = RULES
         .lines()
         .filter(|l| !l.contains(" -o br-") && !l.contains(" -o todo-"))
         .fold(String::new(), |text, line| text + line + "\n");
-    assert!(!has_networks(&lonely));
-    let before = Before { docker: false, drop: false, forwarding: false };
-    let commands: Vec<String> = chain_removals(&lonely, before).iter().map(|words| words.join(" ")).collect();
+    let lonely = lonely.replace("-A DOCKER -i todo-0a0b0c0d -j RETURN\n", "");
+    let lonely: String = lonely
+        .lines()
+        .filter(|l| !l.contains("MASQUERADE") && !l.contains("comment"))
+        .map(|l| format!("{l}\n"))
+        .collect();
+    assert_eq!(users(&lonely, before, &[]), (Keep::default(), vec![]));
+    let user = |rules: &str, names: &[&str]| {
+        let device = |name: &&str| Device { name: (*name).to_owned(), forwards: *name != "eth0" };
+        let (keep, left) = users(rules, before, &names.iter().map(device).collect::<Vec<_>>());
+        (keep.chains, keep.forwarding, left.join("\n"))
+    };
+    // Another engine's network is behind the chains.
+    let (chains, forwarding, left) = user(RULES, &["br-823a62a5bac7"]);
+    assert!(chains && forwarding && left.contains("-j DOCKER` may be another engine's"), "{left}");
+    // Somebody has put a rule where Docker says to.
+    let own =
+        lonely.replace("-A DOCKER-USER -j RETURN", "-A DOCKER-USER -s 10.0.0.1/32 -j DROP\n-A DOCKER-USER -j RETURN");
+    assert!(user(&own, &["eth0"]).0);
+    // podman, libvirt or a VPN: none of them uses Docker's chains.
+    let (chains, forwarding, left) = user(&lonely, &["eth0", "podman0"]);
+    assert!(!chains && forwarding && left.contains("network device podman0 may need it"), "{left}");
+    let libvirt = lonely.replace("-A FORWARD -j DOCKER-USER", "-A FORWARD -j LIBVIRT_FWX\n-A FORWARD -j DOCKER-USER");
+    let (chains, forwarding, left) = user(&libvirt, &["eth0"]);
+    assert!(!chains && forwarding && left.contains("LIBVIRT_FWX"), "{left}");
+    let kept = Keep { chains: false, forwarding: true };
+    let commands = removals(&libvirt, before, &kept);
+    assert!(!commands.iter().any(|words| words.contains(&"ACCEPT".to_owned()) || words.join(" ").contains("LIBVIRT")));
+    assert!(removals(RULES, before, &Keep { chains: true, forwarding: true }).is_empty());
+    let commands: Vec<String> =
+        removals(&lonely, before, &Keep::default()).iter().map(|words| words.join(" ")).collect();
     assert!(commands.contains(&"-w -t nat -D PREROUTING -m addrtype --dst-type LOCAL -j DOCKER".to_owned()));
     assert!(commands.contains(&"-w -t filter -P FORWARD ACCEPT".to_owned()));
     let at = |text: &str| commands.iter().position(|c| c == text).unwrap();

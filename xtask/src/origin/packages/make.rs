@@ -249,14 +249,11 @@ impl<'a> Maker<'a> {
 /// The keys of those of `names` that the engine has, by name.
 pub fn keys_of_images(engine: &Engine, names: &[String]) -> Result<BTreeMap<String, String>> {
     let mut keys = BTreeMap::new();
-    if names.is_empty() {
-        return Ok(keys);
-    }
-    // Missing images make it fail, but those that are there are printed all the same. No engine: none is there.
-    let Ok(output) = engine.docker().args(["image", "inspect"]).args(names.iter().cloned()).output() else {
-        return Ok(keys);
+    let text = engine.inspect("image", "", names)?.text;
+    let images: Vec<Value> = match text.trim() {
+        "" => Vec::new(),
+        text => serde_json::from_str(text).context("`docker image inspect` did not print JSON")?,
     };
-    let images: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap_or_default();
     for image in images {
         let key = image["Config"]["Labels"][KEY_LABEL].as_str().unwrap_or_default();
         for tag in image["RepoTags"].as_array().into_iter().flatten().filter_map(Value::as_str) {

@@ -1,15 +1,18 @@
 //! Proof that the kube entries under our name are our profile's: server and authority are those that minikube has on
 //! record. Read as YAML: nothing is started for it, so that it can come before everything else.
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use camino::{Utf8Path, Utf8PathBuf};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::profile::Profile;
 use crate::failure::{Class, Failure};
+use crate::files;
+use crate::plan::Step;
 use crate::project::Project;
+use crate::stages::images::recipe::write;
 use crate::toolbox::{Toolbox, dir_of, kubeconfigs, own_minikube_home, record_of, users_minikube_home};
 
 /// What is known of the profile that may stand behind an entry.
@@ -28,8 +31,10 @@ struct Ours {
 /// tools or `.env` are made. What only the engine knows is checked by [`check`].
 pub fn guard(project: &Project) -> Result<()> {
     let name = &project.settings.cluster.profile;
-    let ours: Vec<Ours> =
-        [users_minikube_home(), own_minikube_home(project)].iter().map(|home| on_record(&dir_of(home), name)).collect();
+    let ours: Vec<Ours> = [users_minikube_home(), own_minikube_home(project)]
+        .map(|home| on_record(&dir_of(&home), name))
+        .into_iter()
+        .collect::<Result<_>>()?;
     kubeconfigs().iter().try_for_each(|file| refuse(file, name, &ours))
 }
 
@@ -41,25 +46,66 @@ pub fn check(tools: &Toolbox, profile: &Profile) -> Result<()> {
     refuse(&tools.kubeconfig, &tools.profile, &[ours])
 }
 
-fn on_record(dir: &Utf8Path, name: &str) -> Ours {
-    let path = record_of(dir, name);
-    let config: Option<Value> = std::fs::read(path).ok().and_then(|text| serde_json::from_slice(&text).ok());
+/// The step that writes the entries of a running profile into a kubeconfig that has none. Helm goes where they lead;
+/// `minikube update-context` would change the current context.
+pub fn context_step<'a>(tools: &'a Toolbox, profile: &Profile) -> Result<Option<Step<'a>>> {
+    let (file, name) = (&tools.kubeconfig, &tools.profile);
+    let read = move || -> Result<Value> {
+        let text = files::read(file)?.unwrap_or_default();
+        serde_norway::from_str(&text).with_context(|| format!("reading {file}"))
+    };
+    let named = move |entry: &Value| entry["name"] == name.as_str();
+    if read()?["contexts"].as_array().is_some_and(|contexts| contexts.iter().any(named)) {
+        return Ok(None);
+    }
+    let servers = profile.servers();
+    // Elsewhere than on Linux the node's own address leads nowhere.
+    let server = if cfg!(target_os = "linux") { servers.first() } else { servers.last() };
+    let server = server.with_context(|| format!("profile `{name}` has no address of its API server"))?.clone();
+    let shown = format!("kubectl config --kubeconfig {file} set-context {name} --cluster {name} --user {name}");
+    let what = format!("add context {name} to {file}");
+    Ok(Some(Step::new(what, "it has none, and Helm needs one", shown, move |_| {
+        let mut config = read()?;
+        if config.is_null() {
+            config = json!({"apiVersion": "v1", "kind": "Config"});
+        }
+        let dir = tools.minikube_dir();
+        let (certificate, key) = (client(&dir, name), client(&dir, name).with_extension("key"));
+        let entries = [
+            ("clusters", "cluster", json!({"certificate-authority": dir.join("ca.crt"), "server": server})),
+            ("contexts", "context", json!({"cluster": name, "user": name})),
+            ("users", "user", json!({"client-certificate": certificate, "client-key": key})),
+        ];
+        for (list, kind, entry) in entries {
+            let mut all = config[list].as_array().cloned().unwrap_or_default();
+            all.retain(|entry| !named(entry));
+            all.push(json!({"name": name, kind: entry}));
+            config[list] = all.into();
+        }
+        // Through a link: the file that it leads to stays the one that others read.
+        let place = if files::exists(file)? { file.canonicalize_utf8()? } else { file.clone() };
+        write(&place, serde_norway::to_string(&config)?.as_bytes())?;
+        Ok(String::new())
+    })))
+}
+
+fn on_record(dir: &Utf8Path, name: &str) -> Result<Ours> {
+    let text = files::read(&record_of(dir, name))?;
+    // A record that is cut off names no server; the engine tells later what there is.
+    let config: Option<Value> = text.and_then(|text| serde_json::from_str(&text).ok());
     let nodes = config.as_ref().and_then(|config| config["Nodes"].as_array().cloned()).unwrap_or_default();
     let server = |node: &Value| Some(format!("https://{}:{}", node["IP"].as_str()?, node["Port"]));
     let servers = nodes.iter().filter_map(server).collect();
-    Ours { dir: dir.to_owned(), exists: config.is_some(), servers, loopback: true }
+    Ok(Ours { dir: dir.to_owned(), exists: config.is_some(), servers, loopback: true })
 }
 
 fn refuse(file: &Utf8Path, name: &str, ours: &[Ours]) -> Result<()> {
-    if !file.is_file() {
-        return Ok(());
-    }
-    let text = std::fs::read_to_string(file)?;
+    let Some(text) = files::read(file)? else { return Ok(()) };
     let config: Value = serde_norway::from_str(&text).map_err(|error| {
         Failure::new(Class::Config, format!("{file} is not a kubeconfig: {error}"))
             .help(format!("repair it, or name another: KUBECONFIG=/path cargo xtask deploy dev ({name})"))
     })?;
-    let Some((entry, how)) = foreign(&config, name, ours) else { return Ok(()) };
+    let Some((entry, how)) = foreign(&config, name, ours)? else { return Ok(()) };
     Err(Failure::new(Class::Cluster, format!("{entry} `{name}` in {file} is not our minikube profile: {how}"))
         .help(format!("if nothing needs that entry: kubectl config --kubeconfig {file} delete-{entry} {name}"))
         .help(format!("or leave it alone and deploy under another name: cargo xtask deploy dev --profile {name}2"))
@@ -68,24 +114,32 @@ fn refuse(file: &Utf8Path, name: &str, ours: &[Ours]) -> Result<()> {
 
 /// The entry that is none of ours and how it differs, if there is one. minikube writes a context, a cluster and a user of
 /// the profile's name: each would be lost, also where other contexts lead to it.
-fn foreign(kubeconfig: &Value, name: &str, ours: &[Ours]) -> Option<(&'static str, String)> {
+fn foreign(kubeconfig: &Value, name: &str, ours: &[Ours]) -> Result<Option<(&'static str, String)>> {
     let named = |list: &str, kind: &str, name: &str| -> Option<Value> {
         let found = kubeconfig[list].as_array()?.iter().find(|entry| entry["name"] == name)?;
         Some(found[kind].clone())
     };
     if let Some(context) = named("contexts", "context", name) {
         let cluster = named("clusters", "cluster", context["cluster"].as_str().unwrap_or_default());
-        if let Some(how) = elsewhere(&cluster.unwrap_or_default(), ours) {
-            return Some(("context", how));
+        if let Some(how) = elsewhere(&cluster.unwrap_or_default(), ours)? {
+            return Ok(Some(("context", how)));
         }
     }
-    if let Some(how) = named("clusters", "cluster", name).and_then(|cluster| elsewhere(&cluster, ours)) {
-        return Some(("cluster", how));
+    if let Some(cluster) = named("clusters", "cluster", name)
+        && let Some(how) = elsewhere(&cluster, ours)?
+    {
+        return Ok(Some(("cluster", how)));
     }
-    let user = named("users", "user", name)?;
-    let empty = user.is_null() || user.as_object().is_some_and(serde_json::Map::is_empty);
-    let certificate = |ours: &Ours| matches(&user, "client-certificate", &client(&ours.dir, name));
-    (!empty && !ours.iter().any(certificate)).then(|| ("user", "its certificate is not minikube's".to_owned()))
+    let Some(user) = named("users", "user", name) else { return Ok(None) };
+    if user.is_null() || user.as_object().is_some_and(serde_json::Map::is_empty) {
+        return Ok(None);
+    }
+    for ours in ours {
+        if matches(&user, "client-certificate", &client(&ours.dir, name))? {
+            return Ok(None);
+        }
+    }
+    Ok(Some(("user", "its certificate is not minikube's".to_owned())))
 }
 
 fn client(dir: &Utf8Path, name: &str) -> Utf8PathBuf {
@@ -93,43 +147,48 @@ fn client(dir: &Utf8Path, name: &str) -> Utf8PathBuf {
 }
 
 /// How a cluster's entry differs from every profile that it could be.
-fn elsewhere(cluster: &Value, ours: &[Ours]) -> Option<String> {
+fn elsewhere(cluster: &Value, ours: &[Ours]) -> Result<Option<String>> {
     let server = cluster["server"].as_str().unwrap_or("no server");
-    let mut hows = ours.iter().map(|ours| differs(cluster, server, ours)).collect::<Vec<_>>();
+    let mut hows = ours.iter().map(|ours| differs(cluster, server, ours)).collect::<Result<Vec<_>>>()?;
     if hows.iter().any(Option::is_none) {
-        return None;
+        return Ok(None);
     }
     // An existing profile's difference says more than that there is none.
     let telling = ours.iter().position(|ours| ours.exists).unwrap_or(0);
-    hows.swap_remove(telling)
+    Ok(hows.swap_remove(telling))
 }
 
-fn differs(cluster: &Value, server: &str, ours: &Ours) -> Option<String> {
-    let authority = matches(cluster, "certificate-authority", &ours.dir.join("ca.crt"));
+fn differs(cluster: &Value, server: &str, ours: &Ours) -> Result<Option<String>> {
+    let authority = matches(cluster, "certificate-authority", &ours.dir.join("ca.crt"))?;
     if !ours.exists {
         // An entry with our minikube's own authority was left by a profile whose engine went away: minikube renews it.
-        return (!authority).then(|| format!("it leads to {server}, and there is no such profile"));
+        return Ok((!authority).then(|| format!("it leads to {server}, and there is no such profile")));
     }
     let published = ours.loopback && ["https://127.0.0.1:", "https://localhost:"].iter().any(|l| server.starts_with(l));
     if !published && !ours.servers.iter().any(|ours| ours == server) {
-        return Some(format!("it leads to {server}; the profile is at {}", ours.servers.join(", ")));
+        return Ok(Some(format!("it leads to {server}; the profile is at {}", ours.servers.join(", "))));
     }
-    (!authority).then(|| "its certificate authority is not minikube's".to_owned())
+    Ok((!authority).then(|| "its certificate authority is not minikube's".to_owned()))
 }
 
 /// Whether the entry's `key` (a path) or `key-data` (base64) is the file `ours`, or has its content.
-fn matches(entry: &Value, key: &str, ours: &Utf8Path) -> bool {
-    let content = || std::fs::read(ours).ok();
-    let file = entry[key].as_str();
+fn matches(entry: &Value, key: &str, ours: &Utf8Path) -> Result<bool> {
+    if entry[key].as_str().is_some_and(|path| path == ours) {
+        return Ok(true);
+    }
+    let Some(content) = files::read_bytes(ours)? else { return Ok(false) };
+    if let Some(path) = entry[key].as_str()
+        && files::read_bytes(Utf8Path::new(path))?.is_some_and(|theirs| theirs == content)
+    {
+        return Ok(true);
+    }
     let data = entry[format!("{key}-data")].as_str();
-    file.is_some_and(|path| path == ours || content().is_some_and(|ours| std::fs::read(path).is_ok_and(|t| t == ours)))
-        || data.is_some_and(|data| content().is_some_and(|ours| BASE64.decode(data).is_ok_and(|theirs| theirs == ours)))
+    Ok(data.is_some_and(|data| BASE64.decode(data).is_ok_and(|theirs| theirs == content)))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     fn ours(exists: bool, loopback: bool) -> Ours {
         let servers = vec!["https://192.168.49.2:8443".to_owned(), "https://127.0.0.1:32771".to_owned()];
@@ -144,7 +203,7 @@ mod tests {
 
     #[test]
     fn only_our_own_server_and_authority_pass() {
-        let check = |kubeconfig: &Value, ours: Ours| foreign(kubeconfig, "todo", &[ours]).map(|(_, how)| how);
+        let check = |kubeconfig: &Value, ours: Ours| foreign(kubeconfig, "todo", &[ours]).unwrap().map(|(_, how)| how);
         let running = || ours(true, false);
         assert_eq!(check(&entry("https://192.168.49.2:8443", "/m/ca.crt"), running()), None);
         assert_eq!(check(&entry("https://127.0.0.1:32771", "/m/ca.crt"), running()), None);
@@ -158,10 +217,12 @@ mod tests {
 
     #[test]
     fn without_the_engine_any_published_port_may_be_ours_but_no_other_address() {
-        let check = |server: &str| foreign(&entry(server, "/m/ca.crt"), "todo", &[ours(false, true), ours(true, true)]);
+        let check = |server: &str| {
+            foreign(&entry(server, "/m/ca.crt"), "todo", &[ours(false, true), ours(true, true)]).unwrap()
+        };
         assert_eq!(check("https://127.0.0.1:40000"), None);
         let none = ours(true, true);
-        let other = foreign(&entry("https://prod.example:6443", "/m/ca.crt"), "todo", &[none]);
+        let other = foreign(&entry("https://prod.example:6443", "/m/ca.crt"), "todo", &[none]).unwrap();
         assert!(other.unwrap().1.contains("prod.example"));
     }
 
@@ -169,13 +230,13 @@ mod tests {
     fn a_cluster_or_user_of_our_name_would_be_overwritten() {
         let mut config = json!({"contexts": [{"name": "prod", "context": {"cluster": "todo", "user": "todo"}}],
             "clusters": [{"name": "todo", "cluster": {"server": "https://prod.example:6443"}}]});
-        let (entry, how) = foreign(&config, "todo", &[ours(false, true)]).unwrap();
+        let (entry, how) = foreign(&config, "todo", &[ours(false, true)]).unwrap().unwrap();
         assert_eq!((entry, how.contains("prod.example")), ("cluster", true));
         config["clusters"] = json!([]);
         config["users"] = json!([{"name": "todo", "user": {"token": "not-a-secret"}}]);
-        let (entry, how) = foreign(&config, "todo", &[ours(false, true)]).unwrap();
+        let (entry, how) = foreign(&config, "todo", &[ours(false, true)]).unwrap().unwrap();
         assert_eq!((entry, how.as_str()), ("user", "its certificate is not minikube's"));
         config["users"] = json!([{"name": "todo", "user": {}}]);
-        assert_eq!(foreign(&config, "todo", &[ours(false, true)]), None);
+        assert_eq!(foreign(&config, "todo", &[ours(false, true)]).unwrap(), None);
     }
 }

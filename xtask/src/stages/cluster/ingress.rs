@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use crate::api::{Api, Propagation, Resource, Scope, kinds};
 use crate::deadlines;
 use crate::failure::{Class, Failure};
+use crate::judge::uncordon;
 use crate::origin::Origin;
 use crate::plan::Step;
 use crate::process;
@@ -129,9 +130,16 @@ pub fn decide<'a>(
     for object in &objects {
         command.push_str(&format!("\n{}", Api::shown_apply(object, "default", MANAGER)));
     }
+    let wanted_class = wanted.to_owned();
     Ok(Some(Step::new(format!("{what} ingress controller"), why, command, move |running| {
+        // Minutes may have gone by.
+        let now = Ingress::observe(tools)?;
+        let outdated = self::outdated(&now, pinned);
+        if self::why(&now, &wanted_class).is_none() && outdated.is_none() {
+            return Ok("not needed: one is there by now".to_owned());
+        }
         let wanted = Wanted::of(project, &tools.engine, &image)?;
-        for node in tools.nodes() {
+        for node in tools.nodes()? {
             load::load(project, &tools.engine, &node, &wanted, running)?;
         }
         let api = tools.api()?;
@@ -212,6 +220,11 @@ fn wait_until_available(api: &Api) -> Result<()> {
         if process::ending() {
             anyhow::bail!("interrupted");
         }
+        if begun.elapsed() > deadlines::SCHEDULED.time()
+            && let Some(failure) = unschedulable(api)?
+        {
+            return Err(failure.into());
+        }
         if begun.elapsed() > deadlines::INGRESS_READY.time() {
             let (name, available) = (text(first, "/metadata/name"), number(first, "/status/availableReplicas"));
             let what = format!(
@@ -224,6 +237,30 @@ fn wait_until_available(api: &Api) -> Result<()> {
         }
         std::thread::sleep(api.deadlines().poll);
     }
+}
+
+/// Why the scheduler places no pod of the controller, if it says so.
+fn unschedulable(api: &Api) -> Result<Option<Failure>> {
+    let pods = api.select(&kinds::POD, Scope::Cluster, MANAGED)?;
+    let conditions = pods.iter().filter_map(|pod| pod.pointer("/status/conditions")?.as_array()).flatten();
+    let Some(words) = conditions.filter(|c| c["reason"] == "Unschedulable").map(|c| text(c, "/message")).next() else {
+        return Ok(None);
+    };
+    let nodes = api.list(&kinds::NODE, Scope::Cluster)?.items;
+    let cordoned: Vec<&str> = nodes
+        .iter()
+        .filter(|node| node["spec"]["unschedulable"] == true)
+        .map(|node| text(node, "/metadata/name"))
+        .collect();
+    if cordoned.is_empty() {
+        let what = format!("the ingress controller's pod fits on no node: {words}");
+        return Ok(Some(Failure::new(Class::Cluster, what).help("cargo xtask tool kubectl -- describe nodes")));
+    }
+    let what = format!(
+        "the ingress controller's pod is placed nowhere: node {} is cordoned (`kubectl cordon` or `drain`)",
+        cordoned.join(", ")
+    );
+    Ok(Some(cordoned.iter().fold(Failure::new(Class::Cluster, what), |failure, node| failure.help(uncordon(node)))))
 }
 
 /// Whether all its pods are of the newest template and available. The condition `Available` would be true of the old pods

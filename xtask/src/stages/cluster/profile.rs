@@ -3,9 +3,14 @@
 use anyhow::{Context, Result};
 use serde_json::Value;
 
+use super::api_server::{self, ApiServer};
+use super::identity;
 use super::version::{self, Version};
 use crate::deadlines;
+use crate::engine::place::Place;
+use crate::engine::stored;
 use crate::failure::{Class, Failure};
+use crate::files;
 use crate::origin::Origin;
 use crate::plan::Step;
 use crate::project::Project;
@@ -75,41 +80,24 @@ impl Profile {
     }
 }
 
-/// Asks minikube's files and the engine, side by side cheap: no minikube process.
+/// Asks minikube's files and the engine: no minikube process. What seems half deleted is looked at twice.
 pub fn observe(tools: &Toolbox) -> Result<Profile> {
-    let container = inspect(tools)?;
-    let profile = judge(config(tools), container.as_ref().map(|list| &list[0]));
+    let look = || Ok::<_, anyhow::Error>(judge(tools.record()?, inspect(tools)?.as_ref()));
+    let mut profile = look()?;
+    if matches!(profile.state, State::HalfDeleted(_)) {
+        std::thread::sleep(deadlines::PROFILE_SETTLE.time());
+        profile = look()?;
+    }
     tools.aim_api(profile.api_port);
     Ok(profile)
 }
 
 /// The node's container; `None`: the engine says that there is none.
 fn inspect(tools: &Toolbox) -> Result<Option<Value>> {
-    let inspect = tools.engine.docker().args(["container", "inspect", &tools.profile]);
-    let output = inspect.output()?;
-    if output.status.success() {
-        return Ok(Some(serde_json::from_slice(&output.stdout).context("docker did not print JSON")?));
-    }
-    let words = String::from_utf8_lossy(&output.stderr);
-    if words.to_lowercase().contains("no such container") {
-        return Ok(None);
-    }
-    let what = format!("the engine does not say whether container {} exists: {}", tools.profile, words.trim());
-    Err(Failure::new(Class::Machine, what).help("see whether the engine answers: cargo xtask doctor").into())
-}
-
-/// The profile by minikube's own record, where there is no engine to ask: what has a node has a stopped one.
-pub fn recorded(tools: &Toolbox) -> Profile {
-    let config = config(tools);
-    let state = if config.is_some() { State::Stopped } else { State::Absent };
-    Profile { state, config, port: None, api_port: None }
-}
-
-/// minikube's record of the profile.
-fn config(tools: &Toolbox) -> Option<Value> {
-    let text = std::fs::read_to_string(tools.profile_config()).ok()?;
-    // A minikube that was killed over it leaves it empty or cut off.
-    Some(serde_json::from_str(&text).unwrap_or_default())
+    let Some(text) = tools.engine.inspect_one("container", "", &tools.profile)? else { return Ok(None) };
+    let list: Vec<Value> = serde_json::from_str(&text).context("`docker container inspect` did not print JSON")?;
+    let node = list.into_iter().next().filter(|node| node["State"]["Status"].is_string());
+    Ok(Some(node.context("`docker container inspect` printed no state of the node")?))
 }
 
 /// The state from minikube's record and the engine's container.
@@ -123,7 +111,7 @@ fn judge(config: Option<Value>, container: Option<&Value>) -> Profile {
         (None, None) => State::Absent,
         _ if driver.is_some() => State::OtherDriver(driver.unwrap_or_default().to_owned()),
         (_, Some(c)) if !minikubes(&c) => State::Foreign,
-        (Some(Value::Null), _) => State::HalfDeleted("minikube's record of it cannot be read"),
+        (Some(Value::Null), _) => State::HalfDeleted("minikube's record of it is cut off"),
         (None, Some(_)) => State::HalfDeleted("its node exists but minikube has no record of it"),
         (Some(_), None) => State::HalfDeleted("minikube has a record of it but its node is gone"),
         (Some(_), Some(c)) => match c.pointer("/State/Status").and_then(Value::as_str) {
@@ -147,7 +135,7 @@ pub fn decide<'a>(
     let name = &tools.profile;
     match &profile.state {
         State::Running => match silence {
-            None => Ok(Vec::new()),
+            None => Ok(identity::context_step(tools, profile)?.into_iter().collect()),
             Some(words) => Ok(vec![start(project, tools, origin, profile, words, None)?]),
         },
         State::Paused => {
@@ -163,8 +151,14 @@ pub fn decide<'a>(
         }
         State::Foreign | State::OtherDriver(_) => Err(refused(tools, profile).unwrap_or_else(|| foreign(name)).into()),
         State::HalfDeleted(how) => {
+            in_this_engine(project, tools)?;
             let message = format!("minikube profile `{name}` is half deleted: {how}");
-            Err(Failure::new(Class::Cluster, message)
+            let record = tools.profile_config();
+            let mut failure = Failure::new(Class::Cluster, message);
+            if !how.contains("node is gone") {
+                failure = failure.help(format!("to keep the data in its node, put minikube's record back: {record}"));
+            }
+            Err(failure
                 .help("remove the rest of it, with the data inside: cargo xtask teardown --cluster")
                 .help("then: cargo xtask deploy dev")
                 .into())
@@ -172,17 +166,64 @@ pub fn decide<'a>(
     }
 }
 
-/// The step that deletes the profile, also a half-deleted one.
-pub fn delete_step<'a>(tools: &'a Toolbox, why: &str) -> Step<'a> {
+/// Whether the profile's node is in the private engine while another one is asked, which cannot say anything about it.
+pub fn is_elsewhere(project: &Project, tools: &Toolbox) -> Result<bool> {
+    Ok(!tools.engine.private && stored::containers(&Place::new(&project.cache))?.contains(&tools.profile))
+}
+
+fn in_this_engine(project: &Project, tools: &Toolbox) -> Result<()> {
+    let name = &tools.profile;
+    if !is_elsewhere(project, tools)? {
+        return Ok(());
+    }
+    let what = format!("the node of profile `{name}` is in the private Docker Engine, but your own engine is asked");
+    let hidden = project.command("status");
+    Err(Failure::new(Class::Cluster, what)
+        .help(format!("hide your own engine for one command: DOCKER_HOST=unix:///nonexistent {hidden}"))
+        .into())
+}
+
+/// The step that deletes the profile, also a half-deleted one. Whose it is is looked at again right before, and what is
+/// said to be deleted is looked for afterwards.
+pub fn delete_step<'a>(project: &'a Project, tools: &'a Toolbox, why: &str) -> Step<'a> {
     let delete = tools.minikube().arg("delete").deadline(deadlines::MINIKUBE_DELETE);
     Step::new(format!("delete cluster {}", tools.profile), why, delete.clone(), move |_| {
-        if tools.minikube_exists() {
+        let name = &tools.profile;
+        in_this_engine(project, tools)?;
+        if let Some(refusal) = refused(tools, &observe(tools)?) {
+            return Err(refusal.into());
+        }
+        if tools.minikube_exists()? {
             delete.run()?;
         }
         // A half-deleted profile may leave its container or volume behind.
-        tools.engine.docker().args(["rm", "--force", "--volumes", &tools.profile]).output()?;
-        tools.engine.docker().args(["volume", "rm", "--force", &tools.profile]).output()?;
-        Ok(String::new())
+        let has = |noun: &str| Ok::<_, anyhow::Error>(tools.engine.inspect_one(noun, "", name)?.is_some());
+        let remove = |args: &[&str]| tools.engine.docker().args(args.iter().copied()).arg(name.as_str()).run();
+        if has("container")? {
+            remove(&["rm", "--force", "--volumes"])?;
+        }
+        if has("volume")? {
+            remove(&["volume", "rm", "--force"])?;
+        }
+        if !tools.minikube_exists()? {
+            // Nobody else can: without its node it is but a record.
+            let folder = tools.profile_config();
+            folder.parent().map_or(Ok(()), files::remove_folder)?;
+        }
+        let left = [
+            ("its node", has("container")?),
+            ("its volume", has("volume")?),
+            ("minikube's record of it", tools.record()?.is_some()),
+        ];
+        let left: Vec<&str> = left.into_iter().filter(|(_, there)| *there).map(|(what, _)| what).collect();
+        if left.is_empty() {
+            return Ok(String::new());
+        }
+        let what = format!("cluster `{name}` is not deleted; still there: {}", left.join(", "));
+        Err(Failure::new(Class::Cluster, what)
+            .help(format!("cargo xtask tool docker -- container inspect {name}"))
+            .help("then once more: cargo xtask teardown --cluster")
+            .into())
     })
 }
 
@@ -242,6 +283,8 @@ fn start<'a>(
         origin.minikube_restart_flags()
     } else {
         command = command.args([format!("--cpus={}", cluster.cpus), format!("--memory={}m", cluster.memory_mib)]);
+        command = command
+            .args(reserved(project, tools)?.map(|rest| format!("--extra-config=kubelet.system-reserved={rest}")));
         origin.minikube_flags()
     };
     command = command
@@ -258,14 +301,57 @@ fn start<'a>(
     }
     let what = if profile.state == State::Absent { "create" } else { "start" };
     let name = tools.profile.clone();
+    let before = profile.state.clone();
     Ok(Step::new(format!("{what} cluster {name}"), why, command.clone(), move |running| {
+        if !is_still_due(tools, &before)? {
+            return Ok("it runs by now: not needed".to_owned());
+        }
         command.stream(|line| running.progress(line.trim_start_matches(['*', '-', '!', ' ']))).map_err(|error| {
-            Failure::new(Class::Cluster, format!("minikube did not start: {error:#}"))
+            let failure = Failure::new(Class::Cluster, format!("minikube did not start: {error:#}"))
                 .help(format!("read {log}"))
-                .help("start afresh, which deletes the data in the cluster: cargo xtask teardown --cluster")
+                .help("then run the same command again: it goes on from what is there");
+            match before {
+                State::Absent => {
+                    failure.help("or start afresh: cargo xtask teardown --cluster   # it holds no data yet")
+                }
+                _ => failure.help(format!("see what the node says: cargo xtask tool docker -- logs --tail 50 {name}")),
+            }
         })?;
         Ok(format!("Kubernetes {kubernetes}"))
     }))
+}
+
+/// What a new node must not offer to pods: the machine's memory and processors beyond those of the profile. kubelet counts
+/// the machine's, because a container sees them all; its limits come without a word to the scheduler.
+fn reserved(project: &Project, tools: &Toolbox) -> Result<Option<String>> {
+    let cluster = &project.settings.cluster;
+    if tools.engine.empty {
+        return Ok(Some("<what the machine has beyond the profile>".to_owned()));
+    }
+    Ok(beyond(tools.engine.machine()?, u64::from(cluster.cpus), cluster.memory_mib))
+}
+
+fn beyond((memory, cpus): (u64, u64), own_cpus: u64, own_mib: u64) -> Option<String> {
+    let memory = (memory / 1024).checked_sub(own_mib * 1024).filter(|rest| *rest > 0);
+    let cpus = cpus.checked_sub(own_cpus).filter(|rest| *rest > 0);
+    let parts = [cpus.map(|cpus| format!("cpu={cpus}")), memory.map(|kib| format!("memory={kib}Ki"))];
+    let parts: Vec<String> = parts.into_iter().flatten().collect();
+    (!parts.is_empty()).then(|| parts.join(","))
+}
+
+/// Whether a profile that was `before` must still be started, asked right before that: minutes may have gone by. The port
+/// and the certificates of its API server are read anew.
+fn is_still_due(tools: &Toolbox, before: &State) -> Result<bool> {
+    let now = observe(tools)?;
+    identity::check(tools, &now)?;
+    match &now.state {
+        State::Running => Ok(api_server::look(tools, &now)? != ApiServer::Ready),
+        state if state == before => Ok(true),
+        state => {
+            let what = format!("profile `{}` was {before:?} and is {state:?} now; nothing was started", tools.profile);
+            Err(Failure::new(Class::Cluster, what.to_lowercase()).help("run the same command again").into())
+        }
+    }
 }
 
 /// The preferred port, or the next free one.
@@ -292,6 +378,14 @@ mod tests {
     fn container(status: &str) -> Value {
         json!({"State": {"Status": status}, "Config": {"Labels": {"created_by.minikube.sigs.k8s.io": "true"}},
                "HostConfig": {"PortBindings": {"80/tcp": [{"HostIp": "127.0.0.1", "HostPort": "8080"}]}}})
+    }
+
+    #[test]
+    fn a_node_offers_what_the_profile_has_and_not_what_the_machine_has() {
+        let machine = |gib: u64, cpus: u64| beyond((gib << 30, cpus), 2, 6144);
+        assert_eq!(machine(24, 8).as_deref(), Some("cpu=6,memory=18874368Ki"));
+        assert_eq!(machine(24, 2).as_deref(), Some("memory=18874368Ki"));
+        assert_eq!(machine(6, 1), None);
     }
 
     #[test]

@@ -77,6 +77,7 @@ pub fn observe(project: &Project, engine: &Engine, origin: &dyn Origin) -> Resul
             .collect();
         (files, bases)
     });
+    let bases = bases?;
     let mut seen: Vec<Seen> = images
         .iter()
         .zip(files?)

@@ -10,6 +10,8 @@ use anyhow::Result;
 
 use super::recipe::write;
 use crate::engine::Engine;
+use crate::failure::{Class, Failure};
+use crate::files;
 use crate::project::Project;
 
 /// The ID under which a node lists the image that `engine` calls `reference`; `None`: the engine does not have it.
@@ -19,14 +21,14 @@ pub fn of(project: &Project, engine: &Engine, reference: &str) -> Result<Option<
 
 /// The same for several references, by one question; those that the engine does not have are left out.
 pub fn of_all(project: &Project, engine: &Engine, references: &[String]) -> Result<BTreeMap<String, String>> {
-    let known = known(project);
-    let ids = engine.image_ids(references).into_iter();
+    let known = known(project)?;
+    let ids = engine.image_ids(references)?.into_iter();
     Ok(ids.map(|(reference, id)| (reference, known.get(&id).cloned().unwrap_or(id))).collect())
 }
 
 /// Remembers that what the engine calls `engines` is `config` on a node.
 pub fn remember(project: &Project, engines: &str, config: &str) -> Result<()> {
-    let mut known = known(project);
+    let mut known = known(project)?;
     if engines == config || known.get(engines).is_some_and(|old| old == config) {
         return Ok(());
     }
@@ -34,9 +36,13 @@ pub fn remember(project: &Project, engines: &str, config: &str) -> Result<()> {
     write(&place(project), &serde_json::to_vec_pretty(&known)?)
 }
 
-fn known(project: &Project) -> BTreeMap<String, String> {
-    let text = std::fs::read_to_string(place(project)).unwrap_or_default();
-    serde_json::from_str(&text).unwrap_or_default()
+fn known(project: &Project) -> Result<BTreeMap<String, String>> {
+    let place = place(project);
+    let Some(text) = files::read(&place)? else { return Ok(BTreeMap::new()) };
+    serde_json::from_str(&text).map_err(|error| {
+        let what = format!("{place}, which says what the engine's image IDs are on a node, is not JSON: {error}");
+        Failure::new(Class::Image, what).help(format!("rm {place}   # the next load learns it again")).into()
+    })
 }
 
 fn place(project: &Project) -> camino::Utf8PathBuf {

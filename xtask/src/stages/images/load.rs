@@ -152,7 +152,7 @@ fn attempt(
     };
     // An engine that keeps images in containerd calls them by manifest; the config is known only now.
     let id = passed.config.clone().or_else(|| wanted.id.clone());
-    if let (Some(engines), Some(config)) = (engine.image_id(&wanted.reference), &id) {
+    if let (Some(engines), Some(config)) = (engine.image_id(&wanted.reference)?, &id) {
         ids::remember(project, &engines, config)?;
     }
     Ok(match confirm(node, &Wanted { id, ..wanted.clone() }) {

@@ -89,7 +89,7 @@ mod tests {
         std::fs::write(&script, text).unwrap();
         std::fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
         let client = camino::Utf8PathBuf::from_path_buf(script).unwrap();
-        let engine = Engine { client, envs: Vec::new(), private: true };
+        let engine = Engine { client, envs: Vec::new(), private: true, empty: false };
         let node = Node::container(&engine, "n");
         (engine, node, temp)
     }

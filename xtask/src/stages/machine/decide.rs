@@ -3,7 +3,8 @@
 use anyhow::Result;
 
 use super::Plan;
-use super::observe::{Disk, Observed};
+use super::observe::{Disk, Observed, silent};
+use crate::engine::ping::Answer;
 use crate::engine::place::Place;
 use crate::engine::{Engine, start, tree};
 use crate::failure::{Class, Failure};
@@ -23,18 +24,20 @@ const MEMORY_WARM: u64 = 1 << 29;
 /// Decides which engine serves and what must be done until it answers, or why none can.
 pub fn decide<'a>(project: &'a Project, observed: &Observed) -> Result<Plan<'a>> {
     let place = Place::new(&project.cache);
-    let answers = observed.system.is_ok() || observed.private.is_some();
+    let runs = matches!(observed.private, Answer::Version(_));
+    let answers = runs || matches!(observed.system, Answer::Version(_));
     resources(observed, answers, project.settings.cluster.memory_mib)?;
-    if observed.system.is_ok() {
-        return Ok(Plan { steps: Vec::new(), engine: Engine::system(), consent: Vec::new() });
-    }
-    let engine = Engine::private(&place);
-    if observed.private.as_ref().is_some_and(|private| private.current) {
+    let reason = match &observed.system {
+        Answer::Version(_) => return Ok(Plan { steps: Vec::new(), engine: Engine::system(), consent: Vec::new() }),
+        Answer::Unknown(words) => return Err(silent(words).into()),
+        Answer::Absent(reason) => reason,
+    };
+    let engine = Engine { empty: !observed.made, ..Engine::private(&place) };
+    if runs && observed.current {
         return Ok(Plan { steps: Vec::new(), engine, consent: Vec::new() });
     }
-    possible(observed)?;
+    possible(observed, reason)?;
     let recipe = tree::recipe(&project.root)?;
-    let reason = observed.system.as_ref().err().map_or("", String::as_str);
     let mut steps = Vec::new();
     let mut consent = Vec::new();
     if !observed.tree {
@@ -54,8 +57,9 @@ pub fn decide<'a>(project: &'a Project, observed: &Observed) -> Result<Plan<'a>>
         }));
     }
     let why = match &observed.private {
-        Some(_) => format!("{} has changed; images, containers and volumes are kept", tree::RECIPE),
-        None => format!("no Docker Engine answers: {reason}"),
+        Answer::Version(_) => format!("{} has changed; images, containers and volumes are kept", tree::RECIPE),
+        Answer::Absent(_) => format!("no Docker Engine answers: {reason}"),
+        Answer::Unknown(words) => format!("it does not answer yet: {words}"),
     };
     let key = observed.key.clone();
     let command =
@@ -77,8 +81,7 @@ fn told(place: &Place, suite: &str) -> Vec<String> {
 }
 
 /// Fails unless a private engine can be made and run here.
-fn possible(observed: &Observed) -> Result<(), Failure> {
-    let reason = observed.system.as_ref().err().map_or("", String::as_str);
+fn possible(observed: &Observed, reason: &str) -> Result<(), Failure> {
     let none = |more: &str| Failure::new(Class::Machine, format!("no Docker Engine answers ({reason}){more}"));
     if observed.os != "linux" {
         return Err(none("")
@@ -86,12 +89,8 @@ fn possible(observed: &Observed) -> Result<(), Failure> {
             .help("docker version   # must show a server; then run the same command again"));
     }
     if !observed.root {
-        let failure = if reason.contains("permission denied") {
-            none("").help("sudo usermod -aG docker \"$USER\"   # then log in again")
-        } else {
-            none("").help("sudo systemctl start docker   # if it is installed")
-        };
-        return Err(failure
+        return Err(none("")
+            .help("sudo systemctl start docker   # if it is installed")
             .help("install one: https://docs.docker.com/engine/install/")
             .help("or run the same command as root: xtask then makes a private engine in its cache"));
     }

@@ -1,12 +1,17 @@
 //! Read-only probes of the machine, side by side.
 
+use std::panic::resume_unwind;
+
 use anyhow::Result;
-use camino::Utf8Path;
+use camino::{Utf8Path, Utf8PathBuf};
 
 use super::memory::{self, Memory};
 use crate::deadlines;
+use crate::engine::ping::{self, Answer};
 use crate::engine::place::Place;
-use crate::engine::{Engine, ping, start, tree};
+use crate::engine::{Engine, start, tree};
+use crate::failure::{Class, Failure};
+use crate::files;
 use crate::project::Project;
 use crate::report::bytes;
 
@@ -17,15 +22,6 @@ pub struct Disk {
     pub free: u64,
     /// Its size.
     pub total: u64,
-}
-
-/// The private engine, if it answers.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Private {
-    /// Its version.
-    pub version: String,
-    /// Whether it runs from the tree of today's recipe.
-    pub current: bool,
 }
 
 /// What is there.
@@ -41,10 +37,12 @@ pub struct Observed {
     pub capable: bool,
     /// Whether Debian's packages can be had the way that the machine has its own.
     pub apt: bool,
-    /// Version of the user's own engine, or why none answers.
-    pub system: Result<String, String>,
-    /// The private engine.
-    pub private: Option<Private>,
+    /// What the user's own engine answers.
+    pub system: Answer,
+    /// What the private engine answers.
+    pub private: Answer,
+    /// Whether the private engine was started from the tree of today's recipe.
+    pub current: bool,
     /// Key of the private engine's tree by today's recipe.
     pub key: String,
     /// Whether that tree is there.
@@ -60,13 +58,32 @@ pub struct Observed {
 }
 
 impl Observed {
-    /// The engine that answers, if one does.
-    pub fn engine(&self, project: &Project) -> Option<Engine> {
-        if self.system.is_ok() {
-            return Some(Engine::system());
+    /// The engine that answers; `None`: none runs. One that may run but does not answer is an error.
+    pub fn engine(&self, project: &Project) -> Result<Option<Engine>> {
+        match (&self.system, &self.private) {
+            (Answer::Version(_), _) => Ok(Some(Engine::system())),
+            (Answer::Unknown(words), _) => Err(silent(words).into()),
+            (Answer::Absent(_), Answer::Version(_)) => Ok(Some(Engine::private(&Place::new(&project.cache)))),
+            (Answer::Absent(_), Answer::Absent(_)) => Ok(None),
+            (Answer::Absent(_), Answer::Unknown(words)) => {
+                let place = Place::new(&project.cache);
+                Err(Failure::new(Class::Machine, format!("the private Docker Engine does not answer: {words}"))
+                    .help(format!("see what it says: less {}", place.log()))
+                    .help("a deploy waits for one that is starting: cargo xtask deploy dev")
+                    .into())
+            }
         }
-        self.private.as_ref().map(|_| Engine::private(&Place::new(&project.cache)))
     }
+}
+
+/// The error where the user's own engine is there but gives no answer: nobody may take it for absent.
+pub fn silent(words: &str) -> Failure {
+    let failure = Failure::new(Class::Machine, format!("your Docker Engine does not answer: {words}"));
+    let failure = match words.contains("permission denied") {
+        true => failure.help("sudo usermod -aG docker \"$USER\"   # then log in again"),
+        false => failure.help("docker version   # must show a server; then run the same command again"),
+    };
+    failure.help("or do without it, if it has no cluster of yours: export DOCKER_HOST=unix:///nonexistent")
 }
 
 /// Looks at the machine; changes nothing.
@@ -77,16 +94,16 @@ pub fn observe(project: &Project) -> Result<Observed> {
     let short = disk.is_some_and(|disk| disk.free < super::decide::DISK_COLD);
     let (system, private, reclaimable) = std::thread::scope(|scope| {
         let system = scope.spawn(system);
-        let private = scope.spawn(|| ping::version(&place.socket(), deadlines::ENGINE_PROBE.time()));
+        let private = scope.spawn(|| ping::ask(&place.socket(), deadlines::ENGINE_ANSWER.time()));
         let reclaimable = scope.spawn(|| if short { reclaimable(&project.cache) } else { Vec::new() });
-        let panicked = || Err("the probe failed".to_owned());
+        // A panic goes on here: it is a defect, not an answer.
         (
-            system.join().unwrap_or_else(|_| panicked()),
-            private.join().unwrap_or_default(),
-            reclaimable.join().unwrap_or_default(),
+            system.join().unwrap_or_else(|panic| resume_unwind(panic)),
+            private.join().unwrap_or_else(|panic| resume_unwind(panic)),
+            reclaimable.join().unwrap_or_else(|panic| resume_unwind(panic)),
         )
     });
-    let current = start::running_key(&place).as_deref() == Some(&key);
+    let current = start::running_key(&place)?.as_deref() == Some(&key);
     Ok(Observed {
         os: std::env::consts::OS.to_owned(),
         arch: std::env::consts::ARCH.to_owned(),
@@ -94,9 +111,10 @@ pub fn observe(project: &Project) -> Result<Observed> {
         capable: std::fs::read_to_string("/proc/self/status").is_ok_and(|status| capable(&status)),
         apt: Utf8Path::new("/usr/bin/apt-get").exists(),
         system,
-        private: private.map(|version| Private { version, current }),
-        tree: tree::ready(&place, &key),
-        made: place.data().exists(),
+        private,
+        current,
+        tree: tree::ready(&place, &key)?,
+        made: files::exists(&place.data())?,
         key,
         disk,
         memory: memory::observe(),
@@ -105,24 +123,39 @@ pub fn observe(project: &Project) -> Result<Observed> {
 }
 
 /// Asks the engine that the user's `docker` reaches.
-fn system() -> Result<String, String> {
+fn system() -> Answer {
     let process = Engine::system()
         .docker()
         .args(["version", "--format", "{{.Server.Version}}"])
-        .deadline(deadlines::ENGINE_PROBE);
-    let output = process.output().map_err(|error| {
-        let missing = error
-            .root_cause()
-            .downcast_ref::<std::io::Error>()
-            .is_some_and(|e| e.kind() == std::io::ErrorKind::NotFound);
-        if missing { "there is no `docker` on PATH".to_owned() } else { error.to_string() }
-    })?;
+        .deadline(deadlines::ENGINE_ANSWER);
+    let output = match process.output() {
+        Ok(output) => output,
+        Err(error) => {
+            let kind = error.root_cause().downcast_ref::<std::io::Error>().map(std::io::Error::kind);
+            return match kind == Some(std::io::ErrorKind::NotFound) {
+                true => Answer::Absent("there is no `docker` on PATH".to_owned()),
+                false => Answer::Unknown(error.to_string()),
+            };
+        }
+    };
     let version = String::from_utf8_lossy(&output.stdout).trim().to_owned();
     if output.status.success() && !version.is_empty() {
-        return Ok(version);
+        return Answer::Version(version);
     }
     let said = String::from_utf8_lossy(&output.stderr);
-    Err(said.lines().find(|line| !line.trim().is_empty()).unwrap_or("it does not answer").trim().to_owned())
+    let words = said.lines().find(|line| !line.trim().is_empty()).unwrap_or("it prints no version").trim().to_owned();
+    // The client says "cannot connect" of an engine that refuses as well: only the socket itself proves that there is none.
+    match socket_in(&said).map(|socket| ping::ask(&socket, deadlines::ENGINE_ANSWER.time())) {
+        Some(Answer::Absent(_)) => Answer::Absent(words),
+        _ => Answer::Unknown(words),
+    }
+}
+
+/// The socket that the client's words name, e.g. `Cannot connect to the Docker daemon at unix:///run/docker.sock. Is …`.
+fn socket_in(words: &str) -> Option<Utf8PathBuf> {
+    let (_, rest) = words.split_once("unix://")?;
+    let path = rest.split(char::is_whitespace).next()?.trim_end_matches(['.', ',', ':', ';']);
+    (!path.is_empty()).then(|| path.into())
 }
 
 /// CAP_NET_ADMIN (12) and CAP_SYS_ADMIN (21) in the effective set of a `/proc/<pid>/status`.
@@ -167,6 +200,23 @@ mod tests {
         assert!(capable("Name:\tx\nCapEff:\t000001fffeffffff\n"));
         assert!(!capable("Name:\tx\nCapEff:\t00000000a80425fb\n"));
         assert!(!capable(""));
+    }
+
+    #[test]
+    fn the_socket_is_found_in_what_clients_say() {
+        let table = [
+            (
+                "Cannot connect to the Docker daemon at unix:///var/run/docker.sock. Is the docker daemon running?",
+                Some("/var/run/docker.sock"),
+            ),
+            (
+                "failed to connect to the docker API at unix:///var/run/docker.sock; check if the path is correct",
+                Some("/var/run/docker.sock"),
+            ),
+            ("Cannot connect to the Docker daemon at tcp://10.0.0.1:2375. Is the docker daemon running?", None),
+            ("request returned Bad Gateway", None),
+        ];
+        table.iter().for_each(|(words, socket)| assert_eq!(socket_in(words).as_deref().map(Utf8Path::as_str), *socket));
     }
 
     #[test]

@@ -49,7 +49,7 @@ impl Postgres {
     /// Finds it; `None`: no node runs one in `namespace`.
     pub fn find(tools: &Toolbox, namespace: &str) -> Result<Option<Self>> {
         let label = |name: &str, value: &str| ["--label".to_owned(), format!("io.kubernetes.{name}={value}")];
-        for node in tools.nodes() {
+        for node in tools.nodes()? {
             let list = node.exec(["crictl", "ps", "--state", "Running", "--output", "json"]);
             let list = list.args(label("container.name", "postgres")).args(label("pod.namespace", namespace));
             let listing: Value = serde_json::from_str(&list.deadline(deadlines::DATABASE_QUERY).read()?)

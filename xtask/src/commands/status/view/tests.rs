@@ -37,6 +37,7 @@ fn view() -> View {
         address: Some("http://localhost:8080".into()),
         hint: None,
         open_with: None,
+        silence: None,
         kubernetes: Some("v1.34.4".into()),
         difference: None,
     };

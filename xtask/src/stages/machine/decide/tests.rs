@@ -1,5 +1,4 @@
 use super::super::memory::Memory;
-use super::super::observe::Private;
 use super::*;
 use crate::project::Options;
 use crate::report::Report;
@@ -16,8 +15,9 @@ fn fresh() -> Observed {
         root: true,
         capable: true,
         apt: true,
-        system: Err("there is no `docker` on PATH".into()),
-        private: None,
+        system: Answer::Absent("there is no `docker` on PATH".into()),
+        private: Answer::Absent("nobody listens".into()),
+        current: false,
         key: "0123456789ab".into(),
         tree: false,
         made: false,
@@ -41,19 +41,22 @@ fn refusal(observed: &Observed) -> String {
 #[test]
 fn an_engine_that_answers_is_taken_as_it_is() {
     let project = project();
-    let own = Observed { system: Ok("28.2.2".into()), ..fresh() };
+    let own = Observed { system: Answer::Version("28.2.2".into()), ..fresh() };
     let plan = decide(&project, &own).unwrap();
     assert!(plan.steps.is_empty() && plan.consent.is_empty() && !plan.engine.private);
-    let private = Some(Private { version: "26.1.5".into(), current: true });
-    let plan = decide(&project, &Observed { private, tree: true, ..fresh() }).unwrap();
-    assert!(plan.steps.is_empty() && plan.consent.is_empty() && plan.engine.private);
+    let private = Answer::Version("26.1.5".into());
+    let running = Observed { private, current: true, made: true, tree: true, ..fresh() };
+    let plan = decide(&project, &running).unwrap();
+    assert!(plan.steps.is_empty() && plan.consent.is_empty() && plan.engine.private && !plan.engine.empty);
 }
 
 #[test]
 fn from_nothing_it_is_made_and_started_with_consent() {
     let project = project();
     let plan = decide(&project, &fresh()).unwrap();
-    assert!(plan.engine.private && plan.consent.iter().any(|line| line.contains("teardown --engine")));
+    assert!(
+        plan.engine.private && plan.engine.empty && plan.consent.iter().any(|line| line.contains("teardown --engine"))
+    );
     assert_eq!(
         steps(&fresh()),
         ["make a private Docker Engine from Debian packages", "start the private Docker Engine"]
@@ -69,7 +72,7 @@ fn one_that_was_made_is_started_without_asking_again() {
 
 #[test]
 fn a_changed_recipe_makes_a_new_tree_and_restarts() {
-    let private = Some(Private { version: "26.1.5".into(), current: false });
+    let private = Answer::Version("26.1.5".into());
     let changed = Observed { private, made: true, ..fresh() };
     assert_eq!(steps(&changed).len(), 2);
     // Consent was given when the first one was made.
@@ -82,8 +85,13 @@ fn where_none_can_be_made_the_way_to_get_one_is_told() {
         (Observed { os: "macos".into(), ..fresh() }, "colima"),
         (Observed { root: false, ..fresh() }, "as root"),
         (
-            Observed { root: false, system: Err("permission denied while trying".into()), ..fresh() },
+            Observed { system: Answer::Unknown("permission denied while trying".into()), ..fresh() },
             "usermod -aG docker",
+        ),
+        // One that hangs may have the cluster: no other is put in its place.
+        (
+            Observed { system: Answer::Unknown("it took longer than 15 s".into()), ..fresh() },
+            "does not answer: it took",
         ),
         (Observed { capable: false, ..fresh() }, "--privileged"),
         (Observed { apt: false, ..fresh() }, "docs.docker.com/engine/install"),
@@ -92,6 +100,18 @@ fn where_none_can_be_made_the_way_to_get_one_is_told() {
     for (observed, expected) in table {
         let text = refusal(&observed);
         assert!(text.contains(expected), "{text}");
+    }
+}
+
+#[test]
+fn an_engine_that_does_not_answer_is_unknown_and_not_absent() {
+    let project = project();
+    let engine = |observed: &Observed| observed.engine(&project);
+    assert!(engine(&fresh()).unwrap().is_none());
+    let words = || Answer::Unknown("no answer within 15 s".into());
+    let hung = [Observed { system: words(), ..fresh() }, Observed { private: words(), made: true, ..fresh() }];
+    for observed in hung {
+        assert!(engine(&observed).unwrap_err().to_string().ends_with("does not answer: no answer within 15 s"));
     }
 }
 
@@ -109,6 +129,6 @@ fn too_little_memory_is_told_with_numbers() {
     let memory = |total: u64, available: u64| Some(Memory { total: total << 30, available: available << 30 });
     assert!(refusal(&Observed { memory: memory(4, 4), ..fresh() }).contains("cluster.memory_mib = 3072"));
     assert!(refusal(&Observed { memory: memory(16, 1), ..fresh() }).contains("1.1 GB of memory are free"));
-    let own = Observed { system: Ok("28".into()), memory: memory(16, 1), ..fresh() };
+    let own = Observed { system: Answer::Version("28".into()), memory: memory(16, 1), ..fresh() };
     assert!(decide(&project(), &own).is_ok());
 }

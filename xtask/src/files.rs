@@ -1,0 +1,80 @@
+//! Files with three answers: present, absent, or unknown. Only the system's "not found" is absent; any other error (no
+//! permission, a broken disk) is unknown, and never becomes a default.
+
+use std::io::{Error, ErrorKind};
+
+use anyhow::Result;
+use camino::{Utf8Path, Utf8PathBuf};
+
+use crate::failure::{Class, Failure};
+
+/// The content of the file `path`; `None`: there is no such file.
+pub fn read(path: &Utf8Path) -> Result<Option<String>> {
+    absent_or(std::fs::read_to_string(path), path, "read")
+}
+
+/// The same for a file that need not be text.
+pub fn read_bytes(path: &Utf8Path) -> Result<Option<Vec<u8>>> {
+    absent_or(std::fs::read(path), path, "read")
+}
+
+/// Whether something is at `path`.
+pub fn exists(path: &Utf8Path) -> Result<bool> {
+    path.try_exists().map_err(|error| unknown(path, "look for", &error))
+}
+
+/// What lies in the folder `path`; a folder that is not there has nothing in it.
+pub fn entries(path: &Utf8Path) -> Result<Vec<Utf8PathBuf>> {
+    let list = || path.read_dir_utf8()?.map(|entry| Ok(entry?.into_path())).collect::<std::io::Result<Vec<_>>>();
+    Ok(absent_or(list(), path, "list")?.unwrap_or_default())
+}
+
+/// Removes the file `path`; nothing there is fine.
+pub fn remove(path: &Utf8Path) -> Result<()> {
+    absent_or(std::fs::remove_file(path), path, "remove").map(drop)
+}
+
+/// Removes the folder `path` with all that is in it; nothing there is fine.
+pub fn remove_folder(path: &Utf8Path) -> Result<()> {
+    absent_or(std::fs::remove_dir_all(path), path, "remove").map(drop)
+}
+
+fn absent_or<T>(result: std::io::Result<T>, path: &Utf8Path, verb: &str) -> Result<Option<T>> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(unknown(path, verb, &error)),
+    }
+}
+
+fn unknown(path: &Utf8Path, verb: &str, error: &Error) -> anyhow::Error {
+    let folder = path.parent().unwrap_or(path);
+    Failure::new(Class::Machine, format!("cannot {verb} {path}: {error}"))
+        .help(format!("see who may: ls -ld {folder} {path}"))
+        .into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_present_absent_or_unknown() {
+        let temp = tempfile::tempdir().unwrap();
+        let folder = Utf8Path::from_path(temp.path()).unwrap();
+        let file = folder.join("file");
+        assert!(read(&file).unwrap().is_none() && read_bytes(&file).unwrap().is_none() && !exists(&file).unwrap());
+        remove(&file).unwrap();
+        remove_folder(&file).unwrap();
+        assert_eq!(entries(&file).unwrap(), [""; 0]);
+        std::fs::write(&file, "text").unwrap();
+        assert_eq!(read(&file).unwrap().as_deref(), Some("text"));
+        assert!(exists(&file).unwrap());
+        // A folder has no content and a file has no entries. Unlike permissions, this also holds for root.
+        for error in [read(folder).unwrap_err(), entries(&file).unwrap_err(), exists(&file.join("below")).unwrap_err()]
+        {
+            let failure = error.downcast_ref::<Failure>().unwrap();
+            assert!(failure.to_string().starts_with("cannot ") && failure.hints()[0].contains("ls -ld"), "{failure}");
+        }
+    }
+}
