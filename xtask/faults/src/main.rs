@@ -58,6 +58,8 @@ fn main() {
 fn run(project: &Project, args: &Test) -> Result<Tally> {
     // Below the system's temporary folder: a Unix socket's path must be short.
     let (_temp, folder) = suite::folder(&Utf8PathBuf::try_from(std::env::temp_dir())?)?;
+    let left = folder.clone();
+    project.report.on_interrupt(move || drop(std::fs::remove_dir_all(left)));
     let programs = programs::bring(project, &folder)?;
     let own = Utf8PathBuf::try_from(std::env::current_exe()?)?;
     // Cargo may replace both while they are used.

@@ -3,6 +3,8 @@
 //!
 //! All of them are compiled into one program, in a copy of the sources. An environment variable switches one on.
 
+use std::collections::BTreeMap;
+
 use anyhow::{Context, Result, ensure};
 use camino::{Utf8Path, Utf8PathBuf};
 use serde::Deserialize;
@@ -49,10 +51,7 @@ pub fn all() -> Result<Vec<Mutant>> {
 
 /// Builds the xtask of `checkout` with all mutants in it, in the folder `copy`; gives the program.
 pub fn build(checkout: &Utf8Path, copy: &Utf8Path, mutants: &[Mutant]) -> Result<Utf8PathBuf> {
-    for part in ["Cargo.toml", "Cargo.lock", "README.md", "xtask", "infra"] {
-        mirror(&checkout.join(part), &copy.join(part))?;
-    }
-    let mut changed = std::collections::BTreeMap::new();
+    let mut changed = BTreeMap::new();
     for (number, mutant) in mutants.iter().enumerate() {
         let path = copy.join(&mutant.file);
         let text = match changed.remove(&path) {
@@ -68,12 +67,10 @@ pub fn build(checkout: &Utf8Path, copy: &Utf8Path, mutants: &[Mutant]) -> Result
         changed.insert(path, text.replacen(&mutant.find, &both, 1));
     }
     let library = copy.join("xtask/src/lib.rs");
-    let text = changed.remove(&library).map_or_else(|| std::fs::read_to_string(&library), Ok)?;
-    changed.insert(library, text.replace(FUNCTION, "") + FUNCTION);
-    for (path, text) in changed {
-        if std::fs::read_to_string(&path)? != text {
-            std::fs::write(path, text)?;
-        }
+    let text = changed.remove(&library).map_or_else(|| std::fs::read_to_string(checkout.join("xtask/src/lib.rs")), Ok)?;
+    changed.insert(library, format!("#![allow(unused_parens)]\n{text}{FUNCTION}"));
+    for part in ["Cargo.toml", "Cargo.lock", "README.md", "xtask", "infra"] {
+        mirror(&checkout.join(part), &copy.join(part), &changed)?;
     }
     // The dependencies are those of the checkout, so they are not compiled again.
     let cargo = members::cargo()
@@ -86,8 +83,8 @@ pub fn build(checkout: &Utf8Path, copy: &Utf8Path, mutants: &[Mutant]) -> Result
     Ok(checkout.join("target/debug/xtask-under-test"))
 }
 
-/// Makes `to` hold what `from` does. What is the same already stays as it is, for cargo's sake.
-fn mirror(from: &Utf8Path, to: &Utf8Path) -> Result<()> {
+/// Makes `to` hold what `from` does, or what `changed` says. What is the same already stays as it is, for cargo's sake.
+fn mirror(from: &Utf8Path, to: &Utf8Path, changed: &BTreeMap<Utf8PathBuf, String>) -> Result<()> {
     for entry in walkdir::WalkDir::new(from) {
         let entry = entry?;
         let dest = to.as_std_path().join(entry.path().strip_prefix(from)?);
@@ -96,7 +93,8 @@ fn mirror(from: &Utf8Path, to: &Utf8Path) -> Result<()> {
             std::fs::create_dir_all(dest)?;
             continue;
         }
-        let text = std::fs::read(entry.path())?;
+        let dest = Utf8PathBuf::try_from(dest)?;
+        let text = changed.get(&dest).map_or_else(|| std::fs::read(entry.path()), |text| Ok(text.clone().into_bytes()))?;
         if std::fs::read(&dest).ok().as_ref() != Some(&text) {
             std::fs::create_dir_all(dest.parent().context("a folder")?)?;
             std::fs::write(dest, text)?;
