@@ -1,8 +1,12 @@
 //! git in a folder: what it tracks and what it ignores.
 
+use std::io::ErrorKind;
+
+use anyhow::Result;
 use camino::Utf8Path;
 
 use crate::deadlines;
+use crate::failure::{Class, Failure};
 use crate::process::Process;
 
 /// A `git` command in `dir`, on the repository that `dir` belongs to and no other.
@@ -23,9 +27,37 @@ pub fn aim(process: Process, dir: &Utf8Path) -> Process {
         .env("GIT_OPTIONAL_LOCKS", "0")
 }
 
-/// Whether `dir` lies in the work tree of a repository that this machine's git can read.
-pub fn in_work_tree(dir: &Utf8Path) -> bool {
-    git(dir).args(["rev-parse", "--is-inside-work-tree"]).read().is_ok_and(|answer| answer.trim() == "true")
+/// Whether `dir` lies in the work tree of a repository. Without a git there is none to be read.
+pub fn in_work_tree(dir: &Utf8Path) -> Result<bool> {
+    let ask = git(dir).args(["rev-parse", "--is-inside-work-tree"]);
+    let output = match ask.output() {
+        Err(error) if error.root_cause().downcast_ref().map(std::io::Error::kind) == Some(ErrorKind::NotFound) => {
+            return Ok(false);
+        }
+        output => output?,
+    };
+    let said = String::from_utf8_lossy(&output.stderr);
+    match output.status.success() {
+        true => Ok(output.stdout.trim_ascii() == b"true"),
+        false if said.contains("not a git repository") => Ok(false),
+        false => Err(unknown(dir, said.trim())),
+    }
+}
+
+/// Whether git says yes (exit code 0) or no (1); anything else is no answer.
+fn says_yes(dir: &Utf8Path, args: &[&str]) -> Result<bool> {
+    let output = git(dir).args(args.iter().copied()).output()?;
+    match output.status.code() {
+        Some(0) => Ok(true),
+        Some(1) => Ok(false),
+        _ => Err(unknown(dir, String::from_utf8_lossy(&output.stderr).trim())),
+    }
+}
+
+fn unknown(dir: &Utf8Path, words: &str) -> anyhow::Error {
+    Failure::new(Class::Machine, format!("git cannot be asked in {dir}: {words}"))
+        .help(format!("see what ails the repository: git -C {dir} status"))
+        .into()
 }
 
 /// How a file stands with git.
@@ -42,18 +74,18 @@ pub enum Standing {
 }
 
 /// How `file` stands with git.
-pub fn standing(file: &Utf8Path) -> Standing {
+pub fn standing(file: &Utf8Path) -> Result<Standing> {
     let dir = file.parent().filter(|dir| !dir.as_str().is_empty()).unwrap_or(Utf8Path::new("."));
     let name = file.file_name().unwrap_or_default();
-    if !in_work_tree(dir) {
+    Ok(if !in_work_tree(dir)? {
         Standing::NoRepository
-    } else if git(dir).args(["ls-files", "--error-unmatch", "--", name]).succeeds() {
+    } else if says_yes(dir, &["ls-files", "--error-unmatch", "--", name])? {
         Standing::Tracked
-    } else if git(dir).args(["check-ignore", "--quiet", "--", name]).succeeds() {
+    } else if says_yes(dir, &["check-ignore", "--quiet", "--", name])? {
         Standing::Ignored
     } else {
         Standing::Exposed
-    }
+    })
 }
 
 #[cfg(test)]
@@ -66,12 +98,16 @@ mod tests {
         let root = Utf8Path::from_path(dir.path()).unwrap();
         let file = root.join(".env");
         std::fs::write(&file, "A=b\n").unwrap();
-        assert_eq!(standing(&file), Standing::NoRepository);
+        assert_eq!(standing(&file).unwrap(), Standing::NoRepository);
         git(root).args(["init", "--quiet"]).run().unwrap();
-        assert_eq!(standing(&file), Standing::Exposed);
+        assert_eq!(standing(&file).unwrap(), Standing::Exposed);
         std::fs::write(root.join(".gitignore"), ".env\n").unwrap();
-        assert_eq!(standing(&file), Standing::Ignored);
+        assert_eq!(standing(&file).unwrap(), Standing::Ignored);
         git(root).args(["add", "--force", ".env"]).run().unwrap();
-        assert_eq!(standing(&file), Standing::Tracked);
+        assert_eq!(standing(&file).unwrap(), Standing::Tracked);
+        // A repository that git cannot read says nothing about the file.
+        std::fs::write(root.join(".git/config"), "[core\n").unwrap();
+        let error = standing(&file).unwrap_err().to_string();
+        assert!(error.starts_with("git cannot be asked in ") && error.contains("bad config"), "{error}");
     }
 }

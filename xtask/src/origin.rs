@@ -12,6 +12,7 @@ use clap::ValueEnum;
 
 use crate::engine::Engine;
 use crate::failure::{Class, Failure};
+use crate::files;
 use crate::plan::Step;
 use crate::project::Project;
 use bases::BaseRecords;
@@ -106,7 +107,7 @@ pub trait Origin: Send + Sync {
 
 /// The origin of this run: the one asked for, else the one that the cache was begun with, else what a probe finds.
 pub fn select(project: &Project, engine: &Engine) -> Result<Box<dyn Origin>> {
-    let kind = known(project).unwrap_or_else(|| {
+    let kind = known(project)?.unwrap_or_else(|| {
         let kind = if release::reachable(project.ca_bundle().as_deref()) { Kind::Release } else { Kind::Packages };
         let why = match kind {
             Kind::Release => "release: the official downloads answer",
@@ -123,14 +124,14 @@ pub fn select(project: &Project, engine: &Engine) -> Result<Box<dyn Origin>> {
 /// The origin of what is there already: as [`select`], but without a probe. If the cache remembers none it holds
 /// nothing, so either would do; with an engine of the user's own it can only be `release`.
 pub fn present(project: &Project, engine: &Engine) -> Result<Box<dyn Origin>> {
-    let kind = if engine.private { known(project).unwrap_or(Kind::Packages) } else { Kind::Release };
+    let kind = if engine.private { known(project)?.unwrap_or(Kind::Packages) } else { Kind::Release };
     open(project, engine, kind)
 }
 
 /// Remembers `origin` as the one that the cache was begun with.
 pub fn remember(project: &Project, origin: &dyn Origin) -> Result<()> {
     let place = project.cache.join(REMEMBERED);
-    if place.is_file() {
+    if files::exists(&place)? {
         return Ok(());
     }
     std::fs::create_dir_all(&project.cache).with_context(|| format!("creating {}", project.cache))?;
@@ -138,9 +139,16 @@ pub fn remember(project: &Project, origin: &dyn Origin) -> Result<()> {
 }
 
 /// The origin asked for, else the one that the cache was begun with.
-fn known(project: &Project) -> Option<Kind> {
-    let remembered = || std::fs::read_to_string(project.cache.join(REMEMBERED)).ok();
-    project.options.origin.or_else(|| Kind::from_str(remembered()?.trim(), false).ok())
+fn known(project: &Project) -> Result<Option<Kind>> {
+    if project.options.origin.is_some() {
+        return Ok(project.options.origin);
+    }
+    let place = project.cache.join(REMEMBERED);
+    let Some(text) = files::read(&place)? else { return Ok(None) };
+    Kind::from_str(text.trim(), false).map(Some).map_err(|_| {
+        let what = format!("{place} does not name an origin: `{}`", text.trim());
+        Failure::new(Class::Config, what).help(format!("name it: echo release > {place}   # or packages")).into()
+    })
 }
 
 fn open(project: &Project, engine: &Engine, kind: Kind) -> Result<Box<dyn Origin>> {

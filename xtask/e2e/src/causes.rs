@@ -29,7 +29,7 @@ pub fn mistake(bed: &Bed, path: &str, edit: impl FnOnce(&str) -> String, name: &
 }
 
 /// The copy as it is runs and is verified: with `--only` it may be another than the run before has left.
-fn sound(bed: &Bed) -> Result<()> {
+pub fn sound(bed: &Bed) -> Result<()> {
     bed.xtask(&["deploy", "dev"])?.expect(0, &["is up"]).map(drop)
 }
 

@@ -106,7 +106,7 @@ const FAULTS: &[Scenario] = &[
     ("guard: an entry that leads elsewhere is refused by every command", guard::elsewhere),
     ("guard: the chart refuses a cluster that is no Minikube, unless overruled (FR-018)", guard::other_cluster),
     ("guard: a paused node is unpaused, and nothing is restarted", guard::paused),
-    ("guard: a node that docker restarted is told, and waited for while its API server starts", guard::restarted),
+    ("guard: a node that docker restarted is told, started, and said to be starting meanwhile", guard::restarted),
     ("guard: a half deleted profile and somebody's container are told and left alone", guard::half_deleted),
     ("(9) status: one screen, drift by field, what a deploy would change; --verify ends with code 8", views::status),
     ("(9) status --watch: a block each time that something changes, until Ctrl-C", views::watch),

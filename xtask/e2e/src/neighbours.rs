@@ -6,14 +6,14 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
 use super::bed::Bed;
-use super::causes::{VALUES, nothing_to_do, values};
+use super::causes::{VALUES, nothing_to_do, sound, values};
 
 /// How long the autoscaler's controller may take: it looks every 15 s.
 const SCALED: Duration = Duration::from_secs(60);
 
 /// Another release of a higher revision, and a Deployment whose pods Pod Security refuses: neither is ours.
 pub fn foreign(bed: &Bed) -> Result<()> {
-    nothing_to_do(bed)?;
+    sound(bed)?;
     let name = "sh.helm.release.v1.other.v999";
     let labels = json!({"owner": "helm", "name": "other", "version": "999", "status": "deployed"});
     let other = json!({"apiVersion": "v1", "kind": "Secret", "type": "helm.sh/release.v1",
@@ -22,7 +22,7 @@ pub fn foreign(bed: &Bed) -> Result<()> {
     kubectl()?.args(["apply", "-f", "-"]).stdin(other.to_string()).run()?;
     kubectl()?.args(["create", "deployment", "todo-adminer", "--image=adminer"]).run()?;
     let told = beside(bed);
-    let kept = kubectl()?.args(["get", "secret", name, "deployment/todo-adminer", "-o", "name"]).read();
+    let kept = kubectl()?.args(["get", &format!("secret/{name}"), "deployment/todo-adminer", "-o", "name"]).read();
     kubectl()?.args(["delete", "deployment", "todo-adminer"]).run()?;
     kubectl()?.args(["delete", "secret", name]).run()?;
     told?;
@@ -34,12 +34,7 @@ fn beside(bed: &Bed) -> Result<()> {
     bed.xtask(&["deploy", "dev"])?.expect(0, &["nothing changed"])?;
     let others = "not part of the release: Deployment todo-adminer";
     bed.xtask(&["status", "--verify"])?.expect(0, &[others, "would change nothing"])?;
-    let edited = bed.edit(
-        VALUES,
-        values(
-            "frontend:\n  resources:\n    requests: {cpu: 51m, memory: 192Mi}\n    limits: {cpu: '1', memory: 384Mi}",
-        ),
-    )?;
+    let edited = bed.edit(VALUES, surge)?;
     let ran = bed.xtask(&["deploy", "dev"])?.expect(0, &["> helm upgrade", "is up"])?;
     ensure!(!ran.text.contains("adminer"), "what is not ours is told of:\n{}", ran.text);
     drop(edited);
@@ -50,9 +45,14 @@ fn beside(bed: &Bed) -> Result<()> {
     bed.xtask(&["deploy", "dev"])?.expect(0, &["is up"]).map(drop)
 }
 
+/// A change of both Deployments that replaces no pod.
+fn surge(text: &str) -> String {
+    text.replace("maxSurge: 2", "maxSurge: 3")
+}
+
 /// The number of an autoscaler's pods is its own, and the chart's again once the autoscaler is gone.
 pub fn autoscaler(bed: &Bed) -> Result<()> {
-    nothing_to_do(bed)?;
+    sound(bed)?;
     let kubectl = || Ok::<_, anyhow::Error>(bed.tools()?.kubectl_here());
     let target = json!({"apiVersion": "apps/v1", "kind": "Deployment", "name": "todo-frontend"});
     let metric = json!({"type": "Resource", "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 80}}});
@@ -74,13 +74,7 @@ fn scaled(bed: &Bed) -> Result<()> {
     let before = bed.pods("frontend")?;
     bed.xtask(&["deploy", "dev"])?.expect(0, &["nothing changed", "todo-frontend    3/3"])?;
     bed.xtask(&["status", "--verify"])?.expect(0, &["drift     none"])?;
-    // A change of another Deployment goes through the same Helm.
-    let edited = bed.edit(
-        VALUES,
-        values(
-            "backend:\n  resources:\n    requests: {cpu: 51m, memory: 128Mi}\n    limits: {cpu: '1', memory: 256Mi}",
-        ),
-    )?;
+    let edited = bed.edit(VALUES, surge)?;
     bed.xtask(&["deploy", "dev"])?.expect(0, &["> helm upgrade", "todo-frontend    3/3"])?;
     ensure!(bed.pods("frontend")? == before, "the autoscaler's pods were replaced");
     drop(edited);

@@ -4,14 +4,14 @@ use anyhow::{Context, Result, ensure};
 use serde_json::json;
 
 use super::bed::{AUTH, Bed};
-use super::causes::{VALUES, check_evidence, check_time, mistake, nothing_to_do, values};
+use super::causes::{VALUES, check_evidence, check_time, mistake, nothing_to_do, sound, values};
 use super::database::Database;
 use super::load::Load;
 use super::neighbours::revisions;
 
 /// Helm's history is gone while the release serves: a deploy that fails must not take that for a first install.
 pub fn lost_history(bed: &Bed) -> Result<()> {
-    nothing_to_do(bed)?;
+    sound(bed)?;
     let before = [bed.pods("backend")?, bed.pods("frontend")?];
     bed.tools()?.kubectl_here().args(["delete", "secrets", "-l", "owner=helm,name=todo"]).run()?;
     let edited = bed.edit(VALUES, values("backend:\n  migrate:\n    command: [no-such-program]"))?;
@@ -32,7 +32,7 @@ pub fn lost_history(bed: &Bed) -> Result<()> {
 
 /// A value that renames the objects would delete the database under the running application.
 pub fn renamed(bed: &Bed) -> Result<()> {
-    nothing_to_do(bed)?;
+    sound(bed)?;
     let before = [bed.pods("backend")?, bed.pods("frontend")?, bed.pods("postgres")?];
     let edited = bed.edit(VALUES, values("fullnameOverride: shop"))?;
     let told =
@@ -76,7 +76,7 @@ pub fn host(bed: &Bed) -> Result<()> {
 /// A database role that may not create tables: the migration fails, and what was rolled back to is what was verified.
 pub fn limited_role(bed: &Bed) -> Result<()> {
     const PASSWORD: &str = "not-a-secret-of-a-limited-role";
-    nothing_to_do(bed)?;
+    sound(bed)?;
     let database = Database::start(bed, PASSWORD)?;
     database.run(&format!("CREATE ROLE limited LOGIN PASSWORD '{PASSWORD}'"))?;
     let url = database.url().replace("//todo:", "//limited:");

@@ -147,7 +147,7 @@ fn nothing_listens(bed: &Bed) -> Result<()> {
     let tools = bed.tools()?;
     let routes = proof::routes(&Snapshot::take(&tools)?);
     let answers = proof::measure(&routes, &format!("http://localhost:{free}"), 1);
-    let facts = Facts::take(&tools, "todo")?;
+    let facts = Facts::take(&tools)?;
     ensure!(answers.iter().all(|answer| Cause::of(answer, Some(&facts)) == Cause::NothingListens), "{answers:?}");
     Ok(())
 }
@@ -187,7 +187,7 @@ fn application_error(bed: &Bed) -> Result<()> {
 fn causes(bed: &Bed) -> Result<String> {
     let tools = bed.tools()?;
     let answers = proof::measure(&proof::routes(&Snapshot::take(&tools)?), &bed.address()?, 1);
-    let facts = Facts::take(&tools, "todo")?;
+    let facts = Facts::take(&tools)?;
     let told = answers.iter().filter(|answer| !answer.good()).map(|answer| Cause::of(answer, Some(&facts)).to_string());
     Ok(told.collect::<Vec<_>>().join("\n"))
 }

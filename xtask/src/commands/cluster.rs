@@ -15,7 +15,7 @@ use crate::origin::{Need, Tool};
 use crate::plan::{self, Mode, Step};
 use crate::project::Project;
 use crate::report::{Running, bytes, seconds};
-use crate::stages::cluster::{self, Profile, State as ProfileState, Version};
+use crate::stages::cluster::{self, ApiServer, Profile, State as ProfileState, Version};
 use crate::stages::images::{self, build};
 use crate::stages::machine;
 use crate::stages::release::{self, Record};
@@ -153,7 +153,7 @@ impl Work<'_> {
         let (project, tools) = (self.project, self.tools());
         // A start gives the API server another port and renews certificates.
         cluster::observe(tools)?;
-        let contents = Contents::observe(project, tools)?;
+        let contents = Contents::observe(tools)?;
         if !contents.foreign.is_empty() {
             let list = contents.foreign.join(", ");
             let what = format!("the cluster `{}` holds what no deploy made, and would lose it: {list}", tools.profile);
@@ -226,7 +226,7 @@ impl Work<'_> {
         machine::consent_to(self.project, &lines, "the cluster goes on as it is; a deploy does not need the upgrade")
     }
 
-    /// Starts an old cluster at its own version: one that is stopped, or one whose API server is away with these words.
+    /// Starts an old cluster that is stopped, or whose API server is away for the reason `silence`, at its own version.
     fn start_old(&self, profile: &Profile, silence: Option<&str>) -> Result<()> {
         let observed = cluster::Observed { profile: profile.clone() };
         let steps = cluster::decide(self.project, self.tools(), self.world.origin.as_ref(), &observed, silence)?;
@@ -413,6 +413,18 @@ impl Work<'_> {
         state.advance(project, Phase::Release)
     }
 
+    /// What tells the cluster from others, or why its API server cannot be asked. One that serves and does not say is an
+    /// error: nothing is deleted for that.
+    fn uid(&self, profile: &Profile) -> Result<Result<String, String>> {
+        if profile.state != ProfileState::Running {
+            return Ok(Err("it does not run".to_owned()));
+        }
+        match cluster::wait_for_api_server(self.tools())? {
+            ApiServer::Ready => upgrade::cluster_uid(self.tools()).map(Ok),
+            ApiServer::Starting(words) | ApiServer::Away(words) => Ok(Err(words)),
+        }
+    }
+
     fn begin_again(&self) -> Result<()> {
         self.project.report.note("the old cluster is still whole: it is dumped again");
         self.begin()
@@ -453,12 +465,12 @@ impl Work<'_> {
                     .help(format!("then: {}    (restores the dump again)", project.command("cluster upgrade")))
                     .into());
             }
-            _ => match (state.phase, upgrade::cluster_uid(tools)) {
+            _ => match (state.phase, self.uid(&profile)?) {
                 // Whole, or stopped as a whole: it may have been written to since.
                 (Phase::Delete, Ok(uid)) if uid == state.old_cluster => return self.begin_again(),
                 // That its API server does not answer proves nothing about the todos in it.
                 (Phase::Delete, Err(silence)) => {
-                    self.start_old(&profile, Some(&silence.to_string())).map_err(|error| {
+                    self.start_old(&profile, Some(&silence)).map_err(|error| {
                         let what =
                             format!("the old cluster was being deleted, and it cannot be started again: {error:#}");
                         Failure::new(Class::Cluster, what)
@@ -470,7 +482,7 @@ impl Work<'_> {
                     })?;
                     return self.begin_again();
                 }
-                // A creation that minikube was killed over. The old cluster is gone, and no deploy may use the new one yet.
+                // A creation that minikube was killed over and cannot go on with: it holds nothing yet.
                 (Phase::Create, Err(_)) => self.delete(&mut state)?,
                 _ => {}
             },

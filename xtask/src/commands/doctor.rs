@@ -10,6 +10,7 @@ use super::output;
 use crate::clock;
 use crate::engine::Engine;
 use crate::failure::{Class, Failure};
+use crate::files;
 use crate::origin::{self, Origin, Tool, bases};
 use crate::project::Project;
 use crate::report::{BAD, BOLD, DIM, GOOD, WARN, bytes};
@@ -118,7 +119,7 @@ fn rows(project: &Project) -> Result<Vec<Row>> {
     for (tool, name, args) in versions {
         let path = origin.tool(tool);
         rows.push(match args {
-            _ if !path.is_file() => row(name, "not brought yet", Verdict::Later),
+            _ if !files::exists(&path)? => row(name, "not brought yet", Verdict::Later),
             Some(args) => row(name, version(&crate::process::Process::new(path.as_str()).args(args)), Verdict::Good),
             None => row(name, "here, for `cargo xtask tool kubectl`", Verdict::Good),
         });

@@ -72,7 +72,7 @@ fn scan(root: &Utf8Path, scratch: &Utf8Path, gitleaks: &Process) -> Result<Outco
     let scanner = Scanner { gitleaks: gitleaks.clone(), rules, root: root.to_owned() };
     scanner.prove()?;
     let mut outcome = Outcome::default();
-    let repository = git::in_work_tree(root);
+    let repository = git::in_work_tree(root)?;
     let files = if repository { tree::listed_by_git(root)? } else { tree::walked(root)? };
     outcome.files = files.len();
     let mirror = tree::mirror(root, &files, scratch)?;

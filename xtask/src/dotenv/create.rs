@@ -17,7 +17,9 @@ pub const EXAMPLE: &str = ".env.example";
 /// The step that makes `.env` where there is none.
 pub fn ensure(project: &Project) -> Option<Step<'_>> {
     // A dangling link counts as there: it is the user's, and reading it tells what is wrong.
-    if std::fs::symlink_metadata(&project.dotenv).is_ok() {
+    // So does one that cannot be looked at.
+    let looked = std::fs::symlink_metadata(&project.dotenv);
+    if !looked.is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound) {
         return None;
     }
     let shown = shown(project);

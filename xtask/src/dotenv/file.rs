@@ -66,7 +66,7 @@ pub fn exposure(path: &Utf8Path, shown: &str) -> Result<Vec<Problem>> {
         let text = format!("may be read or changed by other users (mode {:03o})", mode & 0o777);
         problems.push(Problem::new(None, text, format!("chmod 600 {shown}")));
     }
-    match standing(path) {
+    match standing(path)? {
         Standing::Tracked => problems.push(Problem::new(
             None,
             "is tracked by git, so its secrets go wherever the repository goes",

@@ -13,6 +13,7 @@ use super::place::hex;
 use super::{mounts, reap};
 use crate::deadlines;
 use crate::failure::{Class, Failure};
+use crate::files;
 use crate::process::Process;
 use crate::project::Project;
 use crate::report::Running;
@@ -87,7 +88,7 @@ fn beside(path: &Utf8Path, suffix: &str) -> Utf8PathBuf {
 /// left is removed first. Needs root and apt; the machine's own packages, lists and configuration are only read.
 pub fn debian_tree(project: &Project, running: &Running, recipe: &Recipe, dest: &Dest) -> Result<()> {
     let path = dest.path();
-    if path.exists() {
+    if files::exists(path)? {
         return Ok(());
     }
     let folder = path.parent().unwrap_or(Utf8Path::new("/"));

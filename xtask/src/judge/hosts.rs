@@ -18,13 +18,13 @@ static TELLING: LazyLock<Regex> = LazyLock::new(|| {
     let patterns = [
         r"failed to resolve host '([^']+)'",
         r#"could not translate host name \\?"([^"\\]+)"#,
-        r"getaddrinfo (?:ENOTFOUND|EAI_AGAIN) ([\w.-]+)",
-        r"[Cc]ould not resolve host:? ([\w.-]+)",
-        r"lookup ([\w.-]+)(?: on [\w.:\[\]]+)?: no such host",
+        r"getaddrinfo (?:ENOTFOUND|EAI_AGAIN) ([A-Za-z0-9_.-]+)",
+        r"[Cc]ould not resolve host:? ([A-Za-z0-9_.-]+)",
+        r"lookup ([A-Za-z0-9_.-]+)(?: on [A-Za-z0-9_.:]+)?: no such host",
         r"bad address '([^']+)'",
         r"can't resolve '([^']+)'",
-        r"unable to resolve host address ['\u{2018}`]([\w.-]+)",
-        r"UnknownHostException: ([\w.-]+)",
+        r"unable to resolve host address ['\u{2018}`]([A-Za-z0-9_.-]+)",
+        r"UnknownHostException: ([A-Za-z0-9_.-]+)",
     ];
     Regex::new(&patterns.join("|")).expect("valid")
 });

@@ -17,6 +17,7 @@ use super::bases::BaseRecords;
 use super::{Need, Origin, Refresh, Tool};
 use crate::engine::Engine;
 use crate::failure::{Class, Failure};
+use crate::files;
 use crate::plan::Step;
 use crate::project::Project;
 use crate::report::bytes;
@@ -81,7 +82,7 @@ impl Packages {
         let mut missing = BTreeSet::new();
         for artifact in artifacts {
             let there = match artifact {
-                Artifact::Go(name) => self.program_dir(name)?.join(name).is_file(),
+                Artifact::Go(name) => files::exists(&self.program_dir(name)?.join(name))?,
                 Artifact::Npm(_) => true,
                 Artifact::Debian | Artifact::Image(_) => {
                     let key = self.manifest.key(artifact)?;

@@ -14,6 +14,7 @@ use super::{Need, Origin, Refresh, Tool, download};
 use crate::deadlines;
 use crate::engine::Engine;
 use crate::failure::{Class, Failure};
+use crate::files;
 use crate::plan::Step;
 use crate::process::quote;
 use crate::project::Project;
@@ -71,7 +72,7 @@ impl Release {
                 .help(format!("or install {name} yourself and add --system-tools"))
         })?;
         let dest = self.tool(tool);
-        if dest.is_file() {
+        if files::exists(&dest)? {
             return Ok(None);
         }
         Ok(Some(Step::new(
@@ -85,7 +86,7 @@ impl Release {
     fn bring(&self, download: &Download, dest: &Utf8Path, running: &Running) -> Result<String> {
         let progress = |text: &str| running.progress(text);
         let _only_one = download::lock(dest, &progress)?;
-        if dest.is_file() {
+        if files::exists(&dest)? {
             return Ok("brought by another xtask meanwhile".to_owned());
         }
         let arrived = arrival(download, dest);

@@ -17,10 +17,12 @@ pub struct Release {
 }
 
 impl Release {
-    /// Whether Helm made `object` for this release. Helm writes all three marks into each object that it applies.
+    /// Whether Helm made `object` for this release. Helm writes all three marks into each object that it applies;
+    /// a Deployment hands them on to its ReplicaSets, which have an owner.
     pub fn has_applied(&self, object: &Value) -> bool {
         let annotation = |name: &str| object["metadata"]["annotations"][name].as_str().unwrap_or_default();
-        label(object, MANAGED_BY) == "Helm"
+        controller(object).is_none()
+            && label(object, MANAGED_BY) == "Helm"
             && annotation("meta.helm.sh/release-name") == self.name
             && annotation("meta.helm.sh/release-namespace") == self.namespace
     }
@@ -33,6 +35,11 @@ impl Release {
     /// Selects what the chart or xtask made for this release by its labels, where the API server selects.
     pub fn selector(&self) -> String {
         format!("{PART_OF}=todo,{INSTANCE}={}", self.name)
+    }
+
+    /// Whether `object` was made for this release, by Helm, by a StatefulSet of it, or by xtask itself.
+    pub fn owns(&self, object: &Value) -> bool {
+        self.has_applied(object) || self.has_claimed(object) || is_xtasks(object)
     }
 
     /// Whether `object` is a claim of the release's StatefulSet. Kubernetes gives claims that outlive their StatefulSet
@@ -71,7 +78,7 @@ impl Snapshot {
         let Some(release) = &self.release else { return true };
         let mut object = object;
         for _ in 0..DEPTH {
-            if release.has_applied(object) || release.has_claimed(object) || is_xtasks(object) {
+            if release.owns(object) {
                 return true;
             }
             let Some(uid) = controller(object) else { return false };
@@ -117,8 +124,12 @@ mod tests {
             };
             metadata["name"] = json!(name);
             metadata["uid"] = json!(format!("{name}-deployment"));
+            let mut set = owned("deployment", "set");
+            for part in ["labels", "annotations"] {
+                set[part] = metadata[part].clone();
+            }
             objects.push(json!({"kind": "Deployment", "metadata": metadata}));
-            objects.push(json!({"kind": "ReplicaSet", "metadata": owned("deployment", "set")}));
+            objects.push(json!({"kind": "ReplicaSet", "metadata": set}));
             objects.push(json!({"kind": "Pod", "metadata": owned("set", "pod")}));
         }
         objects.push(json!({"kind": "Pod", "metadata": {"name": "shell", "uid": "shell"}}));
@@ -135,6 +146,8 @@ mod tests {
             assert!(names[0].starts_with("todo-backend-"), "{kind}: {names:?}");
         }
         assert_eq!(snapshot.foreign(), ["Deployment todo-other", "Deployment todo-adminer", "Pod shell"]);
+        let applied: Vec<&str> = snapshot.applied().map(|object| text(object, "/metadata/uid")).collect();
+        assert_eq!(applied, ["todo-backend-deployment"], "Helm knows nothing of the ReplicaSet");
         assert_eq!(snapshot.all("Event").count(), 1, "events explain, whoever they are about");
     }
 

@@ -84,7 +84,7 @@ pub fn prove(
         return Ok(Proof { answers, snapshot });
     }
     // A cluster that does not tell is no reason to keep quiet about the routes.
-    match Facts::take(tools, release) {
+    match Facts::take(tools) {
         Ok(facts) => Err(unanswered(&answers, Some(&facts), address).into()),
         Err(error) => Err(unanswered(&answers, None, address)
             .append(format!("\n  the cluster does not say why: {error:#}"))

@@ -109,6 +109,7 @@ fn what_was_away_is_asked_again_right_before_it_is_started() {
 #[test]
 fn a_kubeconfig_without_our_context_gets_it_and_keeps_its_own() {
     let sandbox = healthy();
+    std::fs::remove_file(&sandbox.kubeconfig).unwrap();
     let dry = sandbox.run(&["deploy", "dev", "--dry-run", "--origin=release"]);
     assert!(dry.stderr.contains("add context todo to ") && !sandbox.kubeconfig.exists(), "{dry}");
     let theirs = "current-context: prod\ncontexts: [{name: prod, context: {cluster: prod, user: prod}}]\n";

@@ -194,13 +194,20 @@ impl Sandbox {
         fs::write(&path, text.replace(&self.pinned(), kubernetes)).unwrap();
     }
 
-    /// Profile `todo` runs with an ingress controller and without anything of ours.
+    /// Profile `todo` runs with an ingress controller, and the kubeconfig leads to it; it holds nothing of ours.
     pub fn cluster(&self) {
         let class = json!({"kind": "IngressClass", "apiVersion": "networking.k8s.io/v1", "metadata": {"name": "nginx",
             "annotations": {"ingressclass.kubernetes.io/is-default-class": "true"}}});
         self.api().put("/apis/networking.k8s.io/v1/ingressclasses/nginx", class);
         self.profile("containerd");
         self.node("running", 8080);
+        let minikube = self.dir.join("home/.minikube");
+        let kubeconfig = json!({"current-context": "prod",
+            "contexts": [{"name": "todo", "context": {"cluster": "todo", "user": "todo"}}],
+            "clusters": [{"name": "todo", "cluster": {"server": "https://192.168.49.2:8443",
+                                                      "certificate-authority": minikube.join("ca.crt")}}],
+            "users": [{"name": "todo", "user": {"client-certificate": minikube.join("profiles/todo/client.crt")}}]});
+        fs::write(&self.kubeconfig, kubeconfig.to_string()).unwrap();
     }
 
     /// The cluster has the namespace with a release that Helm deployed; its workloads are left out.

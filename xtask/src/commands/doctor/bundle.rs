@@ -8,6 +8,7 @@ use super::archive::Archive;
 use crate::api::{LogOptions, Scope, kinds};
 use crate::clock;
 use crate::commands::{config, status};
+use crate::files;
 use crate::inventory;
 use crate::process::Process;
 use crate::project::Project;
@@ -73,12 +74,7 @@ fn said(error: &anyhow::Error) -> anyhow::Error {
 
 /// Knows every value in `.env`, whether or not that is in order, and in the cluster's Secrets, old ones included.
 fn redactor(project: &Project, tools: Option<&Toolbox>) -> Result<Redactor> {
-    let text = match std::fs::read(&project.dotenv) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
-        text => text.with_context(|| {
-            format!("{} cannot be read, so its values cannot be removed from the bundle", project.dotenv)
-        })?,
-    };
+    let text = files::read_bytes(&project.dotenv)?.unwrap_or_default();
     let mut redactor = Redactor::new(&values(&String::from_utf8_lossy(&text)));
     if let Some(tools) = tools {
         let ours = tools.api().and_then(|api| api.select(&kinds::SECRET, Scope::Namespace, SELECTOR));

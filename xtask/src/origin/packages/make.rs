@@ -13,6 +13,7 @@ use super::schedule::{self, Job, Lane};
 use crate::deadlines;
 use crate::engine::Engine;
 use crate::engine::debian::{Dest, debian_tree};
+use crate::files;
 use crate::origin::bases::{BaseRecords, Brought};
 use crate::plan::Step;
 use crate::process::{NPM, PROXY, Process};
@@ -270,7 +271,7 @@ pub fn place_for_minikube<'a>(project: &'a Project, manifest: &Manifest, dir: &U
     let version = &project.settings.cluster.kubernetes;
     let place = home.join("cache/linux").join(docker_arch()).join(version);
     let marker = place.join(".key");
-    if std::fs::read_to_string(&marker).is_ok_and(|found| found == key) {
+    if files::read(&marker)?.is_some_and(|found| found == key) {
         return Ok(None);
     }
     let program = dir.join("go").join(&key).join("kube");

@@ -3,13 +3,19 @@
 use std::time::Instant;
 
 use anyhow::Result;
+use serde_json::Value;
 
 use super::profile::{self, Profile, State};
-use crate::api::Health;
+use crate::api::{Health, Scope, kinds};
+use crate::clock;
 use crate::deadlines;
 use crate::failure::{Class, Failure};
 use crate::process;
+use crate::snapshot::text;
 use crate::toolbox::Toolbox;
+
+/// How long after the node's start what the API server says may be from before, in seconds.
+const RECENT: u64 = 600;
 
 /// How the API server of a running node is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,6 +35,9 @@ pub fn look(tools: &Toolbox, profile: &Profile) -> Result<ApiServer> {
     }
     // minikube renews certificates that are missing, so that is no reason to end.
     let words = match tools.api().and_then(|api| api.health()) {
+        Ok(Health::Ready) if is_stale(tools, profile)? => {
+            return Ok(ApiServer::Starting("what it says of the pods is from before the node started".to_owned()));
+        }
         Ok(Health::Ready) => return Ok(ApiServer::Ready),
         Ok(Health::NotReady(words)) => return Ok(ApiServer::Starting(words)),
         Ok(Health::Refused(words)) => return Ok(ApiServer::Away(words)),
@@ -40,6 +49,17 @@ pub fn look(tools: &Toolbox, profile: &Profile) -> Result<ApiServer> {
         "active" | "activating" | "reloading" => ApiServer::Starting(words),
         state => ApiServer::Away(format!("{words}; kubelet, which starts it, is {state}")),
     })
+}
+
+/// Whether the states of pods are older than the node's start: kubelet has not reported them since, and none of them runs.
+fn is_stale(tools: &Toolbox, profile: &Profile) -> Result<bool> {
+    let recent = |at: &u64| clock::now().saturating_sub(*at) < RECENT;
+    let Some(started) = profile.started_at.filter(recent) else { return Ok(false) };
+    let pods = tools.api()?.list(&kinds::POD, Scope::Cluster)?.items;
+    let here = pods.iter().filter(|pod| text(pod, "/spec/nodeName") == tools.profile);
+    let mut containers = here.filter_map(|pod| pod.pointer("/status/containerStatuses")?.as_array()).flatten();
+    let before = |status: &Value| clock::parse(text(status, "/state/running/startedAt")).is_some_and(|at| at < started);
+    Ok(containers.any(before))
 }
 
 /// Asks until it is ready, is away, or has been starting for too long.

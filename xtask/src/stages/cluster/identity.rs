@@ -41,8 +41,9 @@ pub fn guard(project: &Project) -> Result<()> {
 /// Refuses entries under the profile's name that lead elsewhere. None at all is fine: `minikube start` writes them.
 pub fn check(tools: &Toolbox, profile: &Profile) -> Result<()> {
     let servers = profile.servers();
-    // A half-deleted profile without a record has no address that an entry could be compared with.
-    let ours = Ours { dir: tools.minikube_dir(), exists: !servers.is_empty(), servers, loopback: false };
+    // A profile without a record, or with one that names no node, has no address that an entry could be compared with.
+    let exists = servers.iter().any(|server| !server.starts_with("https://127.0.0.1:"));
+    let ours = Ours { dir: tools.minikube_dir(), exists, servers, loopback: false };
     refuse(&tools.kubeconfig, &tools.profile, &[ours])
 }
 
@@ -95,8 +96,9 @@ fn on_record(dir: &Utf8Path, name: &str) -> Result<Ours> {
     let config: Option<Value> = text.and_then(|text| serde_json::from_str(&text).ok());
     let nodes = config.as_ref().and_then(|config| config["Nodes"].as_array().cloned()).unwrap_or_default();
     let server = |node: &Value| Some(format!("https://{}:{}", node["IP"].as_str()?, node["Port"]));
-    let servers = nodes.iter().filter_map(server).collect();
-    Ok(Ours { dir: dir.to_owned(), exists: config.is_some(), servers, loopback: true })
+    let servers: Vec<String> = nodes.iter().filter_map(server).collect();
+    // Without an address nothing can be compared but the authority.
+    Ok(Ours { dir: dir.to_owned(), exists: !servers.is_empty(), servers, loopback: true })
 }
 
 fn refuse(file: &Utf8Path, name: &str, ours: &[Ours]) -> Result<()> {

@@ -6,6 +6,7 @@ use serde_json::Value;
 use super::api_server::{self, ApiServer};
 use super::identity;
 use super::version::{self, Version};
+use crate::clock;
 use crate::deadlines;
 use crate::engine::place::Place;
 use crate::engine::stored;
@@ -47,6 +48,8 @@ pub struct Profile {
     pub port: Option<u16>,
     /// The loopback port that is published for the API server.
     pub api_port: Option<u16>,
+    /// When the node was started, in seconds since 1970.
+    pub started_at: Option<u64>,
 }
 
 impl Profile {
@@ -121,7 +124,8 @@ fn judge(config: Option<Value>, container: Option<&Value>) -> Profile {
         },
     };
     let api = container.and_then(|c| c.pointer("/NetworkSettings/Ports/8443~1tcp/0/HostPort")?.as_str()?.parse().ok());
-    Profile { state, config, port, api_port: api }
+    let started_at = container.and_then(|c| clock::parse(c.pointer("/State/StartedAt")?.as_str()?));
+    Profile { state, config, port, api_port: api, started_at }
 }
 
 /// The steps to a running node.

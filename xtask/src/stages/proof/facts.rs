@@ -56,14 +56,15 @@ pub struct Facts {
 
 impl Facts {
     /// Asks the cluster.
-    pub fn take(tools: &Toolbox, release: &str) -> Result<Self> {
+    pub fn take(tools: &Toolbox) -> Result<Self> {
         let lists = tools.api()?.list_all(&[kinds::INGRESS_CLASS, kinds::POD], Scope::Cluster);
         let lists = lists.context("asking for IngressClasses and ingress controllers")?;
         let cluster = Snapshot::of(lists.into_iter().flat_map(|list| list.items).collect());
         let here = Snapshot::take(tools)?;
         Ok(Self {
             wanted: here
-                .get("Ingress", release)
+                .kind("Ingress")
+                .next()
                 .map(|ingress| text(ingress, "/spec/ingressClassName").to_owned())
                 .filter(|class| !class.is_empty()),
             classes: cluster.kind("IngressClass").map(class).collect(),

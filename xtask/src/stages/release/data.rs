@@ -33,7 +33,8 @@ pub fn step<'a>(
     }))
 }
 
-/// Fails if `manifest` has no StatefulSet for a claim that holds data.
+/// Fails if a StatefulSet that runs and has data would lose it or, where none runs, if no StatefulSet of `manifest` uses
+/// the data that is there. A claim that is left from an earlier name hinders nobody.
 pub fn check(manifest: &str, desired: &Desired, snapshot: &Snapshot) -> Result<()> {
     if desired.remote() {
         // `.env` names another database: the data stays on its volume until the embedded one is wanted again.
@@ -41,7 +42,14 @@ pub fn check(manifest: &str, desired: &Desired, snapshot: &Snapshot) -> Result<(
     }
     let wanted = drift::objects(manifest);
     let sets = || wanted.iter().filter(|object| object["kind"] == "StatefulSet");
-    let Some(left) = claims(snapshot).find(|claim| !sets().any(|set| mounts(set, claim))) else { return Ok(()) };
+    let uses = |claim: &&Value| sets().any(|set| mounts(set, claim));
+    let live = |claim: &&Value| snapshot.kind("StatefulSet").any(|set| mounts(set, claim));
+    let left = if claims(snapshot).any(|claim| live(&claim)) {
+        claims(snapshot).filter(live).find(|claim| !uses(claim))
+    } else {
+        claims(snapshot).next().filter(|_| !claims(snapshot).any(|claim| uses(&claim)))
+    };
+    let Some(left) = left else { return Ok(()) };
     let claim = text(left, "/metadata/name");
     let user = snapshot.kind("StatefulSet").find(|set| mounts(set, left)).map(|set| text(set, "/metadata/name"));
     let user = user.map(|name| format!("StatefulSet {name} would be deleted; ")).unwrap_or_default();
@@ -113,5 +121,14 @@ mod tests {
         assert_eq!(refused("shop-postgres", true, "Pending"), None, "nothing was written yet");
         assert_eq!(refused("shop-postgres", false, "Bound"), None, "another database is wanted");
         assert!(refused("postgres", true, "Bound").is_some() && refused("todo", true, "Bound").is_some());
+        // After a teardown the claim alone is there; beside the one in use it is an old one.
+        let stopped = |sets: &[&str], name: &str| {
+            let claim = snapshot("Bound").objects()[0].clone();
+            let old = serde_json::from_str(&claim.to_string().replace("todo-postgres", "old-postgres")).unwrap();
+            let objects = [claim, old].into_iter().chain(sets.iter().map(|name| set(name))).collect();
+            check(&set(name).to_string(), &desired(true), &Snapshot::of(objects)).is_err()
+        };
+        assert!(!stopped(&["todo-postgres"], "todo-postgres") && !stopped(&[], "todo-postgres"));
+        assert!(stopped(&["todo-postgres"], "old-postgres") && stopped(&[], "shop-postgres"));
     }
 }

@@ -176,6 +176,18 @@ mod tests {
     }
 
     #[test]
+    fn an_autoscalers_replicas_are_no_difference() {
+        let snapshot = Snapshot::parse(LIVE).unwrap();
+        let autoscaler = serde_json::json!({"kind": "HorizontalPodAutoscaler", "metadata": {"name": "a"},
+            "spec": {"scaleTargetRef": {"kind": "Deployment", "name": "todo-frontend"}}});
+        let scaled = Snapshot::of([snapshot.objects(), &[autoscaler]].concat());
+        let told = |snapshot: &Snapshot| {
+            explain(vec!["Deployment/todo-frontend x".to_owned()], MANIFEST, snapshot).concat().contains("replicas")
+        };
+        assert!(told(&snapshot) && !told(&scaled));
+    }
+
+    #[test]
     fn ways_of_writing_do_not_count() {
         for (one, other) in [("0.5", "500m"), ("1024Mi", "1Gi"), ("8000", "8000"), ("1", "1000m"), ("0440", "288")] {
             assert!(same(&one.into(), &other.into()), "{one} and {other}");

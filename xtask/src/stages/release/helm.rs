@@ -3,7 +3,7 @@
 use anyhow::{Context, Result};
 
 use super::desired::Desired;
-use super::secrets::Existing;
+use super::secrets::{self, Existing};
 use super::undo::Run;
 use crate::api::{Propagation, kinds};
 use crate::clock;
@@ -79,13 +79,17 @@ pub fn repair<'a>(tools: &'a Toolbox, release: &str, status: &Status) -> Vec<Ste
     // goes, and the revision before it, or nothing at all, is the newest again.
     let name = format!("sh.helm.release.v1.{release}.v{}", newest.number);
     let shown = format!("DELETE {}", kinds::SECRET.object(tools.namespace(), &name));
-    let (release, context) = (release.to_owned(), tools.profile.clone());
+    let (release, context, number) = (release.to_owned(), tools.profile.clone(), newest.number);
     vec![Step::new(format!("free the stuck release {release}"), why, shown, move |_| {
         if let Some(pid) = at_work(&release, &context) {
             let what = format!("helm (process {pid}) is at work on the release {release}");
             return Err(Failure::new(Class::Busy, what)
                 .help("wait for it to end, or end it; then deploy again")
                 .into());
+        }
+        let now = observe(&secrets::observe(tools)?);
+        if now.newest().is_none_or(|now| now.number != number || !now.pending()) {
+            return Ok("it is not pending any more".to_owned());
         }
         tools.api()?.delete(&kinds::SECRET, &name, Propagation::Background).map(|_| String::new())
     })]

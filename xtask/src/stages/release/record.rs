@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::api::MANAGER;
+use crate::api::{MANAGER, kinds};
 use crate::failure::{Class, Failure};
 use crate::snapshot::{Snapshot, key, text};
 use crate::toolbox::Toolbox;
@@ -143,6 +143,12 @@ impl Record {
             _ => return Err(unreadable(format!("its format is `{}`, which is none", value["format"])).into()),
         }
         Ok(Some(serde_json::from_value(value).map_err(|error| unreadable(error.to_string()))?))
+    }
+
+    /// Asks the cluster for the record alone.
+    pub fn fetch(tools: &Toolbox) -> Result<Option<Self>> {
+        let object = tools.api()?.get(&kinds::CONFIG_MAP, NAME).context("reading the record of what was verified")?;
+        Self::read(&Snapshot::of(object.into_iter().collect()))
     }
 
     /// Writes the record to the cluster.

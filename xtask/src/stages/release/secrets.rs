@@ -10,7 +10,7 @@ use super::record::Record;
 use crate::api::{MANAGER, Propagation, kinds};
 use crate::plan::Step;
 use crate::secrets::{Redactor, Secret};
-use crate::snapshot::{Release, is_xtasks, label, text};
+use crate::snapshot::{Release, Snapshot, is_xtasks, label, text};
 use crate::toolbox::Toolbox;
 
 /// The Secrets of the namespace by name and label; their content is not read.
@@ -131,7 +131,8 @@ pub fn unused(existing: &Existing, keep: &[String]) -> Vec<String> {
 
 /// The step that deletes what an interrupted deploy has left: Secrets that neither a kept revision nor this deploy needs.
 pub fn clean<'a>(tools: &'a Toolbox, plan: &Plan, existing: &Existing, mut keep: Vec<String>) -> Option<Step<'a>> {
-    keep.extend(plan.names.values().cloned());
+    let names: Vec<String> = plan.names.values().cloned().collect();
+    keep.extend(names.iter().cloned());
     let stale = unused(existing, &keep);
     if stale.is_empty() {
         return None;
@@ -140,12 +141,17 @@ pub fn clean<'a>(tools: &'a Toolbox, plan: &Plan, existing: &Existing, mut keep:
     let requests: Vec<String> =
         stale.iter().map(|name| format!("DELETE {}", kinds::SECRET.object(tools.namespace(), name))).collect();
     Some(Step::new(what, "no kept revision names it", requests.join("\n"), move |_| {
+        // A revision that somebody has gone back to meanwhile names it again.
+        let snapshot = Snapshot::take(tools)?;
+        let mut keep = named_by_revisions(Record::read(&snapshot)?.as_ref(), &snapshot);
+        keep.extend(names);
+        let stale: Vec<String> = stale.into_iter().filter(|name| !keep.contains(name)).collect();
         delete(tools, &stale).map(|()| String::new())
     }))
 }
 
 /// The Secrets that must stay: those of the record, and of the ReplicaSets that Kubernetes keeps, whoever's they are.
-pub fn named_by_revisions(record: Option<&Record>, snapshot: &crate::snapshot::Snapshot) -> Vec<String> {
+pub fn named_by_revisions(record: Option<&Record>, snapshot: &Snapshot) -> Vec<String> {
     let mut names: Vec<String> = record.map(Record::all_secrets).unwrap_or_default();
     for set in snapshot.all("ReplicaSet") {
         let volumes = set.pointer("/spec/template/spec/volumes").and_then(Value::as_array).into_iter().flatten();
@@ -168,7 +174,7 @@ mod tests {
         let volumes = serde_json::json!([{"projected": {"sources": [{"secret": {"name": "todo-backend-2"}}]}},
                                          {"secret": {"secretName": "todo-backend-3"}}]);
         let set = serde_json::json!({"kind": "ReplicaSet", "spec": {"template": {"spec": {"volumes": volumes}}}});
-        let snapshot = crate::snapshot::Snapshot::parse(&serde_json::json!({"items": [set]}).to_string()).unwrap();
+        let snapshot = Snapshot::parse(&serde_json::json!({"items": [set]}).to_string()).unwrap();
         let keep = named_by_revisions(None, &snapshot);
         let per_revision = ["todo-backend-1", "todo-backend-2", "todo-backend-3"].map(str::to_owned).into();
         assert_eq!(unused(&Existing { per_revision, ..Existing::default() }, &keep), ["todo-backend-1"]);

@@ -103,7 +103,7 @@ impl Run {
     /// Runs the helm that changes the release. A failure is undone, where `undoes` says so. That Helm ends well is its
     /// word alone until [`Run::confirm`] has read it.
     pub fn change(&self, project: &Project, tools: &Toolbox, helm: &Process, undoes: bool) -> Result<()> {
-        let record = Record::read(&Snapshot::take(tools)?)?;
+        let record = Record::fetch(tools)?;
         let before = Before::of(&helm::observe(&secrets::observe(tools)?), record.as_ref(), undoes);
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Doing::Release(before);
         match helm.run() {

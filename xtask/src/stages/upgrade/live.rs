@@ -9,7 +9,7 @@ use crate::api::{Api, Scope, Write, kinds};
 use crate::deadlines;
 use crate::failure::{Class, Failure};
 use crate::project::Project;
-use crate::snapshot::{has_ended, number, text};
+use crate::snapshot::{Release, has_ended, number, text};
 use crate::toolbox::Toolbox;
 
 /// Namespaces that each cluster has.
@@ -29,21 +29,23 @@ pub struct Contents {
 
 impl Contents {
     /// Asks the cluster.
-    pub fn observe(project: &Project, tools: &Toolbox) -> Result<Self> {
+    pub fn observe(tools: &Toolbox) -> Result<Self> {
         let kinds = [kinds::NAMESPACE, kinds::PERSISTENT_VOLUME_CLAIM, kinds::STATEFUL_SET, kinds::DEPLOYMENT];
         let lists = tools.api()?.list_all(&kinds, Scope::Cluster)?;
         let items: Vec<Value> = lists.into_iter().flat_map(|list| list.items).collect();
-        Ok(Self::of(&items, &project.settings.chart.namespace, &project.settings.chart.release))
+        Ok(Self::of(&items, tools.release()))
     }
 
-    fn of(items: &[Value], namespace: &str, release: &str) -> Self {
-        let (mut contents, postgres) = (Self::default(), format!("{release}-postgres"));
+    fn of(items: &[Value], release: &Release) -> Self {
+        let (mut contents, postgres) = (Self::default(), format!("{}-postgres", release.name));
         for item in items {
             let (kind, name) = (text(item, "/kind"), text(item, "/metadata/name"));
             let within = text(item, "/metadata/namespace");
-            let ours = text(item, "/metadata/labels/app.kubernetes.io~1part-of") == "todo";
+            // The ingress controller's has no other mark.
+            let ours_too = text(item, "/metadata/labels/app.kubernetes.io~1part-of") == "todo";
+            let (namespace, ours) = (release.namespace.as_str(), release.owns(item));
             match kind {
-                "Namespace" if !ours && name != namespace && !STANDARD.contains(&name) => {
+                "Namespace" if !ours_too && name != namespace && !STANDARD.contains(&name) => {
                     contents.foreign.push(format!("namespace {name}"));
                 }
                 "PersistentVolumeClaim" if within == namespace && name == format!("data-{postgres}-0") => {
@@ -90,13 +92,14 @@ pub fn scale_backend(project: &Project, tools: &Toolbox, replicas: u64) -> Resul
     if let Write::Conflict(why) = api.json_patch(&kinds::DEPLOYMENT, &name, &patch)? {
         bail!("Deployment {name} cannot be scaled to {replicas}: {why}");
     }
-    if replicas == 0 { wait_for_no_pod(&api) } else { Ok(()) }
+    if replicas == 0 { wait_for_no_pod(&api, tools.release()) } else { Ok(()) }
 }
 
-fn wait_for_no_pod(api: &Api) -> Result<()> {
+fn wait_for_no_pod(api: &Api, release: &Release) -> Result<()> {
+    let selector = format!("{},{BACKEND}", release.selector());
     let start = Instant::now();
     loop {
-        let pods = api.select(&kinds::POD, Scope::Namespace, BACKEND)?;
+        let pods = api.select(&kinds::POD, Scope::Namespace, &selector)?;
         // Kubernetes keeps an evicted pod to be looked at; it runs nothing.
         let left: Vec<&str> =
             pods.iter().filter(|pod| !has_ended(pod)).map(|pod| text(pod, "/metadata/name")).collect();
@@ -121,32 +124,47 @@ mod tests {
     use serde_json::json;
 
     fn item(kind: &str, namespace: &str, name: &str, part_of: &str) -> Value {
-        json!({"kind": kind, "metadata": {"name": name, "namespace": namespace,
-                                          "labels": {"app.kubernetes.io/part-of": part_of}}})
+        json!({"kind": kind, "metadata": {"name": name, "namespace": namespace, "labels": {
+            "app.kubernetes.io/part-of": part_of, "app.kubernetes.io/instance": "todo"}}})
+    }
+
+    /// What Helm has applied for a release of our chart.
+    fn applied(kind: &str, name: &str, release: &str) -> Value {
+        let mut item = item(kind, "todo", name, "todo");
+        item["metadata"]["labels"]["app.kubernetes.io/managed-by"] = json!("Helm");
+        item["metadata"]["annotations"] =
+            json!({"meta.helm.sh/release-name": release, "meta.helm.sh/release-namespace": "todo"});
+        item
     }
 
     #[test]
     fn what_would_be_lost_is_told_from_what_a_deploy_makes() {
+        let release = Release { name: "todo".into(), namespace: "todo".into() };
         let ours = [
             item("Namespace", "", "kube-system", ""),
             item("Namespace", "", "todo", ""),
             item("Namespace", "", "ingress-traefik", "todo"),
             item("PersistentVolumeClaim", "todo", "data-todo-postgres-0", "todo"),
-            item("StatefulSet", "todo", "todo-postgres", "todo"),
-            item("Deployment", "todo", "todo-backend", "todo"),
+            applied("StatefulSet", "todo-postgres", "todo"),
+            applied("Deployment", "todo-backend", "todo"),
             item("Deployment", "kube-system", "coredns", ""),
         ];
-        let contents = Contents::of(&ours, "todo", "todo");
+        let contents = Contents::of(&ours, &release);
         assert_eq!(contents, Contents { claim: true, database: true, foreign: vec![] });
         let theirs = [
             item("Namespace", "", "shop", ""),
             item("PersistentVolumeClaim", "shop", "data", ""),
             item("Deployment", "default", "web", ""),
             item("PersistentVolumeClaim", "todo", "notes", ""),
+            applied("StatefulSet", "second-postgres", "second"),
         ];
-        let contents = Contents::of(&theirs, "todo", "todo");
-        let told =
-            ["Deployment web in namespace default", "PersistentVolumeClaim notes in namespace todo", "namespace shop"];
+        let contents = Contents::of(&theirs, &release);
+        let told = [
+            "Deployment web in namespace default",
+            "PersistentVolumeClaim notes in namespace todo",
+            "StatefulSet second-postgres in namespace todo",
+            "namespace shop",
+        ];
         assert_eq!((contents.claim, &contents.foreign[..]), (false, &told.map(str::to_owned)[..]));
     }
 }

@@ -56,6 +56,20 @@ fn another_kubernetes_than_the_pinned_one_is_on_the_screen() {
 }
 
 #[test]
+fn what_others_run_and_a_host_that_leads_nowhere_are_on_the_screen() {
+    let mut view = view();
+    view.foreign = vec!["Deployment adminer".into(), "Pod shell".into()];
+    view.cluster.hint = Some("todo.test does not resolve on this machine: ...".into());
+    let text = anstream::adapter::strip_str(&screen(&view, None)).to_string();
+    for line in [
+        "others    not part of the release: Deployment adminer, Pod shell\n",
+        "8080\n          todo.test does not resolve on this machine: ...\n",
+    ] {
+        assert!(text.contains(line), "{text}");
+    }
+}
+
+#[test]
 fn one_screen() {
     let text = screen(&view(), clock::parse("2026-11-21T08:45:00Z"));
     insta::assert_snapshot!(anstream::adapter::strip_str(&text).to_string(), @"
