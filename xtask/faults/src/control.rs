@@ -55,7 +55,7 @@ impl Control {
         let words = &question.words;
         let fault = self.ledger.enter(&names::tool(words, &self.folder));
         let mut input = Vec::new();
-        if matches!(fault, Some(Fault::Cut) | None) && Machine::reads_input(words) {
+        if matches!(fault, Some(Fault::Cut | Fault::Garbage) | None) && Machine::reads_input(words) {
             send(&mut stream, &Reply { wants_input: true, ..Reply::default() })?;
             reader.read_to_end(&mut input)?;
         }

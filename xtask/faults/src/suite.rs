@@ -16,7 +16,7 @@ use crate::truth::Truth;
 use crate::world::{Outcome, State, World};
 
 /// Worlds side by side: two processors are busy while some runs wait for a limit.
-const WORLDS: usize = 2;
+const WORLDS: usize = 3;
 /// How often a deploy that the suite itself needs is tried: a busy machine may exceed a scaled limit.
 const TRIES: usize = 4;
 
@@ -292,7 +292,9 @@ fn side_by_side(worlds: &[Prepared], work: impl Fn(&Prepared) -> Result<()> + Sy
 
 /// The pairs that are run: those that `only` is a part of, if it is given.
 pub fn select(references: &References, only: Option<&str>, all: bool) -> Vec<Pair> {
-    let found = references.iter().flat_map(|(number, reference)| pairs(*number, &reference.calls, all || only.is_some()));
+    // Who names a call wants all of it.
+    let all = all || only.and_then(|text| text.split_once('/')).is_some_and(|(_, call)| !call.is_empty());
+    let found = references.iter().flat_map(|(number, reference)| pairs(*number, &reference.calls, all));
     found.filter(|pair| only.is_none_or(|text| pair.to_string().contains(text))).collect()
 }
 
@@ -372,11 +374,20 @@ fn mutants(setting: &Setting<'_>, worlds: &[Prepared], references: &References, 
     let program = keep(&built, &setting.folder.join("mutants"))?;
     let mut caught = Vec::new();
     for (number, mutant) in mutants.iter().enumerate() {
-        worlds.iter().for_each(|world| world.world.mutate(&program, number + 1));
-        let pairs = select(references, Some(&mutant.runs), true);
+        let mut pairs = select(references, Some(&mutant.runs), true);
         ensure!(!pairs.is_empty(), "mutant {}: no run fits {}", number + 1, mutant.runs);
-        let found = run(worlds, references, &pairs, true, |_| ())?;
-        let by = found.violations.first().map(|(pair, violation)| format!("{pair}: {}", violation.claim));
+        let mut by = None;
+        while by.is_none() && !pairs.is_empty() {
+            worlds.iter().for_each(|world| world.world.mutate(&program, number + 1));
+            let found = run(worlds, references, &pairs, true, |_| ())?;
+            let Some((pair, violation)) = found.violations.into_iter().next() else { break };
+            // What is wrong without the mutant as well was not caught because of it.
+            worlds.iter().for_each(|world| world.world.mutate(&program, 0));
+            if run(worlds, references, std::slice::from_ref(&pair), true, |_| ())?.violations.is_empty() {
+                by = Some(format!("{pair}: {}", violation.claim));
+            }
+            pairs.retain(|other| *other != pair);
+        }
         tell(&format!("mutant {}: {}: {}", number + 1, mutant.why, by.as_deref().unwrap_or("not caught")));
         caught.push(Caught { why: mutant.why.clone(), by });
     }
