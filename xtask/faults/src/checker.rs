@@ -2,6 +2,7 @@
 //! same run does when nothing goes wrong. It knows no scenario.
 
 use crate::calls::{Call, Fault};
+use crate::names;
 use crate::claims::{Around, false_claims};
 use crate::scenario::Scenario;
 use crate::truth::{Truth, differences};
@@ -183,11 +184,15 @@ fn service(case: &Case<'_>, add: &mut impl FnMut(String, String)) {
     }
 }
 
+fn words_of(text: &str) -> Vec<String> {
+    text.split(' ').map(str::to_owned).collect()
+}
+
 /// A fault is no reason for steps that nobody needs: rebuilding, starting, installing.
 fn steps(case: &Case<'_>, add: &mut impl FnMut(String, String)) {
     let steps = |text: &str| -> Vec<String> {
         let begun = text.lines().filter_map(|line| line.trim_start().strip_prefix("> "));
-        begun.map(|step| step.split(" (").next().unwrap_or_default().to_owned()).collect()
+        begun.map(|step| names::tool(&words_of(step.split(" (").next().unwrap_or_default()), "")).collect()
     };
     let usual = steps(&case.reference.text);
     for step in steps(&case.outcome.text) {

@@ -72,15 +72,37 @@ pub fn build(checkout: &Utf8Path, copy: &Utf8Path, mutants: &[Mutant]) -> Result
     for part in ["Cargo.toml", "Cargo.lock", "README.md", "xtask", "infra"] {
         mirror(&checkout.join(part), &copy.join(part), &changed)?;
     }
-    // The dependencies are those of the checkout, so they are not compiled again.
+    // A target folder of its own: cargo takes the two copies of a package for one. The dependencies are the same, so that
+    // what is compiled of them is linked instead of compiled again.
+    let target = copy.with_file_name("target");
+    if !target.exists() {
+        lend(&checkout.join("target/debug"), &target.join("debug"))?;
+    }
     let cargo = members::cargo()
         .args(["build", "--locked", "--package", "xtask-faults", "--features", "under-test", "--bin", "xtask-under-test"])
         .cwd(copy)
-        .env("CARGO_TARGET_DIR", checkout.join("target").as_str())
+        .env("CARGO_TARGET_DIR", target.as_str())
         .deadline(deadlines::CARGO)
         .show_stderr();
     cargo.run()?;
-    Ok(checkout.join("target/debug/xtask-under-test"))
+    Ok(target.join("debug/xtask-under-test"))
+}
+
+/// Links what cargo has compiled of other packages than ours.
+fn lend(from: &Utf8Path, to: &Utf8Path) -> Result<()> {
+    for part in ["build", "deps", ".fingerprint"] {
+        let ours = |entry: &walkdir::DirEntry| entry.file_name().to_string_lossy().contains("xtask");
+        for entry in walkdir::WalkDir::new(from.join(part)).into_iter().filter_entry(|entry| !ours(entry)) {
+            let entry = entry?;
+            let dest = to.as_std_path().join(entry.path().strip_prefix(from)?);
+            if entry.file_type().is_dir() {
+                std::fs::create_dir_all(dest)?;
+            } else if entry.file_type().is_file() {
+                std::fs::hard_link(entry.path(), dest)?;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Makes `to` hold what `from` does, or what `changed` says. What is the same already stays as it is, for cargo's sake.
