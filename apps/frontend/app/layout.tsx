@@ -1,5 +1,7 @@
 import type { Metadata, Viewport } from "next";
+import { headers } from "next/headers";
 import type { ReactNode } from "react";
+import { recover } from "@/lib/stale-assets";
 import "./globals.css";
 
 // Every page is made per request: it holds a nonce, and settings that a build must not freeze.
@@ -18,9 +20,15 @@ export const viewport: Viewport = {
   ],
 };
 
-export default function RootLayout({ children }: { children: ReactNode }) {
+export default async function RootLayout({ children }: { children: ReactNode }) {
+  const policy = (await headers()).get("content-security-policy") ?? "";
+  const nonce = /'nonce-([^']+)'/.exec(policy)?.[1];
   return (
     <html lang="en">
+      <head>
+        {/* A browser hides the nonce from scripts, so it is never what React expects. */}
+        <script nonce={nonce} suppressHydrationWarning dangerouslySetInnerHTML={{ __html: `(${recover.toString()})()` }} />
+      </head>
       <body>{children}</body>
     </html>
   );

@@ -8,6 +8,7 @@ import type { User } from "@/lib/api-types";
 import { filterOf } from "@/lib/filters";
 import type { FirstPage } from "@/lib/known-todos";
 import { TodoStore } from "@/lib/todo-store";
+import { SignInElsewhere } from "./account/sign-in-elsewhere";
 import { Empty, Loading } from "./empty";
 import { LongList } from "./long-list";
 import { NewTodo } from "./new-todo";
@@ -20,7 +21,10 @@ import { useLeaveWarning, useOtherUsers } from "./use-page";
 import { useTodoLink } from "./use-todo-link";
 
 // Needed by few, and rarely: not part of what every page loads.
-const SessionDialog = dynamic(() => import("./account/session-dialog"), { ssr: false });
+const SessionDialog = dynamic(
+  () => import("./account/session-dialog").catch(() => ({ default: SignInElsewhere })),
+  { ssr: false },
+);
 
 /** The form that serves while there is no JavaScript yet; its buttons carry what they do. */
 export const LIST_FORM = "todo-list-form";

@@ -51,7 +51,8 @@ pub fn todos(bed: &Bed) -> Result<()> {
 pub fn lasting_is_there(bed: &Bed) -> Result<()> {
     let token = sign_in(bed)?;
     let get = |path: &str| bed.http("GET", path, Some(&token), None);
-    ensure!(get("/api/v1/todos")?.1.contains(LASTING), "the API does not list the todo");
+    let (status, listed) = get("/api/v1/todos")?;
+    ensure!(listed.contains(LASTING), "the API does not list the todo: {status} {listed}");
     ensure!(get("/")?.1.contains(LASTING), "the page is not rendered with the todo");
     Ok(())
 }

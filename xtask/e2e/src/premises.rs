@@ -77,12 +77,13 @@ pub fn host(bed: &Bed) -> Result<()> {
 pub fn limited_role(bed: &Bed) -> Result<()> {
     const PASSWORD: &str = "not-a-secret-of-a-limited-role";
     sound(bed)?;
+    let dotenv = std::fs::read_to_string(bed.root.join(".env"))?;
     let database = Database::start(bed, PASSWORD)?;
     database.run(&format!("CREATE ROLE limited LOGIN PASSWORD '{PASSWORD}'"))?;
     let url = database.url().replace("//todo:", "//limited:");
     bed.write_dotenv(&format!("AUTH_SECRET={AUTH}\nDATABASE_URL='{url}'\n"))?;
     let ran = bed.xtask(&["deploy", "dev"]);
-    bed.write_dotenv(&format!("AUTH_SECRET={AUTH}\n"))?;
+    bed.write_dotenv(&dotenv)?;
     let ran = ran?.expect(7, &["permission denied for schema public", "rolled back to revision"])?;
     ensure!(!ran.text.contains(PASSWORD), "the password is shown");
     check_time(&ran)?;

@@ -170,9 +170,7 @@ pub(crate) fn deploy(project: &Project, args: &Deploy, before_release: Option<Be
     let ids: BTreeMap<String, String> = if steps == 0 || mode == Mode::DryRun {
         wanted.into_iter().filter_map(|image| Some((image.reference, image.id?))).collect()
     } else {
-        // Asked after the load: an engine may call an image by its manifest until the stream has shown its config.
-        let references: Vec<String> = wanted.into_iter().map(|image| image.reference).collect();
-        ids::of_all(project, &tools.engine, &references)?
+        ids::of_loaded(project, &tools.engine, &wanted)?
     };
     let take = || report.look("proof", "what nodes and pods run", || Evidence::take(tools));
     // Where nothing was done, what the decision was made from is proof enough of all but the routes.

@@ -66,8 +66,7 @@ pub fn run(project: &Project, args: &Rollback) -> Result<()> {
         return Ok(());
     }
 
-    // An engine may call an image by its manifest until the load has shown its config.
-    let ids = ids_of(project, tools, wanted)?;
+    let ids = ids::of_loaded(project, &tools.engine, &wanted)?;
     let evidence = Evidence::take(tools)?;
     let (nodes, snapshot) = (&evidence.nodes, &evidence.snapshot);
     let restarted = release::restart_outdated(project, tools, &ids, nodes, snapshot, &redactor, mode)?;
@@ -86,14 +85,6 @@ pub fn run(project: &Project, args: &Rollback) -> Result<()> {
     }
     project.report.note("the next `cargo xtask deploy` brings what is in the checkout: cargo xtask status shows what");
     Ok(())
-}
-
-/// The ID of each image: the engine's, or the wanted one where the engine has lost the image and the nodes have it.
-fn ids_of(project: &Project, tools: &Toolbox, wanted: Vec<Wanted>) -> Result<BTreeMap<String, String>> {
-    let references: Vec<String> = wanted.iter().map(|image| image.reference.clone()).collect();
-    let mut ids: BTreeMap<_, _> = wanted.into_iter().filter_map(|image| Some((image.reference, image.id?))).collect();
-    ids.extend(ids::of_all(project, &tools.engine, &references)?);
-    Ok(ids)
 }
 
 /// The images that the revision runs, with the IDs that the engine has, or those that were verified then. An image that

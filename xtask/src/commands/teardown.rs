@@ -27,7 +27,7 @@ use crate::toolbox::{Toolbox, dir_of, own_minikube_home};
 /// Remove what deploy made; data, cluster, engine and caches only when asked
 #[derive(Args, Debug, Default)]
 pub struct Teardown {
-    /// Also remove the embedded database's volume with its Secret, and the namespace
+    /// Also remove the embedded database's volume with its Secret, and the namespace if nobody else uses it
     #[arg(long)]
     pub data: bool,
     /// Also delete the minikube profile (and with it the data)
@@ -202,10 +202,7 @@ fn remove_release(project: &Project, tools: &Toolbox, args: &Teardown) -> Result
         api.delete_selected(&kinds::CONFIG_MAP, &selector)?;
         report.ok("Secrets and records removed");
         if args.data {
-            let running = report.step("teardown", format!("delete namespace {}", chart.namespace), "--data");
-            api.delete(&kinds::NAMESPACE, &chart.namespace, Propagation::Background)?;
-            confirm_volumes_gone(&api, &chart.namespace)?;
-            running.done("with the database's volume");
+            remove_data(project, tools)?;
         }
     }
     if let Some(done) = cluster::remove_controller(project, tools)? {
@@ -237,16 +234,53 @@ fn confirm_uninstalled(api: &Api, tools: &Toolbox, release: &str) -> Result<()> 
         .into())
 }
 
-/// Waits until the provisioner has removed the volumes of `namespace`: they outlive their claims.
-fn confirm_volumes_gone(api: &Api, namespace: &str) -> Result<()> {
+/// Deletes the namespace with the database's volume, or the volume alone where others have something in the namespace.
+fn remove_data(project: &Project, tools: &Toolbox) -> Result<()> {
+    let (api, name) = (tools.api()?, tools.namespace());
+    let snapshot = Snapshot::take(tools)?;
+    // A snapshot has no Secrets, and of these kinds a release has none.
+    let kinds = [kinds::JOB, kinds::DAEMON_SET, kinds::ROLE, kinds::ROLE_BINDING];
+    let lists = api.list_all(&kinds, Scope::Namespace)?;
+    let secrets = api.list_metadata(&kinds::SECRET, "")?;
+    let secrets =
+        secrets.iter().filter(|secret| !tools.release().owns(secret) && !tools.release().has_revision(secret));
+    let secrets = secrets.map(|secret| format!("Secret {}", text(secret, "/metadata/name")));
+    let rest = lists.iter().flat_map(|list| &list.items).filter(|object| !tools.release().owns(object));
+    let rest = rest.map(|object| format!("{} {}", text(object, "/kind"), text(object, "/metadata/name")));
+    let others: Vec<String> = snapshot.would_be_lost().into_iter().chain(rest).chain(secrets).collect();
+    let claims: Vec<&str> = snapshot.kind("PersistentVolumeClaim").map(|claim| text(claim, "/metadata/name")).collect();
+    if others.is_empty() {
+        let running = project.report.step("teardown", format!("delete namespace {name}"), "--data");
+        api.delete(&kinds::NAMESPACE, name, Propagation::Background)?;
+        confirm_volumes_gone(&api, name, &claims)?;
+        running.done("with the database's volume");
+        return Ok(());
+    }
+    let running = project.report.step("teardown", "delete the database's volume", "--data");
+    for claim in &claims {
+        api.delete(&kinds::PERSISTENT_VOLUME_CLAIM, claim, Propagation::Background)?;
+    }
+    confirm_volumes_gone(&api, name, &claims)?;
+    running.done("");
+    let stays = format!("stays: namespace {name}, where others have {}", others.join(", "));
+    project.report.note(format!("{stays}  (cargo xtask tool kubectl -- delete namespace {name} removes all)"));
+    Ok(())
+}
+
+/// Waits until the provisioner has removed the volumes of these `claims` in `namespace`: they outlive their claims.
+fn confirm_volumes_gone(api: &Api, namespace: &str, claims: &[&str]) -> Result<()> {
     let begun = Instant::now();
+    let ours = |volume: &&Value| {
+        let claim = &volume["spec"]["claimRef"];
+        claim["namespace"] == namespace && claims.contains(&text(claim, "/name"))
+    };
     loop {
         let volumes = api.list(&kinds::PERSISTENT_VOLUME, Scope::Cluster)?.items;
-        let mut left = volumes.iter().filter(|volume| text(volume, "/spec/claimRef/namespace") == namespace);
-        let Some(volume) = left.next() else { return Ok(()) };
+        let Some(volume) = volumes.iter().find(ours) else { return Ok(()) };
         if begun.elapsed() > deadlines::VOLUME_DELETION.time() {
             let what = format!(
-                "namespace {namespace} is gone, but its volume {} with the data is not ({})",
+                "claim {} in namespace {namespace} is gone, but its volume {} with the data is not ({})",
+                text(volume, "/spec/claimRef/name"),
                 text(volume, "/metadata/name"),
                 text(volume, "/status/phase")
             );

@@ -152,6 +152,14 @@ pub fn clean(place: &Place, tree: &Utf8Path) -> Result<(usize, Vec<String>)> {
     Ok((bridges.len(), left))
 }
 
+/// What stays of the engine's network where no tree with iptables is left to remove it.
+pub fn leftover(place: &Place) -> Result<Vec<String>> {
+    let bridges = bridges(place)?;
+    let what =
+        || format!("network devices {} and firewall rules about them: the engine's tree is gone", bridges.join(", "));
+    Ok(if bridges.is_empty() { Vec::new() } else { vec![what()] })
+}
+
 /// Removes Docker's chains and settings if there were none before and nobody else uses them now, which is asked right
 /// before. Gives what was left.
 fn put_back(tree: &Utf8Path, before: Before) -> Result<Vec<String>> {
@@ -261,8 +269,12 @@ fn removals(rules: &str, before: Before, keep: &Keep) -> Vec<Vec<String>> {
 fn bridges(place: &Place) -> Result<Vec<String>> {
     let known = files::read_bytes(&place.data().join("network/files/local-kv.db"))?.unwrap_or_default();
     let ids = network_ids(&known).into_iter().map(|id| format!("br-{}", &id[..12]));
-    let mut names: Vec<String> = ids.chain([place.bridge()]).collect();
-    names.retain(|name| Utf8Path::new(DEVICES).join(name).exists());
+    let mut names = Vec::new();
+    for name in ids.chain([place.bridge()]) {
+        if files::exists(&Utf8Path::new(DEVICES).join(&name))? {
+            names.push(name);
+        }
+    }
     names.sort();
     names.dedup();
     Ok(names)

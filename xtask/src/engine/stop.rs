@@ -57,7 +57,10 @@ pub fn remove(place: &Place, running: &Running) -> Result<String> {
     }
     end(place, running)?;
     let tree = place.trees()?.into_iter().find(|tree| tree.join("usr/sbin/dockerd").is_file());
-    let (bridges, left) = tree.map_or(Ok((0, Vec::new())), |tree| network::clean(place, &tree))?;
+    let (bridges, left) = match tree {
+        Some(tree) => network::clean(place, &tree)?,
+        None => (0, network::leftover(place)?),
+    };
     running.progress("removing the engine's images, containers and volumes");
     for tree in place.trees()? {
         mounts::remove_tree(&tree)?;

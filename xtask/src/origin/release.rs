@@ -86,7 +86,7 @@ impl Release {
     fn bring(&self, download: &Download, dest: &Utf8Path, running: &Running) -> Result<String> {
         let progress = |text: &str| running.progress(text);
         let _only_one = download::lock(dest, &progress)?;
-        if files::exists(&dest)? {
+        if files::exists(dest)? {
             return Ok("brought by another xtask meanwhile".to_owned());
         }
         let arrived = arrival(download, dest);

@@ -97,10 +97,32 @@ impl Snapshot {
     /// The workloads, and pods of none, that somebody else runs in the namespace, as `Deployment adminer`.
     pub fn foreign(&self) -> Vec<String> {
         let kinds = ["Deployment", "StatefulSet", "Pod"];
-        let loose = |object: &&Value| object["kind"] != "Pod" || controller(object).is_none();
-        let foreign = self.objects.iter().filter(|o| kinds.contains(&text(o, "/kind")) && !self.is_ours(o));
-        foreign.filter(loose).map(|o| format!("{} {}", text(o, "/kind"), text(o, "/metadata/name"))).collect()
+        self.others().filter(|object| kinds.contains(&text(object, "/kind"))).map(title).collect()
     }
+
+    /// What goes with the namespace though it is neither ours nor Kubernetes' own, as `ConfigMap notes`.
+    pub fn would_be_lost(&self) -> Vec<String> {
+        self.others().filter(|object| !is_kubernetes(object)).map(title).collect()
+    }
+
+    /// The objects that are not ours, without those that a controller in this snapshot made.
+    fn others(&self) -> impl Iterator<Item = &Value> {
+        let made = |object: &Value| {
+            controller(object).is_some_and(|uid| self.objects.iter().any(|owner| text(owner, "/metadata/uid") == uid))
+        };
+        self.objects.iter().filter(move |object| !self.is_ours(object) && !made(object))
+    }
+}
+
+fn title(object: &Value) -> String {
+    format!("{} {}", text(object, "/kind"), text(object, "/metadata/name"))
+}
+
+/// Whether Kubernetes itself makes `object`, in each namespace or about other objects.
+fn is_kubernetes(object: &Value) -> bool {
+    let always = [("ServiceAccount", "default"), ("ConfigMap", "kube-root-ca.crt")];
+    let kind = text(object, "/kind");
+    ["Event", "EndpointSlice"].contains(&kind) || always.contains(&(kind, text(object, "/metadata/name")))
 }
 
 #[cfg(test)]

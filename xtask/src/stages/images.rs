@@ -64,7 +64,7 @@ pub fn build(project: &Project, engine: &Engine, origin: &dyn Origin, seen: &[Se
         }
         Mode::DryRun => seen,
     };
-    apply_side_by_side(project, STAGE, mode, build::steps(project, engine, origin, seen))?;
+    apply_side_by_side(project, STAGE, mode, build::steps(project, engine, origin, seen)?)?;
     if mode == Mode::Apply {
         build::remember(project, seen)?;
     }

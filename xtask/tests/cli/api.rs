@@ -176,3 +176,29 @@ fn a_teardown_removes_what_xtask_made_and_waits_for_it() {
     assert!(sandbox.api().object(folder).is_none());
     assert!(!sandbox.fake("calls").contains("kubectl"));
 }
+
+#[test]
+fn a_teardown_of_the_data_leaves_what_others_have_in_the_namespace() {
+    let sandbox = healthy();
+    sandbox.on("helm *uninstall *", "");
+    let folder = "/api/v1/namespaces/todo";
+    sandbox.api().remove(&format!("{folder}/secrets/sh.helm.release.v1.todo.v1"));
+    let object = |kind: &str, name: &str, labels: serde_json::Value| json!({"kind": kind, "apiVersion": "v1", "metadata": {"name": name, "labels": labels}});
+    let ours = json!({"app.kubernetes.io/part-of": "todo", "app.kubernetes.io/instance": "todo"});
+    let claim = format!("{folder}/persistentvolumeclaims/data-todo-postgres-0");
+    sandbox.api().put(&claim, object("PersistentVolumeClaim", "data-todo-postgres-0", ours));
+    for (plural, kind, name) in [("configmaps", "ConfigMap", "notes"), ("secrets", "Secret", "theirs")] {
+        sandbox.api().put(&format!("{folder}/{plural}/{name}"), object(kind, name, json!({})));
+    }
+    let root = object("ConfigMap", "kube-root-ca.crt", json!({}));
+    sandbox.api().put(&format!("{folder}/configmaps/kube-root-ca.crt"), root);
+    let run = sandbox.run(&["teardown", "--data", "--origin=release"]);
+    assert_eq!(run.code, Some(0), "{run}");
+    assert!(run.stderr.contains("stays: namespace todo, where others have ConfigMap notes, Secret theirs"), "{run}");
+    assert_eq!(sandbox.api().writes(), [format!("DELETE {claim}")]);
+    for path in ["configmaps/notes", "secrets/theirs"] {
+        sandbox.api().remove(&format!("{folder}/{path}"));
+    }
+    let run = sandbox.run(&["teardown", "--data", "--origin=release"]);
+    assert!(run.code == Some(0) && sandbox.api().object(folder).is_none(), "{run}");
+}

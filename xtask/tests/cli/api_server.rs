@@ -395,6 +395,8 @@ fn kind_of_list(plural: &str) -> String {
         ("replicasets", "ReplicaSet"),
         ("statefulsets", "StatefulSet"),
         ("jobs", "Job"),
+        ("roles", "Role"),
+        ("rolebindings", "RoleBinding"),
         ("endpointslices", "EndpointSlice"),
         ("horizontalpodautoscalers", "HorizontalPodAutoscaler"),
         ("ingresses", "Ingress"),

@@ -201,6 +201,7 @@ impl Sandbox {
         self.api().put("/apis/networking.k8s.io/v1/ingressclasses/nginx", class);
         self.profile("containerd");
         self.node("running", 8080);
+        self.on("docker exec -i todo ctr -n k8s.io images check *", ":");
         let minikube = self.dir.join("home/.minikube");
         let kubeconfig = json!({"current-context": "prod",
             "contexts": [{"name": "todo", "context": {"cluster": "todo", "user": "todo"}}],

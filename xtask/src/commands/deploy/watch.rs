@@ -9,6 +9,8 @@ use crate::project::Project;
 use crate::stages::images::context::{self, Files};
 use crate::stages::images::recipe::{changed_files, in_brief};
 
+/// After so many looks in a row it is said that the sources cannot be read.
+const UNREADABLE: u32 = 5;
 /// What a deploy reads besides images' contexts and the chart.
 const DOTENV: &str = ".env";
 const INFRA: &str = "infra";
@@ -44,9 +46,21 @@ pub fn run(project: &Project, args: &Deploy) -> Result<()> {
 /// moment is looked at again.
 fn next(project: &Project, before: &Files) -> (Files, String) {
     let mut last = None;
+    let mut silence = (String::new(), 0);
     loop {
         std::thread::sleep(deadlines::SOURCES_POLL.time());
-        let Ok(now) = sources(project) else { continue };
+        let now = match sources(project) {
+            Ok(now) => now,
+            Err(error) => {
+                let words = format!("{error:#}");
+                silence = if silence.0 == words { (words, silence.1 + 1) } else { (words, 1) };
+                // Mostly over at the next look: editors replace files.
+                if silence.1 == UNREADABLE {
+                    project.report.warn(format!("no change can be seen: {}", silence.0));
+                }
+                continue;
+            }
+        };
         match in_brief(changed_files(&now, before)) {
             Some(changed) if last.as_ref() == Some(&now) => return (now, changed),
             _ => last = Some(now),

@@ -131,7 +131,7 @@ pub fn image(project: &Project, name: &str) -> Result<Tally> {
     let engine = &world.tools.engine;
     let tag = format!("{name}:test");
     let (_, context) = context::pack(&project.root.join(&image.context), &project.target())?;
-    let build = build::command(project, engine, world.origin.as_ref(), image, &tag)
+    let build = build::command(project, engine, world.origin.as_ref(), image, &tag)?
         .args(["--target", "test"])
         .stdin_file(Arc::new(context))
         .deadline(deadlines::APPLICATION_TEST)

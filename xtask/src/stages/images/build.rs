@@ -140,25 +140,43 @@ fn folder(project: &Project, name: &str) -> Result<Utf8PathBuf> {
 }
 
 /// The steps for what must be built; none if nothing changed. They are independent of each other.
-pub fn steps<'a>(project: &'a Project, engine: &'a Engine, origin: &'a dyn Origin, seen: &'a [Seen]) -> Vec<Step<'a>> {
-    seen.iter()
-        .filter_map(|seen| {
-            let Verdict::Build { why } = decide(seen) else { return None };
-            let image = project.settings.images.get(&seen.name)?;
-            let command = command(project, engine, origin, image, &seen.reference());
-            let shown = format!("{command} < (tar of {})", image.context);
-            let action = move |running: &Running| build(project, command, seen, image, running);
-            Some(Step::new(format!("build {}", seen.name), why, shown, action))
-        })
-        .collect()
+pub fn steps<'a>(
+    project: &'a Project,
+    engine: &'a Engine,
+    origin: &'a dyn Origin,
+    seen: &'a [Seen],
+) -> Result<Vec<Step<'a>>> {
+    let mut steps = Vec::new();
+    for seen in seen {
+        let (Verdict::Build { why }, Some(image)) = (decide(seen), project.settings.images.get(&seen.name)) else {
+            continue;
+        };
+        let command = command(project, engine, origin, image, &seen.reference())?;
+        let shown = format!("{command} < (tar of {})", image.context);
+        let action = move |running: &Running| build(project, command, seen, image, running);
+        steps.push(Step::new(format!("build {}", seen.name), why, shown, action));
+    }
+    Ok(steps)
 }
 
 /// The command that builds `image` as `reference` from the tar on its standard input.
-pub fn command(project: &Project, engine: &Engine, origin: &dyn Origin, image: &Image, reference: &str) -> Process {
+pub fn command(
+    project: &Project,
+    engine: &Engine,
+    origin: &dyn Origin,
+    image: &Image,
+    reference: &str,
+) -> Result<Process> {
     // A builder of another kind that the user may have chosen sees neither the engine's images nor stand-ins.
-    let builder = if engine.private { None } else { engine.docker().args(["context", "show"]).read().ok() };
-    let builder = builder.as_deref().map_or("default", str::trim);
-    let mut process = engine.docker().args(["buildx", "build", "--builder", builder, "--progress=plain", "--load"]);
+    let builder = match engine.private {
+        true => "default".to_owned(),
+        false => engine.docker().args(["context", "show"]).read().map_err(|error| {
+            let what = format!("docker does not say which context is in use, and so which builder: {error:#}");
+            Failure::new(Class::Machine, what).help("docker context show    (mend what it says)")
+        })?,
+    };
+    let mut process =
+        engine.docker().args(["buildx", "build", "--builder", builder.trim(), "--progress=plain", "--load"]);
     // An attestation would hold the time, make an index of the image and be one more blob to load.
     process = process.args(["--provenance=false", "--label", LABEL, "--tag", reference]);
     for (argument, official) in &image.bases {
@@ -171,7 +189,7 @@ pub fn command(project: &Project, engine: &Engine, origin: &dyn Origin, image: &
     if let Some(bundle) = project.ca_bundle() {
         process = process.args(["--secret".to_owned(), format!("id=ca,src={bundle}")]);
     }
-    process.args(["--file", context::DOCKERFILE, "-"]).deadline(deadlines::IMAGE_BUILD)
+    Ok(process.args(["--file", context::DOCKERFILE, "-"]).deadline(deadlines::IMAGE_BUILD))
 }
 
 fn build(project: &Project, command: Process, seen: &Seen, image: &Image, running: &Running) -> Result<String> {

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use anyhow::Result;
 
+use super::load::Wanted;
 use super::recipe::write;
 use crate::engine::Engine;
 use crate::failure::{Class, Failure};
@@ -24,6 +25,16 @@ pub fn of_all(project: &Project, engine: &Engine, references: &[String]) -> Resu
     let known = known(project)?;
     let ids = engine.image_ids(references)?.into_iter();
     Ok(ids.map(|(reference, id)| (reference, known.get(&id).cloned().unwrap_or(id))).collect())
+}
+
+/// The IDs of images that nodes have been given: those of the engine, which may call an image by its manifest until the
+/// load has shown its config, or the wanted ones. Another checkout's clean-up may have taken an image from the engine.
+pub fn of_loaded(project: &Project, engine: &Engine, wanted: &[Wanted]) -> Result<BTreeMap<String, String>> {
+    let references: Vec<String> = wanted.iter().map(|image| image.reference.clone()).collect();
+    let wanted = wanted.iter().filter_map(|image| Some((image.reference.clone(), image.id.clone()?)));
+    let mut ids: BTreeMap<String, String> = wanted.collect();
+    ids.extend(of_all(project, engine, &references)?);
+    Ok(ids)
 }
 
 /// Remembers that what the engine calls `engines` is `config` on a node.

@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::process::Output;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use serde::Deserialize;
 use serde_json::Value;
 
 use crate::deadlines;
 use crate::engine::Engine;
+use crate::failure::{Class, Failure};
 use crate::process::Process;
 
 /// Image reference as the node writes it (`docker.io/library/todo-backend:0123`) -> image ID (config digest).
@@ -90,21 +91,26 @@ impl Node {
         }
         let filters = wanted.iter().map(|reference| format!("name=={reference}"));
         let check = self.ctr(["images", "check", "-q"]).args(filters).deadline(deadlines::NODE);
+        let output = check.output().map_err(|error| self.unknown("which images are complete", &error))?;
         // It fails on a broken image, after it has printed those that are not.
-        let output = check.output()?;
+        let words = String::from_utf8_lossy(&output.stderr);
+        if !output.status.success() && !words.contains("unable to check") {
+            let error = anyhow!("`{check}` failed ({}): {}", output.status, words.trim());
+            return Err(self.unknown("which images are complete", &error));
+        }
         Ok(String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect())
     }
 
     /// The digests of all content it has, with `sha256:`.
     pub fn content(&self) -> Result<HashSet<String>> {
-        let text = self.ctr(["content", "ls", "-q"]).deadline(deadlines::NODE).read()?;
+        let content = self.ctr(["content", "ls", "-q"]).deadline(deadlines::NODE);
+        let text = content.read().map_err(|error| self.unknown("which content it has", &error))?;
         Ok(text.lines().map(|line| line.trim().to_owned()).collect())
     }
 
     /// IDs and references of the images that its containers, running or not, were made from.
     pub fn used(&self) -> Result<BTreeSet<String>> {
-        let text = self.crictl(&["ps", "-a", "-o", "json"])?;
-        parse_used(&text).with_context(|| format!("reading the containers of node {}", self.name))
+        self.ask("which images its containers use", &["ps", "-a", "-o", "json"], parse_used)
     }
 
     /// IDs of its images that have no name.
@@ -114,21 +120,28 @@ impl Node {
 
     /// Whether the image with this ID has the label `name=value`.
     pub fn has_label(&self, id: &str, label: &str) -> Result<bool> {
-        let text = self.crictl(&["inspecti", "-o", "json", id])?;
-        let image: Value =
-            serde_json::from_str(&text).with_context(|| format!("reading image {id} of {}", self.name))?;
         let (name, value) = label.split_once('=').unwrap_or((label, ""));
+        let what = format!("which labels image {id} has");
+        let image: Value = self.ask(&what, &["inspecti", "-o", "json", id], |text| Ok(serde_json::from_str(text)?))?;
         Ok(image["info"]["imageSpec"]["config"]["Labels"][name] == value)
     }
 
     fn listing<T>(&self, part: impl Fn(&Listing) -> T) -> Result<T> {
-        let text = self.crictl(&["images", "-o", "json"])?;
-        let listing = Listing::parse(&text).with_context(|| format!("reading the images of node {}", self.name))?;
+        let listing = self.ask("which images it has", &["images", "-o", "json"], |text| Ok(Listing::parse(text)?))?;
         Ok(part(&listing))
     }
 
-    fn crictl(&self, args: &[&str]) -> Result<String> {
-        self.exec(["crictl"]).args(args.iter().copied()).deadline(deadlines::NODE).read()
+    /// Asks crictl, and reads its answer. One that does not come, or is none, is an error that says `what` is unknown.
+    fn ask<T>(&self, what: &str, args: &[&str], parse: impl Fn(&str) -> Result<T>) -> Result<T> {
+        let crictl = self.exec(["crictl"]).args(args.iter().copied()).deadline(deadlines::NODE);
+        let read = || parse(&crictl.read()?).with_context(|| format!("reading what `{crictl}` printed"));
+        read().map_err(|error| self.unknown(what, &error))
+    }
+
+    fn unknown(&self, what: &str, error: &anyhow::Error) -> anyhow::Error {
+        Failure::new(Class::Cluster, format!("node {} does not say {what}: {error:#}", self.name))
+            .help("cargo xtask doctor")
+            .into()
     }
 }
 
@@ -216,6 +229,52 @@ fn parse_used(text: &str) -> Result<BTreeSet<String>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A node whose commands are all answered by `script`.
+    fn node(script: &str) -> (Node, tempfile::TempDir) {
+        let temp = tempfile::tempdir().unwrap();
+        let client = temp.path().join("docker");
+        std::fs::write(&client, format!("#!/bin/sh\n{script}\n")).unwrap();
+        std::fs::set_permissions(&client, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        let engine = Engine { client: client.to_str().unwrap().into(), ..Engine::system() };
+        (Node::container(&engine, "todo"), temp)
+    }
+
+    #[test]
+    fn an_answer_that_does_not_come_is_an_error_in_the_tools_own_words() {
+        let wanted = ["docker.io/library/a:1".to_owned()];
+        let down = "Cannot connect to the Docker daemon";
+        let cases = [
+            (format!("echo '{down}' >&2; exit 1"), down),
+            ("exit 137".to_owned(), "137"),
+            (r#"printf '{"images": [{"id": "sha256:a'"#.to_owned(), "EOF"),
+            ("echo garbage; echo 'no such container' >&2".to_owned(), "expected value"),
+        ];
+        for (script, words) in &cases {
+            let (node, _temp) = node(script);
+            let errors = [
+                node.images().map(drop),
+                node.names().map(drop),
+                node.nameless().map(drop),
+                node.used().map(drop),
+                node.has_label("sha256:a", "a=b").map(drop),
+                node.stock(&wanted).map(drop),
+            ];
+            for error in errors.map(Result::unwrap_err) {
+                let failure = error.downcast_ref::<Failure>().unwrap();
+                let text = failure.to_string();
+                assert!(text.starts_with("node todo does not say which ") && text.contains(words), "{script}: {text}");
+                assert_eq!(failure.hints(), ["cargo xtask doctor"]);
+            }
+        }
+        for script in [&cases[0].0, &cases[1].0] {
+            assert!(node(script).0.ready(&wanted).is_err() && node(script).0.content().is_err(), "{script}");
+        }
+        // A broken image is an answer.
+        let (broken, _temp) =
+            node("echo docker.io/library/a:1; echo 'ctr: unable to check unpack for b:1' >&2; exit 1");
+        assert_eq!(broken.ready(&wanted).unwrap().len(), 1);
+    }
 
     #[test]
     fn references_are_spelled_as_the_node_does() {
