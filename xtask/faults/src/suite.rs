@@ -9,6 +9,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 
 use crate::calls::{Call, FAULTS, Fault};
 use crate::checker::{Case, Violation, check, check_again};
+use crate::machine::digest;
 use crate::mutants;
 use crate::scenario::{DEPLOY, SCENARIOS, Scenario, Start};
 use crate::servers::Programs;
@@ -16,7 +17,7 @@ use crate::truth::Truth;
 use crate::world::{Outcome, State, World};
 
 /// Worlds side by side: two processors are busy while some runs wait for a limit.
-const WORLDS: usize = 3;
+const WORLDS: usize = 4;
 /// How often a deploy that the suite itself needs is tried: a busy machine may exceed a scaled limit.
 const TRIES: usize = 4;
 
@@ -347,7 +348,9 @@ pub fn whole(setting: &Setting<'_>, only: Option<&str>, all: bool, tell: impl Fn
     let references = references(&worlds, only.filter(|_| pairs_too))?;
     let mut found = Findings::default();
     if pairs_too {
-        let pairs = select(&references, only, all);
+        let mut pairs = select(&references, only, all);
+        // Mixed, so that some worlds compute while others wait for a limit.
+        pairs.sort_by_key(|pair| digest(pair.to_string().as_bytes()));
         ensure!(!pairs.is_empty(), "no pair of a call and a fault fits {}", only.unwrap_or_default());
         tell(&format!("{} runs of {} scenarios", pairs.len(), references.len()));
         found = run(&worlds, &references, &pairs, false, &tell)?;

@@ -325,7 +325,14 @@ fn start<'a>(
                 _ => failure.help(format!("see what the node says: cargo xtask tool docker -- logs --tail 50 {name}")),
             }
         })?;
-        Ok(format!("Kubernetes {kubernetes}"))
+        // What minikube says of its own success is not proof.
+        match observe(tools)?.state {
+            State::Running => Ok(format!("Kubernetes {kubernetes}")),
+            state => {
+                let what = format!("minikube has ended well, but profile `{}` is not running: {state:?}", tools.profile);
+                Err(Failure::new(Class::Cluster, what).help(format!("read {log}")).into())
+            }
+        }
     }))
 }
 
