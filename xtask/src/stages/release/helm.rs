@@ -168,9 +168,27 @@ pub fn manifest(project: &Project, tools: &Toolbox, revision: u64) -> Result<Str
     tools.helm().args(["get", "manifest", release, "--revision", &revision.to_string()]).read()
 }
 
+/// Words of a Helm that could not ask the API server, or was ended before it had its answer.
+const UNANSWERED: [&str; 9] = [
+    "cluster unreachable",
+    "connection refused",
+    "connection reset",
+    "i/o timeout",
+    "TLS handshake timeout",
+    "context deadline exceeded",
+    "unable to handle the request",
+    "took longer than",
+    "(signal: ",
+];
+
 /// What Helm's error means.
 pub fn refused(error: anyhow::Error) -> Failure {
-    let what = format!("Helm refused the release: {error:#}");
+    let words = format!("{error:#}");
+    if UNANSWERED.iter().any(|unanswered| words.contains(unanswered)) {
+        return Failure::new(Class::Cluster, format!("Helm did not finish: {words}"))
+            .help("see whether the cluster answers: cargo xtask status");
+    }
+    let what = format!("Helm refused the release: {words}");
     if what.contains("because it is being terminated") {
         return Failure::new(Class::Cluster, what)
             .help("somebody is deleting the namespace; a deploy waits for the end of that: cargo xtask deploy dev");
@@ -191,6 +209,17 @@ mod tests {
         assert!(!changes("helm --kube-context other upgrade todo chart"));
         assert!(!changes("helm history todo"));
         assert!(!changes("vim upgrade todo"));
+    }
+
+    #[test]
+    fn a_helm_without_an_answer_is_no_refusal_of_the_chart() {
+        let class = |words: &'static str| refused(anyhow::anyhow!(words)).class;
+        assert_eq!(
+            class("`helm upgrade` failed (exit status: 1): Error: Kubernetes cluster unreachable: EOF"),
+            Class::Cluster
+        );
+        assert_eq!(class("`helm upgrade` failed (signal: 9 (SIGKILL))"), Class::Cluster);
+        assert_eq!(class("Error: values don't meet the specifications of the schema(s)"), Class::Config);
     }
 
     #[test]
