@@ -45,8 +45,8 @@ pub fn cargo() -> Process {
 /// The path of the program `name` that cargo's JSON messages name.
 fn program_in(messages: &str, name: &str) -> Option<Utf8PathBuf> {
     let messages = messages.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    let programs = messages.filter_map(|message| Some(Utf8PathBuf::from(message["executable"].as_str()?)));
-    programs.filter(|program| program.file_name() == Some(name)).next_back()
+    let mut programs = messages.filter_map(|message| Some(Utf8PathBuf::from(message["executable"].as_str()?)));
+    programs.rfind(|program| program.file_name() == Some(name))
 }
 
 #[cfg(test)]

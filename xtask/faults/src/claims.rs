@@ -19,7 +19,10 @@ fn unless(is: bool, truth: impl Into<String>) -> Option<String> {
 
 const CLAIMS: &[Claim] = &[
     ("nothing changed: nothing was built", |_, at| {
-        unless(at.before.essence() == at.after.essence() && at.after.is_verified(), "something changed, or it is not verified")
+        unless(
+            at.before.essence() == at.after.essence() && at.after.is_verified(),
+            "something changed, or it is not verified",
+        )
     }),
     ("  is up  ", |_, at| unless(at.after.is_up(), "the release is not up")),
     ("built = node = pods", |_, at| unless(at.after.is_verified() || at.after.is_up(), "pods run something else")),
@@ -28,21 +31,35 @@ const CLAIMS: &[Claim] = &[
     ("runs now: ", runs_now),
     ("rolled back to revision", |_, at| {
         let images = |truth: &Truth| truth.workloads().into_iter().map(|w| (w.name, w.images)).collect::<Vec<_>>();
-        unless(at.after.is_up() && images(at.before) == images(at.after), "the images before do not run, or are not ready")
+        unless(
+            at.after.is_up() && images(at.before) == images(at.after),
+            "the images before do not run, or are not ready",
+        )
     }),
     ("so it was removed", |_, at| {
-        unless(at.after.revisions().is_empty() && at.after.workloads().is_empty(), "a revision or a workload is still there")
+        unless(
+            at.after.revisions().is_empty() && at.after.workloads().is_empty(),
+            "a revision or a workload is still there",
+        )
     }),
     ("\u{2713} uninstall", |_, at| {
-        unless(at.after.revisions().is_empty() && at.after.workloads().is_empty(), "a revision or a workload is still there")
+        unless(
+            at.after.revisions().is_empty() && at.after.workloads().is_empty(),
+            "a revision or a workload is still there",
+        )
     }),
     ("Secrets and records removed", |_, at| {
         let left: Vec<String> = at.after.secrets().into_iter().filter(|name| name != "todo-postgres").collect();
-        unless(left.is_empty() && at.after.record().is_none(), format!("left: {left:?}, record: {}", at.after.record().is_some()))
+        unless(
+            left.is_empty() && at.after.record().is_none(),
+            format!("left: {left:?}, record: {}", at.after.record().is_some()),
+        )
     }),
     ("no namespace `", |_, at| unless(!at.before.has_namespace(), "the namespace exists")),
     ("no minikube profile", |_, at| unless(!at.before.recorded && !at.before.has_node(), "there is a profile")),
-    ("there is no profile of that name", |_, at| unless(!at.before.recorded && !at.before.has_node(), "there is a profile")),
+    ("there is no profile of that name", |_, at| {
+        unless(!at.before.recorded && !at.before.has_node(), "there is a profile")
+    }),
     ("is not deployed", |_, at| unless(at.before.workloads().is_empty(), "workloads are there")),
     ("not deployed yet", |_, at| unless(at.before.workloads().is_empty(), "workloads are there")),
     ("it is not installed", |_, at| unless(at.before.revisions().is_empty(), "Helm has a revision")),
@@ -63,7 +80,10 @@ const CLAIMS: &[Claim] = &[
     ("the profile is stopped", |_, at| unless(!at.before.node_runs(), "the node runs")),
     ("the cluster does not run", |_, at| unless(!at.before.node_runs(), "the node runs")),
     ("ingress controller removed", |_, at| {
-        unless(!at.after.has_controller() && !at.after.has_ingress_class(), "the controller or its class is still there")
+        unless(
+            !at.after.has_controller() && !at.after.has_ingress_class(),
+            "the controller or its class is still there",
+        )
     }),
     ("has no ingress controller", |_, at| unless(!at.before.has_ingress_class(), "there is one")),
     ("has no default IngressClass", |_, at| unless(!at.before.has_ingress_class(), "there is one")),
@@ -71,10 +91,18 @@ const CLAIMS: &[Claim] = &[
     ("(never built here", |line, at| engine_lacks(line, at)),
     ("the engine has no such image", |_, _| Some("the engine has every image that is pulled".to_owned())),
     ("is not in the engine", |_, _| Some("the engine has it".to_owned())),
-    ("changed by hand", |line, _| unless(line.contains("try: ") || line.contains("nothing was changed by hand"), "nobody changed anything by hand")),
+    ("changed by hand", |line, _| {
+        unless(
+            line.contains("try: ") || line.contains("nothing was changed by hand"),
+            "nobody changed anything by hand",
+        )
+    }),
     (" serves at ", |_, at| unless(at.after.is_verified(), "the release is not verified")),
     ("cargo xtask teardown --cluster", |_, at| {
-        unless(at.before.recorded != at.before.has_node() || !at.before.node_runs(), "the cluster is whole: nothing is to be deleted")
+        unless(
+            at.before.recorded != at.before.has_node() || !at.before.node_runs(),
+            "the cluster is whole: nothing is to be deleted",
+        )
     }),
     ("which xtask has never verified", |_, at| unless(at.before.record().is_none(), "there is a record")),
     ("somebody else has changed the release", |_, _| Some("nobody else has".to_owned())),
@@ -84,7 +112,8 @@ const CLAIMS: &[Claim] = &[
     }),
     ("\u{2713} create namespace", |_, at| unless(at.after.has_namespace(), "the namespace does not exist")),
     ("\u{2713} apply Secret", |line, at| {
-        let name = line.split("apply Secret ").nth(1).and_then(|rest| rest.split_whitespace().next()).unwrap_or_default();
+        let name =
+            line.split("apply Secret ").nth(1).and_then(|rest| rest.split_whitespace().next()).unwrap_or_default();
         unless(at.after.secrets().contains(name), "there is no such Secret")
     }),
     ("\u{2713} install ingress controller", |_, at| unless(at.after.has_controller(), "there is no controller")),

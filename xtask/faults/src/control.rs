@@ -66,7 +66,10 @@ impl Control {
                 return Ok(());
             }
             Some(Fault::Fail | Fault::Twice) => failing(&words[0]),
-            Some(Fault::Garbage) => Reply { output: BASE64.encode("Congratulations! This answer is about something else.\n"), ..Reply::default() },
+            Some(Fault::Garbage) => Reply {
+                output: BASE64.encode("Congratulations! This answer is about something else.\n"),
+                ..Reply::default()
+            },
             Some(Fault::Cut) | None => self.really(words, &input, fault.is_some()),
         };
         send(&mut stream, &reply)
@@ -109,7 +112,9 @@ impl Control {
 /// How a tool usually fails when what it needs is away.
 fn failing(tool: &str) -> Reply {
     let error = match tool {
-        "docker" => "Error response from daemon: dial unix /run/containerd/containerd.sock: connect: connection refused",
+        "docker" => {
+            "Error response from daemon: dial unix /run/containerd/containerd.sock: connect: connection refused"
+        }
         "helm" => "Error: Kubernetes cluster unreachable: Get \"https://127.0.0.1:8443/version\": EOF",
         "minikube" => "X Exiting due to RSRC_DOCKER_CORES: the engine went away",
         _ => "fatal: unable to read the current working directory: Input/output error",

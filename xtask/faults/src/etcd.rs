@@ -124,7 +124,8 @@ impl Etcd {
         let gone = now.keys().filter(|key| !wanted.contains_key(*key));
         let delete = gone.map(|key| json!({"requestDeleteRange": {"key": BASE64.encode(key)}}));
         let changed = wanted.iter().filter(|(key, text)| now.get(*key) != Some(text));
-        let put = changed.map(|(key, text)| json!({"requestPut": {"key": BASE64.encode(key), "value": BASE64.encode(text)}}));
+        let put =
+            changed.map(|(key, text)| json!({"requestPut": {"key": BASE64.encode(key), "value": BASE64.encode(text)}}));
         let operations: Vec<Value> = delete.chain(put).collect();
         for some in operations.chunks(100) {
             self.ask("txn", &json!({"success": some}))?;

@@ -25,9 +25,12 @@ pub struct Ingress {
 struct Shared {
     store: Etcd,
     ledger: Ledger,
-    /// Paths, the longest first, with a ready pod of their Service; as of a revision.
-    table: Mutex<(u64, Vec<(String, String, Option<String>)>)>,
+    /// The routes, and etcd's revision then.
+    table: Mutex<(u64, Vec<Route>)>,
 }
+
+/// A path, its Service, and a ready pod of that. The longest path comes first.
+type Route = (String, String, Option<String>);
 
 impl Ingress {
     /// One that does not listen yet.
@@ -115,11 +118,13 @@ impl Shared {
         if table.0 != revision {
             let live = self.store.objects()?;
             let mut found = Vec::new();
-            let rules = of_kind(&live, "Ingress").filter_map(|ingress| ingress.pointer("/spec/rules")?.as_array()).flatten();
+            let rules =
+                of_kind(&live, "Ingress").filter_map(|ingress| ingress.pointer("/spec/rules")?.as_array()).flatten();
             for rule in rules.filter_map(|rule| rule.pointer("/http/paths").and_then(Value::as_array)).flatten() {
                 let name = text(rule, "/backend/service/name");
                 let service = of_kind(&live, "Service").find(|service| text(service, "/metadata/name") == name);
-                let pod = service.and_then(|service| of_kind(&live, "Pod").find(|pod| selects(service, pod) && is_ready(pod)));
+                let pod = service
+                    .and_then(|service| of_kind(&live, "Pod").find(|pod| selects(service, pod) && is_ready(pod)));
                 let pod = pod.map(|pod| text(pod, "/metadata/name").to_owned());
                 found.push((text(rule, "/path").to_owned(), name.to_owned(), pod));
             }

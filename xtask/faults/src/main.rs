@@ -51,7 +51,9 @@ fn main() {
             output::print(&tally.to_string())?;
             Ok(if tally.failed > 0 { Class::Check as i32 } else { 0 })
         }
-        _ => Err(Failure::new(Class::Internal, "xtask-faults runs the suite faults only").help("cargo xtask test faults").into()),
+        _ => Err(Failure::new(Class::Internal, "xtask-faults runs the suite faults only")
+            .help("cargo xtask test faults")
+            .into()),
     });
 }
 
@@ -65,13 +67,7 @@ fn run(project: &Project, args: &Test) -> Result<Tally> {
     // Cargo may replace both while they are used.
     let program = suite::keep(&own.with_file_name("xtask-under-test"), &folder)?;
     let tool = suite::keep(&own, &folder)?;
-    let setting = suite::Setting {
-        folder,
-        program,
-        tool,
-        programs: &programs,
-        checkout: project.root.clone(),
-    };
+    let setting = suite::Setting { folder, program, tool, programs: &programs, checkout: project.root.clone() };
     let report = &project.report;
     let (found, caught) = suite::whole(&setting, args.only.as_deref(), args.all, |line| report.line(line))?;
     if xtask::process::ending() {
@@ -91,7 +87,8 @@ fn run(project: &Project, args: &Test) -> Result<Tally> {
     if !found.missed.is_empty() {
         report.line(format!("did not come again: {}", found.missed.join(", ")));
     }
-    let failed: std::collections::BTreeSet<String> = found.violations.iter().map(|(pair, _)| pair.to_string()).collect();
+    let failed: std::collections::BTreeSet<String> =
+        found.violations.iter().map(|(pair, _)| pair.to_string()).collect();
     report.line(format!(
         "{} calls x 5 faults x {} scenarios: {} runs, {} that followed, {} violations",
         found.calls,

@@ -67,7 +67,8 @@ pub fn build(checkout: &Utf8Path, copy: &Utf8Path, mutants: &[Mutant]) -> Result
         changed.insert(path, text.replacen(&mutant.find, &both, 1));
     }
     let library = copy.join("xtask/src/lib.rs");
-    let text = changed.remove(&library).map_or_else(|| std::fs::read_to_string(checkout.join("xtask/src/lib.rs")), Ok)?;
+    let text =
+        changed.remove(&library).map_or_else(|| std::fs::read_to_string(checkout.join("xtask/src/lib.rs")), Ok)?;
     changed.insert(library, format!("#![allow(unused_parens)]\n{text}{FUNCTION}"));
     for part in ["Cargo.toml", "Cargo.lock", "README.md", "xtask", "infra"] {
         mirror(&checkout.join(part), &copy.join(part), &changed)?;
@@ -79,7 +80,16 @@ pub fn build(checkout: &Utf8Path, copy: &Utf8Path, mutants: &[Mutant]) -> Result
         lend(&checkout.join("target/debug"), &target.join("debug"))?;
     }
     let cargo = members::cargo()
-        .args(["build", "--locked", "--package", "xtask-faults", "--features", "under-test", "--bin", "xtask-under-test"])
+        .args([
+            "build",
+            "--locked",
+            "--package",
+            "xtask-faults",
+            "--features",
+            "under-test",
+            "--bin",
+            "xtask-under-test",
+        ])
         .cwd(copy)
         .env("CARGO_TARGET_DIR", target.as_str())
         .deadline(deadlines::CARGO)
@@ -116,7 +126,8 @@ fn mirror(from: &Utf8Path, to: &Utf8Path, changed: &BTreeMap<Utf8PathBuf, String
             continue;
         }
         let dest = Utf8PathBuf::try_from(dest)?;
-        let text = changed.get(&dest).map_or_else(|| std::fs::read(entry.path()), |text| Ok(text.clone().into_bytes()))?;
+        let text =
+            changed.get(&dest).map_or_else(|| std::fs::read(entry.path()), |text| Ok(text.clone().into_bytes()))?;
         if std::fs::read(&dest).ok().as_ref() != Some(&text) {
             std::fs::create_dir_all(dest.parent().context("a folder")?)?;
             std::fs::write(dest, text)?;

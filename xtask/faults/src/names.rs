@@ -3,9 +3,9 @@
 /// A request to the API server. Of its query, only what makes it another question.
 pub fn request(method: &str, target: &str) -> String {
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
-    let telling = query.split('&').filter(|part| {
-        ["watch=true", "labelSelector=", "dryRun="].iter().any(|start| part.starts_with(start))
-    });
+    let telling = query
+        .split('&')
+        .filter(|part| ["watch=true", "labelSelector=", "dryRun="].iter().any(|start| part.starts_with(start)));
     let telling: Vec<&str> = telling.collect();
     let path: Vec<String> = path.split('/').map(generated).collect();
     let mark = if telling.is_empty() { "" } else { "?" };
@@ -21,8 +21,23 @@ pub fn tool(words: &[String], folder: &str) -> String {
             continue;
         }
         // Flags with a value of their own.
-        skip = ["--format", "--kubeconfig", "--kube-context", "--namespace", "--values", "--label", "--build-arg", "--builder", "--profile", "--secret", "-o", "-n", "-c", "-C"]
-            .contains(&word.as_str());
+        skip = [
+            "--format",
+            "--kubeconfig",
+            "--kube-context",
+            "--namespace",
+            "--values",
+            "--label",
+            "--build-arg",
+            "--builder",
+            "--profile",
+            "--secret",
+            "-o",
+            "-n",
+            "-c",
+            "-C",
+        ]
+        .contains(&word.as_str());
         let kept = ["--dry-run=server", "--show-toplevel"].contains(&word.as_str());
         if skip || word.starts_with('-') && !kept && word != "-" {
             continue;

@@ -61,7 +61,8 @@ impl Proxy {
             .with_safe_default_protocol_versions()?
             .with_root_certificates(roots)
             .with_client_auth_cert(chain(&pki.client.certificate)?, key(&pki.client.key)?)?;
-        let shared = Arc::new(Shared { ledger, server: server.into(), client: client.into(), api, idle: Mutex::default() });
+        let shared =
+            Arc::new(Shared { ledger, server: server.into(), client: client.into(), api, idle: Mutex::default() });
         std::thread::spawn(move || {
             for tcp in listener.incoming().map_while(Result::ok) {
                 let shared = shared.clone();
@@ -89,7 +90,8 @@ fn serve(tcp: TcpStream, shared: &Shared) -> Result<()> {
                 refuse(&mut outside, 503, "the server is currently unable to handle the request")?;
             }
             Some(Fault::Garbage) => {
-                let body = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"}).to_string();
+                let body =
+                    json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"}).to_string();
                 answer(&mut outside, 200, "application/json", &body, body.len())?;
             }
             Some(Fault::Hang) => {

@@ -271,7 +271,8 @@ type References = BTreeMap<usize, Reference>;
 /// The references of all scenarios, or of the one that `only` begins with, made by the worlds side by side.
 pub fn references(worlds: &[Prepared], only: Option<&str>) -> Result<References> {
     let scenario = only.and_then(|text| text.split_once('/')).map(|(name, _)| name);
-    let named = (0..SCENARIOS.len()).filter(|number| scenario.is_none_or(|name| SCENARIOS[*number].name.ends_with(name)));
+    let named =
+        (0..SCENARIOS.len()).filter(|number| scenario.is_none_or(|name| SCENARIOS[*number].name.ends_with(name)));
     let queue = Mutex::new(named.collect::<VecDeque<_>>());
     let found = Mutex::new(BTreeMap::new());
     side_by_side(worlds, |world| {
@@ -300,7 +301,13 @@ pub fn select(references: &References, only: Option<&str>, all: bool) -> Vec<Pai
 }
 
 /// Runs `pairs`; `tell` hears of each violation and, from time to time, how far it is. `enough`: ends at the first one.
-pub fn run(worlds: &[Prepared], references: &References, pairs: &[Pair], enough: bool, tell: impl Fn(&str) + Sync) -> Result<Findings> {
+pub fn run(
+    worlds: &[Prepared],
+    references: &References,
+    pairs: &[Pair],
+    enough: bool,
+    tell: impl Fn(&str) + Sync,
+) -> Result<Findings> {
     let queue = Mutex::new(pairs.iter().cloned().collect::<VecDeque<_>>());
     let known = Known::default();
     let total = Mutex::new(Findings::default());
@@ -335,13 +342,19 @@ pub fn run(worlds: &[Prepared], references: &References, pairs: &[Pair], enough:
         }
     })?;
     let mut total = total.into_inner().unwrap_or_else(PoisonError::into_inner);
-    let calls: BTreeSet<String> = pairs.iter().map(|pair| format!("{}/{}", SCENARIOS[pair.scenario].name, pair.call)).collect();
+    let calls: BTreeSet<String> =
+        pairs.iter().map(|pair| format!("{}/{}", SCENARIOS[pair.scenario].name, pair.call)).collect();
     total.calls = calls.len();
     Ok(total)
 }
 
 /// Runs the whole suite: every pair, and then the mutants. Gives the findings and how many mutants were not caught.
-pub fn whole(setting: &Setting<'_>, only: Option<&str>, all: bool, tell: impl Fn(&str) + Sync) -> Result<(Findings, Vec<Caught>)> {
+pub fn whole(
+    setting: &Setting<'_>,
+    only: Option<&str>,
+    all: bool,
+    tell: impl Fn(&str) + Sync,
+) -> Result<(Findings, Vec<Caught>)> {
     let mutants = only.is_none_or(|text| text.starts_with(MUTANTS));
     let pairs_too = !only.is_some_and(|text| text.starts_with(MUTANTS));
     let worlds = worlds(setting, WORLDS)?;
@@ -371,7 +384,12 @@ pub struct Caught {
 }
 
 /// Tries every mutant until the checker catches it.
-fn mutants(setting: &Setting<'_>, worlds: &[Prepared], references: &References, tell: &(impl Fn(&str) + Sync)) -> Result<Vec<Caught>> {
+fn mutants(
+    setting: &Setting<'_>,
+    worlds: &[Prepared],
+    references: &References,
+    tell: &(impl Fn(&str) + Sync),
+) -> Result<Vec<Caught>> {
     let mutants = mutants::all()?;
     let built = mutants::build(&setting.checkout, &setting.checkout.join("target/faults/mutants"), &mutants)?;
     let program = keep(&built, &setting.folder.join("mutants"))?;

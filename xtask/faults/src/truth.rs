@@ -37,7 +37,8 @@ pub struct Workload {
 impl Truth {
     /// Reads a state.
     pub fn of(state: &State) -> Self {
-        let parsed = state.objects.iter().filter_map(|(key, text)| Some((key.clone(), serde_json::from_str(text).ok()?)));
+        let parsed =
+            state.objects.iter().filter_map(|(key, text)| Some((key.clone(), serde_json::from_str(text).ok()?)));
         let recorded = state.has_file("cache/minikube/.minikube/profiles/todo/config.json");
         Self { objects: parsed.collect(), machine: state.machine.clone(), recorded }
     }
@@ -67,8 +68,10 @@ impl Truth {
 
     /// Helm's revisions of the release by number, with their status.
     pub fn revisions(&self) -> BTreeMap<u64, String> {
-        let labels = |secret: &'_ Value, name: &str| secret["metadata"]["labels"][name].as_str().unwrap_or_default().to_owned();
-        let secrets = self.ours("Secret").filter(|secret| labels(secret, "owner") == "helm" && labels(secret, "name") == "todo");
+        let labels =
+            |secret: &'_ Value, name: &str| secret["metadata"]["labels"][name].as_str().unwrap_or_default().to_owned();
+        let secrets =
+            self.ours("Secret").filter(|secret| labels(secret, "owner") == "helm" && labels(secret, "name") == "todo");
         secrets.filter_map(|secret| Some((labels(secret, "version").parse().ok()?, labels(secret, "status")))).collect()
     }
 
@@ -176,17 +179,30 @@ impl Truth {
     pub fn essence(&self) -> BTreeMap<String, String> {
         let mut found = BTreeMap::new();
         // Its name ends in a digest that depends on a random password.
-        let secrets: Vec<String> = self.secrets().into_iter().filter(|name| name.starts_with("todo-backend-")).collect();
+        let secrets: Vec<String> =
+            self.secrets().into_iter().filter(|name| name.starts_with("todo-backend-")).collect();
         let mut add = |name: String, value: Value| {
             let plain = |text: String, secret: &String| text.replace(secret.as_str(), "todo-backend-<digest>");
             found.insert(name, secrets.iter().fold(value.to_string(), plain))
         };
         add("node".to_owned(), json!(self.machine.node));
         add("minikube's record".to_owned(), json!(self.recorded));
-        for kind in ["Deployment", "StatefulSet", "Service", "Ingress", "ConfigMap", "PodDisruptionBudget", "ServiceAccount", "Namespace", "PersistentVolumeClaim", "IngressClass"] {
+        for kind in [
+            "Deployment",
+            "StatefulSet",
+            "Service",
+            "Ingress",
+            "ConfigMap",
+            "PodDisruptionBudget",
+            "ServiceAccount",
+            "Namespace",
+            "PersistentVolumeClaim",
+            "IngressClass",
+        ] {
             for object in self.kind(kind) {
                 let (namespace, name) = (text(object, "/metadata/namespace"), text(object, "/metadata/name"));
-                let foreign = !["", NAMESPACE, "ingress-traefik"].contains(&namespace) || kind == "Namespace" && !["todo", "ingress-traefik"].contains(&name);
+                let foreign = !["", NAMESPACE, "ingress-traefik"].contains(&namespace)
+                    || kind == "Namespace" && !["todo", "ingress-traefik"].contains(&name);
                 if foreign || name == "todo-xtask" || name == "kube-root-ca.crt" {
                     continue;
                 }
@@ -203,8 +219,13 @@ impl Truth {
             add(format!("pods of {}", workload.name), json!([workload.ready, workload.running]));
         }
         add("Secrets".to_owned(), json!(self.secrets()));
-        add("Helm's newest revision".to_owned(), json!(self.revisions().into_iter().next_back().map(|(_, status)| status)));
-        let record = self.record().map(|record| json!([record["fingerprint"], record["images"], record["environment"], self.is_verified()]));
+        add(
+            "Helm's newest revision".to_owned(),
+            json!(self.revisions().into_iter().next_back().map(|(_, status)| status)),
+        );
+        let record = self
+            .record()
+            .map(|record| json!([record["fingerprint"], record["images"], record["environment"], self.is_verified()]));
         add("record".to_owned(), json!(record));
         found
     }
@@ -215,11 +236,15 @@ impl Truth {
         essence.insert("revisions".to_owned(), json!(self.revisions()).to_string());
         essence.insert("node images".to_owned(), json!(self.machine.node_images).to_string());
         essence.insert("engine images".to_owned(), json!(self.engine_images()).to_string());
-        essence.insert("record itself".to_owned(), json!(self.record().map(|mut record| {
-            record["verified_at"] = json!(0);
-            record["history"].as_array_mut().into_iter().flatten().for_each(|old| old["verified_at"] = json!(0));
-            record
-        })).to_string());
+        essence.insert(
+            "record itself".to_owned(),
+            json!(self.record().map(|mut record| {
+                record["verified_at"] = json!(0);
+                record["history"].as_array_mut().into_iter().flatten().for_each(|old| old["verified_at"] = json!(0));
+                record
+            }))
+            .to_string(),
+        );
         json!(essence).to_string()
     }
 }

@@ -34,7 +34,7 @@ const LONGEST: Limit = Limit::seconds(90);
 /// The files that belong to a state, below the world's folder.
 const FILES: [&str; 5] = ["root/target", "root/apps", "root/.env", "cache/minikube", "home/.kube/config"];
 /// What `deploy --watch` says when it waits.
-const WATCHING: &str = "watching for changes";
+pub const WATCHING: &str = "watching for changes";
 
 /// Files below the world's folder with their modes.
 type Files = BTreeMap<Utf8PathBuf, (Vec<u8>, u32)>;
@@ -144,7 +144,17 @@ impl World {
         };
         Arc::new(control).listen(UnixListener::bind(folder.join(SOCKET))?);
         let player = Player::start(servers.store.clone(), machine.clone());
-        Ok(Self { folder: folder.to_owned(), program: setting.program.clone(), servers, machine, ingress, ledger, player, mutant: Mutex::default(), last: Mutex::default() })
+        Ok(Self {
+            folder: folder.to_owned(),
+            program: setting.program.clone(),
+            servers,
+            machine,
+            ingress,
+            ledger,
+            player,
+            mutant: Mutex::default(),
+            last: Mutex::default(),
+        })
     }
 
     /// Tests a mutant from now on.
@@ -218,7 +228,8 @@ impl World {
         self.ledger.begin(planned);
         self.machine().done.clear();
         let at = |name: &str| self.folder.join(name).to_string();
-        let mut command = Process::new("/bin/sh").args(["-c", "exec 2>&1; echo $$; exec \"$0\" \"$@\"", "/usr/bin/env", "-i"]);
+        let mut command =
+            Process::new("/bin/sh").args(["-c", "exec 2>&1; echo $$; exec \"$0\" \"$@\"", "/usr/bin/env", "-i"]);
         let environment = [
             ("PATH", at("bin")),
             ("HOME", at("home")),
@@ -235,7 +246,8 @@ impl World {
         command = command.arg(program.as_str()).args(["--root", &at("root")]).args(args.iter().copied());
         let running = command.cwd(self.folder.join("root")).deadline(LONGEST).pipe_from(None)?;
         let mut lines = BufReader::new(running.reader()).split(b'\n');
-        let text = |line: std::io::Result<Vec<u8>>| Ok::<_, anyhow::Error>(String::from_utf8_lossy(&line?).into_owned());
+        let text =
+            |line: std::io::Result<Vec<u8>>| Ok::<_, anyhow::Error>(String::from_utf8_lossy(&line?).into_owned());
         let pid: i32 = lines.next().map(text).context("xtask did not start")??.trim().parse()?;
         let (mut output, mut waits) = (String::new(), 0);
         for line in lines {
@@ -254,7 +266,15 @@ impl World {
         drop(running);
         let served = self.player.settle()?;
         let (calls, struck, unknown) = self.ledger.end();
-        Ok(Outcome { code, text: output.replace(self.folder.as_str(), "<world>"), calls, struck, unknown, served, after: self.state()? })
+        Ok(Outcome {
+            code,
+            text: output.replace(self.folder.as_str(), "<world>"),
+            calls,
+            struck,
+            unknown,
+            served,
+            after: self.state()?,
+        })
     }
 }
 

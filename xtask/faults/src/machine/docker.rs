@@ -11,7 +11,9 @@ impl Machine {
             ["container", "inspect", .., name] => self.inspect_container(name, around),
             ["image", "inspect", "--format", format, references @ ..] => self.inspect_images(format, references)?,
             ["image", "ls", "--quiet", ..] => Done::well(""),
-            ["image", "ls", ..] => Done::well(self.images.iter().map(|i| i.reference.clone() + "\n").collect::<String>()),
+            ["image", "ls", ..] => {
+                Done::well(self.images.iter().map(|i| i.reference.clone() + "\n").collect::<String>())
+            }
             ["image", "prune", ..] => Done::well("Total reclaimed space: 0B\n"),
             ["info", ..] => Done::well("25769803776 4\n"),
             ["image", "rm", .., reference] => self.remove_image(reference),
@@ -51,7 +53,10 @@ impl Machine {
     fn inspect_container(&self, name: &str, around: &Surroundings) -> Done {
         match self.node.as_deref().filter(|_| name == PROFILE) {
             Some(status) => Done::well(container(status, around).to_string()),
-            None => Done { output: b"[]\n".to_vec(), ..Done::badly(format!("Error response from daemon: No such container: {name}")) },
+            None => Done {
+                output: b"[]\n".to_vec(),
+                ..Done::badly(format!("Error response from daemon: No such container: {name}"))
+            },
         }
     }
 
@@ -93,7 +98,9 @@ impl Machine {
         if content.contains("this image crashes") {
             self.crashing.insert(image.id());
         }
-        let output = format!("#1 [internal] load build definition from Dockerfile\n#1 DONE 0.0s\n#2 exporting to image\n#2 naming to docker.io/library/{tag} done\n");
+        let output = format!(
+            "#1 [internal] load build definition from Dockerfile\n#1 DONE 0.0s\n#2 exporting to image\n#2 naming to docker.io/library/{tag} done\n"
+        );
         self.images.retain(|other| other.reference != tag);
         self.images.insert(0, image);
         Some(Done { output: Vec::new(), error: output, code: 0 })

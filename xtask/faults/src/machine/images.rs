@@ -32,9 +32,7 @@ impl BuiltImage {
     }
 
     fn manifest(&self) -> String {
-        let part = |kind: &str, text: &str| {
-            json!({"mediaType": format!("application/vnd.oci.image.{kind}"), "digest": digest(text.as_bytes()), "size": text.len()})
-        };
+        let part = |kind: &str, text: &str| json!({"mediaType": format!("application/vnd.oci.image.{kind}"), "digest": digest(text.as_bytes()), "size": text.len()});
         json!({"schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
             "config": part("config.v1+json", &self.config), "layers": [part("layer.v1.tar", &self.layer)]})
         .to_string()

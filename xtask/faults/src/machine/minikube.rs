@@ -20,7 +20,7 @@ impl Machine {
 
     fn start(&mut self, flags: &[&str], around: &Surroundings) -> Result<()> {
         self.done.push("minikube start".to_owned());
-        let version = flags.iter().find_map(|flag| flag.strip_prefix("--kubernetes-version=")).unwrap_or("v1.36.0");
+        let version = flags.iter().find_map(|flag| flag.strip_prefix("--kubernetes-version=")).unwrap_or("v1.0.0");
         let dir = &around.minikube;
         let profile = dir.join("profiles").join(PROFILE);
         std::fs::create_dir_all(&profile)?;

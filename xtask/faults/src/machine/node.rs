@@ -22,13 +22,15 @@ pub(super) fn on_node(machine: &mut Machine, words: &[&str], input: &[u8], aroun
             Ok(()) => Done::well("unpacking done\n"),
             Err(error) => Done::badly(format!("ctr: {error:#}")),
         },
-        ["ctr", "-n", "k8s.io", "images", "tag", "--force", from, to] => match machine.node_images.get(*from).cloned() {
-            Some(id) => {
-                machine.node_images.insert((*to).to_owned(), id);
-                Done::well(format!("{to}\n"))
+        ["ctr", "-n", "k8s.io", "images", "tag", "--force", from, to] => {
+            match machine.node_images.get(*from).cloned() {
+                Some(id) => {
+                    machine.node_images.insert((*to).to_owned(), id);
+                    Done::well(format!("{to}\n"))
+                }
+                None => Done::badly(format!("ctr: image \"{from}\": not found")),
             }
-            None => Done::badly(format!("ctr: image \"{from}\": not found")),
-        },
+        }
         ["ctr", "-n", "k8s.io", "images", "rm", name] => {
             machine.node_images.remove(*name);
             Done::well(format!("{name}\n"))
@@ -49,9 +51,7 @@ fn listing(machine: &Machine) -> String {
     for (name, id) in &machine.node_images {
         by_id.entry(id).or_default().push(name);
     }
-    let image = |(id, names): (&str, Vec<&str>)| {
-        json!({"id": id, "repoTags": names, "repoDigests": [], "size": "1", "username": "", "pinned": false})
-    };
+    let image = |(id, names): (&str, Vec<&str>)| json!({"id": id, "repoTags": names, "repoDigests": [], "size": "1", "username": "", "pinned": false});
     json!({"images": by_id.into_iter().map(image).collect::<Vec<_>>()}).to_string()
 }
 

@@ -30,7 +30,8 @@ pub(super) fn collect(live: &Live) -> Vec<Write> {
             writes.push(Write::Delete(key.clone()));
         } else if is_deleted(object) && object["kind"] != "Pod" {
             let waits = object.pointer("/metadata/finalizers").is_some_and(|list| has(list, FOREGROUND));
-            let dependents: Vec<&String> = live.iter().filter(|(_, other)| owns(object, &other.value)).map(|(key, _)| key).collect();
+            let dependents: Vec<&String> =
+                live.iter().filter(|(_, other)| owns(object, &other.value)).map(|(key, _)| key).collect();
             let inside = object["kind"] == "Namespace"
                 && live.values().any(|other| other.value["metadata"]["namespace"] == object["metadata"]["name"]);
             if !inside && (!waits || dependents.is_empty()) {

@@ -46,7 +46,8 @@ fn status(pod: &Value, machine: &Machine) -> Value {
         }
         status
     };
-    let ended = json!({"terminated": {"exitCode": 0, "reason": "Completed", "startedAt": started, "finishedAt": started}});
+    let ended =
+        json!({"terminated": {"exitCode": 0, "reason": "Completed", "startedAt": started, "finishedAt": started}});
     let inits: Vec<Value> = list("initContainers").iter().map(|spec| match missing {
         true => one(spec, json!({"waiting": {"reason": "ErrImageNeverPull", "message": "Container image is not present with pull policy of Never"}}), false, json!({})),
         false => one(spec, ended.clone(), true, json!({})),
@@ -65,10 +66,11 @@ fn status(pod: &Value, machine: &Machine) -> Value {
         }
         one(spec, json!({"running": {"startedAt": started}}), true, json!({}))
     }).collect();
-    let condition = |name: &str, is: bool| {
-        json!({"type": name, "status": if is { "True" } else { "False" }, "lastTransitionTime": now()})
-    };
-    let address = format!("10.244.0.{}", 2 + u32::from_str_radix(&super::short(&pod["metadata"]["uid"], 2), 16).unwrap_or(0) % 250);
+    let condition = |name: &str, is: bool| json!({"type": name, "status": if is { "True" } else { "False" }, "lastTransitionTime": now()});
+    let address = format!(
+        "10.244.0.{}",
+        2 + u32::from_str_radix(&super::short(&pod["metadata"]["uid"], 2), 16).unwrap_or(0) % 250
+    );
     json!({"phase": if missing { "Pending" } else { "Running" }, "startTime": started, "hostIP": "127.0.0.1",
         "podIP": address, "podIPs": [{"ip": address}], "qosClass": "Burstable",
         "conditions": [condition("PodScheduled", true), condition("Initialized", !missing),

@@ -44,7 +44,10 @@ fn deployment(live: &Live, key: &str, stored: &Stored, writes: &mut Vec<Write>) 
         live.iter().filter(|(_, set)| set.value["kind"] == "ReplicaSet" && owns(deployment, &set.value)).collect();
     let is_new = |set: &Value| set["metadata"]["labels"]["pod-template-hash"] == json!(hash);
     let number = |object: &Value| {
-        object["metadata"]["annotations"]["deployment.kubernetes.io/revision"].as_str().and_then(|text| text.parse().ok()).unwrap_or(0)
+        object["metadata"]["annotations"]["deployment.kubernetes.io/revision"]
+            .as_str()
+            .and_then(|text| text.parse().ok())
+            .unwrap_or(0)
     };
     let newest: u64 = sets.iter().map(|(_, set)| number(&set.value)).max().unwrap_or(0);
     let Some((new_key, new)) = sets.iter().find(|(_, set)| is_new(&set.value)) else {
@@ -65,7 +68,13 @@ fn deployment(live: &Live, key: &str, stored: &Stored, writes: &mut Vec<Write>) 
     let (mut all, mut ready) = (fresh.len(), ready_new);
     for (set_key, set) in &sets {
         let is_new = is_new(&set.value);
-        let target = if is_new { wanted(deployment) } else if complete { 0 } else { wanted(&set.value) };
+        let target = if is_new {
+            wanted(deployment)
+        } else if complete {
+            0
+        } else {
+            wanted(&set.value)
+        };
         let has = pods(live, &set.value);
         if !is_new {
             all += has.len();
@@ -84,15 +93,19 @@ fn deployment(live: &Live, key: &str, stored: &Stored, writes: &mut Vec<Write>) 
     let mut status = json!({"observedGeneration": deployment["metadata"]["generation"], "replicas": all,
         "updatedReplicas": fresh.len(), "readyReplicas": ready, "availableReplicas": ready,
         "unavailableReplicas": wanted(deployment).saturating_sub(count(ready))});
-    let condition = |kind: &str, is: bool, reason: &str| json!({"type": kind, "status": if is { "True" } else { "False" },
-        "reason": reason, "lastUpdateTime": now(), "lastTransitionTime": now()});
+    let condition = |kind: &str, is: bool, reason: &str| {
+        json!({"type": kind, "status": if is { "True" } else { "False" },
+        "reason": reason, "lastUpdateTime": now(), "lastTransitionTime": now()})
+    };
     let conditions = deployment.pointer("/status/conditions").cloned();
     status["conditions"] = conditions.clone().unwrap_or_default();
     if next["status"] == status && next == *deployment {
         return;
     }
-    status["conditions"] = json!([condition("Available", count(ready) >= wanted(deployment), "MinimumReplicasAvailable"),
-        condition("Progressing", true, if complete { "NewReplicaSetAvailable" } else { "ReplicaSetUpdated" })]);
+    status["conditions"] = json!([
+        condition("Available", count(ready) >= wanted(deployment), "MinimumReplicasAvailable"),
+        condition("Progressing", true, if complete { "NewReplicaSetAvailable" } else { "ReplicaSetUpdated" })
+    ]);
     next["status"] = status;
     writes.push(Write::Put(key.to_owned(), next, stored.revision.clone()));
 }
@@ -110,7 +123,8 @@ fn scale(key: &str, stored: &Stored, target: u64, has: &[(&String, &Value)], wri
     }
     let template = &set["spec"]["template"];
     for number in count(has.len())..target {
-        let seed = json!([number, now(), std::time::Instant::now().elapsed().subsec_nanos(), text(set, "/metadata/uid")]);
+        let seed =
+            json!([number, now(), std::time::Instant::now().elapsed().subsec_nanos(), text(set, "/metadata/uid")]);
         let name = format!("{}-{}", text(set, "/metadata/name"), short(&seed, 5));
         writes.push(create("pods", pod(&name, set, template)));
     }
@@ -142,8 +156,11 @@ fn stateful_set(live: &Live, key: &str, stored: &Stored, writes: &mut Vec<Write>
                 metadata.as_object_mut().map(|metadata| metadata.remove("ownerReferences"));
                 let mut claim_spec = claim["spec"].clone();
                 claim_spec["volumeName"] = json!(format!("pv-{claim_name}"));
-                writes.push(create("persistentvolumeclaims", json!({"kind": "PersistentVolumeClaim", "apiVersion": "v1", "metadata": metadata,
-                    "spec": claim_spec, "status": {"phase": "Bound"}})));
+                writes.push(create(
+                    "persistentvolumeclaims",
+                    json!({"kind": "PersistentVolumeClaim", "apiVersion": "v1", "metadata": metadata,
+                    "spec": claim_spec, "status": {"phase": "Bound"}}),
+                ));
             }
             if !spec["spec"]["volumes"].is_array() {
                 spec["spec"]["volumes"] = json!([]);
@@ -191,8 +208,11 @@ fn endpoints(live: &Live, service: &Value, writes: &mut Vec<Write>) {
         }
         None => {
             let labels = json!({"kubernetes.io/service-name": service["metadata"]["name"]});
-            writes.push(create("endpointslices", json!({"kind": "EndpointSlice", "apiVersion": "discovery.k8s.io/v1",
-                "metadata": metadata(&name, service, &labels), "addressType": "IPv4", "endpoints": list, "ports": []})));
+            writes.push(create(
+                "endpointslices",
+                json!({"kind": "EndpointSlice", "apiVersion": "discovery.k8s.io/v1",
+                "metadata": metadata(&name, service, &labels), "addressType": "IPv4", "endpoints": list, "ports": []}),
+            ));
         }
     }
 }

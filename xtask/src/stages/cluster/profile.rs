@@ -329,7 +329,8 @@ fn start<'a>(
         match observe(tools)?.state {
             State::Running => Ok(format!("Kubernetes {kubernetes}")),
             state => {
-                let what = format!("minikube has ended well, but profile `{}` is not running: {state:?}", tools.profile);
+                let what =
+                    format!("minikube has ended well, but profile `{}` is not running: {state:?}", tools.profile);
                 Err(Failure::new(Class::Cluster, what).help(format!("read {log}")).into())
             }
         }
