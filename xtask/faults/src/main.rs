@@ -97,7 +97,7 @@ fn run(project: &Project, args: &Test) -> Result<Tally> {
         found.again,
         found.violations.len()
     ));
-    let escaped: Vec<&suite::Caught> = caught.iter().filter(|mutant| mutant.by.is_none()).collect();
+    let escaped: Vec<&mutants::Caught> = caught.iter().filter(|mutant| mutant.by.is_none()).collect();
     escaped.iter().for_each(|mutant| report.line(format!("a mutant that was not caught: {}", mutant.why)));
     if !caught.is_empty() {
         report.line(format!("{} of {} mutants caught", caught.len() - escaped.len(), caught.len()));

@@ -11,6 +11,8 @@ use serde::Deserialize;
 use xtask::deadlines;
 use xtask::members;
 
+use crate::suite::{Prepared, References, Setting, keep, run, select};
+
 /// The list.
 const LIST: &str = include_str!("../mutants.toml");
 /// The environment variable that holds the number of the mutant that is switched on.
@@ -45,12 +47,12 @@ struct List {
 }
 
 /// All of them.
-pub fn all() -> Result<Vec<Mutant>> {
+fn all() -> Result<Vec<Mutant>> {
     Ok(toml::from_str::<List>(LIST).context("mutants.toml")?.mutant)
 }
 
 /// Builds the xtask of `checkout` with all mutants in it, in the folder `copy`; gives the program.
-pub fn build(checkout: &Utf8Path, copy: &Utf8Path, mutants: &[Mutant]) -> Result<Utf8PathBuf> {
+fn build(checkout: &Utf8Path, copy: &Utf8Path, mutants: &[Mutant]) -> Result<Utf8PathBuf> {
     let mut changed = BTreeMap::new();
     for (number, mutant) in mutants.iter().enumerate() {
         let path = copy.join(&mutant.file);
@@ -96,6 +98,46 @@ pub fn build(checkout: &Utf8Path, copy: &Utf8Path, mutants: &[Mutant]) -> Result
         .show_stderr();
     cargo.run()?;
     Ok(target.join("debug/xtask-under-test"))
+}
+
+/// A mutant, and the first thing that was found wrong with it.
+pub struct Caught {
+    /// What is wrong with the mutant.
+    pub why: String,
+    /// What was found.
+    pub by: Option<String>,
+}
+
+/// Tries every mutant until the checker catches it.
+pub fn try_all(
+    setting: &Setting<'_>,
+    worlds: &[Prepared],
+    references: &References,
+    tell: &(impl Fn(&str) + Sync),
+) -> Result<Vec<Caught>> {
+    let mutants = all()?;
+    let built = build(&setting.checkout, &setting.checkout.join("target/faults/mutants"), &mutants)?;
+    let program = keep(&built, &setting.folder.join("mutants"))?;
+    let mut caught = Vec::new();
+    for (number, mutant) in mutants.iter().enumerate() {
+        let mut pairs = select(references, Some(&mutant.runs), true);
+        ensure!(!pairs.is_empty(), "mutant {}: no run fits {}", number + 1, mutant.runs);
+        let mut by = None;
+        while by.is_none() && !pairs.is_empty() {
+            worlds.iter().for_each(|world| world.world.mutate(&program, number + 1));
+            let found = run(worlds, references, &pairs, true, |_| ())?;
+            let Some((pair, violation)) = found.violations.into_iter().next() else { break };
+            // What is wrong without the mutant as well was not caught because of it.
+            worlds.iter().for_each(|world| world.world.mutate(&program, 0));
+            if run(worlds, references, std::slice::from_ref(&pair), true, |_| ())?.violations.is_empty() {
+                by = Some(format!("{pair}: {}", violation.claim));
+            }
+            pairs.retain(|other| *other != pair);
+        }
+        tell(&format!("mutant {}: {}: {}", number + 1, mutant.why, by.as_deref().unwrap_or("not caught")));
+        caught.push(Caught { why: mutant.why.clone(), by });
+    }
+    Ok(caught)
 }
 
 /// Links what cargo has compiled of other packages than ours.

@@ -69,7 +69,8 @@ pub struct Findings {
 
 /// A world with the states that scenarios start from.
 pub struct Prepared {
-    world: World,
+    /// The world.
+    pub world: World,
     starts: HashMap<&'static str, Beginning>,
 }
 
@@ -266,7 +267,7 @@ pub fn worlds(setting: &Setting<'_>, count: usize) -> Result<Vec<Prepared>> {
 }
 
 /// References by the number of their scenario.
-type References = BTreeMap<usize, Reference>;
+pub type References = BTreeMap<usize, Reference>;
 
 /// The references of all scenarios, or of the one that `only` begins with, made by the worlds side by side.
 pub fn references(worlds: &[Prepared], only: Option<&str>) -> Result<References> {
@@ -354,7 +355,7 @@ pub fn whole(
     only: Option<&str>,
     all: bool,
     tell: impl Fn(&str) + Sync,
-) -> Result<(Findings, Vec<Caught>)> {
+) -> Result<(Findings, Vec<mutants::Caught>)> {
     let mutants = only.is_none_or(|text| text.starts_with(MUTANTS));
     let pairs_too = !only.is_some_and(|text| text.starts_with(MUTANTS));
     let worlds = worlds(setting, WORLDS)?;
@@ -368,52 +369,12 @@ pub fn whole(
         tell(&format!("{} runs of {} scenarios", pairs.len(), references.len()));
         found = run(&worlds, &references, &pairs, false, &tell)?;
     }
-    let caught = if mutants { self::mutants(setting, &worlds, &references, &tell)? } else { Vec::new() };
+    let caught = if mutants { mutants::try_all(setting, &worlds, &references, &tell)? } else { Vec::new() };
     Ok((found, caught))
 }
 
 /// What `--only` begins with for the mutants alone.
 const MUTANTS: &str = "mutants";
-
-/// A mutant, and the first thing that was found wrong with it.
-pub struct Caught {
-    /// What is wrong with the mutant.
-    pub why: String,
-    /// What was found.
-    pub by: Option<String>,
-}
-
-/// Tries every mutant until the checker catches it.
-fn mutants(
-    setting: &Setting<'_>,
-    worlds: &[Prepared],
-    references: &References,
-    tell: &(impl Fn(&str) + Sync),
-) -> Result<Vec<Caught>> {
-    let mutants = mutants::all()?;
-    let built = mutants::build(&setting.checkout, &setting.checkout.join("target/faults/mutants"), &mutants)?;
-    let program = keep(&built, &setting.folder.join("mutants"))?;
-    let mut caught = Vec::new();
-    for (number, mutant) in mutants.iter().enumerate() {
-        let mut pairs = select(references, Some(&mutant.runs), true);
-        ensure!(!pairs.is_empty(), "mutant {}: no run fits {}", number + 1, mutant.runs);
-        let mut by = None;
-        while by.is_none() && !pairs.is_empty() {
-            worlds.iter().for_each(|world| world.world.mutate(&program, number + 1));
-            let found = run(worlds, references, &pairs, true, |_| ())?;
-            let Some((pair, violation)) = found.violations.into_iter().next() else { break };
-            // What is wrong without the mutant as well was not caught because of it.
-            worlds.iter().for_each(|world| world.world.mutate(&program, 0));
-            if run(worlds, references, std::slice::from_ref(&pair), true, |_| ())?.violations.is_empty() {
-                by = Some(format!("{pair}: {}", violation.claim));
-            }
-            pairs.retain(|other| *other != pair);
-        }
-        tell(&format!("mutant {}: {}: {}", number + 1, mutant.why, by.as_deref().unwrap_or("not caught")));
-        caught.push(Caught { why: mutant.why.clone(), by });
-    }
-    Ok(caught)
-}
 
 /// Makes a folder for worlds that goes with the returned value. Those of suites that were killed go first.
 pub fn folder(place: &Utf8Path) -> Result<(tempfile::TempDir, Utf8PathBuf)> {
