@@ -275,7 +275,8 @@ fn is_available(deployment: &Value) -> bool {
 /// Removes the controller that deploy installed, unless another Ingress uses it. Gives what was done, if anything.
 pub fn remove_controller(project: &Project, tools: &Toolbox) -> Result<Option<String>> {
     let api = tools.api()?;
-    if api.select(&kinds::DEPLOYMENT, Scope::Cluster, MANAGED)?.is_empty() {
+    // The namespace goes last: as long as it is there, something may be left.
+    if api.select(&kinds::NAMESPACE, Scope::Cluster, MANAGED)?.is_empty() {
         return Ok(None);
     }
     if !api.list(&kinds::INGRESS, Scope::Cluster)?.items.is_empty() {
