@@ -26,7 +26,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::Result;
 use camino::{Utf8Path, Utf8PathBuf};
-use serde_json::Value;
+use serde_json::{Value, json};
 use ureq::http::Method;
 
 use crate::failure::{Class, Failure};
@@ -38,6 +38,7 @@ pub use kinds::Resource;
 pub use log::{Log, LogOptions};
 pub use stream::Streams;
 
+use answer::Answer;
 use request::Request;
 use server::Server;
 
@@ -231,7 +232,18 @@ impl Api {
     /// Applies `object` server-side as `manager` and takes over fields that others own.
     pub fn apply(&self, object: &Value, manager: &str) -> Result<Value> {
         let request = self.apply_request(object, manager)?;
-        self.server.ask(&request)?.object(&request, &self.server)
+        let answer = self.server.ask(&request)?;
+        self.written(&request, &answer, &object["kind"], name_of(object))
+    }
+
+    /// The object that a write has left. An answer about something else does not say that anything was written.
+    fn written(&self, request: &Request, answer: &Answer, kind: &Value, name: &str) -> Result<Value> {
+        let object = answer.object(request, &self.server)?;
+        if object["kind"] != *kind || object["metadata"]["name"] != name {
+            let kind = kind.as_str().unwrap_or_default();
+            return Err(self.server.nonsense(request, &format!("that is not {kind} {name}")).into());
+        }
+        Ok(object)
     }
 
     /// What [`Api::apply`] asks, for a step to show.
@@ -262,7 +274,7 @@ impl Api {
         if answer.is_refusal("AlreadyExists") {
             return Ok(Write::Conflict(answer.words()));
         }
-        answer.object(&request, &self.server).map(Write::Done)
+        self.written(&request, &answer, &object["kind"], name_of(object)).map(Write::Done)
     }
 
     /// Applies a JSON patch. A `test` in it that fails is a conflict.
@@ -274,7 +286,7 @@ impl Api {
         if answer.is_refusal("Conflict") || answer.is_refusal("Invalid") {
             return Ok(Write::Conflict(answer.words()));
         }
-        answer.object(&request, &self.server).map(Write::Done)
+        self.written(&request, &answer, &json!(resource.kind), name).map(Write::Done)
     }
 }
 

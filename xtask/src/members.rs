@@ -15,9 +15,15 @@ use crate::project::{self, Project};
 ///
 /// The member comes from the checkout that this xtask was compiled from: the two share the library.
 pub fn build(project: &Project, package: &str) -> Result<Utf8PathBuf> {
+    build_with(project, package, &[])
+}
+
+/// The same with further arguments for cargo.
+pub fn build_with(project: &Project, package: &str, more: &[&str]) -> Result<Utf8PathBuf> {
     project.report.note(format!("building {package}, which only this command needs"));
     let cargo = cargo()
         .args(["build", "--locked", "--message-format=json-render-diagnostics", "--package", package])
+        .args(more.iter().copied())
         .cwd(project::checkout(None))
         .deadline(deadlines::CARGO)
         .show_stderr();
@@ -27,7 +33,7 @@ pub fn build(project: &Project, package: &str) -> Result<Utf8PathBuf> {
         bail!("`{cargo}` failed ({}): its messages are above", output.status);
     }
     let messages = String::from_utf8_lossy(&output.stdout);
-    program_in(&messages).with_context(|| format!("`{cargo}` does not say where the program of {package} is"))
+    program_in(&messages, package).with_context(|| format!("`{cargo}` does not say where the program of {package} is"))
 }
 
 /// The cargo that started this xtask, else the one on PATH.
@@ -36,10 +42,11 @@ pub fn cargo() -> Process {
     Process::new(program).inherit(CARGO).inherit(PROXY)
 }
 
-/// The path of the program that cargo's JSON messages name.
-fn program_in(messages: &str) -> Option<Utf8PathBuf> {
+/// The path of the program `name` that cargo's JSON messages name.
+fn program_in(messages: &str, name: &str) -> Option<Utf8PathBuf> {
     let messages = messages.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    messages.filter_map(|message| Some(Utf8PathBuf::from(message["executable"].as_str()?))).next_back()
+    let mut programs = messages.filter_map(|message| Some(Utf8PathBuf::from(message["executable"].as_str()?)));
+    programs.rfind(|program| program.file_name() == Some(name))
 }
 
 #[cfg(test)]
@@ -52,7 +59,7 @@ mod tests {
 {"reason":"compiler-artifact","target":{"name":"xtask-bench"},"executable":"/checkout/target/debug/xtask-bench"}
 {"reason":"build-finished","success":true}
 "#;
-        assert_eq!(program_in(messages).unwrap(), "/checkout/target/debug/xtask-bench");
-        assert_eq!(program_in("warning: not JSON"), None);
+        assert_eq!(program_in(messages, "xtask-bench").unwrap(), "/checkout/target/debug/xtask-bench");
+        assert_eq!(program_in("warning: not JSON", "xtask-bench"), None);
     }
 }

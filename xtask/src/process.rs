@@ -17,7 +17,7 @@ use std::io::{BufRead, BufReader, PipeReader, Seek, Write};
 use std::process::Output;
 use std::sync::Arc;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use camino::{Utf8Path, Utf8PathBuf};
 
 pub use environment::{ALL, APT, CARGO, DOCKER, GO, NPM, Names, PROXY, proxies};
@@ -27,6 +27,7 @@ pub use show::quote;
 use show::tail;
 
 use crate::deadlines::{self, Limit};
+use crate::failure::{Class, Failure};
 use crate::private;
 pub use watchdog::{end_all, ending};
 
@@ -200,7 +201,7 @@ impl Process {
         let expired = guard.expired();
         self.record(&output)?;
         if expired {
-            bail!("`{self}` took longer than {} s and was ended{}", self.deadline.as_secs(), tail(&output.stderr));
+            return Err(self.expired(&output.stderr));
         }
         Ok(output)
     }
@@ -229,7 +230,7 @@ impl Process {
             writeln!(log, "-> {}", output.status)?;
         }
         if guard.expired() {
-            bail!("`{self}` took longer than {} s and was ended{}", self.deadline.as_secs(), tail(&output.stdout));
+            return Err(self.expired(&output.stdout));
         }
         self.check(&output)
     }
@@ -303,7 +304,17 @@ impl Process {
         }
         let said = if output.stderr.is_empty() { &output.stdout } else { &output.stderr };
         let log = self.log.as_ref().map_or(String::new(), |log| format!("\nwhole output: {log}"));
-        bail!("`{self}` failed ({}){}{log}", output.status, tail(said));
+        Err(self.failure(format!("`{self}` failed ({}){}{log}", output.status, tail(said))))
+    }
+
+    /// The error where the deadline ended the command after it had said `said`.
+    fn expired(&self, said: &[u8]) -> anyhow::Error {
+        self.failure(format!("`{self}` took longer than {} s and was ended{}", self.deadline.as_secs(), tail(said)))
+    }
+
+    /// Whoever knows more of the command's purpose says more; what always helps is to see it fail.
+    fn failure(&self, what: String) -> anyhow::Error {
+        Failure::new(Class::Internal, what).help(format!("see what it says by itself: {self}")).into()
     }
 
     fn record(&self, output: &Output) -> Result<()> {

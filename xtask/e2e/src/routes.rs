@@ -95,7 +95,7 @@ fn one_by_one(bed: &Bed) -> Result<()> {
 
     cluster()?.args(["delete", "ingressclass", "traefik"]).run()?;
     broken(bed, "wants IngressClass `traefik`, which the cluster does not have", "take back what was changed")?;
-    let class = bed.root.join(&bed.project.settings.cluster.ingress).join("20-ingressclass.yaml");
+    let class = bed.root.join(&bed.project.settings.cluster.ingress).join("40-ingressclass.yaml");
     cluster()?.args(["apply", "--server-side", "--force-conflicts", "--filename", class.as_str()]).run()?;
     mended(bed)?;
 

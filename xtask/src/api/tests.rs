@@ -213,6 +213,19 @@ fn an_apply_is_sent_again_and_a_create_is_not() {
 }
 
 #[test]
+fn an_answer_about_something_else_does_not_say_that_anything_was_written() {
+    let server = ApiServer::start();
+    let api = client(&server);
+    let elsewhere = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"});
+    server.on("*", &[Reply::Json(200, "", elsewhere)]);
+    let config = json!({"kind": "ConfigMap", "apiVersion": "v1", "metadata": {"name": "c"}});
+    let told = |error: anyhow::Error| assert!(error.to_string().contains("that is not ConfigMap c"), "{error}");
+    told(api.apply(&config, MANAGER).unwrap_err());
+    told(api.create(&config).err().unwrap());
+    told(api.json_patch(&kinds::CONFIG_MAP, "c", &json!([])).err().unwrap());
+}
+
+#[test]
 fn a_patch_whose_test_fails_is_a_conflict() {
     let server = ApiServer::start();
     let refusal = status(422, "Invalid", "the server rejected our request due to an error in our request", json!({}));

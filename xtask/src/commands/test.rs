@@ -1,5 +1,6 @@
 //! `cargo xtask test [suite…]`: every suite, on real parts; what a suite needs is made first.
 
+pub mod faults;
 mod suites;
 
 pub use suites::UNDER_TEST;
@@ -24,9 +25,12 @@ use crate::world::World;
 pub struct Test {
     /// Suites; all of them if left out
     pub suites: Vec<Suite>,
-    /// Of e2e, only the scenarios whose names contain TEXT; each starts from the state that it finds
+    /// Of e2e, only the scenarios whose names contain TEXT, each from the state that it finds; of faults, only the runs
     #[arg(long, value_name = "TEXT")]
     pub only: Option<String>,
+    /// Of faults, every fault of every call, also where calls share them
+    #[arg(long)]
+    pub all: bool,
     /// Rounds of soak
     #[arg(long, default_value_t = 12)]
     pub rounds: usize,
@@ -45,6 +49,8 @@ pub enum Suite {
     Backend,
     /// Types, lint and unit tests of the frontend, in the image's Node
     Frontend,
+    /// Every external call fails once, against a real API server; what xtask says is compared with what is so
+    Faults,
     /// Deploy, drift, failures told and undone, kills and teardown on a Minikube profile of its own, with a browser's visit
     E2e,
     /// From the state that an earlier version made to this one, running and stopped, and to the pinned Kubernetes
@@ -62,6 +68,7 @@ impl Suite {
             Self::Scan => "scan",
             Self::Backend => "backend",
             Self::Frontend => "frontend",
+            Self::Faults => "faults",
             Self::E2e => "e2e",
             Self::Upgrade => "upgrade",
             Self::Soak => "soak",
@@ -73,22 +80,23 @@ impl Suite {
         match self {
             Self::Rust | Self::Scan | Self::Chart => Some(0),
             Self::Backend | Self::Frontend => Some(1),
-            Self::E2e | Self::Upgrade | Self::Soak => None,
+            Self::Faults | Self::E2e | Self::Upgrade | Self::Soak => None,
         }
     }
 
     /// What the origin must bring for it.
-    fn needs(self, project: &Project) -> Vec<Need> {
+    fn needs(self, project: &Project) -> Result<Vec<Need>> {
         let bases = |image: &str| project.settings.images[image].bases.values().cloned().map(Need::Image).collect();
-        match self {
+        Ok(match self {
             Self::Rust | Self::Scan => vec![Need::Tool(Tool::Gitleaks)],
             Self::Chart => vec![Need::Tool(Tool::Helm), Need::Tool(Tool::HelmUnittest)],
             Self::Backend => bases("todo-backend"),
             Self::Frontend => bases("todo-frontend"),
             // In a cache of its own; what is brought for the others is lent to it.
             Self::Upgrade => Vec::new(),
+            Self::Faults => faults::needs(project)?,
             Self::E2e | Self::Soak => deploy::needs(project, true, true),
-        }
+        })
     }
 }
 
@@ -101,7 +109,16 @@ struct Row {
 
 /// Runs the suites; the last line is `N passed, N failed`.
 pub fn run(project: &Project, args: &Test) -> Result<()> {
-    let all = [Suite::Rust, Suite::Scan, Suite::Chart, Suite::Backend, Suite::Frontend, Suite::E2e, Suite::Upgrade];
+    let all = [
+        Suite::Rust,
+        Suite::Scan,
+        Suite::Chart,
+        Suite::Backend,
+        Suite::Frontend,
+        Suite::Faults,
+        Suite::E2e,
+        Suite::Upgrade,
+    ];
     let wanted = if args.suites.is_empty() { &all[..] } else { &args.suites[..] };
     bring(project, wanted)?;
     let report = &project.report;
@@ -130,9 +147,11 @@ pub fn run(project: &Project, args: &Test) -> Result<()> {
 /// Brings what any of the suites needs in one go: it is told before anything begins, and made side by side.
 fn bring(project: &Project, wanted: &[Suite]) -> Result<()> {
     let mut needs: Vec<Need> = Vec::new();
-    for need in wanted.iter().flat_map(|suite| suite.needs(project)) {
-        if !needs.contains(&need) {
-            needs.push(need);
+    for suite in wanted {
+        for need in suite.needs(project)? {
+            if !needs.contains(&need) {
+                needs.push(need);
+            }
         }
     }
     World::bring(project, Mode::Apply, &needs).map(drop)
@@ -160,17 +179,17 @@ fn side_by_side(project: &Project, args: &Test, wanted: &[Suite]) -> Vec<Row> {
 fn one(project: &Project, suite: Suite, args: &Test) -> Row {
     project.report.heading(&format!("suite {}", suite.name()));
     let start = Instant::now();
+    let only = || args.only.iter().map(|text| format!("--only={text}"));
     let tally = match suite {
         Suite::Rust => suites::rust(project),
         Suite::Chart => suites::chart(project),
         Suite::Scan => suites::scan(project),
         Suite::Backend => suites::image(project, "todo-backend"),
         Suite::Frontend => suites::image(project, "todo-frontend"),
-        Suite::E2e => suites::end_to_end(
-            project,
-            suite,
-            &args.only.iter().map(|text| format!("--only={text}")).collect::<Vec<_>>(),
-        ),
+        Suite::Faults => {
+            faults::run(project, only().chain(args.all.then(|| "--all".to_owned())).collect::<Vec<_>>().as_slice())
+        }
+        Suite::E2e => suites::end_to_end(project, suite, &only().collect::<Vec<_>>()),
         Suite::Upgrade => suites::end_to_end(project, suite, &[]),
         Suite::Soak => suites::end_to_end(project, suite, &[format!("--rounds={}", args.rounds)]),
     };

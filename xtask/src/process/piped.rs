@@ -1,8 +1,7 @@
 //! A running command whose output is read as it comes.
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
-use super::show::tail;
 use super::{Process, watchdog};
 
 /// A running command whose output is being read; see [`Process::pipe_from`].
@@ -32,8 +31,7 @@ impl Piped {
         std::io::Read::read_to_string(&mut &self.reader, &mut rest)?;
         let output = self.reader.try_wait()?.cloned().context("the command closed its output but runs on")?;
         if self.guard.expired() {
-            let seconds = self.process.deadline.as_secs();
-            bail!("`{}` took longer than {seconds} s and was ended{}", self.process, tail(&output.stderr));
+            return Err(self.process.expired(&output.stderr));
         }
         self.process.check(&output)?;
         Ok(rest)

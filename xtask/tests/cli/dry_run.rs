@@ -54,8 +54,8 @@ fn on_nothing_it_shows_every_step_and_leaves_nothing() {
           $ PATCH /api/v1/namespaces/ingress-traefik/serviceaccounts/traefik?fieldManager=kubectl&force=true
           $ PATCH /apis/rbac.authorization.k8s.io/v1/clusterroles/todo-ingress-traefik?fieldManager=kubectl&force=true
           $ PATCH /apis/rbac.authorization.k8s.io/v1/clusterrolebindings/todo-ingress-traefik?fieldManager=kubectl&force=true
-          $ PATCH /apis/networking.k8s.io/v1/ingressclasses/traefik?fieldManager=kubectl&force=true
           $ PATCH /apis/apps/v1/namespaces/ingress-traefik/deployments/traefik?fieldManager=kubectl&force=true
+          $ PATCH /apis/networking.k8s.io/v1/ingressclasses/traefik?fieldManager=kubectl&force=true
       build todo-backend
           why: its base image python:3.13-slim-trixie is not here yet
           $ docker buildx build --builder default --progress=plain --load --provenance=false --label app=todo-xtask --tag 'todo-backend:<tag>' --build-arg PYTHON_IMAGE=python:3.13-slim-trixie --file Dockerfile - < (tar of apps/backend)

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow};
+use camino::Utf8Path;
 
 use super::Suite;
 use crate::commands::scan as scan_command;
@@ -149,10 +150,14 @@ pub const UNDER_TEST: &str = "XTASK_UNDER_TEST";
 
 /// Runs a suite on the cluster: `xtask-e2e` tests the xtask that runs right now.
 pub fn end_to_end(project: &Project, suite: Suite, args: &[String]) -> Result<Tally> {
-    let program = members::build(project, "xtask-e2e")?;
+    member(project, &members::build(project, "xtask-e2e")?, suite, args)
+}
+
+/// Runs a suite that is a program of its own.
+pub fn member(project: &Project, program: &Utf8Path, suite: Suite, args: &[String]) -> Result<Tally> {
     // On Ctrl-C the suite tells what it leaves, so this process adds nothing.
     project.report.on_interrupt(|| ());
-    let run = Process::new(program)
+    let run = Process::new(program.as_str())
         .args(["test", suite.name()])
         .args(args.iter().cloned())
         .args(project.arguments())

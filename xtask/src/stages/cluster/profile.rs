@@ -1,6 +1,6 @@
 //! The minikube profile: its state, and the steps to a running node.
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use serde_json::Value;
 
 use super::api_server::{self, ApiServer};
@@ -98,9 +98,13 @@ pub fn observe(tools: &Toolbox) -> Result<Profile> {
 /// The node's container; `None`: the engine says that there is none.
 fn inspect(tools: &Toolbox) -> Result<Option<Value>> {
     let Some(text) = tools.engine.inspect_one("container", "", &tools.profile)? else { return Ok(None) };
-    let list: Vec<Value> = serde_json::from_str(&text).context("`docker container inspect` did not print JSON")?;
+    let list: Vec<Value> = serde_json::from_str(&text).unwrap_or_default();
     let node = list.into_iter().next().filter(|node| node["State"]["Status"].is_string());
-    Ok(Some(node.context("`docker container inspect` printed no state of the node")?))
+    let node = node.ok_or_else(|| {
+        let what = format!("`docker container inspect {}` printed no state of the node", tools.profile);
+        Failure::new(Class::Machine, what).help("see whether the engine answers: cargo xtask doctor")
+    })?;
+    Ok(Some(node))
 }
 
 /// The state from minikube's record and the engine's container.
@@ -321,7 +325,15 @@ fn start<'a>(
                 _ => failure.help(format!("see what the node says: cargo xtask tool docker -- logs --tail 50 {name}")),
             }
         })?;
-        Ok(format!("Kubernetes {kubernetes}"))
+        // What minikube says of its own success is not proof.
+        match observe(tools)?.state {
+            State::Running => Ok(format!("Kubernetes {kubernetes}")),
+            state => {
+                let what =
+                    format!("minikube has ended well, but profile `{}` is not running: {state:?}", tools.profile);
+                Err(Failure::new(Class::Cluster, what).help(format!("read {log}")).into())
+            }
+        }
     }))
 }
 

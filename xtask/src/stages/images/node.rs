@@ -98,7 +98,12 @@ impl Node {
             let error = anyhow!("`{check}` failed ({}): {}", output.status, words.trim());
             return Err(self.unknown("which images are complete", &error));
         }
-        Ok(String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect())
+        let text = String::from_utf8_lossy(&output.stdout);
+        if let Some(line) = text.lines().find(|line| !wanted.iter().any(|reference| reference == line)) {
+            let error = anyhow!("`{check}` printed something else: {line}");
+            return Err(self.unknown("which images are complete", &error));
+        }
+        Ok(text.lines().map(str::to_owned).collect())
     }
 
     /// The digests of all content it has, with `sha256:`.

@@ -1,0 +1,108 @@
+//! Every external call of a run: its name, how often it came, and what becomes of it.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// What goes wrong with a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Fault {
+    /// It fails at once, in the tool's usual words, and does nothing.
+    Fail,
+    /// It does nothing and does not answer, until the caller's limit ends it.
+    Hang,
+    /// It does nothing and answers well, but with something else.
+    Garbage,
+    /// It does what it should; its answer ends in the middle.
+    Cut,
+    /// It fails twice in a way that passes, then it works.
+    Twice,
+}
+
+/// All of them.
+pub const FAULTS: [Fault; 5] = [Fault::Fail, Fault::Hang, Fault::Garbage, Fault::Cut, Fault::Twice];
+
+impl Fault {
+    /// As it is named on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Fail => "fail",
+            Self::Hang => "hang",
+            Self::Garbage => "garbage",
+            Self::Cut => "cut",
+            Self::Twice => "twice",
+        }
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// A call of a scenario: its name, and how many of that name came before it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Call {
+    /// Kind and target, without what differs from run to run.
+    pub name: String,
+    /// Counted from 1.
+    pub number: usize,
+}
+
+impl fmt::Display for Call {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} #{}", self.name, self.number)
+    }
+}
+
+/// What the run that is under way has asked for, and which of its calls goes wrong.
+#[derive(Clone, Default)]
+pub struct Ledger(Arc<Mutex<State>>);
+
+#[derive(Default)]
+struct State {
+    counts: HashMap<String, usize>,
+    order: Vec<Call>,
+    planned: Option<(Call, Fault)>,
+    /// How often the planned fault struck.
+    struck: usize,
+    /// What the world does not know how to answer.
+    unknown: Vec<String>,
+}
+
+impl Ledger {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Begins a run in which `planned` goes wrong.
+    pub fn begin(&self, planned: Option<(Call, Fault)>) {
+        *self.lock() = State { planned, ..State::default() };
+    }
+
+    /// Counts a call, and says what becomes of it.
+    pub fn enter(&self, name: &str) -> Option<Fault> {
+        let mut state = self.lock();
+        let number = state.counts.entry(name.to_owned()).or_default();
+        *number += 1;
+        let call = Call { name: name.to_owned(), number: *number };
+        state.order.push(call.clone());
+        let (planned, fault) = state.planned.clone()?;
+        let last = planned.number + usize::from(fault == Fault::Twice);
+        let strikes = planned.name == call.name && (planned.number..=last).contains(&call.number);
+        state.struck += usize::from(strikes);
+        strikes.then_some(fault)
+    }
+
+    /// Notes what this world cannot answer: the suite must learn it.
+    pub fn note_unknown(&self, what: String) {
+        self.lock().unknown.push(what);
+    }
+
+    /// All calls of the run in the order in which they came, how often the fault struck, and what nobody could answer.
+    pub fn end(&self) -> (Vec<Call>, usize, Vec<String>) {
+        let mut state = self.lock();
+        (std::mem::take(&mut state.order), state.struck, std::mem::take(&mut state.unknown))
+    }
+}

@@ -1,0 +1,94 @@
+//! A tool as xtask finds it on PATH or in its cache: a link to this program, which asks the suite what the tool does.
+//!
+//! The state of engine, node and minikube is in the suite's memory, so that it can be set back at once.
+
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use rustix::process::{Signal, getpid, kill_process};
+use serde::{Deserialize, Serialize};
+
+/// The socket's name in the folder above HOME, which every child of xtask has.
+pub const SOCKET: &str = "control";
+
+/// What a tool was called with.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Question {
+    /// The tool's name and its arguments.
+    pub words: Vec<String>,
+}
+
+/// What it does.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct Reply {
+    /// Sends its standard input first; the next reply tells the rest.
+    #[serde(default)]
+    pub wants_input: bool,
+    /// Becomes this program.
+    #[serde(default)]
+    pub become_program: Option<String>,
+    /// Prints this in Base64.
+    #[serde(default)]
+    pub output: String,
+    /// And this to standard error.
+    #[serde(default)]
+    pub error: String,
+    /// Exits with this.
+    #[serde(default)]
+    pub code: i32,
+    /// Prints the first half only, and is killed.
+    #[serde(default)]
+    pub cut: bool,
+}
+
+/// Plays the tool `name`.
+pub fn play(name: &str) -> Result<i32> {
+    let home = std::env::var("HOME").context("HOME")?;
+    let world = camino::Utf8Path::new(&home).parent().context("a folder above HOME")?.to_owned();
+    let mut stream = UnixStream::connect(world.join(SOCKET)).context("connecting to the suite")?;
+    let words = std::iter::once(name.to_owned()).chain(std::env::args().skip(1)).collect();
+    writeln!(stream, "{}", serde_json::to_string(&Question { words })?)?;
+    let mut reader = BufReader::new(stream.try_clone()?);
+    let mut reply = read(&mut reader)?;
+    if reply.wants_input {
+        // The suite may answer before it has read everything.
+        let _ = std::io::copy(&mut std::io::stdin().lock(), &mut stream);
+        let _ = stream.shutdown(std::net::Shutdown::Write);
+        reply = read(&mut reader)?;
+    }
+    if let Some(program) = reply.become_program {
+        let mut command = Command::new(program);
+        command.args(std::env::args().skip(1));
+        if !reply.cut {
+            return Err(command.exec().into());
+        }
+        let output = command.stdin(Stdio::inherit()).output()?;
+        halve_and_die(&output.stdout)?;
+    }
+    let output = BASE64.decode(&reply.output)?;
+    if reply.cut {
+        halve_and_die(&output)?;
+    }
+    std::io::stdout().write_all(&output)?;
+    std::io::stderr().write_all(reply.error.as_bytes())?;
+    Ok(reply.code)
+}
+
+fn read(reader: &mut impl BufRead) -> Result<Reply> {
+    let mut line = String::new();
+    reader.read_line(&mut line)?;
+    serde_json::from_str(&line).context("the suite's answer")
+}
+
+fn halve_and_die(output: &[u8]) -> Result<()> {
+    let mut stdout = std::io::stdout();
+    stdout.write_all(&output[..output.len() / 2])?;
+    stdout.flush()?;
+    kill_process(getpid(), Signal::KILL)?;
+    Ok(())
+}

@@ -1,0 +1,127 @@
+//! Answers the tools that xtask calls: engine, node and minikube from memory, helm and git by their real programs.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::Result;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+
+use crate::calls::{Fault, Ledger};
+use crate::client::{Question, Reply};
+use crate::etcd::Etcd;
+use crate::ingress::Ingress;
+use crate::machine::{Done, Machine, Surroundings};
+use crate::names;
+use crate::player::{of_kind, text};
+
+/// What the tools of a world share.
+pub struct Control {
+    /// The calls.
+    pub ledger: Ledger,
+    /// Engine and node.
+    pub machine: Arc<Mutex<Machine>>,
+    /// etcd.
+    pub store: Etcd,
+    /// The ingress controller, which comes with the node.
+    pub ingress: Arc<Ingress>,
+    /// The world's folder, for names without it.
+    pub folder: String,
+    /// The real helm.
+    pub helm: String,
+    /// The real git.
+    pub git: String,
+    /// What else tools know.
+    pub around: Mutex<Surroundings>,
+}
+
+impl Control {
+    /// Answers at `listener` for as long as this process lives.
+    pub fn listen(self: Arc<Self>, listener: UnixListener) {
+        std::thread::spawn(move || {
+            for stream in listener.incoming().map_while(Result::ok) {
+                let this = self.clone();
+                std::thread::spawn(move || this.serve(stream));
+            }
+        });
+    }
+
+    fn serve(&self, mut stream: UnixStream) -> Result<()> {
+        let mut reader = BufReader::new(stream.try_clone()?);
+        let mut line = String::new();
+        reader.read_line(&mut line)?;
+        let question: Question = serde_json::from_str(&line)?;
+        let words = &question.words;
+        let fault = self.ledger.enter(&names::tool(words, &self.folder));
+        let mut input = Vec::new();
+        if matches!(fault, Some(Fault::Cut | Fault::Garbage) | None) && Machine::reads_input(words) {
+            send(&mut stream, &Reply { wants_input: true, ..Reply::default() })?;
+            reader.read_to_end(&mut input)?;
+        }
+        let reply = match fault {
+            Some(Fault::Hang) => {
+                // Until the caller's limit ends the tool.
+                let _ = reader.read(&mut [0]);
+                return Ok(());
+            }
+            Some(Fault::Fail | Fault::Twice) => failing(&words[0]),
+            Some(Fault::Garbage) => Reply {
+                output: BASE64.encode("Congratulations! This answer is about something else.\n"),
+                ..Reply::default()
+            },
+            Some(Fault::Cut) | None => self.really(words, &input, fault.is_some()),
+        };
+        send(&mut stream, &reply)
+    }
+
+    /// What the tool does when nothing goes wrong, but for its answer if that is `cut`.
+    fn really(&self, words: &[String], input: &[u8], cut: bool) -> Reply {
+        let program = match words[0].as_str() {
+            "helm" => Some(&self.helm),
+            "git" => Some(&self.git),
+            _ => None,
+        };
+        if let Some(program) = program {
+            return Reply { become_program: Some(program.clone()), cut, ..Reply::default() };
+        }
+        let mut machine = self.machine.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut around = self.around.lock().unwrap_or_else(PoisonError::into_inner);
+        if words.iter().any(|word| word == "ps") {
+            around.used = self.used().unwrap_or_default();
+        }
+        let done = machine.run(words, input, &around).unwrap_or_else(|| {
+            self.ledger.note_unknown(words.join(" "));
+            Done { output: Vec::new(), error: "the suite does not know this command\n".to_owned(), code: 1 }
+        });
+        let running = machine.node.as_deref() == Some("running");
+        if let Err(error) = self.ingress.set(running) {
+            self.ledger.note_unknown(format!("the ingress controller cannot listen: {error}"));
+        }
+        Reply { output: BASE64.encode(done.output), error: done.error, code: done.code, cut, ..Reply::default() }
+    }
+
+    /// References of the images that pods run.
+    fn used(&self) -> Result<Vec<String>> {
+        let live = self.store.objects()?;
+        let specs = of_kind(&live, "Pod").filter_map(|pod| pod.pointer("/spec/containers")?.as_array());
+        Ok(specs.flatten().map(|container| text(container, "/image").to_owned()).collect())
+    }
+}
+
+/// How a tool usually fails when what it needs is away.
+fn failing(tool: &str) -> Reply {
+    let error = match tool {
+        "docker" => {
+            "Error response from daemon: dial unix /run/containerd/containerd.sock: connect: connection refused"
+        }
+        "helm" => "Error: Kubernetes cluster unreachable: Get \"https://127.0.0.1:8443/version\": EOF",
+        "minikube" => "X Exiting due to RSRC_DOCKER_CORES: the engine went away",
+        _ => "fatal: unable to read the current working directory: Input/output error",
+    };
+    Reply { error: format!("{error}\n"), code: if tool == "git" { 128 } else { 1 }, ..Reply::default() }
+}
+
+fn send(stream: &mut UnixStream, reply: &Reply) -> Result<()> {
+    Ok(writeln!(stream, "{}", serde_json::to_string(reply)?)?)
+}

@@ -1,0 +1,108 @@
+//! The commands of `docker` that xtask uses.
+
+use super::node::on_node;
+use super::{BuiltImage, Done, Machine, PROFILE, Surroundings, container, read_context, save};
+
+impl Machine {
+    pub(super) fn docker(&mut self, words: &[&str], input: &[u8], around: &Surroundings) -> Option<Done> {
+        Some(match words {
+            ["version", ..] => Done::well("29.1.0\n"),
+            ["context", "show"] => Done::well("default\n"),
+            ["container", "inspect", .., name] => self.inspect_container(name, around),
+            ["image", "inspect", "--format", format, references @ ..] => self.inspect_images(format, references)?,
+            ["image", "ls", "--quiet", ..] => Done::well(""),
+            ["image", "ls", ..] => {
+                Done::well(self.images.iter().map(|i| i.reference.clone() + "\n").collect::<String>())
+            }
+            ["image", "prune", ..] => Done::well("Total reclaimed space: 0B\n"),
+            ["info", ..] => Done::well("25769803776 4\n"),
+            ["image", "rm", .., reference] => self.remove_image(reference),
+            ["buildx", "build", rest @ ..] => self.build(rest, input)?,
+            ["buildx", "prune" | "du", ..] => Done::well("Total:\t0B\n"),
+            ["save", .., reference] => match self.image(reference) {
+                Some(image) => Done::well(save(image)),
+                None => Done::badly(format!("Error response from daemon: No such image: {reference}")),
+            },
+            ["pull", reference] => {
+                self.pulled(reference);
+                Done::well(format!("{reference}\n"))
+            }
+            ["exec", "-i", PROFILE, rest @ ..] => match self.node.as_deref() {
+                Some("running") => on_node(self, rest, input, around)?,
+                Some(_) => Done::badly(format!("Error response from daemon: container {PROFILE} is not running")),
+                None => Done::badly(format!("Error response from daemon: No such container: {PROFILE}")),
+            },
+            ["unpause", name] => {
+                self.node = Some("running".to_owned());
+                Done::well(format!("{name}\n"))
+            }
+            ["rm", ..] => {
+                self.done.push("docker rm".to_owned());
+                self.node = None;
+                Done::well("todo\n")
+            }
+            ["volume", "rm", ..] => Done::well("todo\n"),
+            _ => return None,
+        })
+    }
+
+    fn image(&self, reference: &str) -> Option<&BuiltImage> {
+        self.images.iter().find(|image| image.reference == reference || image.id() == reference)
+    }
+
+    fn inspect_container(&self, name: &str, around: &Surroundings) -> Done {
+        match self.node.as_deref().filter(|_| name == PROFILE) {
+            Some(status) => Done::well(container(status, around).to_string()),
+            None => Done {
+                output: b"[]\n".to_vec(),
+                ..Done::badly(format!("Error response from daemon: No such container: {name}"))
+            },
+        }
+    }
+
+    fn inspect_images(&self, format: &str, references: &[&str]) -> Option<Done> {
+        let mut done = Done::well("");
+        for reference in references {
+            let Some(image) = self.image(reference) else {
+                done.error += &format!("Error response from daemon: No such image: {reference}\n");
+                done.code = 1;
+                continue;
+            };
+            let line = match format {
+                "{{.Id}}{{range .RepoTags}} {{.}}{{end}}" => format!("{} {}", image.id(), image.reference),
+                "{{.Id}}" => image.id(),
+                "{{join .RepoDigests \" \"}}" => String::new(),
+                "{{json .Metadata.LastTagTime}}" => "\"2026-11-27T00:00:00Z\"".to_owned(),
+                _ => return None,
+            };
+            done.output.extend_from_slice(format!("{line}\n").as_bytes());
+        }
+        Some(done)
+    }
+
+    fn remove_image(&mut self, reference: &str) -> Done {
+        let before = self.images.len();
+        self.images.retain(|image| image.reference != *reference);
+        if self.images.len() == before {
+            return Done::badly(format!("Error response from daemon: No such image: {reference}"));
+        }
+        Done::well(format!("Untagged: {reference}\n"))
+    }
+
+    /// Builds from a folder, or from a tar on standard input.
+    fn build(&mut self, words: &[&str], input: &[u8]) -> Option<Done> {
+        let tag = words.windows(2).find(|pair| pair[0] == "--tag").map(|pair| pair[1])?;
+        let content = read_context(words.last()?, input).ok()?;
+        let image = BuiltImage::new(tag, &content);
+        self.done.push(format!("build {tag}"));
+        if content.contains("this image crashes") {
+            self.crashing.insert(image.id());
+        }
+        let output = format!(
+            "#1 [internal] load build definition from Dockerfile\n#1 DONE 0.0s\n#2 exporting to image\n#2 naming to docker.io/library/{tag} done\n"
+        );
+        self.images.retain(|other| other.reference != tag);
+        self.images.insert(0, image);
+        Some(Done { output: Vec::new(), error: output, code: 0 })
+    }
+}

@@ -1,0 +1,64 @@
+//! Commands on the node: `ctr` and `crictl`.
+
+use std::collections::BTreeMap;
+
+use serde_json::json;
+
+use super::{Done, Machine, Surroundings, canonical, import};
+
+pub(super) fn on_node(machine: &mut Machine, words: &[&str], input: &[u8], around: &Surroundings) -> Option<Done> {
+    Some(match words {
+        ["true"] => Done::well(""),
+        ["systemctl", "is-active", "kubelet"] => Done::well("active\n"),
+        ["ctr", "-n", "k8s.io", "content", "ls", "-q"] => {
+            Done::well(machine.node_content.keys().map(|digest| format!("{digest}\n")).collect::<String>())
+        }
+        ["ctr", "-n", "k8s.io", "images", "check", "-q", filters @ ..] => {
+            let wanted = filters.iter().filter_map(|filter| filter.strip_prefix("name=="));
+            let there = wanted.filter(|name| machine.node_images.contains_key(*name));
+            Done::well(there.map(|name| format!("{name}\n")).collect::<String>())
+        }
+        ["ctr", "-n", "k8s.io", "images", "import", .., "-"] => match import(machine, input) {
+            Ok(()) => Done::well("unpacking done\n"),
+            Err(error) => Done::badly(format!("ctr: {error:#}")),
+        },
+        ["ctr", "-n", "k8s.io", "images", "tag", "--force", from, to] => {
+            match machine.node_images.get(*from).cloned() {
+                Some(id) => {
+                    machine.node_images.insert((*to).to_owned(), id);
+                    Done::well(format!("{to}\n"))
+                }
+                None => Done::badly(format!("ctr: image \"{from}\": not found")),
+            }
+        }
+        ["ctr", "-n", "k8s.io", "images", "rm", name] => {
+            machine.node_images.remove(*name);
+            Done::well(format!("{name}\n"))
+        }
+        ["crictl", "images", "-o", "json"] => Done::well(listing(machine)),
+        ["crictl", "ps", "-a", "-o", "json"] => Done::well(containers(machine, around)),
+        ["crictl", "rmi", name] => {
+            let id = machine.node_images.get(*name).cloned();
+            machine.node_images.retain(|_, other| Some(&*other) != id.as_ref());
+            Done::well(format!("Deleted: {name}\n"))
+        }
+        _ => return None,
+    })
+}
+
+fn listing(machine: &Machine) -> String {
+    let mut by_id: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for (name, id) in &machine.node_images {
+        by_id.entry(id).or_default().push(name);
+    }
+    let image = |(id, names): (&str, Vec<&str>)| json!({"id": id, "repoTags": names, "repoDigests": [], "size": "1", "username": "", "pinned": false});
+    json!({"images": by_id.into_iter().map(image).collect::<Vec<_>>()}).to_string()
+}
+
+fn containers(machine: &Machine, around: &Surroundings) -> String {
+    let container = |reference: &String| {
+        let id = machine.node_images.get(&canonical(reference)).cloned().unwrap_or_default();
+        json!({"id": "c", "image": {"image": id, "userSpecifiedImage": reference}, "imageRef": id})
+    };
+    json!({"containers": around.used.iter().map(container).collect::<Vec<_>>()}).to_string()
+}

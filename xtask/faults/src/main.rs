@@ -1,0 +1,107 @@
+//! Lets every external call of xtask fail once, and compares what xtask then says and does with the truth.
+//!
+//! `cargo xtask test faults` builds and runs this program. It also plays the tools that xtask calls: a link to it that is
+//! called `docker` is docker.
+
+mod calls;
+mod checker;
+mod claims;
+mod client;
+mod control;
+mod etcd;
+mod ingress;
+mod machine;
+mod mutants;
+mod names;
+mod pki;
+mod player;
+mod programs;
+mod proxy;
+mod scenario;
+mod servers;
+mod suite;
+mod truth;
+mod world;
+
+use std::collections::BTreeMap;
+
+use anyhow::{Result, bail};
+use camino::Utf8PathBuf;
+use xtask::commands::output;
+use xtask::commands::test::{Suite, Test};
+use xtask::failure::{Class, Failure};
+use xtask::project::Project;
+use xtask::tally::Tally;
+
+use scenario::SCENARIOS;
+
+fn main() {
+    let called = std::env::args().next().unwrap_or_default();
+    let called = called.rsplit('/').next().unwrap_or_default();
+    if ["docker", "git", "helm", "kubectl", "minikube"].contains(&called) {
+        let code = client::play(called).unwrap_or_else(|error| {
+            eprintln!("{called}: {error:#}");
+            1
+        });
+        std::process::exit(code);
+    }
+    xtask::program::main(|cli, report| match cli.test() {
+        Some(args) if args.suites == [Suite::Faults] => {
+            let tally = run(&cli.open(report)?, args)?;
+            output::print(&tally.to_string())?;
+            Ok(if tally.failed > 0 { Class::Check as i32 } else { 0 })
+        }
+        _ => Err(Failure::new(Class::Internal, "xtask-faults runs the suite faults only")
+            .help("cargo xtask test faults")
+            .into()),
+    });
+}
+
+fn run(project: &Project, args: &Test) -> Result<Tally> {
+    // Below the system's temporary folder: a Unix socket's path must be short.
+    let (_temp, folder) = suite::folder(&Utf8PathBuf::try_from(std::env::temp_dir())?)?;
+    let left = folder.clone();
+    project.report.on_interrupt(move || drop(std::fs::remove_dir_all(left)));
+    let programs = programs::bring(project, &folder)?;
+    let own = Utf8PathBuf::try_from(std::env::current_exe()?)?;
+    // Cargo may replace both while they are used.
+    let program = suite::keep(&own.with_file_name("xtask-under-test"), &folder)?;
+    let tool = suite::keep(&own, &folder)?;
+    let setting = suite::Setting { folder, program, tool, programs: &programs, checkout: project.root.clone() };
+    let report = &project.report;
+    let (found, caught) = suite::whole(&setting, args.only.as_deref(), args.all, |line| report.line(line))?;
+    if xtask::process::ending() {
+        bail!("interrupted");
+    }
+    let mut kinds: BTreeMap<(&str, &str), Vec<String>> = BTreeMap::new();
+    for (pair, violation) in &found.violations {
+        kinds.entry((&violation.claim, &violation.truth)).or_default().push(pair.to_string());
+    }
+    for ((claim, truth), pairs) in &kinds {
+        report.line(format!("\n{claim}\n  the truth: {truth}"));
+        pairs.iter().take(3).for_each(|pair| report.line(format!("  cargo xtask test faults --only '{pair}'")));
+        if pairs.len() > 3 {
+            report.line(format!("  and {} more", pairs.len() - 3));
+        }
+    }
+    if !found.missed.is_empty() {
+        report.line(format!("did not come again: {}", found.missed.join(", ")));
+    }
+    let failed: std::collections::BTreeSet<String> =
+        found.violations.iter().map(|(pair, _)| pair.to_string()).collect();
+    report.line(format!(
+        "{} calls x 5 faults x {} scenarios: {} runs, {} that followed, {} violations",
+        found.calls,
+        SCENARIOS.len(),
+        found.runs,
+        found.again,
+        found.violations.len()
+    ));
+    let escaped: Vec<&mutants::Caught> = caught.iter().filter(|mutant| mutant.by.is_none()).collect();
+    escaped.iter().for_each(|mutant| report.line(format!("a mutant that was not caught: {}", mutant.why)));
+    if !caught.is_empty() {
+        report.line(format!("{} of {} mutants caught", caught.len() - escaped.len(), caught.len()));
+    }
+    let failed = failed.len() + escaped.len();
+    Ok(Tally { passed: found.runs + caught.len() - failed, failed })
+}

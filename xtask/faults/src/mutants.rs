@@ -1,0 +1,179 @@
+//! The checker's own test: twenty changes of xtask, each of which takes an unknown for an absence or leaves out a look,
+//! must all be caught.
+//!
+//! All of them are compiled into one program, in a copy of the sources. An environment variable switches one on.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result, ensure};
+use camino::{Utf8Path, Utf8PathBuf};
+use serde::Deserialize;
+use xtask::deadlines;
+use xtask::members;
+
+use crate::suite::{Prepared, References, Setting, keep, run, select};
+
+/// The list.
+const LIST: &str = include_str!("../mutants.toml");
+/// The environment variable that holds the number of the mutant that is switched on.
+pub const SWITCH: &str = "XTASK_MUTANT";
+/// What the copy's library gets.
+const FUNCTION: &str = r#"
+/// Whether the mutant `number` is switched on.
+pub fn is_mutant(number: usize) -> bool {
+    std::env::var("XTASK_MUTANT").is_ok_and(|text| text == number.to_string())
+}
+"#;
+
+/// A change of an expression.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Mutant {
+    /// The file below the checkout.
+    pub file: String,
+    /// The expression, which stands there once.
+    pub find: String,
+    /// What it becomes.
+    pub replace: String,
+    /// What is wrong with that.
+    pub why: String,
+    /// The runs that are tried: a part of `scenario/call/fault`.
+    pub runs: String,
+}
+
+#[derive(Deserialize)]
+struct List {
+    mutant: Vec<Mutant>,
+}
+
+/// All of them.
+fn all() -> Result<Vec<Mutant>> {
+    Ok(toml::from_str::<List>(LIST).context("mutants.toml")?.mutant)
+}
+
+/// Builds the xtask of `checkout` with all mutants in it, in the folder `copy`; gives the program.
+fn build(checkout: &Utf8Path, copy: &Utf8Path, mutants: &[Mutant]) -> Result<Utf8PathBuf> {
+    let mut changed = BTreeMap::new();
+    for (number, mutant) in mutants.iter().enumerate() {
+        let path = copy.join(&mutant.file);
+        let text = match changed.remove(&path) {
+            Some(text) => text,
+            None => std::fs::read_to_string(checkout.join(&mutant.file))?,
+        };
+        let count = text.matches(mutant.find.as_str()).count();
+        ensure!(count == 1, "mutant {}: its text stands in {} {count} times: {}", number + 1, mutant.file, mutant.find);
+        // A semicolon that makes the text unique stays outside.
+        let (find, end) = mutant.find.strip_suffix(';').map_or((mutant.find.as_str(), ""), |find| (find, ";"));
+        let replace = mutant.replace.trim_end_matches(';');
+        let both = format!("(if crate::is_mutant({}) {{ {replace} }} else {{ {find} }}){end}", number + 1);
+        changed.insert(path, text.replacen(&mutant.find, &both, 1));
+    }
+    let library = copy.join("xtask/src/lib.rs");
+    let text =
+        changed.remove(&library).map_or_else(|| std::fs::read_to_string(checkout.join("xtask/src/lib.rs")), Ok)?;
+    changed.insert(library, format!("#![allow(unused_parens)]\n{text}{FUNCTION}"));
+    for part in ["Cargo.toml", "Cargo.lock", "README.md", "xtask", "infra"] {
+        mirror(&checkout.join(part), &copy.join(part), &changed)?;
+    }
+    // A target folder of its own: cargo takes the two copies of a package for one. The dependencies are the same, so that
+    // what is compiled of them is linked instead of compiled again.
+    let target = copy.with_file_name("target");
+    if !target.exists() {
+        lend(&checkout.join("target/debug"), &target.join("debug"))?;
+    }
+    let cargo = members::cargo()
+        .args([
+            "build",
+            "--locked",
+            "--package",
+            "xtask-faults",
+            "--features",
+            "under-test",
+            "--bin",
+            "xtask-under-test",
+        ])
+        .cwd(copy)
+        .env("CARGO_TARGET_DIR", target.as_str())
+        .deadline(deadlines::CARGO)
+        .show_stderr();
+    cargo.run()?;
+    Ok(target.join("debug/xtask-under-test"))
+}
+
+/// A mutant, and the first thing that was found wrong with it.
+pub struct Caught {
+    /// What is wrong with the mutant.
+    pub why: String,
+    /// What was found.
+    pub by: Option<String>,
+}
+
+/// Tries every mutant until the checker catches it.
+pub fn try_all(
+    setting: &Setting<'_>,
+    worlds: &[Prepared],
+    references: &References,
+    tell: &(impl Fn(&str) + Sync),
+) -> Result<Vec<Caught>> {
+    let mutants = all()?;
+    let built = build(&setting.checkout, &setting.checkout.join("target/faults/mutants"), &mutants)?;
+    let program = keep(&built, &setting.folder.join("mutants"))?;
+    let mut caught = Vec::new();
+    for (number, mutant) in mutants.iter().enumerate() {
+        let mut pairs = select(references, Some(&mutant.runs), true);
+        ensure!(!pairs.is_empty(), "mutant {}: no run fits {}", number + 1, mutant.runs);
+        let mut by = None;
+        while by.is_none() && !pairs.is_empty() {
+            worlds.iter().for_each(|world| world.world.mutate(&program, number + 1));
+            let found = run(worlds, references, &pairs, true, |_| ())?;
+            let Some((pair, violation)) = found.violations.into_iter().next() else { break };
+            // What is wrong without the mutant as well was not caught because of it.
+            worlds.iter().for_each(|world| world.world.mutate(&program, 0));
+            if run(worlds, references, std::slice::from_ref(&pair), true, |_| ())?.violations.is_empty() {
+                by = Some(format!("{pair}: {}", violation.claim));
+            }
+            pairs.retain(|other| *other != pair);
+        }
+        tell(&format!("mutant {}: {}: {}", number + 1, mutant.why, by.as_deref().unwrap_or("not caught")));
+        caught.push(Caught { why: mutant.why.clone(), by });
+    }
+    Ok(caught)
+}
+
+/// Links what cargo has compiled of other packages than ours.
+fn lend(from: &Utf8Path, to: &Utf8Path) -> Result<()> {
+    for part in ["build", "deps", ".fingerprint"] {
+        let ours = |entry: &walkdir::DirEntry| entry.file_name().to_string_lossy().contains("xtask");
+        for entry in walkdir::WalkDir::new(from.join(part)).into_iter().filter_entry(|entry| !ours(entry)) {
+            let entry = entry?;
+            let dest = to.as_std_path().join(entry.path().strip_prefix(from)?);
+            if entry.file_type().is_dir() {
+                std::fs::create_dir_all(dest)?;
+            } else if entry.file_type().is_file() {
+                std::fs::hard_link(entry.path(), dest)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Makes `to` hold what `from` does, or what `changed` says. What is the same already stays as it is, for cargo's sake.
+fn mirror(from: &Utf8Path, to: &Utf8Path, changed: &BTreeMap<Utf8PathBuf, String>) -> Result<()> {
+    for entry in walkdir::WalkDir::new(from) {
+        let entry = entry?;
+        let dest = to.as_std_path().join(entry.path().strip_prefix(from)?);
+        let dest = if from.is_file() { to.as_std_path().to_owned() } else { dest };
+        if entry.file_type().is_dir() {
+            std::fs::create_dir_all(dest)?;
+            continue;
+        }
+        let dest = Utf8PathBuf::try_from(dest)?;
+        let text =
+            changed.get(&dest).map_or_else(|| std::fs::read(entry.path()), |text| Ok(text.clone().into_bytes()))?;
+        if std::fs::read(&dest).ok().as_ref() != Some(&text) {
+            std::fs::create_dir_all(dest.parent().context("a folder")?)?;
+            std::fs::write(dest, text)?;
+        }
+    }
+    Ok(())
+}

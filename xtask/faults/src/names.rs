@@ -1,0 +1,69 @@
+//! Names of calls: what is asked of whom, without what differs from run to run.
+
+/// A request to the API server. Of its query, only what makes it another question.
+pub fn request(method: &str, target: &str) -> String {
+    let (path, query) = target.split_once('?').unwrap_or((target, ""));
+    let telling = query
+        .split('&')
+        .filter(|part| ["watch=true", "labelSelector=", "dryRun="].iter().any(|start| part.starts_with(start)));
+    let telling: Vec<&str> = telling.collect();
+    let path: Vec<String> = path.split('/').map(generated).collect();
+    let mark = if telling.is_empty() { "" } else { "?" };
+    format!("{method} {}{mark}{}", path.join("/"), telling.join("&"))
+}
+
+/// A tool with its arguments: `docker image inspect todo-backend:<tag>`.
+pub fn tool(words: &[String], folder: &str) -> String {
+    let mut shown = Vec::new();
+    let mut skip = false;
+    for word in words {
+        if std::mem::take(&mut skip) {
+            continue;
+        }
+        // Flags with a value of their own.
+        skip = [
+            "--format",
+            "--kubeconfig",
+            "--kube-context",
+            "--namespace",
+            "--values",
+            "--label",
+            "--build-arg",
+            "--builder",
+            "--profile",
+            "--secret",
+            "-o",
+            "-n",
+            "-c",
+            "-C",
+        ]
+        .contains(&word.as_str());
+        let kept = ["--dry-run=server", "--show-toplevel"].contains(&word.as_str());
+        if skip || word.starts_with('-') && !kept && word != "-" {
+            continue;
+        }
+        let word = word.replace(folder, "").replace("docker.io/library/", "").replace("name==", "");
+        shown.push(generated(&word));
+    }
+    shown.dedup();
+    shown.join(" ")
+}
+
+/// Replaces content tags, digests and the ends of generated names.
+fn generated(word: &str) -> String {
+    if let Some((name, tag)) = word.rsplit_once(':')
+        && tag.len() >= 16
+        && tag.bytes().all(|byte| byte.is_ascii_hexdigit())
+    {
+        return format!("{name}:<tag>");
+    }
+    let parts: Vec<&str> = word.split('-').collect();
+    let ends = |part: &str, length: usize| part.len() == length && part.bytes().all(|b| b.is_ascii_alphanumeric());
+    match parts.as_slice() {
+        ["todo", component, hash, pod] if ends(hash, 8) && ends(pod, 5) => format!("todo-{component}-<pod>"),
+        ["todo", component, hash] if ends(hash, 8) && hash.bytes().any(|b| b.is_ascii_digit()) => {
+            format!("todo-{component}-<hash>")
+        }
+        _ => word.to_owned(),
+    }
+}

@@ -1,0 +1,184 @@
+//! Plays the controllers and the kubelet that the world lacks: Deployments and StatefulSets get pods, pods get a node and
+//! run or crash, Services get endpoints, and what has no owner any more goes.
+
+mod garbage;
+mod kubelet;
+mod workloads;
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, SystemTime};
+
+use anyhow::Result;
+use serde_json::{Value, json};
+
+use crate::etcd::{Etcd, Stored, Write};
+use crate::machine::{Machine, digest};
+
+/// Objects by their keys.
+pub type Live = BTreeMap<String, Stored>;
+
+/// Between two looks.
+const TICK: Duration = Duration::from_millis(25);
+
+/// The player. It ends when this is dropped.
+pub struct Player {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+struct Shared {
+    store: Etcd,
+    machine: Arc<Mutex<Machine>>,
+    ended: AtomicBool,
+    /// Held while a tick is under way, so that a reset comes between two.
+    turn: Mutex<Served>,
+}
+
+/// The fewest ready pods that each Deployment of the release had.
+pub type Served = BTreeMap<String, usize>;
+
+impl Player {
+    /// Begins to play.
+    pub fn start(store: Etcd, machine: Arc<Mutex<Machine>>) -> Self {
+        let shared = Arc::new(Shared { store, machine, ended: AtomicBool::new(false), turn: Mutex::default() });
+        let own = shared.clone();
+        let thread = std::thread::spawn(move || {
+            let mut last = None;
+            while !own.ended.load(Ordering::SeqCst) {
+                let mut served = lock(&own.turn);
+                // What cannot be read now is read in a moment.
+                if let Ok(revision) = own.store.revision()
+                    && last != Some(revision)
+                    && tick(&own, &mut served).is_ok()
+                {
+                    last = Some(revision);
+                }
+                drop(served);
+                std::thread::sleep(TICK);
+            }
+        });
+        Self { shared, thread: Some(thread) }
+    }
+
+    /// Does `reset` while nothing is played, and begins to count who serves.
+    pub fn reset<T>(&self, reset: impl FnOnce() -> Result<T>) -> Result<T> {
+        let mut served = lock(&self.shared.turn);
+        let done = reset()?;
+        served.clear();
+        if let Ok(live) = self.shared.store.objects() {
+            count(&live, &mut served);
+        }
+        Ok(done)
+    }
+
+    /// Waits until there is nothing left to play, and gives the fewest ready pods since the reset.
+    pub fn settle(&self) -> Result<Served> {
+        for _ in 0..200 {
+            let mut served = lock(&self.shared.turn);
+            if tick(&self.shared, &mut served)? == 0 {
+                return Ok(served.clone());
+            }
+        }
+        anyhow::bail!("the world does not come to rest")
+    }
+}
+
+impl Drop for Player {
+    fn drop(&mut self) {
+        self.shared.ended.store(true, Ordering::SeqCst);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// One look and what follows from it; gives the number of changes.
+fn tick(shared: &Shared, served: &mut Served) -> Result<usize> {
+    let live = shared.store.objects()?;
+    count(&live, served);
+    let mut writes = garbage::collect(&live);
+    if writes.is_empty() {
+        writes = workloads::reconcile(&live);
+        let machine = lock(&shared.machine).clone();
+        writes.extend(kubelet::run(&live, &machine));
+    }
+    let count = writes.len();
+    shared.store.apply(writes)?;
+    Ok(count)
+}
+
+fn count(live: &Live, served: &mut Served) {
+    for deployment in of_kind(live, "Deployment").filter(|object| text(object, "/metadata/namespace") == "todo") {
+        let ready = of_kind(live, "Pod").filter(|pod| selects(deployment, pod) && is_ready(pod)).count();
+        let fewest = served.entry(text(deployment, "/metadata/name").to_owned()).or_insert(ready);
+        *fewest = ready.min(*fewest);
+    }
+    // A Deployment that is gone serves nothing.
+    let names: Vec<&str> = of_kind(live, "Deployment").map(|object| text(object, "/metadata/name")).collect();
+    served.iter_mut().filter(|(name, _)| !names.contains(&name.as_str())).for_each(|(_, fewest)| *fewest = 0);
+}
+
+/// All objects of a kind.
+pub fn of_kind<'a>(live: &'a Live, kind: &'a str) -> impl Iterator<Item = &'a Value> {
+    live.values().map(|stored| &stored.value).filter(move |object| object["kind"] == kind)
+}
+
+/// The string at `pointer`, or the empty one.
+pub fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
+    value.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
+}
+
+/// Whether the workload's or Service's selector fits the pod.
+pub fn selects(workload: &Value, pod: &Value) -> bool {
+    let selector = workload.pointer("/spec/selector/matchLabels").or_else(|| workload.pointer("/spec/selector"));
+    let same = workload["metadata"]["namespace"] == pod["metadata"]["namespace"];
+    let selector = selector.and_then(Value::as_object).filter(|selector| !selector.is_empty());
+    same && selector.is_some_and(|wanted| wanted.iter().all(|(key, value)| pod["metadata"]["labels"][key] == *value))
+}
+
+/// Whether the pod is ready.
+pub fn is_ready(pod: &Value) -> bool {
+    let conditions = pod.pointer("/status/conditions").and_then(Value::as_array).into_iter().flatten();
+    conditions.into_iter().any(|condition| condition["type"] == "Ready" && condition["status"] == "True")
+        && pod.pointer("/metadata/deletionTimestamp").is_none()
+}
+
+/// Whether `owner` owns `object`.
+fn owns(owner: &Value, object: &Value) -> bool {
+    let owners = object.pointer("/metadata/ownerReferences").and_then(Value::as_array).into_iter().flatten();
+    owners.into_iter().any(|reference| reference["uid"] == owner["metadata"]["uid"])
+}
+
+/// The metadata of a new object that `owner` controls.
+fn metadata(name: &str, owner: &Value, labels: &Value) -> Value {
+    let reference = json!({"apiVersion": owner["apiVersion"], "kind": owner["kind"], "controller": true,
+        "blockOwnerDeletion": true, "name": owner["metadata"]["name"], "uid": owner["metadata"]["uid"]});
+    let seed = format!("{name} {:?}", SystemTime::now());
+    let hex = digest(seed.as_bytes()).split_off(7);
+    let uid = format!("{}-{}-4{}-8{}-{}", &hex[..8], &hex[8..12], &hex[13..16], &hex[17..20], &hex[20..32]);
+    json!({"name": name, "namespace": owner["metadata"]["namespace"], "uid": uid, "generation": 1,
+        "creationTimestamp": now(), "labels": labels, "ownerReferences": [reference]})
+}
+
+/// The first hex digits of a value's digest.
+fn short(value: &Value, length: usize) -> String {
+    digest(value.to_string().as_bytes())[7..7 + length].to_owned()
+}
+
+/// A new object.
+fn create(resource: &str, object: Value) -> Write {
+    let (namespace, name) = (text(&object, "/metadata/namespace"), text(&object, "/metadata/name"));
+    Write::Put(format!("/registry/{resource}/{namespace}/{name}"), object, "0".to_owned())
+}
+
+/// The present as Kubernetes writes it.
+pub fn now() -> String {
+    xtask::clock::rfc3339(xtask::clock::now())
+}

@@ -1,0 +1,223 @@
+//! Stands before the API server as the port that the node publishes, counts each request, and lets one go wrong.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection, StreamOwned};
+use serde_json::json;
+
+use crate::calls::{Fault, Ledger};
+use crate::names;
+use crate::pki::Pki;
+
+type Inside = BufReader<StreamOwned<ClientConnection, TcpStream>>;
+type Outside = BufReader<StreamOwned<ServerConnection, TcpStream>>;
+
+/// What a crashing container has printed.
+const LOG: &str = "Traceback (most recent call last):\nRuntimeError: boom\n";
+
+/// The proxy.
+pub struct Proxy {
+    /// Where it listens.
+    pub port: u16,
+}
+
+struct Shared {
+    ledger: Ledger,
+    server: Arc<ServerConfig>,
+    client: Arc<ClientConfig>,
+    api: u16,
+    /// Connections to the API server that nobody uses.
+    idle: Mutex<Vec<Inside>>,
+}
+
+/// A request or an answer.
+struct Message {
+    first: String,
+    headers: Vec<(String, String)>,
+    body: Vec<u8>,
+}
+
+impl Proxy {
+    /// Starts one before the API server at the port `api`.
+    pub fn start(api: u16, pki: &Pki, ledger: Ledger) -> Result<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0")?;
+        let port = listener.local_addr()?.port();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let chain = |pem: &str| Ok::<_, anyhow::Error>(vec![CertificateDer::from_pem_slice(pem.as_bytes())?]);
+        let key = |pem: &str| PrivateKeyDer::from_pem_slice(pem.as_bytes());
+        let server = ServerConfig::builder_with_provider(provider.clone())
+            .with_safe_default_protocol_versions()?
+            .with_no_client_auth()
+            .with_single_cert(chain(&pki.server.certificate)?, key(&pki.server.key)?)?;
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_slice(pki.authority.as_bytes())?)?;
+        let client = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()?
+            .with_root_certificates(roots)
+            .with_client_auth_cert(chain(&pki.client.certificate)?, key(&pki.client.key)?)?;
+        let shared =
+            Arc::new(Shared { ledger, server: server.into(), client: client.into(), api, idle: Mutex::default() });
+        std::thread::spawn(move || {
+            for tcp in listener.incoming().map_while(Result::ok) {
+                let shared = shared.clone();
+                std::thread::spawn(move || {
+                    let socket = tcp.try_clone();
+                    let _ = serve(tcp, &shared);
+                    let _ = socket.map(|socket| socket.shutdown(Shutdown::Both));
+                });
+            }
+        });
+        Ok(Self { port })
+    }
+}
+
+fn serve(tcp: TcpStream, shared: &Shared) -> Result<()> {
+    tcp.set_nodelay(true)?;
+    let mut outside = BufReader::new(StreamOwned::new(ServerConnection::new(shared.server.clone())?, tcp));
+    while let Some(request) = read(&mut outside, true)? {
+        let mut words = request.first.split(' ');
+        let (method, target) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+        let fault = shared.ledger.enter(&names::request(method, target));
+        match fault {
+            Some(Fault::Fail) => refuse(&mut outside, 500, "etcdserver: request timed out")?,
+            Some(Fault::Twice) => {
+                refuse(&mut outside, 503, "the server is currently unable to handle the request")?;
+            }
+            Some(Fault::Garbage) => {
+                let body =
+                    json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"}).to_string();
+                answer(&mut outside, 200, "application/json", &body, body.len())?;
+            }
+            Some(Fault::Hang) => {
+                // Until the client gives up.
+                outside.get_ref().sock.set_read_timeout(Some(Duration::from_secs(20)))?;
+                let _ = outside.read(&mut [0]);
+                return Ok(());
+            }
+            Some(Fault::Cut) | None if target.split('?').next().unwrap_or_default().ends_with("/log") => {
+                let shown = if fault.is_some() { &LOG[..LOG.len() / 2] } else { LOG };
+                answer(&mut outside, 200, "text/plain", shown, LOG.len())?;
+                if fault.is_some() {
+                    return Ok(());
+                }
+            }
+            Some(Fault::Cut) | None => {
+                let idle = shared.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+                let mut inside = idle.map_or_else(|| connect(shared), Ok)?;
+                pass(&mut outside, &mut inside, &request, fault.is_some())?;
+                if fault.is_some() {
+                    return Ok(());
+                }
+                shared.idle.lock().unwrap_or_else(PoisonError::into_inner).push(inside);
+            }
+        }
+    }
+    Ok(())
+}
+
+fn connect(shared: &Shared) -> Result<Inside> {
+    let tcp = TcpStream::connect(("127.0.0.1", shared.api))?;
+    tcp.set_nodelay(true)?;
+    let connection = ClientConnection::new(shared.client.clone(), ServerName::try_from("127.0.0.1")?)?;
+    Ok(BufReader::new(StreamOwned::new(connection, tcp)))
+}
+
+/// Hands a request on and its answer back; `cut`: less than half of it, and then the connection ends.
+fn pass(outside: &mut Outside, inside: &mut Inside, request: &Message, cut: bool) -> Result<()> {
+    let upstream = inside.get_mut();
+    upstream.write_all(&render(request))?;
+    upstream.flush()?;
+    let head = read(inside, false)?.context("the API server closed the connection")?;
+    if !head.is("transfer-encoding", "chunked") {
+        let mut whole = head;
+        whole.body = vec![0; whole.length()];
+        inside.read_exact(&mut whole.body)?;
+        let bytes = render(&whole);
+        let end = if cut { bytes.len() - whole.body.len().div_ceil(2).max(1) } else { bytes.len() };
+        outside.get_mut().write_all(&bytes[..end])?;
+        return Ok(outside.get_mut().flush()?);
+    }
+    outside.get_mut().write_all(&render(&head))?;
+    outside.get_mut().flush()?;
+    loop {
+        let mut size = String::new();
+        inside.read_line(&mut size)?;
+        let length = usize::from_str_radix(size.trim(), 16).context("a chunk's size")?;
+        let mut chunk = vec![0; length + 2];
+        inside.read_exact(&mut chunk)?;
+        let end = if cut { length / 2 } else { chunk.len() };
+        let outside = outside.get_mut();
+        outside.write_all(size.as_bytes())?;
+        outside.write_all(&chunk[..end])?;
+        outside.flush()?;
+        if length == 0 || cut {
+            return Ok(());
+        }
+    }
+}
+
+fn refuse(outside: &mut Outside, code: u16, message: &str) -> Result<()> {
+    let reason = if code == 503 { "ServiceUnavailable" } else { "InternalError" };
+    let status = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
+        "message": message, "reason": reason, "code": code});
+    let body = status.to_string();
+    answer(outside, code, "application/json", &body, body.len())
+}
+
+fn answer(outside: &mut Outside, code: u16, kind: &str, body: &str, length: usize) -> Result<()> {
+    let head = format!("HTTP/1.1 {code} Answer\r\ncontent-type: {kind}\r\ncontent-length: {length}\r\n\r\n");
+    let outside = outside.get_mut();
+    outside.write_all(head.as_bytes())?;
+    outside.write_all(body.as_bytes())?;
+    Ok(outside.flush()?)
+}
+
+impl Message {
+    fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(other, _)| other.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
+    }
+
+    fn is(&self, name: &str, value: &str) -> bool {
+        self.header(name).is_some_and(|has| has.eq_ignore_ascii_case(value))
+    }
+
+    fn length(&self) -> usize {
+        self.header("content-length").and_then(|text| text.parse().ok()).unwrap_or_default()
+    }
+}
+
+fn render(message: &Message) -> Vec<u8> {
+    let mut text = format!("{}\r\n", message.first);
+    for (name, value) in &message.headers {
+        text.push_str(&format!("{name}: {value}\r\n"));
+    }
+    let mut bytes = (text + "\r\n").into_bytes();
+    bytes.extend_from_slice(&message.body);
+    bytes
+}
+
+/// Reads a head, and the body if `whole`; `None` at the end of the connection.
+fn read(stream: &mut impl BufRead, whole: bool) -> Result<Option<Message>> {
+    let mut first = String::new();
+    if stream.read_line(&mut first)? == 0 {
+        return Ok(None);
+    }
+    let mut message = Message { first: first.trim_end().to_owned(), headers: Vec::new(), body: Vec::new() };
+    loop {
+        let mut line = String::new();
+        stream.read_line(&mut line)?;
+        let Some((name, value)) = line.trim_end().split_once(':') else { break };
+        message.headers.push((name.to_owned(), value.trim().to_owned()));
+    }
+    if whole {
+        message.body = vec![0; message.length()];
+        stream.read_exact(&mut message.body)?;
+    }
+    Ok(Some(message))
+}

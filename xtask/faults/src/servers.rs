@@ -1,0 +1,96 @@
+//! A real etcd and a real API server, with no node and no other part of a control plane.
+
+use std::net::TcpListener;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use camino::{Utf8Path, Utf8PathBuf};
+use xtask::deadlines;
+use xtask::process::{Piped, Process};
+
+use crate::etcd::Etcd;
+use crate::pki::Pki;
+
+/// For both to answer, on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(90);
+
+/// The two programs.
+#[derive(Clone, Debug)]
+pub struct Programs {
+    /// etcd.
+    pub etcd: Utf8PathBuf,
+    /// kube-apiserver.
+    pub apiserver: Utf8PathBuf,
+    /// helm.
+    pub helm: Utf8PathBuf,
+}
+
+/// The running servers. They end with this value, and with this process.
+pub struct Servers {
+    _apiserver: Piped,
+    _etcd: Piped,
+    /// Where the API server listens.
+    pub port: u16,
+    /// etcd's client.
+    pub store: Etcd,
+}
+
+impl Servers {
+    /// Starts both with their data in `folder`, and waits until the API server is ready.
+    pub fn start(programs: &Programs, folder: &Utf8Path, pki: &Pki) -> Result<Self> {
+        let certificates = pki.write(&folder.join("pki"))?;
+        let [client, peer, port] = [free_port()?, free_port()?, free_port()?];
+        let url = |port: u16| format!("http://127.0.0.1:{port}");
+        let etcd = server(programs.etcd.as_str(), &folder.join("etcd.log"))
+            .args(["--data-dir", folder.join("data").as_str(), "--unsafe-no-fsync", "--log-level=error"])
+            .args(["--listen-client-urls", &url(client), "--advertise-client-urls", &url(client)])
+            .args(["--listen-peer-urls", &url(peer), "--initial-advertise-peer-urls", &url(peer)])
+            .args(["--initial-cluster", &format!("default={}", url(peer))]);
+        let file = |name: &str| certificates.join(name).to_string();
+        let apiserver = server(programs.apiserver.as_str(), &folder.join("apiserver.log"))
+            .args(["--etcd-servers", &url(client), "--storage-media-type=application/json"])
+            .args(["--bind-address=127.0.0.1", "--secure-port", &port.to_string()])
+            .args(["--service-cluster-ip-range=10.96.0.0/16", "--authorization-mode=RBAC"])
+            .args(["--tls-cert-file", &file("server.crt"), "--tls-private-key-file", &file("server.key")])
+            .args(["--client-ca-file", &file("ca.crt"), "--cert-dir", folder.join("apiserver").as_str()])
+            .args(["--service-account-issuer=https://faults", "--service-account-key-file", &file("server.crt")])
+            .args(["--service-account-signing-key-file", &file("server.key")])
+            .args(["--disable-admission-plugins=ServiceAccount", "--endpoint-reconciler-type=none", "-v=0"]);
+        let this = Self {
+            _etcd: etcd.pipe_from(None)?,
+            _apiserver: apiserver.pipe_from(None)?,
+            port,
+            store: Etcd::new(client),
+        };
+        this.wait(folder)?;
+        Ok(this)
+    }
+
+    fn wait(&self, folder: &Utf8Path) -> Result<()> {
+        let begun = Instant::now();
+        let bootstrapped = || {
+            let found = self.store.snapshot()?;
+            anyhow::Ok(found.contains_key("/registry/services/specs/default/kubernetes"))
+        };
+        loop {
+            let answers = std::net::TcpStream::connect(("127.0.0.1", self.port)).is_ok();
+            if answers && bootstrapped().unwrap_or(false) {
+                return Ok(());
+            }
+            ensure!(begun.elapsed() < PATIENCE, "the API server did not become ready: see {folder}/apiserver.log");
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+}
+
+/// A server whose output goes to a file. It ends when its [`Piped`] is dropped, and with this process.
+fn server(program: &str, log: &Utf8Path) -> Process {
+    Process::new("/bin/sh")
+        .args(["-c", "log=$1; shift; exec \"$0\" \"$@\" >\"$log\" 2>&1", program, log.as_str()])
+        .deadline(deadlines::SUITE)
+}
+
+/// A port that was free a moment ago.
+pub fn free_port() -> Result<u16> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}

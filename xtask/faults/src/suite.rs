@@ -1,0 +1,404 @@
+//! Runs every scenario once, then once for each call and fault, in several worlds side by side.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use camino::{Utf8Path, Utf8PathBuf};
+
+use crate::calls::{Call, FAULTS, Fault};
+use crate::checker::{Case, Violation, check, check_again};
+use crate::machine::digest;
+use crate::mutants;
+use crate::scenario::{DEPLOY, SCENARIOS, Scenario, Start};
+use crate::servers::Programs;
+use crate::truth::Truth;
+use crate::world::{Outcome, State, World};
+
+/// Worlds side by side: two processors are busy while some runs wait for a limit.
+const WORLDS: usize = 4;
+/// How often a deploy that the suite itself needs is tried: a busy machine may exceed a scaled limit.
+const TRIES: usize = 4;
+
+/// What a suite is made with.
+pub struct Setting<'a> {
+    /// The folder of all worlds.
+    pub folder: Utf8PathBuf,
+    /// The xtask under test.
+    pub program: Utf8PathBuf,
+    /// What plays the tools that xtask calls.
+    pub tool: Utf8PathBuf,
+    /// etcd, API server and helm.
+    pub programs: &'a Programs,
+    /// What the worlds deploy.
+    pub checkout: Utf8PathBuf,
+}
+
+/// A call of a scenario that goes wrong.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Pair {
+    /// Index into [`SCENARIOS`].
+    pub scenario: usize,
+    /// The call.
+    pub call: Call,
+    /// How it goes wrong.
+    pub fault: Fault,
+}
+
+impl std::fmt::Display for Pair {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}/{}", SCENARIOS[self.scenario].name, self.call, self.fault)
+    }
+}
+
+/// What the runs came to.
+#[derive(Default)]
+pub struct Findings {
+    /// Calls that went wrong at least once.
+    pub calls: usize,
+    /// Pairs that were run.
+    pub runs: usize,
+    /// Runs that followed a fault which had changed something.
+    pub again: usize,
+    /// Pairs whose call did not come this time.
+    pub missed: Vec<String>,
+    /// The violations.
+    pub violations: Vec<(Pair, Violation)>,
+}
+
+/// A world with the states that scenarios start from.
+pub struct Prepared {
+    /// The world.
+    pub world: World,
+    starts: HashMap<&'static str, Beginning>,
+}
+
+/// A state that scenarios start from, as the checker asks it.
+struct Beginning {
+    state: State,
+    truth: Truth,
+    everything: String,
+}
+
+impl Beginning {
+    fn new(state: State) -> Self {
+        let truth = Truth::of(&state);
+        Self { everything: truth.everything(), truth, state }
+    }
+}
+
+/// The run of a scenario in which nothing goes wrong.
+pub struct Reference {
+    outcome: Outcome,
+    wanted: Truth,
+    calls: Vec<Call>,
+}
+
+impl Prepared {
+    /// Makes a world and the states; `program` may be another than that of the references.
+    pub fn make(setting: &Setting<'_>, number: usize) -> Result<Self> {
+        let folder = setting.folder.join(number.to_string());
+        let world = World::new(&folder, setting)?;
+        let mut starts = HashMap::from([(name(Start::Nothing), Beginning::new(world.state()?))]);
+        let mut deploy = |start: Start, edit: Option<&str>| -> Result<()> {
+            if let Some(edit) = edit {
+                world.edit(edit)?;
+            }
+            for _ in 1..TRIES {
+                if world.run(DEPLOY, None, None)?.code == Some(0) {
+                    break;
+                }
+            }
+            // Nothing is left to do, and its parts are where the next one expects them.
+            let outcome = world.run(DEPLOY, None, None)?;
+            ensure!(outcome.code == Some(0), "a deploy without a fault fails:\n{}", outcome.text);
+            starts.insert(name(start), Beginning::new(world.state()?));
+            Ok(())
+        };
+        deploy(Start::Deployed, None)?;
+        deploy(Start::DeployedTwice, Some("another"))?;
+        Ok(Self { world, starts })
+    }
+
+    /// Runs a scenario while `planned` goes wrong; gives what there was before, too.
+    fn run(&self, scenario: &Scenario, planned: Option<(Call, Fault)>) -> Result<(&Beginning, Outcome)> {
+        let start = &self.starts[name(scenario.start)];
+        self.world.restore(&start.state)?;
+        if let Some(edit) = scenario.edit {
+            self.world.edit(edit)?;
+        }
+        Ok((start, self.world.run(scenario.args, planned, scenario.saved)?))
+    }
+
+    /// Runs it twice without a fault: what comes as often both times is a call that can be numbered.
+    pub fn reference(&self, scenario: &Scenario) -> Result<Reference> {
+        let mut runs = vec![self.run(scenario, None)?.1, self.run(scenario, None)?.1];
+        for _ in 2..TRIES {
+            if runs[runs.len() - 2].text.lines().count() == runs[runs.len() - 1].text.lines().count() {
+                break;
+            }
+            runs.push(self.run(scenario, None)?.1);
+        }
+        let (second, first) = (runs.pop().context("two runs")?, runs.pop().context("two runs")?);
+        for outcome in [&first, &second] {
+            if !outcome.unknown.is_empty() {
+                bail!("the suite must learn: {}", outcome.unknown.join("; "));
+            }
+        }
+        ensure!(first.code == second.code, "two runs differ:\n{}\n{}", first.text, second.text);
+        let counts = |outcome: &Outcome| {
+            let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+            outcome.calls.iter().for_each(|call| *counts.entry(call.name.clone()).or_default() += 1);
+            counts
+        };
+        let (one, other) = (counts(&first), counts(&second));
+        let stable = |call: &&Call| {
+            let both = one.get(&call.name).copied().unwrap_or(0).min(other.get(&call.name).copied().unwrap_or(0));
+            // The requests to a route are one measurement.
+            call.number <= if call.name.starts_with("HTTP ") { 1 } else { both }
+        };
+        let calls = first.calls.iter().filter(stable).cloned().collect();
+        let wanted = Truth::of(&first.after);
+        Ok(Reference { outcome: first, wanted, calls })
+    }
+
+    /// Lets one call go wrong; gives whether it came, whether a run had to follow, and what is wrong.
+    fn check(&self, pair: &Pair, reference: &Reference, known: &Known) -> Result<Checked> {
+        let scenario = &SCENARIOS[pair.scenario];
+        let planned = (pair.call.clone(), pair.fault);
+        let (before, outcome) = self.run(scenario, Some(planned.clone()))?;
+        if outcome.struck == 0 {
+            return Ok(Checked { came: false, again: false, violations: Vec::new() });
+        }
+        let after = Truth::of(&outcome.after);
+        let case = Case {
+            scenario,
+            planned: &planned,
+            before: &before.truth,
+            after: &after,
+            outcome: &outcome,
+            reference: &reference.outcome,
+            wanted: &reference.wanted,
+        };
+        let mut violations = check(&case);
+        violations.extend(outcome.unknown.iter().map(|what| Violation {
+            claim: format!("`{what}`"),
+            truth: "the suite does not know this command and must learn it".to_owned(),
+        }));
+        let now = after.everything();
+        let mut again = false;
+        if now != before.everything {
+            let state = (pair.scenario, now);
+            let found = lock(known).get(&state).cloned();
+            let found = match found {
+                Some(found) => found,
+                None => {
+                    again = true;
+                    let outcome = self.world.run(scenario.again, None, None)?;
+                    let found = check_again(&case, &outcome, &Truth::of(&outcome.after));
+                    lock(known).insert(state, found.clone());
+                    found
+                }
+            };
+            violations.extend(found);
+        }
+        Ok(Checked { came: true, again, violations })
+    }
+}
+
+struct Checked {
+    came: bool,
+    again: bool,
+    violations: Vec<Violation>,
+}
+
+/// What follows from a state, for each scenario: the same state is not tried twice.
+type Known = Mutex<HashMap<(usize, String), Vec<Violation>>>;
+
+fn name(start: Start) -> &'static str {
+    match start {
+        Start::Nothing => "nothing",
+        Start::Deployed => "deployed",
+        Start::DeployedTwice => "deployed twice",
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The pairs of a scenario. `all`: every fault of every call. Otherwise the lists and watches of a snapshot, which one
+/// function asks side by side, share the five faults among them, another share each time.
+fn pairs(scenario: usize, calls: &[Call], all: bool) -> Vec<Pair> {
+    let mut found = Vec::new();
+    let mut index = HashMap::new();
+    for call in calls {
+        let next = index.len();
+        let of_snapshot = is_list(&call.name);
+        let place = *index.entry(call.name.as_str()).or_insert(next);
+        let later = calls.iter().any(|other| other.name == call.name && other.number > call.number);
+        for (number, fault) in FAULTS.into_iter().enumerate() {
+            let shared = of_snapshot && !all && (place + call.number) % FAULTS.len() != number;
+            // Of a tool that is not called again, failing twice is failing.
+            let same = fault == Fault::Twice && !later && !call.name.starts_with(|c: char| c.is_ascii_uppercase());
+            if !shared && !same {
+                found.push(Pair { scenario, call: call.clone(), fault });
+            }
+        }
+    }
+    found
+}
+
+/// Whether the call is one of the lists or watches of a namespace.
+fn is_list(name: &str) -> bool {
+    let Some(path) = name.strip_prefix("GET ") else { return false };
+    let path = path.trim_end_matches("?watch=true");
+    let rest = path.split("/namespaces/todo/").nth(1).unwrap_or("/");
+    !rest.contains(['/', '?'])
+}
+
+/// Makes the worlds side by side.
+pub fn worlds(setting: &Setting<'_>, count: usize) -> Result<Vec<Prepared>> {
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..count).map(|number| scope.spawn(move || Prepared::make(setting, number))).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap_or_else(|_| bail!("making a world panicked"))).collect()
+    })
+}
+
+/// References by the number of their scenario.
+pub type References = BTreeMap<usize, Reference>;
+
+/// The references of all scenarios, or of the one that `only` begins with, made by the worlds side by side.
+pub fn references(worlds: &[Prepared], only: Option<&str>) -> Result<References> {
+    let scenario = only.and_then(|text| text.split_once('/')).map(|(name, _)| name);
+    let named =
+        (0..SCENARIOS.len()).filter(|number| scenario.is_none_or(|name| SCENARIOS[*number].name.ends_with(name)));
+    let queue = Mutex::new(named.collect::<VecDeque<_>>());
+    let found = Mutex::new(BTreeMap::new());
+    side_by_side(worlds, |world| {
+        loop {
+            let Some(number) = lock(&queue).pop_front() else { return Ok(()) };
+            let reference = world.reference(&SCENARIOS[number]).with_context(|| SCENARIOS[number].name)?;
+            lock(&found).insert(number, reference);
+        }
+    })?;
+    Ok(found.into_inner().unwrap_or_else(PoisonError::into_inner))
+}
+
+fn side_by_side(worlds: &[Prepared], work: impl Fn(&Prepared) -> Result<()> + Sync) -> Result<()> {
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = worlds.iter().map(|world| scope.spawn(|| work(world))).collect();
+        threads.into_iter().try_for_each(|thread| thread.join().unwrap_or_else(|_| bail!("a world panicked")))
+    })
+}
+
+/// The pairs that are run: those that `only` is a part of, if it is given.
+pub fn select(references: &References, only: Option<&str>, all: bool) -> Vec<Pair> {
+    // Who names a call wants all of it.
+    let all = all || only.and_then(|text| text.split_once('/')).is_some_and(|(_, call)| !call.is_empty());
+    let found = references.iter().flat_map(|(number, reference)| pairs(*number, &reference.calls, all));
+    found.filter(|pair| only.is_none_or(|text| pair.to_string().contains(text))).collect()
+}
+
+/// Runs `pairs`; `tell` hears of each violation and, from time to time, how far it is. `enough`: ends at the first one.
+pub fn run(
+    worlds: &[Prepared],
+    references: &References,
+    pairs: &[Pair],
+    enough: bool,
+    tell: impl Fn(&str) + Sync,
+) -> Result<Findings> {
+    let queue = Mutex::new(pairs.iter().cloned().collect::<VecDeque<_>>());
+    let known = Known::default();
+    let total = Mutex::new(Findings::default());
+    let told = Mutex::new(Instant::now());
+    side_by_side(worlds, |world| {
+        loop {
+            if xtask::process::ending() || enough && !lock(&total).violations.is_empty() {
+                return Ok(());
+            }
+            let Some(pair) = lock(&queue).pop_front() else { return Ok(()) };
+            let reference = &references[&pair.scenario];
+            let mut checked = world.check(&pair, reference, &known)?;
+            // What only a busy machine brought about does not come again.
+            if !checked.came || !checked.violations.is_empty() {
+                checked = world.check(&pair, reference, &known)?;
+            }
+            let mut total = lock(&total);
+            total.runs += 1;
+            total.again += usize::from(checked.again);
+            if !checked.came {
+                total.missed.push(pair.to_string());
+            }
+            for violation in checked.violations {
+                tell(&format!("{pair}\n  said or done: {}\n  the truth:    {}", violation.claim, violation.truth));
+                total.violations.push((pair.clone(), violation));
+            }
+            let mut told = lock(&told);
+            if told.elapsed() > Duration::from_secs(30) {
+                *told = Instant::now();
+                tell(&format!("{} of {} runs", total.runs, pairs.len()));
+            }
+        }
+    })?;
+    let mut total = total.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let calls: BTreeSet<String> =
+        pairs.iter().map(|pair| format!("{}/{}", SCENARIOS[pair.scenario].name, pair.call)).collect();
+    total.calls = calls.len();
+    Ok(total)
+}
+
+/// Runs the whole suite: every pair, and then the mutants. Gives the findings and how many mutants were not caught.
+pub fn whole(
+    setting: &Setting<'_>,
+    only: Option<&str>,
+    all: bool,
+    tell: impl Fn(&str) + Sync,
+) -> Result<(Findings, Vec<mutants::Caught>)> {
+    let mutants = only.is_none_or(|text| text.starts_with(MUTANTS));
+    let pairs_too = !only.is_some_and(|text| text.starts_with(MUTANTS));
+    let worlds = worlds(setting, WORLDS)?;
+    let references = references(&worlds, only.filter(|_| pairs_too))?;
+    let mut found = Findings::default();
+    if pairs_too {
+        let mut pairs = select(&references, only, all);
+        // Mixed, so that some worlds compute while others wait for a limit.
+        pairs.sort_by_key(|pair| digest(pair.to_string().as_bytes()));
+        ensure!(!pairs.is_empty(), "no pair of a call and a fault fits {}", only.unwrap_or_default());
+        tell(&format!("{} runs of {} scenarios", pairs.len(), references.len()));
+        found = run(&worlds, &references, &pairs, false, &tell)?;
+    }
+    let caught = if mutants { mutants::try_all(setting, &worlds, &references, &tell)? } else { Vec::new() };
+    Ok((found, caught))
+}
+
+/// What `--only` begins with for the mutants alone.
+const MUTANTS: &str = "mutants";
+
+/// Makes a folder for worlds that goes with the returned value. Those of suites that were killed go first.
+pub fn folder(place: &Utf8Path) -> Result<(tempfile::TempDir, Utf8PathBuf)> {
+    for entry in place.read_dir_utf8()?.filter_map(std::result::Result::ok) {
+        let pid = entry.file_name().strip_prefix(PREFIX).and_then(|rest| rest.split('-').next());
+        if pid.is_some_and(|pid| !Utf8Path::new("/proc").join(pid).exists()) {
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
+    }
+    let prefix = format!("{PREFIX}{}-", std::process::id());
+    let temp = tempfile::Builder::new().prefix(&prefix).tempdir_in(place)?;
+    let path = Utf8PathBuf::try_from(temp.path().to_owned())?;
+    Ok((temp, path))
+}
+
+/// What the names of these folders begin with; a process ID follows.
+const PREFIX: &str = "xtask-faults-";
+
+/// Links `program` into `folder`, or copies it where that cannot be done.
+pub fn keep(program: &Utf8Path, folder: &Utf8Path) -> Result<Utf8PathBuf> {
+    std::fs::create_dir_all(folder)?;
+    let dest = folder.join(program.file_name().context("a program's name")?);
+    if std::fs::hard_link(program, &dest).is_err() {
+        std::fs::copy(program, &dest).with_context(|| format!("copying {program}"))?;
+    }
+    Ok(dest)
+}

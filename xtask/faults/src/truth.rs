@@ -1,0 +1,260 @@
+//! What is so: the state of a world as the checker asks it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Value, json};
+
+use crate::machine::canonical;
+use crate::player::{is_ready, selects, text};
+use crate::world::State;
+
+/// The namespace of the release.
+const NAMESPACE: &str = "todo";
+
+/// A state, read.
+pub struct Truth {
+    objects: BTreeMap<String, Value>,
+    machine: crate::machine::Machine,
+    /// Whether minikube has the profile on record.
+    pub recorded: bool,
+}
+
+/// A workload of the release.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Workload {
+    /// Its name.
+    pub name: String,
+    /// Pods that it should have.
+    pub wanted: usize,
+    /// Pods of its selector that are ready.
+    pub ready: usize,
+    /// The images of its template.
+    pub images: BTreeSet<String>,
+    /// The images of its pods.
+    pub running: BTreeSet<String>,
+}
+
+impl Truth {
+    /// Reads a state.
+    pub fn of(state: &State) -> Self {
+        let parsed =
+            state.objects.iter().filter_map(|(key, text)| Some((key.clone(), serde_json::from_str(text).ok()?)));
+        let recorded = state.has_file("cache/minikube/.minikube/profiles/todo/config.json");
+        Self { objects: parsed.collect(), machine: state.machine.clone(), recorded }
+    }
+
+    fn kind<'a>(&'a self, kind: &'a str) -> impl Iterator<Item = &'a Value> {
+        self.objects.values().filter(move |object| object["kind"] == kind)
+    }
+
+    fn ours<'a>(&'a self, kind: &'a str) -> impl Iterator<Item = &'a Value> {
+        self.kind(kind).filter(|object| text(object, "/metadata/namespace") == NAMESPACE)
+    }
+
+    /// Whether the node runs.
+    pub fn node_runs(&self) -> bool {
+        self.machine.node.as_deref() == Some("running")
+    }
+
+    /// Whether there is a container of the node.
+    pub fn has_node(&self) -> bool {
+        self.machine.node.is_some()
+    }
+
+    /// Whether the namespace exists.
+    pub fn has_namespace(&self) -> bool {
+        self.objects.contains_key("/registry/namespaces/todo")
+    }
+
+    /// Helm's revisions of the release by number, with their status.
+    pub fn revisions(&self) -> BTreeMap<u64, String> {
+        let labels =
+            |secret: &'_ Value, name: &str| secret["metadata"]["labels"][name].as_str().unwrap_or_default().to_owned();
+        let secrets =
+            self.ours("Secret").filter(|secret| labels(secret, "owner") == "helm" && labels(secret, "name") == "todo");
+        secrets.filter_map(|secret| Some((labels(secret, "version").parse().ok()?, labels(secret, "status")))).collect()
+    }
+
+    /// The release's workloads.
+    pub fn workloads(&self) -> Vec<Workload> {
+        let images = |spec: &Value| -> BTreeSet<String> {
+            let lists = ["containers", "initContainers"].into_iter().filter_map(|list| spec[list].as_array());
+            lists.flatten().map(|container| text(container, "/image").to_owned()).collect()
+        };
+        let of = |object: &Value| {
+            let pods: Vec<&Value> = self.ours("Pod").filter(|pod| selects(object, pod)).collect();
+            Workload {
+                name: text(object, "/metadata/name").to_owned(),
+                wanted: object["spec"]["replicas"].as_u64().unwrap_or(1) as usize,
+                ready: pods.iter().filter(|pod| is_ready(pod)).count(),
+                images: images(&object["spec"]["template"]["spec"]),
+                running: pods.iter().flat_map(|pod| images(&pod["spec"])).collect(),
+            }
+        };
+        self.ours("Deployment").chain(self.ours("StatefulSet")).map(of).collect()
+    }
+
+    /// Whether everything that the release consists of is ready, with the images that its templates name.
+    pub fn is_up(&self) -> bool {
+        let workloads = self.workloads();
+        let newest = self.revisions().into_iter().next_back();
+        let complete = |workload: &Workload| workload.ready == workload.wanted && workload.running == workload.images;
+        newest.is_some_and(|(_, status)| status == "deployed")
+            && !workloads.is_empty()
+            && workloads.iter().all(complete)
+            && self.ours("Ingress").next().is_some()
+    }
+
+    /// The record of what was verified.
+    pub fn record(&self) -> Option<Value> {
+        let map = self.objects.get("/registry/configmaps/todo/todo-xtask")?;
+        serde_json::from_str(map["data"]["record.json"].as_str()?).ok()
+    }
+
+    /// Whether each image of the record is on the node with the ID that was verified, and pods run that.
+    pub fn is_verified(&self) -> bool {
+        let Some(record) = self.record() else { return false };
+        let newest = self.revisions().into_keys().next_back();
+        let images = record["images"].as_object().cloned().unwrap_or_default();
+        let on_node = |reference: &str| self.machine.node_images.get(&canonical(reference)).cloned();
+        let pods = self.ours("Pod").filter_map(|pod| pod.pointer("/status/containerStatuses")?.as_array()).flatten();
+        let pods_fit = pods.into_iter().all(|status| images.values().any(|id| *id == status["imageID"]));
+        record["revision"].as_u64() == newest
+            && self.is_up()
+            && pods_fit
+            && images.iter().all(|(reference, id)| on_node(reference).is_some_and(|has| json!(has) == *id))
+    }
+
+    /// Names of the Secrets that are not Helm's.
+    pub fn secrets(&self) -> BTreeSet<String> {
+        let secrets = self.ours("Secret").filter(|secret| secret["metadata"]["labels"]["owner"] != "helm");
+        secrets.map(|secret| text(secret, "/metadata/name").to_owned()).collect()
+    }
+
+    /// Names of the Secrets that pods have mounted.
+    pub fn mounted_secrets(&self) -> BTreeSet<String> {
+        let volumes = self.ours("Pod").filter_map(|pod| pod["spec"]["volumes"].as_array()).flatten();
+        let mut names = BTreeSet::new();
+        for volume in volumes {
+            names.extend(volume.pointer("/secret/secretName").and_then(Value::as_str).map(str::to_owned));
+            let sources = volume.pointer("/projected/sources").and_then(Value::as_array).into_iter().flatten();
+            names.extend(sources.filter_map(|source| source.pointer("/secret/name")?.as_str()).map(str::to_owned));
+        }
+        names
+    }
+
+    /// Names of the volume claims.
+    pub fn claims(&self) -> BTreeSet<String> {
+        self.ours("PersistentVolumeClaim").map(|claim| text(claim, "/metadata/name").to_owned()).collect()
+    }
+
+    /// Whether the cluster has a default IngressClass.
+    pub fn has_ingress_class(&self) -> bool {
+        self.kind("IngressClass").next().is_some()
+    }
+
+    /// Whether the controller of our making is there.
+    pub fn has_controller(&self) -> bool {
+        self.objects.contains_key("/registry/deployments/ingress-traefik/traefik")
+    }
+
+    /// The engine's references.
+    pub fn engine_images(&self) -> BTreeSet<String> {
+        self.machine.images.iter().map(|image| image.reference.clone()).collect()
+    }
+
+    /// Whether the node has the image `reference`.
+    pub fn node_has(&self, reference: &str) -> bool {
+        self.machine.node_images.contains_key(&canonical(reference))
+    }
+
+    /// Images of running pods that the node does not have any more.
+    pub fn lost_images(&self) -> Vec<String> {
+        let running = self.workloads().into_iter().flat_map(|workload| workload.running);
+        running.filter(|reference| !self.machine.node_images.contains_key(&canonical(reference))).collect()
+    }
+
+    /// Everything that two states must have in common to be equally good: what is wanted, what runs, what was verified.
+    /// Revisions' numbers, names of pods and times are left out.
+    pub fn essence(&self) -> BTreeMap<String, String> {
+        let mut found = BTreeMap::new();
+        // Its name ends in a digest that depends on a random password.
+        let secrets: Vec<String> =
+            self.secrets().into_iter().filter(|name| name.starts_with("todo-backend-")).collect();
+        let mut add = |name: String, value: Value| {
+            let plain = |text: String, secret: &String| text.replace(secret.as_str(), "todo-backend-<digest>");
+            found.insert(name, secrets.iter().fold(value.to_string(), plain))
+        };
+        add("node".to_owned(), json!(self.machine.node));
+        add("minikube's record".to_owned(), json!(self.recorded));
+        for kind in [
+            "Deployment",
+            "StatefulSet",
+            "Service",
+            "Ingress",
+            "ConfigMap",
+            "PodDisruptionBudget",
+            "ServiceAccount",
+            "Namespace",
+            "PersistentVolumeClaim",
+            "IngressClass",
+        ] {
+            for object in self.kind(kind) {
+                let (namespace, name) = (text(object, "/metadata/namespace"), text(object, "/metadata/name"));
+                let foreign = !["", NAMESPACE, "ingress-traefik"].contains(&namespace)
+                    || kind == "Namespace" && !["todo", "ingress-traefik"].contains(&name);
+                if foreign || name == "todo-xtask" || name == "kube-root-ca.crt" {
+                    continue;
+                }
+                let mut spec = object["spec"].clone();
+                if let Some(spec) = spec.as_object_mut() {
+                    for given in ["clusterIP", "clusterIPs", "finalizers", "volumeName"] {
+                        spec.remove(given);
+                    }
+                }
+                add(format!("{kind} {namespace}/{name}"), json!([spec, object["data"]]));
+            }
+        }
+        for workload in self.workloads() {
+            add(format!("pods of {}", workload.name), json!([workload.ready, workload.running]));
+        }
+        add("Secrets".to_owned(), json!(self.secrets()));
+        add(
+            "Helm's newest revision".to_owned(),
+            json!(self.revisions().into_iter().next_back().map(|(_, status)| status)),
+        );
+        let record = self
+            .record()
+            .map(|record| json!([record["fingerprint"], record["images"], record["environment"], self.is_verified()]));
+        add("record".to_owned(), json!(record));
+        found
+    }
+
+    /// The same with all that a later run may also depend on.
+    pub fn everything(&self) -> String {
+        let mut essence = self.essence();
+        essence.insert("revisions".to_owned(), json!(self.revisions()).to_string());
+        essence.insert("node images".to_owned(), json!(self.machine.node_images).to_string());
+        essence.insert("engine images".to_owned(), json!(self.engine_images()).to_string());
+        essence.insert(
+            "record itself".to_owned(),
+            json!(self.record().map(|mut record| {
+                record["verified_at"] = json!(0);
+                record["history"].as_array_mut().into_iter().flatten().for_each(|old| old["verified_at"] = json!(0));
+                record
+            }))
+            .to_string(),
+        );
+        json!(essence).to_string()
+    }
+}
+
+/// The parts in which two essences differ.
+pub fn differences(wanted: &BTreeMap<String, String>, has: &BTreeMap<String, String>) -> Vec<String> {
+    let names: BTreeSet<&String> = wanted.keys().chain(has.keys()).collect();
+    let differing = names.into_iter().filter(|name| wanted.get(*name) != has.get(*name));
+    let show = |side: &BTreeMap<String, String>, name: &String| {
+        side.get(name).map_or("nothing".to_owned(), |text| text.chars().take(160).collect())
+    };
+    differing.map(|name| format!("{name}: {} instead of {}", show(has, name), show(wanted, name))).collect()
+}

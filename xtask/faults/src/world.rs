@@ -1,0 +1,315 @@
+//! A world: a checkout, an engine, a node and an API server of its own, and runs of xtask in it.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader};
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::net::UnixListener;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use anyhow::{Context, Result};
+use camino::{Utf8Path, Utf8PathBuf};
+use rustix::process::{Pid, Signal, kill_process};
+use xtask::deadlines::{Limit, SCALE};
+use xtask::process::Process;
+use xtask::project::{Options, Project};
+use xtask::report::Report;
+
+use crate::calls::{Call, Fault, Ledger};
+use crate::client::SOCKET;
+use crate::control::Control;
+use crate::etcd::Objects;
+use crate::ingress::Ingress;
+use crate::machine::{Machine, Surroundings};
+use crate::mutants::SWITCH;
+use crate::pki::Pki;
+use crate::player::{Player, Served};
+use crate::proxy::Proxy;
+use crate::servers::{Servers, free_port};
+use crate::suite::Setting;
+
+/// What time limits are multiplied with.
+const FACTOR: &str = "0.05";
+/// A run that lasts longer hangs.
+const LONGEST: Limit = Limit::seconds(90);
+/// The files that belong to a state, below the world's folder.
+const FILES: [&str; 5] = ["root/target", "root/apps", "root/.env", "cache/minikube", "home/.kube/config"];
+/// What `deploy --watch` says when it waits.
+pub const WATCHING: &str = "watching for changes";
+
+/// Files below the world's folder with their modes.
+type Files = BTreeMap<Utf8PathBuf, (Vec<u8>, u32)>;
+
+/// Everything that a run may change.
+#[derive(Clone)]
+pub struct State {
+    /// What the API server stores.
+    pub objects: Objects,
+    /// Engine and node.
+    pub machine: Machine,
+    files: Files,
+}
+
+impl State {
+    /// Whether the file is there, by its path below the world's folder.
+    pub fn has_file(&self, path: &str) -> bool {
+        self.files.contains_key(Utf8Path::new(path))
+    }
+}
+
+/// How a run of xtask ended.
+pub struct Outcome {
+    /// Its exit code; `None`: killed, by the suite if it lasted too long.
+    pub code: Option<i32>,
+    /// Both outputs as they came.
+    pub text: String,
+    /// Its calls.
+    pub calls: Vec<Call>,
+    /// How often the fault struck.
+    pub struck: usize,
+    /// What the suite could not answer.
+    pub unknown: Vec<String>,
+    /// The fewest ready pods of each Deployment while it ran.
+    pub served: Served,
+    /// What there was afterwards.
+    pub after: State,
+}
+
+/// The world.
+pub struct World {
+    folder: Utf8PathBuf,
+    program: Utf8PathBuf,
+    servers: Servers,
+    machine: Arc<Mutex<Machine>>,
+    ingress: Arc<Ingress>,
+    ledger: Ledger,
+    player: Player,
+    /// The program with all mutants and the number of the one that is switched on, where one is tested.
+    mutant: Mutex<Option<(Utf8PathBuf, usize)>>,
+    /// What was read last, and etcd's revision then.
+    last: Mutex<Option<(u64, Objects)>>,
+}
+
+impl World {
+    /// Makes one in `folder`, which must not exist.
+    pub fn new(folder: &Utf8Path, setting: &Setting<'_>) -> Result<Self> {
+        let (programs, checkout) = (setting.programs, &setting.checkout);
+        for name in ["root/apps/backend", "root/apps/frontend", "bin", "cache", "home", "tmp"] {
+            std::fs::create_dir_all(folder.join(name))?;
+        }
+        let root = folder.join("root");
+        copy(&checkout.join("infra"), &root.join("infra"))?;
+        std::fs::copy(checkout.join(".env.example"), root.join(".env.example"))?;
+        for app in ["backend", "frontend"] {
+            std::fs::write(root.join("apps").join(app).join("Dockerfile"), format!("FROM {app}\n"))?;
+            std::fs::write(root.join("apps").join(app).join("source"), "as it was at first\n")?;
+        }
+        std::fs::write(root.join(".env"), "AUTH_SECRET=not-a-secret-0123456789abcdef0123456789\n")?;
+        std::fs::set_permissions(root.join(".env"), std::fs::Permissions::from_mode(0o600))?;
+        std::fs::write(folder.join("cache/origin"), "release")?;
+        let pki = Pki::generate()?;
+        let servers = Servers::start(programs, &folder.join("servers"), &pki)?;
+        let ledger = Ledger::default();
+        let proxy = Proxy::start(servers.port, &pki, ledger.clone())?;
+        let published = free_port()?;
+        let settings = root.join("infra/xtask.toml");
+        let text = std::fs::read_to_string(&settings)?;
+        std::fs::write(&settings, text.replace("port = 8080", &format!("port = {published}")))?;
+        tools(folder, &root, &setting.tool)?;
+
+        let mut machine = Machine::default();
+        let project = Project::open(Some(root), Options::default(), Report::new(false))?;
+        let settings = &project.settings;
+        let bases = settings.images.values().flat_map(|image| image.bases.values());
+        bases.chain([&settings.cluster.ingress_image, &settings.database.image]).for_each(|name| machine.pulled(name));
+        let machine = Arc::new(Mutex::new(machine));
+        let ingress = Arc::new(Ingress::new(published, servers.store.clone(), ledger.clone()));
+        let around = Surroundings {
+            minikube: folder.join("cache/minikube/.minikube"),
+            kubeconfig: folder.join("home/.kube/config"),
+            pki,
+            api: servers.port,
+            proxy: proxy.port,
+            published,
+            used: Vec::new(),
+        };
+        let control = Control {
+            ledger: ledger.clone(),
+            machine: machine.clone(),
+            store: servers.store.clone(),
+            ingress: ingress.clone(),
+            folder: folder.to_string(),
+            helm: programs.helm.to_string(),
+            git: on_path("git")?,
+            around: Mutex::new(around),
+        };
+        Arc::new(control).listen(UnixListener::bind(folder.join(SOCKET))?);
+        let player = Player::start(servers.store.clone(), machine.clone());
+        Ok(Self {
+            folder: folder.to_owned(),
+            program: setting.program.clone(),
+            servers,
+            machine,
+            ingress,
+            ledger,
+            player,
+            mutant: Mutex::default(),
+            last: Mutex::default(),
+        })
+    }
+
+    /// Tests a mutant from now on.
+    pub fn mutate(&self, program: &Utf8Path, number: usize) {
+        *self.mutant.lock().unwrap_or_else(PoisonError::into_inner) = Some((program.to_owned(), number));
+    }
+
+    fn machine(&self) -> MutexGuard<'_, Machine> {
+        self.machine.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What the API server stores now.
+    fn objects(&self) -> Result<Objects> {
+        let revision = self.servers.store.revision()?;
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, objects)) = last.as_ref().filter(|(known, _)| *known == revision) {
+            return Ok(objects.clone());
+        }
+        let objects = self.servers.store.snapshot()?;
+        *last = Some((revision, objects.clone()));
+        Ok(objects)
+    }
+
+    /// What there is now.
+    pub fn state(&self) -> Result<State> {
+        Ok(State { objects: self.objects()?, machine: self.machine().clone(), files: self.files()? })
+    }
+
+    fn files(&self) -> Result<Files> {
+        let mut files = BTreeMap::new();
+        for path in FILES {
+            for entry in walkdir::WalkDir::new(self.folder.join(path)).into_iter().filter_map(Result::ok) {
+                if entry.file_type().is_file() {
+                    let path = Utf8PathBuf::try_from(entry.into_path())?;
+                    let mode = path.metadata()?.permissions().mode();
+                    files.insert(path.strip_prefix(&self.folder)?.to_owned(), (std::fs::read(&path)?, mode));
+                }
+            }
+        }
+        Ok(files)
+    }
+
+    /// Makes everything as it was in `state`, with `edit` as the source of the backend, if there is one.
+    pub fn restore(&self, state: &State) -> Result<()> {
+        self.player.reset(|| {
+            self.servers.store.restore(&self.objects()?, &state.objects)?;
+            *self.machine() = state.machine.clone();
+            self.machine().done.clear();
+            let now = self.files()?;
+            for path in now.keys().filter(|path| !state.files.contains_key(*path)) {
+                std::fs::remove_file(self.folder.join(path))?;
+            }
+            for (path, (bytes, mode)) in state.files.iter().filter(|(path, file)| now.get(*path) != Some(*file)) {
+                let path = self.folder.join(path);
+                std::fs::create_dir_all(path.parent().context("a folder")?)?;
+                std::fs::write(&path, bytes)?;
+                std::fs::set_permissions(&path, std::fs::Permissions::from_mode(*mode))?;
+            }
+            self.ingress.set(state.machine.node.as_deref() == Some("running"))
+        })
+    }
+
+    /// Changes the source of the backend.
+    pub fn edit(&self, text: &str) -> Result<()> {
+        Ok(std::fs::write(self.folder.join("root/apps/backend/source"), text)?)
+    }
+
+    /// Runs `cargo xtask <args>` while `planned` goes wrong. `saved`: what is written when a watch waits for it; the run
+    /// is interrupted when it waits again.
+    pub fn run(&self, args: &[&str], planned: Option<(Call, Fault)>, saved: Option<&str>) -> Result<Outcome> {
+        self.ledger.begin(planned);
+        self.machine().done.clear();
+        let at = |name: &str| self.folder.join(name).to_string();
+        let mut command =
+            Process::new("/bin/sh").args(["-c", "exec 2>&1; echo $$; exec \"$0\" \"$@\"", "/usr/bin/env", "-i"]);
+        let environment = [
+            ("PATH", at("bin")),
+            ("HOME", at("home")),
+            ("TMPDIR", at("tmp")),
+            ("KUBECONFIG", at("home/.kube/config")),
+            ("TODO_XTASK_CACHE", at("cache")),
+            ("RUST_BACKTRACE", "0".to_owned()),
+            (SCALE, FACTOR.to_owned()),
+        ];
+        command = command.args(environment.map(|(name, value)| format!("{name}={value}")));
+        let mutant = self.mutant.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        command = command.args(mutant.as_ref().map(|(_, number)| format!("{SWITCH}={number}")));
+        let program = mutant.map_or_else(|| self.program.clone(), |(program, _)| program);
+        command = command.arg(program.as_str()).args(["--root", &at("root")]).args(args.iter().copied());
+        let running = command.cwd(self.folder.join("root")).deadline(LONGEST).pipe_from(None)?;
+        let mut lines = BufReader::new(running.reader()).split(b'\n');
+        let text =
+            |line: std::io::Result<Vec<u8>>| Ok::<_, anyhow::Error>(String::from_utf8_lossy(&line?).into_owned());
+        let pid: i32 = lines.next().map(text).context("xtask did not start")??.trim().parse()?;
+        let (mut output, mut waits) = (String::new(), 0);
+        for line in lines {
+            let line = text(line)?;
+            if line.contains(WATCHING) {
+                waits += 1;
+                match saved.filter(|_| waits == 1) {
+                    Some(saved) => self.edit(saved)?,
+                    None => kill_process(Pid::from_raw(pid).context("no process")?, Signal::INT)?,
+                }
+            }
+            output.push_str(&line);
+            output.push('\n');
+        }
+        let code = running.reader().try_wait()?.and_then(|output| output.status.code());
+        drop(running);
+        let served = self.player.settle()?;
+        let (calls, struck, unknown) = self.ledger.end();
+        Ok(Outcome {
+            code,
+            text: output.replace(self.folder.as_str(), "<world>"),
+            calls,
+            struck,
+            unknown,
+            served,
+            after: self.state()?,
+        })
+    }
+}
+
+/// Links every tool that xtask may call to this program.
+fn tools(folder: &Utf8Path, root: &Utf8Path, own: &Utf8Path) -> Result<()> {
+    for tool in ["docker", "git"] {
+        symlink(own, folder.join("bin").join(tool))?;
+    }
+    let manifest: toml::Table = toml::from_str(&std::fs::read_to_string(root.join("infra/release.toml"))?)?;
+    let os = if cfg!(target_os = "macos") { "darwin" } else { "linux" };
+    let arch = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
+    for tool in ["kubectl", "helm", "minikube"] {
+        let digest = manifest[tool][&format!("{os}-{arch}")]["sha256"].as_str().context("sha256")?;
+        let place = folder.join("cache/release").join(&digest[..16]);
+        std::fs::create_dir_all(&place)?;
+        symlink(own, place.join(tool))?;
+    }
+    Ok(())
+}
+
+fn on_path(program: &str) -> Result<String> {
+    let path = std::env::var("PATH").unwrap_or_default();
+    let found = path.split(':').map(|folder| Utf8Path::new(folder).join(program)).find(|file| file.is_file());
+    Ok(found.with_context(|| format!("there is no {program} on PATH"))?.into_string())
+}
+
+fn copy(from: &Utf8Path, to: &Utf8Path) -> Result<()> {
+    for entry in walkdir::WalkDir::new(from) {
+        let entry = entry?;
+        let dest = to.as_std_path().join(entry.path().strip_prefix(from)?);
+        if entry.file_type().is_dir() {
+            std::fs::create_dir_all(dest)?;
+        } else {
+            std::fs::copy(entry.path(), dest)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,30 @@
+//! The suite `faults`: `xtask-faults` lets every external call of xtask fail once.
+
+use anyhow::Result;
+
+use super::Suite;
+use super::suites;
+use crate::members;
+use crate::origin::{Need, Tool};
+use crate::pins::Pins;
+use crate::project::Project;
+use crate::tally::Tally;
+
+/// The images that hold etcd and the API server. Both origins bring them: minikube starts them as well.
+pub fn images(project: &Project) -> Result<[String; 2]> {
+    let pins = Pins::read(&project.root)?;
+    let render = |name: &str| pins.render(file!(), name);
+    Ok([render("{etcd.image}")?, render("registry.k8s.io/kube-apiserver:v{kubernetes}")?])
+}
+
+/// What the suite needs.
+pub fn needs(project: &Project) -> Result<Vec<Need>> {
+    let images = images(project)?.map(Need::Image);
+    Ok([Need::Tool(Tool::Helm)].into_iter().chain(images).collect())
+}
+
+/// Builds and runs it.
+pub fn run(project: &Project, args: &[String]) -> Result<Tally> {
+    let program = members::build_with(project, "xtask-faults", &["--features", "under-test"])?;
+    suites::member(project, &program, Suite::Faults, args)
+}
