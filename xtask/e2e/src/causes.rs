@@ -185,8 +185,15 @@ pub fn unschedulable(bed: &Bed) -> Result<()> {
         "frontend:\n  resources:\n    requests: {cpu: 50m, memory: 900Gi}\n    limits: {cpu: '1', memory: 900Gi}",
     );
     let node = format!("node {}: ", bed.profile);
-    let words =
-        ["memory requested: 900Gi", &node, " free of ", "held by ", "todo/todo-frontend-", "to at most ", "memory_mib"];
+    let words = [
+        "memory requested: 900Gi",
+        &node,
+        " free of ",
+        "held by ",
+        "todo/todo-frontend-",
+        "to at most ",
+        "no setting makes room",
+    ];
     mistake(bed, VALUES, edit, "unschedulable", &words).map(drop)
 }
 

@@ -45,7 +45,7 @@ pub fn target(project: &Project, tools: &Toolbox, observed: &Observed, asked: Op
     let verified = all(observed).into_iter().find(|old| old.revision == revision);
     let objects = drift::objects(&helm::manifest(project, tools, revision)?);
     let secrets = secrets_in(&objects);
-    let missing: Vec<&String> = secrets.iter().filter(|name| !observed.secrets.ours.contains(name)).collect();
+    let missing: Vec<&String> = secrets.iter().filter(|name| !observed.secrets.has(name)).collect();
     if let Some(name) = missing.first() {
         let what = format!("revision {revision} needs Secret {name}, which is not in the cluster any more");
         return Err(Failure::new(Class::Rollout, what)

@@ -20,8 +20,17 @@ pub struct Existing {
     pub ours: Vec<String>,
     /// Those of them that are for one content, and so for some revisions only.
     pub per_revision: Vec<String>,
+    /// Secrets that somebody else made, or Helm from the chart.
+    pub others: Vec<String>,
     /// The revisions of our release, which Helm keeps as Secrets.
     pub helm: Vec<Revision>,
+}
+
+impl Existing {
+    /// Whether the namespace has a Secret of this name, whoever made it.
+    pub fn has(&self, name: &String) -> bool {
+        self.ours.contains(name) || self.others.contains(name)
+    }
 }
 
 /// Asks for names, labels and times only.
@@ -45,6 +54,8 @@ fn parse(secrets: &[Value], release: &Release) -> Result<Existing> {
             if label(secret, "app.kubernetes.io/component") == "backend" {
                 existing.per_revision.push(name.to_owned());
             }
+        } else {
+            existing.others.push(name.to_owned());
         }
     }
     Ok(existing)
@@ -186,6 +197,7 @@ mod tests {
         let list: Value = serde_json::from_str(text).unwrap();
         let seen = parse(list["items"].as_array().unwrap(), &ours()).unwrap();
         assert_eq!(seen.ours, ["todo-backend-30ac1284", "todo-postgres"]);
+        assert!(seen.has(&"todo-postgres".to_owned()) && !seen.has(&"todo-backend-0".to_owned()));
         assert_eq!(seen.per_revision, ["todo-backend-30ac1284"]);
         let created = "2026-11-26T23:41:55Z".to_owned();
         assert_eq!(seen.helm, [Revision { number: 1, status: "deployed".to_owned(), created }]);
@@ -213,6 +225,7 @@ mod tests {
         let existing = parse(&secrets, &ours()).unwrap();
         assert_eq!(existing.helm.len(), 1, "another release's number is not ours");
         assert_eq!(existing.ours, ["todo-backend-0a1b2c3d"]);
+        assert!(existing.others.iter().all(|other| existing.has(other)), "a rollback needs it, whoever made it");
         assert_eq!((existing.helm[0].number, existing.helm[0].status.as_str()), (2, "deployed"));
         assert!(parse(&[secret("sh.helm.release.v1.todo.vx", helms("todo", "x"))], &ours()).is_err());
     }
