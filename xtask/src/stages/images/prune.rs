@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 
 use super::build::LABEL;
 use super::node::{Images, Node, canonical};
@@ -35,7 +35,14 @@ pub fn engine_steps<'a>(
     // What a later build took the tag from.
     let label = format!("label={LABEL}");
     let nameless = ["--filter", "dangling=true", "--filter", &label];
-    if !engine.docker().args(["image", "ls", "--quiet"]).args(nameless).read()?.trim().is_empty() {
+    let ids = engine.docker().args(["image", "ls", "--quiet"]).args(nameless).read()?;
+    let is_id = |id: &str| id.bytes().all(|byte| byte.is_ascii_hexdigit());
+    ensure!(
+        ids.split_whitespace().all(is_id),
+        "`docker image ls --quiet` printed something else than IDs: {}",
+        ids.trim()
+    );
+    if !ids.trim().is_empty() {
         let command = engine.docker().args(["image", "prune", "--force", "--filter", &label]);
         steps.push(Step::new(
             "remove builds without a name",
