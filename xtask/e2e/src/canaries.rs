@@ -69,6 +69,11 @@ fn with_database(bed: &Bed) -> Result<()> {
     std::fs::write(&values, &good)?;
     failed?;
     deploy(&[], 0)?;
+    // `logs` shows what a pod prints as it is.
+    bed.until("the pods that tell their key are gone", Duration::from_secs(60), || {
+        let pods = bed.tools()?.kubectl_here().args(["get", "pods", "-l", "app.kubernetes.io/component=backend"]);
+        Ok(pods.args(["-o", "name"]).read()?.lines().count() == 2)
+    })?;
     for args in [
         ["deploy", "dev", "--json"].as_slice(),
         &["deploy", "dev", "--timings"],
