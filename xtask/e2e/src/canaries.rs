@@ -19,6 +19,7 @@ use super::database::Database;
 use super::lifecycle::references;
 use super::marker::{MARKER, Needles};
 use super::sampler::Sampler;
+use xtask::api::{Scope, kinds};
 use xtask::secrets::MASK;
 use xtask::stages::proof::http;
 
@@ -69,10 +70,10 @@ fn with_database(bed: &Bed) -> Result<()> {
     std::fs::write(&values, &good)?;
     failed?;
     deploy(&[], 0)?;
-    // `logs` shows what a pod prints as it is.
+    // `logs` shows what a pod prints as it is. Not asked by kubectl, which the sampler looks for.
     bed.until("the pods that tell their key are gone", Duration::from_secs(60), || {
-        let pods = bed.tools()?.kubectl_here().args(["get", "pods", "-l", "app.kubernetes.io/component=backend"]);
-        Ok(pods.args(["-o", "name"]).read()?.lines().count() == 2)
+        let backend = "app.kubernetes.io/component=backend";
+        Ok(bed.tools()?.api()?.select(&kinds::POD, Scope::Namespace, backend)?.len() == 2)
     })?;
     for args in [
         ["deploy", "dev", "--json"].as_slice(),
