@@ -14,7 +14,7 @@ use crate::api::{Resource, Scope, kinds};
 use crate::clock;
 use crate::toolbox::Toolbox;
 
-pub use ours::{Release, is_xtasks, label};
+pub use ours::{Release, is_xtasks, label, title};
 pub use watch::Watch;
 
 /// The kinds that a snapshot holds. Secrets are left out: their content has no business here.

@@ -6,13 +6,11 @@ use std::time::Instant;
 use anyhow::Result;
 use clap::Args;
 
-use crate::api::{Scope, kinds};
 use crate::failure::{Class, Failure};
 use crate::lock;
 use crate::plan::{self, Mode};
 use crate::project::Project;
 use crate::report::seconds;
-use crate::secrets::{self, SELECTOR};
 use crate::snapshot::Snapshot;
 use crate::stages::cluster;
 use crate::stages::images::load::Wanted;
@@ -51,7 +49,7 @@ pub fn run(project: &Project, args: &Rollback) -> Result<()> {
     }
     let observed = release::observe(tools)?;
     let target = release::target(project, tools, &observed, args.revision)?;
-    let redactor = secrets::redactor_of(&tools.api()?.select(&kinds::SECRET, Scope::Namespace, SELECTOR)?);
+    let redactor = release::redactor_of_secrets(tools)?;
     project.report.hide(&redactor);
 
     let wanted = wanted(project, tools, &target)?;

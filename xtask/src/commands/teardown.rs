@@ -18,7 +18,7 @@ use crate::origin;
 use crate::plan::{self, Mode};
 use crate::project::Project;
 use crate::secrets::SELECTOR;
-use crate::snapshot::{Snapshot, text};
+use crate::snapshot::{Snapshot, text, title};
 use crate::stages::release::Record;
 use crate::stages::upgrade::{self, Phase, State};
 use crate::stages::{cluster, machine};
@@ -222,8 +222,7 @@ fn confirm_uninstalled(api: &Api, tools: &Toolbox, release: &str) -> Result<()> 
             && annotated(object, "meta.helm.sh/release-namespace", tools.namespace())
             && !annotated(object, "helm.sh/resource-policy", "keep")
     };
-    let name = |object: &Value| format!("{} {}", text(object, "/kind"), text(object, "/metadata/name"));
-    let left: Vec<String> = records.iter().chain(snapshot.objects().iter().filter(ours)).map(name).collect();
+    let left: Vec<String> = records.iter().chain(snapshot.objects().iter().filter(ours)).map(title).collect();
     if left.is_empty() {
         return Ok(());
     }
@@ -246,8 +245,7 @@ fn remove_data(project: &Project, tools: &Toolbox) -> Result<()> {
         secrets.iter().filter(|secret| !tools.release().owns(secret) && !tools.release().has_revision(secret));
     let secrets = secrets.map(|secret| format!("Secret {}", text(secret, "/metadata/name")));
     let rest = lists.iter().flat_map(|list| &list.items).filter(|object| !tools.release().owns(object));
-    let rest = rest.map(|object| format!("{} {}", text(object, "/kind"), text(object, "/metadata/name")));
-    let others: Vec<String> = snapshot.would_be_lost().into_iter().chain(rest).chain(secrets).collect();
+    let others: Vec<String> = snapshot.would_be_lost().into_iter().chain(rest.map(title)).chain(secrets).collect();
     let claims: Vec<&str> = snapshot.kind("PersistentVolumeClaim").map(|claim| text(claim, "/metadata/name")).collect();
     if others.is_empty() {
         let running = project.report.step("teardown", format!("delete namespace {name}"), "--data");

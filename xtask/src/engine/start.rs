@@ -84,10 +84,9 @@ pub fn start(project: &Project, place: &Place, key: &str, running: &Running) -> 
             running.progress("ending the engine of the former recipe");
             stop::end(place, running)?;
         }
+        Answer::Absent(_) if !launching(place)? => {}
         // Its containers run on: they are not ended because it is slow.
-        Answer::Unknown(words) | Answer::Absent(words) if launching(place)? => return Err(hung(place, &words).into()),
-        Answer::Unknown(words) => return Err(hung(place, &words).into()),
-        Answer::Absent(_) => {}
+        Answer::Absent(words) | Answer::Unknown(words) => return Err(hung(place, &words).into()),
     }
     let left = reap::reap(place)?;
     if left > 0 {

@@ -118,7 +118,8 @@ impl Snapshot {
     }
 }
 
-fn title(object: &Value) -> String {
+/// `Deployment todo-backend`, for messages.
+pub fn title(object: &Value) -> String {
     format!("{} {}", text(object, "/kind"), text(object, "/metadata/name"))
 }
 

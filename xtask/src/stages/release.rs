@@ -24,7 +24,7 @@ pub use namespace::wait_until_gone;
 pub use record::{Record, Verified};
 pub use restart::restart_outdated;
 pub use rollback::{Target, steps as rollback, target};
-pub use secrets::{Existing, Plan as SecretPlan};
+pub use secrets::{Existing, Plan as SecretPlan, redactor as redactor_of_secrets};
 pub use undo::Run;
 
 use std::collections::{BTreeMap, BTreeSet};

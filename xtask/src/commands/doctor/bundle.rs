@@ -12,9 +12,9 @@ use crate::files;
 use crate::inventory;
 use crate::process::Process;
 use crate::project::Project;
-use crate::secrets::{self, Redactor, SELECTOR, Secret};
+use crate::secrets::{Redactor, Secret};
 use crate::snapshot::{Snapshot, text};
-use crate::stages::cluster;
+use crate::stages::{cluster, release};
 use crate::toolbox::Toolbox;
 use crate::world::World;
 
@@ -77,9 +77,9 @@ fn redactor(project: &Project, tools: Option<&Toolbox>) -> Result<Redactor> {
     let text = files::read_bytes(&project.dotenv)?.unwrap_or_default();
     let mut redactor = Redactor::new(&values(&String::from_utf8_lossy(&text)));
     if let Some(tools) = tools {
-        let ours = tools.api().and_then(|api| api.select(&kinds::SECRET, Scope::Namespace, SELECTOR));
+        let ours = release::redactor_of_secrets(tools);
         let ours = ours.context("the cluster's Secrets could not be read, so nobody knows what to leave out")?;
-        redactor.extend(secrets::redactor_of(&ours));
+        redactor.extend(ours);
     }
     Ok(redactor)
 }

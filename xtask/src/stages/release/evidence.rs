@@ -5,6 +5,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use serde_json::Value;
 
 use super::rollout::Stopped;
+use super::secrets;
 use crate::api::{LogOptions, Scope, kinds};
 use crate::clock;
 use crate::deadlines;
@@ -13,7 +14,7 @@ use crate::inventory;
 use crate::judge::{Finding, Gravity};
 use crate::private;
 use crate::project::Project;
-use crate::secrets::{Redactor, SELECTOR, redactor_of};
+use crate::secrets::Redactor;
 use crate::snapshot::{Snapshot, number, text};
 use crate::toolbox::Toolbox;
 
@@ -25,6 +26,7 @@ const SAVED: u32 = 500;
 const FINDINGS: usize = 3;
 /// Bundles that are kept.
 const KEPT: usize = 10;
+
 /// The error that tells why the rollout was given up, with the path of the evidence.
 pub fn explain(project: &Project, tools: &Toolbox, redactor: &Redactor, stopped: &Stopped) -> Failure {
     let known = with_secrets_of_cluster(tools, redactor);
@@ -61,11 +63,11 @@ pub fn explain(project: &Project, tools: &Toolbox, redactor: &Redactor, stopped:
 /// Returns `redactor` with the values of all Secrets of ours: pods of older releases use values that `.env` has no more.
 /// Where they cannot be read, nothing that a pod wrote may be shown or saved.
 fn with_secrets_of_cluster(tools: &Toolbox, redactor: &Redactor) -> Result<Redactor> {
-    let secrets = tools.api().and_then(|api| api.select(&kinds::SECRET, Scope::Namespace, SELECTOR));
-    let secrets =
-        secrets.context("the values of the cluster's Secrets, which must be removed from it, are not known")?;
+    let of_cluster = secrets::redactor(tools);
     let mut redactor = redactor.clone();
-    redactor.extend(redactor_of(&secrets));
+    redactor.extend(
+        of_cluster.context("the values of the cluster's Secrets, which must be removed from it, are not known")?,
+    );
     Ok(redactor)
 }
 

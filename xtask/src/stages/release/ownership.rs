@@ -19,6 +19,7 @@ const LEFT_ALONE: [&str; 2] = ["kube-controller-manager", "kubectl-rollout"];
 
 /// How often an object that somebody else writes at the same time is looked at again, and how long after.
 const ATTEMPTS: u32 = 20;
+
 /// The step that hands foreign fields of `object` (`ConfigMap/todo-config`) to Helm.
 pub fn step<'a>(tools: &'a Toolbox, object: &str) -> Step<'a> {
     let (kind, name) = object.split_once('/').unwrap_or((object, ""));

@@ -7,9 +7,9 @@ use serde_json::Value;
 
 use super::helm::Revision;
 use super::record::Record;
-use crate::api::{MANAGER, Propagation, kinds};
+use crate::api::{MANAGER, Propagation, Scope, kinds};
 use crate::plan::Step;
-use crate::secrets::{Redactor, Secret};
+use crate::secrets::{Redactor, SELECTOR, Secret, redactor_of};
 use crate::snapshot::{Release, Snapshot, is_xtasks, label, text};
 use crate::toolbox::Toolbox;
 
@@ -36,6 +36,11 @@ impl Existing {
 /// Asks for names, labels and times only.
 pub fn observe(tools: &Toolbox) -> Result<Existing> {
     parse(&tools.api()?.list_metadata(&kinds::SECRET, "")?, tools.release())
+}
+
+/// Returns a redactor of the values of every Secret that xtask made, old ones included.
+pub fn redactor(tools: &Toolbox) -> Result<Redactor> {
+    Ok(redactor_of(&tools.api()?.select(&kinds::SECRET, Scope::Namespace, SELECTOR)?))
 }
 
 fn parse(secrets: &[Value], release: &Release) -> Result<Existing> {

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::Write;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 
 use anyhow::{Context, Result};
 use camino::{Utf8Path, Utf8PathBuf};
@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::dump::Dump;
 use crate::engine::place::Place;
 use crate::failure::{Class, Failure};
+use crate::private;
 use crate::project::Project;
 
 const FILE: &str = "upgrade.json";
@@ -139,8 +140,7 @@ pub fn folder(project: &Project) -> Result<Utf8PathBuf> {
 /// Makes the folder, for its owner alone.
 pub fn make_folder(project: &Project) -> Result<Utf8PathBuf> {
     let folder = folder(project)?;
-    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder);
-    made.with_context(|| format!("creating {folder}"))?;
+    private::create_dir(&folder)?;
     Ok(folder)
 }
 
