@@ -188,7 +188,13 @@ fn started_alone() -> anyhow::Error {
 
 /// Repetitions of `test soak`, on the cluster that they leave standing for the next time.
 fn soak(project: &Project, xtask: &str, rounds: usize) -> Result<Tally> {
+    let _lock = lock_tests(project)?;
     soak::run(&Bed::make(project, xtask, false)?, rounds)
+}
+
+/// Two checkouts would take each other's cluster.
+fn lock_tests(project: &Project) -> Result<lock::Lock> {
+    lock::take(&project.cache.join("locks"), &format!("{}-tests", project.settings.cluster.profile))
 }
 
 /// Runs all scenarios, or those whose names contain `only`: these on the cluster that an earlier run has left, or that the
@@ -199,8 +205,7 @@ fn run(project: &Project, xtask: &str, only: Option<&str>) -> Result<Tally> {
             .help(format!("the names stand in {}", file!()))
             .into());
     }
-    // Two checkouts would take each other's cluster.
-    let _lock = lock::take(&project.cache.join("locks"), &format!("{}-tests", project.settings.cluster.profile))?;
+    let _lock = lock_tests(project)?;
     let bed = Bed::make(project, xtask, only.is_none())?;
     let mut tally = Tally::default();
     let first = only.is_some() && bed.address().is_err();

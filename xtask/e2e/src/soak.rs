@@ -1,10 +1,12 @@
 //! What a single pass would miss: kills, an API server that goes away, mistakes and foreign objects at moments that nobody
 //! has chosen, again and again under load. At the end the stores are measured.
 
+use std::fmt;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use camino::Utf8Path;
+use xtask::engine::place::Place;
 use xtask::process::Process;
 use xtask::report::bytes;
 
@@ -27,10 +29,11 @@ pub fn run(bed: &Bed, rounds: usize) -> Result<Tally> {
     }
     bed.xtask(&["deploy", "dev"])?.expect(0, &["is up"])?;
     let mut tally = Tally::default();
-    let before = stores(bed)?;
+    let before = Stores::measure(bed)?;
+    let mut requests = 0;
     for round in 1..=rounds {
         let running = bed.project.report.step("test", format!("round {round} of {rounds}"), "");
-        match one(bed, round) {
+        match one(bed, round, &mut requests) {
             Ok(said) => {
                 running.done(said);
                 tally += Tally::one(true);
@@ -42,17 +45,21 @@ pub fn run(bed: &Bed, rounds: usize) -> Result<Tally> {
             }
         }
     }
-    let after = stores(bed)?;
-    bed.project.report.note(format!("all stores: {} before, {} after", bytes(before), bytes(after)));
-    tally += Tally::one(after <= before + GROWTH);
+    let after = Stores::measure(bed)?;
+    let note = format!("{tally} rounds, {requests} requests; stores before: {before}; after: {after}");
+    bed.project.report.note(note);
+    tally += Tally::one(after.sum() <= before.sum() + GROWTH);
     Ok(tally)
 }
 
-fn one(bed: &Bed, round: usize) -> Result<String> {
+fn one(bed: &Bed, round: usize, requests: &mut u64) -> Result<String> {
     let load = Load::start(bed)?;
     let result = disturb(bed, round);
     let answers = load.stop();
-    Ok(format!("{}, {} requests, none failed", result?, answers?))
+    let said = result?;
+    let answers = answers.context(said.clone())?;
+    *requests += answers;
+    Ok(format!("{said}, {answers} requests, none failed"))
 }
 
 /// A changed deploy with one disturbance, and the deploy after it, which must converge.
@@ -110,12 +117,15 @@ fn foreign(bed: &Bed) -> Result<String> {
     let tools = bed.tools()?;
     let kubectl = |args: &[&str]| tools.kubectl_here().args(args.iter().copied()).run();
     let secret = ["create", "secret", "generic", "sh.helm.release.v1.other.v99", "--type=helm.sh/release.v1"];
+    let objects = ["deployment/somebodys", "secret/sh.helm.release.v1.other.v99"];
+    // Those of a round that failed half way.
+    kubectl(&["delete", "--ignore-not-found", objects[0], objects[1]])?;
     kubectl(&["create", "deployment", "somebodys", "--image=somebodys"])?;
     kubectl(&secret)?;
     kubectl(&["label", "secret", secret[3], "owner=helm", "name=other", "version=99", "status=deployed"])?;
     let converges = interrupts::converges(bed, "beside foreign objects");
-    let kept = kubectl(&["get", "deployment/somebodys", "secret/sh.helm.release.v1.other.v99"]);
-    kubectl(&["delete", "deployment/somebodys", "secret/sh.helm.release.v1.other.v99"])?;
+    let kept = kubectl(&["get", objects[0], objects[1]]);
+    kubectl(&["delete", objects[0], objects[1]])?;
     converges?;
     kept.context("a foreign object was touched")?;
     Ok("foreign objects".to_owned())
@@ -128,14 +138,46 @@ fn random() -> Result<f64> {
     Ok(f64::from(u16::from_le_bytes(bytes)) / f64::from(u16::MAX))
 }
 
-/// The size in bytes of all that deploys may fill: the cache with the private engine and its node, and the checkout.
-fn stores(bed: &Bed) -> Result<u64> {
-    let size = |folder: &Utf8Path| -> Result<u64> {
-        // Files come and go meanwhile, which du reports by its exit code.
-        let du = Process::new("du").args(["--summarize", "--block-size=1", folder.as_str()]).output()?;
-        let text = String::from_utf8_lossy(&du.stdout).into_owned();
-        let size = text.split_whitespace().next().with_context(|| format!("du printed nothing of {folder}"))?;
-        size.parse().with_context(|| format!("du printed {text}"))
-    };
-    Ok(size(&bed.project.cache)? + size(&bed.root)?)
+/// The size in bytes of all that deploys may fill.
+struct Stores {
+    /// The cache with the private engine, without the nodes of other profiles, which others may use meanwhile.
+    cache: u64,
+    /// The profile's node.
+    node: u64,
+    /// The checkout with logs and evidence.
+    checkout: u64,
+}
+
+impl Stores {
+    fn measure(bed: &Bed) -> Result<Self> {
+        let cache = &bed.project.cache;
+        let volumes = Place::new(cache).data().join("volumes");
+        let node = volumes.join(&bed.profile);
+        Ok(Self {
+            cache: size(cache, &volumes)?,
+            // An engine of the user's own keeps its volumes elsewhere.
+            node: if node.is_dir() { size(&node, "".into())? } else { 0 },
+            checkout: size(&bed.root, "".into())?,
+        })
+    }
+
+    fn sum(&self) -> u64 {
+        self.cache + self.node + self.checkout
+    }
+}
+
+impl fmt::Display for Stores {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [all, cache, node, checkout] = [self.sum(), self.cache, self.node, self.checkout].map(bytes);
+        write!(f, "{all} (cache and engine {cache}, node {node}, checkout {checkout})")
+    }
+}
+
+/// The size of `folder` in bytes, without that of `other`.
+fn size(folder: &Utf8Path, other: &Utf8Path) -> Result<u64> {
+    let du = Process::new("du").args(["--summarize", "--block-size=1", &format!("--exclude={other}"), folder.as_str()]);
+    // Files come and go meanwhile, which du reports by its exit code.
+    let text = String::from_utf8_lossy(&du.output()?.stdout).into_owned();
+    let size = text.split_whitespace().next().with_context(|| format!("du printed nothing of {folder}"))?;
+    size.parse().with_context(|| format!("du printed {text}"))
 }
