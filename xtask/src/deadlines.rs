@@ -6,7 +6,8 @@
 
 use std::time::Duration;
 
-/// The environment variable that scales all limits in a build with the feature `scaled-deadlines`.
+/// The environment variable that scales all limits in a build with the feature `scaled-deadlines`: a factor, and where
+/// something real is waited for, the longest limit in seconds (`0.1 60`).
 pub const SCALE: &str = "XTASK_DEADLINE_SCALE";
 
 /// A time limit or a pause. [`Limit::time`] is how long it lasts.
@@ -55,21 +56,26 @@ mod scale {
 
     /// What is left of a limit of a second or more, at least: a busy machine must not look like a fault.
     const SHORTEST: Duration = Duration::from_secs(1);
-    /// What is left of any limit, at most: a suite waits for many of them.
+    /// What is left of any limit, at most, unless the variable says otherwise: a suite waits for many of them.
     const LONGEST: Duration = Duration::from_secs(10);
 
     pub fn scaled(time: Duration) -> Duration {
-        static FACTOR: OnceLock<Option<f64>> = OnceLock::new();
-        let factor = FACTOR.get_or_init(|| {
-            let factor = std::env::var(super::SCALE).ok()?.parse().ok()?;
-            (0.0..=1.0).contains(&factor).then_some(factor)
-        });
-        factor.map_or(time, |factor| scaled_by(time, factor))
+        static SCALE: OnceLock<Option<(f64, Duration)>> = OnceLock::new();
+        let scale = SCALE.get_or_init(|| parse(&std::env::var(super::SCALE).ok()?));
+        scale.map_or(time, |(factor, longest)| scaled_by(time, factor, longest))
     }
 
-    pub(super) fn scaled_by(time: Duration, factor: f64) -> Duration {
+    /// The factor and the longest limit.
+    pub(super) fn parse(text: &str) -> Option<(f64, Duration)> {
+        let mut words = text.split(' ');
+        let factor = words.next()?.parse().ok().filter(|factor| (0.0..=1.0).contains(factor))?;
+        let longest = words.next().map_or(Some(LONGEST), |seconds| seconds.parse().ok().map(Duration::from_secs));
+        Some((factor, longest?.max(SHORTEST)))
+    }
+
+    pub(super) fn scaled_by(time: Duration, factor: f64, longest: Duration) -> Duration {
         let scaled = time.mul_f64(factor);
-        if time < Duration::from_secs(1) { scaled } else { scaled.clamp(SHORTEST, LONGEST) }
+        if time < Duration::from_secs(1) { scaled } else { scaled.clamp(SHORTEST, longest) }
     }
 }
 
@@ -296,10 +302,13 @@ mod tests {
     #[cfg(feature = "scaled-deadlines")]
     #[test]
     fn a_test_build_scales_within_bounds() {
-        let scaled = |limit: Limit| scale::scaled_by(limit.0, 0.05);
+        let (factor, longest) = scale::parse("0.05").expect("a factor");
+        let scaled = |limit: Limit| scale::scaled_by(limit.0, factor, longest);
         assert_eq!(scaled(HELM_UPGRADE), Duration::from_secs(9));
         assert_eq!(scaled(MINIKUBE_START), Duration::from_secs(10));
         assert_eq!(scaled(ENGINE_PROBE), Duration::from_secs(1));
         assert_eq!(scaled(POLL), Duration::from_millis(10));
+        assert_eq!(scale::parse("0.1 60"), Some((0.1, Duration::from_secs(60))));
+        assert_eq!(scale::parse("2"), None);
     }
 }

@@ -33,9 +33,7 @@ fn sign_in(bed: &Bed) -> Result<String> {
 pub fn todos(bed: &Bed) -> Result<()> {
     let anonymous = bed.http("GET", "/api/v1/todos", None, None)?;
     ensure!(anonymous.0 == 401, "todos without an account: {} {}", anonymous.0, anonymous.1);
-    let token = sign_in(bed)?;
-    let (status, body) = bed.http("POST", "/api/v1/todos", Some(&token), Some(&json!({"title": LASTING})))?;
-    ensure!(status == 201, "POST: {status} {body}");
+    let body = store_lasting(bed)?;
     let todo: Value = serde_json::from_str(&body)?;
     ensure!(todo["url"].as_str().is_some_and(|url| url.starts_with(&bed.address().unwrap_or_default())), "url: {body}");
     let tools = bed.tools()?;
@@ -45,6 +43,14 @@ pub fn todos(bed: &Bed) -> Result<()> {
     // A restart is an operation, not a change: the next deploy leaves it alone.
     bed.xtask(&["deploy", "dev"])?.expect(0, &["nothing changed"])?;
     Ok(())
+}
+
+/// Stores the lasting todo; gives what the API answers.
+pub fn store_lasting(bed: &Bed) -> Result<String> {
+    let token = sign_in(bed)?;
+    let (status, body) = bed.http("POST", "/api/v1/todos", Some(&token), Some(&json!({"title": LASTING})))?;
+    ensure!(status == 201, "POST: {status} {body}");
+    Ok(body)
 }
 
 /// The lasting todo is in the API's list and in the HTML that the server renders.

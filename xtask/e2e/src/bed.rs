@@ -154,13 +154,18 @@ impl Bed {
 
     /// Runs it with extra environment variables.
     pub fn xtask_with(&self, args: &[&str], envs: &[(&str, &str)]) -> Result<Ran> {
-        let mut process = Process::new(self.exe.as_str())
+        self.run(&self.exe, args, envs, Duration::from_secs(1500))
+    }
+
+    /// Runs `program`, a build of the xtask under test, for at most `limit`.
+    pub fn run(&self, program: &Utf8Path, args: &[&str], envs: &[(&str, &str)], limit: Duration) -> Result<Ran> {
+        let mut process = Process::new(program.as_str())
             // First, because what follows `--` is another program's.
             .args(self.options())
             .args(args.iter().copied())
             .inherit(ALL)
             .log(&self.log)
-            .deadline(Duration::from_secs(1500));
+            .deadline(limit);
         // Of two values for one variable the first would count.
         let ours = self.environment().into_iter().filter(|(name, _)| !envs.iter().any(|(given, _)| given == name));
         for (name, value) in ours.chain(envs.iter().copied()) {

@@ -27,18 +27,29 @@ struct Answers {
 impl Load {
     /// Begins.
     pub fn start(bed: &Bed) -> Result<Self> {
+        Ok(Self::at(&bed.address()?))
+    }
+
+    /// Begins at an address.
+    pub fn at(address: &str) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
-        let address = bed.address()?;
         let paths = [("/api/v1/health", "todo-backend/"), ("/", "todo-frontend/")];
         let users = paths.map(|(path, server)| {
             let (stop, url) = (stop.clone(), format!("{address}{path}"));
             std::thread::spawn(move || user(&url, server, &stop))
         });
-        Ok(Self { stop, users: users.into() })
+        Self { stop, users: users.into() }
     }
 
     /// Ends; gives the number of answers. An error if a single request failed.
     pub fn stop(self) -> Result<u64> {
+        let good = self.end()?;
+        ensure!(good > 20, "only {good} requests were made");
+        Ok(good)
+    }
+
+    /// The same after a time that may have been short.
+    pub fn end(self) -> Result<u64> {
         self.stop.store(true, Ordering::Relaxed);
         let mut all = Answers::default();
         for user in self.users {
@@ -53,7 +64,6 @@ impl Load {
             all.good,
             &all.bad[..all.bad.len().min(5)]
         );
-        ensure!(all.good > 20, "only {} requests were made", all.good);
         Ok(all.good)
     }
 }

@@ -17,6 +17,7 @@ mod lifecycle;
 mod load;
 mod marker;
 mod neighbours;
+mod pairs;
 mod planted;
 mod preflight;
 mod premises;
@@ -154,6 +155,7 @@ const FAULTS: &[Scenario] = &[
     ("a release that a killed helm left pending is told with its age and freed", interrupts::stuck_release),
     ("two deploys at once: the second says who is at work", interrupts::two_at_once),
     ("Ctrl-C: children end, the state is told, exit code 130, the next deploy converges", interrupts::ctrl_c),
+    ("faults: 30 calls go wrong, one in each run, on the real cluster", pairs::chosen),
     ("neighbours: a deploy waits for the end of a namespace that is being deleted", neighbours::ending_namespace),
     ("a failed first install is removed (a claim that no volume is provided for)", causes::first_install),
     ("a failed first install keeps the data", causes::first_install_keeps_data),
@@ -169,7 +171,7 @@ fn main() {
         let tally = match args.suites[..] {
             [Suite::E2e] => run(&project, &xtask, args.only.as_deref())?,
             [Suite::Upgrade] => upgrade::run(&project, &xtask)?,
-            [Suite::Soak] => soak(&project, &xtask, args.rounds)?,
+            [Suite::Soak] => soak(&project, &xtask, args.rounds, args.only.as_deref())?,
             _ => return Err(started_alone()),
         };
         if process::ending() {
@@ -187,9 +189,9 @@ fn started_alone() -> anyhow::Error {
 }
 
 /// Repetitions of `test soak`, on the cluster that they leave standing for the next time.
-fn soak(project: &Project, xtask: &str, rounds: usize) -> Result<Tally> {
+fn soak(project: &Project, xtask: &str, rounds: usize, only: Option<&str>) -> Result<Tally> {
     let _lock = lock_tests(project)?;
-    soak::run(&Bed::make(project, xtask, false)?, rounds)
+    soak::run(&Bed::make(project, xtask, false)?, rounds, only)
 }
 
 /// Two checkouts would take each other's cluster.

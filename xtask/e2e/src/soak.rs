@@ -13,7 +13,7 @@ use xtask::report::bytes;
 use super::bed::{AUTH, Bed};
 use super::interrupts::{self, Deploy};
 use super::load::Load;
-use super::{Tally, causes};
+use super::{Tally, causes, pairs};
 
 /// What happens, happens within this time after the beginning: that of a deploy with one changed application.
 const SPAN: Duration = Duration::from_secs(20);
@@ -22,12 +22,27 @@ const AWAY: Duration = Duration::from_secs(4);
 /// How much all stores together may grow in 50 rounds, in bytes.
 const GROWTH: u64 = 1_000_000_000;
 
-/// Runs `rounds`; the application answers through all of them.
-pub fn run(bed: &Bed, rounds: usize) -> Result<Tally> {
+/// What `--only` names the rounds.
+const ROUNDS: &str = "rounds";
+
+/// Runs `rounds`, through all of which the application answers, and then every pair of a call and a fault; of both, what
+/// `only` names.
+pub fn run(bed: &Bed, rounds: usize, only: Option<&str>) -> Result<Tally> {
     if !bed.root.join(".env").is_file() {
         bed.write_dotenv(&format!("AUTH_SECRET={AUTH}\n"))?;
     }
     bed.xtask(&["deploy", "dev"])?.expect(0, &["is up"])?;
+    let mut tally = Tally::default();
+    if only.is_none_or(|text| text == ROUNDS) {
+        tally += all_rounds(bed, rounds)?;
+    }
+    if only != Some(ROUNDS) {
+        tally += pairs::all(bed, only)?;
+    }
+    Ok(tally)
+}
+
+fn all_rounds(bed: &Bed, rounds: usize) -> Result<Tally> {
     let mut tally = Tally::default();
     let before = Stores::measure(bed)?;
     let mut requests = 0;

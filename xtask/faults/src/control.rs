@@ -110,7 +110,7 @@ impl Control {
 }
 
 /// How a tool usually fails when what it needs is away.
-fn failing(tool: &str) -> Reply {
+pub fn failing(tool: &str) -> Reply {
     let error = match tool {
         "docker" => {
             "Error response from daemon: dial unix /run/containerd/containerd.sock: connect: connection refused"
@@ -122,6 +122,7 @@ fn failing(tool: &str) -> Reply {
     Reply { error: format!("{error}\n"), code: if tool == "git" { 128 } else { 1 }, ..Reply::default() }
 }
 
-fn send(stream: &mut UnixStream, reply: &Reply) -> Result<()> {
+/// Sends an answer.
+pub fn send(stream: &mut UnixStream, reply: &Reply) -> Result<()> {
     Ok(writeln!(stream, "{}", serde_json::to_string(reply)?)?)
 }

@@ -3,26 +3,6 @@
 //! `cargo xtask test faults` builds and runs this program. It also plays the tools that xtask calls: a link to it that is
 //! called `docker` is docker.
 
-mod calls;
-mod checker;
-mod claims;
-mod client;
-mod control;
-mod etcd;
-mod ingress;
-mod machine;
-mod mutants;
-mod names;
-mod pki;
-mod player;
-mod programs;
-mod proxy;
-mod scenario;
-mod servers;
-mod suite;
-mod truth;
-mod world;
-
 use std::collections::BTreeMap;
 
 use anyhow::{Result, bail};
@@ -33,7 +13,8 @@ use xtask::failure::{Class, Failure};
 use xtask::project::Project;
 use xtask::tally::Tally;
 
-use scenario::SCENARIOS;
+use xtask_faults::scenario::SCENARIOS;
+use xtask_faults::{client, mutants, programs, suite};
 
 fn main() {
     let called = std::env::args().next().unwrap_or_default();

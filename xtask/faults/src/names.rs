@@ -1,5 +1,7 @@
 //! Names of calls: what is asked of whom, without what differs from run to run.
 
+use std::ops::RangeInclusive;
+
 /// A request to the API server. Of its query, only what makes it another question.
 pub fn request(method: &str, target: &str) -> String {
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
@@ -58,10 +60,13 @@ fn generated(word: &str) -> String {
         return format!("{name}:<tag>");
     }
     let parts: Vec<&str> = word.split('-').collect();
-    let ends = |part: &str, length: usize| part.len() == length && part.bytes().all(|b| b.is_ascii_alphanumeric());
+    // A real controller's hash has up to ten characters.
+    let ends = |part: &str, lengths: RangeInclusive<usize>| {
+        lengths.contains(&part.len()) && part.bytes().all(|b| b.is_ascii_alphanumeric())
+    };
     match parts.as_slice() {
-        ["todo", component, hash, pod] if ends(hash, 8) && ends(pod, 5) => format!("todo-{component}-<pod>"),
-        ["todo", component, hash] if ends(hash, 8) && hash.bytes().any(|b| b.is_ascii_digit()) => {
+        ["todo", component, hash, pod] if ends(hash, 8..=10) && ends(pod, 5..=5) => format!("todo-{component}-<pod>"),
+        ["todo", component, hash] if ends(hash, 8..=10) && hash.bytes().any(|b| b.is_ascii_digit()) => {
             format!("todo-{component}-<hash>")
         }
         _ => word.to_owned(),

@@ -19,7 +19,7 @@ type Inside = BufReader<StreamOwned<ClientConnection, TcpStream>>;
 type Outside = BufReader<StreamOwned<ServerConnection, TcpStream>>;
 
 /// What a crashing container has printed.
-const LOG: &str = "Traceback (most recent call last):\nRuntimeError: boom\n";
+pub const LOG: &str = "Traceback (most recent call last):\nRuntimeError: boom\n";
 
 /// The proxy.
 pub struct Proxy {
@@ -32,6 +32,7 @@ struct Shared {
     server: Arc<ServerConfig>,
     client: Arc<ClientConfig>,
     api: u16,
+    log: Option<&'static str>,
     /// Connections to the API server that nobody uses.
     idle: Mutex<Vec<Inside>>,
 }
@@ -44,8 +45,9 @@ struct Message {
 }
 
 impl Proxy {
-    /// Starts one before the API server at the port `api`.
-    pub fn start(api: u16, pki: &Pki, ledger: Ledger) -> Result<Self> {
+    /// Starts one before the API server at the port `api`. `log`: what every container has printed, where there is no
+    /// kubelet that the API server could ask.
+    pub fn start(api: u16, pki: &Pki, ledger: Ledger, log: Option<&'static str>) -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0")?;
         let port = listener.local_addr()?.port();
         let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -62,7 +64,7 @@ impl Proxy {
             .with_root_certificates(roots)
             .with_client_auth_cert(chain(&pki.client.certificate)?, key(&pki.client.key)?)?;
         let shared =
-            Arc::new(Shared { ledger, server: server.into(), client: client.into(), api, idle: Mutex::default() });
+            Arc::new(Shared { ledger, server: server.into(), client: client.into(), api, log, idle: Mutex::default() });
         std::thread::spawn(move || {
             for tcp in listener.incoming().map_while(Result::ok) {
                 let shared = shared.clone();
@@ -84,6 +86,8 @@ fn serve(tcp: TcpStream, shared: &Shared) -> Result<()> {
         let mut words = request.first.split(' ');
         let (method, target) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
         let fault = shared.ledger.enter(&names::request(method, target));
+        let is_log = target.split('?').next().unwrap_or_default().ends_with("/log");
+        let played = shared.log.filter(|_| is_log);
         match fault {
             Some(Fault::Fail) => refuse(&mut outside, 500, "etcdserver: request timed out")?,
             Some(Fault::Twice) => {
@@ -100,9 +104,10 @@ fn serve(tcp: TcpStream, shared: &Shared) -> Result<()> {
                 let _ = outside.read(&mut [0]);
                 return Ok(());
             }
-            Some(Fault::Cut) | None if target.split('?').next().unwrap_or_default().ends_with("/log") => {
-                let shown = if fault.is_some() { &LOG[..LOG.len() / 2] } else { LOG };
-                answer(&mut outside, 200, "text/plain", shown, LOG.len())?;
+            Some(Fault::Cut) | None if played.is_some() => {
+                let log = played.unwrap_or_default();
+                let shown = if fault.is_some() { &log[..log.len() / 2] } else { log };
+                answer(&mut outside, 200, "text/plain", shown, log.len())?;
                 if fault.is_some() {
                     return Ok(());
                 }

@@ -23,7 +23,7 @@ use crate::machine::{Machine, Surroundings};
 use crate::mutants::SWITCH;
 use crate::pki::Pki;
 use crate::player::{Player, Served};
-use crate::proxy::Proxy;
+use crate::proxy::{LOG, Proxy};
 use crate::servers::{Servers, free_port};
 use crate::suite::Setting;
 
@@ -37,16 +37,17 @@ const FILES: [&str; 5] = ["root/target", "root/apps", "root/.env", "cache/miniku
 pub const WATCHING: &str = "watching for changes";
 
 /// Files below the world's folder with their modes.
-type Files = BTreeMap<Utf8PathBuf, (Vec<u8>, u32)>;
+pub type Files = BTreeMap<Utf8PathBuf, (Vec<u8>, u32)>;
 
 /// Everything that a run may change.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub struct State {
     /// What the API server stores.
     pub objects: Objects,
     /// Engine and node.
     pub machine: Machine,
-    files: Files,
+    /// The files that belong to it.
+    pub files: Files,
 }
 
 impl State {
@@ -109,7 +110,7 @@ impl World {
         let pki = Pki::generate()?;
         let servers = Servers::start(programs, &folder.join("servers"), &pki)?;
         let ledger = Ledger::default();
-        let proxy = Proxy::start(servers.port, &pki, ledger.clone())?;
+        let proxy = Proxy::start(servers.port, &pki, ledger.clone(), Some(LOG))?;
         let published = free_port()?;
         let settings = root.join("infra/xtask.toml");
         let text = std::fs::read_to_string(&settings)?;
@@ -278,8 +279,9 @@ impl World {
     }
 }
 
-/// Links every tool that xtask may call to this program.
-fn tools(folder: &Utf8Path, root: &Utf8Path, own: &Utf8Path) -> Result<()> {
+/// Links every tool that xtask may call to `own`: below `folder` those on PATH and those of a cache of the origin `release`
+/// with the pins of the checkout `root`.
+pub fn tools(folder: &Utf8Path, root: &Utf8Path, own: &Utf8Path) -> Result<()> {
     for tool in ["docker", "git"] {
         symlink(own, folder.join("bin").join(tool))?;
     }
@@ -295,7 +297,8 @@ fn tools(folder: &Utf8Path, root: &Utf8Path, own: &Utf8Path) -> Result<()> {
     Ok(())
 }
 
-fn on_path(program: &str) -> Result<String> {
+/// The path of a program on PATH.
+pub fn on_path(program: &str) -> Result<String> {
     let path = std::env::var("PATH").unwrap_or_default();
     let found = path.split(':').map(|folder| Utf8Path::new(folder).join(program)).find(|file| file.is_file());
     Ok(found.with_context(|| format!("there is no {program} on PATH"))?.into_string())

@@ -25,7 +25,8 @@ use crate::world::World;
 pub struct Test {
     /// Suites; all of them if left out
     pub suites: Vec<Suite>,
-    /// Of e2e, only the scenarios whose names contain TEXT, each from the state that it finds; of faults, only the runs
+    /// Of e2e, only the scenarios whose names contain TEXT, each from the state that it finds; of faults and soak, only the
+    /// runs (`rounds` are those of soak without its single faults)
     #[arg(long, value_name = "TEXT")]
     pub only: Option<String>,
     /// Of faults, every fault of every call, also where calls share them
@@ -56,7 +57,8 @@ pub enum Suite {
     E2e,
     /// From the state that an earlier version made to this one, running and stopped, and to the pinned Kubernetes
     Upgrade,
-    /// Kills at random moments and failing deploys in turn, on e2e's profile; not part of the default
+    /// Kills at random moments and failing deploys in turn, then every call of seven commands fails once in five ways, on
+    /// e2e's profile; not part of the default
     Soak,
 }
 
@@ -183,7 +185,10 @@ fn one(project: &Project, suite: Suite, args: &Test) -> Row {
         }
         Suite::E2e => suites::end_to_end(project, suite, &only().collect::<Vec<_>>()),
         Suite::Upgrade => suites::end_to_end(project, suite, &[]),
-        Suite::Soak => suites::end_to_end(project, suite, &[format!("--rounds={}", args.rounds)]),
+        Suite::Soak => {
+            let rounds = format!("--rounds={}", args.rounds);
+            suites::end_to_end(project, suite, &only().chain([rounds]).collect::<Vec<_>>())
+        }
     };
     let tally = tally.unwrap_or_else(|error| {
         project.report.error(&error);

@@ -1,0 +1,479 @@
+//! Issue 10 on the real cluster: single calls of real runs go wrong, one in each run. The checker of `test faults`, which
+//! knows no scenario, holds what xtask says and does against the states before and after; besides, every request of a user
+//! is answered, the todos and foreign objects stay, and the next command converges.
+
+mod real;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::json;
+
+use xtask::failure::{Class, Failure};
+use xtask::tally::Tally;
+use xtask_faults::calls::{Call, FAULTS, Fault};
+use xtask_faults::checker::{Case, Violation, check, check_again};
+use xtask_faults::machine::digest;
+use xtask_faults::scenario::{DEPLOY, Scenario, Start};
+use xtask_faults::truth::Truth;
+use xtask_faults::world::{Outcome, State};
+
+use super::application;
+use super::bed::Bed;
+use super::causes::{VALUES, sound, values};
+use super::load::Load;
+use real::{Real, foreign_is_kept, with_backend_of};
+
+/// The variable with the seed that chooses the pairs.
+const SEED: &str = "XTASK_FAULT_SEED";
+/// Where a changed deploy has its change.
+const SOURCE: &str = "apps/backend/app/__init__.py";
+/// What others have in the namespace, as keys of the state.
+const FOREIGN: [&str; 2] = ["/registry/configmaps/todo/somebodys", "/registry/secrets/todo/sh.helm.release.v1.other.v99"];
+/// Calls of one name that are numbered: how often something is waited for differs from run to run.
+const NUMBERED: usize = 2;
+
+/// A command, and how many of the chosen pairs are of it.
+struct Kind {
+    scenario: Scenario,
+    share: usize,
+}
+
+const fn kind(name: &'static str, args: &'static [&'static str], share: usize) -> Kind {
+    let (start, removes) = (Start::Deployed, false);
+    Kind { scenario: Scenario { name, start, edit: None, args, saved: None, again: args, removes }, share }
+}
+
+const NO_OP: usize = 1;
+const CHANGED: usize = 2;
+const ROLLBACK: usize = 3;
+const FAILING: usize = 4;
+const TEARDOWN: usize = 5;
+const FIRST: usize = 6;
+
+/// All of them, in the order in which they are run: each finds what the ones before have left.
+const KINDS: [Kind; 7] = [
+    kind("status", &["status"], 6),
+    kind("no-op", DEPLOY, 7),
+    kind("changed deploy", DEPLOY, 6),
+    kind("rollback", &["rollback"], 2),
+    kind("failing deploy", DEPLOY, 5),
+    Kind { scenario: Scenario { removes: true, ..kind("teardown", &["teardown"], 2).scenario }, share: 2 },
+    Kind { scenario: Scenario { start: Start::Nothing, ..kind("first deploy", DEPLOY, 2).scenario }, share: 2 },
+];
+
+/// A call of a command that goes wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Pair {
+    /// Index into [`KINDS`].
+    kind: usize,
+    call: Call,
+    fault: Fault,
+}
+
+impl std::fmt::Display for Pair {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}/{}", KINDS[self.kind].scenario.name, self.call, self.fault)
+    }
+}
+
+/// The run of a command in which nothing goes wrong, and what there was afterwards.
+struct Reference {
+    outcome: Outcome,
+    after: State,
+}
+
+/// Which pairs are run.
+enum Choice<'a> {
+    /// Some of each command; the number chooses.
+    Seed(u64),
+    /// Those whose names contain the text, every one without it.
+    Named(Option<&'a str>),
+}
+
+/// What the runs came to.
+#[derive(Default)]
+struct Findings {
+    /// Pairs there are.
+    all: usize,
+    /// Pairs that were run.
+    runs: usize,
+    /// Pairs whose call did not come this time.
+    missed: usize,
+    violations: Vec<(Pair, Violation)>,
+}
+
+/// Runs 30 pairs that a seed chooses: some of each command.
+pub fn chosen(bed: &Bed) -> Result<()> {
+    let given = std::env::var(SEED).ok().map(|text| text.parse().context(SEED)).transpose()?;
+    let seed = given.unwrap_or(u64::from(std::process::id()));
+    let again = format!("{SEED}={seed} cargo xtask test e2e --only 'faults:'");
+    bed.project.report.note(format!("seed {seed}; the same pairs again: {again}"));
+    let begun = Instant::now();
+    let found = run(bed, &Choice::Seed(seed))?;
+    let seconds = begun.elapsed().as_secs();
+    bed.project.report.note(format!("{found} in {seconds} s"));
+    ensure!(found.runs > 0, "no pair was run");
+    let first = found.violations.first().map(|(pair, _)| pair.to_string()).unwrap_or_default();
+    let again = format!("one of them again: cargo xtask test soak --only '{first}'");
+    match found.violations.len() {
+        0 => Ok(()),
+        count => Err(Failure::new(Class::Check, format!("{count} violations, told above")).help(again).into()),
+    }
+}
+
+/// Runs every pair, or those whose names contain `only`.
+pub fn all(bed: &Bed, only: Option<&str>) -> Result<Tally> {
+    let found = run(bed, &Choice::Named(only))?;
+    bed.project.report.note(found.to_string());
+    if found.runs == 0 {
+        let what = format!("no pair of a call and a fault fits {}", only.unwrap_or("anything"));
+        return Err(Failure::new(Class::Config, what).help("name a part of one: --only 'no-op/docker'").into());
+    }
+    let failed: BTreeSet<String> = found.violations.iter().map(|(pair, _)| pair.to_string()).collect();
+    Ok(Tally { passed: found.runs - failed.len(), failed: failed.len() })
+}
+
+fn run(bed: &Bed, choice: &Choice<'_>) -> Result<Findings> {
+    let mut cluster = Cluster::new(bed)?;
+    let found = cluster.run(choice);
+    let left = cluster.leave();
+    let found = found?;
+    left.map(|()| found)
+}
+
+/// A pair that was run.
+struct Checked {
+    /// Whether its call came.
+    came: bool,
+    violations: Vec<Violation>,
+    said: String,
+}
+
+/// A bed on which calls go wrong.
+struct Cluster<'a> {
+    bed: &'a Bed,
+    real: Real<'a>,
+    address: String,
+    /// What there is now.
+    now: State,
+    /// Whether what runs is what the checkout says.
+    current: bool,
+    /// Source and values as they were deployed last.
+    deployed: [(&'static str, String); 2],
+    /// Values before the first of them.
+    original: [(&'static str, String); 2],
+    /// Differs each time.
+    changes: usize,
+}
+
+impl<'a> Cluster<'a> {
+    fn new(bed: &'a Bed) -> Result<Self> {
+        sound(bed)?;
+        application::store_lasting(bed)?;
+        remove_foreign(bed)?;
+        let kubectl = || Ok::<_, anyhow::Error>(bed.tools()?.kubectl_here());
+        kubectl()?.args(["create", "configmap", "somebodys"]).run()?;
+        let name = "sh.helm.release.v1.other.v99";
+        let labels = json!({"owner": "helm", "name": "other", "version": "99", "status": "deployed"});
+        let other = json!({"apiVersion": "v1", "kind": "Secret", "type": "helm.sh/release.v1",
+                           "metadata": {"name": name, "labels": labels}});
+        kubectl()?.args(["create", "-f", "-"]).stdin(other.to_string()).run()?;
+        let read = |name| Ok::<_, anyhow::Error>((name, std::fs::read_to_string(bed.root.join(name))?));
+        let files = [read(SOURCE)?, read(VALUES)?];
+        let real = Real::new(bed)?;
+        let (address, now) = (bed.address()?, real.state()?);
+        let mut cluster =
+            Self { bed, real, address, now, current: false, deployed: files.clone(), original: files, changes: 0 };
+        cluster.plain(DEPLOY)?;
+        Ok(cluster)
+    }
+
+    /// Leaves everything as it was found.
+    fn leave(&mut self) -> Result<()> {
+        self.deployed = self.original.clone();
+        self.restore()?;
+        remove_foreign(self.bed)?;
+        sound(self.bed)
+    }
+
+    /// The files as they were deployed last.
+    fn restore(&self) -> Result<()> {
+        let write = |(name, text): &(&str, String)| std::fs::write(self.bed.root.join(name), text);
+        Ok(self.deployed.iter().try_for_each(write)?)
+    }
+
+    fn is_deployed(&self) -> bool {
+        !Truth::of(&self.now).revisions().is_empty()
+    }
+
+    /// Runs a command in which nothing goes wrong.
+    fn plain(&mut self, args: &[&str]) -> Result<()> {
+        let (outcome, _) = self.real.run(args, None)?;
+        ensure!(outcome.code == Some(0), "`{}` fails without a fault:\n{}", args.join(" "), outcome.text);
+        self.now = self.real.state()?;
+        self.current = args == DEPLOY;
+        Ok(())
+    }
+
+    /// Brings the state from which a command of this kind starts, and its change; gives the arguments.
+    fn prepare(&mut self, kind: usize) -> Result<Vec<String>> {
+        self.restore()?;
+        let Scenario { start, args, .. } = KINDS[kind].scenario;
+        match start {
+            Start::Nothing if self.is_deployed() => self.plain(&["teardown"])?,
+            Start::Nothing => {}
+            _ if self.is_deployed() && self.current => {}
+            _ => self.plain(DEPLOY)?,
+        }
+        let mut args: Vec<String> = args.iter().map(|arg| (*arg).to_owned()).collect();
+        match kind {
+            CHANGED => {
+                self.changes += 1;
+                let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_nanos();
+                let change = format!("{}\n# changed at {now}, the change {}\n", self.original[0].1, self.changes);
+                std::fs::write(self.bed.root.join(SOURCE), change)?;
+            }
+            FAILING => {
+                let mistake = values("backend:\n  migrate:\n    command: [no-such-program]")(&self.deployed[1].1);
+                std::fs::write(self.bed.root.join(VALUES), mistake)?;
+            }
+            ROLLBACK => {
+                let record = Truth::of(&self.now).record().context("nothing was verified")?;
+                args.push(record["history"][0]["revision"].as_u64().context("one revision was verified")?.to_string());
+            }
+            _ => {}
+        }
+        Ok(args)
+    }
+
+    /// Notes what a run of this kind has left.
+    fn settle(&mut self, kind: usize, after: State, changed: bool) -> Result<()> {
+        self.now = after;
+        match kind {
+            CHANGED if changed => self.deployed[0].1 = std::fs::read_to_string(self.bed.root.join(SOURCE))?,
+            ROLLBACK | FAILING | TEARDOWN if changed => self.current = false,
+            FIRST => self.current = true,
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn reference(&mut self, kind: usize) -> Result<Reference> {
+        let args = self.prepare(kind)?;
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        let (outcome, took) = self.real.run(&args, None)?;
+        let wanted = Some(if kind == FAILING { 7 } else { 0 });
+        ensure!(outcome.code == wanted, "exit code {:?} instead of {wanted:?}:\n{}", outcome.code, outcome.text);
+        let after = self.real.state()?;
+        let (name, calls) = (KINDS[kind].scenario.name, outcome.calls.len());
+        self.bed.project.report.note(format!("{name}: {calls} calls, {:.1} s", took.as_secs_f64()));
+        self.settle(kind, after.clone(), true)?;
+        Ok(Reference { outcome, after })
+    }
+
+    fn run(&mut self, choice: &Choice<'_>) -> Result<Findings> {
+        let named = |kind: usize, text: &str| text.split('/').next().is_some_and(|name| KINDS[kind].scenario.name == name);
+        let is_needed = |kind: usize| match choice {
+            Choice::Named(Some(text)) => named(kind, text) || !(0..KINDS.len()).any(|kind| named(kind, text)),
+            _ => true,
+        };
+        // A rollback goes to what was before a change, and a mistake is taken back by a deploy that changes nothing.
+        let is_needed = |kind: usize| is_needed(kind) || kind == NO_OP || kind == CHANGED && is_needed(ROLLBACK);
+        let mut references = BTreeMap::new();
+        for kind in (0..KINDS.len()).filter(|kind| is_needed(*kind)) {
+            references.insert(kind, self.reference(kind)?);
+        }
+        let mut queues = queues(&references, choice);
+        let mut found = Findings { all: queues.iter().map(Vec::len).sum(), ..Findings::default() };
+        let shares: Vec<usize> = match choice {
+            Choice::Seed(_) => KINDS.iter().map(|kind| kind.share).collect(),
+            _ => queues.iter().map(Vec::len).collect(),
+        };
+        let mut told = Instant::now();
+        for kind in turns(&shares) {
+            // A call that does not come this time is replaced by the next one.
+            while let Some(pair) = queues[kind].pop() {
+                if xtask::process::ending() {
+                    bail!("interrupted");
+                }
+                let mut checked = self.check(&pair, &references)?;
+                // What only a busy machine brought about does not come again.
+                if !checked.came || !checked.violations.is_empty() {
+                    checked = self.check(&pair, &references)?;
+                }
+                if !checked.came {
+                    found.missed += 1;
+                    continue;
+                }
+                found.runs += 1;
+                if found.all > MANY && matches!(choice, Choice::Named(_)) {
+                    if told.elapsed() > PROGRESS {
+                        told = Instant::now();
+                        self.bed.project.report.note(found.to_string());
+                    }
+                } else {
+                    self.bed.project.report.note(format!("{pair}: {}", checked.said));
+                }
+                for violation in checked.violations {
+                    let (claim, truth) = (&violation.claim, &violation.truth);
+                    self.bed.project.report.warn(format!("{pair}\n  said or done: {claim}\n  the truth:    {truth}"));
+                    found.violations.push((pair.clone(), violation));
+                }
+                break;
+            }
+        }
+        Ok(found)
+    }
+
+    /// Lets one call go wrong, and judges the run and the one after it.
+    fn check(&mut self, pair: &Pair, references: &BTreeMap<usize, Reference>) -> Result<Checked> {
+        let (kind, planned) = (pair.kind, (pair.call.clone(), pair.fault));
+        let args = self.prepare(kind).with_context(|| format!("before {pair}"))?;
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        let scenario = &KINDS[kind].scenario;
+        let before = self.now.clone();
+        let user = (scenario.start == Start::Deployed && !scenario.removes).then(|| Load::at(&self.address));
+        let (outcome, took) = self.real.run(&args, Some(planned.clone()))?;
+        let after = self.real.state()?;
+        let truths = (Truth::of(&before), Truth::of(&after));
+        let changed = truths.0.everything() != truths.1.everything();
+        if outcome.struck == 0 {
+            drop(user.map(Load::end));
+            self.settle(kind, after, changed)?;
+            return Ok(Checked { came: false, violations: Vec::new(), said: String::new() });
+        }
+        let reference = &references[&kind];
+        let wanted = Truth::of(&with_backend_of(&reference.after, &after));
+        let case = Case {
+            scenario,
+            planned: &planned,
+            before: &truths.0,
+            after: &truths.1,
+            outcome: &outcome,
+            reference: &reference.outcome,
+            wanted: &wanted,
+        };
+        let mut violations = check(&case);
+        let mut said = format!("exit code {:?} after {:.1} s", outcome.code.unwrap_or(-1), took.as_secs_f64());
+        let mut last = after.clone();
+        if changed {
+            // Whoever sees a deploy fail because of a mistake takes the mistake back.
+            let (reference, args) = match kind {
+                FAILING => {
+                    self.restore()?;
+                    (&references[&NO_OP], KINDS[NO_OP].scenario.args.to_vec())
+                }
+                _ => (reference, args),
+            };
+            let (again, took) = self.real.run(&args, None)?;
+            last = self.real.state()?;
+            let wanted = Truth::of(&with_backend_of(&reference.after, &last));
+            let case = Case { reference: &reference.outcome, wanted: &wanted, ..case };
+            violations.extend(check_again(&case, &again, &Truth::of(&last)));
+            said += &format!(", then {:?} after {:.1} s", again.code.unwrap_or(-1), took.as_secs_f64());
+        }
+        let mut hold = |claim: &str, result: Result<()>| {
+            let violation = |error: anyhow::Error| Violation { claim: claim.to_owned(), truth: format!("{error:#}") };
+            violations.extend(result.map_err(violation).err());
+        };
+        hold("every request is answered", user.map_or(Ok(()), |user| user.end().map(drop)));
+        hold("only ours is touched", foreign_is_kept(&before, &last, &FOREIGN));
+        self.settle(kind, last, changed)?;
+        if changed && self.is_deployed() {
+            hold("the todos stay", application::lasting_is_there(self.bed));
+        }
+        if !violations.is_empty() {
+            self.current = false;
+        }
+        Ok(Checked { came: true, violations, said })
+    }
+}
+
+/// Pairs of which each one is told.
+const MANY: usize = 60;
+/// Between two lines that tell how far a longer run is.
+const PROGRESS: Duration = Duration::from_secs(60);
+
+impl std::fmt::Display for Findings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { all, runs, missed, violations } = self;
+        write!(f, "{runs} of {all} pairs were run, {} violations; {missed} did not come", violations.len())
+    }
+}
+
+/// The pairs of each kind, to be taken from the end. A seed mixes them by their names, so that a call more or less leaves
+/// the order of the others alone.
+fn queues(references: &BTreeMap<usize, Reference>, choice: &Choice<'_>) -> Vec<Vec<Pair>> {
+    let seed = if let Choice::Seed(seed) = choice { *seed } else { 0 };
+    let pairs = |kind: usize| {
+        let calls = references.get(&kind).map(|reference| reference.outcome.calls.as_slice()).unwrap_or_default();
+        let calls: BTreeSet<&Call> = calls.iter().filter(|call| call.number <= NUMBERED).collect();
+        let each = |call: &&Call| FAULTS.map(|fault| Pair { kind, call: (*call).clone(), fault });
+        let mut pairs: Vec<Pair> = calls.iter().flat_map(each).collect();
+        if let Choice::Named(Some(text)) = choice {
+            pairs.retain(|pair| pair.to_string().contains(text));
+        }
+        pairs.sort_by_key(|pair| digest(format!("{seed} {pair}").as_bytes()));
+        pairs
+    };
+    (0..KINDS.len()).map(pairs).collect()
+}
+
+/// The kinds in the order of their turns. A teardown and a first deploy each leave what the other one starts from.
+fn turns(shares: &[usize]) -> Vec<usize> {
+    let several = |kind: usize| std::iter::repeat_n(kind, shares[kind]);
+    let mut turns: Vec<usize> = (0..TEARDOWN).flat_map(several).collect();
+    for turn in 0..shares[TEARDOWN].max(shares[FIRST]) {
+        turns.extend([TEARDOWN, FIRST].into_iter().filter(|kind| turn < shares[*kind]));
+    }
+    turns
+}
+
+fn remove_foreign(bed: &Bed) -> Result<()> {
+    let names = ["configmap/somebodys", "secret/sh.helm.release.v1.other.v99"];
+    bed.tools()?.kubectl_here().args(["delete", "--ignore-not-found"]).args(names).run()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn references(calls: &[(&str, usize)]) -> BTreeMap<usize, Reference> {
+        let call = |(name, number): &(&str, usize)| Call { name: (*name).to_owned(), number: *number };
+        let outcome = Outcome {
+            code: Some(0),
+            text: String::new(),
+            calls: calls.iter().map(call).collect(),
+            struck: 0,
+            unknown: Vec::new(),
+            served: Default::default(),
+            after: State::default(),
+        };
+        BTreeMap::from([(NO_OP, Reference { outcome, after: State::default() })])
+    }
+
+    #[test]
+    fn a_seed_chooses_the_same_pairs_again_and_a_new_call_leaves_them_in_order() {
+        let few = references(&[("docker version", 1), ("helm history", 1), ("helm history", 3)]);
+        let names = |references, seed| -> Vec<String> {
+            let queues = queues(references, &Choice::Seed(seed));
+            queues.iter().flatten().map(ToString::to_string).collect()
+        };
+        assert_eq!(names(&few, 7).len(), 2 * FAULTS.len(), "polls beyond the second are not numbered");
+        assert_eq!(names(&few, 7), names(&few, 7));
+        assert_ne!(names(&few, 7), names(&few, 8));
+        let more = references(&[("docker version", 1), ("GET /readyz", 1), ("helm history", 1)]);
+        let kept: Vec<String> = names(&more, 7).into_iter().filter(|name| !name.contains("readyz")).collect();
+        assert_eq!(kept, names(&few, 7));
+    }
+
+    #[test]
+    fn thirty_pairs_are_chosen_and_teardowns_alternate_with_first_deploys() {
+        let shares: Vec<usize> = KINDS.iter().map(|kind| kind.share).collect();
+        let turns = turns(&shares);
+        assert_eq!(turns.len(), 30);
+        assert_eq!(turns[26..], [TEARDOWN, FIRST, TEARDOWN, FIRST]);
+    }
+}

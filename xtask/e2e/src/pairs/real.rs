@@ -1,0 +1,324 @@
+//! Stands between xtask and the real cluster: each call of a tool and each request to the API server is counted, and one
+//! goes wrong.
+//!
+//! xtask is unchanged. It finds a cache of its own, whose tools are links to the suite's tool, and the same on PATH: so
+//! the engine looks like the user's own, the origin is `release`, and the profile is found in MINIKUBE_HOME. What the
+//! engine says of the node is changed in one place: the port that it publishes for its API server is that of a proxy, which
+//! has the API server's own certificate.
+
+use std::io::{BufRead, BufReader, Read};
+use std::os::unix::fs::symlink;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use camino::{Utf8Path, Utf8PathBuf};
+use serde_json::{Value, json};
+
+use xtask::deadlines::SCALE;
+use xtask::engine::Engine;
+use xtask::members;
+use xtask::project::CACHE_VARIABLE;
+use xtask_faults::calls::{Call, Fault, Ledger};
+use xtask_faults::client::{Question, Reply, SOCKET};
+use xtask_faults::control::{failing, send};
+use xtask_faults::machine::{BuiltImage, Machine};
+use xtask_faults::pki::{Pair, Pki};
+use xtask_faults::proxy::Proxy;
+use xtask_faults::truth::Truth;
+use xtask_faults::world::{Outcome, State, on_path};
+use xtask_faults::{names, suite};
+
+use crate::bed::{Bed, Ran};
+
+/// For a hanging call: a tenth of the limits, so that a hang is short, and a minute at most, so that a rollout fits.
+const SHORT: &str = "0.1 60";
+/// A run that lasts longer hangs.
+const LONGEST: Duration = Duration::from_secs(200);
+/// What is read of the cluster.
+const KINDS: &str = "namespaces,secrets,configmaps,serviceaccounts,services,deployments,statefulsets,pods,\
+                     poddisruptionbudgets,persistentvolumeclaims,ingresses,ingressclasses";
+
+/// What stands between.
+pub struct Real<'a> {
+    bed: &'a Bed,
+    _temp: tempfile::TempDir,
+    envs: Vec<(&'static str, String)>,
+    /// The same program with limits that can be scaled.
+    scaled: Utf8PathBuf,
+    ledger: Ledger,
+    control: Arc<Control>,
+}
+
+struct Control {
+    ledger: Ledger,
+    folder: String,
+    engine: Engine,
+    /// The real tools by name.
+    programs: Vec<(&'static str, String)>,
+    profile: String,
+    /// The port that the node publishes for its API server, and that of the proxy.
+    ports: [u16; 2],
+    /// What was built since the run began.
+    built: Mutex<Vec<String>>,
+}
+
+impl<'a> Real<'a> {
+    /// Takes its place before the cluster of `bed`, which runs.
+    pub fn new(bed: &'a Bed) -> Result<Self> {
+        let tool = members::build_with(&bed.project, "xtask-faults", &["--features", "under-test"])?;
+        let (temp, folder) = suite::folder(&Utf8PathBuf::try_from(std::env::temp_dir())?)?;
+        for name in ["bin", "cache", "home"] {
+            std::fs::create_dir_all(folder.join(name))?;
+        }
+        // Cargo may replace both while they are used.
+        let scaled = suite::keep(&tool.with_file_name("xtask-under-test"), &folder)?;
+        let tool = suite::keep(&tool, &folder)?;
+        xtask_faults::world::tools(&folder, &bed.root, &tool)?;
+        std::fs::write(folder.join("cache/origin"), "release")?;
+        symlink(bed.project.cache.join("locks"), folder.join("cache/locks"))?;
+
+        let real = bed.tools()?;
+        let profile = xtask::stages::cluster::profile(&real)?;
+        let api = profile.api_port.context("the node publishes no port for its API server")?;
+        let ledger = Ledger::default();
+        let proxy = Proxy::start(api, &certificates(bed)?, ledger.clone(), None)?.port;
+        let kubeconfig = folder.join("kubeconfig");
+        aim(&bed.kubeconfig, &kubeconfig, &bed.profile, proxy)?;
+
+        let engine = real.engine.clone();
+        let client = match engine.client.as_str() {
+            name if !name.contains('/') => on_path(name)?,
+            path => path.to_owned(),
+        };
+        let home = std::env::var("HOME").unwrap_or_default();
+        let mut envs = vec![
+            ("PATH", format!("{}:{}", folder.join("bin"), std::env::var("PATH").unwrap_or_default())),
+            ("HOME", folder.join("home").into()),
+            ("KUBECONFIG", kubeconfig.into()),
+            ("MINIKUBE_HOME", real.minikube_home.to_string()),
+            (CACHE_VARIABLE, folder.join("cache").into()),
+        ];
+        if std::env::var_os("DOCKER_CONFIG").is_none() {
+            envs.push(("DOCKER_CONFIG", format!("{home}/.docker")));
+        }
+        for name in ["DOCKER_HOST", "DOCKER_CONFIG"] {
+            if let Some((_, value)) = engine.envs.iter().find(|(set, _)| set == name) {
+                envs.retain(|(other, _)| *other != name);
+                envs.push((name, value.clone()));
+            }
+        }
+        let control = Arc::new(Control {
+            ledger: ledger.clone(),
+            folder: folder.to_string(),
+            programs: vec![
+                ("docker", client),
+                ("git", on_path("git")?),
+                ("helm", real.helm().program().to_owned()),
+                ("minikube", real.minikube().program().to_owned()),
+            ],
+            engine,
+            profile: bed.profile.clone(),
+            ports: [api, proxy],
+            built: Mutex::default(),
+        });
+        control.clone().listen(UnixListener::bind(folder.join(SOCKET))?);
+        Ok(Self { bed, _temp: temp, envs, scaled, ledger, control })
+    }
+
+    /// Runs xtask while `planned` goes wrong.
+    pub fn run(&self, args: &[&str], planned: Option<(Call, Fault)>) -> Result<(Outcome, Duration)> {
+        let hangs = planned.as_ref().is_some_and(|(_, fault)| *fault == Fault::Hang);
+        self.ledger.begin(planned);
+        self.control.built().clear();
+        let mut envs: Vec<(&str, &str)> = self.envs.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let program = if hangs { &self.scaled } else { self.bed.exe() };
+        if hangs {
+            envs.push((SCALE, SHORT));
+        }
+        let begun = std::time::Instant::now();
+        // A run that is ended at its limit has no exit code.
+        let ran = self.bed.run(program, args, &envs, LONGEST).unwrap_or_else(|error| Ran {
+            code: -1,
+            text: format!("{error:#}"),
+            stdout: String::new(),
+            took: begun.elapsed(),
+        });
+        let (calls, struck, unknown) = self.ledger.end();
+        let machine = Machine { done: self.control.built().clone(), ..Machine::default() };
+        let outcome = Outcome {
+            code: (ran.code >= 0).then_some(ran.code),
+            text: ran.text.replace(&self.control.folder, "<world>"),
+            calls,
+            struck,
+            unknown,
+            served: Default::default(),
+            after: State { machine, ..State::default() },
+        };
+        Ok((outcome, ran.took))
+    }
+
+    /// What there is now, read without xtask and past the proxy.
+    pub fn state(&self) -> Result<State> {
+        let tools = self.bed.tools()?;
+        let list: Value = serde_json::from_str(&tools.kubectl().args(["get", KINDS, "-A", "-o", "json"]).read()?)?;
+        let node = tools.nodes()?.remove(0);
+        let names = node.names()?;
+        let mut state = State::default();
+        for object in list["items"].as_array().context("kubectl printed no list")? {
+            let mut object = object.clone();
+            if object["metadata"]["deletionTimestamp"].is_string() && object["kind"] == "Pod" {
+                // It serves no more, and its successor is there.
+                continue;
+            }
+            plain(&mut object, |name| names.get(name).cloned());
+            let kind = object["kind"].as_str().unwrap_or_default().to_lowercase();
+            let namespace = object["metadata"]["namespace"].as_str().map(|name| format!("/{name}")).unwrap_or_default();
+            let key = format!("/registry/{kind}s{namespace}/{}", object["metadata"]["name"].as_str().unwrap_or_default());
+            state.objects.insert(key, object.to_string());
+        }
+        state.machine.node = Some("running".to_owned());
+        state.machine.node_images = node.images()?;
+        let list = tools.engine.docker().args(["image", "ls", "--format", "{{.Repository}}:{{.Tag}}"]).read()?;
+        let ours = list.lines().filter(|name| name.starts_with("todo-backend:") || name.starts_with("todo-frontend:"));
+        state.machine.images = ours.map(|name| BuiltImage::new(name, name)).collect();
+        state.files.insert("cache/minikube/.minikube/profiles/todo/config.json".into(), Default::default());
+        Ok(state)
+    }
+}
+
+impl Control {
+    fn built(&self) -> std::sync::MutexGuard<'_, Vec<String>> {
+        self.built.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Answers at `listener` for as long as this process lives.
+    fn listen(self: Arc<Self>, listener: UnixListener) {
+        std::thread::spawn(move || {
+            for stream in listener.incoming().map_while(Result::ok) {
+                let this = self.clone();
+                std::thread::spawn(move || this.serve(stream));
+            }
+        });
+    }
+
+    fn serve(&self, mut stream: UnixStream) -> Result<()> {
+        let mut reader = BufReader::new(stream.try_clone()?);
+        let mut line = String::new();
+        reader.read_line(&mut line)?;
+        let question: Question = serde_json::from_str(&line)?;
+        let words = &question.words;
+        let fault = self.ledger.enter(&names::tool(words, &self.folder));
+        let reply = match fault {
+            Some(Fault::Hang) => {
+                // Until the caller's limit ends the tool.
+                let _ = reader.read(&mut [0]);
+                return Ok(());
+            }
+            Some(Fault::Fail | Fault::Twice) => failing(&words[0]),
+            Some(Fault::Garbage) => Reply {
+                output: BASE64.encode("Congratulations! This answer is about something else.\n"),
+                ..Reply::default()
+            },
+            Some(Fault::Cut) | None => self.really(words, fault.is_some())?,
+        };
+        send(&mut stream, &reply)
+    }
+
+    /// What the tool does when nothing goes wrong, but for its answer if that is `cut`.
+    fn really(&self, words: &[String], cut: bool) -> Result<Reply> {
+        if words.len() > 3 && words[..3] == ["docker", "container", "inspect"] && words.contains(&self.profile) {
+            let output = self.engine.docker().args(words[1..].iter().cloned()).output()?;
+            let [api, proxy] = self.ports.map(|port| format!("\"HostPort\": \"{port}\""));
+            let shown = String::from_utf8_lossy(&output.stdout).replace(&api, &proxy);
+            return Ok(Reply {
+                output: BASE64.encode(shown),
+                error: String::from_utf8_lossy(&output.stderr).into_owned(),
+                code: output.status.code().unwrap_or(1),
+                cut,
+                ..Reply::default()
+            });
+        }
+        if words.iter().any(|word| word == "build")
+            && let Some(at) = words.iter().position(|word| word == "--tag")
+        {
+            self.built().push(format!("build {}", words[at + 1]));
+        }
+        let program = self.programs.iter().find(|(name, _)| *name == words[0]).context("a tool without a program")?;
+        Ok(Reply { become_program: Some(program.1.clone()), cut, ..Reply::default() })
+    }
+}
+
+/// The certificates of the proxy: the API server's own before xtask, and the profile's before the API server.
+fn certificates(bed: &Bed) -> Result<Pki> {
+    let tools = bed.tools()?;
+    let node = tools.nodes()?.remove(0);
+    let inside = |name: &str| node.exec(["cat", &format!("/var/lib/minikube/certs/{name}")]).read();
+    let own = |name: &str| std::fs::read_to_string(tools.minikube_dir().join(name));
+    let profile = format!("profiles/{}", tools.profile);
+    Ok(Pki {
+        authority: own("ca.crt")?,
+        server: Pair { certificate: inside("apiserver.crt")?, key: inside("apiserver.key")? },
+        client: Pair {
+            certificate: own(&format!("{profile}/client.crt"))?,
+            key: own(&format!("{profile}/client.key"))?,
+        },
+    })
+}
+
+/// Copies a kubeconfig with the cluster `name` at the port of the proxy.
+fn aim(from: &Utf8Path, to: &Utf8Path, name: &str, port: u16) -> Result<()> {
+    let mut config: Value = serde_norway::from_str(&std::fs::read_to_string(from)?)?;
+    let clusters = config["clusters"].as_array_mut().into_iter().flatten();
+    let cluster = clusters.into_iter().find(|entry| entry["name"] == name);
+    cluster.with_context(|| format!("{from} has no cluster {name}"))?["cluster"]["server"] =
+        json!(format!("https://127.0.0.1:{port}"));
+    crate::bed::write_private(to, &serde_norway::to_string(&config)?)
+}
+
+/// Makes an object comparable: images of pods by config digest, and the record without digests of what went into it.
+fn plain(object: &mut Value, id: impl Fn(&str) -> Option<String>) {
+    for list in ["containerStatuses", "initContainerStatuses"] {
+        for status in object["status"][list].as_array_mut().into_iter().flatten() {
+            if let Some(id) = status["imageID"].as_str().and_then(&id) {
+                status["imageID"] = json!(id);
+            }
+        }
+    }
+    let record = object["data"]["record.json"].as_str().and_then(|text| serde_json::from_str::<Value>(text).ok());
+    if let Some(mut record) = record {
+        record["fingerprint"] = json!(record["fingerprint"].as_object().map(|parts| parts.keys().collect::<Vec<_>>()));
+        object["data"]["record.json"] = json!(record.to_string());
+    }
+}
+
+/// The image of the backend that was verified: reference and ID.
+fn backend(state: &State) -> Option<(String, String)> {
+    let record = Truth::of(state).record()?;
+    let images = record["images"].as_object()?;
+    let (reference, id) = images.iter().find(|(name, _)| name.starts_with("todo-backend:"))?;
+    Some((reference.clone(), id.as_str()?.to_owned()))
+}
+
+/// `wanted` as if its backend were that of `now`: each run makes an image of its own.
+pub fn with_backend_of(wanted: &State, now: &State) -> State {
+    let (Some(from), Some(to)) = (backend(wanted), backend(now)) else { return wanted.clone() };
+    let renamed = |text: &str| text.replace(&from.0, &to.0).replace(&from.1, &to.1);
+    let mut state = wanted.clone();
+    state.objects.values_mut().for_each(|text| *text = renamed(text));
+    let images = &state.machine.node_images;
+    state.machine.node_images = images.iter().map(|(name, id)| (renamed(name), renamed(id))).collect();
+    state
+}
+
+/// Whether `after` still has what others had made before, untouched.
+pub fn foreign_is_kept(before: &State, after: &State, names: &[&str]) -> Result<()> {
+    for name in names {
+        let at = |state: &State| state.objects.get(*name).cloned();
+        ensure!(at(before).is_some() && at(before) == at(after), "{name}, which is not ours, was touched");
+    }
+    Ok(())
+}

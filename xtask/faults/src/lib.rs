@@ -1,0 +1,22 @@
+//! Lets external calls of xtask go wrong, and judges what xtask then says and does: the parts of `test faults` that the
+//! end-to-end suite uses as well, on a real cluster.
+
+pub mod calls;
+pub mod checker;
+pub mod claims;
+pub mod client;
+pub mod control;
+pub mod etcd;
+pub mod ingress;
+pub mod machine;
+pub mod mutants;
+pub mod names;
+pub mod pki;
+pub mod player;
+pub mod programs;
+pub mod proxy;
+pub mod scenario;
+pub mod servers;
+pub mod suite;
+pub mod truth;
+pub mod world;
