@@ -30,7 +30,8 @@ const SEED: &str = "XTASK_FAULT_SEED";
 /// Where a changed deploy has its change.
 const SOURCE: &str = "apps/backend/app/__init__.py";
 /// What others have in the namespace, as keys of the state.
-const FOREIGN: [&str; 2] = ["/registry/configmaps/todo/somebodys", "/registry/secrets/todo/sh.helm.release.v1.other.v99"];
+const FOREIGN: [&str; 2] =
+    ["/registry/configmaps/todo/somebodys", "/registry/secrets/todo/sh.helm.release.v1.other.v99"];
 /// Calls of one name that are numbered: how often something is waited for differs from run to run.
 const NUMBERED: usize = 2;
 
@@ -274,7 +275,8 @@ impl<'a> Cluster<'a> {
     }
 
     fn run(&mut self, choice: &Choice<'_>) -> Result<Findings> {
-        let named = |kind: usize, text: &str| text.split('/').next().is_some_and(|name| KINDS[kind].scenario.name == name);
+        let named =
+            |kind: usize, text: &str| text.split('/').next().is_some_and(|name| KINDS[kind].scenario.name == name);
         let is_needed = |kind: usize| match choice {
             Choice::Named(Some(text)) => named(kind, text) || !(0..KINDS.len()).any(|kind| named(kind, text)),
             _ => true,

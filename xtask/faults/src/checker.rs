@@ -134,7 +134,8 @@ fn words(case: &Case<'_>, add: &mut impl FnMut(String, String)) {
         "minikube" => (vec!["minikube"], "the engine went away"),
         "git" => (vec!["git"], "unable to read"),
         "HTTP" => (vec![call.name.split(' ').nth(2).unwrap_or_default()], ""),
-        _ => (vec!["API server"], "request timed out"),
+        // Helm asks the API server too.
+        _ => (vec!["API server", "Helm"], "request timed out"),
     };
     who.push(call.name.split(' ').nth(1).unwrap_or_default());
     if !who.iter().any(|name| outcome.text.contains(name)) {

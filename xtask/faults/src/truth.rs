@@ -253,8 +253,14 @@ impl Truth {
 pub fn differences(wanted: &BTreeMap<String, String>, has: &BTreeMap<String, String>) -> Vec<String> {
     let names: BTreeSet<&String> = wanted.keys().chain(has.keys()).collect();
     let differing = names.into_iter().filter(|name| wanted.get(*name) != has.get(*name));
+    let same = |name: &String| match (wanted.get(name), has.get(name)) {
+        (Some(wanted), Some(has)) => wanted.chars().zip(has.chars()).take_while(|(one, other)| one == other).count(),
+        _ => 0,
+    };
+    // From shortly before the first difference on.
     let show = |side: &BTreeMap<String, String>, name: &String| {
-        side.get(name).map_or("nothing".to_owned(), |text| text.chars().take(160).collect())
+        let from = same(name).saturating_sub(80);
+        side.get(name).map_or("nothing".to_owned(), |text| text.chars().skip(from).take(160).collect())
     };
     differing.map(|name| format!("{name}: {} instead of {}", show(has, name), show(wanted, name))).collect()
 }

@@ -12,7 +12,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use camino::{Utf8Path, Utf8PathBuf};
@@ -22,6 +22,8 @@ use xtask::deadlines::SCALE;
 use xtask::engine::Engine;
 use xtask::members;
 use xtask::project::CACHE_VARIABLE;
+use xtask::stages::images::node::Stock;
+use xtask::toolbox::Toolbox;
 use xtask_faults::calls::{Call, Fault, Ledger};
 use xtask_faults::client::{Question, Reply, SOCKET};
 use xtask_faults::control::{failing, send};
@@ -45,6 +47,7 @@ const KINDS: &str = "namespaces,secrets,configmaps,serviceaccounts,services,depl
 /// What stands between.
 pub struct Real<'a> {
     bed: &'a Bed,
+    tools: Toolbox,
     _temp: tempfile::TempDir,
     envs: Vec<(&'static str, String)>,
     /// The same program with limits that can be scaled.
@@ -81,15 +84,15 @@ impl<'a> Real<'a> {
         std::fs::write(folder.join("cache/origin"), "release")?;
         symlink(bed.project.cache.join("locks"), folder.join("cache/locks"))?;
 
-        let real = bed.tools()?;
-        let profile = xtask::stages::cluster::profile(&real)?;
+        let tools = bed.tools()?;
+        let profile = xtask::stages::cluster::profile(&tools)?;
         let api = profile.api_port.context("the node publishes no port for its API server")?;
         let ledger = Ledger::default();
-        let proxy = Proxy::start(api, &certificates(bed)?, ledger.clone(), None)?.port;
+        let proxy = Proxy::start(api, &certificates(&tools)?, ledger.clone(), None)?.port;
         let kubeconfig = folder.join("kubeconfig");
         aim(&bed.kubeconfig, &kubeconfig, &bed.profile, proxy)?;
 
-        let engine = real.engine.clone();
+        let engine = tools.engine.clone();
         let client = match engine.client.as_str() {
             name if !name.contains('/') => on_path(name)?,
             path => path.to_owned(),
@@ -99,7 +102,7 @@ impl<'a> Real<'a> {
             ("PATH", format!("{}:{}", folder.join("bin"), std::env::var("PATH").unwrap_or_default())),
             ("HOME", folder.join("home").into()),
             ("KUBECONFIG", kubeconfig.into()),
-            ("MINIKUBE_HOME", real.minikube_home.to_string()),
+            ("MINIKUBE_HOME", tools.minikube_home.to_string()),
             (CACHE_VARIABLE, folder.join("cache").into()),
         ];
         if std::env::var_os("DOCKER_CONFIG").is_none() {
@@ -117,8 +120,8 @@ impl<'a> Real<'a> {
             programs: vec![
                 ("docker", client),
                 ("git", on_path("git")?),
-                ("helm", real.helm().program().to_owned()),
-                ("minikube", real.minikube().program().to_owned()),
+                ("helm", tools.helm().program().to_owned()),
+                ("minikube", tools.minikube().program().to_owned()),
             ],
             engine,
             profile: bed.profile.clone(),
@@ -126,7 +129,7 @@ impl<'a> Real<'a> {
             built: Mutex::default(),
         });
         control.clone().listen(UnixListener::bind(folder.join(SOCKET))?);
-        Ok(Self { bed, _temp: temp, envs, scaled, ledger, control })
+        Ok(Self { bed, tools, _temp: temp, envs, scaled, ledger, control })
     }
 
     /// Runs xtask while `planned` goes wrong.
@@ -140,6 +143,8 @@ impl<'a> Real<'a> {
             envs.push((SCALE, SHORT));
         }
         let begun = std::time::Instant::now();
+        // It differs from run to run.
+        let revision = format!("to revision {}", if args[0] == "rollback" { args[1] } else { "<none>" });
         // A run that is ended at its limit has no exit code.
         let ran = self.bed.run(program, args, &envs, LONGEST).unwrap_or_else(|error| Ran {
             code: -1,
@@ -151,7 +156,7 @@ impl<'a> Real<'a> {
         let machine = Machine { done: self.control.built().clone(), ..Machine::default() };
         let outcome = Outcome {
             code: (ran.code >= 0).then_some(ran.code),
-            text: ran.text.replace(&self.control.folder, "<world>"),
+            text: ran.text.replace(&self.control.folder, "<world>").replace(&revision, "to revision <asked>"),
             calls,
             struck,
             unknown,
@@ -163,10 +168,17 @@ impl<'a> Real<'a> {
 
     /// What there is now, read without xtask and past the proxy.
     pub fn state(&self) -> Result<State> {
-        let tools = self.bed.tools()?;
-        let list: Value = serde_json::from_str(&tools.kubectl().args(["get", KINDS, "-A", "-o", "json"]).read()?)?;
+        let tools = &self.tools;
+        let kubectl = tools.kubectl().args(["get", KINDS, "-A", "-o", "json"]);
+        let images = tools.engine.docker().args(["image", "ls", "--format", "{{.Repository}}:{{.Tag}}"]);
         let node = tools.nodes()?.remove(0);
-        let names = node.names()?;
+        let (list, stock, images) = std::thread::scope(|scope| {
+            let (list, images) = (scope.spawn(|| kubectl.read()), scope.spawn(|| images.read()));
+            let stock = node.stock(&[]);
+            let joined = |text: std::thread::Result<Result<String>>| text.unwrap_or_else(|_| bail!("a look panicked"));
+            (joined(list.join()), stock, joined(images.join()))
+        });
+        let (list, Stock { images: node_images, names, .. }) = (serde_json::from_str::<Value>(&list?)?, stock?);
         let mut state = State::default();
         for object in list["items"].as_array().context("kubectl printed no list")? {
             let mut object = object.clone();
@@ -177,13 +189,15 @@ impl<'a> Real<'a> {
             plain(&mut object, |name| names.get(name).cloned());
             let kind = object["kind"].as_str().unwrap_or_default().to_lowercase();
             let namespace = object["metadata"]["namespace"].as_str().map(|name| format!("/{name}")).unwrap_or_default();
-            let key = format!("/registry/{kind}s{namespace}/{}", object["metadata"]["name"].as_str().unwrap_or_default());
+            let key =
+                format!("/registry/{kind}s{namespace}/{}", object["metadata"]["name"].as_str().unwrap_or_default());
             state.objects.insert(key, object.to_string());
         }
         state.machine.node = Some("running".to_owned());
-        state.machine.node_images = node.images()?;
-        let list = tools.engine.docker().args(["image", "ls", "--format", "{{.Repository}}:{{.Tag}}"]).read()?;
-        let ours = list.lines().filter(|name| name.starts_with("todo-backend:") || name.starts_with("todo-frontend:"));
+        state.machine.node_images = node_images;
+        let images = images?;
+        let ours =
+            images.lines().filter(|name| name.starts_with("todo-backend:") || name.starts_with("todo-frontend:"));
         state.machine.images = ours.map(|name| BuiltImage::new(name, name)).collect();
         state.files.insert("cache/minikube/.minikube/profiles/todo/config.json".into(), Default::default());
         Ok(state)
@@ -253,8 +267,7 @@ impl Control {
 }
 
 /// The certificates of the proxy: the API server's own before xtask, and the profile's before the API server.
-fn certificates(bed: &Bed) -> Result<Pki> {
-    let tools = bed.tools()?;
+fn certificates(tools: &Toolbox) -> Result<Pki> {
     let node = tools.nodes()?.remove(0);
     let inside = |name: &str| node.exec(["cat", &format!("/var/lib/minikube/certs/{name}")]).read();
     let own = |name: &str| std::fs::read_to_string(tools.minikube_dir().join(name));
@@ -295,12 +308,12 @@ fn plain(object: &mut Value, id: impl Fn(&str) -> Option<String>) {
     }
 }
 
-/// The image of the backend that was verified: reference and ID.
+/// The image of the backend that was verified: content tag, which is also the label `version`, and ID.
 fn backend(state: &State) -> Option<(String, String)> {
     let record = Truth::of(state).record()?;
     let images = record["images"].as_object()?;
-    let (reference, id) = images.iter().find(|(name, _)| name.starts_with("todo-backend:"))?;
-    Some((reference.clone(), id.as_str()?.to_owned()))
+    let mut tags = images.iter().filter_map(|(name, id)| Some((name.strip_prefix("todo-backend:")?, id.as_str()?)));
+    tags.next().map(|(tag, id)| (tag.to_owned(), id.to_owned()))
 }
 
 /// `wanted` as if its backend were that of `now`: each run makes an image of its own.
@@ -321,4 +334,38 @@ pub fn foreign_is_kept(before: &State, after: &State, names: &[&str]) -> Result<
         ensure!(at(before).is_some() && at(before) == at(after), "{name}, which is not ours, was touched");
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn verified(tag: &str, id: &str) -> State {
+        let record = json!({"fingerprint": {"chart": "aa"}, "images": {format!("todo-backend:{tag}"): id}});
+        let mut map = json!({"kind": "ConfigMap", "metadata": {"name": "todo-xtask", "namespace": "todo"},
+                             "data": {"record.json": record.to_string()}});
+        plain(&mut map, |_| None);
+        let mut state = State::default();
+        state.objects.insert("/registry/configmaps/todo/todo-xtask".to_owned(), map.to_string());
+        state.objects.insert("deployment".to_owned(), format!("todo-backend:{tag}, version {tag}"));
+        state.machine.node_images.insert(format!("docker.io/library/todo-backend:{tag}"), id.to_owned());
+        state
+    }
+
+    #[test]
+    fn states_with_another_build_of_the_backend_compare() {
+        let (wanted, now) = (verified("0123456789abcdef", "sha256:aa"), verified("fedcba9876543210", "sha256:bb"));
+        let wanted = with_backend_of(&wanted, &now);
+        assert_eq!((wanted.objects, wanted.machine.node_images), (now.objects, now.machine.node_images));
+    }
+
+    #[test]
+    fn a_pods_image_is_known_by_its_config_digest() {
+        let by_manifest = "docker.io/library/import@sha256:cc";
+        let mut pod = json!({"status": {"containerStatuses": [{"imageID": by_manifest}, {"imageID": "sha256:aa"}]}});
+        plain(&mut pod, |name| (name == by_manifest).then(|| "sha256:bb".to_owned()));
+        let ids: Vec<&Value> =
+            pod["status"]["containerStatuses"].as_array().unwrap().iter().map(|s| &s["imageID"]).collect();
+        assert_eq!(ids, ["sha256:bb", "sha256:aa"]);
+    }
 }

@@ -169,13 +169,17 @@ pub fn manifest(project: &Project, tools: &Toolbox, revision: u64) -> Result<Str
 }
 
 /// Words of a Helm that could not ask the API server, or was ended before it had its answer.
-const UNANSWERED: [&str; 9] = [
+const UNANSWERED: [&str; 12] = [
     "cluster unreachable",
     "connection refused",
     "connection reset",
     "i/o timeout",
     "TLS handshake timeout",
     "context deadline exceeded",
+    // The connection ended before an answer, and within it.
+    "\": EOF",
+    "reading response body",
+    "etcdserver: ",
     "unable to handle the request",
     "took longer than",
     "(signal: ",
@@ -219,6 +223,12 @@ mod tests {
             Class::Cluster
         );
         assert_eq!(class("`helm upgrade` failed (signal: 9 (SIGKILL))"), Class::Cluster);
+        let cut = "server-side apply failed for object todo/todo-postgres /v1, Kind=ServiceAccount: unexpected error when \
+                   reading response body. Please retry. Original error: unexpected EOF";
+        assert_eq!(class(cut), Class::Cluster);
+        assert_eq!(class("Error: UPGRADE FAILED: Get \"https://127.0.0.1:32769/version\": EOF"), Class::Cluster);
+        // A template with a mistake.
+        assert_eq!(class("Error: parse error at (todo/templates/service.yaml:9): unexpected EOF"), Class::Config);
         assert_eq!(class("Error: values don't meet the specifications of the schema(s)"), Class::Config);
     }
 
