@@ -9,6 +9,7 @@ mod claims;
 mod client;
 mod control;
 mod etcd;
+mod http;
 mod ingress;
 mod machine;
 mod mutants;

@@ -56,30 +56,26 @@ impl Servers {
             .args(["--service-account-issuer=https://faults", "--service-account-key-file", &file("server.crt")])
             .args(["--service-account-signing-key-file", &file("server.key")])
             .args(["--disable-admission-plugins=ServiceAccount", "--endpoint-reconciler-type=none", "-v=0"]);
-        let this = Self {
-            _etcd: etcd.pipe_from(None)?,
-            _apiserver: apiserver.pipe_from(None)?,
-            port,
-            store: Etcd::new(client),
-        };
-        this.wait(folder)?;
-        Ok(this)
-    }
-
-    fn wait(&self, folder: &Utf8Path) -> Result<()> {
+        let (etcd, apiserver) = (etcd.pipe_from(None)?, apiserver.pipe_from(None)?);
         let begun = Instant::now();
-        let bootstrapped = || {
-            let found = self.store.snapshot()?;
-            anyhow::Ok(found.contains_key("/registry/services/specs/default/kubernetes"))
-        };
-        loop {
-            let answers = std::net::TcpStream::connect(("127.0.0.1", self.port)).is_ok();
-            if answers && bootstrapped().unwrap_or(false) {
-                return Ok(());
+        let store = loop {
+            match Etcd::connect(client) {
+                Ok(store) => break store,
+                Err(error) if begun.elapsed() > PATIENCE => return Err(error.context(format!("see {folder}/etcd.log"))),
+                Err(_) => std::thread::sleep(Duration::from_millis(100)),
             }
+        };
+        let this = Self { _apiserver: apiserver, _etcd: etcd, port, store };
+        while !this.is_ready() {
             ensure!(begun.elapsed() < PATIENCE, "the API server did not become ready: see {folder}/apiserver.log");
             std::thread::sleep(Duration::from_millis(100));
         }
+        Ok(this)
+    }
+
+    fn is_ready(&self) -> bool {
+        std::net::TcpStream::connect(("127.0.0.1", self.port)).is_ok()
+            && self.store.latest().1.contains_key("/registry/services/specs/default/kubernetes")
     }
 }
 

@@ -1,9 +1,11 @@
 //! What is so: the state of a world as the checker asks it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 
+use crate::etcd::Objects;
 use crate::machine::canonical;
 use crate::player::{is_ready, selects, text};
 use crate::world::State;
@@ -13,7 +15,7 @@ const NAMESPACE: &str = "todo";
 
 /// A state, read.
 pub struct Truth {
-    objects: BTreeMap<String, Value>,
+    objects: Arc<Objects>,
     machine: crate::machine::Machine,
     /// Whether minikube has the profile on record.
     pub recorded: bool,
@@ -37,14 +39,12 @@ pub struct Workload {
 impl Truth {
     /// Reads a state.
     pub fn of(state: &State) -> Self {
-        let parsed =
-            state.objects.iter().filter_map(|(key, text)| Some((key.clone(), serde_json::from_str(text).ok()?)));
         let recorded = state.has_file("cache/minikube/.minikube/profiles/todo/config.json");
-        Self { objects: parsed.collect(), machine: state.machine.clone(), recorded }
+        Self { objects: state.objects.clone(), machine: state.machine.clone(), recorded }
     }
 
     fn kind<'a>(&'a self, kind: &'a str) -> impl Iterator<Item = &'a Value> {
-        self.objects.values().filter(move |object| object["kind"] == kind)
+        self.objects.values().map(|stored| &stored.value).filter(move |object| object["kind"] == kind)
     }
 
     fn ours<'a>(&'a self, kind: &'a str) -> impl Iterator<Item = &'a Value> {
@@ -108,7 +108,7 @@ impl Truth {
     /// The record of what was verified.
     pub fn record(&self) -> Option<Value> {
         let map = self.objects.get("/registry/configmaps/todo/todo-xtask")?;
-        serde_json::from_str(map["data"]["record.json"].as_str()?).ok()
+        serde_json::from_str(map.value["data"]["record.json"].as_str()?).ok()
     }
 
     /// Whether each image of the record is on the node with the ID that was verified, and pods run that.

@@ -43,7 +43,7 @@ type Files = BTreeMap<Utf8PathBuf, (Vec<u8>, u32)>;
 #[derive(Clone)]
 pub struct State {
     /// What the API server stores.
-    pub objects: Objects,
+    pub objects: Arc<Objects>,
     /// Engine and node.
     pub machine: Machine,
     files: Files,
@@ -85,8 +85,6 @@ pub struct World {
     player: Player,
     /// The program with all mutants and the number of the one that is switched on, where one is tested.
     mutant: Mutex<Option<(Utf8PathBuf, usize)>>,
-    /// What was read last, and etcd's revision then.
-    last: Mutex<Option<(u64, Objects)>>,
 }
 
 impl World {
@@ -153,7 +151,6 @@ impl World {
             ledger,
             player,
             mutant: Mutex::default(),
-            last: Mutex::default(),
         })
     }
 
@@ -166,21 +163,9 @@ impl World {
         self.machine.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What the API server stores now.
-    fn objects(&self) -> Result<Objects> {
-        let revision = self.servers.store.revision()?;
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, objects)) = last.as_ref().filter(|(known, _)| *known == revision) {
-            return Ok(objects.clone());
-        }
-        let objects = self.servers.store.snapshot()?;
-        *last = Some((revision, objects.clone()));
-        Ok(objects)
-    }
-
     /// What there is now.
     pub fn state(&self) -> Result<State> {
-        Ok(State { objects: self.objects()?, machine: self.machine().clone(), files: self.files()? })
+        Ok(State { objects: self.servers.store.objects()?, machine: self.machine().clone(), files: self.files()? })
     }
 
     fn files(&self) -> Result<Files> {
@@ -200,7 +185,7 @@ impl World {
     /// Makes everything as it was in `state`, with `edit` as the source of the backend, if there is one.
     pub fn restore(&self, state: &State) -> Result<()> {
         self.player.reset(|| {
-            self.servers.store.restore(&self.objects()?, &state.objects)?;
+            self.servers.store.restore(&state.objects)?;
             *self.machine() = state.machine.clone();
             self.machine().done.clear();
             let now = self.files()?;
@@ -264,7 +249,7 @@ impl World {
         }
         let code = running.reader().try_wait()?.and_then(|output| output.status.code());
         drop(running);
-        let served = self.player.settle()?;
+        let (objects, served) = self.player.settle()?;
         let (calls, struck, unknown) = self.ledger.end();
         Ok(Outcome {
             code,
@@ -273,7 +258,7 @@ impl World {
             struck,
             unknown,
             served,
-            after: self.state()?,
+            after: State { objects, machine: self.machine().clone(), files: self.files()? },
         })
     }
 }
