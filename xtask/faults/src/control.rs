@@ -62,7 +62,7 @@ impl Control {
         let reply = match fault {
             Some(Fault::Hang) => {
                 // Until the caller's limit ends the tool.
-                let _ = reader.read(&mut [0]);
+                self.ledger.hang(|| drop(reader.read(&mut [0])));
                 return Ok(());
             }
             Some(Fault::Fail | Fault::Twice) => failing(&words[0]),

@@ -99,7 +99,7 @@ fn serve(mut tcp: TcpStream, shared: &Shared) -> Result<()> {
         Some(Fault::Twice) => {}
         Some(Fault::Hang) => {
             tcp.set_read_timeout(Some(Duration::from_secs(20)))?;
-            let _ = tcp.read(&mut [0]);
+            shared.ledger.hang(|| drop(tcp.read(&mut [0])));
         }
         Some(Fault::Cut) => {
             let whole = served()?;

@@ -83,6 +83,11 @@ fn serve(tcp: TcpStream, shared: &Shared) -> Result<()> {
             Some(Fault::Twice) => {
                 refuse(&mut outside, 503, "the server is currently unable to handle the request")?;
             }
+            Some(Fault::Garbage) if method == "DELETE" => {
+                let dry = request.first.replacen(" HTTP", "?dryRun=All HTTP", 1);
+                let mut inside = connect(shared)?;
+                pass(&mut outside, &mut inside, &Message { first: dry, ..request }, false)?;
+            }
             Some(Fault::Garbage) => {
                 let body =
                     json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"}).to_string();
@@ -91,7 +96,7 @@ fn serve(tcp: TcpStream, shared: &Shared) -> Result<()> {
             Some(Fault::Hang) => {
                 // Until the client gives up.
                 outside.get_ref().sock.set_read_timeout(Some(Duration::from_secs(20)))?;
-                let _ = outside.read(&mut [0]);
+                shared.ledger.hang(|| drop(outside.read(&mut [0])));
                 return Ok(());
             }
             Some(Fault::Cut) | None if target.split('?').next().unwrap_or_default().ends_with("/log") => {

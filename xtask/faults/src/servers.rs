@@ -83,7 +83,7 @@ impl Servers {
 fn server(program: &str, log: &Utf8Path) -> Process {
     Process::new("/bin/sh")
         .args(["-c", "log=$1; shift; exec \"$0\" \"$@\" >\"$log\" 2>&1", program, log.as_str()])
-        .env("GOGC", "400")
+        .env("GOGC", "200")
         .deadline(deadlines::SUITE)
 }
 

@@ -27,8 +27,6 @@ use crate::proxy::Proxy;
 use crate::servers::{Servers, free_port};
 use crate::suite::Setting;
 
-/// What time limits are multiplied with.
-const FACTOR: &str = "0.05";
 /// A run that lasts longer hangs.
 const LONGEST: Limit = Limit::seconds(90);
 /// The files that belong to a state, below the world's folder.
@@ -106,7 +104,7 @@ impl World {
         std::fs::write(folder.join("cache/origin"), "release")?;
         let pki = Pki::generate()?;
         let servers = Servers::start(programs, &folder.join("servers"), &pki)?;
-        let ledger = Ledger::default();
+        let ledger = Ledger::new(setting.gate.clone());
         let proxy = Proxy::start(servers.port, &pki, ledger.clone())?;
         let published = free_port()?;
         let settings = root.join("infra/xtask.toml");
@@ -208,8 +206,14 @@ impl World {
     }
 
     /// Runs `cargo xtask <args>` while `planned` goes wrong. `saved`: what is written when a watch waits for it; the run
-    /// is interrupted when it waits again.
-    pub fn run(&self, args: &[&str], planned: Option<(Call, Fault)>, saved: Option<&str>) -> Result<Outcome> {
+    /// is interrupted when it waits again. All time limits are multiplied with `factor`.
+    pub fn run(
+        &self,
+        args: &[&str],
+        planned: Option<(Call, Fault)>,
+        saved: Option<&str>,
+        factor: f64,
+    ) -> Result<Outcome> {
         self.ledger.begin(planned);
         self.machine().done.clear();
         let at = |name: &str| self.folder.join(name).to_string();
@@ -222,7 +226,7 @@ impl World {
             ("KUBECONFIG", at("home/.kube/config")),
             ("TODO_XTASK_CACHE", at("cache")),
             ("RUST_BACKTRACE", "0".to_owned()),
-            (SCALE, FACTOR.to_owned()),
+            (SCALE, factor.to_string()),
         ];
         command = command.args(environment.map(|(name, value)| format!("{name}={value}")));
         let mutant = self.mutant.lock().unwrap_or_else(PoisonError::into_inner).clone();
