@@ -95,13 +95,15 @@ pub enum Write {
 impl Etcd {
     /// A client of the etcd at `127.0.0.1:port`, once that answers.
     pub fn connect(port: u16) -> Result<Self> {
-        let this = Self(Arc::new(Shared { port, idle: Mutex::default(), copy: Mutex::default(), changed: Condvar::new() }));
+        let this =
+            Self(Arc::new(Shared { port, idle: Mutex::default(), copy: Mutex::default(), changed: Condvar::new() }));
         let body = json!({"create_request": {"key": BASE64.encode([0]), "range_end": BASE64.encode([0]), "start_revision": 1}});
         let mut stream = this.open()?;
         post(&mut stream, "watch", &body)?;
         let watching = this.clone();
         std::thread::spawn(move || {
-            let ended = watching.follow(stream).err().map_or_else(|| "it ended".to_owned(), |error| format!("{error:#}"));
+            let ended =
+                watching.follow(stream).err().map_or_else(|| "it ended".to_owned(), |error| format!("{error:#}"));
             lock(&watching.0.copy).ended = Some(ended);
             watching.0.changed.notify_all();
         });
@@ -192,9 +194,9 @@ impl Etcd {
         let gone = now.keys().filter(|key| !wanted.contains_key(*key));
         let delete = gone.map(|key| json!({"requestDeleteRange": {"key": BASE64.encode(key)}}));
         let changed = wanted.iter().filter(|(key, stored)| now.get(*key).is_none_or(|has| has.text != stored.text));
-        let put = changed.map(|(key, stored)| {
-            json!({"requestPut": {"key": BASE64.encode(key), "value": BASE64.encode(&stored.text)}})
-        });
+        let put = changed.map(
+            |(key, stored)| json!({"requestPut": {"key": BASE64.encode(key), "value": BASE64.encode(&stored.text)}}),
+        );
         let operations: Vec<Value> = delete.chain(put).collect();
         for some in operations.chunks(100) {
             now = self.objects_of(&self.ask("txn", &json!({"success": some}))?)?;

@@ -42,7 +42,10 @@ impl Servers {
         let [client, peer, port] = [free_port()?, free_port()?, free_port()?];
         let url = |port: u16| format!("http://127.0.0.1:{port}");
         let etcd = server(programs.etcd.as_str(), &folder.join("etcd.log"))
-            .args(["--data-dir", folder.join("data").as_str(), "--unsafe-no-fsync", "--log-level=error", "--backend-batch-interval=5s", "--backend-batch-limit=100000"])
+            .args(["--data-dir", folder.join("data").as_str(), "--unsafe-no-fsync", "--log-level=error"])
+            // It is alone, and what it stores is lost with it.
+            .args(["--heartbeat-interval=500", "--election-timeout=5000"])
+            .args(["--backend-batch-interval=5s", "--backend-batch-limit=100000"])
             .args(["--listen-client-urls", &url(client), "--advertise-client-urls", &url(client)])
             .args(["--listen-peer-urls", &url(peer), "--initial-advertise-peer-urls", &url(peer)])
             .args(["--initial-cluster", &format!("default={}", url(peer))]);
@@ -55,7 +58,12 @@ impl Servers {
             .args(["--client-ca-file", &file("ca.crt"), "--cert-dir", folder.join("apiserver").as_str()])
             .args(["--service-account-issuer=https://faults", "--service-account-key-file", &file("server.crt")])
             .args(["--service-account-signing-key-file", &file("server.key")])
-            .args(["--disable-admission-plugins=ServiceAccount", "--endpoint-reconciler-type=none", "-v=0", "--enable-priority-and-fairness=false"]);
+            .args([
+                "--disable-admission-plugins=ServiceAccount",
+                "--endpoint-reconciler-type=none",
+                "-v=0",
+                "--enable-priority-and-fairness=false",
+            ]);
         let (etcd, apiserver) = (etcd.pipe_from(None)?, apiserver.pipe_from(None)?);
         let begun = Instant::now();
         let store = loop {

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail, ensure};
 use camino::{Utf8Path, Utf8PathBuf};
 
 use crate::calls::{Call, FAULTS, Fault};
-use crate::checker::{Case, Violation, check, check_again};
+use crate::checker::{Case, Followed, Violation, check, check_again};
 use crate::gate::Gate;
 use crate::machine::digest;
 use crate::mutants;
@@ -135,12 +135,7 @@ impl Prepared {
     }
 
     /// Runs a scenario while `planned` goes wrong; gives what there was before, too.
-    fn run(
-        &self,
-        scenario: &Scenario,
-        planned: Option<(Call, Fault)>,
-        factor: f64,
-    ) -> Result<(&Beginning, Outcome)> {
+    fn run(&self, scenario: &Scenario, planned: Option<(Call, Fault)>, factor: f64) -> Result<(&Beginning, Outcome)> {
         let start = &self.starts[name(scenario.start)];
         self.world.restore(&start.state)?;
         if let Some(edit) = scenario.edit {
@@ -208,19 +203,18 @@ impl Prepared {
         let now = after.everything();
         let mut again = false;
         if now != before.everything {
-            let state = (pair.scenario, now);
+            let state = (scenario.again, outcome.after.source().to_owned(), digest(now.as_bytes()));
             let found = lock(known).get(&state).cloned();
-            let found = match found {
-                Some(found) => found,
+            let followed = match found {
+                Some(followed) => followed,
                 None => {
                     again = true;
-                    let outcome = self.world.run(scenario.again, None, None, factor)?;
-                    let found = check_again(&case, &outcome, &Truth::of(&outcome.after));
-                    lock(known).insert(state, found.clone());
-                    found
+                    let followed = Followed::new(&self.world.run(scenario.again, None, None, factor)?);
+                    lock(known).insert(state, followed.clone());
+                    followed
                 }
             };
-            violations.extend(found);
+            violations.extend(check_again(&case, &followed));
         }
         Ok(Checked { came: true, again, violations })
     }
@@ -232,8 +226,8 @@ struct Checked {
     violations: Vec<Violation>,
 }
 
-/// What follows from a state, for each scenario: the same state is not tried twice.
-type Known = Mutex<HashMap<(usize, String), Vec<Violation>>>;
+/// What follows from a command, a source of the backend and a state (its digest): the same is not tried twice.
+type Known = Mutex<HashMap<(&'static [&'static str], String, String), Followed>>;
 
 fn name(start: Start) -> &'static str {
     match start {
@@ -372,7 +366,14 @@ pub fn run(
             if let Ok(file) = std::env::var("FAULTS_TIMES") {
                 use std::io::Write;
                 let mut file = std::fs::OpenOptions::new().append(true).create(true).open(file)?;
-                writeln!(file, "{} {} {} {} {pair}", begun.elapsed().as_millis(), checked.came, checked.violations.len(), checked.again)?;
+                writeln!(
+                    file,
+                    "{} {} {} {} {pair}",
+                    begun.elapsed().as_millis(),
+                    checked.came,
+                    checked.violations.len(),
+                    checked.again
+                )?;
             }
             drop(place);
             lock(&queue).running -= usize::from(pair.fault == Fault::Hang);

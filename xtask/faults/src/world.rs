@@ -31,6 +31,8 @@ use crate::suite::Setting;
 const LONGEST: Limit = Limit::seconds(90);
 /// The files that belong to a state, below the world's folder.
 const FILES: [&str; 5] = ["root/target", "root/apps", "root/.env", "cache/minikube", "home/.kube/config"];
+/// The source of the backend, below the checkout.
+const SOURCE: &str = "apps/backend/source";
 /// What `deploy --watch` says when it waits.
 pub const WATCHING: &str = "watching for changes";
 
@@ -48,6 +50,12 @@ pub struct State {
 }
 
 impl State {
+    /// The source of the backend.
+    pub fn source(&self) -> &str {
+        let file = self.files.get(Utf8Path::new("root").join(SOURCE).as_path());
+        file.and_then(|(bytes, _)| std::str::from_utf8(bytes).ok()).unwrap_or_default()
+    }
+
     /// Whether the file is there, by its path below the world's folder.
     pub fn has_file(&self, path: &str) -> bool {
         self.files.contains_key(Utf8Path::new(path))
@@ -202,7 +210,7 @@ impl World {
 
     /// Changes the source of the backend.
     pub fn edit(&self, text: &str) -> Result<()> {
-        Ok(std::fs::write(self.folder.join("root/apps/backend/source"), text)?)
+        Ok(std::fs::write(self.folder.join("root").join(SOURCE), text)?)
     }
 
     /// Runs `cargo xtask <args>` while `planned` goes wrong. `saved`: what is written when a watch waits for it; the run

@@ -76,7 +76,8 @@ impl Api {
         }
         let object = answer.object(&request, &self.server)?;
         // The object that is going, or a Status about the one that has gone.
-        let Some(named) = [&object["metadata"], &object["details"]].into_iter().find(|part| part["name"] == name) else {
+        let Some(named) = [&object["metadata"], &object["details"]].into_iter().find(|part| part["name"] == name)
+        else {
             return Err(self.server.nonsense(&request, &format!("it is not about {name}")).into());
         };
         match named["uid"].as_str().or(uid) {

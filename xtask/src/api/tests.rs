@@ -258,7 +258,8 @@ fn a_deletion_waits_for_the_object_with_that_uid() {
     let error = api.delete(&kinds::POD, "p", Propagation::Background).unwrap_err();
     assert!(error.to_string().contains("deletion of Pod p, but after 0 s it is still there"), "{error}");
     // An answer about something else is no deletion.
-    let other = json!({"kind": "Status", "apiVersion": "v1", "status": "Success", "details": {"name": "q", "uid": "old"}});
+    let other =
+        json!({"kind": "Status", "apiVersion": "v1", "status": "Success", "details": {"name": "q", "uid": "old"}});
     server.on(&format!("DELETE {path}"), &[Reply::Json(200, "", other), going]);
     let error = api.begin_delete_of(&kinds::POD, "p", "old").unwrap_err();
     assert!(error.to_string().contains("with something else: it is not about p"), "{error}");
