@@ -310,7 +310,7 @@ fn side_by_side(worlds: &[Prepared], work: impl Fn(&Prepared) -> Result<()> + Sy
 /// The pairs that are run: those that `only` is a part of, if it is given.
 pub fn select(references: &References, only: Option<&str>, all: bool) -> Vec<Pair> {
     // Who names a call wants all of it.
-    let all = all || only.and_then(|text| text.split_once('/')).is_some_and(|(_, call)| !call.is_empty());
+    let all = all || only.is_some_and(names_call);
     let found = references.iter().flat_map(|(number, reference)| pairs(*number, &reference.calls, all));
     found.filter(|pair| only.is_none_or(|text| pair.to_string().contains(text))).collect()
 }
@@ -361,20 +361,7 @@ pub fn run(
             }
             let Some(pair) = lock(&queue).next() else { return Ok(()) };
             let place = setting.gate.enter();
-            let begun = Instant::now();
             let checked = world.check(&pair, &references[&pair.scenario], &known, FACTOR)?;
-            if let Ok(file) = std::env::var("FAULTS_TIMES") {
-                use std::io::Write;
-                let mut file = std::fs::OpenOptions::new().append(true).create(true).open(file)?;
-                writeln!(
-                    file,
-                    "{} {} {} {} {pair}",
-                    begun.elapsed().as_millis(),
-                    checked.came,
-                    checked.violations.len(),
-                    checked.again
-                )?;
-            }
             drop(place);
             lock(&queue).running -= usize::from(pair.fault == Fault::Hang);
             let mut total = lock(&total);
@@ -429,7 +416,10 @@ pub fn whole(
 ) -> Result<(Findings, Vec<mutants::Caught>)> {
     let mutants = only.is_none_or(|text| text.starts_with(MUTANTS));
     let pairs_too = !only.is_some_and(|text| text.starts_with(MUTANTS));
-    let worlds = worlds(setting, places() + HANGING)?;
+    // Who names a call has few pairs, and each world takes seconds to start.
+    let count = if only.is_some_and(names_call) { 2 } else { places() + HANGING };
+    tell(&format!("{count} worlds start"));
+    let worlds = worlds(setting, count)?;
     let references = references(setting, &worlds, only.filter(|_| pairs_too))?;
     let mut found = Findings::default();
     if pairs_too {
@@ -442,6 +432,11 @@ pub fn whole(
     }
     let caught = if mutants { mutants::try_all(setting, &worlds, &references, &tell)? } else { Vec::new() };
     Ok((found, caught))
+}
+
+/// Whether `--only` names a call or a part of one, not a whole scenario.
+fn names_call(only: &str) -> bool {
+    only.split_once('/').is_some_and(|(_, call)| !call.is_empty())
 }
 
 /// What `--only` begins with for the mutants alone.
