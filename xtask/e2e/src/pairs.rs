@@ -13,7 +13,7 @@ use serde_json::json;
 use xtask::failure::{Class, Failure};
 use xtask::tally::Tally;
 use xtask_faults::calls::{Call, FAULTS, Fault};
-use xtask_faults::checker::{Case, Violation, check, check_again};
+use xtask_faults::checker::{Case, Followed, Violation, check, check_again};
 use xtask_faults::machine::digest;
 use xtask_faults::scenario::{DEPLOY, Scenario, Start};
 use xtask_faults::truth::Truth;
@@ -347,7 +347,7 @@ impl<'a> Cluster<'a> {
             return Ok(Checked { came: false, violations: Vec::new(), said: String::new() });
         }
         let reference = &references[&kind];
-        let wanted = Truth::of(&with_backend_of(&reference.after, &after));
+        let wanted = Truth::of(&with_backend_of(&reference.after, &after)?);
         let case = Case {
             scenario,
             planned: &planned,
@@ -369,11 +369,12 @@ impl<'a> Cluster<'a> {
                 }
                 _ => (reference, args),
             };
-            let (again, took) = self.real.run(&args, None)?;
+            let (mut again, took) = self.real.run(&args, None)?;
             last = self.real.state()?;
-            let wanted = Truth::of(&with_backend_of(&reference.after, &last));
+            let wanted = Truth::of(&with_backend_of(&reference.after, &last)?);
             let case = Case { reference: &reference.outcome, wanted: &wanted, ..case };
-            violations.extend(check_again(&case, &again, &Truth::of(&last)));
+            again.after = last.clone();
+            violations.extend(check_again(&case, &Followed::new(&again)));
             said += &format!(", then {:?} after {:.1} s", again.code.unwrap_or(-1), took.as_secs_f64());
         }
         let mut hold = |claim: &str, result: Result<()>| {

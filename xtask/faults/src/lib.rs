@@ -7,6 +7,8 @@ pub mod claims;
 pub mod client;
 pub mod control;
 pub mod etcd;
+pub mod gate;
+pub mod http;
 pub mod ingress;
 pub mod machine;
 pub mod mutants;

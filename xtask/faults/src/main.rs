@@ -4,6 +4,7 @@
 //! called `docker` is docker.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use anyhow::{Result, bail};
 use camino::Utf8PathBuf;
@@ -13,6 +14,7 @@ use xtask::failure::{Class, Failure};
 use xtask::project::Project;
 use xtask::tally::Tally;
 
+use xtask_faults::gate::Gate;
 use xtask_faults::scenario::SCENARIOS;
 use xtask_faults::{client, mutants, programs, suite};
 
@@ -48,7 +50,8 @@ fn run(project: &Project, args: &Test) -> Result<Tally> {
     // Cargo may replace both while they are used.
     let program = suite::keep(&own.with_file_name("xtask-under-test"), &folder)?;
     let tool = suite::keep(&own, &folder)?;
-    let setting = suite::Setting { folder, program, tool, programs: &programs, checkout: project.root.clone() };
+    let gate = Arc::new(Gate::new(suite::places()));
+    let setting = suite::Setting { folder, program, tool, programs: &programs, checkout: project.root.clone(), gate };
     let report = &project.report;
     let (found, caught) = suite::whole(&setting, args.only.as_deref(), args.all, |line| report.line(line))?;
     if xtask::process::ending() {

@@ -27,6 +27,8 @@ use xtask::toolbox::Toolbox;
 use xtask_faults::calls::{Call, Fault, Ledger};
 use xtask_faults::client::{Question, Reply, SOCKET};
 use xtask_faults::control::{failing, send};
+use xtask_faults::etcd::{Objects, Stored};
+use xtask_faults::gate::Gate;
 use xtask_faults::machine::{BuiltImage, Machine};
 use xtask_faults::pki::{Pair, Pki};
 use xtask_faults::proxy::Proxy;
@@ -87,7 +89,7 @@ impl<'a> Real<'a> {
         let tools = bed.tools()?;
         let profile = xtask::stages::cluster::profile(&tools)?;
         let api = profile.api_port.context("the node publishes no port for its API server")?;
-        let ledger = Ledger::default();
+        let ledger = Ledger::new(Arc::new(Gate::new(1)));
         let proxy = Proxy::start(api, &certificates(&tools)?, ledger.clone(), None)?.port;
         let kubeconfig = folder.join("kubeconfig");
         aim(&bed.kubeconfig, &kubeconfig, &bed.profile, proxy)?;
@@ -179,7 +181,7 @@ impl<'a> Real<'a> {
             (joined(list.join()), stock, joined(images.join()))
         });
         let (list, Stock { images: node_images, names, .. }) = (serde_json::from_str::<Value>(&list?)?, stock?);
-        let mut state = State::default();
+        let (mut state, mut objects) = (State::default(), Objects::new());
         for object in list["items"].as_array().context("kubectl printed no list")? {
             let mut object = object.clone();
             if object["metadata"]["deletionTimestamp"].is_string() && object["kind"] == "Pod" {
@@ -191,8 +193,9 @@ impl<'a> Real<'a> {
             let namespace = object["metadata"]["namespace"].as_str().map(|name| format!("/{name}")).unwrap_or_default();
             let key =
                 format!("/registry/{kind}s{namespace}/{}", object["metadata"]["name"].as_str().unwrap_or_default());
-            state.objects.insert(key, object.to_string());
+            objects.insert(key, stored(object.to_string())?);
         }
+        state.objects = Arc::new(objects);
         state.machine.node = Some("running".to_owned());
         state.machine.node_images = node_images;
         let images = images?;
@@ -317,20 +320,26 @@ fn backend(state: &State) -> Option<(String, String)> {
 }
 
 /// `wanted` as if its backend were that of `now`: each run makes an image of its own.
-pub fn with_backend_of(wanted: &State, now: &State) -> State {
-    let (Some(from), Some(to)) = (backend(wanted), backend(now)) else { return wanted.clone() };
+pub fn with_backend_of(wanted: &State, now: &State) -> Result<State> {
+    let (Some(from), Some(to)) = (backend(wanted), backend(now)) else { return Ok(wanted.clone()) };
     let renamed = |text: &str| text.replace(&from.0, &to.0).replace(&from.1, &to.1);
     let mut state = wanted.clone();
-    state.objects.values_mut().for_each(|text| *text = renamed(text));
+    let objects = wanted.objects.iter().map(|(key, object)| Ok((key.clone(), stored(renamed(&object.text))?)));
+    state.objects = Arc::new(objects.collect::<Result<_>>()?);
     let images = &state.machine.node_images;
     state.machine.node_images = images.iter().map(|(name, id)| (renamed(name), renamed(id))).collect();
-    state
+    Ok(state)
+}
+
+/// An object as the checker's states hold it.
+fn stored(text: String) -> Result<Arc<Stored>> {
+    Ok(Arc::new(Stored { value: serde_json::from_str(&text)?, text, revision: String::new() }))
 }
 
 /// Whether `after` still has what others had made before, untouched.
 pub fn foreign_is_kept(before: &State, after: &State, names: &[&str]) -> Result<()> {
     for name in names {
-        let at = |state: &State| state.objects.get(*name).cloned();
+        let at = |state: &State| state.objects.get(*name).map(|object| object.text.clone());
         ensure!(at(before).is_some() && at(before) == at(after), "{name}, which is not ours, was touched");
     }
     Ok(())
@@ -345,9 +354,10 @@ mod tests {
         let mut map = json!({"kind": "ConfigMap", "metadata": {"name": "todo-xtask", "namespace": "todo"},
                              "data": {"record.json": record.to_string()}});
         plain(&mut map, |_| None);
-        let mut state = State::default();
-        state.objects.insert("/registry/configmaps/todo/todo-xtask".to_owned(), map.to_string());
-        state.objects.insert("deployment".to_owned(), format!("todo-backend:{tag}, version {tag}"));
+        let deployment = json!(format!("todo-backend:{tag}, version {tag}"));
+        let objects = [("/registry/configmaps/todo/todo-xtask", map), ("deployment", deployment)];
+        let objects = objects.map(|(key, object)| (key.to_owned(), stored(object.to_string()).unwrap()));
+        let mut state = State { objects: Arc::new(objects.into()), ..State::default() };
         state.machine.node_images.insert(format!("docker.io/library/todo-backend:{tag}"), id.to_owned());
         state
     }
@@ -355,8 +365,9 @@ mod tests {
     #[test]
     fn states_with_another_build_of_the_backend_compare() {
         let (wanted, now) = (verified("0123456789abcdef", "sha256:aa"), verified("fedcba9876543210", "sha256:bb"));
-        let wanted = with_backend_of(&wanted, &now);
-        assert_eq!((wanted.objects, wanted.machine.node_images), (now.objects, now.machine.node_images));
+        let wanted = with_backend_of(&wanted, &now).unwrap();
+        let texts = |state: &State| state.objects.values().map(|object| object.text.clone()).collect::<Vec<_>>();
+        assert_eq!((texts(&wanted), wanted.machine.node_images), (texts(&now), now.machine.node_images));
     }
 
     #[test]
