@@ -176,7 +176,7 @@ fn main() {
             // The counts would be those of a suite that was cut off; the handler of Ctrl-C ends the process.
             bail!("interrupted");
         }
-        output::print(&tally.to_string())?;
+        output::print(&tally.to_output())?;
         Ok(if tally.failed > 0 { Class::Check as i32 } else { 0 })
     })
 }
@@ -205,18 +205,7 @@ fn run(project: &Project, xtask: &str, only: Option<&str>) -> Result<Tally> {
     let mut tally = Tally::default();
     let first = only.is_some() && bed.address().is_err();
     for (name, scenario) in select(only, first) {
-        let running = project.report.step("test", *name, "");
-        match scenario(&bed) {
-            Ok(()) => {
-                running.done("");
-                tally += Tally::one(true);
-            }
-            Err(error) => {
-                drop(running);
-                project.report.error(&error);
-                tally += Tally::one(false);
-            }
-        }
+        tally += Tally::of(&project.report, name, |_| scenario(&bed).map(|()| String::new()));
     }
     Ok(tally)
 }

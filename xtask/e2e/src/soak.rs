@@ -29,22 +29,14 @@ pub fn run(bed: &Bed, rounds: usize) -> Result<Tally> {
     let mut tally = Tally::default();
     let before = stores(bed)?;
     for round in 1..=rounds {
-        let running = bed.project.report.step("test", format!("round {round} of {rounds}"), "");
-        match one(bed, round) {
-            Ok(said) => {
-                running.done(said);
-                tally += Tally::one(true);
-            }
-            Err(error) => {
-                drop(running);
-                bed.project.report.error(&error);
-                tally += Tally::one(false);
-            }
-        }
+        tally += Tally::of(&bed.project.report, &format!("round {round} of {rounds}"), |_| one(bed, round));
     }
     let after = stores(bed)?;
-    bed.project.report.note(format!("all stores: {} before, {} after", bytes(before), bytes(after)));
-    tally += Tally::one(after <= before + GROWTH);
+    tally += Tally::of(&bed.project.report, "all stores together grow by 1 GB at most", |_| {
+        let growth = format!("{} before, {} after", bytes(before), bytes(after));
+        ensure!(after <= before + GROWTH, "{growth}");
+        Ok(growth)
+    });
     Ok(tally)
 }
 

@@ -111,18 +111,7 @@ impl Upgrade {
         making.done(format!("{TODOS} todos"));
         let mut tally = Tally::default();
         for (name, scenario) in SCENARIOS {
-            let running = report.step("test", *name, "");
-            match scenario(self, &kept) {
-                Ok(()) => {
-                    running.done("");
-                    tally += Tally::one(true);
-                }
-                Err(error) => {
-                    drop(running);
-                    report.error(&error);
-                    tally += Tally::one(false);
-                }
-            }
+            tally += Tally::of(report, name, |_| scenario(self, &kept).map(|()| String::new()));
         }
         Ok(tally)
     }
