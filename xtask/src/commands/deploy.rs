@@ -235,7 +235,8 @@ fn forget_old_builds(project: &Project, tools: &Toolbox, snapshot: &Snapshot) ->
     let names: Vec<&str> = project.settings.images.keys().map(String::as_str).collect();
     let needed = release::images_of_revisions(snapshot)?;
     let nodes = tools.nodes()?;
-    let mut steps = prune::engine_steps(&tools.engine, &names, prune::KEEP, &needed)?;
+    let needed_by_all = prune::needed_by_profiles(&project.cache, &tools.profile, &needed)?;
+    let mut steps = prune::engine_steps(&tools.engine, &names, prune::KEEP, &needed_by_all)?;
     for node in &nodes {
         steps.extend(prune::node_steps(node, &names, &needed)?);
     }
