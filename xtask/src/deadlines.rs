@@ -97,10 +97,8 @@ pub const MINIKUBE_DELETE: Limit = Limit::seconds(180);
 pub const HELM: Limit = Limit::seconds(120);
 /// `helm upgrade`.
 pub const HELM_UPGRADE: Limit = Limit::seconds(180);
-/// `helm uninstall` of a failed first install, which waits up to 120 s itself.
-pub const HELM_UNINSTALL: Limit = Limit::seconds(150);
-/// `helm uninstall` in a teardown.
-pub const HELM_TEARDOWN: Limit = Limit::seconds(180);
+/// `helm uninstall`, which waits up to 150 s itself.
+pub const HELM_UNINSTALL: Limit = Limit::seconds(180);
 /// What is asked for evidence: a rollback waits for it.
 pub const EVIDENCE: Limit = Limit::seconds(20);
 /// gitleaks.
