@@ -120,9 +120,10 @@ pub fn image(project: &Project, name: &str) -> Result<Tally> {
     let world = World::bring(project, Mode::Apply, &needs)?;
     let engine = &world.tools.engine;
     let tag = format!("{name}:test");
-    let (_, context) = context::pack(&project.root.join(&image.context), &project.target())?;
+    let folder = project.root.join(&image.context);
+    let (_, context) = context::pack(&folder, &project.target())?;
     let build = build::command(project, engine, world.origin.as_ref(), image, &tag)?
-        .args(["--target", "test"])
+        .args(["--target", "test", "--build-context", &format!("tests={}", folder.join("tests"))])
         .stdin_file(Arc::new(context))
         .deadline(deadlines::APPLICATION_TEST)
         .log(project.log(&format!("test-{name}")));

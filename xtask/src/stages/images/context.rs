@@ -57,6 +57,21 @@ pub fn tree(dir: &Utf8Path) -> Result<Files> {
     Ok(walk.files)
 }
 
+/// Returns whether an editor or a desktop keeps a file of this `name` for itself: Vim's swap files and its test of a
+/// folder, backups, Emacs' locks and automatic saves, JetBrains' safe writes, Finder's views. They come and go while
+/// somebody types, so they are part of no context and start no deploy.
+pub fn is_editors(name: &str) -> bool {
+    let swap = name.rsplit_once(".sw").is_some_and(|(_, last)| matches!(last.as_bytes(), [b'a'..=b'p' | b'x']));
+    swap && name.starts_with('.')
+        || name == "4913"
+        || name.ends_with('~')
+        || name.starts_with(".#")
+        || name.starts_with('#') && name.ends_with('#')
+        || name.ends_with("___jb_tmp___")
+        || name.ends_with("___jb_old___")
+        || name == ".DS_Store"
+}
+
 /// Returns what is at `path`; `None` if nothing is there.
 pub fn entry(path: &Utf8Path) -> Result<Option<String>> {
     read_entry(path, path.as_str(), None)
@@ -114,6 +129,9 @@ impl Walk<'_> {
                 Failure::new(Class::Image, format!("{here} holds a file whose name is not UTF-8: {}", name.display()))
                     .help("rename it, or leave it out in .dockerignore")
             })?;
+            if is_editors(&name) {
+                continue;
+            }
             let path = if below.is_empty() { name } else { format!("{below}/{name}") };
             let matches = self.ignore.judge(&path, parent);
             if !matches.excluded {
@@ -286,6 +304,30 @@ mod tests {
         let mut packed: Vec<String> = entries(tar).into_iter().map(|entry| entry.0).collect();
         packed.sort();
         assert_eq!((files.into_keys().collect::<Vec<_>>(), packed), (paths.clone(), paths));
+    }
+
+    #[test]
+    fn leaves_out_what_editors_keep_for_themselves() {
+        let (_temp, dir) = context(&[("Dockerfile", ""), ("a.py", "")]);
+        let before = read(&dir).unwrap();
+        for name in [".a.py.swp", ".a.py.swx", ".swo", "4913", "a.py~", "#a.py#", "a.py___jb_tmp___", ".DS_Store"] {
+            std::fs::write(dir.join(name), "").unwrap();
+        }
+        // Emacs' lock: a link that leads nowhere.
+        symlink("somebody@host.1", dir.join(".#a.py")).unwrap();
+        assert_eq!((read(&dir).unwrap(), tree(&dir).unwrap()), (before.clone(), before));
+        for name in ["a.swp", "answer.sw", ".env.swap", "~a", "#a", "a#"] {
+            assert!(!is_editors(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn an_edited_test_changes_no_image() {
+        let root = Utf8Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+        for app in ["apps/backend", "apps/frontend"] {
+            let files = read(&root.join(app)).unwrap();
+            assert!(!files.keys().any(|path| path.starts_with("tests")) && files.len() > 10, "{app}: {files:?}");
+        }
     }
 
     #[test]
