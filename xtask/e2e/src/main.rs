@@ -5,6 +5,7 @@
 
 mod application;
 mod bed;
+mod bench;
 mod canaries;
 mod causes;
 mod cluster;
@@ -28,6 +29,7 @@ mod upgrade;
 mod views;
 
 use anyhow::{Result, bail};
+use xtask::commands::bench::Subject;
 use xtask::commands::output;
 use xtask::commands::test::{Suite, UNDER_TEST};
 use xtask::failure::{Class, Failure};
@@ -162,10 +164,12 @@ const FAULTS: &[Scenario] = &[
 
 fn main() {
     xtask::program::main(|cli, report| {
-        let (Some(args), Ok(xtask)) = (cli.test(), std::env::var(UNDER_TEST)) else {
-            return Err(started_alone());
-        };
+        let xtask = std::env::var(UNDER_TEST).map_err(|_| started_alone())?;
         let project = cli.open(report)?;
+        if let Some(Subject::Deploy(args)) = cli.bench().and_then(|bench| bench.subject.as_ref()) {
+            return bench::run(&project, &xtask, args).map(|()| 0);
+        }
+        let args = cli.test().ok_or_else(started_alone)?;
         let tally = match args.suites[..] {
             [Suite::E2e] => run(&project, &xtask, args.only.as_deref())?,
             [Suite::Upgrade] => upgrade::run(&project, &xtask)?,
@@ -182,7 +186,8 @@ fn main() {
 }
 
 fn started_alone() -> anyhow::Error {
-    let what = format!("xtask-e2e runs one suite (e2e, upgrade or soak) with the xtask that {UNDER_TEST} names");
+    let what =
+        format!("xtask-e2e runs a suite (e2e, upgrade, soak) or `bench deploy` with the xtask that {UNDER_TEST} names");
     Failure::new(Class::Internal, what).help("cargo xtask test e2e").into()
 }
 
