@@ -258,8 +258,12 @@ pub const POLL: Limit = Limit::milliseconds(200);
 pub const POLL_LOCAL: Limit = Limit::milliseconds(100);
 /// Between two lists, where watches are broken.
 pub const LIST_POLL: Limit = Limit::milliseconds(800);
-/// Between two looks of `deploy --watch` at the sources.
+/// Between two looks of `deploy --watch` at the sources where the system reports no changes.
 pub const SOURCES_POLL: Limit = Limit::milliseconds(400);
+/// Between two looks where it does: a report may be lost, or a file lie on another machine.
+pub const SOURCES_LOOK: Limit = Limit::seconds(2);
+/// Without a report for this long a change has come to rest.
+pub const SOURCES_REST: Limit = Limit::milliseconds(60);
 /// Between two looks of `status --watch`.
 pub const STATUS_POLL: Limit = Limit::seconds(1);
 /// Between two attempts at a log that ended, and between two looks for new pods.
