@@ -157,6 +157,13 @@ def upgrade(connection: Connection) -> None:
     )
 
 
+def pending(revisions: set[str]) -> bool:
+    """Whether a schema with these revisions is older than this release."""
+    scripts = ScriptDirectory(str(Path(__file__).parent / "migrations"))
+    known = {script.revision for script in scripts.walk_revisions()}
+    return revisions <= known and revisions != set(scripts.get_heads())
+
+
 def _revisions(revisions: set[str]) -> dict[str, dict[str, list[str]]]:
     return {"fields": {"revisions": sorted(revisions)}}
 
