@@ -63,7 +63,7 @@ pub(crate) struct Global {
     /// Use kubectl, helm and minikube on PATH where their version will do
     #[arg(long, global = true)]
     pub system_tools: bool,
-    /// Checkout to work on, instead of the one that this xtask was compiled from
+    /// Checkout to work on, instead of the one that xtask is run in
     #[arg(long, global = true, value_name = "DIR")]
     pub root: Option<Utf8PathBuf>,
     /// Extra certificate authorities for downloads and image builds (default: SSL_CERT_FILE)

@@ -164,6 +164,12 @@ def known_revisions() -> tuple[set[str], str]:
     return known, head
 
 
+def is_pending(current: str | None) -> bool:
+    """Whether a schema of this revision is older than this release."""
+    known, head = known_revisions()
+    return current is None or (current in known and current != head)
+
+
 def _revision(revision: str) -> dict[str, dict[str, str]]:
     return {"fields": {"revision": revision}}
 

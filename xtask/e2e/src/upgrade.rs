@@ -12,10 +12,11 @@ use anyhow::{Context, Result, bail, ensure};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
+use xtask::cache::CACHE_VARIABLE;
 use xtask::engine::place::Place;
 use xtask::engine::reap;
 use xtask::lock;
-use xtask::project::{CACHE_VARIABLE, Project};
+use xtask::project::Project;
 use xtask::tally::Tally;
 
 use crate::bed::{AUTH, Bed, Names};

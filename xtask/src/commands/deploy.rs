@@ -13,7 +13,6 @@ use super::output::{self, Output};
 use super::{diff, summary};
 use crate::credentials;
 use crate::failure::{Class, Failure};
-use crate::lock;
 use crate::origin::{Need, Tool};
 use crate::plan::{self, Mode};
 use crate::project::Project;
@@ -71,7 +70,7 @@ fn once(project: &Project, args: &Deploy) -> Result<()> {
     project.settings.environment(&args.environment)?;
     cluster::guard(project)?;
     let _lock = match mode {
-        Mode::Apply => Some(lock::take(&project.cache.join("locks"), &project.settings.cluster.profile)?),
+        Mode::Apply => Some(project.lock()?),
         Mode::DryRun => None,
     };
     upgrade::refuse_unfinished(project)?;

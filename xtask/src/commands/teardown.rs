@@ -7,6 +7,7 @@ use clap::Args;
 use serde_json::Value;
 
 use crate::api::{Api, Propagation, Scope, kinds};
+use crate::cache;
 use crate::deadlines;
 use crate::engine::ping::Answer;
 use crate::engine::place::Place;
@@ -44,8 +45,10 @@ pub struct Teardown {
 /// Runs the teardown.
 pub fn run(project: &Project, args: &Teardown) -> Result<()> {
     let report = &project.report;
-    let locks = project.cache.join("locks");
-    let guard = lock::take(&locks, &project.settings.cluster.profile)?;
+    if args.cache {
+        cache::check_removable(&project.cache)?;
+    }
+    let guard = project.lock()?;
     let observed = machine::observe(project)?;
     match observed.engine(project) {
         // It goes with its cluster and its data, whether it answers or not. The user's own engine has no part in it.
@@ -131,7 +134,7 @@ fn remove_cache(project: &Project, guard: lock::Lock) -> Result<()> {
             .into());
     }
     drop(guard);
-    files::remove_folder(&project.cache)?;
+    cache::remove(&project.cache)?;
     project.report.ok(format!("cache removed: {}", project.cache));
     Ok(())
 }

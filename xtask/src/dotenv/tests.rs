@@ -3,6 +3,7 @@ use super::*;
 /// A value of which no part may show up in a message.
 const CANARY: &str = "CANARYq7Zk2m";
 const AUTH: &str = "AUTH_SECRET=not-a-secret-0123456789abcdef-0123";
+const OPENAI_URL: &str = "https://api.openai.com/v1";
 const URL: &str = "DATABASE_URL=postgresql://u:not-a-secret@db.lan/x";
 
 pub(super) fn contract(embedded: bool) -> Contract {
@@ -13,6 +14,7 @@ pub(super) fn contract(embedded: bool) -> Contract {
         optional: vec![OPENAI_API_KEY.into(), DATABASE_URL_UNPOOLED.into()],
         embedded,
         ingress_class: String::new(),
+        openai_url: OPENAI_URL.into(),
     }
 }
 
@@ -174,7 +176,7 @@ fn each_mistake_has_its_message() {
             "write %25 for a % in the password of DATABASE_URL",
         ),
         (
-            "{AUTH}\nDATABASE_URL=postgresql://user:password@host.neon.tech/db",
+            "{AUTH}\nDATABASE_URL=postgresql://USER:PASSWORD@HOST-pooler.REGION.aws.neon.tech/DATABASE",
             ".env:2: DATABASE_URL is a sample, not a real URL",
             "DATABASE_URL='…' with the connection string from Neon's console, password shown",
         ),
@@ -217,6 +219,16 @@ fn all_problems_come_at_once_in_the_order_of_the_file() {
          .env:3: FOO_BAR is not known\n  .env: AUTH_SECRET is missing"
     );
     assert_eq!(help.len(), 4);
+}
+
+#[test]
+fn a_compatible_api_may_take_any_key() {
+    let text = format!("{AUTH}\nOPENAI_API_KEY=ollama\n");
+    let elsewhere = Contract { openai_url: "http://host.minikube.internal:11434/v1".into(), ..contract(true) };
+    assert_eq!(inspect_text(&text, &elsewhere).problems, []);
+    let (what, help) = refused(&text, true);
+    assert_eq!(what, ".env:2: OPENAI_API_KEY is a placeholder, no key");
+    assert!(help[0].contains("platform.openai.com"), "{help:?}");
 }
 
 #[test]

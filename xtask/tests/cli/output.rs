@@ -40,7 +40,7 @@ fn the_short_help() {
           --origin <ORIGIN>   Where engine, tools and base images come from; probed once if left out
                               [possible values: release, packages]
           --system-tools      Use kubectl, helm and minikube on PATH where their version will do
-          --root <DIR>        Checkout to work on, instead of the one that this xtask was compiled from
+          --root <DIR>        Checkout to work on, instead of the one that xtask is run in
           --ca-bundle <FILE>  Extra certificate authorities for downloads and image builds (default:
                               SSL_CERT_FILE)
       -h, --help              Print help (see more with '--help')

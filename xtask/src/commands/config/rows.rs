@@ -6,8 +6,9 @@ use anyhow::Result;
 use clap::ValueEnum;
 use toml::de::{DeTable, DeValue};
 
+use crate::cache::CACHE_VARIABLE;
 use crate::pins;
-use crate::project::{CACHE_VARIABLE, Project};
+use crate::project::Project;
 use crate::settings;
 
 /// What may be shown of a value.
