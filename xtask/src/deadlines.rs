@@ -107,6 +107,8 @@ pub const SCAN: Limit = Limit::seconds(600);
 pub const PREFLIGHT: Limit = Limit::seconds(60);
 /// A cargo build or test.
 pub const CARGO: Limit = Limit::seconds(1200);
+/// A named pipe in the place of `.env`: its writer may ask a person.
+pub const DOTENV_PIPE: Limit = Limit::seconds(60);
 /// A suite that is a program of its own. It bounds its own waits; `soak` runs for hours.
 pub const SUITE: Limit = Limit::seconds(24 * 3600);
 /// The tests of an application in its image, and the build of that image.

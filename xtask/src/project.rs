@@ -39,6 +39,8 @@ pub struct Options {
     pub ca_bundle: Option<Utf8PathBuf>,
     /// The minikube profile, where it is not that of the settings.
     pub profile: Option<String>,
+    /// Where the application's secrets come from.
+    pub secrets_from: crate::dotenv::Source,
     /// The preferred port, where it is not that of the settings.
     pub port: Option<u16>,
 }

@@ -304,7 +304,7 @@ fn stays(project: &Project, args: &Teardown) {
     if !all {
         stays.push(("tools and base images in the cache", "--cache"));
     }
-    if project.dotenv.is_file() {
+    if project.dotenv.exists() {
         stays.push((".env, which is yours", "rm .env"));
     }
     for (what, how) in stays {

@@ -262,3 +262,26 @@ fn the_environment_is_neither_read_nor_changed() {
     assert_eq!(value.expose(), "$HOME-and-some-more");
     assert!(std::env::var_os("AUTH_SECRET").is_none_or(|value| value != AUTH.trim_start_matches("AUTH_SECRET=")));
 }
+
+#[test]
+fn values_of_a_broken_file_are_known_too() {
+    let text = "# AUTH_SECRET=commented-out\nAUTH_SECRET='not-a-secret-$one'\n  OTHER = not-a-secret-two\nbroken\n";
+    let redactor = Redactor::new(&values_in(text));
+    assert_eq!(
+        redactor.redact("a not-a-secret-$one b not-a-secret-two c commented-out"),
+        "a *** b *** c commented-out"
+    );
+}
+
+#[test]
+fn a_variable_of_the_environment_is_named_without_a_line() {
+    let entry = |key: &str, value: &str| Entry { key: key.into(), value: Secret::new(value), line: None };
+    let entries = vec![entry(AUTH_SECRET, "short"), entry(OPENAI_API_KEY, "sk-...")];
+    let lines = syntax::Lines { entries, ..syntax::Lines::default() };
+    let inspection = inspect_lines(lines, &contract(true));
+    let failure = failure("environment", &inspection.problems).unwrap();
+    let what = "2 problems in environment:\n  environment: AUTH_SECRET is shorter than 32 bytes\n  \
+                environment: OPENAI_API_KEY is a placeholder, no key";
+    assert_eq!(failure.to_string(), what);
+    assert!(failure.hints()[1].contains("or unset OPENAI_API_KEY:"), "{failure:?}");
+}

@@ -73,7 +73,7 @@ pub fn check(entries: &[Entry], broken: &[String], contract: &Contract) -> Check
                     format!(
                         "{DATABASE_URL_UNPOOLED} is set without {DATABASE_URL}: migrations would go to another database"
                     ),
-                    format!("set {DATABASE_URL} too, or remove line {}", entry.line),
+                    format!("set {DATABASE_URL} too, or {}", entry.removal()),
                 ));
             }
         }
@@ -85,8 +85,9 @@ pub fn check(entries: &[Entry], broken: &[String], contract: &Contract) -> Check
     checked
 }
 
-fn missing(key: &str, line: Option<usize>, contract: &Contract) -> Problem {
-    let state = if line.is_some() { "is empty" } else { "is missing" };
+fn missing(key: &str, entry: Option<Option<usize>>, contract: &Contract) -> Problem {
+    let state = if entry.is_some() { "is empty" } else { "is missing" };
+    let line = entry.flatten();
     match key {
         AUTH_SECRET => {
             Problem::new(line, format!("{key} {state}"), format!("{key}= and what this prints: {MAKE_AUTH}"))
@@ -123,10 +124,7 @@ fn value(entry: &Entry, contract: &Contract) -> Verdict {
         OPENAI_API_KEY if !contract.asks_openai() => Ok(None),
         OPENAI_API_KEY if is_placeholder(text) || text.len() < 16 || text.contains(' ') => refuse(
             "is a placeholder, no key",
-            format!(
-                "put a key from platform.openai.com into {key}, or remove line {}: the assistant is off then",
-                entry.line
-            ),
+            format!("put a key from platform.openai.com into {key}, or {}: the assistant is off then", entry.removal()),
         ),
         _ if is_placeholder(text) => refuse("is a placeholder", format!("set {key} to its real value")),
         _ => Ok(None),

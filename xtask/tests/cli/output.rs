@@ -37,6 +37,8 @@ fn the_short_help() {
       -v, --verbose           Show every command that is run
           --profile <NAME>    minikube profile and kube context, instead of the one in infra/xtask.toml
           --port <PORT>       Port of http://localhost when the profile is created
+          --secrets <FROM>    Where the application's secrets come from, instead of .env [possible
+                              values: file, env, stdin]
           --origin <ORIGIN>   Where engine, tools and base images come from; probed once if left out
                               [possible values: release, packages]
           --system-tools      Use kubectl, helm and minikube on PATH where their version will do

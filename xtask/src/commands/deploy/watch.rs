@@ -2,7 +2,10 @@
 
 mod wake;
 
+use std::os::unix::fs::FileTypeExt;
+
 use anyhow::Result;
+use camino::Utf8Path;
 
 use super::Deploy;
 use crate::process;
@@ -88,8 +91,14 @@ fn sources(project: &Project) -> Result<Files> {
     for folder in [INFRA, project.settings.chart.path.as_str()] {
         add(folder, context::tree(&project.root.join(folder))?);
     }
-    files.extend(context::entry(&project.dotenv)?.map(|what| (DOTENV.to_owned(), what)));
+    // A pipe is read once, so nothing changes in it.
+    let dotenv = if is_pipe(&project.dotenv) { None } else { context::entry(&project.dotenv)? };
+    files.extend(dotenv.map(|what| (DOTENV.to_owned(), what)));
     Ok(files)
+}
+
+fn is_pipe(path: &Utf8Path) -> bool {
+    path.metadata().is_ok_and(|meta| meta.file_type().is_fifo())
 }
 
 #[cfg(test)]
