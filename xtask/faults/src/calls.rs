@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::gate::Gate;
+
 /// What goes wrong with a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Fault {
@@ -11,7 +13,7 @@ pub enum Fault {
     Fail,
     /// It does nothing and does not answer, until the caller's limit ends it.
     Hang,
-    /// It does nothing and answers well, but with something else.
+    /// It does nothing and answers well, but with something else. A deletion is accepted and not done.
     Garbage,
     /// It does what it should; its answer ends in the middle.
     Cut,
@@ -57,8 +59,11 @@ impl fmt::Display for Call {
 }
 
 /// What the run that is under way has asked for, and which of its calls goes wrong.
-#[derive(Clone, Default)]
-pub struct Ledger(Arc<Mutex<State>>);
+#[derive(Clone)]
+pub struct Ledger {
+    state: Arc<Mutex<State>>,
+    gate: Arc<Gate>,
+}
 
 #[derive(Default)]
 struct State {
@@ -72,8 +77,18 @@ struct State {
 }
 
 impl Ledger {
+    /// An empty one, for runs that have places of `gate`.
+    pub fn new(gate: Arc<Gate>) -> Self {
+        Self { state: Arc::default(), gate }
+    }
+
+    /// Waits without a place, as a call does that hangs.
+    pub fn hang(&self, wait: impl FnOnce()) {
+        self.gate.wait_outside(wait);
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Begins a run in which `planned` goes wrong.

@@ -1,6 +1,8 @@
 //! The one checker: holds what a run says and does against what was there before, what is there afterwards, and what the
 //! same run does when nothing goes wrong. It knows no scenario.
 
+use std::collections::BTreeMap;
+
 use crate::calls::{Call, Fault};
 use crate::claims::{Around, false_claims};
 use crate::names;
@@ -59,18 +61,32 @@ pub fn check(case: &Case<'_>) -> Vec<Violation> {
     found
 }
 
+/// What a run that followed a fault came to.
+#[derive(Clone)]
+pub struct Followed {
+    code: Option<i32>,
+    text: String,
+    essence: BTreeMap<String, String>,
+}
+
+impl Followed {
+    /// What `outcome` came to.
+    pub fn new(outcome: &Outcome) -> Self {
+        Self { code: outcome.code, text: tail(&outcome.text), essence: Truth::of(&outcome.after).essence() }
+    }
+}
+
 /// What is wrong with the run that follows a fault: it must end as if there had been none.
-pub fn check_again(case: &Case<'_>, again: &Outcome, after: &Truth) -> Vec<Violation> {
+pub fn check_again(case: &Case<'_>, again: &Followed) -> Vec<Violation> {
     let mut found = Vec::new();
     let command = case.scenario.again.join(" ");
     // Another command than the scenario's has nothing that fails by itself.
     let wanted = if case.scenario.again == case.scenario.args { case.reference.code } else { Some(0) };
     if again.code != wanted {
-        let text = tail(&again.text);
-        let truth = format!("exit code {:?} instead of {wanted:?}: {text}", again.code);
+        let truth = format!("exit code {:?} instead of {wanted:?}: {}", again.code, again.text);
         found.push(Violation { claim: format!("`{command}` again"), truth });
     }
-    let different = differences(&case.wanted.essence(), &after.essence());
+    let different = differences(&case.wanted.essence(), &again.essence);
     if !different.is_empty() {
         found.push(Violation { claim: format!("`{command}` again converges"), truth: different.join("; ") });
     }

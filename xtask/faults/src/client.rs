@@ -64,6 +64,14 @@ pub fn play(name: &str) -> Result<i32> {
     if let Some(program) = reply.become_program {
         let mut command = Command::new(program);
         command.args(std::env::args().skip(1));
+        if name == "helm" {
+            // It ends before a collection of its garbage pays.
+            command.env("GOGC", "off");
+            if std::env::args().any(|arg| arg == "upgrade") {
+                // Half of its time. The API server refuses unknown fields all the same.
+                command.arg("--disable-openapi-validation");
+            }
+        }
         if !reply.cut {
             return Err(command.exec().into());
         }

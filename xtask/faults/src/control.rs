@@ -62,7 +62,7 @@ impl Control {
         let reply = match fault {
             Some(Fault::Hang) => {
                 // Until the caller's limit ends the tool.
-                let _ = reader.read(&mut [0]);
+                self.ledger.hang(|| drop(reader.read(&mut [0])));
                 return Ok(());
             }
             Some(Fault::Fail | Fault::Twice) => failing(&words[0]),
@@ -103,7 +103,7 @@ impl Control {
 
     /// References of the images that pods run.
     fn used(&self) -> Result<Vec<String>> {
-        let live = self.store.objects()?;
+        let (_, live) = self.store.latest();
         let specs = of_kind(&live, "Pod").filter_map(|pod| pod.pointer("/spec/containers")?.as_array());
         Ok(specs.flatten().map(|container| text(container, "/image").to_owned()).collect())
     }

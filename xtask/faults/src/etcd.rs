@@ -1,14 +1,21 @@
-//! What the API server stores, read and written in etcd itself through its JSON gateway.
+//! What the API server stores, watched and written in etcd itself through its JSON gateway.
 //!
 //! The API server is started with JSON as its storage format, so each value is an object as `kubectl get -o json` shows
 //! it, without its resource version.
 
 use std::collections::BTreeMap;
+use std::io::{BufReader, Write as _};
+use std::net::TcpStream;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::{Value, json};
+
+use crate::http::{read_chunk, read_head, read_whole};
+use crate::player::text;
 
 /// What a world's state is made of: the rest the API server makes for itself, or nobody here touches.
 const STATE: [&str; 23] = [
@@ -37,24 +44,45 @@ const STATE: [&str; 23] = [
     "clusterrolebindings/todo",
 ];
 
-/// Objects by key, as text.
-pub type Objects = BTreeMap<String, String>;
+/// Objects by key.
+pub type Objects = BTreeMap<String, Arc<Stored>>;
 
 /// An object with the revision of its last change, for writes that must not undo another's.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Stored {
+    /// As it is stored.
+    pub text: String,
     /// The object.
     pub value: Value,
     /// The revision.
     pub revision: String,
 }
 
-/// A client of one etcd.
+/// A client of one etcd, with a copy of the state that a watch keeps up to date.
 #[derive(Clone)]
-pub struct Etcd {
-    agent: ureq::Agent,
-    address: String,
+pub struct Etcd(Arc<Shared>);
+
+struct Shared {
+    port: u16,
+    /// Connections that nobody uses.
+    idle: Mutex<Vec<Connection>>,
+    copy: Mutex<Copy>,
+    changed: Condvar,
 }
+
+type Connection = BufReader<TcpStream>;
+
+#[derive(Default)]
+struct Copy {
+    /// The newest change that is in it.
+    revision: u64,
+    objects: Arc<Objects>,
+    /// Why it is not kept up to date any more.
+    ended: Option<String>,
+}
+
+/// How long etcd has for an answer, and the watch for a change that etcd has made.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A change of one key.
 pub enum Write {
@@ -65,76 +93,120 @@ pub enum Write {
 }
 
 impl Etcd {
-    /// A client of the etcd at `127.0.0.1:port`.
-    pub fn new(port: u16) -> Self {
-        let agent = ureq::Agent::config_builder().proxy(None).timeout_global(Some(std::time::Duration::from_secs(20)));
-        Self { agent: agent.build().into(), address: format!("http://127.0.0.1:{port}/v3/kv") }
-    }
-
-    fn ask(&self, what: &str, body: &Value) -> Result<Value> {
-        let mut answer = self.agent.post(format!("{}/{what}", self.address)).send_json(body).context("asking etcd")?;
-        answer.body_mut().with_config().limit(256 << 20).read_json().context("etcd's answer")
-    }
-
-    /// The revision of the newest change.
-    pub fn revision(&self) -> Result<u64> {
-        let answer = self.ask("range", &json!({"key": BASE64.encode("none"), "count_only": true}))?;
-        answer["header"]["revision"].as_str().and_then(|text| text.parse().ok()).context("etcd names no revision")
-    }
-
-    /// What is stored of `resources`: keys with values and revisions.
-    fn all(&self, resources: &[&str]) -> Result<BTreeMap<String, (String, String)>> {
-        let range = |resource: &&str| {
-            let key = format!("/registry/{resource}");
-            let mut end = key.clone().into_bytes();
-            // One after the last key that begins like this.
-            *end.last_mut().expect("not empty") += 1;
-            json!({"requestRange": {"key": BASE64.encode(key), "range_end": BASE64.encode(end)}})
-        };
-        let answer = self.ask("txn", &json!({"success": resources.iter().map(range).collect::<Vec<_>>()}))?;
-        let decode = |text: &Value| -> Result<String> {
-            Ok(String::from_utf8(BASE64.decode(text.as_str().unwrap_or_default())?)?)
-        };
-        let responses = answer["responses"].as_array().context("etcd's answer has no responses")?;
-        let pairs = responses.iter().filter_map(|response| response["response_range"]["kvs"].as_array()).flatten();
-        pairs
-            .map(|pair| {
-                let revision = pair["mod_revision"].as_str().unwrap_or_default().to_owned();
-                Ok((decode(&pair["key"])?, (decode(&pair["value"])?, revision)))
-            })
-            .collect()
-    }
-
-    /// All objects but Secrets, which are large and which nobody here plays, by key.
-    pub fn objects(&self) -> Result<BTreeMap<String, Stored>> {
-        let resources: Vec<&str> = STATE.into_iter().filter(|resource| *resource != "secrets").collect();
-        let parsed = self.all(&resources)?.into_iter().filter_map(|(key, (text, revision))| {
-            Some((key, Stored { value: serde_json::from_str(&text).ok()?, revision }))
+    /// A client of the etcd at `127.0.0.1:port`, once that answers.
+    pub fn connect(port: u16) -> Result<Self> {
+        let this =
+            Self(Arc::new(Shared { port, idle: Mutex::default(), copy: Mutex::default(), changed: Condvar::new() }));
+        let body = json!({"create_request": {"key": BASE64.encode([0]), "range_end": BASE64.encode([0]), "start_revision": 1}});
+        let mut stream = this.open()?;
+        post(&mut stream, "watch", &body)?;
+        let watching = this.clone();
+        std::thread::spawn(move || {
+            let ended =
+                watching.follow(stream).err().map_or_else(|| "it ended".to_owned(), |error| format!("{error:#}"));
+            lock(&watching.0.copy).ended = Some(ended);
+            watching.0.changed.notify_all();
         });
-        Ok(parsed.collect())
+        Ok(this)
     }
 
-    /// The state as it is stored.
-    pub fn snapshot(&self) -> Result<Objects> {
-        Ok(self.all(&STATE)?.into_iter().map(|(key, (text, _))| (key, text)).collect())
+    fn open(&self) -> Result<Connection> {
+        let tcp = TcpStream::connect(("127.0.0.1", self.0.port)).context("connecting to etcd")?;
+        tcp.set_nodelay(true)?;
+        Ok(BufReader::new(tcp))
     }
 
-    /// Makes everything, which is as in `now`, as it was in `wanted`.
-    pub fn restore(&self, now: &Objects, wanted: &Objects) -> Result<()> {
-        let gone = now.keys().filter(|key| !wanted.contains_key(*key));
-        let delete = gone.map(|key| json!({"requestDeleteRange": {"key": BASE64.encode(key)}}));
-        let changed = wanted.iter().filter(|(key, text)| now.get(*key) != Some(text));
-        let put =
-            changed.map(|(key, text)| json!({"requestPut": {"key": BASE64.encode(key), "value": BASE64.encode(text)}}));
-        let operations: Vec<Value> = delete.chain(put).collect();
-        for some in operations.chunks(100) {
-            self.ask("txn", &json!({"success": some}))?;
+    /// Keeps the copy up to date. Every revision changes a key, so none is missed.
+    fn follow(&self, mut stream: Connection) -> Result<()> {
+        read_head(&mut stream)?.context("no answer")?;
+        let mut rest = Vec::new();
+        while let Some((_, chunk)) = read_chunk(&mut stream)? {
+            rest.extend_from_slice(&chunk[..chunk.len() - 2]);
+            while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
+                let line: Value = serde_json::from_slice(&rest[..end]).context("a watch's line")?;
+                rest.drain(..=end);
+                ensure!(line["error"].is_null() && line["result"]["canceled"].is_null(), "{line}");
+                let events = line["result"]["events"].as_array().into_iter().flatten();
+                let changes = events.map(change).collect::<Result<Vec<_>>>()?;
+                let mut copy = lock(&self.0.copy);
+                for (revision, key, stored) in changes {
+                    copy.revision = revision;
+                    if !STATE.iter().any(|resource| key["/registry/".len().min(key.len())..].starts_with(resource)) {
+                        continue;
+                    }
+                    let objects = Arc::make_mut(&mut copy.objects);
+                    match stored {
+                        Some(stored) => objects.insert(key, Arc::new(stored)),
+                        None => objects.remove(&key),
+                    };
+                }
+                self.0.changed.notify_all();
+            }
         }
         Ok(())
     }
 
-    /// Applies each of `writes` by itself; one that came too late is left out.
-    pub fn apply(&self, writes: Vec<Write>) -> Result<()> {
+    fn ask(&self, what: &str, body: &Value) -> Result<Value> {
+        let idle = lock(&self.0.idle).pop();
+        let mut stream = idle.map_or_else(|| self.open(), Ok)?;
+        stream.get_ref().set_read_timeout(Some(PATIENCE))?;
+        post(&mut stream, &format!("kv/{what}"), body)?;
+        let answer = read_whole(&mut stream).context("asking etcd")?.context("etcd closed the connection")?;
+        let value = serde_json::from_slice(&answer.body).context("etcd's answer")?;
+        ensure!(answer.first.contains(" 200 "), "etcd: {value}");
+        lock(&self.0.idle).push(stream);
+        Ok(value)
+    }
+
+    /// The state as it is in the copy, which may be some milliseconds old, and its revision.
+    pub fn latest(&self) -> (u64, Arc<Objects>) {
+        let copy = lock(&self.0.copy);
+        (copy.revision, copy.objects.clone())
+    }
+
+    /// Waits until there is something newer than `revision`, for at most `patience`.
+    pub fn wait_for_change(&self, revision: u64, patience: Duration) -> (u64, Arc<Objects>) {
+        let same = |copy: &mut Copy| copy.revision <= revision && copy.ended.is_none();
+        let waited = self.0.changed.wait_timeout_while(lock(&self.0.copy), patience, same);
+        let (copy, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        (copy.revision, copy.objects.clone())
+    }
+
+    /// The state at this moment.
+    pub fn objects(&self) -> Result<Arc<Objects>> {
+        let answer = self.ask("range", &json!({"key": BASE64.encode("none"), "count_only": true}))?;
+        self.objects_of(&answer)
+    }
+
+    /// The state that has everything that etcd had when it gave `answer`.
+    fn objects_of(&self, answer: &Value) -> Result<Arc<Objects>> {
+        let revision = number(&answer["header"]["revision"]).context("etcd names no revision")?;
+        self.wait_for_change(revision - 1, PATIENCE);
+        let copy = lock(&self.0.copy);
+        let why = || copy.ended.clone().unwrap_or_else(|| format!("it is at {}", copy.revision));
+        ensure!(copy.revision >= revision, "the watch did not bring revision {revision}: {}", why());
+        Ok(copy.objects.clone())
+    }
+
+    /// Makes everything as it was in `wanted`; gives what there is then.
+    pub fn restore(&self, wanted: &Objects) -> Result<Arc<Objects>> {
+        let mut now = self.objects()?;
+        let gone = now.keys().filter(|key| !wanted.contains_key(*key));
+        let delete = gone.map(|key| json!({"requestDeleteRange": {"key": BASE64.encode(key)}}));
+        let changed = wanted.iter().filter(|(key, stored)| now.get(*key).is_none_or(|has| has.text != stored.text));
+        let put = changed.map(
+            |(key, stored)| json!({"requestPut": {"key": BASE64.encode(key), "value": BASE64.encode(&stored.text)}}),
+        );
+        let operations: Vec<Value> = delete.chain(put).collect();
+        for some in operations.chunks(100) {
+            now = self.objects_of(&self.ask("txn", &json!({"success": some}))?)?;
+        }
+        Ok(now)
+    }
+
+    /// Applies each of `writes` by itself; one that came too late is left out. Gives what there is then.
+    pub fn apply(&self, writes: Vec<Write>) -> Result<Arc<Objects>> {
+        let mut now = self.latest().1;
         for write in writes {
             let body = match write {
                 Write::Put(key, value, revision) => {
@@ -144,8 +216,40 @@ impl Etcd {
                 }
                 Write::Delete(key) => json!({"success": [{"requestDeleteRange": {"key": BASE64.encode(key)}}]}),
             };
-            self.ask("txn", &body)?;
+            now = self.objects_of(&self.ask("txn", &body)?)?;
         }
-        Ok(())
+        Ok(now)
     }
+}
+
+fn post(stream: &mut Connection, path: &str, body: &Value) -> Result<()> {
+    let body = body.to_string();
+    let head = format!("POST /v3/{path} HTTP/1.1\r\nHost: etcd\r\nContent-Length: {}\r\n\r\n", body.len());
+    let whole = head + &body;
+    stream.get_mut().write_all(whole.as_bytes()).context("asking etcd")
+}
+
+/// The revision and key of a watch's event, and what is stored there then, if anything is.
+fn change(event: &Value) -> Result<(u64, String, Option<Stored>)> {
+    let pair = &event["kv"];
+    let decode =
+        |name: &str| Ok::<_, anyhow::Error>(String::from_utf8(BASE64.decode(text(pair, &format!("/{name}")))?)?);
+    let revision = number(&pair["mod_revision"]).context("an event without a revision")?;
+    let stored = |text: String| Stored {
+        value: serde_json::from_str(&text).unwrap_or_default(),
+        text,
+        revision: revision.to_string(),
+    };
+    let deleted = event["type"] == "DELETE";
+    // Not every value of the API server is text; those of the state are.
+    let stored = (!deleted).then(|| decode("value").map(stored).unwrap_or_else(|_| stored(String::new())));
+    Ok((revision, decode("key")?, stored))
+}
+
+fn number(value: &Value) -> Option<u64> {
+    value.as_str()?.parse().ok()
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -99,7 +99,7 @@ fn serve(mut tcp: TcpStream, shared: &Shared) -> Result<()> {
         Some(Fault::Twice) => {}
         Some(Fault::Hang) => {
             tcp.set_read_timeout(Some(Duration::from_secs(20)))?;
-            let _ = tcp.read(&mut [0]);
+            shared.ledger.hang(|| drop(tcp.read(&mut [0])));
         }
         Some(Fault::Cut) => {
             let whole = served()?;
@@ -113,10 +113,9 @@ fn serve(mut tcp: TcpStream, shared: &Shared) -> Result<()> {
 impl Shared {
     /// The Service that the Ingress names for `path`, and a ready pod of it.
     fn find(&self, path: &str) -> Result<Option<(String, Option<String>)>> {
-        let revision = self.store.revision()?;
+        let (revision, live) = self.store.latest();
         let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
         if table.0 != revision {
-            let live = self.store.objects()?;
             let mut found = Vec::new();
             let rules =
                 of_kind(&live, "Ingress").filter_map(|ingress| ingress.pointer("/spec/rules")?.as_array()).flatten();

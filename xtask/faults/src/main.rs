@@ -9,6 +9,8 @@ mod claims;
 mod client;
 mod control;
 mod etcd;
+mod gate;
+mod http;
 mod ingress;
 mod machine;
 mod mutants;
@@ -24,6 +26,7 @@ mod truth;
 mod world;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use anyhow::{Result, bail};
 use camino::Utf8PathBuf;
@@ -33,6 +36,7 @@ use xtask::failure::{Class, Failure};
 use xtask::project::Project;
 use xtask::tally::Tally;
 
+use gate::Gate;
 use scenario::SCENARIOS;
 
 fn main() {
@@ -67,7 +71,8 @@ fn run(project: &Project, args: &Test) -> Result<Tally> {
     // Cargo may replace both while they are used.
     let program = suite::keep(&own.with_file_name("xtask-under-test"), &folder)?;
     let tool = suite::keep(&own, &folder)?;
-    let setting = suite::Setting { folder, program, tool, programs: &programs, checkout: project.root.clone() };
+    let gate = Arc::new(Gate::new(suite::places()));
+    let setting = suite::Setting { folder, program, tool, programs: &programs, checkout: project.root.clone(), gate };
     let report = &project.report;
     let (found, caught) = suite::whole(&setting, args.only.as_deref(), args.all, |line| report.line(line))?;
     if xtask::process::ending() {
@@ -79,10 +84,7 @@ fn run(project: &Project, args: &Test) -> Result<Tally> {
     }
     for ((claim, truth), pairs) in &kinds {
         report.line(format!("\n{claim}\n  the truth: {truth}"));
-        pairs.iter().take(3).for_each(|pair| report.line(format!("  cargo xtask test faults --only '{pair}'")));
-        if pairs.len() > 3 {
-            report.line(format!("  and {} more", pairs.len() - 3));
-        }
+        pairs.iter().for_each(|pair| report.line(format!("  cargo xtask test faults --only '{pair}'")));
     }
     if !found.missed.is_empty() {
         report.line(format!("did not come again: {}", found.missed.join(", ")));

@@ -125,11 +125,15 @@ pub fn try_all(
         let mut by = None;
         while by.is_none() && !pairs.is_empty() {
             worlds.iter().for_each(|world| world.world.mutate(&program, number + 1));
-            let found = run(worlds, references, &pairs, true, |_| ())?;
-            let Some((pair, violation)) = found.violations.into_iter().next() else { break };
+            let found = run(setting, worlds, references, &pairs, true, |_| ())?;
+            let Some((pair, violation)) = found.violations.into_iter().next() else {
+                // What looked wrong at first was not: the rest has not been run yet.
+                pairs.retain(|pair| !found.repeated.contains(pair));
+                if found.repeated.is_empty() { break } else { continue }
+            };
             // What is wrong without the mutant as well was not caught because of it.
             worlds.iter().for_each(|world| world.world.mutate(&program, 0));
-            if run(worlds, references, std::slice::from_ref(&pair), true, |_| ())?.violations.is_empty() {
+            if run(setting, worlds, references, std::slice::from_ref(&pair), true, |_| ())?.violations.is_empty() {
                 by = Some(format!("{pair}: {}", violation.claim));
             }
             pairs.retain(|other| *other != pair);

@@ -14,14 +14,13 @@ use std::time::{Duration, SystemTime};
 use anyhow::Result;
 use serde_json::{Value, json};
 
-use crate::etcd::{Etcd, Stored, Write};
+use crate::etcd::{Etcd, Objects, Write};
 use crate::machine::{Machine, digest};
 
-/// Objects by their keys.
-pub type Live = BTreeMap<String, Stored>;
-
-/// Between two looks.
-const TICK: Duration = Duration::from_millis(25);
+/// What is gathered after a change before it is played.
+const TICK: Duration = Duration::from_millis(10);
+/// The longest wait for a change.
+const IDLE: Duration = Duration::from_millis(500);
 
 /// The player. It ends when this is dropped.
 pub struct Player {
@@ -46,40 +45,41 @@ impl Player {
         let shared = Arc::new(Shared { store, machine, ended: AtomicBool::new(false), turn: Mutex::default() });
         let own = shared.clone();
         let thread = std::thread::spawn(move || {
-            let mut last = None;
+            let mut last = 0;
             while !own.ended.load(Ordering::SeqCst) {
-                let mut served = lock(&own.turn);
-                // What cannot be read now is read in a moment.
-                if let Ok(revision) = own.store.revision()
-                    && last != Some(revision)
-                    && tick(&own, &mut served).is_ok()
-                {
-                    last = Some(revision);
+                if own.store.wait_for_change(last, IDLE).0 <= last {
+                    continue;
                 }
-                drop(served);
                 std::thread::sleep(TICK);
+                let mut served = lock(&own.turn);
+                let (revision, live) = own.store.latest();
+                // What cannot be written now is written in a moment.
+                if tick(&own, &live, &mut served).is_ok() {
+                    last = revision;
+                }
             }
         });
         Self { shared, thread: Some(thread) }
     }
 
     /// Does `reset` while nothing is played, and begins to count who serves.
-    pub fn reset<T>(&self, reset: impl FnOnce() -> Result<T>) -> Result<T> {
+    pub fn reset(&self, reset: impl FnOnce() -> Result<()>) -> Result<()> {
         let mut served = lock(&self.shared.turn);
-        let done = reset()?;
+        reset()?;
         served.clear();
-        if let Ok(live) = self.shared.store.objects() {
-            count(&live, &mut served);
-        }
-        Ok(done)
+        let live = self.shared.store.objects()?;
+        count(&live, &mut served);
+        Ok(())
     }
 
-    /// Waits until there is nothing left to play, and gives the fewest ready pods since the reset.
-    pub fn settle(&self) -> Result<Served> {
+    /// Waits until there is nothing left to play. Gives what there is then, and the fewest ready pods since the reset.
+    pub fn settle(&self) -> Result<(Arc<Objects>, Served)> {
+        let mut served = lock(&self.shared.turn);
+        let mut live = self.shared.store.objects()?;
         for _ in 0..200 {
-            let mut served = lock(&self.shared.turn);
-            if tick(&self.shared, &mut served)? == 0 {
-                return Ok(served.clone());
+            match tick(&self.shared, &live, &mut served)? {
+                Some(next) => live = next,
+                None => return Ok((live, served.clone())),
             }
         }
         anyhow::bail!("the world does not come to rest")
@@ -99,22 +99,19 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// One look and what follows from it; gives the number of changes.
-fn tick(shared: &Shared, served: &mut Served) -> Result<usize> {
-    let live = shared.store.objects()?;
-    count(&live, served);
-    let mut writes = garbage::collect(&live);
+/// One look and what follows from it; gives what there is after changes, if there were any.
+fn tick(shared: &Shared, live: &Objects, served: &mut Served) -> Result<Option<Arc<Objects>>> {
+    count(live, served);
+    let mut writes = garbage::collect(live);
     if writes.is_empty() {
-        writes = workloads::reconcile(&live);
+        writes = workloads::reconcile(live);
         let machine = lock(&shared.machine).clone();
-        writes.extend(kubelet::run(&live, &machine));
+        writes.extend(kubelet::run(live, &machine));
     }
-    let count = writes.len();
-    shared.store.apply(writes)?;
-    Ok(count)
+    if writes.is_empty() { Ok(None) } else { shared.store.apply(writes).map(Some) }
 }
 
-fn count(live: &Live, served: &mut Served) {
+fn count(live: &Objects, served: &mut Served) {
     for deployment in of_kind(live, "Deployment").filter(|object| text(object, "/metadata/namespace") == "todo") {
         let ready = of_kind(live, "Pod").filter(|pod| selects(deployment, pod) && is_ready(pod)).count();
         let fewest = served.entry(text(deployment, "/metadata/name").to_owned()).or_insert(ready);
@@ -126,7 +123,7 @@ fn count(live: &Live, served: &mut Served) {
 }
 
 /// All objects of a kind.
-pub fn of_kind<'a>(live: &'a Live, kind: &'a str) -> impl Iterator<Item = &'a Value> {
+pub fn of_kind<'a>(live: &'a Objects, kind: &'a str) -> impl Iterator<Item = &'a Value> {
     live.values().map(|stored| &stored.value).filter(move |object| object["kind"] == kind)
 }
 

@@ -1,6 +1,6 @@
 //! Stands before the API server as the port that the node publishes, counts each request, and lets one go wrong.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufReader, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -9,9 +9,10 @@ use anyhow::{Context, Result};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection, StreamOwned};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::calls::{Fault, Ledger};
+use crate::http::{Message, read_chunk, read_head, read_whole};
 use crate::names;
 use crate::pki::Pki;
 
@@ -34,13 +35,6 @@ struct Shared {
     api: u16,
     /// Connections to the API server that nobody uses.
     idle: Mutex<Vec<Inside>>,
-}
-
-/// A request or an answer.
-struct Message {
-    first: String,
-    headers: Vec<(String, String)>,
-    body: Vec<u8>,
 }
 
 impl Proxy {
@@ -80,7 +74,7 @@ impl Proxy {
 fn serve(tcp: TcpStream, shared: &Shared) -> Result<()> {
     tcp.set_nodelay(true)?;
     let mut outside = BufReader::new(StreamOwned::new(ServerConnection::new(shared.server.clone())?, tcp));
-    while let Some(request) = read(&mut outside, true)? {
+    while let Some(request) = read_whole(&mut outside)? {
         let mut words = request.first.split(' ');
         let (method, target) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
         let fault = shared.ledger.enter(&names::request(method, target));
@@ -88,6 +82,14 @@ fn serve(tcp: TcpStream, shared: &Shared) -> Result<()> {
             Some(Fault::Fail) => refuse(&mut outside, 500, "etcdserver: request timed out")?,
             Some(Fault::Twice) => {
                 refuse(&mut outside, 503, "the server is currently unable to handle the request")?;
+            }
+            Some(Fault::Garbage) if method == "DELETE" => {
+                // Of a request with a body the API server reads no options in the query.
+                let mut options: Value = serde_json::from_slice(&request.body)?;
+                options["dryRun"] = json!(["All"]);
+                let mut request = request;
+                request.set_body(options.to_string().into_bytes());
+                pass(&mut outside, &mut connect(shared)?, &request, false)?;
             }
             Some(Fault::Garbage) => {
                 let body =
@@ -97,7 +99,7 @@ fn serve(tcp: TcpStream, shared: &Shared) -> Result<()> {
             Some(Fault::Hang) => {
                 // Until the client gives up.
                 outside.get_ref().sock.set_read_timeout(Some(Duration::from_secs(20)))?;
-                let _ = outside.read(&mut [0]);
+                shared.ledger.hang(|| drop(outside.read(&mut [0])));
                 return Ok(());
             }
             Some(Fault::Cut) | None if target.split('?').next().unwrap_or_default().ends_with("/log") => {
@@ -131,35 +133,31 @@ fn connect(shared: &Shared) -> Result<Inside> {
 /// Hands a request on and its answer back; `cut`: less than half of it, and then the connection ends.
 fn pass(outside: &mut Outside, inside: &mut Inside, request: &Message, cut: bool) -> Result<()> {
     let upstream = inside.get_mut();
-    upstream.write_all(&render(request))?;
+    upstream.write_all(&request.render())?;
     upstream.flush()?;
-    let head = read(inside, false)?.context("the API server closed the connection")?;
-    if !head.is("transfer-encoding", "chunked") {
-        let mut whole = head;
-        whole.body = vec![0; whole.length()];
-        inside.read_exact(&mut whole.body)?;
-        let bytes = render(&whole);
-        let end = if cut { bytes.len() - whole.body.len().div_ceil(2).max(1) } else { bytes.len() };
+    let mut head = read_head(inside)?.context("the API server closed the connection")?;
+    if !head.is_chunked() {
+        head.body = vec![0; head.length()];
+        inside.read_exact(&mut head.body)?;
+        let bytes = head.render();
+        let end = if cut { bytes.len() - head.body.len().div_ceil(2).max(1) } else { bytes.len() };
         outside.get_mut().write_all(&bytes[..end])?;
         return Ok(outside.get_mut().flush()?);
     }
-    outside.get_mut().write_all(&render(&head))?;
+    outside.get_mut().write_all(&head.render())?;
     outside.get_mut().flush()?;
-    loop {
-        let mut size = String::new();
-        inside.read_line(&mut size)?;
-        let length = usize::from_str_radix(size.trim(), 16).context("a chunk's size")?;
-        let mut chunk = vec![0; length + 2];
-        inside.read_exact(&mut chunk)?;
-        let end = if cut { length / 2 } else { chunk.len() };
+    while let Some((size, chunk)) = read_chunk(inside)? {
+        let end = if cut { (chunk.len() - 2) / 2 } else { chunk.len() };
         let outside = outside.get_mut();
         outside.write_all(size.as_bytes())?;
         outside.write_all(&chunk[..end])?;
         outside.flush()?;
-        if length == 0 || cut {
+        if cut {
             return Ok(());
         }
     }
+    outside.get_mut().write_all(b"0\r\n\r\n")?;
+    Ok(outside.get_mut().flush()?)
 }
 
 fn refuse(outside: &mut Outside, code: u16, message: &str) -> Result<()> {
@@ -176,48 +174,4 @@ fn answer(outside: &mut Outside, code: u16, kind: &str, body: &str, length: usiz
     outside.write_all(head.as_bytes())?;
     outside.write_all(body.as_bytes())?;
     Ok(outside.flush()?)
-}
-
-impl Message {
-    fn header(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|(other, _)| other.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
-    }
-
-    fn is(&self, name: &str, value: &str) -> bool {
-        self.header(name).is_some_and(|has| has.eq_ignore_ascii_case(value))
-    }
-
-    fn length(&self) -> usize {
-        self.header("content-length").and_then(|text| text.parse().ok()).unwrap_or_default()
-    }
-}
-
-fn render(message: &Message) -> Vec<u8> {
-    let mut text = format!("{}\r\n", message.first);
-    for (name, value) in &message.headers {
-        text.push_str(&format!("{name}: {value}\r\n"));
-    }
-    let mut bytes = (text + "\r\n").into_bytes();
-    bytes.extend_from_slice(&message.body);
-    bytes
-}
-
-/// Reads a head, and the body if `whole`; `None` at the end of the connection.
-fn read(stream: &mut impl BufRead, whole: bool) -> Result<Option<Message>> {
-    let mut first = String::new();
-    if stream.read_line(&mut first)? == 0 {
-        return Ok(None);
-    }
-    let mut message = Message { first: first.trim_end().to_owned(), headers: Vec::new(), body: Vec::new() };
-    loop {
-        let mut line = String::new();
-        stream.read_line(&mut line)?;
-        let Some((name, value)) = line.trim_end().split_once(':') else { break };
-        message.headers.push((name.to_owned(), value.trim().to_owned()));
-    }
-    if whole {
-        message.body = vec![0; message.length()];
-        stream.read_exact(&mut message.body)?;
-    }
-    Ok(Some(message))
 }

@@ -43,6 +43,9 @@ impl Servers {
         let url = |port: u16| format!("http://127.0.0.1:{port}");
         let etcd = server(programs.etcd.as_str(), &folder.join("etcd.log"))
             .args(["--data-dir", folder.join("data").as_str(), "--unsafe-no-fsync", "--log-level=error"])
+            // It is alone, and what it stores is lost with it.
+            .args(["--heartbeat-interval=500", "--election-timeout=5000"])
+            .args(["--backend-batch-interval=5s", "--backend-batch-limit=100000"])
             .args(["--listen-client-urls", &url(client), "--advertise-client-urls", &url(client)])
             .args(["--listen-peer-urls", &url(peer), "--initial-advertise-peer-urls", &url(peer)])
             .args(["--initial-cluster", &format!("default={}", url(peer))]);
@@ -55,31 +58,32 @@ impl Servers {
             .args(["--client-ca-file", &file("ca.crt"), "--cert-dir", folder.join("apiserver").as_str()])
             .args(["--service-account-issuer=https://faults", "--service-account-key-file", &file("server.crt")])
             .args(["--service-account-signing-key-file", &file("server.key")])
-            .args(["--disable-admission-plugins=ServiceAccount", "--endpoint-reconciler-type=none", "-v=0"]);
-        let this = Self {
-            _etcd: etcd.pipe_from(None)?,
-            _apiserver: apiserver.pipe_from(None)?,
-            port,
-            store: Etcd::new(client),
-        };
-        this.wait(folder)?;
-        Ok(this)
-    }
-
-    fn wait(&self, folder: &Utf8Path) -> Result<()> {
+            .args([
+                "--disable-admission-plugins=ServiceAccount",
+                "--endpoint-reconciler-type=none",
+                "-v=0",
+                "--enable-priority-and-fairness=false",
+            ]);
+        let (etcd, apiserver) = (etcd.pipe_from(None)?, apiserver.pipe_from(None)?);
         let begun = Instant::now();
-        let bootstrapped = || {
-            let found = self.store.snapshot()?;
-            anyhow::Ok(found.contains_key("/registry/services/specs/default/kubernetes"))
-        };
-        loop {
-            let answers = std::net::TcpStream::connect(("127.0.0.1", self.port)).is_ok();
-            if answers && bootstrapped().unwrap_or(false) {
-                return Ok(());
+        let store = loop {
+            match Etcd::connect(client) {
+                Ok(store) => break store,
+                Err(error) if begun.elapsed() > PATIENCE => return Err(error.context(format!("see {folder}/etcd.log"))),
+                Err(_) => std::thread::sleep(Duration::from_millis(100)),
             }
+        };
+        let this = Self { _apiserver: apiserver, _etcd: etcd, port, store };
+        while !this.is_ready() {
             ensure!(begun.elapsed() < PATIENCE, "the API server did not become ready: see {folder}/apiserver.log");
             std::thread::sleep(Duration::from_millis(100));
         }
+        Ok(this)
+    }
+
+    fn is_ready(&self) -> bool {
+        std::net::TcpStream::connect(("127.0.0.1", self.port)).is_ok()
+            && self.store.latest().1.contains_key("/registry/services/specs/default/kubernetes")
     }
 }
 
@@ -87,6 +91,7 @@ impl Servers {
 fn server(program: &str, log: &Utf8Path) -> Process {
     Process::new("/bin/sh")
         .args(["-c", "log=$1; shift; exec \"$0\" \"$@\" >\"$log\" 2>&1", program, log.as_str()])
+        .env("GOGC", "200")
         .deadline(deadlines::SUITE)
 }
 

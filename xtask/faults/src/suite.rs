@@ -1,14 +1,15 @@
 //! Runs every scenario once, then once for each call and fault, in several worlds side by side.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use camino::{Utf8Path, Utf8PathBuf};
 
 use crate::calls::{Call, FAULTS, Fault};
-use crate::checker::{Case, Violation, check, check_again};
+use crate::checker::{Case, Followed, Violation, check, check_again};
+use crate::gate::Gate;
 use crate::machine::digest;
 use crate::mutants;
 use crate::scenario::{DEPLOY, SCENARIOS, Scenario, Start};
@@ -16,9 +17,15 @@ use crate::servers::Programs;
 use crate::truth::Truth;
 use crate::world::{Outcome, State, World};
 
-/// Worlds side by side: two processors are busy while some runs wait for a limit.
-const WORLDS: usize = 4;
-/// How often a deploy that the suite itself needs is tried: a busy machine may exceed a scaled limit.
+/// Worlds whose runs wait because a call hangs, while others compute.
+const HANGING: usize = 4;
+/// Runs that compute at the same time, for each processor: they wait for each other's answers, too.
+const PER_PROCESSOR: usize = 2;
+/// What time limits are multiplied with.
+const FACTOR: f64 = 0.05;
+/// The same where a busy machine must not exceed a limit.
+const PATIENT: f64 = 0.25;
+/// How often a scenario is run to see which of its calls come each time.
 const TRIES: usize = 4;
 
 /// What a suite is made with.
@@ -33,6 +40,13 @@ pub struct Setting<'a> {
     pub programs: &'a Programs,
     /// What the worlds deploy.
     pub checkout: Utf8PathBuf,
+    /// How many runs compute at the same time.
+    pub gate: Arc<Gate>,
+}
+
+/// As many runs as this machine computes at the same time.
+pub fn places() -> usize {
+    PER_PROCESSOR * std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
 /// A call of a scenario that goes wrong.
@@ -61,6 +75,8 @@ pub struct Findings {
     pub runs: usize,
     /// Runs that followed a fault which had changed something.
     pub again: usize,
+    /// Pairs that were run once more, by themselves.
+    pub repeated: Vec<Pair>,
     /// Pairs whose call did not come this time.
     pub missed: Vec<String>,
     /// The violations.
@@ -98,6 +114,7 @@ pub struct Reference {
 impl Prepared {
     /// Makes a world and the states; `program` may be another than that of the references.
     pub fn make(setting: &Setting<'_>, number: usize) -> Result<Self> {
+        let _place = setting.gate.enter();
         let folder = setting.folder.join(number.to_string());
         let world = World::new(&folder, setting)?;
         let mut starts = HashMap::from([(name(Start::Nothing), Beginning::new(world.state()?))]);
@@ -105,13 +122,9 @@ impl Prepared {
             if let Some(edit) = edit {
                 world.edit(edit)?;
             }
-            for _ in 1..TRIES {
-                if world.run(DEPLOY, None, None)?.code == Some(0) {
-                    break;
-                }
-            }
+            world.run(DEPLOY, None, None, PATIENT)?;
             // Nothing is left to do, and its parts are where the next one expects them.
-            let outcome = world.run(DEPLOY, None, None)?;
+            let outcome = world.run(DEPLOY, None, None, PATIENT)?;
             ensure!(outcome.code == Some(0), "a deploy without a fault fails:\n{}", outcome.text);
             starts.insert(name(start), Beginning::new(world.state()?));
             Ok(())
@@ -122,23 +135,24 @@ impl Prepared {
     }
 
     /// Runs a scenario while `planned` goes wrong; gives what there was before, too.
-    fn run(&self, scenario: &Scenario, planned: Option<(Call, Fault)>) -> Result<(&Beginning, Outcome)> {
+    fn run(&self, scenario: &Scenario, planned: Option<(Call, Fault)>, factor: f64) -> Result<(&Beginning, Outcome)> {
         let start = &self.starts[name(scenario.start)];
         self.world.restore(&start.state)?;
         if let Some(edit) = scenario.edit {
             self.world.edit(edit)?;
         }
-        Ok((start, self.world.run(scenario.args, planned, scenario.saved)?))
+        Ok((start, self.world.run(scenario.args, planned, scenario.saved, factor)?))
     }
 
     /// Runs it twice without a fault: what comes as often both times is a call that can be numbered.
     pub fn reference(&self, scenario: &Scenario) -> Result<Reference> {
-        let mut runs = vec![self.run(scenario, None)?.1, self.run(scenario, None)?.1];
+        let run = || Ok::<_, anyhow::Error>(self.run(scenario, None, FACTOR)?.1);
+        let mut runs = vec![run()?, run()?];
         for _ in 2..TRIES {
             if runs[runs.len() - 2].text.lines().count() == runs[runs.len() - 1].text.lines().count() {
                 break;
             }
-            runs.push(self.run(scenario, None)?.1);
+            runs.push(run()?);
         }
         let (second, first) = (runs.pop().context("two runs")?, runs.pop().context("two runs")?);
         for outcome in [&first, &second] {
@@ -164,10 +178,10 @@ impl Prepared {
     }
 
     /// Lets one call go wrong; gives whether it came, whether a run had to follow, and what is wrong.
-    fn check(&self, pair: &Pair, reference: &Reference, known: &Known) -> Result<Checked> {
+    fn check(&self, pair: &Pair, reference: &Reference, known: &Known, factor: f64) -> Result<Checked> {
         let scenario = &SCENARIOS[pair.scenario];
         let planned = (pair.call.clone(), pair.fault);
-        let (before, outcome) = self.run(scenario, Some(planned.clone()))?;
+        let (before, outcome) = self.run(scenario, Some(planned.clone()), factor)?;
         if outcome.struck == 0 {
             return Ok(Checked { came: false, again: false, violations: Vec::new() });
         }
@@ -189,19 +203,18 @@ impl Prepared {
         let now = after.everything();
         let mut again = false;
         if now != before.everything {
-            let state = (pair.scenario, now);
+            let state = (scenario.again, outcome.after.source().to_owned(), digest(now.as_bytes()));
             let found = lock(known).get(&state).cloned();
-            let found = match found {
-                Some(found) => found,
+            let followed = match found {
+                Some(followed) => followed,
                 None => {
                     again = true;
-                    let outcome = self.world.run(scenario.again, None, None)?;
-                    let found = check_again(&case, &outcome, &Truth::of(&outcome.after));
-                    lock(known).insert(state, found.clone());
-                    found
+                    let followed = Followed::new(&self.world.run(scenario.again, None, None, factor)?);
+                    lock(known).insert(state, followed.clone());
+                    followed
                 }
             };
-            violations.extend(found);
+            violations.extend(check_again(&case, &followed));
         }
         Ok(Checked { came: true, again, violations })
     }
@@ -213,8 +226,8 @@ struct Checked {
     violations: Vec<Violation>,
 }
 
-/// What follows from a state, for each scenario: the same state is not tried twice.
-type Known = Mutex<HashMap<(usize, String), Vec<Violation>>>;
+/// What follows from a command, a source of the backend and a state (its digest): the same is not tried twice.
+type Known = Mutex<HashMap<(&'static [&'static str], String, String), Followed>>;
 
 fn name(start: Start) -> &'static str {
     match start {
@@ -270,7 +283,7 @@ pub fn worlds(setting: &Setting<'_>, count: usize) -> Result<Vec<Prepared>> {
 pub type References = BTreeMap<usize, Reference>;
 
 /// The references of all scenarios, or of the one that `only` begins with, made by the worlds side by side.
-pub fn references(worlds: &[Prepared], only: Option<&str>) -> Result<References> {
+pub fn references(setting: &Setting<'_>, worlds: &[Prepared], only: Option<&str>) -> Result<References> {
     let scenario = only.and_then(|text| text.split_once('/')).map(|(name, _)| name);
     let named =
         (0..SCENARIOS.len()).filter(|number| scenario.is_none_or(|name| SCENARIOS[*number].name.ends_with(name)));
@@ -279,6 +292,7 @@ pub fn references(worlds: &[Prepared], only: Option<&str>) -> Result<References>
     side_by_side(worlds, |world| {
         loop {
             let Some(number) = lock(&queue).pop_front() else { return Ok(()) };
+            let _place = setting.gate.enter();
             let reference = world.reference(&SCENARIOS[number]).with_context(|| SCENARIOS[number].name)?;
             lock(&found).insert(number, reference);
         }
@@ -296,53 +310,101 @@ fn side_by_side(worlds: &[Prepared], work: impl Fn(&Prepared) -> Result<()> + Sy
 /// The pairs that are run: those that `only` is a part of, if it is given.
 pub fn select(references: &References, only: Option<&str>, all: bool) -> Vec<Pair> {
     // Who names a call wants all of it.
-    let all = all || only.and_then(|text| text.split_once('/')).is_some_and(|(_, call)| !call.is_empty());
+    let all = all || only.is_some_and(names_call);
     let found = references.iter().flat_map(|(number, reference)| pairs(*number, &reference.calls, all));
     found.filter(|pair| only.is_none_or(|text| pair.to_string().contains(text))).collect()
 }
 
+/// The pairs that wait to be run. As many as there are worlds for that are pairs whose call hangs.
+struct Queue {
+    hanging: VecDeque<Pair>,
+    others: VecDeque<Pair>,
+    /// Pairs whose call hangs that are being run.
+    running: usize,
+}
+
+impl Queue {
+    fn new(pairs: &[Pair]) -> Self {
+        let (hanging, others) = pairs.iter().cloned().partition(|pair| pair.fault == Fault::Hang);
+        Self { hanging, others, running: 0 }
+    }
+
+    fn next(&mut self) -> Option<Pair> {
+        let hanging = self.running < HANGING || self.others.is_empty();
+        let pair = if hanging { self.hanging.pop_front() } else { None };
+        self.running += usize::from(pair.is_some());
+        pair.or_else(|| self.others.pop_front())
+    }
+}
+
 /// Runs `pairs`; `tell` hears of each violation and, from time to time, how far it is. `enough`: ends at the first one.
+///
+/// A busy machine can exceed a scaled limit. So a pair that looks wrong, or whose call does not come, is run again: by
+/// itself, and if it still looks wrong, with longer limits.
 pub fn run(
+    setting: &Setting<'_>,
     worlds: &[Prepared],
     references: &References,
     pairs: &[Pair],
     enough: bool,
     tell: impl Fn(&str) + Sync,
 ) -> Result<Findings> {
-    let queue = Mutex::new(pairs.iter().cloned().collect::<VecDeque<_>>());
+    let queue = Mutex::new(Queue::new(pairs));
     let known = Known::default();
     let total = Mutex::new(Findings::default());
+    let doubtful = Mutex::new(Vec::new());
     let told = Mutex::new(Instant::now());
+    let now_and_then = |line: &dyn Fn() -> String| {
+        let mut told = lock(&told);
+        if told.elapsed() > Duration::from_secs(30) {
+            *told = Instant::now();
+            tell(&line());
+        }
+    };
     side_by_side(worlds, |world| {
         loop {
-            if xtask::process::ending() || enough && !lock(&total).violations.is_empty() {
+            if xtask::process::ending() || enough && !lock(&doubtful).is_empty() {
                 return Ok(());
             }
-            let Some(pair) = lock(&queue).pop_front() else { return Ok(()) };
-            let reference = &references[&pair.scenario];
-            let mut checked = world.check(&pair, reference, &known)?;
-            // What only a busy machine brought about does not come again.
-            if !checked.came || !checked.violations.is_empty() {
-                checked = world.check(&pair, reference, &known)?;
-            }
+            let Some(pair) = lock(&queue).next() else { return Ok(()) };
+            let place = setting.gate.enter();
+            let checked = world.check(&pair, &references[&pair.scenario], &known, FACTOR)?;
+            drop(place);
+            lock(&queue).running -= usize::from(pair.fault == Fault::Hang);
             let mut total = lock(&total);
-            total.runs += 1;
             total.again += usize::from(checked.again);
-            if !checked.came {
-                total.missed.push(pair.to_string());
+            if checked.came && checked.violations.is_empty() {
+                total.runs += 1;
+            } else {
+                lock(&doubtful).push(pair);
             }
-            for violation in checked.violations {
-                tell(&format!("{pair}\n  said or done: {}\n  the truth:    {}", violation.claim, violation.truth));
-                total.violations.push((pair.clone(), violation));
-            }
-            let mut told = lock(&told);
-            if told.elapsed() > Duration::from_secs(30) {
-                *told = Instant::now();
-                tell(&format!("{} of {} runs", total.runs, pairs.len()));
-            }
+            let doubtful = lock(&doubtful).len();
+            now_and_then(&|| format!("{} of {} runs, {doubtful} to be repeated", total.runs, pairs.len()));
         }
     })?;
     let mut total = total.into_inner().unwrap_or_else(PoisonError::into_inner);
+    for pair in doubtful.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        if xtask::process::ending() {
+            break;
+        }
+        total.repeated.push(pair.clone());
+        now_and_then(&|| format!("{} runs repeated", total.repeated.len()));
+        let again = |factor| worlds[0].check(&pair, &references[&pair.scenario], &Known::default(), factor);
+        let mut checked = again(FACTOR)?;
+        if !checked.came || !checked.violations.is_empty() {
+            let patient = again(PATIENT)?;
+            checked = if patient.came { patient } else { checked };
+        }
+        if !checked.came {
+            total.missed.push(pair.to_string());
+            continue;
+        }
+        total.runs += 1;
+        for violation in checked.violations {
+            tell(&format!("{pair}\n  said or done: {}\n  the truth:    {}", violation.claim, violation.truth));
+            total.violations.push((pair.clone(), violation));
+        }
+    }
     let calls: BTreeSet<String> =
         pairs.iter().map(|pair| format!("{}/{}", SCENARIOS[pair.scenario].name, pair.call)).collect();
     total.calls = calls.len();
@@ -358,8 +420,11 @@ pub fn whole(
 ) -> Result<(Findings, Vec<mutants::Caught>)> {
     let mutants = only.is_none_or(|text| text.starts_with(MUTANTS));
     let pairs_too = !only.is_some_and(|text| text.starts_with(MUTANTS));
-    let worlds = worlds(setting, WORLDS)?;
-    let references = references(&worlds, only.filter(|_| pairs_too))?;
+    // Who names a call has few pairs, and each world takes seconds to start.
+    let count = if only.is_some_and(names_call) { 2 } else { places() + HANGING };
+    tell(&format!("{count} worlds start"));
+    let worlds = worlds(setting, count)?;
+    let references = references(setting, &worlds, only.filter(|_| pairs_too))?;
     let mut found = Findings::default();
     if pairs_too {
         let mut pairs = select(&references, only, all);
@@ -367,10 +432,15 @@ pub fn whole(
         pairs.sort_by_key(|pair| digest(pair.to_string().as_bytes()));
         ensure!(!pairs.is_empty(), "no pair of a call and a fault fits {}", only.unwrap_or_default());
         tell(&format!("{} runs of {} scenarios", pairs.len(), references.len()));
-        found = run(&worlds, &references, &pairs, false, &tell)?;
+        found = run(setting, &worlds, &references, &pairs, false, &tell)?;
     }
     let caught = if mutants { mutants::try_all(setting, &worlds, &references, &tell)? } else { Vec::new() };
     Ok((found, caught))
+}
+
+/// Whether `--only` names a call or a part of one, not a whole scenario.
+fn names_call(only: &str) -> bool {
+    only.split_once('/').is_some_and(|(_, call)| !call.is_empty())
 }
 
 /// What `--only` begins with for the mutants alone.

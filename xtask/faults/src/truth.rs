@@ -1,9 +1,11 @@
 //! What is so: the state of a world as the checker asks it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 
+use crate::etcd::Objects;
 use crate::machine::canonical;
 use crate::player::{is_ready, selects, text};
 use crate::world::State;
@@ -13,7 +15,7 @@ const NAMESPACE: &str = "todo";
 
 /// A state, read.
 pub struct Truth {
-    objects: BTreeMap<String, Value>,
+    objects: Arc<Objects>,
     machine: crate::machine::Machine,
     /// Whether minikube has the profile on record.
     pub recorded: bool,
@@ -37,14 +39,12 @@ pub struct Workload {
 impl Truth {
     /// Reads a state.
     pub fn of(state: &State) -> Self {
-        let parsed =
-            state.objects.iter().filter_map(|(key, text)| Some((key.clone(), serde_json::from_str(text).ok()?)));
         let recorded = state.has_file("cache/minikube/.minikube/profiles/todo/config.json");
-        Self { objects: parsed.collect(), machine: state.machine.clone(), recorded }
+        Self { objects: state.objects.clone(), machine: state.machine.clone(), recorded }
     }
 
     fn kind<'a>(&'a self, kind: &'a str) -> impl Iterator<Item = &'a Value> {
-        self.objects.values().filter(move |object| object["kind"] == kind)
+        self.objects.values().map(|stored| &stored.value).filter(move |object| object["kind"] == kind)
     }
 
     fn ours<'a>(&'a self, kind: &'a str) -> impl Iterator<Item = &'a Value> {
@@ -108,7 +108,7 @@ impl Truth {
     /// The record of what was verified.
     pub fn record(&self) -> Option<Value> {
         let map = self.objects.get("/registry/configmaps/todo/todo-xtask")?;
-        serde_json::from_str(map["data"]["record.json"].as_str()?).ok()
+        serde_json::from_str(map.value["data"]["record.json"].as_str()?).ok()
     }
 
     /// Whether each image of the record is on the node with the ID that was verified, and pods run that.
@@ -178,13 +178,7 @@ impl Truth {
     /// Revisions' numbers, names of pods and times are left out.
     pub fn essence(&self) -> BTreeMap<String, String> {
         let mut found = BTreeMap::new();
-        // Its name ends in a digest that depends on a random password.
-        let secrets: Vec<String> =
-            self.secrets().into_iter().filter(|name| name.starts_with("todo-backend-")).collect();
-        let mut add = |name: String, value: Value| {
-            let plain = |text: String, secret: &String| text.replace(secret.as_str(), "todo-backend-<digest>");
-            found.insert(name, secrets.iter().fold(value.to_string(), plain))
-        };
+        let mut add = |name: String, value: Value| found.insert(name, self.plain(&value));
         add("node".to_owned(), json!(self.machine.node));
         add("minikube's record".to_owned(), json!(self.recorded));
         for kind in [
@@ -230,21 +224,27 @@ impl Truth {
         found
     }
 
+    /// `value` without the digest in the name of the backend's Secret: that depends on a random password.
+    fn plain(&self, value: &Value) -> String {
+        let secrets = self.secrets();
+        let secrets = secrets.iter().filter(|name| name.starts_with("todo-backend-"));
+        secrets.fold(value.to_string(), |text, secret| text.replace(secret.as_str(), "todo-backend-<digest>"))
+    }
+
     /// The same with all that a later run may also depend on.
     pub fn everything(&self) -> String {
         let mut essence = self.essence();
         essence.insert("revisions".to_owned(), json!(self.revisions()).to_string());
         essence.insert("node images".to_owned(), json!(self.machine.node_images).to_string());
         essence.insert("engine images".to_owned(), json!(self.engine_images()).to_string());
-        essence.insert(
-            "record itself".to_owned(),
-            json!(self.record().map(|mut record| {
-                record["verified_at"] = json!(0);
-                record["history"].as_array_mut().into_iter().flatten().for_each(|old| old["verified_at"] = json!(0));
-                record
-            }))
-            .to_string(),
-        );
+        let record = self.record().map(|mut record| {
+            record["verified_at"] = json!(0);
+            record["history"].as_array_mut().into_iter().flatten().for_each(|old| old["verified_at"] = json!(0));
+            // The digests of objects that name that Secret. What the objects are stands in the essence.
+            record["objects"].as_object_mut().into_iter().flatten().for_each(|(_, digest)| *digest = json!(0));
+            record
+        });
+        essence.insert("record itself".to_owned(), self.plain(&json!(record)));
         json!(essence).to_string()
     }
 }

@@ -27,12 +27,12 @@ use crate::proxy::Proxy;
 use crate::servers::{Servers, free_port};
 use crate::suite::Setting;
 
-/// What time limits are multiplied with.
-const FACTOR: &str = "0.05";
 /// A run that lasts longer hangs.
 const LONGEST: Limit = Limit::seconds(90);
 /// The files that belong to a state, below the world's folder.
 const FILES: [&str; 5] = ["root/target", "root/apps", "root/.env", "cache/minikube", "home/.kube/config"];
+/// The source of the backend, below the checkout.
+const SOURCE: &str = "apps/backend/source";
 /// What `deploy --watch` says when it waits.
 pub const WATCHING: &str = "watching for changes";
 
@@ -43,13 +43,19 @@ type Files = BTreeMap<Utf8PathBuf, (Vec<u8>, u32)>;
 #[derive(Clone)]
 pub struct State {
     /// What the API server stores.
-    pub objects: Objects,
+    pub objects: Arc<Objects>,
     /// Engine and node.
     pub machine: Machine,
     files: Files,
 }
 
 impl State {
+    /// The source of the backend.
+    pub fn source(&self) -> &str {
+        let file = self.files.get(Utf8Path::new("root").join(SOURCE).as_path());
+        file.and_then(|(bytes, _)| std::str::from_utf8(bytes).ok()).unwrap_or_default()
+    }
+
     /// Whether the file is there, by its path below the world's folder.
     pub fn has_file(&self, path: &str) -> bool {
         self.files.contains_key(Utf8Path::new(path))
@@ -85,8 +91,6 @@ pub struct World {
     player: Player,
     /// The program with all mutants and the number of the one that is switched on, where one is tested.
     mutant: Mutex<Option<(Utf8PathBuf, usize)>>,
-    /// What was read last, and etcd's revision then.
-    last: Mutex<Option<(u64, Objects)>>,
 }
 
 impl World {
@@ -108,7 +112,7 @@ impl World {
         std::fs::write(folder.join("cache/origin"), "release")?;
         let pki = Pki::generate()?;
         let servers = Servers::start(programs, &folder.join("servers"), &pki)?;
-        let ledger = Ledger::default();
+        let ledger = Ledger::new(setting.gate.clone());
         let proxy = Proxy::start(servers.port, &pki, ledger.clone())?;
         let published = free_port()?;
         let settings = root.join("infra/xtask.toml");
@@ -153,7 +157,6 @@ impl World {
             ledger,
             player,
             mutant: Mutex::default(),
-            last: Mutex::default(),
         })
     }
 
@@ -166,21 +169,9 @@ impl World {
         self.machine.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What the API server stores now.
-    fn objects(&self) -> Result<Objects> {
-        let revision = self.servers.store.revision()?;
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, objects)) = last.as_ref().filter(|(known, _)| *known == revision) {
-            return Ok(objects.clone());
-        }
-        let objects = self.servers.store.snapshot()?;
-        *last = Some((revision, objects.clone()));
-        Ok(objects)
-    }
-
     /// What there is now.
     pub fn state(&self) -> Result<State> {
-        Ok(State { objects: self.objects()?, machine: self.machine().clone(), files: self.files()? })
+        Ok(State { objects: self.servers.store.objects()?, machine: self.machine().clone(), files: self.files()? })
     }
 
     fn files(&self) -> Result<Files> {
@@ -200,7 +191,7 @@ impl World {
     /// Makes everything as it was in `state`, with `edit` as the source of the backend, if there is one.
     pub fn restore(&self, state: &State) -> Result<()> {
         self.player.reset(|| {
-            self.servers.store.restore(&self.objects()?, &state.objects)?;
+            self.servers.store.restore(&state.objects)?;
             *self.machine() = state.machine.clone();
             self.machine().done.clear();
             let now = self.files()?;
@@ -219,12 +210,18 @@ impl World {
 
     /// Changes the source of the backend.
     pub fn edit(&self, text: &str) -> Result<()> {
-        Ok(std::fs::write(self.folder.join("root/apps/backend/source"), text)?)
+        Ok(std::fs::write(self.folder.join("root").join(SOURCE), text)?)
     }
 
     /// Runs `cargo xtask <args>` while `planned` goes wrong. `saved`: what is written when a watch waits for it; the run
-    /// is interrupted when it waits again.
-    pub fn run(&self, args: &[&str], planned: Option<(Call, Fault)>, saved: Option<&str>) -> Result<Outcome> {
+    /// is interrupted when it waits again. All time limits are multiplied with `factor`.
+    pub fn run(
+        &self,
+        args: &[&str],
+        planned: Option<(Call, Fault)>,
+        saved: Option<&str>,
+        factor: f64,
+    ) -> Result<Outcome> {
         self.ledger.begin(planned);
         self.machine().done.clear();
         let at = |name: &str| self.folder.join(name).to_string();
@@ -237,7 +234,7 @@ impl World {
             ("KUBECONFIG", at("home/.kube/config")),
             ("TODO_XTASK_CACHE", at("cache")),
             ("RUST_BACKTRACE", "0".to_owned()),
-            (SCALE, FACTOR.to_owned()),
+            (SCALE, factor.to_string()),
         ];
         command = command.args(environment.map(|(name, value)| format!("{name}={value}")));
         let mutant = self.mutant.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -264,7 +261,7 @@ impl World {
         }
         let code = running.reader().try_wait()?.and_then(|output| output.status.code());
         drop(running);
-        let served = self.player.settle()?;
+        let (objects, served) = self.player.settle()?;
         let (calls, struck, unknown) = self.ledger.end();
         Ok(Outcome {
             code,
@@ -273,7 +270,7 @@ impl World {
             struck,
             unknown,
             served,
-            after: self.state()?,
+            after: State { objects, machine: self.machine().clone(), files: self.files()? },
         })
     }
 }

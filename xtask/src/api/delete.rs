@@ -76,8 +76,11 @@ impl Api {
         }
         let object = answer.object(&request, &self.server)?;
         // The object that is going, or a Status about the one that has gone.
-        let deleted = [&object["metadata"]["uid"], &object["details"]["uid"]].into_iter().find_map(Value::as_str);
-        match deleted.or(uid) {
+        let Some(named) = [&object["metadata"], &object["details"]].into_iter().find(|part| part["name"] == name)
+        else {
+            return Err(self.server.nonsense(&request, &format!("it is not about {name}")).into());
+        };
+        match named["uid"].as_str().or(uid) {
             Some(uid) => Ok(Some(uid.to_owned())),
             None => Err(self.server.nonsense(&request, "it names no UID").into()),
         }
@@ -101,7 +104,10 @@ impl Api {
                 let kind = resource.kind;
                 let finalizers = object["metadata"]["finalizers"].as_array().map_or(0, Vec::len);
                 let held = if finalizers > 0 { format!(", held by {finalizers} finalizers") } else { String::new() };
-                let what = format!("{kind} {name} is not gone {} s after its deletion{held}", limit.as_secs());
+                let what = format!(
+                    "the API server accepted the deletion of {kind} {name}, but after {} s it is still there{held}",
+                    limit.as_secs()
+                );
                 let plural = resource.plural;
                 return Err(Failure::new(Class::Cluster, what)
                     .help(format!("see what holds it: cargo xtask tool kubectl -- get {plural} {name} -o yaml"))

@@ -254,9 +254,15 @@ fn a_deletion_waits_for_the_object_with_that_uid() {
     assert_eq!(api.begin_delete_of(&kinds::POD, "p", "old").unwrap(), None);
     // One that stays is an error, and so is a server that stops answering.
     server.on(&format!("DELETE {path}"), std::slice::from_ref(&going));
-    server.on(&format!("GET {path}"), &[going]);
+    server.on(&format!("GET {path}"), std::slice::from_ref(&going));
     let error = api.delete(&kinds::POD, "p", Propagation::Background).unwrap_err();
-    assert!(error.to_string().contains("Pod p is not gone"), "{error}");
+    assert!(error.to_string().contains("deletion of Pod p, but after 0 s it is still there"), "{error}");
+    // An answer about something else is no deletion.
+    let other =
+        json!({"kind": "Status", "apiVersion": "v1", "status": "Success", "details": {"name": "q", "uid": "old"}});
+    server.on(&format!("DELETE {path}"), &[Reply::Json(200, "", other), going]);
+    let error = api.begin_delete_of(&kinds::POD, "p", "old").unwrap_err();
+    assert!(error.to_string().contains("with something else: it is not about p"), "{error}");
     server.on(&format!("GET {path}"), &[Reply::Text(404, "")]);
     assert!(api.delete(&kinds::POD, "p", Propagation::Background).is_err(), "a bare 404 is no absence");
 }

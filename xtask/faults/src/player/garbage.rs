@@ -4,13 +4,13 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use super::{Live, owns, text};
-use crate::etcd::Write;
+use super::{owns, text};
+use crate::etcd::{Objects, Write};
 
 /// The finalizer of a deletion that waits for the dependents.
 const FOREGROUND: &str = "foregroundDeletion";
 
-pub(super) fn collect(live: &Live) -> Vec<Write> {
+pub(super) fn collect(live: &Objects) -> Vec<Write> {
     let uids: BTreeSet<&str> = live.values().map(|stored| text(&stored.value, "/metadata/uid")).collect();
     let ending: Vec<&str> = live
         .values()

@@ -2,11 +2,11 @@
 
 use serde_json::{Value, json};
 
-use super::{Live, now, text};
-use crate::etcd::{Stored, Write};
+use super::{now, text};
+use crate::etcd::{Objects, Stored, Write};
 use crate::machine::{Machine, PROFILE, canonical};
 
-pub(super) fn run(live: &Live, machine: &Machine) -> Vec<Write> {
+pub(super) fn run(live: &Objects, machine: &Machine) -> Vec<Write> {
     let running = machine.node.as_deref() == Some("running");
     let pods = live.iter().filter(|(key, _)| running && key.starts_with("/registry/pods/"));
     pods.filter_map(|(key, stored)| sync(key, stored, machine)).collect()

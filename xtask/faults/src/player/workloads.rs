@@ -1,11 +1,13 @@
 //! Controllers of Deployments, StatefulSets and endpoints. An update replaces pods only once the new ones are ready.
 
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 
-use super::{Live, create, is_ready, metadata, now, of_kind, owns, selects, short, text};
-use crate::etcd::{Stored, Write};
+use super::{create, is_ready, metadata, now, of_kind, owns, selects, short, text};
+use crate::etcd::{Objects, Stored, Write};
 
-pub(super) fn reconcile(live: &Live) -> Vec<Write> {
+pub(super) fn reconcile(live: &Objects) -> Vec<Write> {
     let mut writes = Vec::new();
     for (key, stored) in live {
         let object = &stored.value;
@@ -27,7 +29,7 @@ fn wanted(workload: &Value) -> u64 {
 }
 
 /// The pods that `owner` has, with their keys.
-fn pods<'a>(live: &'a Live, owner: &'a Value) -> Vec<(&'a String, &'a Value)> {
+fn pods<'a>(live: &'a Objects, owner: &'a Value) -> Vec<(&'a String, &'a Value)> {
     let pods = live.iter().filter(|(key, _)| key.starts_with("/registry/pods/"));
     pods.filter(|(_, pod)| owns(owner, &pod.value)).map(|(key, pod)| (key, &pod.value)).collect()
 }
@@ -36,11 +38,11 @@ fn count(number: usize) -> u64 {
     u64::try_from(number).unwrap_or(u64::MAX)
 }
 
-fn deployment(live: &Live, key: &str, stored: &Stored, writes: &mut Vec<Write>) {
+fn deployment(live: &Objects, key: &str, stored: &Stored, writes: &mut Vec<Write>) {
     let deployment = &stored.value;
     let template = &deployment["spec"]["template"];
     let hash = short(template, 8);
-    let sets: Vec<(&String, &Stored)> =
+    let sets: Vec<(&String, &Arc<Stored>)> =
         live.iter().filter(|(_, set)| set.value["kind"] == "ReplicaSet" && owns(deployment, &set.value)).collect();
     let is_new = |set: &Value| set["metadata"]["labels"]["pod-template-hash"] == json!(hash);
     let number = |object: &Value| {
@@ -140,7 +142,7 @@ fn pod(name: &str, owner: &Value, template: &Value) -> Value {
     json!({"kind": "Pod", "apiVersion": "v1", "metadata": metadata, "spec": template["spec"], "status": {"phase": "Pending"}})
 }
 
-fn stateful_set(live: &Live, key: &str, stored: &Stored, writes: &mut Vec<Write>) {
+fn stateful_set(live: &Objects, key: &str, stored: &Stored, writes: &mut Vec<Write>) {
     let set = &stored.value;
     let (name, template) = (text(set, "/metadata/name"), &set["spec"]["template"]);
     let revision = format!("{name}-{}", short(template, 8));
@@ -189,7 +191,7 @@ fn stateful_set(live: &Live, key: &str, stored: &Stored, writes: &mut Vec<Write>
     }
 }
 
-fn endpoints(live: &Live, service: &Value, writes: &mut Vec<Write>) {
+fn endpoints(live: &Objects, service: &Value, writes: &mut Vec<Write>) {
     let mut ready: Vec<&Value> = of_kind(live, "Pod").filter(|pod| selects(service, pod) && is_ready(pod)).collect();
     ready.sort_by_key(|pod| text(pod, "/metadata/name"));
     let endpoint = |pod: &&Value| {
