@@ -5,6 +5,7 @@ use camino::Utf8PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{bench, cluster, deploy, doctor, images, logs, pins, rollback, status, teardown, test, tool};
+use crate::dotenv;
 use crate::origin;
 use crate::project::{Options, Project};
 use crate::report::Report;
@@ -57,13 +58,16 @@ pub(crate) struct Global {
     /// Port of http://localhost when the profile is created
     #[arg(long, global = true, value_name = "PORT")]
     pub port: Option<u16>,
+    /// Where the application's secrets come from, instead of .env
+    #[arg(long, global = true, value_name = "FROM", default_value = "file", hide_default_value = true)]
+    pub secrets: dotenv::Source,
     /// Where engine, tools and base images come from; probed once if left out
     #[arg(long, global = true, value_name = "ORIGIN")]
     pub origin: Option<origin::Kind>,
     /// Use kubectl, helm and minikube on PATH where their version will do
     #[arg(long, global = true)]
     pub system_tools: bool,
-    /// Checkout to work on, instead of the one that this xtask was compiled from
+    /// Checkout to work on, instead of the one that xtask is run in
     #[arg(long, global = true, value_name = "DIR")]
     pub root: Option<Utf8PathBuf>,
     /// Extra certificate authorities for downloads and image builds (default: SSL_CERT_FILE)
@@ -80,6 +84,7 @@ impl Global {
             system_tools: self.system_tools,
             ca_bundle: self.ca_bundle.clone(),
             profile: self.profile.clone(),
+            secrets_from: self.secrets,
             port: self.port,
         }
     }

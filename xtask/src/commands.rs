@@ -41,7 +41,7 @@ pub fn run(cli: Cli, report: &Report) -> Result<i32> {
         Some(Command::Teardown(args)) => teardown::run(&project, &args)?,
         Some(Command::Status(args)) => status::run(&project, &args)?,
         Some(Command::Rollback(args)) => rollback::run(&project, &args)?,
-        Some(Command::Bench(_)) => bench::run(&project)?,
+        Some(Command::Bench(args)) => bench::run(&project, &args)?,
         Some(Command::Doctor(args)) => doctor::run(&project, &args)?,
         Some(Command::Pins(args)) => pins::run(&project, &args)?,
         Some(Command::Config { json }) => config::run(&project, json)?,

@@ -103,10 +103,8 @@ pub const MINIKUBE_DELETE: Limit = Limit::seconds(180);
 pub const HELM: Limit = Limit::seconds(120);
 /// `helm upgrade`.
 pub const HELM_UPGRADE: Limit = Limit::seconds(180);
-/// `helm uninstall` of a failed first install, which waits up to 120 s itself.
-pub const HELM_UNINSTALL: Limit = Limit::seconds(150);
-/// `helm uninstall` in a teardown.
-pub const HELM_TEARDOWN: Limit = Limit::seconds(180);
+/// `helm uninstall`, which waits up to 150 s itself.
+pub const HELM_UNINSTALL: Limit = Limit::seconds(180);
 /// What is asked for evidence: a rollback waits for it.
 pub const EVIDENCE: Limit = Limit::seconds(20);
 /// gitleaks.
@@ -115,6 +113,8 @@ pub const SCAN: Limit = Limit::seconds(600);
 pub const PREFLIGHT: Limit = Limit::seconds(60);
 /// A cargo build or test.
 pub const CARGO: Limit = Limit::seconds(1200);
+/// A named pipe in the place of `.env`: its writer may ask a person.
+pub const DOTENV_PIPE: Limit = Limit::seconds(60);
 /// A suite that is a program of its own. It bounds its own waits; `soak` runs for hours.
 pub const SUITE: Limit = Limit::seconds(24 * 3600);
 /// The tests of an application in its image, and the build of that image.
@@ -266,8 +266,12 @@ pub const POLL: Limit = Limit::milliseconds(200);
 pub const POLL_LOCAL: Limit = Limit::milliseconds(100);
 /// Between two lists, where watches are broken.
 pub const LIST_POLL: Limit = Limit::milliseconds(800);
-/// Between two looks of `deploy --watch` at the sources.
+/// Between two looks of `deploy --watch` at the sources where the system reports no changes.
 pub const SOURCES_POLL: Limit = Limit::milliseconds(400);
+/// Between two looks where it does: a report may be lost, or a file lie on another machine.
+pub const SOURCES_LOOK: Limit = Limit::seconds(2);
+/// Without a report for this long a change has come to rest.
+pub const SOURCES_REST: Limit = Limit::milliseconds(60);
 /// Between two looks of `status --watch`.
 pub const STATUS_POLL: Limit = Limit::seconds(1);
 /// Between two attempts at a log that ended, and between two looks for new pods.

@@ -10,8 +10,10 @@ mod url;
 mod values;
 
 use anyhow::Result;
+use clap::ValueEnum;
 
 use crate::failure::{Class, Failure};
+use crate::files;
 use crate::project::Project;
 use crate::secrets::{Redactor, Secret};
 
@@ -34,8 +36,27 @@ pub struct Entry {
     pub key: String,
     /// Its value.
     pub value: Secret,
-    /// Where it is, counted from 1.
-    pub line: usize,
+    /// Where it is, counted from 1; `None`: in the environment.
+    pub line: Option<usize>,
+}
+
+impl Entry {
+    /// How to take it away.
+    fn removal(&self) -> String {
+        self.line.map_or(format!("unset {}", self.key), |line| format!("remove line {line}"))
+    }
+}
+
+/// Where the values come from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Source {
+    /// `.env`; a named pipe is read once
+    #[default]
+    File,
+    /// The environment: `op run`, `sops exec-env`
+    Env,
+    /// Standard input, in the form of `.env`
+    Stdin,
 }
 
 /// Which database serves.
@@ -97,7 +118,7 @@ impl Dotenv {
         let entry = |(n, (key, value)): (usize, &(&str, &str))| Entry {
             key: (*key).to_owned(),
             value: Secret::new(*value),
-            line: n + 1,
+            line: Some(n + 1),
         };
         let remote = pairs.iter().any(|(key, _)| *key == DATABASE_URL);
         let database = if remote { Database::Remote("db".to_owned()) } else { Database::Embedded };
@@ -140,24 +161,80 @@ impl Inspection {
 
 /// Reads `.env` as far as it can be read. An error is a file that cannot be read at all.
 pub fn inspect(project: &Project, contract: &Contract) -> Result<Inspection> {
-    let shown = shown(project);
-    let text = file::read(&project.dotenv, &shown)?;
-    let mut inspection = inspect_text(&text, contract);
-    inspection.problems.splice(0..0, file::exposure(&project.dotenv, &shown)?);
+    if project.options.secrets_from == Source::Env {
+        return Ok(inspect_lines(file::environment(&contract.keys()), contract));
+    }
+    let mut inspection = inspect_text(&text(project)?, contract);
+    if project.options.secrets_from == Source::File {
+        inspection.problems.splice(0..0, file::exposure(&project.dotenv, &shown(project))?);
+    }
     Ok(inspection)
+}
+
+/// The text of `.env`, or what standard input gives instead.
+fn text(project: &Project) -> Result<String> {
+    match project.options.secrets_from {
+        Source::Stdin => file::read_stdin(),
+        _ => file::read(&project.dotenv, &shown(project)),
+    }
+}
+
+/// Whether there is something to read. Nothing is read for that.
+pub fn is_there(project: &Project) -> bool {
+    project.options.secrets_from != Source::File || project.dotenv.exists()
+}
+
+/// All values that can be found, whether or not they are in order, so that none of them is shown.
+pub fn every_value(project: &Project) -> Result<Vec<Secret>> {
+    if project.options.secrets_from == Source::Env {
+        let mut keys = Vec::new();
+        for environment in project.settings.environments.keys() {
+            keys.extend(Contract::read(project, environment)?.keys().into_iter().map(str::to_owned));
+        }
+        let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+        return Ok(file::environment(&keys).entries.into_iter().map(|entry| entry.value).collect());
+    }
+    // A file that is not in order has values too.
+    let text = match project.options.secrets_from {
+        Source::File if !is_there(project) => String::new(),
+        Source::File if project.dotenv.is_file() => {
+            String::from_utf8_lossy(&files::read_bytes(&project.dotenv)?.unwrap_or_default()).into_owned()
+        }
+        _ => text(project)?,
+    };
+    Ok(values_in(&text))
+}
+
+/// What stands behind each `=`, with and without quotes.
+fn values_in(text: &str) -> Vec<Secret> {
+    let values = text.lines().filter_map(|line| line.trim_start().split_once('='));
+    let forms = values.filter(|(key, _)| !key.starts_with('#')).flat_map(|(_, value)| {
+        let value = value.trim();
+        [value.to_owned(), value.trim_matches(['\'', '"']).to_owned()]
+    });
+    forms.map(Secret::new).collect()
 }
 
 /// The pure part of [`inspect`].
 fn inspect_text(text: &str, contract: &Contract) -> Inspection {
-    let syntax::Lines { entries, mut problems, broken } = syntax::lines(text, &contract.keys());
+    inspect_lines(syntax::lines(text, &contract.keys()), contract)
+}
+
+fn inspect_lines(lines: syntax::Lines, contract: &Contract) -> Inspection {
+    let syntax::Lines { entries, mut problems, broken } = lines;
     let checked = values::check(&entries, &broken, contract);
     problems.extend(checked.problems);
     problems.sort_by_key(|problem| problem.line.unwrap_or(usize::MAX));
     Inspection { entries, problems, database: checked.database, notes: checked.notes }
 }
 
-/// The file's name for messages: as short as it can be.
+/// The source's name for messages: as short as it can be.
 pub fn shown(project: &Project) -> String {
+    match project.options.secrets_from {
+        Source::File => {}
+        Source::Env => return "environment".to_owned(),
+        Source::Stdin => return "standard input".to_owned(),
+    }
     project.dotenv.strip_prefix(&project.root).unwrap_or(&project.dotenv).to_string()
 }
 

@@ -3,6 +3,7 @@
 //! A library, so that `xtask-bench` and `xtask-e2e` can share its modules: only those who run these two compile them.
 
 pub mod api;
+pub mod cache;
 pub mod cli;
 pub mod clock;
 pub mod commands;

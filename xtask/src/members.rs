@@ -24,7 +24,7 @@ pub fn build_with(project: &Project, package: &str, more: &[&str]) -> Result<Utf
     let cargo = cargo()
         .args(["build", "--locked", "--message-format=json-render-diagnostics", "--package", package])
         .args(more.iter().copied())
-        .cwd(project::checkout(None))
+        .cwd(project::compiled_from())
         .deadline(deadlines::CARGO)
         .show_stderr();
     project.report.command(&cargo);

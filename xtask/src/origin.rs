@@ -10,6 +10,7 @@ use anyhow::{Context, Result};
 use camino::Utf8PathBuf;
 use clap::ValueEnum;
 
+use crate::cache;
 use crate::engine::Engine;
 use crate::failure::{Class, Failure};
 use crate::files;
@@ -134,7 +135,7 @@ pub fn remember(project: &Project, origin: &dyn Origin) -> Result<()> {
     if files::exists(&place)? {
         return Ok(());
     }
-    std::fs::create_dir_all(&project.cache).with_context(|| format!("creating {}", project.cache))?;
+    cache::claim(&project.cache)?;
     std::fs::write(&place, origin.name()).with_context(|| format!("writing {place}"))
 }
 

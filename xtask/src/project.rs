@@ -4,12 +4,10 @@ use anyhow::Result;
 use camino::{Utf8Path, Utf8PathBuf};
 use clap::ValueEnum;
 
-use crate::failure::{Class, Failure};
+use crate::cache;
+use crate::lock::{self, Lock};
 use crate::report::Report;
-use crate::settings::Settings;
-
-/// Environment variable that moves the cache.
-pub const CACHE_VARIABLE: &str = "TODO_XTASK_CACHE";
+use crate::settings::{self, Settings};
 
 /// Everything that commands share.
 #[derive(Clone)]
@@ -41,19 +39,21 @@ pub struct Options {
     pub ca_bundle: Option<Utf8PathBuf>,
     /// The minikube profile, where it is not that of the settings.
     pub profile: Option<String>,
+    /// Where the application's secrets come from.
+    pub secrets_from: crate::dotenv::Source,
     /// The preferred port, where it is not that of the settings.
     pub port: Option<u16>,
 }
 
 impl Project {
-    /// Reads the settings of the checkout `root`; normally the one that this xtask was compiled from.
+    /// Reads the settings of the checkout `root`; normally the one that xtask is run in.
     pub fn open(root: Option<Utf8PathBuf>, options: Options, report: Report) -> Result<Self> {
         let root = checkout(root);
         let mut settings = Settings::read(&root)?;
         let cluster = &mut settings.cluster;
         cluster.profile = options.profile.clone().unwrap_or_else(|| cluster.profile.clone());
         cluster.port = options.port.unwrap_or(cluster.port);
-        let cache = cache_dir()?;
+        let cache = cache::locate()?;
         Ok(Self { dotenv: root.join(".env"), root, settings, cache, options, report })
     }
 
@@ -96,6 +96,12 @@ impl Project {
         self.target().join("logs").join(format!("{name}.log"))
     }
 
+    /// Takes the profile's lock, or says who holds it.
+    pub fn lock(&self) -> Result<Lock> {
+        cache::claim(&self.cache)?;
+        lock::take(&self.cache.join("locks"), &self.settings.cluster.profile)
+    }
+
     /// The CA bundle that downloads and builds trust besides the system's own: `--ca-bundle`, else `SSL_CERT_FILE`.
     pub fn ca_bundle(&self) -> Option<Utf8PathBuf> {
         let named = self.options.ca_bundle.clone();
@@ -103,30 +109,28 @@ impl Project {
     }
 }
 
-/// The checkout to work on: `named`, else the one that this xtask was compiled from.
+/// The checkout to work on: `named`, else the one that the current folder is in, else the one that this xtask was compiled
+/// from.
 pub fn checkout(named: Option<Utf8PathBuf>) -> Utf8PathBuf {
+    let current = std::env::current_dir().ok().and_then(|path| Utf8PathBuf::from_path_buf(path).ok());
+    let around = current.as_deref().into_iter().flat_map(Utf8Path::ancestors);
+    let here = || around.clone().find(|path| path.join(settings::FILE).is_file()).map(Utf8Path::to_owned);
+    named.or_else(here).unwrap_or_else(compiled_from)
+}
+
+/// The checkout that this xtask was compiled from.
+///
+/// cargo sets the variable by `.cargo/config.toml`, and compiles again where it has another value. A change of
+/// CARGO_MANIFEST_DIR goes unnoticed: two checkouts with one CARGO_TARGET_DIR, or a copy with its `target`, would run the
+/// program of the other one.
+pub fn compiled_from() -> Utf8PathBuf {
     let manifest = Utf8Path::new(env!("CARGO_MANIFEST_DIR"));
-    named.unwrap_or_else(|| manifest.parent().unwrap_or(manifest).to_owned())
+    let checkout = option_env!("XTASK_CHECKOUT").map(Utf8Path::new);
+    // Without the slash at the end.
+    checkout.or(manifest.parent()).unwrap_or(manifest).components().collect()
 }
 
 /// Where logs and other output of the checkout `root` go.
 pub fn target(root: &Utf8Path) -> Utf8PathBuf {
     root.join("target/xtask")
-}
-
-fn cache_dir() -> Result<Utf8PathBuf> {
-    let from = |name: &str| std::env::var(name).ok().filter(|v| !v.is_empty()).map(Utf8PathBuf::from);
-    let dir = from(CACHE_VARIABLE)
-        .or_else(|| Some(from("XDG_CACHE_HOME")?.join("todo-xtask")))
-        .or_else(|| Some(from("HOME")?.join(".cache/todo-xtask")))
-        .ok_or_else(|| {
-            Failure::new(Class::Machine, "no cache folder: neither HOME nor XDG_CACHE_HOME is set")
-                .help(format!("export {CACHE_VARIABLE}=/path/to/a/folder"))
-        })?;
-    if dir.is_relative() {
-        return Err(Failure::new(Class::Config, format!("the cache folder must be an absolute path, not `{dir}`"))
-            .help(format!("export {CACHE_VARIABLE}=\"$PWD/{dir}\""))
-            .into());
-    }
-    Ok(dir)
 }

@@ -13,6 +13,7 @@ import argparse
 import logging
 import math
 import random
+import re
 import signal
 import sys
 import time
@@ -20,14 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from psycopg.conninfo import conninfo_to_dict
-from sqlalchemy import Connection, create_engine, text
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.pool import NullPool
 
 from app.core.connections import connect_options
 from app.core.dberrors import Cause, Kind, classify
@@ -35,6 +29,8 @@ from app.core.logging import configure_logging
 from app.core.settings import SettingsError, load_settings
 
 log = logging.getLogger("app.migrate")
+
+FOLDER = Path(__file__).parent / "migrations"
 
 LOCK_KEY = 7_265_646_001  # any number that nothing else in this database uses
 LASTING_WAIT_SECONDS = 8.0  # for refusals that seldom pass by themselves
@@ -103,8 +99,8 @@ def migrate(url: str, wait: float) -> None:
     while True:
         try:
             run(url)
-        except (psycopg.Error, DBAPIError) as error:
-            cause = classify(error.orig if isinstance(error, DBAPIError) and error.orig else error)
+        except psycopg.Error as error:
+            cause = classify(error)
         else:
             return
         now = time.monotonic()
@@ -126,39 +122,56 @@ def migrate(url: str, wait: float) -> None:
 
 
 def run(url: str) -> None:
-    """One attempt: all or nothing."""
-    engine = create_engine(
-        "postgresql+psycopg://",
+    """One attempt: all or nothing. Raises `psycopg.Error`."""
+
+    def connect() -> psycopg.Connection[Any]:
         # libpq itself reads the URL: what Neon prints means what Neon means.
-        creator=lambda: psycopg.connect(url, **connect_options(url, CONNECT_SECONDS)),
-        poolclass=NullPool,
-    )
-    with engine.begin() as connection:
-        connection.execute(text("SET LOCAL lock_timeout = '30s'"))
-        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": LOCK_KEY})
-        upgrade(connection)
+        return psycopg.connect(url, **connect_options(url, CONNECT_SECONDS))
 
-
-def upgrade(connection: Connection) -> None:
-    config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-    config.attributes["connection"] = connection
-    scripts = ScriptDirectory.from_config(config)
-    known = {script.revision for script in scripts.walk_revisions()}
-    current = set(MigrationContext.configure(connection).get_current_heads())
-    if current - known:
+    with connect() as connection:
+        current = schema_revision(connection)
+    known, head = known_revisions()
+    if current == head:
+        log.info("schema is up to date", extra=_revision(current))
+    elif current is not None and current not in known:
         # A rollback's older image: every migration also serves the release before it.
-        log.info("schema is newer than this release; left as it is", extra=_revisions(current))
-        return
-    command.upgrade(config, "head")
-    heads = set(MigrationContext.configure(connection).get_current_heads())
-    log.info(
-        "schema is up to date" if heads == current else "schema migrated", extra=_revisions(heads)
-    )
+        log.info("schema is newer than this release; left as it is", extra=_revision(current))
+    else:
+        from app.upgrade import upgrade  # noqa: PLC0415 - Alembic takes a second to import
+
+        migrated = upgrade(connect, FOLDER, known, LOCK_KEY)
+        log.info("schema migrated" if migrated else "schema is up to date", extra=_revision(head))
 
 
-def _revisions(revisions: set[str]) -> dict[str, dict[str, list[str]]]:
-    return {"fields": {"revisions": sorted(revisions)}}
+def schema_revision(connection: psycopg.Connection[Any]) -> str | None:
+    """The revision of the schema, from Alembic's table; None before the first migration."""
+    if connection.execute("SELECT to_regclass('alembic_version')").fetchone() == (None,):
+        return None
+    row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
+    return None if row is None else str(row[0])
+
+
+def known_revisions() -> tuple[set[str], str]:
+    """All revisions of this release and the newest one, read from its migrations' files."""
+    pattern = re.compile(r'^(down_)?revision = "(\w+)"', re.MULTILINE)
+    found = [
+        match
+        for file in (FOLDER / "versions").glob("*.py")
+        for match in pattern.findall(file.read_text())
+    ]
+    known = {revision for down, revision in found if not down}
+    (head,) = known - {revision for down, revision in found if down}
+    return known, head
+
+
+def is_pending(current: str | None) -> bool:
+    """Whether a schema of this revision is older than this release."""
+    known, head = known_revisions()
+    return current is None or (current in known and current != head)
+
+
+def _revision(revision: str) -> dict[str, dict[str, str]]:
+    return {"fields": {"revision": revision}}
 
 
 if __name__ == "__main__":

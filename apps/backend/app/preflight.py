@@ -2,7 +2,8 @@
 
 Prints one line of JSON, never the password: name resolution, connection, TLS, authentication,
 database, time to wake up, server version, pooler or direct. xtask runs it twice before a release,
-on the user's machine with the URL on standard input and in a pod with the mounted Secret.
+on the user's machine with the URL on standard input and in a pod with the mounted Secret. The pod
+also looks whether the role that migrates may create tables, if there is anything to migrate.
 """
 
 import argparse
@@ -22,6 +23,7 @@ from app.core.connections import connect_options
 from app.core.dberrors import Cause, Kind, classify
 from app.core.logging import JsonFormatter
 from app.core.settings import SettingsError, load_settings, url_password
+from app.migrate import is_pending, schema_revision, target
 
 DEFAULT_WAIT_SECONDS = 20.0  # Neon's compute wakes within five
 CONNECT_SECONDS = 10  # a proxy holds the connection while the compute behind it starts
@@ -58,7 +60,16 @@ class _StepError(Exception):
     def __init__(self, step: str, cause: Cause) -> None:
         super().__init__(str(cause))
         self.step = step
-        self.cause = cause
+        self.kind: str = cause.kind
+        self.text = cause.text
+        self.advice = cause.advice
+
+
+class _MissingPrivilegeError(_StepError):
+    def __init__(self, role: str, text: str, grant: str) -> None:
+        super().__init__("migrations", Cause(Kind.OTHER, text))
+        self.kind = "missing privilege"
+        self.advice = f"As the owner of the database, let {role} migrate it: {grant};"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -67,19 +78,19 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--stdin", action="store_true", help="take the URL from standard input")
     given = parser.parse_args(arguments)
     try:
-        url = sys.stdin.read().strip() if given.stdin else _mounted_url()
-        finding = examine(url, given.wait)
+        if given.stdin:
+            finding = examine(sys.stdin.read().strip(), given.wait)
+        else:
+            settings = load_settings()
+            url = settings.database_url.get_secret_value()
+            finding = examine(url, given.wait, settings.migration_url)
     except SettingsError as error:
         finding = Finding(step="settings", kind=Kind.OTHER, text=str(error))
     print(json.dumps(asdict(finding)), flush=True)
     return 0 if finding.ok else 1
 
 
-def _mounted_url() -> str:
-    return load_settings().database_url.get_secret_value()
-
-
-def examine(url: str, wait: float) -> Finding:
+def examine(url: str, wait: float, migration_url: str | None = None) -> Finding:
     """Tries until the database answers, a refusal lasts, or `wait` seconds have passed."""
     finding = Finding()
     try:
@@ -92,15 +103,19 @@ def examine(url: str, wait: float) -> Finding:
     database = parts.get("dbname", parts.get("user", "?"))
     finding.target = f"{parts.get('user', '?')}@{finding.host}:{port}/{database}"
     finding.sslmode = str(parts.get("sslmode", "prefer"))
-    mask = JsonFormatter((url, url_password(url))).mask
+    secrets = [each for each in (url, migration_url) if each]
+    mask = JsonFormatter((*secrets, *map(url_password, secrets))).mask
     try:
         _resolve(finding, port)
         _reach(finding, port)
         _connect(finding, url, wait)
+        if migration_url:
+            _may_migrate(finding, migration_url)
     except _StepError as error:
-        finding.step, finding.kind = error.step, error.cause.kind
-        finding.text = mask(error.cause.text)[:TEXT_LIMIT]
-        finding.advice = error.cause.advice
+        finding.ok = False
+        finding.step, finding.kind = error.step, error.kind
+        finding.text = mask(error.text)[:TEXT_LIMIT]
+        finding.advice = error.advice
     return finding
 
 
@@ -188,6 +203,27 @@ def _ask(finding: Finding, conn: psycopg.Connection[Any]) -> None:
     # A pooler gives out process numbers of its own; Neon's tells itself by its name as well.
     finding.pooled = "-pooler." in finding.host or conn.info.backend_pid != backend
     finding.ok = True
+
+
+def _may_migrate(finding: Finding, url: str) -> None:
+    finding.target = target(url)
+    try:
+        with psycopg.connect(url, **connect_options(url, CONNECT_SECONDS)) as conn:
+            if not is_pending(schema_revision(conn)):
+                return
+            row = conn.execute(
+                "SELECT current_user, current_schema(), format('%I', current_user),"
+                " format('GRANT USAGE, CREATE ON SCHEMA %I TO %I',"
+                " coalesce(current_schema(), 'public'), current_user),"
+                " coalesce(has_schema_privilege(current_schema(), 'CREATE'), false)"
+            ).fetchone()
+    except psycopg.Error as error:
+        cause = classify(error)
+        raise _StepError("migrations", cause) from error
+    if row is not None and not row[4]:
+        where = f"schema {row[1]}" if row[1] else "any schema of its search path"
+        text = f"role {row[0]} may not create tables in {where}"
+        raise _MissingPrivilegeError(str(row[2]), text, str(row[3]))
 
 
 def _first(port: str) -> int:

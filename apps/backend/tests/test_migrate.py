@@ -13,6 +13,8 @@ from itertools import count
 
 import psycopg
 import pytest
+from alembic.config import Config
+from alembic.script import ScriptDirectory
 
 from app import migrate
 from app.core.dberrors import Kind
@@ -68,6 +70,23 @@ def test_from_empty_and_again(empty: str, run: Run) -> None:
     assert rows(empty, "SELECT version_num FROM alembic_version") == [("0003",)]
     code, output = run(empty)
     assert (code, "schema is up to date" in output) == (0, True)
+
+
+def test_an_up_to_date_schema_costs_no_import_of_alembic(empty: str, run: Run) -> None:
+    assert run(empty)[0] == 0
+    program = "import sys; from app import migrate; migrate.run(sys.argv[1]); print(*sys.modules)"
+    python = [sys.executable, "-c", program, empty]
+    modules = subprocess.run(python, check=True, stdout=subprocess.PIPE, text=True).stdout.split()
+    assert "psycopg" in modules
+    assert not {"alembic", "sqlalchemy"} & set(modules)
+
+
+def test_the_files_tell_the_same_revisions_as_alembic() -> None:
+    config = Config()
+    config.set_main_option("script_location", str(migrate.FOLDER))
+    scripts = ScriptDirectory.from_config(config)
+    known = {script.revision for script in scripts.walk_revisions()}
+    assert migrate.known_revisions() == (known, scripts.get_current_head())
 
 
 def test_two_at_once(empty: str) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from app import preflight
+from app import migrate, preflight
 from app.core.dberrors import Kind
 from tests.conftest import AUTH_SECRET, NewServer
 from tests.postgres import PASSWORD, USER, Postgres, free_port
@@ -126,6 +126,43 @@ def test_nobody_there(run: Run, host: str, step: str, text: str) -> None:
     code, found = run(f"postgresql://{USER}@{host.format(free=free_port())}/x")
     assert (code, found["kind"], found["step"]) == (1, Kind.UNREACHABLE, step)
     assert text in found["text"]
+
+
+def test_a_role_that_may_not_create_tables(
+    server: Postgres,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def look() -> dict[str, Any]:
+        preflight.main([])
+        found: dict[str, Any] = json.loads(capsys.readouterr().out)
+        assert "p%40ss" not in json.dumps(found)
+        return found
+
+    owner = server.create_database("granted")
+    quoted = PASSWORD.replace("'", "''")
+    server.execute(f"CREATE ROLE \"guest-1\" LOGIN PASSWORD '{quoted}'")
+    guest = owner.replace(f"//{USER}:", "//guest-1:")
+    monkeypatch.setenv("AUTH_SECRET", AUTH_SECRET)
+    monkeypatch.setenv("DATABASE_URL", guest)
+    found = look()
+    assert (found["ok"], found["step"], found["kind"]) == (False, "migrations", "missing privilege")
+    assert found["text"] == "role guest-1 may not create tables in schema public"
+    grant = 'GRANT USAGE, CREATE ON SCHEMA public TO "guest-1"'
+    assert found["advice"].endswith(f": {grant};")
+    # Another role migrates.
+    monkeypatch.setenv("DATABASE_URL_UNPOOLED", owner)
+    assert look()["ok"]
+    monkeypatch.delenv("DATABASE_URL_UNPOOLED")
+    server.execute(grant, "granted")
+    assert look()["ok"]
+    # Nothing is left to create, so nothing need be allowed but to see that.
+    server.execute('REVOKE CREATE ON SCHEMA public FROM "guest-1"', "granted")
+    migrate.run(owner)
+    found = look()
+    assert "permission denied for table alembic_version" in found["text"]
+    server.execute('GRANT SELECT ON alembic_version TO "guest-1"', "granted")
+    assert look()["ok"]
 
 
 def test_the_first_address_that_answers_counts(server: Postgres, run: Run) -> None:

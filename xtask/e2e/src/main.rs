@@ -5,6 +5,7 @@
 
 mod application;
 mod bed;
+mod bench;
 mod canaries;
 mod causes;
 mod cluster;
@@ -29,6 +30,7 @@ mod upgrade;
 mod views;
 
 use anyhow::{Result, bail};
+use xtask::commands::bench::Subject;
 use xtask::commands::output;
 use xtask::commands::test::{Suite, UNDER_TEST};
 use xtask::failure::{Class, Failure};
@@ -164,10 +166,12 @@ const FAULTS: &[Scenario] = &[
 
 fn main() {
     xtask::program::main(|cli, report| {
-        let (Some(args), Ok(xtask)) = (cli.test(), std::env::var(UNDER_TEST)) else {
-            return Err(started_alone());
-        };
+        let xtask = std::env::var(UNDER_TEST).map_err(|_| started_alone())?;
         let project = cli.open(report)?;
+        if let Some(Subject::Deploy(args)) = cli.bench().and_then(|bench| bench.subject.as_ref()) {
+            return bench::run(&project, &xtask, args).map(|()| 0);
+        }
+        let args = cli.test().ok_or_else(started_alone)?;
         let tally = match args.suites[..] {
             [Suite::E2e] => run(&project, &xtask, args.only.as_deref())?,
             [Suite::Upgrade] => upgrade::run(&project, &xtask)?,
@@ -178,13 +182,14 @@ fn main() {
             // The counts would be those of a suite that was cut off; the handler of Ctrl-C ends the process.
             bail!("interrupted");
         }
-        output::print(&tally.to_string())?;
+        output::print(&tally.to_output())?;
         Ok(if tally.failed > 0 { Class::Check as i32 } else { 0 })
     })
 }
 
 fn started_alone() -> anyhow::Error {
-    let what = format!("xtask-e2e runs one suite (e2e, upgrade or soak) with the xtask that {UNDER_TEST} names");
+    let what =
+        format!("xtask-e2e runs a suite (e2e, upgrade, soak) or `bench deploy` with the xtask that {UNDER_TEST} names");
     Failure::new(Class::Internal, what).help("cargo xtask test e2e").into()
 }
 
@@ -212,18 +217,7 @@ fn run(project: &Project, xtask: &str, only: Option<&str>) -> Result<Tally> {
     let mut tally = Tally::default();
     let first = only.is_some() && bed.address().is_err();
     for (name, scenario) in select(only, first) {
-        let running = project.report.step("test", *name, "");
-        match scenario(&bed) {
-            Ok(()) => {
-                running.done("");
-                tally += Tally::one(true);
-            }
-            Err(error) => {
-                drop(running);
-                project.report.error(&error);
-                tally += Tally::one(false);
-            }
-        }
+        tally += Tally::of(&project.report, name, |_| scenario(&bed).map(|()| String::new()));
     }
     Ok(tally)
 }

@@ -133,7 +133,8 @@ pub fn all(bed: &Bed, only: Option<&str>) -> Result<Tally> {
         return Err(Failure::new(Class::Config, what).help("name a part of one: --only 'no-op/docker'").into());
     }
     let failed: BTreeSet<String> = found.violations.iter().map(|(pair, _)| pair.to_string()).collect();
-    Ok(Tally { passed: found.runs - failed.len(), failed: failed.len() })
+    let names: Vec<String> = failed.into_iter().collect();
+    Ok(Tally { passed: found.runs - names.len(), failed: names.len(), names })
 }
 
 fn run(bed: &Bed, choice: &Choice<'_>) -> Result<Findings> {

@@ -59,8 +59,18 @@ pub fn told_apart(bed: &Bed) -> Result<()> {
             expected: &["quota exceeded", "Neon: Billing"],
         },
     ];
+    // Since Postgres 15 only the owner may create tables.
+    database.run(&format!("CREATE ROLE guest LOGIN PASSWORD '{PASSWORD}'"))?;
+    let guest = Case {
+        url: url(PASSWORD, &there, "todo", "disable").replace("//todo:", "//guest:"),
+        expected: &[
+            "missing privilege (at migrations)",
+            "role guest may not create tables in schema public",
+            "GRANT USAGE, CREATE ON SCHEMA public TO guest;",
+        ],
+    };
     let before = state(bed)?;
-    for case in cases {
+    for case in cases.into_iter().chain([guest]) {
         bed.write_dotenv(&format!("AUTH_SECRET={AUTH}\nDATABASE_URL='{}'\n", case.url))?;
         let ran = bed.xtask(&["deploy", "dev", "--verbose"])?.expect(11, case.expected)?;
         ensure!(!ran.text.contains("not-a-secret"), "the password is shown:\n{}", ran.text);

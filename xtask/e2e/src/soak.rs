@@ -47,23 +47,16 @@ fn all_rounds(bed: &Bed, rounds: usize) -> Result<Tally> {
     let before = Stores::measure(bed)?;
     let mut requests = 0;
     for round in 1..=rounds {
-        let running = bed.project.report.step("test", format!("round {round} of {rounds}"), "");
-        match one(bed, round, &mut requests) {
-            Ok(said) => {
-                running.done(said);
-                tally += Tally::one(true);
-            }
-            Err(error) => {
-                drop(running);
-                bed.project.report.error(&error);
-                tally += Tally::one(false);
-            }
-        }
+        tally +=
+            Tally::of(&bed.project.report, &format!("round {round} of {rounds}"), |_| one(bed, round, &mut requests));
     }
+    bed.project.report.note(format!("{requests} requests, each answered"));
     let after = Stores::measure(bed)?;
-    let note = format!("{tally} rounds, {requests} requests; stores before: {before}; after: {after}");
-    bed.project.report.note(note);
-    tally += Tally::one(after.sum() <= before.sum() + GROWTH);
+    tally += Tally::of(&bed.project.report, "all stores together grow by 1 GB at most", |_| {
+        let growth = format!("before: {before}; after: {after}");
+        ensure!(after.sum() <= before.sum() + GROWTH, "{growth}");
+        Ok(growth)
+    });
     Ok(tally)
 }
 

@@ -12,10 +12,11 @@ use anyhow::{Context, Result, bail, ensure};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
+use xtask::cache::CACHE_VARIABLE;
 use xtask::engine::place::Place;
 use xtask::engine::reap;
 use xtask::lock;
-use xtask::project::{CACHE_VARIABLE, Project};
+use xtask::project::Project;
 use xtask::tally::Tally;
 
 use crate::bed::{AUTH, Bed, Names};
@@ -111,18 +112,7 @@ impl Upgrade {
         making.done(format!("{TODOS} todos"));
         let mut tally = Tally::default();
         for (name, scenario) in SCENARIOS {
-            let running = report.step("test", *name, "");
-            match scenario(self, &kept) {
-                Ok(()) => {
-                    running.done("");
-                    tally += Tally::one(true);
-                }
-                Err(error) => {
-                    drop(running);
-                    report.error(&error);
-                    tally += Tally::one(false);
-                }
-            }
+            tally += Tally::of(report, name, |_| scenario(self, &kept).map(|()| String::new()));
         }
         Ok(tally)
     }

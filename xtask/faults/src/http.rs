@@ -29,6 +29,13 @@ impl Message {
         self.header("content-length").and_then(|text| text.parse().ok()).unwrap_or_default()
     }
 
+    /// Puts another body in the place of its own.
+    pub fn set_body(&mut self, body: Vec<u8>) {
+        self.headers.retain(|(name, _)| !name.eq_ignore_ascii_case("content-length"));
+        self.headers.push(("content-length".to_owned(), body.len().to_string()));
+        self.body = body;
+    }
+
     /// As it is sent.
     pub fn render(&self) -> Vec<u8> {
         let mut text = format!("{}\r\n", self.first);

@@ -31,7 +31,7 @@ fn main() {
     xtask::program::main(|cli, report| match cli.test() {
         Some(args) if args.suites == [Suite::Faults] => {
             let tally = run(&cli.open(report)?, args)?;
-            output::print(&tally.to_string())?;
+            output::print(&tally.to_output())?;
             Ok(if tally.failed > 0 { Class::Check as i32 } else { 0 })
         }
         _ => Err(Failure::new(Class::Internal, "xtask-faults runs the suite faults only")
@@ -63,10 +63,7 @@ fn run(project: &Project, args: &Test) -> Result<Tally> {
     }
     for ((claim, truth), pairs) in &kinds {
         report.line(format!("\n{claim}\n  the truth: {truth}"));
-        pairs.iter().take(3).for_each(|pair| report.line(format!("  cargo xtask test faults --only '{pair}'")));
-        if pairs.len() > 3 {
-            report.line(format!("  and {} more", pairs.len() - 3));
-        }
+        pairs.iter().for_each(|pair| report.line(format!("  cargo xtask test faults --only '{pair}'")));
     }
     if !found.missed.is_empty() {
         report.line(format!("did not come again: {}", found.missed.join(", ")));
@@ -86,6 +83,7 @@ fn run(project: &Project, args: &Test) -> Result<Tally> {
     if !caught.is_empty() {
         report.line(format!("{} of {} mutants caught", caught.len() - escaped.len(), caught.len()));
     }
-    let failed = failed.len() + escaped.len();
-    Ok(Tally { passed: found.runs + caught.len() - failed, failed })
+    let names: Vec<String> =
+        failed.into_iter().chain(escaped.iter().map(|mutant| format!("mutant: {}", mutant.why))).collect();
+    Ok(Tally { passed: found.runs + caught.len() - names.len(), failed: names.len(), names })
 }

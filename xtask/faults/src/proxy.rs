@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection, StreamOwned};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::calls::{Fault, Ledger};
 use crate::http::{Message, read_chunk, read_head, read_whole};
@@ -88,9 +88,12 @@ fn serve(tcp: TcpStream, shared: &Shared) -> Result<()> {
                 refuse(&mut outside, 503, "the server is currently unable to handle the request")?;
             }
             Some(Fault::Garbage) if method == "DELETE" => {
-                let dry = request.first.replacen(" HTTP", "?dryRun=All HTTP", 1);
-                let mut inside = connect(shared)?;
-                pass(&mut outside, &mut inside, &Message { first: dry, ..request }, false)?;
+                // Of a request with a body the API server reads no options in the query.
+                let mut options: Value = serde_json::from_slice(&request.body)?;
+                options["dryRun"] = json!(["All"]);
+                let mut request = request;
+                request.set_body(options.to_string().into_bytes());
+                pass(&mut outside, &mut connect(shared)?, &request, false)?;
             }
             Some(Fault::Garbage) => {
                 let body =

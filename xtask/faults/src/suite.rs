@@ -354,6 +354,13 @@ pub fn run(
     let total = Mutex::new(Findings::default());
     let doubtful = Mutex::new(Vec::new());
     let told = Mutex::new(Instant::now());
+    let now_and_then = |line: &dyn Fn() -> String| {
+        let mut told = lock(&told);
+        if told.elapsed() > Duration::from_secs(30) {
+            *told = Instant::now();
+            tell(&line());
+        }
+    };
     side_by_side(worlds, |world| {
         loop {
             if xtask::process::ending() || enough && !lock(&doubtful).is_empty() {
@@ -371,12 +378,8 @@ pub fn run(
             } else {
                 lock(&doubtful).push(pair);
             }
-            let mut told = lock(&told);
-            if told.elapsed() > Duration::from_secs(30) {
-                *told = Instant::now();
-                let doubtful = lock(&doubtful).len();
-                tell(&format!("{} of {} runs, {doubtful} to be repeated", total.runs, pairs.len()));
-            }
+            let doubtful = lock(&doubtful).len();
+            now_and_then(&|| format!("{} of {} runs, {doubtful} to be repeated", total.runs, pairs.len()));
         }
     })?;
     let mut total = total.into_inner().unwrap_or_else(PoisonError::into_inner);
@@ -385,6 +388,7 @@ pub fn run(
             break;
         }
         total.repeated.push(pair.clone());
+        now_and_then(&|| format!("{} runs repeated", total.repeated.len()));
         let again = |factor| worlds[0].check(&pair, &references[&pair.scenario], &Known::default(), factor);
         let mut checked = again(FACTOR)?;
         if !checked.came || !checked.violations.is_empty() {

@@ -3,17 +3,22 @@
 use std::os::unix::process::CommandExt;
 
 use anyhow::{Context, Result};
-use clap::Args;
+use clap::{Args, Subcommand};
 
+use crate::commands::test::UNDER_TEST;
 use crate::failure::{Class, Failure};
 use crate::members;
 use crate::project::Project;
 use crate::stages::cluster::{self, Profile, State};
 use crate::world::World;
 
-/// Measure latency at a steady rate, and where the application saturates
+/// Measure latency at a steady rate, and where the application saturates; or how long deploys take
 #[derive(Args, Clone, Debug)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct Bench {
+    /// What to measure instead of the application
+    #[command(subcommand)]
+    pub subject: Option<Subject>,
     /// Todos that the user has
     #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub todos: u32,
@@ -31,14 +36,50 @@ pub struct Bench {
     pub json: bool,
 }
 
-/// Replaces this process with `xtask-bench`, which gets the same command line.
-pub fn run(project: &Project) -> Result<()> {
-    // Nobody should wait for a compilation only to learn that there is nothing to measure.
-    running_cluster(project)?;
-    let program = members::build(project, "xtask-bench")?;
+/// What else can be measured.
+#[derive(Subcommand, Clone, Debug)]
+pub enum Subject {
+    /// Measure deploys of a copy of the checkout to a profile of its own: nothing changed, one line of each application
+    Deploy(BenchDeploy),
+}
+
+/// Arguments of `bench deploy`.
+#[derive(Args, Clone, Debug)]
+pub struct BenchDeploy {
+    /// Deploys of each kind
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub runs: u32,
+    /// Print one JSON document on standard output; its schema is in docs/schema
+    #[arg(long)]
+    pub json: bool,
+}
+
+impl Bench {
+    /// Returns whether the result is a JSON document.
+    pub fn is_json(&self) -> bool {
+        match &self.subject {
+            None => self.json,
+            Some(Subject::Deploy(args)) => args.json,
+        }
+    }
+}
+
+/// Replaces this process with the program that measures. It gets the same command line.
+pub fn run(project: &Project, args: &Bench) -> Result<()> {
+    let package = match args.subject {
+        None => {
+            // Nobody should wait for a compilation only to learn that there is nothing to measure.
+            running_cluster(project)?;
+            "xtask-bench"
+        }
+        // Its test cluster is that of the end-to-end suites.
+        Some(Subject::Deploy(_)) => "xtask-e2e",
+    };
+    let program = members::build(project, package)?;
     // Not a child: Ctrl-C, standard output and the exit code are then those of the measurement without any relay.
-    let error = std::process::Command::new(&program).args(std::env::args_os().skip(1)).exec();
-    Err(error).with_context(|| format!("cannot start `{program}`"))
+    let mut command = std::process::Command::new(&program);
+    command.args(std::env::args_os().skip(1)).env(UNDER_TEST, std::env::current_exe()?);
+    Err(command.exec()).with_context(|| format!("cannot start `{program}`"))
 }
 
 /// Returns the tools and the profile of the cluster to measure, which must be running.

@@ -10,7 +10,6 @@ use super::output::Output;
 use crate::credentials;
 use crate::deadlines;
 use crate::failure::{Class, Failure};
-use crate::lock;
 use crate::origin::{Need, Tool};
 use crate::plan::{self, Mode, Step};
 use crate::project::Project;
@@ -53,7 +52,7 @@ pub fn run(project: &Project, args: &Cluster) -> Result<()> {
     let mode = if args.dry_run { Mode::DryRun } else { Mode::Apply };
     cluster::guard(project)?;
     let _lock = match mode {
-        Mode::Apply => Some(lock::take(&project.cache.join("locks"), &project.settings.cluster.profile)?),
+        Mode::Apply => Some(project.lock()?),
         Mode::DryRun => None,
     };
     let unfinished = State::load(project)?;

@@ -43,7 +43,7 @@ fn secrets(project: &Project) -> Result<(Vec<Row>, Option<anyhow::Error>)> {
     let (mut rows, mut databases, mut problem) = (Vec::<Row>::new(), Vec::new(), None);
     for environment in project.settings.environments.keys() {
         let contract = Contract::read(project, environment)?;
-        let inspection = if project.dotenv.symlink_metadata().is_ok() {
+        let inspection = if dotenv::is_there(project) || project.dotenv.is_symlink() {
             dotenv::inspect(project, &contract).unwrap_or_else(|error| {
                 problem.get_or_insert(error);
                 dotenv::Inspection::default()
@@ -57,7 +57,11 @@ fn secrets(project: &Project) -> Result<(Vec<Row>, Option<anyhow::Error>)> {
             }
             let entry = inspection.entries.iter().find(|entry| entry.key == key && !entry.value.is_empty());
             rows.push(match entry {
-                Some(entry) => Row::new(key, Value::Secret(entry.value.length()), format!("{shown}:{}", entry.line)),
+                Some(entry) => Row::new(
+                    key,
+                    Value::Secret(entry.value.length()),
+                    entry.line.map_or(shown.clone(), |line| format!("{shown}:{line}")),
+                ),
                 None => Row::new(key, Value::Unset, format!("not in {shown}")),
             });
         }

@@ -13,7 +13,6 @@ use super::output::{self, Output};
 use super::{diff, summary};
 use crate::credentials;
 use crate::failure::{Class, Failure};
-use crate::lock;
 use crate::origin::{Need, Tool};
 use crate::plan::{self, Mode};
 use crate::project::Project;
@@ -71,7 +70,7 @@ fn once(project: &Project, args: &Deploy) -> Result<()> {
     project.settings.environment(&args.environment)?;
     cluster::guard(project)?;
     let _lock = match mode {
-        Mode::Apply => Some(lock::take(&project.cache.join("locks"), &project.settings.cluster.profile)?),
+        Mode::Apply => Some(project.lock()?),
         Mode::DryRun => None,
     };
     upgrade::refuse_unfinished(project)?;
@@ -235,7 +234,8 @@ fn forget_old_builds(project: &Project, tools: &Toolbox, snapshot: &Snapshot) ->
     let names: Vec<&str> = project.settings.images.keys().map(String::as_str).collect();
     let needed = release::images_of_revisions(snapshot)?;
     let nodes = tools.nodes()?;
-    let mut steps = prune::engine_steps(&tools.engine, &names, prune::KEEP, &needed)?;
+    let needed_by_all = prune::needed_by_profiles(&project.cache, &tools.profile, &needed)?;
+    let mut steps = prune::engine_steps(&tools.engine, &names, prune::KEEP, &needed_by_all)?;
     for node in &nodes {
         steps.extend(prune::node_steps(node, &names, &needed)?);
     }

@@ -7,7 +7,6 @@ use clap::Args;
 
 use super::output::{self, Output};
 use crate::clock;
-use crate::lock;
 use crate::origin::Need;
 use crate::origin::bases::{self, BaseImage, short};
 use crate::plan::{self, Mode};
@@ -32,7 +31,7 @@ pub struct Images {
 pub fn run(project: &Project, args: &Images) -> Result<()> {
     let mode = if args.dry_run { Mode::DryRun } else { Mode::Apply };
     let _lock = match mode {
-        Mode::Apply => Some(lock::take(&project.cache.join("locks"), &project.settings.cluster.profile)?),
+        Mode::Apply => Some(project.lock()?),
         Mode::DryRun => None,
     };
     let mut needed: Vec<String> = project.settings.images.values().flat_map(|i| i.bases.values().cloned()).collect();

@@ -7,7 +7,6 @@ use anyhow::Result;
 use clap::Args;
 
 use crate::failure::{Class, Failure};
-use crate::lock;
 use crate::plan::{self, Mode};
 use crate::project::Project;
 use crate::report::seconds;
@@ -38,7 +37,7 @@ pub fn run(project: &Project, args: &Rollback) -> Result<()> {
     let start = Instant::now();
     let mode = if args.dry_run { Mode::DryRun } else { Mode::Apply };
     let _lock = match mode {
-        Mode::Apply => Some(lock::take(&project.cache.join("locks"), &project.settings.cluster.profile)?),
+        Mode::Apply => Some(project.lock()?),
         Mode::DryRun => None,
     };
     let world = World::present(project)?;

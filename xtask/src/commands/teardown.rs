@@ -7,6 +7,7 @@ use clap::Args;
 use serde_json::Value;
 
 use crate::api::{Api, Propagation, Scope, kinds};
+use crate::cache;
 use crate::deadlines;
 use crate::engine::ping::Answer;
 use crate::engine::place::Place;
@@ -19,7 +20,7 @@ use crate::plan::{self, Mode};
 use crate::project::Project;
 use crate::secrets::SELECTOR;
 use crate::snapshot::{Snapshot, text, title};
-use crate::stages::release::Record;
+use crate::stages::release::{self, Record};
 use crate::stages::upgrade::{self, Phase, State};
 use crate::stages::{cluster, machine};
 use crate::toolbox::{Toolbox, dir_of, own_minikube_home};
@@ -44,8 +45,10 @@ pub struct Teardown {
 /// Runs the teardown.
 pub fn run(project: &Project, args: &Teardown) -> Result<()> {
     let report = &project.report;
-    let locks = project.cache.join("locks");
-    let guard = lock::take(&locks, &project.settings.cluster.profile)?;
+    if args.cache {
+        cache::check_removable(&project.cache)?;
+    }
+    let guard = project.lock()?;
     let observed = machine::observe(project)?;
     match observed.engine(project) {
         // It goes with its cluster and its data, whether it answers or not. The user's own engine has no part in it.
@@ -131,7 +134,7 @@ fn remove_cache(project: &Project, guard: lock::Lock) -> Result<()> {
             .into());
     }
     drop(guard);
-    files::remove_folder(&project.cache)?;
+    cache::remove(&project.cache)?;
     project.report.ok(format!("cache removed: {}", project.cache));
     Ok(())
 }
@@ -184,11 +187,8 @@ fn remove_release(project: &Project, tools: &Toolbox, args: &Teardown) -> Result
         warn_of_unreadable_record(project, tools)?;
         plan::apply(project, "teardown", Mode::Apply, cluster::context_step(tools, &profile)?.into_iter().collect())?;
         let running = report.step("teardown", format!("uninstall {}", chart.release), "asked for");
-        let uninstall =
-            tools.helm().args(["uninstall", &chart.release, "--ignore-not-found", "--cascade=foreground", "--wait"]);
-        uninstall.deadline(deadlines::HELM_TEARDOWN).run()?;
         // Before the Secrets go that pods of a release which is still there read.
-        confirm_uninstalled(&api, tools, &chart.release)?;
+        release::uninstall(project, tools)?;
         // Helm keeps the pods of a `helm test` that failed, and forgets them.
         let tests = format!("{},app.kubernetes.io/component=test", tools.release().selector());
         api.delete_selected(&kinds::POD, &tests)?;
@@ -209,28 +209,6 @@ fn remove_release(project: &Project, tools: &Toolbox, args: &Teardown) -> Result
         report.ok(done);
     }
     Ok(())
-}
-
-/// Fails if Helm has a record of the release, or the cluster an object of it: what `helm uninstall` says is not enough,
-/// since it also succeeds where it finds no record.
-fn confirm_uninstalled(api: &Api, tools: &Toolbox, release: &str) -> Result<()> {
-    let records = api.list_metadata(&kinds::SECRET, &format!("owner=helm,name={release}"))?;
-    let snapshot = Snapshot::take(tools)?;
-    let annotated = |object: &Value, name: &str, value: &str| object["metadata"]["annotations"][name] == value;
-    let ours = |object: &&Value| {
-        annotated(object, "meta.helm.sh/release-name", release)
-            && annotated(object, "meta.helm.sh/release-namespace", tools.namespace())
-            && !annotated(object, "helm.sh/resource-policy", "keep")
-    };
-    let left: Vec<String> = records.iter().chain(snapshot.objects().iter().filter(ours)).map(title).collect();
-    if left.is_empty() {
-        return Ok(());
-    }
-    let what = format!("release {release} is not removed; still there: {}", left.join(", "));
-    Err(Failure::new(Class::Cluster, what)
-        .help(format!("see what Helm knows: cargo xtask tool helm -- list --all --filter {release}"))
-        .help("have Helm take it over, then remove it: cargo xtask deploy dev && cargo xtask teardown")
-        .into())
 }
 
 /// Deletes the namespace with the database's volume, or the volume alone where others have something in the namespace.
@@ -326,7 +304,7 @@ fn stays(project: &Project, args: &Teardown) {
     if !all {
         stays.push(("tools and base images in the cache", "--cache"));
     }
-    if project.dotenv.is_file() {
+    if project.dotenv.exists() {
         stays.push((".env, which is yours", "rm .env"));
     }
     for (what, how) in stays {

@@ -127,6 +127,7 @@ pub fn run(project: &Project, args: &Test) -> Result<()> {
     for Row { suite, tally, took } in rows {
         let colour = if tally.failed == 0 { GOOD } else { BAD };
         report.line(format!("  {:<10} {colour}{tally}{colour:#} {DIM}{}{DIM:#}", suite.name(), seconds(took)));
+        tally.names.iter().for_each(|name| report.line(format!("    {BAD}✗{BAD:#} {name}")));
         total += tally;
     }
     anstream::println!("{total}");
@@ -164,7 +165,7 @@ fn side_by_side(project: &Project, args: &Test, wanted: &[Suite]) -> Vec<Row> {
     std::thread::scope(|scope| {
         let other = scope.spawn(|| lane(1).map(run).collect::<Vec<_>>());
         let mut rows: Vec<Row> = lane(0).map(run).collect();
-        let lost = |suite| Row { suite, tally: Tally::failed(1), took: Duration::ZERO };
+        let lost = |suite| Row { suite, tally: Tally::failure("the suite panicked"), took: Duration::ZERO };
         rows.extend(other.join().unwrap_or_else(|_| lane(1).map(lost).collect()));
         rows
     })
@@ -192,7 +193,7 @@ fn one(project: &Project, suite: Suite, args: &Test) -> Row {
     };
     let tally = tally.unwrap_or_else(|error| {
         project.report.error(&error);
-        Tally::failed(1)
+        Tally::failure(error.to_string())
     });
     Row { suite, tally, took: start.elapsed() }
 }

@@ -2,7 +2,9 @@
 
 use anyhow::Result;
 use camino::Utf8Path;
-use serde_norway::Value;
+use serde::Deserialize;
+use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_norway::{Mapping, Value};
 
 use super::{AUTH_SECRET, DATABASE_URL, DATABASE_URL_UNPOOLED, OPENAI_API_KEY};
 use crate::failure::{Class, Failure};
@@ -23,6 +25,8 @@ pub struct Contract {
     pub embedded: bool,
     /// The class of its Ingress; empty: the cluster's default.
     pub ingress_class: String,
+    /// Where the assistant asks: `config.openai.baseUrl`.
+    pub openai_url: String,
 }
 
 impl Contract {
@@ -49,10 +53,18 @@ impl Contract {
         let mut optional = list("optional", &[OPENAI_API_KEY, DATABASE_URL_UNPOOLED]);
         optional.retain(|key| !required.contains(key));
         let value = |path: &[&str]| at(over, path).or_else(|| at(base, path));
-        let embedded = value(&["postgres", "enabled"]).and_then(Value::as_bool).unwrap_or(false);
-        let ingress_class = value(&["ingress", "className"]).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let embedded = value(&["postgres", "enabled"]).is_some_and(is_true);
+        let text = |path: &[&str]| value(path).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let (ingress_class, openai_url) = (text(&["ingress", "className"]), text(&["config", "openai", "baseUrl"]));
         let (environment, values) = (environment.to_owned(), file.to_owned());
-        Self { environment, values, required, optional, embedded, ingress_class }
+        Self { environment, values, required, optional, embedded, ingress_class, openai_url }
+    }
+
+    /// Whether the assistant asks OpenAI itself, as the chart does where nothing else is said.
+    pub fn asks_openai(&self) -> bool {
+        let rest = self.openai_url.split_once("://").map_or(self.openai_url.as_str(), |(_, rest)| rest);
+        let host = rest.split(['/', ':']).next().unwrap_or_default();
+        host.is_empty() || host == "openai.com" || host.ends_with(".openai.com")
     }
 
     /// All keys that may be in `.env`.
@@ -69,10 +81,85 @@ fn yaml(root: &Utf8Path, path: &Utf8Path) -> Result<Value> {
     let text = std::fs::read_to_string(root.join(path)).map_err(|error| {
         Failure::new(Class::Config, format!("cannot read {path}: {error}")).help(format!("git checkout {path}"))
     })?;
-    serde_norway::from_str(&text).map_err(|error| {
-        let place = error.location().map_or(String::new(), |at| format!(":{}", at.line()));
+    parse(&text).map_err(|error| {
+        let place = line_of(&error).map_or(String::new(), |line| format!(":{line}"));
         Failure::new(Class::Config, format!("{path}{place}: {error}")).help(format!("edit {path}")).into()
     })
+}
+
+/// Parses values as Helm does: of a key that is there twice the last one counts.
+fn parse(text: &str) -> Result<Value, serde_norway::Error> {
+    // An empty file is a document without a value.
+    serde_norway::from_str::<Option<Values>>(text).map(|values| values.map_or(Value::Null, |values| values.0))
+}
+
+/// The line to look at: where something begins that is not ended, else where the parser stopped.
+fn line_of(error: &serde_norway::Error) -> Option<usize> {
+    let words = error.to_string();
+    let unfinished = ["unexpected end of stream", "could not find expected ':'"].iter().any(|end| words.contains(end));
+    let begun = words.rsplit_once("while scanning ").and_then(|(_, begun)| begun.split_once(" at line "));
+    let begun = begun.and_then(|(_, place)| place.split(' ').next()?.parse().ok());
+    begun.filter(|_| unfinished).or_else(|| Some(error.location()?.line()))
+}
+
+/// Whether Helm takes the value for true: it reads YAML 1.1, which also has `yes` and `on`. In quotes they are texts, and
+/// the chart's schema refuses these.
+fn is_true(value: &Value) -> bool {
+    const WORDS: [&str; 3] = ["y", "yes", "on"];
+    let is_word = |text: &str| {
+        let (first, rest) = text.split_at(text.len().min(1));
+        WORDS.contains(&text.to_ascii_lowercase().as_str())
+            && (rest == rest.to_ascii_lowercase() || format!("{first}{rest}") == text.to_ascii_uppercase())
+    };
+    value.as_bool().unwrap_or_else(|| value.as_str().is_some_and(is_word))
+}
+
+/// A value whose mappings may have a key twice.
+struct Values(Value);
+
+impl<'de> Deserialize<'de> for Values {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Any;
+        impl<'de> Visitor<'de> for Any {
+            type Value = Values;
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a value")
+            }
+            fn visit_bool<E>(self, value: bool) -> Result<Values, E> {
+                Ok(Values(value.into()))
+            }
+            fn visit_i64<E>(self, value: i64) -> Result<Values, E> {
+                Ok(Values(value.into()))
+            }
+            fn visit_u64<E>(self, value: u64) -> Result<Values, E> {
+                Ok(Values(value.into()))
+            }
+            fn visit_f64<E>(self, value: f64) -> Result<Values, E> {
+                Ok(Values(value.into()))
+            }
+            fn visit_str<E>(self, value: &str) -> Result<Values, E> {
+                Ok(Values(value.into()))
+            }
+            fn visit_unit<E>(self) -> Result<Values, E> {
+                Ok(Values(Value::Null))
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Values, A::Error> {
+                let mut list = Vec::new();
+                while let Some(Values(item)) = items.next_element()? {
+                    list.push(item);
+                }
+                Ok(Values(Value::Sequence(list)))
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Values, A::Error> {
+                let mut mapping = Mapping::new();
+                while let Some((Values(key), Values(value))) = entries.next_entry()? {
+                    mapping.insert(key, value);
+                }
+                Ok(Values(Value::Mapping(mapping)))
+            }
+        }
+        deserializer.deserialize_any(Any)
+    }
 }
 
 #[cfg(test)]
@@ -83,7 +170,7 @@ mod tests {
     const DEV: &str = include_str!("../../../infra/helm/values-dev.yaml");
 
     fn contract(over: &str) -> Contract {
-        let parse = |text| serde_norway::from_str(text).unwrap();
+        let parse = |text| parse(text).unwrap();
         Contract::from_values("dev", "values-dev.yaml", &parse(BASE), &parse(over))
     }
 
@@ -106,12 +193,34 @@ mod tests {
     }
 
     #[test]
+    fn values_mean_what_they_mean_to_helm() {
+        for (text, embedded) in [
+            ("postgres: {enabled: yes}", true),
+            ("postgres: {enabled: On}", true),
+            ("postgres: {enabled: TRUE}", true),
+            ("postgres: {enabled: no}", false),
+            ("postgres: {enabled: yEs}", false),
+            ("postgres: {enabled: false}\npostgres: {enabled: true}", true),
+            ("postgres:\n  enabled: true\n  enabled: false\n", false),
+        ] {
+            assert_eq!(contract(text).embedded, embedded, "{text}");
+        }
+        let local = contract("config: {openai: {baseUrl: 'http://host.minikube.internal:11434/v1'}}");
+        assert!(!local.asks_openai() && contract("").asks_openai());
+    }
+
+    #[test]
     fn a_mistake_in_a_values_file_is_told_with_its_place() {
         let dir = tempfile::tempdir().unwrap();
         let root = Utf8Path::from_path(dir.path()).unwrap();
         std::fs::write(root.join("v.yaml"), "a: 1\nb: [\n").unwrap();
         let error = yaml(root, "v.yaml".into()).unwrap_err().to_string();
         assert!(error.starts_with("v.yaml:"), "{error}");
+        for text in ["a: 1\nb: 2\n c: [\n", "a: 1\nb: 2\nc: \"x\nd: 1\n", "a: 1\nb: 2\nc 3\n", "a: 1\nb: 2\n\tc: 1\n"] {
+            std::fs::write(root.join("v.yaml"), text).unwrap();
+            let error = yaml(root, "v.yaml".into()).unwrap_err().to_string();
+            assert!(error.starts_with("v.yaml:3: "), "{text}: {error}");
+        }
         assert!(yaml(root, "w.yaml".into()).unwrap_err().to_string().starts_with("cannot read w.yaml"));
     }
 }

@@ -5,7 +5,7 @@ use std::io::Write;
 use anyhow::{Context, Result};
 use camino::Utf8Path;
 
-use super::{AUTH_SECRET, shown};
+use super::{AUTH_SECRET, Source, shown};
 use crate::failure::{Class, Failure};
 use crate::plan::Step;
 use crate::project::Project;
@@ -16,6 +16,9 @@ pub const EXAMPLE: &str = ".env.example";
 
 /// The step that makes `.env` where there is none.
 pub fn ensure(project: &Project) -> Option<Step<'_>> {
+    if project.options.secrets_from != Source::File {
+        return None;
+    }
     // A dangling link counts as there: it is the user's, and reading it tells what is wrong.
     // So does one that cannot be looked at.
     let looked = std::fs::symlink_metadata(&project.dotenv);

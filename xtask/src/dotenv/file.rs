@@ -1,14 +1,19 @@
 //! `.env` as a file: readable at all, and by nobody else.
 
-use std::io::Read;
-use std::os::unix::fs::PermissionsExt;
+use std::collections::BTreeMap;
+use std::io::{IsTerminal, Read};
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::sync::{Mutex, PoisonError, mpsc};
 
 use anyhow::Result;
-use camino::Utf8Path;
+use camino::{Utf8Path, Utf8PathBuf};
 
-use super::Problem;
+use super::syntax::Lines;
+use super::{Entry, Problem};
+use crate::deadlines;
 use crate::failure::{Class, Failure};
 use crate::git::{Standing, standing};
+use crate::secrets::Secret;
 
 /// A dotenv file is a few hundred bytes; what is larger than this is something else.
 const LARGEST: u64 = 64 * 1024;
@@ -33,18 +38,82 @@ pub fn read(path: &Utf8Path, shown: &str) -> Result<String> {
     if meta.is_dir() {
         return Err(fail("is a folder, not a file".into(), &format!("mv {shown} {shown}.old")).into());
     }
-    if !meta.is_file() {
-        return Err(fail("is not a regular file".into(), &format!("rm {shown}")).into());
+    if !meta.is_file() && !meta.file_type().is_fifo() {
+        return Err(fail("is neither a file nor a named pipe".into(), &format!("rm {shown}")).into());
     }
+    let refused = |error| fail(format!("cannot be read: {error}"), &format!("chown \"$USER\" {shown}"));
+    if meta.is_file() {
+        return text(&read_from(std::fs::File::open(path).map_err(refused)?)?, shown);
+    }
+    once(path, || {
+        let (sender, receiver) = mpsc::channel();
+        let pipe = path.to_owned();
+        // Opening a pipe waits for its writer, who may ask a person first.
+        std::thread::spawn(move || sender.send(std::fs::File::open(&pipe).and_then(read_from)));
+        let limit = deadlines::DOTENV_PIPE;
+        let silent = |_| {
+            let what = format!("is a named pipe into which nobody writes within {} s", limit.as_secs());
+            fail(what, &format!("start what writes into {shown}; or rm {shown}, and the next deploy makes a file"))
+        };
+        text(&receiver.recv_timeout(limit.time()).map_err(silent)?.map_err(refused)?, shown)
+    })
+}
+
+/// The text that standard input gives, as [`read`] gives that of a file.
+pub fn read_stdin() -> Result<String> {
+    const SHOWN: &str = "standard input";
+    if std::io::stdin().is_terminal() {
+        let what = format!("{SHOWN} is a terminal, and no values come from it");
+        let help = "sops decrypt secrets.env | cargo xtask deploy dev --secrets stdin";
+        return Err(Failure::new(Class::Config, what).help(help).into());
+    }
+    once(SHOWN.into(), || text(&read_from(std::io::stdin().lock())?, SHOWN))
+}
+
+/// The variables of the environment among `keys`. One that is empty counts as absent.
+pub fn environment(keys: &[&str]) -> Lines {
+    let mut lines = Lines::default();
+    for key in keys {
+        match std::env::var(key) {
+            Ok(value) if !value.is_empty() => {
+                lines.entries.push(Entry { key: (*key).to_owned(), value: Secret::new(value), line: None });
+            }
+            Err(std::env::VarError::NotUnicode(_)) => {
+                lines.problems.push(Problem::new(None, format!("{key} is not UTF-8"), format!("unset {key}")));
+                lines.broken.push((*key).to_owned());
+            }
+            Ok(_) | Err(std::env::VarError::NotPresent) => {}
+        }
+    }
+    lines
+}
+
+/// What `read` gives the first time: a stream gives its text only once.
+fn once(name: &Utf8Path, read: impl FnOnce() -> Result<String>) -> Result<String> {
+    static READ: Mutex<BTreeMap<Utf8PathBuf, String>> = Mutex::new(BTreeMap::new());
+    let mut known = READ.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(text) = known.get(name) {
+        return Ok(text.clone());
+    }
+    let text = read()?;
+    known.insert(name.to_owned(), text.clone());
+    Ok(text)
+}
+
+fn read_from(source: impl Read) -> std::io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    let file = std::fs::File::open(path)
-        .map_err(|error| fail(format!("cannot be read: {error}"), &format!("chown \"$USER\" {shown}")))?;
-    file.take(LARGEST + 1).read_to_end(&mut bytes)?;
+    source.take(LARGEST + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// The text in `bytes`, which come from what is called `shown`.
+fn text(bytes: &[u8], shown: &str) -> Result<String> {
+    let fail = |what: String, fix: &str| Failure::new(Class::Config, format!("{shown}: {what}")).help(fix);
     if bytes.len() as u64 > LARGEST {
         let what = format!("is larger than {} KiB, so it is no dotenv file", LARGEST / 1024);
         return Err(fail(what, &format!("mv {shown} {shown}.old; cargo xtask deploy dev makes a new one")).into());
     }
-    decode(bytes).map_err(|line| {
+    decode(bytes.to_vec()).map_err(|line| {
         let what = format!("{shown}:{line}: is not UTF-8");
         Failure::new(Class::Config, what).help("save the file as UTF-8 (PowerShell: Set-Content -Encoding utf8)").into()
     })
@@ -108,13 +177,28 @@ mod tests {
         let (what, _) = message(|path| std::os::unix::fs::symlink("/no/where", path).unwrap());
         assert_eq!(what, ".env: is a link to /no/where, which is not there");
         let (what, _) = message(|path| std::os::unix::fs::symlink("/dev/null", path).unwrap());
-        assert_eq!(what, ".env: is not a regular file");
+        assert_eq!(what, ".env: is neither a file nor a named pipe");
         let (what, _) = message(|path| std::fs::write(path, vec![b'#'; 70_000]).unwrap());
         assert_eq!(what, ".env: is larger than 64 KiB, so it is no dotenv file");
         let (what, _) = message(|path| std::fs::write(path, b"A=1\nB=\xff\n").unwrap());
         assert_eq!(what, ".env:2: is not UTF-8");
         let (what, _) = message(|path| std::fs::write(path, b"\xff\xfeA\0=\x001\0").unwrap());
         assert_eq!(what, ".env:1: is not UTF-8");
+    }
+
+    #[test]
+    fn a_named_pipe_is_read_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = Utf8Path::from_path(dir.path()).unwrap().join(".env");
+        rustix::fs::mkfifoat(rustix::fs::CWD, path.as_std_path(), rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR)
+            .unwrap();
+        let to = path.clone();
+        let writer = std::thread::spawn(move || std::fs::write(to, "A=b\n"));
+        for _ in 0..2 {
+            assert_eq!(read(&path, ".env").unwrap(), "A=b\n");
+        }
+        writer.join().unwrap().unwrap();
+        assert_eq!(exposure(&path, ".env").unwrap(), []);
     }
 
     #[test]

@@ -44,7 +44,7 @@ pub fn lines(text: &str, keys: &[&str]) -> Lines {
             }
             Ok(new) => {
                 if let Some(first) = entries.iter().find(|old| old.key == new.key) {
-                    let (key, first) = (&new.key, first.line);
+                    let (key, first) = (&new.key, first.line.unwrap_or_default());
                     problems.push(Problem::new(
                         line,
                         format!("{key} is set again, first in line {first}"),
@@ -80,7 +80,7 @@ fn entry(line: usize, content: &str, keys: &[&str]) -> Result<Entry, (Problem, O
     }
     let parsed = dotenvy::from_read_iter(format!("{content}\n").as_bytes()).next();
     match parsed {
-        Some(Ok((key, value))) if key == name => Ok(Entry { key, value: Secret::new(value), line }),
+        Some(Ok((key, value))) if key == name => Ok(Entry { key, value: Secret::new(value), line: Some(line) }),
         _ => Err((malformed(&format!("{name}=… is malformed")), Some(name.to_owned()))),
     }
 }
@@ -187,7 +187,7 @@ mod tests {
     fn bom_crlf_and_a_missing_last_line_end_are_nothing() {
         let Lines { entries, problems, .. } = lines("\u{feff}A=1\r\n# x\r\n\r\nB=2 ", &["A", "B"]);
         assert_eq!(problems, []);
-        let seen: Vec<_> = entries.iter().map(|e| (e.key.as_str(), e.value.expose(), e.line)).collect();
+        let seen: Vec<_> = entries.iter().map(|e| (e.key.as_str(), e.value.expose(), e.line.unwrap())).collect();
         assert_eq!(seen, [("A", "1", 1), ("B", "2", 4)]);
     }
 

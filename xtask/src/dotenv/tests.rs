@@ -3,6 +3,7 @@ use super::*;
 /// A value of which no part may show up in a message.
 const CANARY: &str = "CANARYq7Zk2m";
 const AUTH: &str = "AUTH_SECRET=not-a-secret-0123456789abcdef-0123";
+const OPENAI_URL: &str = "https://api.openai.com/v1";
 const URL: &str = "DATABASE_URL=postgresql://u:not-a-secret@db.lan/x";
 
 pub(super) fn contract(embedded: bool) -> Contract {
@@ -13,6 +14,7 @@ pub(super) fn contract(embedded: bool) -> Contract {
         optional: vec![OPENAI_API_KEY.into(), DATABASE_URL_UNPOOLED.into()],
         embedded,
         ingress_class: String::new(),
+        openai_url: OPENAI_URL.into(),
     }
 }
 
@@ -174,7 +176,7 @@ fn each_mistake_has_its_message() {
             "write %25 for a % in the password of DATABASE_URL",
         ),
         (
-            "{AUTH}\nDATABASE_URL=postgresql://user:password@host.neon.tech/db",
+            "{AUTH}\nDATABASE_URL=postgresql://USER:PASSWORD@HOST-pooler.REGION.aws.neon.tech/DATABASE",
             ".env:2: DATABASE_URL is a sample, not a real URL",
             "DATABASE_URL='…' with the connection string from Neon's console, password shown",
         ),
@@ -220,6 +222,16 @@ fn all_problems_come_at_once_in_the_order_of_the_file() {
 }
 
 #[test]
+fn a_compatible_api_may_take_any_key() {
+    let text = format!("{AUTH}\nOPENAI_API_KEY=ollama\n");
+    let elsewhere = Contract { openai_url: "http://host.minikube.internal:11434/v1".into(), ..contract(true) };
+    assert_eq!(inspect_text(&text, &elsewhere).problems, []);
+    let (what, help) = refused(&text, true);
+    assert_eq!(what, ".env:2: OPENAI_API_KEY is a placeholder, no key");
+    assert!(help[0].contains("platform.openai.com"), "{help:?}");
+}
+
+#[test]
 fn a_typo_is_one_problem_not_two() {
     let (what, _) = refused("AUTH_SECRE=x", true);
     assert_eq!(what, ".env:1: AUTH_SECRE is not known; AUTH_SECRET is");
@@ -249,4 +261,27 @@ fn the_environment_is_neither_read_nor_changed() {
     let value = dotenv.values().find(|(key, _)| *key == OPENAI_API_KEY).unwrap().1;
     assert_eq!(value.expose(), "$HOME-and-some-more");
     assert!(std::env::var_os("AUTH_SECRET").is_none_or(|value| value != AUTH.trim_start_matches("AUTH_SECRET=")));
+}
+
+#[test]
+fn values_of_a_broken_file_are_known_too() {
+    let text = "# AUTH_SECRET=commented-out\nAUTH_SECRET='not-a-secret-$one'\n  OTHER = not-a-secret-two\nbroken\n";
+    let redactor = Redactor::new(&values_in(text));
+    assert_eq!(
+        redactor.redact("a not-a-secret-$one b not-a-secret-two c commented-out"),
+        "a *** b *** c commented-out"
+    );
+}
+
+#[test]
+fn a_variable_of_the_environment_is_named_without_a_line() {
+    let entry = |key: &str, value: &str| Entry { key: key.into(), value: Secret::new(value), line: None };
+    let entries = vec![entry(AUTH_SECRET, "short"), entry(OPENAI_API_KEY, "sk-...")];
+    let lines = syntax::Lines { entries, ..syntax::Lines::default() };
+    let inspection = inspect_lines(lines, &contract(true));
+    let failure = failure("environment", &inspection.problems).unwrap();
+    let what = "2 problems in environment:\n  environment: AUTH_SECRET is shorter than 32 bytes\n  \
+                environment: OPENAI_API_KEY is a placeholder, no key";
+    assert_eq!(failure.to_string(), what);
+    assert!(failure.hints()[1].contains("or unset OPENAI_API_KEY:"), "{failure:?}");
 }

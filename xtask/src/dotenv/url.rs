@@ -5,8 +5,6 @@
 
 use crate::failure::nearest;
 
-use super::values::is_placeholder;
-
 /// What messages may show of a URL that is in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PostgresUrl {
@@ -106,7 +104,7 @@ pub fn parse(url: &str) -> Result<PostgresUrl, Fault> {
             url.split_once("://").is_some_and(|(s, _)| s.starts_with("postgresql+") || s.starts_with("postgres+"));
         return Err(if driver { Fault::Driver } else { Fault::Scheme });
     };
-    if rest.contains(['<', '>', '[']) && is_sample(rest) || is_placeholder(rest) {
+    if is_bracketed(rest) {
         return Err(Fault::Placeholder);
     }
     if !rest.chars().all(|c| c.is_ascii_graphic()) {
@@ -125,7 +123,7 @@ pub fn parse(url: &str) -> Result<PostgresUrl, Fault> {
     let (location, query) = location.split_once('?').unwrap_or((location, ""));
     let authority = location.split('/').next().unwrap_or_default();
     let hosts = authority.split(',').map(host).collect::<Result<Vec<_>, _>>()?;
-    if hosts.iter().any(|host| is_sample_of(userinfo, host)) {
+    if hosts.iter().any(|host| is_sample(userinfo, host)) {
         return Err(Fault::Placeholder);
     }
     if hosts.iter().any(|host| is_local(host)) {
@@ -166,23 +164,27 @@ fn is_local(host: &str) -> bool {
     host == "localhost" || host == "::1" || host == "0.0.0.0" || host.starts_with("127.")
 }
 
-/// `<password>` and `[password]`, as documentation writes it.
-fn is_sample(rest: &str) -> bool {
-    rest.contains('<') && rest.contains('>') || rest.contains("[your") || rest.to_lowercase().contains("[password]")
+/// Whether the URL, less its scheme, is one of documentation: a part in brackets, or an ellipsis.
+fn is_bracketed(rest: &str) -> bool {
+    let lower = rest.to_lowercase();
+    rest.contains('<') && rest.contains('>')
+        || lower.contains("[your")
+        || lower.contains("[password]")
+        || lower.contains("...")
 }
 
-/// The samples of Neon's documentation and of .env.example, and a password that Neon's console has hidden.
-fn is_sample_of(userinfo: &str, host: &str) -> bool {
-    let (user, password) = userinfo.split_once(':').unwrap_or((userinfo, ""));
-    let (user, password) = (user.to_lowercase(), password.to_lowercase());
+/// Whether it still has a part of a documented sample (`.env.example`, Neon's documentation), or a password that Neon's
+/// console has hidden. Nothing else: a host called `host.lan` and a password such as `example-1` may be real.
+fn is_sample(userinfo: &str, host: &str) -> bool {
+    const USERS: [&str; 3] = ["USER:PASSWORD", "alex:AbC123dEf", "username:password"];
+    const HOSTS: [&str; 3] = ["host", "hostname", "host-pooler"];
+    const DOMAINS: [&str; 5] = [".region.aws.neon.tech", ".example", ".example.com", ".example.net", ".example.org"];
+    let password = userinfo.split_once(':').map_or("", |(_, password)| password);
     let hidden = !password.is_empty() && password.chars().all(|c| "*x•".contains(c));
-    let sample_user = ["user", "username", "alex", "neondb_owner"].contains(&user.as_str());
-    let sample_password = ["password", "pass", "pwd", "abdc123", "abc123"].contains(&password.as_str());
-    let sample_host = host.split('.').any(|label| ["host", "hostname", "region", "example"].contains(&label))
-        || host.starts_with("host-pooler.")
-        || host.contains("ep-xxx")
-        || host.contains("cool-darkness");
-    hidden || sample_host || (sample_user && sample_password)
+    let sample_host = HOSTS.contains(&host)
+        || DOMAINS.iter().any(|domain| format!(".{host}").ends_with(domain))
+        || ["ep-xxx", "ep-cool-darkness-"].iter().any(|endpoint| host.starts_with(endpoint));
+    hidden || sample_host || USERS.contains(&userinfo)
 }
 
 impl Fault {
@@ -243,6 +245,12 @@ mod tests {
             ("postgresql://db.lan/x?options=endpoint%3Dep-1", "db.lan"),
             ("postgresql://u:p%2F@db.lan/x?application_name=a@b", "db.lan"),
             ("postgresql://u:a?#[b@db.lan/x", "db.lan"),
+            // What our own advice names for a Postgres on this machine, and names that only look like samples.
+            ("postgresql://u:not-a-secret@host.minikube.internal:5432/x", "host.minikube.internal"),
+            ("postgresql://u:not-a-secret@host.docker.internal/x", "host.docker.internal"),
+            ("postgresql://user:password@db.lan/example", "db.lan"),
+            ("postgresql://todo:changeme@my-host.lan/your-todos", "my-host.lan"),
+            ("postgresql://u:not-a-secret@region.lan/x", "region.lan"),
         ];
         for (url, host) in cases {
             assert_eq!(parse(url), Ok(PostgresUrl { host: host.to_owned() }), "{url}");
@@ -268,8 +276,9 @@ mod tests {
             (with("u:<password>"), Fault::Placeholder),
             (with("u:[YOUR-PASSWORD]"), Fault::Placeholder),
             (with("u:****************"), Fault::Placeholder),
-            (with("user:password"), Fault::Placeholder),
-            ("postgresql://user:password@host.neon.tech/db".to_owned(), Fault::Placeholder),
+            (with("USER:PASSWORD"), Fault::Placeholder),
+            ("postgresql://user:password@host/db".to_owned(), Fault::Placeholder),
+            ("postgresql://u:not-a-secret@db.example.com/db".to_owned(), Fault::Placeholder),
             ("postgresql://USER:PASSWORD@HOST-pooler.REGION.aws.neon.tech/DATABASE".to_owned(), Fault::Placeholder),
             ("postgresql://u:not-a-secret@ep-xxx.neon.tech/db".to_owned(), Fault::Placeholder),
             ("postgresql://...".to_owned(), Fault::Placeholder),

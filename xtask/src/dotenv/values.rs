@@ -52,7 +52,7 @@ pub fn check(entries: &[Entry], broken: &[String], contract: &Contract) -> Check
     }
     let mut host = None;
     for entry in entries.iter().filter(|entry| !entry.value.is_empty()) {
-        match value(entry) {
+        match value(entry, contract) {
             Err((text, fix)) => {
                 checked.problems.push(Problem::new(entry.line, format!("{} {text}", entry.key), fix));
             }
@@ -73,7 +73,7 @@ pub fn check(entries: &[Entry], broken: &[String], contract: &Contract) -> Check
                     format!(
                         "{DATABASE_URL_UNPOOLED} is set without {DATABASE_URL}: migrations would go to another database"
                     ),
-                    format!("set {DATABASE_URL} too, or remove line {}", entry.line),
+                    format!("set {DATABASE_URL} too, or {}", entry.removal()),
                 ));
             }
         }
@@ -85,8 +85,9 @@ pub fn check(entries: &[Entry], broken: &[String], contract: &Contract) -> Check
     checked
 }
 
-fn missing(key: &str, line: Option<usize>, contract: &Contract) -> Problem {
-    let state = if line.is_some() { "is empty" } else { "is missing" };
+fn missing(key: &str, entry: Option<Option<usize>>, contract: &Contract) -> Problem {
+    let state = if entry.is_some() { "is empty" } else { "is missing" };
+    let line = entry.flatten();
     match key {
         AUTH_SECRET => {
             Problem::new(line, format!("{key} {state}"), format!("{key}= and what this prints: {MAKE_AUTH}"))
@@ -105,7 +106,7 @@ fn missing(key: &str, line: Option<usize>, contract: &Contract) -> Problem {
 
 type Verdict = Result<Option<PostgresUrl>, (String, String)>;
 
-fn value(entry: &Entry) -> Verdict {
+fn value(entry: &Entry, contract: &Contract) -> Verdict {
     let (key, text) = (entry.key.as_str(), entry.value.expose());
     if text.chars().any(char::is_control) {
         return refuse(
@@ -119,12 +120,11 @@ fn value(entry: &Entry) -> Verdict {
     match key {
         DATABASE_URL | DATABASE_URL_UNPOOLED => url::parse(text).map(Some).map_err(|fault| fault.tell(key)),
         AUTH_SECRET => auth(text),
+        // A compatible API takes what its operator says: `ollama`, `none`.
+        OPENAI_API_KEY if !contract.asks_openai() => Ok(None),
         OPENAI_API_KEY if is_placeholder(text) || text.len() < 16 || text.contains(' ') => refuse(
             "is a placeholder, no key",
-            format!(
-                "put a key from platform.openai.com into {key}, or remove line {}: the assistant is off then",
-                entry.line
-            ),
+            format!("put a key from platform.openai.com into {key}, or {}: the assistant is off then", entry.removal()),
         ),
         _ if is_placeholder(text) => refuse("is a placeholder", format!("set {key} to its real value")),
         _ => Ok(None),
@@ -153,7 +153,7 @@ fn refuse(text: &str, fix: String) -> Verdict {
 }
 
 /// Whether `text` only marks where a value goes.
-pub fn is_placeholder(text: &str) -> bool {
+fn is_placeholder(text: &str) -> bool {
     let lower = text.to_lowercase();
     let marks = lower.trim_start_matches("sk-").chars().all(|c| "x*.-_ ".contains(c));
     let bracketed =

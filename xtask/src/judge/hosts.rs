@@ -56,7 +56,7 @@ pub fn unresolved(snapshot: &Snapshot) -> Vec<Seen> {
                 .help(format!(
                     "correct the name where it is given: .env, or a value in infra/helm/values*.yaml ({host})"
                 ))
-                .help("a Service of the cluster is found by its name: cargo xtask tool kubectl -- get services -n todo")
+                .help("a Service of the cluster is found by its name: cargo xtask tool kubectl -- get services")
                 .log(c.pod_name(), c.name())
         })
         .collect()

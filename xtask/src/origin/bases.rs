@@ -85,7 +85,12 @@ impl BaseRecords {
         let id = engine.image_id(image)?.with_context(|| format!("the engine lost {image} at once"))?;
         let registry = if how == Brought::Pulled { engine.registry_digest(image)? } else { None };
         let record = BaseRecord { image: image.to_owned(), id, registry, at: clock::rfc3339(clock::now()), how };
-        write(&self.file(image), &serde_json::to_vec_pretty(&record)?)
+        self.put_back(&record)
+    }
+
+    /// Writes a record that was read before.
+    pub fn put_back(&self, record: &BaseRecord) -> Result<()> {
+        write(&self.file(&record.image), &serde_json::to_vec_pretty(record)?)
     }
 }
 

@@ -117,7 +117,7 @@ pub fn lock(dest: &Utf8Path, progress: &dyn Fn(&str)) -> Result<File> {
     let dir = path.parent().unwrap_or(Utf8Path::new("."));
     let cannot = |error: std::io::Error| {
         Failure::new(Class::Machine, format!("cannot write to {dir}: {error}"))
-            .help(format!("make {dir} writable, or move the cache: export {}=…", crate::project::CACHE_VARIABLE))
+            .help(format!("make {dir} writable, or move the cache: export {}=…", crate::cache::CACHE_VARIABLE))
     };
     std::fs::create_dir_all(dir).map_err(cannot)?;
     let file = File::options().create(true).append(true).open(&path).map_err(cannot)?;

@@ -14,6 +14,7 @@ mod rollback;
 mod rollout;
 mod secrets;
 mod undo;
+mod uninstall;
 
 pub use desired::Desired;
 pub use diff::{Changed, Object, against_live as diff};
@@ -26,6 +27,7 @@ pub use restart::restart_outdated;
 pub use rollback::{Target, steps as rollback, target};
 pub use secrets::{Existing, Plan as SecretPlan, redactor as redactor_of_secrets};
 pub use undo::Run;
+pub use uninstall::uninstall;
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -137,7 +137,9 @@ fn a_release_that_helm_leaves_behind_is_told_and_its_secrets_stay() {
         json!({"kind": "Secret", "apiVersion": "v1", "metadata": {"name": "todo-backend-1", "labels": labels}});
     sandbox.api().put(&format!("{folder}/secrets/todo-backend-1"), secret);
     let annotations = json!({"meta.helm.sh/release-name": "todo", "meta.helm.sh/release-namespace": "todo"});
-    let service = json!({"kind": "Service", "apiVersion": "v1", "metadata": {"name": "todo-backend", "annotations": annotations}});
+    let metadata = json!({"name": "todo-backend", "annotations": annotations,
+                          "labels": {"app.kubernetes.io/managed-by": "Helm"}});
+    let service = json!({"kind": "Service", "apiVersion": "v1", "metadata": metadata});
     // As with a history in another store: Helm finds no release, and says that it is removed.
     sandbox.api().put(&format!("{folder}/services/todo-backend"), service);
     sandbox.api().remove(&format!("{folder}/secrets/sh.helm.release.v1.todo.v1"));
@@ -164,7 +166,7 @@ fn a_teardown_removes_what_xtask_made_and_waits_for_it() {
     sandbox.api().put(&format!("{folder}/configmaps/todo-xtask"), object("ConfigMap", "todo-xtask", &other));
     let run = sandbox.run(&["teardown", "--origin=release"]);
     assert_eq!(run.code, Some(5), "{run}");
-    assert!(run.stderr.contains("still there: Secret sh.helm.release.v1.todo.v1"), "{run}");
+    assert!(run.stderr.contains("still there: Helm's revision 1"), "{run}");
     sandbox.api().remove(&format!("{folder}/secrets/sh.helm.release.v1.todo.v1"));
     let run = sandbox.run(&["teardown", "--origin=release"]);
     assert_eq!(run.code, Some(0), "{run}");

@@ -51,7 +51,7 @@ pub struct Sandbox {
     pub dir: Utf8PathBuf,
     /// The checkout.
     pub root: Utf8PathBuf,
-    /// TODO_XTASK_CACHE; not there at first.
+    /// In the folder that TODO_XTASK_CACHE names; not there at first.
     pub cache: Utf8PathBuf,
     /// KUBECONFIG; not there at first.
     pub kubeconfig: Utf8PathBuf,
@@ -88,7 +88,7 @@ impl Sandbox {
         let play = format!("#!/bin/sh\nFAKES='{fakes}'\n{}", include_str!("fake.sh"));
         fs::write(fakes.join("play"), play).unwrap();
         fs::set_permissions(fakes.join("play"), fs::Permissions::from_mode(0o755)).unwrap();
-        let (cache, kubeconfig) = (dir.join("cache"), dir.join("kubeconfig"));
+        let (cache, kubeconfig) = (dir.join("todo-xtask"), dir.join("kubeconfig"));
         let this =
             Self { _temp: temp, dir, root, cache, kubeconfig, fakes, rules: Mutex::default(), api: OnceLock::new() };
         // The tests are about xtask, not about the memory of the machine that they run on.
@@ -340,7 +340,7 @@ impl Sandbox {
             .env("PATH", self.dir.join("bin"))
             .env("HOME", self.dir.join("home"))
             .env("KUBECONFIG", &self.kubeconfig)
-            .env("TODO_XTASK_CACHE", &self.cache)
+            .env("TODO_XTASK_CACHE", &self.dir)
             .current_dir(&self.dir)
             .stdin(Stdio::null());
         command
@@ -349,7 +349,7 @@ impl Sandbox {
     /// Text without what differs from run to run and machine to machine.
     pub fn tame(&self, text: &str) -> String {
         let own = fs::read_to_string("/proc/self/comm").unwrap_or_default();
-        let text = text.replace(self.dir.as_str(), "<tmp>");
+        let text = text.replace(self.cache.as_str(), "<tmp>/cache").replace(self.dir.as_str(), "<tmp>");
         let mine = format!("{} (process {})", own.trim(), std::process::id());
         let text = text.replace(&mine, "<this test>").replace(" --force --ports", " --ports");
         let rules = [

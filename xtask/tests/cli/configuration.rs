@@ -1,7 +1,9 @@
 //! Mistakes in arguments, `infra/xtask.toml`, the chart and `.env`: told with their place before any tool is called.
 
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::{PermissionsExt, symlink};
+use std::process::Stdio;
 
 use crate::common::{DOTENV, Run, Sandbox};
 
@@ -240,4 +242,58 @@ fn wrong_usage_is_a_code_of_its_own() {
 
     For more information, try '--help'.
     ");
+}
+
+/// Runs with `text` on standard input.
+fn run_with_input(sandbox: &Sandbox, args: &[&str], text: &str) -> (Option<i32>, String) {
+    let mut command = sandbox.command(args);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    (output.status.code(), String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
+}
+
+#[test]
+fn secrets_may_come_from_a_pipe_the_environment_or_standard_input() {
+    let plan = ["deploy", "dev", "--dry-run", "--origin=release"];
+    let url = "postgresql://u:not-a-secret-canary@db.lan/x";
+    let dotenv = format!("{DOTENV}DATABASE_URL={url}\n");
+    let auth = DOTENV.trim().split_once('=').unwrap().1;
+    let variables = [("AUTH_SECRET", auth), ("DATABASE_URL", url)];
+    let from = |source| [&plan[..], &["--secrets", source]].concat();
+
+    // Unasked, the environment is not looked at: it may be there for other work.
+    let sandbox = Sandbox::with_tools();
+    let run = sandbox.run_with(&plan, &variables);
+    assert!(
+        run.code == Some(0) && !run.stderr.contains("look at the database") && run.stderr.contains("make .env"),
+        "{run}"
+    );
+    let run = sandbox.run_with(&from("env"), &variables);
+    assert!(
+        run.code == Some(0) && run.stderr.contains("look at the database") && !run.stderr.contains("make .env"),
+        "{run}"
+    );
+    let run = sandbox.run_with(&from("env"), &[("AUTH_SECRET", ""), ("DATABASE_URL", url)]);
+    assert!(run.code == Some(3) && run.stderr.contains("error: environment: AUTH_SECRET is missing"), "{run}");
+    let run = sandbox.run_with(&["config", "--secrets=env"], &variables);
+    assert!(run.code == Some(0) && run.stdout.contains("environment") && !run.stdout.contains("canary"), "{run}");
+
+    let (code, text) = run_with_input(&sandbox, &from("stdin"), &dotenv);
+    assert!(code == Some(0) && text.contains("look at the database"), "{text}");
+    let (code, text) = run_with_input(&sandbox, &from("stdin"), "AUTH_SECRE=x\n");
+    assert!(code == Some(3) && text.contains("standard input:1: AUTH_SECRE is not known"), "{text}");
+    assert!(!sandbox.root.join(".env").exists());
+
+    // Both contracts of `config` and all of a deploy read the pipe, whose writer writes once.
+    let pipe = sandbox.root.join(".env");
+    assert!(std::process::Command::new("mkfifo").args(["-m", "600", pipe.as_str()]).status().unwrap().success());
+    let to = pipe.clone();
+    let writer = std::thread::spawn(move || fs::write(to, dotenv).unwrap());
+    let run = sandbox.run(&plan);
+    assert!(run.code == Some(0) && run.stderr.contains("look at the database"), "{run}");
+    writer.join().unwrap();
+    // Who only looks leaves it alone.
+    let run = sandbox.run(&["--origin=release"]);
+    assert!(run.code == Some(0) && run.stdout.contains(".env     present"), "{run}");
 }

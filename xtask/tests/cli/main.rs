@@ -18,6 +18,7 @@ mod json;
 mod machine;
 mod members;
 mod output;
+mod places;
 mod repository;
 mod secrets;
 mod undo;

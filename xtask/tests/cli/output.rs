@@ -21,7 +21,7 @@ fn the_short_help() {
       teardown     Remove what deploy made; data, cluster, engine and caches only when asked
       status       Show cluster, release, pods, images, routes, Secrets and drift
       rollback     Go back to a revision that Helm keeps, and prove it
-      bench        Measure latency at a steady rate, and where the application saturates
+      bench        Measure latency at a steady rate, and where the application saturates; or how long deploys take
       logs         Show the logs of all applications, or of one
       doctor       Check every prerequisite: version, verdict, fix
       pins         Show every pinned version: what takes it, and where each origin gets it from
@@ -37,10 +37,12 @@ fn the_short_help() {
       -v, --verbose           Show every command that is run
           --profile <NAME>    minikube profile and kube context, instead of the one in infra/xtask.toml
           --port <PORT>       Port of http://localhost when the profile is created
+          --secrets <FROM>    Where the application's secrets come from, instead of .env [possible
+                              values: file, env, stdin]
           --origin <ORIGIN>   Where engine, tools and base images come from; probed once if left out
                               [possible values: release, packages]
           --system-tools      Use kubectl, helm and minikube on PATH where their version will do
-          --root <DIR>        Checkout to work on, instead of the one that this xtask was compiled from
+          --root <DIR>        Checkout to work on, instead of the one that xtask is run in
           --ca-bundle <FILE>  Extra certificate authorities for downloads and image builds (default:
                               SSL_CERT_FILE)
       -h, --help              Print help (see more with '--help')

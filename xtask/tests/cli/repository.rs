@@ -1,6 +1,7 @@
 //! What must agree between folders that are built apart from each other.
 
 use std::fs;
+use std::process::Command;
 
 use crate::common::checkout;
 
@@ -25,4 +26,27 @@ fn the_newest_version_in_the_changelog_is_that_of_the_crates() {
         let link = format!("[{version}]: #{}---", version.replace('.', ""));
         assert!(changelog.contains(&link), "{link} is missing at the end");
     }
+}
+
+/// Content tags and scripts in images are those of Linux, also where git is set up for Windows.
+#[test]
+fn a_clone_has_lf_whatever_core_autocrlf_says() {
+    let temp = tempfile::tempdir().unwrap();
+    fs::copy(checkout().join(".gitattributes"), temp.path().join(".gitattributes")).unwrap();
+    fs::write(temp.path().join("run.sh"), "#!/bin/sh\ntrue\n").unwrap();
+    fs::write(temp.path().join("picture.png"), b"\x89PNG\r\n\x1a\n\0").unwrap();
+    let git = |args: &[&str]| {
+        let mut git = Command::new("git");
+        git.args(["-c", "core.autocrlf=true", "-c", "user.name=t", "-c", "user.email=t@t.invalid"]).args(args);
+        let output = git.current_dir(temp.path()).output().unwrap();
+        assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    };
+    git(&["init", "--quiet"]);
+    git(&["add", "--all"]);
+    for name in ["run.sh", "picture.png"] {
+        fs::remove_file(temp.path().join(name)).unwrap();
+    }
+    git(&["checkout", "--", "."]);
+    assert_eq!(fs::read(temp.path().join("run.sh")).unwrap(), b"#!/bin/sh\ntrue\n");
+    assert_eq!(fs::read(temp.path().join("picture.png")).unwrap(), b"\x89PNG\r\n\x1a\n\0");
 }

@@ -186,7 +186,7 @@ fn a_first_install_that_fails_is_removed_and_read_back() {
     assert_eq!(run.code, Some(7), "{run}");
     assert_eq!(undone(&sandbox).len(), 1, "{run}");
     // This helm removes nothing, and says that it has.
-    let left = "it could not be undone: helm uninstall has ended, but Deployment/todo-backend is still there";
+    let left = "it could not be undone: release todo is not removed; still there: ";
     assert!(run.stderr.contains(left), "{run}");
 }
 

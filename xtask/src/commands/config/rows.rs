@@ -6,8 +6,10 @@ use anyhow::Result;
 use clap::ValueEnum;
 use toml::de::{DeTable, DeValue};
 
+use crate::cache::CACHE_VARIABLE;
+use crate::dotenv::{self, Source};
 use crate::pins;
-use crate::project::{CACHE_VARIABLE, Project};
+use crate::project::Project;
 use crate::settings;
 
 /// What may be shown of a value.
@@ -119,7 +121,10 @@ pub fn options(project: &Project) -> Vec<Row> {
     let plain = |value: &str| Value::Plain(value.to_owned());
     vec![
         Row::new("cache", plain(project.cache.as_str()), format!("environment: {cache}")),
-        Row::new("dotenv", plain(project.dotenv.as_str()), flag(project.dotenv != project.root.join(".env"))),
+        match options.secrets_from {
+            Source::File => Row::new("dotenv", plain(project.dotenv.as_str()), "default"),
+            _ => Row::new("dotenv", plain(&dotenv::shown(project)), "command line"),
+        },
         Row::new("origin", Value::Plain(origin.unwrap_or_else(|| "probed".into())), flag(options.origin.is_some())),
         Row::new("system tools", plain(if options.system_tools { "yes" } else { "no" }), flag(options.system_tools)),
         Row::new("CA bundle", certificates.map_or(Value::Unset, |path| Value::Plain(path.into())), certificates_from),

@@ -1,13 +1,18 @@
 //! `deploy --watch`: deploys, and again whenever a file changes that a deploy is made from.
 
+mod wake;
+
+use std::os::unix::fs::FileTypeExt;
+
 use anyhow::Result;
+use camino::Utf8Path;
 
 use super::Deploy;
-use crate::deadlines;
 use crate::process;
 use crate::project::Project;
 use crate::stages::images::context::{self, Files};
 use crate::stages::images::recipe::{changed_files, in_brief};
+use wake::Wake;
 
 /// After so many looks in a row it is said that the sources cannot be read.
 const UNREADABLE: u32 = 5;
@@ -21,6 +26,7 @@ pub fn run(project: &Project, args: &Deploy) -> Result<()> {
     let report = &project.report;
     // Read before the deploy: what changes while it runs is a change.
     let mut before = sources(project)?;
+    let mut wake = Wake::new(project);
     super::once(project, args)?;
     // The first deploy may have made it.
     if let Some(made) = sources(project)?.remove(DOTENV) {
@@ -28,7 +34,7 @@ pub fn run(project: &Project, args: &Deploy) -> Result<()> {
     }
     loop {
         report.note("watching for changes; Ctrl-C ends it");
-        let (now, changed) = next(project, &before);
+        let (now, changed) = next(project, &before, &mut wake);
         before = now;
         report.begin_anew();
         report.heading(&format!("\n{changed}"));
@@ -44,13 +50,22 @@ pub fn run(project: &Project, args: &Deploy) -> Result<()> {
 
 /// Waits for a change that has come to rest: editors and checkouts write in several steps. What cannot be read for a
 /// moment is looked at again.
-fn next(project: &Project, before: &Files) -> (Files, String) {
+fn next(project: &Project, before: &Files, wake: &mut Wake) -> (Files, String) {
     let mut last = None;
     let mut silence = (String::new(), 0);
     loop {
-        std::thread::sleep(deadlines::SOURCES_POLL.time());
-        let now = match sources(project) {
-            Ok(now) => now,
+        match sources(project) {
+            Ok(now) => match in_brief(changed_files(&now, before)) {
+                Some(changed) if last.as_ref() == Some(&now) => return (now, changed),
+                Some(_) => {
+                    wake.wait_for_rest();
+                    last = Some(now);
+                }
+                None => {
+                    wake.wait_for_change(&now);
+                    last = None;
+                }
+            },
             Err(error) => {
                 let words = format!("{error:#}");
                 silence = if silence.0 == words { (words, silence.1 + 1) } else { (words, 1) };
@@ -58,12 +73,8 @@ fn next(project: &Project, before: &Files) -> (Files, String) {
                 if silence.1 == UNREADABLE {
                     project.report.warn(format!("no change can be seen: {}", silence.0));
                 }
-                continue;
+                wake.wait_for_rest();
             }
-        };
-        match in_brief(changed_files(&now, before)) {
-            Some(changed) if last.as_ref() == Some(&now) => return (now, changed),
-            _ => last = Some(now),
         }
     }
 }
@@ -80,8 +91,14 @@ fn sources(project: &Project) -> Result<Files> {
     for folder in [INFRA, project.settings.chart.path.as_str()] {
         add(folder, context::tree(&project.root.join(folder))?);
     }
-    files.extend(context::entry(&project.dotenv)?.map(|what| (DOTENV.to_owned(), what)));
+    // A pipe is read once, so nothing changes in it.
+    let dotenv = if is_pipe(&project.dotenv) { None } else { context::entry(&project.dotenv)? };
+    files.extend(dotenv.map(|what| (DOTENV.to_owned(), what)));
     Ok(files)
+}
+
+fn is_pipe(path: &Utf8Path) -> bool {
+    path.metadata().is_ok_and(|meta| meta.file_type().is_fifo())
 }
 
 #[cfg(test)]

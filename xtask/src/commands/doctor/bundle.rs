@@ -8,11 +8,11 @@ use super::archive::Archive;
 use crate::api::{LogOptions, Scope, kinds};
 use crate::clock;
 use crate::commands::{config, status};
-use crate::files;
+use crate::dotenv;
 use crate::inventory;
 use crate::process::Process;
 use crate::project::Project;
-use crate::secrets::{Redactor, Secret};
+use crate::secrets::Redactor;
 use crate::snapshot::{Snapshot, text};
 use crate::stages::{cluster, release};
 use crate::toolbox::Toolbox;
@@ -74,25 +74,13 @@ fn said(error: &anyhow::Error) -> anyhow::Error {
 
 /// Knows every value in `.env`, whether or not that is in order, and in the cluster's Secrets, old ones included.
 fn redactor(project: &Project, tools: Option<&Toolbox>) -> Result<Redactor> {
-    let text = files::read_bytes(&project.dotenv)?.unwrap_or_default();
-    let mut redactor = Redactor::new(&values(&String::from_utf8_lossy(&text)));
+    let mut redactor = Redactor::new(&dotenv::every_value(project)?);
     if let Some(tools) = tools {
         let ours = release::redactor_of_secrets(tools);
         let ours = ours.context("the cluster's Secrets could not be read, so nobody knows what to leave out")?;
         redactor.extend(ours);
     }
     Ok(redactor)
-}
-
-/// What stands behind each `=`, with and without quotes.
-fn values(dotenv: &str) -> Vec<Secret> {
-    let values =
-        dotenv.lines().filter_map(|line| line.trim_start().split_once('=')).filter(|(key, _)| !key.starts_with('#'));
-    let forms = values.flat_map(|(_, value)| {
-        let value = value.trim();
-        [value.to_owned(), value.trim_matches(['\'', '"']).to_owned()]
-    });
-    forms.map(Secret::new).collect()
 }
 
 fn versions(project: &Project, tools: Option<&Toolbox>) -> String {
@@ -184,19 +172,4 @@ fn of_run(archive: &mut Archive, project: &Project) -> Result<()> {
 
 fn read(path: &Utf8Path) -> Result<String> {
     Ok(String::from_utf8_lossy(&std::fs::read(path).with_context(|| format!("reading {path}"))?).into_owned())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn values_of_a_broken_env_are_known_too() {
-        let text = "# AUTH_SECRET=commented-out\nAUTH_SECRET='not-a-secret-$one'\n  OTHER = not-a-secret-two\nbroken\n";
-        let redactor = Redactor::new(&values(text));
-        assert_eq!(
-            redactor.redact("a not-a-secret-$one b not-a-secret-two c commented-out"),
-            "a *** b *** c commented-out"
-        );
-    }
 }

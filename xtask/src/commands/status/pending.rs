@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 
 use crate::credentials;
+use crate::dotenv::{self, Source};
 use crate::plan::Mode;
 use crate::project::Project;
 use crate::stages::images::build::{self, Seen, Verdict};
@@ -14,7 +15,7 @@ use crate::world::World;
 /// What it would change, in words; `None` if nothing was verified yet. A mistake in `.env` is what it would stop at.
 pub fn of(project: &Project, world: &World, observed: &Observed) -> Option<Vec<String>> {
     let record = observed.record.as_ref()?;
-    if !project.dotenv.is_file() {
+    if !has_secrets(project) {
         return None;
     }
     let first = |error: anyhow::Error| error.to_string().lines().next().unwrap_or_default().to_owned();
@@ -22,6 +23,11 @@ pub fn of(project: &Project, world: &World, observed: &Observed) -> Option<Vec<S
     let drifted = observed.snapshot.as_ref().is_some_and(|snapshot| !record.drift(snapshot).is_empty());
     pending.extend(drifted.then(|| "what was changed by hand is taken back".to_owned()));
     Some(pending)
+}
+
+/// Whether `.env` can be compared. A pipe is not read only to be looked at: its writer may ask a person.
+fn has_secrets(project: &Project) -> bool {
+    dotenv::is_there(project) && (project.options.secrets_from != Source::File || project.dotenv.is_file())
 }
 
 fn differences(project: &Project, world: &World, observed: &Observed, record: &Record) -> Result<Vec<String>> {

@@ -18,19 +18,12 @@ use crate::stages::images::{build, context};
 use crate::tally::Tally;
 use crate::world::{self, World};
 
-/// One check of a suite: its name and how long it may take in seconds.
-fn check(project: &Project, name: &str, process: &Process) -> bool {
-    let running = project.report.step("test", name, "");
-    match process.stream(|line| running.progress(line)) {
-        Ok(()) => {
-            running.done("");
-            true
-        }
-        Err(error) => {
-            project.report.error(&error);
-            false
-        }
-    }
+/// Runs one command as a test.
+fn check(project: &Project, name: &str, process: &Process) -> Tally {
+    Tally::of(&project.report, name, |running| {
+        process.stream(|line| running.progress(line))?;
+        Ok(String::new())
+    })
 }
 
 /// Runs a test runner whose output tells how many passed.
@@ -58,9 +51,9 @@ fn counted(project: &Project, name: &str, process: &Process) -> Tally {
 pub fn rust(project: &Project) -> Result<Tally> {
     let cargo =
         |args: &[&str]| members::cargo().args(args.iter().copied()).cwd(&project.root).deadline(deadlines::CARGO);
-    let mut tally = Tally::one(check(project, "cargo fmt", &cargo(&["fmt", "--all", "--check"])));
+    let mut tally = check(project, "cargo fmt", &cargo(&["fmt", "--all", "--check"]));
     let clippy = ["clippy", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings"];
-    tally += Tally::one(check(project, "cargo clippy", &cargo(&clippy)));
+    tally += check(project, "cargo clippy", &cargo(&clippy));
     // The tests of the secret scan need the scanner itself; they are ignored where nobody brings it.
     let gitleaks = world::gitleaks(project)?.program().to_owned();
     let test = cargo(&["test", "--locked", "--workspace", "--all-targets", "--", "--include-ignored"]);
@@ -70,11 +63,8 @@ pub fn rust(project: &Project) -> Result<Tally> {
 
 /// The secret scan over tree and history.
 pub fn scan(project: &Project) -> Result<Tally> {
-    let result = world::gitleaks(project).and_then(|gitleaks| scan_command::run(project, &gitleaks));
-    if let Err(error) = &result {
-        project.report.error(error);
-    }
-    Ok(Tally::one(result.is_ok()))
+    scan_command::run(project, &world::gitleaks(project)?)?;
+    Ok(Tally::new(1, 0))
 }
 
 /// Lint, unit tests, and every set of values rendered.
@@ -91,7 +81,7 @@ pub fn chart(project: &Project) -> Result<Tally> {
     for values in &sets {
         let name = values.rsplit('/').next().unwrap_or(values);
         let lint = helm(&["lint", "--strict", chart.as_str(), "--values", values]);
-        tally += Tally::one(check(project, &format!("helm lint with {name}"), &lint));
+        tally += check(project, &format!("helm lint with {name}"), &lint);
     }
     let unittest = Process::new(world.origin.tool(Tool::HelmUnittest).as_str()).args([
         "--strict",
@@ -109,7 +99,7 @@ pub fn chart(project: &Project) -> Result<Tally> {
         drop(running);
         text.lines().for_each(|line| project.report.line(format!("    | {line}")));
     }
-    tally += Tally { passed, failed: if output.status.success() { failed } else { failed.max(1) } };
+    tally += Tally::new(passed, if output.status.success() { failed } else { failed.max(1) });
     Ok(tally)
 }
 
@@ -130,13 +120,14 @@ pub fn image(project: &Project, name: &str) -> Result<Tally> {
     let world = World::bring(project, Mode::Apply, &needs)?;
     let engine = &world.tools.engine;
     let tag = format!("{name}:test");
-    let (_, context) = context::pack(&project.root.join(&image.context), &project.target())?;
+    let folder = project.root.join(&image.context);
+    let (_, context) = context::pack(&folder, &project.target())?;
     let build = build::command(project, engine, world.origin.as_ref(), image, &tag)?
-        .args(["--target", "test"])
+        .args(["--target", "test", "--build-context", &format!("tests={}", folder.join("tests"))])
         .stdin_file(Arc::new(context))
         .deadline(deadlines::APPLICATION_TEST)
         .log(project.log(&format!("test-{name}")));
-    if !check(project, &format!("build the test image of {name}"), &build) {
+    if check(project, &format!("build the test image of {name}"), &build).failed > 0 {
         return Err(Failure::new(Class::Image, format!("the test image of {name} does not build"))
             .help(format!("read {}", project.log(&format!("test-{name}"))))
             .into());

@@ -13,8 +13,9 @@ use super::schedule::{self, Job, Lane};
 use crate::deadlines;
 use crate::engine::Engine;
 use crate::engine::debian::{Dest, debian_tree};
+use crate::failure::{Class, Failure};
 use crate::files;
-use crate::origin::bases::{BaseRecords, Brought};
+use crate::origin::bases::{BaseRecord, BaseRecords, Brought};
 use crate::plan::Step;
 use crate::process::{NPM, PROXY, Process};
 use crate::project::Project;
@@ -107,7 +108,11 @@ impl<'a> Maker<'a> {
             None => std::cmp::Reverse(u64::from(job.name == Artifact::Debian.to_string()) * 1000),
         });
         running.progress(format!("logs in {}/logs", self.project.target()));
-        schedule::run(jobs)?;
+        let before = Before::note(self, artifacts)?;
+        if let Err(error) = schedule::run(jobs) {
+            before.put_back(self)?;
+            return Err(error);
+        }
         let used = folder_size(&self.caches.dir);
         running.progress("removing Go's caches");
         self.caches.drop_all()?;
@@ -213,7 +218,11 @@ impl<'a> Maker<'a> {
                 .or_else(|_| std::fs::copy(&from, bin.join(program)).map(|_| ()))?;
         }
         let build = self.build(artifact, &bin, &key)?.log(self.log(artifact)).deadline(deadlines::STAND_IN_BUILD);
-        build.stream(|line| running.progress(line))?;
+        build.stream(|line| running.progress(line)).map_err(|error| {
+            Failure::new(Class::Image, format!("{artifact} cannot be made: {error:#}")).help(
+                "the images that were there before are in use as before; mend the cause and run the command again",
+            )
+        })?;
         std::fs::remove_dir_all(&bin).with_context(|| format!("removing {bin}"))
     }
 
@@ -244,6 +253,35 @@ impl<'a> Maker<'a> {
             build = build.args(["--tag", tag]);
         }
         Ok(build.arg(folder.as_str()))
+    }
+}
+
+/// The images that a run replaces, as they were before it: all checkouts use them, so a run that fails replaces none.
+struct Before(Vec<(String, String, Option<BaseRecord>)>);
+
+impl Before {
+    fn note(maker: &Maker<'_>, artifacts: &[Artifact]) -> Result<Self> {
+        let is_image = |artifact: &&Artifact| matches!(artifact, Artifact::Image(_) | Artifact::Debian);
+        let names: Vec<String> =
+            artifacts.iter().filter(is_image).flat_map(|artifact| maker.manifest.names(artifact)).collect();
+        let ids = maker.engine.image_ids(&names)?.into_iter();
+        let noted = ids.map(|(name, id)| {
+            let record = maker.bases.read(&name)?;
+            Ok((name, id, record))
+        });
+        Ok(Self(noted.collect::<Result<_>>()?))
+    }
+
+    fn put_back(&self, maker: &Maker<'_>) -> Result<()> {
+        let names: Vec<String> = self.0.iter().map(|(name, ..)| name.clone()).collect();
+        let now = maker.engine.image_ids(&names)?;
+        for (name, id, record) in self.0.iter().filter(|(name, id, _)| now.get(name) != Some(id)) {
+            maker.engine.docker().args(["tag", id, name]).run()?;
+            if let Some(record) = record {
+                maker.bases.put_back(record)?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -312,4 +350,56 @@ fn docker_arch() -> &'static str {
 pub fn folder_size(dir: &Utf8Path) -> u64 {
     let walk = walkdir::WalkDir::new(dir).into_iter().flatten();
     walk.filter_map(|entry| entry.metadata().ok()).filter(std::fs::Metadata::is_file).map(|meta| meta.len()).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+    use crate::project::Options;
+    use crate::report::Report;
+
+    /// An engine that keeps the ID of each name in a file, and fails to build what has `python` in its name.
+    const ENGINE: &str = r#"
+case "$*" in
+*python*) [ "$1" = buildx ] && echo "exec format error" >&2 && exit 1 ;;
+esac
+case "$1" in
+buildx) while [ $# -gt 1 ]; do [ "$1" = --tag ] && echo sha256:new >"$FOLDER/$2"; shift; done ;;
+tag) echo "$2" >"$FOLDER/$3" ;;
+image) shift 4; for name; do echo "$(cat "$FOLDER/$name") $name"; done ;;
+esac
+"#;
+
+    #[test]
+    fn a_run_that_fails_replaces_no_image() {
+        let temp = tempfile::tempdir().unwrap();
+        let folder = Utf8Path::from_path(temp.path()).unwrap();
+        let client = folder.join("docker");
+        std::fs::write(&client, ENGINE.replace("$FOLDER", folder.as_str()).replacen('\n', "#!/bin/sh\n", 1)).unwrap();
+        std::fs::set_permissions(&client, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let engine = Engine { client, ..Engine::system() };
+        let mut project = Project::open(None, Options::default(), Report::new(false)).unwrap();
+        project.cache = folder.to_owned();
+        let manifest = Manifest::read(&project.root).unwrap();
+        let artifacts = ["node", "python"].map(|name| Artifact::Image(name.to_owned()));
+        let names: Vec<String> = artifacts.iter().flat_map(|artifact| manifest.names(artifact)).collect();
+        names.iter().for_each(|name| std::fs::write(folder.join(name), "sha256:old\n").unwrap());
+        let bases = BaseRecords::new(folder, "packages");
+        names.iter().for_each(|name| bases.record(&engine, name, Brought::Made).unwrap());
+        let dir = folder.join("packages");
+        let maker = Maker::new(&project, &manifest, &dir, &bases, engine);
+        let running = project.report.step("tools", "make", "");
+        let error = maker.make(&artifacts, &running).unwrap_err();
+        assert!(error.to_string().contains("exec format error"), "{error:#}");
+        assert_eq!(error.downcast_ref::<Failure>().unwrap().class, Class::Image);
+        for name in &names {
+            assert_eq!(std::fs::read_to_string(folder.join(name)).unwrap(), "sha256:old\n", "{name}");
+            assert_eq!(bases.read(name).unwrap().unwrap().id, "sha256:old", "{name}");
+        }
+        // The same run without the fault replaces what it makes.
+        maker.make(&artifacts[..1], &running).unwrap();
+        assert_eq!(std::fs::read_to_string(folder.join(&names[0])).unwrap(), "sha256:new\n");
+    }
 }

@@ -15,6 +15,7 @@ use crate::files;
 use crate::origin::Origin;
 use crate::plan::Step;
 use crate::project::Project;
+use crate::stages::images::prune;
 use crate::stages::machine;
 use crate::toolbox::Toolbox;
 
@@ -225,7 +226,7 @@ pub fn delete_step<'a>(project: &'a Project, tools: &'a Toolbox, why: &str) -> S
         ];
         let left: Vec<&str> = left.into_iter().filter(|(_, there)| *there).map(|(what, _)| what).collect();
         if left.is_empty() {
-            return Ok(String::new());
+            return prune::forget_profile(&project.cache, name).map(|()| String::new());
         }
         let what = format!("cluster `{name}` is not deleted; still there: {}", left.join(", "));
         Err(Failure::new(Class::Cluster, what)

@@ -85,7 +85,7 @@ impl Finding {
             };
         }
         failure.help(match self.kind.as_str() {
-            "waking up" | "too many connections" => "then again: cargo xtask deploy dev",
+            "waking up" | "too many connections" | "missing privilege" => "then again: cargo xtask deploy dev",
             "quota exceeded" => "see the provider's console (Neon: Billing), or set another DATABASE_URL in .env",
             _ => "edit DATABASE_URL in .env, then: cargo xtask deploy dev",
         })
@@ -162,6 +162,7 @@ mod tests {
             (bad("TLS refused", "TLS"), "TLS refused (at TLS)", "edit DATABASE_URL"),
             (bad("quota exceeded", "session"), "quota exceeded (at session)", "console"),
             (bad("waking up", "waking up"), "waking up\n", "then again"),
+            (bad("missing privilege", "migrations"), "missing privilege (at migrations)", "then again"),
             (bad("unreachable", "name resolution"), "unreachable (at name resolution)", "edit DATABASE_URL"),
         ];
         for (finding, what, help) in table {

@@ -52,9 +52,24 @@ pub fn pack(dir: &Utf8Path, temp: &Utf8Path) -> Result<(Files, File)> {
 
 /// Returns the digests of everything in the folder `dir`.
 pub fn tree(dir: &Utf8Path) -> Result<Files> {
-    let mut walk = Walk { dir, ignore: Ignore::default(), files: Files::new(), tar: None };
+    let mut walk = Walk { dir, ignore: Ignore::default(), reads_ignore: false, files: Files::new(), tar: None };
     walk.folder("", &Matches::default())?;
     Ok(walk.files)
+}
+
+/// Returns whether an editor or a desktop keeps a file of this `name` for itself: Vim's swap files and its test of a
+/// folder, backups, Emacs' locks and automatic saves, JetBrains' safe writes, Finder's views. They come and go while
+/// somebody types, so they are part of no context and start no deploy.
+pub fn is_editors(name: &str) -> bool {
+    let swap = name.rsplit_once(".sw").is_some_and(|(_, last)| matches!(last.as_bytes(), [b'a'..=b'p' | b'x']));
+    swap && name.starts_with('.')
+        || name == "4913"
+        || name.ends_with('~')
+        || name.starts_with(".#")
+        || name.starts_with('#') && name.ends_with('#')
+        || name.ends_with("___jb_tmp___")
+        || name.ends_with("___jb_old___")
+        || name == ".DS_Store"
 }
 
 /// Returns what is at `path`; `None` if nothing is there.
@@ -76,7 +91,7 @@ fn context(dir: &Utf8Path, tar: Option<&mut Tar>) -> Result<Files> {
             Err(error) => return Err(unreadable(&path, &error)),
         }
     }
-    let mut walk = Walk { dir, ignore, files: Files::new(), tar };
+    let mut walk = Walk { dir, ignore, reads_ignore: true, files: Files::new(), tar };
     // BuildKit reads it from the tar, so it is there even if a pattern leaves it out.
     walk.add(DOCKERFILE)?;
     if walk.files.is_empty() {
@@ -92,6 +107,8 @@ fn context(dir: &Utf8Path, tar: Option<&mut Tar>) -> Result<Files> {
 struct Walk<'a> {
     dir: &'a Utf8Path,
     ignore: Ignore,
+    /// Whether a `.dockerignore` counts here.
+    reads_ignore: bool,
     files: Files,
     tar: Option<&'a mut Tar>,
 }
@@ -110,12 +127,22 @@ impl Walk<'_> {
         let mut list = list().map_err(|error| unreadable(&here, &error))?;
         list.sort_by(|(one, _), (other, _)| one.cmp(other));
         for (name, kind) in list {
-            let name = name.into_string().map_err(|name| {
-                Failure::new(Class::Image, format!("{here} holds a file whose name is not UTF-8: {}", name.display()))
-                    .help("rename it, or leave it out in .dockerignore")
-            })?;
-            let path = if below.is_empty() { name } else { format!("{below}/{name}") };
+            let is_text = name.to_str().is_some();
+            // Patterns see the replacement character for what is not UTF-8, as Docker's do.
+            let shown = name.to_string_lossy();
+            if is_editors(&shown) {
+                continue;
+            }
+            let path = if below.is_empty() { shown.into_owned() } else { format!("{below}/{shown}") };
             let matches = self.ignore.judge(&path, parent);
+            if !is_text {
+                if matches.excluded && !(kind.is_dir() && self.ignore.may_return_below(&path)) {
+                    continue;
+                }
+                let what = format!("{here} holds a file whose name is not UTF-8: {}", name.display());
+                let help = if self.reads_ignore { "rename it, or leave it out in .dockerignore" } else { "rename it" };
+                return Err(Failure::new(Class::Image, what).help(help).into());
+            }
             if !matches.excluded {
                 self.add(&path)?;
             }
@@ -289,6 +316,30 @@ mod tests {
     }
 
     #[test]
+    fn leaves_out_what_editors_keep_for_themselves() {
+        let (_temp, dir) = context(&[("Dockerfile", ""), ("a.py", "")]);
+        let before = read(&dir).unwrap();
+        for name in [".a.py.swp", ".a.py.swx", ".swo", "4913", "a.py~", "#a.py#", "a.py___jb_tmp___", ".DS_Store"] {
+            std::fs::write(dir.join(name), "").unwrap();
+        }
+        // Emacs' lock: a link that leads nowhere.
+        symlink("somebody@host.1", dir.join(".#a.py")).unwrap();
+        assert_eq!((read(&dir).unwrap(), tree(&dir).unwrap()), (before.clone(), before));
+        for name in ["a.swp", "answer.sw", ".env.swap", "~a", "#a", "a#"] {
+            assert!(!is_editors(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn an_edited_test_changes_no_image() {
+        let root = Utf8Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+        for app in ["apps/backend", "apps/frontend"] {
+            let files = read(&root.join(app)).unwrap();
+            assert!(!files.keys().any(|path| path.starts_with("tests")) && files.len() > 10, "{app}: {files:?}");
+        }
+    }
+
+    #[test]
     fn an_ignored_folder_is_not_entered() {
         let (_temp, dir) = context(&[("Dockerfile", ""), (".dockerignore", "secret"), ("a", "")]);
         // A name that is not UTF-8 would be an error if the walk saw it.
@@ -298,6 +349,21 @@ mod tests {
         read(&dir).unwrap();
         std::fs::write(dir.join(".dockerignore"), "").unwrap();
         assert!(read(&dir).unwrap_err().to_string().contains("not UTF-8"));
+    }
+
+    #[test]
+    fn a_name_that_is_not_utf8_may_be_ignored_like_any_other() {
+        let bad = <std::ffi::OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(b"caf\xe9.tmp");
+        let (_temp, dir) = context(&[("Dockerfile", ""), (".dockerignore", "**/*.tmp"), ("a/b", "")]);
+        std::fs::write(dir.join("a").as_std_path().join(bad), "").unwrap();
+        std::fs::create_dir(dir.as_std_path().join(bad)).unwrap();
+        std::fs::write(dir.as_std_path().join(bad).join(bad), "").unwrap();
+        assert_eq!(read(&dir).unwrap().into_keys().collect::<Vec<_>>(), [".dockerignore", "Dockerfile", "a", "a/b"]);
+        for patterns in ["*.tmp", "**/*.tmp\n!**/b"] {
+            std::fs::write(dir.join(".dockerignore"), patterns).unwrap();
+            assert!(read(&dir).unwrap_err().to_string().contains("not UTF-8"), "{patterns}");
+        }
+        assert!(tree(&dir).unwrap_err().downcast_ref::<Failure>().unwrap().hints() == ["rename it"]);
     }
 
     #[test]

@@ -3,14 +3,41 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Result, ensure};
+use camino::{Utf8Path, Utf8PathBuf};
 
 use super::build::LABEL;
 use super::node::{Images, Node, canonical};
 use crate::engine::Engine;
+use crate::files;
 use crate::plan::Step;
+use crate::private;
 
 /// How many builds of an image an engine keeps: going back and forth between branches costs no build.
 pub const KEEP: usize = 5;
+
+/// The file that names the builds which a profile needs, one reference a line.
+fn needs_file(cache: &Utf8Path, profile: &str) -> Utf8PathBuf {
+    cache.join("needed").join(profile)
+}
+
+/// Writes down that `profile` needs the builds `needed`, and returns what all profiles need that share the cache: they
+/// share an engine too, and a deploy to one of them must not remove the builds of another one.
+pub fn needed_by_profiles(cache: &Utf8Path, profile: &str, needed: &BTreeSet<String>) -> Result<BTreeSet<String>> {
+    let file = needs_file(cache, profile);
+    let folder = file.parent().unwrap_or(cache);
+    private::create_dir(folder)?;
+    private::write(&file, &needed.iter().map(|reference| format!("{reference}\n")).collect::<String>())?;
+    let mut all = needed.clone();
+    for file in files::entries(folder)? {
+        all.extend(files::read(&file)?.unwrap_or_default().lines().map(str::to_owned));
+    }
+    Ok(all)
+}
+
+/// Forgets what `profile` needed: it is deleted.
+pub fn forget_profile(cache: &Utf8Path, profile: &str) -> Result<()> {
+    files::remove(&needs_file(cache, profile))
+}
 
 /// The steps that remove from `engine` all but the newest `keep` builds of each image in `names`. References in `needed`
 /// stay in any case.
@@ -127,6 +154,20 @@ mod tests {
 
     fn set(items: &[&str]) -> BTreeSet<String> {
         items.iter().map(|item| item.to_string()).collect()
+    }
+
+    #[test]
+    fn keeps_builds_that_another_profile_needs_until_it_is_deleted() {
+        let temp = tempfile::tempdir().unwrap();
+        let cache = Utf8Path::from_path(temp.path()).unwrap();
+        let (one, other) = (set(&["todo-backend:00000000000000aa"]), set(&["todo-backend:00000000000000bb"]));
+        assert_eq!(needed_by_profiles(cache, "one", &one).unwrap(), one);
+        assert_eq!(needed_by_profiles(cache, "other", &other).unwrap(), &one | &other);
+        // The newest answer of a profile counts.
+        assert_eq!(needed_by_profiles(cache, "one", &set(&[])).unwrap(), other);
+        forget_profile(cache, "other").unwrap();
+        forget_profile(cache, "other").unwrap();
+        assert_eq!(needed_by_profiles(cache, "one", &set(&[])).unwrap(), set(&[]));
     }
 
     #[test]

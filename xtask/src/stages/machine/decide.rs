@@ -143,7 +143,7 @@ pub fn room(observed: &Observed, needed: u64, purpose: &str) -> Result<(), Failu
         let list = observed.reclaimable.join(", ");
         failure = failure.help(format!("cargo xtask teardown --cache   # the cache takes: {list}"));
     }
-    Err(failure.help(format!("or put the cache where there is room: export {}=/path", crate::project::CACHE_VARIABLE)))
+    Err(failure.help(format!("or put the cache where there is room: export {}=/path", crate::cache::CACHE_VARIABLE)))
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use sha2::{Digest, Sha256};
 use crate::failure::{Class, Failure};
 use crate::project::Project;
 use crate::snapshot::{Snapshot, label};
+use crate::stages::images::context::is_editors;
 
 /// The release as it should be.
 #[derive(Clone, Debug)]
@@ -107,7 +108,7 @@ fn folder_digest(folder: &Utf8Path) -> Result<String> {
         let entry = entry.with_context(|| format!("reading {folder}"))?;
         let name = entry.file_name().to_string_lossy();
         // Environments are fingerprinted one by one: another environment's values change nothing here.
-        if entry.file_type().is_file() && !(name.starts_with("values-") && entry.depth() == 1) {
+        if entry.file_type().is_file() && !is_editors(&name) && !(name.starts_with("values-") && entry.depth() == 1) {
             hash.update(entry.path().strip_prefix(folder)?.to_string_lossy().as_bytes());
             hash.update([0]);
             hash.update(Sha256::digest(std::fs::read(entry.path())?));

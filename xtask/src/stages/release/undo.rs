@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::helm::{self, Revision, Status};
 use super::record::Record;
 use super::rollout::{self, Stopped};
+use super::uninstall::uninstall;
 use super::{drift, secrets};
 use crate::api::{Propagation, kinds};
 use crate::clock;
@@ -251,16 +252,7 @@ fn keep_record(project: &Project, tools: &Toolbox, revision: u64, now: u64) -> R
 /// Removes a first install that failed. Volumes with data in them stay, and with them the password that opens them: the
 /// data may be older than this install.
 fn remove(project: &Project, tools: &Toolbox) -> Result<String> {
-    let chart = &project.settings.chart;
-    let uninstall = tools.helm().args(["uninstall", &chart.release, "--ignore-not-found", "--cascade=foreground"]);
-    uninstall.args(["--wait", "--timeout=120s"]).log(project.log("helm")).deadline(deadlines::HELM_UNINSTALL).run()?;
-    let (snapshot, existing) = (Snapshot::take(tools)?, secrets::observe(tools)?);
-    if let Some(left) = snapshot.applied().next() {
-        bail!("helm uninstall has ended, but {} is still there", key(left));
-    }
-    if let Some(left) = existing.helm.first() {
-        bail!("helm uninstall has ended, but revision {} is still there", left.number);
-    }
+    let (snapshot, existing) = uninstall(project, tools)?;
     let is_bound = |claim: &&Value| text(claim, "/status/phase") == "Bound";
     let (bound, pending): (Vec<_>, Vec<_>) = snapshot.kind("PersistentVolumeClaim").partition(is_bound);
     // A claim that no volume was provided for holds nothing, but would keep its wrong class.
@@ -268,7 +260,7 @@ fn remove(project: &Project, tools: &Toolbox) -> Result<String> {
     for claim in pending {
         api.delete(&kinds::PERSISTENT_VOLUME_CLAIM, text(claim, "/metadata/name"), Propagation::Background)?;
     }
-    let password = manifests::postgres_name(chart);
+    let password = manifests::postgres_name(&project.settings.chart);
     let keep: Vec<&String> = existing.ours.iter().filter(|name| !bound.is_empty() && **name == password).collect();
     let stale: Vec<String> = existing.ours.iter().filter(|name| !keep.contains(name)).cloned().collect();
     secrets::delete(tools, &stale)?;

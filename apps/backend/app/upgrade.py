@@ -1,0 +1,42 @@
+"""Runs the migrations with Alembic. Imported only where there is something to migrate: the import
+takes longer than everything else that a pod does before it serves.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import create_engine, text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.pool import NullPool
+
+
+def upgrade(
+    connect: Callable[[], psycopg.Connection[Any]], folder: Path, known: set[str], lock_key: int
+) -> bool:
+    """Brings the schema to the head of the migrations in `folder`, in one transaction.
+
+    An advisory lock lets one process migrate; the others wait and then find nothing to do, or a
+    schema that is newer than the `known` revisions. Returns whether there was something to do.
+    Raises `psycopg.Error`.
+    """
+    config = Config()
+    config.set_main_option("script_location", str(folder))
+    engine = create_engine("postgresql+psycopg://", creator=connect, poolclass=NullPool)
+    try:
+        with engine.begin() as connection:
+            connection.execute(text("SET LOCAL lock_timeout = '30s'"))
+            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": lock_key})
+            config.attributes["connection"] = connection
+            context = MigrationContext.configure(connection)
+            before = context.get_current_revision()
+            if before is not None and before not in known:
+                return False
+            command.upgrade(config, "head")
+            return context.get_current_revision() != before
+    except DBAPIError as error:
+        raise (error.orig if isinstance(error.orig, psycopg.Error) else error) from error

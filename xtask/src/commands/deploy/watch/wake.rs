@@ -1,0 +1,93 @@
+//! When `deploy --watch` looks at the sources: as soon as the system reports a change in one of their folders. What has
+//! changed is always read from the files, so a report too many costs one look, and a lost one waits for the next look.
+
+use std::collections::BTreeSet;
+use std::sync::mpsc::{Receiver, channel};
+
+use camino::Utf8PathBuf;
+use notify::{RecommendedWatcher, RecursiveMode, Watcher};
+
+use crate::deadlines;
+use crate::project::Project;
+use crate::stages::images::context::{FOLDER, Files};
+
+/// Waits for changes in the folders of the sources.
+pub struct Wake {
+    root: Utf8PathBuf,
+    /// `None`: the system reports nothing, so the sources are looked at from time to time.
+    watcher: Option<RecommendedWatcher>,
+    reports: Receiver<()>,
+    folders: BTreeSet<Utf8PathBuf>,
+    report: crate::report::Report,
+}
+
+impl Wake {
+    /// Watches nothing yet.
+    pub fn new(project: &Project) -> Self {
+        let (send, reports) = channel();
+        let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+            // Reading the sources is no change; an error is a reason to look.
+            if event.is_ok_and(|event| event.kind.is_access()) {
+                return;
+            }
+            let _ = send.send(());
+        });
+        let mut wake = Self {
+            root: project.root.clone(),
+            watcher: None,
+            reports,
+            folders: BTreeSet::new(),
+            report: project.report.clone(),
+        };
+        match watcher {
+            Ok(watcher) => wake.watcher = Some(watcher),
+            Err(error) => wake.fall_back(&error),
+        }
+        wake
+    }
+
+    /// Waits until something may have changed since `now` was read, at most [`deadlines::SOURCES_POLL`].
+    pub fn wait_for_change(&mut self, now: &Files) {
+        let new = self.watch(now);
+        // Something may have changed in a new folder before it was watched.
+        if new == 0 {
+            let limit = if self.watcher.is_some() { deadlines::SOURCES_LOOK } else { deadlines::SOURCES_POLL };
+            let _ = self.reports.recv_timeout(limit.time());
+        }
+    }
+
+    /// Waits until no change has been reported for a moment.
+    pub fn wait_for_rest(&self) {
+        if self.watcher.is_none() {
+            return std::thread::sleep(deadlines::SOURCES_POLL.time());
+        }
+        while self.reports.recv_timeout(deadlines::SOURCES_REST.time()).is_ok() {}
+    }
+
+    /// Watches the folders of `files`, each by itself: what `.dockerignore` leaves out may change all the time. Returns how
+    /// many are new.
+    fn watch(&mut self, files: &Files) -> usize {
+        let inside = files.iter().filter(|(_, what)| *what == FOLDER).map(|(path, _)| self.root.join(path));
+        let around = files.keys().filter_map(|path| self.root.join(path).parent().map(Utf8PathBuf::from));
+        let folders: BTreeSet<Utf8PathBuf> = inside.chain(around).collect();
+        // A folder that is gone took its watch with it; one of that name may come back.
+        self.folders.retain(|folder| folders.contains(folder));
+        let new: Vec<Utf8PathBuf> = folders.difference(&self.folders).cloned().collect();
+        for folder in &new {
+            let Some(watcher) = &mut self.watcher else { break };
+            match watcher.watch(folder.as_std_path(), RecursiveMode::NonRecursive) {
+                Ok(()) => drop(self.folders.insert(folder.clone())),
+                // Gone since it was read.
+                Err(error) if matches!(error.kind, notify::ErrorKind::PathNotFound) => {}
+                Err(error) => self.fall_back(&error),
+            }
+        }
+        if self.watcher.is_some() { new.len() } else { 0 }
+    }
+
+    fn fall_back(&mut self, error: &notify::Error) {
+        self.watcher = None;
+        let often = deadlines::SOURCES_POLL.time().as_millis();
+        self.report.note(format!("the system reports no changes ({error}): the files are read every {often} ms"));
+    }
+}

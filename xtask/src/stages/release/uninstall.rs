@@ -1,0 +1,33 @@
+//! `helm uninstall`, read back: Helm also succeeds where it finds no record of the release.
+
+use anyhow::Result;
+use serde_json::Value;
+
+use super::secrets::{self, Existing};
+use crate::deadlines;
+use crate::failure::{Class, Failure};
+use crate::project::Project;
+use crate::snapshot::{Snapshot, title};
+use crate::toolbox::Toolbox;
+
+/// Uninstalls the release. Returns what is left in the namespace: others' objects, volumes and Secrets.
+///
+/// # Errors
+/// Fails if an object that Helm made for the release, or a revision of it, is still there.
+pub fn uninstall(project: &Project, tools: &Toolbox) -> Result<(Snapshot, Existing)> {
+    let release = &project.settings.chart.release;
+    let uninstall = tools.helm().args(["uninstall", release, "--ignore-not-found", "--cascade=foreground"]);
+    uninstall.args(["--wait", "--timeout=150s"]).log(project.log("helm")).deadline(deadlines::HELM_UNINSTALL).run()?;
+    let (snapshot, existing) = (Snapshot::take(tools)?, secrets::observe(tools)?);
+    let objects = snapshot.applied().map(|object: &Value| title(object));
+    let revisions = existing.helm.iter().map(|revision| format!("Helm's revision {}", revision.number));
+    let left: Vec<String> = revisions.chain(objects).collect();
+    if left.is_empty() {
+        return Ok((snapshot, existing));
+    }
+    let what = format!("release {release} is not removed; still there: {}", left.join(", "));
+    Err(Failure::new(Class::Cluster, what)
+        .help(format!("see what Helm knows: cargo xtask tool helm -- list --all --filter {release}"))
+        .help("have Helm take it over, then remove it: cargo xtask deploy dev && cargo xtask teardown")
+        .into())
+}
