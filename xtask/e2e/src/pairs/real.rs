@@ -18,10 +18,10 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use camino::{Utf8Path, Utf8PathBuf};
 use serde_json::{Value, json};
 
+use xtask::cache::CACHE_VARIABLE;
 use xtask::deadlines::SCALE;
 use xtask::engine::Engine;
 use xtask::members;
-use xtask::project::CACHE_VARIABLE;
 use xtask::stages::images::node::Stock;
 use xtask::toolbox::Toolbox;
 use xtask_faults::calls::{Call, Fault, Ledger};
@@ -84,7 +84,12 @@ impl<'a> Real<'a> {
         let tool = suite::keep(&tool, &folder)?;
         xtask_faults::world::tools(&folder, &bed.root, &tool)?;
         std::fs::write(folder.join("cache/origin"), "release")?;
-        symlink(bed.project.cache.join("locks"), folder.join("cache/locks"))?;
+        // One run at a time for a profile, and builds that others need stay.
+        for shared in ["locks", "needed"] {
+            let shared_folder = bed.project.cache.join(shared);
+            std::fs::create_dir_all(&shared_folder)?;
+            symlink(shared_folder, folder.join("cache").join(shared))?;
+        }
 
         let tools = bed.tools()?;
         let profile = xtask::stages::cluster::profile(&tools)?;
