@@ -57,6 +57,8 @@ mod scale {
     const SHORTEST: Duration = Duration::from_secs(1);
     /// What is left of any limit, at most: a suite waits for many of them.
     const LONGEST: Duration = Duration::from_secs(10);
+    /// Pauses of less than a second are shortened less: every look is work for the machine.
+    const PAUSES: f64 = 4.0;
 
     pub fn scaled(time: Duration) -> Duration {
         static FACTOR: OnceLock<Option<f64>> = OnceLock::new();
@@ -68,8 +70,10 @@ mod scale {
     }
 
     pub(super) fn scaled_by(time: Duration, factor: f64) -> Duration {
-        let scaled = time.mul_f64(factor);
-        if time < Duration::from_secs(1) { scaled } else { scaled.clamp(SHORTEST, LONGEST) }
+        if time < Duration::from_secs(1) {
+            return time.mul_f64((factor * PAUSES).min(1.0));
+        }
+        time.mul_f64(factor).clamp(SHORTEST, LONGEST)
     }
 }
 
@@ -300,6 +304,6 @@ mod tests {
         assert_eq!(scaled(HELM_UPGRADE), Duration::from_secs(9));
         assert_eq!(scaled(MINIKUBE_START), Duration::from_secs(10));
         assert_eq!(scaled(ENGINE_PROBE), Duration::from_secs(1));
-        assert_eq!(scaled(POLL), Duration::from_millis(10));
+        assert_eq!(scaled(POLL), Duration::from_millis(40));
     }
 }
