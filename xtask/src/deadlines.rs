@@ -58,6 +58,8 @@ mod scale {
     const SHORTEST: Duration = Duration::from_secs(1);
     /// What is left of any limit, at most, unless the variable says otherwise: a suite waits for many of them.
     const LONGEST: Duration = Duration::from_secs(10);
+    /// Pauses of less than a second are shortened less: every look is work for the machine.
+    const PAUSES: f64 = 4.0;
 
     pub fn scaled(time: Duration) -> Duration {
         static SCALE: OnceLock<Option<(f64, Duration)>> = OnceLock::new();
@@ -74,8 +76,10 @@ mod scale {
     }
 
     pub(super) fn scaled_by(time: Duration, factor: f64, longest: Duration) -> Duration {
-        let scaled = time.mul_f64(factor);
-        if time < Duration::from_secs(1) { scaled } else { scaled.clamp(SHORTEST, longest) }
+        if time < Duration::from_secs(1) {
+            return time.mul_f64((factor * PAUSES).min(1.0));
+        }
+        time.mul_f64(factor).clamp(SHORTEST, longest)
     }
 }
 
@@ -311,7 +315,7 @@ mod tests {
         assert_eq!(scaled(HELM_UPGRADE), Duration::from_secs(9));
         assert_eq!(scaled(MINIKUBE_START), Duration::from_secs(10));
         assert_eq!(scaled(ENGINE_PROBE), Duration::from_secs(1));
-        assert_eq!(scaled(POLL), Duration::from_millis(10));
+        assert_eq!(scaled(POLL), Duration::from_millis(40));
         assert_eq!(scale::parse("0.1 60"), Some((0.1, Duration::from_secs(60))));
         assert_eq!(scale::parse("2"), None);
     }

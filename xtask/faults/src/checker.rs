@@ -40,6 +40,9 @@ pub struct Case<'a> {
 /// Steps that only a failure brings.
 const UNDOING: [&str; 3] = ["save the evidence", "roll back to revision", "remove the failed first install"];
 
+/// The end of such a step that takes back what steps before it have made.
+const REMOVED: &str = "\u{2713} remove the failed first install";
+
 /// Everything that is wrong with a run.
 pub fn check(case: &Case<'_>) -> Vec<Violation> {
     let mut found = Vec::new();
@@ -50,7 +53,7 @@ pub fn check(case: &Case<'_>) -> Vec<Violation> {
         None => ("", case.outcome.text.as_str()),
     };
     for (text, after) in [(first, case.before), (rest, case.after)] {
-        let around = Around { before: case.before, after };
+        let around = Around { before: case.before, after, removed: case.outcome.text.contains(REMOVED) };
         false_claims(text, &around).into_iter().for_each(|(claim, truth)| add(claim, truth));
     }
     exit(case, &mut add);

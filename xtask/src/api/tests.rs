@@ -83,34 +83,34 @@ fn an_object_is_present_and_a_status_about_it_is_its_absence() {
 fn whatever_else_comes_is_neither_present_nor_absent() {
     let forbidden = status(403, "Forbidden", "namespaces \"todo\" is forbidden", json!({"name": "todo"}));
     let other = json!({"kind": "Pod", "apiVersion": "v1", "metadata": {"name": "todo"}});
-    // The third number: how often it is asked.
-    let table: [(Reply, &str, usize); 13] = [
-        (Reply::Text(404, "404 page not found"), "404 Not Found: 404 page not found", 1),
-        (Reply::Text(404, ""), "404 Not Found", 1),
-        (not_found("namespaces", "other"), "namespaces \"other\" not found", 1),
-        (not_found("pods", "todo"), "pods \"todo\" not found", 1),
+    // Whether it is asked again: how often depends on how busy the machine is.
+    let table: [(Reply, &str, bool); 13] = [
+        (Reply::Text(404, "404 page not found"), "404 Not Found: 404 page not found", false),
+        (Reply::Text(404, ""), "404 Not Found", false),
+        (not_found("namespaces", "other"), "namespaces \"other\" not found", false),
+        (not_found("pods", "todo"), "pods \"todo\" not found", false),
         (
             Reply::Json(404, "", status(404, "NotFound", "could not find the requested resource", json!({}))),
             "could not",
-            1,
+            false,
         ),
-        (Reply::Json(403, "", forbidden), "is forbidden", 1),
-        (unavailable(), "currently unable to handle the request", 4),
-        (Reply::Text(200, "<html>"), "not JSON", 1),
-        (Reply::Json(200, "", json!([])), "no object", 1),
-        (Reply::Json(200, "", other), "not Namespace todo", 1),
-        (Reply::CutOff("{\"kind\": \"Namespace\""), "cut off", 1),
-        (Reply::Hang, "no answer in time", 1),
-        (Reply::Close, "did not answer", 4),
+        (Reply::Json(403, "", forbidden), "is forbidden", false),
+        (unavailable(), "currently unable to handle the request", true),
+        (Reply::Text(200, "<html>"), "not JSON", false),
+        (Reply::Json(200, "", json!([])), "no object", false),
+        (Reply::Json(200, "", other), "not Namespace todo", false),
+        (Reply::CutOff("{\"kind\": \"Namespace\""), "cut off", false),
+        (Reply::Hang, "no answer in time", false),
+        (Reply::Close, "did not answer", true),
     ];
-    for (reply, expected, times) in table {
+    for (reply, expected, is_asked_again) in table {
         let (answer, asked) = asked(reply.clone());
         let error = answer.expect_err(&format!("{reply:?} was taken for an answer"));
         let told = format!("{error:#}");
         assert!(told.contains(expected) && told.contains("`GET /api/v1/namespaces/todo`"), "{reply:?}: {told}");
         assert_eq!(class_of(&error), Class::Cluster, "{told}");
         assert!(!error.downcast_ref::<Failure>().unwrap().hints().is_empty(), "{told}");
-        assert_eq!(asked, times, "{reply:?}");
+        assert_eq!(asked > 1, is_asked_again, "{reply:?}: {asked} times");
     }
 }
 
