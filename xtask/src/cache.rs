@@ -20,8 +20,9 @@ const MARK: &str = "CACHEDIR.TAG";
 const MARK_TEXT: &str = "Signature: 8a477f597d28d172789f06886806bc55\n\
                          # The cache of todo-xtask. `cargo xtask teardown --cache` removes this folder.\n";
 
-/// What versions before the mark made in a cache. Never to be extended: newer caches have the mark.
-const UNMARKED: [&str; 9] = ["apt", "bases", "engine", "locks", "minikube", "needed", "origin", "packages", "release"];
+/// What xtask makes in a cache. It counts where there is no mark.
+const UNMARKED: [&str; 10] =
+    ["apt", "bases", "engine", "engine-used", "locks", "minikube", "needed", "origin", "packages", "release"];
 
 /// The cache's folder; it need not exist yet.
 pub fn locate() -> Result<Utf8PathBuf> {
@@ -102,7 +103,7 @@ fn holds_origin(folder: &Utf8Path) -> Result<bool> {
     Ok(["release", "packages"].iter().any(|name| text.trim_ascii() == name.as_bytes()))
 }
 
-/// Names in `folder` that no version before the mark made.
+/// Names in `folder` that xtask does not make.
 fn others(folder: &Utf8Path) -> Result<Vec<String>> {
     let names = files::entries(folder)?.into_iter().filter_map(|path| path.file_name().map(str::to_owned));
     let mut names: Vec<String> = names.filter(|name| !UNMARKED.contains(&name.as_str())).collect();

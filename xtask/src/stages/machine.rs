@@ -3,9 +3,11 @@
 
 mod consent;
 mod decide;
+mod installed;
 mod memory;
 mod observe;
 mod port;
+mod size;
 
 use anyhow::Result;
 
@@ -16,8 +18,10 @@ use crate::project::Project;
 
 pub use consent::{consent, consent_to};
 pub use decide::{decide, room};
+pub use installed::remember as remember_engine;
 pub use observe::{Observed, disk, observe};
 pub use port::holder as port_holder;
+pub use size::{NodeSize, node_size};
 
 /// What this stage will do.
 pub struct Plan<'a> {

@@ -61,6 +61,33 @@ fn nothing_is_done_to_the_machine_without_consent() {
     }
 }
 
+/// Whatever `--yes` says. A client alone is no engine.
+#[cfg(target_os = "linux")]
+#[test]
+fn no_private_engine_takes_the_place_of_an_installed_one() {
+    let none = "echo 'Cannot connect to the Docker daemon at unix:///nonexistent.sock. Is it running?' >&2; exit 1";
+    let stopped = || {
+        let sandbox = Sandbox::with_tools();
+        sandbox.dotenv(DOTENV);
+        sandbox
+    };
+    let sandbox = stopped();
+    sandbox.play("dockerd");
+    sandbox.on("docker version *", none);
+    let run = sandbox.run(&["deploy", "dev", "--yes"]);
+    assert_eq!(run.code, Some(4), "{run}");
+    assert!(run.stderr.contains("/bin/dockerd") && run.stderr.contains("sudo systemctl start docker"), "{run}");
+    assert!(!sandbox.cache.join("engine").exists(), "{run}");
+
+    // The engine that served is remembered, also where nothing of it can be seen any more.
+    let sandbox = stopped();
+    assert_eq!(sandbox.run(&["images"]).code, Some(0));
+    sandbox.on("docker version *", none);
+    let run = sandbox.run(&["deploy", "dev", "--yes"]);
+    assert!(run.code == Some(4) && run.stderr.contains("the last deploy used it"), "{run}");
+    assert!(!sandbox.cache.join("engine").exists(), "{run}");
+}
+
 #[test]
 fn an_engine_is_absent_only_where_nobody_listens() {
     let sandbox = Sandbox::with_engine();
@@ -109,12 +136,14 @@ fn only_looking_brings_no_tools() {
 
 #[test]
 fn the_origin_that_the_cache_was_begun_with_is_remembered() {
+    // With an engine of the user's own there is but one: a network that is slow or away takes no other.
     let sandbox = Sandbox::with_tools();
     let run = sandbox.run_with(&["images"], &OFFLINE);
-    assert!(run.code == Some(4) && run.stderr.contains("--origin release"), "{run}");
-    assert_eq!(sandbox.run(&["images", "--origin=release"]).code, Some(0));
-    let run = sandbox.run_with(&["images"], &OFFLINE);
     assert_eq!(run.code, Some(0), "{run}");
+    assert_eq!(std::fs::read_to_string(sandbox.cache.join("origin")).unwrap(), "release");
+    std::fs::write(sandbox.cache.join("origin"), "packages").unwrap();
+    let run = sandbox.run_with(&["images"], &OFFLINE);
+    assert!(run.code == Some(4) && run.stderr.contains("--origin release"), "{run}");
 }
 
 #[test]
@@ -132,4 +161,30 @@ fn a_tool_gets_its_arguments_and_gives_its_exit_code() {
     docker version --format {{.Server.Version}}
     kubectl --kubeconfig <tmp>/kubeconfig --context todo --namespace todo get pods -o wide -- a b
     ");
+}
+
+/// Recorded shapes of `docker info`: written by hand after Docker Desktop's and colima's documentation.
+#[test]
+fn a_small_machine_of_the_engine_gets_a_smaller_node_or_is_refused_before_any_download() {
+    let sandbox = Sandbox::with_engine();
+    sandbox.dotenv(DOTENV);
+    sandbox.edit("infra/xtask.toml", |text| text.replace("memory_mib = 3\n", "memory_mib = 6144\n"));
+    sandbox.on("docker info *", "echo 2056257536 2 colima Ubuntu 24.04.2 LTS");
+    for args in [["deploy", "dev", "--yes"].as_slice(), &["doctor"]] {
+        let run = sandbox.run_with(args, &OFFLINE);
+        let text = format!("{}{}", run.stdout, run.stderr);
+        assert_eq!(run.code, Some(4), "{run}");
+        assert!(text.contains("2 processors and 1961 MiB of memory"), "{run}");
+        assert!(text.contains("colima stop && colima start --cpu 2 --memory 7"), "{run}");
+    }
+    assert!(!sandbox.cache.join("release").exists());
+
+    let sandbox = Sandbox::with_tools();
+    sandbox.dotenv(DOTENV);
+    sandbox.edit("infra/xtask.toml", |text| text.replace("memory_mib = 3\n", "memory_mib = 6144\n"));
+    sandbox.on("docker info *", "echo 4107272192 4 docker-desktop Docker Desktop");
+    let run = sandbox.run(&["deploy", "dev", "--dry-run"]);
+    assert_eq!(run.code, Some(0), "{run}");
+    assert!(run.stderr.contains("--cpus=2 --memory=3405m"), "{run}");
+    assert!(run.stderr.contains("a node of 2 processors and 3405 MiB instead of 2 and 6144"), "{run}");
 }

@@ -1,5 +1,7 @@
 //! Help, completions, colours and pipes.
 
+use std::fs::File;
+use std::io::Read;
 use std::process::Stdio;
 
 use crate::common::Sandbox;
@@ -93,5 +95,40 @@ fn a_reader_that_stops_early_is_no_error() {
         // `doctor` may find something on the machine that this test runs on.
         let good = output.status.success() || args == ["doctor"] && output.status.code() == Some(4);
         assert!(good && !stderr.contains("panicked"), "{args:?}: {} {stderr}", output.status);
+    }
+}
+
+/// What a run prints on a terminal, without colours.
+fn on_a_terminal(sandbox: &Sandbox, args: &[&str], term: &str) -> String {
+    use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+    let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+    grantpt(&ours).unwrap();
+    unlockpt(&ours).unwrap();
+    let name = ptsname(&ours, Vec::new()).unwrap();
+    let terminal = File::options().read(true).write(true).open(name.to_str().unwrap()).unwrap();
+    let mut command = sandbox.command(args);
+    let mut child = command.env("TERM", term).stdout(terminal.try_clone().unwrap()).stderr(terminal).spawn().unwrap();
+    // The command has the terminal open too.
+    drop(command);
+    let mut bytes = Vec::new();
+    // A terminal that nobody has open any more is an error and no end.
+    let _ = File::from(ours).read_to_end(&mut bytes);
+    assert!(child.wait().unwrap().success(), "{}", String::from_utf8_lossy(&bytes));
+    anstream::adapter::strip_str(&String::from_utf8_lossy(&bytes)).to_string()
+}
+
+#[test]
+fn the_reason_of_a_step_stays_on_every_terminal() {
+    for term in ["dumb", "xterm-256color"] {
+        let sandbox = Sandbox::with_tools();
+        sandbox.on("docker pull *", ":");
+        sandbox.on("docker image inspect *RepoDigests*", "echo python@sha256:0");
+        let text = on_a_terminal(&sandbox, &["images", "--refresh", "--origin=release"], term);
+        for line in ["  > pull node:24-trixie-slim (", "  \u{2713} pull node:24-trixie-slim"] {
+            assert!(
+                text.lines().any(|shown| shown.trim_start_matches('\r').contains(line.trim())),
+                "{term}: {line}\n{text}"
+            );
+        }
     }
 }

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use anstyle::{AnsiColor, Style};
+use serde_json::Value;
 
 use super::source::Source;
 use crate::clock;
-use crate::report::DIM;
+use crate::report::{BAD, DIM, WARN};
 
 /// A line of a container.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,15 +43,20 @@ fn padded(time: &str) -> String {
 }
 
 /// Gives each pod a colour, in the order in which they appear.
-#[derive(Default)]
 pub struct Painter {
     pods: BTreeMap<String, usize>,
+    raw: bool,
 }
 
 const COLOURS: [AnsiColor; 6] =
     [AnsiColor::Cyan, AnsiColor::Yellow, AnsiColor::Green, AnsiColor::Magenta, AnsiColor::Blue, AnsiColor::Red];
 
 impl Painter {
+    /// For lines as the containers wrote them (`raw`), or for people.
+    pub fn new(raw: bool) -> Self {
+        Self { pods: BTreeMap::new(), raw }
+    }
+
     /// The line with its pod's name in its pod's colour. A second container is named too.
     pub fn paint(&mut self, line: &Line) -> String {
         let next = self.pods.len();
@@ -58,8 +64,38 @@ impl Painter {
         let style = Style::new().fg_color(Some(COLOURS[index % COLOURS.len()].into()));
         let container =
             if line.source.main { String::new() } else { format!(" {DIM}{}{DIM:#}", line.source.container) };
-        format!("{style}{}{style:#}{container} {}", line.source.pod, line.text)
+        let text = if self.raw { line.text.clone() } else { readable(line) };
+        format!("{style}{}{style:#}{container} {text}", line.source.pod)
     }
+}
+
+/// Time of day, level, message and fields of a JSON line; the time before anything else.
+fn readable(line: &Line) -> String {
+    let time = line.time.get(11..19).map_or(String::new(), |time| format!("{DIM}{time}{DIM:#} "));
+    let Ok(Value::Object(mut entry)) = serde_json::from_str(&line.text) else { return format!("{time}{}", line.text) };
+    let Some(Value::String(message)) = entry.shift_remove("message") else { return format!("{time}{}", line.text) };
+    let level = entry.shift_remove("level").and_then(|level| level.as_str().map(str::to_uppercase)).unwrap_or_default();
+    let style = match level.as_str() {
+        "ERROR" | "CRITICAL" | "FATAL" => BAD,
+        "WARNING" | "WARN" => WARN,
+        _ => Style::new(),
+    };
+    // The runtime's own time is there already.
+    entry.shift_remove("time");
+    let mut blocks = String::new();
+    let mut text = format!("{time}{style}{level:<7}{style:#} {message}");
+    for (name, value) in entry {
+        match value {
+            Value::String(lines) if lines.contains('\n') => {
+                blocks.push_str(&format!("\n    {name}:\n      {}", lines.trim_end().replace('\n', "\n      ")));
+            }
+            Value::String(word) if !word.is_empty() && !word.contains(char::is_whitespace) => {
+                text.push_str(&format!(" {DIM}{name}={DIM:#}{word}"));
+            }
+            value => text.push_str(&format!(" {DIM}{name}={DIM:#}{value}")),
+        }
+    }
+    text + &blocks
 }
 
 #[cfg(test)]
@@ -86,11 +122,27 @@ mod tests {
 
     #[test]
     fn each_pod_has_a_colour_and_a_second_container_its_name() {
-        let mut painter = Painter::default();
+        let mut painter = Painter::new(true);
         let line = |pod: &str, main| Line { source: source(pod, main), time: String::new(), text: "x".into() };
         let (a, b) = (painter.paint(&line("a", true)), painter.paint(&line("b", true)));
         assert_eq!((a.as_str(), b.as_str()), ("\u{1b}[36ma\u{1b}[0m x", "\u{1b}[33mb\u{1b}[0m x"));
         assert_eq!(painter.paint(&line("a", true)), a);
         assert!(painter.paint(&line("a", false)).contains("migrate"));
+    }
+
+    #[test]
+    fn a_json_line_is_time_level_message_and_fields() {
+        let shown = |text: &str| {
+            let line = Line::parse(&source("p", true), &format!("2026-11-21T08:18:13.5Z {text}"));
+            anstream::adapter::strip_str(&Painter::new(false).paint(&line)).to_string()
+        };
+        let json = r#"{"time": "2026-11-21T08:18:13.499+00:00", "level": "warning", "logger": "app.db", "message": "it sleeps",
+            "cause": "waking up", "tries": 3, "exception": "Error\n  at x\n"}"#;
+        assert_eq!(
+            shown(&json.replace('\n', " ")),
+            "p 08:18:13 WARNING it sleeps logger=app.db cause=\"waking up\" tries=3\n    exception:\n      Error\n        at x"
+        );
+        assert_eq!(shown("LOG:  checkpoint"), "p 08:18:13 LOG:  checkpoint");
+        assert_eq!(shown(r#"{"level": "info"}"#), r#"p 08:18:13 {"level": "info"}"#);
     }
 }

@@ -125,7 +125,7 @@ fn a_spoilt_part_is_downloaded_anew() {
 #[test]
 fn not_found_is_told_at_once() {
     let one = Try::with(&[Reply::Status(404)]);
-    one.fails(&["HTTP 404", "infra/release.toml", "--origin packages"]);
+    one.fails(&["HTTP 404", "infra/release.toml"]);
     assert_eq!(one.server.seen(), ["GET"]);
 }
 
@@ -153,7 +153,7 @@ fn no_network_is_told_with_the_ways_out() {
     let error = fetch_within(QUICK, &url, &sum(b""), &dest, None, &|_| {}).unwrap_err();
     let failure = error.downcast_ref::<Failure>().unwrap();
     let text = format!("{failure} {}", failure.hints().join(" "));
-    for part in ["no connection", "HTTPS_PROXY", "--origin packages"] {
+    for part in ["no connection", "HTTPS_PROXY"] {
         assert!(text.contains(part), "{text}");
     }
 }

@@ -38,13 +38,11 @@ impl Trouble {
     pub fn into_failure(self, url: &str, have: u64, retries: u32) -> Failure {
         let tries = if retries > 0 { format!(", {} attempts", retries + 1) } else { String::new() };
         let failure = Failure::new(Class::Machine, format!("cannot download {url}: {self}{tries}"));
-        let failure = match self {
+        match self {
             Self::Stalled | Self::CutOff(_) if have > 0 => {
                 failure.help(format!("run the command again: it resumes after {}", report::bytes(have)))
             }
-            Self::Disk(_) => {
-                return failure.help("free space on that disk (`df -h`), then run the command again: it resumes");
-            }
+            Self::Disk(_) => failure.help("free space on that disk (`df -h`), then run the command again: it resumes"),
             Self::Tls(_) => failure.help("add --ca-bundle <file.pem> if your network has a certificate of its own"),
             Self::Status(404 | 410) => failure.help("correct the url in infra/release.toml: that release has moved"),
             Self::Status(401 | 403 | 407) => {
@@ -53,8 +51,7 @@ impl Trouble {
             Self::Connection(_) => failure
                 .help("check the network; behind a proxy: export HTTPS_PROXY=http://host:port (NO_PROXY is honoured)"),
             _ => failure.help("run the command again in a while"),
-        };
-        failure.help("add --origin packages to make it from package registries instead")
+        }
     }
 }
 

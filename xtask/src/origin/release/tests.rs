@@ -39,6 +39,7 @@ fn origin(manifest: &str, dir: &tempfile::TempDir) -> Release {
         dir: Utf8Path::from_path(dir.path()).unwrap().join("release"),
         bases: BaseRecords::new(Utf8Path::from_path(dir.path()).unwrap(), "release"),
         ca_bundle: None,
+        has_other: true,
     }
 }
 
@@ -119,6 +120,11 @@ fn what_is_not_offered_fails_in_the_plan_with_the_ways_out() {
     assert!(failure.to_string().contains("offers no minikube"), "{failure}");
     assert!(failure.hints()[0].contains("--origin packages") && failure.hints()[1].contains("--system-tools"));
     assert!(!origin.tool(Tool::Minikube).exists());
+    // Nothing advises what the user's own engine cannot have.
+    let origin = Release { has_other: false, ..origin };
+    let Err(error) = origin.plan(&[Need::Tool(Tool::Minikube)], &nobody()) else { panic!("it was planned") };
+    let hints = error.downcast_ref::<Failure>().unwrap().hints().join("\n");
+    assert!(!hints.contains("packages") && hints.contains("--system-tools"), "{hints}");
 }
 
 #[test]

@@ -16,7 +16,7 @@ use crate::origin::Origin;
 use crate::plan::Step;
 use crate::project::Project;
 use crate::stages::images::prune;
-use crate::stages::machine;
+use crate::stages::machine::{self, NodeSize};
 use crate::toolbox::Toolbox;
 
 /// What a profile is doing.
@@ -268,7 +268,6 @@ fn start<'a>(
     why: &str,
     port: Option<u16>,
 ) -> Result<Step<'a>> {
-    let cluster = &project.settings.cluster;
     if let (State::Stopped, Some(port)) = (&profile.state, profile.port)
         && let Some(holder) = machine::port_holder(port)
     {
@@ -291,9 +290,10 @@ fn start<'a>(
     let flags = if own.is_some() {
         origin.minikube_restart_flags()
     } else {
-        command = command.args([format!("--cpus={}", cluster.cpus), format!("--memory={}m", cluster.memory_mib)]);
-        command = command
-            .args(reserved(project, tools)?.map(|rest| format!("--extra-config=kubelet.system-reserved={rest}")));
+        let size = machine::node_size(project, &tools.engine)?;
+        command = command.args([format!("--cpus={}", size.cpus), format!("--memory={}m", size.memory_mib)]);
+        command =
+            command.args(reserved(tools, size)?.map(|rest| format!("--extra-config=kubelet.system-reserved={rest}")));
         origin.minikube_flags()
     };
     command = command
@@ -340,12 +340,12 @@ fn start<'a>(
 
 /// What a new node must not offer to pods: the machine's memory and processors beyond those of the profile. kubelet counts
 /// the machine's, because a container sees them all; its limits come without a word to the scheduler.
-fn reserved(project: &Project, tools: &Toolbox) -> Result<Option<String>> {
-    let cluster = &project.settings.cluster;
+fn reserved(tools: &Toolbox, size: NodeSize) -> Result<Option<String>> {
     if tools.engine.empty {
         return Ok(Some("<what the machine has beyond the profile>".to_owned()));
     }
-    Ok(beyond(tools.engine.machine()?, u64::from(cluster.cpus), cluster.memory_mib))
+    let machine = tools.engine.machine()?;
+    Ok(beyond((machine.memory, machine.cpus), size.cpus, size.memory_mib))
 }
 
 fn beyond((memory, cpus): (u64, u64), own_cpus: u64, own_mib: u64) -> Option<String> {

@@ -4,9 +4,10 @@ use anyhow::Result;
 
 use super::Plan;
 use super::observe::{Disk, Observed, silent};
+use super::size::{self, NodeSize};
 use crate::engine::ping::Answer;
 use crate::engine::place::Place;
-use crate::engine::{Engine, start, tree};
+use crate::engine::{Engine, EngineMachine, HIDDEN, start, tree};
 use crate::failure::{Class, Failure};
 use crate::plan::Step;
 use crate::project::Project;
@@ -26,12 +27,15 @@ pub fn decide<'a>(project: &'a Project, observed: &Observed) -> Result<Plan<'a>>
     let place = Place::new(&project.cache);
     let runs = matches!(observed.private, Answer::Version(_));
     let answers = runs || matches!(observed.system, Answer::Version(_));
-    resources(observed, answers, project.settings.cluster.memory_mib)?;
+    resources(observed, answers, NodeSize::wanted(&project.settings.cluster))?;
     let reason = match &observed.system {
         Answer::Version(_) => return Ok(Plan { steps: Vec::new(), engine: Engine::system(), consent: Vec::new() }),
         Answer::Unknown(words) => return Err(silent(words).into()),
         Answer::Absent(reason) => reason,
     };
+    if let Some(trace) = observed.installed.as_ref().filter(|_| observed.os == "linux") {
+        return Err(not_running(reason, trace).into());
+    }
     let engine = Engine { empty: !observed.made, ..Engine::private(&place) };
     if runs && observed.current {
         return Ok(Plan { steps: Vec::new(), engine, consent: Vec::new() });
@@ -70,12 +74,22 @@ pub fn decide<'a>(project: &'a Project, observed: &Observed) -> Result<Plan<'a>>
     Ok(Plan { steps, engine, consent })
 }
 
+/// The error where the user's own engine does not run: another one in its place would be a surprise, whatever `--yes` says.
+fn not_running(reason: &str, trace: &str) -> Failure {
+    let what = format!("no Docker Engine answers ({reason}), although one seems to be installed: {trace}");
+    Failure::new(Class::Machine, what)
+        .help("start it: sudo systemctl start docker   # or Docker Desktop; `docker version` must show a server")
+        .help(format!("or have xtask use a private one, as root on Debian: export DOCKER_HOST={HIDDEN}"))
+}
+
 /// What the first start of a private engine does to the machine.
 fn told(place: &Place, suite: &str) -> Vec<String> {
     vec![
         format!("make a Docker Engine from Debian {suite} packages in {} (0.5 GB; nothing is installed)", place.dir()),
         format!("run it in the background with its own socket and data, and a network bridge `{}`", place.bridge()),
         "while it is there: IP forwarding is on, and Docker's firewall rules stand beside yours".to_owned(),
+        "nobody patches it: it keeps the Debian packages of today until xtask's recipe changes, or you remove it"
+            .to_owned(),
         "`cargo xtask teardown --engine` ends it and takes all of this back".to_owned(),
     ]
 }
@@ -106,18 +120,15 @@ fn possible(observed: &Observed, reason: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-fn resources(observed: &Observed, answers: bool, node_mib: u64) -> Result<(), Failure> {
+fn resources(observed: &Observed, answers: bool, wanted: NodeSize) -> Result<(), Failure> {
     let (room_needed, memory_needed) = if answers { (DISK_WARM, MEMORY_WARM) } else { (DISK_COLD, MEMORY_COLD) };
     let room_needed = if observed.made { DISK_WARM } else { room_needed };
     room(observed, room_needed, "engine, cluster and images")?;
     let Some(memory) = observed.memory else { return Ok(()) };
-    if memory.total < node_mib << 20 {
-        let has = memory.total >> 20;
-        return Err(Failure::new(
-            Class::Machine,
-            format!("infra/xtask.toml gives the cluster's node {node_mib} MiB of memory, this machine has {has} MiB"),
-        )
-        .help(format!("edit infra/xtask.toml: cluster.memory_mib = {} (3072 is the least)", (has / 4 * 3).max(3072))));
+    if !matches!(observed.system, Answer::Version(_)) {
+        // The private engine's machine is this one. Another one is asked when a cluster is to be made in it.
+        let machine = EngineMachine { memory: memory.total, cpus: wanted.cpus, kind: "this machine".to_owned() };
+        size::fit(wanted, &machine)?;
     }
     if memory.available < memory_needed {
         return Err(Failure::new(

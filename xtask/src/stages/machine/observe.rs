@@ -5,11 +5,12 @@ use std::panic::resume_unwind;
 use anyhow::Result;
 use camino::{Utf8Path, Utf8PathBuf};
 
+use super::installed;
 use super::memory::{self, Memory};
 use crate::deadlines;
 use crate::engine::ping::{self, Answer};
 use crate::engine::place::Place;
-use crate::engine::{Engine, start, tree};
+use crate::engine::{Engine, HIDDEN, start, tree};
 use crate::failure::{Class, Failure};
 use crate::files;
 use crate::project::Project;
@@ -39,6 +40,8 @@ pub struct Observed {
     pub apt: bool,
     /// What the user's own engine answers.
     pub system: Answer,
+    /// Why an engine of the user's own seems to be installed, whether or not it runs; `None`: nothing tells of one.
+    pub installed: Option<String>,
     /// What the private engine answers.
     pub private: Answer,
     /// Whether the private engine was started from the tree of today's recipe.
@@ -83,7 +86,7 @@ pub fn silent(words: &str) -> Failure {
         true => failure.help("sudo usermod -aG docker \"$USER\"   # then log in again"),
         false => failure.help("docker version   # must show a server; then run the same command again"),
     };
-    failure.help("or do without it, if it has no cluster of yours: export DOCKER_HOST=unix:///nonexistent")
+    failure.help(format!("or do without it, if it has no cluster of yours: export DOCKER_HOST={HIDDEN}"))
 }
 
 /// Looks at the machine; changes nothing.
@@ -103,6 +106,7 @@ pub fn observe(project: &Project) -> Result<Observed> {
             reclaimable.join().unwrap_or_else(|panic| resume_unwind(panic)),
         )
     });
+    let made = files::exists(&place.data())?;
     let current = start::running_key(&place)?.as_deref() == Some(&key);
     Ok(Observed {
         os: std::env::consts::OS.to_owned(),
@@ -111,10 +115,11 @@ pub fn observe(project: &Project) -> Result<Observed> {
         capable: std::fs::read_to_string("/proc/self/status").is_ok_and(|status| capable(&status)),
         apt: Utf8Path::new("/usr/bin/apt-get").exists(),
         system,
+        installed: installed::find(&project.cache, made)?,
         private,
         current,
         tree: tree::ready(&place, &key)?,
-        made: files::exists(&place.data())?,
+        made,
         key,
         disk,
         memory: memory::observe(),

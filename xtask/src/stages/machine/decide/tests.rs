@@ -16,6 +16,7 @@ fn fresh() -> Observed {
         capable: true,
         apt: true,
         system: Answer::Absent("there is no `docker` on PATH".into()),
+        installed: None,
         private: Answer::Absent("nobody listens".into()),
         current: false,
         key: "0123456789ab".into(),
@@ -104,6 +105,22 @@ fn where_none_can_be_made_the_way_to_get_one_is_told() {
 }
 
 #[test]
+fn no_private_engine_takes_the_place_of_one_that_is_installed() {
+    let yes = Options { yes: true, ..Options::default() };
+    let project = Project::open(None, yes, Report::new(false)).unwrap();
+    let stopped = Observed { installed: Some("there is /usr/bin/dockerd".into()), ..fresh() };
+    // Also not one that was made before: the other one has served since.
+    for observed in [stopped.clone(), Observed { made: true, tree: true, ..stopped.clone() }] {
+        let Err(error) = decide(&project, &observed) else { panic!("not refused") };
+        assert!(error.to_string().ends_with("seems to be installed: there is /usr/bin/dockerd"), "{error}");
+    }
+    let text = refusal(&stopped);
+    assert!(text.contains("systemctl start docker") && text.contains("DOCKER_HOST=unix:///nonexistent"), "{text}");
+    let answers = Observed { system: Answer::Version("28".into()), ..stopped };
+    assert!(decide(&project, &answers).is_ok());
+}
+
+#[test]
 fn an_engine_that_does_not_answer_is_unknown_and_not_absent() {
     let project = project();
     let engine = |observed: &Observed| observed.engine(&project);
@@ -127,7 +144,8 @@ fn too_little_room_is_told_with_numbers_and_what_can_go() {
 #[test]
 fn too_little_memory_is_told_with_numbers() {
     let memory = |total: u64, available: u64| Some(Memory { total: total << 30, available: available << 30 });
-    assert!(refusal(&Observed { memory: memory(4, 4), ..fresh() }).contains("cluster.memory_mib = 3072"));
+    assert!(refusal(&Observed { memory: memory(3, 3), ..fresh() }).contains("3072 MiB of memory; the cluster needs"));
+    assert!(decide(&project(), &Observed { memory: memory(4, 4), ..fresh() }).is_ok());
     assert!(refusal(&Observed { memory: memory(16, 1), ..fresh() }).contains("1.1 GB of memory are free"));
     let own = Observed { system: Answer::Version("28".into()), memory: memory(16, 1), ..fresh() };
     assert!(decide(&project(), &own).is_ok());

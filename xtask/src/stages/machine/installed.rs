@@ -1,0 +1,106 @@
+//! Whether an engine of the user's own is installed although none answers. A private one beside it would be a surprise: it
+//! takes memory, changes the firewall, and has none of the clusters that the other one has.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use camino::Utf8Path;
+use serde_json::Value;
+
+use crate::engine::{Engine, HIDDEN};
+use crate::files;
+
+/// Names the engine that served last, in the cache.
+const SERVED: &str = "engine-used";
+const OWN: &str = "own";
+const PRIVATE: &str = "private";
+
+/// Folders of programs that need not be on PATH.
+const PROGRAMS: [&str; 6] = ["/usr/bin", "/usr/sbin", "/usr/local/bin", "/usr/local/sbin", "/snap/bin", "/opt/docker"];
+/// What Docker, Docker Desktop and rootless engines leave where they are installed.
+const TRACES: [&str; 3] = ["/var/run/docker.sock", "/opt/docker-desktop", "/usr/lib/systemd/system/docker.service"];
+/// The same below HOME.
+const HOME_TRACES: [&str; 3] = [".docker/desktop", ".docker/run/docker.sock", ".config/systemd/user/docker.service"];
+
+/// Why an engine of the user's own is the one to use. The engine that served last goes on serving; where nothing is known,
+/// a private one that was `made` before.
+pub fn find(cache: &Utf8Path, made: bool) -> Result<Option<String>> {
+    let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    if variable("DOCKER_HOST").is_some_and(|host| host == HIDDEN) {
+        return Ok(None);
+    }
+    match files::read(&cache.join(SERVED))?.as_deref().map(str::trim) {
+        Some(OWN) => return Ok(Some("the last deploy used it".to_owned())),
+        Some(_) => return Ok(None),
+        None if made => return Ok(None),
+        None => {}
+    }
+    for name in ["DOCKER_HOST", "DOCKER_CONTEXT"] {
+        if let Some(value) = variable(name).filter(|value| value != "default") {
+            return Ok(Some(format!("{name} is {value}")));
+        }
+    }
+    let home = variable("HOME").unwrap_or_default();
+    let config = variable("DOCKER_CONFIG").unwrap_or_else(|| format!("{home}/.docker"));
+    if let Some(context) = context(Utf8Path::new(&config).join("config.json").as_path())? {
+        return Ok(Some(format!("`docker context use {context}` was said")));
+    }
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let programs = std::env::split_paths(&path).chain(PROGRAMS.map(PathBuf::from)).map(|folder| folder.join("dockerd"));
+    let below_home = HOME_TRACES.iter().map(|trace| PathBuf::from(format!("{home}/{trace}")));
+    let traces = programs.chain(TRACES.map(PathBuf::from)).chain(below_home);
+    // A socket's file whose engine has ended is a trace too.
+    let found = traces.into_iter().find(|trace| trace.symlink_metadata().is_ok());
+    Ok(found.map(|found| format!("there is {}", found.display())))
+}
+
+/// The context that the client's configuration names, if it is not the default one.
+fn context(config: &Utf8Path) -> Result<Option<String>> {
+    let Some(text) = files::read(config)? else { return Ok(None) };
+    // What the client itself cannot read names no engine.
+    let config: Value = serde_json::from_str(&text).unwrap_or_default();
+    Ok(config["currentContext"].as_str().filter(|name| !["", "default"].contains(name)).map(str::to_owned))
+}
+
+/// Remembers that `engine` serves.
+pub fn remember(cache: &Utf8Path, engine: &Engine) -> Result<()> {
+    let (place, name) = (cache.join(SERVED), if engine.private { PRIVATE } else { OWN });
+    if files::read(&place)?.is_some_and(|served| served == name) {
+        return Ok(());
+    }
+    std::fs::write(&place, name).with_context(|| format!("writing {place}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_engine_that_served_goes_on_serving() {
+        let temp = tempfile::tempdir().unwrap();
+        let cache = Utf8Path::from_path(temp.path()).unwrap();
+        assert_eq!(find(cache, true).unwrap(), None, "a private engine from before there was a memory");
+        let own = Engine::system();
+        remember(cache, &own).unwrap();
+        for made in [true, false] {
+            assert_eq!(find(cache, made).unwrap().as_deref(), Some("the last deploy used it"));
+        }
+        remember(cache, &Engine { private: true, ..own }).unwrap();
+        assert_eq!(find(cache, false).unwrap(), None);
+    }
+
+    #[test]
+    fn a_context_names_an_engine_unless_it_is_the_default_one() {
+        let temp = tempfile::tempdir().unwrap();
+        let config = Utf8Path::from_path(temp.path()).unwrap().join("config.json");
+        assert_eq!(context(&config).unwrap(), None);
+        for (text, found) in [
+            (r#"{"auths": {}, "currentContext": "desktop-linux"}"#, Some("desktop-linux")),
+            (r#"{"currentContext": "default"}"#, None),
+            ("{", None),
+        ] {
+            std::fs::write(&config, text).unwrap();
+            assert_eq!(context(&config).unwrap().as_deref(), found, "{text}");
+        }
+    }
+}
