@@ -50,8 +50,7 @@ pub enum Suite {
     Backend,
     /// Types, lint and unit tests of the frontend, in the image's Node
     Frontend,
-    /// Every external call fails once, against a real API server; what xtask says is compared with what is so; not part of
-    /// the default
+    /// Every external call fails once, against a real API server; what xtask says is compared with what is so
     Faults,
     /// Deploy, drift, failures told and undone, kills and teardown on a Minikube profile of its own, with a browser's visit
     E2e,
@@ -112,7 +111,8 @@ struct Row {
 
 /// Runs the suites; the last line is `N passed, N failed`.
 pub fn run(project: &Project, args: &Test) -> Result<()> {
-    let all = [Suite::Rust, Suite::Scan, Suite::Chart, Suite::Backend, Suite::Frontend, Suite::E2e, Suite::Upgrade];
+    use Suite::{Backend, Chart, E2e, Faults, Frontend, Rust, Scan, Upgrade};
+    let all = [Rust, Scan, Chart, Backend, Frontend, Faults, E2e, Upgrade];
     let wanted = if args.suites.is_empty() { &all[..] } else { &args.suites[..] };
     bring(project, wanted)?;
     let report = &project.report;
