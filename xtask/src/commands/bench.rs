@@ -12,7 +12,7 @@ use crate::project::Project;
 use crate::stages::cluster::{self, Profile, State};
 use crate::world::World;
 
-/// Measure latency at a steady rate, and where the application saturates; or how long deploys take
+/// Measure the application's latency and throughput, or how long deploys take
 #[derive(Args, Clone, Debug)]
 #[command(args_conflicts_with_subcommands = true)]
 pub struct Bench {
