@@ -25,6 +25,10 @@ use place::Place;
 /// The DOCKER_HOST with which a user says that their own engine is not to be used.
 pub const HIDDEN: &str = "unix:///nonexistent";
 
+/// What [`Engine::machine`] asks.
+const INFO: &str = "{{.MemTotal}} {{.NCPU}} {{.Name}} {{.OperatingSystem}} | {{json .SecurityOptions}} | \
+                    {{range .ClientInfo.Plugins}}{{.Name}} {{end}}";
+
 /// The machine that an engine runs on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EngineMachine {
@@ -34,6 +38,10 @@ pub struct EngineMachine {
     pub cpus: u64,
     /// Its name and operating system, by which Docker Desktop, colima and OrbStack are told.
     pub kind: String,
+    /// The engine's security options, if it says so.
+    pub security: Option<String>,
+    /// Names of the client's plugins, if it says so.
+    pub plugins: Option<String>,
 }
 
 /// How to reach an engine.
@@ -81,20 +89,29 @@ impl Engine {
 
     /// The machine that the engine runs on. Its containers see all of it, whatever their own limits are.
     pub fn machine(&self) -> Result<EngineMachine> {
-        let info = self
-            .docker()
-            .args(["info", "--format", "{{.MemTotal}} {{.NCPU}} {{.Name}} {{.OperatingSystem}}"])
-            .deadline(deadlines::ENGINE_QUESTION)
-            .read();
+        let info = self.docker().args(["info", "--format", INFO]).deadline(deadlines::ENGINE_QUESTION).read();
         let unknown = |words: String| {
             Failure::new(Class::Machine, format!("the Docker Engine does not say how large its machine is: {words}"))
                 .help("see whether the engine answers: cargo xtask doctor")
         };
-        let text = info.map_err(|error| unknown(error.to_string()))?;
-        let mut words = text.split_whitespace();
+        let text = info.map_err(|error| match error.to_string() {
+            words if words.contains("can't evaluate field MemTotal") => Failure::new(
+                Class::Machine,
+                "the `docker` on PATH is Podman, in which minikube's docker driver does not work",
+            )
+            .help("install Docker: https://docs.docker.com/engine/install/, and take podman-docker away"),
+            words => unknown(words),
+        })?;
+        let mut parts = text.split(" | ");
+        let size = parts.next().unwrap_or_default();
+        let [security, plugins] = [parts.next(), parts.next()].map(|part| part.map(|part| part.trim().to_owned()));
+        let mut words = size.split_whitespace();
         let mut number = || words.next()?.parse().ok().filter(|number| *number > 0);
         match (number(), number()) {
-            (Some(memory), Some(cpus)) => Ok(EngineMachine { memory, cpus, kind: words.collect::<Vec<_>>().join(" ") }),
+            (Some(memory), Some(cpus)) => {
+                let kind = words.collect::<Vec<_>>().join(" ");
+                Ok(EngineMachine { memory, cpus, kind, security, plugins })
+            }
             _ => Err(unknown(format!("it printed `{}`", text.trim())).into()),
         }
     }

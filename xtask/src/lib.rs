@@ -2,6 +2,11 @@
 //!
 //! A library, so that `xtask-bench` and `xtask-e2e` can share its modules: only those who run these two compile them.
 
+#[cfg(windows)]
+compile_error!(
+    "xtask runs on Linux and macOS; on Windows, clone and run it in WSL 2, with Docker Desktop's WSL integration on"
+);
+
 pub mod api;
 pub mod cache;
 pub mod cli;

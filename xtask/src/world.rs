@@ -8,6 +8,7 @@ use crate::origin::{self, Need, Origin, Tool};
 use crate::plan::{self, Mode};
 use crate::process::Process;
 use crate::project::Project;
+use crate::stages::cluster;
 use crate::stages::machine::{self, NodeSize};
 use crate::toolbox::Toolbox;
 
@@ -23,7 +24,8 @@ impl<'a> Preparation<'a> {
     /// Looks at the machine and decides where artifacts come from; changes nothing.
     pub fn new(project: &'a Project, needs: &'a [Need]) -> Result<Self> {
         let machine = machine::decide(project, &machine::observe(project)?)?;
-        if needs.contains(&Need::Cluster) && machine.steps.is_empty() {
+        // A profile of the user's own keeps its size.
+        if needs.contains(&Need::Cluster) && machine.steps.is_empty() && !cluster::exists_anywhere(project)? {
             // Told before anything is brought: minikube would refuse after the downloads.
             let (size, wanted) =
                 (machine::node_size(project, &machine.engine)?, NodeSize::wanted(&project.settings.cluster));

@@ -107,6 +107,12 @@ fn rows(project: &Project) -> Result<Vec<Row>> {
     });
     let Some(engine) = engine else { return Ok(rows) };
     rows.push(node(project, &engine));
+    if let Ok(machine) = engine.machine() {
+        rows.extend(machine::conditions(&engine, &machine).into_iter().map(|condition| match condition.fault {
+            Some(failure) => row(condition.name, failure.to_string(), Verdict::Bad(failure.hints().join("; "))),
+            None => row(condition.name, condition.found, Verdict::Good),
+        }));
+    }
     let origin = origin::select(project, &engine)?;
     rows.push(row("origin", origin.name(), Verdict::Good));
     rows.extend(base_images(project, &engine, origin.as_ref()));

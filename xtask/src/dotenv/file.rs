@@ -133,7 +133,8 @@ pub fn exposure(path: &Utf8Path, shown: &str) -> Result<Vec<Problem>> {
     let mode = std::fs::metadata(path)?.permissions().mode();
     if mode & 0o077 != 0 {
         let text = format!("may be read or changed by other users (mode {:03o})", mode & 0o777);
-        problems.push(Problem::new(None, text, format!("chmod 600 {shown}")));
+        let kernel = std::fs::read_to_string("/proc/version").unwrap_or_default();
+        problems.push(Problem::new(None, text, mode_fix(path, shown, &kernel)));
     }
     match standing(path)? {
         Standing::Tracked => problems.push(Problem::new(
@@ -149,6 +150,18 @@ pub fn exposure(path: &Utf8Path, shown: &str) -> Result<Vec<Problem>> {
         Standing::Ignored | Standing::NoRepository => {}
     }
     Ok(problems)
+}
+
+/// How the file gets a mode of its own. On a Windows drive in WSL there are none, unless it is mounted with `metadata`.
+fn mode_fix(path: &Utf8Path, shown: &str, kernel: &str) -> String {
+    let is_drive = path.as_str().strip_prefix("/mnt/").is_some_and(|rest| rest.as_bytes().get(1) == Some(&b'/'));
+    match is_drive && kernel.to_lowercase().contains("microsoft") {
+        true => format!(
+            "chmod has no effect on a Windows drive: clone into WSL's own file system (~), not below {}",
+            &path.as_str()[..6]
+        ),
+        false => format!("chmod 600 {shown}"),
+    }
 }
 
 #[cfg(test)]
@@ -184,6 +197,19 @@ mod tests {
         assert_eq!(what, ".env:2: is not UTF-8");
         let (what, _) = message(|path| std::fs::write(path, b"\xff\xfeA\0=\x001\0").unwrap());
         assert_eq!(what, ".env:1: is not UTF-8");
+    }
+
+    /// The kernel's words are those of WSL 2, by hand after Microsoft's documentation.
+    #[test]
+    fn a_mode_on_a_windows_drive_cannot_be_changed() {
+        let wsl = "Linux version 5.15.167.4-microsoft-standard-WSL2 (root@f9c826d3017f) (gcc 11.2.0)";
+        let fix = |path: &str, kernel| mode_fix(path.into(), ".env", kernel);
+        assert!(fix("/mnt/c/Users/me/todo/.env", wsl).contains("not below /mnt/c"));
+        for (path, kernel) in
+            [("/home/me/todo/.env", wsl), ("/mnt/data/.env", wsl), ("/mnt/c/x/.env", "Linux version 6.1")]
+        {
+            assert_eq!(fix(path, kernel), "chmod 600 .env", "{path}");
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@ mod decide;
 mod installed;
 mod memory;
 mod observe;
+mod own;
 mod port;
 mod size;
 
@@ -20,6 +21,7 @@ pub use consent::{consent, consent_to};
 pub use decide::{decide, room};
 pub use installed::remember as remember_engine;
 pub use observe::{Observed, disk, observe};
+pub use own::conditions;
 pub use port::holder as port_holder;
 pub use size::{NodeSize, node_size};
 

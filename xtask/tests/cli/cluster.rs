@@ -23,7 +23,13 @@ fn run(sandbox: &Sandbox, args: &[&str]) -> Run {
     let kubeconfig = fs::read(&sandbox.kubeconfig).ok();
     let run = sandbox.run(args);
     assert_eq!(fs::read(&sandbox.kubeconfig).ok(), kubeconfig, "{run}");
-    let questions = ["docker version ", "docker image inspect ", "docker container inspect ", "docker context show"];
+    let questions = [
+        "docker version ",
+        "docker info ",
+        "docker image inspect ",
+        "docker container inspect ",
+        "docker context show",
+    ];
     for call in sandbox.fake("calls").lines() {
         assert!(questions.iter().any(|question| call.starts_with(question)), "{call}\n{run}");
     }

@@ -96,7 +96,7 @@ fn on_nothing_it_shows_every_step_and_leaves_nothing() {
     docker image inspect --format {{.Id}}{{range .RepoTags}} {{.}}{{end}} python:3.13-slim-trixie
     docker image inspect --format {{.Id}}{{range .RepoTags}} {{.}}{{end}} python:3.13-slim-trixie node:24-trixie-slim
     docker image inspect --format {{.Id}}{{range .RepoTags}} {{.}}{{end}} traefik:<version>
-    docker info --format {{.MemTotal}} {{.NCPU}} {{.Name}} {{.OperatingSystem}}
+    docker info --format {{.MemTotal}} {{.NCPU}} {{.Name}} {{.OperatingSystem}} | {{json .SecurityOptions}} | {{range .ClientInfo.Plugins}}{{.Name}} {{end}}
     docker version --format {{.Server.Version}}
     ");
     assert!(before == sandbox.listing(&sandbox.dir.join("root")) && !sandbox.cache.exists());

@@ -188,3 +188,35 @@ fn a_small_machine_of_the_engine_gets_a_smaller_node_or_is_refused_before_any_do
     assert!(run.stderr.contains("--cpus=2 --memory=3405m"), "{run}");
     assert!(run.stderr.contains("a node of 2 processors and 3405 MiB instead of 2 and 6144"), "{run}");
 }
+
+/// The answers of Docker 26.1.5 without docker-buildx and of Podman 4.3.1 (both Debian's) are recorded.
+#[test]
+fn an_engine_in_which_no_cluster_works_is_told_before_anything_is_made() {
+    let info = |rest: &str| format!("echo '25276502016 2 vm Debian GNU/Linux 13 (trixie) | {rest}'");
+    let good = info(r#"["name=seccomp,profile=builtin"] | buildx "#);
+    let podman = "echo 'Error: template: info:1:2: executing \"info\" at <.MemTotal>: \
+                  can\u{2019}t evaluate field MemTotal in type *define.Info' >&2; exit 125"
+        .replace('\u{2019}', "'\\''");
+    let table = [
+        (info(r#"["name=seccomp,profile=builtin"] | "#), [("A", "")], "docker has no plugin buildx"),
+        (info(r#"["name=seccomp,profile=builtin","name=rootless"] | buildx "#), [("A", "")], "is rootless"),
+        (podman, [("A", "")], "the `docker` on PATH is Podman"),
+        (
+            good.clone(),
+            [("DOCKER_HOST", "ssh://me@build.lan")],
+            "is on another machine (DOCKER_HOST=ssh://me@build.lan)",
+        ),
+        (good, [("DOCKER_DEFAULT_PLATFORM", "linux/riscv64")], "DOCKER_DEFAULT_PLATFORM is linux/riscv64"),
+    ];
+    for (script, environment, expected) in table {
+        let sandbox = Sandbox::with_engine();
+        sandbox.dotenv(DOTENV);
+        sandbox.on("docker info *", &script);
+        for args in [["deploy", "dev", "--yes"].as_slice(), &["doctor"]] {
+            let run = sandbox.run_with(args, &environment);
+            assert_eq!(run.code, Some(4), "{expected}: {run}");
+            assert!(format!("{}{}", run.stdout, run.stderr).contains(expected), "{expected}: {run}");
+        }
+        assert!(!sandbox.cache.join("release").exists() && !sandbox.fake("calls").contains("pull"), "{expected}");
+    }
+}

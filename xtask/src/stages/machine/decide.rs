@@ -127,8 +127,8 @@ fn resources(observed: &Observed, answers: bool, wanted: NodeSize) -> Result<(),
     let Some(memory) = observed.memory else { return Ok(()) };
     if !matches!(observed.system, Answer::Version(_)) {
         // The private engine's machine is this one. Another one is asked when a cluster is to be made in it.
-        let machine = EngineMachine { memory: memory.total, cpus: wanted.cpus, kind: "this machine".to_owned() };
-        size::fit(wanted, &machine)?;
+        let (memory, cpus) = (memory.total, wanted.cpus);
+        size::fit(wanted, &EngineMachine { memory, cpus, kind: String::new(), security: None, plugins: None })?;
     }
     if memory.available < memory_needed {
         return Err(Failure::new(

@@ -1,6 +1,7 @@
 //! Who holds a TCP port.
 
 use std::fmt;
+use std::io::ErrorKind;
 use std::net::TcpListener;
 
 /// A process that listens on a port.
@@ -21,7 +22,7 @@ impl fmt::Display for Holder {
     }
 }
 
-/// Who listens on `port`, `None` if it is free on the loopback address.
+/// Who listens on `port`, `None` if it is free on both loopback addresses.
 pub fn holder(port: u16) -> Option<Holder> {
     let tables = ["/proc/net/tcp", "/proc/net/tcp6"].map(|file| std::fs::read_to_string(file).unwrap_or_default());
     let inodes: Vec<u64> = tables.iter().flat_map(|table| listeners(table, port)).collect();
@@ -29,7 +30,11 @@ pub fn holder(port: u16) -> Option<Holder> {
         return Some(found);
     }
     let unknown = || Holder { pid: None, name: "a program that cannot be seen from here".to_owned() };
-    (!inodes.is_empty() || TcpListener::bind(("127.0.0.1", port)).is_err()).then(unknown)
+    // `localhost` may lead to either address.
+    let is_held = ["127.0.0.1", "::1"]
+        .iter()
+        .any(|address| TcpListener::bind((*address, port)).is_err_and(|error| error.kind() == ErrorKind::AddrInUse));
+    (!inodes.is_empty() || is_held).then(unknown)
 }
 
 /// Inodes of the sockets in a `/proc/net/tcp` or `tcp6` that listen on `port`.
@@ -75,6 +80,13 @@ mod tests {
         assert_eq!(listeners(TCP, 8080), [51234]);
         assert_eq!(listeners(TCP6, 3000), [777]);
         assert!(listeners(TCP, 80).is_empty());
+    }
+
+    #[test]
+    fn a_port_that_is_held_for_ipv6_alone_is_not_free() {
+        // A machine without IPv6 has no such port.
+        let Ok(listener) = TcpListener::bind("[::1]:0") else { return };
+        assert!(holder(listener.local_addr().unwrap().port()).is_some());
     }
 
     #[test]

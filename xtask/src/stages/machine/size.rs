@@ -3,6 +3,7 @@
 
 use anyhow::Result;
 
+use super::own;
 use crate::engine::{Engine, EngineMachine};
 use crate::failure::{Class, Failure};
 use crate::project::Project;
@@ -35,7 +36,14 @@ impl NodeSize {
 pub fn node_size(project: &Project, engine: &Engine) -> Result<NodeSize> {
     let wanted = NodeSize::wanted(&project.settings.cluster);
     // One that is yet to be made runs on this machine, which was looked at before.
-    if engine.empty { Ok(wanted) } else { Ok(fit(wanted, &engine.machine()?)?) }
+    if engine.empty {
+        return Ok(wanted);
+    }
+    let machine = engine.machine()?;
+    if let Some(fault) = own::conditions(engine, &machine).into_iter().find_map(|condition| condition.fault) {
+        return Err(fault.into());
+    }
+    Ok(fit(wanted, &machine)?)
 }
 
 /// `wanted`, or as much of it as `machine` has.
@@ -79,7 +87,7 @@ mod tests {
     const WANTED: NodeSize = NodeSize { cpus: 2, memory_mib: 6144 };
 
     fn machine(mib: u64, cpus: u64, kind: &str) -> EngineMachine {
-        EngineMachine { memory: mib << 20, cpus, kind: kind.to_owned() }
+        EngineMachine { memory: mib << 20, cpus, kind: kind.to_owned(), security: None, plugins: None }
     }
 
     #[test]
