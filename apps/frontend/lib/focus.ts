@@ -6,7 +6,8 @@ export function keepFocusNear(row: HTMLElement | null): void {
   if (!row?.contains(document.activeElement)) return;
   const neighbour = row.nextElementSibling ?? row.previousElementSibling;
   requestAnimationFrame(() => {
-    if (row.isConnected) return;
+    // The row stayed, or the user has chosen another place meanwhile.
+    if (row.isConnected || document.activeElement !== document.body) return;
     const target = neighbour?.querySelector<HTMLElement>("[role=checkbox]");
     (target ?? document.querySelector<HTMLElement>("#new-todo"))?.focus();
   });

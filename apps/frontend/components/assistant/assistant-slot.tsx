@@ -42,15 +42,18 @@ export function AssistantSlot() {
 
   useShortcut(show);
 
-  const close = () => {
-    setOpen(false);
-    // After the button is back on the page.
-    requestAnimationFrame(() => {
+  const close = useCallback(() => { setOpen(false); }, []);
+  const wasOpen = useRef(false);
+  // Gives the focus back in the same moment in which the panel closes: later it could take it from what the user has
+  // chosen since. By now the button is back on the page.
+  useEffect(() => {
+    if (wasOpen.current && !open) {
       const target = before.current;
       const gone = !(target instanceof HTMLElement) || !target.isConnected || target === document.body;
       (gone ? button.current : target)?.focus();
-    });
-  };
+    }
+    wasOpen.current = open;
+  }, [open]);
 
   const loaded = typeof panel === "object" && panel !== null;
   return (
