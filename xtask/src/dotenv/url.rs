@@ -249,7 +249,7 @@ mod tests {
             ("postgresql://u:not-a-secret@host.minikube.internal:5432/x", "host.minikube.internal"),
             ("postgresql://u:not-a-secret@host.docker.internal/x", "host.docker.internal"),
             ("postgresql://user:password@db.lan/example", "db.lan"),
-            ("postgresql://todo:changeme@my-host.lan/your-todos", "my-host.lan"),
+            ("postgresql://todo:not-a-secret@my-host.lan/your-todos", "my-host.lan"),
             ("postgresql://u:not-a-secret@region.lan/x", "region.lan"),
         ];
         for (url, host) in cases {
