@@ -143,7 +143,7 @@ const FAULTS: &[Scenario] = &[
     ("rollout: a container that waits for a host name that does not resolve is told", premises::unknown_host),
     ("premises: a value that renames the objects is refused before Helm, and the data stays", premises::renamed),
     ("premises: a deploy that fails after Helm's history was deleted removes nothing", premises::lost_history),
-    ("premises: after a role without CREATE is rolled back, there is nothing to release", premises::limited_role),
+    ("premises: after a failed move to another database there is nothing to release", premises::failed_move),
     ("premises: an Ingress for one host is proven with it, and the printed address has it", premises::host),
     ("neighbours: another release and a foreign Deployment are neither judged nor counted", neighbours::foreign),
     ("neighbours: an autoscaler's number is its own, and the chart's when it is gone", neighbours::autoscaler),

@@ -73,21 +73,31 @@ pub fn host(bed: &Bed) -> Result<()> {
     nothing_to_do(bed)
 }
 
-/// A database role that may not create tables: the migration fails, and what was rolled back to is what was verified.
-pub fn limited_role(bed: &Bed) -> Result<()> {
-    const PASSWORD: &str = "not-a-secret-of-a-limited-role";
+/// A role that may not create tables is refused before Helm takes the embedded database away. A rollout that fails on the
+/// way to another database is rolled back to what was verified.
+pub fn failed_move(bed: &Bed) -> Result<()> {
+    const PASSWORD: &str = "not-a-secret-of-another-database";
     sound(bed)?;
-    let dotenv = std::fs::read_to_string(bed.root.join(".env"))?;
+    let (dotenv, embedded) = (std::fs::read_to_string(bed.root.join(".env"))?, bed.pods("postgres")?);
     let database = Database::start(bed, PASSWORD)?;
     database.run(&format!("CREATE ROLE limited LOGIN PASSWORD '{PASSWORD}'"))?;
-    let url = database.url().replace("//todo:", "//limited:");
-    bed.write_dotenv(&format!("AUTH_SECRET={AUTH}\nDATABASE_URL='{url}'\n"))?;
-    let ran = bed.xtask(&["deploy", "dev"]);
-    bed.write_dotenv(&dotenv)?;
-    let ran = ran?.expect(7, &["permission denied for schema public", "rolled back to revision"])?;
-    ensure!(!ran.text.contains(PASSWORD), "the password is shown");
-    check_time(&ran)?;
-    check_evidence(bed, &ran, "init")?;
+    let deploy = |url: &str| -> Result<_> {
+        bed.write_dotenv(&format!("AUTH_SECRET={AUTH}\nDATABASE_URL='{url}'\n"))?;
+        let ran = bed.xtask(&["deploy", "dev"]);
+        bed.write_dotenv(&dotenv)?;
+        ran
+    };
+    let refused = deploy(&database.url().replace("//todo:", "//limited:"))?;
+    let refused =
+        refused.expect(11, &["role limited may not create tables in schema public", "GRANT USAGE, CREATE"])?;
+    ensure!(bed.pods("postgres")? == embedded, "the embedded database was touched");
+    let edited = bed.edit(VALUES, values("backend:\n  migrate:\n    command: [no-such-program]"))?;
+    let failed = deploy(&database.url());
+    drop(edited);
+    let failed = failed?.expect(7, &["no-such-program", "rolled back to revision"])?;
+    ensure!(![refused.text, failed.text.clone()].concat().contains(PASSWORD), "the password is shown");
+    check_time(&failed)?;
+    check_evidence(bed, &failed, "cannot-start")?;
     bed.until_ready().context("the embedded database is back")?;
     nothing_to_do(bed)
 }
