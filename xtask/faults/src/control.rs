@@ -36,54 +36,72 @@ pub struct Control {
     pub around: Mutex<Surroundings>,
 }
 
-impl Control {
-    /// Answers at `listener` for as long as this process lives.
-    pub fn listen(self: Arc<Self>, listener: UnixListener) {
-        std::thread::spawn(move || {
-            for stream in listener.incoming().map_while(Result::ok) {
-                let this = self.clone();
-                std::thread::spawn(move || this.serve(stream));
-            }
-        });
-    }
+/// What the tools of a suite do when nothing goes wrong.
+pub trait Tools: Send + Sync + 'static {
+    /// The calls, and the folder that is left out of their names.
+    fn ledger(&self) -> (&Ledger, &str);
+    /// Whether the tool's standard input is part of its call.
+    fn reads_input(&self, words: &[String]) -> bool;
+    /// Answers a call, but for its answer if that is `cut`.
+    fn really(&self, words: &[String], input: &[u8], cut: bool) -> Result<Reply>;
+}
 
-    fn serve(&self, mut stream: UnixStream) -> Result<()> {
-        let mut reader = BufReader::new(stream.try_clone()?);
-        let mut line = String::new();
-        reader.read_line(&mut line)?;
-        let question: Question = serde_json::from_str(&line)?;
-        let words = &question.words;
-        let fault = self.ledger.enter(&names::tool(words, &self.folder));
-        let mut input = Vec::new();
-        if matches!(fault, Some(Fault::Cut | Fault::Garbage) | None) && Machine::reads_input(words) {
-            send(&mut stream, &Reply { wants_input: true, ..Reply::default() })?;
-            reader.read_to_end(&mut input)?;
+/// Answers the tools at `listener` for as long as this process lives.
+pub fn listen(tools: Arc<impl Tools>, listener: UnixListener) {
+    std::thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            let tools = tools.clone();
+            std::thread::spawn(move || serve(&*tools, stream));
         }
-        let reply = match fault {
-            Some(Fault::Hang) => {
-                // Until the caller's limit ends the tool.
-                self.ledger.hang(|| drop(reader.read(&mut [0])));
-                return Ok(());
-            }
-            Some(Fault::Fail | Fault::Twice) => failing(&words[0]),
-            Some(Fault::Garbage) => Reply {
-                output: BASE64.encode("Congratulations! This answer is about something else.\n"),
-                ..Reply::default()
-            },
-            Some(Fault::Cut) | None => self.really(words, &input, fault.is_some()),
-        };
-        send(&mut stream, &reply)
+    });
+}
+
+fn serve(tools: &impl Tools, mut stream: UnixStream) -> Result<()> {
+    let mut reader = BufReader::new(stream.try_clone()?);
+    let mut line = String::new();
+    reader.read_line(&mut line)?;
+    let question: Question = serde_json::from_str(&line)?;
+    let words = &question.words;
+    let (ledger, folder) = tools.ledger();
+    let fault = ledger.enter(&names::tool(words, folder));
+    let mut input = Vec::new();
+    if matches!(fault, Some(Fault::Cut | Fault::Garbage) | None) && tools.reads_input(words) {
+        send(&mut stream, &Reply { wants_input: true, ..Reply::default() })?;
+        reader.read_to_end(&mut input)?;
+    }
+    let reply = match fault {
+        Some(Fault::Hang) => {
+            // Until the caller's limit ends the tool.
+            ledger.hang(|| drop(reader.read(&mut [0])));
+            return Ok(());
+        }
+        Some(Fault::Fail | Fault::Twice) => failing(&words[0]),
+        Some(Fault::Garbage) => Reply {
+            output: BASE64.encode("Congratulations! This answer is about something else.\n"),
+            ..Reply::default()
+        },
+        Some(Fault::Cut) | None => tools.really(words, &input, fault.is_some())?,
+    };
+    send(&mut stream, &reply)
+}
+
+impl Tools for Control {
+    fn ledger(&self) -> (&Ledger, &str) {
+        (&self.ledger, &self.folder)
     }
 
-    /// What the tool does when nothing goes wrong, but for its answer if that is `cut`.
-    fn really(&self, words: &[String], input: &[u8], cut: bool) -> Reply {
+    fn reads_input(&self, words: &[String]) -> bool {
+        Machine::reads_input(words)
+    }
+
+    fn really(&self, words: &[String], input: &[u8], cut: bool) -> Result<Reply> {
         let program = match words[0].as_str() {
             "helm" => Some(&self.helm),
             "git" => Some(&self.git),
             _ => None,
         };
         if let Some(program) = program {
-            return Reply { become_program: Some(program.clone()), cut, ..Reply::default() };
+            return Ok(Reply { become_program: Some(program.clone()), cut, ..Reply::default() });
         }
         let mut machine = self.machine.lock().unwrap_or_else(PoisonError::into_inner);
         let mut around = self.around.lock().unwrap_or_else(PoisonError::into_inner);
@@ -98,9 +116,11 @@ impl Control {
         if let Err(error) = self.ingress.set(running) {
             self.ledger.note_unknown(format!("the ingress controller cannot listen: {error}"));
         }
-        Reply { output: BASE64.encode(done.output), error: done.error, code: done.code, cut, ..Reply::default() }
+        Ok(Reply { output: BASE64.encode(done.output), error: done.error, code: done.code, cut, ..Reply::default() })
     }
+}
 
+impl Control {
     /// References of the images that pods run.
     fn used(&self) -> Result<Vec<String>> {
         let (_, live) = self.store.latest();
@@ -110,7 +130,7 @@ impl Control {
 }
 
 /// How a tool usually fails when what it needs is away.
-pub fn failing(tool: &str) -> Reply {
+fn failing(tool: &str) -> Reply {
     let error = match tool {
         "docker" => {
             "Error response from daemon: dial unix /run/containerd/containerd.sock: connect: connection refused"
@@ -123,6 +143,6 @@ pub fn failing(tool: &str) -> Reply {
 }
 
 /// Sends an answer.
-pub fn send(stream: &mut UnixStream, reply: &Reply) -> Result<()> {
+fn send(stream: &mut UnixStream, reply: &Reply) -> Result<()> {
     Ok(writeln!(stream, "{}", serde_json::to_string(reply)?)?)
 }

@@ -16,7 +16,7 @@ use xtask::report::Report;
 
 use crate::calls::{Call, Fault, Ledger};
 use crate::client::SOCKET;
-use crate::control::Control;
+use crate::control::{Control, listen};
 use crate::etcd::Objects;
 use crate::ingress::Ingress;
 use crate::machine::{Machine, Surroundings};
@@ -147,7 +147,7 @@ impl World {
             git: on_path("git")?,
             around: Mutex::new(around),
         };
-        Arc::new(control).listen(UnixListener::bind(folder.join(SOCKET))?);
+        listen(Arc::new(control), UnixListener::bind(folder.join(SOCKET))?);
         let player = Player::start(servers.store.clone(), machine.clone());
         Ok(Self {
             folder: folder.to_owned(),

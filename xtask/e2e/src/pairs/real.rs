@@ -6,9 +6,8 @@
 //! engine says of the node is changed in one place: the port that it publishes for its API server is that of a proxy, which
 //! has the API server's own certificate.
 
-use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::symlink;
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixListener;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -25,16 +24,16 @@ use xtask::members;
 use xtask::stages::images::node::Stock;
 use xtask::toolbox::Toolbox;
 use xtask_faults::calls::{Call, Fault, Ledger};
-use xtask_faults::client::{Question, Reply, SOCKET};
-use xtask_faults::control::{failing, send};
+use xtask_faults::client::{Reply, SOCKET};
+use xtask_faults::control::{Tools, listen};
 use xtask_faults::etcd::{Objects, Stored};
 use xtask_faults::gate::Gate;
 use xtask_faults::machine::{BuiltImage, Machine};
 use xtask_faults::pki::{Pair, Pki};
 use xtask_faults::proxy::Proxy;
+use xtask_faults::suite;
 use xtask_faults::truth::Truth;
 use xtask_faults::world::{Outcome, State, on_path};
-use xtask_faults::{names, suite};
 
 use crate::bed::{Bed, Ran};
 
@@ -135,7 +134,7 @@ impl<'a> Real<'a> {
             ports: [api, proxy],
             built: Mutex::default(),
         });
-        control.clone().listen(UnixListener::bind(folder.join(SOCKET))?);
+        listen(control.clone(), UnixListener::bind(folder.join(SOCKET))?);
         Ok(Self { bed, tools, _temp: temp, envs, scaled, ledger, control })
     }
 
@@ -224,42 +223,19 @@ impl Control {
     fn built(&self) -> std::sync::MutexGuard<'_, Vec<String>> {
         self.built.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
 
-    /// Answers at `listener` for as long as this process lives.
-    fn listen(self: Arc<Self>, listener: UnixListener) {
-        std::thread::spawn(move || {
-            for stream in listener.incoming().map_while(Result::ok) {
-                let this = self.clone();
-                std::thread::spawn(move || this.serve(stream));
-            }
-        });
+impl Tools for Control {
+    fn ledger(&self) -> (&Ledger, &str) {
+        (&self.ledger, &self.folder)
     }
 
-    fn serve(&self, mut stream: UnixStream) -> Result<()> {
-        let mut reader = BufReader::new(stream.try_clone()?);
-        let mut line = String::new();
-        reader.read_line(&mut line)?;
-        let question: Question = serde_json::from_str(&line)?;
-        let words = &question.words;
-        let fault = self.ledger.enter(&names::tool(words, &self.folder));
-        let reply = match fault {
-            Some(Fault::Hang) => {
-                // Until the caller's limit ends the tool.
-                let _ = reader.read(&mut [0]);
-                return Ok(());
-            }
-            Some(Fault::Fail | Fault::Twice) => failing(&words[0]),
-            Some(Fault::Garbage) => Reply {
-                output: BASE64.encode("Congratulations! This answer is about something else.\n"),
-                ..Reply::default()
-            },
-            Some(Fault::Cut) | None => self.really(words, fault.is_some())?,
-        };
-        send(&mut stream, &reply)
+    fn reads_input(&self, _: &[String]) -> bool {
+        // The real program reads it.
+        false
     }
 
-    /// What the tool does when nothing goes wrong, but for its answer if that is `cut`.
-    fn really(&self, words: &[String], cut: bool) -> Result<Reply> {
+    fn really(&self, words: &[String], _: &[u8], cut: bool) -> Result<Reply> {
         if words.len() > 3 && words[..3] == ["docker", "container", "inspect"] && words.contains(&self.profile) {
             let output = self.engine.docker().args(words[1..].iter().cloned()).output()?;
             let [api, proxy] = self.ports.map(|port| format!("\"HostPort\": \"{port}\""));
