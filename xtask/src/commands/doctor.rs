@@ -8,13 +8,14 @@ use clap::Args;
 
 use super::output;
 use crate::clock;
-use crate::engine::Engine;
+use crate::engine::{Engine, EngineMachine};
 use crate::failure::{Class, Failure};
 use crate::files;
 use crate::origin::{self, Origin, Tool, bases};
 use crate::project::Project;
 use crate::report::{BAD, BOLD, DIM, GOOD, WARN, bytes};
-use crate::stages::{cluster, machine};
+use crate::stages::cluster;
+use crate::stages::machine::{self, NodeSize};
 use crate::toolbox::Toolbox;
 
 /// Free disk space below which a deploy may run out, in bytes.
@@ -106,12 +107,15 @@ fn rows(project: &Project) -> Result<Vec<Row>> {
         },
     });
     let Some(engine) = engine else { return Ok(rows) };
-    rows.push(node(project, &engine));
-    if let Ok(machine) = engine.machine() {
-        rows.extend(machine::conditions(&engine, &machine).into_iter().map(|condition| match condition.fault {
-            Some(failure) => row(condition.name, failure.to_string(), Verdict::Bad(failure.hints().join("; "))),
-            None => row(condition.name, condition.found, Verdict::Good),
-        }));
+    match engine.machine() {
+        Ok(machine) => {
+            rows.push(node(project, &machine));
+            rows.extend(machine::conditions(&engine, &machine).into_iter().map(|condition| match condition.fault {
+                Some(failure) => refused(condition.name, &failure.into()),
+                None => row(condition.name, condition.found, Verdict::Good),
+            }));
+        }
+        Err(error) => rows.push(refused(NODE, &error)),
     }
     let origin = origin::select(project, &engine)?;
     rows.push(row("origin", origin.name(), Verdict::Good));
@@ -179,20 +183,25 @@ fn disk(observed: &machine::Observed) -> Row {
     row("disk", format!("{} free", bytes(free)), verdict)
 }
 
+/// The name of the row about the machine of the engine.
+const NODE: &str = "engine's size";
+
 /// Whether a new cluster fits into the machine of the engine, which may be a virtual one.
-fn node(project: &Project, engine: &Engine) -> Row {
-    let found = engine.machine().and_then(|machine| Ok((machine, machine::node_size(project, engine)?)));
-    match found {
-        Ok((machine, size)) => {
+fn node(project: &Project, machine: &EngineMachine) -> Row {
+    match machine::fit(NodeSize::wanted(&project.settings.cluster), machine) {
+        Ok(size) => {
             let (cpus, has) = (machine.cpus, machine.memory >> 20);
             let node = format!("a new node gets {} and {} MiB", size.cpus, size.memory_mib);
-            row("engine's size", format!("{cpus} processors, {has} MiB; {node}"), Verdict::Good)
+            row(NODE, format!("{cpus} processors, {has} MiB; {node}"), Verdict::Good)
         }
-        Err(error) => {
-            let fix = error.downcast_ref::<Failure>().map(|failure| failure.hints().join("; ")).unwrap_or_default();
-            row("engine's size", error.to_string(), Verdict::Bad(fix))
-        }
+        Err(failure) => refused(NODE, &failure.into()),
     }
+}
+
+/// A row about what `error` says, with its hints as the fix.
+fn refused(name: &'static str, error: &anyhow::Error) -> Row {
+    let fix = error.downcast_ref::<Failure>().map(|failure| failure.hints().join("; ")).unwrap_or_default();
+    row(name, error.to_string(), Verdict::Bad(fix))
 }
 
 fn memory(project: &Project, observed: &machine::Observed) -> Row {

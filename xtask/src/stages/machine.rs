@@ -23,7 +23,7 @@ pub use installed::remember as remember_engine;
 pub use observe::{Observed, disk, observe};
 pub use own::conditions;
 pub use port::holder as port_holder;
-pub use size::{NodeSize, node_size};
+pub use size::{NodeSize, fit, node_size};
 
 /// What this stage will do.
 pub struct Plan<'a> {
