@@ -3,12 +3,14 @@
 
 use std::collections::BTreeSet;
 use std::sync::mpsc::{Receiver, channel};
+use std::time::Instant;
 
 use camino::Utf8PathBuf;
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 
 use crate::deadlines;
 use crate::project::Project;
+use crate::report::Report;
 use crate::stages::images::context::{FOLDER, Files};
 
 /// Waits for changes in the folders of the sources.
@@ -18,7 +20,7 @@ pub struct Wake {
     watcher: Option<RecommendedWatcher>,
     reports: Receiver<()>,
     folders: BTreeSet<Utf8PathBuf>,
-    report: crate::report::Report,
+    report: Report,
 }
 
 impl Wake {
@@ -46,22 +48,25 @@ impl Wake {
         wake
     }
 
-    /// Waits until something may have changed since `now` was read, at most [`deadlines::SOURCES_POLL`].
+    /// Waits until something may have changed since `now` was read, at most [`deadlines::SOURCES_LOOK`], and then for rest:
+    /// a file that does not count may change all the time.
     pub fn wait_for_change(&mut self, now: &Files) {
-        let new = self.watch(now);
         // Something may have changed in a new folder before it was watched.
-        if new == 0 {
-            let limit = if self.watcher.is_some() { deadlines::SOURCES_LOOK } else { deadlines::SOURCES_POLL };
-            let _ = self.reports.recv_timeout(limit.time());
+        if self.watch(now) == 0
+            && (self.watcher.is_none() || self.reports.recv_timeout(deadlines::SOURCES_LOOK.time()).is_ok())
+        {
+            self.wait_for_rest();
         }
     }
 
-    /// Waits until no change has been reported for a moment.
+    /// Waits until no change has been reported for a moment, at most [`deadlines::SOURCES_LOOK`].
     pub fn wait_for_rest(&self) {
         if self.watcher.is_none() {
             return std::thread::sleep(deadlines::SOURCES_POLL.time());
         }
-        while self.reports.recv_timeout(deadlines::SOURCES_REST.time()).is_ok() {}
+        let begun = Instant::now();
+        let reported = || self.reports.recv_timeout(deadlines::SOURCES_REST.time()).is_ok();
+        while reported() && begun.elapsed() < deadlines::SOURCES_LOOK.time() {}
     }
 
     /// Watches the folders of `files`, each by itself: what `.dockerignore` leaves out may change all the time. Returns how
