@@ -1,7 +1,8 @@
 //! Whether an engine of the user's own is installed although none answers. A private one beside it would be a surprise: it
 //! takes memory, changes the firewall, and has none of the clusters that the other one has.
 
-use std::path::PathBuf;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use camino::Utf8Path;
@@ -43,15 +44,24 @@ pub fn find(cache: &Utf8Path, made: bool) -> Result<Option<String>> {
     let home = variable("HOME").unwrap_or_default();
     let config = variable("DOCKER_CONFIG").unwrap_or_else(|| format!("{home}/.docker"));
     if let Some(context) = context(Utf8Path::new(&config).join("config.json").as_path())? {
-        return Ok(Some(format!("`docker context use {context}` was said")));
+        return Ok(Some(format!("docker's context is {context}")));
     }
     let path = std::env::var_os("PATH").unwrap_or_default();
     let programs = std::env::split_paths(&path).chain(PROGRAMS.map(PathBuf::from)).map(|folder| folder.join("dockerd"));
     let below_home = HOME_TRACES.iter().map(|trace| PathBuf::from(format!("{home}/{trace}")));
     let traces = programs.chain(TRACES.map(PathBuf::from)).chain(below_home);
-    // A socket's file whose engine has ended is a trace too.
-    let found = traces.into_iter().find(|trace| trace.symlink_metadata().is_ok());
-    Ok(found.map(|found| format!("there is {}", found.display())))
+    Ok(traces.filter_map(|trace| is_trace(&trace)).next())
+}
+
+/// What tells of an engine at `path`: that something is there, or that nobody can look. A socket's file whose engine has
+/// ended counts too.
+fn is_trace(path: &Path) -> Option<String> {
+    match path.symlink_metadata() {
+        Ok(_) => Some(format!("there is {}", path.display())),
+        // The PATH may name files, and folders that are gone.
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => None,
+        Err(error) => Some(format!("cannot look for {}: {error}", path.display())),
+    }
 }
 
 /// The context that the client's configuration names, if it is not the default one.
@@ -87,6 +97,19 @@ mod tests {
         }
         remember(cache, &Engine { private: true, ..own }).unwrap();
         assert_eq!(find(cache, false).unwrap(), None);
+    }
+
+    #[test]
+    fn what_cannot_be_looked_at_counts_as_an_engine() {
+        let temp = tempfile::tempdir().unwrap();
+        let file = temp.path().join("file");
+        assert_eq!(is_trace(&file), None);
+        std::fs::write(&file, "").unwrap();
+        assert_eq!(is_trace(&file), Some(format!("there is {}", file.display())));
+        assert_eq!(is_trace(&file.join("dockerd")), None, "a file on the PATH");
+        // Unlike a folder without permission, a name that is too long cannot be looked at by root either.
+        let unknown = is_trace(&temp.path().join("x".repeat(300))).unwrap();
+        assert!(unknown.starts_with("cannot look for "), "{unknown}");
     }
 
     #[test]
