@@ -9,7 +9,10 @@ mod syntax;
 mod url;
 mod values;
 
+use std::os::unix::fs::FileTypeExt;
+
 use anyhow::Result;
+use camino::Utf8Path;
 use clap::ValueEnum;
 
 use crate::failure::{Class, Failure};
@@ -180,8 +183,13 @@ fn text(project: &Project) -> Result<String> {
 }
 
 /// Whether there is something to read. Nothing is read for that.
-pub fn is_there(project: &Project) -> bool {
-    project.options.secrets_from != Source::File || project.dotenv.exists()
+pub fn is_there(project: &Project) -> Result<bool> {
+    Ok(project.options.secrets_from != Source::File || files::exists(&project.dotenv)?)
+}
+
+/// Whether `path` is a named pipe, which gives its text only once.
+pub fn is_pipe(path: &Utf8Path) -> bool {
+    path.metadata().is_ok_and(|meta| meta.file_type().is_fifo())
 }
 
 /// All values that can be found, whether or not they are in order, so that none of them is shown.
@@ -196,8 +204,7 @@ pub fn every_value(project: &Project) -> Result<Vec<Secret>> {
     }
     // A file that is not in order has values too.
     let text = match project.options.secrets_from {
-        Source::File if !is_there(project) => String::new(),
-        Source::File if project.dotenv.is_file() => {
+        Source::File if !is_pipe(&project.dotenv) => {
             String::from_utf8_lossy(&files::read_bytes(&project.dotenv)?.unwrap_or_default()).into_owned()
         }
         _ => text(project)?,

@@ -43,7 +43,7 @@ fn secrets(project: &Project) -> Result<(Vec<Row>, Option<anyhow::Error>)> {
     let (mut rows, mut databases, mut problem) = (Vec::<Row>::new(), Vec::new(), None);
     for environment in project.settings.environments.keys() {
         let contract = Contract::read(project, environment)?;
-        let inspection = if dotenv::is_there(project) || project.dotenv.is_symlink() {
+        let inspection = if dotenv::is_there(project)? || project.dotenv.is_symlink() {
             dotenv::inspect(project, &contract).unwrap_or_else(|error| {
                 problem.get_or_insert(error);
                 dotenv::Inspection::default()

@@ -40,7 +40,7 @@ fn release_line(observed: &Observed) -> String {
 /// Prints the five lines.
 pub fn run(project: &Project) -> Result<()> {
     let row = |name: &str, text: &str| anstream::println!("{BOLD}{name:<8}{BOLD:#} {text}");
-    let dotenv = if dotenv::is_there(project) { "present" } else { "absent; the first deploy makes it" };
+    let dotenv = if dotenv::is_there(project)? { "present" } else { "absent; the first deploy makes it" };
     let observed = machine::observe(project)?;
     let engine = match observed.engine(project) {
         Ok(engine) => engine,

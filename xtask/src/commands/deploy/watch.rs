@@ -2,12 +2,10 @@
 
 mod wake;
 
-use std::os::unix::fs::FileTypeExt;
-
 use anyhow::Result;
-use camino::Utf8Path;
 
 use super::Deploy;
+use crate::dotenv;
 use crate::process;
 use crate::project::Project;
 use crate::stages::images::context::{self, Files};
@@ -92,13 +90,9 @@ fn sources(project: &Project) -> Result<Files> {
         add(folder, context::tree(&project.root.join(folder))?);
     }
     // A pipe is read once, so nothing changes in it.
-    let dotenv = if is_pipe(&project.dotenv) { None } else { context::entry(&project.dotenv)? };
+    let dotenv = if dotenv::is_pipe(&project.dotenv) { None } else { context::entry(&project.dotenv)? };
     files.extend(dotenv.map(|what| (DOTENV.to_owned(), what)));
     Ok(files)
-}
-
-fn is_pipe(path: &Utf8Path) -> bool {
-    path.metadata().is_ok_and(|meta| meta.file_type().is_fifo())
 }
 
 #[cfg(test)]

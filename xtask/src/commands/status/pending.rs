@@ -15,10 +15,12 @@ use crate::world::World;
 /// What it would change, in words; `None` if nothing was verified yet. A mistake in `.env` is what it would stop at.
 pub fn of(project: &Project, world: &World, observed: &Observed) -> Option<Vec<String>> {
     let record = observed.record.as_ref()?;
-    if !has_secrets(project) {
-        return None;
-    }
     let first = |error: anyhow::Error| error.to_string().lines().next().unwrap_or_default().to_owned();
+    match has_secrets(project) {
+        Ok(true) => {}
+        Ok(false) => return None,
+        Err(error) => return Some(vec![first(error)]),
+    }
     let mut pending = differences(project, world, observed, record).unwrap_or_else(|error| vec![first(error)]);
     let drifted = observed.snapshot.as_ref().is_some_and(|snapshot| !record.drift(snapshot).is_empty());
     pending.extend(drifted.then(|| "what was changed by hand is taken back".to_owned()));
@@ -26,8 +28,9 @@ pub fn of(project: &Project, world: &World, observed: &Observed) -> Option<Vec<S
 }
 
 /// Whether `.env` can be compared. A pipe is not read only to be looked at: its writer may ask a person.
-fn has_secrets(project: &Project) -> bool {
-    dotenv::is_there(project) && (project.options.secrets_from != Source::File || project.dotenv.is_file())
+fn has_secrets(project: &Project) -> Result<bool> {
+    let is_pipe = project.options.secrets_from == Source::File && dotenv::is_pipe(&project.dotenv);
+    Ok(!is_pipe && dotenv::is_there(project)?)
 }
 
 fn differences(project: &Project, world: &World, observed: &Observed, record: &Record) -> Result<Vec<String>> {
