@@ -149,7 +149,7 @@ fn killed(bed: &Bed, (name, line, after): &Moment) -> Result<()> {
     ensure!(deploy.hear(line)?, "`{line}` did not come:\n{}", deploy.said()?);
     std::thread::sleep(Duration::from_millis(*after));
     kill(bed, deploy)?;
-    converges(bed, name)
+    converges(bed, &format!("killed {name}"))
 }
 
 /// Another secret and another line of source each time, so that every stage has work to do.
@@ -189,11 +189,10 @@ fn orphan(bed: &Bed) -> Option<String> {
     })
 }
 
-/// The next deploy brings everything to where it should be, and leaves nothing of the interrupted one.
-pub fn converges(bed: &Bed, name: &str) -> Result<()> {
-    let ran =
-        bed.xtask(&["deploy", "dev"])?.expect(0, &["is up", "2/2 ready"]).with_context(|| format!("killed {name}"))?;
-    bed.project.report.note(format!("killed {name}: the next deploy took {:.1} s", ran.took.as_secs_f64()));
+/// The next deploy after what `happened` brings everything to where it should be, and leaves nothing of the former one.
+pub fn converges(bed: &Bed, happened: &str) -> Result<()> {
+    let ran = bed.xtask(&["deploy", "dev"])?.expect(0, &["is up", "2/2 ready"]).with_context(|| happened.to_owned())?;
+    bed.project.report.note(format!("{happened}: the next deploy took {:.1} s", ran.took.as_secs_f64()));
     leftovers(bed)?;
     nothing_to_do(bed)
 }
@@ -234,7 +233,7 @@ pub fn killed_in_a_rollback(bed: &Bed) -> Result<()> {
     std::thread::sleep(Duration::from_millis(400));
     kill(bed, deploy)?;
     drop(edited);
-    converges(bed, "in a rollback")
+    converges(bed, "killed in a rollback")
 }
 
 /// There is nothing to go back to yet, and Helm's first revision is pending or failed.
@@ -244,7 +243,7 @@ pub fn killed_in_first_install(bed: &Bed) -> Result<()> {
     ensure!(deploy.hear("> helm upgrade todo")?, "helm did not begin:\n{}", deploy.said()?);
     std::thread::sleep(Duration::from_millis(700));
     kill(bed, deploy)?;
-    converges(bed, "in a first install")
+    converges(bed, "killed in a first install")
 }
 
 /// What a killed helm leaves, whatever the moment: made by hand, because the moments above do not always hit it.
@@ -300,5 +299,5 @@ pub fn ctrl_c(bed: &Bed) -> Result<()> {
         ensure!(start.elapsed() < ORPHANS, "{orphan} outlives the interrupted xtask");
         std::thread::sleep(Duration::from_millis(50));
     }
-    converges(bed, "by Ctrl-C")
+    converges(bed, "ended by Ctrl-C")
 }

@@ -91,7 +91,7 @@ fn killed(bed: &Bed, after: Duration) -> Result<String> {
     std::thread::sleep(after);
     let said = deploy.said()?;
     interrupts::kill(bed, deploy)?;
-    interrupts::converges(bed, &format!("after {:.1} s", after.as_secs_f64()))?;
+    interrupts::converges(bed, &format!("killed after {:.1} s", after.as_secs_f64()))?;
     ensure!(!said.contains(AUTH), "a secret is shown");
     let last =
         said.lines().rev().find(|line| line.starts_with("  > ")).unwrap_or("  > (nothing)").trim_start_matches("  > ");
