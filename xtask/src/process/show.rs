@@ -26,9 +26,24 @@ pub fn quote(word: &str) -> String {
     format!("'{}'", word.replace('\'', r"'\''"))
 }
 
-/// The last lines of `bytes`, for an error.
+/// The last lines of `bytes`, for an error: of lines for debugging, those that have an error.
 pub(super) fn tail(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes);
-    let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
+    let tells = |line: &&str| !line.trim().is_empty() && (!line.contains("level=DEBUG") || line.contains(" error="));
+    let lines: Vec<&str> = text.lines().filter(tells).collect();
     lines[lines.len().saturating_sub(TAIL)..].iter().map(|line| format!("\n  | {line}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_debugging_lines_an_error_shows_those_with_an_error() {
+        let said = "level=DEBUG msg=\"beginning wait\"\n\
+                    level=DEBUG msg=\"uninstall: Failed to delete release\" error=\"[request timed out]\"\n\
+                    Error: failed to delete release: todo\n";
+        let shown = tail(said.as_bytes());
+        assert!(shown.contains("request timed out") && shown.contains("Error: failed") && !shown.contains("beginning"));
+    }
 }

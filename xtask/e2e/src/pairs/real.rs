@@ -187,19 +187,17 @@ impl<'a> Real<'a> {
         let (list, Stock { images: node_images, names, .. }) = (serde_json::from_str::<Value>(&list?)?, stock?);
         let (mut state, mut objects) = (State::default(), Objects::new());
         let list = list["items"].as_array().context("kubectl printed no list")?;
-        let users = list.iter().filter(|object| ["Deployment", "Pod"].iter().any(|kind| object["kind"] == *kind));
-        let users = users.map(Value::to_string).collect::<String>();
+        let users = list.iter().filter(|object| uses_secrets(object)).map(Value::to_string).collect::<String>();
         for object in list {
             let name = object["metadata"]["name"].as_str().unwrap_or_default();
             if object["kind"] == "Secret" && name.starts_with("todo-backend-") && !users.contains(name) {
                 // Of an earlier revision: any deploy may find that no kept revision names it any more.
                 continue;
             }
-            let mut object = object.clone();
-            if object["metadata"]["deletionTimestamp"].is_string() && object["kind"] == "Pod" {
-                // It serves no more, and its successor is there.
+            if object["kind"] == "Pod" && is_over(object) {
                 continue;
             }
+            let mut object = object.clone();
             plain(&mut object, |name| names.get(name).cloned());
             let kind = object["kind"].as_str().unwrap_or_default().to_lowercase();
             let namespace = object["metadata"]["namespace"].as_str().map(|name| format!("/{name}")).unwrap_or_default();
@@ -284,6 +282,17 @@ fn aim(from: &Utf8Path, to: &Utf8Path, name: &str, port: u16) -> Result<()> {
     crate::bed::write_private(to, &serde_norway::to_string(&config)?)
 }
 
+/// Whether a pod serves no more: it ends and its successor is there, or it has done its work.
+fn is_over(pod: &Value) -> bool {
+    pod["metadata"]["deletionTimestamp"].is_string()
+        || ["Succeeded", "Failed"].iter().any(|phase| pod["status"]["phase"] == *phase)
+}
+
+/// Whether the Secrets that an object names must stay.
+fn uses_secrets(object: &Value) -> bool {
+    object["kind"] == "Deployment" || object["kind"] == "Pod" && !is_over(object)
+}
+
 /// Makes an object comparable: images of pods by config digest, and the record without digests of what went into it.
 fn plain(object: &mut Value, id: impl Fn(&str) -> Option<String>) {
     for list in ["containerStatuses", "initContainerStatuses"] {
@@ -357,6 +366,16 @@ mod tests {
         let wanted = with_backend_of(&wanted, &now).unwrap();
         let texts = |state: &State| state.objects.values().map(|object| object.text.clone()).collect::<Vec<_>>();
         assert_eq!((texts(&wanted), wanted.machine.node_images), (texts(&now), now.machine.node_images));
+    }
+
+    #[test]
+    fn a_secret_is_used_by_what_serves() {
+        let pod =
+            |metadata: Value, phase: &str| json!({"kind": "Pod", "metadata": metadata, "status": {"phase": phase}});
+        assert!(uses_secrets(&json!({"kind": "Deployment"})) && uses_secrets(&pod(json!({}), "Running")));
+        let ending = pod(json!({"deletionTimestamp": "2026-11-27T10:00:00Z"}), "Running");
+        let preflight = pod(json!({"ownerReferences": [{"kind": "Job"}]}), "Succeeded");
+        assert!(!uses_secrets(&ending) && !uses_secrets(&preflight) && !uses_secrets(&json!({"kind": "Secret"})));
     }
 
     #[test]

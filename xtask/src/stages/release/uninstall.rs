@@ -17,7 +17,13 @@ use crate::toolbox::Toolbox;
 pub fn uninstall(project: &Project, tools: &Toolbox) -> Result<(Snapshot, Existing)> {
     let release = &project.settings.chart.release;
     let uninstall = tools.helm().args(["uninstall", release, "--ignore-not-found", "--cascade=foreground"]);
-    uninstall.args(["--wait", "--timeout=150s"]).log(project.log("helm")).deadline(deadlines::HELM_UNINSTALL).run()?;
+    // Why it fails, Helm says in a line for debugging alone.
+    let uninstall = uninstall.args(["--wait", "--timeout=150s", "--debug"]).log(project.log("helm"));
+    uninstall.deadline(deadlines::HELM_UNINSTALL).run().map_err(|error| {
+        Failure::new(Class::Cluster, format!("Helm has not removed the release {release}: {error:#}"))
+            .help("the same command goes on from there")
+            .help("see whether the cluster answers: cargo xtask status")
+    })?;
     let (snapshot, existing) = (Snapshot::take(tools)?, secrets::observe(tools)?);
     let objects = snapshot.applied().map(|object: &Value| title(object));
     let revisions = existing.helm.iter().map(|revision| format!("Helm's revision {}", revision.number));
