@@ -1,7 +1,6 @@
 //! Lets every external call of xtask fail once, and compares what xtask then says and does with the truth.
 //!
-//! `cargo xtask test faults` builds and runs this program. It also plays the tools that xtask calls: a link to it that is
-//! called `docker` is docker.
+//! `cargo xtask test faults` builds and runs this program.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,18 +15,9 @@ use xtask::tally::Tally;
 
 use xtask_faults::gate::Gate;
 use xtask_faults::scenario::SCENARIOS;
-use xtask_faults::{client, mutants, programs, suite};
+use xtask_faults::{mutants, programs, suite};
 
 fn main() {
-    let called = std::env::args().next().unwrap_or_default();
-    let called = called.rsplit('/').next().unwrap_or_default();
-    if ["docker", "git", "helm", "kubectl", "minikube"].contains(&called) {
-        let code = client::play(called).unwrap_or_else(|error| {
-            eprintln!("{called}: {error:#}");
-            1
-        });
-        std::process::exit(code);
-    }
     xtask::program::main(|cli, report| match cli.test() {
         Some(args) if args.suites == [Suite::Faults] => {
             let tally = run(&cli.open(report)?, args)?;
@@ -47,9 +37,9 @@ fn run(project: &Project, args: &Test) -> Result<Tally> {
     project.report.on_interrupt(move || drop(std::fs::remove_dir_all(left)));
     let programs = programs::bring(project, &folder)?;
     let own = Utf8PathBuf::try_from(std::env::current_exe()?)?;
-    // Cargo may replace both while they are used.
+    // Cargo may replace them while they are used.
     let program = suite::keep(&own.with_file_name("xtask-under-test"), &folder)?;
-    let tool = suite::keep(&own, &folder)?;
+    let tool = suite::keep(&own.with_file_name("xtask-tool"), &folder)?;
     let gate = Arc::new(Gate::new(suite::places()));
     let setting = suite::Setting { folder, program, tool, programs: &programs, checkout: project.root.clone(), gate };
     let report = &project.report;

@@ -4,6 +4,7 @@
 //! All of them are compiled into one program, in a copy of the sources. An environment variable switches one on.
 
 use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result, ensure};
 use camino::{Utf8Path, Utf8PathBuf};
@@ -11,7 +12,7 @@ use serde::Deserialize;
 use xtask::deadlines;
 use xtask::members;
 
-use crate::suite::{Prepared, References, Setting, keep, run, select};
+use crate::suite::{Prepared, References, Setting, keep, select, side_by_side};
 
 /// The list.
 const LIST: &str = include_str!("../mutants.toml");
@@ -118,30 +119,42 @@ pub fn try_all(
     let mutants = all()?;
     let built = build(&setting.checkout, &setting.checkout.join("target/faults/mutants"), &mutants)?;
     let program = keep(&built, &setting.folder.join("mutants"))?;
-    let mut caught = Vec::new();
-    for (number, mutant) in mutants.iter().enumerate() {
-        let mut pairs = select(references, Some(&mutant.runs), true);
-        ensure!(!pairs.is_empty(), "mutant {}: no run fits {}", number + 1, mutant.runs);
-        let mut by = None;
-        while by.is_none() && !pairs.is_empty() {
-            worlds.iter().for_each(|world| world.world.mutate(&program, number + 1));
-            let found = run(setting, worlds, references, &pairs, true, |_| ())?;
-            let Some((pair, violation)) = found.violations.into_iter().next() else {
-                // What looked wrong at first was not: the rest has not been run yet.
-                pairs.retain(|pair| !found.repeated.contains(pair));
-                if found.repeated.is_empty() { break } else { continue }
-            };
-            // What is wrong without the mutant as well was not caught because of it.
-            worlds.iter().for_each(|world| world.world.mutate(&program, 0));
-            if run(setting, worlds, references, std::slice::from_ref(&pair), true, |_| ())?.violations.is_empty() {
-                by = Some(format!("{pair}: {}", violation.claim));
-            }
-            pairs.retain(|other| *other != pair);
+    let queue = Mutex::new(mutants.iter().enumerate());
+    let caught = Mutex::new(Vec::new());
+    side_by_side(worlds, |world| {
+        loop {
+            let next = queue.lock().unwrap_or_else(PoisonError::into_inner).next();
+            let Some((number, mutant)) = next else { return Ok(()) };
+            let _place = setting.gate.enter();
+            let by = catch(world, references, &program, number + 1, mutant)?;
+            tell(&format!("mutant {}: {}: {}", number + 1, mutant.why, by.as_deref().unwrap_or("not caught")));
+            let mut caught = caught.lock().unwrap_or_else(PoisonError::into_inner);
+            caught.push(Caught { why: mutant.why.clone(), by });
         }
-        tell(&format!("mutant {}: {}: {}", number + 1, mutant.why, by.as_deref().unwrap_or("not caught")));
-        caught.push(Caught { why: mutant.why.clone(), by });
+    })?;
+    Ok(caught.into_inner().unwrap_or_else(PoisonError::into_inner))
+}
+
+/// Runs the pairs of a mutant until one is wrong that is not without the mutant.
+fn catch(
+    world: &Prepared,
+    references: &References,
+    program: &Utf8Path,
+    number: usize,
+    mutant: &Mutant,
+) -> Result<Option<String>> {
+    let pairs = select(references, Some(&mutant.runs), true);
+    ensure!(!pairs.is_empty(), "mutant {number}: no run fits {}", mutant.runs);
+    for pair in pairs.iter().take_while(|_| !xtask::process::ending()) {
+        let reference = &references[&pair.scenario];
+        world.world.mutate(program, number);
+        let Some(violation) = world.check_again(pair, reference)?.violations.into_iter().next() else { continue };
+        world.world.mutate(program, 0);
+        if world.check_again(pair, reference)?.violations.is_empty() {
+            return Ok(Some(format!("{pair}: {}", violation.claim)));
+        }
     }
-    Ok(caught)
+    Ok(None)
 }
 
 /// Links what cargo has compiled of other packages than ours.

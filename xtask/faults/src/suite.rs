@@ -21,6 +21,8 @@ use crate::world::{Outcome, State, World};
 const HANGING: usize = 4;
 /// Runs that compute at the same time, for each processor: they wait for each other's answers, too.
 const PER_PROCESSOR: usize = 2;
+/// Runs that are repeated at the same time.
+const REPEATING: usize = 2;
 /// What time limits are multiplied with.
 const FACTOR: f64 = 0.05;
 /// The same where a busy machine must not exceed a limit.
@@ -75,8 +77,8 @@ pub struct Findings {
     pub runs: usize,
     /// Runs that followed a fault which had changed something.
     pub again: usize,
-    /// Pairs that were run once more, by themselves.
-    pub repeated: Vec<Pair>,
+    /// How many pairs were run once more.
+    pub repeated: usize,
     /// Pairs whose call did not come this time.
     pub missed: Vec<String>,
     /// The violations.
@@ -218,12 +220,27 @@ impl Prepared {
         }
         Ok(Checked { came: true, again, violations })
     }
+
+    /// The same without haste: if it looks wrong, once more with longer limits.
+    pub fn check_again(&self, pair: &Pair, reference: &Reference) -> Result<Checked> {
+        let again = |factor| self.check(pair, reference, &Known::default(), factor);
+        let checked = again(FACTOR)?;
+        if checked.came && checked.violations.is_empty() {
+            return Ok(checked);
+        }
+        let patient = again(PATIENT)?;
+        Ok(if patient.came { patient } else { checked })
+    }
 }
 
-struct Checked {
+/// What came of a pair.
+pub struct Checked {
+    /// Whether its call came.
     came: bool,
+    /// Whether a run had to follow.
     again: bool,
-    violations: Vec<Violation>,
+    /// What is wrong.
+    pub violations: Vec<Violation>,
 }
 
 /// What follows from a command, a source of the backend and a state (its digest): the same is not tried twice.
@@ -300,7 +317,8 @@ pub fn references(setting: &Setting<'_>, worlds: &[Prepared], only: Option<&str>
     Ok(found.into_inner().unwrap_or_else(PoisonError::into_inner))
 }
 
-fn side_by_side(worlds: &[Prepared], work: impl Fn(&Prepared) -> Result<()> + Sync) -> Result<()> {
+/// Does `work` in every world at the same time.
+pub fn side_by_side(worlds: &[Prepared], work: impl Fn(&Prepared) -> Result<()> + Sync) -> Result<()> {
     std::thread::scope(|scope| {
         let threads: Vec<_> = worlds.iter().map(|world| scope.spawn(|| work(world))).collect();
         threads.into_iter().try_for_each(|thread| thread.join().unwrap_or_else(|_| bail!("a world panicked")))
@@ -337,16 +355,15 @@ impl Queue {
     }
 }
 
-/// Runs `pairs`; `tell` hears of each violation and, from time to time, how far it is. `enough`: ends at the first one.
+/// Runs `pairs`; `tell` hears of each violation and, from time to time, how far it is.
 ///
-/// A busy machine can exceed a scaled limit. So a pair that looks wrong, or whose call does not come, is run again: by
-/// itself, and if it still looks wrong, with longer limits.
-pub fn run(
+/// A busy machine can exceed a scaled limit. So a pair that looks wrong, or whose call does not come, is run again when
+/// the others are through, and if it still looks wrong, with longer limits.
+fn run(
     setting: &Setting<'_>,
     worlds: &[Prepared],
     references: &References,
     pairs: &[Pair],
-    enough: bool,
     tell: impl Fn(&str) + Sync,
 ) -> Result<Findings> {
     let queue = Mutex::new(Queue::new(pairs));
@@ -363,7 +380,7 @@ pub fn run(
     };
     side_by_side(worlds, |world| {
         loop {
-            if xtask::process::ending() || enough && !lock(&doubtful).is_empty() {
+            if xtask::process::ending() {
                 return Ok(());
             }
             let Some(pair) = lock(&queue).next() else { return Ok(()) };
@@ -382,29 +399,25 @@ pub fn run(
             now_and_then(&|| format!("{} of {} runs, {doubtful} to be repeated", total.runs, pairs.len()));
         }
     })?;
+    side_by_side(&worlds[..worlds.len().min(REPEATING)], |world| {
+        loop {
+            let Some(pair) = lock(&doubtful).pop().filter(|_| !xtask::process::ending()) else { return Ok(()) };
+            let checked = world.check_again(&pair, &references[&pair.scenario])?;
+            let mut total = lock(&total);
+            total.repeated += 1;
+            now_and_then(&|| format!("{} runs repeated, {} to go", total.repeated, lock(&doubtful).len()));
+            if !checked.came {
+                total.missed.push(pair.to_string());
+                continue;
+            }
+            total.runs += 1;
+            for violation in checked.violations {
+                tell(&format!("{pair}\n  said or done: {}\n  the truth:    {}", violation.claim, violation.truth));
+                total.violations.push((pair.clone(), violation));
+            }
+        }
+    })?;
     let mut total = total.into_inner().unwrap_or_else(PoisonError::into_inner);
-    for pair in doubtful.into_inner().unwrap_or_else(PoisonError::into_inner) {
-        if xtask::process::ending() {
-            break;
-        }
-        total.repeated.push(pair.clone());
-        now_and_then(&|| format!("{} runs repeated", total.repeated.len()));
-        let again = |factor| worlds[0].check(&pair, &references[&pair.scenario], &Known::default(), factor);
-        let mut checked = again(FACTOR)?;
-        if !checked.came || !checked.violations.is_empty() {
-            let patient = again(PATIENT)?;
-            checked = if patient.came { patient } else { checked };
-        }
-        if !checked.came {
-            total.missed.push(pair.to_string());
-            continue;
-        }
-        total.runs += 1;
-        for violation in checked.violations {
-            tell(&format!("{pair}\n  said or done: {}\n  the truth:    {}", violation.claim, violation.truth));
-            total.violations.push((pair.clone(), violation));
-        }
-    }
     let calls: BTreeSet<String> =
         pairs.iter().map(|pair| format!("{}/{}", SCENARIOS[pair.scenario].name, pair.call)).collect();
     total.calls = calls.len();
@@ -432,7 +445,7 @@ pub fn whole(
         pairs.sort_by_key(|pair| digest(pair.to_string().as_bytes()));
         ensure!(!pairs.is_empty(), "no pair of a call and a fault fits {}", only.unwrap_or_default());
         tell(&format!("{} runs of {} scenarios", pairs.len(), references.len()));
-        found = run(setting, &worlds, &references, &pairs, false, &tell)?;
+        found = run(setting, &worlds, &references, &pairs, &tell)?;
     }
     let caught = if mutants { mutants::try_all(setting, &worlds, &references, &tell)? } else { Vec::new() };
     Ok((found, caught))

@@ -19,6 +19,8 @@ use crate::process;
 const IDLE: usize = 8;
 /// Bytes of an answer. A list of hundreds of objects has a few million.
 const LARGEST: u64 = 256 << 20;
+/// Bytes of a connection's buffers: a TLS record, and more than the head of any answer.
+const BUFFER: usize = 16 << 10;
 
 /// Where the API server is, and how it is asked.
 pub struct Server {
@@ -149,6 +151,9 @@ fn config(tls: &TlsConfig, deadlines: &Deadlines) -> ureq::config::ConfigBuilder
         .max_redirects(0)
         .max_redirects_will_error(false)
         .no_delay(true)
+        // A connection fills both when it is made, and a look makes a dozen connections.
+        .input_buffer_size(BUFFER)
+        .output_buffer_size(BUFFER)
         .max_idle_connections_per_host(IDLE)
         .max_idle_connections(IDLE)
         .user_agent("todo-xtask")

@@ -73,14 +73,14 @@ struct Control {
 impl<'a> Real<'a> {
     /// Takes its place before the cluster of `bed`, which runs.
     pub fn new(bed: &'a Bed) -> Result<Self> {
-        let tool = members::build_with(&bed.project, "xtask-faults", &["--features", "under-test"])?;
+        let programs = members::build_with(&bed.project, "xtask-faults", &["--features", "under-test"])?;
         let (temp, folder) = suite::folder(&Utf8PathBuf::try_from(std::env::temp_dir())?)?;
         for name in ["bin", "cache", "home"] {
             std::fs::create_dir_all(folder.join(name))?;
         }
         // Cargo may replace both while they are used.
-        let scaled = suite::keep(&tool.with_file_name("xtask-under-test"), &folder)?;
-        let tool = suite::keep(&tool, &folder)?;
+        let keep = |name: &str| suite::keep(&programs.with_file_name(name), &folder);
+        let (scaled, tool) = (keep("xtask-under-test")?, keep("xtask-tool")?);
         xtask_faults::world::tools(&folder, &bed.root, &tool)?;
         std::fs::write(folder.join("cache/origin"), "release")?;
         // One run at a time for a profile, and builds that others need stay.
