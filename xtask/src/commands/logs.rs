@@ -18,6 +18,7 @@ use crate::failure::{Class, Failure};
 use crate::process;
 use crate::project::Project;
 use crate::stages::cluster::{self, State};
+use crate::stages::release;
 use crate::toolbox::Toolbox;
 use crate::world::World;
 use line::{Line, Painter};
@@ -40,14 +41,15 @@ pub struct Logs {
     /// Only what is newer, e.g. 90s, 10m, 2h
     #[arg(long, value_parser = duration)]
     pub since: Option<u64>,
-    /// Print each line as its container wrote it, as is done where standard output is no terminal
+    /// Print each line as its container wrote it, but for secrets, as is done where standard output is no terminal
     #[arg(long)]
     pub json: bool,
 }
 
 impl Logs {
-    fn painter(&self) -> Painter {
-        Painter::new(self.json || !std::io::stdout().is_terminal())
+    fn painter(&self, tools: &Toolbox) -> Result<Painter> {
+        let raw = self.json || !std::io::stdout().is_terminal();
+        Ok(Painter::new(raw, release::redactor_of_secrets(tools)?))
     }
 }
 
@@ -116,7 +118,7 @@ pub fn run(project: &Project, args: &Logs) -> Result<()> {
         project.report.on_interrupt(|| {});
         return follow(tools, args, sources);
     }
-    let mut painter = args.painter();
+    let mut painter = args.painter(tools)?;
     for line in once(tools, args, &sources)? {
         if !output::print(&painter.paint(&line))? {
             return Ok(());
@@ -146,7 +148,7 @@ fn once(tools: &Toolbox, args: &Logs, sources: &[Source]) -> Result<Vec<Line>> {
 /// Follows every container, new ones too. Ends when nobody reads any more; Ctrl-C ends the process.
 fn follow(tools: &Toolbox, args: &Logs, first: Vec<Source>) -> Result<()> {
     let (sender, receiver) = mpsc::channel();
-    let mut painter = args.painter();
+    let mut painter = args.painter(tools)?;
     let mut known = BTreeSet::new();
     // What there is already comes in the order of time; then each container goes on from its own last line, or from
     // now where it has written nothing that was asked for.
@@ -168,12 +170,18 @@ fn follow(tools: &Toolbox, args: &Logs, first: Vec<Source>) -> Result<()> {
             return gone();
         }
         // An API server that is away for a moment has no new pods; the followers go on by themselves.
-        match source::list(tools, args.app) {
+        let begun = source::list(tools, args.app).and_then(|mut sources| {
+            sources.retain(|source| !known.contains(source));
+            if !sources.is_empty() {
+                painter.hide(release::redactor_of_secrets(tools)?);
+            }
+            Ok(sources)
+        });
+        match begun {
             Ok(sources) => {
                 for source in sources {
-                    if known.insert(source.clone()) {
-                        watch(tools, &source, None, &sender);
-                    }
+                    watch(tools, &source, None, &sender);
+                    known.insert(source);
                 }
                 away = None;
             }

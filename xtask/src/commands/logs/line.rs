@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::source::Source;
 use crate::clock;
 use crate::report::{BAD, DIM, WARN};
+use crate::secrets::Redactor;
 
 /// A line of a container.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,19 +43,25 @@ fn padded(time: &str) -> String {
     format!("{seconds}.{fraction:0<9}Z")
 }
 
-/// Gives each pod a colour, in the order in which they appear.
+/// Gives each pod a colour, in the order in which they appear, and hides the values of Secrets.
 pub struct Painter {
     pods: BTreeMap<String, usize>,
     raw: bool,
+    redactor: Redactor,
 }
 
 const COLOURS: [AnsiColor; 6] =
     [AnsiColor::Cyan, AnsiColor::Yellow, AnsiColor::Green, AnsiColor::Magenta, AnsiColor::Blue, AnsiColor::Red];
 
 impl Painter {
-    /// For lines as the containers wrote them (`raw`), or for people.
-    pub fn new(raw: bool) -> Self {
-        Self { pods: BTreeMap::new(), raw }
+    /// For lines as the containers wrote them (`raw`), or for people. `redactor` knows the values to hide.
+    pub fn new(raw: bool, redactor: Redactor) -> Self {
+        Self { pods: BTreeMap::new(), raw, redactor }
+    }
+
+    /// Hides these values, too.
+    pub fn hide(&mut self, redactor: Redactor) {
+        self.redactor.extend(redactor);
     }
 
     /// The line with its pod's name in its pod's colour. A second container is named too.
@@ -65,7 +72,7 @@ impl Painter {
         let container =
             if line.source.main { String::new() } else { format!(" {DIM}{}{DIM:#}", line.source.container) };
         let text = if self.raw { line.text.clone() } else { readable(line) };
-        format!("{style}{}{style:#}{container} {text}", line.source.pod)
+        format!("{style}{}{style:#}{container} {}", line.source.pod, self.redactor.redact(&text))
     }
 }
 
@@ -101,6 +108,7 @@ fn readable(line: &Line) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::secrets::Secret;
 
     fn source(pod: &str, main: bool) -> Source {
         Source { pod: pod.into(), container: if main { "backend" } else { "migrate" }.into(), main }
@@ -122,7 +130,7 @@ mod tests {
 
     #[test]
     fn each_pod_has_a_colour_and_a_second_container_its_name() {
-        let mut painter = Painter::new(true);
+        let mut painter = Painter::new(true, Redactor::new([]));
         let line = |pod: &str, main| Line { source: source(pod, main), time: String::new(), text: "x".into() };
         let (a, b) = (painter.paint(&line("a", true)), painter.paint(&line("b", true)));
         assert_eq!((a.as_str(), b.as_str()), ("\u{1b}[36ma\u{1b}[0m x", "\u{1b}[33mb\u{1b}[0m x"));
@@ -131,10 +139,23 @@ mod tests {
     }
 
     #[test]
+    fn values_of_secrets_are_hidden_also_those_that_come_later() {
+        let [first, second] = ["not-a-secret-of-old-pods", "not-a-secret-of-new-pods"].map(Secret::new);
+        for raw in [true, false] {
+            let mut painter = Painter::new(raw, Redactor::new([&first]));
+            painter.hide(Redactor::new([&second]));
+            let text =
+                format!(r#"{{"level": "error", "message": "{}", "key": "{}"}}"#, first.expose(), second.expose());
+            let shown = painter.paint(&Line { source: source("p", true), time: String::new(), text });
+            assert!(!shown.contains("not-a-secret"), "{shown}");
+        }
+    }
+
+    #[test]
     fn a_json_line_is_time_level_message_and_fields() {
         let shown = |text: &str| {
             let line = Line::parse(&source("p", true), &format!("2026-11-21T08:18:13.5Z {text}"));
-            anstream::adapter::strip_str(&Painter::new(false).paint(&line)).to_string()
+            anstream::adapter::strip_str(&Painter::new(false, Redactor::new([])).paint(&line)).to_string()
         };
         let json = r#"{"time": "2026-11-21T08:18:13.499+00:00", "level": "warning", "logger": "app.db", "message": "it sleeps",
             "cause": "waking up", "tries": 3, "exception": "Error\n  at x\n"}"#;
