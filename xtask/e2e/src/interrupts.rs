@@ -11,8 +11,10 @@ use camino::Utf8PathBuf;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
+use super::application;
 use super::bed::{AUTH, Bed};
 use super::causes::nothing_to_do;
+use xtask::process::Process;
 use xtask::snapshot::{Snapshot, text};
 
 /// How long a moment is waited for: a whole deploy with a build on a busy machine.
@@ -253,23 +255,37 @@ pub fn stuck_release(bed: &Bed) -> Result<()> {
     // Helm marks its revision pending before it waits, so a wait that cannot end leaves it so.
     let upgrade = tools.helm().args(["upgrade", "todo", chart.as_str(), "--reuse-values", "--wait", "--timeout=120s"]);
     let upgrade = upgrade.args(["--set-string", "backend.migrate.command={sleep,600}"]);
-    let mut child = Command::new(upgrade.program())
-        .args(upgrade.arguments())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()?;
-    let pending = || -> Result<bool> {
+    killed_while(bed, upgrade, "pending-upgrade")?;
+    bed.xtask(&["deploy", "dev"])?.expect(0, &["free the stuck release todo", "is pending-upgrade for ", "is up"])?;
+    leftovers(bed)
+}
+
+pub fn killed_uninstall(bed: &Bed) -> Result<()> {
+    application::store_lasting(bed)?;
+    let uninstall = bed.tools()?.helm().args(["uninstall", "todo", "--cascade=foreground", "--wait", "--timeout=120s"]);
+    killed_while(bed, uninstall, "uninstalling")?;
+    bed.xtask(&["deploy", "dev", "--dry-run"])?.expect(0, &["end the uninstall of todo"])?;
+    bed.xtask(&["deploy", "dev"])?.expect(0, &["end the uninstall of todo", "is uninstalling", "is up"])?;
+    application::lasting_is_there(bed)?;
+    leftovers(bed)
+}
+
+/// Starts a helm and kills it when its revision has the status `wanted`.
+fn killed_while(bed: &Bed, helm: Process, wanted: &str) -> Result<()> {
+    let tools = bed.tools()?;
+    let child = Command::new(helm.program()).args(helm.arguments()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+    let mut child = child?;
+    let reached = || -> Result<bool> {
         let labels = "jsonpath={.items[*].metadata.labels.status}";
         let statuses = tools.kubectl_here().args(["get", "secrets", "-l", "owner=helm", "-o", labels]).read()?;
-        Ok(statuses.contains("pending-upgrade"))
+        Ok(statuses.contains(wanted))
     };
-    let seen = bed.until("a pending revision", Duration::from_secs(60), pending);
+    let seen = bed.until("the revision's status", Duration::from_secs(60), reached);
     child.kill()?;
     child.wait()?;
     seen?;
-    ensure!(pending()?, "helm has cleared up before it died");
-    bed.xtask(&["deploy", "dev"])?.expect(0, &["free the stuck release todo", "is pending-upgrade for ", "is up"])?;
-    leftovers(bed)
+    ensure!(reached()?, "helm has cleared up before it died");
+    Ok(())
 }
 
 pub fn two_at_once(bed: &Bed) -> Result<()> {

@@ -155,6 +155,7 @@ const FAULTS: &[Scenario] = &[
     ("killed in a rollback: the same", interrupts::killed_in_a_rollback),
     ("killed in a first install: the same", interrupts::killed_in_first_install),
     ("a release that a killed helm left pending is told with its age and freed", interrupts::stuck_release),
+    ("an uninstall that was killed is ended by the next deploy; the todos stay", interrupts::killed_uninstall),
     ("two deploys at once: the second says who is at work", interrupts::two_at_once),
     ("Ctrl-C: children end, the state is told, exit code 130, the next deploy converges", interrupts::ctrl_c),
     ("faults: 30 calls go wrong, one in each run, on the real cluster", pairs::chosen),

@@ -146,6 +146,7 @@ pub fn decide<'a>(
     // Before anything is made: a database that cannot be used leaves the cluster as it is.
     steps.splice(0..0, preflight.iter().map(|preflight| preflight.look_from_here()));
     steps.extend(helm::repair(tools, &project.settings.chart.release, &observed.helm));
+    steps.extend(uninstall::finish(project, tools, &observed.helm));
     steps.extend(data::step(project, tools, desired, observed));
     steps.extend(secrets.steps(tools, &observed.secrets));
     steps.extend(preflight.iter().map(|preflight| preflight.look_from_pod()));
@@ -170,6 +171,7 @@ pub fn decide_database<'a>(
     let redactor = secrets.redactor.clone();
     let mut steps = Vec::from_iter(namespace::step(project, tools, observed));
     steps.extend(helm::repair(tools, &project.settings.chart.release, &observed.helm));
+    steps.extend(uninstall::finish(project, tools, &observed.helm));
     steps.extend(secrets.steps(tools, &observed.secrets));
     let (run, why) = (Run::default(), "the database first: the dump is restored before the application starts");
     // Nothing serves yet, so there is nothing to go back to; the same command tries again.

@@ -30,6 +30,11 @@ impl Revision {
     pub fn pending(&self) -> bool {
         self.status.starts_with("pending-")
     }
+
+    /// Whether its uninstall began and did not end. Helm neither upgrades it nor installs over it.
+    pub fn uninstalling(&self) -> bool {
+        self.status == "uninstalling"
+    }
 }
 
 /// The revisions that Helm keeps, the newest first.
@@ -81,18 +86,20 @@ pub fn repair<'a>(tools: &'a Toolbox, release: &str, status: &Status) -> Vec<Ste
     let shown = format!("DELETE {}", kinds::SECRET.object(tools.namespace(), &name));
     let (release, context, number) = (release.to_owned(), tools.profile.clone(), newest.number);
     vec![Step::new(format!("free the stuck release {release}"), why, shown, move |_| {
-        if let Some(pid) = at_work(&release, &context) {
-            let what = format!("helm (process {pid}) is at work on the release {release}");
-            return Err(Failure::new(Class::Busy, what)
-                .help("wait for it to end, or end it; then deploy again")
-                .into());
-        }
+        nobody_at_work(&release, &context)?;
         let now = observe(&secrets::observe(tools)?);
         if now.newest().is_none_or(|now| now.number != number || !now.pending()) {
             return Ok("it is not pending any more".to_owned());
         }
         tools.api()?.delete(&kinds::SECRET, &name, Propagation::Background).map(|_| String::new())
     })]
+}
+
+/// Fails while somebody's helm on this machine changes `release`.
+pub fn nobody_at_work(release: &str, context: &str) -> Result<()> {
+    let Some(pid) = at_work(release, context) else { return Ok(()) };
+    let what = format!("helm (process {pid}) is at work on the release {release}");
+    Err(Failure::new(Class::Busy, what).help("wait for it to end, or end it; then deploy again").into())
 }
 
 /// A helm of somebody's on this machine that changes `release` right now. Without /proc nobody is seen.
@@ -196,6 +203,10 @@ pub fn refused(error: anyhow::Error) -> Failure {
     if what.contains("because it is being terminated") {
         return Failure::new(Class::Cluster, what)
             .help("somebody is deleting the namespace; a deploy waits for the end of that: cargo xtask deploy dev");
+    }
+    if what.contains("has no deployed releases") {
+        return Failure::new(Class::Cluster, what)
+            .help("an uninstall has not ended; a deploy ends it first: cargo xtask deploy dev");
     }
     Failure::new(Class::Config, what).help("the message names the place; cargo xtask tool helm -- lint infra/helm")
 }

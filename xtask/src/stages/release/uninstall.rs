@@ -3,9 +3,13 @@
 use anyhow::Result;
 use serde_json::Value;
 
+use super::helm::{self, Status};
+use super::record;
 use super::secrets::{self, Existing};
+use crate::api::{Propagation, kinds};
 use crate::deadlines;
 use crate::failure::{Class, Failure};
+use crate::plan::Step;
 use crate::project::Project;
 use crate::snapshot::{Snapshot, title};
 use crate::toolbox::Toolbox;
@@ -36,4 +40,21 @@ pub fn uninstall(project: &Project, tools: &Toolbox) -> Result<(Snapshot, Existi
         .help(format!("see what Helm knows: cargo xtask tool helm -- list --all --filter {release}"))
         .help("have Helm take it over, then remove it: cargo xtask deploy dev && cargo xtask teardown")
         .into())
+}
+
+/// The step that ends an uninstall which failed or was killed. The record goes with the revisions that it is about.
+pub fn finish<'a>(project: &'a Project, tools: &'a Toolbox, status: &Status) -> Option<Step<'a>> {
+    let newest = status.newest().filter(|revision| revision.uninstalling())?;
+    let release = &project.settings.chart.release;
+    let why = format!("revision {} is uninstalling: the teardown of it did not end", newest.number);
+    Some(Step::new(format!("end the uninstall of {release}"), why, format!("helm uninstall {release}"), move |_| {
+        helm::nobody_at_work(release, &tools.profile)?;
+        let now = helm::observe(&secrets::observe(tools)?);
+        if !now.newest().is_some_and(helm::Revision::uninstalling) {
+            return Ok("it is not uninstalling any more".to_owned());
+        }
+        uninstall(project, tools)?;
+        tools.api()?.delete(&kinds::CONFIG_MAP, record::NAME, Propagation::Background)?;
+        Ok(String::new())
+    }))
 }
