@@ -159,8 +159,8 @@ def test_a_port_that_is_taken_is_named(server: Postgres) -> None:
             DATABASE_URL=server.url(), AUTH_SECRET=AUTH_SECRET, METRICS_PORT=str(port)
         ) as (process, _):
             output, errors = process.communicate(timeout=15)
-    assert (process.returncode, errors) == (3, "")
-    assert re.search(rf"cannot listen on port {port}: .*; set METRICS_PORT", output)
+    assert process.returncode == 3, output
+    assert re.search(rf"cannot listen on port {port}: .*; set METRICS_PORT", errors)
 
 
 def test_two_applications_do_not_share_figures() -> None:
