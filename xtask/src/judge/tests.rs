@@ -95,7 +95,7 @@ fn init_container() {
     expect(
         &recorded!("init"),
         "init",
-        &["init container migrate failed with exit code 1, 2 times", "backend.migrate.command"],
+        &["init container migrate failed with exit code 1, 2 times", "its last log lines say why"],
     );
 }
 
