@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn an_init_container_that_waits_for_an_unknown_host_is_a_cause() {
+    fn a_container_that_waits_for_an_unknown_host_is_a_cause() {
         let gravity = |services: Value, log: &str, started: &str| {
             let labels = json!({"app": "x"});
             let mut objects = vec![
