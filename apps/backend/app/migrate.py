@@ -111,7 +111,7 @@ def patiently[T](
     """
     started = time.monotonic()
     lasting_since: float | None = None
-    reported: tuple[Kind, float] | None = None
+    reported: tuple[Cause, float] | None = None
     while True:
         try:
             return attempt()
@@ -128,11 +128,11 @@ def patiently[T](
         pause = random.uniform(*PAUSE_SECONDS)  # noqa: S311 - jitter
         if now + pause > started + wait:
             raise MigrationError(cause)
-        if reported is None or cause.kind is not reported[0] or now > reported[1] + REMIND_SECONDS:
+        if reported is None or cause != reported[0] or now > reported[1] + REMIND_SECONDS:
             log.warning(
                 "waiting for the database: %s", cause, extra={"fields": {"cause": cause.kind}}
             )
-            reported = cause.kind, now
+            reported = cause, now
         time.sleep(pause)
 
 

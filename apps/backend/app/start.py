@@ -77,6 +77,8 @@ class Schema:
         return self._code
 
     def _run(self) -> None:
+        # xtask waits with a rollout as long as the log's last line begins with "waiting for".
+        log.info("waiting for the database")
         try:
             behind = migrate.patiently(lambda: migrate.is_behind(self._url), math.inf, self._tell)
         except migrate.MigrationError as error:
@@ -90,7 +92,6 @@ class Schema:
         self._gate.health |= {"database": "unavailable", "database_cause": cause.kind}
 
     def _migrate(self) -> int:
-        # xtask waits with a rollout as long as the log's last line begins with "waiting for".
         log.info("waiting for the migration of the schema")
         with self._lock:
             if self._ending:

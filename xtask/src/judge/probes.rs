@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::Seen;
+use super::hosts::last_line;
 use super::pods::{Container, containers};
 use crate::snapshot::{Snapshot, number, text};
 
@@ -23,8 +24,8 @@ pub fn failing(snapshot: &Snapshot) -> Vec<Seen> {
             let cause = format!("{what}: {}, {}", asked(&c, &event.message), times(&got, event.count));
             if got == "status 503" {
                 // One that says what it waits for is on its way, however long that takes.
-                let log = snapshot.log_of(c.pod_name(), c.name());
-                match log.map(awaited) {
+                let last = snapshot.log_of(c.pod_name(), c.name()).and_then(last_line);
+                match last.map(awaited) {
                     Some(None) => {}
                     Some(Some(what)) => return Seen::waiting(c.subject(), format!("{cause}: {what}")),
                     None => return Seen::waiting(c.subject(), cause),
@@ -38,10 +39,10 @@ pub fn failing(snapshot: &Snapshot) -> Vec<Seen> {
         .collect()
 }
 
-/// What the last line of the backend's log says that it waits for.
-fn awaited(log: &str) -> Option<String> {
-    let last: Value = serde_json::from_str(log.lines().rfind(|line| !line.trim().is_empty())?).ok()?;
-    last["message"].as_str().filter(|message| message.starts_with("waiting for ")).map(str::to_owned)
+/// What this line of the backend's log says that it waits for.
+fn awaited(line: &str) -> Option<String> {
+    let line: Value = serde_json::from_str(line).ok()?;
+    line["message"].as_str().filter(|message| message.starts_with("waiting for ")).map(str::to_owned)
 }
 
 fn times(got: &str, count: u64) -> String {

@@ -113,6 +113,7 @@ fn a_container_that_is_not_ready_is_given_up_unless_it_says_what_it_waits_for() 
     let (waits, others) =
         (r#"{"message": "waiting for the migration of the schema"}"#, r#"{"message": "database lost"}"#);
     assert_eq!(gravity(None).0, Gravity::Waiting, "its log is not known yet");
+    assert_eq!(gravity(Some("")).0, Gravity::Waiting, "it has said nothing yet");
     let (found, cause) = gravity(Some(&format!("{others}\n{waits}\n\n")));
     assert!(
         found == Gravity::Waiting && cause.ends_with("3 times: waiting for the migration of the schema"),
