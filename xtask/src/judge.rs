@@ -56,6 +56,7 @@ pub const CAUSES: &[Cause] = &[
     cause("cannot-start", "a container cannot be started", 3, crash::cannot_start),
     cause("out-of-memory", "a container needs more memory than its limit", 3, crash::out_of_memory),
     cause("init", "an init container fails", 2, crash::init),
+    cause("migration", "the migration of the database fails", 2, crash::migration),
     cause("unknown-host", "a container waits for a host name that does not resolve", 4, hosts::unresolved),
     cause("crash-loop", "a container ends again and again", 4, crash::looping),
     cause("not-ready", "a container runs but does not become ready", 4, probes::failing),

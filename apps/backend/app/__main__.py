@@ -1,88 +1,37 @@
-"""Starts the server: `python3 -m app`."""
+"""Starts the server: `python3 -m app`.
 
-import logging
+Answers liveness before it imports the application; see app.core.gate and app.start.
+"""
+
+import os
 import signal
 import sys
-from types import FrameType
 
-import uvicorn
-from fastapi import FastAPI
-
-from app import __version__
-from app.core.logging import configure_logging
-from app.core.metrics import MetricsServer
-from app.core.settings import Settings, SettingsError, load_settings
-from app.core.streams import Shutdown
-from app.main import create_app
+from app.core.ending import explain_end
+from app.core.gate import Gate
 
 EXIT_SETTINGS = 2
 EXIT_PORT = 3
-# What requests in flight get after the signal: more than any may take. With the chart's preStop
-# pause before it and the database's closing after it, it is well within the pod's 30 seconds.
-GRACE_SECONDS = 12
-
-log = logging.getLogger("app")
-
-
-class Server(uvicorn.Server):
-    def __init__(self, config: uvicorn.Config, shutdown: Shutdown) -> None:
-        super().__init__(config)
-        self._shutdown = shutdown
-
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        self._shutdown.begin()
-        super().handle_exit(sig, frame)
 
 
 def main() -> int:
-    try:
-        settings = load_settings()
-    except SettingsError as error:
-        print(f"todo-backend cannot start: {error}", file=sys.stderr)
+    # The first process of a container ignores signals that it does not handle.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: sys.exit(0))
+    host = os.environ.get("HOST") or "0.0.0.0"  # noqa: S104 - only Kubernetes knows the pod's
+    port = os.environ.get("PORT") or "8000"
+    if not port.isdecimal() or int(port) > 65535:
+        explain_end(f"todo-backend cannot start: PORT is not a port number: {port}")
         return EXIT_SETTINGS
-    configure_logging(settings.log_level, settings.secret_values())
-    log.info(
-        "starting",
-        extra={"fields": {"version": __version__, "environment": settings.environment}},
-    )
     try:
-        return serve(settings, create_app(settings))
-    finally:
-        log.info("stopped")
-
-
-def serve(settings: Settings, app: FastAPI) -> int:
-    """Until a signal comes; the exit code."""
-
-    config = uvicorn.Config(
-        app,
-        host=settings.host,
-        port=settings.port,
-        log_config=None,
-        access_log=False,  # app.core.middleware writes it, as JSON and with the request's ID
-        server_header=False,
-        proxy_headers=False,  # app.core.urls reads what is needed of them
-        # Longer than proxies keep idle connections (Traefik 90 s): otherwise one may reuse a
-        # connection in the moment it is closed here, and the request is lost.
-        timeout_keep_alive=120,
-        timeout_graceful_shutdown=GRACE_SECONDS,
-    )
-    try:
-        metrics = MetricsServer(app.state.metrics, settings.host, settings.metrics_port)
+        gate = Gate(host, int(port))
     except OSError as error:
-        log.critical(
-            "cannot listen on port %d: %s; set METRICS_PORT to a free one",
-            settings.metrics_port,
-            error.strerror,
-        )
+        reason = error.strerror or error
+        explain_end(f"todo-backend cannot listen on {host}, port {port}: {reason}; set HOST, PORT")
         return EXIT_PORT
-    # uvicorn raises the signal again after its graceful shutdown; that is an ordinary end.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    try:
-        Server(config, app.state.shutdown).run()
-    finally:
-        metrics.close()
-    return 0
+    from app import start  # noqa: PLC0415 - the gate answers meanwhile
+
+    return start.run(gate)
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ from app.users.service import Accounts
 from app.users.tokens import Tokens
 
 PREFIX = "/api/v1"
+ROUTERS = (health, users, todos, assistant)
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -71,17 +72,21 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.settings = settings
     app.state.metrics = metrics
     app.state.shutdown = shutdown
-    app.include_router(health, prefix=PREFIX)
-    app.include_router(users, prefix=PREFIX)
-    app.include_router(todos, prefix=PREFIX)
-    app.include_router(assistant, prefix=PREFIX)
+    for router in ROUTERS:
+        app.include_router(router, prefix=PREFIX)
     install_problems(app)
     install_user_problems(app)
     app.openapi = partial(describe, app)  # type: ignore[method-assign]
     # The last one added is the outermost.
     app.add_middleware(EventStreamMiddleware, shutdown=shutdown)
     app.add_middleware(RequestMiddleware)
-    routes = Routes(lambda: app.openapi()["paths"])
+    # Not from the OpenAPI document: the first request after a start would wait until it is made.
+    routes = Routes(
+        PREFIX + route.path
+        for router in ROUTERS
+        for route in router.routes
+        if isinstance(route, APIRoute)
+    )
     app.add_middleware(MetricsMiddleware, metrics=metrics, routes=routes)
     return app
 

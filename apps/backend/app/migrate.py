@@ -3,10 +3,10 @@
 Waits for a database that is away, takes a lock that ends with the transaction (a pooler in
 transaction mode knows no longer one), and does everything in that one transaction.
 
-Waits without end by default: where the init container gave up instead, Kubernetes would restart
-it with growing pauses, and a pod that starts during an outage would be minutes late after it. A
-refusal that seldom passes by itself (a wrong password) ends it after a few seconds, so that a
-rollout fails soon and with the reason.
+Waits without end by default: where it gave up instead, Kubernetes would restart the container with
+growing pauses, and a pod that starts during an outage would be minutes late after it. A refusal
+that seldom passes by itself (a wrong password) ends it after a few seconds, so that a rollout fails
+soon and with the reason.
 """
 
 import argparse
@@ -17,6 +17,7 @@ import re
 import signal
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,8 @@ from psycopg.conninfo import conninfo_to_dict
 
 from app.core.connections import connect_options
 from app.core.dberrors import Cause, Kind, classify
-from app.core.logging import configure_logging
+from app.core.ending import explain_end
+from app.core.logging import JsonFormatter, configure_logging
 from app.core.settings import SettingsError, load_settings
 
 log = logging.getLogger("app.migrate")
@@ -35,7 +37,7 @@ FOLDER = Path(__file__).parent / "migrations"
 LOCK_KEY = 7_265_646_001  # any number that nothing else in this database uses
 LASTING_WAIT_SECONDS = 8.0  # for refusals that seldom pass by themselves
 CONNECT_SECONDS = 5
-PAUSE_SECONDS = (0.5, 1.5)
+PAUSE_SECONDS = (0.5, 1.0)
 REMIND_SECONDS = 30.0
 
 EXIT_TERMINATED = 143
@@ -71,18 +73,22 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         settings = load_settings()
     except SettingsError as error:
-        print(f"migration cannot start: {error}", file=sys.stderr)
+        explain_end(f"migration cannot start: {error}")
         return EXIT_SETTINGS
     formatter = configure_logging(settings.log_level, settings.secret_values())
     url = settings.migration_url
     try:
         migrate(url, wait)
     except MigrationError as error:
-        cause = error.cause
-        message = f"migration failed ({target(url)}): {cause} - {cause.advice}"
-        print(formatter.mask(message), file=sys.stderr)
-        return EXIT_CODES.get(cause.kind, EXIT_CODES[Kind.OTHER])
+        return explain(error, url, formatter)
     return 0
+
+
+def explain(error: MigrationError, url: str, formatter: JsonFormatter) -> int:
+    """Says why the migration failed; the exit code."""
+    cause = error.cause
+    explain_end(formatter.mask(f"migration failed ({target(url)}): {cause} - {cause.advice}"))
+    return EXIT_CODES.get(cause.kind, EXIT_CODES[Kind.OTHER])
 
 
 def target(url: str) -> str:
@@ -93,16 +99,25 @@ def target(url: str) -> str:
 
 
 def migrate(url: str, wait: float) -> None:
+    patiently(lambda: run(url), wait)
+
+
+def patiently[T](
+    attempt: Callable[[], T], wait: float, tell: Callable[[Cause], None] = lambda _: None
+) -> T:
+    """Returns what the first attempt that works returns; tells the cause of each that does not.
+
+    Raises MigrationError after `wait` seconds, and sooner for what seldom passes by itself.
+    """
     started = time.monotonic()
     lasting_since: float | None = None
-    reported: tuple[Kind, float] | None = None
+    reported: tuple[Cause, float] | None = None
     while True:
         try:
-            run(url)
+            return attempt()
         except psycopg.Error as error:
             cause = classify(error)
-        else:
-            return
+        tell(cause)
         now = time.monotonic()
         if cause.passing:
             lasting_since = None
@@ -113,34 +128,42 @@ def migrate(url: str, wait: float) -> None:
         pause = random.uniform(*PAUSE_SECONDS)  # noqa: S311 - jitter
         if now + pause > started + wait:
             raise MigrationError(cause)
-        if reported is None or cause.kind is not reported[0] or now > reported[1] + REMIND_SECONDS:
+        if reported is None or cause != reported[0] or now > reported[1] + REMIND_SECONDS:
             log.warning(
                 "waiting for the database: %s", cause, extra={"fields": {"cause": cause.kind}}
             )
-            reported = cause.kind, now
+            reported = cause, now
         time.sleep(pause)
 
 
 def run(url: str) -> None:
     """One attempt: all or nothing. Raises `psycopg.Error`."""
+    if not is_behind(url):
+        return
+    from app.upgrade import upgrade  # noqa: PLC0415 - Alembic takes a second to import
 
-    def connect() -> psycopg.Connection[Any]:
-        # libpq itself reads the URL: what Neon prints means what Neon means.
-        return psycopg.connect(url, **connect_options(url, CONNECT_SECONDS))
-
-    with connect() as connection:
-        current = schema_revision(connection)
     known, head = known_revisions()
-    if current == head:
+    migrated = upgrade(lambda: _connect(url), FOLDER, known, LOCK_KEY)
+    log.info("schema migrated" if migrated else "schema is up to date", extra=_revision(head))
+
+
+def is_behind(url: str) -> bool:
+    """Whether the schema is older than this release. Raises `psycopg.Error`."""
+    with _connect(url) as connection:
+        current = schema_revision(connection)
+    if is_pending(current):
+        return True
+    if current == known_revisions()[1]:
         log.info("schema is up to date", extra=_revision(current))
-    elif current is not None and current not in known:
+    else:
         # A rollback's older image: every migration also serves the release before it.
         log.info("schema is newer than this release; left as it is", extra=_revision(current))
-    else:
-        from app.upgrade import upgrade  # noqa: PLC0415 - Alembic takes a second to import
+    return False
 
-        migrated = upgrade(connect, FOLDER, known, LOCK_KEY)
-        log.info("schema migrated" if migrated else "schema is up to date", extra=_revision(head))
+
+def _connect(url: str) -> psycopg.Connection[Any]:
+    # libpq itself reads the URL: what Neon prints means what Neon means.
+    return psycopg.connect(url, **connect_options(url, CONNECT_SECONDS))
 
 
 def schema_revision(connection: psycopg.Connection[Any]) -> str | None:
@@ -170,7 +193,7 @@ def is_pending(current: str | None) -> bool:
     return current is None or (current in known and current != head)
 
 
-def _revision(revision: str) -> dict[str, dict[str, str]]:
+def _revision(revision: str | None) -> dict[str, dict[str, str | None]]:
     return {"fields": {"revision": revision}}
 
 

@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -61,6 +61,13 @@ def wait_for(
         assert time.monotonic() - started < seconds, f"{url}: {current} after {seconds} s"
         time.sleep(0.05)
     return time.monotonic() - started
+
+
+def wait_until(happened: Callable[[], bool], seconds: float = 25) -> None:
+    deadline = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def wait_until_ready(url: str) -> None:

@@ -126,13 +126,15 @@ async def test_an_outage_is_told() -> None:
     assert seen[key("todo_database_state", state="ok")] == 0
 
 
-async def test_an_unexpected_error_is_counted(app: FastAPI, client: AsyncClient) -> None:
-    @app.get("/api/v1/broken")
-    async def broken() -> None:
+async def test_an_unexpected_error_is_counted(
+    app: FastAPI, client: AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken(*_: object, **__: object) -> None:
         raise RuntimeError
 
-    await client.get("/broken")
-    name = key("todo_http_requests_total", route="/api/v1/broken", method="GET", status="500")
+    monkeypatch.setattr("app.todos.service.list_todos", broken)
+    await client.get("/todos")
+    name = key("todo_http_requests_total", route="/api/v1/todos", method="GET", status="500")
     assert told(app)[name] == 1
 
 
@@ -159,8 +161,8 @@ def test_a_port_that_is_taken_is_named(server: Postgres) -> None:
             DATABASE_URL=server.url(), AUTH_SECRET=AUTH_SECRET, METRICS_PORT=str(port)
         ) as (process, _):
             output, errors = process.communicate(timeout=15)
-    assert (process.returncode, errors) == (3, "")
-    assert re.search(rf"cannot listen on port {port}: .*; set METRICS_PORT", output)
+    assert process.returncode == 3, output
+    assert re.search(rf"cannot listen on port {port}: .*; set METRICS_PORT", errors)
 
 
 def test_two_applications_do_not_share_figures() -> None:

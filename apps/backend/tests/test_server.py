@@ -8,7 +8,6 @@ import time
 import httpx
 import pytest
 
-from app import __main__ as entry
 from app.users.credential import COOKIE
 from app.users.repository import LOCAL_USER_ID
 from tests.accounts import credentials, new_email
@@ -74,13 +73,18 @@ def test_a_request_in_flight_is_answered_before_the_end(server: Postgres) -> Non
         assert process.returncode == 0
 
 
-def test_it_refuses_to_start_in_one_line(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setenv("DATABASE_URL", "postgresql://h/d")
-    monkeypatch.setenv("AUTH_SECRET", "too-short")
-    assert entry.main() == entry.EXIT_SETTINGS
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    assert captured.err.startswith("todo-backend cannot start: AUTH_SECRET is shorter than 32")
-    assert captured.err.count("\n") == 1
+@pytest.mark.parametrize(
+    ("variable", "value", "code", "told"),
+    [
+        ("AUTH_SECRET", "too-short", 2, "cannot start: AUTH_SECRET is shorter than 32"),
+        ("PORT", "http", 2, "cannot start: PORT is not a port number: http"),
+        ("HOST", "203.0.113.1", 3, "cannot listen on 203.0.113.1, port "),
+    ],
+)
+def test_it_refuses_to_start_in_one_line(variable: str, value: str, code: int, told: str) -> None:
+    settings = {"DATABASE_URL": "postgresql://h/d", "AUTH_SECRET": AUTH_SECRET, variable: value}
+    with running(None, "app", **settings) as (process, _):
+        output, errors = process.communicate(timeout=15)
+    assert (process.returncode, output) == (code, "")
+    assert errors.startswith(f"todo-backend {told}")
+    assert errors.count("\n") == 1

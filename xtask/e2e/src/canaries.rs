@@ -23,13 +23,13 @@ use xtask::api::{Scope, kinds};
 use xtask::secrets::MASK;
 use xtask::stages::proof::http;
 
-/// A migration that tells its secrets and fails, as a careless one might.
-const CARELESS: &str = "\nbackend:\n  migrate:\n    command: [python3, -c, \"print(open('/etc/todo/secrets/AUTH_SECRET').read(), \
+/// A program that tells its secrets and fails, as a careless one might.
+const CARELESS: &str = "\nbackend:\n  command: [python3, -c, \"print(open('/etc/todo/secrets/AUTH_SECRET').read(), \
                         open('/etc/todo/secrets/DATABASE_URL').read(), flush=True); raise SystemExit(3)\"]\n";
 
-/// A migration that tells its key and succeeds: pods of the release that serves have it in their logs.
-const TELLING: &str = "\nbackend:\n  migrate:\n    command: [sh, -c, \"cat /etc/todo/secrets/OPENAI_API_KEY; \
-                       exec python3 -m app.migrate\"]\n";
+/// A program that tells its key and serves: pods of the release that serves have it in their logs.
+const TELLING: &str =
+    "\nbackend:\n  command: [sh, -c, \"cat /etc/todo/secrets/OPENAI_API_KEY; exec python3 -m app\"]\n";
 
 fn dotenv(database: &Database, openai: &str) -> String {
     let (auth, key) = (format!("not-a-secret-{MARKER}-auth-0123456789"), format!("not-a-secret-{MARKER}-{openai}"));

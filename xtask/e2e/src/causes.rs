@@ -144,15 +144,38 @@ pub fn mount(bed: &Bed) -> Result<()> {
 }
 
 pub fn cannot_start(bed: &Bed) -> Result<()> {
-    let edit = values("backend:\n  migrate:\n    command: [no-such-program]");
-    let words = ["no-such-program", "executable file not found", "backend.migrate.command"];
+    let edit = values("backend:\n  command: [no-such-program]");
+    let words = ["no-such-program", "executable file not found", "backend.command"];
     mistake(bed, VALUES, edit, "cannot-start", &words).map(drop)
 }
 
-pub fn init(bed: &Bed) -> Result<()> {
-    let edit = values("backend:\n  migrate:\n    command: [python3, -m, app.no_such_module]");
-    mistake(bed, VALUES, edit, "init", &["init container migrate failed with exit code 1", "| ", "no_such_module"])
-        .map(drop)
+/// A migration that the database refuses, after it has waited for the lock longer than any cause has patience.
+pub fn migration(bed: &Bed) -> Result<()> {
+    // The key is LOCK_KEY of app/migrate.py. Whoever waits for it waits 12 s more.
+    const LOCK: &str = "DO $$BEGIN PERFORM pg_advisory_lock(7265646001); FOR i IN 1..600 LOOP EXIT WHEN EXISTS (SELECT \
+                        FROM pg_locks WHERE locktype = 'advisory' AND NOT granted); PERFORM pg_sleep(0.2); END LOOP; \
+                        PERFORM pg_sleep(12); END$$";
+    sound(bed)?;
+    let tools = bed.tools()?;
+    let psql = |statement: &str| {
+        let psql = ["exec", "statefulset/todo-postgres", "--", "psql", "-U", "todo", "-tAc", statement];
+        tools.kubectl_here().args(psql).read()
+    };
+    let text = "from alembic import op\n\nrevision = \"9999\"\ndown_revision = \"NEWEST\"\n\n\n\
+                def upgrade():\n    op.execute(\"SELECT no_such_column FROM todos\")\n";
+    let text = text.replace("NEWEST", psql("SELECT version_num FROM alembic_version")?.trim());
+    let path = bed.root.join("apps/backend/app/migrations/versions/9999_refused.py");
+    std::fs::write(&path, text)?;
+    let ran = std::thread::scope(|scope| {
+        let lock = scope.spawn(|| psql(LOCK));
+        let words = ["container backend ended with exit code 1", "migration failed (todo@todo-postgres"];
+        let ran = fails(bed, "migration", &words);
+        lock.join().map_err(|_| anyhow::anyhow!("the lock panicked"))??;
+        ran
+    });
+    std::fs::remove_file(&path)?;
+    ran?.expect(7, &["got status 503", "waiting for the migration of the schema", "no_such_column"])?;
+    nothing_to_do(bed)
 }
 
 pub fn crash_loop(bed: &Bed) -> Result<()> {
@@ -283,11 +306,11 @@ pub fn refused(bed: &Bed) -> Result<()> {
     result.map(drop)
 }
 
-/// A volume that is fuller than it may be: the node ends the pod.
+/// A volume that is fuller than it may be: the node ends the pod, which waits for a database until then.
 pub fn evicted(bed: &Bed) -> Result<()> {
     let edit = values(
-        "backend:\n  migrate:\n    command: [python3, -c, \"import time; open('/tmp/full', 'wb').write(bytes(80_000_000)); \
-         time.sleep(100)\"]",
+        "backend:\n  command: [sh, -c, \"head -c 80000000 /dev/zero >/tmp/full; \
+         DATABASE_URL=postgresql://todo@127.0.0.1:1/todo exec python3 -m app\"]",
     );
     mistake(bed, VALUES, edit, "evicted", &["evicted: Usage of EmptyDir volume \"tmp\" exceeds the limit \"64Mi\""])
         .map(drop)
@@ -336,7 +359,7 @@ pub fn first_install(bed: &Bed) -> Result<()> {
 /// A first install that fails after its volume was provided keeps the volume, and the next deploy opens it.
 pub fn first_install_keeps_data(bed: &Bed) -> Result<()> {
     bed.xtask(&["teardown"])?.expect(0, &["stays: the todos"])?;
-    let edited = bed.edit(VALUES, values("backend:\n  migrate:\n    command: [no-such-program]"))?;
+    let edited = bed.edit(VALUES, values("backend:\n  command: [no-such-program]"))?;
     let words = ["the first install failed, so it was removed", "volume data-todo-postgres-0 stays", "teardown --data"];
     bed.xtask(&["deploy", "dev"])?.expect(7, &words)?;
     drop(edited);

@@ -83,7 +83,7 @@ pub fn environment(bed: &Bed) -> Result<()> {
     bed.write_dotenv(&format!("AUTH_SECRET={AUTH}-elsewhere\n"))?;
     run(&["deploy", "dev"])?.expect(0, &["is up"])?;
     ensure!(releases("configmaps")? == 0 && releases("secrets")? > 0, "Helm keeps the release in another store");
-    let mistake = "backend:\n  migrate:\n    command: [no-such-program]";
+    let mistake = "backend:\n  command: [no-such-program]";
     let edited = bed.edit("infra/helm/values-dev.yaml", |text| format!("{text}\n{mistake}\n"))?;
     let failed = run(&["deploy", "dev"]);
     drop(edited);

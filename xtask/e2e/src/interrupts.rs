@@ -227,9 +227,8 @@ fn leftovers(bed: &Bed) -> Result<()> {
 }
 
 pub fn killed_in_a_rollback(bed: &Bed) -> Result<()> {
-    let edited = bed.edit("infra/helm/values-dev.yaml", |text| {
-        format!("{text}\nbackend:\n  migrate:\n    command: [no-such-program]\n")
-    })?;
+    let edited =
+        bed.edit("infra/helm/values-dev.yaml", |text| format!("{text}\nbackend:\n  command: [no-such-program]\n"))?;
     let mut deploy = Deploy::start(bed)?;
     ensure!(deploy.hear("> roll back to revision")?, "there was no rollback:\n{}", deploy.said()?);
     std::thread::sleep(Duration::from_millis(400));
@@ -254,7 +253,7 @@ pub fn stuck_release(bed: &Bed) -> Result<()> {
     let chart = bed.root.join("infra/helm");
     // Helm marks its revision pending before it waits, so a wait that cannot end leaves it so.
     let upgrade = tools.helm().args(["upgrade", "todo", chart.as_str(), "--reuse-values", "--wait", "--timeout=120s"]);
-    let upgrade = upgrade.args(["--set-string", "backend.migrate.command={sleep,600}"]);
+    let upgrade = upgrade.args(["--set-string", "backend.command={sleep,600}"]);
     killed_while(bed, upgrade, "pending-upgrade")?;
     bed.xtask(&["deploy", "dev"])?.expect(0, &["free the stuck release todo", "is pending-upgrade for ", "is up"])?;
     leftovers(bed)

@@ -127,7 +127,7 @@ const FAULTS: &[Scenario] = &[
     ("rollout: a variable from a key that no Secret has is told with key and Secret", causes::config),
     ("rollout: a volume from a Secret that is not there is told", causes::mount),
     ("rollout: a program that cannot be started is told", causes::cannot_start),
-    ("rollout: a failing migration is told with its log", causes::init),
+    ("rollout: a migration waits for the lock, and its failure is told with its cause", causes::migration),
     ("rollout: a crash loop is told with exit code and log", causes::crash_loop),
     ("rollout: a failing readiness probe is told with what it got", causes::not_ready),
     ("rollout: a memory limit that is too small is told", causes::out_of_memory),

@@ -38,7 +38,7 @@ fn beside(bed: &Bed) -> Result<()> {
     let ran = bed.xtask(&["deploy", "dev"])?.expect(0, &["> helm upgrade", "is up"])?;
     ensure!(!ran.text.contains("adminer"), "what is not ours is told of:\n{}", ran.text);
     drop(edited);
-    let edited = bed.edit(VALUES, values("backend:\n  migrate:\n    command: [no-such-program]"))?;
+    let edited = bed.edit(VALUES, values("backend:\n  command: [no-such-program]"))?;
     let ran = bed.xtask(&["deploy", "dev"])?.expect(7, &["no-such-program", "rolled back to revision"])?;
     ensure!(!ran.text.contains("adminer") && !ran.text.contains("999"), "what is not ours counts:\n{}", ran.text);
     drop(edited);

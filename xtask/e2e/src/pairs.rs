@@ -238,7 +238,7 @@ impl<'a> Cluster<'a> {
                 std::fs::write(self.bed.root.join(SOURCE), change)?;
             }
             FAILING => {
-                let mistake = values("backend:\n  migrate:\n    command: [no-such-program]")(&self.deployed[1].1);
+                let mistake = values("backend:\n  command: [no-such-program]")(&self.deployed[1].1);
                 std::fs::write(self.bed.root.join(VALUES), mistake)?;
             }
             ROLLBACK => {

@@ -1,7 +1,6 @@
 //! Issue 10: what an undo rests on, values that take the database away, and names that lead nowhere.
 
 use anyhow::{Context, Result, ensure};
-use serde_json::json;
 
 use super::bed::{AUTH, Bed};
 use super::causes::{VALUES, check_evidence, check_time, mistake, nothing_to_do, sound, values};
@@ -14,7 +13,7 @@ pub fn lost_history(bed: &Bed) -> Result<()> {
     sound(bed)?;
     let before = [bed.pods("backend")?, bed.pods("frontend")?];
     bed.tools()?.kubectl_here().args(["delete", "secrets", "-l", "owner=helm,name=todo"]).run()?;
-    let edited = bed.edit(VALUES, values("backend:\n  migrate:\n    command: [no-such-program]"))?;
+    let edited = bed.edit(VALUES, values("backend:\n  command: [no-such-program]"))?;
     let load = Load::start(bed)?;
     let ran = bed.xtask(&["deploy", "dev"]);
     load.stop()?;
@@ -44,13 +43,12 @@ pub fn renamed(bed: &Bed) -> Result<()> {
     nothing_to_do(bed)
 }
 
-/// An init container that waits for a host whose name does not resolve: psycopg's own words.
+/// A backend whose database's name does not resolve.
 pub fn unknown_host(bed: &Bed) -> Result<()> {
-    let program = "import psycopg, time\nwhile True:\n  try:\n    psycopg.connect('host=no-such-host user=todo')\n  \
-                   except psycopg.Error as error:\n    print(error, flush=True)\n  time.sleep(1)";
-    let yaml = format!("backend:\n  migrate:\n    command: {}", json!(["python3", "-c", program]));
-    let words = ["init container migrate waits for host no-such-host, whose name does not resolve", ".env, or a value"];
-    mistake(bed, VALUES, values(&yaml), "unknown-host", &words).map(drop)
+    let edit =
+        values("backend:\n  command: [env, 'DATABASE_URL=postgresql://todo@no-such-host/todo', python3, -m, app]");
+    let words = ["container backend waits for host no-such-host, whose name does not resolve", ".env, or a value"];
+    mistake(bed, VALUES, edit, "unknown-host", &words).map(drop)
 }
 
 /// The Ingress serves one host: that is proven, and the address that is printed works.
@@ -91,7 +89,7 @@ pub fn failed_move(bed: &Bed) -> Result<()> {
     let refused =
         refused.expect(11, &["role limited may not create tables in schema public", "GRANT USAGE, CREATE"])?;
     ensure!(bed.pods("postgres")? == embedded, "the embedded database was touched");
-    let edited = bed.edit(VALUES, values("backend:\n  migrate:\n    command: [no-such-program]"))?;
+    let edited = bed.edit(VALUES, values("backend:\n  command: [no-such-program]"))?;
     let failed = deploy(&database.url());
     drop(edited);
     let failed = failed?.expect(7, &["no-such-program", "rolled back to revision"])?;

@@ -23,7 +23,7 @@ pub fn cannot_start(snapshot: &Snapshot) -> Vec<Seen> {
         .map(|(message, c)| {
             let reason = message.rsplit_once("container process: ").map_or(message.as_str(), |(_, reason)| reason);
             let reason = reason.trim_end_matches(": unknown");
-            let key = if c.init { "migrate.command" } else { "image" };
+            let key = if c.spec["command"].is_array() { "command" } else { "image" };
             Seen::fatal(c.subject(), format!("{} cannot be started: {reason}", c.called()))
                 .help(format!("see {} in infra/helm/values*.yaml and the CMD of its Dockerfile", c.values(key)))
         })
@@ -68,19 +68,41 @@ pub fn init(snapshot: &Snapshot) -> Vec<Seen> {
         .map(|(code, c)| {
             let cause = format!("{} failed with exit code {code}{}", c.called(), attempts(&c));
             let seen = Seen::fatal(c.subject(), cause).log(c.pod_name(), c.name());
-            match (c.name(), code) {
-                ("migrate", 2) => seen.help("the settings are wrong; its log names them: see .env"),
-                ("migrate", 3) => {
-                    seen.help("the database cannot be reached or does not wake up: see DATABASE_URL in .env")
-                }
-                ("migrate", 4) => seen.help("the database refuses user or password: see DATABASE_URL in .env"),
-                ("migrate", 5) => seen.help("the server has no such database: see DATABASE_URL in .env"),
-                ("migrate", 6) => seen.help("the server refuses TLS as asked for: see sslmode of DATABASE_URL in .env"),
-                ("migrate", 7 | 8) => seen.help("the database is at a limit of its plan; its log says which"),
-                _ => seen.help("its last log lines say why; the program is backend.migrate.command in the values"),
-            }
+            // Releases before the backend migrated by itself had an init container for it.
+            seen.help(if c.name() == "migrate" { help(code) } else { LOG_SAYS })
         })
         .collect()
+}
+
+/// A container that ended because the database could not be migrated, which its termination message says.
+pub fn migration(snapshot: &Snapshot) -> Vec<Seen> {
+    let failing = containers(snapshot).filter_map(|c| Some((failed(&c)?, failed_migration(&c)?, c)));
+    failing
+        .map(|(code, message, c)| {
+            let cause = format!("{} ended with exit code {code}{}: {message}", c.called(), attempts(&c));
+            Seen::fatal(c.subject(), cause).help(help(code)).log(c.pod_name(), c.name())
+        })
+        .collect()
+}
+
+/// The termination message of a container whose migration failed.
+fn failed_migration<'a>(c: &Container<'a>) -> Option<&'a str> {
+    Some(text(c.ended()?, "/message")).filter(|message| message.starts_with("migration "))
+}
+
+const LOG_SAYS: &str = "its last log lines say why";
+
+/// What to do about an exit code of the backend: those of its migration, and that of wrong settings.
+fn help(code: u64) -> &'static str {
+    match code {
+        2 => "the settings are wrong; its log names them: see .env",
+        3 => "the database cannot be reached or does not wake up: see DATABASE_URL in .env",
+        4 => "the database refuses user or password: see DATABASE_URL in .env",
+        5 => "the server has no such database: see DATABASE_URL in .env",
+        6 => "the server refuses TLS as asked for: see sslmode of DATABASE_URL in .env",
+        7 | 8 => "the database is at a limit of its plan; its log says which",
+        _ => LOG_SAYS,
+    }
 }
 
 fn attempts(c: &Container<'_>) -> String {
@@ -92,19 +114,24 @@ fn attempts(c: &Container<'_>) -> String {
 
 /// A container that ends again and again.
 pub fn looping(snapshot: &Snapshot) -> Vec<Seen> {
-    let failing = containers(snapshot).filter(|c| !c.init).filter_map(|c| Some((failed(&c)?, c)));
-    failing
-        .filter_map(|(code, c)| {
+    let others = containers(snapshot).filter(|c| !c.init && failed_migration(c).is_none());
+    others
+        .filter_map(|c| {
+            let code = failed(&c)?;
             let restarts = number(c.status, "/restartCount");
             let waits = c.waits() == "CrashLoopBackOff";
             if !waits && restarts == 0 && c.status.pointer("/state/terminated").is_none() {
                 return None;
             }
-            let cause = format!("{} ended with exit code {code}{}{}", c.called(), meaning(code), attempts(&c));
+            let message = text(c.ended()?, "/message");
+            let said = if message.is_empty() { String::new() } else { format!(": {message}") };
+            let cause = format!("{} ended with exit code {code}{}{}{said}", c.called(), meaning(code), attempts(&c));
             // One that runs again after its first end gets the chance to become ready.
             let again = !waits && restarts < 2 && c.status.pointer("/state/running").is_some();
             let seen = if again { Seen::waiting(c.subject(), cause) } else { Seen::fatal(c.subject(), cause) };
-            Some(seen.help("its last log lines say why; run it alone with docker run").log(c.pod_name(), c.name()))
+            let settings = code == 2 && !message.is_empty();
+            let help = if settings { help(code) } else { "its last log lines say why; run it alone with docker run" };
+            Some(seen.help(help).log(c.pod_name(), c.name()))
         })
         .collect()
 }

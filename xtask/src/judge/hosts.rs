@@ -67,10 +67,14 @@ fn service<'a>(snapshot: &'a Snapshot, host: &str) -> Option<&'a Value> {
     snapshot.get("Service", host.split('.').next().unwrap_or(host))
 }
 
+/// The last line of a log that is not empty.
+pub(super) fn last_line(log: &str) -> Option<&str> {
+    log.lines().rfind(|line| !line.trim().is_empty())
+}
+
 /// The host that the last line of a log is about, if that does not resolve.
 fn host(log: &str) -> Option<String> {
-    let last = log.lines().rfind(|line| !line.trim().is_empty())?;
-    let found = TELLING.captures(last)?;
+    let found = TELLING.captures(last_line(log)?)?;
     let host = found.iter().skip(1).flatten().next()?.as_str().trim_end_matches('.');
     Some(host.to_owned())
 }
@@ -107,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn an_init_container_that_waits_for_an_unknown_host_is_a_cause() {
+    fn a_container_that_waits_for_an_unknown_host_is_a_cause() {
         let gravity = |services: Value, log: &str, started: &str| {
             let labels = json!({"app": "x"});
             let mut objects = vec![

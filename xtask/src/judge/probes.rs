@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::Seen;
+use super::hosts::last_line;
 use super::pods::{Container, containers};
 use crate::snapshot::{Snapshot, number, text};
 
@@ -21,12 +22,27 @@ pub fn failing(snapshot: &Snapshot) -> Vec<Seen> {
             };
             let got = got(&event.message);
             let cause = format!("{what}: {}, {}", asked(&c, &event.message), times(&got, event.count));
+            if got == "status 503" {
+                // One that says what it waits for is on its way, however long that takes.
+                let last = snapshot.log_of(c.pod_name(), c.name()).and_then(last_line);
+                match last.map(awaited) {
+                    Some(None) => {}
+                    Some(Some(what)) => return Seen::waiting(c.subject(), format!("{cause}: {what}")),
+                    None => return Seen::waiting(c.subject(), cause),
+                }
+            }
             if event.count < SAME || starts(&c, &event.message) {
                 return Seen::waiting(c.subject(), cause);
             }
             Seen::fatal(c.subject(), cause).help(help(&c, &got)).log(c.pod_name(), c.name())
         })
         .collect()
+}
+
+/// What this line of the backend's log says that it waits for.
+fn awaited(line: &str) -> Option<String> {
+    let line: Value = serde_json::from_str(line).ok()?;
+    line["message"].as_str().filter(|message| message.starts_with("waiting for ")).map(str::to_owned)
 }
 
 fn times(got: &str, count: u64) -> String {
@@ -73,7 +89,7 @@ fn help(c: &Container<'_>, got: &str) -> String {
     match got.strip_prefix("status ").and_then(|code| code.parse::<u32>().ok()) {
         Some(404) => format!("nothing is at that path: correct {probe}, or add the route to the application"),
         Some(401 | 403) => format!("a health route must need no session: correct the route, or {probe}"),
-        Some(503) => "ready means that the database was reached once: see DATABASE_URL in .env, and its log".to_owned(),
+        Some(503) => "ready means that the database was reached: see DATABASE_URL in .env, and its log".to_owned(),
         Some(_) => "the application answers with an error: its log says why".to_owned(),
         None if got.contains("refused") => {
             let ports = c.spec["ports"].as_array().into_iter().flatten();

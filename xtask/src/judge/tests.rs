@@ -1,5 +1,7 @@
 //! The table of causes on answers that a real cluster gave, recorded by `kubectl get -o json` and trimmed.
 
+use serde_json::{Value, json};
+
 use super::*;
 use crate::snapshot::PROFILE;
 
@@ -29,23 +31,96 @@ fn expect(snapshot: &Snapshot, name: &str, words: &[&str]) {
     assert_eq!(fatal, 1, "one trouble is one finding: {found:#?}");
 }
 
+/// A pod of the backend that is not ready, with this status of its container.
+fn backend(spec: Value, status: Value) -> Snapshot {
+    let labels = json!({"app": "x", "app.kubernetes.io/component": "backend"});
+    let (mut spec, mut status) = (spec, status);
+    spec["name"] = "backend".into();
+    status["name"] = "backend".into();
+    status["ready"] = false.into();
+    let items = json!({"items": [
+        {"kind": "Deployment", "metadata": {"name": "todo-backend", "labels": {}},
+         "spec": {"replicas": 1, "selector": {"matchLabels": labels}, "template": {"metadata": {"labels": labels}}}},
+        {"kind": "Pod", "metadata": {"name": "todo-backend-1", "uid": "u", "labels": labels},
+         "spec": {"containers": [spec]}, "status": {"phase": "Running", "containerStatuses": [status]}},
+        {"kind": "Event", "metadata": {"name": "e"}, "involvedObject": {"uid": "u"}, "reason": "Unhealthy", "count": 3,
+         "message": "Readiness probe failed: HTTP probe failed with statuscode: 503"}]});
+    Snapshot::parse(&items.to_string()).unwrap()
+}
+
+fn ended(code: u64, message: &str) -> Value {
+    let ended = json!({"terminated": {"exitCode": code, "reason": "Error", "message": message}});
+    json!({"restartCount": 1, "state": {"waiting": {"reason": "CrashLoopBackOff"}}, "lastState": ended})
+}
+
 /// As containerd 1.7 reports a container that did not survive the stop of its node.
 #[test]
 fn a_container_that_ended_with_its_node_is_no_crash() {
-    let snapshot = |reason: &str| {
-        let ended = serde_json::json!({"terminated": {"exitCode": 255, "reason": reason}});
-        let labels = serde_json::json!({"app": "x"});
-        let items = serde_json::json!({"items": [
-            {"kind": "Deployment", "metadata": {"name": "todo-backend", "labels": {}},
-             "spec": {"replicas": 1, "selector": {"matchLabels": labels}, "template": {"metadata": {"labels": labels}}}},
-            {"kind": "Pod", "metadata": {"name": "todo-backend-1", "labels": labels},
-             "spec": {"containers": [{"name": "backend"}]},
-             "status": {"phase": "Running", "containerStatuses": [
-                 {"name": "backend", "ready": false, "restartCount": 2, "state": ended, "lastState": ended}]}}]});
-        Snapshot::parse(&items.to_string()).unwrap()
+    let crashes = |reason: &str| {
+        let ended = json!({"terminated": {"exitCode": 255, "reason": reason}});
+        let snapshot = backend(json!({}), json!({"restartCount": 2, "state": ended, "lastState": ended}));
+        findings(&snapshot).iter().any(|finding| finding.name == "crash-loop")
     };
-    let crashes = |reason: &str| findings(&snapshot(reason)).iter().any(|finding| finding.name == "crash-loop");
     assert!(crashes("Error") && !crashes("Unknown"));
+}
+
+#[test]
+fn a_failed_migration_is_named_with_what_to_do_about_its_exit_code() {
+    for (code, help) in [
+        (1, "its last log lines say why"),
+        (3, "cannot be reached"),
+        (4, "user or password"),
+        (5, "no such database"),
+        (6, "sslmode"),
+        (7, "limit of its plan"),
+        (137, "its last log lines say why"),
+    ] {
+        let message = "migration failed (todo@db:5432/todo): the reason";
+        let words = [&format!("container backend ended with exit code {code}, 2 times: {message}"), help];
+        let snapshot = backend(json!({}), ended(code, message));
+        expect(&snapshot, "migration", &words);
+        assert!(findings(&snapshot)[0].log_of.is_some());
+    }
+}
+
+#[test]
+fn wrong_settings_are_named_as_such() {
+    let message = "todo-backend cannot start: AUTH_SECRET is shorter than 32 bytes";
+    expect(&backend(json!({}), ended(2, message)), "crash-loop", &[message, "the settings are wrong", ".env"]);
+}
+
+#[test]
+fn a_program_that_cannot_be_started_is_corrected_where_it_is_named() {
+    let failed = json!({"terminated": {"exitCode": 128, "reason": "StartError", "message": "not found"}});
+    let help = |spec: Value| findings(&backend(spec, json!({"lastState": failed})))[0].help.concat();
+    assert!(help(json!({})).contains("backend.image"));
+    assert!(help(json!({"command": ["no-such-program"]})).contains("backend.command"));
+}
+
+#[test]
+fn a_container_that_is_not_ready_is_given_up_unless_it_says_what_it_waits_for() {
+    let gravity = |log: Option<&str>| {
+        let probe = json!({"httpGet": {"path": "/health", "port": "http"}});
+        let running = json!({"state": {"running": {"startedAt": "2026-11-21T08:00:00Z"}}});
+        let mut snapshot = backend(json!({"readinessProbe": probe}), running);
+        if let Some(log) = log {
+            snapshot.add_log("todo-backend-1", "backend", log.to_owned());
+        }
+        let found = findings(&snapshot);
+        assert_eq!((found.len(), found[0].name), (1, "not-ready"), "{found:#?}");
+        (found[0].gravity, found[0].cause.clone())
+    };
+    let (waits, others) =
+        (r#"{"message": "waiting for the migration of the schema"}"#, r#"{"message": "database lost"}"#);
+    assert_eq!(gravity(None).0, Gravity::Waiting, "its log is not known yet");
+    assert_eq!(gravity(Some("")).0, Gravity::Waiting, "it has said nothing yet");
+    let (found, cause) = gravity(Some(&format!("{others}\n{waits}\n\n")));
+    assert!(
+        found == Gravity::Waiting && cause.ends_with("3 times: waiting for the migration of the schema"),
+        "{cause}"
+    );
+    assert_eq!(gravity(Some(&format!("{waits}\n{others}"))).0, Gravity::Fatal);
+    assert_eq!(gravity(Some("waiting for nothing that anybody knows")).0, Gravity::Fatal);
 }
 
 #[test]
@@ -95,7 +170,7 @@ fn init_container() {
     expect(
         &recorded!("init"),
         "init",
-        &["init container migrate failed with exit code 1, 2 times", "backend.migrate.command"],
+        &["init container migrate failed with exit code 1, 2 times", "its last log lines say why"],
     );
 }
 

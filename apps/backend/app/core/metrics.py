@@ -4,12 +4,10 @@ No label takes a value that a caller chooses freely: routes are templates, metho
 from fixed lists.
 """
 
-import re
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
-from functools import cached_property
 from wsgiref.simple_server import WSGIServer
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
@@ -91,17 +89,11 @@ class _DatabaseCollector(Collector):
 
 
 class Routes:
-    """Finds the template of a path: what is not described in OpenAPI has none.
+    """Finds the template of a path: what none of `templates` fits has none."""
 
-    `templates` is asked once, at the first request, when all routes are there.
-    """
-
-    def __init__(self, templates: Callable[[], Iterable[str]]) -> None:
-        self._templates = templates
-
-    @cached_property
-    def _patterns(self) -> list[tuple[re.Pattern[str], str]]:
-        return [(path_pattern(template), template) for template in self._templates()]
+    def __init__(self, templates: Iterable[str]) -> None:
+        templates = dict.fromkeys(templates)  # a path has a route for each method
+        self._patterns = [(path_pattern(template), template) for template in templates]
 
     def template(self, path: str) -> str:
         for pattern, template in self._patterns:

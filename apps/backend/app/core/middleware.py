@@ -2,7 +2,6 @@
 
 import logging
 import re
-import socket
 import time
 import uuid
 
@@ -10,14 +9,14 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.core.gate import HEALTH, SERVED_BY
 from app.core.logging import request_id
 from app.core.problems import problem_response
 
 log = logging.getLogger("app.access")
 
-SERVED_BY = f"todo-backend/{socket.gethostname()}"
 MAX_BODY_BYTES = 64 * 1024
-QUIET_PATHS = frozenset({"/api/v1/health"})  # probed every few seconds
+QUIET_PATHS = frozenset({HEALTH})  # probed every few seconds
 TOO_LARGE = f"The body may have at most {MAX_BODY_BYTES} bytes."
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
 

@@ -30,7 +30,6 @@ class Settings(BaseSettings):
 
     environment: str = "dev"
     host: str = "0.0.0.0"  # noqa: S104 - the pod's address is only known to Kubernetes
-    port: int = 8000
     metrics_port: int = 9000  # never routed by the Ingress
     log_level: str = "INFO"
 

@@ -1,0 +1,63 @@
+"""The server, on the socket at which the gate has answered before."""
+
+import logging
+from types import FrameType
+
+import uvicorn
+from fastapi import FastAPI
+
+from app.core.ending import explain_end
+from app.core.gate import Gate
+from app.core.metrics import MetricsServer
+from app.core.settings import Settings
+from app.core.streams import Shutdown
+
+EXIT_PORT = 3
+# What requests in flight get after the signal: more than any may take. With the chart's preStop
+# pause before it and the database's closing after it, it is well within the pod's 30 seconds.
+GRACE_SECONDS = 12
+
+log = logging.getLogger("app")
+
+
+class Server(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config, shutdown: Shutdown) -> None:
+        super().__init__(config)
+        self._shutdown = shutdown
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self._shutdown.begin()
+        super().handle_exit(sig, frame)
+
+
+def serve(settings: Settings, app: FastAPI, gate: Gate) -> int:
+    """Until a signal comes; the exit code."""
+    config = uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,  # app.core.middleware writes it, as JSON and with the request's ID
+        server_header=False,
+        proxy_headers=False,  # app.core.urls reads what is needed of them
+        # Longer than proxies keep idle connections (Traefik 90 s): otherwise one may reuse a
+        # connection in the moment it is closed here, and the request is lost.
+        timeout_keep_alive=120,
+        timeout_graceful_shutdown=GRACE_SECONDS,
+    )
+    try:
+        metrics = MetricsServer(app.state.metrics, settings.host, settings.metrics_port)
+    except OSError as error:
+        explain_end(
+            f"todo-backend cannot listen on port {settings.metrics_port}: {error.strerror};"
+            " set METRICS_PORT to a free one"
+        )
+        return EXIT_PORT
+    server = Server(config, app.state.shutdown)
+    gate.close()
+    gate.is_ready = lambda: server.started and app.state.database.was_reached
+    try:
+        # uvicorn raises the signal again after its graceful shutdown: app.__main__ handles it.
+        server.run(sockets=[gate.socket])
+    finally:
+        metrics.close()
+        log.info("stopped")
+    return 0
