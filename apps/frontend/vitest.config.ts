@@ -2,11 +2,7 @@ import { defineConfig } from "vitest/config";
 
 export default defineConfig({
   resolve: {
-    alias: {
-      "@": import.meta.dirname,
-      // Only Next's bundler knows it; here it guards nothing.
-      "server-only": `${import.meta.dirname}/tests/nothing.ts`,
-    },
+    alias: { "@": import.meta.dirname },
   },
   oxc: { jsx: { runtime: "automatic" } },
   test: {

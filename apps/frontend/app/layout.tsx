@@ -1,6 +1,7 @@
 import type { Metadata, Viewport } from "next";
 import { headers } from "next/headers";
 import type { ReactNode } from "react";
+import { nonceOf } from "@/lib/security-headers";
 import { recover } from "@/lib/stale-assets";
 import "./globals.css";
 
@@ -21,8 +22,7 @@ export const viewport: Viewport = {
 };
 
 export default async function RootLayout({ children }: { children: ReactNode }) {
-  const policy = (await headers()).get("content-security-policy") ?? "";
-  const nonce = /'nonce-([^']+)'/.exec(policy)?.[1];
+  const nonce = nonceOf((await headers()).get("content-security-policy"));
   return (
     <html lang="en">
       <head>

@@ -1,8 +1,6 @@
-"use client";
-
 import dynamic from "next/dynamic";
-import { usePathname, useSearchParams } from "next/navigation";
 import { useEffect, useState, useSyncExternalStore } from "react";
+import { go, useAddress } from "@/lib/address";
 import { createApi } from "@/lib/api";
 import type { User } from "@/lib/api-types";
 import { filterOf } from "@/lib/filters";
@@ -32,6 +30,8 @@ export const LIST_FORM = "todo-list-form";
 export type PageUser = Pick<User, "id" | "email">;
 
 interface Props {
+  /** Path and query that the server was asked for. */
+  address: string;
   /** What the server had for the first page; null if the backend was away. */
   first: FirstPage | null;
   /** The first page is not the list's beginning; only without JavaScript one gets there. */
@@ -40,7 +40,7 @@ interface Props {
   idempotencyKey: string;
 }
 
-export function TodoApp({ first, fromMiddle = false, user, idempotencyKey }: Props) {
+export function TodoApp({ address, first, fromMiddle = false, user, idempotencyKey }: Props) {
   const [store] = useState(() => new TodoStore(createApi(), first));
   const { items, loaded, more, trouble, refusal } = useSyncExternalStore(
     store.subscribe,
@@ -49,9 +49,8 @@ export function TodoApp({ first, fromMiddle = false, user, idempotencyKey }: Pro
   );
   const [signingIn, setSigningIn] = useState(false);
   const touched = useTodoLink(store);
-  const path = usePathname();
-  const query = useSearchParams();
-  const filter = filterOf(path);
+  const { pathname, searchParams: query } = useAddress(address);
+  const filter = filterOf(pathname);
   const shown = items.filter(filter.shows);
   const active = items.filter((item) => !item.completed).length;
 
@@ -82,7 +81,7 @@ export function TodoApp({ first, fromMiddle = false, user, idempotencyKey }: Pro
         onDiscard={() => { store.discard(); }}
         onDismiss={() => {
           store.dismiss();
-          if (query.has("failed")) window.history.replaceState(null, "", filter.path);
+          if (query.has("failed")) go(filter.path, "replaceState");
         }}
         onSignIn={() => { setSigningIn(true); }}
       />

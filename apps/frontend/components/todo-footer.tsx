@@ -1,6 +1,7 @@
 "use client";
 
 import type { MouseEvent } from "react";
+import { go } from "@/lib/address";
 import { type Filter, FILTERS } from "@/lib/filters";
 import { FormButton } from "./form-button";
 import styles from "./todo-footer.module.css";
@@ -50,12 +51,9 @@ export function TodoFooter({ filter, active, more, completed, onClear }: Props) 
   );
 }
 
-/**
- * An entry in the history and nothing else: the list is here already, so a filter needs no request
- * and works offline. Next's router follows, with back and forward.
- */
+/** Changes the address alone. */
 function navigate(event: MouseEvent<HTMLAnchorElement>, path: string) {
   if (event.metaKey || event.ctrlKey || event.shiftKey || event.altKey) return;
   event.preventDefault();
-  if (window.location.pathname !== path) window.history.pushState(null, "", path);
+  if (window.location.pathname !== path) go(path);
 }

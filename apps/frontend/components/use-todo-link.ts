@@ -1,4 +1,5 @@
 import { useEffect, useState } from "react";
+import { go } from "@/lib/address";
 import { linkOf } from "@/lib/store-link";
 import { connectTodos } from "@/lib/todo-link";
 import type { TodoStore } from "@/lib/todo-store";
@@ -34,7 +35,7 @@ export function useTodoLink(store: TodoStore): ReadonlySet<string> {
 /** Shows the row of `key`, whatever the filter, with the keyboard's place in it. */
 function reveal(key: string): void {
   const find = () => document.getElementById(`title-${key}`)?.closest("li");
-  if (!find()) window.history.pushState(null, "", "/");
+  if (!find()) go("/");
   // The other filter's rows are not there at once.
   let frames = 30;
   const show = () => {

@@ -1,18 +1,17 @@
-import "server-only";
 import { type Api, createApi } from "./api";
 import { sameOrigin } from "./form-actions";
-import { forwarded } from "./forwarded";
+import { forwarded, type ReadHeader } from "./forwarded";
 import { settings } from "./settings";
 
 /** A title has 500 characters and an email 254; nothing here needs more than this. */
 const LONGEST_FORM = 64 * 1024;
 
-/** The API on behalf of the caller of `headers`; what it sets as cookies is added to `cookies`. */
-export function apiFor(headers: Headers, timeout: number, cookies: string[] = []): Api {
+/** The API on behalf of the caller whose headers `header` reads; what it sets as cookies is added to `cookies`. */
+export function apiFor(header: ReadHeader, timeout: number, cookies: string[] = []): Api {
   return createApi({
     baseUrl: settings().apiBaseUrl,
     timeout,
-    headers: forwarded(headers),
+    headers: forwarded(header),
     onAnswer: (response) => cookies.push(...response.headers.getSetCookie()),
   });
 }

@@ -12,14 +12,17 @@ const PASSED_ON = [
   "x-request-id",
 ] as const;
 
-export function forwarded(headers: Headers): Record<string, string> {
+/** Reads one header of a request; null: it has none of that name. */
+export type ReadHeader = (name: string) => string | null;
+
+export function forwarded(header: ReadHeader): Record<string, string> {
   const passed: Record<string, string> = {};
   for (const name of PASSED_ON) {
-    const value = headers.get(name);
+    const value = header(name);
     if (value !== null) passed[name] = value;
   }
   // Without an ingress: otherwise the backend would take its own address for the caller's.
-  const host = headers.get("host");
+  const host = header("host");
   if (host !== null) passed["x-forwarded-host"] ??= host;
   return passed;
 }

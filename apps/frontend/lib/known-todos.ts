@@ -2,7 +2,7 @@ import type { Api, Page } from "./api";
 import { append, type Entry, type KnownTodo, rekey } from "./operations";
 
 /** How many todos the server renders; the rest of a longer list follows by itself. */
-export const FIRST_PAGE = 50;
+export const FIRST_PAGE = 20;
 const NEXT_PAGES = 500;
 
 /** What a page of the site begins with. */

@@ -5,13 +5,13 @@ const NOTICES = {
   deleted: "Your account and its todos have been deleted.",
 } as const;
 
-export function noticeText(name: string | undefined): string | undefined {
-  return name !== undefined && Object.hasOwn(NOTICES, name) ? NOTICES[name as keyof typeof NOTICES] : undefined;
+export function noticeText(name: string | null): string | undefined {
+  return name !== null && Object.hasOwn(NOTICES, name) ? NOTICES[name as keyof typeof NOTICES] : undefined;
 }
 
 /** Why a plain form did nothing: `failed` in the address is "refused" or "unavailable". */
-export function formFailureText(failed: string | null | undefined): string | undefined {
-  if (failed === null || failed === undefined) return undefined;
+export function formFailureText(failed: string | null): string | undefined {
+  if (failed === null) return undefined;
   return failed === "refused"
     ? "That was refused. Please check what you entered."
     : "The server is not answering, so nothing was changed. Please try again.";

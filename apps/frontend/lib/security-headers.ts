@@ -20,6 +20,11 @@ export function contentSecurityPolicy(nonce: string, development: boolean): stri
     .join("; ");
 }
 
+/** The nonce in a policy, if that is one. */
+export function nonceOf(policy: unknown): string | undefined {
+  return /'nonce-([^']+)'/.exec(String(policy))?.[1];
+}
+
 export const SECURITY_HEADERS: readonly (readonly [string, string])[] = [
   ["x-content-type-options", "nosniff"],
   ["x-frame-options", "DENY"],
@@ -29,6 +34,3 @@ export const SECURITY_HEADERS: readonly (readonly [string, string])[] = [
   ["cross-origin-resource-policy", "same-origin"],
   ["permissions-policy", "camera=(), geolocation=(), microphone=(), payment=(), usb=()"],
 ];
-
-/** The address that was asked for, from the proxy to the page: a layout is not told otherwise. */
-export const ADDRESS_HEADER = "x-todo-address";

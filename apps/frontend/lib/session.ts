@@ -1,12 +1,10 @@
-import "server-only";
-import { cookies, headers } from "next/headers";
-import { redirect } from "next/navigation";
+import type { GetServerSidePropsContext, GetServerSidePropsResult } from "next";
 import { signInAddress } from "./account-forms";
+import { answerHeaders } from "./answer-headers";
 import { type Api, ApiError } from "./api";
 import type { User } from "./api-types";
 import { apiFor } from "./form-request";
 import { RememberedUsers } from "./remembered-users";
-import { ADDRESS_HEADER } from "./security-headers";
 
 /** The backend sets it; here only its presence counts, and that it goes on with each request. */
 const SESSION_COOKIE = "todo_session";
@@ -14,17 +12,41 @@ const SESSION_COOKIE = "todo_session";
 /** The backend itself waits up to two seconds for a database that wakes up. */
 const TIMEOUT = 3_000;
 
-/** The API as the caller of the page that is being rendered; null: nobody is signed in. */
-export async function callersApi(): Promise<Api | null> {
-  if (!(await cookies()).has(SESSION_COOKIE)) return null;
-  return apiFor(await headers(), TIMEOUT);
+type Context = GetServerSidePropsContext;
+
+/** Ends a page's preparation: the browser is sent elsewhere, before anything of the page is. */
+class Elsewhere extends Error {
+  constructor(readonly address: string) {
+    super(`redirect to ${address}`);
+  }
+}
+
+/** Answers a request for a page: with the headers of every answer, and with what `props` returns or where it leads. */
+export async function answer<Props>(context: Context, props: () => Promise<Props>): Promise<GetServerSidePropsResult<Props>> {
+  for (const [name, value] of answerHeaders()) context.res.setHeader(name, value);
+  try {
+    return { props: await props() };
+  } catch (error) {
+    if (error instanceof Elsewhere) return { redirect: { destination: error.address, statusCode: 307 } };
+    throw error;
+  }
+}
+
+export function redirect(address: string): never {
+  throw new Elsewhere(address);
+}
+
+/** The API as the caller of the page that is being made; null: nobody is signed in. */
+export function callersApi({ req }: Context): Api | null {
+  if (req.cookies[SESSION_COOKIE] === undefined) return null;
+  return apiFor((name) => req.headers[name]?.toString() ?? null, TIMEOUT);
 }
 
 const users = new RememberedUsers();
 
 /** Whose page it is; for pages that ask the backend for something else besides, which decides. */
-export async function owner(api: Api): Promise<User> {
-  const token = (await cookies()).get(SESSION_COOKIE)?.value ?? "";
+export async function owner({ req }: Context, api: Api): Promise<User> {
+  const token = req.cookies[SESSION_COOKIE] ?? "";
   const known = users.of(token);
   if (known) return known;
   const user = await api.me();
@@ -32,32 +54,33 @@ export async function owner(api: Api): Promise<User> {
   return user;
 }
 
-/** The address that was asked for. */
-export async function address(): Promise<URL> {
-  return new URL((await headers()).get(ADDRESS_HEADER) ?? "/", "http://here");
-}
-
-/** For pages of the signed-in: away to sign-in, before anything of the page is sent. */
-export async function signIn(notice?: "ended"): Promise<never> {
-  redirect(signInAddress({ ...(notice && { notice }), next: (await address()).pathname }));
+/** For pages of the signed-in: away to sign-in. */
+export function signIn({ resolvedUrl }: Context, notice?: "ended"): never {
+  redirect(signInAddress({ ...(notice && { notice }), next: resolvedUrl.split("?")[0] ?? null }));
 }
 
 /** Null when the backend is away or broken; someone signed out is sent to sign in. */
-export async function orSignIn<T>(what: string, asked: Promise<T>): Promise<T | null> {
+export async function orSignIn<T>(context: Context, what: string, asked: Promise<T>): Promise<T | null> {
   try {
     return await asked;
   } catch (error) {
-    if (error instanceof ApiError && error.signedOut) return signIn("ended");
+    if (error instanceof ApiError && error.signedOut) return signIn(context, "ended");
     console.error(`${what}:`, error instanceof Error ? error.message : error);
     return null;
   }
 }
 
 /** The caller, if there is one and the backend says so. */
-export async function callerIfAny(): Promise<User | null> {
+export async function callerIfAny(context: Context): Promise<User | null> {
   try {
-    return (await (await callersApi())?.me()) ?? null;
+    return (await callersApi(context)?.me()) ?? null;
   } catch {
     return null;
   }
+}
+
+/** What stands once under a name in the query. */
+export function queried({ query }: Context, name: string): string | null {
+  const value = query[name];
+  return typeof value === "string" ? value : null;
 }

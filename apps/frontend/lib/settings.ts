@@ -1,4 +1,3 @@
-import "server-only";
 
 export interface Settings {
   /** Where this server reaches the API; the browser never sees it. */

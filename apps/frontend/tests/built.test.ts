@@ -51,7 +51,7 @@ describe("the same build", () => {
       "x-request-id": "r1",
       "x-other": "stays here",
     });
-    expect(ONE.asked.map(({ url }) => url).sort()).toEqual(["/api/v1/me", "/api/v1/todos?limit=50"]);
+    expect(ONE.asked.map(({ url }) => url).sort()).toEqual(["/api/v1/me", "/api/v1/todos?limit=20"]);
     for (const { headers } of ONE.asked) {
       expect(headers).toMatchObject({
         cookie: "todo_session=good-anew",
@@ -69,7 +69,7 @@ describe("the same build", () => {
     expect(await (await ask(one, "/", session)).text()).toContain("ada@example.com");
     ONE.asked.length = 0;
     expect(await (await ask(one, "/", session)).text()).toContain("ada@example.com");
-    expect(ONE.asked.map(({ url }) => url)).toEqual(["/api/v1/todos?limit=50"]);
+    expect(ONE.asked.map(({ url }) => url)).toEqual(["/api/v1/todos?limit=20"]);
     ONE.ended.push("good-for-now");
     expect((await ask(one, "/", session)).headers.get("location")).toBe("/sign-in?notice=ended");
   });

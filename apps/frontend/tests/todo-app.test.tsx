@@ -6,8 +6,6 @@ import type { Todo } from "@/lib/api-types";
 import { todoLink } from "@/lib/todo-link";
 import { ADA, FakeBackend, problem, todo } from "./fake-backend";
 
-vi.mock("next/navigation", () => import("./navigation"));
-
 interface Page {
   backend: FakeBackend;
   user: UserEvent;
@@ -15,7 +13,7 @@ interface Page {
 
 function open(todos: Todo[] = [], first: Todo[] | null = todos): Page {
   const backend = new FakeBackend(todos.map((one) => ({ ...one })));
-  render(<TodoApp first={first && { todos: first, next: null }} user={ADA} idempotencyKey="first" />);
+  render(<TodoApp address="/" first={first && { todos: first, next: null }} user={ADA} idempotencyKey="first" />);
   return { backend, user: userEvent.setup() };
 }
 

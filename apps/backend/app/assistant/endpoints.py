@@ -69,7 +69,7 @@ ANSWERED, NOT_FOUND = (
 )
 
 
-def _assistant(request: Request) -> Assistant:
+async def _assistant(request: Request) -> Assistant:
     assistant: Assistant = request.app.state.assistant
     return assistant
 

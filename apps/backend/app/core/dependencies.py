@@ -1,4 +1,4 @@
-"""What endpoints ask for."""
+"""What endpoints ask for. All are `async`: FastAPI calls a plain function in another thread."""
 
 from typing import Annotated
 
@@ -8,12 +8,12 @@ from app.core.db import Database
 from app.core.settings import Settings
 
 
-def _database(request: Request) -> Database:
+async def _database(request: Request) -> Database:
     database: Database = request.app.state.database
     return database
 
 
-def _settings(request: Request) -> Settings:
+async def _settings(request: Request) -> Settings:
     settings: Settings = request.app.state.settings
     return settings
 

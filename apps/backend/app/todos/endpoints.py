@@ -12,7 +12,7 @@ from app.core.urls import caller_origin
 from app.todos import cursor, service
 from app.todos.repository import TodoRow
 from app.todos.schemas import TODO_ID, Todo, TodoCreate, TodoUpdate
-from app.users.current import CurrentUser
+from app.users.current import CurrentClaims, CurrentUser, not_signed_in
 
 MAX_PAGE = 500
 
@@ -43,7 +43,7 @@ async def list_todos(  # noqa: PLR0913, PLR0917 - what FastAPI injects
     request: Request,
     response: Response,
     db: CurrentDatabase,
-    user: CurrentUser,
+    caller: CurrentClaims,
     limit: Annotated[int | None, Query(ge=1, le=MAX_PAGE, description="Default: all")] = None,
     after: Annotated[
         str | None,
@@ -54,13 +54,16 @@ async def list_todos(  # noqa: PLR0913, PLR0917 - what FastAPI injects
     ] = None,
 ) -> list[Todo]:
     """All todos in their order; with `limit`, a page, whose Link header leads to the next."""
-    page = await service.list_todos(
-        db, user.id, after=cursor.decode(after) if after else None, limit=limit
+    collection = _collection(request)
+    page = await service.list_callers_todos(
+        db, caller, after=cursor.decode(after) if after else None, limit=limit
     )
+    if page is None:
+        raise not_signed_in()
     if page.next is not None:
         query = urlencode({"limit": limit, "after": cursor.encode(page.next)})
-        response.headers["Link"] = f'<{_collection(request)}?{query}>; rel="next"'
-    return [_render(request, row) for row in page.todos]
+        response.headers["Link"] = f'<{collection}?{query}>; rel="next"'
+    return [_render(collection, row) for row in page.todos]
 
 
 @router.post("", status_code=201, responses=responses(422, KEY_REUSED, 503) | headers(201, CREATED))
@@ -89,7 +92,7 @@ async def create_todo(  # noqa: PLR0913, PLR0917 - what FastAPI injects
         )
         if replayed:
             response.headers["Idempotency-Replayed"] = "true"
-    todo = _render(request, row)
+    todo = _render(_collection(request), row)
     response.headers["Location"] = todo.url
     return todo
 
@@ -109,14 +112,15 @@ async def delete_todos(
 async def get_todo(
     request: Request, todo_id: TodoId, db: CurrentDatabase, user: CurrentUser
 ) -> Todo:
-    return _render(request, await service.get_todo(db, user.id, todo_id))
+    return _render(_collection(request), await service.get_todo(db, user.id, todo_id))
 
 
 @router.patch("/{todo_id}", responses=responses(NOT_FOUND, 503))
 async def update_todo(
     request: Request, todo_id: TodoId, body: TodoUpdate, db: CurrentDatabase, user: CurrentUser
 ) -> Todo:
-    return _render(request, await service.update_todo(db, user.id, todo_id, body.changes()))
+    row = await service.update_todo(db, user.id, todo_id, body.changes())
+    return _render(_collection(request), row)
 
 
 @router.delete("/{todo_id}", status_code=204, responses=responses(NOT_FOUND, 503))
@@ -128,11 +132,11 @@ def _collection(request: Request) -> str:
     return caller_origin(request) + "/api/v1/todos"
 
 
-def _render(request: Request, row: TodoRow) -> Todo:
+def _render(collection: str, row: TodoRow) -> Todo:
     return Todo(
         id=row.id,
         title=row.title,
         completed=row.completed,
         order=row.order,
-        url=f"{_collection(request)}/{row.id}",
+        url=f"{collection}/{row.id}",
     )

@@ -7,6 +7,8 @@ from uuid import UUID
 from psycopg.rows import class_row
 
 from app.core.db import Connection
+from app.users.repository import SIGNED_IN
+from app.users.tokens import Claims
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,18 @@ SELECT {_COLUMNS} FROM todos
 WHERE user_id = %(user)s AND (position, id) > (%(order)s::bigint, %(id)s::uuid)
 ORDER BY position, id LIMIT %(limit)s
 """  # noqa: S608 - constants
+
+# One statement decides whether the caller is signed in and reads the page. No row: not signed in;
+# one without an id: no todos.
+_CALLERS_LIST, _CALLERS_LIST_AFTER = (
+    f"""
+WITH caller AS ({SIGNED_IN})
+SELECT page.* FROM caller
+LEFT JOIN LATERAL ({page.replace("%(user)s", "caller.id")}) AS page ON true
+ORDER BY page."order", page.id
+"""  # noqa: S608 - constants
+    for page in (_LIST, _LIST_AFTER)
+)
 
 _GET = f"SELECT {_COLUMNS} FROM todos WHERE user_id = %(user)s AND id = %(id)s"  # noqa: S608
 
@@ -73,12 +87,27 @@ WHERE user_id = %(user)s AND completed = coalesce(%(completed)s::boolean, comple
 async def find_many(
     conn: Connection, user: UUID, after: Position | None, limit: int | None
 ) -> list[TodoRow]:
-    arguments: dict[str, Any] = {"user": user, "limit": limit}
-    if after is not None:
-        arguments |= {"order": after.order, "id": after.id}
+    arguments = {"user": user, **_page(after, limit)}
     async with conn.cursor(row_factory=class_row(TodoRow)) as cursor:
         await cursor.execute(_LIST if after is None else _LIST_AFTER, arguments)
         return await cursor.fetchall()
+
+
+async def find_callers(
+    conn: Connection, caller: Claims, after: Position | None, limit: int | None
+) -> list[TodoRow] | None:
+    """None: the caller is not signed in any more."""
+    arguments = {"user": caller.user, "token": caller.id, **_page(after, limit)}
+    async with conn.cursor(row_factory=class_row(TodoRow)) as cursor:
+        await cursor.execute(_CALLERS_LIST if after is None else _CALLERS_LIST_AFTER, arguments)
+        rows = await cursor.fetchall()
+    if not rows:
+        return None
+    return [] if rows[0].id is None else rows
+
+
+def _page(after: Position | None, limit: int | None) -> dict[str, Any]:
+    return {"limit": limit} | ({"order": after.order, "id": after.id} if after else {})
 
 
 async def find(conn: Connection, user: UUID, todo: UUID) -> TodoRow | None:

@@ -9,6 +9,7 @@ from app.core.problems import ProblemError
 from app.todos import idempotency, repository
 from app.todos.repository import Position, TodoRow
 from app.todos.schemas import MAX_ORDER
+from app.users.tokens import Claims
 
 
 @dataclass(frozen=True)
@@ -21,8 +22,27 @@ async def list_todos(
     db: Database, user: UUID, *, after: Position | None = None, limit: int | None = None
 ) -> Page:
     async with db.connection() as conn:
-        # One more than asked for tells whether there is a next page.
-        rows = await repository.find_many(conn, user, after, None if limit is None else limit + 1)
+        return _page(await repository.find_many(conn, user, after, _one_more(limit)), limit)
+
+
+async def list_callers_todos(
+    db: Database, caller: Claims, *, after: Position | None = None, limit: int | None = None
+) -> Page | None:
+    """None: the caller is not signed in any more.
+
+    The list is what most requests ask for, so one statement does both.
+    """
+    async with db.connection() as conn:
+        rows = await repository.find_callers(conn, caller, after, _one_more(limit))
+    return None if rows is None else _page(rows, limit)
+
+
+def _one_more(limit: int | None) -> int | None:
+    """One more than asked for tells whether there is a next page."""
+    return None if limit is None else limit + 1
+
+
+def _page(rows: list[TodoRow], limit: int | None) -> Page:
     if limit is None or len(rows) <= limit:
         return Page(rows, None)
     last = rows[limit - 1]

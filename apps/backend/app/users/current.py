@@ -9,8 +9,17 @@ from app.users.credential import COOKIE, credential
 from app.users.problems import not_signed_in
 from app.users.repository import LOCAL_USER_ID, Account
 from app.users.service import Accounts
+from app.users.tokens import Claims
 
-__all__ = ["LOCAL_USER_ID", "SECURITY", "CurrentAccounts", "CurrentUser", "User"]
+__all__ = [
+    "LOCAL_USER_ID",
+    "SECURITY",
+    "CurrentAccounts",
+    "CurrentClaims",
+    "CurrentUser",
+    "User",
+    "not_signed_in",
+]
 
 User = Account
 
@@ -30,7 +39,7 @@ _COOKIE = APIKeyCookie(
 SECURITY = [Security(_BEARER), Security(_COOKIE)]
 
 
-def _accounts(request: Request) -> Accounts:
+async def _accounts(request: Request) -> Accounts:
     accounts: Accounts = request.app.state.accounts
     return accounts
 
@@ -38,14 +47,25 @@ def _accounts(request: Request) -> Accounts:
 CurrentAccounts = Annotated[Accounts, Depends(_accounts)]
 
 
-async def current_user(
+async def current_claims(
     request: Request,
     accounts: CurrentAccounts,
     _bearer: Annotated[object, Security(_BEARER)],
     _cookie: Annotated[object, Security(_COOKIE)],
-) -> Account:
+) -> Claims:
+    """What a token of ours says. For statements that ask themselves whether it was revoked."""
     shown = credential(request)
-    account = await accounts.who(shown.token) if shown is not None else None
+    claims = accounts.claims(shown.token) if shown is not None else None
+    if claims is None:
+        raise not_signed_in()
+    return claims
+
+
+CurrentClaims = Annotated[Claims, Depends(current_claims)]
+
+
+async def current_user(accounts: CurrentAccounts, claims: CurrentClaims) -> Account:
+    account = await accounts.who(claims)
     if account is None:
         raise not_signed_in()
     return account

@@ -48,7 +48,8 @@ _FIND = """
 SELECT id, email, created_at, password_hash FROM users WHERE email = lower(%(email)s)
 """
 
-_FIND_SIGNED_IN = """
+# The user of a token. No row: the account is gone or the token revoked.
+SIGNED_IN = """
 SELECT id, email, created_at FROM users
 WHERE id = %(user)s AND NOT EXISTS (SELECT FROM revoked_tokens WHERE id = %(token)s)
 """
@@ -89,9 +90,9 @@ async def find(conn: Connection, email: str) -> Secret | None:
 
 
 async def find_signed_in(conn: Connection, claims: Claims) -> Account | None:
-    """None: the account is gone or the token was signed out. One query, on every request."""
+    """None: the account is gone or the token was signed out. One query, on nearly every request."""
     async with conn.cursor(row_factory=class_row(Account)) as cursor:
-        await cursor.execute(_FIND_SIGNED_IN, {"user": claims.user, "token": claims.id})
+        await cursor.execute(SIGNED_IN, {"user": claims.user, "token": claims.id})
         return await cursor.fetchone()
 
 

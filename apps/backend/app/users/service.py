@@ -69,11 +69,12 @@ class Accounts:
             async with self._db.connection() as conn:
                 await repository.revoke(conn, claims)
 
-    async def who(self, token: str) -> Account | None:
-        """None: the token is not ours, expired, revoked, or its account is gone."""
-        claims = self._tokens.read(token)
-        if claims is None:
-            return None
+    def claims(self, token: str) -> Claims | None:
+        """None: the token is not ours or expired. Whether it was revoked, the database knows."""
+        return self._tokens.read(token)
+
+    async def who(self, claims: Claims) -> Account | None:
+        """None: the token is revoked, or its account is gone."""
         async with self._db.connection() as conn:
             return await repository.find_signed_in(conn, claims)
 

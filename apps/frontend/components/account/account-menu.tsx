@@ -42,6 +42,7 @@ export function AccountMenu({ email }: { email: string | null }) {
             Sign out
           </button>
         </form>
+        {/* eslint-disable-next-line @next/next/no-html-link-for-pages -- a fresh load, on purpose */}
         <a href="/account/delete" className={`${styles.entry} ${styles.grave}`}>
           Delete account…
         </a>

@@ -1,0 +1,31 @@
+import Head from "next/head";
+import { useRouter } from "next/router";
+import { useEffect } from "react";
+import type { TodosProps } from "@/lib/todos-props";
+import { AccountMenu } from "./account/account-menu";
+import { AssistantSlot } from "./assistant/assistant-slot";
+import { Header } from "./header";
+import { TodoApp } from "./todo-app";
+
+/** The list, under the address of each filter. */
+export function TodosPage({ environment, ...list }: TodosProps) {
+  const router = useRouter();
+  useEffect(() => {
+    // The list follows the address by itself (lib/address.ts); Next would ask the server for it.
+    router.beforePopState(() => false);
+  }, [router]);
+  return (
+    <>
+      <Head>
+        <title>Todos</title>
+      </Head>
+      <Header environment={environment}>
+        <AccountMenu email={list.user?.email ?? null} />
+      </Header>
+      <main>
+        <TodoApp {...list} />
+        <AssistantSlot />
+      </main>
+    </>
+  );
+}

@@ -1,0 +1,27 @@
+import { useSyncExternalStore } from "react";
+
+const CHANGED = "todo-address";
+
+/**
+ * An entry in the history and nothing else: the list is here already, so a filter needs no request and works offline.
+ */
+export function go(address: string, how: "pushState" | "replaceState" = "pushState"): void {
+  window.history[how](null, "", address);
+  dispatchEvent(new Event(CHANGED));
+}
+
+/** The page's path and query, as they change; `initial` is what the server was asked for. */
+export function useAddress(initial: string): URL {
+  return new URL(useSyncExternalStore(subscribe, here, () => initial), "http://here");
+}
+
+const here = () => window.location.pathname + window.location.search;
+
+function subscribe(listener: () => void): () => void {
+  addEventListener(CHANGED, listener);
+  addEventListener("popstate", listener);
+  return () => {
+    removeEventListener(CHANGED, listener);
+    removeEventListener("popstate", listener);
+  };
+}

@@ -1,0 +1,5 @@
+import { Failure } from "@/components/failure";
+
+export default function ServerErrorPage() {
+  return <Failure />;
+}

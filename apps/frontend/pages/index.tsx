@@ -1,0 +1,2 @@
+export { TodosPage as default } from "@/components/todos-page";
+export { todosProps as getServerSideProps } from "@/lib/todos-props";

@@ -1,0 +1,4 @@
+import { enterProps } from "@/lib/enter-props";
+
+export { EnterPage as default } from "@/components/account/enter-page";
+export const getServerSideProps = enterProps("sign-in");
