@@ -107,8 +107,10 @@ pub const MINIKUBE_DELETE: Limit = Limit::seconds(180);
 pub const HELM: Limit = Limit::seconds(120);
 /// `helm upgrade`.
 pub const HELM_UPGRADE: Limit = Limit::seconds(180);
-/// `helm uninstall`, which waits up to 150 s itself.
-pub const HELM_UNINSTALL: Limit = Limit::seconds(180);
+/// `helm uninstall`, which asks for deletions and does not wait for their end.
+pub const HELM_UNINSTALL: Limit = Limit::seconds(60);
+/// For the end of these deletions: pods finish their requests first.
+pub const UNINSTALL_WAIT: Limit = Limit::seconds(150);
 /// What is asked for evidence: a rollback waits for it.
 pub const EVIDENCE: Limit = Limit::seconds(20);
 /// gitleaks.

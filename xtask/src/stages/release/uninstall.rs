@@ -1,5 +1,7 @@
 //! `helm uninstall`, read back: Helm also succeeds where it finds no record of the release.
 
+use std::time::Instant;
+
 use anyhow::Result;
 use serde_json::Value;
 
@@ -10,6 +12,7 @@ use crate::api::{Propagation, kinds};
 use crate::deadlines;
 use crate::failure::{Class, Failure};
 use crate::plan::Step;
+use crate::process;
 use crate::project::Project;
 use crate::snapshot::{Snapshot, title};
 use crate::toolbox::Toolbox;
@@ -20,21 +23,29 @@ use crate::toolbox::Toolbox;
 /// Fails if an object that Helm made for the release, or a revision of it, is still there.
 pub fn uninstall(project: &Project, tools: &Toolbox) -> Result<(Snapshot, Existing)> {
     let release = &project.settings.chart.release;
-    let uninstall = tools.helm().args(["uninstall", release, "--ignore-not-found", "--cascade=foreground"]);
-    // Why it fails, Helm says in a line for debugging alone.
-    let uninstall = uninstall.args(["--wait", "--timeout=150s", "--debug"]).log(project.log("helm"));
-    uninstall.deadline(deadlines::HELM_UNINSTALL).run().map_err(|error| {
+    // Why it fails, Helm says in a line for debugging alone. Its own wait takes an object that it has not seen yet for one
+    // that is gone.
+    let uninstall = tools.helm().args(["uninstall", release, "--ignore-not-found", "--cascade=foreground", "--debug"]);
+    uninstall.log(project.log("helm")).deadline(deadlines::HELM_UNINSTALL).run().map_err(|error| {
         Failure::new(Class::Cluster, format!("Helm has not removed the release {release}: {error:#}"))
             .help("the same command goes on from there")
             .help("see whether the cluster answers: cargo xtask status")
     })?;
-    let (snapshot, existing) = (Snapshot::take(tools)?, secrets::observe(tools)?);
-    let objects = snapshot.applied().map(|object: &Value| title(object));
-    let revisions = existing.helm.iter().map(|revision| format!("Helm's revision {}", revision.number));
-    let left: Vec<String> = revisions.chain(objects).collect();
-    if left.is_empty() {
-        return Ok((snapshot, existing));
-    }
+    let begun = Instant::now();
+    let left = loop {
+        let (snapshot, existing) = (Snapshot::take(tools)?, secrets::observe(tools)?);
+        let revisions = existing.helm.iter().map(|revision| format!("Helm's revision {}", revision.number));
+        let left: Vec<String> = revisions.chain(snapshot.applied().map(title)).collect();
+        if left.is_empty() {
+            return Ok((snapshot, existing));
+        }
+        let is_going = |object: &Value| object["metadata"]["deletionTimestamp"].is_string();
+        let all_go = existing.helm.is_empty() && snapshot.applied().all(is_going);
+        if !all_go || begun.elapsed() > deadlines::UNINSTALL_WAIT.time() || process::ending() {
+            break left;
+        }
+        std::thread::sleep(tools.api()?.deadlines().poll);
+    };
     let what = format!("release {release} is not removed; still there: {}", left.join(", "));
     Err(Failure::new(Class::Cluster, what)
         .help(format!("see what Helm knows: cargo xtask tool helm -- list --all --filter {release}"))
