@@ -15,7 +15,12 @@ export class Backend {
       const cookie = request.headers.cookie ?? "";
       const signedIn = cookie.includes("todo_session=good") && !this.ended.some((one) => cookie.includes(one));
       const me = { id: "u1", email: "ada@example.com", created_at: "2026-11-21T09:00:00Z" };
-      const todos = [{ id: "t1", title, completed: false, order: 1, url: "http://localhost/api/v1/todos/t1" }];
+      const limit = cookie.includes("good-long") ? Number(new URL(request.url ?? "", "http://here").searchParams.get("limit")) : 1;
+      const todos = Array.from({ length: limit }, (_, index) => {
+        const id = `t${index + 1}`;
+        return { id, title, completed: false, order: index + 1, url: `http://localhost/api/v1/todos/${id}` };
+      });
+      if (limit > 1) response.setHeader("link", `<http://localhost/api/v1/todos?after=${limit}_t${limit}>; rel="next"`);
       const refused = { status: 401, detail: "Sign in first.", code: "not-signed-in" };
       const body = !signedIn ? refused : request.url === "/api/v1/me" ? me : todos;
       response.writeHead(signedIn ? 200 : 401, { "content-type": "application/json" });

@@ -1,4 +1,5 @@
 // @vitest-environment node
+import { readFileSync } from "node:fs";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { Backend, startBuilt } from "./built-server";
 
@@ -25,6 +26,19 @@ afterAll(() => {
 const ask = (address: string, path: string, headers: Record<string, string> = {}) =>
   fetch(`${address}${path}`, { headers, redirect: "manual" });
 const SIGNED_IN = { cookie: "todo_session=good" };
+
+/** Where the image's build stage put it; a build of a developer's own has Next's random names. */
+const IMAGE = process.env.BUILT_SERVER?.replace(/server\.js$/, ".next/");
+
+it.runIf(IMAGE)("has nothing random in it: two builds of one tree are equal", () => {
+  const read = (name: string) => readFileSync(`${IMAGE}${name}`, "utf8");
+  // What xtask gives to the build: the image's tag, which is "test" here.
+  expect(read("BUILD_ID")).toBe("test");
+  expect(JSON.parse(read("server/server-reference-manifest.json"))).toMatchObject({ encryptionKey: "A".repeat(43) + "=" });
+  const keys = JSON.parse(read("server/preview-props.json")) as Record<string, string>;
+  expect(Object.values(keys)).toEqual(["\0", "\0", "\0"]);
+  expect(JSON.parse(read("prerender-manifest.json"))).toMatchObject({ preview: keys });
+});
 
 describe("the same build", () => {
   it("asks the backend that its settings name, and says where it is", async () => {
@@ -79,9 +93,17 @@ describe("the same build", () => {
     expect(html).not.toContain("/api/v1/todos/t1");
   });
 
+  it("sends twenty todos, each once as a row and once as data, and a link to the next", async () => {
+    const html = await (await ask(one, "/", { cookie: "todo_session=good-long" })).text();
+    expect(html.match(/<li /g)).toHaveLength(20);
+    expect(html.match(/"title":/g)).toHaveLength(20);
+    expect(html).toMatch(/<noscript><p[^>]*><a href="\/\?after=20_t20">More todos<\/a>/);
+  });
+
   it("has the headers of every answer on all of them, whoever makes it", async () => {
-    for (const path of ["/", "/sign-in", "/healthz", "/icon.svg", "/nothing-here"]) {
-      const { headers } = await ask(one, path);
+    const pages = ["/", "/active", "/completed", "/sign-in", "/sign-up", "/account/delete", "/active?after=nonsense"];
+    for (const path of [...pages, "/healthz", "/icon.svg", "/nothing-here"]) {
+      const { headers } = await ask(one, path, path.startsWith("/sign") ? {} : SIGNED_IN);
       expect(headers.get("x-served-by"), path).toMatch(/^todo-frontend\/.+/);
       expect(headers.get("x-content-type-options"), path).toBe("nosniff");
       expect(headers.get("content-security-policy"), path).toMatch(/'nonce-[A-Za-z0-9+/=]{24}'/);

@@ -364,6 +364,7 @@ impl Sandbox {
             (r"(infra/[a-z./-]+):[0-9]+:", "$1:<line>:"),
             (r"(todo-(backend|frontend)):[0-9a-f]{16}", "$1:<tag>"),
             (r#""tag":"[0-9a-f]{16}""#, r#""tag":"<tag>""#),
+            (r"BUILD_ID=[0-9a-f]{16}", "BUILD_ID=<tag>"),
             (r"todo-backend-[0-9a-f]{8}", "todo-backend-<digest>"),
             (r"(?m)[ ]+$", ""),
         ];

@@ -58,10 +58,10 @@ fn on_nothing_it_shows_every_step_and_leaves_nothing() {
           $ PATCH /apis/networking.k8s.io/v1/ingressclasses/traefik?fieldManager=kubectl&force=true
       build todo-backend
           why: its base image python:3.13-slim-trixie is not here yet
-          $ docker buildx build --builder default --progress=plain --load --provenance=false --label app=todo-xtask --tag 'todo-backend:<tag>' --build-arg PYTHON_IMAGE=python:3.13-slim-trixie --file Dockerfile - < (tar of apps/backend)
+          $ docker buildx build --builder default --progress=plain --load --provenance=false --label app=todo-xtask --tag 'todo-backend:<tag>' --build-arg PYTHON_IMAGE=python:3.13-slim-trixie --build-arg 'BUILD_ID=<tag>' --file Dockerfile - < (tar of apps/backend)
       build todo-frontend
           why: its base image node:24-trixie-slim is not here yet
-          $ docker buildx build --builder default --progress=plain --load --provenance=false --label app=todo-xtask --tag 'todo-frontend:<tag>' --build-arg NODE_IMAGE=node:24-trixie-slim --file Dockerfile - < (tar of apps/frontend)
+          $ docker buildx build --builder default --progress=plain --load --provenance=false --label app=todo-xtask --tag 'todo-frontend:<tag>' --build-arg NODE_IMAGE=node:24-trixie-slim --build-arg 'BUILD_ID=<tag>' --file Dockerfile - < (tar of apps/frontend)
       load todo-backend:<tag>
           why: the node does not have it
           $ docker save 'todo-backend:<tag>' | docker exec -i todo ctr -n k8s.io images import -
@@ -132,10 +132,10 @@ fn images_are_told_with_the_commands_that_would_build_them() {
     -- stderr
       build todo-backend
           why: never built here
-          $ docker buildx build --builder default --progress=plain --load --provenance=false --label app=todo-xtask --tag todo-backend:<tag> --build-arg PYTHON_IMAGE=python:3.13-slim-trixie --file Dockerfile - < (tar of apps/backend)
+          $ docker buildx build --builder default --progress=plain --load --provenance=false --label app=todo-xtask --tag todo-backend:<tag> --build-arg PYTHON_IMAGE=python:3.13-slim-trixie --build-arg BUILD_ID=<tag> --file Dockerfile - < (tar of apps/backend)
       build todo-frontend
           why: never built here
-          $ docker buildx build --builder default --progress=plain --load --provenance=false --label app=todo-xtask --tag todo-frontend:<tag> --build-arg NODE_IMAGE=node:24-trixie-slim --file Dockerfile - < (tar of apps/frontend)
+          $ docker buildx build --builder default --progress=plain --load --provenance=false --label app=todo-xtask --tag todo-frontend:<tag> --build-arg NODE_IMAGE=node:24-trixie-slim --build-arg BUILD_ID=<tag> --file Dockerfile - < (tar of apps/frontend)
       · base image python:3.13-slim-trixie sha256:0123456789ab, tagged at an unknown time
       · base image node:24-trixie-slim sha256:0123456789ab, tagged at an unknown time
       · base image postgres:17-trixie sha256:0123456789ab, tagged at an unknown time

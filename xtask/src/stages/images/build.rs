@@ -182,6 +182,9 @@ pub fn command(
     for (argument, official) in &image.bases {
         process = process.args(["--build-arg".to_owned(), format!("{argument}={}", origin.image(official))]);
     }
+    // For what a build would otherwise name at random; not part of the tag, which it is.
+    let tag = reference.rsplit(':').next().unwrap_or_default();
+    process = process.args(["--build-arg".to_owned(), format!("BUILD_ID={tag}")]);
     for name in proxies() {
         // By name alone: the value may hold a password, and docker takes it from the environment.
         process = process.args(["--build-arg", name]);
