@@ -101,6 +101,8 @@ pub const PORT_FORWARD_BEGIN: Limit = Limit::seconds(20);
 pub const MINIKUBE: Limit = Limit::seconds(600);
 /// `minikube start`, which waits up to 5 minutes itself.
 pub const MINIKUBE_START: Limit = Limit::seconds(900);
+/// `minikube stop`: containers get their grace period.
+pub const MINIKUBE_STOP: Limit = Limit::seconds(180);
 /// `minikube delete`.
 pub const MINIKUBE_DELETE: Limit = Limit::seconds(180);
 /// helm, apart from what follows.

@@ -52,6 +52,21 @@ pub fn stopped(bed: &Bed) -> Result<()> {
     lasting_is_there(bed)
 }
 
+pub fn stop_and_start(bed: &Bed) -> Result<()> {
+    let run = |command: &str, code: i32, told: &[&str]| bed.xtask(&[command])?.expect(code, told).map(drop);
+    run("stop", 0, &["of memory are free again", "cargo xtask start"])?;
+    let status = bed.tools()?.engine.inspect_one("container", "{{.State.Status}}", &bed.profile)?;
+    ensure!(status.as_deref() == Some("exited"), "the node is {status:?}");
+    run("stop", 0, &["is stopped already"])?;
+    run("status", 5, &["is stopped; its data is kept", "cargo xtask start"])?;
+    run("start", 0, &["runs again; the application answers at http://localhost:"])?;
+    lasting_is_there(bed)?;
+    let before = (bed.pods("backend")?, bed.pods("frontend")?);
+    run("start", 0, &["runs already; the application answers at http://localhost:"])?;
+    ensure!(before == (bed.pods("backend")?, bed.pods("frontend")?), "pods were restarted");
+    Ok(())
+}
+
 pub fn teardown(bed: &Bed) -> Result<()> {
     bed.xtask(&["teardown"])?.expect(0, &["stays: the todos"])?;
     bed.xtask(&["teardown"])?.expect(0, &[])?;

@@ -80,6 +80,7 @@ const SCENARIOS: &[Scenario] = &[
     ("the chart's own helm tests pass", cluster::helm_tests),
     ("status, logs, config and doctor answer", lifecycle::looks),
     ("a stopped profile is started again and the todos are there", lifecycle::stopped),
+    ("stop frees the memory and start brings the todos back; twice is fine", lifecycle::stop_and_start),
     ("teardown keeps the data; the next deploy shows it; twice is fine", lifecycle::teardown),
     ("one plain helm command installs everything (SC-006)", cluster::plain_helm),
 ];

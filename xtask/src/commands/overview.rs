@@ -70,7 +70,8 @@ pub fn run(project: &Project) -> Result<()> {
     if let Some(difference) = cluster::difference(project, &world.tools, &profile)? {
         row("", &difference);
     }
-    let mut next = project.command("deploy dev");
+    let stopped = profile.state == cluster::State::Stopped;
+    let mut next = project.command(if stopped { "start" } else { "deploy dev" });
     if State::load(project)?.is_some_and(|state| state.phase != Phase::Release) {
         row("upgrade", "not finished: the todos are in a dump");
         next = project.command("cluster upgrade");

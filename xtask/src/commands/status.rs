@@ -54,7 +54,7 @@ pub fn run(project: &Project, args: &Status) -> Result<()> {
         output::print(text::screen(&view, Some(clock::now())).trim_end())?;
     }
     upgrade::refuse_unfinished(project)?;
-    refuse(&world.tools, &observed, &view)?;
+    refuse(project, &world.tools, &observed, &view)?;
     if args.verify {
         verify(project, &world.tools, &profile, &observed, &view)?;
     }
@@ -140,7 +140,7 @@ fn tell(project: &Project, view: &View) {
 }
 
 /// There is nothing to see where nothing runs: an error that says what to do.
-fn refuse(tools: &Toolbox, observed: &Observed, view: &View) -> Result<()> {
+fn refuse(project: &Project, tools: &Toolbox, observed: &Observed, view: &View) -> Result<()> {
     if let Some(words) = &view.cluster.silence {
         let failure = Failure::new(Class::Cluster, format!("the cluster cannot be asked: {words}"));
         let failure = match view.cluster.state.as_str() {
@@ -148,6 +148,10 @@ fn refuse(tools: &Toolbox, observed: &Observed, view: &View) -> Result<()> {
             _ => failure.help("start it; the data stays: cargo xtask deploy dev"),
         };
         return Err(failure.into());
+    }
+    if view.cluster.state == word(&State::Stopped) {
+        let what = format!("the cluster `{}` is stopped; its data is kept", tools.profile);
+        return Err(Failure::new(Class::Cluster, what).help(project.command("start")).into());
     }
     if view.cluster.state != "running" {
         return Err(Failure::new(Class::Cluster, "the cluster does not run").help("cargo xtask deploy dev").into());

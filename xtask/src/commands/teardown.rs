@@ -165,13 +165,17 @@ fn release_and_cluster(project: &Project, tools: &Toolbox, args: &Teardown) -> R
             report.ok(format!("no minikube profile `{}`: nothing to remove", tools.profile));
             Ok(())
         }
-        _ => Err(Failure::new(
-            Class::Cluster,
-            format!("the cluster `{}` does not run, so nothing in it can be removed", tools.profile),
-        )
-        .help("start it: cargo xtask deploy dev")
-        .help("or delete it with all its data: cargo xtask teardown --cluster")
-        .into()),
+        state => {
+            let what = format!("the cluster `{}` does not run, so nothing in it can be removed", tools.profile);
+            let failure = Failure::new(Class::Cluster, what);
+            let failure = match state {
+                cluster::State::Stopped | cluster::State::Paused => {
+                    failure.help(format!("start it: {}", project.command("start")))
+                }
+                _ => failure,
+            };
+            Err(failure.help("delete it with all its data: cargo xtask teardown --cluster").into())
+        }
     }
 }
 

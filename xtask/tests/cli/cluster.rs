@@ -206,8 +206,7 @@ fn a_half_deleted_profile_is_told_with_the_way_out() {
     exit code 5
     -- stderr
     error: the cluster `todo` does not run, so nothing in it can be removed
-      try: start it: cargo xtask deploy dev
-      try: or delete it with all its data: cargo xtask teardown --cluster
+      try: delete it with all its data: cargo xtask teardown --cluster
     ");
 }
 

@@ -240,13 +240,22 @@ impl Sandbox {
 
     /// The engine has a container of that name with this label.
     pub fn container(&self, label: &str, status: &str, port: u16) {
-        let container = json!([{"State": {"Status": status},
+        let container = self.container_json(label, status, port);
+        self.on("docker container inspect todo", &format!("echo '{container}'"));
+    }
+
+    /// What `docker container inspect` says of the node.
+    pub fn node_json(&self, status: &str, port: u16) -> Value {
+        self.container_json(LABEL, status, port)
+    }
+
+    fn container_json(&self, label: &str, status: &str, port: u16) -> Value {
+        json!([{"State": {"Status": status},
             "Config": {"Labels": {label: "true"}},
             "NetworkSettings": {"Ports": self.api.get().map(|server| {
                 json!({"8443/tcp": [{"HostIp": "127.0.0.1", "HostPort": server.address.port().to_string()}]})
             })},
-            "HostConfig": {"PortBindings": {"80/tcp": [{"HostIp": "127.0.0.1", "HostPort": port.to_string()}]}}}]);
-        self.on("docker container inspect todo", &format!("echo '{container}'"));
+            "HostConfig": {"PortBindings": {"80/tcp": [{"HostIp": "127.0.0.1", "HostPort": port.to_string()}]}}}])
     }
 
     /// Writes a `.env` for the user alone.

@@ -42,7 +42,7 @@ fn with_a_profile_the_overview_tells_its_state() {
     cluster  `todo` stopped
     release  unknown without a cluster
     .env     present
-    next     cargo xtask deploy dev
+    next     cargo xtask start
     ");
 }
 

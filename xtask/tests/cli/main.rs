@@ -19,6 +19,7 @@ mod machine;
 mod members;
 mod output;
 mod places;
+mod power;
 mod repository;
 mod secrets;
 mod undo;
