@@ -87,9 +87,34 @@ pub fn teardown(bed: &Bed) -> Result<()> {
 pub fn teardown_cluster(bed: &Bed) -> Result<()> {
     bed.xtask(&["teardown", "--cluster"])?.expect(0, &[])?;
     bed.xtask(&["teardown", "--cluster"])?.expect(0, &["no minikube profile"])?;
-    let containers = bed.tools()?.engine.docker().args(["ps", "--all", "--format", "{{.Names}}"]).read()?;
-    ensure!(!containers.lines().any(|name| name == bed.profile), "the node is left: {containers}");
+    let left = leftovers(bed)?;
+    ensure!(left.is_empty(), "left behind: {left:?}");
     Ok(())
+}
+
+/// What is left of the tests' cluster: containers, volumes and networks of the engine, kube entries, and minikube's
+/// records.
+pub fn leftovers(bed: &Bed) -> Result<Vec<String>> {
+    let tools = bed.tools()?;
+    let mut left = Vec::new();
+    let lists = [
+        ["ps", "--all", "--format", "{{.Names}}"],
+        ["volume", "ls", "--format", "{{.Name}}"],
+        ["network", "ls", "--format", "{{.Name}}"],
+    ];
+    for list in lists {
+        let names = tools.engine.docker().args(list).read()?;
+        left.extend(names.lines().filter(|name| *name == bed.profile).map(|name| format!("{} {name}", list[0])));
+    }
+    for file in xtask::toolbox::kubeconfigs().iter().chain([&bed.kubeconfig]) {
+        let text = std::fs::read_to_string(file).unwrap_or_default();
+        let name = format!("name: {}", bed.profile);
+        left.extend(text.lines().filter(|line| line.trim_start_matches(['-', ' ']) == name).map(|_| file.to_string()));
+    }
+    let minikube = tools.minikube_dir();
+    let folders = ["profiles", "machines"].map(|records| minikube.join(records).join(&bed.profile));
+    left.extend(folders.into_iter().filter(|folder| folder.exists()).map(String::from));
+    Ok(left)
 }
 
 /// The images that the copy's sources make; for scenarios that compare.

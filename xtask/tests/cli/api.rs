@@ -194,7 +194,13 @@ fn a_teardown_of_the_data_leaves_what_others_have_in_the_namespace() {
     }
     let root = object("ConfigMap", "kube-root-ca.crt", json!({}));
     sandbox.api().put(&format!("{folder}/configmaps/kube-root-ca.crt"), root);
+    // The todos are asked for, before anything is removed.
     let run = sandbox.run(&["teardown", "--data", "--origin=release"]);
+    assert_eq!(run.code, Some(4), "{run}");
+    assert!(run.stderr.contains("delete the embedded database's volume with all todos in it"), "{run}");
+    assert!(run.stderr.contains("run the same command with --yes") && !sandbox.fake("calls").contains("helm"), "{run}");
+    assert_eq!(sandbox.api().writes(), [""; 0]);
+    let run = sandbox.run(&["teardown", "--data", "--yes", "--origin=release"]);
     assert_eq!(run.code, Some(0), "{run}");
     assert!(run.stderr.contains("stays: namespace todo, where others have ConfigMap notes, Secret theirs"), "{run}");
     assert_eq!(sandbox.api().writes(), [format!("DELETE {claim}")]);

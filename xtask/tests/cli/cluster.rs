@@ -29,6 +29,8 @@ fn run(sandbox: &Sandbox, args: &[&str]) -> Run {
         "docker image inspect ",
         "docker container inspect ",
         "docker context show",
+        "docker image ls ",
+        "docker system df ",
     ];
     for call in sandbox.fake("calls").lines() {
         assert!(questions.iter().any(|question| call.starts_with(question)), "{call}\n{run}");
@@ -137,7 +139,7 @@ fn teardown_of_a_cluster_leaves_foreign_kube_entries_alone() {
     fs::write(&sandbox.kubeconfig, FOREIGN).unwrap();
     sandbox.profile("containerd");
     sandbox.node("running", 8080);
-    let run = run(&sandbox, &["teardown", "--cluster", "--origin=release"]);
+    let run = run(&sandbox, &["teardown", "--cluster", "--yes", "--origin=release"]);
     assert_eq!(run.code, Some(5), "{run}");
     assert!(run.stderr.contains("is not our minikube profile"), "{run}");
 }
@@ -267,10 +269,6 @@ fn teardown_of_nothing_is_fine() {
     exit code 0
     -- stderr
       ✓ no Docker Engine runs, and minikube has no profile `todo` on record
-      · stays: the todos (database volume and its Secret)  (--data removes it)
-      · stays: the cluster  (--cluster removes it)
-      · stays: the private engine with images  (--engine removes it)
-      · stays: tools and base images in the cache  (--cache removes it)
     ");
     for flag in ["--data", "--cluster", "--engine", "--cache"] {
         let run = sandbox.run(&["teardown", flag]);
@@ -283,13 +281,9 @@ fn teardown_of_nothing_is_fine() {
     exit code 0
     -- stderr
       ✓ no minikube profile `todo`: nothing to remove
-      · stays: the todos (database volume and its Secret)  (--data removes it)
-      · stays: the cluster  (--cluster removes it)
-      · stays: the private engine with images  (--engine removes it)
-      · stays: tools and base images in the cache  (--cache removes it)
       · stays: .env, which is yours  (rm .env removes it)
     ");
-    let run = run(&sandbox, &["teardown", "--cluster", "--origin=release"]);
+    let run = run(&sandbox, &["teardown", "--cluster", "--yes", "--origin=release"]);
     assert_eq!(run.code, Some(0), "{run}");
 }
 
@@ -307,16 +301,20 @@ fn teardown_deletes_what_is_left_of_a_half_deleted_profile() {
     let sandbox = Sandbox::with_tools();
     sandbox.profile("containerd");
     sandbox.on("minikube * delete", r#"rm -r "$MINIKUBE_HOME/.minikube/profiles/todo""#);
-    insta::assert_snapshot!(sandbox.run(&["teardown", "--cluster", "--origin=release"]), @"
+    insta::assert_snapshot!(sandbox.run(&["teardown", "--cluster", "--yes", "--origin=release"]), @"
     exit code 0
     -- stderr
+    This will, on this machine:
+      - delete the minikube profile `todo` and everything in it, todos included
       > delete cluster todo (asked for)
       ✓ delete cluster todo <time>
-      · stays: the private engine with images  (--engine removes it)
-      · stays: tools and base images in the cache  (--cache removes it)
     ");
     insta::assert_snapshot!(sandbox.calls(), @"
     docker container inspect todo
+    docker image ls --no-trunc --format {{.ID}}	{{.Repository}}:{{.Tag}}	{{.Size}}
+    docker image ls --no-trunc --quiet --filter label=app=todo-xtask
+    docker network inspect todo
+    docker system df --format {{.Type}}	{{.TotalCount}}	{{.Size}}
     docker version --format {{.Server.Version}}
     docker volume inspect todo
     minikube --profile todo delete
@@ -331,9 +329,11 @@ fn what_minikube_says_to_be_deleted_is_looked_for() {
     for command in ["minikube * delete", "docker rm *"] {
         sandbox.on(command, "");
     }
-    insta::assert_snapshot!(sandbox.run(&["teardown", "--cluster", "--origin=release"]), @"
+    insta::assert_snapshot!(sandbox.run(&["teardown", "--cluster", "--yes", "--origin=release"]), @"
     exit code 5
     -- stderr
+    This will, on this machine:
+      - delete the minikube profile `todo` and everything in it, todos included
       > delete cluster todo (asked for)
       ✗ delete cluster todo <time>
     error: cluster `todo` is not deleted; still there: its node, minikube's record of it
@@ -352,7 +352,7 @@ fn an_engine_that_does_not_answer_is_not_an_engine_without_clusters() {
     let before = sandbox.listing(&sandbox.dir.join("home"));
     sandbox.on("docker version *", "echo 'error during connect: context deadline exceeded' >&2; exit 1");
     for flag in ["--data", "--cluster", "--engine", "--cache"] {
-        let run = sandbox.run(&["teardown", flag, "--origin=release"]);
+        let run = sandbox.run(&["teardown", flag, "--yes", "--origin=release"]);
         assert_eq!(run.code, Some(4), "{run}");
         assert!(run.stderr.contains("your Docker Engine does not answer: error during connect"), "{run}");
     }
@@ -363,13 +363,13 @@ fn an_engine_that_does_not_answer_is_not_an_engine_without_clusters() {
         "echo 'Cannot connect to the Docker daemon at unix:///nonexistent/docker.sock. Is it running?' >&2; exit 1";
     sandbox.on("docker version *", none);
     for flag in ["--data", "--cluster"] {
-        let run = sandbox.run(&["teardown", flag, "--origin=release"]);
+        let run = sandbox.run(&["teardown", flag, "--yes", "--origin=release"]);
         assert_eq!(run.code, Some(5), "{run}");
         assert!(run.stderr.contains("there is a profile `todo`, but no Docker Engine runs"), "{run}");
     }
-    let run = sandbox.run(&["teardown", "--engine", "--origin=release"]);
+    let run = sandbox.run(&["teardown", "--engine", "--yes", "--origin=release"]);
     assert_eq!(run.code, Some(0), "{run}");
-    let run = sandbox.run(&["teardown", "--cache", "--origin=release"]);
+    let run = sandbox.run(&["teardown", "--cache", "--yes", "--origin=release"]);
     assert_eq!(run.code, Some(5), "{run}");
     assert!(run.stderr.contains("minikube's records of profiles in another engine: todo"), "{run}");
     assert!(own.join("config.json").is_file(), "the record of a node that no engine of ours had");
@@ -384,7 +384,9 @@ fn a_record_that_cannot_be_read_is_not_called_half_deleted() {
     fs::remove_file(&record).unwrap();
     // Reading a folder fails for root as well.
     fs::create_dir(&record).unwrap();
-    for args in [DEPLOY.as_slice(), &["status", "--origin=release"], &["teardown", "--cluster", "--origin=release"]] {
+    for args in
+        [DEPLOY.as_slice(), &["status", "--origin=release"], &["teardown", "--cluster", "--yes", "--origin=release"]]
+    {
         let run = run(&sandbox, args);
         assert_eq!(run.code, Some(4), "{run}");
         assert!(run.stderr.contains(&format!("cannot read {record}")), "{run}");

@@ -121,6 +121,15 @@ impl Sandbox {
         this.on("docker image inspect *", &no_image());
         this.on("docker info *", "echo 25769803776 8");
         this.on("docker exec -i todo systemctl is-active kubelet", "echo inactive; exit 3");
+        this.on("docker image ls *", "");
+        this.on(
+            "docker system df *",
+            "printf 'Images\\t0\\t0B\\nContainers\\t0\\t0B\\nLocal Volumes\\t0\\t0B\\nBuild Cache\\t0\\t0B\\n'",
+        );
+        this.on(
+            "docker network inspect *",
+            "for name; do :; done; echo \"Error response from daemon: network $name not found\" >&2; exit 1",
+        );
         for noun in ["container", "volume"] {
             let none =
                 format!("for name; do :; done; echo \"Error response from daemon: No such {noun}: $name\" >&2; exit 1");

@@ -22,5 +22,6 @@ mod places;
 mod power;
 mod repository;
 mod secrets;
+mod teardown;
 mod undo;
 mod upgrade;

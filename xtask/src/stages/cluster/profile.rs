@@ -13,6 +13,7 @@ use crate::engine::stored;
 use crate::failure::{Class, Failure};
 use crate::files;
 use crate::origin::Origin;
+use crate::origin::bases::Brought;
 use crate::plan::Step;
 use crate::project::Project;
 use crate::stages::images::prune;
@@ -214,6 +215,9 @@ pub fn delete_step<'a>(project: &'a Project, tools: &'a Toolbox, why: &str) -> S
         if has("volume")? {
             remove(&["volume", "rm", "--force"])?;
         }
+        if has("network")? {
+            remove(&["network", "rm"])?;
+        }
         if !tools.minikube_exists()? {
             // Nobody else can: without its node it is but a record.
             let folder = tools.profile_config();
@@ -222,6 +226,7 @@ pub fn delete_step<'a>(project: &'a Project, tools: &'a Toolbox, why: &str) -> S
         let left = [
             ("its node", has("container")?),
             ("its volume", has("volume")?),
+            ("its network", has("network")?),
             ("minikube's record of it", tools.record()?.is_some()),
         ];
         let left: Vec<&str> = left.into_iter().filter(|(_, there)| *there).map(|(what, _)| what).collect();
@@ -263,7 +268,7 @@ fn foreign(name: &str) -> Failure {
 fn start<'a>(
     project: &'a Project,
     tools: &'a Toolbox,
-    origin: &dyn Origin,
+    origin: &'a dyn Origin,
     profile: &Profile,
     why: &str,
     port: Option<u16>,
@@ -315,6 +320,7 @@ fn start<'a>(
         if !is_still_due(tools, &before)? {
             return Ok("it runs by now: not needed".to_owned());
         }
+        let begun = clock::now();
         command.stream(|line| running.progress(line.trim_start_matches(['*', '-', '!', ' ']))).map_err(|error| {
             let failure = Failure::new(Class::Cluster, format!("minikube did not start: {error:#}"))
                 .help(format!("read {log}"))
@@ -328,7 +334,12 @@ fn start<'a>(
         })?;
         // What minikube says of its own success is not proof.
         match observe(tools)?.state {
-            State::Running => Ok(format!("Kubernetes {kubernetes}")),
+            State::Running => {
+                if before == State::Absent {
+                    record_node_image(tools, origin, begun)?;
+                }
+                Ok(format!("Kubernetes {kubernetes}"))
+            }
             state => {
                 let what =
                     format!("minikube has ended well, but profile `{}` is not running: {state:?}", tools.profile);
@@ -336,6 +347,17 @@ fn start<'a>(
             }
         }
     }))
+}
+
+/// Records the node's image as pulled, if minikube has brought it since `begun`. One that was there before is somebody's.
+fn record_node_image(tools: &Toolbox, origin: &dyn Origin, begun: u64) -> Result<()> {
+    let config = tools.record()?.unwrap_or_default();
+    let image = config["KicBaseImage"].as_str().and_then(|name| name.split('@').next()).unwrap_or_default();
+    // The private engine's goes with the engine.
+    if image.is_empty() || tools.engine.private || tools.engine.tagged_at(image)?.is_none_or(|at| at < begun) {
+        return Ok(());
+    }
+    origin.base_records().record(&tools.engine, image, Brought::Pulled)
 }
 
 /// What a new node must not offer to pods: the machine's memory and processors beyond those of the profile. kubelet counts
