@@ -110,10 +110,13 @@ fn rows(project: &Project) -> Result<Vec<Row>> {
     match engine.machine() {
         Ok(machine) => {
             rows.push(node(project, &machine));
-            rows.extend(machine::conditions(&engine, &machine).into_iter().map(|condition| match condition.fault {
-                Some(failure) => refused(condition.name, &failure.into()),
-                None => row(condition.name, condition.found, Verdict::Good),
-            }));
+            match machine::conditions(&engine, &machine) {
+                Ok(conditions) => rows.extend(conditions.into_iter().map(|condition| match condition.fault {
+                    Some(failure) => refused(condition.name, &failure.into()),
+                    None => row(condition.name, condition.found, Verdict::Good),
+                })),
+                Err(error) => rows.push(refused("engine's place", &error)),
+            }
         }
         Err(error) => rows.push(refused(NODE, &error)),
     }

@@ -28,7 +28,7 @@ fn run(sandbox: &Sandbox, args: &[&str]) -> Run {
         "docker info ",
         "docker image inspect ",
         "docker container inspect ",
-        "docker context show",
+        "docker context ",
         "docker image ls ",
         "docker system df ",
     ];
@@ -260,6 +260,21 @@ fn the_holder_of_a_stopped_profiles_port_is_named() {
     error: port <port>, which the profile publishes, is held by <this test>
       try: end that program, or use another profile: cargo xtask deploy dev --profile todo2
     ");
+}
+
+#[test]
+fn a_new_profile_takes_no_port_that_is_held_for_either_address_of_localhost() {
+    for host in ["127.0.0.1", "[::1]"] {
+        // A machine without IPv6 has no such port.
+        let Ok(listener) = TcpListener::bind(format!("{host}:0")) else { continue };
+        let port = listener.local_addr().unwrap().port();
+        let sandbox = Sandbox::with_tools();
+        sandbox.dotenv(DOTENV);
+        let run = sandbox.run(&["deploy", "dev", "--dry-run", "--origin=release", "--port", &port.to_string()]);
+        assert_eq!(run.code, Some(0), "{run}");
+        assert!(run.stderr.contains(&format!("port {port} is held by")), "{host}: {run}");
+        assert!(!run.stderr.contains(&format!("--ports=127.0.0.1:{port}:80")), "{host}: {run}");
+    }
 }
 
 #[test]

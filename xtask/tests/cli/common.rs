@@ -118,6 +118,7 @@ impl Sandbox {
         this.play("docker");
         this.on("docker version *", "echo 29.1.0");
         this.on("docker context show", "echo default");
+        this.on("docker context inspect *", "echo default unix:///var/run/docker.sock");
         this.on("docker image inspect *", &no_image());
         this.on("docker info *", "echo 25769803776 8");
         this.on("docker exec -i todo systemctl is-active kubelet", "echo inactive; exit 3");

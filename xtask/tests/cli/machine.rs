@@ -206,12 +206,17 @@ fn an_engine_in_which_no_cluster_works_is_told_before_anything_is_made() {
             [("DOCKER_HOST", "ssh://me@build.lan")],
             "is on another machine (DOCKER_HOST=ssh://me@build.lan)",
         ),
+        (good.clone(), [("DOCKER_CONTEXT", "lan")], "(docker's context lan: tcp://10.0.0.7:2376)"),
         (good, [("DOCKER_DEFAULT_PLATFORM", "linux/riscv64")], "DOCKER_DEFAULT_PLATFORM is linux/riscv64"),
     ];
     for (script, environment, expected) in table {
         let sandbox = Sandbox::with_engine();
         sandbox.dotenv(DOTENV);
         sandbox.on("docker info *", &script);
+        sandbox.on(
+            "docker context inspect *",
+            "case $DOCKER_CONTEXT in lan) echo lan tcp://10.0.0.7:2376 ;; *) echo default unix:///var/run/docker.sock ;; esac",
+        );
         for args in [["deploy", "dev", "--yes"].as_slice(), &["doctor"]] {
             let run = sandbox.run_with(args, &environment);
             assert_eq!(run.code, Some(4), "{expected}: {run}");

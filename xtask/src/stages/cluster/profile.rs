@@ -396,8 +396,10 @@ fn is_still_due(tools: &Toolbox, before: &State) -> Result<bool> {
 /// The preferred port, or the next free one.
 fn free_port(project: &Project) -> Result<u16> {
     let first = project.settings.cluster.port;
-    let free = (first..first.saturating_add(50)).find(|port| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok());
-    let Some(port) = free else {
+    // `localhost` leads to the port's other address too: whoever holds that answers there instead of us.
+    let is_free =
+        |port: &u16| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok() && machine::port_holder(*port).is_none();
+    let Some(port) = (first..first.saturating_add(50)).find(is_free) else {
         return Err(Failure::new(Class::Machine, format!("no free port from {first} on"))
             .help("choose another: set cluster.port in infra/xtask.toml")
             .into());
