@@ -50,12 +50,16 @@ pub fn before_anything(bed: &Bed) -> Result<()> {
     dotenv.map_or(Ok(()), |text| bed.write_dotenv(&text))
 }
 
-/// Runs xtask with proxies, Helm's store, kubectl's preferences and the like that a user has set for other work.
+/// Runs xtask with proxies, Helm's store, and preferences of kubectl and minikube that a user has set for other work.
 pub fn run_with_variables_for_other_work(bed: &Bed, args: &[&str]) -> Result<Ran> {
     let kuberc = scratch(bed, "kuberc")?;
     let preference = "apiVersion: kubectl.config.k8s.io/v1beta1\nkind: Preference\n\
         defaults: [{command: delete, options: [{name: interactive, default: 'true'}]}]\n";
     std::fs::write(&kuberc, preference)?;
+    let minikube = scratch(bed, "minikube")?;
+    std::fs::create_dir_all(minikube.join(".minikube/config"))?;
+    let settings = r#"{"driver": "none", "cpus": 9, "memory": "99999", "kubernetes-version": "v1.20.0"}"#;
+    std::fs::write(minikube.join(".minikube/config/config.json"), settings)?;
     let dead = "http://127.0.0.1:9";
     let envs = [
         ("HTTPS_PROXY", dead),
@@ -66,6 +70,9 @@ pub fn run_with_variables_for_other_work(bed: &Bed, args: &[&str]) -> Result<Ran
         ("HELM_NAMESPACE", "default"),
         ("KUBERC", kuberc.as_str()),
         ("MINIKUBE_PROFILE", "elsewhere"),
+        ("MINIKUBE_DRIVER", "none"),
+        ("MINIKUBE_MEMORY", "99999"),
+        ("MINIKUBE_HOME", minikube.as_str()),
         ("GIT_DIR", "/nonexistent"),
     ];
     bed.xtask_with(args, &envs)

@@ -53,7 +53,11 @@ pub fn stopped(bed: &Bed) -> Result<()> {
 }
 
 pub fn stop_and_start(bed: &Bed) -> Result<()> {
-    let run = |command: &str, code: i32, told: &[&str]| bed.xtask(&[command])?.expect(code, told).map(drop);
+    let run = |command: &str, code: i32, told: &[&str]| {
+        run_with_variables_for_other_work(bed, &[command])?.expect(code, told).map(drop)
+    };
+    let record = || Ok::<_, anyhow::Error>(std::fs::read_to_string(bed.tools()?.profile_config())?);
+    let recorded = record()?;
     run("stop", 0, &["of memory are free again", "cargo xtask start"])?;
     let status = bed.tools()?.engine.inspect_one("container", "{{.State.Status}}", &bed.profile)?;
     ensure!(status.as_deref() == Some("exited"), "the node is {status:?}");
@@ -64,6 +68,7 @@ pub fn stop_and_start(bed: &Bed) -> Result<()> {
     let before = (bed.pods("backend")?, bed.pods("frontend")?);
     run("start", 0, &["runs already; the application answers at http://localhost:"])?;
     ensure!(before == (bed.pods("backend")?, bed.pods("frontend")?), "pods were restarted");
+    ensure!(recorded == record()?, "minikube's record of the profile has changed:\n{recorded}\n{}", record()?);
     Ok(())
 }
 

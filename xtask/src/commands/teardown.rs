@@ -206,6 +206,7 @@ fn release_and_cluster(project: &Project, tools: &Toolbox, args: &Teardown) -> R
             }
             return Ok(Left::default());
         }
+        cluster::refuse_users(tools, "delete")?;
         // minikube deletes kube entries by their name, whoever made them.
         cluster::guard(project)?;
         ask(project, args, vec![format!("delete the minikube profile `{name}` and everything in it, todos included")])?;

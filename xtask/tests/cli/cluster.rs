@@ -262,6 +262,52 @@ fn the_holder_of_a_stopped_profiles_port_is_named() {
     ");
 }
 
+/// It would get our flags on its record, or lose what else is in it.
+#[test]
+fn a_profile_of_the_users_own_is_neither_started_nor_stopped_nor_deleted() {
+    let sandbox = Sandbox::with_tools();
+    sandbox.cluster();
+    sandbox.users_profile();
+    let record = sandbox.dir.join("home/.minikube/profiles/todo/config.json");
+    let before = fs::read_to_string(&record).unwrap();
+    for args in [["teardown", "--cluster"].as_slice(), &["teardown", "--images"], &["stop"], &["cluster", "upgrade"]] {
+        let run = sandbox.run(&[args, &["--yes", "--origin=release"]].concat());
+        assert_eq!(run.code, Some(5), "{run}");
+        assert!(run.stderr.contains("profile `todo` is yours, not made by xtask"), "{run}");
+    }
+    sandbox.node("exited", 8080);
+    for args in [DEPLOY.as_slice(), &["start", "--origin=release"]] {
+        sandbox.dotenv(DOTENV);
+        let run = sandbox.run(args);
+        assert_eq!(run.code, Some(5), "{run}");
+        assert!(run.stderr.contains("do it yourself: minikube --profile todo start"), "{run}");
+    }
+    assert!(!sandbox.fake("calls").contains("minikube "), "{}", sandbox.calls());
+    assert_eq!(fs::read_to_string(&record).unwrap(), before);
+}
+
+/// minikube reads `config/config.json` in its folder, and MINIKUBE_* for each of its flags.
+#[test]
+fn the_settings_of_the_users_minikube_lead_no_new_profile() {
+    let sandbox = Sandbox::with_tools();
+    sandbox.dotenv(DOTENV);
+    let settings = sandbox.dir.join("home/.minikube/config");
+    fs::create_dir_all(&settings).unwrap();
+    let text = r#"{"driver": "none", "cpus": 9, "memory": "99999", "kubernetes-version": "v1.20.0"}"#;
+    fs::write(settings.join("config.json"), text).unwrap();
+    sandbox.on("minikube * start *", "env > \"$FAKES/minikube\"; exit 1");
+    std::os::unix::fs::symlink("/usr/bin/env", sandbox.dir.join("bin/env")).unwrap();
+    let variables = [("MINIKUBE_DRIVER", "none"), ("MINIKUBE_CPUS", "9"), ("MINIKUBE_ROOTLESS", "true")];
+    let run = sandbox.run_with(&DEPLOY, &variables);
+    assert_eq!(run.code, Some(5), "{run}");
+    let environment = sandbox.fake("minikube");
+    let mut got: Vec<&str> = environment.lines().filter(|line| line.starts_with("MINIKUBE_")).collect();
+    got.sort_unstable();
+    let home = format!("MINIKUBE_HOME={}", sandbox.cache.join("minikube"));
+    assert_eq!(got, [&home, "MINIKUBE_IN_STYLE=false", "MINIKUBE_WANTUPDATENOTIFICATION=false"]);
+    assert!(!sandbox.cache.join("minikube/.minikube/config").exists(), "{run}");
+}
+
 #[test]
 fn a_new_profile_takes_no_port_that_is_held_for_either_address_of_localhost() {
     for host in ["127.0.0.1", "[::1]"] {

@@ -182,12 +182,22 @@ impl Sandbox {
         self.on(&format!("cargo build * --package {package}"), &format!("echo Compiling >&2; echo '{message}'"));
     }
 
-    /// minikube has a record of profile `todo`.
+    /// minikube has a record of profile `todo`, as an xtask before 0.3 made it: in the user's folder.
     pub fn profile(&self, runtime: &str) {
+        self.record(runtime, &["127.0.0.1:8080:80"]);
+    }
+
+    /// The user has made profile `todo`.
+    pub fn users_profile(&self) {
+        self.record("containerd", &[]);
+    }
+
+    fn record(&self, runtime: &str, ports: &[&str]) {
         let folder = self.dir.join("home/.minikube/profiles/todo");
         fs::create_dir_all(&folder).unwrap();
         let kubernetes = json!({"ContainerRuntime": runtime, "KubernetesVersion": self.pinned()});
-        let config = json!({"Nodes": [{"IP": "192.168.49.2", "Port": 8443}], "KubernetesConfig": kubernetes});
+        let config = json!({"Nodes": [{"IP": "192.168.49.2", "Port": 8443}], "KubernetesConfig": kubernetes,
+            "ExposedPorts": ports});
         fs::write(folder.join("config.json"), config.to_string()).unwrap();
     }
 

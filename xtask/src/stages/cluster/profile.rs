@@ -203,6 +203,7 @@ pub fn delete_step<'a>(project: &'a Project, tools: &'a Toolbox, why: &str) -> S
         if let Some(refusal) = refused(tools, &observe(tools)?) {
             return Err(refusal.into());
         }
+        refuse_users(tools, "delete")?;
         if tools.minikube_exists()? {
             delete.run()?;
         }
@@ -257,6 +258,20 @@ pub fn refused(tools: &Toolbox, profile: &Profile) -> Option<Failure> {
     }
 }
 
+/// Why xtask does not `verb` the profile: it is the user's own. It is used as it is; a `minikube start` of ours would put
+/// our flags on its record.
+pub fn refuse_users(tools: &Toolbox, verb: &str) -> Result<()> {
+    if !tools.is_users_profile()? {
+        return Ok(());
+    }
+    let name = &tools.profile;
+    let what = format!("minikube profile `{name}` is yours, not made by xtask, which does not {verb} it");
+    Err(Failure::new(Class::Cluster, what)
+        .help(format!("do it yourself: minikube --profile {name} {verb}    # then the same command again"))
+        .help(format!("or use a profile of xtask's own: cargo xtask deploy dev --profile {name}-xtask"))
+        .into())
+}
+
 /// The refusal of a container that is not ours.
 fn foreign(name: &str) -> Failure {
     let what = format!("the engine has a container `{name}` that minikube did not make");
@@ -282,6 +297,9 @@ fn start<'a>(
         )
         .help(format!("end that program, or use another profile: cargo xtask deploy dev --profile {}2", tools.profile))
         .into());
+    }
+    if profile.state != State::Absent {
+        refuse_users(tools, "start")?;
     }
     let log = project.log("minikube-start");
     let own = profile.kubernetes(tools)?;

@@ -24,6 +24,7 @@ pub fn steps<'a>(project: &'a Project, tools: &'a Toolbox, profile: &Profile) ->
         }
         State::Running | State::Paused => {}
     }
+    profile::refuse_users(tools, "stop")?;
     let paused = profile.state == State::Paused;
     let stop = tools.minikube().args(["stop", "--keep-context-active"]).deadline(deadlines::MINIKUBE_STOP);
     let unpause = tools.engine.docker().args(["unpause", name]);
