@@ -157,6 +157,9 @@ pub const IMAGE_STREAM: Limit = Limit::seconds(600);
 /// The CRI image list to show an import.
 pub const IMAGE_LISTED: Limit = Limit::seconds(5);
 
+/// A node to take a connection at its own address.
+pub const NODE_REACHED: Limit = Limit::seconds(2);
+
 /// Between two looks at a profile that seems half deleted: minikube writes its record and its node one after the other.
 pub const PROFILE_SETTLE: Limit = Limit::seconds(1);
 

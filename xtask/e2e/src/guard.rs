@@ -150,6 +150,27 @@ pub fn elsewhere(bed: &Bed) -> Result<()> {
     Ok(())
 }
 
+/// As on macOS, where minikube writes the published port, which is another one after each start of the node.
+pub fn old_port(bed: &Bed) -> Result<()> {
+    let text = std::fs::read_to_string(&bed.kubeconfig)?;
+    let server = text.lines().find(|line| line.trim().starts_with("server: https://"));
+    let server = server.context("a server in the kubeconfig")?.trim().to_owned();
+    let changed = scratch(bed, "old-port-kubeconfig")?;
+    // Nobody listens there.
+    std::fs::write(&changed, text.replace(&server, "server: https://127.0.0.1:9"))?;
+    let before = (bed.pods("backend")?, bed.pods("frontend")?);
+    let run = |args: &[&str]| bed.xtask_with(args, &[("KUBECONFIG", changed.as_str())]);
+    run(&["status"])?.expect(0, &["2/2 ready"])?;
+    for args in [["tool", "helm", "--", "list"].as_slice(), &["rollback"]] {
+        run(args)?.expect(5, &["has a port that is not the cluster's any more", "cargo xtask start"])?;
+    }
+    run(&["deploy", "dev"])?.expect(0, &["renew context", "is up"])?;
+    ensure!(std::fs::read_to_string(&changed)?.contains(&server), "the entry does not lead to the node");
+    run(&["tool", "helm", "--", "list", "--short"])?.expect(0, &["todo"])?;
+    ensure!(before == (bed.pods("backend")?, bed.pods("frontend")?), "pods were restarted");
+    Ok(())
+}
+
 /// A paused node is unpaused, and nothing else happens.
 pub fn paused(bed: &Bed) -> Result<()> {
     let before = (bed.pods("backend")?, bed.pods("frontend")?);

@@ -108,6 +108,10 @@ const FAULTS: &[Scenario] = &[
     ("guard: a kubeconfig that is not there gets our context alone", guard::without_kubeconfig),
     ("guard: of several kubeconfig files the others are not touched", guard::several_files),
     ("guard: an entry that leads elsewhere is refused by every command", guard::elsewhere),
+    (
+        "guard: an entry with the port of an earlier start is ours; no tool follows it, a deploy renews it",
+        guard::old_port,
+    ),
     ("guard: the chart refuses a cluster that is no Minikube, unless overruled (FR-018)", guard::other_cluster),
     ("guard: a paused node is unpaused, and nothing is restarted", guard::paused),
     ("guard: a node that docker restarted is told, started, and said to be starting meanwhile", guard::restarted),

@@ -110,7 +110,7 @@ fn inspect(tools: &Toolbox) -> Result<Option<Value>> {
 }
 
 /// The state from minikube's record and the engine's container.
-fn judge(config: Option<Value>, container: Option<&Value>) -> Profile {
+pub(super) fn judge(config: Option<Value>, container: Option<&Value>) -> Profile {
     let minikubes = |c: &&Value| c.pointer("/Config/Labels/created_by.minikube.sigs.k8s.io").is_some();
     let port = container.and_then(|c| {
         c.pointer("/HostConfig/PortBindings/80~1tcp/0/HostPort")?.as_str()?.parse().ok().filter(|port| *port != 0)
