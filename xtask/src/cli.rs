@@ -97,6 +97,10 @@ pub(crate) enum Command {
     Images(images::Images),
     Deploy(deploy::Deploy),
     Cluster(cluster::Cluster),
+    /// Stop the cluster, which frees its memory; all data stays
+    Stop,
+    /// Start a stopped cluster again, and prove what was deployed in it
+    Start,
     Teardown(teardown::Teardown),
     Status(status::Status),
     Rollback(rollback::Rollback),

@@ -14,7 +14,9 @@ pub(crate) mod overview;
 pub(crate) mod pins;
 pub(crate) mod rollback;
 pub(crate) mod scan;
+pub(crate) mod start;
 pub(crate) mod status;
+pub(crate) mod stop;
 pub(crate) mod summary;
 pub(crate) mod teardown;
 pub mod test;
@@ -39,6 +41,8 @@ pub fn run(cli: Cli, report: &Report) -> Result<i32> {
         Some(Command::Deploy(args)) => deploy::run(&project, &args)?,
         Some(Command::Cluster(args)) => cluster::run(&project, &args)?,
         Some(Command::Teardown(args)) => teardown::run(&project, &args)?,
+        Some(Command::Stop) => stop::run(&project)?,
+        Some(Command::Start) => start::run(&project)?,
         Some(Command::Status(args)) => status::run(&project, &args)?,
         Some(Command::Rollback(args)) => rollback::run(&project, &args)?,
         Some(Command::Bench(args)) => bench::run(&project, &args)?,

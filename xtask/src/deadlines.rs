@@ -101,6 +101,8 @@ pub const PORT_FORWARD_BEGIN: Limit = Limit::seconds(20);
 pub const MINIKUBE: Limit = Limit::seconds(600);
 /// `minikube start`, which waits up to 5 minutes itself.
 pub const MINIKUBE_START: Limit = Limit::seconds(900);
+/// `minikube stop`: containers get their grace period.
+pub const MINIKUBE_STOP: Limit = Limit::seconds(180);
 /// `minikube delete`.
 pub const MINIKUBE_DELETE: Limit = Limit::seconds(180);
 /// helm, apart from what follows.
@@ -156,6 +158,9 @@ pub const STAND_IN_BUILD: Limit = Limit::seconds(900);
 pub const IMAGE_STREAM: Limit = Limit::seconds(600);
 /// The CRI image list to show an import.
 pub const IMAGE_LISTED: Limit = Limit::seconds(5);
+
+/// A node to take a connection at its own address.
+pub const NODE_REACHED: Limit = Limit::seconds(2);
 
 /// Between two looks at a profile that seems half deleted: minikube writes its record and its node one after the other.
 pub const PROFILE_SETTLE: Limit = Limit::seconds(1);

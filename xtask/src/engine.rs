@@ -130,8 +130,10 @@ impl Engine {
             .map_err(|error| unknown(noun, names, &error.to_string()))?;
         let (text, said) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
         let is_absent = |name: &&String| {
-            let missing = format!("no such {noun}");
-            said.lines().any(|line| line.to_lowercase().contains(&missing) && line.contains(name.as_str()))
+            // Of networks, newer engines say so in other words.
+            let missing = [format!("no such {noun}"), format!("network {} not found", name.to_lowercase())];
+            let is_missing = |line: &str| missing.iter().any(|missing| line.to_lowercase().contains(missing));
+            said.lines().any(|line| is_missing(line) && line.contains(name.as_str()))
         };
         let absent: Vec<String> = names.iter().filter(is_absent).cloned().collect();
         let others = said.lines().filter(|line| !line.trim().is_empty()).count() > absent.len();

@@ -19,7 +19,7 @@ use crate::project::Project;
 use bases::BaseRecords;
 
 /// File in the cache that names the origin that it was begun with.
-const REMEMBERED: &str = "origin";
+pub const REMEMBERED: &str = "origin";
 
 /// The two origins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -34,6 +34,8 @@ pub struct Toolbox {
     pub minikube_home: Utf8PathBuf,
     /// Profile, kube context and (docker driver) node container.
     pub profile: String,
+    /// Whether `minikube_home` is ours.
+    own_home: bool,
     release: Release,
     client: Arc<Mutex<Client>>,
     kubectl: Utf8PathBuf,
@@ -54,6 +56,7 @@ impl Toolbox {
         let minikube_home = minikube_home(project, engine.private)?;
         Ok(Self {
             kubeconfig: kubeconfig(),
+            own_home: minikube_home == own_minikube_home(project),
             minikube_home,
             profile: project.settings.cluster.profile.clone(),
             release: Release {
@@ -226,6 +229,16 @@ impl Toolbox {
     /// The file of minikube's record of the profile.
     pub fn profile_config(&self) -> Utf8PathBuf {
         record_of(&self.minikube_dir(), &self.profile)
+    }
+
+    /// Whether the profile is the user's own: in their minikube's folder, and without the port that each version of xtask
+    /// has published. Those before 0.3 used that folder too.
+    pub fn is_users_profile(&self) -> Result<bool> {
+        let Some(record) = self.record()?.filter(|_| !self.own_home) else { return Ok(false) };
+        let ports = record["ExposedPorts"].as_array().cloned().unwrap_or_default();
+        let is_ours = |port: &str| port.starts_with("127.0.0.1:") && port.ends_with(":80");
+        // A record that is cut off says nothing: it may be ours.
+        Ok(!record.is_null() && !ports.iter().any(|port| port.as_str().is_some_and(is_ours)))
     }
 
     /// minikube's record of the profile; `None`: there is none. One that was read and is no JSON is `Value::Null`: a

@@ -50,12 +50,16 @@ pub fn before_anything(bed: &Bed) -> Result<()> {
     dotenv.map_or(Ok(()), |text| bed.write_dotenv(&text))
 }
 
-/// Runs xtask with proxies, Helm's store, kubectl's preferences and the like that a user has set for other work.
+/// Runs xtask with proxies, Helm's store, and preferences of kubectl and minikube that a user has set for other work.
 pub fn run_with_variables_for_other_work(bed: &Bed, args: &[&str]) -> Result<Ran> {
     let kuberc = scratch(bed, "kuberc")?;
     let preference = "apiVersion: kubectl.config.k8s.io/v1beta1\nkind: Preference\n\
         defaults: [{command: delete, options: [{name: interactive, default: 'true'}]}]\n";
     std::fs::write(&kuberc, preference)?;
+    let minikube = scratch(bed, "minikube")?;
+    std::fs::create_dir_all(minikube.join(".minikube/config"))?;
+    let settings = r#"{"driver": "none", "cpus": 9, "memory": "99999", "kubernetes-version": "v1.20.0"}"#;
+    std::fs::write(minikube.join(".minikube/config/config.json"), settings)?;
     let dead = "http://127.0.0.1:9";
     let envs = [
         ("HTTPS_PROXY", dead),
@@ -66,6 +70,9 @@ pub fn run_with_variables_for_other_work(bed: &Bed, args: &[&str]) -> Result<Ran
         ("HELM_NAMESPACE", "default"),
         ("KUBERC", kuberc.as_str()),
         ("MINIKUBE_PROFILE", "elsewhere"),
+        ("MINIKUBE_DRIVER", "none"),
+        ("MINIKUBE_MEMORY", "99999"),
+        ("MINIKUBE_HOME", minikube.as_str()),
         ("GIT_DIR", "/nonexistent"),
     ];
     bed.xtask_with(args, &envs)
@@ -140,6 +147,27 @@ pub fn elsewhere(bed: &Bed) -> Result<()> {
         bed.xtask_with(args, &[("KUBECONFIG", changed.as_str())])?.expect(5, &["is not our minikube profile"])?;
     }
     ensure!(before == (bed.pods("backend")?, std::fs::read(&changed)?), "something was touched");
+    Ok(())
+}
+
+/// As on macOS, where minikube writes the published port, which is another one after each start of the node.
+pub fn old_port(bed: &Bed) -> Result<()> {
+    let text = std::fs::read_to_string(&bed.kubeconfig)?;
+    let server = text.lines().find(|line| line.trim().starts_with("server: https://"));
+    let server = server.context("a server in the kubeconfig")?.trim().to_owned();
+    let changed = scratch(bed, "old-port-kubeconfig")?;
+    // Nobody listens there.
+    std::fs::write(&changed, text.replace(&server, "server: https://127.0.0.1:9"))?;
+    let before = (bed.pods("backend")?, bed.pods("frontend")?);
+    let run = |args: &[&str]| bed.xtask_with(args, &[("KUBECONFIG", changed.as_str())]);
+    run(&["status"])?.expect(0, &["2/2 ready"])?;
+    for args in [["tool", "helm", "--", "list"].as_slice(), &["rollback"]] {
+        run(args)?.expect(5, &["has a port that is not the cluster's any more", "cargo xtask start"])?;
+    }
+    run(&["deploy", "dev"])?.expect(0, &["renew context", "is up"])?;
+    ensure!(std::fs::read_to_string(&changed)?.contains(&server), "the entry does not lead to the node");
+    run(&["tool", "helm", "--", "list", "--short"])?.expect(0, &["todo"])?;
+    ensure!(before == (bed.pods("backend")?, bed.pods("frontend")?), "pods were restarted");
     Ok(())
 }
 

@@ -52,6 +52,26 @@ pub fn stopped(bed: &Bed) -> Result<()> {
     lasting_is_there(bed)
 }
 
+pub fn stop_and_start(bed: &Bed) -> Result<()> {
+    let run = |command: &str, code: i32, told: &[&str]| {
+        run_with_variables_for_other_work(bed, &[command])?.expect(code, told).map(drop)
+    };
+    let record = || Ok::<_, anyhow::Error>(std::fs::read_to_string(bed.tools()?.profile_config())?);
+    let recorded = record()?;
+    run("stop", 0, &["of memory are free again", "cargo xtask start"])?;
+    let status = bed.tools()?.engine.inspect_one("container", "{{.State.Status}}", &bed.profile)?;
+    ensure!(status.as_deref() == Some("exited"), "the node is {status:?}");
+    run("stop", 0, &["is stopped already"])?;
+    run("status", 5, &["is stopped; its data is kept", "cargo xtask start"])?;
+    run("start", 0, &["runs again; the application answers at http://localhost:"])?;
+    lasting_is_there(bed)?;
+    let before = (bed.pods("backend")?, bed.pods("frontend")?);
+    run("start", 0, &["runs already; the application answers at http://localhost:"])?;
+    ensure!(before == (bed.pods("backend")?, bed.pods("frontend")?), "pods were restarted");
+    ensure!(recorded == record()?, "minikube's record of the profile has changed:\n{recorded}\n{}", record()?);
+    Ok(())
+}
+
 pub fn teardown(bed: &Bed) -> Result<()> {
     bed.xtask(&["teardown"])?.expect(0, &["stays: the todos"])?;
     bed.xtask(&["teardown"])?.expect(0, &[])?;
@@ -72,9 +92,34 @@ pub fn teardown(bed: &Bed) -> Result<()> {
 pub fn teardown_cluster(bed: &Bed) -> Result<()> {
     bed.xtask(&["teardown", "--cluster"])?.expect(0, &[])?;
     bed.xtask(&["teardown", "--cluster"])?.expect(0, &["no minikube profile"])?;
-    let containers = bed.tools()?.engine.docker().args(["ps", "--all", "--format", "{{.Names}}"]).read()?;
-    ensure!(!containers.lines().any(|name| name == bed.profile), "the node is left: {containers}");
+    let left = leftovers(bed)?;
+    ensure!(left.is_empty(), "left behind: {left:?}");
     Ok(())
+}
+
+/// What is left of the tests' cluster: containers, volumes and networks of the engine, kube entries, and minikube's
+/// records.
+pub fn leftovers(bed: &Bed) -> Result<Vec<String>> {
+    let tools = bed.tools()?;
+    let mut left = Vec::new();
+    let lists = [
+        ["ps", "--all", "--format", "{{.Names}}"],
+        ["volume", "ls", "--format", "{{.Name}}"],
+        ["network", "ls", "--format", "{{.Name}}"],
+    ];
+    for list in lists {
+        let names = tools.engine.docker().args(list).read()?;
+        left.extend(names.lines().filter(|name| *name == bed.profile).map(|name| format!("{} {name}", list[0])));
+    }
+    for file in xtask::toolbox::kubeconfigs().iter().chain([&bed.kubeconfig]) {
+        let text = std::fs::read_to_string(file).unwrap_or_default();
+        let name = format!("name: {}", bed.profile);
+        left.extend(text.lines().filter(|line| line.trim_start_matches(['-', ' ']) == name).map(|_| file.to_string()));
+    }
+    let minikube = tools.minikube_dir();
+    let folders = ["profiles", "machines"].map(|records| minikube.join(records).join(&bed.profile));
+    left.extend(folders.into_iter().filter(|folder| folder.exists()).map(String::from));
+    Ok(left)
 }
 
 /// The images that the copy's sources make; for scenarios that compare.

@@ -80,6 +80,7 @@ const SCENARIOS: &[Scenario] = &[
     ("the chart's own helm tests pass", cluster::helm_tests),
     ("status, logs, config and doctor answer", lifecycle::looks),
     ("a stopped profile is started again and the todos are there", lifecycle::stopped),
+    ("stop frees the memory and start brings the todos back; twice is fine", lifecycle::stop_and_start),
     ("teardown keeps the data; the next deploy shows it; twice is fine", lifecycle::teardown),
     ("one plain helm command installs everything (SC-006)", cluster::plain_helm),
 ];
@@ -107,6 +108,10 @@ const FAULTS: &[Scenario] = &[
     ("guard: a kubeconfig that is not there gets our context alone", guard::without_kubeconfig),
     ("guard: of several kubeconfig files the others are not touched", guard::several_files),
     ("guard: an entry that leads elsewhere is refused by every command", guard::elsewhere),
+    (
+        "guard: an entry with the port of an earlier start is ours; no tool follows it, a deploy renews it",
+        guard::old_port,
+    ),
     ("guard: the chart refuses a cluster that is no Minikube, unless overruled (FR-018)", guard::other_cluster),
     ("guard: a paused node is unpaused, and nothing is restarted", guard::paused),
     ("guard: a node that docker restarted is told, started, and said to be starting meanwhile", guard::restarted),

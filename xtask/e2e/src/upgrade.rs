@@ -9,18 +9,20 @@ mod old;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use camino::Utf8PathBuf;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use xtask::cache::CACHE_VARIABLE;
 use xtask::engine::place::Place;
-use xtask::engine::reap;
+use xtask::engine::{network, reap};
 use xtask::lock;
 use xtask::project::Project;
 use xtask::tally::Tally;
 
 use crate::bed::{AUTH, Bed, Names};
 use crate::interrupts::Deploy;
+use crate::lifecycle::leftovers;
 use old::{Old, Recipe};
 
 /// How far the suite's port is from the one that `deploy` prefers.
@@ -101,7 +103,23 @@ fn run_one(project: &Project, xtask: &str, recipe: &Recipe) -> Result<Tally> {
     let cleaned = upgrade.clean();
     let tally = tally?;
     cleaned?;
+    let left = leftovers_of_engine(&Place::new(&upgrade.bed.project.cache), &Place::new(&project.cache))?;
+    ensure!(left.is_empty(), "left behind: {left:?}");
     Ok(tally)
+}
+
+/// What is left of the private engine of `place`: folders, its bridge, and firewall rules about it, as the tree of the
+/// engine of `other` reads them.
+fn leftovers_of_engine(place: &Place, other: &Place) -> Result<Vec<String>> {
+    let bridge = place.bridge();
+    let device = Utf8PathBuf::from(format!("/sys/class/net/{bridge}"));
+    let paths = [place.dir(), place.run(), device].into_iter().filter(|path| path.exists()).map(String::from);
+    let mut left: Vec<String> = paths.collect();
+    if let Some(tree) = other.trees()?.iter().find(|tree| tree.join("usr/sbin/dockerd").is_file()) {
+        let rules = network::rules(tree)?;
+        left.extend(rules.lines().filter(|rule| rule.contains(&bridge)).map(str::to_owned));
+    }
+    Ok(left)
 }
 
 impl Upgrade {
@@ -293,6 +311,8 @@ impl Upgrade {
     /// Deletes the cluster and ends the engine. Programs in the cache stay for the next run.
     fn clean(&self) -> Result<()> {
         self.bed.xtask(&["teardown", "--cluster"])?.expect(0, &[])?;
+        let left = leftovers(&self.bed)?;
+        ensure!(left.is_empty(), "left behind: {left:?}");
         if self.bed.tools().is_ok_and(|tools| tools.engine.private) {
             self.bed.xtask(&["teardown", "--engine"])?.expect(0, &[])?;
         }

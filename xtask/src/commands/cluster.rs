@@ -107,6 +107,7 @@ impl Work<'_> {
         let (project, tools) = (self.project, self.tools());
         let pinned = cluster::pinned(project)?;
         let profile = cluster::observe(tools)?.profile;
+        cluster::refuse_users(tools, "delete")?;
         let Some(running) = profile.kubernetes(tools)? else {
             return Err(match &profile.state {
                 ProfileState::Absent => no_cluster(project).into(),

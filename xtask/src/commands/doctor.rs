@@ -4,6 +4,7 @@ mod archive;
 mod bundle;
 
 use anyhow::Result;
+use camino::Utf8Path;
 use clap::Args;
 
 use super::output;
@@ -15,7 +16,7 @@ use crate::origin::{self, Origin, Tool, bases};
 use crate::project::Project;
 use crate::report::{BAD, BOLD, DIM, GOOD, WARN, bytes};
 use crate::stages::cluster;
-use crate::stages::machine::{self, NodeSize};
+use crate::stages::machine::{self, NodeSize, wsl};
 use crate::toolbox::Toolbox;
 
 /// Free disk space below which a deploy may run out, in bytes.
@@ -87,11 +88,13 @@ fn rows(project: &Project) -> Result<Vec<Row>> {
         disk(&observed),
         memory(project, &observed),
     ];
+    rows.extend(windows(&project.root, &wsl::kernel()));
     let engine = match observed.engine(project) {
         Ok(engine) => engine,
         Err(error) => {
             let fix = error.downcast_ref::<Failure>().map(|failure| failure.hints().join("; ")).unwrap_or_default();
             rows.push(row("docker engine", error.to_string(), Verdict::Bad(fix)));
+            rows.push(port(project, None));
             return Ok(rows);
         }
     };
@@ -106,14 +109,20 @@ fn rows(project: &Project) -> Result<Vec<Row>> {
             Err(error) => row("docker engine", "none runs", Verdict::Bad(error.to_string())),
         },
     });
-    let Some(engine) = engine else { return Ok(rows) };
+    let Some(engine) = engine else {
+        rows.push(port(project, None));
+        return Ok(rows);
+    };
     match engine.machine() {
         Ok(machine) => {
             rows.push(node(project, &machine));
-            rows.extend(machine::conditions(&engine, &machine).into_iter().map(|condition| match condition.fault {
-                Some(failure) => refused(condition.name, &failure.into()),
-                None => row(condition.name, condition.found, Verdict::Good),
-            }));
+            match machine::conditions(&engine, &machine) {
+                Ok(conditions) => rows.extend(conditions.into_iter().map(|condition| match condition.fault {
+                    Some(failure) => refused(condition.name, &failure.into()),
+                    None => row(condition.name, condition.found, Verdict::Good),
+                })),
+                Err(error) => rows.push(refused("engine's place", &error)),
+            }
         }
         Err(error) => rows.push(refused(NODE, &error)),
     }
@@ -135,7 +144,8 @@ fn rows(project: &Project) -> Result<Vec<Row>> {
             None => row(name, "here, for `cargo xtask tool kubectl`", Verdict::Good),
         });
     }
-    rows.push(match cluster::observe(&tools) {
+    let cluster = cluster::observe(&tools);
+    rows.push(match &cluster {
         Ok(observed) => match observed.profile.state {
             cluster::State::Running => row("cluster", format!("profile `{}` runs", tools.profile), Verdict::Good),
             cluster::State::HalfDeleted(how) => {
@@ -150,6 +160,7 @@ fn rows(project: &Project) -> Result<Vec<Row>> {
         },
         Err(error) => row("cluster", "not usable", Verdict::Bad(error.to_string())),
     });
+    rows.push(port(project, cluster.as_ref().ok().map(|observed| &observed.profile)));
     Ok(rows)
 }
 
@@ -172,6 +183,44 @@ fn base_images(project: &Project, engine: &Engine, origin: &dyn Origin) -> Vec<R
     });
     let rows: Vec<Row> = rows.collect();
     if rows.is_empty() { vec![row("base images", "not brought yet", Verdict::Later)] } else { rows }
+}
+
+/// WSL, with the place of the checkout `root`; `None` elsewhere.
+fn windows(root: &Utf8Path, kernel: &str) -> Option<Row> {
+    wsl::is_wsl(kernel).then(|| match wsl::drive(root, kernel) {
+        Some(drive) => {
+            let fix = "clone into WSL's own file system (~): files on a drive have no modes, and builds take long";
+            row("WSL", format!("the checkout is on a Windows drive, below {drive}"), Verdict::Bad(fix.to_owned()))
+        }
+        None => row("WSL", "the checkout is in Linux' own file system", Verdict::Good),
+    })
+}
+
+/// The port of `profile`, or the one that a new profile takes, and who holds it.
+fn port(project: &Project, profile: Option<&cluster::Profile>) -> Row {
+    let (state, published) = profile.map_or((None, None), |profile| (Some(&profile.state), profile.port));
+    match (state, published) {
+        (Some(cluster::State::Running | cluster::State::Paused), Some(port)) => {
+            row("port", format!("{port}, published by the cluster"), Verdict::Good)
+        }
+        (Some(cluster::State::Stopped), Some(port)) => match machine::port_holder(port) {
+            Some(holder) => {
+                let fix = "end that program: the stopped cluster publishes this port".to_owned();
+                row("port", format!("{port} is held by {holder}"), Verdict::Bad(fix))
+            }
+            None => row("port", format!("{port} is free for the stopped cluster"), Verdict::Good),
+        },
+        _ => {
+            let port = project.settings.cluster.port;
+            match machine::port_holder(port) {
+                Some(holder) => {
+                    let fix = "a new cluster takes the next free port, or the one that --port names".to_owned();
+                    row("port", format!("{port} is held by {holder}"), Verdict::Warning(fix))
+                }
+                None => row("port", format!("{port} is free for a new cluster"), Verdict::Good),
+            }
+        }
+    }
 }
 
 fn disk(observed: &machine::Observed) -> Row {
@@ -220,4 +269,21 @@ fn memory(project: &Project, observed: &machine::Observed) -> Row {
 fn version(process: &crate::process::Process) -> String {
     let text = process.read().unwrap_or_else(|error| format!("does not run: {error}"));
     text.lines().next().unwrap_or_default().trim().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The kernel's words are those of WSL 2, by hand after Microsoft's documentation.
+    #[test]
+    fn a_checkout_on_a_windows_drive_is_told() {
+        let wsl = "Linux version 5.15.167.4-microsoft-standard-WSL2 (root@f9c826d3017f) (gcc 11.2.0)";
+        let verdict = |root: &str, kernel: &str| windows(Utf8Path::new(root), kernel).map(|row| row.verdict);
+        assert!(
+            matches!(verdict("/mnt/c/Users/me/todo", wsl), Some(Verdict::Bad(fix)) if fix.contains("clone into WSL"))
+        );
+        assert!(matches!(verdict("/home/me/todo", wsl), Some(Verdict::Good)));
+        assert!(verdict("/mnt/c/Users/me/todo", "Linux version 6.1.0-27-amd64").is_none());
+    }
 }

@@ -7,7 +7,7 @@ use crate::judge;
 use crate::project::Project;
 use crate::report::{BAD, BOLD, GOOD, WARN};
 use crate::stages::cluster::ApiServer;
-use crate::stages::proof::Front;
+use crate::stages::proof::{self, Front};
 use crate::stages::release::{self, Observed};
 use crate::stages::upgrade::{Phase, State};
 use crate::stages::{cluster, machine};
@@ -70,7 +70,8 @@ pub fn run(project: &Project) -> Result<()> {
     if let Some(difference) = cluster::difference(project, &world.tools, &profile)? {
         row("", &difference);
     }
-    let mut next = project.command("deploy dev");
+    let stopped = profile.state == cluster::State::Stopped;
+    let mut next = project.command(if stopped { "start" } else { "deploy dev" });
     if State::load(project)?.is_some_and(|state| state.phase != Phase::Release) {
         row("upgrade", "not finished: the todos are in a dump");
         next = project.command("cluster upgrade");
@@ -91,9 +92,13 @@ pub fn run(project: &Project) -> Result<()> {
         });
         line = format!("{}, {}", release_line(&observed), if ready { "ready" } else { "not ready" });
         if ready && observed.record.is_some() {
-            let front =
-                profile.address().zip(observed.snapshot).map(|(address, snapshot)| Front::of(&address, &snapshot));
-            line.extend(front.map(|front| format!(" at {}", front.address)));
+            if let Some((address, snapshot)) = profile.address().zip(observed.snapshot) {
+                let answers = proof::measure(&proof::routes(&snapshot), &address, 1);
+                line += &match Front::proven(&address, &snapshot, &answers) {
+                    Some(front) => format!(" at {}", front.address),
+                    None => ", but its routes do not answer".to_owned(),
+                };
+            }
             next = project.command("status");
         }
     }

@@ -46,6 +46,7 @@ pub fn run(project: &Project, args: &Rollback) -> Result<()> {
     if profile.state != cluster::State::Running {
         return Err(Failure::new(Class::Cluster, "the cluster does not run").help("cargo xtask deploy dev").into());
     }
+    cluster::refuse_stale(tools, &profile)?;
     let observed = release::observe(tools)?;
     let target = release::target(project, tools, &observed, args.revision)?;
     let redactor = release::redactor_of_secrets(tools)?;

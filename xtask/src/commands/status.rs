@@ -54,7 +54,7 @@ pub fn run(project: &Project, args: &Status) -> Result<()> {
         output::print(text::screen(&view, Some(clock::now())).trim_end())?;
     }
     upgrade::refuse_unfinished(project)?;
-    refuse(&world.tools, &observed, &view)?;
+    refuse(project, &world.tools, &observed, &view)?;
     if args.verify {
         verify(project, &world.tools, &profile, &observed, &view)?;
     }
@@ -76,7 +76,8 @@ fn gather(project: &Project, world: &World, with_pending: bool) -> Result<(Profi
     let cluster = Cluster {
         profile: tools.profile.clone(),
         state: word(&profile.state).to_owned(),
-        address: profile.address().filter(|_| running),
+        // Only one that answers is shown.
+        address: None,
         hint: None,
         open_with: None,
         silence: None,
@@ -112,12 +113,9 @@ fn gather(project: &Project, world: &World, with_pending: bool) -> Result<(Profi
                 None
             }
         };
-        if let Some(address) = view.cluster.address.take() {
-            let Front { address, hint } = Front::of(&address, snapshot);
-            (view.cluster.address, view.cluster.hint) = (Some(address), hint);
-        }
         view.cluster.open_with = way.as_ref().and_then(Way::open_with).map(str::to_owned);
-        (view.routes, view.drift, view.pending) = std::thread::scope(|scope| {
+        let answers;
+        (answers, view.drift, view.pending) = std::thread::scope(|scope| {
             let answers = scope.spawn(|| {
                 let measure = |way: &Way| proof::measure(&routes, &way.address, REQUESTS);
                 way.as_ref().map(measure).unwrap_or_default()
@@ -127,8 +125,14 @@ fn gather(project: &Project, world: &World, with_pending: bool) -> Result<(Profi
             // A panic goes on here: it must not look like no drift.
             let answers = answers.join().unwrap_or_else(|panic| resume_unwind(panic));
             let drift = drift.join().unwrap_or_else(|panic| resume_unwind(panic));
-            (output::routes(&answers).as_array().cloned().unwrap_or_default(), drift, pending)
+            (answers, drift, pending)
         });
+        view.routes = output::routes(&answers).as_array().cloned().unwrap_or_default();
+        if let Some(Front { address, hint }) =
+            way.as_ref().and_then(Way::lasting).and_then(|address| Front::proven(address, snapshot, &answers))
+        {
+            (view.cluster.address, view.cluster.hint) = (Some(address), hint);
+        }
     }
     Ok((profile, observed, view))
 }
@@ -140,7 +144,7 @@ fn tell(project: &Project, view: &View) {
 }
 
 /// There is nothing to see where nothing runs: an error that says what to do.
-fn refuse(tools: &Toolbox, observed: &Observed, view: &View) -> Result<()> {
+fn refuse(project: &Project, tools: &Toolbox, observed: &Observed, view: &View) -> Result<()> {
     if let Some(words) = &view.cluster.silence {
         let failure = Failure::new(Class::Cluster, format!("the cluster cannot be asked: {words}"));
         let failure = match view.cluster.state.as_str() {
@@ -148,6 +152,10 @@ fn refuse(tools: &Toolbox, observed: &Observed, view: &View) -> Result<()> {
             _ => failure.help("start it; the data stays: cargo xtask deploy dev"),
         };
         return Err(failure.into());
+    }
+    if view.cluster.state == word(&State::Stopped) {
+        let what = format!("the cluster `{}` is stopped; its data is kept", tools.profile);
+        return Err(Failure::new(Class::Cluster, what).help(project.command("start")).into());
     }
     if view.cluster.state != "running" {
         return Err(Failure::new(Class::Cluster, "the cluster does not run").help("cargo xtask deploy dev").into());

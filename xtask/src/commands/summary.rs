@@ -28,7 +28,7 @@ pub fn print(
         report.warn(hint);
     }
     if let Some(command) = way.open_with() {
-        report.line(format!("  the profile publishes no port; to open http://localhost:8080: {command}"));
+        report.line(format!("  the profile publishes no port; this opens one: {command}"));
     }
     for workload in judge::progress(&proof.snapshot) {
         report.line(format!("  {:<16} {}/{} ready", workload.name, workload.ready, workload.wanted));

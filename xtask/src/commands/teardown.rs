@@ -9,17 +9,20 @@ use serde_json::Value;
 use crate::api::{Api, Propagation, Scope, kinds};
 use crate::cache;
 use crate::deadlines;
+use crate::dotenv;
 use crate::engine::ping::Answer;
 use crate::engine::place::Place;
-use crate::engine::stored;
+use crate::engine::{Engine, stop, stored};
 use crate::failure::{Class, Failure};
 use crate::files;
 use crate::lock;
 use crate::origin;
 use crate::plan::{self, Mode};
 use crate::project::Project;
+use crate::report::bytes;
 use crate::secrets::SELECTOR;
 use crate::snapshot::{Snapshot, text, title};
+use crate::stages::images::held::{self, Held};
 use crate::stages::release::{self, Record};
 use crate::stages::upgrade::{self, Phase, State};
 use crate::stages::{cluster, machine};
@@ -34,12 +37,24 @@ pub struct Teardown {
     /// Also delete the minikube profile (and with it the data)
     #[arg(long)]
     pub cluster: bool,
+    /// Also remove the images that xtask built or pulled from the engine (and with them the cluster)
+    #[arg(long)]
+    pub images: bool,
     /// Also end and remove the private Docker Engine (and with it cluster, data and images)
     #[arg(long)]
     pub engine: bool,
     /// Also remove the cache: tools, base images, downloads (and with it everything else)
     #[arg(long)]
     pub cache: bool,
+}
+
+/// What a teardown has seen that stays.
+#[derive(Default)]
+struct Left {
+    cluster: bool,
+    todos: bool,
+    /// What the engine keeps, a line each.
+    engine: Vec<String>,
 }
 
 /// Runs the teardown.
@@ -50,17 +65,29 @@ pub fn run(project: &Project, args: &Teardown) -> Result<()> {
     }
     let guard = project.lock()?;
     let observed = machine::observe(project)?;
+    let mut left = Left::default();
     match observed.engine(project) {
         // It goes with its cluster and its data, whether it answers or not. The user's own engine has no part in it.
         Err(error) if args.removes_engine() && matches!(observed.system, Answer::Absent(_)) => {
+            ask(project, args, Vec::new())?;
             report.warn(format!("{error}; it is removed with what is in it"));
         }
         Err(error) => return Err(error),
-        Ok(None) => without_engine(project, args)?,
+        Ok(None) => {
+            without_engine(project, args)?;
+            ask(project, args, Vec::new())?;
+        }
         Ok(Some(engine)) => {
             let origin = origin::present(project, &engine)?;
             let tools = Toolbox::new(project, engine, origin.as_ref())?;
-            release_and_cluster(project, &tools, args)?;
+            left = release_and_cluster(project, &tools, args)?;
+            let engine = &tools.engine;
+            if args.removes_images() {
+                remove_images(project, engine, args)?;
+            }
+            if !(engine.private && args.removes_engine()) {
+                left.engine = stays_in_engine(project, engine)?;
+            }
         }
     }
     if args.removes_engine() {
@@ -69,7 +96,7 @@ pub fn run(project: &Project, args: &Teardown) -> Result<()> {
     if args.cache {
         remove_cache(project, guard)?;
     }
-    stays(project, args);
+    stays(project, &left)?;
     stays_of_upgrade(project)
 }
 
@@ -77,6 +104,28 @@ impl Teardown {
     fn removes_engine(&self) -> bool {
         self.engine || self.cache
     }
+
+    fn removes_images(&self) -> bool {
+        self.images || self.removes_engine()
+    }
+
+    fn removes_cluster(&self) -> bool {
+        self.cluster || self.removes_images()
+    }
+}
+
+/// Asks before what nobody can bring back goes: what `losses` names, the private engine, the cache.
+fn ask(project: &Project, args: &Teardown, mut losses: Vec<String>) -> Result<()> {
+    let place = Place::new(&project.cache);
+    if args.removes_engine() && stop::exists(&place)? {
+        let clusters = stored::containers(&place)?.join(", ");
+        let clusters = if clusters.is_empty() { String::new() } else { format!(", with the clusters {clusters}") };
+        losses.push(format!("end the private Docker Engine and remove it with all its images{clusters}"));
+    }
+    if args.cache && holds_something(project)? {
+        losses.push(format!("remove {}: tools, downloads and base images", project.cache));
+    }
+    machine::consent_to(project, &losses, "without flags only the application goes: cargo xtask teardown")
 }
 
 /// No engine runs: that no cluster does either is certain, but not that there is none.
@@ -102,6 +151,11 @@ fn without_engine(project: &Project, args: &Teardown) -> Result<()> {
     })
 }
 
+/// Whether an origin has brought anything into the cache.
+fn holds_something(project: &Project) -> Result<bool> {
+    files::exists(&project.cache.join(origin::REMEMBERED))
+}
+
 /// Removes the private engine, and minikube's records of the nodes that were in it: without its node a profile is but a
 /// record. Records of other nodes are left alone.
 fn remove_engine(project: &Project) -> Result<()> {
@@ -121,12 +175,7 @@ fn remove_engine(project: &Project) -> Result<()> {
 
 /// Removes the cache, unless minikube has profiles on record there whose nodes are somewhere else.
 fn remove_cache(project: &Project, guard: lock::Lock) -> Result<()> {
-    let mut profiles = Vec::new();
-    for folder in files::entries(&dir_of(&own_minikube_home(project)).join("profiles"))? {
-        if files::exists(&folder.join("config.json"))? {
-            profiles.extend(folder.file_name().map(str::to_owned));
-        }
-    }
+    let profiles = profiles(project)?;
     if let Some(profile) = profiles.first() {
         let what = format!("the cache has minikube's records of profiles in another engine: {}", profiles.join(", "));
         return Err(Failure::new(Class::Cluster, what)
@@ -139,52 +188,69 @@ fn remove_cache(project: &Project, guard: lock::Lock) -> Result<()> {
     Ok(())
 }
 
-fn release_and_cluster(project: &Project, tools: &Toolbox, args: &Teardown) -> Result<()> {
+/// Removes the release, or the cluster with it.
+fn release_and_cluster(project: &Project, tools: &Toolbox, args: &Teardown) -> Result<Left> {
     let report = &project.report;
+    let name = &tools.profile;
     let profile = cluster::profile(tools)?;
     if let Some(refusal) = cluster::refused(tools, &profile) {
         return Err(refusal.into());
     }
-    if args.cluster || args.removes_engine() {
-        if args.removes_engine() && cluster::is_elsewhere(project, tools)? {
-            // It goes with the private engine.
-            return Ok(());
+    if args.removes_cluster() {
+        // One that is elsewhere goes with the private engine.
+        let elsewhere = args.removes_engine() && cluster::is_elsewhere(project, tools)?;
+        if elsewhere || profile.state == cluster::State::Absent {
+            ask(project, args, Vec::new())?;
+            if !elsewhere {
+                report.ok(format!("no minikube profile `{name}`"));
+            }
+            return Ok(Left::default());
         }
-        if profile.state == cluster::State::Absent {
-            report.ok(format!("no minikube profile `{}`", tools.profile));
-            return Ok(());
-        }
+        cluster::refuse_users(tools, "delete")?;
         // minikube deletes kube entries by their name, whoever made them.
         cluster::guard(project)?;
+        ask(project, args, vec![format!("delete the minikube profile `{name}` and everything in it, todos included")])?;
         let step = cluster::delete_step(project, tools, "asked for");
-        return plan::apply(project, "teardown", Mode::Apply, vec![step]).map(drop);
+        plan::apply(project, "teardown", Mode::Apply, vec![step])?;
+        return Ok(Left::default());
     }
     match profile.state {
         cluster::State::Running => remove_release(project, tools, args),
         cluster::State::Absent => {
-            report.ok(format!("no minikube profile `{}`: nothing to remove", tools.profile));
-            Ok(())
+            report.ok(format!("no minikube profile `{name}`: nothing to remove"));
+            Ok(Left::default())
         }
-        _ => Err(Failure::new(
-            Class::Cluster,
-            format!("the cluster `{}` does not run, so nothing in it can be removed", tools.profile),
-        )
-        .help("start it: cargo xtask deploy dev")
-        .help("or delete it with all its data: cargo xtask teardown --cluster")
-        .into()),
+        state => {
+            let what = format!("the cluster `{name}` does not run, so nothing in it can be removed");
+            let failure = Failure::new(Class::Cluster, what);
+            let failure = match state {
+                cluster::State::Stopped | cluster::State::Paused => {
+                    failure.help(format!("start it: {}", project.command("start")))
+                }
+                _ => failure,
+            };
+            Err(failure.help("delete it with all its data: cargo xtask teardown --cluster").into())
+        }
     }
 }
 
-fn remove_release(project: &Project, tools: &Toolbox, args: &Teardown) -> Result<()> {
+fn remove_release(project: &Project, tools: &Toolbox, args: &Teardown) -> Result<Left> {
     let profile = cluster::observe(tools)?.profile;
     let report = &project.report;
     let chart = &project.settings.chart;
     let api = tools.api()?;
+    let mut left = Left { cluster: true, ..Left::default() };
     let namespace = api.get(&kinds::NAMESPACE, &chart.namespace);
     if namespace.with_context(|| format!("cannot tell whether namespace {} exists", chart.namespace))?.is_none() {
         report.ok(format!("no namespace `{}`", chart.namespace));
     } else {
-        warn_of_unreadable_record(project, tools)?;
+        let snapshot = Snapshot::take(tools)?;
+        warn_of_unreadable_record(project, &snapshot);
+        let has_data = snapshot.kind("PersistentVolumeClaim").next().is_some();
+        if args.data && has_data {
+            ask(project, args, vec!["delete the embedded database's volume with all todos in it".to_owned()])?;
+        }
+        left.todos = has_data && !args.data;
         plan::apply(project, "teardown", Mode::Apply, cluster::context_step(tools, &profile)?.into_iter().collect())?;
         let running = report.step("teardown", format!("uninstall {}", chart.release), "asked for");
         // Before the Secrets go that pods of a release which is still there read.
@@ -208,7 +274,7 @@ fn remove_release(project: &Project, tools: &Toolbox, args: &Teardown) -> Result
     if let Some(done) = cluster::remove_controller(project, tools)? {
         report.ok(done);
     }
-    Ok(())
+    Ok(left)
 }
 
 /// Deletes the namespace with the database's volume, or the volume alone where others have something in the namespace.
@@ -269,11 +335,78 @@ fn confirm_volumes_gone(api: &Api, namespace: &str, claims: &[&str]) -> Result<(
 }
 
 /// The record goes either way, so one that cannot be read stops nothing here.
-fn warn_of_unreadable_record(project: &Project, tools: &Toolbox) -> Result<()> {
-    if let Err(error) = Record::read(&Snapshot::take(tools)?) {
+fn warn_of_unreadable_record(project: &Project, snapshot: &Snapshot) {
+    if let Err(error) = Record::read(snapshot) {
         project.report.warn(format!("{error}; it goes with the release"));
     }
-    Ok(())
+}
+
+/// Removes our images from the user's own engine, unless another profile of this cache runs them. The private engine's go
+/// with it.
+fn remove_images(project: &Project, engine: &Engine, args: &Teardown) -> Result<()> {
+    let report = &project.report;
+    if engine.private {
+        if !args.removes_engine() {
+            report.note("the images are in the private engine and go with it: cargo xtask teardown --engine");
+        }
+        return Ok(());
+    }
+    let own = &project.settings.cluster.profile;
+    let others: Vec<String> = profiles(project)?.into_iter().filter(|name| name != own).collect();
+    if let Some(other) = others.first() {
+        report.note(format!("the images stay while other profiles use them: {}", others.join(", ")));
+        report.note(format!("remove these first: cargo xtask teardown --images --profile {other}"));
+        return Ok(());
+    }
+    let images = held::observe(&project.cache, engine)?;
+    if images.is_empty() {
+        report.ok("no image of xtask's making in the engine");
+        return Ok(());
+    }
+    let step = held::remove_step(&project.cache, engine, images);
+    plan::apply(project, "teardown", Mode::Apply, vec![step]).map(drop)
+}
+
+/// Profiles that minikube has on record in the folder of the cache.
+fn profiles(project: &Project) -> Result<Vec<String>> {
+    let mut names = Vec::new();
+    for folder in files::entries(&dir_of(&own_minikube_home(project)).join("profiles"))? {
+        if files::exists(&folder.join("config.json"))? {
+            names.extend(folder.file_name().map(str::to_owned));
+        }
+    }
+    Ok(names)
+}
+
+/// What the engine keeps of ours, a line each, with sizes.
+fn stays_in_engine(project: &Project, engine: &Engine) -> Result<Vec<String>> {
+    let usage = held::usage(engine)?;
+    let build_cache = format!("{} of build cache", bytes(usage.build_cache));
+    if engine.private {
+        let (count, size) = (usage.images, bytes(usage.images_size));
+        return Ok(vec![format!(
+            "the private engine with {count} images, {size}, and {build_cache}  (--engine removes it)"
+        )]);
+    }
+    let images = held::observe(&project.cache, engine)?;
+    let size = |images: &[&Held]| bytes(images.iter().map(|image| image.size).sum());
+    let (built, pulled): (Vec<&Held>, Vec<&Held>) = images.iter().partition(|image| image.built);
+    let mut lines = Vec::new();
+    if !built.is_empty() {
+        let (count, size) = (built.len(), size(&built));
+        lines.push(format!(
+            "{count} images that xtask built, {size} with the layers that they share  (--images removes them)"
+        ));
+    }
+    if !pulled.is_empty() {
+        let names: Vec<String> =
+            pulled.iter().map(|image| format!("{} ({})", image.reference, bytes(image.size))).collect();
+        lines.push(format!("images that xtask pulled: {}  (--images removes them)", names.join(", ")));
+    }
+    if usage.build_cache > 0 {
+        lines.push(format!("{build_cache}, yours and xtask's together  (docker buildx prune removes it)"));
+    }
+    Ok(lines)
 }
 
 /// Says what stays of an upgrade: dumps, and what is left to do.
@@ -289,25 +422,42 @@ fn stays_of_upgrade(project: &Project) -> Result<()> {
     Ok(())
 }
 
-fn stays(project: &Project, args: &Teardown) {
-    let mut stays: Vec<(&str, &str)> = Vec::new();
-    let all = args.cache;
-    if !(args.data || args.cluster || args.engine || all) {
-        stays.push(("the todos (database volume and its Secret)", "--data"));
+/// Says what is still there, as it is found now.
+fn stays(project: &Project, left: &Left) -> Result<()> {
+    let report = &project.report;
+    let stays = |what: &str, flag: &str| report.note(format!("stays: {what}  ({flag} removes it)"));
+    if left.todos {
+        stays("the todos (database volume and its Secret)", "--data");
     }
-    if !(args.cluster || args.engine || all) {
-        stays.push(("the cluster", "--cluster"));
+    if left.cluster {
+        stays("the cluster", "--cluster");
     }
-    if !(args.engine || all) {
-        stays.push(("the private engine with images", "--engine"));
+    left.engine.iter().for_each(|line| report.note(format!("stays: {line}")));
+    let place = Place::new(&project.cache);
+    if stop::exists(&place)? && !left.engine.iter().any(|line| line.contains("the private engine")) {
+        stays("the private engine with images", "--engine");
     }
-    if !all {
-        stays.push(("tools and base images in the cache", "--cache"));
+    if holds_something(project)? {
+        stays("tools and base images in the cache", "--cache");
     }
-    if project.dotenv.exists() {
-        stays.push((".env, which is yours", "rm .env"));
+    if files::exists(&project.dotenv)? {
+        stays(".env, which is yours", "rm .env");
     }
-    for (what, how) in stays {
-        project.report.note(format!("stays: {what}  ({how} removes it)"));
+    if names_database(project)? {
+        report.note("stays: the database of DATABASE_URL with its tables and todos; no teardown touches it");
     }
+    Ok(())
+}
+
+/// Whether `.env` names a database. A pipe is not read: its writer may ask a person.
+fn names_database(project: &Project) -> Result<bool> {
+    if !project.dotenv.is_file() {
+        return Ok(
+            std::env::var_os("DATABASE_URL").is_some_and(|_| project.options.secrets_from == dotenv::Source::Env)
+        );
+    }
+    let text = files::read(&project.dotenv)?.unwrap_or_default();
+    let assigned =
+        |line: &str| line.trim_start().trim_start_matches("export ").strip_prefix("DATABASE_URL=").map(str::len);
+    Ok(text.lines().filter_map(assigned).any(|length| length > 0))
 }

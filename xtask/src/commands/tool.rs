@@ -45,7 +45,8 @@ pub fn run(project: &Project, args: &Tool) -> Result<i32> {
     }
     if matches!(args.name, Name::Kubectl | Name::Helm) {
         // They go where the kubeconfig leads: not without proof that this is our cluster.
-        cluster::observe(&world.tools)?;
+        let profile = cluster::observe(&world.tools)?.profile;
+        cluster::refuse_stale(&world.tools, &profile)?;
     }
     let process: Process = match args.name {
         Name::Kubectl => world.tools.kubectl_here(),

@@ -14,6 +14,7 @@ use crate::deadlines;
 use crate::failure::{Class, Failure};
 use crate::git::{Standing, standing};
 use crate::secrets::Secret;
+use crate::stages::machine::wsl;
 
 /// A dotenv file is a few hundred bytes; what is larger than this is something else.
 const LARGEST: u64 = 64 * 1024;
@@ -133,8 +134,7 @@ pub fn exposure(path: &Utf8Path, shown: &str) -> Result<Vec<Problem>> {
     let mode = std::fs::metadata(path)?.permissions().mode();
     if mode & 0o077 != 0 {
         let text = format!("may be read or changed by other users (mode {:03o})", mode & 0o777);
-        let kernel = std::fs::read_to_string("/proc/version").unwrap_or_default();
-        problems.push(Problem::new(None, text, mode_fix(path, shown, &kernel)));
+        problems.push(Problem::new(None, text, mode_fix(path, shown, &wsl::kernel())));
     }
     match standing(path)? {
         Standing::Tracked => problems.push(Problem::new(
@@ -154,14 +154,9 @@ pub fn exposure(path: &Utf8Path, shown: &str) -> Result<Vec<Problem>> {
 
 /// How the file gets a mode of its own. On a Windows drive in WSL there are none, unless it is mounted with `metadata`.
 fn mode_fix(path: &Utf8Path, shown: &str, kernel: &str) -> String {
-    let is_drive = path.as_str().strip_prefix("/mnt/").is_some_and(|rest| rest.as_bytes().get(1) == Some(&b'/'));
-    match is_drive && kernel.to_lowercase().contains("microsoft") {
-        true => format!(
-            "chmod has no effect on a Windows drive: clone into WSL's own file system (~), not below {}",
-            &path.as_str()[..6]
-        ),
-        false => format!("chmod 600 {shown}"),
-    }
+    wsl::drive(path, kernel).map_or(format!("chmod 600 {shown}"), |drive| {
+        format!("chmod has no effect on a Windows drive: clone into WSL's own file system (~), not below {drive}")
+    })
 }
 
 #[cfg(test)]

@@ -30,7 +30,10 @@ const CONFIGURATION: &str = "daemon.json";
 const DETACH: &str = r#"exec >>"$1" 2>&1 && echo $$ >"$2" && shift 2 && exec unshare --mount sh -euc "$@""#;
 
 /// In the namespace: the tree becomes the root, with the machine's /proc, /sys, /dev and kernel modules and the engine's
-/// data and run folders in it. Then the bridge, which Docker only makes itself under the name that every engine takes.
+/// data and run folders in it. With control groups of version 1 the machine may lack hierarchies (hugetlb, net_cls,
+/// perf_event): a node's systemd would mount their roots, which all nodes share, and each kubelet would try for ever to
+/// remove the others' pods from them. Mounted here, each container has a group of its own in them. Then the bridge, which
+/// Docker only makes itself under the name that every engine takes.
 const ENTER: &str = r#"
 tree=$1 run=$2 data=$3 bridge=$4 address=$5
 shift 5
@@ -46,6 +49,29 @@ cd "$tree"
 pivot_root . .old
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 umount -l /.old
+if [ "$(stat -f -c %T /sys/fs/cgroup)" = tmpfs ]; then
+    mkdir /run/cgroup
+    mount --rbind /sys/fs/cgroup /run/cgroup
+    mount -t tmpfs -o mode=755 tmpfs /sys/fs/cgroup
+    for group in /run/cgroup/*; do
+        name=${group##*/}
+        if [ -L "$group" ]; then cp -P "$group" "/sys/fs/cgroup/$name"; continue; fi
+        mkdir "/sys/fs/cgroup/$name"
+        mount --rbind "$group" "/sys/fs/cgroup/$name"
+    done
+    umount -l /run/cgroup
+    # Controllers of one hierarchy are mounted together, under both names.
+    while read -r name hierarchy groups enabled; do
+        if [ "$enabled" != 1 ] || [ "$hierarchy" = 0 ] || [ -e "/sys/fs/cgroup/$name" ]; then continue; fi
+        all=$(awk -v h="$hierarchy" '$2 == h && $4 == 1 { printf "%s%s", sep, $1; sep = "," }' /proc/cgroups)
+        mkdir -p "/sys/fs/cgroup/$all"
+        if ! mountpoint -q "/sys/fs/cgroup/$all" && ! mount -t cgroup -o "$all" cgroup "/sys/fs/cgroup/$all"; then
+            rmdir "/sys/fs/cgroup/$all"
+            continue
+        fi
+        [ "$name" = "$all" ] || ln -s "$all" "/sys/fs/cgroup/$name"
+    done </proc/cgroups
+fi
 mount --make-rshared /
 if ! iptables -w -n -L >/dev/null 2>&1 && iptables-legacy -w -n -L >/dev/null 2>&1; then
     ln -sf /usr/sbin/iptables-legacy /etc/alternatives/iptables

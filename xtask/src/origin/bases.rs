@@ -13,6 +13,7 @@ use super::Origin;
 use crate::clock;
 use crate::engine::Engine;
 use crate::failure::{Class, Failure};
+use crate::files;
 use crate::project::Project;
 use crate::stages::images::recipe::write;
 
@@ -92,6 +93,18 @@ impl BaseRecords {
     pub fn put_back(&self, record: &BaseRecord) -> Result<()> {
         write(&self.file(&record.image), &serde_json::to_vec_pretty(record)?)
     }
+}
+
+/// All records of the cache, whichever origin brought the images.
+pub fn all(cache: &Utf8Path) -> Result<Vec<BaseRecord>> {
+    let mut records = Vec::new();
+    for folder in files::entries(&cache.join(FOLDER))? {
+        for file in files::entries(&folder)? {
+            let Some(text) = files::read(&file)? else { continue };
+            records.push(serde_json::from_str(&text).map_err(|error| unreadable("of this file", &file, &error))?);
+        }
+    }
+    Ok(records)
 }
 
 fn unreadable(image: &str, file: &Utf8Path, error: &dyn std::fmt::Display) -> anyhow::Error {

@@ -4,14 +4,16 @@ mod api_server;
 mod identity;
 mod ingress;
 mod profile;
+mod stop;
 mod version;
 
 use anyhow::Result;
 
 pub use api_server::{ApiServer, look as api_server, wait as wait_for_api_server};
-pub use identity::{context_step, guard};
+pub use identity::{context_step, guard, refuse_stale};
 pub use ingress::{Ingress, remove_controller};
-pub use profile::{Profile, State, delete_step, is_elsewhere, observe as profile, refused};
+pub use profile::{Profile, State, delete_step, is_elsewhere, observe as profile, refuse_users, refused};
+pub use stop::steps as stop_steps;
 pub use version::{Version, difference, pinned};
 
 use crate::failure::{Class, Failure};

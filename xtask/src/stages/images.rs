@@ -4,6 +4,7 @@ pub mod archive;
 pub mod build;
 mod buildkit;
 pub mod context;
+pub mod held;
 pub mod ids;
 mod ignore;
 pub mod load;

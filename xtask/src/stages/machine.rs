@@ -9,6 +9,7 @@ mod observe;
 mod own;
 mod port;
 mod size;
+pub mod wsl;
 
 use anyhow::Result;
 

@@ -25,6 +25,7 @@ pub use namespace::wait_until_gone;
 pub use record::{Record, Verified};
 pub use restart::restart_outdated;
 pub use rollback::{Target, steps as rollback, target};
+pub use rollout::wait_step;
 pub use secrets::{Existing, Plan as SecretPlan, redactor as redactor_of_secrets};
 pub use undo::Run;
 pub use uninstall::uninstall;

@@ -50,6 +50,41 @@ fn a_release_that_nobody_can_see_is_not_taken_for_absent() {
     }
 }
 
+/// Answers requests as the application `name` at a port of its own.
+fn serve(name: &'static str) -> u16 {
+    use std::io::{BufRead, BufReader, Write};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().map_while(Result::ok) {
+            let lines = BufReader::new(stream.try_clone().unwrap()).lines().map_while(Result::ok);
+            lines.take_while(|line| !line.is_empty()).for_each(drop);
+            let _ = write!(stream, "HTTP/1.1 200 OK\r\nX-Served-By: {name}/x\r\nContent-Length: 0\r\n\r\n");
+        }
+    });
+    port
+}
+
+/// The one that another program has answers as well, but as nobody that the Ingress names.
+#[test]
+fn an_address_is_shown_only_if_the_application_answers_there() {
+    for (name, is_ours) in [("todo-frontend", true), ("jenkins", false)] {
+        let port = serve(name);
+        let sandbox = healthy();
+        sandbox.node("running", port);
+        let metadata = json!({"name": "todo", "labels": {"app.kubernetes.io/managed-by": "Helm"},
+            "annotations": {"meta.helm.sh/release-name": "todo", "meta.helm.sh/release-namespace": "todo"}});
+        let paths = json!([{"path": "/", "pathType": "Prefix", "backend": {"service": {"name": "todo-frontend"}}}]);
+        let ingress = json!({"kind": "Ingress", "apiVersion": "networking.k8s.io/v1", "metadata": metadata,
+            "spec": {"rules": [{"http": {"paths": paths}}]}});
+        sandbox.api().put("/apis/networking.k8s.io/v1/namespaces/todo/ingresses/todo", ingress);
+        for args in [["status"].as_slice(), &["status", "--json"]] {
+            let run = sandbox.run(&[args, &["--origin=release"]].concat());
+            assert_eq!(run.stdout.contains(&format!("http://localhost:{port}")), is_ours, "{run}");
+        }
+    }
+}
+
 #[test]
 fn a_fault_that_passes_is_not_noticed() {
     let sandbox = healthy();
@@ -194,7 +229,13 @@ fn a_teardown_of_the_data_leaves_what_others_have_in_the_namespace() {
     }
     let root = object("ConfigMap", "kube-root-ca.crt", json!({}));
     sandbox.api().put(&format!("{folder}/configmaps/kube-root-ca.crt"), root);
+    // The todos are asked for, before anything is removed.
     let run = sandbox.run(&["teardown", "--data", "--origin=release"]);
+    assert_eq!(run.code, Some(4), "{run}");
+    assert!(run.stderr.contains("delete the embedded database's volume with all todos in it"), "{run}");
+    assert!(run.stderr.contains("run the same command with --yes") && !sandbox.fake("calls").contains("helm"), "{run}");
+    assert_eq!(sandbox.api().writes(), [""; 0]);
+    let run = sandbox.run(&["teardown", "--data", "--yes", "--origin=release"]);
     assert_eq!(run.code, Some(0), "{run}");
     assert!(run.stderr.contains("stays: namespace todo, where others have ConfigMap notes, Secret theirs"), "{run}");
     assert_eq!(sandbox.api().writes(), [format!("DELETE {claim}")]);

@@ -28,7 +28,9 @@ fn run(sandbox: &Sandbox, args: &[&str]) -> Run {
         "docker info ",
         "docker image inspect ",
         "docker container inspect ",
-        "docker context show",
+        "docker context ",
+        "docker image ls ",
+        "docker system df ",
     ];
     for call in sandbox.fake("calls").lines() {
         assert!(questions.iter().any(|question| call.starts_with(question)), "{call}\n{run}");
@@ -137,7 +139,7 @@ fn teardown_of_a_cluster_leaves_foreign_kube_entries_alone() {
     fs::write(&sandbox.kubeconfig, FOREIGN).unwrap();
     sandbox.profile("containerd");
     sandbox.node("running", 8080);
-    let run = run(&sandbox, &["teardown", "--cluster", "--origin=release"]);
+    let run = run(&sandbox, &["teardown", "--cluster", "--yes", "--origin=release"]);
     assert_eq!(run.code, Some(5), "{run}");
     assert!(run.stderr.contains("is not our minikube profile"), "{run}");
 }
@@ -206,8 +208,7 @@ fn a_half_deleted_profile_is_told_with_the_way_out() {
     exit code 5
     -- stderr
     error: the cluster `todo` does not run, so nothing in it can be removed
-      try: start it: cargo xtask deploy dev
-      try: or delete it with all its data: cargo xtask teardown --cluster
+      try: delete it with all its data: cargo xtask teardown --cluster
     ");
 }
 
@@ -261,6 +262,67 @@ fn the_holder_of_a_stopped_profiles_port_is_named() {
     ");
 }
 
+/// It would get our flags on its record, or lose what else is in it.
+#[test]
+fn a_profile_of_the_users_own_is_neither_started_nor_stopped_nor_deleted() {
+    let sandbox = Sandbox::with_tools();
+    sandbox.cluster();
+    sandbox.users_profile();
+    let record = sandbox.dir.join("home/.minikube/profiles/todo/config.json");
+    let before = fs::read_to_string(&record).unwrap();
+    for args in [["teardown", "--cluster"].as_slice(), &["teardown", "--images"], &["stop"], &["cluster", "upgrade"]] {
+        let run = sandbox.run(&[args, &["--yes", "--origin=release"]].concat());
+        assert_eq!(run.code, Some(5), "{run}");
+        assert!(run.stderr.contains("profile `todo` is yours, not made by xtask"), "{run}");
+    }
+    sandbox.node("exited", 8080);
+    for args in [DEPLOY.as_slice(), &["start", "--origin=release"]] {
+        sandbox.dotenv(DOTENV);
+        let run = sandbox.run(args);
+        assert_eq!(run.code, Some(5), "{run}");
+        assert!(run.stderr.contains("do it yourself: minikube --profile todo start"), "{run}");
+    }
+    assert!(!sandbox.fake("calls").contains("minikube "), "{}", sandbox.calls());
+    assert_eq!(fs::read_to_string(&record).unwrap(), before);
+}
+
+/// minikube reads `config/config.json` in its folder, and MINIKUBE_* for each of its flags.
+#[test]
+fn the_settings_of_the_users_minikube_lead_no_new_profile() {
+    let sandbox = Sandbox::with_tools();
+    sandbox.dotenv(DOTENV);
+    let settings = sandbox.dir.join("home/.minikube/config");
+    fs::create_dir_all(&settings).unwrap();
+    let text = r#"{"driver": "none", "cpus": 9, "memory": "99999", "kubernetes-version": "v1.20.0"}"#;
+    fs::write(settings.join("config.json"), text).unwrap();
+    sandbox.on("minikube * start *", "env > \"$FAKES/minikube\"; exit 1");
+    std::os::unix::fs::symlink("/usr/bin/env", sandbox.dir.join("bin/env")).unwrap();
+    let variables = [("MINIKUBE_DRIVER", "none"), ("MINIKUBE_CPUS", "9"), ("MINIKUBE_ROOTLESS", "true")];
+    let run = sandbox.run_with(&DEPLOY, &variables);
+    assert_eq!(run.code, Some(5), "{run}");
+    let environment = sandbox.fake("minikube");
+    let mut got: Vec<&str> = environment.lines().filter(|line| line.starts_with("MINIKUBE_")).collect();
+    got.sort_unstable();
+    let home = format!("MINIKUBE_HOME={}", sandbox.cache.join("minikube"));
+    assert_eq!(got, [&home, "MINIKUBE_IN_STYLE=false", "MINIKUBE_WANTUPDATENOTIFICATION=false"]);
+    assert!(!sandbox.cache.join("minikube/.minikube/config").exists(), "{run}");
+}
+
+#[test]
+fn a_new_profile_takes_no_port_that_is_held_for_either_address_of_localhost() {
+    for host in ["127.0.0.1", "[::1]"] {
+        // A machine without IPv6 has no such port.
+        let Ok(listener) = TcpListener::bind(format!("{host}:0")) else { continue };
+        let port = listener.local_addr().unwrap().port();
+        let sandbox = Sandbox::with_tools();
+        sandbox.dotenv(DOTENV);
+        let run = sandbox.run(&["deploy", "dev", "--dry-run", "--origin=release", "--port", &port.to_string()]);
+        assert_eq!(run.code, Some(0), "{run}");
+        assert!(run.stderr.contains(&format!("port {port} is held by")), "{host}: {run}");
+        assert!(!run.stderr.contains(&format!("--ports=127.0.0.1:{port}:80")), "{host}: {run}");
+    }
+}
+
 #[test]
 fn teardown_of_nothing_is_fine() {
     let sandbox = Sandbox::new();
@@ -268,10 +330,6 @@ fn teardown_of_nothing_is_fine() {
     exit code 0
     -- stderr
       ✓ no Docker Engine runs, and minikube has no profile `todo` on record
-      · stays: the todos (database volume and its Secret)  (--data removes it)
-      · stays: the cluster  (--cluster removes it)
-      · stays: the private engine with images  (--engine removes it)
-      · stays: tools and base images in the cache  (--cache removes it)
     ");
     for flag in ["--data", "--cluster", "--engine", "--cache"] {
         let run = sandbox.run(&["teardown", flag]);
@@ -284,13 +342,9 @@ fn teardown_of_nothing_is_fine() {
     exit code 0
     -- stderr
       ✓ no minikube profile `todo`: nothing to remove
-      · stays: the todos (database volume and its Secret)  (--data removes it)
-      · stays: the cluster  (--cluster removes it)
-      · stays: the private engine with images  (--engine removes it)
-      · stays: tools and base images in the cache  (--cache removes it)
       · stays: .env, which is yours  (rm .env removes it)
     ");
-    let run = run(&sandbox, &["teardown", "--cluster", "--origin=release"]);
+    let run = run(&sandbox, &["teardown", "--cluster", "--yes", "--origin=release"]);
     assert_eq!(run.code, Some(0), "{run}");
 }
 
@@ -308,16 +362,20 @@ fn teardown_deletes_what_is_left_of_a_half_deleted_profile() {
     let sandbox = Sandbox::with_tools();
     sandbox.profile("containerd");
     sandbox.on("minikube * delete", r#"rm -r "$MINIKUBE_HOME/.minikube/profiles/todo""#);
-    insta::assert_snapshot!(sandbox.run(&["teardown", "--cluster", "--origin=release"]), @"
+    insta::assert_snapshot!(sandbox.run(&["teardown", "--cluster", "--yes", "--origin=release"]), @"
     exit code 0
     -- stderr
+    This will, on this machine:
+      - delete the minikube profile `todo` and everything in it, todos included
       > delete cluster todo (asked for)
       ✓ delete cluster todo <time>
-      · stays: the private engine with images  (--engine removes it)
-      · stays: tools and base images in the cache  (--cache removes it)
     ");
     insta::assert_snapshot!(sandbox.calls(), @"
     docker container inspect todo
+    docker image ls --no-trunc --format {{.ID}}	{{.Repository}}:{{.Tag}}	{{.Size}}
+    docker image ls --no-trunc --quiet --filter label=app=todo-xtask
+    docker network inspect todo
+    docker system df --format {{.Type}}	{{.TotalCount}}	{{.Size}}
     docker version --format {{.Server.Version}}
     docker volume inspect todo
     minikube --profile todo delete
@@ -332,9 +390,11 @@ fn what_minikube_says_to_be_deleted_is_looked_for() {
     for command in ["minikube * delete", "docker rm *"] {
         sandbox.on(command, "");
     }
-    insta::assert_snapshot!(sandbox.run(&["teardown", "--cluster", "--origin=release"]), @"
+    insta::assert_snapshot!(sandbox.run(&["teardown", "--cluster", "--yes", "--origin=release"]), @"
     exit code 5
     -- stderr
+    This will, on this machine:
+      - delete the minikube profile `todo` and everything in it, todos included
       > delete cluster todo (asked for)
       ✗ delete cluster todo <time>
     error: cluster `todo` is not deleted; still there: its node, minikube's record of it
@@ -353,7 +413,7 @@ fn an_engine_that_does_not_answer_is_not_an_engine_without_clusters() {
     let before = sandbox.listing(&sandbox.dir.join("home"));
     sandbox.on("docker version *", "echo 'error during connect: context deadline exceeded' >&2; exit 1");
     for flag in ["--data", "--cluster", "--engine", "--cache"] {
-        let run = sandbox.run(&["teardown", flag, "--origin=release"]);
+        let run = sandbox.run(&["teardown", flag, "--yes", "--origin=release"]);
         assert_eq!(run.code, Some(4), "{run}");
         assert!(run.stderr.contains("your Docker Engine does not answer: error during connect"), "{run}");
     }
@@ -364,13 +424,13 @@ fn an_engine_that_does_not_answer_is_not_an_engine_without_clusters() {
         "echo 'Cannot connect to the Docker daemon at unix:///nonexistent/docker.sock. Is it running?' >&2; exit 1";
     sandbox.on("docker version *", none);
     for flag in ["--data", "--cluster"] {
-        let run = sandbox.run(&["teardown", flag, "--origin=release"]);
+        let run = sandbox.run(&["teardown", flag, "--yes", "--origin=release"]);
         assert_eq!(run.code, Some(5), "{run}");
         assert!(run.stderr.contains("there is a profile `todo`, but no Docker Engine runs"), "{run}");
     }
-    let run = sandbox.run(&["teardown", "--engine", "--origin=release"]);
+    let run = sandbox.run(&["teardown", "--engine", "--yes", "--origin=release"]);
     assert_eq!(run.code, Some(0), "{run}");
-    let run = sandbox.run(&["teardown", "--cache", "--origin=release"]);
+    let run = sandbox.run(&["teardown", "--cache", "--yes", "--origin=release"]);
     assert_eq!(run.code, Some(5), "{run}");
     assert!(run.stderr.contains("minikube's records of profiles in another engine: todo"), "{run}");
     assert!(own.join("config.json").is_file(), "the record of a node that no engine of ours had");
@@ -385,7 +445,9 @@ fn a_record_that_cannot_be_read_is_not_called_half_deleted() {
     fs::remove_file(&record).unwrap();
     // Reading a folder fails for root as well.
     fs::create_dir(&record).unwrap();
-    for args in [DEPLOY.as_slice(), &["status", "--origin=release"], &["teardown", "--cluster", "--origin=release"]] {
+    for args in
+        [DEPLOY.as_slice(), &["status", "--origin=release"], &["teardown", "--cluster", "--yes", "--origin=release"]]
+    {
         let run = run(&sandbox, args);
         assert_eq!(run.code, Some(4), "{run}");
         assert!(run.stderr.contains(&format!("cannot read {record}")), "{run}");

@@ -118,9 +118,19 @@ impl Sandbox {
         this.play("docker");
         this.on("docker version *", "echo 29.1.0");
         this.on("docker context show", "echo default");
+        this.on("docker context inspect *", "echo default unix:///var/run/docker.sock");
         this.on("docker image inspect *", &no_image());
         this.on("docker info *", "echo 25769803776 8");
         this.on("docker exec -i todo systemctl is-active kubelet", "echo inactive; exit 3");
+        this.on("docker image ls *", "");
+        this.on(
+            "docker system df *",
+            "printf 'Images\\t0\\t0B\\nContainers\\t0\\t0B\\nLocal Volumes\\t0\\t0B\\nBuild Cache\\t0\\t0B\\n'",
+        );
+        this.on(
+            "docker network inspect *",
+            "for name; do :; done; echo \"Error response from daemon: network $name not found\" >&2; exit 1",
+        );
         for noun in ["container", "volume"] {
             let none =
                 format!("for name; do :; done; echo \"Error response from daemon: No such {noun}: $name\" >&2; exit 1");
@@ -172,12 +182,22 @@ impl Sandbox {
         self.on(&format!("cargo build * --package {package}"), &format!("echo Compiling >&2; echo '{message}'"));
     }
 
-    /// minikube has a record of profile `todo`.
+    /// minikube has a record of profile `todo`, as an xtask before 0.3 made it: in the user's folder.
     pub fn profile(&self, runtime: &str) {
+        self.record(runtime, &["127.0.0.1:8080:80"]);
+    }
+
+    /// The user has made profile `todo`.
+    pub fn users_profile(&self) {
+        self.record("containerd", &[]);
+    }
+
+    fn record(&self, runtime: &str, ports: &[&str]) {
         let folder = self.dir.join("home/.minikube/profiles/todo");
         fs::create_dir_all(&folder).unwrap();
         let kubernetes = json!({"ContainerRuntime": runtime, "KubernetesVersion": self.pinned()});
-        let config = json!({"Nodes": [{"IP": "192.168.49.2", "Port": 8443}], "KubernetesConfig": kubernetes});
+        let config = json!({"Nodes": [{"IP": "192.168.49.2", "Port": 8443}], "KubernetesConfig": kubernetes,
+            "ExposedPorts": ports});
         fs::write(folder.join("config.json"), config.to_string()).unwrap();
     }
 
@@ -240,13 +260,22 @@ impl Sandbox {
 
     /// The engine has a container of that name with this label.
     pub fn container(&self, label: &str, status: &str, port: u16) {
-        let container = json!([{"State": {"Status": status},
+        let container = self.container_json(label, status, port);
+        self.on("docker container inspect todo", &format!("echo '{container}'"));
+    }
+
+    /// What `docker container inspect` says of the node.
+    pub fn node_json(&self, status: &str, port: u16) -> Value {
+        self.container_json(LABEL, status, port)
+    }
+
+    fn container_json(&self, label: &str, status: &str, port: u16) -> Value {
+        json!([{"State": {"Status": status},
             "Config": {"Labels": {label: "true"}},
             "NetworkSettings": {"Ports": self.api.get().map(|server| {
                 json!({"8443/tcp": [{"HostIp": "127.0.0.1", "HostPort": server.address.port().to_string()}]})
             })},
-            "HostConfig": {"PortBindings": {"80/tcp": [{"HostIp": "127.0.0.1", "HostPort": port.to_string()}]}}}]);
-        self.on("docker container inspect todo", &format!("echo '{container}'"));
+            "HostConfig": {"PortBindings": {"80/tcp": [{"HostIp": "127.0.0.1", "HostPort": port.to_string()}]}}}])
     }
 
     /// Writes a `.env` for the user alone.

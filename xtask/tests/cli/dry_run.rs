@@ -90,6 +90,7 @@ fn on_nothing_it_shows_every_step_and_leaves_nothing() {
     "#);
     insta::assert_snapshot!(sandbox.calls(), @"
     docker container inspect todo
+    docker context inspect --format {{.Name}} {{.Endpoints.docker.Host}}
     docker context show
     docker image inspect --format {{.Id}}{{range .RepoTags}} {{.}}{{end}} node:24-trixie-slim
     docker image inspect --format {{.Id}}{{range .RepoTags}} {{.}}{{end}} postgres:17-trixie

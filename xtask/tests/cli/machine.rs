@@ -42,7 +42,7 @@ fn with_a_profile_the_overview_tells_its_state() {
     cluster  `todo` stopped
     release  unknown without a cluster
     .env     present
-    next     cargo xtask deploy dev
+    next     cargo xtask start
     ");
 }
 
@@ -206,12 +206,17 @@ fn an_engine_in_which_no_cluster_works_is_told_before_anything_is_made() {
             [("DOCKER_HOST", "ssh://me@build.lan")],
             "is on another machine (DOCKER_HOST=ssh://me@build.lan)",
         ),
+        (good.clone(), [("DOCKER_CONTEXT", "lan")], "(docker's context lan: tcp://10.0.0.7:2376)"),
         (good, [("DOCKER_DEFAULT_PLATFORM", "linux/riscv64")], "DOCKER_DEFAULT_PLATFORM is linux/riscv64"),
     ];
     for (script, environment, expected) in table {
         let sandbox = Sandbox::with_engine();
         sandbox.dotenv(DOTENV);
         sandbox.on("docker info *", &script);
+        sandbox.on(
+            "docker context inspect *",
+            "case $DOCKER_CONTEXT in lan) echo lan tcp://10.0.0.7:2376 ;; *) echo default unix:///var/run/docker.sock ;; esac",
+        );
         for args in [["deploy", "dev", "--yes"].as_slice(), &["doctor"]] {
             let run = sandbox.run_with(args, &environment);
             assert_eq!(run.code, Some(4), "{expected}: {run}");
@@ -219,4 +224,29 @@ fn an_engine_in_which_no_cluster_works_is_told_before_anything_is_made() {
         }
         assert!(!sandbox.cache.join("release").exists() && !sandbox.fake("calls").contains("pull"), "{expected}");
     }
+}
+
+#[test]
+fn doctor_names_who_holds_the_port_of_the_cluster() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let held = format!("{port} is held by ");
+    // `doctor` may find something else on the machine that this test runs on.
+    let doctor = |sandbox: &Sandbox| {
+        let run = sandbox.run(&["doctor", "--origin=release", "--port", &port.to_string()]);
+        let row = run.stdout.lines().find(|line| line.contains(" port ")).map(str::to_owned);
+        row.unwrap_or_else(|| panic!("{run}"))
+    };
+    for sandbox in [Sandbox::new(), Sandbox::with_tools()] {
+        let row = doctor(&sandbox);
+        assert!(row.starts_with('!') && row.contains(&held) && row.contains("takes the next free port"), "{row}");
+    }
+    let sandbox = Sandbox::with_tools();
+    sandbox.profile("containerd");
+    sandbox.node("exited", port);
+    let row = doctor(&sandbox);
+    assert!(row.starts_with('\u{2717}') && row.contains(&held) && row.contains("end that program"), "{row}");
+    sandbox.node("running", port);
+    let row = doctor(&sandbox);
+    assert!(row.contains(&format!("{port}, published by the cluster")), "{row}");
 }

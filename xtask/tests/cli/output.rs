@@ -20,6 +20,8 @@ fn the_short_help() {
       images       Build both images, tagged by content
       deploy       Build, load, release and prove the application on Minikube
       cluster      Upgrade the cluster's Kubernetes
+      stop         Stop the cluster, which frees its memory; all data stays
+      start        Start a stopped cluster again, and prove what was deployed in it
       teardown     Remove what deploy made; data, cluster, engine and caches only when asked
       status       Show cluster, release, pods, images, routes, Secrets and drift
       rollback     Go back to a revision that Helm keeps, and prove it

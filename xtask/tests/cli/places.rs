@@ -57,7 +57,7 @@ fn the_cache_is_a_folder_of_its_own_in_the_one_that_the_variable_names() {
     let none = "echo 'Cannot connect to the Docker daemon at unix:///nonexistent.sock. Is it running?' >&2; exit 1";
     sandbox.on("docker version *", none);
     for _ in 0..2 {
-        let run = sandbox.run_with(&["teardown", "--cache", "--origin=release"], &on_disk);
+        let run = sandbox.run_with(&["teardown", "--yes", "--cache", "--origin=release"], &on_disk);
         assert_eq!(run.code, Some(0), "{run}");
         assert!(run.stderr.contains(&format!("cache removed: {disk}/todo-xtask")), "{run}");
         assert_eq!(before, sandbox.listing(&disk));
@@ -66,7 +66,7 @@ fn the_cache_is_a_folder_of_its_own_in_the_one_that_the_variable_names() {
     fs::create_dir(disk.join("todo-xtask")).unwrap();
     fs::write(disk.join("todo-xtask/README.md"), "").unwrap();
     let before = sandbox.listing(&disk);
-    for args in [["teardown", "--cache"].as_slice(), &["teardown"], &["images"]] {
+    for args in [["teardown", "--yes", "--cache"].as_slice(), &["teardown"], &["images"]] {
         let run = sandbox.run_with(&[&["--origin=release"], args].concat(), &on_disk);
         assert!(run.code.is_some_and(|code| code > 1) && run.stderr.contains("README.md"), "{run}");
         assert_eq!(before, sandbox.listing(&disk));
@@ -83,12 +83,12 @@ fn a_cache_from_before_the_mark_goes_on_working_and_takes_nothing_else_with_it()
     let on_disk = [("TODO_XTASK_CACHE", disk.as_str())];
     let run = sandbox.run_with(&["images", "--dry-run"], &on_disk);
     assert_eq!(run.code, Some(0), "{run}");
-    let run = sandbox.run_with(&["teardown", "--cache"], &on_disk);
+    let run = sandbox.run_with(&["teardown", "--yes", "--cache"], &on_disk);
     assert_eq!(run.code, Some(4), "{run}");
     assert!(run.stderr.contains("besides the cache it holds photos") && disk.join("release").exists(), "{run}");
     fs::remove_file(disk.join("photos")).unwrap();
     let none = "echo 'Cannot connect to the Docker daemon at unix:///nonexistent.sock. Is it running?' >&2; exit 1";
     sandbox.on("docker version *", none);
-    let run = sandbox.run_with(&["teardown", "--cache"], &on_disk);
+    let run = sandbox.run_with(&["teardown", "--yes", "--cache"], &on_disk);
     assert!(run.code == Some(0) && !disk.exists(), "{run}");
 }

@@ -7,10 +7,16 @@ impl Machine {
     pub(super) fn docker(&mut self, words: &[&str], input: &[u8], around: &Surroundings) -> Option<Done> {
         Some(match words {
             ["version", ..] => Done::well("29.1.0\n"),
+            ["context", "inspect", ..] => Done::well("default unix:///var/run/docker.sock\n"),
             ["context", "show"] => Done::well("default\n"),
             ["container", "inspect", .., name] => self.inspect_container(name, around),
             ["image", "inspect", "--format", format, references @ ..] => self.inspect_images(format, references)?,
-            ["image", "ls", "--quiet", ..] => Done::well(""),
+            ["image", "ls", "--quiet", ..] | ["image", "ls", "--no-trunc", "--quiet", ..] => Done::well(""),
+            ["image", "ls", "--no-trunc", ..] => {
+                let line = |image: &BuiltImage| format!("{}\t{}\t1MB\n", image.id(), image.reference);
+                Done::well(self.images.iter().map(line).collect::<String>())
+            }
+            ["system", "df", ..] => Done::well("Images\t4\t4MB\nBuild Cache\t0\t0B\n"),
             ["image", "ls", ..] => {
                 Done::well(self.images.iter().map(|i| i.reference.clone() + "\n").collect::<String>())
             }

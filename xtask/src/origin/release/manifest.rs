@@ -22,12 +22,14 @@ pub enum Platform {
     LinuxAmd64,
     /// Linux on 64-bit Arm.
     LinuxArm64,
+    /// macOS on an Intel processor.
+    DarwinAmd64,
     /// macOS on Apple silicon.
     DarwinArm64,
 }
 
 impl Platform {
-    const ALL: [Self; 3] = [Self::LinuxAmd64, Self::LinuxArm64, Self::DarwinArm64];
+    const ALL: [Self; 4] = [Self::LinuxAmd64, Self::LinuxArm64, Self::DarwinAmd64, Self::DarwinArm64];
 
     /// That of this machine, if it is a known one.
     pub fn here() -> Option<Self> {
@@ -38,6 +40,7 @@ impl Platform {
         match (os, arch) {
             ("linux", "x86_64") => Some(Self::LinuxAmd64),
             ("linux", "aarch64") => Some(Self::LinuxArm64),
+            ("macos", "x86_64") => Some(Self::DarwinAmd64),
             ("macos", "aarch64") => Some(Self::DarwinArm64),
             _ => None,
         }
@@ -49,6 +52,7 @@ impl fmt::Display for Platform {
         f.write_str(match self {
             Self::LinuxAmd64 => "linux-amd64",
             Self::LinuxArm64 => "linux-arm64",
+            Self::DarwinAmd64 => "darwin-amd64",
             Self::DarwinArm64 => "darwin-arm64",
         })
     }
@@ -66,6 +70,7 @@ struct Release {
     version: String,
     linux_amd64: Option<Download>,
     linux_arm64: Option<Download>,
+    darwin_amd64: Option<Download>,
     darwin_arm64: Option<Download>,
 }
 
@@ -74,6 +79,7 @@ impl Release {
         match platform {
             Platform::LinuxAmd64 => self.linux_amd64.as_ref(),
             Platform::LinuxArm64 => self.linux_arm64.as_ref(),
+            Platform::DarwinAmd64 => self.darwin_amd64.as_ref(),
             Platform::DarwinArm64 => self.darwin_arm64.as_ref(),
         }
     }
@@ -240,6 +246,7 @@ mod tests {
     fn platforms_by_rusts_names() {
         assert_eq!(Platform::of("linux", "x86_64"), Some(Platform::LinuxAmd64));
         assert_eq!(Platform::of("macos", "aarch64"), Some(Platform::DarwinArm64));
-        assert_eq!(Platform::of("macos", "x86_64"), None);
+        assert_eq!(Platform::of("macos", "x86_64"), Some(Platform::DarwinAmd64));
+        assert_eq!(Platform::of("freebsd", "x86_64"), None);
     }
 }

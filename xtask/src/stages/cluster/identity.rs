@@ -1,13 +1,16 @@
 //! Proof that the kube entries under our name are our profile's: server and authority are those that minikube has on
 //! record. Read as YAML: nothing is started for it, so that it can come before everything else.
 
+use std::net::{SocketAddr, TcpStream};
+
 use anyhow::{Context, Result};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use camino::{Utf8Path, Utf8PathBuf};
 use serde_json::{Value, json};
 
-use super::profile::Profile;
+use super::profile::{Profile, State};
+use crate::deadlines;
 use crate::failure::{Class, Failure};
 use crate::files;
 use crate::plan::Step;
@@ -43,30 +46,63 @@ pub fn check(tools: &Toolbox, profile: &Profile) -> Result<()> {
     let servers = profile.servers();
     // A profile without a record, or with one that names no node, has no address that an entry could be compared with.
     let exists = servers.iter().any(|server| !server.starts_with("https://127.0.0.1:"));
-    let ours = Ours { dir: tools.minikube_dir(), exists, servers, loopback: false };
+    // Where the node's own address leads nowhere (macOS, WSL with Docker Desktop), the entry has the published port of the
+    // node's last start. The authority tells that it is ours; `is_stale` tells that it leads elsewhere now.
+    let ours = Ours { dir: tools.minikube_dir(), exists, servers, loopback: true };
     refuse(&tools.kubeconfig, &tools.profile, &[ours])
 }
 
-/// The step that writes the entries of a running profile into a kubeconfig that has none. Helm goes where they lead;
-/// `minikube update-context` would change the current context.
+/// Whether the entry of a running profile has a published port that is not the node's any more. Another program may have
+/// it by now, or another cluster of the same minikube.
+pub fn is_stale(tools: &Toolbox, profile: &Profile) -> Result<bool> {
+    let config = read(&tools.kubeconfig)?;
+    Ok(profile.state == State::Running && leads_elsewhere(&config, &tools.profile, &profile.servers()))
+}
+
+/// The same as an error, for what goes where the entry leads.
+pub fn refuse_stale(tools: &Toolbox, profile: &Profile) -> Result<()> {
+    if !is_stale(tools, profile)? {
+        return Ok(());
+    }
+    let (name, file) = (&tools.profile, &tools.kubeconfig);
+    let what = format!("context `{name}` in {file} has a port that is not the cluster's any more");
+    Err(Failure::new(Class::Cluster, what).help("renew it: cargo xtask start").into())
+}
+
+fn leads_elsewhere(kubeconfig: &Value, name: &str, servers: &[String]) -> bool {
+    let find =
+        |list: &str, name: &Value| kubeconfig[list].as_array()?.iter().find(|entry| entry["name"] == *name).cloned();
+    let context = find("contexts", &name.into());
+    let cluster = context.and_then(|context| find("clusters", &context["context"]["cluster"]));
+    let server = cluster.as_ref().and_then(|cluster| cluster["cluster"]["server"].as_str());
+    server.is_some_and(|server| !servers.iter().any(|ours| ours == server))
+}
+
+fn read(file: &Utf8Path) -> Result<Value> {
+    let text = files::read(file)?.unwrap_or_default();
+    serde_norway::from_str(&text).with_context(|| format!("reading {file}"))
+}
+
+/// The step that writes the entries of a running profile into a kubeconfig that has none, or an old port. Helm goes where
+/// they lead; `minikube update-context` would change the current context.
 pub fn context_step<'a>(tools: &'a Toolbox, profile: &Profile) -> Result<Option<Step<'a>>> {
     let (file, name) = (&tools.kubeconfig, &tools.profile);
-    let read = move || -> Result<Value> {
-        let text = files::read(file)?.unwrap_or_default();
-        serde_norway::from_str(&text).with_context(|| format!("reading {file}"))
-    };
     let named = move |entry: &Value| entry["name"] == name.as_str();
-    if read()?["contexts"].as_array().is_some_and(|contexts| contexts.iter().any(named)) {
+    let exists = read(file)?["contexts"].as_array().is_some_and(|contexts| contexts.iter().any(named));
+    if exists && !is_stale(tools, profile)? {
         return Ok(None);
     }
     let servers = profile.servers();
-    // Elsewhere than on Linux the node's own address leads nowhere.
-    let server = if cfg!(target_os = "linux") { servers.first() } else { servers.last() };
+    // Where the engine runs in a virtual machine the node's own address leads nowhere.
+    let server = servers.iter().find(|server| is_reached(server)).or(servers.last());
     let server = server.with_context(|| format!("profile `{name}` has no address of its API server"))?.clone();
     let shown = format!("kubectl config --kubeconfig {file} set-context {name} --cluster {name} --user {name}");
-    let what = format!("add context {name} to {file}");
-    Ok(Some(Step::new(what, "it has none, and Helm needs one", shown, move |_| {
-        let mut config = read()?;
+    let (what, why) = match exists {
+        true => (format!("renew context {name} in {file}"), "it has the port of an earlier start"),
+        false => (format!("add context {name} to {file}"), "it has none, and Helm needs one"),
+    };
+    Ok(Some(Step::new(what, why, shown, move |_| {
+        let mut config = read(file)?;
         if config.is_null() {
             config = json!({"apiVersion": "v1", "kind": "Config"});
         }
@@ -88,6 +124,12 @@ pub fn context_step<'a>(tools: &'a Toolbox, profile: &Profile) -> Result<Option<
         write(&place, serde_norway::to_string(&config)?.as_bytes())?;
         Ok(String::new())
     })))
+}
+
+/// Whether somebody takes connections at `server` (`https://192.168.49.2:8443`).
+fn is_reached(server: &str) -> bool {
+    let address = server.strip_prefix("https://").and_then(|place| place.parse::<SocketAddr>().ok());
+    address.is_some_and(|address| TcpStream::connect_timeout(&address, deadlines::NODE_REACHED.time()).is_ok())
 }
 
 fn on_record(dir: &Utf8Path, name: &str) -> Result<Ours> {
@@ -209,7 +251,6 @@ mod tests {
         let running = || ours(true, false);
         assert_eq!(check(&entry("https://192.168.49.2:8443", "/m/ca.crt"), running()), None);
         assert_eq!(check(&entry("https://127.0.0.1:32771", "/m/ca.crt"), running()), None);
-        assert!(check(&entry("https://127.0.0.1:40000", "/m/ca.crt"), running()).unwrap().contains("127.0.0.1:40000"));
         assert!(check(&entry("https://prod.example:6443", "/m/ca.crt"), running()).unwrap().contains("prod.example"));
         assert!(check(&entry("https://192.168.49.2:8443", "/other.crt"), running()).unwrap().contains("authority"));
         assert_eq!(check(&entry("https://192.168.49.2:8443", "/m/ca.crt"), ours(false, false)), None);
@@ -226,6 +267,36 @@ mod tests {
         let none = ours(true, true);
         let other = foreign(&entry("https://prod.example:6443", "/m/ca.crt"), "todo", &[none]).unwrap();
         assert!(other.unwrap().1.contains("prod.example"));
+    }
+
+    /// The entry is as minikube 1.38 writes it on macOS; the node's answers are recorded, the stopped one's ports by hand.
+    #[test]
+    fn a_node_that_was_stopped_or_started_again_is_ours_and_its_old_port_is_not() {
+        let config: Value = serde_json::from_str(include_str!("../../../tests/recorded/cluster/profile.json")).unwrap();
+        let recorded: Value = serde_json::from_str(include_str!("../../../tests/recorded/cluster/node.json")).unwrap();
+        let observe = |status: &str, ports: Value| {
+            let mut node = recorded[0].clone();
+            node["State"]["Status"] = json!(status);
+            node["NetworkSettings"]["Ports"] = ports;
+            super::super::profile::judge(Some(config.clone()), Some(&node))
+        };
+        let port = |port: &str| json!({"8443/tcp": [{"HostIp": "127.0.0.1", "HostPort": port}]});
+        let is_ours = |profile: &Profile, entry: &Value| {
+            let ours = Ours { dir: "/m".into(), exists: true, servers: profile.servers(), loopback: true };
+            foreign(entry, "todo", &[ours]).unwrap().is_none()
+        };
+        let stale = |profile: &Profile, entry: &Value| leads_elsewhere(entry, "todo", &profile.servers());
+        let old = entry("https://127.0.0.1:55001", "/m/ca.crt");
+        for (profile, is_stale) in [
+            (observe("running", port("55001")), false),
+            (observe("exited", json!({})), true),
+            (observe("running", port("55002")), true),
+        ] {
+            assert!(is_ours(&profile, &old), "{:?}", profile.servers());
+            assert_eq!(stale(&profile, &old), is_stale, "{:?}", profile.servers());
+            assert!(!is_ours(&profile, &entry("https://127.0.0.1:55001", "/other.crt")), "somebody's cluster");
+            assert!(!is_ours(&profile, &entry("https://10.0.0.7:6443", "/m/ca.crt")), "not of this machine");
+        }
     }
 
     #[test]

@@ -13,6 +13,7 @@ use crate::engine::stored;
 use crate::failure::{Class, Failure};
 use crate::files;
 use crate::origin::Origin;
+use crate::origin::bases::Brought;
 use crate::plan::Step;
 use crate::project::Project;
 use crate::stages::images::prune;
@@ -109,7 +110,7 @@ fn inspect(tools: &Toolbox) -> Result<Option<Value>> {
 }
 
 /// The state from minikube's record and the engine's container.
-fn judge(config: Option<Value>, container: Option<&Value>) -> Profile {
+pub(super) fn judge(config: Option<Value>, container: Option<&Value>) -> Profile {
     let minikubes = |c: &&Value| c.pointer("/Config/Labels/created_by.minikube.sigs.k8s.io").is_some();
     let port = container.and_then(|c| {
         c.pointer("/HostConfig/PortBindings/80~1tcp/0/HostPort")?.as_str()?.parse().ok().filter(|port| *port != 0)
@@ -202,6 +203,7 @@ pub fn delete_step<'a>(project: &'a Project, tools: &'a Toolbox, why: &str) -> S
         if let Some(refusal) = refused(tools, &observe(tools)?) {
             return Err(refusal.into());
         }
+        refuse_users(tools, "delete")?;
         if tools.minikube_exists()? {
             delete.run()?;
         }
@@ -214,6 +216,9 @@ pub fn delete_step<'a>(project: &'a Project, tools: &'a Toolbox, why: &str) -> S
         if has("volume")? {
             remove(&["volume", "rm", "--force"])?;
         }
+        if has("network")? {
+            remove(&["network", "rm"])?;
+        }
         if !tools.minikube_exists()? {
             // Nobody else can: without its node it is but a record.
             let folder = tools.profile_config();
@@ -222,6 +227,7 @@ pub fn delete_step<'a>(project: &'a Project, tools: &'a Toolbox, why: &str) -> S
         let left = [
             ("its node", has("container")?),
             ("its volume", has("volume")?),
+            ("its network", has("network")?),
             ("minikube's record of it", tools.record()?.is_some()),
         ];
         let left: Vec<&str> = left.into_iter().filter(|(_, there)| *there).map(|(what, _)| what).collect();
@@ -252,6 +258,20 @@ pub fn refused(tools: &Toolbox, profile: &Profile) -> Option<Failure> {
     }
 }
 
+/// Why xtask does not `verb` the profile: it is the user's own. It is used as it is; a `minikube start` of ours would put
+/// our flags on its record.
+pub fn refuse_users(tools: &Toolbox, verb: &str) -> Result<()> {
+    if !tools.is_users_profile()? {
+        return Ok(());
+    }
+    let name = &tools.profile;
+    let what = format!("minikube profile `{name}` is yours, not made by xtask, which does not {verb} it");
+    Err(Failure::new(Class::Cluster, what)
+        .help(format!("do it yourself: minikube --profile {name} {verb}    # then the same command again"))
+        .help(format!("or use a profile of xtask's own: cargo xtask deploy dev --profile {name}-xtask"))
+        .into())
+}
+
 /// The refusal of a container that is not ours.
 fn foreign(name: &str) -> Failure {
     let what = format!("the engine has a container `{name}` that minikube did not make");
@@ -263,7 +283,7 @@ fn foreign(name: &str) -> Failure {
 fn start<'a>(
     project: &'a Project,
     tools: &'a Toolbox,
-    origin: &dyn Origin,
+    origin: &'a dyn Origin,
     profile: &Profile,
     why: &str,
     port: Option<u16>,
@@ -277,6 +297,9 @@ fn start<'a>(
         )
         .help(format!("end that program, or use another profile: cargo xtask deploy dev --profile {}2", tools.profile))
         .into());
+    }
+    if profile.state != State::Absent {
+        refuse_users(tools, "start")?;
     }
     let log = project.log("minikube-start");
     let own = profile.kubernetes(tools)?;
@@ -315,6 +338,7 @@ fn start<'a>(
         if !is_still_due(tools, &before)? {
             return Ok("it runs by now: not needed".to_owned());
         }
+        let begun = clock::now();
         command.stream(|line| running.progress(line.trim_start_matches(['*', '-', '!', ' ']))).map_err(|error| {
             let failure = Failure::new(Class::Cluster, format!("minikube did not start: {error:#}"))
                 .help(format!("read {log}"))
@@ -328,7 +352,12 @@ fn start<'a>(
         })?;
         // What minikube says of its own success is not proof.
         match observe(tools)?.state {
-            State::Running => Ok(format!("Kubernetes {kubernetes}")),
+            State::Running => {
+                if before == State::Absent {
+                    record_node_image(tools, origin, begun)?;
+                }
+                Ok(format!("Kubernetes {kubernetes}"))
+            }
             state => {
                 let what =
                     format!("minikube has ended well, but profile `{}` is not running: {state:?}", tools.profile);
@@ -336,6 +365,17 @@ fn start<'a>(
             }
         }
     }))
+}
+
+/// Records the node's image as pulled, if minikube has brought it since `begun`. One that was there before is somebody's.
+fn record_node_image(tools: &Toolbox, origin: &dyn Origin, begun: u64) -> Result<()> {
+    let config = tools.record()?.unwrap_or_default();
+    let image = config["KicBaseImage"].as_str().and_then(|name| name.split('@').next()).unwrap_or_default();
+    // The private engine's goes with the engine.
+    if image.is_empty() || tools.engine.private || tools.engine.tagged_at(image)?.is_none_or(|at| at < begun) {
+        return Ok(());
+    }
+    origin.base_records().record(&tools.engine, image, Brought::Pulled)
 }
 
 /// What a new node must not offer to pods: the machine's memory and processors beyond those of the profile. kubelet counts
@@ -374,8 +414,10 @@ fn is_still_due(tools: &Toolbox, before: &State) -> Result<bool> {
 /// The preferred port, or the next free one.
 fn free_port(project: &Project) -> Result<u16> {
     let first = project.settings.cluster.port;
-    let free = (first..first.saturating_add(50)).find(|port| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok());
-    let Some(port) = free else {
+    // `localhost` leads to the port's other address too: whoever holds that answers there instead of us.
+    let is_free =
+        |port: &u16| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok() && machine::port_holder(*port).is_none();
+    let Some(port) = (first..first.saturating_add(50)).find(is_free) else {
         return Err(Failure::new(Class::Machine, format!("no free port from {first} on"))
             .help("choose another: set cluster.port in infra/xtask.toml")
             .into());

@@ -1,6 +1,9 @@
 //! What an engine of the user's own must be, looked at before a cluster is made in it and by `doctor`: here, with root's
 //! rights, with buildx, and for this machine's processor.
 
+use anyhow::Result;
+
+use crate::deadlines;
 use crate::engine::{Engine, EngineMachine};
 use crate::failure::{Class, Failure};
 
@@ -16,25 +19,43 @@ pub struct Condition {
 }
 
 /// The conditions of `engine`, which runs on `machine`. The private engine meets them by its recipe.
-pub fn conditions(engine: &Engine, machine: &EngineMachine) -> Vec<Condition> {
+pub fn conditions(engine: &Engine, machine: &EngineMachine) -> Result<Vec<Condition>> {
     let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
     if engine.private {
-        return Vec::new();
+        return Ok(Vec::new());
     }
-    let host = variable("DOCKER_HOST").unwrap_or_default();
     let platform = variable("DOCKER_DEFAULT_PLATFORM").unwrap_or_default();
-    [Some(place(&host)), rights(machine), buildx(machine), Some(processor(&platform, std::env::consts::ARCH))]
-        .into_iter()
-        .flatten()
-        .collect()
+    let place = match variable("DOCKER_HOST") {
+        Some(host) => place(&host, None),
+        None => {
+            let (context, host) = context(engine)?;
+            place(&host, Some(&context))
+        }
+    };
+    let all = [Some(place), rights(machine), buildx(machine), Some(processor(&platform, std::env::consts::ARCH))];
+    Ok(all.into_iter().flatten().collect())
+}
+
+/// The context that the user's `docker` uses (DOCKER_CONTEXT, else `docker context use`), and where it leads.
+fn context(engine: &Engine) -> Result<(String, String)> {
+    let ask = engine.docker().args(["context", "inspect", "--format", "{{.Name}} {{.Endpoints.docker.Host}}"]);
+    let text = ask.deadline(deadlines::ENGINE_QUESTION).read().map_err(|error| unknown(&error.to_string()))?;
+    let (name, host) = text.trim().split_once(' ').ok_or_else(|| unknown(&format!("it printed `{}`", text.trim())))?;
+    Ok((name.to_owned(), host.to_owned()))
+}
+
+fn unknown(words: &str) -> Failure {
+    Failure::new(Class::Machine, format!("docker does not say where its context leads: {words}"))
+        .help("see which one it is: docker context ls")
 }
 
 fn condition(name: &'static str, found: impl Into<String>, fault: Option<Failure>) -> Condition {
     Condition { name, found: found.into(), fault }
 }
 
-/// minikube publishes the cluster's ports on the loopback address of the engine's machine.
-fn place(host: &str) -> Condition {
+/// minikube publishes the cluster's ports on the loopback address of the engine's machine. Without a `context`, DOCKER_HOST
+/// names the `host`.
+fn place(host: &str, context: Option<&str>) -> Condition {
     let is_here = |address: &str| {
         let address = address.split('/').next().unwrap_or_default();
         ["localhost", "127.", "[::1]"].iter().any(|local| address.starts_with(local))
@@ -44,14 +65,16 @@ fn place(host: &str) -> Condition {
         Some(("tcp" | "http" | "https", address)) => !is_here(address),
         _ => false,
     };
+    let named = context.map_or(format!("DOCKER_HOST={host}"), |name| format!("docker's context {name}: {host}"));
     let fault = away.then(|| {
-        let what =
-            format!("the Docker Engine is on another machine (DOCKER_HOST={host}): the cluster's ports would be there");
+        let what = format!("the Docker Engine is on another machine ({named}): the cluster's ports would be there");
+        let here =
+            if context.is_none() { "unset DOCKER_HOST" } else { "docker context use default; unset DOCKER_CONTEXT" };
         Failure::new(Class::Machine, what)
-            .help("use an engine of this machine: unset DOCKER_HOST")
+            .help(format!("use an engine of this machine: {here}"))
             .help("or run xtask on that machine")
     });
-    condition("engine's place", if host.is_empty() { "as docker's context says" } else { host }, fault)
+    condition("engine's place", named, fault)
 }
 
 /// `None`: the engine does not say.
@@ -106,14 +129,18 @@ mod tests {
     #[test]
     fn an_engine_elsewhere_is_told_by_its_address() {
         for (host, is_away) in [
-            ("", false),
+            ("npipe:////./pipe/docker_engine", false),
             ("unix:///run/user/1000/docker.sock", false),
             ("tcp://127.0.0.1:2375", false),
             ("tcp://localhost:2375", false),
             ("tcp://10.0.0.7:2376", true),
             ("ssh://me@build.lan", true),
         ] {
-            assert_eq!(place(host).fault.is_some(), is_away, "{host}");
+            assert_eq!(place(host, None).fault.is_some(), is_away, "{host}");
+            let fault = place(host, Some("remote")).fault;
+            assert_eq!(fault.is_some(), is_away, "{host}");
+            let is_told = |fault: Failure| fault.hints()[0].contains("docker context use default");
+            assert!(fault.is_none_or(is_told), "{host}");
         }
     }
 

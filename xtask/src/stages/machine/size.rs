@@ -40,7 +40,7 @@ pub fn node_size(project: &Project, engine: &Engine) -> Result<NodeSize> {
         return Ok(wanted);
     }
     let machine = engine.machine()?;
-    if let Some(fault) = own::conditions(engine, &machine).into_iter().find_map(|condition| condition.fault) {
+    if let Some(fault) = own::conditions(engine, &machine)?.into_iter().find_map(|condition| condition.fault) {
         return Err(fault.into());
     }
     Ok(fit(wanted, &machine)?)

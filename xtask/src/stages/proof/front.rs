@@ -3,7 +3,7 @@
 use std::net::{IpAddr, ToSocketAddrs};
 use std::sync::mpsc;
 
-use super::routes::routes;
+use super::routes::{Answer, routes};
 use crate::deadlines;
 use crate::snapshot::Snapshot;
 
@@ -20,6 +20,11 @@ impl Front {
     /// The front of `address` (`http://localhost:8080`) as the Ingresses in `snapshot` serve it.
     pub fn of(address: &str, snapshot: &Snapshot) -> Self {
         Self::resolved_by(address, snapshot, resolve)
+    }
+
+    /// The same, if every route has answered there as it should.
+    pub fn proven(address: &str, snapshot: &Snapshot, answers: &[Answer]) -> Option<Self> {
+        (!answers.is_empty() && answers.iter().all(Answer::good)).then(|| Self::of(address, snapshot))
     }
 
     fn resolved_by(address: &str, snapshot: &Snapshot, resolve: impl Fn(&str) -> Option<Vec<IpAddr>>) -> Self {

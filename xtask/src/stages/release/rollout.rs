@@ -41,6 +41,18 @@ pub fn step<'a>(project: &'a Project, tools: &'a Toolbox, run: Run, redactor: Re
     })
 }
 
+/// The step that waits until all replicas are ready, after a start of the cluster. When it fails, the evidence is saved.
+pub fn wait_step<'a>(project: &'a Project, tools: &'a Toolbox, redactor: Redactor) -> Step<'a> {
+    let shown =
+        format!("GET {}?watch=true  # and other kinds", kinds::POD.collection(tools.namespace(), Scope::Namespace));
+    Step::new("wait for the application", "it is proven next", shown, move |running| {
+        match follow(tools, running, deadlines::ROLLOUT)? {
+            None => Ok("all replicas ready".to_owned()),
+            Some(stopped) => Err(evidence::explain(project, tools, &redactor, &stopped).into()),
+        }
+    })
+}
+
 /// Follows the rollout until every workload is complete (`None`) or cannot become so.
 pub fn follow(tools: &Toolbox, running: &Running, limit: Limit) -> Result<Option<Stopped>> {
     let start = Instant::now();

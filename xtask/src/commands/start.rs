@@ -1,0 +1,85 @@
+//! `cargo xtask start`: brings back a cluster that was stopped, with what was deployed in it; builds and releases nothing.
+
+use std::time::Instant;
+
+use anyhow::Result;
+
+use crate::failure::{Class, Failure};
+use crate::origin::{Need, Tool};
+use crate::plan::{self, Mode};
+use crate::project::Project;
+use crate::report::seconds;
+use crate::stages::cluster::{self, ApiServer, State};
+use crate::stages::machine;
+use crate::stages::proof::{self, Evidence, Front, Way};
+use crate::stages::{release, upgrade};
+use crate::toolbox::Toolbox;
+use crate::world::World;
+
+/// Requests to each route at the end.
+const REQUESTS: usize = 5;
+
+/// Runs it. A cluster that runs already is proven again.
+pub fn run(project: &Project) -> Result<()> {
+    let begun = Instant::now();
+    cluster::guard(project)?;
+    let _lock = project.lock()?;
+    upgrade::refuse_unfinished(project)?;
+    // Nothing is brought or made where there is nothing to start.
+    if !cluster::exists_anywhere(project)? && machine::observe(project)?.engine(project)?.is_none() {
+        return Err(no_cluster(project).into());
+    }
+    let world = World::bring(project, Mode::Apply, &[Need::Tool(Tool::Minikube)])?;
+    let (tools, report) = (&world.tools, &project.report);
+    let observed = cluster::observe(tools)?;
+    let silent = match observed.profile.state {
+        State::Absent => return Err(no_cluster(project).into()),
+        State::Running => silence(tools)?,
+        _ => None,
+    };
+    let steps = cluster::decide(project, tools, world.origin.as_ref(), &observed, silent.as_deref())?;
+    let started = plan::apply(project, "cluster", Mode::Apply, steps)? > 0;
+    // Port and certificates change when the node starts.
+    let profile = cluster::observe(tools)?.profile;
+    if let Some(words) = silence(tools)? {
+        let what = format!("the cluster cannot be asked: {words}");
+        return Err(Failure::new(Class::Cluster, what).help(format!("see why: {}", project.command("status"))).into());
+    }
+    let word = if started { "runs again" } else { "runs already" };
+    let name = &tools.profile;
+    let release = release::observe(tools)?;
+    if release.ending {
+        return Err(release.refusal(tools).into());
+    }
+    let Some(record) = release.record else {
+        report.ok(format!("the cluster `{name}` {word}; no application in it was ever verified"));
+        report.note(format!("deploy it: {}", project.command("deploy dev")));
+        return Ok(());
+    };
+    let redactor = release::redactor_of_secrets(tools)?;
+    report.hide(&redactor);
+    plan::apply(project, "release", Mode::Apply, vec![release::wait_step(project, tools, redactor)])?;
+    let way = Way::open(tools, &profile)?;
+    let prove = || proof::prove(project, tools, &record.images, &way.address, REQUESTS, Evidence::take(tools)?);
+    let proof = report.look("proof", "images and routes", prove)?;
+    let front = way.lasting().map(|address| Front::of(address, &proof.snapshot)).unwrap_or_default();
+    let place = if front.address.is_empty() { String::new() } else { format!(" at {}", front.address) };
+    report.ok(format!("the cluster `{name}` {word}; the application answers{place}, {}", seconds(begun.elapsed())));
+    if let Some(hint) = front.hint {
+        report.warn(hint);
+    }
+    Ok(())
+}
+
+/// Why the API server cannot be asked, once it has had its time.
+fn silence(tools: &Toolbox) -> Result<Option<String>> {
+    Ok(match cluster::wait_for_api_server(tools)? {
+        ApiServer::Ready => None,
+        ApiServer::Starting(words) | ApiServer::Away(words) => Some(words),
+    })
+}
+
+fn no_cluster(project: &Project) -> Failure {
+    let what = format!("there is no minikube profile `{}` to start", project.settings.cluster.profile);
+    Failure::new(Class::Cluster, what).help(format!("make it: {}", project.command("deploy dev")))
+}

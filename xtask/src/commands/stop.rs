@@ -1,0 +1,45 @@
+//! `cargo xtask stop`: ends the cluster's node, which frees its memory; all data stays.
+
+use anyhow::Result;
+
+use crate::origin::{self, Need, Tool};
+use crate::plan::{self, Mode};
+use crate::project::Project;
+use crate::stages::cluster::{self, State};
+use crate::stages::machine;
+use crate::toolbox::Toolbox;
+
+/// Runs it. A cluster that is stopped already, or none at all, is fine.
+pub fn run(project: &Project) -> Result<()> {
+    cluster::guard(project)?;
+    let _lock = project.lock()?;
+    let report = &project.report;
+    let name = &project.settings.cluster.profile;
+    let Some(engine) = machine::observe(project)?.engine(project)? else {
+        // A node is a container: without its engine it does not run.
+        report.ok(format!("no Docker Engine runs, so the cluster `{name}` does not run either"));
+        return Ok(());
+    };
+    let origin = origin::present(project, &engine)?;
+    let tools = Toolbox::new(project, engine, origin.as_ref())?;
+    let profile = cluster::observe(&tools)?.profile;
+    let steps = cluster::stop_steps(project, &tools, &profile)?;
+    match profile.state {
+        State::Absent => {
+            report.ok(format!("no minikube profile `{name}`: nothing to stop"));
+            return Ok(());
+        }
+        State::Stopped => report.ok(format!("the cluster `{name}` is stopped already")),
+        _ => {
+            if !tools.minikube_exists()? {
+                plan::apply(project, "tools", Mode::Apply, origin.plan(&[Need::Tool(Tool::Minikube)], &tools.engine)?)?;
+            }
+            plan::apply(project, "cluster", Mode::Apply, steps)?;
+        }
+    }
+    report.note(format!("todos, images and settings stay: {} brings it back", project.command("start")));
+    if tools.engine.private {
+        report.note("the private Docker Engine goes on running  (cargo xtask teardown --engine removes it)");
+    }
+    Ok(())
+}

@@ -1,0 +1,81 @@
+//! Stopping the node: its memory is free again, and its disk keeps everything.
+
+use anyhow::Result;
+
+use super::profile::{self, Profile, State};
+use crate::deadlines;
+use crate::failure::{Class, Failure};
+use crate::plan::Step;
+use crate::project::Project;
+use crate::report::bytes;
+use crate::toolbox::Toolbox;
+
+/// The steps that stop the node of `profile`; none where none runs.
+pub fn steps<'a>(project: &'a Project, tools: &'a Toolbox, profile: &Profile) -> Result<Vec<Step<'a>>> {
+    let name = &tools.profile;
+    match &profile.state {
+        State::Absent | State::Stopped => return Ok(Vec::new()),
+        State::HalfDeleted(how) => {
+            let what = format!("minikube profile `{name}` is half deleted: {how}; it cannot be stopped");
+            return Err(Failure::new(Class::Cluster, what).help(project.command("status")).into());
+        }
+        State::Foreign | State::OtherDriver(_) => {
+            return profile::refused(tools, profile).map_or(Ok(Vec::new()), |refusal| Err(refusal.into()));
+        }
+        State::Running | State::Paused => {}
+    }
+    profile::refuse_users(tools, "stop")?;
+    let paused = profile.state == State::Paused;
+    let stop = tools.minikube().args(["stop", "--keep-context-active"]).deadline(deadlines::MINIKUBE_STOP);
+    let unpause = tools.engine.docker().args(["unpause", name]);
+    let shown = if paused { format!("{unpause}\n{stop}") } else { stop.to_string() };
+    Ok(vec![Step::new(format!("stop cluster {name}"), "asked for", shown, move |running| {
+        if paused {
+            // What is frozen cannot end.
+            unpause.run()?;
+        }
+        let memory = memory(tools)?;
+        stop.stream(|line| running.progress(line.trim_start_matches(['*', '-', '!', ' '])))?;
+        // What minikube says of its own success is not proof.
+        match profile::observe(tools)?.state {
+            State::Stopped => Ok(format!("{} of memory are free again", bytes(memory))),
+            state => {
+                let what =
+                    format!("minikube has ended well, but the node of profile `{name}` is not stopped: {state:?}");
+                Err(Failure::new(Class::Cluster, what)
+                    .help(format!("see what it does: cargo xtask tool docker -- logs --tail 50 {name}"))
+                    .into())
+            }
+        }
+    })])
+}
+
+/// What the processes of the node have in memory, in bytes; what they share is counted once.
+fn memory(tools: &Toolbox) -> Result<u64> {
+    let ask = tools.first_node().exec(["sh", "-c", "cat /proc/[0-9]*/smaps_rollup"]).deadline(deadlines::NODE);
+    // It fails where a process has ended in between.
+    let output = ask.output()?;
+    let kib = proportional(&String::from_utf8_lossy(&output.stdout));
+    if kib == 0 {
+        let words = String::from_utf8_lossy(&output.stderr);
+        let what = format!("node {} does not say how much memory it takes: {}", tools.profile, words.trim());
+        return Err(Failure::new(Class::Cluster, what).help("see what it does: cargo xtask status").into());
+    }
+    Ok(kib * 1024)
+}
+
+/// The sum of the lines `Pss: <number> kB`.
+fn proportional(text: &str) -> u64 {
+    let number = |line: &str| line.strip_prefix("Pss:")?.split_whitespace().next()?.parse::<u64>().ok();
+    text.lines().filter_map(number).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_memory_of_all_processes_is_summed() {
+        let process = "55f0-7ffd ---p 00000000 00:00 0  [rollup]\nRss:  9000 kB\nPss:  8000 kB\nPss_Anon:  7000 kB\n";
+        assert_eq!(super::proportional(&process.repeat(2)), 16000);
+        assert_eq!(super::proportional("cat: /proc/1/smaps_rollup: Permission denied"), 0);
+    }
+}

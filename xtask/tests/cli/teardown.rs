@@ -1,0 +1,143 @@
+//! What `teardown` asks for, names and removes beside the release.
+
+use std::fs;
+
+use crate::common::{DOTENV, ID, Sandbox};
+
+/// An engine with two builds of ours, an image that xtask pulled and one that somebody else did.
+fn with_images() -> Sandbox {
+    let sandbox = Sandbox::with_tools();
+    let id = |digit: &str| format!("sha256:{}", digit.repeat(64));
+    let images = [
+        (id("a"), "todo-backend:0123456789abcdef", "116MB"),
+        (id("b"), "<none>:<none>", "446MB"),
+        (ID.to_owned(), "python:3.13-slim-trixie", "55.4MB"),
+        (id("d"), "redis:8", "120MB"),
+    ];
+    let lines: String = images.iter().map(|(id, name, size)| format!("{id}\t{name}\t{size}\n")).collect();
+    fs::write(sandbox.dir.join("images"), lines).unwrap();
+    sandbox.on("docker image ls *", &format!("cat {}/images", sandbox.dir));
+    let built = format!("printf '{}\\n{}\\n'", id("a"), id("b"));
+    sandbox.on("docker image ls --no-trunc --quiet *", &built);
+    sandbox.on(
+        "docker system df *",
+        "printf 'Images\\t4\\t700MB\\nContainers\\t0\\t0B\\nLocal Volumes\\t0\\t0B\\nBuild Cache\\t9\\t1.302GB\\n'",
+    );
+    let records = sandbox.cache.join("bases/release");
+    fs::create_dir_all(&records).unwrap();
+    let record = |image: &str, id: &str| {
+        format!(r#"{{"image":"{image}","id":"{id}","at":"2026-11-27T00:00:00Z","how":"pulled"}}"#)
+    };
+    fs::write(records.join("python"), record("python:3.13-slim-trixie", ID)).unwrap();
+    // What xtask pulled of this name is gone: somebody has pulled another one.
+    fs::write(records.join("redis"), record("redis:8", &id("e"))).unwrap();
+    sandbox
+}
+
+/// The engine removes what it is told to.
+fn removes(sandbox: &Sandbox) {
+    for name in ["grep", "mv"] {
+        std::os::unix::fs::symlink(format!("/usr/bin/{name}"), sandbox.dir.join("bin").join(name)).unwrap();
+    }
+    let dir = &sandbox.dir;
+    let script =
+        format!("for name; do :; done; grep -v -F \"$name\" {dir}/images > {dir}/rest; mv {dir}/rest {dir}/images");
+    sandbox.on("docker image rm *", &script);
+}
+
+#[test]
+fn what_nobody_can_bring_back_is_asked_for() {
+    let sandbox = Sandbox::with_tools();
+    sandbox.cluster();
+    insta::assert_snapshot!(sandbox.run(&["teardown", "--cluster", "--origin=release"]), @"
+    exit code 4
+    -- stderr
+    This will, on this machine:
+      - delete the minikube profile `todo` and everything in it, todos included
+    error: this needs your consent, and there is no terminal to ask at
+      try: run the same command with --yes
+    ");
+    for flag in ["--images", "--engine", "--cache"] {
+        let run = sandbox.run(&["teardown", flag, "--origin=release"]);
+        assert!(run.code == Some(4) && run.stderr.contains("delete the minikube profile `todo`"), "{run}");
+    }
+    let calls = sandbox.fake("calls");
+    assert!(!calls.contains("minikube") && !calls.contains(" rm "), "{calls}");
+}
+
+#[test]
+fn what_stays_in_the_engine_is_named_with_its_size() {
+    let sandbox = with_images();
+    insta::assert_snapshot!(sandbox.run(&["teardown", "--origin=release"]), @"
+    exit code 0
+    -- stderr
+      ✓ no minikube profile `todo`: nothing to remove
+      · stays: 2 images that xtask built, 562.0 MB with the layers that they share  (--images removes them)
+      · stays: images that xtask pulled: python:3.13-slim-trixie (55.4 MB)  (--images removes them)
+      · stays: 1.3 GB of build cache, yours and xtask's together  (docker buildx prune removes it)
+    ");
+    sandbox.on("docker image ls *", "echo 'connection reset by peer' >&2; exit 1");
+    let run = sandbox.run(&["teardown", "--origin=release"]);
+    assert!(run.code != Some(0) && run.stderr.contains("connection reset by peer"), "{run}");
+}
+
+#[test]
+fn images_of_ours_are_removed_and_those_of_others_stay() {
+    let sandbox = with_images();
+    removes(&sandbox);
+    insta::assert_snapshot!(sandbox.run(&["teardown", "--images", "--origin=release"]), @"
+    exit code 0
+    -- stderr
+      ✓ no minikube profile `todo`
+      > remove images of ours from the engine (asked for)
+      ✓ remove images of ours from the engine: 3 removed <time>
+      · stays: 1.3 GB of build cache, yours and xtask's together  (docker buildx prune removes it)
+    ");
+    assert!(fs::read_to_string(sandbox.dir.join("images")).unwrap().ends_with("redis:8\t120MB\n"));
+    let run = sandbox.run(&["teardown", "--images", "--origin=release"]);
+    assert!(run.code == Some(0) && run.stderr.contains("no image of xtask's making in the engine"), "{run}");
+}
+
+/// The conflict is Docker 26.1.5's.
+#[test]
+fn an_image_counts_as_removed_when_the_engine_has_lost_it() {
+    let sandbox = with_images();
+    removes(&sandbox);
+    let conflict = "Error response from daemon: conflict: unable to remove repository reference \\\"python:3.13-slim-trixie\\\" \
+                    (must force) - container 1b2c is using its referenced image c5ca4eaaa999";
+    sandbox.on("docker image rm python*", &format!("echo \"{conflict}\" >&2; exit 1"));
+    let run = sandbox.run(&["teardown", "--images", "--origin=release"]);
+    assert_eq!(run.code, Some(0), "{run}");
+    assert!(run.stderr.contains("2 removed") && run.stderr.contains("stays, a container uses it: python"), "{run}");
+
+    let sandbox = with_images();
+    sandbox.on("docker image rm *", "");
+    let run = sandbox.run(&["teardown", "--images", "--origin=release"]);
+    assert_eq!(run.code, Some(6), "{run}");
+    assert!(run.stderr.contains("not removed from the engine: python:3.13-slim-trixie"), "{run}");
+}
+
+#[test]
+fn images_that_another_profile_runs_stay() {
+    let sandbox = with_images();
+    let other = sandbox.cache.join("minikube/.minikube/profiles/other");
+    fs::create_dir_all(&other).unwrap();
+    fs::write(other.join("config.json"), "{}").unwrap();
+    let run = sandbox.run(&["teardown", "--images", "--origin=release"]);
+    assert_eq!(run.code, Some(0), "{run}");
+    assert!(run.stderr.contains("the images stay while other profiles use them: other"), "{run}");
+    assert!(!sandbox.fake("calls").contains("image rm"));
+}
+
+#[test]
+fn a_remote_database_is_not_touched_and_that_is_said() {
+    let sandbox = Sandbox::with_tools();
+    let said = "stays: the database of DATABASE_URL with its tables and todos; no teardown touches it";
+    for (line, is_remote) in
+        [("", false), ("# DATABASE_URL=x", false), ("DATABASE_URL='postgresql://u@db.test/x'", true)]
+    {
+        sandbox.dotenv(format!("{DOTENV}{line}\n"));
+        let run = sandbox.run(&["teardown", "--origin=release"]);
+        assert!(run.code == Some(0) && run.stderr.contains(said) == is_remote, "{line}: {run}");
+    }
+}
