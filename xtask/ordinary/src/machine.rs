@@ -283,14 +283,32 @@ fn certificates(shared: &Utf8Path) -> Result<()> {
 
 /// Fails with a sentence where this machine cannot hold another one.
 pub fn check_ground() -> Result<()> {
+    check(cfg!(all(target_os = "linux", target_arch = "x86_64")), rustix::process::geteuid().is_root())
+}
+
+fn check(is_linux_amd64: bool, is_root: bool) -> Result<()> {
     let refuse = |what: &str| Failure::new(Class::Machine, format!("the suite `ordinary` {what}"));
-    if !cfg!(all(target_os = "linux", target_arch = "x86_64")) {
-        return Err(refuse("runs on Linux amd64, for which its stand-ins are made").into());
+    if !is_linux_amd64 {
+        return Err(refuse("runs on Linux amd64, for which its stand-ins are made")
+            .help("run the others: cargo xtask test")
+            .into());
     }
-    if !rustix::process::geteuid().is_root() {
-        return Err(refuse("makes namespaces and an engine in them, for which it must be root")
-            .help("use sudo")
+    if !is_root {
+        return Err(refuse("must be root: it makes namespaces, and a Docker Engine and a user in them")
+            .help("run the others: cargo xtask test")
             .into());
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_machine_that_will_not_do_is_told_in_a_sentence() {
+        assert!(check(true, true).is_ok());
+        assert!(check(false, true).unwrap_err().to_string().contains("runs on Linux amd64"));
+        assert!(check(true, false).unwrap_err().to_string().contains("must be root"));
+    }
 }

@@ -11,6 +11,8 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use regex::Regex;
 use xtask::commands::test::Suite;
+use xtask::engine::HIDDEN;
+use xtask::failure::{Class, Failure};
 use xtask::origin::download::checksum;
 use xtask::origin::{Tool, release};
 use xtask::pins::{self, Pins};
@@ -53,8 +55,12 @@ pub struct Stock {
 impl Stock {
     /// Brings what is to be offered, unless it is there.
     pub fn bring(project: &Project) -> Result<Self> {
-        let world = World::bring(project, Mode::Apply, &Suite::Ordinary.needs(project)?)?;
-        ensure!(world.origin.name() == "packages", "the stand-ins are those that the origin `packages` makes");
+        let world = World::bring(project, Mode::Apply, &Suite::E2e.needs(project)?)?;
+        if world.origin.name() != "packages" {
+            let what = "the suite `ordinary` offers what the origin `packages` makes, and this run has another origin";
+            let hidden = format!("DOCKER_HOST={HIDDEN} cargo xtask test ordinary --origin packages");
+            return Err(Failure::new(Class::Machine, what).help(format!("with a private engine: {hidden}")).into());
+        }
         let minikube = world.origin.tool(Tool::Minikube);
         let help = Process::new(minikube.as_str()).args(["start", "--help"]).read()?;
         let kicbase = Regex::new(r"--base-image='([^']+@sha256:[0-9a-f]{64})'")?;

@@ -25,13 +25,13 @@ const SETTINGS: &str = "infra/xtask.toml";
 const LIMIT: Duration = Duration::from_secs(600);
 
 /// What a scenario works with.
-struct Trial {
+struct Trial<'a> {
     machine: Machine,
-    stock: Stock,
+    stock: &'a Stock,
     profile: String,
 }
 
-type Scenario = (&'static str, fn(&Trial) -> Result<String>);
+type Scenario = (&'static str, fn(&Trial<'_>) -> Result<String>);
 
 /// In this order, where a forward proxy is the only way out and the first answers are bad.
 const PROXY: &[Scenario] = &[(
@@ -74,6 +74,7 @@ pub fn run(project: &Project, xtask: &str, only: Option<&str>) -> Result<Tally> 
             .help("--only proxy, --only classic, or --only containerd")
             .into());
     }
+    let stock = Stock::bring(project)?;
     let mut tally = Tally::default();
     for (name, kind, scenarios) in wanted {
         let mut trial = None;
@@ -81,7 +82,7 @@ pub fn run(project: &Project, xtask: &str, only: Option<&str>) -> Result<Tally> 
             running.progress("installing Debian");
             let tree = machine::install(project, running)?;
             running.progress("filling the stand-in internet");
-            trial = Some(Trial::prepare(project, &tree, xtask, kind)?);
+            trial = Some(Trial::prepare(project, &stock, &tree, xtask, kind)?);
             Ok(String::new())
         });
         let Some(trial) = trial else { continue };
@@ -99,9 +100,8 @@ pub fn run(project: &Project, xtask: &str, only: Option<&str>) -> Result<Tally> 
     Ok(tally)
 }
 
-impl Trial {
-    fn prepare(project: &Project, tree: &Utf8Path, xtask: &str, kind: Kind) -> Result<Self> {
-        let stock = Stock::bring(project)?;
+impl<'a> Trial<'a> {
+    fn prepare(project: &Project, stock: &'a Stock, tree: &Utf8Path, xtask: &str, kind: Kind) -> Result<Self> {
         let machine = Machine::start(project, tree, xtask, kind)?;
         let copy = machine.shared.join("checkout");
         copy_checkout(project, &copy)?;
@@ -143,13 +143,13 @@ fn copy_checkout(project: &Project, to: &Utf8Path) -> Result<()> {
     Ok(())
 }
 
-fn first(trial: &Trial) -> Result<String> {
+fn first(trial: &Trial<'_>) -> Result<String> {
     let who = trial.sh("id -u; id -Gn; docker info --format '{{.Driver}}'")?;
     ensure!(!who.starts_with("0\n") && who.contains("docker"), "the user is {who}");
     trial.deploy(&["is up", "todo-backend     2/2 ready", "todo-frontend    2/2 ready", "built = node = pods"])
 }
 
-fn fallback(trial: &Trial) -> Result<String> {
+fn fallback(trial: &Trial<'_>) -> Result<String> {
     let requests = internet::requests(&trial.machine.shared)?;
     let (name, digest) = trial.stock.kicbase.split_once('@').context("a digest")?;
     let tag = name.rsplit_once(':').context("a tag")?.1;
@@ -159,16 +159,16 @@ fn fallback(trial: &Trial) -> Result<String> {
     Ok(String::new())
 }
 
-fn noop(trial: &Trial) -> Result<String> {
+fn noop(trial: &Trial<'_>) -> Result<String> {
     trial.deploy(&["nothing changed: nothing was built, loaded or restarted"])
 }
 
-fn changed(trial: &Trial) -> Result<String> {
+fn changed(trial: &Trial<'_>) -> Result<String> {
     trial.sh("echo '# a change of one line' >> ~/todo/apps/backend/app/__init__.py")?;
     trial.deploy(&["app/__init__.py", "is up"])
 }
 
-fn restarted(trial: &Trial) -> Result<String> {
+fn restarted(trial: &Trial<'_>) -> Result<String> {
     let port = format!("docker port {} 8443/tcp", trial.profile);
     let before = trial.sh(&port)?;
     trial.sh(&format!("docker restart {}", trial.profile))?;
@@ -177,7 +177,7 @@ fn restarted(trial: &Trial) -> Result<String> {
     trial.deploy(&["is up"])
 }
 
-fn teardown(trial: &Trial) -> Result<String> {
+fn teardown(trial: &Trial<'_>) -> Result<String> {
     let command = [XTASK, "teardown", "--data", "--cluster", "--yes"];
     trial.machine.user(&command, &[], LIMIT)?.expect(0, &[])?;
     for (noun, list) in [("container", "docker ps --all --quiet"), ("volume", "docker volume ls --quiet")] {
@@ -191,7 +191,7 @@ fn teardown(trial: &Trial) -> Result<String> {
 }
 
 /// Ends the deploy once the engine has the node's container.
-fn through_proxy(trial: &Trial) -> Result<String> {
+fn through_proxy(trial: &Trial<'_>) -> Result<String> {
     let script = format!(
         "{XTASK} deploy dev & deploy=$!; until docker container inspect {} >/dev/null 2>&1; do \
          kill -0 $deploy || exit 1; sleep 0.2; done; kill -INT $deploy; wait $deploy",

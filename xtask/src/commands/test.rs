@@ -99,10 +99,11 @@ impl Suite {
             Self::Chart => vec![Need::Tool(Tool::Helm), Need::Tool(Tool::HelmUnittest)],
             Self::Backend => bases("todo-backend"),
             Self::Frontend => bases("todo-frontend"),
-            // In a cache of its own; what is brought for the others is lent to it.
-            Self::Upgrade => Vec::new(),
+            // `upgrade` has a cache of its own, to which what is brought for the others is lent; `ordinary` brings what
+            // it needs once it knows that this machine will do.
+            Self::Upgrade | Self::Ordinary => Vec::new(),
             Self::Faults => faults::needs(project)?,
-            Self::E2e | Self::Ordinary | Self::Soak => deploy::needs(project, true, true),
+            Self::E2e | Self::Soak => deploy::needs(project, true, true),
         })
     }
 }
