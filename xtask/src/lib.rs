@@ -25,7 +25,7 @@ pub mod judge;
 pub mod lock;
 pub mod members;
 pub mod origin;
-mod pins;
+pub mod pins;
 pub mod plan;
 mod private;
 pub mod process;

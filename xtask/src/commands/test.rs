@@ -12,6 +12,7 @@ use clap::{Args, ValueEnum};
 
 use super::deploy;
 use crate::failure::{Class, Failure};
+use crate::members;
 use crate::origin::{Need, Tool};
 use crate::plan::Mode;
 use crate::process;
@@ -56,6 +57,9 @@ pub enum Suite {
     E2e,
     /// From the state that an earlier version made to this one, running and stopped, and to the pinned Kubernetes
     Upgrade,
+    /// The first hour of a user who is not root: origin `release` from a stand-in internet, an engine in default settings;
+    /// not part of the default
+    Ordinary,
     /// Kills at random moments and failing deploys in turn, then every call of seven commands fails once in five ways, on
     /// e2e's profile; not part of the default
     Soak,
@@ -73,6 +77,7 @@ impl Suite {
             Self::Faults => "faults",
             Self::E2e => "e2e",
             Self::Upgrade => "upgrade",
+            Self::Ordinary => "ordinary",
             Self::Soak => "soak",
         }
     }
@@ -82,20 +87,21 @@ impl Suite {
         match self {
             Self::Rust | Self::Scan | Self::Chart => Some(0),
             Self::Backend | Self::Frontend => Some(1),
-            Self::Faults | Self::E2e | Self::Upgrade | Self::Soak => None,
+            Self::Faults | Self::E2e | Self::Upgrade | Self::Ordinary | Self::Soak => None,
         }
     }
 
     /// What the origin must bring for it.
-    fn needs(self, project: &Project) -> Result<Vec<Need>> {
+    pub fn needs(self, project: &Project) -> Result<Vec<Need>> {
         let bases = |image: &str| project.settings.images[image].bases.values().cloned().map(Need::Image).collect();
         Ok(match self {
             Self::Rust | Self::Scan => vec![Need::Tool(Tool::Gitleaks)],
             Self::Chart => vec![Need::Tool(Tool::Helm), Need::Tool(Tool::HelmUnittest)],
             Self::Backend => bases("todo-backend"),
             Self::Frontend => bases("todo-frontend"),
-            // In a cache of its own; what is brought for the others is lent to it.
-            Self::Upgrade => Vec::new(),
+            // `upgrade` has a cache of its own, to which what is brought for the others is lent; `ordinary` brings what
+            // it needs once it knows that this machine will do.
+            Self::Upgrade | Self::Ordinary => Vec::new(),
             Self::Faults => faults::needs(project)?,
             Self::E2e | Self::Soak => deploy::needs(project, true, true),
         })
@@ -186,6 +192,8 @@ fn one(project: &Project, suite: Suite, args: &Test) -> Row {
         }
         Suite::E2e => suites::end_to_end(project, suite, &only().collect::<Vec<_>>()),
         Suite::Upgrade => suites::end_to_end(project, suite, &[]),
+        Suite::Ordinary => members::build(project, "xtask-ordinary")
+            .and_then(|program| suites::member(project, &program, suite, &only().collect::<Vec<_>>())),
         Suite::Soak => {
             let rounds = format!("--rounds={}", args.rounds);
             suites::end_to_end(project, suite, &only().chain([rounds]).collect::<Vec<_>>())

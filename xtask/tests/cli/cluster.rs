@@ -323,6 +323,30 @@ fn a_new_profile_takes_no_port_that_is_held_for_either_address_of_localhost() {
     }
 }
 
+/// minikube 1.38 and kube-proxy 1.36 where other clusters had used up fs.inotify.max_user_instances (recorded by
+/// `test ordinary`).
+#[test]
+fn a_node_without_inotify_instances_is_told_with_the_way_out() {
+    let by_systemd = "Failed to create control group inotify object: Too many open files";
+    let by_pod = "couldn't initialize inotify: too many open files";
+    let cases = [
+        (by_systemd, "exit 1", true),
+        ("timed out waiting for the condition", "exit 0", true),
+        ("timed out waiting for the condition", "exit 1", false),
+    ];
+    for (said, in_pods, is_told) in cases {
+        let sandbox = Sandbox::with_tools();
+        sandbox.dotenv(DOTENV);
+        sandbox.on("minikube * start *", &format!("echo '{said}' >&2; exit 80"));
+        let pattern = by_pod.split_once("initialize ").unwrap().1;
+        sandbox.on(&format!("docker exec -i todo grep *{pattern}*"), in_pods);
+        let run = sandbox.run(&DEPLOY);
+        assert_eq!(run.code, Some(5), "{run}");
+        assert!(run.stderr.contains("minikube did not start"), "{run}");
+        assert_eq!(run.stderr.contains("sudo sysctl fs.inotify.max_user_instances=512"), is_told, "{run}");
+    }
+}
+
 #[test]
 fn teardown_of_nothing_is_fine() {
     let sandbox = Sandbox::new();

@@ -340,7 +340,11 @@ fn start<'a>(
         }
         let begun = clock::now();
         command.stream(|line| running.progress(line.trim_start_matches(['*', '-', '!', ' ']))).map_err(|error| {
-            let failure = Failure::new(Class::Cluster, format!("minikube did not start: {error:#}"))
+            let mut failure = Failure::new(Class::Cluster, format!("minikube did not start: {error:#}"));
+            if lacks_inotify(tools, &format!("{error:#}")) {
+                failure = failure.help(INOTIFY);
+            }
+            failure = failure
                 .help(format!("read {log}"))
                 .help("then run the same command again: it goes on from what is there");
             match before {
@@ -376,6 +380,17 @@ fn record_node_image(tools: &Toolbox, origin: &dyn Origin, begun: u64) -> Result
         return Ok(());
     }
     origin.base_records().record(&tools.engine, image, Brought::Pulled)
+}
+
+/// The way out where the kernel's limit for all containers is used up.
+const INOTIFY: &str = "the kernel has no inotify instance left, other clusters use them all: \
+                       sudo sysctl fs.inotify.max_user_instances=512   # on the engine's machine, or stop another cluster";
+
+/// Whether the node's systemd said so to minikube, which says `words`, or a pod to its log, for which minikube waited.
+fn lacks_inotify(tools: &Toolbox, words: &str) -> bool {
+    let by_systemd = words.contains("inotify") && words.contains("Too many open files");
+    let grep = ["grep", "-rqE", "inotify: too many open files", "/var/log/pods"];
+    by_systemd || tools.first_node().exec(grep).deadline(deadlines::NODE).succeeds()
 }
 
 /// What a new node must not offer to pods: the machine's memory and processors beyond those of the profile. kubelet counts

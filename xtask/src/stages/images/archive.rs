@@ -85,7 +85,8 @@ pub fn filter(
     out.into_inner().and_then(|mut output| output.flush()).context("sending the image")?;
     // The padding after the archive's end, so that the writer is not cut off.
     std::io::copy(&mut archive.into_inner(), &mut std::io::sink()).context("reading the image")?;
-    passed.config = config(&small).or_else(|| docker_config(&docker));
+    // Docker names the image of its own platform; an index may list another one first, whether it is in the archive or not.
+    passed.config = docker_config(&docker).or_else(|| config(&small));
     Ok(passed)
 }
 
@@ -98,9 +99,9 @@ fn config(small: &HashMap<String, Vec<u8>>) -> Option<String> {
         if let Some(config) = next["config"]["digest"].as_str() {
             return Some(config.to_owned());
         }
-        // Attestations have the platform `unknown`.
-        let image = next["manifests"].as_array()?.iter().find(|m| m["platform"]["os"] != "unknown")?.clone();
-        next = read(image["digest"].as_str()?)?;
+        // Attestations have the platform `unknown`; a platform that was not pulled is listed all the same.
+        let images = next["manifests"].as_array()?.iter().filter(|m| m["platform"]["os"] != "unknown");
+        next = images.filter_map(|image| read(image["digest"].as_str()?)).next()?;
     }
     None
 }
@@ -214,6 +215,25 @@ mod tests {
             {"digest":"sha256:aa","platform":{"os":"linux"}}]}"#;
         let tar = pack(&[("blobs/sha256/aa", MANIFEST), ("blobs/sha256/dd", nested), ("index.json", index)]);
         assert_eq!(run(&tar, &[]).1.config.unwrap(), "sha256:cc");
+    }
+
+    /// The shape of what Docker 26 with containerd's store writes of an image that Docker Hub has for two platforms
+    /// (recorded by `test ordinary`).
+    #[test]
+    fn of_an_index_of_platforms_dockers_own_is_taken() {
+        let index = br#"{"manifests":[{"digest":"sha256:dd"}]}"#;
+        let nested = br#"{"manifests":[{"digest":"sha256:bb","platform":{"os":"linux","architecture":"arm64"}},
+            {"digest":"sha256:aa","platform":{"os":"linux","architecture":"amd64"}},
+            {"digest":"sha256:ee","platform":{"os":"unknown"}}]}"#;
+        let other = br#"{"config":{"digest":"sha256:c0"},"layers":[]}"#;
+        let docker = br#"[{"Config":"blobs/sha256/cc","RepoTags":["a:1"],"Layers":["blobs/sha256/11"]}]"#;
+        let common: [(&str, &[u8]); 3] =
+            [("blobs/sha256/aa", MANIFEST), ("blobs/sha256/dd", nested), ("index.json", index)];
+        let both: [(&str, &[u8]); 2] = [("blobs/sha256/bb", other), ("manifest.json", docker)];
+        for more in [&both[..], &both[1..], &[]] {
+            let passed = run(&pack(&[&common[..], more].concat()), &[]).1;
+            assert_eq!(passed.config.as_deref(), Some("sha256:cc"), "{} further files", more.len());
+        }
     }
 
     #[test]

@@ -1,0 +1,51 @@
+//! The first hour on an ordinary machine: the product, unchanged, with an engine in default settings, a user who is not
+//! root, and the origin `release` in a stand-in internet.
+//!
+//! `cargo xtask test ordinary` builds and runs this program. Inside the machine it also serves the stand-in internet.
+
+mod hosts;
+mod internet;
+mod machine;
+mod registry;
+mod resolver;
+mod stock;
+mod trial;
+
+use anyhow::bail;
+use camino::Utf8Path;
+use xtask::commands::output;
+use xtask::commands::test::{Suite, UNDER_TEST};
+use xtask::failure::{Class, Failure};
+use xtask::process;
+
+fn main() {
+    let args: Vec<String> = std::env::args().collect();
+    let inside = match args.get(1..) {
+        Some([what, shared]) if what == "internet" => Some(internet::serve(Utf8Path::new(shared))),
+        Some([what, shared]) if what == "push" => Some(registry::push(Utf8Path::new(shared))),
+        _ => None,
+    };
+    if let Some(result) = inside {
+        if let Err(error) = &result {
+            eprintln!("{error:#}");
+        }
+        std::process::exit(i32::from(result.is_err()));
+    }
+    xtask::program::main(|cli, report| {
+        let (Some(args), Ok(xtask)) = (cli.test(), std::env::var(UNDER_TEST)) else { return Err(started_alone()) };
+        if args.suites != [Suite::Ordinary] {
+            return Err(started_alone());
+        }
+        let tally = trial::run(&cli.open(report)?, &xtask, args.only.as_deref())?;
+        if process::ending() {
+            bail!("interrupted");
+        }
+        output::print(&tally.to_output())?;
+        Ok(if tally.failed > 0 { Class::Check as i32 } else { 0 })
+    });
+}
+
+fn started_alone() -> anyhow::Error {
+    let what = format!("xtask-ordinary runs the suite ordinary with the xtask that {UNDER_TEST} names");
+    Failure::new(Class::Internal, what).help("cargo xtask test ordinary").into()
+}

@@ -1,0 +1,178 @@
+//! What the stand-in internet holds: the programs and images that the origin `packages` has made, as their publishers
+//! offer them.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Write;
+
+use anyhow::{Context, Result, ensure};
+use camino::{Utf8Path, Utf8PathBuf};
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use regex::Regex;
+use xtask::commands::test::Suite;
+use xtask::engine::HIDDEN;
+use xtask::failure::{Class, Failure};
+use xtask::origin::download::checksum;
+use xtask::origin::{Tool, release};
+use xtask::pins::{self, Pins};
+use xtask::plan::Mode;
+use xtask::process::Process;
+use xtask::project::Project;
+use xtask::world::World;
+
+use crate::internet::DOWNLOADS;
+use crate::registry::{self, Image};
+use crate::{hosts, machine::Machine};
+
+/// The platform of everything that `packages` makes.
+const PLATFORM: &str = "linux-amd64";
+
+/// Stands in for kindnet, which minikube starts where the container runtime is containerd: it writes the same
+/// configuration, for the one node that there is, and leaves masquerading to the plugin.
+const KINDNET: &str = r#"#!/bin/sh
+set -eu
+subnet=$(echo "$POD_SUBNET" | sed 's#^\([0-9]*[.][0-9]*\)[.].*#\1.0.0/24#')
+cat >/etc/cni/net.d/.new <<END
+{"cniVersion": "0.3.1", "name": "kindnet", "plugins": [
+  {"type": "ptp", "ipMasq": true, "mtu": 1500, "ipam": {"type": "host-local", "dataDir": "/run/cni-ipam-state",
+   "routes": [{"dst": "0.0.0.0/0"}], "ranges": [[{"subnet": "$subnet"}]]}},
+  {"type": "portmap", "capabilities": {"portMappings": true}}]}
+END
+mv /etc/cni/net.d/.new /etc/cni/net.d/10-kindnet.conflist
+exec sleep infinity
+"#;
+
+/// Programs and images to offer.
+pub struct Stock {
+    world: World,
+    pins: Pins,
+    /// minikube's own base image, by digest.
+    pub kicbase: String,
+    kindnet: String,
+}
+
+impl Stock {
+    /// Brings what is to be offered, unless it is there.
+    pub fn bring(project: &Project) -> Result<Self> {
+        let world = World::bring(project, Mode::Apply, &Suite::E2e.needs(project)?)?;
+        if world.origin.name() != "packages" {
+            let what = "the suite `ordinary` offers what the origin `packages` makes, and this run has another origin";
+            let hidden = format!("DOCKER_HOST={HIDDEN} cargo xtask test ordinary --origin packages");
+            return Err(Failure::new(Class::Machine, what).help(format!("with a private engine: {hidden}")).into());
+        }
+        let minikube = world.origin.tool(Tool::Minikube);
+        let help = Process::new(minikube.as_str()).args(["start", "--help"]).read()?;
+        let kicbase = Regex::new(r"--base-image='([^']+@sha256:[0-9a-f]{64})'")?;
+        let kicbase = kicbase.captures(&help).context("minikube's help names no base image")?[1].to_owned();
+        let program = std::fs::read(&minikube).with_context(|| format!("reading {minikube}"))?;
+        let kindnet = find(&program, b"kindnetd:v").context("minikube names no image of kindnet")?;
+        let kindnet = format!("docker.io/kindest/{kindnet}");
+        Ok(Self { world, pins: Pins::read(&project.root)?, kicbase, kindnet })
+    }
+
+    /// Lays down the downloads, and gives `checkout` their checksums in place of the official ones.
+    pub fn offer_downloads(&self, checkout: &Utf8Path, shared: &Utf8Path) -> Result<()> {
+        let downloads = shared.join(DOWNLOADS);
+        let manifest: BTreeMap<String, toml::Value> = toml::from_str(&pins::read_rendered(checkout, release::FILE)?)?;
+        let path = checkout.join(release::FILE);
+        let mut text = std::fs::read_to_string(&path)?;
+        for (name, tool) in [("kubectl", Tool::Kubectl), ("helm", Tool::Helm), ("minikube", Tool::Minikube)] {
+            let entry = &manifest.get(name).with_context(|| format!("{} has no {name}", release::FILE))?[PLATFORM];
+            let field = |field: &str| entry.get(field).and_then(toml::Value::as_str);
+            let place = place(&downloads, field("url").context("a download has an address")?)?;
+            let program = self.world.origin.tool(tool);
+            match field("member") {
+                Some(member) => pack(&program, member, &place)?,
+                None => drop(std::fs::copy(&program, &place).with_context(|| format!("copying {program}"))?),
+            }
+            text = text.replace(field("sha256").context("a download has a checksum")?, &checksum(&place)?);
+        }
+        std::fs::write(&path, text)?;
+        // What minikube itself looks for; Kubernetes is one program here, whatever it is called.
+        let version = self.pins.render(file!(), "v{kubernetes}")?;
+        let program = self.world.origin.tool(Tool::Kubectl);
+        for name in ["kubeadm", "kubectl", "kubelet"] {
+            let place = place(&downloads, &format!("https://dl.k8s.io/release/{version}/bin/linux/amd64/{name}"))?;
+            std::fs::copy(&program, &place)?;
+            std::fs::write(format!("{place}.sha256"), checksum(&place)?)?;
+        }
+        std::fs::write(place(&downloads, "https://dl.k8s.io/release/stable.txt")?, &version)?;
+        let tag = format!("https://api.github.com/repos/kubernetes/kubernetes/releases/tags/{version}");
+        std::fs::write(place(&downloads, &tag)?, format!("{{\"tag_name\": \"{version}\"}}"))?;
+        Ok(())
+    }
+
+    /// Fills the machine's registry.
+    pub fn offer_images(&self, project: &Project, machine: &Machine) -> Result<()> {
+        let mut images = self.images(project, &machine.shared)?;
+        images.sort_by(|a, b| a.engine.cmp(&b.engine));
+        let mut names: Vec<String> = images.iter().map(|image| image.engine.clone()).collect();
+        names.dedup();
+        let save = self.world.tools.engine.docker().arg("save").args(names).pipe_from(None)?;
+        registry::prepare(&machine.shared, save.reader(), &images)?;
+        save.finish()?;
+        machine.root(&["/shared/xtask-ordinary", "push", "/shared"]).run()
+    }
+
+    fn images(&self, project: &Project, shared: &Utf8Path) -> Result<Vec<Image>> {
+        let mut images: Vec<Image> =
+            self.pins.iter().filter_map(|(_, pin)| pin.image.as_deref().map(Image::official)).collect();
+        for part in ["apiserver", "controller-manager", "scheduler", "proxy"] {
+            let name = self.pins.render(file!(), &format!("registry.k8s.io/kube-{part}:v{{kubernetes}}"))?;
+            images.push(Image::official(&name));
+        }
+        // The official node image trusts the official hosts, and its entrypoint makes the engine's resolver one that pods
+        // reach; the stand-in leaves that to a flag that `release` does not need.
+        let recipe = project.root.join("infra/packages/images/minikube-node/entrypoint");
+        let entrypoint = std::fs::read_to_string(&recipe).with_context(|| format!("reading {recipe}"))?;
+        let last = "exec \"$@\"";
+        ensure!(entrypoint.contains(last), "{recipe} ends otherwise");
+        let entrypoint =
+            entrypoint.replace(last, &format!("cat /etc/kubernetes/resolv.conf >/etc/resolv.conf\n{last}"));
+        let bundle = std::fs::read(shared.join("bundle.pem"))?;
+        let (name, _digest) = self.kicbase.split_once('@').context("a digest")?;
+        images.push(Image {
+            engine: self.pins.render(file!(), "todo-xtask/minikube-node:v{minikube}")?,
+            files: vec![
+                ("etc/ssl/certs/ca-certificates.crt".to_owned(), 0o644, bundle),
+                ("usr/local/bin/entrypoint".to_owned(), 0o755, entrypoint.into_bytes()),
+            ],
+            ..Image::official(name)
+        });
+        images.push(Image {
+            engine: self.pins.render(file!(), "{debian.image}")?,
+            files: vec![("usr/bin/kindnetd".to_owned(), 0o755, KINDNET.as_bytes().to_owned())],
+            command: Some(vec!["/usr/bin/kindnetd".to_owned()]),
+            ..Image::official(&self.kindnet)
+        });
+        Ok(images)
+    }
+}
+
+/// The first text of `program` that begins with `start`, up to what cannot be part of a tag.
+fn find(program: &[u8], start: &[u8]) -> Option<String> {
+    let at = program.windows(start.len()).position(|bytes| bytes == start)?;
+    let rest = &program[at + start.len()..];
+    let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    // A date, a dash, and a commit of eight digits.
+    let tag = rest.get(..digits + 9)?;
+    String::from_utf8([start, tag].concat()).ok()
+}
+
+/// The file that stands for `url`, in a folder that exists.
+fn place(downloads: &Utf8Path, url: &str) -> Result<Utf8PathBuf> {
+    let (host, path) =
+        url.strip_prefix("https://").and_then(|rest| rest.split_once('/')).context("an https address")?;
+    let host = if host == "github.com" { hosts::ASSETS } else { host };
+    let place = downloads.join(host).join(path);
+    std::fs::create_dir_all(place.parent().context("a folder")?)?;
+    Ok(place)
+}
+
+/// Writes a `.tar.gz` with `program` under the name `member`.
+fn pack(program: &Utf8Path, member: &str, place: &Utf8Path) -> Result<()> {
+    let mut builder = tar::Builder::new(GzEncoder::new(File::create(place)?, Compression::fast()));
+    builder.append_path_with_name(program, member).with_context(|| format!("packing {program}"))?;
+    Ok(builder.into_inner()?.finish()?.flush()?)
+}

@@ -1,0 +1,208 @@
+//! What a user does in the first hour, and what must come of it.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use camino::Utf8Path;
+use xtask::failure::{Class, Failure};
+use xtask::lock;
+use xtask::pins;
+use xtask::process::Process;
+use xtask::project::Project;
+use xtask::tally::Tally;
+
+use crate::machine::{self, Kind, Machine, Store};
+use crate::stock::Stock;
+use crate::{hosts, internet};
+
+/// The program under test, as the user calls it.
+const XTASK: &str = "/shared/xtask";
+
+/// The product's settings.
+const SETTINGS: &str = "infra/xtask.toml";
+
+/// For one command of the product.
+const LIMIT: Duration = Duration::from_secs(600);
+
+/// What a scenario works with.
+struct Trial<'a> {
+    machine: Machine,
+    stock: &'a Stock,
+    profile: String,
+}
+
+type Scenario = (&'static str, fn(&Trial<'_>) -> Result<String>);
+
+/// In this order, where a forward proxy is the only way out and the first answers are bad.
+const PROXY: &[Scenario] = &[(
+    "behind a proxy: all that `release` needs comes, although the first answer is late and Docker Hub refuses once",
+    through_proxy,
+)];
+
+/// In this order, with Docker's own store of images.
+const CLASSIC: &[Scenario] = &[
+    ("classic store: a first deploy with the origin `release`, by a user who is not root", first),
+    ("classic store: minikube falls back from its base image's digest to the tag", fallback),
+    ("classic store: a second deploy changes nothing", noop),
+    ("classic store: a changed line of the backend is deployed", changed),
+    ("classic store: a node that docker restarted is started by the next deploy", restarted),
+    ("classic store: teardown leaves no container, volume or network", teardown),
+];
+
+/// In this order, with containerd's.
+const CONTAINERD: &[Scenario] = &[
+    ("containerd store: a first deploy with the origin `release`", first),
+    ("containerd store: a second deploy changes nothing", noop),
+    ("containerd store: a changed line of the backend is deployed", changed),
+];
+
+/// Runs the scenarios of both stores, or of the one machine that `only` names.
+pub fn run(project: &Project, xtask: &str, only: Option<&str>) -> Result<Tally> {
+    machine::check_ground()?;
+    let _lock = lock::take(&project.cache.join("locks"), "ordinary")?;
+    let kind = |store, behind_proxy| Kind { store, behind_proxy };
+    let machines = [
+        ("behind a proxy", kind(Store::Classic, true), PROXY),
+        ("classic store", kind(Store::Classic, false), CLASSIC),
+        ("containerd store", kind(Store::Containerd, false), CONTAINERD),
+    ];
+    let wanted: Vec<_> =
+        machines.into_iter().filter(|(name, ..)| only.is_none_or(|text| name.contains(text))).collect();
+    if wanted.is_empty() {
+        let what = "the suite `ordinary` has no such machine";
+        return Err(Failure::new(Class::Config, what)
+            .help("--only proxy, --only classic, or --only containerd")
+            .into());
+    }
+    let stock = Stock::bring(project)?;
+    let mut tally = Tally::default();
+    for (name, kind, scenarios) in wanted {
+        let mut trial = None;
+        tally += Tally::of(&project.report, &format!("{name}: the ordinary machine starts"), |running| {
+            running.progress("installing Debian");
+            let tree = machine::install(project, running)?;
+            running.progress("filling the stand-in internet");
+            trial = Some(Trial::prepare(project, &stock, &tree, xtask, kind)?);
+            Ok(String::new())
+        });
+        let Some(trial) = trial else { continue };
+        for (name, scenario) in scenarios {
+            let result = Tally::of(&project.report, name, |_| scenario(&trial));
+            let failed = result.failed > 0;
+            tally += result;
+            if failed {
+                // The later ones start from the state that this one should have left.
+                break;
+            }
+        }
+        trial.machine.remove(project)?;
+    }
+    Ok(tally)
+}
+
+impl<'a> Trial<'a> {
+    fn prepare(project: &Project, stock: &'a Stock, tree: &Utf8Path, xtask: &str, kind: Kind) -> Result<Self> {
+        let machine = Machine::start(project, tree, xtask, kind)?;
+        let copy = machine.shared.join("checkout");
+        copy_checkout(project, &copy)?;
+        stock.offer_downloads(&copy, &machine.shared)?;
+        stock.offer_images(project, &machine)?;
+        // Not that of the run's options: the user gives none.
+        let settings: toml::Value = toml::from_str(&pins::read_rendered(&copy, SETTINGS)?)?;
+        let profile = settings["cluster"]["profile"].as_str().context("the settings name a profile")?.to_owned();
+        let trial = Self { machine, stock, profile };
+        let script = "cp -r /shared/checkout ~/origin && cd ~/origin && git init --quiet && git add --all \
+                      && git -c user.name=user -c user.email=user@ordinary commit --quiet -m ordinary \
+                      && git clone --quiet ~/origin ~/todo";
+        trial.sh(script)?;
+        Ok(trial)
+    }
+
+    /// Runs a line of the user's shell, which must succeed, and gives what it prints.
+    fn sh(&self, line: &str) -> Result<String> {
+        Ok(self.machine.user(&["sh", "-c", line], &[], LIMIT)?.expect(0, &[])?.text)
+    }
+
+    fn deploy(&self, texts: &[&str]) -> Result<String> {
+        let ran = self.machine.user(&[XTASK, "deploy", "dev"], &[], LIMIT)?.expect(0, texts)?;
+        Ok(format!("{:.1} s", ran.took.as_secs_f64()))
+    }
+}
+
+/// Copies the files that git knows of, and those that it would.
+fn copy_checkout(project: &Project, to: &Utf8Path) -> Result<()> {
+    let list = Process::new("git")
+        .args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"])
+        .cwd(&project.root)
+        .read()?;
+    for name in list.split('\0').filter(|name| project.root.join(name).is_file()) {
+        let (from, to) = (project.root.join(name), to.join(name));
+        std::fs::create_dir_all(to.parent().context("a file has a folder")?)?;
+        std::fs::copy(&from, &to).with_context(|| format!("copying {from}"))?;
+    }
+    Ok(())
+}
+
+fn first(trial: &Trial<'_>) -> Result<String> {
+    let who = trial.sh("id -u; id -Gn; docker info --format '{{.Driver}}'")?;
+    ensure!(!who.starts_with("0\n") && who.contains("docker"), "the user is {who}");
+    trial.deploy(&["is up", "todo-backend     2/2 ready", "todo-frontend    2/2 ready", "built = node = pods"])
+}
+
+fn fallback(trial: &Trial<'_>) -> Result<String> {
+    let requests = internet::requests(&trial.machine.shared)?;
+    let (name, digest) = trial.stock.kicbase.split_once('@').context("a digest")?;
+    let tag = name.rsplit_once(':').context("a tag")?.1;
+    let asked = |end: &str| requests.iter().any(|line| line.contains("kicbase/manifests/") && line.contains(end));
+    ensure!(asked(&format!("{digest} 404")), "the digest was not asked for: {requests:#?}");
+    ensure!(asked(&format!("{tag} 200")), "the tag was not asked for: {requests:#?}");
+    Ok(String::new())
+}
+
+fn noop(trial: &Trial<'_>) -> Result<String> {
+    trial.deploy(&["nothing changed: nothing was built, loaded or restarted"])
+}
+
+fn changed(trial: &Trial<'_>) -> Result<String> {
+    trial.sh("echo '# a change of one line' >> ~/todo/apps/backend/app/__init__.py")?;
+    trial.deploy(&["app/__init__.py", "is up"])
+}
+
+fn restarted(trial: &Trial<'_>) -> Result<String> {
+    let port = format!("docker port {} 8443/tcp", trial.profile);
+    let before = trial.sh(&port)?;
+    trial.sh(&format!("docker restart {}", trial.profile))?;
+    let after = trial.sh(&port)?;
+    ensure!(before != after, "the API server's port is the same: {after}");
+    trial.deploy(&["is up"])
+}
+
+fn teardown(trial: &Trial<'_>) -> Result<String> {
+    let command = [XTASK, "teardown", "--data", "--cluster", "--yes"];
+    trial.machine.user(&command, &[], LIMIT)?.expect(0, &[])?;
+    for (noun, list) in [("container", "docker ps --all --quiet"), ("volume", "docker volume ls --quiet")] {
+        let left = trial.sh(list)?;
+        ensure!(left.trim().is_empty(), "a {noun} is left: {left}");
+    }
+    let networks = trial.sh("docker network ls --format '{{.Name}}'")?;
+    let left: Vec<&str> = networks.lines().filter(|name| !["bridge", "host", "none"].contains(name)).collect();
+    ensure!(left.is_empty(), "networks are left: {left:?}");
+    Ok(String::new())
+}
+
+/// Ends the deploy once the engine has the node's container.
+fn through_proxy(trial: &Trial<'_>) -> Result<String> {
+    let script = format!(
+        "{XTASK} deploy dev & deploy=$!; until docker container inspect {} >/dev/null 2>&1; do \
+         kill -0 $deploy || exit 1; sleep 0.2; done; kill -INT $deploy; wait $deploy",
+        trial.profile
+    );
+    let ran = trial.machine.user(&["bash", "-c", &script], &[], LIMIT)?.expect(130, &["create cluster"])?;
+    let requests = internet::requests(&trial.machine.shared)?;
+    for host in ["dl.k8s.io", "get.helm.sh", hosts::ASSETS, "registry-1.docker.io", "gcr.io", "registry.k8s.io"] {
+        let asked = requests.iter().any(|line| line.starts_with(host) && line.ends_with(" 200"));
+        ensure!(asked, "{host} was not asked:\n{}", ran.text);
+    }
+    ensure!(requests.iter().any(|line| line.ends_with(" 429")), "Docker Hub refused nothing: {requests:#?}");
+    trial.machine.user(&[XTASK, "teardown", "--cluster", "--yes"], &[], LIMIT)?.expect(0, &[]).map(|_| String::new())
+}
