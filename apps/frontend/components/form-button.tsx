@@ -1,5 +1,3 @@
-"use client";
-
 import type { ComponentProps } from "react";
 
 type Props = Omit<ComponentProps<"button">, "onClick" | "type" | "name" | "value"> & {

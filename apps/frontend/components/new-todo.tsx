@@ -1,5 +1,3 @@
-"use client";
-
 import { useEffect, useRef } from "react";
 import { TITLE_MAX } from "@/lib/api";
 import styles from "./new-todo.module.css";

@@ -1,5 +1,3 @@
-"use client";
-
 import type { MouseEvent } from "react";
 import { go } from "@/lib/address";
 import { type Filter, FILTERS } from "@/lib/filters";

@@ -1,5 +1,3 @@
-"use client";
-
 import { type KeyboardEvent, memo, useRef, useState } from "react";
 import { TITLE_MAX } from "@/lib/api";
 import type { Item } from "@/lib/operations";

@@ -1,5 +1,3 @@
-"use client";
-
 import { type SyntheticEvent, useEffect, useRef, useState } from "react";
 import {
   afterSignIn,

@@ -1,5 +1,3 @@
-"use client";
-
 import { useEffect, useRef } from "react";
 import { afterSignIn } from "@/lib/account-forms";
 import { AccountForm } from "./account-form";

@@ -1,5 +1,3 @@
-"use client";
-
 import { type ChatMessage, deedsOf } from "@/lib/assistant-messages";
 import type { Snapshot } from "@/lib/assistant-store";
 

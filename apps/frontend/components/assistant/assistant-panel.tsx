@@ -1,5 +1,3 @@
-"use client";
-
 import { type KeyboardEvent, type MouseEvent, useEffect, useRef, useState, useSyncExternalStore } from "react";
 import { assistantApi } from "@/lib/assistant-api";
 import { AssistantStore } from "@/lib/assistant-store";

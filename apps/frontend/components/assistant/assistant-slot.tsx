@@ -1,5 +1,3 @@
-"use client";
-
 import { type ComponentType, useCallback, useEffect, useRef, useState, useSyncExternalStore } from "react";
 import { Notice } from "@/components/notice";
 import type { AssistantPanelProps } from "./assistant-panel";

@@ -1,5 +1,3 @@
-"use client";
-
 import type { KeyboardEvent, RefObject } from "react";
 import { MESSAGE_MAX } from "@/lib/assistant-store";
 import styles from "./composer.module.css";

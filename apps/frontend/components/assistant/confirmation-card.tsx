@@ -1,5 +1,3 @@
-"use client";
-
 import { useEffect, useRef } from "react";
 import type { Confirmation } from "@/lib/api-types";
 import styles from "./confirmation-card.module.css";

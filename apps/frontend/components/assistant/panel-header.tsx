@@ -1,5 +1,3 @@
-"use client";
-
 import { type RefObject, useRef, useState } from "react";
 import { Cross } from "@/components/icons";
 import { Notice } from "@/components/notice";

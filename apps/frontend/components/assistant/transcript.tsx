@@ -1,5 +1,3 @@
-"use client";
-
 import { type ReactNode, useEffect, useRef } from "react";
 import type { ChatMessage } from "@/lib/assistant-messages";
 import { Message } from "./message";
