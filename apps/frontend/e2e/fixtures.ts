@@ -24,6 +24,8 @@ export const test = base.extend<Fixtures>({
   todos: async ({ account, context, baseURL }, use) => {
     await signIn(context, baseURL, account);
     await use(account);
+    // What a page still asks for would find no account.
+    for (const page of context.pages()) await page.goto("about:blank");
   },
   complaints: [
     async ({ page }, use) => {

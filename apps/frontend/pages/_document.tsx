@@ -7,6 +7,25 @@ interface Props extends DocumentInitialProps {
   nonce: string;
 }
 
+type Params = Record<string, { otherChunks: string[] }>;
+
+/**
+ * Has a page wait for the files of `_app` as well: its first module is in one of them. Next lists them for `_app` alone and
+ * counts on the order of the scripts, which a file that was asked for again does not keep.
+ */
+class PageHead extends Head {
+  override render() {
+    const { buildManifest, __NEXT_DATA__ } = this.context;
+    const { "/_app": app, [__NEXT_DATA__.page]: own, ...rest } = (buildManifest.pagesChunkGroupBootstrapParams ?? {}) as Params;
+    if (app && own) {
+      const both = { ...own, otherChunks: [...new Set([...app.otherChunks, ...own.otherChunks])] };
+      const params = { ...rest, "/_app": app, [__NEXT_DATA__.page]: both };
+      this.context.buildManifest = { ...buildManifest, pagesChunkGroupBootstrapParams: params };
+    }
+    return super.render();
+  }
+}
+
 export default class Page extends Document<Props> {
   static override async getInitialProps(context: DocumentContext): Promise<Props> {
     const policy = context.res?.getHeader("content-security-policy");
@@ -17,14 +36,14 @@ export default class Page extends Document<Props> {
     const { nonce } = this.props;
     return (
       <Html lang="en">
-        <Head nonce={nonce}>
+        <PageHead nonce={nonce}>
           <meta name="color-scheme" content="light dark" />
           <meta name="theme-color" content="#f3f1ec" media="(prefers-color-scheme: light)" />
           <meta name="theme-color" content="#131518" media="(prefers-color-scheme: dark)" />
           <meta name="description" content="What needs to be done, and what is." />
           <link rel="icon" href="/icon.svg" sizes="any" type="image/svg+xml" />
           <script nonce={nonce} dangerouslySetInnerHTML={{ __html: `(${recover.toString()})()` }} />
-        </Head>
+        </PageHead>
         <body>
           <Main />
           <NextScript nonce={nonce} />

@@ -100,6 +100,16 @@ describe("the same build", () => {
     expect(html).toMatch(/<noscript><p[^>]*><a href="\/\?after=20_t20">More todos<\/a>/);
   });
 
+  it("waits for all of its files, in whatever order they come", async () => {
+    for (const path of ["/", "/account/delete"]) {
+      const html = await (await ask(one, path, SIGNED_IN)).text();
+      const started = [...html.matchAll(/\.push\((\{"otherChunks".*?\})\);/g)];
+      const [app, own] = started.map(([, json]) => (JSON.parse(json ?? "") as { otherChunks: string[] }).otherChunks);
+      expect(own, path).toEqual(expect.arrayContaining(app ?? []));
+      expect(own?.length, path).toBeGreaterThan(app?.length ?? 0);
+    }
+  });
+
   it("has the headers of every answer on all of them, whoever makes it", async () => {
     const pages = ["/", "/active", "/completed", "/sign-in", "/sign-up", "/account/delete", "/active?after=nonsense"];
     for (const path of [...pages, "/healthz", "/icon.svg", "/nothing-here"]) {

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use camino::{Utf8Path, Utf8PathBuf};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use xtask::origin;
 use xtask::process::{ALL, Process};
@@ -75,6 +75,18 @@ impl Ran {
 }
 
 impl Bed {
+    /// Copies the kubeconfig to `to`, with the cluster's API server at `port`. Gives the address that it had.
+    pub fn aim(&self, to: &Utf8Path, port: u16) -> Result<String> {
+        let mut config: Value = serde_norway::from_str(&std::fs::read_to_string(&self.kubeconfig)?)?;
+        let clusters = config["clusters"].as_array_mut().into_iter().flatten();
+        let cluster = clusters.into_iter().find(|entry| entry["name"] == self.profile.as_str());
+        let cluster = cluster.with_context(|| format!("{} has no cluster {}", self.kubeconfig, self.profile))?;
+        let server = cluster["cluster"]["server"].as_str().unwrap_or_default().to_owned();
+        cluster["cluster"]["server"] = json!(format!("https://127.0.0.1:{port}"));
+        write_private(to, &serde_norway::to_string(&config)?)?;
+        Ok(server)
+    }
+
     /// Copies the checkout and the program `xtask`; `anew` also removes what an earlier, interrupted run may have left.
     pub fn make(project: &Project, xtask: &str, anew: bool) -> Result<Self> {
         let folder = project.target().join("e2e");

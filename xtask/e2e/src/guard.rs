@@ -152,12 +152,9 @@ pub fn elsewhere(bed: &Bed) -> Result<()> {
 
 /// As on macOS, where minikube writes the published port, which is another one after each start of the node.
 pub fn old_port(bed: &Bed) -> Result<()> {
-    let text = std::fs::read_to_string(&bed.kubeconfig)?;
-    let server = text.lines().find(|line| line.trim().starts_with("server: https://"));
-    let server = server.context("a server in the kubeconfig")?.trim().to_owned();
     let changed = scratch(bed, "old-port-kubeconfig")?;
     // Nobody listens there.
-    std::fs::write(&changed, text.replace(&server, "server: https://127.0.0.1:9"))?;
+    let server = bed.aim(&changed, 9)?;
     let before = (bed.pods("backend")?, bed.pods("frontend")?);
     let run = |args: &[&str]| bed.xtask_with(args, &[("KUBECONFIG", changed.as_str())]);
     run(&["status"])?.expect(0, &["2/2 ready"])?;

@@ -121,7 +121,9 @@ fn looked_at(bed: &Bed) -> Result<()> {
 /// What a refused deploy must leave as it was: pods, Secrets and Jobs.
 fn state(bed: &Bed) -> Result<Vec<String>> {
     let names = bed.tools()?.kubectl_here().args(["get", "pods,secrets,jobs,deployments", "-o"]);
-    let names = names.arg("jsonpath={range .items[*]}{.kind} {.metadata.name} {.metadata.uid}{\"\\n\"}{end}").read()?;
-    // A Job's pod goes in the background.
-    Ok(names.lines().filter(|line| !line.starts_with("Pod todo-preflight")).map(str::to_owned).collect())
+    let path = r#"jsonpath={range .items[*]}{.metadata.deletionTimestamp} {.kind} {.metadata.name} {.metadata.uid}{"\n"}{end}"#;
+    let names = names.arg(path).read()?;
+    // Pods of an earlier rollout end meanwhile, and a Job's pod goes in the background.
+    let stay = |line: &&str| !line.starts_with(" Pod todo-preflight");
+    Ok(names.lines().filter(|line| line.starts_with(' ')).filter(stay).map(str::to_owned).collect())
 }

@@ -14,7 +14,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use camino::{Utf8Path, Utf8PathBuf};
+use camino::Utf8PathBuf;
 use serde_json::{Value, json};
 
 use xtask::cache::CACHE_VARIABLE;
@@ -96,7 +96,7 @@ impl<'a> Real<'a> {
         let ledger = Ledger::new(Arc::new(Gate::new(1)));
         let proxy = Proxy::start(api, &certificates(&tools)?, ledger.clone(), None)?.port;
         let kubeconfig = folder.join("kubeconfig");
-        aim(&bed.kubeconfig, &kubeconfig, &bed.profile, proxy)?;
+        bed.aim(&kubeconfig, proxy)?;
 
         let engine = tools.engine.clone();
         let client = match engine.client.as_str() {
@@ -270,16 +270,6 @@ fn certificates(tools: &Toolbox) -> Result<Pki> {
             key: own(&format!("{profile}/client.key"))?,
         },
     })
-}
-
-/// Copies a kubeconfig with the cluster `name` at the port of the proxy.
-fn aim(from: &Utf8Path, to: &Utf8Path, name: &str, port: u16) -> Result<()> {
-    let mut config: Value = serde_norway::from_str(&std::fs::read_to_string(from)?)?;
-    let clusters = config["clusters"].as_array_mut().into_iter().flatten();
-    let cluster = clusters.into_iter().find(|entry| entry["name"] == name);
-    cluster.with_context(|| format!("{from} has no cluster {name}"))?["cluster"]["server"] =
-        json!(format!("https://127.0.0.1:{port}"));
-    crate::bed::write_private(to, &serde_norway::to_string(&config)?)
 }
 
 /// Whether a pod serves no more: it ends and its successor is there, or it has done its work.
