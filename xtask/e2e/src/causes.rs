@@ -30,7 +30,9 @@ pub fn mistake(bed: &Bed, path: &str, edit: impl FnOnce(&str) -> String, name: &
 
 /// The copy as it is runs and is verified: with `--only` it may be another than the run before has left.
 pub fn sound(bed: &Bed) -> Result<()> {
-    bed.xtask(&["deploy", "dev"])?.expect(0, &["is up"]).map(drop)
+    bed.xtask(&["deploy", "dev"])?.expect(0, &["is up"])?;
+    // A pod that its ReplicaSet began when a rollback came is not counted among the old ones.
+    bed.until("two pods of each", Duration::from_secs(20), || Ok(all_pods(bed)?.len() == 4))
 }
 
 /// What was rolled back to is what was verified: the mistake undone, there is nothing to release.

@@ -41,6 +41,8 @@ use crate::bed::{Bed, Ran};
 const SHORT: &str = "0.1 60";
 /// A run that lasts longer hangs.
 const LONGEST: Duration = Duration::from_secs(200);
+/// What names of the backend's Secrets begin with; a revision has one.
+const PER_REVISION: &str = "todo-backend-";
 /// What is read of the cluster.
 const KINDS: &str = "namespaces,secrets,configmaps,serviceaccounts,services,deployments,statefulsets,pods,\
                      poddisruptionbudgets,persistentvolumeclaims,ingresses,ingressclasses";
@@ -190,7 +192,8 @@ impl<'a> Real<'a> {
         let users = list.iter().filter(|object| uses_secrets(object)).map(Value::to_string).collect::<String>();
         for object in list {
             let name = object["metadata"]["name"].as_str().unwrap_or_default();
-            if object["kind"] == "Secret" && name.starts_with("todo-backend-") && !users.contains(name) {
+            let is_per_revision = object["kind"] == "Secret" && name.starts_with(PER_REVISION);
+            if is_per_revision && users.contains(PER_REVISION) && !users.contains(name) {
                 // Of an earlier revision: any deploy may find that no kept revision names it any more.
                 continue;
             }
