@@ -15,9 +15,10 @@ EXIT_PORT = 3
 
 
 def main() -> int:
-    # The first process of a container ignores signals that it does not handle.
+    # The first process of a container ignores signals that it does not handle. A start that is
+    # cut off has not done its work: with 0 an evicted pod would count as one that has.
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: sys.exit(0))
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
     host = os.environ.get("HOST") or "0.0.0.0"  # noqa: S104 - only Kubernetes knows the pod's
     port = os.environ.get("PORT") or "8000"
     if not port.isdecimal() or int(port) > 65535:

@@ -1,6 +1,8 @@
 """The server, on the socket at which the gate has answered before."""
 
 import logging
+import signal
+import sys
 from types import FrameType
 
 import uvicorn
@@ -55,7 +57,9 @@ def serve(settings: Settings, app: FastAPI, gate: Gate) -> int:
     gate.close()
     gate.is_ready = lambda: server.started and app.state.database.was_reached
     try:
-        # uvicorn raises the signal again after its graceful shutdown: app.__main__ handles it.
+        # uvicorn raises the signal again after its graceful shutdown; that is an ordinary end.
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: sys.exit(0))
         server.run(sockets=[gate.socket])
     finally:
         metrics.close()

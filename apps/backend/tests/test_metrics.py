@@ -132,7 +132,7 @@ async def test_an_unexpected_error_is_counted(
     async def broken(*_: object, **__: object) -> None:
         raise RuntimeError
 
-    monkeypatch.setattr("app.todos.service.list_todos", broken)
+    monkeypatch.setattr("app.todos.service.list_callers_todos", broken)
     await client.get("/todos")
     name = key("todo_http_requests_total", route="/api/v1/todos", method="GET", status="500")
     assert told(app)[name] == 1

@@ -72,7 +72,7 @@ def test_it_ends_soon_during_an_outage(absent: Postgres) -> None:
         started = time.monotonic()
         _, errors = process.communicate(timeout=10)
     assert time.monotonic() - started < 5
-    assert (process.returncode, errors) == (0, "")
+    assert (process.returncode, errors) == (128 + signal.SIGTERM, "")
 
 
 def migrating(server: Postgres) -> Process:
