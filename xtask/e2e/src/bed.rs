@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use camino::{Utf8Path, Utf8PathBuf};
 use serde_json::{Value, json};
 
@@ -11,6 +11,7 @@ use xtask::process::{ALL, Process};
 use xtask::project::Project;
 use xtask::stages::machine;
 use xtask::toolbox::Toolbox;
+use xtask_faults::ran::Ran;
 
 /// How far the tests' port is from the one that `deploy` prefers.
 const PORT_OFFSET: u16 = 400;
@@ -49,29 +50,6 @@ pub struct Bed {
     pub log: Utf8PathBuf,
     /// Environment variables of every xtask run.
     environment: Vec<(&'static str, String)>,
-}
-
-/// What an xtask run printed.
-pub struct Ran {
-    /// Exit code.
-    pub code: i32,
-    /// Standard output and error.
-    pub text: String,
-    /// Standard output alone.
-    pub stdout: String,
-    /// How long it took.
-    pub took: Duration,
-}
-
-impl Ran {
-    /// Fails unless the run ended with `code` and printed every one of `texts`.
-    pub fn expect(self, code: i32, texts: &[&str]) -> Result<Self> {
-        ensure!(self.code == code, "exit code {} instead of {code}:\n{}", self.code, self.text);
-        for text in texts {
-            ensure!(self.text.contains(text), "`{text}` is not in:\n{}", self.text);
-        }
-        Ok(self)
-    }
 }
 
 impl Bed {
@@ -185,14 +163,7 @@ impl Bed {
         }
         let start = Instant::now();
         let output = process.output()?;
-        let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
-        let text = [output.stdout, output.stderr].concat();
-        Ok(Ran {
-            stdout,
-            code: output.status.code().unwrap_or(-1),
-            text: String::from_utf8_lossy(&text).into_owned(),
-            took: start.elapsed(),
-        })
+        Ok(Ran::of(output, start.elapsed()))
     }
 
     /// The xtask under test as a command, for scenarios that read and interrupt it while it runs.

@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
 
-use super::bed::{AUTH, Bed, Ran};
+use super::bed::{AUTH, Bed};
 use super::lifecycle::references;
 use super::load::Load;
 use xtask::stages::images::node::canonical;
+use xtask_faults::ran::Ran;
 
 pub const VALUES: &str = "infra/helm/values-dev.yaml";
 const FRONTEND: &str = "infra/helm/templates/frontend/deployment.yaml";

@@ -5,8 +5,9 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow, ensure};
 use camino::Utf8PathBuf;
 
-use super::bed::{AUTH, Bed, Ran};
+use super::bed::{AUTH, Bed};
 use super::lifecycle::references;
+use xtask_faults::ran::Ran;
 
 /// A kubeconfig of somebody else, whose context and current context is `name`.
 pub fn foreign(name: &str) -> String {

@@ -17,6 +17,7 @@ pub mod pki;
 pub mod player;
 pub mod programs;
 pub mod proxy;
+pub mod ran;
 pub mod scenario;
 pub mod servers;
 pub mod suite;

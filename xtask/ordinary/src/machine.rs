@@ -4,9 +4,9 @@
 //! Its processes have namespaces of their own, so all of it ends with one process, and everything that it writes lies in
 //! one folder. Nothing of this machine's network changes: no address, no route, no rule.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use camino::{Utf8Path, Utf8PathBuf};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use serde_json::json;
@@ -19,6 +19,7 @@ use xtask::pins;
 use xtask::process::{Piped, Process};
 use xtask::project::Project;
 use xtask::report::Running;
+use xtask_faults::ran::Ran;
 
 use crate::{hosts, internet, registry};
 
@@ -67,27 +68,6 @@ pub struct Machine {
     /// Log of what ran in it.
     log: Utf8PathBuf,
     behind_proxy: bool,
-}
-
-/// What a command printed.
-pub struct Ran {
-    /// Exit code.
-    pub code: i32,
-    /// Standard output and error.
-    pub text: String,
-    /// How long it took.
-    pub took: Duration,
-}
-
-impl Ran {
-    /// Fails unless the command ended with `code` and printed every one of `texts`.
-    pub fn expect(self, code: i32, texts: &[&str]) -> Result<Self> {
-        ensure!(self.code == code, "exit code {} instead of {code}:\n{}", self.code, self.text);
-        for text in texts {
-            ensure!(self.text.contains(text), "`{text}` is not in:\n{}", self.text);
-        }
-        Ok(self)
-    }
 }
 
 /// Makes the machine's file system unless the cache has it.
@@ -238,8 +218,7 @@ impl Machine {
         all.extend(command);
         let start = Instant::now();
         let output = self.root(&all).log(&self.log).deadline(limit).output()?;
-        let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
-        Ok(Ran { code: output.status.code().unwrap_or(-1), text, took: start.elapsed() })
+        Ok(Ran::of(output, start.elapsed()))
     }
 
     /// Ends it and removes all that it has written.

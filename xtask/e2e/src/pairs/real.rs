@@ -31,11 +31,12 @@ use xtask_faults::gate::Gate;
 use xtask_faults::machine::{BuiltImage, Machine};
 use xtask_faults::pki::{Pair, Pki};
 use xtask_faults::proxy::Proxy;
+use xtask_faults::ran::Ran;
 use xtask_faults::suite;
 use xtask_faults::truth::Truth;
 use xtask_faults::world::{Outcome, State, on_path};
 
-use crate::bed::{Bed, Ran};
+use crate::bed::Bed;
 
 /// For a hanging call: a tenth of the limits, so that a hang is short, and a minute at most, so that a rollout fits.
 const SHORT: &str = "0.1 60";
