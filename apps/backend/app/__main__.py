@@ -7,11 +7,8 @@ import os
 import signal
 import sys
 
-from app.core.ending import explain_end
+from app.core.ending import EXIT_PORT, EXIT_SETTINGS, explain_end
 from app.core.gate import Gate
-
-EXIT_SETTINGS = 2
-EXIT_PORT = 3
 
 
 def main() -> int:

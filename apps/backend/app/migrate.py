@@ -26,7 +26,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from app.core.connections import connect_options
 from app.core.dberrors import Cause, Kind, classify
-from app.core.ending import explain_end
+from app.core.ending import EXIT_SETTINGS, explain_end
 from app.core.logging import JsonFormatter, configure_logging
 from app.core.settings import SettingsError, load_settings
 
@@ -42,7 +42,6 @@ REMIND_SECONDS = 30.0
 
 EXIT_TERMINATED = 143
 
-EXIT_SETTINGS = 2
 EXIT_CODES = {
     Kind.UNREACHABLE: 3,
     Kind.WAKING_UP: 3,

@@ -8,13 +8,12 @@ from types import FrameType
 import uvicorn
 from fastapi import FastAPI
 
-from app.core.ending import explain_end
+from app.core.ending import EXIT_PORT, explain_end
 from app.core.gate import Gate
 from app.core.metrics import MetricsServer
 from app.core.settings import Settings
 from app.core.streams import Shutdown
 
-EXIT_PORT = 3
 # What requests in flight get after the signal: more than any may take. With the chart's preStop
 # pause before it and the database's closing after it, it is well within the pod's 30 seconds.
 GRACE_SECONDS = 12

@@ -8,12 +8,11 @@ import threading
 
 from app import __version__, migrate
 from app.core.dberrors import Cause
-from app.core.ending import explain_end
+from app.core.ending import EXIT_SETTINGS, explain_end
 from app.core.gate import Gate
 from app.core.logging import JsonFormatter, configure_logging
 from app.core.settings import SettingsError, load_settings
 
-EXIT_SETTINGS = 2
 CHILD_END_SECONDS = 3.0
 
 log = logging.getLogger("app")

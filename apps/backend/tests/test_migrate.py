@@ -18,6 +18,7 @@ from alembic.script import ScriptDirectory
 
 from app import migrate
 from app.core.dberrors import Kind
+from app.core.ending import EXIT_SETTINGS
 from app.core.logging import JsonFormatter
 from app.users.current import LOCAL_USER_ID
 from tests.conftest import AUTH_SECRET, NewServer
@@ -232,7 +233,7 @@ def test_what_answers_in_another_protocol_for_a_moment_is_waited_for(
 
 def test_settings_are_checked_first(run: Run) -> None:
     code, output = run("mysql://x")
-    assert code == migrate.EXIT_SETTINGS
+    assert code == EXIT_SETTINGS
     assert output.count("\n") == 1
     assert "DATABASE_URL must start with postgresql://" in output
 

@@ -4,6 +4,8 @@ import os
 import sys
 from contextlib import suppress
 
+EXIT_SETTINGS = 2
+EXIT_PORT = 3
 TERMINATION_MESSAGE = "/dev/termination-log"  # Kubernetes makes it, in every container
 
 
