@@ -30,9 +30,7 @@ pub struct Stopped {
 
 /// The step that follows the rollout. When it fails, the evidence is saved and what `run` did is undone.
 pub fn step<'a>(project: &'a Project, tools: &'a Toolbox, run: Run, redactor: Redactor, why: String) -> Step<'a> {
-    let shown =
-        format!("GET {}?watch=true  # and other kinds", kinds::POD.collection(tools.namespace(), Scope::Namespace));
-    Step::new("roll out", why, shown, move |running| {
+    Step::new("roll out", why, watching(tools), move |running| {
         let stopped = follow(tools, running, deadlines::ROLLOUT)
             .context("the rollout goes on, but it cannot be followed; nothing was undone")?;
         let Some(stopped) = stopped else { return Ok("all replicas ready".to_owned()) };
@@ -43,14 +41,17 @@ pub fn step<'a>(project: &'a Project, tools: &'a Toolbox, run: Run, redactor: Re
 
 /// The step that waits until all replicas are ready, after a start of the cluster. When it fails, the evidence is saved.
 pub fn wait_step<'a>(project: &'a Project, tools: &'a Toolbox, redactor: Redactor) -> Step<'a> {
-    let shown =
-        format!("GET {}?watch=true  # and other kinds", kinds::POD.collection(tools.namespace(), Scope::Namespace));
-    Step::new("wait for the application", "it is proven next", shown, move |running| {
+    Step::new("wait for the application", "it is proven next", watching(tools), move |running| {
         match follow(tools, running, deadlines::ROLLOUT)? {
             None => Ok("all replicas ready".to_owned()),
             Some(stopped) => Err(evidence::explain(project, tools, &redactor, &stopped).into()),
         }
     })
+}
+
+/// The request behind [`follow`], for a step to show.
+fn watching(tools: &Toolbox) -> String {
+    format!("GET {}?watch=true  # and other kinds", kinds::POD.collection(tools.namespace(), Scope::Namespace))
 }
 
 /// Follows the rollout until every workload is complete (`None`) or cannot become so.

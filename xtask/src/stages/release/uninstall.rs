@@ -12,7 +12,7 @@ use crate::api::{Propagation, kinds};
 use crate::deadlines;
 use crate::failure::{Class, Failure};
 use crate::plan::Step;
-use crate::process;
+use crate::process::{self, Process};
 use crate::project::Project;
 use crate::snapshot::{Snapshot, title};
 use crate::toolbox::Toolbox;
@@ -23,10 +23,7 @@ use crate::toolbox::Toolbox;
 /// Fails if an object that Helm made for the release, or a revision of it, is still there.
 pub fn uninstall(project: &Project, tools: &Toolbox) -> Result<(Snapshot, Existing)> {
     let release = &project.settings.chart.release;
-    // Why it fails, Helm says in a line for debugging alone. Its own wait takes an object that it has not seen yet for one
-    // that is gone.
-    let uninstall = tools.helm().args(["uninstall", release, "--ignore-not-found", "--cascade=foreground", "--debug"]);
-    uninstall.log(project.log("helm")).deadline(deadlines::HELM_UNINSTALL).run().map_err(|error| {
+    command(project, tools).run().map_err(|error| {
         Failure::new(Class::Cluster, format!("Helm has not removed the release {release}: {error:#}"))
             .help("the same command goes on from there")
             .help("see whether the cluster answers: cargo xtask status")
@@ -53,12 +50,20 @@ pub fn uninstall(project: &Project, tools: &Toolbox) -> Result<(Snapshot, Existi
         .into())
 }
 
+/// Why it fails, Helm says in a line for debugging alone. Its own wait takes an object that it has not seen yet for one
+/// that is gone.
+fn command(project: &Project, tools: &Toolbox) -> Process {
+    let release = &project.settings.chart.release;
+    let uninstall = tools.helm().args(["uninstall", release, "--ignore-not-found", "--cascade=foreground", "--debug"]);
+    uninstall.log(project.log("helm")).deadline(deadlines::HELM_UNINSTALL)
+}
+
 /// The step that ends an uninstall which failed or was killed. The record goes with the revisions that it is about.
 pub fn finish<'a>(project: &'a Project, tools: &'a Toolbox, status: &Status) -> Option<Step<'a>> {
     let newest = status.newest().filter(|revision| revision.uninstalling())?;
     let release = &project.settings.chart.release;
     let why = format!("revision {} is uninstalling: the teardown of it did not end", newest.number);
-    Some(Step::new(format!("end the uninstall of {release}"), why, format!("helm uninstall {release}"), move |_| {
+    Some(Step::new(format!("end the uninstall of {release}"), why, command(project, tools), move |_| {
         helm::nobody_at_work(release, &tools.profile)?;
         let now = helm::observe(&secrets::observe(tools)?);
         if !now.newest().is_some_and(helm::Revision::uninstalling) {
