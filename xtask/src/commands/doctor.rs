@@ -196,7 +196,7 @@ fn windows(root: &Utf8Path, kernel: &str) -> Option<Row> {
     })
 }
 
-/// The port of `profile`, or the one that a new profile takes, and who holds it.
+/// The port of `profile`, or the one that a new profile takes, and who holds it. `None`: which profile there is is unknown.
 fn port(project: &Project, profile: Option<&cluster::Profile>) -> Row {
     let (state, published) = profile.map_or((None, None), |profile| (Some(&profile.state), profile.port));
     match (state, published) {
@@ -217,6 +217,7 @@ fn port(project: &Project, profile: Option<&cluster::Profile>) -> Row {
                     let fix = "a new cluster takes the next free port, or the one that --port names".to_owned();
                     row("port", format!("{port} is held by {holder}"), Verdict::Warning(fix))
                 }
+                None if profile.is_none() => row("port", format!("{port} is free"), Verdict::Good),
                 None => row("port", format!("{port} is free for a new cluster"), Verdict::Good),
             }
         }
