@@ -258,26 +258,48 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// The calls of scenarios by their number.
+type Calls<'a> = BTreeMap<usize, &'a [Call]>;
+
 /// The pairs of a scenario. `all`: every fault of every call. Otherwise the lists and watches of a snapshot, which one
-/// function asks side by side, share the five faults among them, another share each time.
-fn pairs(scenario: usize, calls: &[Call], all: bool) -> Vec<Pair> {
+/// function asks side by side, share the five faults among them, another share each time; and scenarios that are alike up
+/// to a call share its faults.
+fn pairs(scenario: usize, scenarios: &Calls<'_>, all: bool) -> Vec<Pair> {
+    let calls = scenarios[&scenario];
     let mut found = Vec::new();
     let mut index = HashMap::new();
     for call in calls {
         let next = index.len();
-        let of_snapshot = is_list(&call.name);
-        let place = *index.entry(call.name.as_str()).or_insert(next);
+        let place = *index.entry(call.name.as_str()).or_insert(next) + call.number;
         let later = calls.iter().any(|other| other.name == call.name && other.number > call.number);
+        let alike = if all { vec![scenario] } else { alike(scenario, call, scenarios) };
         for (number, fault) in FAULTS.into_iter().enumerate() {
-            let shared = of_snapshot && !all && (place + call.number) % FAULTS.len() != number;
+            let of_snapshot = !all && is_list(&call.name);
+            let not_its_turn = of_snapshot && place % FAULTS.len() != number;
+            let turn = if of_snapshot { place } else { number };
+            let of_another = alike[turn % alike.len()] != scenario;
             // Of a tool that is not called again, failing twice is failing.
             let same = fault == Fault::Twice && !later && !call.name.starts_with(|c: char| c.is_ascii_uppercase());
-            if !shared && !same {
+            if !not_its_turn && !of_another && !same {
                 found.push(Pair { scenario, call: call.clone(), fault });
             }
         }
     }
     found
+}
+
+/// The scenarios that have done the same as this one when they make `call`: those of the same command from the same start,
+/// with a change to build, before Helm is called.
+fn alike(scenario: usize, call: &Call, scenarios: &Calls<'_>) -> Vec<usize> {
+    let own = &SCENARIOS[scenario];
+    let same = |number: &usize| {
+        let other = &SCENARIOS[*number];
+        (other.start, other.args, other.edit.is_some()) == (own.start, own.args, own.edit.is_some())
+    };
+    let early = |number: &usize| {
+        scenarios[number].iter().take_while(|other| !other.name.starts_with("helm ")).any(|other| other == call)
+    };
+    if early(&scenario) { scenarios.keys().copied().filter(same).filter(early).collect() } else { vec![scenario] }
 }
 
 /// Whether the call is one of the lists or watches of a namespace.
@@ -329,7 +351,8 @@ pub fn side_by_side(worlds: &[Prepared], work: impl Fn(&Prepared) -> Result<()> 
 pub fn select(references: &References, only: Option<&str>, all: bool) -> Vec<Pair> {
     // Who names a call wants all of it.
     let all = all || only.is_some_and(names_call);
-    let found = references.iter().flat_map(|(number, reference)| pairs(*number, &reference.calls, all));
+    let scenarios = references.iter().map(|(number, reference)| (*number, reference.calls.as_slice())).collect();
+    let found = references.keys().flat_map(|number| pairs(*number, &scenarios, all));
     found.filter(|pair| only.is_none_or(|text| pair.to_string().contains(text))).collect()
 }
 
@@ -484,4 +507,33 @@ pub fn keep(program: &Utf8Path, folder: &Utf8Path) -> Result<Utf8PathBuf> {
         std::fs::copy(program, &dest).with_context(|| format!("copying {program}"))?;
     }
     Ok(dest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scenarios_share_the_faults_of_a_call_that_they_make_alike() {
+        let call = |name: &str| Call { name: name.to_owned(), number: 1 };
+        let calls = [call("docker version"), call("GET /version"), call("helm upgrade"), call("git rev-parse")];
+        let index = |name: &str| SCENARIOS.iter().position(|scenario| scenario.name == name).unwrap();
+        let [changed, failing, noop] = ["changed deploy", "failing deploy", "no-op"].map(index);
+        let scenarios = [changed, failing, noop].map(|number| (number, calls.as_slice())).into();
+        let faults = |scenario, name: &str, all| {
+            let pairs = pairs(scenario, &scenarios, all).into_iter();
+            pairs.filter(|pair| pair.call.name == name).map(|pair| pair.fault).collect::<Vec<_>>()
+        };
+        use Fault::{Cut, Fail, Garbage, Hang, Twice};
+        assert_eq!(faults(changed, "GET /version", false), [Fail, Garbage, Twice]);
+        assert_eq!(faults(failing, "GET /version", false), [Hang, Cut]);
+        for (scenario, name, all) in [
+            (noop, "docker version", false),
+            (changed, "helm upgrade", false),
+            (failing, "git rev-parse", false),
+            (failing, "docker version", true),
+        ] {
+            assert_eq!(faults(scenario, name, all), [Fail, Hang, Garbage, Cut], "{scenario} {name}");
+        }
+    }
 }

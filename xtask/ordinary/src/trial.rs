@@ -46,7 +46,7 @@ const CLASSIC: &[Scenario] = &[
     ("classic store: a second deploy changes nothing", noop),
     ("classic store: a changed line of the backend is deployed", changed),
     ("classic store: a node that docker restarted is started by the next deploy", restarted),
-    ("classic store: teardown leaves no container, volume or network", teardown),
+    ("classic store: teardown leaves no container, image, volume or network", teardown),
 ];
 
 /// In this order, with containerd's.
@@ -178,9 +178,14 @@ fn restarted(trial: &Trial<'_>) -> Result<String> {
 }
 
 fn teardown(trial: &Trial<'_>) -> Result<String> {
-    let command = [XTASK, "teardown", "--data", "--cluster", "--yes"];
+    let command = [XTASK, "teardown", "--data", "--images", "--yes"];
     trial.machine.user(&command, &[], LIMIT)?.expect(0, &[])?;
-    for (noun, list) in [("container", "docker ps --all --quiet"), ("volume", "docker volume ls --quiet")] {
+    let lists = [
+        ("container", "docker ps --all --quiet"),
+        ("image", "docker image ls --all --format '{{.Repository}}:{{.Tag}}'"),
+        ("volume", "docker volume ls --quiet"),
+    ];
+    for (noun, list) in lists {
         let left = trial.sh(list)?;
         ensure!(left.trim().is_empty(), "a {noun} is left: {left}");
     }
