@@ -34,11 +34,14 @@ pub fn steps<'a>(project: &'a Project, tools: &'a Toolbox, profile: &Profile) ->
             // What is frozen cannot end.
             unpause.run()?;
         }
-        let memory = memory(tools)?;
+        let memory = memory(tools);
         stop.stream(|line| running.progress(line.trim_start_matches(['*', '-', '!', ' '])))?;
         // What minikube says of its own success is not proof.
         match profile::observe(tools)?.state {
-            State::Stopped => Ok(format!("{} of memory are free again", bytes(memory))),
+            State::Stopped => Ok(memory.map_or_else(
+                || "its memory is free again".to_owned(),
+                |memory| format!("{} of memory are free again", bytes(memory)),
+            )),
             state => {
                 let what =
                     format!("minikube has ended well, but the node of profile `{name}` is not stopped: {state:?}");
@@ -50,18 +53,13 @@ pub fn steps<'a>(project: &'a Project, tools: &'a Toolbox, profile: &Profile) ->
     })])
 }
 
-/// What the processes of the node have in memory, in bytes; what they share is counted once.
-fn memory(tools: &Toolbox) -> Result<u64> {
+/// What the processes of the node have in memory, in bytes; what they share is counted once. `None` where the node does
+/// not say: that is no reason to go on running.
+fn memory(tools: &Toolbox) -> Option<u64> {
     let ask = tools.first_node().exec(["sh", "-c", "cat /proc/[0-9]*/smaps_rollup"]).deadline(deadlines::NODE);
     // It fails where a process has ended in between.
-    let output = ask.output()?;
-    let kib = proportional(&String::from_utf8_lossy(&output.stdout));
-    if kib == 0 {
-        let words = String::from_utf8_lossy(&output.stderr);
-        let what = format!("node {} does not say how much memory it takes: {}", tools.profile, words.trim());
-        return Err(Failure::new(Class::Cluster, what).help("see what it does: cargo xtask status").into());
-    }
-    Ok(kib * 1024)
+    let kib = proportional(&String::from_utf8_lossy(&ask.output().ok()?.stdout));
+    (kib > 0).then_some(kib * 1024)
 }
 
 /// The sum of the lines `Pss: <number> kB`.
