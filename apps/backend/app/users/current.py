@@ -1,7 +1,6 @@
 """Who is asking: what endpoints of other domains need to know of accounts."""
 
 from typing import Annotated
-from uuid import UUID
 
 from fastapi import Depends, Header, Request, Security
 from fastapi.security import APIKeyCookie, HTTPBearer
@@ -54,7 +53,7 @@ async def current_claims(
     _bearer: Annotated[object, Security(_BEARER)],
     _cookie: Annotated[object, Security(_COOKIE)],
     x_todo_user: Annotated[
-        UUID | None,
+        str | None,
         Header(description="The user that the caller acts for; 409 if another is signed in"),
     ] = None,
 ) -> Claims:
@@ -64,7 +63,7 @@ async def current_claims(
     if claims is None:
         raise not_signed_in()
     # The tabs of a browser share one cookie, and a page may be older than the last sign-in.
-    if x_todo_user not in {None, claims.user}:
+    if x_todo_user not in {None, str(claims.user)}:
         raise other_user()
     return claims
 
