@@ -55,11 +55,11 @@ export class ChangeQueue {
   /** Changes that may be sent now. `leaving`: all that can be, for the page goes. */
   ready(leaving: boolean): Change[] {
     const room = leaving ? Infinity : PARALLEL - this.running.length;
-    const free = this.changes.filter(
-      (change, index) =>
-        change.state === "waiting" &&
-        !this.changes.slice(0, index).some((earlier) => waitsFor(change, earlier) && !(leaving && earlier.kind === "add" && change.kind === "add")),
-    );
-    return free.slice(0, Math.max(0, room));
+    const isFree = (change: Change, index: number) => {
+      const holds = (earlier: Change) =>
+        waitsFor(change, earlier) && !(leaving && earlier.kind === "add" && change.kind === "add");
+      return change.state === "waiting" && !this.changes.slice(0, index).some(holds);
+    };
+    return this.changes.filter(isFree).slice(0, Math.max(0, room));
   }
 }

@@ -92,7 +92,8 @@ export class TodoStore {
       this.reload();
     });
     on(window, ["focus", "pageshow"], () => { this.#look(); });
-    on(document, ["visibilitychange"], () => { this.#look(); });
+    // A phone ends a hidden page without a word.
+    on(document, ["visibilitychange"], () => { if (document.visibilityState === "hidden") this.#sendAll(); else this.#look(); });
     on(window, ["beforeunload"], (event) => {
       // What can be undone goes out with the page; everything else should have gone before.
       if (this.#queue.changes.some(({ state }) => state === "waiting" || this.#trouble !== null)) event.preventDefault();
@@ -227,13 +228,18 @@ export class TodoStore {
 
   /** Somebody looks at the page again: meanwhile the list may have changed elsewhere. */
   #look(): void {
-    if (document.visibilityState === "visible" && Date.now() - this.#readAt > FRESH) this.reload();
+    if (Date.now() - this.#readAt > FRESH) this.reload();
   }
 
-  /** Sends what can be sent: requests outlive the page. They stay in the queue in case that the page does, too. */
+  /** The page goes: what could be undone is sent, too. */
   #leave(): void {
-    if (this.#trouble === "signed-out") return;
     this.#queue.release();
+    this.#sendAll();
+  }
+
+  /** Sends all that can be sent: requests outlive the page. They stay in the queue in case that the page does, too. */
+  #sendAll(): void {
+    if (this.#trouble === "signed-out") return;
     for (const change of this.#queue.ready(true)) void this.#run(change);
   }
 

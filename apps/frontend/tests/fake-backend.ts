@@ -53,9 +53,9 @@ export class FakeBackend {
     if (method === "POST" && path === "/api/v1/users") return this.#signUp(body as Credentials);
     if (path === "/api/v1/session") return method === "POST" ? this.#signIn(body as Credentials) : this.#left();
     if (!this.user) return problem(401, "Sign in first.", undefined, { "www-authenticate": "Bearer" });
-    if (path === "/api/v1/me") return method === "GET" ? Response.json(this.user) : this.#left();
     const owner = headers.get("x-todo-user");
     if (owner !== null && owner !== this.user.id) return Response.json({ status: 409, detail: "Another user.", code: "other-user" }, { status: 409 });
+    if (path === "/api/v1/me") return method === "GET" ? Response.json(this.user) : this.#left();
     const id = /^\/api\/v1\/todos\/(.+)$/.exec(path)?.[1];
     if (id === undefined) return this.#collection(method, body as TodoCreate & TodosUpdate, query, headers);
     return this.#item(method, id, body as TodoUpdate, headers);

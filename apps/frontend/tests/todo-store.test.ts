@@ -502,6 +502,16 @@ describe("a page that is left", () => {
     expect(leave()).toBe(false);
   });
 
+  it("sends everything when it is hidden: a phone may end it", () => {
+    const sent = slow();
+    for (const title of ["Eggs", "Flour"]) store.add(title);
+    store.remove("1");
+    vi.spyOn(document, "visibilityState", "get").mockReturnValue("hidden");
+    document.dispatchEvent(new Event("visibilitychange"));
+    expect(sent).toHaveBeenCalledTimes(2);
+    expect(store.undo()).toBeDefined();
+  });
+
   it("sends what could be undone, without a warning", async () => {
     store.remove("1");
     expect(leave()).toBe(false);
