@@ -18,9 +18,9 @@ describe("the API", () => {
       urls.push(url);
       return Promise.resolve(Response.json([]));
     });
-    await createApi().named([]);
-    await createApi({ baseUrl: "http://todo-backend:8000" }).named([]);
-    expect(urls).toEqual(["/api/v1/todos", "http://todo-backend:8000/api/v1/todos"]);
+    await createApi().named(["1"]);
+    await createApi({ baseUrl: "http://todo-backend:8000" }).named(["1"]);
+    expect(urls).toEqual(["/api/v1/todos?id=1", "http://todo-backend:8000/api/v1/todos?id=1"]);
   });
 
   it("reads a long list page by page", async () => {
