@@ -56,6 +56,10 @@ def before_call(_: HookContext, case: Case[Any], kwargs: dict[str, Any]) -> None
     """Generated keys repeat themselves, and a key that came with another body is refused."""
     if re.fullmatch(r"[!-~]{1,255}", str(case.headers.get(KEY, ""))):
         case.headers[KEY] = f"key-{next(_numbers)}"
+    # Generated versions and users are never the right ones, and then nothing else is tried.
+    if "If-Match" in case.headers:
+        case.headers["If-Match"] = "*"
+    case.headers.pop("X-Todo-User", None)
 
 
 @schemathesis.hook("before_call")
@@ -76,7 +80,10 @@ def _is_id(parameters: dict[str, Any]) -> bool:
 def _new_question(authorization: str) -> str:
     with httpx.Client(base_url=API, headers={"Authorization": authorization}, timeout=20) as client:
         for title in ("milk", "bread"):
-            client.post("/todos", json={"title": title}).raise_for_status()
+            made = client.post("/todos", json={"title": title})
+            if made.status_code == httpx.codes.UNAUTHORIZED:
+                return str(uuid4())  # the token is one of those that are tried because they are bad
+            made.raise_for_status()
         stream = client.post("/assistant", json={"message": "delete all"}).raise_for_status().text
     found = re.search(r'event: confirmation\ndata: {"id":"([0-9a-f-]{36})"', stream)
     assert found is not None, stream

@@ -5,7 +5,7 @@ first day; what may be asked without a session is listed here, by name.
 """
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
@@ -183,6 +183,30 @@ async def test_another_user(anonymous: AsyncClient, route: Route) -> None:
         assert mine.email not in answer.text
     assert (await anonymous.get("/todos", headers=mine.bearer)).json() == [todo]
     assert (await anonymous.get("/me", headers=mine.bearer)).status_code == 200
+
+
+@pytest.mark.parametrize("route", PROTECTED, ids=str)
+async def test_a_page_of_another_user(anonymous: AsyncClient, route: Route) -> None:
+    """The cookie is of whoever signed in last; the page says whose it is."""
+    mine, other = await sign_up(anonymous), await sign_up(anonymous)
+    headers = other.browser | {"X-Todo-User": str(mine.id)}
+    answer = await route.ask(anonymous, headers)
+    assert (answer.status_code, answer.json()["code"]) == (409, "other-user")
+    assert (await anonymous.get("/me", headers=other.bearer)).status_code == 200
+    same = await route.ask(anonymous, other.browser | {"X-Todo-User": str(other.id)})
+    assert same.status_code != 409
+
+
+@pytest.mark.parametrize("route", [one for one in ROUTES if one.method == "GET"], ids=str)
+async def test_head_is_get_without_the_body(anonymous: AsyncClient, route: Route) -> None:
+    mine = await sign_up(anonymous)
+    todo = (await anonymous.post("/todos", json={"title": "mine"}, headers=mine.bearer)).json()
+    full = await route.ask(anonymous, mine.bearer, todo_id=todo["id"])
+    head = await replace(route, method="HEAD").ask(anonymous, mine.bearer, todo_id=todo["id"])
+    assert (head.status_code, head.content) == (full.status_code, b"")
+    for answer in (full, head):
+        del answer.headers["x-request-id"]
+    assert head.headers == full.headers
 
 
 def without_names(answer: Response) -> dict[str, Any]:

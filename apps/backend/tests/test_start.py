@@ -59,6 +59,7 @@ def starting_behind_the_lock(url: str) -> Iterator[tuple[psycopg.Connection, Pro
 
 
 def is_alive_and_not_ready(api: str) -> None:
+    assert httpx.head(f"{api}/health").status_code == 200
     alive = httpx.get(f"{api}/health")
     assert alive.status_code == 200
     assert alive.headers["x-served-by"] == gate.SERVED_BY

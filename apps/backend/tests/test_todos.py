@@ -2,8 +2,11 @@
 
 from uuid import UUID, uuid4
 
+import psycopg
 import pytest
 from httpx import AsyncClient
+
+from tests.postgres import Postgres
 
 pytestmark = pytest.mark.anyio
 
@@ -32,7 +35,7 @@ async def test_a_new_todo_is_open_and_has_an_address(client: AsyncClient) -> Non
     answer = await client.post("/todos", json={"title": "walk the dog"})
     todo = answer.json()
     assert answer.status_code == 201
-    assert set(todo) == {"id", "title", "completed", "order", "url"}
+    assert set(todo) == {"id", "title", "completed", "order", "version", "url"}
     assert UUID(todo["id"])
     assert (todo["title"], todo["completed"], todo["order"]) == ("walk the dog", False, 1)
     assert todo["url"] == f"http://todo.test:8080/api/v1/todos/{todo['id']}"
@@ -65,8 +68,10 @@ async def test_a_change_changes_what_it_names_and_stays(
 ) -> None:
     todo = await add(client, "old", 7)
     answer = await client.patch(f"/todos/{todo['id']}", json=change)
-    assert (answer.status_code, answer.json()) == (200, todo | change)
-    assert (await client.get(f"/todos/{todo['id']}")).json() == todo | change
+    changed = answer.json()
+    assert (answer.status_code, changed) == (200, todo | change | {"version": changed["version"]})
+    assert changed["version"] > todo["version"]
+    assert (await client.get(f"/todos/{todo['id']}")).json() == changed
 
 
 async def test_a_completed_todo_can_be_opened_again(client: AsyncClient) -> None:
@@ -145,3 +150,57 @@ async def test_a_page_continues_after_a_todo_that_is_deleted_meanwhile(client: A
     following = (await client.get("/todos?limit=1")).links["next"]["url"]
     await client.delete(f"/todos/{first['id']}")
     assert [todo["title"] for todo in (await client.get(following)).json()] == ["second"]
+
+
+async def test_named_todos_are_listed_alone(client: AsyncClient) -> None:
+    one, _, three = [await add(client, title) for title in ("one", "two", "three")]
+    query = f"id={three['id']}&id={one['id']}&id={uuid4()}"
+    assert (await client.get(f"/todos?{query}")).json() == [one, three]
+    page = await client.get(f"/todos?{query}&limit=1")
+    assert page.json() == [one]
+    assert (await client.get(page.links["next"]["url"])).json() == [three]
+    assert (await client.get(f"/todos?{'&'.join(['id=' + str(uuid4())] * 101)}")).status_code == 422
+
+
+@pytest.mark.parametrize("completed", [True, False])
+async def test_all_todos_are_changed_by_one_statement(
+    client: AsyncClient, server: Postgres, completed: bool
+) -> None:
+    todos = [await add(client, f"todo {number}") for number in range(3)]
+    await client.patch(f"/todos/{todos[1]['id']}", json={"completed": completed})
+    if not completed:
+        for todo in (todos[0], todos[2]):
+            await client.patch(f"/todos/{todo['id']}", json={"completed": True})
+    before = {todo["id"]: todo for todo in (await client.get("/todos")).json()}
+    answer = await client.patch("/todos", json={"completed": completed})
+    assert (answer.status_code, answer.content) == (204, b"")
+    with psycopg.connect(server.url()) as conn:
+        query = "SELECT count(DISTINCT xmin::text) FROM todos WHERE id <> %s"
+        # There is no transaction around them: only rows of one statement share this.
+        assert conn.execute(query, (todos[1]["id"],)).fetchone() == (1,)
+    after = (await client.get("/todos")).json()
+    assert [todo["completed"] for todo in after] == [completed] * 3
+    for todo in after:
+        was = before[todo["id"]]
+        assert (todo["version"] > was["version"]) == (todo["completed"] != was["completed"])
+
+
+async def test_a_change_of_something_older_is_refused(client: AsyncClient) -> None:
+    todo = await add(client, "as it was")
+    address = f"/todos/{todo['id']}"
+    first = (await client.get(address)).headers["etag"]
+    assert first == f'"{todo["version"]}"'
+    changed = await client.patch(address, json={"title": "mine"}, headers={"If-Match": first})
+    assert changed.status_code == 200
+    second = changed.headers["etag"]
+    assert second != first
+    for stale in (first, f"W/{second}", '"0"', "nonsense"):
+        for method, body in (("PATCH", {"title": "yours"}), ("PATCH", {}), ("DELETE", None)):
+            answer = await client.request(method, address, json=body, headers={"If-Match": stale})
+            assert (answer.status_code, answer.json()["code"]) == (412, "todo-changed"), stale
+    assert (await client.get(address)).json() == changed.json()
+    either = await client.patch(address, json={}, headers={"If-Match": f"{first}, {second}"})
+    assert either.status_code == 200
+    assert (await client.delete(address, headers={"If-Match": "*"})).status_code == 204
+    gone = await client.patch(address, json={"title": "x"}, headers={"If-Match": "*"})
+    assert gone.status_code == 404

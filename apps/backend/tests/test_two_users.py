@@ -83,7 +83,7 @@ class Play:
         )
         answer = await self.client.patch(f"/todos/{todo}", json=change, headers=headers)
         if todo in user.todos:
-            user.todos[todo] |= change
+            user.todos[todo] |= change | {"version": answer.json()["version"]}
         self.check(user, todo, answer, 200)
         return f"changed {todo}: {change}"
 

@@ -19,6 +19,6 @@ export class ErrorBoundary extends Component<{ children: ReactNode }, State> {
   }
 
   override render() {
-    return this.state.failed ? <Failure onRetry={() => { this.setState({ failed: false }); }} /> : this.props.children;
+    return this.state.failed ? <Failure /> : this.props.children;
   }
 }

@@ -6,6 +6,8 @@ export const NEW_TODO = "new-todo";
 
 interface Props {
   path: string;
+  /** Whose page it is. */
+  user: string | undefined;
   idempotencyKey: string;
   /** What was typed before a plain form post that failed. */
   initial: string;
@@ -16,7 +18,7 @@ interface Props {
 }
 
 /** Uncontrolled, so that what is typed before the page's JavaScript has arrived stays. */
-export function NewTodo({ path, idempotencyKey, initial, rescued, onAdd }: Props) {
+export function NewTodo({ path, user, idempotencyKey, initial, rescued, onAdd }: Props) {
   const input = useRef<HTMLInputElement>(null);
 
   useEffect(() => {
@@ -35,6 +37,7 @@ export function NewTodo({ path, idempotencyKey, initial, rescued, onAdd }: Props
     >
       <input type="hidden" name="do" value="add" />
       <input type="hidden" name="back" value={path} />
+      <input type="hidden" name="user" value={user} />
       <input type="hidden" name="idempotency-key" value={idempotencyKey} />
       <label htmlFor={NEW_TODO} className="visually-hidden">
         New todo

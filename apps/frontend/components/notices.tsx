@@ -1,13 +1,15 @@
 import { formFailureText } from "@/lib/notices";
-import type { Trouble } from "@/lib/todo-store";
+import type { Snapshot, Trouble } from "@/lib/todo-store";
 import { Notice } from "./notice";
 
 interface Props {
   loaded: boolean;
   trouble: Trouble | null;
-  refusal: string | undefined;
+  undoable: string | null;
+  refusal: Snapshot["refusal"];
   /** Left in the address by app/form: "refused" or "unavailable". */
   formFailure: string | null;
+  onUndo: () => void;
   onRetry: () => void;
   onDiscard: () => void;
   onDismiss: () => void;
@@ -15,8 +17,8 @@ interface Props {
 }
 
 export function Notices(props: Props) {
-  const { loaded, trouble, refusal, formFailure, onRetry, onDiscard, onDismiss, onSignIn } = props;
-  const alert = refusal ?? formFailureText(formFailure);
+  const { loaded, trouble, undoable, refusal, formFailure, onUndo, onRetry, onDiscard, onDismiss, onSignIn } = props;
+  const alert = refusal?.text ?? formFailureText(formFailure);
   return (
     <>
       {/* Both regions are there before their text is: otherwise it would not be read out. */}
@@ -40,10 +42,22 @@ export function Notices(props: Props) {
             )}
           </Notice>
         )}
+        {undoable !== null && (
+          <Notice tone="waiting" line="below" text={undoable}>
+            <button type="button" aria-keyshortcuts="Control+Z Meta+Z" onClick={onUndo}>
+              Undo
+            </button>
+          </Notice>
+        )}
       </div>
       <div role="alert">
         {alert && (
           <Notice tone="refused" line="below" text={alert}>
+            {refusal?.overwrite && (
+              <button type="button" onClick={refusal.overwrite}>
+                Use my title
+              </button>
+            )}
             <button type="button" onClick={onDismiss}>
               Dismiss
             </button>
@@ -64,8 +78,7 @@ function troubleText(trouble: Trouble | null, loaded: boolean): string {
   }
   const who = trouble?.kind === "offline" ? "You are offline." : "The server is not answering.";
   if (!loaded) return `${who} Your todos appear here as soon as it works again.`;
-  // All changes are saved, but the list is long and its end did not come.
-  if (unsaved === 0) return `${who} The rest of your todos is missing.`;
+  if (unsaved === 0) return `${who} This list may be out of date.`;
   if (trouble?.kind === "stalled") return `The server still does not answer. ${changes} not saved.`;
   return `${who} ${changes} kept here and sent as soon as it works again.`;
 }

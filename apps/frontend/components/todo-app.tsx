@@ -1,5 +1,6 @@
 import dynamic from "next/dynamic";
-import { useEffect, useState, useSyncExternalStore } from "react";
+import Head from "next/head";
+import { useCallback, useEffect, useRef, useState, useSyncExternalStore } from "react";
 import { go, useAddress } from "@/lib/address";
 import { createApi } from "@/lib/api";
 import type { User } from "@/lib/api-types";
@@ -15,7 +16,7 @@ import styles from "./todo-app.module.css";
 import { TodoFooter } from "./todo-footer";
 import { TodoItem } from "./todo-item";
 import { ToggleAll } from "./toggle-all";
-import { useLeaveWarning, useOtherUsers } from "./use-page";
+import { showUndone, useListEnd, useUndoKey } from "./use-page";
 import { useTodoLink } from "./use-todo-link";
 
 // Needed by few, and rarely: not part of what every page loads.
@@ -41,8 +42,8 @@ interface Props {
 }
 
 export function TodoApp({ address, first, fromMiddle = false, user, idempotencyKey }: Props) {
-  const [store] = useState(() => new TodoStore(createApi(), first));
-  const { items, loaded, more, trouble, refusal } = useSyncExternalStore(
+  const [store] = useState(() => new TodoStore(createApi({ user: user?.id }), first, user?.id ?? null));
+  const { items, loaded, more, trouble, undoable, refusal } = useSyncExternalStore(
     store.subscribe,
     store.snapshot,
     store.snapshot,
@@ -54,18 +55,27 @@ export function TodoApp({ address, first, fromMiddle = false, user, idempotencyK
   const shown = items.filter(filter.shows);
   const active = items.filter((item) => !item.completed).length;
 
+  const end = useRef<HTMLDivElement>(null);
+  const undo = useCallback(() => {
+    if (store.snapshot().undoable !== null) showUndone(store.undo());
+  }, [store]);
+
   useEffect(() => store.start(), [store]);
-  useOtherUsers(user, store);
-  useLeaveWarning(trouble !== null && trouble.unsaved > 0);
+  useListEnd(end, items.length, useCallback(() => { store.more(); }, [store]));
+  useUndoKey(undo);
 
   return (
     <section className={styles.card} aria-label="Todo list">
+      <Head>
+        <title>{filter.path === "/" ? "Todos" : `${filter.name} · Todos`}</title>
+      </Head>
       <div className={styles.top}>
         {items.length > 0 && (
           <ToggleAll form={LIST_FORM} checked={active === 0} onToggle={(to) => { store.toggleAll(to); }} />
         )}
         <NewTodo
           path={filter.path}
+          user={user?.id}
           idempotencyKey={idempotencyKey}
           initial={query.get("title") ?? ""}
           rescued={refusal?.title}
@@ -75,8 +85,10 @@ export function TodoApp({ address, first, fromMiddle = false, user, idempotencyK
       <Notices
         loaded={loaded}
         trouble={trouble}
-        refusal={refusal?.text}
+        undoable={undoable}
+        refusal={refusal}
         formFailure={query.get("failed")}
+        onUndo={undo}
         onRetry={() => { store.retry(); }}
         onDiscard={() => { store.discard(); }}
         onDismiss={() => {
@@ -97,6 +109,7 @@ export function TodoApp({ address, first, fromMiddle = false, user, idempotencyK
       )}
       <form id={LIST_FORM} method="post" action="/form">
         <input type="hidden" name="back" value={filter.path} />
+        <input type="hidden" name="user" value={user?.id} />
         {shown.length > 0 && (
           <ul className={styles.list} aria-label={`${filter.name} todos`}>
             {shown.map((item) => (
@@ -109,6 +122,7 @@ export function TodoApp({ address, first, fromMiddle = false, user, idempotencyK
             ))}
           </ul>
         )}
+        {more && <div ref={end} />}
         {shown.length === 0 && (loaded && !more ? <Empty filter={filter} any={items.length > 0} /> : <Loading />)}
         <LongList fromMiddle={fromMiddle} next={first?.next ?? null} path={filter.path} />
         {items.length > 0 && (

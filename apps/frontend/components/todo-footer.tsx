@@ -3,6 +3,10 @@ import { go } from "@/lib/address";
 import { type Filter, FILTERS } from "@/lib/filters";
 import { FormButton } from "./form-button";
 import styles from "./todo-footer.module.css";
+import { useSettled } from "./use-page";
+
+/** The count is read out when it has not changed for so long, in milliseconds. */
+const QUIET = 1_000;
 
 interface Props {
   filter: Filter;
@@ -14,10 +18,14 @@ interface Props {
 }
 
 export function TodoFooter({ filter, active, more, completed, onClear }: Props) {
+  const count = `${String(active)}${more ? "+" : ""}`;
   return (
     <div className={styles.footer}>
-      <p className={styles.count} aria-live="polite">
-        {`${String(active)}${more ? "+" : ""} ${active === 1 && !more ? "item" : "items"} left`}
+      <p className={styles.count}>
+        {`${count} ${active === 1 && !more ? "item" : "items"} left`}
+      </p>
+      <p className="visually-hidden" aria-live="polite">
+        {useSettled(`Left to do: ${count}`, QUIET)}
       </p>
       <nav className={styles.filters} aria-label="Filter">
         {FILTERS.map(({ name, path }) => (

@@ -1,4 +1,4 @@
-import { type KeyboardEvent, memo, useRef, useState } from "react";
+import { type KeyboardEvent, memo, useEffect, useRef, useState } from "react";
 import { TITLE_MAX } from "@/lib/api";
 import type { Item } from "@/lib/operations";
 import { keepFocusNear } from "@/lib/focus";
@@ -20,14 +20,22 @@ interface Props {
 export const TodoItem = memo(function TodoItem({ item, touched, store }: Props) {
   const [editing, setEditing] = useState(false);
   const row = useRef<HTMLLIElement>(null);
+  /** The keyboard's place goes back to the row when its other controls are there again. */
+  const returning = useRef(false);
   const id = item.id ?? "";
   const title = `title-${item.key}`;
+
+  useEffect(() => {
+    if (!editing && returning.current) row.current?.querySelector<HTMLElement>("[role=checkbox]")?.focus();
+    returning.current = false;
+  }, [editing]);
 
   return (
     <li
       ref={row}
       className={styles.item}
       data-completed={item.completed}
+      data-editing={editing || undefined}
       data-pending={item.pending || undefined}
       data-touched={touched || undefined}
       aria-busy={item.pending || undefined}
@@ -56,11 +64,14 @@ export const TodoItem = memo(function TodoItem({ item, touched, store }: Props) 
       {editing ? (
         <Editor
           title={item.title}
-          onSave={(text) => {
+          onSave={(text, from) => {
             if (!text.trim()) keepFocusNear(row.current);
-            store.rename(item.key, text);
+            store.rename(item.key, text, from);
           }}
-          onClose={() => { setEditing(false); }}
+          onClose={(byKey) => {
+            returning.current = byKey;
+            setEditing(false);
+          }}
         />
       ) : (
         <span className={styles.actions}>
@@ -89,30 +100,29 @@ export const TodoItem = memo(function TodoItem({ item, touched, store }: Props) 
 
 interface EditorProps {
   title: string;
-  onSave: (title: string) => void;
-  onClose: () => void;
+  /** `from`: the title at the beginning; somebody else may have changed it since. */
+  onSave: (title: string, from: string) => void;
+  /** `byKey`: not by going elsewhere. */
+  onClose: (byKey: boolean) => void;
 }
 
 function Editor({ title, onSave, onClose }: EditorProps) {
+  const [from] = useState(title);
   // Leaving the field by Enter or Escape blurs it too: only the first of them counts.
   const done = useRef(false);
-  const finish = (text?: string) => {
+  const finish = (byKey: boolean, text?: string) => {
     if (done.current) return;
     done.current = true;
-    if (text !== undefined) onSave(text);
-    onClose();
+    if (text !== undefined) onSave(text, from);
+    onClose(byKey);
   };
   const onKeyDown = (event: KeyboardEvent<HTMLInputElement>) => {
     // Enter that ends a composition (Japanese, Chinese) is not meant for us.
     if (event.nativeEvent.isComposing) return;
     if (event.key === "Enter") {
       event.preventDefault(); // it would send the form around the list
-      focusRow(event.currentTarget);
-      finish(event.currentTarget.value);
-    } else if (event.key === "Escape") {
-      finish();
-      focusRow(event.currentTarget);
-    }
+      finish(true, event.currentTarget.value);
+    } else if (event.key === "Escape") finish(true);
   };
   return (
     <input
@@ -128,11 +138,7 @@ function Editor({ title, onSave, onClose }: EditorProps) {
         event.currentTarget.setSelectionRange(title.length, title.length);
       }}
       onKeyDown={onKeyDown}
-      onBlur={(event) => { finish(event.currentTarget.value); }}
+      onBlur={(event) => { finish(false, event.currentTarget.value); }}
     />
   );
-}
-
-function focusRow(input: HTMLInputElement) {
-  input.closest("li")?.querySelector<HTMLElement>("[role=checkbox]")?.focus();
 }

@@ -1,4 +1,3 @@
-import Head from "next/head";
 import { useRouter } from "next/router";
 import { useEffect } from "react";
 import type { TodosProps } from "@/lib/todos-props";
@@ -16,15 +15,12 @@ export function TodosPage({ environment, ...list }: TodosProps) {
   }, [router]);
   return (
     <>
-      <Head>
-        <title>Todos</title>
-      </Head>
       <Header environment={environment}>
         <AccountMenu email={list.user?.email ?? null} />
       </Header>
       <main>
         <TodoApp {...list} />
-        <AssistantSlot />
+        <AssistantSlot user={list.user?.id} />
       </main>
     </>
   );

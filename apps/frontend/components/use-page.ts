@@ -1,35 +1,54 @@
-import { useEffect } from "react";
-import type { TodoStore } from "@/lib/todo-store";
+import { type RefObject, useEffect, useState } from "react";
+import type { Operation } from "@/lib/operations";
+import { NEW_TODO } from "./new-todo";
+import { reveal } from "./use-todo-link";
 
-/** Asks before the page is left with changes that could not be sent. */
-export function useLeaveWarning(unsaved: boolean) {
+/** How near the end of the list its next page is loaded, in CSS pixels. */
+const NEAR_END = "800px";
+
+/** Calls `onNear` when the end of the list comes near, and again for as long as it is near when `count` changes. */
+export function useListEnd(end: RefObject<HTMLElement | null>, count: number, onNear: () => void) {
   useEffect(() => {
-    if (!unsaved) return;
-    const ask = (event: BeforeUnloadEvent) => {
-      event.preventDefault();
-    };
-    window.addEventListener("beforeunload", ask);
-    return () => {
-      window.removeEventListener("beforeunload", ask);
-    };
-  }, [unsaved]);
+    if (!end.current) return;
+    const observer = new IntersectionObserver(
+      ([entry]) => { if (entry?.isIntersecting) onNear(); },
+      { rootMargin: NEAR_END },
+    );
+    observer.observe(end.current);
+    return () => { observer.disconnect(); };
+  }, [end, count, onNear]);
 }
 
-/**
- * All tabs share one cookie: when somebody else signs in in another one, this page's changes must
- * not go to them.
- */
-export function useOtherUsers(user: { id: string } | null, store: TodoStore) {
-  const id = user?.id;
+/** The value once it has not changed for `quiet` milliseconds; empty until it changes for the first time. */
+export function useSettled(value: string, quiet: number): string {
+  const [first] = useState(value);
+  const [settled, setSettled] = useState("");
   useEffect(() => {
-    if (id === undefined || typeof BroadcastChannel === "undefined") return;
-    const channel = new BroadcastChannel("todo-user");
-    channel.onmessage = ({ data }) => {
-      if (data !== id) store.signedOut();
+    if (value === first && settled === "") return;
+    const timer = setTimeout(() => { setSettled(value); }, quiet);
+    return () => { clearTimeout(timer); };
+  }, [value, quiet, first, settled]);
+  return settled;
+}
+
+/** Ctrl+Z or ⌘Z, unless there is typed text that it is meant for. */
+export function useUndoKey(undo: () => void) {
+  useEffect(() => {
+    const pressed = (event: KeyboardEvent) => {
+      const { target } = event;
+      const typing = (target instanceof HTMLInputElement || target instanceof HTMLTextAreaElement) && target.value !== "";
+      const isUndo = (event.ctrlKey || event.metaKey) && !event.shiftKey && !event.altKey && event.key.toLowerCase() === "z";
+      if (!isUndo || typing) return;
+      event.preventDefault();
+      undo();
     };
-    channel.postMessage(id);
-    return () => {
-      channel.close();
-    };
-  }, [id, store]);
+    document.addEventListener("keydown", pressed);
+    return () => { document.removeEventListener("keydown", pressed); };
+  }, [undo]);
+}
+
+/** Puts the keyboard's place where a deletion was taken back. */
+export function showUndone(undone: Operation | undefined) {
+  if (undone?.kind === "remove") reveal(undone.key);
+  else document.getElementById(NEW_TODO)?.focus();
 }

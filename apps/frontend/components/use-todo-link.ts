@@ -33,7 +33,7 @@ export function useTodoLink(store: TodoStore): ReadonlySet<string> {
 }
 
 /** Shows the row of `key`, whatever the filter, with the keyboard's place in it. */
-function reveal(key: string): void {
+export function reveal(key: string): void {
   const find = () => document.getElementById(`title-${key}`)?.closest("li");
   if (!find()) go("/");
   // The other filter's rows are not there at once.

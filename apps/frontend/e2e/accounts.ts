@@ -39,8 +39,8 @@ export class Account {
   }
 
   /** Answers the title. */
-  async create(title: string, completed = false): Promise<string> {
-    const response = await this.call("POST", "/todos", { title });
+  async create(title: string, completed = false, order?: number): Promise<string> {
+    const response = await this.call("POST", "/todos", { title, ...(order && { order }) });
     expect(response.status()).toBe(201);
     const { id } = (await response.json()) as Todo;
     if (completed) expect((await this.call("PATCH", `/todos/${id}`, { completed })).ok()).toBe(true);
@@ -50,7 +50,8 @@ export class Account {
   /** What the API has, waited for. */
   async expectTodos(expected: Record<string, boolean>): Promise<void> {
     await expect
-      .poll(async () => Object.fromEntries((await this.all()).map((t) => [t.title, t.completed])))
+      // Longer than a deletion can be undone.
+      .poll(async () => Object.fromEntries((await this.all()).map((t) => [t.title, t.completed])), { timeout: 12_000 })
       .toEqual(expected);
   }
 

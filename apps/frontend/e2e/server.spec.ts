@@ -128,6 +128,16 @@ for (const path of ["/", "/sign-in"]) {
   });
 }
 
+test("HEAD works wherever GET does, and no method is an error of the server", async ({ page, todos }) => {
+  await todos.create("Asked for by HEAD");
+  const ask = (method: string, path: string) => page.request.fetch(path, { method, maxRedirects: 0 });
+  for (const path of ["/", "/sign-in", "/account/delete", "/healthz", "/icon.svg", "/nothing-here", "/api/v1/todos", "/api/v1/health"]) {
+    const [get, head] = [await ask("GET", path), await ask("HEAD", path)];
+    expect([head.status(), await head.text()], path).toEqual([get.status(), ""]);
+    for (const method of ["OPTIONS", "TRACE", "PUT"]) expect((await ask(method, path)).status(), `${method} ${path}`).toBeLessThan(500);
+  }
+});
+
 test("an address that does not exist says so", async ({ page, todos, complaints }) => {
   await todos.create("Still here");
   const response = await page.goto("/nothing-here");

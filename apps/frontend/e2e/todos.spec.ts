@@ -42,6 +42,7 @@ test("editing: Enter and leaving save, Escape cancels, empty deletes", async ({ 
 
   await page.getByText(title, { exact: true }).dblclick();
   await expect(editor).toBeFocused();
+  for (const role of ["checkbox", "button"] as const) await expect(row(page, title).getByRole(role)).toHaveCount(0);
   await editor.fill(`${title} tomorrow`);
   await editor.press("Enter");
   await todos.expectTodos({ [`${title} tomorrow`]: false });
@@ -79,8 +80,10 @@ test("filters have addresses, and the back button works", async ({ page, todos }
   await expect(row(page, open_)).toBeVisible();
   await expect(row(page, done)).toBeVisible();
 
+  await expect(page).toHaveTitle("Todos");
   await page.getByRole("link", { name: "Active" }).click();
   await expect(page).toHaveURL(/\/active$/);
+  await expect(page).toHaveTitle("Active · Todos");
   await expect(row(page, done)).toHaveCount(0);
   await expect(row(page, open_)).toBeVisible();
 
@@ -99,6 +102,7 @@ test("filters have addresses, and the back button works", async ({ page, todos }
   await expect(row(page, done)).toHaveCount(0);
 
   await page.goto("/completed");
+  await expect(page).toHaveTitle("Completed · Todos");
   await expect(row(page, done)).toBeVisible();
   await expect(row(page, open_)).toHaveCount(0);
 });
@@ -156,4 +160,48 @@ test("a long list: the first part comes with the page, the rest by itself", asyn
   await expect(row(page, "Todo 60")).toHaveCount(1);
   await add(page, "One more");
   await expect(page.getByText("61 items left")).toBeVisible();
+});
+
+test("a list of thousands comes as one scrolls", async ({ page, todos }) => {
+  const titles = Array.from({ length: 600 }, (_, index) => `Todo ${String(index + 1).padStart(3, "0")}`);
+  for (let from = 0; from < titles.length; from += 20) {
+    await Promise.all(titles.slice(from, from + 20).map((title, index) => todos.create(title, false, from + index + 1)));
+  }
+  await open(page);
+  await expect(page.getByText("520+ items left")).toBeVisible();
+  await expect(row(page, "Todo 600")).toHaveCount(0);
+  await row(page, "Todo 520").scrollIntoViewIfNeeded();
+  await expect(page.getByText("600 items left")).toBeVisible();
+
+  const asked: string[] = [];
+  page.on("request", (request) => { if (request.method() !== "GET") asked.push(request.method()); });
+  await page.getByRole("checkbox", { name: "Mark all as complete" }).click();
+  await expect.poll(async () => (await todos.all()).every(({ completed }) => completed)).toBe(true);
+  expect(asked).toEqual(["PATCH"]);
+});
+
+test("a deletion can be undone, by keyboard too", async ({ page, todos }) => {
+  const [one, done] = [await todos.create("Deleted by mistake"), await todos.create("Done already", true)];
+  await open(page);
+  await row(page, one).hover();
+  await row(page, one).getByRole("button", { name: /^Delete/ }).click();
+  await expect(row(page, one)).toHaveCount(0);
+  await page.getByRole("status").getByRole("button", { name: "Undo" }).click();
+  await expect(box(page, one)).toBeFocused();
+
+  await page.getByRole("button", { name: "Clear completed" }).focus();
+  await page.keyboard.press("Enter");
+  await expect(row(page, done)).toHaveCount(0);
+  await page.keyboard.press("Control+z");
+  await expect(row(page, done)).toBeVisible();
+  await expect(page.getByRole("status")).toBeEmpty();
+  await todos.expectTodos({ [one]: false, [done]: true });
+
+  // What nobody undoes is deleted, also by a page that is left at once.
+  await box(page, one).focus();
+  await page.keyboard.press("Tab");
+  await page.keyboard.press("Tab");
+  await page.keyboard.press("Enter");
+  await page.goto("about:blank");
+  await todos.expectTodos({ [done]: true });
 });

@@ -64,3 +64,17 @@ test("a refusal: taken back, said, and what was typed returned", async ({ page, 
   await page.getByRole("button", { name: "Dismiss" }).click();
   await expect(page.getByRole("button", { name: "Dismiss" })).toHaveCount(0);
 });
+
+test("a page that the server has spoilt: trying again loads it anew", async ({ page, todos, complaints }) => {
+  const title = await todos.create("Here again");
+  await page.route("/", async (route) => {
+    const response = await route.fetch();
+    await route.fulfill({ response, body: (await response.text()).replace(`"title":"${title}"`, '"title":{}') });
+  });
+  await page.goto("/");
+  await expect(page.getByText("Something went wrong on this page")).toBeVisible();
+  complaints.splice(0);
+  await page.unroute("/");
+  await page.getByText("Try again").click();
+  await expect(row(page, title)).toBeVisible();
+});

@@ -108,7 +108,11 @@ export interface paths {
         delete: operations["delete_todos"];
         options?: never;
         head?: never;
-        patch?: never;
+        /**
+         * Update Todos
+         * @description Changes all todos at once.
+         */
+        patch: operations["update_todos"];
         trace?: never;
     };
     "/api/v1/todos/{todo_id}": {
@@ -491,7 +495,8 @@ export interface components {
          *       "id": "0b4e6f0e-5f0e-4f6e-9a43-6a2f6a0f3c55",
          *       "order": 1,
          *       "title": "Buy milk",
-         *       "url": "http://localhost:8080/api/v1/todos/0b4e6f0e-5f0e-4f6e-9a43-6a2f6a0f3c55"
+         *       "url": "http://localhost:8080/api/v1/todos/0b4e6f0e-5f0e-4f6e-9a43-6a2f6a0f3c55",
+         *       "version": 1764170454123456
          *     }
          */
         Todo: {
@@ -510,6 +515,11 @@ export interface components {
             completed: boolean;
             /** Order */
             order: number;
+            /**
+             * Version
+             * @description Grows with every change; quoted, it is the ETag
+             */
+            version: number;
             /**
              * Url
              * @description Absolute, as the caller reaches it
@@ -562,6 +572,17 @@ export interface components {
             order?: number;
         };
         /**
+         * TodosUpdate
+         * @description What becomes of all todos.
+         * @example {
+         *       "completed": true
+         *     }
+         */
+        TodosUpdate: {
+            /** Completed */
+            completed: boolean;
+        };
+        /**
          * User
          * @example {
          *       "created_at": "2026-11-21T09:00:00Z",
@@ -606,6 +627,7 @@ export type State = components['schemas']['State'];
 export type Todo = components['schemas']['Todo'];
 export type TodoCreate = components['schemas']['TodoCreate'];
 export type TodoUpdate = components['schemas']['TodoUpdate'];
+export type TodosUpdate = components['schemas']['TodosUpdate'];
 export type User = components['schemas']['User'];
 export type $defs = Record<string, never>;
 export interface operations {
@@ -948,7 +970,10 @@ export interface operations {
     get_me: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description The user that the caller acts for; 409 if another is signed in */
+                "x-todo-user"?: string | null;
+            };
             path?: never;
             cookie?: never;
         };
@@ -984,6 +1009,24 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description Conflict */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unprocessable Content */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description Service Unavailable */
             503: {
                 headers: {
@@ -1003,7 +1046,10 @@ export interface operations {
     delete_me: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description The user that the caller acts for; 409 if another is signed in */
+                "x-todo-user"?: string | null;
+            };
             path?: never;
             cookie?: never;
         };
@@ -1044,6 +1090,24 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description Conflict */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unprocessable Content */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description Service Unavailable */
             503: {
                 headers: {
@@ -1067,8 +1131,13 @@ export interface operations {
                 limit?: number | null;
                 /** @description Continues a list; taken from the Link header of the page before */
                 after?: string | null;
+                /** @description Only these todos */
+                id?: string[] | null;
             };
-            header?: never;
+            header?: {
+                /** @description The user that the caller acts for; 409 if another is signed in */
+                "x-todo-user"?: string | null;
+            };
             path?: never;
             cookie?: never;
         };
@@ -1092,7 +1161,8 @@ export interface operations {
                      *         "id": "0b4e6f0e-5f0e-4f6e-9a43-6a2f6a0f3c55",
                      *         "order": 1,
                      *         "title": "Buy milk",
-                     *         "url": "http://localhost:8080/api/v1/todos/0b4e6f0e-5f0e-4f6e-9a43-6a2f6a0f3c55"
+                     *         "url": "http://localhost:8080/api/v1/todos/0b4e6f0e-5f0e-4f6e-9a43-6a2f6a0f3c55",
+                     *         "version": 1764170454123456
                      *       }
                      *     ]
                      */
@@ -1107,6 +1177,15 @@ export interface operations {
                      * @example Bearer
                      */
                     "WWW-Authenticate"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Conflict */
+            409: {
+                headers: {
                     [name: string]: unknown;
                 };
                 content: {
@@ -1144,6 +1223,8 @@ export interface operations {
             header?: {
                 /** @description With the same key and the same todo again within 24 hours: the first answer, and no second todo */
                 "idempotency-key"?: string | null;
+                /** @description The user that the caller acts for; 409 if another is signed in */
+                "x-todo-user"?: string | null;
             };
             path?: never;
             cookie?: never;
@@ -1163,6 +1244,11 @@ export interface operations {
             201: {
                 headers: {
                     /**
+                     * @description The todo's version, for If-Match
+                     * @example "1764170454123456"
+                     */
+                    ETag?: string;
+                    /**
                      * @description The todo's url
                      * @example http://localhost:8080/api/v1/todos/0b4e6f0e-5f0e-4f6e-9a43-6a2f6a0f3c55
                      */
@@ -1181,7 +1267,8 @@ export interface operations {
                      *       "id": "0b4e6f0e-5f0e-4f6e-9a43-6a2f6a0f3c55",
                      *       "order": 1,
                      *       "title": "Buy milk",
-                     *       "url": "http://localhost:8080/api/v1/todos/0b4e6f0e-5f0e-4f6e-9a43-6a2f6a0f3c55"
+                     *       "url": "http://localhost:8080/api/v1/todos/0b4e6f0e-5f0e-4f6e-9a43-6a2f6a0f3c55",
+                     *       "version": 1764170454123456
                      *     }
                      */
                     "application/json": components["schemas"]["Todo"];
@@ -1212,6 +1299,15 @@ export interface operations {
             };
             /** @description Forbidden */
             403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Conflict */
+            409: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -1259,7 +1355,10 @@ export interface operations {
                 /** @description true: only completed ones. Default: all of them */
                 completed?: boolean | null;
             };
-            header?: never;
+            header?: {
+                /** @description The user that the caller acts for; 409 if another is signed in */
+                "x-todo-user"?: string | null;
+            };
             path?: never;
             cookie?: never;
         };
@@ -1295,6 +1394,118 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description Conflict */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unprocessable Content */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    /**
+                     * @description Seconds until it is worth another try
+                     * @example 2
+                     */
+                    "Retry-After"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    update_todos: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The user that the caller acts for; 409 if another is signed in */
+                "x-todo-user"?: string | null;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "completed": true
+                 *     }
+                 */
+                "application/json": components["schemas"]["TodosUpdate"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    /**
+                     * @description How to sign in
+                     * @example Bearer
+                     */
+                    "WWW-Authenticate"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Conflict */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Content Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description Unprocessable Content */
             422: {
                 headers: {
@@ -1323,7 +1534,10 @@ export interface operations {
     get_todo: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description The user that the caller acts for; 409 if another is signed in */
+                "x-todo-user"?: string | null;
+            };
             path: {
                 todo_id: string;
             };
@@ -1334,6 +1548,11 @@ export interface operations {
             /** @description Successful Response */
             200: {
                 headers: {
+                    /**
+                     * @description The todo's version, for If-Match
+                     * @example "1764170454123456"
+                     */
+                    ETag?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1343,7 +1562,8 @@ export interface operations {
                      *       "id": "0b4e6f0e-5f0e-4f6e-9a43-6a2f6a0f3c55",
                      *       "order": 1,
                      *       "title": "Buy milk",
-                     *       "url": "http://localhost:8080/api/v1/todos/0b4e6f0e-5f0e-4f6e-9a43-6a2f6a0f3c55"
+                     *       "url": "http://localhost:8080/api/v1/todos/0b4e6f0e-5f0e-4f6e-9a43-6a2f6a0f3c55",
+                     *       "version": 1764170454123456
                      *     }
                      */
                     "application/json": components["schemas"]["Todo"];
@@ -1365,6 +1585,15 @@ export interface operations {
             };
             /** @description Not Found */
             404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Conflict */
+            409: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -1400,7 +1629,12 @@ export interface operations {
     delete_todo: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description The ETag that the change is based on; if the todo has another by now: 412 */
+                "if-match"?: string | null;
+                /** @description The user that the caller acts for; 409 if another is signed in */
+                "x-todo-user"?: string | null;
+            };
             path: {
                 todo_id: string;
             };
@@ -1447,6 +1681,24 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description Conflict */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Precondition Failed */
+            412: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description Unprocessable Content */
             422: {
                 headers: {
@@ -1475,7 +1727,12 @@ export interface operations {
     update_todo: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description The ETag that the change is based on; if the todo has another by now: 412 */
+                "if-match"?: string | null;
+                /** @description The user that the caller acts for; 409 if another is signed in */
+                "x-todo-user"?: string | null;
+            };
             path: {
                 todo_id: string;
             };
@@ -1495,6 +1752,11 @@ export interface operations {
             /** @description Successful Response */
             200: {
                 headers: {
+                    /**
+                     * @description The todo's version, for If-Match
+                     * @example "1764170454123456"
+                     */
+                    ETag?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1504,7 +1766,8 @@ export interface operations {
                      *       "id": "0b4e6f0e-5f0e-4f6e-9a43-6a2f6a0f3c55",
                      *       "order": 1,
                      *       "title": "Buy milk",
-                     *       "url": "http://localhost:8080/api/v1/todos/0b4e6f0e-5f0e-4f6e-9a43-6a2f6a0f3c55"
+                     *       "url": "http://localhost:8080/api/v1/todos/0b4e6f0e-5f0e-4f6e-9a43-6a2f6a0f3c55",
+                     *       "version": 1764170454123456
                      *     }
                      */
                     "application/json": components["schemas"]["Todo"];
@@ -1551,6 +1814,24 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description Conflict */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Precondition Failed */
+            412: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description Content Too Large */
             413: {
                 headers: {
@@ -1588,7 +1869,10 @@ export interface operations {
     get_conversation: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description The user that the caller acts for; 409 if another is signed in */
+                "x-todo-user"?: string | null;
+            };
             path?: never;
             cookie?: never;
         };
@@ -1654,6 +1938,24 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description Conflict */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unprocessable Content */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description Service Unavailable */
             503: {
                 headers: {
@@ -1673,7 +1975,10 @@ export interface operations {
     ask: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description The user that the caller acts for; 409 if another is signed in */
+                "x-todo-user"?: string | null;
+            };
             path?: never;
             cookie?: never;
         };
@@ -1786,7 +2091,10 @@ export interface operations {
     forget_conversation: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description The user that the caller acts for; 409 if another is signed in */
+                "x-todo-user"?: string | null;
+            };
             path?: never;
             cookie?: never;
         };
@@ -1822,6 +2130,24 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description Conflict */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unprocessable Content */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description Service Unavailable */
             503: {
                 headers: {
@@ -1841,7 +2167,10 @@ export interface operations {
     confirm: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description The user that the caller acts for; 409 if another is signed in */
+                "x-todo-user"?: string | null;
+            };
             path: {
                 confirmation_id: string;
             };

@@ -6,12 +6,16 @@ import { ApiError, failure } from "./problem";
 export { ApiError } from "./problem";
 
 export const TITLE_MAX = 500;
+/** How many todos one request may name. */
+export const NAMED_MAX = 100;
 
 export interface ApiOptions {
   baseUrl?: string;
   /** The longest that one call may take, in milliseconds. */
   timeout?: number;
   headers?: Record<string, string>;
+  /** Whose page it is that asks: nothing is done if somebody else has signed in since. */
+  user?: string | null | undefined;
   /** Sees every answer, whatever its status. */
   onAnswer?: (response: Response) => void;
 }
@@ -30,10 +34,14 @@ export interface Api {
   deleteAccount(): Promise<void>;
   /** `after`: the `next` of the page before. */
   page(limit: number, after?: string | null): Promise<Page>;
-  list(): Promise<Todo[]>;
+  /** Those of `ids` that there are. */
+  named(ids: readonly string[]): Promise<Todo[]>;
   /** The same key again makes no second todo, so that a lost answer can be asked for again. */
   create(todo: TodoCreate, idempotencyKey: string): Promise<Todo>;
-  update(id: string, changes: TodoUpdate): Promise<Todo>;
+  /** `version`: refused with 412 if the todo has another by now. */
+  update(id: string, changes: TodoUpdate, version?: number): Promise<Todo>;
+  /** Completes all of them, or none. */
+  toggleAll(completed: boolean): Promise<void>;
   remove(id: string): Promise<void>;
   removeCompleted(): Promise<void>;
   /** Any request under /api/v1: what it answers, or nothing. */
@@ -43,7 +51,7 @@ export interface Api {
 }
 
 export function createApi(options: ApiOptions = {}): Api {
-  const { baseUrl = "", timeout = 10_000, headers = {}, onAnswer } = options;
+  const { baseUrl = "", timeout = 10_000, headers = {}, user, onAnswer } = options;
 
   async function send(
     method: string,
@@ -62,6 +70,7 @@ export function createApi(options: ApiOptions = {}): Api {
         signal,
         headers: {
           ...headers,
+          ...(user && { "x-todo-user": user }),
           accept: "application/json",
           ...extra,
           ...(body && { "content-type": "application/json" }),
@@ -112,14 +121,18 @@ export function createApi(options: ApiOptions = {}): Api {
       await call("DELETE", "/me");
     },
     page: (limit, after) => page(`?${new URLSearchParams({ limit: String(limit), ...(after && { after }) }).toString()}`),
-    async list() {
-      return (await page("")).todos;
+    async named(ids) {
+      return (await page(`?${new URLSearchParams(ids.map((id) => ["id", id])).toString()}`)).todos;
     },
     async create(todo, idempotencyKey) {
       return (await call("POST", "/todos", todo, { "idempotency-key": idempotencyKey })) as Todo;
     },
-    async update(id, changes) {
-      return (await call("PATCH", item(id), changes)) as Todo;
+    async update(id, changes, version) {
+      const based = version === undefined ? {} : { "if-match": `"${version}"` };
+      return (await call("PATCH", item(id), changes, based)) as Todo;
+    },
+    async toggleAll(completed) {
+      await call("PATCH", "/todos", { completed });
     },
     async remove(id) {
       try {

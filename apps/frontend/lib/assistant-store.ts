@@ -39,8 +39,6 @@ export class AssistantStore {
   #running: AbortController | undefined;
   /** What the retry button sends again; undefined: loading the conversation. */
   #failed: Request | undefined;
-  /** What this request has changed so far. */
-  #touched = new Set<string>();
   #stoppedAt = Number.NEGATIVE_INFINITY;
   #expiry: ReturnType<typeof setTimeout> | undefined;
   #keys = 0;
@@ -137,7 +135,6 @@ export class AssistantStore {
     const running = new AbortController();
     this.#running = running;
     this.#failed = undefined;
-    this.#touched = new Set();
     const before = this.#snapshot.messages;
     this.#set({
       phase: "waiting",
@@ -154,7 +151,7 @@ export class AssistantStore {
       if (running.signal.aborted) this.#stopped(answer);
       else this.#fail(request, answer.key, before, error);
       // Whatever it did without our hearing of it.
-      this.todos.touched([...this.#touched]);
+      this.todos.touched([]);
     } finally {
       this.#running = undefined;
       this.#set({ phase: "idle" });
@@ -193,8 +190,7 @@ export class AssistantStore {
           return { id, tool: event.name, ...(title !== undefined && { title }) };
         });
         this.#change(answer.key, (old) => ({ touched: merge(old.touched, touched) }));
-        for (const id of event.touched) this.#touched.add(id);
-        this.todos.touched([...this.#touched]);
+        this.todos.touched(event.touched);
       } else if (event.type === "confirmation") {
         this.#ask(event.confirmation);
       }

@@ -45,6 +45,7 @@ const SIGNED_OUT: Trouble = {
 
 const KNOWN = new Map<string, Trouble | ((error: ApiError) => Trouble)>([
   ["not-signed-in", SIGNED_OUT],
+  ["other-user", { text: "Another user is signed in by now. Sign in again to go on.", remedy: "none" }],
   [
     "assistant-busy",
     {

@@ -26,11 +26,9 @@ export async function performForm(api: Api, form: FormData): Promise<void> {
     case "remove":
       await api.remove(id);
       return;
-    case "toggle-all": {
-      const todos = (await api.list()).filter((todo) => todo.completed !== completed);
-      for (const todo of todos) await api.update(todo.id, { completed });
+    case "toggle-all":
+      await api.toggleAll(completed);
       return;
-    }
     case "clear-completed":
       await api.removeCompleted();
       return;

@@ -6,9 +6,14 @@ import { settings } from "./settings";
 /** A title has 500 characters and an email 254; nothing here needs more than this. */
 const LONGEST_FORM = 64 * 1024;
 
-/** The API on behalf of the caller whose headers `header` reads; what it sets as cookies is added to `cookies`. */
-export function apiFor(header: ReadHeader, timeout: number, cookies: string[] = []): Api {
+/**
+ * The API on behalf of the caller whose headers `header` reads; what it sets as cookies is added to `cookies`.
+ * `form`: says whose page it comes from.
+ */
+export function apiFor(header: ReadHeader, timeout: number, cookies: string[] = [], form?: FormData): Api {
+  const user = form?.get("user");
   return createApi({
+    user: typeof user === "string" ? user : null,
     baseUrl: settings().apiBaseUrl,
     timeout,
     headers: forwarded(header),

@@ -1,16 +1,23 @@
 import type { Api, Page } from "./api";
-import { append, type Entry, type KnownTodo, rekey } from "./operations";
+import { compare, type Entry, type KnownTodo, rekey } from "./operations";
 
-/** How many todos the server renders; the rest of a longer list follows by itself. */
+/** How many todos the server renders; the rest of a longer list follows. */
 export const FIRST_PAGE = 20;
 const NEXT_PAGES = 500;
 
 /** What a page of the site begins with. */
 export type FirstPage = Page<KnownTodo>;
 
+/** What a confirmed change has done to the server's list. */
+export type Effect =
+  | { kind: "put"; todos: readonly KnownTodo[] }
+  | { kind: "remove"; ids: readonly string[] }
+  | { kind: "toggle-all"; completed: boolean }
+  | { kind: "clear-completed" };
+
 /** Without what only other programs want to know of a todo. */
 export function leanPage({ todos, next }: Page): FirstPage {
-  return { todos: todos.map(({ id, title, completed, order }) => ({ id, title, completed, order })), next };
+  return { todos: todos.map(({ id, title, completed, order, version }) => ({ id, title, completed, order, version })), next };
 }
 
 /** The server's list as this page knows it: read page by page, corrected by what changes answer. */
@@ -21,7 +28,7 @@ export class KnownTodos {
   /** Where the list goes on; null: it is complete; undefined: it has not begun. */
   #next: string | null | undefined;
   /** Collects a list that replaces the one which is shown. */
-  #fresh: KnownTodo[] | null = null;
+  #fresh: { todos: KnownTodo[]; next?: string | null } | null = null;
   /** Deleted here, and so in no page, although it was asked for before. */
   readonly #gone = new Set<string>();
 
@@ -42,42 +49,54 @@ export class KnownTodos {
 
   /** From now on pages collect a new list, because others have changed it. */
   replace(): void {
-    this.#fresh = [];
-    this.#next = undefined;
+    this.#fresh = { todos: [] };
   }
 
   async loadPage(api: Api): Promise<void> {
-    const page = await api.page(NEXT_PAGES, this.#next);
-    if (this.#fresh) this.#fresh.push(...page.todos);
-    else this.entries = append(this.entries, page.todos, this.#gone);
-    this.#next = page.next;
-    if (this.#fresh && this.complete) {
-      this.entries = rekey(this.#fresh, this.entries);
-      this.#fresh = null;
-    }
+    const fresh = this.#fresh;
+    const { todos, next } = await api.page(NEXT_PAGES, fresh ? fresh.next : this.#next);
     this.begun = true;
+    if (fresh) {
+      fresh.todos.push(...todos);
+      fresh.next = next;
+      // As much of it as is shown: the rest follows when it is wanted.
+      if (next !== null && fresh.todos.length < this.entries.length) return;
+      this.entries = rekey(fresh.todos, this.entries);
+      this.#fresh = null;
+    } else this.#put(todos);
+    this.#next = next;
   }
 
   find(key: string): KnownTodo | undefined {
     return this.entries.find((entry) => entry.key === key)?.todo;
   }
 
-  /** Stored for the first time; a page may have brought it already. */
-  add(key: string, todo: KnownTodo): void {
-    this.entries = [...this.entries.filter((entry) => entry.todo.id !== todo.id), { key, todo }];
+  /** `key`: under which the todo is shown here already. */
+  apply(effect: Effect, key?: string): void {
+    switch (effect.kind) {
+      case "put":
+        this.#put(effect.todos, key);
+        break;
+      case "remove":
+        for (const id of effect.ids) this.#gone.add(id);
+        this.entries = this.entries.filter(({ todo }) => !this.#gone.has(todo.id));
+        break;
+      case "toggle-all":
+        this.entries = this.entries.map((entry) => ({ ...entry, todo: { ...entry.todo, completed: effect.completed } }));
+        break;
+      case "clear-completed":
+        this.entries = this.entries.filter(({ todo }) => !todo.completed);
+    }
   }
 
-  change(key: string, todo: KnownTodo): void {
-    this.entries = this.entries.map((entry) => (entry.key === key ? { ...entry, todo } : entry));
-  }
-
-  remove(key: string): void {
-    const todo = this.find(key);
-    if (todo) this.#gone.add(todo.id);
-    this.entries = this.entries.filter((entry) => entry.key !== key);
-  }
-
-  removeCompleted(): void {
-    this.entries = this.entries.filter((entry) => !entry.todo.completed);
+  /** Answers overtake each other: the newest version of a todo counts. */
+  #put(todos: readonly KnownTodo[], key?: string): void {
+    const entries = new Map(this.entries.map((entry) => [entry.todo.id, entry]));
+    for (const todo of todos) {
+      const known = entries.get(todo.id);
+      if (this.#gone.has(todo.id) || (known && todo.version < known.todo.version)) continue;
+      entries.set(todo.id, { key: key ?? known?.key ?? todo.id, todo });
+    }
+    this.entries = [...entries.values()].sort(compare);
   }
 }

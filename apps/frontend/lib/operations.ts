@@ -6,7 +6,7 @@ import type { Todo } from "./api-types";
  */
 
 /** What the page has to know of a todo; no more of it is sent along with a page. */
-export type KnownTodo = Pick<Todo, "id" | "title" | "completed" | "order">;
+export type KnownTodo = Pick<Todo, "id" | "title" | "completed" | "order" | "version">;
 
 /** A todo of the server's, under a key that stays the same from before it had an id. */
 export interface Entry {
@@ -26,49 +26,52 @@ export interface Item {
 
 export type Operation =
   | { kind: "add"; key: string; title: string }
-  | { kind: "change"; key: string; changes: { title?: string; completed?: boolean } }
-  | { kind: "remove"; key: string }
+  /** `from`: the title that the user saw and changed. */
+  | { kind: "rename"; key: string; title: string; from: string }
+  | { kind: "toggle"; key: string; completed: boolean }
+  | { kind: "remove"; key: string; title: string }
+  | { kind: "toggle-all"; completed: boolean }
   | { kind: "clear-completed" };
 
-export function project(entries: readonly Entry[], operations: readonly Operation[]): Item[] {
+/** `before`: what was shown last. What has not changed is the same object, so that it is not drawn again. */
+export function project(entries: readonly Entry[], operations: readonly Operation[], before: readonly Item[]): Item[] {
   const items = new Map<string, Item>();
-  for (const entry of entries) items.set(entry.key, itemOf(entry));
-  for (const operation of operations) {
-    if (operation.kind === "clear-completed") {
-      for (const item of items.values()) if (item.completed) items.delete(item.key);
-      continue;
-    }
-    const item = items.get(operation.key);
-    switch (operation.kind) {
-      case "add":
-        items.set(operation.key, {
-          key: operation.key,
-          title: operation.title,
-          completed: false,
-          pending: true,
-        });
-        break;
-      case "change":
-        if (item) items.set(operation.key, { ...item, ...operation.changes, pending: true });
-        break;
-      case "remove":
-        items.delete(operation.key);
-    }
+  for (const { key, todo } of entries) {
+    items.set(key, { key, id: todo.id, title: todo.title, completed: todo.completed, pending: false });
   }
-  return [...items.values()];
+  for (const operation of operations) change(items, operation);
+  const drawn = new Map(before.map((item) => [item.key, item]));
+  return Array.from(items.values(), (item) => {
+    const old = drawn.get(item.key);
+    return old && isSame(old, item) ? old : item;
+  });
 }
 
-/** The same object for the same entry, so that of a long list only what changed is drawn again. */
-const drawn = new WeakMap<Entry, Item>();
-
-function itemOf(entry: Entry): Item {
-  let item = drawn.get(entry);
-  if (!item) {
-    const { id, title, completed } = entry.todo;
-    item = { key: entry.key, id, title, completed, pending: false };
-    drawn.set(entry, item);
+function change(items: Map<string, Item>, operation: Operation): void {
+  if (operation.kind === "clear-completed") {
+    for (const item of items.values()) if (item.completed) items.delete(item.key);
+    return;
   }
-  return item;
+  if (operation.kind === "toggle-all") {
+    const { completed } = operation;
+    for (const item of items.values()) {
+      if (item.completed !== completed) items.set(item.key, { ...item, completed, pending: true });
+    }
+    return;
+  }
+  const { key } = operation;
+  const item = items.get(key);
+  if (operation.kind === "add") items.set(key, { key, title: operation.title, completed: false, pending: true });
+  else if (operation.kind === "remove") items.delete(key);
+  else if (!item) return;
+  else if (operation.kind === "rename") items.set(key, { ...item, title: operation.title, pending: true });
+  else items.set(key, { ...item, completed: operation.completed, pending: true });
+}
+
+function isSame(one: Item, other: Item): boolean {
+  return (
+    one.id === other.id && one.title === other.title && one.completed === other.completed && one.pending === other.pending
+  );
 }
 
 /** Entries of a fresh list; a todo that is known already keeps its key, and so its place on screen. */
@@ -77,31 +80,22 @@ export function rekey(todos: readonly KnownTodo[], known: readonly Entry[]): Ent
   return todos.map((todo) => ({ key: keys.get(todo.id) ?? todo.id, todo }));
 }
 
-/**
- * The list with one more page of it. What is known already is newer than the page, and what was
- * deleted meanwhile (`gone`) stays away.
- */
-export function append(known: readonly Entry[], page: readonly KnownTodo[], gone: ReadonlySet<string>): Entry[] {
-  const ids = new Set(known.map(({ todo }) => todo.id));
-  const fresh = page.filter(({ id }) => !ids.has(id) && !gone.has(id));
-  return [...known, ...rekey(fresh, [])].sort((one, other) => compare(one.todo, other.todo));
-}
-
 /** The server's order. */
-function compare(one: KnownTodo, other: KnownTodo): number {
+export function compare({ todo: one }: Entry, { todo: other }: Entry): number {
   return one.order - other.order || (one.id < other.id ? -1 : 1);
 }
 
-/** What makes all of them completed, or none. */
-export function toggles(items: readonly Item[], completed: boolean): Operation[] {
-  const others = items.filter((item) => item.completed !== completed);
-  return others.map(({ key }) => ({ kind: "change", key, changes: { completed } }));
+/** Whether it is about every todo, in the state in which they were when it was asked for. */
+export function isAboutAll({ kind }: Operation): boolean {
+  return kind === "toggle-all" || kind === "clear-completed";
 }
 
 /** Whether `earlier` has to be settled before `operation` may be sent. */
 export function waitsFor(operation: Operation, earlier: Operation): boolean {
-  // It concerns every todo, in the state in which they were when it was asked for.
-  if (operation.kind === "clear-completed" || earlier.kind === "clear-completed") return true;
-  // Todos are stored in the order in which they were typed.
-  return operation.key === earlier.key || (operation.kind === "add" && earlier.kind === "add");
+  if (isAboutAll(operation)) return earlier.kind !== "remove";
+  // What was cleared is not there any more: of what is, only its state matters.
+  if (earlier.kind === "clear-completed") return operation.kind === "toggle";
+  if (earlier.kind === "toggle-all") return operation.kind !== "remove";
+  if (operation.kind === "add" && earlier.kind === "add") return true; // stored in the order in which they were typed
+  return "key" in operation && "key" in earlier && operation.key === earlier.key;
 }

@@ -22,9 +22,9 @@ export class ApiError extends Error {
     return this.status === 0 || TRANSIENT.has(this.status);
   }
 
-  /** The session has ended, was signed out elsewhere, or never was. */
+  /** The session has ended, was signed out elsewhere, never was, or is another user's by now. */
   get signedOut(): boolean {
-    return this.status === 401;
+    return this.status === 401 || this.problem.code === "other-user";
   }
 }
 

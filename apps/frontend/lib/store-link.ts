@@ -24,8 +24,9 @@ export function linkOf(store: TodoStore, hooks: Hooks): TodoLink {
     subscribe: store.subscribe,
     touched(ids) {
       hooks.onTouched(ids);
-      store.reload();
+      void store.refresh(ids);
     },
+    settle: () => store.settle(),
     reveal(id) {
       const item = store.snapshot().items.find((candidate) => candidate.id === id);
       if (item) hooks.onReveal(item.key);

@@ -6,8 +6,10 @@ export interface TodoLink {
   /** Titles by id of the todos in the list; the same object for as long as none changes. */
   titles(): ReadonlyMap<string, string>;
   subscribe(listener: () => void): () => void;
-  /** These were changed by somebody else: load them, and show which they are. */
+  /** These were changed by somebody else: load them, and show which they are; empty: nobody knows which. */
   touched(ids: readonly string[]): void;
+  /** Everything that was done in the list is saved, or cannot be for now. */
+  settle(): Promise<void>;
   /** Show this one, whatever the filter, and put the focus there. */
   reveal(id: string): void;
 }
@@ -39,6 +41,7 @@ export const todoLink: TodoLink = {
     return () => listeners.delete(listener);
   },
   touched: (ids) => list?.touched(ids),
+  settle: async () => list?.settle(),
   reveal: (id) => list?.reveal(id),
 };
 

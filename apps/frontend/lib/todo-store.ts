@@ -1,9 +1,14 @@
-import { ApiError, type Api } from "./api";
-import { type FirstPage, KnownTodos } from "./known-todos";
-import { type Item, type Operation, project, toggles, waitsFor } from "./operations";
-import { refusalText } from "./refusals";
+import { ApiError, type Api, NAMED_MAX } from "./api";
+import { type Change, ChangeQueue } from "./change-queue";
+import { type Effect, type FirstPage, KnownTodos } from "./known-todos";
+import { isAboutAll, type Item, type KnownTodo, type Operation, project } from "./operations";
+import { deletionText, refusalText } from "./refusals";
 import { delayOf, MAX_ATTEMPTS } from "./retry";
+import { Tabs } from "./tabs";
 import { unique } from "./unique";
+
+/** A list that was read less than this ago is not read again because somebody looks at it, in milliseconds. */
+const FRESH = 2_000;
 
 export interface Trouble {
   /**
@@ -16,28 +21,30 @@ export interface Trouble {
 
 export interface Snapshot {
   loaded: boolean;
-  /** There are more todos than these; they are on their way. */
+  /** There are more todos than these. */
   more: boolean;
   items: readonly Item[];
   trouble: Trouble | null;
-  /** The last change that was refused for good; `title` is what was typed and would be lost. */
-  refusal: { id: number; text: string; title?: string } | null;
+  /** What `undo` takes back. */
+  undoable: string | null;
+  /**
+   * The last change that was refused for good; `title` is what was typed and would be lost; `overwrite` does it
+   * nevertheless, where it was refused because of somebody else's change.
+   */
+  refusal: { id: number; text: string; title?: string; overwrite?: () => void } | null;
 }
-
-/** `id` tells two like operations apart and makes the request's idempotency key. */
-type Pending = Operation & { id: string; running: boolean };
-
-const PARALLEL = 4;
 
 /** The todos in this page: shows every change at once, sends them, retries or takes them back. */
 export class TodoStore {
   readonly #known: KnownTodos;
+  readonly #queue = new ChangeQueue(() => { this.#pump(); this.#publish(); });
+  readonly #tabs: Tabs;
   #loading = false;
   /** Others have changed the list. */
   #stale = false;
-  /** What all todos were told to be while not all of them were here. */
-  #all: boolean | undefined;
-  #queue: Pending[] = [];
+  /** The next page of the list is to be read. */
+  #wanted: boolean;
+  #readAt = Date.now();
   #failures = 0;
   /** What holds everything back; null while requests may be sent. */
   #trouble: "offline" | "waiting" | "stalled" | "signed-out" | null = null;
@@ -47,13 +54,24 @@ export class TodoStore {
   #snapshot: Snapshot;
   readonly #listeners = new Set<() => void>();
 
-  /** `first` null: the server could not have it for the page, so it is loaded here. */
+  /** `first` null: the server could not have it for the page, so it is loaded here. `owner`: whose page it is. */
   constructor(
     private readonly api: Api,
     first: FirstPage | null,
+    owner: string | null,
   ) {
     this.#known = new KnownTodos(first);
-    this.#snapshot = this.#project();
+    this.#wanted = !this.#known.complete;
+    this.#tabs = new Tabs(owner, {
+      onEffect: (effect) => {
+        // What is being read may be older.
+        this.#stale ||= this.#loading;
+        this.#known.apply(effect);
+        this.#publish();
+      },
+      onOwner: (isSame) => { if (isSame) this.retry(true); else this.signedOut(); },
+    });
+    this.#snapshot = this.#project([]);
   }
 
   readonly subscribe = (listener: () => void): (() => void) => {
@@ -65,13 +83,29 @@ export class TodoStore {
 
   /** Starts what needs a browser; the answer ends it. */
   start(): () => void {
-    const online = () => {
-      this.retry();
+    const ending = new AbortController();
+    const on = (target: EventTarget, kinds: string[], act: (event: Event) => void) => {
+      for (const kind of kinds) target.addEventListener(kind, act, { signal: ending.signal });
     };
-    window.addEventListener("online", online);
+    on(window, ["online"], () => {
+      this.retry();
+      this.reload();
+    });
+    on(window, ["focus", "pageshow"], () => { this.#look(); });
+    // A phone ends a hidden page without a word.
+    on(document, ["visibilitychange"], () => { if (document.visibilityState === "hidden") this.#sendAll(); else this.#look(); });
+    on(window, ["beforeunload"], (event) => {
+      // What can be undone goes out with the page; everything else should have gone before.
+      if (this.#queue.changes.some(({ state }) => state === "waiting" || this.#trouble !== null)) event.preventDefault();
+      this.#leave();
+    });
+    on(window, ["pagehide"], () => { this.#leave(); });
+    const close = this.#tabs.open();
     this.#wake();
     return () => {
-      window.removeEventListener("online", online);
+      if (this.#trouble === null) this.#leave();
+      ending.abort();
+      close();
       clearTimeout(this.#timer);
     };
   }
@@ -84,29 +118,42 @@ export class TodoStore {
     return true;
   }
 
-  rename(key: string, text: string): void {
+  /** `from`: the title when the user began to change it. */
+  rename(key: string, text: string, from: string): void {
     const title = text.trim();
-    const item = this.#snapshot.items.find((candidate) => candidate.key === key);
-    if (!item || item.title === title) return;
-    if (title) this.#enqueue({ kind: "change", key, changes: { title } });
-    else this.remove(key);
+    if (!title) this.remove(key);
+    else if (title !== from) this.#enqueue({ kind: "rename", key, title, from });
   }
 
   toggle(key: string, completed: boolean): void {
-    this.#enqueue({ kind: "change", key, changes: { completed } });
+    this.#enqueue({ kind: "toggle", key, completed });
   }
 
   toggleAll(completed: boolean): void {
-    this.#all = this.#known.complete ? undefined : completed;
-    this.#enqueue(...toggles(this.#snapshot.items, completed));
+    this.#enqueue({ kind: "toggle-all", completed });
   }
 
   remove(key: string): void {
-    this.#enqueue({ kind: "remove", key });
+    const item = this.#snapshot.items.find((candidate) => candidate.key === key);
+    if (item) this.#enqueue({ kind: "remove", key, title: item.title });
   }
 
   clearCompleted(): void {
     this.#enqueue({ kind: "clear-completed" });
+  }
+
+  /** Takes the last deletion back that is not sent yet. */
+  undo(): Operation | undefined {
+    const change = this.#queue.undo();
+    this.#pump();
+    this.#publish();
+    return change;
+  }
+
+  /** The next page of the list, if there is one. */
+  more(): void {
+    this.#wanted = !this.#known.complete;
+    this.#pump();
   }
 
   /** At once, and with a fresh count of attempts. `signedIn`: the same user has signed in again. */
@@ -132,12 +179,39 @@ export class TodoStore {
     this.#pump();
   }
 
+  /** Others have changed these todos; empty: nobody knows which. */
+  async refresh(ids: readonly string[]): Promise<void> {
+    if (ids.length === 0 || ids.length > NAMED_MAX || this.#trouble !== null || !this.#known.begun) {
+      this.reload();
+      return;
+    }
+    try {
+      await this.#read(ids);
+      this.#publish();
+    } catch {
+      this.reload();
+    }
+  }
+
+  /** Everything is saved, or cannot be for now. */
+  async settle(): Promise<void> {
+    this.#queue.release();
+    while (this.#queue.changes.length > 0 && this.#trouble === null) {
+      await new Promise<void>((resolve) => {
+        const end = this.subscribe(() => {
+          end();
+          resolve();
+        });
+      });
+    }
+  }
+
   /** Gives up what is not saved; the page shows the server's state again. */
   discard(): void {
-    const typed = this.#queue.findLast((pending) => pending.kind === "add");
-    this.#queue = this.#queue.filter((pending) => pending.running);
+    const typed = this.#queue.changes.findLast((change) => change.kind === "add");
+    this.#queue.changes = this.#queue.running;
     this.retry();
-    this.#refuse("Unsaved changes were discarded.", typed?.title);
+    this.#refuse({ text: "Unsaved changes were discarded.", ...(typed?.kind === "add" && { title: typed.title }) });
   }
 
   dismiss(): void {
@@ -145,11 +219,28 @@ export class TodoStore {
     this.#publish();
   }
 
-  #enqueue(...operations: Operation[]): void {
-    this.#queue.push(...operations.map((one) => ({ ...one, id: unique(), running: false })));
+  #enqueue(operation: Operation): void {
+    this.#queue.add(operation);
     this.#refusal = null;
     this.#pump();
     this.#publish();
+  }
+
+  /** Somebody looks at the page again: meanwhile the list may have changed elsewhere. */
+  #look(): void {
+    if (Date.now() - this.#readAt > FRESH) this.reload();
+  }
+
+  /** The page goes: what could be undone is sent, too. */
+  #leave(): void {
+    this.#queue.release();
+    this.#sendAll();
+  }
+
+  /** Sends all that can be sent: requests outlive the page. They stay in the queue in case that the page does, too. */
+  #sendAll(): void {
+    if (this.#trouble === "signed-out") return;
+    for (const change of this.#queue.ready(true)) void this.#run(change);
   }
 
   /** Not published: the notice stays until the attempt is decided, instead of flickering. */
@@ -160,96 +251,133 @@ export class TodoStore {
 
   #pump(): void {
     if (this.#trouble !== null) return;
-    let running = this.#queue.filter((pending) => pending.running).length;
-    if (this.#stale && this.#known.begun && running === 0 && !this.#loading) {
+    const { running } = this.#queue;
+    if (this.#stale && this.#known.begun && running.length === 0 && !this.#loading) {
       this.#stale = false;
       this.#known.replace();
     }
-    if (!this.#known.complete) void this.#load();
-    if (!this.#known.begun || this.#stale || this.#known.replacing) return;
-    this.#queue.forEach((pending, index) => {
-      if (running >= PARALLEL || pending.running) return;
-      // It concerns every todo, so all of them have to be here.
-      if (pending.kind === "clear-completed" && !this.#known.complete) return;
-      if (this.#queue.slice(0, index).some((earlier) => waitsFor(pending, earlier))) return;
-      running += 1;
-      pending.running = true;
-      void this.#run(pending);
-    });
+    const { begun, replacing } = this.#known;
+    if ((!begun || replacing || this.#wanted) && !running.some(isAboutAll)) void this.#load();
+    if (!begun || this.#stale || replacing) return;
+    for (const change of this.#queue.ready(false)) {
+      // A page that is read meanwhile might show either state.
+      if (!(this.#loading && isAboutAll(change))) void this.#run(change);
+    }
   }
 
   /** The next page of the list. */
   async #load(): Promise<void> {
     if (this.#loading) return;
     this.#loading = true;
-    const before = new Set(this.#known.entries.map(({ key }) => key));
+    const { replacing } = this.#known;
     try {
       await this.#known.loadPage(this.api);
       this.#failures = 0;
+      this.#wanted &&= replacing && !this.#known.complete;
+      this.#readAt = Date.now();
     } catch (error) {
       this.#pause(error);
     }
     this.#loading = false;
     this.#pump();
     this.#publish();
-    if (this.#all === undefined) return;
-    this.#enqueue(...toggles(this.#snapshot.items.filter(({ key }) => !before.has(key)), this.#all));
-    if (this.#known.complete) this.#all = undefined;
   }
 
-  async #run(pending: Pending): Promise<void> {
+  async #run(change: Change): Promise<void> {
+    change.state = "running";
     try {
-      await this.#send(pending);
+      await this.#send(change);
       this.#failures = 0;
-      this.#queue = this.#queue.filter((other) => other !== pending);
+      this.#queue.remove(change);
     } catch (error) {
-      pending.running = false;
+      change.state = "waiting";
       if (error instanceof ApiError && !error.transient && !error.signedOut) {
         this.#failures = 0;
-        this.#reject(pending, error);
+        this.#reject(change, error);
       } else this.#pause(error);
     }
     this.#pump();
     this.#publish();
   }
 
-  async #send(pending: Pending): Promise<void> {
-    if (pending.kind === "add") {
-      this.#known.add(pending.key, await this.api.create({ title: pending.title }, pending.id));
-      return;
+  async #send(change: Change): Promise<void> {
+    switch (change.kind) {
+      case "add":
+        this.#apply({ kind: "put", todos: [await this.api.create({ title: change.title }, change.id)] }, change.key);
+        return;
+      case "toggle-all":
+        await this.api.toggleAll(change.completed);
+        this.#apply({ kind: "toggle-all", completed: change.completed });
+        return;
+      case "clear-completed":
+        await this.api.removeCompleted();
+        this.#apply({ kind: "clear-completed" });
+        return;
     }
-    if (pending.kind === "clear-completed") {
-      await this.api.removeCompleted();
-      this.#known.removeCompleted();
-      return;
-    }
-    const id = this.#known.find(pending.key)?.id;
+    const todo = this.#known.find(change.key);
     // The todo went while this waited: nothing is left to change.
-    if (id === undefined) return;
-    if (pending.kind === "remove") {
-      await this.api.remove(id);
-      this.#known.remove(pending.key);
-    } else this.#known.change(pending.key, await this.api.update(id, pending.changes));
+    if (!todo) return;
+    if (change.kind === "remove") {
+      await this.api.remove(todo.id);
+      this.#apply({ kind: "remove", ids: [todo.id] });
+    } else if (change.kind === "toggle") {
+      this.#apply({ kind: "put", todos: [await this.api.update(todo.id, { completed: change.completed })] });
+    } else {
+      this.#apply({ kind: "put", todos: [await this.#rename(todo, change.from, change.title)] });
+    }
+  }
+
+  /** Throws ApiError 412 if somebody else has changed the title `from` meanwhile. */
+  async #rename(todo: KnownTodo, from: string, title: string): Promise<KnownTodo> {
+    if (todo.title === title) return todo;
+    if (todo.title !== from) throw new ApiError("The title has changed", 412);
+    try {
+      return await this.api.update(todo.id, { title }, todo.version);
+    } catch (error) {
+      if (!(error instanceof ApiError) || error.status !== 412) throw error;
+      await this.#read([todo.id]);
+      const now = this.#known.entries.find((entry) => entry.todo.id === todo.id)?.todo;
+      if (!now) throw new ApiError("The todo is deleted", 404);
+      if (now.version === todo.version) throw error;
+      // Something else of it has changed, or this very change has arrived, and its answer was lost.
+      return this.#rename(now, from, title);
+    }
+  }
+
+  async #read(ids: readonly string[]): Promise<void> {
+    const todos = await this.api.named(ids);
+    const found = new Set(todos.map(({ id }) => id));
+    this.#apply({ kind: "put", todos });
+    this.#apply({ kind: "remove", ids: ids.filter((id) => !found.has(id)) });
+  }
+
+  #apply(effect: Effect, key?: string): void {
+    this.#known.apply(effect, key);
+    this.#tabs.tell(effect);
   }
 
   /** Final: the change is taken back, with everything that was built upon it. */
-  #reject(pending: Pending, error: ApiError): void {
-    this.#queue = this.#queue.filter((other) => other !== pending);
-    const key = pending.kind === "clear-completed" ? "" : pending.key;
-    const text = refusalText(pending, this.#known.find(key)?.title ?? "", error);
-    if (pending.kind === "add" || (key && error.status === 404)) this.#forget(key);
-    this.#refuse(text, pending.kind === "add" ? pending.title : undefined);
+  #reject(change: Change, error: ApiError): void {
+    this.#queue.remove(change);
+    const key = "key" in change ? change.key : "";
+    const now = this.#known.find(key)?.title ?? "";
+    const text = refusalText(change, now, error);
+    if (change.kind === "add" || (key && error.status === 404)) this.#forget(key);
+    if (error.status === 412 && change.kind === "rename") {
+      this.#refuse({ text, overwrite: () => { this.rename(key, change.title, now); } });
+    } else this.#refuse({ text, ...(change.kind === "add" && { title: change.title }) });
   }
 
   /** The todo is not there (any more), so nothing that was to happen to it can. */
   #forget(key: string): void {
-    this.#known.remove(key);
-    this.#queue = this.#queue.filter((other) => !("key" in other) || other.key !== key);
+    const todo = this.#known.find(key);
+    if (todo) this.#known.apply({ kind: "remove", ids: [todo.id] });
+    this.#queue.changes = this.#queue.changes.filter((other) => !("key" in other) || other.key !== key);
   }
 
-  #refuse(text: string, title?: string): void {
+  #refuse(refusal: Omit<NonNullable<Snapshot["refusal"]>, "id">): void {
     this.#refusals += 1;
-    this.#refusal = { id: this.#refusals, text, ...(title !== undefined && { title }) };
+    this.#refusal = { id: this.#refusals, ...refusal };
     this.#publish();
   }
 
@@ -279,20 +407,23 @@ export class TodoStore {
     );
   }
 
-  #project(): Snapshot {
-    const owing = this.#queue.length > 0 || !this.#known.complete;
+  #project(before: readonly Item[]): Snapshot {
+    const { begun, complete, replacing, entries } = this.#known;
+    const { changes, undoable } = this.#queue;
+    const owing = changes.length > 0 || !begun || replacing || this.#wanted;
     const kind = this.#trouble ?? (this.#failures > 0 && owing ? "retrying" : null);
     return {
-      loaded: this.#known.begun,
-      more: !this.#known.complete,
-      items: project(this.#known.entries, this.#queue),
-      trouble: kind && { kind, unsaved: this.#queue.length },
+      loaded: begun,
+      more: !complete,
+      items: project(entries, changes, before),
+      trouble: kind && { kind, unsaved: changes.length },
+      undoable: undoable ? deletionText(undoable) : null,
       refusal: this.#refusal,
     };
   }
 
   #publish(): void {
-    this.#snapshot = this.#project();
+    this.#snapshot = this.#project(this.#snapshot.items);
     this.#listeners.forEach((listener) => {
       listener();
     });

@@ -134,6 +134,12 @@ describe("leaving by a plain form", () => {
     expect(backend.changes).toEqual(["DELETE /api/v1/session"]);
   });
 
+  it("spares the account of somebody who has signed in since", async () => {
+    const backend = new FakeBackend();
+    expect(location(await send({ do: "delete-account", user: "u2" }))).toBe("/sign-in?notice=ended");
+    expect(backend.user).toEqual(ADA);
+  });
+
   it("deletes the account", async () => {
     const backend = new FakeBackend();
     expect(location(await send({ do: "delete-account" }))).toBe("/sign-in?notice=deleted");

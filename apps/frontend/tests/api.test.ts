@@ -18,9 +18,9 @@ describe("the API", () => {
       urls.push(url);
       return Promise.resolve(Response.json([]));
     });
-    await createApi().list();
-    await createApi({ baseUrl: "http://todo-backend:8000" }).list();
-    expect(urls).toEqual(["/api/v1/todos", "http://todo-backend:8000/api/v1/todos"]);
+    await createApi().named(["1"]);
+    await createApi({ baseUrl: "http://todo-backend:8000" }).named(["1"]);
+    expect(urls).toEqual(["/api/v1/todos?id=1", "http://todo-backend:8000/api/v1/todos?id=1"]);
   });
 
   it("reads a long list page by page", async () => {
@@ -45,11 +45,11 @@ describe("the API", () => {
     const backend = new FakeBackend();
     const inTen = new Date(Date.now() + 10_000).toUTCString();
     backend.failures.push(problem(503, "", "3"), problem(503, "", inTen), problem(503, "", "soon"));
-    expect((await failing(createApi().list())).retryAfter).toBe(3_000);
-    const wait = (await failing(createApi().list())).retryAfter ?? 0;
+    expect((await failing(createApi().named([]))).retryAfter).toBe(3_000);
+    const wait = (await failing(createApi().named([]))).retryAfter ?? 0;
     expect(wait).toBeGreaterThan(8_000);
     expect(wait).toBeLessThanOrEqual(10_000);
-    expect((await failing(createApi().list())).retryAfter).toBeUndefined();
+    expect((await failing(createApi().named([]))).retryAfter).toBeUndefined();
   });
 
   it("takes no answer, a foreign page and a half one for an outage", async () => {
@@ -61,7 +61,7 @@ describe("the API", () => {
       new Response("Bad Gateway", { status: 502 }),
     );
     for (const status of [0, 502, 502, 502]) {
-      const error = await failing(createApi().list());
+      const error = await failing(createApi().named([]));
       expect([error.status, error.transient]).toEqual([status, true]);
     }
   });
@@ -71,7 +71,7 @@ describe("the API", () => {
       new Promise((_resolve, reject) => {
         signal?.addEventListener("abort", () => { reject(signal.reason as Error); });
       }));
-    const error = await failing(createApi({ timeout: 20 }).list());
+    const error = await failing(createApi({ timeout: 20 }).named([]));
     expect(error.message).toContain("timed out");
   });
 

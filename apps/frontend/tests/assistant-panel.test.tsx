@@ -21,6 +21,7 @@ class List {
       return () => { /* goes with the test */ };
     },
     touched: (ids) => this.touched.push([...ids]),
+    settle: () => Promise.resolve(),
     reveal: (id) => this.revealed.push(id),
   });
 
@@ -44,7 +45,7 @@ function page(messages: Message[] = []): Page {
   render(
     <>
       <input aria-label="New todo" />
-      <AssistantSlot />
+      <AssistantSlot user="u1" />
     </>,
   );
   return { backend, list, user: userEvent.setup() };
@@ -134,7 +135,7 @@ describe("the panel", () => {
 
   it("is not offered before the page answers, nor without JavaScript", async () => {
     const { renderToString } = await import("react-dom/server");
-    const html = renderToString(<AssistantSlot />);
+    const html = renderToString(<AssistantSlot user="u1" />);
     expect(html).toMatch(/<button[^>]* hidden=""/);
     expect(html).toContain("<noscript>");
   });
@@ -190,7 +191,7 @@ describe("an answer", () => {
     const answer = await backend.answer();
     answer.tool("add_todo", "9");
     answer.tool("delete_todos", "2");
-    await waitFor(() => { expect(list.touched).toEqual([["9"], ["9", "2"]]); });
+    await waitFor(() => { expect(list.touched).toEqual([["9"], ["2"]]); });
     list.set({ 1: "Milk", 9: "Eggs" });
     answer.done();
     const added = await screen.findByRole("list", { name: "Added" });
@@ -318,7 +319,7 @@ describe("trouble", () => {
     vi.resetModules();
     const { AssistantSlot: Slot } = await import("@/components/assistant/assistant-slot");
     new FakeAssistant();
-    render(<Slot />);
+    render(<Slot user="u1" />);
     const user = userEvent.setup();
     await user.click(screen.getByRole("button", { name: "Assistant" }));
     expect(await screen.findByRole("alert")).toHaveTextContent("could not be loaded");

@@ -22,7 +22,7 @@ async function reopen(prepare?: (backend: FakeAssistant) => void) {
   const backend = new FakeAssistant(HISTORY);
   backend.confirmation = open;
   prepare?.(backend);
-  render(<AssistantSlot />);
+  render(<AssistantSlot user="u1" />);
   const user = userEvent.setup();
   await user.click(screen.getByRole("button", { name: "Assistant" }));
   await screen.findByText("Delete all");
@@ -63,7 +63,7 @@ describe("a question about deleting, after the page was loaded anew", () => {
       await loading.promise;
       return answer(url, init);
     });
-    render(<AssistantSlot />);
+    render(<AssistantSlot user="u1" />);
     const user = userEvent.setup();
     await user.click(screen.getByRole("button", { name: "Assistant" }));
     const field = await screen.findByRole("textbox", { name: "Message to the assistant" });
@@ -78,7 +78,7 @@ describe("a question about deleting, after the page was loaded anew", () => {
     try {
       const backend = new FakeAssistant(HISTORY);
       backend.confirmation = { ...open, expires_at: new Date(Date.now() + 60_000).toISOString() };
-      render(<AssistantSlot />);
+      render(<AssistantSlot user="u1" />);
       await userEvent.setup({ advanceTimers: vi.advanceTimersByTime }).click(screen.getByRole("button", { name: "Assistant" }));
       await card();
       await vi.advanceTimersByTimeAsync(61_000);

@@ -1,5 +1,5 @@
 import { vi } from "vitest";
-import type { Credentials, Session, Todo, TodoCreate, TodoUpdate, User } from "@/lib/api-types";
+import type { Credentials, Session, Todo, TodoCreate, TodosUpdate, TodoUpdate, User } from "@/lib/api-types";
 
 export interface Call {
   method: string;
@@ -11,7 +11,7 @@ export interface Call {
 export const ADA: User = { id: "u1", email: "ada@example.com", created_at: "2026-11-21T09:00:00Z" };
 
 export function todo(id: string, title: string, completed = false): Todo {
-  return { id, title, completed, order: Number(id) || 1, url: `http://localhost/api/v1/todos/${id}` };
+  return { id, title, completed, order: Number(id) || 1, version: 1, url: `http://localhost/api/v1/todos/${id}` };
 }
 
 /** The backend behind `fetch`, as far as the contract goes. */
@@ -53,10 +53,12 @@ export class FakeBackend {
     if (method === "POST" && path === "/api/v1/users") return this.#signUp(body as Credentials);
     if (path === "/api/v1/session") return method === "POST" ? this.#signIn(body as Credentials) : this.#left();
     if (!this.user) return problem(401, "Sign in first.", undefined, { "www-authenticate": "Bearer" });
+    const owner = headers.get("x-todo-user");
+    if (owner !== null && owner !== this.user.id) return Response.json({ status: 409, detail: "Another user.", code: "other-user" }, { status: 409 });
     if (path === "/api/v1/me") return method === "GET" ? Response.json(this.user) : this.#left();
     const id = /^\/api\/v1\/todos\/(.+)$/.exec(path)?.[1];
-    if (id === undefined) return this.#collection(method, body as TodoCreate, query, headers);
-    return this.#item(method, id, body as TodoUpdate);
+    if (id === undefined) return this.#collection(method, body as TodoCreate & TodosUpdate, query, headers);
+    return this.#item(method, id, body as TodoUpdate, headers);
   }
 
   #signUp({ email, password }: Credentials): Response {
@@ -90,19 +92,32 @@ export class FakeBackend {
     return new Response(null, { status: 204, headers: { "set-cookie": "todo_session=; Max-Age=0; Path=/" } });
   }
 
-  #item(method: string, id: string, changes: TodoUpdate): Response {
+  /** What another client does. */
+  change(id: string, changes: Partial<Todo>): void {
+    this.todos = this.todos.map((one) => (one.id === id ? { ...one, ...changes, version: one.version + 1 } : one));
+  }
+
+  #item(method: string, id: string, changes: TodoUpdate, headers: Headers): Response {
     const found = this.todos.find((candidate) => candidate.id === id);
     if (!found) return problem(404, "There is no such todo");
+    if (![null, `"${found.version}"`].includes(headers.get("if-match"))) return problem(412, "It has changed");
     if (method === "DELETE") {
       this.todos = this.todos.filter((candidate) => candidate !== found);
       return new Response(null, { status: 204 });
     }
-    Object.assign(found, changes);
-    return Response.json({ ...found });
+    this.change(id, changes);
+    return Response.json(this.todos.find((candidate) => candidate.id === id));
   }
 
-  #collection(method: string, body: TodoCreate, query: URLSearchParams, headers: Headers): Response {
+  #collection(method: string, body: TodoCreate & TodosUpdate, query: URLSearchParams, headers: Headers): Response {
+    if (method === "GET" && query.has("id")) {
+      return Response.json(this.todos.filter(({ id }) => query.getAll("id").includes(id)));
+    }
     if (method === "GET") return this.#page(query.get("limit"), query.get("after"));
+    if (method === "PATCH") {
+      for (const { id, completed } of this.todos) if (completed !== body.completed) this.change(id, { completed: body.completed });
+      return new Response(null, { status: 204 });
+    }
     if (method === "DELETE") {
       this.todos = query.has("completed") ? this.todos.filter(({ completed }) => !completed) : [];
       return new Response(null, { status: 204 });

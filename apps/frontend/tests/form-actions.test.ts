@@ -1,7 +1,8 @@
 import { describe, expect, it } from "vitest";
 import { ApiError, createApi } from "@/lib/api";
+import { apiFor } from "@/lib/form-request";
 import { destination, performForm, sameOrigin } from "@/lib/form-actions";
-import { FakeBackend, todo } from "./fake-backend";
+import { ADA, FakeBackend, todo } from "./fake-backend";
 
 function form(fields: Record<string, string>): FormData {
   const data = new FormData();
@@ -36,6 +37,17 @@ describe("a plain form", () => {
     const all = await post({ do: "toggle-all true" });
     expect(all.todos.map(({ completed }) => completed)).toEqual([true, true]);
     expect((await post({ do: "clear-completed" })).titles).toEqual(["Milk"]);
+  });
+
+  it("of a page of somebody who is not signed in any more does nothing", async () => {
+    const backend = new FakeBackend([todo("1", "Milk")]);
+    for (const user of ["u2", ADA.id]) {
+      const fields = form({ do: "toggle 1 true", user });
+      const done = performForm(apiFor(() => null, 1_000, [], fields), fields);
+      if (user === ADA.id) await done;
+      else await expect(done).rejects.toMatchObject({ status: 409, signedOut: true });
+      expect(backend.todos[0]?.completed).toBe(user === ADA.id);
+    }
   });
 
   it("is refused when it asks for something else", async () => {

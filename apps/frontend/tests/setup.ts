@@ -5,6 +5,14 @@ import { afterEach, vi } from "vitest";
 // jsdom lays nothing out, so it has nothing to scroll.
 if (typeof Element !== "undefined") Element.prototype.scrollIntoView = () => undefined;
 
+// Nor can anything come into view.
+Object.assign(globalThis, {
+  IntersectionObserver: class {
+    observe = () => undefined;
+    disconnect = () => undefined;
+  },
+});
+
 // jsdom has the element, but not yet how it opens.
 if (typeof HTMLDialogElement !== "undefined" && !("showModal" in HTMLDialogElement.prototype)) {
   Object.assign(HTMLDialogElement.prototype, {

@@ -1,6 +1,7 @@
 import { act, render, screen, waitFor, within } from "@testing-library/react";
 import userEvent, { type UserEvent } from "@testing-library/user-event";
 import { describe, expect, it, vi } from "vitest";
+import { AccountMenu } from "@/components/account/account-menu";
 import { TodoApp } from "@/components/todo-app";
 import type { Todo } from "@/lib/api-types";
 import { todoLink } from "@/lib/todo-link";
@@ -17,6 +18,8 @@ function open(todos: Todo[] = [], first: Todo[] | null = todos): Page {
   return { backend, user: userEvent.setup() };
 }
 
+/** The time to undo a deletion is over. */
+const leave = () => { act(() => { window.dispatchEvent(new Event("pagehide")); }); };
 const input = () => screen.getByPlaceholderText<HTMLInputElement>("What needs to be done?");
 const titles = () =>
   screen.queryAllByRole("listitem").map((row) => row.querySelector("span")?.textContent);
@@ -91,6 +94,7 @@ describe("editing", () => {
     await user.clear(editor);
     await user.type(editor, "{Enter}");
     expect(titles()).toEqual(["Bread"]);
+    leave();
     await waitFor(() => { expect(backend.titles).toEqual(["Bread"]); });
   });
 
@@ -98,6 +102,30 @@ describe("editing", () => {
     const { backend, user } = open(two());
     await user.type(await edit(user, "Milk"), "{Enter}");
     expect(backend.calls).toEqual([]);
+  });
+
+  it("hides the row's other controls, and gives the keyboard's place back", async () => {
+    const { user } = open(two());
+    const editor = await edit(user, "Milk");
+    const row = editor.closest("li");
+    expect(row).toHaveAttribute("data-editing", "true");
+    expect(within(row as HTMLElement).queryByRole("button")).not.toBeInTheDocument();
+    await user.type(editor, "{Escape}");
+    expect(row).not.toHaveAttribute("data-editing");
+    expect(box("Milk")).toHaveFocus();
+  });
+
+  it("does not overwrite what somebody else has changed since, unless told to", async () => {
+    const { backend, user } = open(two());
+    const editor = await edit(user, "Milk");
+    backend.change("1", { title: "Oat milk" });
+    await user.type(editor, "shake{Enter}");
+    const alert = await screen.findByText(/was changed to “Oat milk” in the meantime/);
+    expect(alert).toBeVisible();
+    expect(backend.titles[0]).toBe("Oat milk");
+    await user.click(screen.getByRole("button", { name: "Use my title" }));
+    await waitFor(() => { expect(backend.titles[0]).toBe("Milkshake"); });
+    expect(screen.getByRole("alert")).toBeEmptyDOMElement();
   });
 
   it("works by keyboard alone", async () => {
@@ -127,8 +155,7 @@ describe("completing and deleting", () => {
     await user.click(all);
     expect(all).toBeChecked();
     await waitFor(() => { expect(backend.todos.every(({ completed }) => completed)).toBe(true); });
-    // Only what has to change is sent.
-    expect(backend.changes).toEqual(["PATCH /api/v1/todos/1"]);
+    expect(backend.changes).toEqual(["PATCH /api/v1/todos"]);
     await user.click(all);
     await waitFor(() => { expect(backend.todos.some(({ completed }) => completed)).toBe(false); });
   });
@@ -139,7 +166,31 @@ describe("completing and deleting", () => {
     await user.keyboard("{Enter}");
     expect(titles()).toEqual(["Bread"]);
     await waitFor(() => { expect(box("Bread")).toHaveFocus(); });
+    leave();
     await waitFor(() => { expect(backend.titles).toEqual(["Bread"]); });
+  });
+
+  it("offers to undo a deletion, by the keyboard too", async () => {
+    const { backend, user } = open(two());
+    await user.click(screen.getByRole("button", { name: "Delete “Milk”" }));
+    const status = screen.getByRole("status");
+    expect(status).toHaveTextContent("“Milk” is deleted.");
+    await user.click(within(status).getByRole("button", { name: "Undo" }));
+    expect(titles()).toEqual(["Milk", "Bread"]);
+    await waitFor(() => { expect(box("Milk")).toHaveFocus(); });
+    expect(status).toBeEmptyDOMElement();
+
+    await user.click(screen.getByRole("button", { name: "Clear completed" }));
+    expect(titles()).toEqual(["Milk"]);
+    expect(input()).toHaveFocus();
+    await user.keyboard("{Control>}z{/Control}");
+    expect(titles()).toEqual(["Milk", "Bread"]);
+
+    await user.click(screen.getByRole("button", { name: "Delete “Bread”" }));
+    // What is being typed has its own undo.
+    await user.type(input(), "Eggs{Control>}z{/Control}");
+    expect(titles()).toEqual(["Milk"]);
+    expect(backend.changes).toEqual([]);
   });
 
   it("clears the completed ones, and offers it only if there are any", async () => {
@@ -147,6 +198,7 @@ describe("completing and deleting", () => {
     await user.click(screen.getByRole("button", { name: "Clear completed" }));
     expect(titles()).toEqual(["Milk"]);
     expect(screen.queryByRole("button", { name: "Clear completed" })).not.toBeInTheDocument();
+    leave();
     await waitFor(() => { expect(backend.titles).toEqual(["Milk"]); });
   });
 
@@ -157,6 +209,18 @@ describe("completing and deleting", () => {
     expect(screen.getByText("1 item left")).toBeVisible();
     await user.click(box("Bread"));
     expect(screen.getByText("0 items left")).toBeVisible();
+  });
+
+  it("announces the count once it stands still", async () => {
+    const { user } = open([todo("1", "Milk"), todo("2", "Bread"), todo("3", "Eggs")]);
+    const live = document.querySelector("[aria-live=polite]");
+    const said: (string | null)[] = [];
+    new MutationObserver(() => said.push(live?.textContent ?? null)).observe(live as Node, { childList: true, subtree: true, characterData: true });
+    expect(document.querySelectorAll("[aria-live]")).toHaveLength(1);
+    expect(live).toBeEmptyDOMElement();
+    for (const name of ["Milk", "Bread", "Eggs"]) await user.click(box(name));
+    await waitFor(() => { expect(live).toHaveTextContent("Left to do: 0"); }, { timeout: 3_000 });
+    expect(said).toHaveLength(1);
   });
 
   it("shows neither counter nor filters without todos, but what to do", () => {
@@ -225,6 +289,7 @@ describe("trouble", () => {
     const { backend, user } = open(two());
     backend.failures.push(problem(403, "Not yours"));
     await user.click(screen.getByRole("button", { name: "Delete “Milk”" }));
+    leave();
     expect(await screen.findByText("“Milk” was not deleted: Not yours")).toBeVisible();
     expect(titles()).toEqual(["Milk", "Bread"]);
   });
@@ -302,4 +367,18 @@ describe("what the assistant does", () => {
     await waitFor(() => { expect(box("Bread")).toHaveFocus(); });
     expect(window.location.pathname).toBe("/");
   });
+});
+
+it("signing out waits until everything is saved, a deletion that could be undone included", async () => {
+  const { backend, user } = open(two());
+  render(<AccountMenu email={ADA.email} />);
+  const submit = vi.spyOn(HTMLFormElement.prototype, "submit").mockImplementation(() => {
+    expect(backend.titles).toEqual(["Bread", "Eggs"]);
+  });
+  await user.type(input(), "Eggs{Enter}");
+  await user.click(screen.getByRole("button", { name: "Delete “Milk”" }));
+  expect(backend.titles).toContain("Milk");
+  await user.click(screen.getByText("Sign out"));
+  await waitFor(() => { expect(submit).toHaveBeenCalledOnce(); });
+  expect(new FormData(submit.mock.contexts[0] as HTMLFormElement).get("do")).toBe("sign-out");
 });

@@ -1,5 +1,6 @@
 import { beforeEach, describe, expect, it, vi } from "vitest";
 import { createApi } from "@/lib/api";
+import { UNDO_TIME } from "@/lib/change-queue";
 import { MAX_ATTEMPTS } from "@/lib/retry";
 import { TodoStore } from "@/lib/todo-store";
 import { ADA, FakeBackend, problem, todo } from "./fake-backend";
@@ -12,7 +13,7 @@ let stop: () => void;
 function begin(todos = [todo("1", "Milk"), todo("2", "Bread")], failures?: number) {
   backend = new FakeBackend(todos);
   outage(failures ?? 0);
-  store = new TodoStore(createApi(), failures === undefined ? { todos: todos.map((one) => ({ ...one })), next: null } : null);
+  store = new TodoStore(createApi(), failures === undefined ? { todos: todos.map((one) => ({ ...one })), next: null } : null, ADA.id);
   stop = store.start();
 }
 
@@ -119,12 +120,12 @@ describe("order", () => {
     store.add("Eggs");
     const key = store.snapshot().items[2]?.key ?? "";
     store.toggle(key, true);
-    store.rename(key, "Six eggs");
+    store.rename(key, "Six eggs", "Eggs");
     await vi.advanceTimersByTimeAsync(10);
     expect(backend.todos[2]).toMatchObject({ title: "Six eggs", completed: true });
     expect(store.snapshot().items[2]?.key).toBe(key);
     store.remove(key);
-    await settle();
+    await vi.advanceTimersByTimeAsync(UNDO_TIME);
     expect(backend.titles).toEqual(["Milk", "Bread"]);
   });
 
@@ -141,14 +142,17 @@ describe("order", () => {
   it("clearing waits for what was completed before it", async () => {
     store.toggle("1", true);
     store.clearCompleted();
+    store.toggle("2", true);
     store.add("Eggs");
     expect(shown()).toEqual(["Bread", "Eggs"]);
-    await vi.advanceTimersByTimeAsync(10);
+    await vi.advanceTimersByTimeAsync(UNDO_TIME + 10);
     expect(backend.titles).toEqual(["Bread", "Eggs"]);
+    // What was completed after it must not be cleared with it; a new todo is not concerned.
     expect(backend.changes).toEqual([
       "PATCH /api/v1/todos/1",
-      "DELETE /api/v1/todos",
       "POST /api/v1/todos",
+      "DELETE /api/v1/todos",
+      "PATCH /api/v1/todos/2",
     ]);
   });
 
@@ -164,7 +168,7 @@ describe("order", () => {
       open -= 1;
       return answer(url, init);
     });
-    store.toggleAll(true);
+    for (const { key } of store.snapshot().items) store.toggle(key, true);
     await vi.advanceTimersByTimeAsync(100);
     expect(most).toBe(4);
     expect(backend.todos.every(({ completed }) => completed)).toBe(true);
@@ -183,7 +187,8 @@ describe("a todo that another page deleted", () => {
   it("is deleted without complaint", async () => {
     backend.todos = [];
     store.remove("1");
-    await settle();
+    await vi.advanceTimersByTimeAsync(UNDO_TIME);
+    expect(backend.changes).toEqual(["DELETE /api/v1/todos/1"]);
     expect(shown()).toEqual(["Bread"]);
     expect(store.snapshot().refusal).toBeNull();
   });
@@ -224,17 +229,41 @@ describe("a long list", () => {
   function beginWithPage(count: number) {
     stop();
     backend = new FakeBackend(many(count));
-    store = new TodoStore(createApi(), { todos: many(50), next: "50" });
+    store = new TodoStore(createApi(), { todos: many(50), next: "50" }, ADA.id);
     stop = store.start();
   }
 
-  it("comes page by page after the first", async () => {
+  it("comes page by page, as its end comes near", async () => {
     beginWithPage(1_200);
     expect(store.snapshot()).toMatchObject({ loaded: true, more: true });
-    await vi.advanceTimersByTimeAsync(10);
+    await vi.advanceTimersByTimeAsync(60_000);
+    expect(store.snapshot()).toMatchObject({ more: true });
+    expect(backend.calls).toHaveLength(1);
+    for (let page = 2; page <= 3; page += 1) {
+      store.more();
+      store.more();
+      await settle();
+      expect(backend.calls).toHaveLength(page);
+    }
     expect(store.snapshot().more).toBe(false);
     expect(shown()).toEqual(many(1_200).map(({ title }) => title));
+    store.more();
+    await settle();
     expect(backend.calls).toHaveLength(3);
+  });
+
+  it("is read again only as far as it is shown, without a flicker", async () => {
+    beginWithPage(1_200);
+    await settle();
+    backend.change("3", { title: "Changed" });
+    const seen = new Set<boolean>();
+    store.subscribe(() => seen.add(store.snapshot().more));
+    store.reload();
+    await settle();
+    expect(shown()[2]).toBe("Changed");
+    expect(backend.calls).toHaveLength(3);
+    expect(store.snapshot().items.length).toBeGreaterThanOrEqual(550);
+    expect([...seen]).toEqual([true]);
   });
 
   it("keeps what is done meanwhile", async () => {
@@ -242,7 +271,11 @@ describe("a long list", () => {
     store.remove("3");
     store.toggle("1", true);
     store.add("Eggs");
-    await vi.advanceTimersByTimeAsync(10);
+    await vi.advanceTimersByTimeAsync(UNDO_TIME);
+    store.more();
+    await settle();
+    store.more();
+    await settle();
     expect(store.snapshot().items).toHaveLength(1_200);
     expect(shown()).not.toContain("Todo 2");
     expect(shown().filter((title) => title === "Eggs")).toHaveLength(1);
@@ -253,16 +286,24 @@ describe("a long list", () => {
   it("is cleared of completed todos that are not here yet, too", async () => {
     beginWithPage(1_200);
     store.clearCompleted();
-    await vi.advanceTimersByTimeAsync(10);
+    await vi.advanceTimersByTimeAsync(UNDO_TIME);
     expect(backend.todos).toHaveLength(600);
-    expect(store.snapshot().items).toHaveLength(600);
+    expect(backend.changes).toEqual(["DELETE /api/v1/todos"]);
+    store.more();
+    await settle();
+    store.more();
+    await settle();
+    expect(shown()).toEqual(backend.titles);
   });
 
   it("is completed as a whole, the part that is not here yet included", async () => {
-    beginWithPage(120);
+    beginWithPage(1_200);
     store.toggleAll(true);
     await vi.advanceTimersByTimeAsync(100);
+    expect(backend.changes).toEqual(["PATCH /api/v1/todos"]);
     expect(backend.todos.every(({ completed }) => completed)).toBe(true);
+    store.more();
+    await settle();
     expect(store.snapshot().items.every(({ completed, pending }) => completed && !pending)).toBe(true);
   });
 
@@ -274,6 +315,26 @@ describe("a long list", () => {
     const after = store.snapshot().items;
     expect(after[0]).not.toBe(before[0]);
     expect(after[1]).toBe(before[1]);
+  });
+
+  it("draws no pending row anew when another one's answer comes", async () => {
+    beginWithPage(50);
+    await settle();
+    const answers: (() => void)[] = [];
+    const answer = fetch;
+    vi.stubGlobal("fetch", async (url: string, init: RequestInit) => {
+      await new Promise<void>((resolve) => answers.push(resolve));
+      return answer(url, init);
+    });
+    for (const key of ["1", "2", "3"]) store.toggle(key, true);
+    const before = store.snapshot().items;
+    answers[0]?.();
+    await settle();
+    const after = store.snapshot().items;
+    expect(after[0]).toMatchObject({ completed: true, pending: false });
+    expect(after[1]).toMatchObject({ completed: true, pending: true });
+    expect(after.slice(1)).toEqual(before.slice(1));
+    expect(after.slice(1).every((item, index) => item === before[index + 1])).toBe(true);
   });
 });
 
@@ -296,5 +357,234 @@ describe("what others change", () => {
     await settle();
     expect(shown()).toEqual(["Milk", "Bread", "Eggs", "Flour"]);
     expect(backend.calls.map(({ method }) => method)).toEqual(["POST", "GET", "POST"]);
+  });
+
+  it("is read by name where it is named", async () => {
+    backend.change("1", { title: "Oat milk" });
+    backend.todos = [...backend.todos.filter(({ id }) => id !== "2"), todo("3", "Eggs"), todo("4", "Flour")];
+    await store.refresh(["1", "2", "3"]);
+    expect(shown()).toEqual(["Oat milk", "Eggs"]);
+    expect(backend.calls).toHaveLength(1);
+    backend.failures.push(problem(503, "away", "1"));
+    await store.refresh(["4"]);
+    await settle();
+    expect(shown()).toEqual(["Oat milk", "Eggs", "Flour"]);
+  });
+
+  it("is read when somebody looks at the page again, and when the network is back", async () => {
+    for (const look of [
+      () => window.dispatchEvent(new Event("focus")),
+      () => document.dispatchEvent(new Event("visibilitychange")),
+      () => window.dispatchEvent(new Event("online")),
+    ]) {
+      const read = backend.calls.length;
+      await vi.advanceTimersByTimeAsync(5_000);
+      expect(backend.calls).toHaveLength(read);
+      backend.change("1", { title: `Read ${read} times` });
+      look();
+      await settle();
+      expect(shown()[0]).toBe(`Read ${read} times`);
+      // Windows get the focus again and again.
+      window.dispatchEvent(new Event("focus"));
+      await settle();
+      expect(backend.calls).toHaveLength(read + 1);
+    }
+  });
+});
+
+describe("a title that somebody else has changed meanwhile", () => {
+  beforeEach(() => { backend.change("1", { title: "Oat milk" }); });
+
+  it("is not overwritten unless the user says so", async () => {
+    store.rename("1", "Almond milk", "Milk");
+    await settle();
+    expect(backend.titles[0]).toBe("Oat milk");
+    expect(shown()[0]).toBe("Oat milk");
+    const { refusal } = store.snapshot();
+    expect(refusal?.text).toBe(
+      "“Milk” was changed to “Oat milk” in the meantime. Your title “Almond milk” is not saved.",
+    );
+    refusal?.overwrite?.();
+    await settle();
+    expect(backend.titles[0]).toBe("Almond milk");
+    expect(store.snapshot().refusal).toBeNull();
+  });
+
+  it("is not overwritten either when it was read while the field was open", async () => {
+    store.reload();
+    await settle();
+    store.rename("1", "Almond milk", "Milk");
+    await settle();
+    expect(backend.changes).toEqual([]);
+    expect(store.snapshot().refusal?.overwrite).toBeDefined();
+  });
+
+  it("hinders nobody who changes something else, nor one whose answer was lost", async () => {
+    backend.change("2", { completed: true });
+    store.rename("2", "Rye bread", "Bread");
+    await settle();
+    expect(backend.todos[1]).toMatchObject({ title: "Rye bread", completed: true });
+    store.rename("1", "Oat milk", "Milk");
+    await settle();
+    expect(store.snapshot().refusal).toBeNull();
+    expect(shown()).toEqual(["Oat milk", "Rye bread"]);
+  });
+
+  it("may have been changed in this very page: the second change builds upon the first", async () => {
+    store.rename("2", "Rye bread", "Bread");
+    store.rename("2", "Dark rye bread", "Rye bread");
+    await settle();
+    expect(backend.titles[1]).toBe("Dark rye bread");
+    expect(store.snapshot().refusal).toBeNull();
+  });
+});
+
+describe("a deletion", () => {
+  it("can be undone for some seconds, the last one first", async () => {
+    store.remove("1");
+    store.remove("2");
+    expect(shown()).toEqual([]);
+    expect(store.snapshot().undoable).toBe("“Bread” is deleted.");
+    await vi.advanceTimersByTimeAsync(UNDO_TIME - 1);
+    expect(store.undo()).toMatchObject({ kind: "remove", key: "2" });
+    expect(shown()).toEqual(["Bread"]);
+    expect(store.snapshot().undoable).toBe("“Milk” is deleted.");
+    await vi.advanceTimersByTimeAsync(1);
+    expect(store.snapshot().undoable).toBeNull();
+    expect(store.undo()).toBeUndefined();
+    await settle();
+    expect(backend.titles).toEqual(["Bread"]);
+  });
+
+  it("of the completed ones, and of an emptied title, can be undone too", async () => {
+    store.toggle("1", true);
+    store.clearCompleted();
+    store.rename("2", "  ", "Bread");
+    expect(shown()).toEqual([]);
+    store.undo();
+    expect(store.snapshot().undoable).toBe("Completed todos are deleted.");
+    store.undo();
+    await vi.advanceTimersByTimeAsync(2 * UNDO_TIME);
+    expect(shown()).toEqual(["Milk", "Bread"]);
+    expect(backend.changes).toEqual(["PATCH /api/v1/todos/1"]);
+  });
+});
+
+describe("a page that is left", () => {
+  const leave = () => {
+    const event = new Event("beforeunload", { cancelable: true });
+    window.dispatchEvent(event);
+    return event.defaultPrevented;
+  };
+  const slow = () => {
+    const answer = fetch;
+    vi.stubGlobal("fetch", async (url: string, init: RequestInit) => {
+      await new Promise((resolve) => setTimeout(resolve, 30_000));
+      return answer(url, init);
+    });
+    return vi.spyOn(globalThis, "fetch");
+  };
+
+  it("warns while something is unsent, and sends it all the same", async () => {
+    const sent = slow();
+    for (const title of ["Eggs", "Flour", "Salt"]) store.add(title);
+    expect(sent).toHaveBeenCalledTimes(1);
+    expect(leave()).toBe(true);
+    window.dispatchEvent(new Event("pagehide"));
+    expect(sent.mock.calls.map(([, init]) => [init?.keepalive, init?.body])).toEqual(
+      ["Eggs", "Flour", "Salt"].map((title) => [true, JSON.stringify({ title })]),
+    );
+    // Until they are answered they are kept, in case that the page stays after all.
+    expect(shown()).toEqual(["Milk", "Bread", "Eggs", "Flour", "Salt"]);
+    await vi.advanceTimersByTimeAsync(30_000);
+    expect(backend.titles).toEqual(["Milk", "Bread", "Eggs", "Flour", "Salt"]);
+    expect(store.snapshot().items.some(({ pending }) => pending)).toBe(false);
+    expect(leave()).toBe(false);
+  });
+
+  it("sends everything when it is hidden: a phone may end it", () => {
+    const sent = slow();
+    for (const title of ["Eggs", "Flour"]) store.add(title);
+    store.remove("1");
+    vi.spyOn(document, "visibilityState", "get").mockReturnValue("hidden");
+    document.dispatchEvent(new Event("visibilitychange"));
+    expect(sent).toHaveBeenCalledTimes(2);
+    expect(store.undo()).toBeDefined();
+  });
+
+  it("sends what could be undone, without a warning", async () => {
+    store.remove("1");
+    expect(leave()).toBe(false);
+    expect(backend.changes).toEqual(["DELETE /api/v1/todos/1"]);
+    expect(store.snapshot().undoable).toBeNull();
+    await settle();
+    expect(backend.titles).toEqual(["Bread"]);
+  });
+
+  it("sends nothing before what it builds upon, and nothing in another one's name", () => {
+    const sent = slow();
+    store.toggle("1", true);
+    store.clearCompleted();
+    store.toggle("2", true);
+    leave();
+    expect(sent).toHaveBeenCalledTimes(1);
+    store.signedOut();
+    store.add("Eggs");
+    expect(leave()).toBe(true);
+    expect(sent).toHaveBeenCalledTimes(1);
+  });
+
+  it("by signing out waits until everything is saved, or cannot be", async () => {
+    let left = false;
+    store.add("Eggs");
+    store.remove("1");
+    void store.settle().then(() => { left = true; });
+    expect(left).toBe(false);
+    await settle();
+    expect([left, backend.titles]).toEqual([true, ["Bread", "Eggs"]]);
+    outage(1);
+    store.add("Flour");
+    await store.settle();
+    expect(store.snapshot().trouble).toEqual({ kind: "waiting", unsaved: 1 });
+  });
+});
+
+describe("another tab", () => {
+  const BREAD = todo("2", "Bread");
+  let other: TodoStore;
+  let close: () => void;
+  const heard = () => vi.waitFor(() => { expect(other.snapshot().items.map(({ title }) => title)).toEqual(shown()); });
+
+  function beginOther(owner = ADA.id) {
+    vi.useRealTimers();
+    stop();
+    begin();
+    other = new TodoStore(createApi({ user: owner }), { todos: [todo("1", "Milk"), BREAD], next: null }, owner);
+    close = other.start();
+    return () => { close(); };
+  }
+
+  it("of the same user sees each change, and asks for nothing", async () => {
+    const end = beginOther();
+    store.add("Eggs");
+    store.rename("1", "Oat milk", "Milk");
+    await heard();
+    store.toggleAll(true);
+    await vi.waitFor(() => { expect(other.snapshot().items.every(({ completed }) => completed)).toBe(true); });
+    store.clearCompleted();
+    void store.settle();
+    await heard();
+    expect(backend.calls.map(({ method }) => method)).toEqual(["POST", "PATCH", "PATCH", "DELETE"]);
+    end();
+  });
+
+  it("of another user stops this one, whose changes are never theirs", async () => {
+    const end = beginOther("u2");
+    await vi.waitFor(() => { expect(store.snapshot().trouble?.kind).toBe("signed-out"); });
+    // This one may not have heard of it: then the backend knows.
+    other.add("For u2 alone");
+    await vi.waitFor(() => { expect(other.snapshot().trouble).toEqual({ kind: "signed-out", unsaved: 1 }); });
+    expect(backend.titles).toEqual(["Milk", "Bread"]);
+    end();
   });
 });

@@ -71,11 +71,12 @@ class Gate:
                     return
                 head += part
             method, target, *_ = (*head.decode("latin-1").split(" ", 2), "", "")
-            client.sendall(self._answer(method, target))
+            head, end, content = self._answer(method, target).partition(b"\r\n\r\n")
+            client.sendall(head + end + (b"" if method == "HEAD" else content))
 
     def _answer(self, method: str, target: str) -> bytes:
         path, _, query = target.partition("?")
-        if (method, path) != ("GET", HEALTH):
+        if method not in {"GET", "HEAD"} or path != HEALTH:
             return _problem(path, "starting", "The application is starting; try again shortly.")
         if "probe=ready" in query.split("&"):
             if not self._becomes_ready():

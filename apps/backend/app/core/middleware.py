@@ -39,6 +39,7 @@ class RequestMiddleware:
         started = time.perf_counter()
         status = 0
         received = 0
+        head = scope["method"] == "HEAD"
 
         async def send_with_headers(message: Message) -> None:
             nonlocal status
@@ -49,6 +50,8 @@ class RequestMiddleware:
                 answer["X-Served-By"] = SERVED_BY
                 answer.setdefault("Cache-Control", "no-store")
                 answer["X-Content-Type-Options"] = "nosniff"
+            elif head:
+                message = {**message, "body": b""}
             await send(message)
 
         async def receive_bounded() -> Message:
@@ -65,7 +68,9 @@ class RequestMiddleware:
                 answer = problem_response(scope["path"], 413, "body-too-large", TOO_LARGE)
                 await answer(scope, receive, send_with_headers)
             else:
-                await self._app(scope, receive_bounded, send_with_headers)
+                # HEAD is answered as GET without the body. A copy: the server reads its own scope.
+                asked = {**scope, "method": "GET"} if head else scope
+                await self._app(asked, receive_bounded, send_with_headers)
         except Exception:
             log.exception("unexpected error")
             if status:  # the answer has begun: only cutting it off tells the client

@@ -55,7 +55,7 @@ def _add_what_any_route_answers(method: str, operation: Json) -> None:
         del answers["422"]  # the framework's own shape, which is not what is sent
         statuses.append(422)
     if operation.get("security") and {} not in operation["security"]:
-        statuses.append(401)
+        statuses += [401, 409]
     if method not in SAFE_METHODS:
         statuses.append(403)
     for status in statuses:

@@ -124,6 +124,7 @@ _EXAMPLES = {
         Example(401, "not-signed-in", "Sign in first: there is no session, or it has ended."),
         Example(403, "foreign-origin", "A change with the cookie must come from this site."),
         Example(404, "not-found", "There is nothing at this path."),
+        Example(409, "other-user", "Another user is signed in by now."),
         Example(413, "body-too-large", "The body may have at most 65536 bytes."),
         Example(422, "validation", "The request is not valid; see errors."),
         Example(503, "database-unavailable", "The database does not answer; try again shortly."),
@@ -221,6 +222,8 @@ def _allowed_methods(app: FastAPI, path: str) -> str:
     for template, operations in app.openapi()["paths"].items():
         if path_pattern(template).fullmatch(path):
             methods |= {method.upper() for method in operations}
+    if "GET" in methods:
+        methods.add("HEAD")
     return ", ".join(sorted(methods)) or "GET"
 
 

@@ -1,5 +1,6 @@
 """The Todo-Backend contract over HTTP."""
 
+import re
 from typing import Annotated
 from urllib.parse import urlencode
 from uuid import UUID
@@ -11,12 +12,14 @@ from app.core.problems import Example, headers, responses
 from app.core.urls import caller_origin
 from app.todos import cursor, service
 from app.todos.repository import TodoRow
-from app.todos.schemas import TODO_ID, Todo, TodoCreate, TodoUpdate
+from app.todos.schemas import TODO_ID, Todo, TodoCreate, TodosUpdate, TodoUpdate
 from app.users.current import CurrentClaims, CurrentUser, not_signed_in
 
 MAX_PAGE = 500
+MAX_NAMED = 100
 
 NOT_FOUND = Example(404, "todo-not-found", f"There is no todo {TODO_ID}.")
+CHANGED = Example(412, "todo-changed", f"Todo {TODO_ID} has changed since that version.")
 KEY_REUSED = Example(
     422, "idempotency-key-reused", "This Idempotency-Key came with another todo before."
 )
@@ -28,12 +31,20 @@ LINK = {
         ' rel="next"',
     )
 }
-CREATED = {
+ETAG = {"ETag": ("The todo's version, for If-Match", '"1764170454123456"')}
+CREATED = ETAG | {
     "Location": ("The todo's url", _ITEM),
     "Idempotency-Replayed": ("Only where this is an earlier request's answer", "true"),
 }
 
 TodoId = Annotated[UUID, Path(examples=[TODO_ID])]
+IfMatch = Annotated[
+    str | None,
+    Header(
+        description="The ETag that the change is based on; if the todo has another by now: 412",
+        examples=['"1764170454123456"'],
+    ),
+]
 
 router = APIRouter(prefix="/todos", tags=["todos"])
 
@@ -52,16 +63,21 @@ async def list_todos(  # noqa: PLR0913, PLR0917 - what FastAPI injects
             description="Continues a list; taken from the Link header of the page before",
         ),
     ] = None,
+    ids: Annotated[
+        list[UUID] | None,
+        Query(alias="id", max_length=MAX_NAMED, description="Only these todos"),
+    ] = None,
 ) -> list[Todo]:
     """All todos in their order; with `limit`, a page, whose Link header leads to the next."""
     collection = _collection(request)
     page = await service.list_callers_todos(
-        db, caller, after=cursor.decode(after) if after else None, limit=limit
+        db, caller, after=cursor.decode(after) if after else None, limit=limit, ids=ids
     )
     if page is None:
         raise not_signed_in()
     if page.next is not None:
-        query = urlencode({"limit": limit, "after": cursor.encode(page.next)})
+        named = {"id": ids} if ids else {}
+        query = urlencode({"limit": limit, "after": cursor.encode(page.next), **named}, doseq=True)
         response.headers["Link"] = f'<{collection}?{query}>; rel="next"'
     return [_render(collection, row) for row in page.todos]
 
@@ -92,9 +108,15 @@ async def create_todo(  # noqa: PLR0913, PLR0917 - what FastAPI injects
         )
         if replayed:
             response.headers["Idempotency-Replayed"] = "true"
-    todo = _render(_collection(request), row)
+    todo = _answer(request, response, row)
     response.headers["Location"] = todo.url
     return todo
+
+
+@router.patch("", status_code=204, responses=responses(503))
+async def update_todos(body: TodosUpdate, db: CurrentDatabase, user: CurrentUser) -> None:
+    """Changes all todos at once."""
+    await service.update_todos(db, user.id, completed=body.completed)
 
 
 @router.delete("", status_code=204, responses=responses(503))
@@ -108,24 +130,45 @@ async def delete_todos(
     await service.delete_todos(db, user.id, completed=completed)
 
 
-@router.get("/{todo_id}", responses=responses(NOT_FOUND, 503))
+@router.get("/{todo_id}", responses=responses(NOT_FOUND, 503) | headers(200, ETAG))
 async def get_todo(
-    request: Request, todo_id: TodoId, db: CurrentDatabase, user: CurrentUser
+    request: Request, response: Response, todo_id: TodoId, db: CurrentDatabase, user: CurrentUser
 ) -> Todo:
-    return _render(_collection(request), await service.get_todo(db, user.id, todo_id))
+    return _answer(request, response, await service.get_todo(db, user.id, todo_id))
 
 
-@router.patch("/{todo_id}", responses=responses(NOT_FOUND, 503))
-async def update_todo(
-    request: Request, todo_id: TodoId, body: TodoUpdate, db: CurrentDatabase, user: CurrentUser
+@router.patch("/{todo_id}", responses=responses(NOT_FOUND, CHANGED, 503) | headers(200, ETAG))
+async def update_todo(  # noqa: PLR0913, PLR0917 - what FastAPI injects
+    request: Request,
+    response: Response,
+    todo_id: TodoId,
+    body: TodoUpdate,
+    db: CurrentDatabase,
+    user: CurrentUser,
+    if_match: IfMatch = None,
 ) -> Todo:
-    row = await service.update_todo(db, user.id, todo_id, body.changes())
+    versions = _versions(if_match)
+    row = await service.update_todo(db, user.id, todo_id, body.changes(), versions)
+    return _answer(request, response, row)
+
+
+@router.delete("/{todo_id}", status_code=204, responses=responses(NOT_FOUND, CHANGED, 503))
+async def delete_todo(
+    todo_id: TodoId, db: CurrentDatabase, user: CurrentUser, if_match: IfMatch = None
+) -> None:
+    await service.delete_todo(db, user.id, todo_id, _versions(if_match))
+
+
+def _versions(if_match: str | None) -> list[int] | None:
+    """Returns the versions that a change may be based on; None: any. A weak ETag matches none."""
+    if if_match is None or if_match.strip() == "*":
+        return None
+    return [int(version) for version in re.findall(r'(?<!/)"([0-9]{1,16})"', if_match)]
+
+
+def _answer(request: Request, response: Response, row: TodoRow) -> Todo:
+    response.headers["ETag"] = f'"{row.version}"'
     return _render(_collection(request), row)
-
-
-@router.delete("/{todo_id}", status_code=204, responses=responses(NOT_FOUND, 503))
-async def delete_todo(todo_id: TodoId, db: CurrentDatabase, user: CurrentUser) -> None:
-    await service.delete_todo(db, user.id, todo_id)
 
 
 def _collection(request: Request) -> str:
@@ -138,5 +181,6 @@ def _render(collection: str, row: TodoRow) -> Todo:
         title=row.title,
         completed=row.completed,
         order=row.order,
+        version=row.version,
         url=f"{collection}/{row.id}",
     )

@@ -36,7 +36,9 @@ WITH answer AS (
     INSERT INTO todos (id, user_id, title, position)
     SELECT todo_id, user_id, title, position FROM answer WHERE todo_id = %(id)s
 )
-SELECT todo_id AS id, title, position AS "order", request_digest AS digest FROM answer
+SELECT todo_id AS id, title, position AS "order", request_digest AS digest,
+    (extract(epoch FROM created_at) * 1000000)::bigint AS version
+FROM answer
 """
 
 
@@ -46,6 +48,7 @@ class _Kept:
     title: str
     order: int
     digest: bytes
+    version: int
 
 
 @dataclass(frozen=True)
@@ -78,5 +81,5 @@ async def insert_once(
         )
         kept = await cursor.fetchone()
     assert kept is not None  # noqa: S101 - INSERT ... RETURNING gives a row or raises
-    todo = TodoRow(kept.id, kept.title, completed=False, order=kept.order)
+    todo = TodoRow(kept.id, kept.title, completed=False, order=kept.order, version=kept.version)
     return Once(todo, replayed=kept.id != new, same_request=kept.digest == digest)

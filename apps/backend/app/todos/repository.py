@@ -17,6 +17,7 @@ class TodoRow:
     title: str
     completed: bool
     order: int
+    version: int
 
 
 @dataclass(frozen=True)
@@ -27,32 +28,20 @@ class Position:
     id: UUID
 
 
-_COLUMNS = 'id, title, completed, position AS "order"'
+# In microseconds, which every JSON implementation keeps exactly.
+_VERSION = "(extract(epoch FROM updated_at) * 1000000)::bigint"
+_COLUMNS = f'id, title, completed, position AS "order", {_VERSION} AS version'
+# Grows with every change, whatever the clock does and in whatever order transactions began.
+_NOW = "greatest(clock_timestamp(), updated_at + interval '1 microsecond')"
+# NULL: any version.
+_UNCHANGED = f"(%(versions)s::bigint[] IS NULL OR {_VERSION} = ANY(%(versions)s))"
 
-_LIST = f"""
-SELECT {_COLUMNS} FROM todos WHERE user_id = %(user)s
-ORDER BY position, id LIMIT %(limit)s
+_AFTER = "AND (position, id) > (%(order)s::bigint, %(id)s::uuid)"
+_NAMED = "AND id = ANY(%(ids)s)"
+
+_GET = f"""
+SELECT {_COLUMNS} FROM todos WHERE user_id = %(user)s AND id = %(id)s AND {_UNCHANGED}
 """  # noqa: S608 - constants
-
-_LIST_AFTER = f"""
-SELECT {_COLUMNS} FROM todos
-WHERE user_id = %(user)s AND (position, id) > (%(order)s::bigint, %(id)s::uuid)
-ORDER BY position, id LIMIT %(limit)s
-"""  # noqa: S608 - constants
-
-# One statement decides whether the caller is signed in and reads the page. No row: not signed in;
-# one without an id: no todos.
-_CALLERS_LIST, _CALLERS_LIST_AFTER = (
-    f"""
-WITH caller AS ({SIGNED_IN})
-SELECT page.* FROM caller
-LEFT JOIN LATERAL ({page.replace("%(user)s", "caller.id")}) AS page ON true
-ORDER BY page."order", page.id
-"""  # noqa: S608 - constants
-    for page in (_LIST, _LIST_AFTER)
-)
-
-_GET = f"SELECT {_COLUMNS} FROM todos WHERE user_id = %(user)s AND id = %(id)s"  # noqa: S608
 
 # Two at once may get the same position; the id then decides, the same way every time.
 _INSERT = f"""
@@ -71,12 +60,19 @@ UPDATE todos SET
     title = coalesce(%(title)s::text, title),
     completed = coalesce(%(completed)s::boolean, completed),
     position = coalesce(%(order)s::bigint, position),
-    updated_at = now()
-WHERE user_id = %(user)s AND id = %(id)s
+    updated_at = {_NOW}
+WHERE user_id = %(user)s AND id = %(id)s AND {_UNCHANGED}
 RETURNING {_COLUMNS}
 """  # noqa: S608 - constants
 
-_DELETE = "DELETE FROM todos WHERE user_id = %(user)s AND id = %(id)s"
+_UPDATE_MANY = f"""
+UPDATE todos SET completed = %(completed)s, updated_at = {_NOW}
+WHERE user_id = %(user)s AND completed <> %(completed)s
+"""  # noqa: S608 - constants
+
+_DELETE = f"""
+DELETE FROM todos WHERE user_id = %(user)s AND id = %(id)s AND {_UNCHANGED}
+"""  # noqa: S608 - constants
 
 _DELETE_MANY = """
 DELETE FROM todos
@@ -89,30 +85,52 @@ async def find_many(
 ) -> list[TodoRow]:
     arguments = {"user": user, **_page(after, limit)}
     async with conn.cursor(row_factory=class_row(TodoRow)) as cursor:
-        await cursor.execute(_LIST if after is None else _LIST_AFTER, arguments)
+        await cursor.execute(_list(after), arguments)
         return await cursor.fetchall()
 
 
 async def find_callers(
-    conn: Connection, caller: Claims, after: Position | None, limit: int | None
+    conn: Connection,
+    caller: Claims,
+    after: Position | None,
+    limit: int | None,
+    ids: list[UUID] | None,
 ) -> list[TodoRow] | None:
-    """None: the caller is not signed in any more."""
-    arguments = {"user": caller.user, "token": caller.id, **_page(after, limit)}
+    """Returns None if the caller's session has ended."""
+    # One statement decides whether the caller is signed in and reads the page. No row: not signed
+    # in; one without an id: no todos.
+    statement = f"""
+    WITH caller AS ({SIGNED_IN})
+    SELECT page.* FROM caller
+    LEFT JOIN LATERAL ({_list(after, ids).replace("%(user)s", "caller.id")}) AS page ON true
+    ORDER BY page."order", page.id
+    """  # noqa: S608 - constants
+    arguments = {"user": caller.user, "token": caller.id, "ids": ids, **_page(after, limit)}
     async with conn.cursor(row_factory=class_row(TodoRow)) as cursor:
-        await cursor.execute(_CALLERS_LIST if after is None else _CALLERS_LIST_AFTER, arguments)
+        await cursor.execute(statement, arguments)
         rows = await cursor.fetchall()
     if not rows:
         return None
     return [] if rows[0].id is None else rows
 
 
+def _list(after: Position | None, ids: list[UUID] | None = None) -> str:
+    return f"""
+    SELECT {_COLUMNS} FROM todos WHERE user_id = %(user)s
+    {"" if after is None else _AFTER} {"" if ids is None else _NAMED}
+    ORDER BY position, id LIMIT %(limit)s
+    """  # noqa: S608 - constants
+
+
 def _page(after: Position | None, limit: int | None) -> dict[str, Any]:
     return {"limit": limit} | ({"order": after.order, "id": after.id} if after else {})
 
 
-async def find(conn: Connection, user: UUID, todo: UUID) -> TodoRow | None:
+async def find(
+    conn: Connection, user: UUID, todo: UUID, versions: list[int] | None = None
+) -> TodoRow | None:
     async with conn.cursor(row_factory=class_row(TodoRow)) as cursor:
-        await cursor.execute(_GET, {"user": user, "id": todo})
+        await cursor.execute(_GET, {"user": user, "id": todo, "versions": versions})
         return await cursor.fetchone()
 
 
@@ -129,16 +147,21 @@ async def insert(
 
 
 async def update(
-    conn: Connection, user: UUID, todo: UUID, changes: dict[str, Any]
+    conn: Connection, user: UUID, todo: UUID, changes: dict[str, Any], versions: list[int] | None
 ) -> TodoRow | None:
     unchanged = {"title": None, "completed": None, "order": None}
+    named = {"user": user, "id": todo, "versions": versions}
     async with conn.cursor(row_factory=class_row(TodoRow)) as cursor:
-        await cursor.execute(_UPDATE, unchanged | changes | {"user": user, "id": todo})
+        await cursor.execute(_UPDATE, unchanged | changes | named)
         return await cursor.fetchone()
 
 
-async def delete(conn: Connection, user: UUID, todo: UUID) -> bool:
-    cursor = await conn.execute(_DELETE, {"user": user, "id": todo})
+async def update_many(conn: Connection, user: UUID, *, completed: bool) -> None:
+    await conn.execute(_UPDATE_MANY, {"user": user, "completed": completed})
+
+
+async def delete(conn: Connection, user: UUID, todo: UUID, versions: list[int] | None) -> bool:
+    cursor = await conn.execute(_DELETE, {"user": user, "id": todo, "versions": versions})
     return cursor.rowcount == 1
 
 

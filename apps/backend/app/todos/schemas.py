@@ -60,6 +60,14 @@ class TodoUpdate(BaseModel):
         return self.model_dump(exclude_unset=True)
 
 
+class TodosUpdate(BaseModel):
+    """What becomes of all todos."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"completed": True}]})
+
+    completed: Completed
+
+
 class Todo(BaseModel):
     model_config = ConfigDict(
         json_schema_extra={
@@ -69,6 +77,7 @@ class Todo(BaseModel):
                     "title": "Buy milk",
                     "completed": False,
                     "order": 1,
+                    "version": 1764170454123456,
                     "url": f"http://localhost:8080/api/v1/todos/{TODO_ID}",
                 }
             ]
@@ -79,4 +88,5 @@ class Todo(BaseModel):
     title: Title
     completed: bool
     order: int
+    version: int = Field(description="Grows with every change; quoted, it is the ETag")
     url: str = Field(description="Absolute, as the caller reaches it")

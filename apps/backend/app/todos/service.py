@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from app.core.db import Database
+from app.core.db import Connection, Database
 from app.core.problems import ProblemError
 from app.todos import idempotency, repository
 from app.todos.repository import Position, TodoRow
@@ -26,14 +26,19 @@ async def list_todos(
 
 
 async def list_callers_todos(
-    db: Database, caller: Claims, *, after: Position | None = None, limit: int | None = None
+    db: Database,
+    caller: Claims,
+    *,
+    after: Position | None = None,
+    limit: int | None = None,
+    ids: list[UUID] | None = None,
 ) -> Page | None:
     """None: the caller is not signed in any more.
 
     The list is what most requests ask for, so one statement does both.
     """
     async with db.connection() as conn:
-        rows = await repository.find_callers(conn, caller, after, _one_more(limit))
+        rows = await repository.find_callers(conn, caller, after, _one_more(limit), ids)
     return None if rows is None else _page(rows, limit)
 
 
@@ -71,20 +76,39 @@ async def create_todo_once(
 
 async def get_todo(db: Database, user: UUID, todo: UUID) -> TodoRow:
     async with db.connection() as conn:
-        return _found(await repository.find(conn, user, todo), todo)
+        row = await repository.find(conn, user, todo)
+        if row is None:
+            raise await _missed(conn, user, todo)
+        return row
 
 
-async def update_todo(db: Database, user: UUID, todo: UUID, changes: dict[str, Any]) -> TodoRow:
-    if not changes:
-        return await get_todo(db, user, todo)
+async def update_todo(
+    db: Database, user: UUID, todo: UUID, changes: dict[str, Any], versions: list[int] | None = None
+) -> TodoRow:
+    """Raises ProblemError 412 if the todo has none of `versions`, where these are given."""
     async with db.connection() as conn:
-        return _found(await repository.update(conn, user, todo, changes), todo)
+        if changes:
+            row = await repository.update(conn, user, todo, changes, versions)
+        else:
+            row = await repository.find(conn, user, todo, versions)
+        if row is None:
+            raise await _missed(conn, user, todo)
+        return row
 
 
-async def delete_todo(db: Database, user: UUID, todo: UUID) -> None:
+async def update_todos(db: Database, user: UUID, *, completed: bool) -> None:
+    """Completes all of them, or opens all of them again."""
     async with db.connection() as conn:
-        if not await repository.delete(conn, user, todo):
-            raise _not_found(todo)
+        await repository.update_many(conn, user, completed=completed)
+
+
+async def delete_todo(
+    db: Database, user: UUID, todo: UUID, versions: list[int] | None = None
+) -> None:
+    """Raises ProblemError 412 as `update_todo` does."""
+    async with db.connection() as conn:
+        if not await repository.delete(conn, user, todo, versions):
+            raise await _missed(conn, user, todo)
 
 
 async def delete_todos(db: Database, user: UUID, *, completed: bool | None = None) -> int:
@@ -93,11 +117,8 @@ async def delete_todos(db: Database, user: UUID, *, completed: bool | None = Non
         return await repository.delete_many(conn, user, completed)
 
 
-def _found(row: TodoRow | None, todo: UUID) -> TodoRow:
-    if row is None:
-        raise _not_found(todo)
-    return row
-
-
-def _not_found(todo: UUID) -> ProblemError:
-    return ProblemError(404, "todo-not-found", f"There is no todo {todo}.")
+async def _missed(conn: Connection, user: UUID, todo: UUID) -> ProblemError:
+    """Why a statement about one todo found no row."""
+    if await repository.find(conn, user, todo) is None:
+        return ProblemError(404, "todo-not-found", f"There is no todo {todo}.")
+    return ProblemError(412, "todo-changed", f"Todo {todo} has changed since that version.")

@@ -2,11 +2,11 @@
 
 from typing import Annotated
 
-from fastapi import Depends, Request, Security
+from fastapi import Depends, Header, Request, Security
 from fastapi.security import APIKeyCookie, HTTPBearer
 
 from app.users.credential import COOKIE, credential
-from app.users.problems import not_signed_in
+from app.users.problems import not_signed_in, other_user
 from app.users.repository import LOCAL_USER_ID, Account
 from app.users.service import Accounts
 from app.users.tokens import Claims
@@ -52,12 +52,19 @@ async def current_claims(
     accounts: CurrentAccounts,
     _bearer: Annotated[object, Security(_BEARER)],
     _cookie: Annotated[object, Security(_COOKIE)],
+    x_todo_user: Annotated[
+        str | None,
+        Header(description="The user that the caller acts for; 409 if another is signed in"),
+    ] = None,
 ) -> Claims:
     """What a token of ours says. For statements that ask themselves whether it was revoked."""
     shown = credential(request)
     claims = accounts.claims(shown.token) if shown is not None else None
     if claims is None:
         raise not_signed_in()
+    # The tabs of a browser share one cookie, and a page may be older than the last sign-in.
+    if x_todo_user not in {None, str(claims.user)}:
+        raise other_user()
     return claims
 
 

@@ -15,6 +15,10 @@ def not_signed_in() -> ProblemError:
     return ProblemError(401, CODE, DETAIL, HEADERS)
 
 
+def other_user() -> ProblemError:
+    return ProblemError(409, "other-user", "Another user is signed in by now.")
+
+
 def install_user_problems(app: FastAPI) -> None:
     async def account_is_gone(request: Request, _: ForeignKeyViolation) -> JSONResponse:
         # All that can be missing for a row is its user: deleted since the request began.

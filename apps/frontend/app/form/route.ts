@@ -9,7 +9,7 @@ export async function POST(request: Request): Promise<Response> {
   if (form instanceof Response) return form;
   const cookies: string[] = [];
   try {
-    await performForm(apiFor((name) => request.headers.get(name), 5_000, cookies), form);
+    await performForm(apiFor((name) => request.headers.get(name), 5_000, cookies, form), form);
   } catch (error) {
     if (error instanceof ApiError && error.signedOut) {
       const [next, title] = [form.get("back"), form.get("title")].map((one) => (typeof one === "string" ? one : null));

@@ -1,4 +1,5 @@
 import { useEffect, useRef } from "react";
+import { todoLink } from "@/lib/todo-link";
 import styles from "./account-menu.module.css";
 
 /** Opens and closes by itself, JavaScript or not; with it, also by Escape and by a click elsewhere. */
@@ -35,8 +36,17 @@ export function AccountMenu({ email }: { email: string | null }) {
             <bdi>{email}</bdi>
           </p>
         )}
-        <form method="post" action="/form/account">
-          <button type="submit" name="do" value="sign-out" className={styles.entry}>
+        <form
+          method="post"
+          action="/form/account"
+          onSubmit={(event) => {
+            event.preventDefault();
+            const form = event.currentTarget;
+            void todoLink.settle().then(() => { form.submit(); });
+          }}
+        >
+          <input type="hidden" name="do" value="sign-out" />
+          <button type="submit" className={styles.entry}>
             Sign out
           </button>
         </form>

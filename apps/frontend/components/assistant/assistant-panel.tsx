@@ -1,4 +1,5 @@
 import { type KeyboardEvent, type MouseEvent, useEffect, useRef, useState, useSyncExternalStore } from "react";
+import { createApi } from "@/lib/api";
 import { assistantApi } from "@/lib/assistant-api";
 import { AssistantStore } from "@/lib/assistant-store";
 import { todoLink } from "@/lib/todo-link";
@@ -13,6 +14,8 @@ import { usePanel } from "./use-panel";
 import { Welcome } from "./welcome";
 
 export interface AssistantPanelProps {
+  /** Whose page it is. */
+  user: string | undefined;
   open: boolean;
   /** Each time it is another, the focus comes here. */
   calls: number;
@@ -23,8 +26,8 @@ const subscribe = (listener: () => void) => todoLink.subscribe(listener);
 const titlesNow = () => todoLink.titles();
 
 /** Stays while it is closed: what was asked goes on, and what was typed is kept. */
-export function AssistantPanel({ open, calls, onClose }: AssistantPanelProps) {
-  const [store] = useState(() => new AssistantStore(assistantApi(), todoLink));
+export function AssistantPanel({ user, open, calls, onClose }: AssistantPanelProps) {
+  const [store] = useState(() => new AssistantStore(assistantApi(createApi({ user })), todoLink));
   const state = useSyncExternalStore(store.subscribe, store.snapshot, store.snapshot);
   const titles = useSyncExternalStore(subscribe, titlesNow, titlesNow);
   const dialog = useRef<HTMLDialogElement>(null);

@@ -10,7 +10,7 @@ type Panel = ComponentType<AssistantPanelProps>;
  * The way into the assistant. The panel itself is loaded when it is first wanted: the list, which
  * is what the page is for, does not wait for it.
  */
-export function AssistantSlot() {
+export function AssistantSlot({ user }: { user: string | undefined }) {
   const [panel, setPanel] = useState<{ Panel: Panel } | "loading" | "failed" | null>(null);
   const [open, setOpen] = useState(false);
   /** Counts how often it was asked for: also while it is open, and the focus elsewhere. */
@@ -87,7 +87,7 @@ export function AssistantSlot() {
           </Notice>
         </div>
       )}
-      {loaded && <panel.Panel open={open} calls={calls} onClose={close} />}
+      {loaded && <panel.Panel user={user} open={open} calls={calls} onClose={close} />}
     </>
   );
 }

@@ -2,13 +2,14 @@ import type { GetServerSideProps } from "next";
 import Head from "next/head";
 import { AccountPage } from "@/components/account/account-page";
 import styles from "@/components/account/account-page.module.css";
+import type { PageUser } from "@/components/todo-app";
 import { formFailureText } from "@/lib/notices";
 import { answer, callersApi, orSignIn, queried, signIn } from "@/lib/session";
 import { settings } from "@/lib/settings";
 
 interface Props {
   environment: string;
-  email: string | null;
+  user: PageUser | null;
   failed: string | null;
 }
 
@@ -16,11 +17,11 @@ export const getServerSideProps: GetServerSideProps<Props> = (context) =>
   answer(context, async () => {
     const api = callersApi(context) ?? signIn(context);
     const user = await orSignIn(context, "account", api.me());
-    return { environment: settings().environment, email: user?.email ?? null, failed: queried(context, "failed") };
+    return { environment: settings().environment, user: user && { id: user.id, email: user.email }, failed: queried(context, "failed") };
   });
 
 /** Asks before it is done; a page, and not a dialog, so that it works without JavaScript. */
-export default function DeleteAccountPage({ environment, email, failed }: Props) {
+export default function DeleteAccountPage({ environment, user, failed }: Props) {
   const failure = formFailureText(failed);
   return (
     <>
@@ -31,7 +32,7 @@ export default function DeleteAccountPage({ environment, email, failed }: Props)
         title="Delete your account?"
         lead={
           <>
-            {email === null ? "Your account" : <bdi>{email}</bdi>}, its todos and everything else that is stored with it
+            {user === null ? "Your account" : <bdi>{user.email}</bdi>}, its todos and everything else that is stored with it
             go for good. This cannot be undone.
           </>
         }
@@ -39,6 +40,7 @@ export default function DeleteAccountPage({ environment, email, failed }: Props)
         environment={environment}
       >
         <form className={styles.actions} method="post" action="/form/account">
+          <input type="hidden" name="user" value={user?.id} />
           <button type="submit" name="do" value="delete-account" className={styles.danger}>
             Delete account and todos
           </button>

@@ -1,0 +1,49 @@
+import type { Effect } from "./known-todos";
+
+interface Message {
+  owner: string;
+  /** Absent: a page of this owner has begun. */
+  effect?: Effect;
+}
+
+interface Hooks {
+  /** Another tab of the same user has changed the list. */
+  onEffect: (effect: Effect) => void;
+  /** All tabs share one cookie: this user has a page in another tab, so requests are this user's from now on. */
+  onOwner: (isSame: boolean) => void;
+}
+
+/** What the tabs of one browser tell each other about the list. */
+export class Tabs {
+  #channel: BroadcastChannel | undefined;
+
+  /** `owner` null: the server could not say whose page this is, so nobody is told and nobody believed. */
+  constructor(
+    private readonly owner: string | null,
+    private readonly hooks: Hooks,
+  ) {}
+
+  /** The answer ends it. */
+  open(): () => void {
+    if (this.owner === null || typeof BroadcastChannel === "undefined") return () => undefined;
+    const channel = new BroadcastChannel("todos");
+    channel.onmessage = ({ data }: MessageEvent<Message>) => {
+      if (data.owner === this.owner && data.effect) this.hooks.onEffect(data.effect);
+      else this.hooks.onOwner(data.owner === this.owner);
+    };
+    this.#channel = channel;
+    this.#post();
+    return () => {
+      channel.close();
+      this.#channel = undefined;
+    };
+  }
+
+  tell(effect: Effect): void {
+    this.#post(effect);
+  }
+
+  #post(effect?: Effect): void {
+    if (this.owner !== null) this.#channel?.postMessage({ owner: this.owner, ...(effect && { effect }) } satisfies Message);
+  }
+}
