@@ -19,13 +19,14 @@ use crate::project::Project;
 use crate::snapshot::Snapshot;
 use crate::stages::cluster::{self, State};
 use crate::stages::images::load::Wanted;
-use crate::stages::images::{self, Built, ids, prune};
+use crate::stages::images::prune::{self, Builds};
+use crate::stages::images::{self, Built};
 use crate::stages::proof::{self, Evidence, Front, Way};
 use crate::stages::release::{self, Desired};
 use crate::stages::upgrade;
 use crate::toolbox::Toolbox;
 use crate::world::Preparation;
-use facts::{Facts, Live};
+use facts::{Facts, Live, Outcome};
 
 /// What a caller does when everything is there but the release: the cluster runs, its images are loaded.
 pub(crate) type BeforeRelease<'a> = &'a mut dyn FnMut(&Ready<'_>) -> Result<()>;
@@ -41,9 +42,6 @@ pub(crate) struct Ready<'a> {
     /// What there is of it.
     pub release: &'a release::Observed,
 }
-
-/// Requests to each route at the end of a deploy.
-const REQUESTS: usize = 20;
 
 /// Build, load, release and prove the application on Minikube
 #[derive(Args, Debug)]
@@ -166,23 +164,25 @@ pub(crate) fn deploy(project: &Project, args: &Deploy, before_release: Option<Be
         report.skipped("release", &what, "what is there is what was verified, and ready");
     }
     steps += plan::apply(project, "release", mode, release_steps)?;
-    let ids: BTreeMap<String, String> = if steps == 0 || mode == Mode::DryRun {
-        wanted.into_iter().filter_map(|image| Some((image.reference, image.id?))).collect()
-    } else {
-        ids::of_loaded(project, &tools.engine, &wanted)?
+    let way = match mode {
+        Mode::Apply => Some(Way::open(tools, &facts.cluster.profile)?),
+        Mode::DryRun => None,
     };
-    let take = || report.look("proof", "what nodes and pods run", || Evidence::take(tools));
-    // Where nothing was done, what the decision was made from is proof enough of all but the routes.
-    let mut evidence = if steps == 0 || mode == Mode::DryRun { live.evidence() } else { Some(take()?) };
-    if let Some(Evidence { snapshot, nodes }) = &evidence {
-        let redactor = &secrets.redactor;
-        let restarted = release::restart_outdated(project, tools, &ids, nodes, snapshot, redactor, mode)?;
+    let look =
+        |way: &Way| report.look("proof", "images and routes", || Outcome::look(project, tools, &wanted, &way.address));
+    let mut outcome = match &way {
+        Some(way) if steps > 0 => look(way)?,
+        _ => Outcome::unchanged(&wanted, &live),
+    };
+    if let Some(Evidence { snapshot, nodes, .. }) = &outcome.evidence {
+        let (ids, redactor) = (&outcome.ids, &secrets.redactor);
+        let restarted = release::restart_outdated(project, tools, ids, nodes, snapshot, redactor, mode)?;
         (steps, changed) = (steps + restarted, changed + restarted);
-        if restarted > 0 && mode == Mode::Apply {
-            evidence = Some(take()?);
+        if let Some(way) = way.as_ref().filter(|_| restarted > 0) {
+            outcome = look(way)?;
         }
     }
-    if mode == Mode::DryRun {
+    let Some(way) = way else {
         if changed > 0 {
             diff::show(project, tools, &desired, &secrets, &live.release, &built)?;
         }
@@ -193,13 +193,12 @@ pub(crate) fn deploy(project: &Project, args: &Deploy, before_release: Option<Be
         };
         report.note(last);
         return Ok(());
-    }
+    };
 
-    let way = Way::open(tools, &facts.cluster.profile)?;
-    let requests = if steps == 0 { 1 } else { REQUESTS };
+    let Outcome { ids, evidence, builds } = outcome;
     let prove = || {
-        let evidence = evidence.map_or_else(|| Evidence::take(tools), Ok)?;
-        proof::prove(project, tools, &ids, &way.address, requests, evidence)
+        let evidence = evidence.map_or_else(|| Evidence::take(tools, &way.address, 1), Ok)?;
+        proof::prove(project, tools, &ids, &way.address, evidence)
     };
     let proof = report.look("proof", "images and routes", prove)?;
     let front = way.lasting().map(|address| Front::of(address, &proof.snapshot));
@@ -210,7 +209,7 @@ pub(crate) fn deploy(project: &Project, args: &Deploy, before_release: Option<Be
     report.fact("database", credentials.database.as_str());
     if changed > 0 {
         std::thread::scope(|scope| {
-            let forget = scope.spawn(|| forget_old_builds(project, tools, &proof.snapshot));
+            let forget = scope.spawn(|| forget_old_builds(project, tools, builds, &proof.snapshot));
             release::verified(tools, &run, &proof.snapshot, &desired, ids.clone(), names)?;
             let builds = || forget.join().unwrap_or_else(|_| bail!("the look for old builds panicked"));
             // The deploy is proven whatever becomes of these; the next one that changes something tries again.
@@ -229,16 +228,19 @@ pub(crate) fn deploy(project: &Project, args: &Deploy, before_release: Option<Be
     Ok(())
 }
 
-/// Removes builds that neither a kept revision nor the newest few are: content tags would pile up otherwise.
-fn forget_old_builds(project: &Project, tools: &Toolbox, snapshot: &Snapshot) -> Result<()> {
+/// Removes those of `builds` that neither a kept revision nor the newest few are: content tags would pile up otherwise.
+fn forget_old_builds(
+    project: &Project,
+    tools: &Toolbox,
+    builds: Option<Result<Builds>>,
+    snapshot: &Snapshot,
+) -> Result<()> {
+    let builds = builds.transpose()?.map_or_else(|| Builds::observe(tools), Ok)?;
     let names: Vec<&str> = project.settings.images.keys().map(String::as_str).collect();
     let needed = release::images_of_revisions(snapshot)?;
-    let nodes = tools.nodes()?;
     let needed_by_all = prune::needed_by_profiles(&project.cache, &tools.profile, &needed)?;
-    let mut steps = prune::engine_steps(&tools.engine, &names, prune::KEEP, &needed_by_all)?;
-    for node in &nodes {
-        steps.extend(prune::node_steps(node, &names, &needed)?);
-    }
+    let mut steps = builds.engine_steps(&tools.engine, &names, prune::KEEP, &needed_by_all);
+    steps.extend(builds.node_steps(&names, &needed)?);
     if steps.is_empty() {
         return Ok(());
     }

@@ -60,7 +60,10 @@ pub fn run(project: &Project) -> Result<()> {
     report.hide(&redactor);
     plan::apply(project, "release", Mode::Apply, vec![release::wait_step(project, tools, redactor)])?;
     let way = Way::open(tools, &profile)?;
-    let prove = || proof::prove(project, tools, &record.images, &way.address, REQUESTS, Evidence::take(tools)?);
+    let prove = || {
+        let evidence = Evidence::take(tools, &way.address, REQUESTS)?;
+        proof::prove(project, tools, &record.images, &way.address, evidence)
+    };
     let proof = report.look("proof", "images and routes", prove)?;
     let front = way.lasting().map(|address| Front::of(address, &proof.snapshot)).unwrap_or_default();
     let place = if front.address.is_empty() { String::new() } else { format!(" at {}", front.address) };

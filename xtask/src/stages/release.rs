@@ -219,8 +219,7 @@ pub fn record(
     snapshot: &Snapshot,
     verified: impl FnOnce(u64, u64) -> Verified,
 ) -> Result<()> {
-    run.confirm(tools).context("what was proven is not what is released, so it is not recorded")?;
-    let helm = helm::observe(&secrets::observe(tools)?);
+    let helm = run.confirm(tools).context("what was proven is not what is released, so it is not recorded")?;
     let kept: Vec<u64> = helm.revisions.iter().map(|revision| revision.number).collect();
     let deployed = helm.newest().filter(|newest| newest.status == "deployed").map(|newest| newest.number);
     let deployed = deployed.context("Helm's newest revision is not deployed, so there is nothing to record")?;

@@ -1,4 +1,6 @@
-//! What a deploy looks at before it decides: read-only probes, side by side.
+//! What a deploy looks at before it decides, and after it has acted: read-only probes, side by side.
+
+use std::collections::BTreeMap;
 
 use anyhow::{Result, bail};
 use serde_json::Value;
@@ -8,11 +10,15 @@ use crate::project::Project;
 use crate::stages::cluster::{self, ApiServer, Ingress, State};
 use crate::stages::images::load::{self, Wanted};
 use crate::stages::images::node::{Node, Stock};
-use crate::stages::images::{Seen, build};
+use crate::stages::images::prune::Builds;
+use crate::stages::images::{Seen, build, ids};
 use crate::stages::proof::Evidence;
 use crate::stages::release;
 use crate::toolbox::Toolbox;
 use crate::world::World;
+
+/// Requests to each route at the end of a deploy that changed something.
+const REQUESTS: usize = 20;
 
 /// What there is before the first step.
 pub struct Facts {
@@ -80,7 +86,37 @@ impl Live {
     /// What the proof needs of it; `None` if there is no namespace.
     pub fn evidence(&self) -> Option<Evidence> {
         let nodes = self.stocks.iter().map(|(node, stock)| (node.name.clone(), stock.names.clone())).collect();
-        Some(Evidence { snapshot: self.release.snapshot.clone()?, nodes })
+        Some(Evidence { snapshot: self.release.snapshot.clone()?, nodes, answers: None })
+    }
+}
+
+/// What there is after the last step.
+pub struct Outcome {
+    /// IDs of the images by reference.
+    pub ids: BTreeMap<String, String>,
+    /// What the proof is made from; `None`: there is no namespace.
+    pub evidence: Option<Evidence>,
+    /// The builds that engine and nodes hold, old ones among them; `None`: nothing was done, so none has become old.
+    pub builds: Option<Result<Builds>>,
+}
+
+impl Outcome {
+    /// Where nothing was done, what the decision was made from is proof enough of all but the routes.
+    pub fn unchanged(wanted: &[Wanted], live: &Live) -> Self {
+        let ids = wanted.iter().filter_map(|image| Some((image.reference.clone(), image.id.clone()?))).collect();
+        Self { ids, evidence: live.evidence(), builds: None }
+    }
+
+    /// Looks at everything; `address` is where a user would go.
+    pub fn look(project: &Project, tools: &Toolbox, wanted: &[Wanted], address: &str) -> Result<Self> {
+        std::thread::scope(|scope| {
+            let ids = scope.spawn(|| ids::of_loaded(project, &tools.engine, wanted));
+            let builds = scope.spawn(|| Builds::observe(tools));
+            let evidence = Evidence::take(tools, address, REQUESTS)?;
+            let builds = builds.join().unwrap_or_else(|_| panicked());
+            let ids = ids.join().unwrap_or_else(|_| panicked())?;
+            Ok(Self { ids, evidence: Some(evidence), builds: Some(builds) })
+        })
     }
 }
 

@@ -64,22 +64,22 @@ impl Node {
 
     /// The images that kubelet can start, by reference.
     pub fn images(&self) -> Result<Images> {
-        self.listing(Listing::images)
+        self.listing().map(|listing| listing.images())
     }
 
     /// The images by every name that a pod's status may call them: reference, `name@sha256:<manifest>` and the plain ID.
     /// All lead to the ID (config digest).
     pub fn names(&self) -> Result<Images> {
-        self.listing(Listing::names)
+        self.listing().map(|listing| listing.names())
     }
 
     /// What it has of the images `wanted` in particular (as [`canonical`] spells them), and its images at large.
     pub fn stock(&self, wanted: &[String]) -> Result<Stock> {
         std::thread::scope(|scope| {
             let ready = scope.spawn(|| self.ready(wanted));
-            let (images, names) = self.listing(|listing| (listing.images(), listing.names()))?;
+            let listing = self.listing()?;
             let ready = ready.join().unwrap_or_else(|_| bail!("the look at node {} panicked", self.name))?;
-            Ok(Stock { images, names, ready })
+            Ok(Stock { images: listing.images(), names: listing.names(), ready })
         })
     }
 
@@ -118,11 +118,6 @@ impl Node {
         self.ask("which images its containers use", &["ps", "-a", "-o", "json"], parse_used)
     }
 
-    /// IDs of its images that have no name.
-    pub fn nameless(&self) -> Result<Vec<String>> {
-        self.listing(Listing::nameless)
-    }
-
     /// Whether the image with this ID has the label `name=value`.
     pub fn has_label(&self, id: &str, label: &str) -> Result<bool> {
         let (name, value) = label.split_once('=').unwrap_or((label, ""));
@@ -131,9 +126,9 @@ impl Node {
         Ok(image["info"]["imageSpec"]["config"]["Labels"][name] == value)
     }
 
-    fn listing<T>(&self, part: impl Fn(&Listing) -> T) -> Result<T> {
-        let listing = self.ask("which images it has", &["images", "-o", "json"], |text| Ok(Listing::parse(text)?))?;
-        Ok(part(&listing))
+    /// All its images.
+    pub fn listing(&self) -> Result<Listing> {
+        self.ask("which images it has", &["images", "-o", "json"], |text| Ok(Listing::parse(text)?))
     }
 
     /// Asks crictl, and reads its answer. One that does not come, or is none, is an error that says `what` is unknown.
@@ -163,9 +158,10 @@ pub fn canonical(reference: &str) -> String {
     }
 }
 
+/// The images of a node, as crictl lists them.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Listing {
+pub struct Listing {
     images: Vec<Listed>,
 }
 
@@ -185,11 +181,13 @@ impl Listing {
         serde_json::from_str(text)
     }
 
-    fn images(&self) -> Images {
+    /// The images that kubelet can start, by reference.
+    pub fn images(&self) -> Images {
         self.ids_by(|image| image.repo_tags.clone())
     }
 
-    fn nameless(&self) -> Vec<String> {
+    /// IDs of the images that have no name.
+    pub fn nameless(&self) -> Vec<String> {
         let nameless = self.images.iter().filter(|image| image.repo_tags.is_empty() && image.repo_digests.is_empty());
         nameless.map(|image| image.id.clone()).collect()
     }
@@ -260,7 +258,6 @@ mod tests {
             let errors = [
                 node.images().map(drop),
                 node.names().map(drop),
-                node.nameless().map(drop),
                 node.used().map(drop),
                 node.has_label("sha256:a", "a=b").map(drop),
                 node.stock(&wanted).map(drop),
