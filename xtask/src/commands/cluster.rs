@@ -240,7 +240,7 @@ impl Work<'_> {
         let needs = deploy::needs(project, credentials.embedded, true);
         plan::apply(project, "tools", self.mode, origin.plan(&needs, &self.tools().engine)?)?;
         let seen = build::observe(project, &self.tools().engine, origin)?;
-        images::build(project, &self.tools().engine, origin, &seen, self.mode).map(drop)
+        images::build(project, &self.tools().engine, origin, &seen, &mut [], self.mode).map(drop)
     }
 
     /// Stops writes and dumps. If that fails, the backend runs again as before.

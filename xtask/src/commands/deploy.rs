@@ -122,7 +122,7 @@ pub(crate) fn deploy(project: &Project, args: &Deploy, before_release: Option<Be
         // In a dry run before there is a cluster: nothing of what it would hold is there.
         Err(_) if mode == Mode::DryRun && facts.cluster.profile.state == State::Absent => Live::nothing(tools),
         Err(silence) if mode == Mode::DryRun => {
-            images::build(project, &tools.engine, origin, &facts.images, mode)?;
+            images::build(project, &tools.engine, origin, &facts.images, &mut [], mode)?;
             report.note(format!("what else there is to do can be said when the cluster answers: {silence}"));
             return Ok(());
         }
@@ -134,7 +134,7 @@ pub(crate) fn deploy(project: &Project, args: &Deploy, before_release: Option<Be
     let ingress = cluster::decide_ingress(project, tools, origin, &live.ingress, &credentials.ingress_class)?;
     steps += plan::apply(project, "cluster", mode, ingress.into_iter().collect())?;
 
-    let built = images::build(project, &tools.engine, origin, &facts.images, mode)?;
+    let built = images::build(project, &tools.engine, origin, &facts.images, &mut live.stocks, mode)?;
     steps += built.iter().filter(|image| image.why.is_some()).count();
     report.fact("images", output::images(&built));
     let wanted: Vec<Wanted> = wanted(&built).chain(facts.database).collect();
@@ -246,7 +246,10 @@ fn forget_old_builds(
     }
     let running = project.report.step("images", "forget old builds", "no kept revision needs them");
     // One that cannot be removed keeps no other one.
-    let results: Vec<Result<String>> = steps.into_iter().map(|step| (step.action)(&running)).collect();
+    let results: Vec<Result<String>> = std::thread::scope(|scope| {
+        let removals: Vec<_> = steps.into_iter().map(|step| scope.spawn(|| (step.action)(&running))).collect();
+        removals.into_iter().map(|r| r.join().unwrap_or_else(|_| bail!("a removal panicked"))).collect()
+    });
     running.done(format!("{} removed", results.iter().filter(|result| result.is_ok()).count()));
     results.into_iter().collect::<Result<Vec<String>>>().map(|_| ())
 }

@@ -30,6 +30,8 @@ pub struct Stock {
     pub names: Images,
     /// Those of the images asked for that a container can be made of.
     pub ready: BTreeSet<String>,
+    /// The digests of all its content; `None`: it was not asked, or did not say.
+    pub content: Option<HashSet<String>>,
 }
 
 /// A node.
@@ -79,7 +81,7 @@ impl Node {
             let ready = scope.spawn(|| self.ready(wanted));
             let listing = self.listing()?;
             let ready = ready.join().unwrap_or_else(|_| bail!("the look at node {} panicked", self.name))?;
-            Ok(Stock { images: listing.images(), names: listing.names(), ready })
+            Ok(Stock { images: listing.images(), names: listing.names(), ready, content: None })
         })
     }
 
