@@ -90,7 +90,7 @@ pub fn built_again(bed: &Bed) -> Result<()> {
     Ok(())
 }
 
-/// What is read from the private engine's files is what `docker save` writes: each blob of it, under the same digest.
+/// What is read from the private engine's files is what `docker save` writes: manifest, configuration and layers have the same digests.
 pub fn stored(bed: &Bed) -> Result<()> {
     let tools = bed.tools()?;
     let Some(data) = &tools.engine.data else {
@@ -104,7 +104,11 @@ pub fn stored(bed: &Bed) -> Result<()> {
         let save = tools.engine.docker().args(["save", &reference]).pipe_from(None)?;
         let saved = blobs(save.reader())?;
         save.finish()?;
-        ensure!(blobs(read.as_slice())? == saved, "{reference} is read as another image than `docker save` writes");
+        let read = blobs(read.as_slice())?;
+        // The manifest is one of them, and names the others. Docker adds descriptions of layers that only Docker reads.
+        let others: Vec<&String> =
+            read.iter().filter(|blob| saved.get(blob.0) != Some(blob.1)).map(|(path, _)| path).collect();
+        ensure!(others.is_empty() && read.len() > 2, "of {reference} `docker save` does not write {others:?}");
     }
     Ok(())
 }

@@ -348,7 +348,8 @@ impl Work<'_> {
         let mut project = self.project.clone();
         project.settings.cluster.port = state.port.unwrap_or(project.settings.cluster.port);
         let output = Output::default();
-        let args = Deploy { environment: state.environment.clone(), dry_run: false, watch: false, output };
+        let args =
+            Deploy { environment: state.environment.clone(), dry_run: false, watch: false, output, in_brief: false };
         let mut state = state;
         let mut restore = |ready: &Ready<'_>| self.restore(&mut state, ready);
         deploy::deploy(&project, &args, Some(&mut restore))?;

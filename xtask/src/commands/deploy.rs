@@ -4,6 +4,7 @@ mod facts;
 mod watch;
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use anyhow::{Result, bail};
@@ -44,7 +45,7 @@ pub(crate) struct Ready<'a> {
 }
 
 /// Build, load, release and prove the application on Minikube
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 pub struct Deploy {
     /// Environment in infra/xtask.toml, e.g. dev
     pub environment: String,
@@ -56,6 +57,9 @@ pub struct Deploy {
     pub watch: bool,
     #[command(flatten)]
     pub output: Output,
+    /// End with one line instead of the summary
+    #[arg(skip)]
+    pub in_brief: bool,
 }
 
 /// Runs the deploy, or one after another.
@@ -134,7 +138,12 @@ pub(crate) fn deploy(project: &Project, args: &Deploy, before_release: Option<Be
     let ingress = cluster::decide_ingress(project, tools, origin, &live.ingress, &credentials.ingress_class)?;
     steps += plan::apply(project, "cluster", mode, ingress.into_iter().collect())?;
 
-    let built = images::build(project, &tools.engine, origin, &facts.images, &mut live.stocks, mode)?;
+    let built = images::build(project, &tools.engine, origin, &facts.images, &mut live.stocks, mode);
+    // Nothing of the application is applied yet. From here on the run goes on, whatever is saved.
+    if project.stale.load(Ordering::Relaxed) {
+        return Err(watch::Stale.into());
+    }
+    let built = built?;
     steps += built.iter().filter(|image| image.why.is_some()).count();
     report.fact("images", output::images(&built));
     let wanted: Vec<Wanted> = wanted(&built).chain(facts.database).collect();
@@ -224,7 +233,11 @@ pub(crate) fn deploy(project: &Project, args: &Deploy, before_release: Option<Be
     if steps == 0 {
         report.ok("nothing changed: nothing was built, loaded or restarted");
     }
-    summary::print(project, &way, front.as_ref(), &credentials, &ids, &proof, start.elapsed());
+    if args.in_brief {
+        summary::print_in_brief(project, front.as_ref(), &proof, start.elapsed());
+    } else {
+        summary::print(project, &way, front.as_ref(), &credentials, &ids, &proof, start.elapsed());
+    }
     Ok(())
 }
 

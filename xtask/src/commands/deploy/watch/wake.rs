@@ -49,14 +49,30 @@ impl Wake {
     }
 
     /// Waits until something may have changed since `now` was read, at most [`deadlines::SOURCES_LOOK`], and then for rest:
-    /// a file that does not count may change all the time.
-    pub fn wait_for_change(&mut self, now: &Files) {
+    /// a file that does not count may change all the time. Returns whether a change was reported and has come to rest.
+    pub fn wait_for_change(&mut self, now: &Files) -> bool {
         // Something may have changed in a new folder before it was watched.
-        if self.watch(now) == 0
-            && (self.watcher.is_none() || self.reports.recv_timeout(deadlines::SOURCES_LOOK.time()).is_ok())
-        {
+        let told = self.watch(now) == 0
+            && (self.watcher.is_none() || self.reports.recv_timeout(deadlines::SOURCES_LOOK.time()).is_ok());
+        if told {
             self.wait_for_rest();
         }
+        told
+    }
+
+    /// Whether nothing has been reported since the last wait. `now` is what was read since then: of a folder that was not
+    /// watched yet nobody can say.
+    pub fn is_quiet(&mut self, now: &Files) -> bool {
+        self.watch(now) == 0 && self.watcher.is_some() && self.reports.try_recv().is_err()
+    }
+
+    /// Waits a moment for a change to be reported, and then for rest. Returns whether the sources are worth a look.
+    pub fn is_told(&self) -> bool {
+        let told = self.watcher.is_none() || self.reports.recv_timeout(deadlines::SOURCES_REST.time()).is_ok();
+        if told {
+            self.wait_for_rest();
+        }
+        told
     }
 
     /// Waits until no change has been reported for a moment, at most [`deadlines::SOURCES_LOOK`].
@@ -71,7 +87,7 @@ impl Wake {
 
     /// Watches the folders of `files`, each by itself: what `.dockerignore` leaves out may change all the time. Returns how
     /// many are new.
-    fn watch(&mut self, files: &Files) -> usize {
+    pub fn watch(&mut self, files: &Files) -> usize {
         let inside = files.iter().filter(|(_, what)| *what == FOLDER).map(|(path, _)| self.root.join(path));
         let around = files.keys().filter_map(|path| self.root.join(path).parent().map(Utf8PathBuf::from));
         let folders: BTreeSet<Utf8PathBuf> = inside.chain(around).collect();
