@@ -420,7 +420,7 @@ impl Work<'_> {
         if profile.state != ProfileState::Running {
             return Ok(Err("it does not run".to_owned()));
         }
-        match cluster::wait_for_api_server(self.tools())? {
+        match cluster::wait_for_api_server(self.tools(), profile)? {
             ApiServer::Ready => upgrade::cluster_uid(self.tools()).map(Ok),
             ApiServer::Starting(words) | ApiServer::Away(words) => Ok(Err(words)),
         }

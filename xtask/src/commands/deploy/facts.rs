@@ -144,7 +144,7 @@ fn inside(tools: &Toolbox, cluster: &cluster::Observed, credentials: &Credential
     if cluster.profile.state != State::Running {
         return Ok(Err(NOT_RUNNING.to_owned()));
     }
-    match cluster::wait_for_api_server(tools)? {
+    match cluster::wait_for_api_server(tools, &cluster.profile)? {
         ApiServer::Ready => {}
         ApiServer::Starting(words) => return Ok(Err(format!("its API server does not become ready: {words}"))),
         ApiServer::Away(words) => return Ok(Err(words)),

@@ -26,6 +26,10 @@ pub struct Wake {
 impl Wake {
     /// Watches nothing yet.
     pub fn new(project: &Project) -> Self {
+        Self::within(project.root.clone(), project.report.clone())
+    }
+
+    fn within(root: Utf8PathBuf, report: Report) -> Self {
         let (send, reports) = channel();
         let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
             // Reading the sources is no change; an error is a reason to look.
@@ -34,13 +38,7 @@ impl Wake {
             }
             let _ = send.send(());
         });
-        let mut wake = Self {
-            root: project.root.clone(),
-            watcher: None,
-            reports,
-            folders: BTreeSet::new(),
-            report: project.report.clone(),
-        };
+        let mut wake = Self { root, watcher: None, reports, folders: BTreeSet::new(), report };
         match watcher {
             Ok(watcher) => wake.watcher = Some(watcher),
             Err(error) => wake.fall_back(&error),
@@ -110,5 +108,28 @@ impl Wake {
         self.watcher = None;
         let often = deadlines::SOURCES_POLL.time().as_millis();
         self.report.note(format!("the system reports no changes ({error}): the files are read every {often} ms"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_save_is_told_once_and_another_one_ends_the_quiet() {
+        let temp = tempfile::tempdir().unwrap();
+        let root = Utf8PathBuf::from_path_buf(temp.path().canonicalize().unwrap()).unwrap();
+        let mut wake = Wake::within(root.clone(), Report::new(false));
+        let files = Files::from([("a".to_owned(), "file 1".to_owned())]);
+        assert!(!wake.is_quiet(&files), "of a folder that was not watched nobody can say");
+        assert!(wake.is_quiet(&files));
+        std::fs::write(root.join("a"), "2").unwrap();
+        assert!(wake.is_told(), "no report of a change");
+        assert!(wake.is_quiet(&files) && !wake.is_told());
+        std::fs::write(root.join("a"), "3").unwrap();
+        let start = Instant::now();
+        while wake.is_quiet(&files) {
+            assert!(start.elapsed() < deadlines::SOURCES_LOOK.time(), "no report of a second change");
+        }
     }
 }
