@@ -17,12 +17,11 @@ use crate::failure::{Class, Failure};
 use crate::origin::{Need, Tool};
 use crate::plan::{self, Mode};
 use crate::project::Project;
-use crate::snapshot::Snapshot;
 use crate::stages::cluster::{self, State};
 use crate::stages::images::load::Wanted;
 use crate::stages::images::prune::{self, Builds};
 use crate::stages::images::{self, Built};
-use crate::stages::proof::{self, Evidence, Front, Way};
+use crate::stages::proof::{self, Evidence, Front, Proof, Way};
 use crate::stages::release::{self, Desired};
 use crate::stages::upgrade;
 use crate::toolbox::Toolbox;
@@ -218,7 +217,7 @@ pub(crate) fn deploy(project: &Project, args: &Deploy, before_release: Option<Be
     report.fact("database", credentials.database.as_str());
     if changed > 0 {
         std::thread::scope(|scope| {
-            let forget = scope.spawn(|| forget_old_builds(project, tools, builds, &proof.snapshot));
+            let forget = scope.spawn(|| forget_old_builds(project, tools, builds, &proof));
             release::verified(tools, &run, &proof.snapshot, &desired, ids.clone(), names)?;
             let builds = || forget.join().unwrap_or_else(|_| bail!("the look for old builds panicked"));
             // The deploy is proven whatever becomes of these; the next one that changes something tries again.
@@ -242,18 +241,13 @@ pub(crate) fn deploy(project: &Project, args: &Deploy, before_release: Option<Be
 }
 
 /// Removes those of `builds` that neither a kept revision nor the newest few are: content tags would pile up otherwise.
-fn forget_old_builds(
-    project: &Project,
-    tools: &Toolbox,
-    builds: Option<Result<Builds>>,
-    snapshot: &Snapshot,
-) -> Result<()> {
+fn forget_old_builds(project: &Project, tools: &Toolbox, builds: Option<Result<Builds>>, proof: &Proof) -> Result<()> {
     let builds = builds.transpose()?.map_or_else(|| Builds::observe(tools), Ok)?;
     let names: Vec<&str> = project.settings.images.keys().map(String::as_str).collect();
-    let needed = release::images_of_revisions(snapshot)?;
+    let needed = release::images_of_revisions(&proof.snapshot)?;
     let needed_by_all = prune::needed_by_profiles(&project.cache, &tools.profile, &needed)?;
     let mut steps = builds.engine_steps(&tools.engine, &names, prune::KEEP, &needed_by_all);
-    steps.extend(builds.node_steps(&names, &needed)?);
+    steps.extend(builds.node_steps(&proof.nodes, &names, &needed)?);
     if steps.is_empty() {
         return Ok(());
     }

@@ -64,7 +64,7 @@ pub fn run(project: &Project, args: &Rollback) -> Result<()> {
         return Ok(());
     }
 
-    let ids = ids::of_loaded(project, &tools.engine, &wanted)?;
+    let ids = ids::of_loaded(project, &wanted)?;
     let way = Way::open(tools, &profile)?;
     let take = || Evidence::take(tools, &way.address, REQUESTS);
     let evidence = take()?;

@@ -62,6 +62,8 @@ pub struct Proof {
     pub answers: Vec<Answer>,
     /// The snapshot that was judged.
     pub snapshot: Snapshot,
+    /// The images of each node; see [`Evidence::nodes`].
+    pub nodes: BTreeMap<String, Images>,
 }
 
 /// Proves the release: `built` are image IDs by reference, `address` is where a user would go, `evidence` is at most as old
@@ -74,7 +76,7 @@ pub fn prove(
     evidence: Evidence,
 ) -> Result<Proof> {
     images(built, &evidence)?;
-    let Evidence { snapshot, answers, .. } = evidence;
+    let Evidence { snapshot, nodes, answers } = evidence;
     let release = &project.settings.chart.release;
     let wanted = routes::routes(&snapshot);
     if wanted.is_empty() {
@@ -85,7 +87,7 @@ pub fn prove(
     }
     let answers = answers.unwrap_or_else(|| routes::measure(&wanted, address, 1));
     if answers.iter().all(Answer::good) {
-        return Ok(Proof { answers, snapshot });
+        return Ok(Proof { answers, snapshot, nodes });
     }
     // A cluster that does not tell is no reason to keep quiet about the routes.
     match Facts::take(tools) {

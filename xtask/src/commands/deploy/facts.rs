@@ -110,11 +110,10 @@ impl Outcome {
     /// Looks at everything; `address` is where a user would go.
     pub fn look(project: &Project, tools: &Toolbox, wanted: &[Wanted], address: &str) -> Result<Self> {
         std::thread::scope(|scope| {
-            let ids = scope.spawn(|| ids::of_loaded(project, &tools.engine, wanted));
             let builds = scope.spawn(|| Builds::observe(tools));
             let evidence = Evidence::take(tools, address, REQUESTS)?;
             let builds = builds.join().unwrap_or_else(|_| panicked());
-            let ids = ids.join().unwrap_or_else(|_| panicked())?;
+            let ids = ids::of_loaded(project, wanted)?;
             Ok(Self { ids, evidence: Some(evidence), builds: Some(builds) })
         })
     }

@@ -66,7 +66,7 @@ impl Node {
 
     /// The images that kubelet can start, by reference.
     pub fn images(&self) -> Result<Images> {
-        self.listing().map(|listing| listing.images())
+        self.listing().map(|listing| tagged(&listing.names()))
     }
 
     /// The images by every name that a pod's status may call them: reference, `name@sha256:<manifest>` and the plain ID.
@@ -81,7 +81,8 @@ impl Node {
             let ready = scope.spawn(|| self.ready(wanted));
             let listing = self.listing()?;
             let ready = ready.join().unwrap_or_else(|_| bail!("the look at node {} panicked", self.name))?;
-            Ok(Stock { images: listing.images(), names: listing.names(), ready, content: None })
+            let names = listing.names();
+            Ok(Stock { images: tagged(&names), names, ready, content: None })
         })
     }
 
@@ -128,8 +129,7 @@ impl Node {
         Ok(image["info"]["imageSpec"]["config"]["Labels"][name] == value)
     }
 
-    /// All its images.
-    pub fn listing(&self) -> Result<Listing> {
+    fn listing(&self) -> Result<Listing> {
         self.ask("which images it has", &["images", "-o", "json"], |text| Ok(Listing::parse(text)?))
     }
 
@@ -160,10 +160,9 @@ pub fn canonical(reference: &str) -> String {
     }
 }
 
-/// The images of a node, as crictl lists them.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Listing {
+struct Listing {
     images: Vec<Listed>,
 }
 
@@ -183,25 +182,25 @@ impl Listing {
         serde_json::from_str(text)
     }
 
-    /// The images that kubelet can start, by reference.
-    pub fn images(&self) -> Images {
-        self.ids_by(|image| image.repo_tags.clone())
-    }
-
-    /// IDs of the images that have no name.
-    pub fn nameless(&self) -> Vec<String> {
-        let nameless = self.images.iter().filter(|image| image.repo_tags.is_empty() && image.repo_digests.is_empty());
-        nameless.map(|image| image.id.clone()).collect()
-    }
-
     fn names(&self) -> Images {
-        self.ids_by(|image| [&image.repo_tags[..], &image.repo_digests, std::slice::from_ref(&image.id)].concat())
+        let names = |image: &Listed| {
+            let names = [&image.repo_tags[..], &image.repo_digests, std::slice::from_ref(&image.id)].concat();
+            names.into_iter().map(|name| (name, image.id.clone())).collect::<Vec<_>>()
+        };
+        self.images.iter().flat_map(names).collect()
     }
+}
 
-    fn ids_by(&self, names: impl Fn(&Listed) -> Vec<String>) -> Images {
-        let of = |image: &Listed| names(image).into_iter().map(|name| (name, image.id.clone())).collect::<Vec<_>>();
-        self.images.iter().flat_map(of).collect()
-    }
+/// Those of `names` (see [`Node::names`]) that kubelet can start, by reference.
+pub fn tagged(names: &Images) -> Images {
+    let is_tagged = |name: &str| !name.starts_with("sha256:") && !name.contains("@sha256:");
+    names.iter().filter(|(name, _)| is_tagged(name)).map(|(name, id)| (name.clone(), id.clone())).collect()
+}
+
+/// IDs in `names` that have no other name.
+pub fn nameless(names: &Images) -> Vec<String> {
+    let named: BTreeSet<&String> = names.iter().filter(|(name, id)| name != id).map(|(_, id)| id).collect();
+    names.keys().filter(|name| name.starts_with("sha256:") && !named.contains(name)).cloned().collect()
 }
 
 #[derive(Deserialize)]
@@ -297,7 +296,8 @@ mod tests {
     #[test]
     fn what_crictl_printed_on_a_node_is_read() {
         let listing = Listing::parse(include_str!("../../../tests/recorded/cluster/images.json")).unwrap();
-        let (images, names) = (listing.images(), listing.names());
+        let names = listing.names();
+        let images = tagged(&names);
         let backend = images.keys().find(|name| name.starts_with("docker.io/library/todo-backend:")).unwrap();
         let id = &images[backend];
         assert!(id.starts_with("sha256:") && names[id] == *id && names[backend] == *id && names.len() > images.len());
@@ -309,10 +309,11 @@ mod tests {
     fn what_crictl_prints_is_read() {
         let text = r#"{"images":[{"id":"sha256:aa","repoTags":["docker.io/library/a:1","docker.io/library/a:2"],
             "repoDigests":[],"size":"1","username":"","pinned":false},{"id":"sha256:bb","repoTags":[]}]}"#;
-        let images = Listing::parse(text).unwrap().images();
+        let names = Listing::parse(text).unwrap().names();
+        let images = tagged(&names);
         assert_eq!(images.len(), 2);
         assert_eq!(images["docker.io/library/a:2"], "sha256:aa");
-        assert_eq!(Listing::parse(text).unwrap().nameless(), ["sha256:bb"]);
+        assert_eq!(nameless(&names), ["sha256:bb"]);
 
         let named = r#"{"images":[{"id":"sha256:aa","repoTags":["docker.io/library/a:1"],
             "repoDigests":["docker.io/library/a@sha256:bb"]}]}"#;

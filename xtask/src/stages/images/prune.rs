@@ -1,12 +1,12 @@
 //! Forgets old builds of our own images, by name: an engine or a node holds other people's too.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Result, bail, ensure};
 use camino::{Utf8Path, Utf8PathBuf};
 
 use super::build::LABEL;
-use super::node::{Images, Listing, Node, canonical};
+use super::node::{Images, Node, canonical, nameless, tagged};
 use crate::engine::Engine;
 use crate::files;
 use crate::plan::Step;
@@ -46,8 +46,8 @@ pub struct Builds {
     engine: String,
     /// Whether the engine has builds of ours that lost their name.
     nameless: bool,
-    /// Images of each node, and what its containers use.
-    nodes: Vec<(Node, Listing, BTreeSet<String>)>,
+    /// What the containers of each node use.
+    nodes: Vec<(Node, BTreeSet<String>)>,
 }
 
 impl Builds {
@@ -56,23 +56,24 @@ impl Builds {
         let nodes = tools.nodes()?;
         let panicked = |_| bail!("the look for old builds panicked");
         std::thread::scope(|scope| {
-            let ask = |node: Node| -> Result<_> {
-                let (listing, used) = (node.listing()?, node.used()?);
-                Ok((node, listing, used))
-            };
+            let ask = |node: Node| node.used().map(|used| (node, used));
             let nodes: Vec<_> = nodes.into_iter().map(|node| scope.spawn(move || ask(node))).collect();
             let list = tools.engine.docker().args(["image", "ls"]);
             // Newest first, as docker lists them.
             let engine = list.clone().args(["--format", "{{.Repository}}:{{.Tag}}"]).read()?;
-            let ids = list.args(["--quiet", "--filter", "dangling=true", "--filter", &ours()]).read()?;
-            let is_id = |id: &str| id.bytes().all(|byte| byte.is_ascii_hexdigit());
-            ensure!(
-                ids.split_whitespace().all(is_id),
-                "`docker image ls --quiet` printed something else than IDs: {}",
-                ids.trim()
-            );
+            // Whose they are is another question.
+            let nameless = engine.contains("<none>") && {
+                let ids = list.args(["--quiet", "--filter", "dangling=true", "--filter", &ours()]).read()?;
+                let is_id = |id: &str| id.bytes().all(|byte| byte.is_ascii_hexdigit());
+                ensure!(
+                    ids.split_whitespace().all(is_id),
+                    "`docker image ls --quiet` printed something else than IDs: {}",
+                    ids.trim()
+                );
+                !ids.trim().is_empty()
+            };
             let nodes = nodes.into_iter().map(|node| node.join().unwrap_or_else(panicked)).collect::<Result<_>>()?;
-            Ok(Self { engine, nameless: !ids.trim().is_empty(), nodes })
+            Ok(Self { engine, nameless, nodes })
         })
     }
 
@@ -108,11 +109,17 @@ impl Builds {
         steps
     }
 
-    /// The steps that remove from the nodes those builds of the images in `names` that neither `needed` (references of
+    /// The steps that remove from the nodes, which hold `images`, those builds of `names` that neither `needed` (references of
     /// kept revisions) nor any container uses, and those that lost their name to a later build. What they alone held is
     /// collected by containerd.
-    pub fn node_steps<'a>(&'a self, names: &[&str], needed: &BTreeSet<String>) -> Result<Vec<Step<'a>>> {
-        let steps = self.nodes.iter().map(|(node, listing, used)| of_node(node, listing, used, names, needed));
+    pub fn node_steps<'a>(
+        &'a self,
+        images: &BTreeMap<String, Images>,
+        names: &[&str],
+        needed: &BTreeSet<String>,
+    ) -> Result<Vec<Step<'a>>> {
+        let nodes = self.nodes.iter().filter_map(|(node, used)| Some((node, images.get(&node.name)?, used)));
+        let steps = nodes.map(|(node, images, used)| of_node(node, images, used, names, needed));
         Ok(steps.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect())
     }
 }
@@ -124,12 +131,12 @@ fn ours() -> String {
 
 fn of_node<'a>(
     node: &'a Node,
-    listing: &Listing,
+    all: &Images,
     used: &BTreeSet<String>,
     names: &[&str],
     needed: &BTreeSet<String>,
 ) -> Result<Vec<Step<'a>>> {
-    let images = listing.images();
+    let images = tagged(all);
     let garbage = garbage(&images, used, names, needed);
     let id = |reference: &String| images.get(reference);
     let steps = garbage.iter().enumerate().filter_map(|(index, reference)| {
@@ -146,7 +153,7 @@ fn of_node<'a>(
         Some(Step::new(what, "no longer used", command.clone(), move |_| command.run().map(|()| String::new())))
     });
     let mut steps: Vec<Step<'a>> = steps.collect();
-    for id in listing.nameless().into_iter().filter(|id| !used.contains(id)) {
+    for id in nameless(all).into_iter().filter(|id| !used.contains(id)) {
         if node.has_label(&id, LABEL)? {
             let command = node.exec(["crictl", "rmi", &id]);
             let what = format!("remove {id} from {}", node.name);
