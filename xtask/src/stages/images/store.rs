@@ -135,7 +135,7 @@ impl Layer {
         let unpacked = GzDecoder::new(read(&self.list)?.as_slice()).read_to_string(&mut text);
         unpacked.with_context(|| format!("unpacking {}", self.list))?;
         let pieces = text.lines().map(Piece::parse).collect::<Option<Vec<_>>>();
-        Ok(pieces.with_context(|| format!("{} is not a list of a tar's pieces", self.list))?)
+        pieces.with_context(|| format!("{} is not a list of a tar's pieces", self.list))
     }
 }
 
