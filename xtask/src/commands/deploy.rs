@@ -28,7 +28,7 @@ use crate::stages::release::{self, Desired};
 use crate::stages::upgrade;
 use crate::toolbox::Toolbox;
 use crate::world::Preparation;
-use facts::{Facts, Live, Outcome};
+use facts::{Applied, Facts, Live};
 
 /// What a caller does when everything is there but the release: the cluster runs, its images are loaded.
 pub(crate) type BeforeRelease<'a> = &'a mut dyn FnMut(&Ready<'_>) -> Result<()>;
@@ -179,17 +179,17 @@ pub(crate) fn deploy(project: &Project, args: &Deploy, before_release: Option<Be
         Mode::DryRun => None,
     };
     let look =
-        |way: &Way| report.look("proof", "images and routes", || Outcome::look(project, tools, &wanted, &way.address));
-    let mut outcome = match &way {
+        |way: &Way| report.look("proof", "images and routes", || Applied::look(project, tools, &wanted, &way.address));
+    let mut applied = match &way {
         Some(way) if steps > 0 => look(way)?,
-        _ => Outcome::unchanged(&wanted, &live),
+        _ => Applied::unchanged(&wanted, &live),
     };
-    if let Some(Evidence { snapshot, nodes, .. }) = &outcome.evidence {
-        let (ids, redactor) = (&outcome.ids, &secrets.redactor);
+    if let Some(Evidence { snapshot, nodes, .. }) = &applied.evidence {
+        let (ids, redactor) = (&applied.ids, &secrets.redactor);
         let restarted = release::restart_outdated(project, tools, ids, nodes, snapshot, redactor, mode)?;
         (steps, changed) = (steps + restarted, changed + restarted);
         if let Some(way) = way.as_ref().filter(|_| restarted > 0) {
-            outcome = look(way)?;
+            applied = look(way)?;
         }
     }
     let Some(way) = way else {
@@ -205,7 +205,7 @@ pub(crate) fn deploy(project: &Project, args: &Deploy, before_release: Option<Be
         return Ok(());
     };
 
-    let Outcome { ids, evidence, forgotten } = outcome;
+    let Applied { ids, evidence, forgotten } = applied;
     let prove = || {
         let evidence = evidence.map_or_else(|| Evidence::take(tools, &way.address, 1), Ok)?;
         proof::prove(project, tools, &ids, &way.address, evidence)

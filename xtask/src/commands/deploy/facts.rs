@@ -1,4 +1,4 @@
-//! What a deploy looks at before it decides, and after it has acted: read-only probes, side by side.
+//! What a deploy looks at before it decides (read-only probes, side by side), and after its steps.
 
 use std::collections::BTreeMap;
 
@@ -92,7 +92,7 @@ impl Live {
 }
 
 /// What there is after the last step.
-pub struct Outcome {
+pub struct Applied {
     /// IDs of the images by reference.
     pub ids: BTreeMap<String, String>,
     /// What the proof is made from; `None`: there is no namespace.
@@ -101,7 +101,7 @@ pub struct Outcome {
     pub forgotten: Result<()>,
 }
 
-impl Outcome {
+impl Applied {
     /// Where nothing was done, what the decision was made from is proof enough of all but the routes.
     pub fn unchanged(wanted: &[Wanted], live: &Live) -> Self {
         let ids = wanted.iter().filter_map(|image| Some((image.reference.clone(), image.id.clone()?))).collect();

@@ -69,8 +69,7 @@ fn deploy(project: &Project, args: &Deploy, before: &Files, wake: &mut Wake) -> 
         scope.spawn(move || {
             let wake = wake;
             while !is_over.load(Ordering::Relaxed) && !project.stale.load(Ordering::Relaxed) {
-                let is_newer = |now: Files| in_brief(changed_files(&now, before)).is_some();
-                if wake.is_told() && sources(project).is_ok_and(is_newer) {
+                if wake.is_told() && sources(project).is_ok_and(|now| is_newer(now, before)) {
                     project.stale.store(true, Ordering::Relaxed);
                 }
             }
@@ -86,6 +85,12 @@ fn deploy(project: &Project, args: &Deploy, before: &Files, wake: &mut Wake) -> 
         }
         result => result,
     }
+}
+
+/// Whether `now` has changes of the user's. `.env` may have been made by the deploy itself.
+fn is_newer(mut now: Files, before: &Files) -> bool {
+    now.retain(|path, _| path != DOTENV || before.contains_key(DOTENV));
+    in_brief(changed_files(&now, before)).is_some()
 }
 
 /// Waits for a change that has come to rest: editors and checkouts write in several steps. What cannot be read for a
@@ -150,6 +155,16 @@ mod tests {
 
     fn told(now: &Files, before: &Files) -> Option<String> {
         in_brief(changed_files(now, before))
+    }
+
+    #[test]
+    fn what_a_deploy_makes_itself_is_no_newer_save() {
+        let before = files(&[("apps/a.py", "file 1")]);
+        assert!(!is_newer(files(&[("apps/a.py", "file 1"), (DOTENV, "file 1")]), &before));
+        assert!(is_newer(files(&[("apps/a.py", "file 2"), (DOTENV, "file 1")]), &before));
+        let before = files(&[("apps/a.py", "file 1"), (DOTENV, "file 1")]);
+        assert!(is_newer(files(&[("apps/a.py", "file 1"), (DOTENV, "file 2")]), &before));
+        assert!(is_newer(files(&[("apps/a.py", "file 1")]), &before));
     }
 
     #[test]

@@ -45,8 +45,8 @@ pub fn send(engine: &Engine, node: &Node, reference: &str, have: &HashSet<String
     }
 }
 
-/// Streams `image`, which the engine calls `reference`, from the engine's files. If they cannot be read, that is no fault
-/// of the node's, but all of the image can be sent as well.
+/// Streams `image`, which the engine calls `reference`, from the engine's files. Files that cannot be read count as a
+/// refusal: `docker save` may send the image all the same.
 pub fn send_stored(
     node: &Node,
     image: &Image,
