@@ -55,12 +55,14 @@ pub struct Engine {
     pub private: bool,
     /// Whether it is yet to be made: then it holds nothing, and nobody need be asked.
     pub empty: bool,
+    /// Its /var/lib/docker, where that can be read: the private engine's.
+    pub data: Option<Utf8PathBuf>,
 }
 
 impl Engine {
     /// The user's own engine, as their `docker` reaches it.
     pub fn system() -> Self {
-        Self { client: "docker".into(), envs: Vec::new(), private: false, empty: false }
+        Self { client: "docker".into(), envs: Vec::new(), private: false, empty: false, data: None }
     }
 
     /// The private engine of the cache that `place` describes.
@@ -73,7 +75,7 @@ impl Engine {
             ("PATH", format!("{}:{path}", place.bin())),
         ];
         let envs = set.map(|(name, value)| (name.to_owned(), value)).into();
-        Self { client: place.client(), envs, private: true, empty: false }
+        Self { client: place.client(), envs, private: true, empty: false, data: Some(place.data()) }
     }
 
     /// A `docker` command aimed at this engine.

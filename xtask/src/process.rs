@@ -16,6 +16,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, PipeReader, Seek, Write};
 use std::process::Output;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, Result};
 use camino::{Utf8Path, Utf8PathBuf};
@@ -58,6 +59,7 @@ pub struct Process {
     deadline: Limit,
     again_if: Option<fn(&Output) -> bool>,
     stderr_shown: bool,
+    until: Option<Arc<AtomicBool>>,
 }
 
 impl Process {
@@ -74,6 +76,7 @@ impl Process {
             deadline: deadlines::CHILD,
             again_if: None,
             stderr_shown: false,
+            until: None,
         }
     }
 
@@ -129,6 +132,12 @@ impl Process {
     /// Ends the whole process group after `deadline`.
     pub fn deadline(mut self, deadline: impl Into<Limit>) -> Self {
         self.deadline = deadline.into();
+        self
+    }
+
+    /// Ends the whole process group once `flag` is set.
+    pub fn until(mut self, flag: &Arc<AtomicBool>) -> Self {
+        self.until = Some(flag.clone());
         self
     }
 
@@ -196,7 +205,7 @@ impl Process {
         let expression = self.expression()?.stdout_capture().unchecked();
         let expression = if self.stderr_shown { expression } else { expression.stderr_capture() };
         let handle = expression.start().with_context(|| self.cannot_start())?;
-        let guard = watchdog::watch(&handle.pids(), self.deadline.time());
+        let guard = watchdog::watch(&handle.pids(), self.deadline.time(), self.until.as_ref());
         let output = handle.wait().with_context(|| format!("waiting for `{self}`"))?.clone();
         let expired = guard.expired();
         self.record(&output)?;
@@ -209,7 +218,7 @@ impl Process {
     /// Runs a command that must succeed and hands each line of both outputs to `each` as it appears.
     pub fn stream(&self, mut each: impl FnMut(&str)) -> Result<()> {
         let handle = self.expression()?.stderr_to_stdout().unchecked().reader().with_context(|| self.cannot_start())?;
-        let guard = watchdog::watch(&handle.pids(), self.deadline.time());
+        let guard = watchdog::watch(&handle.pids(), self.deadline.time(), self.until.as_ref());
         // Written as it comes: the log of a command that takes minutes is read while it runs.
         let mut log = self.open_log()?;
         let mut lines = Vec::new();
@@ -255,7 +264,7 @@ impl Process {
             None => self.expression()?,
         };
         let reader = expression.stderr_capture().unchecked().reader().with_context(|| self.cannot_start())?;
-        let guard = watchdog::watch(&reader.pids(), self.deadline.time());
+        let guard = watchdog::watch(&reader.pids(), self.deadline.time(), self.until.as_ref());
         Ok(Piped { process: self.clone(), reader, guard })
     }
 

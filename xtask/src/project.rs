@@ -1,5 +1,8 @@
 //! Where things are: the checkout, its settings, the cache, and the options of this run.
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
 use anyhow::Result;
 use camino::{Utf8Path, Utf8PathBuf};
 use clap::ValueEnum;
@@ -24,6 +27,8 @@ pub struct Project {
     pub options: Options,
     /// The writer.
     pub report: Report,
+    /// Set when a newer save has made this run stale (`deploy --watch`): it ends unless it has begun to apply something.
+    pub stale: Arc<AtomicBool>,
 }
 
 /// Options that every command takes.
@@ -54,7 +59,7 @@ impl Project {
         cluster.profile = options.profile.clone().unwrap_or_else(|| cluster.profile.clone());
         cluster.port = options.port.unwrap_or(cluster.port);
         let cache = cache::locate()?;
-        Ok(Self { dotenv: root.join(".env"), root, settings, cache, options, report })
+        Ok(Self { dotenv: root.join(".env"), root, settings, cache, options, report, stale: Arc::default() })
     }
 
     /// The same project with its settings read anew.

@@ -58,6 +58,14 @@ def starting_behind_the_lock(url: str) -> Iterator[tuple[psycopg.Connection, Pro
             yield conn, process, api
 
 
+def test_the_server_sends_a_body_without_waiting_for_an_acknowledgement(door: Gate) -> None:
+    door.close()  # the server accepts from now on
+    with socket.create_connection(door.socket.getsockname()):
+        connection, _ = door.socket.accept()
+        with connection:
+            assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) != 0
+
+
 def is_alive_and_not_ready(api: str) -> None:
     assert httpx.head(f"{api}/health").status_code == 200
     alive = httpx.get(f"{api}/health")

@@ -96,6 +96,7 @@ const FAULTS: &[Scenario] = &[
         "identity: an image that was built again under its tag is loaded, its pods restart; a failing clean-up only warns",
         planted::built_again,
     ),
+    ("identity: what is read from the engine's files is what `docker save` writes", planted::stored),
     ("routes: each path of the Ingress 20 times, who answered, p50, p95 and max (SC-003)", routes::matrix),
     ("routes: a profile that publishes no port is proven through a port-forward", routes::forwarded),
     ("routes: what keeps them from answering is told apart, each with its fix", routes::told_apart),

@@ -1,15 +1,20 @@
 //! What runs is not what was built: `status --verify` names the broken link of the chain, and a deploy mends it.
 
+use std::collections::{BTreeMap, HashSet};
+use std::io::Read;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use sha2::{Digest, Sha256};
 
 use super::bed::Bed;
 use super::lifecycle::references;
 use xtask::engine::Engine;
+use xtask::stages::images::archive::BLOBS;
 use xtask::stages::images::load::{self, Wanted};
-use xtask::stages::images::node::canonical;
+use xtask::stages::images::node::{Stock, canonical};
 use xtask::stages::images::prune;
+use xtask::stages::images::store::Image;
 use xtask::toolbox::Toolbox;
 
 /// An old build that the engine cannot remove, because a container is made of it.
@@ -29,7 +34,7 @@ pub fn other_image(bed: &Bed) -> Result<()> {
     build.stdin(format!("FROM {reference}\nLABEL planted=here\n")).run()?;
     let running = bed.project.report.step("test", "plant another image under the same tag", "");
     let planted = Wanted::of(&bed.project, &tools.engine, PLANTED)?;
-    load::load(&bed.project, &tools.engine, &node, &planted, &running)?;
+    load::load(&bed.project, &tools.engine, &node, &Stock::default(), &planted, &running)?;
     node.ctr(["images", "tag", "--force", &canonical(PLANTED), &canonical(&reference)]).run()?;
     bed.until("the node notices", Duration::from_secs(20), || {
         let images = node.images()?;
@@ -83,6 +88,45 @@ pub fn built_again(bed: &Bed) -> Result<()> {
     let nameless = nameless.read()?;
     ensure!(nameless.trim().is_empty(), "builds that lost their tag are left: {nameless}");
     Ok(())
+}
+
+/// What is read from the private engine's files is what `docker save` writes: manifest, configuration and layers have the same digests.
+pub fn stored(bed: &Bed) -> Result<()> {
+    let tools = bed.tools()?;
+    let Some(data) = &tools.engine.data else {
+        bed.project.report.note("the engine is the user's own: `docker save` reads its images");
+        return Ok(());
+    };
+    for reference in references(bed)? {
+        let id = tools.engine.image_id(&reference)?.with_context(|| format!("the engine has no {reference}"))?;
+        let mut read = Vec::new();
+        Image::open(data, &id)?.write(&reference, &mut read, &HashSet::new(), |_| {})?;
+        let save = tools.engine.docker().args(["save", &reference]).pipe_from(None)?;
+        let saved = blobs(save.reader())?;
+        save.finish()?;
+        let read = blobs(read.as_slice())?;
+        // The manifest is one of them, and names the others. Docker adds descriptions of layers that only Docker reads.
+        let others: Vec<&String> =
+            read.iter().filter(|blob| saved.get(blob.0) != Some(blob.1)).map(|(path, _)| path).collect();
+        ensure!(others.is_empty() && read.len() > 2, "of {reference} `docker save` does not write {others:?}");
+    }
+    Ok(())
+}
+
+/// Paths and sizes of the blobs in an archive. Each is named by its digest.
+fn blobs(archive: impl Read) -> Result<BTreeMap<String, u64>> {
+    let mut blobs = BTreeMap::new();
+    for entry in tar::Archive::new(archive).entries()? {
+        let mut entry = entry?;
+        let path = entry.path()?.to_string_lossy().into_owned();
+        if let Some(digest) = path.strip_prefix(BLOBS).filter(|digest| !digest.is_empty()) {
+            let mut hash = Sha256::new();
+            std::io::copy(&mut entry, &mut hash)?;
+            ensure!(format!("{:x}", hash.finalize()) == digest, "blob {digest} has another digest");
+            blobs.insert(path, entry.size());
+        }
+    }
+    Ok(blobs)
 }
 
 /// Gives the engine so many builds that [`HELD`], the oldest, is to be removed. What comes back removes them.

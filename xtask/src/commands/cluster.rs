@@ -240,7 +240,7 @@ impl Work<'_> {
         let needs = deploy::needs(project, credentials.embedded, true);
         plan::apply(project, "tools", self.mode, origin.plan(&needs, &self.tools().engine)?)?;
         let seen = build::observe(project, &self.tools().engine, origin)?;
-        images::build(project, &self.tools().engine, origin, &seen, self.mode).map(drop)
+        images::build(project, &self.tools().engine, origin, &seen, &mut [], self.mode).map(drop)
     }
 
     /// Stops writes and dumps. If that fails, the backend runs again as before.
@@ -348,7 +348,8 @@ impl Work<'_> {
         let mut project = self.project.clone();
         project.settings.cluster.port = state.port.unwrap_or(project.settings.cluster.port);
         let output = Output::default();
-        let args = Deploy { environment: state.environment.clone(), dry_run: false, watch: false, output };
+        let args =
+            Deploy { environment: state.environment.clone(), dry_run: false, watch: false, output, in_brief: false };
         let mut state = state;
         let mut restore = |ready: &Ready<'_>| self.restore(&mut state, ready);
         deploy::deploy(&project, &args, Some(&mut restore))?;
@@ -419,7 +420,7 @@ impl Work<'_> {
         if profile.state != ProfileState::Running {
             return Ok(Err("it does not run".to_owned()));
         }
-        match cluster::wait_for_api_server(self.tools())? {
+        match cluster::wait_for_api_server(self.tools(), profile)? {
             ApiServer::Ready => upgrade::cluster_uid(self.tools()).map(Ok),
             ApiServer::Starting(words) | ApiServer::Away(words) => Ok(Err(words)),
         }

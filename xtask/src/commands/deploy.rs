@@ -4,6 +4,7 @@ mod facts;
 mod watch;
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use anyhow::{Result, bail};
@@ -19,13 +20,15 @@ use crate::project::Project;
 use crate::snapshot::Snapshot;
 use crate::stages::cluster::{self, State};
 use crate::stages::images::load::Wanted;
-use crate::stages::images::{self, Built, ids, prune};
+use crate::stages::images::node::Images;
+use crate::stages::images::prune::{self, Builds};
+use crate::stages::images::{self, Built};
 use crate::stages::proof::{self, Evidence, Front, Way};
 use crate::stages::release::{self, Desired};
 use crate::stages::upgrade;
 use crate::toolbox::Toolbox;
 use crate::world::Preparation;
-use facts::{Facts, Live};
+use facts::{Applied, Facts, Live};
 
 /// What a caller does when everything is there but the release: the cluster runs, its images are loaded.
 pub(crate) type BeforeRelease<'a> = &'a mut dyn FnMut(&Ready<'_>) -> Result<()>;
@@ -42,11 +45,8 @@ pub(crate) struct Ready<'a> {
     pub release: &'a release::Observed,
 }
 
-/// Requests to each route at the end of a deploy.
-const REQUESTS: usize = 20;
-
 /// Build, load, release and prove the application on Minikube
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 pub struct Deploy {
     /// Environment in infra/xtask.toml, e.g. dev
     pub environment: String,
@@ -58,6 +58,9 @@ pub struct Deploy {
     pub watch: bool,
     #[command(flatten)]
     pub output: Output,
+    /// End with one line instead of the summary
+    #[arg(skip)]
+    pub in_brief: bool,
 }
 
 /// Runs the deploy, or one after another.
@@ -124,7 +127,7 @@ pub(crate) fn deploy(project: &Project, args: &Deploy, before_release: Option<Be
         // In a dry run before there is a cluster: nothing of what it would hold is there.
         Err(_) if mode == Mode::DryRun && facts.cluster.profile.state == State::Absent => Live::nothing(tools),
         Err(silence) if mode == Mode::DryRun => {
-            images::build(project, &tools.engine, origin, &facts.images, mode)?;
+            images::build(project, &tools.engine, origin, &facts.images, &mut [], mode)?;
             report.note(format!("what else there is to do can be said when the cluster answers: {silence}"));
             return Ok(());
         }
@@ -136,7 +139,12 @@ pub(crate) fn deploy(project: &Project, args: &Deploy, before_release: Option<Be
     let ingress = cluster::decide_ingress(project, tools, origin, &live.ingress, &credentials.ingress_class)?;
     steps += plan::apply(project, "cluster", mode, ingress.into_iter().collect())?;
 
-    let built = images::build(project, &tools.engine, origin, &facts.images, mode)?;
+    let built = images::build(project, &tools.engine, origin, &facts.images, &mut live.stocks, mode);
+    // Nothing of the application is applied yet. From here on the run goes on, whatever is saved.
+    if project.stale.load(Ordering::Relaxed) {
+        return Err(watch::Stale.into());
+    }
+    let built = built?;
     steps += built.iter().filter(|image| image.why.is_some()).count();
     report.fact("images", output::images(&built));
     let wanted: Vec<Wanted> = wanted(&built).chain(facts.database).collect();
@@ -166,23 +174,25 @@ pub(crate) fn deploy(project: &Project, args: &Deploy, before_release: Option<Be
         report.skipped("release", &what, "what is there is what was verified, and ready");
     }
     steps += plan::apply(project, "release", mode, release_steps)?;
-    let ids: BTreeMap<String, String> = if steps == 0 || mode == Mode::DryRun {
-        wanted.into_iter().filter_map(|image| Some((image.reference, image.id?))).collect()
-    } else {
-        ids::of_loaded(project, &tools.engine, &wanted)?
+    let way = match mode {
+        Mode::Apply => Some(Way::open(tools, &facts.cluster.profile)?),
+        Mode::DryRun => None,
     };
-    let take = || report.look("proof", "what nodes and pods run", || Evidence::take(tools));
-    // Where nothing was done, what the decision was made from is proof enough of all but the routes.
-    let mut evidence = if steps == 0 || mode == Mode::DryRun { live.evidence() } else { Some(take()?) };
-    if let Some(Evidence { snapshot, nodes }) = &evidence {
-        let redactor = &secrets.redactor;
-        let restarted = release::restart_outdated(project, tools, &ids, nodes, snapshot, redactor, mode)?;
+    let look =
+        |way: &Way| report.look("proof", "images and routes", || Applied::look(project, tools, &wanted, &way.address));
+    let mut applied = match &way {
+        Some(way) if steps > 0 => look(way)?,
+        _ => Applied::unchanged(&wanted, &live),
+    };
+    if let Some(Evidence { snapshot, nodes, .. }) = &applied.evidence {
+        let (ids, redactor) = (&applied.ids, &secrets.redactor);
+        let restarted = release::restart_outdated(project, tools, ids, nodes, snapshot, redactor, mode)?;
         (steps, changed) = (steps + restarted, changed + restarted);
-        if restarted > 0 && mode == Mode::Apply {
-            evidence = Some(take()?);
+        if let Some(way) = way.as_ref().filter(|_| restarted > 0) {
+            applied = look(way)?;
         }
     }
-    if mode == Mode::DryRun {
+    let Some(way) = way else {
         if changed > 0 {
             diff::show(project, tools, &desired, &secrets, &live.release, &built)?;
         }
@@ -193,13 +203,12 @@ pub(crate) fn deploy(project: &Project, args: &Deploy, before_release: Option<Be
         };
         report.note(last);
         return Ok(());
-    }
+    };
 
-    let way = Way::open(tools, &facts.cluster.profile)?;
-    let requests = if steps == 0 { 1 } else { REQUESTS };
+    let Applied { ids, evidence, forgotten } = applied;
     let prove = || {
-        let evidence = evidence.map_or_else(|| Evidence::take(tools), Ok)?;
-        proof::prove(project, tools, &ids, &way.address, requests, evidence)
+        let evidence = evidence.map_or_else(|| Evidence::take(tools, &way.address, 1), Ok)?;
+        proof::prove(project, tools, &ids, &way.address, evidence)
     };
     let proof = report.look("proof", "images and routes", prove)?;
     let front = way.lasting().map(|address| Front::of(address, &proof.snapshot));
@@ -209,42 +218,48 @@ pub(crate) fn deploy(project: &Project, args: &Deploy, before_release: Option<Be
     report.fact("workloads", output::workloads(&proof.snapshot));
     report.fact("database", credentials.database.as_str());
     if changed > 0 {
-        std::thread::scope(|scope| {
-            let forget = scope.spawn(|| forget_old_builds(project, tools, &proof.snapshot));
-            release::verified(tools, &run, &proof.snapshot, &desired, ids.clone(), names)?;
-            let builds = || forget.join().unwrap_or_else(|_| bail!("the look for old builds panicked"));
-            // The deploy is proven whatever becomes of these; the next one that changes something tries again.
-            for (what, result) in [("Secrets", release::remove_unused(tools)), ("builds", builds())] {
-                if let Err(error) = result {
-                    report.warn(format!("old {what} could not be removed: {error:#}"));
-                }
+        release::verified(tools, &run, &proof.snapshot, &desired, ids.clone(), names)?;
+        // The deploy is proven whatever becomes of these; the next one that changes something tries again.
+        for (what, result) in [("Secrets", release::remove_unused(tools)), ("builds", forgotten)] {
+            if let Err(error) = result {
+                report.warn(format!("old {what} could not be removed: {error:#}"));
             }
-            anyhow::Ok(())
-        })?;
+        }
     }
     if steps == 0 {
         report.ok("nothing changed: nothing was built, loaded or restarted");
     }
-    summary::print(project, &way, front.as_ref(), &credentials, &ids, &proof, start.elapsed());
+    if args.in_brief {
+        summary::print_in_brief(project, front.as_ref(), &proof, start.elapsed());
+    } else {
+        summary::print(project, &way, front.as_ref(), &credentials, &ids, &proof, start.elapsed());
+    }
     Ok(())
 }
 
-/// Removes builds that neither a kept revision nor the newest few are: content tags would pile up otherwise.
-fn forget_old_builds(project: &Project, tools: &Toolbox, snapshot: &Snapshot) -> Result<()> {
+/// Removes builds that neither a kept revision nor the newest few are: content tags would pile up otherwise. `images` are
+/// those of the nodes.
+fn forget_old_builds(
+    project: &Project,
+    tools: &Toolbox,
+    snapshot: &Snapshot,
+    images: &BTreeMap<String, Images>,
+) -> Result<()> {
+    let builds = Builds::observe(tools)?;
     let names: Vec<&str> = project.settings.images.keys().map(String::as_str).collect();
     let needed = release::images_of_revisions(snapshot)?;
-    let nodes = tools.nodes()?;
     let needed_by_all = prune::needed_by_profiles(&project.cache, &tools.profile, &needed)?;
-    let mut steps = prune::engine_steps(&tools.engine, &names, prune::KEEP, &needed_by_all)?;
-    for node in &nodes {
-        steps.extend(prune::node_steps(node, &names, &needed)?);
-    }
+    let mut steps = builds.engine_steps(&tools.engine, &names, prune::KEEP, &needed_by_all);
+    steps.extend(builds.node_steps(images, &names, &needed)?);
     if steps.is_empty() {
         return Ok(());
     }
     let running = project.report.step("images", "forget old builds", "no kept revision needs them");
     // One that cannot be removed keeps no other one.
-    let results: Vec<Result<String>> = steps.into_iter().map(|step| (step.action)(&running)).collect();
+    let results: Vec<Result<String>> = std::thread::scope(|scope| {
+        let removals: Vec<_> = steps.into_iter().map(|step| scope.spawn(|| (step.action)(&running))).collect();
+        removals.into_iter().map(|r| r.join().unwrap_or_else(|_| bail!("a removal panicked"))).collect()
+    });
     running.done(format!("{} removed", results.iter().filter(|result| result.is_ok()).count()));
     results.into_iter().collect::<Result<Vec<String>>>().map(|_| ())
 }

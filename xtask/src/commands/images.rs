@@ -49,7 +49,7 @@ pub fn run(project: &Project, args: &Images) -> Result<()> {
     let seen = project
         .report
         .look("images", "sources and engine", || images::build::observe(project, engine, world.origin.as_ref()))?;
-    let built = images::build(project, engine, world.origin.as_ref(), &seen, mode)?;
+    let built = images::build(project, engine, world.origin.as_ref(), &seen, &mut [], mode)?;
     project.report.fact("images", output::images(&built));
     show_bases(project, &bases);
     for image in built.iter().filter(|_| !args.output.json) {

@@ -64,14 +64,15 @@ pub fn run(project: &Project, args: &Rollback) -> Result<()> {
         return Ok(());
     }
 
-    let ids = ids::of_loaded(project, &tools.engine, &wanted)?;
-    let evidence = Evidence::take(tools)?;
+    let ids = ids::of_loaded(project, &wanted)?;
+    let way = Way::open(tools, &profile)?;
+    let take = || Evidence::take(tools, &way.address, REQUESTS);
+    let evidence = take()?;
     let (nodes, snapshot) = (&evidence.nodes, &evidence.snapshot);
     let restarted = release::restart_outdated(project, tools, &ids, nodes, snapshot, &redactor, mode)?;
-    let evidence = if restarted > 0 { Evidence::take(tools)? } else { evidence };
+    let evidence = if restarted > 0 { take()? } else { evidence };
 
-    let way = Way::open(tools, &profile)?;
-    let prove = || proof::prove(project, tools, &ids, &way.address, REQUESTS, evidence);
+    let prove = || proof::prove(project, tools, &ids, &way.address, evidence);
     let proof = project.report.look("proof", "images and routes", prove)?;
     let environment = observed.record.map(|record| record.environment).unwrap_or_default();
     remember(tools, &run, &proof.snapshot, &target, ids, environment)?;

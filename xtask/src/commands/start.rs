@@ -9,7 +9,7 @@ use crate::origin::{Need, Tool};
 use crate::plan::{self, Mode};
 use crate::project::Project;
 use crate::report::seconds;
-use crate::stages::cluster::{self, ApiServer, State};
+use crate::stages::cluster::{self, ApiServer, Profile, State};
 use crate::stages::machine;
 use crate::stages::proof::{self, Evidence, Front, Way};
 use crate::stages::{release, upgrade};
@@ -34,14 +34,14 @@ pub fn run(project: &Project) -> Result<()> {
     let observed = cluster::observe(tools)?;
     let silent = match observed.profile.state {
         State::Absent => return Err(no_cluster(project).into()),
-        State::Running => silence(tools)?,
+        State::Running => silence(tools, &observed.profile)?,
         _ => None,
     };
     let steps = cluster::decide(project, tools, world.origin.as_ref(), &observed, silent.as_deref())?;
     let started = plan::apply(project, "cluster", Mode::Apply, steps)? > 0;
     // Port and certificates change when the node starts.
     let profile = cluster::observe(tools)?.profile;
-    if let Some(words) = silence(tools)? {
+    if let Some(words) = silence(tools, &profile)? {
         let what = format!("the cluster cannot be asked: {words}");
         return Err(Failure::new(Class::Cluster, what).help(format!("see why: {}", project.command("status"))).into());
     }
@@ -60,7 +60,10 @@ pub fn run(project: &Project) -> Result<()> {
     report.hide(&redactor);
     plan::apply(project, "release", Mode::Apply, vec![release::wait_step(project, tools, redactor)])?;
     let way = Way::open(tools, &profile)?;
-    let prove = || proof::prove(project, tools, &record.images, &way.address, REQUESTS, Evidence::take(tools)?);
+    let prove = || {
+        let evidence = Evidence::take(tools, &way.address, REQUESTS)?;
+        proof::prove(project, tools, &record.images, &way.address, evidence)
+    };
     let proof = report.look("proof", "images and routes", prove)?;
     let front = way.lasting().map(|address| Front::of(address, &proof.snapshot)).unwrap_or_default();
     let place = if front.address.is_empty() { String::new() } else { format!(" at {}", front.address) };
@@ -72,8 +75,8 @@ pub fn run(project: &Project) -> Result<()> {
 }
 
 /// Why the API server cannot be asked, once it has had its time.
-fn silence(tools: &Toolbox) -> Result<Option<String>> {
-    Ok(match cluster::wait_for_api_server(tools)? {
+fn silence(tools: &Toolbox, profile: &Profile) -> Result<Option<String>> {
+    Ok(match cluster::wait_for_api_server(tools, profile)? {
         ApiServer::Ready => None,
         ApiServer::Starting(words) | ApiServer::Away(words) => Some(words),
     })

@@ -185,8 +185,8 @@ fn verify(project: &Project, tools: &Toolbox, profile: &Profile, observed: &Obse
     }
     let proof = || {
         let way = Way::open(tools, profile)?;
-        let evidence = proof::Evidence::take(tools)?;
-        proof::prove(project, tools, &record.images, &way.address, PROOF_REQUESTS, evidence)
+        let evidence = proof::Evidence::take(tools, &way.address, PROOF_REQUESTS)?;
+        proof::prove(project, tools, &record.images, &way.address, evidence)
     };
     let proof = project.report.look("proof", "images and routes", proof);
     if !view.drift.is_empty() {

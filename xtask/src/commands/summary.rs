@@ -10,6 +10,13 @@ use crate::project::Project;
 use crate::report::{BOLD, DIM, GOOD, seconds};
 use crate::stages::proof::{Front, Proof, Way, warnings};
 
+/// Prints the line on standard error that ends a deploy of `--watch`, and what is to be known besides.
+pub fn print_in_brief(project: &Project, front: Option<&Front>, proof: &Proof, took: Duration) {
+    let place = front.map_or(project.settings.chart.release.as_str(), |front| front.address.as_str());
+    project.report.line(format!("  {GOOD}{BOLD}{place}{BOLD:#}{GOOD:#}  is up  {DIM}{}{DIM:#}", seconds(took)));
+    warnings(&proof.answers).iter().for_each(|warning| project.report.warn(warning));
+}
+
 /// Prints the summary on standard error.
 pub fn print(
     project: &Project,

@@ -1,4 +1,5 @@
-use std::time::Duration;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use super::*;
 
@@ -73,4 +74,14 @@ fn what_was_not_begun_is_run_again() {
     assert!(process.run().is_err());
     process.again_if(|output| output.status.code() == Some(126)).run().unwrap();
     assert_eq!(std::fs::read_to_string(count).unwrap().lines().count(), 3);
+}
+
+#[test]
+fn a_command_ends_once_its_flag_is_set() {
+    let flag = Arc::new(AtomicBool::new(false));
+    let sleep = Process::new("sh").args(["-c", "echo begun; sleep 60"]).until(&flag);
+    let start = Instant::now();
+    let error = sleep.stream(|_| flag.store(true, Ordering::Relaxed)).unwrap_err().to_string();
+    assert!(error.contains("SIGKILL") && !error.contains("took longer"), "{error}");
+    assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
 }

@@ -1,4 +1,4 @@
-//! One thread that ends process groups whose deadline has passed, and the list that Ctrl-C ends. The guardian has the
+//! One thread that ends process groups whose deadline has passed or that nobody needs any more, and the list that Ctrl-C ends. The guardian has the
 //! same list, for the case that nobody can tell xtask that it ends.
 
 use std::collections::HashMap;
@@ -14,6 +14,7 @@ struct Watched {
     pids: Vec<u32>,
     deadline: Instant,
     expired: Arc<AtomicBool>,
+    until: Option<Arc<AtomicBool>>,
 }
 
 static WATCHED: Mutex<Option<HashMap<u64, Watched>>> = Mutex::new(None);
@@ -46,8 +47,8 @@ fn lock() -> std::sync::MutexGuard<'static, Option<HashMap<u64, Watched>>> {
     WATCHED.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
-/// Puts the groups led by `pids` under the watchdog.
-pub fn watch(pids: &[u32], deadline: Duration) -> Guard {
+/// Puts the groups led by `pids` under the watchdog, which ends them after `deadline`, or once `until` is set.
+pub fn watch(pids: &[u32], deadline: Duration, until: Option<&Arc<AtomicBool>>) -> Guard {
     static START: Once = Once::new();
     START.call_once(|| {
         std::thread::spawn(|| {
@@ -60,16 +61,22 @@ pub fn watch(pids: &[u32], deadline: Duration) -> Guard {
     guardian::began(pids);
     let id = NEXT.fetch_add(1, Ordering::Relaxed);
     let expired = Arc::new(AtomicBool::new(false));
-    let watched = Watched { pids: pids.to_vec(), deadline: Instant::now() + deadline, expired: expired.clone() };
+    let (deadline, until) = (Instant::now() + deadline, until.cloned());
+    let watched = Watched { pids: pids.to_vec(), deadline, expired: expired.clone(), until };
     lock().get_or_insert_default().insert(id, watched);
     Guard { id, expired }
 }
 
 fn sweep() {
     let now = Instant::now();
-    for watched in lock().iter().flat_map(|map| map.values()).filter(|w| w.deadline <= now) {
-        watched.expired.store(true, Ordering::Relaxed);
-        signal(&watched.pids, Signal::KILL);
+    for watched in lock().iter().flat_map(|map| map.values()) {
+        let is_over = watched.until.as_ref().is_some_and(|until| until.load(Ordering::Relaxed));
+        if watched.deadline <= now {
+            watched.expired.store(true, Ordering::Relaxed);
+        }
+        if watched.deadline <= now || is_over {
+            signal(&watched.pids, Signal::KILL);
+        }
     }
 }
 

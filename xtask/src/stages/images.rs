@@ -11,6 +11,7 @@ pub mod load;
 pub mod node;
 pub mod prune;
 pub mod recipe;
+pub mod store;
 mod stream;
 
 use anyhow::Result;
@@ -49,8 +50,16 @@ impl Built {
     }
 }
 
-/// Builds what of `seen` changed, side by side. The base images must have been brought before (see [`Origin::plan`]).
-pub fn build(project: &Project, engine: &Engine, origin: &dyn Origin, seen: &[Seen], mode: Mode) -> Result<Vec<Built>> {
+/// Builds what of `seen` changed, side by side; meanwhile `stocks` are completed with the nodes' content. The base images
+/// must have been brought before (see [`Origin::plan`]).
+pub fn build(
+    project: &Project,
+    engine: &Engine,
+    origin: &dyn Origin,
+    seen: &[Seen],
+    stocks: &mut [(node::Node, node::Stock)],
+    mode: Mode,
+) -> Result<Vec<Built>> {
     for unchanged in seen.iter().filter(|seen| build::decide(seen) == Verdict::Unchanged) {
         project.report.ok(format!("{} unchanged", unchanged.reference()));
         let what = format!("build {}", unchanged.name);
@@ -65,7 +74,16 @@ pub fn build(project: &Project, engine: &Engine, origin: &dyn Origin, seen: &[Se
         }
         Mode::DryRun => seen,
     };
-    apply_side_by_side(project, STAGE, mode, build::steps(project, engine, origin, seen)?)?;
+    let steps = build::steps(project, engine, origin, seen)?;
+    std::thread::scope(|scope| {
+        if mode == Mode::Apply && !steps.is_empty() {
+            for (node, stock) in stocks {
+                // One that does not say is asked again before an image is sent.
+                scope.spawn(|| stock.content = node.content().ok());
+            }
+        }
+        apply_side_by_side(project, STAGE, mode, steps)
+    })?;
     if mode == Mode::Apply {
         build::remember(project, seen)?;
     }

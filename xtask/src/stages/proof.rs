@@ -17,7 +17,7 @@ pub use way::Way;
 
 use std::collections::BTreeMap;
 
-use anyhow::{Result, bail};
+use anyhow::{Result, anyhow, bail};
 
 use crate::failure::{Class, Failure};
 use crate::project::Project;
@@ -36,17 +36,35 @@ pub struct Evidence {
     pub snapshot: Snapshot,
     /// The images of each node by every name that a pod's status may call them.
     pub nodes: BTreeMap<String, Images>,
+    /// Answers of the routes; `None`: they have not been requested.
+    pub answers: Option<Vec<Answer>>,
 }
 
 impl Evidence {
-    /// Takes it now.
-    pub fn take(tools: &Toolbox) -> Result<Self> {
+    /// Takes it now. Each route is requested `requests` times at `address`, while the nodes are asked.
+    pub fn take(tools: &Toolbox, address: &str, requests: usize) -> Result<Self> {
+        Self::take_and(tools, address, requests, |_, _| ())
+    }
+
+    /// The same. `meanwhile` gets snapshot and images as soon as they are there; the routes may be requested still.
+    pub fn take_and(
+        tools: &Toolbox,
+        address: &str,
+        requests: usize,
+        meanwhile: impl FnOnce(&Snapshot, &BTreeMap<String, Images>),
+    ) -> Result<Self> {
         std::thread::scope(|scope| {
-            let snapshot = scope.spawn(|| Snapshot::take(tools));
-            let nodes = tools.nodes()?.into_iter().map(|node| Ok((node.name.clone(), node.names()?)));
-            let nodes = nodes.collect::<Result<_>>()?;
-            let snapshot = snapshot.join().unwrap_or_else(|_| bail!("the look at the namespace panicked"))?;
-            Ok(Self { snapshot, nodes })
+            let nodes = scope.spawn(|| -> Result<_> {
+                let names = tools.nodes()?.into_iter().map(|node| Ok((node.name.clone(), node.names()?)));
+                names.collect()
+            });
+            let snapshot = Snapshot::take(tools)?;
+            let wanted = routes::routes(&snapshot);
+            let answers = scope.spawn(move || routes::measure(&wanted, address, requests));
+            let nodes = nodes.join().unwrap_or_else(|_| bail!("the look at the nodes panicked"))?;
+            meanwhile(&snapshot, &nodes);
+            let answers = answers.join().map_err(|_| anyhow!("the requests to the routes panicked"))?;
+            Ok(Self { snapshot, nodes, answers: Some(answers) })
         })
     }
 }
@@ -60,17 +78,16 @@ pub struct Proof {
 }
 
 /// Proves the release: `built` are image IDs by reference, `address` is where a user would go, `evidence` is at most as old
-/// as the decision that there is nothing left to do.
+/// as the decision that there is nothing left to do. Routes that were not requested yet are requested once.
 pub fn prove(
     project: &Project,
     tools: &Toolbox,
     built: &BTreeMap<String, String>,
     address: &str,
-    requests: usize,
     evidence: Evidence,
 ) -> Result<Proof> {
     images(built, &evidence)?;
-    let snapshot = evidence.snapshot;
+    let Evidence { snapshot, answers, .. } = evidence;
     let release = &project.settings.chart.release;
     let wanted = routes::routes(&snapshot);
     if wanted.is_empty() {
@@ -79,7 +96,7 @@ pub fn prove(
             .help("or set ingress.enabled: true in infra/helm/values-dev.yaml")
             .into());
     }
-    let answers = routes::measure(&wanted, address, requests);
+    let answers = answers.unwrap_or_else(|| routes::measure(&wanted, address, 1));
     if answers.iter().all(Answer::good) {
         return Ok(Proof { answers, snapshot });
     }

@@ -60,6 +60,11 @@ pub struct Observed {
 }
 
 impl Observed {
+    /// Whether the objects of `desired` are those that were verified last, images and Secrets aside.
+    fn knows_objects_of(&self, desired: &Desired) -> bool {
+        self.record.as_ref().is_some_and(|record| record.has_objects_of(&desired.fingerprint))
+    }
+
     /// What is wrong with a release whose namespace is being deleted.
     pub fn refusal(&self, tools: &Toolbox) -> Failure {
         let what = format!("namespace {} is being deleted, and the application with it", tools.namespace());
@@ -155,7 +160,8 @@ pub fn decide<'a>(
         let changed = record.drift(snapshot).into_iter().filter(|drift| !drift.deleted);
         steps.extend(changed.map(|drift| ownership::step(tools, &drift.object)));
     }
-    steps.push(helm::upgrade(project, tools, desired, run.clone(), true, reasons.join("; ")));
+    let known = observed.knows_objects_of(desired);
+    steps.push(helm::upgrade(project, tools, desired, run.clone(), true, known, reasons.join("; ")));
     steps.push(rollout::step(project, tools, run.clone(), redactor, "Helm applies, xtask watches".to_owned()));
     steps
 }
@@ -176,7 +182,7 @@ pub fn decide_database<'a>(
     steps.extend(secrets.steps(tools, &observed.secrets));
     let (run, why) = (Run::default(), "the database first: the dump is restored before the application starts");
     // Nothing serves yet, so there is nothing to go back to; the same command tries again.
-    steps.push(helm::upgrade(project, tools, desired, run.clone(), false, why.to_owned()));
+    steps.push(helm::upgrade(project, tools, desired, run.clone(), false, false, why.to_owned()));
     steps.push(rollout::step(project, tools, run, redactor, "Helm applies, xtask watches".to_owned()));
     steps
 }
@@ -219,8 +225,7 @@ pub fn record(
     snapshot: &Snapshot,
     verified: impl FnOnce(u64, u64) -> Verified,
 ) -> Result<()> {
-    run.confirm(tools).context("what was proven is not what is released, so it is not recorded")?;
-    let helm = helm::observe(&secrets::observe(tools)?);
+    let helm = run.confirm(tools).context("what was proven is not what is released, so it is not recorded")?;
     let kept: Vec<u64> = helm.revisions.iter().map(|revision| revision.number).collect();
     let deployed = helm.newest().filter(|newest| newest.status == "deployed").map(|newest| newest.number);
     let deployed = deployed.context("Helm's newest revision is not deployed, so there is nothing to record")?;

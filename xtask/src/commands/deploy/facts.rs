@@ -1,4 +1,6 @@
-//! What a deploy looks at before it decides: read-only probes, side by side.
+//! What a deploy looks at before it decides (read-only probes, side by side), and after its steps.
+
+use std::collections::BTreeMap;
 
 use anyhow::{Result, bail};
 use serde_json::Value;
@@ -8,11 +10,16 @@ use crate::project::Project;
 use crate::stages::cluster::{self, ApiServer, Ingress, State};
 use crate::stages::images::load::{self, Wanted};
 use crate::stages::images::node::{Node, Stock};
-use crate::stages::images::{Seen, build};
+use crate::stages::images::{Seen, build, ids};
 use crate::stages::proof::Evidence;
 use crate::stages::release;
 use crate::toolbox::Toolbox;
 use crate::world::World;
+
+use super::forget_old_builds;
+
+/// Requests to each route at the end of a deploy that changed something.
+const REQUESTS: usize = 20;
 
 /// What there is before the first step.
 pub struct Facts {
@@ -80,7 +87,35 @@ impl Live {
     /// What the proof needs of it; `None` if there is no namespace.
     pub fn evidence(&self) -> Option<Evidence> {
         let nodes = self.stocks.iter().map(|(node, stock)| (node.name.clone(), stock.names.clone())).collect();
-        Some(Evidence { snapshot: self.release.snapshot.clone()?, nodes })
+        Some(Evidence { snapshot: self.release.snapshot.clone()?, nodes, answers: None })
+    }
+}
+
+/// What there is after the last step.
+pub struct Applied {
+    /// IDs of the images by reference.
+    pub ids: BTreeMap<String, String>,
+    /// What the proof is made from; `None`: there is no namespace.
+    pub evidence: Option<Evidence>,
+    /// What became of old builds.
+    pub forgotten: Result<()>,
+}
+
+impl Applied {
+    /// Where nothing was done, what the decision was made from is proof enough of all but the routes.
+    pub fn unchanged(wanted: &[Wanted], live: &Live) -> Self {
+        let ids = wanted.iter().filter_map(|image| Some((image.reference.clone(), image.id.clone()?))).collect();
+        Self { ids, evidence: live.evidence(), forgotten: Ok(()) }
+    }
+
+    /// Looks at everything; `address` is where a user would go. Builds that nobody needs, whatever the routes answer, go
+    /// meanwhile.
+    pub fn look(project: &Project, tools: &Toolbox, wanted: &[Wanted], address: &str) -> Result<Self> {
+        let mut forgotten = Ok(());
+        let evidence = Evidence::take_and(tools, address, REQUESTS, |snapshot, nodes| {
+            forgotten = forget_old_builds(project, tools, snapshot, nodes);
+        })?;
+        Ok(Self { ids: ids::of_loaded(project, wanted)?, evidence: Some(evidence), forgotten })
     }
 }
 
@@ -108,7 +143,7 @@ fn inside(tools: &Toolbox, cluster: &cluster::Observed, credentials: &Credential
     if cluster.profile.state != State::Running {
         return Ok(Err(NOT_RUNNING.to_owned()));
     }
-    match cluster::wait_for_api_server(tools)? {
+    match cluster::wait_for_api_server(tools, &cluster.profile)? {
         ApiServer::Ready => {}
         ApiServer::Starting(words) => return Ok(Err(format!("its API server does not become ready: {words}"))),
         ApiServer::Away(words) => return Ok(Err(words)),

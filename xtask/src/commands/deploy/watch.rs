@@ -2,6 +2,8 @@
 
 mod wake;
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use anyhow::Result;
 
 use super::Deploy;
@@ -18,6 +20,18 @@ const UNREADABLE: u32 = 5;
 const DOTENV: &str = ".env";
 const INFRA: &str = "infra";
 
+/// The error of a deploy that was given up before it applied anything, because a newer save had made it stale.
+#[derive(Debug)]
+pub struct Stale;
+
+impl std::fmt::Display for Stale {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("a newer save has made this deploy stale")
+    }
+}
+
+impl std::error::Error for Stale {}
+
 /// Deploys until the user interrupts. A first deploy that fails ends it with its error; a later one is told, and the next
 /// change tried: the release serves what was verified last meanwhile.
 pub fn run(project: &Project, args: &Deploy) -> Result<()> {
@@ -25,18 +39,20 @@ pub fn run(project: &Project, args: &Deploy) -> Result<()> {
     // Read before the deploy: what changes while it runs is a change.
     let mut before = sources(project)?;
     let mut wake = Wake::new(project);
-    super::once(project, args)?;
+    wake.watch(&before);
+    deploy(project, args, &before, &mut wake)?;
     // The first deploy may have made it.
     if let Some(made) = sources(project)?.remove(DOTENV) {
         before.entry(DOTENV.to_owned()).or_insert(made);
     }
+    let args = Deploy { in_brief: true, ..args.clone() };
     loop {
         report.note("watching for changes; Ctrl-C ends it");
         let (now, changed) = next(project, &before, &mut wake);
         before = now;
         report.begin_anew();
         report.heading(&format!("\n{changed}"));
-        let result = project.reopen().and_then(|project| super::once(&project, args));
+        let result = project.reopen().and_then(|project| deploy(&project, &args, &before, &mut wake));
         if process::ending() {
             return Ok(());
         }
@@ -46,21 +62,55 @@ pub fn run(project: &Project, args: &Deploy) -> Result<()> {
     }
 }
 
+/// Deploys what was saved as `before`. While images are built, a newer save ends that.
+fn deploy(project: &Project, args: &Deploy, before: &Files, wake: &mut Wake) -> Result<()> {
+    let is_over = &AtomicBool::new(false);
+    let result = std::thread::scope(|scope| {
+        scope.spawn(move || {
+            let wake = wake;
+            while !is_over.load(Ordering::Relaxed) && !project.stale.load(Ordering::Relaxed) {
+                if wake.is_told() && sources(project).is_ok_and(|now| is_newer(now, before)) {
+                    project.stale.store(true, Ordering::Relaxed);
+                }
+            }
+        });
+        let result = super::once(project, args);
+        is_over.store(true, Ordering::Relaxed);
+        result
+    });
+    match result {
+        Err(error) if error.is::<Stale>() => {
+            project.report.note("saved again: this build is let go; nothing was applied");
+            Ok(())
+        }
+        result => result,
+    }
+}
+
+/// Whether `now` has changes of the user's. `.env` may have been made by the deploy itself.
+fn is_newer(mut now: Files, before: &Files) -> bool {
+    now.retain(|path, _| path != DOTENV || before.contains_key(DOTENV));
+    in_brief(changed_files(&now, before)).is_some()
+}
+
 /// Waits for a change that has come to rest: editors and checkouts write in several steps. What cannot be read for a
 /// moment is looked at again.
 fn next(project: &Project, before: &Files, wake: &mut Wake) -> (Files, String) {
-    let mut last = None;
+    let (mut last, mut rested) = (None, false);
     let mut silence = (String::new(), 0);
     loop {
         match sources(project) {
             Ok(now) => match in_brief(changed_files(&now, before)) {
-                Some(changed) if last.as_ref() == Some(&now) => return (now, changed),
+                // After a rest in which nothing was reported, and nothing while they were read, they need no second look.
+                Some(changed) if last.as_ref() == Some(&now) || (rested && wake.is_quiet(&now)) => {
+                    return (now, changed);
+                }
                 Some(_) => {
                     wake.wait_for_rest();
-                    last = Some(now);
+                    (last, rested) = (Some(now), true);
                 }
                 None => {
-                    wake.wait_for_change(&now);
+                    rested = wake.wait_for_change(&now);
                     last = None;
                 }
             },
@@ -105,6 +155,16 @@ mod tests {
 
     fn told(now: &Files, before: &Files) -> Option<String> {
         in_brief(changed_files(now, before))
+    }
+
+    #[test]
+    fn what_a_deploy_makes_itself_is_no_newer_save() {
+        let before = files(&[("apps/a.py", "file 1")]);
+        assert!(!is_newer(files(&[("apps/a.py", "file 1"), (DOTENV, "file 1")]), &before));
+        assert!(is_newer(files(&[("apps/a.py", "file 2"), (DOTENV, "file 1")]), &before));
+        let before = files(&[("apps/a.py", "file 1"), (DOTENV, "file 1")]);
+        assert!(is_newer(files(&[("apps/a.py", "file 1"), (DOTENV, "file 2")]), &before));
+        assert!(is_newer(files(&[("apps/a.py", "file 1")]), &before));
     }
 
     #[test]

@@ -62,17 +62,15 @@ fn is_stale(tools: &Toolbox, profile: &Profile) -> Result<bool> {
     Ok(containers.any(before))
 }
 
-/// Asks until it is ready, is away, or has been starting for too long.
-pub fn wait(tools: &Toolbox) -> Result<ApiServer> {
+/// Asks until it is ready, is away, or has been starting for too long. `profile` must be a fresh look, as for [`look`].
+pub fn wait(tools: &Toolbox, profile: &Profile) -> Result<ApiServer> {
     let begun = Instant::now();
-    loop {
-        match look(tools, &profile::observe(tools)?)? {
-            ApiServer::Starting(_) if begun.elapsed() < deadlines::API_START.time() => {
-                std::thread::sleep(deadlines::API_START_POLL.time())
-            }
-            answer => return Ok(answer),
-        }
+    let mut answer = look(tools, profile)?;
+    while matches!(answer, ApiServer::Starting(_)) && begun.elapsed() < deadlines::API_START.time() {
+        std::thread::sleep(deadlines::API_START_POLL.time());
+        answer = look(tools, &profile::observe(tools)?)?;
     }
+    Ok(answer)
 }
 
 /// What the node's systemd says of kubelet: `active`, `inactive`, `failed`, …

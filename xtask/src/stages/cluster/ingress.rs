@@ -20,6 +20,7 @@ use crate::process;
 use crate::project::Project;
 use crate::snapshot::{number, text};
 use crate::stages::images::load::{self, Wanted};
+use crate::stages::images::node::Stock;
 use crate::toolbox::Toolbox;
 use outage::Outage;
 
@@ -140,7 +141,7 @@ pub fn decide<'a>(
         }
         let wanted = Wanted::of(project, &tools.engine, &image)?;
         for node in tools.nodes()? {
-            load::load(project, &tools.engine, &node, &wanted, running)?;
+            load::load(project, &tools.engine, &node, &Stock::default(), &wanted, running)?;
         }
         let api = tools.api()?;
         if outdated.is_none() {

@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use serde_json::Value;
 
 /// Where the blobs of an OCI layout lie.
-const BLOBS: &str = "blobs/sha256/";
+pub const BLOBS: &str = "blobs/sha256/";
 /// Docker's own description of the same image. It names layers by path, so it is wrong as soon as one is left out.
 const DOCKER: [&str; 2] = ["manifest.json", "repositories"];
 /// Blobs up to this size may be manifests, which are looked at in passing.
@@ -115,10 +115,13 @@ fn docker_config(docker: &[(tar::Header, Vec<u8>)]) -> Option<String> {
 }
 
 /// A reader that tells how much has been read.
-struct Counted<R, F> {
-    inner: R,
-    count: u64,
-    each: F,
+pub struct Counted<R, F> {
+    /// What is read.
+    pub inner: R,
+    /// How many bytes were read.
+    pub count: u64,
+    /// Is told the count after each read.
+    pub each: F,
 }
 
 impl<R: Read, F: FnMut(u64)> Read for Counted<R, F> {

@@ -208,7 +208,7 @@ fn build(project: &Project, command: Process, seen: &Seen, image: &Image, runnin
     // Of this build alone: the log is named in the error and read as a whole.
     let _ = std::fs::remove_file(&log);
     let mut output = buildkit::Output::default();
-    let built = command.stdin_file(tar.clone()).log(&log).stream(|line| {
+    let built = command.stdin_file(tar.clone()).log(&log).until(&project.stale).stream(|line| {
         if let Some(text) = output.line(line) {
             running.progress(text);
         }

@@ -27,14 +27,12 @@ pub fn of_all(project: &Project, engine: &Engine, references: &[String]) -> Resu
     Ok(ids.map(|(reference, id)| (reference, known.get(&id).cloned().unwrap_or(id))).collect())
 }
 
-/// The IDs of images that nodes have been given: those of the engine, which may call an image by its manifest until the
-/// load has shown its config, or the wanted ones. Another checkout's clean-up may have taken an image from the engine.
-pub fn of_loaded(project: &Project, engine: &Engine, wanted: &[Wanted]) -> Result<BTreeMap<String, String>> {
-    let references: Vec<String> = wanted.iter().map(|image| image.reference.clone()).collect();
+/// The IDs of images that nodes have been given. The engine may have called one by its manifest until the load has shown
+/// its config. It is not asked again: another checkout's clean-up may have taken an image from it.
+pub fn of_loaded(project: &Project, wanted: &[Wanted]) -> Result<BTreeMap<String, String>> {
+    let known = known(project)?;
     let wanted = wanted.iter().filter_map(|image| Some((image.reference.clone(), image.id.clone()?)));
-    let mut ids: BTreeMap<String, String> = wanted.collect();
-    ids.extend(of_all(project, engine, &references)?);
-    Ok(ids)
+    Ok(wanted.map(|(reference, id)| (reference, known.get(&id).cloned().unwrap_or(id))).collect())
 }
 
 /// Remembers that what the engine calls `engines` is `config` on a node.

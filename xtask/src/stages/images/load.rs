@@ -8,7 +8,8 @@ use anyhow::{Result, bail};
 use super::archive::Passed;
 use super::ids;
 use super::node::{Node, Stock, canonical};
-use super::stream::{Sent, import, save, send};
+use super::store::Image;
+use super::stream::{Sent, import, save, send, send_stored};
 use crate::deadlines;
 use crate::engine::Engine;
 use crate::failure::{Class, Failure};
@@ -99,13 +100,13 @@ pub fn steps<'a>(
                     if tag.succeeds() && confirm(node, wanted).is_ok() {
                         return Ok("named; nothing sent".into());
                     }
-                    load(project, engine, node, wanted, running).map(|passed| said(&passed))
+                    load(project, engine, node, stock, wanted, running).map(|passed| said(&passed))
                 }))
             }
             Lack::Image { why } => {
                 let command = format!("{} | {}", save(engine, &wanted.reference), import(node));
                 Some(Step::new(what, why, command, move |running| {
-                    load(project, engine, node, wanted, running).map(|passed| said(&passed))
+                    load(project, engine, node, stock, wanted, running).map(|passed| said(&passed))
                 }))
             }
         }
@@ -117,22 +118,30 @@ fn said(passed: &Passed) -> String {
     format!("sent {} of {}", bytes(passed.sent), bytes(passed.total))
 }
 
-/// Sends `wanted` to `node` less what that has, or everything if the node refuses; then compares IDs.
-pub fn load(project: &Project, engine: &Engine, node: &Node, wanted: &Wanted, running: &Running) -> Result<Passed> {
+/// Sends `wanted` to `node`, which has `stock`, less what that has, or everything if the node refuses; then compares IDs.
+pub fn load(
+    project: &Project,
+    engine: &Engine,
+    node: &Node,
+    stock: &Stock,
+    wanted: &Wanted,
+    running: &Running,
+) -> Result<Passed> {
     let failed = |error: anyhow::Error| failed(wanted, node, &error);
-    let have = node.content().map_err(failed)?;
-    let refused = match attempt(project, engine, node, wanted, &have, running)? {
+    let have = stock.content.clone().map_or_else(|| node.content(), Ok).map_err(failed)?;
+    let stored = wanted.id.as_ref().zip(engine.data.as_ref()).and_then(|(id, data)| Image::open(data, id).ok());
+    let refused = match attempt(project, engine, node, wanted, stored.as_ref(), &have, running)? {
         Sent::Passed(passed) => return Ok(passed),
         Sent::Refused(error) => error,
     };
     // Nothing that could be sent more, or a node that takes nothing at all.
-    if have.is_empty() || !node.answers() {
+    if (have.is_empty() && stored.is_none()) || !node.answers() {
         return Err(failed(refused));
     }
     let why = refused.to_string();
     let why = why.lines().last().unwrap_or_default().trim_start_matches([' ', '|']);
-    project.report.note(format!("{} refuses a part of {}: sending all of it ({why})", node.name, wanted.reference));
-    match attempt(project, engine, node, wanted, &HashSet::new(), running)? {
+    project.report.note(format!("{} cannot use a part of {}: sending all of it ({why})", node.name, wanted.reference));
+    match attempt(project, engine, node, wanted, None, &HashSet::new(), running)? {
         Sent::Passed(passed) => Ok(passed),
         Sent::Refused(error) => Err(failed(error)),
     }
@@ -143,16 +152,20 @@ fn attempt(
     engine: &Engine,
     node: &Node,
     wanted: &Wanted,
+    stored: Option<&Image>,
     have: &HashSet<String>,
     running: &Running,
 ) -> Result<Sent> {
-    let passed = match send(engine, node, &wanted.reference, have, running)? {
-        Sent::Passed(passed) => passed,
-        refused => return Ok(refused),
+    let sent = match stored {
+        Some(image) => send_stored(node, image, &wanted.reference, have, running)?,
+        None => send(engine, node, &wanted.reference, have, running)?,
     };
+    let Sent::Passed(passed) = sent else { return Ok(sent) };
     // An engine that keeps images in containerd calls them by manifest; the config is known only now.
     let id = passed.config.clone().or_else(|| wanted.id.clone());
-    if let (Some(engines), Some(config)) = (engine.image_id(&wanted.reference)?, &id) {
+    if id != wanted.id
+        && let (Some(engines), Some(config)) = (engine.image_id(&wanted.reference)?, &id)
+    {
         ids::remember(project, &engines, config)?;
     }
     Ok(match confirm(node, &Wanted { id, ..wanted.clone() }) {

@@ -30,6 +30,8 @@ pub struct Stock {
     pub names: Images,
     /// Those of the images asked for that a container can be made of.
     pub ready: BTreeSet<String>,
+    /// The digests of all its content; `None`: it was not asked, or did not say.
+    pub content: Option<HashSet<String>>,
 }
 
 /// A node.
@@ -64,22 +66,23 @@ impl Node {
 
     /// The images that kubelet can start, by reference.
     pub fn images(&self) -> Result<Images> {
-        self.listing(Listing::images)
+        self.listing().map(|listing| tagged(&listing.names()))
     }
 
     /// The images by every name that a pod's status may call them: reference, `name@sha256:<manifest>` and the plain ID.
     /// All lead to the ID (config digest).
     pub fn names(&self) -> Result<Images> {
-        self.listing(Listing::names)
+        self.listing().map(|listing| listing.names())
     }
 
     /// What it has of the images `wanted` in particular (as [`canonical`] spells them), and its images at large.
     pub fn stock(&self, wanted: &[String]) -> Result<Stock> {
         std::thread::scope(|scope| {
             let ready = scope.spawn(|| self.ready(wanted));
-            let (images, names) = self.listing(|listing| (listing.images(), listing.names()))?;
+            let listing = self.listing()?;
             let ready = ready.join().unwrap_or_else(|_| bail!("the look at node {} panicked", self.name))?;
-            Ok(Stock { images, names, ready })
+            let names = listing.names();
+            Ok(Stock { images: tagged(&names), names, ready, content: None })
         })
     }
 
@@ -118,11 +121,6 @@ impl Node {
         self.ask("which images its containers use", &["ps", "-a", "-o", "json"], parse_used)
     }
 
-    /// IDs of its images that have no name.
-    pub fn nameless(&self) -> Result<Vec<String>> {
-        self.listing(Listing::nameless)
-    }
-
     /// Whether the image with this ID has the label `name=value`.
     pub fn has_label(&self, id: &str, label: &str) -> Result<bool> {
         let (name, value) = label.split_once('=').unwrap_or((label, ""));
@@ -131,9 +129,8 @@ impl Node {
         Ok(image["info"]["imageSpec"]["config"]["Labels"][name] == value)
     }
 
-    fn listing<T>(&self, part: impl Fn(&Listing) -> T) -> Result<T> {
-        let listing = self.ask("which images it has", &["images", "-o", "json"], |text| Ok(Listing::parse(text)?))?;
-        Ok(part(&listing))
+    fn listing(&self) -> Result<Listing> {
+        self.ask("which images it has", &["images", "-o", "json"], |text| Ok(Listing::parse(text)?))
     }
 
     /// Asks crictl, and reads its answer. One that does not come, or is none, is an error that says `what` is unknown.
@@ -185,23 +182,25 @@ impl Listing {
         serde_json::from_str(text)
     }
 
-    fn images(&self) -> Images {
-        self.ids_by(|image| image.repo_tags.clone())
-    }
-
-    fn nameless(&self) -> Vec<String> {
-        let nameless = self.images.iter().filter(|image| image.repo_tags.is_empty() && image.repo_digests.is_empty());
-        nameless.map(|image| image.id.clone()).collect()
-    }
-
     fn names(&self) -> Images {
-        self.ids_by(|image| [&image.repo_tags[..], &image.repo_digests, std::slice::from_ref(&image.id)].concat())
+        let names = |image: &Listed| {
+            let names = [&image.repo_tags[..], &image.repo_digests, std::slice::from_ref(&image.id)].concat();
+            names.into_iter().map(|name| (name, image.id.clone())).collect::<Vec<_>>()
+        };
+        self.images.iter().flat_map(names).collect()
     }
+}
 
-    fn ids_by(&self, names: impl Fn(&Listed) -> Vec<String>) -> Images {
-        let of = |image: &Listed| names(image).into_iter().map(|name| (name, image.id.clone())).collect::<Vec<_>>();
-        self.images.iter().flat_map(of).collect()
-    }
+/// Those of `names` (see [`Node::names`]) that kubelet can start, by reference.
+pub fn tagged(names: &Images) -> Images {
+    let is_tagged = |name: &str| !name.starts_with("sha256:") && !name.contains("@sha256:");
+    names.iter().filter(|(name, _)| is_tagged(name)).map(|(name, id)| (name.clone(), id.clone())).collect()
+}
+
+/// IDs in `names` that have no other name.
+pub fn nameless(names: &Images) -> Vec<String> {
+    let named: BTreeSet<&String> = names.iter().filter(|(name, id)| name != id).map(|(_, id)| id).collect();
+    names.keys().filter(|name| name.starts_with("sha256:") && !named.contains(name)).cloned().collect()
 }
 
 #[derive(Deserialize)]
@@ -260,7 +259,6 @@ mod tests {
             let errors = [
                 node.images().map(drop),
                 node.names().map(drop),
-                node.nameless().map(drop),
                 node.used().map(drop),
                 node.has_label("sha256:a", "a=b").map(drop),
                 node.stock(&wanted).map(drop),
@@ -298,7 +296,8 @@ mod tests {
     #[test]
     fn what_crictl_printed_on_a_node_is_read() {
         let listing = Listing::parse(include_str!("../../../tests/recorded/cluster/images.json")).unwrap();
-        let (images, names) = (listing.images(), listing.names());
+        let names = listing.names();
+        let images = tagged(&names);
         let backend = images.keys().find(|name| name.starts_with("docker.io/library/todo-backend:")).unwrap();
         let id = &images[backend];
         assert!(id.starts_with("sha256:") && names[id] == *id && names[backend] == *id && names.len() > images.len());
@@ -310,10 +309,11 @@ mod tests {
     fn what_crictl_prints_is_read() {
         let text = r#"{"images":[{"id":"sha256:aa","repoTags":["docker.io/library/a:1","docker.io/library/a:2"],
             "repoDigests":[],"size":"1","username":"","pinned":false},{"id":"sha256:bb","repoTags":[]}]}"#;
-        let images = Listing::parse(text).unwrap().images();
+        let names = Listing::parse(text).unwrap().names();
+        let images = tagged(&names);
         assert_eq!(images.len(), 2);
         assert_eq!(images["docker.io/library/a:2"], "sha256:aa");
-        assert_eq!(Listing::parse(text).unwrap().nameless(), ["sha256:bb"]);
+        assert_eq!(nameless(&names), ["sha256:bb"]);
 
         let named = r#"{"images":[{"id":"sha256:aa","repoTags":["docker.io/library/a:1"],
             "repoDigests":["docker.io/library/a@sha256:bb"]}]}"#;

@@ -1,16 +1,17 @@
 //! Forgets old builds of our own images, by name: an engine or a node holds other people's too.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use camino::{Utf8Path, Utf8PathBuf};
 
 use super::build::LABEL;
-use super::node::{Images, Node, canonical};
+use super::node::{Images, Node, canonical, nameless, tagged};
 use crate::engine::Engine;
 use crate::files;
 use crate::plan::Step;
 use crate::private;
+use crate::toolbox::Toolbox;
 
 /// How many builds of an image an engine keeps: going back and forth between branches costs no build.
 pub const KEEP: usize = 5;
@@ -39,55 +40,104 @@ pub fn forget_profile(cache: &Utf8Path, profile: &str) -> Result<()> {
     files::remove(&needs_file(cache, profile))
 }
 
-/// The steps that remove from `engine` all but the newest `keep` builds of each image in `names`. References in `needed`
-/// stay in any case.
-pub fn engine_steps<'a>(
-    engine: &'a Engine,
-    names: &[&str],
-    keep: usize,
-    needed: &BTreeSet<String>,
-) -> Result<Vec<Step<'a>>> {
-    // Newest first, as docker lists them.
-    let listing = engine.docker().args(["image", "ls", "--format", "{{.Repository}}:{{.Tag}}"]).read()?;
-    let old = old(listing.lines(), names, keep, needed);
-    let mut steps: Vec<Step<'a>> = old
-        .into_iter()
-        .map(|reference| {
-            let command = engine.docker().args(["image", "rm", &reference]);
-            Step::new(format!("remove {reference}"), "an old build", command.clone(), move |_| {
-                command.run().map(|()| String::new())
-            })
-        })
-        .collect();
-    // What a later build took the tag from.
-    let label = format!("label={LABEL}");
-    let nameless = ["--filter", "dangling=true", "--filter", &label];
-    let ids = engine.docker().args(["image", "ls", "--quiet"]).args(nameless).read()?;
-    let is_id = |id: &str| id.bytes().all(|byte| byte.is_ascii_hexdigit());
-    ensure!(
-        ids.split_whitespace().all(is_id),
-        "`docker image ls --quiet` printed something else than IDs: {}",
-        ids.trim()
-    );
-    if !ids.trim().is_empty() {
-        let command = engine.docker().args(["image", "prune", "--force", "--filter", &label]);
-        steps.push(Step::new(
-            "remove builds without a name",
-            "another build has their tag",
-            command.clone(),
-            move |_| command.run().map(|()| String::new()),
-        ));
-    }
-    Ok(steps)
+/// What engine and nodes hold.
+pub struct Builds {
+    /// References of the images in the engine, newest first, one a line.
+    engine: String,
+    /// Whether the engine has builds of ours that lost their name.
+    nameless: bool,
+    /// What the containers of each node use.
+    nodes: Vec<(Node, BTreeSet<String>)>,
 }
 
-/// The steps that remove from `node` those builds of the images in `names` that neither `needed` (references of kept
-/// revisions) nor any container uses, and those that lost their name to a later build. What they alone held is collected
-/// by containerd.
-pub fn node_steps<'a>(node: &'a Node, names: &[&str], needed: &BTreeSet<String>) -> Result<Vec<Step<'a>>> {
-    let images = node.images()?;
-    let used = node.used()?;
-    let garbage = garbage(&images, &used, names, needed);
+impl Builds {
+    /// Asks engine and nodes side by side.
+    pub fn observe(tools: &Toolbox) -> Result<Self> {
+        let nodes = tools.nodes()?;
+        let panicked = |_| bail!("the look for old builds panicked");
+        std::thread::scope(|scope| {
+            let ask = |node: Node| node.used().map(|used| (node, used));
+            let nodes: Vec<_> = nodes.into_iter().map(|node| scope.spawn(move || ask(node))).collect();
+            let list = tools.engine.docker().args(["image", "ls"]);
+            // Newest first, as docker lists them.
+            let engine = list.clone().args(["--format", "{{.Repository}}:{{.Tag}}"]).read()?;
+            // Whose they are is another question.
+            let nameless = engine.contains("<none>") && {
+                let ids = list.args(["--quiet", "--filter", "dangling=true", "--filter", &ours()]).read()?;
+                let is_id = |id: &str| id.bytes().all(|byte| byte.is_ascii_hexdigit());
+                ensure!(
+                    ids.split_whitespace().all(is_id),
+                    "`docker image ls --quiet` printed something else than IDs: {}",
+                    ids.trim()
+                );
+                !ids.trim().is_empty()
+            };
+            let nodes = nodes.into_iter().map(|node| node.join().unwrap_or_else(panicked)).collect::<Result<_>>()?;
+            Ok(Self { engine, nameless, nodes })
+        })
+    }
+
+    /// The steps that remove from `engine` all but the newest `keep` builds of each image in `names`. References in
+    /// `needed` stay in any case.
+    pub fn engine_steps<'a>(
+        &self,
+        engine: &'a Engine,
+        names: &[&str],
+        keep: usize,
+        needed: &BTreeSet<String>,
+    ) -> Vec<Step<'a>> {
+        let old = old(self.engine.lines(), names, keep, needed);
+        let mut steps: Vec<Step<'a>> = old
+            .into_iter()
+            .map(|reference| {
+                let command = engine.docker().args(["image", "rm", &reference]);
+                Step::new(format!("remove {reference}"), "an old build", command.clone(), move |_| {
+                    command.run().map(|()| String::new())
+                })
+            })
+            .collect();
+        // What a later build took the tag from.
+        if self.nameless {
+            let command = engine.docker().args(["image", "prune", "--force", "--filter", &ours()]);
+            steps.push(Step::new(
+                "remove builds without a name",
+                "another build has their tag",
+                command.clone(),
+                move |_| command.run().map(|()| String::new()),
+            ));
+        }
+        steps
+    }
+
+    /// The steps that remove from the nodes, which hold `images`, those builds of `names` that neither `needed` (references of
+    /// kept revisions) nor any container uses, and those that lost their name to a later build. What they alone held is
+    /// collected by containerd.
+    pub fn node_steps<'a>(
+        &'a self,
+        images: &BTreeMap<String, Images>,
+        names: &[&str],
+        needed: &BTreeSet<String>,
+    ) -> Result<Vec<Step<'a>>> {
+        let nodes = self.nodes.iter().filter_map(|(node, used)| Some((node, images.get(&node.name)?, used)));
+        let steps = nodes.map(|(node, images, used)| of_node(node, images, used, names, needed));
+        Ok(steps.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect())
+    }
+}
+
+/// The filter for builds of ours.
+fn ours() -> String {
+    format!("label={LABEL}")
+}
+
+fn of_node<'a>(
+    node: &'a Node,
+    all: &Images,
+    used: &BTreeSet<String>,
+    names: &[&str],
+    needed: &BTreeSet<String>,
+) -> Result<Vec<Step<'a>>> {
+    let images = tagged(all);
+    let garbage = garbage(&images, used, names, needed);
     let id = |reference: &String| images.get(reference);
     let steps = garbage.iter().enumerate().filter_map(|(index, reference)| {
         // `crictl rmi` removes every name of the image, and `ctr images rm` one name only, but leaves the one that CRI
@@ -103,7 +153,7 @@ pub fn node_steps<'a>(node: &'a Node, names: &[&str], needed: &BTreeSet<String>)
         Some(Step::new(what, "no longer used", command.clone(), move |_| command.run().map(|()| String::new())))
     });
     let mut steps: Vec<Step<'a>> = steps.collect();
-    for id in node.nameless()?.into_iter().filter(|id| !used.contains(id)) {
+    for id in nameless(all).into_iter().filter(|id| !used.contains(id)) {
         if node.has_label(&id, LABEL)? {
             let command = node.exec(["crictl", "rmi", &id]);
             let what = format!("remove {id} from {}", node.name);

@@ -1,16 +1,17 @@
 //! The stream from the engine to a node, and who is to blame when it breaks.
 
 use std::collections::HashSet;
-use std::io::{BufWriter, Write};
+use std::io::{BufWriter, PipeWriter, Write};
 
 use anyhow::Result;
 
 use super::archive::{self, Passed};
 use super::node::Node;
+use super::store::Image;
 use crate::deadlines;
 use crate::engine::Engine;
 use crate::failure::{Class, Failure};
-use crate::process::Process;
+use crate::process::{Piped, Process};
 use crate::report::{Running, bytes};
 
 /// How sending ended, if the engine did its part.
@@ -24,17 +25,11 @@ pub enum Sent {
 
 /// Streams the image without the blobs in `have` from the engine into the node.
 pub fn send(engine: &Engine, node: &Node, reference: &str, have: &HashSet<String>, running: &Running) -> Result<Sent> {
-    let (read, write) = std::io::pipe()?;
-    let import = import(node).pipe_from(Some(read))?;
     let save = save(engine, reference).pipe_from(None)?;
     running.progress("reading the image from the engine");
-    let mut output = Output { inner: BufWriter::with_capacity(1 << 18, write), broken: false };
-    let passed = archive::filter(save.reader(), &mut output, have, |sent| {
-        running.progress(format!("sent {}", bytes(sent)));
-    });
-    let broken = output.broken;
-    // Ends the import's input; without it the node would wait for more.
-    drop(output);
+    let (passed, broken, import) = into(node, |output| {
+        archive::filter(save.reader(), output, have, |sent| running.progress(format!("sent {}", bytes(sent))))
+    })?;
     // Whoever stopped first knows why; the other side only saw its end.
     let unsaved = |error: anyhow::Error| {
         let what = format!("cannot read {} from the engine: {error:#}", reference);
@@ -48,6 +43,39 @@ pub fn send(engine: &Engine, node: &Node, reference: &str, have: &HashSet<String
         Err(error) if broken => Ok(Sent::Refused(import.finish().err().unwrap_or(error))),
         Err(error) => Err(unsaved(save.finish().err().unwrap_or(error)).into()),
     }
+}
+
+/// Streams `image`, which the engine calls `reference`, from the engine's files. Files that cannot be read count as a
+/// refusal: `docker save` may send the image all the same.
+pub fn send_stored(
+    node: &Node,
+    image: &Image,
+    reference: &str,
+    have: &HashSet<String>,
+    running: &Running,
+) -> Result<Sent> {
+    let (passed, broken, import) = into(node, |output| {
+        image.write(reference, output, have, |sent| running.progress(format!("sent {}", bytes(sent))))
+    })?;
+    Ok(match passed {
+        Ok(passed) => import.finish().map_or_else(Sent::Refused, |_| Sent::Passed(passed)),
+        Err(error) if broken => Sent::Refused(import.finish().err().unwrap_or(error)),
+        Err(error) => Sent::Refused(error),
+    })
+}
+
+/// Starts the import on `node` and has `write` write its input. Returns what that returned, whether the node ended the
+/// stream, and the import.
+fn into(
+    node: &Node,
+    write: impl FnOnce(&mut Output<PipeWriter>) -> Result<Passed>,
+) -> Result<(Result<Passed>, bool, Piped)> {
+    let (reader, writer) = std::io::pipe()?;
+    let import = import(node).pipe_from(Some(reader))?;
+    let mut output = Output { inner: BufWriter::with_capacity(1 << 18, writer), broken: false };
+    let passed = write(&mut output);
+    // Without the end of the input, which comes with the end of `output`, the node would wait for more.
+    Ok((passed, output.broken, import))
 }
 
 /// The command that reads the image.
@@ -89,7 +117,7 @@ mod tests {
         std::fs::write(&script, text).unwrap();
         std::fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
         let client = camino::Utf8PathBuf::from_path_buf(script).unwrap();
-        let engine = Engine { client, envs: Vec::new(), private: true, empty: false };
+        let engine = Engine { client, ..Engine::system() };
         let node = Node::container(&engine, "n");
         (engine, node, temp)
     }

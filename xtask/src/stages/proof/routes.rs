@@ -129,9 +129,12 @@ pub fn agent() -> ureq::Agent {
     config.http_status_as_error(false).proxy(None).build().into()
 }
 
-/// Requests each route `count` times.
+/// Requests each route `count` times, one request after another; the routes side by side.
 pub fn measure(routes: &[Route], address: &str, count: usize) -> Vec<Answer> {
-    routes.iter().map(|route| one(route, address, count)).collect()
+    std::thread::scope(|scope| {
+        let asked: Vec<_> = routes.iter().map(|route| scope.spawn(|| one(route, address, count))).collect();
+        asked.into_iter().map(|answer| answer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
+    })
 }
 
 fn one(route: &Route, address: &str, count: usize) -> Answer {

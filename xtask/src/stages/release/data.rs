@@ -20,9 +20,7 @@ pub fn step<'a>(
     observed: &Observed,
 ) -> Option<Step<'a>> {
     let snapshot = observed.snapshot.clone().filter(|snapshot| claims(snapshot).next().is_some())?;
-    let renames = |part: &String| !part.starts_with("image ") && !part.starts_with("Secret of ");
-    let differences = observed.record.as_ref().map(|record| record.differences(&desired.fingerprint));
-    if desired.remote() || differences.is_some_and(|parts| !parts.iter().any(renames)) {
+    if desired.remote() || observed.knows_objects_of(desired) {
         return None;
     }
     let shown = helm::shown_render(project, tools, desired);

@@ -136,17 +136,22 @@ fn command(project: &Project, tools: &Toolbox, desired: &Desired) -> Process {
 }
 
 /// The `helm upgrade --install` without wait: xtask watches itself. What Helm has half applied when it fails is undone,
-/// where `undoes` says so.
+/// where `undoes` says so. `known`: the API server has had these objects, other images and Secrets aside, so Helm need not
+/// compare them with its schema, which takes longer than all else that Helm does.
 pub fn upgrade<'a>(
     project: &'a Project,
     tools: &'a Toolbox,
     desired: &'a Desired,
     run: Run,
     undoes: bool,
+    known: bool,
     why: String,
 ) -> Step<'a> {
     let release = &project.settings.chart.release;
-    let command = command(project, tools, desired).log(project.log("helm"));
+    let mut command = command(project, tools, desired).log(project.log("helm"));
+    if known {
+        command = command.arg("--disable-openapi-validation");
+    }
     let shown = format!("{command} <<< '{}'", desired.values);
     Step::new(format!("helm upgrade {release}"), why, shown, move |_| {
         run.change(project, tools, &command, undoes).map(|()| String::new())

@@ -172,6 +172,11 @@ impl Record {
             .collect()
     }
 
+    /// Whether `wanted` is the same but for images and Secrets: chart and values render the same objects.
+    pub fn has_objects_of(&self, wanted: &BTreeMap<String, String>) -> bool {
+        self.differences(wanted).iter().all(|part| part.starts_with("image ") || part.starts_with("Secret of "))
+    }
+
     /// What somebody changed by hand since.
     pub fn drift(&self, snapshot: &Snapshot) -> Vec<Drift> {
         let live: BTreeMap<String, &Value> = snapshot.applied().map(|object| (key(object), object)).collect();
@@ -287,6 +292,14 @@ mod tests {
         assert!(record().differences(&map(&[("chart", "1"), ("values", "2")])).is_empty());
         assert_eq!(record().differences(&map(&[("chart", "9"), ("values", "2")])), ["chart changed"]);
         assert_eq!(record().differences(&map(&[("chart", "1")])), ["values changed"]);
+    }
+
+    #[test]
+    fn images_and_secrets_change_no_objects() {
+        let with = |more: &[(&str, &str)]| map(&[&[("chart", "1"), ("values", "2")], more].concat());
+        assert!(record().has_objects_of(&with(&[("image todo-backend", "3"), ("Secret of backend", "4")])));
+        assert!(!record().has_objects_of(&with(&[("database", "remote")])));
+        assert!(!record().has_objects_of(&map(&[("chart", "9"), ("values", "2")])));
     }
 
     #[test]

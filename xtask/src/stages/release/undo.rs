@@ -113,14 +113,14 @@ impl Run {
         }
     }
 
-    /// Fails unless the revision that this run has made is the release's newest, and deployed.
-    pub fn confirm(&self, tools: &Toolbox) -> Result<()> {
-        let Doing::Release(before) = self.doing() else { return Ok(()) };
+    /// Helm's state. Fails unless the revision that this run has made is the release's newest, and deployed.
+    pub fn confirm(&self, tools: &Toolbox) -> Result<Status> {
         let helm = helm::observe(&secrets::observe(tools)?);
+        let Doing::Release(before) = self.doing() else { return Ok(helm) };
         let failure = |what: String| Failure::new(Class::Rollout, what).help("cargo xtask deploy dev");
         let made = before.made(&helm).map_err(|error| failure(error.to_string()))?;
         match made {
-            Some(revision) if revision.status == "deployed" => Ok(()),
+            Some(revision) if revision.status == "deployed" => Ok(helm),
             Some(Revision { number, status, .. }) => {
                 Err(failure(format!("Helm has ended, but its revision {number} is {status}")).into())
             }

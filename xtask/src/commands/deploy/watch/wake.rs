@@ -26,6 +26,10 @@ pub struct Wake {
 impl Wake {
     /// Watches nothing yet.
     pub fn new(project: &Project) -> Self {
+        Self::within(project.root.clone(), project.report.clone())
+    }
+
+    fn within(root: Utf8PathBuf, report: Report) -> Self {
         let (send, reports) = channel();
         let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
             // Reading the sources is no change; an error is a reason to look.
@@ -34,13 +38,7 @@ impl Wake {
             }
             let _ = send.send(());
         });
-        let mut wake = Self {
-            root: project.root.clone(),
-            watcher: None,
-            reports,
-            folders: BTreeSet::new(),
-            report: project.report.clone(),
-        };
+        let mut wake = Self { root, watcher: None, reports, folders: BTreeSet::new(), report };
         match watcher {
             Ok(watcher) => wake.watcher = Some(watcher),
             Err(error) => wake.fall_back(&error),
@@ -49,14 +47,30 @@ impl Wake {
     }
 
     /// Waits until something may have changed since `now` was read, at most [`deadlines::SOURCES_LOOK`], and then for rest:
-    /// a file that does not count may change all the time.
-    pub fn wait_for_change(&mut self, now: &Files) {
+    /// a file that does not count may change all the time. Returns whether a change was reported and has come to rest.
+    pub fn wait_for_change(&mut self, now: &Files) -> bool {
         // Something may have changed in a new folder before it was watched.
-        if self.watch(now) == 0
-            && (self.watcher.is_none() || self.reports.recv_timeout(deadlines::SOURCES_LOOK.time()).is_ok())
-        {
+        let told = self.watch(now) == 0
+            && (self.watcher.is_none() || self.reports.recv_timeout(deadlines::SOURCES_LOOK.time()).is_ok());
+        if told {
             self.wait_for_rest();
         }
+        told
+    }
+
+    /// Whether nothing has been reported since the last wait. `now` is what was read since then: of a folder that was not
+    /// watched yet nobody can say.
+    pub fn is_quiet(&mut self, now: &Files) -> bool {
+        self.watch(now) == 0 && self.watcher.is_some() && self.reports.try_recv().is_err()
+    }
+
+    /// Waits a moment for a change to be reported, and then for rest. Returns whether the sources are worth a look.
+    pub fn is_told(&self) -> bool {
+        let told = self.watcher.is_none() || self.reports.recv_timeout(deadlines::SOURCES_REST.time()).is_ok();
+        if told {
+            self.wait_for_rest();
+        }
+        told
     }
 
     /// Waits until no change has been reported for a moment, at most [`deadlines::SOURCES_LOOK`].
@@ -71,7 +85,7 @@ impl Wake {
 
     /// Watches the folders of `files`, each by itself: what `.dockerignore` leaves out may change all the time. Returns how
     /// many are new.
-    fn watch(&mut self, files: &Files) -> usize {
+    pub fn watch(&mut self, files: &Files) -> usize {
         let inside = files.iter().filter(|(_, what)| *what == FOLDER).map(|(path, _)| self.root.join(path));
         let around = files.keys().filter_map(|path| self.root.join(path).parent().map(Utf8PathBuf::from));
         let folders: BTreeSet<Utf8PathBuf> = inside.chain(around).collect();
@@ -94,5 +108,28 @@ impl Wake {
         self.watcher = None;
         let often = deadlines::SOURCES_POLL.time().as_millis();
         self.report.note(format!("the system reports no changes ({error}): the files are read every {often} ms"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_save_is_told_once_and_another_one_ends_the_quiet() {
+        let temp = tempfile::tempdir().unwrap();
+        let root = Utf8PathBuf::from_path_buf(temp.path().canonicalize().unwrap()).unwrap();
+        let mut wake = Wake::within(root.clone(), Report::new(false));
+        let files = Files::from([("a".to_owned(), "file 1".to_owned())]);
+        assert!(!wake.is_quiet(&files), "of a folder that was not watched nobody can say");
+        assert!(wake.is_quiet(&files));
+        std::fs::write(root.join("a"), "2").unwrap();
+        assert!(wake.is_told(), "no report of a change");
+        assert!(wake.is_quiet(&files) && !wake.is_told());
+        std::fs::write(root.join("a"), "3").unwrap();
+        let start = Instant::now();
+        while wake.is_quiet(&files) {
+            assert!(start.elapsed() < deadlines::SOURCES_LOOK.time(), "no report of a second change");
+        }
     }
 }
