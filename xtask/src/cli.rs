@@ -4,7 +4,7 @@ use anyhow::Result;
 use camino::Utf8PathBuf;
 use clap::{Args, Parser, Subcommand};
 
-use crate::commands::{bench, cluster, deploy, doctor, images, logs, pins, rollback, status, teardown, test, tool};
+use crate::commands::{bench, cluster, deploy, dev, doctor, images, logs, pins, rollback, status, teardown, test, tool};
 use crate::dotenv;
 use crate::origin;
 use crate::project::{Options, Project};
@@ -96,6 +96,7 @@ pub(crate) enum Command {
     /// Build both images, tagged by content
     Images(images::Images),
     Deploy(deploy::Deploy),
+    Dev(dev::Dev),
     Cluster(cluster::Cluster),
     /// Stop the cluster, which frees its memory; all data stays
     Stop,

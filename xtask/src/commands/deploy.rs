@@ -1,7 +1,7 @@
 //! `cargo xtask deploy <env>`: machine -> tools -> cluster -> images -> release -> proof.
 
 mod facts;
-mod watch;
+pub(crate) mod watch;
 
 use std::collections::BTreeMap;
 use std::time::Instant;

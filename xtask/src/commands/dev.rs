@@ -1,0 +1,367 @@
+//! `cargo xtask dev`: both applications behind one port, served again a moment after each save. No cluster.
+
+mod image;
+mod service;
+mod sources;
+mod stack;
+
+use std::collections::BTreeMap;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::Instant;
+
+use anstyle::{AnsiColor, Style};
+use anyhow::Result;
+use camino::Utf8PathBuf;
+use clap::{Args, ValueEnum};
+use serde_json::{Value, json};
+
+use crate::commands::logs::readable;
+use crate::credentials::{self, Credentials};
+use crate::deadlines;
+use crate::dotenv::{AUTH_SECRET, Contract, DATABASE_URL, DATABASE_URL_UNPOOLED, OPENAI_API_KEY};
+use crate::failure::{Class, Failure};
+use crate::files;
+use crate::origin::Need;
+use crate::plan::{self, Mode};
+use crate::private;
+use crate::process;
+use crate::project::Project;
+use crate::report::{BAD, DIM, GOOD, seconds};
+use crate::secrets::{self, Secret};
+use crate::stages::machine;
+use crate::stages::proof::http;
+use crate::world::World;
+use service::Service;
+use sources::Sources;
+use stack::Stack;
+
+/// The stage's name in reports.
+const STAGE: &str = "dev";
+/// What a supervisor's own lines begin with.
+const MARK: char = '\x1e';
+
+/// Serve the checkout behind one port, again a moment after each save; without a cluster
+#[derive(Args, Debug, Clone)]
+pub struct Dev {
+    /// Have a scripted server answer for the assistant, without a key
+    #[arg(long)]
+    pub fake_assistant: bool,
+    /// Make an account with N todos
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u32>,
+    /// Open a debugger's port on loopback: debugpy at 5678, the Node inspector at 9229
+    #[arg(long, value_name = "APP", value_delimiter = ',')]
+    pub debug: Vec<App>,
+}
+
+/// An application.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+pub enum App {
+    /// FastAPI.
+    Backend,
+    /// Next.js.
+    Frontend,
+}
+
+const APPS: [App; 2] = [App::Backend, App::Frontend];
+
+impl App {
+    fn name(self) -> &'static str {
+        if self == Self::Backend { "backend" } else { "frontend" }
+    }
+
+    fn image(self) -> &'static str {
+        if self == Self::Backend { "todo-backend" } else { "todo-frontend" }
+    }
+
+    fn debug_port(self) -> u16 {
+        if self == Self::Backend { 5678 } else { 9229 }
+    }
+
+    fn folder(self, project: &Project) -> Utf8PathBuf {
+        project.root.join(&project.settings.images[self.image()].context)
+    }
+}
+
+/// What happens while `dev` runs.
+enum Event {
+    /// A container printed a line.
+    Line(&'static str, String),
+    /// A container has ended, and why.
+    Ended(&'static str, Option<anyhow::Error>),
+    /// A file was saved, or some.
+    Saved(Sources),
+    /// Both applications answer for the first time.
+    Answered,
+}
+
+/// Serves until the user interrupts.
+pub fn run(project: &Project, args: &Dev) -> Result<()> {
+    let began = Instant::now();
+    let environment = &project.settings.dev.environment;
+    let port = project.options.port.unwrap_or(project.settings.dev.port);
+    crate::cache::claim(&project.cache)?;
+    let _lock = stack::lock(project)?;
+    let contract = Contract::read(project, environment)?;
+    let credentials = credentials::read(project, environment)?.ensure(project, environment, Mode::Apply)?;
+    let contract = Contract { embedded: credentials.embedded, ..contract };
+    consent_to_migrate(project, &credentials)?;
+    let world = World::bring(project, Mode::Apply, &needs(project, &contract))?;
+    let mut session = Session::new(project, args, &world, &contract, port);
+    session.start(&credentials)?;
+    session.serve(began, &credentials)
+}
+
+/// What the origin must bring.
+fn needs(project: &Project, contract: &Contract) -> Vec<Need> {
+    let settings = &project.settings;
+    let bases = settings.images.values().flat_map(|image| image.bases.values().cloned());
+    let mut needs: Vec<Need> = bases.map(Need::Image).collect();
+    needs.push(Need::Image(settings.cluster.ingress_image.clone()));
+    needs.extend(contract.embedded.then(|| Need::Image(settings.database.image.clone())));
+    needs
+}
+
+/// Asks before a database of the user's own is migrated for the first time. The answer is kept as a digest that tells
+/// nothing of the URL, and holds until the URL or AUTH_SECRET changes.
+fn consent_to_migrate(project: &Project, credentials: &Credentials) -> Result<()> {
+    if credentials.embedded {
+        return Ok(());
+    }
+    let file = project.target().join("dev-database");
+    let digest = database_digest(credentials)?;
+    if files::read(&file)?.as_deref() != Some(digest.as_str()) {
+        let loss = format!("migrate the database at {}, now and whenever a migration is saved", credentials.database);
+        machine::consent_to(project, &[loss], "without DATABASE_URL in .env, `cargo xtask dev` has a Postgres of its own")?;
+        private::create_dir(&project.target())?;
+        private::write(&file, &digest)?;
+    }
+    project.report.note(format!("database: {}, which `dev` migrates", credentials.database));
+    Ok(())
+}
+
+fn database_digest(credentials: &Credentials) -> Result<String> {
+    let keys = [AUTH_SECRET, DATABASE_URL, DATABASE_URL_UNPOOLED];
+    let pairs = credentials.values().filter(|(key, _)| keys.contains(key));
+    secrets::digest(&pairs.map(|(key, value)| (key, value.expose())).collect::<Vec<_>>())
+}
+
+/// One `dev`.
+struct Session<'a> {
+    project: &'a Project,
+    args: &'a Dev,
+    world: &'a World,
+    contract: &'a Contract,
+    stack: Stack,
+    address: String,
+    port: u16,
+    sources: Sources,
+    services: BTreeMap<&'static str, Service>,
+    /// When what an application serves was saved.
+    saved: BTreeMap<&'static str, Instant>,
+    send: Sender<Event>,
+    events: Receiver<Event>,
+}
+
+impl<'a> Session<'a> {
+    fn new(project: &'a Project, args: &'a Dev, world: &'a World, contract: &'a Contract, port: u16) -> Self {
+        let (send, events) = channel();
+        let stack = Stack::new(project, &world.tools.engine);
+        let address = format!("http://localhost:{port}");
+        let (services, saved, sources) = Default::default();
+        Self { project, args, world, contract, stack, address, port, sources, services, saved, send, events }
+    }
+
+    /// Starts all containers and sends them the sources.
+    fn start(&mut self, credentials: &Credentials) -> Result<()> {
+        let report = &self.project.report;
+        stack::mark(self.project)?;
+        let left = self.stack.prepare()?;
+        if left > 0 {
+            report.note(format!("{left} containers of an earlier `dev` that was killed have been ended"));
+        }
+        self.stack.check_port(self.port)?;
+        self.sources = Sources::read(self.project, self.args.fake_assistant)?;
+        let mut images = Vec::new();
+        let mut steps = Vec::new();
+        for app in APPS {
+            let target = self.target(app);
+            let (image, step) = image::decide(self.project, self.world, app, target, &self.sources.apps[&app])?;
+            images.push((app, image));
+            steps.extend(step);
+        }
+        plan::apply_side_by_side(self.project, STAGE, Mode::Apply, steps)?;
+        let kept = self.stack.name("data");
+        report.on_interrupt({
+            let (report, embedded) = (report.clone(), self.contract.embedded);
+            move || {
+                let data = if embedded { format!("; the todos stay in the volume {kept}") } else { String::new() };
+                report.line(format!("\nended, with all containers{data}"));
+            }
+        });
+        if self.contract.embedded {
+            self.run_part("postgres", &self.stack.postgres(self.project, self.world))?;
+        }
+        for (app, image) in images {
+            self.run_app(app, &image, credentials)?;
+        }
+        let proxy = self.stack.proxy(self.project, self.world, self.port)?;
+        self.run_part("proxy", &proxy)
+    }
+
+    fn target(&self, app: App) -> &'static str {
+        if app == App::Backend && self.args.debug.contains(&app) { "dev-debug" } else { "dev" }
+    }
+
+    fn run_part(&mut self, part: &'static str, process: &process::Process) -> Result<()> {
+        self.project.report.command(process);
+        self.services.insert(part, Service::start(part, process, &self.send)?);
+        Ok(())
+    }
+
+    /// Runs `app` and sends it everything.
+    fn run_app(&mut self, app: App, image: &str, credentials: &Credentials) -> Result<()> {
+        self.saved.insert(app.name(), Instant::now());
+        self.run_part(app.name(), &self.stack.application(app, image, self.contract, self.args))?;
+        let mut message = self.sources.message(self.project, None, app)?;
+        if let (App::Backend, Some(message)) = (app, &mut message) {
+            message["secrets"] = self.secrets(credentials);
+        }
+        self.tell(app, message);
+        Ok(())
+    }
+
+    fn tell(&mut self, app: App, message: Option<Value>) {
+        if let (Some(message), Some(service)) = (message, self.services.get_mut(app.name())) {
+            service.send(&message);
+        }
+    }
+
+    /// The backend's secrets, by name: they become files, as in a pod.
+    fn secrets(&self, credentials: &Credentials) -> Value {
+        let embedded = (DATABASE_URL, Secret::new(stack::DATABASE));
+        let scripted = (OPENAI_API_KEY, Secret::new("not-a-secret-of-the-scripted-assistant"));
+        let own = self.contract.embedded.then_some(embedded).into_iter();
+        let own: Vec<_> = own.chain(self.args.fake_assistant.then_some(scripted)).collect();
+        let values = credentials.values().chain(own.iter().map(|(key, value)| (*key, value)));
+        values.map(|(key, value)| (key.to_owned(), Value::from(value.expose()))).collect()
+    }
+
+    /// Prints events and passes on what is saved, until the user interrupts.
+    fn serve(mut self, began: Instant, credentials: &Credentials) -> Result<()> {
+        let (project, fake, before, send) =
+            (self.project.clone(), self.args.fake_assistant, self.sources.clone(), self.send.clone());
+        std::thread::spawn(move || sources::watch(&project, before, fake, &send));
+        let (address, send) = (self.address.clone(), self.send.clone());
+        std::thread::spawn(move || {
+            // The frontend compiles its first page for it.
+            for path in ["/api/v1/health?probe=ready", "/sign-in"] {
+                while !http::get(&address, "", path).is_ok_and(|answer| answer.status == 200) {
+                    std::thread::sleep(deadlines::DEV_POLL.time());
+                }
+            }
+            let _ = send.send(Event::Answered);
+        });
+        while let Ok(event) = self.events.recv() {
+            if process::ending() {
+                break;
+            }
+            match event {
+                Event::Line(part, line) => self.print(part, &line),
+                Event::Answered => self.answered(began)?,
+                Event::Saved(now) => {
+                    if let Err(error) = self.save(now, credentials) {
+                        self.project.report.error(&error);
+                    }
+                }
+                Event::Ended(part, error) => return Err(self.ended(part, error)),
+            }
+        }
+        Ok(())
+    }
+
+    fn answered(&self, began: Instant) -> Result<()> {
+        let report = &self.project.report;
+        report.ok(format!("{}/ {DIM}ready in {}{DIM:#}", self.address, seconds(began.elapsed())));
+        for app in &self.args.debug {
+            report.note(format!("debugger of the {}: 127.0.0.1:{}", app.name(), app.debug_port()));
+        }
+        if let Some(count) = self.args.seed {
+            let seed = self.stack.in_backend(&["python3", "/opt/dev/seed.py", &count.to_string()]).read()?;
+            report.ok(seed.trim());
+        }
+        Ok(())
+    }
+
+    /// What a container's end means: one that is not replaced ends all.
+    fn ended(&self, part: &str, error: Option<anyhow::Error>) -> anyhow::Error {
+        let words = error.map_or("it was ended".to_owned(), |error| format!("{error:#}"));
+        Failure::new(Class::Machine, format!("the container {} has ended: {words}", self.stack.name(part)))
+            .help("start everything again: cargo xtask dev")
+            .into()
+    }
+
+    fn save(&mut self, now: Sources, credentials: &Credentials) -> Result<()> {
+        let report = self.project.report.clone();
+        let before = std::mem::replace(&mut self.sources, now);
+        let saved = Instant::now();
+        for app in APPS {
+            let Some(difference) = self.sources.difference(&before, app) else { continue };
+            self.saved.insert(app.name(), saved);
+            self.print(app.name(), &format!("{DIM}{difference}{DIM:#}"));
+            if self.sources.has_other_image(&before, app) {
+                let files = &self.sources.apps[&app];
+                let (image, step) = image::decide(self.project, self.world, app, self.target(app), files)?;
+                plan::apply(self.project, STAGE, Mode::Apply, step.into_iter().collect())?;
+                if let Some(service) = self.services.remove(app.name()) {
+                    service.end();
+                }
+                self.run_app(app, &image, credentials)?;
+                continue;
+            }
+            let message = self.sources.message(self.project, Some(&before), app)?;
+            self.tell(app, message);
+        }
+        if self.sources.has_other_secrets(&before) {
+            let changed = credentials::read(self.project, &self.contract.environment)?;
+            if changed.embedded != credentials.embedded || database_digest(&changed)? != database_digest(credentials)? {
+                report.warn("another database, or AUTH_SECRET: it is used when `cargo xtask dev` is started again");
+            } else {
+                self.print(App::Backend.name(), &format!("{DIM}.env changed{DIM:#}"));
+                self.saved.insert(App::Backend.name(), saved);
+                let secrets = self.secrets(&changed);
+                self.tell(App::Backend, Some(json!({ "secrets": secrets })));
+            }
+        }
+        Ok(())
+    }
+
+    /// Prints a line of a part in its colour.
+    fn print(&self, part: &'static str, line: &str) {
+        let report = &self.project.report;
+        let colour = Style::new().fg_color(Some(match part {
+            "backend" => AnsiColor::Cyan.into(),
+            "frontend" => AnsiColor::Magenta.into(),
+            _ => AnsiColor::Blue.into(),
+        }));
+        let text = match line.strip_prefix(MARK).map(serde_json::from_str::<Value>) {
+            Some(Ok(event)) => self.describe(part, &event),
+            _ if line.trim().is_empty() => return,
+            _ => readable("", line),
+        };
+        report.line(format!("{colour}{part:<8}{colour:#} {text}"));
+    }
+
+    /// The words for an event of a supervisor.
+    fn describe(&self, part: &str, event: &Value) -> String {
+        let since = self.saved.get(part).map_or(String::new(), |saved| seconds(saved.elapsed()));
+        match event["event"].as_str() {
+            Some("ready") => format!("{GOOD}serves{GOOD:#} {DIM}{since}{DIM:#}"),
+            Some("crashed") => format!(
+                "{BAD}has ended{BAD:#} (exit code {}): its last lines are above; the next save starts it again",
+                event["code"]
+            ),
+            _ => event.to_string(),
+        }
+    }
+}

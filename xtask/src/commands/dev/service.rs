@@ -1,0 +1,56 @@
+//! A container that runs attached: it ends with the client that started it, and the client with xtask.
+
+use std::io::{BufRead, BufReader, PipeWriter, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::Sender;
+use std::thread::JoinHandle;
+
+use anyhow::Result;
+use serde_json::Value;
+
+use super::Event;
+use crate::process::Process;
+
+/// A running container.
+pub struct Service {
+    input: PipeWriter,
+    thread: JoinHandle<()>,
+    is_ending: Arc<AtomicBool>,
+}
+
+impl Service {
+    /// Runs `process`; each line that it prints, and its end, is an event of `part`.
+    pub fn start(part: &'static str, process: &Process, events: &Sender<Event>) -> Result<Self> {
+        let (read, input) = std::io::pipe()?;
+        let piped = process.pipe_from(Some(read))?;
+        let (events, is_ending) = (events.clone(), Arc::new(AtomicBool::new(false)));
+        let wanted = is_ending.clone();
+        let thread = std::thread::spawn(move || {
+            let mut reader = BufReader::new(piped.reader());
+            let mut line = Vec::new();
+            while reader.read_until(b'\n', &mut line).is_ok_and(|count| count > 0) {
+                let text = String::from_utf8_lossy(&line).trim_end().to_owned();
+                let _ = events.send(Event::Line(part, text));
+                line.clear();
+            }
+            let error = piped.finish().err();
+            if !wanted.load(Ordering::SeqCst) {
+                let _ = events.send(Event::Ended(part, error));
+            }
+        });
+        Ok(Self { input, thread, is_ending })
+    }
+
+    /// Sends a message to the supervisor. If it has ended, its event says so.
+    pub fn send(&mut self, message: &Value) {
+        let _ = self.input.write_all(format!("{message}\n").as_bytes());
+    }
+
+    /// Ends the container and waits until it is removed.
+    pub fn end(self) {
+        self.is_ending.store(true, Ordering::SeqCst);
+        drop(self.input);
+        let _ = self.thread.join();
+    }
+}
