@@ -34,11 +34,16 @@ use crate::world::World;
 use service::Service;
 use sources::Sources;
 use stack::Stack;
+pub use stack::tear_down;
 
 /// The stage's name in reports.
 const STAGE: &str = "dev";
 /// What a supervisor's own lines begin with.
 const MARK: char = '\x1e';
+
+/// What the backend says at each start and nobody need read.
+const USUAL: [&str; 5] =
+    ["starting", "waiting for the database", "schema is up to date", "database reached", "stopped"];
 
 /// Serve the checkout behind one port, again a moment after each save; without a cluster
 #[derive(Args, Debug, Clone)]
@@ -297,7 +302,7 @@ impl<'a> Session<'a> {
     fn ended(&self, part: &str, error: Option<anyhow::Error>) -> anyhow::Error {
         let words = error.map_or("it was ended".to_owned(), |error| format!("{error:#}"));
         Failure::new(Class::Machine, format!("the container {} has ended: {words}", self.stack.name(part)))
-            .help("start everything again: cargo xtask dev")
+            .help("see what it printed: cargo xtask dev --verbose")
             .into()
     }
 
@@ -339,6 +344,9 @@ impl<'a> Session<'a> {
     /// Prints a line of a part in its colour.
     fn print(&self, part: &'static str, line: &str) {
         let report = &self.project.report;
+        if ["proxy", "postgres"].contains(&part) && !report.is_verbose() {
+            return;
+        }
         let colour = Style::new().fg_color(Some(match part {
             "backend" => AnsiColor::Cyan.into(),
             "frontend" => AnsiColor::Magenta.into(),
@@ -347,7 +355,11 @@ impl<'a> Session<'a> {
         let text = match line.strip_prefix(MARK).map(serde_json::from_str::<Value>) {
             Some(Ok(event)) => self.describe(part, &event),
             _ if line.trim().is_empty() => return,
-            _ => readable("", line),
+            _ if report.is_verbose() => readable("", line),
+            _ => match brief(line) {
+                Some(text) => text,
+                None => return,
+            },
         };
         report.line(format!("{colour}{part:<8}{colour:#} {text}"));
     }
@@ -363,5 +375,34 @@ impl<'a> Session<'a> {
             ),
             _ => event.to_string(),
         }
+    }
+}
+
+/// A line for people who watch: `None` for the usual ones, and of requests only what they were and how long they took.
+fn brief(line: &str) -> Option<String> {
+    let Ok(Value::Object(mut entry)) = serde_json::from_str(line) else { return Some(line.to_owned()) };
+    let message = entry.get("message").and_then(Value::as_str).unwrap_or_default();
+    if entry.get("level").is_some_and(|level| level == "info") && USUAL.contains(&message) {
+        return None;
+    }
+    if entry.get("logger").is_some_and(|logger| logger == "app.access") {
+        ["request_id", "method", "path", "status", "client"].iter().for_each(|name| drop(entry.remove(*name)));
+    }
+    entry.remove("logger");
+    Some(readable("", &Value::Object(entry).to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn usual_lines_are_left_out_and_requests_are_short() {
+        let line = |text: &str| brief(text).map(|text| anstream::adapter::strip_str(&text).to_string());
+        assert_eq!(line(r#"{"level": "info", "logger": "app", "message": "starting"}"#), None);
+        assert_eq!(line(r#"{"level": "warning", "message": "starting"}"#).unwrap(), "WARNING starting");
+        let access = r#"{"level": "info", "logger": "app.access", "message": "GET /api/v1/todos 200", "path": "/", "duration_ms": 2.9}"#;
+        assert_eq!(line(access).unwrap(), "INFO    GET /api/v1/todos 200 duration_ms=2.9");
+        assert_eq!(line("Traceback:").unwrap(), "Traceback:");
     }
 }

@@ -89,11 +89,6 @@ impl Stack {
         Ok(left)
     }
 
-    /// The names of the volumes that hold data.
-    pub fn volumes(&self) -> Result<Vec<String>> {
-        self.list("volume")
-    }
-
     /// Refuses a port that somebody holds, and says who.
     pub fn check_port(&self, port: u16) -> Result<()> {
         let ours = format!("{{{{.Label \"{LABEL}\"}}}} (process {{{{.Label \"{PROCESS}\"}}}})");
@@ -211,6 +206,32 @@ pub fn mark(project: &Project) -> Result<()> {
 
 fn mark_of(project: &Project) -> Utf8PathBuf {
     project.cache.join("dev").join(id(&project.root))
+}
+
+/// Ends what a killed `dev` of this checkout left and removes its network, with `data` also its volumes. Returns the volume
+/// with the todos if it stays.
+pub fn tear_down(project: &Project, engine: &Engine, data: bool) -> Result<Option<String>> {
+    if !files::exists(&mark_of(project))? {
+        return Ok(None);
+    }
+    // One that runs is not ended: its user may be at work.
+    let _lock = lock(project)?;
+    let stack = Stack::new(project, engine);
+    let name = stack.name("data");
+    let has_todos = !stack.list("volume")?.is_empty();
+    if data && has_todos {
+        let loss = format!("delete the todos of `cargo xtask dev`: volume {name}");
+        machine::consent_to(project, &[loss], "without flags the todos stay: cargo xtask teardown")?;
+    }
+    let ended = stack.remove("container")?;
+    stack.remove("network")?;
+    if data {
+        stack.remove("volume")?;
+        files::remove(&mark_of(project))?;
+    }
+    let todos = if data && has_todos { " and todos" } else { "" };
+    project.report.ok(format!("containers ({ended}), network{todos} of `cargo xtask dev` removed"));
+    Ok((has_todos && !data).then_some(name))
 }
 
 /// Takes the lock of `dev` in this checkout, or says which process holds it.
