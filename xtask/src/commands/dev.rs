@@ -4,6 +4,7 @@ mod image;
 mod service;
 mod sources;
 mod stack;
+mod tests;
 
 use std::collections::BTreeMap;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -12,7 +13,7 @@ use std::time::Instant;
 use anstyle::{AnsiColor, Style};
 use anyhow::Result;
 use camino::Utf8PathBuf;
-use clap::{Args, ValueEnum};
+use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Value, json};
 
 use crate::commands::logs::readable;
@@ -26,13 +27,13 @@ use crate::plan::{self, Mode};
 use crate::private;
 use crate::process;
 use crate::project::Project;
-use crate::report::{BAD, DIM, GOOD, seconds};
+use crate::report::{BAD, DIM, GOOD, Report, seconds};
 use crate::secrets::{self, Secret};
 use crate::stages::machine;
 use crate::stages::proof::http;
 use crate::world::World;
 use service::Service;
-use sources::Sources;
+use sources::{More, Sources};
 use stack::Stack;
 pub use stack::tear_down;
 
@@ -57,6 +58,18 @@ pub struct Dev {
     /// Open a debugger's port on loopback: debugpy at 5678, the Node inspector at 9229
     #[arg(long, value_name = "APP", value_delimiter = ',')]
     pub debug: Vec<App>,
+    #[command(subcommand)]
+    pub command: Option<DevCommand>,
+}
+
+/// What else there is to do with what is saved.
+#[derive(Subcommand, Debug, Clone)]
+pub enum DevCommand {
+    /// Run the applications' tests now and after each save, beside `dev` or without it
+    Test {
+        /// A file or folder of tests, e.g. apps/backend/tests/test_todos.py
+        path: Option<String>,
+    },
 }
 
 /// An application.
@@ -88,6 +101,12 @@ impl App {
     }
 }
 
+impl Dev {
+    fn more(&self) -> More {
+        if self.fake_assistant { More::Assistant } else { More::Nothing }
+    }
+}
+
 /// What happens while `dev` runs.
 enum Event {
     /// A container printed a line.
@@ -102,11 +121,14 @@ enum Event {
 
 /// Serves until the user interrupts.
 pub fn run(project: &Project, args: &Dev) -> Result<()> {
+    if let Some(DevCommand::Test { path }) = &args.command {
+        return tests::run(project, path.as_deref());
+    }
     let began = Instant::now();
     let environment = &project.settings.dev.environment;
     let port = project.options.port.unwrap_or(project.settings.dev.port);
     crate::cache::claim(&project.cache)?;
-    let _lock = stack::lock(project)?;
+    let _lock = stack::lock(project, "")?;
     let contract = Contract::read(project, environment)?;
     let credentials = credentials::read(project, environment)?.ensure(project, environment, Mode::Apply)?;
     let contract = Contract { embedded: credentials.embedded, ..contract };
@@ -186,7 +208,7 @@ impl<'a> Session<'a> {
             report.note(format!("{left} containers of an earlier `dev` that was killed have been ended"));
         }
         self.stack.check_port(self.port)?;
-        self.sources = Sources::read(self.project, self.args.fake_assistant)?;
+        self.sources = Sources::read(self.project, self.args.more())?;
         let mut images = Vec::new();
         let mut steps = Vec::new();
         for app in APPS {
@@ -254,9 +276,9 @@ impl<'a> Session<'a> {
 
     /// Prints events and passes on what is saved, until the user interrupts.
     fn serve(mut self, began: Instant, credentials: &Credentials) -> Result<()> {
-        let (project, fake, before, send) =
-            (self.project.clone(), self.args.fake_assistant, self.sources.clone(), self.send.clone());
-        std::thread::spawn(move || sources::watch(&project, before, fake, &send));
+        let (project, more, before, send) =
+            (self.project.clone(), self.args.more(), self.sources.clone(), self.send.clone());
+        std::thread::spawn(move || sources::watch(&project, before, more, &send));
         let (address, send) = (self.address.clone(), self.send.clone());
         std::thread::spawn(move || {
             // The frontend compiles its first page for it.
@@ -341,27 +363,11 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    /// Prints a line of a part in its colour.
     fn print(&self, part: &'static str, line: &str) {
-        let report = &self.project.report;
-        if ["proxy", "postgres"].contains(&part) && !report.is_verbose() {
-            return;
+        match line.strip_prefix(MARK).map(serde_json::from_str::<Value>) {
+            Some(Ok(event)) => print(&self.project.report, part, &self.describe(part, &event)),
+            _ => print(&self.project.report, part, line),
         }
-        let colour = Style::new().fg_color(Some(match part {
-            "backend" => AnsiColor::Cyan.into(),
-            "frontend" => AnsiColor::Magenta.into(),
-            _ => AnsiColor::Blue.into(),
-        }));
-        let text = match line.strip_prefix(MARK).map(serde_json::from_str::<Value>) {
-            Some(Ok(event)) => self.describe(part, &event),
-            _ if line.trim().is_empty() => return,
-            _ if report.is_verbose() => readable("", line),
-            _ => match brief(line) {
-                Some(text) => text,
-                None => return,
-            },
-        };
-        report.line(format!("{colour}{part:<8}{colour:#} {text}"));
     }
 
     /// The words for an event of a supervisor.
@@ -375,6 +381,21 @@ impl<'a> Session<'a> {
             ),
             _ => event.to_string(),
         }
+    }
+}
+
+/// Prints a line of a part in its colour.
+fn print(report: &Report, part: &'static str, line: &str) {
+    let colour = match part {
+        "proxy" | "postgres" if !report.is_verbose() => return,
+        _ if part.starts_with(App::Backend.name()) => AnsiColor::Cyan,
+        _ if part.starts_with(App::Frontend.name()) => AnsiColor::Magenta,
+        _ => AnsiColor::Blue,
+    };
+    let text = if report.is_verbose() { Some(readable("", line)) } else { brief(line) };
+    if let Some(text) = text.filter(|text| !text.trim().is_empty()) {
+        let colour = Style::new().fg_color(Some(colour.into()));
+        report.line(format!("{colour}{part:<8}{colour:#} {text}"));
     }
 }
 
@@ -393,7 +414,7 @@ fn brief(line: &str) -> Option<String> {
 }
 
 #[cfg(test)]
-mod tests {
+mod line_tests {
     use super::*;
 
     #[test]

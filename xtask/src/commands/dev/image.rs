@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use anyhow::Result;
 
-use super::App;
+use super::{App, tests};
 use crate::failure::{Class, Failure};
 use crate::plan::Step;
 use crate::project::Project;
@@ -20,7 +20,7 @@ const KEEP: usize = 3;
 
 /// Whether the file at `path` of an application goes into its image. All other files are sent to the container.
 pub fn is_part(path: &str) -> bool {
-    ["Dockerfile", ".dockerignore", "requirements.txt", "package.json", "package-lock.json"].contains(&path)
+    ["Dockerfile", ".dockerignore", "requirements.txt", "requirements-dev.txt", "package.json", "package-lock.json"].contains(&path)
         || path.split('/').next() == Some(SUPERVISOR)
 }
 
@@ -53,7 +53,7 @@ pub fn decide<'a>(
     let mut args = settings.bases.clone();
     args.insert("target".to_owned(), target.to_owned());
     let recipe = Recipe::new(parts.collect(), args, ids);
-    let name = format!("{}-dev", app.image());
+    let name = format!("{}-{}", app.image(), if target == tests::TARGET { "dev-test" } else { target });
     let reference = format!("{name}:{}", recipe.tag());
     if engine.image_id(&reference)?.is_some() {
         return Ok((reference, None));
@@ -62,9 +62,9 @@ pub fn decide<'a>(
         None => "never built here".to_owned(),
         Some(last) => recipe.difference(&last).unwrap_or_else(|| "the engine has lost it".to_owned()),
     };
-    let supervisor = format!("supervisor={}", app.folder(project).join(SUPERVISOR));
+    let context = |name: &str, folder: &str| format!("--build-context={name}={}", app.folder(project).join(folder));
     let command = build::command(project, engine, origin, settings, &reference)?
-        .args(["--target", target, "--build-context", &supervisor]);
+        .args(["--target", target, &context("supervisor", SUPERVISOR), &context("tests", "tests")]);
     let shown = format!("{command} < (tar of {})", settings.context);
     let step = Step::new(format!("build {name}"), why, shown, move |running| {
         let (_, tar) = context::pack(&app.folder(project), &project.target())?;

@@ -14,7 +14,7 @@ use crate::process::Process;
 
 /// A running container.
 pub struct Service {
-    input: PipeWriter,
+    input: Option<PipeWriter>,
     thread: JoinHandle<()>,
     is_ending: Arc<AtomicBool>,
 }
@@ -39,12 +39,21 @@ impl Service {
                 let _ = events.send(Event::Ended(part, error));
             }
         });
-        Ok(Self { input, thread, is_ending })
+        Ok(Self { input: Some(input), thread, is_ending })
     }
 
     /// Sends a message to the supervisor. If it has ended, its event says so.
     pub fn send(&mut self, message: &Value) {
-        let _ = self.input.write_all(format!("{message}\n").as_bytes());
+        if let Some(input) = &mut self.input {
+            let _ = input.write_all(format!("{message}\n").as_bytes());
+        }
+    }
+
+    /// Sends all that there is to read.
+    pub fn send_all(&mut self, bytes: &[u8]) {
+        if let Some(mut input) = self.input.take() {
+            let _ = input.write_all(bytes);
+        }
     }
 
     /// Ends the container and waits until it is removed.

@@ -17,6 +17,19 @@ use crate::stages::images::recipe::{changed_files, in_brief};
 
 /// The file of the scripted assistant, which is one of the backend's tests.
 const ASSISTANT: &str = "tests/openai_server.py";
+/// The folder of an application's tests.
+const TESTS: &str = "tests";
+
+/// What `dev` serves besides the applications.
+#[derive(Clone, Copy, PartialEq)]
+pub enum More {
+    /// Nothing.
+    Nothing,
+    /// The scripted assistant.
+    Assistant,
+    /// All tests.
+    Tests,
+}
 
 /// Everything that `dev` serves, as it was at one moment.
 #[derive(Clone, Default, PartialEq)]
@@ -29,11 +42,14 @@ pub struct Sources {
 
 impl Sources {
     /// Reads everything.
-    pub fn read(project: &Project, fake_assistant: bool) -> Result<Self> {
+    pub fn read(project: &Project, more: More) -> Result<Self> {
         let mut apps = BTreeMap::new();
         for app in APPS {
             let mut files = image::files(project, app)?;
-            if app == App::Backend && fake_assistant {
+            if more == More::Tests {
+                let tests = context::tree(&app.folder(project).join(TESTS))?;
+                files.extend(tests.into_iter().map(|(path, what)| (format!("{TESTS}/{path}"), what)));
+            } else if more == More::Assistant && app == App::Backend {
                 let what = context::entry(&app.folder(project).join(ASSISTANT))?;
                 files.extend(what.map(|what| (ASSISTANT.to_owned(), what)));
             }
@@ -50,6 +66,16 @@ impl Sources {
             files.iter().map(move |(path, what)| (context.join(path).into_string(), what.clone()))
         });
         apps.chain(self.dotenv.iter().map(|what| (".env".to_owned(), what.clone()))).collect()
+    }
+
+    /// The files of `app` as a tar.
+    pub fn pack(&self, project: &Project, app: App) -> Result<Vec<u8>> {
+        let mut tar = tar::Builder::new(Vec::new());
+        for (path, _) in self.apps[&app].iter().filter(|(_, what)| *what != FOLDER) {
+            let file = app.folder(project).join(path);
+            tar.append_path_with_name(&file, path).with_context(|| format!("reading {file}"))?;
+        }
+        Ok(tar.into_inner()?)
     }
 
     /// Whether `.env` differs.
@@ -93,10 +119,10 @@ impl Sources {
 }
 
 /// Sends an event for each change of the sources since `before`, for ever.
-pub fn watch(project: &Project, mut before: Sources, fake_assistant: bool, events: &Sender<Event>) {
+pub fn watch(project: &Project, mut before: Sources, more: More, events: &Sender<Event>) {
     let mut wake = Wake::new(project);
     loop {
-        match Sources::read(project, fake_assistant) {
+        match Sources::read(project, more) {
             Ok(now) if now != before => {
                 if events.send(Event::Saved(now.clone())).is_err() {
                     return;

@@ -48,24 +48,25 @@ impl Stack {
 
     /// The name of a part.
     pub fn name(&self, part: &str) -> String {
-        format!("todo-dev-{}-{part}", self.id)
+        format!("todo-dev-{}-{}", self.id, part.replace(' ', "-"))
     }
 
     fn label(&self) -> String {
         format!("{LABEL}={}", self.checkout)
     }
 
-    /// Our objects of this kind.
-    fn list(&self, noun: &str) -> Result<Vec<String>> {
+    /// Our objects of this kind, as far as `filters` let them through.
+    fn list(&self, noun: &str, filters: &[String]) -> Result<Vec<String>> {
         let all = if noun == "container" { ["--all"].as_slice() } else { &[] };
         let list = self.engine.docker().args([noun, "ls", "--quiet"]).args(all.iter().copied());
-        let text = list.args(["--filter", &format!("label={}", self.label())]).read()?;
+        let filters = filters.iter().flat_map(|filter| ["--filter".to_owned(), filter.clone()]);
+        let text = list.args(["--filter", &format!("label={}", self.label())]).args(filters).read()?;
         Ok(text.split_whitespace().map(str::to_owned).collect())
     }
 
     /// Removes what there is of a kind, and looks whether it is gone. Returns how many there were.
-    fn remove(&self, noun: &str) -> Result<usize> {
-        let found = self.list(noun)?;
+    fn remove(&self, noun: &str, filters: &[String]) -> Result<usize> {
+        let found = self.list(noun, filters)?;
         if found.is_empty() {
             return Ok(0);
         }
@@ -73,7 +74,7 @@ impl Stack {
         let remove = self.engine.docker().args([noun, "rm"]).args(force.iter().copied()).args(found.clone());
         let result = remove.run();
         // A container of a killed `dev` may be ending by itself right now.
-        let left = self.list(noun)?;
+        let left = self.list(noun, filters)?;
         if let (false, Err(error)) = (left.is_empty(), result) {
             return Err(error);
         }
@@ -82,8 +83,9 @@ impl Stack {
 
     /// Ends what a killed `dev` left, and makes the network. Returns the number of containers that were left.
     pub fn prepare(&self) -> Result<usize> {
-        let left = self.remove("container")?;
-        if self.list("network")?.is_empty() {
+        // The tests of `dev test` are in no network, and go on.
+        let left = self.remove("container", &[format!("network={}", self.name("network"))])?;
+        if self.list("network", &[])?.is_empty() {
             self.engine.docker().args(["network", "create", "--label", &self.label(), &self.name("network")]).run()?;
         }
         Ok(left)
@@ -105,14 +107,33 @@ impl Stack {
     }
 
     fn docker(&self, verb: &str, part: &str, image: &str, options: &[String]) -> Process {
+        let network = [format!("--network={}", self.name("network"))];
+        self.container(verb, part, image, &[&network, options].concat())
+    }
+
+    fn container(&self, verb: &str, part: &str, image: &str, options: &[String]) -> Process {
         self.engine
             .docker()
             .args([verb, "--rm", "--pull=never", "--security-opt=no-new-privileges"])
             .args(["--name".to_owned(), self.name(part), "--label".to_owned(), self.label()])
-            .args([format!("--label={PROCESS}={}", std::process::id()), format!("--network={}", self.name("network"))])
+            .arg(format!("--label={PROCESS}={}", std::process::id()))
             .args(options.to_vec())
             .arg(image)
             .deadline(deadlines::DEV)
+    }
+
+    /// The command that runs tests as `part` in `image`.
+    pub fn tests(&self, part: &str, image: &str) -> Process {
+        let options = ["--init", "--interactive", "--network=none"].map(str::to_owned);
+        self.container("run", part, image, &options)
+    }
+
+    /// Removes the container of `part` if there is one.
+    pub fn end(&self, part: &str) -> Result<()> {
+        let name = self.name(part);
+        let force = self.engine.docker().args(["container", "rm", "--force", &name]);
+        let result = force.run();
+        if self.engine.inspect_one("container", "{{.Id}}", &name)?.is_some() { result } else { Ok(()) }
     }
 
     fn volume(&self, part: &str, path: &str) -> String {
@@ -215,18 +236,18 @@ pub fn tear_down(project: &Project, engine: &Engine, data: bool) -> Result<Optio
         return Ok(None);
     }
     // One that runs is not ended: its user may be at work.
-    let _lock = lock(project)?;
+    let _lock = lock(project, "")?;
     let stack = Stack::new(project, engine);
     let name = stack.name("data");
-    let has_todos = !stack.list("volume")?.is_empty();
+    let has_todos = !stack.list("volume", &[])?.is_empty();
     if data && has_todos {
         let loss = format!("delete the todos of `cargo xtask dev`: volume {name}");
         machine::consent_to(project, &[loss], "without flags the todos stay: cargo xtask teardown")?;
     }
-    let ended = stack.remove("container")?;
-    stack.remove("network")?;
+    let ended = stack.remove("container", &[])?;
+    stack.remove("network", &[])?;
     if data {
-        stack.remove("volume")?;
+        stack.remove("volume", &[])?;
         files::remove(&mark_of(project))?;
     }
     let todos = if data && has_todos { " and todos" } else { "" };
@@ -235,6 +256,6 @@ pub fn tear_down(project: &Project, engine: &Engine, data: bool) -> Result<Optio
 }
 
 /// Takes the lock of `dev` in this checkout, or says which process holds it.
-pub fn lock(project: &Project) -> Result<Lock> {
-    lock::take(&project.cache.join("locks"), &format!("dev-{}", id(&project.root)))
+pub fn lock(project: &Project, suffix: &str) -> Result<Lock> {
+    lock::take(&project.cache.join("locks"), &format!("dev-{}{suffix}", id(&project.root)))
 }
