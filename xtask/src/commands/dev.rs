@@ -133,19 +133,19 @@ pub fn run(project: &Project, args: &Dev) -> Result<()> {
     let credentials = credentials::read(project, environment)?.ensure(project, environment, Mode::Apply)?;
     let contract = Contract { embedded: credentials.embedded, ..contract };
     consent_to_migrate(project, &credentials)?;
-    let world = World::bring(project, Mode::Apply, &needs(project, &contract))?;
+    let world = World::bring(project, Mode::Apply, &needs(project, contract.embedded))?;
     let mut session = Session::new(project, args, &world, &contract, port);
     session.start(&credentials)?;
     session.serve(began, &credentials)
 }
 
-/// What the origin must bring.
-fn needs(project: &Project, contract: &Contract) -> Vec<Need> {
+/// What the origin must bring; `embedded` tells whether `dev` has a Postgres of its own.
+pub fn needs(project: &Project, embedded: bool) -> Vec<Need> {
     let settings = &project.settings;
     let bases = settings.images.values().flat_map(|image| image.bases.values().cloned());
     let mut needs: Vec<Need> = bases.map(Need::Image).collect();
     needs.push(Need::Image(settings.cluster.ingress_image.clone()));
-    needs.extend(contract.embedded.then(|| Need::Image(settings.database.image.clone())));
+    needs.extend(embedded.then(|| Need::Image(settings.database.image.clone())));
     needs
 }
 
