@@ -4,7 +4,7 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::Mutex;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use camino::Utf8PathBuf;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
@@ -74,7 +74,8 @@ pub fn run(project: &Project, xtask: &str, only: Option<&str>) -> Result<Tally> 
     let mut tally = Tally::default();
     for (name, scenario) in SCENARIOS.iter().filter(|(name, _)| only.is_none_or(|text| name.contains(text))) {
         tally += Tally::of(&project.report, name, |_| {
-            scenario(&stage).with_context(|| stage.said().unwrap_or_default()).map(|()| String::new())
+            let result = scenario(&stage).map(|()| String::new());
+            result.map_err(|error| anyhow!("{error:#}; `dev` has printed:\n{}", stage.said().unwrap_or_default()))
         });
     }
     if let Some(dev) = stage.running.lock().ok().and_then(|mut running| running.take()) {
@@ -395,11 +396,10 @@ fn killed(stage: &Stage) -> Result<()> {
     }
     dev.end()?;
     stage.start(&["--debug", "backend,frontend"], READY[0])?;
-    let (left, _) = (stage.said()?.contains("of an earlier `dev` that was killed"), ());
-    ensure!(left, "nothing is said of what was left:\n{}", stage.said()?);
+    ensure!(stage.said()?.contains("of an earlier `dev` that was killed"), "nothing is said of what was left");
     ensure!(stage.containers()?.len() == 4, "{:?}", stage.containers()?);
     TcpStream::connect("127.0.0.1:5678").context("debugpy does not answer")?;
-    let (_, inspector) = ("", ureq::get("http://127.0.0.1:9229/json/version").call()?.body_mut().read_to_string()?);
+    let inspector = ureq::get("http://127.0.0.1:9229/json/version").call()?.body_mut().read_to_string()?;
     ensure!(inspector.contains("node.js"), "{inspector}");
     Ok(())
 }

@@ -66,11 +66,14 @@ pub fn decide<'a>(
     let command = build::command(project, engine, origin, settings, &reference)?
         .args(["--target", target, &context("supervisor", SUPERVISOR), &context("tests", "tests")]);
     let shown = format!("{command} < (tar of {})", settings.context);
+    let reference_built = reference.clone();
     let step = Step::new(format!("build {name}"), why, shown, move |running| {
         let (_, tar) = context::pack(&app.folder(project), &project.target())?;
         build::run(project, command.stdin_file(Arc::new(tar)), &name, settings, running)?;
         recipe::remember(project, &name, &recipe)?;
-        for old in prune::engine_steps(engine, &[&name], KEEP, &Default::default())? {
+        // One of cached layers alone is as old as they are.
+        let needed = [reference_built].into();
+        for old in prune::engine_steps(engine, &[&name], KEEP, &needed)? {
             // One that a container uses stays.
             let _ = (old.action)(running);
         }

@@ -60,7 +60,11 @@ impl Stack {
         let all = if noun == "container" { ["--all"].as_slice() } else { &[] };
         let list = self.engine.docker().args([noun, "ls", "--quiet"]).args(all.iter().copied());
         let filters = filters.iter().flat_map(|filter| ["--filter".to_owned(), filter.clone()]);
-        let text = list.args(["--filter", &format!("label={}", self.label())]).args(filters).read()?;
+        let list = list.args(["--filter", &format!("label={}", self.label())]).args(filters);
+        let text = list.deadline(deadlines::ENGINE_QUESTION).read().map_err(|error| {
+            Failure::new(Class::Machine, format!("the Docker Engine does not say which {noun}s `dev` has: {error:#}"))
+                .help("see whether the engine answers: cargo xtask doctor")
+        })?;
         Ok(text.split_whitespace().map(str::to_owned).collect())
     }
 
@@ -95,7 +99,8 @@ impl Stack {
     pub fn check_port(&self, port: u16) -> Result<()> {
         let ours = format!("{{{{.Label \"{LABEL}\"}}}} (process {{{{.Label \"{PROCESS}\"}}}})");
         let list = self.engine.docker().args(["container", "ls", "--format", &ours]);
-        let other = list.args(["--filter", &format!("publish={port}"), "--filter", &format!("label={LABEL}")]).read()?;
+        let list = list.args(["--filter", &format!("publish={port}"), "--filter", &format!("label={LABEL}")]);
+        let other = list.deadline(deadlines::ENGINE_QUESTION).read()?;
         let holder = match other.trim() {
             "" => machine::port_holder(port).map(|holder| holder.to_string()),
             other => Some(format!("`cargo xtask dev` of {other}")),
