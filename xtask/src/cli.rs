@@ -4,7 +4,9 @@ use anyhow::Result;
 use camino::Utf8PathBuf;
 use clap::{Args, Parser, Subcommand};
 
-use crate::commands::{bench, cluster, deploy, dev, doctor, images, logs, pins, rollback, status, teardown, test, tool};
+use crate::commands::{
+    bench, cluster, deploy, dev, doctor, images, logs, pins, rollback, status, teardown, test, tool,
+};
 use crate::dotenv;
 use crate::origin;
 use crate::project::{Options, Project};

@@ -152,7 +152,8 @@ impl Stage {
     fn http(&self, method: &str, path: &str, body: Option<Value>) -> Result<(u16, String, String)> {
         let token = self.token.lock().expect("one thread").clone();
         let request = ureq::http::Request::builder().method(method).uri(format!("{}{path}", self.address()));
-        let request = request.header("authorization", format!("Bearer {token}")).header("content-type", "application/json");
+        let request =
+            request.header("authorization", format!("Bearer {token}")).header("content-type", "application/json");
         let body = body.map(|body| body.to_string()).unwrap_or_default();
         let mut answer = xtask::stages::proof::agent().run(request.body(body)?)?;
         let header = |name: &str| answer.headers().get(name).and_then(|value| value.to_str().ok().map(str::to_owned));
@@ -179,7 +180,8 @@ impl Stage {
 
 fn first_start(stage: &Stage) -> Result<()> {
     stage.start(&[], READY[0])?;
-    for (path, by) in [("/api/v1/health", "backend"), ("/api/none", "backend"), ("/apix", "frontend"), ("/sign-in", "frontend")]
+    for (path, by) in
+        [("/api/v1/health", "backend"), ("/api/none", "backend"), ("/apix", "frontend"), ("/sign-in", "frontend")]
     {
         let (status, served_by, _) = stage.http("GET", path, None)?;
         ensure!(served_by.starts_with(&format!("todo-{by}/")), "{path} is served by `{served_by}`: {status}");
@@ -330,8 +332,10 @@ fn frontend_crash(stage: &Stage) -> Result<()> {
 
 fn migration(stage: &Stage) -> Result<()> {
     let folder = "apps/backend/app/migrations/versions";
-    let newest = std::fs::read_dir(stage.file(folder))?.flatten().filter_map(|file| file.file_name().into_string().ok());
-    let newest = newest.filter(|name| name.ends_with(".py")).filter_map(|name| name.split('_').next().map(str::to_owned));
+    let newest =
+        std::fs::read_dir(stage.file(folder))?.flatten().filter_map(|file| file.file_name().into_string().ok());
+    let newest =
+        newest.filter(|name| name.ends_with(".py")).filter_map(|name| name.split('_').next().map(str::to_owned));
     let newest = newest.max().context("no migrations")?;
     let text = format!(
         "from alembic import op\n\nrevision = \"9999\"\ndown_revision = \"{newest}\"\nbranch_labels = None\n\

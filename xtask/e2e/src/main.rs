@@ -196,8 +196,9 @@ fn main() {
 }
 
 fn started_alone() -> anyhow::Error {
-    let what =
-        format!("xtask-e2e runs a suite (dev, e2e, upgrade, soak) or `bench deploy` with the xtask that {UNDER_TEST} names");
+    let what = format!(
+        "xtask-e2e runs a suite (dev, e2e, upgrade, soak) or `bench deploy` with the xtask that {UNDER_TEST} names"
+    );
     Failure::new(Class::Internal, what).help("cargo xtask test e2e").into()
 }
 

@@ -7,6 +7,8 @@ mod stack;
 mod tests;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Instant;
 
@@ -159,7 +161,11 @@ fn consent_to_migrate(project: &Project, credentials: &Credentials) -> Result<()
     let digest = database_digest(credentials)?;
     if files::read(&file)?.as_deref() != Some(digest.as_str()) {
         let loss = format!("migrate the database at {}, now and whenever a migration is saved", credentials.database);
-        machine::consent_to(project, &[loss], "without DATABASE_URL in .env, `cargo xtask dev` has a Postgres of its own")?;
+        machine::consent_to(
+            project,
+            &[loss],
+            "without DATABASE_URL in .env, `cargo xtask dev` has a Postgres of its own",
+        )?;
         private::create_dir(&project.target())?;
         private::write(&file, &digest)?;
     }
@@ -173,6 +179,18 @@ fn database_digest(credentials: &Credentials) -> Result<String> {
     secrets::digest(&pairs.map(|(key, value)| (key, value.expose())).collect::<Vec<_>>())
 }
 
+/// Says what has become of the containers when the user interrupts. A client ends after its container is removed; of one
+/// that had to be killed nobody knows.
+fn tell_end(report: &Report, running: &Arc<AtomicUsize>, stays: String) {
+    let (told, running) = (report.clone(), running.clone());
+    report.on_interrupt(move || match running.load(Ordering::SeqCst) {
+        0 => told.line(format!("\nended, with all containers{stays}")),
+        left => told.line(format!(
+            "\nended; {left} containers may still run: the next `cargo xtask dev` or `cargo xtask teardown` ends them"
+        )),
+    });
+}
+
 /// One `dev`.
 struct Session<'a> {
     project: &'a Project,
@@ -184,6 +202,8 @@ struct Session<'a> {
     port: u16,
     sources: Sources,
     services: BTreeMap<&'static str, Service>,
+    /// How many containers run.
+    running: Arc<AtomicUsize>,
     /// When what an application serves was saved.
     saved: BTreeMap<&'static str, Instant>,
     send: Sender<Event>,
@@ -195,8 +215,8 @@ impl<'a> Session<'a> {
         let (send, events) = channel();
         let stack = Stack::new(project, &world.tools.engine);
         let address = format!("http://localhost:{port}");
-        let (services, saved, sources) = Default::default();
-        Self { project, args, world, contract, stack, address, port, sources, services, saved, send, events }
+        let (services, saved, sources, running) = Default::default();
+        Self { project, args, world, contract, stack, address, port, sources, services, running, saved, send, events }
     }
 
     /// Starts all containers and sends them the sources.
@@ -219,13 +239,9 @@ impl<'a> Session<'a> {
         }
         plan::apply_side_by_side(self.project, STAGE, Mode::Apply, steps)?;
         let kept = self.stack.name("data");
-        report.on_interrupt({
-            let (report, embedded) = (report.clone(), self.contract.embedded);
-            move || {
-                let data = if embedded { format!("; the todos stay in the volume {kept}") } else { String::new() };
-                report.line(format!("\nended, with all containers{data}"));
-            }
-        });
+        let stays =
+            if self.contract.embedded { format!("; the todos stay in the volume {kept}") } else { String::new() };
+        tell_end(report, &self.running, stays);
         if self.contract.embedded {
             self.run_part("postgres", &self.stack.postgres(self.project, self.world))?;
         }
@@ -242,7 +258,7 @@ impl<'a> Session<'a> {
 
     fn run_part(&mut self, part: &'static str, process: &process::Process) -> Result<()> {
         self.project.report.command(process);
-        self.services.insert(part, Service::start(part, process, &self.send)?);
+        self.services.insert(part, Service::start(part, process, &self.send, &self.running)?);
         Ok(())
     }
 
@@ -295,7 +311,7 @@ impl<'a> Session<'a> {
             }
             match event {
                 Event::Line(part, line) => self.print(part, &line),
-                Event::Answered => self.answered(began)?,
+                Event::Answered => self.answered(began),
                 Event::Saved(now) => {
                     if let Err(error) = self.save(now, credentials) {
                         self.project.report.error(&error);
@@ -307,17 +323,18 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    fn answered(&self, began: Instant) -> Result<()> {
+    fn answered(&self, began: Instant) {
         let report = &self.project.report;
         report.ok(format!("{}/ {DIM}ready in {}{DIM:#}", self.address, seconds(began.elapsed())));
         for app in &self.args.debug {
             report.note(format!("debugger of the {}: 127.0.0.1:{}", app.name(), app.debug_port()));
         }
         if let Some(count) = self.args.seed {
-            let seed = self.stack.in_backend(&["python3", "/opt/dev/seed.py", &count.to_string()]).read()?;
-            report.ok(seed.trim());
+            match self.stack.in_backend(&["python3", "/opt/dev/seed.py", &count.to_string()]).read() {
+                Ok(seed) => report.ok(seed.trim()),
+                Err(error) => report.error(&error),
+            }
         }
-        Ok(())
     }
 
     /// What a container's end means: one that is not replaced ends all.
@@ -351,8 +368,9 @@ impl<'a> Session<'a> {
         }
         if self.sources.has_other_secrets(&before) {
             let changed = credentials::read(self.project, &self.contract.environment)?;
-            if changed.embedded != credentials.embedded || database_digest(&changed)? != database_digest(credentials)? {
-                report.warn("another database, or AUTH_SECRET: it is used when `cargo xtask dev` is started again");
+            let is_embedded = changed.embedded && credentials.embedded;
+            if !is_embedded && database_digest(&changed)? != database_digest(credentials)? {
+                report.warn(".env names another database: `cargo xtask dev` uses it when it is started again");
             } else {
                 self.print(App::Backend.name(), &format!("{DIM}.env changed{DIM:#}"));
                 self.saved.insert(App::Backend.name(), saved);

@@ -64,9 +64,26 @@ fn removes_what_a_killed_dev_left_and_says_if_it_is_still_there() {
     sandbox.on("docker volume rm *", ": > $FAKES/no-volume");
     let removed = sandbox.run(&["teardown", "--data", "--yes", "--origin=release"]);
     assert!(removed.stderr.contains("delete the todos of `cargo xtask dev`: volume todo-dev-"), "{removed}");
-    assert!(removed.code == Some(0) && removed.stderr.contains("network and todos of `cargo xtask dev` removed"), "{removed}");
+    assert!(
+        removed.code == Some(0) && removed.stderr.contains("network and todos of `cargo xtask dev` removed"),
+        "{removed}"
+    );
     let again = sandbox.run(&["teardown", "--data", "--origin=release"]);
     assert!(again.code == Some(0) && !again.stderr.contains("cargo xtask dev"), "{again}");
+}
+
+#[test]
+fn a_port_that_dev_of_another_checkout_holds_is_told_with_its_process() {
+    let sandbox = Sandbox::with_tools();
+    sandbox.dotenv(DOTENV);
+    for noun in ["container", "network"] {
+        sandbox.on(&format!("docker {noun} ls --quiet *"), "");
+    }
+    sandbox.on("docker network create *", "");
+    sandbox.on("docker container ls --format *publish=3999*", "echo '/other (process 42)'");
+    let run = sandbox.run(&["dev", "--port=3999", "--origin=release"]);
+    let told = "error: port 3999 is held by `cargo xtask dev` of /other (process 42)";
+    assert!(run.code == Some(4) && run.stderr.contains(told) && run.stderr.contains("--port 4000"), "{run}");
 }
 
 #[test]
@@ -74,6 +91,9 @@ fn tests_that_are_not_an_applications_are_refused_with_an_example() {
     let sandbox = Sandbox::with_tools();
     for path in ["apps/backend/tests/none.py", "README.md"] {
         let run = sandbox.run(&["dev", "test", path]);
-        assert!(run.code == Some(3) && run.stderr.contains(&format!("no tests of an application are at `{path}`")), "{run}");
+        assert!(
+            run.code == Some(3) && run.stderr.contains(&format!("no tests of an application are at `{path}`")),
+            "{run}"
+        );
     }
 }

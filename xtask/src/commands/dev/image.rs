@@ -20,7 +20,8 @@ const KEEP: usize = 3;
 
 /// Whether the file at `path` of an application goes into its image. All other files are sent to the container.
 pub fn is_part(path: &str) -> bool {
-    ["Dockerfile", ".dockerignore", "requirements.txt", "requirements-dev.txt", "package.json", "package-lock.json"].contains(&path)
+    ["Dockerfile", ".dockerignore", "requirements.txt", "requirements-dev.txt", "package.json", "package-lock.json"]
+        .contains(&path)
         || path.split('/').next() == Some(SUPERVISOR)
 }
 
@@ -55,16 +56,25 @@ pub fn decide<'a>(
     let recipe = Recipe::new(parts.collect(), args, ids);
     let name = format!("{}-{}", app.image(), if target == tests::TARGET { "dev-test" } else { target });
     let reference = format!("{name}:{}", recipe.tag());
+    let last = recipe::last(project, &name);
     if engine.image_id(&reference)?.is_some() {
+        // The next difference is told against what was used last.
+        if last.as_ref() != Some(&recipe) {
+            recipe::remember(project, &name, &recipe)?;
+        }
         return Ok((reference, None));
     }
-    let why = match recipe::last(project, &name) {
+    let why = match last {
         None => "never built here".to_owned(),
         Some(last) => recipe.difference(&last).unwrap_or_else(|| "the engine has lost it".to_owned()),
     };
     let context = |name: &str, folder: &str| format!("--build-context={name}={}", app.folder(project).join(folder));
-    let command = build::command(project, engine, origin, settings, &reference)?
-        .args(["--target", target, &context("supervisor", SUPERVISOR), &context("tests", "tests")]);
+    let command = build::command(project, engine, origin, settings, &reference)?.args([
+        "--target",
+        target,
+        &context("supervisor", SUPERVISOR),
+        &context("tests", "tests"),
+    ]);
     let shown = format!("{command} < (tar of {})", settings.context);
     let reference_built = reference.clone();
     let step = Step::new(format!("build {name}"), why, shown, move |running| {
@@ -88,7 +98,9 @@ mod tests {
 
     #[test]
     fn dependencies_and_the_supervisor_are_part_of_the_image_and_sources_are_not() {
-        assert!(["requirements.txt", "package-lock.json", "Dockerfile", "dev/supervisor.py"].iter().all(|p| is_part(p)));
+        assert!(
+            ["requirements.txt", "package-lock.json", "Dockerfile", "dev/supervisor.py"].iter().all(|p| is_part(p))
+        );
         assert!(!["app/main.py", "devices.ts", "app/package.json", "next.config.ts"].iter().any(|p| is_part(p)));
     }
 }

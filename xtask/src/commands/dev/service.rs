@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, PipeWriter, Write};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::Sender;
 use std::thread::JoinHandle;
 
@@ -20,10 +20,18 @@ pub struct Service {
 }
 
 impl Service {
-    /// Runs `process`; each line that it prints, and its end, is an event of `part`.
-    pub fn start(part: &'static str, process: &Process, events: &Sender<Event>) -> Result<Self> {
+    /// Runs `process`; each line that it prints, and its end, is an event of `part`. `running` counts it until its container is
+    /// removed, so for ever if the client is killed.
+    pub fn start(
+        part: &'static str,
+        process: &Process,
+        events: &Sender<Event>,
+        running: &Arc<AtomicUsize>,
+    ) -> Result<Self> {
         let (read, input) = std::io::pipe()?;
         let piped = process.pipe_from(Some(read))?;
+        running.fetch_add(1, Ordering::SeqCst);
+        let running = running.clone();
         let (events, is_ending) = (events.clone(), Arc::new(AtomicBool::new(false)));
         let wanted = is_ending.clone();
         let thread = std::thread::spawn(move || {
@@ -35,6 +43,9 @@ impl Service {
                 line.clear();
             }
             let error = piped.finish().err();
+            if !error.as_ref().is_some_and(|error| error.to_string().contains("(signal: 9")) {
+                running.fetch_sub(1, Ordering::SeqCst);
+            }
             if !wanted.load(Ordering::SeqCst) {
                 let _ = events.send(Event::Ended(part, error));
             }

@@ -2,6 +2,7 @@
 //! the sources through standard input, so an image is built only for other dependencies.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::time::Instant;
 
@@ -10,7 +11,7 @@ use anyhow::Result;
 use super::service::Service;
 use super::sources::{self, More, Sources};
 use super::stack::{self, Stack};
-use super::{APPS, App, Event, STAGE, image, print};
+use super::{APPS, App, Event, STAGE, image, print, tell_end};
 use crate::failure::{Class, Failure};
 use crate::origin::Need;
 use crate::plan::{self, Mode};
@@ -56,8 +57,8 @@ pub fn run(project: &Project, path: Option<&str>) -> Result<()> {
     let world = World::bring(project, Mode::Apply, &bases.map(Need::Image).collect::<Vec<_>>())?;
     stack::mark(project)?;
     let stack = Stack::new(project, &world.tools.engine);
-    let report = project.report.clone();
-    project.report.on_interrupt(move || report.line("\nended, with all containers"));
+    let count = Arc::default();
+    tell_end(&project.report, &count, String::new());
     let (send, events) = channel();
     let first = Sources::read(project, More::Tests)?;
     let (watched, before, saves) = (project.clone(), first.clone(), send.clone());
@@ -80,7 +81,7 @@ pub fn run(project: &Project, path: Option<&str>) -> Result<()> {
                 plan::apply(project, STAGE, Mode::Apply, step.into_iter().collect())?;
                 stack.end(app.tests())?;
                 let process = stack.tests(app.tests(), &image).args(["sh", "-c", app.script(), path]);
-                let mut service = Service::start(app.tests(), &process, &send)?;
+                let mut service = Service::start(app.tests(), &process, &send, &count)?;
                 service.send_all(&now.pack(project, *app)?);
                 running.insert(*app, (service, Instant::now()));
             }
@@ -96,6 +97,10 @@ pub fn run(project: &Project, path: Option<&str>) -> Result<()> {
             Event::Ended(part, error) => {
                 let app = if part == App::Backend.tests() { App::Backend } else { App::Frontend };
                 let took = running.remove(&app).map_or(String::new(), |(_, began)| seconds(began.elapsed()));
+                // With 125 docker itself ends, and says why.
+                if let Some(error) = error.as_ref().filter(|error| error.to_string().contains("exit status: 125")) {
+                    project.report.error(error);
+                }
                 let verdict =
                     if error.is_none() { format!("{GOOD}passed{GOOD:#}") } else { format!("{BAD}failed{BAD:#}") };
                 print(&project.report, part, &format!("{verdict} {DIM}{took}; the next save runs them again{DIM:#}"));
