@@ -57,7 +57,7 @@ pub(crate) struct Global {
     /// minikube profile and kube context, instead of the one in infra/xtask.toml
     #[arg(long, global = true, value_name = "NAME")]
     pub profile: Option<String>,
-    /// Port of http://localhost when the profile is created
+    /// Port of http://localhost when the profile is created, and of `dev`
     #[arg(long, global = true, value_name = "PORT")]
     pub port: Option<u16>,
     /// Where the application's secrets come from, instead of .env

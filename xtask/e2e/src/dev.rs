@@ -353,7 +353,9 @@ fn migration(stage: &Stage) -> Result<()> {
 fn dependencies(stage: &Stage) -> Result<()> {
     let (from, path) = (stage.said()?.len(), "apps/backend/requirements.txt");
     let before = std::fs::read_to_string(stage.file(path))?;
-    stage.save(path, &format!("{before}# Another line.\n"))?;
+    // Another one each time: an image that was built before is not built again.
+    let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_nanos();
+    stage.save(path, &format!("{before}# {now}\n"))?;
     stage.hear(from, "build todo-backend-dev (requirements.txt changed)")?;
     stage.hear(from, "serves")?;
     ensure!(stage.http("GET", "/api/v1/health", None)?.0 == 200, "the backend does not answer");

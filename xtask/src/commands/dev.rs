@@ -4,7 +4,7 @@ mod image;
 mod service;
 mod sources;
 mod stack;
-mod tests;
+mod testing;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -48,7 +48,7 @@ const MARK: char = '\x1e';
 const USUAL: [&str; 5] =
     ["starting", "waiting for the database", "schema is up to date", "database reached", "stopped"];
 
-/// Serve the checkout behind one port, again a moment after each save; without a cluster
+/// Serve both applications behind one port, with reload on each save; no cluster
 #[derive(Args, Debug, Clone)]
 pub struct Dev {
     /// Have a scripted server answer for the assistant, without a key
@@ -124,7 +124,7 @@ enum Event {
 /// Serves until the user interrupts.
 pub fn run(project: &Project, args: &Dev) -> Result<()> {
     if let Some(DevCommand::Test { path }) = &args.command {
-        return tests::run(project, path.as_deref());
+        return testing::run(project, path.as_deref());
     }
     let began = Instant::now();
     let environment = &project.settings.dev.environment;
@@ -432,7 +432,7 @@ fn brief(line: &str) -> Option<String> {
 }
 
 #[cfg(test)]
-mod line_tests {
+mod tests {
     use super::*;
 
     #[test]

@@ -7,7 +7,7 @@ const URL: &str = "postgresql://u:not-a-secret-canary-password@db.lan/x?sslmode=
 #[test]
 fn asks_the_first_time_before_it_migrates_a_database_of_the_users_own() {
     let sandbox = Sandbox::with_tools();
-    sandbox.dotenv(&format!("{DOTENV}DATABASE_URL='{URL}'\n"));
+    sandbox.dotenv(format!("{DOTENV}DATABASE_URL='{URL}'\n"));
     // As far as it comes without containers.
     sandbox.on("docker container ls *", "echo 'connection reset by peer' >&2; exit 1");
     insta::assert_snapshot!(sandbox.run(&["dev", "--origin=release"]), @"
@@ -22,7 +22,7 @@ fn asks_the_first_time_before_it_migrates_a_database_of_the_users_own() {
     assert!(agreed.stderr.contains("migrate the database at db.lan"), "{agreed}");
     let again = sandbox.run(&["dev", "--origin=release"]);
     assert!(!again.stderr.contains("This will") && again.stderr.contains("db.lan, which `dev` migrates"), "{again}");
-    sandbox.dotenv(&format!("{DOTENV}DATABASE_URL='{}'\n", URL.replace("/x?", "/y?")));
+    sandbox.dotenv(format!("{DOTENV}DATABASE_URL='{}'\n", URL.replace("/x?", "/y?")));
     let other = sandbox.run(&["dev", "--origin=release"]);
     assert!(other.stderr.contains("this needs your consent"), "{other}");
     for run in [&agreed, &again, &other] {

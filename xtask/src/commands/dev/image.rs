@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use anyhow::Result;
 
-use super::{App, tests};
+use super::{App, testing};
 use crate::failure::{Class, Failure};
 use crate::plan::Step;
 use crate::project::Project;
@@ -54,7 +54,7 @@ pub fn decide<'a>(
     let mut args = settings.bases.clone();
     args.insert("target".to_owned(), target.to_owned());
     let recipe = Recipe::new(parts.collect(), args, ids);
-    let name = format!("{}-{}", app.image(), if target == tests::TARGET { "dev-test" } else { target });
+    let name = format!("{}-{}", app.image(), if target == testing::TARGET { "dev-test" } else { target });
     let reference = format!("{name}:{}", recipe.tag());
     let last = recipe::last(project, &name);
     if engine.image_id(&reference)?.is_some() {
