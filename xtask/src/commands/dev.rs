@@ -128,7 +128,6 @@ pub fn run(project: &Project, args: &Dev) -> Result<()> {
     }
     let began = Instant::now();
     let environment = &project.settings.dev.environment;
-    let port = project.options.port.unwrap_or(project.settings.dev.port);
     crate::cache::claim(&project.cache)?;
     let _lock = stack::lock(project, "")?;
     let contract = Contract::read(project, environment)?;
@@ -136,9 +135,9 @@ pub fn run(project: &Project, args: &Dev) -> Result<()> {
     let contract = Contract { embedded: credentials.embedded, ..contract };
     consent_to_migrate(project, &credentials)?;
     let world = World::bring(project, Mode::Apply, &needs(project, contract.embedded))?;
-    let mut session = Session::new(project, args, &world, &contract, port);
-    session.start(&credentials)?;
-    session.serve(began, &credentials)
+    let mut session = Session::new(project, args, &world, &contract, credentials);
+    session.start()?;
+    session.serve(began)
 }
 
 /// What the origin must bring; `embedded` tells whether `dev` has a Postgres of its own.
@@ -197,9 +196,9 @@ struct Session<'a> {
     args: &'a Dev,
     world: &'a World,
     contract: &'a Contract,
+    credentials: Credentials,
     stack: Stack,
     address: String,
-    port: u16,
     sources: Sources,
     services: BTreeMap<&'static str, Service>,
     /// How many containers run.
@@ -211,23 +210,43 @@ struct Session<'a> {
 }
 
 impl<'a> Session<'a> {
-    fn new(project: &'a Project, args: &'a Dev, world: &'a World, contract: &'a Contract, port: u16) -> Self {
+    fn new(
+        project: &'a Project,
+        args: &'a Dev,
+        world: &'a World,
+        contract: &'a Contract,
+        credentials: Credentials,
+    ) -> Self {
         let (send, events) = channel();
         let stack = Stack::new(project, &world.tools.engine);
-        let address = format!("http://localhost:{port}");
+        let address = format!("http://localhost:{}", project.settings.dev.port);
         let (services, saved, sources, running) = Default::default();
-        Self { project, args, world, contract, stack, address, port, sources, services, running, saved, send, events }
+        Self {
+            project,
+            args,
+            world,
+            contract,
+            credentials,
+            stack,
+            address,
+            sources,
+            services,
+            running,
+            saved,
+            send,
+            events,
+        }
     }
 
     /// Starts all containers and sends them the sources.
-    fn start(&mut self, credentials: &Credentials) -> Result<()> {
+    fn start(&mut self) -> Result<()> {
         let report = &self.project.report;
         stack::mark(self.project)?;
         let left = self.stack.prepare()?;
         if left > 0 {
             report.note(format!("{left} containers of an earlier `dev` that was killed have been ended"));
         }
-        self.stack.check_port(self.port)?;
+        self.stack.check_port(self.project.settings.dev.port)?;
         self.sources = Sources::read(self.project, self.args.more())?;
         let mut images = Vec::new();
         let mut steps = Vec::new();
@@ -246,9 +265,9 @@ impl<'a> Session<'a> {
             self.run_part("postgres", &self.stack.postgres(self.project, self.world))?;
         }
         for (app, image) in images {
-            self.run_app(app, &image, credentials)?;
+            self.run_app(app, &image)?;
         }
-        let proxy = self.stack.proxy(self.project, self.world, self.port)?;
+        let proxy = self.stack.proxy(self.project, self.world)?;
         self.run_part("proxy", &proxy)
     }
 
@@ -263,12 +282,12 @@ impl<'a> Session<'a> {
     }
 
     /// Runs `app` and sends it everything.
-    fn run_app(&mut self, app: App, image: &str, credentials: &Credentials) -> Result<()> {
+    fn run_app(&mut self, app: App, image: &str) -> Result<()> {
         self.saved.insert(app.name(), Instant::now());
         self.run_part(app.name(), &self.stack.application(app, image, self.contract, self.args))?;
         let mut message = self.sources.message(self.project, None, app)?;
         if let (App::Backend, Some(message)) = (app, &mut message) {
-            message["secrets"] = self.secrets(credentials);
+            message["secrets"] = self.secrets();
         }
         self.tell(app, message);
         Ok(())
@@ -281,17 +300,17 @@ impl<'a> Session<'a> {
     }
 
     /// The backend's secrets, by name: they become files, as in a pod.
-    fn secrets(&self, credentials: &Credentials) -> Value {
+    fn secrets(&self) -> Value {
         let embedded = (DATABASE_URL, Secret::new(stack::DATABASE));
         let scripted = (OPENAI_API_KEY, Secret::new("not-a-secret-of-the-scripted-assistant"));
         let own = self.contract.embedded.then_some(embedded).into_iter();
         let own: Vec<_> = own.chain(self.args.fake_assistant.then_some(scripted)).collect();
-        let values = credentials.values().chain(own.iter().map(|(key, value)| (*key, value)));
+        let values = self.credentials.values().chain(own.iter().map(|(key, value)| (*key, value)));
         values.map(|(key, value)| (key.to_owned(), Value::from(value.expose()))).collect()
     }
 
     /// Prints events and passes on what is saved, until the user interrupts.
-    fn serve(mut self, began: Instant, credentials: &Credentials) -> Result<()> {
+    fn serve(mut self, began: Instant) -> Result<()> {
         let (project, more, before, send) =
             (self.project.clone(), self.args.more(), self.sources.clone(), self.send.clone());
         std::thread::spawn(move || sources::watch(&project, before, more, &send));
@@ -313,7 +332,7 @@ impl<'a> Session<'a> {
                 Event::Line(part, line) => self.print(part, &line),
                 Event::Answered => self.answered(began),
                 Event::Saved(now) => {
-                    if let Err(error) = self.save(now, credentials) {
+                    if let Err(error) = self.save(now) {
                         self.project.report.error(&error);
                     }
                 }
@@ -345,7 +364,7 @@ impl<'a> Session<'a> {
             .into()
     }
 
-    fn save(&mut self, now: Sources, credentials: &Credentials) -> Result<()> {
+    fn save(&mut self, now: Sources) -> Result<()> {
         let report = self.project.report.clone();
         let before = std::mem::replace(&mut self.sources, now);
         let saved = Instant::now();
@@ -360,7 +379,7 @@ impl<'a> Session<'a> {
                 if let Some(service) = self.services.remove(app.name()) {
                     service.end();
                 }
-                self.run_app(app, &image, credentials)?;
+                self.run_app(app, &image)?;
                 continue;
             }
             let message = self.sources.message(self.project, Some(&before), app)?;
@@ -368,13 +387,14 @@ impl<'a> Session<'a> {
         }
         if self.sources.has_other_secrets(&before) {
             let changed = credentials::read(self.project, &self.contract.environment)?;
-            let is_embedded = changed.embedded && credentials.embedded;
-            if !is_embedded && database_digest(&changed)? != database_digest(credentials)? {
+            let is_embedded = changed.embedded && self.credentials.embedded;
+            if !is_embedded && database_digest(&changed)? != database_digest(&self.credentials)? {
                 report.warn(".env names another database: `cargo xtask dev` uses it when it is started again");
             } else {
                 self.print(App::Backend.name(), &format!("{DIM}.env changed{DIM:#}"));
                 self.saved.insert(App::Backend.name(), saved);
-                let secrets = self.secrets(&changed);
+                self.credentials = changed;
+                let secrets = self.secrets();
                 self.tell(App::Backend, Some(json!({ "secrets": secrets })));
             }
         }

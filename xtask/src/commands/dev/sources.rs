@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 
 use super::{APPS, App, Event, image};
 use crate::commands::deploy::watch::wake::Wake;
-use crate::dotenv;
+use crate::dotenv::{self, Source};
 use crate::project::Project;
 use crate::stages::images::context::{self, FOLDER, Files};
 use crate::stages::images::recipe::{changed_files, in_brief};
@@ -36,7 +36,7 @@ pub enum More {
 pub struct Sources {
     /// Each application's files, by their paths in it.
     pub apps: BTreeMap<App, Files>,
-    /// The state of `.env`; `None`: there is none, or it is a pipe, which is read once.
+    /// The state of `.env`; `None`: there is none, or the secrets are read once, from a pipe or elsewhere.
     dotenv: Option<String>,
 }
 
@@ -55,8 +55,8 @@ impl Sources {
             }
             apps.insert(app, files);
         }
-        let is_pipe = dotenv::is_pipe(&project.dotenv);
-        Ok(Self { apps, dotenv: if is_pipe { None } else { context::entry(&project.dotenv)? } })
+        let is_watched = project.options.secrets_from == Source::File && !dotenv::is_pipe(&project.dotenv);
+        Ok(Self { apps, dotenv: if is_watched { context::entry(&project.dotenv)? } else { None } })
     }
 
     /// All paths, in the checkout.

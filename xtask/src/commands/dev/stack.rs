@@ -147,7 +147,7 @@ impl Stack {
 
     /// Makes the proxy, which is the Ingress controller's program with its settings and the Ingress' routes. Returns the
     /// command that runs it.
-    pub fn proxy(&self, project: &Project, world: &World, port: u16) -> Result<Process> {
+    pub fn proxy(&self, project: &Project, world: &World) -> Result<Process> {
         let manifest = project.settings.cluster.ingress.join("30-deployment.yaml");
         let text = files::read(&project.root.join(&manifest))?.unwrap_or_default();
         let args = text.lines().filter_map(|line| line.trim().strip_prefix("- --"));
@@ -155,7 +155,7 @@ impl Stack {
         let is_clusters = |arg: &str| arg.starts_with("providers.") || arg.starts_with("ping");
         let args = args.filter(|arg| !is_clusters(arg)).map(|arg| format!("--{arg}"));
         let image = world.origin.image(&project.settings.cluster.ingress_image);
-        let publish = format!("--publish=127.0.0.1:{port}:{PROXY_PORT}");
+        let publish = format!("--publish=127.0.0.1:{}:{PROXY_PORT}", project.settings.dev.port);
         self.docker("create", "proxy", &image, &[publish])
             .args(args)
             // Open streams do not keep it from ending.
