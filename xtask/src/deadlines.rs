@@ -121,8 +121,6 @@ pub const SCAN: Limit = Limit::seconds(600);
 pub const PREFLIGHT: Limit = Limit::seconds(60);
 /// A container of `dev`: as long as somebody works with it.
 pub const DEV: Limit = Limit::seconds(30 * 24 * 3600);
-/// `dev` to answer for the first time: the frontend compiles its first page meanwhile.
-pub const DEV_READY: Limit = Limit::seconds(90);
 /// Between two looks whether it does.
 pub const DEV_POLL: Limit = Limit::milliseconds(100);
 /// A cargo build or test.

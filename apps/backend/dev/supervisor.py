@@ -1,8 +1,9 @@
 """Serves the sources that come through standard input, and again with each save: `cargo xtask dev`.
 
-Importing FastAPI, psycopg and the rest takes most of a start. So this process imports what its first child did,
-and each save forks a child that imports the application alone. The port stays open here: requests wait in its queue
-while a child starts, and are answered from here after one has crashed. The end of standard input ends everything.
+Importing FastAPI, psycopg and the rest takes most of a start. So this process imports what its
+first child did, and each save forks a child that imports the application alone. The port stays
+open here: requests wait in its queue while a child starts, and are answered from here after one
+has crashed. The end of standard input ends everything.
 """
 
 import base64
@@ -43,7 +44,8 @@ class OpenPort:
 
     def close(self) -> None:
         """Is called when the application is about to serve."""
-        loaded = [name for name in sys.modules if name.partition(".")[0] not in {"app", "__main__"}]
+        ours = {"app", "__main__"}
+        loaded = [name for name in sys.modules if name.partition(".")[0] not in ours]
         os.write(self._names, json.dumps(loaded).encode())
         os.close(self._names)
         tell("ready", seconds=round(time.monotonic() - self._began, 2))
@@ -69,22 +71,23 @@ class Child:
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, lambda number, _: sys.exit(128 + number))
             if os.environ.get("DEBUG_PORT"):
-                import debugpy  # noqa: PLC0415 - only in the image of `dev --debug backend`
+                import debugpy  # type: ignore[import-not-found]  # noqa: PLC0415 - only in the image of `dev --debug backend`
 
-                debugpy.listen(("0.0.0.0", int(os.environ["DEBUG_PORT"])))  # noqa: S104 - published on loopback
+                # Published on the machine's loopback address alone.
+                debugpy.listen(("0.0.0.0", int(os.environ["DEBUG_PORT"])))  # noqa: S104
             from app import start  # noqa: PLC0415
 
             code = start.run(OpenPort(listener, self._began, names))  # type: ignore[arg-type]
         except SystemExit as end:
             code = end.code
-        except BaseException:  # noqa: BLE001 - it is told, and the next save tried
+        except BaseException:
             sys.excepthook(*sys.exc_info())
         sys.stdout.flush()
         sys.stderr.flush()
         return code if isinstance(code, int) else int(code is not None)
 
     def import_the_same(self) -> None:
-        """Imports what the child has told, so that the next one need not. The pipe is at its end by then."""
+        """Imports what the child has told, so that the next one need not."""
         with os.fdopen(self.names) as pipe:
             told = pipe.read()
         for name in json.loads(told or "[]"):
@@ -116,8 +119,11 @@ def save(message: dict[str, Any]) -> bool:
         file = ROOT / path
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(base64.b64decode(content))
-    for name, value in message.get("secrets", {}).items():
-        (SECRETS / name).write_text(value)
+    if "secrets" in message:
+        for old in SECRETS.iterdir():
+            old.unlink()
+        for name, value in message["secrets"].items():
+            (SECRETS / name).write_text(value)
     changed = (*message.get("gone", ()), *message.get("put", ()))
     return "secrets" in message or any(path.startswith("app/") for path in changed)
 
@@ -130,18 +136,25 @@ def refuse(listener: socket.socket) -> None:
             client.settimeout(1)
             client.recv(65536)
             problem = {
-                "type": "about:blank", "title": "The backend has crashed", "status": 503, "code": "crashed",
-                "detail": "cargo xtask dev shows its last lines, and starts it again with the next save.",
+                "type": "about:blank",
+                "title": "The backend has crashed",
+                "status": 503,
+                "code": "crashed",
+                "detail": "cargo xtask dev shows its last lines; the next save starts it again.",
             }
             body = json.dumps(problem).encode()
             head = (
-                "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/problem+json\r\n"
-                f"Retry-After: 1\r\nX-Served-By: todo-backend/dev\r\nConnection: close\r\nContent-Length: {len(body)}\r\n\r\n"
+                "HTTP/1.1 503 Service Unavailable",
+                "Content-Type: application/problem+json",
+                "Retry-After: 1",
+                "X-Served-By: todo-backend/dev",
+                "Connection: close",
+                f"Content-Length: {len(body)}",
             )
-            client.sendall(head.encode() + body)
+            client.sendall("\r\n".join((*head, "", "")).encode() + body)
 
 
-def main() -> None:
+def main() -> None:  # noqa: PLR0912 - one loop
     os.dup2(1, 2)
     os.chdir(ROOT)
     sys.path[0] = str(ROOT)
@@ -159,7 +172,10 @@ def main() -> None:
     assistant: subprocess.Popen[bytes] | None = None
     try:
         while True:
-            waited = [0, listener] if child is None else [0, child.ended, *([child.names] if child.names >= 0 else [])]
+            if child is None:
+                waited = [0, listener.fileno()]
+            else:
+                waited = [0, child.ended, *(fd for fd in (child.names,) if fd >= 0)]
             readable = select.select(waited, [], [])[0]
             if child is not None and child.names in readable:
                 child.import_the_same()
@@ -167,7 +183,7 @@ def main() -> None:
             if child is not None and child.ended in readable:
                 code, child = child.wait(), None
                 tell("crashed", code=code)
-            if child is None and listener in readable:
+            if child is None and listener.fileno() in readable:
                 refuse(listener)
             if 0 in readable:
                 more = os.read(0, 1 << 20)
@@ -178,7 +194,7 @@ def main() -> None:
                     if child is not None:
                         child.end()
                     if assistant is None and os.environ.get("FAKE_ASSISTANT"):
-                        assistant = subprocess.Popen(ASSISTANT)
+                        assistant = subprocess.Popen(ASSISTANT)  # noqa: S603 - a constant
                     importlib.invalidate_caches()
                     child = Child(listener)
     finally:
