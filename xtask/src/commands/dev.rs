@@ -439,6 +439,10 @@ fn print(report: &Report, part: &'static str, line: &str) {
 
 /// A line for people who watch: `None` for the usual ones, and of requests only what they were and how long they took.
 fn brief(line: &str) -> Option<String> {
+    // Addresses inside of the container.
+    if line.starts_with("- Local:") || line.starts_with("- Network:") {
+        return None;
+    }
     let Ok(Value::Object(mut entry)) = serde_json::from_str(line) else { return Some(line.to_owned()) };
     let message = entry.get("message").and_then(Value::as_str).unwrap_or_default();
     if entry.get("level").is_some_and(|level| level == "info") && USUAL.contains(&message) {
@@ -462,6 +466,7 @@ mod tests {
         assert_eq!(line(r#"{"level": "warning", "message": "starting"}"#).unwrap(), "WARNING starting");
         let access = r#"{"level": "info", "logger": "app.access", "message": "GET /api/v1/todos 200", "path": "/", "duration_ms": 2.9}"#;
         assert_eq!(line(access).unwrap(), "INFO    GET /api/v1/todos 200 duration_ms=2.9");
+        assert_eq!(line("- Local:         http://localhost:3000"), None);
         assert_eq!(line("Traceback:").unwrap(), "Traceback:");
     }
 }
