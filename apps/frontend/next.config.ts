@@ -17,8 +17,8 @@ const config: NextConfig = {
   typescript: { ignoreBuildErrors: process.env.SKIP_TYPES === "1" },
   // The content tag: the pods of one version agree on the addresses of its files.
   generateBuildId: () => process.env.BUILD_ID || null,
-  // The server's maps, which no image contains: an eighth of a one-line build.
-  experimental: { turbopackSourceMaps: false },
+  // The server's maps, which no image contains: an eighth of a one-line build. `next dev` has them for debuggers.
+  experimental: process.env.NODE_ENV === "development" ? {} : { turbopackSourceMaps: false },
   poweredByHeader: false,
   // No two answers are the same: each has its nonce.
   generateEtags: false,

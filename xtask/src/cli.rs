@@ -4,7 +4,9 @@ use anyhow::Result;
 use camino::Utf8PathBuf;
 use clap::{Args, Parser, Subcommand};
 
-use crate::commands::{bench, cluster, deploy, doctor, images, logs, pins, rollback, status, teardown, test, tool};
+use crate::commands::{
+    bench, cluster, deploy, dev, doctor, images, logs, pins, rollback, status, teardown, test, tool,
+};
 use crate::dotenv;
 use crate::origin;
 use crate::project::{Options, Project};
@@ -55,7 +57,7 @@ pub(crate) struct Global {
     /// minikube profile and kube context, instead of the one in infra/xtask.toml
     #[arg(long, global = true, value_name = "NAME")]
     pub profile: Option<String>,
-    /// Port of http://localhost when the profile is created
+    /// Port of http://localhost when the profile is created, and of `dev`
     #[arg(long, global = true, value_name = "PORT")]
     pub port: Option<u16>,
     /// Where the application's secrets come from, instead of .env
@@ -96,6 +98,7 @@ pub(crate) enum Command {
     /// Build both images, tagged by content
     Images(images::Images),
     Deploy(deploy::Deploy),
+    Dev(dev::Dev),
     Cluster(cluster::Cluster),
     /// Stop the cluster, which frees its memory; all data stays
     Stop,

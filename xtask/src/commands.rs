@@ -5,6 +5,7 @@ pub(crate) mod cluster;
 pub(crate) mod completions;
 pub(crate) mod config;
 pub(crate) mod deploy;
+pub(crate) mod dev;
 pub(crate) mod diff;
 pub(crate) mod doctor;
 pub(crate) mod images;
@@ -39,6 +40,7 @@ pub fn run(cli: Cli, report: &Report) -> Result<i32> {
         None => overview::run(&project)?,
         Some(Command::Images(args)) => images::run(&project, &args)?,
         Some(Command::Deploy(args)) => deploy::run(&project, &args)?,
+        Some(Command::Dev(args)) => dev::run(&project, &args)?,
         Some(Command::Cluster(args)) => cluster::run(&project, &args)?,
         Some(Command::Teardown(args)) => teardown::run(&project, &args)?,
         Some(Command::Stop) => stop::run(&project)?,

@@ -10,7 +10,7 @@ use crate::failure::{Class, Failure};
 use crate::plan::{self, Mode};
 use crate::project::Project;
 use crate::report::Report;
-use crate::secrets::{self, POSTGRES_PASSWORD};
+use crate::secrets::{self, POSTGRES_PASSWORD, Secret};
 use crate::settings::Chart;
 use crate::stages::release::{Observed, SecretPlan};
 use crate::toolbox::Toolbox;
@@ -52,6 +52,11 @@ pub fn read(project: &Project, environment: &str) -> Result<Credentials> {
 }
 
 impl Credentials {
+    /// The variables of `.env` that are set.
+    pub fn values(&self) -> impl Iterator<Item = (&str, &Secret)> {
+        self.dotenv.iter().flat_map(Dotenv::values)
+    }
+
     /// Makes `.env` where there is none, and reads it; a dry run shows the step.
     pub fn ensure(self, project: &Project, environment: &str, mode: Mode) -> Result<Self> {
         let made = plan::apply(project, "machine", mode, dotenv::ensure(project).into_iter().collect())?;

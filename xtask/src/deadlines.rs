@@ -119,6 +119,10 @@ pub const EVIDENCE: Limit = Limit::seconds(20);
 pub const SCAN: Limit = Limit::seconds(600);
 /// The preflight of the database on this machine.
 pub const PREFLIGHT: Limit = Limit::seconds(60);
+/// A container of `dev`: as long as somebody works with it.
+pub const DEV: Limit = Limit::seconds(30 * 24 * 3600);
+/// Between two looks whether it does.
+pub const DEV_POLL: Limit = Limit::milliseconds(100);
 /// A cargo build or test.
 pub const CARGO: Limit = Limit::seconds(1200);
 /// A named pipe in the place of `.env`: its writer may ask a person.

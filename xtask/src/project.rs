@@ -58,6 +58,7 @@ impl Project {
         let cluster = &mut settings.cluster;
         cluster.profile = options.profile.clone().unwrap_or_else(|| cluster.profile.clone());
         cluster.port = options.port.unwrap_or(cluster.port);
+        settings.dev.port = options.port.unwrap_or(settings.dev.port);
         let cache = cache::locate()?;
         Ok(Self { dotenv: root.join(".env"), root, settings, cache, options, report, stale: Arc::default() })
     }

@@ -116,7 +116,7 @@ pub fn redactor_of(secrets: &[Value]) -> Redactor {
 /// Eight hex digits that change with the content and tell nothing of it: HMAC-SHA256 over the pairs, each part preceded
 /// by its length. The key is AUTH_SECRET, part of the content and itself random: who does not know it can test no
 /// guess of the other values against a name that everybody may read.
-fn digest(pairs: &[(&str, &str)]) -> Result<String> {
+pub fn digest(pairs: &[(&str, &str)]) -> Result<String> {
     let key = pairs.iter().find(|(key, _)| *key == AUTH_SECRET).context("AUTH_SECRET is missing")?.1;
     let mut mac = Hmac::<Sha256>::new_from_slice(key.as_bytes())?;
     mac.update(b"todo secret 1\n");

@@ -26,6 +26,18 @@ pub struct Settings {
     pub images: BTreeMap<String, Image>,
     /// The embedded database.
     pub database: Database,
+    /// What `cargo xtask dev` serves.
+    pub dev: Dev,
+}
+
+/// `cargo xtask dev`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Dev {
+    /// Host port of both applications.
+    pub port: u16,
+    /// The environment whose contract and settings hold.
+    pub environment: String,
 }
 
 /// The chart and its release.

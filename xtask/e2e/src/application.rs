@@ -125,19 +125,8 @@ fn upstream(image: &str, script: &str) -> Value {
 /// Runs the browser's tests in their image; `assistant` tells them which state of it to expect. Where SCREENSHOT_DIR names a
 /// folder, the pictures that they take are copied there (an engine of our own sees no folder of the machine's).
 fn playwright(bed: &Bed, assistant: &str, specs: &[&str]) -> Result<()> {
-    let bases: Vec<Need> =
-        bed.project.settings.images["todo-frontend"].bases.values().cloned().map(Need::Image).collect();
-    let world = World::bring(&bed.project, Mode::Apply, &bases)?;
+    let world = browser_image(bed)?;
     let engine = &world.tools.engine;
-    let context = bed.project.root.join(&bed.project.settings.images["todo-frontend"].context).join("e2e");
-    let mut build = engine.docker().args(["buildx", "build", "--progress=plain", "--tag", "todo-browser:test"]);
-    for (argument, official) in &bed.project.settings.images["todo-frontend"].bases {
-        build = build.arg("--build-arg").arg(format!("{argument}={}", world.origin.image(official)));
-    }
-    if let Some(ca) = bed.project.ca_bundle() {
-        build = build.arg("--secret").arg(format!("id=ca,src={ca}"));
-    }
-    build.arg(context.as_str()).log(bed.project.log("browser-image")).deadline(Duration::from_secs(900)).run()?;
     let remove = engine.docker().args(["rm", "--force", BROWSER]);
     let run = engine.docker().args(["run", "--name", BROWSER, "--init", "--network=host", "--shm-size=256m"]);
     let pictures = std::env::var("SCREENSHOT_DIR").ok();
@@ -155,4 +144,22 @@ fn playwright(bed: &Bed, assistant: &str, specs: &[&str]) -> Result<()> {
     }
     remove.run()?;
     result
+}
+
+/// Builds the image of the browser's tests.
+pub fn browser_image(bed: &Bed) -> Result<World> {
+    let bases: Vec<Need> =
+        bed.project.settings.images["todo-frontend"].bases.values().cloned().map(Need::Image).collect();
+    let world = World::bring(&bed.project, Mode::Apply, &bases)?;
+    let engine = &world.tools.engine;
+    let context = bed.project.root.join(&bed.project.settings.images["todo-frontend"].context).join("e2e");
+    let mut build = engine.docker().args(["buildx", "build", "--progress=plain", "--tag", "todo-browser:test"]);
+    for (argument, official) in &bed.project.settings.images["todo-frontend"].bases {
+        build = build.arg("--build-arg").arg(format!("{argument}={}", world.origin.image(official)));
+    }
+    if let Some(ca) = bed.project.ca_bundle() {
+        build = build.arg("--secret").arg(format!("id=ca,src={ca}"));
+    }
+    build.arg(context.as_str()).log(bed.project.log("browser-image")).deadline(Duration::from_secs(900)).run()?;
+    Ok(world)
 }

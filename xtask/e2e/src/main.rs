@@ -10,6 +10,7 @@ mod canaries;
 mod causes;
 mod cluster;
 mod database;
+mod dev;
 mod drift;
 mod edited;
 mod guard;
@@ -181,6 +182,7 @@ fn main() {
         let args = cli.test().ok_or_else(started_alone)?;
         let tally = match args.suites[..] {
             [Suite::E2e] => run(&project, &xtask, args.only.as_deref())?,
+            [Suite::Dev] => dev::run(&project, &xtask, args.only.as_deref())?,
             [Suite::Upgrade] => upgrade::run(&project, &xtask)?,
             [Suite::Soak] => soak(&project, &xtask, args.rounds, args.only.as_deref())?,
             _ => return Err(started_alone()),
@@ -195,8 +197,9 @@ fn main() {
 }
 
 fn started_alone() -> anyhow::Error {
-    let what =
-        format!("xtask-e2e runs a suite (e2e, upgrade, soak) or `bench deploy` with the xtask that {UNDER_TEST} names");
+    let what = format!(
+        "xtask-e2e runs a suite (dev, e2e, upgrade, soak) or `bench deploy` with the xtask that {UNDER_TEST} names"
+    );
     Failure::new(Class::Internal, what).help("cargo xtask test e2e").into()
 }
 

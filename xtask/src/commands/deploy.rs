@@ -1,7 +1,7 @@
 //! `cargo xtask deploy <env>`: machine -> tools -> cluster -> images -> release -> proof.
 
 mod facts;
-mod watch;
+pub(crate) mod watch;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
@@ -249,7 +249,7 @@ fn forget_old_builds(
     let names: Vec<&str> = project.settings.images.keys().map(String::as_str).collect();
     let needed = release::images_of_revisions(snapshot)?;
     let needed_by_all = prune::needed_by_profiles(&project.cache, &tools.profile, &needed)?;
-    let mut steps = builds.engine_steps(&tools.engine, &names, prune::KEEP, &needed_by_all);
+    let mut steps = builds.engine.steps(&tools.engine, &names, prune::KEEP, &needed_by_all);
     steps.extend(builds.node_steps(images, &names, &needed)?);
     if steps.is_empty() {
         return Ok(());

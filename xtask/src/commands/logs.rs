@@ -21,6 +21,7 @@ use crate::stages::cluster::{self, State};
 use crate::stages::release;
 use crate::toolbox::Toolbox;
 use crate::world::World;
+pub use line::readable;
 use line::{Line, Painter};
 use source::Source;
 

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::api::{Api, Propagation, Scope, kinds};
 use crate::cache;
+use crate::commands::dev;
 use crate::deadlines;
 use crate::dotenv;
 use crate::engine::ping::Answer;
@@ -31,7 +32,8 @@ use crate::toolbox::{Toolbox, dir_of, own_minikube_home};
 /// Remove what deploy made; data, cluster, engine and caches only when asked
 #[derive(Args, Debug, Default)]
 pub struct Teardown {
-    /// Also remove the embedded database's volume with its Secret, and the namespace if nobody else uses it
+    /// Also remove the embedded database's volume with its Secret, and the namespace if nobody else uses it; and the todos of
+    /// `dev`
     #[arg(long)]
     pub data: bool,
     /// Also delete the minikube profile (and with it the data)
@@ -53,6 +55,8 @@ pub struct Teardown {
 struct Left {
     cluster: bool,
     todos: bool,
+    /// The volume with the todos of `dev`.
+    dev: Option<String>,
     /// What the engine keeps, a line each.
     engine: Vec<String>,
 }
@@ -80,8 +84,9 @@ pub fn run(project: &Project, args: &Teardown) -> Result<()> {
         Ok(Some(engine)) => {
             let origin = origin::present(project, &engine)?;
             let tools = Toolbox::new(project, engine, origin.as_ref())?;
-            left = release_and_cluster(project, &tools, args)?;
             let engine = &tools.engine;
+            let dev = dev::tear_down(project, engine, args.data || args.removes_engine())?;
+            left = Left { dev, ..release_and_cluster(project, &tools, args)? };
             if args.removes_images() {
                 remove_images(project, engine, args)?;
             }
@@ -428,6 +433,9 @@ fn stays(project: &Project, left: &Left) -> Result<()> {
     let stays = |what: &str, flag: &str| report.note(format!("stays: {what}  ({flag} removes it)"));
     if left.todos {
         stays("the todos (database volume and its Secret)", "--data");
+    }
+    if let Some(volume) = &left.dev {
+        stays(&format!("the todos of `cargo xtask dev` (volume {volume})"), "--data");
     }
     if left.cluster {
         stays("the cluster", "--cluster");

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 
-use super::deploy;
+use super::{deploy, dev};
 use crate::failure::{Class, Failure};
 use crate::members;
 use crate::origin::{Need, Tool};
@@ -26,7 +26,7 @@ use crate::world::World;
 pub struct Test {
     /// Suites; all of them if left out
     pub suites: Vec<Suite>,
-    /// Of e2e, only the scenarios whose names contain TEXT, each from the state that it finds; of faults and soak, only the
+    /// Of dev and e2e, only the scenarios whose names contain TEXT, each from the state that it finds; of faults and soak, only the
     /// runs (`rounds` are those of soak without its single faults)
     #[arg(long, value_name = "TEXT")]
     pub only: Option<String>,
@@ -51,6 +51,8 @@ pub enum Suite {
     Backend,
     /// Types, lint and unit tests of the frontend, in the image's Node
     Frontend,
+    /// `dev` as somebody meets it who works with it all day: saved lines, crashes, kills, with a browser; no cluster
+    Dev,
     /// Every external call fails once, against a real API server; what xtask says is compared with what is so
     Faults,
     /// Deploy, drift, failures told and undone, kills and teardown on a Minikube profile of its own, with a browser's visit
@@ -74,6 +76,7 @@ impl Suite {
             Self::Scan => "scan",
             Self::Backend => "backend",
             Self::Frontend => "frontend",
+            Self::Dev => "dev",
             Self::Faults => "faults",
             Self::E2e => "e2e",
             Self::Upgrade => "upgrade",
@@ -87,7 +90,7 @@ impl Suite {
         match self {
             Self::Rust | Self::Scan | Self::Chart => Some(0),
             Self::Backend | Self::Frontend => Some(1),
-            Self::Faults | Self::E2e | Self::Upgrade | Self::Ordinary | Self::Soak => None,
+            Self::Dev | Self::Faults | Self::E2e | Self::Upgrade | Self::Ordinary | Self::Soak => None,
         }
     }
 
@@ -102,6 +105,7 @@ impl Suite {
             // `upgrade` has a cache of its own, to which what is brought for the others is lent; `ordinary` brings what
             // it needs once it knows that this machine will do.
             Self::Upgrade | Self::Ordinary => Vec::new(),
+            Self::Dev => dev::needs(project, true),
             Self::Faults => faults::needs(project)?,
             Self::E2e | Self::Soak => deploy::needs(project, true, true),
         })
@@ -117,8 +121,8 @@ struct Row {
 
 /// Runs the suites; the last line is `N passed, N failed`.
 pub fn run(project: &Project, args: &Test) -> Result<()> {
-    use Suite::{Backend, Chart, E2e, Faults, Frontend, Rust, Scan, Upgrade};
-    let all = [Rust, Scan, Chart, Backend, Frontend, Faults, E2e, Upgrade];
+    use Suite::{Backend, Chart, Dev, E2e, Faults, Frontend, Rust, Scan, Upgrade};
+    let all = [Rust, Scan, Chart, Backend, Frontend, Dev, Faults, E2e, Upgrade];
     let wanted = if args.suites.is_empty() { &all[..] } else { &args.suites[..] };
     bring(project, wanted)?;
     let report = &project.report;
@@ -190,7 +194,7 @@ fn one(project: &Project, suite: Suite, args: &Test) -> Row {
         Suite::Faults => {
             faults::run(project, only().chain(args.all.then(|| "--all".to_owned())).collect::<Vec<_>>().as_slice())
         }
-        Suite::E2e => suites::end_to_end(project, suite, &only().collect::<Vec<_>>()),
+        Suite::Dev | Suite::E2e => suites::end_to_end(project, suite, &only().collect::<Vec<_>>()),
         Suite::Upgrade => suites::end_to_end(project, suite, &[]),
         Suite::Ordinary => members::build(project, "xtask-ordinary")
             .and_then(|program| suites::member(project, &program, suite, &only().collect::<Vec<_>>())),

@@ -27,6 +27,8 @@ pub struct Contract {
     pub ingress_class: String,
     /// Where the assistant asks: `config.openai.baseUrl`.
     pub openai_url: String,
+    /// The model that it asks: `config.openai.model`.
+    pub openai_model: String,
 }
 
 impl Contract {
@@ -56,8 +58,9 @@ impl Contract {
         let embedded = value(&["postgres", "enabled"]).is_some_and(is_true);
         let text = |path: &[&str]| value(path).and_then(Value::as_str).unwrap_or_default().to_owned();
         let (ingress_class, openai_url) = (text(&["ingress", "className"]), text(&["config", "openai", "baseUrl"]));
+        let openai_model = text(&["config", "openai", "model"]);
         let (environment, values) = (environment.to_owned(), file.to_owned());
-        Self { environment, values, required, optional, embedded, ingress_class, openai_url }
+        Self { environment, values, required, optional, embedded, ingress_class, openai_url, openai_model }
     }
 
     /// Whether the assistant asks OpenAI itself, as the chart does where nothing else is said.

@@ -15,6 +15,7 @@ pub(super) fn contract(embedded: bool) -> Contract {
         embedded,
         ingress_class: String::new(),
         openai_url: OPENAI_URL.into(),
+        openai_model: String::new(),
     }
 }
 

@@ -12,6 +12,7 @@ mod common;
 
 mod cluster;
 mod configuration;
+mod dev;
 mod dry_run;
 mod interrupts;
 mod json;

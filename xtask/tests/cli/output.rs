@@ -19,6 +19,7 @@ fn the_short_help() {
     Commands:
       images       Build both images, tagged by content
       deploy       Build, load, release and prove the application on Minikube
+      dev          Serve both applications behind one port, with reload on each save; no cluster
       cluster      Upgrade the cluster's Kubernetes
       stop         Stop the cluster, which frees its memory; all data stays
       start        Start a stopped cluster again, and prove what was deployed in it
@@ -40,7 +41,7 @@ fn the_short_help() {
       -y, --yes               Do what needs consent without asking
       -v, --verbose           Show every command that is run
           --profile <NAME>    minikube profile and kube context, instead of the one in infra/xtask.toml
-          --port <PORT>       Port of http://localhost when the profile is created
+          --port <PORT>       Port of http://localhost when the profile is created, and of `dev`
           --secrets <FROM>    Where the application's secrets come from, instead of .env [possible
                               values: file, env, stdin]
           --origin <ORIGIN>   Where engine, tools and base images come from; probed once if left out

@@ -66,6 +66,7 @@ pub fn settings(project: &Project) -> Result<Vec<Row>> {
         ("cluster.kubernetes", cluster.kubernetes.clone()),
         ("cluster.cpus", cluster.cpus.to_string()),
         ("cluster.memory_mib", cluster.memory_mib.to_string()),
+        ("dev.port", project.settings.dev.port.to_string()),
     ];
     for (name, value) in in_force {
         if let Some(row) = rows.iter_mut().find(|row| row.name == name)

@@ -1,6 +1,6 @@
 //! `deploy --watch`: deploys, and again whenever a file changes that a deploy is made from.
 
-mod wake;
+pub(crate) mod wake;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 

@@ -71,16 +71,17 @@ impl Painter {
         let style = Style::new().fg_color(Some(COLOURS[index % COLOURS.len()].into()));
         let container =
             if line.source.main { String::new() } else { format!(" {DIM}{}{DIM:#}", line.source.container) };
-        let text = if self.raw { line.text.clone() } else { readable(line) };
+        let time = line.time.get(11..19).unwrap_or_default();
+        let text = if self.raw { line.text.clone() } else { readable(time, &line.text) };
         format!("{style}{}{style:#}{container} {}", line.source.pod, self.redactor.redact(&text))
     }
 }
 
 /// Time of day, level, message and fields of a JSON line; the time before anything else.
-fn readable(line: &Line) -> String {
-    let time = line.time.get(11..19).map_or(String::new(), |time| format!("{DIM}{time}{DIM:#} "));
-    let Ok(Value::Object(mut entry)) = serde_json::from_str(&line.text) else { return format!("{time}{}", line.text) };
-    let Some(Value::String(message)) = entry.shift_remove("message") else { return format!("{time}{}", line.text) };
+pub fn readable(time: &str, line: &str) -> String {
+    let time = if time.is_empty() { String::new() } else { format!("{DIM}{time}{DIM:#} ") };
+    let Ok(Value::Object(mut entry)) = serde_json::from_str(line) else { return format!("{time}{line}") };
+    let Some(Value::String(message)) = entry.shift_remove("message") else { return format!("{time}{line}") };
     let level = entry.shift_remove("level").and_then(|level| level.as_str().map(str::to_uppercase)).unwrap_or_default();
     let style = match level.as_str() {
         "ERROR" | "CRITICAL" | "FATAL" => BAD,

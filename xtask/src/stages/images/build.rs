@@ -204,23 +204,29 @@ fn build(project: &Project, command: Process, seen: &Seen, image: &Image, runnin
         .help("cargo xtask images    (it brings the base images first)")
         .into());
     };
-    let log = project.log(&format!("build-{}", seen.name));
+    run(project, command.stdin_file(tar.clone()), &seen.name, image, running)?;
+    recipe::remember(project, &seen.name, recipe)?;
+    Ok(seen.reference())
+}
+
+/// Runs the `command` of a build with its progress in `running`; an error says what did not build and why.
+pub fn run(project: &Project, command: Process, name: &str, image: &Image, running: &Running) -> Result<()> {
+    let log = project.log(&format!("build-{name}"));
     // Of this build alone: the log is named in the error and read as a whole.
     let _ = std::fs::remove_file(&log);
     let mut output = buildkit::Output::default();
-    let built = command.stdin_file(tar.clone()).log(&log).until(&project.stale).stream(|line| {
+    let built = command.log(&log).until(&project.stale).stream(|line| {
         if let Some(text) = output.line(line) {
             running.progress(text);
         }
     });
     if let Err(error) = built {
         let what = output.failure().unwrap_or_else(|| format!("{error:#}"));
-        return Err(Failure::new(Class::Image, format!("{} did not build: {what}", seen.name))
+        return Err(Failure::new(Class::Image, format!("{name} did not build: {what}"))
             .help(format!("correct {}/Dockerfile or what it copies; the whole output: {log}", image.context))
             .into());
     }
-    recipe::remember(project, &seen.name, recipe)?;
-    Ok(seen.reference())
+    Ok(())
 }
 
 /// Returns the ID of an image that was just built.

@@ -42,12 +42,18 @@ pub fn forget_profile(cache: &Utf8Path, profile: &str) -> Result<()> {
 
 /// What engine and nodes hold.
 pub struct Builds {
-    /// References of the images in the engine, newest first, one a line.
-    engine: String,
-    /// Whether the engine has builds of ours that lost their name.
-    nameless: bool,
+    /// What the engine holds.
+    pub engine: EngineBuilds,
     /// What the containers of each node use.
     nodes: Vec<(Node, BTreeSet<String>)>,
+}
+
+/// What an engine holds.
+pub struct EngineBuilds {
+    /// References of its images, newest first, one a line.
+    references: String,
+    /// Whether it has builds of ours that lost their name.
+    nameless: bool,
 }
 
 impl Builds {
@@ -58,35 +64,57 @@ impl Builds {
         std::thread::scope(|scope| {
             let ask = |node: Node| node.used().map(|used| (node, used));
             let nodes: Vec<_> = nodes.into_iter().map(|node| scope.spawn(move || ask(node))).collect();
-            let list = tools.engine.docker().args(["image", "ls"]);
-            // Newest first, as docker lists them.
-            let engine = list.clone().args(["--format", "{{.Repository}}:{{.Tag}}"]).read()?;
-            // Whose they are is another question.
-            let nameless = engine.contains("<none>") && {
-                let ids = list.args(["--quiet", "--filter", "dangling=true", "--filter", &ours()]).read()?;
-                let is_id = |id: &str| id.bytes().all(|byte| byte.is_ascii_hexdigit());
-                ensure!(
-                    ids.split_whitespace().all(is_id),
-                    "`docker image ls --quiet` printed something else than IDs: {}",
-                    ids.trim()
-                );
-                !ids.trim().is_empty()
-            };
+            let engine = EngineBuilds::observe(&tools.engine)?;
             let nodes = nodes.into_iter().map(|node| node.join().unwrap_or_else(panicked)).collect::<Result<_>>()?;
-            Ok(Self { engine, nameless, nodes })
+            Ok(Self { engine, nodes })
         })
+    }
+
+    /// The steps that remove from the nodes, which hold `images`, those builds of `names` that neither `needed` (references of
+    /// kept revisions) nor any container uses, and those that lost their name to a later build. What they alone held is
+    /// collected by containerd.
+    pub fn node_steps<'a>(
+        &'a self,
+        images: &BTreeMap<String, Images>,
+        names: &[&str],
+        needed: &BTreeSet<String>,
+    ) -> Result<Vec<Step<'a>>> {
+        let nodes = self.nodes.iter().filter_map(|(node, used)| Some((node, images.get(&node.name)?, used)));
+        let steps = nodes.map(|(node, images, used)| of_node(node, images, used, names, needed));
+        Ok(steps.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect())
+    }
+}
+
+impl EngineBuilds {
+    /// Asks the engine.
+    pub fn observe(engine: &Engine) -> Result<Self> {
+        let list = engine.docker().args(["image", "ls"]);
+        // Newest first, as docker lists them.
+        let references = list.clone().args(["--format", "{{.Repository}}:{{.Tag}}"]).read()?;
+        // Whose they are is another question.
+        let nameless = references.contains("<none>") && {
+            let ids = list.args(["--quiet", "--filter", "dangling=true", "--filter", &ours()]).read()?;
+            let is_id = |id: &str| id.bytes().all(|byte| byte.is_ascii_hexdigit());
+            ensure!(
+                ids.split_whitespace().all(is_id),
+                "`docker image ls --quiet` printed something else than IDs: {}",
+                ids.trim()
+            );
+            !ids.trim().is_empty()
+        };
+        Ok(Self { references, nameless })
     }
 
     /// The steps that remove from `engine` all but the newest `keep` builds of each image in `names`. References in
     /// `needed` stay in any case.
-    pub fn engine_steps<'a>(
+    pub fn steps<'a>(
         &self,
         engine: &'a Engine,
         names: &[&str],
         keep: usize,
         needed: &BTreeSet<String>,
     ) -> Vec<Step<'a>> {
-        let old = old(self.engine.lines(), names, keep, needed);
+        let old = old(self.references.lines(), names, keep, needed);
         let mut steps: Vec<Step<'a>> = old
             .into_iter()
             .map(|reference| {
@@ -107,20 +135,6 @@ impl Builds {
             ));
         }
         steps
-    }
-
-    /// The steps that remove from the nodes, which hold `images`, those builds of `names` that neither `needed` (references of
-    /// kept revisions) nor any container uses, and those that lost their name to a later build. What they alone held is
-    /// collected by containerd.
-    pub fn node_steps<'a>(
-        &'a self,
-        images: &BTreeMap<String, Images>,
-        names: &[&str],
-        needed: &BTreeSet<String>,
-    ) -> Result<Vec<Step<'a>>> {
-        let nodes = self.nodes.iter().filter_map(|(node, used)| Some((node, images.get(&node.name)?, used)));
-        let steps = nodes.map(|(node, images, used)| of_node(node, images, used, names, needed));
-        Ok(steps.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect())
     }
 }
 

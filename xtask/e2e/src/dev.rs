@@ -1,0 +1,499 @@
+//! `cargo xtask test dev`: what somebody meets who works with `cargo xtask dev` all day, on a copy of the checkout.
+
+use std::io::Read;
+use std::net::{TcpListener, TcpStream};
+use std::sync::Mutex;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use camino::Utf8PathBuf;
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
+
+use xtask::engine::Engine;
+use xtask::lock;
+use xtask::project::Project;
+use xtask::tally::Tally;
+
+use crate::application::browser_image;
+use crate::bed::{Bed, Names};
+use crate::interrupts::Deploy;
+
+/// How far the suite's port is from the one that `deploy` prefers.
+const PORT_OFFSET: u16 = 470;
+/// Saves of which the median counts.
+const ROUNDS: usize = 10;
+/// From a saved line to its answer.
+const SAVED: Duration = Duration::from_secs(1);
+/// Until `dev` is ready on a machine that has deployed, and where it has run before.
+const READY: [Duration; 2] = [Duration::from_secs(90), Duration::from_secs(20)];
+/// For everything to be over after Ctrl-C.
+const ENDED: Duration = Duration::from_secs(3);
+/// For everything to be over after xtask alone was killed.
+const GUARDIAN: Duration = Duration::from_secs(6);
+/// For what has no bar of its own.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What scenarios work with.
+struct Stage {
+    bed: Bed,
+    engine: Engine,
+    running: Mutex<Option<Deploy>>,
+    /// The session of a user who has a todo.
+    token: Mutex<String>,
+}
+
+type Scenario = (&'static str, fn(&Stage) -> Result<()>);
+
+/// In this order: each scenario starts from the state that the one before leaves.
+const SCENARIOS: &[Scenario] = &[
+    ("ready within 90 s on a machine that has deployed before, with the Ingress' routes", first_start),
+    ("no secret is in arguments, environment or labels of a container, or in the output", secrets),
+    ("a second `dev` is told which process serves", second),
+    ("Ctrl-C ends everything within 3 s, and a port of another program is told with its process", ctrl_c),
+    ("ready within 20 s, with the todos of before, a scripted assistant and an account with todos", warm_start),
+    ("a saved line of the backend answers within a second (median of 10)", backend_line),
+    ("a saved line of the frontend is in the browser within a second, state kept (median of 10)", frontend_line),
+    ("a crash of the backend shows its last lines, is told to clients, and the next save mends it", backend_crash),
+    ("a crash of the frontend leaves the backend's answers alone, and the next save mends it", frontend_crash),
+    ("a saved migration applies itself", migration),
+    ("a changed requirements.txt builds the image again and says so; the application serves on", dependencies),
+    ("a changed .env reaches the backend", dotenv),
+    ("`dev test PATH` runs the tests again after a save", tests),
+    ("after a SIGKILL nothing is left, or the next `dev` ends it; both debuggers answer", killed),
+    ("teardown refuses while `dev` runs; afterwards --data leaves nothing of it in the engine", teardown),
+];
+
+/// Runs the suite.
+pub fn run(project: &Project, xtask: &str, only: Option<&str>) -> Result<Tally> {
+    let _lock = lock::take(&project.cache.join("locks"), &format!("{}-dev-tests", project.settings.cluster.profile))?;
+    let folder = project.target().join("dev");
+    let names = Names { folder, suffix: "dev", port_offset: PORT_OFFSET, environment: Vec::new() };
+    let bed = Bed::named(project, xtask, &names, true)?;
+    let engine = bed.tools()?.engine;
+    let stage = Stage { bed, engine, running: Mutex::default(), token: Mutex::default() };
+    // What a run that was killed may have left.
+    stage.bed.xtask(&["teardown", "--data"])?;
+    let mut tally = Tally::default();
+    // The others work with the `dev` that the first one starts.
+    let is_wanted = |name: &str| name == SCENARIOS[0].0 || only.is_none_or(|text| name.contains(text));
+    for (name, scenario) in SCENARIOS.iter().filter(|(name, _)| is_wanted(name)) {
+        tally += Tally::of(&project.report, name, |_| {
+            let result = scenario(&stage).map(|()| String::new());
+            result.map_err(|error| anyhow!("{error:#}; `dev` has printed:\n{}", stage.said().unwrap_or_default()))
+        });
+    }
+    if let Some(dev) = stage.running.lock().ok().and_then(|mut running| running.take()) {
+        dev.signal(Signal::INT)?;
+        dev.end()?;
+    }
+    Ok(tally)
+}
+
+impl Stage {
+    fn address(&self) -> String {
+        format!("http://localhost:{}", self.bed.port)
+    }
+
+    /// Starts `dev`. Returns how long it took to be ready.
+    fn start(&self, args: &[&str], limit: Duration) -> Result<Duration> {
+        let began = Instant::now();
+        let mut dev = Deploy::start_command(&self.bed, &[&["dev"], args].concat())?;
+        let heard = dev.hear(" ready in ")?;
+        let said = dev.said()?;
+        *self.running.lock().expect("one thread") = Some(dev);
+        ensure!(heard, "it has ended:\n{said}");
+        let took = began.elapsed();
+        self.tell(&format!("ready in {:.1} s", took.as_secs_f64()));
+        ensure!(took < limit, "ready after {} s instead of {}", took.as_secs(), limit.as_secs());
+        Ok(took)
+    }
+
+    fn tell(&self, text: &str) {
+        self.bed.project.report.note(text);
+    }
+
+    fn stop(&self) -> Result<()> {
+        let Some(dev) = self.running.lock().expect("one thread").take() else { bail!("`dev` does not run") };
+        let began = Instant::now();
+        dev.signal(Signal::INT)?;
+        let (code, said) = dev.end()?;
+        let took = began.elapsed();
+        self.tell(&format!("ended in {:.1} s", took.as_secs_f64()));
+        ensure!(code == Some(130) && took < ENDED, "exit code {code:?} after {took:?}:\n{said}");
+        ensure!(said.contains("ended, with all containers"), "{said}");
+        Ok(())
+    }
+
+    /// What `dev` has printed.
+    fn said(&self) -> Result<String> {
+        self.running.lock().expect("one thread").as_ref().map_or_else(|| Ok(String::new()), Deploy::said)
+    }
+
+    /// Waits until `dev` prints `text` after what it had printed at `from`.
+    fn hear(&self, from: usize, text: &str) -> Result<()> {
+        let heard = || Ok(self.said()?.get(from..).is_some_and(|said| said.contains(text)));
+        self.bed.until(&format!("`{text}` in the output"), PATIENCE, heard)
+    }
+
+    /// The names of our containers.
+    fn containers(&self) -> Result<Vec<String>> {
+        self.objects("container", "{{.Names}}")
+    }
+
+    fn objects(&self, noun: &str, format: &str) -> Result<Vec<String>> {
+        let filter = format!("label=todo-xtask.dev={}", self.bed.root);
+        let all = if noun == "container" { ["--all"].as_slice() } else { &[] };
+        let list = self.engine.docker().args([noun, "ls", "--format", format, "--filter", &filter]);
+        Ok(list.args(all.iter().copied()).read()?.lines().map(str::to_owned).collect())
+    }
+
+    fn container(&self, part: &str) -> Result<String> {
+        let names = self.containers()?;
+        names.into_iter().find(|name| name.ends_with(part)).with_context(|| format!("no container of the {part}"))
+    }
+
+    /// A request as the user of the token: status, who answered, body.
+    fn http(&self, method: &str, path: &str, body: Option<Value>) -> Result<(u16, String, String)> {
+        let token = self.token.lock().expect("one thread").clone();
+        let request = ureq::http::Request::builder().method(method).uri(format!("{}{path}", self.address()));
+        let request =
+            request.header("authorization", format!("Bearer {token}")).header("content-type", "application/json");
+        let body = body.map(|body| body.to_string()).unwrap_or_default();
+        let mut answer = xtask::stages::proof::agent().run(request.body(body)?)?;
+        let header = |name: &str| answer.headers().get(name).and_then(|value| value.to_str().ok().map(str::to_owned));
+        let (status, by) = (answer.status().as_u16(), header("x-served-by").unwrap_or_default());
+        Ok((status, by, answer.body_mut().read_to_string()?))
+    }
+
+    fn file(&self, path: &str) -> Utf8PathBuf {
+        self.bed.root.join(path)
+    }
+
+    /// Saves `path` with `old` replaced. Returns what it was.
+    fn replace(&self, path: &str, old: &str, new: &str) -> Result<String> {
+        let text = std::fs::read_to_string(self.file(path))?;
+        ensure!(text.contains(old), "{path} has no `{old}`");
+        std::fs::write(self.file(path), text.replace(old, new))?;
+        Ok(text)
+    }
+
+    fn save(&self, path: &str, text: &str) -> Result<()> {
+        std::fs::write(self.file(path), text).with_context(|| format!("writing {path}"))
+    }
+}
+
+fn first_start(stage: &Stage) -> Result<()> {
+    stage.start(&[], READY[0])?;
+    for (path, by) in
+        [("/api/v1/health", "backend"), ("/api/none", "backend"), ("/apix", "frontend"), ("/sign-in", "frontend")]
+    {
+        let (status, served_by, _) = stage.http("GET", path, None)?;
+        ensure!(served_by.starts_with(&format!("todo-{by}/")), "{path} is served by `{served_by}`: {status}");
+    }
+    let account = json!({"email": "dev@example.com", "password": "not-a-secret passphrase"});
+    let (_, _, session) = stage.http("POST", "/api/v1/users", Some(account))?;
+    let session: Value = serde_json::from_str(&session)?;
+    *stage.token.lock().expect("one thread") = session["token"].as_str().context("no token")?.to_owned();
+    let (status, ..) = stage.http("POST", "/api/v1/todos", Some(json!({"title": "Lasting"})))?;
+    ensure!(status == 201, "a todo cannot be made: {status}");
+    Ok(())
+}
+
+fn secrets(stage: &Stage) -> Result<()> {
+    let dotenv = std::fs::read_to_string(stage.file(".env"))?;
+    let secret = dotenv.lines().find_map(|line| line.strip_prefix("AUTH_SECRET=")).context("no AUTH_SECRET")?;
+    let secret = secret.trim_matches('\'').to_owned();
+    let containers = stage.containers()?;
+    ensure!(containers.len() == 4, "{containers:?}");
+    let inspected = stage.engine.docker().args(["container", "inspect"]).args(containers).read()?;
+    ensure!(inspected.contains("todo-xtask.dev") && !inspected.contains(&secret), "docker inspect shows AUTH_SECRET");
+    ensure!(!stage.said()?.contains(&secret), "the output shows AUTH_SECRET");
+    let mut arguments = String::new();
+    for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let read = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        arguments.push_str(&String::from_utf8_lossy(&read));
+    }
+    ensure!(!arguments.contains(&secret), "a process has AUTH_SECRET among its arguments");
+    Ok(())
+}
+
+fn second(stage: &Stage) -> Result<()> {
+    let pid = stage.running.lock().expect("one thread").as_ref().context("`dev` does not run")?.pid();
+    let process = format!("(pid {pid})");
+    stage.bed.xtask(&["dev"])?.expect(10, &["another xtask is at work on `dev-", &process])?;
+    Ok(())
+}
+
+fn ctrl_c(stage: &Stage) -> Result<()> {
+    stage.stop()?;
+    ensure!(stage.containers()?.is_empty(), "containers are left: {:?}", stage.containers()?);
+    let port = stage.bed.port;
+    let _listener = TcpListener::bind(("127.0.0.1", port))?;
+    let told = format!("port {port} is held by xtask-e2e (process {})", std::process::id());
+    let told = if cfg!(target_os = "linux") { told } else { format!("port {port} is held by") };
+    stage.bed.xtask(&["dev"])?.expect(4, &[&told, "--port"])?;
+    Ok(())
+}
+
+fn warm_start(stage: &Stage) -> Result<()> {
+    if !stage.containers()?.is_empty() {
+        stage.stop()?;
+    }
+    stage.start(&["--fake-assistant", "--seed", "3"], READY[1])?;
+    stage.hear(0, "3 todos of dev-")?;
+    let (_, _, todos) = stage.http("GET", "/api/v1/todos", None)?;
+    ensure!(todos.contains("Lasting"), "the todo of before is gone: {todos}");
+    let (status, _, events) = stage.http("POST", "/api/v1/assistant", Some(json!({"message": "add milk"})))?;
+    ensure!(status == 200 && events.contains("event:"), "the assistant answers {status}: {events}");
+    streamed(stage)?;
+    let (_, _, todos) = stage.http("GET", "/api/v1/todos", None)?;
+    ensure!(todos.contains("milk"), "the assistant has added nothing: {todos}");
+    Ok(())
+}
+
+/// The first words of an answer that takes 5 s are there long before its end.
+fn streamed(stage: &Stage) -> Result<()> {
+    let token = stage.token.lock().expect("one thread").clone();
+    let request = ureq::http::Request::builder().method("POST").uri(format!("{}/api/v1/assistant", stage.address()));
+    let request = request.header("authorization", format!("Bearer {token}")).header("content-type", "application/json");
+    let began = Instant::now();
+    let answer = xtask::stages::proof::agent().run(request.body(json!({"message": "slow"}).to_string())?)?;
+    let mut body = answer.into_body().into_reader();
+    let (mut said, mut part) = (String::new(), [0; 1024]);
+    // The second word: whatever holds back an answer would hold back this one.
+    while !said.contains('2') || !said.contains("text") {
+        let count = body.read(&mut part)?;
+        ensure!(count > 0, "the answer ends without words: {said}");
+        said.push_str(&String::from_utf8_lossy(&part[..count]));
+    }
+    ensure!(
+        began.elapsed() < Duration::from_secs(3),
+        "words come after {:?}: the answer is not streamed",
+        began.elapsed()
+    );
+    // Until its end nobody else may ask.
+    body.read_to_string(&mut said)?;
+    Ok(())
+}
+
+/// The median, told with all of `times`, is within the bar.
+fn check_median(stage: &Stage, mut times: Vec<Duration>) -> Result<()> {
+    times.sort();
+    ensure!(times.len() == ROUNDS, "{} of {ROUNDS} saves were seen", times.len());
+    let median = (times[ROUNDS / 2 - 1] + times[ROUNDS / 2]) / 2;
+    let all: Vec<String> = times.iter().map(|time| format!("{:.2}", time.as_secs_f64())).collect();
+    stage.tell(&format!("median {:.2} s of {}", median.as_secs_f64(), all.join(" ")));
+    ensure!(median <= SAVED, "the median is {median:?}");
+    Ok(())
+}
+
+const VERSION: &str = "apps/backend/app/__init__.py";
+
+fn backend_line(stage: &Stage) -> Result<()> {
+    let before = std::fs::read_to_string(stage.file(VERSION))?;
+    let mut times = Vec::new();
+    for round in 0..ROUNDS {
+        // A save of a moment ago has come to rest.
+        std::thread::sleep(Duration::from_millis(500));
+        let began = Instant::now();
+        stage.save(VERSION, &format!("{before}\n__version__ = \"dev-{round}\"\n"))?;
+        while !stage.http("GET", "/api/v1/health", None)?.2.contains(&format!("\"dev-{round}\"")) {
+            ensure!(began.elapsed() < PATIENCE, "the saved line is not served");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        times.push(began.elapsed());
+    }
+    stage.save(VERSION, &before)?;
+    check_median(stage, times)
+}
+
+const PAGE: &str = "apps/frontend/components/account/enter-page.tsx";
+const LEAD: &str = "Good to see you again.";
+
+fn frontend_line(stage: &Stage) -> Result<()> {
+    let before = std::fs::read_to_string(stage.file(PAGE))?;
+    ensure!(before.contains(LEAD), "{PAGE} has no `{LEAD}`");
+    browser_image(&stage.bed)?;
+    let now = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let (mut saved, mut times) = (Duration::ZERO, Vec::new());
+    let browser = stage.engine.docker().args(["run", "--rm", "--init", "--network=host", "--shm-size=256m"]);
+    let browser = browser.args(["--env".to_owned(), format!("BASE_URL={}", stage.address())]);
+    let browser = browser.args(["--env", &format!("ROUNDS={ROUNDS}"), "todo-browser:test"]);
+    let browser = browser.args(["node_modules/.bin/playwright", "test", "--config", "dev.config.ts"]);
+    let result = browser.log(stage.bed.project.log("browser-dev")).stream(|line| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        match words[..] {
+            ["waits", round] => {
+                std::thread::sleep(Duration::from_millis(500));
+                saved = now();
+                let _ = stage.save(PAGE, &before.replace(LEAD, &format!("Round {round}.")));
+            }
+            ["seen", _, at] => {
+                let at = Duration::from_millis(at.parse().unwrap_or_default());
+                times.push(at.saturating_sub(saved));
+            }
+            _ => {}
+        }
+    });
+    stage.save(PAGE, &before)?;
+    result?;
+    check_median(stage, times)
+}
+
+fn backend_crash(stage: &Stage) -> Result<()> {
+    let (from, path) = (stage.said()?.len(), "apps/backend/app/main.py");
+    let before = std::fs::read_to_string(stage.file(path))?;
+    stage.save(path, &format!("{before}\nnot_a_name\n"))?;
+    stage.hear(from, "has ended")?;
+    stage.hear(from, "NameError: name 'not_a_name' is not defined")?;
+    let (status, _, problem) = stage.http("GET", "/api/v1/health", None)?;
+    ensure!(status == 503 && problem.contains("cargo xtask dev"), "{status}: {problem}");
+    ensure!(stage.http("GET", "/sign-in", None)?.0 == 200, "the frontend does not answer");
+    stage.save(path, &before)?;
+    stage.bed.until("the backend to serve again", PATIENCE, || Ok(stage.http("GET", "/api/v1/health", None)?.0 == 200))
+}
+
+fn frontend_crash(stage: &Stage) -> Result<()> {
+    let (from, path) = (stage.said()?.len(), "apps/frontend/next.config.ts");
+    let before = std::fs::read_to_string(stage.file(path))?;
+    stage.save(path, "process.exit(7);\n")?;
+    stage.hear(from, "has ended")?;
+    ensure!(stage.http("GET", "/api/v1/health", None)?.0 == 200, "the backend does not answer");
+    stage.save(path, &before)?;
+    stage.bed.until("the frontend to serve again", PATIENCE, || Ok(stage.http("GET", "/sign-in", None)?.0 == 200))
+}
+
+fn migration(stage: &Stage) -> Result<()> {
+    let folder = "apps/backend/app/migrations/versions";
+    let newest =
+        std::fs::read_dir(stage.file(folder))?.flatten().filter_map(|file| file.file_name().into_string().ok());
+    let newest =
+        newest.filter(|name| name.ends_with(".py")).filter_map(|name| name.split('_').next().map(str::to_owned));
+    let newest = newest.max().context("no migrations")?;
+    let text = format!(
+        "from alembic import op\n\nrevision = \"9999\"\ndown_revision = \"{newest}\"\nbranch_labels = None\n\
+         depends_on = None\n\n\ndef upgrade() -> None:\n    op.execute(\"CREATE TABLE dev_probe (n int)\")\n"
+    );
+    let from = stage.said()?.len();
+    stage.save(&format!("{folder}/9999_probe.py"), &text)?;
+    stage.hear(from, "schema migrated")?;
+    let psql = ["psql", "--username=todo", "--command=SELECT count(*) FROM dev_probe"];
+    stage.engine.docker().args(["exec", &stage.container("postgres")?]).args(psql).run()?;
+    std::fs::remove_file(stage.file(&format!("{folder}/9999_probe.py")))?;
+    stage.bed.until("the backend to serve", PATIENCE, || Ok(stage.http("GET", "/api/v1/health", None)?.0 == 200))
+}
+
+fn dependencies(stage: &Stage) -> Result<()> {
+    let (from, path) = (stage.said()?.len(), "apps/backend/requirements.txt");
+    let before = std::fs::read_to_string(stage.file(path))?;
+    let first = container_id(stage)?;
+    // Another one each time: an image that was built before is not built again.
+    let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_nanos();
+    stage.save(path, &format!("{before}# {now}\n"))?;
+    stage.hear(from, "build todo-backend-dev (requirements.txt changed)")?;
+    other_container(stage, &first)?;
+    let second = container_id(stage)?;
+    stage.save(path, &before)?;
+    other_container(stage, &second)
+}
+
+/// The ID of the backend's container; empty while there is none.
+fn container_id(stage: &Stage) -> Result<String> {
+    let ids = stage.objects("container", "{{.Names}} {{.ID}}")?;
+    Ok(ids.into_iter().find(|line| line.contains("-backend ")).unwrap_or_default())
+}
+
+/// Waits until another container than `before` serves the backend.
+fn other_container(stage: &Stage, before: &str) -> Result<()> {
+    stage.bed.until("another container of the backend", PATIENCE, || {
+        let now = container_id(stage)?;
+        Ok(!now.is_empty() && now != before && stage.http("GET", "/api/v1/health", None)?.0 == 200)
+    })
+}
+
+fn dotenv(stage: &Stage) -> Result<()> {
+    let before = std::fs::read_to_string(stage.file(".env"))?;
+    let result = change_dotenv(stage);
+    stage.bed.write_dotenv(&before)?;
+    result
+}
+
+fn change_dotenv(stage: &Stage) -> Result<()> {
+    let from = stage.said()?.len();
+    stage.bed.write_dotenv("AUTH_SECRET=short\n")?;
+    stage.hear(from, "AUTH_SECRET")?;
+    ensure!(stage.http("GET", "/api/v1/health", None)?.0 == 200, "a mistake in .env ends the backend");
+    let from = stage.said()?.len();
+    let other = "not-a-secret-but-another-one-of-32-bytes";
+    stage.bed.write_dotenv(&format!("AUTH_SECRET={other}\n"))?;
+    stage.hear(from, ".env changed")?;
+    // The session was signed with the secret of before.
+    stage.bed.until("another secret", PATIENCE, || Ok(stage.http("GET", "/api/v1/todos", None)?.0 == 401))?;
+    ensure!(!stage.said()?.contains(other), "the output shows AUTH_SECRET");
+    Ok(())
+}
+
+fn tests(stage: &Stage) -> Result<()> {
+    let path = "apps/frontend/tests/sse.test.ts";
+    let mut tests = Deploy::start_command(&stage.bed, &["dev", "test", path])?;
+    ensure!(tests.hear("passed")? && tests.hear("the next save runs them again")?, "{}", tests.said()?);
+    let before = stage.replace(path, "expect(", "expect(1).toBe(2); expect(")?;
+    ensure!(tests.hear("tests/sse.test.ts changed")? && tests.hear("failed")?, "{}", tests.said()?);
+    stage.save(path, &before)?;
+    tests.signal(Signal::INT)?;
+    let (code, said) = tests.end()?;
+    ensure!(code == Some(130), "exit code {code:?}:\n{said}");
+    ensure!(!stage.containers()?.iter().any(|name| name.ends_with("-tests")), "a test container is left");
+    Ok(())
+}
+
+fn killed(stage: &Stage) -> Result<()> {
+    let dev = stage.running.lock().expect("one thread").take().context("`dev` does not run")?;
+    dev.signal(Signal::KILL)?;
+    dev.end()?;
+    stage.bed.until("the guardian to end the containers", GUARDIAN, || Ok(stage.containers()?.is_empty()))?;
+    stage.start(&[], READY[1])?;
+    let dev = stage.running.lock().expect("one thread").take().context("`dev` does not run")?;
+    let processes = with_children(dev.pid())?;
+    ensure!(processes.len() > 4, "{processes:?}");
+    for process in processes {
+        // Its parent first, then guardian and clients, which could end the containers.
+        let _ = kill_process(process, Signal::KILL);
+    }
+    dev.end()?;
+    stage.start(&["--debug", "backend,frontend"], READY[0])?;
+    ensure!(stage.said()?.contains("of an earlier `dev` that was killed"), "nothing is said of what was left");
+    ensure!(stage.containers()?.len() == 4, "{:?}", stage.containers()?);
+    TcpStream::connect("127.0.0.1:5678").context("debugpy does not answer")?;
+    let inspector = ureq::get("http://127.0.0.1:9229/json/version").call()?.body_mut().read_to_string()?;
+    ensure!(inspector.contains("node.js"), "{inspector}");
+    Ok(())
+}
+
+/// The process and its children.
+fn with_children(pid: u32) -> Result<Vec<Pid>> {
+    let list = xtask::process::Process::new("ps").args(["-A", "-o", "pid=,ppid="]).read()?;
+    let mut found = vec![pid];
+    for line in list.lines() {
+        let mut numbers = line.split_whitespace().filter_map(|word| word.parse::<u32>().ok());
+        if let (Some(child), Some(parent)) = (numbers.next(), numbers.next())
+            && parent == pid
+        {
+            found.push(child);
+        }
+    }
+    Ok(found.into_iter().filter_map(|pid| Pid::from_raw(i32::try_from(pid).ok()?)).collect())
+}
+
+fn teardown(stage: &Stage) -> Result<()> {
+    stage.bed.xtask(&["teardown", "--data"])?.expect(10, &["another xtask is at work on `dev-"])?;
+    stage.stop()?;
+    stage.bed.xtask(&["teardown"])?.expect(0, &["stays: the todos of `cargo xtask dev` (volume todo-dev-"])?;
+    stage.bed.xtask(&["teardown", "--data"])?.expect(0, &["delete the todos of `cargo xtask dev`"])?;
+    for (noun, format) in [("container", "{{.Names}}"), ("volume", "{{.Name}}"), ("network", "{{.Name}}")] {
+        let left = stage.objects(noun, format)?;
+        ensure!(left.is_empty(), "{noun}: {left:?}");
+    }
+    Ok(())
+}

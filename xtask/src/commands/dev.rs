@@ -1,0 +1,472 @@
+//! `cargo xtask dev`: both applications behind one port, served again a moment after each save. No cluster.
+
+mod image;
+mod service;
+mod sources;
+mod stack;
+mod testing;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::Instant;
+
+use anstyle::{AnsiColor, Style};
+use anyhow::Result;
+use camino::Utf8PathBuf;
+use clap::{Args, Subcommand, ValueEnum};
+use serde_json::{Value, json};
+
+use crate::commands::logs::readable;
+use crate::credentials::{self, Credentials};
+use crate::deadlines;
+use crate::dotenv::{AUTH_SECRET, Contract, DATABASE_URL, DATABASE_URL_UNPOOLED, OPENAI_API_KEY};
+use crate::failure::{Class, Failure};
+use crate::files;
+use crate::origin::Need;
+use crate::plan::{self, Mode};
+use crate::private;
+use crate::process;
+use crate::project::Project;
+use crate::report::{BAD, DIM, GOOD, Report, seconds};
+use crate::secrets::{self, Secret};
+use crate::stages::machine;
+use crate::stages::proof::http;
+use crate::world::World;
+use service::Service;
+use sources::{More, Sources};
+use stack::Stack;
+pub use stack::tear_down;
+
+/// The stage's name in reports.
+const STAGE: &str = "dev";
+/// What a supervisor's own lines begin with.
+const MARK: char = '\x1e';
+
+/// What the backend says at each start and nobody need read.
+const USUAL: [&str; 5] =
+    ["starting", "waiting for the database", "schema is up to date", "database reached", "stopped"];
+
+/// Serve both applications behind one port, with reload on each save; no cluster
+#[derive(Args, Debug, Clone)]
+pub struct Dev {
+    /// Have a scripted server answer for the assistant, without a key
+    #[arg(long)]
+    pub fake_assistant: bool,
+    /// Make an account with N todos
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u32>,
+    /// Open a debugger's port on loopback: debugpy at 5678, the Node inspector at 9229
+    #[arg(long, value_name = "APP", value_delimiter = ',')]
+    pub debug: Vec<App>,
+    #[command(subcommand)]
+    pub command: Option<DevCommand>,
+}
+
+/// What else there is to do with what is saved.
+#[derive(Subcommand, Debug, Clone)]
+pub enum DevCommand {
+    /// Run the applications' tests now and after each save, beside `dev` or without it
+    Test {
+        /// A file or folder of tests, e.g. apps/backend/tests/test_todos.py
+        path: Option<String>,
+    },
+}
+
+/// An application.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+pub enum App {
+    /// FastAPI.
+    Backend,
+    /// Next.js.
+    Frontend,
+}
+
+const APPS: [App; 2] = [App::Backend, App::Frontend];
+
+impl App {
+    fn name(self) -> &'static str {
+        if self == Self::Backend { "backend" } else { "frontend" }
+    }
+
+    fn image(self) -> &'static str {
+        if self == Self::Backend { "todo-backend" } else { "todo-frontend" }
+    }
+
+    fn debug_port(self) -> u16 {
+        if self == Self::Backend { 5678 } else { 9229 }
+    }
+
+    fn folder(self, project: &Project) -> Utf8PathBuf {
+        project.root.join(&project.settings.images[self.image()].context)
+    }
+}
+
+impl Dev {
+    fn more(&self) -> More {
+        if self.fake_assistant { More::Assistant } else { More::Nothing }
+    }
+}
+
+/// What happens while `dev` runs.
+enum Event {
+    /// A container printed a line.
+    Line(&'static str, String),
+    /// A container has ended, and why.
+    Ended(&'static str, Option<anyhow::Error>),
+    /// A file was saved, or some.
+    Saved(Sources),
+    /// Both applications answer for the first time.
+    Answered,
+}
+
+/// Serves until the user interrupts.
+pub fn run(project: &Project, args: &Dev) -> Result<()> {
+    if let Some(DevCommand::Test { path }) = &args.command {
+        return testing::run(project, path.as_deref());
+    }
+    let began = Instant::now();
+    let environment = &project.settings.dev.environment;
+    crate::cache::claim(&project.cache)?;
+    let _lock = stack::lock(project, "")?;
+    let contract = Contract::read(project, environment)?;
+    let credentials = credentials::read(project, environment)?.ensure(project, environment, Mode::Apply)?;
+    let contract = Contract { embedded: credentials.embedded, ..contract };
+    consent_to_migrate(project, &credentials)?;
+    let world = World::bring(project, Mode::Apply, &needs(project, contract.embedded))?;
+    let mut session = Session::new(project, args, &world, &contract, credentials);
+    session.start()?;
+    session.serve(began)
+}
+
+/// What the origin must bring; `embedded` tells whether `dev` has a Postgres of its own.
+pub fn needs(project: &Project, embedded: bool) -> Vec<Need> {
+    let settings = &project.settings;
+    let bases = settings.images.values().flat_map(|image| image.bases.values().cloned());
+    let mut needs: Vec<Need> = bases.map(Need::Image).collect();
+    needs.push(Need::Image(settings.cluster.ingress_image.clone()));
+    needs.extend(embedded.then(|| Need::Image(settings.database.image.clone())));
+    needs
+}
+
+/// Asks before a database of the user's own is migrated for the first time. The answer is kept as a digest that tells
+/// nothing of the URL, and holds until the URL or AUTH_SECRET changes.
+fn consent_to_migrate(project: &Project, credentials: &Credentials) -> Result<()> {
+    if credentials.embedded {
+        return Ok(());
+    }
+    let file = project.target().join("dev-database");
+    let digest = database_digest(credentials)?;
+    if files::read(&file)?.as_deref() != Some(digest.as_str()) {
+        let loss = format!("migrate the database at {}, now and whenever a migration is saved", credentials.database);
+        machine::consent_to(
+            project,
+            &[loss],
+            "without DATABASE_URL in .env, `cargo xtask dev` has a Postgres of its own",
+        )?;
+        private::create_dir(&project.target())?;
+        private::write(&file, &digest)?;
+    }
+    project.report.note(format!("database: {}, which `dev` migrates", credentials.database));
+    Ok(())
+}
+
+fn database_digest(credentials: &Credentials) -> Result<String> {
+    let keys = [AUTH_SECRET, DATABASE_URL, DATABASE_URL_UNPOOLED];
+    let pairs = credentials.values().filter(|(key, _)| keys.contains(key));
+    secrets::digest(&pairs.map(|(key, value)| (key, value.expose())).collect::<Vec<_>>())
+}
+
+/// Says what has become of the containers when the user interrupts. A client ends after its container is removed; of one
+/// that had to be killed nobody knows.
+fn tell_end(report: &Report, running: &Arc<AtomicUsize>, stays: String) {
+    let (told, running) = (report.clone(), running.clone());
+    report.on_interrupt(move || match running.load(Ordering::SeqCst) {
+        0 => told.line(format!("\nended, with all containers{stays}")),
+        left => told.line(format!(
+            "\nended; {left} containers may still run: the next `cargo xtask dev` or `cargo xtask teardown` ends them"
+        )),
+    });
+}
+
+/// One `dev`.
+struct Session<'a> {
+    project: &'a Project,
+    args: &'a Dev,
+    world: &'a World,
+    contract: &'a Contract,
+    credentials: Credentials,
+    stack: Stack,
+    address: String,
+    sources: Sources,
+    services: BTreeMap<&'static str, Service>,
+    /// How many containers run.
+    running: Arc<AtomicUsize>,
+    /// When what an application serves was saved.
+    saved: BTreeMap<&'static str, Instant>,
+    send: Sender<Event>,
+    events: Receiver<Event>,
+}
+
+impl<'a> Session<'a> {
+    fn new(
+        project: &'a Project,
+        args: &'a Dev,
+        world: &'a World,
+        contract: &'a Contract,
+        credentials: Credentials,
+    ) -> Self {
+        let (send, events) = channel();
+        let stack = Stack::new(project, &world.tools.engine);
+        let address = format!("http://localhost:{}", project.settings.dev.port);
+        let (services, saved, sources, running) = Default::default();
+        Self {
+            project,
+            args,
+            world,
+            contract,
+            credentials,
+            stack,
+            address,
+            sources,
+            services,
+            running,
+            saved,
+            send,
+            events,
+        }
+    }
+
+    /// Starts all containers and sends them the sources.
+    fn start(&mut self) -> Result<()> {
+        let report = &self.project.report;
+        stack::mark(self.project)?;
+        let left = self.stack.prepare()?;
+        if left > 0 {
+            report.note(format!("{left} containers of an earlier `dev` that was killed have been ended"));
+        }
+        self.stack.check_port(self.project.settings.dev.port)?;
+        self.sources = Sources::read(self.project, self.args.more())?;
+        let mut images = Vec::new();
+        let mut steps = Vec::new();
+        for app in APPS {
+            let target = self.target(app);
+            let (image, step) = image::decide(self.project, self.world, app, target, &self.sources.apps[&app])?;
+            images.push((app, image));
+            steps.extend(step);
+        }
+        plan::apply_side_by_side(self.project, STAGE, Mode::Apply, steps)?;
+        let kept = self.stack.name("data");
+        let stays =
+            if self.contract.embedded { format!("; the todos stay in the volume {kept}") } else { String::new() };
+        tell_end(report, &self.running, stays);
+        if self.contract.embedded {
+            self.run_part("postgres", &self.stack.postgres(self.project, self.world))?;
+        }
+        for (app, image) in images {
+            self.run_app(app, &image)?;
+        }
+        let proxy = self.stack.proxy(self.project, self.world)?;
+        self.run_part("proxy", &proxy)
+    }
+
+    fn target(&self, app: App) -> &'static str {
+        if app == App::Backend && self.args.debug.contains(&app) { "dev-debug" } else { "dev" }
+    }
+
+    fn run_part(&mut self, part: &'static str, process: &process::Process) -> Result<()> {
+        self.project.report.command(process);
+        self.services.insert(part, Service::start(part, process, &self.send, &self.running)?);
+        Ok(())
+    }
+
+    /// Runs `app` and sends it everything.
+    fn run_app(&mut self, app: App, image: &str) -> Result<()> {
+        self.saved.insert(app.name(), Instant::now());
+        self.run_part(app.name(), &self.stack.application(app, image, self.contract, self.args))?;
+        let mut message = self.sources.message(self.project, None, app)?;
+        if let (App::Backend, Some(message)) = (app, &mut message) {
+            message["secrets"] = self.secrets();
+        }
+        self.tell(app, message);
+        Ok(())
+    }
+
+    fn tell(&mut self, app: App, message: Option<Value>) {
+        if let (Some(message), Some(service)) = (message, self.services.get_mut(app.name())) {
+            service.send(&message);
+        }
+    }
+
+    /// The backend's secrets, by name: they become files, as in a pod.
+    fn secrets(&self) -> Value {
+        let embedded = (DATABASE_URL, Secret::new(stack::DATABASE));
+        let scripted = (OPENAI_API_KEY, Secret::new("not-a-secret-of-the-scripted-assistant"));
+        let own = self.contract.embedded.then_some(embedded).into_iter();
+        let own: Vec<_> = own.chain(self.args.fake_assistant.then_some(scripted)).collect();
+        let values = self.credentials.values().chain(own.iter().map(|(key, value)| (*key, value)));
+        values.map(|(key, value)| (key.to_owned(), Value::from(value.expose()))).collect()
+    }
+
+    /// Prints events and passes on what is saved, until the user interrupts.
+    fn serve(mut self, began: Instant) -> Result<()> {
+        let (project, more, before, send) =
+            (self.project.clone(), self.args.more(), self.sources.clone(), self.send.clone());
+        std::thread::spawn(move || sources::watch(&project, before, more, &send));
+        let (address, send) = (self.address.clone(), self.send.clone());
+        std::thread::spawn(move || {
+            // The frontend compiles its first page for it.
+            for path in ["/api/v1/health?probe=ready", "/sign-in"] {
+                while !http::get(&address, "", path).is_ok_and(|answer| answer.status == 200) {
+                    std::thread::sleep(deadlines::DEV_POLL.time());
+                }
+            }
+            let _ = send.send(Event::Answered);
+        });
+        while let Ok(event) = self.events.recv() {
+            if process::ending() {
+                break;
+            }
+            match event {
+                Event::Line(part, line) => self.print(part, &line),
+                Event::Answered => self.answered(began),
+                Event::Saved(now) => {
+                    if let Err(error) = self.save(now) {
+                        self.project.report.error(&error);
+                    }
+                }
+                Event::Ended(part, error) => return Err(self.ended(part, error)),
+            }
+        }
+        Ok(())
+    }
+
+    fn answered(&self, began: Instant) {
+        let report = &self.project.report;
+        report.ok(format!("{}/ {DIM}ready in {}{DIM:#}", self.address, seconds(began.elapsed())));
+        for app in &self.args.debug {
+            report.note(format!("debugger of the {}: 127.0.0.1:{}", app.name(), app.debug_port()));
+        }
+        if let Some(count) = self.args.seed {
+            match self.stack.in_backend(&["python3", "/opt/dev/seed.py", &count.to_string()]).read() {
+                Ok(seed) => report.ok(seed.trim()),
+                Err(error) => report.error(&error),
+            }
+        }
+    }
+
+    /// What a container's end means: one that is not replaced ends all.
+    fn ended(&self, part: &str, error: Option<anyhow::Error>) -> anyhow::Error {
+        let words = error.map_or("it was ended".to_owned(), |error| format!("{error:#}"));
+        Failure::new(Class::Machine, format!("the container {} has ended: {words}", self.stack.name(part)))
+            .help("see what it printed: cargo xtask dev --verbose")
+            .into()
+    }
+
+    fn save(&mut self, now: Sources) -> Result<()> {
+        let report = self.project.report.clone();
+        let before = std::mem::replace(&mut self.sources, now);
+        let saved = Instant::now();
+        for app in APPS {
+            let Some(difference) = self.sources.difference(&before, app) else { continue };
+            self.saved.insert(app.name(), saved);
+            self.print(app.name(), &format!("{DIM}{difference}{DIM:#}"));
+            if self.sources.has_other_image(&before, app) {
+                let files = &self.sources.apps[&app];
+                let (image, step) = image::decide(self.project, self.world, app, self.target(app), files)?;
+                plan::apply(self.project, STAGE, Mode::Apply, step.into_iter().collect())?;
+                if let Some(service) = self.services.remove(app.name()) {
+                    service.end();
+                }
+                self.run_app(app, &image)?;
+                continue;
+            }
+            let message = self.sources.message(self.project, Some(&before), app)?;
+            self.tell(app, message);
+        }
+        if self.sources.has_other_secrets(&before) {
+            let changed = credentials::read(self.project, &self.contract.environment)?;
+            let is_embedded = changed.embedded && self.credentials.embedded;
+            if !is_embedded && database_digest(&changed)? != database_digest(&self.credentials)? {
+                report.warn(".env names another database: `cargo xtask dev` uses it when it is started again");
+            } else {
+                self.print(App::Backend.name(), &format!("{DIM}.env changed{DIM:#}"));
+                self.saved.insert(App::Backend.name(), saved);
+                self.credentials = changed;
+                let secrets = self.secrets();
+                self.tell(App::Backend, Some(json!({ "secrets": secrets })));
+            }
+        }
+        Ok(())
+    }
+
+    fn print(&self, part: &'static str, line: &str) {
+        match line.strip_prefix(MARK).map(serde_json::from_str::<Value>) {
+            Some(Ok(event)) => print(&self.project.report, part, &self.describe(part, &event)),
+            _ => print(&self.project.report, part, line),
+        }
+    }
+
+    /// The words for an event of a supervisor.
+    fn describe(&self, part: &str, event: &Value) -> String {
+        let since = self.saved.get(part).map_or(String::new(), |saved| seconds(saved.elapsed()));
+        match event["event"].as_str() {
+            Some("ready") => format!("{GOOD}serves{GOOD:#} {DIM}{since}{DIM:#}"),
+            Some("crashed") => format!(
+                "{BAD}has ended{BAD:#} (exit code {}): its last lines are above; the next save starts it again",
+                event["code"]
+            ),
+            _ => event.to_string(),
+        }
+    }
+}
+
+/// Prints a line of a part in its colour.
+fn print(report: &Report, part: &'static str, line: &str) {
+    let colour = match part {
+        "proxy" | "postgres" if !report.is_verbose() => return,
+        _ if part.starts_with(App::Backend.name()) => AnsiColor::Cyan,
+        _ if part.starts_with(App::Frontend.name()) => AnsiColor::Magenta,
+        _ => AnsiColor::Blue,
+    };
+    let text = if report.is_verbose() { Some(readable("", line)) } else { brief(line) };
+    if let Some(text) = text.filter(|text| !text.trim().is_empty()) {
+        let colour = Style::new().fg_color(Some(colour.into()));
+        report.line(format!("{colour}{part:<8}{colour:#} {text}"));
+    }
+}
+
+/// A line for people who watch: `None` for the usual ones, and of requests only what they were and how long they took.
+fn brief(line: &str) -> Option<String> {
+    // Addresses inside of the container.
+    if line.starts_with("- Local:") || line.starts_with("- Network:") {
+        return None;
+    }
+    let Ok(Value::Object(mut entry)) = serde_json::from_str(line) else { return Some(line.to_owned()) };
+    let message = entry.get("message").and_then(Value::as_str).unwrap_or_default();
+    if entry.get("level").is_some_and(|level| level == "info") && USUAL.contains(&message) {
+        return None;
+    }
+    if entry.get("logger").is_some_and(|logger| logger == "app.access") {
+        ["request_id", "method", "path", "status", "client"].iter().for_each(|name| drop(entry.remove(*name)));
+    }
+    entry.remove("logger");
+    Some(readable("", &Value::Object(entry).to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn usual_lines_are_left_out_and_requests_are_short() {
+        let line = |text: &str| brief(text).map(|text| anstream::adapter::strip_str(&text).to_string());
+        assert_eq!(line(r#"{"level": "info", "logger": "app", "message": "starting"}"#), None);
+        assert_eq!(line(r#"{"level": "warning", "message": "starting"}"#).unwrap(), "WARNING starting");
+        let access = r#"{"level": "info", "logger": "app.access", "message": "GET /api/v1/todos 200", "path": "/", "duration_ms": 2.9}"#;
+        assert_eq!(line(access).unwrap(), "INFO    GET /api/v1/todos 200 duration_ms=2.9");
+        assert_eq!(line("- Local:         http://localhost:3000"), None);
+        assert_eq!(line("Traceback:").unwrap(), "Traceback:");
+    }
+}

@@ -1,0 +1,107 @@
+//! The images of `dev`: the dependencies of an application and its supervisor. The sources are not in them.
+
+use std::sync::Arc;
+
+use anyhow::Result;
+
+use super::{App, testing};
+use crate::failure::{Class, Failure};
+use crate::plan::Step;
+use crate::project::Project;
+use crate::stages::images::build;
+use crate::stages::images::context::{self, Files};
+use crate::stages::images::prune::EngineBuilds;
+use crate::stages::images::recipe::{self, Recipe};
+use crate::world::World;
+
+/// The folder of an application with the program that runs it in its container.
+const SUPERVISOR: &str = "dev";
+/// Builds that are kept of each image: going back to a branch costs no build.
+const KEEP: usize = 3;
+
+/// Whether the file at `path` of an application goes into its image. All other files are sent to the container.
+pub fn is_part(path: &str) -> bool {
+    ["Dockerfile", ".dockerignore", "requirements.txt", "requirements-dev.txt", "package.json", "package-lock.json"]
+        .contains(&path)
+        || path.split('/').next() == Some(SUPERVISOR)
+}
+
+/// What `dev` needs to know of an application besides what its image has: every file by its path in the application.
+pub fn files(project: &Project, app: App) -> Result<Files> {
+    let folder = app.folder(project);
+    let mut files = context::read(&folder)?;
+    let supervisor = context::tree(&folder.join(SUPERVISOR))?;
+    files.extend(supervisor.into_iter().map(|(path, what)| (format!("{SUPERVISOR}/{path}"), what)));
+    Ok(files)
+}
+
+/// Returns the image of `app` for these `files`, and the step that builds it if the engine does not have it.
+pub fn decide<'a>(
+    project: &'a Project,
+    world: &'a World,
+    app: App,
+    target: &str,
+    files: &Files,
+) -> Result<(String, Option<Step<'a>>)> {
+    let (engine, origin) = (&world.tools.engine, world.origin.as_ref());
+    let settings = &project.settings.images[app.image()];
+    let bases: Vec<String> = settings.bases.values().map(|base| origin.image(base)).collect();
+    let ids = engine.image_ids(&bases)?;
+    if let Some(missing) = bases.iter().find(|base| !ids.contains_key(*base)) {
+        let what = format!("the engine does not have the base image {missing}");
+        return Err(Failure::new(Class::Image, what).help("cargo xtask images").into());
+    }
+    let parts = files.iter().filter(|(path, _)| is_part(path)).map(|(path, what)| (path.clone(), what.clone()));
+    let mut args = settings.bases.clone();
+    args.insert("target".to_owned(), target.to_owned());
+    let recipe = Recipe::new(parts.collect(), args, ids);
+    let name = format!("{}-{}", app.image(), if target == testing::TARGET { "dev-test" } else { target });
+    let reference = format!("{name}:{}", recipe.tag());
+    let last = recipe::last(project, &name);
+    if engine.image_id(&reference)?.is_some() {
+        // The next difference is told against what was used last.
+        if last.as_ref() != Some(&recipe) {
+            recipe::remember(project, &name, &recipe)?;
+        }
+        return Ok((reference, None));
+    }
+    let why = match last {
+        None => "never built here".to_owned(),
+        Some(last) => recipe.difference(&last).unwrap_or_else(|| "the engine has lost it".to_owned()),
+    };
+    let context = |name: &str, folder: &str| format!("--build-context={name}={}", app.folder(project).join(folder));
+    let command = build::command(project, engine, origin, settings, &reference)?.args([
+        "--target",
+        target,
+        &context("supervisor", SUPERVISOR),
+        &context("tests", "tests"),
+    ]);
+    let shown = format!("{command} < (tar of {})", settings.context);
+    let reference_built = reference.clone();
+    let step = Step::new(format!("build {name}"), why, shown, move |running| {
+        let (_, tar) = context::pack(&app.folder(project), &project.target())?;
+        build::run(project, command.stdin_file(Arc::new(tar)), &name, settings, running)?;
+        recipe::remember(project, &name, &recipe)?;
+        // One of cached layers alone is as old as they are.
+        let needed = [reference_built].into();
+        for old in EngineBuilds::observe(engine)?.steps(engine, &[&name], KEEP, &needed) {
+            // One that a container uses stays.
+            let _ = (old.action)(running);
+        }
+        Ok(String::new())
+    });
+    Ok((reference, Some(step)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dependencies_and_the_supervisor_are_part_of_the_image_and_sources_are_not() {
+        assert!(
+            ["requirements.txt", "package-lock.json", "Dockerfile", "dev/supervisor.py"].iter().all(|p| is_part(p))
+        );
+        assert!(!["app/main.py", "devices.ts", "app/package.json", "next.config.ts"].iter().any(|p| is_part(p)));
+    }
+}

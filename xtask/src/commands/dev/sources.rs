@@ -1,0 +1,137 @@
+//! What is saved, and what each container is sent of it.
+
+use std::collections::BTreeMap;
+use std::sync::mpsc::Sender;
+
+use anyhow::{Context, Result};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Map, Value, json};
+
+use super::{APPS, App, Event, image};
+use crate::commands::deploy::watch::wake::Wake;
+use crate::dotenv::{self, Source};
+use crate::project::Project;
+use crate::stages::images::context::{self, FOLDER, Files};
+use crate::stages::images::recipe::{changed_files, in_brief};
+
+/// The file of the scripted assistant, which is one of the backend's tests.
+const ASSISTANT: &str = "tests/openai_server.py";
+/// The folder of an application's tests.
+const TESTS: &str = "tests";
+
+/// What `dev` serves besides the applications.
+#[derive(Clone, Copy, PartialEq)]
+pub enum More {
+    /// Nothing.
+    Nothing,
+    /// The scripted assistant.
+    Assistant,
+    /// All tests.
+    Tests,
+}
+
+/// Everything that `dev` serves, as it was at one moment.
+#[derive(Clone, Default, PartialEq)]
+pub struct Sources {
+    /// Each application's files, by their paths in it.
+    pub apps: BTreeMap<App, Files>,
+    /// The state of `.env`; `None`: there is none, or the secrets are read once, from a pipe or elsewhere.
+    dotenv: Option<String>,
+}
+
+impl Sources {
+    /// Reads everything.
+    pub fn read(project: &Project, more: More) -> Result<Self> {
+        let mut apps = BTreeMap::new();
+        for app in APPS {
+            let mut files = image::files(project, app)?;
+            if more == More::Tests {
+                let tests = context::tree(&app.folder(project).join(TESTS))?;
+                files.extend(tests.into_iter().map(|(path, what)| (format!("{TESTS}/{path}"), what)));
+            } else if more == More::Assistant && app == App::Backend {
+                let what = context::entry(&app.folder(project).join(ASSISTANT))?;
+                files.extend(what.map(|what| (ASSISTANT.to_owned(), what)));
+            }
+            apps.insert(app, files);
+        }
+        let is_watched = project.options.secrets_from == Source::File && !dotenv::is_pipe(&project.dotenv);
+        Ok(Self { apps, dotenv: if is_watched { context::entry(&project.dotenv)? } else { None } })
+    }
+
+    /// All paths, in the checkout.
+    fn paths(&self, project: &Project) -> Files {
+        let apps = self.apps.iter().flat_map(|(app, files)| {
+            let context = &project.settings.images[app.image()].context;
+            files.iter().map(move |(path, what)| (context.join(path).into_string(), what.clone()))
+        });
+        apps.chain(self.dotenv.iter().map(|what| (".env".to_owned(), what.clone()))).collect()
+    }
+
+    /// The files of `app` as a tar.
+    pub fn pack(&self, project: &Project, app: App) -> Result<Vec<u8>> {
+        let mut tar = tar::Builder::new(Vec::new());
+        for (path, _) in self.apps[&app].iter().filter(|(_, what)| *what != FOLDER) {
+            let file = app.folder(project).join(path);
+            tar.append_path_with_name(&file, path).with_context(|| format!("reading {file}"))?;
+        }
+        Ok(tar.into_inner()?)
+    }
+
+    /// Whether `.env` differs.
+    pub fn has_other_secrets(&self, before: &Self) -> bool {
+        self.dotenv != before.dotenv
+    }
+
+    /// What changed in `app`, in a few words.
+    pub fn difference(&self, before: &Self, app: App) -> Option<String> {
+        in_brief(changed_files(&self.apps[&app], before.apps.get(&app).unwrap_or(&Files::new())))
+    }
+
+    /// Whether the image of `app` has to be built again.
+    pub fn has_other_image(&self, before: &Self, app: App) -> bool {
+        let parts = |sources: &Self| -> Files {
+            let parts = sources.apps[&app].iter().filter(|(path, _)| image::is_part(path));
+            parts.map(|(path, what)| (path.clone(), what.clone())).collect()
+        };
+        parts(self) != parts(before)
+    }
+
+    /// The message that brings the container of `app` from `before` to this; `None`: all that it has is as before.
+    pub fn message(&self, project: &Project, before: Option<&Self>, app: App) -> Result<Option<Value>> {
+        let none = Files::new();
+        let (now, old) = (&self.apps[&app], before.map_or(&none, |before| &before.apps[&app]));
+        let is_sent = |path: &str, what: &str| !image::is_part(path) && what != FOLDER;
+        let mut put = Map::new();
+        for (path, _) in now.iter().filter(|(path, what)| old.get(*path) != Some(*what) && is_sent(path, what)) {
+            let file = app.folder(project).join(path);
+            match std::fs::read(&file) {
+                Ok(content) => drop(put.insert(path.clone(), STANDARD.encode(content).into())),
+                // The next look finds it gone.
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error).with_context(|| format!("reading {file}")),
+            }
+        }
+        let gone = old.iter().filter(|(path, what)| is_sent(path, what) && !now.contains_key(*path));
+        let gone: Vec<&String> = gone.map(|(path, _)| path).collect();
+        Ok((!put.is_empty() || !gone.is_empty()).then(|| json!({"put": put, "gone": gone})))
+    }
+}
+
+/// Sends an event for each change of the sources since `before`, for ever.
+pub fn watch(project: &Project, mut before: Sources, more: More, events: &Sender<Event>) {
+    let mut wake = Wake::new(project);
+    loop {
+        match Sources::read(project, more) {
+            Ok(now) if now != before => {
+                if events.send(Event::Saved(now.clone())).is_err() {
+                    return;
+                }
+                before = now;
+            }
+            Ok(now) => drop(wake.wait_for_change(&now.paths(project))),
+            // Editors replace files: mostly over at the next look.
+            Err(_) => wake.wait_for_rest(),
+        }
+    }
+}

@@ -1,0 +1,266 @@
+//! The containers of `dev`, with their network and volumes. All carry a label with the checkout, by which the next `dev` and
+//! `teardown` find what a killed one left.
+
+use anyhow::Result;
+use camino::{Utf8Path, Utf8PathBuf};
+use sha2::{Digest, Sha256};
+
+use super::{App, Dev};
+use crate::deadlines;
+use crate::dotenv::Contract;
+use crate::engine::Engine;
+use crate::failure::{Class, Failure};
+use crate::files;
+use crate::lock::{self, Lock};
+use crate::private;
+use crate::process::Process;
+use crate::project::Project;
+use crate::stages::images::context::hex;
+use crate::stages::machine;
+use crate::world::World;
+
+/// The label; its value is the path of the checkout.
+const LABEL: &str = "todo-xtask.dev";
+/// The label with the process that serves.
+const PROCESS: &str = "todo-xtask.dev.process";
+/// Where the proxy listens in its container, as in the Ingress controller's pod.
+const PROXY_PORT: u16 = 8000;
+/// Where the database's socket is. It listens nowhere else, so it needs no password.
+const SOCKET: &str = "/var/run/postgresql";
+/// The URL of that database.
+pub const DATABASE: &str = "postgresql://todo@/todo?host=/var/run/postgresql";
+/// Where the backend finds the scripted assistant, in its own container.
+const ASSISTANT: &str = "http://127.0.0.1:9901/v1";
+
+/// What `dev` has in the engine for one checkout.
+#[derive(Clone)]
+pub struct Stack {
+    engine: Engine,
+    checkout: Utf8PathBuf,
+    id: String,
+}
+
+impl Stack {
+    /// That of the project's checkout.
+    pub fn new(project: &Project, engine: &Engine) -> Self {
+        Self { engine: engine.clone(), checkout: project.root.clone(), id: id(&project.root) }
+    }
+
+    /// The name of a part.
+    pub fn name(&self, part: &str) -> String {
+        format!("todo-dev-{}-{}", self.id, part.replace(' ', "-"))
+    }
+
+    fn label(&self) -> String {
+        format!("{LABEL}={}", self.checkout)
+    }
+
+    /// Our objects of this kind, as far as `filters` let them through.
+    fn list(&self, noun: &str, filters: &[String]) -> Result<Vec<String>> {
+        let all = if noun == "container" { ["--all"].as_slice() } else { &[] };
+        let list = self.engine.docker().args([noun, "ls", "--quiet"]).args(all.iter().copied());
+        let filters = filters.iter().flat_map(|filter| ["--filter".to_owned(), filter.clone()]);
+        let list = list.args(["--filter", &format!("label={}", self.label())]).args(filters);
+        let text = list.deadline(deadlines::ENGINE_QUESTION).read().map_err(|error| {
+            Failure::new(Class::Machine, format!("the Docker Engine does not say which {noun}s `dev` has: {error:#}"))
+                .help("see whether the engine answers: cargo xtask doctor")
+        })?;
+        Ok(text.split_whitespace().map(str::to_owned).collect())
+    }
+
+    /// Removes what there is of a kind, and looks whether it is gone. Returns how many there were.
+    fn remove(&self, noun: &str, filters: &[String]) -> Result<usize> {
+        let found = self.list(noun, filters)?;
+        if found.is_empty() {
+            return Ok(0);
+        }
+        let force = if noun == "network" { [].as_slice() } else { &["--force"] };
+        let remove = self.engine.docker().args([noun, "rm"]).args(force.iter().copied()).args(found.clone());
+        let result = remove.run();
+        // A container of a killed `dev` may be ending by itself right now.
+        let left = self.list(noun, filters)?;
+        if let (false, Err(error)) = (left.is_empty(), result) {
+            return Err(error);
+        }
+        Ok(found.len())
+    }
+
+    /// Ends what a killed `dev` left, and makes the network. Returns the number of containers that were left.
+    pub fn prepare(&self) -> Result<usize> {
+        // The tests of `dev test` are in no network, and go on.
+        let left = self.remove("container", &[format!("network={}", self.name("network"))])?;
+        if self.list("network", &[])?.is_empty() {
+            self.engine.docker().args(["network", "create", "--label", &self.label(), &self.name("network")]).run()?;
+        }
+        Ok(left)
+    }
+
+    /// Refuses a port that somebody holds, and says who.
+    pub fn check_port(&self, port: u16) -> Result<()> {
+        let ours = format!("{{{{.Label \"{LABEL}\"}}}} (process {{{{.Label \"{PROCESS}\"}}}})");
+        let list = self.engine.docker().args(["container", "ls", "--format", &ours]);
+        let list = list.args(["--filter", &format!("publish={port}"), "--filter", &format!("label={LABEL}")]);
+        let other = list.deadline(deadlines::ENGINE_QUESTION).read()?;
+        let holder = match other.trim() {
+            "" => machine::port_holder(port).map(|holder| holder.to_string()),
+            other => Some(format!("`cargo xtask dev` of {other}")),
+        };
+        let Some(holder) = holder else { return Ok(()) };
+        Err(Failure::new(Class::Machine, format!("port {port} is held by {holder}"))
+            .help(format!("end it, or take another port: cargo xtask dev --port {}", port.saturating_add(1)))
+            .into())
+    }
+
+    fn docker(&self, verb: &str, part: &str, image: &str, options: &[String]) -> Process {
+        let network = [format!("--network={}", self.name("network"))];
+        self.container(verb, part, image, &[&network, options].concat())
+    }
+
+    fn container(&self, verb: &str, part: &str, image: &str, options: &[String]) -> Process {
+        self.engine
+            .docker()
+            .args([verb, "--rm", "--pull=never", "--security-opt=no-new-privileges"])
+            .args(["--name".to_owned(), self.name(part), "--label".to_owned(), self.label()])
+            .arg(format!("--label={PROCESS}={}", std::process::id()))
+            .args(options.to_vec())
+            .arg(image)
+            .deadline(deadlines::DEV)
+    }
+
+    /// The command that runs tests as `part` in `image`.
+    pub fn tests(&self, part: &str, image: &str) -> Process {
+        let options = ["--init", "--interactive", "--network=none"].map(str::to_owned);
+        self.container("run", part, image, &options)
+    }
+
+    /// Removes the container of `part` if there is one.
+    pub fn end(&self, part: &str) -> Result<()> {
+        let name = self.name(part);
+        let force = self.engine.docker().args(["container", "rm", "--force", &name]);
+        let result = force.run();
+        if self.engine.inspect_one("container", "{{.Id}}", &name)?.is_some() { result } else { Ok(()) }
+    }
+
+    fn volume(&self, part: &str, path: &str) -> String {
+        format!("--mount=type=volume,source={},target={path},volume-label={}", self.name(part), self.label())
+    }
+
+    /// Makes the proxy, which is the Ingress controller's program with its settings and the Ingress' routes. Returns the
+    /// command that runs it.
+    pub fn proxy(&self, project: &Project, world: &World) -> Result<Process> {
+        let manifest = project.settings.cluster.ingress.join("30-deployment.yaml");
+        let text = files::read(&project.root.join(&manifest))?.unwrap_or_default();
+        let args = text.lines().filter_map(|line| line.trim().strip_prefix("- --"));
+        // Kubernetes' part of it, and what waits for kubelet.
+        let is_clusters = |arg: &str| arg.starts_with("providers.") || arg.starts_with("ping");
+        let args = args.filter(|arg| !is_clusters(arg)).map(|arg| format!("--{arg}"));
+        let image = world.origin.image(&project.settings.cluster.ingress_image);
+        let publish = format!("--publish=127.0.0.1:{}:{PROXY_PORT}", project.settings.dev.port);
+        self.docker("create", "proxy", &image, &[publish])
+            .args(args)
+            // Open streams do not keep it from ending.
+            .args(["--providers.file.filename=/routes.yaml", "--entrypoints.web.transport.lifecycle.graceTimeOut=0s"])
+            .arg("--entrypoints.web.transport.lifecycle.requestAcceptGraceTimeout=0s")
+            .deadline(deadlines::ENGINE_QUESTION)
+            .run()?;
+        let routes = include_bytes!("routes.yaml");
+        let mut tar = tar::Builder::new(Vec::new());
+        let mut header = tar::Header::new_gnu();
+        header.set_size(routes.len() as u64);
+        header.set_mode(0o644);
+        tar.append_data(&mut header, "routes.yaml", &routes[..])?;
+        let copy = self.engine.docker().args(["container", "cp", "-", &format!("{}:/", self.name("proxy"))]);
+        copy.stdin(tar.into_inner()?).run()?;
+        Ok(self.engine.docker().args(["container", "start", "--attach", &self.name("proxy")]).deadline(deadlines::DEV))
+    }
+
+    /// The command that runs the database.
+    pub fn postgres(&self, project: &Project, world: &World) -> Process {
+        let data = "/var/lib/postgresql/data";
+        let mut options = vec![self.volume("data", data), self.volume("socket", SOCKET)];
+        // Nobody can use the password that the image insists on: the socket asks for none.
+        let pairs = [("USER", "todo"), ("DB", "todo"), ("PASSWORD", "not-a-secret")];
+        options.extend(pairs.map(|(name, value)| format!("--env=POSTGRES_{name}={value}")));
+        options.push(format!("--env=PGDATA={data}/pgdata"));
+        let image = world.origin.image(&project.settings.database.image);
+        self.docker("run", "postgres", &image, &options).args(["postgres", "-c", "listen_addresses="])
+    }
+
+    /// The command that runs `app` in `image`.
+    pub fn application(&self, app: App, image: &str, contract: &Contract, args: &Dev) -> Process {
+        let mut options: Vec<String> = ["--init", "--interactive", "--cap-drop=ALL"].map(str::to_owned).to_vec();
+        options.push(format!("--network-alias={}", app.name()));
+        let mut environment = vec![("ENVIRONMENT", contract.environment.clone())];
+        match app {
+            App::Backend => {
+                options.push("--tmpfs=/run/secrets:mode=0700,uid=10001".to_owned());
+                if contract.embedded {
+                    options.push(self.volume("socket", SOCKET));
+                }
+                let url = if args.fake_assistant { ASSISTANT } else { contract.openai_url.as_str() };
+                environment.push(("OPENAI_BASE_URL", url.to_owned()));
+                environment.push(("OPENAI_MODEL", contract.openai_model.clone()));
+                // Any free one: the process before may still have its own.
+                environment.push(("METRICS_PORT", "0".to_owned()));
+                environment.extend(args.fake_assistant.then(|| ("FAKE_ASSISTANT", "1".to_owned())));
+            }
+            App::Frontend => environment.push(("API_BASE_URL", "http://backend:8000".to_owned())),
+        }
+        if args.debug.contains(&app) {
+            environment.push(("DEBUG_PORT", app.debug_port().to_string()));
+            options.push(format!("--publish=127.0.0.1:{0}:{0}", app.debug_port()));
+        }
+        options.extend(environment.into_iter().map(|(name, value)| format!("--env={name}={value}")));
+        self.docker("run", app.name(), image, &options)
+    }
+
+    /// A command in the backend's container.
+    pub fn in_backend(&self, command: &[&str]) -> Process {
+        self.engine.docker().args(["exec", &self.name(App::Backend.name())]).args(command.iter().copied())
+    }
+}
+
+fn id(checkout: &Utf8Path) -> String {
+    hex(&Sha256::digest(checkout.as_str()))[..8].to_owned()
+}
+
+/// Tells `teardown` that this checkout may have something in the engine.
+pub fn mark(project: &Project) -> Result<()> {
+    private::create_dir(&project.cache.join("dev"))?;
+    private::write(&mark_of(project), project.root.as_str())
+}
+
+fn mark_of(project: &Project) -> Utf8PathBuf {
+    project.cache.join("dev").join(id(&project.root))
+}
+
+/// Ends what a killed `dev` of this checkout left and removes its network, with `data` also its volumes. Returns the volume
+/// with the todos if it stays.
+pub fn tear_down(project: &Project, engine: &Engine, data: bool) -> Result<Option<String>> {
+    if !files::exists(&mark_of(project))? {
+        return Ok(None);
+    }
+    // One that runs is not ended: its user may be at work.
+    let _lock = lock(project, "")?;
+    let stack = Stack::new(project, engine);
+    let name = stack.name("data");
+    let has_todos = !stack.list("volume", &[])?.is_empty();
+    if data && has_todos {
+        let loss = format!("delete the todos of `cargo xtask dev`: volume {name}");
+        machine::consent_to(project, &[loss], "without flags the todos stay: cargo xtask teardown")?;
+    }
+    let ended = stack.remove("container", &[])?;
+    stack.remove("network", &[])?;
+    if data {
+        stack.remove("volume", &[])?;
+        files::remove(&mark_of(project))?;
+    }
+    let todos = if data && has_todos { " and todos" } else { "" };
+    project.report.ok(format!("containers ({ended}), network{todos} of `cargo xtask dev` removed"));
+    Ok((has_todos && !data).then_some(name))
+}
+
+/// Takes the lock of `dev` in this checkout, or says which process holds it.
+pub fn lock(project: &Project, suffix: &str) -> Result<Lock> {
+    lock::take(&project.cache.join("locks"), &format!("dev-{}{suffix}", id(&project.root)))
+}

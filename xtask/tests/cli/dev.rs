@@ -1,0 +1,99 @@
+//! What `dev` asks and refuses before it serves, and what `teardown` removes of it.
+
+use crate::common::{DOTENV, Sandbox};
+
+const URL: &str = "postgresql://u:not-a-secret-canary-password@db.lan/x?sslmode=require";
+
+#[test]
+fn asks_the_first_time_before_it_migrates_a_database_of_the_users_own() {
+    let sandbox = Sandbox::with_tools();
+    sandbox.dotenv(format!("{DOTENV}DATABASE_URL='{URL}'\n"));
+    // As far as it comes without containers.
+    sandbox.on("docker container ls *", "echo 'connection reset by peer' >&2; exit 1");
+    insta::assert_snapshot!(sandbox.run(&["dev", "--origin=release"]), @"
+    exit code 4
+    -- stderr
+    This will, on this machine:
+      - migrate the database at db.lan, now and whenever a migration is saved
+    error: this needs your consent, and there is no terminal to ask at
+      try: run the same command with --yes
+    ");
+    let agreed = sandbox.run(&["dev", "--yes", "--origin=release"]);
+    assert!(agreed.stderr.contains("migrate the database at db.lan"), "{agreed}");
+    let again = sandbox.run(&["dev", "--origin=release"]);
+    assert!(!again.stderr.contains("This will") && again.stderr.contains("db.lan, which `dev` migrates"), "{again}");
+    sandbox.dotenv(format!("{DOTENV}DATABASE_URL='{}'\n", URL.replace("/x?", "/y?")));
+    let other = sandbox.run(&["dev", "--origin=release"]);
+    assert!(other.stderr.contains("this needs your consent"), "{other}");
+    for run in [&agreed, &again, &other] {
+        assert!(!run.stderr.contains("canary"), "{run}");
+    }
+}
+
+#[test]
+fn an_engine_that_does_not_say_what_it_has_is_an_error_and_nothing_is_removed() {
+    let sandbox = Sandbox::with_tools();
+    sandbox.dotenv(DOTENV);
+    sandbox.on("docker container ls *", "echo 'context deadline exceeded' >&2; exit 1");
+    let dev = sandbox.run(&["dev", "--origin=release"]);
+    sandbox.on("docker volume ls *", "");
+    let teardown = sandbox.run(&["teardown", "--data", "--yes", "--origin=release"]);
+    for run in [dev, teardown] {
+        let told = "error: the Docker Engine does not say which containers `dev` has: `docker container ls";
+        assert!(run.code == Some(4) && run.stderr.contains(told), "{run}");
+    }
+    assert!(!sandbox.calls().contains("rm "), "{}", sandbox.calls());
+}
+
+#[test]
+fn removes_what_a_killed_dev_left_and_says_if_it_is_still_there() {
+    let sandbox = Sandbox::with_tools();
+    sandbox.dotenv(DOTENV);
+    sandbox.on("docker container ls *", "echo 'context deadline exceeded' >&2; exit 1");
+    sandbox.run(&["dev", "--origin=release"]);
+    for noun in ["container", "volume", "network"] {
+        sandbox.on(&format!("docker {noun} ls *"), &format!("[ -e $FAKES/no-{noun} ] || echo 0123456789ab"));
+        sandbox.on(&format!("docker {noun} rm *"), &format!(": > $FAKES/no-{noun}"));
+    }
+    let kept = sandbox.run(&["teardown", "--origin=release"]);
+    assert!(kept.stderr.contains("✓ containers (1), network of `cargo xtask dev` removed"), "{kept}");
+    assert!(kept.stderr.contains("stays: the todos of `cargo xtask dev` (volume todo-dev-"), "{kept}");
+    sandbox.on("docker volume rm *", "echo 'volume is in use' >&2; exit 1");
+    let failed = sandbox.run(&["teardown", "--data", "--yes", "--origin=release"]);
+    assert!(failed.code != Some(0) && failed.stderr.contains("volume is in use"), "{failed}");
+    sandbox.on("docker volume rm *", ": > $FAKES/no-volume");
+    let removed = sandbox.run(&["teardown", "--data", "--yes", "--origin=release"]);
+    assert!(removed.stderr.contains("delete the todos of `cargo xtask dev`: volume todo-dev-"), "{removed}");
+    assert!(
+        removed.code == Some(0) && removed.stderr.contains("network and todos of `cargo xtask dev` removed"),
+        "{removed}"
+    );
+    let again = sandbox.run(&["teardown", "--data", "--origin=release"]);
+    assert!(again.code == Some(0) && !again.stderr.contains("cargo xtask dev"), "{again}");
+}
+
+#[test]
+fn a_port_that_dev_of_another_checkout_holds_is_told_with_its_process() {
+    let sandbox = Sandbox::with_tools();
+    sandbox.dotenv(DOTENV);
+    for noun in ["container", "network"] {
+        sandbox.on(&format!("docker {noun} ls --quiet *"), "");
+    }
+    sandbox.on("docker network create *", "");
+    sandbox.on("docker container ls --format *publish=3999*", "echo '/other (process 42)'");
+    let run = sandbox.run(&["dev", "--port=3999", "--origin=release"]);
+    let told = "error: port 3999 is held by `cargo xtask dev` of /other (process 42)";
+    assert!(run.code == Some(4) && run.stderr.contains(told) && run.stderr.contains("--port 4000"), "{run}");
+}
+
+#[test]
+fn tests_that_are_not_an_applications_are_refused_with_an_example() {
+    let sandbox = Sandbox::with_tools();
+    for path in ["apps/backend/tests/none.py", "README.md"] {
+        let run = sandbox.run(&["dev", "test", path]);
+        assert!(
+            run.code == Some(3) && run.stderr.contains(&format!("no tests of an application are at `{path}`")),
+            "{run}"
+        );
+    }
+}
