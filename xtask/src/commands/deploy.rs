@@ -17,13 +17,11 @@ use crate::failure::{Class, Failure};
 use crate::origin::{Need, Tool};
 use crate::plan::{self, Mode};
 use crate::project::Project;
-use crate::snapshot::Snapshot;
 use crate::stages::cluster::{self, State};
 use crate::stages::images::load::Wanted;
-use crate::stages::images::node::Images;
 use crate::stages::images::prune::{self, Builds};
 use crate::stages::images::{self, Built};
-use crate::stages::proof::{self, Evidence, Front, Way};
+use crate::stages::proof::{self, Evidence, Front, Proof, Way};
 use crate::stages::release::{self, Desired};
 use crate::stages::upgrade;
 use crate::toolbox::Toolbox;
@@ -205,7 +203,7 @@ pub(crate) fn deploy(project: &Project, args: &Deploy, before_release: Option<Be
         return Ok(());
     };
 
-    let Applied { ids, evidence, forgotten } = applied;
+    let Applied { ids, evidence, builds } = applied;
     let prove = || {
         let evidence = evidence.map_or_else(|| Evidence::take(tools, &way.address, 1), Ok)?;
         proof::prove(project, tools, &ids, &way.address, evidence)
@@ -218,13 +216,18 @@ pub(crate) fn deploy(project: &Project, args: &Deploy, before_release: Option<Be
     report.fact("workloads", output::workloads(&proof.snapshot));
     report.fact("database", credentials.database.as_str());
     if changed > 0 {
-        release::verified(tools, &run, &proof.snapshot, &desired, ids.clone(), names)?;
-        // The deploy is proven whatever becomes of these; the next one that changes something tries again.
-        for (what, result) in [("Secrets", release::remove_unused(tools)), ("builds", forgotten)] {
-            if let Err(error) = result {
-                report.warn(format!("old {what} could not be removed: {error:#}"));
+        std::thread::scope(|scope| {
+            let forget = scope.spawn(|| forget_old_builds(project, tools, builds, &proof));
+            release::verified(tools, &run, &proof.snapshot, &desired, ids.clone(), names)?;
+            let builds = || forget.join().unwrap_or_else(|_| bail!("the look for old builds panicked"));
+            // The deploy is proven whatever becomes of these; the next one that changes something tries again.
+            for (what, result) in [("Secrets", release::remove_unused(tools)), ("builds", builds())] {
+                if let Err(error) = result {
+                    report.warn(format!("old {what} could not be removed: {error:#}"));
+                }
             }
-        }
+            anyhow::Ok(())
+        })?;
     }
     if steps == 0 {
         report.ok("nothing changed: nothing was built, loaded or restarted");
@@ -237,20 +240,14 @@ pub(crate) fn deploy(project: &Project, args: &Deploy, before_release: Option<Be
     Ok(())
 }
 
-/// Removes builds that neither a kept revision nor the newest few are: content tags would pile up otherwise. `images` are
-/// those of the nodes.
-fn forget_old_builds(
-    project: &Project,
-    tools: &Toolbox,
-    snapshot: &Snapshot,
-    images: &BTreeMap<String, Images>,
-) -> Result<()> {
-    let builds = Builds::observe(tools)?;
+/// Removes those of `builds` that neither a kept revision nor the newest few are: content tags would pile up otherwise.
+fn forget_old_builds(project: &Project, tools: &Toolbox, builds: Option<Result<Builds>>, proof: &Proof) -> Result<()> {
+    let builds = builds.transpose()?.map_or_else(|| Builds::observe(tools), Ok)?;
     let names: Vec<&str> = project.settings.images.keys().map(String::as_str).collect();
-    let needed = release::images_of_revisions(snapshot)?;
+    let needed = release::images_of_revisions(&proof.snapshot)?;
     let needed_by_all = prune::needed_by_profiles(&project.cache, &tools.profile, &needed)?;
     let mut steps = builds.engine.steps(&tools.engine, &names, prune::KEEP, &needed_by_all);
-    steps.extend(builds.node_steps(images, &names, &needed)?);
+    steps.extend(builds.node_steps(&proof.nodes, &names, &needed)?);
     if steps.is_empty() {
         return Ok(());
     }

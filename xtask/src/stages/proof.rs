@@ -17,7 +17,7 @@ pub use way::Way;
 
 use std::collections::BTreeMap;
 
-use anyhow::{Result, anyhow, bail};
+use anyhow::{Result, bail};
 
 use crate::failure::{Class, Failure};
 use crate::project::Project;
@@ -43,27 +43,14 @@ pub struct Evidence {
 impl Evidence {
     /// Takes it now. Each route is requested `requests` times at `address`, while the nodes are asked.
     pub fn take(tools: &Toolbox, address: &str, requests: usize) -> Result<Self> {
-        Self::take_and(tools, address, requests, |_, _| ())
-    }
-
-    /// The same. `meanwhile` gets snapshot and images as soon as they are there; the routes may be requested still.
-    pub fn take_and(
-        tools: &Toolbox,
-        address: &str,
-        requests: usize,
-        meanwhile: impl FnOnce(&Snapshot, &BTreeMap<String, Images>),
-    ) -> Result<Self> {
         std::thread::scope(|scope| {
             let nodes = scope.spawn(|| -> Result<_> {
                 let names = tools.nodes()?.into_iter().map(|node| Ok((node.name.clone(), node.names()?)));
                 names.collect()
             });
             let snapshot = Snapshot::take(tools)?;
-            let wanted = routes::routes(&snapshot);
-            let answers = scope.spawn(move || routes::measure(&wanted, address, requests));
+            let answers = routes::measure(&routes::routes(&snapshot), address, requests);
             let nodes = nodes.join().unwrap_or_else(|_| bail!("the look at the nodes panicked"))?;
-            meanwhile(&snapshot, &nodes);
-            let answers = answers.join().map_err(|_| anyhow!("the requests to the routes panicked"))?;
             Ok(Self { snapshot, nodes, answers: Some(answers) })
         })
     }
@@ -75,6 +62,8 @@ pub struct Proof {
     pub answers: Vec<Answer>,
     /// The snapshot that was judged.
     pub snapshot: Snapshot,
+    /// The images of each node; see [`Evidence::nodes`].
+    pub nodes: BTreeMap<String, Images>,
 }
 
 /// Proves the release: `built` are image IDs by reference, `address` is where a user would go, `evidence` is at most as old
@@ -87,7 +76,7 @@ pub fn prove(
     evidence: Evidence,
 ) -> Result<Proof> {
     images(built, &evidence)?;
-    let Evidence { snapshot, answers, .. } = evidence;
+    let Evidence { snapshot, nodes, answers } = evidence;
     let release = &project.settings.chart.release;
     let wanted = routes::routes(&snapshot);
     if wanted.is_empty() {
@@ -98,7 +87,7 @@ pub fn prove(
     }
     let answers = answers.unwrap_or_else(|| routes::measure(&wanted, address, 1));
     if answers.iter().all(Answer::good) {
-        return Ok(Proof { answers, snapshot });
+        return Ok(Proof { answers, snapshot, nodes });
     }
     // A cluster that does not tell is no reason to keep quiet about the routes.
     match Facts::take(tools) {

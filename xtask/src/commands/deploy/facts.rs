@@ -10,13 +10,12 @@ use crate::project::Project;
 use crate::stages::cluster::{self, ApiServer, Ingress, State};
 use crate::stages::images::load::{self, Wanted};
 use crate::stages::images::node::{Node, Stock};
+use crate::stages::images::prune::Builds;
 use crate::stages::images::{Seen, build, ids};
 use crate::stages::proof::Evidence;
 use crate::stages::release;
 use crate::toolbox::Toolbox;
 use crate::world::World;
-
-use super::forget_old_builds;
 
 /// Requests to each route at the end of a deploy that changed something.
 const REQUESTS: usize = 20;
@@ -97,25 +96,26 @@ pub struct Applied {
     pub ids: BTreeMap<String, String>,
     /// What the proof is made from; `None`: there is no namespace.
     pub evidence: Option<Evidence>,
-    /// What became of old builds.
-    pub forgotten: Result<()>,
+    /// The builds that engine and nodes hold, old ones among them; `None`: nothing was done, so none has become old.
+    pub builds: Option<Result<Builds>>,
 }
 
 impl Applied {
     /// Where nothing was done, what the decision was made from is proof enough of all but the routes.
     pub fn unchanged(wanted: &[Wanted], live: &Live) -> Self {
         let ids = wanted.iter().filter_map(|image| Some((image.reference.clone(), image.id.clone()?))).collect();
-        Self { ids, evidence: live.evidence(), forgotten: Ok(()) }
+        Self { ids, evidence: live.evidence(), builds: None }
     }
 
-    /// Looks at everything; `address` is where a user would go. Builds that nobody needs, whatever the routes answer, go
-    /// meanwhile.
+    /// Looks at everything; `address` is where a user would go.
     pub fn look(project: &Project, tools: &Toolbox, wanted: &[Wanted], address: &str) -> Result<Self> {
-        let mut forgotten = Ok(());
-        let evidence = Evidence::take_and(tools, address, REQUESTS, |snapshot, nodes| {
-            forgotten = forget_old_builds(project, tools, snapshot, nodes);
-        })?;
-        Ok(Self { ids: ids::of_loaded(project, wanted)?, evidence: Some(evidence), forgotten })
+        std::thread::scope(|scope| {
+            let builds = scope.spawn(|| Builds::observe(tools));
+            let evidence = Evidence::take(tools, address, REQUESTS)?;
+            let builds = builds.join().unwrap_or_else(|_| panicked());
+            let ids = ids::of_loaded(project, wanted)?;
+            Ok(Self { ids, evidence: Some(evidence), builds: Some(builds) })
+        })
     }
 }
 
