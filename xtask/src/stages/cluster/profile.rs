@@ -1,5 +1,7 @@
 //! The minikube profile: its state, and the steps to a running node.
 
+use std::collections::BTreeSet;
+
 use anyhow::Result;
 use serde_json::Value;
 
@@ -16,7 +18,7 @@ use crate::origin::Origin;
 use crate::origin::bases::Brought;
 use crate::plan::Step;
 use crate::project::Project;
-use crate::stages::images::prune;
+use crate::stages::images::{held, prune};
 use crate::stages::machine::{self, NodeSize};
 use crate::toolbox::Toolbox;
 
@@ -338,8 +340,14 @@ fn start<'a>(
         if !is_still_due(tools, &before)? {
             return Ok("it runs by now: not needed".to_owned());
         }
-        let begun = clock::now();
-        command.stream(|line| running.progress(line.trim_start_matches(['*', '-', '!', ' ']))).map_err(|error| {
+        // The private engine's images go with the engine.
+        let images_before = match before {
+            State::Absent if !tools.engine.private => Some(held::ids(&tools.engine)?),
+            _ => None,
+        };
+        let started = command.stream(|line| running.progress(line.trim_start_matches(['*', '-', '!', ' '])));
+        let recorded = images_before.map_or(Ok(()), |images| record_node_image(tools, origin, &images));
+        started.map_err(|error| {
             let mut failure = Failure::new(Class::Cluster, format!("minikube did not start: {error:#}"));
             if lacks_inotify(tools, &format!("{error:#}")) {
                 failure = failure.help(INOTIFY);
@@ -356,12 +364,7 @@ fn start<'a>(
         })?;
         // What minikube says of its own success is not proof.
         match observe(tools)?.state {
-            State::Running => {
-                if before == State::Absent {
-                    record_node_image(tools, origin, begun)?;
-                }
-                Ok(format!("Kubernetes {kubernetes}"))
-            }
+            State::Running => recorded.map(|()| format!("Kubernetes {kubernetes}")),
             state => {
                 let what =
                     format!("minikube has ended well, but profile `{}` is not running: {state:?}", tools.profile);
@@ -371,12 +374,12 @@ fn start<'a>(
     }))
 }
 
-/// Records the node's image as pulled, if minikube has brought it since `begun`. One that was there before is somebody's.
-fn record_node_image(tools: &Toolbox, origin: &dyn Origin, begun: u64) -> Result<()> {
+/// Records the node's image as pulled, if minikube has brought it: one of the images `before` is somebody's. minikube has
+/// the engine load the image, which leaves no time at which it got its tag.
+fn record_node_image(tools: &Toolbox, origin: &dyn Origin, before: &BTreeSet<String>) -> Result<()> {
     let config = tools.record()?.unwrap_or_default();
     let image = config["KicBaseImage"].as_str().and_then(|name| name.split('@').next()).unwrap_or_default();
-    // The private engine's goes with the engine.
-    if image.is_empty() || tools.engine.private || tools.engine.tagged_at(image)?.is_none_or(|at| at < begun) {
+    if image.is_empty() || tools.engine.image_id(image)?.is_none_or(|id| before.contains(&id)) {
         return Ok(());
     }
     origin.base_records().record(&tools.engine, image, Brought::Pulled)
@@ -429,9 +432,8 @@ fn is_still_due(tools: &Toolbox, before: &State) -> Result<bool> {
 /// The preferred port, or the next free one.
 fn free_port(project: &Project) -> Result<u16> {
     let first = project.settings.cluster.port;
-    // `localhost` leads to the port's other address too: whoever holds that answers there instead of us.
-    let is_free =
-        |port: &u16| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok() && machine::port_holder(*port).is_none();
+    // Whoever holds the port's other address would answer there instead of us.
+    let is_free = |port: &u16| machine::port_holder(*port).is_none();
     let Some(port) = (first..first.saturating_add(50)).find(is_free) else {
         return Err(Failure::new(Class::Machine, format!("no free port from {first} on"))
             .help("choose another: set cluster.port in infra/xtask.toml")

@@ -26,10 +26,9 @@ pub struct Held {
 
 /// Our images in `engine`, those that were built first: they hold on to those that they were built on.
 pub fn observe(cache: &Utf8Path, engine: &Engine) -> Result<Vec<Held>> {
-    let list = engine.docker().args(["image", "ls", "--no-trunc"]);
-    let all = list.clone().args(["--format", "{{.ID}}\t{{.Repository}}:{{.Tag}}\t{{.Size}}"]).read()?;
+    let all = list(engine)?;
     let label = format!("label={LABEL}");
-    let built = list.args(["--quiet", "--filter", &label]).read()?;
+    let built = engine.docker().args(["image", "ls", "--no-trunc", "--quiet", "--filter", &label]).read()?;
     if let Some(line) = built.lines().find(|line| !line.starts_with("sha256:")) {
         return Err(unreadable("image ls --quiet", line));
     }
@@ -37,7 +36,7 @@ pub fn observe(cache: &Utf8Path, engine: &Engine) -> Result<Vec<Held>> {
     let pulled = |reference: &str, id: &str| records.iter().any(|record| record.image == reference && record.id == id);
     let mut held = Vec::new();
     for line in all.lines() {
-        let (id, name, size) = parse(line).ok_or_else(|| unreadable("image ls", line))?;
+        let (id, name, size) = parse(line)?;
         let built = built.lines().any(|built| built.trim() == id);
         if built || pulled(name, id) {
             let reference = if name.contains("<none>") { id } else { name }.to_owned();
@@ -48,11 +47,23 @@ pub fn observe(cache: &Utf8Path, engine: &Engine) -> Result<Vec<Held>> {
     Ok(held)
 }
 
-/// The ID, `repository:tag` and size of a line of `docker image ls`.
-fn parse(line: &str) -> Option<(&str, &str, u64)> {
+/// The IDs of all images in `engine`.
+pub fn ids(engine: &Engine) -> Result<BTreeSet<String>> {
+    list(engine)?.lines().map(|line| Ok(parse(line)?.0.to_owned())).collect()
+}
+
+/// All images in `engine`, a line each, which [`parse`] reads.
+fn list(engine: &Engine) -> Result<String> {
+    let format = "{{.ID}}\t{{.Repository}}:{{.Tag}}\t{{.Size}}";
+    engine.docker().args(["image", "ls", "--no-trunc", "--format", format]).read()
+}
+
+/// The ID, `repository:tag` and size of a line of [`list`].
+fn parse(line: &str) -> Result<(&str, &str, u64)> {
     let mut parts = line.split('\t');
-    let (id, name, size) = (parts.next()?, parts.next()?, parts.next()?);
-    Some((id, name, parse_size(size)?))
+    let mut part = || parts.next().ok_or_else(|| unreadable("image ls", line));
+    let (id, name, size) = (part()?, part()?, part()?);
+    Ok((id, name, parse_size(size).ok_or_else(|| unreadable("image ls", line))?))
 }
 
 /// Bytes of `1.06GB`, as docker writes sizes.
@@ -150,8 +161,8 @@ mod tests {
         let sizes = [("0B", 0), ("79.6MB", 79_600_000), ("1.06GB", 1_060_000_000), ("512kB", 512_000)];
         sizes.iter().for_each(|(text, size)| assert_eq!(parse_size(text), Some(*size), "{text}"));
         assert_eq!(parse_size("N/A"), None);
-        assert_eq!(parse("sha256:aa\ta:1\t5MB"), Some(("sha256:aa", "a:1", 5_000_000)));
-        assert_eq!(parse("a:1"), None);
+        assert_eq!(parse("sha256:aa\ta:1\t5MB").ok(), Some(("sha256:aa", "a:1", 5_000_000)));
+        assert_eq!(parse("a:1").ok(), None);
     }
 
     /// The words of Docker 26.1.5 (Debian 13).
