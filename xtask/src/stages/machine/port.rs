@@ -22,19 +22,15 @@ impl fmt::Display for Holder {
     }
 }
 
-/// Who listens on `port`, `None` if it is free on both loopback addresses.
+/// Who listens on `port`, `None` if it is free on both loopback addresses: `localhost` may lead to either.
 pub fn holder(port: u16) -> Option<Holder> {
-    let tables = ["/proc/net/tcp", "/proc/net/tcp6"].map(|file| std::fs::read_to_string(file).unwrap_or_default());
-    let inodes: Vec<u64> = tables.iter().flat_map(|table| listeners(table, port)).collect();
-    if let Some(found) = inodes.iter().find_map(|inode| owner(*inode)) {
-        return Some(found);
+    let is_held = |address| TcpListener::bind((address, port)).is_err_and(|error| error.kind() == ErrorKind::AddrInUse);
+    if !["127.0.0.1", "::1"].into_iter().any(is_held) {
+        return None;
     }
-    let unknown = || Holder { pid: None, name: "a program that cannot be seen from here".to_owned() };
-    // `localhost` may lead to either address.
-    let is_held = ["127.0.0.1", "::1"]
-        .iter()
-        .any(|address| TcpListener::bind((*address, port)).is_err_and(|error| error.kind() == ErrorKind::AddrInUse));
-    (!inodes.is_empty() || is_held).then(unknown)
+    let tables = ["/proc/net/tcp", "/proc/net/tcp6"].map(|file| std::fs::read_to_string(file).unwrap_or_default());
+    let found = tables.iter().flat_map(|table| listeners(table, port)).find_map(owner);
+    Some(found.unwrap_or_else(|| Holder { pid: None, name: "a program that cannot be seen from here".to_owned() }))
 }
 
 /// Inodes of the sockets in a `/proc/net/tcp` or `tcp6` that listen on `port`.
