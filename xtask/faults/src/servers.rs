@@ -63,6 +63,7 @@ impl Servers {
                 "--endpoint-reconciler-type=none",
                 "-v=0",
                 "--enable-priority-and-fairness=false",
+                "--watch-cache=false",
             ]);
         let (etcd, apiserver) = (etcd.pipe_from(None)?, apiserver.pipe_from(None)?);
         let begun = Instant::now();
@@ -91,7 +92,7 @@ impl Servers {
 fn server(program: &str, log: &Utf8Path) -> Process {
     Process::new("/bin/sh")
         .args(["-c", "log=$1; shift; exec \"$0\" \"$@\" >\"$log\" 2>&1", program, log.as_str()])
-        .env("GOGC", "200")
+        .env("GOGC", "400")
         .deadline(deadlines::SUITE)
 }
 
