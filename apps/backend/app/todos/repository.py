@@ -1,6 +1,7 @@
 """The SQL. Every statement names the user: nobody reaches another's todos."""
 
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -74,9 +75,14 @@ _DELETE = f"""
 DELETE FROM todos WHERE user_id = %(user)s AND id = %(id)s AND {_UNCHANGED}
 """  # noqa: S608 - constants
 
+# Without a time, NULL > ... is NULL, and every todo counts as old enough.
 _DELETE_MANY = """
 DELETE FROM todos
 WHERE user_id = %(user)s AND completed = coalesce(%(completed)s::boolean, completed)
+AND (
+    id = ANY(%(ids)s::uuid[])
+    OR (updated_at > clock_timestamp() - %(unchanged_for)s::interval) IS NOT TRUE
+)
 """
 
 
@@ -165,6 +171,13 @@ async def delete(conn: Connection, user: UUID, todo: UUID, versions: list[int] |
     return cursor.rowcount == 1
 
 
-async def delete_many(conn: Connection, user: UUID, completed: bool | None) -> int:
-    cursor = await conn.execute(_DELETE_MANY, {"user": user, "completed": completed})
+async def delete_many(
+    conn: Connection,
+    user: UUID,
+    completed: bool | None,
+    unchanged_for: timedelta | None,
+    ids: list[UUID],
+) -> int:
+    bounds = {"completed": completed, "unchanged_for": unchanged_for, "ids": ids}
+    cursor = await conn.execute(_DELETE_MANY, {"user": user, **bounds})
     return cursor.rowcount
