@@ -125,6 +125,9 @@ async def test_completed_ones_that_changed_lately_are_kept_unless_named(
     query = f"completed=true&unchanged_for=6000&id={todos['named']['id']}&id={todos['open']['id']}"
     assert (await client.delete(f"/todos?{query}")).status_code == 204
     assert await titles(client) == ["lately", "open"]
+    query = f"completed=true&id={todos['open']['id']}"
+    assert (await client.delete(f"/todos?{query}")).status_code == 204
+    assert await titles(client) == ["lately", "open"]
     assert (await client.delete("/todos?completed=true&unchanged_for=0")).status_code == 204
     assert await titles(client) == ["open"]
     assert (await client.delete("/todos?unchanged_for=-1")).status_code == 422

@@ -1354,9 +1354,9 @@ export interface operations {
             query?: {
                 /** @description true: only completed ones. Default: all of them */
                 completed?: boolean | null;
-                /** @description Keeps todos that have changed in so many milliseconds */
+                /** @description Only todos that have not changed for so many milliseconds */
                 unchanged_for?: number | null;
-                /** @description Exempts these from unchanged_for */
+                /** @description Only these, and those that unchanged_for allows */
                 id?: string[] | null;
             };
             header?: {

@@ -128,6 +128,23 @@ describe("editing", () => {
     expect(screen.getByRole("alert")).toBeEmptyDOMElement();
   });
 
+  it.each([
+    ["completed", (backend: FakeBackend) => { backend.change("1", { completed: true }); }],
+    ["deleted", (backend: FakeBackend) => { backend.todos = []; }],
+  ])("loses nothing when somebody else has %s the todo meanwhile", async (_, meanwhile) => {
+    window.history.replaceState(null, "", "/active");
+    const { backend, user } = open([todo("1", "Milk")]);
+    await user.type(await edit(user, "Milk"), "shake");
+    meanwhile(backend);
+    act(() => { todoLink.touched(["1"]); });
+    await waitFor(() => { expect(screen.queryByRole("textbox", { name: /^Edit/ })).toBeNull(); });
+    if (backend.todos.length > 0) await waitFor(() => { expect(backend.titles).toEqual(["Milkshake"]); });
+    else {
+      expect(await screen.findByText(/was deleted in the meantime. Your title “Milkshake” is not saved/)).toBeVisible();
+      expect(input()).toHaveValue("Milkshake");
+    }
+  });
+
   it("works by keyboard alone", async () => {
     const { backend, user } = open(two());
     screen.getByRole("button", { name: "Edit “Milk”" }).focus();
@@ -174,7 +191,7 @@ describe("completing and deleting", () => {
     const { backend, user } = open(two());
     await user.click(screen.getByRole("button", { name: "Delete “Milk”" }));
     const status = screen.getByRole("status");
-    expect(status).toHaveTextContent("“Milk” is deleted.");
+    expect(status).toHaveTextContent("Deleted “Milk”.");
     await user.click(within(status).getByRole("button", { name: "Undo" }));
     expect(titles()).toEqual(["Milk", "Bread"]);
     await waitFor(() => { expect(box("Milk")).toHaveFocus(); });

@@ -131,12 +131,18 @@ async def delete_todos(
     unchanged_for: Annotated[
         int | None,
         Query(
-            ge=0, le=MAX_AGE, description="Keeps todos that have changed in so many milliseconds"
+            ge=0,
+            le=MAX_AGE,
+            description="Only todos that have not changed for so many milliseconds",
         ),
     ] = None,
     ids: Annotated[
         list[UUID] | None,
-        Query(alias="id", max_length=MAX_NAMED, description="Exempts these from unchanged_for"),
+        Query(
+            alias="id",
+            max_length=MAX_NAMED,
+            description="Only these, and those that unchanged_for allows",
+        ),
     ] = None,
 ) -> None:
     age = None if unchanged_for is None else timedelta(milliseconds=unchanged_for)

@@ -75,13 +75,13 @@ _DELETE = f"""
 DELETE FROM todos WHERE user_id = %(user)s AND id = %(id)s AND {_UNCHANGED}
 """  # noqa: S608 - constants
 
-# Without a time, NULL > ... is NULL, and every todo counts as old enough.
 _DELETE_MANY = """
 DELETE FROM todos
 WHERE user_id = %(user)s AND completed = coalesce(%(completed)s::boolean, completed)
 AND (
-    id = ANY(%(ids)s::uuid[])
-    OR (updated_at > clock_timestamp() - %(unchanged_for)s::interval) IS NOT TRUE
+    (%(ids)s::uuid[] IS NULL AND %(unchanged_for)s::interval IS NULL)
+    OR id = ANY(%(ids)s::uuid[])
+    OR updated_at <= clock_timestamp() - %(unchanged_for)s::interval
 )
 """
 
@@ -176,7 +176,7 @@ async def delete_many(
     user: UUID,
     completed: bool | None,
     unchanged_for: timedelta | None,
-    ids: list[UUID],
+    ids: list[UUID] | None,
 ) -> int:
     bounds = {"completed": completed, "unchanged_for": unchanged_for, "ids": ids}
     cursor = await conn.execute(_DELETE_MANY, {"user": user, **bounds})

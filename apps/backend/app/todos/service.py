@@ -122,10 +122,10 @@ async def delete_todos(
 ) -> int:
     """Deletes all of them, or only the completed (or only the open) ones.
 
-    With `unchanged_for`, keeps those that have changed since, unless `ids` names them.
+    With `ids` or `unchanged_for`, only those that one of them allows.
     """
     async with db.connection() as conn:
-        return await repository.delete_many(conn, user, completed, unchanged_for, ids or [])
+        return await repository.delete_many(conn, user, completed, unchanged_for, ids)
 
 
 async def _missed(conn: Connection, user: UUID, todo: UUID) -> ProblemError:
