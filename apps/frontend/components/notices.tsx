@@ -79,7 +79,8 @@ function troubleText(trouble: Trouble | null, loaded: boolean): string {
   const changes = unsaved === 1 ? "One change is" : `${String(unsaved)} changes are`;
   if (trouble?.kind === "signed-out") {
     const kept = unsaved > 0 ? ` ${changes} kept here and sent then.` : "";
-    return `You have been signed out. Sign in to go on.${kept}`;
+    const why = trouble.otherUser ? "Another user has signed in. Sign in again" : "You have been signed out. Sign in";
+    return `${why} to go on.${kept}`;
   }
   const who = trouble?.kind === "offline" ? "You are offline." : "The server is not answering.";
   if (!loaded) return `${who} Your todos appear here as soon as it works again.`;

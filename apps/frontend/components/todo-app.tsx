@@ -57,7 +57,9 @@ export function TodoApp({ address, first, fromMiddle = false, user, idempotencyK
 
   const end = useRef<HTMLDivElement>(null);
   const undo = useCallback(() => {
-    if (store.snapshot().undoable !== null) showUndone(store.undo());
+    const undone = store.undo();
+    if (undone) showUndone(undone);
+    return undone !== undefined;
   }, [store]);
 
   useEffect(() => store.start(), [store]);

@@ -20,6 +20,8 @@ export interface Trouble {
    */
   kind: "offline" | "waiting" | "retrying" | "stalled" | "signed-out";
   unsaved: number;
+  /** Signed out by another user who has signed in. */
+  otherUser?: true;
 }
 
 /**
@@ -59,6 +61,7 @@ export class TodoStore {
   #failures = 0;
   /** What holds everything back; null while requests may be sent. */
   #trouble: "offline" | "waiting" | "stalled" | "signed-out" | null = null;
+  #otherUser = false;
   #timer: ReturnType<typeof setTimeout> | undefined;
   #refusals: readonly Refusal[] = [];
   #refused = 0;
@@ -186,6 +189,7 @@ export class TodoStore {
   signedOut(): void {
     clearTimeout(this.#timer);
     this.#trouble = "signed-out";
+    this.#otherUser = true;
     this.#publish();
   }
 
@@ -448,6 +452,7 @@ export class TodoStore {
     if (this.#trouble !== null) return; // another request of the same outage
     if (error instanceof ApiError && error.signedOut) {
       this.#trouble = "signed-out";
+      this.#otherUser = error.problem.code === "other-user";
       return;
     }
     this.#failures += 1;
@@ -478,7 +483,7 @@ export class TodoStore {
       loaded: begun,
       more: !complete,
       items: project(entries, changes, before),
-      trouble: kind && { kind, unsaved: changes.length },
+      trouble: kind && { kind, unsaved: changes.length, ...(kind === "signed-out" && this.#otherUser && { otherUser: true }) },
       undoable: undoable ? deletionText(undoable) : null,
       refusals: this.#refusals,
     };

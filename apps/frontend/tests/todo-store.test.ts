@@ -255,7 +255,7 @@ describe("an ended session", () => {
     store.add("Eggs");
     await vi.advanceTimersByTimeAsync(60_000);
     expect(backend.calls).toEqual([]);
-    expect(store.snapshot().trouble).toEqual({ kind: "signed-out", unsaved: 1 });
+    expect(store.snapshot().trouble).toEqual({ kind: "signed-out", unsaved: 1, otherUser: true });
   });
 });
 
@@ -810,7 +810,7 @@ describe("another tab", () => {
     await vi.waitFor(() => { expect(store.snapshot().trouble?.kind).toBe("signed-out"); });
     // This one may not have heard of it: then the backend knows.
     other.add("For u2 alone");
-    await vi.waitFor(() => { expect(other.snapshot().trouble).toEqual({ kind: "signed-out", unsaved: 1 }); });
+    await vi.waitFor(() => { expect(other.snapshot().trouble).toEqual({ kind: "signed-out", unsaved: 1, otherUser: true }); });
     expect(backend.titles).toEqual(["Milk", "Bread"]);
     end();
   });
