@@ -1,4 +1,5 @@
-import type { ReactNode } from "react";
+import { type ReactNode, useLayoutEffect, useRef } from "react";
+import { keepFocusNear } from "@/lib/focus";
 import styles from "./notice.module.css";
 
 interface Props {
@@ -12,8 +13,13 @@ interface Props {
 
 /** One sentence across, in the list and in the assistant alike. */
 export function Notice({ tone, text, line, children }: Props) {
+  const notice = useRef<HTMLDivElement>(null);
+  useLayoutEffect(() => {
+    const shown = notice.current;
+    return () => { keepFocusNear(shown); };
+  }, []);
   return (
-    <div className={styles.notice} data-tone={tone} data-line={line}>
+    <div ref={notice} className={styles.notice} data-tone={tone} data-line={line}>
       <p>{text}</p>
       <div className={styles.actions}>{children}</div>
     </div>

@@ -349,61 +349,48 @@ export class TodoStore {
         this.#stale = true;
         return;
     }
-    const todo = this.#known.find(change.key);
-    if (change.kind === "rename") {
-      this.#apply({ kind: "put", todos: [await this.#rename(todo, change.from, change.title)] });
-      return;
+    if (change.kind === "toggle") {
+      const todo = this.#known.find(change.key);
+      // The todo went while this waited: nothing is left to change.
+      if (todo) this.#apply({ kind: "put", todos: [await this.api.update(todo.id, { completed: change.completed })] });
+    } else if (change.kind === "remove") {
+      const id = await this.#unlessRetitled(change.key, [change.title], async (todo) => {
+        await this.api.remove(todo.id, todo.version);
+        return todo.id;
+      });
+      if (id !== undefined) this.#apply({ kind: "remove", ids: [id] });
+    } else {
+      const { title } = change;
+      // It may have the title already: this very change has arrived, and its answer was lost.
+      const todo = await this.#unlessRetitled(change.key, [change.from, title], async (known) =>
+        known.title === title ? known : this.api.update(known.id, { title }, known.version),
+      );
+      if (!todo) throw new ApiError("The todo is deleted", 404);
+      this.#apply({ kind: "put", todos: [todo] });
     }
-    // The todo went while this waited: nothing is left to change.
-    if (!todo) return;
-    if (change.kind === "remove") {
-      await this.#remove(todo, change.title);
-      this.#apply({ kind: "remove", ids: [todo.id] });
-    } else this.#apply({ kind: "put", todos: [await this.api.update(todo.id, { completed: change.completed })] });
-  }
-
-  /** Throws ApiError 404 if the todo is deleted. */
-  async #rename(todo: KnownTodo | undefined, from: string, title: string): Promise<KnownTodo> {
-    if (!todo) throw new ApiError("The todo is deleted", 404);
-    // This very change has arrived, and its answer was lost.
-    if (todo.title === title) return todo;
-    return this.#unlessRetitled(
-      todo,
-      from,
-      () => this.api.update(todo.id, { title }, todo.version),
-      (now) => this.#rename(now, from, title),
-    );
-  }
-
-  async #remove(todo: KnownTodo | undefined, seen: string): Promise<void> {
-    if (!todo) return;
-    await this.#unlessRetitled(
-      todo,
-      seen,
-      () => this.api.remove(todo.id, todo.version),
-      (now) => this.#remove(now, seen),
-    );
   }
 
   /**
-   * Does what the user decided when `seen` was the title. Throws ApiError 412 if somebody else has changed it;
-   * does it `again` with what the todo is now if something else of it has changed.
+   * Returns undefined if the todo is deleted. Throws ApiError 412 if somebody else has given it another title than
+   * `titles`; if something else of it has changed, acts again upon what it is now.
    */
   async #unlessRetitled<Result>(
-    todo: KnownTodo,
-    seen: string,
-    act: () => Promise<Result>,
-    again: (now: KnownTodo | undefined) => Promise<Result>,
-  ): Promise<Result> {
-    if (todo.title !== seen) throw new ApiError("The title has changed", 412);
-    try {
-      return await act();
-    } catch (error) {
-      if (!(error instanceof ApiError) || error.status !== 412) throw error;
-      await this.#read([todo.id]);
-      const now = this.#known.entries.find((entry) => entry.todo.id === todo.id)?.todo;
-      if (now?.version === todo.version) throw error;
-      return again(now);
+    key: string,
+    titles: readonly string[],
+    act: (todo: KnownTodo) => Promise<Result>,
+  ): Promise<Result | undefined> {
+    let refused: number | undefined;
+    for (;;) {
+      const todo = this.#known.find(key);
+      if (!todo) return undefined;
+      if (!titles.includes(todo.title)) throw new ApiError("The title has changed", 412);
+      try {
+        return await act(todo);
+      } catch (error) {
+        if (!(error instanceof ApiError) || error.status !== 412 || todo.version === refused) throw error;
+        refused = todo.version;
+        await this.#read([todo.id]);
+      }
     }
   }
 

@@ -126,6 +126,7 @@ describe("editing", () => {
     await user.click(screen.getByRole("button", { name: "Use my title" }));
     await waitFor(() => { expect(backend.titles[0]).toBe("Milkshake"); });
     expect(screen.getByRole("alert")).toBeEmptyDOMElement();
+    await waitFor(() => { expect(input()).toHaveFocus(); });
   });
 
   it.each([
@@ -220,6 +221,16 @@ describe("completing and deleting", () => {
     await user.type(input(), "Eggs{Control>}z{/Control}");
     expect(titles()).toEqual(["Milk"]);
     expect(backend.changes).toEqual([]);
+  });
+
+  it("keeps the keyboard's place when the time to undo ends", async () => {
+    const { user } = open(two());
+    await user.click(screen.getByRole("button", { name: "Delete “Milk”" }));
+    await waitFor(() => { expect(box("Bread")).toHaveFocus(); });
+    screen.getByRole("button", { name: "Undo" }).focus();
+    leave();
+    expect(screen.queryByRole("button", { name: "Undo" })).not.toBeInTheDocument();
+    await waitFor(() => { expect(input()).toHaveFocus(); });
   });
 
   it("clears the completed ones, and offers it only if there are any", async () => {
