@@ -1,4 +1,4 @@
-import { type ReactNode, useLayoutEffect, useRef } from "react";
+import type { ReactNode } from "react";
 import { keepFocusNear } from "@/lib/focus";
 import styles from "./notice.module.css";
 
@@ -11,15 +11,12 @@ interface Props {
   children: ReactNode;
 }
 
+const keepFocus = (notice: HTMLDivElement) => () => { keepFocusNear(notice); };
+
 /** One sentence across, in the list and in the assistant alike. */
 export function Notice({ tone, text, line, children }: Props) {
-  const notice = useRef<HTMLDivElement>(null);
-  useLayoutEffect(() => {
-    const shown = notice.current;
-    return () => { keepFocusNear(shown); };
-  }, []);
   return (
-    <div ref={notice} className={styles.notice} data-tone={tone} data-line={line}>
+    <div ref={keepFocus} className={styles.notice} data-tone={tone} data-line={line}>
       <p>{text}</p>
       <div className={styles.actions}>{children}</div>
     </div>

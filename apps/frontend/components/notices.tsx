@@ -20,10 +20,8 @@ interface Props {
 export function Notices(props: Props) {
   const { loaded, trouble, undoable, refusals, formFailure, onUndo, onRetry, onDiscard, onDismiss, onSignIn } = props;
   const formText = formFailureText(formFailure);
-  const alerts: readonly (Omit<Refusal, "id"> & { id: number | null })[] = [
-    ...(formText === undefined ? [] : [{ id: null, text: formText }]),
-    ...refusals,
-  ];
+  const alerts: readonly (Omit<Refusal, "id"> & { id: number | null })[] =
+    formText === undefined ? refusals : [{ id: null, text: formText }, ...refusals];
   return (
     <>
       {/* Both regions are there before their text is: otherwise it would not be read out. */}

@@ -1,4 +1,4 @@
-import { type KeyboardEvent, memo, useEffect, useLayoutEffect, useRef, useState } from "react";
+import { type KeyboardEvent, memo, useEffect, useRef, useState } from "react";
 import { TITLE_MAX } from "@/lib/api";
 import type { Item } from "@/lib/operations";
 import { keepFocusNear } from "@/lib/focus";
@@ -110,17 +110,10 @@ function Editor({ title, onSave, onClose }: EditorProps) {
   const [from] = useState(title);
   // Leaving the field by Enter or Escape blurs it too: only the first of them counts.
   const done = useRef(false);
-  const input = useRef<HTMLInputElement>(null);
-  const [save] = useState(() => onSave);
-
   // Somebody else has deleted or completed the todo, and the row goes: what was typed does not.
-  useLayoutEffect(() => {
-    const field = input.current;
-    return () => {
-      if (!done.current && field?.value.trim()) save(field.value, from);
-    };
-  }, [from, save]);
-
+  const [saveAtEnd] = useState(() => (field: HTMLInputElement) => () => {
+    if (!done.current && field.value.trim()) onSave(field.value, from);
+  });
   const finish = (byKey: boolean, text?: string) => {
     if (done.current) return;
     done.current = true;
@@ -137,7 +130,7 @@ function Editor({ title, onSave, onClose }: EditorProps) {
   };
   return (
     <input
-      ref={input}
+      ref={saveAtEnd}
       className={styles.editor}
       aria-label={`Edit “${title}”`}
       defaultValue={title}

@@ -12,7 +12,7 @@ export function noticeText(name: string | null): string | undefined {
 /** Why a plain form did nothing: `failed` in the address is "refused", "other-user" or "unavailable". */
 export function formFailureText(failed: string | null): string | undefined {
   if (failed === null) return undefined;
-  if (failed === "other-user") return "Another user has signed in, so nothing was changed. This list is theirs.";
+  if (failed === "other-user") return "Another user has signed in, so nothing was changed.";
   return failed === "refused"
     ? "That was refused. Please check what you entered."
     : "The server is not answering, so nothing was changed. Please try again.";

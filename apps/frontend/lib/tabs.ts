@@ -35,10 +35,6 @@ export class Tabs {
     };
     this.#channel = channel;
     this.#post();
-    // Pages of the release before this one listen there.
-    const before = new BroadcastChannel("todo-user");
-    before.postMessage(this.owner);
-    before.close();
     return () => {
       channel.close();
       this.#channel = undefined;

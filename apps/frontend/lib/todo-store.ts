@@ -219,13 +219,12 @@ export class TodoStore {
     const isOver = () => this.#queue.changes.length === 0 || (this.#trouble !== null && this.#trouble !== "waiting");
     if (isOver()) return;
     await new Promise<void>((resolve) => {
+      const unsubscribe = this.subscribe(() => { if (isOver()) finish(); });
       const finish = () => {
-        clearTimeout(timer);
         unsubscribe();
         resolve();
       };
-      const timer = setTimeout(finish, SETTLE_TIME);
-      const unsubscribe = this.subscribe(() => { if (isOver()) finish(); });
+      setTimeout(finish, SETTLE_TIME);
     });
   }
 
@@ -365,7 +364,7 @@ export class TodoStore {
       const todo = await this.#unlessRetitled(change.key, [change.from, title], async (known) =>
         known.title === title ? known : this.api.update(known.id, { title }, known.version),
       );
-      if (!todo) throw new ApiError("The todo is deleted", 404);
+      if (!todo) throw new ApiError("", 404);
       this.#apply({ kind: "put", todos: [todo] });
     }
   }
@@ -383,7 +382,7 @@ export class TodoStore {
     for (;;) {
       const todo = this.#known.find(key);
       if (!todo) return undefined;
-      if (!titles.includes(todo.title)) throw new ApiError("The title has changed", 412);
+      if (!titles.includes(todo.title)) throw new ApiError("", 412);
       try {
         return await act(todo);
       } catch (error) {
@@ -418,13 +417,12 @@ export class TodoStore {
     if (error.status === 404 && todo) this.#known.apply({ kind: "remove", ids: [todo.id] });
     if (change.kind === "add") {
       const upon = this.#queue.changes.filter((other) => "key" in other && other.key === key);
-      const typed = upon.findLast((other) => other.kind === "rename") ?? change;
       for (const other of upon) this.#queue.remove(other);
-      this.#refuse({ text, title: "title" in typed ? typed.title : change.title });
-    } else if (change.kind !== "rename") this.#refuse({ text });
-    else if (error.status === 412) {
-      this.#refuse({ text, title: change.title, overwrite: () => { this.rename(key, change.title, now); } });
-    } else this.#refuse({ text, title: change.title });
+      this.#refuse({ text, title: upon.findLast((other) => other.kind === "rename")?.title ?? change.title });
+    } else if (change.kind === "rename") {
+      const { title } = change;
+      this.#refuse({ text, title, ...(error.status === 412 && { overwrite: () => { this.rename(key, title, now); } }) });
+    } else this.#refuse({ text });
   }
 
   #refuse(refusal: Omit<Refusal, "id">): void {
