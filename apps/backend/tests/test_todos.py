@@ -114,6 +114,26 @@ async def test_only_completed_or_only_open_ones_are_deleted(
     assert await titles(client) == left
 
 
+async def test_completed_ones_that_changed_lately_are_kept_unless_named(
+    client: AsyncClient, server: Postgres
+) -> None:
+    todos = {title: await add(client, title) for title in ("old", "lately", "named", "open")}
+    for title in ("old", "lately", "named"):
+        await client.patch(f"/todos/{todos[title]['id']}", json={"completed": True})
+    with psycopg.connect(server.url()) as conn:
+        conn.execute("UPDATE todos SET updated_at = now() - interval '7 s' WHERE title = 'old'")
+    query = f"completed=true&unchanged_for=6000&id={todos['named']['id']}&id={todos['open']['id']}"
+    assert (await client.delete(f"/todos?{query}")).status_code == 204
+    assert await titles(client) == ["lately", "open"]
+    query = f"completed=true&id={todos['open']['id']}"
+    assert (await client.delete(f"/todos?{query}")).status_code == 204
+    assert await titles(client) == ["lately", "open"]
+    assert (await client.delete("/todos?completed=true&unchanged_for=0")).status_code == 204
+    assert await titles(client) == ["open"]
+    assert (await client.delete("/todos?unchanged_for=-1")).status_code == 422
+    assert (await client.delete(f"/todos?unchanged_for={10**15}")).status_code == 422
+
+
 @pytest.mark.parametrize("method", ["GET", "PATCH", "DELETE"])
 async def test_a_todo_that_is_not_there(client: AsyncClient, method: str) -> None:
     todo = uuid4()
@@ -194,7 +214,7 @@ async def test_a_change_of_something_older_is_refused(client: AsyncClient) -> No
     assert changed.status_code == 200
     second = changed.headers["etag"]
     assert second != first
-    for stale in (first, f"W/{second}", '"0"', "nonsense"):
+    for stale in (first, f"W/{second}", '"0"', "nonsense", f"x{second}"):
         for method, body in (("PATCH", {"title": "yours"}), ("PATCH", {}), ("DELETE", None)):
             answer = await client.request(method, address, json=body, headers={"If-Match": stale})
             assert (answer.status_code, answer.json()["code"]) == (412, "todo-changed"), stale

@@ -5,7 +5,7 @@ export function Failure() {
   return (
     <main className={styles.page} role="alert">
       <p className={styles.head}>Something went wrong on this page</p>
-      <p>Your todos are safe on the server.</p>
+      <p>Todos that were saved are safe on the server.</p>
       {/* A fresh load: what the server sent with this page may be what is wrong. */}
       <a href="" className={styles.way}>
         Try again

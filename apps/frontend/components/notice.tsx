@@ -1,4 +1,5 @@
 import type { ReactNode } from "react";
+import { keepFocusNear } from "@/lib/focus";
 import styles from "./notice.module.css";
 
 interface Props {
@@ -10,10 +11,12 @@ interface Props {
   children: ReactNode;
 }
 
+const keepFocus = (notice: HTMLDivElement) => () => { keepFocusNear(notice); };
+
 /** One sentence across, in the list and in the assistant alike. */
 export function Notice({ tone, text, line, children }: Props) {
   return (
-    <div className={styles.notice} data-tone={tone} data-line={line}>
+    <div ref={keepFocus} className={styles.notice} data-tone={tone} data-line={line}>
       <p>{text}</p>
       <div className={styles.actions}>{children}</div>
     </div>

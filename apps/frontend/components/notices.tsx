@@ -1,24 +1,27 @@
 import { formFailureText } from "@/lib/notices";
-import type { Snapshot, Trouble } from "@/lib/todo-store";
+import type { Refusal, Snapshot, Trouble } from "@/lib/todo-store";
 import { Notice } from "./notice";
 
 interface Props {
   loaded: boolean;
   trouble: Trouble | null;
   undoable: string | null;
-  refusal: Snapshot["refusal"];
+  refusals: Snapshot["refusals"];
   /** Left in the address by app/form: "refused" or "unavailable". */
   formFailure: string | null;
   onUndo: () => void;
   onRetry: () => void;
   onDiscard: () => void;
-  onDismiss: () => void;
+  /** null: what a plain form could not do. */
+  onDismiss: (id: number | null) => void;
   onSignIn: () => void;
 }
 
 export function Notices(props: Props) {
-  const { loaded, trouble, undoable, refusal, formFailure, onUndo, onRetry, onDiscard, onDismiss, onSignIn } = props;
-  const alert = refusal?.text ?? formFailureText(formFailure);
+  const { loaded, trouble, undoable, refusals, formFailure, onUndo, onRetry, onDiscard, onDismiss, onSignIn } = props;
+  const formText = formFailureText(formFailure);
+  const alerts: readonly (Omit<Refusal, "id"> & { id: number | null })[] =
+    formText === undefined ? refusals : [{ id: null, text: formText }, ...refusals];
   return (
     <>
       {/* Both regions are there before their text is: otherwise it would not be read out. */}
@@ -51,18 +54,18 @@ export function Notices(props: Props) {
         )}
       </div>
       <div role="alert">
-        {alert && (
-          <Notice tone="refused" line="below" text={alert}>
-            {refusal?.overwrite && (
-              <button type="button" onClick={refusal.overwrite}>
+        {alerts.map(({ id, text, overwrite }) => (
+          <Notice key={id} tone="refused" line="below" text={text}>
+            {overwrite && (
+              <button type="button" onClick={overwrite}>
                 Use my title
               </button>
             )}
-            <button type="button" onClick={onDismiss}>
+            <button type="button" onClick={() => { onDismiss(id); }}>
               Dismiss
             </button>
           </Notice>
-        )}
+        ))}
       </div>
     </>
   );
@@ -74,7 +77,8 @@ function troubleText(trouble: Trouble | null, loaded: boolean): string {
   const changes = unsaved === 1 ? "One change is" : `${String(unsaved)} changes are`;
   if (trouble?.kind === "signed-out") {
     const kept = unsaved > 0 ? ` ${changes} kept here and sent then.` : "";
-    return `You have been signed out. Sign in to go on.${kept}`;
+    const why = trouble.otherUser ? "Another user has signed in. Sign in again" : "You have been signed out. Sign in";
+    return `${why} to go on.${kept}`;
   }
   const who = trouble?.kind === "offline" ? "You are offline." : "The server is not answering.";
   if (!loaded) return `${who} Your todos appear here as soon as it works again.`;

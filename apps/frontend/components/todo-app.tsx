@@ -43,7 +43,7 @@ interface Props {
 
 export function TodoApp({ address, first, fromMiddle = false, user, idempotencyKey }: Props) {
   const [store] = useState(() => new TodoStore(createApi({ user: user?.id }), first, user?.id ?? null));
-  const { items, loaded, more, trouble, undoable, refusal } = useSyncExternalStore(
+  const { items, loaded, more, trouble, undoable, refusals } = useSyncExternalStore(
     store.subscribe,
     store.snapshot,
     store.snapshot,
@@ -57,7 +57,9 @@ export function TodoApp({ address, first, fromMiddle = false, user, idempotencyK
 
   const end = useRef<HTMLDivElement>(null);
   const undo = useCallback(() => {
-    if (store.snapshot().undoable !== null) showUndone(store.undo());
+    const undone = store.undo();
+    if (undone) showUndone(undone);
+    return undone !== undefined;
   }, [store]);
 
   useEffect(() => store.start(), [store]);
@@ -78,7 +80,7 @@ export function TodoApp({ address, first, fromMiddle = false, user, idempotencyK
           user={user?.id}
           idempotencyKey={idempotencyKey}
           initial={query.get("title") ?? ""}
-          rescued={refusal?.title}
+          rescued={refusals.findLast(({ title, overwrite }) => title !== undefined && !overwrite)?.title}
           onAdd={(title) => store.add(title)}
         />
       </div>
@@ -86,14 +88,14 @@ export function TodoApp({ address, first, fromMiddle = false, user, idempotencyK
         loaded={loaded}
         trouble={trouble}
         undoable={undoable}
-        refusal={refusal}
+        refusals={refusals}
         formFailure={query.get("failed")}
         onUndo={undo}
         onRetry={() => { store.retry(); }}
         onDiscard={() => { store.discard(); }}
-        onDismiss={() => {
-          store.dismiss();
-          if (query.has("failed")) go(filter.path, "replaceState");
+        onDismiss={(id) => {
+          if (id === null) go(filter.path, "replaceState");
+          else store.dismiss(id);
         }}
         onSignIn={() => { setSigningIn(true); }}
       />

@@ -110,6 +110,10 @@ function Editor({ title, onSave, onClose }: EditorProps) {
   const [from] = useState(title);
   // Leaving the field by Enter or Escape blurs it too: only the first of them counts.
   const done = useRef(false);
+  // Somebody else has deleted or completed the todo, and the row goes: what was typed does not.
+  const [saveAtEnd] = useState(() => (field: HTMLInputElement) => () => {
+    if (!done.current && field.value.trim()) onSave(field.value, from);
+  });
   const finish = (byKey: boolean, text?: string) => {
     if (done.current) return;
     done.current = true;
@@ -126,6 +130,7 @@ function Editor({ title, onSave, onClose }: EditorProps) {
   };
   return (
     <input
+      ref={saveAtEnd}
       className={styles.editor}
       aria-label={`Edit “${title}”`}
       defaultValue={title}

@@ -16,7 +16,7 @@ export function TodosPage({ environment, ...list }: TodosProps) {
   return (
     <>
       <Header environment={environment}>
-        <AccountMenu email={list.user?.email ?? null} />
+        <AccountMenu user={list.user} />
       </Header>
       <main>
         <TodoApp {...list} />

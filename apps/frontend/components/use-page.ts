@@ -31,24 +31,27 @@ export function useSettled(value: string, quiet: number): string {
   return settled;
 }
 
-/** Ctrl+Z or ⌘Z, unless there is typed text that it is meant for. */
-export function useUndoKey(undo: () => void) {
+/** Ctrl+Z or ⌘Z, unless there is typed text that it is meant for. `undo` false: there is nothing to undo here. */
+export function useUndoKey(undo: () => boolean) {
   useEffect(() => {
     const pressed = (event: KeyboardEvent) => {
       const { target } = event;
       const typing = (target instanceof HTMLInputElement || target instanceof HTMLTextAreaElement) && target.value !== "";
-      const isUndo = (event.ctrlKey || event.metaKey) && !event.shiftKey && !event.altKey && event.key.toLowerCase() === "z";
-      if (!isUndo || typing) return;
-      event.preventDefault();
-      undo();
+      const isUndo = (event.ctrlKey || event.metaKey) && !event.shiftKey && !event.altKey && isZ(event);
+      if (isUndo && !typing && undo()) event.preventDefault();
     };
     document.addEventListener("keydown", pressed);
     return () => { document.removeEventListener("keydown", pressed); };
   }, [undo]);
 }
 
+/** By its letter, or by its place where the layout has other letters, as in Cyrillic or Greek. */
+function isZ({ key, code }: KeyboardEvent): boolean {
+  return key.toLowerCase() === "z" || (code === "KeyZ" && key > "\x7f");
+}
+
 /** Puts the keyboard's place where a deletion was taken back. */
-export function showUndone(undone: Operation | undefined) {
-  if (undone?.kind === "remove") reveal(undone.key);
+export function showUndone(undone: Operation) {
+  if (undone.kind === "remove") reveal(undone.key);
   else document.getElementById(NEW_TODO)?.focus();
 }

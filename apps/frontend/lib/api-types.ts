@@ -573,7 +573,7 @@ export interface components {
         };
         /**
          * TodosUpdate
-         * @description What becomes of all todos.
+         * @description Changes that apply to all todos.
          * @example {
          *       "completed": true
          *     }
@@ -1354,6 +1354,10 @@ export interface operations {
             query?: {
                 /** @description true: only completed ones. Default: all of them */
                 completed?: boolean | null;
+                /** @description Only todos that have not changed for so many milliseconds */
+                unchanged_for?: number | null;
+                /** @description Only these, and those that unchanged_for allows */
+                id?: string[] | null;
             };
             header?: {
                 /** @description The user that the caller acts for; 409 if another is signed in */
@@ -1630,7 +1634,7 @@ export interface operations {
         parameters: {
             query?: never;
             header?: {
-                /** @description The ETag that the change is based on; if the todo has another by now: 412 */
+                /** @description The ETag that the change is based on; 412 if the todo has changed since */
                 "if-match"?: string | null;
                 /** @description The user that the caller acts for; 409 if another is signed in */
                 "x-todo-user"?: string | null;
@@ -1728,7 +1732,7 @@ export interface operations {
         parameters: {
             query?: never;
             header?: {
-                /** @description The ETag that the change is based on; if the todo has another by now: 412 */
+                /** @description The ETag that the change is based on; 412 if the todo has changed since */
                 "if-match"?: string | null;
                 /** @description The user that the caller acts for; 409 if another is signed in */
                 "x-todo-user"?: string | null;

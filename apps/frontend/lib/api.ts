@@ -40,10 +40,12 @@ export interface Api {
   create(todo: TodoCreate, idempotencyKey: string): Promise<Todo>;
   /** `version`: refused with 412 if the todo has another by now. */
   update(id: string, changes: TodoUpdate, version?: number): Promise<Todo>;
-  /** Completes all of them, or none. */
+  /** Completes all of them, or reopens all. */
   toggleAll(completed: boolean): Promise<void>;
-  remove(id: string): Promise<void>;
-  removeCompleted(): Promise<void>;
+  /** `version`: refused with 412 if the todo has another by now. */
+  remove(id: string, version?: number): Promise<void>;
+  /** With bounds: only `ids`, and what has not changed for `unchangedFor` milliseconds. */
+  removeCompleted(bounds?: { ids: readonly string[]; unchangedFor: number | null }): Promise<void>;
   /** Any request under /api/v1: what it answers, or nothing. */
   call(method: string, path: string, body?: object): Promise<unknown>;
   /** A POST that is answered bit by bit, for as long as it takes; `signal` ends it. */
@@ -96,6 +98,7 @@ export function createApi(options: ApiOptions = {}): Api {
     return { todos: todos as Todo[], next: nextOf(response.headers.get("link")) };
   }
 
+  const ifMatch = (version?: number) => (version === undefined ? undefined : { "if-match": `"${version}"` });
   const item = (id: string) => `/todos/${encodeURIComponent(id)}`;
 
   return {
@@ -128,22 +131,32 @@ export function createApi(options: ApiOptions = {}): Api {
       return (await call("POST", "/todos", todo, { "idempotency-key": idempotencyKey })) as Todo;
     },
     async update(id, changes, version) {
-      const based = version === undefined ? {} : { "if-match": `"${version}"` };
-      return (await call("PATCH", item(id), changes, based)) as Todo;
+      return (await call("PATCH", item(id), changes, ifMatch(version))) as Todo;
     },
     async toggleAll(completed) {
-      await call("PATCH", "/todos", { completed });
-    },
-    async remove(id) {
       try {
-        await call("DELETE", item(id));
+        await call("PATCH", "/todos", { completed });
+      } catch (error) {
+        // A release behind this page's: the next one is on its way, or this page's address leads to it soon.
+        if (error instanceof ApiError && error.status === 405) throw new ApiError(error.message, 503);
+        throw error;
+      }
+    },
+    async remove(id, version) {
+      try {
+        await call("DELETE", item(id), undefined, ifMatch(version));
       } catch (error) {
         // Already gone is what was asked for.
         if (!(error instanceof ApiError && error.status === 404)) throw error;
       }
     },
-    async removeCompleted() {
-      await call("DELETE", "/todos?completed=true");
+    async removeCompleted(bounds) {
+      // Without any of them the request would be about all.
+      if (bounds?.ids.length === 0 && bounds.unchangedFor === null) return;
+      const query = new URLSearchParams({ completed: "true" });
+      if (typeof bounds?.unchangedFor === "number") query.set("unchanged_for", String(Math.max(0, bounds.unchangedFor)));
+      for (const id of bounds?.ids.slice(0, NAMED_MAX) ?? []) query.append("id", id);
+      await call("DELETE", `/todos?${query.toString()}`);
     },
   };
 }

@@ -46,7 +46,7 @@ export class AssistantStore {
 
   constructor(
     private readonly api: AssistantApi,
-    private readonly todos: Pick<TodoLink, "titles" | "touched">,
+    private readonly todos: Pick<TodoLink, "titles" | "touched" | "settle">,
   ) {}
 
   readonly subscribe = (listener: () => void): (() => void) => {
@@ -159,6 +159,9 @@ export class AssistantStore {
   }
 
   async *#open(request: Request, signal: AbortSignal): Answer {
+    // It acts on what the server knows, which is what the page shows.
+    await this.todos.settle();
+    signal.throwIfAborted();
     const lingers = Date.now() - this.#stoppedAt < 5_000 ? LINGER : [];
     for (const pause of [...lingers, undefined]) {
       try {

@@ -45,7 +45,7 @@ const SIGNED_OUT: Trouble = {
 
 const KNOWN = new Map<string, Trouble | ((error: ApiError) => Trouble)>([
   ["not-signed-in", SIGNED_OUT],
-  ["other-user", { text: "Another user is signed in by now. Sign in again to go on.", remedy: "none" }],
+  ["other-user", { text: "Another user has signed in. Sign in again to go on.", remedy: "sign-in" }],
   [
     "assistant-busy",
     {

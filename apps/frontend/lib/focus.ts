@@ -1,5 +1,5 @@
 /**
- * Keeps the keyboard's place when a row is about to vanish: a focused element that is removed would
+ * Keeps the keyboard's place when a row or a notice is about to vanish: a focused element that is removed would
  * throw it back to the top of the page. If the row stays after all, so does the focus in it.
  */
 export function keepFocusNear(row: HTMLElement | null): void {

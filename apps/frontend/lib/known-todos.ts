@@ -13,7 +13,7 @@ export type Effect =
   | { kind: "put"; todos: readonly KnownTodo[] }
   | { kind: "remove"; ids: readonly string[] }
   | { kind: "toggle-all"; completed: boolean }
-  | { kind: "clear-completed" };
+  | { kind: "clear-completed"; ids: readonly string[] };
 
 /** Without what only other programs want to know of a todo. */
 export function leanPage({ todos, next }: Page): FirstPage {
@@ -67,6 +67,10 @@ export class KnownTodos {
     this.#next = next;
   }
 
+  ids(keys: ReadonlySet<string>): string[] {
+    return this.entries.filter(({ key }) => keys.has(key)).map(({ todo }) => todo.id);
+  }
+
   find(key: string): KnownTodo | undefined {
     return this.entries.find((entry) => entry.key === key)?.todo;
   }
@@ -84,8 +88,11 @@ export class KnownTodos {
       case "toggle-all":
         this.entries = this.entries.map((entry) => ({ ...entry, todo: { ...entry.todo, completed: effect.completed } }));
         break;
-      case "clear-completed":
-        this.entries = this.entries.filter(({ todo }) => !todo.completed);
+      case "clear-completed": {
+        // Not gone for good: what somebody else has changed is there still, and comes with the next read.
+        const cleared = new Set(effect.ids);
+        this.entries = this.entries.filter(({ todo }) => !(todo.completed && cleared.has(todo.id)));
+      }
     }
   }
 

@@ -9,9 +9,10 @@ export function noticeText(name: string | null): string | undefined {
   return name !== null && Object.hasOwn(NOTICES, name) ? NOTICES[name as keyof typeof NOTICES] : undefined;
 }
 
-/** Why a plain form did nothing: `failed` in the address is "refused" or "unavailable". */
+/** Why a plain form did nothing: `failed` in the address is "refused", "other-user" or "unavailable". */
 export function formFailureText(failed: string | null): string | undefined {
   if (failed === null) return undefined;
+  if (failed === "other-user") return "Another user has signed in, so nothing was changed.";
   return failed === "refused"
     ? "That was refused. Please check what you entered."
     : "The server is not answering, so nothing was changed. Please try again.";

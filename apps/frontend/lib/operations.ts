@@ -29,9 +29,14 @@ export type Operation =
   /** `from`: the title that the user saw and changed. */
   | { kind: "rename"; key: string; title: string; from: string }
   | { kind: "toggle"; key: string; completed: boolean }
+  /** `title`: as the user saw it. */
   | { kind: "remove"; key: string; title: string }
   | { kind: "toggle-all"; completed: boolean }
-  | { kind: "clear-completed" };
+  /**
+   * `keys`: what the user saw as completed. The request names `named`, and where not all todos are here or they are
+   * too many, all that was not changed `since` the user asked for it. What others complete later stays.
+   */
+  | { kind: "clear-completed"; keys: ReadonlySet<string>; named: ReadonlySet<string>; since: number | null };
 
 /** `before`: what was shown last. What has not changed is the same object, so that it is not drawn again. */
 export function project(entries: readonly Entry[], operations: readonly Operation[], before: readonly Item[]): Item[] {
@@ -49,7 +54,7 @@ export function project(entries: readonly Entry[], operations: readonly Operatio
 
 function change(items: Map<string, Item>, operation: Operation): void {
   if (operation.kind === "clear-completed") {
-    for (const item of items.values()) if (item.completed) items.delete(item.key);
+    for (const key of operation.keys) if (items.get(key)?.completed) items.delete(key);
     return;
   }
   if (operation.kind === "toggle-all") {
@@ -92,9 +97,9 @@ export function isAboutAll({ kind }: Operation): boolean {
 
 /** Whether `earlier` has to be settled before `operation` may be sent. */
 export function waitsFor(operation: Operation, earlier: Operation): boolean {
+  // Only reopening could keep a todo from being cleared.
+  if (earlier.kind === "clear-completed") return isAboutAll(operation) && !("completed" in operation && operation.completed);
   if (isAboutAll(operation)) return earlier.kind !== "remove";
-  // What was cleared is not there any more: of what is, only its state matters.
-  if (earlier.kind === "clear-completed") return operation.kind === "toggle";
   if (earlier.kind === "toggle-all") return operation.kind !== "remove";
   if (operation.kind === "add" && earlier.kind === "add") return true; // stored in the order in which they were typed
   return "key" in operation && "key" in earlier && operation.key === earlier.key;

@@ -11,15 +11,18 @@ export function refusalText(operation: Operation, title: string, error: ApiError
     case "add":
       return `“${operation.title}” was not added: ${error.message}`;
   }
-  if (error.status === 404) return `“${title}” was deleted in the meantime.`;
-  if (error.status === 412 && operation.kind === "rename") {
-    return `“${operation.from}” was changed to “${title}” in the meantime. Your title “${operation.title}” is not saved.`;
+  const seen = operation.kind === "rename" ? operation.from : operation.kind === "remove" ? operation.title : title;
+  const lost = operation.kind === "rename" ? ` Your title “${operation.title}” is not saved.` : "";
+  if (error.status === 404) return `“${seen}” was deleted in the meantime.${lost}`;
+  if (error.status === 412) {
+    const kept = operation.kind === "remove" ? " It is not deleted." : lost;
+    return `“${seen}” was changed to “${title}” in the meantime.${kept}`;
   }
   const deed = operation.kind === "remove" ? "deleted" : "changed";
-  return `“${title}” was not ${deed}: ${error.message}`;
+  return `“${title}” was not ${deed}: ${error.message}${lost}`;
 }
 
 /** What a deletion that can still be undone has done. */
 export function deletionText(operation: Operation): string {
-  return operation.kind === "remove" ? `“${operation.title}” is deleted.` : "Completed todos are deleted.";
+  return operation.kind === "remove" ? `Deleted “${operation.title}”.` : "Deleted the completed todos.";
 }

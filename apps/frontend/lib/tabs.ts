@@ -23,13 +23,15 @@ export class Tabs {
     private readonly hooks: Hooks,
   ) {}
 
-  /** The answer ends it. */
+  /** Returns a function that stops it. */
   open(): () => void {
     if (this.owner === null || typeof BroadcastChannel === "undefined") return () => undefined;
     const channel = new BroadcastChannel("todos");
     channel.onmessage = ({ data }: MessageEvent<Message>) => {
-      if (data.owner === this.owner && data.effect) this.hooks.onEffect(data.effect);
-      else this.hooks.onOwner(data.owner === this.owner);
+      const isSame = data.owner === this.owner;
+      // An effect says nothing about the cookie: an answer of the user before may come late.
+      if (!data.effect) this.hooks.onOwner(isSame);
+      else if (isSame) this.hooks.onEffect(data.effect);
     };
     this.#channel = channel;
     this.#post();

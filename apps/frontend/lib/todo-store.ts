@@ -1,5 +1,5 @@
 import { ApiError, type Api, NAMED_MAX } from "./api";
-import { type Change, ChangeQueue } from "./change-queue";
+import { type Change, ChangeQueue, type Stay } from "./change-queue";
 import { type Effect, type FirstPage, KnownTodos } from "./known-todos";
 import { isAboutAll, type Item, type KnownTodo, type Operation, project } from "./operations";
 import { deletionText, refusalText } from "./refusals";
@@ -10,6 +10,9 @@ import { unique } from "./unique";
 /** A list that was read less than this ago is not read again because somebody looks at it, in milliseconds. */
 const FRESH = 2_000;
 
+/** How long leaving waits for answers, in milliseconds. */
+const SETTLE_TIME = 15_000;
+
 export interface Trouble {
   /**
    * offline: the browser says so; waiting: tried again soon; retrying: at this moment;
@@ -17,6 +20,19 @@ export interface Trouble {
    */
   kind: "offline" | "waiting" | "retrying" | "stalled" | "signed-out";
   unsaved: number;
+  /** Signed out by another user who has signed in. */
+  otherUser?: true;
+}
+
+/**
+ * A change that was refused for good. `title`: what was typed and would be lost; `overwrite`: does it nevertheless,
+ * where it was refused because of somebody else's change.
+ */
+export interface Refusal {
+  id: number;
+  text: string;
+  title?: string;
+  overwrite?: () => void;
 }
 
 export interface Snapshot {
@@ -27,11 +43,8 @@ export interface Snapshot {
   trouble: Trouble | null;
   /** What `undo` takes back. */
   undoable: string | null;
-  /**
-   * The last change that was refused for good; `title` is what was typed and would be lost; `overwrite` does it
-   * nevertheless, where it was refused because of somebody else's change.
-   */
-  refusal: { id: number; text: string; title?: string; overwrite?: () => void } | null;
+  /** With what was typed until the user has seen to it; without, only the last one until the next change. */
+  refusals: readonly Refusal[];
 }
 
 /** The todos in this page: shows every change at once, sends them, retries or takes them back. */
@@ -48,9 +61,10 @@ export class TodoStore {
   #failures = 0;
   /** What holds everything back; null while requests may be sent. */
   #trouble: "offline" | "waiting" | "stalled" | "signed-out" | null = null;
+  #otherUser = false;
   #timer: ReturnType<typeof setTimeout> | undefined;
-  #refusal: Snapshot["refusal"] = null;
-  #refusals = 0;
+  #refusals: readonly Refusal[] = [];
+  #refused = 0;
   #snapshot: Snapshot;
   readonly #listeners = new Set<() => void>();
 
@@ -64,7 +78,6 @@ export class TodoStore {
     this.#wanted = !this.#known.complete;
     this.#tabs = new Tabs(owner, {
       onEffect: (effect) => {
-        // What is being read may be older.
         this.#stale ||= this.#loading;
         this.#known.apply(effect);
         this.#publish();
@@ -81,7 +94,7 @@ export class TodoStore {
 
   readonly snapshot = (): Snapshot => this.#snapshot;
 
-  /** Starts what needs a browser; the answer ends it. */
+  /** Starts what needs a browser. Returns a function that stops it. */
   start(): () => void {
     const ending = new AbortController();
     const on = (target: EventTarget, kinds: string[], act: (event: Event) => void) => {
@@ -93,17 +106,17 @@ export class TodoStore {
     });
     on(window, ["focus", "pageshow"], () => { this.#look(); });
     // A phone ends a hidden page without a word.
-    on(document, ["visibilitychange"], () => { if (document.visibilityState === "hidden") this.#sendAll(); else this.#look(); });
+    on(document, ["visibilitychange"], () => { if (document.visibilityState === "hidden") this.#leave("hidden"); else this.#look(); });
     on(window, ["beforeunload"], (event) => {
-      // What can be undone goes out with the page; everything else should have gone before.
-      if (this.#queue.changes.some(({ state }) => state === "waiting" || this.#trouble !== null)) event.preventDefault();
-      this.#leave();
+      // A request that is under way may fail; what can be undone goes out with the page.
+      if (this.#queue.changes.some(({ state }) => state !== "held" || this.#trouble !== null)) event.preventDefault();
+      this.#sendAll("hidden");
     });
-    on(window, ["pagehide"], () => { this.#leave(); });
+    on(window, ["pagehide"], () => { this.#leave("ending"); });
     const close = this.#tabs.open();
     this.#wake();
     return () => {
-      if (this.#trouble === null) this.#leave();
+      if (this.#trouble === null) this.#leave("ending");
       ending.abort();
       close();
       clearTimeout(this.#timer);
@@ -121,7 +134,7 @@ export class TodoStore {
   /** `from`: the title when the user began to change it. */
   rename(key: string, text: string, from: string): void {
     const title = text.trim();
-    if (!title) this.remove(key);
+    if (!title) this.remove(key, from);
     else if (title !== from) this.#enqueue({ kind: "rename", key, title, from });
   }
 
@@ -133,13 +146,19 @@ export class TodoStore {
     this.#enqueue({ kind: "toggle-all", completed });
   }
 
-  remove(key: string): void {
+  /** `seen`: the title that the user saw, if not the one that is shown now. */
+  remove(key: string, seen?: string): void {
     const item = this.#snapshot.items.find((candidate) => candidate.key === key);
-    if (item) this.#enqueue({ kind: "remove", key, title: item.title });
+    if (item) this.#enqueue({ kind: "remove", key, title: seen ?? item.title });
   }
 
   clearCompleted(): void {
-    this.#enqueue({ kind: "clear-completed" });
+    const completed = this.#snapshot.items.filter((item) => item.completed);
+    const keys = (items: readonly Item[]) => new Set(items.map(({ key }) => key));
+    const areNamed = this.#known.complete && completed.length <= NAMED_MAX;
+    // What is completed only later, by a request that is under way, has to be named in any case.
+    const named = keys(areNamed ? completed : completed.filter((item) => item.pending));
+    this.#enqueue({ kind: "clear-completed", keys: keys(completed), named, since: areNamed ? null : Date.now() });
   }
 
   /** Takes the last deletion back that is not sent yet. */
@@ -170,6 +189,7 @@ export class TodoStore {
   signedOut(): void {
     clearTimeout(this.#timer);
     this.#trouble = "signed-out";
+    this.#otherUser = true;
     this.#publish();
   }
 
@@ -193,17 +213,19 @@ export class TodoStore {
     }
   }
 
-  /** Everything is saved, or cannot be for now. */
+  /** Everything is saved, or cannot be for now. One failure is waited through. */
   async settle(): Promise<void> {
     this.#queue.release();
-    while (this.#queue.changes.length > 0 && this.#trouble === null) {
-      await new Promise<void>((resolve) => {
-        const end = this.subscribe(() => {
-          end();
-          resolve();
-        });
-      });
-    }
+    const isOver = () => this.#queue.changes.length === 0 || (this.#trouble !== null && this.#trouble !== "waiting");
+    if (isOver()) return;
+    await new Promise<void>((resolve) => {
+      const unsubscribe = this.subscribe(() => { if (isOver()) finish(); });
+      const finish = () => {
+        unsubscribe();
+        resolve();
+      };
+      setTimeout(finish, SETTLE_TIME);
+    });
   }
 
   /** Gives up what is not saved; the page shows the server's state again. */
@@ -214,14 +236,15 @@ export class TodoStore {
     this.#refuse({ text: "Unsaved changes were discarded.", ...(typed?.kind === "add" && { title: typed.title }) });
   }
 
-  dismiss(): void {
-    this.#refusal = null;
+  dismiss(id: number): void {
+    this.#refusals = this.#refusals.filter((refusal) => refusal.id !== id);
     this.#publish();
   }
 
   #enqueue(operation: Operation): void {
     this.#queue.add(operation);
-    this.#refusal = null;
+    const typed = operation.kind === "add" || operation.kind === "rename" ? operation.title : undefined;
+    this.#refusals = this.#refusals.filter(({ title }) => title !== undefined && title !== typed);
     this.#pump();
     this.#publish();
   }
@@ -231,16 +254,16 @@ export class TodoStore {
     if (Date.now() - this.#readAt > FRESH) this.reload();
   }
 
-  /** The page goes: what could be undone is sent, too. */
-  #leave(): void {
+  /** The page may end: what could be undone is sent, too. */
+  #leave(stay: Stay): void {
     this.#queue.release();
-    this.#sendAll();
+    this.#sendAll(stay);
   }
 
   /** Sends all that can be sent: requests outlive the page. They stay in the queue in case that the page does, too. */
-  #sendAll(): void {
+  #sendAll(stay: Stay): void {
     if (this.#trouble === "signed-out") return;
-    for (const change of this.#queue.ready(true)) void this.#run(change);
+    for (const change of this.#queue.ready(stay)) void this.#run(change);
   }
 
   /** Not published: the notice stays until the attempt is decided, instead of flickering. */
@@ -259,7 +282,7 @@ export class TodoStore {
     const { begun, replacing } = this.#known;
     if ((!begun || replacing || this.#wanted) && !running.some(isAboutAll)) void this.#load();
     if (!begun || this.#stale || replacing) return;
-    for (const change of this.#queue.ready(false)) {
+    for (const change of this.#queue.ready("staying")) {
       // A page that is read meanwhile might show either state.
       if (!(this.#loading && isAboutAll(change))) void this.#run(change);
     }
@@ -285,9 +308,11 @@ export class TodoStore {
 
   async #run(change: Change): Promise<void> {
     change.state = "running";
+    change.tried = true;
     try {
       await this.#send(change);
       this.#failures = 0;
+      if (this.#trouble === "stalled") this.#trouble = null;
       this.#queue.remove(change);
     } catch (error) {
       change.state = "waiting";
@@ -308,39 +333,63 @@ export class TodoStore {
       case "toggle-all":
         await this.api.toggleAll(change.completed);
         this.#apply({ kind: "toggle-all", completed: change.completed });
+        // What was cleared after it was completed by it, and only now.
+        for (const later of this.#queue.after(change)) {
+          if (later.kind === "clear-completed" && later.since !== null) later.since = Date.now();
+        }
         return;
       case "clear-completed":
-        await this.api.removeCompleted();
-        this.#apply({ kind: "clear-completed" });
+        await this.api.removeCompleted({
+          ids: this.#known.ids(change.named),
+          unchangedFor: change.since === null ? null : Date.now() - change.since,
+        });
+        this.#apply({ kind: "clear-completed", ids: this.#known.ids(change.keys) });
+        // The server has spared what others changed meanwhile.
+        this.#stale = true;
         return;
     }
-    const todo = this.#known.find(change.key);
-    // The todo went while this waited: nothing is left to change.
-    if (!todo) return;
-    if (change.kind === "remove") {
-      await this.api.remove(todo.id);
-      this.#apply({ kind: "remove", ids: [todo.id] });
-    } else if (change.kind === "toggle") {
-      this.#apply({ kind: "put", todos: [await this.api.update(todo.id, { completed: change.completed })] });
+    if (change.kind === "toggle") {
+      const todo = this.#known.find(change.key);
+      // The todo went while this waited: nothing is left to change.
+      if (todo) this.#apply({ kind: "put", todos: [await this.api.update(todo.id, { completed: change.completed })] });
+    } else if (change.kind === "remove") {
+      const id = await this.#unlessRetitled(change.key, [change.title], async (todo) => {
+        await this.api.remove(todo.id, todo.version);
+        return todo.id;
+      });
+      if (id !== undefined) this.#apply({ kind: "remove", ids: [id] });
     } else {
-      this.#apply({ kind: "put", todos: [await this.#rename(todo, change.from, change.title)] });
+      const { title } = change;
+      // It may have the title already: this very change has arrived, and its answer was lost.
+      const todo = await this.#unlessRetitled(change.key, [change.from, title], async (known) =>
+        known.title === title ? known : this.api.update(known.id, { title }, known.version),
+      );
+      if (!todo) throw new ApiError("", 404);
+      this.#apply({ kind: "put", todos: [todo] });
     }
   }
 
-  /** Throws ApiError 412 if somebody else has changed the title `from` meanwhile. */
-  async #rename(todo: KnownTodo, from: string, title: string): Promise<KnownTodo> {
-    if (todo.title === title) return todo;
-    if (todo.title !== from) throw new ApiError("The title has changed", 412);
-    try {
-      return await this.api.update(todo.id, { title }, todo.version);
-    } catch (error) {
-      if (!(error instanceof ApiError) || error.status !== 412) throw error;
-      await this.#read([todo.id]);
-      const now = this.#known.entries.find((entry) => entry.todo.id === todo.id)?.todo;
-      if (!now) throw new ApiError("The todo is deleted", 404);
-      if (now.version === todo.version) throw error;
-      // Something else of it has changed, or this very change has arrived, and its answer was lost.
-      return this.#rename(now, from, title);
+  /**
+   * Returns undefined if the todo is deleted. Throws ApiError 412 if somebody else has given it another title than
+   * `titles`; if something else of it has changed, acts again upon what it is now.
+   */
+  async #unlessRetitled<Result>(
+    key: string,
+    titles: readonly string[],
+    act: (todo: KnownTodo) => Promise<Result>,
+  ): Promise<Result | undefined> {
+    let refused: number | undefined;
+    for (;;) {
+      const todo = this.#known.find(key);
+      if (!todo) return undefined;
+      if (!titles.includes(todo.title)) throw new ApiError("", 412);
+      try {
+        return await act(todo);
+      } catch (error) {
+        if (!(error instanceof ApiError) || error.status !== 412 || todo.version === refused) throw error;
+        refused = todo.version;
+        await this.#read([todo.id]);
+      }
     }
   }
 
@@ -351,33 +400,35 @@ export class TodoStore {
     this.#apply({ kind: "remove", ids: ids.filter((id) => !found.has(id)) });
   }
 
+  /** What is being read may be older: then it is read again. */
   #apply(effect: Effect, key?: string): void {
+    this.#stale ||= this.#loading;
     this.#known.apply(effect, key);
-    this.#tabs.tell(effect);
+    if (this.#trouble !== "signed-out") this.#tabs.tell(effect);
   }
 
-  /** Final: the change is taken back, with everything that was built upon it. */
+  /** Final: the change is taken back. What was built upon a new todo goes with it. */
   #reject(change: Change, error: ApiError): void {
     this.#queue.remove(change);
     const key = "key" in change ? change.key : "";
-    const now = this.#known.find(key)?.title ?? "";
-    const text = refusalText(change, now, error);
-    if (change.kind === "add" || (key && error.status === 404)) this.#forget(key);
-    if (error.status === 412 && change.kind === "rename") {
-      this.#refuse({ text, overwrite: () => { this.rename(key, change.title, now); } });
-    } else this.#refuse({ text, ...(change.kind === "add" && { title: change.title }) });
-  }
-
-  /** The todo is not there (any more), so nothing that was to happen to it can. */
-  #forget(key: string): void {
     const todo = this.#known.find(key);
-    if (todo) this.#known.apply({ kind: "remove", ids: [todo.id] });
-    this.#queue.changes = this.#queue.changes.filter((other) => !("key" in other) || other.key !== key);
+    const now = todo?.title ?? "";
+    const text = refusalText(change, now, error);
+    if (error.status === 404 && todo) this.#known.apply({ kind: "remove", ids: [todo.id] });
+    if (change.kind === "add") {
+      const upon = this.#queue.changes.filter((other) => "key" in other && other.key === key);
+      for (const other of upon) this.#queue.remove(other);
+      this.#refuse({ text, title: upon.findLast((other) => other.kind === "rename")?.title ?? change.title });
+    } else if (change.kind === "rename") {
+      const { title } = change;
+      this.#refuse({ text, title, ...(error.status === 412 && { overwrite: () => { this.rename(key, title, now); } }) });
+    } else this.#refuse({ text });
   }
 
-  #refuse(refusal: Omit<NonNullable<Snapshot["refusal"]>, "id">): void {
-    this.#refusals += 1;
-    this.#refusal = { id: this.#refusals, ...refusal };
+  #refuse(refusal: Omit<Refusal, "id">): void {
+    this.#refused += 1;
+    const typed = this.#refusals.filter(({ title }) => title !== undefined);
+    this.#refusals = [...typed, { id: this.#refused, ...refusal }];
     this.#publish();
   }
 
@@ -386,6 +437,7 @@ export class TodoStore {
     if (this.#trouble !== null) return; // another request of the same outage
     if (error instanceof ApiError && error.signedOut) {
       this.#trouble = "signed-out";
+      this.#otherUser = error.problem.code === "other-user";
       return;
     }
     this.#failures += 1;
@@ -416,9 +468,9 @@ export class TodoStore {
       loaded: begun,
       more: !complete,
       items: project(entries, changes, before),
-      trouble: kind && { kind, unsaved: changes.length },
+      trouble: kind && { kind, unsaved: changes.length, ...(kind === "signed-out" && this.#otherUser && { otherUser: true }) },
       undoable: undoable ? deletionText(undoable) : null,
-      refusal: this.#refusal,
+      refusals: this.#refusals,
     };
   }
 

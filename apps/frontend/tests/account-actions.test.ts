@@ -180,4 +180,10 @@ describe("a plain form", () => {
     backend.user = null;
     expect(location(await todoForm(request(fields)))).toBe("/sign-in?notice=ended&next=%2Factive&title=Eggs");
   });
+
+  it("of another user's page changes nothing, and shows nobody else what was typed", async () => {
+    const backend = new FakeBackend([todo("1", "Milk")]);
+    const answer = await todoForm(request({ do: "add", title: "Eggs", user: "u2", back: "/active" }));
+    expect([location(answer), backend.titles]).toEqual(["/?failed=other-user", ["Milk"]]);
+  });
 });

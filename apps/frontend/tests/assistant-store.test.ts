@@ -13,6 +13,8 @@ interface Page {
 }
 
 const stops: (() => void)[] = [];
+/** When everything that was done in the list is saved. */
+let settled: Promise<void>;
 afterEach(() => {
   for (const stop of stops.splice(0)) stop();
 });
@@ -21,7 +23,8 @@ async function open(messages: Message[] = []): Promise<Page> {
   const backend = new FakeAssistant(messages);
   const touched: (readonly string[])[] = [];
   const titles = new Map([["1", "Milk"], ["2", "Bread"]]);
-  const list = { titles: () => titles, touched: (ids: readonly string[]) => void touched.push(ids) };
+  settled = Promise.resolve();
+  const list = { titles: () => titles, touched: (ids: readonly string[]) => void touched.push(ids), settle: () => settled };
   const store = new AssistantStore(assistantApi(), list);
   stops.push(store.start());
   await vi.waitFor(() => { expect(store.snapshot().status).not.toBe("loading"); });
@@ -43,6 +46,18 @@ describe("a conversation", () => {
     expect(store.snapshot()).toMatchObject({ status: "ready", model: "scripted", trouble: null });
     expect(texts(store)).toEqual(["user: Hello (done)", "assistant: Done (done)"]);
     expect(store.snapshot().messages[1]?.touched).toEqual([{ id: "1" }]);
+  });
+
+  it("waits until everything that was done in the list is saved", async () => {
+    const { backend, store } = await open();
+    let save = () => { /* set below */ };
+    settled = new Promise((resolve) => { save = resolve; });
+    store.ask("Delete all of them");
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    expect(backend.posts).toEqual([]);
+    save();
+    (await backend.answer()).end();
+    await idle(store);
   });
 
   it("goes on bit by bit", async () => {
@@ -344,7 +359,7 @@ describe("without a key", () => {
   const off = async () => {
     const backend = new FakeAssistant();
     backend.available = false;
-    const store = new AssistantStore(assistantApi(), { titles: () => new Map(), touched: () => undefined });
+    const store = new AssistantStore(assistantApi(), { titles: () => new Map(), touched: () => undefined, settle: () => Promise.resolve() });
     stops.push(store.start());
     await vi.waitFor(() => { expect(store.snapshot().status).toBe("off"); });
     return { backend, store };
@@ -370,7 +385,7 @@ describe("without a key", () => {
 it("a conversation that cannot be loaded is loaded when the user says so", async () => {
   const backend = new FakeAssistant([message("user", "Hello")]);
   backend.failures.push(refusal(503, "database-unavailable", "The database does not answer"));
-  const store = new AssistantStore(assistantApi(), { titles: () => new Map(), touched: () => undefined });
+  const store = new AssistantStore(assistantApi(), { titles: () => new Map(), touched: () => undefined, settle: () => Promise.resolve() });
   stops.push(store.start());
   await vi.waitFor(() => { expect(store.snapshot().status).toBe("failed"); });
   expect(store.snapshot().trouble).toEqual({ text: "The database does not answer", remedy: "retry" });

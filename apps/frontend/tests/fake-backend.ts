@@ -23,6 +23,8 @@ export class FakeBackend {
   readonly accounts = new Map<string, string>([[ADA.email, "not-a-secret 1"]]);
   /** Who the caller's cookie belongs to; null: nobody. */
   user: User | null = ADA;
+  /** When another client or this one changed a todo, by id. */
+  readonly #changedAt = new Map<string, number>();
   readonly #created = new Map<string, { body: string; answer: Todo }>();
   #next = 100_000;
 
@@ -94,6 +96,7 @@ export class FakeBackend {
 
   /** What another client does. */
   change(id: string, changes: Partial<Todo>): void {
+    this.#changedAt.set(id, Date.now());
     this.todos = this.todos.map((one) => (one.id === id ? { ...one, ...changes, version: one.version + 1 } : one));
   }
 
@@ -119,7 +122,11 @@ export class FakeBackend {
       return new Response(null, { status: 204 });
     }
     if (method === "DELETE") {
-      this.todos = query.has("completed") ? this.todos.filter(({ completed }) => !completed) : [];
+      const age = query.get("unchanged_for");
+      const ids = query.getAll("id");
+      const isOld = (id: string) => age !== null && (this.#changedAt.get(id) ?? 0) <= Date.now() - Number(age);
+      const isSpared = (id: string) => (age !== null || ids.length > 0) && !ids.includes(id) && !isOld(id);
+      this.todos = this.todos.filter(({ id, completed }) => (query.has("completed") && !completed) || isSpared(id));
       return new Response(null, { status: 204 });
     }
     const key = headers.get("idempotency-key") ?? "";

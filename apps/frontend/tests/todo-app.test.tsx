@@ -126,6 +126,24 @@ describe("editing", () => {
     await user.click(screen.getByRole("button", { name: "Use my title" }));
     await waitFor(() => { expect(backend.titles[0]).toBe("Milkshake"); });
     expect(screen.getByRole("alert")).toBeEmptyDOMElement();
+    await waitFor(() => { expect(input()).toHaveFocus(); });
+  });
+
+  it.each([
+    ["completed", (backend: FakeBackend) => { backend.change("1", { completed: true }); }],
+    ["deleted", (backend: FakeBackend) => { backend.todos = []; }],
+  ])("loses nothing when somebody else has %s the todo meanwhile", async (_, meanwhile) => {
+    window.history.replaceState(null, "", "/active");
+    const { backend, user } = open([todo("1", "Milk")]);
+    await user.type(await edit(user, "Milk"), "shake");
+    meanwhile(backend);
+    act(() => { todoLink.touched(["1"]); });
+    await waitFor(() => { expect(screen.queryByRole("textbox", { name: /^Edit/ })).toBeNull(); });
+    if (backend.todos.length > 0) await waitFor(() => { expect(backend.titles).toEqual(["Milkshake"]); });
+    else {
+      expect(await screen.findByText(/was deleted in the meantime. Your title “Milkshake” is not saved/)).toBeVisible();
+      expect(input()).toHaveValue("Milkshake");
+    }
   });
 
   it("works by keyboard alone", async () => {
@@ -174,7 +192,7 @@ describe("completing and deleting", () => {
     const { backend, user } = open(two());
     await user.click(screen.getByRole("button", { name: "Delete “Milk”" }));
     const status = screen.getByRole("status");
-    expect(status).toHaveTextContent("“Milk” is deleted.");
+    expect(status).toHaveTextContent("Deleted “Milk”.");
     await user.click(within(status).getByRole("button", { name: "Undo" }));
     expect(titles()).toEqual(["Milk", "Bread"]);
     await waitFor(() => { expect(box("Milk")).toHaveFocus(); });
@@ -187,10 +205,32 @@ describe("completing and deleting", () => {
     expect(titles()).toEqual(["Milk", "Bread"]);
 
     await user.click(screen.getByRole("button", { name: "Delete “Bread”" }));
+    const undoByKey = (key: string) => {
+      const event = new KeyboardEvent("keydown", { key, code: "KeyZ", ctrlKey: true, bubbles: true, cancelable: true });
+      act(() => { input().dispatchEvent(event); });
+      return event.defaultPrevented;
+    };
+    // Another letter of a Latin layout there is another command.
+    expect([undoByKey("w"), titles()]).toEqual([false, ["Milk"]]);
+    expect([undoByKey("я"), titles()]).toEqual([true, ["Milk", "Bread"]]);
+    // With nothing to undo here the key is the browser's.
+    expect(undoByKey("z")).toBe(false);
+
+    await user.click(screen.getByRole("button", { name: "Delete “Bread”" }));
     // What is being typed has its own undo.
     await user.type(input(), "Eggs{Control>}z{/Control}");
     expect(titles()).toEqual(["Milk"]);
     expect(backend.changes).toEqual([]);
+  });
+
+  it("keeps the keyboard's place when the time to undo ends", async () => {
+    const { user } = open(two());
+    await user.click(screen.getByRole("button", { name: "Delete “Milk”" }));
+    await waitFor(() => { expect(box("Bread")).toHaveFocus(); });
+    screen.getByRole("button", { name: "Undo" }).focus();
+    leave();
+    expect(screen.queryByRole("button", { name: "Undo" })).not.toBeInTheDocument();
+    await waitFor(() => { expect(input()).toHaveFocus(); });
   });
 
   it("clears the completed ones, and offers it only if there are any", async () => {
@@ -334,6 +374,13 @@ describe("trouble", () => {
     expect(new Set(keys).size).toBe(1);
   });
 
+  it("says that it is another user who has signed in", async () => {
+    const { backend, user } = open(two());
+    backend.failures.push(Response.json({ status: 409, code: "other-user" }, { status: 409 }));
+    await user.type(input(), "Eggs{Enter}");
+    expect(await screen.findByText(/^Another user has signed in. Sign in again to go on. One change is kept/)).toBeVisible();
+  });
+
   it("shows a notice without a first list, then the list", async () => {
     open(two(), null);
     expect(screen.getByText(/not answering. Your todos appear here/)).toBeVisible();
@@ -371,14 +418,22 @@ describe("what the assistant does", () => {
 
 it("signing out waits until everything is saved, a deletion that could be undone included", async () => {
   const { backend, user } = open(two());
-  render(<AccountMenu email={ADA.email} />);
+  render(<AccountMenu user={ADA} />);
   const submit = vi.spyOn(HTMLFormElement.prototype, "submit").mockImplementation(() => {
     expect(backend.titles).toEqual(["Bread", "Eggs"]);
   });
   await user.type(input(), "Eggs{Enter}");
   await user.click(screen.getByRole("button", { name: "Delete “Milk”" }));
   expect(backend.titles).toContain("Milk");
+  const answer = fetch;
+  vi.stubGlobal("fetch", async (url: string, init: RequestInit) => {
+    await new Promise((resolve) => setTimeout(resolve, 200));
+    return answer(url, init);
+  });
   await user.click(screen.getByText("Sign out"));
+  expect(screen.getByText("Saving…")).toBeDisabled();
   await waitFor(() => { expect(submit).toHaveBeenCalledOnce(); });
   expect(new FormData(submit.mock.contexts[0] as HTMLFormElement).get("do")).toBe("sign-out");
+  expect(new FormData(submit.mock.contexts[0] as HTMLFormElement).get("user")).toBe(ADA.id);
+  await waitFor(() => { expect(screen.getByText("Sign out")).toBeEnabled(); });
 });

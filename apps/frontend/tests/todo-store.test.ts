@@ -18,6 +18,7 @@ function begin(todos = [todo("1", "Milk"), todo("2", "Bread")], failures?: numbe
 }
 
 const settle = () => vi.advanceTimersByTimeAsync(0);
+const refused = () => store.snapshot().refusals.at(-1);
 const shown = () => store.snapshot().items.map(({ title }) => title);
 const outage = (count: number) => {
   backend.failures.push(...Array.from({ length: count }, () => problem(503, "away", "1")));
@@ -68,13 +69,33 @@ describe("an outage", () => {
     expect(store.snapshot().trouble).toBeNull();
   });
 
+  it("that has ended, as what a hidden page sends shows, lets everything go on", async () => {
+    outage(MAX_ATTEMPTS);
+    store.add("Eggs");
+    await vi.advanceTimersByTimeAsync(600_000);
+    vi.spyOn(document, "visibilityState", "get").mockReturnValue("hidden");
+    document.dispatchEvent(new Event("visibilitychange"));
+    await settle();
+    expect([backend.titles.at(-1), store.snapshot().trouble]).toEqual(["Eggs", null]);
+    store.add("Flour");
+    await settle();
+    expect(backend.titles.at(-1)).toBe("Flour");
+  });
+
+  it("of a backend that is a release behind is waited for", async () => {
+    backend.failures.push(problem(405, "PATCH is not allowed here."));
+    store.toggleAll(true);
+    await vi.advanceTimersByTimeAsync(2_000);
+    expect(backend.todos.every(({ completed }) => completed)).toBe(true);
+  });
+
   it("can be given up: the server's state is back, and what was typed is returned", async () => {
     outage(MAX_ATTEMPTS);
     store.add("Eggs");
     await vi.advanceTimersByTimeAsync(600_000);
     store.discard();
     expect(shown()).toEqual(["Milk", "Bread"]);
-    expect(store.snapshot().refusal?.title).toBe("Eggs");
+    expect(refused()?.title).toBe("Eggs");
     await vi.advanceTimersByTimeAsync(60_000);
     expect(backend.calls).toHaveLength(MAX_ATTEMPTS);
   });
@@ -147,12 +168,12 @@ describe("order", () => {
     expect(shown()).toEqual(["Bread", "Eggs"]);
     await vi.advanceTimersByTimeAsync(UNDO_TIME + 10);
     expect(backend.titles).toEqual(["Bread", "Eggs"]);
-    // What was completed after it must not be cleared with it; a new todo is not concerned.
+    // What was completed after it is neither cleared with it nor held back by it.
     expect(backend.changes).toEqual([
       "PATCH /api/v1/todos/1",
+      "PATCH /api/v1/todos/2",
       "POST /api/v1/todos",
       "DELETE /api/v1/todos",
-      "PATCH /api/v1/todos/2",
     ]);
   });
 
@@ -181,7 +202,23 @@ describe("a todo that another page deleted", () => {
     store.toggle("1", true);
     await settle();
     expect(shown()).toEqual(["Bread"]);
-    expect(store.snapshot().refusal?.text).toBe("“Milk” was deleted in the meantime.");
+    expect(refused()?.text).toBe("“Milk” was deleted in the meantime.");
+  });
+
+  it.each([
+    ["the server says so", () => undefined],
+    ["it was read meanwhile", () => { store.reload(); }],
+    ["another change of it is refused first", () => { store.toggle("1", true); }],
+  ])("gives the typed title back when %s", async (_, before) => {
+    outage(1);
+    store.add("Eggs");
+    await settle();
+    backend.todos = backend.todos.filter(({ id }) => id !== "1");
+    before();
+    store.rename("1", "Oat milk", "Milk");
+    await vi.advanceTimersByTimeAsync(2_000);
+    expect(shown()).toEqual(["Bread", "Eggs"]);
+    expect(refused()).toMatchObject({ title: "Oat milk", text: "“Milk” was deleted in the meantime. Your title “Oat milk” is not saved." });
   });
 
   it("is deleted without complaint", async () => {
@@ -190,7 +227,7 @@ describe("a todo that another page deleted", () => {
     await vi.advanceTimersByTimeAsync(UNDO_TIME);
     expect(backend.changes).toEqual(["DELETE /api/v1/todos/1"]);
     expect(shown()).toEqual(["Bread"]);
-    expect(store.snapshot().refusal).toBeNull();
+    expect(refused()).toBeUndefined();
   });
 });
 
@@ -218,7 +255,7 @@ describe("an ended session", () => {
     store.add("Eggs");
     await vi.advanceTimersByTimeAsync(60_000);
     expect(backend.calls).toEqual([]);
-    expect(store.snapshot().trouble).toEqual({ kind: "signed-out", unsaved: 1 });
+    expect(store.snapshot().trouble).toEqual({ kind: "signed-out", unsaved: 1, otherUser: true });
   });
 });
 
@@ -359,6 +396,23 @@ describe("what others change", () => {
     expect(backend.calls.map(({ method }) => method)).toEqual(["POST", "GET", "POST"]);
   });
 
+  it("is not overwritten by what was read earlier", async () => {
+    const answer = fetch;
+    vi.stubGlobal("fetch", async (url: string, init: RequestInit) => {
+      const response = await answer(url, init);
+      await new Promise((resolve) => setTimeout(resolve, url.includes("limit") ? 1_000 : 10));
+      return response;
+    });
+    store.reload();
+    await settle();
+    backend.change("1", { title: "Oat milk" });
+    void store.refresh(["1"]);
+    await vi.advanceTimersByTimeAsync(100);
+    expect(shown()[0]).toBe("Oat milk");
+    await vi.advanceTimersByTimeAsync(5_000);
+    expect(shown()[0]).toBe("Oat milk");
+  });
+
   it("is read by name where it is named", async () => {
     backend.change("1", { title: "Oat milk" });
     backend.todos = [...backend.todos.filter(({ id }) => id !== "2"), todo("3", "Eggs"), todo("4", "Flour")];
@@ -400,14 +454,14 @@ describe("a title that somebody else has changed meanwhile", () => {
     await settle();
     expect(backend.titles[0]).toBe("Oat milk");
     expect(shown()[0]).toBe("Oat milk");
-    const { refusal } = store.snapshot();
+    const refusal = refused();
     expect(refusal?.text).toBe(
       "“Milk” was changed to “Oat milk” in the meantime. Your title “Almond milk” is not saved.",
     );
     refusal?.overwrite?.();
     await settle();
     expect(backend.titles[0]).toBe("Almond milk");
-    expect(store.snapshot().refusal).toBeNull();
+    expect(refused()).toBeUndefined();
   });
 
   it("is not overwritten either when it was read while the field was open", async () => {
@@ -416,7 +470,7 @@ describe("a title that somebody else has changed meanwhile", () => {
     store.rename("1", "Almond milk", "Milk");
     await settle();
     expect(backend.changes).toEqual([]);
-    expect(store.snapshot().refusal?.overwrite).toBeDefined();
+    expect(refused()?.overwrite).toBeDefined();
   });
 
   it("hinders nobody who changes something else, nor one whose answer was lost", async () => {
@@ -426,8 +480,23 @@ describe("a title that somebody else has changed meanwhile", () => {
     expect(backend.todos[1]).toMatchObject({ title: "Rye bread", completed: true });
     store.rename("1", "Oat milk", "Milk");
     await settle();
-    expect(store.snapshot().refusal).toBeNull();
+    expect(refused()).toBeUndefined();
     expect(shown()).toEqual(["Oat milk", "Rye bread"]);
+  });
+
+  it("comes back with each other title that is refused, until the user has seen to it", async () => {
+    backend.change("2", { title: "Rye bread" });
+    store.rename("1", "Almond milk", "Milk");
+    store.rename("2", "Dark bread", "Bread");
+    await settle();
+    store.toggle("1", true);
+    await settle();
+    expect(store.snapshot().refusals.map(({ title }) => title)).toEqual(["Almond milk", "Dark bread"]);
+    store.snapshot().refusals[0]?.overwrite?.();
+    await settle();
+    expect(backend.titles).toEqual(["Almond milk", "Rye bread"]);
+    store.dismiss(refused()?.id ?? 0);
+    expect(store.snapshot().refusals).toEqual([]);
   });
 
   it("may have been changed in this very page: the second change builds upon the first", async () => {
@@ -435,7 +504,7 @@ describe("a title that somebody else has changed meanwhile", () => {
     store.rename("2", "Dark rye bread", "Rye bread");
     await settle();
     expect(backend.titles[1]).toBe("Dark rye bread");
-    expect(store.snapshot().refusal).toBeNull();
+    expect(refused()).toBeUndefined();
   });
 });
 
@@ -444,16 +513,88 @@ describe("a deletion", () => {
     store.remove("1");
     store.remove("2");
     expect(shown()).toEqual([]);
-    expect(store.snapshot().undoable).toBe("“Bread” is deleted.");
+    expect(store.snapshot().undoable).toBe("Deleted “Bread”.");
     await vi.advanceTimersByTimeAsync(UNDO_TIME - 1);
     expect(store.undo()).toMatchObject({ kind: "remove", key: "2" });
     expect(shown()).toEqual(["Bread"]);
-    expect(store.snapshot().undoable).toBe("“Milk” is deleted.");
+    expect(store.snapshot().undoable).toBe("Deleted “Milk”.");
     await vi.advanceTimersByTimeAsync(1);
     expect(store.snapshot().undoable).toBeNull();
     expect(store.undo()).toBeUndefined();
     await settle();
     expect(backend.titles).toEqual(["Bread"]);
+  });
+
+  it("of the completed ones spares what others complete or reopen meanwhile", async () => {
+    store.add("Eggs");
+    store.toggle("1", true);
+    await settle();
+    const eggs = store.snapshot().items[2];
+    store.toggle(eggs?.key ?? "", true);
+    // Its completion is still on its way.
+    store.clearCompleted();
+    await vi.advanceTimersByTimeAsync(3_000);
+    backend.change("2", { completed: true });
+    store.reload();
+    await settle();
+    expect(shown()).toEqual(["Bread"]);
+    await vi.advanceTimersByTimeAsync(UNDO_TIME);
+    expect(backend.titles).toEqual(["Bread"]);
+    expect(shown()).toEqual(["Bread"]);
+    store.clearCompleted();
+    backend.change("2", { completed: false });
+    await vi.advanceTimersByTimeAsync(UNDO_TIME);
+    expect([backend.titles, shown()]).toEqual([["Bread"], ["Bread"]]);
+    backend.change("2", { completed: true });
+    store.reload();
+    await settle();
+    store.clearCompleted();
+    backend.todos = [todo("3", "Flour", true)];
+    store.reload();
+    await vi.advanceTimersByTimeAsync(UNDO_TIME);
+    expect([backend.titles, shown()]).toEqual([["Flour"], ["Flour"]]);
+  });
+
+  it("of the completed ones of a long list spares what others complete meanwhile, and not what is on its way", async () => {
+    stop();
+    const todos = Array.from({ length: 1_200 }, (_, index) => todo(String(index + 1), `Todo ${index + 1}`, index % 2 === 1));
+    backend = new FakeBackend(todos);
+    store = new TodoStore(createApi(), { todos: todos.slice(0, 50), next: "50" }, ADA.id);
+    stop = store.start();
+    await settle();
+    outage(1);
+    store.toggle("1", true);
+    store.clearCompleted();
+    await vi.advanceTimersByTimeAsync(3_000);
+    backend.change("3", { completed: true });
+    backend.change("1001", { completed: true });
+    await vi.advanceTimersByTimeAsync(UNDO_TIME);
+    expect(backend.titles).toHaveLength(599);
+    expect(backend.titles).toEqual(expect.arrayContaining(["Todo 3", "Todo 1001"]));
+    expect(shown()).toContain("Todo 3");
+    outage(1);
+    store.toggleAll(true);
+    store.clearCompleted();
+    await vi.advanceTimersByTimeAsync(UNDO_TIME + 10);
+    expect([backend.titles, shown()]).toEqual([[], []]);
+  });
+
+  it("of what the same page completes as a whole takes all of it", async () => {
+    backend.failures.push(problem(503, "away", "3"));
+    store.toggleAll(true);
+    store.clearCompleted();
+    await vi.advanceTimersByTimeAsync(UNDO_TIME + 10);
+    expect([backend.titles, shown()]).toEqual([[], []]);
+  });
+
+  it("spares a todo that somebody else has retitled meanwhile, but not one that is completed", async () => {
+    store.remove("1");
+    store.remove("2");
+    backend.change("1", { title: "Milk, urgently" });
+    backend.change("2", { completed: true });
+    await vi.advanceTimersByTimeAsync(UNDO_TIME);
+    expect([backend.titles, shown()]).toEqual([["Milk, urgently"], ["Milk, urgently"]]);
+    expect(refused()?.text).toBe("“Milk” was changed to “Milk, urgently” in the meantime. It is not deleted.");
   });
 
   it("of the completed ones, and of an emptied title, can be undone too", async () => {
@@ -462,7 +603,7 @@ describe("a deletion", () => {
     store.rename("2", "  ", "Bread");
     expect(shown()).toEqual([]);
     store.undo();
-    expect(store.snapshot().undoable).toBe("Completed todos are deleted.");
+    expect(store.snapshot().undoable).toBe("Deleted the completed todos.");
     store.undo();
     await vi.advanceTimersByTimeAsync(2 * UNDO_TIME);
     expect(shown()).toEqual(["Milk", "Bread"]);
@@ -502,19 +643,76 @@ describe("a page that is left", () => {
     expect(leave()).toBe(false);
   });
 
-  it("sends everything when it is hidden: a phone may end it", () => {
-    const sent = slow();
-    for (const title of ["Eggs", "Flour"]) store.add(title);
-    store.remove("1");
+  const hide = () => {
     vi.spyOn(document, "visibilityState", "get").mockReturnValue("hidden");
     document.dispatchEvent(new Event("visibilitychange"));
-    expect(sent).toHaveBeenCalledTimes(2);
-    expect(store.undo()).toBeDefined();
+  };
+  const bodies = (sent: ReturnType<typeof slow>) => sent.mock.calls.map(([, init]) => init?.body && JSON.parse(init.body as string) as unknown);
+
+  it("warns while an answer is due: the request may fail", () => {
+    slow();
+    store.toggle("1", true);
+    expect(leave()).toBe(true);
+  });
+
+  it("sends what could be undone when it is hidden: a phone may end it", () => {
+    stop();
+    begin([todo("1", "Milk"), todo("2", "Bread", true)]);
+    const sent = slow();
+    store.remove("1");
+    store.clearCompleted();
+    hide();
+    expect(sent.mock.calls.map(([, init]) => init?.method)).toEqual(["DELETE", "DELETE"]);
+    expect(store.undo()).toBeUndefined();
+  });
+
+  it("sends what was typed, whatever it waits for, when it is hidden", () => {
+    const sent = slow();
+    store.toggleAll(true);
+    store.add("Eggs");
+    store.rename("1", "Oat milk", "Milk");
+    hide();
+    expect(bodies(sent)).toEqual([{ completed: true }, { title: "Eggs" }, { title: "Oat milk" }]);
+  });
+
+  it("sends a new todo under the title that it was given last, but repeats one as it was", async () => {
+    const sent = slow();
+    store.add("Eggs");
+    store.add("Flour");
+    const [eggs, flour] = store.snapshot().items.slice(2).map(({ key }) => key);
+    store.rename(flour ?? "", "Rye flour", "Flour");
+    store.rename(eggs ?? "", "Six eggs", "Eggs");
+    expect(shown().slice(2)).toEqual(["Six eggs", "Rye flour"]);
+    window.dispatchEvent(new Event("pagehide"));
+    expect(bodies(sent)).toEqual([{ title: "Eggs" }, { title: "Rye flour" }]);
+    await vi.advanceTimersByTimeAsync(60_000);
+    expect(backend.titles.slice(2)).toEqual(["Six eggs", "Rye flour"]);
+  });
+
+  it("keeps the order of what was typed when it is only hidden", async () => {
+    const answer = fetch;
+    let delay = 300;
+    vi.stubGlobal("fetch", async (url: string, init: RequestInit) => {
+      await new Promise((resolve) => setTimeout(resolve, (delay -= 100)));
+      return answer(url, init);
+    });
+    for (const title of ["a", "b", "c"]) store.add(title);
+    hide();
+    await vi.advanceTimersByTimeAsync(1_000);
+    expect(backend.titles.slice(2)).toEqual(["a", "b", "c"]);
+  });
+
+  it("and stays after all can still undo", () => {
+    store.remove("1");
+    expect(leave()).toBe(false);
+    expect(store.snapshot().undoable).not.toBeNull();
+    expect(backend.changes).toEqual([]);
   });
 
   it("sends what could be undone, without a warning", async () => {
     store.remove("1");
     expect(leave()).toBe(false);
+    window.dispatchEvent(new Event("pagehide"));
     expect(backend.changes).toEqual(["DELETE /api/v1/todos/1"]);
     expect(store.snapshot().undoable).toBeNull();
     await settle();
@@ -526,12 +724,13 @@ describe("a page that is left", () => {
     store.toggle("1", true);
     store.clearCompleted();
     store.toggle("2", true);
-    leave();
-    expect(sent).toHaveBeenCalledTimes(1);
+    window.dispatchEvent(new Event("pagehide"));
+    expect(sent.mock.calls.map(([url]) => url)).toEqual(["/api/v1/todos/1", "/api/v1/todos/2"]);
     store.signedOut();
     store.add("Eggs");
     expect(leave()).toBe(true);
-    expect(sent).toHaveBeenCalledTimes(1);
+    window.dispatchEvent(new Event("pagehide"));
+    expect(sent).toHaveBeenCalledTimes(2);
   });
 
   it("by signing out waits until everything is saved, or cannot be", async () => {
@@ -542,10 +741,26 @@ describe("a page that is left", () => {
     expect(left).toBe(false);
     await settle();
     expect([left, backend.titles]).toEqual([true, ["Bread", "Eggs"]]);
+  });
+
+  it("by signing out waits through a passing failure, but not for ever", async () => {
+    let left = false;
+    const settled = () => { left = true; };
     outage(1);
+    store.add("Eggs");
+    void store.settle().then(settled);
+    await settle();
+    expect([left, store.snapshot().trouble?.kind]).toEqual([false, "waiting"]);
+    await vi.advanceTimersByTimeAsync(1_500);
+    expect([left, backend.titles.at(-1)]).toEqual([true, "Eggs"]);
+    left = false;
+    backend.failures.push(problem(503, "away", "29"));
     store.add("Flour");
-    await store.settle();
-    expect(store.snapshot().trouble).toEqual({ kind: "waiting", unsaved: 1 });
+    void store.settle().then(settled);
+    await vi.advanceTimersByTimeAsync(14_900);
+    expect(left).toBe(false);
+    await vi.advanceTimersByTimeAsync(200);
+    expect(left).toBe(true);
   });
 });
 
@@ -574,7 +789,19 @@ describe("another tab", () => {
     store.clearCompleted();
     void store.settle();
     await heard();
-    expect(backend.calls.map(({ method }) => method)).toEqual(["POST", "PATCH", "PATCH", "DELETE"]);
+    // What others changed during the time to undo is read by the page that cleared.
+    expect(backend.calls.map(({ method }) => method)).toEqual(["POST", "PATCH", "PATCH", "DELETE", "GET"]);
+    end();
+  });
+
+  it("of another user says nothing by a late answer about who is signed in", async () => {
+    const end = beginOther();
+    const late = new BroadcastChannel("todos");
+    late.postMessage({ owner: "u2", effect: { kind: "remove", ids: ["1"] } });
+    late.postMessage({ owner: ADA.id, effect: { kind: "remove", ids: ["2"] } });
+    await vi.waitFor(() => { expect(shown()).toEqual(["Milk"]); });
+    expect(store.snapshot().trouble).toBeNull();
+    late.close();
     end();
   });
 
@@ -583,7 +810,7 @@ describe("another tab", () => {
     await vi.waitFor(() => { expect(store.snapshot().trouble?.kind).toBe("signed-out"); });
     // This one may not have heard of it: then the backend knows.
     other.add("For u2 alone");
-    await vi.waitFor(() => { expect(other.snapshot().trouble).toEqual({ kind: "signed-out", unsaved: 1 }); });
+    await vi.waitFor(() => { expect(other.snapshot().trouble).toEqual({ kind: "signed-out", unsaved: 1, otherUser: true }); });
     expect(backend.titles).toEqual(["Milk", "Bread"]);
     end();
   });

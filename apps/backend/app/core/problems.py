@@ -124,7 +124,7 @@ _EXAMPLES = {
         Example(401, "not-signed-in", "Sign in first: there is no session, or it has ended."),
         Example(403, "foreign-origin", "A change with the cookie must come from this site."),
         Example(404, "not-found", "There is nothing at this path."),
-        Example(409, "other-user", "Another user is signed in by now."),
+        Example(409, "other-user", "Another user has signed in."),
         Example(413, "body-too-large", "The body may have at most 65536 bytes."),
         Example(422, "validation", "The request is not valid; see errors."),
         Example(503, "database-unavailable", "The database does not answer; try again shortly."),

@@ -1,6 +1,7 @@
 """The Todo-Backend contract over HTTP."""
 
 import re
+from datetime import timedelta
 from typing import Annotated
 from urllib.parse import urlencode
 from uuid import UUID
@@ -17,6 +18,7 @@ from app.users.current import CurrentClaims, CurrentUser, not_signed_in
 
 MAX_PAGE = 500
 MAX_NAMED = 100
+MAX_AGE = 100 * 365 * 86_400_000  # far more than a page is open, and no overflow in Postgres
 
 NOT_FOUND = Example(404, "todo-not-found", f"There is no todo {TODO_ID}.")
 CHANGED = Example(412, "todo-changed", f"Todo {TODO_ID} has changed since that version.")
@@ -41,7 +43,7 @@ TodoId = Annotated[UUID, Path(examples=[TODO_ID])]
 IfMatch = Annotated[
     str | None,
     Header(
-        description="The ETag that the change is based on; if the todo has another by now: 412",
+        description="The ETag that the change is based on; 412 if the todo has changed since",
         examples=['"1764170454123456"'],
     ),
 ]
@@ -126,8 +128,25 @@ async def delete_todos(
     completed: Annotated[
         bool | None, Query(description="true: only completed ones. Default: all of them")
     ] = None,
+    unchanged_for: Annotated[
+        int | None,
+        Query(
+            ge=0,
+            le=MAX_AGE,
+            description="Only todos that have not changed for so many milliseconds",
+        ),
+    ] = None,
+    ids: Annotated[
+        list[UUID] | None,
+        Query(
+            alias="id",
+            max_length=MAX_NAMED,
+            description="Only these, and those that unchanged_for allows",
+        ),
+    ] = None,
 ) -> None:
-    await service.delete_todos(db, user.id, completed=completed)
+    age = None if unchanged_for is None else timedelta(milliseconds=unchanged_for)
+    await service.delete_todos(db, user.id, completed=completed, unchanged_for=age, ids=ids)
 
 
 @router.get("/{todo_id}", responses=responses(NOT_FOUND, 503) | headers(200, ETAG))
@@ -163,7 +182,8 @@ def _versions(if_match: str | None) -> list[int] | None:
     """Returns the versions that a change may be based on; None: any. A weak ETag matches none."""
     if if_match is None or if_match.strip() == "*":
         return None
-    return [int(version) for version in re.findall(r'(?<!/)"([0-9]{1,16})"', if_match)]
+    tags = [re.fullmatch(r'"([0-9]{1,16})"', tag.strip()) for tag in if_match.split(",")]
+    return [int(tag[1]) for tag in tags if tag]
 
 
 def _answer(request: Request, response: Response, row: TodoRow) -> Todo:

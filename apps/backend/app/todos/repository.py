@@ -1,6 +1,7 @@
 """The SQL. Every statement names the user: nobody reaches another's todos."""
 
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -77,6 +78,11 @@ DELETE FROM todos WHERE user_id = %(user)s AND id = %(id)s AND {_UNCHANGED}
 _DELETE_MANY = """
 DELETE FROM todos
 WHERE user_id = %(user)s AND completed = coalesce(%(completed)s::boolean, completed)
+AND (
+    (%(ids)s::uuid[] IS NULL AND %(unchanged_for)s::interval IS NULL)
+    OR id = ANY(%(ids)s::uuid[])
+    OR updated_at <= clock_timestamp() - %(unchanged_for)s::interval
+)
 """
 
 
@@ -165,6 +171,13 @@ async def delete(conn: Connection, user: UUID, todo: UUID, versions: list[int] |
     return cursor.rowcount == 1
 
 
-async def delete_many(conn: Connection, user: UUID, completed: bool | None) -> int:
-    cursor = await conn.execute(_DELETE_MANY, {"user": user, "completed": completed})
+async def delete_many(
+    conn: Connection,
+    user: UUID,
+    completed: bool | None,
+    unchanged_for: timedelta | None,
+    ids: list[UUID] | None,
+) -> int:
+    bounds = {"completed": completed, "unchanged_for": unchanged_for, "ids": ids}
+    cursor = await conn.execute(_DELETE_MANY, {"user": user, **bounds})
     return cursor.rowcount

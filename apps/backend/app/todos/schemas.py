@@ -61,7 +61,7 @@ class TodoUpdate(BaseModel):
 
 
 class TodosUpdate(BaseModel):
-    """What becomes of all todos."""
+    """Changes that apply to all todos."""
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"completed": True}]})
 

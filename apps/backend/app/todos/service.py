@@ -1,6 +1,7 @@
 """What can be done with a user's todos, whoever asks: the HTTP API now, others later."""
 
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -111,10 +112,20 @@ async def delete_todo(
             raise await _missed(conn, user, todo)
 
 
-async def delete_todos(db: Database, user: UUID, *, completed: bool | None = None) -> int:
-    """All of them, or only the completed (or only the open) ones."""
+async def delete_todos(
+    db: Database,
+    user: UUID,
+    *,
+    completed: bool | None = None,
+    unchanged_for: timedelta | None = None,
+    ids: list[UUID] | None = None,
+) -> int:
+    """Deletes all of them, or only the completed (or only the open) ones.
+
+    With `ids` or `unchanged_for`, only those that one of them allows.
+    """
     async with db.connection() as conn:
-        return await repository.delete_many(conn, user, completed)
+        return await repository.delete_many(conn, user, completed, unchanged_for, ids)
 
 
 async def _missed(conn: Connection, user: UUID, todo: UUID) -> ProblemError:

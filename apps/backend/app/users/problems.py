@@ -16,7 +16,7 @@ def not_signed_in() -> ProblemError:
 
 
 def other_user() -> ProblemError:
-    return ProblemError(409, "other-user", "Another user is signed in by now.")
+    return ProblemError(409, "other-user", "Another user has signed in.")
 
 
 def install_user_problems(app: FastAPI) -> None:

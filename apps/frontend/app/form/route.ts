@@ -11,6 +11,8 @@ export async function POST(request: Request): Promise<Response> {
   try {
     await performForm(apiFor((name) => request.headers.get(name), 5_000, cookies, form), form);
   } catch (error) {
+    // Nothing of what was typed goes to another user's page.
+    if (error instanceof ApiError && error.problem.code === "other-user") return seeOther("/?failed=other-user", cookies);
     if (error instanceof ApiError && error.signedOut) {
       const [next, title] = [form.get("back"), form.get("title")].map((one) => (typeof one === "string" ? one : null));
       return seeOther(signInAddress({ notice: "ended", next: next ?? null, title: title ?? null }), cookies);

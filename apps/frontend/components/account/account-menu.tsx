@@ -1,9 +1,12 @@
-import { useEffect, useRef } from "react";
+import { useEffect, useRef, useState } from "react";
+import type { PageUser } from "@/components/todo-app";
 import { todoLink } from "@/lib/todo-link";
 import styles from "./account-menu.module.css";
 
 /** Opens and closes by itself, JavaScript or not; with it, also by Escape and by a click elsewhere. */
-export function AccountMenu({ email }: { email: string | null }) {
+export function AccountMenu({ user }: { user: PageUser | null }) {
+  const email = user?.email ?? null;
+  const [saving, setSaving] = useState(false);
   const menu = useRef<HTMLDetailsElement>(null);
 
   useEffect(() => {
@@ -42,12 +45,18 @@ export function AccountMenu({ email }: { email: string | null }) {
           onSubmit={(event) => {
             event.preventDefault();
             const form = event.currentTarget;
-            void todoLink.settle().then(() => { form.submit(); });
+            setSaving(true);
+            void todoLink.settle().then(() => {
+              form.submit();
+              // The user may choose to stay.
+              setSaving(false);
+            });
           }}
         >
           <input type="hidden" name="do" value="sign-out" />
-          <button type="submit" className={styles.entry}>
-            Sign out
+          <input type="hidden" name="user" value={user?.id} />
+          <button type="submit" className={styles.entry} disabled={saving}>
+            {saving ? "Saving…" : "Sign out"}
           </button>
         </form>
         {/* eslint-disable-next-line @next/next/no-html-link-for-pages -- a fresh load, on purpose */}
