@@ -143,7 +143,7 @@ test("somebody else who signs in in another tab gets nothing of this one", async
   await expect(other.getByText("Nothing to do yet")).toBeVisible();
   await alive(other);
 
-  await expect(page.getByRole("status")).toContainText("You have been signed out");
+  await expect(page.getByRole("status")).toContainText("Another user has signed in");
   await add(page, "For my eyes only");
   await expect(page.getByRole("status")).toContainText("One change is kept");
   await other.reload();
