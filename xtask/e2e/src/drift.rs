@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use rustix::process::Signal;
 
 use super::bed::{AUTH, Bed};
@@ -54,24 +54,35 @@ pub fn watched(bed: &Bed) -> Result<()> {
     rests(3)?;
     bed.write_dotenv(&dotenv)?;
     rests(4)?;
-    // A newer save ends the build that it has made stale: that one is never released.
+    // A newer save ends the build that it has made stale: that one is not released.
     let header = bed.root.join("apps/frontend/components/header.tsx");
     let original = std::fs::read_to_string(&header)?;
-    let begun = deploy.said()?.matches("> build todo-frontend").count();
-    std::fs::write(&header, format!("{original}// stale\n"))?;
-    bed.until("builds", Duration::from_secs(30), || {
-        Ok(deploy.said()?.matches("> build todo-frontend").count() > begun)
-    })?;
-    std::fs::write(&header, &original)?;
-    rests(6)?;
+    let save = |comment: &str| std::fs::write(&header, format!("{original}{comment}")).context("saving");
+    let count = |text: &str| Ok::<_, anyhow::Error>(deploy.said()?.matches(text).count());
+    let stop = |saved: &str, newer: &str, times: usize| {
+        let begun = count("> build todo-frontend")?;
+        save(saved)?;
+        bed.until("builds", Duration::from_secs(30), || Ok(count("> build todo-frontend")? > begun))?;
+        save(newer)?;
+        bed.until("stops", Duration::from_secs(30), || Ok(count("stopped this deploy")? >= times))
+    };
+    stop("// one\n", "", 1)?;
+    rests(5)?;
     ensure!(bed.pods("frontend")? == frontend, "what was saved over has been released");
+    // What was stopped is deployed if it is what there is in the end.
+    stop("// one\n", "// two\n", 2)?;
+    save("// one\n")?;
+    rests(7)?;
+    ensure!(bed.pods("frontend")? != frontend, "what was saved last is not released");
+    save("")?;
+    rests(8)?;
     deploy.signal(Signal::INT)?;
     let (code, said) = deploy.end()?;
     ensure!(code == Some(130), "exit code {code:?}:\n{said}");
-    for text in [".env changed (+1 more)", "✓ build todo-backend", "is up", "error:", "nothing changed", "let go"] {
+    for text in [".env changed (+1 more)", "✓ build todo-backend", "is up", "error:", "nothing changed"] {
         ensure!(said.contains(text), "`{text}` is not told:\n{said}");
     }
-    ensure!(said.matches("watching for changes").count() == 6, "a file that does not count started a deploy:\n{said}");
+    ensure!(said.matches("watching for changes").count() == 8, "a file that does not count started a deploy:\n{said}");
     ensure!(said.matches("error:").count() == 1, "more than one error:\n{said}");
     Ok(())
 }

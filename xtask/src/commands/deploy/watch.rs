@@ -32,6 +32,15 @@ impl std::fmt::Display for Stale {
 
 impl std::error::Error for Stale {}
 
+/// How a deploy of the watch ended.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// It is through.
+    Through,
+    /// A newer save has stopped it before it changed the application.
+    Stopped,
+}
+
 /// Deploys until the user interrupts. A first deploy that fails ends it with its error; a later one is told, and the next
 /// change tried: the release serves what was verified last meanwhile.
 pub fn run(project: &Project, args: &Deploy) -> Result<()> {
@@ -40,7 +49,11 @@ pub fn run(project: &Project, args: &Deploy) -> Result<()> {
     let mut before = sources(project)?;
     let mut wake = Wake::new(project);
     wake.watch(&before);
-    deploy(project, args, &before, &mut wake)?;
+    let mut end = deploy(project, args, &before, &mut wake)?;
+    while end == End::Stopped {
+        before = sources(project)?;
+        end = deploy(&project.reopen()?, args, &before, &mut wake)?;
+    }
     // The first deploy may have made it.
     if let Some(made) = sources(project)?.remove(DOTENV) {
         before.entry(DOTENV.to_owned()).or_insert(made);
@@ -49,27 +62,30 @@ pub fn run(project: &Project, args: &Deploy) -> Result<()> {
     loop {
         report.note("watching for changes; Ctrl-C ends it");
         let (now, changed) = next(project, &before, &mut wake);
-        before = now;
         report.begin_anew();
         report.heading(&format!("\n{changed}"));
-        let result = project.reopen().and_then(|project| deploy(&project, &args, &before, &mut wake));
+        let result = project.reopen().and_then(|project| deploy(&project, &args, &now, &mut wake));
         if process::ending() {
             return Ok(());
         }
-        if let Err(error) = result {
-            report.error(&error);
+        match result {
+            // What is there now differs from what was deployed before, whether or not it is what was just stopped.
+            Ok(End::Stopped) => continue,
+            Ok(End::Through) => {}
+            Err(error) => report.error(&error),
         }
+        before = now;
     }
 }
 
-/// Deploys what was saved as `before`. While images are built, a newer save ends that.
-fn deploy(project: &Project, args: &Deploy, before: &Files, wake: &mut Wake) -> Result<()> {
+/// Deploys what was saved as `now`. While images are built, a newer save stops it.
+fn deploy(project: &Project, args: &Deploy, now: &Files, wake: &mut Wake) -> Result<End> {
     let is_over = &AtomicBool::new(false);
     let result = std::thread::scope(|scope| {
         scope.spawn(move || {
             let wake = wake;
             while !is_over.load(Ordering::Relaxed) && !project.stale.load(Ordering::Relaxed) {
-                if wake.is_told() && sources(project).is_ok_and(|now| is_newer(now, before)) {
+                if wake.is_told() && sources(project).is_ok_and(|newer| is_newer(newer, now)) {
                     project.stale.store(true, Ordering::Relaxed);
                 }
             }
@@ -80,10 +96,10 @@ fn deploy(project: &Project, args: &Deploy, before: &Files, wake: &mut Wake) -> 
     });
     match result {
         Err(error) if error.is::<Stale>() => {
-            project.report.note("saved again: this build is let go; nothing was applied");
-            Ok(())
+            project.report.note("stopped this deploy: a newer save replaces it; the application was not changed");
+            Ok(End::Stopped)
         }
-        result => result,
+        result => result.map(|()| End::Through),
     }
 }
 

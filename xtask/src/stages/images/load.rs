@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::time::Instant;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
 use super::archive::Passed;
 use super::ids;
@@ -130,21 +130,29 @@ pub fn load(
     let failed = |error: anyhow::Error| failed(wanted, node, &error);
     let have = stock.content.clone().map_or_else(|| node.content(), Ok).map_err(failed)?;
     let stored = wanted.id.as_ref().zip(engine.data.as_ref()).and_then(|(id, data)| Image::open(data, id).ok());
-    let refused = match attempt(project, engine, node, wanted, stored.as_ref(), &have, running)? {
-        Sent::Passed(passed) => return Ok(passed),
-        Sent::Refused(error) => error,
-    };
-    // Nothing that could be sent more, or a node that takes nothing at all.
-    if (have.is_empty() && stored.is_none()) || !node.answers() {
-        return Err(failed(refused));
+    let mut ways: Vec<(Option<&Image>, &HashSet<String>)> = stored.iter().map(|image| (Some(image), &have)).collect();
+    let nothing = HashSet::new();
+    ways.push((None, &have));
+    ways.extend((!have.is_empty()).then_some((None, &nothing)));
+    let mut refused = None;
+    for (stored, have) in ways {
+        if let Some(error) = refused.take() {
+            // One that takes nothing at all.
+            if !node.answers() {
+                return Err(failed(error));
+            }
+            let why = error.to_string();
+            let why = why.lines().last().unwrap_or_default().trim_start_matches([' ', '|']);
+            let instead = if have.is_empty() { "sending all of it" } else { "asking the engine for it" };
+            let what = format!("{} did not take {} as it was sent: {instead}", node.name, wanted.reference);
+            project.report.note(format!("{what} ({why})"));
+        }
+        match attempt(project, engine, node, wanted, stored, have, running)? {
+            Sent::Passed(passed) => return Ok(passed),
+            Sent::Refused(error) => refused = Some(error),
+        }
     }
-    let why = refused.to_string();
-    let why = why.lines().last().unwrap_or_default().trim_start_matches([' ', '|']);
-    project.report.note(format!("{} cannot use a part of {}: sending all of it ({why})", node.name, wanted.reference));
-    match attempt(project, engine, node, wanted, None, &HashSet::new(), running)? {
-        Sent::Passed(passed) => Ok(passed),
-        Sent::Refused(error) => Err(failed(error)),
-    }
+    Err(failed(refused.context("an image is sent at least once")?))
 }
 
 fn attempt(
