@@ -82,9 +82,11 @@ pub fn decide<'a>(
         let (_, tar) = context::pack(&app.folder(project), &project.target())?;
         build::run(project, command.stdin_file(Arc::new(tar)), &name, settings, running)?;
         recipe::remember(project, &name, &recipe)?;
-        // One of cached layers alone is as old as they are.
+        // A build of cached layers alone is as old as they are.
         let needed = [reference_built].into();
-        for old in EngineBuilds::observe(engine)?.steps(engine, &[&name], KEEP, &needed) {
+        // Without an answer, old builds stay until the next build.
+        let old = EngineBuilds::observe(engine).map(|builds| builds.steps(engine, &[&name], KEEP, &needed));
+        for old in old.unwrap_or_default() {
             // One that a container uses stays.
             let _ = (old.action)(running);
         }
@@ -96,6 +98,23 @@ pub fn decide<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::report::Report;
+
+    #[test]
+    fn a_umask_does_not_hide_copied_files_from_the_containers_user() {
+        let project = Project::open(None, crate::project::Options::default(), Report::new(false)).unwrap();
+        for app in super::super::APPS {
+            let text = std::fs::read_to_string(app.folder(&project).join("Dockerfile")).unwrap();
+            for line in text.lines() {
+                let copies_all = ["supervisor", "tests"].iter().any(|name| {
+                    line.strip_prefix("COPY ").is_some_and(|rest| {
+                        rest.contains(&format!("--from={name} ")) && rest.split(' ').any(|word| word == ".")
+                    })
+                });
+                assert!(!copies_all || line.contains(" --chmod=755 "), "{line}");
+            }
+        }
+    }
 
     #[test]
     fn dependencies_and_the_supervisor_are_part_of_the_image_and_sources_are_not() {
