@@ -37,7 +37,7 @@ use crate::world::World;
 use service::Service;
 use sources::{More, Sources};
 use stack::Stack;
-pub use stack::tear_down;
+pub use stack::{PREFIX, loss, stored_todos, tear_down};
 
 /// The stage's name in reports.
 const STAGE: &str = "dev";
@@ -51,7 +51,7 @@ const USUAL: [&str; 5] =
 /// Serve both applications behind one port, with reload on each save; no cluster
 #[derive(Args, Debug, Clone)]
 pub struct Dev {
-    /// Have a scripted server answer for the assistant, without a key
+    /// Answer assistant requests from a scripted server; no API key needed
     #[arg(long)]
     pub fake_assistant: bool,
     /// Make an account with N todos
@@ -178,6 +178,18 @@ fn database_digest(credentials: &Credentials) -> Result<String> {
     secrets::digest(&pairs.map(|(key, value)| (key, value.expose())).collect::<Vec<_>>())
 }
 
+/// Returns whether the URLs of the database differ. A new AUTH_SECRET is no other database.
+fn names_other_database<'a>(
+    now: impl Iterator<Item = (&'a str, &'a Secret)>,
+    before: impl Iterator<Item = (&'a str, &'a Secret)>,
+) -> bool {
+    fn is_url((key, _): &(&str, &Secret)) -> bool {
+        [DATABASE_URL, DATABASE_URL_UNPOOLED].contains(key)
+    }
+    let exposed = |(key, value): (&'a str, &'a Secret)| (key, value.expose());
+    now.filter(is_url).map(exposed).ne(before.filter(is_url).map(exposed))
+}
+
 /// Says what has become of the containers when the user interrupts. A client ends after its container is removed; of one
 /// that had to be killed nobody knows.
 fn tell_end(report: &Report, running: &Arc<AtomicUsize>, stays: String) {
@@ -244,9 +256,13 @@ impl<'a> Session<'a> {
         stack::mark(self.project)?;
         let left = self.stack.prepare()?;
         if left > 0 {
-            report.note(format!("{left} containers of an earlier `dev` that was killed have been ended"));
+            report.note(format!("removed {left} containers that a killed `dev` left"));
         }
-        self.stack.check_port(self.project.settings.dev.port)?;
+        let port = self.project.settings.dev.port;
+        self.stack.check_port(port, &format!("cargo xtask dev --port {}", port.saturating_add(1)))?;
+        for app in &self.args.debug {
+            self.stack.check_port(app.debug_port(), "cargo xtask dev without --debug")?;
+        }
         self.sources = Sources::read(self.project, self.args.more())?;
         let mut images = Vec::new();
         let mut steps = Vec::new();
@@ -257,7 +273,7 @@ impl<'a> Session<'a> {
             steps.extend(step);
         }
         plan::apply_side_by_side(self.project, STAGE, Mode::Apply, steps)?;
-        let kept = self.stack.name("data");
+        let kept = self.stack.name(stack::DATA);
         let stays =
             if self.contract.embedded { format!("; the todos stay in the volume {kept}") } else { String::new() };
         tell_end(report, &self.running, stays);
@@ -388,8 +404,8 @@ impl<'a> Session<'a> {
         if self.sources.has_other_secrets(&before) {
             let changed = credentials::read(self.project, &self.contract.environment)?;
             let is_embedded = changed.embedded && self.credentials.embedded;
-            if !is_embedded && database_digest(&changed)? != database_digest(&self.credentials)? {
-                report.warn(".env names another database: `cargo xtask dev` uses it when it is started again");
+            if !is_embedded && names_other_database(changed.values(), self.credentials.values()) {
+                report.warn("`.env` names another database. Restart `cargo xtask dev` to use it.");
             } else {
                 self.print(App::Backend.name(), &format!("{DIM}.env changed{DIM:#}"));
                 self.saved.insert(App::Backend.name(), saved);
@@ -458,6 +474,23 @@ fn brief(line: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_another_url_is_another_database() {
+        let values = |url: &str, secret: &str| {
+            [(AUTH_SECRET, secret), (DATABASE_URL, url)].map(|(key, value)| (key, Secret::new(value)))
+        };
+        let differs = |now: &[(&str, Secret)], before: &[(&str, Secret)]| {
+            names_other_database(
+                now.iter().map(|(key, value)| (*key, value)),
+                before.iter().map(|(key, value)| (*key, value)),
+            )
+        };
+        let before = values("postgresql://db.test/x", "not-a-secret-1");
+        assert!(!differs(&values("postgresql://db.test/x", "not-a-secret-2"), &before));
+        assert!(differs(&values("postgresql://db.test/y", "not-a-secret-1"), &before));
+        assert!(differs(&before[..1], &before));
+    }
 
     #[test]
     fn usual_lines_are_left_out_and_requests_are_short() {

@@ -123,9 +123,12 @@ impl Teardown {
 fn ask(project: &Project, args: &Teardown, mut losses: Vec<String>) -> Result<()> {
     let place = Place::new(&project.cache);
     if args.removes_engine() && stop::exists(&place)? {
-        let clusters = stored::containers(&place)?.join(", ");
+        let mut clusters = stored::containers(&place)?;
+        clusters.retain(|name| !name.starts_with(dev::PREFIX));
+        let clusters = clusters.join(", ");
         let clusters = if clusters.is_empty() { String::new() } else { format!(", with the clusters {clusters}") };
         losses.push(format!("end the private Docker Engine and remove it with all its images{clusters}"));
+        losses.extend(dev::stored_todos(&place)?.iter().map(|volume| dev::loss(volume)));
     }
     if args.cache && holds_something(project)? {
         losses.push(format!("remove {}: tools, downloads and base images", project.cache));

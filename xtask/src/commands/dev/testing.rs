@@ -118,7 +118,7 @@ fn choose(project: &Project, path: &str) -> Result<(App, String)> {
         project.root.join(path).exists().then(|| (app, rest.to_string()))
     };
     APPS.into_iter().find_map(inside).ok_or_else(|| {
-        Failure::new(Class::Config, format!("no tests of an application are at `{path}` in the checkout"))
+        Failure::new(Class::Config, format!("`{path}` is not a test file or folder of an application"))
             .help("name a file or folder by its path: cargo xtask dev test apps/backend/tests/test_todos.py")
             .into()
     })
