@@ -124,11 +124,7 @@ impl Sources {
 
     /// Whether the image of `app` has to be built again.
     pub fn has_other_image(&self, before: &Self, app: App) -> bool {
-        let parts = |sources: &Self| -> Files {
-            let parts = sources.apps[&app].iter().filter(|(path, _)| image::is_part(path));
-            parts.map(|(path, what)| (path.clone(), what.clone())).collect()
-        };
-        parts(self) != parts(before)
+        image::parts(&self.apps[&app]) != image::parts(&before.apps[&app])
     }
 
     /// The message that brings the container of `app` from `before` to this; `None`: all that it has is as before.
