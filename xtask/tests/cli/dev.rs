@@ -63,6 +63,9 @@ fn removes_what_a_killed_dev_left_and_says_if_it_is_still_there() {
     sandbox.on("docker volume rm *", "echo 'volume is in use' >&2; exit 1");
     let failed = sandbox.run(&["teardown", "--data", "--yes", "--origin=release"]);
     assert!(failed.code != Some(0) && failed.stderr.contains("volume is in use"), "{failed}");
+    sandbox.on("docker volume rm *", "");
+    let left = sandbox.run(&["teardown", "--data", "--yes", "--origin=release"]);
+    assert!(left.code == Some(4) && left.stderr.contains("but still lists 0123456789ab"), "{left}");
     sandbox.on("docker volume rm *", ": > $FAKES/no-volume");
     let removed = sandbox.run(&["teardown", "--data", "--yes", "--origin=release"]);
     assert!(removed.stderr.contains("delete the todos of `cargo xtask dev`: volume todo-dev-"), "{removed}");

@@ -84,8 +84,10 @@ impl Stack {
         let result = remove.run();
         // A container of a killed `dev` may be ending by itself right now.
         let left = self.list(noun, filters)?;
-        if let (false, Err(error)) = (left.is_empty(), result) {
-            return Err(error);
+        if !left.is_empty() {
+            result?;
+            let what = format!("the Docker Engine removed the {noun}s of `dev`, but still lists {}", left.join(", "));
+            return Err(Failure::new(Class::Machine, what).help("remove them again: cargo xtask teardown").into());
         }
         Ok(found.len())
     }
