@@ -259,9 +259,10 @@ impl<'a> Session<'a> {
             report.note(format!("removed {left} containers that a killed `dev` left"));
         }
         let port = self.project.settings.dev.port;
-        self.stack.check_port(port, &format!("cargo xtask dev --port {}", port.saturating_add(1)))?;
+        self.stack
+            .check_port(port, &format!("take another port: cargo xtask dev --port {}", port.saturating_add(1)))?;
         for app in &self.args.debug {
-            self.stack.check_port(app.debug_port(), "cargo xtask dev without --debug")?;
+            self.stack.check_port(app.debug_port(), "leave out the debugger: cargo xtask dev")?;
         }
         let sources = Sources::read(self.project, self.args.more())?;
         let mut images = Vec::new();
@@ -352,7 +353,7 @@ impl<'a> Session<'a> {
                 Event::Ended(part, number, error) if self.services.get(part).is_some_and(|part| part.is(number)) => {
                     return Err(self.ended(part, error));
                 }
-                // Its successor runs.
+                // A save has replaced this container.
                 Event::Ended(..) => {}
             }
         }

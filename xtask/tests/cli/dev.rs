@@ -93,7 +93,7 @@ fn a_port_that_dev_of_another_checkout_holds_is_told_with_its_process() {
     sandbox.on("docker container ls --format *publish=5678*", "echo '/other (process 42)'");
     let run = sandbox.run(&["dev", "--port=3999", "--debug=backend", "--origin=release"]);
     let told = "error: port 5678 is held by `cargo xtask dev` of /other (process 42)";
-    assert!(run.code == Some(4) && run.stderr.contains(told) && run.stderr.contains("without --debug"), "{run}");
+    assert!(run.code == Some(4) && run.stderr.contains(told) && run.stderr.contains("leave out the debugger"), "{run}");
 }
 
 #[test]

@@ -100,7 +100,10 @@ impl Sources {
     /// others, which the next save delivers.
     pub fn advance(&mut self, now: &Self, mut deliver: impl FnMut(&Self, Part) -> Result<()>) -> Vec<anyhow::Error> {
         let mut errors = Vec::new();
-        for (app, files) in &now.apps {
+        let mut apps: Vec<_> = now.apps.iter().collect();
+        // Nothing waits for a build, which may fail again at each save.
+        apps.sort_by_key(|(app, _)| self.apps.contains_key(app) && now.has_other_image(self, **app));
+        for (app, files) in apps {
             if self.apps.get(app) != Some(files) {
                 match deliver(self, Part::App(*app)) {
                     Ok(()) => drop(self.apps.insert(*app, files.clone())),
@@ -218,6 +221,18 @@ mod tests {
         });
         assert!(errors.is_empty() && delivered == sources("2", "3", "2"));
         assert_eq!(parts, [Part::App(App::Backend), Part::App(App::Frontend)]);
+    }
+
+    #[test]
+    fn what_needs_no_build_is_delivered_first() {
+        let mut now = sources("2", "2", "1");
+        now.apps.get_mut(&App::Backend).unwrap().insert("requirements.txt".to_owned(), "file 1".to_owned());
+        let mut parts = Vec::new();
+        sources("1", "1", "1").advance(&now, |_, part| {
+            parts.push(part);
+            Ok(())
+        });
+        assert_eq!(parts, [Part::App(App::Frontend), Part::App(App::Backend)]);
     }
 
     #[test]

@@ -102,8 +102,9 @@ impl Stack {
         Ok(left)
     }
 
-    /// Refuses a port that somebody holds, and says who. `other` is the command that takes another port or none.
-    pub fn check_port(&self, port: u16, other: &str) -> Result<()> {
+    /// Refuses a port that somebody holds, and says who. `instead` is what the user can do besides ending
+    /// the holder.
+    pub fn check_port(&self, port: u16, instead: &str) -> Result<()> {
         let ours = format!("{{{{.Label \"{LABEL}\"}}}} (process {{{{.Label \"{PROCESS}\"}}}})");
         let list = self.engine.docker().args(["container", "ls", "--format", &ours]);
         let list = list.args(["--filter", &format!("publish={port}"), "--filter", &format!("label={LABEL}")]);
@@ -114,7 +115,7 @@ impl Stack {
         };
         let Some(holder) = holder else { return Ok(()) };
         Err(Failure::new(Class::Machine, format!("port {port} is held by {holder}"))
-            .help(format!("end it, or take another port: {other}"))
+            .help(format!("end it, or {instead}"))
             .into())
     }
 
