@@ -21,8 +21,8 @@ const MARK_TEXT: &str = "Signature: 8a477f597d28d172789f06886806bc55\n\
                          # The cache of todo-xtask. `cargo xtask teardown --cache` removes this folder.\n";
 
 /// What xtask makes in a cache. It counts where there is no mark.
-const UNMARKED: [&str; 10] =
-    ["apt", "bases", "engine", "engine-used", "locks", "minikube", "needed", "origin", "packages", "release"];
+const UNMARKED: [&str; 11] =
+    ["apt", "bases", "dev", "engine", "engine-used", "locks", "minikube", "needed", "origin", "packages", "release"];
 
 /// The cache's folder; it need not exist yet.
 pub fn locate() -> Result<Utf8PathBuf> {
@@ -146,7 +146,9 @@ mod tests {
     #[test]
     fn a_cache_from_before_the_mark_is_used_and_removed_if_nothing_else_is_in_it() {
         let (_temp, folder) = folder();
-        std::fs::create_dir_all(folder.join("engine")).unwrap();
+        for name in ["engine", "dev"] {
+            std::fs::create_dir_all(folder.join(name)).unwrap();
+        }
         std::fs::write(folder.join("origin"), "packages").unwrap();
         claim(&folder).unwrap();
         assert!(!folder.join(MARK).exists(), "others may have put something there too");
@@ -155,7 +157,7 @@ mod tests {
         let error = remove(&folder).unwrap_err();
         let failure = error.downcast_ref::<Failure>().unwrap();
         assert!(failure.to_string().contains("besides the cache it holds photos"), "{failure}");
-        assert!(failure.hints()[1].ends_with("/todo-xtask/{engine,origin}"), "{failure:?}");
+        assert!(failure.hints()[1].ends_with("/todo-xtask/{dev,engine,origin}"), "{failure:?}");
         assert!(folder.join("engine").exists());
         std::fs::remove_file(folder.join("photos")).unwrap();
         remove(&folder).unwrap();

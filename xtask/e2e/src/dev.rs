@@ -463,7 +463,7 @@ fn killed(stage: &Stage) -> Result<()> {
     }
     dev.end()?;
     stage.start(&["--debug", "backend,frontend"], READY[0])?;
-    ensure!(stage.said()?.contains("of an earlier `dev` that was killed"), "nothing is said of what was left");
+    ensure!(stage.said()?.contains("containers that a killed `dev` left"), "nothing is said of what was left");
     ensure!(stage.containers()?.len() == 4, "{:?}", stage.containers()?);
     TcpStream::connect("127.0.0.1:5678").context("debugpy does not answer")?;
     let inspector = ureq::get("http://127.0.0.1:9229/json/version").call()?.body_mut().read_to_string()?;

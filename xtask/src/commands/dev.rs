@@ -34,10 +34,10 @@ use crate::secrets::{self, Secret};
 use crate::stages::machine;
 use crate::stages::proof::http;
 use crate::world::World;
-use service::Service;
-use sources::{More, Sources};
+use service::{Number, Service};
+use sources::{More, Part, Sources};
 use stack::Stack;
-pub use stack::tear_down;
+pub use stack::{PREFIX, loss, stored_todos, tear_down};
 
 /// The stage's name in reports.
 const STAGE: &str = "dev";
@@ -51,7 +51,7 @@ const USUAL: [&str; 5] =
 /// Serve both applications behind one port, with reload on each save; no cluster
 #[derive(Args, Debug, Clone)]
 pub struct Dev {
-    /// Have a scripted server answer for the assistant, without a key
+    /// Answer assistant requests from a scripted server; no API key needed
     #[arg(long)]
     pub fake_assistant: bool,
     /// Make an account with N todos
@@ -114,7 +114,7 @@ enum Event {
     /// A container printed a line.
     Line(&'static str, String),
     /// A container has ended, and why.
-    Ended(&'static str, Option<anyhow::Error>),
+    Ended(&'static str, Number, Option<anyhow::Error>),
     /// A file was saved, or some.
     Saved(Sources),
     /// Both applications answer for the first time.
@@ -176,6 +176,18 @@ fn database_digest(credentials: &Credentials) -> Result<String> {
     let keys = [AUTH_SECRET, DATABASE_URL, DATABASE_URL_UNPOOLED];
     let pairs = credentials.values().filter(|(key, _)| keys.contains(key));
     secrets::digest(&pairs.map(|(key, value)| (key, value.expose())).collect::<Vec<_>>())
+}
+
+/// Returns whether the URLs of the database differ. A new AUTH_SECRET is no other database.
+fn names_other_database<'a>(
+    now: impl Iterator<Item = (&'a str, &'a Secret)>,
+    before: impl Iterator<Item = (&'a str, &'a Secret)>,
+) -> bool {
+    fn is_url((key, _): &(&str, &Secret)) -> bool {
+        [DATABASE_URL, DATABASE_URL_UNPOOLED].contains(key)
+    }
+    let exposed = |(key, value): (&'a str, &'a Secret)| (key, value.expose());
+    now.filter(is_url).map(exposed).ne(before.filter(is_url).map(exposed))
 }
 
 /// Says what has become of the containers when the user interrupts. A client ends after its container is removed; of one
@@ -244,20 +256,25 @@ impl<'a> Session<'a> {
         stack::mark(self.project)?;
         let left = self.stack.prepare()?;
         if left > 0 {
-            report.note(format!("{left} containers of an earlier `dev` that was killed have been ended"));
+            report.note(format!("removed {left} containers that a killed `dev` left"));
         }
-        self.stack.check_port(self.project.settings.dev.port)?;
-        self.sources = Sources::read(self.project, self.args.more())?;
+        let port = self.project.settings.dev.port;
+        self.stack
+            .check_port(port, &format!("take another port: cargo xtask dev --port {}", port.saturating_add(1)))?;
+        for app in &self.args.debug {
+            self.stack.check_port(app.debug_port(), "leave out the debugger: cargo xtask dev")?;
+        }
+        let sources = Sources::read(self.project, self.args.more())?;
         let mut images = Vec::new();
         let mut steps = Vec::new();
         for app in APPS {
             let target = self.target(app);
-            let (image, step) = image::decide(self.project, self.world, app, target, &self.sources.apps[&app])?;
+            let (image, step) = image::decide(self.project, self.world, app, target, &sources.apps[&app])?;
             images.push((app, image));
             steps.extend(step);
         }
         plan::apply_side_by_side(self.project, STAGE, Mode::Apply, steps)?;
-        let kept = self.stack.name("data");
+        let kept = self.stack.name(stack::DATA);
         let stays =
             if self.contract.embedded { format!("; the todos stay in the volume {kept}") } else { String::new() };
         tell_end(report, &self.running, stays);
@@ -265,8 +282,9 @@ impl<'a> Session<'a> {
             self.run_part("postgres", &self.stack.postgres(self.project, self.world))?;
         }
         for (app, image) in images {
-            self.run_app(app, &image)?;
+            self.run_app(app, &image, &sources)?;
         }
+        self.sources = sources;
         let proxy = self.stack.proxy(self.project, self.world)?;
         self.run_part("proxy", &proxy)
     }
@@ -281,11 +299,11 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    /// Runs `app` and sends it everything.
-    fn run_app(&mut self, app: App, image: &str) -> Result<()> {
+    /// Runs `app` and sends it all of `sources`.
+    fn run_app(&mut self, app: App, image: &str, sources: &Sources) -> Result<()> {
         self.saved.insert(app.name(), Instant::now());
         self.run_part(app.name(), &self.stack.application(app, image, self.contract, self.args))?;
-        let mut message = self.sources.message(self.project, None, app)?;
+        let mut message = sources.message(self.project, None, app)?;
         if let (App::Backend, Some(message)) = (app, &mut message) {
             message["secrets"] = self.secrets();
         }
@@ -331,12 +349,12 @@ impl<'a> Session<'a> {
             match event {
                 Event::Line(part, line) => self.print(part, &line),
                 Event::Answered => self.answered(began),
-                Event::Saved(now) => {
-                    if let Err(error) = self.save(now) {
-                        self.project.report.error(&error);
-                    }
+                Event::Saved(now) => self.save(&now),
+                Event::Ended(part, number, error) if self.services.get(part).is_some_and(|part| part.is(number)) => {
+                    return Err(self.ended(part, error));
                 }
-                Event::Ended(part, error) => return Err(self.ended(part, error)),
+                // A save has replaced this container.
+                Event::Ended(..) => {}
             }
         }
         Ok(())
@@ -364,40 +382,48 @@ impl<'a> Session<'a> {
             .into()
     }
 
-    fn save(&mut self, now: Sources) -> Result<()> {
-        let report = self.project.report.clone();
-        let before = std::mem::replace(&mut self.sources, now);
+    fn save(&mut self, now: &Sources) {
         let saved = Instant::now();
-        for app in APPS {
-            let Some(difference) = self.sources.difference(&before, app) else { continue };
-            self.saved.insert(app.name(), saved);
-            self.print(app.name(), &format!("{DIM}{difference}{DIM:#}"));
-            if self.sources.has_other_image(&before, app) {
-                let files = &self.sources.apps[&app];
-                let (image, step) = image::decide(self.project, self.world, app, self.target(app), files)?;
-                plan::apply(self.project, STAGE, Mode::Apply, step.into_iter().collect())?;
-                if let Some(service) = self.services.remove(app.name()) {
-                    service.end();
-                }
-                self.run_app(app, &image)?;
-                continue;
-            }
-            let message = self.sources.message(self.project, Some(&before), app)?;
+        let mut delivered = std::mem::take(&mut self.sources);
+        let errors = delivered.advance(now, |before, part| match part {
+            Part::App(app) => self.deliver(app, before, now, saved),
+            Part::Secrets => self.deliver_secrets(saved),
+        });
+        self.sources = delivered;
+        errors.iter().for_each(|error| self.project.report.error(error));
+    }
+
+    /// Brings the container of `app` from `before` to `now`.
+    fn deliver(&mut self, app: App, before: &Sources, now: &Sources, saved: Instant) -> Result<()> {
+        let Some(difference) = now.difference(before, app) else { return Ok(()) };
+        self.saved.insert(app.name(), saved);
+        self.print(app.name(), &format!("{DIM}{difference}{DIM:#}"));
+        // Without a container, an earlier save has ended it and could not start the next.
+        if !now.has_other_image(before, app) && self.services.contains_key(app.name()) {
+            let message = now.message(self.project, Some(before), app)?;
             self.tell(app, message);
+            return Ok(());
         }
-        if self.sources.has_other_secrets(&before) {
-            let changed = credentials::read(self.project, &self.contract.environment)?;
-            let is_embedded = changed.embedded && self.credentials.embedded;
-            if !is_embedded && database_digest(&changed)? != database_digest(&self.credentials)? {
-                report.warn(".env names another database: `cargo xtask dev` uses it when it is started again");
-            } else {
-                self.print(App::Backend.name(), &format!("{DIM}.env changed{DIM:#}"));
-                self.saved.insert(App::Backend.name(), saved);
-                self.credentials = changed;
-                let secrets = self.secrets();
-                self.tell(App::Backend, Some(json!({ "secrets": secrets })));
-            }
+        let (image, step) = image::decide(self.project, self.world, app, self.target(app), &now.apps[&app])?;
+        plan::apply(self.project, STAGE, Mode::Apply, step.into_iter().collect())?;
+        if let Some(service) = self.services.remove(app.name()) {
+            service.end();
         }
+        self.run_app(app, &image, now)
+    }
+
+    fn deliver_secrets(&mut self, saved: Instant) -> Result<()> {
+        let changed = credentials::read(self.project, &self.contract.environment)?;
+        let is_embedded = changed.embedded && self.credentials.embedded;
+        if !is_embedded && names_other_database(changed.values(), self.credentials.values()) {
+            self.project.report.warn("`.env` names another database. Restart `cargo xtask dev` to use it.");
+            return Ok(());
+        }
+        self.print(App::Backend.name(), &format!("{DIM}.env changed{DIM:#}"));
+        self.saved.insert(App::Backend.name(), saved);
+        self.credentials = changed;
+        let secrets = self.secrets();
+        self.tell(App::Backend, Some(json!({ "secrets": secrets })));
         Ok(())
     }
 
@@ -458,6 +484,23 @@ fn brief(line: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_another_url_is_another_database() {
+        let values = |url: &str, secret: &str| {
+            [(AUTH_SECRET, secret), (DATABASE_URL, url)].map(|(key, value)| (key, Secret::new(value)))
+        };
+        let differs = |now: &[(&str, Secret)], before: &[(&str, Secret)]| {
+            names_other_database(
+                now.iter().map(|(key, value)| (*key, value)),
+                before.iter().map(|(key, value)| (*key, value)),
+            )
+        };
+        let before = values("postgresql://db.test/x", "not-a-secret-1");
+        assert!(!differs(&values("postgresql://db.test/x", "not-a-secret-2"), &before));
+        assert!(differs(&values("postgresql://db.test/y", "not-a-secret-1"), &before));
+        assert!(differs(&before[..1], &before));
+    }
 
     #[test]
     fn usual_lines_are_left_out_and_requests_are_short() {

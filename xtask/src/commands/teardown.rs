@@ -85,12 +85,15 @@ pub fn run(project: &Project, args: &Teardown) -> Result<()> {
             let origin = origin::present(project, &engine)?;
             let tools = Toolbox::new(project, engine, origin.as_ref())?;
             let engine = &tools.engine;
-            let dev = dev::tear_down(project, engine, args.data || args.removes_engine())?;
+            // The private engine takes the todos of `dev` with it, after the question that names them.
+            let goes_with_engine = engine.private && args.removes_engine();
+            let removes_todos = args.data || args.removes_engine() && !goes_with_engine;
+            let dev = dev::tear_down(project, engine, removes_todos)?.filter(|_| !goes_with_engine);
             left = Left { dev, ..release_and_cluster(project, &tools, args)? };
             if args.removes_images() {
                 remove_images(project, engine, args)?;
             }
-            if !(engine.private && args.removes_engine()) {
+            if !goes_with_engine {
                 left.engine = stays_in_engine(project, engine)?;
             }
         }
@@ -123,9 +126,12 @@ impl Teardown {
 fn ask(project: &Project, args: &Teardown, mut losses: Vec<String>) -> Result<()> {
     let place = Place::new(&project.cache);
     if args.removes_engine() && stop::exists(&place)? {
-        let clusters = stored::containers(&place)?.join(", ");
+        let mut clusters = stored::containers(&place)?;
+        clusters.retain(|name| !name.starts_with(dev::PREFIX));
+        let clusters = clusters.join(", ");
         let clusters = if clusters.is_empty() { String::new() } else { format!(", with the clusters {clusters}") };
         losses.push(format!("end the private Docker Engine and remove it with all its images{clusters}"));
+        losses.extend(dev::stored_todos(&place)?.iter().map(|volume| dev::loss(volume)));
     }
     if args.cache && holds_something(project)? {
         losses.push(format!("remove {}: tools, downloads and base images", project.cache));

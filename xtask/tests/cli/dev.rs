@@ -1,5 +1,7 @@
 //! What `dev` asks and refuses before it serves, and what `teardown` removes of it.
 
+use std::fs;
+
 use crate::common::{DOTENV, Sandbox};
 
 const URL: &str = "postgresql://u:not-a-secret-canary-password@db.lan/x?sslmode=require";
@@ -39,7 +41,7 @@ fn an_engine_that_does_not_say_what_it_has_is_an_error_and_nothing_is_removed() 
     sandbox.on("docker volume ls *", "");
     let teardown = sandbox.run(&["teardown", "--data", "--yes", "--origin=release"]);
     for run in [dev, teardown] {
-        let told = "error: the Docker Engine does not say which containers `dev` has: `docker container ls";
+        let told = "error: cannot list the containers of `dev`: `docker container ls";
         assert!(run.code == Some(4) && run.stderr.contains(told), "{run}");
     }
     assert!(!sandbox.calls().contains("rm "), "{}", sandbox.calls());
@@ -61,6 +63,9 @@ fn removes_what_a_killed_dev_left_and_says_if_it_is_still_there() {
     sandbox.on("docker volume rm *", "echo 'volume is in use' >&2; exit 1");
     let failed = sandbox.run(&["teardown", "--data", "--yes", "--origin=release"]);
     assert!(failed.code != Some(0) && failed.stderr.contains("volume is in use"), "{failed}");
+    sandbox.on("docker volume rm *", "");
+    let left = sandbox.run(&["teardown", "--data", "--yes", "--origin=release"]);
+    assert!(left.code == Some(4) && left.stderr.contains("but still lists 0123456789ab"), "{left}");
     sandbox.on("docker volume rm *", ": > $FAKES/no-volume");
     let removed = sandbox.run(&["teardown", "--data", "--yes", "--origin=release"]);
     assert!(removed.stderr.contains("delete the todos of `cargo xtask dev`: volume todo-dev-"), "{removed}");
@@ -84,6 +89,30 @@ fn a_port_that_dev_of_another_checkout_holds_is_told_with_its_process() {
     let run = sandbox.run(&["dev", "--port=3999", "--origin=release"]);
     let told = "error: port 3999 is held by `cargo xtask dev` of /other (process 42)";
     assert!(run.code == Some(4) && run.stderr.contains(told) && run.stderr.contains("--port 4000"), "{run}");
+    sandbox.on("docker container ls --format *", "");
+    sandbox.on("docker container ls --format *publish=5678*", "echo '/other (process 42)'");
+    let run = sandbox.run(&["dev", "--port=3999", "--debug=backend", "--origin=release"]);
+    let told = "error: port 5678 is held by `cargo xtask dev` of /other (process 42)";
+    assert!(run.code == Some(4) && run.stderr.contains(told) && run.stderr.contains("leave out the debugger"), "{run}");
+}
+
+#[test]
+fn teardown_does_not_end_a_dev_test_that_runs() {
+    let sandbox = Sandbox::with_tools();
+    sandbox.dotenv(DOTENV);
+    sandbox.on("docker container ls *", "echo 'context deadline exceeded' >&2; exit 1");
+    sandbox.run(&["dev", "--origin=release"]);
+    let locks = sandbox.cache.join("locks");
+    let own = locks.as_std_path().read_dir().unwrap().map(|found| found.unwrap().file_name().into_string().unwrap());
+    let own = own.filter(|name| name.starts_with("dev-")).collect::<Vec<_>>().concat();
+    let file = fs::File::create(locks.join(own.replace(".lock", "-test.lock"))).unwrap();
+    file.lock().unwrap();
+    for noun in ["container", "volume", "network"] {
+        sandbox.on(&format!("docker {noun} ls *"), "echo 0123456789ab");
+    }
+    let run = sandbox.run(&["teardown", "--origin=release"]);
+    assert!(run.stderr.contains("error: another xtask is at work on `dev-"), "{run}");
+    assert!(!sandbox.calls().contains("rm "), "{run}{}", sandbox.calls());
 }
 
 #[test]
@@ -92,7 +121,8 @@ fn tests_that_are_not_an_applications_are_refused_with_an_example() {
     for path in ["apps/backend/tests/none.py", "README.md"] {
         let run = sandbox.run(&["dev", "test", path]);
         assert!(
-            run.code == Some(3) && run.stderr.contains(&format!("no tests of an application are at `{path}`")),
+            run.code == Some(3)
+                && run.stderr.contains(&format!("`{path}` is not a test file or folder of an application")),
             "{run}"
         );
     }

@@ -66,6 +66,34 @@ fn what_nobody_can_bring_back_is_asked_for() {
 }
 
 #[test]
+fn todos_of_dev_in_the_private_engine_are_named_whatever_checkout_they_are_of() {
+    let sandbox = Sandbox::with_tools();
+    sandbox.on(
+        "docker version *",
+        "echo 'Cannot connect to the Docker daemon at unix:///nonexistent/docker.sock. Is it running?' >&2; exit 1",
+    );
+    let data = sandbox.cache.join("engine/data");
+    for volume in ["todo-dev-0a0a0a0a-data", "todo-dev-0a0a0a0a-socket", "todo-dev-1b1b1b1b-data", "data"] {
+        fs::create_dir_all(data.join("volumes").join(volume)).unwrap();
+    }
+    for (id, name) in [("01", "todo"), ("02", "todo-dev-0a0a0a0a-proxy")] {
+        let folder = data.join("containers").join(id);
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join("config.v2.json"), format!(r#"{{"Name":"/{name}"}}"#)).unwrap();
+    }
+    insta::assert_snapshot!(sandbox.run(&["teardown", "--engine", "--origin=release"]), @"
+    exit code 4
+    -- stderr
+    This will, on this machine:
+      - end the private Docker Engine and remove it with all its images, with the clusters todo
+      - delete the todos of `cargo xtask dev`: volume todo-dev-0a0a0a0a-data
+      - delete the todos of `cargo xtask dev`: volume todo-dev-1b1b1b1b-data
+    error: this needs your consent, and there is no terminal to ask at
+      try: run the same command with --yes
+    ");
+}
+
+#[test]
 fn what_stays_in_the_engine_is_named_with_its_size() {
     let sandbox = with_images();
     insta::assert_snapshot!(sandbox.run(&["teardown", "--origin=release"]), @"

@@ -1,5 +1,6 @@
 //! The images of `dev`: the dependencies of an application and its supervisor. The sources are not in them.
 
+use std::fs::File;
 use std::sync::Arc;
 
 use anyhow::Result;
@@ -28,14 +29,28 @@ pub fn is_part(path: &str) -> bool {
 
 /// What `dev` needs to know of an application besides what its image has: every file by its path in the application.
 pub fn files(project: &Project, app: App) -> Result<Files> {
-    let folder = app.folder(project);
-    let mut files = context::read(&folder)?;
-    let supervisor = context::tree(&folder.join(SUPERVISOR))?;
+    with_supervisor(project, app, context::read(&app.folder(project))?)
+}
+
+fn with_supervisor(project: &Project, app: App, mut files: Files) -> Result<Files> {
+    let supervisor = context::tree(&app.folder(project).join(SUPERVISOR))?;
     files.extend(supervisor.into_iter().map(|(path, what)| (format!("{SUPERVISOR}/{path}"), what)));
     Ok(files)
 }
 
-/// Returns the image of `app` for these `files`, and the step that builds it if the engine does not have it.
+/// The files that go into the image.
+pub fn parts(files: &Files) -> Files {
+    files.iter().filter(|(path, _)| is_part(path)).map(|(path, what)| (path.clone(), what.clone())).collect()
+}
+
+/// Returns the files that go into the image of `app`, and the tar of the context with these very bytes.
+fn pack(project: &Project, app: App) -> Result<(Files, File)> {
+    let (files, tar) = context::pack(&app.folder(project), &project.target())?;
+    Ok((parts(&with_supervisor(project, app, files)?), tar))
+}
+
+/// Returns the image of `app` for these `files`, and the step that builds it if the engine does not have it. What is saved
+/// between the look at `files` and this call is part of the build and of its tag.
 pub fn decide<'a>(
     project: &'a Project,
     world: &'a World,
@@ -51,18 +66,28 @@ pub fn decide<'a>(
         let what = format!("the engine does not have the base image {missing}");
         return Err(Failure::new(Class::Image, what).help("cargo xtask images").into());
     }
-    let parts = files.iter().filter(|(path, _)| is_part(path)).map(|(path, what)| (path.clone(), what.clone()));
     let mut args = settings.bases.clone();
     args.insert("target".to_owned(), target.to_owned());
-    let recipe = Recipe::new(parts.collect(), args, ids);
     let name = format!("{}-{}", app.image(), if target == testing::TARGET { "dev-test" } else { target });
-    let reference = format!("{name}:{}", recipe.tag());
     let last = recipe::last(project, &name);
-    if engine.image_id(&reference)?.is_some() {
+    let look = |files: Files| -> Result<(Recipe, String, bool)> {
+        let recipe = Recipe::new(files, args.clone(), ids.clone());
+        let reference = format!("{name}:{}", recipe.tag());
+        let is_built = engine.image_id(&reference)?.is_some();
         // The next difference is told against what was used last.
-        if last.as_ref() != Some(&recipe) {
+        if is_built && last.as_ref() != Some(&recipe) {
             recipe::remember(project, &name, &recipe)?;
         }
+        Ok((recipe, reference, is_built))
+    };
+    let (_, reference, is_built) = look(parts(files))?;
+    if is_built {
+        return Ok((reference, None));
+    }
+    // The tag describes the bytes that are sent, whatever is saved from here on.
+    let (packed, tar) = pack(project, app)?;
+    let (recipe, reference, is_built) = look(packed)?;
+    if is_built {
         return Ok((reference, None));
     }
     let why = match last {
@@ -79,12 +104,13 @@ pub fn decide<'a>(
     let shown = format!("{command} < (tar of {})", settings.context);
     let reference_built = reference.clone();
     let step = Step::new(format!("build {name}"), why, shown, move |running| {
-        let (_, tar) = context::pack(&app.folder(project), &project.target())?;
         build::run(project, command.stdin_file(Arc::new(tar)), &name, settings, running)?;
         recipe::remember(project, &name, &recipe)?;
-        // One of cached layers alone is as old as they are.
+        // A build of cached layers alone is as old as they are.
         let needed = [reference_built].into();
-        for old in EngineBuilds::observe(engine)?.steps(engine, &[&name], KEEP, &needed) {
+        // Without an answer, old builds stay until the next build.
+        let old = EngineBuilds::observe(engine).map(|builds| builds.steps(engine, &[&name], KEEP, &needed));
+        for old in old.unwrap_or_default() {
             // One that a container uses stays.
             let _ = (old.action)(running);
         }
@@ -96,6 +122,47 @@ pub fn decide<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::report::Report;
+    use sha2::{Digest, Sha256};
+    use std::io::Read;
+
+    #[test]
+    fn a_umask_does_not_hide_copied_files_from_the_containers_user() {
+        let project = Project::open(None, crate::project::Options::default(), Report::new(false)).unwrap();
+        for app in super::super::APPS {
+            let text = std::fs::read_to_string(app.folder(&project).join("Dockerfile")).unwrap();
+            for line in text.lines() {
+                let copies_all = ["supervisor", "tests"].iter().any(|name| {
+                    line.strip_prefix("COPY ").is_some_and(|rest| {
+                        rest.contains(&format!("--from={name} ")) && rest.split(' ').any(|word| word == ".")
+                    })
+                });
+                assert!(!copies_all || line.contains(" --chmod=755 "), "{line}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_tag_describes_the_bytes_that_are_sent() {
+        let project = Project::open(None, crate::project::Options::default(), Report::new(false)).unwrap();
+        for app in super::super::APPS {
+            let (packed, tar) = pack(&project, app).unwrap();
+            assert_eq!(packed, parts(&files(&project, app).unwrap()), "the next look finds the image");
+            for entry in tar::Archive::new(tar).entries().unwrap() {
+                let mut entry = entry.unwrap();
+                let path = entry.path().unwrap().to_string_lossy().into_owned();
+                let mut content = Vec::new();
+                entry.read_to_end(&mut content).unwrap();
+                if is_part(&path) {
+                    assert_eq!(
+                        packed[&path].rsplit(' ').next(),
+                        Some(&*context::hex(&Sha256::digest(&content))),
+                        "{path}"
+                    );
+                }
+            }
+        }
+    }
 
     #[test]
     fn dependencies_and_the_supervisor_are_part_of_the_image_and_sources_are_not() {

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, PipeWriter, Write};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::Sender;
 use std::thread::JoinHandle;
 
@@ -16,8 +16,14 @@ use crate::process::Process;
 pub struct Service {
     input: Option<PipeWriter>,
     thread: JoinHandle<()>,
-    is_ending: Arc<AtomicBool>,
+    number: Number,
 }
+
+/// Tells a container from others of the same part: its end may be reported when the next one runs already.
+pub type Number = usize;
+
+/// The number of the next container.
+static NEXT: AtomicUsize = AtomicUsize::new(0);
 
 impl Service {
     /// Runs `process`; each line that it prints, and its end, is an event of `part`. `running` counts it until its container is
@@ -32,8 +38,7 @@ impl Service {
         let piped = process.pipe_from(Some(read))?;
         running.fetch_add(1, Ordering::SeqCst);
         let running = running.clone();
-        let (events, is_ending) = (events.clone(), Arc::new(AtomicBool::new(false)));
-        let wanted = is_ending.clone();
+        let (events, number) = (events.clone(), NEXT.fetch_add(1, Ordering::SeqCst));
         let thread = std::thread::spawn(move || {
             let mut reader = BufReader::new(piped.reader());
             let mut line = Vec::new();
@@ -46,11 +51,14 @@ impl Service {
             if !error.as_ref().is_some_and(|error| error.to_string().contains("(signal: 9")) {
                 running.fetch_sub(1, Ordering::SeqCst);
             }
-            if !wanted.load(Ordering::SeqCst) {
-                let _ = events.send(Event::Ended(part, error));
-            }
+            let _ = events.send(Event::Ended(part, number, error));
         });
-        Ok(Self { input: Some(input), thread, is_ending })
+        Ok(Self { input: Some(input), thread, number })
+    }
+
+    /// Returns whether this is the container with the `number` of an event.
+    pub fn is(&self, number: Number) -> bool {
+        self.number == number
     }
 
     /// Sends a message to the supervisor. If it has ended, its event says so.
@@ -69,8 +77,30 @@ impl Service {
 
     /// Ends the container and waits until it is removed.
     pub fn end(self) {
-        self.is_ending.store(true, Ordering::SeqCst);
         drop(self.input);
         let _ = self.thread.join();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc::channel;
+
+    #[test]
+    fn an_end_is_that_of_one_container_and_not_of_its_successor() {
+        let (send, events) = channel();
+        let count = Arc::default();
+        let start =
+            |script: &str| Service::start("x", &Process::new("sh").args(["-c", script]), &send, &count).unwrap();
+        let killed = start("exit 137");
+        let number = killed.number;
+        killed.end();
+        let next = start("cat");
+        let Event::Ended("x", ended, Some(_)) = events.recv().unwrap() else { panic!("another event") };
+        assert!(ended == number && !next.is(ended));
+        next.end();
+        let Event::Ended("x", ended, None) = events.recv().unwrap() else { panic!("another event") };
+        assert!(ended != number);
     }
 }

@@ -1,6 +1,7 @@
 //! What is saved, and what each container is sent of it.
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::sync::mpsc::Sender;
 
 use anyhow::{Context, Result};
@@ -10,6 +11,7 @@ use serde_json::{Map, Value, json};
 
 use super::{APPS, App, Event, image};
 use crate::commands::deploy::watch::wake::Wake;
+use crate::deadlines;
 use crate::dotenv::{self, Source};
 use crate::project::Project;
 use crate::stages::images::context::{self, FOLDER, Files};
@@ -29,6 +31,18 @@ pub enum More {
     Assistant,
     /// All tests.
     Tests,
+}
+
+/// After so many failed looks in a row, a warning says that the sources cannot be read.
+const UNREADABLE: u32 = 5;
+
+/// What is delivered by itself.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Part {
+    /// The files of an application.
+    App(App),
+    /// The secrets in `.env`.
+    Secrets,
 }
 
 /// Everything that `dev` serves, as it was at one moment.
@@ -73,14 +87,37 @@ impl Sources {
         let mut tar = tar::Builder::new(Vec::new());
         for (path, _) in self.apps[&app].iter().filter(|(_, what)| *what != FOLDER) {
             let file = app.folder(project).join(path);
-            tar.append_path_with_name(&file, path).with_context(|| format!("reading {file}"))?;
+            match tar.append_path_with_name(&file, path) {
+                // The next look finds it gone.
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                result => result.with_context(|| format!("reading {file}"))?,
+            }
         }
         Ok(tar.into_inner()?)
     }
 
-    /// Whether `.env` differs.
-    pub fn has_other_secrets(&self, before: &Self) -> bool {
-        self.dotenv != before.dotenv
+    /// Calls `deliver` with each part that differs in `now`, and takes over what was delivered. Returns the errors of the
+    /// others, which the next save delivers.
+    pub fn advance(&mut self, now: &Self, mut deliver: impl FnMut(&Self, Part) -> Result<()>) -> Vec<anyhow::Error> {
+        let mut errors = Vec::new();
+        let mut apps: Vec<_> = now.apps.iter().collect();
+        // Nothing waits for a build, which may fail again at each save.
+        apps.sort_by_key(|(app, _)| self.apps.contains_key(app) && now.has_other_image(self, **app));
+        for (app, files) in apps {
+            if self.apps.get(app) != Some(files) {
+                match deliver(self, Part::App(*app)) {
+                    Ok(()) => drop(self.apps.insert(*app, files.clone())),
+                    Err(error) => errors.push(error),
+                }
+            }
+        }
+        if self.dotenv != now.dotenv {
+            match deliver(self, Part::Secrets) {
+                Ok(()) => self.dotenv.clone_from(&now.dotenv),
+                Err(error) => errors.push(error),
+            }
+        }
+        errors
     }
 
     /// What changed in `app`, in a few words.
@@ -90,11 +127,7 @@ impl Sources {
 
     /// Whether the image of `app` has to be built again.
     pub fn has_other_image(&self, before: &Self, app: App) -> bool {
-        let parts = |sources: &Self| -> Files {
-            let parts = sources.apps[&app].iter().filter(|(path, _)| image::is_part(path));
-            parts.map(|(path, what)| (path.clone(), what.clone())).collect()
-        };
-        parts(self) != parts(before)
+        image::parts(&self.apps[&app]) != image::parts(&before.apps[&app])
     }
 
     /// The message that brings the container of `app` from `before` to this; `None`: all that it has is as before.
@@ -108,7 +141,7 @@ impl Sources {
             match std::fs::read(&file) {
                 Ok(content) => drop(put.insert(path.clone(), STANDARD.encode(content).into())),
                 // The next look finds it gone.
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
                 Err(error) => return Err(error).with_context(|| format!("reading {file}")),
             }
         }
@@ -121,8 +154,13 @@ impl Sources {
 /// Sends an event for each change of the sources since `before`, for ever.
 pub fn watch(project: &Project, mut before: Sources, more: More, events: &Sender<Event>) {
     let mut wake = Wake::new(project);
+    let mut blindness = Blindness::default();
     loop {
-        match Sources::read(project, more) {
+        let now = Sources::read(project, more);
+        if let Some(words) = blindness.look(now.as_ref().err()) {
+            project.report.warn(format!("no change can be seen: {words}"));
+        }
+        match now {
             Ok(now) if now != before => {
                 if events.send(Event::Saved(now.clone())).is_err() {
                     return;
@@ -131,7 +169,83 @@ pub fn watch(project: &Project, mut before: Sources, more: More, events: &Sender
             }
             Ok(now) => drop(wake.wait_for_change(&now.paths(project))),
             // Editors replace files: mostly over at the next look.
-            Err(_) => wake.wait_for_rest(),
+            Err(_) => std::thread::sleep(deadlines::SOURCES_POLL.time()),
         }
+    }
+}
+
+/// The looks in a row that have failed in the same way.
+#[derive(Default)]
+struct Blindness {
+    words: String,
+    looks: u32,
+}
+
+impl Blindness {
+    /// Takes the `error` of a look. Returns what to warn of, once.
+    fn look(&mut self, error: Option<&anyhow::Error>) -> Option<&str> {
+        let words = error.map_or(String::new(), |error| format!("{error:#}"));
+        self.looks = if words.is_empty() || words != self.words { 1 } else { self.looks.saturating_add(1) };
+        self.words = words;
+        (self.looks == UNREADABLE && !self.words.is_empty()).then_some(self.words.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use anyhow::anyhow;
+
+    fn sources(backend: &str, frontend: &str, dotenv: &str) -> Sources {
+        let files = |what: &str| Files::from([("a".to_owned(), format!("file {what}"))]);
+        let apps = [(App::Backend, files(backend)), (App::Frontend, files(frontend))].into();
+        Sources { apps, dotenv: Some(dotenv.to_owned()) }
+    }
+
+    #[test]
+    fn what_was_not_delivered_comes_with_the_next_save_and_keeps_nothing_else_back() {
+        let mut delivered = sources("1", "1", "1");
+        let mut parts = Vec::new();
+        let errors = delivered.advance(&sources("2", "2", "2"), |before, part| {
+            assert!(before.apps[&App::Backend] == sources("1", "1", "1").apps[&App::Backend]);
+            parts.push(part);
+            if part == Part::App(App::Backend) { Err(anyhow!("no image")) } else { Ok(()) }
+        });
+        assert_eq!(errors.len(), 1);
+        assert_eq!(parts, [Part::App(App::Backend), Part::App(App::Frontend), Part::Secrets]);
+        assert!(delivered == sources("1", "2", "2"));
+        parts.clear();
+        let errors = delivered.advance(&sources("2", "3", "2"), |_, part| {
+            parts.push(part);
+            Ok(())
+        });
+        assert!(errors.is_empty() && delivered == sources("2", "3", "2"));
+        assert_eq!(parts, [Part::App(App::Backend), Part::App(App::Frontend)]);
+    }
+
+    #[test]
+    fn what_needs_no_build_is_delivered_first() {
+        let mut now = sources("2", "2", "1");
+        now.apps.get_mut(&App::Backend).unwrap().insert("requirements.txt".to_owned(), "file 1".to_owned());
+        let mut parts = Vec::new();
+        sources("1", "1", "1").advance(&now, |_, part| {
+            parts.push(part);
+            Ok(())
+        });
+        assert_eq!(parts, [Part::App(App::Frontend), Part::App(App::Backend)]);
+    }
+
+    #[test]
+    fn looks_that_go_on_failing_are_told_once() {
+        let error = anyhow!("permission denied");
+        let mut blindness = Blindness::default();
+        let told = |blindness: &mut Blindness, looks: u32| {
+            (0..looks).filter(|_| blindness.look(Some(&error)).is_some()).count()
+        };
+        assert_eq!(told(&mut blindness, UNREADABLE - 1), 0);
+        assert!(blindness.look(None).is_none());
+        assert_eq!(told(&mut blindness, UNREADABLE - 1), 0);
+        assert_eq!(told(&mut blindness, 20), 1);
+        assert!((0..20).all(|_| blindness.look(None).is_none()));
     }
 }

@@ -9,6 +9,7 @@ use super::{App, Dev};
 use crate::deadlines;
 use crate::dotenv::Contract;
 use crate::engine::Engine;
+use crate::engine::place::Place;
 use crate::failure::{Class, Failure};
 use crate::files;
 use crate::lock::{self, Lock};
@@ -21,6 +22,10 @@ use crate::world::World;
 
 /// The label; its value is the path of the checkout.
 const LABEL: &str = "todo-xtask.dev";
+/// What the names of all containers, networks and volumes begin with.
+pub const PREFIX: &str = "todo-dev-";
+/// The part that the volume with the todos is called after.
+pub const DATA: &str = "data";
 /// The label with the process that serves.
 const PROCESS: &str = "todo-xtask.dev.process";
 /// Where the proxy listens in its container, as in the Ingress controller's pod.
@@ -48,7 +53,7 @@ impl Stack {
 
     /// The name of a part.
     pub fn name(&self, part: &str) -> String {
-        format!("todo-dev-{}-{}", self.id, part.replace(' ', "-"))
+        format!("{PREFIX}{}-{}", self.id, part.replace(' ', "-"))
     }
 
     fn label(&self) -> String {
@@ -62,7 +67,7 @@ impl Stack {
         let filters = filters.iter().flat_map(|filter| ["--filter".to_owned(), filter.clone()]);
         let list = list.args(["--filter", &format!("label={}", self.label())]).args(filters);
         let text = list.deadline(deadlines::ENGINE_QUESTION).read().map_err(|error| {
-            Failure::new(Class::Machine, format!("the Docker Engine does not say which {noun}s `dev` has: {error:#}"))
+            Failure::new(Class::Machine, format!("cannot list the {noun}s of `dev`: {error:#}"))
                 .help("see whether the engine answers: cargo xtask doctor")
         })?;
         Ok(text.split_whitespace().map(str::to_owned).collect())
@@ -79,8 +84,10 @@ impl Stack {
         let result = remove.run();
         // A container of a killed `dev` may be ending by itself right now.
         let left = self.list(noun, filters)?;
-        if let (false, Err(error)) = (left.is_empty(), result) {
-            return Err(error);
+        if !left.is_empty() {
+            result?;
+            let what = format!("the Docker Engine removed the {noun}s of `dev`, but still lists {}", left.join(", "));
+            return Err(Failure::new(Class::Machine, what).help("remove them again: cargo xtask teardown").into());
         }
         Ok(found.len())
     }
@@ -95,19 +102,20 @@ impl Stack {
         Ok(left)
     }
 
-    /// Refuses a port that somebody holds, and says who.
-    pub fn check_port(&self, port: u16) -> Result<()> {
+    /// Refuses a port that somebody holds, and says who. `instead` is what the user can do besides ending
+    /// the holder.
+    pub fn check_port(&self, port: u16, instead: &str) -> Result<()> {
         let ours = format!("{{{{.Label \"{LABEL}\"}}}} (process {{{{.Label \"{PROCESS}\"}}}})");
         let list = self.engine.docker().args(["container", "ls", "--format", &ours]);
         let list = list.args(["--filter", &format!("publish={port}"), "--filter", &format!("label={LABEL}")]);
-        let other = list.deadline(deadlines::ENGINE_QUESTION).read()?;
-        let holder = match other.trim() {
+        let published = list.deadline(deadlines::ENGINE_QUESTION).read()?;
+        let holder = match published.trim() {
             "" => machine::port_holder(port).map(|holder| holder.to_string()),
-            other => Some(format!("`cargo xtask dev` of {other}")),
+            checkout => Some(format!("`cargo xtask dev` of {checkout}")),
         };
         let Some(holder) = holder else { return Ok(()) };
         Err(Failure::new(Class::Machine, format!("port {port} is held by {holder}"))
-            .help(format!("end it, or take another port: cargo xtask dev --port {}", port.saturating_add(1)))
+            .help(format!("end it, or {instead}"))
             .into())
     }
 
@@ -177,7 +185,7 @@ impl Stack {
     /// The command that runs the database.
     pub fn postgres(&self, project: &Project, world: &World) -> Process {
         let data = "/var/lib/postgresql/data";
-        let mut options = vec![self.volume("data", data), self.volume("socket", SOCKET)];
+        let mut options = vec![self.volume(DATA, data), self.volume("socket", SOCKET)];
         // Nobody can use the password that the image insists on: the socket asks for none.
         let pairs = [("USER", "todo"), ("DB", "todo"), ("PASSWORD", "not-a-secret")];
         options.extend(pairs.map(|(name, value)| format!("--env=POSTGRES_{name}={value}")));
@@ -224,6 +232,25 @@ fn id(checkout: &Utf8Path) -> String {
     hex(&Sha256::digest(checkout.as_str()))[..8].to_owned()
 }
 
+/// Returns the volumes with todos of any checkout that the private engine keeps, also while it does not run.
+pub fn stored_todos(place: &Place) -> Result<Vec<String>> {
+    let folders = files::entries(&place.data().join("volumes"))?;
+    let names = folders.iter().filter_map(|folder| folder.file_name());
+    let mut todos: Vec<String> = names.filter(|name| is_todos(name)).map(str::to_owned).collect();
+    todos.sort();
+    Ok(todos)
+}
+
+fn is_todos(volume: &str) -> bool {
+    let parts = volume.strip_prefix(PREFIX).and_then(|rest| rest.split_once('-'));
+    parts.is_some_and(|(_, part)| part == DATA)
+}
+
+/// Returns what a user is asked before the volume with todos is deleted.
+pub fn loss(volume: &str) -> String {
+    format!("delete the todos of `cargo xtask dev`: volume {volume}")
+}
+
 /// Tells `teardown` that this checkout may have something in the engine.
 pub fn mark(project: &Project) -> Result<()> {
     private::create_dir(&project.cache.join("dev"))?;
@@ -240,14 +267,13 @@ pub fn tear_down(project: &Project, engine: &Engine, data: bool) -> Result<Optio
     if !files::exists(&mark_of(project))? {
         return Ok(None);
     }
-    // One that runs is not ended: its user may be at work.
-    let _lock = lock(project, "")?;
+    // What runs is not ended: its user may be at work.
+    let _locks = (lock(project, "")?, lock(project, "-test")?);
     let stack = Stack::new(project, engine);
-    let name = stack.name("data");
+    let name = stack.name(DATA);
     let has_todos = !stack.list("volume", &[])?.is_empty();
     if data && has_todos {
-        let loss = format!("delete the todos of `cargo xtask dev`: volume {name}");
-        machine::consent_to(project, &[loss], "without flags the todos stay: cargo xtask teardown")?;
+        machine::consent_to(project, &[loss(&name)], "without flags the todos stay: cargo xtask teardown")?;
     }
     let ended = stack.remove("container", &[])?;
     stack.remove("network", &[])?;

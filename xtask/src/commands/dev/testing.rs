@@ -9,7 +9,7 @@ use std::time::Instant;
 use anyhow::Result;
 
 use super::service::Service;
-use super::sources::{self, More, Sources};
+use super::sources::{self, More, Part, Sources};
 use super::stack::{self, Stack};
 use super::{APPS, App, Event, STAGE, image, print, tell_end};
 use crate::failure::{Class, Failure};
@@ -68,24 +68,32 @@ pub fn run(project: &Project, path: Option<&str>) -> Result<()> {
     let mut next = Some(first);
     loop {
         if let Some(now) = next.take() {
-            for (app, path) in &chosen {
-                let Some(difference) = now.difference(&sources, *app) else { continue };
-                if !sources.apps.is_empty() {
+            let errors = sources.advance(&now, |before, part| {
+                let Part::App(app) = part else { return Ok(()) };
+                let Some((_, path)) = chosen.iter().find(|(chosen, _)| *chosen == app) else { return Ok(()) };
+                let Some(difference) = now.difference(before, app) else { return Ok(()) };
+                if before.apps.contains_key(&app) {
                     print(&project.report, app.tests(), &format!("{DIM}{difference}{DIM:#}"));
                 }
-                if let Some((service, _)) = running.remove(app) {
-                    stack.end(app.tests())?;
+                // The end of this container is no verdict.
+                let replaced = running.remove(&app);
+                stack.end(app.tests())?;
+                if let Some((service, _)) = replaced {
                     service.end();
                 }
-                let (image, step) = image::decide(project, &world, *app, TARGET, &now.apps[app])?;
+                let (image, step) = image::decide(project, &world, app, TARGET, &now.apps[&app])?;
                 plan::apply(project, STAGE, Mode::Apply, step.into_iter().collect())?;
-                stack.end(app.tests())?;
+                let packed = now.pack(project, app)?;
                 let process = stack.tests(app.tests(), &image).args(["sh", "-c", app.script(), path]);
                 let mut service = Service::start(app.tests(), &process, &send, &count)?;
-                service.send_all(&now.pack(project, *app)?);
-                running.insert(*app, (service, Instant::now()));
+                service.send_all(&packed);
+                running.insert(app, (service, Instant::now()));
+                Ok(())
+            });
+            if process::ending() {
+                return Ok(());
             }
-            sources = now;
+            errors.iter().for_each(|error| project.report.error(error));
         }
         let event = events.recv()?;
         if process::ending() {
@@ -94,9 +102,11 @@ pub fn run(project: &Project, path: Option<&str>) -> Result<()> {
         match event {
             Event::Saved(now) => next = Some(now),
             Event::Line(part, line) => print(&project.report, part, &line),
-            Event::Ended(part, error) => {
+            Event::Ended(part, number, error) => {
                 let app = if part == App::Backend.tests() { App::Backend } else { App::Frontend };
-                let took = running.remove(&app).map_or(String::new(), |(_, began)| seconds(began.elapsed()));
+                let Some((_, began)) = running.get(&app).filter(|(service, _)| service.is(number)) else { continue };
+                let took = seconds(began.elapsed());
+                running.remove(&app);
                 // With 125 docker itself ends, and says why.
                 if let Some(error) = error.as_ref().filter(|error| error.to_string().contains("exit status: 125")) {
                     project.report.error(error);
@@ -118,7 +128,7 @@ fn choose(project: &Project, path: &str) -> Result<(App, String)> {
         project.root.join(path).exists().then(|| (app, rest.to_string()))
     };
     APPS.into_iter().find_map(inside).ok_or_else(|| {
-        Failure::new(Class::Config, format!("no tests of an application are at `{path}` in the checkout"))
+        Failure::new(Class::Config, format!("`{path}` is not a test file or folder of an application"))
             .help("name a file or folder by its path: cargo xtask dev test apps/backend/tests/test_todos.py")
             .into()
     })
