@@ -106,6 +106,11 @@ impl Settings {
         Self::parse(&pins::read_rendered(root, FILE)?)
     }
 
+    /// The official names of the images that ours are built on. Two of ours may have the same one.
+    pub fn bases(&self) -> impl Iterator<Item = &String> {
+        self.images.values().flat_map(|image| image.bases.values())
+    }
+
     fn parse(text: &str) -> Result<Self> {
         toml::from_str(text).map_err(|error| {
             let place = error.span().map_or(String::new(), |span| format!(":{}", pins::line_of(text, span.start)));

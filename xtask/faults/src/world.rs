@@ -124,8 +124,10 @@ impl World {
         let mut machine = Machine::default();
         let project = Project::open(Some(root), Options::default(), Report::new(false))?;
         let settings = &project.settings;
-        let bases = settings.images.values().flat_map(|image| image.bases.values());
-        bases.chain([&settings.cluster.ingress_image, &settings.database.image]).for_each(|name| machine.pulled(name));
+        settings
+            .bases()
+            .chain([&settings.cluster.ingress_image, &settings.database.image])
+            .for_each(|name| machine.pulled(name));
         let machine = Arc::new(Mutex::new(machine));
         let ingress = Arc::new(Ingress::new(published, servers.store.clone(), ledger.clone()));
         let around = Surroundings {

@@ -3,7 +3,7 @@
 mod facts;
 pub(crate) mod watch;
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
@@ -281,9 +281,8 @@ pub fn needs(project: &Project, embedded: bool, create: bool) -> Vec<Need> {
         Need::Tool(Tool::Minikube),
         Need::Image(project.settings.cluster.ingress_image.clone()),
     ]);
-    let bases: BTreeMap<&String, ()> =
-        project.settings.images.values().flat_map(|i| i.bases.values()).map(|b| (b, ())).collect();
-    needs.extend(bases.into_keys().cloned().map(Need::Image));
+    let bases: BTreeSet<&String> = project.settings.bases().collect();
+    needs.extend(bases.into_iter().cloned().map(Need::Image));
     if embedded {
         needs.push(Need::Image(project.settings.database.image.clone()));
     }

@@ -143,8 +143,7 @@ pub fn run(project: &Project, args: &Dev) -> Result<()> {
 /// What the origin must bring; `embedded` tells whether `dev` has a Postgres of its own.
 pub fn needs(project: &Project, embedded: bool) -> Vec<Need> {
     let settings = &project.settings;
-    let bases = settings.images.values().flat_map(|image| image.bases.values().cloned());
-    let mut needs: Vec<Need> = bases.map(Need::Image).collect();
+    let mut needs: Vec<Need> = settings.bases().cloned().map(Need::Image).collect();
     needs.push(Need::Image(settings.cluster.ingress_image.clone()));
     needs.extend(embedded.then(|| Need::Image(settings.database.image.clone())));
     needs

@@ -34,7 +34,7 @@ pub fn run(project: &Project, args: &Images) -> Result<()> {
         Mode::Apply => Some(project.lock()?),
         Mode::DryRun => None,
     };
-    let mut needed: Vec<String> = project.settings.images.values().flat_map(|i| i.bases.values().cloned()).collect();
+    let mut needed: Vec<String> = project.settings.bases().cloned().collect();
     needed.sort();
     needed.dedup();
     // A refresh brings them in any case: what is missing is not made twice.

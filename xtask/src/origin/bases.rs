@@ -175,7 +175,7 @@ pub fn short(id: &str) -> &str {
 /// The names of all base images: those that the applications are built on, what the origin makes these from, and the
 /// database. Programs in images (the ingress controller, Kubernetes) have exact versions and do not age like this.
 pub fn names(project: &Project, origin: &dyn Origin) -> Vec<String> {
-    let built_on = project.settings.images.values().flat_map(|image| image.bases.values().cloned());
+    let built_on = project.settings.bases().cloned();
     let mut names: Vec<String> =
         origin.roots().into_iter().chain(built_on).chain([project.settings.database.image.clone()]).collect();
     let mut seen = std::collections::HashSet::new();

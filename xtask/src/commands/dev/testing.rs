@@ -53,8 +53,8 @@ pub fn run(project: &Project, path: Option<&str>) -> Result<()> {
     };
     crate::cache::claim(&project.cache)?;
     let _lock = stack::lock(project, "-test")?;
-    let bases = project.settings.images.values().flat_map(|image| image.bases.values().cloned());
-    let world = World::bring(project, Mode::Apply, &bases.map(Need::Image).collect::<Vec<_>>())?;
+    let bases: Vec<Need> = project.settings.bases().cloned().map(Need::Image).collect();
+    let world = World::bring(project, Mode::Apply, &bases)?;
     stack::mark(project)?;
     let stack = Stack::new(project, &world.tools.engine);
     let count = Arc::default();

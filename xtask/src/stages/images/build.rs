@@ -66,7 +66,7 @@ impl Seen {
 /// Looks at every image of the settings: files and base images side by side, then the engine's images by their tags.
 pub fn observe(project: &Project, engine: &Engine, origin: &dyn Origin) -> Result<Vec<Seen>> {
     let images = &project.settings.images;
-    let bases: Vec<String> = images.values().flat_map(|image| image.bases.values()).map(|b| origin.image(b)).collect();
+    let bases: Vec<String> = project.settings.bases().map(|base| origin.image(base)).collect();
     let (files, bases) = std::thread::scope(|scope| {
         let read = |image: &'_ Image| context::read(&project.root.join(&image.context));
         let threads: Vec<_> = images.values().map(|image| scope.spawn(move || read(image))).collect();
