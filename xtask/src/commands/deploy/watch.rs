@@ -12,10 +12,8 @@ use crate::process;
 use crate::project::Project;
 use crate::stages::images::context::{self, Files};
 use crate::stages::images::recipe::{changed_files, in_brief};
-use wake::Wake;
+use wake::{Blindness, Wake};
 
-/// After so many looks in a row it is said that the sources cannot be read.
-const UNREADABLE: u32 = 5;
 /// What a deploy reads besides images' contexts and the chart.
 const DOTENV: &str = ".env";
 const INFRA: &str = "infra";
@@ -113,9 +111,11 @@ fn is_newer(mut now: Files, before: &Files) -> bool {
 /// moment is looked at again.
 fn next(project: &Project, before: &Files, wake: &mut Wake) -> (Files, String) {
     let (mut last, mut rested) = (None, false);
-    let mut silence = (String::new(), 0);
+    let mut blindness = Blindness::default();
     loop {
-        match sources(project) {
+        let found = sources(project);
+        blindness.look(found.as_ref().err(), &project.report);
+        match found {
             Ok(now) => match in_brief(changed_files(&now, before)) {
                 // After a rest in which nothing was reported, and nothing while they were read, they need no second look.
                 Some(changed) if last.as_ref() == Some(&now) || (rested && wake.is_quiet(&now)) => {
@@ -130,15 +130,7 @@ fn next(project: &Project, before: &Files, wake: &mut Wake) -> (Files, String) {
                     last = None;
                 }
             },
-            Err(error) => {
-                let words = format!("{error:#}");
-                silence = if silence.0 == words { (words, silence.1 + 1) } else { (words, 1) };
-                // Mostly over at the next look: editors replace files.
-                if silence.1 == UNREADABLE {
-                    project.report.warn(format!("no change can be seen: {}", silence.0));
-                }
-                wake.wait_for_rest();
-            }
+            Err(_) => wake.wait_for_rest(),
         }
     }
 }

@@ -10,7 +10,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
 
 use super::{APPS, App, Event, image};
-use crate::commands::deploy::watch::wake::Wake;
+use crate::commands::deploy::watch::wake::{Blindness, Wake};
 use crate::deadlines;
 use crate::dotenv::{self, Source};
 use crate::project::Project;
@@ -32,9 +32,6 @@ pub enum More {
     /// All tests.
     Tests,
 }
-
-/// After so many failed looks in a row, a warning says that the sources cannot be read.
-const UNREADABLE: u32 = 5;
 
 /// What is delivered by itself.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -157,9 +154,7 @@ pub fn watch(project: &Project, mut before: Sources, more: More, events: &Sender
     let mut blindness = Blindness::default();
     loop {
         let now = Sources::read(project, more);
-        if let Some(words) = blindness.look(now.as_ref().err()) {
-            project.report.warn(format!("no change can be seen: {words}"));
-        }
+        blindness.look(now.as_ref().err(), &project.report);
         match now {
             Ok(now) if now != before => {
                 if events.send(Event::Saved(now.clone())).is_err() {
@@ -171,23 +166,6 @@ pub fn watch(project: &Project, mut before: Sources, more: More, events: &Sender
             // Editors replace files: mostly over at the next look.
             Err(_) => std::thread::sleep(deadlines::SOURCES_POLL.time()),
         }
-    }
-}
-
-/// The looks in a row that have failed in the same way.
-#[derive(Default)]
-struct Blindness {
-    words: String,
-    looks: u32,
-}
-
-impl Blindness {
-    /// Takes the `error` of a look. Returns what to warn of, once.
-    fn look(&mut self, error: Option<&anyhow::Error>) -> Option<&str> {
-        let words = error.map_or(String::new(), |error| format!("{error:#}"));
-        self.looks = if words.is_empty() || words != self.words { 1 } else { self.looks.saturating_add(1) };
-        self.words = words;
-        (self.looks == UNREADABLE && !self.words.is_empty()).then_some(self.words.as_str())
     }
 }
 
@@ -233,19 +211,5 @@ mod tests {
             Ok(())
         });
         assert_eq!(parts, [Part::App(App::Frontend), Part::App(App::Backend)]);
-    }
-
-    #[test]
-    fn looks_that_go_on_failing_are_told_once() {
-        let error = anyhow!("permission denied");
-        let mut blindness = Blindness::default();
-        let told = |blindness: &mut Blindness, looks: u32| {
-            (0..looks).filter(|_| blindness.look(Some(&error)).is_some()).count()
-        };
-        assert_eq!(told(&mut blindness, UNREADABLE - 1), 0);
-        assert!(blindness.look(None).is_none());
-        assert_eq!(told(&mut blindness, UNREADABLE - 1), 0);
-        assert_eq!(told(&mut blindness, 20), 1);
-        assert!((0..20).all(|_| blindness.look(None).is_none()));
     }
 }

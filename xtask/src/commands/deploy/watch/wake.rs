@@ -1,5 +1,5 @@
-//! When `deploy --watch` looks at the sources: as soon as the system reports a change in one of their folders. What has
-//! changed is always read from the files, so a report too many costs one look, and a lost one waits for the next look.
+//! When `deploy --watch` and `dev` look at the sources: as soon as the system reports a change in one of their folders.
+//! What has changed is always read from the files, so a report too many costs one look, and a lost one waits for the next.
 
 use std::collections::BTreeSet;
 use std::sync::mpsc::{Receiver, channel};
@@ -12,6 +12,9 @@ use crate::deadlines;
 use crate::project::Project;
 use crate::report::Report;
 use crate::stages::images::context::{FOLDER, Files};
+
+/// After so many failed looks in a row it is said that the sources cannot be read.
+const UNREADABLE: u32 = 5;
 
 /// Waits for changes in the folders of the sources.
 pub struct Wake {
@@ -111,6 +114,29 @@ impl Wake {
     }
 }
 
+/// The looks in a row that have failed in the same way. One is mostly over at the next look: editors replace files.
+#[derive(Default)]
+pub struct Blindness {
+    words: String,
+    looks: u32,
+}
+
+impl Blindness {
+    /// Takes the `error` of a look, and warns once of one that goes on.
+    pub fn look(&mut self, error: Option<&anyhow::Error>, report: &Report) {
+        if let Some(words) = self.told(error) {
+            report.warn(format!("no change can be seen: {words}"));
+        }
+    }
+
+    fn told(&mut self, error: Option<&anyhow::Error>) -> Option<&str> {
+        let words = error.map_or(String::new(), |error| format!("{error:#}"));
+        self.looks = if words.is_empty() || words != self.words { 1 } else { self.looks.saturating_add(1) };
+        self.words = words;
+        (self.looks == UNREADABLE && !self.words.is_empty()).then_some(self.words.as_str())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -131,5 +157,19 @@ mod tests {
         while wake.is_quiet(&files) {
             assert!(start.elapsed() < deadlines::SOURCES_LOOK.time(), "no report of a second change");
         }
+    }
+
+    #[test]
+    fn looks_that_go_on_failing_are_told_once() {
+        let error = anyhow::anyhow!("permission denied");
+        let mut blindness = Blindness::default();
+        let count = |blindness: &mut Blindness, looks: u32| {
+            (0..looks).filter(|_| blindness.told(Some(&error)).is_some()).count()
+        };
+        assert_eq!(count(&mut blindness, UNREADABLE - 1), 0);
+        assert!(blindness.told(None).is_none());
+        assert_eq!(count(&mut blindness, UNREADABLE - 1), 0);
+        assert_eq!(count(&mut blindness, 20), 1);
+        assert!((0..20).all(|_| blindness.told(None).is_none()));
     }
 }
