@@ -105,6 +105,16 @@ impl Deploy {
     }
 }
 
+/// One that a failed scenario leaves would hold the lock against all later ones. Its guardian ends what it has begun.
+impl Drop for Deploy {
+    fn drop(&mut self) {
+        if matches!(self.child.try_wait(), Ok(None)) {
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        }
+    }
+}
+
 /// Temporary files of the runs; they must leave none.
 fn temp(bed: &Bed) -> Result<Utf8PathBuf> {
     let dir = bed.root.join("target/e2e-tmp");
