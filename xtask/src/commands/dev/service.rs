@@ -27,7 +27,7 @@ static NEXT: AtomicUsize = AtomicUsize::new(0);
 
 impl Service {
     /// Runs `process`; each line that it prints, and its end, is an event of `part`. `running` counts it until its container is
-    /// removed, so for ever if the client is killed.
+    /// known to be removed.
     pub fn start(
         part: &'static str,
         process: &Process,
@@ -48,7 +48,7 @@ impl Service {
                 line.clear();
             }
             let error = piped.finish().err();
-            if !error.as_ref().is_some_and(|error| error.to_string().contains("(signal: 9")) {
+            if !error.as_ref().is_some_and(leaves_open) {
                 running.fetch_sub(1, Ordering::SeqCst);
             }
             let _ = events.send(Event::Ended(part, number, error));
@@ -82,10 +82,28 @@ impl Service {
     }
 }
 
+/// Whether a client's end leaves open what has become of its container: a signal ended the client, or docker itself failed
+/// (125), as where the engine has gone. Otherwise a client ends once its container is removed.
+fn leaves_open(error: &anyhow::Error) -> bool {
+    let words = error.to_string();
+    words.contains("(signal: ") || words.contains("exit status: 125")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::sync::mpsc::channel;
+
+    #[test]
+    fn a_container_whose_client_did_not_see_it_go_still_counts() {
+        let left = |script: &str| {
+            let (send, count) = (channel().0, Arc::default());
+            Service::start("x", &Process::new("sh").args(["-c", script]), &send, &count).unwrap().end();
+            count.load(Ordering::SeqCst)
+        };
+        let scripts = ["true", "exit 137", "exit 125", "kill -TERM $$", "kill -KILL $$"];
+        assert_eq!(scripts.map(left), [0, 0, 1, 1, 1]);
+    }
 
     #[test]
     fn an_end_is_that_of_one_container_and_not_of_its_successor() {

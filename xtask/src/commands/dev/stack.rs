@@ -157,7 +157,10 @@ impl Stack {
     /// command that runs it.
     pub fn proxy(&self, project: &Project, world: &World) -> Result<Process> {
         let manifest = project.settings.cluster.ingress.join("30-deployment.yaml");
-        let text = files::read(&project.root.join(&manifest))?.unwrap_or_default();
+        let text = files::read(&project.root.join(&manifest))?.ok_or_else(|| {
+            let what = format!("{manifest} is not there: `dev` takes the settings of its proxy from it");
+            Failure::new(Class::Config, what).help("bring it back, or correct cluster.ingress in infra/xtask.toml")
+        })?;
         let args = text.lines().filter_map(|line| line.trim().strip_prefix("- --"));
         // Kubernetes' part of it, and what waits for kubelet.
         let is_clusters = |arg: &str| arg.starts_with("providers.") || arg.starts_with("ping");
