@@ -56,7 +56,7 @@ pub fn watched(bed: &Bed) -> Result<()> {
     rests(4)?;
     let said = deploy.said()?;
     ensure!(said.matches("watching for changes").count() == 4, "a file that does not count started a deploy:\n{said}");
-    // Not what an earlier run has had built.
+    // Texts of this run alone: the engine may still have what an earlier run built.
     let [one, two] = ["one", "two"].map(|name| format!("// {name} of run {}\n", std::process::id()));
     // A newer save ends the build that it has made stale: that one is not released.
     let header = bed.root.join("apps/frontend/components/header.tsx");

@@ -44,7 +44,7 @@ const STAGE: &str = "dev";
 /// What a supervisor's own lines begin with.
 const MARK: char = '\x1e';
 
-/// What the backend says at each start and nobody need read.
+/// What the backend logs at each start. These lines are not shown.
 const USUAL: [&str; 5] =
     ["starting", "waiting for the database", "schema is up to date", "database reached", "stopped"];
 
@@ -189,8 +189,7 @@ fn names_other_database<'a>(
     now.filter(is_url).map(exposed).ne(before.filter(is_url).map(exposed))
 }
 
-/// Says what has become of the containers when the user interrupts. A client ends after its container is removed; of one
-/// that had to be killed nobody knows.
+/// Says what has become of the containers when the user interrupts. `running` counts those that are not known to be removed.
 fn tell_end(report: &Report, running: &Arc<AtomicUsize>, stays: String) {
     let (told, running) = (report.clone(), running.clone());
     report.on_interrupt(move || match running.load(Ordering::SeqCst) {

@@ -1,5 +1,5 @@
-//! One thread that ends process groups whose deadline has passed or that nobody needs any more, and the list that Ctrl-C ends. The guardian has the
-//! same list, for the case that nobody can tell xtask that it ends.
+//! One thread that ends process groups whose deadline has passed or that nobody needs any more, and the list that Ctrl-C
+//! ends. The guardian has the same list, for the case that nobody can tell xtask that it ends.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

@@ -35,7 +35,7 @@ pub(super) fn on_node(machine: &mut Machine, words: &[&str], input: &[u8], aroun
             machine.node_images.remove(*name);
             Done::well(format!("{name}\n"))
         }
-        // The logs of the node's pods: nothing of theirs stands there.
+        // No pod of the node has logged what is searched for.
         ["grep", "-rqE", _, "/var/log/pods"] => Done { code: 1, ..Done::well("") },
         ["crictl", "images", "-o", "json"] => Done::well(listing(machine)),
         ["crictl", "ps", "-a", "-o", "json"] => Done::well(containers(machine, around)),

@@ -26,8 +26,8 @@ pub type Number = usize;
 static NEXT: AtomicUsize = AtomicUsize::new(0);
 
 impl Service {
-    /// Runs `process`; each line that it prints, and its end, is an event of `part`. `running` counts it until its container is
-    /// known to be removed.
+    /// Runs `process`; each line that it prints, and its end, is an event of `part`. `running` counts it until its container
+    /// is known to be removed.
     pub fn start(
         part: &'static str,
         process: &Process,

@@ -70,8 +70,8 @@ impl Builds {
         })
     }
 
-    /// The steps that remove from the nodes, which hold `images`, those builds of `names` that neither `needed` (references of
-    /// kept revisions) nor any container uses, and those that lost their name to a later build. What they alone held is
+    /// The steps that remove from the nodes, which hold `images`, those builds of `names` that neither `needed` (references
+    /// of kept revisions) nor any container uses, and those that lost their name to a later build. What they alone held is
     /// collected by containerd.
     pub fn node_steps<'a>(
         &'a self,

@@ -61,8 +61,8 @@ impl Wake {
         told
     }
 
-    /// Whether nothing has been reported since the last wait. `now` is what was read since then: of a folder that was not
-    /// watched yet nobody can say.
+    /// Whether nothing has been reported since the last wait. `now` is what was read since then; with a folder that was
+    /// not watched yet the answer is no.
     pub fn is_quiet(&mut self, now: &Files) -> bool {
         self.watch(now) == 0 && self.watcher.is_some() && self.reports.try_recv().is_err()
     }
