@@ -16,7 +16,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -37,10 +36,10 @@ def tell(event: str, **fields: object) -> None:
 class OpenPort:
     """Has what the application asks of its gate (app.core.gate)."""
 
-    def __init__(self, listener: socket.socket, began: float, names: int) -> None:
+    def __init__(self, listener: socket.socket, names: int) -> None:
         self.socket = listener
         self.health: dict[str, str] = {}
-        self._began, self._names = began, names
+        self._names = names
 
     def close(self) -> None:
         """Is called when the application is about to serve."""
@@ -48,12 +47,11 @@ class OpenPort:
         loaded = [name for name in sys.modules if name.partition(".")[0] not in ours]
         os.write(self._names, json.dumps(loaded).encode())
         os.close(self._names)
-        tell("ready", seconds=round(time.monotonic() - self._began, 2))
+        tell("ready")
 
 
 class Child:
     def __init__(self, listener: socket.socket) -> None:
-        self._began = time.monotonic()
         names, write = os.pipe()
         self.pid = os.fork()
         if self.pid == 0:
@@ -77,7 +75,7 @@ class Child:
                 debugpy.listen(("0.0.0.0", int(os.environ["DEBUG_PORT"])))  # noqa: S104
             from app import start  # noqa: PLC0415
 
-            code = start.run(OpenPort(listener, self._began, names))  # type: ignore[arg-type]
+            code = start.run(OpenPort(listener, names))  # type: ignore[arg-type]
         except SystemExit as end:
             code = end.code
         except BaseException:
@@ -90,6 +88,7 @@ class Child:
         """Imports what the child has told, so that the next one need not."""
         with os.fdopen(self.names) as pipe:
             told = pipe.read()
+        self.names = -1
         for name in json.loads(told or "[]"):
             with contextlib.suppress(Exception):
                 importlib.import_module(name)
@@ -107,6 +106,8 @@ class Child:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
         os.close(self.ended)
+        if self.names >= 0:
+            os.close(self.names)
         return os.waitstatus_to_exitcode(status)
 
 
@@ -179,7 +180,6 @@ def main() -> None:  # noqa: PLR0912 - one loop
             readable = select.select(waited, [], [])[0]
             if child is not None and child.names in readable:
                 child.import_the_same()
-                child.names = -1
             if child is not None and child.ended in readable:
                 code, child = child.wait(), None
                 tell("crashed", code=code)
