@@ -25,11 +25,6 @@ let failed = 0;
 /** @param {boolean} good */
 const count = (good) => (good ? (passed += 1) : (failed += 1));
 
-count(run("types of the API", ["scripts/api-types.mjs", "--check"]));
-count(run("lint", ["node_modules/eslint/bin/eslint.js", "--max-warnings", "0", "."]));
-if (!existsSync("next-env.d.ts")) run("typegen", ["node_modules/next/dist/bin/next", "typegen"]);
-count(run("types", ["node_modules/typescript/bin/tsc", "--noEmit", "--incremental", "false"]));
-
 const unit = run("unit tests", [
   // The loader that writes nothing next to the configuration, which may be read-only.
   "node_modules/vitest/vitest.mjs", "run", "--configLoader=native",
@@ -40,6 +35,12 @@ passed += figures.numPassedTests ?? 0;
 failed += figures.numFailedTests ?? 0;
 // Also what fails outside of a test: a file that does not load, an error nobody awaited, no tests.
 if ((!unit || !figures.numPassedTests) && !figures.numFailedTests) failed += 1;
+
+// Last, and short: whoever reads only the end sees what is wrong.
+count(run("types of the API", ["scripts/api-types.mjs", "--check"]));
+count(run("lint", ["node_modules/eslint/bin/eslint.js", "--max-warnings", "0", "."]));
+if (!existsSync("next-env.d.ts")) run("typegen", ["node_modules/next/dist/bin/next", "typegen"]);
+count(run("types", ["node_modules/typescript/bin/tsc", "--noEmit", "--incremental", "false"]));
 
 rmSync(scratch, { recursive: true });
 console.log(`\n${passed} passed, ${failed} failed`);

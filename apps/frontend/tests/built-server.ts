@@ -45,7 +45,7 @@ const PROGRAM = process.env.BUILT_SERVER ?? ".next/standalone/server.js";
 /** Starts the built server; answers its address and what ends it. */
 export async function startBuilt(apiBaseUrl: string, environment: string): Promise<[string, () => void]> {
   const port = await freePort();
-  const child: ChildProcess = spawn(process.execPath, [PROGRAM], {
+  const child: ChildProcess = spawn(process.execPath, ["--import=./listen.mjs", PROGRAM], {
     env: {
       NODE_ENV: "production",
       PORT: String(port),
@@ -70,7 +70,7 @@ export async function startBuilt(apiBaseUrl: string, environment: string): Promi
   throw new Error(`${PROGRAM} does not answer at ${address} after 30 s`);
 }
 
-async function freePort(): Promise<number> {
+export async function freePort(): Promise<number> {
   const server = createServer();
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
   const { port } = server.address() as AddressInfo;

@@ -1,0 +1,22 @@
+// Listens from the first moment on. kubelet asks as soon as the container runs; Next.js listens a third of a second later,
+// and after a refusal kubelet waits for its next turn. Connections that come early wait here for Next.js' server.
+import { once } from "node:events";
+import { createServer, Server } from "node:net";
+
+/** @type {import("node:net").Socket[]} */
+const waiting = [];
+const early = createServer({ pauseOnConnect: true }, (socket) => waiting.push(socket));
+await once(early.listen(Number(process.env.PORT), process.env.HOSTNAME), "listening");
+
+const { listen } = Server.prototype;
+/** @this {Server} */
+Server.prototype.listen = function () {
+  Server.prototype.listen = listen;
+  this.once("listening", () => {
+    for (const socket of waiting) {
+      this.emit("connection", socket);
+      socket.resume();
+    }
+  });
+  return listen.call(this, early);
+};
