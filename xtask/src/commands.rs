@@ -5,7 +5,7 @@ pub(crate) mod cluster;
 pub(crate) mod completions;
 pub(crate) mod config;
 pub(crate) mod deploy;
-pub(crate) mod dev;
+pub mod dev;
 pub(crate) mod diff;
 pub(crate) mod doctor;
 pub(crate) mod images;

@@ -116,6 +116,9 @@ def save(message: dict[str, Any]) -> bool:
     for path in message.get("gone", ()):
         with contextlib.suppress(OSError):
             (ROOT / path).unlink()
+            # A file may take the place of an empty folder.
+            for folder in (ROOT / path).parents:
+                folder.rmdir()
     for path, content in message.get("put", {}).items():
         file = ROOT / path
         file.parent.mkdir(parents=True, exist_ok=True)

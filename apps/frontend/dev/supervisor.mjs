@@ -3,7 +3,7 @@
  * Next itself sees each save. The end of standard input ends everything.
  */
 import { spawn } from "node:child_process";
-import { mkdirSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, rmdirSync, rmSync, writeFileSync } from "node:fs";
 import { dirname } from "node:path";
 import { createInterface } from "node:readline";
 
@@ -46,7 +46,15 @@ const saves = createInterface({ input: process.stdin });
 saves.on("close", end);
 saves.on("line", (line) => {
   const { put = {}, gone = [] } = JSON.parse(line);
-  for (const path of gone) rmSync(path, { force: true });
+  for (const path of gone) {
+    rmSync(path, { force: true });
+    // A file may take the place of an empty folder.
+    try {
+      for (let folder = dirname(path); folder !== "."; folder = dirname(folder)) rmdirSync(folder);
+    } catch {
+      // This one has other files.
+    }
+  }
   for (const [path, content] of Object.entries(put)) {
     mkdirSync(dirname(path), { recursive: true });
     writeFileSync(path, Buffer.from(content, "base64"));

@@ -7,8 +7,9 @@ use serde_json::{Value, json};
 
 use super::bed::{AUTH, Bed};
 use super::lifecycle::references;
+use xtask::commands::dev::{BROWSER_IMAGE, build_browser};
 use xtask::origin::Need;
-use xtask::plan::Mode;
+use xtask::plan::{self, Mode};
 use xtask::world::World;
 
 /// A todo that must outlive restarts and teardowns.
@@ -136,7 +137,7 @@ fn playwright(bed: &Bed, assistant: &str, specs: &[&str]) -> Result<()> {
         "--env",
         &format!("ASSISTANT={assistant}"),
     ]);
-    let run = run.args(["todo-browser:test", "node_modules/.bin/playwright", "test"]).args(specs.iter().copied());
+    let run = run.args([BROWSER_IMAGE, "node_modules/.bin/playwright", "test"]).args(specs.iter().copied());
     remove.run()?;
     let result = run.deadline(Duration::from_secs(420)).log(bed.project.log("browser")).run();
     if let Some(dir) = pictures {
@@ -151,15 +152,7 @@ pub fn browser_image(bed: &Bed) -> Result<World> {
     let bases: Vec<Need> =
         bed.project.settings.images["todo-frontend"].bases.values().cloned().map(Need::Image).collect();
     let world = World::bring(&bed.project, Mode::Apply, &bases)?;
-    let engine = &world.tools.engine;
-    let context = bed.project.root.join(&bed.project.settings.images["todo-frontend"].context).join("e2e");
-    let mut build = engine.docker().args(["buildx", "build", "--progress=plain", "--tag", "todo-browser:test"]);
-    for (argument, official) in &bed.project.settings.images["todo-frontend"].bases {
-        build = build.arg("--build-arg").arg(format!("{argument}={}", world.origin.image(official)));
-    }
-    if let Some(ca) = bed.project.ca_bundle() {
-        build = build.arg("--secret").arg(format!("id=ca,src={ca}"));
-    }
-    build.arg(context.as_str()).log(bed.project.log("browser-image")).deadline(Duration::from_secs(900)).run()?;
+    let build = build_browser(&bed.project, &world)?;
+    plan::apply(&bed.project, "test", Mode::Apply, vec![build])?;
     Ok(world)
 }

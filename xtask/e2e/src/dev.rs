@@ -1,6 +1,6 @@
 //! `cargo xtask test dev`: what somebody meets who works with `cargo xtask dev` all day, on a copy of the checkout.
 
-use std::io::Read;
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::Mutex;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -10,6 +10,7 @@ use camino::Utf8PathBuf;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
+use xtask::commands::dev::BROWSER_IMAGE;
 use xtask::engine::Engine;
 use xtask::lock;
 use xtask::project::Project;
@@ -59,8 +60,10 @@ const SCENARIOS: &[Scenario] = &[
     ("a saved migration applies itself", migration),
     ("a changed requirements.txt builds the image again and says so; the application serves on", dependencies),
     ("a changed .env reaches the backend", dotenv),
-    ("`dev test PATH` runs the tests again after a save", tests),
-    ("after a SIGKILL nothing is left, or the next `dev` ends it; both debuggers answer", killed),
+    ("a file in the place of a folder, and the other way round, is a save like others", places),
+    ("`dev test PATH` runs the tests again after a save; the browser's ask what `dev` serves", tests),
+    ("after a SIGKILL nothing is left, or the next `dev` ends it", killed),
+    ("debuggers of both applications stop where they are told to, and go on", debuggers),
     ("teardown refuses while `dev` runs; afterwards --data leaves nothing of it in the engine", teardown),
 ];
 
@@ -319,7 +322,7 @@ fn frontend_line(stage: &Stage) -> Result<()> {
     let (mut saved, mut times) = (Duration::ZERO, Vec::new());
     let browser = stage.engine.docker().args(["run", "--rm", "--init", "--network=host", "--shm-size=256m"]);
     let browser = browser.args(["--env".to_owned(), format!("BASE_URL={}", stage.address())]);
-    let browser = browser.args(["--env", &format!("ROUNDS={ROUNDS}"), "todo-browser:test"]);
+    let browser = browser.args(["--env", &format!("ROUNDS={ROUNDS}"), BROWSER_IMAGE]);
     let browser = browser.args(["node_modules/.bin/playwright", "test", "--config", "dev.config.ts"]);
     let result = browser.log(stage.bed.project.log("browser-dev")).stream(|line| {
         let words: Vec<&str> = line.split_whitespace().collect();
@@ -434,6 +437,31 @@ fn change_dotenv(stage: &Stage) -> Result<()> {
     Ok(())
 }
 
+fn places(stage: &Stage) -> Result<()> {
+    for (app, container) in [("backend/app", "/srv/app"), ("frontend/lib", "/app/lib")] {
+        let place = stage.file(&format!("apps/{app}/place"));
+        let part = app.split('/').next().unwrap_or_default();
+        let is = |test: &str| {
+            let test =
+                ["exec", &stage.container(part)?, "test", test, &format!("{container}/place")].map(str::to_owned);
+            stage.bed.until("the save to arrive", PATIENCE, || Ok(stage.engine.docker().args(test.clone()).succeeds()))
+        };
+        std::fs::write(&place, "")?;
+        is("-f")?;
+        std::fs::remove_file(&place)?;
+        std::fs::create_dir(&place)?;
+        std::fs::write(place.join("file"), "")?;
+        is("-d")?;
+        std::fs::remove_dir_all(&place)?;
+        std::fs::write(&place, "")?;
+        is("-f")?;
+        std::fs::remove_file(&place)?;
+    }
+    let serves =
+        || Ok(stage.http("GET", "/api/v1/health", None)?.0 == 200 && stage.http("GET", "/sign-in", None)?.0 == 200);
+    stage.bed.until("both to serve", PATIENCE, serves)
+}
+
 fn tests(stage: &Stage) -> Result<()> {
     let path = "apps/frontend/tests/sse.test.ts";
     let mut tests = Deploy::start_command(&stage.bed, &["dev", "test", path])?;
@@ -444,7 +472,11 @@ fn tests(stage: &Stage) -> Result<()> {
     tests.signal(Signal::INT)?;
     let (code, said) = tests.end()?;
     ensure!(code == Some(130), "exit code {code:?}:\n{said}");
-    ensure!(!stage.containers()?.iter().any(|name| name.ends_with("-tests")), "a test container is left");
+    let mut tests = Deploy::start_command(&stage.bed, &["dev", "test", "apps/frontend/e2e/plain-forms.spec.ts"])?;
+    ensure!(tests.hear("passed, 0 failed")? && tests.hear("the next save runs them again")?, "{}", tests.said()?);
+    tests.signal(Signal::INT)?;
+    tests.end()?;
+    ensure!(!stage.containers()?.iter().any(|name| name.ends_with("tests")), "a test container is left");
     Ok(())
 }
 
@@ -465,10 +497,95 @@ fn killed(stage: &Stage) -> Result<()> {
     stage.start(&["--debug", "backend,frontend"], READY[0])?;
     ensure!(stage.said()?.contains("containers that a killed `dev` left"), "nothing is said of what was left");
     ensure!(stage.containers()?.len() == 4, "{:?}", stage.containers()?);
-    TcpStream::connect("127.0.0.1:5678").context("debugpy does not answer")?;
-    let inspector = ureq::get("http://127.0.0.1:9229/json/version").call()?.body_mut().read_to_string()?;
-    ensure!(inspector.contains("node.js"), "{inspector}");
     Ok(())
+}
+
+/// Where debugpy stops: the answer of health.
+const STOP: (&str, &str) = ("apps/backend/app/health/endpoints.py", "    return ");
+/// Stops the server at its next statement, which a request brings, and lets it go on. Chrome's protocol, in the container.
+const INSPECT: &str = r#"
+const [target] = await (await fetch("http://127.0.0.1:9229/json/list")).json();
+const socket = new WebSocket(target.webSocketDebuggerUrl);
+await new Promise((resolve) => socket.addEventListener("open", resolve));
+const paused = new Promise((resolve) => socket.addEventListener("message", ({ data }) => {
+  if (JSON.parse(data).method === "Debugger.paused") resolve();
+}));
+["enable", "pause"].forEach((method, id) => socket.send(JSON.stringify({ id, method: `Debugger.${method}` })));
+const answer = fetch("http://127.0.0.1:3000/sign-in");
+await paused;
+socket.send(JSON.stringify({ id: 2, method: "Debugger.resume" }));
+socket.close();
+console.log("stopped, then", (await answer).status);
+process.exit();
+"#;
+
+fn debuggers(stage: &Stage) -> Result<()> {
+    let text = std::fs::read_to_string(stage.file(STOP.0))?;
+    let line = text.lines().position(|line| line.starts_with(STOP.1)).context("health has no answer")? + 1;
+    let mut debugpy = Debugpy::connect()?;
+    debugpy.ask("initialize", json!({"adapterID": "test"}))?;
+    debugpy.ask("attach", json!({"justMyCode": true}))?;
+    debugpy.hear("initialized")?;
+    let path = STOP.0.replace("apps/backend", "/srv");
+    debugpy.ask("setBreakpoints", json!({"source": {"path": path}, "breakpoints": [{"line": line}]}))?;
+    debugpy.ask("configurationDone", json!({"restart": false}))?;
+    std::thread::scope(|scope| {
+        let answer = scope.spawn(|| stage.http("GET", "/api/v1/health", None));
+        let stopped = debugpy.hear("stopped")?;
+        ensure!(stopped["body"]["reason"] == "breakpoint", "{stopped}");
+        debugpy.ask("disconnect", json!({"restart": false}))?;
+        let (status, ..) = answer.join().map_err(|_| anyhow!("the request panicked"))??;
+        ensure!(status == 200, "health answers {status}");
+        Ok(())
+    })?;
+    let inspect = ["exec", &stage.container("frontend")?, "node", "--input-type=module", "--eval", INSPECT];
+    let said = stage.engine.docker().args(inspect).deadline(PATIENCE).read()?;
+    ensure!(said.contains("stopped, then 200"), "{said}");
+    Ok(())
+}
+
+/// A client of debugpy: the Debug Adapter Protocol.
+struct Debugpy {
+    stream: BufReader<TcpStream>,
+    number: usize,
+}
+
+impl Debugpy {
+    fn connect() -> Result<Self> {
+        let stream = TcpStream::connect("127.0.0.1:5678").context("debugpy does not answer")?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        Ok(Self { stream: BufReader::new(stream), number: 0 })
+    }
+
+    fn ask(&mut self, command: &str, arguments: Value) -> Result<()> {
+        self.number += 1;
+        let message = json!({"seq": self.number, "type": "request", "command": command, "arguments": arguments});
+        let message = message.to_string();
+        self.stream.get_mut().write_all(format!("Content-Length: {}\r\n\r\n{message}", message.len()).as_bytes())?;
+        Ok(())
+    }
+
+    /// The next `event`.
+    fn hear(&mut self, event: &str) -> Result<Value> {
+        loop {
+            let mut length = 0;
+            loop {
+                let mut line = String::new();
+                self.stream.read_line(&mut line).with_context(|| format!("waiting for debugpy's event {event}"))?;
+                match line.trim() {
+                    "" => break,
+                    header => length = header.trim_start_matches("Content-Length: ").parse().unwrap_or(length),
+                }
+            }
+            let mut body = vec![0; length];
+            self.stream.read_exact(&mut body)?;
+            let message: Value = serde_json::from_slice(&body).context("debugpy says what is no JSON")?;
+            if message["event"] == event {
+                return Ok(message);
+            }
+            ensure!(message["success"] != false, "{message}");
+        }
+    }
 }
 
 /// The process and its children.

@@ -38,6 +38,7 @@ use service::{Number, Service};
 use sources::{More, Part, Sources};
 use stack::Stack;
 pub use stack::{PREFIX, loss, stored_todos, tear_down};
+pub use testing::{BROWSER_IMAGE, build_browser};
 
 /// The stage's name in reports.
 const STAGE: &str = "dev";
@@ -60,6 +61,7 @@ pub struct Dev {
     /// Open a debugger's port on loopback: debugpy at 5678, the Node inspector at 9229
     #[arg(long, value_name = "APP", value_delimiter = ',')]
     pub debug: Vec<App>,
+    /// Something else than serving.
     #[command(subcommand)]
     pub command: Option<DevCommand>,
 }

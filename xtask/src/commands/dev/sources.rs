@@ -9,6 +9,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
 
+use super::testing::BROWSER;
 use super::{APPS, App, Event, image};
 use crate::commands::deploy::watch::wake::{Blindness, Wake};
 use crate::deadlines;
@@ -29,8 +30,10 @@ pub enum More {
     Nothing,
     /// The scripted assistant.
     Assistant,
-    /// All tests.
+    /// The applications' tests.
     Tests,
+    /// The browser's tests.
+    BrowserTests,
 }
 
 /// What is delivered by itself.
@@ -57,9 +60,14 @@ impl Sources {
         let mut apps = BTreeMap::new();
         for app in APPS {
             let mut files = image::files(project, app)?;
-            if more == More::Tests {
-                let tests = context::tree(&app.folder(project).join(TESTS))?;
-                files.extend(tests.into_iter().map(|(path, what)| (format!("{TESTS}/{path}"), what)));
+            let tests = match more {
+                More::Tests => Some(TESTS),
+                More::BrowserTests if app == App::Frontend => Some(BROWSER),
+                _ => None,
+            };
+            if let Some(folder) = tests {
+                let tests = context::tree(&app.folder(project).join(folder))?;
+                files.extend(tests.into_iter().map(|(path, what)| (format!("{folder}/{path}"), what)));
             } else if more == More::Assistant && app == App::Backend {
                 let what = context::entry(&app.folder(project).join(ASSISTANT))?;
                 files.extend(what.map(|what| (ASSISTANT.to_owned(), what)));
@@ -142,7 +150,9 @@ impl Sources {
                 Err(error) => return Err(error).with_context(|| format!("reading {file}")),
             }
         }
-        let gone = old.iter().filter(|(path, what)| is_sent(path, what) && !now.contains_key(*path));
+        // Also what a folder has taken the place of.
+        let stays = |path: &String| now.get(path).is_some_and(|what| is_sent(path, what));
+        let gone = old.iter().filter(|(path, what)| is_sent(path, what) && !stays(path));
         let gone: Vec<&String> = gone.map(|(path, _)| path).collect();
         Ok((!put.is_empty() || !gone.is_empty()).then(|| json!({"put": put, "gone": gone})))
     }

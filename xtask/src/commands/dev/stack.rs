@@ -141,6 +141,26 @@ impl Stack {
         self.container("run", part, image, &options)
     }
 
+    /// The command that runs the browser's tests as `part` in `image`, where the running `dev` is `localhost`.
+    pub fn browser_tests(&self, part: &str, image: &str) -> Result<Process> {
+        let (proxy, backend) = (self.name("proxy"), self.name(App::Backend.name()));
+        let ask = |format: &str, name: &str| self.engine.inspect_one("container", format, name);
+        if ask("{{.State.Running}}", &proxy)?.as_deref() != Some("true") {
+            let what = "the browser's tests ask what `cargo xtask dev` serves, and it does not run in this checkout";
+            return Err(Failure::new(Class::Machine, what).help("in another terminal: cargo xtask dev").into());
+        }
+        let environment = ask("{{json .Config.Env}}", &backend)?.unwrap_or_default();
+        let assistant = if environment.contains("FAKE_ASSISTANT=1") { "scripted" } else { "off" };
+        let options = [
+            format!("--network=container:{proxy}"),
+            "--init".to_owned(),
+            "--shm-size=256m".to_owned(),
+            format!("--env=BASE_URL=http://localhost:{PROXY_PORT}"),
+            format!("--env=ASSISTANT={assistant}"),
+        ];
+        Ok(self.container("run", part, image, &options))
+    }
+
     /// Removes the container of `part` if there is one.
     pub fn end(&self, part: &str) -> Result<()> {
         let name = self.name(part);

@@ -1,99 +1,178 @@
-//! `dev test [PATH]`: the tests of what was saved, each time in a new container of the application's `test` target. It gets
-//! the sources through standard input, so an image is built only for other dependencies.
+//! `dev test [PATH]`: the tests of what was saved, each time in a new container. Those of an application run in its `test`
+//! target and get the sources through standard input, so an image is built only for other dependencies. The browser's ask
+//! what the running `dev` serves.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::time::Instant;
 
 use anyhow::Result;
+use camino::{Utf8Path, Utf8PathBuf};
 
 use super::service::Service;
-use super::sources::{self, More, Part, Sources};
+use super::sources::{self, More, Sources};
 use super::stack::{self, Stack};
 use super::{APPS, App, Event, STAGE, image, print, tell_end};
 use crate::failure::{Class, Failure};
 use crate::origin::Need;
-use crate::plan::{self, Mode};
-use crate::process;
+use crate::plan::{self, Mode, Step};
+use crate::process::{self, Process};
 use crate::project::Project;
 use crate::report::{BAD, DIM, GOOD, seconds};
+use crate::settings::Image;
+use crate::stages::images::{build, context};
 use crate::world::World;
 
 /// The build target.
 pub const TARGET: &str = "test";
+/// The folder of the browser's tests in the frontend's.
+pub const BROWSER: &str = "e2e";
+/// The image of the browser's tests.
+pub const BROWSER_IMAGE: &str = "todo-browser:test";
 
-impl App {
-    fn tests(self) -> &'static str {
-        if self == Self::Backend { "backend tests" } else { "frontend tests" }
+/// Tests that run in one container.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Suite {
+    Of(App),
+    Browser,
+}
+
+impl Suite {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Of(App::Backend) => "backend tests",
+            Self::Of(App::Frontend) => "frontend tests",
+            Self::Browser => "browser tests",
+        }
     }
 
-    /// Unpacks the sources and runs the tests at `$0`. Those of the built server are left out: nothing is built here.
-    fn script(self) -> &'static str {
+    fn folder(self, project: &Project) -> Utf8PathBuf {
+        let context = |app: App| project.settings.images[app.image()].context.clone();
         match self {
-            // Not every base image of Python has tar.
-            Self::Backend => {
-                "exec 2>&1; mkdir /tmp/src && cd /tmp/src && \
-                 python3 -c 'import sys, tarfile; tarfile.open(fileobj=sys.stdin.buffer, mode=\"r|\").extractall(filter=\"data\")' && \
-                 exec python3 -m pytest ${0:--n 2}"
-            }
-            Self::Frontend => {
-                "exec 2>&1; mkdir /tmp/src && cd /tmp/src && tar -x && ln -s /app/node_modules /app/next-env.d.ts . && \
-                 exec node node_modules/vitest/vitest.mjs run --configLoader=native --exclude 'tests/{built,server}.test.ts' $0"
-            }
+            Self::Of(app) => context(app),
+            Self::Browser => context(App::Frontend).join(BROWSER),
+        }
+    }
+
+    /// Whether a change of `app` is one of what these tests test.
+    fn tests(self, app: App) -> bool {
+        self == Self::Browser || self == Self::Of(app)
+    }
+}
+
+/// Unpacks the sources and runs the tests at `$0`. Those of the built server are left out: nothing is built here.
+fn script(app: App) -> &'static str {
+    match app {
+        // Not every base image of Python has tar.
+        App::Backend => {
+            "exec 2>&1; mkdir /tmp/src && cd /tmp/src && \
+             python3 -c 'import sys, tarfile; tarfile.open(fileobj=sys.stdin.buffer, mode=\"r|\").extractall(filter=\"data\")' && \
+             exec python3 -m pytest ${0:--n 2}"
+        }
+        App::Frontend => {
+            "exec 2>&1; mkdir /tmp/src && cd /tmp/src && tar -x && ln -s /app/node_modules /app/next-env.d.ts . && \
+             exec node node_modules/vitest/vitest.mjs run --configLoader=native --exclude 'tests/{built,server}.test.ts' $0"
         }
     }
 }
 
-/// Runs the tests at `path`, or all, now and after each save, until the user interrupts.
+/// Returns the step that builds the image of the browser's tests.
+pub fn build_browser<'a>(project: &'a Project, world: &'a World) -> Result<Step<'a>> {
+    let frontend = &project.settings.images[App::Frontend.image()];
+    let image = Image { context: frontend.context.join(BROWSER), ..frontend.clone() };
+    let (_, tar) = context::pack(&project.root.join(&image.context), &project.target())?;
+    let command = build::command(project, &world.tools.engine, world.origin.as_ref(), &image, BROWSER_IMAGE)?;
+    let shown = format!("{command} < (tar of {})", image.context);
+    Ok(Step::new("build todo-browser", "the browser's tests", shown, move |running| {
+        build::run(project, command.stdin_file(Arc::new(tar)), "todo-browser", &image, running)?;
+        Ok(String::new())
+    }))
+}
+
+/// What each run needs.
+struct Runner<'a> {
+    project: &'a Project,
+    world: &'a World,
+    stack: Stack,
+}
+
+impl Runner<'_> {
+    /// Brings the image of `suite`. Returns the command that runs its tests at `path`, and what that reads.
+    fn prepare(&self, suite: Suite, path: &str, sources: &Sources) -> Result<(Process, Vec<u8>)> {
+        let Self { project, world, stack } = self;
+        let Suite::Of(app) = suite else {
+            let run = stack.browser_tests(suite.name(), BROWSER_IMAGE)?;
+            plan::apply(project, STAGE, Mode::Apply, vec![build_browser(project, world)?])?;
+            let paths = path.split_whitespace().map(str::to_owned);
+            return Ok((run.args(["node_modules/.bin/playwright", "test"]).args(paths), Vec::new()));
+        };
+        let (image, step) = image::decide(project, world, app, TARGET, &sources.apps[&app])?;
+        plan::apply(project, STAGE, Mode::Apply, step.into_iter().collect())?;
+        let run = stack.tests(suite.name(), &image).args(["sh", "-c", script(app), path]);
+        Ok((run, sources.pack(project, app)?))
+    }
+}
+
+/// Runs the tests at `path`, or those of both applications, now and after each save, until the user interrupts.
 pub fn run(project: &Project, path: Option<&str>) -> Result<()> {
-    let chosen: Vec<(App, String)> = match path {
-        None => APPS.map(|app| (app, String::new())).into(),
-        Some(path) => vec![choose(project, path)?],
+    let chosen: BTreeMap<Suite, String> = match path {
+        None => APPS.map(|app| (Suite::Of(app), String::new())).into(),
+        Some(path) => [choose(project, path)?].into(),
     };
+    let more = if chosen.contains_key(&Suite::Browser) { More::BrowserTests } else { More::Tests };
     crate::cache::claim(&project.cache)?;
     let _lock = stack::lock(project, "-test")?;
     let bases: Vec<Need> = project.settings.bases().cloned().map(Need::Image).collect();
     let world = World::bring(project, Mode::Apply, &bases)?;
     stack::mark(project)?;
-    let stack = Stack::new(project, &world.tools.engine);
+    let runner = Runner { project, world: &world, stack: Stack::new(project, &world.tools.engine) };
     let count = Arc::default();
     tell_end(&project.report, &count, String::new());
     let (send, events) = channel();
-    let first = Sources::read(project, More::Tests)?;
+    let first = Sources::read(project, more)?;
     let (watched, before, saves) = (project.clone(), first.clone(), send.clone());
-    std::thread::spawn(move || sources::watch(&watched, before, More::Tests, &saves));
-    let mut running: BTreeMap<App, (Service, Instant)> = BTreeMap::new();
+    std::thread::spawn(move || sources::watch(&watched, before, more, &saves));
+    let mut running: BTreeMap<Suite, (Service, Instant)> = BTreeMap::new();
     let mut sources = Sources::default();
+    // What could not be started is tried again at the next save.
+    let mut due = BTreeSet::new();
     let mut next = Some(first);
     loop {
         if let Some(now) = next.take() {
-            let errors = sources.advance(&now, |before, part| {
-                let Part::App(app) = part else { return Ok(()) };
-                let Some((_, path)) = chosen.iter().find(|(chosen, _)| *chosen == app) else { return Ok(()) };
-                let Some(difference) = now.difference(before, app) else { return Ok(()) };
-                if before.apps.contains_key(&app) {
-                    print(&project.report, app.tests(), &format!("{DIM}{difference}{DIM:#}"));
+            for app in APPS {
+                let Some(difference) = now.difference(&sources, app) else { continue };
+                for suite in chosen.keys().copied().filter(|suite| suite.tests(app)) {
+                    if sources.apps.contains_key(&app) {
+                        print(&project.report, suite.name(), &format!("{DIM}{difference}{DIM:#}"));
+                    }
+                    due.insert(suite);
                 }
-                // The end of this container is no verdict.
-                let replaced = running.remove(&app);
-                stack.end(app.tests())?;
-                if let Some((service, _)) = replaced {
-                    service.end();
-                }
-                let (image, step) = image::decide(project, &world, app, TARGET, &now.apps[&app])?;
-                plan::apply(project, STAGE, Mode::Apply, step.into_iter().collect())?;
-                let packed = now.pack(project, app)?;
-                let process = stack.tests(app.tests(), &image).args(["sh", "-c", app.script(), path]);
-                let mut service = Service::start(app.tests(), &process, &send, &count)?;
-                service.send_all(&packed);
-                running.insert(app, (service, Instant::now()));
-                Ok(())
-            });
-            if process::ending() {
-                return Ok(());
             }
-            errors.iter().for_each(|error| project.report.error(error));
+            sources = now;
+            for suite in due.clone() {
+                let mut start = || {
+                    // The end of this container is no verdict.
+                    let replaced = running.remove(&suite);
+                    runner.stack.end(suite.name())?;
+                    if let Some((service, _)) = replaced {
+                        service.end();
+                    }
+                    let (process, input) = runner.prepare(suite, &chosen[&suite], &sources)?;
+                    let mut service = Service::start(suite.name(), &process, &send, &count)?;
+                    service.send_all(&input);
+                    running.insert(suite, (service, Instant::now()));
+                    Ok::<_, anyhow::Error>(())
+                };
+                let result = start();
+                if process::ending() {
+                    return Ok(());
+                }
+                match result {
+                    Ok(()) => drop(due.remove(&suite)),
+                    Err(error) => project.report.error(&error),
+                }
+            }
         }
         let event = events.recv()?;
         if process::ending() {
@@ -103,10 +182,10 @@ pub fn run(project: &Project, path: Option<&str>) -> Result<()> {
             Event::Saved(now) => next = Some(now),
             Event::Line(part, line) => print(&project.report, part, &line),
             Event::Ended(part, number, error) => {
-                let app = if part == App::Backend.tests() { App::Backend } else { App::Frontend };
-                let Some((_, began)) = running.get(&app).filter(|(service, _)| service.is(number)) else { continue };
+                let ended = running.iter().find(|(_, (service, _))| service.is(number));
+                let Some((&suite, (_, began))) = ended else { continue };
                 let took = seconds(began.elapsed());
-                running.remove(&app);
+                running.remove(&suite);
                 // With 125 docker itself ends, and says why.
                 if let Some(error) = error.as_ref().filter(|error| error.to_string().contains("exit status: 125")) {
                     project.report.error(error);
@@ -120,14 +199,14 @@ pub fn run(project: &Project, path: Option<&str>) -> Result<()> {
     }
 }
 
-/// The application that the tests at `path` belong to, and their path in it.
-fn choose(project: &Project, path: &str) -> Result<(App, String)> {
-    let inside = |app: App| {
-        let context = &project.settings.images[app.image()].context;
-        let rest = camino::Utf8Path::new(path).strip_prefix(context).ok()?;
-        project.root.join(path).exists().then(|| (app, rest.to_string()))
+/// The suite that the tests at `path` belong to, and their path in it.
+fn choose(project: &Project, path: &str) -> Result<(Suite, String)> {
+    let inside = |suite: Suite| {
+        let rest = Utf8Path::new(path).strip_prefix(suite.folder(project)).ok()?;
+        project.root.join(path).exists().then(|| (suite, rest.to_string()))
     };
-    APPS.into_iter().find_map(inside).ok_or_else(|| {
+    // The browser's are in a folder of the frontend's.
+    [Suite::Browser, Suite::Of(App::Backend), Suite::Of(App::Frontend)].into_iter().find_map(inside).ok_or_else(|| {
         Failure::new(Class::Config, format!("`{path}` is not a test file or folder of an application"))
             .help("name a file or folder by its path: cargo xtask dev test apps/backend/tests/test_todos.py")
             .into()
