@@ -233,7 +233,10 @@ fn restarted(trial: &Trial<'_>) -> Result<String> {
 
 fn teardown(trial: &Trial<'_>) -> Result<String> {
     // The cache goes with all that the engine has of ours.
-    trial.machine.user(&[XTASK, "teardown", "--cache", "--yes"], &[], LIMIT)?.expect(0, &["cache removed", "of build cache"])?;
+    trial
+        .machine
+        .user(&[XTASK, "teardown", "--cache", "--yes"], &[], LIMIT)?
+        .expect(0, &["cache removed", "of build cache"])?;
     let after = trial.traces()?;
     for (what, lines) in &after {
         let left: Vec<&String> = lines.difference(&trial.before[what]).collect();
