@@ -11,6 +11,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use regex::Regex;
 use xtask::commands::test::{Suite, refuse_ordinary};
+use xtask::deadlines;
 use xtask::origin::download::checksum;
 use xtask::origin::{Tool, release};
 use xtask::pins::{self, Pins};
@@ -123,10 +124,11 @@ impl Stock {
         images.sort_by(|a, b| a.engine.cmp(&b.engine));
         let mut names: Vec<String> = images.iter().map(|image| image.engine.clone()).collect();
         names.dedup();
-        let save = self.world.tools.engine.docker().arg("save").args(names).pipe_from(None)?;
+        let save = self.world.tools.engine.docker().arg("save").args(names).deadline(deadlines::IMAGE_STREAM);
+        let save = save.pipe_from(None)?;
         registry::prepare(&machine.shared, save.reader(), &images)?;
         save.finish()?;
-        machine.root(&["/shared/xtask-ordinary", "push", "/shared"]).run()
+        machine.root(&["/shared/xtask-ordinary", "push", "/shared"]).deadline(deadlines::IMAGE_STREAM).run()
     }
 
     fn images(&self, project: &Project, shared: &Utf8Path) -> Result<Vec<Image>> {
