@@ -21,8 +21,21 @@ const MARK_TEXT: &str = "Signature: 8a477f597d28d172789f06886806bc55\n\
                          # The cache of todo-xtask. `cargo xtask teardown --cache` removes this folder.\n";
 
 /// What xtask makes in a cache. It counts where there is no mark.
-const UNMARKED: [&str; 11] =
-    ["apt", "bases", "dev", "engine", "engine-used", "locks", "minikube", "needed", "origin", "packages", "release"];
+const UNMARKED: [&str; 13] = [
+    "apt",
+    "bases",
+    "dev",
+    "engine",
+    "engine-used",
+    "kube",
+    "locks",
+    "minikube",
+    "needed",
+    "ordinary",
+    "origin",
+    "packages",
+    "release",
+];
 
 /// The cache's folder; it need not exist yet.
 pub fn locate() -> Result<Utf8PathBuf> {

@@ -130,7 +130,7 @@ pub(crate) enum Command {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
+    use clap::{CommandFactory, Parser};
 
     #[test]
     fn every_exit_code_is_documented_and_names_one_class() {
@@ -151,6 +151,18 @@ mod tests {
             assert!(said.starts_with(&format!("{} ", class as i32)));
             assert!(super::AFTER.replace("  ", "").contains(said) && readme.contains(said), "{said}");
         }
+    }
+
+    #[test]
+    fn each_command_of_the_workflow_exists() {
+        let workflow = include_str!("../../.github/workflows/ci.yml");
+        let commands: Vec<&str> = workflow.split("cargo ").skip(1).filter(|text| text.starts_with("xtask ")).collect();
+        for command in &commands {
+            let words = command.lines().next().unwrap_or_default().split_whitespace();
+            let parsed = super::Cli::try_parse_from(words);
+            assert!(parsed.is_ok(), "{command}: {}", parsed.err().map(|error| error.to_string()).unwrap_or_default());
+        }
+        assert!(commands.len() >= 5, "{commands:#?}");
     }
 
     #[test]

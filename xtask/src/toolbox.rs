@@ -36,6 +36,8 @@ pub struct Toolbox {
     pub profile: String,
     /// Whether `minikube_home` is ours.
     own_home: bool,
+    /// Where helm and kubectl keep what API servers offer, in place of `~/.kube/cache`.
+    kube_cache: Utf8PathBuf,
     release: Release,
     client: Arc<Mutex<Client>>,
     kubectl: Utf8PathBuf,
@@ -58,6 +60,7 @@ impl Toolbox {
             kubeconfig: kubeconfig(),
             own_home: minikube_home == own_minikube_home(project),
             minikube_home,
+            kube_cache: project.cache.join("kube"),
             profile: project.settings.cluster.profile.clone(),
             release: Release {
                 name: project.settings.chart.release.clone(),
@@ -150,6 +153,7 @@ impl Toolbox {
     pub fn kubectl(&self) -> Process {
         Process::new(self.kubectl_program().as_str())
             .args(["--kubeconfig", self.kubeconfig.as_str(), "--context", &self.profile])
+            .env("KUBECACHEDIR", self.kube_cache.as_str())
             .deadline(deadlines::KUBECTL)
     }
 
@@ -168,6 +172,7 @@ impl Toolbox {
         Process::new(self.helm.as_str())
             .args(["--kubeconfig", self.kubeconfig.as_str(), "--kube-context", &self.profile])
             .args(["--namespace", self.namespace()])
+            .env("KUBECACHEDIR", self.kube_cache.as_str())
             .deadline(deadlines::HELM)
     }
 

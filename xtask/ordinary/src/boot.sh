@@ -49,8 +49,8 @@ ulimit -n "$limit"
 useradd --create-home --shell /bin/bash --groups docker user
 echo '127.0.0.1 localhost ordinary' >/etc/hosts
 cp /shared/resolv.conf /etc/resolv.conf
-cp /shared/bundle.pem /etc/ssl/certs/ca-certificates.crt
-mkdir -p /etc/docker /var/lib/registry
+cp /shared/offer/bundle.pem /etc/ssl/certs/ca-certificates.crt
+mkdir -p /etc/docker
 cp /shared/daemon.json /etc/docker/daemon.json
 own() { env -i PATH="$PATH" "$@"; }
 own docker-registry serve /shared/registry.yml >/shared/registry.log 2>&1 &

@@ -20,6 +20,9 @@ use crate::{hosts, registry, resolver};
 /// Socket in the shared folder: outside of the machine's network, the suite makes the connections that are passed on.
 const OUTSIDE: &str = "outside.sock";
 
+/// What was passed on, in the shared folder: a line for each connection, with its host and the bytes that came back.
+const PASSED_ON: &str = "passed-on.log";
+
 /// What the official hosts were asked, a line each: host, method, path, status.
 const REQUESTS: &str = "requests.log";
 
@@ -32,8 +35,12 @@ const LATE: Duration = Duration::from_secs(5);
 /// What Docker Hub answers beyond its limit.
 const TOO_MANY: &str = r#"{"errors":[{"code":"TOOMANYREQUESTS","message":"You have reached your unauthenticated pull rate limit. https://www.docker.com/increase-rate-limit"}]}"#;
 
+/// What the stand-in internet offers, in the shared folder: certificates, downloads and images. All machines of a run have
+/// the same.
+pub const OFFER: &str = "offer";
+
 /// Downloads, in the shared folder: a folder for each host.
-pub const DOWNLOADS: &str = "downloads";
+pub const DOWNLOADS: &str = "offer/downloads";
 
 type Client = BufReader<StreamOwned<ServerConnection, TcpStream>>;
 
@@ -49,7 +56,7 @@ struct Internet {
 
 /// Serves for ever: resolver, official hosts, and the hosts that are passed on.
 pub fn serve(shared: &Utf8Path) -> Result<()> {
-    let read = |name: &str| std::fs::read(shared.join(name)).with_context(|| format!("reading {name}"));
+    let read = |name: &str| std::fs::read(shared.join(OFFER).join(name)).with_context(|| format!("reading {name}"));
     let tls = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
         .with_safe_default_protocol_versions()?
         .with_no_client_auth()
@@ -202,15 +209,23 @@ fn pass_on(tcp: &TcpStream, outside: &Utf8Path, host: &str, port: u16) -> Result
 /// Makes the connections that the machine passes on, in the network of this process, for as long as it runs.
 pub fn open_way_out(shared: &Utf8Path) -> Result<()> {
     let listener = UnixListener::bind(shared.join(OUTSIDE)).context("listening for connections that are passed on")?;
+    let log = OpenOptions::new().create(true).append(true).open(shared.join(PASSED_ON))?;
     std::thread::spawn(move || {
         for socket in listener.incoming().map_while(Result::ok) {
-            std::thread::spawn(move || connect(socket));
+            let log = log.try_clone();
+            std::thread::spawn(move || connect(socket, log?));
         }
     });
     Ok(())
 }
 
-fn connect(mut socket: UnixStream) -> Result<()> {
+/// Returns how many bytes the package registries sent, by connections that have ended.
+pub fn bytes_passed_on(shared: &Utf8Path) -> Result<u64> {
+    let text = std::fs::read_to_string(shared.join(PASSED_ON)).context("reading the log of what was passed on")?;
+    Ok(text.lines().filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum())
+}
+
+fn connect(mut socket: UnixStream, mut log: File) -> Result<()> {
     let mut line = Vec::new();
     let mut byte = [0];
     while socket.read(&mut byte)? == 1 && byte != *b"\n" {
@@ -220,9 +235,11 @@ fn connect(mut socket: UnixStream) -> Result<()> {
     let (host, port) = line.split_once(' ').context("host and port")?;
     let mut tcp = TcpStream::connect((host, port.parse::<u16>()?)).with_context(|| format!("connecting to {host}"))?;
     let (mut from, mut to) = (tcp.try_clone()?, socket.try_clone()?);
+    let host = host.to_owned();
     let back = std::thread::spawn(move || {
-        let _ = std::io::copy(&mut from, &mut to);
+        let count = std::io::copy(&mut from, &mut to).unwrap_or_default();
         let _ = to.shutdown(Shutdown::Write);
+        let _ = log.write_all(format!("{host} {count}\n").as_bytes());
     });
     std::io::copy(&mut socket, &mut tcp)?;
     tcp.shutdown(Shutdown::Write)?;

@@ -14,7 +14,6 @@ use xtask::deadlines::{self, Limit};
 use xtask::engine::debian::{self, Dest, Recipe};
 use xtask::engine::place::Place;
 use xtask::engine::{mounts, reap};
-use xtask::failure::{Class, Failure};
 use xtask::pins;
 use xtask::process::{Piped, Process};
 use xtask::project::Project;
@@ -87,6 +86,16 @@ fn folder(project: &Project) -> Utf8PathBuf {
     project.cache.join("ordinary")
 }
 
+/// Where the stand-in internet's offer lies between two machines.
+fn kept_offer(project: &Project) -> Utf8PathBuf {
+    folder(project).join(internet::OFFER)
+}
+
+/// Removes the stand-in internet's offer.
+pub fn remove_offer(project: &Project) -> Result<()> {
+    mounts::remove_tree(&kept_offer(project))
+}
+
 /// The name of its control groups: two caches are two machines.
 fn group(project: &Project) -> String {
     format!("todo-ordinary-{}", Place::new(&project.cache).id())
@@ -111,6 +120,22 @@ pub fn clear(project: &Project) -> Result<()> {
     mounts::remove_tree(&machine)
 }
 
+/// Lists what this machine still has of one that has ended: its processes, mounts, control groups and files.
+pub fn left(project: &Project) -> Result<Vec<String>> {
+    let machine = folder(project).join("machine");
+    let mut left: Vec<String> = Vec::new();
+    left.extend(reap::marked(MARK, machine.as_str())?.iter().map(|pid| format!("process {pid}")));
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").context("reading the list of mounts")?;
+    left.extend(mounts.lines().filter(|line| line.contains(machine.as_str())).map(|line| format!("mount {line}")));
+    let root = Utf8PathBuf::from("/sys/fs/cgroup");
+    let groups = xtask::files::entries(&root)?.into_iter().chain([root]).map(|place| place.join(group(project)));
+    left.extend(groups.filter(|group| group.is_dir()).map(|group| format!("control group {group}")));
+    if xtask::files::exists(&machine)? {
+        left.push(format!("folder {machine}"));
+    }
+    Ok(left)
+}
+
 impl Machine {
     /// Starts a machine from `tree`, with the programs `xtask` and this one in it.
     pub fn start(project: &Project, tree: &Utf8Path, xtask: &str, kind: Kind) -> Result<Self> {
@@ -120,7 +145,13 @@ impl Machine {
         for part in ["upper", "work", "root", "docker", "shared"] {
             std::fs::create_dir_all(folder.join(part)).with_context(|| format!("making {folder}/{part}"))?;
         }
-        certificates(&shared)?;
+        let (kept, offer) = (kept_offer(project), shared.join(internet::OFFER));
+        if xtask::files::exists(&kept)? {
+            std::fs::rename(&kept, &offer).with_context(|| format!("moving {kept}"))?;
+        } else {
+            std::fs::create_dir(&offer).with_context(|| format!("making {offer}"))?;
+            certificates(&offer)?;
+        }
         let mut daemon = json!({});
         if kind.store == Store::Containerd {
             daemon["features"] = json!({"containerd-snapshotter": true});
@@ -221,9 +252,11 @@ impl Machine {
         Ok(Ran::of(output, start.elapsed()))
     }
 
-    /// Ends it and removes all that it has written.
+    /// Ends it and removes all that it has written, but for what the stand-in internet offers to the next machine.
     pub fn remove(self, project: &Project) -> Result<()> {
+        let (offer, kept) = (self.shared.join(internet::OFFER), kept_offer(project));
         drop(self);
+        std::fs::rename(&offer, &kept).with_context(|| format!("moving {offer}"))?;
         clear(project)
     }
 }
@@ -245,7 +278,7 @@ fn proxy() -> String {
 
 /// Makes an authority and the official hosts' certificate; writes the bundle of what the machine trusts: what this one
 /// does, for the registries that are passed on, and that authority.
-fn certificates(shared: &Utf8Path) -> Result<()> {
+fn certificates(offer: &Utf8Path) -> Result<()> {
     let mut params = CertificateParams::new(Vec::new())?;
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params.distinguished_name.push(DnType::CommonName, "stand-in internet");
@@ -255,39 +288,7 @@ fn certificates(shared: &Utf8Path) -> Result<()> {
     let server = params.signed_by(&key, &authority)?;
     let trusted = std::env::var("SSL_CERT_FILE").unwrap_or_else(|_| TRUSTED.to_owned());
     let trusted = std::fs::read_to_string(&trusted).with_context(|| format!("reading {trusted}"))?;
-    std::fs::write(shared.join("bundle.pem"), format!("{trusted}\n{}", authority.as_ref().pem()))?;
-    std::fs::write(shared.join("server.pem"), server.pem())?;
-    Ok(std::fs::write(shared.join("server.key"), key.serialize_pem())?)
-}
-
-/// Fails with a sentence where this machine cannot hold another one.
-pub fn check_ground() -> Result<()> {
-    check(cfg!(all(target_os = "linux", target_arch = "x86_64")), rustix::process::geteuid().is_root())
-}
-
-fn check(is_linux_amd64: bool, is_root: bool) -> Result<()> {
-    let refuse = |what: &str| Failure::new(Class::Machine, format!("the suite `ordinary` {what}"));
-    if !is_linux_amd64 {
-        return Err(refuse("runs on Linux amd64, for which its stand-ins are made")
-            .help("run the others: cargo xtask test")
-            .into());
-    }
-    if !is_root {
-        return Err(refuse("must be root: it makes namespaces, and a Docker Engine and a user in them")
-            .help("run the others: cargo xtask test")
-            .into());
-    }
-    Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_machine_that_will_not_do_is_told_in_a_sentence() {
-        assert!(check(true, true).is_ok());
-        assert!(check(false, true).unwrap_err().to_string().contains("runs on Linux amd64"));
-        assert!(check(true, false).unwrap_err().to_string().contains("must be root"));
-    }
+    std::fs::write(offer.join("bundle.pem"), format!("{trusted}\n{}", authority.as_ref().pem()))?;
+    std::fs::write(offer.join("server.pem"), server.pem())?;
+    Ok(std::fs::write(offer.join("server.key"), key.serialize_pem())?)
 }

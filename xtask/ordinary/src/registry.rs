@@ -16,7 +16,7 @@ use sha2::{Digest, Sha256};
 pub const ADDRESS: &str = "127.0.0.1:5000";
 
 /// Its configuration.
-pub const CONFIGURATION: &str = "version: 0.1\nstorage:\n  filesystem:\n    rootdirectory: /var/lib/registry\nhttp:\n  \
+pub const CONFIGURATION: &str = "version: 0.1\nstorage:\n  filesystem:\n    rootdirectory: /shared/offer/registry\nhttp:\n  \
                                  addr: 127.0.0.1:5000\n";
 
 /// In the shared folder: what `docker save` wrote, unpacked.

@@ -10,9 +10,8 @@ use camino::{Utf8Path, Utf8PathBuf};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use regex::Regex;
-use xtask::commands::test::Suite;
-use xtask::engine::HIDDEN;
-use xtask::failure::{Class, Failure};
+use xtask::commands::test::{Suite, refuse_ordinary};
+use xtask::deadlines;
 use xtask::origin::download::checksum;
 use xtask::origin::{Tool, release};
 use xtask::pins::{self, Pins};
@@ -21,12 +20,15 @@ use xtask::process::Process;
 use xtask::project::Project;
 use xtask::world::World;
 
-use crate::internet::DOWNLOADS;
+use crate::internet::{DOWNLOADS, OFFER};
 use crate::registry::{self, Image};
 use crate::{hosts, machine::Machine};
 
 /// The platform of everything that `packages` makes.
 const PLATFORM: &str = "linux-amd64";
+
+/// In the shared folder: the product's manifest of downloads with the checksums of what is offered.
+const MANIFEST: &str = "offer/release.toml";
 
 /// Stands in for kindnet, which minikube starts where the container runtime is containerd: it writes the same
 /// configuration, for the one node that there is, and leaves masquerading to the plugin.
@@ -56,10 +58,8 @@ impl Stock {
     /// Brings what is to be offered, unless it is there.
     pub fn bring(project: &Project) -> Result<Self> {
         let world = World::bring(project, Mode::Apply, &Suite::E2e.needs(project)?)?;
-        if world.origin.name() != "packages" {
-            let what = "the suite `ordinary` offers what the origin `packages` makes, and this run has another origin";
-            let hidden = format!("DOCKER_HOST={HIDDEN} cargo xtask test ordinary --origin packages");
-            return Err(Failure::new(Class::Machine, what).help(format!("with a private engine: {hidden}")).into());
+        if let Some(refusal) = refuse_ordinary(world.origin.name()) {
+            return Err(refusal.into());
         }
         let minikube = world.origin.tool(Tool::Minikube);
         let help = Process::new(minikube.as_str()).args(["start", "--help"]).read()?;
@@ -71,8 +71,23 @@ impl Stock {
         Ok(Self { world, pins: Pins::read(&project.root)?, kicbase, kindnet })
     }
 
+    /// Fills the stand-in internet of `machine`, unless an earlier machine's is there. `checkout` then names the checksums of
+    /// what it offers.
+    pub fn offer(&self, project: &Project, machine: &Machine, checkout: &Utf8Path) -> Result<()> {
+        // Written last: with it the offer is complete.
+        let (kept, manifest) = (machine.shared.join(MANIFEST), checkout.join(release::FILE));
+        if xtask::files::exists(&kept)? {
+            std::fs::copy(&kept, &manifest).with_context(|| format!("copying {kept}"))?;
+            return Ok(());
+        }
+        self.offer_images(project, machine)?;
+        self.offer_downloads(checkout, &machine.shared)?;
+        std::fs::copy(&manifest, &kept).with_context(|| format!("copying {manifest}"))?;
+        Ok(())
+    }
+
     /// Lays down the downloads, and gives `checkout` their checksums in place of the official ones.
-    pub fn offer_downloads(&self, checkout: &Utf8Path, shared: &Utf8Path) -> Result<()> {
+    fn offer_downloads(&self, checkout: &Utf8Path, shared: &Utf8Path) -> Result<()> {
         let downloads = shared.join(DOWNLOADS);
         let manifest: BTreeMap<String, toml::Value> = toml::from_str(&pins::read_rendered(checkout, release::FILE)?)?;
         let path = checkout.join(release::FILE);
@@ -104,15 +119,16 @@ impl Stock {
     }
 
     /// Fills the machine's registry.
-    pub fn offer_images(&self, project: &Project, machine: &Machine) -> Result<()> {
+    fn offer_images(&self, project: &Project, machine: &Machine) -> Result<()> {
         let mut images = self.images(project, &machine.shared)?;
         images.sort_by(|a, b| a.engine.cmp(&b.engine));
         let mut names: Vec<String> = images.iter().map(|image| image.engine.clone()).collect();
         names.dedup();
-        let save = self.world.tools.engine.docker().arg("save").args(names).pipe_from(None)?;
+        let save = self.world.tools.engine.docker().arg("save").args(names).deadline(deadlines::IMAGE_STREAM);
+        let save = save.pipe_from(None)?;
         registry::prepare(&machine.shared, save.reader(), &images)?;
         save.finish()?;
-        machine.root(&["/shared/xtask-ordinary", "push", "/shared"]).run()
+        machine.root(&["/shared/xtask-ordinary", "push", "/shared"]).deadline(deadlines::IMAGE_STREAM).run()
     }
 
     fn images(&self, project: &Project, shared: &Utf8Path) -> Result<Vec<Image>> {
@@ -130,7 +146,7 @@ impl Stock {
         ensure!(entrypoint.contains(last), "{recipe} ends otherwise");
         let entrypoint =
             entrypoint.replace(last, &format!("cat /etc/kubernetes/resolv.conf >/etc/resolv.conf\n{last}"));
-        let bundle = std::fs::read(shared.join("bundle.pem"))?;
+        let bundle = std::fs::read(shared.join(OFFER).join("bundle.pem"))?;
         let (name, _digest) = self.kicbase.split_once('@').context("a digest")?;
         images.push(Image {
             engine: self.pins.render(file!(), "todo-xtask/minikube-node:v{minikube}")?,

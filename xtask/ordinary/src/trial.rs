@@ -1,14 +1,18 @@
 //! What a user does in the first hour, and what must come of it.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use camino::Utf8Path;
+use xtask::commands::test::refuse_ordinary;
 use xtask::failure::{Class, Failure};
 use xtask::lock;
+use xtask::origin;
 use xtask::pins;
 use xtask::process::Process;
 use xtask::project::Project;
+use xtask::report::bytes;
 use xtask::tally::Tally;
 
 use crate::machine::{self, Kind, Machine, Store};
@@ -21,15 +25,20 @@ const XTASK: &str = "/shared/xtask";
 /// The product's settings.
 const SETTINGS: &str = "infra/xtask.toml";
 
-/// For one command of the product.
-const LIMIT: Duration = Duration::from_secs(600);
+/// For one command of the product. On a busy machine a first deploy takes several times its 3 minutes.
+const LIMIT: Duration = Duration::from_secs(1200);
 
 /// What a scenario works with.
 struct Trial<'a> {
     machine: Machine,
     stock: &'a Stock,
     profile: String,
+    /// What the machine had before the first deploy.
+    before: Traces,
 }
+
+/// Lines by what they are about.
+type Traces = BTreeMap<&'static str, BTreeSet<String>>;
 
 type Scenario = (&'static str, fn(&Trial<'_>) -> Result<String>);
 
@@ -46,7 +55,7 @@ const CLASSIC: &[Scenario] = &[
     ("classic store: a second deploy changes nothing", noop),
     ("classic store: a changed line of the backend is deployed", changed),
     ("classic store: a node that docker restarted is started by the next deploy", restarted),
-    ("classic store: teardown leaves no container, image, volume or network", teardown),
+    ("classic store: teardown leaves no object, image, volume, network, rule, process or file of ours", teardown),
 ];
 
 /// In this order, with containerd's.
@@ -58,7 +67,10 @@ const CONTAINERD: &[Scenario] = &[
 
 /// Runs the scenarios of both stores, or of the one machine that `only` names.
 pub fn run(project: &Project, xtask: &str, only: Option<&str>) -> Result<Tally> {
-    machine::check_ground()?;
+    // Before anything is brought, whose origin is known only then.
+    if let Some(refusal) = refuse_ordinary(origin::Kind::Packages.name()) {
+        return Err(refusal.into());
+    }
     let _lock = lock::take(&project.cache.join("locks"), "ordinary")?;
     let kind = |store, behind_proxy| Kind { store, behind_proxy };
     let machines = [
@@ -75,6 +87,7 @@ pub fn run(project: &Project, xtask: &str, only: Option<&str>) -> Result<Tally> 
             .into());
     }
     let stock = Stock::bring(project)?;
+    machine::remove_offer(project)?;
     let mut tally = Tally::default();
     for (name, kind, scenarios) in wanted {
         let mut trial = None;
@@ -85,7 +98,10 @@ pub fn run(project: &Project, xtask: &str, only: Option<&str>) -> Result<Tally> 
             trial = Some(Trial::prepare(project, &stock, &tree, xtask, kind)?);
             Ok(String::new())
         });
-        let Some(trial) = trial else { continue };
+        let Some(trial) = trial else {
+            machine::clear(project)?;
+            continue;
+        };
         for (name, scenario) in scenarios {
             let result = Tally::of(&project.report, name, |_| scenario(&trial));
             let failed = result.failed > 0;
@@ -95,8 +111,15 @@ pub fn run(project: &Project, xtask: &str, only: Option<&str>) -> Result<Tally> 
                 break;
             }
         }
-        trial.machine.remove(project)?;
+        let Trial { machine, .. } = trial;
+        tally += Tally::of(&project.report, &format!("{name}: the machine ends and leaves nothing"), |_| {
+            machine.remove(project)?;
+            let left = machine::left(project)?;
+            ensure!(left.is_empty(), "left: {}", left.join(", "));
+            Ok(String::new())
+        });
     }
+    machine::remove_offer(project)?;
     Ok(tally)
 }
 
@@ -105,22 +128,51 @@ impl<'a> Trial<'a> {
         let machine = Machine::start(project, tree, xtask, kind)?;
         let copy = machine.shared.join("checkout");
         copy_checkout(project, &copy)?;
-        stock.offer_downloads(&copy, &machine.shared)?;
-        stock.offer_images(project, &machine)?;
+        stock.offer(project, &machine, &copy)?;
         // Not that of the run's options: the user gives none.
         let settings: toml::Value = toml::from_str(&pins::read_rendered(&copy, SETTINGS)?)?;
         let profile = settings["cluster"]["profile"].as_str().context("the settings name a profile")?.to_owned();
-        let trial = Self { machine, stock, profile };
+        let mut trial = Self { machine, stock, profile, before: Traces::new() };
         let script = "cp -r /shared/checkout ~/origin && cd ~/origin && git init --quiet && git add --all \
                       && git -c user.name=user -c user.email=user@ordinary commit --quiet -m ordinary \
                       && git clone --quiet ~/origin ~/todo";
         trial.sh(script)?;
+        trial.before = trial.traces()?;
         Ok(trial)
     }
 
     /// Runs a line of the user's shell, which must succeed, and gives what it prints.
     fn sh(&self, line: &str) -> Result<String> {
         Ok(self.machine.user(&["sh", "-c", line], &[], LIMIT)?.expect(0, &[])?.text)
+    }
+
+    /// Lists what a deploy may leave: a set of lines for each kind.
+    fn traces(&self) -> Result<Traces> {
+        let of_user = [
+            ("containers", "docker ps --all --format '{{.Names}}'"),
+            ("images", "docker image ls --all --format '{{.ID}} {{.Repository}}:{{.Tag}}'"),
+            ("volumes", "docker volume ls --quiet"),
+            ("networks", "docker network ls --format '{{.Name}}'"),
+            // Those that list them are others each time.
+            ("processes", "ps -u user -o comm= | grep -vxE 'sh|ps|grep' || true"),
+            // docker itself keeps notes in ~/.docker. The checkout and a kubeconfig without entries are the user's.
+            (
+                "files",
+                "cd && find . -path ./.docker -prune -o -path ./todo -prune -o -path ./origin -prune -o -print \
+                 | grep -vxE '[.]/[.]cache|[.]/[.]kube|[.]/[.]kube/config'",
+            ),
+            ("entries of the kubeconfig", "grep -E '(name|server|cluster|user):' ~/.kube/config || true"),
+        ];
+        let mut traces = Traces::new();
+        for (what, list) in of_user {
+            traces.insert(what, self.sh(list)?.lines().map(str::to_owned).collect());
+        }
+        // Without comments, which have the time, and without counters.
+        let rules = self.machine.root(&["sh", "-c", "iptables-save; ip6tables-save"]).read()?;
+        let rules = rules.lines().filter(|line| !line.starts_with('#'));
+        let rules = rules.map(|line| line.split(" [").next().unwrap_or_default().to_owned());
+        traces.insert("rules", rules.collect());
+        Ok(traces)
     }
 
     fn deploy(&self, texts: &[&str]) -> Result<String> {
@@ -146,7 +198,9 @@ fn copy_checkout(project: &Project, to: &Utf8Path) -> Result<()> {
 fn first(trial: &Trial<'_>) -> Result<String> {
     let who = trial.sh("id -u; id -Gn; docker info --format '{{.Driver}}'")?;
     ensure!(!who.starts_with("0\n") && who.contains("docker"), "the user is {who}");
-    trial.deploy(&["is up", "todo-backend     2/2 ready", "todo-frontend    2/2 ready", "built = node = pods"])
+    let took =
+        trial.deploy(&["is up", "todo-backend     2/2 ready", "todo-frontend    2/2 ready", "built = node = pods"])?;
+    Ok(format!("{took}, {} from package registries", bytes(internet::bytes_passed_on(&trial.machine.shared)?)))
 }
 
 fn fallback(trial: &Trial<'_>) -> Result<String> {
@@ -178,21 +232,17 @@ fn restarted(trial: &Trial<'_>) -> Result<String> {
 }
 
 fn teardown(trial: &Trial<'_>) -> Result<String> {
-    let command = [XTASK, "teardown", "--data", "--images", "--yes"];
-    trial.machine.user(&command, &[], LIMIT)?.expect(0, &[])?;
-    let lists = [
-        ("container", "docker ps --all --quiet"),
-        ("image", "docker image ls --all --format '{{.Repository}}:{{.Tag}}'"),
-        ("volume", "docker volume ls --quiet"),
-    ];
-    for (noun, list) in lists {
-        let left = trial.sh(list)?;
-        ensure!(left.trim().is_empty(), "a {noun} is left: {left}");
+    // The cache goes with all that the engine has of ours.
+    trial
+        .machine
+        .user(&[XTASK, "teardown", "--cache", "--yes"], &[], LIMIT)?
+        .expect(0, &["cache removed", "of build cache"])?;
+    let after = trial.traces()?;
+    for (what, lines) in &after {
+        let left: Vec<&String> = lines.difference(&trial.before[what]).collect();
+        ensure!(left.is_empty(), "{what}: {left:#?}");
     }
-    let networks = trial.sh("docker network ls --format '{{.Name}}'")?;
-    let left: Vec<&str> = networks.lines().filter(|name| !["bridge", "host", "none"].contains(name)).collect();
-    ensure!(left.is_empty(), "networks are left: {left:?}");
-    Ok(String::new())
+    Ok(format!("0 of {}", after.keys().copied().collect::<Vec<_>>().join(", ")))
 }
 
 /// Ends the deploy once the engine has the node's container.

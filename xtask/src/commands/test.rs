@@ -11,6 +11,7 @@ use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 
 use super::{deploy, dev};
+use crate::engine::HIDDEN;
 use crate::failure::{Class, Failure};
 use crate::members;
 use crate::origin::{Need, Tool};
@@ -60,7 +61,7 @@ pub enum Suite {
     /// From the state that an earlier version made to this one, running and stopped, and to the pinned Kubernetes
     Upgrade,
     /// The first hour of a user who is not root: origin `release` from a stand-in internet, an engine in default settings;
-    /// not part of the default
+    /// left out where this machine cannot play that one
     Ordinary,
     /// Kills at random moments and failing deploys in turn, then every call of seven commands fails once in five ways, on
     /// e2e's profile; not part of the default
@@ -121,12 +122,16 @@ struct Row {
 
 /// Runs the suites; the last line is `N passed, N failed`.
 pub fn run(project: &Project, args: &Test) -> Result<()> {
-    use Suite::{Backend, Chart, Dev, E2e, Faults, Frontend, Rust, Scan, Upgrade};
-    let all = [Rust, Scan, Chart, Backend, Frontend, Dev, Faults, E2e, Upgrade];
-    let wanted = if args.suites.is_empty() { &all[..] } else { &args.suites[..] };
-    bring(project, wanted)?;
+    use Suite::{Backend, Chart, Dev, E2e, Faults, Frontend, Ordinary, Rust, Scan, Upgrade};
+    let all = [Rust, Scan, Chart, Backend, Frontend, Dev, Faults, E2e, Upgrade, Ordinary];
+    let mut wanted = if args.suites.is_empty() { all.to_vec() } else { args.suites.clone() };
+    let world = bring(project, &wanted)?;
+    let refusal = refuse_ordinary(world.origin.name()).filter(|_| args.suites.is_empty());
+    if refusal.is_some() {
+        wanted.retain(|suite| *suite != Ordinary);
+    }
     let report = &project.report;
-    let mut rows = side_by_side(project, args, wanted);
+    let mut rows = side_by_side(project, args, &wanted);
     rows.extend(wanted.iter().filter(|suite| suite.lane().is_none()).map(|suite| one(project, *suite, args)));
     if process::ending() {
         // The counts would be those of suites that were cut off; the handler of Ctrl-C ends the process.
@@ -134,6 +139,9 @@ pub fn run(project: &Project, args: &Test) -> Result<()> {
     }
     report.line("");
     let mut total = Tally::default();
+    if let Some(refusal) = refusal {
+        report.line(format!("  {:<10} {DIM}left out: {refusal}{DIM:#}", Ordinary.name()));
+    }
     for Row { suite, tally, took } in rows {
         let colour = if tally.failed == 0 { GOOD } else { BAD };
         report.line(format!("  {:<10} {colour}{tally}{colour:#} {DIM}{}{DIM:#}", suite.name(), seconds(took)));
@@ -150,7 +158,7 @@ pub fn run(project: &Project, args: &Test) -> Result<()> {
 }
 
 /// Brings what any of the suites needs in one go: it is told before anything begins, and made side by side.
-fn bring(project: &Project, wanted: &[Suite]) -> Result<()> {
+fn bring(project: &Project, wanted: &[Suite]) -> Result<World> {
     let mut needs: Vec<Need> = Vec::new();
     for suite in wanted {
         for need in suite.needs(project)? {
@@ -159,7 +167,30 @@ fn bring(project: &Project, wanted: &[Suite]) -> Result<()> {
             }
         }
     }
-    World::bring(project, Mode::Apply, &needs).map(drop)
+    World::bring(project, Mode::Apply, &needs)
+}
+
+/// Returns why this machine cannot play another one in the suite `ordinary`, if it cannot. `origin` is the name of the one
+/// that this run takes.
+pub fn refuse_ordinary(origin: &str) -> Option<Failure> {
+    let is_linux_amd64 = cfg!(all(target_os = "linux", target_arch = "x86_64"));
+    refusal_of_ordinary(is_linux_amd64, rustix::process::geteuid().is_root(), origin)
+}
+
+fn refusal_of_ordinary(is_linux_amd64: bool, is_root: bool, origin: &str) -> Option<Failure> {
+    let refuse = |what: &str| Failure::new(Class::Machine, format!("the suite `ordinary` {what}"));
+    let others = "run the others: cargo xtask test";
+    if !is_linux_amd64 {
+        return Some(refuse("runs on Linux amd64, for which its stand-ins are made").help(others));
+    }
+    if !is_root {
+        return Some(refuse("must be root: it makes namespaces, and a Docker Engine and a user in them").help(others));
+    }
+    (origin != "packages").then(|| {
+        let hidden = format!("DOCKER_HOST={HIDDEN} cargo xtask test ordinary --origin packages");
+        refuse("offers what the origin `packages` makes, and this run has another origin")
+            .help(format!("with a private engine: {hidden}"))
+    })
 }
 
 /// The suites that have a lane: those of one lane in their order, the lanes side by side.
@@ -208,4 +239,20 @@ fn one(project: &Project, suite: Suite, args: &Test) -> Row {
         Tally::failure(error.to_string())
     });
     Row { suite, tally, took: start.elapsed() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refuses_the_suite_ordinary_in_a_sentence_where_the_machine_will_not_do() {
+        let refusal = |is_linux_amd64, is_root, origin| {
+            refusal_of_ordinary(is_linux_amd64, is_root, origin).map(|failure| failure.to_string())
+        };
+        assert_eq!(refusal(true, true, "packages"), None);
+        assert!(refusal(false, true, "packages").unwrap().contains("runs on Linux amd64"));
+        assert!(refusal(true, false, "packages").unwrap().contains("must be root"));
+        assert!(refusal(true, true, "release").unwrap().contains("another origin"));
+    }
 }

@@ -3,7 +3,6 @@
 use std::sync::LazyLock;
 
 use regex::Regex;
-use serde_json::Value;
 
 use super::Seen;
 use super::pods::{Container, containers};
@@ -48,8 +47,9 @@ pub fn unresolved(snapshot: &Snapshot) -> Vec<Seen> {
     found
         .map(|(host, c)| {
             let cause = format!("{} waits for host {host}, whose name does not resolve", c.called());
-            // A Service without an address of its own resolves as soon as a pod behind it is ready.
-            if service(snapshot, &host).is_some_and(|service| service["spec"]["clusterIP"] == "None") {
+            // The name is right: it resolves as soon as the cluster's DNS has started (after a restart of the node) or, for a
+            // Service without an address of its own, a pod behind it is ready.
+            if is_service(snapshot, &host) {
                 return Seen::waiting(c.subject(), cause);
             }
             Seen::fatal(c.subject(), cause)
@@ -62,9 +62,12 @@ pub fn unresolved(snapshot: &Snapshot) -> Vec<Seen> {
         .collect()
 }
 
-/// The Service of the namespace that `host` names, alone or with its domain.
-fn service<'a>(snapshot: &'a Snapshot, host: &str) -> Option<&'a Value> {
-    snapshot.get("Service", host.split('.').next().unwrap_or(host))
+/// Whether `host` is a Service of the namespace, by its name alone or with the namespace and the cluster's domain.
+fn is_service(snapshot: &Snapshot, host: &str) -> bool {
+    let (name, domain) = host.split_once('.').unwrap_or((host, ""));
+    let namespace = domain.split('.').next().unwrap_or_default();
+    let service = snapshot.get("Service", name);
+    service.is_some_and(|service| namespace.is_empty() || namespace == text(service, "/metadata/namespace"))
 }
 
 /// The last line of a log that is not empty.
@@ -83,7 +86,7 @@ fn host(log: &str) -> Option<String> {
 mod tests {
     use super::*;
     use crate::judge::{Gravity, findings};
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     #[test]
     fn the_host_is_read_from_what_programs_say() {
@@ -133,7 +136,25 @@ mod tests {
         assert_eq!(gravity(json!([]), log, old), Some(Gravity::Fatal));
         assert_eq!(gravity(json!([]), log, &clock::rfc3339(clock::now())), None, "it has just begun");
         assert_eq!(gravity(json!([]), "connection refused", old), None);
-        let headless = json!([{"kind": "Service", "metadata": {"name": "db"}, "spec": {"clusterIP": "None"}}]);
-        assert_eq!(gravity(headless, log, old), Some(Gravity::Waiting));
+        for address in ["None", "10.96.0.9"] {
+            let service = json!([{"kind": "Service", "metadata": {"name": "db"}, "spec": {"clusterIP": address}}]);
+            assert_eq!(gravity(service, log, old), Some(Gravity::Waiting), "{address}");
+        }
+    }
+
+    #[test]
+    fn a_service_is_known_by_its_name_and_its_full_name_in_its_own_namespace() {
+        let service = json!({"kind": "Service", "metadata": {"name": "db", "namespace": "todo"}});
+        let snapshot = Snapshot::of(vec![service]);
+        for (host, is_ours) in [
+            ("db", true),
+            ("db.todo", true),
+            ("db.todo.svc.cluster.local", true),
+            ("db.other.svc", false),
+            ("db.example.com", false),
+            ("cache", false),
+        ] {
+            assert_eq!(is_service(&snapshot, host), is_ours, "{host}");
+        }
     }
 }

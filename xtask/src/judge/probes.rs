@@ -5,10 +5,14 @@ use serde_json::Value;
 use super::Seen;
 use super::hosts::last_line;
 use super::pods::{Container, containers};
+use crate::clock;
 use crate::snapshot::{Snapshot, number, text};
 
 /// How often a probe must get the same answer before it counts: a start, or a database that wakes up, takes a moment.
 const SAME: u64 = 3;
+
+/// Within how many seconds kubelet reports that a failing probe made a pod unready.
+const REPORTED: u64 = 10;
 
 /// Probes that fail.
 pub fn failing(snapshot: &Snapshot) -> Vec<Seen> {
@@ -17,7 +21,8 @@ pub fn failing(snapshot: &Snapshot) -> Vec<Seen> {
     running
         .map(|c| {
             let what = format!("{} runs but is not ready", c.called());
-            let Some(event) = snapshot.last_event(c.pod, &["Unhealthy"]) else {
+            let event = snapshot.last_event(c.pod, &["Unhealthy"]).filter(|event| !is_over(&c, &event.time));
+            let Some(event) = event else {
                 return Seen::waiting(c.subject(), what);
             };
             let got = got(&event.message);
@@ -37,6 +42,15 @@ pub fn failing(snapshot: &Snapshot) -> Vec<Seen> {
             Seen::fatal(c.subject(), cause).help(help(&c, &got)).log(c.pod_name(), c.name())
         })
         .collect()
+}
+
+/// Whether what happened at `time` was over before the pod became unready, as after a restart of the node: it was ready
+/// in between.
+fn is_over(c: &Container<'_>, time: &str) -> bool {
+    let conditions = c.pod["status"]["conditions"].as_array().into_iter().flatten();
+    let mut since = conditions.filter(|condition| condition["type"] == "Ready" && condition["status"] == "False");
+    let since = since.next().and_then(|condition| clock::parse(text(condition, "/lastTransitionTime")));
+    clock::parse(time).zip(since).is_some_and(|(time, since)| time + REPORTED < since)
 }
 
 /// What this line of the backend's log says that it waits for.

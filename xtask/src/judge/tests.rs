@@ -33,19 +33,22 @@ fn expect(snapshot: &Snapshot, name: &str, words: &[&str]) {
 
 /// A pod of the backend that is not ready, with this status of its container.
 fn backend(spec: Value, status: Value) -> Snapshot {
+    Snapshot::parse(&backend_json(spec, status).to_string()).unwrap()
+}
+
+fn backend_json(spec: Value, status: Value) -> Value {
     let labels = json!({"app": "x", "app.kubernetes.io/component": "backend"});
     let (mut spec, mut status) = (spec, status);
     spec["name"] = "backend".into();
     status["name"] = "backend".into();
     status["ready"] = false.into();
-    let items = json!({"items": [
+    json!({"items": [
         {"kind": "Deployment", "metadata": {"name": "todo-backend", "labels": {}},
          "spec": {"replicas": 1, "selector": {"matchLabels": labels}, "template": {"metadata": {"labels": labels}}}},
         {"kind": "Pod", "metadata": {"name": "todo-backend-1", "uid": "u", "labels": labels},
          "spec": {"containers": [spec]}, "status": {"phase": "Running", "containerStatuses": [status]}},
         {"kind": "Event", "metadata": {"name": "e"}, "involvedObject": {"uid": "u"}, "reason": "Unhealthy", "count": 3,
-         "message": "Readiness probe failed: HTTP probe failed with statuscode: 503"}]});
-    Snapshot::parse(&items.to_string()).unwrap()
+         "message": "Readiness probe failed: HTTP probe failed with statuscode: 503"}]})
 }
 
 fn ended(code: u64, message: &str) -> Value {
@@ -121,6 +124,23 @@ fn a_container_that_is_not_ready_is_given_up_unless_it_says_what_it_waits_for() 
     );
     assert_eq!(gravity(Some(&format!("{waits}\n{others}"))).0, Gravity::Fatal);
     assert_eq!(gravity(Some("waiting for nothing that anybody knows")).0, Gravity::Fatal);
+}
+
+/// After a restart of the node the failures of the pod's first start are still among the events (seen by `test ordinary`).
+#[test]
+fn a_failed_probe_from_before_the_pod_was_ready_says_nothing_of_now() {
+    let gravity = |unready_since: &str| {
+        let probe = json!({"exec": {"command": ["pg_isready"]}});
+        let status = json!({"ready": false, "started": true, "state": {"running": {}}});
+        let mut value = backend_json(json!({"startupProbe": probe}), status);
+        value["items"][1]["status"]["conditions"] =
+            json!([{"type": "Ready", "status": "False", "lastTransitionTime": unready_since}]);
+        value["items"][2]["message"] = "Startup probe failed: 127.0.0.1:5432 - no response".into();
+        value["items"][2]["lastTimestamp"] = "2026-11-27T19:46:28Z".into();
+        findings(&Snapshot::parse(&value.to_string()).unwrap())[0].gravity
+    };
+    assert_eq!(gravity("2026-11-27T19:47:25Z"), Gravity::Waiting);
+    assert_eq!(gravity("2026-11-27T19:46:30Z"), Gravity::Fatal);
 }
 
 #[test]

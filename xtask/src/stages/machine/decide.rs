@@ -40,7 +40,7 @@ pub fn decide<'a>(project: &'a Project, observed: &Observed) -> Result<Plan<'a>>
     if runs && observed.current {
         return Ok(Plan { steps: Vec::new(), engine, consent: Vec::new() });
     }
-    possible(observed, reason)?;
+    possible(observed, reason, NodeSize::wanted(&project.settings.cluster))?;
     let recipe = tree::recipe(&project.root)?;
     let mut steps = Vec::new();
     let mut consent = Vec::new();
@@ -95,11 +95,14 @@ fn told(place: &Place, suite: &str) -> Vec<String> {
 }
 
 /// Fails unless a private engine can be made and run here.
-fn possible(observed: &Observed, reason: &str) -> Result<(), Failure> {
+fn possible(observed: &Observed, reason: &str, wanted: NodeSize) -> Result<(), Failure> {
     let none = |more: &str| Failure::new(Class::Machine, format!("no Docker Engine answers ({reason}){more}"));
     if observed.os != "linux" {
         return Err(none("")
-            .help("start Docker Desktop, or: brew install colima docker docker-buildx && colima start")
+            .help(format!(
+                "start Docker Desktop, or: brew install colima docker docker-buildx && {}",
+                size::colima_start(wanted)
+            ))
             .help("docker version   # must show a server; then run the same command again"));
     }
     if !observed.root {

@@ -65,19 +65,30 @@ pub fn fit(wanted: NodeSize, machine: &EngineMachine) -> Result<NodeSize, Failur
         least.memory_mib + ENGINE_MIB
     );
     let failure = Failure::new(Class::Machine, what);
-    let (cpus, gib) = (wanted.cpus.max(LEAST_CPUS), (wanted.memory_mib + ENGINE_MIB).div_ceil(1024));
+    let (cpus, gib) = ample(wanted);
     Err(match machine.kind.as_str() {
         kind if kind.contains("Docker Desktop") => failure.help(format!(
             "Docker Desktop: Settings, Resources, Advanced: at least {cpus} CPUs and {gib} GB, then Apply & restart"
         )),
         kind if kind.contains("colima") => {
-            failure.help(format!("colima stop && colima start --cpu {cpus} --memory {gib}   # keeps what is in it"))
+            failure.help(format!("colima stop && {}   # keeps what is in it", colima_start(wanted)))
         }
         kind if kind.contains("OrbStack") => {
             failure.help(format!("orb config set memory_mib {}   # and: orb config set cpu {cpus}", gib * 1024))
         }
         _ => failure.help("give the machine more, or use another one: docker context ls"),
     })
+}
+
+/// Processors and GiB of a machine for the engine in which a node of the size `wanted` fits.
+fn ample(wanted: NodeSize) -> (u64, u64) {
+    (wanted.cpus.max(LEAST_CPUS), (wanted.memory_mib + ENGINE_MIB).div_ceil(1024))
+}
+
+/// The command that starts colima with a machine in which a node of the size `wanted` fits. Its default is 2 GiB.
+pub fn colima_start(wanted: NodeSize) -> String {
+    let (cpus, gib) = ample(wanted);
+    format!("colima start --cpu {cpus} --memory {gib}")
 }
 
 #[cfg(test)]
@@ -102,6 +113,7 @@ mod tests {
         assert_eq!(fit(small, &machine(2_000, 1, "")).unwrap(), small);
     }
 
+    /// The names of the machines: by hand after the documentation of colima, Docker Desktop and OrbStack.
     #[test]
     fn too_small_a_machine_is_refused_with_the_command_of_its_engine() {
         let refused = |mib, cpus, kind| fit(WANTED, &machine(mib, cpus, kind)).unwrap_err();

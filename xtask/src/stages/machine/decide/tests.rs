@@ -83,7 +83,8 @@ fn a_changed_recipe_makes_a_new_tree_and_restarts() {
 #[test]
 fn where_none_can_be_made_the_way_to_get_one_is_told() {
     let table = [
-        (Observed { os: "macos".into(), ..fresh() }, "colima"),
+        // What this advises must be enough for the node.
+        (Observed { os: "macos".into(), ..fresh() }, "colima start --cpu 2 --memory 7"),
         (Observed { root: false, ..fresh() }, "as root"),
         (
             Observed { system: Answer::Unknown("permission denied while trying".into()), ..fresh() },
