@@ -156,6 +156,20 @@ impl Origin for Release {
         Ok(steps)
     }
 
+    fn is_there(&self, needs: &[Need], engine: &Engine) -> Result<bool> {
+        for need in needs {
+            let is_there = match need {
+                Need::Tool(tool) => files::exists(&self.tool(*tool))?,
+                Need::Cluster => true,
+                Need::Image(reference) => engine.image_id(reference)?.is_some(),
+            };
+            if !is_there {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     fn tool(&self, tool: Tool) -> Utf8PathBuf {
         match self.manifest.offer(tool, self.platform) {
             Ok((_, download)) => self.folder(download).join(name(tool)),

@@ -174,13 +174,11 @@ impl Manifest {
         debian.into_iter().chain(npm).chain(image.bin.iter().cloned().map(Artifact::Go)).collect()
     }
 
-    /// The artifact and all that it is made from, what is needed first first.
-    pub fn closure(&self, wanted: &BTreeSet<Artifact>) -> Vec<Artifact> {
-        let mut list: Vec<Artifact> = wanted.iter().flat_map(|artifact| self.made_from(artifact)).collect();
-        list.extend(wanted.iter().cloned());
+    /// Returns each of `wanted` after what it is made from, once, in the order of `wanted`.
+    pub fn closure(&self, wanted: &[Artifact]) -> Vec<Artifact> {
+        let with_parts = |artifact: &Artifact| self.made_from(artifact).into_iter().chain([artifact.clone()]);
         let mut seen = BTreeSet::new();
-        list.retain(|artifact| seen.insert(artifact.clone()));
-        list
+        wanted.iter().flat_map(with_parts).filter(|artifact| seen.insert(artifact.clone())).collect()
     }
 
     /// The image whose tags include `official`.
