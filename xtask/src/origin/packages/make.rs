@@ -1,7 +1,7 @@
 //! Makes artifacts: Go programs, npm folders, the Debian root, images.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, Result};
 use camino::{Utf8Path, Utf8PathBuf};
@@ -26,6 +26,8 @@ use crate::toolbox::{dir_of, own_minikube_home};
 
 /// The program that is all of Kubernetes.
 pub const KUBE: &str = "kube";
+/// Seconds of compiling from which on a program's packages are worth the look for those that no later one shares.
+const LARGE: u64 = 60;
 /// The stage's name in reports.
 const STAGE: &str = "tools";
 
@@ -39,8 +41,8 @@ pub struct Maker<'a> {
     caches: Caches,
     anew: BTreeSet<Artifact>,
     progress: Progress,
-    /// What each program consists of, between its download and its compilation.
-    packages: Mutex<BTreeMap<String, Vec<String>>>,
+    /// The packages of each program that is not compiled yet; `None` while Go has not listed them.
+    packages: Mutex<BTreeMap<String, Option<Vec<String>>>>,
 }
 
 impl<'a> Maker<'a> {
@@ -104,8 +106,15 @@ impl<'a> Maker<'a> {
                     let run = Box::new(move || self.fetch(artifact, name));
                     jobs.push(Job { name: fetch.clone(), lane: Lane::Download, after: Vec::new(), run });
                     let run = Box::new(move || self.compile(artifact, name, running));
-                    self.progress.expect(name, self.manifest.go[name].seconds);
+                    let seconds = self.manifest.go[name].seconds;
+                    self.progress.expect(name, seconds);
+                    self.packages().insert(name.clone(), None);
                     jobs.push(Job { name: artifact.to_string(), lane: Lane::Compile, after: vec![fetch], run });
+                    if seconds >= LARGE {
+                        let run = Box::new(move || self.trim(name));
+                        let after = vec![artifact.to_string()];
+                        jobs.push(Job { name: format!("trim {name}"), lane: Lane::Download, after, run });
+                    }
                     continue;
                 }
                 Artifact::Npm(_) | Artifact::Debian => Lane::Download,
@@ -159,7 +168,7 @@ impl<'a> Maker<'a> {
             true => self.at_work(&running, artifact, line),
             false => packages.push(line.to_owned()),
         })?;
-        self.packages.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), packages);
+        self.packages().insert(name.to_owned(), Some(packages));
         running.done("");
         Ok(())
     }
@@ -171,7 +180,7 @@ impl<'a> Maker<'a> {
         let new = self.dir.join("go").join(format!("{name}.new"));
         std::fs::create_dir_all(&new)?;
         let log = self.log(artifact);
-        let packages = self.packages.lock().unwrap_or_else(PoisonError::into_inner).remove(name).unwrap_or_default();
+        let packages = self.packages().get(name).cloned().flatten().unwrap_or_default();
         self.progress.begins(name, &packages)?;
         let build = self.caches.build(name, go, &new.join(name), &log);
         build.until(&self.project.stale).stream(|line| {
@@ -180,6 +189,7 @@ impl<'a> Maker<'a> {
             whole.progress(self.progress.describe());
         })?;
         self.progress.is_compiled(name);
+        self.packages().remove(name);
         if name == KUBE {
             // The program is whatever it is called.
             let link = new.join("kubectl");
@@ -192,6 +202,22 @@ impl<'a> Maker<'a> {
         std::fs::rename(&new, &dir).with_context(|| format!("moving {new} to {dir}"))?;
         running.done(bytes(dir.join(name).metadata().map_or(0, |meta| meta.len())));
         Ok(())
+    }
+
+    fn packages(&self) -> MutexGuard<'_, BTreeMap<String, Option<Vec<String>>>> {
+        self.packages.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Gives back the disk that compiled packages of `name` take which no later program shares.
+    fn trim(&self, name: &str) -> Result<()> {
+        let others: Option<Vec<Vec<String>>> = self.packages().values().cloned().collect();
+        match others {
+            Some(others) if !others.is_empty() => {
+                self.caches.trim(name, &self.manifest.go[name], &others.into_iter().flatten().collect())
+            }
+            // What a later program needs is not known, or all caches are dropped in a moment.
+            _ => Ok(()),
+        }
     }
 
     fn one(&self, artifact: &Artifact) -> Result<()> {
