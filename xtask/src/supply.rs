@@ -70,11 +70,7 @@ impl<'a> Supply<'a> {
             });
             self.settle(stages(&self))
         });
-        match (self.cause.into_inner().unwrap_or_else(PoisonError::into_inner), result) {
-            (Some(cause), Ok(_)) => Err(cause),
-            (Some(cause), Err(error)) if error.is::<Stale>() => Err(cause),
-            (_, result) => result,
-        }
+        self.cause.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(result, Err)
     }
 
     /// Whether something may still be missing.

@@ -309,6 +309,16 @@ mod tests {
     }
 
     #[test]
+    fn what_is_needed_first_is_made_first_after_its_own_parts() {
+        let manifest = Manifest::read(&root()).unwrap();
+        let image = |name: &str| Artifact::Image(name.to_owned());
+        let order =
+            manifest.closure(&[Artifact::Go("kube".to_owned()), image("kube"), image("traefik"), image("node")]);
+        let order: Vec<String> = order.iter().map(ToString::to_string).collect();
+        assert_eq!(order, ["kube", "image debian", "image kube", "traefik", "image traefik", "npm node", "image node"]);
+    }
+
+    #[test]
     fn every_recipe_is_complete() {
         let manifest = Manifest::read(&root()).unwrap();
         for name in manifest.go.keys() {
