@@ -23,10 +23,13 @@ impl std::fmt::Display for Stale {
 
 impl std::error::Error for Stale {}
 
+/// Asks whether nothing is missing of some needs.
+type IsThere<'a> = Box<dyn Fn(&[Need]) -> Result<bool> + Sync + 'a>;
+
 /// What the tools stage brings.
 pub struct Supply<'a> {
     project: &'a Project,
-    is_there: Box<dyn Fn(&[Need]) -> Result<bool> + Sync + 'a>,
+    is_there: IsThere<'a>,
     /// The error of the first part that failed.
     cause: Mutex<Option<Error>>,
     /// Whether everything was brought, once the tools stage has ended.

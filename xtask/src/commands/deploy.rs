@@ -291,7 +291,7 @@ fn stages(run: Run<'_>, early: Option<Early<'_>>, before_release: Option<BeforeR
     if args.in_brief {
         summary::print_in_brief(project, front.as_ref(), &proof, start.elapsed());
     } else {
-        summary::print(project, &way, front.as_ref(), &credentials, &ids, &proof, start.elapsed());
+        summary::print(project, &way, front.as_ref(), credentials, &ids, &proof, start.elapsed());
     }
     Ok(())
 }

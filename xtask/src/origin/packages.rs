@@ -120,7 +120,8 @@ impl Origin for Packages {
         let missing = self.missing(&wanted, engine)?;
         let mut place = self.place(needs)?;
         let make = self.make(&wanted, missing, &BTreeSet::new(), &mut place, engine)?;
-        Ok(make.into_iter().chain(place).collect())
+        // What is compiled already is placed at once: minikube need not wait for the rest.
+        Ok(place.into_iter().chain(make).collect())
     }
 
     fn is_there(&self, needs: &[Need], engine: &Engine) -> Result<bool> {
