@@ -268,6 +268,31 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_cluster_does_not_wait_for_images_that_are_made_after_kubernetes() {
+        let temp = tempfile::tempdir().unwrap();
+        let folder = camino::Utf8Path::from_path(temp.path()).unwrap();
+        let mut project =
+            Project::open(None, crate::project::Options::default(), crate::report::Report::new(false)).unwrap();
+        project.cache = folder.to_owned();
+        let origin = Packages::new(&project).unwrap();
+        for name in origin.manifest.go.keys() {
+            let dir = origin.program_dir(name).unwrap();
+            std::fs::create_dir_all(&dir).unwrap();
+            std::fs::write(dir.join(name), "program").unwrap();
+        }
+        let engine = Engine { empty: true, private: true, ..Engine::system() };
+        let image = [Need::Image(project.settings.cluster.ingress_image.clone())];
+        let needs = [[Need::Cluster].as_slice(), &image].concat();
+        let mut steps = origin.plan(&needs, &engine).unwrap();
+        assert_eq!(steps.len(), 2);
+        assert!(steps[1].what.starts_with("make "), "{}", steps[1].what);
+        let place = steps.swap_remove(0);
+        assert!(!origin.is_there(&needs, &engine).unwrap());
+        crate::plan::apply(&project, "tools", crate::plan::Mode::Apply, vec![place]).unwrap();
+        assert!(origin.place(&needs).unwrap().is_none(), "it is placed before anything else is made");
+    }
+
+    #[test]
     fn every_tool_has_a_recipe() {
         let root = camino::Utf8Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
         let manifest = Manifest::read(root).unwrap();
