@@ -256,6 +256,8 @@ pub const DOWNLOAD_PAUSE: Limit = Limit::seconds(1);
 
 // What the origin `packages` makes.
 
+/// Between two looks whether what a stage needs is there.
+pub const SUPPLY_POLL: Limit = Limit::seconds(1);
 /// Go modules, one download or the removal of all.
 pub const GO_MODULE: Limit = Limit::seconds(300);
 /// All Go modules of a program.

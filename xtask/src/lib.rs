@@ -36,6 +36,7 @@ pub mod secrets;
 mod settings;
 pub mod snapshot;
 pub mod stages;
+pub mod supply;
 pub mod tally;
 pub mod toolbox;
 pub mod world;

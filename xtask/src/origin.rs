@@ -82,6 +82,9 @@ pub trait Origin: Send + Sync {
     /// The steps that bring what is missing of `needs`, in order; none if all is there. Read-only itself.
     fn plan(&self, needs: &[Need], engine: &Engine) -> Result<Vec<Step<'_>>>;
 
+    /// Whether nothing is missing of `needs`. Cheap enough to be asked every second.
+    fn is_there(&self, needs: &[Need], engine: &Engine) -> Result<bool>;
+
     /// Where the pinned tool lies once it has been brought.
     fn tool(&self, tool: Tool) -> Utf8PathBuf;
 

@@ -27,7 +27,8 @@ pub struct Project {
     pub options: Options,
     /// The writer.
     pub report: Report,
-    /// Set when a newer save has made this run stale (`deploy --watch`): it ends unless it has begun to apply something.
+    /// Set when a newer save has made this run stale (`deploy --watch`), or a part of it has failed while others go on:
+    /// it ends unless it has begun to apply something.
     pub stale: Arc<AtomicBool>,
 }
 

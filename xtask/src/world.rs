@@ -12,6 +12,9 @@ use crate::stages::cluster;
 use crate::stages::machine::{self, NodeSize};
 use crate::toolbox::Toolbox;
 
+/// The name of the tools stage in reports.
+pub const STAGE: &str = "tools";
+
 /// What must be done to the machine before later stages can work, said before anything begins.
 pub struct Preparation<'a> {
     project: &'a Project,
@@ -55,6 +58,14 @@ impl<'a> Preparation<'a> {
 
     /// Brings engine and tools: the stages machine and tools.
     pub fn bring(self, mode: Mode) -> Result<World> {
+        let (project, needs) = (self.project, self.needs);
+        let world = self.bring_engine(mode)?;
+        plan::apply(project, STAGE, mode, world.origin.plan(needs, &world.tools.engine)?)?;
+        Ok(world)
+    }
+
+    /// Brings the engine alone: the stage machine.
+    pub fn bring_engine(self, mode: Mode) -> Result<World> {
         let project = self.project;
         if mode == Mode::Apply {
             origin::remember(project, self.origin.as_ref())?;
@@ -71,8 +82,6 @@ impl<'a> Preparation<'a> {
             return Err(Failure::new(Class::Machine, what).help("without --dry-run the same command starts it").into());
         }
         engine.empty = !engine_answers;
-        let steps = self.origin.plan(self.needs, &engine)?;
-        plan::apply(project, "tools", mode, steps)?;
         let tools = Toolbox::new(project, engine, self.origin.as_ref())?;
         Ok(World { origin: self.origin, tools, engine_answers })
     }

@@ -12,7 +12,7 @@ use clap::Args;
 
 use super::output::{self, Output};
 use super::{diff, summary};
-use crate::credentials;
+use crate::credentials::{self, Credentials};
 use crate::failure::{Class, Failure};
 use crate::origin::{Need, Tool};
 use crate::plan::{self, Mode};
@@ -24,8 +24,9 @@ use crate::stages::images::{self, Built};
 use crate::stages::proof::{self, Evidence, Front, Proof, Way};
 use crate::stages::release::{self, Desired};
 use crate::stages::upgrade;
+use crate::supply::{Stale, Supply};
 use crate::toolbox::Toolbox;
-use crate::world::Preparation;
+use crate::world::{Preparation, World};
 use facts::{Applied, Facts, Live};
 
 /// What a caller does when everything is there but the release: the cluster runs, its images are loaded.
@@ -100,14 +101,50 @@ pub(crate) fn deploy(project: &Project, args: &Deploy, before_release: Option<Be
         report.recorder().keep_in(&project.target().join("events.jsonl"))?;
     }
     let credentials = credentials.ensure(project, &args.environment, mode)?;
-    let world = preparation.bring(mode)?;
-    let (tools, origin) = (&world.tools, world.origin.as_ref());
-    if !create && !tools.has_kubectl()? && !cluster::publishes_port(tools)? {
-        // For the port-forward to a profile that publishes no port.
-        plan::apply(project, "tools", mode, origin.plan(&[Need::Tool(Tool::Kubectl)], &tools.engine)?)?;
-    }
+    let world = preparation.bring_engine(mode)?;
+    Supply::run(project, &world, mode, &needs, |supply| {
+        if !create && !world.tools.has_kubectl()? && !cluster::publishes_port(&world.tools)? {
+            // For the port-forward to a profile that publishes no port.
+            let kubectl = world.origin.plan(&[Need::Tool(Tool::Kubectl)], &world.tools.engine)?;
+            plan::apply(project, "tools", mode, kubectl)?;
+        }
+        std::thread::scope(|scope| {
+            let run = Run { project, args, start, credentials: &credentials, world: &world, supply };
+            let early = supply.is_under_way().then(|| scope.spawn(move || supply.part(|| build_early(run))));
+            supply.settle(stages(run, early, before_release))
+        })
+    })
+}
 
-    let mut facts = report.look("observe", "everything side by side", || Facts::look(project, &world, &credentials))?;
+/// What all stages after the tools stage work with.
+#[derive(Clone, Copy)]
+struct Run<'a> {
+    project: &'a Project,
+    args: &'a Deploy,
+    start: Instant,
+    credentials: &'a Credentials,
+    world: &'a World,
+    supply: &'a Supply<'a>,
+}
+
+/// The images of the applications, built while the tools stage is still at work.
+type Early<'scope> = std::thread::ScopedJoinHandle<'scope, Result<Vec<Built>>>;
+
+/// Builds the applications' images as soon as their base images are there.
+fn build_early(Run { project, world, supply, .. }: Run<'_>) -> Result<Vec<Built>> {
+    let (engine, origin) = (&world.tools.engine, world.origin.as_ref());
+    supply.wait_for(&bases(project))?;
+    images::build(project, engine, origin, &images::observe(project, engine, origin)?, &mut [], Mode::Apply)
+}
+
+/// The stages after the tools stage, which may still be at work.
+fn stages(run: Run<'_>, early: Option<Early<'_>>, before_release: Option<BeforeRelease<'_>>) -> Result<()> {
+    let Run { project, args, start, credentials, world, supply } = run;
+    let mode = if args.dry_run { Mode::DryRun } else { Mode::Apply };
+    let report = &project.report;
+    let (tools, origin) = (&world.tools, world.origin.as_ref());
+    supply.wait_for(&first_needs(project, credentials.embedded))?;
+    let mut facts = report.look("observe", "everything side by side", || Facts::look(project, world, credentials))?;
     if facts.cluster.profile.state == State::Running {
         report.skipped("cluster", &format!("create cluster {}", tools.profile), "it runs");
     }
@@ -118,7 +155,7 @@ pub(crate) fn deploy(project: &Project, args: &Deploy, before_release: Option<Be
     let cluster_steps = cluster::decide(project, tools, origin, &facts.cluster, silence)?;
     let mut steps = plan::apply(project, "cluster", mode, cluster_steps)?;
     if steps > 0 && mode == Mode::Apply {
-        facts.look_again(project, &world, &credentials)?;
+        facts.look_again(project, world, credentials)?;
     }
     let mut live = match facts.live {
         Ok(live) => live,
@@ -134,19 +171,38 @@ pub(crate) fn deploy(project: &Project, args: &Deploy, before_release: Option<Be
             return Err(Failure::new(Class::Cluster, what).help("see why: cargo xtask status").into());
         }
     };
-    let ingress = cluster::decide_ingress(project, tools, origin, &live.ingress, &credentials.ingress_class)?;
-    steps += plan::apply(project, "cluster", mode, ingress.into_iter().collect())?;
-
-    let built = images::build(project, &tools.engine, origin, &facts.images, &mut live.stocks, mode);
-    // Nothing of the application is applied yet. From here on the run goes on, whatever is saved.
-    if project.stale.load(Ordering::Relaxed) {
-        return Err(watch::Stale.into());
-    }
-    let built = built?;
-    steps += built.iter().filter(|image| image.why.is_some()).count();
-    report.fact("images", output::images(&built));
-    let wanted: Vec<Wanted> = wanted(&built).chain(facts.database).collect();
-    steps += images::load(project, &tools.engine, &wanted, &live.stocks, mode)?;
+    let ingress = || {
+        supply.wait_for(&[Need::Image(project.settings.cluster.ingress_image.clone())])?;
+        let step = cluster::decide_ingress(project, tools, origin, &live.ingress, &credentials.ingress_class)?;
+        plan::apply(project, "cluster", mode, step.into_iter().collect())
+    };
+    let images = |early: Option<Early<'_>>| -> Result<_> {
+        let built = match early {
+            Some(early) => early.join().unwrap_or_else(|_| bail!("the early build of the images panicked")),
+            None => images::build(project, &tools.engine, origin, &facts.images, &mut live.stocks, mode),
+        };
+        // Nothing of the application is applied yet. From here on the run goes on, whatever is saved.
+        if project.stale.load(Ordering::Relaxed) {
+            return Err(Stale.into());
+        }
+        let built = built?;
+        report.fact("images", output::images(&built));
+        let wanted: Vec<Wanted> = wanted(&built).chain(facts.database).collect();
+        let loaded = images::load(project, &tools.engine, &wanted, &live.stocks, mode)?;
+        Ok((built, wanted, loaded))
+    };
+    let (ingress, images) = match early {
+        // The controller's image may still be missing: what is there is loaded meanwhile.
+        Some(_) => std::thread::scope(|scope| {
+            let ingress = scope.spawn(|| supply.part(ingress));
+            let images = supply.part(|| images(early));
+            (ingress.join().unwrap_or_else(|_| bail!("the ingress controller's installation panicked")), images)
+        }),
+        None => (Ok(ingress()?), images(None)),
+    };
+    let (built, wanted, loaded) = images?;
+    steps += ingress? + built.iter().filter(|image| image.why.is_some()).count() + loaded;
+    supply.wait_for(&[Need::Tool(Tool::Helm)])?;
 
     steps +=
         plan::apply(project, "release", mode, release::wait_until_gone(tools, &live.release)?.into_iter().collect())?;
@@ -235,7 +291,7 @@ pub(crate) fn deploy(project: &Project, args: &Deploy, before_release: Option<Be
     if args.in_brief {
         summary::print_in_brief(project, front.as_ref(), &proof, start.elapsed());
     } else {
-        summary::print(project, &way, front.as_ref(), &credentials, &ids, &proof, start.elapsed());
+        summary::print(project, &way, front.as_ref(), credentials, &ids, &proof, start.elapsed());
     }
     Ok(())
 }
@@ -269,22 +325,30 @@ fn wanted(built: &[Built]) -> impl Iterator<Item = Wanted> + '_ {
     })
 }
 
-/// What the origin must bring for a deploy; `embedded` tells whether the chart's own Postgres serves, `create` whether
-/// the cluster must be made: an existing one has its Kubernetes, and kubectl is part of that.
+/// What the origin must bring for a deploy, in the order in which it is needed; `embedded` tells whether the chart's own
+/// Postgres serves, `create` whether the cluster must be made: an existing one has its Kubernetes, and kubectl is part of
+/// that.
 pub fn needs(project: &Project, embedded: bool, create: bool) -> Vec<Need> {
-    let mut needs = Vec::new();
-    if create {
-        needs.extend([Need::Tool(Tool::Kubectl), Need::Cluster]);
+    let mut needs = first_needs(project, embedded);
+    if !create {
+        needs.retain(|need| ![Need::Tool(Tool::Kubectl), Need::Cluster].contains(need));
     }
-    needs.extend([
-        Need::Tool(Tool::Helm),
-        Need::Tool(Tool::Minikube),
-        Need::Image(project.settings.cluster.ingress_image.clone()),
-    ]);
-    let bases: BTreeSet<&String> = project.settings.bases().collect();
-    needs.extend(bases.into_iter().cloned().map(Need::Image));
+    needs.extend([Need::Image(project.settings.cluster.ingress_image.clone()), Need::Tool(Tool::Helm)]);
+    needs
+}
+
+/// What there must be before a cluster is made and looked at.
+fn first_needs(project: &Project, embedded: bool) -> Vec<Need> {
+    let mut needs = vec![Need::Tool(Tool::Kubectl), Need::Cluster, Need::Tool(Tool::Minikube)];
+    needs.extend(bases(project));
     if embedded {
         needs.push(Need::Image(project.settings.database.image.clone()));
     }
     needs
+}
+
+/// The base images of the applications.
+fn bases(project: &Project) -> Vec<Need> {
+    let bases: BTreeSet<&String> = project.settings.bases().collect();
+    bases.into_iter().cloned().map(Need::Image).collect()
 }

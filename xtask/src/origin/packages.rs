@@ -6,6 +6,7 @@
 mod golang;
 mod make;
 mod manifest;
+mod progress;
 mod schedule;
 
 use std::collections::BTreeSet;
@@ -48,19 +49,20 @@ impl Packages {
         Ok(Self { dir: project.cache.join("packages"), manifest, project: project.clone(), bases })
     }
 
-    fn wanted(&self, needs: &[Need]) -> Result<BTreeSet<Artifact>> {
-        let mut wanted = BTreeSet::new();
+    /// The artifacts that `needs` name, in that order.
+    fn wanted(&self, needs: &[Need]) -> Result<Vec<Artifact>> {
+        let mut wanted = Vec::new();
         for need in needs {
             match need {
                 Need::Tool(tool) => {
-                    wanted.insert(Artifact::Go(program(*tool).0.to_owned()));
+                    wanted.push(Artifact::Go(program(*tool).0.to_owned()));
                 }
                 Need::Cluster => {
                     let images = self.manifest.image.iter().filter(|(_, image)| image.cluster);
                     wanted.extend(images.map(|(name, _)| Artifact::Image(name.clone())));
                 }
                 Need::Image(official) => {
-                    wanted.insert(self.manifest.image_named(official).ok_or_else(|| {
+                    wanted.push(self.manifest.image_named(official).ok_or_else(|| {
                         let what = format!("no recipe in {} makes the image {official}", manifest::FOLDER);
                         Failure::new(Class::Config, what).help(format!("add one to {}/packages.toml", manifest::FOLDER))
                     })?);
@@ -115,12 +117,20 @@ impl Origin for Packages {
 
     fn plan(&self, needs: &[Need], engine: &Engine) -> Result<Vec<Step<'_>>> {
         let wanted = self.wanted(needs)?;
-        let missing = self.missing(&wanted.iter().cloned().collect::<Vec<_>>(), engine)?;
-        let mut steps: Vec<Step<'_>> = self.make(missing, &BTreeSet::new(), engine)?.into_iter().collect();
-        if needs.contains(&Need::Cluster) {
-            steps.extend(make::place_for_minikube(&self.project, &self.manifest, &self.dir)?);
-        }
-        Ok(steps)
+        let missing = self.missing(&wanted, engine)?;
+        let mut place = self.place(needs)?;
+        let make = self.make(&wanted, missing, &BTreeSet::new(), &mut place, engine)?;
+        // What is compiled already is placed at once: minikube need not wait for the rest.
+        Ok(place.into_iter().chain(make).collect())
+    }
+
+    fn is_there(&self, needs: &[Need], engine: &Engine) -> Result<bool> {
+        let (programs, images): (Vec<_>, Vec<_>) =
+            self.manifest.closure(&self.wanted(needs)?).into_iter().partition(|part| matches!(part, Artifact::Go(_)));
+        // Programs first: the engine need not be asked while compilers are at work.
+        Ok(self.missing(&programs, engine)?.is_empty()
+            && self.place(needs)?.is_none()
+            && self.missing(&images, engine)?.is_empty())
     }
 
     fn tool(&self, tool: Tool) -> Utf8PathBuf {
@@ -150,7 +160,9 @@ impl Origin for Packages {
         let mut anew: BTreeSet<Artifact> = on_debian.into_iter().filter(|image| !absent.contains(image)).collect();
         anew.extend(named);
         anew.insert(Artifact::Debian);
-        let mut steps: Vec<Step<'_>> = self.make(anew.clone(), &anew, engine)?.into_iter().collect();
+        let wanted: Vec<Artifact> = anew.iter().cloned().collect();
+        let mut steps: Vec<Step<'_>> =
+            self.make(&wanted, anew.clone(), &anew, &mut None, engine)?.into_iter().collect();
         if anew.iter().any(|artifact| matches!(artifact, Artifact::Image(name) if self.manifest.image[name].cluster)) {
             steps.push(make::forget_minikube_images(&self.project));
         }
@@ -173,20 +185,29 @@ impl Origin for Packages {
 }
 
 impl Packages {
-    /// The step that makes `missing`, and what these are made from where that is missing as well. Of those in `anew`
-    /// nothing is reused.
-    fn make(
-        &self,
+    /// The step that puts Kubernetes where minikube looks for it, if `needs` include the cluster and it is not there.
+    fn place(&self, needs: &[Need]) -> Result<Option<Step<'_>>> {
+        match needs.contains(&Need::Cluster) {
+            true => make::place_for_minikube(&self.project, &self.manifest, &self.dir),
+            false => Ok(None),
+        }
+    }
+
+    /// Returns the step that makes `missing` in the order of `wanted`, and what these are made from where that is missing
+    /// as well. Nothing is reused for those in `anew`. If Kubernetes is made, the step also takes `place` and runs it.
+    fn make<'a>(
+        &'a self,
+        wanted: &[Artifact],
         mut missing: BTreeSet<Artifact>,
         anew: &BTreeSet<Artifact>,
+        place: &mut Option<Step<'a>>,
         engine: &Engine,
-    ) -> Result<Option<Step<'_>>> {
+    ) -> Result<Option<Step<'a>>> {
         let parts: Vec<Artifact> = missing.iter().flat_map(|artifact| self.manifest.made_from(artifact)).collect();
         missing.extend(self.missing(&parts, engine)?);
         let npm = missing.iter().flat_map(|artifact| self.manifest.made_from(artifact));
         missing.extend(npm.filter(|part| matches!(part, Artifact::Npm(_))).collect::<Vec<_>>());
-        let order: Vec<Artifact> =
-            self.manifest.closure(&missing).into_iter().filter(|a| missing.contains(a)).collect();
+        let order: Vec<Artifact> = self.manifest.closure(wanted).into_iter().filter(|a| missing.contains(a)).collect();
         if order.is_empty() {
             return Ok(None);
         }
@@ -213,8 +234,10 @@ impl Packages {
             ),
         };
         let why = format!("{reason}: {}{effort}", names.join(", "));
-        let command = maker.commands(&order)?.join("\n");
-        Ok(Some(Step::new(what, why, command, move |running| maker.make(&order, running))))
+        let place = if order.contains(&Artifact::Go(make::KUBE.to_owned())) { place.take() } else { None };
+        let mut commands = maker.commands(&order)?;
+        commands.extend(place.iter().map(|place| place.command.clone()));
+        Ok(Some(Step::new(what, why, commands.join("\n"), move |running| maker.make(&order, place, running))))
     }
 
     fn check_room(&self, artifacts: &[Artifact]) -> Result<()> {
@@ -243,6 +266,31 @@ impl Packages {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_cluster_does_not_wait_for_images_that_are_made_after_kubernetes() {
+        let temp = tempfile::tempdir().unwrap();
+        let folder = camino::Utf8Path::from_path(temp.path()).unwrap();
+        let mut project =
+            Project::open(None, crate::project::Options::default(), crate::report::Report::new(false)).unwrap();
+        project.cache = folder.to_owned();
+        let origin = Packages::new(&project).unwrap();
+        for name in origin.manifest.go.keys() {
+            let dir = origin.program_dir(name).unwrap();
+            std::fs::create_dir_all(&dir).unwrap();
+            std::fs::write(dir.join(name), "program").unwrap();
+        }
+        let engine = Engine { empty: true, private: true, ..Engine::system() };
+        let image = [Need::Image(project.settings.cluster.ingress_image.clone())];
+        let needs = [[Need::Cluster].as_slice(), &image].concat();
+        let mut steps = origin.plan(&needs, &engine).unwrap();
+        assert_eq!(steps.len(), 2);
+        assert!(steps[1].what.starts_with("make "), "{}", steps[1].what);
+        let place = steps.swap_remove(0);
+        assert!(!origin.is_there(&needs, &engine).unwrap());
+        crate::plan::apply(&project, "tools", crate::plan::Mode::Apply, vec![place]).unwrap();
+        assert!(origin.place(&needs).unwrap().is_none(), "it is placed before anything else is made");
+    }
 
     #[test]
     fn every_tool_has_a_recipe() {

@@ -6,6 +6,9 @@ mod manifest;
 #[cfg(test)]
 mod tests;
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
 use anyhow::Result;
 use camino::{Utf8Path, Utf8PathBuf};
 
@@ -35,6 +38,8 @@ pub struct Release {
     bases: BaseRecords,
     ca_bundle: Option<Utf8PathBuf>,
     has_other: bool,
+    /// That of the project.
+    stale: Arc<AtomicBool>,
 }
 
 /// Whether the release hosts can be reached, trusting `ca_bundle` as well; takes at most about three seconds.
@@ -59,6 +64,7 @@ impl Release {
             bases: BaseRecords::new(&project.cache, "release"),
             ca_bundle: project.ca_bundle(),
             has_other,
+            stale: project.stale.clone(),
         })
     }
 
@@ -120,7 +126,7 @@ impl Release {
 
     fn pull(&self, reference: &str, why: &str, engine: &Engine) -> Step<'_> {
         let (reference, engine) = (reference.to_owned(), engine.clone());
-        let pull = engine.docker().args(["pull", &reference]).deadline(deadlines::IMAGE_PULL);
+        let pull = engine.docker().args(["pull", &reference]).deadline(deadlines::IMAGE_PULL).until(&self.stale);
         Step::new(format!("pull {reference}"), why, pull.clone(), move |running: &Running| {
             pull.stream(|line| running.progress(line)).map_err(|error| {
                 let failure = Failure::new(Class::Machine, format!("cannot pull {reference}: {error}"))
@@ -154,6 +160,20 @@ impl Origin for Release {
             }
         }
         Ok(steps)
+    }
+
+    fn is_there(&self, needs: &[Need], engine: &Engine) -> Result<bool> {
+        for need in needs {
+            let is_there = match need {
+                Need::Tool(tool) => files::exists(&self.tool(*tool))?,
+                Need::Cluster => true,
+                Need::Image(reference) => engine.image_id(reference)?.is_some(),
+            };
+            if !is_there {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     fn tool(&self, tool: Tool) -> Utf8PathBuf {

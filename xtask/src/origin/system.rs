@@ -43,6 +43,12 @@ impl SystemTools {
         }
         Self { inner, found }
     }
+
+    /// Those of `needs` that no tool on PATH meets.
+    fn others(&self, needs: &[Need]) -> Vec<Need> {
+        let found = |need: &&Need| matches!(need, Need::Tool(tool) if self.found.contains_key(tool));
+        needs.iter().filter(|need| !found(need)).cloned().collect()
+    }
 }
 
 /// The first `major.minor` in what a version command prints.
@@ -69,9 +75,11 @@ impl Origin for SystemTools {
     }
 
     fn plan(&self, needs: &[Need], engine: &Engine) -> Result<Vec<Step<'_>>> {
-        let found = |need: &Need| matches!(need, Need::Tool(tool) if self.found.contains_key(tool));
-        let rest: Vec<Need> = needs.iter().filter(|need| !found(need)).cloned().collect();
-        self.inner.plan(&rest, engine)
+        self.inner.plan(&self.others(needs), engine)
+    }
+
+    fn is_there(&self, needs: &[Need], engine: &Engine) -> Result<bool> {
+        self.inner.is_there(&self.others(needs), engine)
     }
 
     fn tool(&self, tool: Tool) -> Utf8PathBuf {

@@ -22,8 +22,8 @@ use crate::origin::Origin;
 use crate::plan::{Mode, apply_side_by_side};
 use crate::project::Project;
 
-pub use build::Seen;
 use build::Verdict;
+pub use build::{Seen, observe};
 
 /// The stage's name in reports.
 const STAGE: &str = "images";

@@ -20,21 +20,12 @@ fn on_nothing_it_shows_every_step_and_leaves_nothing() {
           $ echo '<sha256>  <tmp>/cache/release/<sha>/kubectl.download' | sha256sum -c
           $ mv <tmp>/cache/release/<sha>/kubectl.download <tmp>/cache/release/<sha>/kubectl
           $ chmod 755 <tmp>/cache/release/<sha>/kubectl
-      download helm <version>
-          why: not in the cache; its checksum is from <cite>
-          $ curl -fL -C - --create-dirs -o <tmp>/cache/release/<sha>/helm.tar.gz <url>
-          $ echo '<sha256>  <tmp>/cache/release/<sha>/helm.tar.gz' | sha256sum -c
-          $ tar -xzOf <tmp>/cache/release/<sha>/helm.tar.gz <platform>/helm > <tmp>/cache/release/<sha>/helm
-          $ chmod 755 <tmp>/cache/release/<sha>/helm
       download minikube <version>
           why: not in the cache; its checksum is from <cite>
           $ curl -fL -C - --create-dirs -o <tmp>/cache/release/<sha>/minikube.download <url>
           $ echo '<sha256>  <tmp>/cache/release/<sha>/minikube.download' | sha256sum -c
           $ mv <tmp>/cache/release/<sha>/minikube.download <tmp>/cache/release/<sha>/minikube
           $ chmod 755 <tmp>/cache/release/<sha>/minikube
-      pull traefik:<version>
-          why: the engine has no such image
-          $ docker pull traefik:<version>
       pull node:24-trixie-slim
           why: the engine has no such image
           $ docker pull node:24-trixie-slim
@@ -44,6 +35,15 @@ fn on_nothing_it_shows_every_step_and_leaves_nothing() {
       pull postgres:17-trixie
           why: the engine has no such image
           $ docker pull postgres:17-trixie
+      pull traefik:<version>
+          why: the engine has no such image
+          $ docker pull traefik:<version>
+      download helm <version>
+          why: not in the cache; its checksum is from <cite>
+          $ curl -fL -C - --create-dirs -o <tmp>/cache/release/<sha>/helm.tar.gz <url>
+          $ echo '<sha256>  <tmp>/cache/release/<sha>/helm.tar.gz' | sha256sum -c
+          $ tar -xzOf <tmp>/cache/release/<sha>/helm.tar.gz <platform>/helm > <tmp>/cache/release/<sha>/helm
+          $ chmod 755 <tmp>/cache/release/<sha>/helm
       create cluster todo
           why: there is no profile of that name
           $ minikube --profile todo start --driver=docker --container-runtime=containerd --keep-context --interactive=false --kubernetes-version=<version> --cpus=2 --memory=3m --extra-config=kubelet.system-reserved=cpu=6,memory=25162752Ki --extra-config=apiserver.watch-cache=false --wait=all --wait-timeout=5m --ports=127.0.0.1:<port>:80

@@ -64,6 +64,24 @@ fn ctrl_c_ends_everything_with_code_130() {
     }
 }
 
+#[test]
+fn a_first_run_ends_with_the_part_that_fails_and_waits_for_no_other() {
+    let sandbox = Sandbox::with_tools();
+    sandbox.dotenv(DOTENV);
+    sandbox.on("docker image inspect *todo-*", &no_image());
+    sandbox.on("docker image inspect *traefik*", &no_image());
+    // The stages before the images have not ended when these are built, nor when they fail.
+    sandbox.on("docker pull traefik*", "echo $$ >$FAKES/pull; sleep 120");
+    sandbox.on("minikube * start *", "while [ ! -e $FAKES/built ]; do sleep 0.1; done; sleep 1; exit 1");
+    sandbox.on("docker buildx build *", "echo >$FAKES/built; echo 'no such module' >&2; exit 1");
+    let start = std::time::Instant::now();
+    let run = sandbox.run(&["deploy", "dev", "--origin=release"]);
+    assert!(run.stderr.contains(" did not build: ") && run.stderr.contains("no such module"), "{run}");
+    assert!(!run.stderr.contains("error: minikube did not start"), "{run}");
+    assert!(start.elapsed().as_secs() < 60, "{run}");
+    assert!(!alive(sandbox.hear("pull").parse().unwrap()), "{run}");
+}
+
 /// Whether a process of the group runs. One that has ended and whose parent does not fetch it does not count.
 fn alive(group: i32) -> bool {
     if !cfg!(target_os = "linux") {

@@ -12,23 +12,12 @@ use crate::process;
 use crate::project::Project;
 use crate::stages::images::context::{self, Files};
 use crate::stages::images::recipe::{changed_files, in_brief};
+use crate::supply::Stale;
 use wake::{Blindness, Wake};
 
 /// What a deploy reads besides images' contexts and the chart.
 const DOTENV: &str = ".env";
 const INFRA: &str = "infra";
-
-/// The error of a deploy that was given up before it applied anything, because a newer save had made it stale.
-#[derive(Debug)]
-pub struct Stale;
-
-impl std::fmt::Display for Stale {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("a newer save has made this deploy stale")
-    }
-}
-
-impl std::error::Error for Stale {}
 
 /// How a deploy of the watch ended.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -1,12 +1,23 @@
 //! Go programs: modules are fetched first (the network works), compiled then (the processors work).
 
+use std::collections::HashSet;
+
 use anyhow::{Context, Result};
 use camino::{Utf8Path, Utf8PathBuf};
 
 use super::manifest::{Go, Patch};
 use crate::deadlines;
 use crate::failure::{Class, Failure};
+use crate::files;
 use crate::process::{GO, PROXY, Process};
+
+/// How `go list` shows a package: what is wrong with it, or its path and version.
+const LISTED: &str = "{{with .Error}}{{.}}{{else}}{{.ImportPath}}@{{with .Module}}{{.Version}}{{end}}{{end}}";
+
+/// The same with the file that Go's cache has of the compiled package.
+const COMPILED: &str = "{{.ImportPath}}@{{with .Module}}{{.Version}}{{end}} {{.Export}}";
+/// How packages are compiled. Neither profiles nor debugging information: both cost time and serve nobody here.
+const FLAGS: [&str; 3] = ["-trimpath", "-pgo=off", "-gcflags=all=-dwarf=false"];
 
 /// Where Go keeps what it fetches and compiles for us; removed when everything is made.
 #[derive(Clone, Debug)]
@@ -26,6 +37,8 @@ impl Caches {
             .env("GOTOOLCHAIN", "local")
             .env("GOWORK", "off")
             .env("GOFLAGS", "-mod=readonly")
+            // Compilers live for seconds: collecting their garbage less often costs memory for as long, and saves time.
+            .env("GOGC", "400")
             .env("CGO_ENABLED", "0")
     }
 
@@ -80,21 +93,35 @@ impl Caches {
         Ok(answer["Dir"].as_str().with_context(|| format!("go has no folder for {module}"))?.into())
     }
 
-    /// Fetches the modules that the package's files need, and no others.
+    /// Fetches the modules that the package's files need, and no others; prints what the program consists of.
     pub fn fetch(&self, name: &str, go: &Go, log: &Utf8Path) -> Process {
-        let list = Process::new("go").args(["list", "-deps", "-f", "{{with .Error}}{{.}}{{end}}", &go.package]);
+        let list = Process::new("go").args(["list", "-deps", "-f", LISTED, &go.package]);
         self.aim(list).cwd(self.work(name)).log(log).deadline(deadlines::GO_MODULES)
     }
 
-    /// Compiles the package to `out`. Neither profiles nor debugging information: both cost time and serve nobody here.
+    /// Compiles the package to `out`; prints each package as it begins.
     pub fn build(&self, name: &str, go: &Go, out: &Utf8Path, log: &Utf8Path) -> Process {
         let ldflags = ["-s -w"].into_iter().chain(go.ldflags.iter().map(String::as_str)).collect::<Vec<_>>().join(" ");
-        let build = Process::new("go").args(["build", "-trimpath", "-pgo=off", "-gcflags=all=-dwarf=false"]);
+        let build = Process::new("go").args(["build", "-v"]).args(FLAGS);
         self.aim(build.args(["-ldflags", &ldflags, "-o", out.as_str(), &go.package]))
             .cwd(self.work(name))
             .log(log)
             .deadline(deadlines::GO_BUILD)
     }
+
+    /// Removes the compiled packages of a finished program that `others`, each a path and a version, do not include.
+    pub fn trim(&self, name: &str, go: &Go, others: &HashSet<String>) -> Result<()> {
+        let list = Process::new("go").args(["list", "-deps", "-export", "-f", COMPILED]).args(FLAGS).arg(&go.package);
+        let list = self.aim(list).cwd(self.work(name)).deadline(deadlines::GO_MODULES).read()?;
+        unshared(&list, others, &self.dir.join("build")).try_for_each(files::remove)
+    }
+}
+
+/// The files below `built` in a `list` by [`COMPILED`] whose packages `others` do not include.
+fn unshared<'a>(list: &'a str, others: &'a HashSet<String>, built: &'a Utf8Path) -> impl Iterator<Item = &'a Utf8Path> {
+    let lines = list.lines().filter_map(|line| line.split_once(' '));
+    let files = lines.filter(|(package, _)| !others.contains(*package)).map(|(_, file)| Utf8Path::new(file));
+    files.filter(move |file| file.starts_with(built))
 }
 
 /// Copies the files below `from` that `keep` selects; what is there is overwritten, and everything is writable.
@@ -150,6 +177,14 @@ mod tests {
     fn versions_are_read() {
         assert_eq!(parse_version("1.26.8"), Some((1, 26, 8)));
         assert_eq!(directive("module x\n\ngo 1.25\n"), Some((1, 25, 0)));
+    }
+
+    #[test]
+    fn what_a_later_program_shares_stays_in_gos_cache() {
+        let list = "unsafe@ \nfmt@ /c/build/1-d\na/b@v1 /c/build/2-d\na/c@v1 /c/build/3-d\nmain@ /elsewhere/4-d\n";
+        let others = ["fmt@", "a/b@v2"].map(str::to_owned).into();
+        let removed: Vec<&Utf8Path> = unshared(list, &others, Utf8Path::new("/c/build")).collect();
+        assert_eq!(removed, ["/c/build/2-d", "/c/build/3-d"]);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Makes artifacts: Go programs, npm folders, the Debian root, images.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, Result};
 use camino::{Utf8Path, Utf8PathBuf};
@@ -9,6 +10,7 @@ use serde_json::Value;
 use super::KEY_LABEL;
 use super::golang::Caches;
 use super::manifest::{Artifact, Manifest};
+use super::progress::Progress;
 use super::schedule::{self, Job, Lane};
 use crate::deadlines;
 use crate::engine::Engine;
@@ -16,11 +18,18 @@ use crate::engine::debian::{Dest, debian_tree};
 use crate::failure::{Class, Failure};
 use crate::files;
 use crate::origin::bases::{BaseRecord, BaseRecords, Brought};
-use crate::plan::Step;
+use crate::plan::{self, Mode, Step};
 use crate::process::{NPM, PROXY, Process};
 use crate::project::Project;
 use crate::report::{Running, bytes};
 use crate::toolbox::{dir_of, own_minikube_home};
+
+/// The program that is all of Kubernetes.
+pub const KUBE: &str = "kube";
+/// Seconds of compiling from which on a program's packages are worth the look for those that no later one shares.
+const LARGE: u64 = 60;
+/// The stage's name in reports.
+const STAGE: &str = "tools";
 
 /// Makes artifacts of one manifest in one engine.
 pub struct Maker<'a> {
@@ -31,6 +40,9 @@ pub struct Maker<'a> {
     engine: Engine,
     caches: Caches,
     anew: BTreeSet<Artifact>,
+    progress: Progress,
+    /// The packages of each program that is not compiled yet; `None` while Go has not listed them.
+    packages: Mutex<BTreeMap<String, Option<Vec<String>>>>,
 }
 
 impl<'a> Maker<'a> {
@@ -43,7 +55,9 @@ impl<'a> Maker<'a> {
         engine: Engine,
     ) -> Self {
         let caches = Caches { dir: dir.join("go-caches") };
-        Self { project, manifest, dir, bases, engine, caches, anew: BTreeSet::new() }
+        let progress = Progress::new(caches.dir.join("compiled"));
+        let (anew, packages) = Default::default();
+        Self { project, manifest, dir, bases, engine, caches, anew, progress, packages }
     }
 
     /// Builds the images in `anew` without BuildKit's cache: the packages in it are those of another day.
@@ -79,8 +93,9 @@ impl<'a> Maker<'a> {
             .collect()
     }
 
-    /// Makes all of them, downloads beside compilers; drops Go's caches at the end. Interrupted, it goes on from them.
-    pub fn make(&self, artifacts: &[Artifact], running: &Running) -> Result<String> {
+    /// Makes all of them, downloads beside compilers, the first ones first; `place` runs as soon as Kubernetes is compiled.
+    /// Go's caches are dropped at the end: an interrupted run goes on from them.
+    pub fn make(&self, artifacts: &[Artifact], place: Option<Step<'_>>, running: &Running) -> Result<String> {
         let start = std::time::Instant::now();
         let mut jobs = Vec::new();
         for artifact in artifacts {
@@ -90,8 +105,16 @@ impl<'a> Maker<'a> {
                     let fetch = format!("modules of {name}");
                     let run = Box::new(move || self.fetch(artifact, name));
                     jobs.push(Job { name: fetch.clone(), lane: Lane::Download, after: Vec::new(), run });
-                    let run = Box::new(move || self.compile(artifact, name));
+                    let run = Box::new(move || self.compile(artifact, name, running));
+                    let seconds = self.manifest.go[name].seconds;
+                    self.progress.expect(name, seconds);
+                    self.packages().insert(name.clone(), None);
                     jobs.push(Job { name: artifact.to_string(), lane: Lane::Compile, after: vec![fetch], run });
+                    if seconds >= LARGE {
+                        let run = Box::new(move || self.trim(name));
+                        let after = vec![artifact.to_string()];
+                        jobs.push(Job { name: format!("trim {name}"), lane: Lane::Download, after, run });
+                    }
                     continue;
                 }
                 Artifact::Npm(_) | Artifact::Debian => Lane::Download,
@@ -102,11 +125,10 @@ impl<'a> Maker<'a> {
             let run = Box::new(move || self.one(artifact));
             jobs.push(Job { name: artifact.to_string(), lane, after, run });
         }
-        // Long compilations first: what is small then fills the gaps while the last images wait for the network.
-        jobs.sort_by_key(|job| match self.manifest.go.get(job.name.trim_start_matches("modules of ")) {
-            Some(go) => std::cmp::Reverse(go.seconds),
-            None => std::cmp::Reverse(u64::from(job.name == Artifact::Debian.to_string()) * 1000),
-        });
+        if let Some(step) = place {
+            let run = Box::new(move || plan::apply(self.project, STAGE, Mode::Apply, vec![step]).map(drop));
+            jobs.insert(0, Job { name: "place".to_owned(), lane: Lane::Compile, after: vec![KUBE.to_owned()], run });
+        }
         running.progress(format!("logs in {}/logs", self.project.target()));
         let before = Before::note(self, artifacts)?;
         if let Err(error) = schedule::run(jobs) {
@@ -121,7 +143,17 @@ impl<'a> Maker<'a> {
     }
 
     fn running(&self, artifact: &Artifact, what: &str) -> Running {
-        self.project.report.step("tools", format!("{what} {artifact}"), "")
+        let running = self.project.report.step(STAGE, format!("{what} {artifact}"), "");
+        self.at_work(&running, artifact, "");
+        running
+    }
+
+    /// Shows what an artifact's program is doing, and its log.
+    fn at_work(&self, running: &Running, artifact: &Artifact, doing: &str) {
+        let log = self.log(artifact);
+        let log = log.strip_prefix(&self.project.root).unwrap_or(&log);
+        let doing: String = doing.trim().chars().take(36).collect();
+        running.progress(format!("{doing}{}log {log}", if doing.is_empty() { "" } else { " · " }));
     }
 
     fn fetch(&self, artifact: &Artifact, name: &str) -> Result<()> {
@@ -131,21 +163,34 @@ impl<'a> Maker<'a> {
         std::fs::create_dir_all(&self.caches.dir)?;
         self.caches.prepare(name, &module, go)?;
         let log = self.log(artifact);
-        self.caches.fetch(name, go, &log).stream(|line| running.progress(line))?;
+        let mut packages = Vec::new();
+        self.caches.fetch(name, go, &log).until(&self.project.stale).stream(|line| match line.contains(' ') {
+            true => self.at_work(&running, artifact, line),
+            false => packages.push(line.to_owned()),
+        })?;
+        self.packages().insert(name.to_owned(), Some(packages));
         running.done("");
         Ok(())
     }
 
-    fn compile(&self, artifact: &Artifact, name: &str) -> Result<()> {
+    fn compile(&self, artifact: &Artifact, name: &str, whole: &Running) -> Result<()> {
         let running = self.running(artifact, "compile");
         let go = &self.manifest.go[name];
         let dir = self.dir.join("go").join(self.manifest.key(artifact)?);
         let new = self.dir.join("go").join(format!("{name}.new"));
         std::fs::create_dir_all(&new)?;
         let log = self.log(artifact);
+        let packages = self.packages().get(name).cloned().flatten().unwrap_or_default();
+        self.progress.begins(name, &packages)?;
         let build = self.caches.build(name, go, &new.join(name), &log);
-        build.stream(|line| running.progress(line))?;
-        if name == "kube" {
+        build.until(&self.project.stale).stream(|line| {
+            let package = self.progress.compiles(name, line);
+            self.at_work(&running, artifact, package.as_deref().unwrap_or(line));
+            whole.progress(self.progress.describe());
+        })?;
+        self.progress.is_compiled(name);
+        self.packages().remove(name);
+        if name == KUBE {
             // The program is whatever it is called.
             let link = new.join("kubectl");
             let _ = std::fs::remove_file(&link);
@@ -157,6 +202,22 @@ impl<'a> Maker<'a> {
         std::fs::rename(&new, &dir).with_context(|| format!("moving {new} to {dir}"))?;
         running.done(bytes(dir.join(name).metadata().map_or(0, |meta| meta.len())));
         Ok(())
+    }
+
+    fn packages(&self) -> MutexGuard<'_, BTreeMap<String, Option<Vec<String>>>> {
+        self.packages.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Gives back the disk that compiled packages of `name` take which no later program shares.
+    fn trim(&self, name: &str) -> Result<()> {
+        let others: Option<Vec<Vec<String>>> = self.packages().values().cloned().collect();
+        match others {
+            Some(others) if !others.is_empty() => {
+                self.caches.trim(name, &self.manifest.go[name], &others.into_iter().flatten().collect())
+            }
+            // What a later program needs is not known, or all caches are dropped in a moment.
+            _ => Ok(()),
+        }
     }
 
     fn one(&self, artifact: &Artifact) -> Result<()> {
@@ -188,7 +249,8 @@ impl<'a> Maker<'a> {
         }
         // No scripts: what is fetched is data, nothing of it runs on this machine.
         let ci = Process::new("npm").args(["ci", "--ignore-scripts", "--no-audit", "--no-fund"]).cwd(to);
-        ci.inherit(NPM).inherit(PROXY).log(self.log(artifact)).deadline(deadlines::NPM).run()
+        let ci = ci.inherit(NPM).inherit(PROXY).log(self.log(artifact)).until(&self.project.stale);
+        ci.deadline(deadlines::NPM).run()
     }
 
     fn debian(&self, artifact: &Artifact, running: &Running) -> Result<()> {
@@ -214,11 +276,11 @@ impl<'a> Maker<'a> {
         std::fs::create_dir_all(&bin)?;
         for program in &self.manifest.image[name].bin {
             let from = self.dir.join("go").join(self.manifest.key(&Artifact::Go(program.clone()))?).join(program);
-            std::fs::hard_link(&from, bin.join(program))
-                .or_else(|_| std::fs::copy(&from, bin.join(program)).map(|_| ()))?;
+            hard_link_or_copy(&from, &bin.join(program))?;
         }
         let build = self.build(artifact, &bin, &key)?.log(self.log(artifact)).deadline(deadlines::STAND_IN_BUILD);
-        build.stream(|line| running.progress(line)).map_err(|error| {
+        let build = build.until(&self.project.stale);
+        build.stream(|line| self.at_work(running, artifact, line)).map_err(|error| {
             Failure::new(Class::Image, format!("{artifact} cannot be made: {error:#}")).help(
                 "the images that were there before are in use as before; mend the cause and run the command again",
             )
@@ -304,7 +366,7 @@ pub fn keys_of_images(engine: &Engine, names: &[String]) -> Result<BTreeMap<Stri
 
 /// The step that puts kubeadm, kubelet and kubectl where minikube looks before it downloads, if they are not there.
 pub fn place_for_minikube<'a>(project: &'a Project, manifest: &Manifest, dir: &Utf8Path) -> Result<Option<Step<'a>>> {
-    let key = manifest.key(&Artifact::Go("kube".to_owned()))?;
+    let key = manifest.key(&Artifact::Go(KUBE.to_owned()))?;
     let home = dir_of(&own_minikube_home(project));
     let version = &project.settings.cluster.kubernetes;
     let place = home.join("cache/linux").join(docker_arch()).join(version);
@@ -312,14 +374,14 @@ pub fn place_for_minikube<'a>(project: &'a Project, manifest: &Manifest, dir: &U
     if files::read(&marker)?.is_some_and(|found| found == key) {
         return Ok(None);
     }
-    let program = dir.join("go").join(&key).join("kube");
+    let program = dir.join("go").join(&key).join(KUBE);
     let shown = format!("cp {program} {place}/{{kubeadm,kubelet,kubectl}}");
     Ok(Some(Step::new("place Kubernetes for minikube", "minikube looks there before it downloads", shown, move |_| {
         std::fs::create_dir_all(&place)?;
         for name in ["kubeadm", "kubelet", "kubectl"] {
             let to = place.join(name);
             let _ = std::fs::remove_file(&to);
-            std::fs::copy(&program, &to).with_context(|| format!("copying {program} to {to}"))?;
+            hard_link_or_copy(&program, &to)?;
         }
         // minikube keeps images by name: after a rebuild it would load the old ones.
         let _ = std::fs::remove_dir_all(home.join("cache/images"));
@@ -340,6 +402,12 @@ pub fn forget_minikube_images(project: &Project) -> Step<'_> {
             _ => Ok(String::new()),
         }
     })
+}
+
+/// Puts the file `from` at `to`, without its bytes a second time where the file system can do that.
+fn hard_link_or_copy(from: &Utf8Path, to: &Utf8Path) -> Result<()> {
+    let result = std::fs::hard_link(from, to).or_else(|_| std::fs::copy(from, to).map(drop));
+    result.with_context(|| format!("copying {from} to {to}"))
 }
 
 fn docker_arch() -> &'static str {
@@ -391,7 +459,7 @@ esac
         let dir = folder.join("packages");
         let maker = Maker::new(&project, &manifest, &dir, &bases, engine);
         let running = project.report.step("tools", "make", "");
-        let error = maker.make(&artifacts, &running).unwrap_err();
+        let error = maker.make(&artifacts, None, &running).unwrap_err();
         assert!(error.to_string().contains("exec format error"), "{error:#}");
         assert_eq!(error.downcast_ref::<Failure>().unwrap().class, Class::Image);
         for name in &names {
@@ -399,7 +467,7 @@ esac
             assert_eq!(bases.read(name).unwrap().unwrap().id, "sha256:old", "{name}");
         }
         // The same run without the fault replaces what it makes.
-        maker.make(&artifacts[..1], &running).unwrap();
+        maker.make(&artifacts[..1], None, &running).unwrap();
         assert_eq!(std::fs::read_to_string(folder.join(&names[0])).unwrap(), "sha256:new\n");
     }
 }

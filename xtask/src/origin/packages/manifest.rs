@@ -174,13 +174,11 @@ impl Manifest {
         debian.into_iter().chain(npm).chain(image.bin.iter().cloned().map(Artifact::Go)).collect()
     }
 
-    /// The artifact and all that it is made from, what is needed first first.
-    pub fn closure(&self, wanted: &BTreeSet<Artifact>) -> Vec<Artifact> {
-        let mut list: Vec<Artifact> = wanted.iter().flat_map(|artifact| self.made_from(artifact)).collect();
-        list.extend(wanted.iter().cloned());
+    /// Returns each of `wanted` after what it is made from, once, in the order of `wanted`.
+    pub fn closure(&self, wanted: &[Artifact]) -> Vec<Artifact> {
+        let with_parts = |artifact: &Artifact| self.made_from(artifact).into_iter().chain([artifact.clone()]);
         let mut seen = BTreeSet::new();
-        list.retain(|artifact| seen.insert(artifact.clone()));
-        list
+        wanted.iter().flat_map(with_parts).filter(|artifact| seen.insert(artifact.clone())).collect()
     }
 
     /// The image whose tags include `official`.
@@ -308,6 +306,16 @@ mod tests {
         assert!(raise("npm", "99.0.0").is_empty(), "its recipe is package.json, which a test compares");
         let purpose = |text: &str| text.replace("the ingress controller", "routes");
         assert!(remade_by(pins::FILE, purpose).is_empty());
+    }
+
+    #[test]
+    fn what_is_needed_first_is_made_first_after_its_own_parts() {
+        let manifest = Manifest::read(&root()).unwrap();
+        let image = |name: &str| Artifact::Image(name.to_owned());
+        let order =
+            manifest.closure(&[Artifact::Go("kube".to_owned()), image("kube"), image("traefik"), image("node")]);
+        let order: Vec<String> = order.iter().map(ToString::to_string).collect();
+        assert_eq!(order, ["kube", "image debian", "image kube", "traefik", "image traefik", "npm node", "image node"]);
     }
 
     #[test]

@@ -1,5 +1,5 @@
 //! Jobs with dependencies on two lanes: downloads on one, compilers on the other, so that the network works while the
-//! processors do. Each lane takes the first of its jobs whose predecessors are done.
+//! processors do. A worker takes the first job of its lane whose predecessors are done.
 
 use std::collections::BTreeSet;
 use std::sync::{Condvar, Mutex};
@@ -9,7 +9,7 @@ use anyhow::{Result, anyhow};
 /// What a job mostly waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lane {
-    /// The network: one at a time, beside the compiler.
+    /// The network: two at a time, beside the compiler.
     Download,
     /// The processors: Go uses all of them by itself, so one at a time.
     Compile,
@@ -39,7 +39,7 @@ pub fn run(jobs: Vec<Job<'_>>) -> Result<()> {
     let state = Mutex::new(State { waiting: jobs, unfinished, error: None });
     let changed = Condvar::new();
     std::thread::scope(|scope| {
-        for lane in [Lane::Download, Lane::Compile] {
+        for lane in [Lane::Download, Lane::Download, Lane::Compile] {
             let (state, changed) = (&state, &changed);
             scope.spawn(move || work(lane, state, changed));
         }

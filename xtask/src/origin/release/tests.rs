@@ -40,6 +40,7 @@ fn origin(manifest: &str, dir: &tempfile::TempDir) -> Release {
         bases: BaseRecords::new(Utf8Path::from_path(dir.path()).unwrap(), "release"),
         ca_bundle: None,
         has_other: true,
+        stale: Arc::default(),
     }
 }
 

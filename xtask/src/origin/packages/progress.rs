@@ -1,0 +1,183 @@
+//! How far a run of the compilers is, by the seconds that each program is known to take.
+//!
+//! `go build -v` prints each package as it begins. The share of a program's packages was measured to be the share of its
+//! time within a tenth. What was compiled is kept in a file, so that a run knows what an interrupted one has left it.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use camino::Utf8PathBuf;
+
+use crate::files;
+use crate::report::seconds;
+
+/// The share of a program's time after which only the linker is left.
+const COMPILED: f64 = 0.97;
+/// The share of the whole from which on this machine's own pace counts, and not the known seconds.
+const ENOUGH: f64 = 0.05;
+
+/// The programs of one run.
+pub struct Progress {
+    /// A line for each package that was compiled: the program it was compiled for, its path and its version.
+    file: Utf8PathBuf,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    begun: Option<Instant>,
+    programs: BTreeMap<String, Program>,
+    /// What was compiled, for whichever program.
+    compiled: HashSet<String>,
+}
+
+#[derive(Default)]
+struct Program {
+    seconds: f64,
+    /// What is to be compiled: path with version, by path.
+    packages: HashMap<String, String>,
+    /// How many were to be compiled, and how many an interrupted run has compiled besides.
+    count: usize,
+    before: usize,
+    done: f64,
+}
+
+impl Progress {
+    /// With a `file` that lasts as long as Go's caches.
+    pub fn new(file: Utf8PathBuf) -> Self {
+        Self { file, state: Mutex::default() }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds a program that takes about `seconds`.
+    pub fn expect(&self, name: &str, seconds: u64) {
+        let program = Program { seconds: seconds as f64, ..Program::default() };
+        self.state().programs.insert(name.to_owned(), program);
+    }
+
+    /// Begins to compile a program that consists of `packages`, each a path and a version.
+    pub fn begins(&self, name: &str, packages: &[String]) -> Result<()> {
+        let earlier = files::read(&self.file)?.unwrap_or_default();
+        let mut state = self.state();
+        state.begun.get_or_insert_with(Instant::now);
+        let earlier: Vec<(&str, &str)> = earlier.lines().filter_map(|line| line.split_once(' ')).collect();
+        state.compiled.extend(earlier.iter().map(|(_, package)| (*package).to_owned()));
+        let left = packages.iter().filter(|package| !state.compiled.contains(*package));
+        let left: HashMap<String, String> =
+            left.map(|package| (package.split('@').next().unwrap_or_default().to_owned(), package.clone())).collect();
+        if let Some(program) = state.programs.get_mut(name) {
+            program.before = earlier.iter().filter(|(of, _)| *of == name).count();
+            (program.count, program.packages) = (left.len(), left);
+        }
+        Ok(())
+    }
+
+    /// Notes what `go build -v` prints; returns how far the program is, if `line` is the name of a package.
+    pub fn compiles(&self, name: &str, line: &str) -> Option<String> {
+        let mut state = self.state();
+        let program = state.programs.get_mut(name)?;
+        let package = program.packages.remove(line)?;
+        let done = program.count - program.packages.len();
+        program.done = done as f64 / program.count as f64 * COMPILED;
+        let text = format!("package {done} of {}", program.count);
+        // Without the note only an estimate is worse.
+        let file = OpenOptions::new().create(true).append(true).open(&self.file);
+        let _ = file.and_then(|mut file| writeln!(file, "{name} {package}"));
+        state.compiled.insert(package);
+        Some(text)
+    }
+
+    /// Notes that a program is compiled.
+    pub fn is_compiled(&self, name: &str) {
+        if let Some(program) = self.state().programs.get_mut(name) {
+            program.done = 1.0;
+        }
+    }
+
+    /// How far the whole is and what is left, e.g. `34 % compiled, about 6 min left`; empty if nothing is compiled.
+    pub fn describe(&self) -> String {
+        let state = self.state();
+        state.begun.map_or_else(String::new, |begun| describe(state.programs.values(), begun.elapsed()))
+    }
+}
+
+fn describe<'a>(programs: impl Iterator<Item = &'a Program>, elapsed: Duration) -> String {
+    let (mut whole, mut done) = (0.0, 0.0);
+    for program in programs {
+        let all = (program.before + program.count).max(1) as f64;
+        let seconds = program.seconds * (1.0 - program.before as f64 / all);
+        whole += seconds;
+        done += seconds * program.done;
+    }
+    if whole <= 0.0 {
+        return String::new();
+    }
+    let pace = if done > whole * ENOUGH { elapsed.as_secs_f64() / done } else { 1.0 };
+    // To ten seconds: it is an estimate.
+    let left = Duration::from_secs(((whole - done) * pace / 10.0).ceil() as u64 * 10);
+    format!("{:.0} % compiled, about {} left", done / whole * 100.0, seconds(left))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn packages(count: usize) -> Vec<String> {
+        (0..count).map(|index| format!("example.org/p{index}@v1")).collect()
+    }
+
+    fn progress(dir: &tempfile::TempDir) -> Progress {
+        let progress = Progress::new(Utf8PathBuf::from_path_buf(dir.path().join("compiled")).unwrap());
+        progress.expect("kube", 300);
+        progress.expect("helm", 100);
+        progress
+    }
+
+    fn compile(progress: &Progress, program: &str, packages: std::ops::Range<usize>) -> Option<String> {
+        packages.map(|index| progress.compiles(program, &format!("example.org/p{index}"))).last().flatten()
+    }
+
+    fn described(progress: &Progress, elapsed: u64) -> String {
+        describe(progress.state().programs.values(), Duration::from_secs(elapsed))
+    }
+
+    #[test]
+    fn what_is_left_follows_the_pace_of_this_machine() {
+        let dir = tempfile::tempdir().unwrap();
+        let progress = progress(&dir);
+        assert_eq!(progress.describe(), "");
+        progress.begins("kube", &packages(100)).unwrap();
+        assert_eq!(progress.compiles("kube", "go: downloading example.org v1"), None);
+        assert_eq!(compile(&progress, "kube", 0..1).as_deref(), Some("package 1 of 100"));
+        // Nothing is known of this machine yet.
+        assert_eq!(described(&progress, 1), "1 % compiled, about 6 min 40 s left");
+        // A machine of half the speed.
+        assert_eq!(compile(&progress, "kube", 1..50).as_deref(), Some("package 50 of 100"));
+        assert_eq!(described(&progress, 291), "36 % compiled, about 8 min 30 s left");
+        progress.is_compiled("kube");
+        assert_eq!(described(&progress, 600), "75 % compiled, about 3 min 20 s left");
+        // What two programs share is compiled once.
+        progress.begins("helm", &packages(60)).unwrap();
+        assert_eq!(compile(&progress, "helm", 50..51).as_deref(), Some("package 1 of 10"));
+    }
+
+    #[test]
+    fn what_an_interrupted_run_compiled_counts_neither_as_done_nor_as_left() {
+        let dir = tempfile::tempdir().unwrap();
+        let killed = progress(&dir);
+        killed.begins("kube", &packages(100)).unwrap();
+        compile(&killed, "kube", 0..80);
+        let progress = progress(&dir);
+        progress.begins("kube", &packages(100)).unwrap();
+        assert_eq!(compile(&progress, "kube", 80..90).as_deref(), Some("package 10 of 20"));
+        // A tenth of the known time of a program that takes 300 s.
+        assert_eq!(described(&progress, 30), "18 % compiled, about 2 min 20 s left");
+    }
+}

@@ -1,0 +1,176 @@
+//! The tools stage of a first run: later stages begin while it goes on, and wait for what they need.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+use anyhow::{Error, Result};
+
+use crate::deadlines;
+use crate::origin::Need;
+use crate::plan::{self, Mode};
+use crate::project::Project;
+use crate::world::{STAGE, World};
+
+/// The error of a part of a run that was given up (see [`Project::stale`]).
+#[derive(Debug)]
+pub struct Stale;
+
+impl std::fmt::Display for Stale {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("given up: its result is of no use any more")
+    }
+}
+
+impl std::error::Error for Stale {}
+
+/// Asks whether nothing is missing of some needs.
+type IsThere<'a> = Box<dyn Fn(&[Need]) -> Result<bool> + Sync + 'a>;
+
+/// What the tools stage brings.
+pub struct Supply<'a> {
+    project: &'a Project,
+    is_there: IsThere<'a>,
+    /// The error of the first part that failed.
+    cause: Mutex<Option<Error>>,
+    /// Whether everything was brought, once the tools stage has ended.
+    outcome: OnceLock<bool>,
+}
+
+impl<'a> Supply<'a> {
+    /// Brings `needs`, the first ones first, and runs `stages` meanwhile. If nothing is missing, or there is no cluster to
+    /// be made, everything is brought before.
+    pub fn run<T>(
+        project: &'a Project,
+        world: &'a World,
+        mode: Mode,
+        needs: &[Need],
+        stages: impl FnOnce(&Self) -> Result<T>,
+    ) -> Result<T> {
+        let engine = &world.tools.engine;
+        let steps = world.origin.plan(needs, engine)?;
+        let supply = Self::new(project, |needs| world.origin.is_there(needs, engine));
+        if mode == Mode::DryRun || steps.is_empty() || !needs.contains(&Need::Cluster) {
+            plan::apply(project, STAGE, mode, steps)?;
+            let _ = supply.outcome.set(true);
+            return stages(&supply);
+        }
+        supply.beside(|| plan::apply(project, STAGE, mode, steps).map(drop), stages)
+    }
+
+    fn new(project: &'a Project, is_there: impl Fn(&[Need]) -> Result<bool> + Sync + 'a) -> Self {
+        Self { project, is_there: Box::new(is_there), cause: Mutex::default(), outcome: OnceLock::new() }
+    }
+
+    fn beside<T>(
+        self,
+        bring: impl FnOnce() -> Result<()> + Send,
+        stages: impl FnOnce(&Self) -> Result<T>,
+    ) -> Result<T> {
+        let result = std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let brought = self.part(bring);
+                let _ = self.outcome.set(brought.is_ok());
+            });
+            self.settle(stages(&self))
+        });
+        self.cause.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(result, Err)
+    }
+
+    /// Whether something may still be missing.
+    pub fn is_under_way(&self) -> bool {
+        self.outcome.get().is_none()
+    }
+
+    /// Runs a part of the run beside the others. If it is the first that fails, the run gives up and ends with its error.
+    pub fn part<T>(&self, part: impl FnOnce() -> Result<T>) -> Result<T> {
+        part().map_err(|error| {
+            if !self.project.stale.swap(true, Ordering::Relaxed) {
+                *self.cause.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+            }
+            Stale.into()
+        })
+    }
+
+    /// Gives up what is under way if `result` is an error.
+    pub fn settle<T>(&self, result: Result<T>) -> Result<T> {
+        if result.is_err() && self.is_under_way() {
+            self.project.stale.store(true, Ordering::Relaxed);
+        }
+        result
+    }
+
+    /// Waits until `needs` are there.
+    pub fn wait_for(&self, needs: &[Need]) -> Result<()> {
+        let is_good = loop {
+            match self.outcome.get() {
+                Some(outcome) => break *outcome,
+                None if (self.is_there)(needs)? => break true,
+                None if self.project.stale.load(Ordering::Relaxed) => break false,
+                None => std::thread::sleep(deadlines::SUPPLY_POLL.time()),
+            }
+        };
+        if is_good { Ok(()) } else { Err(Stale.into()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use anyhow::bail;
+
+    use super::*;
+    use crate::origin::Tool;
+    use crate::project::Options;
+    use crate::report::Report;
+
+    fn project() -> Project {
+        Project::open(None, Options::default(), Report::new(false)).unwrap()
+    }
+
+    #[test]
+    fn a_stage_begins_when_what_it_needs_is_there() {
+        let project = project();
+        let there = &Mutex::new(Vec::new());
+        let supply = Supply::new(&project, |needs| Ok(needs.iter().all(|need| there.lock().unwrap().contains(need))));
+        let (goes_on, may_go_on) = mpsc::channel();
+        let bring = move || {
+            there.lock().unwrap().push(Need::Cluster);
+            may_go_on.recv()?;
+            there.lock().unwrap().push(Need::Tool(Tool::Helm));
+            Ok(())
+        };
+        supply
+            .beside(bring, |supply| {
+                supply.wait_for(&[Need::Cluster])?;
+                assert!(supply.is_under_way() && !there.lock().unwrap().contains(&Need::Tool(Tool::Helm)));
+                goes_on.send(())?;
+                supply.wait_for(&[Need::Cluster, Need::Tool(Tool::Helm)])?;
+                assert_eq!(there.lock().unwrap().len(), 2);
+                Ok(())
+            })
+            .unwrap();
+    }
+
+    #[test]
+    fn a_run_ends_with_the_error_of_the_part_that_failed() {
+        let project = project();
+        let supply = Supply::new(&project, |_| Ok(false));
+        let waits = |supply: &Supply<'_>| supply.wait_for(&[Need::Cluster]);
+        assert_eq!(supply.beside(|| bail!("no network"), waits).unwrap_err().to_string(), "no network");
+    }
+
+    #[test]
+    fn a_failing_stage_gives_up_what_is_still_being_made() {
+        let project = project();
+        let supply = Supply::new(&project, |_| Ok(false));
+        let bring = || {
+            while !project.stale.load(Ordering::Relaxed) {
+                std::thread::yield_now();
+            }
+            bail!("`go build` was ended")
+        };
+        let error = supply.beside(bring, |_| bail!("minikube did not start") as Result<()>).unwrap_err();
+        assert_eq!(error.to_string(), "minikube did not start");
+    }
+}
