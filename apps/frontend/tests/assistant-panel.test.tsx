@@ -62,7 +62,7 @@ async function open(messages: Message[] = [], prepare?: (page: Page) => void): P
 
 const field = () => screen.findByRole("textbox", { name: "Message to the assistant" });
 /** To those who see; those who do not are told elsewhere. */
-const shown = (text: string) => within(screen.getByRole("region", { name: "Conversation" })).findByText(text);
+const shown = (text: string | RegExp) => within(screen.getByRole("region", { name: "Conversation" })).findByText(text);
 const said = () => screen.getByRole("status").textContent;
 
 async function ask(user: UserEvent, text: string): Promise<void> {
@@ -142,6 +142,28 @@ describe("the panel", () => {
 });
 
 describe("an answer", () => {
+  it("that begins late is waited for with a reason, which is read out too", async () => {
+    vi.useFakeTimers({ shouldAdvanceTime: true });
+    try {
+      const { backend, user } = await open();
+      await ask(user, "What is left?");
+      const answer = await backend.answer();
+      await act(() => vi.advanceTimersByTimeAsync(60_000 / 4));
+      answer.raw(": keep-alive\n\n");
+      expect(await shown(/Loading a model can take a minute/)).toBeVisible();
+      expect(said()).toMatch(/Loading a model/);
+      for (let quarter = 0; quarter < 3; quarter += 1) {
+        await act(() => vi.advanceTimersByTimeAsync(60_000 / 4));
+        answer.raw(": keep-alive\n\n");
+      }
+      answer.say("Milk.");
+      expect(await shown("Milk.")).toBeVisible();
+      expect(screen.queryByText(/Loading a model/)).toBeNull();
+    } finally {
+      vi.useRealTimers();
+    }
+  });
+
   it("is shown as it comes, and read out once it is complete", async () => {
     const { backend, user } = await open();
     await ask(user, "What is left?");

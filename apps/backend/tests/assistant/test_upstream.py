@@ -40,8 +40,7 @@ FAILURES = [
     (Reply(body="<html>a portal</html>", headers={"Content-Type": "text/html"}),
      "assistant-unavailable"),
     (Reply(raw=("this is no JSON",)), "assistant-unavailable"),
-    (Reply(raw=("5",)), "assistant-unavailable"),
-    (Reply(raw=(chunk(choices=None),)), "assistant-unavailable"),
+    (Reply(raw=("5",), finish=""), "assistant-unavailable"),
     (Reply(raw=(chunk(choices=[{"delta": {"tool_calls": [{"index": 0}]}}]),)),
      "assistant-unavailable"),
     (Reply(raw=(json.dumps({"error": {"message": "overloaded"}}),)), "assistant-unavailable"),
@@ -55,7 +54,11 @@ FAILURES = [
 
 @pytest.fixture
 async def client(server: Postgres, upstream: OpenAIServer, user: UUID) -> Any:
-    limits = {"assistant_silence_seconds": 0.5, "assistant_max_steps": 3}
+    limits = {
+        "assistant_load_seconds": 0.5,
+        "assistant_silence_seconds": 0.5,
+        "assistant_max_steps": 3,
+    }
     async with (
         serving(server.url(), upstream.url, **limits) as application,
         application.client(user) as client,
