@@ -19,6 +19,7 @@ from typing import Any
 
 HANG_SECONDS = 60.0
 PATH = "/v1/chat/completions"
+RESUME = "Your answer was cut off."  # how the application asks to go on
 
 
 @dataclass
@@ -189,7 +190,11 @@ def by_keywords(body: dict[str, Any]) -> Reply:
     Anything else is answered with text alone.
     """
     messages = body["messages"]
-    last = max(i for i, message in enumerate(messages) if message["role"] == "user")
+    last = max(
+        i
+        for i, message in enumerate(messages)
+        if message["role"] == "user" and not message["content"].startswith(RESUME)
+    )
     asked = messages[last]["content"].strip().rstrip(".!")
     word, _, rest = asked.partition(" ")
     results = _results(messages[last:])

@@ -45,8 +45,8 @@ function confirmation({ id, question, todos, expires_at }: Record<string, unknow
     id: string(id),
     question: string(question),
     todos: list(todos).map((todo) => {
-      const { id, title } = fields(todo);
-      return { id: string(id), title: string(title) };
+      const { id, title, new_title: fresh } = fields(todo);
+      return { id: string(id), title: string(title), new_title: typeof fresh === "string" ? fresh : null };
     }),
     expires_at: string(expires_at),
   };

@@ -22,14 +22,14 @@ export function troubleOf(error: unknown, online = navigator.onLine): Trouble {
   return { text: error.message, remedy: error.status === 422 ? "none" : "retry" };
 }
 
-/** Why an answer to a question about deleting came to nothing; null: for some other reason. */
+/** Why an answer to a confirmation came to nothing; null: for some other reason. */
 export function closedQuestion(error: unknown): Trouble | null {
   if (!(error instanceof ApiError) || KNOWN.has(codeOf(error))) return null;
   if (error.status === 404) {
-    return { text: "This question is no longer open, so nothing was deleted. Ask again.", remedy: "none" };
+    return { text: "This confirmation is no longer open. Nothing was changed. Ask again.", remedy: "none" };
   }
   if (error.status === 409 && codeOf(error) !== "assistant-interrupted") {
-    return { text: "This question was answered already, perhaps in another window.", remedy: "none" };
+    return { text: "You have already answered this, perhaps in another window.", remedy: "none" };
   }
   return null;
 }

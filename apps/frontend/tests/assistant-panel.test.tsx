@@ -261,6 +261,22 @@ describe("the field", () => {
   });
 });
 
+it("before several todos get a new title, it shows both titles and asks", async () => {
+  const { backend, user } = await open();
+  await ask(user, "Rename both");
+  const answer = await backend.answer();
+  answer.send("confirmation", {
+    ...question,
+    question: "Rename these 2 todos?",
+    todos: [{ id: "a", title: "Milk", new_title: "Oat milk" }, { id: "b", title: "Bread", new_title: null }],
+  });
+  answer.done();
+  const card = await screen.findByRole("group", { name: "Rename these 2 todos?" });
+  expect(within(card).getAllByRole("listitem").map(({ textContent }) => textContent)).toEqual(["Milk → Oat milk", "Bread"]);
+  await user.click(within(card).getByRole("button", { name: "Rename 2 todos" }));
+  expect(backend.posts.at(-1)).toContain('/confirmations/q {"approve":true}');
+});
+
 describe("before several todos are deleted", () => {
   const asked = async () => {
     const opened = await open();

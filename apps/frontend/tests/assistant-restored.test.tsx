@@ -82,7 +82,7 @@ describe("a question about deleting, after the page was loaded anew", () => {
       await userEvent.setup({ advanceTimers: vi.advanceTimersByTime }).click(screen.getByRole("button", { name: "Assistant" }));
       await card();
       await vi.advanceTimersByTimeAsync(61_000);
-      expect(await screen.findByText(/expired\. Nothing was deleted/)).toBeVisible();
+      expect(await screen.findByText(/expired\. Nothing was changed/)).toBeVisible();
     } finally {
       vi.useRealTimers();
     }

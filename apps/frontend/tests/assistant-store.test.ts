@@ -222,7 +222,7 @@ describe("what goes wrong in the midst of an answer", () => {
   it.each([
     ["the connection ends", "end"],
     ["the connection breaks", "cut"],
-  ] as const)("%s: what came stays, and the words come back", async (_, how) => {
+  ] as const)("%s: what came stays, and trying again goes on from there", async (_, how) => {
     const { backend, store, touched } = await open();
     store.ask("Add eggs");
     const answer = await backend.answer();
@@ -232,10 +232,21 @@ describe("what goes wrong in the midst of an answer", () => {
     answer[how]();
     await idle(store);
     expect(texts(store)).toEqual(["user: Add eggs (done)", "assistant: Half (cut)"]);
-    expect(store.snapshot()).toMatchObject({ draft: "Add eggs", trouble: { remedy: "retry" } });
+    expect(store.snapshot()).toMatchObject({ draft: "", trouble: { remedy: "retry" } });
     expect(store.snapshot().trouble?.text).toContain("broke off");
     // Nobody knows what else was done.
     expect(touched).toEqual([["9"], []]);
+    // Also where the second attempt does not get through.
+    backend.failures.push(refusal(409, "assistant-busy"));
+    store.retry();
+    await idle(store);
+    store.retry();
+    const second = await backend.answer(2);
+    second.say("Added.");
+    second.done();
+    await idle(store);
+    expect(backend.posts.slice(1)).toEqual(Array(2).fill('/api/v1/assistant {"message":"Add eggs","resume":true}'));
+    expect(texts(store)).toEqual(["user: Add eggs (done)", "assistant: Half (cut)", "assistant: Added. (done)"]);
   });
 
   it("an error of the backend's is said as such", async () => {
@@ -314,7 +325,7 @@ describe("a question about deleting", () => {
     expect(backend.posts.at(-1)).toBe('/api/v1/assistant/confirmations/q {"approve":false}');
   });
 
-  it.each([[404, "no longer open"], [409, "answered already"]])("is closed if the backend says so (%d)", async (status, text) => {
+  it.each([[404, "no longer open"], [409, "already answered"]])("is closed if the backend says so (%d)", async (status, text) => {
     const { backend, store } = await asking();
     backend.failures.push(refusal(status, "not-found"));
     store.confirm(true);
@@ -351,7 +362,7 @@ describe("a question about deleting", () => {
     expect(store.snapshot().confirmation).not.toBeNull();
     await vi.advanceTimersByTimeAsync(2_000);
     expect(store.snapshot()).toMatchObject({ confirmation: null, trouble: { remedy: "none" } });
-    expect(store.snapshot().trouble?.text).toContain("expired. Nothing was deleted");
+    expect(store.snapshot().trouble?.text).toContain("expired. Nothing was changed");
   });
 });
 

@@ -61,11 +61,11 @@ class Assistant:
         async with self._db.connection() as conn:
             await repository.forget(conn, user)
 
-    async def ask(self, user: UUID, question: str, path: str) -> Run:
+    async def ask(self, user: UUID, question: str, path: str, *, resume: bool) -> Run:
         """Raises ProblemError: off, or another request of the user goes on."""
         means = self._means()
         lease = await Lease.take(self._db, user)
-        return self._run(means, lease, path, lambda turn: turn.ask(question))
+        return self._run(means, lease, path, lambda turn: turn.ask(question, resume=resume))
 
     async def answer(self, user: UUID, confirmation: UUID, path: str, *, approve: bool) -> Run:
         """Raises ProblemError: as `ask`, or there is nothing to be answered."""
