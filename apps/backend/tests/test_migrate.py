@@ -31,6 +31,7 @@ pytestmark = pytest.mark.usefixtures("keep_logging")
 Run = Callable[..., tuple[int, str]]
 _numbers = count()
 RELEASED = migrate.FOLDER
+HEAD = list(migrate.known_migrations())[-1]
 
 
 @pytest.fixture
@@ -124,12 +125,12 @@ def test_a_newer_schema_is_left_alone(empty: str, run: Run) -> None:
     assert rows(empty, "SELECT version_num FROM alembic_version") == [("9999",)]
 
 
-def branch(folder: Path, name: str, revision: str = "0004") -> Path:
+def branch(folder: Path, name: str, revision: str = "0999") -> Path:
     """This release's migrations with one more, which makes a table."""
     copy = folder / name
     shutil.copytree(RELEASED, copy)
     text = (
-        f'from alembic import op\nrevision = "{revision}"\ndown_revision = "0003"\n'
+        f'from alembic import op\nrevision = "{revision}"\ndown_revision = "{HEAD}"\n'
         f'def upgrade() -> None:\n    op.execute("CREATE TABLE {name} (id int)")\n'
     )
     (copy / "versions" / f"{revision}_{name}.py").write_text(text)
@@ -137,7 +138,7 @@ def branch(folder: Path, name: str, revision: str = "0004") -> Path:
 
 
 # Two people may give their migrations different numbers, or the same one.
-@pytest.mark.parametrize("theirs", ["0004", "a1b2c3"])
+@pytest.mark.parametrize("theirs", ["0999", "a1b2c3"])
 def test_a_database_that_another_branch_has_migrated_is_refused(
     empty: str, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, theirs: str
 ) -> None:
@@ -148,7 +149,7 @@ def test_a_database_that_another_branch_has_migrated_is_refused(
     assert code == migrate.EXIT_CODES[Kind.DIVERGED]
     last = output.strip().splitlines()[-1]
     assert last.startswith("migration failed (")
-    assert f"diverged: the database has {theirs}_theirs, and lacks 0004_mine of this code" in last
+    assert f"diverged: the database has {theirs}_theirs, and lacks 0999_mine of this code" in last
     assert "use a branch of your own" in last
     assert rows(empty, "SELECT to_regclass('mine')") == [(None,)]
     # Whoever has none of their own goes on.
@@ -169,7 +170,7 @@ def test_a_database_of_a_release_without_a_history_gets_one_by_the_next_migratio
     assert (code, "schema is up to date" in output) == (0, True)
     monkeypatch.setattr(migrate, "FOLDER", branch(tmp_path, "mine"))
     assert run(empty)[0] == 0
-    assert rows(empty, "SELECT name FROM schema_history ORDER BY revision")[-1] == ("0004_mine",)
+    assert rows(empty, "SELECT name FROM schema_history ORDER BY revision")[-1] == ("0999_mine",)
     # Without a history, nobody knows whose revision it is.
     with psycopg.connect(empty) as conn:
         conn.execute("DROP TABLE schema_history")
@@ -200,7 +201,7 @@ def test_two_migrations_after_the_same_one_are_refused(
     monkeypatch.setattr(migrate, "FOLDER", merged)
     code, output = run(empty)
     assert code == migrate.EXIT_CODES[Kind.OTHER]
-    assert "two migrations follow 0003: 0004_mine and a1b2c3_theirs" in output
+    assert f"two migrations follow {HEAD}: 0999_mine and a1b2c3_theirs" in output
 
 
 def test_a_failed_migration_leaves_nothing(empty: str, run: Run) -> None:

@@ -176,10 +176,10 @@ def test_a_database_that_other_code_has_migrated(
     database = f"diverged_{pod}".lower()
     url = server.create_database(database)
     migrate.run(url)
-    server.execute("INSERT INTO schema_history VALUES ('0004', '0004_theirs')", database)
-    server.execute("UPDATE alembic_version SET version_num = '0004'", database)
+    server.execute("INSERT INTO schema_history VALUES ('0999', '0999_theirs')", database)
+    server.execute("UPDATE alembic_version SET version_num = '0999'", database)
     known = migrate.known_migrations()
-    monkeypatch.setattr(migrate, "known_migrations", lambda: known | {"0004": "0004_mine"})
+    monkeypatch.setattr(migrate, "known_migrations", lambda: known | {"0999": "0999_mine"})
     if pod:
         monkeypatch.setenv("AUTH_SECRET", AUTH_SECRET)
         monkeypatch.setenv("DATABASE_URL", url)
@@ -187,7 +187,7 @@ def test_a_database_that_other_code_has_migrated(
     else:
         code, found = run(url)
     assert (code, found["ok"], found["kind"], found["step"]) == (1, False, "diverged", "migrations")
-    assert found["text"] == "the database has 0004_theirs, and lacks 0004_mine of this code"
+    assert found["text"] == "the database has 0999_theirs, and lacks 0999_mine of this code"
     assert "use a branch of your own" in found["advice"]
 
 

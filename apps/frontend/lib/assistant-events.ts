@@ -29,7 +29,7 @@ const READERS: Record<AssistantEvent["type"], (data: unknown) => AssistantEvent>
   error: (data) => {
     const { status, detail, code, retry_after: seconds } = fields(data);
     const error = new ApiError(
-      typeof detail === "string" ? detail : "The assistant failed",
+      typeof detail === "string" ? detail : "The assistant failed.",
       typeof status === "number" ? status : 500,
       // No header can carry it in the midst of a stream.
       typeof seconds === "number" ? seconds * 1000 : undefined,

@@ -33,7 +33,7 @@ export async function performForm(api: Api, form: FormData): Promise<void> {
       await api.removeCompleted();
       return;
     default:
-      throw new ApiError("The form asks for nothing that is known here", 400);
+      throw new ApiError("This form asks for an unknown action.", 400);
   }
 }
 

@@ -322,7 +322,7 @@ describe("trouble", () => {
   it("is said, keeps the input, and the button tries again", async () => {
     const { backend, user } = await open();
     await field();
-    backend.failures.push(refusal(503, "assistant-rate-limited", "x", 30));
+    backend.failures.push(refusal(503, "assistant-rate-limited", "Try again in 30 seconds.", 30));
     await ask(user, "Add eggs");
     expect(await screen.findByText(/Try again in 30 seconds/)).toBeVisible();
     expect(screen.getByRole("alert")).toHaveTextContent("Try again in 30 seconds");

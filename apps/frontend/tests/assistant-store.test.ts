@@ -162,10 +162,10 @@ describe("an answer that is stopped", () => {
 
 describe("what goes wrong before anything has come", () => {
   const cases = [
-    ["rate limited", refusal(503, "assistant-rate-limited", "x", 20), "Try again in 20 seconds", "retry"],
-    ["key refused", refusal(503, "assistant-key-refused"), "OPENAI_API_KEY", "retry"],
+    ["rate limited", refusal(503, "assistant-rate-limited", "Try again in 20 s.", 20), "Try again in 20 s.", "retry"],
+    ["key refused", refusal(503, "assistant-key-refused", "Set OPENAI_API_KEY."), "OPENAI_API_KEY", "retry"],
     ["unavailable", refusal(503, "assistant-unavailable", "The provider failed"), "The provider failed", "retry"],
-    ["busy", refusal(409, "assistant-busy"), "still at work", "retry"],
+    ["busy", refusal(409, "assistant-busy", "It is still at work."), "still at work", "retry"],
     ["signed out", refusal(401, "not_signed_in"), "signed out", "sign-in"],
     ["invalid", refusal(422, "validation", "Too long"), "Too long", "none"],
     ["no answer", new TypeError("Failed to fetch"), "not answering", "retry"],
@@ -254,9 +254,9 @@ describe("what goes wrong in the midst of an answer", () => {
     store.ask("Add eggs");
     const answer = await backend.answer();
     answer.say("Half");
-    answer.send("error", { status: 503, code: "assistant-rate-limited", detail: "x", retry_after: 120 });
+    answer.send("error", { status: 503, code: "assistant-rate-limited", detail: "Try again in 120 s.", retry_after: 120 });
     await idle(store);
-    expect(store.snapshot().trouble?.text).toContain("Try again in 2 minutes");
+    expect(store.snapshot().trouble?.text).toContain("Try again in 120 s.");
   });
 
   it("an event that cannot be read ends it", async () => {
@@ -325,13 +325,13 @@ describe("a question about deleting", () => {
     expect(backend.posts.at(-1)).toBe('/api/v1/assistant/confirmations/q {"approve":false}');
   });
 
-  it.each([[404, "no longer open"], [409, "already answered"]])("is closed if the backend says so (%d)", async (status, text) => {
+  it.each([[404, "confirmation-not-found"], [409, "confirmation-answered"]])("is closed if the backend says so (%d)", async (status, code) => {
     const { backend, store } = await asking();
-    backend.failures.push(refusal(status, "not-found"));
+    backend.failures.push(refusal(status, code, "In its words."));
     store.confirm(true);
     await idle(store);
     expect(store.snapshot()).toMatchObject({ confirmation: null, trouble: { remedy: "none" } });
-    expect(store.snapshot().trouble?.text).toContain(text);
+    expect(store.snapshot().trouble?.text).toBe("In its words.");
   });
 
   it("is answered once, also if what follows breaks off", async () => {

@@ -58,8 +58,8 @@ FAILURES: tuple[int | Example, ...] = (
             failures.not_configured(),
             failures.key_refused(),
             failures.rate_limited(failures.DEFAULT_RETRY_SECONDS),
-            failures.unavailable("The assistant's provider did not answer in time; try again."),
-            failures.limit_reached("The answer became too long and was cut; ask for less."),
+            failures.unavailable("The AI provider did not answer in time. Try again."),
+            failures.limit_reached("The answer became too long and was cut. Ask for less."),
         )
     ),
 )

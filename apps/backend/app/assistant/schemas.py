@@ -31,7 +31,9 @@ class Question(BaseModel):
         Field(examples=["Add milk and bread"]),
     ]
     resume: bool = Field(
-        False, description="Go on with the answer to this message if it is the last and was cut"
+        False,
+        strict=True,
+        description="Go on with the answer to this message if it is the last and was cut",
     )
 
 

@@ -125,8 +125,8 @@ class Turn:
                 await self._ask_to_confirm()
                 return self._answer_id
         raise limit_reached(
-            "The assistant did not come to an end and was stopped. What it did stays done;"
-            " ask for less at once."
+            "The assistant took too many steps and was stopped. What it did stays done."
+            " Ask for less at once."
         )
 
     async def _step(self) -> bool:
@@ -142,8 +142,8 @@ class Turn:
             await self._record(await self._toolbox.run(call), result)
         if answer.calls and self._tokens > self._means.settings.assistant_token_budget:
             raise limit_reached(
-                "This took more than one request may use. What was done stays done;"
-                " ask for less at once."
+                "The assistant used too many tokens and was stopped. What it did stays done."
+                " Ask for less at once."
             )
         return bool(answer.calls)
 
@@ -164,7 +164,7 @@ class Turn:
             await self._carry_out(list(self._held.values()))
             self._tell(json.dumps({"done": sum(todo in self._touched for todo in self._held)}))
         if not self._touched and not "".join(self._text).strip():
-            raise unavailable("The assistant's provider gave an empty answer; try again.")
+            raise unavailable("The AI provider gave an empty answer. Try again.")
         await self.store()
 
     async def _carry_out(self, held: list[Held]) -> None:

@@ -154,21 +154,21 @@ async def _translated(base_url: str) -> AsyncIterator[None]:
         ) from error
     except openai.APIStatusError as error:
         log.warning("assistant: upstream answered %d (%s)", error.status_code, error.code)
-        raise unavailable("The assistant's provider failed to answer; try again.") from error
+        raise unavailable("The AI provider failed to answer. Try again.") from error
     except NoSuchApiError as error:
         log.warning("assistant: what answers at OPENAI_BASE_URL does not speak OpenAI's API")
         raise unavailable(
-            f"What answers instead of the AI provider is no OpenAI API. {_advice(base_url)}"
+            f"OPENAI_BASE_URL does not lead to an OpenAI-compatible API. {_advice(base_url)}"
         ) from error
     except (openai.APITimeoutError, TimeoutError) as error:
         log.warning("assistant: upstream is silent")
-        raise unavailable("The assistant's provider did not answer in time; try again.") from error
+        raise unavailable("The AI provider did not answer in time. Try again.") from error
     except TooLongError as error:
-        raise limit_reached("The answer became too long and was cut; ask for less.") from error
+        raise limit_reached("The answer became too long and was cut. Ask for less.") from error
     except (openai.OpenAIError, IncompleteError, ValueError) as error:
         # No connection, a stream that ends early, or something that is no such API at all.
         log.warning("assistant: upstream broke off (%s)", type(error).__name__)
-        raise unavailable("The assistant's provider broke off its answer; try again.") from error
+        raise unavailable("The AI provider broke off its answer. Try again.") from error
 
 
 def _advice(base_url: str) -> str:

@@ -9,7 +9,7 @@ const WORDS = {
   "sign-in": { title: "Sign in", lead: "Good to see you again.", question: "New here?", link: "Create an account" },
   "sign-up": {
     title: "Create your account",
-    lead: "An email and a password, and your list is ready.",
+    lead: "You need an email address and a password.",
     question: "Have an account already?",
     link: "Sign in",
   },
