@@ -142,9 +142,8 @@ def run(url: str) -> None:
         return
     from app.upgrade import upgrade  # noqa: PLC0415 - Alembic takes a second to import
 
-    migrated = upgrade(lambda: _connect(url), FOLDER, LOCK_KEY, is_schema_behind, _record)
-    head = list(known_migrations())[-1]
-    log.info("schema migrated" if migrated else "schema is up to date", extra=_revision(head))
+    if upgrade(lambda: _connect(url), FOLDER, LOCK_KEY, is_schema_behind, _record):
+        log.info("schema migrated", extra=_revision(list(known_migrations())[-1]))
 
 
 def is_behind(url: str) -> bool:
