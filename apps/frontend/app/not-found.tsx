@@ -1,6 +1,6 @@
 import { Header } from "@/components/header";
 import styles from "@/components/empty.module.css";
-import { settings } from "@/lib/settings";
+import { settings } from "@/lib/server/settings";
 
 export default function NotFound() {
   return (

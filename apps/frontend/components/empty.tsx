@@ -1,4 +1,4 @@
-import type { Filter } from "@/lib/filters";
+import type { Filter } from "@/lib/todos/filters";
 import styles from "./empty.module.css";
 import { Check } from "./icons";
 

@@ -1,5 +1,5 @@
-import { formFailureText, noticeText, OTHER_USER } from "@/lib/notices";
-import type { Refusal, Snapshot, Trouble } from "@/lib/todo-store";
+import { formFailureText, noticeText, OTHER_USER } from "@/lib/page/notices";
+import type { Refusal, Snapshot, Trouble } from "@/lib/todos/todo-store";
 import { Notice } from "./notice";
 
 interface Props {

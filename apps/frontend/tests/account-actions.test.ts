@@ -2,7 +2,7 @@
 import { describe, expect, it } from "vitest";
 import { POST as accountForm } from "@/app/form/account/route";
 import { POST as todoForm } from "@/app/form/route";
-import { readReturned } from "@/lib/returned-form";
+import { readReturned } from "@/lib/account/returned-form";
 import { ADA, FakeBackend, problem, todo } from "./fake-backend";
 
 const PASSWORD = "not-a-secret 1";

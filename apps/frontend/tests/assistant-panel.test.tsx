@@ -2,8 +2,8 @@ import { act, render, screen, waitFor, within } from "@testing-library/react";
 import userEvent, { type UserEvent } from "@testing-library/user-event";
 import { beforeEach, describe, expect, it, vi } from "vitest";
 import { AssistantSlot } from "@/components/assistant/assistant-slot";
-import type { Message } from "@/lib/api-types";
-import { connectTodos } from "@/lib/todo-link";
+import type { Message } from "@/lib/api/api-types";
+import { connectTodos } from "@/lib/todos/todo-link";
 import { resize } from "./dialog";
 import { FakeAssistant, message, refusal } from "./fake-assistant";
 

@@ -2,8 +2,8 @@ import { render, screen, waitFor, within } from "@testing-library/react";
 import userEvent from "@testing-library/user-event";
 import { beforeEach, describe, expect, it, vi } from "vitest";
 import { AssistantSlot } from "@/components/assistant/assistant-slot";
-import type { Confirmation } from "@/lib/api-types";
-import { fromHistory } from "@/lib/assistant-messages";
+import type { Confirmation } from "@/lib/api/api-types";
+import { fromHistory } from "@/lib/assistant/assistant-messages";
 import { resize } from "./dialog";
 import { FakeAssistant, message } from "./fake-assistant";
 

@@ -1,7 +1,7 @@
 import { afterEach, describe, expect, it, vi } from "vitest";
-import { assistantApi } from "@/lib/assistant-api";
-import { AssistantStore, MESSAGE_MAX } from "@/lib/assistant-store";
-import type { Message } from "@/lib/api-types";
+import { assistantApi } from "@/lib/assistant/assistant-api";
+import { AssistantStore, MESSAGE_MAX } from "@/lib/assistant/assistant-store";
+import type { Message } from "@/lib/api/api-types";
 import { FakeAssistant, message, refusal } from "./fake-assistant";
 
 interface Page {

@@ -1,5 +1,5 @@
 import { vi } from "vitest";
-import type { Credentials, Session, Todo, TodoCreate, TodosUpdate, TodoUpdate, User } from "@/lib/api-types";
+import type { Credentials, Session, Todo, TodoCreate, TodosUpdate, TodoUpdate, User } from "@/lib/api/api-types";
 
 export interface Call {
   method: string;

@@ -1,7 +1,7 @@
 import Head from "next/head";
-import { signInAddress } from "@/lib/account-forms";
-import type { EnterProps } from "@/lib/enter-props";
-import { noticeText } from "@/lib/notices";
+import { signInAddress } from "@/lib/account/account-forms";
+import type { EnterProps } from "@/lib/account/enter-props";
+import { noticeText } from "@/lib/page/notices";
 import { AccountForm } from "./account-form";
 import { AccountPage } from "./account-page";
 

@@ -1,5 +1,5 @@
-import { type ChatMessage, deedsOf } from "@/lib/assistant-messages";
-import type { Snapshot } from "@/lib/assistant-store";
+import { type ChatMessage, deedsOf } from "@/lib/assistant/assistant-messages";
+import type { Snapshot } from "@/lib/assistant/assistant-store";
 
 interface Props {
   messages: readonly ChatMessage[];

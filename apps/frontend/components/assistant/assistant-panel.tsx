@@ -1,8 +1,8 @@
 import { type KeyboardEvent, type MouseEvent, useEffect, useRef, useState, useSyncExternalStore } from "react";
-import { createApi } from "@/lib/api";
-import { assistantApi } from "@/lib/assistant-api";
-import { AssistantStore } from "@/lib/assistant-store";
-import { todoLink } from "@/lib/todo-link";
+import { createApi } from "@/lib/api/api";
+import { assistantApi } from "@/lib/assistant/assistant-api";
+import { AssistantStore } from "@/lib/assistant/assistant-store";
+import { todoLink } from "@/lib/todos/todo-link";
 import { Announcer } from "./announcer";
 import styles from "./assistant-panel.module.css";
 import { Composer } from "./composer";

@@ -1,5 +1,5 @@
 import type { KeyboardEvent, RefObject } from "react";
-import { MESSAGE_MAX } from "@/lib/assistant-store";
+import { MESSAGE_MAX } from "@/lib/assistant/assistant-store";
 import styles from "./composer.module.css";
 import { Send, Stop } from "./icons";
 

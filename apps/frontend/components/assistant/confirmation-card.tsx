@@ -1,5 +1,5 @@
 import { useEffect, useRef } from "react";
-import type { Confirmation } from "@/lib/api-types";
+import type { Confirmation } from "@/lib/api/api-types";
 import styles from "./confirmation-card.module.css";
 
 interface Props {

@@ -1,5 +1,5 @@
 import { type ReactNode, useEffect, useRef } from "react";
-import type { ChatMessage } from "@/lib/assistant-messages";
+import type { ChatMessage } from "@/lib/assistant/assistant-messages";
 import { Message } from "./message";
 import styles from "./transcript.module.css";
 

@@ -1,4 +1,4 @@
-import type { Snapshot } from "@/lib/assistant-store";
+import type { Snapshot } from "@/lib/assistant/assistant-store";
 import { Spark } from "./icons";
 import styles from "./welcome.module.css";
 

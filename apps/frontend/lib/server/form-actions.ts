@@ -1,5 +1,5 @@
-import { type Api, ApiError } from "./api";
-import { filterOf } from "./filters";
+import { type Api, ApiError } from "@/lib/api/api";
+import { filterOf } from "@/lib/todos/filters";
 
 /**
  * What the page's forms do when they are sent as plain forms: before its JavaScript has arrived, or

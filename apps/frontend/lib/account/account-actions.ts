@@ -1,5 +1,5 @@
 import { afterSignIn, check, complaintsOf, type Mode, signInAddress } from "./account-forms";
-import { ApiError, type Api } from "./api";
+import { ApiError, type Api } from "@/lib/api/api";
 import type { Returned } from "./returned-form";
 
 /** Where the browser goes after an account's plain form, and what it takes along. */

@@ -1,8 +1,8 @@
-import { type Api, ApiError, createApi } from "./api";
-import type { Conversation } from "./api-types";
+import { type Api, ApiError, createApi } from "@/lib/api/api";
+import type { Conversation } from "@/lib/api/api-types";
 import { readEvent } from "./assistant-events";
 import type { AssistantEvent } from "./assistant-types";
-import { sseEvents } from "./sse";
+import { sseEvents } from "@/lib/api/sse";
 
 /** What the assistant says and does, bit by bit; ends with `done`, or by throwing. */
 export type Answer = AsyncGenerator<Exclude<AssistantEvent, { type: "error" }>, void>;

@@ -1,5 +1,5 @@
-import { ApiError } from "./api";
-import { filterOf } from "./filters";
+import { ApiError } from "@/lib/api/api";
+import { filterOf } from "@/lib/todos/filters";
 
 /** What sign-in and sign-up have in common, in the browser and for plain forms on the server. */
 

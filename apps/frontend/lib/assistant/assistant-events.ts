@@ -1,7 +1,7 @@
-import type { Confirmation } from "./api-types";
+import type { Confirmation } from "@/lib/api/api-types";
 import type { AssistantEvent } from "./assistant-types";
-import { ApiError } from "./problem";
-import type { SseEvent } from "./sse";
+import { ApiError } from "@/lib/api/problem";
+import type { SseEvent } from "@/lib/api/sse";
 
 /**
  * What an event says, checked: it comes from another program, perhaps of another release.

@@ -1,6 +1,6 @@
 import { CUT } from "./assistant-api";
-import { OTHER_USER } from "./notices";
-import { ApiError } from "./problem";
+import { OTHER_USER } from "@/lib/page/notices";
+import { ApiError } from "@/lib/api/problem";
 
 export interface Trouble {
   /** What happened, and what to do about it. */

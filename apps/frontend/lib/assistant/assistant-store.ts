@@ -1,8 +1,8 @@
-import type { Confirmation } from "./api-types";
+import type { Confirmation } from "@/lib/api/api-types";
 import type { Answer, AssistantApi } from "./assistant-api";
 import { type Touched, type ChatMessage, fromHistory, merge } from "./assistant-messages";
 import { closedQuestion, codeOf, type Trouble, troubleOf } from "./assistant-trouble";
-import type { TodoLink } from "./todo-link";
+import type { TodoLink } from "@/lib/todos/todo-link";
 
 export const MESSAGE_MAX = 2_000;
 /** A confirmation stays open for so long, in milliseconds. */
