@@ -2,7 +2,7 @@ import next from "eslint-config-next/core-web-vitals";
 import tseslint from "typescript-eslint";
 
 export default tseslint.config(
-  { ignores: [".next/", "next-env.d.ts", "e2e/", "coverage/", "lib/api-types.ts"] },
+  { ignores: [".next/", "next-env.d.ts", "e2e/", "coverage/", "lib/api/api-types.ts"] },
   next,
   {
     files: ["**/*.{ts,tsx}"],

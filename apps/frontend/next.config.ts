@@ -1,8 +1,8 @@
 import type { NextConfig } from "next";
-import { SECURITY_HEADERS } from "./lib/security-headers";
+import { SECURITY_HEADERS } from "./lib/server/security-headers";
 
 // Nothing that depends on the environment here: it is frozen into the build, and one image has to serve
-// every environment. Such things are read per request (lib/settings.ts).
+// every environment. Such things are read per request (lib/server/settings.ts).
 const config: NextConfig = {
   output: "standalone",
   // A lockfile further up would otherwise be taken for the root and change the standalone layout.

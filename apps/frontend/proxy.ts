@@ -1,8 +1,8 @@
 import { type NextRequest, NextResponse } from "next/server";
-import { answerHeaders } from "./lib/answer-headers";
+import { answerHeaders } from "./lib/server/answer-headers";
 
 /**
- * Before what sets no headers of its own. Not before pages/, which do (lib/session.ts), nor before the build's own
+ * Before what sets no headers of its own. Not before pages/, which do (lib/server/session.ts), nor before the build's own
  * files, which have theirs from next.config.ts: each would cost half a millisecond of processor time here.
  */
 export function proxy(request: NextRequest): NextResponse {

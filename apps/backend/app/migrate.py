@@ -51,6 +51,7 @@ EXIT_CODES = {
     Kind.QUOTA_EXCEEDED: 7,
     Kind.TOO_MANY_CONNECTIONS: 8,
     Kind.ENDPOINT_REFUSED: 9,
+    Kind.DIVERGED: 10,
     Kind.OTHER: 1,
 }
 
@@ -136,28 +137,19 @@ def patiently[T](
 
 
 def run(url: str) -> None:
-    """One attempt: all or nothing. Raises `psycopg.Error`."""
+    """One attempt: all or nothing. Raises `psycopg.Error` and MigrationError."""
     if not is_behind(url):
         return
     from app.upgrade import upgrade  # noqa: PLC0415 - Alembic takes a second to import
 
-    known, head = known_revisions()
-    migrated = upgrade(lambda: _connect(url), FOLDER, known, LOCK_KEY)
-    log.info("schema migrated" if migrated else "schema is up to date", extra=_revision(head))
+    if upgrade(lambda: _connect(url), FOLDER, LOCK_KEY, is_schema_behind, _record):
+        log.info("schema migrated", extra=_revision(list(known_migrations())[-1]))
 
 
 def is_behind(url: str) -> bool:
-    """Whether the schema is older than this release. Raises `psycopg.Error`."""
+    """Whether the schema is older than this release; raises as `run`."""
     with _connect(url) as connection:
-        current = schema_revision(connection)
-    if is_pending(current):
-        return True
-    if current == known_revisions()[1]:
-        log.info("schema is up to date", extra=_revision(current))
-    else:
-        # A rollback's older image: every migration also serves the release before it.
-        log.info("schema is newer than this release; left as it is", extra=_revision(current))
-    return False
+        return is_schema_behind(connection)
 
 
 def _connect(url: str) -> psycopg.Connection[Any]:
@@ -165,31 +157,80 @@ def _connect(url: str) -> psycopg.Connection[Any]:
     return psycopg.connect(url, **connect_options(url, CONNECT_SECONDS))
 
 
-def schema_revision(connection: psycopg.Connection[Any]) -> str | None:
-    """The revision of the schema, from Alembic's table; None before the first migration."""
-    if connection.execute("SELECT to_regclass('alembic_version')").fetchone() == (None,):
-        return None
+def is_schema_behind(connection: psycopg.Connection[Any]) -> bool:
+    """Whether migrations of this release are not applied, and none that it does not know.
+
+    Raises MigrationError if both are so: then the database belongs to another branch of the code.
+    """
+    known = known_migrations()
+    current, history = _applied(connection)
+    if current is None:
+        return True
+    if current in known:
+        # Releases without a history, or branches of the code before it, migrate too.
+        past = list(known)[: list(known).index(current) + 1]
+        applied = {revision: known[revision] for revision in past} | history
+    else:
+        applied = {current: current} | history
+        if not history:
+            log.info("the database has no history of its migrations; all of this release count")
+            applied |= known
+    missing = sorted(set(known.values()) - set(applied.values()))
+    foreign = sorted(set(applied.values()) - set(known.values()))
+    if missing and foreign:
+        text = f"the database has {', '.join(foreign)}, and lacks {', '.join(missing)} of this code"
+        raise MigrationError(Cause(Kind.DIVERGED, text))
+    if not missing:
+        # A rollback's older image: every migration also serves the release before it.
+        state = "newer than this release; left as it is" if foreign else "up to date"
+        log.info("schema is %s", state, extra=_revision(current))
+    return bool(missing)
+
+
+def _applied(connection: psycopg.Connection[Any]) -> tuple[str | None, dict[str, str]]:
+    """The schema's revision, None before the first migration; names of migrations by revision."""
+    tables = "SELECT to_regclass('alembic_version'), to_regclass('schema_history')"
+    versions, history = connection.execute(tables).fetchone() or (None, None)
+    if versions is None:
+        return None, {}
     row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
-    return None if row is None else str(row[0])
+    names: list[Any] = []
+    if history is not None:
+        names = connection.execute("SELECT revision, name FROM schema_history").fetchall()
+    return None if row is None else str(row[0]), dict(names)
 
 
-def known_revisions() -> tuple[set[str], str]:
-    """All revisions of this release and the newest one, read from its migrations' files."""
-    pattern = re.compile(r'^(down_)?revision = "(\w+)"', re.MULTILINE)
-    found = [
-        match
-        for file in (FOLDER / "versions").glob("*.py")
-        for match in pattern.findall(file.read_text())
-    ]
-    known = {revision for down, revision in found if not down}
-    (head,) = known - {revision for down, revision in found if down}
-    return known, head
+def _record(connection: psycopg.Connection[Any]) -> None:
+    """Writes down which migrations the database has. Names, as two people may number alike."""
+    connection.execute(
+        "CREATE TABLE IF NOT EXISTS schema_history (revision text PRIMARY KEY, name text NOT NULL,"
+        " applied_at timestamptz NOT NULL DEFAULT now())"
+    )
+    known = known_migrations()
+    connection.execute(
+        "INSERT INTO schema_history (revision, name) SELECT * FROM unnest(%s::text[], %s::text[])"
+        " ON CONFLICT DO NOTHING",
+        [list(known), list(known.values())],
+    )
 
 
-def is_pending(current: str | None) -> bool:
-    """Whether a schema of this revision is older than this release."""
-    known, head = known_revisions()
-    return current is None or (current in known and current != head)
+def known_migrations() -> dict[str, str]:
+    """The files' names of this release's migrations by revision, oldest first."""
+    pattern = re.compile(r'^(down_)?revision = (?:"(\w+)"|None)', re.MULTILINE)
+    following: dict[str, tuple[str, str]] = {}  # by the revision before; "": the first
+    for file in sorted((FOLDER / "versions").glob("*.py")):
+        found = dict(pattern.findall(file.read_text()))
+        if found["down_"] in following:
+            other = following[found["down_"]][1]
+            text = f"two migrations follow {found['down_']}: {other} and {file.stem}"
+            raise MigrationError(Cause(Kind.OTHER, text))
+        following[found["down_"]] = found[""], file.stem
+    known: dict[str, str] = {}
+    before = ""
+    while before in following:
+        before, name = following[before]
+        known[before] = name
+    return known
 
 
 def _revision(revision: str | None) -> dict[str, dict[str, str | None]]:

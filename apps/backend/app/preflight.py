@@ -2,8 +2,9 @@
 
 Prints one line of JSON, never the password: name resolution, connection, TLS, authentication,
 database, time to wake up, server version, pooler or direct. xtask runs it twice before a release,
-on the user's machine with the URL on standard input and in a pod with the mounted Secret. The pod
-also looks whether the role that migrates may create tables, if there is anything to migrate.
+on the user's machine with the URL on standard input and in a pod with the mounted Secret. Both look
+whether other code has migrated the database; the pod also whether the role that migrates may create
+tables, if there is anything to migrate.
 """
 
 import argparse
@@ -23,7 +24,7 @@ from app.core.connections import connect_options
 from app.core.dberrors import Cause, Kind, classify
 from app.core.logging import JsonFormatter
 from app.core.settings import SettingsError, load_settings, url_password
-from app.migrate import is_pending, schema_revision, target
+from app.migrate import MigrationError, is_schema_behind, target
 
 DEFAULT_WAIT_SECONDS = 20.0  # Neon's compute wakes within five
 CONNECT_SECONDS = 10  # a proxy holds the connection while the compute behind it starts
@@ -109,8 +110,7 @@ def examine(url: str, wait: float, migration_url: str | None = None) -> Finding:
         _resolve(finding, port)
         _reach(finding, port)
         _connect(finding, url, wait)
-        if migration_url:
-            _may_migrate(finding, migration_url)
+        _look_at_schema(finding, migration_url or url, will_migrate=migration_url is not None)
     except _StepError as error:
         finding.ok = False
         finding.step, finding.kind = error.step, error.kind
@@ -205,11 +205,11 @@ def _ask(finding: Finding, conn: psycopg.Connection[Any]) -> None:
     finding.ok = True
 
 
-def _may_migrate(finding: Finding, url: str) -> None:
+def _look_at_schema(finding: Finding, url: str, *, will_migrate: bool) -> None:
     finding.target = target(url)
     try:
         with psycopg.connect(url, **connect_options(url, CONNECT_SECONDS)) as conn:
-            if not is_pending(schema_revision(conn)):
+            if not is_schema_behind(conn) or not will_migrate:
                 return
             row = conn.execute(
                 "SELECT current_user, current_schema(), format('%I', current_user),"
@@ -217,9 +217,12 @@ def _may_migrate(finding: Finding, url: str) -> None:
                 " coalesce(current_schema(), 'public'), current_user),"
                 " coalesce(has_schema_privilege(current_schema(), 'CREATE'), false)"
             ).fetchone()
+    except MigrationError as error:
+        raise _StepError("migrations", error.cause) from error
     except psycopg.Error as error:
-        cause = classify(error)
-        raise _StepError("migrations", cause) from error
+        if will_migrate:
+            raise _StepError("migrations", classify(error)) from error
+        return
     if row is not None and not row[4]:
         where = f"schema {row[1]}" if row[1] else "any schema of its search path"
         text = f"role {row[0]} may not create tables in {where}"

@@ -9,20 +9,24 @@ from typing import Any
 import psycopg
 from alembic import command
 from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
 from sqlalchemy import create_engine, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
+type Connection = psycopg.Connection[Any]
+
 
 def upgrade(
-    connect: Callable[[], psycopg.Connection[Any]], folder: Path, known: set[str], lock_key: int
+    connect: Callable[[], Connection],
+    folder: Path,
+    lock_key: int,
+    is_behind: Callable[[Connection], bool],
+    record: Callable[[Connection], None],
 ) -> bool:
     """Brings the schema to the head of the migrations in `folder`, in one transaction.
 
-    An advisory lock lets one process migrate; the others wait and then find nothing to do, or a
-    schema that is newer than the `known` revisions. Returns whether there was something to do.
-    Raises `psycopg.Error`.
+    An advisory lock lets one process migrate; the others wait and then find nothing to do. Returns
+    whether there was something to do. Raises `psycopg.Error` and what `is_behind` raises.
     """
     config = Config()
     config.set_main_option("script_location", str(folder))
@@ -32,11 +36,11 @@ def upgrade(
             connection.execute(text("SET LOCAL lock_timeout = '30s'"))
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": lock_key})
             config.attributes["connection"] = connection
-            context = MigrationContext.configure(connection)
-            before = context.get_current_revision()
-            if before is not None and before not in known:
+            driver = connection.connection.driver_connection
+            if driver is None or not is_behind(driver):
                 return False
             command.upgrade(config, "head")
-            return context.get_current_revision() != before
+            record(driver)
+            return True
     except DBAPIError as error:
         raise (error.orig if isinstance(error.orig, psycopg.Error) else error) from error

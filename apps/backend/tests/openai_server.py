@@ -19,6 +19,7 @@ from typing import Any
 
 HANG_SECONDS = 60.0
 PATH = "/v1/chat/completions"
+RESUME = "Your answer was cut off."  # how the application asks to go on
 
 
 @dataclass
@@ -32,6 +33,7 @@ class Reply:
     body: str | None = None  # instead of a stream
     raw: tuple[str, ...] = ()  # data of events before the others, as it is
     split: int = 5  # characters of the arguments in one piece
+    load: float = 0.0  # seconds before the answer begins
     pause: float = 0.0  # seconds before each event
     hang: str = ""  # "headers": says nothing at all; "stream": falls silent after the text
     cut: bool = False  # closes the connection after the text
@@ -61,6 +63,7 @@ class OpenAIServer:
 
     def __init__(self, brain: Brain, host: str = "127.0.0.1", port: int = 0) -> None:
         self.brain = brain
+        self.elsewhere = Reply(status=404, body="{}")  # the answer at every other path
         self.received: list[Received] = []
         handler = type("Handler", (_Handler,), {"owner": self})
         self._http = ThreadingHTTPServer((host, port), handler)
@@ -95,7 +98,7 @@ class _Handler(BaseHTTPRequestHandler):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         received = Received(body, self.headers.get("Authorization", ""))
         self.owner.received.append(received)
-        reply = self.owner.brain(body) if self.path == PATH else Reply(status=404, body="{}")
+        reply = self.owner.brain(body) if self.path == PATH else self.owner.elsewhere
         try:
             self._send(reply)
         except OSError:
@@ -103,6 +106,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
 
     def _send(self, reply: Reply) -> None:
+        time.sleep(reply.load)
         if reply.hang == "headers":
             self._wait_until_client_leaves()
         if reply.body is not None:
@@ -186,7 +190,11 @@ def by_keywords(body: dict[str, Any]) -> Reply:
     Anything else is answered with text alone.
     """
     messages = body["messages"]
-    last = max(i for i, message in enumerate(messages) if message["role"] == "user")
+    last = max(
+        i
+        for i, message in enumerate(messages)
+        if message["role"] == "user" and not message["content"].startswith(RESUME)
+    )
     asked = messages[last]["content"].strip().rstrip(".!")
     word, _, rest = asked.partition(" ")
     results = _results(messages[last:])

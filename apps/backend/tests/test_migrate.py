@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import socket
 import socketserver
 import subprocess
@@ -10,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from itertools import count
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -28,6 +30,8 @@ pytestmark = pytest.mark.usefixtures("keep_logging")
 
 Run = Callable[..., tuple[int, str]]
 _numbers = count()
+RELEASED = migrate.FOLDER
+HEAD = list(migrate.known_migrations())[-1]
 
 
 @pytest.fixture
@@ -86,8 +90,8 @@ def test_the_files_tell_the_same_revisions_as_alembic() -> None:
     config = Config()
     config.set_main_option("script_location", str(migrate.FOLDER))
     scripts = ScriptDirectory.from_config(config)
-    known = {script.revision for script in scripts.walk_revisions()}
-    assert migrate.known_revisions() == (known, scripts.get_current_head())
+    revisions = [script.revision for script in scripts.walk_revisions()]
+    assert list(migrate.known_migrations()) == revisions[::-1]
 
 
 def test_two_at_once(empty: str) -> None:
@@ -119,6 +123,85 @@ def test_a_newer_schema_is_left_alone(empty: str, run: Run) -> None:
     code, output = run(empty)
     assert (code, "newer than this release" in output) == (0, True)
     assert rows(empty, "SELECT version_num FROM alembic_version") == [("9999",)]
+
+
+def branch(folder: Path, name: str, revision: str = "0999") -> Path:
+    """This release's migrations with one more, which makes a table."""
+    copy = folder / name
+    shutil.copytree(RELEASED, copy)
+    text = (
+        f'from alembic import op\nrevision = "{revision}"\ndown_revision = "{HEAD}"\n'
+        f'def upgrade() -> None:\n    op.execute("CREATE TABLE {name} (id int)")\n'
+    )
+    (copy / "versions" / f"{revision}_{name}.py").write_text(text)
+    return copy
+
+
+# Two people may give their migrations different numbers, or the same one.
+@pytest.mark.parametrize("theirs", ["0999", "a1b2c3"])
+def test_a_database_that_another_branch_has_migrated_is_refused(
+    empty: str, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, theirs: str
+) -> None:
+    monkeypatch.setattr(migrate, "FOLDER", branch(tmp_path, "theirs", theirs))
+    assert run(empty)[0] == 0
+    monkeypatch.setattr(migrate, "FOLDER", branch(tmp_path, "mine"))
+    code, output = run(empty)
+    assert code == migrate.EXIT_CODES[Kind.DIVERGED]
+    last = output.strip().splitlines()[-1]
+    assert last.startswith("migration failed (")
+    assert f"diverged: the database has {theirs}_theirs, and lacks 0999_mine of this code" in last
+    assert "use a branch of your own" in last
+    assert rows(empty, "SELECT to_regclass('mine')") == [(None,)]
+    # Whoever has none of their own goes on.
+    monkeypatch.setattr(migrate, "FOLDER", RELEASED)
+    code, output = run(empty)
+    assert (code, "newer than this release" in output) == (0, True)
+
+
+def test_a_database_of_a_release_without_a_history_gets_one_by_the_next_migration(
+    empty: str, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run(empty)[0] == 0
+    known = list(migrate.known_migrations().items())
+    assert rows(empty, "SELECT revision, name FROM schema_history ORDER BY 1") == known
+    with psycopg.connect(empty) as conn:
+        conn.execute("DROP TABLE schema_history")
+    code, output = run(empty)
+    assert (code, "schema is up to date" in output) == (0, True)
+    monkeypatch.setattr(migrate, "FOLDER", branch(tmp_path, "mine"))
+    assert run(empty)[0] == 0
+    assert rows(empty, "SELECT name FROM schema_history ORDER BY revision")[-1] == ("0999_mine",)
+    # Without a history, nobody knows whose revision it is.
+    with psycopg.connect(empty) as conn:
+        conn.execute("DROP TABLE schema_history")
+        conn.execute("UPDATE alembic_version SET version_num = '9999'")
+    code, output = run(empty)
+    assert (code, "newer than this release" in output) == (0, True)
+    assert "has no history of its migrations" in output
+
+
+def test_a_branch_that_diverges_while_another_process_migrates_is_refused(
+    empty: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was behind a moment ago is looked at again under the lock."""
+    monkeypatch.setattr(migrate, "FOLDER", branch(tmp_path, "theirs", "a1b2c3"))
+    migrate.run(empty)
+    monkeypatch.setattr(migrate, "FOLDER", branch(tmp_path, "mine"))
+    monkeypatch.setattr(migrate, "is_behind", lambda _: True)
+    with pytest.raises(migrate.MigrationError, match="diverged"):
+        migrate.run(empty)
+    assert rows(empty, "SELECT version_num FROM alembic_version") == [("a1b2c3",)]
+
+
+def test_two_migrations_after_the_same_one_are_refused(
+    empty: str, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    merged = branch(tmp_path, "mine")
+    shutil.copytree(branch(tmp_path, "theirs", "a1b2c3"), merged, dirs_exist_ok=True)
+    monkeypatch.setattr(migrate, "FOLDER", merged)
+    code, output = run(empty)
+    assert code == migrate.EXIT_CODES[Kind.OTHER]
+    assert f"two migrations follow {HEAD}: 0999_mine and a1b2c3_theirs" in output
 
 
 def test_a_failed_migration_leaves_nothing(empty: str, run: Run) -> None:

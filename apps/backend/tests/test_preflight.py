@@ -161,8 +161,34 @@ def test_a_role_that_may_not_create_tables(
     migrate.run(owner)
     found = look()
     assert "permission denied for table alembic_version" in found["text"]
-    server.execute('GRANT SELECT ON alembic_version TO "guest-1"', "granted")
+    server.execute('GRANT SELECT ON alembic_version, schema_history TO "guest-1"', "granted")
     assert look()["ok"]
+
+
+@pytest.mark.parametrize("pod", [True, False])
+def test_a_database_that_other_code_has_migrated(
+    server: Postgres,
+    run: Run,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    pod: bool,
+) -> None:
+    database = f"diverged_{pod}".lower()
+    url = server.create_database(database)
+    migrate.run(url)
+    server.execute("INSERT INTO schema_history VALUES ('0999', '0999_theirs')", database)
+    server.execute("UPDATE alembic_version SET version_num = '0999'", database)
+    known = migrate.known_migrations()
+    monkeypatch.setattr(migrate, "known_migrations", lambda: known | {"0999": "0999_mine"})
+    if pod:
+        monkeypatch.setenv("AUTH_SECRET", AUTH_SECRET)
+        monkeypatch.setenv("DATABASE_URL", url)
+        code, found = preflight.main([]), json.loads(capsys.readouterr().out)
+    else:
+        code, found = run(url)
+    assert (code, found["ok"], found["kind"], found["step"]) == (1, False, "diverged", "migrations")
+    assert found["text"] == "the database has 0999_theirs, and lacks 0999_mine of this code"
+    assert "use a branch of your own" in found["advice"]
 
 
 def test_the_first_address_that_answers_counts(server: Postgres, run: Run) -> None:

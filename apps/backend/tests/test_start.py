@@ -16,6 +16,7 @@ import pytest
 
 from app import __version__, migrate
 from app.core import ending, gate
+from app.core.dberrors import Kind
 from app.core.gate import Gate
 from app.core.logging import JsonFormatter
 from app.core.problems import Problem
@@ -155,6 +156,23 @@ def test_a_refusal_ends_the_start_with_the_code_of_the_migration(
     assert schema.wait() == 4
     assert "wrong password" in capsys.readouterr().err
     assert door.health["database_cause"] == "wrong password"
+
+
+def test_a_database_that_other_code_has_migrated_ends_the_pod_with_the_reason(
+    empty: str,
+    door: Gate,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    migrate.run(empty)
+    with psycopg.connect(empty) as conn:
+        conn.execute("UPDATE alembic_version SET version_num = 'a1b2c3'")
+    known = migrate.known_migrations()
+    monkeypatch.setattr(migrate, "known_migrations", lambda: known | {"0999": "0999_mine"})
+    assert Schema(empty, door, JsonFormatter()).wait() == migrate.EXIT_CODES[Kind.DIVERGED]
+    last = capsys.readouterr().err.strip().splitlines()[-1]
+    assert last.startswith("migration failed (")
+    assert "diverged: the database has a1b2c3, and lacks 0999_mine of this code" in last
 
 
 def test_two_at_once_migrate_once(empty: str) -> None:

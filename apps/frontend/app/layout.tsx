@@ -1,8 +1,8 @@
 import type { Metadata, Viewport } from "next";
 import { headers } from "next/headers";
 import type { ReactNode } from "react";
-import { nonceOf } from "@/lib/security-headers";
-import { recover } from "@/lib/stale-assets";
+import { nonceOf } from "@/lib/server/security-headers";
+import { recover } from "@/lib/page/stale-assets";
 import "./globals.css";
 
 // Every page is made per request: it holds a nonce, and settings that a build must not freeze.

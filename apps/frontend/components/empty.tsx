@@ -1,4 +1,4 @@
-import type { Filter } from "@/lib/filters";
+import type { Filter } from "@/lib/todos/filters";
 import styles from "./empty.module.css";
 import { Check } from "./icons";
 
@@ -7,7 +7,7 @@ export function Empty({ filter, any }: { filter: Filter; any: boolean }) {
     ? ["Nothing to do yet", "Type a todo above and press Enter."]
     : filter.name === "Active"
       ? ["All done", "Every todo is completed."]
-      : ["Nothing completed yet", "What you tick off shows up here."];
+      : ["Nothing completed yet", "Completed todos appear here."];
   return (
     <div className={styles.empty}>
       <span className={styles.mark}>

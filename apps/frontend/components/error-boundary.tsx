@@ -14,7 +14,7 @@ export class ErrorBoundary extends Component<{ children: ReactNode }, State> {
   }
 
   override componentDidCatch(error: Error) {
-    // Files of a version that no server has any more: lib/stale-assets.ts loads the page again.
+    // Files of a version that no server has any more: lib/page/stale-assets.ts loads the page again.
     if (error.name === "ChunkLoadError") dispatchEvent(new Event("stale-assets"));
   }
 

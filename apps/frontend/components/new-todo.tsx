@@ -1,5 +1,5 @@
 import { useEffect, useRef } from "react";
-import { TITLE_MAX } from "@/lib/api";
+import { TITLE_MAX } from "@/lib/api/api";
 import styles from "./new-todo.module.css";
 
 export const NEW_TODO = "new-todo";

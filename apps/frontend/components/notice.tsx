@@ -1,5 +1,5 @@
 import type { ReactNode } from "react";
-import { keepFocusNear } from "@/lib/focus";
+import { keepFocusNear } from "@/lib/page/focus";
 import styles from "./notice.module.css";
 
 interface Props {

@@ -1,5 +1,5 @@
-import { formFailureText } from "@/lib/notices";
-import type { Refusal, Snapshot, Trouble } from "@/lib/todo-store";
+import { formFailureText, noticeText, OTHER_USER } from "@/lib/page/notices";
+import type { Refusal, Snapshot, Trouble } from "@/lib/todos/todo-store";
 import { Notice } from "./notice";
 
 interface Props {
@@ -77,12 +77,11 @@ function troubleText(trouble: Trouble | null, loaded: boolean): string {
   const changes = unsaved === 1 ? "One change is" : `${String(unsaved)} changes are`;
   if (trouble?.kind === "signed-out") {
     const kept = unsaved > 0 ? ` ${changes} kept here and sent then.` : "";
-    const why = trouble.otherUser ? "Another user has signed in. Sign in again" : "You have been signed out. Sign in";
-    return `${why} to go on.${kept}`;
+    return `${trouble.otherUser ? OTHER_USER : noticeText("ended") ?? ""}${kept}`;
   }
   const who = trouble?.kind === "offline" ? "You are offline." : "The server is not answering.";
   if (!loaded) return `${who} Your todos appear here as soon as it works again.`;
   if (unsaved === 0) return `${who} This list may be out of date.`;
-  if (trouble?.kind === "stalled") return `The server still does not answer. ${changes} not saved.`;
+  if (trouble?.kind === "stalled") return `The server is still not answering. ${changes} not saved.`;
   return `${who} ${changes} kept here and sent as soon as it works again.`;
 }

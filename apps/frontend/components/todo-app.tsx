@@ -1,12 +1,12 @@
 import dynamic from "next/dynamic";
 import Head from "next/head";
 import { useCallback, useEffect, useRef, useState, useSyncExternalStore } from "react";
-import { go, useAddress } from "@/lib/address";
-import { createApi } from "@/lib/api";
-import type { User } from "@/lib/api-types";
-import { filterOf } from "@/lib/filters";
-import type { FirstPage } from "@/lib/known-todos";
-import { TodoStore } from "@/lib/todo-store";
+import { go, useAddress } from "@/lib/page/address";
+import { createApi } from "@/lib/api/api";
+import type { User } from "@/lib/api/api-types";
+import { filterOf } from "@/lib/todos/filters";
+import type { FirstPage } from "@/lib/todos/known-todos";
+import { TodoStore } from "@/lib/todos/todo-store";
 import { SignInElsewhere } from "./account/sign-in-elsewhere";
 import { Empty, Loading } from "./empty";
 import { LongList } from "./long-list";

@@ -1,6 +1,6 @@
 import type { MouseEvent } from "react";
-import { go } from "@/lib/address";
-import { type Filter, FILTERS } from "@/lib/filters";
+import { go } from "@/lib/page/address";
+import { type Filter, FILTERS } from "@/lib/todos/filters";
 import { FormButton } from "./form-button";
 import styles from "./todo-footer.module.css";
 import { useSettled } from "./use-page";

@@ -1,8 +1,8 @@
 import { type KeyboardEvent, memo, useEffect, useRef, useState } from "react";
-import { TITLE_MAX } from "@/lib/api";
-import type { Item } from "@/lib/operations";
-import { keepFocusNear } from "@/lib/focus";
-import type { TodoStore } from "@/lib/todo-store";
+import { TITLE_MAX } from "@/lib/api/api";
+import type { Item } from "@/lib/todos/operations";
+import { keepFocusNear } from "@/lib/page/focus";
+import type { TodoStore } from "@/lib/todos/todo-store";
 import { FormButton } from "./form-button";
 import styles from "./todo-item.module.css";
 

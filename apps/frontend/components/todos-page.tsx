@@ -1,6 +1,6 @@
 import { useRouter } from "next/router";
 import { useEffect } from "react";
-import type { TodosProps } from "@/lib/todos-props";
+import type { TodosProps } from "@/lib/server/todos-props";
 import { AccountMenu } from "./account/account-menu";
 import { AssistantSlot } from "./assistant/assistant-slot";
 import { Header } from "./header";
@@ -10,7 +10,7 @@ import { TodoApp } from "./todo-app";
 export function TodosPage({ environment, ...list }: TodosProps) {
   const router = useRouter();
   useEffect(() => {
-    // The list follows the address by itself (lib/address.ts); Next would ask the server for it.
+    // The list follows the address by itself (lib/page/address.ts); Next would ask the server for it.
     router.beforePopState(() => false);
   }, [router]);
   return (

@@ -1,5 +1,5 @@
 import { type RefObject, useEffect, useState } from "react";
-import type { Operation } from "@/lib/operations";
+import type { Operation } from "@/lib/todos/operations";
 import { NEW_TODO } from "./new-todo";
 import { reveal } from "./use-todo-link";
 

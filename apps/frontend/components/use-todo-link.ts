@@ -1,8 +1,8 @@
 import { useEffect, useState } from "react";
-import { go } from "@/lib/address";
-import { linkOf } from "@/lib/store-link";
-import { connectTodos } from "@/lib/todo-link";
-import type { TodoStore } from "@/lib/todo-store";
+import { go } from "@/lib/page/address";
+import { linkOf } from "@/lib/todos/store-link";
+import { connectTodos } from "@/lib/todos/todo-link";
+import type { TodoStore } from "@/lib/todos/todo-store";
 
 /** How long what others changed is marked, in milliseconds. */
 const MARKED = 6_000;

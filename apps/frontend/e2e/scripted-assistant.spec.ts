@@ -123,7 +123,7 @@ function talks(): void {
     });
     expect(elsewhere.status()).toBe(200);
     await panel(page).getByRole("button", { name: "Delete 2 todos" }).click();
-    await expect(alert(page)).toContainText("answered already");
+    await expect(alert(page)).toContainText("already answered");
     expect((await todos.all()).length).toBe(2);
     expect(complaints.splice(0).filter((text) => !text.includes("409"))).toEqual([]);
   });
@@ -158,12 +158,13 @@ function talks(): void {
       await message(page).fill(words);
       await message(page).press("Enter");
       await expect(alert(page)).toContainText(text);
-      await expect(message(page)).toHaveValue(words);
+      // What came stays, and the next attempt goes on from there.
+      await expect(message(page)).toHaveValue(kept ? "" : words);
       if (kept) await expect(conversation(page)).toContainText(kept);
       await expectAccessible(page);
       const again = page.waitForRequest((request) => request.method() === "POST" && request.url().endsWith("/api/v1/assistant"));
       await panel(page).getByRole("button", { name: "Try again" }).click();
-      expect((await again).postDataJSON()).toEqual({ message: words });
+      expect((await again).postDataJSON()).toEqual({ message: words, ...(kept && { resume: true }) });
       await expect(alert(page)).toContainText(text);
       expect(complaints.splice(0).filter((complaint) => !complaint.includes("503"))).toEqual([]);
     });

@@ -1,6 +1,6 @@
 import Document, { type DocumentContext, type DocumentInitialProps, Head, Html, Main, NextScript } from "next/document";
-import { nonceOf } from "@/lib/security-headers";
-import { recover } from "@/lib/stale-assets";
+import { nonceOf } from "@/lib/server/security-headers";
+import { recover } from "@/lib/page/stale-assets";
 
 interface Props extends DocumentInitialProps {
   /** Of the answer's policy; empty where a build makes the page. */

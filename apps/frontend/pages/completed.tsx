@@ -1,2 +1,2 @@
 export { TodosPage as default } from "@/components/todos-page";
-export { todosProps as getServerSideProps } from "@/lib/todos-props";
+export { todosProps as getServerSideProps } from "@/lib/server/todos-props";

@@ -1,12 +1,12 @@
 /**
- * lib/api-types.ts from openapi.json, which is a copy of the backend's: `node scripts/api-types.mjs`.
+ * lib/api/api-types.ts from openapi.json, which is a copy of the backend's: `node scripts/api-types.mjs`.
  * With `--check` nothing is written; it fails if the types are not those of the document.
  */
 import { readFileSync, writeFileSync } from "node:fs";
 import openapiTS, { astToString } from "openapi-typescript";
 
 const DOCUMENT = new URL("../openapi.json", import.meta.url);
-const TYPES = new URL("../lib/api-types.ts", import.meta.url);
+const TYPES = new URL("../lib/api/api-types.ts", import.meta.url);
 const HEAD = `/* Generated from openapi.json by scripts/api-types.mjs: change the backend's schemas instead. */
 
 `;
@@ -22,6 +22,6 @@ const types = HEAD + astToString(ast);
 if (!process.argv.includes("--check")) {
   writeFileSync(TYPES, types);
 } else if (readFileSync(TYPES, "utf8") !== types) {
-  console.error("lib/api-types.ts is not what openapi.json says. Run: node scripts/api-types.mjs");
+  console.error("lib/api/api-types.ts is not what openapi.json says. Run: node scripts/api-types.mjs");
   process.exit(1);
 }

@@ -2,7 +2,7 @@
 import { describe, expect, it } from "vitest";
 import { POST as accountForm } from "@/app/form/account/route";
 import { POST as todoForm } from "@/app/form/route";
-import { readReturned } from "@/lib/returned-form";
+import { readReturned } from "@/lib/account/returned-form";
 import { ADA, FakeBackend, problem, todo } from "./fake-backend";
 
 const PASSWORD = "not-a-secret 1";
@@ -88,8 +88,8 @@ describe("signing in by a plain form", () => {
   it("says how long to wait after too many attempts, and when the backend is away", async () => {
     const backend = new FakeBackend();
     const fields = { do: "sign-in", email: ADA.email, password: PASSWORD };
-    backend.failures.push(problem(429, "Too many", "840"));
-    expect(returned(await send(fields)).read("sign-in")?.complaints[0]?.text).toContain("in 14 minutes");
+    backend.failures.push(problem(429, "Too many. Try again in 840 s.", "840"));
+    expect(returned(await send(fields)).read("sign-in")?.complaints[0]?.text).toContain("in 840 s");
     backend.failures.push(new TypeError("fetch failed"));
     expect(returned(await send(fields)).read("sign-in")?.complaints[0]?.text).toContain("not answering");
   });

@@ -1,5 +1,5 @@
 import { describe, expect, it, vi } from "vitest";
-import { ApiError, createApi } from "@/lib/api";
+import { ApiError, createApi } from "@/lib/api/api";
 import { FakeBackend, problem, todo } from "./fake-backend";
 
 const failing = async (promise: Promise<unknown>): Promise<ApiError> => {

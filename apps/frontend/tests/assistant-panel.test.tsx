@@ -2,8 +2,8 @@ import { act, render, screen, waitFor, within } from "@testing-library/react";
 import userEvent, { type UserEvent } from "@testing-library/user-event";
 import { beforeEach, describe, expect, it, vi } from "vitest";
 import { AssistantSlot } from "@/components/assistant/assistant-slot";
-import type { Message } from "@/lib/api-types";
-import { connectTodos } from "@/lib/todo-link";
+import type { Message } from "@/lib/api/api-types";
+import { connectTodos } from "@/lib/todos/todo-link";
 import { resize } from "./dialog";
 import { FakeAssistant, message, refusal } from "./fake-assistant";
 
@@ -62,7 +62,7 @@ async function open(messages: Message[] = [], prepare?: (page: Page) => void): P
 
 const field = () => screen.findByRole("textbox", { name: "Message to the assistant" });
 /** To those who see; those who do not are told elsewhere. */
-const shown = (text: string) => within(screen.getByRole("region", { name: "Conversation" })).findByText(text);
+const shown = (text: string | RegExp) => within(screen.getByRole("region", { name: "Conversation" })).findByText(text);
 const said = () => screen.getByRole("status").textContent;
 
 async function ask(user: UserEvent, text: string): Promise<void> {
@@ -142,6 +142,28 @@ describe("the panel", () => {
 });
 
 describe("an answer", () => {
+  it("that begins late is waited for with a reason, which is read out too", async () => {
+    vi.useFakeTimers({ shouldAdvanceTime: true });
+    try {
+      const { backend, user } = await open();
+      await ask(user, "What is left?");
+      const answer = await backend.answer();
+      await act(() => vi.advanceTimersByTimeAsync(60_000 / 4));
+      answer.raw(": keep-alive\n\n");
+      expect(await shown(/Loading a model can take a minute/)).toBeVisible();
+      expect(said()).toMatch(/Loading a model/);
+      for (let quarter = 0; quarter < 3; quarter += 1) {
+        await act(() => vi.advanceTimersByTimeAsync(60_000 / 4));
+        answer.raw(": keep-alive\n\n");
+      }
+      answer.say("Milk.");
+      expect(await shown("Milk.")).toBeVisible();
+      expect(screen.queryByText(/Loading a model/)).toBeNull();
+    } finally {
+      vi.useRealTimers();
+    }
+  });
+
   it("is shown as it comes, and read out once it is complete", async () => {
     const { backend, user } = await open();
     await ask(user, "What is left?");
@@ -239,6 +261,22 @@ describe("the field", () => {
   });
 });
 
+it("before several todos get a new title, it shows both titles and asks", async () => {
+  const { backend, user } = await open();
+  await ask(user, "Rename both");
+  const answer = await backend.answer();
+  answer.send("confirmation", {
+    ...question,
+    question: "Rename these 2 todos?",
+    todos: [{ id: "a", title: "Milk", new_title: "Oat milk" }, { id: "b", title: "Bread", new_title: null }],
+  });
+  answer.done();
+  const card = await screen.findByRole("group", { name: "Rename these 2 todos?" });
+  expect(within(card).getAllByRole("listitem").map(({ textContent }) => textContent)).toEqual(["Milk → Oat milk", "Bread"]);
+  await user.click(within(card).getByRole("button", { name: "Rename 2 todos" }));
+  expect(backend.posts.at(-1)).toContain('/confirmations/q {"approve":true}');
+});
+
 describe("before several todos are deleted", () => {
   const asked = async () => {
     const opened = await open();
@@ -284,7 +322,7 @@ describe("trouble", () => {
   it("is said, keeps the input, and the button tries again", async () => {
     const { backend, user } = await open();
     await field();
-    backend.failures.push(refusal(503, "assistant-rate-limited", "x", 30));
+    backend.failures.push(refusal(503, "assistant-rate-limited", "Try again in 30 seconds.", 30));
     await ask(user, "Add eggs");
     expect(await screen.findByText(/Try again in 30 seconds/)).toBeVisible();
     expect(screen.getByRole("alert")).toHaveTextContent("Try again in 30 seconds");

@@ -2,8 +2,8 @@ import { render, screen, waitFor, within } from "@testing-library/react";
 import userEvent from "@testing-library/user-event";
 import { beforeEach, describe, expect, it, vi } from "vitest";
 import { AssistantSlot } from "@/components/assistant/assistant-slot";
-import type { Confirmation } from "@/lib/api-types";
-import { fromHistory } from "@/lib/assistant-messages";
+import type { Confirmation } from "@/lib/api/api-types";
+import { fromHistory } from "@/lib/assistant/assistant-messages";
 import { resize } from "./dialog";
 import { FakeAssistant, message } from "./fake-assistant";
 
@@ -82,7 +82,7 @@ describe("a question about deleting, after the page was loaded anew", () => {
       await userEvent.setup({ advanceTimers: vi.advanceTimersByTime }).click(screen.getByRole("button", { name: "Assistant" }));
       await card();
       await vi.advanceTimersByTimeAsync(61_000);
-      expect(await screen.findByText(/expired\. Nothing was deleted/)).toBeVisible();
+      expect(await screen.findByText(/expired\. Nothing was changed/)).toBeVisible();
     } finally {
       vi.useRealTimers();
     }

@@ -1,7 +1,7 @@
 import { afterEach, describe, expect, it, vi } from "vitest";
-import { assistantApi } from "@/lib/assistant-api";
-import { AssistantStore, MESSAGE_MAX } from "@/lib/assistant-store";
-import type { Message } from "@/lib/api-types";
+import { assistantApi } from "@/lib/assistant/assistant-api";
+import { AssistantStore, MESSAGE_MAX } from "@/lib/assistant/assistant-store";
+import type { Message } from "@/lib/api/api-types";
 import { FakeAssistant, message, refusal } from "./fake-assistant";
 
 interface Page {
@@ -162,10 +162,10 @@ describe("an answer that is stopped", () => {
 
 describe("what goes wrong before anything has come", () => {
   const cases = [
-    ["rate limited", refusal(503, "assistant-rate-limited", "x", 20), "Try again in 20 seconds", "retry"],
-    ["key refused", refusal(503, "assistant-key-refused"), "OPENAI_API_KEY", "retry"],
+    ["rate limited", refusal(503, "assistant-rate-limited", "Try again in 20 s.", 20), "Try again in 20 s.", "retry"],
+    ["key refused", refusal(503, "assistant-key-refused", "Set OPENAI_API_KEY."), "OPENAI_API_KEY", "retry"],
     ["unavailable", refusal(503, "assistant-unavailable", "The provider failed"), "The provider failed", "retry"],
-    ["busy", refusal(409, "assistant-busy"), "still at work", "retry"],
+    ["busy", refusal(409, "assistant-busy", "It is still at work."), "still at work", "retry"],
     ["signed out", refusal(401, "not_signed_in"), "signed out", "sign-in"],
     ["invalid", refusal(422, "validation", "Too long"), "Too long", "none"],
     ["no answer", new TypeError("Failed to fetch"), "not answering", "retry"],
@@ -222,7 +222,7 @@ describe("what goes wrong in the midst of an answer", () => {
   it.each([
     ["the connection ends", "end"],
     ["the connection breaks", "cut"],
-  ] as const)("%s: what came stays, and the words come back", async (_, how) => {
+  ] as const)("%s: what came stays, and trying again goes on from there", async (_, how) => {
     const { backend, store, touched } = await open();
     store.ask("Add eggs");
     const answer = await backend.answer();
@@ -232,10 +232,21 @@ describe("what goes wrong in the midst of an answer", () => {
     answer[how]();
     await idle(store);
     expect(texts(store)).toEqual(["user: Add eggs (done)", "assistant: Half (cut)"]);
-    expect(store.snapshot()).toMatchObject({ draft: "Add eggs", trouble: { remedy: "retry" } });
+    expect(store.snapshot()).toMatchObject({ draft: "", trouble: { remedy: "retry" } });
     expect(store.snapshot().trouble?.text).toContain("broke off");
     // Nobody knows what else was done.
     expect(touched).toEqual([["9"], []]);
+    // Also where the second attempt does not get through.
+    backend.failures.push(refusal(409, "assistant-busy"));
+    store.retry();
+    await idle(store);
+    store.retry();
+    const second = await backend.answer(2);
+    second.say("Added.");
+    second.done();
+    await idle(store);
+    expect(backend.posts.slice(1)).toEqual(Array(2).fill('/api/v1/assistant {"message":"Add eggs","resume":true}'));
+    expect(texts(store)).toEqual(["user: Add eggs (done)", "assistant: Half (cut)", "assistant: Added. (done)"]);
   });
 
   it("an error of the backend's is said as such", async () => {
@@ -243,9 +254,9 @@ describe("what goes wrong in the midst of an answer", () => {
     store.ask("Add eggs");
     const answer = await backend.answer();
     answer.say("Half");
-    answer.send("error", { status: 503, code: "assistant-rate-limited", detail: "x", retry_after: 120 });
+    answer.send("error", { status: 503, code: "assistant-rate-limited", detail: "Try again in 120 s.", retry_after: 120 });
     await idle(store);
-    expect(store.snapshot().trouble?.text).toContain("Try again in 2 minutes");
+    expect(store.snapshot().trouble?.text).toContain("Try again in 120 s.");
   });
 
   it("an event that cannot be read ends it", async () => {
@@ -314,13 +325,13 @@ describe("a question about deleting", () => {
     expect(backend.posts.at(-1)).toBe('/api/v1/assistant/confirmations/q {"approve":false}');
   });
 
-  it.each([[404, "no longer open"], [409, "answered already"]])("is closed if the backend says so (%d)", async (status, text) => {
+  it.each([[404, "confirmation-not-found"], [409, "confirmation-answered"]])("is closed if the backend says so (%d)", async (status, code) => {
     const { backend, store } = await asking();
-    backend.failures.push(refusal(status, "not-found"));
+    backend.failures.push(refusal(status, code, "In its words."));
     store.confirm(true);
     await idle(store);
     expect(store.snapshot()).toMatchObject({ confirmation: null, trouble: { remedy: "none" } });
-    expect(store.snapshot().trouble?.text).toContain(text);
+    expect(store.snapshot().trouble?.text).toBe("In its words.");
   });
 
   it("is answered once, also if what follows breaks off", async () => {
@@ -351,7 +362,7 @@ describe("a question about deleting", () => {
     expect(store.snapshot().confirmation).not.toBeNull();
     await vi.advanceTimersByTimeAsync(2_000);
     expect(store.snapshot()).toMatchObject({ confirmation: null, trouble: { remedy: "none" } });
-    expect(store.snapshot().trouble?.text).toContain("expired. Nothing was deleted");
+    expect(store.snapshot().trouble?.text).toContain("expired. Nothing was changed");
   });
 });
 

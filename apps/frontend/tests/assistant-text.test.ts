@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
-import { deedsOf, merge } from "@/lib/assistant-messages";
-import { blocksOf } from "@/lib/assistant-text";
+import { deedsOf, merge } from "@/lib/assistant/assistant-messages";
+import { blocksOf } from "@/lib/assistant/assistant-text";
 
 const paragraph = (...lines: string[]) => ({ kind: "paragraph", lines });
 const bullets = (...items: string[]) => ({ kind: "list", ordered: false, start: 1, items });

@@ -1,5 +1,5 @@
 import { vi } from "vitest";
-import type { Confirmation, Message } from "@/lib/api-types";
+import type { Confirmation, Message } from "@/lib/api/api-types";
 
 const encoder = new TextEncoder();
 

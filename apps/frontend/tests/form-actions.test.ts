@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
-import { ApiError, createApi } from "@/lib/api";
-import { apiFor } from "@/lib/form-request";
-import { destination, performForm, sameOrigin } from "@/lib/form-actions";
+import { ApiError, createApi } from "@/lib/api/api";
+import { apiFor } from "@/lib/server/form-request";
+import { destination, performForm, sameOrigin } from "@/lib/server/form-actions";
 import { ADA, FakeBackend, todo } from "./fake-backend";
 
 function form(fields: Record<string, string>): FormData {

@@ -2,9 +2,9 @@
 import { NextRequest } from "next/server";
 import { describe, expect, it, vi } from "vitest";
 import { GET } from "@/app/healthz/route";
-import { contentSecurityPolicy } from "@/lib/security-headers";
-import { delayOf } from "@/lib/retry";
-import { settings } from "@/lib/settings";
+import { contentSecurityPolicy } from "@/lib/server/security-headers";
+import { delayOf } from "@/lib/api/retry";
+import { settings } from "@/lib/server/settings";
 import { proxy } from "@/proxy";
 
 const env = (values: Record<string, string>) => ({ NODE_ENV: "production", ...values }) as const;

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { EVENT_MAX, type SseEvent, SseParser, sseEvents } from "@/lib/sse";
+import { EVENT_MAX, type SseEvent, SseParser, sseEvents } from "@/lib/api/sse";
 
 const encoder = new TextEncoder();
 

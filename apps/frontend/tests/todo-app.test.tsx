@@ -3,8 +3,8 @@ import userEvent, { type UserEvent } from "@testing-library/user-event";
 import { describe, expect, it, vi } from "vitest";
 import { AccountMenu } from "@/components/account/account-menu";
 import { TodoApp } from "@/components/todo-app";
-import type { Todo } from "@/lib/api-types";
-import { todoLink } from "@/lib/todo-link";
+import type { Todo } from "@/lib/api/api-types";
+import { todoLink } from "@/lib/todos/todo-link";
 import { ADA, FakeBackend, problem, todo } from "./fake-backend";
 
 interface Page {

@@ -1,8 +1,8 @@
 import { beforeEach, describe, expect, it, vi } from "vitest";
-import { createApi } from "@/lib/api";
-import { UNDO_TIME } from "@/lib/change-queue";
-import { MAX_ATTEMPTS } from "@/lib/retry";
-import { TodoStore } from "@/lib/todo-store";
+import { createApi } from "@/lib/api/api";
+import { UNDO_TIME } from "@/lib/todos/change-queue";
+import { MAX_ATTEMPTS } from "@/lib/api/retry";
+import { TodoStore } from "@/lib/todos/todo-store";
 import { ADA, FakeBackend, problem, todo } from "./fake-backend";
 
 let backend: FakeBackend;

@@ -69,8 +69,17 @@ pub fn told_apart(bed: &Bed) -> Result<()> {
             "GRANT USAGE, CREATE ON SCHEMA public TO guest;",
         ],
     };
+    let diverged = Case {
+        url: url(PASSWORD, &there, "todo", "disable"),
+        expected: &["from this machine: diverged (at migrations)", "use a branch of your own"],
+    };
     let before = state(bed)?;
-    for case in cases.into_iter().chain([guest]) {
+    for case in cases.into_iter().chain([guest, diverged]) {
+        if case.expected[0].contains("diverged") {
+            // As a colleague's branch would leave it.
+            database.run("CREATE TABLE alembic_version AS SELECT 'a1b2c3' AS version_num")?;
+            database.run("CREATE TABLE schema_history AS SELECT 'a1b2c3' AS revision, 'a1b2c3_theirs' AS name")?;
+        }
         bed.write_dotenv(&format!("AUTH_SECRET={AUTH}\nDATABASE_URL='{}'\n", case.url))?;
         let ran = bed.xtask(&["deploy", "dev", "--verbose"])?.expect(11, case.expected)?;
         ensure!(!ran.text.contains("not-a-secret"), "the password is shown:\n{}", ran.text);

@@ -1,6 +1,6 @@
 //! The database preflight: before anything is released, the built backend image itself looks at DATABASE_URL, in the
 //! engine on this machine and in a pod, with the very libraries that will use it. Only where `.env` names a database,
-//! and only when its Secret has changed: the embedded one is migrated by its own pods.
+//! and only when its Secret or the image's migrations have changed: the embedded one is migrated by its own pods.
 
 mod finding;
 mod job;
@@ -17,6 +17,7 @@ use crate::process::Process;
 use crate::project::Project;
 use crate::secrets::{Redactor, Secret};
 use crate::snapshot::text;
+use crate::stages::images::recipe;
 use crate::stages::release::{self, Desired, Observed, SecretPlan};
 use crate::toolbox::Toolbox;
 
@@ -28,6 +29,7 @@ const COMMAND: [&str; 3] = ["python3", "-m", "app.preflight"];
 pub struct Preflight<'a> {
     project: &'a Project,
     tools: &'a Toolbox,
+    reason: &'static str,
     image: String,
     secret: String,
     url: Secret,
@@ -36,7 +38,7 @@ pub struct Preflight<'a> {
     here: Arc<Mutex<Option<Finding>>>,
 }
 
-/// The preflight, if one is due: a remote database whose Secret is not the one that was verified last.
+/// The preflight, if one is due: a remote database whose Secret, or whose migrations, are not those verified last.
 pub fn due<'a>(
     project: &'a Project,
     tools: &'a Toolbox,
@@ -46,20 +48,36 @@ pub fn due<'a>(
 ) -> Option<Preflight<'a>> {
     let url = secrets.database.clone()?;
     let part = "Secret of backend";
-    let verified = observed.record.as_ref().and_then(|record| record.fingerprint.get(part));
-    if verified == desired.fingerprint.get(part) && secrets.missing(&observed.secrets).is_empty() {
-        return None;
-    }
+    let verified = |part: &str| observed.record.as_ref()?.fingerprint.get(part);
     let backend: &Value = &desired.values["backend"];
+    let (name, tag) = (text(backend, "/image/repository"), text(backend, "/image/tag"));
+    let reason = if verified(part) != desired.fingerprint.get(part) || !secrets.missing(&observed.secrets).is_empty() {
+        "DATABASE_URL is new or changed"
+    } else if has_other_migrations(project, name, verified(&format!("image {name}"))?, tag) {
+        "the migrations have changed"
+    } else {
+        return None;
+    };
     Some(Preflight {
         project,
         tools,
-        image: format!("{}:{}", text(backend, "/image/repository"), text(backend, "/image/tag")),
+        reason,
+        image: format!("{name}:{tag}"),
         secret: secrets.names.get("backend").cloned()?,
         url,
         redactor: secrets.redactor.clone(),
         here: Arc::default(),
     })
+}
+
+/// Whether the image `name` has other migrations at the tag `now` than at `before`, as far as this checkout knows.
+fn has_other_migrations(project: &Project, name: &str, before: &str, now: &str) -> bool {
+    let recipe = |tag| recipe::of_tag(project, name, tag);
+    before != now
+        && match (recipe(before), recipe(now)) {
+            (Some(before), Some(now)) => now.differences(&before).iter().any(|file| file.contains("/migrations/")),
+            _ => true,
+        }
 }
 
 impl<'a> Preflight<'a> {
@@ -69,7 +87,7 @@ impl<'a> Preflight<'a> {
         let look = on_this_machine(self.tools, &self.image, &self.url);
         let shown = format!("{look} < (DATABASE_URL)");
         let (project, redactor, here) = (self.project, self.redactor.clone(), self.here.clone());
-        Step::new("look at the database from here", "DATABASE_URL is new or changed", shown, move |running| {
+        Step::new("look at the database from here", self.reason, shown, move |running| {
             running.progress("a database that sleeps is given 20 s");
             let finding = match read(&look, &redactor) {
                 Ok(finding) => finding,
@@ -146,4 +164,29 @@ pub fn read(look: &Process, redactor: &Redactor) -> Result<Finding> {
         let said = redactor.redact(&String::from_utf8_lossy(&output.stderr));
         error.context(format!("`{look}` did not say what it found ({}): {}", output.status, said.trim()))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stages::images::recipe::Recipe;
+
+    #[test]
+    fn migrations_are_looked_at_again_when_they_have_changed() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = camino::Utf8Path::from_path(dir.path()).unwrap().to_owned();
+        let opened = Project::open(None, Default::default(), crate::report::Report::new(false)).unwrap();
+        let project = Project { root, ..opened };
+        let remember = |files: &[(&str, &str)]| {
+            let files = files.iter().map(|(name, what)| (name.to_string(), what.to_string())).collect();
+            let recipe = Recipe::new(files, Default::default(), Default::default());
+            recipe::remember(&project, "todo-backend", &recipe).unwrap();
+            recipe.tag()
+        };
+        let migration = "app/migrations/versions/0004_mine.py";
+        let (before, code) = (remember(&[("app/main.py", "1")]), remember(&[("app/main.py", "2")]));
+        let migrated = remember(&[("app/main.py", "1"), (migration, "1")]);
+        let changed = |now: &str| has_other_migrations(&project, "todo-backend", &before, now);
+        assert!(!changed(&before) && !changed(&code) && changed(&migrated) && changed("built-elsewhere"));
+    }
 }

@@ -109,6 +109,32 @@ fn values_of_dotenv_reach_the_cluster_and_nothing_else() {
 }
 
 #[test]
+fn a_database_that_other_code_has_migrated_is_refused_before_helm() {
+    let sandbox = cluster();
+    let diverged = concat!(
+        r#"{"ok": false, "target": "u@db.lan:5432/x", "step": "migrations", "kind": "diverged", "#,
+        r#""text": "the database has 0004_theirs, and lacks 0004_mine of this code", "#,
+        r#""advice": "Other code has migrated this database: use a branch of your own."}"#
+    );
+    sandbox.dotenv(format!("{DOTENV}DATABASE_URL='postgresql://u:not-a-secret@db.lan/x'\n"));
+    let refused = |places: &str| {
+        let run = sandbox.run(&["deploy", "dev", "--origin=release"]);
+        let text = [
+            &format!("error: the database cannot be used {places}: diverged (at migrations)"),
+            "u@db.lan:5432/x: the database has 0004_theirs, and lacks 0004_mine of this code",
+            "try: Other code has migrated this database: use a branch of your own.",
+            "edit DATABASE_URL in .env, then: cargo xtask deploy dev",
+        ];
+        assert!(run.code == Some(11) && text.iter().all(|text| run.stderr.contains(text)), "{run}");
+        assert!(!sandbox.fake("calls").contains("upgrade --install"), "{run}");
+    };
+    sandbox.preflight(diverged);
+    refused("from a pod, although it answers on this machine");
+    sandbox.on("docker run *", &format!("echo '{diverged}'; exit 1"));
+    refused("from this machine");
+}
+
+#[test]
 fn the_embedded_databases_password_reaches_the_cluster_and_nothing_else() {
     let sandbox = cluster();
     sandbox.dotenv(DOTENV);

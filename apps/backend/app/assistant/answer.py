@@ -1,5 +1,6 @@
 """Puts an answer of the model together from the chunks of its stream."""
 
+import json
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -40,11 +41,12 @@ class Answer:
 
 @dataclass
 class AnswerBuilder:
-    """Servers differ in what they leave out, so nothing but `choices` is taken for granted."""
+    """Servers differ in what they leave out and repeat, so nothing is taken for granted."""
 
     max_tokens: int
     _text: list[str] = field(default_factory=list)
-    _calls: dict[int, Call] = field(default_factory=dict)
+    _calls: list[Call] = field(default_factory=list)
+    _newest: dict[int, Call] = field(default_factory=dict)  # by index
     _characters: int = 0
     _finish: str | None = None
     _tokens: int | None = None
@@ -62,14 +64,14 @@ class AnswerBuilder:
             raise IncompleteError
         if self._finish == "length":
             raise TooLongError
-        return Answer("".join(self._text), list(self._calls.values()), self._tokens)
+        return Answer("".join(self._text), self._calls, self._tokens)
 
     def _add(self, chunk: Any) -> str:
         total = getattr(getattr(chunk, "usage", None), "total_tokens", None)
         if isinstance(total, int):
             self._tokens = total
-        # The last chunk, with the usage, has none.
-        for choice in chunk.choices:
+        # Chunks with the usage, and those that only keep the connection open, have none.
+        for choice in getattr(chunk, "choices", None) or ():
             self._finish = choice.finish_reason or self._finish
             delta = choice.delta
             if delta is None:
@@ -87,15 +89,19 @@ class AnswerBuilder:
 
     def _add_call(self, part: Any) -> None:
         """A call's name comes once, its arguments in pieces."""
-        index = part.index if isinstance(part.index, int) else len(self._calls)
         name = clean(part.function.name or "")
         arguments = clean(part.function.arguments or "")
         self._count(name + arguments)
-        call = self._calls.get(index)
-        if call is None:
+        index = part.index if isinstance(part.index, int) else -1
+        call = self._newest.get(index)
+        if call is None or (name and _is_another(call, part.id)):
             if len(self._calls) >= MAX_CALLS:
                 raise TooLongError
-            call = self._calls[index] = Call(clean(part.id or "") or f"call_{index}", "", "")
+            call = Call(clean(part.id or ""), "", "")
+            if call.id in ("", *(known.id for known in self._calls)):
+                call.id = f"call_{len(self._calls)}"
+            self._calls.append(call)
+            self._newest[index] = call
         call.name = call.name or name
         call.arguments += arguments
 
@@ -103,6 +109,21 @@ class AnswerBuilder:
         self._characters += len(text)
         if self._characters > self.max_tokens * CHARACTERS_PER_TOKEN:
             raise TooLongError
+
+
+def _is_another(call: Call, identifier: str | None) -> bool:
+    """Whether a named part begins a new call, as some servers give all calls the same index."""
+    if identifier and identifier == call.id:
+        return False
+    return bool(identifier) or is_json(call.arguments)
+
+
+def is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except ValueError:
+        return False
+    return True
 
 
 def clean(text: str) -> str:

@@ -20,15 +20,16 @@ you, with the tools alone. Rules:
 Never guess an id.
 - Do what the user asks for and nothing more. If it is unclear which todos are meant, ask.
 - To delete several todos, name them all in one call of delete_todos. The application itself asks \
-the user to confirm; do not ask yourself.
+the user to confirm deletions and new titles; do not ask yourself.
 - Say only that something is done when a tool said so. Never show ids.
 - Answer briefly, in the user's language, as plain text. If asked for something other than the \
 todo list, say that you only help with it.
 """
 
 NOT_CARRIED_OUT = "Not carried out."
-ACCEPTED = "Accepted: it is deleted as soon as this answer ends."
-WAITING = "The application asks the user to confirm. Nothing is deleted yet."
+ACCEPTED = "Accepted: it is done as soon as this answer ends."
+WAITING = "The application asks the user to confirm. Nothing is done yet."
+RESUME = "Your answer was cut off. Go on where it ended, and do nothing again that is done."
 LEFT_OUT = "(left out; call list_todos for the present state)"
 
 

@@ -58,8 +58,8 @@ FAILURES: tuple[int | Example, ...] = (
             failures.not_configured(),
             failures.key_refused(),
             failures.rate_limited(failures.DEFAULT_RETRY_SECONDS),
-            failures.unavailable("The assistant's provider did not answer in time; try again."),
-            failures.limit_reached("The answer became too long and was cut; ask for less."),
+            failures.unavailable("The AI provider did not answer in time. Try again."),
+            failures.limit_reached("The answer became too long and was cut. Ask for less."),
         )
     ),
 )
@@ -105,7 +105,8 @@ async def ask(
     request: Request, body: Question, user: CurrentUser, assistant: CurrentAssistant
 ) -> EventStream:
     """Asks the assistant, which may read and change the user's todos."""
-    return EventStream(await assistant.ask(user.id, body.message, request.url.path))
+    run = await assistant.ask(user.id, body.message, request.url.path, resume=body.resume)
+    return EventStream(run)
 
 
 @router.post(
@@ -127,9 +128,6 @@ async def confirm(
 
 
 def _open(row: ConfirmationRow) -> Confirmation:
-    return Confirmation(
-        id=row.id,
-        question=Confirmation.question_about(len(row.todos)),
-        todos=[NamedTodo.model_validate(todo) for todo in row.todos],
-        expires_at=row.expires_at,
-    )
+    todos = [NamedTodo.model_validate(todo) for todo in row.todos]
+    question = Confirmation.question_about(todos)
+    return Confirmation(id=row.id, question=question, todos=todos, expires_at=row.expires_at)

@@ -15,7 +15,7 @@ def not_configured() -> ProblemError:
     return ProblemError(
         503,
         "assistant-not-configured",
-        "The assistant is off: no OPENAI_API_KEY is set.",
+        "The assistant is off: OPENAI_API_KEY is not set.",
     )
 
 
@@ -23,19 +23,20 @@ def busy() -> ProblemError:
     return ProblemError(
         409,
         "assistant-busy",
-        "The assistant is still at work on another request of yours; wait for its end.",
+        "The assistant is still at work on another request of yours, perhaps in another window.",
     )
 
 
 def already_answered() -> ProblemError:
-    return ProblemError(409, "confirmation-answered", "You have answered this already.")
+    detail = "You have already answered this, perhaps in another window."
+    return ProblemError(409, "confirmation-answered", detail)
 
 
 def nothing_to_answer() -> ProblemError:
     return ProblemError(
         404,
         "confirmation-not-found",
-        "There is no such question, or its time has run out; nothing was deleted.",
+        "This confirmation is no longer open. Nothing was changed. Ask again.",
     )
 
 
@@ -43,7 +44,7 @@ def key_refused() -> ProblemError:
     return ProblemError(
         503,
         "assistant-key-refused",
-        "The assistant's provider refuses the API key; OPENAI_API_KEY must be replaced.",
+        "The AI provider refuses the API key. Set a valid OPENAI_API_KEY and deploy again.",
     )
 
 
@@ -51,7 +52,7 @@ def rate_limited(seconds: int) -> ProblemError:
     return ProblemError(
         503,
         "assistant-rate-limited",
-        "The assistant's provider takes no more requests at the moment; try again later.",
+        f"The AI provider takes no more requests at the moment. Try again in {seconds} s.",
         {"Retry-After": str(seconds)},
     )
 
@@ -60,7 +61,7 @@ def interrupted() -> ProblemError:
     return ProblemError(
         409,
         "assistant-interrupted",
-        "The conversation was forgotten meanwhile, or another request took over.",
+        "This request was ended: the conversation was forgotten, or another request took over.",
     )
 
 

@@ -30,7 +30,7 @@ class MessageRow:
 class ConfirmationRow:
     id: UUID
     message_id: UUID
-    todos: list[dict[str, str]]
+    todos: list[dict[str, Any]]
     expires_at: datetime
 
 
@@ -182,7 +182,7 @@ async def forget(conn: Connection, user: UUID) -> None:
 
 
 async def insert_confirmation(
-    conn: Connection, user: UUID, message: UUID, todos: list[dict[str, str]], seconds: float
+    conn: Connection, user: UUID, message: UUID, todos: list[dict[str, Any]], seconds: float
 ) -> ConfirmationRow:
     arguments = {"user": user, "message": message, "todos": Jsonb(todos), "seconds": seconds}
     await conn.execute(_DROP_OLD_CONFIRMATIONS, {"user": user})

@@ -30,6 +30,11 @@ class Question(BaseModel):
         DESCRIBED,
         Field(examples=["Add milk and bread"]),
     ]
+    resume: bool = Field(
+        False,
+        strict=True,
+        description="Go on with the answer to this message if it is the last and was cut",
+    )
 
 
 class Decision(BaseModel):
@@ -76,10 +81,11 @@ _CONFIRMATION: JsonValue = {
 class NamedTodo(BaseModel):
     id: UUID
     title: str
+    new_title: str | None = Field(None, description="null: the todo is to be deleted")
 
 
 class Confirmation(BaseModel):
-    """What the assistant wants to delete and asks about first."""
+    """What the assistant wants to do and asks about first."""
 
     id: UUID
     question: str = Field(examples=["Delete these 2 todos?"])
@@ -87,8 +93,10 @@ class Confirmation(BaseModel):
     expires_at: datetime = Field(description="Until then it can be answered")
 
     @staticmethod
-    def question_about(todos: int) -> str:
-        return f"Delete these {todos} todos?" if todos != 1 else "Delete this todo?"
+    def question_about(todos: list[NamedTodo]) -> str:
+        renamed = sum(todo.new_title is not None for todo in todos)
+        verb = "Rename" if renamed == len(todos) else "Change" if renamed else "Delete"
+        return f"{verb} these {len(todos)} todos?" if len(todos) != 1 else f"{verb} this todo?"
 
 
 class Conversation(BaseModel):

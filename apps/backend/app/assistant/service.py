@@ -21,7 +21,7 @@ from app.assistant.schemas import DoneEvent, ErrorEvent
 from app.assistant.turn import Emit, Means, Turn
 from app.assistant.upstream import Upstream
 from app.core.db import Database, DatabaseUnavailableError
-from app.core.problems import ProblemError, describe, unavailable_database
+from app.core.problems import ProblemError, describe, internal_error, unavailable_database
 from app.core.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -61,11 +61,11 @@ class Assistant:
         async with self._db.connection() as conn:
             await repository.forget(conn, user)
 
-    async def ask(self, user: UUID, question: str, path: str) -> Run:
+    async def ask(self, user: UUID, question: str, path: str, *, resume: bool) -> Run:
         """Raises ProblemError: off, or another request of the user goes on."""
         means = self._means()
         lease = await Lease.take(self._db, user)
-        return self._run(means, lease, path, lambda turn: turn.ask(question))
+        return self._run(means, lease, path, lambda turn: turn.ask(question, resume=resume))
 
     async def answer(self, user: UUID, confirmation: UUID, path: str, *, approve: bool) -> Run:
         """Raises ProblemError: as `ask`, or there is nothing to be answered."""
@@ -136,8 +136,7 @@ async def _conclude(
             problem = unavailable_database(error)
         except Exception:
             log.exception("unexpected error")
-            detail = "Something went wrong here; the log has it under this request_id."
-            problem = ProblemError(500, "internal-error", detail)
+            problem = internal_error()
         finally:
             if answer is None:
                 await _store_what_is_there(turn)

@@ -27,6 +27,15 @@ MAX_RESULT = 12_000  # characters of one result
 NAMES: tuple[str, ...] = get_args(ToolName.__value__)
 
 
+@dataclass(frozen=True)
+class Held:
+    """A change that waits: more than one of an answer need the user's consent."""
+
+    todo: UUID
+    title: str  # as it is now
+    changes: dict[str, Any] | None = None  # None: delete it
+
+
 @dataclass
 class Outcome:
     """What a call gave. Without a tool it failed, and `content` says why."""
@@ -34,12 +43,13 @@ class Outcome:
     content: str
     tool: ToolName | None = None
     touched: list[UUID] = field(default_factory=list)
-    to_delete: list[TodoRow] = field(default_factory=list)  # the caller asks and does it
+    held: list[Held] = field(default_factory=list)  # the caller asks and does it
 
 
 class Toolbox:
     def __init__(self, db: Database, user: UUID) -> None:
         self._db, self._user = db, user
+        self.added: list[str] = []  # titles that the answer added before it was cut
         self._tools: dict[str, tuple[type[BaseModel], Callable[[Any], Awaitable[Outcome]]]] = {
             "list_todos": (args.ListTodos, self._list),
             "add_todo": (args.AddTodo, self._add),
@@ -62,10 +72,13 @@ class Toolbox:
         outcome.tool = cast("ToolName", call.name)
         return outcome
 
-    async def delete(self, todo: UUID) -> bool:
-        """Deletes what the user has agreed to; False: it is gone already."""
+    async def carry_out(self, held: Held) -> bool:
+        """Does what the user has agreed to; False: the todo is gone already."""
         try:
-            await service.delete_todo(self._db, self._user, todo)
+            if held.changes is None:
+                await service.delete_todo(self._db, self._user, held.todo)
+            else:
+                await service.update_todo(self._db, self._user, held.todo, held.changes)
         except ProblemError:
             return False
         return True
@@ -93,12 +106,18 @@ class Toolbox:
 
     async def _add(self, wanted: args.AddTodo) -> Outcome:
         title = TodoCreate(title=wanted.title).title
+        if title in self.added:
+            self.added.remove(title)
+            return _result({"added before": title})
         row = await service.create_todo(self._db, self._user, title)
         return _result({"added": _shown(row)}, row)
 
     async def _update(self, wanted: args.UpdateTodo) -> Outcome:
         changes = TodoUpdate.model_validate(wanted.changes()).changes()
-        return await self._change(wanted.id, changes)
+        if "title" not in changes:
+            return await self._change(wanted.id, changes)
+        row = await service.get_todo(self._db, self._user, wanted.id)
+        return Outcome("", held=[Held(row.id, row.title, changes)])
 
     async def _complete(self, wanted: args.CompleteTodo) -> Outcome:
         return await self._change(wanted.id, {"completed": True})
@@ -112,7 +131,13 @@ class Toolbox:
         rows = [
             await service.get_todo(self._db, self._user, todo) for todo in dict.fromkeys(wanted.ids)
         ]
-        return Outcome("", to_delete=rows)
+        return Outcome("", held=[Held(row.id, row.title) for row in rows])
+
+
+def added_titles(steps: list[dict[str, Any]]) -> list[str]:
+    """The titles that an answer with these steps added."""
+    results = (step["content"] for step in steps if step["role"] == "tool")
+    return [json.loads(text)["added"]["title"] for text in results if text.startswith('{"added":')]
 
 
 def definitions() -> list[dict[str, Any]]:

@@ -4,6 +4,8 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from itertools import takewhile
+from typing import Any
 from uuid import UUID, uuid4
 
 from app.assistant import repository
@@ -11,6 +13,7 @@ from app.assistant.conversation import (
     ACCEPTED,
     HISTORY_MESSAGES,
     NOT_CARRIED_OUT,
+    RESUME,
     WAITING,
     Sent,
     Transcript,
@@ -26,12 +29,12 @@ from app.assistant.schemas import (
     NamedTodo,
     TextEvent,
     ToolEvent,
+    ToolName,
 )
-from app.assistant.tools import Outcome, Toolbox, definitions
+from app.assistant.tools import Held, Outcome, Toolbox, added_titles, definitions
 from app.assistant.upstream import Upstream
 from app.core.db import Database
 from app.core.settings import Settings
-from app.todos.repository import TodoRow
 
 CONFIRM_SECONDS = 600
 MAX_QUOTED = 5  # titles in the history's question
@@ -57,28 +60,35 @@ class Turn:
         self._text: list[str] = []
         self._unfinished: list[str] = []  # text of the step that is under way
         self._touched: dict[UUID, None] = {}
-        self._to_delete: dict[UUID, TodoRow] = {}
+        self._held: dict[UUID, Held] = {}
         self._accepted: list[Sent] = []  # results of the calls that asked for it
-        # One todo may go without asking; after a question was asked, none.
-        self._free_deletions = 1
+        # One todo may go or get a new title without asking; after a question was asked, none.
+        self._free = 1
         self._tokens = 0
         self._answer_id = uuid4()
         self._transcript = Transcript([], None)
 
-    async def ask(self, question: str) -> UUID:
-        """A new message of the user. Gives the answer's ID."""
-        self._asked = Asked(uuid4(), question, datetime.now(UTC))
+    async def ask(self, question: str, *, resume: bool) -> UUID:
+        """A new message, or the last one, whose answer was cut. Gives the answer's ID."""
         async with self._means.db.connection() as conn:
             history = await repository.find_last(conn, self._lease.user, HISTORY_MESSAGES)
-        self._transcript = Transcript(history, question)
+        answers = list(takewhile(lambda row: row.role == "assistant", reversed(history)))
+        asked = history[-len(answers) - 1].text if len(answers) < len(history) else None
+        if resume and answers and asked == question:
+            self._transcript = Transcript(history, None)
+            self._transcript.steps.append({"role": "user", "content": RESUME})
+            self._toolbox.added = [title for row in answers for title in added_titles(row.steps)]
+        else:
+            self._asked = Asked(uuid4(), question, datetime.now(UTC))
+            self._transcript = Transcript(history, question)
         return await self._work()
 
     async def go_on(self, confirmation: ConfirmationRow, *, approve: bool) -> UUID:
         """After the user's yes or no. Gives the answer's ID."""
-        self._free_deletions = 0
+        self._free = 0
         if approve:
-            await self._delete([UUID(todo["id"]) for todo in confirmation.todos])
-        outcome = json.dumps({"confirmed": approve, "deleted": len(self._touched)})
+            await self._carry_out([_restored(todo) for todo in confirmation.todos])
+        outcome = json.dumps({"confirmed": approve, "done": len(self._touched)})
         user, waiting = self._lease.user, confirmation.message_id
         async with self._means.db.connection() as conn:
             history = await repository.find_last(conn, user, HISTORY_MESSAGES, until=waiting)
@@ -111,12 +121,12 @@ class Turn:
             if not calls:
                 await self._finish()
                 return self._answer_id
-            if len(self._to_delete) > self._free_deletions:
+            if len(self._held) > self._free:
                 await self._ask_to_confirm()
                 return self._answer_id
         raise limit_reached(
-            "The assistant did not come to an end and was stopped. What it did stays done;"
-            " ask for less at once."
+            "The assistant took too many steps and was stopped. What it did stays done."
+            " Ask for less at once."
         )
 
     async def _step(self) -> bool:
@@ -132,15 +142,15 @@ class Turn:
             await self._record(await self._toolbox.run(call), result)
         if answer.calls and self._tokens > self._means.settings.assistant_token_budget:
             raise limit_reached(
-                "This took more than one request may use. What was done stays done;"
-                " ask for less at once."
+                "The assistant used too many tokens and was stopped. What it did stays done."
+                " Ask for less at once."
             )
         return bool(answer.calls)
 
     async def _record(self, outcome: Outcome, result: Sent) -> None:
         result["content"] = outcome.content
-        if outcome.to_delete:
-            self._to_delete |= {row.id: row for row in outcome.to_delete}
+        if outcome.held:
+            self._held |= {held.todo: held for held in outcome.held}
             self._accepted.append(result)
             result["content"] = ACCEPTED
         elif outcome.tool is not None:
@@ -149,29 +159,35 @@ class Turn:
                 await self.store()
 
     async def _finish(self) -> None:
-        """A single todo goes only now, when it is certain that no other follows."""
-        if self._to_delete:
-            await self._delete(list(self._to_delete))
-            deleted = sum(todo in self._touched for todo in self._to_delete)
-            self._tell(json.dumps({"deleted": deleted}))
+        """A single change is made only now, when it is certain that no other follows."""
+        if self._held:
+            await self._carry_out(list(self._held.values()))
+            self._tell(json.dumps({"done": sum(todo in self._touched for todo in self._held)}))
         if not self._touched and not "".join(self._text).strip():
-            raise unavailable("The assistant's provider gave an empty answer; try again.")
+            raise unavailable("The AI provider gave an empty answer. Try again.")
         await self.store()
 
-    async def _delete(self, todos: list[UUID]) -> None:
+    async def _carry_out(self, held: list[Held]) -> None:
         await self._lease.renew()
-        deleted: list[UUID] = []
+        done: dict[ToolName, list[UUID]] = {}
         try:
-            for todo in todos:
-                deleted += [todo] if await self._toolbox.delete(todo) else []
+            for one in held:
+                tool: ToolName = "delete_todos" if one.changes is None else "update_todo"
+                touched = done.setdefault(tool, [])
+                touched += [one.todo] if await self._toolbox.carry_out(one) else []
         finally:  # an outage in between does not make undone what was done
-            self._touch(ToolEvent(tool="delete_todos", touched=deleted))
+            for tool, touched in done.items():
+                self._touch(ToolEvent(tool=tool, touched=touched))
 
     async def _ask_to_confirm(self) -> None:
-        todos = [NamedTodo(id=row.id, title=row.title) for row in self._to_delete.values()]
+        stored = [_stored(held) for held in self._held.values()]
+        todos = [NamedTodo.model_validate(todo) for todo in stored]
         self._tell(WAITING)
-        question = Confirmation.question_about(len(todos))
-        quoted = ", ".join(f"“{todo.title}”" for todo in todos[:MAX_QUOTED])
+        question = Confirmation.question_about(todos)
+        quoted = ", ".join(
+            f"“{todo.title}”" + (f" → “{todo.new_title}”" if todo.new_title else "")
+            for todo in todos[:MAX_QUOTED]
+        )
         more = ", …" if len(todos) > MAX_QUOTED else ""
         self._text.append(("\n\n" if self._text else "") + f"{question} {quoted}{more}")
         await self.store()
@@ -180,7 +196,7 @@ class Turn:
                 conn,
                 self._lease.user,
                 self._answer_id,
-                [todo.model_dump(mode="json") for todo in todos],
+                stored,
                 CONFIRM_SECONDS,
             )
         self._emit(
@@ -188,7 +204,7 @@ class Turn:
         )
 
     def _tell(self, outcome: str) -> None:
-        """Tells the model what became of the deletions that it asked for."""
+        """Tells the model what became of the changes that it asked for."""
         for result in self._accepted:
             result["content"] = outcome
 
@@ -205,3 +221,17 @@ class Turn:
     def _in_short(self) -> str:
         """The history's text for an answer that broke off before the model said anything."""
         return f"Changed {len(self._touched)} todo{'s' * (len(self._touched) != 1)}."
+
+
+def _stored(held: Held) -> dict[str, Any]:
+    """A change as the confirmation's row has it. The release before this one deletes each `id` of
+    an approved row, so a todo that gets a new title is named by another key."""
+    if held.changes is None:
+        return {"id": str(held.todo), "title": held.title}
+    named = {"id": str(uuid4()), "title": held.title, "new_title": held.changes["title"]}
+    return named | {"todo": str(held.todo), "changes": held.changes}
+
+
+def _restored(stored: dict[str, Any]) -> Held:
+    todo = UUID(stored.get("todo", stored["id"]))
+    return Held(todo, stored["title"], stored.get("changes"))

@@ -6,6 +6,7 @@ import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from app.assistant.answer import Answer, AnswerBuilder, IncompleteError, TooLongError
 from app.assistant.failures import (
@@ -23,6 +24,14 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 CONNECT_SECONDS = 5.0
+LOADING_PAUSE_SECONDS = 1.0
+# Parts of a request that some servers refuse, by the names that their refusals quote; `content`:
+# null beside calls of tools.
+OPTIONAL = ("max_completion_tokens", "stream_options", "content")
+
+
+class NoSuchApiError(Exception):
+    """What answered does not speak the API."""
 
 
 class Upstream:
@@ -32,6 +41,7 @@ class Upstream:
         self._settings = settings
         self._client: AsyncOpenAI | None = None
         self._connecting = asyncio.Lock()
+        self._refused: frozenset[str] = frozenset()  # by this server, ever since this process asked
 
     async def close(self) -> None:
         if self._client is not None:
@@ -50,21 +60,58 @@ class Upstream:
         """
         client = await self._connect()
         builder = AnswerBuilder(self._settings.assistant_max_tokens)
-        async with _translated():
-            stream = await client.chat.completions.create(
-                model=self._settings.openai_model,
-                messages=messages,
-                tools=tools,
-                max_completion_tokens=self._settings.assistant_max_tokens,
-                stream=True,
-                stream_options={"include_usage": True},
-            )
+        async with (
+            _translated(self._settings.openai_base_url),
+            asyncio.timeout(self._settings.assistant_load_seconds) as silence,
             # Leaving the block closes the connection, which is what stops the model.
-            async with stream:
-                async for chunk in stream:
-                    if text := builder.add(chunk):
-                        on_text(text)
+            await self._open(client, messages, tools) as stream,
+        ):
+            begun = False
+            async for chunk in stream:
+                begun = True
+                if text := builder.add(chunk):
+                    on_text(text)
+                now = asyncio.get_running_loop().time()
+                silence.reschedule(now + self._settings.assistant_silence_seconds)
+            if not begun:
+                raise NoSuchApiError
             return builder.finish()
+
+    async def _open(self, client: "AsyncOpenAI", messages: Any, tools: Any) -> Any:
+        """Asks without what this server refuses, and again while it loads the model."""
+        import openai  # noqa: PLC0415 - see Upstream
+
+        refused = self._refused
+        while True:
+            if "content" in refused:
+                messages = _without_null(messages)
+            try:
+                stream = await client.chat.completions.create(
+                    model=self._settings.openai_model,
+                    messages=messages,
+                    tools=tools,
+                    stream=True,
+                    **self._options(refused),
+                )
+            except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
+                named = {name for name in OPTIONAL if name in error.response.text}
+                if named <= refused:
+                    raise
+                refused |= named
+            except openai.InternalServerError as error:
+                if error.status_code != 503 or "loading" not in error.response.text.lower():
+                    raise
+                await asyncio.sleep(LOADING_PAUSE_SECONDS)
+            else:
+                self._refused = refused
+                return stream
+
+    def _options(self, refused: frozenset[str]) -> dict[str, Any]:
+        options = {
+            "max_completion_tokens": self._settings.assistant_max_tokens,
+            "stream_options": {"include_usage": True},
+        }
+        return {name: value for name, value in options.items() if name not in refused}
 
     async def _connect(self) -> "AsyncOpenAI":
         async with self._connecting:
@@ -79,7 +126,7 @@ class Upstream:
         client: AsyncOpenAI = openai.AsyncOpenAI(
             api_key=self._settings.openai_api_key.get_secret_value(),
             base_url=self._settings.openai_base_url,
-            timeout=http.Timeout(self._settings.assistant_silence_seconds, connect=CONNECT_SECONDS),
+            timeout=http.Timeout(self._settings.assistant_load_seconds, connect=CONNECT_SECONDS),
             max_retries=0,  # the user decides: a retry here would hold them up unasked
         )
         # Imports what a question needs, here and not on the event loop.
@@ -88,7 +135,7 @@ class Upstream:
 
 
 @asynccontextmanager
-async def _translated() -> AsyncIterator[None]:
+async def _translated(base_url: str) -> AsyncIterator[None]:
     """Turns the SDK's errors into problems; their texts stay out of the log: they quote keys."""
     import openai  # noqa: PLC0415 - see Upstream
 
@@ -103,18 +150,32 @@ async def _translated() -> AsyncIterator[None]:
     except openai.NotFoundError as error:
         log.warning("assistant: no such model or address (%s)", error.code)
         raise unavailable(
-            "The assistant's provider does not know the model or the address;"
-            " check OPENAI_MODEL and OPENAI_BASE_URL."
+            f"The AI provider does not know the model or the address. {_advice(base_url)}"
         ) from error
     except openai.APIStatusError as error:
         log.warning("assistant: upstream answered %d (%s)", error.status_code, error.code)
-        raise unavailable("The assistant's provider failed to answer; try again.") from error
-    except openai.APITimeoutError as error:
+        raise unavailable("The AI provider failed to answer. Try again.") from error
+    except NoSuchApiError as error:
+        log.warning("assistant: what answers at OPENAI_BASE_URL does not speak OpenAI's API")
+        raise unavailable(
+            f"OPENAI_BASE_URL does not lead to an OpenAI-compatible API. {_advice(base_url)}"
+        ) from error
+    except (openai.APITimeoutError, TimeoutError) as error:
         log.warning("assistant: upstream is silent")
-        raise unavailable("The assistant's provider did not answer in time; try again.") from error
+        raise unavailable("The AI provider did not answer in time. Try again.") from error
     except TooLongError as error:
-        raise limit_reached("The answer became too long and was cut; ask for less.") from error
+        raise limit_reached("The answer became too long and was cut. Ask for less.") from error
     except (openai.OpenAIError, IncompleteError, ValueError) as error:
         # No connection, a stream that ends early, or something that is no such API at all.
         log.warning("assistant: upstream broke off (%s)", type(error).__name__)
-        raise unavailable("The assistant's provider broke off its answer; try again.") from error
+        raise unavailable("The AI provider broke off its answer. Try again.") from error
+
+
+def _advice(base_url: str) -> str:
+    if urlsplit(base_url).path.strip("/"):
+        return "Check OPENAI_MODEL and OPENAI_BASE_URL."
+    return "Add /v1 at the end of OPENAI_BASE_URL."
+
+
+def _without_null(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [message | {"content": message["content"] or ""} for message in messages]

@@ -17,6 +17,7 @@ class Kind(StrEnum):
     TLS_REFUSED = "TLS refused"
     QUOTA_EXCEEDED = "quota exceeded"
     TOO_MANY_CONNECTIONS = "too many connections"
+    DIVERGED = "diverged"  # somebody else's migrations are in the database, and ours are not
     BUSY = "busy"  # all connections of this process are at work: nothing is wrong with the server
     OTHER = "failed"
 
@@ -120,6 +121,9 @@ _ADVICE = {
     " Neon needs sslmode=require, the embedded Postgres sslmode=disable.",
     Kind.QUOTA_EXCEEDED: "The provider's limit is reached; see its console.",
     Kind.TOO_MANY_CONNECTIONS: "Use the -pooler host, or end other clients of this database.",
+    Kind.DIVERGED: "Other code has migrated this database: use a branch of your own. At Neon:"
+    " Branches, Create branch, then its connection string as DATABASE_URL in .env."
+    " For a database that xtask made: cargo xtask teardown --data.",
     Kind.BUSY: "More requests come than the database answers.",
     Kind.OTHER: "See the server's own log.",
 }

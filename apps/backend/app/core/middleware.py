@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.core.gate import HEALTH, SERVED_BY
 from app.core.logging import request_id
-from app.core.problems import problem_response
+from app.core.problems import internal_error, problem_response
 
 log = logging.getLogger("app.access")
 
@@ -75,8 +75,8 @@ class RequestMiddleware:
             log.exception("unexpected error")
             if status:  # the answer has begun: only cutting it off tells the client
                 raise
-            detail = "Something went wrong here; the log has it under this request_id."
-            answer = problem_response(scope["path"], 500, "internal-error", detail)
+            error = internal_error()
+            answer = problem_response(scope["path"], error.status, error.code, error.detail)
             await answer(scope, receive, send_with_headers)
         finally:
             self._report(scope, status, time.perf_counter() - started)

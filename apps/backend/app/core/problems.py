@@ -21,10 +21,13 @@ CODE = "^[a-z]+(-[a-z]+)*$"  # one spelling: clients compare these
 RETRY_AFTER_SECONDS = 2
 LASTING_RETRY_AFTER_SECONDS = 30  # what only its owner can mend
 
-_UNAVAILABLE = "database-unavailable", "The database does not answer at the moment"
-_BUSY = "database-busy", "The database has more to do than it can answer at the moment"
-_QUOTA = "database-quota-exceeded", "The database's provider refuses: a limit is reached"
-_REFUSED = "database-refused", "The database refuses this application; its operator must mend that"
+_UNAVAILABLE = (
+    "database-unavailable",
+    "The database is not answering. Try again in a few seconds.",
+)
+_BUSY = "database-busy", "The database is overloaded. Try again in a few seconds."
+_QUOTA = "database-quota-exceeded", "A limit of the database's provider is reached."
+_REFUSED = "database-refused", "The database refuses this application. Its operator must fix that."
 RETRY_SOON = frozenset({_UNAVAILABLE[0], _BUSY[0]})
 _DATABASE_PROBLEMS = {
     Kind.TOO_MANY_CONNECTIONS: _BUSY,
@@ -100,10 +103,13 @@ def describe(path: str, error: ProblemError, errors: list[FieldError] | None = N
 def unavailable_database(error: DatabaseUnavailableError) -> ProblemError:
     """503 and when to try again. Which refusal it is, is in the code; its text is for the log."""
     code, detail = _DATABASE_PROBLEMS.get(error.cause.kind, _UNAVAILABLE)
-    soon = code in RETRY_SOON
-    seconds = RETRY_AFTER_SECONDS if soon else LASTING_RETRY_AFTER_SECONDS
-    detail = f"{detail}; try again {'shortly' if soon else 'later'}."
+    seconds = RETRY_AFTER_SECONDS if code in RETRY_SOON else LASTING_RETRY_AFTER_SECONDS
     return ProblemError(503, code, detail, {"Retry-After": str(seconds)})
+
+
+def internal_error() -> ProblemError:
+    detail = "Something went wrong. The server's log has the details under this request_id."
+    return ProblemError(500, "internal-error", detail)
 
 
 @dataclass(frozen=True)
@@ -127,7 +133,7 @@ _EXAMPLES = {
         Example(409, "other-user", "Another user has signed in."),
         Example(413, "body-too-large", "The body may have at most 65536 bytes."),
         Example(422, "validation", "The request is not valid; see errors."),
-        Example(503, "database-unavailable", "The database does not answer; try again shortly."),
+        Example(503, *_UNAVAILABLE),
     )
 }
 _HEADERS = {
@@ -193,7 +199,7 @@ def install_problems(app: FastAPI) -> None:
             return problem_response(path, 404, "not-found", f"There is nothing at {path}.")
         if status == 405:
             headers["Allow"] = _allowed_methods(app, path)
-            detail = f"{request.method} is not possible here; {headers['Allow']} is."
+            detail = f"{request.method} is not allowed here. Use {headers['Allow']}."
             return problem_response(path, 405, "method-not-allowed", detail, headers=headers)
         code = "body-too-large" if status == 413 else "bad-request"
         return problem_response(path, status, code, str(error.detail), headers=headers)

@@ -44,6 +44,7 @@ class Settings(BaseSettings):
     assistant_max_tokens: int = Field(4096, ge=16)  # of one answer of the model
     assistant_token_budget: int = Field(100_000, ge=16)  # of one request, what it reads included
     assistant_max_seconds: float = Field(120, gt=0)  # of one request
+    assistant_load_seconds: float = Field(100, gt=0)  # until it begins: models may have to load
     assistant_silence_seconds: float = Field(45, gt=0)  # without a sign of life from upstream
 
     @field_validator("log_level")

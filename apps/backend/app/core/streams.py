@@ -85,7 +85,7 @@ class EventStreamMiddleware:
 
 
 def _last_event(path: str) -> Message:
-    detail = "This server is being replaced; ask again, and another one answers."
+    detail = "This server is being replaced. Ask again; another one answers."
     problem = bytes(problem_response(path, 503, "shutting-down", detail).body).decode()
     # The empty line ends an event that was not complete.
     body = f"\n\nevent: error\ndata: {problem}\n\n".encode()

@@ -9,7 +9,7 @@ from app.core.dependencies import CurrentDatabase, CurrentSettings
 from app.core.problems import Example, ProblemError, responses
 from app.health.schemas import Health
 
-NOT_READY = Example(503, "not-ready", "The database was not reached yet.")
+NOT_READY = Example(503, "not-ready", "The database has not answered yet.")
 
 router = APIRouter(tags=["health"])
 

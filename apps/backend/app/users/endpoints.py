@@ -9,10 +9,8 @@ from app.users.current import SECURITY, CurrentAccounts, CurrentUser
 from app.users.schemas import Credentials, Session, User
 from app.users.service import SignedIn
 
-EMAIL_TAKEN = Example(409, "email-taken", "There is an account with this e-mail address; sign in.")
-WRONG_CREDENTIALS = Example(
-    401, "wrong-credentials", "No account has this e-mail address with this password."
-)
+EMAIL_TAKEN = Example(409, "email-taken", "This email has an account already. Sign in instead.")
+WRONG_CREDENTIALS = Example(401, "wrong-credentials", "Email or password is wrong.")
 TOO_MANY_ATTEMPTS = Example(
     429, "too-many-attempts", "Too many attempts to sign in failed; try again in 900 s."
 )

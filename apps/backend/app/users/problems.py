@@ -1,4 +1,4 @@
-"""What is said to whoever is not signed in (any more)."""
+"""401 problem for missing or expired sessions, and 409 for those of another user."""
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse

@@ -31,7 +31,7 @@ class Accounts:
             account = await repository.insert(conn, email, hashed)
             if account is None:
                 raise ProblemError(
-                    409, "email-taken", "There is an account with this e-mail address; sign in."
+                    409, "email-taken", "This email has an account already. Sign in instead."
                 )
             adopted = await repository.adopt_local_todos(conn, account.id)
         if adopted:
@@ -55,7 +55,7 @@ class Accounts:
             raise ProblemError(
                 401,
                 "wrong-credentials",
-                "No account has this e-mail address with this password.",
+                "Email or password is wrong.",
                 {"WWW-Authenticate": "Bearer"},
             )
         async with self._db.connection() as conn:

@@ -88,8 +88,8 @@ def read(stream: str) -> list[Event]:
     return events
 
 
-async def ask(client: httpx.AsyncClient, message: str) -> list[Event]:
-    answer = await client.post("/assistant", json={"message": message})
+async def ask(client: httpx.AsyncClient, message: str, **others: bool) -> list[Event]:
+    answer = await client.post("/assistant", json={"message": message} | others)
     assert answer.status_code == 200, answer.text
     assert answer.headers["content-type"].startswith("text/event-stream")
     return read(answer.text)

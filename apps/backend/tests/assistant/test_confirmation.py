@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from uuid import UUID, uuid4
 
 import httpx
+import psycopg
 import pytest
 
 from app.assistant import turn
@@ -31,6 +32,10 @@ pytestmark = pytest.mark.anyio
 DONE = Reply(text=("Done.",))
 
 
+def rename(todo: str, title: str, **others: object) -> tuple[str, dict[str, object]]:
+    return ("update_todo", {"id": todo, "title": title} | others)
+
+
 def delete(*todos: str) -> tuple[str, dict[str, list[str]]]:
     return ("delete_todos", {"ids": list(todos)})
 
@@ -42,7 +47,8 @@ async def test_deleting_several_asks_first(client: httpx.AsyncClient) -> None:
     question = named(events, "confirmation")[0]
     assert question["question"] == "Delete these 2 todos?"
     assert question["todos"] == [
-        {"id": todos[0], "title": "milk"}, {"id": todos[1], "title": "bread"},
+        {"id": todos[0], "title": "milk", "new_title": None},
+        {"id": todos[1], "title": "bread", "new_title": None},
     ]  # fmt: skip
     assert await titles(client) == ["milk", "bread"]
     assert (await history(client))[1] == (
@@ -72,7 +78,7 @@ async def test_a_refusal_deletes_nothing(client: httpx.AsyncClient, upstream: Op
     upstream.script(DONE)
     await ask(client, "and now?")
     contents = [m["content"] for m in upstream.received[0].messages if m["role"] == "tool"]
-    assert contents[-1] == '{"confirmed": false, "deleted": 0}'
+    assert contents[-1] == '{"confirmed": false, "done": 0}'
 
 
 async def test_several_calls_are_one_question_and_other_work_is_done(
@@ -90,7 +96,7 @@ async def test_several_calls_are_one_question_and_other_work_is_done(
     await confirm(client, question["id"], approve=True)
     assert await titles(client) == ["c", "d"]
     results = [m["content"] for m in upstream.received[1].messages if m["role"] == "tool"]
-    assert results[0] == results[2] == '{"confirmed": true, "deleted": 2}'
+    assert results[0] == results[2] == '{"confirmed": true, "done": 2}'
 
 
 async def test_one_after_the_other_is_asked_about_before_the_first_goes(
@@ -144,6 +150,72 @@ async def test_after_a_question_every_deletion_is_asked_about(
     assert await titles(client) == ["b", "c"]
 
 
+async def test_changing_several_titles_asks_first(
+    client: httpx.AsyncClient, upstream: OpenAIServer
+) -> None:
+    todos = await add(client, "milk", "bread")
+    upstream.script(
+        Reply(calls=(rename(todos[0], "oat milk", completed=True),)),
+        Reply(calls=(rename(todos[1], "rye bread"),)),
+        DONE,
+    )
+    events = await ask(client, "rename both")
+    assert [name for name, _ in events] == ["confirmation", "done"]
+    question = named(events, "confirmation")[0]
+    assert question["question"] == "Rename these 2 todos?"
+    assert [(todo["title"], todo["new_title"]) for todo in question["todos"]] == [
+        ("milk", "oat milk"), ("bread", "rye bread"),
+    ]  # fmt: skip
+    assert (await client.get("/assistant")).json()["confirmation"] == question
+    assert await titles(client) == ["milk", "bread"]
+    assert (await history(client))[1][1] == (
+        "Rename these 2 todos? “milk” → “oat milk”, “bread” → “rye bread”"
+    )
+
+    events = await confirm(client, question["id"], approve=True)
+    assert named(events, "tool") == [{"name": "update_todo", "touched": todos}]
+    listed = (await client.get("/todos")).json()
+    assert [(todo["title"], todo["completed"]) for todo in listed] == [
+        ("oat milk", True), ("rye bread", False),
+    ]  # fmt: skip
+
+
+async def test_a_deletion_and_a_new_title_are_one_question(
+    client: httpx.AsyncClient, upstream: OpenAIServer
+) -> None:
+    todos = await add(client, "milk", "bread")
+    upstream.script(Reply(calls=(delete(todos[0]), rename(todos[1], "all"))), DONE, DONE)
+    question = named(await ask(client, "tidy up"), "confirmation")[0]
+    assert question["question"] == "Change these 2 todos?"
+    await confirm(client, question["id"], approve=False)
+    assert await titles(client) == ["milk", "bread"]
+
+
+async def test_the_release_before_deletes_nothing_that_was_to_be_renamed(
+    client: httpx.AsyncClient, upstream: OpenAIServer, server: Postgres
+) -> None:
+    """It deletes each `id` of what the user approved."""
+    todos = await add(client, "milk", "bread")
+    upstream.script(Reply(calls=(rename(todos[0], "a"), rename(todos[1], "b"))))
+    question = named(await ask(client, "rename both"), "confirmation")[0]
+    ids = "SELECT todo->>'id' FROM assistant_confirmations, jsonb_array_elements(todos) AS todo"
+    with psycopg.connect(server.url()) as conn:
+        stored = conn.execute(f"{ids} WHERE id = %s", [question["id"]]).fetchall()
+    assert len(stored) == 2
+    assert not {todo for (todo,) in stored} & set(todos)
+
+
+async def test_a_single_new_title_needs_no_question_and_comes_at_the_end(
+    client: httpx.AsyncClient, upstream: OpenAIServer
+) -> None:
+    todos = await add(client, "milk", "bread")
+    upstream.script(Reply(calls=(rename(todos[0], "oat milk"),)), DONE)
+    events = await ask(client, "rename milk")
+    assert [name for name, _ in events] == ["text", "tool", "done"]
+    assert named(events, "tool") == [{"name": "update_todo", "touched": [todos[0]]}]
+    assert await titles(client) == ["oat milk", "bread"]
+
+
 async def test_what_is_gone_meanwhile_is_no_error(client: httpx.AsyncClient) -> None:
     todos = await add(client, "a", "b")
     question = named(await ask(client, "delete all"), "confirmation")[0]
@@ -173,7 +245,7 @@ async def test_an_answer_goes_on_with_all_that_it_knew(
         "hello", "delete all",
     ]  # fmt: skip
     assert json.loads(sent[-3]["content"])["todos"][19]["title"].startswith("19 x")
-    assert json.loads(sent[-1]["content"]) == {"confirmed": False, "deleted": 0}
+    assert json.loads(sent[-1]["content"]) == {"confirmed": False, "done": 0}
 
 
 async def test_an_answer_counts_once(client: httpx.AsyncClient) -> None:

@@ -40,8 +40,7 @@ FAILURES = [
     (Reply(body="<html>a portal</html>", headers={"Content-Type": "text/html"}),
      "assistant-unavailable"),
     (Reply(raw=("this is no JSON",)), "assistant-unavailable"),
-    (Reply(raw=("5",)), "assistant-unavailable"),
-    (Reply(raw=(chunk(choices=None),)), "assistant-unavailable"),
+    (Reply(raw=("5",), finish=""), "assistant-unavailable"),
     (Reply(raw=(chunk(choices=[{"delta": {"tool_calls": [{"index": 0}]}}]),)),
      "assistant-unavailable"),
     (Reply(raw=(json.dumps({"error": {"message": "overloaded"}}),)), "assistant-unavailable"),
@@ -55,7 +54,11 @@ FAILURES = [
 
 @pytest.fixture
 async def client(server: Postgres, upstream: OpenAIServer, user: UUID) -> Any:
-    limits = {"assistant_silence_seconds": 0.5, "assistant_max_steps": 3}
+    limits = {
+        "assistant_load_seconds": 0.5,
+        "assistant_silence_seconds": 0.5,
+        "assistant_max_steps": 3,
+    }
     async with (
         serving(server.url(), upstream.url, **limits) as application,
         application.client(user) as client,
@@ -114,6 +117,36 @@ async def test_half_an_answer_is_kept(
     upstream.script(Reply(text=("Yes.",)))
     await ask(client, "go on")
     assert upstream.received[0].messages[2] == {"role": "assistant", "content": "I was going"}
+
+
+async def test_going_on_after_a_cut_does_nothing_twice(
+    client: httpx.AsyncClient, upstream: OpenAIServer
+) -> None:
+    upstream.script(ADD_TEA, Reply(text=("I added ",), cut=True))
+    assert (await ask(client, "add tea, twice"))[-1][0] == "error"
+    # A model that begins from the start, although it is told to go on.
+    upstream.script(
+        ADD_TEA, Reply(text=("Half ",), cut=True), ADD_TEA, ADD_TEA, Reply(text=("Yes.",))
+    )
+    assert (await ask(client, "add tea, twice", resume=True))[-1][0] == "error"
+    assert await titles(client) == ["tea"]
+    sent = upstream.received[0].messages[1:]
+    assert [m["role"] for m in sent] == ["user", "assistant", "tool", "assistant", "user"]
+    assert "Go on where it ended" in sent[-1]["content"]
+    # It is added again only after what was done is matched.
+    assert (await ask(client, "add tea, twice", resume=True))[-1][0] == "done"
+    assert await titles(client) == ["tea", "tea"]
+    assert [role for role, _ in await history(client)] == ["user", *["assistant"] * 3]
+
+
+async def test_what_was_never_stored_is_asked_anew(
+    client: httpx.AsyncClient, upstream: OpenAIServer
+) -> None:
+    upstream.script(Reply(text=("Hi.",)), ADD_TEA, Reply(text=("Done.",)))
+    await ask(client, "hello")
+    await ask(client, "add tea", resume=True)
+    assert await titles(client) == ["tea"]
+    assert [text for role, text in await history(client) if role == "user"] == ["hello", "add tea"]
 
 
 async def test_a_model_may_say_nothing_if_it_did_something(

@@ -1,7 +1,7 @@
-import { signInAddress } from "@/lib/account-forms";
-import { ApiError } from "@/lib/api";
-import { destination, performForm } from "@/lib/form-actions";
-import { apiFor, readForm, seeOther } from "@/lib/form-request";
+import { signInAddress } from "@/lib/account/account-forms";
+import { ApiError } from "@/lib/api/api";
+import { destination, performForm } from "@/lib/server/form-actions";
+import { apiFor, readForm, seeOther } from "@/lib/server/form-request";
 
 /** The list's plain forms. */
 export async function POST(request: Request): Promise<Response> {

@@ -8,9 +8,9 @@ import {
   type Mode,
   PASSWORD_MAX,
   PASSWORD_MIN,
-} from "@/lib/account-forms";
-import { createApi } from "@/lib/api";
-import type { User } from "@/lib/api-types";
+} from "@/lib/account/account-forms";
+import { createApi } from "@/lib/api/api";
+import type { User } from "@/lib/api/api-types";
 import styles from "./account-form.module.css";
 import { Field } from "./field";
 

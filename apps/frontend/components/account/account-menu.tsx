@@ -1,6 +1,6 @@
 import { useEffect, useRef, useState } from "react";
 import type { PageUser } from "@/components/todo-app";
-import { todoLink } from "@/lib/todo-link";
+import { todoLink } from "@/lib/todos/todo-link";
 import styles from "./account-menu.module.css";
 
 /** Opens and closes by itself, JavaScript or not; with it, also by Escape and by a click elsewhere. */

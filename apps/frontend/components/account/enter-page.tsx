@@ -1,7 +1,7 @@
 import Head from "next/head";
-import { signInAddress } from "@/lib/account-forms";
-import type { EnterProps } from "@/lib/enter-props";
-import { noticeText } from "@/lib/notices";
+import { signInAddress } from "@/lib/account/account-forms";
+import type { EnterProps } from "@/lib/account/enter-props";
+import { noticeText } from "@/lib/page/notices";
 import { AccountForm } from "./account-form";
 import { AccountPage } from "./account-page";
 
@@ -9,7 +9,7 @@ const WORDS = {
   "sign-in": { title: "Sign in", lead: "Good to see you again.", question: "New here?", link: "Create an account" },
   "sign-up": {
     title: "Create your account",
-    lead: "An email and a password, and your list is ready.",
+    lead: "You need an email address and a password.",
     question: "Have an account already?",
     link: "Sign in",
   },

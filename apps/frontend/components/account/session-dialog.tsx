@@ -1,5 +1,5 @@
 import { useEffect, useRef } from "react";
-import { afterSignIn } from "@/lib/account-forms";
+import { afterSignIn } from "@/lib/account/account-forms";
 import { AccountForm } from "./account-form";
 import styles from "./session-dialog.module.css";
 

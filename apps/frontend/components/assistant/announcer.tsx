@@ -1,9 +1,10 @@
-import { type ChatMessage, deedsOf } from "@/lib/assistant-messages";
-import type { Snapshot } from "@/lib/assistant-store";
+import { type ChatMessage, deedsOf } from "@/lib/assistant/assistant-messages";
+import type { Snapshot } from "@/lib/assistant/assistant-store";
 
 interface Props {
   messages: readonly ChatMessage[];
   phase: Snapshot["phase"];
+  wait: string;
   titles: ReadonlyMap<string, string>;
 }
 
@@ -11,10 +12,10 @@ interface Props {
  * For screen readers, politely: that the assistant is at work, then its answer as a whole. What is
  * seen is no live region: there, each token would be read out.
  */
-export function Announcer({ messages, phase, titles }: Props) {
+export function Announcer({ messages, phase, wait, titles }: Props) {
   const last = messages.at(-1);
   let text = "";
-  if (phase !== "idle") text = "The assistant is at work";
+  if (phase !== "idle") text = wait || "The assistant is at work";
   // Only what was answered in this page: an old conversation is there to be read, not to be told.
   else if (last?.role === "assistant" && last.key.startsWith("new-")) {
     const deeds = deedsOf(last.touched, titles).map(({ verb, todos }) => {

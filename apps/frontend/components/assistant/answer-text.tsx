@@ -1,5 +1,5 @@
 import { Fragment } from "react";
-import { type Block, blocksOf } from "@/lib/assistant-text";
+import { type Block, blocksOf } from "@/lib/assistant/assistant-text";
 import styles from "./message.module.css";
 
 /** Text alone, never markup: what a model writes may come from anywhere. */

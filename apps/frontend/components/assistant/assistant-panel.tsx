@@ -1,8 +1,8 @@
 import { type KeyboardEvent, type MouseEvent, useEffect, useRef, useState, useSyncExternalStore } from "react";
-import { createApi } from "@/lib/api";
-import { assistantApi } from "@/lib/assistant-api";
-import { AssistantStore } from "@/lib/assistant-store";
-import { todoLink } from "@/lib/todo-link";
+import { createApi } from "@/lib/api/api";
+import { assistantApi } from "@/lib/assistant/assistant-api";
+import { AssistantStore } from "@/lib/assistant/assistant-store";
+import { todoLink } from "@/lib/todos/todo-link";
 import { Announcer } from "./announcer";
 import styles from "./assistant-panel.module.css";
 import { Composer } from "./composer";
@@ -25,11 +25,15 @@ export interface AssistantPanelProps {
 const subscribe = (listener: () => void) => todoLink.subscribe(listener);
 const titlesNow = () => todoLink.titles();
 
+const LONG_WAIT = "The AI provider has not answered yet. Loading a model can take a minute.";
+const LONG_MS = 8_000;
+
 /** Stays while it is closed: what was asked goes on, and what was typed is kept. */
 export function AssistantPanel({ user, open, calls, onClose }: AssistantPanelProps) {
   const [store] = useState(() => new AssistantStore(assistantApi(createApi({ user })), todoLink));
   const state = useSyncExternalStore(store.subscribe, store.snapshot, store.snapshot);
   const titles = useSyncExternalStore(subscribe, titlesNow, titlesNow);
+  const wait = useLong(state.phase === "waiting") ? LONG_WAIT : "";
   const dialog = useRef<HTMLDialogElement>(null);
   const heading = useRef<HTMLHeadingElement>(null);
   const field = useRef<HTMLTextAreaElement>(null);
@@ -81,7 +85,7 @@ export function AssistantPanel({ user, open, calls, onClose }: AssistantPanelPro
           }}
           onClose={onClose}
         />
-        <Transcript messages={messages} titles={titles} waiting={phase === "waiting"} onReveal={(id) => {
+        <Transcript messages={messages} titles={titles} waiting={phase === "waiting"} wait={wait} onReveal={(id) => {
           if (dialog.current?.matches(":modal")) onClose();
           todoLink.reveal(id);
         }}>
@@ -132,8 +136,22 @@ export function AssistantPanel({ user, open, calls, onClose }: AssistantPanelPro
             onStop={() => { store.stop(); }}
           />
         )}
-        <Announcer messages={messages} phase={phase} titles={titles} />
+        <Announcer messages={messages} phase={phase} wait={wait} titles={titles} />
       </div>
     </dialog>
   );
+}
+
+/** Whether something has been going on for long. */
+function useLong(going: boolean): boolean {
+  const [long, setLong] = useState(false);
+  useEffect(() => {
+    if (!going) return;
+    const timer = setTimeout(() => { setLong(true); }, LONG_MS);
+    return () => {
+      clearTimeout(timer);
+      setLong(false);
+    };
+  }, [going]);
+  return long;
 }

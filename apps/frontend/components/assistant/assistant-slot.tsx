@@ -73,11 +73,11 @@ export function AssistantSlot({ user }: { user: string | undefined }) {
         <span className={styles.label}>Assistant</span>
       </button>
       <noscript>
-        <p className={styles.hint}>The assistant needs JavaScript; everything else here works without it.</p>
+        <p className={styles.hint}>The assistant needs JavaScript. Everything else works without it.</p>
       </noscript>
       {open && panel === "failed" && (
         <div className={styles.failure} role="alert">
-          <Notice tone="refused" text="The assistant could not be loaded. Is there a connection?">
+          <Notice tone="refused" text="The assistant could not be loaded. Check your connection.">
             <button type="button" onClick={() => { setPanel("loading"); }}>
               Try again
             </button>

@@ -1,5 +1,5 @@
 import type { KeyboardEvent, RefObject } from "react";
-import { MESSAGE_MAX } from "@/lib/assistant-store";
+import { MESSAGE_MAX } from "@/lib/assistant/assistant-store";
 import styles from "./composer.module.css";
 import { Send, Stop } from "./icons";
 
@@ -53,7 +53,7 @@ export function Composer({ field, draft, busy, ready, onWrite, onSend, onStop }:
         onKeyDown={onKeyDown}
       />
       <span id="assistant-message-hint" className={draft.length > COUNTED ? styles.left : "visually-hidden"}>
-        {draft.length > COUNTED ? `${MESSAGE_MAX - draft.length} left` : "Enter sends, Shift and Enter begin a line."}
+        {draft.length > COUNTED ? `${MESSAGE_MAX - draft.length} left` : "Enter sends. Shift+Enter starts a new line."}
       </span>
       {busy ? (
         <button key="stop" type="button" className={styles.button} aria-label="Stop" title="Stop" onClick={() => {

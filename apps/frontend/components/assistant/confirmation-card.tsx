@@ -1,5 +1,5 @@
 import { useEffect, useRef } from "react";
-import type { Confirmation } from "@/lib/api-types";
+import type { Confirmation } from "@/lib/api/api-types";
 import styles from "./confirmation-card.module.css";
 
 interface Props {
@@ -8,9 +8,10 @@ interface Props {
   onAnswer: (approve: boolean) => void;
 }
 
-/** Before several todos are deleted, which nothing brings back. */
+/** Before several todos are deleted or get a new title. */
 export function ConfirmationCard({ confirmation, busy, onAnswer }: Props) {
   const { id, question, todos, expires_at: expires } = confirmation;
+  const [verb] = question.split(" ");
   const card = useRef<HTMLDivElement>(null);
 
   useEffect(() => {
@@ -38,12 +39,13 @@ export function ConfirmationCard({ confirmation, busy, onAnswer }: Props) {
         {todos.map((todo) => (
           <li key={todo.id} dir="auto">
             {todo.title}
+            {todo.new_title && ` → ${todo.new_title}`}
           </li>
         ))}
       </ul>
       <div className={styles.actions}>
         <button type="button" className={styles.grave} disabled={busy} onClick={() => { onAnswer(true); }}>
-          {todos.length === 1 ? "Delete it" : `Delete ${todos.length} todos`}
+          {verb} {todos.length === 1 ? "it" : `${todos.length} todos`}
         </button>
         <button type="button" className={styles.calm} disabled={busy} onClick={() => { onAnswer(false); }}>
           Keep {todos.length === 1 ? "it" : "them"}
@@ -58,7 +60,7 @@ export function ConfirmationCard({ confirmation, busy, onAnswer }: Props) {
 
 function expiry(expires: string): string {
   const time = new Date(expires);
-  if (Number.isNaN(time.getTime())) return "Nothing is deleted unless you say so.";
+  if (Number.isNaN(time.getTime())) return "Nothing changes until you confirm.";
   const clock = time.toLocaleTimeString(undefined, { hour: "2-digit", minute: "2-digit" });
   return `Open until ${clock}`;
 }

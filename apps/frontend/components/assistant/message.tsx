@@ -1,5 +1,5 @@
 import { memo } from "react";
-import type { ChatMessage } from "@/lib/assistant-messages";
+import type { ChatMessage } from "@/lib/assistant/assistant-messages";
 import { AnswerText } from "./answer-text";
 import styles from "./message.module.css";
 import { TouchedTodos } from "./touched-todos";

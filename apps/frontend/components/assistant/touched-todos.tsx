@@ -1,4 +1,4 @@
-import { deedsOf, type Touched } from "@/lib/assistant-messages";
+import { deedsOf, type Touched } from "@/lib/assistant/assistant-messages";
 import styles from "./touched-todos.module.css";
 
 /** More than these are counted instead of named. */

@@ -1,5 +1,5 @@
 import { type ReactNode, useEffect, useRef } from "react";
-import type { ChatMessage } from "@/lib/assistant-messages";
+import type { ChatMessage } from "@/lib/assistant/assistant-messages";
 import { Message } from "./message";
 import styles from "./transcript.module.css";
 
@@ -11,12 +11,14 @@ interface Props {
   titles: ReadonlyMap<string, string>;
   /** Asked, and nothing has come yet. */
   waiting: boolean;
+  /** What the wait is for, once it is long. */
+  wait: string;
   onReveal: (id: string) => void;
   children: ReactNode;
 }
 
 /** Follows what is written, unless the reader has gone back to read something. */
-export function Transcript({ messages, titles, waiting, onReveal, children }: Props) {
+export function Transcript({ messages, titles, waiting, wait, onReveal, children }: Props) {
   const scroller = useRef<HTMLDivElement>(null);
   const following = useRef(true);
   const count = useRef(0);
@@ -56,6 +58,7 @@ export function Transcript({ messages, titles, waiting, onReveal, children }: Pr
               <span aria-hidden="true" />
               <span aria-hidden="true" />
               <span aria-hidden="true" />
+              {wait && <p>{wait}</p>}
             </li>
           )}
         </ol>

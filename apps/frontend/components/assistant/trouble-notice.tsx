@@ -1,6 +1,6 @@
 import { Notice } from "@/components/notice";
-import { signInAddress } from "@/lib/account-forms";
-import type { Trouble } from "@/lib/assistant-trouble";
+import { signInAddress } from "@/lib/account/account-forms";
+import type { Trouble } from "@/lib/assistant/assistant-trouble";
 
 interface Props {
   trouble: Trouble | null;

@@ -1,4 +1,4 @@
-import type { Snapshot } from "@/lib/assistant-store";
+import type { Snapshot } from "@/lib/assistant/assistant-store";
 import { Spark } from "./icons";
 import styles from "./welcome.module.css";
 
@@ -59,7 +59,7 @@ export function Welcome({ status, onAsk, onCheck }: Props) {
         <Spark />
       </span>
       <p className={styles.head}>What can I do for your list?</p>
-      <p>I add, change, complete and delete todos. Before several are deleted, I ask.</p>
+      <p>I add, change, complete and delete todos. I ask before I delete or rename several.</p>
       <ul className={styles.ideas} aria-label="Ideas">
         {IDEAS.map((idea) => (
           <li key={idea}>

@@ -3,9 +3,9 @@ import Head from "next/head";
 import { AccountPage } from "@/components/account/account-page";
 import styles from "@/components/account/account-page.module.css";
 import type { PageUser } from "@/components/todo-app";
-import { formFailureText } from "@/lib/notices";
-import { answer, callersApi, orSignIn, queried, signIn } from "@/lib/session";
-import { settings } from "@/lib/settings";
+import { formFailureText } from "@/lib/page/notices";
+import { answer, callersApi, orSignIn, queried, signIn } from "@/lib/server/session";
+import { settings } from "@/lib/server/settings";
 
 interface Props {
   environment: string;

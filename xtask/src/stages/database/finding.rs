@@ -43,7 +43,7 @@ pub struct Finding {
     pub pooled: bool,
     /// Where it ended: `name resolution`, `connection`, `TLS`, `authentication`, `database`, …
     pub step: String,
-    /// `unreachable`, `waking up`, `wrong password`, `no such database`, `TLS refused`, `quota exceeded`, …
+    /// `unreachable`, `waking up`, `wrong password`, `no such database`, `TLS refused`, `quota exceeded`, `diverged`, …
     pub kind: String,
     /// The server's or the system's own words.
     pub text: String,
@@ -163,6 +163,7 @@ mod tests {
             (bad("quota exceeded", "session"), "quota exceeded (at session)", "console"),
             (bad("waking up", "waking up"), "waking up\n", "then again"),
             (bad("missing privilege", "migrations"), "missing privilege (at migrations)", "then again"),
+            (bad("diverged", "migrations"), "diverged (at migrations)", "edit DATABASE_URL"),
             (bad("unreachable", "name resolution"), "unreachable (at name resolution)", "edit DATABASE_URL"),
         ];
         for (finding, what, help) in table {

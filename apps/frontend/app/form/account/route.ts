@@ -1,7 +1,7 @@
-import { performAccountForm } from "@/lib/account-actions";
-import { ApiError } from "@/lib/api";
-import { apiFor, readForm, refusal, seeOther } from "@/lib/form-request";
-import { returnedCookie } from "@/lib/returned-form";
+import { performAccountForm } from "@/lib/account/account-actions";
+import { ApiError } from "@/lib/api/api";
+import { apiFor, readForm, refusal, seeOther } from "@/lib/server/form-request";
+import { returnedCookie } from "@/lib/account/returned-form";
 
 /** Sign-up, sign-in, sign-out and the end of an account, as plain forms. */
 export async function POST(request: Request): Promise<Response> {

@@ -1,5 +1,5 @@
-import { type Api, ApiError } from "./api";
-import { filterOf } from "./filters";
+import { type Api, ApiError } from "@/lib/api/api";
+import { filterOf } from "@/lib/todos/filters";
 
 /**
  * What the page's forms do when they are sent as plain forms: before its JavaScript has arrived, or
@@ -33,7 +33,7 @@ export async function performForm(api: Api, form: FormData): Promise<void> {
       await api.removeCompleted();
       return;
     default:
-      throw new ApiError("The form asks for nothing that is known here", 400);
+      throw new ApiError("This form asks for an unknown action.", 400);
   }
 }
 

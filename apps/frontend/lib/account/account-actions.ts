@@ -1,5 +1,5 @@
 import { afterSignIn, check, complaintsOf, type Mode, signInAddress } from "./account-forms";
-import { ApiError, type Api } from "./api";
+import { ApiError, type Api } from "@/lib/api/api";
 import type { Returned } from "./returned-form";
 
 /** Where the browser goes after an account's plain form, and what it takes along. */
@@ -26,7 +26,7 @@ export async function performAccountForm(api: Api, form: FormData): Promise<Outc
     case "delete-account":
       return leave(() => api.deleteAccount(), "deleted", DELETE_ACCOUNT);
     default:
-      throw new ApiError("The form asks for nothing that is known here", 400);
+      throw new ApiError("This form asks for an unknown action.", 400);
   }
 }
 

@@ -1,15 +1,16 @@
-import { type Api, ApiError, createApi } from "./api";
-import type { Conversation } from "./api-types";
+import { type Api, ApiError, createApi } from "@/lib/api/api";
+import type { Conversation } from "@/lib/api/api-types";
 import { readEvent } from "./assistant-events";
 import type { AssistantEvent } from "./assistant-types";
-import { sseEvents } from "./sse";
+import { sseEvents } from "@/lib/api/sse";
 
 /** What the assistant says and does, bit by bit; ends with `done`, or by throwing. */
 export type Answer = AsyncGenerator<Exclude<AssistantEvent, { type: "error" }>, void>;
 
 export interface AssistantApi {
   state(): Promise<Conversation>;
-  ask(message: string, signal: AbortSignal): Answer;
+  /** `resume`: goes on with the answer to the last message, which was cut. */
+  ask(message: string, resume: boolean, signal: AbortSignal): Answer;
   /** Goes on where the assistant asked whether it may. */
   confirm(id: string, approve: boolean, signal: AbortSignal): Answer;
   /** Forgets the conversation. */
@@ -62,7 +63,8 @@ export function assistantApi(transport: Transport = createApi()): AssistantApi {
       const { available, messages, model = null, confirmation = null } = state;
       return { available, messages, model, confirmation };
     },
-    ask: (message, stop) => answer("/assistant", { message }, stop),
+    // A backend of the release before knows nothing of `resume`.
+    ask: (message, resume, stop) => answer("/assistant", { message, ...(resume && { resume }) }, stop),
     confirm: (id, approve, stop) =>
       answer(`/assistant/confirmations/${encodeURIComponent(id)}`, { approve }, stop),
     async forget() {

@@ -1,5 +1,5 @@
-import type { Confirmation } from "./api-types";
-import type { ApiError } from "./problem";
+import type { Confirmation } from "@/lib/api/api-types";
+import type { ApiError } from "@/lib/api/problem";
 
 /**
  * The events of an answer. OpenAPI has their names, and what one of them carries (`Confirmation`); it

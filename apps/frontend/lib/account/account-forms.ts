@@ -1,5 +1,5 @@
-import { ApiError } from "./api";
-import { filterOf } from "./filters";
+import { ApiError } from "@/lib/api/api";
+import { filterOf } from "@/lib/todos/filters";
 
 /** What sign-in and sign-up have in common, in the browser and for plain forms on the server. */
 
@@ -38,19 +38,15 @@ export function check(mode: Mode, email: string, password: string): Complaint[] 
 
 /** The backend's refusal in the form's words. */
 export function complaintsOf(error: unknown): Complaint[] {
-  if (!(error instanceof ApiError)) return [{ text: "Something went wrong here. Please try again." }];
+  if (!(error instanceof ApiError)) return [{ text: "Something went wrong here. Try again." }];
   switch (error.status) {
-    case 401:
-      return [{ text: "Email or password is wrong." }];
     case 409:
-      return [{ field: "email", text: "This email has an account already. Sign in instead." }];
+      return [{ field: "email", text: error.message }];
     case 422:
       return fieldComplaints(error);
-    case 429:
-      return [{ text: `Too many attempts. Try again ${inWords(error.retryAfter)}.` }];
   }
-  if (error.transient) return [{ text: "The server is not answering. Please try again in a moment." }];
-  return [{ text: error.message }];
+  const silent = error.transient && error.status !== 429 && !error.problem.code;
+  return [{ text: silent ? "The server is not answering. Try again in a moment." : error.message }];
 }
 
 function fieldComplaints(error: ApiError): Complaint[] {
@@ -60,13 +56,6 @@ function fieldComplaints(error: ApiError): Complaint[] {
     return field === "email" || field === "password" ? [{ field, text }] : [];
   });
   return complaints.length > 0 ? complaints : [{ text: error.message }];
-}
-
-function inWords(wait: number | undefined): string {
-  if (wait === undefined) return "later";
-  const minutes = Math.ceil(wait / 60_000);
-  if (wait <= 60_000) return "in a minute";
-  return `in ${minutes} minutes`;
 }
 
 /**

@@ -1,8 +1,8 @@
 import type { GetServerSideProps } from "next";
 import { afterSignIn, type Mode } from "./account-forms";
 import { readReturned, RETURNED_COOKIE, type Returned } from "./returned-form";
-import { answer, callerIfAny, queried, redirect } from "./session";
-import { settings } from "./settings";
+import { answer, callerIfAny, queried, redirect } from "@/lib/server/session";
+import { settings } from "@/lib/server/settings";
 
 export interface EnterProps {
   environment: string;

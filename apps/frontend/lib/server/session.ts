@@ -1,10 +1,10 @@
 import type { GetServerSidePropsContext, GetServerSidePropsResult } from "next";
-import { signInAddress } from "./account-forms";
+import { signInAddress } from "@/lib/account/account-forms";
 import { answerHeaders } from "./answer-headers";
-import { type Api, ApiError } from "./api";
-import type { User } from "./api-types";
+import { type Api, ApiError } from "@/lib/api/api";
+import type { User } from "@/lib/api/api-types";
 import { apiFor } from "./form-request";
-import { RememberedUsers } from "./remembered-users";
+import { RememberedUsers } from "@/lib/account/remembered-users";
 
 /** The backend sets it; here only its presence counts, and that it goes on with each request. */
 const SESSION_COOKIE = "todo_session";

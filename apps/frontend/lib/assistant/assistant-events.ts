@@ -1,7 +1,7 @@
-import type { Confirmation } from "./api-types";
+import type { Confirmation } from "@/lib/api/api-types";
 import type { AssistantEvent } from "./assistant-types";
-import { ApiError } from "./problem";
-import type { SseEvent } from "./sse";
+import { ApiError } from "@/lib/api/problem";
+import type { SseEvent } from "@/lib/api/sse";
 
 /**
  * What an event says, checked: it comes from another program, perhaps of another release.
@@ -29,7 +29,7 @@ const READERS: Record<AssistantEvent["type"], (data: unknown) => AssistantEvent>
   error: (data) => {
     const { status, detail, code, retry_after: seconds } = fields(data);
     const error = new ApiError(
-      typeof detail === "string" ? detail : "The assistant failed",
+      typeof detail === "string" ? detail : "The assistant failed.",
       typeof status === "number" ? status : 500,
       // No header can carry it in the midst of a stream.
       typeof seconds === "number" ? seconds * 1000 : undefined,
@@ -45,8 +45,8 @@ function confirmation({ id, question, todos, expires_at }: Record<string, unknow
     id: string(id),
     question: string(question),
     todos: list(todos).map((todo) => {
-      const { id, title } = fields(todo);
-      return { id: string(id), title: string(title) };
+      const { id, title, new_title: fresh } = fields(todo);
+      return { id: string(id), title: string(title), new_title: typeof fresh === "string" ? fresh : null };
     }),
     expires_at: string(expires_at),
   };

@@ -1,4 +1,4 @@
-import type { Api, Page } from "./api";
+import type { Api, Page } from "@/lib/api/api";
 import { compare, type Entry, type KnownTodo, rekey } from "./operations";
 
 /** How many todos the server renders; the rest of a longer list follows. */

@@ -1,4 +1,4 @@
-import type { ApiError } from "./problem";
+import type { ApiError } from "@/lib/api/problem";
 import type { Operation } from "./operations";
 
 /** Why a change was refused for good. `title`: of the todo that it was about. */

@@ -1,4 +1,4 @@
-import type { Effect } from "./known-todos";
+import type { Effect } from "@/lib/todos/known-todos";
 
 interface Message {
   owner: string;

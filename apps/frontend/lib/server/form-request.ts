@@ -1,4 +1,4 @@
-import { type Api, createApi } from "./api";
+import { type Api, createApi } from "@/lib/api/api";
 import { sameOrigin } from "./form-actions";
 import { forwarded, type ReadHeader } from "./forwarded";
 import { settings } from "./settings";

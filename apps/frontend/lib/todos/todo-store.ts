@@ -1,10 +1,10 @@
-import { ApiError, type Api, NAMED_MAX } from "./api";
+import { ApiError, type Api, NAMED_MAX } from "@/lib/api/api";
 import { type Change, ChangeQueue, type Stay } from "./change-queue";
 import { type Effect, type FirstPage, KnownTodos } from "./known-todos";
 import { isAboutAll, type Item, type KnownTodo, type Operation, project } from "./operations";
 import { deletionText, refusalText } from "./refusals";
-import { delayOf, MAX_ATTEMPTS } from "./retry";
-import { Tabs } from "./tabs";
+import { delayOf, MAX_ATTEMPTS } from "@/lib/api/retry";
+import { Tabs } from "@/lib/page/tabs";
 import { unique } from "./unique";
 
 /** A list that was read less than this ago is not read again because somebody looks at it, in milliseconds. */

@@ -1,6 +1,6 @@
 import type { GetServerSideProps } from "next";
 import type { PageUser } from "@/components/todo-app";
-import { FIRST_PAGE, type FirstPage, leanPage } from "./known-todos";
+import { FIRST_PAGE, type FirstPage, leanPage } from "@/lib/todos/known-todos";
 import { answer, callersApi, orSignIn, owner, queried, signIn } from "./session";
 import { settings } from "./settings";
 

@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto";
-import type { User } from "./api-types";
+import type { User } from "@/lib/api/api-types";
 
 /** In milliseconds. What is remembered does not change for as long as there is the session. */
 const KEPT = 60_000;

@@ -185,7 +185,7 @@ export interface components {
     schemas: {
         /**
          * Confirmation
-         * @description What the assistant wants to delete and asks about first.
+         * @description What the assistant wants to do and asks about first.
          */
         Confirmation: {
             /**
@@ -348,7 +348,7 @@ export interface components {
          * Kind
          * @enum {string}
          */
-        Kind: "unreachable" | "waking up" | "wrong password" | "no such database" | "endpoint refused" | "TLS refused" | "quota exceeded" | "too many connections" | "busy" | "failed";
+        Kind: "unreachable" | "waking up" | "wrong password" | "no such database" | "endpoint refused" | "TLS refused" | "quota exceeded" | "too many connections" | "diverged" | "busy" | "failed";
         /** Message */
         Message: {
             /**
@@ -386,6 +386,11 @@ export interface components {
             id: string;
             /** Title */
             title: string;
+            /**
+             * New Title
+             * @description null: the todo is to be deleted
+             */
+            new_title?: string | null;
         };
         /** Problem */
         Problem: {
@@ -450,6 +455,12 @@ export interface components {
              * @example Add milk and bread
              */
             message: string;
+            /**
+             * Resume
+             * @description Go on with the answer to this message if it is the last and was cut
+             * @default false
+             */
+            resume?: boolean;
         };
         /**
          * Session

@@ -1,4 +1,4 @@
-import type { Todo } from "./api-types";
+import type { Todo } from "@/lib/api/api-types";
 
 /**
  * What the page shows is the server's list with the changes on top that it has not confirmed yet.

@@ -1,11 +1,11 @@
-import type { Confirmation } from "./api-types";
+import type { Confirmation } from "@/lib/api/api-types";
 import type { Answer, AssistantApi } from "./assistant-api";
 import { type Touched, type ChatMessage, fromHistory, merge } from "./assistant-messages";
 import { closedQuestion, codeOf, type Trouble, troubleOf } from "./assistant-trouble";
-import type { TodoLink } from "./todo-link";
+import type { TodoLink } from "@/lib/todos/todo-link";
 
 export const MESSAGE_MAX = 2_000;
-/** A question about deleting stays open for so long, in milliseconds. */
+/** A confirmation stays open for so long, in milliseconds. */
 const CONFIRMATION_LIFE = 10 * 60_000;
 /** What was stopped here goes on for a moment there; so long it is waited for, in milliseconds. */
 const LINGER = [300, 700, 1_500];
@@ -23,7 +23,9 @@ export interface Snapshot {
   draft: string;
 }
 
-type Request = { kind: "ask"; text: string } | { kind: "confirm"; approve: boolean; of: Confirmation };
+type Request =
+  | { kind: "ask"; text: string; resume?: true }
+  | { kind: "confirm"; approve: boolean; of: Confirmation };
 
 /** The conversation in this page. */
 export class AssistantStore {
@@ -94,7 +96,7 @@ export class AssistantStore {
     if (this.#snapshot.phase !== "idle") return;
     const failed = this.#failed;
     if (!failed) void this.#load();
-    else if (failed.kind === "ask") this.ask(failed.text);
+    else if (failed.kind === "ask" && !failed.resume) this.ask(failed.text);
     else void this.#run(failed);
   }
 
@@ -139,7 +141,7 @@ export class AssistantStore {
     this.#set({
       phase: "waiting",
       trouble: null,
-      ...(request.kind === "ask" && {
+      ...(request.kind === "ask" && !request.resume && {
         messages: [...before, this.#message("user", request.text)],
       }),
     });
@@ -166,7 +168,7 @@ export class AssistantStore {
     for (const pause of [...lingers, undefined]) {
       try {
         yield* request.kind === "ask"
-          ? this.api.ask(request.text, signal)
+          ? this.api.ask(request.text, request.resume ?? false, signal)
           : this.api.confirm(request.of.id, request.approve, signal);
         return;
       } catch (error) {
@@ -202,20 +204,23 @@ export class AssistantStore {
 
   #fail(request: Request, key: string, before: readonly ChatMessage[], error: unknown): void {
     const begun = this.#snapshot.phase === "answering";
+    const came = this.#snapshot.messages.find((one) => one.key === key);
+    /** What came is stored: the same again would do it twice. */
+    const kept = Boolean(came && (came.text || came.touched.length > 0));
     const closed = request.kind === "confirm" && !begun ? closedQuestion(error) : null;
     if (closed) this.#close();
     if (request.kind === "ask") {
       // Nothing came at all: as if it had not been asked. Otherwise what came stays.
       if (!begun) this.#set({ messages: before });
-      // What was typed comes back, unless something else is there by now.
-      if (!this.#snapshot.draft.trim()) this.#set({ draft: request.text });
+      // What was typed comes back, unless it is there already, or something else is by now.
+      if (!kept && !request.resume && !this.#snapshot.draft.trim()) this.#set({ draft: request.text });
     }
     this.#finish(key, "cut");
     if (codeOf(error) === "assistant-not-configured") {
       this.#set({ status: "off" });
       return;
     }
-    this.#failed = request;
+    this.#failed = request.kind === "ask" && kept ? { ...request, resume: true } : request;
     const trouble = closed ?? troubleOf(error);
     // An answer to a question counts once: it has been given, whatever happened to the rest.
     const spent = request.kind === "confirm" && begun && trouble.remedy === "retry";
@@ -233,7 +238,7 @@ export class AssistantStore {
       if (this.#snapshot.phase !== "idle") return;
       this.#close();
       this.#set({
-        trouble: { text: "The question about deleting has expired. Nothing was deleted.", remedy: "none" },
+        trouble: { text: "The confirmation expired. Nothing was changed.", remedy: "none" },
       });
     }, life);
   }

@@ -1,4 +1,4 @@
-import type { Confirmation, Message } from "./api-types";
+import type { Confirmation, Message } from "@/lib/api/api-types";
 
 /** A todo that was changed for a message. */
 export interface Touched {

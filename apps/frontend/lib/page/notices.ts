@@ -9,11 +9,13 @@ export function noticeText(name: string | null): string | undefined {
   return name !== null && Object.hasOwn(NOTICES, name) ? NOTICES[name as keyof typeof NOTICES] : undefined;
 }
 
+export const OTHER_USER = "Another user has signed in. Sign in again to go on.";
+
 /** Why a plain form did nothing: `failed` in the address is "refused", "other-user" or "unavailable". */
 export function formFailureText(failed: string | null): string | undefined {
   if (failed === null) return undefined;
   if (failed === "other-user") return "Another user has signed in, so nothing was changed.";
   return failed === "refused"
-    ? "That was refused. Please check what you entered."
-    : "The server is not answering, so nothing was changed. Please try again.";
+    ? "The server refused this change. Check what you entered."
+    : "The server is not answering, so nothing was changed. Try again.";
 }

@@ -1,0 +1,43 @@
+import { CUT } from "./assistant-api";
+import { OTHER_USER } from "@/lib/page/notices";
+import { ApiError } from "@/lib/api/problem";
+
+export interface Trouble {
+  /** What happened, and what to do about it. */
+  text: string;
+  /** retry: the same again may work; sign-in: only that helps; none: there is nothing to repeat. */
+  remedy: "retry" | "sign-in" | "none";
+}
+
+/** Errors as people need them said; what the server says itself goes for all others. */
+export function troubleOf(error: unknown, online = navigator.onLine): Trouble {
+  if (!(error instanceof ApiError)) return { text: "Something went wrong on this page.", remedy: "retry" };
+  if (codeOf(error) === CUT) return BROKE_OFF;
+  if (error.signedOut) return codeOf(error) === "other-user" ? { text: OTHER_USER, remedy: "sign-in" } : SIGNED_OUT;
+  if (error.status === 0) {
+    return online
+      ? { text: "The server is not answering. Your message is kept here.", remedy: "retry" }
+      : { text: "You are offline. Your message is kept here.", remedy: "retry" };
+  }
+  return { text: error.message, remedy: error.status === 422 ? "none" : "retry" };
+}
+
+/** Why an answer to a confirmation came to nothing; null: for some other reason. */
+export function closedQuestion(error: unknown): Trouble | null {
+  const closed = ["confirmation-not-found", "confirmation-answered"].includes(codeOf(error));
+  return closed ? { ...troubleOf(error), remedy: "none" } : null;
+}
+
+export function codeOf(error: unknown): string {
+  return error instanceof ApiError ? (error.problem.code ?? "") : "";
+}
+
+const SIGNED_OUT: Trouble = {
+  text: "You are signed out. Your message is kept here until you leave this page.",
+  remedy: "sign-in",
+};
+
+const BROKE_OFF: Trouble = {
+  text: "The answer broke off. What the assistant did stays done.",
+  remedy: "retry",
+};
