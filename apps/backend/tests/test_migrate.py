@@ -68,7 +68,7 @@ def test_from_empty_and_again(empty: str, run: Run) -> None:
     code, output = run(empty)
     assert (code, "schema migrated" in output) == (0, True)
     assert rows(empty, "SELECT id FROM users") == [(LOCAL_USER_ID,)]
-    assert rows(empty, "SELECT version_num FROM alembic_version") == [("0003",)]
+    assert rows(empty, "SELECT version_num FROM alembic_version") == [("0004",)]
     code, output = run(empty)
     assert (code, "schema is up to date" in output) == (0, True)
 
