@@ -86,6 +86,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/me/password": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        /**
+         * Change Password
+         * @description Takes a new password and ends all sessions; the answer is a new one.
+         */
+        put: operations["change_password"];
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/todos": {
         parameters: {
             query?: never;
@@ -95,7 +115,7 @@ export interface paths {
         };
         /**
          * List Todos
-         * @description All todos in their order; with `limit`, a page, whose Link header leads to the next.
+         * @description The todos in their order: a page, whose Link header leads to the next.
          */
         get: operations["list_todos"];
         put?: never;
@@ -299,6 +319,21 @@ export interface components {
              */
             approve: boolean;
         };
+        /**
+         * Deletion
+         * @example {
+         *       "password": "not-a-secret passphrase"
+         *     }
+         */
+        Deletion: {
+            /**
+             * Password
+             * Format: password
+             * @description Any Unicode but NUL, taken as it is
+             * @example not-a-secret passphrase
+             */
+            password: string;
+        };
         /** FieldError */
         FieldError: {
             /**
@@ -387,6 +422,29 @@ export interface components {
             /** Title */
             title: string;
         };
+        /**
+         * PasswordChange
+         * @example {
+         *       "new_password": "not-a-secret 2",
+         *       "password": "not-a-secret passphrase"
+         *     }
+         */
+        PasswordChange: {
+            /**
+             * Password
+             * Format: password
+             * @description Any Unicode but NUL, taken as it is
+             * @example not-a-secret passphrase
+             */
+            password: string;
+            /**
+             * New Password
+             * Format: password
+             * @description Any Unicode but NUL, taken as it is
+             * @example not-a-secret passphrase
+             */
+            new_password: string;
+        };
         /** Problem */
         Problem: {
             /**
@@ -467,9 +525,9 @@ export interface components {
         Session: {
             /**
              * Token
-             * @description For Authorization: Bearer; browsers get it as a cookie too
+             * @description For Authorization: Bearer. Browsers get it as a cookie alone
              */
-            token: string;
+            token?: string | null;
             /**
              * Token Type
              * @default bearer
@@ -615,11 +673,13 @@ export type Confirmation = components['schemas']['Confirmation'];
 export type Conversation = components['schemas']['Conversation'];
 export type Credentials = components['schemas']['Credentials'];
 export type Decision = components['schemas']['Decision'];
+export type Deletion = components['schemas']['Deletion'];
 export type FieldError = components['schemas']['FieldError'];
 export type Health = components['schemas']['Health'];
 export type Kind = components['schemas']['Kind'];
 export type Message = components['schemas']['Message'];
 export type NamedTodo = components['schemas']['NamedTodo'];
+export type PasswordChange = components['schemas']['PasswordChange'];
 export type Problem = components['schemas']['Problem'];
 export type Question = components['schemas']['Question'];
 export type Session = components['schemas']['Session'];
@@ -709,7 +769,7 @@ export interface operations {
                 headers: {
                     /**
                      * @description The token, for browsers; Secure where they came by https
-                     * @example todo_session=eyJhbGciOiJIUzI1NiIs…; Max-Age=604800; HttpOnly; SameSite=lax; Path=/
+                     * @example todo_8080_session=eyJhbGciOiJIUzI1NiIs…; Max-Age=604800; HttpOnly; SameSite=lax; Path=/
                      */
                     "Set-Cookie"?: string;
                     /**
@@ -780,6 +840,20 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    /**
+                     * @description Seconds until the next attempt
+                     * @example 900
+                     */
+                    "Retry-After"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description Service Unavailable */
             503: {
                 headers: {
@@ -820,7 +894,7 @@ export interface operations {
                 headers: {
                     /**
                      * @description The token, for browsers; Secure where they came by https
-                     * @example todo_session=eyJhbGciOiJIUzI1NiIs…; Max-Age=604800; HttpOnly; SameSite=lax; Path=/
+                     * @example todo_8080_session=eyJhbGciOiJIUzI1NiIs…; Max-Age=604800; HttpOnly; SameSite=lax; Path=/
                      */
                     "Set-Cookie"?: string;
                     [name: string]: unknown;
@@ -923,7 +997,10 @@ export interface operations {
     };
     sign_out: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description true: ends all sessions of the account */
+                everywhere?: boolean;
+            };
             header?: never;
             path?: never;
             cookie?: never;
@@ -935,7 +1012,7 @@ export interface operations {
                 headers: {
                     /**
                      * @description Takes the cookie away
-                     * @example todo_session=""; Max-Age=0; HttpOnly; SameSite=lax; Path=/
+                     * @example todo_8080_session=""; Max-Age=0; HttpOnly; SameSite=lax; Path=/
                      */
                     "Set-Cookie"?: string;
                     [name: string]: unknown;
@@ -944,6 +1021,15 @@ export interface operations {
             };
             /** @description Forbidden */
             403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unprocessable Content */
+            422: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -1053,19 +1139,37 @@ export interface operations {
             path?: never;
             cookie?: never;
         };
-        requestBody?: never;
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "password": "not-a-secret passphrase"
+                 *     }
+                 */
+                "application/json": components["schemas"]["Deletion"];
+            };
+        };
         responses: {
             /** @description Successful Response */
             204: {
                 headers: {
                     /**
                      * @description Takes the cookie away
-                     * @example todo_session=""; Max-Age=0; HttpOnly; SameSite=lax; Path=/
+                     * @example todo_8080_session=""; Max-Age=0; HttpOnly; SameSite=lax; Path=/
                      */
                     "Set-Cookie"?: string;
                     [name: string]: unknown;
                 };
                 content?: never;
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
             };
             /** @description Unauthorized */
             401: {
@@ -1099,9 +1203,169 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description Content Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description Unprocessable Content */
             422: {
                 headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    /**
+                     * @description Seconds until the next attempt
+                     * @example 900
+                     */
+                    "Retry-After"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    /**
+                     * @description Seconds until it is worth another try
+                     * @example 2
+                     */
+                    "Retry-After"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    change_password: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The user that the caller acts for; 409 if another is signed in */
+                "x-todo-user"?: string | null;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "new_password": "not-a-secret 2",
+                 *       "password": "not-a-secret passphrase"
+                 *     }
+                 */
+                "application/json": components["schemas"]["PasswordChange"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    /**
+                     * @description The token, for browsers; Secure where they came by https
+                     * @example todo_8080_session=eyJhbGciOiJIUzI1NiIs…; Max-Age=604800; HttpOnly; SameSite=lax; Path=/
+                     */
+                    "Set-Cookie"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "expires_at": "2026-11-28T09:00:00Z",
+                     *       "token": "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.…",
+                     *       "token_type": "bearer",
+                     *       "user": {
+                     *         "created_at": "2026-11-21T09:00:00Z",
+                     *         "email": "ada@example.com",
+                     *         "id": "8b3f0f55-6a3e-4a38-9a57-0d9c2a7f5b11"
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Session"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    /**
+                     * @description How to sign in
+                     * @example Bearer
+                     */
+                    "WWW-Authenticate"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Conflict */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Content Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unprocessable Content */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    /**
+                     * @description Seconds until the next attempt
+                     * @example 900
+                     */
+                    "Retry-After"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1127,8 +1391,7 @@ export interface operations {
     list_todos: {
         parameters: {
             query?: {
-                /** @description Default: all */
-                limit?: number | null;
+                limit?: number;
                 /** @description Continues a list; taken from the Link header of the page before */
                 after?: string | null;
                 /** @description Only these todos */

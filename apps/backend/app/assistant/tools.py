@@ -38,8 +38,8 @@ class Outcome:
 
 
 class Toolbox:
-    def __init__(self, db: Database, user: UUID) -> None:
-        self._db, self._user = db, user
+    def __init__(self, db: Database, user: UUID, quota: int) -> None:
+        self._db, self._user, self._quota = db, user, quota
         self._tools: dict[str, tuple[type[BaseModel], Callable[[Any], Awaitable[Outcome]]]] = {
             "list_todos": (args.ListTodos, self._list),
             "add_todo": (args.AddTodo, self._add),
@@ -62,13 +62,9 @@ class Toolbox:
         outcome.tool = cast("ToolName", call.name)
         return outcome
 
-    async def delete(self, todo: UUID) -> bool:
-        """Deletes what the user has agreed to; False: it is gone already."""
-        try:
-            await service.delete_todo(self._db, self._user, todo)
-        except ProblemError:
-            return False
-        return True
+    async def delete(self, todos: list[UUID]) -> list[UUID]:
+        """Deletes what the user has agreed to; returns what was still there."""
+        return await service.delete_todos(self._db, self._user, ids=todos)
 
     async def _list(self, wanted: args.ListTodos) -> Outcome:
         found: list[dict[str, Any]] = []
@@ -92,8 +88,8 @@ class Toolbox:
         return _result({"todos": found, "next": position and cursor.encode(position)})
 
     async def _add(self, wanted: args.AddTodo) -> Outcome:
-        title = TodoCreate(title=wanted.title).title
-        row = await service.create_todo(self._db, self._user, title)
+        todo = TodoCreate(title=wanted.title)
+        row = await service.create_todo(self._db, self._user, todo, self._quota)
         return _result({"added": _shown(row)}, row)
 
     async def _update(self, wanted: args.UpdateTodo) -> Outcome:

@@ -52,7 +52,7 @@ class Means:
 class Turn:
     def __init__(self, means: Means, lease: Lease, emit: Emit) -> None:
         self._means, self._lease, self._emit = means, lease, emit
-        self._toolbox = Toolbox(means.db, lease.user)
+        self._toolbox = Toolbox(means.db, lease.user, means.settings.todos_per_user)
         self._asked: Asked | None = None
         self._text: list[str] = []
         self._unfinished: list[str] = []  # text of the step that is under way
@@ -160,12 +160,8 @@ class Turn:
 
     async def _delete(self, todos: list[UUID]) -> None:
         await self._lease.renew()
-        deleted: list[UUID] = []
-        try:
-            for todo in todos:
-                deleted += [todo] if await self._toolbox.delete(todo) else []
-        finally:  # an outage in between does not make undone what was done
-            self._touch(ToolEvent(tool="delete_todos", touched=deleted))
+        deleted = await self._toolbox.delete(todos)
+        self._touch(ToolEvent(tool="delete_todos", touched=deleted))
 
     async def _ask_to_confirm(self) -> None:
         todos = [NamedTodo(id=row.id, title=row.title) for row in self._to_delete.values()]
