@@ -29,7 +29,9 @@ from app.assistant.schemas import (
 )
 from app.assistant.tools import Outcome, Toolbox, definitions
 from app.assistant.upstream import Upstream
+from app.core import limits
 from app.core.db import Database
+from app.core.limits import Bucket
 from app.core.settings import Settings
 from app.todos.repository import TodoRow
 
@@ -38,6 +40,10 @@ MAX_QUOTED = 5  # titles in the history's question
 CHARACTERS_PER_TOKEN = 3  # where the server does not tell how many it used
 
 type Emit = Callable[[Event], None]
+
+
+def token_bucket(user: UUID, settings: Settings) -> Bucket:
+    return Bucket(f"assistant tokens {user}", settings.assistant_tokens_per_day, 24 * 3600)
 
 
 @dataclass(frozen=True)
@@ -104,6 +110,13 @@ class Turn:
             user, holder = self._lease.user, self._lease.holder
             if not await repository.store(conn, user, holder, self._asked, answer):
                 raise interrupted()
+
+    async def charge(self) -> None:
+        """Counts what the model read and wrote, whatever came of it."""
+        if self._tokens:
+            async with self._means.db.connection() as conn:
+                bucket = token_bucket(self._lease.user, self._means.settings)
+                await limits.take(conn, bucket, self._tokens)
 
     async def _work(self) -> UUID:
         for _ in range(self._means.settings.assistant_max_steps):

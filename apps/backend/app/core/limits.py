@@ -34,6 +34,7 @@ class Bucket:
 _FILL = "greatest(kept.empty_at, now()) + (excluded.empty_at - now())"
 _UNIT = "(extract(epoch FROM excluded.empty_at - now()) / %(units)s)::float8"
 _OVERFLOW = f"(extract(epoch FROM {_FILL} - now())::float8 - %(seconds)s + {_UNIT})"
+_EXPONENT = f"greatest(-9, least({_OVERFLOW} / {_UNIT}, 30))"
 
 # A statement begins with this and reads `wait`. No lock but those of the rows, always in the same
 # order: of two at once, the second waits for the first and then finds what that one counted.
@@ -47,7 +48,7 @@ WITH asked AS (
     WHERE NOT EXISTS (SELECT FROM limits JOIN asked USING (key) WHERE free_at > now())
     ORDER BY key
     ON CONFLICT (key) DO UPDATE SET empty_at = {_FILL}, free_at = now() + make_interval(
-        secs => greatest(0, least(power(2, least({_OVERFLOW} / {_UNIT}, 30)), {_OVERFLOW}))
+        secs => greatest(0, least(power(2, {_EXPONENT}), {_OVERFLOW}))
     )
     WHERE kept.free_at <= now()
     RETURNING key
