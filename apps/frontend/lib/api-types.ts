@@ -383,7 +383,7 @@ export interface components {
          * Kind
          * @enum {string}
          */
-        Kind: "unreachable" | "waking up" | "wrong password" | "no such database" | "endpoint refused" | "TLS refused" | "quota exceeded" | "too many connections" | "busy" | "failed";
+        Kind: "unreachable" | "waking up" | "wrong password" | "no such database" | "endpoint refused" | "TLS refused" | "quota exceeded" | "too many connections" | "locked" | "busy" | "failed";
         /** Message */
         Message: {
             /**
