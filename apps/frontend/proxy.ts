@@ -26,4 +26,4 @@ function forDevelopment(request: NextRequest): NextResponse | undefined {
   return NextResponse.rewrite(new URL(pathname + search, base));
 }
 
-export const config = { matcher: "/((?!_next/static/|(?:|active|completed|sign-in|sign-up|account/delete)$).*)" };
+export const config = { matcher: "/((?!_next/static/|(?:|active|completed|sign-in|sign-up|account(?:/delete)?)$).*)" };

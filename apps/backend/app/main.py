@@ -42,9 +42,8 @@ def create_app(settings: Settings) -> FastAPI:
         app.state.database = database
         metrics.watch(database)
         shutdown.attach()
-        app.state.accounts = Accounts(
-            database, passwords, Tokens(settings.auth_secret.get_secret_value())
-        )
+        tokens = Tokens(settings.auth_secret.get_secret_value())
+        app.state.accounts = Accounts(database, passwords, tokens, settings.sign_ups_per_hour)
         app.state.assistant = Assistant(settings, database)
         await database.open()
         try:

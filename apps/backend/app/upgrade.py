@@ -35,6 +35,8 @@ def upgrade(
         with engine.begin() as connection:
             connection.execute(text("SET LOCAL lock_timeout = '30s'"))
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": lock_key})
+            # What waits for a table's lock makes all others wait behind it.
+            connection.execute(text("SET LOCAL lock_timeout = '3s'"))
             config.attributes["connection"] = connection
             driver = connection.connection.driver_connection
             if driver is None or not is_behind(driver):

@@ -5,9 +5,8 @@ from uuid import UUID, uuid4
 
 from httpx import AsyncClient
 
-from app.users.credential import COOKIE
-
 ORIGIN = "http://todo.test:8080"
+COOKIE = "todo_8080_session"
 PASSWORD = "not-a-secret passphrase"
 
 

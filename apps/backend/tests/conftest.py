@@ -99,7 +99,7 @@ def serve() -> Serve:
 @pytest.fixture
 async def client(server: Postgres, serve: Serve) -> AsyncIterator[AsyncClient]:
     """Signed in as the local user, with nothing left of the test before."""
-    server.execute("TRUNCATE todos, idempotency_keys, sign_in_failures")
+    server.execute("TRUNCATE todos, idempotency_keys, limits")
     async with serve(server.url()) as client:
         yield client
 

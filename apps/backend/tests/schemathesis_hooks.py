@@ -16,6 +16,7 @@ CONFIRMATIONS = "/api/v1/assistant/confirmations/{confirmation_id}"
 OWN_ACCOUNT = {
     ("delete", "/api/v1/me"),  # ends its session
     ("delete", "/api/v1/session"),
+    ("put", "/api/v1/me/password"),
     ("post", CONFIRMATIONS),  # deletes its todos
 }
 KEY = "Idempotency-Key"

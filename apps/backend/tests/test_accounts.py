@@ -5,11 +5,12 @@ from uuid import UUID
 
 import psycopg
 import pytest
-from httpx import AsyncClient
+from httpx import AsyncClient, Response
 
 from app import migrate
+from app.main import create_app
 from tests.accounts import PASSWORD, credentials, new_email, sign_up
-from tests.conftest import Serve, bearer
+from tests.conftest import Serve, bearer, client_of, settings
 from tests.postgres import Postgres
 
 pytestmark = pytest.mark.anyio
@@ -169,7 +170,9 @@ async def test_an_account_goes_with_everything_that_is_its_own(
         await anonymous.post("/todos", json={"title": "y"}, headers=headers | key)
     second = (await anonymous.post("/session", json=credentials(other.email))).json()["token"]
     await anonymous.delete("/session", headers={"Authorization": f"Bearer {second}"})
-    answer = await anonymous.delete("/me", headers=member.bearer)
+    answer = await anonymous.request(
+        "DELETE", "/me", headers=member.bearer, json={"password": PASSWORD}
+    )
     assert (answer.status_code, answer.content) == (204, b"")
     assert (await anonymous.get("/me", headers=member.bearer)).status_code == 401
     answer = await anonymous.post("/session", json=credentials(member.email))
@@ -229,3 +232,71 @@ async def test_the_first_account_takes_over_the_todos_from_before(
         third = await sign_up(client)
         assert (await client.get("/todos", headers=third.bearer)).json() == []
         assert (await client.get("/me", headers=bearer(first.id))).status_code == 200
+
+
+async def test_a_new_password_ends_all_sessions_but_the_callers(anonymous: AsyncClient) -> None:
+    member = await sign_up(anonymous)
+    other = (await anonymous.post("/session", json=credentials(member.email))).json()["token"]
+    change = {"password": "not the password", "new_password": "not-a-secret either"}
+    answer = await anonymous.put("/me/password", json=change, headers=member.bearer)
+    assert (answer.status_code, answer.json()["code"]) == (403, "wrong-password")
+    change |= {"password": PASSWORD}
+    answer = await anonymous.put("/me/password", json=change, headers=member.bearer)
+    assert answer.status_code == 200
+    for token, status in ((member.token, 401), (other, 401), (answer.json()["token"], 200)):
+        me = await anonymous.get("/me", headers={"Authorization": f"Bearer {token}"})
+        assert me.status_code == status
+        todos = await anonymous.get("/todos", headers={"Authorization": f"Bearer {token}"})
+        assert todos.status_code == status
+    for password, status in ((PASSWORD, 401), (change["new_password"], 200)):
+        signed_in = await anonymous.post("/session", json=credentials(member.email, password))
+        assert signed_in.status_code == status
+
+
+async def test_signing_out_everywhere_ends_all_sessions(anonymous: AsyncClient) -> None:
+    member, bystander = await sign_up(anonymous), await sign_up(anonymous)
+    other = (await anonymous.post("/session", json=credentials(member.email))).json()["token"]
+    bearer = {"Authorization": f"Bearer {other}"}
+    # A session that has ended ends no others.
+    await anonymous.delete("/session", headers=bearer)
+    await anonymous.delete("/session?everywhere=true", headers=bearer)
+    assert (await anonymous.get("/me", headers=member.bearer)).status_code == 200
+    other = (await anonymous.post("/session", json=credentials(member.email))).json()["token"]
+    answer = await anonymous.delete("/session?everywhere=true", headers=member.bearer)
+    assert answer.status_code == 204
+    for token in (member.token, other):
+        me = await anonymous.get("/me", headers={"Authorization": f"Bearer {token}"})
+        assert me.status_code == 401
+    assert (await anonymous.get("/me", headers=bystander.bearer)).status_code == 200
+    again = (await anonymous.post("/session", json=credentials(member.email))).json()["token"]
+    me = await anonymous.get("/me", headers={"Authorization": f"Bearer {again}"})
+    assert me.status_code == 200
+
+
+async def test_deleting_an_account_takes_its_password(anonymous: AsyncClient) -> None:
+    member = await sign_up(anonymous)
+
+    async def delete(body: dict[str, str] | None) -> Response:
+        return await anonymous.request("DELETE", "/me", headers=member.bearer, json=body)
+
+    assert (await delete(None)).status_code == 422
+    # Whoever has the session alone may not guess on.
+    for _ in range(5):
+        wrong = await delete({"password": "not the password"})
+        assert (wrong.status_code, wrong.json()["code"]) == (403, "wrong-password")
+    assert (await delete({"password": PASSWORD})).json()["code"] == "too-many-attempts"
+    assert (await anonymous.get("/me", headers=member.bearer)).status_code == 200
+
+
+async def test_sign_ups_are_limited_for_each_client(server: Postgres) -> None:
+    app = create_app(settings(server.url(), sign_ups_per_hour=3))
+    server.execute("TRUNCATE limits")
+    async with app.router.lifespan_context(app), client_of(app) as client:
+        for _ in range(3):
+            await sign_up(client)
+        answer = await client.post("/users", json=credentials(new_email()))
+        assert (answer.status_code, answer.json()["code"]) == (429, "too-many-sign-ups")
+        assert 0 < int(answer.headers["retry-after"]) <= 1200
+        elsewhere = {"X-Forwarded-For": "8.8.4.4"}
+        answer = await client.post("/users", json=credentials(new_email()), headers=elsewhere)
+        assert answer.status_code == 201

@@ -1,12 +1,17 @@
 """The cookie, and what another site can do with it: nothing."""
 
+from datetime import UTC, datetime, timedelta
 from http.cookies import Morsel, SimpleCookie
 
+import jwt
 import pytest
 from httpx import AsyncClient, Response
 
-from app.users.credential import COOKIE
-from tests.accounts import ORIGIN, credentials, new_email, sign_up
+from app.main import create_app
+from app.users.tokens import ALGORITHM, ISSUER, LIFETIME, Tokens
+from tests.accounts import COOKIE, ORIGIN, PASSWORD, credentials, new_email, sign_up
+from tests.conftest import AUTH_SECRET, client_of, settings
+from tests.postgres import Postgres
 
 pytestmark = pytest.mark.anyio
 
@@ -14,8 +19,8 @@ HTTPS = {"X-Forwarded-Proto": "https"}
 
 
 def cookie_of(answer: Response) -> Morsel[str]:
-    (header,) = answer.headers.get_list("set-cookie")
-    return SimpleCookie(header)[COOKIE]
+    """The session's, which comes first."""
+    return SimpleCookie(answer.headers.get_list("set-cookie")[0])[COOKIE]
 
 
 @pytest.mark.parametrize(("headers", "secure"), [({}, ""), (HTTPS, True)])
@@ -26,7 +31,8 @@ async def test_its_attributes(
     for path in ("/users", "/session"):
         answer = await anonymous.post(path, json=credentials(email), headers=headers)
         cookie = cookie_of(answer)
-        assert cookie.value == answer.json()["token"]
+        me = await anonymous.get("/me", headers={"Cookie": f"{COOKIE}={cookie.value}"})
+        assert me.json()["email"] == email
         assert cookie["httponly"] is True
         assert cookie["samesite"] == "lax"
         assert cookie["path"] == "/"
@@ -35,10 +41,11 @@ async def test_its_attributes(
         assert cookie["secure"] == secure
 
 
-@pytest.mark.parametrize("path", ["/session", "/me"])
+@pytest.mark.parametrize("path", ["/session", "/me", "/session?everywhere=true"])
 async def test_it_is_taken_away_with_the_session(anonymous: AsyncClient, path: str) -> None:
     member = await sign_up(anonymous)
-    cookie = cookie_of(await anonymous.delete(path, headers=member.browser))
+    body = {"password": PASSWORD} if path == "/me" else None
+    cookie = cookie_of(await anonymous.request("DELETE", path, headers=member.browser, json=body))
     assert (cookie.value, cookie["max-age"], cookie["path"]) == ("", "0", "/")
     answer = await anonymous.get("/me", headers=member.browser)
     assert (answer.status_code, answer.json()["code"]) == (401, "not-signed-in")
@@ -97,7 +104,8 @@ async def test_the_origin_is_the_one_that_the_caller_sees(anonymous: AsyncClient
         {"X-Forwarded-Host": "todo.example", "Origin": "http://todo.example"},
         {"Host": "TODO.example", "Origin": "http://todo.example"},
     ):
-        answer = await anonymous.post("/todos", json=body, headers=member.browser | headers)
+        cookie = {"Cookie": f"todo_session={member.token}"}
+        answer = await anonymous.post("/todos", json=body, headers=cookie | headers)
         assert answer.status_code == 201
     # Where our own origin cannot be told, none is right.
     for headers in ({"Host": "no host", "Origin": ""}, {"Host": "no host", "Origin": "http://"}):
@@ -122,3 +130,88 @@ async def test_a_bearer_token_needs_no_origin(anonymous: AsyncClient) -> None:
     headers = member.bearer | {"Origin": "http://tool.example"}
     answer = await anonymous.post("/todos", json={"title": "x"}, headers=headers)
     assert answer.status_code == 201
+
+
+async def test_a_tunnel_that_ends_tls_keeps_nobody_out(server: Postgres) -> None:
+    """Its users have another scheme and host than the request that arrives."""
+    tunnel = {"Origin": "https://name-8080.app.example.dev"}
+    app = create_app(settings(server.url(), allowed_origins="https://other.example"))
+    async with app.router.lifespan_context(app), client_of(app) as client:
+        member = await sign_up(client)
+        body = credentials(member.email)
+        refused = await client.post("/session", json=body, headers=tunnel)
+        assert (refused.status_code, refused.json()["code"]) == (403, "foreign-origin")
+        assert tunnel["Origin"] in refused.json()["detail"]
+        assert "config.allowedOrigins" in refused.json()["detail"]
+        for headers, status in (
+            # What the browser says, and no page can.
+            (tunnel | {"Sec-Fetch-Site": "same-origin"}, 200),
+            (tunnel | {"Sec-Fetch-Site": "cross-site"}, 403),
+            (tunnel | {"Sec-Fetch-Site": "same-site"}, 403),
+            ({"Origin": "https://OTHER.example"}, 200),
+            ({"Origin": "https://other.example.evil"}, 403),
+        ):
+            answer = await client.post("/session", json=body, headers=headers)
+            assert answer.status_code == status
+            if status == 200:
+                assert cookie_of(answer)["secure"] is True
+
+
+async def test_two_profiles_on_one_host_have_cookies_of_their_own(anonymous: AsyncClient) -> None:
+    member, other = await sign_up(anonymous), await sign_up(anonymous)
+    at = {"Host": "localhost:8081"}
+    answer = await anonymous.post("/session", json=credentials(other.email), headers=at)
+    assert answer.headers["set-cookie"].startswith("todo_8081_session=")
+    both = {"Cookie": f"{COOKIE}={member.token}; todo_8081_session={other.token}"}
+    assert (await anonymous.get("/me", headers=both)).json()["email"] == member.email
+    assert (await anonymous.get("/me", headers=both | at)).json()["email"] == other.email
+
+
+async def test_the_cookie_of_the_release_before_is_good_until_sign_out(
+    anonymous: AsyncClient,
+) -> None:
+    member = await sign_up(anonymous)
+    old = {"Cookie": f"todo_session={member.token}", "Origin": ORIGIN}
+    assert (await anonymous.get("/me", headers=old)).status_code == 200
+    cleared = (await anonymous.delete("/session", headers=old)).headers.get_list("set-cookie")
+    assert {header.partition("=")[0] for header in cleared} == {"todo_session", COOKIE}
+
+
+async def test_a_browser_gets_the_token_as_a_cookie_alone(anonymous: AsyncClient) -> None:
+    email = new_email()
+    for headers in ({"Origin": ORIGIN}, {"Sec-Fetch-Site": "same-origin"}):
+        for path in ("/users", "/session"):
+            answer = await anonymous.post(path, json=credentials(email), headers=headers)
+            if answer.status_code != 409:
+                assert set(answer.json()) == {"token_type", "expires_at", "user"}
+                assert cookie_of(answer).value not in answer.text
+
+
+async def test_a_session_in_use_is_renewed(anonymous: AsyncClient) -> None:
+    member = await sign_up(anonymous)
+    now = datetime.now(UTC)
+    tokens = Tokens(AUTH_SECRET)
+
+    def aged(days: float) -> str:
+        claims = tokens.read(member.token)
+        assert claims is not None
+        payload = {
+            "iss": ISSUER, "sub": str(member.id), "jti": str(claims.id),
+            "iat": claims.began_at.timestamp(), "exp": now + LIFETIME - timedelta(days=days),
+        }  # fmt: skip
+        return jwt.encode(payload, AUTH_SECRET, ALGORITHM)
+
+    fresh = await anonymous.get("/todos", headers={"Cookie": f"{COOKIE}={aged(0.9)}"})
+    assert "set-cookie" not in fresh.headers
+    by_token = await anonymous.get("/todos", headers={"Authorization": f"Bearer {aged(2)}"})
+    assert "set-cookie" not in by_token.headers
+    renewed = cookie_of(await anonymous.get("/todos", headers={"Cookie": f"{COOKIE}={aged(2)}"}))
+    assert renewed["max-age"] == str(7 * 24 * 3600)
+    claims = tokens.read(renewed.value)
+    assert claims is not None
+    assert claims.expires_at - now > LIFETIME - timedelta(minutes=1)
+    # It is still the same session: ending it ends the older token and the newer one.
+    await anonymous.delete("/session", headers={"Authorization": f"Bearer {member.token}"})
+    for token in (aged(2), renewed.value):
+        ended = await anonymous.get("/todos", headers={"Cookie": f"{COOKIE}={token}"})
+        assert (ended.status_code, "set-cookie" in ended.headers) == (401, False)

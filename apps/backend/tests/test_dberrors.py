@@ -83,3 +83,20 @@ def test_only_what_may_pass_is_waited_for_long() -> None:
     passing = {classify(psycopg.OperationalError(text)).kind for text in CASES if
                classify(psycopg.OperationalError(text)).passing}  # fmt: skip
     assert passing == {Kind.UNREACHABLE, Kind.WAKING_UP, Kind.TOO_MANY_CONNECTIONS}
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (psycopg.errors.LockNotAvailable("canceling statement due to lock timeout"), Kind.LOCKED),
+        (psycopg.errors.LockNotAvailable("Anfrage wegen Zeitlimit abgebrochen"), Kind.LOCKED),
+        (psycopg.errors.TooManyConnections("Verbindungslimit erreicht"), Kind.TOO_MANY_CONNECTIONS),
+        (psycopg.errors.InvalidPassword("falsches Kennwort"), Kind.WRONG_PASSWORD),
+        (psycopg.errors.AdminShutdown("Verbindung wird abgebrochen"), Kind.WAKING_UP),
+        (psycopg.errors.QueryCanceled("canceling statement due to statement timeout"), Kind.OTHER),
+    ],
+)
+def test_the_sqlstate_comes_before_the_text(error: psycopg.Error, kind: Kind) -> None:
+    cause = classify(error)
+    assert cause.kind is kind
+    assert cause.advice.endswith(".")

@@ -6,6 +6,7 @@ import psycopg
 import pytest
 from httpx import AsyncClient, Response
 
+from app.users.repository import LOCAL_USER_ID
 from tests.accounts import sign_up
 from tests.postgres import Postgres
 
@@ -101,6 +102,19 @@ async def test_a_key_is_kept_for_a_day(server: Postgres, client: AsyncClient) ->
     with psycopg.connect(server.url()) as conn:
         kept = conn.execute("SELECT key FROM idempotency_keys").fetchall()
     assert kept == [("seven",)]  # what is older is removed
+
+
+async def test_old_keys_go_by_the_hundred(server: Postgres, client: AsyncClient) -> None:
+    server.execute(
+        "INSERT INTO idempotency_keys"
+        " (user_id, key, request_digest, todo_id, title, position, created_at)"
+        f" SELECT '{LOCAL_USER_ID}', number, '', gen_random_uuid(), 'x', 1, now() - interval '2 d'"
+        " FROM generate_series(1, 250) AS number"
+    )
+    for number, left in enumerate((151, 52, 3)):
+        assert (await post(client, f"new-{number}", title="milk")).status_code == 201
+        with psycopg.connect(server.url()) as conn:
+            assert conn.execute("SELECT count(*) FROM idempotency_keys").fetchone() == (left,)
 
 
 @pytest.mark.parametrize("key", ["", " ", "two words", "x" * 256, "\x7f", "ü"])

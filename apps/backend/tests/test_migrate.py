@@ -72,7 +72,7 @@ def test_from_empty_and_again(empty: str, run: Run) -> None:
     code, output = run(empty)
     assert (code, "schema migrated" in output) == (0, True)
     assert rows(empty, "SELECT id FROM users") == [(LOCAL_USER_ID,)]
-    assert rows(empty, "SELECT version_num FROM alembic_version") == [("0003",)]
+    assert rows(empty, "SELECT version_num FROM alembic_version") == [("0004",)]
     code, output = run(empty)
     assert (code, "schema is up to date" in output) == (0, True)
 
@@ -114,6 +114,17 @@ def test_it_waits_for_the_lock(empty: str) -> None:
         assert process.poll() is None
     output, _ = process.communicate(timeout=20)
     assert process.returncode == 0, output
+
+
+def test_it_does_not_wait_for_ever_for_a_lock_on_tables(empty: str) -> None:
+    with psycopg.connect(empty) as conn:
+        conn.execute("CREATE TABLE users (somebody_elses int)")  # and does not commit
+        process = start(empty)
+        output, _ = process.communicate(timeout=40)
+    assert process.returncode == migrate.EXIT_CODES[Kind.OTHER], output
+    assert "locked: " in output
+    assert "unreachable" not in output
+    assert "pg_stat_activity" in output
 
 
 def test_a_newer_schema_is_left_alone(empty: str, run: Run) -> None:

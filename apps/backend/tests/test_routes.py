@@ -16,7 +16,7 @@ from httpx import AsyncClient, Response
 
 from app.openapi import document
 from app.users.tokens import Tokens
-from tests.accounts import ORIGIN, Member, sign_up
+from tests.accounts import ORIGIN, PASSWORD, Member, sign_up
 from tests.conftest import AUTH_SECRET
 
 pytestmark = pytest.mark.anyio
@@ -115,7 +115,9 @@ async def revoked(client: AsyncClient, member: Member) -> str:
 
 
 async def deleted_user(client: AsyncClient, member: Member) -> str:
-    answer = await client.delete("/me", headers=member.bearer)
+    answer = await client.request(
+        "DELETE", "/me", headers=member.bearer, json={"password": PASSWORD}
+    )
     assert answer.status_code == 204
     return member.token
 

@@ -6,6 +6,10 @@ import psycopg
 import pytest
 from httpx import AsyncClient
 
+from app.main import create_app
+from app.users.repository import LOCAL_USER_ID
+from tests.accounts import sign_up
+from tests.conftest import client_of, settings
 from tests.postgres import Postgres
 
 pytestmark = pytest.mark.anyio
@@ -156,6 +160,49 @@ async def test_pages_join_to_the_whole_list(client: AsyncClient) -> None:
         assert url == "" or url.startswith("http://todo.test:8080/api/v1/todos?limit=2&after=")
     assert [len(page) for page in pages] == [2, 2, 2, 1]
     assert [todo for page in pages for todo in page] == everything
+
+
+async def test_no_page_has_more_than_500(server: Postgres, client: AsyncClient) -> None:
+    server.execute(
+        "INSERT INTO todos (user_id, title, position)"
+        f" SELECT '{LOCAL_USER_ID}', 'x', number FROM generate_series(1, 501) AS number"
+    )
+    page = await client.get("/todos")
+    assert len(page.json()) == 500
+    assert len((await client.get(page.links["next"]["url"])).json()) == 1
+    assert (await client.get("/todos?limit=501")).status_code == 422
+
+
+async def test_of_one_position_the_older_todo_comes_first(client: AsyncClient) -> None:
+    names = [f"todo {number}" for number in range(8)]
+    for name in names:
+        await add(client, name, 1)
+    assert await titles(client) == names
+    url, read = "/todos?limit=3", []
+    while url:
+        answer = await client.get(url)
+        read += [todo["title"] for todo in answer.json()]
+        url = answer.links.get("next", {}).get("url", "")
+    assert read == names
+
+
+async def test_there_is_a_quota_of_todos(server: Postgres) -> None:
+    app = create_app(settings(server.url(), todos_per_user=3))
+    async with app.router.lifespan_context(app), client_of(app) as client:
+        client.headers.update((await sign_up(client)).bearer)
+        key = {"Idempotency-Key": "third"}
+        await add(client, "first")
+        first = await add(client, "second")
+        made = await client.post("/todos", json={"title": "third"}, headers=key)
+        for headers in ({}, {"Idempotency-Key": "fourth"}):
+            answer = await client.post("/todos", json={"title": "fourth"}, headers=headers)
+            assert (answer.status_code, answer.json()["code"]) == (409, "too-many-todos")
+            assert "3 todos" in answer.json()["detail"]
+        # What was made before the limit was reached is still what it was.
+        again = await client.post("/todos", json={"title": "third"}, headers=key)
+        assert (again.status_code, again.json()) == (201, made.json())
+        await client.delete(f"/todos/{first['id']}")
+        await add(client, "fourth")
 
 
 async def test_a_full_last_page_has_no_next(client: AsyncClient) -> None:

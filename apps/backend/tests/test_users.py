@@ -8,6 +8,8 @@ import pytest
 from app.core.db import Database
 from app.core.problems import ProblemError
 from app.todos import service
+from app.todos.repository import TodoRow
+from app.todos.schemas import TodoCreate
 from app.users.current import LOCAL_USER_ID
 from tests.postgres import Postgres
 
@@ -30,9 +32,13 @@ def other(server: Postgres) -> UUID:
     return user
 
 
+async def add(database: Database, user: UUID, title: str) -> TodoRow:
+    return await service.create_todo(database, user, TodoCreate(title=title), 10)
+
+
 async def test_nobody_reaches_anothers_todos(database: Database, other: UUID) -> None:
-    mine = await service.create_todo(database, LOCAL_USER_ID, "mine", 5)
-    theirs = await service.create_todo(database, other, "theirs")
+    mine = await add(database, LOCAL_USER_ID, "mine")
+    theirs = await add(database, other, "theirs")
     assert theirs.order == 1
     assert (await service.list_todos(database, other)).todos == [theirs]
     for attempt in (
@@ -42,13 +48,13 @@ async def test_nobody_reaches_anothers_todos(database: Database, other: UUID) ->
     ):
         with pytest.raises(ProblemError, match="There is no todo"):
             await attempt
-    assert await service.delete_todos(database, other) == 1
+    assert await service.delete_todos(database, other) == [theirs.id]
     assert (await service.list_todos(database, LOCAL_USER_ID)).todos == [mine]
 
 
 async def test_a_users_todos_go_with_the_user(
     server: Postgres, database: Database, other: UUID
 ) -> None:
-    await service.create_todo(database, other, "theirs")
+    await add(database, other, "theirs")
     server.execute(f"DELETE FROM users WHERE id = '{other}'")
     assert (await service.list_todos(database, other)).todos == []

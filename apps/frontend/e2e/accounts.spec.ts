@@ -46,6 +46,7 @@ test("sign-up, a todo, sign-out, sign-in, and the account's end", async ({ page 
   await expect(row(page, "Mine alone")).toBeVisible();
   await page.goto("/account/delete");
   await expect(page.getByText(somebody.email)).toBeVisible();
+  await password(page).fill(somebody.password);
   await page.getByRole("button", { name: "Delete account and todos" }).click();
   await expect(page.getByRole("status")).toHaveText("Your account and its todos have been deleted.");
   await page.goto("/");
@@ -91,7 +92,7 @@ test("the session is a cookie that no script reads", async ({ page, context, acc
   await open(page, "/sign-in");
   await enter(page, account);
   await expect(field(page)).toBeVisible();
-  const cookie = (await context.cookies()).find(({ name }) => name === "todo_session");
+  const cookie = (await context.cookies()).find(({ name }) => name.endsWith("session"));
   expect(cookie).toMatchObject({ httpOnly: true, sameSite: "Lax", path: "/", secure: page.url().startsWith("https") });
   expect(await page.evaluate(() => document.cookie)).toBe("");
   expect(await page.content()).not.toContain(cookie?.value);
@@ -150,7 +151,7 @@ test("somebody else who signs in in another tab gets nothing of this one", async
   await expect(other.getByText("Nothing to do yet")).toBeVisible();
 
   const { origin } = new URL(other.url());
-  expect((await other.request.delete("/api/v1/me", { headers: { origin } })).status()).toBe(204);
+  expect((await other.request.delete("/api/v1/me", { headers: { origin }, data: { password: somebody.password } })).status()).toBe(204);
   refusedOnPurpose(complaints);
   await todos.signIn();
   await todos.expectTodos({});

@@ -70,8 +70,9 @@ export class Account {
 
   /** With all that is its; also after it has signed out, or is gone. */
   async delete(): Promise<void> {
-    if ((await this.call("DELETE", "/me")).status() === 204) return;
-    if (await this.signIn()) expect((await this.call("DELETE", "/me")).status()).toBe(204);
+    const { password } = this;
+    if ((await this.call("DELETE", "/me", { password })).status() === 204) return;
+    if (await this.signIn()) expect((await this.call("DELETE", "/me", { password })).status()).toBe(204);
   }
 }
 

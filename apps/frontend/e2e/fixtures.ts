@@ -46,7 +46,9 @@ export { expect };
 /** The cookie that signing in would set. */
 async function signIn(context: BrowserContext, baseURL: string | undefined, account: Account): Promise<void> {
   const url = baseURL ?? "";
-  await context.addCookies([{ name: "todo_session", value: account.token, url, httpOnly: true, sameSite: "Lax" }]);
+  const { port } = new URL(url);
+  const name = port ? `todo_${port}_session` : "todo_session";
+  await context.addCookies([{ name, value: account.token, url, httpOnly: true, sameSite: "Lax" }]);
 }
 
 export const field = (page: Page): Locator => page.getByPlaceholder("What needs to be done?");

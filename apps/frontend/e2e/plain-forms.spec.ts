@@ -22,6 +22,7 @@ test.describe("without JavaScript", () => {
 
     await menu(page);
     await page.getByRole("link", { name: "Delete account" }).click();
+    await password(page).fill(somebody.password);
     await page.getByRole("button", { name: "Delete account and todos" }).click();
     await expect(page.getByRole("status")).toHaveText("Your account and its todos have been deleted.");
     await enter(page, somebody);

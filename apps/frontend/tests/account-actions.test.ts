@@ -142,8 +142,27 @@ describe("leaving by a plain form", () => {
 
   it("deletes the account", async () => {
     const backend = new FakeBackend();
-    expect(location(await send({ do: "delete-account" }))).toBe("/sign-in?notice=deleted");
+    expect(location(await send({ do: "delete-account", password: "12345678" }))).toBe("/sign-in?notice=deleted");
     expect(backend.changes).toEqual(["DELETE /api/v1/me"]);
+    expect(backend.calls.at(-1)?.body).toEqual({ password: "12345678" });
+  });
+
+  it("changes the password, and ends all sessions", async () => {
+    const backend = new FakeBackend();
+    backend.failures.push(new Response(null, { status: 204 }));
+    const change = { do: "change-password", password: "12345678", "new-password": "87654321" };
+    expect(location(await send(change))).toBe("/account?changed=");
+    expect(backend.calls.at(-1)?.body).toEqual({ password: "12345678", new_password: "87654321" });
+    for (const [status, code, failed] of [
+      [403, "wrong-password", "wrong-password"],
+      [429, "too-many-attempts", "too-many-attempts"],
+      [422, "validation", "password-length"],
+    ] as const) {
+      backend.failures.push(Response.json({ status, detail: "no", code }, { status }));
+      expect(location(await send(change))).toBe(`/account?failed=${failed}`);
+    }
+    expect(location(await send({ do: "sign-out-everywhere" }))).toBe("/sign-in?notice=signed-out");
+    expect(backend.calls.at(-1)).toMatchObject({ method: "DELETE", path: "/api/v1/session" });
   });
 
   it("says so when it did not work", async () => {

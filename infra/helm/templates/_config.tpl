@@ -7,8 +7,19 @@
 {{- define "todo.config.data" -}}
 API_BASE_URL: {{ include "todo.apiBaseUrl" . | quote }}
 ENVIRONMENT: {{ .Values.config.environment | quote }}
+ALLOWED_ORIGINS: {{ .Values.config.allowedOrigins | quote }}
+{{- with .Values.config.limits }}
+SIGN_UPS_PER_HOUR: {{ .signUpsPerHour | int64 | quote }}
+TODOS_PER_USER: {{ .todosPerUser | int64 | quote }}
+ASSISTANT_TOKENS_PER_DAY: {{ .assistantTokensPerDay | int64 | quote }}
+{{- end }}
 OPENAI_BASE_URL: {{ .Values.config.openai.baseUrl | quote }}
 OPENAI_MODEL: {{ .Values.config.openai.model | quote }}
+{{- end }}
+
+{{/* The entries that the backend reads; takes the root, gives the list that the templates below take, as JSON. */}}
+{{- define "todo.config.backendKeys" -}}
+["ENVIRONMENT", "OPENAI_BASE_URL", "OPENAI_MODEL", "ALLOWED_ORIGINS", "SIGN_UPS_PER_HOUR", "TODOS_PER_USER", "ASSISTANT_TOKENS_PER_DAY"]
 {{- end }}
 
 {{/*

@@ -43,6 +43,7 @@ impl Kind {
 pub struct Account {
     address: String,
     email: String,
+    password: String,
     token: String,
 }
 
@@ -54,7 +55,8 @@ impl Account {
     pub fn sign_up(address: &str) -> Result<Self> {
         let (name, password) = (Secret::random(8)?, Secret::random(16)?);
         let email = format!("bench-{}@example.com", name.expose());
-        let body = json!({"email": email, "password": password.expose()});
+        let password = password.expose().to_owned();
+        let body = json!({"email": email, "password": password});
         let mut response = agent(TIMEOUT)
             .post(format!("{address}/api/v1/users"))
             .send_json(&body)
@@ -63,7 +65,7 @@ impl Account {
         let text = response.body_mut().read_to_string().unwrap_or_default();
         let answer: Value = serde_json::from_str(&text).unwrap_or_default();
         match (status, answer["token"].as_str()) {
-            (201, Some(token)) => Ok(Self { address: address.to_owned(), email, token: token.to_owned() }),
+            (201, Some(token)) => Ok(Self { address: address.to_owned(), email, password, token: token.to_owned() }),
             _ => {
                 let what = format!("{address}/api/v1/users answers {status} to a sign-up, not 201 with a token");
                 Err(Failure::new(Class::Proof, what).help("cargo xtask logs backend").into())
@@ -74,7 +76,8 @@ impl Account {
     /// Deletes the user and all its todos.
     pub fn delete(&self) -> Result<()> {
         let request = agent(DELETION).delete(format!("{}/api/v1/me", self.address));
-        let response = request.header("Authorization", self.bearer()).call();
+        let request = request.header("Authorization", self.bearer()).force_send_body();
+        let response = request.send_json(json!({"password": self.password}));
         let status = response.with_context(|| format!("deleting {}", self.email))?.status().as_u16();
         // Gone already is as good.
         if status != 204 && status != 401 {

@@ -57,6 +57,7 @@ FAILURES: tuple[int | Example, ...] = (
             failures.busy(),
             failures.not_configured(),
             failures.key_refused(),
+            failures.tokens_used_up(900),
             failures.rate_limited(failures.DEFAULT_RETRY_SECONDS),
             failures.unavailable("The AI provider did not answer in time. Try again."),
             failures.limit_reached("The answer became too long and was cut. Ask for less."),

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
+from app.core.limits import refusal
 from app.core.problems import ProblemError
 
 DEFAULT_RETRY_SECONDS = 20
@@ -55,6 +56,11 @@ def rate_limited(seconds: int) -> ProblemError:
         f"The AI provider takes no more requests at the moment. Try again in {seconds} s.",
         {"Retry-After": str(seconds)},
     )
+
+
+def tokens_used_up(seconds: int) -> ProblemError:
+    what = "The assistant has read and written for you as much as it may in a day"
+    return refusal("assistant-tokens-used-up", what, seconds)
 
 
 def interrupted() -> ProblemError:

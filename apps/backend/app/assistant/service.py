@@ -12,14 +12,16 @@ from app.assistant.failures import (
     limit_reached,
     not_configured,
     nothing_to_answer,
+    tokens_used_up,
     unavailable,
 )
 from app.assistant.lease import Lease
 from app.assistant.repository import ConfirmationRow, MessageRow
 from app.assistant.run import Run
 from app.assistant.schemas import DoneEvent, ErrorEvent
-from app.assistant.turn import Emit, Means, Turn
+from app.assistant.turn import Emit, Means, Turn, token_bucket
 from app.assistant.upstream import Upstream
+from app.core import limits
 from app.core.db import Database, DatabaseUnavailableError
 from app.core.problems import ProblemError, describe, internal_error, unavailable_database
 from app.core.settings import Settings
@@ -63,13 +65,13 @@ class Assistant:
 
     async def ask(self, user: UUID, question: str, path: str, *, resume: bool) -> Run:
         """Raises ProblemError: off, or another request of the user goes on."""
-        means = self._means()
+        means = await self._means(user)
         lease = await Lease.take(self._db, user)
         return self._run(means, lease, path, lambda turn: turn.ask(question, resume=resume))
 
     async def answer(self, user: UUID, confirmation: UUID, path: str, *, approve: bool) -> Run:
         """Raises ProblemError: as `ask`, or there is nothing to be answered."""
-        means = self._means()
+        means = await self._means(user)
         lease = await Lease.take(self._db, user)
         try:
             row = await self._claim(user, confirmation)
@@ -87,9 +89,13 @@ class Assistant:
                 raise already_answered()
         raise nothing_to_answer()
 
-    def _means(self) -> Means:
+    async def _means(self, user: UUID) -> Means:
         if self._upstream is None:
             raise not_configured()
+        async with self._db.connection() as conn:
+            seconds = await limits.take(conn, token_bucket(user, self._settings))
+        if seconds:
+            raise tokens_used_up(seconds)
         return Means(self._db, self._upstream, self._settings)
 
     def _run(
@@ -141,6 +147,10 @@ async def _conclude(
             if answer is None:
                 await _store_what_is_there(turn)
             await lease.release()
+            try:
+                await turn.charge()
+            except Exception:
+                log.exception("assistant: the tokens of an answer were not counted")
     finally:
         seconds = round(time.monotonic() - started, 1)
         outcome = "done" if answer else problem.code if problem else "given up"

@@ -47,8 +47,8 @@ class Outcome:
 
 
 class Toolbox:
-    def __init__(self, db: Database, user: UUID) -> None:
-        self._db, self._user = db, user
+    def __init__(self, db: Database, user: UUID, quota: int) -> None:
+        self._db, self._user, self._quota = db, user, quota
         self.added: list[str] = []  # titles that the answer added before it was cut
         self._tools: dict[str, tuple[type[BaseModel], Callable[[Any], Awaitable[Outcome]]]] = {
             "list_todos": (args.ListTodos, self._list),
@@ -72,13 +72,14 @@ class Toolbox:
         outcome.tool = cast("ToolName", call.name)
         return outcome
 
-    async def carry_out(self, held: Held) -> bool:
-        """Does what the user has agreed to; False: the todo is gone already."""
+    async def delete(self, todos: list[UUID]) -> list[UUID]:
+        """Deletes what the user has agreed to; returns what was still there."""
+        return await service.delete_todos(self._db, self._user, ids=todos)
+
+    async def change(self, todo: UUID, changes: dict[str, Any]) -> bool:
+        """Makes a change that the user has agreed to; False: the todo is gone already."""
         try:
-            if held.changes is None:
-                await service.delete_todo(self._db, self._user, held.todo)
-            else:
-                await service.update_todo(self._db, self._user, held.todo, held.changes)
+            await service.update_todo(self._db, self._user, todo, changes)
         except ProblemError:
             return False
         return True
@@ -105,11 +106,11 @@ class Toolbox:
         return _result({"todos": found, "next": position and cursor.encode(position)})
 
     async def _add(self, wanted: args.AddTodo) -> Outcome:
-        title = TodoCreate(title=wanted.title).title
-        if title in self.added:
-            self.added.remove(title)
-            return _result({"added before": title})
-        row = await service.create_todo(self._db, self._user, title)
+        todo = TodoCreate(title=wanted.title)
+        if todo.title in self.added:
+            self.added.remove(todo.title)
+            return _result({"added before": todo.title})
+        row = await service.create_todo(self._db, self._user, todo, self._quota)
         return _result({"added": _shown(row)}, row)
 
     async def _update(self, wanted: args.UpdateTodo) -> Outcome:

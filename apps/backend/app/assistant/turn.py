@@ -33,7 +33,9 @@ from app.assistant.schemas import (
 )
 from app.assistant.tools import Held, Outcome, Toolbox, added_titles, definitions
 from app.assistant.upstream import Upstream
+from app.core import limits
 from app.core.db import Database
+from app.core.limits import Bucket
 from app.core.settings import Settings
 
 CONFIRM_SECONDS = 600
@@ -41,6 +43,10 @@ MAX_QUOTED = 5  # titles in the history's question
 CHARACTERS_PER_TOKEN = 3  # where the server does not tell how many it used
 
 type Emit = Callable[[Event], None]
+
+
+def token_bucket(user: UUID, settings: Settings) -> Bucket:
+    return Bucket(f"assistant tokens {user}", settings.assistant_tokens_per_day, 24 * 3600)
 
 
 @dataclass(frozen=True)
@@ -55,7 +61,7 @@ class Means:
 class Turn:
     def __init__(self, means: Means, lease: Lease, emit: Emit) -> None:
         self._means, self._lease, self._emit = means, lease, emit
-        self._toolbox = Toolbox(means.db, lease.user)
+        self._toolbox = Toolbox(means.db, lease.user, means.settings.todos_per_user)
         self._asked: Asked | None = None
         self._text: list[str] = []
         self._unfinished: list[str] = []  # text of the step that is under way
@@ -115,6 +121,13 @@ class Turn:
             if not await repository.store(conn, user, holder, self._asked, answer):
                 raise interrupted()
 
+    async def charge(self) -> None:
+        """Counts what the model read and wrote, whatever came of it."""
+        if self._tokens:
+            async with self._means.db.connection() as conn:
+                bucket = token_bucket(self._lease.user, self._means.settings)
+                await limits.take(conn, bucket, self._tokens)
+
     async def _work(self) -> UUID:
         for _ in range(self._means.settings.assistant_max_steps):
             calls = await self._step()
@@ -171,10 +184,12 @@ class Turn:
         await self._lease.renew()
         done: dict[ToolName, list[UUID]] = {}
         try:
+            to_delete = [one.todo for one in held if one.changes is None]
+            if to_delete:
+                done["delete_todos"] = await self._toolbox.delete(to_delete)
             for one in held:
-                tool: ToolName = "delete_todos" if one.changes is None else "update_todo"
-                touched = done.setdefault(tool, [])
-                touched += [one.todo] if await self._toolbox.carry_out(one) else []
+                if one.changes is not None and await self._toolbox.change(one.todo, one.changes):
+                    done.setdefault("update_todo", []).append(one.todo)
         finally:  # an outage in between does not make undone what was done
             for tool, touched in done.items():
                 self._touch(ToolEvent(tool=tool, touched=touched))

@@ -18,6 +18,7 @@ class Kind(StrEnum):
     QUOTA_EXCEEDED = "quota exceeded"
     TOO_MANY_CONNECTIONS = "too many connections"
     DIVERGED = "diverged"  # somebody else's migrations are in the database, and ours are not
+    LOCKED = "locked"  # somebody else holds what a migration has to change
     BUSY = "busy"  # all connections of this process are at work: nothing is wrong with the server
     OTHER = "failed"
 
@@ -124,6 +125,8 @@ _ADVICE = {
     Kind.DIVERGED: "Other code has migrated this database: use a branch of your own. At Neon:"
     " Branches, Create branch, then its connection string as DATABASE_URL in .env."
     " For a database that xtask made: cargo xtask teardown --data.",
+    Kind.LOCKED: "Another client holds a table or migrates: look into pg_stat_activity, end its"
+    " transaction, then try again.",
     Kind.BUSY: "More requests come than the database answers.",
     Kind.OTHER: "See the server's own log.",
 }
@@ -152,9 +155,25 @@ class Cause:
         return _ADVICE[self.kind]
 
 
+# First of all, for servers of any language; but for a refused connection libpq tells no SQLSTATE.
+# Not class 08: poolers use it for whatever they refuse.
+_SQLSTATES = {
+    "28": Kind.WRONG_PASSWORD,
+    "3D": Kind.NO_SUCH_DATABASE,
+    "53300": Kind.TOO_MANY_CONNECTIONS,
+    "55P03": Kind.LOCKED,
+    "57P": Kind.WAKING_UP,
+    "57014": Kind.OTHER,
+}
+
+
 def classify(error: BaseException) -> Cause:
     text = " ".join(str(error).split()).removeprefix("connection failed: ")
     text = text or type(error).__name__
+    state = getattr(error, "sqlstate", None) or ""
+    for start, kind in _SQLSTATES.items():
+        if state.startswith(start):
+            return Cause(kind, text)
     lowered = text.lower()
     # 'database "x" does not exist', but not 'role "x" does not exist' nor a missing table.
     if 'database "' in lowered and "does not exist" in lowered:

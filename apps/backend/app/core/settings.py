@@ -47,6 +47,11 @@ class Settings(BaseSettings):
     assistant_load_seconds: float = Field(100, gt=0)  # until it begins: models may have to load
     assistant_silence_seconds: float = Field(45, gt=0)  # without a sign of life from upstream
 
+    allowed_origins: str = ""  # besides the one that a request was sent to; separated by spaces
+    sign_ups_per_hour: int = Field(1000, ge=1)  # of one address
+    todos_per_user: int = Field(10_000, ge=1)
+    assistant_tokens_per_day: int = Field(1_000_000, ge=16)  # of one user
+
     @field_validator("log_level")
     @classmethod
     def _known_level(cls, value: str) -> str:
@@ -93,6 +98,10 @@ class Settings(BaseSettings):
         ):
             raise ValueError(f"is a placeholder; {MAKE_ONE}")
         return value
+
+    @property
+    def origins(self) -> set[str]:
+        return set(self.allowed_origins.lower().split())
 
     @property
     def migration_url(self) -> str:

@@ -8,15 +8,14 @@ from uuid import UUID
 
 from fastapi import APIRouter, Header, Path, Query, Request, Response
 
-from app.core.dependencies import CurrentDatabase
+from app.core.dependencies import CurrentDatabase, CurrentSettings
 from app.core.problems import Example, headers, responses
 from app.core.urls import caller_origin
 from app.todos import cursor, service
 from app.todos.repository import TodoRow
-from app.todos.schemas import TODO_ID, Todo, TodoCreate, TodosUpdate, TodoUpdate
+from app.todos.schemas import MAX_PAGE, TODO_ID, Todo, TodoCreate, TodosUpdate, TodoUpdate
 from app.users.current import CurrentClaims, CurrentUser, not_signed_in
 
-MAX_PAGE = 500
 MAX_NAMED = 100
 MAX_AGE = 100 * 365 * 86_400_000  # far more than a page is open, and no overflow in Postgres
 
@@ -25,6 +24,7 @@ CHANGED = Example(412, "todo-changed", f"Todo {TODO_ID} has changed since that v
 KEY_REUSED = Example(
     422, "idempotency-key-reused", "This Idempotency-Key came with another todo before."
 )
+TOO_MANY = Example(409, "too-many-todos", service.too_many(10_000).detail)
 _ITEM = f"http://localhost:8080/api/v1/todos/{TODO_ID}"
 LINK = {
     "Link": (
@@ -57,7 +57,7 @@ async def list_todos(  # noqa: PLR0913, PLR0917 - what FastAPI injects
     response: Response,
     db: CurrentDatabase,
     caller: CurrentClaims,
-    limit: Annotated[int | None, Query(ge=1, le=MAX_PAGE, description="Default: all")] = None,
+    limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = MAX_PAGE,
     after: Annotated[
         str | None,
         Query(
@@ -70,7 +70,7 @@ async def list_todos(  # noqa: PLR0913, PLR0917 - what FastAPI injects
         Query(alias="id", max_length=MAX_NAMED, description="Only these todos"),
     ] = None,
 ) -> list[Todo]:
-    """All todos in their order; with `limit`, a page, whose Link header leads to the next."""
+    """The todos in their order: a page, whose Link header leads to the next."""
     collection = _collection(request)
     page = await service.list_callers_todos(
         db, caller, after=cursor.decode(after) if after else None, limit=limit, ids=ids
@@ -84,12 +84,15 @@ async def list_todos(  # noqa: PLR0913, PLR0917 - what FastAPI injects
     return [_render(collection, row) for row in page.todos]
 
 
-@router.post("", status_code=201, responses=responses(422, KEY_REUSED, 503) | headers(201, CREATED))
+@router.post(
+    "", status_code=201, responses=responses(422, KEY_REUSED, TOO_MANY, 503) | headers(201, CREATED)
+)
 async def create_todo(  # noqa: PLR0913, PLR0917 - what FastAPI injects
     request: Request,
     response: Response,
     body: TodoCreate,
     db: CurrentDatabase,
+    settings: CurrentSettings,
     user: CurrentUser,
     idempotency_key: Annotated[
         str | None,
@@ -102,12 +105,11 @@ async def create_todo(  # noqa: PLR0913, PLR0917 - what FastAPI injects
     ] = None,
 ) -> Todo:
     """A new todo, open."""
+    quota = settings.todos_per_user
     if idempotency_key is None:
-        row = await service.create_todo(db, user.id, body.title, body.order)
+        row = await service.create_todo(db, user.id, body, quota)
     else:
-        row, replayed = await service.create_todo_once(
-            db, user.id, idempotency_key, body.title, body.order
-        )
+        row, replayed = await service.create_todo_once(db, user.id, idempotency_key, body, quota)
         if replayed:
             response.headers["Idempotency-Replayed"] = "true"
     todo = _answer(request, response, row)

@@ -9,27 +9,33 @@ from uuid import UUID, uuid4
 from psycopg.rows import class_row
 
 from app.core.db import Connection
-from app.todos.repository import TodoRow
-from app.todos.schemas import MAX_ORDER
+from app.todos.repository import HAS_ROOM, TodoRow
+from app.todos.schemas import MAX_ORDER, TodoCreate
 
 KEPT = timedelta(hours=24)
 
-_FORGET_OLD = "DELETE FROM idempotency_keys WHERE created_at < now() - %(kept)s"
+# A new todo's key may be one of the old ones. Of others, a few: nobody waits for a backlog.
+_FORGET_OLD = """
+WITH old AS (
+    SELECT user_id, key FROM idempotency_keys WHERE created_at < now() - %(kept)s
+    LIMIT 100 FOR UPDATE SKIP LOCKED
+)
+DELETE FROM idempotency_keys WHERE created_at < now() - %(kept)s
+AND (user_id, key) IN (SELECT * FROM old UNION ALL VALUES (%(user)s::uuid, %(key)s::text))
+"""
 
 # One statement, so all or nothing. The second of two at once waits at the key for the first, then
 # finds its row; the update changes nothing and is there to read that row. Only the row that this
 # very request made carries its ID and gets a todo.
-_INSERT_ONCE = """
+_INSERT_ONCE = f"""
 WITH answer AS (
     INSERT INTO idempotency_keys AS kept (user_id, key, request_digest, todo_id, title, position)
-    VALUES (
-        %(user)s, %(key)s, %(digest)s, %(id)s, %(title)s,
-        coalesce(
-            %(order)s::bigint,
-            (SELECT least(coalesce(max(position), 0) + 1, %(max_order)s)
-             FROM todos WHERE user_id = %(user)s)
-        )
-    )
+    SELECT %(user)s, %(key)s, %(digest)s, %(id)s, %(title)s, coalesce(
+        %(order)s::bigint,
+        (SELECT least(coalesce(max(position), 0) + 1, %(max_order)s)
+         FROM todos WHERE user_id = %(user)s)
+    ) WHERE {HAS_ROOM}
+    OR EXISTS (SELECT FROM idempotency_keys WHERE user_id = %(user)s AND key = %(key)s)
     ON CONFLICT (user_id, key) DO UPDATE SET key = kept.key
     RETURNING *
 ), made AS (
@@ -39,7 +45,7 @@ WITH answer AS (
 SELECT todo_id AS id, title, position AS "order", request_digest AS digest,
     (extract(epoch FROM created_at) * 1000000)::bigint AS version
 FROM answer
-"""
+"""  # noqa: S608 - constants
 
 
 @dataclass(frozen=True)
@@ -61,11 +67,12 @@ class Once:
 
 
 async def insert_once(
-    conn: Connection, user: UUID, key: str, title: str, order: int | None
-) -> Once:
+    conn: Connection, user: UUID, key: str, wanted: TodoCreate, quota: int
+) -> Once | None:
+    """None: the user has `quota` todos already."""
     new = uuid4()
-    digest = sha256(dumps([title, order]).encode()).digest()
-    await conn.execute(_FORGET_OLD, {"kept": KEPT})
+    digest = sha256(dumps([wanted.title, wanted.order]).encode()).digest()
+    await conn.execute(_FORGET_OLD, {"kept": KEPT, "user": user, "key": key})
     async with conn.cursor(row_factory=class_row(_Kept)) as cursor:
         await cursor.execute(
             _INSERT_ONCE,
@@ -74,12 +81,14 @@ async def insert_once(
                 "key": key,
                 "digest": digest,
                 "id": new,
-                "title": title,
-                "order": order,
+                "title": wanted.title,
+                "order": wanted.order,
                 "max_order": MAX_ORDER,
+                "quota": quota,
             },
         )
         kept = await cursor.fetchone()
-    assert kept is not None  # noqa: S101 - INSERT ... RETURNING gives a row or raises
+    if kept is None:
+        return None
     todo = TodoRow(kept.id, kept.title, completed=False, order=kept.order, version=kept.version)
     return Once(todo, replayed=kept.id != new, same_request=kept.digest == digest)

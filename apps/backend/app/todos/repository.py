@@ -1,13 +1,14 @@
 """The SQL. Every statement names the user: nobody reaches another's todos."""
 
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 from psycopg.rows import class_row
 
 from app.core.db import Connection
+from app.todos.schemas import MAX_ORDER
 from app.users.repository import SIGNED_IN
 from app.users.tokens import Claims
 
@@ -19,6 +20,7 @@ class TodoRow:
     completed: bool
     order: int
     version: int
+    created_at: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -31,27 +33,35 @@ class Position:
 
 # In microseconds, which every JSON implementation keeps exactly.
 _VERSION = "(extract(epoch FROM updated_at) * 1000000)::bigint"
-_COLUMNS = f'id, title, completed, position AS "order", {_VERSION} AS version'
+_COLUMNS = f'id, title, completed, position AS "order", {_VERSION} AS version, created_at'
 # Grows with every change, whatever the clock does and in whatever order transactions began.
 _NOW = "greatest(clock_timestamp(), updated_at + interval '1 microsecond')"
 # NULL: any version.
 _UNCHANGED = f"(%(versions)s::bigint[] IS NULL OR {_VERSION} = ANY(%(versions)s))"
 
-_AFTER = "AND (position, id) > (%(order)s::bigint, %(id)s::uuid)"
+# Two at once may get the same position: the older one comes first. The first condition is the
+# index's. A page that ended with a todo which is gone by now may repeat those of its position.
+_AFTER = """
+AND position >= %(order)s::bigint AND (position, created_at, id) > (
+    %(order)s::bigint,
+    coalesce((SELECT created_at FROM todos WHERE id = %(id)s), '-infinity'),
+    %(id)s::uuid
+)
+"""
 _NAMED = "AND id = ANY(%(ids)s)"
 
 _GET = f"""
 SELECT {_COLUMNS} FROM todos WHERE user_id = %(user)s AND id = %(id)s AND {_UNCHANGED}
 """  # noqa: S608 - constants
 
-# Two at once may get the same position; the id then decides, the same way every time.
+HAS_ROOM = "(SELECT count(*) FROM todos WHERE user_id = %(user)s) < %(quota)s"
 _INSERT = f"""
 INSERT INTO todos (user_id, title, position)
 SELECT %(user)s, %(title)s, coalesce(
     %(order)s::bigint,
     (SELECT least(coalesce(max(position), 0) + 1, %(max_order)s)
      FROM todos WHERE user_id = %(user)s)
-)
+) WHERE {HAS_ROOM}
 RETURNING {_COLUMNS}
 """  # noqa: S608 - constants
 
@@ -83,11 +93,12 @@ AND (
     OR id = ANY(%(ids)s::uuid[])
     OR updated_at <= clock_timestamp() - %(unchanged_for)s::interval
 )
+RETURNING id
 """
 
 
 async def find_many(
-    conn: Connection, user: UUID, after: Position | None, limit: int | None
+    conn: Connection, user: UUID, after: Position | None, limit: int
 ) -> list[TodoRow]:
     arguments = {"user": user, **_page(after, limit)}
     async with conn.cursor(row_factory=class_row(TodoRow)) as cursor:
@@ -99,7 +110,7 @@ async def find_callers(
     conn: Connection,
     caller: Claims,
     after: Position | None,
-    limit: int | None,
+    limit: int,
     ids: list[UUID] | None,
 ) -> list[TodoRow] | None:
     """Returns None if the caller's session has ended."""
@@ -109,9 +120,9 @@ async def find_callers(
     WITH caller AS ({SIGNED_IN})
     SELECT page.* FROM caller
     LEFT JOIN LATERAL ({_list(after, ids).replace("%(user)s", "caller.id")}) AS page ON true
-    ORDER BY page."order", page.id
+    ORDER BY page."order", page.created_at, page.id
     """  # noqa: S608 - constants
-    arguments = {"user": caller.user, "token": caller.id, "ids": ids, **_page(after, limit)}
+    arguments = {**caller.arguments, "ids": ids, **_page(after, limit)}
     async with conn.cursor(row_factory=class_row(TodoRow)) as cursor:
         await cursor.execute(statement, arguments)
         rows = await cursor.fetchall()
@@ -124,11 +135,11 @@ def _list(after: Position | None, ids: list[UUID] | None = None) -> str:
     return f"""
     SELECT {_COLUMNS} FROM todos WHERE user_id = %(user)s
     {"" if after is None else _AFTER} {"" if ids is None else _NAMED}
-    ORDER BY position, id LIMIT %(limit)s
+    ORDER BY position, created_at, id LIMIT %(limit)s
     """  # noqa: S608 - constants
 
 
-def _page(after: Position | None, limit: int | None) -> dict[str, Any]:
+def _page(after: Position | None, limit: int) -> dict[str, Any]:
     return {"limit": limit} | ({"order": after.order, "id": after.id} if after else {})
 
 
@@ -141,15 +152,13 @@ async def find(
 
 
 async def insert(
-    conn: Connection, user: UUID, title: str, order: int | None, max_order: int
-) -> TodoRow:
+    conn: Connection, user: UUID, title: str, order: int | None, quota: int
+) -> TodoRow | None:
+    """None: the user has `quota` todos already."""
+    values = {"title": title, "order": order, "max_order": MAX_ORDER, "quota": quota}
     async with conn.cursor(row_factory=class_row(TodoRow)) as cursor:
-        await cursor.execute(
-            _INSERT, {"user": user, "title": title, "order": order, "max_order": max_order}
-        )
-        row = await cursor.fetchone()
-    assert row is not None  # noqa: S101 - INSERT ... RETURNING gives a row or raises
-    return row
+        await cursor.execute(_INSERT, {"user": user, **values})
+        return await cursor.fetchone()
 
 
 async def update(
@@ -177,7 +186,7 @@ async def delete_many(
     completed: bool | None,
     unchanged_for: timedelta | None,
     ids: list[UUID] | None,
-) -> int:
+) -> list[UUID]:
     bounds = {"completed": completed, "unchanged_for": unchanged_for, "ids": ids}
     cursor = await conn.execute(_DELETE_MANY, {"user": user, **bounds})
-    return cursor.rowcount
+    return [row["id"] for row in await cursor.fetchall()]

@@ -8,6 +8,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstr
 from app.core.texts import DESCRIBED, WITHOUT_NUL
 
 MAX_TITLE = 500
+MAX_PAGE = 500
 MAX_ORDER = 2**53 - 1  # what every JSON implementation keeps exactly
 
 TODO_ID = "0b4e6f0e-5f0e-4f6e-9a43-6a2f6a0f3c55"  # in examples

@@ -9,7 +9,7 @@ from app.core.db import Connection, Database
 from app.core.problems import ProblemError
 from app.todos import idempotency, repository
 from app.todos.repository import Position, TodoRow
-from app.todos.schemas import MAX_ORDER
+from app.todos.schemas import MAX_PAGE, TodoCreate
 from app.users.tokens import Claims
 
 
@@ -20,18 +20,18 @@ class Page:
 
 
 async def list_todos(
-    db: Database, user: UUID, *, after: Position | None = None, limit: int | None = None
+    db: Database, user: UUID, *, after: Position | None = None, limit: int = MAX_PAGE
 ) -> Page:
     async with db.connection() as conn:
-        return _page(await repository.find_many(conn, user, after, _one_more(limit)), limit)
+        return _page(await repository.find_many(conn, user, after, limit + 1), limit)
 
 
 async def list_callers_todos(
     db: Database,
     caller: Claims,
     *,
-    after: Position | None = None,
-    limit: int | None = None,
+    after: Position | None,
+    limit: int,
     ids: list[UUID] | None = None,
 ) -> Page | None:
     """None: the caller is not signed in any more.
@@ -39,33 +39,39 @@ async def list_callers_todos(
     The list is what most requests ask for, so one statement does both.
     """
     async with db.connection() as conn:
-        rows = await repository.find_callers(conn, caller, after, _one_more(limit), ids)
+        rows = await repository.find_callers(conn, caller, after, limit + 1, ids)
     return None if rows is None else _page(rows, limit)
 
 
-def _one_more(limit: int | None) -> int | None:
-    """One more than asked for tells whether there is a next page."""
-    return None if limit is None else limit + 1
-
-
-def _page(rows: list[TodoRow], limit: int | None) -> Page:
-    if limit is None or len(rows) <= limit:
+def _page(rows: list[TodoRow], limit: int) -> Page:
+    """Of one more than asked for, which tells whether there is a next page."""
+    if len(rows) <= limit:
         return Page(rows, None)
     last = rows[limit - 1]
     return Page(rows[:limit], Position(last.order, last.id))
 
 
-async def create_todo(db: Database, user: UUID, title: str, order: int | None = None) -> TodoRow:
+async def create_todo(db: Database, user: UUID, wanted: TodoCreate, quota: int) -> TodoRow:
     async with db.connection() as conn:
-        return await repository.insert(conn, user, title, order, MAX_ORDER)
+        row = await repository.insert(conn, user, wanted.title, wanted.order, quota)
+    if row is None:
+        raise too_many(quota)
+    return row
+
+
+def too_many(quota: int) -> ProblemError:
+    detail = f"There are {quota} todos already, which is the limit; delete some first."
+    return ProblemError(409, "too-many-todos", detail)
 
 
 async def create_todo_once(
-    db: Database, user: UUID, key: str, title: str, order: int | None = None
+    db: Database, user: UUID, key: str, wanted: TodoCreate, quota: int
 ) -> tuple[TodoRow, bool]:
     """The todo, and whether it was made by an earlier request with the same key."""
     async with db.connection() as conn:
-        once = await idempotency.insert_once(conn, user, key, title, order)
+        once = await idempotency.insert_once(conn, user, key, wanted, quota)
+    if once is None:
+        raise too_many(quota)
     if not once.same_request:
         raise ProblemError(
             422,
@@ -119,8 +125,8 @@ async def delete_todos(
     completed: bool | None = None,
     unchanged_for: timedelta | None = None,
     ids: list[UUID] | None = None,
-) -> int:
-    """Deletes all of them, or only the completed (or only the open) ones.
+) -> list[UUID]:
+    """Deletes all of them, or only the completed (or only the open) ones; returns which.
 
     With `ids` or `unchanged_for`, only those that one of them allows.
     """

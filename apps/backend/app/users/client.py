@@ -1,4 +1,4 @@
-"""The address to which failed attempts to sign in are counted."""
+"""The address that a request comes from, for limits."""
 
 from ipaddress import IPv6Address, ip_address, ip_network
 
@@ -23,3 +23,8 @@ def client_address(request: Request) -> str:
             return str(ip_network((int(address), 64), strict=False))
         return str(address)
     return UNKNOWN
+
+
+def is_shared(address: str) -> bool:
+    """Whether others may have it too: before Minikube, everybody has the address of the NAT."""
+    return address == UNKNOWN or not ip_network(address).is_global

@@ -2,10 +2,10 @@
 
 from typing import Annotated
 
-from fastapi import Depends, Header, Request, Security
+from fastapi import Depends, Header, Request, Response, Security
 from fastapi.security import APIKeyCookie, HTTPBearer
 
-from app.users.credential import COOKIE, credential
+from app.users.credential import COOKIE, credential, set_cookie
 from app.users.problems import not_signed_in, other_user
 from app.users.repository import LOCAL_USER_ID, Account
 from app.users.service import Accounts
@@ -33,7 +33,8 @@ _BEARER = HTTPBearer(
 _COOKIE = APIKeyCookie(
     scheme_name="cookie",
     name=COOKIE,
-    description="The same token, for browsers. A change needs the header Origin too",
+    description="The same token, for browsers; the name has the port, as in todo_8080_session."
+    " A change needs the header Origin too",
     auto_error=False,
 )
 SECURITY = [Security(_BEARER), Security(_COOKIE)]
@@ -49,6 +50,7 @@ CurrentAccounts = Annotated[Accounts, Depends(_accounts)]
 
 async def current_claims(
     request: Request,
+    response: Response,
     accounts: CurrentAccounts,
     _bearer: Annotated[object, Security(_BEARER)],
     _cookie: Annotated[object, Security(_COOKIE)],
@@ -65,6 +67,9 @@ async def current_claims(
     # The tabs of a browser share one cookie, and a page may be older than the last sign-in.
     if x_todo_user not in {None, str(claims.user)}:
         raise other_user()
+    if shown is not None and shown.from_cookie and claims.is_due:
+        # An answer that says the session has ended does not carry it.
+        set_cookie(request, response, accounts.renew(claims))
     return claims
 
 

@@ -1,29 +1,44 @@
 """Accounts and sessions over HTTP."""
 
-from fastapi import APIRouter, Request, Response
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request, Response
 
 from app.core.problems import Example, headers, responses
 from app.users.client import client_address
-from app.users.credential import COOKIE, clear_cookie, credential, set_cookie
+from app.users.credential import (
+    clear_cookie,
+    credential,
+    is_browser,
+    known_cookie,
+    set_cookie,
+    set_known_cookie,
+)
 from app.users.current import SECURITY, CurrentAccounts, CurrentUser
-from app.users.schemas import Credentials, Session, User
-from app.users.service import SignedIn
+from app.users.schemas import Credentials, Deletion, PasswordChange, Session, User
+from app.users.service import SignedIn, account_bucket
 
 EMAIL_TAKEN = Example(409, "email-taken", "This email has an account already. Sign in instead.")
 WRONG_CREDENTIALS = Example(401, "wrong-credentials", "Email or password is wrong.")
+WRONG_PASSWORD = Example(403, "wrong-password", "This is not the password of the account.")
 TOO_MANY_ATTEMPTS = Example(
-    429, "too-many-attempts", "Too many attempts to sign in failed; try again in 900 s."
+    429, "too-many-attempts", "Too many passwords were wrong; try again in 8 s."
 )
-TOO_BUSY = Example(503, "too-busy", "Too many people sign in at this moment; try again shortly.")
+TOO_MANY_SIGN_UPS = Example(
+    429, "too-many-sign-ups", "Too many accounts were made from here; try again in 8 s."
+)
+TOO_BUSY = Example(503, "too-busy", "Too many sign-ins right now. Try again in a few seconds.")
 
 _ATTRIBUTES = "HttpOnly; SameSite=lax; Path=/"
 COOKIE_SET = {
     "Set-Cookie": (
         "The token, for browsers; Secure where they came by https",
-        f"{COOKIE}=eyJhbGciOiJIUzI1NiIs…; Max-Age=604800; {_ATTRIBUTES}",
+        f"todo_8080_session=eyJhbGciOiJIUzI1NiIs…; Max-Age=604800; {_ATTRIBUTES}",
     )
 }
-COOKIE_CLEARED = {"Set-Cookie": ("Takes the cookie away", f'{COOKIE}=""; Max-Age=0; {_ATTRIBUTES}')}
+COOKIE_CLEARED = {
+    "Set-Cookie": ("Takes the cookie away", f'todo_8080_session=""; Max-Age=0; {_ATTRIBUTES}')
+}
 ACCOUNT_PLACE = {"Location": ("The account", "/api/v1/me")}
 
 router = APIRouter(tags=["accounts"])
@@ -32,19 +47,24 @@ router = APIRouter(tags=["accounts"])
 @router.post(
     "/users",
     status_code=201,
-    responses=responses(EMAIL_TAKEN, 503, TOO_BUSY) | headers(201, COOKIE_SET | ACCOUNT_PLACE),
+    response_model_exclude_none=True,
+    responses=responses(EMAIL_TAKEN, TOO_MANY_SIGN_UPS, 503, TOO_BUSY)
+    | headers(201, COOKIE_SET | ACCOUNT_PLACE),
 )
 async def sign_up(
     request: Request, response: Response, body: Credentials, accounts: CurrentAccounts
 ) -> Session:
     """Makes an account and signs in to it."""
-    made = await accounts.sign_up(body.email, body.password.get_secret_value())
+    made = await accounts.sign_up(
+        body.email, body.password.get_secret_value(), client_address(request)
+    )
     response.headers["Location"] = "/api/v1/me"
     return _answer(request, response, made)
 
 
 @router.post(
     "/session",
+    response_model_exclude_none=True,
     responses=responses(WRONG_CREDENTIALS, TOO_MANY_ATTEMPTS, 503, TOO_BUSY)
     | headers(200, COOKIE_SET),
 )
@@ -52,8 +72,9 @@ async def sign_in(
     request: Request, response: Response, body: Credentials, accounts: CurrentAccounts
 ) -> Session:
     """A token, for clients in the answer and for browsers as a cookie."""
+    known = request.cookies.get(known_cookie(request, account_bucket(body.email).key), "")
     made = await accounts.sign_in(
-        body.email, body.password.get_secret_value(), client_address(request)
+        body.email, body.password.get_secret_value(), client_address(request), known
     )
     return _answer(request, response, made)
 
@@ -65,11 +86,18 @@ async def sign_in(
     openapi_extra={"security": [{}]},  # no session to end is as good
     responses=responses(503) | headers(204, COOKIE_CLEARED),
 )
-async def sign_out(request: Request, response: Response, accounts: CurrentAccounts) -> None:
+async def sign_out(
+    request: Request,
+    response: Response,
+    accounts: CurrentAccounts,
+    everywhere: Annotated[
+        bool, Query(description="true: ends all sessions of the account")
+    ] = False,
+) -> None:
     """Revokes the token and takes the cookie away; also without any."""
     shown = credential(request)
     if shown is not None:
-        await accounts.sign_out(shown.token)
+        await accounts.sign_out(shown.token, everywhere=everywhere)
     clear_cookie(request, response)
 
 
@@ -78,20 +106,50 @@ async def get_me(user: CurrentUser) -> User:
     return User(id=user.id, email=user.email, created_at=user.created_at)
 
 
-@router.delete("/me", status_code=204, responses=responses(503) | headers(204, COOKIE_CLEARED))
+@router.put(
+    "/me/password",
+    response_model_exclude_none=True,
+    responses=responses(WRONG_PASSWORD, TOO_MANY_ATTEMPTS, 503, TOO_BUSY)
+    | headers(200, COOKIE_SET),
+)
+async def change_password(
+    request: Request,
+    response: Response,
+    body: PasswordChange,
+    user: CurrentUser,
+    accounts: CurrentAccounts,
+) -> Session:
+    """Takes a new password and ends all sessions; the answer is a new one."""
+    made = await accounts.change_password(
+        user, body.password.get_secret_value(), body.new_password.get_secret_value()
+    )
+    return _answer(request, response, made)
+
+
+@router.delete(
+    "/me",
+    status_code=204,
+    responses=responses(WRONG_PASSWORD, TOO_MANY_ATTEMPTS, 503, TOO_BUSY)
+    | headers(204, COOKIE_CLEARED),
+)
 async def delete_me(
-    request: Request, response: Response, user: CurrentUser, accounts: CurrentAccounts
+    request: Request,
+    response: Response,
+    body: Deletion,
+    user: CurrentUser,
+    accounts: CurrentAccounts,
 ) -> None:
     """Deletes the account and everything that is its own, at once and for good."""
-    await accounts.delete(user)
+    await accounts.delete(user, body.password.get_secret_value())
     clear_cookie(request, response)
 
 
 def _answer(request: Request, response: Response, made: SignedIn) -> Session:
-    set_cookie(request, response, made.token)
     account = made.account
+    set_cookie(request, response, made.token)
+    set_known_cookie(request, response, account_bucket(account.email).key, made.known)
     return Session(
-        token=made.token,
+        token=None if is_browser(request) else made.token,
         expires_at=made.claims.expires_at,
         user=User(id=account.id, email=account.email, created_at=account.created_at),
     )

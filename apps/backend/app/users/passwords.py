@@ -2,8 +2,9 @@
 
 import asyncio
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import cache
 
 from argon2 import PasswordHasher, Type
@@ -51,19 +52,24 @@ class Passwords:
         except VerifyMismatchError:
             return False
 
-    async def _run[*Arguments, Result](
-        self, work: Callable[[*Arguments], Result], *arguments: *Arguments
-    ) -> Result:
+    @contextmanager
+    def admit(self) -> Iterator[None]:
+        """Around all work for one password: what is one too many costs no connection either."""
         if self._waiting >= MAX_WAITING:
             raise ProblemError(
                 503,
                 "too-busy",
-                "Too many people sign in at this moment; try again shortly.",
+                "Too many sign-ins right now. Try again in a few seconds.",
                 {"Retry-After": str(RETRY_AFTER_SECONDS)},
             )
         self._waiting += 1
         try:
-            loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(self._threads, work, *arguments)
+            yield
         finally:
             self._waiting -= 1
+
+    async def _run[*Arguments, Result](
+        self, work: Callable[[*Arguments], Result], *arguments: *Arguments
+    ) -> Result:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._threads, work, *arguments)

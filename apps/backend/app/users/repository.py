@@ -1,13 +1,14 @@
 """The SQL of accounts and their tokens."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from uuid import UUID
 
 from psycopg.rows import class_row
 
 from app.core.db import Connection
-from app.users.tokens import Claims
+from app.core.limits import TAKE, Bucket, arguments
+from app.users.tokens import LIFETIME, Claims
 
 LOCAL_USER_ID = UUID("00000000-0000-4000-8000-000000000001")
 
@@ -29,6 +30,13 @@ class Secret:
     password_hash: str | None
 
 
+@dataclass(frozen=True)
+class Counted(Secret):
+    """`seconds`: not 0, and the attempt is one too many for so long."""
+
+    seconds: int
+
+
 # lower() once more: the table checks with the database's own idea of letters.
 _INSERT = """
 INSERT INTO users (email, password_hash) VALUES (lower(%(email)s), %(hash)s)
@@ -44,14 +52,22 @@ WHERE user_id = %(local)s AND NOT EXISTS (
 )
 """
 
-_FIND = """
-SELECT id, email, created_at, password_hash FROM users WHERE email = lower(%(email)s)
-"""
+_FIND = f"""
+{TAKE}
+SELECT id, email, created_at, password_hash, seconds
+FROM wait LEFT JOIN users ON email = lower(%(email)s)
+"""  # noqa: S608 - constants
 
-# The user of a token. No row: the account is gone or the token revoked.
+# The user of a token. No row: the account is gone, the token revoked, or all sessions ended.
 SIGNED_IN = """
 SELECT id, email, created_at FROM users
 WHERE id = %(user)s AND NOT EXISTS (SELECT FROM revoked_tokens WHERE id = %(token)s)
+AND (sessions_from IS NULL OR sessions_from <= %(began_at)s)
+"""
+
+_END_SESSIONS = """
+UPDATE users SET sessions_from = %(now)s, password_hash = coalesce(%(hash)s, password_hash)
+WHERE id = %(user)s
 """
 
 _DELETE = "DELETE FROM users WHERE id = %(user)s"
@@ -83,16 +99,30 @@ async def adopt_local_todos(conn: Connection, user: UUID) -> int:
     return cursor.rowcount
 
 
-async def find(conn: Connection, email: str) -> Secret | None:
-    async with conn.cursor(row_factory=class_row(Secret)) as cursor:
-        await cursor.execute(_FIND, {"email": email})
-        return await cursor.fetchone()
+async def find(conn: Connection, email: str, buckets: list[Bucket]) -> Counted:
+    """Counts an attempt and finds what it is to be checked against, in one statement.
+
+    Counted before the password is looked at: otherwise many at once would all be let through
+    before the first of them failed.
+    """
+    async with conn.cursor(row_factory=class_row(Counted)) as cursor:
+        await cursor.execute(_FIND, {"email": email, **arguments(buckets)})
+        row = await cursor.fetchone()
+    assert row is not None  # noqa: S101 - `wait` is one row
+    return row
+
+
+async def end_sessions(
+    conn: Connection, user: UUID, now: datetime, password_hash: str | None = None
+) -> None:
+    """Ends those that began before `now`; with a new password or as it is."""
+    await conn.execute(_END_SESSIONS, {"user": user, "now": now, "hash": password_hash})
 
 
 async def find_signed_in(conn: Connection, claims: Claims) -> Account | None:
     """None: the account is gone or the token was signed out. One query, on nearly every request."""
     async with conn.cursor(row_factory=class_row(Account)) as cursor:
-        await cursor.execute(SIGNED_IN, {"user": claims.user, "token": claims.id})
+        await cursor.execute(SIGNED_IN, claims.arguments)
         return await cursor.fetchone()
 
 
@@ -104,6 +134,6 @@ async def delete(conn: Connection, user: UUID) -> None:
 async def revoke(conn: Connection, claims: Claims) -> None:
     await conn.execute(
         _REVOKE,
-        {"token": claims.id, "user": claims.user, "expires_at": claims.expires_at},
+        {**claims.arguments, "expires_at": datetime.now(UTC) + LIFETIME},
     )
     await conn.execute(_FORGET_EXPIRED)

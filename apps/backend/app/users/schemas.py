@@ -65,6 +65,25 @@ class Credentials(BaseModel):
     password: Password
 
 
+class Deletion(BaseModel):
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={"examples": [{"password": "not-a-secret passphrase"}]},
+    )
+
+    password: Password
+
+
+class PasswordChange(Deletion):
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"password": "not-a-secret passphrase", "new_password": "not-a-secret 2"}]
+        }
+    )
+
+    new_password: Password
+
+
 class User(BaseModel):
     model_config = ConfigDict(json_schema_extra={"examples": [_USER]})
 
@@ -87,7 +106,9 @@ class Session(BaseModel):
         }
     )
 
-    token: str = Field(description="For Authorization: Bearer; browsers get it as a cookie too")
+    token: str | None = Field(
+        default=None, description="For Authorization: Bearer. Browsers get it as a cookie alone"
+    )
     token_type: Literal["bearer"] = "bearer"  # noqa: S105 - a kind of token
     expires_at: datetime
     user: User

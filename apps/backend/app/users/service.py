@@ -1,33 +1,61 @@
 """What can be done with accounts, whoever asks."""
 
+import asyncio
 import logging
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
+from app.core import limits
 from app.core.db import Database
+from app.core.limits import Bucket
 from app.core.problems import ProblemError
-from app.users import attempts, repository
+from app.users import repository
+from app.users.client import is_shared
 from app.users.passwords import Passwords
-from app.users.repository import Account
+from app.users.repository import Account, Counted
 from app.users.tokens import Claims, Tokens
 
 log = logging.getLogger(__name__)
 
+WINDOW = 900  # seconds
+MAX_PER_ACCOUNT_AND_CLIENT = 5
+MAX_PER_ACCOUNT = 20
+MAX_PER_CLIENT = 50
+CONNECTIONS = 2  # of the pool's five: a flood of sign-ins leaves the others to the todos
+
+
+def account_bucket(email: str) -> Bucket:
+    return Bucket(f"account {email}", MAX_PER_ACCOUNT, WINDOW)
+
 
 @dataclass(frozen=True)
 class SignedIn:
+    """`known`: what shows that this client has signed in to the account before."""
+
     account: Account
     token: str
     claims: Claims
+    known: str
 
 
 class Accounts:
-    def __init__(self, db: Database, passwords: Passwords, tokens: Tokens) -> None:
+    def __init__(
+        self, db: Database, passwords: Passwords, tokens: Tokens, sign_ups_per_hour: int
+    ) -> None:
         self._db, self._passwords, self._tokens = db, passwords, tokens
+        self._sign_ups = sign_ups_per_hour
+        self._few = asyncio.Semaphore(CONNECTIONS)
 
-    async def sign_up(self, email: str, password: str) -> SignedIn:
+    async def sign_up(self, email: str, password: str, client: str) -> SignedIn:
         """Makes an account; the first one takes over the todos from before there were any."""
-        hashed = await self._passwords.hash(password)
-        async with self._db.connection() as conn, conn.transaction():
+        with self._passwords.admit():
+            async with self._few, self._db.connection() as conn:
+                seconds = await limits.take(conn, Bucket(f"sign-up {client}", self._sign_ups, 3600))
+            if seconds:
+                what = "Too many accounts were made from here"
+                raise limits.refusal("too-many-sign-ups", what, seconds)
+            hashed = await self._passwords.hash(password)
+        async with self._few, self._db.connection() as conn, conn.transaction():
             account = await repository.insert(conn, email, hashed)
             if account is None:
                 raise ProblemError(
@@ -38,54 +66,94 @@ class Accounts:
             log.info("todos of the time before accounts adopted", extra=_fields(todos=adopted))
         return self._session(account)
 
-    async def sign_in(self, email: str, password: str, client: str) -> SignedIn:
-        """Takes the same way for an unknown address as for a wrong password."""
-        async with self._db.connection() as conn:
-            if seconds := await attempts.begin(conn, email, client):
-                raise ProblemError(
-                    429,
-                    "too-many-attempts",
-                    f"Too many attempts to sign in failed; try again in {seconds} s.",
-                    {"Retry-After": str(seconds)},
-                )
-            found = await repository.find(conn, email)
-        # The connection is back in the pool: hashing takes longer than all the SQL.
-        stored = found.password_hash if found else None
-        if not await self._passwords.verify(stored, password) or found is None:
+    async def sign_in(self, email: str, password: str, client: str, known: str = "") -> SignedIn:
+        """Takes the same way for an unknown address as for a wrong password.
+
+        What others try makes no client wait that has signed in to the account before: `known` is
+        what it got then.
+        """
+        account = account_bucket(email)
+        if name := self._tokens.read_known(known, account.key):
+            buckets = [Bucket(f"known {name}", MAX_PER_CLIENT, WINDOW)]
+        else:
+            pair = Bucket(f"sign-in {client} {email}", MAX_PER_ACCOUNT_AND_CLIENT, WINDOW)
+            buckets = [pair, account]
+            if not is_shared(client):
+                buckets.append(Bucket(f"client {client}", MAX_PER_CLIENT, WINDOW))
+        began = datetime.now(UTC)
+        found = await self._check(email, password, buckets)
+        if found is None:
             raise ProblemError(
                 401,
                 "wrong-credentials",
                 "Email or password is wrong.",
                 {"WWW-Authenticate": "Bearer"},
             )
-        async with self._db.connection() as conn:
-            await attempts.forget(conn, email)
-        return self._session(Account(found.id, found.email, found.created_at))
+        return self._session(Account(found.id, found.email, found.created_at), began, name)
 
-    async def sign_out(self, token: str) -> None:
+    async def change_password(self, account: Account, password: str, new: str) -> SignedIn:
+        """Ends all sessions, and begins one."""
+        await self._confirm(account, password)
+        hashed, now = await self._passwords.hash(new), datetime.now(UTC)
+        async with self._db.connection() as conn:
+            await repository.end_sessions(conn, account.id, now, hashed)
+        return self._session(account, now)
+
+    async def sign_out(self, token: str, *, everywhere: bool = False) -> None:
         """Revokes the token; one that is not good any more needs no revocation."""
         claims = self._tokens.read(token)
-        if claims is not None:
-            async with self._db.connection() as conn:
+        if claims is None:
+            return
+        async with self._db.connection() as conn:
+            if not everywhere:
                 await repository.revoke(conn, claims)
+            elif await repository.find_signed_in(conn, claims):
+                await repository.end_sessions(conn, claims.user, datetime.now(UTC))
 
     def claims(self, token: str) -> Claims | None:
         """None: the token is not ours or expired. Whether it was revoked, the database knows."""
         return self._tokens.read(token)
+
+    def renew(self, claims: Claims) -> str:
+        """The same session with a later end."""
+        return self._tokens.issue(claims.user, claims.began_at, claims.id)[0]
 
     async def who(self, claims: Claims) -> Account | None:
         """None: the token is revoked, or its account is gone."""
         async with self._db.connection() as conn:
             return await repository.find_signed_in(conn, claims)
 
-    async def delete(self, account: Account) -> None:
-        async with self._db.connection() as conn, conn.transaction():
+    async def delete(self, account: Account, password: str) -> None:
+        await self._confirm(account, password)
+        async with self._db.connection() as conn:
             await repository.delete(conn, account.id)
-            await attempts.forget(conn, account.email)
 
-    def _session(self, account: Account) -> SignedIn:
-        token, claims = self._tokens.issue(account.id)
-        return SignedIn(account, token, claims)
+    async def _confirm(self, account: Account, password: str) -> None:
+        bucket = Bucket(f"password {account.id}", MAX_PER_ACCOUNT_AND_CLIENT, WINDOW)
+        if not await self._check(account.email, password, [bucket]):
+            raise ProblemError(403, "wrong-password", "This is not the password of the account.")
+
+    async def _check(self, email: str, password: str, buckets: list[Bucket]) -> Counted | None:
+        """The account, if the password is right; an attempt that is not wrong does not count."""
+        with self._passwords.admit():
+            async with self._few, self._db.connection() as conn:
+                found = await repository.find(conn, email, buckets)
+            if found.seconds:
+                what = "Too many passwords were wrong"
+                raise limits.refusal("too-many-attempts", what, found.seconds)
+            # The connection is back in the pool: hashing takes longer than all the SQL.
+            if not await self._passwords.verify(found.password_hash, password):
+                return None
+        async with self._few, self._db.connection() as conn:
+            await limits.give_back(conn, buckets)
+        return found
+
+    def _session(
+        self, account: Account, began: datetime | None = None, client: str | None = None
+    ) -> SignedIn:
+        token, claims = self._tokens.issue(account.id, began)
+        known = self._tokens.issue_known(account_bucket(account.email).key, client)
+        return SignedIn(account, token, claims, known)
 
 
 def _fields(**fields: object) -> dict[str, dict[str, object]]:

@@ -2,12 +2,16 @@
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import UUID, uuid4
 
 import jwt
 
 LIFETIME = timedelta(days=7)
+RENEWED_AFTER = timedelta(days=1)
+KNOWN_FOR = timedelta(days=365)
 ISSUER = "todo-backend"
+KNOWN_ISSUER = "todo-backend known client"
 ALGORITHM = "HS256"
 
 
@@ -16,20 +20,36 @@ class Claims:
     id: UUID
     user: UUID
     expires_at: datetime
+    began_at: datetime
+
+    @property
+    def arguments(self) -> dict[str, object]:
+        """For the statement that says whether the session goes on."""
+        return {"user": self.user, "token": self.id, "began_at": self.began_at}
+
+    @property
+    def is_due(self) -> bool:
+        """Whether a session that is in use deserves a later end."""
+        return self.expires_at - datetime.now(UTC) < LIFETIME - RENEWED_AFTER
 
 
 class Tokens:
     def __init__(self, secret: str) -> None:
         self._key = secret.encode()
 
-    def issue(self, user: UUID) -> tuple[str, Claims]:
-        now = datetime.now(UTC).replace(microsecond=0)
-        claims = Claims(id=uuid4(), user=user, expires_at=now + LIFETIME)
+    def issue(
+        self, user: UUID, began_at: datetime | None = None, session: UUID | None = None
+    ) -> tuple[str, Claims]:
+        """A new session, or a later end of `session`."""
+        now = datetime.now(UTC)
+        ends = now.replace(microsecond=0) + LIFETIME
+        claims = Claims(session or uuid4(), user, ends, began_at or now)
         payload = {
             "iss": ISSUER,
             "sub": str(claims.user),
             "jti": str(claims.id),
-            "iat": now,
+            # To the microsecond: sessions that began before a moment can be ended.
+            "iat": claims.began_at.timestamp(),
             "exp": claims.expires_at,
         }
         return jwt.encode(payload, self._key, ALGORITHM), claims
@@ -37,21 +57,39 @@ class Tokens:
     def read(self, token: str) -> Claims | None:
         """None unless it is ours, whole and not expired; why not is nobody's business."""
         try:
-            payload = jwt.decode(
-                token,
-                self._key,
-                algorithms=[ALGORITHM],  # never what the token itself names
-                issuer=ISSUER,
-                options={
-                    "require": ["iss", "sub", "jti", "iat", "exp"],
-                    # The other replica's clock may be a moment ahead of ours.
-                    "verify_iat": False,
-                },
-            )
+            payload = self._decode(token, ISSUER)
             return Claims(
                 id=UUID(payload["jti"]),
                 user=UUID(payload["sub"]),
                 expires_at=datetime.fromtimestamp(payload["exp"], UTC),
+                began_at=datetime.fromtimestamp(payload["iat"], UTC),
             )
-        except (jwt.InvalidTokenError, ValueError, OverflowError):
+        except (jwt.InvalidTokenError, ValueError, OverflowError, TypeError):
             return None
+
+    def issue_known(self, account: str, client: str | None = None) -> str:
+        """For a client that has signed in to the account; it opens nothing by itself."""
+        now = datetime.now(UTC)
+        payload = {"iss": KNOWN_ISSUER, "sub": account, "jti": client or uuid4().hex, "iat": now}
+        return jwt.encode(payload | {"exp": now + KNOWN_FOR}, self._key, ALGORITHM)
+
+    def read_known(self, token: str, account: str) -> str | None:
+        """The client's name, if it is known to the account."""
+        try:
+            payload = self._decode(token, KNOWN_ISSUER)
+        except jwt.InvalidTokenError:
+            return None
+        return str(payload["jti"]) if payload["sub"] == account else None
+
+    def _decode(self, token: str, issuer: str) -> dict[str, Any]:
+        return jwt.decode(
+            token,
+            self._key,
+            algorithms=[ALGORITHM],  # never what the token itself names
+            issuer=issuer,
+            options={
+                "require": ["iss", "sub", "jti", "iat", "exp"],
+                # The other replica's clock may be a moment ahead of ours.
+                "verify_iat": False,
+            },
+        )

@@ -12,6 +12,7 @@ from tests.assistant.support import (
     ask,
     history,
     named,
+    new_user,
     serving,
     text,
     titles,
@@ -257,3 +258,20 @@ async def test_nobody_asks_without_signing_in(application: Application) -> None:
             ("POST", "/assistant/confirmations/00000000-0000-4000-8000-00000000000f"),
         ):
             assert (await anonymous.request(method, path)).status_code == 401
+
+
+async def test_tokens_of_a_day_are_limited_for_each_user(
+    server: Postgres, upstream: OpenAIServer
+) -> None:
+    async with serving(server.url(), upstream.url, assistant_tokens_per_day=1000) as application:
+        first, second = new_user(server), new_user(server)
+        async with application.client(first) as client, application.client(second) as other:
+            for _ in range(2):
+                upstream.script(Reply(text=("Hello.",), tokens=600))
+                assert text(await ask(client, "hello")) == "Hello."
+            answer = await client.post("/assistant", json={"message": "hello"})
+            assert (answer.status_code, answer.json()["code"]) == (429, "assistant-tokens-used-up")
+            # 201 tokens too many, at a thousand a day.
+            assert 16_000 < int(answer.headers["retry-after"]) < 18_000
+            upstream.script(Reply(text=("Hello.",), tokens=600))
+            assert text(await ask(other, "hello")) == "Hello."

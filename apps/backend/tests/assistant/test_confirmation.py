@@ -3,6 +3,7 @@
 import asyncio
 import json
 from datetime import UTC, datetime
+from typing import Any
 from uuid import UUID, uuid4
 
 import httpx
@@ -10,9 +11,7 @@ import psycopg
 import pytest
 
 from app.assistant import turn
-from app.core.db import Database, DatabaseUnavailableError
-from app.core.dberrors import Cause, Kind
-from app.todos import service
+from app.todos import repository
 from tests.assistant.support import (
     Application,
     add,
@@ -313,21 +312,20 @@ async def test_what_was_agreed_to_is_done_although_upstream_fails(
     assert (messages[-1]["text"], messages[-1]["touched"]) == ("Changed 2 todos.", todos)
 
 
-async def test_an_outage_between_two_deletions_is_told_with_what_was_done(
+async def test_a_hundred_deletions_are_one_statement(
     client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    todos = await add(client, "a", "b")
+    todos = await add(client, *(f"todo {number}" for number in range(100)))
     question = named(await ask(client, "delete all"), "confirmation")[0]
-    real = service.delete_todo
+    statements: list[list[UUID] | None] = []
+    real = repository.delete_many
 
-    async def failing(db: Database, user: UUID, todo: UUID) -> None:
-        if str(todo) == todos[1]:
-            raise DatabaseUnavailableError(Cause(Kind.UNREACHABLE, "cut"))
-        await real(db, user, todo)
+    async def counting(*arguments: Any) -> list[UUID]:
+        statements.append(arguments[-1])
+        return await real(*arguments)
 
-    monkeypatch.setattr(service, "delete_todo", failing)
+    monkeypatch.setattr(repository, "delete_many", counting)
     events = await confirm(client, question["id"], approve=True)
-    assert named(events, "tool") == [{"name": "delete_todos", "touched": [todos[0]]}]
-    assert events[-1][1]["code"] == "database-unavailable"
-    assert await titles(client) == ["b"]
-    assert (await history(client))[-1] == ("assistant", "Changed 1 todo.")
+    assert sorted(named(events, "tool")[0]["touched"]) == sorted(todos)
+    assert [len(ids or []) for ids in statements] == [100]
+    assert await titles(client) == []

@@ -59,7 +59,10 @@ export function AccountMenu({ user }: { user: PageUser | null }) {
             {saving ? "Saving…" : "Sign out"}
           </button>
         </form>
-        {/* eslint-disable-next-line @next/next/no-html-link-for-pages -- a fresh load, on purpose */}
+        {/* eslint-disable @next/next/no-html-link-for-pages -- a fresh load, on purpose */}
+        <a href="/account" className={styles.entry}>
+          Password and sessions…
+        </a>
         <a href="/account/delete" className={`${styles.entry} ${styles.grave}`}>
           Delete account…
         </a>

@@ -10,6 +10,7 @@ export interface Outcome {
 
 /** Deletes an account; the page asks first. */
 export const DELETE_ACCOUNT = "/account/delete";
+const ACCOUNT = "/account";
 
 /** What the forms of the account do when they are sent as plain forms. */
 export async function performAccountForm(api: Api, form: FormData): Promise<Outcome> {
@@ -24,7 +25,11 @@ export async function performAccountForm(api: Api, form: FormData): Promise<Outc
     case "sign-out":
       return leave(() => api.signOut(), "signed-out", "/");
     case "delete-account":
-      return leave(() => api.deleteAccount(), "deleted", DELETE_ACCOUNT);
+      return leave(() => api.deleteAccount(text("password")), "deleted", DELETE_ACCOUNT);
+    case "sign-out-everywhere":
+      return leave(() => api.signOut(true), "signed-out", ACCOUNT);
+    case "change-password":
+      return leave(() => api.changePassword({ password: text("password"), new_password: text("new-password") }), null, ACCOUNT);
     default:
       throw new ApiError("This form asks for an unknown action.", 400);
   }
@@ -45,14 +50,16 @@ async function enter(api: Api, mode: Mode, text: (name: string) => string): Prom
   return { location, returned: { mode, email, complaints } };
 }
 
-async function leave(act: () => Promise<void>, notice: string, failed: string): Promise<Outcome> {
+async function leave(act: () => Promise<void>, notice: string | null, failed: string): Promise<Outcome> {
   try {
     await act();
   } catch (error) {
     // Without a session there is nothing to sign out of, and nobody to delete.
     if (error instanceof ApiError && error.signedOut) return { location: signInAddress({ notice: "ended" }) };
-    const reason = error instanceof ApiError && !error.transient ? "refused" : "unavailable";
+    const { transient, status, problem } = error instanceof ApiError ? error : new ApiError("", 0);
+    const known = problem.code === "wrong-password" || problem.code === "too-many-attempts" ? problem.code : null;
+    const reason = known ?? (transient ? "unavailable" : status === 422 ? "password-length" : "refused");
     return { location: `${failed}?failed=${reason}` };
   }
-  return { location: signInAddress({ notice }) };
+  return { location: notice === null ? `${failed}?changed=` : signInAddress({ notice }) };
 }

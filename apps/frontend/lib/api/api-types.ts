@@ -86,6 +86,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/me/password": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        /**
+         * Change Password
+         * @description Takes a new password and ends all sessions; the answer is a new one.
+         */
+        put: operations["change_password"];
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/todos": {
         parameters: {
             query?: never;
@@ -95,7 +115,7 @@ export interface paths {
         };
         /**
          * List Todos
-         * @description All todos in their order; with `limit`, a page, whose Link header leads to the next.
+         * @description The todos in their order: a page, whose Link header leads to the next.
          */
         get: operations["list_todos"];
         put?: never;
@@ -299,6 +319,21 @@ export interface components {
              */
             approve: boolean;
         };
+        /**
+         * Deletion
+         * @example {
+         *       "password": "not-a-secret passphrase"
+         *     }
+         */
+        Deletion: {
+            /**
+             * Password
+             * Format: password
+             * @description Any Unicode but NUL, taken as it is
+             * @example not-a-secret passphrase
+             */
+            password: string;
+        };
         /** FieldError */
         FieldError: {
             /**
@@ -348,7 +383,7 @@ export interface components {
          * Kind
          * @enum {string}
          */
-        Kind: "unreachable" | "waking up" | "wrong password" | "no such database" | "endpoint refused" | "TLS refused" | "quota exceeded" | "too many connections" | "diverged" | "busy" | "failed";
+        Kind: "unreachable" | "waking up" | "wrong password" | "no such database" | "endpoint refused" | "TLS refused" | "quota exceeded" | "too many connections" | "diverged" | "locked" | "busy" | "failed";
         /** Message */
         Message: {
             /**
@@ -391,6 +426,29 @@ export interface components {
              * @description null: the todo is to be deleted
              */
             new_title?: string | null;
+        };
+        /**
+         * PasswordChange
+         * @example {
+         *       "new_password": "not-a-secret 2",
+         *       "password": "not-a-secret passphrase"
+         *     }
+         */
+        PasswordChange: {
+            /**
+             * Password
+             * Format: password
+             * @description Any Unicode but NUL, taken as it is
+             * @example not-a-secret passphrase
+             */
+            password: string;
+            /**
+             * New Password
+             * Format: password
+             * @description Any Unicode but NUL, taken as it is
+             * @example not-a-secret passphrase
+             */
+            new_password: string;
         };
         /** Problem */
         Problem: {
@@ -478,9 +536,9 @@ export interface components {
         Session: {
             /**
              * Token
-             * @description For Authorization: Bearer; browsers get it as a cookie too
+             * @description For Authorization: Bearer. Browsers get it as a cookie alone
              */
-            token: string;
+            token?: string | null;
             /**
              * Token Type
              * @default bearer
@@ -626,11 +684,13 @@ export type Confirmation = components['schemas']['Confirmation'];
 export type Conversation = components['schemas']['Conversation'];
 export type Credentials = components['schemas']['Credentials'];
 export type Decision = components['schemas']['Decision'];
+export type Deletion = components['schemas']['Deletion'];
 export type FieldError = components['schemas']['FieldError'];
 export type Health = components['schemas']['Health'];
 export type Kind = components['schemas']['Kind'];
 export type Message = components['schemas']['Message'];
 export type NamedTodo = components['schemas']['NamedTodo'];
+export type PasswordChange = components['schemas']['PasswordChange'];
 export type Problem = components['schemas']['Problem'];
 export type Question = components['schemas']['Question'];
 export type Session = components['schemas']['Session'];
@@ -720,7 +780,7 @@ export interface operations {
                 headers: {
                     /**
                      * @description The token, for browsers; Secure where they came by https
-                     * @example todo_session=eyJhbGciOiJIUzI1NiIs…; Max-Age=604800; HttpOnly; SameSite=lax; Path=/
+                     * @example todo_8080_session=eyJhbGciOiJIUzI1NiIs…; Max-Age=604800; HttpOnly; SameSite=lax; Path=/
                      */
                     "Set-Cookie"?: string;
                     /**
@@ -791,6 +851,20 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    /**
+                     * @description Seconds until the next attempt
+                     * @example 900
+                     */
+                    "Retry-After"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description Service Unavailable */
             503: {
                 headers: {
@@ -831,7 +905,7 @@ export interface operations {
                 headers: {
                     /**
                      * @description The token, for browsers; Secure where they came by https
-                     * @example todo_session=eyJhbGciOiJIUzI1NiIs…; Max-Age=604800; HttpOnly; SameSite=lax; Path=/
+                     * @example todo_8080_session=eyJhbGciOiJIUzI1NiIs…; Max-Age=604800; HttpOnly; SameSite=lax; Path=/
                      */
                     "Set-Cookie"?: string;
                     [name: string]: unknown;
@@ -934,7 +1008,10 @@ export interface operations {
     };
     sign_out: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description true: ends all sessions of the account */
+                everywhere?: boolean;
+            };
             header?: never;
             path?: never;
             cookie?: never;
@@ -946,7 +1023,7 @@ export interface operations {
                 headers: {
                     /**
                      * @description Takes the cookie away
-                     * @example todo_session=""; Max-Age=0; HttpOnly; SameSite=lax; Path=/
+                     * @example todo_8080_session=""; Max-Age=0; HttpOnly; SameSite=lax; Path=/
                      */
                     "Set-Cookie"?: string;
                     [name: string]: unknown;
@@ -955,6 +1032,15 @@ export interface operations {
             };
             /** @description Forbidden */
             403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unprocessable Content */
+            422: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -1064,19 +1150,37 @@ export interface operations {
             path?: never;
             cookie?: never;
         };
-        requestBody?: never;
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "password": "not-a-secret passphrase"
+                 *     }
+                 */
+                "application/json": components["schemas"]["Deletion"];
+            };
+        };
         responses: {
             /** @description Successful Response */
             204: {
                 headers: {
                     /**
                      * @description Takes the cookie away
-                     * @example todo_session=""; Max-Age=0; HttpOnly; SameSite=lax; Path=/
+                     * @example todo_8080_session=""; Max-Age=0; HttpOnly; SameSite=lax; Path=/
                      */
                     "Set-Cookie"?: string;
                     [name: string]: unknown;
                 };
                 content?: never;
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
             };
             /** @description Unauthorized */
             401: {
@@ -1110,9 +1214,169 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description Content Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description Unprocessable Content */
             422: {
                 headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    /**
+                     * @description Seconds until the next attempt
+                     * @example 900
+                     */
+                    "Retry-After"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    /**
+                     * @description Seconds until it is worth another try
+                     * @example 2
+                     */
+                    "Retry-After"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    change_password: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The user that the caller acts for; 409 if another is signed in */
+                "x-todo-user"?: string | null;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "new_password": "not-a-secret 2",
+                 *       "password": "not-a-secret passphrase"
+                 *     }
+                 */
+                "application/json": components["schemas"]["PasswordChange"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    /**
+                     * @description The token, for browsers; Secure where they came by https
+                     * @example todo_8080_session=eyJhbGciOiJIUzI1NiIs…; Max-Age=604800; HttpOnly; SameSite=lax; Path=/
+                     */
+                    "Set-Cookie"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "expires_at": "2026-11-28T09:00:00Z",
+                     *       "token": "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.…",
+                     *       "token_type": "bearer",
+                     *       "user": {
+                     *         "created_at": "2026-11-21T09:00:00Z",
+                     *         "email": "ada@example.com",
+                     *         "id": "8b3f0f55-6a3e-4a38-9a57-0d9c2a7f5b11"
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Session"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    /**
+                     * @description How to sign in
+                     * @example Bearer
+                     */
+                    "WWW-Authenticate"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Conflict */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Content Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unprocessable Content */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    /**
+                     * @description Seconds until the next attempt
+                     * @example 900
+                     */
+                    "Retry-After"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1138,8 +1402,7 @@ export interface operations {
     list_todos: {
         parameters: {
             query?: {
-                /** @description Default: all */
-                limit?: number | null;
+                limit?: number;
                 /** @description Continues a list; taken from the Link header of the page before */
                 after?: string | null;
                 /** @description Only these todos */
@@ -2087,6 +2350,20 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    /**
+                     * @description Seconds until the next attempt
+                     * @example 900
+                     */
+                    "Retry-After"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description Service Unavailable */
             503: {
                 headers: {
@@ -2284,6 +2561,20 @@ export interface operations {
             /** @description Unprocessable Content */
             422: {
                 headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    /**
+                     * @description Seconds until the next attempt
+                     * @example 900
+                     */
+                    "Retry-After"?: string;
                     [name: string]: unknown;
                 };
                 content: {

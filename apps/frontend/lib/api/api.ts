@@ -1,4 +1,4 @@
-import type { Credentials, Session, Todo, TodoCreate, TodoUpdate, User } from "./api-types";
+import type { Credentials, PasswordChange, Session, Todo, TodoCreate, TodoUpdate, User } from "./api-types";
 import { ApiError, failure } from "./problem";
 
 /** The only file that fetches: in the browser relative to the page, on the server under `baseUrl`. */
@@ -29,9 +29,11 @@ export interface Page<Listed = Todo> {
 export interface Api {
   signUp(credentials: Credentials): Promise<Session>;
   signIn(credentials: Credentials): Promise<Session>;
-  signOut(): Promise<void>;
+  signOut(everywhere?: boolean): Promise<void>;
   me(): Promise<User>;
-  deleteAccount(): Promise<void>;
+  deleteAccount(password: string): Promise<void>;
+  /** Ends all other sessions. */
+  changePassword(change: PasswordChange): Promise<void>;
   /** `after`: the `next` of the page before. */
   page(limit: number, after?: string | null): Promise<Page>;
   /** Those of `ids` that there are. */
@@ -114,14 +116,17 @@ export function createApi(options: ApiOptions = {}): Api {
     async signIn(credentials) {
       return (await call("POST", "/session", credentials)) as Session;
     },
-    async signOut() {
-      await call("DELETE", "/session");
+    async signOut(everywhere = false) {
+      await call("DELETE", everywhere ? "/session?everywhere=true" : "/session");
     },
     async me() {
       return (await call("GET", "/me")) as User;
     },
-    async deleteAccount() {
-      await call("DELETE", "/me");
+    async deleteAccount(password) {
+      await call("DELETE", "/me", { password });
+    },
+    async changePassword(change) {
+      await call("PUT", "/me/password", change);
     },
     page: (limit, after) => page(`?${new URLSearchParams({ limit: String(limit), ...(after && { after }) }).toString()}`),
     async named(ids) {

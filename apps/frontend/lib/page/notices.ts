@@ -14,6 +14,9 @@ export const OTHER_USER = "Another user has signed in. Sign in again to go on.";
 /** Why a plain form did nothing: `failed` in the address is "refused", "other-user" or "unavailable". */
 export function formFailureText(failed: string | null): string | undefined {
   if (failed === null) return undefined;
+  if (failed === "wrong-password") return "The password is wrong, so nothing was changed.";
+  if (failed === "too-many-attempts") return "Too many passwords were wrong. Wait a few minutes, then try again.";
+  if (failed === "password-length") return "A password has 8 to 128 characters. Nothing was changed.";
   if (failed === "other-user") return "Another user has signed in, so nothing was changed.";
   return failed === "refused"
     ? "The server refused this change. Check what you entered."

@@ -7,17 +7,19 @@ import { settings } from "./settings";
 const LONGEST_FORM = 64 * 1024;
 
 /**
- * The API on behalf of the caller whose headers `header` reads; what it sets as cookies is added to `cookies`.
+ * The API on behalf of the caller whose headers `header` reads; `keep` gets each cookie that it sets.
  * `form`: says whose page it comes from.
  */
-export function apiFor(header: ReadHeader, timeout: number, cookies: string[] = [], form?: FormData): Api {
+export function apiFor(header: ReadHeader, timeout: number, keep: (cookie: string) => unknown = () => undefined, form?: FormData): Api {
   const user = form?.get("user");
   return createApi({
     user: typeof user === "string" ? user : null,
     baseUrl: settings().apiBaseUrl,
     timeout,
     headers: forwarded(header),
-    onAnswer: (response) => cookies.push(...response.headers.getSetCookie()),
+    onAnswer: (response) => {
+      for (const cookie of response.headers.getSetCookie()) keep(cookie);
+    },
   });
 }
 

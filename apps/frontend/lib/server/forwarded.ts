@@ -6,6 +6,7 @@
 const PASSED_ON = [
   "cookie",
   "origin",
+  "sec-fetch-site",
   "x-forwarded-for",
   "x-forwarded-host",
   "x-forwarded-proto",

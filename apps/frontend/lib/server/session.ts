@@ -6,8 +6,15 @@ import type { User } from "@/lib/api/api-types";
 import { apiFor } from "./form-request";
 import { RememberedUsers } from "@/lib/account/remembered-users";
 
-/** The backend sets it; here only its presence counts, and that it goes on with each request. */
-const SESSION_COOKIE = "todo_session";
+/**
+ * The session's cookie, as the backend names it: with the port, which a cookie itself does not tell apart. The other
+ * name is that of the release before this one.
+ */
+export function sessionOf({ req }: Pick<Context, "req">): string | undefined {
+  const host = req.headers["x-forwarded-host"]?.toString() ?? req.headers.host ?? "";
+  const port = /:(\d+)$/.exec(host)?.[1];
+  return (port && req.cookies[`todo_${port}_session`]) || req.cookies.todo_session;
+}
 
 /** The backend itself waits up to two seconds for a database that wakes up. */
 const TIMEOUT = 3_000;
@@ -37,16 +44,19 @@ export function redirect(address: string): never {
 }
 
 /** The API as the caller of the page that is being made; null: nobody is signed in. */
-export function callersApi({ req }: Context): Api | null {
-  if (req.cookies[SESSION_COOKIE] === undefined) return null;
-  return apiFor((name) => req.headers[name]?.toString() ?? null, TIMEOUT);
+export function callersApi(context: Context): Api | null {
+  const { req, res } = context;
+  if (sessionOf(context) === undefined) return null;
+  // A session that is renewed on the way.
+  const keep = (cookie: string) => res.appendHeader("set-cookie", cookie);
+  return apiFor((name) => req.headers[name]?.toString() ?? null, TIMEOUT, keep);
 }
 
 const users = new RememberedUsers();
 
 /** Whose page it is; for pages that ask the backend for something else besides, which decides. */
-export async function owner({ req }: Context, api: Api): Promise<User> {
-  const token = req.cookies[SESSION_COOKIE] ?? "";
+export async function owner(context: Context, api: Api): Promise<User> {
+  const token = sessionOf(context) ?? "";
   const known = users.of(token);
   if (known) return known;
   const user = await api.me();

@@ -2,26 +2,14 @@ import type { GetServerSideProps } from "next";
 import Head from "next/head";
 import { AccountPage } from "@/components/account/account-page";
 import styles from "@/components/account/account-page.module.css";
-import type { PageUser } from "@/components/todo-app";
+import { Field } from "@/components/account/field";
 import { formFailureText } from "@/lib/page/notices";
-import { answer, callersApi, orSignIn, queried, signIn } from "@/lib/server/session";
-import { settings } from "@/lib/server/settings";
+import { type AccountProps, accountProps } from "@/lib/server/account-props";
 
-interface Props {
-  environment: string;
-  user: PageUser | null;
-  failed: string | null;
-}
-
-export const getServerSideProps: GetServerSideProps<Props> = (context) =>
-  answer(context, async () => {
-    const api = callersApi(context) ?? signIn(context);
-    const user = await orSignIn(context, "account", api.me());
-    return { environment: settings().environment, user: user && { id: user.id, email: user.email }, failed: queried(context, "failed") };
-  });
+export const getServerSideProps: GetServerSideProps<AccountProps> = accountProps;
 
 /** Asks before it is done; a page, and not a dialog, so that it works without JavaScript. */
-export default function DeleteAccountPage({ environment, user, failed }: Props) {
+export default function DeleteAccountPage({ environment, user, failed }: AccountProps) {
   const failure = formFailureText(failed);
   return (
     <>
@@ -41,6 +29,7 @@ export default function DeleteAccountPage({ environment, user, failed }: Props) 
       >
         <form className={styles.actions} method="post" action="/form/account">
           <input type="hidden" name="user" value={user?.id} />
+          <Field label="Password" name="password" type="password" error={undefined} autoComplete="current-password" />
           <button type="submit" name="do" value="delete-account" className={styles.danger}>
             Delete account and todos
           </button>

@@ -1,0 +1,104 @@
+"""What may be done how often, counted in Postgres for all replicas together.
+
+A bucket holds `most` units and drains within `seconds`. A full one refuses for twice as long with
+each unit that overflows, and no longer than that unit takes to drain.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any
+
+from app.core.db import Connection
+from app.core.problems import ProblemError
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """`name` says what is counted and for whom; only its digest is stored."""
+
+    name: str
+    most: int
+    seconds: int
+
+    @property
+    def key(self) -> str:
+        return sha256(self.name.encode()).hexdigest()
+
+    @property
+    def each(self) -> float:
+        """Seconds until one unit has drained."""
+        return self.seconds / self.most
+
+
+_FILL = "greatest(kept.empty_at, now()) + (excluded.empty_at - now())"
+_UNIT = "(extract(epoch FROM excluded.empty_at - now()) / %(units)s)::float8"
+_OVERFLOW = f"(extract(epoch FROM {_FILL} - now())::float8 - %(seconds)s + {_UNIT})"
+_EXPONENT = f"greatest(-9, least({_OVERFLOW} / {_UNIT}, 30))"
+
+# A statement begins with this and reads `wait`. No lock but those of the rows, always in the same
+# order: of two at once, the second waits for the first and then finds what that one counted.
+# `seconds`: 0, and all buckets have counted; otherwise when to try again.
+TAKE = f"""
+WITH asked AS (
+    SELECT * FROM unnest(%(keys)s::text[], %(each)s::float8[]) AS asked (key, each)
+), counted AS (
+    INSERT INTO limits AS kept (key, empty_at, free_at)
+    SELECT key, now() + make_interval(secs => each * %(units)s), now() FROM asked
+    WHERE NOT EXISTS (SELECT FROM limits JOIN asked USING (key) WHERE free_at > now())
+    ORDER BY key
+    ON CONFLICT (key) DO UPDATE SET empty_at = {_FILL}, free_at = now() + make_interval(
+        secs => greatest(0, least(power(2, {_EXPONENT}), {_OVERFLOW}))
+    )
+    WHERE kept.free_at <= now()
+    RETURNING key
+), forgotten AS (
+    DELETE FROM limits WHERE key IN (
+        SELECT key FROM limits
+        WHERE empty_at <= now() AND free_at <= now() AND key <> ALL(%(keys)s)
+        LIMIT 100 FOR UPDATE SKIP LOCKED
+    )
+), wait AS (
+    SELECT CASE WHEN (SELECT count(*) FROM counted) = cardinality(%(keys)s) THEN 0
+        ELSE greatest(1, ceil(extract(epoch FROM max(free_at) - now())))::int END AS seconds
+    FROM limits JOIN asked USING (key)
+)
+"""  # noqa: S608 - constants
+
+_GIVE_BACK = """
+WITH known AS (SELECT key FROM limits WHERE key = ANY(%(keys)s) ORDER BY key FOR UPDATE)
+UPDATE limits AS kept SET
+    empty_at = empty_at - make_interval(secs => each * %(units)s), free_at = least(free_at, now())
+FROM known JOIN unnest(%(keys)s::text[], %(each)s::float8[]) AS asked (key, each) USING (key)
+WHERE kept.key = known.key
+"""
+
+
+def arguments(buckets: Sequence[Bucket], units: int = 1) -> dict[str, Any]:
+    """The parameters of TAKE; all buckets drain within the same time."""
+    return {
+        "keys": [bucket.key for bucket in buckets],
+        "each": [bucket.each for bucket in buckets],
+        "seconds": buckets[0].seconds,
+        "units": units,
+    }
+
+
+async def take(conn: Connection, bucket: Bucket, units: int = 1) -> int:
+    """Counts; not 0: nothing is counted, and it may be tried again in so many seconds."""
+    statement = f"{TAKE} SELECT seconds FROM wait"  # noqa: S608 - constants
+    cursor = await conn.execute(statement, arguments([bucket], units))
+    row = await cursor.fetchone()
+    assert row is not None  # noqa: S101 - `wait` is one row
+    return int(row["seconds"])
+
+
+async def give_back(conn: Connection, buckets: Sequence[Bucket]) -> None:
+    """Takes back what was counted, and the delay that it led to."""
+    await conn.execute(_GIVE_BACK, arguments(buckets))
+
+
+def refusal(code: str, what: str, seconds: int) -> ProblemError:
+    return ProblemError(
+        429, code, f"{what}; try again in {seconds} s.", {"Retry-After": str(seconds)}
+    )
