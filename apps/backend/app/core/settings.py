@@ -49,7 +49,7 @@ class Settings(BaseSettings):
 
     allowed_origins: str = ""  # besides the one that a request was sent to; separated by spaces
     sign_ups_per_hour: int = Field(1000, ge=1)  # of one address
-    todos_per_user: int = Field(10_000, ge=1)
+    todos_per_user: int = Field(50_000, ge=1)
     assistant_tokens_per_day: int = Field(1_000_000, ge=16)  # of one user
 
     @field_validator("log_level")

@@ -24,7 +24,7 @@ CHANGED = Example(412, "todo-changed", f"Todo {TODO_ID} has changed since that v
 KEY_REUSED = Example(
     422, "idempotency-key-reused", "This Idempotency-Key came with another todo before."
 )
-TOO_MANY = Example(409, "too-many-todos", service.too_many(10_000).detail)
+TOO_MANY = Example(409, "too-many-todos", service.too_many(50_000).detail)
 _ITEM = f"http://localhost:8080/api/v1/todos/{TODO_ID}"
 LINK = {
     "Link": (
