@@ -23,8 +23,7 @@ export class Account {
     const [email, password] = [newEmail(), newPassword()];
     const response = await request.post(`${API}/users`, { data: { email, password } });
     expect(response.status(), `sign-up: ${await response.text()}`).toBe(201);
-    const { token } = (await response.json()) as { token: string };
-    return new Account(request, email, password, token);
+    return new Account(request, email, password, await sessionOf(request));
   }
 
   async call(method: string, path: string, data?: object) {
@@ -64,7 +63,7 @@ export class Account {
   async signIn(): Promise<boolean> {
     const data = { email: this.email, password: this.password };
     const response = await this.request.post(`${API}/session`, { data });
-    if (response.ok()) this.token = ((await response.json()) as { token: string }).token;
+    if (response.ok()) this.token = await sessionOf(this.request);
     return response.ok();
   }
 
@@ -74,6 +73,14 @@ export class Account {
     if ((await this.call("DELETE", "/me", { password })).status() === 204) return;
     if (await this.signIn()) expect((await this.call("DELETE", "/me", { password })).status()).toBe(204);
   }
+}
+
+/** A browser gets the token of its session as a cookie alone. */
+async function sessionOf(request: APIRequestContext): Promise<string> {
+  const { cookies } = await request.storageState();
+  const session = cookies.find(({ name }) => name.endsWith("_session"));
+  expect(session, "no cookie of a session").toBeDefined();
+  return session!.value;
 }
 
 export const newEmail = (): string => `e2e-${randomBytes(6).toString("hex")}@example.com`;
