@@ -1,13 +1,14 @@
 //! The tools stage of a first run: later stages begin while it goes on, and wait for what they need.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
-use anyhow::{Error, Result};
+use anyhow::{Error, Result, bail};
 
 use crate::deadlines;
 use crate::origin::Need;
-use crate::plan::{self, Mode};
+use crate::plan::{self, Mode, Step};
 use crate::project::Project;
 use crate::world::{STAGE, World};
 
@@ -50,11 +51,11 @@ impl<'a> Supply<'a> {
         let steps = world.origin.plan(needs, engine)?;
         let supply = Self::new(project, |needs| world.origin.is_there(needs, engine));
         if mode == Mode::DryRun || steps.is_empty() || !needs.contains(&Need::Cluster) {
-            plan::apply(project, STAGE, mode, steps)?;
+            bring(project, mode, steps)?;
             let _ = supply.outcome.set(true);
             return stages(&supply);
         }
-        supply.beside(|| plan::apply(project, STAGE, mode, steps).map(drop), stages)
+        supply.beside(|| bring(project, mode, steps), stages)
     }
 
     fn new(project: &'a Project, is_there: impl Fn(&[Need]) -> Result<bool> + Sync + 'a) -> Self {
@@ -68,6 +69,8 @@ impl<'a> Supply<'a> {
     ) -> Result<T> {
         let result = std::thread::scope(|scope| {
             scope.spawn(|| {
+                let bring =
+                    || catch_unwind(AssertUnwindSafe(bring)).unwrap_or_else(|_| bail!("the tools stage panicked"));
                 let brought = self.part(bring);
                 let _ = self.outcome.set(brought.is_ok());
             });
@@ -93,7 +96,7 @@ impl<'a> Supply<'a> {
 
     /// Gives up what is under way if `result` is an error.
     pub fn settle<T>(&self, result: Result<T>) -> Result<T> {
-        if result.is_err() && self.is_under_way() {
+        if result.is_err() {
             self.project.stale.store(true, Ordering::Relaxed);
         }
         result
@@ -104,7 +107,8 @@ impl<'a> Supply<'a> {
         let is_good = loop {
             match self.outcome.get() {
                 Some(outcome) => break *outcome,
-                None if (self.is_there)(needs)? => break true,
+                // Where nobody can tell yet, the tools stage's own end will.
+                None if (self.is_there)(needs).unwrap_or(false) => break true,
                 None if self.project.stale.load(Ordering::Relaxed) => break false,
                 None => std::thread::sleep(deadlines::SUPPLY_POLL.time()),
             }
@@ -113,11 +117,15 @@ impl<'a> Supply<'a> {
     }
 }
 
+/// Applies steps of the tools stage. What was ended because a newer save has made the deploy stale has not failed.
+pub fn bring(project: &Project, mode: Mode, steps: Vec<Step<'_>>) -> Result<()> {
+    let result = plan::apply(project, STAGE, mode, steps);
+    result.map(drop).map_err(|error| if project.stale.load(Ordering::Relaxed) { Stale.into() } else { error })
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::mpsc;
-
-    use anyhow::bail;
 
     use super::*;
     use crate::origin::Tool;

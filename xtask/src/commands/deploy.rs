@@ -24,7 +24,7 @@ use crate::stages::images::{self, Built};
 use crate::stages::proof::{self, Evidence, Front, Proof, Way};
 use crate::stages::release::{self, Desired};
 use crate::stages::upgrade;
-use crate::supply::{Stale, Supply};
+use crate::supply::{self, Stale, Supply};
 use crate::toolbox::Toolbox;
 use crate::world::{Preparation, World};
 use facts::{Applied, Facts, Live};
@@ -106,7 +106,7 @@ pub(crate) fn deploy(project: &Project, args: &Deploy, before_release: Option<Be
         if !create && !world.tools.has_kubectl()? && !cluster::publishes_port(&world.tools)? {
             // For the port-forward to a profile that publishes no port.
             let kubectl = world.origin.plan(&[Need::Tool(Tool::Kubectl)], &world.tools.engine)?;
-            plan::apply(project, "tools", mode, kubectl)?;
+            supply::bring(project, mode, kubectl)?;
         }
         std::thread::scope(|scope| {
             let run = Run { project, args, start, credentials: &credentials, world: &world, supply };

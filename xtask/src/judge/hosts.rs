@@ -50,7 +50,9 @@ pub fn unresolved(snapshot: &Snapshot) -> Vec<Seen> {
             // The name is right: it resolves as soon as the cluster's DNS has started (after a restart of the node) or, for a
             // Service without an address of its own, a pod behind it is ready.
             if is_service(snapshot, &host) {
-                return Seen::waiting(c.subject(), cause);
+                return Seen::waiting(c.subject(), cause)
+                    .help("see whether the cluster's DNS runs: cargo xtask tool kubectl -- get pods -n kube-system")
+                    .log(c.pod_name(), c.name());
             }
             Seen::fatal(c.subject(), cause)
                 .help(format!(
@@ -65,9 +67,9 @@ pub fn unresolved(snapshot: &Snapshot) -> Vec<Seen> {
 /// Whether `host` is a Service of the namespace, by its name alone or with the namespace and the cluster's domain.
 fn is_service(snapshot: &Snapshot, host: &str) -> bool {
     let (name, domain) = host.split_once('.').unwrap_or((host, ""));
-    let namespace = domain.split('.').next().unwrap_or_default();
-    let service = snapshot.get("Service", name);
-    service.is_some_and(|service| namespace.is_empty() || namespace == text(service, "/metadata/namespace"))
+    let Some(service) = snapshot.get("Service", name) else { return false };
+    let namespace = text(service, "/metadata/namespace");
+    ["", ".svc", ".svc.cluster.local"].iter().any(|end| domain == format!("{namespace}{end}")) || domain.is_empty()
 }
 
 /// The last line of a log that is not empty.

@@ -66,7 +66,7 @@ impl Sources {
                 _ => None,
             };
             if let Some(folder) = tests {
-                let tests = context::tree(&app.folder(project).join(folder))?;
+                let tests = context::read(&app.folder(project).join(folder))?;
                 files.extend(tests.into_iter().map(|(path, what)| (format!("{folder}/{path}"), what)));
             } else if more == More::Assistant && app == App::Backend {
                 let what = context::entry(&app.folder(project).join(ASSISTANT))?;

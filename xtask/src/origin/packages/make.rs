@@ -137,7 +137,9 @@ impl<'a> Maker<'a> {
         }
         let used = folder_size(&self.caches.dir);
         running.progress("removing Go's caches");
-        self.caches.drop_all()?;
+        if let Err(error) = self.caches.drop_all() {
+            self.project.report.warn(format!("Go's caches in {} stay: {error:#}", self.caches.dir));
+        }
         let note = if used > 0 { format!(", {} of Go's caches dropped", bytes(used)) } else { String::new() };
         Ok(format!("{} artifacts in {}{note}", artifacts.len(), crate::report::seconds(start.elapsed())))
     }
@@ -213,7 +215,11 @@ impl<'a> Maker<'a> {
         let others: Option<Vec<Vec<String>>> = self.packages().values().cloned().collect();
         match others {
             Some(others) if !others.is_empty() => {
-                self.caches.trim(name, &self.manifest.go[name], &others.into_iter().flatten().collect())
+                let others = others.into_iter().flatten().collect();
+                if let Err(error) = self.caches.trim(name, &self.manifest.go[name], &others) {
+                    self.project.report.warn(format!("the compiled packages of {name} stay for now: {error:#}"));
+                }
+                Ok(())
             }
             // What a later program needs is not known, or all caches are dropped in a moment.
             _ => Ok(()),
@@ -379,9 +385,7 @@ pub fn place_for_minikube<'a>(project: &'a Project, manifest: &Manifest, dir: &U
     Ok(Some(Step::new("place Kubernetes for minikube", "minikube looks there before it downloads", shown, move |_| {
         std::fs::create_dir_all(&place)?;
         for name in ["kubeadm", "kubelet", "kubectl"] {
-            let to = place.join(name);
-            let _ = std::fs::remove_file(&to);
-            hard_link_or_copy(&program, &to)?;
+            hard_link_or_copy(&program, &place.join(name))?;
         }
         // minikube keeps images by name: after a rebuild it would load the old ones.
         let _ = std::fs::remove_dir_all(home.join("cache/images"));
@@ -404,10 +408,20 @@ pub fn forget_minikube_images(project: &Project) -> Step<'_> {
     })
 }
 
-/// Puts the file `from` at `to`, without its bytes a second time where the file system can do that.
+/// Puts the file `from` at `to`, without its bytes a second time where the file system can do that. What is at `to`, which
+/// may be the same file under another name, is never written to.
 fn hard_link_or_copy(from: &Utf8Path, to: &Utf8Path) -> Result<()> {
-    let result = std::fs::hard_link(from, to).or_else(|_| std::fs::copy(from, to).map(drop));
-    result.with_context(|| format!("copying {from} to {to}"))
+    let new = Utf8PathBuf::from(format!("{to}.{}", std::process::id()));
+    let put = || -> std::io::Result<()> {
+        if new.try_exists()? {
+            std::fs::remove_file(&new)?;
+        }
+        std::fs::hard_link(from, &new).or_else(|_| std::fs::copy(from, &new).map(drop))?;
+        std::fs::rename(&new, to)?;
+        // Of two names of one file, a rename leaves both.
+        if new.try_exists()? { std::fs::remove_file(&new) } else { Ok(()) }
+    };
+    put().with_context(|| format!("copying {from} to {to}"))
 }
 
 fn docker_arch() -> &'static str {
