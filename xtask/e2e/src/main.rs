@@ -98,7 +98,10 @@ const FAULTS: &[Scenario] = &[
         planted::built_again,
     ),
     ("identity: what is read from the engine's files is what `docker save` writes", planted::stored),
-    ("routes: each path of the Ingress 20 times, who answered, p50, p95 and max (SC-003)", routes::matrix),
+    (
+        "routes: each path of the Ingress 20 times, one beside it once, who answered, p50, p95 and max (SC-003)",
+        routes::matrix,
+    ),
     ("routes: a profile that publishes no port is proven through a port-forward", routes::forwarded),
     ("routes: what keeps them from answering is told apart, each with its fix", routes::told_apart),
     ("preflight: what keeps a database from being used is told apart, and nothing is changed", preflight::told_apart),

@@ -20,7 +20,7 @@ pub fn matrix(bed: &Bed) -> Result<()> {
     let routes = proof::routes(&snapshot);
     let answers = proof::measure(&routes, &bed.address()?, 20);
     for answer in &answers {
-        ensure!(answer.good() && answer.times.len() == 20, "{answer:?}");
+        ensure!(answer.good() && answer.times.len() == answer.route.requests(20), "{answer:?}");
         let [p50, p95, max] = [50, 95, 100].map(|p| answer.percentile(p));
         let status = answer.status.unwrap_or_default();
         bed.project.report.note(format!(
@@ -46,7 +46,7 @@ pub fn forwarded(bed: &Bed) -> Result<()> {
     let way = Way::open(&tools, &unpublished)?;
     let address = way.address.clone();
     for answer in proof::measure(&proof::routes(&snapshot), &address, 5) {
-        ensure!(answer.good() && answer.times.len() == 5, "{answer:?}");
+        ensure!(answer.good() && answer.times.len() == answer.route.requests(5), "{answer:?}");
     }
     let open_with = way.open_with().context("no command is told that opens a way")?;
     ensure!(way.lasting().is_none() && open_with.contains("port-forward deployment/traefik 8080:"), "{open_with}");

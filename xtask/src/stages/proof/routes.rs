@@ -129,8 +129,15 @@ pub fn agent() -> ureq::Agent {
     config.http_status_as_error(false).proxy(None).build().into()
 }
 
-/// Requests each route `count` times, one request after another; the routes side by side. One beside a path is requested
-/// once: it shows where the Ingress leads, and its answer, an error page, is no time that a user waits for.
+impl Route {
+    /// How often it is requested where others are `count` times. One beside a path shows where the Ingress leads; its answer,
+    /// an error page, is no time that a user waits for.
+    pub fn requests(&self, count: usize) -> usize {
+        if self.why == Why::Beside { 1 } else { count }
+    }
+}
+
+/// Requests each route up to `count` times, one request after another; the routes side by side.
 pub fn measure(routes: &[Route], address: &str, count: usize) -> Vec<Answer> {
     std::thread::scope(|scope| {
         let asked: Vec<_> = routes.iter().map(|route| scope.spawn(|| one(route, address, count))).collect();
@@ -150,7 +157,7 @@ fn one(route: &Route, address: &str, count: usize) -> Answer {
     };
     // A wildcard host is asked for by one of its names.
     let host = route.host.replacen('*', "any", 1);
-    for _ in 0..if route.why == Why::Beside { 1 } else { count } {
+    for _ in 0..route.requests(count) {
         match http::get(address, &host, &route.path) {
             Ok(response) => {
                 answer.times.push(response.phases.total().as_millis());
