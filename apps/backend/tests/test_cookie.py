@@ -167,13 +167,40 @@ async def test_two_profiles_on_one_host_have_cookies_of_their_own(anonymous: Asy
     assert (await anonymous.get("/me", headers=both | at)).json()["email"] == other.email
 
 
-async def test_the_cookie_of_the_release_before_is_good_until_sign_out(
-    anonymous: AsyncClient,
-) -> None:
+async def test_pods_of_the_release_before_share_the_session(anonymous: AsyncClient) -> None:
+    """They know the old name alone, and another port of the host may have set it."""
+    first = await sign_up(anonymous)
+    for path, status in (("/users", 409), ("/session", 200)):
+        answer = await anonymous.post(path, json=credentials(first.email))
+        assert answer.status_code == status
+    cookies = [SimpleCookie(header) for header in answer.headers.get_list("set-cookie")[:2]]
+    assert [list(cookie) for cookie in cookies] == [[COOKIE], ["todo_session"]]
+    assert cookies[0][COOKIE].value == cookies[1]["todo_session"].value
+    second = await sign_up(anonymous)
+    bad = jwt.encode({"iss": ISSUER}, "not-a-secret-of-another-profile!!", ALGORITHM)
+
+    async def who(**cookies: str) -> str | None:
+        header = "; ".join(f"{name}={value}" for name, value in cookies.items())
+        me: dict[str, str] = (await anonymous.get("/me", headers={"Cookie": header})).json()
+        return me.get("email")
+
+    assert await who(todo_session=first.token) == first.email
+    # The second signed in at an old pod, then the first at a new one that lost the other cookie.
+    assert await who(todo_8080_session=first.token, todo_session=second.token) == second.email
+    assert await who(todo_8080_session=second.token, todo_session=first.token) == second.email
+    # Another profile's pods set the old name: with a secret of their own, or with the same one.
+    assert await who(todo_8080_session=first.token, todo_session=bad) == first.email
+    assert await who(todo_8080_session=bad, todo_session=first.token) == first.email
+    other = {"todo_8081_session": second.token, "todo_session": second.token}
+    assert await who(todo_8080_session=first.token, **other) == first.email
+    assert await who(**other) is None
+
+
+@pytest.mark.parametrize("name", [COOKIE, "todo_session"])
+async def test_sign_out_clears_the_old_cookie_too(anonymous: AsyncClient, name: str) -> None:
     member = await sign_up(anonymous)
-    old = {"Cookie": f"todo_session={member.token}", "Origin": ORIGIN}
-    assert (await anonymous.get("/me", headers=old)).status_code == 200
-    cleared = (await anonymous.delete("/session", headers=old)).headers.get_list("set-cookie")
+    headers = {"Cookie": f"{name}={member.token}", "Origin": ORIGIN}
+    cleared = (await anonymous.delete("/session", headers=headers)).headers.get_list("set-cookie")
     assert {header.partition("=")[0] for header in cleared} == {"todo_session", COOKIE}
 
 

@@ -1,5 +1,6 @@
 """What a request shows to say who it is from, and the cookie that browsers show."""
 
+import re
 from dataclasses import dataclass
 from typing import Literal, TypedDict
 
@@ -8,9 +9,13 @@ from fastapi import Request, Response
 from app.core.problems import ProblemError
 from app.core.settings import Settings
 from app.core.urls import caller_origin
+from app.users.service import Accounts
 from app.users.tokens import KNOWN_FOR, LIFETIME
 
-COOKIE = "todo_session"  # without a port, and of the release before this one
+# Pods of the release before this one set and read this name alone. It is set too until no such pod
+# can run beside a new one or after a rollback.
+COOKIE = "todo_session"
+_SESSION_OF_A_PORT = re.compile(r"todo_[0-9]+_session")
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
@@ -32,10 +37,24 @@ def credential(request: Request) -> Credential | None:
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer":
         return Credential(token.strip(), from_cookie=False)
-    for name in (cookie_name(request), COOKIE):
-        if token := request.cookies.get(name, ""):
-            return Credential(token, from_cookie=True)
-    return None
+    shown = _cookie_tokens(request)
+    if len(shown) > 1:
+        # Somebody signed in at a pod of the release before, or at another port of this host.
+        accounts: Accounts = request.app.state.accounts
+        read = {token: accounts.claims(token) for token in shown}
+        good = {token: claims.began_at for token, claims in read.items() if claims is not None}
+        shown = [max(good, key=good.__getitem__)] if good else shown
+    return Credential(shown[0], from_cookie=True) if shown else None
+
+
+def _cookie_tokens(request: Request) -> list[str]:
+    """The tokens of this port's cookie and of COOKIE, unless another port's pods set COOKIE."""
+    names = (cookie_name(request), COOKIE)
+    own, shared = (request.cookies.get(name, "") for name in names)
+    ports = {token for name, token in request.cookies.items() if _SESSION_OF_A_PORT.fullmatch(name)}
+    if shared in ports:
+        shared = ""
+    return [token for token in dict.fromkeys((own, shared)) if token]
 
 
 def cookie_name(request: Request, what: str = "session") -> str:
@@ -51,7 +70,8 @@ def known_cookie(request: Request, account: str) -> str:
 
 def set_cookie(request: Request, response: Response, token: str) -> None:
     age = int(LIFETIME.total_seconds())
-    response.set_cookie(cookie_name(request), token, max_age=age, **_attributes(request))
+    for name in dict.fromkeys((cookie_name(request), COOKIE)):
+        response.set_cookie(name, token, max_age=age, **_attributes(request))
 
 
 def set_known_cookie(request: Request, response: Response, account: str, token: str) -> None:
@@ -60,7 +80,7 @@ def set_known_cookie(request: Request, response: Response, account: str, token: 
 
 
 def clear_cookie(request: Request, response: Response) -> None:
-    for name in {cookie_name(request), *({COOKIE} & request.cookies.keys())}:
+    for name in dict.fromkeys((cookie_name(request), COOKIE)):
         response.delete_cookie(name, **_attributes(request))
 
 
