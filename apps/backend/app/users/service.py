@@ -2,11 +2,14 @@
 
 import asyncio
 import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from app.core import limits
-from app.core.db import Database
+from app.core.db import WAIT_SECONDS, Connection, Database, DatabaseUnavailableError
+from app.core.dberrors import Cause, Kind
 from app.core.limits import Bucket
 from app.core.problems import ProblemError
 from app.users import repository
@@ -49,13 +52,13 @@ class Accounts:
     async def sign_up(self, email: str, password: str, client: str) -> SignedIn:
         """Makes an account; the first one takes over the todos from before there were any."""
         with self._passwords.admit():
-            async with self._few, self._db.connection() as conn:
+            async with self._connection() as conn:
                 seconds = await limits.take(conn, Bucket(f"sign-up {client}", self._sign_ups, 3600))
             if seconds:
                 what = "Too many accounts were made from here"
                 raise limits.refusal("too-many-sign-ups", what, seconds)
             hashed = await self._passwords.hash(password)
-        async with self._few, self._db.connection() as conn, conn.transaction():
+        async with self._connection() as conn, conn.transaction():
             account = await repository.insert(conn, email, hashed)
             if account is None:
                 raise ProblemError(
@@ -136,7 +139,7 @@ class Accounts:
     async def _check(self, email: str, password: str, buckets: list[Bucket]) -> Counted | None:
         """The account, if the password is right; an attempt that is not wrong does not count."""
         with self._passwords.admit():
-            async with self._few, self._db.connection() as conn:
+            async with self._connection() as conn:
                 found = await repository.find(conn, email, buckets)
             if found.seconds:
                 what = "Too many passwords were wrong"
@@ -144,9 +147,24 @@ class Accounts:
             # The connection is back in the pool: hashing takes longer than all the SQL.
             if not await self._passwords.verify(found.password_hash, password):
                 return None
-        async with self._few, self._db.connection() as conn:
+        async with self._connection() as conn:
             await limits.give_back(conn, buckets)
         return found
+
+    @asynccontextmanager
+    async def _connection(self) -> AsyncIterator[Connection]:
+        """One of the CONNECTIONS; raises DatabaseUnavailableError if none is free in time."""
+        try:
+            async with asyncio.timeout(WAIT_SECONDS):
+                await self._few.acquire()
+        except TimeoutError:
+            cause = Cause(Kind.BUSY, "all connections for sign-ins are in use")
+            raise DatabaseUnavailableError(cause) from None
+        try:
+            async with self._db.connection() as conn:
+                yield conn
+        finally:
+            self._few.release()
 
     def _session(
         self, account: Account, began: datetime | None = None, client: str | None = None
