@@ -51,20 +51,24 @@ class Accounts:
 
     async def sign_up(self, email: str, password: str, client: str) -> SignedIn:
         """Makes an account; the first one takes over the todos from before there were any."""
+        bucket = Bucket(f"sign-up {client}", self._sign_ups, 3600)
         with self._passwords.admit():
             async with self._connection() as conn:
-                seconds = await limits.take(conn, Bucket(f"sign-up {client}", self._sign_ups, 3600))
+                seconds = await limits.take(conn, bucket)
             if seconds:
                 what = "Too many accounts were made from here"
                 raise limits.refusal("too-many-sign-ups", what, seconds)
             hashed = await self._passwords.hash(password)
-        async with self._connection() as conn, conn.transaction():
-            account = await repository.insert(conn, email, hashed)
+        async with self._connection() as conn:
+            async with conn.transaction():
+                account = await repository.insert(conn, email, hashed)
+                adopted = account and await repository.adopt_local_todos(conn, account.id)
             if account is None:
-                raise ProblemError(
-                    409, "email-taken", "This email has an account already. Sign in instead."
-                )
-            adopted = await repository.adopt_local_todos(conn, account.id)
+                await limits.give_back(conn, [bucket])
+        if account is None:
+            raise ProblemError(
+                409, "email-taken", "This email has an account already. Sign in instead."
+            )
         if adopted:
             log.info("todos of the time before accounts adopted", extra=_fields(todos=adopted))
         return self._session(account)
