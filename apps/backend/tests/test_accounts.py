@@ -262,6 +262,11 @@ async def test_signing_out_everywhere_ends_all_sessions(anonymous: AsyncClient) 
     await anonymous.delete("/session?everywhere=true", headers=bearer)
     assert (await anonymous.get("/me", headers=member.bearer)).status_code == 200
     other = (await anonymous.post("/session", json=credentials(member.email))).json()["token"]
+    # Nor does a page that was made for another user.
+    other_page = {"X-Todo-User": str(bystander.id)} | member.bearer
+    refused = await anonymous.delete("/session?everywhere=true", headers=other_page)
+    assert (refused.status_code, refused.json()["code"]) == (409, "other-user")
+    assert (await anonymous.get("/me", headers=member.bearer)).status_code == 200
     answer = await anonymous.delete("/session?everywhere=true", headers=member.bearer)
     assert answer.status_code == 204
     for token in (member.token, other):

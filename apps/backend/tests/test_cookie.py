@@ -242,3 +242,49 @@ async def test_a_session_in_use_is_renewed(anonymous: AsyncClient) -> None:
     for token in (aged(2), renewed.value):
         ended = await anonymous.get("/todos", headers={"Cookie": f"{COOKIE}={token}"})
         assert (ended.status_code, "set-cookie" in ended.headers) == (401, False)
+
+
+@pytest.mark.parametrize(
+    ("origins", "secure"),
+    [("https://todo.test:8080", True), ("https://other.test http://todo.test:8080", "")],
+)
+async def test_a_renewed_cookie_stays_secure_behind_a_tunnel(
+    server: Postgres, origins: str, secure: object
+) -> None:
+    """A read has no Origin that would say https."""
+    app = create_app(settings(server.url(), allowed_origins=origins))
+    async with app.router.lifespan_context(app), client_of(app) as client:
+        member = await sign_up(client)
+        claims = Tokens(AUTH_SECRET).read(member.token)
+        assert claims is not None
+        payload = {
+            "iss": ISSUER, "sub": str(member.id), "jti": str(claims.id),
+            "iat": claims.began_at.timestamp(), "exp": claims.expires_at - timedelta(days=2),
+        }  # fmt: skip
+        aged = jwt.encode(payload, AUTH_SECRET, ALGORITHM)
+        renewed = await client.get("/todos", headers={"Cookie": f"{COOKIE}={aged}"})
+        assert cookie_of(renewed)["secure"] == secure
+
+
+def known_cookies(answer: Response) -> dict[str, str]:
+    """Their names, and how long they are to be kept."""
+    cookies = SimpleCookie()
+    for header in answer.headers.get_list("set-cookie"):
+        cookies.load(header)
+    return {name: cookies[name]["max-age"] for name in cookies if "_known_" in name}
+
+
+async def test_a_browser_keeps_few_known_cookies(anonymous: AsyncClient) -> None:
+    """Those of many accounts would be more than servers take in headers."""
+    member = await sign_up(anonymous)
+    old = [f"todo_8081_known_0000000{number}_token" for number in range(7)]
+    headers = {"Cookie": "; ".join(f"{name}=x" for name in [*old, "todo_known_x_token"])}
+    answer = await anonymous.post("/session", json=credentials(member.email), headers=headers)
+    kept = known_cookies(answer)
+    (own,) = kept.keys() - set(old)
+    assert kept == {own: str(365 * 24 * 3600)} | dict.fromkeys(old[:3], "0")
+    # It goes with the account, and with nothing else.
+    assert known_cookies(await anonymous.delete("/session", headers=member.browser)) == {}
+    headers = {"Authorization": f"Bearer {answer.json()['token']}"}
+    answer = await anonymous.request("DELETE", "/me", headers=headers, json={"password": PASSWORD})
+    assert (answer.status_code, known_cookies(answer)) == (204, {own: "0"})

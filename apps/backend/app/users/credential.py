@@ -15,6 +15,8 @@ from app.users.tokens import KNOWN_FOR, LIFETIME
 # Pods of the release before this one set and read this name alone. It is set too until no such pod
 # can run beside a new one or after a rollback.
 COOKIE = "todo_session"
+MOST_KNOWN = 5  # accounts of one browser: servers refuse requests with more than 16 KB of headers
+_KNOWN = re.compile(r"todo_([0-9]+_)?known_[0-9a-f]{8}_token")
 _SESSION_OF_A_PORT = re.compile(r"todo_[0-9]+_session")
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
@@ -75,8 +77,16 @@ def set_cookie(request: Request, response: Response, token: str) -> None:
 
 
 def set_known_cookie(request: Request, response: Response, account: str, token: str) -> None:
+    """Browsers send the oldest cookies first; all but the last ones go."""
     name, age = known_cookie(request, account), int(KNOWN_FOR.total_seconds())
     response.set_cookie(name, token, max_age=age, **_attributes(request))
+    others = [other for other in request.cookies if _KNOWN.fullmatch(other) and other != name]
+    for other in others[: 1 - MOST_KNOWN]:
+        response.delete_cookie(other, **_attributes(request))
+
+
+def clear_known_cookie(request: Request, response: Response, account: str) -> None:
+    response.delete_cookie(known_cookie(request, account), **_attributes(request))
 
 
 def clear_cookie(request: Request, response: Response) -> None:
@@ -116,13 +126,13 @@ async def check_origin(request: Request) -> None:
 
 
 def _attributes(request: Request) -> _CookieAttributes:
+    own, origin = caller_origin(request), request.headers.get("origin", "")
+    settings: Settings = request.app.state.settings
+    # A read has no Origin: the settings alone tell that a tunnel ends TLS.
+    by_tunnel = not origin and own.lower().replace("http:", "https:", 1) in settings.origins
     return {
         "path": "/",
-        "secure": "https"
-        in {
-            caller_origin(request).partition(":")[0],
-            request.headers.get("origin", "").partition(":")[0],
-        },
+        "secure": by_tunnel or "https" in {url.partition(":")[0] for url in (own, origin)},
         "httponly": True,
         "samesite": "lax",
     }

@@ -80,7 +80,7 @@ class Accounts:
         what it got then.
         """
         account = account_bucket(email)
-        if name := self._tokens.read_known(known, account.key):
+        if name := await self._known_client(email, known):
             buckets = [Bucket(f"known {name}", MAX_PER_CLIENT, WINDOW)]
         else:
             pair = Bucket(f"sign-in {client} {email}", MAX_PER_ACCOUNT_AND_CLIENT, WINDOW)
@@ -135,6 +135,16 @@ class Accounts:
         async with self._db.connection() as conn:
             await repository.delete(conn, account.id)
 
+    async def _known_client(self, email: str, token: str) -> str | None:
+        """None: the client is unknown, or all sessions have been ended since."""
+        known = self._tokens.read_known(token, account_bucket(email).key)
+        if known is None:
+            return None
+        with self._passwords.admit():
+            async with self._connection() as conn:
+                ended = await repository.has_ended(conn, email, known.began_at)
+        return None if ended else known.name
+
     async def _confirm(self, account: Account, password: str) -> None:
         bucket = Bucket(f"password {account.id}", MAX_PER_ACCOUNT_AND_CLIENT, WINDOW)
         if not await self._check(account.email, password, [bucket]):
@@ -174,7 +184,7 @@ class Accounts:
         self, account: Account, began: datetime | None = None, client: str | None = None
     ) -> SignedIn:
         token, claims = self._tokens.issue(account.id, began)
-        known = self._tokens.issue_known(account_bucket(account.email).key, client)
+        known = self._tokens.issue_known(account_bucket(account.email).key, claims.began_at, client)
         return SignedIn(account, token, claims, known)
 
 
