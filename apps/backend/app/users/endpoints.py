@@ -85,7 +85,7 @@ async def sign_in(
     status_code=204,
     dependencies=SECURITY,
     openapi_extra={"security": [{}]},  # no session to end is as good
-    responses=responses(503) | headers(204, COOKIE_CLEARED),
+    responses=responses(409, 503) | headers(204, COOKIE_CLEARED),
 )
 async def sign_out(
     request: Request,
