@@ -69,8 +69,9 @@ async def test_a_sign_in_is_one_statement_and_one_more_if_it_is_right(
 
 
 async def test_a_flood_of_sign_ins_leaves_connections_to_the_todos(
-    wire: tuple[Wire, str], serve: Serve
+    wire: tuple[Wire, str], serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("app.users.service.WAIT_SECONDS", 30)  # all have their turn
     counted, url = wire
 
     async def guess(client: AsyncClient) -> int:
