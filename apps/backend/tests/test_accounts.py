@@ -262,6 +262,11 @@ async def test_signing_out_everywhere_ends_all_sessions(anonymous: AsyncClient) 
     await anonymous.delete("/session?everywhere=true", headers=bearer)
     assert (await anonymous.get("/me", headers=member.bearer)).status_code == 200
     other = (await anonymous.post("/session", json=credentials(member.email))).json()["token"]
+    # Nor does a page that was made for another user.
+    other_page = {"X-Todo-User": str(bystander.id)} | member.bearer
+    refused = await anonymous.delete("/session?everywhere=true", headers=other_page)
+    assert (refused.status_code, refused.json()["code"]) == (409, "other-user")
+    assert (await anonymous.get("/me", headers=member.bearer)).status_code == 200
     answer = await anonymous.delete("/session?everywhere=true", headers=member.bearer)
     assert answer.status_code == 204
     for token in (member.token, other):
@@ -292,7 +297,11 @@ async def test_sign_ups_are_limited_for_each_client(server: Postgres) -> None:
     app = create_app(settings(server.url(), sign_ups_per_hour=3))
     server.execute("TRUNCATE limits")
     async with app.router.lifespan_context(app), client_of(app) as client:
+        member = await sign_up(client)
         for _ in range(3):
+            taken = await client.post("/users", json=credentials(member.email))
+            assert taken.status_code == 409  # no account is made, so it does not count
+        for _ in range(2):
             await sign_up(client)
         answer = await client.post("/users", json=credentials(new_email()))
         assert (answer.status_code, answer.json()["code"]) == (429, "too-many-sign-ups")

@@ -150,6 +150,27 @@ async def test_a_known_client_always_gets_in(anonymous: AsyncClient, address: st
 
 
 @pytest.mark.usefixtures("free_guesses")
+@pytest.mark.parametrize("password", [True, False])
+async def test_a_client_is_not_known_any_more_when_all_sessions_end(
+    anonymous: AsyncClient, password: bool
+) -> None:
+    member = await sign_up(anonymous)
+    known = known_cookies(await right(anonymous, member))
+    if password:
+        body = {"password": PASSWORD, "new_password": PASSWORD}
+        ended = await anonymous.put("/me/password", json=body, headers=member.bearer)
+    else:
+        ended = await anonymous.delete("/session?everywhere=true", headers=member.bearer)
+    assert ended.is_success
+    signed_in = ended if password else await right(anonymous, member, OTHER)
+    for _ in range(MAX_PER_ACCOUNT):
+        await guess(anonymous, member.email)
+    assert is_refusal(await right(anonymous, member, cookie=known))
+    again = known_cookies(signed_in)
+    assert (await right(anonymous, member, cookie=again)).status_code == 200
+
+
+@pytest.mark.usefixtures("free_guesses")
 async def test_a_known_client_may_not_guess_for_ever(anonymous: AsyncClient) -> None:
     member = await sign_up(anonymous)
     known = known_cookies(await right(anonymous, member))

@@ -167,13 +167,40 @@ async def test_two_profiles_on_one_host_have_cookies_of_their_own(anonymous: Asy
     assert (await anonymous.get("/me", headers=both | at)).json()["email"] == other.email
 
 
-async def test_the_cookie_of_the_release_before_is_good_until_sign_out(
-    anonymous: AsyncClient,
-) -> None:
+async def test_pods_of_the_release_before_share_the_session(anonymous: AsyncClient) -> None:
+    """They know the old name alone, and another port of the host may have set it."""
+    first = await sign_up(anonymous)
+    for path, status in (("/users", 409), ("/session", 200)):
+        answer = await anonymous.post(path, json=credentials(first.email))
+        assert answer.status_code == status
+    cookies = [SimpleCookie(header) for header in answer.headers.get_list("set-cookie")[:2]]
+    assert [list(cookie) for cookie in cookies] == [[COOKIE], ["todo_session"]]
+    assert cookies[0][COOKIE].value == cookies[1]["todo_session"].value
+    second = await sign_up(anonymous)
+    bad = jwt.encode({"iss": ISSUER}, "not-a-secret-of-another-profile!!", ALGORITHM)
+
+    async def who(**cookies: str) -> str | None:
+        header = "; ".join(f"{name}={value}" for name, value in cookies.items())
+        me: dict[str, str] = (await anonymous.get("/me", headers={"Cookie": header})).json()
+        return me.get("email")
+
+    assert await who(todo_session=first.token) == first.email
+    # The second signed in at an old pod, then the first at a new one that lost the other cookie.
+    assert await who(todo_8080_session=first.token, todo_session=second.token) == second.email
+    assert await who(todo_8080_session=second.token, todo_session=first.token) == second.email
+    # Another profile's pods set the old name: with a secret of their own, or with the same one.
+    assert await who(todo_8080_session=first.token, todo_session=bad) == first.email
+    assert await who(todo_8080_session=bad, todo_session=first.token) == first.email
+    other = {"todo_8081_session": second.token, "todo_session": second.token}
+    assert await who(todo_8080_session=first.token, **other) == first.email
+    assert await who(**other) is None
+
+
+@pytest.mark.parametrize("name", [COOKIE, "todo_session"])
+async def test_sign_out_clears_the_old_cookie_too(anonymous: AsyncClient, name: str) -> None:
     member = await sign_up(anonymous)
-    old = {"Cookie": f"todo_session={member.token}", "Origin": ORIGIN}
-    assert (await anonymous.get("/me", headers=old)).status_code == 200
-    cleared = (await anonymous.delete("/session", headers=old)).headers.get_list("set-cookie")
+    headers = {"Cookie": f"{name}={member.token}", "Origin": ORIGIN}
+    cleared = (await anonymous.delete("/session", headers=headers)).headers.get_list("set-cookie")
     assert {header.partition("=")[0] for header in cleared} == {"todo_session", COOKIE}
 
 
@@ -215,3 +242,49 @@ async def test_a_session_in_use_is_renewed(anonymous: AsyncClient) -> None:
     for token in (aged(2), renewed.value):
         ended = await anonymous.get("/todos", headers={"Cookie": f"{COOKIE}={token}"})
         assert (ended.status_code, "set-cookie" in ended.headers) == (401, False)
+
+
+@pytest.mark.parametrize(
+    ("origins", "secure"),
+    [("https://todo.test:8080", True), ("https://other.test http://todo.test:8080", "")],
+)
+async def test_a_renewed_cookie_stays_secure_behind_a_tunnel(
+    server: Postgres, origins: str, secure: object
+) -> None:
+    """A read has no Origin that would say https."""
+    app = create_app(settings(server.url(), allowed_origins=origins))
+    async with app.router.lifespan_context(app), client_of(app) as client:
+        member = await sign_up(client)
+        claims = Tokens(AUTH_SECRET).read(member.token)
+        assert claims is not None
+        payload = {
+            "iss": ISSUER, "sub": str(member.id), "jti": str(claims.id),
+            "iat": claims.began_at.timestamp(), "exp": claims.expires_at - timedelta(days=2),
+        }  # fmt: skip
+        aged = jwt.encode(payload, AUTH_SECRET, ALGORITHM)
+        renewed = await client.get("/todos", headers={"Cookie": f"{COOKIE}={aged}"})
+        assert cookie_of(renewed)["secure"] == secure
+
+
+def known_cookies(answer: Response) -> dict[str, str]:
+    """Their names, and how long they are to be kept."""
+    cookies = SimpleCookie()
+    for header in answer.headers.get_list("set-cookie"):
+        cookies.load(header)
+    return {name: cookies[name]["max-age"] for name in cookies if "_known_" in name}
+
+
+async def test_a_browser_keeps_few_known_cookies(anonymous: AsyncClient) -> None:
+    """Those of many accounts would be more than servers take in headers."""
+    member = await sign_up(anonymous)
+    old = [f"todo_8081_known_0000000{number}_token" for number in range(7)]
+    headers = {"Cookie": "; ".join(f"{name}=x" for name in [*old, "todo_known_x_token"])}
+    answer = await anonymous.post("/session", json=credentials(member.email), headers=headers)
+    kept = known_cookies(answer)
+    (own,) = kept.keys() - set(old)
+    assert kept == {own: str(365 * 24 * 3600)} | dict.fromkeys(old[:3], "0")
+    # It goes with the account, and with nothing else.
+    assert known_cookies(await anonymous.delete("/session", headers=member.browser)) == {}
+    headers = {"Authorization": f"Bearer {answer.json()['token']}"}
+    answer = await anonymous.request("DELETE", "/me", headers=headers, json={"password": PASSWORD})
+    assert (answer.status_code, known_cookies(answer)) == (204, {own: "0"})

@@ -119,3 +119,14 @@ def test_other_values_are_checked_too(monkeypatch: pytest.MonkeyPatch) -> None:
         load_settings()
     monkeypatch.setenv("LOG_LEVEL", "debug")
     assert load_settings().log_level == "DEBUG"
+
+
+@pytest.mark.parametrize("name", ["SIGN_UPS_PER_HOUR", "ASSISTANT_TOKENS_PER_DAY"])
+def test_a_rate_is_not_so_high_that_a_unit_takes_no_time(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv(name, "1000000000")  # as in values.schema.json
+    load_settings()
+    monkeypatch.setenv(name, "1000000000000")
+    with pytest.raises(SettingsError, match=f"{name} Input should be less than or equal"):
+        load_settings()

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import suppress
 
+import psycopg
 import pytest
 from httpx import AsyncClient
 
@@ -68,8 +69,9 @@ async def test_a_sign_in_is_one_statement_and_one_more_if_it_is_right(
 
 
 async def test_a_flood_of_sign_ins_leaves_connections_to_the_todos(
-    wire: tuple[Wire, str], serve: Serve
+    wire: tuple[Wire, str], serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("app.users.service.WAIT_SECONDS", 30)  # all have their turn
     counted, url = wire
 
     async def guess(client: AsyncClient) -> int:
@@ -83,3 +85,22 @@ async def test_a_flood_of_sign_ins_leaves_connections_to_the_todos(
         assert (
             counted.connections <= CONNECTIONS + 1
         )  # one looks at the start whether there is a database
+
+
+async def test_who_waits_too_long_for_a_connection_is_told_so(
+    server: Postgres, anonymous: AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.users.service.WAIT_SECONDS", 0.2)
+    with psycopg.connect(server.url()) as lock:
+        lock.execute("LOCK TABLE limits")
+        first = [
+            asyncio.create_task(anonymous.post("/session", json=credentials(new_email())))
+            for _ in range(CONNECTIONS)
+        ]
+        await asyncio.sleep(0.1)
+        async with asyncio.timeout(2):
+            answer = await anonymous.post("/session", json=credentials(new_email()))
+        assert (answer.status_code, answer.json()["code"]) == (503, "database-busy")
+        assert int(answer.headers["retry-after"]) > 0
+    assert {answer.status_code for answer in await asyncio.gather(*first)} == {401}
+    assert (await anonymous.post("/session", json=credentials(new_email()))).status_code == 401

@@ -28,7 +28,7 @@ class User:
     keys: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def listed(self) -> list[dict[str, Any]]:
-        return sorted(self.todos.values(), key=lambda todo: todo["order"])
+        return sorted(self.todos.values(), key=lambda todo: todo["order"])  # then by age
 
 
 class Play:

@@ -156,3 +156,46 @@ test("somebody else who signs in in another tab gets nothing of this one", async
   await todos.signIn();
   await todos.expectTodos({});
 });
+
+for (const javaScriptEnabled of [true, false]) {
+  test.describe(`the account's page ${javaScriptEnabled ? "with" : "without"} JavaScript`, () => {
+    test.use({ javaScriptEnabled });
+
+    test("a new password ends all other sessions", async ({ page, todos }) => {
+      await page.goto("/account");
+      const changed = newPassword();
+      await page.getByLabel("Password now").fill("wrong-password");
+      await page.getByLabel("New password").fill(changed);
+      await page.getByRole("button", { name: "Change password" }).click();
+      await expect(page.getByRole("alert").first()).toContainText("password");
+      expect((await todos.call("GET", "/me")).status()).toBe(200);
+
+      await page.getByLabel("Password now").fill(todos.password);
+      await page.getByLabel("New password").fill(changed);
+      await page.getByRole("button", { name: "Change password" }).click();
+      await expect(page.getByRole("status")).toHaveText("The password is changed. Other sessions have ended.");
+      expect((await todos.call("GET", "/me")).status()).toBe(401);
+      expect(await todos.signIn()).toBe(false);
+      await page.getByRole("link", { name: "Back to your todos" }).click();
+      await expect(field(page)).toBeVisible();
+
+      await page.goto("/account");
+      await page.getByLabel("Password now").fill(changed);
+      await page.getByLabel("New password").fill(todos.password);
+      await page.getByRole("button", { name: "Change password" }).click();
+      await expect(page).toHaveURL(/\/account\?changed=$/);
+    });
+
+    test("signing out everywhere ends all sessions", async ({ page, todos }) => {
+      const before = todos.token;
+      expect(await todos.signIn()).toBe(true);
+      expect(todos.token).not.toBe(before);
+      await page.goto("/account");
+      await page.getByRole("button", { name: "Sign out everywhere" }).click();
+      await expect(page).toHaveURL(/\/sign-in\?notice=signed-out$/);
+      expect((await todos.call("GET", "/me")).status()).toBe(401);
+      await page.goto("/account");
+      await expect(page).toHaveURL(/\/sign-in/);
+    });
+  });
+}

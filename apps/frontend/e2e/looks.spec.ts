@@ -93,10 +93,12 @@ for (const { name, colorScheme, width, height, touch } of LOOKS) {
       await page.keyboard.press("Enter");
       await expect(page.getByRole("dialog")).toHaveCount(0);
       await expect(page.getByRole("status")).toBeEmpty();
-      await page.goto("/account/delete");
-      await expectFits(page);
-      await expectAccessible(page);
-      await shoot(page, `${name}-delete`);
+      for (const [path, shot] of [["/account", "account"], ["/account/delete", "delete"]] as const) {
+        await page.goto(path);
+        await expectFits(page);
+        await expectAccessible(page);
+        await shoot(page, `${name}-${shot}`);
+      }
       expect(complaints.splice(0).filter((text) => !text.includes("401"))).toEqual([]);
     });
   });

@@ -57,7 +57,7 @@ test("health, and the headers of every answer", async ({ page, todos }) => {
   const { request } = page;
   expect((await request.get("/healthz")).status()).toBe(200);
   await todos.create("On the page");
-  for (const path of ["/healthz", "/", "/active", "/account/delete", "/nothing-here"]) {
+  for (const path of ["/healthz", "/", "/active", "/account", "/account/delete", "/nothing-here"]) {
     const headers = (await request.get(path)).headers();
     expect(headers["x-served-by"]).toMatch(/^todo-frontend\/.+/);
     expect(headers["x-content-type-options"]).toBe("nosniff");
@@ -70,7 +70,7 @@ test("health, and the headers of every answer", async ({ page, todos }) => {
   }
 });
 
-for (const path of ["/", "/sign-in", "/sign-up", "/account/delete"]) {
+for (const path of ["/", "/sign-in", "/sign-up", "/account", "/account/delete"]) {
   test(`every script of ${path} has the nonce of its answer, which nobody may keep`, async ({ page, todos }) => {
     await todos.create("On the page");
     // Sign-in is for those who are not.
@@ -131,7 +131,7 @@ for (const path of ["/", "/sign-in"]) {
 test("HEAD works wherever GET does, and no method is an error of the server", async ({ page, todos }) => {
   await todos.create("Asked for by HEAD");
   const ask = (method: string, path: string) => page.request.fetch(path, { method, maxRedirects: 0 });
-  for (const path of ["/", "/sign-in", "/account/delete", "/healthz", "/icon.svg", "/nothing-here", "/api/v1/todos", "/api/v1/health"]) {
+  for (const path of ["/", "/sign-in", "/account", "/account/delete", "/healthz", "/icon.svg", "/nothing-here", "/api/v1/todos", "/api/v1/health"]) {
     const [get, head] = [await ask("GET", path), await ask("HEAD", path)];
     expect([head.status(), await head.text()], path).toEqual([get.status(), ""]);
     for (const method of ["OPTIONS", "TRACE", "PUT"]) expect((await ask(method, path)).status(), `${method} ${path}`).toBeLessThan(500);

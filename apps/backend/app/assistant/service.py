@@ -71,7 +71,7 @@ class Assistant:
 
     async def answer(self, user: UUID, confirmation: UUID, path: str, *, approve: bool) -> Run:
         """Raises ProblemError: as `ask`, or there is nothing to be answered."""
-        means = await self._means(user)
+        means = await self._means(user, is_limited=approve)
         lease = await Lease.take(self._db, user)
         try:
             row = await self._claim(user, confirmation)
@@ -89,13 +89,15 @@ class Assistant:
                 raise already_answered()
         raise nothing_to_answer()
 
-    async def _means(self, user: UUID) -> Means:
+    async def _means(self, user: UUID, *, is_limited: bool = True) -> Means:
+        """`is_limited`: raises ProblemError if the user's tokens of the day are used up."""
         if self._upstream is None:
             raise not_configured()
-        async with self._db.connection() as conn:
-            seconds = await limits.take(conn, token_bucket(user, self._settings))
-        if seconds:
-            raise tokens_used_up(seconds)
+        if is_limited:
+            async with self._db.connection() as conn:
+                seconds = await limits.take(conn, token_bucket(user, self._settings))
+            if seconds:
+                raise tokens_used_up(seconds)
         return Means(self._db, self._upstream, self._settings)
 
     def _run(

@@ -145,11 +145,15 @@ class Turn:
     async def _step(self) -> bool:
         """One answer of the model and what it calls for; False: it was the last."""
         messages = self._transcript.messages
+        read = sum(len(json.dumps(message)) for message in messages)
+        # Counted before the answer: a client that goes before its end pays for what was read.
+        estimate = read // CHARACTERS_PER_TOKEN
+        self._tokens += estimate
         answer = await self._means.upstream.answer(messages, definitions(), self._say)
         self._text += self._unfinished
         self._unfinished = []
-        read = sum(len(json.dumps(message)) for message in messages)
-        self._tokens += answer.tokens or (read + len(answer.text)) // CHARACTERS_PER_TOKEN
+        used = answer.tokens or (read + len(answer.text)) // CHARACTERS_PER_TOKEN
+        self._tokens += used - estimate
         for call, result in self._transcript.add(answer):
             await self._lease.renew()
             await self._record(await self._toolbox.run(call), result)

@@ -48,9 +48,9 @@ class Settings(BaseSettings):
     assistant_silence_seconds: float = Field(45, gt=0)  # without a sign of life from upstream
 
     allowed_origins: str = ""  # besides the one that a request was sent to; separated by spaces
-    sign_ups_per_hour: int = Field(1000, ge=1)  # of one address
+    sign_ups_per_hour: int = Field(1000, ge=1, le=10**9)  # of one address
     todos_per_user: int = Field(50_000, ge=1)
-    assistant_tokens_per_day: int = Field(1_000_000, ge=16)  # of one user
+    assistant_tokens_per_day: int = Field(1_000_000, ge=16, le=10**9)  # of one user
 
     @field_validator("log_level")
     @classmethod

@@ -1,5 +1,6 @@
 """What a request shows to say who it is from, and the cookie that browsers show."""
 
+import re
 from dataclasses import dataclass
 from typing import Literal, TypedDict
 
@@ -8,9 +9,15 @@ from fastapi import Request, Response
 from app.core.problems import ProblemError
 from app.core.settings import Settings
 from app.core.urls import caller_origin
+from app.users.service import Accounts
 from app.users.tokens import KNOWN_FOR, LIFETIME
 
-COOKIE = "todo_session"  # without a port, and of the release before this one
+# Pods of the release before this one set and read this name alone. It is set too until no such pod
+# can run beside a new one or after a rollback.
+COOKIE = "todo_session"
+MOST_KNOWN = 5  # accounts of one browser: servers refuse requests with more than 16 KB of headers
+_KNOWN = re.compile(r"todo_([0-9]+_)?known_[0-9a-f]{8}_token")
+_SESSION_OF_A_PORT = re.compile(r"todo_[0-9]+_session")
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
@@ -32,10 +39,24 @@ def credential(request: Request) -> Credential | None:
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer":
         return Credential(token.strip(), from_cookie=False)
-    for name in (cookie_name(request), COOKIE):
-        if token := request.cookies.get(name, ""):
-            return Credential(token, from_cookie=True)
-    return None
+    shown = _cookie_tokens(request)
+    if len(shown) > 1:
+        # Somebody signed in at a pod of the release before, or at another port of this host.
+        accounts: Accounts = request.app.state.accounts
+        read = {token: accounts.claims(token) for token in shown}
+        good = {token: claims.began_at for token, claims in read.items() if claims is not None}
+        shown = [max(good, key=good.__getitem__)] if good else shown
+    return Credential(shown[0], from_cookie=True) if shown else None
+
+
+def _cookie_tokens(request: Request) -> list[str]:
+    """The tokens of this port's cookie and of COOKIE, unless another port's pods set COOKIE."""
+    names = (cookie_name(request), COOKIE)
+    own, shared = (request.cookies.get(name, "") for name in names)
+    ports = {token for name, token in request.cookies.items() if _SESSION_OF_A_PORT.fullmatch(name)}
+    if shared in ports:
+        shared = ""
+    return [token for token in dict.fromkeys((own, shared)) if token]
 
 
 def cookie_name(request: Request, what: str = "session") -> str:
@@ -51,16 +72,25 @@ def known_cookie(request: Request, account: str) -> str:
 
 def set_cookie(request: Request, response: Response, token: str) -> None:
     age = int(LIFETIME.total_seconds())
-    response.set_cookie(cookie_name(request), token, max_age=age, **_attributes(request))
+    for name in dict.fromkeys((cookie_name(request), COOKIE)):
+        response.set_cookie(name, token, max_age=age, **_attributes(request))
 
 
 def set_known_cookie(request: Request, response: Response, account: str, token: str) -> None:
+    """Browsers send the oldest cookies first; all but the last ones go."""
     name, age = known_cookie(request, account), int(KNOWN_FOR.total_seconds())
     response.set_cookie(name, token, max_age=age, **_attributes(request))
+    others = [other for other in request.cookies if _KNOWN.fullmatch(other) and other != name]
+    for other in others[: 1 - MOST_KNOWN]:
+        response.delete_cookie(other, **_attributes(request))
+
+
+def clear_known_cookie(request: Request, response: Response, account: str) -> None:
+    response.delete_cookie(known_cookie(request, account), **_attributes(request))
 
 
 def clear_cookie(request: Request, response: Response) -> None:
-    for name in {cookie_name(request), *({COOKIE} & request.cookies.keys())}:
+    for name in dict.fromkeys((cookie_name(request), COOKIE)):
         response.delete_cookie(name, **_attributes(request))
 
 
@@ -96,13 +126,13 @@ async def check_origin(request: Request) -> None:
 
 
 def _attributes(request: Request) -> _CookieAttributes:
+    own, origin = caller_origin(request), request.headers.get("origin", "")
+    settings: Settings = request.app.state.settings
+    # A read has no Origin: the settings alone tell that a tunnel ends TLS.
+    by_tunnel = not origin and own.lower().replace("http:", "https:", 1) in settings.origins
     return {
         "path": "/",
-        "secure": "https"
-        in {
-            caller_origin(request).partition(":")[0],
-            request.headers.get("origin", "").partition(":")[0],
-        },
+        "secure": by_tunnel or "https" in {url.partition(":")[0] for url in (own, origin)},
         "httponly": True,
         "samesite": "lax",
     }

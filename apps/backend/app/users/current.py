@@ -48,25 +48,31 @@ async def _accounts(request: Request) -> Accounts:
 CurrentAccounts = Annotated[Accounts, Depends(_accounts)]
 
 
+ActsFor = Annotated[
+    str | None, Header(description="The user that the caller acts for; 409 if another is signed in")
+]
+
+
+def check_user(claims: Claims, x_todo_user: str | None) -> None:
+    """The tabs of a browser share one cookie, and a page may be older than the last sign-in."""
+    if x_todo_user not in {None, str(claims.user)}:
+        raise other_user()
+
+
 async def current_claims(
     request: Request,
     response: Response,
     accounts: CurrentAccounts,
     _bearer: Annotated[object, Security(_BEARER)],
     _cookie: Annotated[object, Security(_COOKIE)],
-    x_todo_user: Annotated[
-        str | None,
-        Header(description="The user that the caller acts for; 409 if another is signed in"),
-    ] = None,
+    x_todo_user: ActsFor = None,
 ) -> Claims:
     """What a token of ours says. For statements that ask themselves whether it was revoked."""
     shown = credential(request)
     claims = accounts.claims(shown.token) if shown is not None else None
     if claims is None:
         raise not_signed_in()
-    # The tabs of a browser share one cookie, and a page may be older than the last sign-in.
-    if x_todo_user not in {None, str(claims.user)}:
-        raise other_user()
+    check_user(claims, x_todo_user)
     if shown is not None and shown.from_cookie and claims.is_due:
         # An answer that says the session has ended does not carry it.
         set_cookie(request, response, accounts.renew(claims))

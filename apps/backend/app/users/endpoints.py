@@ -8,13 +8,14 @@ from app.core.problems import Example, headers, responses
 from app.users.client import client_address
 from app.users.credential import (
     clear_cookie,
+    clear_known_cookie,
     credential,
     is_browser,
     known_cookie,
     set_cookie,
     set_known_cookie,
 )
-from app.users.current import SECURITY, CurrentAccounts, CurrentUser
+from app.users.current import SECURITY, ActsFor, CurrentAccounts, CurrentUser, check_user
 from app.users.schemas import Credentials, Deletion, PasswordChange, Session, User
 from app.users.service import SignedIn, account_bucket
 
@@ -84,7 +85,7 @@ async def sign_in(
     status_code=204,
     dependencies=SECURITY,
     openapi_extra={"security": [{}]},  # no session to end is as good
-    responses=responses(503) | headers(204, COOKIE_CLEARED),
+    responses=responses(409, 503) | headers(204, COOKIE_CLEARED),
 )
 async def sign_out(
     request: Request,
@@ -93,10 +94,13 @@ async def sign_out(
     everywhere: Annotated[
         bool, Query(description="true: ends all sessions of the account")
     ] = False,
+    x_todo_user: ActsFor = None,
 ) -> None:
     """Revokes the token and takes the cookie away; also without any."""
     shown = credential(request)
     if shown is not None:
+        if everywhere and (claims := accounts.claims(shown.token)) is not None:
+            check_user(claims, x_todo_user)
         await accounts.sign_out(shown.token, everywhere=everywhere)
     clear_cookie(request, response)
 
@@ -142,6 +146,7 @@ async def delete_me(
     """Deletes the account and everything that is its own, at once and for good."""
     await accounts.delete(user, body.password.get_secret_value())
     clear_cookie(request, response)
+    clear_known_cookie(request, response, account_bucket(user.email).key)
 
 
 def _answer(request: Request, response: Response, made: SignedIn) -> Session:

@@ -65,6 +65,8 @@ WHERE id = %(user)s AND NOT EXISTS (SELECT FROM revoked_tokens WHERE id = %(toke
 AND (sessions_from IS NULL OR sessions_from <= %(began_at)s)
 """
 
+_HAS_ENDED = "SELECT FROM users WHERE email = lower(%(email)s) AND sessions_from > %(began_at)s"
+
 _END_SESSIONS = """
 UPDATE users SET sessions_from = %(now)s, password_hash = coalesce(%(hash)s, password_hash)
 WHERE id = %(user)s
@@ -117,6 +119,12 @@ async def end_sessions(
 ) -> None:
     """Ends those that began before `now`; with a new password or as it is."""
     await conn.execute(_END_SESSIONS, {"user": user, "now": now, "hash": password_hash})
+
+
+async def has_ended(conn: Connection, email: str, began_at: datetime) -> bool:
+    """Whether all sessions of the account were ended after `began_at`."""
+    cursor = await conn.execute(_HAS_ENDED, {"email": email, "began_at": began_at})
+    return await cursor.fetchone() is not None
 
 
 async def find_signed_in(conn: Connection, claims: Claims) -> Account | None:

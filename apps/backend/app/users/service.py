@@ -2,11 +2,14 @@
 
 import asyncio
 import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from app.core import limits
-from app.core.db import Database
+from app.core.db import WAIT_SECONDS, Connection, Database, DatabaseUnavailableError
+from app.core.dberrors import Cause, Kind
 from app.core.limits import Bucket
 from app.core.problems import ProblemError
 from app.users import repository
@@ -48,20 +51,24 @@ class Accounts:
 
     async def sign_up(self, email: str, password: str, client: str) -> SignedIn:
         """Makes an account; the first one takes over the todos from before there were any."""
+        bucket = Bucket(f"sign-up {client}", self._sign_ups, 3600)
         with self._passwords.admit():
-            async with self._few, self._db.connection() as conn:
-                seconds = await limits.take(conn, Bucket(f"sign-up {client}", self._sign_ups, 3600))
+            async with self._connection() as conn:
+                seconds = await limits.take(conn, bucket)
             if seconds:
                 what = "Too many accounts were made from here"
                 raise limits.refusal("too-many-sign-ups", what, seconds)
             hashed = await self._passwords.hash(password)
-        async with self._few, self._db.connection() as conn, conn.transaction():
-            account = await repository.insert(conn, email, hashed)
+        async with self._connection() as conn:
+            async with conn.transaction():
+                account = await repository.insert(conn, email, hashed)
+                adopted = account and await repository.adopt_local_todos(conn, account.id)
             if account is None:
-                raise ProblemError(
-                    409, "email-taken", "This email has an account already. Sign in instead."
-                )
-            adopted = await repository.adopt_local_todos(conn, account.id)
+                await limits.give_back(conn, [bucket])
+        if account is None:
+            raise ProblemError(
+                409, "email-taken", "This email has an account already. Sign in instead."
+            )
         if adopted:
             log.info("todos of the time before accounts adopted", extra=_fields(todos=adopted))
         return self._session(account)
@@ -73,7 +80,7 @@ class Accounts:
         what it got then.
         """
         account = account_bucket(email)
-        if name := self._tokens.read_known(known, account.key):
+        if name := await self._known_client(email, known):
             buckets = [Bucket(f"known {name}", MAX_PER_CLIENT, WINDOW)]
         else:
             pair = Bucket(f"sign-in {client} {email}", MAX_PER_ACCOUNT_AND_CLIENT, WINDOW)
@@ -128,6 +135,16 @@ class Accounts:
         async with self._db.connection() as conn:
             await repository.delete(conn, account.id)
 
+    async def _known_client(self, email: str, token: str) -> str | None:
+        """None: the client is unknown, or all sessions have been ended since."""
+        known = self._tokens.read_known(token, account_bucket(email).key)
+        if known is None:
+            return None
+        with self._passwords.admit():
+            async with self._connection() as conn:
+                ended = await repository.has_ended(conn, email, known.began_at)
+        return None if ended else known.name
+
     async def _confirm(self, account: Account, password: str) -> None:
         bucket = Bucket(f"password {account.id}", MAX_PER_ACCOUNT_AND_CLIENT, WINDOW)
         if not await self._check(account.email, password, [bucket]):
@@ -136,7 +153,7 @@ class Accounts:
     async def _check(self, email: str, password: str, buckets: list[Bucket]) -> Counted | None:
         """The account, if the password is right; an attempt that is not wrong does not count."""
         with self._passwords.admit():
-            async with self._few, self._db.connection() as conn:
+            async with self._connection() as conn:
                 found = await repository.find(conn, email, buckets)
             if found.seconds:
                 what = "Too many passwords were wrong"
@@ -144,15 +161,30 @@ class Accounts:
             # The connection is back in the pool: hashing takes longer than all the SQL.
             if not await self._passwords.verify(found.password_hash, password):
                 return None
-        async with self._few, self._db.connection() as conn:
+        async with self._connection() as conn:
             await limits.give_back(conn, buckets)
         return found
+
+    @asynccontextmanager
+    async def _connection(self) -> AsyncIterator[Connection]:
+        """One of the CONNECTIONS; raises DatabaseUnavailableError if none is free in time."""
+        try:
+            async with asyncio.timeout(WAIT_SECONDS):
+                await self._few.acquire()
+        except TimeoutError:
+            cause = Cause(Kind.BUSY, "all connections for sign-ins are in use")
+            raise DatabaseUnavailableError(cause) from None
+        try:
+            async with self._db.connection() as conn:
+                yield conn
+        finally:
+            self._few.release()
 
     def _session(
         self, account: Account, began: datetime | None = None, client: str | None = None
     ) -> SignedIn:
         token, claims = self._tokens.issue(account.id, began)
-        known = self._tokens.issue_known(account_bucket(account.email).key, client)
+        known = self._tokens.issue_known(account_bucket(account.email).key, claims.began_at, client)
         return SignedIn(account, token, claims, known)
 
 

@@ -33,6 +33,14 @@ class Claims:
         return self.expires_at - datetime.now(UTC) < LIFETIME - RENEWED_AFTER
 
 
+@dataclass(frozen=True)
+class Known:
+    """A client that signed in to an account before."""
+
+    name: str
+    began_at: datetime
+
+
 class Tokens:
     def __init__(self, secret: str) -> None:
         self._key = secret.encode()
@@ -67,19 +75,26 @@ class Tokens:
         except (jwt.InvalidTokenError, ValueError, OverflowError, TypeError):
             return None
 
-    def issue_known(self, account: str, client: str | None = None) -> str:
+    def issue_known(self, account: str, began_at: datetime, client: str | None = None) -> str:
         """For a client that has signed in to the account; it opens nothing by itself."""
-        now = datetime.now(UTC)
-        payload = {"iss": KNOWN_ISSUER, "sub": account, "jti": client or uuid4().hex, "iat": now}
-        return jwt.encode(payload | {"exp": now + KNOWN_FOR}, self._key, ALGORITHM)
+        payload = {
+            "iss": KNOWN_ISSUER,
+            "sub": account,
+            "jti": client or uuid4().hex,
+            "iat": began_at.timestamp(),
+            "exp": began_at + KNOWN_FOR,
+        }
+        return jwt.encode(payload, self._key, ALGORITHM)
 
-    def read_known(self, token: str, account: str) -> str | None:
-        """The client's name, if it is known to the account."""
+    def read_known(self, token: str, account: str) -> Known | None:
+        """None: the client is not known to the account."""
         try:
             payload = self._decode(token, KNOWN_ISSUER)
         except jwt.InvalidTokenError:
             return None
-        return str(payload["jti"]) if payload["sub"] == account else None
+        if payload["sub"] != account:
+            return None
+        return Known(str(payload["jti"]), datetime.fromtimestamp(payload["iat"], UTC))
 
     def _decode(self, token: str, issuer: str) -> dict[str, Any]:
         return jwt.decode(

@@ -1,5 +1,6 @@
 """Asking the assistant: what it does with todos, and what it remembers."""
 
+import asyncio
 import json
 from uuid import UUID
 
@@ -9,7 +10,9 @@ import pytest
 from tests.assistant.support import (
     KEY,
     Application,
+    add,
     ask,
+    confirm,
     history,
     named,
     new_user,
@@ -275,3 +278,38 @@ async def test_tokens_of_a_day_are_limited_for_each_user(
             assert 16_000 < int(answer.headers["retry-after"]) < 18_000
             upstream.script(Reply(text=("Hello.",), tokens=600))
             assert text(await ask(other, "hello")) == "Hello."
+
+
+async def test_a_question_can_be_declined_with_the_tokens_of_the_day_used_up(
+    server: Postgres, upstream: OpenAIServer
+) -> None:
+    async with (
+        serving(server.url(), upstream.url, assistant_tokens_per_day=1000) as application,
+        application.client(new_user(server)) as client,
+    ):
+        todos = await add(client, "milk", "bread")
+        upstream.script(Reply(calls=(("delete_todos", {"ids": todos}),), tokens=2000))
+        question = named(await ask(client, "delete all"), "confirmation")[0]["id"]
+        path = f"/assistant/confirmations/{question}"
+        assert (await client.post(path, json={"approve": True})).status_code == 429
+        upstream.script(Reply(text=("Kept.",)))
+        assert text(await confirm(client, question, approve=False)) == "Kept."
+        assert await titles(client) == ["milk", "bread"]
+
+
+async def test_a_client_that_goes_pays_for_what_was_read(
+    server: Postgres, upstream: OpenAIServer
+) -> None:
+    async with (
+        serving(server.url(), upstream.url, assistant_tokens_per_day=100) as application,
+        application.client(new_user(server)) as client,
+    ):
+        upstream.script(Reply(text=("tick ",) * 1000, pause=0.05))
+        async with client.stream("POST", "/assistant", json={"message": "count"}) as stream:
+            assert await anext(stream.aiter_lines()) == "event: text"
+        assert await asyncio.to_thread(upstream.received[-1].left.wait, 5)
+        status = 409  # until its work is over
+        while status == 409:
+            await asyncio.sleep(0.05)
+            status = (await client.post("/assistant", json={"message": "hello"})).status_code
+        assert status == 429

@@ -1012,7 +1012,10 @@ export interface operations {
                 /** @description true: ends all sessions of the account */
                 everywhere?: boolean;
             };
-            header?: never;
+            header?: {
+                /** @description The user that the caller acts for; 409 if another is signed in */
+                "x-todo-user"?: string | null;
+            };
             path?: never;
             cookie?: never;
         };
@@ -1032,6 +1035,15 @@ export interface operations {
             };
             /** @description Forbidden */
             403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Conflict */
+            409: {
                 headers: {
                     [name: string]: unknown;
                 };

@@ -7,13 +7,17 @@ import { apiFor } from "./form-request";
 import { RememberedUsers } from "@/lib/account/remembered-users";
 
 /**
- * The session's cookie, as the backend names it: with the port, which a cookie itself does not tell apart. The other
- * name is that of the release before this one.
+ * What names the session, or undefined. The backend names its cookie with the port, which a cookie itself does not tell
+ * apart, and sets one without it for pods of the release before. Where the two differ, the backend alone can decide
+ * which one counts, so both together are the name. What another port of this host has set does not count.
  */
 export function sessionOf({ req }: Pick<Context, "req">): string | undefined {
   const host = req.headers["x-forwarded-host"]?.toString() ?? req.headers.host ?? "";
-  const port = /:(\d+)$/.exec(host)?.[1];
-  return (port && req.cookies[`todo_${port}_session`]) || req.cookies.todo_session;
+  const own = req.cookies[`todo_${/:(\d+)$/.exec(host)?.[1]}_session`];
+  const shared = req.cookies.todo_session;
+  const ports = Object.keys(req.cookies).filter((name) => /^todo_\d+_session$/.test(name));
+  const isOfAPort = ports.some((name) => req.cookies[name] === shared);
+  return [own, isOfAPort ? undefined : shared].filter(Boolean).join(" ") || undefined;
 }
 
 /** The backend itself waits up to two seconds for a database that wakes up. */
