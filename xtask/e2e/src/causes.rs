@@ -136,12 +136,12 @@ pub fn config(bed: &Bed) -> Result<()> {
 pub fn mount(bed: &Bed) -> Result<()> {
     let edit = |text: &str| {
         let text = text.replace(
-            "          volumeMounts:\n",
-            "          volumeMounts:\n            - name: smtp\n              mountPath: /smtp\n",
+            "          lifecycle:\n",
+            "          volumeMounts:\n            - name: smtp\n              mountPath: /smtp\n          lifecycle:\n",
         );
         text.replace(
-            "      volumes:\n",
-            "      volumes:\n        - name: smtp\n          secret: {secretName: todo-smtp}\n",
+            "      containers:\n",
+            "      volumes:\n        - name: smtp\n          secret: {secretName: todo-smtp}\n      containers:\n",
         )
     };
     mistake(bed, FRONTEND, edit, "mount", &["volume `smtp`", "Secret todo-smtp does not exist"]).map(drop)
@@ -289,7 +289,8 @@ pub fn quota(bed: &Bed) -> Result<()> {
 
 pub fn pod_security(bed: &Bed) -> Result<()> {
     let edit = |text: &str| {
-        text.replace("      volumes:\n", "      volumes:\n        - name: host\n          hostPath: {path: /etc}\n")
+        let volume = "      volumes:\n        - name: host\n          hostPath: {path: /etc}\n      containers:\n";
+        text.replace("      containers:\n", volume)
     };
     let words = ["Pod Security `restricted` refuses", "hostPath", "infra/helm/templates/frontend"];
     mistake(bed, FRONTEND, edit, "pod-security", &words).map(drop)
