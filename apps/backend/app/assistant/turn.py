@@ -272,7 +272,8 @@ def _stored(held: Held) -> dict[str, Any]:
     if held.changes is None:
         return {"id": str(held.todo), "title": held.title}
     named = {"id": str(uuid4()), "title": held.title, "new_title": held.changes["title"]}
-    return named | {"todo": str(held.todo), "changes": held.changes}
+    completed = held.changes.get("completed")
+    return named | {"completed": completed, "todo": str(held.todo), "changes": held.changes}
 
 
 def _restored(stored: dict[str, Any]) -> Held:

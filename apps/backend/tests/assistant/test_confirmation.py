@@ -46,8 +46,8 @@ async def test_deleting_several_asks_first(client: httpx.AsyncClient) -> None:
     question = named(events, "confirmation")[0]
     assert question["question"] == "Delete these 2 todos?"
     assert question["todos"] == [
-        {"id": todos[0], "title": "milk", "new_title": None},
-        {"id": todos[1], "title": "bread", "new_title": None},
+        {"id": todos[0], "title": "milk", "new_title": None, "completed": None},
+        {"id": todos[1], "title": "bread", "new_title": None, "completed": None},
     ]  # fmt: skip
     assert await titles(client) == ["milk", "bread"]
     assert (await history(client))[1] == (
@@ -162,8 +162,8 @@ async def test_changing_several_titles_asks_first(
     assert [name for name, _ in events] == ["confirmation", "done"]
     question = named(events, "confirmation")[0]
     assert question["question"] == "Rename these 2 todos?"
-    assert [(todo["title"], todo["new_title"]) for todo in question["todos"]] == [
-        ("milk", "oat milk"), ("bread", "rye bread"),
+    assert [tuple(todo.values())[1:] for todo in question["todos"]] == [
+        ("milk", "oat milk", True), ("bread", "rye bread", None),
     ]  # fmt: skip
     assert (await client.get("/assistant")).json()["confirmation"] == question
     assert await titles(client) == ["milk", "bread"]

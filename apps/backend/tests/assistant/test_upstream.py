@@ -10,7 +10,7 @@ from uuid import UUID
 import httpx
 import pytest
 
-from app.assistant.failures import retry_after
+from app.assistant.failures import rate_limited, retry_after, tokens_used_up
 from app.assistant.tools import Toolbox
 from tests.assistant.support import ask, history, named, serving, text, titles
 from tests.openai_server import OpenAIServer, Reply
@@ -294,6 +294,15 @@ async def test_chunks_as_other_servers_send_them(
     )
     assert text(await ask(client, "add tea")) == "I may not."
     assert await titles(client) == ["tea"]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"), [(1, "in 1 s."), (119, "in 119 s."), (121, "in 3 minutes.")]
+)
+def test_a_long_wait_is_told_in_minutes(seconds: int, told: str) -> None:
+    for problem in (rate_limited(seconds), tokens_used_up(seconds)):
+        assert problem.detail.endswith(f"ry again {told}")
+        assert problem.headers == {"Retry-After": str(seconds)}
 
 
 def test_how_long_to_wait() -> None:
