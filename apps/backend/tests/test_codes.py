@@ -15,7 +15,7 @@ from app.core.problems import CODE, ProblemError, describe
 
 SOURCE = Path(app.__file__).parent
 # Which argument is the code.
-CALLS = {"ProblemError": 1, "Example": 1, "problem_response": 2}
+CALLS = {"ProblemError": 1, "Example": 1, "problem_response": 2, "refusal": 0}
 
 
 def in_source() -> Iterator[str]:
