@@ -18,8 +18,9 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
@@ -60,6 +61,19 @@ class MigrationError(Exception):
     def __init__(self, cause: Cause) -> None:
         super().__init__(str(cause))
         self.cause = cause
+
+
+class Migration(NamedTuple):
+    """A file's name, and the digest of its text; None where the database has not stored it."""
+
+    name: str
+    digest: str | None
+
+    def is_same(self, other: "Migration | None") -> bool:
+        """Two people may number alike, so the revision alone does not tell; nor does a rename."""
+        if other is None:
+            return False
+        return self.name == other.name or self.digest == other.digest is not None
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -160,25 +174,29 @@ def _connect(url: str) -> psycopg.Connection[Any]:
 def is_schema_behind(connection: psycopg.Connection[Any]) -> bool:
     """Whether migrations of this release are not applied, and none that it does not know.
 
-    Raises MigrationError if both are so: then the database belongs to another branch of the code.
+    Raises MigrationError if both are so, or if one is missing before the last that is applied: then
+    the database belongs to another branch of the code.
     """
     known = known_migrations()
     current, history = _applied(connection)
     if current is None:
         return True
-    if current in known:
+    applied = history
+    if current not in history:
         # Releases without a history, or branches of the code before it, migrate too.
-        past = list(known)[: list(known).index(current) + 1]
-        applied = {revision: known[revision] for revision in past} | history
-    else:
-        applied = {current: current} | history
-        if not history:
-            log.info("the database has no history of its migrations; all of this release count")
-            applied |= known
-    missing = sorted(set(known.values()) - set(applied.values()))
-    foreign = sorted(set(applied.values()) - set(known.values()))
-    if missing and foreign:
-        text = f"the database has {', '.join(foreign)}, and lacks {', '.join(missing)} of this code"
+        applied = _guess_applied(current, known, history)
+    order = list(known)
+    missing = [each for each in order if not known[each].is_same(applied.get(each))]
+    foreign = sorted(
+        migration.name
+        for revision, migration in applied.items()
+        if not migration.is_same(known.get(revision))
+    )
+    skipped = current in known and any(order.index(m) < order.index(current) for m in missing)
+    if missing and (foreign or skipped):
+        has = ", ".join(foreign or [known[current].name])
+        lacks = ", ".join(known[revision].name for revision in missing)
+        text = f"the database has {has}, and lacks {lacks} of this code"
         raise MigrationError(Cause(Kind.DIVERGED, text))
     if not missing:
         # A rollback's older image: every migration also serves the release before it.
@@ -187,50 +205,81 @@ def is_schema_behind(connection: psycopg.Connection[Any]) -> bool:
     return bool(missing)
 
 
-def _applied(connection: psycopg.Connection[Any]) -> tuple[str | None, dict[str, str]]:
-    """The schema's revision, None before the first migration; names of migrations by revision."""
+def _guess_applied(
+    current: str, known: dict[str, Migration], history: dict[str, Migration]
+) -> dict[str, Migration]:
+    """What a database has whose history, if any, lacks its current revision."""
+    if history:
+        log.warning("%s is not in the history of migrations: older code applied it", current)
+    if current in known:
+        past = list(known)[: list(known).index(current) + 1]
+        return {revision: known[revision] for revision in past} | history
+    if not history:
+        log.info("the database has no history of its migrations; all of this release count")
+        history = known
+    return {current: Migration(current, None)} | history
+
+
+def _applied(connection: psycopg.Connection[Any]) -> tuple[str | None, dict[str, Migration]]:
+    """The schema's revision, None before the first migration; the history by revision."""
     tables = "SELECT to_regclass('alembic_version'), to_regclass('schema_history')"
     versions, history = connection.execute(tables).fetchone() or (None, None)
     if versions is None:
         return None, {}
     row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
-    names: list[Any] = []
+    found: list[Any] = []
     if history is not None:
-        names = connection.execute("SELECT revision, name FROM schema_history").fetchall()
-    return None if row is None else str(row[0]), dict(names)
+        # The first histories have no column `digest`.
+        each = "SELECT revision, name, to_jsonb(schema_history) ->> 'digest' FROM schema_history"
+        found = connection.execute(each).fetchall()
+    past = {revision: Migration(name, digest) for revision, name, digest in found}
+    return None if row is None else str(row[0]), past
 
 
 def _record(connection: psycopg.Connection[Any]) -> None:
-    """Writes down which migrations the database has. Names, as two people may number alike."""
+    """Writes down which migrations the database has."""
     connection.execute(
         "CREATE TABLE IF NOT EXISTS schema_history (revision text PRIMARY KEY, name text NOT NULL,"
         " applied_at timestamptz NOT NULL DEFAULT now())"
     )
+    connection.execute("ALTER TABLE schema_history ADD COLUMN IF NOT EXISTS digest text")
     known = known_migrations()
     connection.execute(
-        "INSERT INTO schema_history (revision, name) SELECT * FROM unnest(%s::text[], %s::text[])"
-        " ON CONFLICT DO NOTHING",
-        [list(known), list(known.values())],
+        "INSERT INTO schema_history (revision, name, digest)"
+        " SELECT * FROM unnest(%s::text[], %s::text[], %s::text[])"
+        " ON CONFLICT (revision) DO UPDATE SET name = excluded.name, digest = excluded.digest",
+        [list(known), [each.name for each in known.values()], [e.digest for e in known.values()]],
     )
 
 
-def known_migrations() -> dict[str, str]:
-    """The files' names of this release's migrations by revision, oldest first."""
-    pattern = re.compile(r'^(down_)?revision = (?:"(\w+)"|None)', re.MULTILINE)
-    following: dict[str, tuple[str, str]] = {}  # by the revision before; "": the first
+def known_migrations() -> dict[str, Migration]:
+    """This release's migrations by revision, oldest first. Raises MigrationError."""
+    pattern = re.compile(r"""^(down_)?revision = (?:["'](\w+)["']|None)""", re.MULTILINE)
+    following: dict[str, tuple[str, Migration]] = {}  # by the revision before; "": the first
     for file in sorted((FOLDER / "versions").glob("*.py")):
-        found = dict(pattern.findall(file.read_text()))
+        text = file.read_text()
+        found = dict(pattern.findall(text))
+        if not found.get("") or "down_" not in found:
+            raise _wrong(f"{file.name} has no line `revision = '...'` or `down_revision = ...`")
         if found["down_"] in following:
-            other = following[found["down_"]][1]
-            text = f"two migrations follow {found['down_']}: {other} and {file.stem}"
-            raise MigrationError(Cause(Kind.OTHER, text))
-        following[found["down_"]] = found[""], file.stem
-    known: dict[str, str] = {}
+            other = following[found["down_"]][1].name
+            raise _wrong(f"two migrations follow {found['down_']}: {other} and {file.stem}")
+        digest = sha256(text.encode()).hexdigest()
+        following[found["down_"]] = found[""], Migration(file.stem, digest)
+    known: dict[str, Migration] = {}
     before = ""
     while before in following:
-        before, name = following[before]
-        known[before] = name
+        before, migration = following.pop(before)
+        if before in known:
+            raise _wrong(f"{known[before].name} and {migration.name} are both revision {before}")
+        known[before] = migration
+    for down, (_, migration) in following.items():
+        raise _wrong(f"{migration.name} follows {down}, which no chain of migrations leads to")
     return known
+
+
+def _wrong(text: str) -> MigrationError:
+    return MigrationError(Cause(Kind.OTHER, text))
 
 
 def _revision(revision: str | None) -> dict[str, dict[str, str | None]]:

@@ -8,6 +8,7 @@ import psycopg
 import pytest
 from httpx import AsyncClient, Response
 
+from app.core.limits import describe_wait
 from app.users.client import is_shared
 from app.users.passwords import Passwords
 from app.users.service import MAX_PER_ACCOUNT, MAX_PER_ACCOUNT_AND_CLIENT, MAX_PER_CLIENT
@@ -56,7 +57,7 @@ def is_refusal(answer: Response, most: int = 180) -> bool:
         and answer.headers["content-type"] == "application/problem+json"
         and answer.json()["code"] == "too-many-attempts"
         and 0 < int(answer.headers["retry-after"]) <= most
-        and f"{answer.headers['retry-after']} s" in answer.json()["detail"]
+        and describe_wait(int(answer.headers["retry-after"])) in answer.json()["detail"]
     )
 
 

@@ -136,12 +136,12 @@ def test_a_newer_schema_is_left_alone(empty: str, run: Run) -> None:
     assert rows(empty, "SELECT version_num FROM alembic_version") == [("9999",)]
 
 
-def branch(folder: Path, name: str, revision: str = "0999") -> Path:
+def branch(folder: Path, name: str, revision: str = "0999", after: str = HEAD) -> Path:
     """This release's migrations with one more, which makes a table."""
     copy = folder / name
     shutil.copytree(RELEASED, copy)
     text = (
-        f'from alembic import op\nrevision = "{revision}"\ndown_revision = "{HEAD}"\n'
+        f"from alembic import op\nrevision = '{revision}'\ndown_revision = '{after}'\n"
         f'def upgrade() -> None:\n    op.execute("CREATE TABLE {name} (id int)")\n'
     )
     (copy / "versions" / f"{revision}_{name}.py").write_text(text)
@@ -161,7 +161,8 @@ def test_a_database_that_another_branch_has_migrated_is_refused(
     last = output.strip().splitlines()[-1]
     assert last.startswith("migration failed (")
     assert f"diverged: the database has {theirs}_theirs, and lacks 0999_mine of this code" in last
-    assert "use a branch of your own" in last
+    assert "deploy that code, or use a branch of your own" in last
+    assert "teardown --data deletes all todos" in last
     assert rows(empty, "SELECT to_regclass('mine')") == [(None,)]
     # Whoever has none of their own goes on.
     monkeypatch.setattr(migrate, "FOLDER", RELEASED)
@@ -173,7 +174,7 @@ def test_a_database_of_a_release_without_a_history_gets_one_by_the_next_migratio
     empty: str, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert run(empty)[0] == 0
-    known = list(migrate.known_migrations().items())
+    known = [(revision, each.name) for revision, each in migrate.known_migrations().items()]
     assert rows(empty, "SELECT revision, name FROM schema_history ORDER BY 1") == known
     with psycopg.connect(empty) as conn:
         conn.execute("DROP TABLE schema_history")
@@ -213,6 +214,67 @@ def test_two_migrations_after_the_same_one_are_refused(
     code, output = run(empty)
     assert code == migrate.EXIT_CODES[Kind.OTHER]
     assert f"two migrations follow {HEAD}: 0999_mine and a1b2c3_theirs" in output
+
+
+def test_a_migration_that_was_put_before_an_applied_one_is_not_skipped(
+    empty: str, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(migrate, "FOLDER", branch(tmp_path, "mine", "a1"))
+    assert run(empty)[0] == 0
+    rebased = branch(tmp_path, "theirs", "b1")
+    shutil.copy(branch(tmp_path / "rebased", "mine", "a1", "b1") / "versions/a1_mine.py",
+                rebased / "versions")  # fmt: skip
+    monkeypatch.setattr(migrate, "FOLDER", rebased)
+    code, output = run(empty)
+    assert code == migrate.EXIT_CODES[Kind.DIVERGED], output
+    assert "the database has a1_mine, and lacks b1_theirs of this code" in output
+
+
+def test_a_renamed_file_is_the_same_migration(
+    empty: str, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = branch(tmp_path, "mine")
+    monkeypatch.setattr(migrate, "FOLDER", folder)
+    assert run(empty)[0] == 0
+    versions = folder / "versions"
+    (versions / "0999_mine.py").rename(versions / "0999_better_name.py")
+    code, output = run(empty)
+    assert (code, "schema is up to date" in output) == (0, True), output
+    # The first histories had no digests; the next migration adds them.
+    with psycopg.connect(empty) as conn:
+        conn.execute("ALTER TABLE schema_history DROP COLUMN digest")
+    (versions / "0999_better_name.py").rename(versions / "0999_mine.py")
+    shutil.copy(branch(tmp_path, "next", "1000", "0999") / "versions/1000_next.py", versions)
+    assert run(empty)[0] == 0
+    assert rows(empty, "SELECT count(digest) FROM schema_history") == [(6,)]
+
+
+def test_what_older_code_applied_after_the_history_began_is_told(
+    empty: str, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run(empty)[0] == 0
+    with psycopg.connect(empty) as conn:
+        conn.execute("UPDATE alembic_version SET version_num = '0999'")
+    monkeypatch.setattr(migrate, "FOLDER", branch(tmp_path, "mine"))
+    code, output = run(empty)
+    assert code == 0
+    assert "0999 is not in the history of migrations" in output
+
+
+@pytest.mark.parametrize(
+    ("revision", "after", "told"),
+    [
+        ("0999", "0998", "0999_mine follows 0998, which no chain of migrations leads to"),
+        (HEAD, HEAD, f"{HEAD}_limits and {HEAD}_mine are both revision {HEAD}"),
+        ("0999", "not a word", "0999_mine.py has no line `revision"),
+    ],
+)
+def test_migrations_that_are_no_chain_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, revision: str, after: str, told: str
+) -> None:
+    monkeypatch.setattr(migrate, "FOLDER", branch(tmp_path, "mine", revision, after))
+    with pytest.raises(migrate.MigrationError, match=told):
+        migrate.known_migrations()
 
 
 def test_a_failed_migration_leaves_nothing(empty: str, run: Run) -> None:

@@ -179,7 +179,9 @@ def test_a_database_that_other_code_has_migrated(
     server.execute("INSERT INTO schema_history VALUES ('0999', '0999_theirs')", database)
     server.execute("UPDATE alembic_version SET version_num = '0999'", database)
     known = migrate.known_migrations()
-    monkeypatch.setattr(migrate, "known_migrations", lambda: known | {"0999": "0999_mine"})
+    monkeypatch.setattr(
+        migrate, "known_migrations", lambda: known | {"0999": migrate.Migration("0999_mine", None)}
+    )
     if pod:
         monkeypatch.setenv("AUTH_SECRET", AUTH_SECRET)
         monkeypatch.setenv("DATABASE_URL", url)

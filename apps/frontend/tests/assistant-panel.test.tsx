@@ -268,11 +268,15 @@ it("before several todos get a new title, it shows both titles and asks", async 
   answer.send("confirmation", {
     ...question,
     question: "Rename these 2 todos?",
-    todos: [{ id: "a", title: "Milk", new_title: "Oat milk" }, { id: "b", title: "Bread", new_title: null }],
+    todos: [{ id: "a", title: "Milk", new_title: "Oat milk", completed: true }, { id: "b", title: "Bread", new_title: null }],
   });
   answer.done();
   const card = await screen.findByRole("group", { name: "Rename these 2 todos?" });
-  expect(within(card).getAllByRole("listitem").map(({ textContent }) => textContent)).toEqual(["Milk → Oat milk", "Bread"]);
+  expect(within(card).getAllByRole("listitem").map(({ textContent }) => textContent)).toEqual([
+    "Milk →  becomes Oat milk (completed)",
+    "Bread",
+  ]);
+  expect(within(card).getByText("→")).toHaveAttribute("aria-hidden", "true");
   await user.click(within(card).getByRole("button", { name: "Rename 2 todos" }));
   expect(backend.posts.at(-1)).toContain('/confirmations/q {"approve":true}');
 });

@@ -249,6 +249,26 @@ describe("what goes wrong in the midst of an answer", () => {
     expect(texts(store)).toEqual(["user: Add eggs (done)", "assistant: Half (cut)", "assistant: Added. (done)"]);
   });
 
+  it("a backend of the release before, which refuses to go on, is asked once more", async () => {
+    const { backend, store } = await open();
+    store.ask("Add eggs");
+    const answer = await backend.answer();
+    answer.say("Half");
+    answer.end();
+    await idle(store);
+    backend.failures.push(refusal(422, "validation"));
+    store.retry();
+    const second = await backend.answer(2);
+    second.say("Added.");
+    second.done();
+    await idle(store);
+    expect(backend.posts.slice(1)).toEqual([
+      '/api/v1/assistant {"message":"Add eggs","resume":true}',
+      '/api/v1/assistant {"message":"Add eggs"}',
+    ]);
+    expect(store.snapshot().trouble).toBeNull();
+  });
+
   it("an error of the backend's is said as such", async () => {
     const { backend, store } = await open();
     store.ask("Add eggs");

@@ -101,7 +101,10 @@ fn help(code: u64) -> &'static str {
         5 => "the server has no such database: see DATABASE_URL in .env",
         6 => "the server refuses TLS as asked for: see sslmode of DATABASE_URL in .env",
         7 | 8 => "the database is at a limit of its plan; its log says which",
-        10 => "other code has migrated this database: use a branch of your own, see DATABASE_URL in .env",
+        10 => {
+            "other code has migrated this database: deploy that code, or use a branch of your own (DATABASE_URL in .env; \
+             embedded: cargo xtask teardown --data deletes all todos and begins anew)"
+        }
         _ => LOG_SAYS,
     }
 }

@@ -76,7 +76,8 @@ fn a_failed_migration_is_named_with_what_to_do_about_its_exit_code() {
         (5, "no such database"),
         (6, "sslmode"),
         (7, "limit of its plan"),
-        (10, "use a branch of your own"),
+        (10, "deploy that code, or use a branch of your own"),
+        (10, "embedded: cargo xtask teardown --data deletes all todos"),
         (137, "its last log lines say why"),
     ] {
         let message = "migration failed (todo@db:5432/todo): the reason";

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Any
 
 CHARACTERS_PER_TOKEN = 8  # generously: a server that ignores max_completion_tokens is cut here
@@ -94,12 +95,14 @@ class AnswerBuilder:
         self._count(name + arguments)
         index = part.index if isinstance(part.index, int) else -1
         call = self._newest.get(index)
-        if call is None or (name and _is_another(call, part.id)):
+        if call is None or (name and _is_another(call, part.id, name, arguments)):
             if len(self._calls) >= MAX_CALLS:
                 raise TooLongError
             call = Call(clean(part.id or ""), "", "")
-            if call.id in ("", *(known.id for known in self._calls)):
-                call.id = f"call_{len(self._calls)}"
+            known = {"", *(known.id for known in self._calls)}
+            if call.id in known:
+                ids = (f"call_{number}" for number in count(len(self._calls)))
+                call.id = next(each for each in ids if each not in known)
             self._calls.append(call)
             self._newest[index] = call
         call.name = call.name or name
@@ -111,11 +114,11 @@ class AnswerBuilder:
             raise TooLongError
 
 
-def _is_another(call: Call, identifier: str | None) -> bool:
+def _is_another(call: Call, identifier: str | None, name: str, arguments: str) -> bool:
     """Whether a named part begins a new call, as some servers give all calls the same index."""
-    if identifier and identifier == call.id:
-        return False
-    return bool(identifier) or is_json(call.arguments)
+    if identifier:
+        return identifier != call.id
+    return name != call.name or (bool(arguments) and is_json(call.arguments))
 
 
 def is_json(text: str) -> bool:

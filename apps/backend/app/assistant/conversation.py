@@ -29,6 +29,8 @@ todo list, say that you only help with it.
 NOT_CARRIED_OUT = "Not carried out."
 ACCEPTED = "Accepted: it is done as soon as this answer ends."
 WAITING = "The application asks the user to confirm. Nothing is done yet."
+WAITING_BEFORE = "The application asks the user to confirm. Nothing is deleted yet."  # v0.3.0
+CUT = "\n(cut off)"  # the end of an answer's stored text; no key, which servers might refuse
 RESUME = "Your answer was cut off. Go on where it ended, and do nothing again that is done."
 LEFT_OUT = "(left out; call list_todos for the present state)"
 
@@ -92,10 +94,23 @@ def replaced(steps: list[Sent], result: str, by: str) -> list[Sent]:
     ]
 
 
+def was_cut(row: MessageRow) -> bool:
+    """Whether the answer ended before the model had said its last word."""
+    if not row.steps:
+        return False
+    last = row.steps[-1]
+    if last["role"] == "tool":
+        return last["content"] not in {WAITING, WAITING_BEFORE}
+    return bool(last["content"]) and last["content"].endswith(CUT)
+
+
 def _as_sent(row: MessageRow) -> list[Sent]:
     if row.role == "user" or not row.steps:
         return [{"role": row.role, "content": row.text}]
-    return row.steps
+    return [
+        step | {"content": step["content"].removesuffix(CUT)} if step["content"] else step
+        for step in row.steps
+    ]
 
 
 def _shortened(step: Sent) -> Sent:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
-from app.core.limits import refusal
+from app.core.limits import describe_wait, refusal
 from app.core.problems import ProblemError
 
 DEFAULT_RETRY_SECONDS = 20
@@ -53,7 +53,8 @@ def rate_limited(seconds: int) -> ProblemError:
     return ProblemError(
         503,
         "assistant-rate-limited",
-        f"The AI provider takes no more requests at the moment. Try again in {seconds} s.",
+        "The AI provider takes no more requests at the moment."
+        f" Try again {describe_wait(seconds)}.",
         {"Retry-After": str(seconds)},
     )
 

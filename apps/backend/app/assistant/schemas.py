@@ -82,6 +82,7 @@ class NamedTodo(BaseModel):
     id: UUID
     title: str
     new_title: str | None = Field(None, description="null: the todo is to be deleted")
+    completed: bool | None = Field(None, description="What it is to become; null: it stays")
 
 
 class Confirmation(BaseModel):

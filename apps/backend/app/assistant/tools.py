@@ -35,6 +35,12 @@ class Held:
     title: str  # as it is now
     changes: dict[str, Any] | None = None  # None: delete it
 
+    def with_later(self, later: "Held") -> "Held":
+        """Both changes of one todo; a deletion wins."""
+        if self.changes is None or later.changes is None:
+            return Held(self.todo, self.title)
+        return Held(self.todo, self.title, self.changes | later.changes)
+
 
 @dataclass
 class Outcome:
@@ -118,7 +124,12 @@ class Toolbox:
         if "title" not in changes:
             return await self._change(wanted.id, changes)
         row = await service.get_todo(self._db, self._user, wanted.id)
-        return Outcome("", held=[Held(row.id, row.title, changes)])
+        if changes["title"] != row.title:
+            return Outcome("", held=[Held(row.id, row.title, changes)])
+        del changes["title"]
+        if changes:
+            return await self._change(wanted.id, changes)
+        return _result({"unchanged": _shown(row)})
 
     async def _complete(self, wanted: args.CompleteTodo) -> Outcome:
         return await self._change(wanted.id, {"completed": True})

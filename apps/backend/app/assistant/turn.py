@@ -11,17 +11,20 @@ from uuid import UUID, uuid4
 from app.assistant import repository
 from app.assistant.conversation import (
     ACCEPTED,
+    CUT,
     HISTORY_MESSAGES,
     NOT_CARRIED_OUT,
     RESUME,
     WAITING,
+    WAITING_BEFORE,
     Sent,
     Transcript,
     replaced,
+    was_cut,
 )
 from app.assistant.failures import interrupted, limit_reached, unavailable
 from app.assistant.lease import Lease
-from app.assistant.repository import Asked, ConfirmationRow, Written
+from app.assistant.repository import Asked, ConfirmationRow, MessageRow, Written
 from app.assistant.schemas import (
     Confirmation,
     ConfirmationEvent,
@@ -68,8 +71,9 @@ class Turn:
         self._touched: dict[UUID, None] = {}
         self._held: dict[UUID, Held] = {}
         self._accepted: list[Sent] = []  # results of the calls that asked for it
-        # One todo may go or get a new title without asking; after a question was asked, none.
+        # One todo may go or get a new title without asking; none after a question or a cut.
         self._free = 1
+        self._complete = False
         self._tokens = 0
         self._answer_id = uuid4()
         self._transcript = Transcript([], None)
@@ -81,6 +85,9 @@ class Turn:
         answers = list(takewhile(lambda row: row.role == "assistant", reversed(history)))
         asked = history[-len(answers) - 1].text if len(answers) < len(history) else None
         if resume and answers and asked == question:
+            if not was_cut(answers[0]):
+                return await self._repeat(answers[0])
+            self._free = 0
             self._transcript = Transcript(history, None)
             self._transcript.steps.append({"role": "user", "content": RESUME})
             self._toolbox.added = [title for row in answers for title in added_titles(row.steps)]
@@ -88,6 +95,16 @@ class Turn:
             self._asked = Asked(uuid4(), question, datetime.now(UTC))
             self._transcript = Transcript(history, question)
         return await self._work()
+
+    async def _repeat(self, answer: MessageRow) -> UUID:
+        """Gives an answer that was stored, but whose end did not reach the client."""
+        async with self._means.db.connection() as conn:
+            row = await repository.find_open_confirmation(conn, self._lease.user)
+        if row is None:
+            self._emit(TextEvent(delta=answer.text))
+        else:
+            self._emit_question(row)
+        return answer.id
 
     async def go_on(self, confirmation: ConfirmationRow, *, approve: bool) -> UUID:
         """After the user's yes or no. Gives the answer's ID."""
@@ -100,6 +117,7 @@ class Turn:
             history = await repository.find_last(conn, user, HISTORY_MESSAGES, until=waiting)
             if history and history[-1].id == waiting:
                 steps = replaced(history[-1].steps, WAITING, outcome)
+                steps = replaced(steps, WAITING_BEFORE, outcome)
                 history[-1] = replace(history[-1], steps=steps)
                 await repository.update_steps(conn, user, waiting, steps)
         self._transcript = Transcript(history, None)
@@ -115,6 +133,8 @@ class Turn:
         steps = replaced(self._transcript.steps, ACCEPTED, NOT_CARRIED_OUT)
         if self._unfinished:
             steps.append({"role": "assistant", "content": "".join(self._unfinished)})
+        if not self._complete and steps and steps[-1]["role"] == "assistant":
+            steps[-1] = steps[-1] | {"content": steps[-1]["content"] + CUT}
         answer = Written(self._answer_id, text or self._in_short(), list(self._touched), steps)
         async with self._means.db.connection() as conn:
             user, holder = self._lease.user, self._lease.holder
@@ -167,7 +187,9 @@ class Turn:
     async def _record(self, outcome: Outcome, result: Sent) -> None:
         result["content"] = outcome.content
         if outcome.held:
-            self._held |= {held.todo: held for held in outcome.held}
+            for held in outcome.held:
+                before = self._held.get(held.todo)
+                self._held[held.todo] = before.with_later(held) if before else held
             self._accepted.append(result)
             result["content"] = ACCEPTED
         elif outcome.tool is not None:
@@ -182,6 +204,7 @@ class Turn:
             self._tell(json.dumps({"done": sum(todo in self._touched for todo in self._held)}))
         if not self._touched and not "".join(self._text).strip():
             raise unavailable("The AI provider gave an empty answer. Try again.")
+        self._complete = True
         await self.store()
 
     async def _carry_out(self, held: list[Held]) -> None:
@@ -218,6 +241,11 @@ class Turn:
                 stored,
                 CONFIRM_SECONDS,
             )
+        self._emit_question(row)
+
+    def _emit_question(self, row: ConfirmationRow) -> None:
+        todos = [NamedTodo.model_validate(todo) for todo in row.todos]
+        question = Confirmation.question_about(todos)
         self._emit(
             ConfirmationEvent(id=row.id, question=question, todos=todos, expires_at=row.expires_at)
         )
@@ -248,7 +276,8 @@ def _stored(held: Held) -> dict[str, Any]:
     if held.changes is None:
         return {"id": str(held.todo), "title": held.title}
     named = {"id": str(uuid4()), "title": held.title, "new_title": held.changes["title"]}
-    return named | {"todo": str(held.todo), "changes": held.changes}
+    completed = held.changes.get("completed")
+    return named | {"completed": completed, "todo": str(held.todo), "changes": held.changes}
 
 
 def _restored(stored: dict[str, Any]) -> Held:

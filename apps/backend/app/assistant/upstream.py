@@ -3,6 +3,7 @@
 import asyncio
 import importlib
 import logging
+import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
@@ -25,9 +26,15 @@ log = logging.getLogger(__name__)
 
 CONNECT_SECONDS = 5.0
 LOADING_PAUSE_SECONDS = 1.0
-# Parts of a request that some servers refuse, by the names that their refusals quote; `content`:
-# null beside calls of tools.
-OPTIONAL = ("max_completion_tokens", "stream_options", "content")
+# Parts of a request that some servers refuse, by what their refusals say; `content`: null beside
+# calls of tools. A refusal may also be about a content policy or a Content-Type.
+OPTIONAL = {
+    "max_completion_tokens": re.compile("max_completion_tokens"),
+    "stream_options": re.compile("stream_options"),
+    "content": re.compile(
+        r"""(?s)(?=.*(?:null|None|string)).*(?:\.content\b|["']content\\?["'])"""
+    ),
+}
 
 
 class NoSuchApiError(Exception):
@@ -94,7 +101,8 @@ class Upstream:
                     **self._options(refused),
                 )
             except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
-                named = {name for name in OPTIONAL if name in error.response.text}
+                said = error.response.text
+                named = {name for name, pattern in OPTIONAL.items() if pattern.search(said)}
                 if named <= refused:
                     raise
                 refused |= named
@@ -150,7 +158,8 @@ async def _translated(base_url: str) -> AsyncIterator[None]:
     except openai.NotFoundError as error:
         log.warning("assistant: no such model or address (%s)", error.code)
         raise unavailable(
-            f"The AI provider does not know the model or the address. {_advice(base_url)}"
+            "The AI provider does not know the model or the address. Check OPENAI_MODEL."
+            f" {_advice(base_url)}"
         ) from error
     except openai.APIStatusError as error:
         log.warning("assistant: upstream answered %d (%s)", error.status_code, error.code)
@@ -173,7 +182,7 @@ async def _translated(base_url: str) -> AsyncIterator[None]:
 
 def _advice(base_url: str) -> str:
     if urlsplit(base_url).path.strip("/"):
-        return "Check OPENAI_MODEL and OPENAI_BASE_URL."
+        return "Check OPENAI_BASE_URL."
     return "Add /v1 at the end of OPENAI_BASE_URL."
 
 

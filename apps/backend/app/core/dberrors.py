@@ -122,9 +122,10 @@ _ADVICE = {
     " Neon needs sslmode=require, the embedded Postgres sslmode=disable.",
     Kind.QUOTA_EXCEEDED: "The provider's limit is reached; see its console.",
     Kind.TOO_MANY_CONNECTIONS: "Use the -pooler host, or end other clients of this database.",
-    Kind.DIVERGED: "Other code has migrated this database: use a branch of your own. At Neon:"
-    " Branches, Create branch, then its connection string as DATABASE_URL in .env."
-    " For a database that xtask made: cargo xtask teardown --data.",
+    Kind.DIVERGED: "Other code has migrated this database: deploy that code, or use a branch of"
+    " your own. At Neon: Branches, Create branch, then its connection string as DATABASE_URL in"
+    " .env. For the embedded database: cargo xtask teardown --data deletes all todos and begins"
+    " anew.",
     Kind.LOCKED: "Another client holds a table or migrates: look into pg_stat_activity, end its"
     " transaction, then try again.",
     Kind.BUSY: "More requests come than the database answers.",

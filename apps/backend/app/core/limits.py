@@ -4,6 +4,7 @@ A bucket holds `most` units and drains within `seconds`. A full one refuses for 
 each unit that overflows, and no longer than that unit takes to drain.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -100,5 +101,9 @@ async def give_back(conn: Connection, buckets: Sequence[Bucket]) -> None:
 
 def refusal(code: str, what: str, seconds: int) -> ProblemError:
     return ProblemError(
-        429, code, f"{what}; try again in {seconds} s.", {"Retry-After": str(seconds)}
+        429, code, f"{what}; try again {describe_wait(seconds)}.", {"Retry-After": str(seconds)}
     )
+
+
+def describe_wait(seconds: int) -> str:
+    return f"in {seconds} s" if seconds < 120 else f"in {math.ceil(seconds / 60)} minutes"

@@ -46,8 +46,8 @@ async def test_deleting_several_asks_first(client: httpx.AsyncClient) -> None:
     question = named(events, "confirmation")[0]
     assert question["question"] == "Delete these 2 todos?"
     assert question["todos"] == [
-        {"id": todos[0], "title": "milk", "new_title": None},
-        {"id": todos[1], "title": "bread", "new_title": None},
+        {"id": todos[0], "title": "milk", "new_title": None, "completed": None},
+        {"id": todos[1], "title": "bread", "new_title": None, "completed": None},
     ]  # fmt: skip
     assert await titles(client) == ["milk", "bread"]
     assert (await history(client))[1] == (
@@ -162,8 +162,8 @@ async def test_changing_several_titles_asks_first(
     assert [name for name, _ in events] == ["confirmation", "done"]
     question = named(events, "confirmation")[0]
     assert question["question"] == "Rename these 2 todos?"
-    assert [(todo["title"], todo["new_title"]) for todo in question["todos"]] == [
-        ("milk", "oat milk"), ("bread", "rye bread"),
+    assert [tuple(todo.values())[1:] for todo in question["todos"]] == [
+        ("milk", "oat milk", True), ("bread", "rye bread", None),
     ]  # fmt: skip
     assert (await client.get("/assistant")).json()["confirmation"] == question
     assert await titles(client) == ["milk", "bread"]
@@ -177,6 +177,54 @@ async def test_changing_several_titles_asks_first(
     assert [(todo["title"], todo["completed"]) for todo in listed] == [
         ("oat milk", True), ("rye bread", False),
     ]  # fmt: skip
+
+
+async def test_a_title_that_stays_is_no_new_title(
+    client: httpx.AsyncClient, upstream: OpenAIServer
+) -> None:
+    todos = await add(client, "milk", "bread")
+    calls = (rename(todos[0], "milk", completed=True), rename(todos[1], "bread", completed=True),
+             rename(todos[0], "milk"))  # fmt: skip
+    upstream.script(Reply(calls=calls), DONE)
+    events = await ask(client, "mark both as done")
+    assert named(events, "confirmation") == []
+    assert [tool["touched"] for tool in named(events, "tool")] == [[todos[0]], [todos[1]], []]
+    assert [todo["completed"] for todo in (await client.get("/todos")).json()] == [True, True]
+
+
+async def test_several_changes_of_one_todo_are_all_made(
+    client: httpx.AsyncClient, upstream: OpenAIServer
+) -> None:
+    todos = await add(client, "milk", "bread", "tea")
+    first, second, third = todos
+    calls = (
+        *(rename(first, "a", completed=True), rename(first, "b")),
+        *(delete(second), rename(second, "c")),
+        *(rename(third, "d"), delete(third)),
+    )
+    upstream.script(Reply(calls=calls), DONE)
+    question = named(await ask(client, "tidy up"), "confirmation")[0]
+    assert [todo["new_title"] for todo in question["todos"]] == ["b", None, None]
+    await confirm(client, question["id"], approve=True)
+    listed = (await client.get("/todos")).json()
+    assert [(todo["title"], todo["completed"]) for todo in listed] == [("b", True)]
+
+
+async def test_a_question_of_the_release_before_gets_its_outcome(
+    client: httpx.AsyncClient, upstream: OpenAIServer, server: Postgres
+) -> None:
+    await add(client, "milk", "bread")
+    question = named(await ask(client, "delete all"), "confirmation")[0]
+    server.execute(
+        "UPDATE assistant_messages SET steps ="
+        " replace(steps::text, 'Nothing is done yet.', 'Nothing is deleted yet.')::jsonb"
+    )
+    upstream.script(DONE)
+    await confirm(client, question["id"], approve=True)
+    assert json.loads(upstream.received[0].messages[-1]["content"]) == {
+        "confirmed": True,
+        "done": 2,
+    }
 
 
 async def test_a_deletion_and_a_new_title_are_one_question(

@@ -68,8 +68,26 @@ def part(arguments: str, name: str | None = "add_todo", **others: Any) -> dict[s
             part('{"title": "milk"}', index=1, id="a"),
         ],
         [part('{"title": "tea"}'), part('{"title": '), part('"milk"}', None)],
+        [
+            part('{"title": "tea"}', index=0, id="call_1"),
+            part('{"title": "milk"}', index=1, id="call_1"),
+        ],
+        [
+            part('{"title": ', index=0),
+            part('"tea"}', None, index=0),
+            part("", index=0),
+            part('{"title": "milk"}', index=1),
+        ],
     ],
-    ids=["with ids", "without ids", "in pieces", "repeating id and name", "without index"],
+    ids=[
+        "with ids",
+        "without ids",
+        "in pieces",
+        "repeating id and name",
+        "without index",
+        "with one id",
+        "repeating name at the end",
+    ],
 )
 async def test_parallel_calls_may_share_an_index(
     client: httpx.AsyncClient, upstream: OpenAIServer, parts: list[dict[str, Any]]
@@ -81,6 +99,14 @@ async def test_parallel_calls_may_share_an_index(
     ids = [call["id"] for call in said["tool_calls"]]
     assert len(set(ids)) == 2
     assert [result["tool_call_id"] for result in results] == ids
+
+
+async def test_another_name_begins_another_call(
+    client: httpx.AsyncClient, upstream: OpenAIServer
+) -> None:
+    upstream.script(calls(part("", "list_todos", index=0), part('{"title": "tea"}', index=0)), DONE)
+    events = await ask(client, "add tea")
+    assert [tool["name"] for tool in named(events, "tool")] == ["list_todos", "add_todo"]
 
 
 @pytest.mark.parametrize("status", [200, 404])
@@ -96,6 +122,7 @@ async def test_a_base_url_without_its_path_is_told_with_what_to_write(
         answer = await client.post("/assistant", json={"message": "hello"})
     assert (answer.status_code, answer.json()["code"]) == (503, "assistant-unavailable")
     assert answer.json()["detail"].endswith(". Add /v1 at the end of OPENAI_BASE_URL.")
+    assert ("OPENAI_MODEL" in answer.json()["detail"]) is (status == 404)
 
 
 def refusing(*names: str, status: int, answer: Reply) -> Callable[[dict[str, Any]], Reply]:
@@ -137,6 +164,21 @@ async def test_a_request_that_is_refused_for_another_reason_is_not_repeated_with
     upstream.script(DONE)
     await ask(client, "again")
     assert "max_completion_tokens" in upstream.received[0].body
+
+
+@pytest.mark.parametrize(
+    ("refusal", "null"),
+    [
+        ('{"detail": [{"loc": ["body", "messages", 2, "content"], "input": null}]}', True),
+        ('{"message": "Invalid value for \\"content\\": expected a string, got null."}', True),
+        ("'content' must not be None", True),
+        ('{"error": "blocked by our content policy", "param": null}', False),
+        ('{"error": "wrong Content-Type", "content-type": null}', False),
+        ('{"error": {"content": "is not allowed"}}', False),
+    ],
+)
+def test_a_refusal_of_null_content_is_told_from_others(refusal: str, null: bool) -> None:
+    assert bool(upstream_module.OPTIONAL["content"].search(refusal)) is null
 
 
 async def test_null_content_beside_calls_becomes_an_empty_text_where_it_is_refused(

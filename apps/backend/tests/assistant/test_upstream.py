@@ -10,7 +10,8 @@ from uuid import UUID
 import httpx
 import pytest
 
-from app.assistant.failures import retry_after
+from app.assistant.failures import rate_limited, retry_after, tokens_used_up
+from app.assistant.tools import Toolbox
 from tests.assistant.support import ask, history, named, serving, text, titles
 from tests.openai_server import OpenAIServer, Reply
 from tests.postgres import Postgres
@@ -139,6 +140,54 @@ async def test_going_on_after_a_cut_does_nothing_twice(
     assert [role for role, _ in await history(client)] == ["user", *["assistant"] * 3]
 
 
+async def test_an_answer_that_is_complete_is_not_made_again(
+    client: httpx.AsyncClient, upstream: OpenAIServer
+) -> None:
+    """Its end was lost on the way to the client."""
+    upstream.script(ADD_TEA, Reply(text=("Added.",)), ADD_TEA)
+    events = await ask(client, "add tea")
+    again = await ask(client, "add tea", resume=True)
+    assert again == [("text", {"delta": "Added."}), events[-1]]
+    assert await titles(client) == ["tea"]
+    assert len(upstream.received) == 2
+
+
+async def test_a_question_that_waits_is_asked_again(client: httpx.AsyncClient) -> None:
+    for title in ("milk", "bread"):
+        await client.post("/todos", json={"title": title})
+    events = await ask(client, "delete all")
+    assert await ask(client, "delete all", resume=True) == events[-2:]
+
+
+async def test_after_a_cut_every_deletion_is_asked_about(
+    client: httpx.AsyncClient, upstream: OpenAIServer
+) -> None:
+    todo = (await client.post("/todos", json={"title": "milk"})).json()["id"]
+    deletion = Reply(calls=(("delete_todos", {"ids": [todo]}),))
+    upstream.script(Reply(text=("I was ",), cut=True), deletion)
+    await ask(client, "delete milk")
+    events = await ask(client, "delete milk", resume=True)
+    assert named(events, "confirmation")[0]["question"] == "Delete this todo?"
+    assert await titles(client) == ["milk"]
+
+
+async def test_an_answer_whose_change_failed_is_not_complete(
+    client: httpx.AsyncClient, upstream: OpenAIServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    todo = (await client.post("/todos", json={"title": "milk"})).json()["id"]
+    deletion = Reply(calls=(("delete_todos", {"ids": [todo]}),))
+    upstream.script(deletion, Reply(text=("Deleted.",)), Reply(text=("It failed.",)))
+
+    async def failing(*_: object) -> None:
+        raise RuntimeError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Toolbox, "delete", failing)
+        assert (await ask(client, "delete milk"))[-1][0] == "error"
+    assert text(await ask(client, "delete milk", resume=True)) == "It failed."
+    assert upstream.received[2].messages[-2]["content"] == "Deleted."
+
+
 async def test_what_was_never_stored_is_asked_anew(
     client: httpx.AsyncClient, upstream: OpenAIServer
 ) -> None:
@@ -245,6 +294,15 @@ async def test_chunks_as_other_servers_send_them(
     )
     assert text(await ask(client, "add tea")) == "I may not."
     assert await titles(client) == ["tea"]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"), [(1, "in 1 s."), (119, "in 119 s."), (121, "in 3 minutes.")]
+)
+def test_a_long_wait_is_told_in_minutes(seconds: int, told: str) -> None:
+    for problem in (rate_limited(seconds), tokens_used_up(seconds)):
+        assert problem.detail.endswith(f"ry again {told}")
+        assert problem.headers == {"Retry-After": str(seconds)}
 
 
 def test_how_long_to_wait() -> None:

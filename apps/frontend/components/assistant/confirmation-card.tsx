@@ -39,7 +39,14 @@ export function ConfirmationCard({ confirmation, busy, onAnswer }: Props) {
         {todos.map((todo) => (
           <li key={todo.id} dir="auto">
             {todo.title}
-            {todo.new_title && ` → ${todo.new_title}`}
+            {todo.new_title && (
+              <>
+                <span aria-hidden="true"> → </span>
+                <span className="visually-hidden"> becomes </span>
+                {todo.new_title}
+                {typeof todo.completed === "boolean" && (todo.completed ? " (completed)" : " (open again)")}
+              </>
+            )}
           </li>
         ))}
       </ul>

@@ -426,6 +426,11 @@ export interface components {
              * @description null: the todo is to be deleted
              */
             new_title?: string | null;
+            /**
+             * Completed
+             * @description What it is to become; null: it stays
+             */
+            completed?: boolean | null;
         };
         /**
          * PasswordChange

@@ -63,8 +63,15 @@ export function assistantApi(transport: Transport = createApi()): AssistantApi {
       const { available, messages, model = null, confirmation = null } = state;
       return { available, messages, model, confirmation };
     },
-    // A backend of the release before knows nothing of `resume`.
-    ask: (message, resume, stop) => answer("/assistant", { message, ...(resume && { resume }) }, stop),
+    async *ask(message, resume, stop) {
+      try {
+        yield* answer("/assistant", { message, ...(resume && { resume }) }, stop);
+      } catch (cause) {
+        // A backend of the release before refuses `resume`.
+        if (!resume || !(cause instanceof ApiError) || cause.status !== 422) throw cause;
+        yield* answer("/assistant", { message }, stop);
+      }
+    },
     confirm: (id, approve, stop) =>
       answer(`/assistant/confirmations/${encodeURIComponent(id)}`, { approve }, stop),
     async forget() {

@@ -45,8 +45,13 @@ function confirmation({ id, question, todos, expires_at }: Record<string, unknow
     id: string(id),
     question: string(question),
     todos: list(todos).map((todo) => {
-      const { id, title, new_title: fresh } = fields(todo);
-      return { id: string(id), title: string(title), new_title: typeof fresh === "string" ? fresh : null };
+      const { id, title, new_title: fresh, completed } = fields(todo);
+      return {
+        id: string(id),
+        title: string(title),
+        new_title: typeof fresh === "string" ? fresh : null,
+        completed: typeof completed === "boolean" ? completed : null,
+      };
     }),
     expires_at: string(expires_at),
   };

@@ -77,7 +77,9 @@ impl Finding {
         if !self.advice.is_empty() {
             failure = failure.help(&self.advice);
         }
-        if place == Place::Pod && here.is_some_and(|here| here.ok) {
+        // Only these depend on the network from which they are seen.
+        let network = ["unreachable", "waking up", "endpoint refused", "TLS refused"].contains(&self.kind.as_str());
+        if network && place == Place::Pod && here.is_some_and(|here| here.ok) {
             let dns = "cargo xtask tool kubectl -- get pods -n kube-system -l k8s-app=kube-dns";
             failure = match self.step.as_str() {
                 "name resolution" => failure.help(format!("see whether the cluster resolves names at all: {dns}")),
@@ -85,7 +87,9 @@ impl Finding {
             };
         }
         failure.help(match self.kind.as_str() {
-            "waking up" | "too many connections" | "missing privilege" => "then again: cargo xtask deploy dev",
+            "waking up" | "too many connections" | "missing privilege" | "diverged" => {
+                "then again: cargo xtask deploy dev"
+            }
             "quota exceeded" => "see the provider's console (Neon: Billing), or set another DATABASE_URL in .env",
             _ => "edit DATABASE_URL in .env, then: cargo xtask deploy dev",
         })
@@ -163,7 +167,7 @@ mod tests {
             (bad("quota exceeded", "session"), "quota exceeded (at session)", "console"),
             (bad("waking up", "waking up"), "waking up\n", "then again"),
             (bad("missing privilege", "migrations"), "missing privilege (at migrations)", "then again"),
-            (bad("diverged", "migrations"), "diverged (at migrations)", "edit DATABASE_URL"),
+            (bad("diverged", "migrations"), "diverged (at migrations)", "then again"),
             (bad("unreachable", "name resolution"), "unreachable (at name resolution)", "edit DATABASE_URL"),
         ];
         for (finding, what, help) in table {
@@ -182,6 +186,9 @@ mod tests {
         let failure = pod.failure(Place::Pod, Some(&good()));
         assert!(failure.to_string().contains("from a pod, although it answers on this machine"), "{failure}");
         assert!(failure.hints()[1].contains("k8s-app=kube-dns"));
+        let hints = |kind| bad(kind, "migrations").failure(Place::Pod, Some(&good())).hints().join("\n");
+        assert!(hints("unreachable").contains("firewall"));
+        assert!(!hints("diverged").contains("firewall") && !hints("missing privilege").contains("firewall"));
         assert!(
             pod.failure(Place::Pod, Some(&pod.clone()))
                 .to_string()
