@@ -98,6 +98,21 @@ DATABASE_URL is made of POSTGRES_PASSWORD in the Secret {{ $name }}, which names
 {{- end -}}
 {{- end }}
 
+{{/* Kubernetes refuses a variable that a container has twice, or takes the last one without a word. */}}
+{{- define "todo.guard.extraEnv" -}}
+{{- $keys := .Values.backend.secret.keys -}}
+{{- $own := dict "backend" (concat (include "todo.config.backendKeys" . | fromJsonArray) $keys.required $keys.optional) "frontend" (list "API_BASE_URL" "ENVIRONMENT" "PORT" "HOSTNAME") -}}
+{{- $twice := list -}}
+{{- range $component, $names := $own -}}
+{{- range (index $.Values $component).extraEnv -}}
+{{- if has .name $names -}}{{- $twice = append $twice (printf "%s in %s.extraEnv" .name $component) -}}{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- with $twice -}}
+the chart itself sets {{ join " and " . }}: take it out of there. `config` has the settings, and the backend's Secret the secrets
+{{- end -}}
+{{- end }}
+
 {{- define "todo.guard.grace" -}}
 {{- if ge (int .Values.rollout.preStopSleepSeconds) (int .Values.rollout.terminationGracePeriodSeconds) -}}
 rollout.preStopSleepSeconds ({{ .Values.rollout.preStopSleepSeconds }}) leaves nothing of rollout.terminationGracePeriodSeconds ({{ .Values.rollout.terminationGracePeriodSeconds }}) for running requests to end: make the latter larger

@@ -18,6 +18,24 @@ rollingUpdate:
   matchLabelKeys: [pod-template-hash]
 {{- end }}
 
+{{/* Where the pods of a component may run, and who may pull their image. Takes (list $ .Values.backend). */}}
+{{- define "todo.placement" -}}
+{{- with (index . 0).Values.imagePullSecrets }}
+imagePullSecrets:
+  {{- range . }}
+  - name: {{ . }}
+  {{- end }}
+{{- end }}
+{{- with (index . 1).nodeSelector }}
+nodeSelector:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with (index . 1).tolerations }}
+tolerations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+
 {{/*
 The Ingress controller hears of a pod's end at the same moment as the pod: until it has, the pod goes on serving.
 */}}
