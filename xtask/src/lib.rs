@@ -9,6 +9,8 @@ compile_error!(
 
 pub mod api;
 pub mod cache;
+#[cfg(test)]
+mod chart;
 pub mod cli;
 pub mod clock;
 pub mod commands;

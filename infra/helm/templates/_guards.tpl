@@ -98,6 +98,78 @@ DATABASE_URL is made of POSTGRES_PASSWORD in the Secret {{ $name }}, which names
 {{- end -}}
 {{- end }}
 
+{{/* Bytes of a Kubernetes quantity, which the API server may have written in another unit. */}}
+{{- define "todo.bytes" -}}
+{{- $units := dict "" 1 "k" 1e3 "M" 1e6 "G" 1e9 "T" 1e12 "m" 0.001 "Ki" 1024 "Mi" 1048576 "Gi" 1073741824 "Ti" 1099511627776 -}}
+{{- mulf (regexFind "^[0-9.]+" .) (get $units (regexFind "[A-Za-z]*$" .)) -}}
+{{- end }}
+
+{{/*
+Kubernetes does not let the volume of a StatefulSet change: better to hear of it here than from a release that is half
+applied. Where `helm uninstall` has left the claim alone, the old size would go on without a word.
+*/}}
+{{- define "todo.guard.volumeSize" -}}
+{{- if .Values.postgres.enabled -}}
+{{- $size := .Values.postgres.storage.size -}}
+{{- $name := include "todo.postgres.name" . -}}
+{{- $claim := printf "data-%s-0" $name -}}
+{{- $set := lookup "apps/v1" "StatefulSet" .Release.Namespace $name -}}
+{{- $templates := dig "spec" "volumeClaimTemplates" list ($set | default dict) -}}
+{{- $volume := first $templates | default (lookup "v1" "PersistentVolumeClaim" .Release.Namespace $claim) -}}
+{{- $old := dig "spec" "resources" "requests" "storage" "" ($volume | default dict) -}}
+{{- if and $old (ne (include "todo.bytes" $old) (include "todo.bytes" $size)) -}}
+postgres.storage.size is {{ $size }}, and the volume {{ $claim }} in namespace {{ .Release.Namespace }} was made with {{ $old }}, which Kubernetes does not let change: pass --set postgres.storage.size={{ $old }}; or, where the todos may go, delete them with
+    kubectl --namespace {{ .Release.Namespace }} delete --ignore-not-found statefulset/{{ $name }} persistentvolumeclaim/{{ $claim }}
+{{- end -}}
+{{- end -}}
+{{- end }}
+
+{{/* A Postgres does not open the files of another major version. Tags that begin with no number are let through. */}}
+{{- define "todo.guard.postgresMajor" -}}
+{{- if .Values.postgres.enabled -}}
+{{- $name := include "todo.postgres.name" . -}}
+{{- $set := lookup "apps/v1" "StatefulSet" .Release.Namespace $name | default dict -}}
+{{- $image := (first (dig "spec" "template" "spec" "containers" list $set) | default dict).image | default "" -}}
+{{- $old := regexFind ":[0-9]+[^:/@]*" (regexFind "[^/]*$" $image) | trimPrefix ":" -}}
+{{- $tag := .Values.postgres.image.tag -}}
+{{- $majors := list (regexFind "^[0-9]+" $old) (regexFind "^[0-9]+" $tag) -}}
+{{- if and (first $majors) (last $majors) (ne (first $majors) (last $majors)) -}}
+postgres.image.tag is {{ $tag }}, and the database in namespace {{ .Release.Namespace }} was made by Postgres {{ first $majors }}, whose files another major version does not open: pass --set-string postgres.image.tag={{ $old }}; or dump the todos, and before the new version starts delete the old files with
+    kubectl --namespace {{ .Release.Namespace }} delete statefulset/{{ $name }} persistentvolumeclaim/data-{{ $name }}-0
+{{- end -}}
+{{- end -}}
+{{- end }}
+
+{{/*
+What is random must be kept, and only a cluster keeps it. Helm without one (helm template) knows no kinds: every rendering
+would sign out all users, and have another password for the same database.
+*/}}
+{{- define "todo.guard.random" -}}
+{{- if and .Values.secrets.create (not (.Capabilities.APIVersions.Has "v1/Secret")) -}}
+{{- $random := list -}}
+{{- if not .Values.secrets.values.AUTH_SECRET -}}{{- $random = append $random "AUTH_SECRET" -}}{{- end -}}
+{{- if and .Values.postgres.enabled (not .Values.postgres.secret.name) -}}{{- $random = append $random "POSTGRES_PASSWORD" -}}{{- end -}}
+{{- with $random -}}
+secrets.create would make a random {{ join " and " . }}, and this rendering reads no cluster that keeps it: the next one would make another. Use `helm install` (to look only: --dry-run=server); or make the Secrets yourself, and pass --set secrets.create=false and their names as backend.secret.name{{ if has "POSTGRES_PASSWORD" . }} and postgres.secret.name{{ end }}
+{{- end -}}
+{{- end -}}
+{{- end }}
+
+{{/* Kubernetes refuses a variable that a container has twice, or takes the last one without a word. */}}
+{{- define "todo.guard.extraEnv" -}}
+{{- $keys := .Values.backend.secret.keys -}}
+{{- $own := dict "backend" (concat (include "todo.config.backendKeys" . | fromJsonArray) $keys.required $keys.optional) "frontend" (list "API_BASE_URL" "ENVIRONMENT" "PORT" "HOSTNAME") -}}
+{{- $twice := list -}}
+{{- range $component, $names := $own -}}
+{{- range (index $.Values $component).extraEnv -}}
+{{- if has .name $names -}}{{- $twice = append $twice (printf "%s in %s.extraEnv" .name $component) -}}{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- with $twice -}}
+the chart itself sets {{ join " and " . }}: take it out of there. `config` has the settings, and the backend's Secret the secrets
+{{- end -}}
+{{- end }}
+
 {{- define "todo.guard.grace" -}}
 {{- if ge (int .Values.rollout.preStopSleepSeconds) (int .Values.rollout.terminationGracePeriodSeconds) -}}
 rollout.preStopSleepSeconds ({{ .Values.rollout.preStopSleepSeconds }}) leaves nothing of rollout.terminationGracePeriodSeconds ({{ .Values.rollout.terminationGracePeriodSeconds }}) for running requests to end: make the latter larger

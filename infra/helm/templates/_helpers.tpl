@@ -50,7 +50,7 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 
 {{/* Image reference. Takes an image's values; guards.yaml has refused those that will not do. */}}
 {{- define "todo.image" -}}
-{{ printf "%s:%s" .repository .tag }}
+{{ printf "%s:%s" .repository .tag }}{{ with .digest }}@{{ . }}{{ end }}
 {{- end }}
 
 {{/* What Pod Security `restricted` asks of a container. */}}

@@ -18,6 +18,24 @@ rollingUpdate:
   matchLabelKeys: [pod-template-hash]
 {{- end }}
 
+{{/* Where the pods of a component may run, and who may pull their image. Takes (list $ .Values.backend). */}}
+{{- define "todo.placement" -}}
+{{- with (index . 0).Values.imagePullSecrets }}
+imagePullSecrets:
+  {{- range . }}
+  - name: {{ . }}
+  {{- end }}
+{{- end }}
+{{- with (index . 1).nodeSelector }}
+nodeSelector:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with (index . 1).tolerations }}
+tolerations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+
 {{/*
 The Ingress controller hears of a pod's end at the same moment as the pod: until it has, the pod goes on serving.
 */}}
@@ -61,9 +79,13 @@ automountServiceAccountToken: false
 
 {{/*
 Budget of a component: one pod stays when a node is drained. With a single replica it would forbid every drain, so
-there is none then; pods that are not ready never stand in a drain's way. Takes (list $ "backend" $tag).
+there is none then; an autoscaler may leave one, so then one may go. Pods that are not ready never stand in a drain's
+way. Takes (list $ "backend" $tag).
 */}}
 {{- define "todo.pdb" -}}
+{{- $replicas := (index (index . 0).Values (index . 1)).replicas -}}
+{{- $autoscaled := kindIs "invalid" $replicas -}}
+{{- if or $autoscaled (gt (int $replicas) 1) -}}
 apiVersion: policy/v1
 kind: PodDisruptionBudget
 metadata:
@@ -71,9 +93,14 @@ metadata:
   labels:
     {{- include "todo.labels" . | nindent 4 }}
 spec:
+  {{- if $autoscaled }}
+  maxUnavailable: 1
+  {{- else }}
   minAvailable: 1
+  {{- end }}
   unhealthyPodEvictionPolicy: AlwaysAllow
   selector:
     matchLabels:
       {{- include "todo.selectorLabels" (list (index . 0) (index . 1)) | nindent 6 }}
+{{- end }}
 {{- end }}

@@ -321,11 +321,12 @@ pub fn evicted(bed: &Bed) -> Result<()> {
         .map(drop)
 }
 
-/// Kubernetes lets nobody change a StatefulSet's volume, so Helm fails with half of the release applied.
+/// Kubernetes does not let a StatefulSet's volume change, so Helm fails with half of the release applied. The chart itself
+/// refuses another size beforehand, but not another class.
 pub fn refused_half_way(bed: &Bed) -> Result<()> {
     let before = all_pods(bed)?;
     let edited = bed.edit(VALUES, |text| {
-        let text = text.replace("postgres:\n  enabled: true", "postgres:\n  enabled: true\n  storage: {size: 2Gi}");
+        let text = text.replace("postgres:\n  enabled: true", "postgres:\n  enabled: true\n  storage: {className: other}");
         format!("{text}\nbackend:\n  resources:\n    requests: {{cpu: 51m, memory: 128Mi}}\n    limits: {{cpu: '1', memory: 256Mi}}\n")
     })?;
     let load = Load::start(bed)?;

@@ -268,7 +268,8 @@ fn refused_by_chart(bed: &Bed) -> Result<()> {
     let overruled = install(&["--set=allowAnyCluster=true"])?;
     ensure!(overruled.status.success(), "overruled, and yet: {}", String::from_utf8_lossy(&overruled.stderr));
     // `helm template` sees no cluster at all, which is no other one.
-    let url = "--set=secrets.values.DATABASE_URL=postgresql://todo@db.lan/todo";
+    let given = "--set=postgres.enabled=false,secrets.values.DATABASE_URL=postgresql://todo@db.lan/todo";
+    let auth = "--set=secrets.values.AUTH_SECRET=not-a-secret-but-long-enough-to-be-one";
     let version = format!("--kube-version={}", bed.project.settings.cluster.kubernetes);
-    tools.helm().args(["template", "other", chart.as_str(), url, &version]).args(values).run()
+    tools.helm().args(["template", "other", chart.as_str(), &version]).args(values).args([given, auth]).run()
 }

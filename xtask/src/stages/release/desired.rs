@@ -99,10 +99,10 @@ fn file_digest(path: &Utf8Path) -> Result<String> {
     Ok(short(&Sha256::digest(bytes)))
 }
 
-/// A digest of every file in `folder` that belongs to the chart.
+/// A digest of every file in `folder` that can change what the chart renders.
 fn folder_digest(folder: &Utf8Path) -> Result<String> {
     let mut hash = Sha256::new();
-    let own = ["tests", "ci"].map(|name| folder.join(name));
+    let own = ["tests", "ci", "README.md"].map(|name| folder.join(name));
     let walk = walkdir::WalkDir::new(folder).sort_by_file_name().into_iter();
     for entry in walk.filter_entry(|entry| !own.iter().any(|skip| entry.path() == skip.as_std_path())) {
         let entry = entry.with_context(|| format!("reading {folder}"))?;
@@ -119,4 +119,26 @@ fn folder_digest(folder: &Utf8Path) -> Result<String> {
 
 fn short(bytes: &[u8]) -> String {
     bytes[..8].iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_renders_is_part_of_the_charts_digest() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = Utf8Path::from_path(dir.path()).unwrap();
+        let digest_with = |file: &str| {
+            let path = folder.join(file);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, file).unwrap();
+            folder_digest(folder).unwrap()
+        };
+        let before = digest_with("templates/service.yaml");
+        for file in ["README.md", "tests/service_test.yaml", "ci/minimal-values.yaml", "values-prod.yaml"] {
+            assert_eq!(digest_with(file), before, "{file}");
+        }
+        assert_ne!(digest_with("values.yaml"), before);
+    }
 }
