@@ -168,7 +168,9 @@ def test_a_database_that_other_code_has_migrated_ends_the_pod_with_the_reason(
     with psycopg.connect(empty) as conn:
         conn.execute("UPDATE alembic_version SET version_num = 'a1b2c3'")
     known = migrate.known_migrations()
-    monkeypatch.setattr(migrate, "known_migrations", lambda: known | {"0999": "0999_mine"})
+    monkeypatch.setattr(
+        migrate, "known_migrations", lambda: known | {"0999": migrate.Migration("0999_mine", None)}
+    )
     assert Schema(empty, door, JsonFormatter()).wait() == migrate.EXIT_CODES[Kind.DIVERGED]
     last = capsys.readouterr().err.strip().splitlines()[-1]
     assert last.startswith("migration failed (")
