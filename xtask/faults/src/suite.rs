@@ -20,7 +20,7 @@ use crate::world::{Outcome, State, World};
 /// Worlds whose runs wait because a call hangs, while others compute.
 const HANGING: usize = 4;
 /// Runs that compute at the same time, for each processor: they wait for each other's answers, too.
-const PER_PROCESSOR: usize = 3;
+const PER_PROCESSOR: usize = 2;
 /// Runs that are repeated at the same time.
 const REPEATING: usize = 2;
 /// What time limits are multiplied with.
