@@ -80,7 +80,8 @@ class Toolbox:
 
     async def delete(self, todos: list[UUID]) -> list[UUID]:
         """Deletes what the user has agreed to; returns what was still there."""
-        return await service.delete_todos(self._db, self._user, ids=todos)
+        gone = set(await service.delete_todos(self._db, self._user, ids=todos))
+        return [todo for todo in todos if todo in gone]
 
     async def change(self, todo: UUID, changes: dict[str, Any]) -> bool:
         """Makes a change that the user has agreed to; False: the todo is gone already."""
