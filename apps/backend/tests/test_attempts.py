@@ -8,7 +8,9 @@ import psycopg
 import pytest
 from httpx import AsyncClient, Response
 
-from app.core.limits import describe_wait
+from app.core import limits
+from app.core.db import Database
+from app.core.limits import Bucket, describe_wait
 from app.users.client import is_shared
 from app.users.passwords import Passwords
 from app.users.service import MAX_PER_ACCOUNT, MAX_PER_ACCOUNT_AND_CLIENT, MAX_PER_CLIENT
@@ -283,3 +285,19 @@ def test_two_replicas_count_together(server: Postgres) -> None:
         assert httpx.get(f"{second}/me", headers=bearer).status_code == 200
         assert httpx.delete(f"{second}/session", headers=bearer).status_code == 204
         assert httpx.get(f"{first}/me", headers=bearer).status_code == 401
+
+
+async def test_those_who_count_at_once_refuse_nobody(server: Postgres) -> None:
+    database = Database(server.url())
+    await database.open()
+
+    async def count(bucket: Bucket) -> int:
+        async with database.connection() as conn:
+            return await limits.take(conn, bucket)
+
+    try:
+        for number in range(30):
+            bucket = Bucket(f"at once {number}", 100, 900)
+            assert await asyncio.gather(*(count(bucket) for _ in range(5))) == [0] * 5
+    finally:
+        await database.close()

@@ -38,19 +38,20 @@ _OVERFLOW = f"(extract(epoch FROM {_FILL} - now())::float8 - %(seconds)s + {_UNI
 _EXPONENT = f"greatest(-9, least({_OVERFLOW} / {_UNIT}, 30))"
 
 # A statement begins with this and reads `wait`. No lock but those of the rows, always in the same
-# order: of two at once, the second waits for the first and then finds what that one counted.
+# order: of two at once, the second waits for the first and then finds what that one counted. Its
+# own now() may be the earlier one: a bucket that is not full is free since ever.
 # `seconds`: 0, and all buckets have counted; otherwise when to try again.
 TAKE = f"""
 WITH asked AS (
     SELECT * FROM unnest(%(keys)s::text[], %(each)s::float8[]) AS asked (key, each)
 ), counted AS (
     INSERT INTO limits AS kept (key, empty_at, free_at)
-    SELECT key, now() + make_interval(secs => each * %(units)s), now() FROM asked
+    SELECT key, now() + make_interval(secs => each * %(units)s), 'epoch' FROM asked
     WHERE NOT EXISTS (SELECT FROM limits JOIN asked USING (key) WHERE free_at > now())
     ORDER BY key
-    ON CONFLICT (key) DO UPDATE SET empty_at = {_FILL}, free_at = now() + make_interval(
-        secs => greatest(0, least(power(2, {_EXPONENT}), {_OVERFLOW}))
-    )
+    ON CONFLICT (key) DO UPDATE SET empty_at = {_FILL}, free_at = CASE WHEN {_OVERFLOW} > 0
+        THEN now() + make_interval(secs => least(power(2, {_EXPONENT}), {_OVERFLOW}))
+        ELSE kept.free_at END
     WHERE kept.free_at <= now()
     RETURNING key
 ), forgotten AS (
@@ -69,7 +70,7 @@ WITH asked AS (
 _GIVE_BACK = """
 WITH known AS (SELECT key FROM limits WHERE key = ANY(%(keys)s) ORDER BY key FOR UPDATE)
 UPDATE limits AS kept SET
-    empty_at = empty_at - make_interval(secs => each * %(units)s), free_at = least(free_at, now())
+    empty_at = empty_at - make_interval(secs => each * %(units)s), free_at = 'epoch'
 FROM known JOIN unnest(%(keys)s::text[], %(each)s::float8[]) AS asked (key, each) USING (key)
 WHERE kept.key = known.key
 """
