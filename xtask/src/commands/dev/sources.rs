@@ -60,13 +60,14 @@ impl Sources {
         let mut apps = BTreeMap::new();
         for app in APPS {
             let mut files = image::files(project, app)?;
+            let folder = app.folder(project);
             let tests = match more {
-                More::Tests => Some(TESTS),
-                More::BrowserTests if app == App::Frontend => Some(BROWSER),
+                More::Tests => Some((TESTS, context::tree(&folder.join(TESTS))?)),
+                // They have a Dockerfile and a .dockerignore of their own.
+                More::BrowserTests if app == App::Frontend => Some((BROWSER, context::read(&folder.join(BROWSER))?)),
                 _ => None,
             };
-            if let Some(folder) = tests {
-                let tests = context::read(&app.folder(project).join(folder))?;
+            if let Some((folder, tests)) = tests {
                 files.extend(tests.into_iter().map(|(path, what)| (format!("{folder}/{path}"), what)));
             } else if more == More::Assistant && app == App::Backend {
                 let what = context::entry(&app.folder(project).join(ASSISTANT))?;
