@@ -8,7 +8,7 @@ const FILES = "**/_next/static/**";
 
 // The browser reports each answer 404 that it is given here.
 test.afterEach(async ({ complaints, page }) => {
-  // What is still asked for is reported before this one has come.
+  // Once this page has loaded, the browser has reported all requests of the one before.
   await page.goto("about:blank");
   const own = complaints.splice(0).filter((text) => !/Failed to load resource|net::ERR_|MIME type/.test(text));
   expect(own).toEqual([]);

@@ -61,7 +61,7 @@ pub struct Dev {
     /// Open a debugger's port on loopback: debugpy at 5678, the Node inspector at 9229
     #[arg(long, value_name = "APP", value_delimiter = ',')]
     pub debug: Vec<App>,
-    /// Something else than serving.
+    /// What to do instead of serving.
     #[command(subcommand)]
     pub command: Option<DevCommand>,
 }

@@ -38,8 +38,8 @@ _OVERFLOW = f"(extract(epoch FROM {_FILL} - now())::float8 - %(seconds)s + {_UNI
 _EXPONENT = f"greatest(-9, least({_OVERFLOW} / {_UNIT}, 30))"
 
 # A statement begins with this and reads `wait`. No lock but those of the rows, always in the same
-# order: of two at once, the second waits for the first and then finds what that one counted. Its
-# own now() may be the earlier one: a bucket that is not full is free since ever.
+# order: of two at once, the second waits for the first and then finds what that one counted. The
+# second's now() may be the earlier one, so while a bucket is not full, `free_at` stays in the past.
 # `seconds`: 0, and all buckets have counted; otherwise when to try again.
 TAKE = f"""
 WITH asked AS (

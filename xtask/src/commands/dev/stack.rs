@@ -143,20 +143,16 @@ impl Stack {
 
     /// The command that runs the browser's tests as `part` in `image`, where the running `dev` is `localhost`.
     pub fn browser_tests(&self, part: &str, image: &str) -> Result<Process> {
-        let ask = |format: &str, name: &str| self.engine.inspect_one("container", format, name);
-        let [proxy, backend, frontend] =
-            ["proxy", App::Backend.name(), App::Frontend.name()].map(|part| self.name(part));
-        for part in [&proxy, &backend, &frontend] {
-            if ask("{{.State.Running}}", part)?.as_deref() != Some("true") {
-                let what = format!(
-                    "the browser's tests ask what `cargo xtask dev` serves in this checkout, and {part} does not run"
-                );
-                let help = "in another terminal: cargo xtask dev    (the next save then runs the tests)";
-                return Err(Failure::new(Class::Machine, what).help(help).into());
-            }
+        let parts = ["proxy", App::Backend.name(), App::Frontend.name()].map(|part| self.name(part));
+        let seen = self.engine.inspect("container", "{{.State.Running}} {{json .Config.Env}}", &parts)?;
+        let running = seen.text.lines().filter(|line| line.starts_with("true ")).count();
+        if running < parts.len() {
+            let what = "the browser's tests ask what `cargo xtask dev` serves, and it does not run in this checkout";
+            let help = "in another terminal: cargo xtask dev    (the next save then runs the tests)";
+            return Err(Failure::new(Class::Machine, what).help(help).into());
         }
-        let environment = ask("{{json .Config.Env}}", &backend)?.unwrap_or_default();
-        let assistant = if environment.contains("FAKE_ASSISTANT=1") { "scripted" } else { "off" };
+        let assistant = if seen.text.contains("FAKE_ASSISTANT=1") { "scripted" } else { "off" };
+        let [proxy, ..] = parts;
         let options = [
             format!("--network=container:{proxy}"),
             "--init".to_owned(),

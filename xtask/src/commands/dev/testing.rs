@@ -104,8 +104,8 @@ impl Runner<'_> {
         let Suite::Of(app) = suite else {
             let run = stack.browser_tests(suite.name(), BROWSER_IMAGE)?;
             plan::apply(project, STAGE, Mode::Apply, vec![build_browser(project, world)?])?;
-            let paths = path.split_whitespace().map(str::to_owned);
-            return Ok((run.args(["node_modules/.bin/playwright", "test"]).args(paths), Vec::new()));
+            let path = (!path.is_empty()).then(|| path.to_owned());
+            return Ok((run.args(["node_modules/.bin/playwright", "test"]).args(path), Vec::new()));
         };
         let (image, step) = image::decide(project, world, app, TARGET, &sources.apps[&app])?;
         plan::apply(project, STAGE, Mode::Apply, step.into_iter().collect())?;

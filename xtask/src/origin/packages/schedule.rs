@@ -2,6 +2,7 @@
 //! processors do. A worker takes the first job of its lane whose predecessors are done.
 
 use std::collections::BTreeSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Condvar, Mutex};
 
 use anyhow::{Result, anyhow};
@@ -63,7 +64,9 @@ fn work<'a>(lane: Lane, state: &Mutex<State<'a>>, changed: &Condvar) {
             Some(index) => {
                 let job = guard.waiting.remove(index);
                 drop(guard);
-                let result = (job.run)();
+                // Who waits for a job that panicked would wait for ever.
+                let result = catch_unwind(AssertUnwindSafe(job.run))
+                    .unwrap_or_else(|_| Err(anyhow!("the job `{}` panicked", job.name)));
                 let Ok(relocked) = state.lock() else { return };
                 guard = relocked;
                 guard.unfinished.remove(&job.name);
@@ -94,6 +97,20 @@ mod tests {
             if good { Ok(()) } else { Err(anyhow!("broken")) }
         });
         Job { name, lane, after, run }
+    }
+
+    #[test]
+    fn a_job_that_panics_ends_those_that_wait_for_it() {
+        let log = Mutex::new(Vec::new());
+        let panics = Job {
+            name: "modules".to_owned(),
+            lane: Lane::Download,
+            after: Vec::new(),
+            run: Box::new(|| panic!("on purpose")),
+        };
+        let error = run(vec![panics, job("binary", Lane::Compile, &["modules"], &log, true)]).unwrap_err();
+        assert_eq!(error.to_string(), "the job `modules` panicked");
+        assert!(log.into_inner().unwrap().is_empty());
     }
 
     #[test]

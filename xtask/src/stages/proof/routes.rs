@@ -130,8 +130,8 @@ pub fn agent() -> ureq::Agent {
 }
 
 impl Route {
-    /// How often it is requested where others are `count` times. One beside a path shows where the Ingress leads; its answer,
-    /// an error page, is no time that a user waits for.
+    /// How often it is requested where others are requested `count` times. A route beside a path only shows where the Ingress
+    /// leads: its answer is an error page, and no user waits for that.
     pub fn requests(&self, count: usize) -> usize {
         if self.why == Why::Beside { 1 } else { count }
     }
