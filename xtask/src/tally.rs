@@ -1,7 +1,8 @@
-//! Counts and names of passed and failed tests.
+//! Counts, names and times of passed and failed tests.
 
 use std::fmt;
 use std::ops::AddAssign;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
@@ -9,6 +10,8 @@ use crate::report::{Report, Running};
 
 /// Marks the name of a failed test in the output of a suite that is a program of its own.
 const FAILED: &str = "failed: ";
+/// Marks how long a test took: seconds and a name follow.
+const TOOK: &str = "took: ";
 
 /// Passed and failed tests.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -19,41 +22,48 @@ pub struct Tally {
     pub failed: usize,
     /// The names of failed tests, as far as their runner prints them, with the reason where it is known.
     pub names: Vec<String>,
+    /// How long tests took, as far as their runner says it.
+    pub took: Vec<(String, Duration)>,
 }
 
 impl Tally {
     /// Counts `passed` and `failed` tests without names.
     pub fn new(passed: usize, failed: usize) -> Self {
-        Self { passed, failed, names: Vec::new() }
+        Self { passed, failed, ..Self::default() }
     }
 
     /// Counts one failed test.
     pub fn failure(name: impl Into<String>) -> Self {
-        Self { passed: 0, failed: 1, names: vec![name.into()] }
+        Self { failed: 1, names: vec![name.into()], ..Self::default() }
     }
 
     /// Runs one test as a step of the report. The test returns what to print behind its name.
     pub fn of(report: &Report, name: &str, test: impl FnOnce(&Running) -> Result<String>) -> Self {
-        let running = report.step("test", name, "");
-        match test(&running) {
+        let (running, start) = (report.step("test", name, ""), Instant::now());
+        let result = test(&running);
+        let took = vec![(name.to_owned(), start.elapsed())];
+        match result {
             Ok(result) => {
                 running.done(result);
-                Self::new(1, 0)
+                Self { passed: 1, took, ..Self::default() }
             }
             Err(error) => {
                 drop(running);
                 report.error(&error);
-                Self::failure(format!("{name}: {}", error.to_string().lines().next().unwrap_or_default()))
+                let name = format!("{name}: {}", error.to_string().lines().next().unwrap_or_default());
+                Self { took, ..Self::failure(name) }
             }
         }
     }
 
     /// Reads the output of a test runner: sums the counts (`12 passed, 1 failed` of our programs and images,
-    /// `12 passed; 1 failed` of cargo) and collects the names of failed tests (ours, cargo's, pytest's, vitest's).
+    /// `12 passed; 1 failed` of cargo), and collects the names of failed tests (ours, cargo's, pytest's, vitest's) and how
+    /// long tests took (ours, pytest's).
     pub fn parse(output: &str) -> Self {
         let mut tally = Self::default();
         for line in output.lines() {
             tally.names.extend(failed_name(line.trim()).map(str::to_owned));
+            tally.took.extend(time_of_test(line.trim()));
             let words: Vec<&str> = line.split_whitespace().collect();
             for pair in words.windows(4) {
                 let (passed, failed) = (pair[0].parse(), pair[2].parse());
@@ -70,7 +80,8 @@ impl Tally {
     /// Returns the text from which [`Tally::parse`] reads this tally again.
     pub fn to_output(&self) -> String {
         let names = self.names.iter().map(|name| format!("{FAILED}{name}\n"));
-        names.chain([self.to_string()]).collect()
+        let times = self.took.iter().map(|(name, took)| format!("{TOOK}{:.2} {name}\n", took.as_secs_f64()));
+        names.chain(times).chain([self.to_string()]).collect()
     }
 }
 
@@ -82,11 +93,19 @@ fn failed_name(line: &str) -> Option<&str> {
     rest.or_else(cargo).map(str::trim)
 }
 
+/// Returns the test that a runner's line is about, and how long it took.
+fn time_of_test(line: &str) -> Option<(String, Duration)> {
+    let ours = line.strip_prefix(TOOK).and_then(|rest| rest.split_once(' '));
+    let (seconds, name) = ours.or_else(|| line.split_once("s call "))?;
+    Some((name.trim().to_owned(), Duration::try_from_secs_f64(seconds.parse().ok()?).ok()?))
+}
+
 impl AddAssign for Tally {
     fn add_assign(&mut self, other: Self) {
         self.passed += other.passed;
         self.failed += other.failed;
         self.names.extend(other.names);
+        self.took.extend(other.took);
     }
 }
 
@@ -120,9 +139,20 @@ mod tests {
     }
 
     #[test]
+    fn reads_how_long_tests_took() {
+        let line = "12.34s call     tests/test_limits.py::test_flood[sign in]";
+        assert_eq!(
+            Tally::parse(line).took,
+            [("tests/test_limits.py::test_flood[sign in]".to_owned(), Duration::from_millis(12_340))]
+        );
+        assert_eq!(Tally::parse("it took: long\n0.5s setup    tests/test_x.py::test_y").took, []);
+    }
+
+    #[test]
     fn parse_reads_what_to_output_writes() {
         let mut tally = Tally::new(3, 0);
         tally += Tally::failure("a scenario: its reason");
+        tally.took.push(("(9) logs: both replicas".to_owned(), Duration::from_millis(1250)));
         assert_eq!(Tally::parse(&tally.to_output()), tally);
     }
 }

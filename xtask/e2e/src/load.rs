@@ -1,20 +1,31 @@
 //! Somebody who uses the application while something else goes on.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 
 use super::bed::Bed;
+use super::{causes, interrupts};
+use xtask::stages::proof::http;
 
-/// Time between two requests of each path.
-const PAUSE: Duration = Duration::from_millis(20);
+/// Requests a second, of all paths together.
+const RATE: f64 = 50.0;
+/// Requests under way at a time, at most.
+const USERS: usize = 16;
+/// A path of each application, and who answers.
+const PATHS: [(&str, &str); 2] = [("/api/v1/health", "todo-backend/"), ("/", "todo-frontend/")];
+/// What [`through_changes`] asks for at least.
+const MANY: u64 = 10_000;
+/// The number that ends a load.
+const END: u64 = u64::MAX / 2;
 
-/// Requests one path of each application after the other, until it is stopped.
+/// Requests the paths in turn, each request at its own time and over a connection of its own, until it is stopped.
 pub struct Load {
-    stop: Arc<AtomicBool>,
+    /// The number of the next request.
+    next: Arc<AtomicU64>,
     users: Vec<JoinHandle<Answers>>,
 }
 
@@ -32,13 +43,17 @@ impl Load {
 
     /// Begins at an address.
     pub fn at(address: &str) -> Self {
-        let stop = Arc::new(AtomicBool::new(false));
-        let paths = [("/api/v1/health", "todo-backend/"), ("/", "todo-frontend/")];
-        let users = paths.map(|(path, server)| {
-            let (stop, url) = (stop.clone(), format!("{address}{path}"));
-            std::thread::spawn(move || user(&url, server, &stop))
-        });
-        Self { stop, users: users.into() }
+        let (start, next) = (Instant::now(), Arc::new(AtomicU64::new(0)));
+        let user = || {
+            let (address, next) = (address.to_owned(), next.clone());
+            std::thread::spawn(move || user(&address, start, &next))
+        };
+        Self { users: (0..USERS).map(|_| user()).collect(), next }
+    }
+
+    /// How many requests it has begun.
+    fn asked(&self) -> u64 {
+        self.next.load(Ordering::Relaxed)
     }
 
     /// Ends; gives the number of answers. An error if a single request failed.
@@ -50,41 +65,58 @@ impl Load {
 
     /// The same after a time that may have been short.
     pub fn end(self) -> Result<u64> {
-        self.stop.store(true, Ordering::Relaxed);
+        self.next.store(END, Ordering::Relaxed);
         let mut all = Answers::default();
         for user in self.users {
             let answers = user.join().map_err(|_| anyhow::anyhow!("a user panicked"))?;
             all.good += answers.good;
             all.bad.extend(answers.bad);
         }
-        ensure!(
-            all.bad.is_empty(),
-            "{} of {} requests failed: {:?}",
-            all.bad.len(),
-            all.good,
-            &all.bad[..all.bad.len().min(5)]
-        );
+        let (bad, sum) = (all.bad.len(), all.good + all.bad.len() as u64);
+        ensure!(bad == 0, "{bad} of {sum} requests failed: {:?}", &all.bad[..bad.min(5)]);
         Ok(all.good)
     }
 }
 
-fn user(url: &str, server: &str, stop: &AtomicBool) -> Answers {
-    let agent = xtask::stages::proof::agent();
+fn user(address: &str, start: Instant, next: &AtomicU64) -> Answers {
     let mut answers = Answers::default();
-    while !stop.load(Ordering::Relaxed) {
-        match agent.get(url).call() {
-            Ok(mut response) => {
-                let served = response.headers().get("x-served-by").and_then(|v| v.to_str().ok()).unwrap_or_default();
-                if response.status().is_success() && served.starts_with(server) {
-                    answers.good += 1;
-                } else {
-                    answers.bad.push(format!("{url}: {} from `{served}`", response.status()));
-                }
-                let _ = response.body_mut().read_to_vec();
-            }
-            Err(error) => answers.bad.push(format!("{url}: {error}")),
+    loop {
+        let number = next.fetch_add(1, Ordering::Relaxed);
+        if number >= END {
+            return answers;
         }
-        std::thread::sleep(PAUSE);
+        let due = start + Duration::from_secs_f64(number as f64 / RATE);
+        std::thread::sleep(due.saturating_duration_since(Instant::now()));
+        let (path, server) = PATHS[number as usize % PATHS.len()];
+        match http::get(address, "", path) {
+            Ok(answer) if answer.status < 400 && answer.served_by.starts_with(server) => answers.good += 1,
+            other => answers.bad.push(format!("{path}: {other:?}")),
+        }
     }
-    answers
+}
+
+/// No request is lost through changes of the backend with its Secret, and one that fails and is rolled back.
+pub fn through_changes(bed: &Bed) -> Result<()> {
+    causes::sound(bed)?;
+    let load = Load::start(bed)?;
+    let mut rounds = 0;
+    let result = loop {
+        rounds += 1;
+        let result = changes(bed);
+        if result.is_err() || load.asked() >= MANY + USERS as u64 {
+            break result;
+        }
+    };
+    let answers = load.stop();
+    result?;
+    bed.project.report.note(format!("{} requests through {rounds} rounds of changes, none failed", answers?));
+    Ok(())
+}
+
+fn changes(bed: &Bed) -> Result<()> {
+    for _ in 0..3 {
+        interrupts::change(bed)?;
+        bed.xtask(&["deploy", "dev"])?.expect(0, &["Secret of backend changed (AUTH_SECRET)", "is up"])?;
+    }
+    causes::crash_loop(bed)
 }

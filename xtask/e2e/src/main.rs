@@ -139,6 +139,10 @@ const FAULTS: &[Scenario] = &[
     ("rollout: a program that cannot be started is told", causes::cannot_start),
     ("rollout: a migration waits for the lock, and its failure is told with its cause", causes::migration),
     ("rollout: a crash loop is told with exit code and log", causes::crash_loop),
+    (
+        "rollout: 10,000 requests at 50 a second through changes of code and Secret and a failing one: none is lost",
+        load::through_changes,
+    ),
     ("rollout: a failing readiness probe is told with what it got", causes::not_ready),
     ("rollout: a memory limit that is too small is told", causes::out_of_memory),
     ("rollout: a request that fits on no node is told with what is free and who holds the rest", causes::unschedulable),

@@ -134,7 +134,7 @@ pub fn all(bed: &Bed, only: Option<&str>) -> Result<Tally> {
     }
     let failed: BTreeSet<String> = found.violations.iter().map(|(pair, _)| pair.to_string()).collect();
     let names: Vec<String> = failed.into_iter().collect();
-    Ok(Tally { passed: found.runs - names.len(), failed: names.len(), names })
+    Ok(Tally { passed: found.runs - names.len(), failed: names.len(), names, ..Tally::default() })
 }
 
 fn run(bed: &Bed, choice: &Choice<'_>) -> Result<Findings> {

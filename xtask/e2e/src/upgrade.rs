@@ -188,7 +188,7 @@ impl Upgrade {
         let todos = self.answer(200, "GET", "/api/v1/todos", Some(&kept.token), None)?;
         ensure!(holds(&todos, &kept.todos), "the todos are not what they were:\n{todos}\n{}", kept.todos);
         let page = self.bed.http("GET", "/", Some(&kept.token), None)?;
-        ensure!(page.0 == 200 && page.1.contains("kept 1"), "the page does not show the todos: {}", page.0);
+        ensure!(page.0 == 200 && page.1.contains("kept 1"), "the page does not show the todos: {}\n{}", page.0, page.1);
         Ok(())
     }
 

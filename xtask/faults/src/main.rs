@@ -75,5 +75,5 @@ fn run(project: &Project, args: &Test) -> Result<Tally> {
     }
     let names: Vec<String> =
         failed.into_iter().chain(escaped.iter().map(|mutant| format!("mutant: {}", mutant.why))).collect();
-    Ok(Tally { passed: found.runs + caught.len() - names.len(), failed: names.len(), names })
+    Ok(Tally { passed: found.runs + caught.len() - names.len(), failed: names.len(), names, ..Tally::default() })
 }

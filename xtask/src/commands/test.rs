@@ -22,6 +22,9 @@ use crate::report::{BAD, DIM, GOOD, seconds};
 use crate::tally::Tally;
 use crate::world::World;
 
+/// How many tests are listed with the time that they took.
+const SLOWEST: usize = 20;
+
 /// Run every test suite, or those named
 #[derive(Args, Debug)]
 pub struct Test {
@@ -146,7 +149,12 @@ pub fn run(project: &Project, args: &Test) -> Result<()> {
         let colour = if tally.failed == 0 { GOOD } else { BAD };
         report.line(format!("  {:<10} {colour}{tally}{colour:#} {DIM}{}{DIM:#}", suite.name(), seconds(took)));
         tally.names.iter().for_each(|name| report.line(format!("    {BAD}✗{BAD:#} {name}")));
-        total += tally;
+        let within = |(name, took)| (format!("{}: {name}", suite.name()), took);
+        total += Tally { took: tally.took.into_iter().map(within).collect(), ..tally };
+    }
+    report.line("");
+    for (name, took) in slowest(&total) {
+        report.line(format!("  {DIM}{:>10}{DIM:#}  {name}", seconds(*took)));
     }
     anstream::println!("{total}");
     if total.failed > 0 || total.passed == 0 {
@@ -155,6 +163,13 @@ pub fn run(project: &Project, args: &Test) -> Result<()> {
             .into());
     }
     Ok(())
+}
+
+/// The tests that took longest, longest first.
+fn slowest(total: &Tally) -> impl Iterator<Item = &(String, Duration)> {
+    let mut all: Vec<_> = total.took.iter().collect();
+    all.sort_by_key(|(_, took)| std::cmp::Reverse(*took));
+    all.into_iter().take(SLOWEST)
 }
 
 /// Brings what any of the suites needs in one go: it is told before anything begins, and made side by side.
@@ -244,6 +259,14 @@ fn one(project: &Project, suite: Suite, args: &Test) -> Row {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_slowest_tests_come_first() {
+        let took = (1..=30).map(|number| (format!("test {number}"), Duration::from_secs(number))).collect();
+        let total = Tally { took, ..Tally::default() };
+        let names: Vec<&str> = slowest(&total).map(|(name, _)| name.as_str()).collect();
+        assert_eq!((names.len(), names[0], names[SLOWEST - 1]), (SLOWEST, "test 30", "test 11"));
+    }
 
     #[test]
     fn refuses_the_suite_ordinary_in_a_sentence_where_the_machine_will_not_do() {
