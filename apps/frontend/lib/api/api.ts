@@ -16,6 +16,8 @@ export interface ApiOptions {
   headers?: Record<string, string>;
   /** Whose page it is that asks: nothing is done if somebody else has signed in since. */
   user?: string | null | undefined;
+  /** Absent: the global one. */
+  fetch?: typeof fetch;
   /** Sees every answer, whatever its status. */
   onAnswer?: (response: Response) => void;
 }
@@ -66,7 +68,7 @@ export function createApi(options: ApiOptions = {}): Api {
   ): Promise<Response> {
     let response: Response;
     try {
-      response = await fetch(`${baseUrl}/api/v1${path}`, {
+      response = await (options.fetch ?? fetch)(`${baseUrl}/api/v1${path}`, {
         method,
         cache: "no-store",
         // A change survives the page being left right after it; nobody would read a stream, though.

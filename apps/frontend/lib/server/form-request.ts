@@ -1,4 +1,5 @@
 import { type Api, createApi } from "@/lib/api/api";
+import { fetchTwice } from "./fetch-twice";
 import { sameOrigin } from "./form-actions";
 import { forwarded, type ReadHeader } from "./forwarded";
 import { settings } from "./settings";
@@ -17,6 +18,7 @@ export function apiFor(header: ReadHeader, timeout: number, keep: (cookie: strin
     baseUrl: settings().apiBaseUrl,
     timeout,
     headers: forwarded(header),
+    fetch: fetchTwice,
     onAnswer: (response) => {
       for (const cookie of response.headers.getSetCookie()) keep(cookie);
     },
