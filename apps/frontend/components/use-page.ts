@@ -1,7 +1,7 @@
 import { type RefObject, useEffect, useState } from "react";
+import { go } from "@/lib/page/address";
 import type { Operation } from "@/lib/todos/operations";
 import { NEW_TODO } from "./new-todo";
-import { reveal } from "./use-todo-link";
 
 /** How near the end of the list its next page is loaded, in CSS pixels. */
 const NEAR_END = "800px";
@@ -54,4 +54,22 @@ function isZ({ key, code }: KeyboardEvent): boolean {
 export function showUndone(undone: Operation) {
   if (undone.kind === "remove") reveal(undone.key);
   else document.getElementById(NEW_TODO)?.focus();
+}
+
+/** Shows the row of `key`, whatever the filter, with the keyboard's place in it. */
+export function reveal(key: string): void {
+  const find = () => document.getElementById(`title-${key}`)?.closest("li");
+  if (!find()) go("/");
+  // The other filter's rows are not there at once.
+  let frames = 30;
+  const show = () => {
+    const row = find();
+    if (!row) {
+      if ((frames -= 1) > 0) requestAnimationFrame(show);
+      return;
+    }
+    row.scrollIntoView({ block: "center" });
+    row.querySelector<HTMLElement>("[role=checkbox]")?.focus({ preventScroll: true });
+  };
+  requestAnimationFrame(show);
 }

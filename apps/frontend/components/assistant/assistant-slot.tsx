@@ -2,7 +2,7 @@ import { type ComponentType, useCallback, useEffect, useRef, useState, useSyncEx
 import { Notice } from "@/components/notice";
 import type { AssistantPanelProps } from "./assistant-panel";
 import styles from "./assistant-slot.module.css";
-import { Spark } from "./icons";
+import { Spark } from "@/components/icons";
 
 type Panel = ComponentType<AssistantPanelProps>;
 
@@ -10,7 +10,7 @@ type Panel = ComponentType<AssistantPanelProps>;
  * The way into the assistant. The panel itself is loaded when it is first wanted: the list, which
  * is what the page is for, does not wait for it.
  */
-export function AssistantSlot({ user }: { user: string | undefined }) {
+export function AssistantSlot({ user, todos }: Pick<AssistantPanelProps, "user" | "todos">) {
   const [panel, setPanel] = useState<{ Panel: Panel } | "loading" | "failed" | null>(null);
   const [open, setOpen] = useState(false);
   /** Counts how often it was asked for: also while it is open, and the focus elsewhere. */
@@ -87,7 +87,7 @@ export function AssistantSlot({ user }: { user: string | undefined }) {
           </Notice>
         </div>
       )}
-      {loaded && <panel.Panel user={user} open={open} calls={calls} onClose={close} />}
+      {loaded && <panel.Panel user={user} todos={todos} open={open} calls={calls} onClose={close} />}
     </>
   );
 }

@@ -1,5 +1,5 @@
 import type { Snapshot } from "@/lib/assistant/assistant-store";
-import { Spark } from "./icons";
+import { Spark } from "@/components/icons";
 import styles from "./welcome.module.css";
 
 const IDEAS = [
