@@ -1,6 +1,6 @@
 import dynamic from "next/dynamic";
 import Head from "next/head";
-import { useCallback, useEffect, useRef, useState, useSyncExternalStore } from "react";
+import { useEffect, useRef, useState, useSyncExternalStore } from "react";
 import { go, useAddress } from "@/lib/page/address";
 import type { User } from "@/lib/api/api-types";
 import { filterOf } from "@/lib/todos/filters";
@@ -51,14 +51,14 @@ export function TodoApp({ address, store, next, fromMiddle = false, user, idempo
   const areAllDone = active === 0;
 
   const end = useRef<HTMLDivElement>(null);
-  const undo = useCallback(() => {
+  const undo = () => {
     const undone = store.undo();
     if (undone) showUndone(undone);
     return undone !== undefined;
-  }, [store]);
+  };
 
   useEffect(() => store.start(), [store]);
-  useListEnd(end, items.length, useCallback(() => { store.more(); }, [store]));
+  useListEnd(end, items.length, () => { store.more(); });
   useUndoKey(undo);
 
   return (

@@ -1,5 +1,6 @@
-import { type ComponentType, useCallback, useEffect, useRef, useState, useSyncExternalStore } from "react";
+import { type ComponentType, useEffect, useRef, useState, useSyncExternalStore } from "react";
 import { Notice } from "@/components/notice";
+import { useKeys } from "@/components/use-page";
 import type { AssistantPanelProps } from "./assistant-panel";
 import styles from "./assistant-slot.module.css";
 import { Spark } from "@/components/icons";
@@ -20,13 +21,13 @@ export function AssistantSlot({ user, todos }: Pick<AssistantPanelProps, "user" 
   const before = useRef<Element | null>(null);
   const hydrated = useHydrated();
 
-  const show = useCallback(() => {
+  const show = () => {
     const focused = document.activeElement;
     if (!focused?.closest("dialog")) before.current = focused;
     setOpen(true);
     setCalls((count) => count + 1);
     setPanel((known) => known ?? "loading");
-  }, []);
+  };
 
   useEffect(() => {
     if (panel !== "loading") return;
@@ -40,7 +41,7 @@ export function AssistantSlot({ user, todos }: Pick<AssistantPanelProps, "user" 
 
   useShortcut(show);
 
-  const close = useCallback(() => { setOpen(false); }, []);
+  const close = () => { setOpen(false); };
   const wasOpen = useRef(false);
   // Gives the focus back in the same moment in which the panel closes: later it could take it from what the user has
   // chosen since. By now the button is back on the page.
@@ -103,15 +104,10 @@ const onApple = () => navigator.userAgent.includes("Mac OS");
 
 /** Ctrl+K, or ⌘K where Ctrl+K deletes to the end of the line. */
 function useShortcut(action: () => void): void {
-  useEffect(() => {
-    const apple = onApple();
-    const pressed = (event: KeyboardEvent) => {
-      const modifier = apple ? event.metaKey && !event.ctrlKey : event.ctrlKey && !event.metaKey;
-      if (!modifier || event.altKey || event.shiftKey || event.key.toLowerCase() !== "k") return;
-      event.preventDefault();
-      action();
-    };
-    document.addEventListener("keydown", pressed);
-    return () => { document.removeEventListener("keydown", pressed); };
-  }, [action]);
+  useKeys((event) => {
+    const modifier = onApple() ? event.metaKey && !event.ctrlKey : event.ctrlKey && !event.metaKey;
+    if (!modifier || event.altKey || event.shiftKey || event.key.toLowerCase() !== "k") return;
+    event.preventDefault();
+    action();
+  });
 }
