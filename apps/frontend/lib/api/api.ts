@@ -1,7 +1,7 @@
 import type { Credentials, PasswordChange, Session, Todo, TodoCreate, TodoUpdate, User } from "./api-types";
 import { ApiError, failure } from "./problem";
 
-/** The only file that fetches: in the browser relative to the page, on the server under `baseUrl`. */
+/** All requests to the backend: in the browser relative to the page, on the server under `baseUrl`. */
 
 export { ApiError } from "./problem";
 
