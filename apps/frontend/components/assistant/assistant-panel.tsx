@@ -150,5 +150,5 @@ function useLong(going: boolean): boolean {
       setLong(false);
     };
   }, [going]);
-  return long;
+  return going && long;
 }
