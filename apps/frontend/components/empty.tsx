@@ -19,7 +19,7 @@ export function Empty({ filter, any }: { filter: Filter; any: boolean }) {
   );
 }
 
-/** Rows without text, where the todos are going to be. */
+/** Rows without text, where todos or messages are going to be. */
 export function Loading() {
   return (
     <div className={styles.loading} aria-hidden="true">

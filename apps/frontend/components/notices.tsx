@@ -1,24 +1,20 @@
 import { formFailureText, noticeText, OTHER_USER } from "@/lib/page/notices";
-import type { Refusal, Snapshot, Trouble } from "@/lib/todos/todo-store";
+import type { Refusal, Snapshot, TodoStore, Trouble } from "@/lib/todos/todo-store";
 import { Notice } from "./notice";
 
 interface Props {
-  loaded: boolean;
-  trouble: Trouble | null;
-  undoable: string | null;
-  refusals: Snapshot["refusals"];
+  store: Pick<TodoStore, "retry" | "discard" | "dismiss">;
+  snapshot: Snapshot;
   /** Left in the address by app/form: "refused" or "unavailable". */
   formFailure: string | null;
   onUndo: () => void;
-  onRetry: () => void;
-  onDiscard: () => void;
-  /** null: what a plain form could not do. */
-  onDismiss: (id: number | null) => void;
+  /** What a plain form could not do has been read. */
+  onSeen: () => void;
   onSignIn: () => void;
 }
 
-export function Notices(props: Props) {
-  const { loaded, trouble, undoable, refusals, formFailure, onUndo, onRetry, onDiscard, onDismiss, onSignIn } = props;
+export function Notices({ store, snapshot, formFailure, onUndo, onSeen, onSignIn }: Props) {
+  const { loaded, trouble, undoable, refusals } = snapshot;
   const formText = formFailureText(formFailure);
   const alerts: readonly (Omit<Refusal, "id"> & { id: number | null })[] =
     formText === undefined ? refusals : [{ id: null, text: formText }, ...refusals];
@@ -34,12 +30,12 @@ export function Notices(props: Props) {
               </button>
             )}
             {trouble?.kind !== "retrying" && trouble?.kind !== "signed-out" && (
-              <button type="button" onClick={onRetry}>
+              <button type="button" onClick={() => { store.retry(); }}>
                 {trouble?.kind === "stalled" ? "Try again" : "Try now"}
               </button>
             )}
             {trouble?.kind === "stalled" && trouble.unsaved > 0 && (
-              <button type="button" onClick={onDiscard}>
+              <button type="button" onClick={() => { store.discard(); }}>
                 Discard changes
               </button>
             )}
@@ -61,7 +57,7 @@ export function Notices(props: Props) {
                 Use my title
               </button>
             )}
-            <button type="button" onClick={() => { onDismiss(id); }}>
+            <button type="button" onClick={() => { if (id === null) onSeen(); else store.dismiss(id); }}>
               Dismiss
             </button>
           </Notice>

@@ -1,23 +1,21 @@
 import dynamic from "next/dynamic";
 import Head from "next/head";
-import { useCallback, useEffect, useRef, useState, useSyncExternalStore } from "react";
+import { useEffect, useRef, useState, useSyncExternalStore } from "react";
 import { go, useAddress } from "@/lib/page/address";
-import { createApi } from "@/lib/api/api";
 import type { User } from "@/lib/api/api-types";
 import { filterOf } from "@/lib/todos/filters";
-import type { FirstPage } from "@/lib/todos/known-todos";
-import { TodoStore } from "@/lib/todos/todo-store";
+import type { TodoStore } from "@/lib/todos/todo-store";
 import { SignInElsewhere } from "./account/sign-in-elsewhere";
 import { Empty, Loading } from "./empty";
+import { FormButton } from "./form-button";
 import { LongList } from "./long-list";
 import { NewTodo } from "./new-todo";
 import { Notices } from "./notices";
 import styles from "./todo-app.module.css";
 import { TodoFooter } from "./todo-footer";
 import { TodoItem } from "./todo-item";
-import { ToggleAll } from "./toggle-all";
+import itemStyles from "./todo-item.module.css";
 import { showUndone, useListEnd, useUndoKey } from "./use-page";
-import { useTodoLink } from "./use-todo-link";
 
 // Needed by few, and rarely: not part of what every page loads.
 const SessionDialog = dynamic(
@@ -33,37 +31,34 @@ export type PageUser = Pick<User, "id" | "email">;
 interface Props {
   /** Path and query that the server was asked for. */
   address: string;
-  /** What the server had for the first page; null if the backend was away. */
-  first: FirstPage | null;
+  store: TodoStore;
+  /** Where the list goes on after what the server rendered. */
+  next: string | null;
   /** The first page is not the list's beginning; only without JavaScript one gets there. */
   fromMiddle?: boolean;
   user: PageUser | null;
   idempotencyKey: string;
 }
 
-export function TodoApp({ address, first, fromMiddle = false, user, idempotencyKey }: Props) {
-  const [store] = useState(() => new TodoStore(createApi({ user: user?.id }), first, user?.id ?? null));
-  const { items, loaded, more, trouble, undoable, refusals } = useSyncExternalStore(
-    store.subscribe,
-    store.snapshot,
-    store.snapshot,
-  );
+export function TodoApp({ address, store, next, fromMiddle = false, user, idempotencyKey }: Props) {
+  const snapshot = useSyncExternalStore(store.subscribe, store.snapshot, store.snapshot);
+  const { items, touched, loaded, more, refusals } = snapshot;
   const [signingIn, setSigningIn] = useState(false);
-  const touched = useTodoLink(store);
   const { pathname, searchParams: query } = useAddress(address);
   const filter = filterOf(pathname);
   const shown = items.filter(filter.shows);
   const active = items.filter((item) => !item.completed).length;
+  const areAllDone = active === 0;
 
   const end = useRef<HTMLDivElement>(null);
-  const undo = useCallback(() => {
+  const undo = () => {
     const undone = store.undo();
     if (undone) showUndone(undone);
     return undone !== undefined;
-  }, [store]);
+  };
 
   useEffect(() => store.start(), [store]);
-  useListEnd(end, items.length, useCallback(() => { store.more(); }, [store]));
+  useListEnd(end, items.length, () => { store.more(); });
   useUndoKey(undo);
 
   return (
@@ -73,7 +68,16 @@ export function TodoApp({ address, first, fromMiddle = false, user, idempotencyK
       </Head>
       <div className={styles.top}>
         {items.length > 0 && (
-          <ToggleAll form={LIST_FORM} checked={active === 0} onToggle={(to) => { store.toggleAll(to); }} />
+          <FormButton
+            form={LIST_FORM}
+            role="checkbox"
+            aria-checked={areAllDone}
+            aria-label="Mark all as complete"
+            title={areAllDone ? "Mark all as active" : "Mark all as complete"}
+            className={`${itemStyles.toggle} ${itemStyles.all}`}
+            action={`toggle-all ${String(!areAllDone)}`}
+            onPress={() => { store.toggleAll(!areAllDone); }}
+          />
         )}
         <NewTodo
           path={filter.path}
@@ -85,18 +89,11 @@ export function TodoApp({ address, first, fromMiddle = false, user, idempotencyK
         />
       </div>
       <Notices
-        loaded={loaded}
-        trouble={trouble}
-        undoable={undoable}
-        refusals={refusals}
+        store={store}
+        snapshot={snapshot}
         formFailure={query.get("failed")}
         onUndo={undo}
-        onRetry={() => { store.retry(); }}
-        onDiscard={() => { store.discard(); }}
-        onDismiss={(id) => {
-          if (id === null) go(filter.path, "replaceState");
-          else store.dismiss(id);
-        }}
+        onSeen={() => { go(filter.path, "replaceState"); }}
         onSignIn={() => { setSigningIn(true); }}
       />
       {signingIn && (
@@ -126,7 +123,7 @@ export function TodoApp({ address, first, fromMiddle = false, user, idempotencyK
         )}
         {more && <div ref={end} />}
         {shown.length === 0 && (loaded && !more ? <Empty filter={filter} any={items.length > 0} /> : <Loading />)}
-        <LongList fromMiddle={fromMiddle} next={first?.next ?? null} path={filter.path} />
+        <LongList fromMiddle={fromMiddle} next={next} path={filter.path} />
         {items.length > 0 && (
           <TodoFooter
             filter={filter}

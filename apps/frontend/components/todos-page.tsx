@@ -1,13 +1,16 @@
 import { useRouter } from "next/router";
-import { useEffect } from "react";
+import { useEffect, useState } from "react";
+import { createApi } from "@/lib/api/api";
 import type { TodosProps } from "@/lib/server/todos-props";
+import { TodoStore } from "@/lib/todos/todo-store";
 import { AccountMenu } from "./account/account-menu";
 import { AssistantSlot } from "./assistant/assistant-slot";
 import { Header } from "./header";
 import { TodoApp } from "./todo-app";
 
 /** The list, under the address of each filter. */
-export function TodosPage({ environment, ...list }: TodosProps) {
+export function TodosPage({ environment, first, user, ...list }: TodosProps) {
+  const [store] = useState(() => new TodoStore(createApi({ user: user?.id }), first, user?.id ?? null));
   const router = useRouter();
   useEffect(() => {
     // The list follows the address by itself (lib/page/address.ts); Next would ask the server for it.
@@ -16,11 +19,11 @@ export function TodosPage({ environment, ...list }: TodosProps) {
   return (
     <>
       <Header environment={environment}>
-        <AccountMenu user={list.user} />
+        <AccountMenu user={user} settle={() => store.settle()} />
       </Header>
       <main>
-        <TodoApp {...list} />
-        <AssistantSlot user={list.user?.id} />
+        <TodoApp {...list} store={store} next={first?.next ?? null} user={user} />
+        <AssistantSlot user={user?.id} todos={store} />
       </main>
     </>
   );

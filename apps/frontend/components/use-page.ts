@@ -1,22 +1,23 @@
-import { type RefObject, useEffect, useState } from "react";
+import { type RefObject, useEffect, useEffectEvent, useState } from "react";
+import { go } from "@/lib/page/address";
 import type { Operation } from "@/lib/todos/operations";
 import { NEW_TODO } from "./new-todo";
-import { reveal } from "./use-todo-link";
 
 /** How near the end of the list its next page is loaded, in CSS pixels. */
 const NEAR_END = "800px";
 
 /** Calls `onNear` when the end of the list comes near, and again for as long as it is near when `count` changes. */
 export function useListEnd(end: RefObject<HTMLElement | null>, count: number, onNear: () => void) {
+  const onEnd = useEffectEvent(onNear);
   useEffect(() => {
     if (!end.current) return;
     const observer = new IntersectionObserver(
-      ([entry]) => { if (entry?.isIntersecting) onNear(); },
+      ([entry]) => { if (entry?.isIntersecting) onEnd(); },
       { rootMargin: NEAR_END },
     );
     observer.observe(end.current);
     return () => { observer.disconnect(); };
-  }, [end, count, onNear]);
+  }, [end, count]);
 }
 
 /** The value once it has not changed for `quiet` milliseconds; empty until it changes for the first time. */
@@ -33,16 +34,22 @@ export function useSettled(value: string, quiet: number): string {
 
 /** Ctrl+Z or ⌘Z, unless there is typed text that it is meant for. `undo` false: there is nothing to undo here. */
 export function useUndoKey(undo: () => boolean) {
+  useKeys((event) => {
+    const { target } = event;
+    const typing = (target instanceof HTMLInputElement || target instanceof HTMLTextAreaElement) && target.value !== "";
+    const isUndo = (event.ctrlKey || event.metaKey) && !event.shiftKey && !event.altKey && isZ(event);
+    if (isUndo && !typing && undo()) event.preventDefault();
+  });
+}
+
+/** Calls `onKey` for every key that is pressed, wherever the focus is. */
+export function useKeys(onKey: (event: KeyboardEvent) => void) {
+  const pressed = useEffectEvent(onKey);
   useEffect(() => {
-    const pressed = (event: KeyboardEvent) => {
-      const { target } = event;
-      const typing = (target instanceof HTMLInputElement || target instanceof HTMLTextAreaElement) && target.value !== "";
-      const isUndo = (event.ctrlKey || event.metaKey) && !event.shiftKey && !event.altKey && isZ(event);
-      if (isUndo && !typing && undo()) event.preventDefault();
-    };
-    document.addEventListener("keydown", pressed);
-    return () => { document.removeEventListener("keydown", pressed); };
-  }, [undo]);
+    const listener = (event: KeyboardEvent) => { pressed(event); };
+    document.addEventListener("keydown", listener);
+    return () => { document.removeEventListener("keydown", listener); };
+  }, []);
 }
 
 /** By its letter, or by its place where the layout has other letters, as in Cyrillic or Greek. */
@@ -54,4 +61,22 @@ function isZ({ key, code }: KeyboardEvent): boolean {
 export function showUndone(undone: Operation) {
   if (undone.kind === "remove") reveal(undone.key);
   else document.getElementById(NEW_TODO)?.focus();
+}
+
+/** Shows the row of `key`, whatever the filter, with the keyboard's place in it. */
+export function reveal(key: string): void {
+  const find = () => document.getElementById(`title-${key}`)?.closest("li");
+  if (!find()) go("/");
+  // The other filter's rows are not there at once.
+  let frames = 30;
+  const show = () => {
+    const row = find();
+    if (!row) {
+      if ((frames -= 1) > 0) requestAnimationFrame(show);
+      return;
+    }
+    row.scrollIntoView({ block: "center" });
+    row.querySelector<HTMLElement>("[role=checkbox]")?.focus({ preventScroll: true });
+  };
+  requestAnimationFrame(show);
 }

@@ -107,6 +107,9 @@ for (const { name, colorScheme, width, height, touch } of LOOKS) {
 test("an empty list is accessible and says what to do", async ({ page, todos }) => {
   await open(page);
   await expect(page.getByText("Nothing to do yet")).toBeVisible();
+  // The row around the field shows where the focus is.
+  await expect(page.getByRole("textbox", { name: "New todo" })).toBeFocused();
+  await expect(page.getByRole("textbox", { name: "New todo" })).toHaveCSS("outline-style", "none");
   await expectAccessible(page);
   await shoot(page, "empty");
   await todos.create("Not completed");

@@ -3,27 +3,34 @@ import userEvent, { type UserEvent } from "@testing-library/user-event";
 import { beforeEach, describe, expect, it, vi } from "vitest";
 import { AssistantSlot } from "@/components/assistant/assistant-slot";
 import type { Message } from "@/lib/api/api-types";
-import { connectTodos } from "@/lib/todos/todo-link";
+import type { TodoLink } from "@/lib/todos/todo-store";
 import { resize } from "./dialog";
 import { FakeAssistant, message, refusal } from "./fake-assistant";
 
 /** The list on the same page, as far as the assistant sees it. */
-class List {
+class List implements TodoLink {
   #titles: ReadonlyMap<string, string> = new Map([["1", "Milk"], ["2", "Bread"]]);
   #changed = () => { /* nobody listens yet */ };
   readonly touched: string[][] = [];
   readonly revealed: string[] = [];
 
-  readonly disconnect = connectTodos({
-    titles: () => this.#titles,
-    subscribe: (listener) => {
-      this.#changed = listener;
-      return () => { /* goes with the test */ };
-    },
-    touched: (ids) => this.touched.push([...ids]),
-    settle: () => Promise.resolve(),
-    reveal: (id) => this.revealed.push(id),
-  });
+  readonly titles = () => this.#titles;
+  readonly subscribe = (listener: () => void) => {
+    this.#changed = listener;
+    return () => { /* goes with the test */ };
+  };
+
+  touch(ids: readonly string[]): void {
+    this.touched.push([...ids]);
+  }
+
+  settle(): Promise<void> {
+    return Promise.resolve();
+  }
+
+  keyOf(id: string): undefined {
+    this.revealed.push(id);
+  }
 
   set(titles: Record<string, string>): void {
     this.#titles = new Map(Object.entries(titles));
@@ -45,7 +52,7 @@ function page(messages: Message[] = []): Page {
   render(
     <>
       <input aria-label="New todo" />
-      <AssistantSlot user="u1" />
+      <AssistantSlot user="u1" todos={list} />
     </>,
   );
   return { backend, list, user: userEvent.setup() };
@@ -135,7 +142,7 @@ describe("the panel", () => {
 
   it("is not offered before the page answers, nor without JavaScript", async () => {
     const { renderToString } = await import("react-dom/server");
-    const html = renderToString(<AssistantSlot user="u1" />);
+    const html = renderToString(<AssistantSlot user="u1" todos={new List()} />);
     expect(html).toMatch(/<button[^>]* hidden=""/);
     expect(html).toContain("<noscript>");
   });
@@ -361,7 +368,7 @@ describe("trouble", () => {
     vi.resetModules();
     const { AssistantSlot: Slot } = await import("@/components/assistant/assistant-slot");
     new FakeAssistant();
-    render(<Slot user="u1" />);
+    render(<Slot user="u1" todos={new List()} />);
     const user = userEvent.setup();
     await user.click(screen.getByRole("button", { name: "Assistant" }));
     expect(await screen.findByRole("alert")).toHaveTextContent("could not be loaded");

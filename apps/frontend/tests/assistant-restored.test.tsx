@@ -2,8 +2,10 @@ import { render, screen, waitFor, within } from "@testing-library/react";
 import userEvent from "@testing-library/user-event";
 import { beforeEach, describe, expect, it, vi } from "vitest";
 import { AssistantSlot } from "@/components/assistant/assistant-slot";
+import { createApi } from "@/lib/api/api";
 import type { Confirmation } from "@/lib/api/api-types";
 import { fromHistory } from "@/lib/assistant/assistant-messages";
+import { TodoStore } from "@/lib/todos/todo-store";
 import { resize } from "./dialog";
 import { FakeAssistant, message } from "./fake-assistant";
 
@@ -22,7 +24,7 @@ async function reopen(prepare?: (backend: FakeAssistant) => void) {
   const backend = new FakeAssistant(HISTORY);
   backend.confirmation = open;
   prepare?.(backend);
-  render(<AssistantSlot user="u1" />);
+  render(<AssistantSlot user="u1" todos={new TodoStore(createApi(), { todos: [], next: null }, null)} />);
   const user = userEvent.setup();
   await user.click(screen.getByRole("button", { name: "Assistant" }));
   await screen.findByText("Delete all");
@@ -63,7 +65,7 @@ describe("a question about deleting, after the page was loaded anew", () => {
       await loading.promise;
       return answer(url, init);
     });
-    render(<AssistantSlot user="u1" />);
+    render(<AssistantSlot user="u1" todos={new TodoStore(createApi(), { todos: [], next: null }, null)} />);
     const user = userEvent.setup();
     await user.click(screen.getByRole("button", { name: "Assistant" }));
     const field = await screen.findByRole("textbox", { name: "Message to the assistant" });
@@ -78,7 +80,7 @@ describe("a question about deleting, after the page was loaded anew", () => {
     try {
       const backend = new FakeAssistant(HISTORY);
       backend.confirmation = { ...open, expires_at: new Date(Date.now() + 60_000).toISOString() };
-      render(<AssistantSlot user="u1" />);
+      render(<AssistantSlot user="u1" todos={new TodoStore(createApi(), { todos: [], next: null }, null)} />);
       await userEvent.setup({ advanceTimers: vi.advanceTimersByTime }).click(screen.getByRole("button", { name: "Assistant" }));
       await card();
       await vi.advanceTimersByTimeAsync(61_000);

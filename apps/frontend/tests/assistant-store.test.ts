@@ -24,7 +24,7 @@ async function open(messages: Message[] = []): Promise<Page> {
   const touched: (readonly string[])[] = [];
   const titles = new Map([["1", "Milk"], ["2", "Bread"]]);
   settled = Promise.resolve();
-  const list = { titles: () => titles, touched: (ids: readonly string[]) => void touched.push(ids), settle: () => settled };
+  const list = { titles: () => titles, touch: (ids: readonly string[]) => void touched.push(ids), settle: () => settled };
   const store = new AssistantStore(assistantApi(), list);
   stops.push(store.start());
   await vi.waitFor(() => { expect(store.snapshot().status).not.toBe("loading"); });
@@ -390,7 +390,7 @@ describe("without a key", () => {
   const off = async () => {
     const backend = new FakeAssistant();
     backend.available = false;
-    const store = new AssistantStore(assistantApi(), { titles: () => new Map(), touched: () => undefined, settle: () => Promise.resolve() });
+    const store = new AssistantStore(assistantApi(), { titles: () => new Map(), touch: () => undefined, settle: () => Promise.resolve() });
     stops.push(store.start());
     await vi.waitFor(() => { expect(store.snapshot().status).toBe("off"); });
     return { backend, store };
@@ -416,7 +416,7 @@ describe("without a key", () => {
 it("a conversation that cannot be loaded is loaded when the user says so", async () => {
   const backend = new FakeAssistant([message("user", "Hello")]);
   backend.failures.push(refusal(503, "database-unavailable", "The database does not answer"));
-  const store = new AssistantStore(assistantApi(), { titles: () => new Map(), touched: () => undefined, settle: () => Promise.resolve() });
+  const store = new AssistantStore(assistantApi(), { titles: () => new Map(), touch: () => undefined, settle: () => Promise.resolve() });
   stops.push(store.start());
   await vi.waitFor(() => { expect(store.snapshot().status).toBe("failed"); });
   expect(store.snapshot().trouble).toEqual({ text: "The database does not answer", remedy: "retry" });

@@ -6,12 +6,19 @@ import type { AddressInfo } from "node:net";
 export class Backend {
   /** What their session cookies begin with, who are not signed in any more. */
   readonly ended: string[] = [];
+  /** So many connections are closed without an answer, each at its next request. */
+  resets = 0;
   readonly asked: { url: string; headers: IncomingHttpHeaders }[] = [];
   #server: Server;
 
   constructor(title: string) {
     this.#server = createServer((request, response) => {
       this.asked.push({ url: request.url ?? "", headers: request.headers });
+      if (this.resets > 0) {
+        this.resets -= 1;
+        request.socket.destroy();
+        return;
+      }
       const cookie = request.headers.cookie ?? "";
       const signedIn = cookie.includes("todo_session=good") && !this.ended.some((one) => cookie.includes(one));
       const me = { id: "u1", email: "ada@example.com", created_at: "2026-11-21T09:00:00Z" };

@@ -155,6 +155,13 @@ describe("the same build", () => {
     expect([account.status, account.headers.get("location")]).toEqual([307, "/sign-in"]);
   });
 
+  it("has the list although the backend's pod went away under the connection", async () => {
+    await ask(one, "/", SIGNED_IN);
+    ONE.resets = 1;
+    expect(await (await ask(one, "/", SIGNED_IN)).text()).toContain("From the first backend");
+    expect(ONE.resets).toBe(0);
+  });
+
   it("serves the page without the list while its backend is away", async () => {
     TWO.stop();
     const answer = await ask(two, "/", SIGNED_IN);

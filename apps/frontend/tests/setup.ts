@@ -1,6 +1,9 @@
 import "@testing-library/jest-dom/vitest";
-import { cleanup } from "@testing-library/react";
+import { cleanup, configure } from "@testing-library/react";
 import { afterEach, vi } from "vitest";
+
+// How long something is waited for: the panel's module is loaded in the first test, on a busy machine for over a second.
+configure({ asyncUtilTimeout: 5_000 });
 
 // jsdom lays nothing out, so it has nothing to scroll.
 if (typeof Element !== "undefined") Element.prototype.scrollIntoView = () => undefined;

@@ -1,14 +1,12 @@
+import type { EventSourceMessage } from "eventsource-parser";
 import { describe, expect, it } from "vitest";
-import { EVENT_MAX, type SseEvent, SseParser, sseEvents } from "@/lib/api/sse";
+import { EVENT_MAX, sseEvents } from "@/lib/api/sse";
 
 const encoder = new TextEncoder();
-
-function parse(text: string): SseEvent[] {
-  return new SseParser().feed(text);
-}
+const parse = (text: string) => read(encoder.encode(text));
 
 /** As a body whose pieces end at these places. */
-async function read(bytes: Uint8Array, ...cuts: number[]): Promise<SseEvent[]> {
+async function read(bytes: Uint8Array, ...cuts: number[]): Promise<EventSourceMessage[]> {
   const ends = [...cuts, bytes.length];
   let at = 0;
   const body = new ReadableStream<Uint8Array>({
@@ -22,7 +20,7 @@ async function read(bytes: Uint8Array, ...cuts: number[]): Promise<SseEvent[]> {
       at = end;
     },
   });
-  const found: SseEvent[] = [];
+  const found: EventSourceMessage[] = [];
   for await (const event of sseEvents(body)) found.push(event);
   return found;
 }
@@ -38,48 +36,48 @@ const STREAM = [
 const EVENTS = [
   { event: "text", data: '{"delta":"Grüße, 世界 👋🏽"}' },
   { event: "tool", data: "one\ntwo" },
-  { event: "message", data: "" },
-  { event: "message", data: "last" },
+  { data: "" },
+  { data: "last" },
 ];
 
 describe("server-sent events", () => {
-  it("are read whatever ends the lines: CR, LF or both", () => {
+  it("are read whatever ends the lines: CR, LF or both", async () => {
     for (const end of ["\n", "\r", "\r\n"]) {
-      expect(parse(["event: a", "data: 1", "", "data: 2", "", ""].join(end))).toEqual([
+      expect(await parse(["event: a", "data: 1", "", "data: 2", "", ""].join(end))).toEqual([
         { event: "a", data: "1" },
-        { event: "message", data: "2" },
+        { data: "2" },
       ]);
     }
   });
 
   it("are the same wherever the bytes are cut in two, in the midst of a character too", async () => {
     const bytes = encoder.encode(STREAM);
-    for (let cut = 0; cut <= bytes.length; cut += 1) expect(await read(bytes, cut)).toEqual(EVENTS);
+    for (let cut = 0; cut <= bytes.length; cut += 1) expect(await read(bytes, cut)).toMatchObject(EVENTS);
   });
 
   it("are the same byte by byte", async () => {
     const bytes = encoder.encode(STREAM);
-    expect(await read(bytes, ...bytes.keys())).toEqual(EVENTS);
+    expect(await read(bytes, ...bytes.keys())).toMatchObject(EVENTS);
   });
 
-  it("keep what looks like a field within the data, and one blank after the colon is no data", () => {
-    expect(parse("data:  a: b:c\n\n")).toEqual([{ event: "message", data: " a: b:c" }]);
+  it("keep what looks like a field within the data, and one blank after the colon is no data", async () => {
+    expect(await parse("data:  a: b:c\n\n")).toEqual([{ data: " a: b:c" }]);
   });
 
   it("have to be complete: what is unfinished at the end is no event", async () => {
-    expect(await read(encoder.encode("data: a\n\ndata: half\n"))).toEqual([{ event: "message", data: "a" }]);
-    expect(parse("event: lonely\n\n")).toEqual([]);
+    expect(await read(encoder.encode("data: a\n\ndata: half\n"))).toEqual([{ data: "a" }]);
+    expect(await parse("event: lonely\n\n")).toEqual([]);
   });
 
-  it("do not carry a name over to the next", () => {
-    expect(parse("event: a\n\ndata: 1\n\n")).toEqual([{ event: "message", data: "1" }]);
+  it("do not carry a name over to the next", async () => {
+    expect(await parse("event: a\n\ndata: 1\n\n")).toEqual([{ data: "1" }]);
   });
 
-  it("have a bound, with and without line ends", () => {
-    expect(() => parse("data: ".padEnd(EVENT_MAX + 1, "x"))).toThrow(RangeError);
-    expect(() => parse(`data: ${"x".repeat(999)}\n`.repeat(1_100))).toThrow(RangeError);
+  it("have a bound, with and without line ends", async () => {
+    await expect(parse("data: ".padEnd(EVENT_MAX + 1, "x"))).rejects.toThrow(/maxBufferSize|exceed/);
+    await expect(parse(`data: ${"x".repeat(999)}\n`.repeat(1_100))).rejects.toThrow(/exceed/);
     // Many that end are no one that does not.
-    expect(parse(`data: ${"x".repeat(999)}\n\n`.repeat(1_100))).toHaveLength(1_100);
+    expect(await parse(`data: ${"x".repeat(999)}\n\n`.repeat(1_100))).toHaveLength(1_100);
   });
 
   it("end the request when nobody reads on, and pass on why it broke", async () => {

@@ -3,19 +3,23 @@ import userEvent, { type UserEvent } from "@testing-library/user-event";
 import { describe, expect, it, vi } from "vitest";
 import { AccountMenu } from "@/components/account/account-menu";
 import { TodoApp } from "@/components/todo-app";
+import { reveal } from "@/components/use-page";
+import { createApi } from "@/lib/api/api";
 import type { Todo } from "@/lib/api/api-types";
-import { todoLink } from "@/lib/todos/todo-link";
+import { TodoStore } from "@/lib/todos/todo-store";
 import { ADA, FakeBackend, problem, todo } from "./fake-backend";
 
 interface Page {
   backend: FakeBackend;
+  store: TodoStore;
   user: UserEvent;
 }
 
 function open(todos: Todo[] = [], first: Todo[] | null = todos): Page {
   const backend = new FakeBackend(todos.map((one) => ({ ...one })));
-  render(<TodoApp address="/" first={first && { todos: first, next: null }} user={ADA} idempotencyKey="first" />);
-  return { backend, user: userEvent.setup() };
+  const store = new TodoStore(createApi({ user: ADA.id }), first && { todos: first, next: null }, ADA.id);
+  render(<TodoApp address="/" store={store} next={null} user={ADA} idempotencyKey="first" />);
+  return { backend, store, user: userEvent.setup() };
 }
 
 /** The time to undo a deletion is over. */
@@ -134,10 +138,10 @@ describe("editing", () => {
     ["deleted", (backend: FakeBackend) => { backend.todos = []; }],
   ])("loses nothing when somebody else has %s the todo meanwhile", async (_, meanwhile) => {
     window.history.replaceState(null, "", "/active");
-    const { backend, user } = open([todo("1", "Milk")]);
+    const { backend, store, user } = open([todo("1", "Milk")]);
     await user.type(await edit(user, "Milk"), "shake");
     meanwhile(backend);
-    act(() => { todoLink.touched(["1"]); });
+    act(() => { store.touch(["1"]); });
     await waitFor(() => { expect(screen.queryByRole("textbox", { name: /^Edit/ })).toBeNull(); });
     if (backend.todos.length > 0) await waitFor(() => { expect(backend.titles).toEqual(["Milkshake"]); });
     else {
@@ -401,24 +405,24 @@ describe("trouble", () => {
 describe("what the assistant does", () => {
   it("is loaded and marked, and can be shown from everywhere", async () => {
     window.history.replaceState(null, "", "/active");
-    const { backend } = open(two());
-    expect(todoLink.titles().get("1")).toBe("Milk");
+    const { backend, store } = open(two());
+    expect(store.titles().get("1")).toBe("Milk");
     backend.todos = [todo("1", "Oat milk"), todo("2", "Bread", true), todo("3", "Eggs")];
-    act(() => { todoLink.touched(["1", "3"]); });
+    act(() => { store.touch(["1", "3"]); });
     const oatMilk = await screen.findByText("Oat milk");
     expect(oatMilk.closest("li")).toHaveAttribute("data-touched", "true");
     expect(screen.getByText("Eggs").closest("li")).toHaveAttribute("data-touched", "true");
-    expect(todoLink.titles().get("3")).toBe("Eggs");
+    expect(store.titles().get("3")).toBe("Eggs");
     // Completed, and so not in this filter.
-    act(() => { todoLink.reveal("2"); });
+    act(() => { reveal(store.keyOf("2") ?? ""); });
     await waitFor(() => { expect(box("Bread")).toHaveFocus(); });
     expect(window.location.pathname).toBe("/");
   });
 });
 
 it("signing out waits until everything is saved, a deletion that could be undone included", async () => {
-  const { backend, user } = open(two());
-  render(<AccountMenu user={ADA} />);
+  const { backend, store, user } = open(two());
+  render(<AccountMenu user={ADA} settle={() => store.settle()} />);
   const submit = vi.spyOn(HTMLFormElement.prototype, "submit").mockImplementation(() => {
     expect(backend.titles).toEqual(["Bread", "Eggs"]);
   });

@@ -1,5 +1,6 @@
 import { signInAddress } from "@/lib/account/account-forms";
 import { ApiError } from "@/lib/api/api";
+import { formText } from "@/lib/page/form-text";
 import { destination, performForm } from "@/lib/server/form-actions";
 import { apiFor, readForm, seeOther } from "@/lib/server/form-request";
 
@@ -14,8 +15,8 @@ export async function POST(request: Request): Promise<Response> {
     // Nothing of what was typed goes to another user's page.
     if (error instanceof ApiError && error.problem.code === "other-user") return seeOther("/?failed=other-user", cookies);
     if (error instanceof ApiError && error.signedOut) {
-      const [next, title] = [form.get("back"), form.get("title")].map((one) => (typeof one === "string" ? one : null));
-      return seeOther(signInAddress({ notice: "ended", next: next ?? null, title: title ?? null }), cookies);
+      const [next, title] = [formText(form, "back"), formText(form, "title")];
+      return seeOther(signInAddress({ notice: "ended", next, title }), cookies);
     }
     console.error("form:", error instanceof Error ? error.message : error);
     return seeOther(destination(form, error), cookies);

@@ -11,18 +11,19 @@ import {
 } from "@/lib/account/account-forms";
 import { createApi } from "@/lib/api/api";
 import type { User } from "@/lib/api/api-types";
+import { formText } from "@/lib/page/form-text";
 import styles from "./account-form.module.css";
 import { Field } from "./field";
 
 interface Props {
   mode: Mode;
   /** What was typed into a plain form that was refused, and why. */
-  email?: string;
-  complaints?: Complaint[];
+  email?: string | undefined;
+  complaints?: Complaint[] | undefined;
   /** Where to go afterwards; see afterSignIn. */
-  next?: string;
+  next?: string | null;
   /** A todo that was typed when the session was found to have ended. */
-  title?: string;
+  title?: string | null;
   /** Absent: the page of the todos is loaded, anew, so that nothing of another user's is left. */
   onSignedIn?: (user: User) => void;
 }
@@ -51,7 +52,7 @@ export function AccountForm({ mode, email, complaints: initial = [], next, title
     event.preventDefault();
     if (busy) return;
     const typed = new FormData(event.currentTarget);
-    const credentials = { email: text(typed, "email"), password: text(typed, "password") };
+    const credentials = { email: formText(typed, "email"), password: formText(typed, "password") };
     const wrong = check(mode, credentials.email, credentials.password);
     setComplaints(wrong);
     if (wrong.length > 0) return;
@@ -60,7 +61,7 @@ export function AccountForm({ mode, email, complaints: initial = [], next, title
       const api = createApi();
       const { user } = await (mode === "sign-up" ? api.signUp(credentials) : api.signIn(credentials));
       if (onSignedIn) onSignedIn(user);
-      else window.location.assign(afterSignIn(next ?? null, title));
+      else window.location.assign(afterSignIn(next, title));
     } catch (error) {
       setComplaints(complaintsOf(error));
       setBusy(false);
@@ -78,8 +79,8 @@ export function AccountForm({ mode, email, complaints: initial = [], next, title
       onSubmit={(event) => void submit(event)}
     >
       <input type="hidden" name="do" value={mode} />
-      {next !== undefined && <input type="hidden" name="next" value={next} />}
-      {title !== undefined && <input type="hidden" name="title" value={title} />}
+      {next && <input type="hidden" name="next" value={next} />}
+      {title && <input type="hidden" name="title" value={title} />}
       {/* There before its text is: otherwise it would not be read out. */}
       <div role="alert">{about() !== undefined && <p className={styles.refusal}>{about()}</p>}</div>
       <Field
@@ -109,9 +110,4 @@ export function AccountForm({ mode, email, complaints: initial = [], next, title
       </button>
     </form>
   );
-}
-
-function text(form: FormData, name: string): string {
-  const value = form.get(name);
-  return typeof value === "string" ? value : "";
 }

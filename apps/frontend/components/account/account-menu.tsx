@@ -1,10 +1,15 @@
 import { useEffect, useRef, useState } from "react";
 import type { PageUser } from "@/components/todo-app";
-import { todoLink } from "@/lib/todos/todo-link";
 import styles from "./account-menu.module.css";
 
+interface Props {
+  user: PageUser | null;
+  /** Ends when nothing is unsaved any more, or cannot be saved for now. */
+  settle: () => Promise<void>;
+}
+
 /** Opens and closes by itself, JavaScript or not; with it, also by Escape and by a click elsewhere. */
-export function AccountMenu({ user }: { user: PageUser | null }) {
+export function AccountMenu({ user, settle }: Props) {
   const email = user?.email ?? null;
   const [saving, setSaving] = useState(false);
   const menu = useRef<HTMLDetailsElement>(null);
@@ -46,7 +51,7 @@ export function AccountMenu({ user }: { user: PageUser | null }) {
             event.preventDefault();
             const form = event.currentTarget;
             setSaving(true);
-            void todoLink.settle().then(() => {
+            void settle().then(() => {
               form.submit();
               // The user may choose to stay.
               setSaving(false);

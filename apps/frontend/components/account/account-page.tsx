@@ -1,3 +1,4 @@
+import Head from "next/head";
 import type { ReactNode } from "react";
 import { Check } from "../icons";
 import { Environment } from "../environment";
@@ -6,7 +7,9 @@ import styles from "./account-page.module.css";
 interface Props {
   title: string;
   lead: ReactNode;
-  notice?: { text: string; tone: "waiting" | "refused" } | undefined;
+  said?: string | undefined;
+  /** Why nothing was done; in place of `said`. */
+  refused?: string | undefined;
   environment: string;
   /** Below the card: the other way. */
   other?: ReactNode;
@@ -14,9 +17,12 @@ interface Props {
 }
 
 /** What sign-in, sign-up and the end of an account look like. */
-export function AccountPage({ title, lead, notice, environment, other, children }: Props) {
+export function AccountPage({ title, lead, said, refused, environment, other, children }: Props) {
   return (
     <main className={styles.page}>
+      <Head>
+        <title>{`${title} · Todos`}</title>
+      </Head>
       <p className={styles.brand}>
         <span className={styles.mark}>
           <Check />
@@ -26,9 +32,9 @@ export function AccountPage({ title, lead, notice, environment, other, children 
       <div className={styles.card}>
         <h1>{title}</h1>
         <p className={styles.lead}>{lead}</p>
-        {notice && (
-          <p className={styles.notice} data-tone={notice.tone} role={notice.tone === "refused" ? "alert" : "status"}>
-            {notice.text}
+        {(refused ?? said) && (
+          <p className={styles.notice} data-refused={Boolean(refused)} role={refused ? "alert" : "status"}>
+            {refused ?? said}
           </p>
         )}
         {children}

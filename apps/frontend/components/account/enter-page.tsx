@@ -1,4 +1,3 @@
-import Head from "next/head";
 import { signInAddress } from "@/lib/account/account-forms";
 import type { EnterProps } from "@/lib/account/enter-props";
 import { noticeText } from "@/lib/page/notices";
@@ -16,34 +15,19 @@ const WORDS = {
 } as const;
 
 /** Sign-in and sign-up: the same page but for its words. */
-export function EnterPage({ environment, mode, next, title, notice: said, returned }: EnterProps) {
+export function EnterPage({ environment, mode, next, title, notice, returned }: EnterProps) {
   const words = WORDS[mode];
-  const notice = returned ? undefined : noticeText(said);
-  const other = signInAddress({ next, title });
+  const signIn = signInAddress({ next, title });
+  const other = mode === "sign-in" ? signIn.replace("/sign-in", "/sign-up") : signIn;
   return (
-    <>
-      <Head>
-        <title>{`${words.title} · Todos`}</title>
-      </Head>
-      <AccountPage
-        title={words.title}
-        lead={words.lead}
-        notice={notice === undefined ? undefined : { text: notice, tone: "waiting" }}
-        environment={environment}
-        other={
-          <>
-            {words.question}{" "}
-            <a href={mode === "sign-in" ? other.replace("/sign-in", "/sign-up") : other}>{words.link}</a>
-          </>
-        }
-      >
-        <AccountForm
-          mode={mode}
-          {...(returned && { email: returned.email, complaints: returned.complaints })}
-          {...(next !== null && { next })}
-          {...(title !== null && { title })}
-        />
-      </AccountPage>
-    </>
+    <AccountPage
+      title={words.title}
+      lead={words.lead}
+      said={returned ? undefined : noticeText(notice)}
+      environment={environment}
+      other={<>{words.question} <a href={other}>{words.link}</a></>}
+    >
+      <AccountForm mode={mode} email={returned?.email} complaints={returned?.complaints} next={next} title={title} />
+    </AccountPage>
   );
 }

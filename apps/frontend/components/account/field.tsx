@@ -4,7 +4,7 @@ import styles from "./account-form.module.css";
 type Props = Omit<ComponentProps<"input">, "id" | "className" | "required" | "aria-invalid" | "aria-describedby"> & {
   label: string;
   hint?: string | undefined;
-  error: string | undefined;
+  error?: string | undefined;
 };
 
 /** A labelled input whose hint and error are read out with it. */

@@ -26,10 +26,10 @@ export default function SessionDialog({ user, onClose, onSignedIn }: Props) {
       <p>What you have typed stays as it is.</p>
       <AccountForm
         mode="sign-in"
-        {...(user && { email: user.email })}
+        email={user?.email}
         onSignedIn={({ id }) => {
           // Somebody else: their todos, and nothing of what is here.
-          if (user !== null && id !== user.id) window.location.assign(afterSignIn(null));
+          if (user !== null && id !== user.id) window.location.assign(afterSignIn());
           else onSignedIn();
         }}
       />

@@ -2,7 +2,8 @@ import { type KeyboardEvent, type MouseEvent, useEffect, useRef, useState, useSy
 import { createApi } from "@/lib/api/api";
 import { assistantApi } from "@/lib/assistant/assistant-api";
 import { AssistantStore } from "@/lib/assistant/assistant-store";
-import { todoLink } from "@/lib/todos/todo-link";
+import type { TodoLink } from "@/lib/todos/todo-store";
+import { reveal } from "../use-page";
 import { Announcer } from "./announcer";
 import styles from "./assistant-panel.module.css";
 import { Composer } from "./composer";
@@ -16,23 +17,21 @@ import { Welcome } from "./welcome";
 export interface AssistantPanelProps {
   /** Whose page it is. */
   user: string | undefined;
+  todos: TodoLink;
   open: boolean;
   /** Each time it is another, the focus comes here. */
   calls: number;
   onClose: () => void;
 }
 
-const subscribe = (listener: () => void) => todoLink.subscribe(listener);
-const titlesNow = () => todoLink.titles();
-
 const LONG_WAIT = "The AI provider has not answered yet. Loading a model can take a minute.";
 const LONG_MS = 8_000;
 
 /** Stays while it is closed: what was asked goes on, and what was typed is kept. */
-export function AssistantPanel({ user, open, calls, onClose }: AssistantPanelProps) {
-  const [store] = useState(() => new AssistantStore(assistantApi(createApi({ user })), todoLink));
+export function AssistantPanel({ user, todos, open, calls, onClose }: AssistantPanelProps) {
+  const [store] = useState(() => new AssistantStore(assistantApi(createApi({ user })), todos));
   const state = useSyncExternalStore(store.subscribe, store.snapshot, store.snapshot);
-  const titles = useSyncExternalStore(subscribe, titlesNow, titlesNow);
+  const titles = useSyncExternalStore(todos.subscribe, todos.titles, todos.titles);
   const wait = useLong(state.phase === "waiting") ? LONG_WAIT : "";
   const dialog = useRef<HTMLDialogElement>(null);
   const heading = useRef<HTMLHeadingElement>(null);
@@ -87,9 +86,10 @@ export function AssistantPanel({ user, open, calls, onClose }: AssistantPanelPro
         />
         <Transcript messages={messages} titles={titles} waiting={phase === "waiting"} wait={wait} onReveal={(id) => {
           if (dialog.current?.matches(":modal")) onClose();
-          todoLink.reveal(id);
+          const key = todos.keyOf(id);
+          if (key !== undefined) reveal(key);
         }}>
-          {messages.length === 0 && (
+          {(messages.length === 0 || status === "off") && (
             <Welcome
               status={status}
               onAsk={(text) => {
@@ -98,9 +98,6 @@ export function AssistantPanel({ user, open, calls, onClose }: AssistantPanelPro
               }}
               onCheck={() => { store.retry(); }}
             />
-          )}
-          {messages.length > 0 && status === "off" && (
-            <Welcome status={status} onAsk={() => undefined} onCheck={() => { store.retry(); }} />
           )}
           {confirmation && (
             <ConfirmationCard
@@ -153,5 +150,5 @@ function useLong(going: boolean): boolean {
       setLong(false);
     };
   }, [going]);
-  return long;
+  return going && long;
 }

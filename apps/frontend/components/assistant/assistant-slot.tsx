@@ -1,8 +1,9 @@
-import { type ComponentType, useCallback, useEffect, useRef, useState, useSyncExternalStore } from "react";
+import { type ComponentType, useEffect, useRef, useState, useSyncExternalStore } from "react";
 import { Notice } from "@/components/notice";
+import { useKeys } from "@/components/use-page";
 import type { AssistantPanelProps } from "./assistant-panel";
 import styles from "./assistant-slot.module.css";
-import { Spark } from "./icons";
+import { Spark } from "@/components/icons";
 
 type Panel = ComponentType<AssistantPanelProps>;
 
@@ -10,7 +11,7 @@ type Panel = ComponentType<AssistantPanelProps>;
  * The way into the assistant. The panel itself is loaded when it is first wanted: the list, which
  * is what the page is for, does not wait for it.
  */
-export function AssistantSlot({ user }: { user: string | undefined }) {
+export function AssistantSlot({ user, todos }: Pick<AssistantPanelProps, "user" | "todos">) {
   const [panel, setPanel] = useState<{ Panel: Panel } | "loading" | "failed" | null>(null);
   const [open, setOpen] = useState(false);
   /** Counts how often it was asked for: also while it is open, and the focus elsewhere. */
@@ -20,13 +21,13 @@ export function AssistantSlot({ user }: { user: string | undefined }) {
   const before = useRef<Element | null>(null);
   const hydrated = useHydrated();
 
-  const show = useCallback(() => {
+  const show = () => {
     const focused = document.activeElement;
     if (!focused?.closest("dialog")) before.current = focused;
     setOpen(true);
     setCalls((count) => count + 1);
     setPanel((known) => known ?? "loading");
-  }, []);
+  };
 
   useEffect(() => {
     if (panel !== "loading") return;
@@ -40,7 +41,7 @@ export function AssistantSlot({ user }: { user: string | undefined }) {
 
   useShortcut(show);
 
-  const close = useCallback(() => { setOpen(false); }, []);
+  const close = () => { setOpen(false); };
   const wasOpen = useRef(false);
   // Gives the focus back in the same moment in which the panel closes: later it could take it from what the user has
   // chosen since. By now the button is back on the page.
@@ -87,7 +88,7 @@ export function AssistantSlot({ user }: { user: string | undefined }) {
           </Notice>
         </div>
       )}
-      {loaded && <panel.Panel user={user} open={open} calls={calls} onClose={close} />}
+      {loaded && <panel.Panel user={user} todos={todos} open={open} calls={calls} onClose={close} />}
     </>
   );
 }
@@ -103,15 +104,10 @@ const onApple = () => navigator.userAgent.includes("Mac OS");
 
 /** Ctrl+K, or ⌘K where Ctrl+K deletes to the end of the line. */
 function useShortcut(action: () => void): void {
-  useEffect(() => {
-    const apple = onApple();
-    const pressed = (event: KeyboardEvent) => {
-      const modifier = apple ? event.metaKey && !event.ctrlKey : event.ctrlKey && !event.metaKey;
-      if (!modifier || event.altKey || event.shiftKey || event.key.toLowerCase() !== "k") return;
-      event.preventDefault();
-      action();
-    };
-    document.addEventListener("keydown", pressed);
-    return () => { document.removeEventListener("keydown", pressed); };
-  }, [action]);
+  useKeys((event) => {
+    const modifier = onApple() ? event.metaKey && !event.ctrlKey : event.ctrlKey && !event.metaKey;
+    if (!modifier || event.altKey || event.shiftKey || event.key.toLowerCase() !== "k") return;
+    event.preventDefault();
+    action();
+  });
 }

@@ -1,7 +1,7 @@
 import type { KeyboardEvent, RefObject } from "react";
 import { MESSAGE_MAX } from "@/lib/assistant/assistant-store";
 import styles from "./composer.module.css";
-import { Send, Stop } from "./icons";
+import { Send, Stop } from "@/components/icons";
 
 /** From here on, what is left is counted. */
 const COUNTED = MESSAGE_MAX - 200;

@@ -1,7 +1,6 @@
 import { type RefObject, useRef, useState } from "react";
-import { Cross } from "@/components/icons";
+import { Bin, Cross, Spark } from "@/components/icons";
 import { Notice } from "@/components/notice";
-import { Bin, Spark } from "./icons";
 import styles from "./panel-header.module.css";
 
 interface Props {

@@ -1,4 +1,4 @@
-import { type RefObject, useEffect, useRef } from "react";
+import { type RefObject, useEffect, useEffectEvent } from "react";
 
 /** Where list and panel have room side by side; below, the panel lies over the list. Also in the CSS. */
 const WIDE = "(min-width: 64rem)";
@@ -13,8 +13,7 @@ export function usePanel(
   calls: number,
   focus: () => void,
 ): void {
-  const focusing = useRef(focus);
-  useEffect(() => { focusing.current = focus; });
+  const takeFocus = useEffectEvent(focus);
 
   useEffect(() => {
     const element = dialog.current;
@@ -27,7 +26,7 @@ export function usePanel(
       if (wide.matches) element.show();
       else element.showModal();
       if (focused instanceof HTMLElement && element.contains(focused)) focused.focus();
-      else focusing.current();
+      else takeFocus();
     };
     show();
     wide.addEventListener("change", show);
@@ -39,6 +38,6 @@ export function usePanel(
 
   useEffect(() => {
     const element = dialog.current;
-    if (element?.open && !element.contains(document.activeElement)) focusing.current();
+    if (element?.open && !element.contains(document.activeElement)) takeFocus();
   }, [dialog, calls]);
 }

@@ -1,5 +1,6 @@
 import type { Snapshot } from "@/lib/assistant/assistant-store";
-import { Spark } from "./icons";
+import { Loading } from "@/components/empty";
+import { Spark } from "@/components/icons";
 import styles from "./welcome.module.css";
 
 const IDEAS = [
@@ -28,14 +29,7 @@ export function Welcome({ status, onAsk, onCheck }: Props) {
       </div>
     );
   }
-  if (status === "loading") {
-    return (
-      <div className={styles.loading} aria-hidden="true">
-        <span />
-        <span />
-      </div>
-    );
-  }
+  if (status === "loading") return <Loading />;
   if (status === "off") {
     return (
       <div className={styles.welcome}>

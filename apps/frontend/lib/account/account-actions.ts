@@ -1,5 +1,6 @@
 import { afterSignIn, check, complaintsOf, type Mode, signInAddress } from "./account-forms";
 import { ApiError, type Api } from "@/lib/api/api";
+import { formText } from "@/lib/page/form-text";
 import type { Returned } from "./returned-form";
 
 /** Where the browser goes after an account's plain form, and what it takes along. */
@@ -14,10 +15,7 @@ const ACCOUNT = "/account";
 
 /** What the forms of the account do when they are sent as plain forms. */
 export async function performAccountForm(api: Api, form: FormData): Promise<Outcome> {
-  const text = (name: string) => {
-    const value = form.get(name);
-    return typeof value === "string" ? value : "";
-  };
+  const text = (name: string) => formText(form, name);
   switch (text("do")) {
     case "sign-in":
     case "sign-up":
@@ -50,7 +48,7 @@ async function enter(api: Api, mode: Mode, text: (name: string) => string): Prom
   return { location, returned: { mode, email, complaints } };
 }
 
-async function leave(act: () => Promise<void>, notice: string | null, failed: string): Promise<Outcome> {
+async function leave(act: () => Promise<unknown>, notice: string | null, failed: string): Promise<Outcome> {
   try {
     await act();
   } catch (error) {

@@ -62,7 +62,7 @@ function fieldComplaints(error: ApiError): Complaint[] {
  * The list that a sign-in leads to, with what was typed before it. Whatever `next` says, it is an
  * address of this application.
  */
-export function afterSignIn(next: string | null, title?: string | null): string {
+export function afterSignIn(next?: string | null, title?: string | null): string {
   const { path } = filterOf(next);
   return title ? `${path}?${new URLSearchParams({ title: title.slice(0, 500) }).toString()}` : path;
 }
@@ -71,7 +71,7 @@ export function afterSignIn(next: string | null, title?: string | null): string 
 export function signInAddress(options: { notice?: string; next?: string | null; title?: string | null } = {}): string {
   const query = new URLSearchParams();
   if (options.notice) query.set("notice", options.notice);
-  const { path } = filterOf(options.next ?? null);
+  const { path } = filterOf(options.next);
   if (path !== "/") query.set("next", path);
   if (options.title) query.set("title", options.title.slice(0, 500));
   const text = query.toString();

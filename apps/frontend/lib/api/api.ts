@@ -1,7 +1,7 @@
 import type { Credentials, PasswordChange, Session, Todo, TodoCreate, TodoUpdate, User } from "./api-types";
 import { ApiError, failure } from "./problem";
 
-/** The only file that fetches: in the browser relative to the page, on the server under `baseUrl`. */
+/** All requests to the backend: in the browser relative to the page, on the server under `baseUrl`. */
 
 export { ApiError } from "./problem";
 
@@ -16,6 +16,8 @@ export interface ApiOptions {
   headers?: Record<string, string>;
   /** Whose page it is that asks: nothing is done if somebody else has signed in since. */
   user?: string | null | undefined;
+  /** Absent: the global one. */
+  fetch?: typeof fetch;
   /** Sees every answer, whatever its status. */
   onAnswer?: (response: Response) => void;
 }
@@ -26,35 +28,9 @@ export interface Page<Listed = Todo> {
   next: string | null;
 }
 
-export interface Api {
-  signUp(credentials: Credentials): Promise<Session>;
-  signIn(credentials: Credentials): Promise<Session>;
-  signOut(everywhere?: boolean): Promise<void>;
-  me(): Promise<User>;
-  deleteAccount(password: string): Promise<void>;
-  /** Ends all other sessions. */
-  changePassword(change: PasswordChange): Promise<void>;
-  /** `after`: the `next` of the page before. */
-  page(limit: number, after?: string | null): Promise<Page>;
-  /** Those of `ids` that there are. */
-  named(ids: readonly string[]): Promise<Todo[]>;
-  /** The same key again makes no second todo, so that a lost answer can be asked for again. */
-  create(todo: TodoCreate, idempotencyKey: string): Promise<Todo>;
-  /** `version`: refused with 412 if the todo has another by now. */
-  update(id: string, changes: TodoUpdate, version?: number): Promise<Todo>;
-  /** Completes all of them, or reopens all. */
-  toggleAll(completed: boolean): Promise<void>;
-  /** `version`: refused with 412 if the todo has another by now. */
-  remove(id: string, version?: number): Promise<void>;
-  /** With bounds: only `ids`, and what has not changed for `unchangedFor` milliseconds. */
-  removeCompleted(bounds?: { ids: readonly string[]; unchangedFor: number | null }): Promise<void>;
-  /** Any request under /api/v1: what it answers, or nothing. */
-  call(method: string, path: string, body?: object): Promise<unknown>;
-  /** A POST that is answered bit by bit, for as long as it takes; `signal` ends it. */
-  stream(path: string, body: object, signal: AbortSignal): Promise<ReadableStream<Uint8Array>>;
-}
+export type Api = ReturnType<typeof createApi>;
 
-export function createApi(options: ApiOptions = {}): Api {
+export function createApi(options: ApiOptions = {}) {
   const { baseUrl = "", timeout = 10_000, headers = {}, user, onAnswer } = options;
 
   async function send(
@@ -66,7 +42,7 @@ export function createApi(options: ApiOptions = {}): Api {
   ): Promise<Response> {
     let response: Response;
     try {
-      response = await fetch(`${baseUrl}/api/v1${path}`, {
+      response = await (options.fetch ?? fetch)(`${baseUrl}/api/v1${path}`, {
         method,
         cache: "no-store",
         // A change survives the page being left right after it; nobody would read a stream, though.
@@ -89,6 +65,7 @@ export function createApi(options: ApiOptions = {}): Api {
     return response;
   }
 
+  /** Any request under /api/v1: what it answers, or nothing. */
   async function call(...request: Parameters<typeof send>): Promise<unknown> {
     return read(await send(...request));
   }
@@ -105,40 +82,34 @@ export function createApi(options: ApiOptions = {}): Api {
 
   return {
     call,
-    async stream(path, body, signal) {
+    /** A POST that is answered bit by bit, for as long as it takes; `signal` ends it. */
+    async stream(path: string, body: object, signal: AbortSignal): Promise<ReadableStream<Uint8Array>> {
       const response = await send("POST", path, body, { accept: "text/event-stream" }, signal);
       if (!response.body) throw new ApiError("The server's answer is empty", 502);
       return response.body;
     },
-    async signUp(credentials) {
-      return (await call("POST", "/users", credentials)) as Session;
-    },
-    async signIn(credentials) {
-      return (await call("POST", "/session", credentials)) as Session;
-    },
-    async signOut(everywhere = false) {
-      await call("DELETE", everywhere ? "/session?everywhere=true" : "/session");
-    },
-    async me() {
-      return (await call("GET", "/me")) as User;
-    },
-    async deleteAccount(password) {
-      await call("DELETE", "/me", { password });
-    },
-    async changePassword(change) {
-      await call("PUT", "/me/password", change);
-    },
-    page: (limit, after) => page(`?${new URLSearchParams({ limit: String(limit), ...(after && { after }) }).toString()}`),
-    async named(ids) {
+    signUp: (credentials: Credentials) => call("POST", "/users", credentials) as Promise<Session>,
+    signIn: (credentials: Credentials) => call("POST", "/session", credentials) as Promise<Session>,
+    signOut: (everywhere = false) => call("DELETE", everywhere ? "/session?everywhere=true" : "/session"),
+    me: () => call("GET", "/me") as Promise<User>,
+    deleteAccount: (password: string) => call("DELETE", "/me", { password }),
+    /** Ends all other sessions. */
+    changePassword: (change: PasswordChange) => call("PUT", "/me/password", change),
+    /** `after`: the `next` of the page before. */
+    page: (limit: number, after?: string | null) =>
+      page(`?${new URLSearchParams({ limit: String(limit), ...(after && { after }) }).toString()}`),
+    /** Those of `ids` that there are. */
+    async named(ids: readonly string[]): Promise<Todo[]> {
       return (await page(`?${new URLSearchParams(ids.map((id) => ["id", id])).toString()}`)).todos;
     },
-    async create(todo, idempotencyKey) {
-      return (await call("POST", "/todos", todo, { "idempotency-key": idempotencyKey })) as Todo;
-    },
-    async update(id, changes, version) {
-      return (await call("PATCH", item(id), changes, ifMatch(version))) as Todo;
-    },
-    async toggleAll(completed) {
+    /** The same key again makes no second todo, so that a lost answer can be asked for again. */
+    create: (todo: TodoCreate, idempotencyKey: string) =>
+      call("POST", "/todos", todo, { "idempotency-key": idempotencyKey }) as Promise<Todo>,
+    /** `version`: refused with 412 if the todo has another by now. */
+    update: (id: string, changes: TodoUpdate, version?: number) =>
+      call("PATCH", item(id), changes, ifMatch(version)) as Promise<Todo>,
+    /** Completes all of them, or reopens all. */
+    async toggleAll(completed: boolean): Promise<void> {
       try {
         await call("PATCH", "/todos", { completed });
       } catch (error) {
@@ -147,7 +118,8 @@ export function createApi(options: ApiOptions = {}): Api {
         throw error;
       }
     },
-    async remove(id, version) {
+    /** `version`: refused with 412 if the todo has another by now. */
+    async remove(id: string, version?: number): Promise<void> {
       try {
         await call("DELETE", item(id), undefined, ifMatch(version));
       } catch (error) {
@@ -155,7 +127,8 @@ export function createApi(options: ApiOptions = {}): Api {
         if (!(error instanceof ApiError && error.status === 404)) throw error;
       }
     },
-    async removeCompleted(bounds) {
+    /** With bounds: only `ids`, and what has not changed for `unchangedFor` milliseconds. */
+    async removeCompleted(bounds?: { ids: readonly string[]; unchangedFor: number | null }): Promise<void> {
       // Without any of them the request would be about all.
       if (bounds?.ids.length === 0 && bounds.unchangedFor === null) return;
       const query = new URLSearchParams({ completed: "true" });

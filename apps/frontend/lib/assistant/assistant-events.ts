@@ -1,7 +1,7 @@
+import type { EventSourceMessage } from "eventsource-parser";
 import type { Confirmation } from "@/lib/api/api-types";
 import type { AssistantEvent } from "./assistant-types";
 import { ApiError } from "@/lib/api/problem";
-import type { SseEvent } from "@/lib/api/sse";
 
 /**
  * What an event says, checked: it comes from another program, perhaps of another release.
@@ -9,7 +9,7 @@ import type { SseEvent } from "@/lib/api/sse";
  * @returns undefined for events unknown here, which a later backend may send.
  * @throws ApiError for a known event that cannot be read.
  */
-export function readEvent({ event, data }: SseEvent): AssistantEvent | undefined {
+export function readEvent({ event = "message", data }: EventSourceMessage): AssistantEvent | undefined {
   if (!Object.hasOwn(READERS, event)) return undefined;
   try {
     return READERS[event as keyof typeof READERS](JSON.parse(data) as unknown);

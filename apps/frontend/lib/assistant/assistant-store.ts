@@ -2,7 +2,7 @@ import type { Confirmation } from "@/lib/api/api-types";
 import type { Answer, AssistantApi } from "./assistant-api";
 import { type Touched, type ChatMessage, fromHistory, merge } from "./assistant-messages";
 import { closedQuestion, codeOf, type Trouble, troubleOf } from "./assistant-trouble";
-import type { TodoLink } from "@/lib/todos/todo-link";
+import type { TodoLink } from "@/lib/todos/todo-store";
 
 export const MESSAGE_MAX = 2_000;
 /** A confirmation stays open for so long, in milliseconds. */
@@ -48,7 +48,7 @@ export class AssistantStore {
 
   constructor(
     private readonly api: AssistantApi,
-    private readonly todos: Pick<TodoLink, "titles" | "touched" | "settle">,
+    private readonly todos: Pick<TodoLink, "titles" | "touch" | "settle">,
   ) {}
 
   readonly subscribe = (listener: () => void): (() => void) => {
@@ -153,7 +153,7 @@ export class AssistantStore {
       if (running.signal.aborted) this.#stopped(answer);
       else this.#fail(request, answer.key, before, error);
       // Whatever it did without our hearing of it.
-      this.todos.touched([]);
+      this.todos.touch([]);
     } finally {
       this.#running = undefined;
       this.#set({ phase: "idle" });
@@ -195,7 +195,7 @@ export class AssistantStore {
           return { id, tool: event.name, ...(title !== undefined && { title }) };
         });
         this.#change(answer.key, (old) => ({ touched: merge(old.touched, touched) }));
-        this.todos.touched(event.touched);
+        this.todos.touch(event.touched);
       } else if (event.type === "confirmation") {
         this.#ask(event.confirmation);
       }

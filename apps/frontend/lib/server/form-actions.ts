@@ -1,4 +1,5 @@
 import { type Api, ApiError } from "@/lib/api/api";
+import { formText } from "@/lib/page/form-text";
 import { filterOf } from "@/lib/todos/filters";
 
 /**
@@ -6,10 +7,7 @@ import { filterOf } from "@/lib/todos/filters";
  * without any. With it, TodoStore does the same in place.
  */
 export async function performForm(api: Api, form: FormData): Promise<void> {
-  const text = (name: string) => {
-    const value = form.get(name);
-    return typeof value === "string" ? value : "";
-  };
+  const text = (name: string) => formText(form, name);
   // What the pressed button carries: a verb, then what it is about.
   const [verb, ...about] = text("do").split(" ");
   const completed = about.at(-1) === "true";
@@ -39,13 +37,12 @@ export async function performForm(api: Api, form: FormData): Promise<void> {
 
 /** Where the browser goes next: to the list it came from, with what failed and what was typed. */
 export function destination(form: FormData, error?: unknown): string {
-  const back = form.get("back");
-  const { path } = filterOf(typeof back === "string" ? back : null);
+  const { path } = filterOf(formText(form, "back"));
   if (error === undefined) return path;
-  const title = form.get("title");
+  const title = formText(form, "title");
   const query = new URLSearchParams({
     failed: error instanceof ApiError && !error.transient ? "refused" : "unavailable",
-    ...(typeof title === "string" && title && { title: title.slice(0, 500) }),
+    ...(title && { title: title.slice(0, 500) }),
   });
   return `${path}?${query.toString()}`;
 }

@@ -1,4 +1,6 @@
 import { type Api, createApi } from "@/lib/api/api";
+import { formText } from "@/lib/page/form-text";
+import { fetchTwice } from "./fetch-twice";
 import { sameOrigin } from "./form-actions";
 import { forwarded, type ReadHeader } from "./forwarded";
 import { settings } from "./settings";
@@ -11,12 +13,12 @@ const LONGEST_FORM = 64 * 1024;
  * `form`: says whose page it comes from.
  */
 export function apiFor(header: ReadHeader, timeout: number, keep: (cookie: string) => unknown = () => undefined, form?: FormData): Api {
-  const user = form?.get("user");
   return createApi({
-    user: typeof user === "string" ? user : null,
+    user: form && formText(form, "user"),
     baseUrl: settings().apiBaseUrl,
     timeout,
     headers: forwarded(header),
+    fetch: fetchTwice,
     onAnswer: (response) => {
       for (const cookie of response.headers.getSetCookie()) keep(cookie);
     },

@@ -8,6 +8,6 @@ export const FILTERS = [
 
 export type Filter = (typeof FILTERS)[number];
 
-export function filterOf(path: string | null): Filter {
+export function filterOf(path?: string | null): Filter {
   return FILTERS.find((filter) => filter.path === path) ?? FILTERS[0];
 }

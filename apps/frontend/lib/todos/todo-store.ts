@@ -10,6 +10,9 @@ import { unique } from "./unique";
 /** A list that was read less than this ago is not read again because somebody looks at it, in milliseconds. */
 const FRESH = 2_000;
 
+/** How long what others changed is marked, in milliseconds. */
+const MARKED = 6_000;
+
 /** How long leaving waits for answers, in milliseconds. */
 const SETTLE_TIME = 15_000;
 
@@ -40,12 +43,17 @@ export interface Snapshot {
   /** There are more todos than these. */
   more: boolean;
   items: readonly Item[];
+  /** What others have just changed, by id. */
+  touched: ReadonlySet<string>;
   trouble: Trouble | null;
   /** What `undo` takes back. */
   undoable: string | null;
   /** With what was typed until the user has seen to it; without, only the last one until the next change. */
   refusals: readonly Refusal[];
 }
+
+/** What other parts of the page, such as the assistant, may know of the list and do to it. */
+export type TodoLink = Pick<TodoStore, "subscribe" | "titles" | "keyOf" | "touch" | "settle">;
 
 /** The todos in this page: shows every change at once, sends them, retries or takes them back. */
 export class TodoStore {
@@ -65,6 +73,9 @@ export class TodoStore {
   #timer: ReturnType<typeof setTimeout> | undefined;
   #refusals: readonly Refusal[] = [];
   #refused = 0;
+  #touched: ReadonlySet<string> = new Set();
+  #marking: ReturnType<typeof setTimeout> | undefined;
+  #titles: ReadonlyMap<string, string> = new Map();
   #snapshot: Snapshot;
   readonly #listeners = new Set<() => void>();
 
@@ -93,6 +104,19 @@ export class TodoStore {
   };
 
   readonly snapshot = (): Snapshot => this.#snapshot;
+
+  /** By id; the same object for as long as none changes. */
+  readonly titles = (): ReadonlyMap<string, string> => {
+    const now = new Map(this.#snapshot.items.flatMap(({ id, title }) => (id === undefined ? [] : [[id, title] as const])));
+    const isSame = now.size === this.#titles.size && [...now].every(([id, title]) => this.#titles.get(id) === title);
+    if (!isSame) this.#titles = now;
+    return this.#titles;
+  };
+
+  /** Under which key a todo is shown. */
+  keyOf(id: string): string | undefined {
+    return this.#snapshot.items.find((item) => item.id === id)?.key;
+  }
 
   /** Starts what needs a browser. Returns a function that stops it. */
   start(): () => void {
@@ -197,6 +221,19 @@ export class TodoStore {
   reload(): void {
     this.#stale = true;
     this.#pump();
+  }
+
+  /** Others have just changed these todos: they are read again, and marked for a while. */
+  touch(ids: readonly string[]): void {
+    this.#mark([...this.#touched, ...ids]);
+    clearTimeout(this.#marking);
+    this.#marking = setTimeout(() => { this.#mark([]); }, MARKED);
+    void this.refresh(ids);
+  }
+
+  #mark(ids: readonly string[]): void {
+    this.#touched = new Set(ids);
+    this.#publish();
   }
 
   /** Others have changed these todos; empty: nobody knows which. */
@@ -468,6 +505,7 @@ export class TodoStore {
       loaded: begun,
       more: !complete,
       items: project(entries, changes, before),
+      touched: this.#touched,
       trouble: kind && { kind, unsaved: changes.length, ...(kind === "signed-out" && this.#otherUser && { otherUser: true }) },
       undoable: undoable ? deletionText(undoable) : null,
       refusals: this.#refusals,

@@ -1,0 +1,92 @@
+// @vitest-environment node
+import dns from "node:dns";
+import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
+import type { AddressInfo } from "node:net";
+import { afterEach, describe, expect, it, vi } from "vitest";
+import { fetchTwice } from "@/lib/server/fetch-twice";
+import { freePort } from "./built-server";
+
+type Answer = (request: IncomingMessage, response: ServerResponse) => void;
+const ends: (() => void)[] = [];
+afterEach(() => { for (const end of ends.splice(0)) end(); });
+
+const ok = (text: string): Answer => (_, response) => response.end(text);
+const never: Answer = () => undefined;
+const reset: Answer = (request) => request.socket.destroy();
+const after = (time: number, answer: Answer): Answer => (request, response) => {
+  setTimeout(() => { answer(request, response); }, time);
+};
+
+/** Serves one answer after another; the methods that it was asked with. */
+async function serve(answers: Answer[], port = 0): Promise<[address: string, asked: string[]]> {
+  const asked: string[] = [];
+  const server = createServer((request, response) => {
+    asked.push(request.method ?? "");
+    (answers.shift() ?? never)(request, response);
+  });
+  await new Promise<void>((resolve) => server.listen(port, "127.0.0.1", resolve));
+  ends.push(() => {
+    server.closeAllConnections();
+    server.close();
+  });
+  return [`http://127.0.0.1:${(server.address() as AddressInfo).port}`, asked];
+}
+
+const get = async (address: string, limit = 3_000) =>
+  (await fetchTwice(address, { method: "GET", signal: AbortSignal.timeout(limit) })).text();
+
+describe("a GET without an answer", () => {
+  it("is sent again when a kept connection turns out to be closed", async () => {
+    const [address, asked] = await serve([ok("one"), reset, ok("two")]);
+    expect([await get(address), await get(address), asked.length]).toEqual(["one", "two", 3]);
+  });
+
+  it("is sent again when nobody listens for a moment", async () => {
+    const port = await freePort();
+    const answer = get(`http://127.0.0.1:${port}`);
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    await serve([ok("now")], port);
+    expect(await answer).toBe("now");
+  });
+
+  it("is sent again when a name is not found yet, or the question for it gets lost", async () => {
+    const [address] = await serve([ok("found"), ok("found later")]);
+    const named = (host: string) => address.replace("127.0.0.1", host);
+    type Done = (error: Error) => void;
+    const lookup = dns.lookup as (name: string, options: object, done: Done) => void;
+    const fail = (done: Done) => { done(new Error("EAI_AGAIN")); };
+    const failures = [fail, null, () => undefined, null];
+    const mocked = (name: string, options: object, done: Done) => {
+      const failure = failures.shift();
+      if (failure) failure(done);
+      else lookup("127.0.0.1", options, done);
+    };
+    vi.spyOn(dns, "lookup").mockImplementation(mocked as typeof dns.lookup);
+    expect(await get(named("todo-backend"))).toBe("found");
+    expect(await get(named("todo-backend-2"))).toBe("found later");
+    expect(failures).toEqual([]);
+  });
+
+  it("is sent again beside one that takes long, and the first answer counts", async () => {
+    const [hanging] = await serve([never, ok("the second")]);
+    expect(await get(hanging)).toBe("the second");
+    const [slow] = await serve([after(1_300, ok("the first")), after(1_300, ok("the second"))]);
+    expect(await get(slow)).toBe("the first");
+  });
+
+  it("fails with its own reason, within the time limit, after the second time", async () => {
+    const refused = `http://127.0.0.1:${await freePort()}`;
+    await expect(get(refused)).rejects.toMatchObject({ cause: { code: "ECONNREFUSED" } });
+    const [hanging, asked] = await serve([]);
+    await expect(get(hanging, 1_200)).rejects.toMatchObject({ name: "TimeoutError" });
+    expect(asked).toHaveLength(2);
+  });
+});
+
+it("an answer is no reason to ask again, whatever it says, and no change is sent twice", async () => {
+  const unavailable: Answer = (_, response) => response.writeHead(503).end("away");
+  const [address, asked] = await serve([unavailable, reset, ok("never")]);
+  expect(await get(address)).toBe("away");
+  await expect(fetchTwice(address, { method: "POST", body: "{}" })).rejects.toThrow();
+  expect(asked).toEqual(["GET", "POST"]);
+});
