@@ -1,6 +1,6 @@
 import { type Api, createApi } from "@/lib/api/api";
 import { formText } from "@/lib/page/form-text";
-import { fetchTwice } from "./fetch-twice";
+import { fetchAgain } from "./fetch-again";
 import { sameOrigin } from "./form-actions";
 import { forwarded, type ReadHeader } from "./forwarded";
 import { settings } from "./settings";
@@ -18,7 +18,7 @@ export function apiFor(header: ReadHeader, timeout: number, keep: (cookie: strin
     baseUrl: settings().apiBaseUrl,
     timeout,
     headers: forwarded(header),
-    fetch: fetchTwice,
+    fetch: fetchAgain,
     onAnswer: (response) => {
       for (const cookie of response.headers.getSetCookie()) keep(cookie);
     },
