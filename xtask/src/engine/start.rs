@@ -35,8 +35,8 @@ const DETACH: &str = r#"exec >>"$1" 2>&1 && echo $$ >"$2" && shift 2 && exec uns
 /// remove the others' pods from them. Mounted here, each container has a group of its own in them. Then the bridge, which
 /// Docker only makes itself under the name that every engine takes.
 const ENTER: &str = r#"
-tree=$1 run=$2 data=$3 bridge=$4 address=$5
-shift 5
+tree=$1 run=$2 data=$3 bridge=$4 address=$5 hierarchies=$6
+shift 6
 mount --make-rprivate /
 mount --bind "$tree" "$tree"
 for d in proc sys dev; do mount --rbind "/$d" "$tree/$d"; done
@@ -60,17 +60,17 @@ if [ "$(stat -f -c %T /sys/fs/cgroup)" = tmpfs ]; then
         mount --rbind "$group" "/sys/fs/cgroup/$name"
     done
     umount -l /run/cgroup
-    # Controllers of one hierarchy are mounted together, under both names.
-    while read -r name hierarchy groups enabled; do
-        if [ "$enabled" != 1 ] || [ "$hierarchy" = 0 ] || [ -e "/sys/fs/cgroup/$name" ]; then continue; fi
-        all=$(awk -v h="$hierarchy" '$2 == h && $4 == 1 { printf "%s%s", sep, $1; sep = "," }' /proc/cgroups)
+    for all in $hierarchies; do
+        if [ -e "/sys/fs/cgroup/${all%%,*}" ]; then continue; fi
         mkdir -p "/sys/fs/cgroup/$all"
         if ! mountpoint -q "/sys/fs/cgroup/$all" && ! mount -t cgroup -o "$all" cgroup "/sys/fs/cgroup/$all"; then
             rmdir "/sys/fs/cgroup/$all"
             continue
         fi
-        [ "$name" = "$all" ] || ln -s "$all" "/sys/fs/cgroup/$name"
-    done </proc/cgroups
+        for name in $(echo "$all" | tr , ' '); do
+            [ "$name" = "$all" ] || ln -s "$all" "/sys/fs/cgroup/$name"
+        done
+    done
 fi
 mount --make-rshared /
 if ! iptables -w -n -L >/dev/null 2>&1 && iptables-legacy -w -n -L >/dev/null 2>&1; then
@@ -200,10 +200,30 @@ pub fn command(place: &Place, key: &str) -> Result<Process> {
         .args([place.log(), place.pid_file()])
         .args([ENTER, "engine"])
         .args([place.tree(key), place.run(), place.data()])
-        .args([place.bridge(), address])
+        .args([place.bridge(), address, hierarchies(&files::read("/proc/cgroups".into())?.unwrap_or_default())])
         .args(arguments(place, network::mtu()))
         .inherit(PROXY);
     Ok(process.env("SSL_CERT_FILE", "/run/xtask/ca.pem").env(MARK, place.cgroup()).deadline(deadlines::ENGINE_STARTING))
+}
+
+/// Returns the hierarchies of control groups (version 1) in /proc/cgroups, each by its controllers. A controller that nobody
+/// has mounted since the machine booted has hierarchy 0: it is mounted with those with which systemd mounts it.
+fn hierarchies(cgroups: &str) -> String {
+    let mut groups: Vec<(&str, Vec<&str>)> = Vec::new();
+    for line in cgroups.lines() {
+        let [name, hierarchy, _, "1"] = line.split('\t').collect::<Vec<_>>()[..] else { continue };
+        let group = match (hierarchy, name) {
+            ("0", "net_cls" | "net_prio") => "net",
+            ("0", "cpu" | "cpuacct") => "cpu",
+            ("0", _) => name,
+            _ => hierarchy,
+        };
+        match groups.iter_mut().find(|(other, _)| *other == group) {
+            Some((_, names)) => names.push(name),
+            None => groups.push((group, vec![name])),
+        }
+    }
+    groups.iter().map(|(_, names)| names.join(",")).collect::<Vec<_>>().join(" ")
 }
 
 /// What dockerd takes from a file alone: how much BuildKit may keep. Without it, each build adds to its cache for ever.
@@ -303,6 +323,17 @@ mod tests {
         assert!(only_loopback("# by systemd\nnameserver 127.0.0.53\noptions edns0\n"));
         assert!(!only_loopback("nameserver 127.0.0.1\nnameserver 10.0.0.2\n"));
         assert!(!only_loopback("search example.org\n"));
+    }
+
+    #[test]
+    fn hierarchies_that_nobody_has_mounted_are_mounted_as_well() {
+        let head = "#subsys_name\thierarchy\tnum_cgroups\tenabled\n";
+        let booted =
+            "cpu\t1\t9\t1\ncpuacct\t1\t9\t1\nnet_cls\t0\t1\t1\nperf_event\t0\t1\t1\nnet_prio\t0\t1\t1\nrdma\t0\t1\t0\n";
+        assert_eq!(hierarchies(&format!("{head}{booted}")), "cpu,cpuacct net_cls,net_prio perf_event");
+        let mounted = "cpu\t1\t9\t1\nnet_cls\t12\t9\t1\nnet_prio\t12\t9\t1\nhugetlb\t13\t9\t1\n";
+        assert_eq!(hierarchies(&format!("{head}{mounted}")), "cpu net_cls,net_prio hugetlb");
+        assert_eq!(hierarchies(""), "");
     }
 
     #[test]
