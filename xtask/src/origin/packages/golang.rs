@@ -19,10 +19,6 @@ const COMPILED: &str = "{{.ImportPath}}@{{with .Module}}{{.Version}}{{end}} {{.E
 /// How packages are compiled. Neither profiles nor debugging information: both cost time and serve nobody here.
 const FLAGS: [&str; 3] = ["-trimpath", "-pgo=off", "-gcflags=all=-dwarf=false"];
 
-/// In how many parts a large program is compiled. Until it ends, `go build` keeps a second copy of each package that it has
-/// compiled outside of Go's cache; one that a former part compiled is read from the cache.
-const PARTS: usize = 3;
-
 /// Where Go keeps what it fetches and compiles for us; removed when everything is made.
 #[derive(Clone, Debug)]
 pub struct Caches {
@@ -103,12 +99,6 @@ impl Caches {
         self.aim(list).cwd(self.work(name)).log(log).deadline(deadlines::GO_MODULES)
     }
 
-    /// Compiles `packages` of a program into Go's cache; prints each package as it begins.
-    pub fn build_part(&self, name: &str, packages: &[&str], log: &Utf8Path) -> Process {
-        let build = Process::new("go").args(["build", "-v"]).args(FLAGS).args(packages.iter().copied());
-        self.aim(build).cwd(self.work(name)).log(log).deadline(deadlines::GO_BUILD)
-    }
-
     /// Compiles the package to `out`; prints each package as it begins.
     pub fn build(&self, name: &str, go: &Go, out: &Utf8Path, log: &Utf8Path) -> Process {
         let ldflags = ["-s -w"].into_iter().chain(go.ldflags.iter().map(String::as_str)).collect::<Vec<_>>().join(" ");
@@ -125,15 +115,6 @@ impl Caches {
         let list = self.aim(list).cwd(self.work(name)).deadline(deadlines::GO_MODULES).read()?;
         unshared(&list, others, &self.dir.join("build")).try_for_each(files::remove)
     }
-}
-
-/// Returns all parts of a program but the last, which is what its own package still lacks then. `go list -deps` names a
-/// package after those it imports, so each part needs only itself and the parts before it. The standard library is left
-/// out: not all of it can be named.
-pub fn parts(packages: &[String]) -> Vec<Vec<&str>> {
-    let versioned = packages.iter().filter_map(|package| package.split_once('@')).filter(|(_, it)| !it.is_empty());
-    let paths: Vec<&str> = versioned.map(|(path, _)| path).collect();
-    paths.chunks(paths.len().div_ceil(PARTS).max(1)).take(PARTS - 1).map(<[_]>::to_vec).collect()
 }
 
 /// The files below `built` in a `list` by [`COMPILED`] whose packages `others` do not include.
@@ -196,15 +177,6 @@ mod tests {
     fn versions_are_read() {
         assert_eq!(parse_version("1.26.8"), Some((1, 26, 8)));
         assert_eq!(directive("module x\n\ngo 1.25\n"), Some((1, 25, 0)));
-    }
-
-    #[test]
-    fn a_large_program_is_compiled_in_parts_that_need_only_earlier_ones() {
-        let listed = ["unsafe@", "a/x@v1", "vendor/b@", "a/y@v1", "c@v2", "c/d@v2", "main@"].map(str::to_owned);
-        assert_eq!(parts(&listed), [["a/x", "a/y"], ["c", "c/d"]]);
-        let listed: Vec<String> = (0..10).map(|n| format!("p{n}@v1")).collect();
-        assert_eq!(parts(&listed).concat(), ["p0", "p1", "p2", "p3", "p4", "p5", "p6", "p7"]);
-        assert!(parts(&[]).is_empty());
     }
 
     #[test]

@@ -8,7 +8,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use serde_json::Value;
 
 use super::KEY_LABEL;
-use super::golang::{self, Caches};
+use super::golang::Caches;
 use super::manifest::{Artifact, Manifest};
 use super::progress::Progress;
 use super::schedule::{self, Job, Lane};
@@ -26,8 +26,7 @@ use crate::toolbox::{dir_of, own_minikube_home};
 
 /// The program that is all of Kubernetes.
 pub const KUBE: &str = "kube";
-/// Seconds of compiling from which on a program is compiled in parts, and its packages are worth the look for those that no
-/// later one shares.
+/// Seconds of compiling from which on a program's packages are worth the look for those that no later one shares.
 const LARGE: u64 = 60;
 /// The stage's name in reports.
 const STAGE: &str = "tools";
@@ -185,15 +184,12 @@ impl<'a> Maker<'a> {
         let log = self.log(artifact);
         let packages = self.packages().get(name).cloned().flatten().unwrap_or_default();
         self.progress.begins(name, &packages)?;
-        let parts = if go.seconds >= LARGE { golang::parts(&packages) } else { Vec::new() };
-        let parts = parts.iter().map(|part| self.caches.build_part(name, part, &log));
-        for build in parts.chain([self.caches.build(name, go, &new.join(name), &log)]) {
-            build.until(&self.project.stale).stream(|line| {
-                let package = self.progress.compiles(name, line);
-                self.at_work(&running, artifact, package.as_deref().unwrap_or(line));
-                whole.progress(self.progress.describe());
-            })?;
-        }
+        let build = self.caches.build(name, go, &new.join(name), &log);
+        build.until(&self.project.stale).stream(|line| {
+            let package = self.progress.compiles(name, line);
+            self.at_work(&running, artifact, package.as_deref().unwrap_or(line));
+            whole.progress(self.progress.describe());
+        })?;
         self.progress.is_compiled(name);
         self.packages().remove(name);
         if name == KUBE {
