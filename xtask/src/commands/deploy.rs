@@ -102,14 +102,22 @@ pub(crate) fn deploy(project: &Project, args: &Deploy, before_release: Option<Be
     }
     let credentials = credentials.ensure(project, &args.environment, mode)?;
     let world = preparation.bring_engine(mode)?;
-    Supply::run(project, &world, mode, &needs, |supply| {
+    let (tools, origin) = (&world.tools, world.origin.as_ref());
+    let for_look = world.tools_for_look(project)?;
+    let steps = match origin.is_there(&needs, &for_look.engine)? {
+        true => Vec::new(),
+        false => origin.plan(&needs, &tools.engine)?,
+    };
+    // What the engine has said of what it lacks will not be true any more.
+    let for_look = if steps.is_empty() { &for_look } else { tools };
+    Supply::run(project, &world, mode, &needs, steps, |supply| {
         if !create && !world.tools.has_kubectl()? && !cluster::publishes_port(&world.tools)? {
             // For the port-forward to a profile that publishes no port.
             let kubectl = world.origin.plan(&[Need::Tool(Tool::Kubectl)], &world.tools.engine)?;
             supply::bring(project, mode, kubectl)?;
         }
         std::thread::scope(|scope| {
-            let run = Run { project, args, start, credentials: &credentials, world: &world, supply };
+            let run = Run { project, args, start, credentials: &credentials, world: &world, for_look, supply };
             let early = supply.is_under_way().then(|| scope.spawn(move || supply.part(|| build_early(run))));
             supply.settle(stages(run, early, before_release))
         })
@@ -124,6 +132,8 @@ struct Run<'a> {
     start: Instant,
     credentials: &'a Credentials,
     world: &'a World,
+    /// The tools with which to look for the first time.
+    for_look: &'a Toolbox,
     supply: &'a Supply<'a>,
 }
 
@@ -139,12 +149,13 @@ fn build_early(Run { project, world, supply, .. }: Run<'_>) -> Result<Vec<Built>
 
 /// The stages after the tools stage, which may still be at work.
 fn stages(run: Run<'_>, early: Option<Early<'_>>, before_release: Option<BeforeRelease<'_>>) -> Result<()> {
-    let Run { project, args, start, credentials, world, supply } = run;
+    let Run { project, args, start, credentials, world, for_look, supply } = run;
     let mode = if args.dry_run { Mode::DryRun } else { Mode::Apply };
     let report = &project.report;
     let (tools, origin) = (&world.tools, world.origin.as_ref());
     supply.wait_for(&first_needs(project, credentials.embedded))?;
-    let mut facts = report.look("observe", "everything side by side", || Facts::look(project, world, credentials))?;
+    let look = || Facts::look(project, for_look, origin, credentials);
+    let mut facts = report.look("observe", "everything side by side", look)?;
     if facts.cluster.profile.state == State::Running {
         report.skipped("cluster", &format!("create cluster {}", tools.profile), "it runs");
     }
