@@ -21,7 +21,7 @@ use crate::stages::cluster::{self, State};
 use crate::stages::images::load::Wanted;
 use crate::stages::images::prune::{self, Builds};
 use crate::stages::images::{self, Built};
-use crate::stages::proof::{self, Evidence, Front, Proof, Way};
+use crate::stages::proof::{self, Evidence, Front, Way};
 use crate::stages::release::{self, Desired};
 use crate::stages::upgrade;
 use crate::supply::{self, Stale, Supply};
@@ -238,7 +238,19 @@ fn stages(run: Run<'_>, early: Option<Early<'_>>, before_release: Option<BeforeR
         let what = format!("helm upgrade {}", project.settings.chart.release);
         report.skipped("release", &what, "what is there is what was verified, and ready");
     }
-    steps += plan::apply(project, "release", mode, release_steps)?;
+    steps += std::thread::scope(|scope| {
+        // Beside the rollout, of which nothing needs them.
+        let is_due = changed > 0 && mode == Mode::Apply;
+        let forget = is_due.then(|| scope.spawn(|| forget_old_builds(project, tools, &live, &wanted)));
+        let applied = plan::apply(project, "release", mode, release_steps);
+        let forgotten =
+            forget.map(|forget| forget.join().unwrap_or_else(|_| bail!("the look for old builds panicked")));
+        // The deploy stands whatever becomes of them; the next one that changes something tries again.
+        if let (Ok(_), Some(Err(error))) = (&applied, forgotten) {
+            report.warn(format!("old builds could not be removed: {error:#}"));
+        }
+        applied
+    })?;
     let way = match mode {
         Mode::Apply => Some(Way::open(tools, &facts.cluster.profile)?),
         Mode::DryRun => None,
@@ -270,7 +282,7 @@ fn stages(run: Run<'_>, early: Option<Early<'_>>, before_release: Option<BeforeR
         return Ok(());
     };
 
-    let Applied { ids, evidence, builds } = applied;
+    let Applied { ids, evidence } = applied;
     let prove = || {
         let evidence = evidence.map_or_else(|| Evidence::take(tools, &way.address, 1), Ok)?;
         proof::prove(project, tools, &ids, &way.address, evidence)
@@ -283,18 +295,10 @@ fn stages(run: Run<'_>, early: Option<Early<'_>>, before_release: Option<BeforeR
     report.fact("workloads", output::workloads(&proof.snapshot));
     report.fact("database", credentials.database.as_str());
     if changed > 0 {
-        std::thread::scope(|scope| {
-            let forget = scope.spawn(|| forget_old_builds(project, tools, builds, &proof));
-            release::verified(tools, &run, &proof.snapshot, &desired, ids.clone(), names)?;
-            let builds = || forget.join().unwrap_or_else(|_| bail!("the look for old builds panicked"));
-            // The deploy is proven whatever becomes of these; the next one that changes something tries again.
-            for (what, result) in [("Secrets", release::remove_unused(tools)), ("builds", builds())] {
-                if let Err(error) = result {
-                    report.warn(format!("old {what} could not be removed: {error:#}"));
-                }
-            }
-            anyhow::Ok(())
-        })?;
+        release::verified(tools, &run, &proof.snapshot, &desired, ids.clone(), names)?;
+        if let Err(error) = release::remove_unused(tools) {
+            report.warn(format!("old Secrets could not be removed: {error:#}"));
+        }
     }
     if steps == 0 {
         report.ok("nothing changed: nothing was built, loaded or restarted");
@@ -307,14 +311,16 @@ fn stages(run: Run<'_>, early: Option<Early<'_>>, before_release: Option<BeforeR
     Ok(())
 }
 
-/// Removes those of `builds` that neither a kept revision nor the newest few are: content tags would pile up otherwise.
-fn forget_old_builds(project: &Project, tools: &Toolbox, builds: Option<Result<Builds>>, proof: &Proof) -> Result<()> {
-    let builds = builds.transpose()?.map_or_else(|| Builds::observe(tools), Ok)?;
+/// Removes builds that are neither `wanted`, nor of a revision that was kept when `live` was looked at, nor one of the
+/// newest few: content tags would pile up otherwise.
+fn forget_old_builds(project: &Project, tools: &Toolbox, live: &Live, wanted: &[Wanted]) -> Result<()> {
+    let builds = Builds::observe(tools)?;
     let names: Vec<&str> = project.settings.images.keys().map(String::as_str).collect();
-    let needed = release::images_of_revisions(&proof.snapshot)?;
+    let kept = live.release.snapshot.as_ref().map(release::images_of_revisions).transpose()?.unwrap_or_default();
+    let needed = wanted.iter().map(|image| image.reference.clone()).chain(kept).collect();
     let needed_by_all = prune::needed_by_profiles(&project.cache, &tools.profile, &needed)?;
     let mut steps = builds.engine.steps(&tools.engine, &names, prune::KEEP, &needed_by_all);
-    steps.extend(builds.node_steps(&proof.nodes, &names, &needed)?);
+    steps.extend(builds.node_steps(&live.nodes(), &names, &needed)?);
     if steps.is_empty() {
         return Ok(());
     }

@@ -10,8 +10,7 @@ use crate::origin::Origin;
 use crate::project::Project;
 use crate::stages::cluster::{self, ApiServer, Ingress, State};
 use crate::stages::images::load::{self, Wanted};
-use crate::stages::images::node::{Node, Stock};
-use crate::stages::images::prune::Builds;
+use crate::stages::images::node::{Images, Node, Stock};
 use crate::stages::images::{Seen, build, ids};
 use crate::stages::proof::Evidence;
 use crate::stages::release;
@@ -48,12 +47,7 @@ pub struct Live {
 
 impl Facts {
     /// Looks at everything. The cluster is asked only after its kube entry has been proven ours.
-    pub fn look(
-        project: &Project,
-        tools: &Toolbox,
-        origin: &dyn Origin,
-        credentials: &Credentials,
-    ) -> Result<Self> {
+    pub fn look(project: &Project, tools: &Toolbox, origin: &dyn Origin, credentials: &Credentials) -> Result<Self> {
         Self::gather(project, tools, origin, credentials, || build::observe(project, &tools.engine, origin))
     }
 
@@ -102,10 +96,14 @@ impl Live {
         Self { ingress: Ingress::default(), release: release::Observed::default(), postgres: None, stocks }
     }
 
+    /// The images of each node by every name that a pod's status may call them.
+    pub fn nodes(&self) -> BTreeMap<String, Images> {
+        self.stocks.iter().map(|(node, stock)| (node.name.clone(), stock.names.clone())).collect()
+    }
+
     /// What the proof needs of it; `None` if there is no namespace.
     pub fn evidence(&self) -> Option<Evidence> {
-        let nodes = self.stocks.iter().map(|(node, stock)| (node.name.clone(), stock.names.clone())).collect();
-        Some(Evidence { snapshot: self.release.snapshot.clone()?, nodes, answers: None })
+        Some(Evidence { snapshot: self.release.snapshot.clone()?, nodes: self.nodes(), answers: None })
     }
 }
 
@@ -115,26 +113,19 @@ pub struct Applied {
     pub ids: BTreeMap<String, String>,
     /// What the proof is made from; `None`: there is no namespace.
     pub evidence: Option<Evidence>,
-    /// The builds that engine and nodes hold, old ones among them; `None`: nothing was done, so none has become old.
-    pub builds: Option<Result<Builds>>,
 }
 
 impl Applied {
     /// Where nothing was done, what the decision was made from is proof enough of all but the routes.
     pub fn unchanged(wanted: &[Wanted], live: &Live) -> Self {
         let ids = wanted.iter().filter_map(|image| Some((image.reference.clone(), image.id.clone()?))).collect();
-        Self { ids, evidence: live.evidence(), builds: None }
+        Self { ids, evidence: live.evidence() }
     }
 
     /// Looks at everything; `address` is where a user would go.
     pub fn look(project: &Project, tools: &Toolbox, wanted: &[Wanted], address: &str) -> Result<Self> {
-        std::thread::scope(|scope| {
-            let builds = scope.spawn(|| Builds::observe(tools));
-            let evidence = Evidence::take(tools, address, REQUESTS)?;
-            let builds = builds.join().unwrap_or_else(|_| panicked());
-            let ids = ids::of_loaded(project, wanted)?;
-            Ok(Self { ids, evidence: Some(evidence), builds: Some(builds) })
-        })
+        let evidence = Evidence::take(tools, address, REQUESTS)?;
+        Ok(Self { ids: ids::of_loaded(project, wanted)?, evidence: Some(evidence) })
     }
 }
 
