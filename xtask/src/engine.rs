@@ -155,7 +155,8 @@ impl Engine {
             // Of networks, newer engines say so in other words.
             let missing = [format!("no such {noun}"), format!("network {} not found", name.to_lowercase())];
             let is_missing = |line: &str| missing.iter().any(|missing| line.to_lowercase().contains(missing));
-            said.lines().any(|line| is_missing(line) && line.split(' ').any(|word| word == name.as_str()))
+            said.lines()
+                .any(|line| is_missing(line) && line.split([' ', '"']).any(|word| word.trim_end_matches(':') == **name))
         };
         let absent: Vec<String> = names.iter().filter(is_absent).cloned().collect();
         let others = said.lines().filter(|line| !line.trim().is_empty()).count() > absent.len();
@@ -307,6 +308,20 @@ mod tests {
         }
         let absent = Engine { empty: true, client: "/nonexistent".into(), ..Engine::system() };
         assert!(absent.image_ids(&names).unwrap().is_empty(), "an engine that is yet to be made holds nothing");
+    }
+
+    #[test]
+    fn a_name_is_absent_in_each_of_the_engines_ways_to_say_so() {
+        for (noun, words) in [
+            ("volume", "Error response from daemon: get todo: no such volume"),
+            ("network", "Error response from daemon: network todo not found"),
+            ("container", "Error response from daemon: No such container: todo"),
+        ] {
+            let dir = tempfile::tempdir().unwrap();
+            let engine = engine(&dir, &format!("echo '{words}' >&2; exit 1"));
+            assert!(engine.inspect_one(noun, "todo").unwrap().is_none(), "{words}");
+            assert!(engine.inspect_one(noun, "tod").is_err(), "{words}");
+        }
     }
 
     #[test]
