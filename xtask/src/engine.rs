@@ -11,10 +11,12 @@ pub mod stop;
 pub mod stored;
 pub mod tree;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Result;
 use camino::Utf8PathBuf;
+use serde_json::Value;
 
 use crate::clock;
 use crate::deadlines;
@@ -57,12 +59,14 @@ pub struct Engine {
     pub empty: bool,
     /// Its /var/lib/docker, where that can be read: the private engine's.
     pub data: Option<Utf8PathBuf>,
+    /// What it has said already; see [`Engine::asked_for`].
+    pub(crate) answers: Option<Arc<Mutex<Answers>>>,
 }
 
 impl Engine {
     /// The user's own engine, as their `docker` reaches it.
     pub fn system() -> Self {
-        Self { client: "docker".into(), envs: Vec::new(), private: false, empty: false, data: None }
+        Self { client: "docker".into(), envs: Vec::new(), private: false, empty: false, data: None, answers: None }
     }
 
     /// The private engine of the cache that `place` describes.
@@ -75,7 +79,8 @@ impl Engine {
             ("PATH", format!("{}:{path}", place.bin())),
         ];
         let envs = set.map(|(name, value)| (name.to_owned(), value)).into();
-        Self { client: place.client(), envs, private: true, empty: false, data: Some(place.data()) }
+        let data = Some(place.data());
+        Self { client: place.client(), envs, private: true, empty: false, data, answers: None }
     }
 
     /// A `docker` command aimed at this engine.
@@ -91,7 +96,8 @@ impl Engine {
 
     /// The machine that the engine runs on. Its containers see all of it, whatever their own limits are.
     pub fn machine(&self) -> Result<EngineMachine> {
-        let info = self.docker().args(["info", "--format", INFO]).deadline(deadlines::ENGINE_QUESTION).read();
+        let info =
+            self.docker().args(["info", "--format", INFO]).question().deadline(deadlines::ENGINE_QUESTION).read();
         let unknown = |words: String| {
             Failure::new(Class::Machine, format!("the Docker Engine does not say how large its machine is: {words}"))
                 .help("see whether the engine answers: cargo xtask doctor")
@@ -118,15 +124,29 @@ impl Engine {
         }
     }
 
-    /// Asks `docker <noun> inspect` about `names`; without a `format` it prints a JSON array. A name is absent only if the
-    /// engine says "no such <noun>" of it; whatever else it says is an error.
-    pub fn inspect(&self, noun: &str, format: &str, names: &[String]) -> Result<Inspected> {
+    /// This engine with what it says now of the containers and images `names`, asked by one call. A look that asks for
+    /// them one after another gets its answers from that. Steps must not: they want to know what is there when they run.
+    pub fn asked_for(&self, names: &[String]) -> Result<Self> {
+        let answers = Answers { names: names.iter().cloned().collect(), found: self.ask(None, names)?.found };
+        Ok(Self { answers: Some(Arc::new(Mutex::new(answers))), ..self.clone() })
+    }
+
+    /// Asks for the objects `names` of the kind `noun`: `container`, `image`, `network` or `volume`. A name is absent only
+    /// if the engine says "no such <noun>" of it; whatever else it says is an error.
+    pub fn inspect(&self, noun: &str, names: &[String]) -> Result<Inspected> {
+        let known = self.answers.as_ref().and_then(|answers| lock(answers).give(noun, names));
+        known.map_or_else(|| self.ask(Some(noun), names), Ok)
+    }
+
+    /// Without a `noun`, a name stands for a container or, where there is none, for an image.
+    fn ask(&self, noun: Option<&str>, names: &[String]) -> Result<Inspected> {
         if self.empty || names.is_empty() {
-            return Ok(Inspected { text: String::new(), absent: names.to_vec() });
+            return Ok(Inspected { found: Vec::new(), absent: names.to_vec() });
         }
-        let format = if format.is_empty() { [].as_slice() } else { &["--format", format] };
-        let inspect = self.docker().args([noun, "inspect"]).args(format.iter().copied()).args(names.iter().cloned());
+        let inspect = self.docker().args(noun).args(["inspect", "--format", "{{json .}}"]).args(names.iter().cloned());
+        let noun = noun.unwrap_or("object");
         let output = inspect
+            .question()
             .deadline(deadlines::ENGINE_QUESTION)
             .output()
             .map_err(|error| unknown(noun, names, &error.to_string()))?;
@@ -135,7 +155,8 @@ impl Engine {
             // Of networks, newer engines say so in other words.
             let missing = [format!("no such {noun}"), format!("network {} not found", name.to_lowercase())];
             let is_missing = |line: &str| missing.iter().any(|missing| line.to_lowercase().contains(missing));
-            said.lines().any(|line| is_missing(line) && line.contains(name.as_str()))
+            said.lines()
+                .any(|line| is_missing(line) && line.split([' ', '"']).any(|word| word.trim_end_matches(':') == **name))
         };
         let absent: Vec<String> = names.iter().filter(is_absent).cloned().collect();
         let others = said.lines().filter(|line| !line.trim().is_empty()).count() > absent.len();
@@ -143,19 +164,20 @@ impl Engine {
             let words = if said.trim().is_empty() { output.status.to_string() } else { said.trim().to_owned() };
             return Err(unknown(noun, names, &words));
         }
-        Ok(Inspected { text: text.into_owned(), absent })
+        let lines = text.lines().filter(|line| !line.trim().is_empty());
+        let found: Vec<Value> = lines
+            .map(|line| serde_json::from_str(line).map_err(|_| unknown(noun, names, &format!("it printed `{line}`"))))
+            .collect::<Result<_>>()?;
+        if found.len() + absent.len() != names.len() {
+            let words = format!("it printed {} objects and named {} absent", found.len(), absent.len());
+            return Err(unknown(noun, names, &words));
+        }
+        Ok(Inspected { found, absent })
     }
 
-    /// What `format` shows of the one object called `name`; `None`: the engine says that there is none.
-    pub fn inspect_one(&self, noun: &str, format: &str, name: &str) -> Result<Option<String>> {
-        let names = [name.to_owned()];
-        let inspected = self.inspect(noun, format, &names)?;
-        let text = inspected.text.trim();
-        match inspected.absent.is_empty() {
-            false => Ok(None),
-            true if text.is_empty() => Err(unknown(noun, &names, "it printed nothing")),
-            true => Ok(Some(text.to_owned())),
-        }
+    /// The one object called `name`; `None`: the engine says that there is none.
+    pub fn inspect_one(&self, noun: &str, name: &str) -> Result<Option<Value>> {
+        Ok(self.inspect(noun, &[name.to_owned()])?.found.pop())
     }
 
     /// The image ID (config digest) under `reference`; `None`: the engine does not have it.
@@ -165,29 +187,68 @@ impl Engine {
 
     /// `name@sha256:…` under which a registry has the image that the engine calls `reference`, if it is from one.
     pub fn registry_digest(&self, reference: &str) -> Result<Option<String>> {
-        let digests = self.inspect("image", "{{join .RepoDigests \" \"}}", &[reference.to_owned()])?.text;
-        Ok(digests.split_whitespace().find(|digest| digest.contains("@sha256:")).map(str::to_owned))
+        let image = self.inspect_one("image", reference)?.unwrap_or_default();
+        let digests = image["RepoDigests"].as_array().into_iter().flatten().filter_map(Value::as_str);
+        Ok(digests.map(str::to_owned).find(|digest| digest.contains("@sha256:")))
     }
 
     /// When `reference` was last given to an image in this engine, in seconds since 1970, if the engine knows.
     pub fn tagged_at(&self, reference: &str) -> Result<Option<u64>> {
-        let time = self.inspect_one("image", "{{json .Metadata.LastTagTime}}", reference)?;
-        Ok(time.and_then(|time| clock::parse(time.trim_matches('"'))))
+        let image = self.inspect_one("image", reference)?.unwrap_or_default();
+        Ok(image.pointer("/Metadata/LastTagTime").and_then(Value::as_str).and_then(clock::parse))
     }
 
     /// The image IDs of those of `references` (names with tags) that the engine has, by one call.
     pub fn image_ids(&self, references: &[String]) -> Result<BTreeMap<String, String>> {
-        let inspected = self.inspect("image", "{{.Id}}{{range .RepoTags}} {{.}}{{end}}", references)?;
-        let lines = inspected.text.lines().filter_map(|line| line.split_once(' '));
-        let pairs = lines.flat_map(|(id, tags)| tags.split(' ').map(move |tag| (tag.to_owned(), id.to_owned())));
-        let ids: BTreeMap<String, String> = pairs.filter(|(tag, _)| references.contains(tag)).collect();
+        let inspected = self.inspect("image", references)?;
+        let id = |name: &String| inspected.found.iter().find(|image| has_tag(image, name))?["Id"].as_str();
+        let ids: BTreeMap<String, String> =
+            references.iter().filter_map(|name| Some((name.clone(), id(name)?.to_owned()))).collect();
         let answered = |name: &String| ids.contains_key(name) || inspected.absent.contains(name);
         if let Some(name) = references.iter().find(|name| !answered(name)) {
-            let words = format!("it answered with something else: `{}`", inspected.text.trim());
-            return Err(unknown("image", std::slice::from_ref(name), &words));
+            return Err(unknown("image", std::slice::from_ref(name), "it answered with something else"));
         }
         Ok(ids)
     }
+}
+
+/// What an engine said at one moment of the containers and images `names`.
+#[derive(Debug)]
+pub(crate) struct Answers {
+    names: BTreeSet<String>,
+    found: Vec<Value>,
+}
+
+impl Answers {
+    /// What it said of `names`, if it was asked for all of them. What is known of a container is given once: who asks
+    /// again waits for a change.
+    fn give(&mut self, noun: &str, names: &[String]) -> Option<Inspected> {
+        if !["container", "image"].contains(&noun) || !names.iter().all(|name| self.names.contains(name)) {
+            return None;
+        }
+        let is_called = |object: &Value, name: &str| match noun {
+            "image" => has_tag(object, name),
+            _ => object["State"].is_object() && object["Name"] == format!("/{name}"),
+        };
+        let called = |name: &String| self.found.iter().find(|object| is_called(object, name)).cloned();
+        let (found, absent): (Vec<_>, Vec<_>) =
+            names.iter().map(|name| (name, called(name))).partition(|(_, object)| object.is_some());
+        if noun == "container" {
+            self.names.retain(|name| !names.contains(name));
+        }
+        Some(Inspected {
+            found: found.into_iter().filter_map(|(_, object)| object).collect(),
+            absent: absent.into_iter().map(|(name, _)| name.clone()).collect(),
+        })
+    }
+}
+
+fn lock(answers: &Mutex<Answers>) -> std::sync::MutexGuard<'_, Answers> {
+    answers.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn has_tag(image: &Value, name: &str) -> bool {
+    image["RepoTags"].as_array().is_some_and(|tags| tags.iter().any(|tag| tag == name))
 }
 
 /// The error where the engine did not say whether `names` exist.
@@ -200,8 +261,8 @@ fn unknown(noun: &str, names: &[String], words: &str) -> anyhow::Error {
 /// What `docker inspect` said.
 #[derive(Debug)]
 pub struct Inspected {
-    /// What it printed about the objects that exist.
-    pub text: String,
+    /// The objects that exist.
+    pub found: Vec<Value>,
     /// The names of which it said that there is no such object.
     pub absent: Vec<String>,
 }
@@ -226,16 +287,19 @@ mod tests {
             engine(&dir, script).image_ids(&names).map(|ids| ids.into_keys().collect::<Vec<_>>())
         };
         let missing = "echo 'Error response from daemon: No such image: b:1' >&2; exit 1";
-        assert_eq!(ask("echo sha256:aa a:1 a:2; echo sha256:bb b:1").unwrap(), names);
-        assert_eq!(ask(&format!("echo sha256:aa a:1; {missing}")).unwrap(), ["a:1"]);
+        let image = |tags: &str| format!(r#"echo '{{"Id": "sha256:aa", "RepoTags": [{tags}]}}'"#);
+        let (a, b) = (image(r#""a:1", "a:2""#), image(r#""b:1""#));
+        assert_eq!(ask(&format!("{a}; {b}")).unwrap(), names);
+        assert_eq!(ask(&format!("{a}; {missing}")).unwrap(), ["a:1"]);
         let unknown = [
             "exit 1",
             "echo 'Cannot connect to the Docker daemon' >&2; exit 1",
             // One of two is told; the other one is not.
-            "echo sha256:aa a:1",
-            "echo sha256:aa a:1; echo 'context deadline exceeded' >&2; exit 1",
-            &format!("echo sha256:aa a:1; echo 'connection reset' >&2; {missing}"),
-            "echo garbage",
+            &a,
+            &format!("{a}; {a}"),
+            &format!("{a}; echo 'context deadline exceeded' >&2; exit 1"),
+            &format!("{a}; echo 'connection reset' >&2; {missing}"),
+            "echo garbage; echo garbage",
         ];
         for script in unknown {
             let error = ask(script).unwrap_err();
@@ -244,5 +308,41 @@ mod tests {
         }
         let absent = Engine { empty: true, client: "/nonexistent".into(), ..Engine::system() };
         assert!(absent.image_ids(&names).unwrap().is_empty(), "an engine that is yet to be made holds nothing");
+    }
+
+    #[test]
+    fn a_name_is_absent_in_each_of_the_engines_ways_to_say_so() {
+        for (noun, words) in [
+            ("volume", "Error response from daemon: get todo: no such volume"),
+            ("network", "Error response from daemon: network todo not found"),
+            ("container", "Error response from daemon: No such container: todo"),
+        ] {
+            let dir = tempfile::tempdir().unwrap();
+            let engine = engine(&dir, &format!("echo '{words}' >&2; exit 1"));
+            assert!(engine.inspect_one(noun, "todo").unwrap().is_none(), "{words}");
+            assert!(engine.inspect_one(noun, "tod").is_err(), "{words}");
+        }
+    }
+
+    #[test]
+    fn what_was_asked_ahead_is_not_asked_again_but_for_a_container_that_may_change() {
+        let dir = tempfile::tempdir().unwrap();
+        let calls = dir.path().join("calls");
+        let (node, image) = (r#"{"Name": "/todo", "State": {}}"#, r#"{"Id": "sha256:aa", "RepoTags": ["todo-a:1"]}"#);
+        // The name of the absent image begins with that of the container, which is there.
+        let script = format!(
+            "echo \"$*\" >>{}; echo '{node}'; case $1 in inspect) echo '{image}'; \
+             echo 'Error: No such object: todo-b:1' >&2; exit 1 ;; esac",
+            calls.display()
+        );
+        let names = ["todo", "todo-a:1", "todo-b:1"].map(str::to_owned);
+        let engine = engine(&dir, &script).asked_for(&names).unwrap();
+        for _ in 0..2 {
+            assert_eq!(engine.image_ids(&names[1..]).unwrap().into_keys().collect::<Vec<_>>(), ["todo-a:1"]);
+        }
+        assert!(engine.inspect_one("container", "todo").unwrap().is_some());
+        assert_eq!(std::fs::read_to_string(&calls).unwrap().lines().count(), 1);
+        assert!(engine.inspect_one("container", "todo").unwrap().is_some());
+        assert_eq!(std::fs::read_to_string(&calls).unwrap().lines().count(), 2);
     }
 }

@@ -29,28 +29,22 @@ pub fn aim(process: Process, dir: &Utf8Path) -> Process {
 
 /// Whether `dir` lies in the work tree of a repository. Without a git there is none to be read.
 pub fn in_work_tree(dir: &Utf8Path) -> Result<bool> {
-    let ask = git(dir).args(["rev-parse", "--is-inside-work-tree"]);
-    let output = match ask.output() {
+    Ok(ask(dir, &["rev-parse", "--show-prefix"])?.is_some())
+}
+
+/// What git prints in `dir`; `None`: it is in no work tree, or there is no git.
+fn ask(dir: &Utf8Path, args: &[&str]) -> Result<Option<String>> {
+    let output = match git(dir).args(args.iter().copied()).question().output() {
         Err(error) if error.root_cause().downcast_ref().map(std::io::Error::kind) == Some(ErrorKind::NotFound) => {
-            return Ok(false);
+            return Ok(None);
         }
         output => output?,
     };
     let said = String::from_utf8_lossy(&output.stderr);
     match output.status.success() {
-        true => Ok(output.stdout.trim_ascii() == b"true"),
-        false if said.contains("not a git repository") => Ok(false),
+        true => Ok(Some(String::from_utf8_lossy(&output.stdout).into_owned())),
+        false if ["not a git repository", "must be run in a work tree"].iter().any(|no| said.contains(no)) => Ok(None),
         false => Err(unknown(dir, said.trim())),
-    }
-}
-
-/// Whether git says yes (exit code 0) or no (1); anything else is no answer.
-fn says_yes(dir: &Utf8Path, args: &[&str]) -> Result<bool> {
-    let output = git(dir).args(args.iter().copied()).output()?;
-    match output.status.code() {
-        Some(0) => Ok(true),
-        Some(1) => Ok(false),
-        _ => Err(unknown(dir, String::from_utf8_lossy(&output.stderr).trim())),
     }
 }
 
@@ -77,14 +71,13 @@ pub enum Standing {
 pub fn standing(file: &Utf8Path) -> Result<Standing> {
     let dir = file.parent().filter(|dir| !dir.as_str().is_empty()).unwrap_or(Utf8Path::new("."));
     let name = file.file_name().unwrap_or_default();
-    Ok(if !in_work_tree(dir)? {
-        Standing::NoRepository
-    } else if says_yes(dir, &["ls-files", "--error-unmatch", "--", name])? {
-        Standing::Tracked
-    } else if says_yes(dir, &["check-ignore", "--quiet", "--", name])? {
-        Standing::Ignored
-    } else {
-        Standing::Exposed
+    // `H .env`: in the index; `? .env`: neither there nor ignored.
+    let listed = ask(dir, &["ls-files", "-t", "--cached", "--others", "--exclude-standard", "--", name])?;
+    Ok(match listed.as_deref().map(str::trim_start) {
+        None => Standing::NoRepository,
+        Some("") => Standing::Ignored,
+        Some(line) if line.starts_with('?') => Standing::Exposed,
+        Some(_) => Standing::Tracked,
     })
 }
 

@@ -60,6 +60,7 @@ pub struct Process {
     again_if: Option<fn(&Output) -> bool>,
     stderr_shown: bool,
     until: Option<Arc<AtomicBool>>,
+    is_question: bool,
 }
 
 impl Process {
@@ -77,6 +78,7 @@ impl Process {
             again_if: None,
             stderr_shown: false,
             until: None,
+            is_question: false,
         }
     }
 
@@ -138,6 +140,12 @@ impl Process {
     /// Ends the whole process group once `flag` is set.
     pub fn until(mut self, flag: &Arc<AtomicBool>) -> Self {
         self.until = Some(flag.clone());
+        self
+    }
+
+    /// Marks a command that changes nothing: the guardian need not be started for it unless it takes long.
+    pub fn question(mut self) -> Self {
+        self.is_question = true;
         self
     }
 
@@ -205,7 +213,7 @@ impl Process {
         let expression = self.expression()?.stdout_capture().unchecked();
         let expression = if self.stderr_shown { expression } else { expression.stderr_capture() };
         let handle = expression.start().with_context(|| self.cannot_start())?;
-        let guard = watchdog::watch(&handle.pids(), self.deadline.time(), self.until.as_ref());
+        let guard = watchdog::watch(&handle.pids(), self);
         let output = handle.wait().with_context(|| format!("waiting for `{self}`"))?.clone();
         let expired = guard.expired();
         self.record(&output)?;
@@ -218,7 +226,7 @@ impl Process {
     /// Runs a command that must succeed and hands each line of both outputs to `each` as it appears.
     pub fn stream(&self, mut each: impl FnMut(&str)) -> Result<()> {
         let handle = self.expression()?.stderr_to_stdout().unchecked().reader().with_context(|| self.cannot_start())?;
-        let guard = watchdog::watch(&handle.pids(), self.deadline.time(), self.until.as_ref());
+        let guard = watchdog::watch(&handle.pids(), self);
         // Written as it comes: the log of a command that takes minutes is read while it runs.
         let mut log = self.open_log()?;
         let mut lines = Vec::new();
@@ -264,7 +272,7 @@ impl Process {
             None => self.expression()?,
         };
         let reader = expression.stderr_capture().unchecked().reader().with_context(|| self.cannot_start())?;
-        let guard = watchdog::watch(&reader.pids(), self.deadline.time(), self.until.as_ref());
+        let guard = watchdog::watch(&reader.pids(), self);
         Ok(Piped { process: self.clone(), reader, guard })
     }
 

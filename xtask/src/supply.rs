@@ -38,17 +38,17 @@ pub struct Supply<'a> {
 }
 
 impl<'a> Supply<'a> {
-    /// Brings `needs`, the first ones first, and runs `stages` meanwhile. If nothing is missing, or there is no cluster to
+    /// Brings `needs` by `steps`, the first ones first, and runs `stages` meanwhile. If nothing is missing, or there is no cluster to
     /// be made, everything is brought before.
     pub fn run<T>(
         project: &'a Project,
         world: &'a World,
         mode: Mode,
         needs: &[Need],
+        steps: Vec<Step<'_>>,
         stages: impl FnOnce(&Self) -> Result<T>,
     ) -> Result<T> {
         let engine = &world.tools.engine;
-        let steps = world.origin.plan(needs, engine)?;
         let supply = Self::new(project, |needs| world.origin.is_there(needs, engine));
         if mode == Mode::DryRun || steps.is_empty() || !needs.contains(&Need::Cluster) {
             bring(project, mode, steps)?;

@@ -1,5 +1,7 @@
 //! Engine, origin and tools, put together once a run.
 
+use std::collections::BTreeSet;
+
 use anyhow::Result;
 
 use crate::engine::Engine;
@@ -9,6 +11,7 @@ use crate::plan::{self, Mode};
 use crate::process::Process;
 use crate::project::Project;
 use crate::stages::cluster;
+use crate::stages::images::build;
 use crate::stages::machine::{self, NodeSize};
 use crate::toolbox::Toolbox;
 
@@ -98,6 +101,20 @@ pub struct World {
 }
 
 impl World {
+    /// The tools for a look: by one call, the engine has been asked for the node and for all images that a deploy needs.
+    pub fn tools_for_look(&self, project: &Project) -> Result<Toolbox> {
+        let settings = &project.settings;
+        let images = settings.bases().chain([&settings.database.image, &settings.cluster.ingress_image]);
+        let names: BTreeSet<String> = [self.tools.profile.clone()]
+            .into_iter()
+            .chain(images.cloned().chain(self.origin.roots()).map(|image| self.origin.image(&image)))
+            .chain(build::expected(project))
+            .collect();
+        let mut tools = self.tools.clone();
+        tools.engine = tools.engine.asked_for(&names.into_iter().collect::<Vec<_>>())?;
+        Ok(tools)
+    }
+
     /// Brings engine and tools for `needs`: the stages machine and tools.
     pub fn bring(project: &Project, mode: Mode, needs: &[Need]) -> Result<Self> {
         let preparation = Preparation::new(project, needs)?;

@@ -64,8 +64,8 @@ pub fn stop_and_start(bed: &Bed) -> Result<()> {
     };
     let recorded = size()?;
     run("stop", 0, &["of memory are free again", "cargo xtask start"])?;
-    let status = bed.tools()?.engine.inspect_one("container", "{{.State.Status}}", &bed.profile)?;
-    ensure!(status.as_deref() == Some("exited"), "the node is {status:?}");
+    let node = bed.tools()?.engine.inspect_one("container", &bed.profile)?.unwrap_or_default();
+    ensure!(node["State"]["Status"] == "exited", "the node is {}", node["State"]["Status"]);
     run("stop", 0, &["is stopped already"])?;
     run("status", 5, &["is stopped; its data is kept", "cargo xtask start"])?;
     run("start", 0, &["runs again; the application answers at http://localhost:"])?;

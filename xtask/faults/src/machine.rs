@@ -105,8 +105,8 @@ pub fn digest(bytes: &[u8]) -> String {
 fn container(status: &str, around: &Surroundings) -> serde_json::Value {
     let bound = |port: u16| json!([{"HostIp": "127.0.0.1", "HostPort": port.to_string()}]);
     let live = if status == "running" { json!({"8443/tcp": bound(around.proxy)}) } else { json!({}) };
-    json!([{"Name": "/todo", "State": {"Status": status, "Running": status == "running"},
+    json!({"Name": "/todo", "State": {"Status": status, "Running": status == "running"},
         "Config": {"Labels": {"created_by.minikube.sigs.k8s.io": "true"}},
         "NetworkSettings": {"Ports": live},
-        "HostConfig": {"PortBindings": {"80/tcp": bound(around.published)}}}])
+        "HostConfig": {"PortBindings": {"80/tcp": bound(around.published)}}})
 }

@@ -111,6 +111,9 @@ impl World {
         std::fs::write(root.join(".env"), "AUTH_SECRET=not-a-secret-0123456789abcdef0123456789\n")?;
         std::fs::set_permissions(root.join(".env"), std::fs::Permissions::from_mode(0o600))?;
         std::fs::write(folder.join("cache/origin"), "release")?;
+        // No JSON: only the client itself can tell where it goes.
+        std::fs::create_dir_all(folder.join("home/.docker"))?;
+        std::fs::write(folder.join("home/.docker/config.json"), "{")?;
         let pki = Pki::generate()?;
         let servers = Servers::start(programs, &folder.join("servers"), &pki)?;
         let ledger = Ledger::new(setting.gate.clone());

@@ -21,7 +21,7 @@ use crate::stages::cluster::{self, State};
 use crate::stages::images::load::Wanted;
 use crate::stages::images::prune::{self, Builds};
 use crate::stages::images::{self, Built};
-use crate::stages::proof::{self, Evidence, Front, Proof, Way};
+use crate::stages::proof::{self, Evidence, Front, Way};
 use crate::stages::release::{self, Desired};
 use crate::stages::upgrade;
 use crate::supply::{self, Stale, Supply};
@@ -102,14 +102,22 @@ pub(crate) fn deploy(project: &Project, args: &Deploy, before_release: Option<Be
     }
     let credentials = credentials.ensure(project, &args.environment, mode)?;
     let world = preparation.bring_engine(mode)?;
-    Supply::run(project, &world, mode, &needs, |supply| {
+    let (tools, origin) = (&world.tools, world.origin.as_ref());
+    let for_look = world.tools_for_look(project)?;
+    let steps = match origin.is_there(&needs, &for_look.engine)? {
+        true => Vec::new(),
+        false => origin.plan(&needs, &tools.engine)?,
+    };
+    // What the engine has said of what it lacks will not be true any more.
+    let for_look = if steps.is_empty() { &for_look } else { tools };
+    Supply::run(project, &world, mode, &needs, steps, |supply| {
         if !create && !world.tools.has_kubectl()? && !cluster::publishes_port(&world.tools)? {
             // For the port-forward to a profile that publishes no port.
             let kubectl = world.origin.plan(&[Need::Tool(Tool::Kubectl)], &world.tools.engine)?;
             supply::bring(project, mode, kubectl)?;
         }
         std::thread::scope(|scope| {
-            let run = Run { project, args, start, credentials: &credentials, world: &world, supply };
+            let run = Run { project, args, start, credentials: &credentials, world: &world, for_look, supply };
             let early = supply.is_under_way().then(|| scope.spawn(move || supply.part(|| build_early(run))));
             supply.settle(stages(run, early, before_release))
         })
@@ -124,6 +132,8 @@ struct Run<'a> {
     start: Instant,
     credentials: &'a Credentials,
     world: &'a World,
+    /// The tools with which to look for the first time.
+    for_look: &'a Toolbox,
     supply: &'a Supply<'a>,
 }
 
@@ -139,12 +149,13 @@ fn build_early(Run { project, world, supply, .. }: Run<'_>) -> Result<Vec<Built>
 
 /// The stages after the tools stage, which may still be at work.
 fn stages(run: Run<'_>, early: Option<Early<'_>>, before_release: Option<BeforeRelease<'_>>) -> Result<()> {
-    let Run { project, args, start, credentials, world, supply } = run;
+    let Run { project, args, start, credentials, world, for_look, supply } = run;
     let mode = if args.dry_run { Mode::DryRun } else { Mode::Apply };
     let report = &project.report;
     let (tools, origin) = (&world.tools, world.origin.as_ref());
     supply.wait_for(&first_needs(project, credentials.embedded))?;
-    let mut facts = report.look("observe", "everything side by side", || Facts::look(project, world, credentials))?;
+    let look = || Facts::look(project, for_look, origin, credentials);
+    let mut facts = report.look("observe", "everything side by side", look)?;
     if facts.cluster.profile.state == State::Running {
         report.skipped("cluster", &format!("create cluster {}", tools.profile), "it runs");
     }
@@ -227,7 +238,19 @@ fn stages(run: Run<'_>, early: Option<Early<'_>>, before_release: Option<BeforeR
         let what = format!("helm upgrade {}", project.settings.chart.release);
         report.skipped("release", &what, "what is there is what was verified, and ready");
     }
-    steps += plan::apply(project, "release", mode, release_steps)?;
+    steps += std::thread::scope(|scope| {
+        // Beside the rollout, of which nothing needs them.
+        let is_due = changed > 0 && mode == Mode::Apply;
+        let forget = is_due.then(|| scope.spawn(|| forget_old_builds(project, tools, &live, &wanted)));
+        let applied = plan::apply(project, "release", mode, release_steps);
+        let forgotten =
+            forget.map(|forget| forget.join().unwrap_or_else(|_| bail!("the look for old builds panicked")));
+        // The deploy stands whatever becomes of them; the next one that changes something tries again.
+        if let (Ok(_), Some(Err(error))) = (&applied, forgotten) {
+            report.warn(format!("old builds could not be removed: {error:#}"));
+        }
+        applied
+    })?;
     let way = match mode {
         Mode::Apply => Some(Way::open(tools, &facts.cluster.profile)?),
         Mode::DryRun => None,
@@ -259,7 +282,7 @@ fn stages(run: Run<'_>, early: Option<Early<'_>>, before_release: Option<BeforeR
         return Ok(());
     };
 
-    let Applied { ids, evidence, builds } = applied;
+    let Applied { ids, evidence } = applied;
     let prove = || {
         let evidence = evidence.map_or_else(|| Evidence::take(tools, &way.address, 1), Ok)?;
         proof::prove(project, tools, &ids, &way.address, evidence)
@@ -272,18 +295,10 @@ fn stages(run: Run<'_>, early: Option<Early<'_>>, before_release: Option<BeforeR
     report.fact("workloads", output::workloads(&proof.snapshot));
     report.fact("database", credentials.database.as_str());
     if changed > 0 {
-        std::thread::scope(|scope| {
-            let forget = scope.spawn(|| forget_old_builds(project, tools, builds, &proof));
-            release::verified(tools, &run, &proof.snapshot, &desired, ids.clone(), names)?;
-            let builds = || forget.join().unwrap_or_else(|_| bail!("the look for old builds panicked"));
-            // The deploy is proven whatever becomes of these; the next one that changes something tries again.
-            for (what, result) in [("Secrets", release::remove_unused(tools)), ("builds", builds())] {
-                if let Err(error) = result {
-                    report.warn(format!("old {what} could not be removed: {error:#}"));
-                }
-            }
-            anyhow::Ok(())
-        })?;
+        release::verified(tools, &run, &proof.snapshot, &desired, ids.clone(), names)?;
+        if let Err(error) = release::remove_unused(tools) {
+            report.warn(format!("old Secrets could not be removed: {error:#}"));
+        }
     }
     if steps == 0 {
         report.ok("nothing changed: nothing was built, loaded or restarted");
@@ -296,14 +311,16 @@ fn stages(run: Run<'_>, early: Option<Early<'_>>, before_release: Option<BeforeR
     Ok(())
 }
 
-/// Removes those of `builds` that neither a kept revision nor the newest few are: content tags would pile up otherwise.
-fn forget_old_builds(project: &Project, tools: &Toolbox, builds: Option<Result<Builds>>, proof: &Proof) -> Result<()> {
-    let builds = builds.transpose()?.map_or_else(|| Builds::observe(tools), Ok)?;
+/// Removes builds that are neither `wanted`, nor of a revision that was kept when `live` was looked at, nor one of the
+/// newest few: content tags would pile up otherwise.
+fn forget_old_builds(project: &Project, tools: &Toolbox, live: &Live, wanted: &[Wanted]) -> Result<()> {
+    let builds = Builds::observe(tools)?;
     let names: Vec<&str> = project.settings.images.keys().map(String::as_str).collect();
-    let needed = release::images_of_revisions(&proof.snapshot)?;
+    let kept = live.release.snapshot.as_ref().map(release::images_of_revisions).transpose()?.unwrap_or_default();
+    let needed = wanted.iter().map(|image| image.reference.clone()).chain(kept).collect();
     let needed_by_all = prune::needed_by_profiles(&project.cache, &tools.profile, &needed)?;
     let mut steps = builds.engine.steps(&tools.engine, &names, prune::KEEP, &needed_by_all);
-    steps.extend(builds.node_steps(&proof.nodes, &names, &needed)?);
+    steps.extend(builds.node_steps(&live.nodes(), &names, &needed)?);
     if steps.is_empty() {
         return Ok(());
     }

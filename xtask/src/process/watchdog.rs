@@ -8,10 +8,15 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process_group};
 
-use super::guardian;
+use super::{Process, guardian};
+
+/// How long a question may run before the guardian hears of it.
+const UNGUARDED: Duration = Duration::from_millis(500);
 
 struct Watched {
     pids: Vec<u32>,
+    /// When the guardian must hear of it; `None`: it has.
+    guard_at: Option<Instant>,
     deadline: Instant,
     expired: Arc<AtomicBool>,
     until: Option<Arc<AtomicBool>>,
@@ -37,7 +42,7 @@ impl Guard {
 impl Drop for Guard {
     fn drop(&mut self) {
         let watched = lock().as_mut().and_then(|map| map.remove(&self.id));
-        if let Some(watched) = watched {
+        if let Some(watched) = watched.filter(|watched| watched.guard_at.is_none()) {
             guardian::ended(&watched.pids);
         }
     }
@@ -47,8 +52,9 @@ fn lock() -> std::sync::MutexGuard<'static, Option<HashMap<u64, Watched>>> {
     WATCHED.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
-/// Puts the groups led by `pids` under the watchdog, which ends them after `deadline`, or once `until` is set.
-pub fn watch(pids: &[u32], deadline: Duration, until: Option<&Arc<AtomicBool>>) -> Guard {
+/// Puts the groups led by `pids`, which run `process`, under the watchdog. It ends them after the deadline of `process`, or
+/// once its flag is set.
+pub fn watch(pids: &[u32], process: &Process) -> Guard {
     static START: Once = Once::new();
     START.call_once(|| {
         std::thread::spawn(|| {
@@ -58,18 +64,25 @@ pub fn watch(pids: &[u32], deadline: Duration, until: Option<&Arc<AtomicBool>>) 
             }
         });
     });
-    guardian::began(pids);
+    let now = Instant::now();
+    let guard_at = process.is_question.then_some(now + UNGUARDED);
+    if guard_at.is_none() {
+        guardian::began(pids);
+    }
     let id = NEXT.fetch_add(1, Ordering::Relaxed);
     let expired = Arc::new(AtomicBool::new(false));
-    let (deadline, until) = (Instant::now() + deadline, until.cloned());
-    let watched = Watched { pids: pids.to_vec(), deadline, expired: expired.clone(), until };
+    let (deadline, until) = (now + process.deadline.time(), process.until.clone());
+    let watched = Watched { pids: pids.to_vec(), guard_at, deadline, expired: expired.clone(), until };
     lock().get_or_insert_default().insert(id, watched);
     Guard { id, expired }
 }
 
 fn sweep() {
     let now = Instant::now();
-    for watched in lock().iter().flat_map(|map| map.values()) {
+    for watched in lock().iter_mut().flat_map(|map| map.values_mut()) {
+        if watched.guard_at.take_if(|at| *at <= now).is_some() {
+            guardian::began(&watched.pids);
+        }
         let is_over = watched.until.as_ref().is_some_and(|until| until.load(Ordering::Relaxed));
         if watched.deadline <= now {
             watched.expired.store(true, Ordering::Relaxed);

@@ -3,7 +3,7 @@
 use camino::Utf8PathBuf;
 use serde_json::Value;
 
-use crate::common::{DOTENV, Sandbox};
+use crate::common::{DOTENV, Sandbox, image};
 
 /// What the fake engine has under every name before and after the first pull.
 const OLD: &str = "sha256:1111111111111111111111111111111111111111111111111111111111111111";
@@ -14,14 +14,15 @@ fn sandbox(newer: bool) -> Sandbox {
     let sandbox = Sandbox::with_tools();
     sandbox.dotenv(DOTENV);
     let after = if newer { NEW } else { OLD };
+    let more = format!(
+        r#", \"RepoDigests\": [\"python@{after}\"], \"Metadata\": {{\"LastTagTime\": \"2026-01-02T03:04:05.678Z\"}}"#
+    );
     let list = format!(
         r#"id={OLD}; [ -e "$FAKES/pulled" ] && id={after}
-        for name; do case $name in image | inspect | *{{* | --*) ;; *) echo "$id $name" ;; esac; done"#
+        for name; do case $name in image | inspect | *{{* | --*) ;; *) {} ;; esac; done"#,
+        image("$id", &more)
     );
     sandbox.on("docker image inspect *", &list);
-    let digest = format!("echo python@{after}");
-    sandbox.on("docker image inspect *RepoDigests*", &digest);
-    sandbox.on("docker image inspect *LastTagTime*", r#"echo '"2026-01-02T03:04:05.678Z"'"#);
     sandbox.on("docker pull *", r#": >"$FAKES/pulled""#);
     sandbox
 }

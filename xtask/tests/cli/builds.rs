@@ -3,7 +3,7 @@
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 
-use crate::common::{ID, Sandbox};
+use crate::common::{ID, Sandbox, image};
 
 /// An engine that has every base image and what it was told to build. While it builds, it runs `script`.
 fn engine(script: &str) -> Sandbox {
@@ -19,9 +19,10 @@ fn engine(script: &str) -> Sandbox {
             case $name in image | inspect | *{{* | --*) continue ;; esac
             found=
             while read -r have; do [ "$have" = "$name" ] && found=yes; done <"$FAKES/images"
-            [ "$found" ] && echo "{ID} $name" || {{ echo "Error: No such image: $name" >&2; code=1; }}
+            [ "$found" ] && {image} || {{ echo "Error: No such image: $name" >&2; code=1; }}
         done
-        exit $code"#
+        exit $code"#,
+        image = image(ID, "")
     );
     sandbox.on("docker image inspect *todo-*", &inspect);
     sandbox

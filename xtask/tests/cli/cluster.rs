@@ -26,6 +26,7 @@ fn run(sandbox: &Sandbox, args: &[&str]) -> Run {
     let questions = [
         "docker version ",
         "docker info ",
+        "docker inspect ",
         "docker image inspect ",
         "docker container inspect ",
         "docker context ",
@@ -395,13 +396,13 @@ fn teardown_deletes_what_is_left_of_a_half_deleted_profile() {
       ✓ delete cluster todo <time>
     ");
     insta::assert_snapshot!(sandbox.calls(), @"
-    docker container inspect todo
+    docker container inspect --format {{json .}} todo
     docker image ls --no-trunc --format {{.ID}}	{{.Repository}}:{{.Tag}}	{{.Size}}
     docker image ls --no-trunc --quiet --filter label=app=todo-xtask
-    docker network inspect todo
+    docker network inspect --format {{json .}} todo
     docker system df --format {{.Type}}	{{.TotalCount}}	{{.Size}}
     docker version --format {{.Server.Version}}
-    docker volume inspect todo
+    docker volume inspect --format {{json .}} todo
     minikube --profile todo delete
     ");
 }

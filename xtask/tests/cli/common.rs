@@ -26,7 +26,12 @@ pub fn checkout() -> &'static Utf8Path {
 
 /// The script of a `docker image inspect` that has every image it is asked for.
 pub fn inspect() -> String {
-    format!(r#"for name; do case $name in image | inspect | *{{* | --*) ;; *) echo "{ID} $name" ;; esac; done"#)
+    format!(r#"for name; do case $name in image | inspect | *{{* | --*) ;; *) {} ;; esac; done"#, image(ID, ""))
+}
+
+/// The script that prints the image `$name` as the engine shows it, with `more` fields.
+pub fn image(id: &str, more: &str) -> String {
+    format!(r#"echo "{{\"Id\": \"{id}\", \"RepoTags\": [\"$name\"]{more}}}""#)
 }
 
 /// The script of a `docker image inspect` that has none of the images that it is asked for.
@@ -116,6 +121,9 @@ impl Sandbox {
     pub fn with_engine() -> Self {
         let this = Self::new();
         this.play("docker");
+        // No JSON: only the client itself can tell where it goes.
+        fs::create_dir(this.dir.join("home/.docker")).unwrap();
+        fs::write(this.dir.join("home/.docker/config.json"), "{").unwrap();
         this.on("docker version *", "echo 29.1.0");
         this.on("docker context show", "echo default");
         this.on("docker context inspect *", "echo default unix:///var/run/docker.sock");
@@ -261,7 +269,7 @@ impl Sandbox {
     /// The engine has a container of that name with this label.
     pub fn container(&self, label: &str, status: &str, port: u16) {
         let container = self.container_json(label, status, port);
-        self.on("docker container inspect todo", &format!("echo '{container}'"));
+        self.on("docker container inspect * todo", &format!("echo '{container}'"));
     }
 
     /// What `docker container inspect` says of the node.
@@ -270,12 +278,12 @@ impl Sandbox {
     }
 
     fn container_json(&self, label: &str, status: &str, port: u16) -> Value {
-        json!([{"State": {"Status": status},
+        json!({"Name": "/todo", "State": {"Status": status},
             "Config": {"Labels": {label: "true"}},
             "NetworkSettings": {"Ports": self.api.get().map(|server| {
                 json!({"8443/tcp": [{"HostIp": "127.0.0.1", "HostPort": server.address.port().to_string()}]})
             })},
-            "HostConfig": {"PortBindings": {"80/tcp": [{"HostIp": "127.0.0.1", "HostPort": port.to_string()}]}}}])
+            "HostConfig": {"PortBindings": {"80/tcp": [{"HostIp": "127.0.0.1", "HostPort": port.to_string()}]}}})
     }
 
     /// Writes a `.env` for the user alone.

@@ -6,6 +6,7 @@ use crate::common::{DOTENV, OFFLINE, Sandbox, free_port, no_image};
 fn on_nothing_it_shows_every_step_and_leaves_nothing() {
     let sandbox = Sandbox::with_engine();
     let port = free_port();
+    let home = sandbox.listing(&sandbox.dir.join("home"));
     let before = sandbox.listing(&sandbox.dir.join("root"));
     let run = sandbox.run(&["deploy", "dev", "--dry-run", "--origin=release", "--port", &port]);
     insta::assert_snapshot!(run.to_string().replace(&port, "<port>"), @r#"
@@ -89,19 +90,20 @@ fn on_nothing_it_shows_every_step_and_leaves_nothing() {
       · then: image IDs are compared from build to pod, and every route is requested
     "#);
     insta::assert_snapshot!(sandbox.calls(), @"
-    docker container inspect todo
+    docker container inspect --format {{json .}} todo
     docker context inspect --format {{.Name}} {{.Endpoints.docker.Host}}
     docker context show
-    docker image inspect --format {{.Id}}{{range .RepoTags}} {{.}}{{end}} node:24-trixie-slim
-    docker image inspect --format {{.Id}}{{range .RepoTags}} {{.}}{{end}} postgres:17-trixie
-    docker image inspect --format {{.Id}}{{range .RepoTags}} {{.}}{{end}} python:3.13-slim-trixie
-    docker image inspect --format {{.Id}}{{range .RepoTags}} {{.}}{{end}} python:3.13-slim-trixie node:24-trixie-slim
-    docker image inspect --format {{.Id}}{{range .RepoTags}} {{.}}{{end}} traefik:<version>
+    docker image inspect --format {{json .}} node:24-trixie-slim
+    docker image inspect --format {{json .}} postgres:17-trixie
+    docker image inspect --format {{json .}} python:3.13-slim-trixie
+    docker image inspect --format {{json .}} python:3.13-slim-trixie node:24-trixie-slim
+    docker image inspect --format {{json .}} traefik:<version>
     docker info --format {{.MemTotal}} {{.NCPU}} {{.Name}} {{.OperatingSystem}} | {{json .SecurityOptions}} | {{range .ClientInfo.Plugins}}{{.Name}} {{end}}
+    docker inspect --format {{json .}} node:24-trixie-slim postgres:17-trixie python:3.13-slim-trixie todo traefik:<version>
     docker version --format {{.Server.Version}}
     ");
     assert!(before == sandbox.listing(&sandbox.dir.join("root")) && !sandbox.cache.exists());
-    assert_eq!(sandbox.listing(&sandbox.dir.join("home")).len(), 1);
+    assert_eq!(home, sandbox.listing(&sandbox.dir.join("home")));
 }
 
 #[test]

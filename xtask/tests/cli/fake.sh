@@ -1,17 +1,47 @@
 # Plays a tool for the tests: symbolic links with the tool's name lead here. What it was given goes to files in $FAKES;
 # what it answers is the script of the first rule whose pattern fits the command line.
-all="${0##*/} $*"
-printf '%s\n' "$all" >>"$FAKES/calls"
+answer() {
+    all=$*
+    shift
+    while IFS='|' read -r reply pattern; do
+        # shellcheck disable=SC2254 # the pattern is one
+        case $all in
+        $pattern)
+            . "$FAKES/$reply"
+            exit 0
+            ;;
+        esac
+    done <"$FAKES/rules"
+    echo "no rule for: $all" >&2
+    exit 1
+}
+tool=${0##*/}
+printf '%s\n' "$tool $*" >>"$FAKES/calls"
+cat /proc/$PPID/task/*/children >>"$FAKES/children" 2>/dev/null
 export -p >>"$FAKES/environment"
 cat >>"$FAKES/stdin"
-while IFS='|' read -r reply pattern; do
-    # shellcheck disable=SC2254 # the pattern is one
-    case $all in
-    $pattern)
-        . "$FAKES/$reply"
-        exit 0
-        ;;
-    esac
-done <"$FAKES/rules"
-echo "no rule for: $all" >&2
-exit 1
+case "$tool $*" in
+"docker inspect "*)
+    # A name with a tag is an image, any other one a container.
+    shift 3
+    code=0
+    for object; do
+        case $object in *:*) noun=image ;; *) noun=container ;; esac
+        { words=$( (answer docker "$noun" inspect --format '{{json .}}' "$object") 2>&1 >&3) || code=1; } 3>&1
+        case $words in
+        '') ;;
+        *[Nn]'o such '*) echo "Error: No such object: $object" >&2 ;;
+        *) echo "$words" >&2 ;;
+        esac
+    done
+    exit $code
+    ;;
+"docker exec -i todo sh -c crictl images "*)
+    # Two commands on the node in one.
+    shift 7
+    (answer docker exec -i todo crictl images -o json) || exit
+    [ $# -eq 0 ] || answer docker exec -i todo ctr -n k8s.io images check -q "$@"
+    exit
+    ;;
+esac
+answer "$tool" "$@"

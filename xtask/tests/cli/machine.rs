@@ -157,7 +157,7 @@ fn a_tool_gets_its_arguments_and_gives_its_exit_code() {
     no such pods
     ");
     insta::assert_snapshot!(sandbox.calls(), @"
-    docker container inspect todo
+    docker container inspect --format {{json .}} todo
     docker version --format {{.Server.Version}}
     kubectl --kubeconfig <tmp>/kubeconfig --context todo --namespace todo get pods -o wide -- a b
     ");

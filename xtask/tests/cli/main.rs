@@ -8,6 +8,7 @@ mod api;
 mod api_server;
 mod bases;
 mod builds;
+mod children;
 mod common;
 
 mod cluster;

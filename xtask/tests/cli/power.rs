@@ -19,7 +19,7 @@ fn stops(sandbox: &Sandbox) {
     sandbox.on("minikube * stop *", &format!("echo '{answer}' > \"$FAKES/stopped\""));
     let before = sandbox.node_json("running", 8080);
     sandbox.on(
-        "docker container inspect todo",
+        "docker container inspect * todo",
         &format!("if [ -e \"$FAKES/stopped\" ]; then cat \"$FAKES/stopped\"; else echo '{before}'; fi"),
     );
 }

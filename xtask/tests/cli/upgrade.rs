@@ -23,7 +23,13 @@ fn sandbox(kubernetes: &str, status: &str) -> Sandbox {
 /// Runs xtask; nothing but questions may be asked.
 fn ask(sandbox: &Sandbox, args: &[&str]) -> Run {
     let run = sandbox.run(&[args, &["--origin=release"]].concat());
-    let questions = ["docker version ", "docker image inspect ", "docker container inspect ", "docker context show"];
+    let questions = [
+        "docker version ",
+        "docker inspect ",
+        "docker image inspect ",
+        "docker container inspect ",
+        "docker context show",
+    ];
     for call in sandbox.fake("calls").lines() {
         assert!(questions.iter().any(|question| call.starts_with(question)), "{call}\n{run}");
     }

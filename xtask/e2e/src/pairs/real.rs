@@ -238,9 +238,12 @@ impl Tools for Control {
     }
 
     fn really(&self, words: &[String], _: &[u8], cut: bool) -> Result<Reply> {
-        if words.len() > 3 && words[..3] == ["docker", "container", "inspect"] && words.contains(&self.profile) {
+        if words[0] == "docker"
+            && words[1..].iter().take(2).any(|word| word == "inspect")
+            && words.contains(&self.profile)
+        {
             let output = self.engine.docker().args(words[1..].iter().cloned()).output()?;
-            let [api, proxy] = self.ports.map(|port| format!("\"HostPort\": \"{port}\""));
+            let [api, proxy] = self.ports.map(|port| format!("\"HostPort\":\"{port}\""));
             let shown = String::from_utf8_lossy(&output.stdout).replace(&api, &proxy);
             return Ok(Reply {
                 output: BASE64.encode(shown),

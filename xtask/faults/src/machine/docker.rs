@@ -1,5 +1,7 @@
 //! The commands of `docker` that xtask uses.
 
+use serde_json::json;
+
 use super::node::on_node;
 use super::{BuiltImage, Done, Machine, PROFILE, Surroundings, container, read_context, save};
 
@@ -10,7 +12,18 @@ impl Machine {
             ["context", "inspect", ..] => Done::well("default unix:///var/run/docker.sock\n"),
             ["context", "show"] => Done::well("default\n"),
             ["container", "inspect", .., name] => self.inspect_container(name, around),
-            ["image", "inspect", "--format", format, references @ ..] => self.inspect_images(format, references)?,
+            ["image", "inspect", "--format", _, references @ ..] => self.inspect_images("image", references),
+            ["inspect", "--format", _, names @ ..] => {
+                let (images, containers): (Vec<_>, Vec<_>) = names.iter().partition(|name| name.contains(':'));
+                let mut done = self.inspect_images("object", &images);
+                for name in containers {
+                    let node = self.inspect_container(name, around);
+                    done.output.extend_from_slice(&node.output);
+                    done.error += &node.error.replace("such container", "such object");
+                    done.code = done.code.max(node.code);
+                }
+                done
+            }
             ["image", "ls", "--quiet", ..] | ["image", "ls", "--no-trunc", "--quiet", ..] => Done::well(""),
             ["image", "ls", "--no-trunc", ..] => {
                 let line = |image: &BuiltImage| format!("{}\t{}\t1MB\n", image.id(), image.reference);
@@ -58,32 +71,24 @@ impl Machine {
 
     fn inspect_container(&self, name: &str, around: &Surroundings) -> Done {
         match self.node.as_deref().filter(|_| name == PROFILE) {
-            Some(status) => Done::well(container(status, around).to_string()),
-            None => Done {
-                output: b"[]\n".to_vec(),
-                ..Done::badly(format!("Error response from daemon: No such container: {name}"))
-            },
+            Some(status) => Done::well(format!("{}\n", container(status, around))),
+            None => Done::badly(format!("Error response from daemon: No such container: {name}")),
         }
     }
 
-    fn inspect_images(&self, format: &str, references: &[&str]) -> Option<Done> {
+    fn inspect_images(&self, noun: &str, references: &[&str]) -> Done {
         let mut done = Done::well("");
         for reference in references {
             let Some(image) = self.image(reference) else {
-                done.error += &format!("Error response from daemon: No such image: {reference}\n");
+                done.error += &format!("Error response from daemon: No such {noun}: {reference}\n");
                 done.code = 1;
                 continue;
             };
-            let line = match format {
-                "{{.Id}}{{range .RepoTags}} {{.}}{{end}}" => format!("{} {}", image.id(), image.reference),
-                "{{.Id}}" => image.id(),
-                "{{join .RepoDigests \" \"}}" => String::new(),
-                "{{json .Metadata.LastTagTime}}" => "\"2026-11-27T00:00:00Z\"".to_owned(),
-                _ => return None,
-            };
+            let line = json!({"Id": image.id(), "RepoTags": [image.reference], "RepoDigests": [],
+                "Metadata": {"LastTagTime": "2026-11-27T00:00:00Z"}});
             done.output.extend_from_slice(format!("{line}\n").as_bytes());
         }
-        Some(done)
+        done
     }
 
     fn remove_image(&mut self, reference: &str) -> Done {

@@ -38,6 +38,13 @@ pub(super) fn on_node(machine: &mut Machine, words: &[&str], input: &[u8], aroun
         // No pod of the node has logged what is searched for.
         ["grep", "-rqE", _, "/var/log/pods"] => Done { code: 1, ..Done::well("") },
         ["crictl", "images", "-o", "json"] => Done::well(listing(machine)),
+        // The list, and then what the filters name.
+        ["sh", "-c", script, "images", filters @ ..] if script.starts_with("crictl images ") => {
+            let mut listed = on_node(machine, &["crictl", "images", "-o", "json"], input, around)?;
+            let check = [&["ctr", "-n", "k8s.io", "images", "check", "-q"], filters].concat();
+            listed.output.extend(on_node(machine, &check, input, around)?.output);
+            listed
+        }
         ["crictl", "ps", "-a", "-o", "json"] => Done::well(containers(machine, around)),
         ["crictl", "rmi", name] => {
             let id = machine.node_images.get(*name).cloned();

@@ -6,11 +6,11 @@ use anyhow::{Result, bail};
 use serde_json::Value;
 
 use crate::credentials::Credentials;
+use crate::origin::Origin;
 use crate::project::Project;
 use crate::stages::cluster::{self, ApiServer, Ingress, State};
 use crate::stages::images::load::{self, Wanted};
-use crate::stages::images::node::{Node, Stock};
-use crate::stages::images::prune::Builds;
+use crate::stages::images::node::{Images, Node, Stock};
 use crate::stages::images::{Seen, build, ids};
 use crate::stages::proof::Evidence;
 use crate::stages::release;
@@ -47,32 +47,45 @@ pub struct Live {
 
 impl Facts {
     /// Looks at everything. The cluster is asked only after its kube entry has been proven ours.
-    pub fn look(project: &Project, world: &World, credentials: &Credentials) -> Result<Self> {
-        let (tools, origin) = (&world.tools, world.origin.as_ref());
-        let (cluster, images, database) = std::thread::scope(|scope| {
-            let cluster = scope.spawn(|| -> Result<_> {
-                let observed = cluster::observe(tools)?;
-                let inside = inside(tools, &observed, credentials)?;
-                Ok((observed, inside))
-            });
-            let database = scope.spawn(|| database(project, world, credentials));
-            let images = build::observe(project, &tools.engine, origin);
-            (cluster.join(), images, database.join())
-        });
-        let ((cluster, inside), images) = (cluster.unwrap_or_else(|_| panicked())?, images?);
-        let database = database.unwrap_or_else(|_| panicked())?;
-        let live = with_stocks(inside, tools, &references(&images, database.as_ref()))?;
-        Ok(Self { cluster, live, images, database })
+    pub fn look(project: &Project, tools: &Toolbox, origin: &dyn Origin, credentials: &Credentials) -> Result<Self> {
+        Self::gather(project, tools, origin, credentials, || build::observe(project, &tools.engine, origin))
     }
 
     /// Looks again at what the steps of the cluster stage have changed.
     pub fn look_again(&mut self, project: &Project, world: &World, credentials: &Credentials) -> Result<()> {
-        self.cluster = cluster::observe(&world.tools)?;
-        self.database = database(project, world, credentials)?;
-        let references = references(&self.images, self.database.as_ref());
-        let inside = inside(&world.tools, &self.cluster, credentials)?;
-        self.live = with_stocks(inside, &world.tools, &references)?;
+        let images = std::mem::take(&mut self.images);
+        *self = Self::gather(project, &world.tools, world.origin.as_ref(), credentials, || Ok(images))?;
         Ok(())
+    }
+
+    fn gather(
+        project: &Project,
+        tools: &Toolbox,
+        origin: &dyn Origin,
+        credentials: &Credentials,
+        images: impl FnOnce() -> Result<Vec<Seen>>,
+    ) -> Result<Self> {
+        let cluster = cluster::observe(tools)?;
+        let stocks = |images: &[Seen], database: Option<&Wanted>| match cluster.profile.state {
+            State::Running => load::observe(&tools.nodes()?, &references(images, database)),
+            _ => Ok(Vec::new()),
+        };
+        let (live, images, first) = std::thread::scope(|scope| {
+            let live = scope.spawn(|| inside(tools, &cluster, credentials));
+            let images = images().and_then(|images| Ok((images, database(project, tools, origin, credentials)?)));
+            let first = images.as_ref().ok().map(|(images, database)| stocks(images, database.as_ref()));
+            (live.join().unwrap_or_else(|_| panicked()), images, first)
+        });
+        let (live, (images, database)) = (live?, images?);
+        let live = match live {
+            // A node that has just been started may take commands only after the wait for its API server.
+            Ok(live) => match first {
+                Some(Ok(stocks)) => Ok(Live { stocks, ..live }),
+                _ => Ok(Live { stocks: stocks(&images, database.as_ref())?, ..live }),
+            },
+            Err(silence) => Err(silence),
+        };
+        Ok(Self { cluster, live, images, database })
     }
 }
 
@@ -83,10 +96,14 @@ impl Live {
         Self { ingress: Ingress::default(), release: release::Observed::default(), postgres: None, stocks }
     }
 
+    /// The images of each node by every name that a pod's status may call them.
+    pub fn nodes(&self) -> BTreeMap<String, Images> {
+        self.stocks.iter().map(|(node, stock)| (node.name.clone(), stock.names.clone())).collect()
+    }
+
     /// What the proof needs of it; `None` if there is no namespace.
     pub fn evidence(&self) -> Option<Evidence> {
-        let nodes = self.stocks.iter().map(|(node, stock)| (node.name.clone(), stock.names.clone())).collect();
-        Some(Evidence { snapshot: self.release.snapshot.clone()?, nodes, answers: None })
+        Some(Evidence { snapshot: self.release.snapshot.clone()?, nodes: self.nodes(), answers: None })
     }
 }
 
@@ -96,42 +113,32 @@ pub struct Applied {
     pub ids: BTreeMap<String, String>,
     /// What the proof is made from; `None`: there is no namespace.
     pub evidence: Option<Evidence>,
-    /// The builds that engine and nodes hold, old ones among them; `None`: nothing was done, so none has become old.
-    pub builds: Option<Result<Builds>>,
 }
 
 impl Applied {
     /// Where nothing was done, what the decision was made from is proof enough of all but the routes.
     pub fn unchanged(wanted: &[Wanted], live: &Live) -> Self {
         let ids = wanted.iter().filter_map(|image| Some((image.reference.clone(), image.id.clone()?))).collect();
-        Self { ids, evidence: live.evidence(), builds: None }
+        Self { ids, evidence: live.evidence() }
     }
 
     /// Looks at everything; `address` is where a user would go.
     pub fn look(project: &Project, tools: &Toolbox, wanted: &[Wanted], address: &str) -> Result<Self> {
-        std::thread::scope(|scope| {
-            let builds = scope.spawn(|| Builds::observe(tools));
-            let evidence = Evidence::take(tools, address, REQUESTS)?;
-            let builds = builds.join().unwrap_or_else(|_| panicked());
-            let ids = ids::of_loaded(project, wanted)?;
-            Ok(Self { ids, evidence: Some(evidence), builds: Some(builds) })
-        })
+        let evidence = Evidence::take(tools, address, REQUESTS)?;
+        Ok(Self { ids: ids::of_loaded(project, wanted)?, evidence: Some(evidence) })
     }
 }
 
 const NOT_RUNNING: &str = "the cluster does not run";
 
-/// Adds what its nodes have, in particular of the images `references`.
-fn with_stocks(inside: Result<Live, String>, tools: &Toolbox, references: &[String]) -> Result<Result<Live, String>> {
-    match inside {
-        Ok(live) => Ok(Ok(Live { stocks: load::observe(&tools.nodes()?, references)?, ..live })),
-        Err(silence) => Ok(Err(silence)),
-    }
-}
-
-fn database(project: &Project, world: &World, credentials: &Credentials) -> Result<Option<Wanted>> {
-    let reference = || world.origin.image(&project.settings.database.image);
-    credentials.embedded.then(|| Wanted::of(project, &world.tools.engine, &reference())).transpose()
+fn database(
+    project: &Project,
+    tools: &Toolbox,
+    origin: &dyn Origin,
+    credentials: &Credentials,
+) -> Result<Option<Wanted>> {
+    let reference = || origin.image(&project.settings.database.image);
+    credentials.embedded.then(|| Wanted::of(project, &tools.engine, &reference())).transpose()
 }
 
 fn references(images: &[Seen], database: Option<&Wanted>) -> Vec<String> {

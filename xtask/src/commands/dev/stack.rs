@@ -144,14 +144,14 @@ impl Stack {
     /// The command that runs the browser's tests as `part` in `image`, where the running `dev` is `localhost`.
     pub fn browser_tests(&self, part: &str, image: &str) -> Result<Process> {
         let parts = ["proxy", App::Backend.name(), App::Frontend.name()].map(|part| self.name(part));
-        let seen = self.engine.inspect("container", "{{.State.Running}} {{json .Config.Env}}", &parts)?;
-        let running = seen.text.lines().filter(|line| line.starts_with("true ")).count();
-        if running < parts.len() {
+        let seen = self.engine.inspect("container", &parts)?.found;
+        if seen.iter().filter(|part| part["State"]["Running"] == true).count() < parts.len() {
             let what = "the browser's tests ask what `cargo xtask dev` serves, and it does not run in this checkout";
             let help = "in another terminal: cargo xtask dev    (the next save then runs the tests)";
             return Err(Failure::new(Class::Machine, what).help(help).into());
         }
-        let assistant = if seen.text.contains("FAKE_ASSISTANT=1") { "scripted" } else { "off" };
+        let is_scripted = seen.iter().any(|part| part["Config"]["Env"].to_string().contains("FAKE_ASSISTANT=1"));
+        let assistant = if is_scripted { "scripted" } else { "off" };
         let [proxy, ..] = parts;
         let options = [
             format!("--network=container:{proxy}"),
@@ -168,7 +168,7 @@ impl Stack {
         let name = self.name(part);
         let force = self.engine.docker().args(["container", "rm", "--force", &name]);
         let result = force.run();
-        if self.engine.inspect_one("container", "{{.Id}}", &name)?.is_some() { result } else { Ok(()) }
+        if self.engine.inspect_one("container", &name)?.is_some() { result } else { Ok(()) }
     }
 
     fn volume(&self, part: &str, path: &str) -> String {

@@ -356,12 +356,7 @@ impl Before {
 /// The keys of those of `names` that the engine has, by name.
 pub fn keys_of_images(engine: &Engine, names: &[String]) -> Result<BTreeMap<String, String>> {
     let mut keys = BTreeMap::new();
-    let text = engine.inspect("image", "", names)?.text;
-    let images: Vec<Value> = match text.trim() {
-        "" => Vec::new(),
-        text => serde_json::from_str(text).context("`docker image inspect` did not print JSON")?,
-    };
-    for image in images {
+    for image in engine.inspect("image", names)?.found {
         let key = image["Config"]["Labels"][KEY_LABEL].as_str().unwrap_or_default();
         for tag in image["RepoTags"].as_array().into_iter().flatten().filter_map(Value::as_str) {
             keys.insert(tag.to_owned(), key.to_owned());
@@ -450,7 +445,7 @@ esac
 case "$1" in
 buildx) while [ $# -gt 1 ]; do [ "$1" = --tag ] && echo sha256:new >"$FOLDER/$2"; shift; done ;;
 tag) echo "$2" >"$FOLDER/$3" ;;
-image) shift 4; for name; do echo "$(cat "$FOLDER/$name") $name"; done ;;
+image) shift 4; for name; do echo "{\"Id\": \"$(cat "$FOLDER/$name")\", \"RepoTags\": [\"$name\"]}"; done ;;
 esac
 "#;
 

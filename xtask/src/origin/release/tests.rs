@@ -135,7 +135,8 @@ fn an_image_that_is_missing_is_pulled_by_its_official_name() {
     let needs = [Need::Image("python:3.13-slim-trixie".to_owned())];
     // A client that has the image, and one that has none and pulls nothing.
     let client = dir.path().join("docker");
-    std::fs::write(&client, "#!/bin/sh\necho sha256:1 python:3.13-slim-trixie\n").unwrap();
+    std::fs::write(&client, "#!/bin/sh\necho '{\"Id\": \"sha256:1\", \"RepoTags\": [\"python:3.13-slim-trixie\"]}'\n")
+        .unwrap();
     std::fs::set_permissions(&client, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     let there = Engine { client: client.to_str().unwrap().into(), ..Engine::system() };
     assert!(origin.plan(&needs, &there).unwrap().is_empty());

@@ -101,10 +101,8 @@ pub fn observe(tools: &Toolbox) -> Result<Profile> {
 
 /// The node's container; `None`: the engine says that there is none.
 fn inspect(tools: &Toolbox) -> Result<Option<Value>> {
-    let Some(text) = tools.engine.inspect_one("container", "", &tools.profile)? else { return Ok(None) };
-    let list: Vec<Value> = serde_json::from_str(&text).unwrap_or_default();
-    let node = list.into_iter().next().filter(|node| node["State"]["Status"].is_string());
-    let node = node.ok_or_else(|| {
+    let Some(node) = tools.engine.inspect_one("container", &tools.profile)? else { return Ok(None) };
+    let node = Some(node).filter(|node| node["State"]["Status"].is_string()).ok_or_else(|| {
         let what = format!("`docker container inspect {}` printed no state of the node", tools.profile);
         Failure::new(Class::Machine, what).help("see whether the engine answers: cargo xtask doctor")
     })?;
@@ -210,7 +208,7 @@ pub fn delete_step<'a>(project: &'a Project, tools: &'a Toolbox, why: &str) -> S
             delete.run()?;
         }
         // A half-deleted profile may leave its container or volume behind.
-        let has = |noun: &str| Ok::<_, anyhow::Error>(tools.engine.inspect_one(noun, "", name)?.is_some());
+        let has = |noun: &str| Ok::<_, anyhow::Error>(tools.engine.inspect_one(noun, name)?.is_some());
         let remove = |args: &[&str]| tools.engine.docker().args(args.iter().copied()).arg(name.as_str()).run();
         if has("container")? {
             remove(&["rm", "--force", "--volumes"])?;

@@ -91,6 +91,12 @@ pub fn observe(project: &Project, engine: &Engine, origin: &dyn Origin) -> Resul
     Ok(seen)
 }
 
+/// The references that the images will have if nothing has changed since the last build in this checkout.
+pub fn expected(project: &Project) -> impl Iterator<Item = String> + '_ {
+    let last = |name: &String| Some(format!("{name}:{}", recipe::last(project, name)?.tag()));
+    project.settings.images.keys().filter_map(last)
+}
+
 /// One image from its files and the IDs of the base images that the engine has.
 fn look(
     project: &Project,

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::process::Output;
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -20,6 +20,10 @@ pub type Images = BTreeMap<String, String>;
 fn not_begun(output: &Output) -> bool {
     output.status.code() == Some(126) && String::from_utf8_lossy(&output.stderr).contains("read init-p")
 }
+
+/// Lists all images of a node, and then the names of those that the filters name and a container can be made of. The list
+/// alone also names what an import that was cut off has left behind.
+const STOCK: &str = r#"crictl images -o json && if [ $# -gt 0 ]; then ctr -n k8s.io images check -q "$@"; fi"#;
 
 /// What a node has.
 #[derive(Clone, Debug, Default)]
@@ -77,41 +81,26 @@ impl Node {
 
     /// What it has of the images `wanted` in particular (as [`canonical`] spells them), and its images at large.
     pub fn stock(&self, wanted: &[String]) -> Result<Stock> {
-        std::thread::scope(|scope| {
-            let ready = scope.spawn(|| self.ready(wanted));
-            let listing = self.listing()?;
-            let ready = ready.join().unwrap_or_else(|_| bail!("the look at node {} panicked", self.name))?;
-            let names = listing.names();
-            Ok(Stock { images: tagged(&names), names, ready, content: None })
-        })
-    }
-
-    /// Those of `wanted` whose content is all there and unpacked. The list of images also names what an import that was
-    /// cut off has left behind.
-    fn ready(&self, wanted: &[String]) -> Result<BTreeSet<String>> {
-        if wanted.is_empty() {
-            return Ok(BTreeSet::new());
-        }
-        let filters = wanted.iter().map(|reference| format!("name=={reference}"));
-        let check = self.ctr(["images", "check", "-q"]).args(filters).deadline(deadlines::NODE);
-        let output = check.output().map_err(|error| self.unknown("which images are complete", &error))?;
-        // It fails on a broken image, after it has printed those that are not.
-        let words = String::from_utf8_lossy(&output.stderr);
-        if !output.status.success() && !words.contains("unable to check") {
-            let error = anyhow!("`{check}` failed ({}): {}", output.status, words.trim());
-            return Err(self.unknown("which images are complete", &error));
-        }
-        let text = String::from_utf8_lossy(&output.stdout);
-        if let Some(line) = text.lines().find(|line| !wanted.iter().any(|reference| reference == line)) {
-            let error = anyhow!("`{check}` printed something else: {line}");
-            return Err(self.unknown("which images are complete", &error));
-        }
-        Ok(text.lines().map(str::to_owned).collect())
+        let what = "which images it has and which of them are complete";
+        // One process on the node for both lists.
+        let list = self.exec(["sh", "-c", STOCK, "images"]).args(wanted.iter().map(|name| format!("name=={name}")));
+        let list = list.question().deadline(deadlines::NODE);
+        let read = || {
+            let output = list.output()?;
+            // It fails on a broken image, after it has printed those that are not.
+            let words = String::from_utf8_lossy(&output.stderr);
+            if !output.status.success() && !words.contains("unable to check") {
+                bail!("`{list}` failed ({}): {}", output.status, words.trim());
+            }
+            parse_stock(&String::from_utf8_lossy(&output.stdout), wanted)
+                .with_context(|| format!("reading what `{list}` printed"))
+        };
+        read().map_err(|error| self.unknown(what, &error))
     }
 
     /// The digests of all content it has, with `sha256:`.
     pub fn content(&self) -> Result<HashSet<String>> {
-        let content = self.ctr(["content", "ls", "-q"]).deadline(deadlines::NODE);
+        let content = self.ctr(["content", "ls", "-q"]).question().deadline(deadlines::NODE);
         let text = content.read().map_err(|error| self.unknown("which content it has", &error))?;
         Ok(text.lines().map(|line| line.trim().to_owned()).collect())
     }
@@ -135,7 +124,7 @@ impl Node {
 
     /// Asks crictl, and reads its answer. One that does not come, or is none, is an error that says `what` is unknown.
     fn ask<T>(&self, what: &str, args: &[&str], parse: impl Fn(&str) -> Result<T>) -> Result<T> {
-        let crictl = self.exec(["crictl"]).args(args.iter().copied()).deadline(deadlines::NODE);
+        let crictl = self.exec(["crictl"]).args(args.iter().copied()).question().deadline(deadlines::NODE);
         let read = || parse(&crictl.read()?).with_context(|| format!("reading what `{crictl}` printed"));
         read().map_err(|error| self.unknown(what, &error))
     }
@@ -201,6 +190,18 @@ pub fn tagged(names: &Images) -> Images {
 pub fn nameless(names: &Images) -> Vec<String> {
     let named: BTreeSet<&String> = names.iter().filter(|(name, id)| name != id).map(|(_, id)| id).collect();
     names.keys().filter(|name| name.starts_with("sha256:") && !named.contains(name)).cloned().collect()
+}
+
+/// What [`STOCK`] prints.
+fn parse_stock(text: &str, wanted: &[String]) -> Result<Stock> {
+    let mut documents = serde_json::Deserializer::from_str(text).into_iter::<Listing>();
+    let names = documents.next().context("it printed nothing")??.names();
+    let ready: BTreeSet<String> =
+        text[documents.byte_offset()..].lines().filter(|line| !line.is_empty()).map(str::to_owned).collect();
+    if let Some(line) = ready.iter().find(|line| !wanted.contains(line)) {
+        bail!("it printed something else: {line}");
+    }
+    Ok(Stock { images: tagged(&names), names, ready, content: None })
 }
 
 #[derive(Deserialize)]
@@ -271,12 +272,14 @@ mod tests {
             }
         }
         for script in [&cases[0].0, &cases[1].0] {
-            assert!(node(script).0.ready(&wanted).is_err() && node(script).0.content().is_err(), "{script}");
+            assert!(node(script).0.content().is_err(), "{script}");
         }
         // A broken image is an answer.
-        let (broken, _temp) =
-            node("echo docker.io/library/a:1; echo 'ctr: unable to check unpack for b:1' >&2; exit 1");
-        assert_eq!(broken.ready(&wanted).unwrap().len(), 1);
+        let complete = r#"echo '{"images": []}'; echo docker.io/library/a:1"#;
+        let (broken, _temp) = node(&format!("{complete}; echo 'ctr: unable to check unpack for b:1' >&2; exit 1"));
+        assert_eq!(broken.stock(&wanted).unwrap().ready.len(), 1);
+        let (other, _temp) = node(&format!("{complete}; echo docker.io/library/b:1"));
+        assert!(other.stock(&wanted).unwrap_err().to_string().contains("something else: docker.io/library/b:1"));
     }
 
     #[test]

@@ -5,17 +5,21 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use camino::Utf8Path;
+use camino::{Utf8Path, Utf8PathBuf};
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 
 use crate::engine::{Engine, HIDDEN};
 use crate::files;
+use crate::stages::images::context::hex;
 
 /// Names the engine that served last, in the cache.
 const SERVED: &str = "engine-used";
 const OWN: &str = "own";
 const PRIVATE: &str = "private";
 
+/// Where `docker` goes if nothing names another place.
+const DEFAULT_HOST: &str = "unix:///var/run/docker.sock";
 /// Folders of programs that need not be on PATH.
 const PROGRAMS: [&str; 6] = ["/usr/bin", "/usr/sbin", "/usr/local/bin", "/usr/local/sbin", "/snap/bin", "/opt/docker"];
 /// What Docker, Docker Desktop and rootless engines leave where they are installed.
@@ -26,7 +30,6 @@ const HOME_TRACES: [&str; 3] = [".docker/desktop", ".docker/run/docker.sock", ".
 /// Why an engine of the user's own is the one to use. The engine that served last goes on serving; where nothing is known,
 /// a private one that was `made` before.
 pub fn find(cache: &Utf8Path, made: bool) -> Result<Option<String>> {
-    let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
     if variable("DOCKER_HOST").is_some_and(|host| host == HIDDEN) {
         return Ok(None);
     }
@@ -42,8 +45,7 @@ pub fn find(cache: &Utf8Path, made: bool) -> Result<Option<String>> {
         }
     }
     let home = variable("HOME").unwrap_or_default();
-    let config = variable("DOCKER_CONFIG").unwrap_or_else(|| format!("{home}/.docker"));
-    if let Some(context) = context(Utf8Path::new(&config).join("config.json").as_path())? {
+    if let Some(context) = context(&client_config())? {
         return Ok(Some(format!("docker's context is {context}")));
     }
     let path = std::env::var_os("PATH").unwrap_or_default();
@@ -51,6 +53,43 @@ pub fn find(cache: &Utf8Path, made: bool) -> Result<Option<String>> {
     let below_home = HOME_TRACES.iter().map(|trace| PathBuf::from(format!("{home}/{trace}")));
     let traces = programs.chain(TRACES.map(PathBuf::from)).chain(below_home);
     Ok(traces.filter_map(|trace| is_trace(&trace)).next())
+}
+
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+/// The client's configuration.
+fn client_config() -> Utf8PathBuf {
+    let home = || format!("{}/.docker", variable("HOME").unwrap_or_default());
+    Utf8PathBuf::from(variable("DOCKER_CONFIG").unwrap_or_else(home)).join("config.json")
+}
+
+/// The socket that the user's `docker` would go to; `None`: only the client itself can tell, or it goes elsewhere.
+pub fn socket() -> Option<Utf8PathBuf> {
+    let config = client_config();
+    let host = match (variable("DOCKER_HOST"), variable("DOCKER_CONTEXT")) {
+        (Some(host), _) => host,
+        (None, named) => {
+            let read = |path: &Utf8Path| serde_json::from_str(&files::read(path).ok()??).ok();
+            let settings: Value = if files::exists(&config).ok()? { read(&config)? } else { Value::Null };
+            match named.or(settings["currentContext"].as_str().map(str::to_owned)).as_deref() {
+                None | Some("" | "default") => DEFAULT_HOST.to_owned(),
+                Some(context) => {
+                    let folder = hex(&Sha256::digest(context));
+                    let about: Value = read(&config.with_file_name("contexts/meta").join(folder).join("meta.json"))?;
+                    about.pointer("/Endpoints/docker/Host")?.as_str()?.to_owned()
+                }
+            }
+        }
+    };
+    host.strip_prefix("unix://").map(Utf8PathBuf::from)
+}
+
+/// Whether there is a `docker` on PATH.
+pub fn has_client() -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|folder| folder.join("docker").is_file())
 }
 
 /// What tells of an engine at `path`: that something is there, or that nobody can look. A socket's file whose engine has

@@ -127,11 +127,18 @@ pub fn observe(project: &Project) -> Result<Observed> {
     })
 }
 
-/// Asks the engine that the user's `docker` reaches.
+/// Asks the engine that the user's `docker` reaches: at its socket, where that is known, else through the client.
 fn system() -> Answer {
+    match installed::socket().map(|socket| ping::ask(&socket, deadlines::ENGINE_ANSWER.time())) {
+        Some(Answer::Absent(words)) => return Answer::Absent(words),
+        Some(Answer::Version(version)) if installed::has_client() => return Answer::Version(version),
+        // The client has better words for why there is no answer.
+        _ => {}
+    }
     let process = Engine::system()
         .docker()
         .args(["version", "--format", "{{.Server.Version}}"])
+        .question()
         .deadline(deadlines::ENGINE_ANSWER);
     let output = match process.output() {
         Ok(output) => output,
