@@ -21,10 +21,13 @@ POLL_SECONDS = 0.1
 
 
 class Lease:
+    """`holder` is the ID of the answer too; `killed`: of an answer that was never ended."""
+
     def __init__(self, db: Database, user: UUID) -> None:
         self._db = db
         self.user = user
         self.holder = uuid4()
+        self.killed: UUID | None = None
 
     @classmethod
     async def take(cls, db: Database, user: UUID) -> "Lease":
@@ -33,8 +36,10 @@ class Lease:
         deadline = time.monotonic() + PATIENCE_SECONDS
         while True:
             async with db.connection() as conn:
-                if await repository.take_lease(conn, user, lease.holder, LEASE_SECONDS):
-                    return lease
+                taken = await repository.take_lease(conn, user, lease.holder, LEASE_SECONDS)
+            if taken is not None:
+                lease.killed = taken["killed"]
+                return lease
             if time.monotonic() > deadline:
                 raise busy()
             await asyncio.sleep(POLL_SECONDS)

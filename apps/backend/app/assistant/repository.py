@@ -126,10 +126,12 @@ WHERE user_id = %(user)s AND id = %(id)s AND answered_at IS NOT NULL
 """
 
 _TAKE_LEASE = """
+WITH expired AS (SELECT holder FROM assistant_leases WHERE user_id = %(user)s)
 INSERT INTO assistant_leases AS old (user_id, holder, expires_at)
 VALUES (%(user)s, %(holder)s, now() + make_interval(secs => %(seconds)s))
 ON CONFLICT (user_id) DO UPDATE SET holder = excluded.holder, expires_at = excluded.expires_at
 WHERE old.expires_at <= now()
+RETURNING (SELECT holder FROM expired) AS killed
 """
 
 _RENEW_LEASE = """
@@ -212,9 +214,12 @@ async def was_answered(conn: Connection, user: UUID, confirmation: UUID) -> bool
     return cursor.rowcount == 1
 
 
-async def take_lease(conn: Connection, user: UUID, holder: UUID, seconds: float) -> bool:
+async def take_lease(
+    conn: Connection, user: UUID, holder: UUID, seconds: float
+) -> dict[str, UUID | None] | None:
+    """None: another request goes on. `killed`: the holder of a lease that was not released."""
     arguments = {"user": user, "holder": holder, "seconds": seconds}
-    return (await conn.execute(_TAKE_LEASE, arguments)).rowcount == 1
+    return await (await conn.execute(_TAKE_LEASE, arguments)).fetchone()
 
 
 async def renew_lease(conn: Connection, user: UUID, holder: UUID, seconds: float) -> bool:
