@@ -13,6 +13,7 @@ from uuid import UUID, uuid4
 from app.assistant import repository
 from app.assistant.failures import busy, interrupted
 from app.core.db import Database, DatabaseUnavailableError
+from app.core.problems import ProblemError
 
 LEASE_SECONDS = 30.0  # how long a replica that was killed keeps its users waiting
 RENEW_SECONDS = 10.0
@@ -67,6 +68,5 @@ class Lease:
     async def _keep(self) -> None:
         while True:
             await asyncio.sleep(RENEW_SECONDS)
-            with suppress(DatabaseUnavailableError):
-                async with self._db.connection() as conn:
-                    await repository.renew_lease(conn, self.user, self.holder, LEASE_SECONDS)
+            with suppress(DatabaseUnavailableError, ProblemError):
+                await self.renew()

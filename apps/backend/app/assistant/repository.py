@@ -8,7 +8,6 @@ from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID
 
-from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 
 from app.core.db import Connection
@@ -149,9 +148,8 @@ async def find_last(
     conn: Connection, user: UUID, limit: int, until: UUID | None = None
 ) -> list[MessageRow]:
     """The last messages, oldest first; with `until`, none that is newer than that one."""
-    async with conn.cursor(row_factory=class_row(MessageRow)) as cursor:
-        await cursor.execute(_LAST, {"user": user, "limit": limit, "until": until})
-        return (await cursor.fetchall())[::-1]
+    arguments = {"user": user, "limit": limit, "until": until}
+    return (await conn.fetch(MessageRow, _LAST, arguments))[::-1]
 
 
 async def store(
@@ -188,25 +186,19 @@ async def insert_confirmation(
 ) -> ConfirmationRow:
     arguments = {"user": user, "message": message, "todos": Jsonb(todos), "seconds": seconds}
     await conn.execute(_DROP_OLD_CONFIRMATIONS, {"user": user})
-    async with conn.cursor(row_factory=class_row(ConfirmationRow)) as cursor:
-        await cursor.execute(_INSERT_CONFIRMATION, arguments)
-        row = await cursor.fetchone()
+    row = await conn.fetch_one(ConfirmationRow, _INSERT_CONFIRMATION, arguments)
     assert row is not None  # noqa: S101 - INSERT ... RETURNING gives a row or raises
     return row
 
 
 async def find_open_confirmation(conn: Connection, user: UUID) -> ConfirmationRow | None:
-    async with conn.cursor(row_factory=class_row(ConfirmationRow)) as cursor:
-        await cursor.execute(_OPEN_CONFIRMATION, {"user": user})
-        return await cursor.fetchone()
+    return await conn.fetch_one(ConfirmationRow, _OPEN_CONFIRMATION, {"user": user})
 
 
 async def claim_confirmation(
     conn: Connection, user: UUID, confirmation: UUID
 ) -> ConfirmationRow | None:
-    async with conn.cursor(row_factory=class_row(ConfirmationRow)) as cursor:
-        await cursor.execute(_CLAIM, {"user": user, "id": confirmation})
-        return await cursor.fetchone()
+    return await conn.fetch_one(ConfirmationRow, _CLAIM, {"user": user, "id": confirmation})
 
 
 async def was_answered(conn: Connection, user: UUID, confirmation: UUID) -> bool:
