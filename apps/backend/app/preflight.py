@@ -163,14 +163,11 @@ def _connect(finding: Finding, url: str, wait: float) -> None:
             cause = _told(error)
         slept = slept or cause.kind in (Kind.WAKING_UP, Kind.WRONG_PASSWORD)
         pause = random.uniform(*PAUSE_SECONDS)  # noqa: S311 - jitter
-        patience = wait if cause.passing else min(wait, _lasting(cause.kind))
+        lasting = LASTING_SECONDS if cause.kind is Kind.WRONG_PASSWORD else 0.0
+        patience = wait if cause.passing else min(wait, lasting)
         if time.monotonic() + pause > started + patience:
             raise _StepError(_step(cause.kind), cause)
         time.sleep(pause)
-
-
-def _lasting(kind: Kind) -> float:
-    return LASTING_SECONDS if kind is Kind.WRONG_PASSWORD else 0.0
 
 
 def _told(error: psycopg.Error) -> Cause:

@@ -25,7 +25,7 @@ OWNER_PASSWORD = "npg_not-a-secret-0123"
 
 
 class Certificates:
-    """An authority of the tests' own, and one certificate for both hosts."""
+    """An authority of the tests' own, and one certificate for the hosts."""
 
     def __init__(self, directory: Path) -> None:
         directory.mkdir()
@@ -34,7 +34,7 @@ class Certificates:
         )
         authority = trustme.CA()
         authority.cert_pem.write_to_path(str(self.authority))
-        server = authority.issue_cert(DIRECT, POOLER)
+        server = authority.issue_cert(DIRECT, POOLER, "localhost")
         server.private_key_pem.write_to_path(str(self.key))
         for part in server.cert_chain_pems:
             part.write_to_path(str(self.chain), append=True)

@@ -22,6 +22,8 @@ CASES = {
     'FATAL:  database "todo" does not exist': Kind.NO_SUCH_DATABASE,
     "server does not support SSL, but SSL was required": Kind.TLS_REFUSED,
     "SSL error: certificate verify failed": Kind.TLS_REFUSED,
+    'weak sslmode "require" may not be used with sslrootcert=system (use "verify-full")':
+        Kind.TLS_REFUSED,
     "channel binding required, but server did not offer an authentication method": Kind.TLS_REFUSED,
     "ERROR:  connection is insecure (try using `sslmode=require`)": Kind.TLS_REFUSED,
     "ERROR:  Your project has exceeded the data transfer quota": Kind.QUOTA_EXCEEDED,

@@ -1,6 +1,11 @@
 """The URL as Neon prints it: TLS, channel binding, a pooler in transaction mode."""
 
 import asyncio
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -48,6 +53,30 @@ def test_the_servers_certificate_can_be_verified(
     with pytest.raises(psycopg.OperationalError) as refused:
         psycopg.connect(verified.replace(DIRECT, f"other.{direct.port}.invalid"))
     assert classify(refused.value).kind is Kind.TLS_REFUSED
+
+
+@pytest.mark.parametrize("is_trusted", [True, False])
+def test_sslrootcert_system_is_the_images_store(
+    is_trusted: bool, certificates: Certificates, direct: Direct, tmp_path: Path
+) -> None:
+    """In a process of its own: OpenSSL keeps the store that it has read."""
+    store = Path(os.environ["SSL_CERT_FILE"]).read_text()
+    assert store.count("BEGIN CERTIFICATE") > 50
+    extended = tmp_path / "store.pem"
+    extended.write_text(store + certificates.authority.read_text() * is_trusted)
+    url = neon_url(DIRECT).replace("sslmode=require", "sslmode=verify-full&sslrootcert=system")
+    looked = subprocess.run(
+        [sys.executable, "-m", "app.preflight", "--stdin", "--wait=0"],
+        env=os.environ | {"SSL_CERT_FILE": str(extended)},
+        input=url.replace(DIRECT, f"localhost:{direct.port}"),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+    )
+    found = json.loads(looked.stdout)
+    expected = (True, "", "") if is_trusted else (False, "TLS", "TLS refused")
+    assert (found["ok"], found["step"], found["kind"]) == expected, found["text"]
 
 
 def test_nobody_gets_in_without_tls() -> None:

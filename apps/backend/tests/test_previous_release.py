@@ -87,8 +87,22 @@ def test_its_code_works_on_this_schema(previous: Path, url: str) -> None:
         assert httpx.get(f"{old}/todos/{kept['id']}", headers=local).status_code == 404
         every_route_once(old, local)
         assert titles(new, first) == ["kept"]
+        signs_in(old)
     with psycopg.connect(url) as conn:
         assert conn.execute("SELECT version_num FROM alembic_version").fetchall() == before
+
+
+def signs_in(api: str) -> None:
+    """What its repository of users does: accounts, sessions, and attempts that are counted."""
+    account = credentials(new_email())
+    wrong = account | {"password": "not-a-secret, and wrong"}
+    assert httpx.post(f"{api}/users", json=account).status_code == 201
+    assert httpx.post(f"{api}/session", json=wrong).status_code == 401
+    session = httpx.post(f"{api}/session", json=account)
+    headers = {"Authorization": f"Bearer {session.json()['token']}"}
+    assert httpx.get(f"{api}/me", headers=headers).status_code == 200
+    assert httpx.delete(f"{api}/session", headers=headers).status_code == 204
+    assert httpx.get(f"{api}/me", headers=headers).status_code == 401
 
 
 def titles(api: str, headers: dict[str, str]) -> list[str]:

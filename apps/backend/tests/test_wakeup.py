@@ -232,6 +232,6 @@ async def test_more_work_than_connections_is_no_outage(server: Postgres) -> None
 
     try:
         await asyncio.gather(*(work() for _ in range(db.MAX_CONNECTIONS)), more())
-        assert database.figures().size == db.MAX_CONNECTIONS
+        assert database.figures()["pool_size"] == db.MAX_CONNECTIONS
     finally:
         await database.close()

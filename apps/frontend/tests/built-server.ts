@@ -49,8 +49,8 @@ export class Backend {
 /** The program that the image runs; without an image: `npm run build`. */
 const PROGRAM = process.env.BUILT_SERVER ?? ".next/standalone/server.js";
 
-/** Starts the built server; answers its address and what ends it. */
-export async function startBuilt(apiBaseUrl: string, environment: string): Promise<[string, () => void]> {
+/** Starts the built server; answers its address, what ends it, and what reads its errors so far. */
+export async function startBuilt(apiBaseUrl: string, environment: string): Promise<[string, () => void, () => string]> {
   const port = await freePort();
   const child: ChildProcess = spawn(process.execPath, ["--import=./listen.mjs", PROGRAM], {
     env: {
@@ -60,14 +60,19 @@ export async function startBuilt(apiBaseUrl: string, environment: string): Promi
       API_BASE_URL: apiBaseUrl,
       ENVIRONMENT: environment,
     },
-    stdio: ["ignore", "inherit", "inherit"],
+    stdio: ["ignore", "inherit", "pipe"],
+  });
+  let errors = "";
+  child.stderr?.on("data", (said: Buffer) => {
+    errors += said.toString();
+    process.stderr.write(said);
   });
   const address = `http://127.0.0.1:${port}`;
   const stop = () => void child.kill();
   for (let left = 300; left > 0; left -= 1) {
     if (child.exitCode !== null) throw new Error(`${PROGRAM} ended with ${child.exitCode}; is it built? npm run build`);
     try {
-      if ((await fetch(`${address}/healthz`)).ok) return [address, stop];
+      if ((await fetch(`${address}/healthz`)).ok) return [address, stop, () => errors];
     } catch {
       // Not listening yet.
     }

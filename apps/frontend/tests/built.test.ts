@@ -8,13 +8,14 @@ const ONE = new Backend("From the first backend");
 const TWO = new Backend("From the second backend");
 let one = "";
 let two = "";
+let errorsOfTwo = () => "";
 const ends: (() => void)[] = [];
 
 beforeAll(async () => {
   const [first, second] = [await ONE.start(), await TWO.start()];
   const started = await Promise.all([startBuilt(first, "dev"), startBuilt(`${second}/`, "production")]);
   ends.push(...started.map(([, stop]) => stop));
-  [one, two] = [started[0][0], started[1][0]];
+  [one, two, errorsOfTwo] = [started[0][0], started[1][0], started[1][2]];
 }, 60_000);
 
 afterAll(() => {
@@ -53,6 +54,18 @@ describe("the same build", () => {
     const html = await (await ask(one, "/", SIGNED_IN)).text();
     expect(html).toContain("ada@example.com");
     expect(html).not.toMatch(/API_BASE_URL|127\.0\.0\.1/);
+  });
+
+  it.each([
+    ["no ID", {}, /^[0-9a-f]{32}$/],
+    ["an ID that is not safe in a log", { "x-request-id": 'a"b' }, /^[0-9a-f]{32}$/],
+    ["the ingress' ID", { "x-request-id": "ingress-1" }, /^ingress-1$/],
+  ])("answers a request with %s, and asks the backend, with one ID", async (_, headers, expected) => {
+    ONE.asked.length = 0;
+    const id = (await ask(one, "/", { cookie: "todo_session=good-with-id", ...headers })).headers.get("x-request-id");
+    expect(id).toMatch(expected);
+    expect(new Set(ONE.asked.map((asked) => asked.headers["x-request-id"]))).toEqual(new Set([id]));
+    expect((await ask(one, "/healthz", headers)).headers.get("x-request-id")).toMatch(expected);
   });
 
   it("passes on who asks, unchanged, and nothing else", async () => {
@@ -167,6 +180,7 @@ describe("the same build", () => {
     const answer = await ask(two, "/", SIGNED_IN);
     expect(answer.status).toBe(200);
     expect(await answer.text()).toContain("The server is not answering");
+    expect(errorsOfTwo()).toMatch(new RegExp(`todos: .* request_id=${answer.headers.get("x-request-id")}\n`));
     expect((await ask(two, "/sign-in", SIGNED_IN)).status).toBe(200);
   });
 });

@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
+use super::load::Load;
 use xtask::failure::{Class, Failure};
 use xtask::secrets::Secret;
 
@@ -12,6 +13,9 @@ use xtask::secrets::Secret;
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// Longest wait for the deletion of many todos.
 const DELETION: Duration = Duration::from_secs(60);
+
+/// Sign-ins a second, at most.
+const SIGN_INS: f64 = 5.0;
 
 /// What is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,11 +26,13 @@ pub enum Kind {
     Post,
     /// The page with the first list, for a signed-in user.
     Page,
+    /// A sign-in with the right password.
+    SignIn,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::List, Self::Post, Self::Page];
+    pub const ALL: [Self; 4] = [Self::List, Self::Post, Self::Page, Self::SignIn];
 
     /// As the table and the document call it.
     pub fn name(self) -> &'static str {
@@ -34,6 +40,16 @@ impl Kind {
             Self::List => "GET /api/v1/todos?limit=50",
             Self::Post => "POST /api/v1/todos",
             Self::Page => "GET /",
+            Self::SignIn => "POST /api/v1/session",
+        }
+    }
+
+    /// Returns its load at `rate`. Sign-ins are at most SIGN_INS a second, four at a time: each hashes for some 30 ms, and
+    /// the backend refuses a sixth attempt of one account from one address while five are not answered.
+    pub fn load(self, rate: f64, time: Duration) -> Load {
+        match self {
+            Self::SignIn => Load { rate: rate.min(SIGN_INS), time, workers: 4 },
+            Self::List | Self::Post | Self::Page => Load { rate, time, workers: 64 },
         }
     }
 }
@@ -89,15 +105,21 @@ impl Account {
     /// Makes requests of `kind` over a connection of its own.
     pub fn requester(&self, kind: Kind) -> Request {
         let agent = agent(TIMEOUT);
-        let path = if kind == Kind::Page { "/" } else { "/api/v1/todos" };
+        let path = match kind {
+            Kind::Page => "/",
+            Kind::SignIn => "/api/v1/session",
+            Kind::List | Kind::Post => "/api/v1/todos",
+        };
         let query = if kind == Kind::List { "?limit=50" } else { "" };
         let url = format!("{}{path}{query}", self.address);
         let (bearer, cookie) = (self.bearer(), format!("todo_session={}", self.token));
+        let credentials = json!({"email": self.email, "password": self.password});
         let mut number = 0_u64;
         Box::new(move || {
             let (response, expected) = match kind {
                 Kind::List => (agent.get(&url).header("Authorization", &bearer).call(), 200),
                 Kind::Page => (agent.get(&url).header("Cookie", &cookie).call(), 200),
+                Kind::SignIn => (agent.post(&url).send_json(&credentials), 200),
                 Kind::Post => {
                     number += 1;
                     let body = json!({"title": format!("measure the application, todo {number}")});
@@ -150,4 +172,18 @@ fn nothing_there(address: &str, error: &ureq::Error) -> Failure {
 fn agent(timeout: Duration) -> ureq::Agent {
     let config = ureq::Agent::config_builder().timeout_global(Some(timeout)).max_redirects(0);
     config.max_redirects_will_error(false).http_status_as_error(false).proxy(None).build().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sign_ins_are_few_enough_for_one_account_and_address() {
+        let load = |kind: Kind, rate| kind.load(rate, TIMEOUT);
+        // MAX_PER_ACCOUNT_AND_CLIENT of the backend; each one counts until the password was found right.
+        assert!(load(Kind::SignIn, 50.0).workers < 5);
+        assert_eq!([load(Kind::SignIn, 50.0).rate, load(Kind::SignIn, 2.0).rate], [5.0, 2.0]);
+        assert_eq!((load(Kind::List, 50.0).rate, load(Kind::List, 50.0).workers), (50.0, 64));
+    }
 }

@@ -16,10 +16,12 @@ use xtask::report::{Running, seconds};
 use xtask::stages::proof::{BOUND_MS, Way};
 
 use client::{Account, Kind};
-use load::{Load, Outcome};
+use load::Outcome;
 
 /// Longest time for making the todos.
 const FILLING: Duration = Duration::from_secs(420);
+/// How long each kind is requested before it is measured.
+const WARM_UP: Duration = Duration::from_secs(2);
 /// Users who fill at a time: enough for both replicas, not enough to starve what else runs on the machine.
 const FILLERS: usize = 16;
 
@@ -78,8 +80,7 @@ fn measure(project: &Project, args: &Bench, account: &Account) -> Result<Measure
     // Connections, caches and the interpreter's own warm-up are not what is asked for.
     step(project, "warm up", |_| {
         for kind in Kind::ALL {
-            let load = Load { rate: f64::from(args.rate), time: Duration::from_secs(2), workers: 16 };
-            let warm = load::run(&load, || account.requester(kind));
+            let warm = load::run(&kind.load(args.rate.into(), WARM_UP), || account.requester(kind));
             if warm.done == 0 {
                 let why = warm.first_failure.unwrap_or_default();
                 return Err(Failure::new(Class::Proof, format!("{} does not answer: {why}", kind.name()))
@@ -91,15 +92,15 @@ fn measure(project: &Project, args: &Bench, account: &Account) -> Result<Measure
     })?;
     let mut steady = Vec::new();
     for kind in Kind::ALL {
-        let what = format!("{} at {} requests/s for {} s", kind.name(), args.rate, args.seconds);
-        let outcome = step(project, &what, |_| {
-            let time = Duration::from_secs(args.seconds.into());
-            Ok(load::run(&Load { rate: args.rate.into(), time, workers: 64 }, || account.requester(kind)))
-        })?;
+        let load = kind.load(args.rate.into(), Duration::from_secs(args.seconds.into()));
+        let what = format!("{} at {} requests/s for {} s", kind.name(), load.rate, args.seconds);
+        let outcome = step(project, &what, |_| Ok(load::run(&load, || account.requester(kind))))?;
         steady.push((kind, outcome));
     }
     let mut found = Vec::new();
-    for kind in Kind::ALL.into_iter().filter(|_| !args.no_saturation) {
+    // The limits against guessing end a search for the most sign-ins before the processors do.
+    let saturable = Kind::ALL.into_iter().filter(|kind| *kind != Kind::SignIn && !args.no_saturation);
+    for kind in saturable {
         let what = format!("saturate {}", kind.name());
         found.push(step(project, &what, |running| Ok(saturation::find(account, kind, running)))?);
     }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::client::{Account, Kind};
-use super::load::{self, Load, Outcome, round};
+use super::load::{self, Outcome, round};
 use xtask::report::Running;
 
 /// The first offer, in requests a second.
@@ -49,7 +49,7 @@ pub fn find(account: &Account, kind: Kind, running: &Running) -> Found {
     let mut rate = FIRST;
     let mut saturated = false;
     while !saturated && start.elapsed() + STEP < LIMIT {
-        let outcome = load::run(&Load { rate, time: STEP, workers: 64 }, || account.requester(kind));
+        let outcome = load::run(&kind.load(rate, STEP), || account.requester(kind));
         running.progress(format!("{rate:.0}/s offered, {:.0}/s answered", outcome.achieved()));
         saturated = is_saturated(&outcome);
         steps.push(outcome);

@@ -10,6 +10,7 @@ use super::lifecycle::references;
 use xtask::commands::dev::{BROWSER_IMAGE, build_browser};
 use xtask::origin::Need;
 use xtask::plan::{self, Mode};
+use xtask::process::Process;
 use xtask::world::World;
 
 /// A todo that must outlive restarts and teardowns.
@@ -37,12 +38,31 @@ pub fn todos(bed: &Bed) -> Result<()> {
     let body = store_lasting(bed)?;
     let todo: Value = serde_json::from_str(&body)?;
     ensure!(todo["url"].as_str().is_some_and(|url| url.starts_with(&bed.address().unwrap_or_default())), "url: {body}");
+    one_id_names_a_page_in_every_log(bed)?;
     let tools = bed.tools()?;
     tools.kubectl_here().args(["rollout", "restart", "deployment/todo-backend", "deployment/todo-frontend"]).run()?;
     bed.until_ready()?;
     lasting_is_there(bed)?;
     // A restart is an operation, not a change: the next deploy leaves it alone.
     bed.xtask(&["deploy", "dev"])?.expect(0, &["nothing changed"])?;
+    Ok(())
+}
+
+/// Requests the page with the list, which asks the backend in turn, and finds the answer's ID in both logs.
+fn one_id_names_a_page_in_every_log(bed: &Bed) -> Result<()> {
+    let page = ureq::http::Request::get(format!("{}/", bed.address()?));
+    let answer = xtask::stages::proof::agent()
+        .run(page.header("cookie", format!("todo_session={}", sign_in(bed)?)).body(())?)?;
+    let id = answer.headers().get("x-request-id").and_then(|id| id.to_str().ok()).context("the page has no ID")?;
+    let tools = bed.tools()?;
+    let logs = |of: Process| of.args(["--tail=200", "--selector"]);
+    let controller =
+        logs(tools.kubectl().args(["logs", "--namespace=ingress-traefik"])).arg("app.kubernetes.io/name=traefik");
+    let backend = logs(tools.kubectl_here().arg("logs")).arg("app.kubernetes.io/component=backend");
+    for (logs, line) in [(controller, r#""RequestPath":"/""#), (backend, "GET /api/v1/todos 200")] {
+        let is_there = || Ok(logs.read()?.lines().any(|told| told.contains(line) && told.contains(id)));
+        bed.until(&format!("{line} with {id} in `{logs}`"), Duration::from_secs(10), is_there)?;
+    }
     Ok(())
 }
 

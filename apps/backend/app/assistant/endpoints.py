@@ -3,7 +3,7 @@
 from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Path, Request
+from fastapi import APIRouter, Path, Request
 
 from app.assistant import failures
 from app.assistant.repository import ConfirmationRow
@@ -18,7 +18,8 @@ from app.assistant.schemas import (
 )
 from app.assistant.service import Assistant
 from app.assistant.stream import EventStream
-from app.core.problems import Example, responses
+from app.core.dependencies import from_state
+from app.core.problems import responses
 from app.users.current import CurrentUser
 
 router = APIRouter(prefix="/assistant", tags=["assistant"])
@@ -48,34 +49,20 @@ STREAM: dict[int | str, dict[str, Any]] = {
         },
     }
 }
-FAILURES: tuple[int | Example, ...] = (
+FAILURES = (
     422,
     503,
-    *(
-        Example(error.status, error.code, error.detail)
-        for error in (
-            failures.busy(),
-            failures.not_configured(),
-            failures.key_refused(),
-            failures.tokens_used_up(900),
-            failures.rate_limited(failures.DEFAULT_RETRY_SECONDS),
-            failures.unavailable("The AI provider did not answer in time. Try again."),
-            failures.limit_reached("The answer became too long and was cut. Ask for less."),
-        )
-    ),
-)
-ANSWERED, NOT_FOUND = (
-    Example(error.status, error.code, error.detail)
-    for error in (failures.already_answered(), failures.nothing_to_answer())
+    failures.busy(),
+    failures.not_configured(),
+    failures.key_refused(),
+    failures.tokens_used_up(900),
+    failures.rate_limited(failures.DEFAULT_RETRY_SECONDS),
+    failures.unavailable("The AI provider did not answer in time. Try again."),
+    failures.limit_reached("The answer became too long and was cut. Ask for less."),
 )
 
 
-async def _assistant(request: Request) -> Assistant:
-    assistant: Assistant = request.app.state.assistant
-    return assistant
-
-
-CurrentAssistant = Annotated[Assistant, Depends(_assistant)]
+CurrentAssistant = Annotated[Assistant, from_state("assistant")]
 
 
 @router.get("", responses=responses(503))
@@ -114,7 +101,8 @@ async def ask(
     "/confirmations/{confirmation_id}",
     status_code=200,
     response_class=EventStream,
-    responses=STREAM | responses(*FAILURES, ANSWERED, NOT_FOUND),
+    responses=STREAM
+    | responses(*FAILURES, failures.already_answered(), failures.nothing_to_answer()),
 )
 async def confirm(
     request: Request,

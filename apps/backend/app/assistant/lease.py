@@ -13,6 +13,7 @@ from uuid import UUID, uuid4
 from app.assistant import repository
 from app.assistant.failures import busy, interrupted
 from app.core.db import Database, DatabaseUnavailableError
+from app.core.problems import ProblemError
 
 LEASE_SECONDS = 30.0  # how long a replica that was killed keeps its users waiting
 RENEW_SECONDS = 10.0
@@ -21,10 +22,13 @@ POLL_SECONDS = 0.1
 
 
 class Lease:
+    """`holder` is the ID of the answer too; `killed`: of an answer that was never ended."""
+
     def __init__(self, db: Database, user: UUID) -> None:
         self._db = db
         self.user = user
         self.holder = uuid4()
+        self.killed: UUID | None = None
 
     @classmethod
     async def take(cls, db: Database, user: UUID) -> "Lease":
@@ -33,8 +37,10 @@ class Lease:
         deadline = time.monotonic() + PATIENCE_SECONDS
         while True:
             async with db.connection() as conn:
-                if await repository.take_lease(conn, user, lease.holder, LEASE_SECONDS):
-                    return lease
+                taken = await repository.take_lease(conn, user, lease.holder, LEASE_SECONDS)
+            if taken is not None:
+                lease.killed = taken["killed"]
+                return lease
             if time.monotonic() > deadline:
                 raise busy()
             await asyncio.sleep(POLL_SECONDS)
@@ -62,6 +68,5 @@ class Lease:
     async def _keep(self) -> None:
         while True:
             await asyncio.sleep(RENEW_SECONDS)
-            with suppress(DatabaseUnavailableError):
-                async with self._db.connection() as conn:
-                    await repository.renew_lease(conn, self.user, self.holder, LEASE_SECONDS)
+            with suppress(DatabaseUnavailableError, ProblemError):
+                await self.renew()

@@ -8,7 +8,6 @@ from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID
 
-from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 
 from app.core.db import Connection
@@ -126,10 +125,12 @@ WHERE user_id = %(user)s AND id = %(id)s AND answered_at IS NOT NULL
 """
 
 _TAKE_LEASE = """
+WITH expired AS (SELECT holder FROM assistant_leases WHERE user_id = %(user)s)
 INSERT INTO assistant_leases AS old (user_id, holder, expires_at)
 VALUES (%(user)s, %(holder)s, now() + make_interval(secs => %(seconds)s))
 ON CONFLICT (user_id) DO UPDATE SET holder = excluded.holder, expires_at = excluded.expires_at
 WHERE old.expires_at <= now()
+RETURNING (SELECT holder FROM expired) AS killed
 """
 
 _RENEW_LEASE = """
@@ -147,9 +148,8 @@ async def find_last(
     conn: Connection, user: UUID, limit: int, until: UUID | None = None
 ) -> list[MessageRow]:
     """The last messages, oldest first; with `until`, none that is newer than that one."""
-    async with conn.cursor(row_factory=class_row(MessageRow)) as cursor:
-        await cursor.execute(_LAST, {"user": user, "limit": limit, "until": until})
-        return (await cursor.fetchall())[::-1]
+    arguments = {"user": user, "limit": limit, "until": until}
+    return (await conn.fetch(MessageRow, _LAST, arguments))[::-1]
 
 
 async def store(
@@ -186,25 +186,19 @@ async def insert_confirmation(
 ) -> ConfirmationRow:
     arguments = {"user": user, "message": message, "todos": Jsonb(todos), "seconds": seconds}
     await conn.execute(_DROP_OLD_CONFIRMATIONS, {"user": user})
-    async with conn.cursor(row_factory=class_row(ConfirmationRow)) as cursor:
-        await cursor.execute(_INSERT_CONFIRMATION, arguments)
-        row = await cursor.fetchone()
+    row = await conn.fetch_one(ConfirmationRow, _INSERT_CONFIRMATION, arguments)
     assert row is not None  # noqa: S101 - INSERT ... RETURNING gives a row or raises
     return row
 
 
 async def find_open_confirmation(conn: Connection, user: UUID) -> ConfirmationRow | None:
-    async with conn.cursor(row_factory=class_row(ConfirmationRow)) as cursor:
-        await cursor.execute(_OPEN_CONFIRMATION, {"user": user})
-        return await cursor.fetchone()
+    return await conn.fetch_one(ConfirmationRow, _OPEN_CONFIRMATION, {"user": user})
 
 
 async def claim_confirmation(
     conn: Connection, user: UUID, confirmation: UUID
 ) -> ConfirmationRow | None:
-    async with conn.cursor(row_factory=class_row(ConfirmationRow)) as cursor:
-        await cursor.execute(_CLAIM, {"user": user, "id": confirmation})
-        return await cursor.fetchone()
+    return await conn.fetch_one(ConfirmationRow, _CLAIM, {"user": user, "id": confirmation})
 
 
 async def was_answered(conn: Connection, user: UUID, confirmation: UUID) -> bool:
@@ -212,9 +206,12 @@ async def was_answered(conn: Connection, user: UUID, confirmation: UUID) -> bool
     return cursor.rowcount == 1
 
 
-async def take_lease(conn: Connection, user: UUID, holder: UUID, seconds: float) -> bool:
+async def take_lease(
+    conn: Connection, user: UUID, holder: UUID, seconds: float
+) -> dict[str, UUID | None] | None:
+    """None: another request goes on. `killed`: the holder of a lease that was not released."""
     arguments = {"user": user, "holder": holder, "seconds": seconds}
-    return (await conn.execute(_TAKE_LEASE, arguments)).rowcount == 1
+    return await (await conn.execute(_TAKE_LEASE, arguments)).fetchone()
 
 
 async def renew_lease(conn: Connection, user: UUID, holder: UUID, seconds: float) -> bool:

@@ -51,30 +51,12 @@ class Message(BaseModel):
     touched: list[UUID] = Field(description="Todos that were changed on the way to this answer")
 
 
-_MESSAGES: list[JsonValue] = [
-    {
-        "id": "7e6f1a3c-6a0f-4c9e-8b63-6d1f0a5b9c21",
-        "role": "user",
-        "text": "Delete milk and bread",
-        "created_at": "2026-11-21T09:00:00Z",
-        "touched": [],
-    },
-    {
-        "id": MESSAGE_ID,
-        "role": "assistant",
-        "text": "Delete these 2 todos? “Milk”, “Bread”",
-        "created_at": "2026-11-21T09:00:02Z",
-        "touched": [],
-    },
-]
-_CONFIRMATION: JsonValue = {
-    "id": CONFIRMATION_ID,
-    "question": "Delete these 2 todos?",
-    "todos": [
-        {"id": TODO_ID, "title": "Milk"},
-        {"id": "3d2c1b0a-9f8e-4d7c-8b6a-5f4e3d2c1b0a", "title": "Bread"},
-    ],
-    "expires_at": "2026-11-21T09:10:02Z",
+_MESSAGE: JsonValue = {
+    "id": MESSAGE_ID,
+    "role": "assistant",
+    "text": "Milk is on your list.",
+    "created_at": "2026-11-21T09:00:02Z",
+    "touched": [TODO_ID],
 }
 
 
@@ -107,8 +89,8 @@ class Conversation(BaseModel):
                 {
                     "available": True,
                     "model": "gpt-5-mini",
-                    "messages": _MESSAGES,
-                    "confirmation": _CONFIRMATION,
+                    "messages": [_MESSAGE],
+                    "confirmation": None,
                 },
             ]
         }

@@ -7,7 +7,7 @@ from starlette.types import Receive, Scope, Send
 
 from app.assistant.run import Run
 from app.assistant.schemas import DoneEvent, ErrorEvent, Event
-from app.core.problems import MEDIA_TYPE
+from app.core.problems import as_response
 
 KEEP_ALIVE_SECONDS = 15.0  # shorter than what proxies take for a dead connection
 FIRST_SECONDS = 5.0  # to fail with a status of its own; shorter than a process that ends waits
@@ -33,7 +33,7 @@ class EventStream(Response):
         super().__init__(headers={"X-Accel-Buffering": "no"})
         del self.headers["content-length"]
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         gone = asyncio.create_task(_until_disconnect(receive))
         coming = asyncio.create_task(self._run.next())
         started = False
@@ -48,10 +48,11 @@ class EventStream(Response):
                     return
                 event = coming.result() if coming.done() else None
                 if isinstance(event, ErrorEvent) and not started:
-                    await _refuse(event, send)
+                    await as_response(event.problem)(scope, receive, send)
                     return
                 if not started:
-                    await self._begin(send)
+                    start = {"status": self.status_code, "headers": self.raw_headers}
+                    await send({"type": "http.response.start", **start})
                     started = True
                 last = isinstance(event, DoneEvent | ErrorEvent)
                 body = KEEP_ALIVE if event is None else encode(event)
@@ -64,28 +65,6 @@ class EventStream(Response):
             gone.cancel()
             coming.cancel()
             self._run.stop()
-
-    async def _begin(self, send: Send) -> None:
-        await send(
-            {
-                "type": "http.response.start",
-                "status": self.status_code,
-                "headers": self.raw_headers,
-            }
-        )
-
-
-async def _refuse(event: ErrorEvent, send: Send) -> None:
-    body = event.data().encode()
-    headers = [
-        (b"content-type", MEDIA_TYPE.encode()),
-        (b"content-length", str(len(body)).encode()),
-    ]
-    if event.problem.retry_after is not None:
-        headers.append((b"retry-after", str(event.problem.retry_after).encode()))
-    start = {"type": "http.response.start", "status": event.problem.status, "headers": headers}
-    await send(start)
-    await send({"type": "http.response.body", "body": body})
 
 
 async def _until_disconnect(receive: Receive) -> None:

@@ -75,7 +75,7 @@ class Turn:
         self._free = 1
         self._complete = False
         self._tokens = 0
-        self._answer_id = uuid4()
+        self._answer_id = lease.holder
         self._transcript = Transcript([], None)
 
     async def ask(self, question: str, *, resume: bool) -> UUID:
@@ -84,9 +84,12 @@ class Turn:
             history = await repository.find_last(conn, self._lease.user, HISTORY_MESSAGES)
         answers = list(takewhile(lambda row: row.role == "assistant", reversed(history)))
         asked = history[-len(answers) - 1].text if len(answers) < len(history) else None
-        if resume and answers and asked == question:
-            if not was_cut(answers[0]):
+        resume = resume and bool(answers) and asked == question
+        if resume and not was_cut(answers[0]):
+            if self._lease.killed in {None, answers[0].id}:
                 return await self._repeat(answers[0])
+            resume = False  # the same was asked before; of the answer to this nothing was stored
+        if resume:
             self._free = 0
             self._transcript = Transcript(history, None)
             self._transcript.steps.append({"role": "user", "content": RESUME})

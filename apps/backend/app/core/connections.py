@@ -9,14 +9,14 @@ import os
 import select
 import socket
 import time
-from collections.abc import Callable
-from contextlib import suppress
-from typing import Any, Self
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import Any, LiteralString, Self
 
 from psycopg import AsyncConnection, Error
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.errors import ConnectionTimeout
-from psycopg.rows import DictRow
+from psycopg.rows import DictRow, class_row
 from psycopg_pool import AsyncConnectionPool
 
 CHECK_SECONDS = 1.0
@@ -73,6 +73,18 @@ class Connection(AsyncConnection[DictRow]):
                 conn.opened_at = conn.used_at = time.monotonic()
                 return conn
 
+    async def fetch[Row](
+        self, row: type[Row], statement: LiteralString, arguments: Mapping[str, Any]
+    ) -> list[Row]:
+        async with self.cursor(row_factory=class_row(row)) as cursor:
+            await cursor.execute(statement, arguments)
+            return await cursor.fetchall()
+
+    async def fetch_one[Row](
+        self, row: type[Row], statement: LiteralString, arguments: Mapping[str, Any]
+    ) -> Row | None:
+        return next(iter(await self.fetch(row, statement, arguments)), None)
+
     def has_news(self) -> bool:
         """Whether the server said something unasked: mostly that it is gone."""
         poll = select.poll()
@@ -92,25 +104,23 @@ async def check(conn: Connection) -> None:
         await AsyncConnectionPool.check_connection(conn)
 
 
-class cut_after:  # noqa: N801 - reads as a verb
+@contextmanager
+def cut_after(conn: AsyncConnection[Any], seconds: float) -> Iterator[None]:
     """Shuts the connection's socket if the block takes longer.
 
     Cancelling the task instead would make psycopg ask the silent server to cancel the query and
     wait five more seconds for its answer.
     """
 
-    def __init__(self, conn: AsyncConnection[Any], seconds: float) -> None:
-        self._conn = conn
-        self._seconds = seconds
+    timer = asyncio.get_running_loop().call_later(seconds, _cut, conn)
+    try:
+        yield
+    finally:
+        timer.cancel()
 
-    def __enter__(self) -> None:
-        self._timer = asyncio.get_running_loop().call_later(self._seconds, self._cut)
 
-    def __exit__(self, *_: object) -> None:
-        self._timer.cancel()
-
-    def _cut(self) -> None:
-        if self._conn.closed:
-            return
-        with suppress(OSError), socket.socket(fileno=os.dup(self._conn.fileno())) as duplicate:
-            duplicate.shutdown(socket.SHUT_RDWR)
+def _cut(conn: AsyncConnection[Any]) -> None:
+    if conn.closed:
+        return
+    with suppress(OSError), socket.socket(fileno=os.dup(conn.fileno())) as duplicate:
+        duplicate.shutdown(socket.SHUT_RDWR)

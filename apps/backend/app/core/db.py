@@ -11,7 +11,6 @@ import random
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
 from enum import StrEnum
 from weakref import WeakSet
 
@@ -22,7 +21,7 @@ from psycopg_pool import AsyncConnectionPool, PoolTimeout, TooManyRequests
 from app.core.connections import Connection, check, connect_options, cut_after
 from app.core.dberrors import Cause, Kind, classify
 
-__all__ = ["Connection", "Database", "DatabaseUnavailableError", "PoolFigures", "State"]
+__all__ = ["Connection", "Database", "DatabaseUnavailableError", "State"]
 
 log = logging.getLogger(__name__)
 
@@ -52,16 +51,6 @@ class DatabaseUnavailableError(Exception):
     def __init__(self, cause: Cause) -> None:
         super().__init__(str(cause))
         self.cause = cause
-
-
-@dataclass(frozen=True)
-class PoolFigures:
-    """Connections: at most, open or being opened, of those idle; and requests that wait for one."""
-
-    maximum: int
-    size: int
-    idle: int
-    waiting: int
 
 
 class Database:
@@ -111,14 +100,9 @@ class Database:
         """Whether there was one successful connection in this process's life."""
         return self._was_reached
 
-    def figures(self) -> PoolFigures:
-        stats = self._pool.get_stats()
-        return PoolFigures(
-            maximum=stats["pool_max"],
-            size=stats["pool_size"],
-            idle=stats["pool_available"],
-            waiting=stats["requests_waiting"],
-        )
+    def figures(self) -> dict[str, int]:
+        """The pool's: https://www.psycopg.org/psycopg3/docs/advanced/pool.html#pool-stats."""
+        return self._pool.get_stats()
 
     async def open(self) -> None:
         await self._pool.open()
@@ -192,7 +176,7 @@ class Database:
     def _refused(self, error: Error) -> None:
         """A new connection was not to be had; those that are there may serve nevertheless."""
         cause = classify(error)
-        one_more = cause.kind is Kind.TOO_MANY_CONNECTIONS and self.figures().idle > 0
+        one_more = cause.kind is Kind.TOO_MANY_CONNECTIONS and self.figures()["pool_available"] > 0
         if self._in_use or one_more:
             self._doubt.set()
         else:

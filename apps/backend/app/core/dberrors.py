@@ -41,6 +41,7 @@ _MARKS: tuple[tuple[Kind, tuple[str, ...]], ...] = (
             "ssl error",
             "ssl required",
             "certificate",
+            "weak sslmode",
             "channel binding",
             "no encryption",
             "ssl off",

@@ -1,6 +1,6 @@
-"""What endpoints ask for. All are `async`: FastAPI calls a plain function in another thread."""
+"""What endpoints ask for of the application's state."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import Depends, Request
 
@@ -8,15 +8,13 @@ from app.core.db import Database
 from app.core.settings import Settings
 
 
-async def _database(request: Request) -> Database:
-    database: Database = request.app.state.database
-    return database
+def from_state(name: str) -> Any:
+    # `async`: FastAPI calls a plain function in another thread.
+    async def read(request: Request) -> Any:
+        return getattr(request.app.state, name)
+
+    return Depends(read)
 
 
-async def _settings(request: Request) -> Settings:
-    settings: Settings = request.app.state.settings
-    return settings
-
-
-CurrentDatabase = Annotated[Database, Depends(_database)]
-CurrentSettings = Annotated[Settings, Depends(_settings)]
+CurrentDatabase = Annotated[Database, from_state("database")]
+CurrentSettings = Annotated[Settings, from_state("settings")]

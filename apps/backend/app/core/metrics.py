@@ -71,14 +71,16 @@ class _DatabaseCollector(Collector):
         connections = GaugeMetricFamily(
             "todo_database_pool_connections", "Connections of this process", labels=["state"]
         )
-        connections.add_metric(["idle"], figures.idle)
-        connections.add_metric(["busy"], figures.size - figures.idle)
+        connections.add_metric(["idle"], figures["pool_available"])
+        connections.add_metric(["busy"], figures["pool_size"] - figures["pool_available"])
         yield connections
         yield GaugeMetricFamily(
-            "todo_database_pool_connections_max", "At most so many", value=figures.maximum
+            "todo_database_pool_connections_max", "At most so many", value=figures["pool_max"]
         )
         yield GaugeMetricFamily(
-            "todo_database_pool_waiting", "Requests that wait for one", value=figures.waiting
+            "todo_database_pool_waiting",
+            "Requests that wait for one",
+            value=figures["requests_waiting"],
         )
         states = GaugeMetricFamily(
             "todo_database_state", "1 for what the last use found", labels=["state"]

@@ -1,7 +1,6 @@
 """Every error is an RFC 9457 problem (application/problem+json)."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
@@ -79,10 +78,15 @@ def problem_response(  # noqa: PLR0913 - they are the members of a problem
     errors: list[FieldError] | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> JSONResponse:
-    problem = describe(path, ProblemError(status, code, detail, headers), errors)
-    return JSONResponse(
-        problem.model_dump(exclude_none=True), status, headers=headers, media_type=MEDIA_TYPE
-    )
+    return as_response(describe(path, ProblemError(status, code, detail, headers), errors), headers)
+
+
+def as_response(problem: Problem, headers: Mapping[str, str] | None = None) -> JSONResponse:
+    """The answer with a problem; `headers` besides Retry-After."""
+    if problem.retry_after is not None:
+        headers = {**(headers or {}), "Retry-After": str(problem.retry_after)}
+    content = problem.model_dump(exclude_none=True)
+    return JSONResponse(content, problem.status, headers=headers, media_type=MEDIA_TYPE)
 
 
 def describe(path: str, error: ProblemError, errors: list[FieldError] | None = None) -> Problem:
@@ -112,28 +116,19 @@ def internal_error() -> ProblemError:
     return ProblemError(500, "internal-error", detail)
 
 
-@dataclass(frozen=True)
-class Example:
-    """A problem as OpenAPI shows it."""
-
-    status: int
-    code: str
-    detail: str
-
-
 type Described = dict[int | str, dict[str, Any]]
 
 _EXAMPLES = {
     example.status: example
     for example in (
-        Example(400, "bad-request", "There was an error parsing the body"),
-        Example(401, "not-signed-in", "Sign in first: there is no session, or it has ended."),
-        Example(403, "foreign-origin", "A change with the cookie must come from this site."),
-        Example(404, "not-found", "There is nothing at this path."),
-        Example(409, "other-user", "Another user has signed in."),
-        Example(413, "body-too-large", "The body may have at most 65536 bytes."),
-        Example(422, "validation", "The request is not valid; see errors."),
-        Example(503, *_UNAVAILABLE),
+        ProblemError(400, "bad-request", "There was an error parsing the body"),
+        ProblemError(401, "not-signed-in", "Sign in first: there is no session, or it has ended."),
+        ProblemError(403, "foreign-origin", "A change with the cookie must come from this site."),
+        ProblemError(404, "not-found", "There is nothing at this path."),
+        ProblemError(409, "other-user", "Another user has signed in."),
+        ProblemError(413, "body-too-large", "The body may have at most 65536 bytes."),
+        ProblemError(422, "validation", "The request is not valid; see errors."),
+        ProblemError(503, *_UNAVAILABLE),
     )
 }
 _HEADERS = {
@@ -141,14 +136,12 @@ _HEADERS = {
     429: {"Retry-After": ("Seconds until the next attempt", "900")},
     503: {"Retry-After": ("Seconds until it is worth another try", "2")},
 }
-_FIELD_ERROR = {
-    "location": "body",
-    "pointer": "/title",
-    "detail": "String should have at least 1 character",
-}
+_FIELD_ERROR = FieldError(
+    location="body", pointer="/title", detail="String should have at least 1 character"
+)
 
 
-def responses(*problems: int | Example) -> Described:
+def responses(*problems: int | ProblemError) -> Described:
     """The problems that a route answers with, for OpenAPI; a status means its usual one."""
     described: Described = {}
     for problem in problems:
@@ -174,17 +167,11 @@ def headers(status: int, described: Mapping[str, tuple[str, str]]) -> Described:
     }
 
 
-def _value(example: Example) -> dict[str, Any]:
-    value = {
-        "type": "about:blank",
-        "title": HTTPStatus(example.status).phrase,
-        "status": example.status,
-        "detail": example.detail,
-        "code": example.code,
-        "instance": "",  # app.core.openapi knows the path
-        "request_id": "0f5ae1c6d2f84f0b8a4b2f7f6f1f8b5e",
-    }
-    return value | ({"errors": [_FIELD_ERROR]} if example.code == "validation" else {})
+def _value(example: ProblemError) -> dict[str, Any]:
+    # app.core.openapi knows the path.
+    problem = describe("", example, [_FIELD_ERROR] if example.code == "validation" else None)
+    problem.request_id = "0f5ae1c6d2f84f0b8a4b2f7f6f1f8b5e"
+    return problem.model_dump(exclude_none=True)
 
 
 def install_problems(app: FastAPI) -> None:

@@ -6,15 +6,19 @@ from fastapi import APIRouter, Query
 
 from app import __version__
 from app.core.dependencies import CurrentDatabase, CurrentSettings
-from app.core.problems import Example, ProblemError, responses
+from app.core.problems import ProblemError, responses
 from app.health.schemas import Health
 
-NOT_READY = Example(503, "not-ready", "The database has not answered yet.")
+
+def not_ready() -> ProblemError:
+    detail = "The database has not answered yet."
+    return ProblemError(503, "not-ready", detail, {"Retry-After": "2"})
+
 
 router = APIRouter(tags=["health"])
 
 
-@router.get("/health", responses=responses(NOT_READY), response_model_exclude_none=True)
+@router.get("/health", responses=responses(not_ready()), response_model_exclude_none=True)
 async def health(
     database: CurrentDatabase,
     settings: CurrentSettings,
@@ -25,7 +29,7 @@ async def health(
 ) -> Health:
     """Alive. With `probe=ready`: a wrong database URL cannot complete a rollout."""
     if probe == "ready" and not database.was_reached:
-        raise ProblemError(503, NOT_READY.code, NOT_READY.detail, {"Retry-After": "2"})
+        raise not_ready()
     cause = database.cause
     return Health(
         database=database.state,

@@ -9,7 +9,7 @@ from uuid import UUID
 from fastapi import APIRouter, Header, Path, Query, Request, Response
 
 from app.core.dependencies import CurrentDatabase, CurrentSettings
-from app.core.problems import Example, headers, responses
+from app.core.problems import headers, responses
 from app.core.urls import caller_origin
 from app.todos import cursor, service
 from app.todos.repository import TodoRow
@@ -19,12 +19,7 @@ from app.users.current import CurrentClaims, CurrentUser, not_signed_in
 MAX_NAMED = 100
 MAX_AGE = 100 * 365 * 86_400_000  # far more than a page is open, and no overflow in Postgres
 
-NOT_FOUND = Example(404, "todo-not-found", f"There is no todo {TODO_ID}.")
-CHANGED = Example(412, "todo-changed", f"Todo {TODO_ID} has changed since that version.")
-KEY_REUSED = Example(
-    422, "idempotency-key-reused", "This Idempotency-Key came with another todo before."
-)
-TOO_MANY = Example(409, "too-many-todos", service.too_many(50_000).detail)
+NOT_FOUND, CHANGED = service.not_found(TODO_ID), service.has_changed(TODO_ID)
 _ITEM = f"http://localhost:8080/api/v1/todos/{TODO_ID}"
 LINK = {
     "Link": (
@@ -85,7 +80,10 @@ async def list_todos(  # noqa: PLR0913, PLR0917 - what FastAPI injects
 
 
 @router.post(
-    "", status_code=201, responses=responses(422, KEY_REUSED, TOO_MANY, 503) | headers(201, CREATED)
+    "",
+    status_code=201,
+    responses=responses(422, service.key_reused(), service.too_many(50_000), 503)
+    | headers(201, CREATED),
 )
 async def create_todo(  # noqa: PLR0913, PLR0917 - what FastAPI injects
     request: Request,

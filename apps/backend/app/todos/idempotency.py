@@ -6,8 +6,6 @@ from hashlib import sha256
 from json import dumps
 from uuid import UUID, uuid4
 
-from psycopg.rows import class_row
-
 from app.core.db import Connection
 from app.todos.repository import HAS_ROOM, TodoRow
 from app.todos.schemas import MAX_ORDER, TodoCreate
@@ -73,21 +71,17 @@ async def insert_once(
     new = uuid4()
     digest = sha256(dumps([wanted.title, wanted.order]).encode()).digest()
     await conn.execute(_FORGET_OLD, {"kept": KEPT, "user": user, "key": key})
-    async with conn.cursor(row_factory=class_row(_Kept)) as cursor:
-        await cursor.execute(
-            _INSERT_ONCE,
-            {
-                "user": user,
-                "key": key,
-                "digest": digest,
-                "id": new,
-                "title": wanted.title,
-                "order": wanted.order,
-                "max_order": MAX_ORDER,
-                "quota": quota,
-            },
-        )
-        kept = await cursor.fetchone()
+    arguments = {
+        "user": user,
+        "key": key,
+        "digest": digest,
+        "id": new,
+        "title": wanted.title,
+        "order": wanted.order,
+        "max_order": MAX_ORDER,
+        "quota": quota,
+    }
+    kept = await conn.fetch_one(_Kept, _INSERT_ONCE, arguments)
     if kept is None:
         return None
     todo = TodoRow(kept.id, kept.title, completed=False, order=kept.order, version=kept.version)

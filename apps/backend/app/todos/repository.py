@@ -5,8 +5,6 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from psycopg.rows import class_row
-
 from app.core.db import Connection
 from app.todos.schemas import MAX_ORDER
 from app.users.repository import SIGNED_IN
@@ -101,9 +99,7 @@ async def find_many(
     conn: Connection, user: UUID, after: Position | None, limit: int
 ) -> list[TodoRow]:
     arguments = {"user": user, **_page(after, limit)}
-    async with conn.cursor(row_factory=class_row(TodoRow)) as cursor:
-        await cursor.execute(_list(after), arguments)
-        return await cursor.fetchall()
+    return await conn.fetch(TodoRow, _list(after), arguments)
 
 
 async def find_callers(
@@ -123,9 +119,7 @@ async def find_callers(
     ORDER BY page."order", page.created_at, page.id
     """  # noqa: S608 - constants
     arguments = {**caller.arguments, "ids": ids, **_page(after, limit)}
-    async with conn.cursor(row_factory=class_row(TodoRow)) as cursor:
-        await cursor.execute(statement, arguments)
-        rows = await cursor.fetchall()
+    rows = await conn.fetch(TodoRow, statement, arguments)
     if not rows:
         return None
     return [] if rows[0].id is None else rows
@@ -146,9 +140,7 @@ def _page(after: Position | None, limit: int) -> dict[str, Any]:
 async def find(
     conn: Connection, user: UUID, todo: UUID, versions: list[int] | None = None
 ) -> TodoRow | None:
-    async with conn.cursor(row_factory=class_row(TodoRow)) as cursor:
-        await cursor.execute(_GET, {"user": user, "id": todo, "versions": versions})
-        return await cursor.fetchone()
+    return await conn.fetch_one(TodoRow, _GET, {"user": user, "id": todo, "versions": versions})
 
 
 async def insert(
@@ -156,9 +148,7 @@ async def insert(
 ) -> TodoRow | None:
     """None: the user has `quota` todos already."""
     values = {"title": title, "order": order, "max_order": MAX_ORDER, "quota": quota}
-    async with conn.cursor(row_factory=class_row(TodoRow)) as cursor:
-        await cursor.execute(_INSERT, {"user": user, **values})
-        return await cursor.fetchone()
+    return await conn.fetch_one(TodoRow, _INSERT, {"user": user, **values})
 
 
 async def update(
@@ -166,9 +156,7 @@ async def update(
 ) -> TodoRow | None:
     unchanged = {"title": None, "completed": None, "order": None}
     named = {"user": user, "id": todo, "versions": versions}
-    async with conn.cursor(row_factory=class_row(TodoRow)) as cursor:
-        await cursor.execute(_UPDATE, unchanged | changes | named)
-        return await cursor.fetchone()
+    return await conn.fetch_one(TodoRow, _UPDATE, unchanged | changes | named)
 
 
 async def update_many(conn: Connection, user: UUID, *, completed: bool) -> None:

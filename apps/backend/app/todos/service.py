@@ -64,6 +64,19 @@ def too_many(quota: int) -> ProblemError:
     return ProblemError(409, "too-many-todos", detail)
 
 
+def key_reused() -> ProblemError:
+    detail = "This Idempotency-Key came with another todo before; take a new key for a new todo."
+    return ProblemError(422, "idempotency-key-reused", detail)
+
+
+def not_found(todo: object) -> ProblemError:
+    return ProblemError(404, "todo-not-found", f"There is no todo {todo}.")
+
+
+def has_changed(todo: object) -> ProblemError:
+    return ProblemError(412, "todo-changed", f"Todo {todo} has changed since that version.")
+
+
 async def create_todo_once(
     db: Database, user: UUID, key: str, wanted: TodoCreate, quota: int
 ) -> tuple[TodoRow, bool]:
@@ -73,11 +86,7 @@ async def create_todo_once(
     if once is None:
         raise too_many(quota)
     if not once.same_request:
-        raise ProblemError(
-            422,
-            "idempotency-key-reused",
-            "This Idempotency-Key came with another todo before; take a new key for a new todo.",
-        )
+        raise key_reused()
     return once.todo, once.replayed
 
 
@@ -136,6 +145,5 @@ async def delete_todos(
 
 async def _missed(conn: Connection, user: UUID, todo: UUID) -> ProblemError:
     """Why a statement about one todo found no row."""
-    if await repository.find(conn, user, todo) is None:
-        return ProblemError(404, "todo-not-found", f"There is no todo {todo}.")
-    return ProblemError(412, "todo-changed", f"Todo {todo} has changed since that version.")
+    is_there = await repository.find(conn, user, todo) is not None
+    return has_changed(todo) if is_there else not_found(todo)

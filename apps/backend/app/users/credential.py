@@ -2,7 +2,7 @@
 
 import re
 from dataclasses import dataclass
-from typing import Literal, TypedDict
+from datetime import timedelta
 
 from fastapi import Request, Response
 
@@ -19,13 +19,6 @@ MOST_KNOWN = 5  # accounts of one browser: servers refuse requests with more tha
 _KNOWN = re.compile(r"todo_([0-9]+_)?known_[0-9a-f]{8}_token")
 _SESSION_OF_A_PORT = re.compile(r"todo_[0-9]+_session")
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
-
-
-class _CookieAttributes(TypedDict):
-    path: str
-    secure: bool
-    httponly: bool
-    samesite: Literal["lax"]
 
 
 @dataclass(frozen=True)
@@ -71,27 +64,26 @@ def known_cookie(request: Request, account: str) -> str:
 
 
 def set_cookie(request: Request, response: Response, token: str) -> None:
-    age = int(LIFETIME.total_seconds())
     for name in dict.fromkeys((cookie_name(request), COOKIE)):
-        response.set_cookie(name, token, max_age=age, **_attributes(request))
+        _set(request, response, name, token, LIFETIME)
 
 
 def set_known_cookie(request: Request, response: Response, account: str, token: str) -> None:
     """Browsers send the oldest cookies first; all but the last ones go."""
-    name, age = known_cookie(request, account), int(KNOWN_FOR.total_seconds())
-    response.set_cookie(name, token, max_age=age, **_attributes(request))
+    name = known_cookie(request, account)
+    _set(request, response, name, token, KNOWN_FOR)
     others = [other for other in request.cookies if _KNOWN.fullmatch(other) and other != name]
     for other in others[: 1 - MOST_KNOWN]:
-        response.delete_cookie(other, **_attributes(request))
+        _set(request, response, other)
 
 
 def clear_known_cookie(request: Request, response: Response, account: str) -> None:
-    response.delete_cookie(known_cookie(request, account), **_attributes(request))
+    _set(request, response, known_cookie(request, account))
 
 
 def clear_cookie(request: Request, response: Response) -> None:
     for name in dict.fromkeys((cookie_name(request), COOKIE)):
-        response.delete_cookie(name, **_attributes(request))
+        _set(request, response, name)
 
 
 def is_browser(request: Request) -> bool:
@@ -125,14 +117,14 @@ async def check_origin(request: Request) -> None:
         )
 
 
-def _attributes(request: Request) -> _CookieAttributes:
+def _set(
+    request: Request, response: Response, name: str, token: str = "", age: timedelta = timedelta()
+) -> None:
+    """Sets a cookie; without an age it goes."""
     own, origin = caller_origin(request), request.headers.get("origin", "")
     settings: Settings = request.app.state.settings
     # A read has no Origin: the settings alone tell that a tunnel ends TLS.
     by_tunnel = not origin and own.lower().replace("http:", "https:", 1) in settings.origins
-    return {
-        "path": "/",
-        "secure": by_tunnel or "https" in {url.partition(":")[0] for url in (own, origin)},
-        "httponly": True,
-        "samesite": "lax",
-    }
+    secure = by_tunnel or "https" in {url.partition(":")[0] for url in (own, origin)}
+    seconds = int(age.total_seconds())
+    response.set_cookie(name, token, max_age=seconds, secure=secure, httponly=True, samesite="lax")

@@ -5,6 +5,7 @@ from typing import Annotated
 from fastapi import Depends, Header, Request, Response, Security
 from fastapi.security import APIKeyCookie, HTTPBearer
 
+from app.core.dependencies import from_state
 from app.users.credential import COOKIE, credential, set_cookie
 from app.users.problems import not_signed_in, other_user
 from app.users.repository import LOCAL_USER_ID, Account
@@ -40,13 +41,7 @@ _COOKIE = APIKeyCookie(
 SECURITY = [Security(_BEARER), Security(_COOKIE)]
 
 
-async def _accounts(request: Request) -> Accounts:
-    accounts: Accounts = request.app.state.accounts
-    return accounts
-
-
-CurrentAccounts = Annotated[Accounts, Depends(_accounts)]
-
+CurrentAccounts = Annotated[Accounts, from_state("accounts")]
 
 ActsFor = Annotated[
     str | None, Header(description="The user that the caller acts for; 409 if another is signed in")

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
-from app.core.problems import Example, headers, responses
+from app.core.problems import headers, responses
 from app.users.client import client_address
 from app.users.credential import (
     clear_cookie,
@@ -16,19 +16,16 @@ from app.users.credential import (
     set_known_cookie,
 )
 from app.users.current import SECURITY, ActsFor, CurrentAccounts, CurrentUser, check_user
+from app.users.problems import (
+    email_taken,
+    too_busy,
+    too_many_attempts,
+    too_many_sign_ups,
+    wrong_credentials,
+    wrong_password,
+)
 from app.users.schemas import Credentials, Deletion, PasswordChange, Session, User
 from app.users.service import SignedIn, account_bucket
-
-EMAIL_TAKEN = Example(409, "email-taken", "This email has an account already. Sign in instead.")
-WRONG_CREDENTIALS = Example(401, "wrong-credentials", "Email or password is wrong.")
-WRONG_PASSWORD = Example(403, "wrong-password", "This is not the password of the account.")
-TOO_MANY_ATTEMPTS = Example(
-    429, "too-many-attempts", "Too many passwords were wrong; try again in 8 s."
-)
-TOO_MANY_SIGN_UPS = Example(
-    429, "too-many-sign-ups", "Too many accounts were made from here; try again in 8 s."
-)
-TOO_BUSY = Example(503, "too-busy", "Too many sign-ins right now. Try again in a few seconds.")
 
 _ATTRIBUTES = "HttpOnly; SameSite=lax; Path=/"
 COOKIE_SET = {
@@ -49,7 +46,7 @@ router = APIRouter(tags=["accounts"])
     "/users",
     status_code=201,
     response_model_exclude_none=True,
-    responses=responses(EMAIL_TAKEN, TOO_MANY_SIGN_UPS, 503, TOO_BUSY)
+    responses=responses(email_taken(), too_many_sign_ups(8), 503, too_busy())
     | headers(201, COOKIE_SET | ACCOUNT_PLACE),
 )
 async def sign_up(
@@ -66,7 +63,7 @@ async def sign_up(
 @router.post(
     "/session",
     response_model_exclude_none=True,
-    responses=responses(WRONG_CREDENTIALS, TOO_MANY_ATTEMPTS, 503, TOO_BUSY)
+    responses=responses(wrong_credentials(), too_many_attempts(8), 503, too_busy())
     | headers(200, COOKIE_SET),
 )
 async def sign_in(
@@ -113,7 +110,7 @@ async def get_me(user: CurrentUser) -> User:
 @router.put(
     "/me/password",
     response_model_exclude_none=True,
-    responses=responses(WRONG_PASSWORD, TOO_MANY_ATTEMPTS, 503, TOO_BUSY)
+    responses=responses(wrong_password(), too_many_attempts(8), 503, too_busy())
     | headers(200, COOKIE_SET),
 )
 async def change_password(
@@ -133,7 +130,7 @@ async def change_password(
 @router.delete(
     "/me",
     status_code=204,
-    responses=responses(WRONG_PASSWORD, TOO_MANY_ATTEMPTS, 503, TOO_BUSY)
+    responses=responses(wrong_password(), too_many_attempts(8), 503, too_busy())
     | headers(204, COOKIE_CLEARED),
 )
 async def delete_me(

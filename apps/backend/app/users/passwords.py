@@ -10,7 +10,7 @@ from functools import cache
 from argon2 import PasswordHasher, Type
 from argon2.exceptions import VerifyMismatchError
 
-from app.core.problems import ProblemError
+from app.users.problems import too_busy
 
 # OWASP's choice for little memory: 19 MiB, 2 passes. The pod has 256 MiB and one CPU: a second
 # hash at a time would finish nothing sooner and take the CPU from all other requests.
@@ -18,8 +18,6 @@ MEMORY_KIB = 19_456
 PASSES = 2
 AT_ONCE = 1
 MAX_WAITING = 50  # about two seconds of work
-RETRY_AFTER_SECONDS = 2
-
 
 _ARGON2 = PasswordHasher(time_cost=PASSES, memory_cost=MEMORY_KIB, parallelism=1, type=Type.ID)
 
@@ -56,12 +54,7 @@ class Passwords:
     def admit(self) -> Iterator[None]:
         """Around all work for one password: what is one too many costs no connection either."""
         if self._waiting >= MAX_WAITING:
-            raise ProblemError(
-                503,
-                "too-busy",
-                "Too many sign-ins right now. Try again in a few seconds.",
-                {"Retry-After": str(RETRY_AFTER_SECONDS)},
-            )
+            raise too_busy()
         self._waiting += 1
         try:
             yield

@@ -4,8 +4,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from uuid import UUID
 
-from psycopg.rows import class_row
-
 from app.core.db import Connection
 from app.core.limits import TAKE, Bucket, arguments
 from app.users.tokens import LIFETIME, Claims
@@ -21,19 +19,10 @@ class Account:
 
 
 @dataclass(frozen=True)
-class Secret:
-    """An account with what its password is checked against; None: nobody signs in to it."""
+class Counted(Account):
+    """None: nobody signs in to it. Not 0: the attempt is one too many for so long."""
 
-    id: UUID
-    email: str
-    created_at: datetime
     password_hash: str | None
-
-
-@dataclass(frozen=True)
-class Counted(Secret):
-    """`seconds`: not 0, and the attempt is one too many for so long."""
-
     seconds: int
 
 
@@ -90,9 +79,7 @@ DELETE FROM revoked_tokens WHERE id IN (
 
 async def insert(conn: Connection, email: str, password_hash: str) -> Account | None:
     """None: the address has an account already."""
-    async with conn.cursor(row_factory=class_row(Account)) as cursor:
-        await cursor.execute(_INSERT, {"email": email, "hash": password_hash})
-        return await cursor.fetchone()
+    return await conn.fetch_one(Account, _INSERT, {"email": email, "hash": password_hash})
 
 
 async def adopt_local_todos(conn: Connection, user: UUID) -> int:
@@ -107,9 +94,7 @@ async def find(conn: Connection, email: str, buckets: list[Bucket]) -> Counted:
     Counted before the password is looked at: otherwise many at once would all be let through
     before the first of them failed.
     """
-    async with conn.cursor(row_factory=class_row(Counted)) as cursor:
-        await cursor.execute(_FIND, {"email": email, **arguments(buckets)})
-        row = await cursor.fetchone()
+    row = await conn.fetch_one(Counted, _FIND, {"email": email, **arguments(buckets)})
     assert row is not None  # noqa: S101 - `wait` is one row
     return row
 
@@ -129,9 +114,7 @@ async def has_ended(conn: Connection, email: str, began_at: datetime) -> bool:
 
 async def find_signed_in(conn: Connection, claims: Claims) -> Account | None:
     """None: the account is gone or the token was signed out. One query, on nearly every request."""
-    async with conn.cursor(row_factory=class_row(Account)) as cursor:
-        await cursor.execute(SIGNED_IN, claims.arguments)
-        return await cursor.fetchone()
+    return await conn.fetch_one(Account, SIGNED_IN, claims.arguments)
 
 
 async def delete(conn: Connection, user: UUID) -> None:

@@ -11,10 +11,16 @@ from app.core import limits
 from app.core.db import WAIT_SECONDS, Connection, Database, DatabaseUnavailableError
 from app.core.dberrors import Cause, Kind
 from app.core.limits import Bucket
-from app.core.problems import ProblemError
 from app.users import repository
 from app.users.client import is_shared
 from app.users.passwords import Passwords
+from app.users.problems import (
+    email_taken,
+    too_many_attempts,
+    too_many_sign_ups,
+    wrong_credentials,
+    wrong_password,
+)
 from app.users.repository import Account, Counted
 from app.users.tokens import Claims, Tokens
 
@@ -56,8 +62,7 @@ class Accounts:
             async with self._connection() as conn:
                 seconds = await limits.take(conn, bucket)
             if seconds:
-                what = "Too many accounts were made from here"
-                raise limits.refusal("too-many-sign-ups", what, seconds)
+                raise too_many_sign_ups(seconds)
             hashed = await self._passwords.hash(password)
         async with self._connection() as conn:
             async with conn.transaction():
@@ -66,11 +71,11 @@ class Accounts:
             if account is None:
                 await limits.give_back(conn, [bucket])
         if account is None:
-            raise ProblemError(
-                409, "email-taken", "This email has an account already. Sign in instead."
-            )
+            raise email_taken()
         if adopted:
-            log.info("todos of the time before accounts adopted", extra=_fields(todos=adopted))
+            log.info(
+                "todos of the time before accounts adopted", extra={"fields": {"todos": adopted}}
+            )
         return self._session(account)
 
     async def sign_in(self, email: str, password: str, client: str, known: str = "") -> SignedIn:
@@ -90,13 +95,8 @@ class Accounts:
         began = datetime.now(UTC)
         found = await self._check(email, password, buckets)
         if found is None:
-            raise ProblemError(
-                401,
-                "wrong-credentials",
-                "Email or password is wrong.",
-                {"WWW-Authenticate": "Bearer"},
-            )
-        return self._session(Account(found.id, found.email, found.created_at), began, name)
+            raise wrong_credentials()
+        return self._session(found, began, name)
 
     async def change_password(self, account: Account, password: str, new: str) -> SignedIn:
         """Ends all sessions, and begins one."""
@@ -148,7 +148,7 @@ class Accounts:
     async def _confirm(self, account: Account, password: str) -> None:
         bucket = Bucket(f"password {account.id}", MAX_PER_ACCOUNT_AND_CLIENT, WINDOW)
         if not await self._check(account.email, password, [bucket]):
-            raise ProblemError(403, "wrong-password", "This is not the password of the account.")
+            raise wrong_password()
 
     async def _check(self, email: str, password: str, buckets: list[Bucket]) -> Counted | None:
         """The account, if the password is right; an attempt that is not wrong does not count."""
@@ -156,8 +156,7 @@ class Accounts:
             async with self._connection() as conn:
                 found = await repository.find(conn, email, buckets)
             if found.seconds:
-                what = "Too many passwords were wrong"
-                raise limits.refusal("too-many-attempts", what, found.seconds)
+                raise too_many_attempts(found.seconds)
             # The connection is back in the pool: hashing takes longer than all the SQL.
             if not await self._passwords.verify(found.password_hash, password):
                 return None
@@ -186,7 +185,3 @@ class Accounts:
         token, claims = self._tokens.issue(account.id, began)
         known = self._tokens.issue_known(account_bucket(account.email).key, claims.began_at, client)
         return SignedIn(account, token, claims, known)
-
-
-def _fields(**fields: object) -> dict[str, dict[str, object]]:
-    return {"fields": fields}

@@ -16,6 +16,7 @@ from app.assistant import lease, stream
 from app.core import db
 from app.core.db import MAX_CONNECTIONS
 from tests.assistant.support import (
+    KEY,
     Application,
     add,
     ask,
@@ -27,8 +28,10 @@ from tests.assistant.support import (
     text,
     titles,
 )
+from tests.conftest import AUTH_SECRET, bearer
 from tests.openai_server import OpenAIServer, Reply
 from tests.postgres import Postgres
+from tests.processes import running, wait_until_ready
 
 pytestmark = pytest.mark.anyio
 
@@ -182,6 +185,34 @@ async def test_a_lease_is_renewed_and_expires_with_its_replica(
     upstream.script(DONE)
     await asyncio.sleep(0.4)
     assert text(await ask(client, "hello")) == "Done."
+
+
+async def test_an_answer_that_was_killed_is_not_taken_for_that_to_the_same_question_before(
+    client: httpx.AsyncClient, server: Postgres, upstream: OpenAIServer, user: UUID
+) -> None:
+    tea = Reply(calls=(("add_todo", {"title": "tea"}),))
+    upstream.script(tea, DONE, HANG)
+    await ask(client, "add tea")
+    with running(
+        DATABASE_URL=server.url(),
+        AUTH_SECRET=AUTH_SECRET,
+        OPENAI_API_KEY=KEY,
+        OPENAI_BASE_URL=upstream.url,
+    ) as (process, api):
+        await asyncio.to_thread(wait_until_ready, api)
+        other = httpx.AsyncClient(base_url=api, headers=bearer(user), timeout=20)
+        async with other, asking(other, "add tea") as answer:
+            assert await anext(answer.aiter_raw())
+            process.kill()
+    server.execute("UPDATE assistant_leases SET expires_at = now()")
+    upstream.script(tea, DONE)
+    assert text(await ask(client, "add tea", resume=True)) == "Done."
+    assert await titles(client) == ["tea", "tea"]
+    # This one was killed when it was stored already: it is shown, and nothing is done twice.
+    last = (await client.get("/assistant")).json()["messages"][-1]["id"]
+    server.execute(f"INSERT INTO assistant_leases VALUES ('{user}', '{last}', now())")
+    assert text(await ask(client, "add tea", resume=True)) == "Done."
+    assert await titles(client) == ["tea", "tea"]
 
 
 async def test_who_lost_the_lease_changes_and_stores_nothing_more(

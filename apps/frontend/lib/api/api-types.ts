@@ -231,35 +231,15 @@ export interface components {
          * Conversation
          * @example {
          *       "available": true,
-         *       "confirmation": {
-         *         "expires_at": "2026-11-21T09:10:02Z",
-         *         "id": "c1f4d7a2-3b5e-4f60-8a91-2d3c4b5a6f70",
-         *         "question": "Delete these 2 todos?",
-         *         "todos": [
-         *           {
-         *             "id": "0b4e6f0e-5f0e-4f6e-9a43-6a2f6a0f3c55",
-         *             "title": "Milk"
-         *           },
-         *           {
-         *             "id": "3d2c1b0a-9f8e-4d7c-8b6a-5f4e3d2c1b0a",
-         *             "title": "Bread"
-         *           }
-         *         ]
-         *       },
          *       "messages": [
-         *         {
-         *           "created_at": "2026-11-21T09:00:00Z",
-         *           "id": "7e6f1a3c-6a0f-4c9e-8b63-6d1f0a5b9c21",
-         *           "role": "user",
-         *           "text": "Delete milk and bread",
-         *           "touched": []
-         *         },
          *         {
          *           "created_at": "2026-11-21T09:00:02Z",
          *           "id": "5f0c1d0e-7d7e-4a6c-9d38-1f5f4c3b2a10",
          *           "role": "assistant",
-         *           "text": "Delete these 2 todos? “Milk”, “Bread”",
-         *           "touched": []
+         *           "text": "Milk is on your list.",
+         *           "touched": [
+         *             "0b4e6f0e-5f0e-4f6e-9a43-6a2f6a0f3c55"
+         *           ]
          *         }
          *       ],
          *       "model": "gpt-5-mini"
@@ -2182,35 +2162,15 @@ export interface operations {
                     /**
                      * @example {
                      *       "available": true,
-                     *       "confirmation": {
-                     *         "expires_at": "2026-11-21T09:10:02Z",
-                     *         "id": "c1f4d7a2-3b5e-4f60-8a91-2d3c4b5a6f70",
-                     *         "question": "Delete these 2 todos?",
-                     *         "todos": [
-                     *           {
-                     *             "id": "0b4e6f0e-5f0e-4f6e-9a43-6a2f6a0f3c55",
-                     *             "title": "Milk"
-                     *           },
-                     *           {
-                     *             "id": "3d2c1b0a-9f8e-4d7c-8b6a-5f4e3d2c1b0a",
-                     *             "title": "Bread"
-                     *           }
-                     *         ]
-                     *       },
                      *       "messages": [
-                     *         {
-                     *           "created_at": "2026-11-21T09:00:00Z",
-                     *           "id": "7e6f1a3c-6a0f-4c9e-8b63-6d1f0a5b9c21",
-                     *           "role": "user",
-                     *           "text": "Delete milk and bread",
-                     *           "touched": []
-                     *         },
                      *         {
                      *           "created_at": "2026-11-21T09:00:02Z",
                      *           "id": "5f0c1d0e-7d7e-4a6c-9d38-1f5f4c3b2a10",
                      *           "role": "assistant",
-                     *           "text": "Delete these 2 todos? “Milk”, “Bread”",
-                     *           "touched": []
+                     *           "text": "Milk is on your list.",
+                     *           "touched": [
+                     *             "0b4e6f0e-5f0e-4f6e-9a43-6a2f6a0f3c55"
+                     *           ]
                      *         }
                      *       ],
                      *       "model": "gpt-5-mini"
