@@ -5,7 +5,7 @@ use camino::Utf8PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
-    bench, cluster, deploy, dev, doctor, images, logs, pins, rollback, status, teardown, test, tool,
+    bench, cluster, deploy, dev, doctor, images, logs, pins, rollback, status, teardown, test, tidy, tool,
 };
 use crate::dotenv;
 use crate::origin;
@@ -33,6 +33,11 @@ impl Cli {
     /// The arguments of `bench`, if that is the command.
     pub fn bench(&self) -> Option<&bench::Bench> {
         if let Some(Command::Bench(args)) = &self.command { Some(args) } else { None }
+    }
+
+    /// The arguments of `tidy`, if that is the command.
+    pub fn tidy(&self) -> Option<&tidy::Tidy> {
+        if let Some(Command::Tidy(args)) = &self.command { Some(args) } else { None }
     }
 
     /// The arguments of `test`, if that is the command.
@@ -119,6 +124,7 @@ pub(crate) enum Command {
     },
     /// Search the working tree and the history for secrets
     Scan,
+    Tidy(tidy::Tidy),
     Test(test::Test),
     Tool(tool::Tool),
     /// Print a completion script

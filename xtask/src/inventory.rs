@@ -7,7 +7,7 @@ use anyhow::Result;
 use serde_json::{Value, json};
 
 use crate::api::{Api, Log, LogOptions};
-use crate::snapshot::{number, text};
+use crate::json::{number, text};
 
 /// A line that kubelet gives in place of a log, with success, while it removes a container.
 const NO_LOG: &str = "unable to retrieve container logs";

@@ -1,6 +1,6 @@
 //! Builds, deploys and proves the Todo application on Minikube. See README.md and ARCHITECTURE.md.
 //!
-//! A library, so that `xtask-bench` and `xtask-e2e` can share its modules: only those who run these two compile them.
+//! A library, so that the programs of single commands (`members.rs`) can share its modules: only those who run them compile them.
 
 #[cfg(windows)]
 compile_error!(
@@ -9,8 +9,6 @@ compile_error!(
 
 pub mod api;
 pub mod cache;
-#[cfg(test)]
-mod chart;
 pub mod cli;
 pub mod clock;
 pub mod commands;
@@ -23,6 +21,7 @@ pub mod failure;
 pub mod files;
 mod git;
 mod inventory;
+mod json;
 pub mod judge;
 pub mod lock;
 pub mod members;
@@ -41,4 +40,6 @@ pub mod stages;
 pub mod supply;
 pub mod tally;
 pub mod toolbox;
+mod units;
 pub mod world;
+mod wsl;

@@ -1,5 +1,5 @@
 //! `cargo xtask`: see the library.
 
 fn main() {
-    xtask::program::main(xtask::commands::run)
+    xtask::program::main(xtask::program::run)
 }

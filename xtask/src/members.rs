@@ -1,15 +1,20 @@
 //! Workspace members that only some commands need: cargo builds them when such a command runs.
 //!
-//! The suite `e2e` and the bench are a fifth of the code. As crates of their own they cost the first deploy nothing, and
+//! The suite `e2e`, the bench and `tidy` are a fifth of the code. As crates of their own they cost the first deploy nothing, and
 //! neither does a change in them.
 
+use std::os::unix::process::CommandExt;
+
 use anyhow::{Context, Result, bail};
-use camino::Utf8PathBuf;
+use camino::{Utf8Path, Utf8PathBuf};
 use serde_json::Value;
 
 use crate::deadlines;
 use crate::process::{CARGO, PROXY, Process};
 use crate::project::{self, Project};
+
+/// Environment variable that tells a member which xtask to test.
+pub const UNDER_TEST: &str = "XTASK_UNDER_TEST";
 
 /// Builds the workspace member `package` and returns the path of its program. Cargo's own messages go to standard error.
 ///
@@ -34,6 +39,15 @@ pub fn build_with(project: &Project, package: &str, more: &[&str]) -> Result<Utf
     }
     let messages = String::from_utf8_lossy(&output.stdout);
     program_in(&messages, package).with_context(|| format!("`{cargo}` does not say where the program of {package} is"))
+}
+
+/// Replaces this process with `program`, which gets the same command line.
+///
+/// It is no child: Ctrl-C, standard output and the exit code are its own without any relay.
+pub fn become_program(program: &Utf8Path) -> Result<()> {
+    let mut command = std::process::Command::new(program);
+    command.args(std::env::args_os().skip(1)).env(UNDER_TEST, std::env::current_exe()?);
+    Err(command.exec()).with_context(|| format!("cannot start `{program}`"))
 }
 
 /// The cargo that started this xtask, else the one on PATH.

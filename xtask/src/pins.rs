@@ -4,7 +4,6 @@
 //! a digest of what was parsed, changes exactly when a pin changes that the artifact names.
 
 pub mod gomod;
-pub mod listing;
 #[cfg(test)]
 mod tests;
 

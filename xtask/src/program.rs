@@ -1,18 +1,22 @@
-//! What all programs of this workspace share: arguments, Ctrl-C, the closing JSON document and the exit code.
+//! What all programs of this workspace share: arguments, Ctrl-C, the closing JSON document and the exit code; and the
+//! commands of xtask itself.
+
+mod closing;
 
 use anyhow::Result;
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 
-use crate::cli::Cli;
-use crate::commands::output;
+use crate::cli::{Cli, Command};
+use crate::commands;
 use crate::report::Report;
-use crate::{failure, process, stages};
+use crate::{failure, process, stages, world};
+use closing::Closing;
 
 /// Parses the command line, calls `run`, and exits with the code that it returns, or with that of its error.
 pub fn main(run: impl FnOnce(Cli, &Report) -> Result<i32>) -> ! {
     let cli = Cli::parse();
     let report = Report::new(cli.global.verbose);
-    let closing = output::Closing::new(&cli);
+    let closing = Closing::new(&cli);
     let (interrupted, closing_then) = (report.clone(), closing.clone());
     let handler = ctrlc::set_handler(move || {
         let steps = interrupted.under_way();
@@ -39,4 +43,35 @@ pub fn main(run: impl FnOnce(Cli, &Report) -> Result<i32>) -> ! {
     }
     closing.close(&report, code, result.as_ref().err());
     std::process::exit(code);
+}
+
+/// Runs the command that `cli` names. Returns the exit code.
+pub fn run(cli: Cli, report: &Report) -> Result<i32> {
+    if let Some(Command::Completions { shell }) = cli.command {
+        return commands::completions::run(report, shell, Cli::command()).map(|()| 0);
+    }
+    let project = cli.open(report)?;
+    match cli.command {
+        None => commands::overview::run(&project)?,
+        Some(Command::Images(args)) => commands::images::run(&project, &args)?,
+        Some(Command::Deploy(args)) => commands::deploy::run(&project, &args)?,
+        Some(Command::Dev(args)) => commands::dev::run(&project, &args)?,
+        Some(Command::Cluster(args)) => commands::cluster::run(&project, &args)?,
+        Some(Command::Teardown(args)) => commands::teardown::run(&project, &args)?,
+        Some(Command::Stop) => commands::stop::run(&project)?,
+        Some(Command::Start) => commands::start::run(&project)?,
+        Some(Command::Status(args)) => commands::status::run(&project, &args)?,
+        Some(Command::Rollback(args)) => commands::rollback::run(&project, &args)?,
+        Some(Command::Bench(args)) => commands::bench::run(&project, &args)?,
+        Some(Command::Doctor(args)) => commands::doctor::run(&project, &args)?,
+        Some(Command::Pins(args)) => commands::pins::run(&project, &args)?,
+        Some(Command::Config { json }) => commands::config::run(&project, json)?,
+        Some(Command::Scan) => commands::scan::run(&project, &world::gitleaks(&project)?)?,
+        Some(Command::Tidy(_)) => commands::tidy::run(&project)?,
+        Some(Command::Test(args)) => commands::test::run(&project, &args)?,
+        Some(Command::Logs(args)) => commands::logs::run(&project, &args)?,
+        Some(Command::Tool(args)) => return commands::tool::run(&project, &args),
+        Some(Command::Completions { .. }) => {}
+    }
+    Ok(0)
 }

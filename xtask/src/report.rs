@@ -4,7 +4,6 @@
 //! steps also are live lines with the time they have taken. `NO_COLOR` is honoured by `anstream`.
 
 mod rows;
-mod units;
 
 use std::io::{IsTerminal, Write};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -17,9 +16,9 @@ use serde_json::{Map, Value};
 use crate::events::{self, Event, Outcome, Recorder};
 use crate::failure::Failure;
 use crate::secrets::Redactor;
+pub use crate::units::{bytes, seconds};
 pub use rows::Row;
 use rows::Rows;
-pub use units::{bytes, seconds};
 
 /// A colour for each meaning.
 pub const GOOD: Style = AnsiColor::Green.on_default();

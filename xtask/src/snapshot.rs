@@ -14,6 +14,7 @@ use crate::api::{Resource, Scope, kinds};
 use crate::clock;
 use crate::toolbox::Toolbox;
 
+pub use crate::json::{number, text};
 pub use ours::{Release, is_xtasks, label, title};
 pub use watch::Watch;
 
@@ -248,16 +249,6 @@ fn items(text: &str) -> Result<Vec<Value>> {
 /// Whether `pod` has ended for good: it runs nothing, and Kubernetes keeps it only to be looked at (an evicted one).
 pub fn has_ended(pod: &Value) -> bool {
     ["Failed", "Succeeded"].contains(&text(pod, "/status/phase"))
-}
-
-/// The string at `pointer`, or the empty one.
-pub fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
-    value.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
-}
-
-/// The number at `pointer`, or 0.
-pub fn number(value: &Value, pointer: &str) -> u64 {
-    value.pointer(pointer).and_then(Value::as_u64).unwrap_or_default()
 }
 
 fn digest(object: &Value) -> String {

@@ -1,5 +1,5 @@
 //! The xtask under test: the program that users run, built with scaled time limits.
 
 fn main() {
-    xtask::program::main(xtask::commands::run)
+    xtask::program::main(xtask::program::run)
 }

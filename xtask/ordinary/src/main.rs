@@ -14,8 +14,9 @@ mod trial;
 use anyhow::bail;
 use camino::Utf8Path;
 use xtask::commands::output;
-use xtask::commands::test::{Suite, UNDER_TEST};
+use xtask::commands::test::Suite;
 use xtask::failure::{Class, Failure};
+use xtask::members::UNDER_TEST;
 use xtask::process;
 
 fn main() {

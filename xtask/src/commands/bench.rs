@@ -1,11 +1,8 @@
 //! `cargo xtask bench`: the arguments, the check before anything is compiled, and the start of `xtask-bench`.
 
-use std::os::unix::process::CommandExt;
-
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::{Args, Subcommand};
 
-use crate::commands::test::UNDER_TEST;
 use crate::failure::{Class, Failure};
 use crate::members;
 use crate::project::Project;
@@ -75,11 +72,7 @@ pub fn run(project: &Project, args: &Bench) -> Result<()> {
         // Its test cluster is that of the end-to-end suites.
         Some(Subject::Deploy(_)) => "xtask-e2e",
     };
-    let program = members::build(project, package)?;
-    // Not a child: Ctrl-C, standard output and the exit code are then those of the measurement without any relay.
-    let mut command = std::process::Command::new(&program);
-    command.args(std::env::args_os().skip(1)).env(UNDER_TEST, std::env::current_exe()?);
-    Err(command.exec()).with_context(|| format!("cannot start `{program}`"))
+    members::become_program(&members::build(project, package)?)
 }
 
 /// Returns the tools and the profile of the cluster to measure, which must be running.

@@ -16,8 +16,9 @@ use crate::origin::{self, Origin, Tool, bases};
 use crate::project::Project;
 use crate::report::{BAD, BOLD, DIM, GOOD, WARN, bytes};
 use crate::stages::cluster;
-use crate::stages::machine::{self, NodeSize, wsl};
+use crate::stages::machine::{self, NodeSize};
 use crate::toolbox::Toolbox;
+use crate::wsl;
 
 /// Free disk space below which a deploy may run out, in bytes.
 const DISK: u64 = 5_000_000_000;

@@ -1,17 +1,12 @@
-//! `--json` and `--timings`: what a command leaves besides its messages, however it ends.
+//! `--json` and `--timings`: what a command leaves besides its messages.
 
 use std::io::{ErrorKind, Write};
 
 use anyhow::Result;
-use camino::Utf8PathBuf;
 use clap::Args;
 use serde_json::{Value, json};
 
-use crate::cli::{Cli, Command};
-use crate::events;
 use crate::judge;
-use crate::project;
-use crate::report::Report;
 use crate::snapshot::Snapshot;
 use crate::stages::images::Built;
 use crate::stages::proof::Answer;
@@ -25,47 +20,6 @@ pub struct Output {
     /// Draw the steps as a waterfall: target/xtask/timings.html
     #[arg(long)]
     pub timings: bool,
-}
-
-/// What is left to do when a command has ended.
-#[derive(Clone)]
-pub struct Closing {
-    command: &'static str,
-    title: String,
-    output: Output,
-    target: Utf8PathBuf,
-}
-
-impl Closing {
-    /// As the command line wants it.
-    pub fn new(cli: &Cli) -> Self {
-        let (command, title, output) = match &cli.command {
-            Some(Command::Deploy(args)) => ("deploy", format!("deploy {}", args.environment), args.output.clone()),
-            Some(Command::Images(args)) => ("images", "images".to_owned(), args.output.clone()),
-            Some(Command::Status(args)) => {
-                ("status", String::new(), Output { json: args.json && !args.watch, timings: false })
-            }
-            Some(Command::Pins(args)) => ("pins", String::new(), Output { json: args.json, timings: false }),
-            Some(Command::Bench(args)) => ("bench", String::new(), Output { json: args.is_json(), timings: false }),
-            _ => ("", String::new(), Output::default()),
-        };
-        Self { command, title, output, target: project::target(&project::checkout(cli.global.root.clone())) }
-    }
-
-    /// Writes what was asked for.
-    pub fn close(&self, report: &Report, code: i32, error: Option<&anyhow::Error>) {
-        if self.output.timings {
-            let written = events::write_timings(&report.recorder(), &self.title, &self.target);
-            match written {
-                Ok(path) => report.note(format!("timings: {path}")),
-                Err(error) => report.warn(format!("no timings: {error:#}")),
-            }
-        }
-        if self.output.json {
-            // Whoever stopped reading does not miss it.
-            let _ = print(&report.document(self.command, code, error).to_string());
-        }
-    }
 }
 
 /// Prints a line of data on standard output. Gives `false` once nobody reads any more.

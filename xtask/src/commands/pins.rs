@@ -1,13 +1,16 @@
 //! `cargo xtask pins`: every pinned version, what takes it, and where each origin gets it from.
 
+pub mod listing;
+
 use anyhow::Result;
 use clap::Args;
 
 use super::output;
 use crate::origin::release;
-use crate::pins::listing::{self, PinEntry, ReleaseSource};
 use crate::project::Project;
 use crate::report::{BOLD, DIM};
+
+use listing::{PinEntry, ReleaseSource};
 
 /// Show every pinned version: what takes it, and where each origin gets it from
 #[derive(Args, Debug, Default)]

@@ -3,8 +3,6 @@
 pub mod faults;
 mod suites;
 
-pub use suites::UNDER_TEST;
-
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};

@@ -14,7 +14,7 @@ use crate::deadlines;
 use crate::failure::{Class, Failure};
 use crate::git::{Standing, standing};
 use crate::secrets::Secret;
-use crate::stages::machine::wsl;
+use crate::wsl;
 
 /// A dotenv file is a few hundred bytes; what is larger than this is something else.
 const LARGEST: u64 = 64 * 1024;

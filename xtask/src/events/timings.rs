@@ -8,7 +8,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use super::{Event, Outcome, Recorder, stages};
 use crate::clock;
 use crate::private;
-use crate::report::seconds;
+use crate::units::seconds;
 
 /// Runs that are kept.
 const KEEP: usize = 20;

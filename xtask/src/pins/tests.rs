@@ -4,6 +4,7 @@ use std::process::Command;
 
 use super::gomod::Version;
 use super::*;
+use crate::commands::pins::listing;
 use crate::origin::packages;
 use crate::project::checkout;
 

@@ -9,7 +9,6 @@ mod observe;
 mod own;
 mod port;
 mod size;
-pub mod wsl;
 
 use anyhow::Result;
 

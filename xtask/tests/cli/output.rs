@@ -32,6 +32,7 @@ fn the_short_help() {
       pins         Show every pinned version: what takes it, and where each origin gets it from
       config       Show each resolved value and where it is from; secrets are masked
       scan         Search the working tree and the history for secrets
+      tidy         Check documents, keys, generated files, pins, layers, sizes, phrases and licences
       test         Run every test suite, or those named
       tool         Run a pinned tool, aimed at this cluster
       completions  Print a completion script

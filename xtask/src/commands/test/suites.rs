@@ -9,7 +9,7 @@ use super::Suite;
 use crate::commands::scan as scan_command;
 use crate::deadlines;
 use crate::failure::{Class, Failure};
-use crate::members;
+use crate::members::{self, UNDER_TEST};
 use crate::origin::{Need, Tool};
 use crate::plan::Mode;
 use crate::process::{ALL, Process};
@@ -135,9 +135,6 @@ pub fn image(project: &Project, name: &str) -> Result<Tally> {
     let run = engine.docker().args(["run", "--rm", "--init", &tag]).deadline(deadlines::APPLICATION_TEST);
     Ok(counted(project, &format!("tests of {name}"), &run))
 }
-
-/// Environment variable that tells `xtask-e2e` which xtask to test.
-pub const UNDER_TEST: &str = "XTASK_UNDER_TEST";
 
 /// Runs a suite on the cluster: `xtask-e2e` tests the xtask that runs right now.
 pub fn end_to_end(project: &Project, suite: Suite, args: &[String]) -> Result<Tally> {

@@ -7,8 +7,8 @@ use camino::Utf8Path;
 use serde::Serialize;
 use toml::{Table, Value};
 
-use super::gomod::GoMod;
-use super::{Pin, Pins};
+use crate::pins::gomod::GoMod;
+use crate::pins::{self, Pin, Pins};
 use crate::{engine, origin, settings};
 
 /// A pin as `cargo xtask pins` shows it.
@@ -54,7 +54,7 @@ pub fn list(root: &Utf8Path) -> Result<Vec<PinEntry>> {
     let pins = Pins::read(root)?;
     let mentions = RENDERED.iter().map(|file| mentions(root, &pins, file)).collect::<Result<Vec<_>>>()?;
     let modules = go_modules(root)?;
-    let downloads: Table = super::read_rendered(root, origin::release::FILE)?.parse()?;
+    let downloads: Table = pins::read_rendered(root, origin::release::FILE)?.parse()?;
     let entry = |(name, pin): (&str, &Pin)| {
         let paths: Vec<(&str, &[String])> = mentions
             .iter()

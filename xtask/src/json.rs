@@ -1,0 +1,13 @@
+//! Values of JSON documents whose absence means nothing.
+
+use serde_json::Value;
+
+/// The string at `pointer`, or the empty one.
+pub fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
+    value.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
+}
+
+/// The number at `pointer`, or 0.
+pub fn number(value: &Value, pointer: &str) -> u64 {
+    value.pointer(pointer).and_then(Value::as_u64).unwrap_or_default()
+}
