@@ -127,7 +127,7 @@ impl Engine {
     /// This engine with what it says now of the containers and images `names`, asked by one call. A look that asks for
     /// them one after another gets its answers from that. Steps must not: they want to know what is there when they run.
     pub fn asked_for(&self, names: &[String]) -> Result<Self> {
-        let answers = Answers { names: names.iter().cloned().collect(), found: self.ask(None, names)?.found };
+        let answers = Answers { names: names.iter().cloned().collect(), said: self.ask(None, names)? };
         Ok(Self { answers: Some(Arc::new(Mutex::new(answers))), ..self.clone() })
     }
 
@@ -215,13 +215,14 @@ impl Engine {
 /// What an engine said at one moment of the containers and images `names`.
 #[derive(Debug)]
 pub(crate) struct Answers {
+    /// Those that may still be asked for.
     names: BTreeSet<String>,
-    found: Vec<Value>,
+    said: Inspected,
 }
 
 impl Answers {
-    /// What it said of `names`, if it was asked for all of them. What is known of a container is given once: who asks
-    /// again waits for a change.
+    /// What it said of `names`, if it said of each that it is there or that it is not: the name of something else (a network
+    /// has the profile's) is no answer. What is known of a container is given once: who asks again waits for a change.
     fn give(&mut self, noun: &str, names: &[String]) -> Option<Inspected> {
         if !["container", "image"].contains(&noun) || !names.iter().all(|name| self.names.contains(name)) {
             return None;
@@ -230,16 +231,14 @@ impl Answers {
             "image" => has_tag(object, name),
             _ => object["State"].is_object() && object["Name"] == format!("/{name}"),
         };
-        let called = |name: &String| self.found.iter().find(|object| is_called(object, name)).cloned();
-        let (found, absent): (Vec<_>, Vec<_>) =
-            names.iter().map(|name| (name, called(name))).partition(|(_, object)| object.is_some());
+        let (absent, there): (Vec<String>, Vec<String>) =
+            names.iter().cloned().partition(|name| self.said.absent.contains(name));
+        let called = |name: &String| self.said.found.iter().find(|object| is_called(object, name)).cloned();
+        let found = there.iter().map(called).collect::<Option<_>>()?;
         if noun == "container" {
             self.names.retain(|name| !names.contains(name));
         }
-        Some(Inspected {
-            found: found.into_iter().filter_map(|(_, object)| object).collect(),
-            absent: absent.into_iter().map(|(name, _)| name.clone()).collect(),
-        })
+        Some(Inspected { found, absent })
     }
 }
 
@@ -344,5 +343,14 @@ mod tests {
         assert_eq!(std::fs::read_to_string(&calls).unwrap().lines().count(), 1);
         assert!(engine.inspect_one("container", "todo").unwrap().is_some());
         assert_eq!(std::fs::read_to_string(&calls).unwrap().lines().count(), 2);
+    }
+
+    #[test]
+    fn something_else_of_that_name_does_not_say_that_there_is_no_container() {
+        let dir = tempfile::tempdir().unwrap();
+        let script = r#"case $1 in inspect) echo '{"Name": "todo", "Driver": "bridge"}' ;;
+            *) echo '{"Name": "/todo", "State": {}}' ;; esac"#;
+        let engine = engine(&dir, script).asked_for(&["todo".to_owned()]).unwrap();
+        assert!(engine.inspect_one("container", "todo").unwrap().is_some());
     }
 }

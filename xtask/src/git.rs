@@ -29,7 +29,7 @@ pub fn aim(process: Process, dir: &Utf8Path) -> Process {
 
 /// Whether `dir` lies in the work tree of a repository. Without a git there is none to be read.
 pub fn in_work_tree(dir: &Utf8Path) -> Result<bool> {
-    Ok(ask(dir, &["rev-parse", "--show-prefix"])?.is_some())
+    Ok(ask(dir, &["rev-parse", "--is-inside-work-tree"])?.is_some_and(|answer| answer.trim() == "true"))
 }
 
 /// What git prints in `dir`; `None`: it is in no work tree, or there is no git.
@@ -42,6 +42,8 @@ fn ask(dir: &Utf8Path, args: &[&str]) -> Result<Option<String>> {
     };
     let said = String::from_utf8_lossy(&output.stderr);
     match output.status.success() {
+        // Of a folder that it cannot read it only warns.
+        true if output.stdout.is_empty() && !said.trim().is_empty() => Err(unknown(dir, said.trim())),
         true => Ok(Some(String::from_utf8_lossy(&output.stdout).into_owned())),
         false if ["not a git repository", "must be run in a work tree"].iter().any(|no| said.contains(no)) => Ok(None),
         false => Err(unknown(dir, said.trim())),
@@ -71,13 +73,14 @@ pub enum Standing {
 pub fn standing(file: &Utf8Path) -> Result<Standing> {
     let dir = file.parent().filter(|dir| !dir.as_str().is_empty()).unwrap_or(Utf8Path::new("."));
     let name = file.file_name().unwrap_or_default();
-    // `H .env`: in the index; `? .env`: neither there nor ignored.
+    // `H .env`: in the index, which other letters say as well; `? .env`: neither there nor ignored.
     let listed = ask(dir, &["ls-files", "-t", "--cached", "--others", "--exclude-standard", "--", name])?;
     Ok(match listed.as_deref().map(str::trim_start) {
         None => Standing::NoRepository,
         Some("") => Standing::Ignored,
         Some(line) if line.starts_with('?') => Standing::Exposed,
-        Some(_) => Standing::Tracked,
+        Some(line) if line.starts_with(['H', 'S', 'M', 'R', 'C', 'K', 'U']) => Standing::Tracked,
+        Some(line) => return Err(unknown(dir, &format!("it lists {name} as `{}`", line.trim()))),
     })
 }
 

@@ -40,6 +40,6 @@ pub mod stages;
 pub mod supply;
 pub mod tally;
 pub mod toolbox;
-mod units;
+pub mod units;
 pub mod world;
 mod wsl;

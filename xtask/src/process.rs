@@ -292,6 +292,9 @@ impl Process {
 
     /// The command without a standard input of its own.
     fn bare(&self) -> duct::Expression {
+        if !self.is_question {
+            guardian::ready();
+        }
         let expression = duct::cmd(&self.program, &self.args).full_env(self.environment());
         let mut expression = expression.before_spawn(|command| {
             std::os::unix::process::CommandExt::process_group(command, 0);

@@ -18,6 +18,7 @@ use sha2::Sha256;
 
 use crate::dotenv::{AUTH_SECRET, DATABASE_URL, Database, Dotenv, OPENAI_API_KEY};
 use crate::settings::Chart;
+use crate::units;
 
 pub use redactor::{MASK, Redactor};
 pub use secret::Secret;
@@ -124,7 +125,7 @@ pub fn digest(pairs: &[(&str, &str)]) -> Result<String> {
         mac.update(&(part.len() as u64).to_be_bytes());
         mac.update(part.as_bytes());
     }
-    Ok(mac.finalize().into_bytes().iter().take(4).map(|byte| format!("{byte:02x}")).collect())
+    Ok(units::hex(&mac.finalize().into_bytes()[..4]))
 }
 
 fn manifest(chart: &Chart, component: &str, name: String, pairs: &[(&str, &str)]) -> Manifest {

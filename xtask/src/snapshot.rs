@@ -13,6 +13,7 @@ use sha2::{Digest, Sha256};
 use crate::api::{Resource, Scope, kinds};
 use crate::clock;
 use crate::toolbox::Toolbox;
+use crate::units;
 
 pub use crate::json::{number, text};
 pub use ours::{Release, is_xtasks, label, title};
@@ -259,7 +260,7 @@ fn digest(object: &Value) -> String {
     }
     let wanted = serde_json::json!([object["metadata"]["labels"], sorted(&spec), sorted(&object["data"])]);
     let hash = Sha256::digest(wanted.to_string());
-    hash[..8].iter().map(|byte| format!("{byte:02x}")).collect()
+    units::hex(&hash[..8])
 }
 
 /// The value with all keys in order, so that equal content has equal text.

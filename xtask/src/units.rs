@@ -1,4 +1,4 @@
-//! Times and sizes as people read them.
+//! Times, sizes and digests as text.
 
 use std::time::Duration;
 
@@ -22,6 +22,11 @@ pub fn bytes(count: u64) -> String {
         .iter()
         .find(|(unit, _)| value >= *unit)
         .map_or_else(|| format!("{count} B"), |(unit, name)| format!("{:.1} {name}", value / unit))
+}
+
+/// Lower-case hexadecimal.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

@@ -101,8 +101,9 @@ pub struct World {
 }
 
 impl World {
-    /// The tools for a look: by one call, the engine has been asked for the node and for all images that a deploy needs.
-    pub fn tools_for_look(&self, project: &Project) -> Result<Toolbox> {
+    /// The tools for a look: by one call, the engine has been asked for the node and for all images that a deploy needs. If
+    /// that gave no answer, each is asked for by itself: an engine may refuse to look among plugins, where docker looks last.
+    pub fn tools_for_look(&self, project: &Project) -> Toolbox {
         let settings = &project.settings;
         let images = settings.bases().chain([&settings.database.image, &settings.cluster.ingress_image]);
         let names: BTreeSet<String> = [self.tools.profile.clone()]
@@ -111,8 +112,10 @@ impl World {
             .chain(build::expected(project))
             .collect();
         let mut tools = self.tools.clone();
-        tools.engine = tools.engine.asked_for(&names.into_iter().collect::<Vec<_>>())?;
-        Ok(tools)
+        if let Ok(engine) = tools.engine.asked_for(&names.into_iter().collect::<Vec<_>>()) {
+            tools.engine = engine;
+        }
+        tools
     }
 
     /// Brings engine and tools for `needs`: the stages machine and tools.

@@ -5,7 +5,7 @@ import { text } from "node:stream/consumers";
 import { expect, it, vi } from "vitest";
 import { freePort } from "./built-server";
 
-/** A server that listens when it is told to, as Next.js does when it is ready; it says what it was asked before. */
+/** A server that listens after a word on its standard input, as Next.js does when it is ready; it says what it was asked before. */
 const LATE = `
 const seen = [];
 process.stdin.once("data", () => {

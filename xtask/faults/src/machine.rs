@@ -97,7 +97,7 @@ impl Machine {
 
 /// `sha256:<hex>` of `bytes`.
 pub fn digest(bytes: &[u8]) -> String {
-    let hex: String = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+    let hex = xtask::units::hex(&Sha256::digest(bytes));
     format!("sha256:{hex}")
 }
 

@@ -303,7 +303,7 @@ fn digest(bytes: &[u8]) -> String {
 }
 
 fn name(hash: &[u8]) -> String {
-    let hex: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
+    let hex = xtask::units::hex(hash);
     format!("sha256:{hex}")
 }
 

@@ -103,7 +103,7 @@ pub(crate) fn deploy(project: &Project, args: &Deploy, before_release: Option<Be
     let credentials = credentials.ensure(project, &args.environment, mode)?;
     let world = preparation.bring_engine(mode)?;
     let (tools, origin) = (&world.tools, world.origin.as_ref());
-    let for_look = world.tools_for_look(project)?;
+    let for_look = world.tools_for_look(project);
     let steps = match origin.is_there(&needs, &for_look.engine)? {
         true => Vec::new(),
         false => origin.plan(&needs, &tools.engine)?,
@@ -320,7 +320,7 @@ fn forget_old_builds(project: &Project, tools: &Toolbox, live: &Live, wanted: &[
     let needed = wanted.iter().map(|image| image.reference.clone()).chain(kept).collect();
     let needed_by_all = prune::needed_by_profiles(&project.cache, &tools.profile, &needed)?;
     let mut steps = builds.engine.steps(&tools.engine, &names, prune::KEEP, &needed_by_all);
-    steps.extend(builds.node_steps(&live.nodes(), &names, &needed)?);
+    steps.extend(builds.node_steps(&names, &needed)?);
     if steps.is_empty() {
         return Ok(());
     }

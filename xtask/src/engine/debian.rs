@@ -9,7 +9,6 @@ use camino::{Utf8Path, Utf8PathBuf};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::place::hex;
 use super::{mounts, reap};
 use crate::deadlines;
 use crate::failure::{Class, Failure};
@@ -17,6 +16,7 @@ use crate::files;
 use crate::process::Process;
 use crate::project::Project;
 use crate::report::Running;
+use crate::units::hex;
 use tools::Tools;
 
 /// Raised when this file makes something else of the same recipe, so that old artifacts are not taken for new ones.
@@ -54,7 +54,7 @@ impl Recipe {
     /// A digest of everything that decides what is made: 12 hexadecimal digits.
     pub fn key(&self) -> String {
         let recipe = serde_json::to_string(self).unwrap_or_default();
-        hex(&Sha256::digest(format!("{FORMAT} {} {recipe}", std::env::consts::ARCH)), 12)
+        hex(&Sha256::digest(format!("{FORMAT} {} {recipe}", std::env::consts::ARCH)))[..12].to_owned()
     }
 }
 

@@ -6,6 +6,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use sha2::{Digest, Sha256};
 
 use crate::files;
+use crate::units::hex;
 
 /// Longest socket path that is used; the kernel's limit is 108 bytes with the final zero.
 const SOCKET_LIMIT: usize = 100;
@@ -22,7 +23,7 @@ impl Place {
     /// The place in `cache`, an absolute path that need not exist yet.
     pub fn new(cache: &Utf8Path) -> Self {
         let cache = real(cache);
-        let id = hex(&Sha256::digest(cache.as_str()), 8);
+        let id = hex(&Sha256::digest(cache.as_str()))[..8].to_owned();
         Self { cache, id }
     }
 
@@ -136,13 +137,6 @@ fn real(path: &Utf8Path) -> Utf8PathBuf {
         },
         None => path.to_owned(),
     }
-}
-
-/// The first `length` hexadecimal digits of `bytes`.
-pub fn hex(bytes: &[u8], length: usize) -> String {
-    let mut text: String = bytes.iter().map(|b| format!("{b:02x}")).collect();
-    text.truncate(length);
-    text
 }
 
 #[cfg(test)]

@@ -19,6 +19,7 @@ use sha2::{Digest, Sha256};
 
 use crate::deadlines;
 use crate::failure::{Class, Failure};
+use crate::units;
 use http::{Client, Got};
 
 pub use http::answers;
@@ -142,7 +143,7 @@ pub fn checksum(path: &Utf8Path) -> Result<String> {
     let mut file = File::open(path).with_context(|| format!("cannot open {path}"))?;
     let mut hasher = Sha256::new();
     std::io::copy(&mut file, &mut hasher).with_context(|| format!("cannot read {path}"))?;
-    Ok(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(units::hex(&hasher.finalize()))
 }
 
 fn size(path: &Utf8Path) -> u64 {

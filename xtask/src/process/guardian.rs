@@ -40,10 +40,16 @@ pub fn hold(file: File) {
     *HELD.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(file);
 }
 
-/// Puts the groups led by `pids` on the list.
-pub fn began(pids: &[u32]) {
+/// Starts the guardian, if it does not run yet. Call it before a child that changes something: started after that one, it
+/// would miss what a kill leaves in between.
+pub fn ready() {
     static START: Once = Once::new();
     START.call_once(start);
+}
+
+/// Puts the groups led by `pids` on the list.
+pub fn began(pids: &[u32]) {
+    ready();
     tell('+', pids);
 }
 

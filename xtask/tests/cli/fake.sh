@@ -40,8 +40,10 @@ case "$tool $*" in
     # Two commands on the node in one.
     shift 7
     (answer docker exec -i todo crictl images -o json) || exit
-    [ $# -eq 0 ] || answer docker exec -i todo ctr -n k8s.io images check -q "$@"
-    exit
+    [ $# -eq 0 ] || (answer docker exec -i todo ctr -n k8s.io images check -q "$@")
+    code=$?
+    echo end
+    exit $code
     ;;
 esac
 answer "$tool" "$@"

@@ -43,6 +43,7 @@ pub(super) fn on_node(machine: &mut Machine, words: &[&str], input: &[u8], aroun
             let mut listed = on_node(machine, &["crictl", "images", "-o", "json"], input, around)?;
             let check = [&["ctr", "-n", "k8s.io", "images", "check", "-q"], filters].concat();
             listed.output.extend(on_node(machine, &check, input, around)?.output);
+            listed.output.extend(b"end\n");
             listed
         }
         ["crictl", "ps", "-a", "-o", "json"] => Done::well(containers(machine, around)),

@@ -1,6 +1,7 @@
 //! What a deploy looks at before it decides (read-only probes, side by side), and after its steps.
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 use serde_json::Value;
@@ -17,6 +18,8 @@ use crate::stages::release;
 use crate::toolbox::Toolbox;
 use crate::world::World;
 
+/// How old an answer of the nodes may be when the cluster's own answers are there.
+const FRESH: Duration = Duration::from_secs(2);
 /// Requests to each route at the end of a deploy that changed something.
 const REQUESTS: usize = 20;
 
@@ -70,6 +73,7 @@ impl Facts {
             State::Running => load::observe(&tools.nodes()?, &references(images, database)),
             _ => Ok(Vec::new()),
         };
+        let start = Instant::now();
         let (live, images, first) = std::thread::scope(|scope| {
             let live = scope.spawn(|| inside(tools, &cluster, credentials));
             let images = images().and_then(|images| Ok((images, database(project, tools, origin, credentials)?)));
@@ -78,9 +82,10 @@ impl Facts {
         });
         let (live, (images, database)) = (live?, images?);
         let live = match live {
-            // A node that has just been started may take commands only after the wait for its API server.
+            // A node that has just been started may take commands only after the wait for its API server, and what it said
+            // before a long one is no proof.
             Ok(live) => match first {
-                Some(Ok(stocks)) => Ok(Live { stocks, ..live }),
+                Some(Ok(stocks)) if start.elapsed() < FRESH => Ok(Live { stocks, ..live }),
                 _ => Ok(Live { stocks: stocks(&images, database.as_ref())?, ..live }),
             },
             Err(silence) => Err(silence),

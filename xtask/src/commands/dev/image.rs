@@ -156,7 +156,7 @@ mod tests {
                 if is_part(&path) {
                     assert_eq!(
                         packed[&path].rsplit(' ').next(),
-                        Some(&*context::hex(&Sha256::digest(&content))),
+                        Some(&*crate::units::hex(&Sha256::digest(&content))),
                         "{path}"
                     );
                 }

@@ -17,8 +17,8 @@ use crate::lock::{self, Lock};
 use crate::private;
 use crate::process::Process;
 use crate::project::Project;
-use crate::stages::images::context::hex;
 use crate::stages::machine;
+use crate::units::hex;
 use crate::world::World;
 
 /// The label; its value is the path of the checkout.

@@ -8,12 +8,12 @@ use camino::{Utf8Path, Utf8PathBuf};
 use sha2::{Digest, Sha256};
 
 use super::super::mounts;
-use super::super::place::hex;
 use crate::deadlines;
 use crate::failure::{Class, Failure};
 use crate::process::{APT, PROXY, Process};
 use crate::project::Project;
 use crate::report::Running;
+use crate::units::hex;
 
 const STATUS: &str = "/var/lib/dpkg/status";
 const WANTED: [&str; 2] = ["mmdebstrap", "debian-archive-keyring"];
@@ -137,7 +137,7 @@ fn key(status: &str) -> String {
         sha.update(file.as_str());
         sha.update(std::fs::read(&file).unwrap_or_default());
     }
-    hex(&sha.finalize(), 12)
+    hex(&sha.finalize())[..12].to_owned()
 }
 
 fn drop_stale(base: &Utf8Path) -> Result<()> {

@@ -10,6 +10,7 @@ use sha2::{Digest, Sha256};
 use crate::engine::debian::Recipe;
 use crate::failure::{Class, Failure};
 use crate::pins;
+use crate::units;
 
 /// The recipes' folder in the repository.
 pub const FOLDER: &str = "infra/packages";
@@ -221,7 +222,7 @@ impl Manifest {
         for part in self.made_from(artifact) {
             hash.update(self.key(&part)?);
         }
-        Ok(hash.finalize()[..8].iter().map(|byte| format!("{byte:02x}")).collect())
+        Ok(units::hex(&hash.finalize()[..8]))
     }
 }
 

@@ -15,6 +15,7 @@ use sha2::{Digest, Sha256};
 
 use super::ignore::{Ignore, Matches};
 use crate::failure::{Class, Failure};
+use crate::units::hex;
 
 /// Path relative to the context -> what is there: `file <sha256>`, `exec <sha256>`, `link <target>`, `folder`.
 pub type Files = BTreeMap<String, String>;
@@ -265,11 +266,6 @@ impl<R: Read> Read for Hashed<R> {
         self.count += count as u64;
         Ok(count)
     }
-}
-
-/// Lower-case hexadecimal.
-pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn unreadable(path: &Utf8Path, error: &std::io::Error) -> anyhow::Error {

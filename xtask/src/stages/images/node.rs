@@ -22,8 +22,8 @@ fn not_begun(output: &Output) -> bool {
 }
 
 /// Lists all images of a node, and then the names of those that the filters name and a container can be made of. The list
-/// alone also names what an import that was cut off has left behind.
-const STOCK: &str = r#"crictl images -o json && if [ $# -gt 0 ]; then ctr -n k8s.io images check -q "$@"; fi"#;
+/// alone also names what an import that was cut off has left behind. The last line shows that nothing is missing.
+const STOCK: &str = r#"crictl images -o json && if [ $# -gt 0 ]; then ctr -n k8s.io images check -q "$@"; fi; code=$?; echo end; exit $code"#;
 
 /// What a node has.
 #[derive(Clone, Debug, Default)]
@@ -89,7 +89,8 @@ impl Node {
             let output = list.output()?;
             // It fails on a broken image, after it has printed those that are not.
             let words = String::from_utf8_lossy(&output.stderr);
-            if !output.status.success() && !words.contains("unable to check") {
+            let is_silent = ["connection", "unavailable", "deadline"].iter().any(|silence| words.contains(silence));
+            if !output.status.success() && (is_silent || !words.contains("unable to check")) {
                 bail!("`{list}` failed ({}): {}", output.status, words.trim());
             }
             parse_stock(&String::from_utf8_lossy(&output.stdout), wanted)
@@ -196,8 +197,8 @@ pub fn nameless(names: &Images) -> Vec<String> {
 fn parse_stock(text: &str, wanted: &[String]) -> Result<Stock> {
     let mut documents = serde_json::Deserializer::from_str(text).into_iter::<Listing>();
     let names = documents.next().context("it printed nothing")??.names();
-    let ready: BTreeSet<String> =
-        text[documents.byte_offset()..].lines().filter(|line| !line.is_empty()).map(str::to_owned).collect();
+    let lines = text[documents.byte_offset()..].trim_end().strip_suffix("end").context("its end is missing")?;
+    let ready: BTreeSet<String> = lines.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect();
     if let Some(line) = ready.iter().find(|line| !wanted.contains(line)) {
         bail!("it printed something else: {line}");
     }
@@ -276,10 +277,17 @@ mod tests {
         }
         // A broken image is an answer.
         let complete = r#"echo '{"images": []}'; echo docker.io/library/a:1"#;
-        let (broken, _temp) = node(&format!("{complete}; echo 'ctr: unable to check unpack for b:1' >&2; exit 1"));
-        assert_eq!(broken.stock(&wanted).unwrap().ready.len(), 1);
-        let (other, _temp) = node(&format!("{complete}; echo docker.io/library/b:1"));
+        let broken = |why: &str| {
+            let (node, _temp) = node(&format!("{complete}; echo end; echo 'ctr: unable to check {why}' >&2; exit 1"));
+            node.stock(&wanted).map(|stock| stock.ready.len())
+        };
+        assert_eq!(broken("unpack for b:1").unwrap(), 1);
+        // A containerd that went away meanwhile says nothing of an image.
+        assert!(broken("b:1: connection error: desc = ...").is_err());
+        let (other, _temp) = node(&format!("{complete}; echo docker.io/library/b:1; echo end"));
         assert!(other.stock(&wanted).unwrap_err().to_string().contains("something else: docker.io/library/b:1"));
+        let (cut_off, _temp) = node(complete);
+        assert!(cut_off.stock(&wanted).unwrap_err().to_string().contains("its end is missing"));
     }
 
     #[test]

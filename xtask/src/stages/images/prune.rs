@@ -1,6 +1,6 @@
 //! Forgets old builds of our own images, by name: an engine or a node holds other people's too.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use anyhow::{Result, bail, ensure};
 use camino::{Utf8Path, Utf8PathBuf};
@@ -44,8 +44,8 @@ pub fn forget_profile(cache: &Utf8Path, profile: &str) -> Result<()> {
 pub struct Builds {
     /// What the engine holds.
     pub engine: EngineBuilds,
-    /// What the containers of each node use.
-    nodes: Vec<(Node, BTreeSet<String>)>,
+    /// The images of each node, and what its containers use.
+    nodes: Vec<(Node, Images, BTreeSet<String>)>,
 }
 
 /// What an engine holds.
@@ -62,7 +62,7 @@ impl Builds {
         let nodes = tools.nodes()?;
         let panicked = |_| bail!("the look for old builds panicked");
         std::thread::scope(|scope| {
-            let ask = |node: Node| node.used().map(|used| (node, used));
+            let ask = |node: Node| Ok((node.names()?, node.used()?)).map(|(images, used)| (node, images, used));
             let nodes: Vec<_> = nodes.into_iter().map(|node| scope.spawn(move || ask(node))).collect();
             let engine = EngineBuilds::observe(&tools.engine)?;
             let nodes = nodes.into_iter().map(|node| node.join().unwrap_or_else(panicked)).collect::<Result<_>>()?;
@@ -70,17 +70,11 @@ impl Builds {
         })
     }
 
-    /// The steps that remove from the nodes, which hold `images`, those builds of `names` that neither `needed` (references
-    /// of kept revisions) nor any container uses, and those that lost their name to a later build. What they alone held is
-    /// collected by containerd.
-    pub fn node_steps<'a>(
-        &'a self,
-        images: &BTreeMap<String, Images>,
-        names: &[&str],
-        needed: &BTreeSet<String>,
-    ) -> Result<Vec<Step<'a>>> {
-        let nodes = self.nodes.iter().filter_map(|(node, used)| Some((node, images.get(&node.name)?, used)));
-        let steps = nodes.map(|(node, images, used)| of_node(node, images, used, names, needed));
+    /// The steps that remove from the nodes those builds of `names` that neither `needed` (references of kept revisions)
+    /// nor any container uses, and those that lost their name to a later build. What they alone held is collected by
+    /// containerd. What the nodes had before this run loaded anything will not do: an image may have got its new name only.
+    pub fn node_steps(&self, names: &[&str], needed: &BTreeSet<String>) -> Result<Vec<Step<'_>>> {
+        let steps = self.nodes.iter().map(|(node, images, used)| of_node(node, images, used, names, needed));
         Ok(steps.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect())
     }
 }

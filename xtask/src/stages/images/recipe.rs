@@ -7,8 +7,9 @@ use camino::{Utf8Path, Utf8PathBuf};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::context::{FOLDER, Files, hex};
+use super::context::{FOLDER, Files};
 use crate::project::Project;
+use crate::units::hex;
 
 /// Raised when the same inputs would be built differently: new build options, other rules for what counts.
 const FORMAT: u32 = 2;

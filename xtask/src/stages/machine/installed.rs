@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 
 use crate::engine::{Engine, HIDDEN};
 use crate::files;
-use crate::stages::images::context::hex;
+use crate::units::hex;
 
 /// Names the engine that served last, in the cache.
 const SERVED: &str = "engine-used";
@@ -84,6 +84,11 @@ pub fn socket() -> Option<Utf8PathBuf> {
         }
     };
     host.strip_prefix("unix://").map(Utf8PathBuf::from)
+}
+
+/// Whether the private engine is the one that served last.
+pub fn private_served(cache: &Utf8Path) -> bool {
+    files::read(&cache.join(SERVED)).is_ok_and(|served| served.is_some_and(|served| served.trim() == PRIVATE))
 }
 
 /// Whether there is a `docker` on PATH.

@@ -96,7 +96,7 @@ pub fn observe(project: &Project) -> Result<Observed> {
     let disk = disk(&project.cache);
     let short = disk.is_some_and(|disk| disk.free < super::decide::DISK_COLD);
     let (system, private, reclaimable) = std::thread::scope(|scope| {
-        let system = scope.spawn(system);
+        let system = scope.spawn(|| system(&project.cache));
         let private = scope.spawn(|| ping::ask(&place.socket(), deadlines::ENGINE_ANSWER.time()));
         let reclaimable = scope.spawn(|| if short { reclaimable(&project.cache) } else { Vec::new() });
         // A panic goes on here: it is a defect, not an answer.
@@ -128,9 +128,12 @@ pub fn observe(project: &Project) -> Result<Observed> {
 }
 
 /// Asks the engine that the user's `docker` reaches: at its socket, where that is known, else through the client.
-fn system() -> Answer {
+///
+/// That nobody listens there counts only if the private engine served last: the `docker` on PATH may be a program that goes
+/// elsewhere, and a private engine beside the one that it reaches would be a surprise.
+fn system(cache: &Utf8Path) -> Answer {
     match installed::socket().map(|socket| ping::ask(&socket, deadlines::ENGINE_ANSWER.time())) {
-        Some(Answer::Absent(words)) => return Answer::Absent(words),
+        Some(Answer::Absent(words)) if installed::private_served(cache) => return Answer::Absent(words),
         Some(Answer::Version(version)) if installed::has_client() => return Answer::Version(version),
         // The client has better words for why there is no answer.
         _ => {}

@@ -11,6 +11,7 @@ use crate::failure::{Class, Failure};
 use crate::project::Project;
 use crate::snapshot::{Snapshot, label};
 use crate::stages::images::context::is_editors;
+use crate::units;
 
 /// The release as it should be.
 #[derive(Clone, Debug)]
@@ -118,7 +119,7 @@ fn folder_digest(folder: &Utf8Path) -> Result<String> {
 }
 
 fn short(bytes: &[u8]) -> String {
-    bytes[..8].iter().map(|byte| format!("{byte:02x}")).collect()
+    units::hex(&bytes[..8])
 }
 
 #[cfg(test)]

@@ -11,11 +11,11 @@ use sha2::{Digest, Sha256};
 use super::postgres::{Postgres, Tables};
 use super::state;
 use crate::clock;
-use crate::engine::place::hex;
 use crate::failure::{Class, Failure};
 use crate::project::Project;
 use crate::report::{Running, bytes};
 use crate::stages::machine;
+use crate::units::hex;
 
 /// How many dumps of a profile are kept.
 pub const KEEP: usize = 3;
@@ -90,7 +90,7 @@ impl Dump {
                 count => hash.update(&buffer[..count]),
             }
         }
-        if hex(&hash.finalize(), 64) != self.sha256 {
+        if hex(&hash.finalize()) != self.sha256 {
             return Err(lost("has another content than the one that was proven".to_owned()).into());
         }
         Ok(path)
@@ -108,7 +108,7 @@ pub(super) fn copy(mut input: impl Read, output: &mut impl Write, mut told: impl
     loop {
         let count = input.read(&mut buffer)?;
         if count == 0 {
-            return Ok((written, hex(&hash.finalize(), 64)));
+            return Ok((written, hex(&hash.finalize())));
         }
         output.write_all(&buffer[..count]).context("writing the dump")?;
         hash.update(&buffer[..count]);
