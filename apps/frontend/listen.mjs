@@ -1,6 +1,6 @@
 // Listens from the first moment on. kubelet asks as soon as the container runs; Next.js listens a third of a second later,
 // and after a refusal kubelet waits for its next turn. Connections that come early wait here for Next.js' server.
-// It renders a page right after them: the first one takes several times as long, and no user should wait for that.
+// It requests a page right after them: the first one takes several times as long, and no user should wait for that.
 import { once } from "node:events";
 import { createServer, Server } from "node:net";
 
@@ -18,8 +18,9 @@ Server.prototype.listen = function () {
       this.emit("connection", socket);
       socket.resume();
     }
-    const page = `http://${process.env.HOSTNAME}:${process.env.PORT}/sign-in`;
-    fetch(page).then((answer) => answer.text()).catch(() => undefined);
+    const { address, family, port } = /** @type {import("node:net").AddressInfo} */ (this.address());
+    const host = family === "IPv6" ? `[${address}]` : address;
+    fetch(`http://${host}:${port}/sign-in`).then((answer) => answer.text()).catch(() => undefined);
   });
   return listen.call(this, early);
 };

@@ -107,9 +107,16 @@ for (const { name, colorScheme, width, height, touch } of LOOKS) {
 test("an empty list is accessible and says what to do", async ({ page, todos }) => {
   await open(page);
   await expect(page.getByText("Nothing to do yet")).toBeVisible();
-  // The row around the field shows where the focus is.
-  await expect(page.getByRole("textbox", { name: "New todo" })).toBeFocused();
-  await expect(page.getByRole("textbox", { name: "New todo" })).toHaveCSS("outline-style", "none");
+  // The row around the field shows where the focus is; in forced colors, the field's own outline does.
+  const field = page.getByRole("textbox", { name: "New todo" });
+  const transparent = "rgba(0, 0, 0, 0)";
+  await expect(field).toBeFocused();
+  await expect(field).toHaveCSS("outline-style", "solid");
+  await expect(field).toHaveCSS("outline-color", transparent);
+  await page.emulateMedia({ forcedColors: "active" });
+  await expect(field).toHaveCSS("outline-style", "solid");
+  await expect(field).not.toHaveCSS("outline-color", transparent);
+  await page.emulateMedia({ forcedColors: "none" });
   await expectAccessible(page);
   await shoot(page, "empty");
   await todos.create("Not completed");

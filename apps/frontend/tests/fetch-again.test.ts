@@ -74,6 +74,34 @@ describe("a GET without an answer", () => {
     expect(await get(slow)).toBe("the first");
   });
 
+  it("is aborted once the other is answered", async () => {
+    let closed = 0;
+    const hangs: Answer = (_, response) => { response.once("close", () => { closed += 1; }); };
+    const [hanging] = await serve([hangs, ok("the second")]);
+    expect(await get(hanging)).toBe("the second");
+    await vi.waitFor(() => { expect(closed).toBe(1); });
+    const [slow] = await serve([after(1_300, ok("the first")), hangs]);
+    expect(await get(slow)).toBe("the first");
+    await vi.waitFor(() => { expect(closed).toBe(2); });
+  });
+
+  it("is sent a second time by one caller at a time", async () => {
+    const [overloaded, asked] = await serve([]);
+    const failed = await Promise.allSettled([1, 2, 3, 4].map(() => get(overloaded, 1_900)));
+    expect(failed.map(({ status }) => status)).toEqual(Array(4).fill("rejected"));
+    expect(asked).toHaveLength(5);
+    const [waking, count] = await serve([never, never, ok("one"), ok("two")]);
+    expect((await Promise.all([get(waking), get(waking)])).sort()).toEqual(["one", "two"]);
+    expect(count).toHaveLength(4);
+  });
+
+  it("is sent at most nine times while every request is refused at once", async () => {
+    const [address, asked] = await serve(Array<Answer>(20).fill(reset));
+    await expect(get(address)).rejects.toMatchObject({ cause: { code: "UND_ERR_SOCKET" } });
+    expect(asked.length).toBeGreaterThanOrEqual(7);
+    expect(asked.length).toBeLessThanOrEqual(9);
+  });
+
   it("fails with its own reason, within the time limit, when there is never an answer", async () => {
     const refused = `http://127.0.0.1:${await freePort()}`;
     await expect(get(refused)).rejects.toMatchObject({ cause: { code: "ECONNREFUSED" } });

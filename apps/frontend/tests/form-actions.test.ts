@@ -43,7 +43,7 @@ describe("a plain form", () => {
     const backend = new FakeBackend([todo("1", "Milk")]);
     for (const user of ["u2", ADA.id]) {
       const fields = form({ do: "toggle 1 true", user });
-      const done = performForm(apiFor(() => null, 1_000, undefined, fields), fields);
+      const done = performForm(apiFor(() => null, 1_000, undefined, { form: fields }), fields);
       if (user === ADA.id) await done;
       else await expect(done).rejects.toMatchObject({ status: 409, signedOut: true });
       expect(backend.todos[0]?.completed).toBe(user === ADA.id);

@@ -15,10 +15,10 @@ process.stdin.once("data", () => {
   }).listen(process.env.PORT, process.env.HOSTNAME);
 })`;
 
-it("connections that come before the server listens are answered by it, and then it renders a page", async () => {
+it.each(["127.0.0.1", "::", undefined])("early connections to %s are answered by the server, and then it gets a request for a page", async (host) => {
   const port = await freePort();
   const child = spawn(process.execPath, ["--import=./listen.mjs", "--eval", LATE], {
-    env: { NODE_ENV: "production", PORT: String(port), HOSTNAME: "127.0.0.1" },
+    env: { NODE_ENV: "production", PORT: String(port), ...(host && { HOSTNAME: host }) },
     stdio: ["pipe", "inherit", "inherit"],
   });
   const ask = async (path: string) => {

@@ -815,3 +815,15 @@ describe("another tab", () => {
     end();
   });
 });
+
+it("makes the titles once for each list, however often they are read", () => {
+  const [milk] = store.snapshot().items;
+  const read = vi.fn(() => "Milk");
+  Object.defineProperty(milk, "title", { get: read });
+  const titles = store.titles();
+  expect([store.titles(), read.mock.calls.length]).toEqual([titles, 1]);
+  store.add("Eggs");
+  expect(store.titles()).toBe(titles);
+  store.rename("2", "Rye bread", "Bread");
+  expect(store.titles().get("2")).toBe("Rye bread");
+});

@@ -10,7 +10,7 @@ export async function POST(request: Request): Promise<Response> {
   if (form instanceof Response) return form;
   const cookies: string[] = [];
   try {
-    await performForm(apiFor((name) => request.headers.get(name), 5_000, (cookie) => cookies.push(cookie), form), form);
+    await performForm(apiFor((name) => request.headers.get(name), 5_000, (cookie) => cookies.push(cookie), { form }), form);
   } catch (error) {
     // Nothing of what was typed goes to another user's page.
     if (error instanceof ApiError && error.problem.code === "other-user") return seeOther("/?failed=other-user", cookies);

@@ -10,15 +10,20 @@ const LONGEST_FORM = 64 * 1024;
 
 /**
  * The API on behalf of the caller whose headers `header` reads; `keep` gets each cookie that it sets.
- * `form`: says whose page it comes from.
+ * `form`: says whose page it comes from. `send`: sends the requests.
  */
-export function apiFor(header: ReadHeader, timeout: number, keep: (cookie: string) => unknown = () => undefined, form?: FormData): Api {
+export function apiFor(
+  header: ReadHeader,
+  timeout: number,
+  keep: (cookie: string) => unknown = () => undefined,
+  { form, send = fetchAgain }: { form?: FormData; send?: typeof fetch } = {},
+): Api {
   return createApi({
     user: form && formText(form, "user"),
     baseUrl: settings().apiBaseUrl,
     timeout,
     headers: forwarded(header),
-    fetch: fetchAgain,
+    fetch: send,
     onAnswer: (response) => {
       for (const cookie of response.headers.getSetCookie()) keep(cookie);
     },

@@ -47,13 +47,13 @@ export function redirect(address: string): never {
   throw new Elsewhere(address);
 }
 
-/** The API as the caller of the page that is being made; null: nobody is signed in. */
-export function callersApi(context: Context): Api | null {
+/** The API as the caller of the page that is being made; null: nobody is signed in. `send`: sends the requests. */
+export function callersApi(context: Context, send?: typeof fetch): Api | null {
   const { req, res } = context;
   if (sessionOf(context) === undefined) return null;
   // A session that is renewed on the way.
   const keep = (cookie: string) => res.appendHeader("set-cookie", cookie);
-  return apiFor((name) => req.headers[name]?.toString() ?? null, TIMEOUT, keep);
+  return apiFor((name) => req.headers[name]?.toString() ?? null, TIMEOUT, keep, send && { send });
 }
 
 const users = new RememberedUsers();
@@ -84,10 +84,10 @@ export async function orSignIn<T>(context: Context, what: string, asked: Promise
   }
 }
 
-/** The caller, if there is one and the backend says so. */
+/** The caller, if there is one and the backend says so. Asks once: these pages come at once while the backend is away. */
 export async function callerIfAny(context: Context): Promise<User | null> {
   try {
-    return (await callersApi(context)?.me()) ?? null;
+    return (await callersApi(context, fetch)?.me()) ?? null;
   } catch {
     return null;
   }

@@ -76,6 +76,8 @@ export class TodoStore {
   #touched: ReadonlySet<string> = new Set();
   #marking: ReturnType<typeof setTimeout> | undefined;
   #titles: ReadonlyMap<string, string> = new Map();
+  /** The items that `#titles` was made from. */
+  #titled: readonly Item[] = [];
   #snapshot: Snapshot;
   readonly #listeners = new Set<() => void>();
 
@@ -107,7 +109,10 @@ export class TodoStore {
 
   /** By id; the same object for as long as none changes. */
   readonly titles = (): ReadonlyMap<string, string> => {
-    const now = new Map(this.#snapshot.items.flatMap(({ id, title }) => (id === undefined ? [] : [[id, title] as const])));
+    const { items } = this.#snapshot;
+    if (items === this.#titled) return this.#titles;
+    this.#titled = items;
+    const now = new Map(items.flatMap(({ id, title }) => (id === undefined ? [] : [[id, title] as const])));
     const isSame = now.size === this.#titles.size && [...now].every(([id, title]) => this.#titles.get(id) === title);
     if (!isSame) this.#titles = now;
     return this.#titles;

@@ -9,7 +9,7 @@ export async function POST(request: Request): Promise<Response> {
   if (form instanceof Response) return form;
   const cookies: string[] = [];
   try {
-    const api = apiFor((name) => request.headers.get(name), 10_000, (cookie) => cookies.push(cookie), form);
+    const api = apiFor((name) => request.headers.get(name), 10_000, (cookie) => cookies.push(cookie), { form });
     const { location, returned } = await performAccountForm(api, form);
     const secure = request.headers.get("x-forwarded-proto") === "https";
     if (returned) cookies.push(returnedCookie(returned, secure));
