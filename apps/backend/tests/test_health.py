@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -9,7 +10,7 @@ from httpx import AsyncClient, Response
 
 from app import __version__, migrate
 from app.core import db
-from app.core.connections import connect_options
+from app.core.connections import STORE, connect_options
 from app.core.db import Database, DatabaseUnavailableError, State
 from tests.conftest import NewServer, Serve
 from tests.postgres import Postgres
@@ -210,3 +211,19 @@ def test_what_the_url_says_is_not_overruled() -> None:
     assert "connect_timeout" not in options
     assert "application_name" not in options
     assert options["prepare_threshold"] is None
+
+
+def test_the_systems_authorities_are_a_file_that_libpq_finds(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("SSL_CERT_FILE", raising=False)
+    monkeypatch.delenv("SSL_CERT_DIR", raising=False)
+    assert Path(STORE).read_text().count("BEGIN CERTIFICATE") > 50
+    url = "postgresql://a/b?sslrootcert=system"
+    for verified in (url, f"{url}&sslmode=verify-full"):
+        options = connect_options(verified, 2)
+        assert (options["sslrootcert"], options["sslmode"]) == (STORE, "verify-full")
+    assert "sslrootcert" not in connect_options(f"{url}&sslmode=require", 2)  # libpq refuses it
+    assert "sslrootcert" not in connect_options("postgresql://a/b?sslrootcert=/own.pem", 2)
+    monkeypatch.setenv("SSL_CERT_DIR", "/own")
+    assert "sslrootcert" not in connect_options(url, 2)

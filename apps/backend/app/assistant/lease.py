@@ -22,13 +22,18 @@ POLL_SECONDS = 0.1
 
 
 class Lease:
-    """`holder` is the ID of the answer too; `killed`: of an answer that was never ended."""
+    """The right to work for a user; `holder` is the ID of the answer too.
+
+    `killed` is the ID of an answer that no request has ended. `unstored` is the ID that a released
+    lease still names, so that the next request finds it in `killed`; None: nothing is missing.
+    """
 
     def __init__(self, db: Database, user: UUID) -> None:
         self._db = db
         self.user = user
         self.holder = uuid4()
         self.killed: UUID | None = None
+        self.unstored: UUID | None = None
 
     @classmethod
     async def take(cls, db: Database, user: UUID) -> "Lease":
@@ -39,7 +44,7 @@ class Lease:
             async with db.connection() as conn:
                 taken = await repository.take_lease(conn, user, lease.holder, LEASE_SECONDS)
             if taken is not None:
-                lease.killed = taken["killed"]
+                lease.killed = lease.unstored = taken["killed"]
                 return lease
             if time.monotonic() > deadline:
                 raise busy()
@@ -54,7 +59,10 @@ class Lease:
     async def release(self) -> None:
         with suppress(DatabaseUnavailableError):  # it expires by itself
             async with self._db.connection() as conn:
-                await repository.drop_lease(conn, self.user, self.holder)
+                if self.unstored is None:
+                    await repository.drop_lease(conn, self.user, self.holder)
+                else:
+                    await repository.end_lease(conn, self.user, self.holder, self.unstored)
 
     @asynccontextmanager
     async def kept(self) -> AsyncIterator[None]:

@@ -138,6 +138,11 @@ UPDATE assistant_leases SET expires_at = now() + make_interval(secs => %(seconds
 WHERE user_id = %(user)s AND holder = %(holder)s
 """
 
+_END_LEASE = """
+UPDATE assistant_leases SET holder = %(unstored)s, expires_at = now()
+WHERE user_id = %(user)s AND holder = %(holder)s
+"""
+
 _DROP_LEASE = """
 DELETE FROM assistant_leases
 WHERE user_id = %(user)s AND holder = coalesce(%(holder)s::uuid, holder)
@@ -217,6 +222,12 @@ async def take_lease(
 async def renew_lease(conn: Connection, user: UUID, holder: UUID, seconds: float) -> bool:
     arguments = {"user": user, "holder": holder, "seconds": seconds}
     return (await conn.execute(_RENEW_LEASE, arguments)).rowcount == 1
+
+
+async def end_lease(conn: Connection, user: UUID, holder: UUID, unstored: UUID) -> None:
+    """Lets the next request in at once, which finds `unstored` as `killed`."""
+    arguments = {"user": user, "holder": holder, "unstored": unstored}
+    await conn.execute(_END_LEASE, arguments)
 
 
 async def drop_lease(conn: Connection, user: UUID, holder: UUID | None) -> None:

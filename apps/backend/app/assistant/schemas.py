@@ -70,6 +70,21 @@ class NamedTodo(BaseModel):
 class Confirmation(BaseModel):
     """What the assistant wants to do and asks about first."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "id": CONFIRMATION_ID,
+                    "question": "Delete this todo?",
+                    "todos": [
+                        {"id": TODO_ID, "title": "Milk", "new_title": None, "completed": None}
+                    ],
+                    "expires_at": "2026-11-21T09:10:02Z",
+                },
+            ]
+        }
+    )
+
     id: UUID
     question: str = Field(examples=["Delete these 2 todos?"])
     todos: list[NamedTodo]

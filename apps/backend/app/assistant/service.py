@@ -146,9 +146,9 @@ async def _conclude(
             log.exception("unexpected error")
             problem = internal_error()
         finally:
-            # What is not stored leaves its lease: "Try again" then knows that it is missing.
-            if answer is not None or await _store_what_is_there(turn):
-                await lease.release()
+            if answer is None:
+                await _store_what_is_there(turn)
+            await lease.release()
             try:
                 await turn.charge()
             except Exception:
@@ -160,10 +160,8 @@ async def _conclude(
     return ErrorEvent(problem=describe(path, problem))
 
 
-async def _store_what_is_there(turn: Turn) -> bool:
+async def _store_what_is_there(turn: Turn) -> None:
     try:
         await turn.store()
     except (ProblemError, DatabaseUnavailableError):
         log.warning("assistant: an answer that broke off could not be stored")
-        return False
-    return True

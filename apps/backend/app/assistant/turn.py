@@ -76,6 +76,8 @@ class Turn:
         self._complete = False
         self._tokens = 0
         self._answer_id = lease.holder
+        # What is missing once this answer is stored: a confirmation's answers no other question.
+        self._unstored_after = lease.killed
         self._transcript = Transcript([], None)
 
     async def ask(self, question: str, *, resume: bool) -> UUID:
@@ -85,16 +87,23 @@ class Turn:
         answers = list(takewhile(lambda row: row.role == "assistant", reversed(history)))
         asked = history[-len(answers) - 1].text if len(answers) < len(history) else None
         resume = resume and bool(answers) and asked == question
-        if resume and not was_cut(answers[0]):
-            if self._lease.killed in {None, answers[0].id}:
-                return await self._repeat(answers[0])
-            resume = False  # the same was asked before; of the answer to this nothing was stored
+        if resume:
+            killed = self._lease.killed
+            # An answer to a question about changes may have come after the killed one.
+            last = next((row for row in answers if row.id == killed), answers[0])
+            if not was_cut(last):
+                if killed in {None, last.id}:
+                    return await self._repeat(last)
+                resume = False  # the same was asked before; the answer to this was not stored
+        self._unstored_after = None
         if resume:
             self._free = 0
             self._transcript = Transcript(history, None)
             self._transcript.steps.append({"role": "user", "content": RESUME})
             self._toolbox.added = [title for row in answers for title in added_titles(row.steps)]
         else:
+            # Until something is stored, "Try again" must not take an earlier answer for this one.
+            self._lease.unstored = self._lease.holder
             self._asked = Asked(uuid4(), question, datetime.now(UTC))
             self._transcript = Transcript(history, question)
         return await self._work()
@@ -112,6 +121,7 @@ class Turn:
     async def go_on(self, confirmation: ConfirmationRow, *, approve: bool) -> UUID:
         """After the user's yes or no. Gives the answer's ID."""
         self._free = 0
+        self._lease.unstored = self._lease.killed or self._lease.holder
         if approve:
             await self._carry_out([_restored(todo) for todo in confirmation.todos])
         outcome = json.dumps({"confirmed": approve, "done": len(self._touched)})
@@ -143,6 +153,7 @@ class Turn:
             user, holder = self._lease.user, self._lease.holder
             if not await repository.store(conn, user, holder, self._asked, answer):
                 raise interrupted()
+        self._lease.unstored = self._unstored_after
 
     async def charge(self) -> None:
         """Counts what the model read and wrote, whatever came of it."""

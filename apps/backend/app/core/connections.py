@@ -23,6 +23,8 @@ CHECK_SECONDS = 1.0
 FRESH_SECONDS = 5.0  # a connection used that recently is asked only if its socket has news
 WAKE_SECONDS = 6.0  # a new connection is asked for again and again while a compute wakes up
 
+STORE = "/etc/ssl/certs/ca-certificates.crt"  # Debian's, which the image has
+
 # Sockets that nobody answers are given up by the kernel (milliseconds, then seconds).
 SOCKET_OPTIONS: dict[str, Any] = {
     "tcp_user_timeout": 2500,
@@ -33,15 +35,23 @@ SOCKET_OPTIONS: dict[str, Any] = {
 
 
 def connect_options(url: str, connect_timeout: int) -> dict[str, Any]:
-    """What is added to a URL; what the URL itself says is never overruled."""
+    """What is added to a URL; what the URL itself says is never overruled.
+
+    psycopg's libpq has an OpenSSL of its own, whose built-in store does not exist here. So for
+    `sslrootcert=system` it gets the path of a store, unless the environment names another one.
+    """
     options = SOCKET_OPTIONS | {
         "connect_timeout": connect_timeout,
         "application_name": "todo-backend",
     }
     given = conninfo_to_dict(url)
-    return {name: value for name, value in options.items() if name not in given} | {
-        "prepare_threshold": None
-    }
+    added = {name: value for name, value in options.items() if name not in given}
+    names_store = "SSL_CERT_FILE" in os.environ or "SSL_CERT_DIR" in os.environ
+    # libpq itself refuses `system` with less than verify-full; with a path it would not.
+    is_verified = given.get("sslmode", "verify-full") == "verify-full"
+    if given.get("sslrootcert") == "system" and is_verified and not names_store:
+        added |= {"sslrootcert": STORE, "sslmode": "verify-full"}
+    return added | {"prepare_threshold": None}
 
 
 class Connection(AsyncConnection[DictRow]):

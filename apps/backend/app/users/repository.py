@@ -20,10 +20,8 @@ class Account:
 
 @dataclass(frozen=True)
 class Counted(Account):
-    """None: nobody signs in to it. Not 0: the attempt is one too many for so long."""
-
-    password_hash: str | None
-    seconds: int
+    password_hash: str | None  # None: nobody can sign in to it
+    seconds: int  # until the next attempt is allowed; 0: this one is
 
 
 # lower() once more: the table checks with the database's own idea of letters.

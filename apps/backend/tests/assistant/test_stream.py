@@ -20,6 +20,7 @@ from tests.assistant.support import (
     Application,
     add,
     ask,
+    confirm,
     history,
     named,
     new_user,
@@ -211,6 +212,46 @@ async def test_an_answer_that_was_killed_is_not_taken_for_that_to_the_same_quest
     # This one was killed when it was stored already: it is shown, and nothing is done twice.
     last = (await client.get("/assistant")).json()["messages"][-1]["id"]
     server.execute(f"INSERT INTO assistant_leases VALUES ('{user}', '{last}', now())")
+    assert text(await ask(client, "add tea", resume=True)) == "Done."
+    assert await titles(client) == ["tea", "tea"]
+
+
+@pytest.mark.parametrize("between", ["refused", "confirmed", "declined"])
+async def test_a_killed_answer_stays_missing_until_it_is_stored(
+    between: str, client: httpx.AsyncClient, server: Postgres, upstream: OpenAIServer, user: UUID
+) -> None:
+    old = await add(client, "old", "older")
+    upstream.script(Reply(calls=(("delete_todos", {"ids": old}),)))
+    [question] = named(await ask(client, "delete both"), "confirmation")
+    tea = Reply(calls=(("add_todo", {"title": "tea"}),))
+    upstream.script(tea, DONE)
+    await ask(client, "add tea")
+    server.execute(f"INSERT INTO assistant_leases VALUES ('{user}', gen_random_uuid(), now())")
+    if between == "refused":
+        upstream.brain = lambda _: Reply(status=503, body="overloaded")
+        answer = await client.post("/assistant", json={"message": "add tea", "resume": True})
+        assert answer.json()["code"] == "assistant-unavailable"
+    else:
+        upstream.script(DONE)
+        await confirm(client, question["id"], approve=between == "confirmed")
+    upstream.script(tea, DONE)
+    assert text(await ask(client, "add tea", resume=True)) == "Done."
+    assert (await titles(client)).count("tea") == 2
+    # Now it is stored: it is shown again, and nothing is done.
+    assert text(await ask(client, "add tea", resume=True)) == "Done."
+    assert (await titles(client)).count("tea") == 2
+
+
+async def test_a_question_that_nothing_was_stored_of_is_asked_anew(
+    client: httpx.AsyncClient, upstream: OpenAIServer
+) -> None:
+    tea = Reply(calls=(("add_todo", {"title": "tea"}),))
+    upstream.script(tea, DONE, HANG)
+    await ask(client, "add tea")
+    async with asking(client, "add tea"):
+        await eventually(lambda: len(upstream.received) == 3)
+    assert await asyncio.to_thread(upstream.received[2].left.wait, 5)
+    upstream.script(tea, DONE)
     assert text(await ask(client, "add tea", resume=True)) == "Done."
     assert await titles(client) == ["tea", "tea"]
 

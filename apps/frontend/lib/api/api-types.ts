@@ -206,6 +206,17 @@ export interface components {
         /**
          * Confirmation
          * @description What the assistant wants to do and asks about first.
+         * @example {
+         *       "expires_at": "2026-11-21T09:10:02Z",
+         *       "id": "c1f4d7a2-3b5e-4f60-8a91-2d3c4b5a6f70",
+         *       "question": "Delete this todo?",
+         *       "todos": [
+         *         {
+         *           "id": "0b4e6f0e-5f0e-4f6e-9a43-6a2f6a0f3c55",
+         *           "title": "Milk"
+         *         }
+         *       ]
+         *     }
          */
         Confirmation: {
             /**

@@ -1,7 +1,8 @@
 /**
  * What of a caller's request goes on to the backend, unchanged: who is signed in, where the request
- * comes from, and its number. The ingress writes X-Forwarded-* itself and drops what a client sends
- * under these names, so the backend may believe them as it does when it is asked directly.
+ * comes from, and its ID. The ingress writes X-Forwarded-* itself and drops what a client sends under
+ * these names, so the backend may believe them as it does when it is asked directly. X-Request-ID may
+ * be the client's own: both applications check it before they use it.
  */
 const PASSED_ON = [
   "cookie",

@@ -1,7 +1,7 @@
 """Deletes the addresses and emails of wrong passwords: `limits` counts since 0004.
 
-The table stays. Pods of 0.3.0 count in it until the rollout ends, and after a rollback. A migration
-of the next release may drop it.
+The table stays: pods of 0.3.0 count in it until the rollout ends, and after a rollback. What they
+add after this migration stays too, until a migration of the next release drops the table.
 """
 
 from alembic import op
