@@ -246,7 +246,7 @@ async def test_a_question_that_nothing_was_stored_of_is_asked_anew(
     client: httpx.AsyncClient, upstream: OpenAIServer
 ) -> None:
     tea = Reply(calls=(("add_todo", {"title": "tea"}),))
-    upstream.script(tea, DONE, HANG)
+    upstream.script(tea, DONE, Reply(hang="headers"))
     await ask(client, "add tea")
     async with asking(client, "add tea"):
         await eventually(lambda: len(upstream.received) == 3)
