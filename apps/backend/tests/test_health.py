@@ -40,7 +40,7 @@ async def test_a_healthy_application(client: AsyncClient) -> None:
     async def ready() -> bool:
         return (await client.get("/health?probe=ready")).status_code == 200
 
-    await within(2, ready)
+    await within(5, ready)
     assert (await client.get("/health")).json() == {
         "status": "ok",
         "database": "ok",
@@ -73,7 +73,7 @@ async def test_an_outage_is_said_at_once_and_over_at_once(
         async def recovered() -> bool:
             return (await client.get("/todos")).status_code == 200
 
-        await within(2, recovered)
+        await within(5, recovered)
         assert [todo["title"] for todo in (await client.get("/todos")).json()] == ["kept"]
         assert (await client.get("/health")).json()["database"] == "ok"
 
@@ -106,7 +106,7 @@ async def test_health_notices_the_return_without_any_request(
         async def noticed() -> bool:
             return bool((await client.get("/health")).json()["database"] == "ok")
 
-        await within(2, noticed)
+        await within(5, noticed)
 
 
 async def test_a_pod_that_starts_during_an_outage_waits_and_becomes_ready(
@@ -124,7 +124,7 @@ async def test_a_pod_that_starts_during_an_outage_waits_and_becomes_ready(
             async def ready() -> bool:
                 return (await client.get("/health?probe=ready")).status_code == 200
 
-            await within(2, ready)
+            await within(5, ready)
             assert (await client.get("/todos")).status_code == 200
     finally:
         if not own_server.runs:
@@ -171,7 +171,7 @@ async def test_a_server_that_hangs_is_given_up(own_server: Postgres, serve: Serv
         async def recovered() -> bool:
             return (await client.get("/todos")).status_code == 200
 
-        await within(2, recovered)
+        await within(5, recovered)
 
 
 async def test_a_statement_that_hangs_is_cut(

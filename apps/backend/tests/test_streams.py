@@ -28,7 +28,7 @@ def test_events_come_one_by_one_and_the_last_one_says_why() -> None:
         ),
         httpx.Client(timeout=15) as client,
     ):
-        wait_for(f"{url}/health")
+        wait_for(f"{url}/me", 401)  # /health answers while the application starts
         with client.stream("GET", f"{url}/stream") as answer:
             assert answer.headers["content-type"].startswith("text/event-stream")
             assert answer.headers["cache-control"] == "no-store"
