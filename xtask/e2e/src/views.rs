@@ -274,9 +274,11 @@ pub fn bench(bed: &Bed) -> Result<()> {
     let args = ["bench", "--todos", "200", "--rate", "10", "--seconds", "3", "--no-saturation"];
     let bench = document(bed, &args, 0)?;
     let steady = bench["steady"].as_array().context("nothing was measured")?;
-    ensure!(steady.len() == 3, "{bench}");
+    let done: Vec<_> = steady.iter().filter_map(|kind| kind["done"].as_u64()).collect();
+    // The last are sign-ins, of which there are 5 a second at most.
+    ensure!(done == [30, 30, 30, 15], "{bench}");
     for kind in steady {
-        ensure!(kind["done"] == 30 && kind["failed"] == 0 && kind["p99_ms"].as_f64() > Some(0.0), "{kind}");
+        ensure!(kind["failed"] == 0 && kind["p99_ms"].as_f64() > Some(0.0), "{kind}");
     }
     bed.xtask(&args)?.expect(0, &["p99", "GET /api/v1/todos?limit=50", "2 pods"])?;
     Ok(())

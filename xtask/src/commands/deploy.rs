@@ -238,18 +238,20 @@ fn stages(run: Run<'_>, early: Option<Early<'_>>, before_release: Option<BeforeR
         let what = format!("helm upgrade {}", project.settings.chart.release);
         report.skipped("release", &what, "what is there is what was verified, and ready");
     }
+    let forget = || forget_old_builds(project, tools, &live, &wanted);
+    // The deploy stands whatever becomes of them; the next one that changes something tries again.
+    let forgotten = |result: Result<()>| {
+        result.unwrap_or_else(|error| report.warn(format!("old builds could not be removed: {error:#}")));
+    };
     steps += std::thread::scope(|scope| {
         // Beside the rollout, of which nothing needs them.
         let is_due = changed > 0 && mode == Mode::Apply;
-        let forget = is_due.then(|| scope.spawn(|| forget_old_builds(project, tools, &live, &wanted)));
-        let applied = plan::apply(project, "release", mode, release_steps);
-        let forgotten =
-            forget.map(|forget| forget.join().unwrap_or_else(|_| bail!("the look for old builds panicked")));
-        // The deploy stands whatever becomes of them; the next one that changes something tries again.
-        if let (Ok(_), Some(Err(error))) = (&applied, forgotten) {
-            report.warn(format!("old builds could not be removed: {error:#}"));
+        let forget = is_due.then(|| scope.spawn(forget));
+        let applied = plan::apply(project, "release", mode, release_steps)?;
+        if let Some(forget) = forget {
+            forgotten(forget.join().unwrap_or_else(|_| bail!("the look for old builds panicked")));
         }
-        applied
+        anyhow::Ok(applied)
     })?;
     let way = match mode {
         Mode::Apply => Some(Way::open(tools, &facts.cluster.profile)?),
@@ -266,6 +268,8 @@ fn stages(run: Run<'_>, early: Option<Early<'_>>, before_release: Option<BeforeR
         let restarted = release::restart_outdated(project, tools, ids, nodes, snapshot, redactor, mode)?;
         (steps, changed) = (steps + restarted, changed + restarted);
         if let Some(way) = way.as_ref().filter(|_| restarted > 0) {
+            // Those that lost their tag to what the pods run now.
+            forgotten(forget());
             applied = look(way)?;
         }
     }
