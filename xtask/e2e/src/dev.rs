@@ -501,7 +501,7 @@ fn killed(stage: &Stage) -> Result<()> {
 }
 
 /// Where debugpy stops: the answer of health.
-const STOP: (&str, &str) = ("apps/backend/app/health/endpoints.py", "    return ");
+const STOP: (&str, &str) = ("apps/backend/app/health/endpoints.py", "    return Health(");
 /// Stops the server at its next statement, which a request brings, and lets it go on. Chrome's protocol, in the container.
 const INSPECT: &str = r#"
 const [target] = await (await fetch("http://127.0.0.1:9229/json/list")).json();
