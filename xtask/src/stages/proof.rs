@@ -20,7 +20,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
-use crate::deadlines;
 use crate::failure::{Class, Failure};
 use crate::project::Project;
 use crate::snapshot::Snapshot;
@@ -33,7 +32,7 @@ use facts::Facts;
 pub const BOUND_MS: u128 = 100;
 
 /// Between two requests to routes that the ingress controller does not serve yet.
-const PAUSE: Duration = Duration::from_millis(200);
+const PAUSE: Duration = Duration::from_millis(500);
 
 /// What the cluster says of itself, for the proof to be held against.
 pub struct Evidence {
@@ -94,7 +93,8 @@ pub fn prove(
     // A controller that has just started, or just heard of the Ingress, serves it a moment later.
     let start = Instant::now();
     let is_controllers = |answer: &Answer| !answer.good() && answer.served_by.is_empty();
-    while answers.iter().any(is_controllers) && start.elapsed() < deadlines::INGRESS.time() {
+    while answers.iter().any(is_controllers) && Facts::take(tools).is_ok_and(|facts| start.elapsed() < facts.patience())
+    {
         std::thread::sleep(PAUSE);
         answers = routes::measure(&wanted, address, 1);
     }

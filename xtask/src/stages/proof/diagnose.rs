@@ -229,6 +229,7 @@ mod tests {
                 image: "traefik:v3.7.13".into(),
                 ready: true,
                 state: "Running".into(),
+                started: None,
             }],
             endpoints: [("todo-backend".to_owned(), 2), ("todo-frontend".to_owned(), 2)].into(),
         }

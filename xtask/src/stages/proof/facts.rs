@@ -1,6 +1,7 @@
 //! What the cluster has of ingress classes, controllers and endpoints: asked only when a route fails.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use serde_json::Value;
@@ -8,6 +9,10 @@ use serde_json::Value;
 use crate::api::{Scope, kinds};
 use crate::snapshot::{Snapshot, text};
 use crate::toolbox::Toolbox;
+use crate::{clock, deadlines};
+
+/// For how many seconds after its start a controller may not have found the API server yet.
+const YOUNG: u64 = 90;
 
 /// An IngressClass.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,6 +36,8 @@ pub struct Listener {
     pub ready: bool,
     /// Its phase, or what it waits for.
     pub state: String,
+    /// When its container was started, in seconds since 1970, if it runs.
+    pub started: Option<u64>,
 }
 
 impl Listener {
@@ -73,6 +80,14 @@ impl Facts {
         })
     }
 
+    /// How long a controller may take until it serves each route. One that was started while the API server was away asks
+    /// that again after a while only.
+    pub fn patience(&self) -> Duration {
+        let is_young = |started: u64| clock::now().saturating_sub(started) < YOUNG;
+        let young = self.listeners.iter().filter_map(|listener| listener.started).any(is_young);
+        if young { deadlines::INGRESS_STARTED.time() } else { deadlines::INGRESS.time() }
+    }
+
     /// Ready endpoints of `service`; `None`: there is no such Service.
     pub fn ready_endpoints(&self, service: &str) -> Option<usize> {
         self.endpoints.get(service).copied()
@@ -104,6 +119,7 @@ fn listener(pod: &Value) -> Option<Listener> {
         image: text(container, "/image").to_owned(),
         ready,
         state: state.to_owned(),
+        started: clock::parse(text(pod, "/status/containerStatuses/0/state/running/startedAt")),
     })
 }
 
@@ -128,8 +144,13 @@ mod tests {
 
     #[test]
     fn a_listener_serves_the_class_of_its_own_kind() {
-        let listener =
-            |image: &str| Listener { pod: String::new(), image: image.into(), ready: true, state: String::new() };
+        let listener = |image: &str| Listener {
+            pod: String::new(),
+            image: image.into(),
+            ready: true,
+            state: String::new(),
+            started: None,
+        };
         assert!(listener("traefik:v3.7.13").serves("traefik.io/ingress-controller"));
         assert!(listener("registry.k8s.io/ingress-nginx/controller:v1").serves("k8s.io/ingress-nginx"));
         assert!(!listener("traefik:v3.7.13").serves("k8s.io/ingress-nginx"));
