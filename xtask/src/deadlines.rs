@@ -240,7 +240,7 @@ pub const BACKEND_END: Limit = Limit::seconds(90);
 /// A request to a route.
 pub const ROUTE: Limit = Limit::seconds(10);
 /// An ingress controller that runs, until it serves each route: Traefik takes up changes every 2 s.
-pub const INGRESS: Limit = Limit::seconds(3);
+pub const INGRESS: Limit = Limit::seconds(5);
 /// The same of one that was started a moment ago: Traefik's pauses between questions to the API server grow.
 pub const INGRESS_STARTED: Limit = Limit::seconds(45);
 /// The name of a host to resolve.
