@@ -29,10 +29,19 @@ pub fn aim(process: Process, dir: &Utf8Path) -> Process {
 
 /// Whether `dir` lies in the work tree of a repository. Without a git there is none to be read.
 pub fn in_work_tree(dir: &Utf8Path) -> Result<bool> {
-    Ok(ask(dir, &["rev-parse", "--is-inside-work-tree"])?.is_some_and(|answer| answer.trim() == "true"))
+    Ok(ask(dir, &["rev-parse", "--is-inside-work-tree"])?.is_some_and(|answer| answer == "true"))
 }
 
-/// What git prints in `dir`; `None`: it is in no work tree, or there is no git.
+/// The files of the checkout at `root` that git has, and new ones that it does not ignore, as paths relative to `root`; of
+/// these, those that fit `pathspec`, if there is one. Deleted files that the index still has are among them.
+pub fn files(root: &Utf8Path, pathspec: &[&str]) -> Result<Vec<String>> {
+    let list = git(root).args(["ls-files", "-z", "--cached", "--others", "--exclude-standard", "--"]);
+    let listed = list.args(pathspec.iter().copied()).read()?;
+    Ok(listed.split('\0').filter(|path| !path.is_empty()).map(str::to_owned).collect())
+}
+
+/// What git prints in `dir`, without white space around it; `None`: it is in no work tree, or there is no git. Exit code 1
+/// without a word is git's "no".
 fn ask(dir: &Utf8Path, args: &[&str]) -> Result<Option<String>> {
     let output = match git(dir).args(args.iter().copied()).question().output() {
         Err(error) if error.root_cause().downcast_ref().map(std::io::Error::kind) == Some(ErrorKind::NotFound) => {
@@ -40,13 +49,12 @@ fn ask(dir: &Utf8Path, args: &[&str]) -> Result<Option<String>> {
         }
         output => output?,
     };
-    let said = String::from_utf8_lossy(&output.stderr);
-    match output.status.success() {
-        // Of a folder that it cannot read it only warns.
-        true if output.stdout.is_empty() && !said.trim().is_empty() => Err(unknown(dir, said.trim())),
-        true => Ok(Some(String::from_utf8_lossy(&output.stdout).into_owned())),
-        false if ["not a git repository", "must be run in a work tree"].iter().any(|no| said.contains(no)) => Ok(None),
-        false => Err(unknown(dir, said.trim())),
+    let [text, said] = [&output.stdout, &output.stderr].map(|text| String::from_utf8_lossy(text).trim().to_owned());
+    match output.status.code() {
+        Some(0) => Ok(Some(text)),
+        Some(1) if text.is_empty() => Ok(Some(text)),
+        _ if ["not a git repository", "must be run in a work tree"].iter().any(|no| said.contains(no)) => Ok(None),
+        _ => Err(unknown(dir, &said)),
     }
 }
 
@@ -73,14 +81,18 @@ pub enum Standing {
 pub fn standing(file: &Utf8Path) -> Result<Standing> {
     let dir = file.parent().filter(|dir| !dir.as_str().is_empty()).unwrap_or(Utf8Path::new("."));
     let name = file.file_name().unwrap_or_default();
-    // `H .env`: in the index, which other letters say as well; `? .env`: neither there nor ignored.
-    let listed = ask(dir, &["ls-files", "-t", "--cached", "--others", "--exclude-standard", "--", name])?;
-    Ok(match listed.as_deref().map(str::trim_start) {
+    // Both commands print the name if so, whatever git warns of besides. A file in the index is never ignored.
+    let is_named = |args: &[&str]| match ask(dir, &[args, &["--", name]].concat())? {
+        Some(text) if text == name => Ok(Some(true)),
+        Some(text) if text.is_empty() => Ok(Some(false)),
+        Some(text) => Err(unknown(dir, &format!("`git {}` printed `{text}` about {name}", args.join(" ")))),
+        None => Ok(None),
+    };
+    Ok(match is_named(&["check-ignore"])? {
         None => Standing::NoRepository,
-        Some("") => Standing::Ignored,
-        Some(line) if line.starts_with('?') => Standing::Exposed,
-        Some(line) if line.starts_with(['H', 'S', 'M', 'R', 'C', 'K', 'U']) => Standing::Tracked,
-        Some(line) => return Err(unknown(dir, &format!("it lists {name} as `{}`", line.trim()))),
+        Some(true) => Standing::Ignored,
+        Some(false) if is_named(&["ls-files"])? == Some(true) => Standing::Tracked,
+        Some(false) => Standing::Exposed,
     })
 }
 

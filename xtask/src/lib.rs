@@ -19,7 +19,7 @@ pub mod engine;
 mod events;
 pub mod failure;
 pub mod files;
-mod git;
+pub mod git;
 mod inventory;
 mod json;
 pub mod judge;

@@ -6,6 +6,7 @@ use anyhow::{Context, Result, bail};
 use camino::{Utf8Path, Utf8PathBuf};
 use serde_json::{Value, json};
 
+use xtask::git;
 use xtask::origin;
 use xtask::process::{ALL, Process};
 use xtask::project::Project;
@@ -83,11 +84,8 @@ impl Bed {
             }
             _ => {}
         }
-        let list = Process::new("git")
-            .args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"])
-            .cwd(&project.root);
-        for name in list.read()?.split('\0').filter(|name| !name.is_empty()) {
-            let (from, to) = (project.root.join(name), root.join(name));
+        for name in git::files(&project.root, &[])? {
+            let (from, to) = (project.root.join(&name), root.join(&name));
             if from.is_file() {
                 std::fs::create_dir_all(to.parent().context("a file has a folder")?)?;
                 std::fs::copy(&from, &to).with_context(|| format!("copying {from}"))?;

@@ -7,10 +7,10 @@ use anyhow::{Context, Result, ensure};
 use camino::Utf8Path;
 use xtask::commands::test::refuse_ordinary;
 use xtask::failure::{Class, Failure};
+use xtask::git;
 use xtask::lock;
 use xtask::origin;
 use xtask::pins;
-use xtask::process::Process;
 use xtask::project::Project;
 use xtask::report::bytes;
 use xtask::tally::Tally;
@@ -183,11 +183,8 @@ impl<'a> Trial<'a> {
 
 /// Copies the files that git knows of, and those that it would.
 fn copy_checkout(project: &Project, to: &Utf8Path) -> Result<()> {
-    let list = Process::new("git")
-        .args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"])
-        .cwd(&project.root)
-        .read()?;
-    for name in list.split('\0').filter(|name| project.root.join(name).is_file()) {
+    let names = git::files(&project.root, &[])?;
+    for name in names.iter().filter(|name| project.root.join(name).is_file()) {
         let (from, to) = (project.root.join(name), to.join(name));
         std::fs::create_dir_all(to.parent().context("a file has a folder")?)?;
         std::fs::copy(&from, &to).with_context(|| format!("copying {from}"))?;

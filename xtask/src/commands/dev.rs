@@ -282,8 +282,7 @@ impl<'a> Session<'a> {
             self.run_part("postgres", &self.stack.postgres(self.project, self.world))?;
         }
         for (app, image) in images {
-            let process = self.stack.application(app, &image, self.contract, self.args)?;
-            self.run_app(app, &process, &sources)?;
+            self.run_app(app, &image, &sources)?;
         }
         self.sources = sources;
         let proxy = self.stack.proxy(self.project, self.world)?;
@@ -300,10 +299,10 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    /// Runs `app` with `process` and sends it all of `sources`.
-    fn run_app(&mut self, app: App, process: &process::Process, sources: &Sources) -> Result<()> {
+    /// Runs `app` and sends it all of `sources`.
+    fn run_app(&mut self, app: App, image: &str, sources: &Sources) -> Result<()> {
         self.saved.insert(app.name(), Instant::now());
-        self.run_part(app.name(), process)?;
+        self.run_part(app.name(), &self.stack.application(app, image, self.contract, self.args))?;
         let mut message = sources.message(self.project, None, app)?;
         if let (App::Backend, Some(message)) = (app, &mut message) {
             message["secrets"] = self.secrets();
@@ -407,12 +406,10 @@ impl<'a> Session<'a> {
         }
         let (image, step) = image::decide(self.project, self.world, app, self.target(app), &now.apps[&app])?;
         plan::apply(self.project, STAGE, Mode::Apply, step.into_iter().collect())?;
-        // A values file that cannot be read must not cost the backend that runs.
-        let process = self.stack.application(app, &image, self.contract, self.args)?;
         if let Some(service) = self.services.remove(app.name()) {
             service.end();
         }
-        self.run_app(app, &process, now)
+        self.run_app(app, &image, now)
     }
 
     fn deliver_secrets(&mut self, saved: Instant) -> Result<()> {

@@ -1,10 +1,9 @@
 //! The real pins against everything in the checkout that must agree with them.
 
-use std::process::Command;
-
 use super::gomod::Version;
 use super::*;
 use crate::commands::pins::listing;
+use crate::git;
 use crate::origin::packages;
 use crate::project::checkout;
 
@@ -203,7 +202,7 @@ const FREE: [&str; 10] = [
 fn no_pin_stands_twice() {
     let pins = real();
     let mut wrong = Vec::new();
-    for file in tracked() {
+    for file in git::files(&checkout(None), &[]).unwrap() {
         let free = FREE.iter().any(|free| file.ends_with(free) || file.starts_with(free));
         // Recorded answers and documents, and tests, which make their own examples.
         let recorded = file.starts_with("xtask/tests/") || file.starts_with("xtask/src/") && !file.ends_with(".rs");
@@ -224,14 +223,6 @@ fn no_pin_stands_twice() {
         }
     }
     assert!(wrong.is_empty(), "name the pin in braces, or add the file to its `copies`:\n{}", wrong.join("\n"));
-}
-
-/// Files that git has, or will have once they are added.
-fn tracked() -> Vec<String> {
-    let args = ["ls-files", "--cached", "--others", "--exclude-standard"];
-    let output = Command::new("git").args(args).current_dir(checkout(None)).output().unwrap();
-    assert!(output.status.success(), "git ls-files fails");
-    String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect()
 }
 
 /// The text of a Rust file up to its tests, and without comments: both make examples.

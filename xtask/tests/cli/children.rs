@@ -35,7 +35,7 @@ fn a_deploy_knows_what_there_is_to_do_after_three_children() {
     assert_eq!(run.stderr.matches(" unchanged\n").count(), 2, "{run}");
     let calls = sandbox.fake("calls")[before[0]..].to_owned();
     let first: Vec<&str> = calls.lines().map(|call| call.split(" -").next().unwrap()).collect();
-    assert_eq!(first, ["git ls-files", "docker inspect", "docker exec"], "{calls}");
+    assert_eq!(first, ["git check-ignore", "docker inspect", "docker exec"], "{calls}");
     // The guardian and whoever else is no tool.
     let children = sandbox.fake("children")[before[1]..].to_owned();
     let children: BTreeSet<&str> = children.split_whitespace().collect();

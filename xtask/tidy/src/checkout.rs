@@ -5,7 +5,7 @@ use std::fmt;
 
 use anyhow::{Context, Result};
 use camino::{Utf8Path, Utf8PathBuf};
-use xtask::process::Process;
+use xtask::git;
 
 /// A file of the checkout.
 pub struct File {
@@ -30,14 +30,14 @@ impl Checkout {
     /// Reads the checkout at `root`.
     pub fn read(root: &Utf8Path) -> Result<Self> {
         let mut checkout = Self { root: root.to_owned(), ..Self::default() };
-        for path in list(root, &[])? {
+        for path in git::files(root, &[])? {
             let file = root.join(&path);
             // The index still lists deleted files; a link's content belongs to another file.
             if std::fs::symlink_metadata(&file).is_ok_and(|meta| meta.is_file()) {
                 checkout.insert(&path, std::fs::read(&file).with_context(|| format!("reading {path}"))?);
             }
         }
-        checkout.generated = list(root, &[":(attr:linguist-generated)"])?.into_iter().collect();
+        checkout.generated = git::files(root, &[":(attr:linguist-generated)"])?.into_iter().collect();
         Ok(checkout)
     }
 
@@ -69,12 +69,6 @@ impl Checkout {
         self.files.contains_key(path)
             || self.files.range(folder.clone()..).next().is_some_and(|(file, _)| file.starts_with(&folder))
     }
-}
-
-fn list(root: &Utf8Path, pathspec: &[&str]) -> Result<Vec<String>> {
-    let git = Process::new("git").args(["ls-files", "-z", "--cached", "--others", "--exclude-standard", "--"]);
-    let listed = git.args(pathspec.iter().copied()).cwd(root).read()?;
-    Ok(listed.split('\0').filter(|path| !path.is_empty()).map(str::to_owned).collect())
 }
 
 /// What is wrong in a file.

@@ -9,6 +9,7 @@ use crate::api::{LogOptions, Scope, kinds};
 use crate::clock;
 use crate::commands::{config, status};
 use crate::dotenv;
+use crate::git::git;
 use crate::inventory;
 use crate::process::Process;
 use crate::project::Project;
@@ -87,8 +88,8 @@ fn versions(project: &Project, tools: Option<&Toolbox>) -> String {
     let mut commands = vec![
         Process::new("uname").arg("-a"),
         Process::new("rustc").arg("--version").inherit(&["RUSTUP_*", "CARGO_HOME"]),
-        Process::new("git").args(["log", "-1", "--format=%H %cI"]).cwd(&project.root),
-        Process::new("git").args(["status", "--short"]).cwd(&project.root),
+        git(&project.root).args(["log", "-1", "--format=%H %cI"]),
+        git(&project.root).args(["status", "--short"]),
     ];
     if let Some(tools) = tools {
         commands.push(tools.engine.docker().arg("version"));
