@@ -29,7 +29,17 @@ pub struct Contract {
     pub openai_url: String,
     /// The model that it asks: `config.openai.model`.
     pub openai_model: String,
+    /// What else the chart's `config` gives the backend: variables with their values.
+    pub config: Vec<(&'static str, String)>,
 }
+
+/// The variables of [`Contract::config`], and where the values are.
+const CONFIG: [(&str, &[&str]); 4] = [
+    ("ALLOWED_ORIGINS", &["config", "allowedOrigins"]),
+    ("SIGN_UPS_PER_HOUR", &["config", "limits", "signUpsPerHour"]),
+    ("TODOS_PER_USER", &["config", "limits", "todosPerUser"]),
+    ("ASSISTANT_TOKENS_PER_DAY", &["config", "limits", "assistantTokensPerDay"]),
+];
 
 impl Contract {
     /// Reads the contract of `environment` from the chart's values and the environment's on top of them.
@@ -59,8 +69,13 @@ impl Contract {
         let text = |path: &[&str]| value(path).and_then(Value::as_str).unwrap_or_default().to_owned();
         let (ingress_class, openai_url) = (text(&["ingress", "className"]), text(&["config", "openai", "baseUrl"]));
         let openai_model = text(&["config", "openai", "model"]);
+        // As the chart's `int64` does: numbers may be written as 1e6.
+        let as_text = |value: &Value| {
+            value.as_str().map(str::to_owned).or_else(|| value.as_f64().map(|number| format!("{number:.0}")))
+        };
+        let config = CONFIG.iter().filter_map(|(name, path)| Some((*name, as_text(value(path)?)?))).collect();
         let (environment, values) = (environment.to_owned(), file.to_owned());
-        Self { environment, values, required, optional, embedded, ingress_class, openai_url, openai_model }
+        Self { environment, values, required, optional, embedded, ingress_class, openai_url, openai_model, config }
     }
 
     /// Whether the assistant asks OpenAI itself, as the chart does where nothing else is said.
@@ -193,6 +208,23 @@ mod tests {
         assert!(!prod.optional.iter().any(|key| key == OPENAI_API_KEY));
         assert!(!prod.embedded);
         assert_eq!(contract("").required, [DATABASE_URL, AUTH_SECRET], "an empty values file is fine");
+    }
+
+    #[test]
+    fn the_backend_gets_what_the_chart_gives_it() {
+        let template = include_str!("../../../infra/helm/templates/_config.tpl");
+        let keys = template.lines().find(|line| line.starts_with("[\"ENVIRONMENT\"")).unwrap();
+        let keys: Vec<String> = serde_norway::from_str(keys).unwrap();
+        let given = contract(DEV).config;
+        let others = ["ENVIRONMENT", "OPENAI_BASE_URL", "OPENAI_MODEL"];
+        let names: Vec<&str> = others.into_iter().chain(given.iter().map(|(name, _)| *name)).collect();
+        assert_eq!(names, keys);
+        assert!(given.contains(&("TODOS_PER_USER", "50000".to_owned())), "{given:?}");
+        let over = "config: {allowedOrigins: 'https://a.example', limits: {todosPerUser: 1e6}}";
+        // What it leaves out is as in values.yaml, not as in dev.
+        let expected =
+            [("ALLOWED_ORIGINS", "https://a.example"), ("SIGN_UPS_PER_HOUR", "100"), ("TODOS_PER_USER", "1000000")];
+        assert_eq!(contract(over).config[..3], expected.map(|(name, value)| (name, value.to_owned())));
     }
 
     #[test]

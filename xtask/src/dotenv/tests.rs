@@ -16,6 +16,7 @@ pub(super) fn contract(embedded: bool) -> Contract {
         ingress_class: String::new(),
         openai_url: OPENAI_URL.into(),
         openai_model: String::new(),
+        config: Vec::new(),
     }
 }
 

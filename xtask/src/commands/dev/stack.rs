@@ -3,7 +3,6 @@
 
 use anyhow::Result;
 use camino::{Utf8Path, Utf8PathBuf};
-use serde_norway::Value;
 use sha2::{Digest, Sha256};
 
 use super::{App, Dev};
@@ -38,28 +37,18 @@ pub const DATABASE: &str = "postgresql://todo@/todo?host=/var/run/postgresql";
 /// Where the backend finds the scripted assistant, in its own container.
 const ASSISTANT: &str = "http://127.0.0.1:9901/v1";
 
-/// What the backend reads of the chart's values besides the contract: variable, and path in `config`.
-const CONFIG: [(&str, &[&str]); 4] = [
-    ("ALLOWED_ORIGINS", &["allowedOrigins"]),
-    ("SIGN_UPS_PER_HOUR", &["limits", "signUpsPerHour"]),
-    ("TODOS_PER_USER", &["limits", "todosPerUser"]),
-    ("ASSISTANT_TOKENS_PER_DAY", &["limits", "assistantTokensPerDay"]),
-];
-
 /// What `dev` has in the engine for one checkout.
 #[derive(Clone)]
 pub struct Stack {
     engine: Engine,
     checkout: Utf8PathBuf,
-    chart: Utf8PathBuf,
     id: String,
 }
 
 impl Stack {
     /// That of the project's checkout.
     pub fn new(project: &Project, engine: &Engine) -> Self {
-        let chart = project.settings.chart.path.clone();
-        Self { engine: engine.clone(), checkout: project.root.clone(), chart, id: id(&project.root) }
+        Self { engine: engine.clone(), checkout: project.root.clone(), id: id(&project.root) }
     }
 
     /// The name of a part.
@@ -231,7 +220,7 @@ impl Stack {
     }
 
     /// The command that runs `app` in `image`.
-    pub fn application(&self, app: App, image: &str, contract: &Contract, args: &Dev) -> Result<Process> {
+    pub fn application(&self, app: App, image: &str, contract: &Contract, args: &Dev) -> Process {
         let mut options: Vec<String> = ["--init", "--interactive", "--cap-drop=ALL"].map(str::to_owned).to_vec();
         options.push(format!("--network-alias={}", app.name()));
         let mut environment = vec![("ENVIRONMENT", contract.environment.clone())];
@@ -244,8 +233,7 @@ impl Stack {
                 let url = if args.fake_assistant { ASSISTANT } else { contract.openai_url.as_str() };
                 environment.push(("OPENAI_BASE_URL", url.to_owned()));
                 environment.push(("OPENAI_MODEL", contract.openai_model.clone()));
-                let files = [Utf8Path::new(&contract.values), &self.chart.join("values.yaml")];
-                environment.extend(config(&self.checkout, files)?);
+                environment.extend(contract.config.iter().cloned());
                 // Any free one: the process before may still have its own.
                 environment.push(("METRICS_PORT", "0".to_owned()));
                 environment.extend(args.fake_assistant.then(|| ("FAKE_ASSISTANT", "1".to_owned())));
@@ -257,32 +245,13 @@ impl Stack {
             options.push(format!("--publish=127.0.0.1:{0}:{0}", app.debug_port()));
         }
         options.extend(environment.into_iter().map(|(name, value)| format!("--env={name}={value}")));
-        Ok(self.docker("run", app.name(), image, &options))
+        self.docker("run", app.name(), image, &options)
     }
 
     /// A command in the backend's container.
     pub fn in_backend(&self, command: &[&str]) -> Process {
         self.engine.docker().args(["exec", &self.name(App::Backend.name())]).args(command.iter().copied())
     }
-}
-
-/// Reads CONFIG from the chart's values in `checkout`; the first of `files` that has a value wins.
-fn config(checkout: &Utf8Path, files: [&Utf8Path; 2]) -> Result<Vec<(&'static str, String)>> {
-    let read = |file: &Utf8Path| {
-        let text = std::fs::read_to_string(checkout.join(file)).map_err(anyhow::Error::from);
-        text.and_then(|text| Ok(serde_norway::from_str::<Value>(&text)?)).map_err(|error| {
-            Failure::new(Class::Config, format!("cannot read {file}: {error}")).help(format!("edit {file}"))
-        })
-    };
-    let [over, base] = [read(files[0])?, read(files[1])?];
-    let at = |values: &Value, path: &[&str]| {
-        let config = values.get("config").cloned();
-        let value = path.iter().fold(config, |value, key| value.and_then(|value| value.get(*key).cloned()))?;
-        // As the chart's `int64` does: values may be written as 1e6.
-        value.as_str().map(str::to_owned).or_else(|| value.as_f64().map(|number| format!("{number:.0}")))
-    };
-    let values = CONFIG.iter().filter_map(|(name, path)| Some((*name, at(&over, path).or_else(|| at(&base, path))?)));
-    Ok(values.collect())
 }
 
 fn id(checkout: &Utf8Path) -> String {
@@ -346,38 +315,4 @@ pub fn tear_down(project: &Project, engine: &Engine, data: bool) -> Result<Optio
 /// Takes the lock of `dev` in this checkout, or says which process holds it.
 pub fn lock(project: &Project, suffix: &str) -> Result<Lock> {
     lock::take(&project.cache.join("locks"), &format!("dev-{}{suffix}", id(&project.root)))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_backend_gets_what_the_chart_gives_it() {
-        let root = Utf8Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-        let chart = Utf8Path::new("infra/helm");
-        let template = std::fs::read_to_string(root.join("infra/helm/templates/_config.tpl")).unwrap();
-        let keys = template.lines().find(|line| line.starts_with("[\"ENVIRONMENT\"")).unwrap();
-        let keys: Vec<String> = serde_norway::from_str(keys).unwrap();
-        let of_the_contract = ["ENVIRONMENT", "OPENAI_BASE_URL", "OPENAI_MODEL"];
-        let given = config(root, [&chart.join("values-dev.yaml"), &chart.join("values.yaml")]).unwrap();
-        let names: Vec<&str> = of_the_contract.into_iter().chain(given.iter().map(|(name, _)| *name)).collect();
-        assert_eq!(names, keys);
-        assert!(given.contains(&("TODOS_PER_USER", "50000".to_owned())), "{given:?}");
-    }
-
-    #[test]
-    fn the_environments_own_values_win() {
-        let folder = tempfile::tempdir().unwrap();
-        let root = Utf8Path::from_path(folder.path()).unwrap();
-        let base = "config: {allowedOrigins: '', limits: {signUpsPerHour: 100, todosPerUser: 1e6}}";
-        std::fs::write(root.join("base.yaml"), base).unwrap();
-        std::fs::write(root.join("over.yaml"), "config: {allowedOrigins: 'https://a.example'}").unwrap();
-        let read = |over: &str| config(root, [Utf8Path::new(over), Utf8Path::new("base.yaml")]);
-        let expected =
-            [("ALLOWED_ORIGINS", "https://a.example"), ("SIGN_UPS_PER_HOUR", "100"), ("TODOS_PER_USER", "1000000")];
-        assert_eq!(read("over.yaml").unwrap(), expected.map(|(name, value)| (name, value.to_owned())));
-        let error = read("none.yaml").unwrap_err().to_string();
-        assert!(error.contains("cannot read none.yaml"), "{error}");
-    }
 }
