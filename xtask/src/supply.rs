@@ -38,8 +38,8 @@ pub struct Supply<'a> {
 }
 
 impl<'a> Supply<'a> {
-    /// Brings `needs` by `steps`, the first ones first, and runs `stages` meanwhile. If nothing is missing, or there is no cluster to
-    /// be made, everything is brought before.
+    /// Brings `needs` by `steps`, the first ones first, and runs `stages` meanwhile. If nothing is missing, or there is no
+    /// cluster to be made, everything is brought before.
     pub fn run<T>(
         project: &'a Project,
         world: &'a World,

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::units;
+
 /// A secret. `Debug` and `Display` are masked and it cannot be serialised: [`Secret::expose`] is the only way out, so
 /// that `grep expose` lists every place where a value leaves.
 #[derive(Clone, PartialEq, Eq)]
@@ -15,12 +17,9 @@ impl Secret {
 
     /// `bytes` random bytes from the system, as hexadecimal digits: safe in dotenv, URL and shell without quoting.
     pub fn random(bytes: usize) -> anyhow::Result<Self> {
-        use std::fmt::Write;
         let mut raw = vec![0; bytes];
         getrandom::fill(&mut raw).map_err(|error| anyhow::anyhow!("the system gives no random bytes: {error}"))?;
-        let mut hex = String::with_capacity(2 * bytes);
-        raw.iter().try_for_each(|byte| write!(hex, "{byte:02x}"))?;
-        Ok(Self(hex))
+        Ok(Self(units::hex(&raw)))
     }
 
     /// The value itself. Never into argv, a log or an error.

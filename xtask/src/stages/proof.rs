@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
+use crate::clock;
 use crate::failure::{Class, Failure};
 use crate::project::Project;
 use crate::snapshot::Snapshot;
@@ -90,24 +91,25 @@ pub fn prove(
             .into());
     }
     let mut answers = answers.unwrap_or_else(|| routes::measure(&wanted, address, 1));
-    // A controller that has just started, or just heard of the Ingress, serves it a moment later.
     let start = Instant::now();
-    let is_controllers = |answer: &Answer| !answer.good() && answer.served_by.is_empty();
-    while answers.iter().any(is_controllers) && Facts::take(tools).is_ok_and(|facts| start.elapsed() < facts.patience())
-    {
-        std::thread::sleep(PAUSE);
-        answers = routes::measure(&wanted, address, 1);
+    while !answers.iter().all(Answer::good) {
+        let facts = Facts::take(tools);
+        // A controller that has just started, or just heard of the Ingress, serves it a moment later.
+        let is_controllers = answers.iter().any(|answer| !answer.good() && answer.served_by.is_empty());
+        match facts {
+            Ok(facts) if is_controllers && start.elapsed() < facts.patience(clock::now()) => {
+                std::thread::sleep(PAUSE);
+                answers = routes::measure(&wanted, address, 1);
+            }
+            Ok(facts) => return Err(unanswered(&answers, Some(&facts), address).into()),
+            // A cluster that does not tell is no reason to keep quiet about the routes.
+            Err(error) => {
+                let failure = unanswered(&answers, None, address);
+                return Err(failure.append(format!("\n  the cluster does not say why: {error:#}")).into());
+            }
+        }
     }
-    if answers.iter().all(Answer::good) {
-        return Ok(Proof { answers, snapshot, nodes });
-    }
-    // A cluster that does not tell is no reason to keep quiet about the routes.
-    match Facts::take(tools) {
-        Ok(facts) => Err(unanswered(&answers, Some(&facts), address).into()),
-        Err(error) => Err(unanswered(&answers, None, address)
-            .append(format!("\n  the cluster does not say why: {error:#}"))
-            .into()),
-    }
+    Ok(Proof { answers, snapshot, nodes })
 }
 
 /// Fails with every broken link from build to pod.

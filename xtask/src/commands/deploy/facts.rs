@@ -11,7 +11,7 @@ use crate::origin::Origin;
 use crate::project::Project;
 use crate::stages::cluster::{self, ApiServer, Ingress, State};
 use crate::stages::images::load::{self, Wanted};
-use crate::stages::images::node::{Images, Node, Stock};
+use crate::stages::images::node::{Node, Stock};
 use crate::stages::images::{Seen, build, ids};
 use crate::stages::proof::Evidence;
 use crate::stages::release;
@@ -101,14 +101,10 @@ impl Live {
         Self { ingress: Ingress::default(), release: release::Observed::default(), postgres: None, stocks }
     }
 
-    /// The images of each node by every name that a pod's status may call them.
-    pub fn nodes(&self) -> BTreeMap<String, Images> {
-        self.stocks.iter().map(|(node, stock)| (node.name.clone(), stock.names.clone())).collect()
-    }
-
     /// What the proof needs of it; `None` if there is no namespace.
     pub fn evidence(&self) -> Option<Evidence> {
-        Some(Evidence { snapshot: self.release.snapshot.clone()?, nodes: self.nodes(), answers: None })
+        let nodes = self.stocks.iter().map(|(node, stock)| (node.name.clone(), stock.names.clone())).collect();
+        Some(Evidence { snapshot: self.release.snapshot.clone()?, nodes, answers: None })
     }
 }
 

@@ -80,10 +80,10 @@ impl Facts {
         })
     }
 
-    /// How long a controller may take until it serves each route. One that was started while the API server was away asks
-    /// that again after a while only.
-    pub fn patience(&self) -> Duration {
-        let is_young = |started: u64| clock::now().saturating_sub(started) < YOUNG;
+    /// How long a controller may take until it serves each route, at `now` in seconds since 1970. One that was started while
+    /// the API server was away asks that again after a while only.
+    pub fn patience(&self, now: u64) -> Duration {
+        let is_young = |started: u64| now.saturating_sub(started) < YOUNG;
         let young = self.listeners.iter().filter_map(|listener| listener.started).any(is_young);
         if young { deadlines::INGRESS_STARTED.time() } else { deadlines::INGRESS.time() }
     }
@@ -141,6 +141,22 @@ fn endpoints(snapshot: &Snapshot) -> BTreeMap<String, usize> {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn a_controller_that_was_started_a_moment_ago_has_more_time() {
+        let pod = |state: Value| {
+            json!({"metadata": {"namespace": "a", "name": "b"},
+                "spec": {"containers": [{"image": "traefik:v3.7.13", "ports": [{"hostPort": 80}]}]},
+                "status": {"containerStatuses": [{"state": state}]}})
+        };
+        let patience = |state: Value, now: u64| {
+            Facts { listeners: listener(&pod(state)).into_iter().collect(), ..Facts::default() }.patience(now)
+        };
+        let running = json!({"running": {"startedAt": "1970-01-01T00:16:40Z"}});
+        assert_eq!(patience(running.clone(), 1000 + YOUNG - 1), deadlines::INGRESS_STARTED.time());
+        assert_eq!(patience(running, 1000 + YOUNG), deadlines::INGRESS.time());
+        assert_eq!(patience(json!({"waiting": {"reason": "CrashLoopBackOff"}}), 1000), deadlines::INGRESS.time());
+    }
 
     #[test]
     fn a_listener_serves_the_class_of_its_own_kind() {
