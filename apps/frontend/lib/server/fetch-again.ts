@@ -26,7 +26,7 @@ export const fetchAgain: typeof fetch = async (url, init) => {
       try {
         const answer = await fetch(url, { ...init, signal });
         signal.throwIfAborted();
-        other.abort();
+        if (latest === second) other.abort();
         return answer;
       } catch (error) {
         if (signal.aborted || performance.now() > end) throw error;
@@ -38,7 +38,9 @@ export const fetchAgain: typeof fetch = async (url, init) => {
   const answer = ask(first, second);
   let wait = SLOW;
   do {
-    const early = await Promise.race([answer, sleep(wait, undefined, { ref: false })]);
+    let timer: Parameters<typeof clearTimeout>[0];
+    const slow = new Promise<undefined>((resolve) => { timer = setTimeout(resolve, wait); });
+    const early = await Promise.race([answer, slow]).finally(() => { clearTimeout(timer); });
     if (early) return early;
     wait = PAUSE;
   } while (isSecondInFlight);
