@@ -1,7 +1,7 @@
 import type { AppProps } from "next/app";
 import Head from "next/head";
 import { ErrorBoundary } from "@/components/error-boundary";
-import "@/app/globals.css";
+import "@/components/globals.css";
 
 export default function App({ Component, pageProps }: AppProps) {
   return (

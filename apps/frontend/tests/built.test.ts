@@ -125,7 +125,7 @@ describe("the same build", () => {
 
   it("has the headers of every answer on all of them, whoever makes it", async () => {
     const pages = ["/", "/active", "/completed", "/sign-in", "/sign-up", "/account/delete", "/active?after=nonsense"];
-    for (const path of [...pages, "/healthz", "/icon.svg", "/nothing-here"]) {
+    for (const path of [...pages, "/healthz", "/form", "/icon.svg", "/nothing-here", "/api/v1/todos", "/form/nothing-here"]) {
       const { headers } = await ask(one, path, path.startsWith("/sign") ? {} : SIGNED_IN);
       expect(headers.get("x-served-by"), path).toMatch(/^todo-frontend\/.+/);
       expect(headers.get("x-content-type-options"), path).toBe("nosniff");
@@ -143,6 +143,29 @@ describe("the same build", () => {
     const scripts = (await answer.text()).match(/<script[^>]*>/g) ?? [];
     expect(scripts.length).toBeGreaterThan(3);
     expect(scripts.filter((tag) => !tag.includes(`nonce="${nonce}"`))).toEqual([]);
+  });
+
+  it("gzips a page in one piece where its caller takes that", async () => {
+    const read = async (encodings: string) => {
+      const answer = await ask(one, "/sign-in", { "accept-encoding": encodings });
+      const [coding, length] = ["content-encoding", "content-length"].map((name) => answer.headers.get(name));
+      return { coding, length: Number(length), vary: answer.headers.get("vary"), page: await answer.text() };
+    };
+    const [plain, packed] = [await read("identity"), await read("br, gzip")];
+    expect(packed).toMatchObject({ coding: "gzip", vary: "Accept-Encoding" });
+    expect(packed.length).toBeLessThan(plain.length / 2);
+    const nonces = /"[A-Za-z0-9+/]{22}=="/g;
+    expect(packed.page.replace(nonces, "")).toBe(plain.page.replace(nonces, ""));
+    for (const refusing of ["identity", "gzip;q=0", "br, gzip; q=0.0"]) {
+      expect(await read(refusing), refusing).toMatchObject({ coding: null, vary: "Accept-Encoding", length: plain.length });
+    }
+    expect(await read("gzip;q=0.5")).toMatchObject({ coding: "gzip" });
+  });
+
+  it("says that there is no such page", async () => {
+    const answer = await ask(one, "/nothing/here");
+    expect(answer.status).toBe(404);
+    expect(await answer.text()).toContain("Page not found");
   });
 
   it("never answers for the API: an ingress that sends /api here has to show", async () => {

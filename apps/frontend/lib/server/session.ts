@@ -1,3 +1,4 @@
+import { gzipSync } from "node:zlib";
 import type { GetServerSidePropsContext, GetServerSidePropsResult } from "next";
 import { signInAddress } from "@/lib/account/account-forms";
 import { answerHeaders } from "./answer-headers";
@@ -35,12 +36,26 @@ class Elsewhere extends Error {
 /** Answers a request for a page: with the headers of every answer, and with what `props` returns or where it leads. */
 export async function answer<Props>(context: Context, props: () => Promise<Props>): Promise<GetServerSidePropsResult<Props>> {
   for (const [name, value] of answerHeaders()) context.res.setHeader(name, value);
+  compressPage(context);
   try {
     return { props: await props() };
   } catch (error) {
     if (error instanceof Elsewhere) return { redirect: { destination: error.address, statusCode: 307 } };
     throw error;
   }
+}
+
+/** Gzips a page in one piece, where its browser takes that: as a stream, which Next makes of it, it takes three times as long. */
+function compressPage({ req, res }: Context): void {
+  if (!/\bgzip\b(?!\s*;\s*q=0(?!\.0*[1-9]))/i.test(req.headers["accept-encoding"]?.toString() ?? "")) return;
+  const end = res.end.bind(res) as (body?: unknown, ...rest: unknown[]) => typeof res;
+  res.end = (body?: unknown, ...rest: unknown[]) => {
+    if (typeof body !== "string" || res.headersSent) return end(body, ...rest);
+    const packed = gzipSync(body);
+    res.setHeader("content-encoding", "gzip");
+    res.setHeader("content-length", packed.length);
+    return end(packed);
+  };
 }
 
 export function redirect(address: string): never {
