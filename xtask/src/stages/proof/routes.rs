@@ -74,9 +74,9 @@ impl Answer {
         self.times.get(rank).copied().unwrap_or_default()
     }
 
-    /// Whether the 95th percentile is over the specification's bound.
+    /// Whether the 95th percentile is over the specification's bound. No user waits for a route beside a path.
     pub fn slow(&self) -> bool {
-        self.percentile(95) > super::BOUND_MS
+        self.route.why != Why::Beside && self.percentile(95) > super::BOUND_MS
     }
 }
 
@@ -131,7 +131,7 @@ pub fn agent() -> ureq::Agent {
 
 impl Route {
     /// How often it is requested where others are requested `count` times. A route beside a path only shows where the Ingress
-    /// leads: its answer is an error page, and no user waits for that.
+    /// leads: its answer is an error page.
     pub fn requests(&self, count: usize) -> usize {
         if self.why == Why::Beside { 1 } else { count }
     }

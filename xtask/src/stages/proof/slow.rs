@@ -89,6 +89,9 @@ mod tests {
             assert!(told[0].contains(expected) && told[0].contains("SC-003"), "{told:?} lacks {expected}");
         }
         assert!(warnings(&[timed("/", 1, 90, 3), health(4)]).is_empty());
+        let mut beside = timed("/apix", 1, 180, 3);
+        beside.route.why = Why::Beside;
+        assert!(warnings(&[beside]).is_empty());
         let alone = warnings(&[timed("/", 1, 180, 3)]);
         assert!(alone[0].contains("connecting 1, waiting for the first byte 180, reading the rest 3"), "{alone:?}");
     }
