@@ -25,7 +25,14 @@ const config: NextConfig = {
   reactStrictMode: true,
   headers() {
     const headers = SECURITY_HEADERS.map(([key, value]) => ({ key, value }));
-    return Promise.resolve([{ source: "/_next/static/:file*", headers }]);
+    return Promise.resolve(["/_next/static/:file*", "/icon.svg"].map((source) => ({ source, headers })));
+  },
+  // `next dev` has no ingress before it that takes /api to the backend. In production an ingress that sends /api here is a
+  // mistake, and the page that is not found shows it.
+  rewrites() {
+    const backend = process.env.API_BASE_URL ?? "http://127.0.0.1:8000";
+    const api = { source: "/api/:path*", destination: `${backend}/api/:path*` };
+    return Promise.resolve(process.env.NODE_ENV === "development" ? [api] : []);
   },
 };
 

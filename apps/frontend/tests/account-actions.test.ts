@@ -1,7 +1,7 @@
 // @vitest-environment node
 import { describe, expect, it } from "vitest";
-import { POST as accountForm } from "@/app/form/account/route";
-import { POST as todoForm } from "@/app/form/route";
+import { accountForm } from "@/lib/server/account-form";
+import { todoForm } from "@/lib/server/todo-form";
 import { readReturned } from "@/lib/account/returned-form";
 import { ADA, FakeBackend, problem, todo } from "./fake-backend";
 

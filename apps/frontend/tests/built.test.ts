@@ -35,7 +35,6 @@ it.runIf(IMAGE)("has nothing random in it: two builds of one tree are equal", ()
   const read = (name: string) => readFileSync(`${IMAGE}${name}`, "utf8");
   // What xtask gives to the build: the image's tag, which is "test" here.
   expect(read("BUILD_ID")).toBe("test");
-  expect(JSON.parse(read("server/server-reference-manifest.json"))).toMatchObject({ encryptionKey: "A".repeat(43) + "=" });
   const keys = JSON.parse(read("server/preview-props.json")) as Record<string, string>;
   expect(Object.values(keys)).toEqual(["\0", "\0", "\0"]);
   expect(JSON.parse(read("prerender-manifest.json"))).toMatchObject({ preview: keys });
@@ -125,16 +124,18 @@ describe("the same build", () => {
 
   it("has the headers of every answer on all of them, whoever makes it", async () => {
     const pages = ["/", "/active", "/completed", "/sign-in", "/sign-up", "/account/delete", "/active?after=nonsense"];
-    for (const path of [...pages, "/healthz", "/form", "/icon.svg", "/nothing-here", "/api/v1/todos", "/form/nothing-here"]) {
+    for (const path of [...pages, "/healthz", "/form", "/nothing-here", "/api/v1/todos", "/form/nothing-here"]) {
       const { headers } = await ask(one, path, path.startsWith("/sign") ? {} : SIGNED_IN);
       expect(headers.get("x-served-by"), path).toMatch(/^todo-frontend\/.+/);
       expect(headers.get("x-content-type-options"), path).toBe("nosniff");
       expect(headers.get("content-security-policy"), path).toMatch(/'nonce-[A-Za-z0-9+/=]{24}'/);
     }
     // The build's own files need no nonce, and nobody asks who served them.
-    const { headers } = await ask(one, "/_next/static/chunks/any.js");
-    expect(headers.get("x-content-type-options")).toBe("nosniff");
-    expect(headers.get("cross-origin-resource-policy")).toBe("same-origin");
+    for (const path of ["/_next/static/chunks/any.js", "/icon.svg"]) {
+      const { headers } = await ask(one, path);
+      expect(headers.get("x-content-type-options"), path).toBe("nosniff");
+      expect(headers.get("cross-origin-resource-policy"), path).toBe("same-origin");
+    }
   });
 
   it("gives a page's scripts the nonce of its answer, and takes none from the caller", async () => {
@@ -160,6 +161,18 @@ describe("the same build", () => {
       expect(await read(refusing), refusing).toMatchObject({ coding: null, vary: "Accept-Encoding", length: plain.length });
     }
     expect(await read("gzip;q=0.5")).toMatchObject({ coding: "gzip" });
+  });
+
+  it("answers health and forms by method", async () => {
+    expect(await (await ask(one, "/healthz")).json()).toEqual({ status: "ok" });
+    expect((await fetch(`${one}/healthz`, { method: "HEAD" })).status).toBe(200);
+    for (const [path, allow] of [["/healthz", "GET, HEAD"], ["/form", "POST"], ["/form/account", "POST"]] as const) {
+      const answer = await fetch(`${one}${path}`, { method: "DELETE" });
+      expect([answer.status, answer.headers.get("allow")], path).toEqual([405, allow]);
+    }
+    const body = new URLSearchParams({ do: "sign-out" });
+    const foreign = await fetch(`${one}/form/account`, { method: "POST", body, headers: { "sec-fetch-site": "cross-site" } });
+    expect([foreign.status, await foreign.text()]).toEqual([403, "This form was sent from another site.\n"]);
   });
 
   it("says that there is no such page", async () => {

@@ -1,10 +1,10 @@
 import { performAccountForm } from "@/lib/account/account-actions";
 import { ApiError } from "@/lib/api/api";
-import { apiFor, readForm, refusal, seeOther } from "@/lib/server/form-request";
+import { apiFor, readForm, refusal, seeOther } from "./form-request";
 import { returnedCookie } from "@/lib/account/returned-form";
 
 /** Sign-up, sign-in, sign-out and the end of an account, as plain forms. */
-export async function POST(request: Request): Promise<Response> {
+export async function accountForm(request: Request): Promise<Response> {
   const form = await readForm(request);
   if (form instanceof Response) return form;
   const cookies: string[] = [];

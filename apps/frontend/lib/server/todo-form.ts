@@ -1,11 +1,11 @@
 import { signInAddress } from "@/lib/account/account-forms";
 import { ApiError } from "@/lib/api/api";
 import { formText } from "@/lib/page/form-text";
-import { destination, performForm } from "@/lib/server/form-actions";
-import { apiFor, readForm, seeOther } from "@/lib/server/form-request";
+import { destination, performForm } from "./form-actions";
+import { apiFor, readForm, seeOther } from "./form-request";
 
 /** The list's plain forms. */
-export async function POST(request: Request): Promise<Response> {
+export async function todoForm(request: Request): Promise<Response> {
   const form = await readForm(request);
   if (form instanceof Response) return form;
   const cookies: string[] = [];

@@ -1,6 +1,4 @@
-export const dynamic = "force-dynamic";
-
 /** Says that this process answers. Not more: a backend that is away must not restart the frontend. */
-export function GET(): Response {
+export function health(): Response {
   return Response.json({ status: "ok" }, { headers: { "cache-control": "no-store" } });
 }
