@@ -109,7 +109,8 @@ def target(url: str) -> str:
     """The URL without user's password, for people."""
     parts: dict[str, Any] = conninfo_to_dict(url)
     host, port = parts.get("host", "local socket"), parts.get("port", 5432)
-    return f"{parts.get('user', '?')}@{host}:{port}/{parts.get('dbname', '?')}"
+    user = parts.get("user", "?")
+    return f"{user}@{host}:{port}/{parts.get('dbname', user)}"
 
 
 def migrate(url: str, wait: float) -> None:

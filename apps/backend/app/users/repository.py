@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from uuid import UUID
 
-from app.core.db import Connection
+from app.core.connections import Connection
 from app.core.limits import TAKE, Bucket, arguments
 from app.users.tokens import LIFETIME, Claims
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from app.core import limits
-from app.core.db import WAIT_SECONDS, Connection, Database, DatabaseUnavailableError
+from app.core.connections import Connection
+from app.core.db import WAIT_SECONDS, Database, DatabaseUnavailableError
 from app.core.dberrors import Cause, Kind
 from app.core.limits import Bucket
 from app.users import repository
