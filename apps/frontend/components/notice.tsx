@@ -1,4 +1,4 @@
-import type { ReactNode } from "react";
+import type { ComponentProps, ReactNode } from "react";
 import { keepFocusNear } from "@/lib/page/focus";
 import styles from "./notice.module.css";
 
@@ -21,4 +21,9 @@ export function Notice({ tone, text, line, children }: Props) {
       <div className={styles.actions}>{children}</div>
     </div>
   );
+}
+
+/** A button of a notice. */
+export function Action(props: ComponentProps<"button">) {
+  return <button type="button" {...props} />;
 }
