@@ -83,5 +83,4 @@ def create_app(settings: Settings) -> FastAPI:
 
 
 def _operation_id(route: APIRoute) -> str:
-    """Short names for the clients that are generated from OpenAPI."""
     return route.name

@@ -99,7 +99,6 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def explain(error: MigrationError, url: str, formatter: JsonFormatter) -> int:
-    """Says why the migration failed; the exit code."""
     cause = error.cause
     explain_end(formatter.mask(f"migration failed ({target(url)}): {cause} - {cause.advice}"))
     return EXIT_CODES.get(cause.kind, EXIT_CODES[Kind.OTHER])
@@ -238,7 +237,6 @@ def _applied(connection: psycopg.Connection[Any]) -> tuple[str | None, dict[str,
 
 
 def _record(connection: psycopg.Connection[Any]) -> None:
-    """Writes down which migrations the database has."""
     connection.execute(
         "CREATE TABLE IF NOT EXISTS schema_history (revision text PRIMARY KEY, name text NOT NULL,"
         " applied_at timestamptz NOT NULL DEFAULT now())"

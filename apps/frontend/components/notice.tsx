@@ -7,13 +7,11 @@ interface Props {
   text: string;
   /** Where a line parts it from what is there; without, it stands by itself. */
   line?: "above" | "below";
-  /** What can be done about it: buttons and links. */
   children: ReactNode;
 }
 
 const keepFocus = (notice: HTMLDivElement) => () => { keepFocusNear(notice); };
 
-/** One sentence across, in the list and in the assistant alike. */
 export function Notice({ tone, text, line, children }: Props) {
   return (
     <div ref={keepFocus} className={styles.notice} data-tone={tone} data-line={line}>
@@ -23,7 +21,6 @@ export function Notice({ tone, text, line, children }: Props) {
   );
 }
 
-/** A button of a notice. */
 export function Action(props: ComponentProps<"button">) {
   return <button type="button" {...props} />;
 }

@@ -5,10 +5,8 @@ import { Action, Notice } from "./notice";
 interface Props {
   store: Pick<TodoStore, "retry" | "discard" | "dismiss">;
   snapshot: Snapshot;
-  /** Left in the address by app/form: "refused" or "unavailable". */
   formFailure: string | null;
   onUndo: () => void;
-  /** What a plain form could not do has been read. */
   onSeen: () => void;
   onSignIn: () => void;
 }

@@ -35,8 +35,6 @@ class ConfirmationRow:
 
 @dataclass(frozen=True)
 class Written:
-    """A message that is to be stored."""
-
     id: UUID
     text: str
     touched: list[UUID]
@@ -45,8 +43,6 @@ class Written:
 
 @dataclass(frozen=True)
 class Asked:
-    """The user's message that an answer belongs to."""
-
     id: UUID
     text: str
     created_at: datetime

@@ -155,7 +155,6 @@ _TOOLS: dict[str, tuple[type[BaseModel], Callable[[Toolbox, Any], Awaitable[Outc
 
 
 def definitions() -> list[dict[str, Any]]:
-    """The tools as the API takes them."""
     return [
         {
             "type": "function",

@@ -54,8 +54,6 @@ def token_bucket(user: UUID, settings: Settings) -> Bucket:
 
 @dataclass(frozen=True)
 class Means:
-    """What every turn works with."""
-
     db: Database
     upstream: Upstream
     settings: Settings
@@ -258,7 +256,6 @@ class Turn:
         self._emit(ConfirmationEvent.of(row))
 
     def _tell(self, outcome: str) -> None:
-        """Tells the model what became of the changes that it asked for."""
         for result in self._accepted:
             result["content"] = outcome
 

@@ -85,7 +85,6 @@ class Database:
 
     @property
     def cause(self) -> Cause | None:
-        """Why the database is unavailable; None while it is not."""
         return self._cause if self.state is State.UNAVAILABLE else None
 
     def figures(self) -> dict[str, int]:

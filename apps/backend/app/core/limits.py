@@ -28,7 +28,6 @@ class Bucket:
 
     @property
     def each(self) -> float:
-        """Seconds until one unit has drained."""
         return self.seconds / self.most
 
 

@@ -24,8 +24,6 @@ BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1, 2, 4, 8, 30
 
 
 class Metrics:
-    """Each application has a registry of its own, so that several can live in one process."""
-
     def __init__(self, version: str, environment: str) -> None:
         self.registry = CollectorRegistry()
         self.requests = Counter(

@@ -86,7 +86,6 @@ def _add_examples(path: str, operation: Json, models: Json) -> None:
 
 
 def _add_example(content: Json, models: Json) -> None:
-    """An example where readers and tools look for one."""
     if "application/json" in content:
         media = content["application/json"]
         media["example"] = _example(media["schema"], models)

@@ -25,7 +25,6 @@ class Shutdown:
     _loop: asyncio.AbstractEventLoop | None = None
 
     def attach(self) -> None:
-        """Called in the loop that waits."""
         self._loop = asyncio.get_running_loop()
 
     def begin(self) -> None:

@@ -54,7 +54,6 @@ class Once(TodoRow):
 async def insert_once(
     conn: Connection, user: UUID, key: str, wanted: TodoCreate, quota: int
 ) -> Once | None:
-    """None: the user has `quota` todos already."""
     await conn.execute(_FORGET_OLD, {"kept": KEPT, "user": user, "key": key})
     arguments = {
         "user": user,

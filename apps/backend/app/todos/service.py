@@ -118,7 +118,6 @@ async def update_todo(
 
 
 async def update_todos(db: Database, user: UUID, *, completed: bool) -> None:
-    """Completes all of them, or opens all of them again."""
     async with db.connection() as conn:
         await repository.update_many(conn, user, completed=completed)
 
@@ -149,6 +148,5 @@ async def delete_todos(
 
 
 async def _missed(conn: Connection, user: UUID, todo: UUID) -> ProblemError:
-    """Why a statement about one todo found no row."""
     is_there = await repository.find(conn, user, todo) is not None
     return has_changed(todo) if is_there else not_found(todo)

@@ -5,7 +5,8 @@ from typing import Annotated, Literal
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints
-from pydantic.functional_validators import AfterValidator
+
+from app.core.texts import WITHOUT_NUL
 
 MAX_EMAIL = 254  # RFC 5321: what fits into a path of 256 with its brackets
 MIN_PASSWORD = 8
@@ -13,12 +14,6 @@ MAX_PASSWORD = 128
 
 # Whether an address exists is for a mail server to say; this only keeps out what cannot be one.
 _NO_SPACE = r"[^\s@\x00-\x1f\x7f-\x9f]+"
-
-
-def _without_nul(password: SecretStr) -> SecretStr:
-    if "\0" in password.get_secret_value():
-        raise ValueError("A password cannot contain NUL")
-    return password
 
 
 Email = Annotated[
@@ -42,7 +37,7 @@ Password = Annotated[
         examples=["not-a-secret passphrase"],
         json_schema_extra={"pattern": r"^[^\x00]*$"},
     ),
-    AfterValidator(_without_nul),
+    WITHOUT_NUL,
 ]
 
 

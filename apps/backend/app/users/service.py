@@ -100,7 +100,6 @@ class Accounts:
         return self._session(found, began, name)
 
     async def change_password(self, account: Account, password: str, new: str) -> SignedIn:
-        """Ends all sessions, and begins one."""
         await self._confirm(account, password)
         hashed, now = await self._passwords.hash(new), datetime.now(UTC)
         async with self._db.connection() as conn:
@@ -123,11 +122,9 @@ class Accounts:
         return self._tokens.read(token)
 
     def renew(self, claims: Claims) -> str:
-        """The same session with a later end."""
         return self._tokens.issue(claims.user, claims.began_at, claims.id)[0]
 
     async def who(self, claims: Claims) -> Account | None:
-        """None: the token is revoked, or its account is gone."""
         async with self._db.connection() as conn:
             return await repository.find_signed_in(conn, claims)
 

@@ -4,7 +4,6 @@ import { formText } from "@/lib/page/form-text";
 import { destination, performForm } from "@/lib/server/form-actions";
 import { apiFor, readForm, seeOther } from "@/lib/server/form-request";
 
-/** The list's plain forms. */
 export async function POST(request: Request): Promise<Response> {
   const form = await readForm(request);
   if (form instanceof Response) return form;

@@ -15,7 +15,6 @@ import { usePanel } from "./use-panel";
 import { Welcome } from "./welcome";
 
 export interface AssistantPanelProps {
-  /** Whose page it is. */
   user: string | undefined;
   todos: TodoLink;
   open: boolean;

@@ -17,7 +17,6 @@ export function AssistantSlot({ user, todos }: Pick<AssistantPanelProps, "user" 
   /** Counts how often it was asked for: also while it is open, and the focus elsewhere. */
   const [calls, setCalls] = useState(0);
   const button = useRef<HTMLButtonElement>(null);
-  /** Where the focus was before, to go back to. */
   const before = useRef<Element | null>(null);
   const hydrated = useHydrated();
 

@@ -23,7 +23,6 @@ const HEADS = {
   ready: "What can I do for your list?",
 };
 
-/** In place of a conversation, until there is one. */
 export function Welcome({ status, onAsk, onCheck }: Props) {
   if (status === "loading") return <Loading />;
   return (

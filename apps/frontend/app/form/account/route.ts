@@ -3,7 +3,6 @@ import { ApiError } from "@/lib/api/api";
 import { apiFor, readForm, refusal, seeOther } from "@/lib/server/form-request";
 import { returnedCookie } from "@/lib/account/returned-form";
 
-/** Sign-up, sign-in, sign-out and the end of an account, as plain forms. */
 export async function POST(request: Request): Promise<Response> {
   const form = await readForm(request);
   if (form instanceof Response) return form;
