@@ -11,10 +11,10 @@ from app import __version__
 from app.assistant.endpoints import router as assistant
 from app.assistant.service import Assistant
 from app.core.db import Database
-from app.core.metrics import Metrics, MetricsMiddleware, Routes
+from app.core.metrics import Metrics
 from app.core.middleware import RequestMiddleware
 from app.core.openapi import describe
-from app.core.problems import install_problems
+from app.core.problems import MAX_BODY_BYTES, install_problems
 from app.core.settings import Settings
 from app.core.streams import EventStreamMiddleware, Shutdown
 from app.health.endpoints import router as health
@@ -72,24 +72,15 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.metrics = metrics
     app.state.shutdown = shutdown
     for router in ROUTERS:
-        app.include_router(router, prefix=PREFIX)
+        app.include_router(router, prefix=PREFIX, max_body_size=MAX_BODY_BYTES)
     install_problems(app)
     install_user_problems(app)
     app.openapi = partial(describe, app)  # type: ignore[method-assign]
     # The last one added is the outermost.
     app.add_middleware(EventStreamMiddleware, shutdown=shutdown)
-    app.add_middleware(RequestMiddleware)
-    # Not from the OpenAPI document: the first request after a start would wait until it is made.
-    routes = Routes(
-        PREFIX + route.path
-        for router in ROUTERS
-        for route in router.routes
-        if isinstance(route, APIRoute)
-    )
-    app.add_middleware(MetricsMiddleware, metrics=metrics, routes=routes)
+    app.add_middleware(RequestMiddleware, metrics=metrics, prefix=PREFIX)
     return app
 
 
 def _operation_id(route: APIRoute) -> str:
-    """Short names for the clients that are generated from OpenAPI."""
     return route.name

@@ -99,7 +99,6 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def explain(error: MigrationError, url: str, formatter: JsonFormatter) -> int:
-    """Says why the migration failed; the exit code."""
     cause = error.cause
     explain_end(formatter.mask(f"migration failed ({target(url)}): {cause} - {cause.advice}"))
     return EXIT_CODES.get(cause.kind, EXIT_CODES[Kind.OTHER])
@@ -109,7 +108,8 @@ def target(url: str) -> str:
     """The URL without user's password, for people."""
     parts: dict[str, Any] = conninfo_to_dict(url)
     host, port = parts.get("host", "local socket"), parts.get("port", 5432)
-    return f"{parts.get('user', '?')}@{host}:{port}/{parts.get('dbname', '?')}"
+    user = parts.get("user", "?")
+    return f"{user}@{host}:{port}/{parts.get('dbname', user)}"
 
 
 def migrate(url: str, wait: float) -> None:
@@ -237,7 +237,6 @@ def _applied(connection: psycopg.Connection[Any]) -> tuple[str | None, dict[str,
 
 
 def _record(connection: psycopg.Connection[Any]) -> None:
-    """Writes down which migrations the database has."""
     connection.execute(
         "CREATE TABLE IF NOT EXISTS schema_history (revision text PRIMARY KEY, name text NOT NULL,"
         " applied_at timestamptz NOT NULL DEFAULT now())"

@@ -58,19 +58,10 @@ class Finding:
 
 
 class _StepError(Exception):
-    def __init__(self, step: str, cause: Cause) -> None:
+    def __init__(self, step: str, cause: Cause, kind: str = "", advice: str = "") -> None:
         super().__init__(str(cause))
-        self.step = step
-        self.kind: str = cause.kind
-        self.text = cause.text
-        self.advice = cause.advice
-
-
-class _MissingPrivilegeError(_StepError):
-    def __init__(self, role: str, text: str, grant: str) -> None:
-        super().__init__("migrations", Cause(Kind.OTHER, text))
-        self.kind = "missing privilege"
-        self.advice = f"As the owner of the database, let {role} migrate it: {grant};"
+        self.step, self.text = step, cause.text
+        self.kind, self.advice = kind or cause.kind, advice or cause.advice
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -101,8 +92,7 @@ def examine(url: str, wait: float, migration_url: str | None = None) -> Finding:
         raise SettingsError("DATABASE_URL is no valid Postgres URL") from None
     finding.host = str(parts.get("host", "localhost"))
     port = str(parts.get("port", 5432))
-    database = parts.get("dbname", parts.get("user", "?"))
-    finding.target = f"{parts.get('user', '?')}@{finding.host}:{port}/{database}"
+    finding.target = target(url)
     finding.sslmode = str(parts.get("sslmode", "prefer"))
     secrets = [each for each in (url, migration_url) if each]
     mask = JsonFormatter((*secrets, *map(url_password, secrets))).mask
@@ -223,7 +213,9 @@ def _look_at_schema(finding: Finding, url: str, *, will_migrate: bool) -> None:
     if row is not None and not row[4]:
         where = f"schema {row[1]}" if row[1] else "any schema of its search path"
         text = f"role {row[0]} may not create tables in {where}"
-        raise _MissingPrivilegeError(str(row[2]), text, str(row[3]))
+        advice = f"As the owner of the database, let {row[2]} migrate it: {row[3]};"
+        cause = Cause(Kind.OTHER, text)
+        raise _StepError("migrations", cause, "missing privilege", advice)
 
 
 def _first(port: str) -> int:

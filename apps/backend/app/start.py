@@ -60,7 +60,6 @@ class Schema:
         self._thread.start()
 
     def end(self) -> None:
-        """Ends the child, if there is one."""
         with self._lock:
             self._ending = True
         if self._child is not None and self._child.poll() is None:

@@ -15,15 +15,19 @@ from app.core.problems import CODE, ProblemError, describe
 
 SOURCE = Path(app.__file__).parent
 # Which argument is the code.
-CALLS = {"ProblemError": 1, "Example": 1, "problem_response": 2, "refusal": 0}
+CALLS = {"ProblemError": 1, "refusal": 0}
 
 
 def in_source() -> Iterator[str]:
     for file in SOURCE.rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text())):
             match node:
-                case ast.Call(func=ast.Name(id=name) | ast.Attribute(attr=name)) if name in CALLS:
-                    yield from texts(node.args[CALLS[name]])
+                case ast.Call(func=ast.Name(id=name), args=args) if name in CALLS:
+                    yield from texts(args[CALLS[name]])
+                case ast.Call(func=ast.Name(id="partial"), args=[ast.Name(id=name), *args]) if (
+                    name in CALLS
+                ):
+                    yield from texts(args[CALLS[name]])
                 case ast.Assign(targets=[ast.Name(id="code")], value=value):
                     yield from texts(value)
                 # A code and its text that go together, by the database's cause.

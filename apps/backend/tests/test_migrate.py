@@ -22,7 +22,7 @@ from app import migrate
 from app.core.dberrors import Kind
 from app.core.ending import EXIT_SETTINGS
 from app.core.logging import JsonFormatter
-from app.users.current import LOCAL_USER_ID
+from app.users.repository import LOCAL_USER_ID
 from tests.conftest import AUTH_SECRET, NewServer
 from tests.postgres import PASSWORD, USER, Postgres
 

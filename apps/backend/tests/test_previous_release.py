@@ -11,10 +11,13 @@ a migration take away what the release before it still used (expand, then contra
 """
 
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
+import time
 from pathlib import Path
+from uuid import uuid4
 
 import httpx
 import psycopg
@@ -24,6 +27,7 @@ from app import migrate
 from app.users.repository import LOCAL_USER_ID
 from tests.accounts import credentials, new_email
 from tests.conftest import AUTH_SECRET, bearer
+from tests.openai_server import OpenAIServer, Reply, by_keywords
 from tests.postgres import Postgres
 from tests.processes import running, wait_until_ready
 
@@ -44,7 +48,7 @@ def previous(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def url(server: Postgres) -> str:
     """A database with this release's schema."""
-    url = server.create_database("with_previous_release")
+    url = server.create_database(f"with_previous_release_{uuid4().hex}")
     migrate.run(url)
     return url
 
@@ -90,6 +94,39 @@ def test_its_code_works_on_this_schema(previous: Path, url: str) -> None:
         signs_in(old)
     with psycopg.connect(url) as conn:
         assert conn.execute("SELECT version_num FROM alembic_version").fetchall() == before
+
+
+def test_an_answer_of_its_that_a_kill_ended_is_not_made_twice(
+    previous: Path, url: str, tmp_path: Path
+) -> None:
+    """Its leases do not name the answer: what tells is that nothing else was written under them."""
+    code = Path(shutil.copytree(previous, tmp_path / "previous"))
+    lease = code / "app/assistant/lease.py"
+    lease.write_text(lease.read_text().replace("LEASE_SECONDS = 30.0", "LEASE_SECONDS = 1.0"))
+    with psycopg.connect(url) as conn:
+        # Its lease stays, as if the pod had been killed between the answer and the lease's end.
+        conn.execute("CREATE FUNCTION keep() RETURNS trigger LANGUAGE plpgsql"
+                     " AS 'BEGIN RETURN NULL; END'")  # fmt: skip
+        conn.execute("CREATE TRIGGER keep BEFORE DELETE ON assistant_leases"
+                     " FOR EACH ROW EXECUTE FUNCTION keep()")  # fmt: skip
+    with OpenAIServer(by_keywords) as upstream:
+        settings = {"DATABASE_URL": url, "AUTH_SECRET": AUTH_SECRET}
+        settings |= {"OPENAI_API_KEY": "not-a-secret", "OPENAI_BASE_URL": upstream.url}
+        local = bearer(LOCAL_USER_ID)
+        upstream.script(Reply(calls=(("add_todo", {"title": "tea"}),)), Reply(text=("Done.",)))
+        with running(code, **settings) as (_, old):
+            wait_until_ready(old)
+            question = {"message": "add tea"}
+            first = httpx.post(f"{old}/assistant", json=question, headers=local, timeout=20)
+            assert "event: done" in first.text
+        time.sleep(1.1)
+        with running(**settings) as (_, new):
+            wait_until_ready(new)
+            again = question | {"resume": True}
+            second = httpx.post(f"{new}/assistant", json=again, headers=local, timeout=20)
+            assert "Done." in second.text
+            assert titles(new, local) == ["tea"]
+        assert len(upstream.received) == 2
 
 
 def signs_in(api: str) -> None:

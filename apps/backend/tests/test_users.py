@@ -10,7 +10,7 @@ from app.core.problems import ProblemError
 from app.todos import service
 from app.todos.repository import TodoRow
 from app.todos.schemas import TodoCreate
-from app.users.current import LOCAL_USER_ID
+from app.users.repository import LOCAL_USER_ID
 from tests.postgres import Postgres
 
 pytestmark = pytest.mark.anyio

@@ -3,7 +3,6 @@ import type { ComponentProps } from "react";
 type Props = Omit<ComponentProps<"button">, "onClick" | "type" | "name" | "value"> & {
   /** What app/form does with it while the page has no JavaScript. */
   action: string;
-  /** What happens in place once it has. */
   onPress: (button: HTMLButtonElement) => void;
 };
 

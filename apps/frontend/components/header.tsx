@@ -2,7 +2,6 @@ import type { ReactNode } from "react";
 import { Environment } from "./environment";
 import styles from "./header.module.css";
 
-/** `children`: the account's menu, where somebody is signed in. */
 export function Header({ environment, children }: { environment: string; children?: ReactNode }) {
   return (
     <header className={styles.header}>

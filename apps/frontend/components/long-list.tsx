@@ -2,7 +2,6 @@ import styles from "./todo-app.module.css";
 
 interface Props {
   fromMiddle: boolean;
-  /** Where the rest of a long list begins. */
   next: string | null;
   path: string;
 }

@@ -6,14 +6,11 @@ export const NEW_TODO = "new-todo";
 
 interface Props {
   path: string;
-  /** Whose page it is. */
   user: string | undefined;
   idempotencyKey: string;
-  /** What was typed before a plain form post that failed. */
   initial: string;
   /** What was typed, shown and then refused: it comes back, unless something else is there. */
   rescued: string | undefined;
-  /** False: blank, so nothing was added. */
   onAdd: (title: string) => boolean;
 }
 

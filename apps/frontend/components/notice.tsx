@@ -1,4 +1,4 @@
-import type { ReactNode } from "react";
+import type { ComponentProps, ReactNode } from "react";
 import { keepFocusNear } from "@/lib/page/focus";
 import styles from "./notice.module.css";
 
@@ -7,13 +7,11 @@ interface Props {
   text: string;
   /** Where a line parts it from what is there; without, it stands by itself. */
   line?: "above" | "below";
-  /** What can be done about it: buttons and links. */
   children: ReactNode;
 }
 
 const keepFocus = (notice: HTMLDivElement) => () => { keepFocusNear(notice); };
 
-/** One sentence across, in the list and in the assistant alike. */
 export function Notice({ tone, text, line, children }: Props) {
   return (
     <div ref={keepFocus} className={styles.notice} data-tone={tone} data-line={line}>
@@ -21,4 +19,8 @@ export function Notice({ tone, text, line, children }: Props) {
       <div className={styles.actions}>{children}</div>
     </div>
   );
+}
+
+export function Action(props: ComponentProps<"button">) {
+  return <button type="button" {...props} />;
 }

@@ -1,14 +1,12 @@
 import { formFailureText, noticeText, OTHER_USER } from "@/lib/page/notices";
 import type { Refusal, Snapshot, TodoStore, Trouble } from "@/lib/todos/todo-store";
-import { Notice } from "./notice";
+import { Action, Notice } from "./notice";
 
 interface Props {
   store: Pick<TodoStore, "retry" | "discard" | "dismiss">;
   snapshot: Snapshot;
-  /** Left in the address by app/form: "refused" or "unavailable". */
   formFailure: string | null;
   onUndo: () => void;
-  /** What a plain form could not do has been read. */
   onSeen: () => void;
   onSignIn: () => void;
 }
@@ -25,27 +23,19 @@ export function Notices({ store, snapshot, formFailure, onUndo, onSeen, onSignIn
         {(trouble !== null || !loaded) && (
           <Notice tone="waiting" line="below" text={troubleText(trouble, loaded)}>
             {trouble?.kind === "signed-out" && (
-              <button type="button" onClick={onSignIn}>
-                Sign in
-              </button>
+              <Action onClick={onSignIn}>Sign in</Action>
             )}
             {trouble?.kind !== "retrying" && trouble?.kind !== "signed-out" && (
-              <button type="button" onClick={() => { store.retry(); }}>
-                {trouble?.kind === "stalled" ? "Try again" : "Try now"}
-              </button>
+              <Action onClick={() => { store.retry(); }}>{trouble?.kind === "stalled" ? "Try again" : "Try now"}</Action>
             )}
             {trouble?.kind === "stalled" && trouble.unsaved > 0 && (
-              <button type="button" onClick={() => { store.discard(); }}>
-                Discard changes
-              </button>
+              <Action onClick={() => { store.discard(); }}>Discard changes</Action>
             )}
           </Notice>
         )}
         {undoable !== null && (
           <Notice tone="waiting" line="below" text={undoable}>
-            <button type="button" aria-keyshortcuts="Control+Z Meta+Z" onClick={onUndo}>
-              Undo
-            </button>
+            <Action aria-keyshortcuts="Control+Z Meta+Z" onClick={onUndo}>Undo</Action>
           </Notice>
         )}
       </div>
@@ -53,13 +43,9 @@ export function Notices({ store, snapshot, formFailure, onUndo, onSeen, onSignIn
         {alerts.map(({ id, text, overwrite }) => (
           <Notice key={id} tone="refused" line="below" text={text}>
             {overwrite && (
-              <button type="button" onClick={overwrite}>
-                Use my title
-              </button>
+              <Action onClick={overwrite}>Use my title</Action>
             )}
-            <button type="button" onClick={() => { if (id === null) onSeen(); else store.dismiss(id); }}>
-              Dismiss
-            </button>
+            <Action onClick={() => { if (id === null) onSeen(); else store.dismiss(id); }}>Dismiss</Action>
           </Notice>
         ))}
       </div>

@@ -29,10 +29,8 @@ export const LIST_FORM = "todo-list-form";
 export type PageUser = Pick<User, "id" | "email">;
 
 interface Props {
-  /** Path and query that the server was asked for. */
   address: string;
   store: TodoStore;
-  /** Where the list goes on after what the server rendered. */
   next: string | null;
   /** The first page is not the list's beginning; only without JavaScript one gets there. */
   fromMiddle?: boolean;

@@ -57,7 +57,6 @@ export function TodoFooter({ filter, active, more, completed, onClear }: Props) 
   );
 }
 
-/** Changes the address alone. */
 function navigate(event: MouseEvent<HTMLAnchorElement>, path: string) {
   if (event.metaKey || event.ctrlKey || event.shiftKey || event.altKey) return;
   event.preventDefault();

@@ -8,7 +8,6 @@ import { AssistantSlot } from "./assistant/assistant-slot";
 import { Header } from "./header";
 import { TodoApp } from "./todo-app";
 
-/** The list, under the address of each filter. */
 export function TodosPage({ environment, first, user, ...list }: TodosProps) {
   const [store] = useState(() => new TodoStore(createApi({ user: user?.id }), first, user?.id ?? null));
   const router = useRouter();

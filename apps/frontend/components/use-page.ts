@@ -42,7 +42,6 @@ export function useUndoKey(undo: () => boolean) {
   });
 }
 
-/** Calls `onKey` for every key that is pressed, wherever the focus is. */
 export function useKeys(onKey: (event: KeyboardEvent) => void) {
   const pressed = useEffectEvent(onKey);
   useEffect(() => {
@@ -57,7 +56,6 @@ function isZ({ key, code }: KeyboardEvent): boolean {
   return key.toLowerCase() === "z" || (code === "KeyZ" && key > "\x7f");
 }
 
-/** Puts the keyboard's place where a deletion was taken back. */
 export function showUndone(undone: Operation) {
   if (undone.kind === "remove") reveal(undone.key);
   else document.getElementById(NEW_TODO)?.focus();

@@ -1,5 +1,1 @@
-import { Failure } from "@/components/failure";
-
-export default function ServerErrorPage() {
-  return <Failure />;
-}
+export { Failure as default } from "@/components/failure";

@@ -19,8 +19,6 @@ class TooLongError(Exception):
 
 @dataclass
 class Call:
-    """The model asks for a tool."""
-
     id: str
     name: str
     arguments: str

@@ -6,14 +6,12 @@ from uuid import UUID
 from fastapi import APIRouter, Path, Request
 
 from app.assistant import failures
-from app.assistant.repository import ConfirmationRow
 from app.assistant.schemas import (
     CONFIRMATION_ID,
     Confirmation,
     Conversation,
     Decision,
     Message,
-    NamedTodo,
     Question,
 )
 from app.assistant.service import Assistant
@@ -57,8 +55,8 @@ FAILURES = (
     failures.key_refused(),
     failures.tokens_used_up(900),
     failures.rate_limited(failures.DEFAULT_RETRY_SECONDS),
-    failures.unavailable("The AI provider did not answer in time. Try again."),
-    failures.limit_reached("The answer became too long and was cut. Ask for less."),
+    failures.timed_out(),
+    failures.too_long(),
 )
 
 
@@ -74,7 +72,7 @@ async def get_conversation(user: CurrentUser, assistant: CurrentAssistant) -> Co
         available=model is not None,
         model=model,
         messages=[Message.model_validate(row, from_attributes=True) for row in messages],
-        confirmation=None if waiting is None else _open(waiting),
+        confirmation=None if waiting is None else Confirmation.of(waiting),
     )
 
 
@@ -114,9 +112,3 @@ async def confirm(
     """Answers what the assistant wants to be confirmed; it then goes on."""
     run = await assistant.answer(user.id, confirmation_id, request.url.path, approve=body.approve)
     return EventStream(run)
-
-
-def _open(row: ConfirmationRow) -> Confirmation:
-    todos = [NamedTodo.model_validate(todo) for todo in row.todos]
-    question = Confirmation.question_about(todos)
-    return Confirmation(id=row.id, question=question, todos=todos, expires_at=row.expires_at)

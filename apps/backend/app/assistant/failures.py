@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import partial
 
 from app.core.limits import describe_wait, refusal
 from app.core.problems import ProblemError
@@ -12,41 +13,51 @@ DEFAULT_RETRY_SECONDS = 20
 MAX_RETRY_SECONDS = 3600
 
 
-def not_configured() -> ProblemError:
-    return ProblemError(
-        503,
-        "assistant-not-configured",
-        "The assistant is off: OPENAI_API_KEY is not set.",
-    )
-
-
-def busy() -> ProblemError:
-    return ProblemError(
-        409,
-        "assistant-busy",
-        "The assistant is still at work on another request of yours, perhaps in another window.",
-    )
-
-
-def already_answered() -> ProblemError:
-    detail = "You have already answered this, perhaps in another window."
-    return ProblemError(409, "confirmation-answered", detail)
-
-
-def nothing_to_answer() -> ProblemError:
-    return ProblemError(
-        404,
-        "confirmation-not-found",
-        "This confirmation is no longer open. Nothing was changed. Ask again.",
-    )
-
-
-def key_refused() -> ProblemError:
-    return ProblemError(
-        503,
-        "assistant-key-refused",
-        "The AI provider refuses the API key. Set a valid OPENAI_API_KEY and deploy again.",
-    )
+not_configured = partial(
+    ProblemError,
+    503,
+    "assistant-not-configured",
+    "The assistant is off: OPENAI_API_KEY is not set.",
+)
+busy = partial(
+    ProblemError,
+    409,
+    "assistant-busy",
+    "The assistant is still at work on another request of yours, perhaps in another window.",
+)
+already_answered = partial(
+    ProblemError,
+    409,
+    "confirmation-answered",
+    "You have already answered this, perhaps in another window.",
+)
+nothing_to_answer = partial(
+    ProblemError,
+    404,
+    "confirmation-not-found",
+    "This confirmation is no longer open. Nothing was changed. Ask again.",
+)
+key_refused = partial(
+    ProblemError,
+    503,
+    "assistant-key-refused",
+    "The AI provider refuses the API key. Set a valid OPENAI_API_KEY and deploy again.",
+)
+interrupted = partial(
+    ProblemError,
+    409,
+    "assistant-interrupted",
+    "This request was ended: the conversation was forgotten, or another request took over.",
+)
+unavailable = partial(ProblemError, 503, "assistant-unavailable")
+timed_out = partial(unavailable, "The AI provider did not answer in time. Try again.")
+limit_reached = partial(ProblemError, 503, "assistant-limit-reached")
+too_long = partial(limit_reached, "The answer became too long and was cut. Ask for less.")
+tokens_used_up = partial(
+    refusal,
+    "assistant-tokens-used-up",
+    "The assistant has read and written for you as much as it may in a day",
+)
 
 
 def rate_limited(seconds: int) -> ProblemError:
@@ -57,27 +68,6 @@ def rate_limited(seconds: int) -> ProblemError:
         f" Try again {describe_wait(seconds)}.",
         {"Retry-After": str(seconds)},
     )
-
-
-def tokens_used_up(seconds: int) -> ProblemError:
-    what = "The assistant has read and written for you as much as it may in a day"
-    return refusal("assistant-tokens-used-up", what, seconds)
-
-
-def interrupted() -> ProblemError:
-    return ProblemError(
-        409,
-        "assistant-interrupted",
-        "This request was ended: the conversation was forgotten, or another request took over.",
-    )
-
-
-def unavailable(detail: str) -> ProblemError:
-    return ProblemError(503, "assistant-unavailable", detail)
-
-
-def limit_reached(detail: str) -> ProblemError:
-    return ProblemError(503, "assistant-limit-reached", detail)
 
 
 def retry_after(headers: Mapping[str, str]) -> int:

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from psycopg.types.json import Jsonb
 
-from app.core.db import Connection
+from app.core.connections import Connection
 
 KEPT_MESSAGES = 200  # of one user; older ones are forgotten
 
@@ -35,8 +35,6 @@ class ConfirmationRow:
 
 @dataclass(frozen=True)
 class Written:
-    """A message that is to be stored."""
-
     id: UUID
     text: str
     touched: list[UUID]
@@ -45,8 +43,6 @@ class Written:
 
 @dataclass(frozen=True)
 class Asked:
-    """The user's message that an answer belongs to."""
-
     id: UUID
     text: str
     created_at: datetime
@@ -124,13 +120,22 @@ SELECT 1 FROM assistant_confirmations
 WHERE user_id = %(user)s AND id = %(id)s AND answered_at IS NOT NULL
 """
 
+# The holder's ID is its answer's. A pod of 0.3.0 gives the answer another ID; but what is written
+# after the last renewal of a lease, only the lease's holder has written.
 _TAKE_LEASE = """
-WITH expired AS (SELECT holder FROM assistant_leases WHERE user_id = %(user)s)
+WITH expired AS (
+    SELECT coalesce((
+        SELECT id FROM assistant_messages AS message
+        WHERE user_id = %(user)s AND role = 'assistant' AND age(message.xmin) < age(lease.xmin)
+        ORDER BY number DESC LIMIT 1
+    ), holder) AS answer
+    FROM assistant_leases AS lease WHERE user_id = %(user)s
+)
 INSERT INTO assistant_leases AS old (user_id, holder, expires_at)
 VALUES (%(user)s, %(holder)s, now() + make_interval(secs => %(seconds)s))
 ON CONFLICT (user_id) DO UPDATE SET holder = excluded.holder, expires_at = excluded.expires_at
 WHERE old.expires_at <= now()
-RETURNING (SELECT holder FROM expired) AS killed
+RETURNING (SELECT answer FROM expired) AS killed
 """
 
 _RENEW_LEASE = """
@@ -214,7 +219,7 @@ async def was_answered(conn: Connection, user: UUID, confirmation: UUID) -> bool
 async def take_lease(
     conn: Connection, user: UUID, holder: UUID, seconds: float
 ) -> dict[str, UUID | None] | None:
-    """None: another request goes on. `killed`: the holder of a lease that was not released."""
+    """None: another request goes on. `killed`: the answer under a lease that was not released."""
     arguments = {"user": user, "holder": holder, "seconds": seconds}
     return await (await conn.execute(_TAKE_LEASE, arguments)).fetchone()
 

@@ -1,11 +1,12 @@
 """What the assistant's routes take and give, and the events of its streams."""
 
 from datetime import datetime
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+from app.assistant.repository import ConfirmationRow
 from app.core.problems import Problem
 from app.core.texts import DESCRIBED, WITHOUT_NUL
 from app.todos.schemas import TODO_ID
@@ -19,9 +20,7 @@ type ToolName = Literal["list_todos", "add_todo", "update_todo", "complete_todo"
 
 
 class Question(BaseModel):
-    model_config = ConfigDict(
-        extra="forbid", json_schema_extra={"examples": [{"message": "Add milk and bread"}]}
-    )
+    model_config = ConfigDict(extra="forbid")
 
     message: Annotated[
         str,
@@ -38,31 +37,24 @@ class Question(BaseModel):
 
 
 class Decision(BaseModel):
-    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"approve": True}]})
+    model_config = ConfigDict(extra="forbid")
 
     approve: Annotated[bool, Field(strict=True, examples=[True])]
 
 
 class Message(BaseModel):
-    id: UUID
-    role: Literal["user", "assistant"]
+    id: UUID = Field(examples=[MESSAGE_ID])
+    role: Literal["user", "assistant"] = Field(examples=["assistant"])
     text: str = Field(examples=["Milk is on your list."])
-    created_at: datetime
-    touched: list[UUID] = Field(description="Todos that were changed on the way to this answer")
-
-
-_MESSAGE: JsonValue = {
-    "id": MESSAGE_ID,
-    "role": "assistant",
-    "text": "Milk is on your list.",
-    "created_at": "2026-11-21T09:00:02Z",
-    "touched": [TODO_ID],
-}
+    created_at: datetime = Field(examples=["2026-11-21T09:00:02Z"])
+    touched: list[UUID] = Field(
+        description="Todos that were changed on the way to this answer", examples=[[TODO_ID]]
+    )
 
 
 class NamedTodo(BaseModel):
-    id: UUID
-    title: str
+    id: UUID = Field(examples=[TODO_ID])
+    title: str = Field(examples=["Milk"])
     new_title: str | None = Field(None, description="null: the todo is to be deleted")
     completed: bool | None = Field(None, description="What it is to become; null: it stays")
 
@@ -70,52 +62,33 @@ class NamedTodo(BaseModel):
 class Confirmation(BaseModel):
     """What the assistant wants to do and asks about first."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "id": CONFIRMATION_ID,
-                    "question": "Delete this todo?",
-                    "todos": [
-                        {"id": TODO_ID, "title": "Milk", "new_title": None, "completed": None}
-                    ],
-                    "expires_at": "2026-11-21T09:10:02Z",
-                },
-            ]
-        }
+    id: UUID = Field(examples=[CONFIRMATION_ID])
+    question: str = Field(examples=["Delete this todo?"])
+    todos: list[NamedTodo]
+    expires_at: datetime = Field(
+        description="Until then it can be answered", examples=["2026-11-21T09:10:02Z"]
     )
 
-    id: UUID
-    question: str = Field(examples=["Delete these 2 todos?"])
-    todos: list[NamedTodo]
-    expires_at: datetime = Field(description="Until then it can be answered")
+    @classmethod
+    def of(cls, row: ConfirmationRow) -> Self:
+        todos = [NamedTodo.model_validate(todo) for todo in row.todos]
+        question = question_about(todos)
+        return cls(id=row.id, question=question, todos=todos, expires_at=row.expires_at)
 
-    @staticmethod
-    def question_about(todos: list[NamedTodo]) -> str:
-        renamed = sum(todo.new_title is not None for todo in todos)
-        verb = "Rename" if renamed == len(todos) else "Change" if renamed else "Delete"
-        return f"{verb} these {len(todos)} todos?" if len(todos) != 1 else f"{verb} this todo?"
+
+def question_about(todos: list[NamedTodo]) -> str:
+    renamed = sum(todo.new_title is not None for todo in todos)
+    verb = "Rename" if renamed == len(todos) else "Change" if renamed else "Delete"
+    return f"{verb} these {len(todos)} todos?" if len(todos) != 1 else f"{verb} this todo?"
 
 
 class Conversation(BaseModel):
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "available": True,
-                    "model": "gpt-5-mini",
-                    "messages": [_MESSAGE],
-                    "confirmation": None,
-                },
-            ]
-        }
-    )
-
-    available: bool = Field(description="false: no OPENAI_API_KEY is set")
+    available: bool = Field(description="false: no OPENAI_API_KEY is set", examples=[True])
     model: str | None = Field(examples=["gpt-5-mini"])
     messages: list[Message] = Field(description="Newest last; the last 100")
     confirmation: Confirmation | None = Field(
-        description="The question that the newest message ends with, while it waits for its answer"
+        description="The question that the newest message ends with, while it waits for its answer",
+        examples=[None],
     )
 
 

@@ -42,7 +42,6 @@ class Assistant:
 
     @property
     def model(self) -> str | None:
-        """None: the assistant is off."""
         return None if self._upstream is None else self._settings.openai_model
 
     async def close(self) -> None:
@@ -54,7 +53,6 @@ class Assistant:
             await self._upstream.close()
 
     async def history(self, user: UUID) -> tuple[list[MessageRow], ConfirmationRow | None]:
-        """The last messages, and the question that waits for an answer."""
         async with self._db.connection() as conn:
             messages = await repository.find_last(conn, user, SHOWN_MESSAGES)
             return messages, await repository.find_open_confirmation(conn, user)

@@ -7,7 +7,7 @@ wrong with them is told to the model, so that it can do better.
 import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Any, cast, get_args
+from typing import Any, cast
 from uuid import UUID
 
 from pydantic import BaseModel, ValidationError
@@ -24,7 +24,6 @@ from app.todos.schemas import TodoCreate, TodoUpdate
 PAGE = 200
 MAX_SCANNED = 5000  # todos that one search looks at
 MAX_RESULT = 12_000  # characters of one result
-NAMES: tuple[str, ...] = get_args(ToolName.__value__)
 
 
 @dataclass(frozen=True)
@@ -56,21 +55,14 @@ class Toolbox:
     def __init__(self, db: Database, user: UUID, quota: int) -> None:
         self._db, self._user, self._quota = db, user, quota
         self.added: list[str] = []  # titles that the answer added before it was cut
-        self._tools: dict[str, tuple[type[BaseModel], Callable[[Any], Awaitable[Outcome]]]] = {
-            "list_todos": (args.ListTodos, self._list),
-            "add_todo": (args.AddTodo, self._add),
-            "update_todo": (args.UpdateTodo, self._update),
-            "complete_todo": (args.CompleteTodo, self._complete),
-            "delete_todos": (args.DeleteTodos, self._find_for_deletion),
-        }
 
     async def run(self, call: Call) -> Outcome:
         """Raises nothing for what the model does wrong; DatabaseUnavailableError for an outage."""
-        if call.name not in self._tools:
-            return _refused(f"There is no such tool. There are: {', '.join(NAMES)}.")
-        model, tool = self._tools[call.name]
+        if call.name not in _TOOLS:
+            return _refused(f"There is no such tool. There are: {', '.join(_TOOLS)}.")
+        model, tool = _TOOLS[call.name]
         try:
-            outcome = await tool(model.model_validate_json(call.arguments or "{}"))
+            outcome = await tool(self, model.model_validate_json(call.arguments or "{}"))
         except ValidationError as error:
             return _refused(_explain(error))
         except ProblemError as error:
@@ -91,7 +83,7 @@ class Toolbox:
             return False
         return True
 
-    async def _list(self, wanted: args.ListTodos) -> Outcome:
+    async def list(self, wanted: args.ListTodos) -> Outcome:
         found: list[dict[str, Any]] = []
         position = wanted.position()
         room, scanned = MAX_RESULT, 0
@@ -112,7 +104,7 @@ class Toolbox:
                 return _result({"todos": found})
         return _result({"todos": found, "next": position and cursor.encode(position)})
 
-    async def _add(self, wanted: args.AddTodo) -> Outcome:
+    async def add(self, wanted: args.AddTodo) -> Outcome:
         todo = TodoCreate(title=wanted.title)
         if todo.title in self.added:
             self.added.remove(todo.title)
@@ -120,7 +112,7 @@ class Toolbox:
         row = await service.create_todo(self._db, self._user, todo, self._quota)
         return _result({"added": _shown(row)}, row)
 
-    async def _update(self, wanted: args.UpdateTodo) -> Outcome:
+    async def update(self, wanted: args.UpdateTodo) -> Outcome:
         changes = TodoUpdate.model_validate(wanted.changes()).changes()
         if "title" not in changes:
             return await self._change(wanted.id, changes)
@@ -132,14 +124,14 @@ class Toolbox:
             return await self._change(wanted.id, changes)
         return _result({"unchanged": _shown(row)})
 
-    async def _complete(self, wanted: args.CompleteTodo) -> Outcome:
+    async def complete(self, wanted: args.CompleteTodo) -> Outcome:
         return await self._change(wanted.id, {"completed": True})
 
     async def _change(self, todo: UUID, changes: dict[str, Any]) -> Outcome:
         row = await service.update_todo(self._db, self._user, todo, changes)
         return _result({"changed": _shown(row)}, row)
 
-    async def _find_for_deletion(self, wanted: args.DeleteTodos) -> Outcome:
+    async def find_for_deletion(self, wanted: args.DeleteTodos) -> Outcome:
         """All or nothing: the user is asked about exactly what the model meant."""
         rows = [
             await service.get_todo(self._db, self._user, todo) for todo in dict.fromkeys(wanted.ids)
@@ -153,15 +145,16 @@ def added_titles(steps: list[dict[str, Any]]) -> list[str]:
     return [json.loads(text)["added"]["title"] for text in results if text.startswith('{"added":')]
 
 
+_TOOLS: dict[str, tuple[type[BaseModel], Callable[[Toolbox, Any], Awaitable[Outcome]]]] = {
+    "list_todos": (args.ListTodos, Toolbox.list),
+    "add_todo": (args.AddTodo, Toolbox.add),
+    "update_todo": (args.UpdateTodo, Toolbox.update),
+    "complete_todo": (args.CompleteTodo, Toolbox.complete),
+    "delete_todos": (args.DeleteTodos, Toolbox.find_for_deletion),
+}
+
+
 def definitions() -> list[dict[str, Any]]:
-    """The tools as the API takes them."""
-    models: tuple[type[BaseModel], ...] = (
-        args.ListTodos,
-        args.AddTodo,
-        args.UpdateTodo,
-        args.CompleteTodo,
-        args.DeleteTodos,
-    )
     return [
         {
             "type": "function",
@@ -171,7 +164,7 @@ def definitions() -> list[dict[str, Any]]:
                 "parameters": args.schema_of(model),
             },
         }
-        for name, model in zip(NAMES, models, strict=True)
+        for name, (model, _) in _TOOLS.items()
     ]
 
 

@@ -26,13 +26,13 @@ from app.assistant.failures import interrupted, limit_reached, unavailable
 from app.assistant.lease import Lease
 from app.assistant.repository import Asked, ConfirmationRow, MessageRow, Written
 from app.assistant.schemas import (
-    Confirmation,
     ConfirmationEvent,
     Event,
     NamedTodo,
     TextEvent,
     ToolEvent,
     ToolName,
+    question_about,
 )
 from app.assistant.tools import Held, Outcome, Toolbox, added_titles, definitions
 from app.assistant.upstream import Upstream
@@ -54,8 +54,6 @@ def token_bucket(user: UUID, settings: Settings) -> Bucket:
 
 @dataclass(frozen=True)
 class Means:
-    """What every turn works with."""
-
     db: Database
     upstream: Upstream
     settings: Settings
@@ -115,7 +113,7 @@ class Turn:
         if row is None:
             self._emit(TextEvent(delta=answer.text))
         else:
-            self._emit_question(row)
+            self._emit(ConfirmationEvent.of(row))
         return answer.id
 
     async def go_on(self, confirmation: ConfirmationRow, *, approve: bool) -> UUID:
@@ -239,7 +237,7 @@ class Turn:
         stored = [_stored(held) for held in self._held.values()]
         todos = [NamedTodo.model_validate(todo) for todo in stored]
         self._tell(WAITING)
-        question = Confirmation.question_about(todos)
+        question = question_about(todos)
         quoted = ", ".join(
             f"“{todo.title}”" + (f" → “{todo.new_title}”" if todo.new_title else "")
             for todo in todos[:MAX_QUOTED]
@@ -255,17 +253,9 @@ class Turn:
                 stored,
                 CONFIRM_SECONDS,
             )
-        self._emit_question(row)
-
-    def _emit_question(self, row: ConfirmationRow) -> None:
-        todos = [NamedTodo.model_validate(todo) for todo in row.todos]
-        question = Confirmation.question_about(todos)
-        self._emit(
-            ConfirmationEvent(id=row.id, question=question, todos=todos, expires_at=row.expires_at)
-        )
+        self._emit(ConfirmationEvent.of(row))
 
     def _tell(self, outcome: str) -> None:
-        """Tells the model what became of the changes that it asked for."""
         for result in self._accepted:
             result["content"] = outcome
 

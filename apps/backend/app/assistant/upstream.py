@@ -12,9 +12,10 @@ from urllib.parse import urlsplit
 from app.assistant.answer import Answer, AnswerBuilder, IncompleteError, TooLongError
 from app.assistant.failures import (
     key_refused,
-    limit_reached,
     rate_limited,
     retry_after,
+    timed_out,
+    too_long,
     unavailable,
 )
 from app.core.settings import Settings
@@ -171,9 +172,9 @@ async def _translated(base_url: str) -> AsyncIterator[None]:
         ) from error
     except (openai.APITimeoutError, TimeoutError) as error:
         log.warning("assistant: upstream is silent")
-        raise unavailable("The AI provider did not answer in time. Try again.") from error
+        raise timed_out() from error
     except TooLongError as error:
-        raise limit_reached("The answer became too long and was cut. Ask for less.") from error
+        raise too_long() from error
     except (openai.OpenAIError, IncompleteError, ValueError) as error:
         # No connection, a stream that ends early, or something that is no such API at all.
         log.warning("assistant: upstream broke off (%s)", type(error).__name__)

@@ -21,8 +21,6 @@ from psycopg_pool import AsyncConnectionPool, PoolTimeout, TooManyRequests
 from app.core.connections import Connection, check, connect_options, cut_after
 from app.core.dberrors import Cause, Kind, classify
 
-__all__ = ["Connection", "Database", "DatabaseUnavailableError", "State"]
-
 log = logging.getLogger(__name__)
 
 MAX_CONNECTIONS = 5  # two replicas, and a rollout's third, on Neon's smallest compute
@@ -76,9 +74,9 @@ class Database:
             check=self._check,
             name="todo",
         )
-        self._state = State.UNKNOWN
+        self.state = State.UNKNOWN  # what the last attempt found
         self._cause: Cause | None = None
-        self._was_reached = False
+        self.was_reached = False  # in this process's life
         self._in_use = 0
         self._drained_at = 0.0
         self._known: WeakSet[Connection] = WeakSet()
@@ -86,19 +84,8 @@ class Database:
         self._watcher: asyncio.Task[None] | None = None
 
     @property
-    def state(self) -> State:
-        """What the last attempt found; asking costs nothing."""
-        return self._state
-
-    @property
     def cause(self) -> Cause | None:
-        """Why the database is unavailable; None while it is not."""
-        return self._cause if self._state is State.UNAVAILABLE else None
-
-    @property
-    def was_reached(self) -> bool:
-        """Whether there was one successful connection in this process's life."""
-        return self._was_reached
+        return self._cause if self.state is State.UNAVAILABLE else None
 
     def figures(self) -> dict[str, int]:
         """The pool's: https://www.psycopg.org/psycopg3/docs/advanced/pool.html#pool-stats."""
@@ -167,11 +154,11 @@ class Database:
         return cause
 
     def _reached(self) -> None:
-        if self._state is not State.OK:
+        if self.state is not State.OK:
             log.info("database reached")
-        self._state = State.OK
+        self.state = State.OK
         self._cause = None
-        self._was_reached = True
+        self.was_reached = True
 
     def _refused(self, error: Error) -> None:
         """A new connection was not to be had; those that are there may serve nevertheless."""
@@ -183,9 +170,9 @@ class Database:
             self._failed(cause)
 
     def _failed(self, cause: Cause) -> None:
-        if self._state is State.OK:
+        if self.state is State.OK:
             log.warning("database lost: %s", cause, extra=_fields(cause))
-        self._state = State.UNAVAILABLE
+        self.state = State.UNAVAILABLE
         self._cause = cause
         self._doubt.set()
 

@@ -4,6 +4,7 @@ libpq gives no SQLSTATE for a refused connection, so its text decides. The texts
 and of PgBouncer are among them. None of them contains the password.
 """
 
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -25,89 +26,43 @@ class Kind(StrEnum):
 
 # The first match wins. A host with several addresses gives the texts of all of them in one, and
 # "unreachable" may only mean that pods have no IPv6.
-_MARKS: tuple[tuple[Kind, tuple[str, ...]], ...] = (
+_PATTERNS = (
+    (Kind.NO_SUCH_DATABASE, 'database ".*" does not exist|no such database'),
+    (Kind.WRONG_PASSWORD, 'role ".*" does not exist'),
     # "... exceeded the compute time quota", "... Check your quotas ...", and a full project's
     # "could not extend file because project size limit (512 MB) has been exceeded".
-    (Kind.QUOTA_EXCEEDED, ("quota", "project size limit", "concurrently active endpoints")),
+    (Kind.QUOTA_EXCEEDED, "quota|project size limit|concurrently active endpoints"),
     # A connection that is cut, not one that is refused, although OpenSSL calls both an error.
-    (Kind.UNREACHABLE, ("unexpected eof", "ssl syscall", "ssl connection has been closed")),
+    (Kind.UNREACHABLE, "unexpected eof|ssl syscall|ssl connection has been closed"),
     # What answers is no Postgres: another program's port, or a Service's address in the moment
     # before its node knows it, when the way leads out of the cluster to whatever proxy there is.
-    (Kind.UNREACHABLE, ("expected authentication request", "invalid response to ssl")),
+    (Kind.UNREACHABLE, "expected authentication request|invalid response to ssl"),
     (
         Kind.TLS_REFUSED,
-        (
-            "does not support ssl",
-            "ssl error",
-            "ssl required",
-            "certificate",
-            "weak sslmode",
-            "channel binding",
-            "no encryption",
-            "ssl off",
-            "connection is insecure",
-        ),
+        "does not support ssl|ssl error|ssl required|certificate|weak sslmode|channel binding"
+        "|no encryption|ssl off|connection is insecure",
     ),
     (
         Kind.ENDPOINT_REFUSED,
-        (
-            "endpoint could not be found",
-            "endpoint cannot be found",
-            "endpoint id is not specified",
-            "endpoint is disabled",
-            "not allowed to connect to this endpoint",
-            "from a blocked network",
-        ),
+        "endpoint (could not|cannot) be found|endpoint id is not specified|endpoint is disabled"
+        "|not allowed to connect to this endpoint|from a blocked network",
     ),
-    (
-        Kind.WRONG_PASSWORD,
-        ("authentication failed", "no password supplied", "no pg_hba.conf entry"),
-    ),
-    (Kind.NO_SUCH_DATABASE, ("no such database",)),
+    (Kind.WRONG_PASSWORD, "authentication failed|no password supplied|no pg_hba.conf entry"),
     (
         Kind.TOO_MANY_CONNECTIONS,
-        (
-            "too many connections",
-            "too many clients",
-            "too many database connection",
-            "no more connections allowed",
-            "remaining connection slots",
-            "query_wait_timeout",
-        ),
+        "too many (connections|clients|database connection)|no more connections allowed"
+        "|remaining connection slots|query_wait_timeout",
     ),
     (
         Kind.WAKING_UP,
-        (
-            "starting up",
-            "shutting down",
-            "in recovery",
-            "not yet accepting",
-            "connect to compute",
-            "control plane",
-            "administrator command",
-        ),
+        "starting up|shutting down|in recovery|not yet accepting|connect to compute|control plane"
+        "|administrator command",
     ),
     (
         Kind.UNREACHABLE,
-        (
-            "refused",
-            "timeout",
-            "timed out",
-            "resolve host",
-            "could not translate",
-            "name or service",
-            "unreachable",
-            "no route",
-            "closed the connection",
-            "connection reset",
-            "connection is lost",
-            "connection is closed",
-            "no such file",
-            "get a connection",
-            "server login",
-            "server conn",
-            "cannot connect to server",
-        ),
+        "refused|timeout|timed out|resolve host|could not translate|name or service|unreachable"
+        "|no route|closed the connection|connection reset|connection is (lost|closed)|no such file"
+        "|get a connection|server login|server conn|cannot connect to server",
     ),
 )
 
@@ -176,13 +131,7 @@ def classify(error: BaseException) -> Cause:
     for start, kind in _SQLSTATES.items():
         if state.startswith(start):
             return Cause(kind, text)
-    lowered = text.lower()
-    # 'database "x" does not exist', but not 'role "x" does not exist' nor a missing table.
-    if 'database "' in lowered and "does not exist" in lowered:
-        return Cause(Kind.NO_SUCH_DATABASE, text)
-    if 'role "' in lowered and "does not exist" in lowered:
-        return Cause(Kind.WRONG_PASSWORD, text)
-    for kind, marks in _MARKS:
-        if any(mark in lowered for mark in marks):
+    for kind, pattern in _PATTERNS:
+        if re.search(pattern, text, re.IGNORECASE):
             return Cause(kind, text)
     return Cause(Kind.OTHER, text)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
-from app.core.db import Connection
+from app.core.connections import Connection
 from app.core.problems import ProblemError
 
 
@@ -28,7 +28,6 @@ class Bucket:
 
     @property
     def each(self) -> float:
-        """Seconds until one unit has drained."""
         return self.seconds / self.most
 
 

@@ -5,7 +5,6 @@ from fixed lists.
 """
 
 import threading
-import time
 from collections.abc import Iterable
 from contextlib import suppress
 from wsgiref.simple_server import WSGIServer
@@ -14,22 +13,17 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, star
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.core.db import Database, State
-from app.core.urls import path_pattern
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 OTHER = "other"
-NO_ROUTE = "none"
-NO_ANSWER = "none"
+NONE = "none"
 # Around the 100 ms of the specification, up to what a waiting request may take.
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1, 2, 4, 8, 30)
 
 
 class Metrics:
-    """Each application has a registry of its own, so that several can live in one process."""
-
     def __init__(self, version: str, environment: str) -> None:
         self.registry = CollectorRegistry()
         self.requests = Counter(
@@ -58,6 +52,13 @@ class Metrics:
 
     def watch(self, database: Database) -> None:
         self.registry.register(_DatabaseCollector(database))
+
+    def count(self, route: str | None, method: str, status: int, seconds: float) -> None:
+        """Counts a request that has ended. `route` None: no such path; `status` 0: no answer."""
+        method = method if method in METHODS else OTHER
+        self.running.dec()
+        self.requests.labels(route or NONE, method, str(status or NONE)).inc()
+        self.seconds.labels(route or NONE, method).observe(seconds)
 
 
 class _DatabaseCollector(Collector):
@@ -88,52 +89,6 @@ class _DatabaseCollector(Collector):
         for state in State:
             states.add_metric([state.value], self._database.state is state)
         yield states
-
-
-class Routes:
-    """Finds the template of a path: what none of `templates` fits has none."""
-
-    def __init__(self, templates: Iterable[str]) -> None:
-        templates = dict.fromkeys(templates)  # a path has a route for each method
-        self._patterns = [(path_pattern(template), template) for template in templates]
-
-    def template(self, path: str) -> str:
-        for pattern, template in self._patterns:
-            if pattern.fullmatch(path):
-                return template
-        return NO_ROUTE
-
-
-class MetricsMiddleware:
-    """Outermost: counts the answers as callers get them. Passes everything on as it comes."""
-
-    def __init__(self, app: ASGIApp, metrics: Metrics, routes: Routes) -> None:
-        self._app = app
-        self._metrics = metrics
-        self._routes = routes
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        status = NO_ANSWER
-
-        async def send_and_look(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = str(message["status"])
-            await send(message)
-
-        started = time.perf_counter()
-        self._metrics.running.inc()
-        try:
-            await self._app(scope, receive, send_and_look)
-        finally:
-            method = scope["method"] if scope["method"] in METHODS else OTHER
-            route = self._routes.template(scope["path"])
-            self._metrics.running.dec()
-            self._metrics.requests.labels(route, method, status).inc()
-            self._metrics.seconds.labels(route, method).observe(time.perf_counter() - started)
 
 
 class MetricsServer:

@@ -1,4 +1,4 @@
-"""Around every request: its ID, who served it, how it went, and a bound on its size."""
+"""Around every request: its ID, who served it, how it went, and a bound on its declared size."""
 
 import logging
 import re
@@ -6,26 +6,29 @@ import time
 import uuid
 
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.core.gate import HEALTH, SERVED_BY
 from app.core.logging import request_id
-from app.core.problems import internal_error, problem_response
+from app.core.metrics import Metrics
+from app.core.problems import (
+    MAX_BODY_BYTES,
+    body_too_large,
+    internal_error,
+    problem_response,
+)
 
 log = logging.getLogger("app.access")
 
-MAX_BODY_BYTES = 64 * 1024
 QUIET_PATHS = frozenset({HEALTH})  # probed every few seconds
-TOO_LARGE = f"The body may have at most {MAX_BODY_BYTES} bytes."
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
 
 
 class RequestMiddleware:
     """Outermost, so that an unexpected error's answer has all headers and one log line."""
 
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
+    def __init__(self, app: ASGIApp, metrics: Metrics, prefix: str) -> None:
+        self._app, self._metrics, self._prefix = app, metrics, prefix
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -37,9 +40,11 @@ class RequestMiddleware:
         current = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
         token = request_id.set(current)
         started = time.perf_counter()
+        self._metrics.running.inc()
         status = 0
-        received = 0
         head = scope["method"] == "HEAD"
+        # HEAD is answered as GET without the body. A copy: the server reads its own scope.
+        asked = {**scope, "method": "GET"} if head else scope
 
         async def send_with_headers(message: Message) -> None:
             nonlocal status
@@ -54,47 +59,38 @@ class RequestMiddleware:
                 message = {**message, "body": b""}
             await send(message)
 
-        async def receive_bounded() -> Message:
-            nonlocal received
-            message = await receive()
-            received += len(message.get("body", b""))
-            if received > MAX_BODY_BYTES:
-                # FastAPI lets this class through and makes 400 of any other.
-                raise HTTPException(413, TOO_LARGE)
-            return message
-
         try:
             if _declared_length(headers) > MAX_BODY_BYTES:
-                answer = problem_response(scope["path"], 413, "body-too-large", TOO_LARGE)
+                answer = problem_response(scope["path"], body_too_large())
                 await answer(scope, receive, send_with_headers)
             else:
-                # HEAD is answered as GET without the body. A copy: the server reads its own scope.
-                asked = {**scope, "method": "GET"} if head else scope
-                await self._app(asked, receive_bounded, send_with_headers)
+                await self._app(asked, receive, send_with_headers)
         except Exception:
             log.exception("unexpected error")
             if status:  # the answer has begun: only cutting it off tells the client
                 raise
-            error = internal_error()
-            answer = problem_response(scope["path"], error.status, error.code, error.detail)
+            answer = problem_response(scope["path"], internal_error())
             await answer(scope, receive, send_with_headers)
         finally:
-            self._report(scope, status, time.perf_counter() - started)
+            self._report(asked, scope["method"], status, time.perf_counter() - started)
             request_id.reset(token)
 
-    def _report(self, scope: Scope, status: int, seconds: float) -> None:
+    def _report(self, scope: Scope, method: str, status: int, seconds: float) -> None:
+        # The framework has put it there; its path has no prefix.
+        route = scope.get("route")
+        self._metrics.count(route and self._prefix + route.path, method, status, seconds)
         quiet = scope["path"] in QUIET_PATHS and status < 400
         client = scope.get("client")
         # Without the query: it may hold what people search for.
         log.log(
             logging.DEBUG if quiet else logging.INFO,
             "%s %s %d",
-            scope["method"],
+            method,
             scope["path"],
             status,
             extra={
                 "fields": {
-                    "method": scope["method"],
+                    "method": method,
                     "path": scope["path"],
                     "status": status,
                     "duration_ms": round(seconds * 1000, 1),

@@ -86,9 +86,19 @@ def _add_examples(path: str, operation: Json, models: Json) -> None:
 
 
 def _add_example(content: Json, models: Json) -> None:
-    """The model's own example, where readers and tools look for one."""
-    media = content.get("application/json", {})
-    schema = media.get("schema", {})
-    model = schema.get("items", schema).get("$ref", "").rpartition("/")[2]
-    for one in models.get(model, {}).get("examples", [])[:1]:
-        media["example"] = [one] if "items" in schema else one
+    if "application/json" in content:
+        media = content["application/json"]
+        media["example"] = _example(media["schema"], models)
+
+
+def _example(schema: Json, models: Json) -> Any:
+    """The schema's own example, or one that is made of those of its parts."""
+    if "examples" in schema:
+        return schema["examples"][0]
+    if "$ref" in schema:
+        return _example(models[schema["$ref"].rpartition("/")[2]], models)
+    if schema.get("type") == "array":
+        return [_example(schema["items"], models)]
+    if "properties" in schema:
+        return {name: _example(field, models) for name, field in schema["properties"].items()}
+    return schema.get("const", schema.get("default"))

@@ -1,6 +1,7 @@
 """Every error is an RFC 9457 problem (application/problem+json)."""
 
 from collections.abc import Mapping
+from functools import partial
 from http import HTTPStatus
 from typing import Any
 
@@ -17,6 +18,8 @@ from app.core.urls import path_pattern
 
 MEDIA_TYPE = "application/problem+json"
 CODE = "^[a-z]+(-[a-z]+)*$"  # one spelling: clients compare these
+MAX_BODY_BYTES = 64 * 1024
+SIGN_IN = {"WWW-Authenticate": "Bearer"}
 RETRY_AFTER_SECONDS = 2
 LASTING_RETRY_AFTER_SECONDS = 30  # what only its owner can mend
 
@@ -69,16 +72,10 @@ class ProblemError(Exception):
         self.status, self.code, self.detail, self.headers = status, code, detail, headers
 
 
-def problem_response(  # noqa: PLR0913 - they are the members of a problem
-    path: str,
-    status: int,
-    code: str,
-    detail: str,
-    *,
-    errors: list[FieldError] | None = None,
-    headers: Mapping[str, str] | None = None,
+def problem_response(
+    path: str, error: ProblemError, errors: list[FieldError] | None = None
 ) -> JSONResponse:
-    return as_response(describe(path, ProblemError(status, code, detail, headers), errors), headers)
+    return as_response(describe(path, error, errors), error.headers)
 
 
 def as_response(problem: Problem, headers: Mapping[str, str] | None = None) -> JSONResponse:
@@ -111,9 +108,40 @@ def unavailable_database(error: DatabaseUnavailableError) -> ProblemError:
     return ProblemError(503, code, detail, {"Retry-After": str(seconds)})
 
 
-def internal_error() -> ProblemError:
-    detail = "Something went wrong. The server's log has the details under this request_id."
-    return ProblemError(500, "internal-error", detail)
+bad_request = partial(ProblemError, 400, "bad-request")
+not_signed_in = partial(
+    ProblemError,
+    401,
+    "not-signed-in",
+    "Sign in first: there is no session, or it has ended.",
+    SIGN_IN,
+)
+other_user = partial(ProblemError, 409, "other-user", "Another user has signed in.")
+body_too_large = partial(
+    ProblemError, 413, "body-too-large", f"The body may have at most {MAX_BODY_BYTES} bytes."
+)
+invalid_request = partial(ProblemError, 422, "validation", "The request is not valid; see errors.")
+internal_error = partial(
+    ProblemError,
+    500,
+    "internal-error",
+    "Something went wrong. The server's log has the details under this request_id.",
+)
+
+
+def foreign_origin(own: str = "this site", given: str = "nothing") -> ProblemError:
+    return ProblemError(
+        403,
+        "foreign-origin",
+        f"A change with the cookie must come from {own}, and its header Origin says {given}. If"
+        " that is how a proxy shows this site, add it to config.allowedOrigins in the chart's"
+        " values (ALLOWED_ORIGINS). Clients that are no browser send Authorization: Bearer"
+        " instead.",
+    )
+
+
+def not_found(path: str = "this path") -> ProblemError:
+    return ProblemError(404, "not-found", f"There is nothing at {path}.")
 
 
 type Described = dict[int | str, dict[str, Any]]
@@ -121,13 +149,13 @@ type Described = dict[int | str, dict[str, Any]]
 _EXAMPLES = {
     example.status: example
     for example in (
-        ProblemError(400, "bad-request", "There was an error parsing the body"),
-        ProblemError(401, "not-signed-in", "Sign in first: there is no session, or it has ended."),
-        ProblemError(403, "foreign-origin", "A change with the cookie must come from this site."),
-        ProblemError(404, "not-found", "There is nothing at this path."),
-        ProblemError(409, "other-user", "Another user has signed in."),
-        ProblemError(413, "body-too-large", "The body may have at most 65536 bytes."),
-        ProblemError(422, "validation", "The request is not valid; see errors."),
+        bad_request("There was an error parsing the body"),
+        not_signed_in(),
+        foreign_origin(),
+        not_found(),
+        other_user(),
+        body_too_large(),
+        invalid_request(),
         ProblemError(503, *_UNAVAILABLE),
     )
 }
@@ -176,29 +204,26 @@ def _value(example: ProblemError) -> dict[str, Any]:
 
 def install_problems(app: FastAPI) -> None:
     async def raised(request: Request, error: ProblemError) -> JSONResponse:
-        return problem_response(
-            request.url.path, error.status, error.code, error.detail, headers=error.headers
-        )
+        return problem_response(request.url.path, error)
 
     async def http(request: Request, error: HTTPException) -> JSONResponse:
-        path, status, headers = request.url.path, error.status_code, dict(error.headers or {})
-        if status == 404:
-            return problem_response(path, 404, "not-found", f"There is nothing at {path}.")
-        if status == 405:
-            headers["Allow"] = _allowed_methods(app, path)
-            detail = f"{request.method} is not allowed here. Use {headers['Allow']}."
-            return problem_response(path, 405, "method-not-allowed", detail, headers=headers)
-        code = "body-too-large" if status == 413 else "bad-request"
-        return problem_response(path, status, code, str(error.detail), headers=headers)
+        path, headers = request.url.path, dict(error.headers or {})
+        match error.status_code:
+            case 404:
+                problem = not_found(path)
+            case 405:
+                headers["Allow"] = allowed = _allowed_methods(app, path)
+                detail = f"{request.method} is not allowed here. Use {allowed}."
+                problem = ProblemError(405, "method-not-allowed", detail, headers)
+            case 413:
+                problem = body_too_large(headers)
+            case status:
+                problem = ProblemError(status, "bad-request", str(error.detail), headers)
+        return problem_response(path, problem)
 
     async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
-        return problem_response(
-            request.url.path,
-            422,
-            "validation",
-            "The request is not valid; see errors.",
-            errors=[_field_error(item) for item in error.errors()],
-        )
+        errors = [_field_error(item) for item in error.errors()]
+        return problem_response(request.url.path, invalid_request(), errors)
 
     async def unavailable(request: Request, error: DatabaseUnavailableError) -> JSONResponse:
         return await raised(request, unavailable_database(error))

@@ -109,7 +109,6 @@ class Settings(BaseSettings):
         return (self.database_url_unpooled or self.database_url).get_secret_value()
 
     def secret_values(self) -> list[str]:
-        """Everything that must never appear in a log."""
         values = [self.auth_secret.get_secret_value(), self.openai_api_key.get_secret_value()]
         for url in (self.database_url, self.database_url_unpooled):
             if url is not None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.core.problems import problem_response
+from app.core.problems import ProblemError, describe
 
 STREAM_SECONDS = 5.0  # what a stream gets to end by itself
 EVENT_STREAM = "text/event-stream"
@@ -25,7 +25,6 @@ class Shutdown:
     _loop: asyncio.AbstractEventLoop | None = None
 
     def attach(self) -> None:
-        """Called in the loop that waits."""
         self._loop = asyncio.get_running_loop()
 
     def begin(self) -> None:
@@ -86,7 +85,7 @@ class EventStreamMiddleware:
 
 def _last_event(path: str) -> Message:
     detail = "This server is being replaced. Ask again; another one answers."
-    problem = bytes(problem_response(path, 503, "shutting-down", detail).body).decode()
+    problem = describe(path, ProblemError(503, "shutting-down", detail))
     # The empty line ends an event that was not complete.
-    body = f"\n\nevent: error\ndata: {problem}\n\n".encode()
+    body = f"\n\nevent: error\ndata: {problem.model_dump_json(exclude_none=True)}\n\n".encode()
     return {"type": "http.response.body", "body": body, "more_body": False}

@@ -1,10 +1,10 @@
 """What any text from outside has to be, so that it can be stored and is not empty."""
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, SecretStr
 
 
-def _without_nul(text: str) -> str:
-    if "\0" in text:
+def _without_nul[Text: (str, SecretStr)](text: Text) -> Text:
+    if "\0" in (text if isinstance(text, str) else text.get_secret_value()):
         raise ValueError("Text cannot contain NUL")  # Postgres cannot store it
     return text
 

@@ -9,18 +9,17 @@ from uuid import UUID
 from fastapi import APIRouter, Header, Path, Query, Request, Response
 
 from app.core.dependencies import CurrentDatabase, CurrentSettings
-from app.core.problems import headers, responses
+from app.core.problems import headers, not_signed_in, responses
 from app.core.urls import caller_origin
 from app.todos import cursor, service
 from app.todos.repository import TodoRow
-from app.todos.schemas import MAX_PAGE, TODO_ID, Todo, TodoCreate, TodosUpdate, TodoUpdate
-from app.users.current import CurrentClaims, CurrentUser, not_signed_in
+from app.todos.schemas import MAX_PAGE, TODO_ID, TODO_URL, Todo, TodoCreate, TodosUpdate, TodoUpdate
+from app.users.current import CurrentClaims, CurrentUser
 
 MAX_NAMED = 100
 MAX_AGE = 100 * 365 * 86_400_000  # far more than a page is open, and no overflow in Postgres
 
 NOT_FOUND, CHANGED = service.not_found(TODO_ID), service.has_changed(TODO_ID)
-_ITEM = f"http://localhost:8080/api/v1/todos/{TODO_ID}"
 LINK = {
     "Link": (
         "The next page, if there is one",
@@ -30,7 +29,7 @@ LINK = {
 }
 ETAG = {"ETag": ("The todo's version, for If-Match", '"1764170454123456"')}
 CREATED = ETAG | {
-    "Location": ("The todo's url", _ITEM),
+    "Location": ("The todo's url", TODO_URL),
     "Idempotency-Replayed": ("Only where this is an earlier request's answer", "true"),
 }
 
@@ -104,11 +103,12 @@ async def create_todo(  # noqa: PLR0913, PLR0917 - what FastAPI injects
 ) -> Todo:
     """A new todo, open."""
     quota = settings.todos_per_user
+    row: TodoRow
     if idempotency_key is None:
         row = await service.create_todo(db, user.id, body, quota)
     else:
-        row, replayed = await service.create_todo_once(db, user.id, idempotency_key, body, quota)
-        if replayed:
+        row = once = await service.create_todo_once(db, user.id, idempotency_key, body, quota)
+        if once.replayed:
             response.headers["Idempotency-Replayed"] = "true"
     todo = _answer(request, response, row)
     response.headers["Location"] = todo.url

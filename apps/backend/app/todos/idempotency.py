@@ -6,8 +6,8 @@ from hashlib import sha256
 from json import dumps
 from uuid import UUID, uuid4
 
-from app.core.db import Connection
-from app.todos.repository import HAS_ROOM, TodoRow
+from app.core.connections import Connection
+from app.todos.repository import HAS_ROOM, POSITION, TodoRow
 from app.todos.schemas import MAX_ORDER, TodoCreate
 
 KEPT = timedelta(hours=24)
@@ -28,11 +28,7 @@ AND (user_id, key) IN (SELECT * FROM old UNION ALL VALUES (%(user)s::uuid, %(key
 _INSERT_ONCE = f"""
 WITH answer AS (
     INSERT INTO idempotency_keys AS kept (user_id, key, request_digest, todo_id, title, position)
-    SELECT %(user)s, %(key)s, %(digest)s, %(id)s, %(title)s, coalesce(
-        %(order)s::bigint,
-        (SELECT least(coalesce(max(position), 0) + 1, %(max_order)s)
-         FROM todos WHERE user_id = %(user)s)
-    ) WHERE {HAS_ROOM}
+    SELECT %(user)s, %(key)s, %(digest)s, %(id)s, %(title)s, {POSITION} WHERE {HAS_ROOM}
     OR EXISTS (SELECT FROM idempotency_keys WHERE user_id = %(user)s AND key = %(key)s)
     ON CONFLICT (user_id, key) DO UPDATE SET key = kept.key
     RETURNING *
@@ -40,26 +36,17 @@ WITH answer AS (
     INSERT INTO todos (id, user_id, title, position)
     SELECT todo_id, user_id, title, position FROM answer WHERE todo_id = %(id)s
 )
-SELECT todo_id AS id, title, position AS "order", request_digest AS digest,
-    (extract(epoch FROM created_at) * 1000000)::bigint AS version
+SELECT todo_id AS id, title, false AS completed, position AS "order",
+    (extract(epoch FROM created_at) * 1000000)::bigint AS version,
+    todo_id <> %(id)s AS replayed, request_digest = %(digest)s AS same_request
 FROM answer
 """  # noqa: S608 - constants
 
 
-@dataclass(frozen=True)
-class _Kept:
-    id: UUID
-    title: str
-    order: int
-    digest: bytes
-    version: int
-
-
-@dataclass(frozen=True)
-class Once:
+@dataclass(frozen=True, kw_only=True)
+class Once(TodoRow):
     """The first answer, whatever became of its todo since."""
 
-    todo: TodoRow
     replayed: bool
     same_request: bool
 
@@ -67,22 +54,15 @@ class Once:
 async def insert_once(
     conn: Connection, user: UUID, key: str, wanted: TodoCreate, quota: int
 ) -> Once | None:
-    """None: the user has `quota` todos already."""
-    new = uuid4()
-    digest = sha256(dumps([wanted.title, wanted.order]).encode()).digest()
     await conn.execute(_FORGET_OLD, {"kept": KEPT, "user": user, "key": key})
     arguments = {
         "user": user,
         "key": key,
-        "digest": digest,
-        "id": new,
+        "digest": sha256(dumps([wanted.title, wanted.order]).encode()).digest(),
+        "id": uuid4(),
         "title": wanted.title,
         "order": wanted.order,
         "max_order": MAX_ORDER,
         "quota": quota,
     }
-    kept = await conn.fetch_one(_Kept, _INSERT_ONCE, arguments)
-    if kept is None:
-        return None
-    todo = TodoRow(kept.id, kept.title, completed=False, order=kept.order, version=kept.version)
-    return Once(todo, replayed=kept.id != new, same_request=kept.digest == digest)
+    return await conn.fetch_one(Once, _INSERT_ONCE, arguments)

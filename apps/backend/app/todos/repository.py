@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from app.core.db import Connection
+from app.core.connections import Connection
 from app.todos.schemas import MAX_ORDER
 from app.users.repository import SIGNED_IN
 from app.users.tokens import Claims
@@ -52,16 +52,15 @@ _GET = f"""
 SELECT {_COLUMNS} FROM todos WHERE user_id = %(user)s AND id = %(id)s AND {_UNCHANGED}
 """  # noqa: S608 - constants
 
+POSITION = """coalesce(%(order)s::bigint, (
+    SELECT least(coalesce(max(position), 0) + 1, %(max_order)s) FROM todos WHERE user_id = %(user)s
+))"""
 HAS_ROOM = "(SELECT count(*) FROM todos WHERE user_id = %(user)s) < %(quota)s"
 _INSERT = f"""
 INSERT INTO todos (user_id, title, position)
-SELECT %(user)s, %(title)s, coalesce(
-    %(order)s::bigint,
-    (SELECT least(coalesce(max(position), 0) + 1, %(max_order)s)
-     FROM todos WHERE user_id = %(user)s)
-) WHERE {HAS_ROOM}
+SELECT %(user)s, %(title)s, {POSITION} WHERE {HAS_ROOM}
 RETURNING {_COLUMNS}
-"""  # noqa: S608 - constants
+"""
 
 # No column may become NULL, so NULL can stand for "as it is".
 _UPDATE = f"""

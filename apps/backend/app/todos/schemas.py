@@ -11,7 +11,9 @@ MAX_TITLE = 500
 MAX_PAGE = 500
 MAX_ORDER = 2**53 - 1  # what every JSON implementation keeps exactly
 
-TODO_ID = "0b4e6f0e-5f0e-4f6e-9a43-6a2f6a0f3c55"  # in examples
+# In examples
+TODO_ID = "0b4e6f0e-5f0e-4f6e-9a43-6a2f6a0f3c55"
+TODO_URL = f"http://localhost:8080/api/v1/todos/{TODO_ID}"
 
 
 def _whole(order: object) -> object:
@@ -32,13 +34,11 @@ Order = Annotated[
     Field(strict=True, ge=-MAX_ORDER, le=MAX_ORDER, examples=[1], description="Sorts the list"),
     BeforeValidator(_whole),
 ]
-Completed = Annotated[bool, Field(strict=True)]
+Completed = Annotated[bool, Field(strict=True, examples=[True])]
 
 
 class TodoCreate(BaseModel):
-    model_config = ConfigDict(
-        extra="forbid", json_schema_extra={"examples": [{"title": "Buy milk"}]}
-    )
+    model_config = ConfigDict(extra="forbid")
 
     title: Title
     order: Order | None = Field(default=None, description="Default: after all others")
@@ -51,7 +51,7 @@ class TodoUpdate(BaseModel):
     without showing a default in OpenAPI.
     """
 
-    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"completed": True}]})
+    model_config = ConfigDict(extra="forbid")
 
     title: Title = Field(default_factory=str)
     completed: Completed = Field(default_factory=bool)
@@ -64,30 +64,17 @@ class TodoUpdate(BaseModel):
 class TodosUpdate(BaseModel):
     """Changes that apply to all todos."""
 
-    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"completed": True}]})
+    model_config = ConfigDict(extra="forbid")
 
     completed: Completed
 
 
 class Todo(BaseModel):
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "id": TODO_ID,
-                    "title": "Buy milk",
-                    "completed": False,
-                    "order": 1,
-                    "version": 1764170454123456,
-                    "url": f"http://localhost:8080/api/v1/todos/{TODO_ID}",
-                }
-            ]
-        }
-    )
-
-    id: UUID
+    id: UUID = Field(examples=[TODO_ID])
     title: Title
-    completed: bool
-    order: int
-    version: int = Field(description="Grows with every change; quoted, it is the ETag")
-    url: str = Field(description="Absolute, as the caller reaches it")
+    completed: bool = Field(examples=[False])
+    order: int = Field(examples=[1])
+    version: int = Field(
+        description="Grows with every change; quoted, it is the ETag", examples=[1764170454123456]
+    )
+    url: str = Field(description="Absolute, as the caller reaches it", examples=[TODO_URL])

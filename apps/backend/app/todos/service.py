@@ -2,12 +2,15 @@
 
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import Any
 from uuid import UUID
 
-from app.core.db import Connection, Database
+from app.core.connections import Connection
+from app.core.db import Database
 from app.core.problems import ProblemError
 from app.todos import idempotency, repository
+from app.todos.idempotency import Once
 from app.todos.repository import Position, TodoRow
 from app.todos.schemas import MAX_PAGE, TodoCreate
 from app.users.tokens import Claims
@@ -64,9 +67,12 @@ def too_many(quota: int) -> ProblemError:
     return ProblemError(409, "too-many-todos", detail)
 
 
-def key_reused() -> ProblemError:
-    detail = "This Idempotency-Key came with another todo before; take a new key for a new todo."
-    return ProblemError(422, "idempotency-key-reused", detail)
+key_reused = partial(
+    ProblemError,
+    422,
+    "idempotency-key-reused",
+    "This Idempotency-Key came with another todo before; take a new key for a new todo.",
+)
 
 
 def not_found(todo: object) -> ProblemError:
@@ -79,15 +85,14 @@ def has_changed(todo: object) -> ProblemError:
 
 async def create_todo_once(
     db: Database, user: UUID, key: str, wanted: TodoCreate, quota: int
-) -> tuple[TodoRow, bool]:
-    """The todo, and whether it was made by an earlier request with the same key."""
+) -> Once:
     async with db.connection() as conn:
         once = await idempotency.insert_once(conn, user, key, wanted, quota)
     if once is None:
         raise too_many(quota)
     if not once.same_request:
         raise key_reused()
-    return once.todo, once.replayed
+    return once
 
 
 async def get_todo(db: Database, user: UUID, todo: UUID) -> TodoRow:
@@ -113,7 +118,6 @@ async def update_todo(
 
 
 async def update_todos(db: Database, user: UUID, *, completed: bool) -> None:
-    """Completes all of them, or opens all of them again."""
     async with db.connection() as conn:
         await repository.update_many(conn, user, completed=completed)
 
@@ -144,6 +148,5 @@ async def delete_todos(
 
 
 async def _missed(conn: Connection, user: UUID, todo: UUID) -> ProblemError:
-    """Why a statement about one todo found no row."""
     is_there = await repository.find(conn, user, todo) is not None
     return has_changed(todo) if is_there else not_found(todo)

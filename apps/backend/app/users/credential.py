@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from fastapi import Request, Response
 
-from app.core.problems import ProblemError
+from app.core.problems import foreign_origin
 from app.core.settings import Settings
 from app.core.urls import caller_origin
 from app.users.service import Accounts
@@ -107,14 +107,7 @@ async def check_origin(request: Request) -> None:
         return
     settings: Settings = request.app.state.settings
     if given is None or given.lower() not in {own.lower(), *settings.origins} - {""}:
-        raise ProblemError(
-            403,
-            "foreign-origin",
-            f"A change with the cookie must come from {own or 'this site'}, and its header Origin"
-            f" says {(given or 'nothing')[:200]}. If that is how a proxy shows this site, add it to"
-            " config.allowedOrigins in the chart's values (ALLOWED_ORIGINS). Clients that are no"
-            " browser send Authorization: Bearer instead.",
-        )
+        raise foreign_origin(own or "this site", (given or "nothing")[:200])
 
 
 def _set(

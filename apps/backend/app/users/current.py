@@ -6,23 +6,11 @@ from fastapi import Depends, Header, Request, Response, Security
 from fastapi.security import APIKeyCookie, HTTPBearer
 
 from app.core.dependencies import from_state
+from app.core.problems import not_signed_in, other_user
 from app.users.credential import COOKIE, credential, set_cookie
-from app.users.problems import not_signed_in, other_user
-from app.users.repository import LOCAL_USER_ID, Account
+from app.users.repository import Account
 from app.users.service import Accounts
 from app.users.tokens import Claims
-
-__all__ = [
-    "LOCAL_USER_ID",
-    "SECURITY",
-    "CurrentAccounts",
-    "CurrentClaims",
-    "CurrentUser",
-    "User",
-    "not_signed_in",
-]
-
-User = Account
 
 # For OpenAPI alone: reading them is credential()'s, in one place and with one order.
 _BEARER = HTTPBearer(

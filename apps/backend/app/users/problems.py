@@ -1,54 +1,37 @@
-"""Each problem with an account or a session, once."""
+"""Each problem with an account, once; those of every route are in app.core.problems."""
+
+from functools import partial
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 from psycopg.errors import ForeignKeyViolation
 
 from app.core.limits import refusal
-from app.core.problems import ProblemError, problem_response
+from app.core.problems import SIGN_IN, ProblemError, not_signed_in, problem_response
 
-CODE = "not-signed-in"
-DETAIL = "Sign in first: there is no session, or it has ended."
-HEADERS = {"WWW-Authenticate": "Bearer"}
-
-
-def not_signed_in() -> ProblemError:
-    return ProblemError(401, CODE, DETAIL, HEADERS)
-
-
-def other_user() -> ProblemError:
-    return ProblemError(409, "other-user", "Another user has signed in.")
-
-
-def email_taken() -> ProblemError:
-    detail = "This email has an account already. Sign in instead."
-    return ProblemError(409, "email-taken", detail)
-
-
-def wrong_credentials() -> ProblemError:
-    return ProblemError(401, "wrong-credentials", "Email or password is wrong.", HEADERS)
-
-
-def wrong_password() -> ProblemError:
-    return ProblemError(403, "wrong-password", "This is not the password of the account.")
-
-
-def too_many_attempts(seconds: int) -> ProblemError:
-    return refusal("too-many-attempts", "Too many passwords were wrong", seconds)
-
-
-def too_many_sign_ups(seconds: int) -> ProblemError:
-    return refusal("too-many-sign-ups", "Too many accounts were made from here", seconds)
-
-
-def too_busy() -> ProblemError:
-    detail = "Too many sign-ins right now. Try again in a few seconds."
-    return ProblemError(503, "too-busy", detail, {"Retry-After": "2"})
+email_taken = partial(
+    ProblemError, 409, "email-taken", "This email has an account already. Sign in instead."
+)
+wrong_credentials = partial(
+    ProblemError, 401, "wrong-credentials", "Email or password is wrong.", SIGN_IN
+)
+wrong_password = partial(
+    ProblemError, 403, "wrong-password", "This is not the password of the account."
+)
+too_many_attempts = partial(refusal, "too-many-attempts", "Too many passwords were wrong")
+too_many_sign_ups = partial(refusal, "too-many-sign-ups", "Too many accounts were made from here")
+too_busy = partial(
+    ProblemError,
+    503,
+    "too-busy",
+    "Too many sign-ins right now. Try again in a few seconds.",
+    {"Retry-After": "2"},
+)
 
 
 def install_user_problems(app: FastAPI) -> None:
     async def account_is_gone(request: Request, _: ForeignKeyViolation) -> JSONResponse:
         # All that can be missing for a row is its user: deleted since the request began.
-        return problem_response(request.url.path, 401, CODE, DETAIL, headers=HEADERS)
+        return problem_response(request.url.path, not_signed_in())
 
     app.exception_handler(ForeignKeyViolation)(account_is_gone)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from uuid import UUID
 
-from app.core.db import Connection
+from app.core.connections import Connection
 from app.core.limits import TAKE, Bucket, arguments
 from app.users.tokens import LIFETIME, Claims
 
@@ -76,12 +76,10 @@ DELETE FROM revoked_tokens WHERE id IN (
 
 
 async def insert(conn: Connection, email: str, password_hash: str) -> Account | None:
-    """None: the address has an account already."""
     return await conn.fetch_one(Account, _INSERT, {"email": email, "hash": password_hash})
 
 
 async def adopt_local_todos(conn: Connection, user: UUID) -> int:
-    """Gives the first account what was written before there were accounts."""
     cursor = await conn.execute(_ADOPT, {"user": user, "local": LOCAL_USER_ID})
     return cursor.rowcount
 
@@ -105,7 +103,6 @@ async def end_sessions(
 
 
 async def has_ended(conn: Connection, email: str, began_at: datetime) -> bool:
-    """Whether all sessions of the account were ended after `began_at`."""
     cursor = await conn.execute(_HAS_ENDED, {"email": email, "began_at": began_at})
     return await cursor.fetchone() is not None
 
@@ -116,7 +113,6 @@ async def find_signed_in(conn: Connection, claims: Claims) -> Account | None:
 
 
 async def delete(conn: Connection, user: UUID) -> None:
-    """Everything that is the user's goes with it, by the tables' references."""
     await conn.execute(_DELETE, {"user": user})
 
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from app.core import limits
-from app.core.db import WAIT_SECONDS, Connection, Database, DatabaseUnavailableError
+from app.core.connections import Connection
+from app.core.db import WAIT_SECONDS, Database, DatabaseUnavailableError
 from app.core.dberrors import Cause, Kind
 from app.core.limits import Bucket
 from app.users import repository
@@ -99,7 +100,6 @@ class Accounts:
         return self._session(found, began, name)
 
     async def change_password(self, account: Account, password: str, new: str) -> SignedIn:
-        """Ends all sessions, and begins one."""
         await self._confirm(account, password)
         hashed, now = await self._passwords.hash(new), datetime.now(UTC)
         async with self._db.connection() as conn:
@@ -122,11 +122,9 @@ class Accounts:
         return self._tokens.read(token)
 
     def renew(self, claims: Claims) -> str:
-        """The same session with a later end."""
         return self._tokens.issue(claims.user, claims.began_at, claims.id)[0]
 
     async def who(self, claims: Claims) -> Account | None:
-        """None: the token is revoked, or its account is gone."""
         async with self._db.connection() as conn:
             return await repository.find_signed_in(conn, claims)
 

@@ -29,14 +29,11 @@ class Claims:
 
     @property
     def is_due(self) -> bool:
-        """Whether a session that is in use deserves a later end."""
         return self.expires_at - datetime.now(UTC) < LIFETIME - RENEWED_AFTER
 
 
 @dataclass(frozen=True)
 class Known:
-    """A client that signed in to an account before."""
-
     name: str
     began_at: datetime
 
@@ -48,7 +45,6 @@ class Tokens:
     def issue(
         self, user: UUID, began_at: datetime | None = None, session: UUID | None = None
     ) -> tuple[str, Claims]:
-        """A new session, or a later end of `session`."""
         now = datetime.now(UTC)
         ends = now.replace(microsecond=0) + LIFETIME
         claims = Claims(session or uuid4(), user, ends, began_at or now)
@@ -87,7 +83,6 @@ class Tokens:
         return jwt.encode(payload, self._key, ALGORITHM)
 
     def read_known(self, token: str, account: str) -> Known | None:
-        """None: the client is not known to the account."""
         try:
             payload = self._decode(token, KNOWN_ISSUER)
         except jwt.InvalidTokenError:

@@ -17,7 +17,6 @@ import { Field } from "./field";
 
 interface Props {
   mode: Mode;
-  /** What was typed into a plain form that was refused, and why. */
   email?: string | undefined;
   complaints?: Complaint[] | undefined;
   /** Where to go afterwards; see afterSignIn. */

@@ -11,12 +11,10 @@ interface Props {
   /** Why nothing was done; in place of `said`. */
   refused?: string | undefined;
   environment: string;
-  /** Below the card: the other way. */
   other?: ReactNode;
   children: ReactNode;
 }
 
-/** What sign-in, sign-up and the end of an account look like. */
 export function AccountPage({ title, lead, said, refused, environment, other, children }: Props) {
   return (
     <main className={styles.page}>

@@ -14,7 +14,6 @@ const WORDS = {
   },
 } as const;
 
-/** Sign-in and sign-up: the same page but for its words. */
 export function EnterPage({ environment, mode, next, title, notice, returned }: EnterProps) {
   const words = WORDS[mode];
   const signIn = signInAddress({ next, title });

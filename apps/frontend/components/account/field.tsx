@@ -7,7 +7,6 @@ type Props = Omit<ComponentProps<"input">, "id" | "className" | "required" | "ar
   error?: string | undefined;
 };
 
-/** A labelled input whose hint and error are read out with it. */
 export function Field({ label, hint, error, ...input }: Props) {
   const id = useId();
   const described = [error && `${id}-error`, hint && `${id}-hint`].filter(Boolean).join(" ");

@@ -4,7 +4,6 @@ import { AccountForm } from "./account-form";
 import styles from "./session-dialog.module.css";
 
 interface Props {
-  /** Whose page this is; null if the server did not know when it made it. */
   user: { id: string; email: string } | null;
   onClose: () => void;
   onSignedIn: () => void;

@@ -1,4 +1,4 @@
-import { Notice } from "../notice";
+import { Action, Notice } from "../notice";
 
 /** In place of the dialog when its files are gone: the page is of a version that no server has any more. */
 export function SignInElsewhere({ onSignedIn }: { onSignedIn: () => void }) {
@@ -7,9 +7,7 @@ export function SignInElsewhere({ onSignedIn }: { onSignedIn: () => void }) {
       <a href="/sign-in" target="_blank">
         Sign in
       </a>
-      <button type="button" onClick={onSignedIn}>
-        Go on
-      </button>
+      <Action onClick={onSignedIn}>Go on</Action>
     </Notice>
   );
 }

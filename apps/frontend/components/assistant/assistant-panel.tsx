@@ -3,7 +3,7 @@ import { createApi } from "@/lib/api/api";
 import { assistantApi } from "@/lib/assistant/assistant-api";
 import { AssistantStore } from "@/lib/assistant/assistant-store";
 import type { TodoLink } from "@/lib/todos/todo-store";
-import { reveal } from "../use-page";
+import { reveal, useSettled } from "../use-page";
 import { Announcer } from "./announcer";
 import styles from "./assistant-panel.module.css";
 import { Composer } from "./composer";
@@ -15,7 +15,6 @@ import { usePanel } from "./use-panel";
 import { Welcome } from "./welcome";
 
 export interface AssistantPanelProps {
-  /** Whose page it is. */
   user: string | undefined;
   todos: TodoLink;
   open: boolean;
@@ -32,7 +31,9 @@ export function AssistantPanel({ user, todos, open, calls, onClose }: AssistantP
   const [store] = useState(() => new AssistantStore(assistantApi(createApi({ user })), todos));
   const state = useSyncExternalStore(store.subscribe, store.snapshot, store.snapshot);
   const titles = useSyncExternalStore(todos.subscribe, todos.titles, todos.titles);
-  const wait = useLong(state.phase === "waiting") ? LONG_WAIT : "";
+  const isWaiting = state.phase === "waiting";
+  const settled = useSettled(isWaiting ? LONG_WAIT : "", isWaiting ? LONG_MS : 0);
+  const wait = isWaiting ? settled : "";
   const dialog = useRef<HTMLDialogElement>(null);
   const heading = useRef<HTMLHeadingElement>(null);
   const field = useRef<HTMLTextAreaElement>(null);
@@ -84,7 +85,7 @@ export function AssistantPanel({ user, todos, open, calls, onClose }: AssistantP
           }}
           onClose={onClose}
         />
-        <Transcript messages={messages} titles={titles} waiting={phase === "waiting"} wait={wait} onReveal={(id) => {
+        <Transcript messages={messages} titles={titles} waiting={isWaiting} wait={wait} onReveal={(id) => {
           if (dialog.current?.matches(":modal")) onClose();
           const key = todos.keyOf(id);
           if (key !== undefined) reveal(key);
@@ -137,18 +138,4 @@ export function AssistantPanel({ user, todos, open, calls, onClose }: AssistantP
       </div>
     </dialog>
   );
-}
-
-/** Whether something has been going on for long. */
-function useLong(going: boolean): boolean {
-  const [long, setLong] = useState(false);
-  useEffect(() => {
-    if (!going) return;
-    const timer = setTimeout(() => { setLong(true); }, LONG_MS);
-    return () => {
-      clearTimeout(timer);
-      setLong(false);
-    };
-  }, [going]);
-  return going && long;
 }

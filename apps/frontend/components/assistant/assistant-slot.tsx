@@ -1,5 +1,5 @@
 import { type ComponentType, useEffect, useRef, useState, useSyncExternalStore } from "react";
-import { Notice } from "@/components/notice";
+import { Action, Notice } from "@/components/notice";
 import { useKeys } from "@/components/use-page";
 import type { AssistantPanelProps } from "./assistant-panel";
 import styles from "./assistant-slot.module.css";
@@ -17,7 +17,6 @@ export function AssistantSlot({ user, todos }: Pick<AssistantPanelProps, "user" 
   /** Counts how often it was asked for: also while it is open, and the focus elsewhere. */
   const [calls, setCalls] = useState(0);
   const button = useRef<HTMLButtonElement>(null);
-  /** Where the focus was before, to go back to. */
   const before = useRef<Element | null>(null);
   const hydrated = useHydrated();
 
@@ -79,12 +78,8 @@ export function AssistantSlot({ user, todos }: Pick<AssistantPanelProps, "user" 
       {open && panel === "failed" && (
         <div className={styles.failure} role="alert">
           <Notice tone="refused" text="The assistant could not be loaded. Check your connection.">
-            <button type="button" onClick={() => { setPanel("loading"); }}>
-              Try again
-            </button>
-            <button type="button" onClick={() => { setPanel(null); close(); }}>
-              Close
-            </button>
+            <Action onClick={() => { setPanel("loading"); }}>Try again</Action>
+            <Action onClick={() => { setPanel(null); close(); }}>Close</Action>
           </Notice>
         </div>
       )}

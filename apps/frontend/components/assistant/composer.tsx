@@ -3,17 +3,14 @@ import { MESSAGE_MAX } from "@/lib/assistant/assistant-store";
 import styles from "./composer.module.css";
 import { Send, Stop } from "@/components/icons";
 
-/** From here on, what is left is counted. */
 const COUNTED = MESSAGE_MAX - 200;
 
 interface Props {
   field: RefObject<HTMLTextAreaElement | null>;
   draft: string;
   busy: boolean;
-  /** False while the conversation is not there yet; typing is possible already. */
   ready: boolean;
   onWrite: (text: string) => void;
-  /** False: nothing was sent. */
   onSend: () => boolean;
   onStop: () => void;
 }

@@ -8,7 +8,6 @@ interface Props {
   onAnswer: (approve: boolean) => void;
 }
 
-/** Before several todos are deleted or get a new title. */
 export function ConfirmationCard({ confirmation, busy, onAnswer }: Props) {
   const { id, question, todos, expires_at: expires } = confirmation;
   const [verb] = question.split(" ");

@@ -1,7 +1,6 @@
 import { deedsOf, type Touched } from "@/lib/assistant/assistant-messages";
 import styles from "./touched-todos.module.css";
 
-/** More than these are counted instead of named. */
 const NAMED = 8;
 
 interface Props {

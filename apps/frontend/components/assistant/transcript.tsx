@@ -9,9 +9,7 @@ const NEAR = 48;
 interface Props {
   messages: readonly ChatMessage[];
   titles: ReadonlyMap<string, string>;
-  /** Asked, and nothing has come yet. */
   waiting: boolean;
-  /** What the wait is for, once it is long. */
   wait: string;
   onReveal: (id: string) => void;
   children: ReactNode;

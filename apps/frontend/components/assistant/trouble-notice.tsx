@@ -1,4 +1,4 @@
-import { Notice } from "@/components/notice";
+import { Action, Notice } from "@/components/notice";
 import { signInAddress } from "@/lib/account/account-forms";
 import type { Trouble } from "@/lib/assistant/assistant-trouble";
 
@@ -18,13 +18,9 @@ export function TroubleNotice({ trouble, onRetry, onDismiss }: Props) {
             <a href={signInAddress({ notice: "ended", next: window.location.pathname })}>Sign in</a>
           )}
           {trouble.remedy === "retry" && (
-            <button type="button" onClick={onRetry}>
-              Try again
-            </button>
+            <Action onClick={onRetry}>Try again</Action>
           )}
-          <button type="button" onClick={onDismiss}>
-            Dismiss
-          </button>
+          <Action onClick={onDismiss}>Dismiss</Action>
         </Notice>
       )}
     </div>

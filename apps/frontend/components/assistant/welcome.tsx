@@ -16,53 +16,46 @@ interface Props {
   onCheck: () => void;
 }
 
-/** In place of a conversation, until there is one. */
+const HEADS = {
+  // What went wrong, and how to try again, is said below.
+  failed: "The conversation could not be loaded",
+  off: "The assistant is not set up",
+  ready: "What can I do for your list?",
+};
+
 export function Welcome({ status, onAsk, onCheck }: Props) {
-  if (status === "failed") {
-    // What went wrong, and how to try again, is said below.
-    return (
-      <div className={styles.welcome}>
-        <span className={styles.mark} data-off="true">
-          <Spark />
-        </span>
-        <p className={styles.head}>The conversation could not be loaded</p>
-      </div>
-    );
-  }
   if (status === "loading") return <Loading />;
-  if (status === "off") {
-    return (
-      <div className={styles.welcome}>
-        <span className={styles.mark} data-off="true">
-          <Spark />
-        </span>
-        <p className={styles.head}>The assistant is not set up</p>
-        <p>
-          It needs an API key: set <code>OPENAI_API_KEY</code> in <code>.env</code> and deploy again. Your todos work
-          without it.
-        </p>
-        <button type="button" className={styles.idea} onClick={onCheck}>
-          Check again
-        </button>
-      </div>
-    );
-  }
   return (
     <div className={styles.welcome}>
-      <span className={styles.mark}>
+      <span className={styles.mark} data-off={status === "ready" ? undefined : "true"}>
         <Spark />
       </span>
-      <p className={styles.head}>What can I do for your list?</p>
-      <p>I add, change, complete and delete todos. I ask before I delete or rename several.</p>
-      <ul className={styles.ideas} aria-label="Ideas">
-        {IDEAS.map((idea) => (
-          <li key={idea}>
-            <button type="button" className={styles.idea} onClick={() => { onAsk(idea); }}>
-              {idea}
-            </button>
-          </li>
-        ))}
-      </ul>
+      <p className={styles.head}>{HEADS[status]}</p>
+      {status === "off" && (
+        <>
+          <p>
+            It needs an API key: set <code>OPENAI_API_KEY</code> in <code>.env</code> and deploy again. Your todos work
+            without it.
+          </p>
+          <button type="button" className={styles.idea} onClick={onCheck}>
+            Check again
+          </button>
+        </>
+      )}
+      {status === "ready" && (
+        <>
+          <p>I add, change, complete and delete todos. I ask before I delete or rename several.</p>
+          <ul className={styles.ideas} aria-label="Ideas">
+            {IDEAS.map((idea) => (
+              <li key={idea}>
+                <button type="button" className={styles.idea} onClick={() => { onAsk(idea); }}>
+                  {idea}
+                </button>
+              </li>
+            ))}
+          </ul>
+        </>
+      )}
     </div>
   );
 }

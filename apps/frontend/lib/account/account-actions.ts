@@ -3,17 +3,14 @@ import { ApiError, type Api } from "@/lib/api/api";
 import { formText } from "@/lib/page/form-text";
 import type { Returned } from "./returned-form";
 
-/** Where the browser goes after an account's plain form, and what it takes along. */
 export interface Outcome {
   location: string;
   returned?: Returned;
 }
 
-/** Deletes an account; the page asks first. */
 export const DELETE_ACCOUNT = "/account/delete";
 const ACCOUNT = "/account";
 
-/** What the forms of the account do when they are sent as plain forms. */
 export async function performAccountForm(api: Api, form: FormData): Promise<Outcome> {
   const text = (name: string) => formText(form, name);
   switch (text("do")) {

@@ -36,7 +36,6 @@ export function check(mode: Mode, email: string, password: string): Complaint[] 
   return complaints;
 }
 
-/** The backend's refusal in the form's words. */
 export function complaintsOf(error: unknown): Complaint[] {
   if (!(error instanceof ApiError)) return [{ text: "Something went wrong here. Try again." }];
   switch (error.status) {
@@ -67,7 +66,6 @@ export function afterSignIn(next?: string | null, title?: string | null): string
   return title ? `${path}?${new URLSearchParams({ title: title.slice(0, 500) }).toString()}` : path;
 }
 
-/** Sign-in for those who were on their way to a list. */
 export function signInAddress(options: { notice?: string; next?: string | null; title?: string | null } = {}): string {
   const query = new URLSearchParams();
   if (options.notice) query.set("notice", options.notice);

@@ -206,27 +206,17 @@ export interface components {
         /**
          * Confirmation
          * @description What the assistant wants to do and asks about first.
-         * @example {
-         *       "expires_at": "2026-11-21T09:10:02Z",
-         *       "id": "c1f4d7a2-3b5e-4f60-8a91-2d3c4b5a6f70",
-         *       "question": "Delete this todo?",
-         *       "todos": [
-         *         {
-         *           "id": "0b4e6f0e-5f0e-4f6e-9a43-6a2f6a0f3c55",
-         *           "title": "Milk"
-         *         }
-         *       ]
-         *     }
          */
         Confirmation: {
             /**
              * Id
              * Format: uuid
+             * @example c1f4d7a2-3b5e-4f60-8a91-2d3c4b5a6f70
              */
             id: string;
             /**
              * Question
-             * @example Delete these 2 todos?
+             * @example Delete this todo?
              */
             question: string;
             /** Todos */
@@ -235,31 +225,16 @@ export interface components {
              * Expires At
              * Format: date-time
              * @description Until then it can be answered
+             * @example 2026-11-21T09:10:02Z
              */
             expires_at: string;
         };
-        /**
-         * Conversation
-         * @example {
-         *       "available": true,
-         *       "messages": [
-         *         {
-         *           "created_at": "2026-11-21T09:00:02Z",
-         *           "id": "5f0c1d0e-7d7e-4a6c-9d38-1f5f4c3b2a10",
-         *           "role": "assistant",
-         *           "text": "Milk is on your list.",
-         *           "touched": [
-         *             "0b4e6f0e-5f0e-4f6e-9a43-6a2f6a0f3c55"
-         *           ]
-         *         }
-         *       ],
-         *       "model": "gpt-5-mini"
-         *     }
-         */
+        /** Conversation */
         Conversation: {
             /**
              * Available
              * @description false: no OPENAI_API_KEY is set
+             * @example true
              */
             available: boolean;
             /**
@@ -272,16 +247,13 @@ export interface components {
              * @description Newest last; the last 100
              */
             messages: components["schemas"]["Message"][];
-            /** @description The question that the newest message ends with, while it waits for its answer */
+            /**
+             * @description The question that the newest message ends with, while it waits for its answer
+             * @example null
+             */
             confirmation: components["schemas"]["Confirmation"] | null;
         };
-        /**
-         * Credentials
-         * @example {
-         *       "email": "ada@example.com",
-         *       "password": "not-a-secret passphrase"
-         *     }
-         */
+        /** Credentials */
         Credentials: {
             /**
              * Email
@@ -297,12 +269,7 @@ export interface components {
              */
             password: string;
         };
-        /**
-         * Decision
-         * @example {
-         *       "approve": true
-         *     }
-         */
+        /** Decision */
         Decision: {
             /**
              * Approve
@@ -310,12 +277,7 @@ export interface components {
              */
             approve: boolean;
         };
-        /**
-         * Deletion
-         * @example {
-         *       "password": "not-a-secret passphrase"
-         *     }
-         */
+        /** Deletion */
         Deletion: {
             /**
              * Password
@@ -345,15 +307,7 @@ export interface components {
              */
             detail: string;
         };
-        /**
-         * Health
-         * @example {
-         *       "database": "ok",
-         *       "environment": "dev",
-         *       "status": "ok",
-         *       "version": "0.1.0"
-         *     }
-         */
+        /** Health */
         Health: {
             /**
              * Status
@@ -361,13 +315,22 @@ export interface components {
              * @constant
              */
             status?: "ok";
-            /** @description What the last use of the database found */
+            /**
+             * @description What the last use of the database found
+             * @example ok
+             */
             database: components["schemas"]["State"];
             /** @description Only while unavailable: what kind of refusal it is */
             database_cause?: components["schemas"]["Kind"] | null;
-            /** Environment */
+            /**
+             * Environment
+             * @example dev
+             */
             environment: string;
-            /** Version */
+            /**
+             * Version
+             * @example 0.1.0
+             */
             version: string;
         };
         /**
@@ -380,10 +343,12 @@ export interface components {
             /**
              * Id
              * Format: uuid
+             * @example 5f0c1d0e-7d7e-4a6c-9d38-1f5f4c3b2a10
              */
             id: string;
             /**
              * Role
+             * @example assistant
              * @enum {string}
              */
             role: "user" | "assistant";
@@ -395,11 +360,15 @@ export interface components {
             /**
              * Created At
              * Format: date-time
+             * @example 2026-11-21T09:00:02Z
              */
             created_at: string;
             /**
              * Touched
              * @description Todos that were changed on the way to this answer
+             * @example [
+             *       "0b4e6f0e-5f0e-4f6e-9a43-6a2f6a0f3c55"
+             *     ]
              */
             touched: string[];
         };
@@ -408,9 +377,13 @@ export interface components {
             /**
              * Id
              * Format: uuid
+             * @example 0b4e6f0e-5f0e-4f6e-9a43-6a2f6a0f3c55
              */
             id: string;
-            /** Title */
+            /**
+             * Title
+             * @example Milk
+             */
             title: string;
             /**
              * New Title
@@ -423,13 +396,7 @@ export interface components {
              */
             completed?: boolean | null;
         };
-        /**
-         * PasswordChange
-         * @example {
-         *       "new_password": "not-a-secret 2",
-         *       "password": "not-a-secret passphrase"
-         *     }
-         */
+        /** PasswordChange */
         PasswordChange: {
             /**
              * Password
@@ -496,12 +463,7 @@ export interface components {
              */
             errors?: components["schemas"]["FieldError"][] | null;
         };
-        /**
-         * Question
-         * @example {
-         *       "message": "Add milk and bread"
-         *     }
-         */
+        /** Question */
         Question: {
             /**
              * Message
@@ -516,23 +478,12 @@ export interface components {
              */
             resume?: boolean;
         };
-        /**
-         * Session
-         * @example {
-         *       "expires_at": "2026-11-28T09:00:00Z",
-         *       "token": "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.…",
-         *       "token_type": "bearer",
-         *       "user": {
-         *         "created_at": "2026-11-21T09:00:00Z",
-         *         "email": "ada@example.com",
-         *         "id": "8b3f0f55-6a3e-4a38-9a57-0d9c2a7f5b11"
-         *       }
-         *     }
-         */
+        /** Session */
         Session: {
             /**
              * Token
              * @description For Authorization: Bearer. Browsers get it as a cookie alone
+             * @example eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.…
              */
             token?: string | null;
             /**
@@ -544,6 +495,7 @@ export interface components {
             /**
              * Expires At
              * Format: date-time
+             * @example 2026-11-28T09:00:00Z
              */
             expires_at: string;
             user: components["schemas"]["User"];
@@ -553,21 +505,12 @@ export interface components {
          * @enum {string}
          */
         State: "unknown" | "ok" | "unavailable";
-        /**
-         * Todo
-         * @example {
-         *       "completed": false,
-         *       "id": "0b4e6f0e-5f0e-4f6e-9a43-6a2f6a0f3c55",
-         *       "order": 1,
-         *       "title": "Buy milk",
-         *       "url": "http://localhost:8080/api/v1/todos/0b4e6f0e-5f0e-4f6e-9a43-6a2f6a0f3c55",
-         *       "version": 1764170454123456
-         *     }
-         */
+        /** Todo */
         Todo: {
             /**
              * Id
              * Format: uuid
+             * @example 0b4e6f0e-5f0e-4f6e-9a43-6a2f6a0f3c55
              */
             id: string;
             /**
@@ -576,27 +519,30 @@ export interface components {
              * @example Buy milk
              */
             title: string;
-            /** Completed */
+            /**
+             * Completed
+             * @example false
+             */
             completed: boolean;
-            /** Order */
+            /**
+             * Order
+             * @example 1
+             */
             order: number;
             /**
              * Version
              * @description Grows with every change; quoted, it is the ETag
+             * @example 1764170454123456
              */
             version: number;
             /**
              * Url
              * @description Absolute, as the caller reaches it
+             * @example http://localhost:8080/api/v1/todos/0b4e6f0e-5f0e-4f6e-9a43-6a2f6a0f3c55
              */
             url: string;
         };
-        /**
-         * TodoCreate
-         * @example {
-         *       "title": "Buy milk"
-         *     }
-         */
+        /** TodoCreate */
         TodoCreate: {
             /**
              * Title
@@ -616,9 +562,6 @@ export interface components {
          *
          *     The factories' values are never used: they make a field optional without allowing null and
          *     without showing a default in OpenAPI.
-         * @example {
-         *       "completed": true
-         *     }
          */
         TodoUpdate: {
             /**
@@ -627,7 +570,10 @@ export interface components {
              * @example Buy milk
              */
             title?: string;
-            /** Completed */
+            /**
+             * Completed
+             * @example true
+             */
             completed?: boolean;
             /**
              * Order
@@ -639,33 +585,31 @@ export interface components {
         /**
          * TodosUpdate
          * @description Changes that apply to all todos.
-         * @example {
-         *       "completed": true
-         *     }
          */
         TodosUpdate: {
-            /** Completed */
+            /**
+             * Completed
+             * @example true
+             */
             completed: boolean;
         };
-        /**
-         * User
-         * @example {
-         *       "created_at": "2026-11-21T09:00:00Z",
-         *       "email": "ada@example.com",
-         *       "id": "8b3f0f55-6a3e-4a38-9a57-0d9c2a7f5b11"
-         *     }
-         */
+        /** User */
         User: {
             /**
              * Id
              * Format: uuid
+             * @example 8b3f0f55-6a3e-4a38-9a57-0d9c2a7f5b11
              */
             id: string;
-            /** Email */
+            /**
+             * Email
+             * @example ada@example.com
+             */
             email: string;
             /**
              * Created At
              * Format: date-time
+             * @example 2026-11-21T09:00:00Z
              */
             created_at: string;
         };
@@ -718,9 +662,10 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "database": "ok",
-                     *       "environment": "dev",
                      *       "status": "ok",
+                     *       "database": "ok",
+                     *       "database_cause": null,
+                     *       "environment": "dev",
                      *       "version": "0.1.0"
                      *     }
                      */
@@ -789,13 +734,13 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "expires_at": "2026-11-28T09:00:00Z",
                      *       "token": "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.…",
                      *       "token_type": "bearer",
+                     *       "expires_at": "2026-11-28T09:00:00Z",
                      *       "user": {
-                     *         "created_at": "2026-11-21T09:00:00Z",
+                     *         "id": "8b3f0f55-6a3e-4a38-9a57-0d9c2a7f5b11",
                      *         "email": "ada@example.com",
-                     *         "id": "8b3f0f55-6a3e-4a38-9a57-0d9c2a7f5b11"
+                     *         "created_at": "2026-11-21T09:00:00Z"
                      *       }
                      *     }
                      */
@@ -909,13 +854,13 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "expires_at": "2026-11-28T09:00:00Z",
                      *       "token": "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.…",
                      *       "token_type": "bearer",
+                     *       "expires_at": "2026-11-28T09:00:00Z",
                      *       "user": {
-                     *         "created_at": "2026-11-21T09:00:00Z",
+                     *         "id": "8b3f0f55-6a3e-4a38-9a57-0d9c2a7f5b11",
                      *         "email": "ada@example.com",
-                     *         "id": "8b3f0f55-6a3e-4a38-9a57-0d9c2a7f5b11"
+                     *         "created_at": "2026-11-21T09:00:00Z"
                      *       }
                      *     }
                      */
@@ -1092,9 +1037,9 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "created_at": "2026-11-21T09:00:00Z",
+                     *       "id": "8b3f0f55-6a3e-4a38-9a57-0d9c2a7f5b11",
                      *       "email": "ada@example.com",
-                     *       "id": "8b3f0f55-6a3e-4a38-9a57-0d9c2a7f5b11"
+                     *       "created_at": "2026-11-21T09:00:00Z"
                      *     }
                      */
                     "application/json": components["schemas"]["User"];
@@ -1284,8 +1229,8 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "new_password": "not-a-secret 2",
-                 *       "password": "not-a-secret passphrase"
+                 *       "password": "not-a-secret passphrase",
+                 *       "new_password": "not-a-secret passphrase"
                  *     }
                  */
                 "application/json": components["schemas"]["PasswordChange"];
@@ -1305,13 +1250,13 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "expires_at": "2026-11-28T09:00:00Z",
                      *       "token": "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.…",
                      *       "token_type": "bearer",
+                     *       "expires_at": "2026-11-28T09:00:00Z",
                      *       "user": {
-                     *         "created_at": "2026-11-21T09:00:00Z",
+                     *         "id": "8b3f0f55-6a3e-4a38-9a57-0d9c2a7f5b11",
                      *         "email": "ada@example.com",
-                     *         "id": "8b3f0f55-6a3e-4a38-9a57-0d9c2a7f5b11"
+                     *         "created_at": "2026-11-21T09:00:00Z"
                      *       }
                      *     }
                      */
@@ -1439,12 +1384,12 @@ export interface operations {
                     /**
                      * @example [
                      *       {
-                     *         "completed": false,
                      *         "id": "0b4e6f0e-5f0e-4f6e-9a43-6a2f6a0f3c55",
-                     *         "order": 1,
                      *         "title": "Buy milk",
-                     *         "url": "http://localhost:8080/api/v1/todos/0b4e6f0e-5f0e-4f6e-9a43-6a2f6a0f3c55",
-                     *         "version": 1764170454123456
+                     *         "completed": false,
+                     *         "order": 1,
+                     *         "version": 1764170454123456,
+                     *         "url": "http://localhost:8080/api/v1/todos/0b4e6f0e-5f0e-4f6e-9a43-6a2f6a0f3c55"
                      *       }
                      *     ]
                      */
@@ -1515,7 +1460,8 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "title": "Buy milk"
+                 *       "title": "Buy milk",
+                 *       "order": null
                  *     }
                  */
                 "application/json": components["schemas"]["TodoCreate"];
@@ -1545,12 +1491,12 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "completed": false,
                      *       "id": "0b4e6f0e-5f0e-4f6e-9a43-6a2f6a0f3c55",
-                     *       "order": 1,
                      *       "title": "Buy milk",
-                     *       "url": "http://localhost:8080/api/v1/todos/0b4e6f0e-5f0e-4f6e-9a43-6a2f6a0f3c55",
-                     *       "version": 1764170454123456
+                     *       "completed": false,
+                     *       "order": 1,
+                     *       "version": 1764170454123456,
+                     *       "url": "http://localhost:8080/api/v1/todos/0b4e6f0e-5f0e-4f6e-9a43-6a2f6a0f3c55"
                      *     }
                      */
                     "application/json": components["schemas"]["Todo"];
@@ -1844,12 +1790,12 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "completed": false,
                      *       "id": "0b4e6f0e-5f0e-4f6e-9a43-6a2f6a0f3c55",
-                     *       "order": 1,
                      *       "title": "Buy milk",
-                     *       "url": "http://localhost:8080/api/v1/todos/0b4e6f0e-5f0e-4f6e-9a43-6a2f6a0f3c55",
-                     *       "version": 1764170454123456
+                     *       "completed": false,
+                     *       "order": 1,
+                     *       "version": 1764170454123456,
+                     *       "url": "http://localhost:8080/api/v1/todos/0b4e6f0e-5f0e-4f6e-9a43-6a2f6a0f3c55"
                      *     }
                      */
                     "application/json": components["schemas"]["Todo"];
@@ -2028,7 +1974,9 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "completed": true
+                 *       "title": "Buy milk",
+                 *       "completed": true,
+                 *       "order": 1
                  *     }
                  */
                 "application/json": components["schemas"]["TodoUpdate"];
@@ -2048,12 +1996,12 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "completed": false,
                      *       "id": "0b4e6f0e-5f0e-4f6e-9a43-6a2f6a0f3c55",
-                     *       "order": 1,
                      *       "title": "Buy milk",
-                     *       "url": "http://localhost:8080/api/v1/todos/0b4e6f0e-5f0e-4f6e-9a43-6a2f6a0f3c55",
-                     *       "version": 1764170454123456
+                     *       "completed": false,
+                     *       "order": 1,
+                     *       "version": 1764170454123456,
+                     *       "url": "http://localhost:8080/api/v1/todos/0b4e6f0e-5f0e-4f6e-9a43-6a2f6a0f3c55"
                      *     }
                      */
                     "application/json": components["schemas"]["Todo"];
@@ -2173,18 +2121,19 @@ export interface operations {
                     /**
                      * @example {
                      *       "available": true,
+                     *       "model": "gpt-5-mini",
                      *       "messages": [
                      *         {
-                     *           "created_at": "2026-11-21T09:00:02Z",
                      *           "id": "5f0c1d0e-7d7e-4a6c-9d38-1f5f4c3b2a10",
                      *           "role": "assistant",
                      *           "text": "Milk is on your list.",
+                     *           "created_at": "2026-11-21T09:00:02Z",
                      *           "touched": [
                      *             "0b4e6f0e-5f0e-4f6e-9a43-6a2f6a0f3c55"
                      *           ]
                      *         }
                      *       ],
-                     *       "model": "gpt-5-mini"
+                     *       "confirmation": null
                      *     }
                      */
                     "application/json": components["schemas"]["Conversation"];
@@ -2252,7 +2201,8 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "message": "Add milk and bread"
+                 *       "message": "Add milk and bread",
+                 *       "resume": false
                  *     }
                  */
                 "application/json": components["schemas"]["Question"];

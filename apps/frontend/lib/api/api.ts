@@ -6,7 +6,6 @@ import { ApiError, failure } from "./problem";
 export { ApiError } from "./problem";
 
 export const TITLE_MAX = 500;
-/** How many todos one request may name. */
 export const NAMED_MAX = 100;
 
 export interface ApiOptions {
@@ -16,9 +15,7 @@ export interface ApiOptions {
   headers?: Record<string, string>;
   /** Whose page it is that asks: nothing is done if somebody else has signed in since. */
   user?: string | null | undefined;
-  /** Absent: the global one. */
   fetch?: typeof fetch;
-  /** Sees every answer, whatever its status. */
   onAnswer?: (response: Response) => void;
 }
 
@@ -65,7 +62,6 @@ export function createApi(options: ApiOptions = {}) {
     return response;
   }
 
-  /** Any request under /api/v1: what it answers, or nothing. */
   async function call(...request: Parameters<typeof send>): Promise<unknown> {
     return read(await send(...request));
   }
@@ -95,10 +91,8 @@ export function createApi(options: ApiOptions = {}) {
     deleteAccount: (password: string) => call("DELETE", "/me", { password }),
     /** Ends all other sessions. */
     changePassword: (change: PasswordChange) => call("PUT", "/me/password", change),
-    /** `after`: the `next` of the page before. */
     page: (limit: number, after?: string | null) =>
       page(`?${new URLSearchParams({ limit: String(limit), ...(after && { after }) }).toString()}`),
-    /** Those of `ids` that there are. */
     async named(ids: readonly string[]): Promise<Todo[]> {
       return (await page(`?${new URLSearchParams(ids.map((id) => ["id", id])).toString()}`)).todos;
     },
@@ -108,7 +102,6 @@ export function createApi(options: ApiOptions = {}) {
     /** `version`: refused with 412 if the todo has another by now. */
     update: (id: string, changes: TodoUpdate, version?: number) =>
       call("PATCH", item(id), changes, ifMatch(version)) as Promise<Todo>,
-    /** Completes all of them, or reopens all. */
     async toggleAll(completed: boolean): Promise<void> {
       try {
         await call("PATCH", "/todos", { completed });

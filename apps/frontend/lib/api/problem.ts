@@ -12,7 +12,6 @@ export class ApiError extends Error {
     readonly status: number,
     /** What the server asked for in Retry-After, in milliseconds. */
     readonly retryAfter?: number,
-    /** What the server said about it, as far as it did. */
     readonly problem: Partial<Problem> = {},
   ) {
     super(message);
@@ -28,7 +27,6 @@ export class ApiError extends Error {
   }
 }
 
-/** The error that an answer which is not `ok` stands for. */
 export async function failure(response: Response): Promise<ApiError> {
   let problem: Partial<Problem> = {};
   try {

@@ -11,9 +11,7 @@ export interface AssistantApi {
   state(): Promise<Conversation>;
   /** `resume`: goes on with the answer to the last message, which was cut. */
   ask(message: string, resume: boolean, signal: AbortSignal): Answer;
-  /** Goes on where the assistant asked whether it may. */
   confirm(id: string, approve: boolean, signal: AbortSignal): Answer;
-  /** Forgets the conversation. */
   forget(): Promise<void>;
 }
 

@@ -1,7 +1,16 @@
 import type { EventSourceMessage } from "eventsource-parser";
-import type { Confirmation } from "@/lib/api/api-types";
+import type { Confirmation, Problem } from "@/lib/api/api-types";
 import type { AssistantEvent } from "./assistant-types";
 import { ApiError } from "@/lib/api/problem";
+
+/** The data of each event. An empty text or list stands for any; what a release before did not send may be absent. */
+const SHAPES = {
+  text: { delta: "" },
+  tool: { name: "", touched: [""] },
+  confirmation: { id: "", question: "", todos: [{ id: "", title: "" }], expires_at: "" },
+  error: {},
+  done: {},
+};
 
 /**
  * What an event says, checked: it comes from another program, perhaps of another release.
@@ -10,67 +19,37 @@ import { ApiError } from "@/lib/api/problem";
  * @throws ApiError for a known event that cannot be read.
  */
 export function readEvent({ event = "message", data }: EventSourceMessage): AssistantEvent | undefined {
-  if (!Object.hasOwn(READERS, event)) return undefined;
-  try {
-    return READERS[event as keyof typeof READERS](JSON.parse(data) as unknown);
-  } catch (cause) {
-    if (cause instanceof ApiError) throw cause;
-    throw unreadable(event);
+  if (!Object.hasOwn(SHAPES, event)) return undefined;
+  const type = event as keyof typeof SHAPES;
+  const value = parse(data);
+  if (!hasShape(value, SHAPES[type])) throw new ApiError(`Unreadable answer from the server (${type} expected)`, 502);
+  switch (type) {
+    case "confirmation":
+      return { type, confirmation: value as Confirmation };
+    case "error":
+      return { type, error: errorOf(value as Partial<Problem>) };
+    default:
+      return { ...(value as object), type } as AssistantEvent;
   }
 }
 
-const READERS: Record<AssistantEvent["type"], (data: unknown) => AssistantEvent> = {
-  text: (data) => ({ type: "text", delta: string(fields(data).delta) }),
-  tool: (data) => {
-    const { name, touched } = fields(data);
-    return { type: "tool", name: string(name), touched: list(touched).map(string) };
-  },
-  confirmation: (data) => ({ type: "confirmation", confirmation: confirmation(fields(data)) }),
-  error: (data) => {
-    const { status, detail, code, retry_after: seconds } = fields(data);
-    const error = new ApiError(
-      typeof detail === "string" ? detail : "The assistant failed.",
-      typeof status === "number" ? status : 500,
-      // No header can carry it in the midst of a stream.
-      typeof seconds === "number" ? seconds * 1000 : undefined,
-      typeof code === "string" ? { code } : {},
-    );
-    return { type: "error", error };
-  },
-  done: () => ({ type: "done" }),
-};
-
-function confirmation({ id, question, todos, expires_at }: Record<string, unknown>): Confirmation {
-  return {
-    id: string(id),
-    question: string(question),
-    todos: list(todos).map((todo) => {
-      const { id, title, new_title: fresh, completed } = fields(todo);
-      return {
-        id: string(id),
-        title: string(title),
-        new_title: typeof fresh === "string" ? fresh : null,
-        completed: typeof completed === "boolean" ? completed : null,
-      };
-    }),
-    expires_at: string(expires_at),
-  };
+function parse(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
 }
 
-function fields(value: unknown): Record<string, unknown> {
-  if (typeof value !== "object" || value === null || Array.isArray(value)) throw unreadable("object");
-  return value as Record<string, unknown>;
+function hasShape(value: unknown, shape: unknown): boolean {
+  if (Array.isArray(shape)) return Array.isArray(value) && value.every((item) => hasShape(item, shape[0]));
+  if (typeof shape !== "object" || shape === null) return typeof value === typeof shape;
+  if (typeof value !== "object" || value === null || Array.isArray(value)) return false;
+  const fields = new Map(Object.entries(value));
+  return Object.entries(shape).every(([name, field]) => hasShape(fields.get(name), field));
 }
 
-function list(value: unknown): unknown[] {
-  if (!Array.isArray(value)) throw unreadable("list");
-  return value;
+/** No header can carry Retry-After in the midst of a stream. */
+function errorOf({ detail = "The assistant failed.", status = 500, code, retry_after: seconds }: Partial<Problem>): ApiError {
+  return new ApiError(detail, status, typeof seconds === "number" ? seconds * 1000 : undefined, code ? { code } : {});
 }
-
-function string(value: unknown): string {
-  if (typeof value !== "string") throw unreadable("text");
-  return value;
-}
-
-const unreadable = (what: string) =>
-  new ApiError(`Unreadable answer from the server (${what} expected)`, 502);

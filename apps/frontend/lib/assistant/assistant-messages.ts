@@ -1,6 +1,5 @@
 import type { Confirmation, Message } from "@/lib/api/api-types";
 
-/** A todo that was changed for a message. */
 export interface Touched {
   id: string;
   /** What did it; unknown of messages from the history. */
@@ -45,13 +44,11 @@ export function merge(known: readonly Touched[], fresh: readonly Touched[]): Tou
   return [...all.values()];
 }
 
-/** What was done, and to which; in the order in which it was done first. */
 export interface Deed {
   verb: string;
   todos: { id: string; title: string | undefined }[];
 }
 
-/** `titles`: of the todos as they are now. */
 export function deedsOf(touched: readonly Touched[], titles: ReadonlyMap<string, string>): Deed[] {
   const deeds = new Map<string, Deed>();
   for (const { id, tool, title } of touched) {

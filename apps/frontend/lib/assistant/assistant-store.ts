@@ -19,7 +19,6 @@ export interface Snapshot {
   phase: "idle" | "waiting" | "answering";
   confirmation: Confirmation | null;
   trouble: Trouble | null;
-  /** What stands in the field. */
   draft: string;
 }
 
@@ -27,7 +26,6 @@ type Request =
   | { kind: "ask"; text: string; resume?: true }
   | { kind: "confirm"; approve: boolean; of: Confirmation };
 
-/** The conversation in this page. */
 export class AssistantStore {
   #snapshot: Snapshot = {
     status: "loading",
@@ -39,7 +37,6 @@ export class AssistantStore {
     draft: "",
   };
   #running: AbortController | undefined;
-  /** What the retry button sends again; undefined: loading the conversation. */
   #failed: Request | undefined;
   #stoppedAt = Number.NEGATIVE_INFINITY;
   #expiry: ReturnType<typeof setTimeout> | undefined;
@@ -81,7 +78,6 @@ export class AssistantStore {
     return true;
   }
 
-  /** The answer to the question that is open. */
   confirm(approve: boolean): void {
     const { confirmation, phase } = this.#snapshot;
     if (confirmation && phase === "idle") void this.#run({ kind: "confirm", approve, of: confirmation });

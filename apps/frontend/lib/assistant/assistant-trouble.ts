@@ -3,7 +3,6 @@ import { OTHER_USER } from "@/lib/page/notices";
 import { ApiError } from "@/lib/api/problem";
 
 export interface Trouble {
-  /** What happened, and what to do about it. */
   text: string;
   /** retry: the same again may work; sign-in: only that helps; none: there is nothing to repeat. */
   remedy: "retry" | "sign-in" | "none";

@@ -10,7 +10,6 @@ export function go(address: string, how: "pushState" | "replaceState" = "pushSta
   dispatchEvent(new Event(CHANGED));
 }
 
-/** The page's path and query, as they change; `initial` is what the server was asked for. */
 export function useAddress(initial: string): URL {
   return new URL(useSyncExternalStore(subscribe, here, () => initial), "http://here");
 }

@@ -11,7 +11,6 @@ export function noticeText(name: string | null): string | undefined {
 
 export const OTHER_USER = "Another user has signed in. Sign in again to go on.";
 
-/** Why a plain form did nothing: `failed` in the address is "refused", "other-user" or "unavailable". */
 export function formFailureText(failed: string | null): string | undefined {
   if (failed === null) return undefined;
   if (failed === "wrong-password") return "The password is wrong, so nothing was changed.";

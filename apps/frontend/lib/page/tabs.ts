@@ -7,13 +7,11 @@ interface Message {
 }
 
 interface Hooks {
-  /** Another tab of the same user has changed the list. */
   onEffect: (effect: Effect) => void;
   /** All tabs share one cookie: this user has a page in another tab, so requests are this user's from now on. */
   onOwner: (isSame: boolean) => void;
 }
 
-/** What the tabs of one browser tell each other about the list. */
 export class Tabs {
   #channel: BroadcastChannel | undefined;
 
@@ -23,7 +21,6 @@ export class Tabs {
     private readonly hooks: Hooks,
   ) {}
 
-  /** Returns a function that stops it. */
   open(): () => void {
     if (this.owner === null || typeof BroadcastChannel === "undefined") return () => undefined;
     const channel = new BroadcastChannel("todos");
@@ -34,18 +31,15 @@ export class Tabs {
       else if (isSame) this.hooks.onEffect(data.effect);
     };
     this.#channel = channel;
-    this.#post();
+    this.tell();
     return () => {
       channel.close();
       this.#channel = undefined;
     };
   }
 
-  tell(effect: Effect): void {
-    this.#post(effect);
-  }
-
-  #post(effect?: Effect): void {
+  /** Without an effect: this page has begun. */
+  tell(effect?: Effect): void {
     if (this.owner !== null) this.#channel?.postMessage({ owner: this.owner, ...(effect && { effect }) } satisfies Message);
   }
 }

@@ -10,7 +10,6 @@ export interface AccountProps {
   changed: boolean;
 }
 
-/** For the pages about the account itself. */
 export const accountProps: GetServerSideProps<AccountProps> = (context) =>
   answer(context, async () => {
     const api = callersApi(context) ?? signIn(context);

@@ -6,7 +6,6 @@ const servedBy = `todo-frontend/${hostname()}`;
 
 const development = process.env.NODE_ENV === "development";
 
-/** The headers of an answer: its own policy, who served it, and what is the same for all. */
 export function answerHeaders(): [string, string][] {
   const nonce = Buffer.from(crypto.getRandomValues(new Uint8Array(16))).toString("base64");
   return [

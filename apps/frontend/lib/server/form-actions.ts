@@ -35,7 +35,6 @@ export async function performForm(api: Api, form: FormData): Promise<void> {
   }
 }
 
-/** Where the browser goes next: to the list it came from, with what failed and what was typed. */
 export function destination(form: FormData, error?: unknown): string {
   const { path } = filterOf(formText(form, "back"));
   if (error === undefined) return path;

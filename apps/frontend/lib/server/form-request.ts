@@ -30,7 +30,6 @@ export function apiFor(
   });
 }
 
-/** The fields of a plain form, or the answer that refuses it. */
 export async function readForm(request: Request): Promise<FormData | Response> {
   if (!sameOrigin(request.headers)) return refusal(403, "This form was sent from another site.");
   const length = Number(request.headers.get("content-length") ?? Number.NaN);

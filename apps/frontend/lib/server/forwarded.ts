@@ -14,7 +14,6 @@ const PASSED_ON = [
   "x-request-id",
 ] as const;
 
-/** Reads one header of a request; null: it has none of that name. */
 export type ReadHeader = (name: string) => string | null;
 
 export function forwarded(header: ReadHeader): Record<string, string> {

@@ -20,7 +20,6 @@ export function contentSecurityPolicy(nonce: string, development: boolean): stri
     .join("; ");
 }
 
-/** The nonce in a policy, if that is one. */
 export function nonceOf(policy: unknown): string | undefined {
   return /'nonce-([^']+)'/.exec(String(policy))?.[1];
 }

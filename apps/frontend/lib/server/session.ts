@@ -83,7 +83,6 @@ export async function owner(context: Context, api: Api): Promise<User> {
   return user;
 }
 
-/** For pages of the signed-in: away to sign-in. */
 export function signIn({ resolvedUrl }: Context, notice?: "ended"): never {
   redirect(signInAddress({ ...(notice && { notice }), next: resolvedUrl.split("?")[0] ?? null }));
 }
@@ -108,7 +107,6 @@ export async function callerIfAny(context: Context): Promise<User | null> {
   }
 }
 
-/** What stands once under a name in the query. */
 export function queried({ query }: Context, name: string): string | null {
   const value = query[name];
   return typeof value === "string" ? value : null;

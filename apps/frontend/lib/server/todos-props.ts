@@ -6,7 +6,6 @@ import { settings } from "./settings";
 
 export interface TodosProps {
   environment: string;
-  /** Path and query that were asked for. */
   address: string;
   first: FirstPage | null;
   fromMiddle: boolean;
@@ -14,7 +13,6 @@ export interface TodosProps {
   idempotencyKey: string;
 }
 
-/** The same for the list's three addresses. */
 export const todosProps: GetServerSideProps<TodosProps> = (context) =>
   answer(context, async () => {
     const api = callersApi(context) ?? signIn(context);

@@ -4,7 +4,6 @@ import { isAboutAll, type Operation, waitsFor } from "./operations";
 /** How long a deletion can be undone, in milliseconds: it is held back for as long. */
 export const UNDO_TIME = 6_000;
 
-/** How many changes are sent at a time. */
 const PARALLEL = 4;
 
 /**
@@ -36,7 +35,6 @@ export class ChangeQueue {
     if (undoable) setTimeout(() => { if (change.state === "held") this.release(change); }, UNDO_TIME);
   }
 
-  /** The deletion that `undo` takes back. */
   get undoable(): Change | undefined {
     return this.changes.findLast(({ state }) => state === "held");
   }
@@ -63,7 +61,6 @@ export class ChangeQueue {
     return this.changes.filter(({ state }) => state === "running");
   }
 
-  /** What was done after `change`. */
   after(change: Change): Change[] {
     return this.changes.slice(this.changes.indexOf(change) + 1);
   }

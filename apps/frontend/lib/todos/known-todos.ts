@@ -5,10 +5,8 @@ import { compare, type Entry, type KnownTodo, rekey } from "./operations";
 export const FIRST_PAGE = 20;
 const NEXT_PAGES = 500;
 
-/** What a page of the site begins with. */
 export type FirstPage = Page<KnownTodo>;
 
-/** What a confirmed change has done to the server's list. */
 export type Effect =
   | { kind: "put"; todos: readonly KnownTodo[] }
   | { kind: "remove"; ids: readonly string[] }
@@ -23,7 +21,6 @@ export function leanPage({ todos, next }: Page): FirstPage {
 /** The server's list as this page knows it: read page by page, corrected by what changes answer. */
 export class KnownTodos {
   entries: Entry[];
-  /** There is something to show, if only the first page. */
   begun: boolean;
   /** Where the list goes on; null: it is complete; undefined: it has not begun. */
   #next: string | null | undefined;
@@ -47,7 +44,6 @@ export class KnownTodos {
     return this.#fresh !== null;
   }
 
-  /** From now on pages collect a new list, because others have changed it. */
   replace(): void {
     this.#fresh = { todos: [] };
   }

@@ -16,11 +16,9 @@ export interface Entry {
 
 export interface Item {
   key: string;
-  /** Absent until the server has stored it. */
   id?: string;
   title: string;
   completed: boolean;
-  /** Shown, but not confirmed yet. */
   pending: boolean;
 }
 
@@ -29,7 +27,6 @@ export type Operation =
   /** `from`: the title that the user saw and changed. */
   | { kind: "rename"; key: string; title: string; from: string }
   | { kind: "toggle"; key: string; completed: boolean }
-  /** `title`: as the user saw it. */
   | { kind: "remove"; key: string; title: string }
   | { kind: "toggle-all"; completed: boolean }
   /**
@@ -85,7 +82,6 @@ export function rekey(todos: readonly KnownTodo[], known: readonly Entry[]): Ent
   return todos.map((todo) => ({ key: keys.get(todo.id) ?? todo.id, todo }));
 }
 
-/** The server's order. */
 export function compare({ todo: one }: Entry, { todo: other }: Entry): number {
   return one.order - other.order || (one.id < other.id ? -1 : 1);
 }
@@ -95,7 +91,6 @@ export function isAboutAll({ kind }: Operation): boolean {
   return kind === "toggle-all" || kind === "clear-completed";
 }
 
-/** Whether `earlier` has to be settled before `operation` may be sent. */
 export function waitsFor(operation: Operation, earlier: Operation): boolean {
   // Only reopening could keep a todo from being cleared.
   if (earlier.kind === "clear-completed") return isAboutAll(operation) && !("completed" in operation && operation.completed);

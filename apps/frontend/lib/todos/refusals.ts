@@ -22,7 +22,6 @@ export function refusalText(operation: Operation, title: string, error: ApiError
   return `“${title}” was not ${deed}: ${error.message}${lost}`;
 }
 
-/** What a deletion that can still be undone has done. */
 export function deletionText(operation: Operation): string {
   return operation.kind === "remove" ? `Deleted “${operation.title}”.` : "Deleted the completed todos.";
 }

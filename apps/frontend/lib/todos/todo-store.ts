@@ -23,7 +23,6 @@ export interface Trouble {
    */
   kind: "offline" | "waiting" | "retrying" | "stalled" | "signed-out";
   unsaved: number;
-  /** Signed out by another user who has signed in. */
   otherUser?: true;
 }
 
@@ -40,13 +39,10 @@ export interface Refusal {
 
 export interface Snapshot {
   loaded: boolean;
-  /** There are more todos than these. */
   more: boolean;
   items: readonly Item[];
-  /** What others have just changed, by id. */
   touched: ReadonlySet<string>;
   trouble: Trouble | null;
-  /** What `undo` takes back. */
   undoable: string | null;
   /** With what was typed until the user has seen to it; without, only the last one until the next change. */
   refusals: readonly Refusal[];
@@ -61,9 +57,7 @@ export class TodoStore {
   readonly #queue = new ChangeQueue(() => { this.#pump(); this.#publish(); });
   readonly #tabs: Tabs;
   #loading = false;
-  /** Others have changed the list. */
   #stale = false;
-  /** The next page of the list is to be read. */
   #wanted: boolean;
   #readAt = Date.now();
   #failures = 0;
@@ -76,7 +70,6 @@ export class TodoStore {
   #touched: ReadonlySet<string> = new Set();
   #marking: ReturnType<typeof setTimeout> | undefined;
   #titles: ReadonlyMap<string, string> = new Map();
-  /** The items that `#titles` was made from. */
   #titled: readonly Item[] = [];
   #snapshot: Snapshot;
   readonly #listeners = new Set<() => void>();
@@ -118,7 +111,6 @@ export class TodoStore {
     return this.#titles;
   };
 
-  /** Under which key a todo is shown. */
   keyOf(id: string): string | undefined {
     return this.#snapshot.items.find((item) => item.id === id)?.key;
   }
@@ -190,7 +182,6 @@ export class TodoStore {
     this.#enqueue({ kind: "clear-completed", keys: keys(completed), named, since: areNamed ? null : Date.now() });
   }
 
-  /** Takes the last deletion back that is not sent yet. */
   undo(): Operation | undefined {
     const change = this.#queue.undo();
     this.#pump();
@@ -198,7 +189,6 @@ export class TodoStore {
     return change;
   }
 
-  /** The next page of the list, if there is one. */
   more(): void {
     this.#wanted = !this.#known.complete;
     this.#pump();
@@ -330,7 +320,6 @@ export class TodoStore {
     }
   }
 
-  /** The next page of the list. */
   async #load(): Promise<void> {
     if (this.#loading) return;
     this.#loading = true;
@@ -493,12 +482,7 @@ export class TodoStore {
     }
     this.#trouble = offline ? "offline" : "waiting";
     const retryAfter = error instanceof ApiError ? error.retryAfter : undefined;
-    this.#timer = setTimeout(
-      () => {
-        this.#wake();
-      },
-      delayOf(this.#failures, retryAfter),
-    );
+    this.#timer = setTimeout(() => { this.#wake(); }, delayOf(this.#failures, retryAfter));
   }
 
   #project(before: readonly Item[]): Snapshot {
@@ -519,8 +503,6 @@ export class TodoStore {
 
   #publish(): void {
     this.#snapshot = this.#project(this.#snapshot.items);
-    this.#listeners.forEach((listener) => {
-      listener();
-    });
+    this.#listeners.forEach((listener) => { listener(); });
   }
 }

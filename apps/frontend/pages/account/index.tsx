@@ -8,7 +8,6 @@ import { type AccountProps, accountProps } from "@/lib/server/account-props";
 
 export const getServerSideProps = accountProps;
 
-/** Change of password, and the end of all sessions; plain forms. */
 export default function AccountSettingsPage({ environment, user, failed, changed }: AccountProps) {
   return (
     <AccountPage
