@@ -446,15 +446,7 @@ mod tests {
 
     fn references(calls: &[(&str, usize)]) -> BTreeMap<usize, Reference> {
         let call = |(name, number): &(&str, usize)| Call { name: (*name).to_owned(), number: *number };
-        let outcome = Outcome {
-            code: Some(0),
-            text: String::new(),
-            calls: calls.iter().map(call).collect(),
-            struck: 0,
-            unknown: Vec::new(),
-            served: Default::default(),
-            after: State::default(),
-        };
+        let outcome = Outcome { code: Some(0), calls: calls.iter().map(call).collect(), ..Outcome::default() };
         BTreeMap::from([(NO_OP, Reference { outcome, after: State::default() })])
     }
 
