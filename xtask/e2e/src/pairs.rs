@@ -302,8 +302,9 @@ impl<'a> Cluster<'a> {
                     bail!("interrupted");
                 }
                 let mut checked = self.check(&pair, &references)?;
-                // What only a busy machine brought about does not come again.
-                if !checked.came || !checked.violations.is_empty() {
+                // What only a busy machine brought about does not come again. A chosen pair whose call does not come is replaced.
+                let replaced = matches!(choice, Choice::Seed(_));
+                if !checked.came && !replaced || !checked.violations.is_empty() {
                     checked = self.check(&pair, &references)?;
                 }
                 if !checked.came {
