@@ -309,3 +309,22 @@ impl Drop for Running {
         self.report.line(format!("  {BAD}✗{BAD:#} {} {DIM}{}{DIM:#}", self.what, seconds(self.start.elapsed())));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::secrets::Secret;
+
+    #[test]
+    fn no_secret_is_on_a_live_line() {
+        const VALUE: &str = "not-a-secret-not-a-secret";
+        let report = Report { live: true, ..Report::new(false) };
+        report.hide(&Redactor::new([&Secret::new(VALUE)]));
+        let running = report.step("images", format!("build with {VALUE}"), "");
+        running.progress(format!("RUN echo {VALUE}"));
+        running.rows(vec![Row { name: "pod".to_owned(), text: format!("says {VALUE}"), key: String::new() }]);
+        let bar = running.bar.as_ref().unwrap();
+        let shown = [vec![bar.prefix(), bar.message()], running.rows.messages()].concat();
+        assert_eq!(shown, ["build with ***", "RUN echo ***", "pod              says ***"]);
+    }
+}

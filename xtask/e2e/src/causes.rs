@@ -1,9 +1,11 @@
 //! Mistakes that a user makes, one for each row of the table of causes: each is told within ten seconds, its evidence is
 //! saved, the release goes back to what was verified, and the application answers all along.
 
+use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use camino::Utf8Path;
 use serde_json::json;
 
 use super::bed::{AUTH, Bed};
@@ -78,7 +80,10 @@ pub fn check_evidence(bed: &Bed, ran: &Ran, name: &str) -> Result<()> {
     let dir = bed.root.join(line.with_context(|| format!("no evidence is named:\n{}", ran.text))?.1.trim());
     ensure!(dir.as_str().ends_with(&format!("-{name}")), "{dir} is not about {name}");
     let files = ["pods.txt", "events.txt", "describe.txt", "objects.yaml", "nodes.txt", "helm-history.txt", "logs.txt"];
+    let mode = |path: &Utf8Path| Ok::<_, anyhow::Error>(path.metadata()?.permissions().mode() & 0o777);
+    ensure!(mode(&dir)? == 0o700, "others can look into {dir}");
     for file in files.into_iter().chain(["cause.txt"]) {
+        ensure!(mode(&dir.join(file))? == 0o600, "others can read {file} in {dir}");
         let text = std::fs::read_to_string(dir.join(file)).with_context(|| format!("reading {file} in {dir}"))?;
         ensure!(!text.is_empty() && !text.contains(AUTH), "{file} in {dir} is empty or shows a secret");
     }

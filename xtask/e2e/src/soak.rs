@@ -15,8 +15,8 @@ use super::interrupts::{self, Deploy};
 use super::load::Load;
 use super::{Tally, causes, pairs};
 
-/// What happens, happens within this time after the beginning: that of a deploy with one changed application.
-const SPAN: Duration = Duration::from_secs(20);
+/// What happens, happens within this time after the beginning: that of a deploy with one changed application under load.
+const SPAN: Duration = Duration::from_secs(8);
 /// The longest time without an API server.
 const AWAY: Duration = Duration::from_secs(4);
 /// How much all stores together may grow in 50 rounds, in bytes.
@@ -77,7 +77,7 @@ fn disturb(bed: &Bed, round: usize) -> Result<String> {
     match round % 4 {
         0 => foreign(bed),
         2 => {
-            let said = hiccup(bed, after.mul_f64(0.5))?;
+            let said = hiccup(bed, after)?;
             // Rollbacks and their revisions pile up too.
             causes::cannot_start(bed)?;
             Ok(said)

@@ -1,6 +1,6 @@
 //! Every external call of a run: its name, how often it came, and what becomes of it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -72,8 +72,22 @@ struct State {
     planned: Option<(Call, Fault)>,
     /// How often the planned fault struck.
     struck: usize,
+    /// Those that xtask makes again when they are refused for a moment.
+    repeatable: HashSet<Call>,
     /// What the world does not know how to answer.
     unknown: Vec<String>,
+}
+
+/// What a run has called.
+pub struct Called {
+    /// All calls in the order in which they came.
+    pub calls: Vec<Call>,
+    /// Those that one function of xtask makes again when they are refused for a moment, so that their callers never know.
+    pub repeatable: HashSet<Call>,
+    /// How often the fault struck.
+    pub struck: usize,
+    /// What nobody could answer.
+    pub unknown: Vec<String>,
 }
 
 impl Ledger {
@@ -98,11 +112,19 @@ impl Ledger {
 
     /// Counts a call, and says what becomes of it.
     pub fn enter(&self, name: &str) -> Option<Fault> {
+        self.enter_if(name, false)
+    }
+
+    /// The same for one that xtask may make again when it is refused for a moment.
+    pub fn enter_if(&self, name: &str, repeatable: bool) -> Option<Fault> {
         let mut state = self.lock();
         let number = state.counts.entry(name.to_owned()).or_default();
         *number += 1;
         let call = Call { name: name.to_owned(), number: *number };
         state.order.push(call.clone());
+        if repeatable {
+            state.repeatable.insert(call.clone());
+        }
         let (planned, fault) = state.planned.clone()?;
         let last = planned.number + usize::from(fault == Fault::Twice);
         let strikes = planned.name == call.name && (planned.number..=last).contains(&call.number);
@@ -110,14 +132,19 @@ impl Ledger {
         strikes.then_some(fault)
     }
 
+    /// How many calls have come.
+    pub fn count(&self) -> usize {
+        self.lock().order.len()
+    }
+
     /// Notes what this world cannot answer: the suite must learn it.
     pub fn note_unknown(&self, what: String) {
         self.lock().unknown.push(what);
     }
 
-    /// All calls of the run in the order in which they came, how often the fault struck, and what nobody could answer.
-    pub fn end(&self) -> (Vec<Call>, usize, Vec<String>) {
-        let mut state = self.lock();
-        (std::mem::take(&mut state.order), state.struck, std::mem::take(&mut state.unknown))
+    /// Ends the run.
+    pub fn end(&self) -> Called {
+        let State { order: calls, repeatable, struck, unknown, .. } = std::mem::take(&mut *self.lock());
+        Called { calls, repeatable, struck, unknown }
     }
 }

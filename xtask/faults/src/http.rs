@@ -19,6 +19,11 @@ impl Message {
         self.headers.iter().find(|(other, _)| other.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
     }
 
+    /// Whether the client calls itself `name`.
+    pub fn is_from(&self, name: &str) -> bool {
+        self.header("user-agent") == Some(name)
+    }
+
     /// Whether the body comes in chunks.
     pub fn is_chunked(&self) -> bool {
         self.header("transfer-encoding").is_some_and(|has| has.eq_ignore_ascii_case("chunked"))

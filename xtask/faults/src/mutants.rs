@@ -52,7 +52,13 @@ fn all() -> Result<Vec<Mutant>> {
     Ok(toml::from_str::<List>(LIST).context("mutants.toml")?.mutant)
 }
 
-/// Builds the xtask of `checkout` with all mutants in it, in the folder `copy`; gives the program.
+/// Builds the xtask with all mutants in it; gives the program.
+pub fn build_all(setting: &Setting<'_>) -> Result<Utf8PathBuf> {
+    let built = build(&setting.checkout, &setting.checkout.join("target/faults/mutants"), &all()?)?;
+    keep(&built, &setting.folder.join("mutants"))
+}
+
+/// The same with the xtask of `checkout`, in the folder `copy`.
 fn build(checkout: &Utf8Path, copy: &Utf8Path, mutants: &[Mutant]) -> Result<Utf8PathBuf> {
     let mut changed = BTreeMap::new();
     for (number, mutant) in mutants.iter().enumerate() {
@@ -109,16 +115,15 @@ pub struct Caught {
     pub by: Option<String>,
 }
 
-/// Tries every mutant until the checker catches it.
+/// Tries every mutant of `program` until the checker catches it.
 pub fn try_all(
     setting: &Setting<'_>,
+    program: &Utf8Path,
     worlds: &[Prepared],
     references: &References,
     tell: &(impl Fn(&str) + Sync),
 ) -> Result<Vec<Caught>> {
     let mutants = all()?;
-    let built = build(&setting.checkout, &setting.checkout.join("target/faults/mutants"), &mutants)?;
-    let program = keep(&built, &setting.folder.join("mutants"))?;
     let queue = Mutex::new(mutants.iter().enumerate());
     let caught = Mutex::new(Vec::new());
     side_by_side(worlds, |world| {
@@ -126,7 +131,7 @@ pub fn try_all(
             let next = queue.lock().unwrap_or_else(PoisonError::into_inner).next();
             let Some((number, mutant)) = next else { return Ok(()) };
             let _place = setting.gate.enter();
-            let by = catch(world, references, &program, number + 1, mutant)?;
+            let by = catch(world, references, program, number + 1, mutant)?;
             tell(&format!("mutant {}: {}: {}", number + 1, mutant.why, by.as_deref().unwrap_or("not caught")));
             let mut caught = caught.lock().unwrap_or_else(PoisonError::into_inner);
             caught.push(Caught { why: mutant.why.clone(), by });

@@ -71,10 +71,12 @@ impl std::fmt::Display for Pair {
 /// What the runs came to.
 #[derive(Default)]
 pub struct Findings {
-    /// Calls that went wrong at least once.
+    /// The calls of all scenarios.
     pub calls: usize,
     /// Pairs that were run.
     pub runs: usize,
+    /// Pairs that were not, because each does what one that was run does.
+    pub alike: usize,
     /// Runs that followed a fault which had changed something.
     pub again: usize,
     /// How many pairs were run once more.
@@ -110,7 +112,7 @@ impl Beginning {
 pub struct Reference {
     outcome: Outcome,
     wanted: Truth,
-    calls: Vec<Call>,
+    calls: Vec<Step>,
 }
 
 impl Prepared {
@@ -174,7 +176,7 @@ impl Prepared {
             // The requests to a route are one measurement.
             call.number <= if call.name.starts_with("HTTP ") { 1 } else { both }
         };
-        let calls = first.calls.iter().filter(stable).cloned().collect();
+        let calls = steps(scenario, &first).into_iter().filter(|step| stable(&&step.call)).collect();
         let wanted = Truth::of(&first.after);
         Ok(Reference { outcome: first, wanted, calls })
     }
@@ -258,29 +260,94 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The calls of scenarios by their number.
-type Calls<'a> = BTreeMap<usize, &'a [Call]>;
+/// A call of a scenario, and what has been done by then. Where that is the same in another scenario, the same code goes on
+/// from the same state, so that the two share the faults of the call.
+#[derive(Clone, Debug)]
+struct Step {
+    call: Call,
+    done: Done,
+    /// Whether xtask makes it again when it is refused for a moment.
+    is_repeatable: bool,
+}
 
-/// The pairs of a scenario. `all`: every fault of every call. Otherwise the lists and watches of a snapshot, which one
-/// function asks side by side, share the five faults among them, another share each time; and scenarios that are alike up
-/// to a call share its faults.
+/// Start and command, the change that the command finds, and the command's calls of this name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Done {
+    start: Start,
+    command: &'static [&'static str],
+    change: Option<&'static str>,
+    call: Call,
+}
+
+/// The calls of a run in which nothing goes wrong. A watch is a deploy and, once something was saved, another one.
+fn steps(scenario: &Scenario, outcome: &Outcome) -> Vec<Step> {
+    let command = scenario.args.strip_suffix(&["--watch"]).unwrap_or(scenario.args);
+    let (first, second) = outcome.calls.split_at(outcome.before_wait);
+    let mut found = Vec::new();
+    for (calls, edit) in [(first, scenario.edit), (second, scenario.saved)] {
+        // What the change is shows once Helm has brought it.
+        let mut change = edit.map(|_| ANY);
+        let mut counts: HashMap<&str, usize> = HashMap::new();
+        for call in calls {
+            if call.name.starts_with("helm ") {
+                change = edit;
+            }
+            let number = counts.entry(&call.name).or_default();
+            *number += 1;
+            let own = Call { name: call.name.clone(), number: *number };
+            let done = Done { start: scenario.start, command, change, call: own };
+            found.push(Step { call: call.clone(), done, is_repeatable: outcome.repeatable.contains(call) });
+        }
+    }
+    found
+}
+
+/// A change that is built.
+const ANY: &str = "any";
+
+/// The calls of scenarios by their number.
+type Calls<'a> = BTreeMap<usize, &'a [Step]>;
+
+/// The pairs of a scenario. `all`: every fault of every call. Otherwise
+/// - the lists of a snapshot, and its watches, which one function asks side by side, share the five faults among them: other
+///   ones of them each time;
+/// - other requests that one function makes for several objects have one fault each time, another one each time;
+/// - scenarios that have done the same share the faults of a call;
+/// - a request that xtask's client makes again when it is refused for a moment, without a word to whoever wants it, fails
+///   twice in one place of all where it is made.
 fn pairs(scenario: usize, scenarios: &Calls<'_>, all: bool) -> Vec<Pair> {
     let calls = scenarios[&scenario];
+    let every = || scenarios.iter().flat_map(|(number, steps)| steps.iter().map(|step| (*number, step)));
+    let names: BTreeSet<&str> = every().map(|(_, step)| step.call.name.as_str()).collect();
     let mut found = Vec::new();
-    let mut index = HashMap::new();
-    for call in calls {
-        let next = index.len();
-        let place = *index.entry(call.name.as_str()).or_insert(next) + call.number;
-        let later = calls.iter().any(|other| other.name == call.name && other.number > call.number);
-        let alike = if all { vec![scenario] } else { alike(scenario, call, scenarios) };
+    for step in calls {
+        let Step { call, done, is_repeatable } = step;
+        let index = names.iter().take_while(|name| **name != call.name).count();
+        // The same in each scenario that shares the call.
+        let place = index + done.call.number;
+        let later = calls.iter().any(|other| other.call.name == call.name && other.call.number > call.number);
+        let mut alike: Vec<usize> = every().filter(|(_, step)| step.done == *done).map(|(number, _)| number).collect();
+        alike.dedup();
+        let same = every().filter(|(_, step)| step.is_repeatable && step.call.name == call.name);
+        let same: Vec<(usize, &Call)> = same.map(|(number, step)| (number, &step.call)).collect();
+        let group = Group::of(&call.name);
+        let group_names =
+            every().filter(|(_, other)| Group::of(&other.call.name) == group && other.done.is_beside(done));
+        let group_names: BTreeSet<&str> = group_names.map(|(_, other)| other.call.name.as_str()).collect();
+        let in_group = group_names.iter().take_while(|name| **name != call.name).count();
         for (number, fault) in FAULTS.into_iter().enumerate() {
-            let of_snapshot = !all && is_list(&call.name);
-            let not_its_turn = of_snapshot && place % FAULTS.len() != number;
-            let turn = if of_snapshot { place } else { number };
-            let of_another = alike[turn % alike.len()] != scenario;
+            let chosen = match (fault, group) {
+                _ if all => true,
+                (_, Group::Lists | Group::Watches) if (done.call.number + number) % group_names.len() != in_group => {
+                    false
+                }
+                (_, Group::OneByOne) if place % FAULTS.len() != number => false,
+                (Fault::Twice, Group::None) if *is_repeatable => same[index % same.len()] == (scenario, call),
+                _ => alike[(place + number) % alike.len()] == scenario,
+            };
             // Of a tool that is not called again, failing twice is failing.
-            let same = fault == Fault::Twice && !later && !call.name.starts_with(|c: char| c.is_ascii_uppercase());
-            if !not_its_turn && !of_another && !same {
+            let fails = fault == Fault::Twice && !later && !call.name.starts_with(|c: char| c.is_ascii_uppercase());
+            if chosen && !fails {
                 found.push(Pair { scenario, call: call.clone(), fault });
             }
         }
@@ -288,26 +355,41 @@ fn pairs(scenario: usize, scenarios: &Calls<'_>, all: bool) -> Vec<Pair> {
     found
 }
 
-/// The scenarios that have done the same as this one when they make `call`: those of the same command from the same start,
-/// with a change to build, before Helm is called.
-fn alike(scenario: usize, call: &Call, scenarios: &Calls<'_>) -> Vec<usize> {
-    let own = &SCENARIOS[scenario];
-    let same = |number: &usize| {
-        let other = &SCENARIOS[*number];
-        (other.start, other.args, other.edit.is_some()) == (own.start, own.args, own.edit.is_some())
-    };
-    let early = |number: &usize| {
-        scenarios[number].iter().take_while(|other| !other.name.starts_with("helm ")).any(|other| other == call)
-    };
-    if early(&scenario) { scenarios.keys().copied().filter(same).filter(early).collect() } else { vec![scenario] }
+/// Requests that one function makes for several objects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Group {
+    /// The lists of a snapshot, side by side.
+    Lists,
+    /// Its watches, side by side.
+    Watches,
+    /// One after the other: lists that others want as well, and logs.
+    OneByOne,
+    /// None of these.
+    None,
 }
 
-/// Whether the call is one of the lists or watches of a namespace.
-fn is_list(name: &str) -> bool {
-    let Some(path) = name.strip_prefix("GET ") else { return false };
-    let path = path.trim_end_matches("?watch=true");
-    let rest = path.split("/namespaces/todo/").nth(1).unwrap_or("/");
-    !rest.contains(['/', '?'])
+impl Group {
+    /// That of a call of this name.
+    fn of(name: &str) -> Self {
+        let Some(path) = name.strip_prefix("GET ") else { return Self::None };
+        let watched = path.strip_suffix("?watch=true");
+        match watched.unwrap_or(path).split_once("/namespaces/todo/").map(|(_, rest)| rest) {
+            Some(rest) if rest.ends_with("/log") => Self::OneByOne,
+            None => Self::None,
+            Some(rest) if rest.contains(['/', '?']) => Self::None,
+            Some("secrets" | "resourcequotas") => Self::OneByOne,
+            Some(_) if watched.is_some() => Self::Watches,
+            Some(_) => Self::Lists,
+        }
+    }
+}
+
+impl Done {
+    /// Whether the same was done before another call, as often as it had come.
+    fn is_beside(&self, other: &Self) -> bool {
+        let key = |done: &Self| (done.start, done.command, done.change, done.call.number);
+        key(self) == key(other)
+    }
 }
 
 /// Makes the worlds side by side.
@@ -351,7 +433,8 @@ pub fn side_by_side(worlds: &[Prepared], work: impl Fn(&Prepared) -> Result<()> 
 pub fn select(references: &References, only: Option<&str>, all: bool) -> Vec<Pair> {
     // Who names a call wants all of it.
     let all = all || only.is_some_and(names_call);
-    let scenarios = references.iter().map(|(number, reference)| (*number, reference.calls.as_slice())).collect();
+    let scenarios: Calls<'_> =
+        references.iter().map(|(number, reference)| (*number, reference.calls.as_slice())).collect();
     let found = references.keys().flat_map(|number| pairs(*number, &scenarios, all));
     found.filter(|pair| only.is_none_or(|text| pair.to_string().contains(text))).collect()
 }
@@ -440,11 +523,7 @@ fn run(
             }
         }
     })?;
-    let mut total = total.into_inner().unwrap_or_else(PoisonError::into_inner);
-    let calls: BTreeSet<String> =
-        pairs.iter().map(|pair| format!("{}/{}", SCENARIOS[pair.scenario].name, pair.call)).collect();
-    total.calls = calls.len();
-    Ok(total)
+    Ok(total.into_inner().unwrap_or_else(PoisonError::into_inner))
 }
 
 /// Runs the whole suite: every pair, and then the mutants. Gives the findings and how many mutants were not caught.
@@ -459,19 +538,28 @@ pub fn whole(
     // Who names a call has few pairs, and each world takes seconds to start.
     let count = if only.is_some_and(names_call) { 2 } else { places() + HANGING };
     tell(&format!("{count} worlds start"));
-    let worlds = worlds(setting, count)?;
-    let references = references(setting, &worlds, only.filter(|_| pairs_too))?;
-    let mut found = Findings::default();
-    if pairs_too {
-        let mut pairs = select(&references, only, all);
-        // Mixed, so that some worlds compute while others wait for a limit.
-        pairs.sort_by_key(|pair| digest(pair.to_string().as_bytes()));
-        ensure!(!pairs.is_empty(), "no pair of a call and a fault fits {}", only.unwrap_or_default());
-        tell(&format!("{} runs of {} scenarios", pairs.len(), references.len()));
-        found = run(setting, &worlds, &references, &pairs, &tell)?;
-    }
-    let caught = if mutants { mutants::try_all(setting, &worlds, &references, &tell)? } else { Vec::new() };
-    Ok((found, caught))
+    std::thread::scope(|scope| {
+        // Beside the runs, which wait now and then.
+        let program = mutants.then(|| scope.spawn(|| mutants::build_all(setting)));
+        let worlds = worlds(setting, count)?;
+        let references = references(setting, &worlds, only.filter(|_| pairs_too))?;
+        let mut found = Findings::default();
+        if pairs_too {
+            let mut pairs = select(&references, only, all);
+            let every = select(&references, only, true);
+            // Mixed, so that some worlds compute while others wait for a limit.
+            pairs.sort_by_key(|pair| digest(pair.to_string().as_bytes()));
+            ensure!(!pairs.is_empty(), "no pair of a call and a fault fits {}", only.unwrap_or_default());
+            let alike = every.len() - pairs.len();
+            let scenarios = references.len();
+            tell(&format!("{} runs of {scenarios} scenarios; {alike} more would repeat one of them", pairs.len()));
+            let calls = every.iter().map(|pair| (pair.scenario, &pair.call)).collect::<BTreeSet<_>>().len();
+            found = Findings { calls, alike, ..run(setting, &worlds, &references, &pairs, &tell)? };
+        }
+        let Some(program) = program else { return Ok((found, Vec::new())) };
+        let program = program.join().unwrap_or_else(|_| bail!("the build of the mutants panicked"))?;
+        Ok((found, mutants::try_all(setting, &program, &worlds, &references, &tell)?))
+    })
 }
 
 /// Whether `--only` names a call or a part of one, not a whole scenario.
@@ -513,27 +601,77 @@ pub fn keep(program: &Utf8Path, folder: &Utf8Path) -> Result<Utf8PathBuf> {
 mod tests {
     use super::*;
 
+    fn index(name: &str) -> usize {
+        SCENARIOS.iter().position(|scenario| scenario.name == name).unwrap()
+    }
+
+    /// A run with these calls, the `before_wait` first of them before a watch waits.
+    fn run(scenario: &str, names: &[&str], before_wait: usize) -> Vec<Step> {
+        let number = |at: usize| names[..=at].iter().filter(|name| **name == names[at]).count();
+        let calls = names.iter().enumerate().map(|(at, name)| Call { name: (*name).to_owned(), number: number(at) });
+        let outcome = Outcome { calls: calls.collect(), before_wait, ..Outcome::default() };
+        steps(&SCENARIOS[index(scenario)], &outcome)
+    }
+
     #[test]
-    fn scenarios_share_the_faults_of_a_call_that_they_make_alike() {
-        let call = |name: &str| Call { name: name.to_owned(), number: 1 };
-        let calls = [call("docker version"), call("GET /version"), call("helm upgrade"), call("git rev-parse")];
-        let index = |name: &str| SCENARIOS.iter().position(|scenario| scenario.name == name).unwrap();
-        let [changed, failing, noop] = ["changed deploy", "failing deploy", "no-op"].map(index);
-        let scenarios = [changed, failing, noop].map(|number| (number, calls.as_slice())).into();
-        let faults = |scenario, name: &str, all| {
-            let pairs = pairs(scenario, &scenarios, all).into_iter();
-            pairs.filter(|pair| pair.call.name == name).map(|pair| pair.fault).collect::<Vec<_>>()
+    fn scenarios_share_the_faults_of_a_call_before_which_they_have_done_the_same() {
+        let deploy = ["docker version", "GET /version", "helm upgrade", "git rev-parse"];
+        let watch = [&deploy[..2], &deploy].concat();
+        let runs = [
+            ("changed deploy", run("changed deploy", &deploy, 4)),
+            ("failing deploy", run("failing deploy", &deploy, 4)),
+            ("no-op", run("no-op", &deploy[..2], 2)),
+            ("status", run("status", &deploy[..2], 2)),
+            ("watch", run("watch", &watch, 2)),
+        ];
+        let scenarios: Calls<'_> = runs.iter().map(|(name, steps)| (index(name), steps.as_slice())).collect();
+        // Which scenarios have each fault.
+        let who = |shared: &[(&str, &str)], all| {
+            let of = |(scenario, call): &(&str, &str)| {
+                let pairs = pairs(index(scenario), &scenarios, all).into_iter();
+                pairs.filter(|pair| pair.call.to_string() == *call).map(|pair| pair.fault).collect::<BTreeSet<_>>()
+            };
+            shared.iter().map(of).collect::<Vec<_>>()
         };
-        use Fault::{Cut, Fail, Garbage, Hang, Twice};
-        assert_eq!(faults(changed, "GET /version", false), [Fail, Garbage, Twice]);
-        assert_eq!(faults(failing, "GET /version", false), [Hang, Cut]);
-        for (scenario, name, all) in [
-            (noop, "docker version", false),
-            (changed, "helm upgrade", false),
-            (failing, "git rev-parse", false),
-            (failing, "docker version", true),
-        ] {
-            assert_eq!(faults(scenario, name, all), [Fail, Hang, Garbage, Cut], "{scenario} {name}");
+        let once = |shared: &[(&str, &str)], faults: usize| {
+            let who = who(shared, false);
+            assert_eq!(who.iter().map(BTreeSet::len).sum::<usize>(), faults, "{shared:?} {who:?}");
+            assert_eq!(who.iter().flatten().collect::<BTreeSet<_>>().len(), faults, "{shared:?} {who:?}");
+            assert!(who.iter().all(|faults| !faults.is_empty()), "{shared:?} {who:?}");
+        };
+        once(&[("no-op", "GET /version #1"), ("watch", "GET /version #1")], 5);
+        let changed = [
+            ("changed deploy", "GET /version #1"),
+            ("failing deploy", "GET /version #1"),
+            ("watch", "GET /version #2"),
+        ];
+        once(&changed, 5);
+        once(&[("changed deploy", "helm upgrade #1"), ("watch", "helm upgrade #1")], 4);
+        // xtask asks again for what is refused for a moment: here and there alike.
+        let twice = |scenarios: &Calls<'_>| {
+            let all = scenarios.keys().flat_map(|number| pairs(*number, scenarios, false));
+            all.filter(|pair| pair.fault == Fault::Twice && pair.call.name == "GET /version").count()
+        };
+        assert_eq!(twice(&scenarios), 3);
+        let mut repeatable = runs.clone();
+        let steps = repeatable.iter_mut().flat_map(|(_, steps)| steps);
+        steps.for_each(|step| step.is_repeatable = step.call.name.starts_with("GET "));
+        assert_eq!(twice(&repeatable.iter().map(|(name, steps)| (index(name), steps.as_slice())).collect()), 1);
+        let kinds = ["configmaps", "events", "pods", "services", "persistentvolumeclaims", "serviceaccounts"];
+        let lists: Vec<String> = kinds.iter().map(|kind| format!("GET /api/v1/namespaces/todo/{kind}")).collect();
+        let lists = lists.iter().map(String::as_str).collect::<Vec<_>>().repeat(2);
+        let status = run("status", &lists, 12);
+        let shared = pairs(index("status"), &BTreeMap::from([(index("status"), status.as_slice())]), false);
+        for number in [1, 2] {
+            let of_snapshot = || shared.iter().filter(|pair| pair.call.number == number);
+            assert_eq!(of_snapshot().map(|pair| pair.fault).collect::<BTreeSet<_>>(), FAULTS.into());
+            assert_eq!(of_snapshot().map(|pair| &pair.call.name).collect::<BTreeSet<_>>().len(), 5);
         }
+        let one_fault_each = shared.iter().map(|pair| (&pair.call.name, pair.fault)).collect::<BTreeSet<_>>();
+        assert_eq!((shared.len(), one_fault_each.len()), (10, 10), "another one each time");
+        // A failing deploy is another one from there on.
+        once(&[("failing deploy", "helm upgrade #1")], 4);
+        once(&[("status", "GET /version #1")], 5);
+        assert!(who(&changed, true).iter().all(|faults| faults.len() == 5));
     }
 }

@@ -1,6 +1,6 @@
 //! A world: a checkout, an engine, a node and an API server of its own, and runs of xtask in it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::net::UnixListener;
@@ -14,7 +14,7 @@ use xtask::process::Process;
 use xtask::project::{Options, Project};
 use xtask::report::Report;
 
-use crate::calls::{Call, Fault, Ledger};
+use crate::calls::{Call, Called, Fault, Ledger};
 use crate::client::SOCKET;
 use crate::control::{Control, listen};
 use crate::etcd::Objects;
@@ -64,6 +64,7 @@ impl State {
 }
 
 /// How a run of xtask ended.
+#[derive(Default)]
 pub struct Outcome {
     /// Its exit code; `None`: killed, by the suite if it lasted too long.
     pub code: Option<i32>,
@@ -71,6 +72,10 @@ pub struct Outcome {
     pub text: String,
     /// Its calls.
     pub calls: Vec<Call>,
+    /// Those that xtask makes again when they are refused for a moment.
+    pub repeatable: HashSet<Call>,
+    /// How many of them came before a watch waited for the first time.
+    pub before_wait: usize,
     /// How often the fault struck.
     pub struck: usize,
     /// What the suite could not answer.
@@ -252,11 +257,12 @@ impl World {
         let text =
             |line: std::io::Result<Vec<u8>>| Ok::<_, anyhow::Error>(String::from_utf8_lossy(&line?).into_owned());
         let pid: i32 = lines.next().map(text).context("xtask did not start")??.trim().parse()?;
-        let (mut output, mut waits) = (String::new(), 0);
+        let (mut output, mut waits, mut before_wait) = (String::new(), 0, None);
         for line in lines {
             let line = text(line)?;
             if line.contains(WATCHING) {
                 waits += 1;
+                before_wait.get_or_insert_with(|| self.ledger.count());
                 match saved.filter(|_| waits == 1) {
                     Some(saved) => self.edit(saved)?,
                     None => kill_process(Pid::from_raw(pid).context("no process")?, Signal::INT)?,
@@ -268,11 +274,13 @@ impl World {
         let code = running.reader().try_wait()?.and_then(|output| output.status.code());
         drop(running);
         let (objects, served) = self.player.settle()?;
-        let (calls, struck, unknown) = self.ledger.end();
+        let Called { calls, repeatable, struck, unknown } = self.ledger.end();
         Ok(Outcome {
             code,
             text: output.replace(self.folder.as_str(), "<world>"),
+            before_wait: before_wait.unwrap_or(calls.len()),
             calls,
+            repeatable,
             struck,
             unknown,
             served,

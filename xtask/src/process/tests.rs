@@ -30,6 +30,12 @@ fn deadline_ends_the_whole_group() {
 }
 
 #[test]
+fn what_somebody_follows_has_no_deadline() {
+    let followed = Process::new("sh").args(["-c", "sleep 0.5; exit 7"]).deadline(Duration::from_millis(50));
+    assert_eq!(followed.interactive().unwrap(), 7);
+}
+
+#[test]
 fn stdin_reaches_the_child() {
     assert_eq!(Process::new("cat").stdin("not-a-secret").read().unwrap(), "not-a-secret");
 }

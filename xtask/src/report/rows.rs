@@ -53,6 +53,12 @@ impl Rows {
         }
     }
 
+    #[cfg(test)]
+    pub(super) fn messages(&self) -> Vec<String> {
+        let shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        shown.iter().filter_map(|(_, line)| Some(line.as_ref()?.message())).collect()
+    }
+
     /// Takes the lines away.
     pub fn clear(&self) {
         let shown = std::mem::take(&mut *self.shown.lock().unwrap_or_else(PoisonError::into_inner));

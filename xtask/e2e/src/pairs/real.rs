@@ -23,7 +23,7 @@ use xtask::engine::Engine;
 use xtask::members;
 use xtask::stages::images::node::Stock;
 use xtask::toolbox::Toolbox;
-use xtask_faults::calls::{Call, Fault, Ledger};
+use xtask_faults::calls::{Call, Called, Fault, Ledger};
 use xtask_faults::client::{Reply, SOCKET};
 use xtask_faults::control::{Tools, listen};
 use xtask_faults::etcd::{Objects, Stored};
@@ -161,7 +161,7 @@ impl<'a> Real<'a> {
             stdout: String::new(),
             took: begun.elapsed(),
         });
-        let (calls, struck, unknown) = self.ledger.end();
+        let Called { calls, struck, unknown, .. } = self.ledger.end();
         let machine = Machine { done: self.control.built().clone(), ..Machine::default() };
         let outcome = Outcome {
             code: (ran.code >= 0).then_some(ran.code),
@@ -169,8 +169,8 @@ impl<'a> Real<'a> {
             calls,
             struck,
             unknown,
-            served: Default::default(),
             after: State { machine, ..State::default() },
+            ..Outcome::default()
         };
         Ok((outcome, ran.took))
     }
