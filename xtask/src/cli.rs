@@ -59,6 +59,12 @@ pub(crate) struct Global {
     /// Show every command that is run
     #[arg(short, long, global = true)]
     pub verbose: bool,
+    /// Show only warnings, errors, and what a command was asked for
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub quiet: bool,
+    /// Show no live lines, and nothing between the beginning and the end of a step
+    #[arg(long, global = true)]
+    pub no_progress: bool,
     /// minikube profile and kube context, instead of the one in infra/xtask.toml
     #[arg(long, global = true, value_name = "NAME")]
     pub profile: Option<String>,
@@ -118,7 +124,7 @@ pub(crate) enum Command {
     Pins(pins::Pins),
     /// Show each resolved value and where it is from; secrets are masked
     Config {
-        /// As JSON
+        /// Print one JSON document; its schema is in docs/schema
         #[arg(long)]
         json: bool,
     },

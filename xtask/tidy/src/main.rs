@@ -72,9 +72,9 @@ fn run(project: &Project, args: &Tidy) -> Result<()> {
     let mut failure = Failure::new(Class::Check, what);
     let is_fixable = mistakes.iter().any(|mistake| mistake.mended.is_some()) || failed.contains(&"cargo fmt");
     if is_fixable && !args.fix {
-        failure = failure.help("cargo xtask tidy --fix mends white space, formats and generated files");
+        failure = failure.help("mend white space, formats and generated files: cargo xtask tidy --fix");
     }
-    Err(failure.into())
+    Err(failure.help("each line above says what to edit; then look again: cargo xtask tidy").into())
 }
 
 /// Runs the checks that read files.

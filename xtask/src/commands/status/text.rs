@@ -124,7 +124,8 @@ fn route_line(route: &Value, times: bool) -> String {
     let by = at("served_by");
     let by = by.split('/').next().unwrap_or_default();
     let time = if times { format!("  {DIM}{} ms{DIM:#}", route["p50_ms"]) } else { String::new() };
-    format!("{path:<16} {GOOD}{}{GOOD:#} {by}{time}", route["status"])
+    let reason = route["reason"].as_str().map(|reason| format!("  {DIM}{reason}{DIM:#}")).unwrap_or_default();
+    format!("{path:<16} {GOOD}{}{GOOD:#} {by}{time}{reason}", route["status"])
 }
 
 fn age(time: &str, now: Option<u64>) -> String {

@@ -68,6 +68,15 @@ impl Answer {
         (!self.good()).then(|| super::diagnose::Cause::of(self, None).to_string())
     }
 
+    /// Why a 404 of the right application is right; `None`: there is nothing to explain.
+    pub fn reason(&self) -> Option<String> {
+        let path = &self.route.path;
+        (self.good() && self.status == Some(404)).then(|| match self.route.why {
+            Why::Beside => format!("as it should: {path} is not below {}", path.strip_suffix('x').unwrap_or(path)),
+            Why::Rule | Why::Below => format!("as it should: nothing is at {path} itself"),
+        })
+    }
+
     /// The `p`-th percentile in milliseconds.
     pub fn percentile(&self, p: usize) -> u128 {
         let rank = (self.times.len() * p).div_ceil(100).saturating_sub(1);
