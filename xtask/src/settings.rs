@@ -142,7 +142,11 @@ fn edit(text: &str, wrong: &str, at: usize, message: &str) -> Option<Hint> {
     if let Some((_, rest)) = message.split_once("unknown field `") {
         let (name, rest) = rest.split_once('`')?;
         let known = rest.split('`').skip(1).step_by(2);
-        return Some(Hint::edit(line, name, nearest(name, known).map_or(Change::Remove, |to| Change::Rename(to.into()))));
+        return Some(Hint::edit(
+            line,
+            name,
+            nearest(name, known).map_or(Change::Remove, |to| Change::Rename(to.into())),
+        ));
     }
     let (_, expected) = message.split_once(", expected ")?;
     let (key, _) = text.lines().nth(line - 1)?.split_once('=')?;

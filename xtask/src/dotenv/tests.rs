@@ -54,7 +54,8 @@ fn an_empty_optional_key_is_an_absent_one() {
 #[test]
 fn each_mistake_has_its_message() {
     let make_auth = "set AUTH_SECRET in .env:1 to what this prints: openssl rand -hex 32";
-    let key = "set OPENAI_API_KEY in .env:2 to a key from platform.openai.com, or remove line 2: the assistant is off then";
+    let key =
+        "set OPENAI_API_KEY in .env:2 to a key from platform.openai.com, or remove line 2: the assistant is off then";
     let cases: &[(&str, &str, &str)] = &[
         // Lines.
         (

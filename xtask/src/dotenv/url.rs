@@ -213,10 +213,13 @@ impl Fault {
                 return (LOCAL.to_owned(), Change::Replace(old.clone(), new));
             }
             Self::Psql => ("begins with the command psql".into(), "the URL alone, in single quotes".into()),
-            Self::Driver(None) => {
-                ("names a driver in its scheme".into(), "a URL that begins with postgresql:// and names no driver".into())
+            Self::Driver(None) => (
+                "names a driver in its scheme".into(),
+                "a URL that begins with postgresql:// and names no driver".into(),
+            ),
+            Self::Scheme => {
+                ("is no Postgres URL".into(), "a URL that begins with postgresql://, as Neon shows it".into())
             }
-            Self::Scheme => ("is no Postgres URL".into(), "a URL that begins with postgresql://, as Neon shows it".into()),
             Self::Character => (
                 "has a space or a letter outside ASCII".into(),
                 "the same URL with that percent-encoded: a space is %20".into(),

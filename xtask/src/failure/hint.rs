@@ -153,12 +153,34 @@ impl Edit {
 
 /// Programs that hints name.
 const PROGRAMS: [&str; 24] = [
-    "apt-cache", "apt-get", "brew", "cargo", "chmod", "chown", "colima", "docker", "echo", "git", "helm", "ip", "kill",
-    "kubectl", "less", "ls", "minikube", "mv", "openssl", "orb", "ps", "rm", "sops", "sudo",
+    "apt-cache",
+    "apt-get",
+    "brew",
+    "cargo",
+    "chmod",
+    "chown",
+    "colima",
+    "docker",
+    "echo",
+    "git",
+    "helm",
+    "ip",
+    "kill",
+    "kubectl",
+    "less",
+    "ls",
+    "minikube",
+    "mv",
+    "openssl",
+    "orb",
+    "ps",
+    "rm",
+    "sops",
+    "sudo",
 ];
 
 /// Beginnings of commands that repair and remove nothing.
-const REPAIRS: [&str; 12] = [
+const REPAIRS: [&str; 13] = [
     "cargo xtask deploy ",
     "cargo xtask images",
     "cargo xtask start",
@@ -166,7 +188,8 @@ const REPAIRS: [&str; 12] = [
     "cargo xtask tool kubectl -- uncordon ",
     "cargo xtask tool minikube -- addons enable ",
     "chmod ",
-    "colima stop && colima start ",
+    "colima start ",
+    "colima stop",
     "echo ",
     "git checkout ",
     "mv ",
@@ -229,10 +252,15 @@ impl Repair {
             return Self::Again(Vec::new(), vec![(name.to_owned(), Some(value.to_owned()))]);
         }
         let is_tool = command.starts_with("cargo xtask ") && command.contains(" tool ");
-        let begins = |with: &[&str]| with.iter().any(|start| command.starts_with(start));
-        if begins(&REPAIRS) && !purpose.starts_with("if ") {
+        let all_begin = |with: &[&str]| {
+            command.split([';', '&']).filter(|part| !part.is_empty()).all(|part| {
+                let part = part.trim();
+                with.iter().any(|start| part.starts_with(start))
+            })
+        };
+        if all_begin(&REPAIRS) && !purpose.starts_with("if ") {
             Self::Run(command.to_owned())
-        } else if begins(&LOOKS) || is_tool && command.split(' ').any(|word| TOOL_LOOKS.contains(&word)) {
+        } else if all_begin(&LOOKS) || is_tool && command.split(' ').any(|word| TOOL_LOOKS.contains(&word)) {
             Self::Look(command.to_owned())
         } else {
             Self::Ask(command.to_owned())
@@ -279,23 +307,30 @@ mod tests {
             ("cargo xtask deploy dev    (waits for the end of that)", "run", "cargo xtask deploy dev"),
             ("chmod 600 .env", "run", "chmod 600 .env"),
             ("see what it says: less /c/engine.log", "look", "less /c/engine.log"),
-            ("cargo xtask tool kubectl -- get pods,events -A", "look", "cargo xtask tool kubectl -- get pods,events -A"),
+            (
+                "cargo xtask tool kubectl -- get pods,events -A",
+                "look",
+                "cargo xtask tool kubectl -- get pods,events -A",
+            ),
             ("uncordon it: cargo xtask tool kubectl -- uncordon xr", "run", "cargo xtask tool kubectl -- uncordon xr"),
             ("if the todos may go: cargo xtask teardown --data", "ask", "cargo xtask teardown --data"),
             ("if it is yours: cargo xtask start", "ask", "cargo xtask start"),
+            ("cargo xtask start && cargo xtask teardown", "ask", "cargo xtask start && cargo xtask teardown"),
             ("or give it up: rm /x/state.json", "ask", "rm /x/state.json"),
             (
                 "raise it: cargo xtask tool kubectl -- edit resourcequota q",
                 "ask",
                 "cargo xtask tool kubectl -- edit resourcequota q",
             ),
-            ("colima stop && colima start --cpu 2   # keeps what is in it", "run", "colima stop && colima start --cpu 2"),
+            (
+                "colima stop && colima start --cpu 2   # keeps what is in it",
+                "run",
+                "colima stop && colima start --cpu 2",
+            ),
         ] {
             assert_eq!(read(line), json!({"kind": kind, "command": command}), "{line}");
         }
-        let again = |arguments: &[&str], environment: Value| {
-            json!({"kind": "again", "arguments": arguments, "environment": environment})
-        };
+        let again = |arguments: &[&str], environment: Value| json!({"kind": "again", "arguments": arguments, "environment": environment});
         for (line, data) in [
             ("run the same command with --yes", again(&["--yes"], json!({}))),
             ("run the same command again", again(&[], json!({}))),
@@ -326,7 +361,11 @@ mod tests {
         };
         let replace = Change::Replace("a://".into(), "b://".into());
         for (hint, text, expected) in [
-            (edit(Some(2), Change::Set("8".into())), "set KEY in .env:2 to 8", data("set", Some(2), Some("8"), None, None)),
+            (
+                edit(Some(2), Change::Set("8".into())),
+                "set KEY in .env:2 to 8",
+                data("set", Some(2), Some("8"), None, None),
+            ),
             (
                 edit(None, Change::SetPrinted("openssl rand -hex 32")),
                 "set KEY in .env to what this prints: openssl rand -hex 32",
@@ -337,7 +376,11 @@ mod tests {
                 "set KEY in .env:1 to its real value",
                 data("set", Some(1), None, None, None),
             ),
-            (edit(Some(1), Change::Rename("K".into())), "rename KEY in .env:1 to K", data("rename", Some(1), Some("K"), None, None)),
+            (
+                edit(Some(1), Change::Rename("K".into())),
+                "rename KEY in .env:1 to K",
+                data("rename", Some(1), Some("K"), None, None),
+            ),
             (edit(Some(1), Change::Remove), "remove KEY from .env:1", data("remove", Some(1), None, None, None)),
             (
                 edit(Some(1), replace),

@@ -139,3 +139,17 @@ fn age(time: &str, now: Option<u64>) -> String {
 fn owned(pod: &str, workload: &str) -> bool {
     pod.strip_prefix(workload).is_some_and(|rest| rest.starts_with('-'))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_404_that_is_right_is_explained() {
+        let route = json!({"host": "", "path": "/apix", "status": 404, "served_by": "todo-frontend/x", "p50_ms": 3,
+            "problem": null, "reason": "as it should: /apix is not below /api"});
+        let line = anstream::adapter::strip_str(&route_line(&route, false)).to_string();
+        assert_eq!(line, "/apix            404 todo-frontend  as it should: /apix is not below /api");
+    }
+}

@@ -207,6 +207,15 @@ pub mod tests {
     }
 
     #[test]
+    fn a_404_of_the_right_application_is_explained() {
+        let reason = |path: &str, status, by: &str| answer(path, status, by).reason();
+        assert_eq!(reason("/api", 404, "todo-backend/x").unwrap(), "as it should: nothing is at /api itself");
+        assert_eq!(reason("/apix", 404, "todo-frontend/x").unwrap(), "as it should: /apix is not below /api");
+        assert_eq!(reason("/apix", 200, "todo-frontend/x"), None);
+        assert_eq!(reason("/api", 404, "todo-frontend/x"), None, "the wrong application");
+    }
+
+    #[test]
     fn an_answer_of_the_right_application_is_good_unless_it_is_an_error_of_its_own() {
         let table = [
             (answer("/api/v1/health", 200, "todo-backend/x"), true),
