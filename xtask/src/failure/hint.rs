@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hint {
     text: String,
-    repair: Repair,
+    repair: Box<Repair>,
 }
 
 /// What a script can do about a failure.
@@ -64,8 +64,8 @@ impl Hint {
 
     /// The same edit in `file`.
     pub fn of_file(self, file: &str) -> Self {
-        match self.repair {
-            Repair::Edit(edit) => Self::from(Edit { file: Some(file.to_owned()), ..edit }),
+        match &*self.repair {
+            Repair::Edit(edit) => Self::from(Edit { file: Some(file.to_owned()), ..edit.clone() }),
             _ => self,
         }
     }
@@ -77,7 +77,7 @@ impl Hint {
 
     /// The hint as data.
     pub fn data(&self) -> Value {
-        let mut data = match &self.repair {
+        let mut data = match &*self.repair {
             Repair::Edit(edit) if edit.file.is_some() => edit.data(),
             Repair::Run(command) => json!({"kind": "run", "command": command}),
             Repair::Look(command) => json!({"kind": "look", "command": command}),
@@ -96,13 +96,13 @@ impl Hint {
 
 impl From<Edit> for Hint {
     fn from(edit: Edit) -> Self {
-        Self { text: edit.text(), repair: Repair::Edit(edit) }
+        Self { text: edit.text(), repair: Repair::Edit(edit).into() }
     }
 }
 
 impl From<String> for Hint {
     fn from(text: String) -> Self {
-        Self { repair: Repair::read(&text), text }
+        Self { repair: Repair::read(&text).into(), text }
     }
 }
 
