@@ -59,6 +59,12 @@ pub(crate) struct Global {
     /// Show every command that is run
     #[arg(short, long, global = true)]
     pub verbose: bool,
+    /// Show only warnings, errors, and what the command was asked for
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub quiet: bool,
+    /// Show when each step begins and when it ends, and nothing in between
+    #[arg(long, global = true)]
+    pub no_progress: bool,
     /// minikube profile and kube context, instead of the one in infra/xtask.toml
     #[arg(long, global = true, value_name = "NAME")]
     pub profile: Option<String>,
@@ -118,7 +124,7 @@ pub(crate) enum Command {
     Pins(pins::Pins),
     /// Show each resolved value and where it is from; secrets are masked
     Config {
-        /// As JSON
+        /// Print one JSON document; its schema is in docs/schema
         #[arg(long)]
         json: bool,
     },
@@ -169,6 +175,39 @@ mod tests {
             assert!(parsed.is_ok(), "{command}: {}", parsed.err().map(|error| error.to_string()).unwrap_or_default());
         }
         assert!(commands.len() >= 5, "{commands:#?}");
+    }
+
+    #[test]
+    fn each_command_of_a_hint_exists() {
+        let help = regex::Regex::new(r#"\.help\(\s*(?:format!\()?\s*"((?:[^"\\]|\\[^\x00])*)""#).unwrap();
+        let [next_line, gap] = [r"\\\n *", r"\{[^{}]*\}"].map(|rule| regex::Regex::new(rule).unwrap());
+        let (mut count, mut wrong) = (0, Vec::new());
+        let sources = crate::project::compiled_from().join("xtask/src");
+        for entry in walkdir::WalkDir::new(sources).into_iter().map(Result::unwrap) {
+            if entry.path().extension().is_none_or(|kind| kind != "rs") {
+                continue;
+            }
+            let text = std::fs::read_to_string(entry.path()).unwrap();
+            for found in help.captures_iter(&text) {
+                let line = next_line.replace_all(&found[1], "").replace("\\\"", "\"");
+                let line = gap.replace_all(&line, "x");
+                let data = crate::failure::Hint::from(&*line).data();
+                let is_for_people =
+                    [", and:", ", then:", "REVISION", "NAME", "=/path", "<"].iter().any(|part| line.contains(part));
+                if data["kind"] == "tell" && !is_for_people && line.contains("cargo xtask ") {
+                    wrong.push(format!("write it as `purpose: command   # note`: {line}"));
+                }
+                let command = data["command"].as_str().unwrap_or_default();
+                for part in command.split(" && ").filter_map(|part| part.strip_prefix("cargo ")) {
+                    count += 1;
+                    wrong.extend(
+                        super::Cli::try_parse_from(part.split(' ')).err().map(|error| format!("{line}: {error}")),
+                    );
+                }
+            }
+        }
+        assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+        assert!(count > 80, "{count}");
     }
 
     #[test]

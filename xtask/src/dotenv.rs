@@ -15,7 +15,7 @@ use anyhow::Result;
 use camino::Utf8Path;
 use clap::ValueEnum;
 
-use crate::failure::{Class, Failure};
+use crate::failure::{Change, Class, Failure, Hint};
 use crate::files;
 use crate::project::Project;
 use crate::secrets::{Redactor, Secret};
@@ -50,6 +50,9 @@ impl Entry {
     }
 }
 
+/// What messages call the environment, where the values come from it.
+const ENVIRONMENT: &str = "environment";
+
 /// Where the values come from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Source {
@@ -78,13 +81,18 @@ pub struct Problem {
     pub line: Option<usize>,
     /// What is wrong.
     pub text: String,
-    /// What to do about it.
-    pub fix: String,
+    /// What to do about it; an edit names no file.
+    pub fix: Hint,
 }
 
 impl Problem {
-    fn new(line: impl Into<Option<usize>>, text: impl Into<String>, fix: impl Into<String>) -> Self {
+    fn new(line: impl Into<Option<usize>>, text: impl Into<String>, fix: impl Into<Hint>) -> Self {
         Self { line: line.into(), text: text.into(), fix: fix.into() }
+    }
+
+    /// A problem whose fix is a change of `key`.
+    fn of_key(line: Option<usize>, text: impl Into<String>, key: &str, change: Change) -> Self {
+        Self::new(line, text, Hint::edit(line, key, change))
     }
 }
 
@@ -239,8 +247,8 @@ fn inspect_lines(lines: syntax::Lines, contract: &Contract) -> Inspection {
 pub fn shown(project: &Project) -> String {
     match project.options.secrets_from {
         Source::File => {}
-        Source::Env => return "environment".to_owned(),
-        Source::Stdin => return "standard input".to_owned(),
+        Source::Env => return ENVIRONMENT.to_owned(),
+        Source::Stdin => return file::STDIN.to_owned(),
     }
     project.dotenv.strip_prefix(&project.root).unwrap_or(&project.dotenv).to_string()
 }
@@ -253,10 +261,12 @@ fn failure(shown: &str, problems: &[Problem]) -> Option<Failure> {
         [only] => only.clone(),
         many => format!("{} problems in {shown}:\n  {}", many.len(), many.join("\n  ")),
     };
-    let mut fixes: Vec<&str> = Vec::new();
+    let is_file = ![ENVIRONMENT, file::STDIN].contains(&shown);
+    let mut fixes: Vec<Hint> = Vec::new();
     for problem in problems {
-        if !fixes.contains(&problem.fix.as_str()) {
-            fixes.push(&problem.fix);
+        let fix = if is_file { problem.fix.clone().of_file(shown) } else { problem.fix.clone() };
+        if !fixes.contains(&fix) {
+            fixes.push(fix);
         }
     }
     Some(fixes.into_iter().fold(Failure::new(Class::Config, what), Failure::help))

@@ -1,6 +1,10 @@
 //! Errors that a user can act on: what is wrong, the way out, and the class that sets the exit code.
 
+mod hint;
+
 use std::fmt;
+
+pub use hint::{Change, Hint};
 
 /// The class of a failure; each has one exit code, documented in README.md.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,7 +39,7 @@ pub struct Failure {
     /// Sets the exit code.
     pub class: Class,
     what: String,
-    help: Vec<String>,
+    help: Vec<Hint>,
 }
 
 impl Failure {
@@ -45,8 +49,8 @@ impl Failure {
     }
 
     /// Adds the command or edit that fixes it.
-    pub fn help(mut self, line: impl Into<String>) -> Self {
-        self.help.push(line.into());
+    pub fn help(mut self, hint: impl Into<Hint>) -> Self {
+        self.help.push(hint.into());
         self
     }
 
@@ -62,13 +66,18 @@ impl Failure {
         let mut both = self.append(format!("\n{other}"));
         both.help.extend(hints);
         let mut told = std::collections::HashSet::new();
-        both.help.retain(|line| told.insert(line.clone()));
+        both.help.retain(|hint| told.insert(hint.text().to_owned()));
         both
     }
 
     /// The lines that tell the way out.
-    pub fn hints(&self) -> &[String] {
-        &self.help
+    pub fn hints(&self) -> Vec<String> {
+        self.help.iter().map(|hint| hint.text().to_owned()).collect()
+    }
+
+    /// The ways out as data; their form is in docs/schema.
+    pub fn repairs(&self) -> Vec<serde_json::Value> {
+        self.help.iter().map(Hint::data).collect()
     }
 }
 
@@ -117,7 +126,7 @@ mod tests {
         let both = Failure::new(Class::Proof, "drift").help("deploy").and(other.into());
         assert_eq!(
             (both.to_string().as_str(), both.hints()),
-            ("drift\nnobody answers", &["deploy".into(), "logs".into()][..])
+            ("drift\nnobody answers", vec!["deploy".into(), "logs".into()])
         );
     }
 }

@@ -27,7 +27,9 @@ pub fn build(project: &Project, package: &str) -> Result<Utf8PathBuf> {
 pub fn build_with(project: &Project, package: &str, more: &[&str]) -> Result<Utf8PathBuf> {
     project.report.note(format!("building {package}, which only this command needs"));
     let cargo = cargo()
-        .args(["build", "--locked", "--message-format=json-render-diagnostics", "--package", package])
+        .args(["build", "--locked", "--message-format=json-render-diagnostics"])
+        .args(project.report.is_quiet().then_some("--quiet"))
+        .args(["--package", package])
         .args(more.iter().copied())
         .cwd(project::compiled_from())
         .deadline(deadlines::CARGO)

@@ -177,7 +177,7 @@ fn of_kind(project: &Project, engine: &Engine, kind: Kind) -> Result<Box<dyn Ori
             "the packages origin tags stand-ins with official names, which it does only in an engine of its own",
         )
         .help("with your own engine, take the official images: --origin release")
-        .help("or let xtask run its own: DOCKER_HOST=unix:///nonexistent cargo xtask deploy dev --yes")
+        .help("or let xtask run its own: export DOCKER_HOST=unix:///nonexistent")
         .into()),
     }
 }

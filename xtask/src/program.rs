@@ -15,7 +15,7 @@ use closing::Closing;
 /// Parses the command line, calls `run`, and exits with the code that it returns, or with that of its error.
 pub fn main(run: impl FnOnce(Cli, &Report) -> Result<i32>) -> ! {
     let cli = Cli::parse();
-    let report = Report::new(cli.global.verbose);
+    let report = Report::new(cli.global.verbose).limited(cli.global.quiet, !cli.global.no_progress);
     let closing = Closing::new(&cli);
     let (interrupted, closing_then) = (report.clone(), closing.clone());
     let handler = ctrlc::set_handler(move || {

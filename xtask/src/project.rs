@@ -72,8 +72,14 @@ impl Project {
     /// The options that lead another program of this workspace to the same checkout, cache and cluster.
     pub fn arguments(&self) -> Vec<String> {
         let options = &self.options;
-        let flags =
-            [("--yes", options.yes), ("--verbose", self.report.is_verbose()), ("--system-tools", options.system_tools)];
+        let (quiet, has_progress) = (self.report.is_quiet(), self.report.has_progress());
+        let flags = [
+            ("--yes", options.yes),
+            ("--verbose", self.report.is_verbose()),
+            ("--quiet", quiet),
+            ("--no-progress", !quiet && !has_progress),
+            ("--system-tools", options.system_tools),
+        ];
         let origin = options.origin.and_then(|origin| Some(origin.to_possible_value()?.get_name().to_owned()));
         let values = [
             ("--root", Some(self.root.to_string())),

@@ -44,6 +44,8 @@ pub struct Report {
     bars: MultiProgress,
     live: bool,
     verbose: bool,
+    quiet: bool,
+    progress: bool,
     recorder: Arc<Mutex<Recorder>>,
     facts: Arc<Mutex<Map<String, Value>>>,
     interrupt: Arc<Mutex<Vec<OnInterrupt>>>,
@@ -55,12 +57,29 @@ impl Report {
         let is_dumb = std::env::var("TERM").is_ok_and(|term| term == "dumb");
         let live = std::io::stderr().is_terminal() && std::env::var_os("CI").is_none() && !is_dumb;
         let (recorder, facts, interrupt) = Default::default();
-        Self { prefix: "", bars: MultiProgress::new(), live, verbose, recorder, facts, interrupt }
+        let (quiet, progress) = (false, true);
+        Self { prefix: "", bars: MultiProgress::new(), live, verbose, quiet, progress, recorder, facts, interrupt }
+    }
+
+    /// The same report; `quiet` leaves only what is wrong or was asked for, and without `progress` a step shows nothing
+    /// between its beginning and its end.
+    pub fn limited(self, quiet: bool, progress: bool) -> Self {
+        Self { live: self.live && progress && !quiet, quiet, progress: progress && !quiet, ..self }
     }
 
     /// Whether `--verbose` was given.
     pub fn is_verbose(&self) -> bool {
         self.verbose
+    }
+
+    /// Whether `--quiet` was given.
+    pub fn is_quiet(&self) -> bool {
+        self.quiet
+    }
+
+    /// Whether `--no-progress` was given, or `--quiet`.
+    pub fn has_progress(&self) -> bool {
+        self.progress
     }
 
     /// The same writer for one of several jobs that run side by side: each line begins with the name of its job.
@@ -79,6 +98,13 @@ impl Report {
         });
     }
 
+    /// Prints a line that nobody needs who only wants to know what is wrong.
+    pub fn info(&self, text: impl AsRef<str>) {
+        if !self.quiet {
+            self.line(text);
+        }
+    }
+
     /// A heading.
     pub fn heading(&self, text: &str) {
         self.line(format!("{BOLD}{text}{BOLD:#}"));
@@ -86,12 +112,12 @@ impl Report {
 
     /// Something that holds already.
     pub fn ok(&self, text: impl AsRef<str>) {
-        self.line(format!("  {GOOD}✓{GOOD:#} {}", text.as_ref()));
+        self.info(format!("  {GOOD}✓{GOOD:#} {}", text.as_ref()));
     }
 
     /// Something the user should know.
     pub fn note(&self, text: impl AsRef<str>) {
-        self.line(format!("  {DIM}· {}{DIM:#}", text.as_ref()));
+        self.info(format!("  {DIM}· {}{DIM:#}", text.as_ref()));
     }
 
     /// A warning: the job goes on.
@@ -131,7 +157,7 @@ impl Report {
         let reason = if why.is_empty() { String::new() } else { format!(" ({why})") };
         // A step without a reason is a part of another one: on a terminal its live line is enough.
         if !self.live || !why.is_empty() {
-            self.line(format!("  > {what}{reason}"));
+            self.info(format!("  > {what}{reason}"));
         }
         let bar = if self.live {
             let bar = self.bars.add(ProgressBar::new_spinner());
@@ -147,7 +173,7 @@ impl Report {
         };
         let now = Instant::now();
         let latest = Arc::new(Mutex::new(String::new()));
-        if bar.is_none() {
+        if bar.is_none() && self.progress {
             self.heartbeat(what.clone(), now, Arc::downgrade(&latest));
         }
         let rows = Rows::default();

@@ -6,7 +6,7 @@ use anyhow::Result;
 use camino::{Utf8Path, Utf8PathBuf};
 use serde::Deserialize;
 
-use crate::failure::{Class, Failure, nearest};
+use crate::failure::{Change, Class, Failure, Hint, nearest};
 use crate::pins;
 
 /// The settings' place in the repository.
@@ -114,9 +114,13 @@ impl Settings {
     fn parse(text: &str) -> Result<Self> {
         toml::from_str(text).map_err(|error| {
             let place = error.span().map_or(String::new(), |span| format!(":{}", pins::line_of(text, span.start)));
-            Failure::new(Class::Config, format!("{FILE}{place}: {}", error.message()))
-                .help(format!("edit {FILE}; its comments describe every key"))
-                .into()
+            let failure = Failure::new(Class::Config, format!("{FILE}{place}: {}", error.message()));
+            let edit = error.span().and_then(|span| edit(text, &text[span.clone()], span.start, error.message()));
+            match edit {
+                Some(hint) => failure.help(hint.of_file(FILE)),
+                None => failure.help(format!("edit {FILE}; its comments describe every key")),
+            }
+            .into()
         })
     }
 
@@ -130,6 +134,29 @@ impl Settings {
                 .into()
         })
     }
+}
+
+/// The edit for what the parser says of the `wrong` part at byte `at` of `text`, if there is but one.
+fn edit(text: &str, wrong: &str, at: usize, message: &str) -> Option<Hint> {
+    let line = pins::line_of(text, at);
+    if let Some((_, rest)) = message.split_once("unknown field `") {
+        let (name, rest) = rest.split_once('`')?;
+        let known = rest.split('`').skip(1).step_by(2);
+        return Some(Hint::edit(
+            line,
+            name,
+            nearest(name, known).map_or(Change::Remove, |to| Change::Rename(to.into())),
+        ));
+    }
+    let (_, expected) = message.split_once(", expected ")?;
+    let (key, _) = text.lines().nth(line - 1)?.split_once('=')?;
+    let number = wrong.trim_matches('"');
+    let is_quoted = wrong != number && expected.starts_with('u') && number.parse::<u32>().is_ok();
+    let change = match is_quoted {
+        true => Change::Set(number.to_owned()),
+        false => Change::SetDescribed(format!("a value of the type {expected}")),
+    };
+    message.starts_with("invalid ").then(|| Hint::edit(line, key.trim(), change))
 }
 
 #[cfg(test)]
@@ -149,6 +176,23 @@ mod tests {
     fn a_mistake_is_told_with_its_line() {
         let error = Settings::parse("[chart]\npath = \"x\"\nreleas = \"y\"\n").unwrap_err().to_string();
         assert!(error.starts_with("infra/xtask.toml:3: unknown field `releas`"), "{error}");
+    }
+
+    #[test]
+    fn a_mistake_with_one_way_out_has_an_edit() {
+        let real = pins::read_rendered(&crate::project::checkout(None), FILE).unwrap();
+        let line = 1 + real.lines().position(|line| line == "port = 8080").unwrap();
+        for (wrong, hint) in [
+            ("prot = 8080", format!("rename prot in {FILE}:{line} to port")),
+            ("port = 8080\ncolour = 1", format!("remove colour from {FILE}:{}", line + 1)),
+            ("port = \"8081\"", format!("set port in {FILE}:{line} to 8081")),
+            ("port = \"http\"", format!("set port in {FILE}:{line} to a value of the type u16")),
+            ("port = 80800", format!("set port in {FILE}:{line} to a value of the type u16")),
+            ("", format!("edit {FILE}; its comments describe every key")),
+        ] {
+            let error = Settings::parse(&real.replace("port = 8080", wrong)).unwrap_err();
+            assert_eq!(error.downcast_ref::<Failure>().unwrap().hints(), [hint], "{wrong}");
+        }
     }
 
     #[test]

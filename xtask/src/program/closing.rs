@@ -27,6 +27,7 @@ impl Closing {
                 ("status", String::new(), Output { json: args.json && !args.watch, timings: false })
             }
             Some(Command::Pins(args)) => ("pins", String::new(), Output { json: args.json, timings: false }),
+            Some(Command::Config { json }) => ("config", String::new(), Output { json: *json, timings: false }),
             Some(Command::Bench(args)) => ("bench", String::new(), Output { json: args.is_json(), timings: false }),
             _ => ("", String::new(), Output::default()),
         };

@@ -43,7 +43,7 @@ impl Rows {
             };
             match &line {
                 Some(line) => line.set_message(text),
-                None if changed => report.line(format!("    {text}")),
+                None if changed && report.progress => report.line(format!("    {text}")),
                 None => {}
             }
             match at {

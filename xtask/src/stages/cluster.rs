@@ -55,7 +55,7 @@ pub fn observe(tools: &Toolbox) -> Result<Observed> {
             Class::Cluster,
             format!("profile `{}` runs {runtime}; only containerd is supported", tools.profile),
         )
-        .help(format!("use another profile: cargo xtask deploy dev --profile {}-containerd", tools.profile))
+        .help(format!("use another profile: --profile {}-containerd", tools.profile))
         .into());
     }
     profile.kubernetes(tools)?;

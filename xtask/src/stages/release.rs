@@ -15,6 +15,7 @@ mod rollout;
 mod secrets;
 mod undo;
 mod uninstall;
+mod values;
 
 pub use desired::Desired;
 pub use diff::{Changed, Object, against_live as diff};

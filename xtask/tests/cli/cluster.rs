@@ -48,7 +48,7 @@ fn a_foreign_entry_under_our_name_is_refused() {
     -- stderr
     error: context `todo` in <tmp>/kubeconfig is not our minikube profile: it leads to https://production.lan:6443, and there is no such profile
       try: if nothing needs that entry: kubectl config --kubeconfig <tmp>/kubeconfig delete-context todo
-      try: or leave it alone and deploy under another name: cargo xtask deploy dev --profile todo2
+      try: or leave it alone and use another name: --profile todo2
     ");
 
     // The profile exists, but the entry does not lead there.
@@ -59,7 +59,7 @@ fn a_foreign_entry_under_our_name_is_refused() {
     -- stderr
     error: context `todo` in <tmp>/kubeconfig is not our minikube profile: it leads to https://production.lan:6443; the profile is at https://192.168.49.2:8443
       try: if nothing needs that entry: kubectl config --kubeconfig <tmp>/kubeconfig delete-context todo
-      try: or leave it alone and deploy under another name: cargo xtask deploy dev --profile todo2
+      try: or leave it alone and use another name: --profile todo2
     ");
     for args in [["teardown"].as_slice(), &["status"], &["deploy", "dev", "--dry-run"], &[]] {
         let run = run(&sandbox, &[&["--origin=release"], args].concat());
@@ -124,7 +124,7 @@ fn a_profile_of_another_driver_is_neither_used_nor_removed() {
     exit code 5
     -- stderr
     error: minikube profile `todo` is made with the driver kvm2; only docker is supported
-      try: use another profile: cargo xtask deploy dev --profile todo-docker
+      try: use another profile: --profile todo-docker
     ");
     for args in [["teardown"].as_slice(), &["teardown", "--cluster"]] {
         let run = run(&sandbox, &[args, &["--origin=release"]].concat());
@@ -178,7 +178,7 @@ fn a_profile_with_another_runtime_is_refused() {
     exit code 5
     -- stderr
     error: profile `todo` runs docker; only containerd is supported
-      try: use another profile: cargo xtask deploy dev --profile todo-containerd
+      try: use another profile: --profile todo-containerd
     ");
 }
 
@@ -221,7 +221,7 @@ fn a_container_that_is_not_minikubes_is_neither_used_nor_removed() {
     exit code 5
     -- stderr
     error: the engine has a container `todo` that minikube did not make
-      try: use another profile: cargo xtask deploy dev --profile todo2
+      try: use another profile: --profile todo2
       try: or give the container another name: docker rename todo <new name>
     ");
     for args in [["teardown"].as_slice(), &["teardown", "--cluster"], &["teardown", "--cache"]] {
@@ -259,7 +259,7 @@ fn the_holder_of_a_stopped_profiles_port_is_named() {
     exit code 4
     -- stderr
     error: port <port>, which the profile publishes, is held by <this test>
-      try: end that program, or use another profile: cargo xtask deploy dev --profile todo2
+      try: end that program, or use another profile: --profile todo2
     ");
 }
 

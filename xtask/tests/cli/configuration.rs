@@ -45,13 +45,13 @@ fn mistakes_in_the_settings_are_told_with_their_line() {
     exit code 3
     -- stderr
     error: infra/xtask.toml:<line>: unknown field `prot`, expected one of `profile`, `port`, `kubernetes`, `cpus`, `memory_mib`, `ingress`, `ingress_image`
-      try: edit infra/xtask.toml; its comments describe every key
+      try: rename prot in infra/xtask.toml:14 to port
     ");
     insta::assert_snapshot!(broken("port = 8080", "port = 80800"), @"
     exit code 3
     -- stderr
     error: infra/xtask.toml:<line>: invalid value: integer `80800`, expected u16
-      try: edit infra/xtask.toml; its comments describe every key
+      try: set port in infra/xtask.toml:14 to a value of the type u16
     ");
     insta::assert_snapshot!(broken("[cluster]", "[cluster"), @"
     exit code 3
@@ -138,13 +138,13 @@ fn all_mistakes_in_dotenv_come_at_once() {
       .env: may be read or changed by other users (mode 644)
       .env:1: OPENAI_API_KEY is a placeholder, no key
       .env:2: DATABASE_URL=… has a $ outside single quotes, which would be replaced by a variable
-      .env:3: FOO_BAR is not known
+      .env:3: FOO_BAR is not known; known are DATABASE_URL, AUTH_SECRET, OPENAI_API_KEY, DATABASE_URL_UNPOOLED
       .env: AUTH_SECRET is missing
       try: chmod 600 .env
-      try: put a key from platform.openai.com into OPENAI_API_KEY, or remove line 1: the assistant is off then
-      try: put the value into single quotes: DATABASE_URL='…'
-      try: remove line 3; known are DATABASE_URL, AUTH_SECRET, OPENAI_API_KEY, DATABASE_URL_UNPOOLED
-      try: AUTH_SECRET= and what this prints: openssl rand -hex 32
+      try: set OPENAI_API_KEY in .env:1 to a key from platform.openai.com, or remove line 1: the assistant is off then
+      try: set DATABASE_URL in .env:2 to the same value in single quotes
+      try: remove FOO_BAR from .env:3
+      try: set AUTH_SECRET in .env to what this prints: openssl rand -hex 32
     ");
 }
 
@@ -189,7 +189,7 @@ fn a_dotenv_that_goes_wherever_the_repository_goes_is_refused() {
     exit code 3
     -- stderr
     error: .env: is tracked by git, so its secrets go wherever the repository goes
-      try: git rm --cached .env, commit, and replace every secret that was in it: others may have them
+      try: git rm --cached .env   # commit, and replace every secret in it: others may have them
     ");
 }
 
@@ -210,7 +210,8 @@ fn config_masks_secrets() {
     assert!(run.code == Some(0) && run.stdout.contains("infra/xtask.toml:"), "{run}");
 
     let json = sandbox.run(&["config", "--json", "--port=9090"]);
-    let rows: serde_json::Value = serde_json::from_str(&json.stdout).unwrap();
+    let document: serde_json::Value = serde_json::from_str(&json.stdout).unwrap();
+    let rows = &document["values"];
     let row = |name: &str| rows.as_array().unwrap().iter().find(|row| row["name"] == name).unwrap().to_string();
     insta::assert_snapshot!(row("AUTH_SECRET"), @r#"{"name":"AUTH_SECRET","secret":true,"length":36,"from":".env:1"}"#);
     insta::assert_snapshot!(row("cluster.port"), @r#"{"name":"cluster.port","value":"9090","from":"command line"}"#);

@@ -4,6 +4,7 @@ use camino::Utf8Path;
 use serde_json::Value;
 
 use crate::common::{DOTENV, Sandbox};
+use crate::repairs;
 
 fn docs() -> camino::Utf8PathBuf {
     Utf8Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("docs/schema")
@@ -33,11 +34,12 @@ fn every_end_of_a_command_is_one_document() {
     let sandbox = Sandbox::with_tools();
     sandbox.dotenv(DOTENV);
     sandbox.on("docker pull *", "");
-    let runs: [(&[&str], i32); 8] = [
+    let runs: [(&[&str], i32); 9] = [
         (&["images", "--json"], 0),
         (&["images", "--json", "--dry-run"], 0),
         (&["images", "--json", "--refresh"], 0),
         (&["pins", "--json"], 0),
+        (&["config", "--json"], 0),
         (&["deploy", "dev", "--dry-run", "--json"], 0),
         (&["deploy", "dve", "--json"], 3),
         (&["status", "--json"], 5),
@@ -66,6 +68,30 @@ fn what_was_recorded_of_a_real_cluster_keeps_to_the_schemas() {
         count += 1;
     }
     assert!(count >= 5, "{count} documents");
+}
+
+#[test]
+fn the_examples_of_the_page_for_scripts_keep_to_the_schemas() {
+    let documents: Vec<Value> =
+        repairs::blocks("json").iter().map(|block| serde_json::from_str(block).unwrap()).collect();
+    documents.iter().for_each(|document| check(document, &format!("docs/json.md: {}", document["command"])));
+    for entry in std::fs::read_dir(docs()).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        let command = name.split('.').next().unwrap().to_owned();
+        assert!(documents.iter().any(|document| document["command"] == command), "{command} has no example");
+    }
+}
+
+/// Each document has a schema of its own, to be read alone; what they have in common is the same in all.
+#[test]
+fn errors_and_hints_have_one_schema() {
+    let schema = |entry: std::io::Result<std::fs::DirEntry>| -> Value {
+        serde_json::from_str(&std::fs::read_to_string(entry.unwrap().path()).unwrap()).unwrap()
+    };
+    let all: Vec<Value> = std::fs::read_dir(docs()).unwrap().map(schema).collect();
+    for name in ["error", "hint", "hint_text", "event", "time"] {
+        assert!(all.iter().all(|schema| schema["$defs"][name] == all[0]["$defs"][name]), "{name}");
+    }
 }
 
 #[test]

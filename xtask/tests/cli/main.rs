@@ -22,6 +22,7 @@ mod members;
 mod output;
 mod places;
 mod power;
+mod repairs;
 mod repository;
 mod secrets;
 mod teardown;

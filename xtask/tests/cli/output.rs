@@ -41,6 +41,8 @@ fn the_short_help() {
     Options:
       -y, --yes               Do what needs consent without asking
       -v, --verbose           Show every command that is run
+      -q, --quiet             Show only warnings, errors, and what the command was asked for
+          --no-progress       Show when each step begins and when it ends, and nothing in between
           --profile <NAME>    minikube profile and kube context, instead of the one in infra/xtask.toml
           --port <PORT>       Port of http://localhost when the profile is created, and of `dev`
           --secrets <FROM>    Where the application's secrets come from, instead of .env [possible
@@ -119,6 +121,35 @@ fn on_a_terminal(sandbox: &Sandbox, args: &[&str], term: &str) -> String {
     let _ = File::from(ours).read_to_end(&mut bytes);
     assert!(child.wait().unwrap().success(), "{}", String::from_utf8_lossy(&bytes));
     anstream::adapter::strip_str(&String::from_utf8_lossy(&bytes)).to_string()
+}
+
+#[test]
+fn quiet_leaves_what_was_asked_for_and_what_is_wrong() {
+    let sandbox = Sandbox::with_tools();
+    sandbox.on("docker pull *", ":");
+    let run = sandbox.run(&["images", "--refresh", "--quiet", "--origin=release"]);
+    assert!(run.code == Some(0) && run.stdout.contains("todo-backend:") && run.stderr.is_empty(), "{run}");
+    let run = sandbox.run(&["images", "--dry-run", "--refresh", "-q", "--origin=release"]);
+    assert!(run.stderr.contains("pull node:24-trixie-slim"), "{run}");
+    let run = sandbox.run(&["deploy", "dve", "-q"]);
+    assert!(run.code == Some(3) && run.stderr.contains("error: ") && run.stderr.contains("try: "), "{run}");
+    sandbox.on("docker pull *", "echo no such image >&2; exit 1");
+    let run = sandbox.run(&["images", "--refresh", "-q", "--origin=release"]);
+    assert!(run.stderr.starts_with("  ✗ pull ") && run.stderr.contains("error: "), "{run}");
+    assert_eq!(sandbox.run(&["images", "--quiet", "--verbose"]).code, Some(2));
+}
+
+#[test]
+fn without_progress_a_step_has_two_lines_on_a_terminal_too() {
+    let sandbox = Sandbox::with_tools();
+    sandbox.on("docker pull *", "sleep 0.5");
+    let is_live = |more: &[&str]| {
+        let args = [&["images", "--refresh", "--origin=release"], more].concat();
+        let text = on_a_terminal(&sandbox, &args, "xterm-256color");
+        assert!(text.contains("> pull node:24-trixie-slim (") && text.contains("✓ pull node:24-trixie-slim"), "{text}");
+        text.contains(|c| ('\u{2800}'..='\u{28ff}').contains(&c))
+    };
+    assert!(is_live(&[]) && !is_live(&["--no-progress"]));
 }
 
 #[test]

@@ -97,7 +97,7 @@ fn values_of_dotenv_reach_the_cluster_and_nothing_else() {
     whole output: <tmp>/root/target/xtask/logs/helm.log
       nothing was applied: Helm has made no revision, so nothing is undone
       runs now: nothing
-      try: the message names the place; cargo xtask tool helm -- lint infra/helm
+      try: see what the message names: cargo xtask tool helm -- lint infra/helm
     "#);
     let [backend] = applied(&sandbox).try_into().unwrap();
     let mut values = decoded(&backend);

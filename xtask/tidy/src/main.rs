@@ -65,16 +65,21 @@ fn run(project: &Project, args: &Tidy) -> Result<()> {
         project.report.ok(format!("{} files are tidy", checkout.files.len()));
         return Ok(());
     }
-    let mut what = format!("{} mistakes in {} files", mistakes.len(), checkout.files.len());
+    Err(failure(&mistakes, checkout.files.len(), &failed, args.fix).into())
+}
+
+/// The failure that counts what is above, with what to do about it.
+fn failure(mistakes: &[Mistake], files: usize, failed: &[&str], fixed: bool) -> Failure {
+    let mut what = format!("{} mistakes in {files} files", mistakes.len());
     if !failed.is_empty() {
         what = format!("{what}; failed: {}", failed.join(", "));
     }
     let mut failure = Failure::new(Class::Check, what);
     let is_fixable = mistakes.iter().any(|mistake| mistake.mended.is_some()) || failed.contains(&"cargo fmt");
-    if is_fixable && !args.fix {
-        failure = failure.help("cargo xtask tidy --fix mends white space, formats and generated files");
+    if is_fixable && !fixed {
+        failure = failure.help("mend white space, formats and generated files: cargo xtask tidy --fix");
     }
-    Err(failure.into())
+    failure.help("each line above says what to edit; then look again: cargo xtask tidy")
 }
 
 /// Runs the checks that read files.

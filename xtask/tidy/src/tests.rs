@@ -28,6 +28,19 @@ fn this_checkout_is_tidy() {
 }
 
 #[test]
+fn what_remains_after_a_fix_has_a_way_out() {
+    let by_hand = || Mistake::new("README.md", 1, "there is no x");
+    let fixable = Mistake { mended: Some(String::new()), ..by_hand() };
+    let hints = |mistakes: &[Mistake], failed: &[&str], fixed| failure(mistakes, 9, failed, fixed).hints();
+    let edit = "each line above says what to edit; then look again: cargo xtask tidy";
+    assert_eq!(hints(&[by_hand()], &[], true), [edit]);
+    assert_eq!(hints(&[by_hand()], &["pins"], false), [edit]);
+    let fix = "mend white space, formats and generated files: cargo xtask tidy --fix";
+    assert_eq!(hints(&[fixable, by_hand()], &[], false), [fix, edit]);
+    assert_eq!(hints(&[], &["cargo fmt"], false), [fix, edit]);
+}
+
+#[test]
 fn finds_dead_links_and_what_documents_name_in_vain() {
     // Written apart, because this is a source file.
     let unknown = ["`finds_what_", "nobody_wrote`"].concat();

@@ -67,7 +67,9 @@ impl Scanner {
             return Ok(());
         }
         let what = format!("the scanner misses what it should find: {}", missed.join(", "));
-        Err(Failure::new(Class::Config, what).help("git checkout .gitleaks.toml, or repair these rules in it").into())
+        Err(Failure::new(Class::Config, what)
+            .help("repair these rules in .gitleaks.toml, or take your changes of them back")
+            .into())
     }
 
     fn base(&self, command: &str) -> Process {

@@ -124,7 +124,8 @@ fn route_line(route: &Value, times: bool) -> String {
     let by = at("served_by");
     let by = by.split('/').next().unwrap_or_default();
     let time = if times { format!("  {DIM}{} ms{DIM:#}", route["p50_ms"]) } else { String::new() };
-    format!("{path:<16} {GOOD}{}{GOOD:#} {by}{time}", route["status"])
+    let reason = route["reason"].as_str().map(|reason| format!("  {DIM}{reason}{DIM:#}")).unwrap_or_default();
+    format!("{path:<16} {GOOD}{}{GOOD:#} {by}{time}{reason}", route["status"])
 }
 
 fn age(time: &str, now: Option<u64>) -> String {
@@ -137,4 +138,18 @@ fn age(time: &str, now: Option<u64>) -> String {
 /// Whether a pod's name is one that the workload gives: `todo-backend-<hash>-<suffix>`, `todo-postgres-0`.
 fn owned(pod: &str, workload: &str) -> bool {
     pod.strip_prefix(workload).is_some_and(|rest| rest.starts_with('-'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_404_that_is_right_is_explained() {
+        let route = json!({"host": "", "path": "/apix", "status": 404, "served_by": "todo-frontend/x", "p50_ms": 3,
+            "problem": null, "reason": "as it should: /apix is not below /api"});
+        let line = anstream::adapter::strip_str(&route_line(&route, false)).to_string();
+        assert_eq!(line, "/apix            404 todo-frontend  as it should: /apix is not below /api");
+    }
 }

@@ -4,6 +4,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::clock;
+use crate::failure::Hint;
 use crate::judge::{self, Gravity};
 use crate::snapshot::{Snapshot, number, text};
 use crate::stages::release::{Observed, Record};
@@ -134,6 +135,8 @@ pub struct Finding {
     pub cause: String,
     /// The next step.
     pub help: String,
+    /// The next steps as data.
+    pub hints: Vec<Value>,
     /// Whether time alone will not mend it.
     pub fatal: bool,
 }
@@ -154,6 +157,7 @@ impl View {
             subject: f.subject,
             cause: f.cause,
             help: f.help.join("; "),
+            hints: f.help.iter().map(|line| Hint::from(line).data()).collect(),
             fatal: f.gravity == Gravity::Fatal,
         };
         let pods: Vec<Pod> = snapshot.kind("Pod").map(pod).collect();

@@ -152,7 +152,7 @@ fn refuse(file: &Utf8Path, name: &str, ours: &[Ours]) -> Result<()> {
     let Some((entry, how)) = foreign(&config, name, ours)? else { return Ok(()) };
     Err(Failure::new(Class::Cluster, format!("{entry} `{name}` in {file} is not our minikube profile: {how}"))
         .help(format!("if nothing needs that entry: kubectl config --kubeconfig {file} delete-{entry} {name}"))
-        .help(format!("or leave it alone and deploy under another name: cargo xtask deploy dev --profile {name}2"))
+        .help(format!("or leave it alone and use another name: --profile {name}2"))
         .into())
 }
 

@@ -249,10 +249,7 @@ pub fn refused(tools: &Toolbox, profile: &Profile) -> Option<Failure> {
         State::Foreign => Some(foreign(name)),
         State::OtherDriver(driver) => {
             let what = format!("minikube profile `{name}` is made with the driver {driver}; only docker is supported");
-            Some(
-                Failure::new(Class::Cluster, what)
-                    .help(format!("use another profile: cargo xtask deploy dev --profile {name}-docker")),
-            )
+            Some(Failure::new(Class::Cluster, what).help(format!("use another profile: --profile {name}-docker")))
         }
         _ => None,
     }
@@ -268,7 +265,7 @@ pub fn refuse_users(tools: &Toolbox, verb: &str) -> Result<()> {
     let what = format!("minikube profile `{name}` is yours, not made by xtask, which does not {verb} it");
     Err(Failure::new(Class::Cluster, what)
         .help(format!("do it yourself: minikube --profile {name} {verb}    # then the same command again"))
-        .help(format!("or use a profile of xtask's own: cargo xtask deploy dev --profile {name}-xtask"))
+        .help(format!("or use a profile of xtask's own: --profile {name}-xtask"))
         .into())
 }
 
@@ -276,7 +273,7 @@ pub fn refuse_users(tools: &Toolbox, verb: &str) -> Result<()> {
 fn foreign(name: &str) -> Failure {
     let what = format!("the engine has a container `{name}` that minikube did not make");
     Failure::new(Class::Cluster, what)
-        .help(format!("use another profile: cargo xtask deploy dev --profile {name}2"))
+        .help(format!("use another profile: --profile {name}2"))
         .help(format!("or give the container another name: docker rename {name} <new name>"))
 }
 
@@ -295,7 +292,7 @@ fn start<'a>(
             Class::Machine,
             format!("port {port}, which the profile publishes, is held by {holder}"),
         )
-        .help(format!("end that program, or use another profile: cargo xtask deploy dev --profile {}2", tools.profile))
+        .help(format!("end that program, or use another profile: --profile {}2", tools.profile))
         .into());
     }
     if profile.state != State::Absent {

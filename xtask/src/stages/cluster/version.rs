@@ -42,7 +42,7 @@ pub fn pinned(project: &Project) -> Result<Version> {
     let text = &project.settings.cluster.kubernetes;
     Version::parse(text).ok_or_else(|| {
         Failure::new(Class::Config, format!("`{text}` is not a version of Kubernetes"))
-            .help("edit cluster.kubernetes in infra/xtask.toml; cargo xtask pins lists what is pinned")
+            .help("edit cluster.kubernetes in infra/xtask.toml; see what is pinned: cargo xtask pins")
             .into()
     })
 }

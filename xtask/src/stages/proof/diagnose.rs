@@ -65,14 +65,14 @@ impl Cause {
         let lines: Vec<String> = match self {
             Self::NothingListens => vec![
                 "see whether the node runs and publishes the port: cargo xtask status".into(),
-                "cargo xtask deploy dev starts a node that is stopped".into(),
+                "start a node that is stopped: cargo xtask deploy dev".into(),
             ],
             Self::ControllerAbsent | Self::ControllerNotReady(_) => vec![
-                "cargo xtask deploy dev installs the controller of infra/ingress, or repairs it".into(),
+                "install the controller of infra/ingress, or repair it: cargo xtask deploy dev".into(),
                 format!("{tool} get pods,events -n ingress-traefik"),
             ],
             Self::NoDefaultClass(known) if known.is_empty() => {
-                vec!["cargo xtask deploy dev brings controller and class where the cluster has none".into()]
+                vec!["bring controller and class: cargo xtask deploy dev".into()]
             }
             Self::NoDefaultClass(known) | Self::ClassMissing(_, known) => {
                 let name = known.first().map_or("NAME", String::as_str);
@@ -94,15 +94,15 @@ impl Cause {
             Self::NoEndpoints(service, _) => vec![
                 format!("{tool} get pods,endpointslices -n todo -l app.kubernetes.io/name=todo"),
                 format!("cargo xtask logs {}", service.rsplit('-').next().unwrap_or_default()),
-                "cargo xtask deploy dev puts replicas and selector right".into(),
+                "put replicas and selector right: cargo xtask deploy dev".into(),
             ],
             Self::PodsUnreachable(service, _) | Self::Application(service, _) => {
                 let name = service.split('/').next().unwrap_or_default();
                 vec![format!("cargo xtask logs {}", name.rsplit('-').next().unwrap_or_default())]
             }
             Self::Leak(..) => vec![
-                "pathType must be Prefix in infra/helm/templates/ingress.yaml; by hand changed: cargo xtask deploy dev"
-                    .into(),
+                "take back a pathType that was changed by hand: cargo xtask deploy dev".into(),
+                "pathType must be Prefix in infra/helm/templates/ingress.yaml".into(),
                 "or the controller takes prefixes by characters; put ours right: \
                  cargo xtask tool kubectl -- apply -n ingress-traefik --server-side --force-conflicts -f infra/ingress"
                     .into(),

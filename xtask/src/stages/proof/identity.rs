@@ -115,7 +115,7 @@ pub fn strangers(built: &BTreeMap<String, String>, snapshot: &Snapshot) -> Vec<B
                 "node -> pod: container {} runs {}, which was not built",
                 container.place, container.reference
             ),
-            help: "cargo xtask deploy dev takes back what was changed by hand".to_owned(),
+            help: "take back what was changed by hand: cargo xtask deploy dev".to_owned(),
         })
         .collect()
 }

@@ -68,6 +68,15 @@ impl Answer {
         (!self.good()).then(|| super::diagnose::Cause::of(self, None).to_string())
     }
 
+    /// Why a 404 of the right application is right; `None`: there is nothing to explain.
+    pub fn reason(&self) -> Option<String> {
+        let path = &self.route.path;
+        (self.good() && self.status == Some(404)).then(|| match self.route.why {
+            Why::Beside => format!("as it should: {path} is not below {}", path.strip_suffix('x').unwrap_or(path)),
+            Why::Rule | Why::Below => format!("as it should: nothing is at {path} itself"),
+        })
+    }
+
     /// The `p`-th percentile in milliseconds.
     pub fn percentile(&self, p: usize) -> u128 {
         let rank = (self.times.len() * p).div_ceil(100).saturating_sub(1);
@@ -195,6 +204,15 @@ pub mod tests {
             times: vec![1, 2, 3],
             phases: vec![Phases::default(); 3],
         }
+    }
+
+    #[test]
+    fn a_404_of_the_right_application_is_explained() {
+        let reason = |path: &str, status, by: &str| answer(path, status, by).reason();
+        assert_eq!(reason("/api", 404, "todo-backend/x").unwrap(), "as it should: nothing is at /api itself");
+        assert_eq!(reason("/apix", 404, "todo-frontend/x").unwrap(), "as it should: /apix is not below /api");
+        assert_eq!(reason("/apix", 200, "todo-frontend/x"), None);
+        assert_eq!(reason("/api", 404, "todo-frontend/x"), None, "the wrong application");
     }
 
     #[test]

@@ -62,7 +62,7 @@ pub fn check(manifest: &str, desired: &Desired, snapshot: &Snapshot) -> Result<(
             "take back what renames the objects (fullnameOverride?) in {} or infra/helm",
             desired.values_file
         ))
-        .help("if the todos may go: cargo xtask teardown --data, then deploy again")
+        .help("if the todos may go: cargo xtask teardown --data   # then deploy again")
         .into())
 }
 

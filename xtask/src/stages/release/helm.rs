@@ -5,6 +5,7 @@ use anyhow::{Context, Result};
 use super::desired::Desired;
 use super::secrets::{self, Existing};
 use super::undo::Run;
+use super::values;
 use crate::api::{Propagation, kinds};
 use crate::clock;
 use crate::deadlines;
@@ -169,7 +170,7 @@ pub fn shown_render(project: &Project, tools: &Toolbox, desired: &Desired) -> St
 
 /// The manifests that [`upgrade`] would apply, rendered with the cluster at hand; changes nothing.
 pub fn render(project: &Project, tools: &Toolbox, desired: &Desired) -> Result<String> {
-    let text = rendering(project, tools, desired).read().map_err(refused)?;
+    let text = rendering(project, tools, desired).read().map_err(|error| refused(project, &error))?;
     let release: serde_json::Value = serde_json::from_str(&text).context("helm did not print JSON")?;
     release["manifest"].as_str().map(str::to_owned).context("helm rendered no manifest")
 }
@@ -198,8 +199,11 @@ const UNANSWERED: [&str; 12] = [
 ];
 
 /// What Helm's error means.
-pub fn refused(error: anyhow::Error) -> Failure {
-    let words = format!("{error:#}");
+pub fn refused(project: &Project, error: &anyhow::Error) -> Failure {
+    meaning(&format!("{error:#}"), || values::files(project))
+}
+
+fn meaning(words: &str, files: impl FnOnce() -> Vec<values::File>) -> Failure {
     if UNANSWERED.iter().any(|unanswered| words.contains(unanswered)) {
         return Failure::new(Class::Cluster, format!("Helm did not finish: {words}"))
             .help("see whether the cluster answers: cargo xtask status");
@@ -213,7 +217,9 @@ pub fn refused(error: anyhow::Error) -> Failure {
         return Failure::new(Class::Cluster, what)
             .help("an uninstall has not ended; a deploy ends it first: cargo xtask deploy dev");
     }
-    Failure::new(Class::Config, what).help("the message names the place; cargo xtask tool helm -- lint infra/helm")
+    let edits = values::edits(words, &files());
+    let failure = edits.into_iter().fold(Failure::new(Class::Config, what), Failure::help);
+    failure.help("see what the message names: cargo xtask tool helm -- lint infra/helm")
 }
 
 #[cfg(test)]
@@ -233,7 +239,7 @@ mod tests {
 
     #[test]
     fn a_helm_without_an_answer_is_no_refusal_of_the_chart() {
-        let class = |words: &'static str| refused(anyhow::anyhow!(words)).class;
+        let class = |words: &'static str| meaning(words, Vec::new).class;
         assert_eq!(
             class("`helm upgrade` failed (exit status: 1): Error: Kubernetes cluster unreachable: EOF"),
             Class::Cluster

@@ -74,7 +74,7 @@ fn choose(observed: &Observed) -> Result<(u64, String)> {
     };
     let Some(old) = found else {
         return Err(Failure::new(Class::Rollout, "there is no other revision that was verified")
-            .help("cargo xtask rollback REVISION goes to any that Helm keeps: cargo xtask tool helm -- history todo")
+            .help("choose any revision that Helm keeps: cargo xtask tool helm -- history todo")
             .into());
     };
     let when = clock::age(clock::now().saturating_sub(old.verified_at));

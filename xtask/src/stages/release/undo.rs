@@ -109,7 +109,7 @@ impl Run {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Doing::Release(before);
         match helm.run() {
             Ok(()) => Ok(()),
-            Err(error) => Err(fall_back(project, tools, self, helm::refused(error))),
+            Err(error) => Err(fall_back(project, tools, self, helm::refused(project, &error))),
         }
     }
 

@@ -1,0 +1,399 @@
+//! Ways out of a failure: a line for people, and the same as data for scripts (docs/json.md).
+//!
+//! Nobody writes a hint twice. A line has the form `purpose: command   # note`, and the data is read from it: the command
+//! ends at the first two spaces. An edit is data from the start, and its line is made from that.
+
+use serde_json::{Map, Value, json};
+
+/// One way out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hint {
+    text: String,
+    repair: Box<Repair>,
+}
+
+/// What a script can do about a failure.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Repair {
+    Edit(Edit),
+    /// A command that repairs and removes nothing that somebody may need.
+    Run(String),
+    /// A command that only shows more.
+    Look(String),
+    /// A command that a person must agree to.
+    Ask(String),
+    /// The same command again, with these arguments besides, and these environment variables set or unset.
+    Again(Vec<String>, Vec<(String, Option<String>)>),
+    /// Only the text.
+    Tell,
+}
+
+/// A change of one key in a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Edit {
+    /// Relative to the checkout; `None`: the key is in no file.
+    file: Option<String>,
+    /// Counted from 1; `None`: the key is not there.
+    line: Option<usize>,
+    key: String,
+    change: Change,
+}
+
+/// How a key changes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// It gets this value, as the file writes it.
+    Set(String),
+    /// It gets the value that this command prints.
+    SetPrinted(&'static str),
+    /// It gets a value that only a person knows.
+    SetDescribed(String),
+    /// It gets this name.
+    Rename(String),
+    /// It goes.
+    Remove,
+    /// In its value, the second text takes the place of the first one.
+    Replace(String, String),
+}
+
+impl Hint {
+    /// A change of `key`, which is in `line`. [`Hint::of_file`] names the file.
+    pub fn edit(line: impl Into<Option<usize>>, key: impl Into<String>, change: Change) -> Self {
+        Self::from(Edit { file: None, line: line.into(), key: key.into(), change })
+    }
+
+    /// The same edit in `file`.
+    pub fn of_file(self, file: &str) -> Self {
+        match &*self.repair {
+            Repair::Edit(edit) => Self::from(Edit { file: Some(file.to_owned()), ..edit.clone() }),
+            _ => self,
+        }
+    }
+
+    /// The line for people.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// The hint as data.
+    pub fn data(&self) -> Value {
+        let mut data = match &*self.repair {
+            Repair::Edit(edit) if edit.file.is_some() => edit.data(),
+            Repair::Run(command) => json!({"kind": "run", "command": command}),
+            Repair::Look(command) => json!({"kind": "look", "command": command}),
+            Repair::Ask(command) => json!({"kind": "ask", "command": command}),
+            Repair::Again(arguments, environment) => {
+                let environment: Map<String, Value> =
+                    environment.iter().map(|(name, value)| (name.clone(), json!(value))).collect();
+                json!({"kind": "again", "arguments": arguments, "environment": environment})
+            }
+            Repair::Edit(_) | Repair::Tell => json!({"kind": "tell"}),
+        };
+        data["text"] = json!(self.text);
+        data
+    }
+}
+
+impl From<Edit> for Hint {
+    fn from(edit: Edit) -> Self {
+        Self { text: edit.text(), repair: Repair::Edit(edit).into() }
+    }
+}
+
+impl From<String> for Hint {
+    fn from(text: String) -> Self {
+        Self { repair: Repair::read(&text).into(), text }
+    }
+}
+
+impl From<&str> for Hint {
+    fn from(text: &str) -> Self {
+        text.to_owned().into()
+    }
+}
+
+impl From<&String> for Hint {
+    fn from(text: &String) -> Self {
+        text.as_str().into()
+    }
+}
+
+impl Edit {
+    fn text(&self) -> String {
+        let Self { file, line, key, change } = self;
+        let place = file.as_ref().map(|file| line.map_or(file.clone(), |line| format!("{file}:{line}")));
+        let within = place.as_ref().map(|place| format!(" in {place}")).unwrap_or_default();
+        match change {
+            Change::Set(value) => format!("set {key}{within} to {value}"),
+            Change::SetPrinted(command) => format!("set {key}{within} to what this prints: {command}"),
+            Change::SetDescribed(what) => format!("set {key}{within} to {what}"),
+            Change::Rename(name) => format!("rename {key}{within} to {name}"),
+            Change::Remove => place.map_or(format!("unset {key}"), |place| format!("remove {key} from {place}")),
+            Change::Replace(old, new) => {
+                let place = place.map(|place| format!(", {place}")).unwrap_or_default();
+                format!("replace {old} with {new} in {key}{place}")
+            }
+        }
+    }
+
+    fn data(&self) -> Value {
+        let (change, value, value_from, old) = match &self.change {
+            Change::Set(value) => ("set", Some(value.as_str()), None, None),
+            Change::SetPrinted(command) => ("set", None, Some(*command), None),
+            Change::SetDescribed(_) => ("set", None, None, None),
+            Change::Rename(name) => ("rename", Some(name.as_str()), None, None),
+            Change::Remove => ("remove", None, None, None),
+            Change::Replace(old, new) => ("replace", Some(new.as_str()), None, Some(old.as_str())),
+        };
+        let Self { file, line, key, .. } = self;
+        json!({"kind": "edit", "file": file, "line": line, "key": key, "change": change, "value": value,
+            "value_from": value_from, "old": old})
+    }
+}
+
+/// Programs that hints name.
+const PROGRAMS: [&str; 24] = [
+    "apt-cache",
+    "apt-get",
+    "brew",
+    "cargo",
+    "chmod",
+    "chown",
+    "colima",
+    "docker",
+    "echo",
+    "git",
+    "helm",
+    "ip",
+    "kill",
+    "kubectl",
+    "less",
+    "ls",
+    "minikube",
+    "mv",
+    "openssl",
+    "orb",
+    "ps",
+    "rm",
+    "sops",
+    "sudo",
+];
+
+/// Beginnings of commands that repair and remove nothing.
+const REPAIRS: [&str; 13] = [
+    "cargo xtask deploy ",
+    "cargo xtask images",
+    "cargo xtask start",
+    "cargo xtask tidy --fix",
+    "cargo xtask tool kubectl -- uncordon ",
+    "cargo xtask tool minikube -- addons enable ",
+    "chmod ",
+    "colima start ",
+    "colima stop",
+    "echo ",
+    "git checkout ",
+    "mv ",
+    "sudo systemctl start docker",
+];
+
+/// Beginnings of commands that only show something.
+const LOOKS: [&str; 17] = [
+    "apt-cache ",
+    "cargo xtask config",
+    "cargo xtask doctor",
+    "cargo xtask logs",
+    "cargo xtask pins",
+    "cargo xtask status",
+    "cargo xtask tidy",
+    "docker context ls",
+    "docker context show",
+    "docker image ls",
+    "docker version",
+    "git diff ",
+    "git status",
+    "ip route",
+    "less ",
+    "ls ",
+    "ps ",
+];
+
+/// Words after which a pinned tool only shows something.
+const TOOL_LOOKS: [&str; 9] = ["describe", "df", "get", "history", "inspect", "lint", "list", "logs", "status"];
+
+/// What a hint says of the user's own command.
+const SAME_COMMAND: &str = "run the same command ";
+
+impl Repair {
+    /// Reads `purpose: command   # note`. Whatever has another form is for people.
+    fn read(line: &str) -> Self {
+        let line = line.split("  ").next().unwrap_or_default().trim();
+        if let Some(rest) = line.strip_prefix(SAME_COMMAND) {
+            let rest = rest.split(',').next().unwrap_or_default();
+            return match rest.strip_prefix("with ") {
+                Some(arguments) if arguments.starts_with("--") => Self::again(arguments),
+                None if rest.starts_with("again") => Self::Again(Vec::new(), Vec::new()),
+                _ => Self::Tell,
+            };
+        }
+        let starts = std::iter::once(0).chain(line.match_indices(": ").map(|(at, found)| at + found.len()));
+        let Some(at) = starts.into_iter().find(|at| is_command(&line[*at..])) else { return Self::Tell };
+        let (purpose, command) = (line[..at].trim_end_matches(": "), &line[at..]);
+        // What comes first is for a person, or the command has a gap that a person fills.
+        if [", and", ", then"].iter().any(|end| purpose.ends_with(end)) || has_gap(command) {
+            return Self::Tell;
+        }
+        if command.starts_with("--") {
+            return Self::again(command);
+        }
+        if let Some(name) = command.strip_prefix("unset ") {
+            return Self::Again(Vec::new(), vec![(name.to_owned(), None)]);
+        }
+        if let Some((name, value)) = command.strip_prefix("export ").and_then(|rest| rest.split_once('=')) {
+            return Self::Again(Vec::new(), vec![(name.to_owned(), Some(value.to_owned()))]);
+        }
+        let is_tool = command.starts_with("cargo xtask ") && command.contains(" tool ");
+        let all_begin = |with: &[&str]| {
+            command.split([';', '&']).filter(|part| !part.is_empty()).all(|part| {
+                let part = part.trim();
+                with.iter().any(|start| part.starts_with(start))
+            })
+        };
+        if all_begin(&REPAIRS) && !purpose.starts_with("if ") {
+            Self::Run(command.to_owned())
+        } else if all_begin(&LOOKS) || is_tool && command.split(' ').any(|word| TOOL_LOOKS.contains(&word)) {
+            Self::Look(command.to_owned())
+        } else {
+            Self::Ask(command.to_owned())
+        }
+    }
+
+    fn again(arguments: &str) -> Self {
+        Self::Again(arguments.split(' ').map(str::to_owned).collect(), Vec::new())
+    }
+}
+
+/// Whether `text` is a command or a part of one.
+fn is_command(text: &str) -> bool {
+    let word = text.split(' ').next().unwrap_or_default();
+    // A variable that is unset together with another command is more than an environment.
+    let is_variable = |rest: &str| !rest.contains([' ', ';', '$', '…']);
+    PROGRAMS.contains(&word)
+        || word.starts_with("--") && !text.contains([',', '<'])
+        || text.strip_prefix("unset ").is_some_and(is_variable)
+        || text.strip_prefix("export ").is_some_and(is_variable) && !has_gap(text)
+}
+
+/// Whether a person must fill something in: `NAME`, `<suite>`, `…`, `/path`.
+fn has_gap(command: &str) -> bool {
+    let is_name = |word: &str| word.len() > 2 && word.chars().all(|c| c.is_ascii_uppercase() || c == '^');
+    command.contains(['…', '<']) || command.contains("/path") || command.split(' ').any(is_name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(line: &str) -> Value {
+        let mut data = Hint::from(line).data();
+        data.as_object_mut().unwrap().remove("text");
+        data
+    }
+
+    #[test]
+    fn the_data_of_a_line_is_read_from_it() {
+        for (line, kind, command) in [
+            ("cargo xtask deploy dev", "run", "cargo xtask deploy dev"),
+            ("see why: cargo xtask status", "look", "cargo xtask status"),
+            ("cargo xtask deploy dev    (waits for the end of that)", "run", "cargo xtask deploy dev"),
+            ("chmod 600 .env", "run", "chmod 600 .env"),
+            ("see what it says: less /c/engine.log", "look", "less /c/engine.log"),
+            (
+                "cargo xtask tool kubectl -- get pods,events -A",
+                "look",
+                "cargo xtask tool kubectl -- get pods,events -A",
+            ),
+            ("uncordon it: cargo xtask tool kubectl -- uncordon xr", "run", "cargo xtask tool kubectl -- uncordon xr"),
+            ("if the todos may go: cargo xtask teardown --data", "ask", "cargo xtask teardown --data"),
+            ("if it is yours: cargo xtask start", "ask", "cargo xtask start"),
+            ("cargo xtask start && cargo xtask teardown", "ask", "cargo xtask start && cargo xtask teardown"),
+            ("or give it up: rm /x/state.json", "ask", "rm /x/state.json"),
+            (
+                "raise it: cargo xtask tool kubectl -- edit resourcequota q",
+                "ask",
+                "cargo xtask tool kubectl -- edit resourcequota q",
+            ),
+            (
+                "colima stop && colima start --cpu 2   # keeps what is in it",
+                "run",
+                "colima stop && colima start --cpu 2",
+            ),
+        ] {
+            assert_eq!(read(line), json!({"kind": kind, "command": command}), "{line}");
+        }
+        let again = |arguments: &[&str], environment: Value| json!({"kind": "again", "arguments": arguments, "environment": environment});
+        for (line, data) in [
+            ("run the same command with --yes", again(&["--yes"], json!({}))),
+            ("run the same command again", again(&[], json!({}))),
+            ("take the official images: --origin release", again(&["--origin", "release"], json!({}))),
+            ("unset DOCKER_DEFAULT_PLATFORM", again(&[], json!({"DOCKER_DEFAULT_PLATFORM": null}))),
+            ("or do without it: export A=unix:///none", again(&[], json!({"A": "unix:///none"}))),
+        ] {
+            assert_eq!(read(line), data, "{line}");
+        }
+        for line in [
+            "edit infra/pins.toml; see docs/pins.md",
+            "check out what that revision was made of, and: cargo xtask deploy dev",
+            "save that first, e.g.: cargo xtask tool kubectl -- delete namespace NAME",
+            "run one suite alone: cargo xtask test <suite>",
+            "name another folder: export XDG_DATA_HOME=/path",
+            "or run the same command as root: xtask then makes a private engine in its cache",
+        ] {
+            assert_eq!(read(line), json!({"kind": "tell"}), "{line}");
+        }
+    }
+
+    #[test]
+    fn the_line_of_an_edit_is_made_from_its_data() {
+        let edit = |line: Option<usize>, change| Hint::edit(line, "KEY", change).of_file(".env");
+        let data = |change: &str, line: Option<usize>, value: Option<&str>, from: Option<&str>, old: Option<&str>| {
+            json!({"kind": "edit", "file": ".env", "line": line, "key": "KEY", "change": change, "value": value,
+                "value_from": from, "old": old})
+        };
+        let replace = Change::Replace("a://".into(), "b://".into());
+        for (hint, text, expected) in [
+            (
+                edit(Some(2), Change::Set("8".into())),
+                "set KEY in .env:2 to 8",
+                data("set", Some(2), Some("8"), None, None),
+            ),
+            (
+                edit(None, Change::SetPrinted("openssl rand -hex 32")),
+                "set KEY in .env to what this prints: openssl rand -hex 32",
+                data("set", None, None, Some("openssl rand -hex 32"), None),
+            ),
+            (
+                edit(Some(1), Change::SetDescribed("its real value".into())),
+                "set KEY in .env:1 to its real value",
+                data("set", Some(1), None, None, None),
+            ),
+            (
+                edit(Some(1), Change::Rename("K".into())),
+                "rename KEY in .env:1 to K",
+                data("rename", Some(1), Some("K"), None, None),
+            ),
+            (edit(Some(1), Change::Remove), "remove KEY from .env:1", data("remove", Some(1), None, None, None)),
+            (
+                edit(Some(1), replace),
+                "replace a:// with b:// in KEY, .env:1",
+                data("replace", Some(1), Some("b://"), None, Some("a://")),
+            ),
+        ] {
+            let mut expected = expected;
+            expected["text"] = json!(text);
+            assert_eq!((hint.text(), hint.data()), (text, expected));
+        }
+        // What is in no file is for people.
+        let unset = Hint::edit(None, "KEY", Change::Remove);
+        assert_eq!((unset.text(), unset.data()["kind"].as_str()), ("unset KEY", Some("tell")));
+    }
+}

@@ -1,0 +1,138 @@
+//! Edits of values files, from what Helm says of values that the chart's schema refuses.
+
+use std::collections::BTreeSet;
+
+use serde_norway::Value;
+
+use crate::failure::{Change, Hint, nearest};
+use crate::project::Project;
+
+/// A values file: its name in the checkout, and its text.
+pub type File = (String, String);
+
+/// The values files: those of the environments, then the chart's own, which has every value.
+pub fn files(project: &Project) -> Vec<File> {
+    let settings = &project.settings;
+    let named = settings.environments.values().map(|environment| environment.values.clone());
+    let all = named.chain([settings.chart.path.join("values.yaml")]);
+    let read = all.map(|path| (path.to_string(), std::fs::read_to_string(project.root.join(&path))));
+    read.filter_map(|(name, text)| Some((name, text.ok()?))).collect()
+}
+
+/// An edit for each place that Helm's `words` name and that stands in one of `files`.
+pub fn edits(words: &str, files: &[File]) -> Vec<Hint> {
+    let mut seen = BTreeSet::new();
+    // A failed child's lines come with a bar.
+    let lines = words.lines().map(|line| line.trim_start_matches([' ', '|']));
+    let lines = lines.filter_map(|line| line.strip_prefix("- at '")?.split_once("': "));
+    lines
+        .flat_map(|(pointer, what)| {
+            let parent: Vec<&str> = pointer.split('/').skip(1).collect();
+            let Some((_, rest)) = what.split_once("additional properties '") else { return vec![(parent, what)] };
+            let names = rest.split('\'').step_by(2).take_while(|name| !name.contains(" not allowed"));
+            names.map(|name| (parent.iter().copied().chain([name]).collect(), "")).collect()
+        })
+        .filter_map(|(path, what)| {
+            let (file, text) = files.iter().find(|(_, text)| at(text, &path).is_some())?;
+            let (line, value) = find(text, &path)?;
+            let key = *path.last()?;
+            let change = if what.is_empty() { known(&path, files) } else { wanted(value, what)? };
+            seen.insert((file, line)).then(|| Hint::edit(line, key, change).of_file(file))
+        })
+        .collect()
+}
+
+/// The change for a name that the chart does not know.
+fn known(path: &[&str], files: &[File]) -> Change {
+    let (wrong, parents) = path.split_last().unwrap_or((&"", &[]));
+    let parent = files.last().and_then(|(_, text)| at(text, parents));
+    let names =
+        parent.iter().filter_map(Value::as_mapping).flat_map(|mapping| mapping.keys()).filter_map(Value::as_str);
+    nearest(wrong, names).map_or(Change::Remove, |name| Change::Rename(name.to_owned()))
+}
+
+/// The change for a `value` of which Helm says `what`; nothing if it only announces what the next lines say.
+fn wanted(value: &str, what: &str) -> Option<Change> {
+    if what.ends_with(" failed") {
+        return None;
+    }
+    let bare = value.trim_matches(['"', '\'']);
+    let is_quoted = bare != value
+        && match what.rsplit_once(", want ").map(|(_, kind)| kind) {
+            Some("integer") => bare.parse::<i64>().is_ok(),
+            Some("number") => bare.parse::<f64>().is_ok(),
+            Some("boolean") => ["true", "false"].contains(&bare),
+            _ => false,
+        };
+    Some(if is_quoted {
+        Change::Set(bare.to_owned())
+    } else {
+        Change::SetDescribed(format!("what the chart's schema wants ({what})"))
+    })
+}
+
+/// The value at `path` in `text`.
+fn at(text: &str, path: &[&str]) -> Option<Value> {
+    let values: Value = serde_norway::from_str(text).ok()?;
+    path.iter().try_fold(&values, |value, key| value.get(*key)).cloned()
+}
+
+/// The line of the key at `path` in `text`, and what stands behind it. Keys in braces have no line of their own.
+fn find<'a>(text: &'a str, path: &[&str]) -> Option<(usize, &'a str)> {
+    let mut open: Vec<(usize, &str)> = Vec::new();
+    text.lines().enumerate().find_map(|(number, line)| {
+        let content = line.trim_start();
+        let (key, value) = content.split_once(':').filter(|_| !content.starts_with(['#', '-']))?;
+        let indent = line.len() - content.len();
+        open.retain(|(outer, _)| *outer < indent);
+        open.push((indent, key.trim_matches(['"', '\''])));
+        let value = value.split(" #").next().unwrap_or_default().trim();
+        open.iter().map(|(_, key)| key).eq(path).then_some((number + 1, value))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The words of Helm 4 for the values below.
+    const WORDS: &str = "Error: values don't meet the specifications of the schema(s) in the following chart(s):
+todo:
+  | - at '/postgres/storage': additional properties 'sise' not allowed
+- at '/rollout/maxSurge': 'anyOf' failed
+  - at '/rollout/maxSurge': got string, want integer
+  - at '/rollout/maxSurge': 'x' does not match pattern '^[0-9]{1,3}%$'
+- at '/backend': validation failed
+  - at '/backend/replicas': got string, want integer
+  - at '/backend': additional properties 'replcias' not allowed
+  - at '/frontend/replicas': got string, want integer
+";
+
+    #[test]
+    fn each_place_that_helm_names_has_one_edit() {
+        let values = "# backend:\nbackend:\n  replicas: \"3\" # many\n  replcias: 3\npostgres:\n  enabled: true\n  \
+                      storage:\n    sise: 1Gi\nrollout: {maxSurge: x}\nfrontend:\n  replicas: many\n";
+        let chart = include_str!("../../../../infra/helm/values.yaml");
+        let files = [("v.yaml".to_owned(), values.to_owned()), ("values.yaml".to_owned(), chart.to_owned())];
+        let texts: Vec<String> = edits(WORDS, &files).iter().map(|hint| hint.text().to_owned()).collect();
+        assert_eq!(
+            texts,
+            [
+                "rename sise in v.yaml:8 to size",
+                // What stands in braces has no line of its own, and the chart's default is right.
+                "set replicas in v.yaml:3 to 3",
+                "rename replcias in v.yaml:4 to replicas",
+                "set replicas in v.yaml:11 to what the chart's schema wants (got string, want integer)",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_name_like_no_other_goes() {
+        let files =
+            [("v.yaml".to_owned(), "backend:\n  colour: red\n".to_owned()), (String::new(), "backend: {}".into())];
+        let hints = edits("- at '/backend': additional properties 'colour' not allowed", &files);
+        assert_eq!(hints[0].text(), "remove colour from v.yaml:2");
+        assert_eq!(edits("Error: parse error at (todo/templates/x.yaml:9)", &files), []);
+    }
+}
