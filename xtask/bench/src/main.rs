@@ -1,6 +1,8 @@
-//! `cargo xtask bench`: how fast the deployed application answers where a user asks, and how much it takes.
+//! `cargo xtask bench`: how fast the deployed application answers where a user asks, and how much it takes. `bench idle`:
+//! what its cluster takes while nobody asks.
 
 mod client;
+mod idle;
 mod load;
 mod saturation;
 mod table;
@@ -8,7 +10,7 @@ mod table;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use xtask::commands::bench::{self, Bench};
+use xtask::commands::bench::{self, Bench, Subject};
 use xtask::commands::output;
 use xtask::failure::{Class, Failure};
 use xtask::project::Project;
@@ -27,7 +29,14 @@ const FILLERS: usize = 16;
 
 fn main() {
     xtask::program::main(|cli, report| match cli.bench() {
-        Some(args) => run(&cli.open(report)?, args).map(|()| 0),
+        Some(args) => {
+            let project = cli.open(report)?;
+            match &args.subject {
+                Some(Subject::Idle(idle)) => idle::run(&project, idle),
+                _ => run(&project, args),
+            }
+            .map(|()| 0)
+        }
         None => Err(Failure::new(Class::Internal, "xtask-bench runs `bench` only").help("cargo xtask bench").into()),
     })
 }

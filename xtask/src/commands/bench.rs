@@ -9,7 +9,7 @@ use crate::project::Project;
 use crate::stages::cluster::{self, Profile, State};
 use crate::world::World;
 
-/// Measure the application's latency and throughput, or how long deploys take
+/// Measure the application's latency and throughput, how long deploys take, or what an idle cluster takes
 #[derive(Args, Clone, Debug)]
 #[command(args_conflicts_with_subcommands = true)]
 pub struct Bench {
@@ -38,6 +38,8 @@ pub struct Bench {
 pub enum Subject {
     /// Measure deploys of a copy of the checkout to a profile of its own: nothing changed, one line of each application
     Deploy(BenchDeploy),
+    /// Measure the processor time and the memory that the cluster takes by itself, by program
+    Idle(BenchIdle),
 }
 
 /// Arguments of `bench deploy`.
@@ -51,12 +53,24 @@ pub struct BenchDeploy {
     pub json: bool,
 }
 
+/// Arguments of `bench idle`.
+#[derive(Args, Clone, Debug)]
+pub struct BenchIdle {
+    /// Seconds to watch
+    #[arg(long, default_value_t = 120, value_parser = clap::value_parser!(u32).range(1..=3600))]
+    pub seconds: u32,
+    /// Print one JSON document on standard output; its schema is in docs/schema
+    #[arg(long)]
+    pub json: bool,
+}
+
 impl Bench {
     /// Returns whether the result is a JSON document.
     pub fn is_json(&self) -> bool {
         match &self.subject {
             None => self.json,
             Some(Subject::Deploy(args)) => args.json,
+            Some(Subject::Idle(args)) => args.json,
         }
     }
 }
@@ -64,7 +78,7 @@ impl Bench {
 /// Replaces this process with the program that measures. It gets the same command line.
 pub fn run(project: &Project, args: &Bench) -> Result<()> {
     let package = match args.subject {
-        None => {
+        None | Some(Subject::Idle(_)) => {
             // Nobody should wait for a compilation only to learn that there is nothing to measure.
             running_cluster(project)?;
             "xtask-bench"
