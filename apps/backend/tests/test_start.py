@@ -1,5 +1,6 @@
 """What a pod answers from its first moment until it serves, and how it ends meanwhile."""
 
+import asyncio
 import os
 import signal
 import socket
@@ -13,6 +14,7 @@ from pathlib import Path
 import httpx
 import psycopg
 import pytest
+import uvicorn
 
 from app import __version__, migrate
 from app.core import ending, gate
@@ -20,7 +22,9 @@ from app.core.dberrors import Kind
 from app.core.gate import Gate
 from app.core.logging import JsonFormatter
 from app.core.problems import Problem
+from app.core.streams import Shutdown
 from app.health.schemas import Health
+from app.server import Server
 from app.start import Schema
 from tests.conftest import AUTH_SECRET
 from tests.postgres import Postgres, free_port
@@ -214,6 +218,30 @@ def test_a_probe_for_readiness_is_held_until_the_answer_is_yes(
     started = time.monotonic()
     assert status_of(url) == 200
     assert time.monotonic() - started < 3
+
+
+def test_the_server_wakes_once_a_second_and_at_once_for_a_signal() -> None:
+    async def run() -> tuple[int, float]:
+        shutdown = Shutdown()
+        shutdown.attach()
+        server = Server(uvicorn.Config("app"), shutdown)
+        ticks = 0
+        tick = server.on_tick
+
+        async def counted(counter: int) -> bool:
+            nonlocal ticks
+            ticks += 1
+            return await tick(counter)
+
+        server.on_tick = counted  # type: ignore[method-assign]
+        asyncio.get_running_loop().call_later(1.5, server.handle_exit, signal.SIGTERM, None)
+        started = time.monotonic()
+        await server.main_loop()
+        return ticks, time.monotonic() - started
+
+    ticks, took = asyncio.run(run())
+    assert ticks == 3
+    assert 1.5 <= took < 1.9
 
 
 def test_a_client_that_is_silent_or_talks_nonsense_holds_nobody_up(
