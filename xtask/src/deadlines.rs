@@ -220,8 +220,8 @@ pub const POD_STUCK: Limit = Limit::seconds(3);
 pub const VOLUME_DELETION: Limit = Limit::seconds(60);
 /// The scheduler to place the ingress controller's pod before what it says counts.
 pub const SCHEDULED: Limit = Limit::seconds(5);
-/// The ingress controller to be ready.
-pub const INGRESS_READY: Limit = Limit::seconds(120);
+/// What the cluster itself serves with to be available: the ingress controller, the DNS.
+pub const AVAILABLE: Limit = Limit::seconds(120);
 /// The Job of the preflight.
 pub const PREFLIGHT_JOB: Limit = Limit::seconds(75);
 /// The embedded database to be ready after its restart.

@@ -53,7 +53,8 @@ impl<'a> Supply<'a> {
         if mode == Mode::DryRun || steps.is_empty() || !needs.contains(&Need::Cluster) {
             bring(project, mode, steps)?;
             let _ = supply.outcome.set(true);
-            return stages(&supply);
+            let result = stages(&supply);
+            return supply.end(result);
         }
         supply.beside(|| bring(project, mode, steps), stages)
     }
@@ -76,6 +77,11 @@ impl<'a> Supply<'a> {
             });
             self.settle(stages(&self))
         });
+        self.end(result)
+    }
+
+    /// The error of the first part that failed, else `result`.
+    fn end<T>(self, result: Result<T>) -> Result<T> {
         self.cause.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(result, Err)
     }
 

@@ -9,7 +9,7 @@ use crate::project::Project;
 use crate::stages::cluster::{self, Profile, State};
 use crate::world::World;
 
-/// Measure the application's latency and throughput, how long deploys take, or what an idle cluster takes
+/// Measure the application, deploys, or what an idle cluster takes
 #[derive(Args, Clone, Debug)]
 #[command(args_conflicts_with_subcommands = true)]
 pub struct Bench {

@@ -163,6 +163,7 @@ fn stages(run: Run<'_>, early: Option<Early<'_>>, before_release: Option<BeforeR
         report.warn(difference);
     }
     let silence = facts.live.as_ref().err().map(String::as_str);
+    let is_new = facts.cluster.profile.state == State::Absent;
     let cluster_steps = cluster::decide(project, tools, origin, &facts.cluster, silence)?;
     let mut steps = plan::apply(project, "cluster", mode, cluster_steps)?;
     if steps > 0 && mode == Mode::Apply {
@@ -202,18 +203,22 @@ fn stages(run: Run<'_>, early: Option<Early<'_>>, before_release: Option<BeforeR
         let loaded = images::load(project, &tools.engine, &wanted, &live.stocks, mode)?;
         Ok((built, wanted, loaded))
     };
-    let (ingress, images) = match early {
-        // The controller's image may still be missing: what is there is loaded meanwhile.
-        Some(_) => std::thread::scope(|scope| {
+    let (ingress, images) = match mode {
+        // The controller's image may still be missing, and its pod takes a moment: what is there is loaded meanwhile.
+        Mode::Apply if is_new => std::thread::scope(|scope| {
             let ingress = scope.spawn(|| supply.part(ingress));
             let images = supply.part(|| images(early));
             (ingress.join().unwrap_or_else(|_| bail!("the ingress controller's installation panicked")), images)
         }),
-        None => (Ok(ingress()?), images(None)),
+        _ => (Ok(ingress()?), images(early)),
     };
     let (built, wanted, loaded) = images?;
     steps += ingress? + built.iter().filter(|image| image.why.is_some()).count() + loaded;
     supply.wait_for(&[Need::Tool(Tool::Helm)])?;
+    if is_new && mode == Mode::Apply {
+        // minikube has not waited for it, so that images could be loaded meanwhile.
+        plan::apply(project, "cluster", mode, vec![cluster::dns_step(tools)])?;
+    }
 
     steps +=
         plan::apply(project, "release", mode, release::wait_until_gone(tools, &live.release)?.into_iter().collect())?;

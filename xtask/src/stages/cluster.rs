@@ -1,6 +1,7 @@
 //! The cluster stage: a minikube profile of the project's own, proven to be that, running, with an ingress controller.
 
 mod api_server;
+mod available;
 mod identity;
 mod ingress;
 mod profile;
@@ -40,6 +41,9 @@ pub fn exists_anywhere(project: &Project) -> Result<bool> {
     Ok(exists(project)? || is_recorded(project, &users_minikube_home())?)
 }
 
+/// Labels of the Deployment that kubeadm makes of CoreDNS.
+const DNS: &str = "k8s-app=kube-dns";
+
 /// What there is of the cluster.
 pub struct Observed {
     /// minikube's profile.
@@ -71,6 +75,15 @@ pub fn decide<'a>(
     silence: Option<&str>,
 ) -> Result<Vec<Step<'a>>> {
     profile::decide(project, tools, origin, &observed.profile, silence)
+}
+
+/// The step that waits until names of Services resolve in a cluster that was just made: pods that start earlier would fail
+/// over names that exist.
+pub fn dns_step(tools: &Toolbox) -> Step<'_> {
+    let command = format!("GET /apis/apps/v1/deployments?labelSelector={DNS}");
+    Step::new("wait for the cluster's DNS", "the cluster is new", command, move |_| {
+        available::wait(&tools.api()?, "the cluster's DNS", DNS).map(|_| String::new())
+    })
 }
 
 /// The steps that bring an ingress controller, where the cluster has no IngressClass that serves the class `wanted`.

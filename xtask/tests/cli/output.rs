@@ -26,7 +26,7 @@ fn the_short_help() {
       teardown     Remove what deploy made; data, cluster, engine and caches only when asked
       status       Show cluster, release, pods, images, routes, Secrets and drift
       rollback     Go back to a revision that Helm keeps, and prove it
-      bench        Measure the application's latency and throughput, how long deploys take, or what an idle cluster takes
+      bench        Measure the application, deploys, or what an idle cluster takes
       logs         Show the logs of all applications, or of one
       doctor       Check every prerequisite: version, verdict, fix
       pins         Show every pinned version: what takes it, and where each origin gets it from

@@ -3,20 +3,16 @@
 
 mod outage;
 
-use std::time::Instant;
-
 use anyhow::{Context, Result};
 use camino::Utf8Path;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::available;
 use crate::api::{Api, Propagation, Resource, Scope, kinds};
-use crate::deadlines;
 use crate::failure::{Class, Failure};
-use crate::judge::uncordon;
 use crate::origin::Origin;
 use crate::plan::Step;
-use crate::process;
 use crate::project::Project;
 use crate::snapshot::{number, text};
 use crate::stages::images::load::{self, Wanted};
@@ -207,70 +203,11 @@ fn manifests(folder: &Utf8Path) -> Result<Vec<Value>> {
 }
 
 fn wait_until_available(api: &Api) -> Result<()> {
-    let begun = Instant::now();
-    loop {
-        let ours = api.select(&kinds::DEPLOYMENT, Scope::Cluster, MANAGED)?;
-        let waiting: Vec<&Value> = ours.iter().filter(|deployment| !is_available(deployment)).collect();
-        let Some(first) = waiting.first().filter(|_| !ours.is_empty()) else {
-            if !ours.is_empty() {
-                return Ok(());
-            }
-            let what = format!("infra/ingress has no Deployment with the labels {MANAGED}");
-            return Err(Failure::new(Class::Config, what).into());
-        };
-        if process::ending() {
-            anyhow::bail!("interrupted");
-        }
-        if begun.elapsed() > deadlines::SCHEDULED.time()
-            && let Some(failure) = unschedulable(api)?
-        {
-            return Err(failure.into());
-        }
-        if begun.elapsed() > deadlines::INGRESS_READY.time() {
-            let (name, available) = (text(first, "/metadata/name"), number(first, "/status/availableReplicas"));
-            let what = format!(
-                "the ingress controller is not available after {} s: Deployment {name} has {available} of {} replicas",
-                deadlines::INGRESS_READY.as_secs(),
-                number(first, "/spec/replicas")
-            );
-            let help = "cargo xtask tool kubectl -- get pods,events -A";
-            return Err(Failure::new(Class::Cluster, what).help(help).into());
-        }
-        std::thread::sleep(api.deadlines().poll);
+    if available::wait(api, "the ingress controller", MANAGED)? {
+        return Ok(());
     }
-}
-
-/// Why the scheduler places no pod of the controller, if it says so.
-fn unschedulable(api: &Api) -> Result<Option<Failure>> {
-    let pods = api.select(&kinds::POD, Scope::Cluster, MANAGED)?;
-    let conditions = pods.iter().filter_map(|pod| pod.pointer("/status/conditions")?.as_array()).flatten();
-    let Some(words) = conditions.filter(|c| c["reason"] == "Unschedulable").map(|c| text(c, "/message")).next() else {
-        return Ok(None);
-    };
-    let nodes = api.list(&kinds::NODE, Scope::Cluster)?.items;
-    let cordoned: Vec<&str> = nodes
-        .iter()
-        .filter(|node| node["spec"]["unschedulable"] == true)
-        .map(|node| text(node, "/metadata/name"))
-        .collect();
-    if cordoned.is_empty() {
-        let what = format!("the ingress controller's pod fits on no node: {words}");
-        return Ok(Some(Failure::new(Class::Cluster, what).help("cargo xtask tool kubectl -- describe nodes")));
-    }
-    let what = format!(
-        "the ingress controller's pod is placed nowhere: node {} is cordoned (`kubectl cordon` or `drain`)",
-        cordoned.join(", ")
-    );
-    Ok(Some(cordoned.iter().fold(Failure::new(Class::Cluster, what), |failure, node| failure.help(uncordon(node)))))
-}
-
-/// Whether all its pods are of the newest template and available. The condition `Available` would be true of the old pods
-/// until they end.
-fn is_available(deployment: &Value) -> bool {
-    let current = number(deployment, "/status/observedGeneration") >= number(deployment, "/metadata/generation");
-    let wanted = deployment.pointer("/spec/replicas").and_then(Value::as_u64).unwrap_or(1);
-    let counts = ["replicas", "updatedReplicas", "availableReplicas"];
-    current && counts.iter().all(|count| number(deployment, &format!("/status/{count}")) == wanted)
+    let what = format!("infra/ingress has no Deployment with the labels {MANAGED}");
+    Err(Failure::new(Class::Config, what).into())
 }
 
 /// Removes the controller that deploy installed, unless another Ingress uses it. Gives what was done, if anything.
@@ -321,19 +258,6 @@ mod tests {
         // A cluster that has the class has the controller.
         assert_eq!((names[0], names.last().copied()), ("Namespace", Some("IngressClass")));
         assert!(objects.iter().all(|object| Resource::of(object).is_ok()), "{names:?}");
-    }
-
-    #[test]
-    fn a_deployment_is_available_when_its_newest_pods_are() {
-        let deployment = |generation: u64, [replicas, updated, available]: [u64; 3]| {
-            json!({"metadata": {"generation": generation}, "spec": {"replicas": 1},
-                   "status": {"observedGeneration": 2, "replicas": replicas, "updatedReplicas": updated,
-                              "availableReplicas": available}})
-        };
-        assert!(is_available(&deployment(2, [1, 1, 1])));
-        assert!(!is_available(&deployment(3, [1, 1, 1])), "not seen yet");
-        assert!(!is_available(&deployment(2, [1, 0, 1])), "the old pod still serves");
-        assert!(!is_available(&deployment(2, [1, 1, 0])) && !is_available(&json!({"metadata": {"generation": 1}})));
     }
 
     #[test]

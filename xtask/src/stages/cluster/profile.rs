@@ -307,21 +307,18 @@ fn start<'a>(
         .args(["--driver=docker", "--container-runtime=containerd", "--keep-context", "--interactive=false"])
         .arg(format!("--kubernetes-version={kubernetes}"));
     // An existing profile keeps its Kubernetes, its node and its size: only the user changes them.
-    let flags = if own.is_some() {
-        origin.minikube_restart_flags()
+    let (flags, wait) = if own.is_some() {
+        (origin.minikube_restart_flags(), "--wait=all")
     } else {
         let size = machine::node_size(project, &tools.engine)?;
         command = command.args([format!("--cpus={}", size.cpus), format!("--memory={}m", size.memory_mib)]);
         command = command
             .args(reserved(tools, size)?.map(|rest| format!("--extra-config=kubelet.system-reserved={rest}")))
-            .args([WITHOUT_WATCH_CACHE, CONTROLLERS_QPS, CONTROLLERS_BURST]);
-        origin.minikube_flags()
+            .args([WITHOUT_WATCH_CACHE, CONTROLLERS_QPS, CONTROLLERS_BURST, NODE_STATUS]);
+        (origin.minikube_flags(), WAIT_FOR_NEW)
     };
-    command = command
-        .args(["--wait=all", "--wait-timeout=5m"])
-        .args(flags)
-        .log(log.clone())
-        .deadline(deadlines::MINIKUBE_START);
+    command =
+        command.args([wait, "--wait-timeout=5m"]).args(flags).log(log.clone()).deadline(deadlines::MINIKUBE_START);
     if rustix::process::geteuid().is_root() {
         // minikube refuses the docker driver for root otherwise.
         command = command.arg("--force");
@@ -392,6 +389,10 @@ fn lacks_inotify(tools: &Toolbox, words: &str) -> bool {
     by_systemd || tools.first_node().exec(grep).deadline(deadlines::NODE).succeeds()
 }
 
+/// What minikube waits for in a new cluster: all but `extra`, that each pod of Kubernetes' own is ready. That took 17 s, most of
+/// them for second probes; a deploy loads images meanwhile and waits for the DNS itself.
+const WAIT_FOR_NEW: &str = "--wait=apiserver,apps_running,default_sa,kubelet,node_ready,system_pods";
+
 /// The API server's watch cache keeps a copy of each kind of object and wakes for each copy every second, which is a fifth of
 /// an idle cluster's processor time. It spares etcd many clients with many objects; here are few of both.
 const WITHOUT_WATCH_CACHE: &str = "--extra-config=apiserver.watch-cache=false";
@@ -400,6 +401,10 @@ const WITHOUT_WATCH_CACHE: &str = "--extra-config=apiserver.watch-cache=false";
 /// new cluster's start. In one node with one API server nobody else waits for them.
 const CONTROLLERS_QPS: &str = "--extra-config=controller-manager.kube-api-qps=200";
 const CONTROLLERS_BURST: &str = "--extra-config=controller-manager.kube-api-burst=400";
+
+/// The node's lease says every 10 s that it lives; what else kubelet reports of it seldom changes, and is put together from all
+/// images and volumes.
+const NODE_STATUS: &str = "--extra-config=kubelet.node-status-update-frequency=1m";
 
 /// What a new node must not offer to pods: the machine's memory and processors beyond those of the profile. kubelet counts
 /// the machine's, because a container sees them all; its limits come without a word to the scheduler.
