@@ -120,7 +120,7 @@ def test_an_answer_of_its_that_a_kill_ended_is_not_made_twice(
             first = httpx.post(f"{old}/assistant", json=question, headers=local, timeout=20)
             assert "event: done" in first.text
         time.sleep(1.1)
-        with running(**settings) as (_, new):
+        with running(None, **settings) as (_, new):
             wait_until_ready(new)
             again = question | {"resume": True}
             second = httpx.post(f"{new}/assistant", json=again, headers=local, timeout=20)

@@ -8,7 +8,7 @@ from fastapi import FastAPI
 from fastapi.responses import StreamingResponse
 from httpx import AsyncClient
 
-from app.core.middleware import MAX_BODY_BYTES
+from app.core.problems import MAX_BODY_BYTES
 from app.main import create_app
 from tests.conftest import client_of, settings
 
