@@ -99,6 +99,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def explain(error: MigrationError, url: str, formatter: JsonFormatter) -> int:
+    """Says why the migration failed, and returns the exit code."""
     cause = error.cause
     explain_end(formatter.mask(f"migration failed ({target(url)}): {cause} - {cause.advice}"))
     return EXIT_CODES.get(cause.kind, EXIT_CODES[Kind.OTHER])

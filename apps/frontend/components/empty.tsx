@@ -23,9 +23,7 @@ export function Empty({ filter, any }: { filter: Filter; any: boolean }) {
 export function Loading() {
   return (
     <div className={styles.loading} aria-hidden="true">
-      <span />
-      <span />
-      <span />
+      <span /><span /><span />
     </div>
   );
 }

@@ -11,6 +11,7 @@ interface Props {
   initial: string;
   /** What was typed, shown and then refused: it comes back, unless something else is there. */
   rescued: string | undefined;
+  /** Returns false if the title is blank, so that nothing was added. */
   onAdd: (title: string) => boolean;
 }
 

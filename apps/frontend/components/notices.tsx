@@ -1,4 +1,4 @@
-import { formFailureText, noticeText, OTHER_USER } from "@/lib/page/notices";
+import { AWAY, formFailureText, noticeText, OFFLINE, OTHER_USER } from "@/lib/page/notices";
 import type { Refusal, Snapshot, TodoStore, Trouble } from "@/lib/todos/todo-store";
 import { Action, Notice } from "./notice";
 
@@ -22,9 +22,7 @@ export function Notices({ store, snapshot, formFailure, onUndo, onSeen, onSignIn
       <div role="status">
         {(trouble !== null || !loaded) && (
           <Notice tone="waiting" line="below" text={troubleText(trouble, loaded)}>
-            {trouble?.kind === "signed-out" && (
-              <Action onClick={onSignIn}>Sign in</Action>
-            )}
+            {trouble?.kind === "signed-out" && <Action onClick={onSignIn}>Sign in</Action>}
             {trouble?.kind !== "retrying" && trouble?.kind !== "signed-out" && (
               <Action onClick={() => { store.retry(); }}>{trouble?.kind === "stalled" ? "Try again" : "Try now"}</Action>
             )}
@@ -42,9 +40,7 @@ export function Notices({ store, snapshot, formFailure, onUndo, onSeen, onSignIn
       <div role="alert">
         {alerts.map(({ id, text, overwrite }) => (
           <Notice key={id} tone="refused" line="below" text={text}>
-            {overwrite && (
-              <Action onClick={overwrite}>Use my title</Action>
-            )}
+            {overwrite && <Action onClick={overwrite}>Use my title</Action>}
             <Action onClick={() => { if (id === null) onSeen(); else store.dismiss(id); }}>Dismiss</Action>
           </Notice>
         ))}
@@ -61,7 +57,7 @@ function troubleText(trouble: Trouble | null, loaded: boolean): string {
     const kept = unsaved > 0 ? ` ${changes} kept here and sent then.` : "";
     return `${trouble.otherUser ? OTHER_USER : noticeText("ended") ?? ""}${kept}`;
   }
-  const who = trouble?.kind === "offline" ? "You are offline." : "The server is not answering.";
+  const who = trouble?.kind === "offline" ? OFFLINE : AWAY;
   if (!loaded) return `${who} Your todos appear here as soon as it works again.`;
   if (unsaved === 0) return `${who} This list may be out of date.`;
   if (trouble?.kind === "stalled") return `The server is still not answering. ${changes} not saved.`;

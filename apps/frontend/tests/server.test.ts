@@ -1,7 +1,6 @@
 // @vitest-environment node
 import { describe, expect, it, vi } from "vitest";
 import { answerHeaders } from "@/lib/server/answer-headers";
-import { health } from "@/lib/server/health";
 import { contentSecurityPolicy } from "@/lib/server/security-headers";
 import { delayOf } from "@/lib/api/retry";
 import { settings } from "@/lib/server/settings";
@@ -35,14 +34,6 @@ it("every answer names the pod that served it, and has a policy with a nonce of 
 it("nothing unsafe is allowed outside of development", () => {
   expect(contentSecurityPolicy("n", false)).not.toContain("unsafe");
   expect(contentSecurityPolicy("n", true)).toContain("unsafe-eval");
-});
-
-it("health says that the process answers, and asks nobody", async () => {
-  const fetch = vi.fn();
-  vi.stubGlobal("fetch", fetch);
-  expect(health().status).toBe(200);
-  expect(await health().json()).toEqual({ status: "ok" });
-  expect(fetch).not.toHaveBeenCalled();
 });
 
 it("waits longer each time, by chance, within bounds, and for as long as it was asked to", () => {

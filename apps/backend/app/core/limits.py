@@ -28,6 +28,7 @@ class Bucket:
 
     @property
     def each(self) -> float:
+        """Returns the seconds until one unit has drained."""
         return self.seconds / self.most
 
 

@@ -76,6 +76,7 @@ DELETE FROM revoked_tokens WHERE id IN (
 
 
 async def insert(conn: Connection, email: str, password_hash: str) -> Account | None:
+    """Returns None if the address has an account already."""
     return await conn.fetch_one(Account, _INSERT, {"email": email, "hash": password_hash})
 
 
@@ -103,6 +104,7 @@ async def end_sessions(
 
 
 async def has_ended(conn: Connection, email: str, began_at: datetime) -> bool:
+    """Returns whether all sessions of the account were ended after `began_at`."""
     cursor = await conn.execute(_HAS_ENDED, {"email": email, "began_at": began_at})
     return await cursor.fetchone() is not None
 

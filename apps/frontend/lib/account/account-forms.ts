@@ -1,4 +1,5 @@
 import { ApiError } from "@/lib/api/api";
+import { AWAY } from "@/lib/page/notices";
 import { filterOf } from "@/lib/todos/filters";
 
 /** What sign-in and sign-up have in common, in the browser and for plain forms on the server. */
@@ -38,14 +39,10 @@ export function check(mode: Mode, email: string, password: string): Complaint[] 
 
 export function complaintsOf(error: unknown): Complaint[] {
   if (!(error instanceof ApiError)) return [{ text: "Something went wrong here. Try again." }];
-  switch (error.status) {
-    case 409:
-      return [{ field: "email", text: error.message }];
-    case 422:
-      return fieldComplaints(error);
-  }
+  if (error.status === 422) return fieldComplaints(error);
   const silent = error.transient && error.status !== 429 && !error.problem.code;
-  return [{ text: silent ? "The server is not answering. Try again in a moment." : error.message }];
+  const text = silent ? `${AWAY} Try again in a moment.` : error.message;
+  return [error.status === 409 ? { field: "email", text } : { text }];
 }
 
 function fieldComplaints(error: ApiError): Complaint[] {

@@ -1,5 +1,5 @@
 import { CUT } from "./assistant-api";
-import { OTHER_USER } from "@/lib/page/notices";
+import { AWAY, OFFLINE, OTHER_USER } from "@/lib/page/notices";
 import { ApiError } from "@/lib/api/problem";
 
 export interface Trouble {
@@ -13,11 +13,7 @@ export function troubleOf(error: unknown, online = navigator.onLine): Trouble {
   if (!(error instanceof ApiError)) return { text: "Something went wrong on this page.", remedy: "retry" };
   if (codeOf(error) === CUT) return BROKE_OFF;
   if (error.signedOut) return codeOf(error) === "other-user" ? { text: OTHER_USER, remedy: "sign-in" } : SIGNED_OUT;
-  if (error.status === 0) {
-    return online
-      ? { text: "The server is not answering. Your message is kept here.", remedy: "retry" }
-      : { text: "You are offline. Your message is kept here.", remedy: "retry" };
-  }
+  if (error.status === 0) return { text: `${online ? AWAY : OFFLINE} Your message is kept here.`, remedy: "retry" };
   return { text: error.message, remedy: error.status === 422 ? "none" : "retry" };
 }
 
@@ -36,7 +32,4 @@ const SIGNED_OUT: Trouble = {
   remedy: "sign-in",
 };
 
-const BROKE_OFF: Trouble = {
-  text: "The answer broke off. What the assistant did stays done.",
-  remedy: "retry",
-};
+const BROKE_OFF: Trouble = { text: "The answer broke off. What the assistant did stays done.", remedy: "retry" };

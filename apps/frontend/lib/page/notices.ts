@@ -1,23 +1,28 @@
+export const AWAY = "The server is not answering.";
+export const OFFLINE = "You are offline.";
+export const OTHER_USER = "Another user has signed in. Sign in again to go on.";
+
 /** What the address may ask sign-in to say; anything else in it is not shown. */
 const NOTICES = {
   ended: "You have been signed out. Sign in to go on.",
   "signed-out": "You are signed out.",
   deleted: "Your account and its todos have been deleted.",
-} as const;
+};
 
-export function noticeText(name: string | null): string | undefined {
-  return name !== null && Object.hasOwn(NOTICES, name) ? NOTICES[name as keyof typeof NOTICES] : undefined;
-}
+/** Why a plain form changed nothing. */
+const FAILURES = {
+  "wrong-password": "The password is wrong, so nothing was changed.",
+  "too-many-attempts": "Too many passwords were wrong. Wait a few minutes, then try again.",
+  "password-length": "A password has 8 to 128 characters. Nothing was changed.",
+  "other-user": "Another user has signed in, so nothing was changed.",
+  refused: "The server refused this change. Check what you entered.",
+  unavailable: "The server is not answering, so nothing was changed. Try again.",
+};
 
-export const OTHER_USER = "Another user has signed in. Sign in again to go on.";
+const textOf = (texts: Record<string, string>, name: string) => (Object.hasOwn(texts, name) ? texts[name] : undefined);
 
-export function formFailureText(failed: string | null): string | undefined {
-  if (failed === null) return undefined;
-  if (failed === "wrong-password") return "The password is wrong, so nothing was changed.";
-  if (failed === "too-many-attempts") return "Too many passwords were wrong. Wait a few minutes, then try again.";
-  if (failed === "password-length") return "A password has 8 to 128 characters. Nothing was changed.";
-  if (failed === "other-user") return "Another user has signed in, so nothing was changed.";
-  return failed === "refused"
-    ? "The server refused this change. Check what you entered."
-    : "The server is not answering, so nothing was changed. Try again.";
-}
+export const noticeText = (name: string | null) => (name === null ? undefined : textOf(NOTICES, name));
+
+/** `failed`: a name in the address; an unknown one counts as "unavailable". */
+export const formFailureText = (failed: string | null) =>
+  failed === null ? undefined : (textOf(FAILURES, failed) ?? FAILURES.unavailable);

@@ -15,9 +15,7 @@ export function contentSecurityPolicy(nonce: string, development: boolean): stri
     "form-action": "'self'",
     "frame-ancestors": "'none'",
   };
-  return Object.entries(directives)
-    .map(([name, value]) => `${name} ${value}`)
-    .join("; ");
+  return Object.entries(directives).map(([name, value]) => `${name} ${value}`).join("; ");
 }
 
 export function nonceOf(policy: unknown): string | undefined {
@@ -27,7 +25,7 @@ export function nonceOf(policy: unknown): string | undefined {
 export const SECURITY_HEADERS: readonly (readonly [string, string])[] = [
   ["x-content-type-options", "nosniff"],
   ["x-frame-options", "DENY"],
-  // Not `no-referrer`: a form's Origin would be "null", and app/form could not tell whose it is.
+  // Not `no-referrer`: a form's Origin would be "null", and /form could not tell whose it is.
   ["referrer-policy", "same-origin"],
   ["cross-origin-opener-policy", "same-origin"],
   ["cross-origin-resource-policy", "same-origin"],
