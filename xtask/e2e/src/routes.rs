@@ -89,7 +89,11 @@ fn one_by_one(bed: &Bed) -> Result<()> {
         cluster()?.args(scale).run()
     };
     traefik("0")?;
-    broken(bed, "no ingress controller listens in the cluster", "install the controller of infra/ingress, or repair it")?;
+    broken(
+        bed,
+        "no ingress controller listens in the cluster",
+        "install the controller of infra/ingress, or repair it",
+    )?;
     traefik("1")?;
     mended(bed)?;
 
