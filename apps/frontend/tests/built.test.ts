@@ -1,5 +1,7 @@
 // @vitest-environment node
 import { readFileSync } from "node:fs";
+import { connect } from "node:net";
+import { text } from "node:stream/consumers";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { Backend, startBuilt } from "./built-server";
 
@@ -174,6 +176,16 @@ describe("the same build", () => {
     const foreign = await fetch(`${one}/form/account`, { method: "POST", body, headers: { "sec-fetch-site": "cross-site" } });
     expect([foreign.status, await foreign.text()]).toEqual([403, "This form was sent from another site.\n"]);
   });
+
+  it.each([["from another site", 403, "cross-site"], ["that is too long", 413, "same-origin"]])(
+    "refuses a form %s without reading it, and answers the next request on its connection", async (_, status, site) => {
+      const { hostname, port } = new URL(one);
+      const socket = connect(Number(port), hostname);
+      const form = "a".repeat(500_000);
+      socket.write(`POST /form HTTP/1.1\r\nhost: one\r\nsec-fetch-site: ${site}\r\ncontent-length: ${form.length}\r\n\r\n${form}`);
+      socket.write("GET /healthz HTTP/1.1\r\nhost: one\r\nconnection: close\r\n\r\n");
+      expect(await text(socket)).toMatch(new RegExp(`^HTTP/1.1 ${status} [^]*HTTP/1.1 200 OK[^]*"status":"ok"`));
+    });
 
   it("says that there is no such page", async () => {
     const answer = await ask(one, "/nothing/here");

@@ -1,6 +1,10 @@
 // @vitest-environment node
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
+import type { GetServerSidePropsContext } from "next";
 import { describe, expect, it, vi } from "vitest";
 import { answerHeaders } from "@/lib/server/answer-headers";
+import { handle } from "@/lib/server/handle";
 import { contentSecurityPolicy } from "@/lib/server/security-headers";
 import { delayOf } from "@/lib/api/retry";
 import { settings } from "@/lib/server/settings";
@@ -29,6 +33,18 @@ it("every answer names the pod that served it, and has a policy with a nonce of 
   const policy = one.get("content-security-policy");
   expect(policy).toMatch(/script-src 'self' 'nonce-[A-Za-z0-9+/=]{24}' 'strict-dynamic'/);
   expect(two.get("content-security-policy")).not.toBe(policy);
+});
+
+it("an answer has the headers of every answer although its handler throws", async () => {
+  const run = handle("GET", () => { throw new Error("no answer"); });
+  const server = createServer((req, res) => {
+    void run({ req, res } as GetServerSidePropsContext).catch(() => { res.writeHead(500).end(); });
+  });
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const answer = await fetch(`http://127.0.0.1:${(server.address() as AddressInfo).port}/`);
+  server.close();
+  expect([answer.status, answer.headers.get("x-content-type-options")]).toEqual([500, "nosniff"]);
+  expect(answer.headers.get("content-security-policy")).toContain("'nonce-");
 });
 
 it("nothing unsafe is allowed outside of development", () => {

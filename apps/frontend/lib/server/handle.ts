@@ -12,21 +12,22 @@ export type Handler = (request: Request) => Response | Promise<Response>;
 export function handle(method: "GET" | "POST", handler: Handler): GetServerSideProps {
   const allowed = method === "GET" ? ["GET", "HEAD"] : [method];
   return async ({ req, res }) => {
+    for (const [name, value] of answerHeaders()) res.setHeader(name, value);
     const answer = allowed.includes(req.method ?? "")
       ? await handler(webRequest(req))
       : new Response(null, { status: 405, headers: { allow: allowed.join(", ") } });
-    for (const [name, value] of [...answerHeaders(), ...answer.headers]) res.appendHeader(name, value);
+    for (const [name, value] of answer.headers) res.appendHeader(name, value);
     res.writeHead(answer.status).end(Buffer.from(await answer.arrayBuffer()));
     return { props: {} };
   };
 }
 
 function webRequest(req: Parameters<GetServerSideProps>[0]["req"]): Request {
-  const headers = new Headers();
-  for (const [name, value] of Object.entries(req.headers)) headers.set(name, String(value));
   const { url = "/", method = "GET" } = req;
-  const body = method === "POST" ? { body: Readable.toWeb(req) as ReadableStream, duplex: "half" } : {};
-  return new Request(new URL(url, "http://localhost"), { method, headers, ...body });
+  // Reads nothing ahead, so that Node discards the body of a refused form. A body read in part would block its connection.
+  const stream = () => Readable.toWeb(req, { strategy: { highWaterMark: 0 } }) as ReadableStream;
+  const body = method === "POST" && { body: stream(), duplex: "half" };
+  return new Request(new URL(url, "http://localhost"), { method, headers: req.headers as Record<string, string>, ...body });
 }
 
 /** What a page is that a handler answers for. */
