@@ -4,7 +4,7 @@ mod hint;
 
 use std::fmt;
 
-pub use hint::{Change, Hint};
+pub use hint::{Change, Hint, restore};
 
 /// The class of a failure; each has one exit code, documented in README.md.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

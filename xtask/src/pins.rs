@@ -15,7 +15,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use regex::Regex;
 use serde::Deserialize;
 
-use crate::failure::{Class, Failure, nearest};
+use crate::failure::{Class, Failure, nearest, restore};
 
 /// The pins' place in the repository.
 pub const FILE: &str = "infra/pins.toml";
@@ -55,7 +55,7 @@ impl Pins {
     /// Reads the pins of the checkout `root`.
     pub fn read(root: &Utf8Path) -> Result<Self> {
         let text = std::fs::read_to_string(root.join(FILE)).map_err(|error| {
-            Failure::new(Class::Config, format!("cannot read {FILE}: {error}")).help(format!("git checkout {FILE}"))
+            Failure::new(Class::Config, format!("cannot read {FILE}: {error}")).help(restore(FILE, &error))
         })?;
         Self::parse(&text)
     }
@@ -165,7 +165,7 @@ impl Pins {
 /// Reads `file` of the checkout `root` and puts the pins into it.
 pub fn read_rendered(root: &Utf8Path, file: &str) -> Result<String> {
     let text = std::fs::read_to_string(root.join(file)).map_err(|error| {
-        Failure::new(Class::Config, format!("cannot read {file}: {error}")).help(format!("git checkout {file}"))
+        Failure::new(Class::Config, format!("cannot read {file}: {error}")).help(restore(file, &error))
     })?;
     Pins::read(root)?.render(file, &text)
 }

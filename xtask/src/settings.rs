@@ -141,15 +141,23 @@ fn edit(text: &str, wrong: &str, at: usize, message: &str) -> Option<Hint> {
     let line = pins::line_of(text, at);
     if let Some((_, rest)) = message.split_once("unknown field `") {
         let (name, rest) = rest.split_once('`')?;
-        let known = rest.split('`').skip(1).step_by(2);
-        return Some(Hint::edit(
-            line,
-            name,
-            nearest(name, known).map_or(Change::Remove, |to| Change::Rename(to.into())),
-        ));
+        // One line cannot mend a table, nor a name beside the right one.
+        let (_, value) = text.lines().nth(line - 1)?.split_once('=')?;
+        let change = match nearest(name, rest.split('`').skip(1).step_by(2)) {
+            Some(to) if table(text, line).any(|line| line.split('=').next().is_some_and(|key| key.trim() == to)) => {
+                return None;
+            }
+            Some(to) => Change::Rename(to.into()),
+            None if value.trim_start().starts_with(['{', '[']) => return None,
+            None => Change::Remove,
+        };
+        return Some(Hint::edit(line, name, change));
     }
     let (_, expected) = message.split_once(", expected ")?;
-    let (key, _) = text.lines().nth(line - 1)?.split_once('=')?;
+    let (key, value) = text.lines().nth(line - 1)?.split_once('=')?;
+    if value.trim_start().starts_with(['{', '[']) {
+        return None;
+    }
     let number = wrong.trim_matches('"');
     let is_quoted = wrong != number && expected.starts_with('u') && number.parse::<u32>().is_ok();
     let change = match is_quoted {
@@ -157,6 +165,14 @@ fn edit(text: &str, wrong: &str, at: usize, message: &str) -> Option<Hint> {
         false => Change::SetDescribed(format!("a value of the type {expected}")),
     };
     message.starts_with("invalid ").then(|| Hint::edit(line, key.trim(), change))
+}
+
+/// The lines of the table in which `line` of `text` is.
+fn table(text: &str, line: usize) -> impl Iterator<Item = &str> {
+    let is_header = |line: &str| line.starts_with('[');
+    let begin =
+        text.lines().take(line).enumerate().filter(|(_, line)| is_header(line)).last().map_or(0, |(at, _)| at + 1);
+    text.lines().skip(begin).take_while(move |line| !is_header(line))
 }
 
 #[cfg(test)]

@@ -5,9 +5,7 @@ import { Header } from "@/components/header";
 import { answer } from "@/lib/server/session";
 import { settings } from "@/lib/server/settings";
 
-interface Props {
-  environment: string;
-}
+type Props = { environment: string };
 
 /** Answers every address without a page of its own. */
 export const getServerSideProps: GetServerSideProps<Props> = (context) => {

@@ -61,7 +61,7 @@ fn run(project: &Project, args: &Test) -> Result<Tally> {
     let failed: std::collections::BTreeSet<String> =
         found.violations.iter().map(|(pair, _)| pair.to_string()).collect();
     report.line(format!(
-        "{} calls x 5 faults x {} scenarios: {} runs, {} that would repeat one of them, {} that followed, {} violations",
+        "{} calls x 5 faults x {} scenarios: {} runs, {} left out, {} that followed, {} violations",
         found.calls,
         SCENARIOS.len(),
         found.runs,

@@ -552,7 +552,10 @@ pub fn whole(
             ensure!(!pairs.is_empty(), "no pair of a call and a fault fits {}", only.unwrap_or_default());
             let alike = every.len() - pairs.len();
             let scenarios = references.len();
-            tell(&format!("{} runs of {scenarios} scenarios; {alike} more would repeat one of them", pairs.len()));
+            tell(&format!(
+                "{} runs of {scenarios} scenarios; {alike} more are left out, for which others stand",
+                pairs.len()
+            ));
             let calls = every.iter().map(|pair| (pair.scenario, &pair.call)).collect::<BTreeSet<_>>().len();
             found = Findings { calls, alike, ..run(setting, &worlds, &references, &pairs, &tell)? };
         }

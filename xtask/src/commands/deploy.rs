@@ -175,7 +175,7 @@ fn stages(run: Run<'_>, early: Option<Early<'_>>, before_release: Option<BeforeR
         Err(_) if mode == Mode::DryRun && facts.cluster.profile.state == State::Absent => Live::nothing(tools),
         Err(silence) if mode == Mode::DryRun => {
             images::build(project, &tools.engine, origin, &facts.images, &mut [], mode)?;
-            report.note(format!("what else there is to do can be said when the cluster answers: {silence}"));
+            report.warn(format!("what else there is to do can be said when the cluster answers: {silence}"));
             return Ok(());
         }
         Err(silence) => {

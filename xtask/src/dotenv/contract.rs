@@ -7,7 +7,7 @@ use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_norway::{Mapping, Value};
 
 use super::{AUTH_SECRET, DATABASE_URL, DATABASE_URL_UNPOOLED, OPENAI_API_KEY};
-use crate::failure::{Class, Failure};
+use crate::failure::{Class, Failure, restore};
 use crate::project::Project;
 
 /// The keys that a deploy to one environment needs and knows.
@@ -97,7 +97,7 @@ fn at<'a>(value: &'a Value, path: &[&str]) -> Option<&'a Value> {
 
 fn yaml(root: &Utf8Path, path: &Utf8Path) -> Result<Value> {
     let text = std::fs::read_to_string(root.join(path)).map_err(|error| {
-        Failure::new(Class::Config, format!("cannot read {path}: {error}")).help(format!("git checkout {path}"))
+        Failure::new(Class::Config, format!("cannot read {path}: {error}")).help(restore(path, &error))
     })?;
     parse(&text).map_err(|error| {
         let place = line_of(&error).map_or(String::new(), |line| format!(":{line}"));

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use camino::Utf8Path;
 
 use super::{AUTH_SECRET, Source, shown};
-use crate::failure::{Class, Failure};
+use crate::failure::{Class, Failure, restore};
 use crate::plan::Step;
 use crate::project::Project;
 use crate::secrets::Secret;
@@ -36,7 +36,7 @@ pub fn ensure(project: &Project) -> Option<Step<'_>> {
 
 fn create(example: &Utf8Path, dotenv: &Utf8Path) -> Result<String> {
     let text = std::fs::read_to_string(example).map_err(|error| {
-        Failure::new(Class::Config, format!("cannot read {EXAMPLE}: {error}")).help(format!("git checkout {EXAMPLE}"))
+        Failure::new(Class::Config, format!("cannot read {EXAMPLE}: {error}")).help(restore(EXAMPLE, &error))
     })?;
     let text = fill(&text, &Secret::random(32)?)?;
     let dir = dotenv.parent().context("the dotenv file has no folder")?;
@@ -69,7 +69,7 @@ fn fill(example: &str, secret: &Secret) -> Result<Secret> {
         .collect();
     if !filled {
         return Err(Failure::new(Class::Config, format!("{EXAMPLE} has no line `{empty}` to fill in"))
-            .help(format!("git checkout {EXAMPLE}"))
+            .help(format!("if your changes may go: git checkout {EXAMPLE}"))
             .into());
     }
     Ok(Secret::new(lines.join("\n") + "\n"))

@@ -180,21 +180,23 @@ const PROGRAMS: [&str; 24] = [
 ];
 
 /// Beginnings of commands that repair and remove nothing.
-const REPAIRS: [&str; 13] = [
-    "cargo xtask deploy ",
+const REPAIRS: [&str; 8] = [
     "cargo xtask images",
     "cargo xtask start",
     "cargo xtask tidy --fix",
     "cargo xtask tool kubectl -- uncordon ",
     "cargo xtask tool minikube -- addons enable ",
     "chmod ",
-    "colima start ",
-    "colima stop",
     "echo ",
     "git checkout ",
-    "mv ",
-    "sudo systemctl start docker",
 ];
+
+/// The way back to a `file` of the checkout that could not be read because of `error`. Only a file that is not there has no
+/// changes to lose.
+pub fn restore(file: impl std::fmt::Display, error: &std::io::Error) -> String {
+    let condition = if error.kind() == std::io::ErrorKind::NotFound { "" } else { "if your changes may go: " };
+    format!("{condition}git checkout {file}")
+}
 
 /// Beginnings of commands that only show something.
 const LOOKS: [&str; 17] = [
@@ -244,6 +246,10 @@ impl Repair {
         }
         if command.starts_with("--") {
             return Self::again(command);
+        }
+        let is_variable = ["unset ", "export "].iter().any(|word| command.starts_with(word));
+        if is_variable && (purpose.starts_with("or ") || purpose.contains("if ")) {
+            return Self::Ask(command.to_owned());
         }
         if let Some(name) = command.strip_prefix("unset ") {
             return Self::Again(Vec::new(), vec![(name.to_owned(), None)]);
@@ -302,9 +308,9 @@ mod tests {
     #[test]
     fn the_data_of_a_line_is_read_from_it() {
         for (line, kind, command) in [
-            ("cargo xtask deploy dev", "run", "cargo xtask deploy dev"),
+            ("cargo xtask deploy dev", "ask", "cargo xtask deploy dev"),
             ("see why: cargo xtask status", "look", "cargo xtask status"),
-            ("cargo xtask deploy dev    (waits for the end of that)", "run", "cargo xtask deploy dev"),
+            ("cargo xtask start    (waits for the end of that)", "run", "cargo xtask start"),
             ("chmod 600 .env", "run", "chmod 600 .env"),
             ("see what it says: less /c/engine.log", "look", "less /c/engine.log"),
             (
@@ -324,7 +330,7 @@ mod tests {
             ),
             (
                 "colima stop && colima start --cpu 2   # keeps what is in it",
-                "run",
+                "ask",
                 "colima stop && colima start --cpu 2",
             ),
         ] {
@@ -336,7 +342,8 @@ mod tests {
             ("run the same command again", again(&[], json!({}))),
             ("take the official images: --origin release", again(&["--origin", "release"], json!({}))),
             ("unset DOCKER_DEFAULT_PLATFORM", again(&[], json!({"DOCKER_DEFAULT_PLATFORM": null}))),
-            ("or do without it: export A=unix:///none", again(&[], json!({"A": "unix:///none"}))),
+            ("do without it: export A=unix:///none", again(&[], json!({"A": "unix:///none"}))),
+            ("or do without it: export A=b", json!({"kind": "ask", "command": "export A=b"})),
         ] {
             assert_eq!(read(line), data, "{line}");
         }

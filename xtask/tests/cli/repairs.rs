@@ -106,7 +106,8 @@ const MISTAKES: [Mistake; 12] = [
             let size = "if [ -e \"$FAKES/large\" ]; then m=7516192768; else m=2056257536; fi";
             sandbox.on("docker info *", &format!("{size}; echo $m 2 colima Ubuntu 24.04.2 LTS"));
         },
-        true,
+        // It stops the user's other containers.
+        false,
     ),
     // Only a person has the key, or knows which database is meant.
     ("an API key is a placeholder", |sandbox| dotenv(sandbox, "OPENAI_API_KEY=sk-..."), false),
@@ -118,7 +119,7 @@ const MISTAKES: [Mistake; 12] = [
 ];
 
 #[test]
-fn a_script_repairs_ten_of_twelve_mistakes_by_following_hints() {
+fn a_script_repairs_nine_of_twelve_mistakes_by_following_hints() {
     let repairs = |(mistake, make, is_repairable): Mistake| {
         let sandbox = Sandbox::with_tools();
         sandbox.dotenv(DOTENV);

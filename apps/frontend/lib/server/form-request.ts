@@ -49,5 +49,5 @@ export function seeOther(location: string, cookies: string[]): Response {
 }
 
 export function refusal(status: number, text: string): Response {
-  return new Response(`${text}\n`, { status, headers: { "content-type": "text/plain; charset=utf-8" } });
+  return new Response(`${text}\n`, { status, headers: { "content-type": "text/plain; charset=utf-8", "cache-control": "no-store" } });
 }

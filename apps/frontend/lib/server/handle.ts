@@ -6,8 +6,8 @@ import { answerHeaders } from "./answer-headers";
 export type Handler = (request: Request) => Response | Promise<Response>;
 
 /**
- * Has `handler` answer requests with `method`, and HEAD where that is GET. In pages/ like everything else: a second router
- * would take a layout, a page and a set of headers of its own, and a quarter of the time of a build.
+ * Answers requests with `method` through `handler`; HEAD counts as GET. In pages/ like everything else: a second router takes
+ * a layout, a page and a set of headers of its own, and a quarter of the time of a build.
  */
 export function handle(method: "GET" | "POST", handler: Handler): GetServerSideProps {
   const allowed = method === "GET" ? ["GET", "HEAD"] : [method];
@@ -15,7 +15,7 @@ export function handle(method: "GET" | "POST", handler: Handler): GetServerSideP
     for (const [name, value] of answerHeaders()) res.setHeader(name, value);
     const answer = allowed.includes(req.method ?? "")
       ? await handler(webRequest(req))
-      : new Response(null, { status: 405, headers: { allow: allowed.join(", ") } });
+      : new Response(null, { status: 405, headers: { allow: allowed.join(", "), "cache-control": "no-store" } });
     for (const [name, value] of answer.headers) res.appendHeader(name, value);
     res.writeHead(answer.status).end(Buffer.from(await answer.arrayBuffer()));
     return { props: {} };
@@ -30,5 +30,5 @@ function webRequest(req: Parameters<GetServerSideProps>[0]["req"]): Request {
   return new Request(new URL(url, "http://localhost"), { method, headers: req.headers as Record<string, string>, ...body });
 }
 
-/** What a page is that a handler answers for. */
+/** The empty page of an address that a handler answers. */
 export const nothing = () => null;

@@ -50,6 +50,8 @@ function compressPage({ req, res }: Context): void {
   if (!/\bgzip\b(?!\s*;\s*q=0(?!\.0*[1-9]))/i.test(req.headers["accept-encoding"]?.toString() ?? "")) return;
   const end = res.end.bind(res) as (body?: unknown, ...rest: unknown[]) => typeof res;
   res.end = (body?: unknown, ...rest: unknown[]) => {
+    // The length that Next gives to an answer without a body is that of the page before it is gzipped.
+    if (req.method === "HEAD") res.removeHeader("content-length");
     if (typeof body !== "string" || res.headersSent) return end(body, ...rest);
     const packed = gzipSync(body);
     res.setHeader("content-encoding", "gzip");

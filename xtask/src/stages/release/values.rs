@@ -36,19 +36,32 @@ pub fn edits(words: &str, files: &[File]) -> Vec<Hint> {
             let (file, text) = files.iter().find(|(_, text)| at(text, &path).is_some())?;
             let (line, value) = find(text, &path)?;
             let key = *path.last()?;
-            let change = if what.is_empty() { known(&path, files) } else { wanted(value, what)? };
+            let change = if what.is_empty() { known(&path, text, value, files)? } else { wanted(value, what)? };
             seen.insert((file, line)).then(|| Hint::edit(line, key, change).of_file(file))
         })
         .collect()
 }
 
-/// The change for a name that the chart does not know.
-fn known(path: &[&str], files: &[File]) -> Change {
-    let (wrong, parents) = path.split_last().unwrap_or((&"", &[]));
+/// The change for a name with `value` in `text` that the chart does not know. Nothing if one line cannot mend it: another
+/// line has the right name already, or the value goes on in the lines below.
+fn known(path: &[&str], text: &str, value: &str, files: &[File]) -> Option<Change> {
+    let (wrong, parents) = path.split_last()?;
     let parent = files.last().and_then(|(_, text)| at(text, parents));
     let names =
         parent.iter().filter_map(Value::as_mapping).flat_map(|mapping| mapping.keys()).filter_map(Value::as_str);
-    nearest(wrong, names).map_or(Change::Remove, |name| Change::Rename(name.to_owned()))
+    match nearest(wrong, names) {
+        Some(name) => {
+            let is_there = at(text, &[parents, &[name]].concat()).is_some();
+            (!is_there).then(|| Change::Rename(name.to_owned()))
+        }
+        None => is_scalar(value).then_some(Change::Remove),
+    }
+}
+
+/// Whether `value`, the rest of a line, is all of the value.
+fn is_scalar(value: &str) -> bool {
+    !value.is_empty() && !value.starts_with(['{', '[', '|', '>', '&', '"', '\''])
+        || value.len() > 1 && ['"', '\''].into_iter().any(|quote| value.starts_with(quote) && value.ends_with(quote))
 }
 
 /// The change for a `value` of which Helm says `what`; nothing if it only announces what the next lines say.
@@ -121,10 +134,20 @@ todo:
                 "rename sise in v.yaml:8 to size",
                 // What stands in braces has no line of its own, and the chart's default is right.
                 "set replicas in v.yaml:3 to 3",
-                "rename replcias in v.yaml:4 to replicas",
                 "set replicas in v.yaml:11 to what the chart's schema wants (got string, want integer)",
             ]
         );
+    }
+
+    #[test]
+    fn a_wrong_name_gets_the_right_one_unless_that_is_there() {
+        let wanted = "- at '/backend': additional properties 'replcias' not allowed";
+        let texts = |values: &str| {
+            let files = [("v.yaml".to_owned(), values.to_owned()), (String::new(), "backend: {replicas: 2}".into())];
+            edits(wanted, &files).iter().map(|hint| hint.text().to_owned()).collect::<Vec<_>>()
+        };
+        assert_eq!(texts("backend:\n  replcias: 3\n"), ["rename replcias in v.yaml:2 to replicas"]);
+        assert_eq!(texts("backend:\n  replcias: 3\n  replicas: 3\n"), [""; 0]);
     }
 
     #[test]
@@ -133,6 +156,8 @@ todo:
             [("v.yaml".to_owned(), "backend:\n  colour: red\n".to_owned()), (String::new(), "backend: {}".into())];
         let hints = edits("- at '/backend': additional properties 'colour' not allowed", &files);
         assert_eq!(hints[0].text(), "remove colour from v.yaml:2");
+        let files = [("v.yaml".to_owned(), "backend:\n  colour:\n    red: 1\n".into()), files[1].clone()];
+        assert_eq!(edits("- at '/backend': additional properties 'colour' not allowed", &files), []);
         assert_eq!(edits("Error: parse error at (todo/templates/x.yaml:9)", &files), []);
     }
 }
