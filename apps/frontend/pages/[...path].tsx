@@ -5,7 +5,7 @@ import { Header } from "@/components/header";
 import { answer } from "@/lib/server/session";
 import { settings } from "@/lib/server/settings";
 
-type Props = { environment: string };
+interface Props { environment: string }
 
 /** Answers every address without a page of its own. */
 export const getServerSideProps: GetServerSideProps<Props> = (context) => {
