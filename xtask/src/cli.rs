@@ -15,7 +15,7 @@ use crate::report::Report;
 /// Build, deploy and prove the Todo application on Minikube
 #[derive(Parser, Debug)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask", version, max_term_width = 110, after_help = AFTER)]
-// What a hint adds to a command takes the place of what is there.
+// A repeated option overrides the earlier one, so that a script can append what a hint names.
 #[command(args_override_self = true)]
 pub struct Cli {
     /// Without a command: the state in five lines and the next command
