@@ -47,7 +47,7 @@ pub struct Recipe {
 impl Recipe {
     /// Parses a recipe; `file` is where `text` is from.
     pub fn parse(file: &str, text: &str) -> Result<Self> {
-        let wrong = |error: String| Failure::new(Class::Config, error).help(format!("git diff {}", quote(&file)));
+        let wrong = |error: String| Failure::new(Class::Config, error).help(format!("git diff {}", quote(file)));
         Ok(toml::from_str(text).map_err(|error| wrong(format!("{file}: {}", error.message())))?)
     }
 
@@ -140,8 +140,8 @@ fn finish(recipe: &Recipe, versions: &Utf8Path) -> String {
          rm -f etc/apt/apt.conf.d/99mmdebstrap etc/resolv.conf etc/hostname etc/apt/sources.list etc/apt/sources.list.d/*\n\
          printf %s {} >etc/apt/sources.list.d/debian.sources\n\
          chroot . dpkg-query --show --showformat '${{Package}}\\t${{Version}}\\n' >{}\n",
-        quote(&SOURCES.replace("SUITE", &recipe.suite)),
-        quote(&versions)
+        quote(SOURCES.replace("SUITE", &recipe.suite)),
+        quote(versions)
     )
 }
 
