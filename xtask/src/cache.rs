@@ -8,6 +8,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 
 use crate::failure::{Class, Failure};
 use crate::files;
+use crate::units::quote;
 
 /// Environment variable that moves the cache.
 pub const CACHE_VARIABLE: &str = "TODO_XTASK_CACHE";
@@ -69,7 +70,8 @@ pub fn claim(folder: &Utf8Path) -> Result<()> {
     if !others.is_empty() {
         let what = format!("{folder} is no cache of xtask's: it holds {}", others.join(", "));
         return Err(Failure::new(Class::Config, what)
-            .help(format!("mv {folder} {folder}.old, or name another place: export {CACHE_VARIABLE}=/path"))
+            .help(format!("mv {} {}", quote(folder), quote(format!("{folder}.old"))))
+            .help(format!("or name another place: export {CACHE_VARIABLE}=/path"))
             .into());
     }
     std::fs::create_dir_all(folder).with_context(|| format!("creating {folder}"))?;
@@ -95,7 +97,7 @@ pub fn check_removable(folder: &Utf8Path) -> Result<()> {
         Failure::new(Class::Machine, what).help("end the private engine first: cargo xtask teardown --engine");
     Err(match ours.as_slice() {
         [] => failure,
-        ours => failure.help(format!("if these are the cache's alone: rm -r {folder}/{{{}}}", ours.join(","))),
+        ours => failure.help(format!("if these are the cache's alone: rm -r {}/{{{}}}", quote(folder), ours.join(","))),
     }
     .into())
 }

@@ -133,6 +133,8 @@ pub(crate) enum Command {
     /// Search the working tree and the history for secrets
     Scan,
     Tidy(tidy::Tidy),
+    /// Record the README's animations: a deploy, and one that fails with its cause
+    Record,
     Test(test::Test),
     Tool(tool::Tool),
     /// Print a completion script

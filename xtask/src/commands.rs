@@ -13,6 +13,7 @@ pub(crate) mod logs;
 pub mod output;
 pub(crate) mod overview;
 pub(crate) mod pins;
+pub(crate) mod record;
 pub(crate) mod rollback;
 pub(crate) mod scan;
 pub(crate) mod start;

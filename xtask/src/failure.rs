@@ -4,7 +4,7 @@ mod hint;
 
 use std::fmt;
 
-pub use hint::{Change, Hint, restore};
+pub use hint::{Change, Hint, describe_type, restore};
 
 /// The class of a failure; each has one exit code, documented in README.md.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,6 +68,11 @@ impl Failure {
         let mut told = std::collections::HashSet::new();
         both.help.retain(|hint| told.insert(hint.text().to_owned()));
         both
+    }
+
+    /// The ways out.
+    pub fn ways_out(&self) -> &[Hint] {
+        &self.help
     }
 
     /// The lines that tell the way out.

@@ -7,6 +7,7 @@ use anyhow::Result;
 use camino::{Utf8Path, Utf8PathBuf};
 
 use crate::failure::{Class, Failure};
+use crate::units::quote;
 
 /// The content of the file `path`; `None`: there is no such file.
 pub fn read(path: &Utf8Path) -> Result<Option<String>> {
@@ -50,7 +51,7 @@ fn absent_or<T>(result: std::io::Result<T>, path: &Utf8Path, verb: &str) -> Resu
 fn unknown(path: &Utf8Path, verb: &str, error: &Error) -> anyhow::Error {
     let folder = path.parent().unwrap_or(path);
     Failure::new(Class::Machine, format!("cannot {verb} {path}: {error}"))
-        .help(format!("see who may: ls -ld {folder} {path}"))
+        .help(format!("see who may: ls -ld {} {}", quote(folder), quote(path)))
         .into()
 }
 

@@ -8,6 +8,7 @@ use camino::Utf8Path;
 use crate::deadlines;
 use crate::failure::{Class, Failure};
 use crate::process::Process;
+use crate::units::quote;
 
 /// A `git` command in `dir`, on the repository that `dir` belongs to and no other.
 ///
@@ -60,7 +61,7 @@ fn ask(dir: &Utf8Path, args: &[&str]) -> Result<Option<String>> {
 
 fn unknown(dir: &Utf8Path, words: &str) -> anyhow::Error {
     Failure::new(Class::Machine, format!("git cannot be asked in {dir}: {words}"))
-        .help(format!("see what ails the repository: git -C {dir} status"))
+        .help(format!("see what ails the repository: git -C {} status", quote(dir)))
         .into()
 }
 

@@ -3,11 +3,13 @@
 
 use std::io::Read;
 
+use anstyle::Style;
 use anyhow::Result;
 use serde_json::{Value, json};
 
 use crate::api::{Api, Log, LogOptions};
 use crate::json::{number, text};
+use crate::report::{BAD, DIM, WARN};
 
 /// A line that kubelet gives in place of a log, with success, while it removes a container.
 const NO_LOG: &str = "unable to retrieve container logs";
@@ -119,6 +121,35 @@ pub fn log(api: &Api, pod: &str, container: &str, options: &LogOptions) -> Resul
     lines.read_to_end(&mut bytes)?;
     let text = String::from_utf8_lossy(&bytes).into_owned();
     Ok((!text.is_empty() && !text.starts_with(NO_LOG)).then_some(text))
+}
+
+/// Time of day, level, message and fields of a JSON line; the time before anything else.
+pub fn readable(time: &str, line: &str) -> String {
+    let time = if time.is_empty() { String::new() } else { format!("{DIM}{time}{DIM:#} ") };
+    let Ok(Value::Object(mut entry)) = serde_json::from_str(line) else { return format!("{time}{line}") };
+    let Some(Value::String(message)) = entry.shift_remove("message") else { return format!("{time}{line}") };
+    let level = entry.shift_remove("level").and_then(|level| level.as_str().map(str::to_uppercase)).unwrap_or_default();
+    let style = match level.as_str() {
+        "ERROR" | "CRITICAL" | "FATAL" => BAD,
+        "WARNING" | "WARN" => WARN,
+        _ => Style::new(),
+    };
+    // The runtime's own time is there already.
+    entry.shift_remove("time");
+    let mut blocks = String::new();
+    let mut text = format!("{time}{style}{level:<7}{style:#} {message}");
+    for (name, value) in entry {
+        match value {
+            Value::String(lines) if lines.contains('\n') => {
+                blocks.push_str(&format!("\n    {name}:\n      {}", lines.trim_end().replace('\n', "\n      ")));
+            }
+            Value::String(word) if !word.is_empty() && !word.contains(char::is_whitespace) => {
+                text.push_str(&format!(" {DIM}{name}={DIM:#}{word}"));
+            }
+            value => text.push_str(&format!(" {DIM}{name}={DIM:#}{value}")),
+        }
+    }
+    text + &blocks
 }
 
 /// The logs of all containers of a pod, each line under the container's name. A log that cannot be had costs no other.

@@ -2,11 +2,6 @@
 //!
 //! A library, so that the programs of single commands (`members.rs`) can share its modules: only those who run them compile them.
 
-#[cfg(windows)]
-compile_error!(
-    "xtask runs on Linux and macOS; on Windows, clone and run it in WSL 2, with Docker Desktop's WSL integration on"
-);
-
 pub mod api;
 pub mod cache;
 pub mod cli;

@@ -1,6 +1,6 @@
 //! Workspace members that only some commands need: cargo builds them when such a command runs.
 //!
-//! The suite `e2e`, the bench and `tidy` are a fifth of the code. As crates of their own they cost the first deploy nothing, and
+//! The suite `e2e`, the bench, `tidy` and `record` are a fifth of the code. As crates of their own they cost the first deploy nothing, and
 //! neither does a change in them.
 
 use std::os::unix::process::CommandExt;

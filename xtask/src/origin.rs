@@ -16,6 +16,7 @@ use crate::failure::{Class, Failure};
 use crate::files;
 use crate::plan::Step;
 use crate::project::Project;
+use crate::units::quote;
 use bases::BaseRecords;
 
 /// File in the cache that names the origin that it was begun with.
@@ -156,7 +157,9 @@ fn known(project: &Project) -> Result<Option<Kind>> {
     let Some(text) = files::read(&place)? else { return Ok(None) };
     Kind::from_str(text.trim(), false).map(Some).map_err(|_| {
         let what = format!("{place} does not name an origin: `{}`", text.trim());
-        Failure::new(Class::Config, what).help(format!("name it: echo release > {place}   # or packages")).into()
+        Failure::new(Class::Config, what)
+            .help(format!("name it: echo release > {}   # or packages", quote(&place)))
+            .into()
     })
 }
 

@@ -24,7 +24,6 @@ use camino::{Utf8Path, Utf8PathBuf};
 pub use environment::{ALL, APT, CARGO, DOCKER, GO, NPM, Names, PROXY, proxies};
 pub use guardian::hold;
 pub use piped::Piped;
-pub use show::quote;
 use show::tail;
 
 use crate::deadlines::{self, Limit};

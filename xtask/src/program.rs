@@ -68,6 +68,7 @@ pub fn run(cli: Cli, report: &Report) -> Result<i32> {
         Some(Command::Config { json }) => commands::config::run(&project, json)?,
         Some(Command::Scan) => commands::scan::run(&project, &world::gitleaks(&project)?)?,
         Some(Command::Tidy(_)) => commands::tidy::run(&project)?,
+        Some(Command::Record) => commands::record::run(&project)?,
         Some(Command::Test(args)) => commands::test::run(&project, &args)?,
         Some(Command::Logs(args)) => commands::logs::run(&project, &args)?,
         Some(Command::Tool(args)) => return commands::tool::run(&project, &args),

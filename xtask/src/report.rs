@@ -120,6 +120,11 @@ impl Report {
         self.info(format!("  {DIM}· {}{DIM:#}", text.as_ref()));
     }
 
+    /// What the command was asked for, in a sentence.
+    pub fn answer(&self, text: impl AsRef<str>) {
+        self.line(format!("  {DIM}· {}{DIM:#}", text.as_ref()));
+    }
+
     /// A warning: the job goes on.
     pub fn warn(&self, text: impl AsRef<str>) {
         self.line(format!("  {WARN}! {}{WARN:#}", text.as_ref()));

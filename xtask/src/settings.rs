@@ -6,7 +6,7 @@ use anyhow::Result;
 use camino::{Utf8Path, Utf8PathBuf};
 use serde::Deserialize;
 
-use crate::failure::{Change, Class, Failure, Hint, nearest};
+use crate::failure::{Change, Class, Failure, Hint, describe_type, nearest};
 use crate::pins;
 
 /// The settings' place in the repository.
@@ -162,7 +162,7 @@ fn edit(text: &str, wrong: &str, at: usize, message: &str) -> Option<Hint> {
     let is_quoted = wrong != number && expected.starts_with('u') && number.parse::<u32>().is_ok();
     let change = match is_quoted {
         true => Change::Set(number.to_owned()),
-        false => Change::SetDescribed(format!("a value of the type {expected}")),
+        false => Change::SetDescribed(describe_type(expected)?.to_owned()),
     };
     message.starts_with("invalid ").then(|| Hint::edit(line, key.trim(), change))
 }
@@ -202,8 +202,8 @@ mod tests {
             ("prot = 8080", format!("rename prot in {FILE}:{line} to port")),
             ("port = 8080\ncolour = 1", format!("remove colour from {FILE}:{}", line + 1)),
             ("port = \"8081\"", format!("set port in {FILE}:{line} to 8081")),
-            ("port = \"http\"", format!("set port in {FILE}:{line} to a value of the type u16")),
-            ("port = 80800", format!("set port in {FILE}:{line} to a value of the type u16")),
+            ("port = \"http\"", format!("set port in {FILE}:{line} to a whole number from 0 to 65535")),
+            ("port = 80800", format!("set port in {FILE}:{line} to a whole number from 0 to 65535")),
             ("", format!("edit {FILE}; its comments describe every key")),
         ] {
             let error = Settings::parse(&real.replace("port = 8080", wrong)).unwrap_err();

@@ -1,4 +1,4 @@
-//! Times, sizes and digests as text.
+//! Times, sizes, digests and words of a shell as text.
 
 use std::time::Duration;
 
@@ -29,9 +29,26 @@ pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+/// `word` as a shell would need it: commands that people see can be pasted.
+pub fn quote(word: impl AsRef<str>) -> String {
+    let word = word.as_ref();
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=@,+%{}".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', r"'\''"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn words_of_a_shell_are_quoted_where_they_must_be() {
+        for (word, quoted) in [("/a/b-c.d", "/a/b-c.d"), ("/a b", "'/a b'"), ("it's", r"'it'\''s'"), ("", "''")] {
+            assert_eq!(quote(word), quoted);
+        }
+    }
 
     #[test]
     fn times_and_sizes_read_well() {

@@ -20,6 +20,7 @@ use crate::stages::machine;
 use crate::stages::release::{self, Record};
 use crate::stages::upgrade::{self, Contents, Dump, Phase, Postgres, State};
 use crate::toolbox::Toolbox;
+use crate::units::quote;
 use crate::world::World;
 
 /// Upgrade the cluster's Kubernetes
@@ -118,7 +119,12 @@ impl Work<'_> {
             });
         };
         if running == pinned {
-            project.report.ok(format!("the cluster runs Kubernetes {running} already: nothing to upgrade"));
+            let all = format!("the cluster runs Kubernetes {running} already: nothing to upgrade");
+            if self.mode == Mode::DryRun {
+                project.report.answer(all)
+            } else {
+                project.report.ok(all)
+            }
             return Ok(());
         }
         if running > pinned {
@@ -133,7 +139,7 @@ impl Work<'_> {
             None => {
                 self.start_old(&profile, None)?;
                 if self.mode == Mode::DryRun {
-                    project.report.note("then: what it holds is looked at, and the steps above follow");
+                    project.report.answer("then: what it holds is looked at, and the steps above follow");
                     return Ok(());
                 }
                 self.look()?
@@ -258,7 +264,7 @@ impl Work<'_> {
                      docker exec {} crictl exec <postgres> pg_dump --format=custom > {}/<time>.dump",
                     project.settings.chart.release,
                     tools.profile,
-                    upgrade::folder(project)?
+                    quote(upgrade::folder(project)?)
                 ),
                 move |running| {
                     let result = self.stop_and_dump(replicas, from, running);
@@ -449,7 +455,7 @@ impl Work<'_> {
             .report
             .note(format!("an upgrade from Kubernetes {from} is not finished: {done}; this run goes on from there"));
         if self.mode == Mode::DryRun {
-            project.report.note("without --dry-run: the rest of the steps, without asking for what was agreed to");
+            project.report.answer("without --dry-run: the rest of the steps, without asking for what was agreed to");
             return Ok(());
         }
         if let Some(dump) = &state.dump {

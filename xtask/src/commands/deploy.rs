@@ -287,7 +287,7 @@ fn stages(run: Run<'_>, early: Option<Early<'_>>, before_release: Option<BeforeR
         } else {
             "then: image IDs are compared from build to pod, and every route is requested"
         };
-        report.note(last);
+        report.answer(last);
         return Ok(());
     };
 

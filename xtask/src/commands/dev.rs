@@ -18,12 +18,12 @@ use camino::Utf8PathBuf;
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Value, json};
 
-use crate::commands::logs::readable;
 use crate::credentials::{self, Credentials};
 use crate::deadlines;
 use crate::dotenv::{AUTH_SECRET, Contract, DATABASE_URL, DATABASE_URL_UNPOOLED, OPENAI_API_KEY};
 use crate::failure::{Class, Failure};
 use crate::files;
+use crate::inventory::readable;
 use crate::origin::Need;
 use crate::plan::{self, Mode};
 use crate::private;

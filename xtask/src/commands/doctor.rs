@@ -6,11 +6,12 @@ mod bundle;
 use anyhow::Result;
 use camino::Utf8Path;
 use clap::Args;
+use serde_json::{Value, json};
 
 use super::output;
 use crate::clock;
 use crate::engine::{Engine, EngineMachine};
-use crate::failure::{Class, Failure};
+use crate::failure::{Class, Failure, Hint};
 use crate::files;
 use crate::origin::{self, Origin, Tool, bases};
 use crate::project::Project;
@@ -29,6 +30,9 @@ pub struct Doctor {
     /// Also save versions, configuration, state, events and logs, without secrets, as one archive to send to somebody
     #[arg(long)]
     pub bundle: bool,
+    /// Print one JSON document; its schema is in docs/schema
+    #[arg(long, conflicts_with = "bundle")]
+    pub json: bool,
 }
 
 /// How a prerequisite is.
@@ -37,8 +41,28 @@ enum Verdict {
     /// Deploy brings it.
     Later,
     /// It works, but something should be done.
-    Warning(String),
-    Bad(String),
+    Warning(Vec<Hint>),
+    Bad(Vec<Hint>),
+}
+
+impl Verdict {
+    fn warning(fix: impl Into<Hint>) -> Self {
+        Self::Warning(vec![fix.into()])
+    }
+
+    fn bad(fix: impl Into<Hint>) -> Self {
+        Self::Bad(vec![fix.into()])
+    }
+
+    /// Its name in the document, and the ways out.
+    fn parts(&self) -> (&'static str, &[Hint]) {
+        match self {
+            Self::Good => ("good", &[]),
+            Self::Later => ("later", &[]),
+            Self::Warning(fixes) => ("warning", fixes),
+            Self::Bad(fixes) => ("bad", fixes),
+        }
+    }
 }
 
 struct Row {
@@ -51,11 +75,15 @@ fn row(name: &'static str, found: impl Into<String>, verdict: Verdict) -> Row {
     Row { name, found: found.into(), verdict }
 }
 
-/// Prints the table on standard output; fails if something is bad. With a bundle, the archive's path is the last line.
+/// Prints the table on standard output, or has the document name its rows; fails if something is bad. With a bundle, the archive's path is the last line.
 pub fn run(project: &Project, args: &Doctor) -> Result<()> {
     let rows = rows(project)?;
-    for row in &rows {
-        output::print(&line(row))?;
+    if args.json {
+        project.report.fact("checks", rows.iter().map(data).collect::<Value>());
+    } else {
+        for row in &rows {
+            output::print(&line(row))?;
+        }
     }
     if args.bundle {
         let table: Vec<String> = rows.iter().map(|row| anstream::adapter::strip_str(&line(row)).to_string()).collect();
@@ -74,12 +102,22 @@ pub fn run(project: &Project, args: &Doctor) -> Result<()> {
 
 fn line(Row { name, found, verdict }: &Row) -> String {
     let (mark, fix) = match verdict {
-        Verdict::Good => (format!("{GOOD}✓{GOOD:#}"), ""),
-        Verdict::Later => (format!("{WARN}·{WARN:#}"), "deploy brings it"),
-        Verdict::Warning(fix) => (format!("{WARN}!{WARN:#}"), fix.as_str()),
-        Verdict::Bad(fix) => (format!("{BAD}✗{BAD:#}"), fix.as_str()),
+        Verdict::Good => (format!("{GOOD}✓{GOOD:#}"), String::new()),
+        Verdict::Later => (format!("{WARN}·{WARN:#}"), "deploy brings it".to_owned()),
+        Verdict::Warning(fixes) => (format!("{WARN}!{WARN:#}"), texts(fixes)),
+        Verdict::Bad(fixes) => (format!("{BAD}✗{BAD:#}"), texts(fixes)),
     };
     format!("{mark} {BOLD}{name:<14}{BOLD:#} {found}  {DIM}{fix}{DIM:#}")
+}
+
+fn texts(fixes: &[Hint]) -> String {
+    fixes.iter().map(Hint::text).collect::<Vec<_>>().join("; ")
+}
+
+fn data(Row { name, found, verdict }: &Row) -> Value {
+    let (verdict, fixes) = verdict.parts();
+    let hints: Vec<Value> = fixes.iter().map(Hint::data).collect();
+    json!({"name": name, "found": found, "verdict": verdict, "help": texts(fixes), "hints": hints})
 }
 
 fn rows(project: &Project) -> Result<Vec<Row>> {
@@ -93,8 +131,7 @@ fn rows(project: &Project) -> Result<Vec<Row>> {
     let engine = match observed.engine(project) {
         Ok(engine) => engine,
         Err(error) => {
-            let fix = error.downcast_ref::<Failure>().map(|failure| failure.hints().join("; ")).unwrap_or_default();
-            rows.push(row("docker engine", error.to_string(), Verdict::Bad(fix)));
+            rows.push(refused("docker engine", &error));
             rows.push(port(project, None));
             return Ok(rows);
         }
@@ -107,7 +144,7 @@ fn rows(project: &Project) -> Result<Vec<Row>> {
         ),
         None => match machine::decide(project, &observed) {
             Ok(_) => row("docker engine", "none runs", Verdict::Later),
-            Err(error) => row("docker engine", "none runs", Verdict::Bad(error.to_string())),
+            Err(error) => refused("docker engine", &error),
         },
     });
     let Some(engine) = engine else {
@@ -149,17 +186,15 @@ fn rows(project: &Project) -> Result<Vec<Row>> {
     rows.push(match &cluster {
         Ok(observed) => match observed.profile.state {
             cluster::State::Running => row("cluster", format!("profile `{}` runs", tools.profile), Verdict::Good),
-            cluster::State::HalfDeleted(how) => {
-                row("cluster", how, Verdict::Bad("cargo xtask teardown --cluster".to_owned()))
-            }
+            cluster::State::HalfDeleted(how) => row("cluster", how, Verdict::bad("cargo xtask teardown --cluster")),
             ref other => match cluster::refused(&tools, &observed.profile) {
-                Some(failure) => row("cluster", failure.to_string(), Verdict::Bad(failure.hints().join("; "))),
+                Some(failure) => refused("cluster", &failure.into()),
                 None => {
                     row("cluster", format!("profile `{}`: {other:?}", tools.profile).to_lowercase(), Verdict::Later)
                 }
             },
         },
-        Err(error) => row("cluster", "not usable", Verdict::Bad(error.to_string())),
+        Err(error) => refused("cluster", error),
     });
     rows.push(port(project, cluster.as_ref().ok().map(|observed| &observed.profile)));
     Ok(rows)
@@ -169,15 +204,12 @@ fn rows(project: &Project) -> Result<Vec<Row>> {
 fn base_images(project: &Project, engine: &Engine, origin: &dyn Origin) -> Vec<Row> {
     let found = match bases::observe(project, engine, origin) {
         Ok(found) => found,
-        Err(error) => {
-            let fix = error.downcast_ref::<Failure>().map(|failure| failure.hints().join("; ")).unwrap_or_default();
-            return vec![row("base images", error.to_string(), Verdict::Bad(fix))];
-        }
+        Err(error) => return vec![refused("base images", &error)],
     };
     let now = clock::now();
     let rows = found.iter().filter(|base| base.id.is_some()).map(|base| {
         let verdict = match base.is_stale(now) {
-            true => Verdict::Warning("cargo xtask images --refresh".to_owned()),
+            true => Verdict::warning("cargo xtask images --refresh"),
             false => Verdict::Good,
         };
         row("base image", base.describe(now), verdict)
@@ -191,7 +223,7 @@ fn windows(root: &Utf8Path, kernel: &str) -> Option<Row> {
     wsl::is_wsl(kernel).then(|| match wsl::drive(root, kernel) {
         Some(drive) => {
             let fix = "clone into WSL's own file system (~): files on a drive have no modes, and builds take long";
-            row("WSL", format!("the checkout is on a Windows drive, below {drive}"), Verdict::Bad(fix.to_owned()))
+            row("WSL", format!("the checkout is on a Windows drive, below {drive}"), Verdict::bad(fix))
         }
         None => row("WSL", "the checkout is in Linux' own file system", Verdict::Good),
     })
@@ -206,8 +238,8 @@ fn port(project: &Project, profile: Option<&cluster::Profile>) -> Row {
         }
         (Some(cluster::State::Stopped), Some(port)) => match machine::port_holder(port) {
             Some(holder) => {
-                let fix = "end that program: the stopped cluster publishes this port".to_owned();
-                row("port", format!("{port} is held by {holder}"), Verdict::Bad(fix))
+                let fix = "end that program: the stopped cluster publishes this port";
+                row("port", format!("{port} is held by {holder}"), Verdict::bad(fix))
             }
             None => row("port", format!("{port} is free for the stopped cluster"), Verdict::Good),
         },
@@ -215,8 +247,8 @@ fn port(project: &Project, profile: Option<&cluster::Profile>) -> Row {
             let port = project.settings.cluster.port;
             match machine::port_holder(port) {
                 Some(holder) => {
-                    let fix = "a new cluster takes the next free port, or the one that --port names".to_owned();
-                    row("port", format!("{port} is held by {holder}"), Verdict::Warning(fix))
+                    let fix = "a new cluster takes the next free port, or the one that --port names";
+                    row("port", format!("{port} is held by {holder}"), Verdict::warning(fix))
                 }
                 None if profile.is_none() => row("port", format!("{port} is free"), Verdict::Good),
                 None => row("port", format!("{port} is free for a new cluster"), Verdict::Good),
@@ -229,7 +261,7 @@ fn disk(observed: &machine::Observed) -> Row {
     let free = observed.disk.map_or(0, |disk| disk.free);
     let verdict = match machine::room(observed, DISK, "engine, cluster and images") {
         Ok(()) => Verdict::Good,
-        Err(failure) => Verdict::Bad(failure.hints().join("; ")),
+        Err(failure) => Verdict::Bad(failure.ways_out().to_vec()),
     };
     row("disk", format!("{} free", bytes(free)), verdict)
 }
@@ -251,8 +283,8 @@ fn node(project: &Project, machine: &EngineMachine) -> Row {
 
 /// A row about what `error` says, with its hints as the fix.
 fn refused(name: &'static str, error: &anyhow::Error) -> Row {
-    let fix = error.downcast_ref::<Failure>().map(|failure| failure.hints().join("; ")).unwrap_or_default();
-    row(name, error.to_string(), Verdict::Bad(fix))
+    let fixes = error.downcast_ref::<Failure>().map(|failure| failure.ways_out().to_vec()).unwrap_or_default();
+    row(name, error.to_string(), Verdict::Bad(fixes))
 }
 
 fn memory(project: &Project, observed: &machine::Observed) -> Row {
@@ -260,7 +292,7 @@ fn memory(project: &Project, observed: &machine::Observed) -> Row {
     let available = observed.memory.map_or(u64::MAX, |memory| memory.available);
     let found = format!("{} available, the cluster may take {}", bytes(available), bytes(needed));
     let verdict = if available < needed / 3 {
-        Verdict::Bad("end other programs, or lower cluster.memory_mib in infra/xtask.toml".to_owned())
+        Verdict::bad("end other programs, or lower cluster.memory_mib in infra/xtask.toml")
     } else {
         Verdict::Good
     };
@@ -283,7 +315,7 @@ mod tests {
         let wsl = "Linux version 5.15.167.4-microsoft-standard-WSL2 (root@f9c826d3017f) (gcc 11.2.0)";
         let verdict = |root: &str, kernel: &str| windows(Utf8Path::new(root), kernel).map(|row| row.verdict);
         assert!(
-            matches!(verdict("/mnt/c/Users/me/todo", wsl), Some(Verdict::Bad(fix)) if fix.contains("clone into WSL"))
+            matches!(verdict("/mnt/c/Users/me/todo", wsl), Some(Verdict::Bad(fix)) if texts(&fix).contains("clone into WSL"))
         );
         assert!(matches!(verdict("/home/me/todo", wsl), Some(Verdict::Good)));
         assert!(verdict("/mnt/c/Users/me/todo", "Linux version 6.1.0-27-amd64").is_none());

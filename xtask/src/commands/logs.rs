@@ -21,7 +21,6 @@ use crate::stages::cluster::{self, State};
 use crate::stages::release;
 use crate::toolbox::Toolbox;
 use crate::world::World;
-pub use line::readable;
 use line::{Line, Painter};
 use source::Source;
 

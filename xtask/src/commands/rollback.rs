@@ -60,7 +60,7 @@ pub fn run(project: &Project, args: &Rollback) -> Result<()> {
     let steps = release::rollback(project, tools, &target, &observed, &run, redactor.clone());
     plan::apply(project, "release", mode, steps)?;
     if mode == Mode::DryRun {
-        project.report.note("then: every route is requested, and the revision is recorded as the verified one");
+        project.report.answer("then: every route is requested, and the revision is recorded as the verified one");
         return Ok(());
     }
 

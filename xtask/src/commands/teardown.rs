@@ -28,6 +28,7 @@ use crate::stages::release::{self, Record};
 use crate::stages::upgrade::{self, Phase, State};
 use crate::stages::{cluster, machine};
 use crate::toolbox::{Toolbox, dir_of, own_minikube_home};
+use crate::units::quote;
 
 /// Remove what deploy made; data, cluster, engine and caches only when asked
 #[derive(Args, Debug, Default)]
@@ -424,7 +425,7 @@ fn stays_in_engine(project: &Project, engine: &Engine) -> Result<Vec<String>> {
 fn stays_of_upgrade(project: &Project) -> Result<()> {
     let folder = upgrade::folder(project)?;
     if files::exists(&folder)? {
-        project.report.note(format!("stays: dumps of the database  (rm -r {folder} removes them)"));
+        project.report.note(format!("stays: dumps of the database  (rm -r {} removes them)", quote(&folder)));
     }
     if State::load(project)?.is_some_and(|state| state.phase != Phase::Release) {
         let command = project.command("cluster upgrade");

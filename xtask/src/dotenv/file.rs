@@ -14,6 +14,7 @@ use crate::deadlines;
 use crate::failure::{Class, Failure};
 use crate::git::{Standing, standing};
 use crate::secrets::Secret;
+use crate::units::quote;
 use crate::wsl;
 
 /// A dotenv file is a few hundred bytes; what is larger than this is something else.
@@ -25,27 +26,30 @@ pub const STDIN: &str = "standard input";
 /// The text of `path`; `shown` is its name in messages.
 pub fn read(path: &Utf8Path, shown: &str) -> Result<String> {
     let fail = |what: String, fix: &str| Failure::new(Class::Config, format!("{shown}: {what}")).help(fix);
+    let word = quote(shown);
     let own = std::fs::symlink_metadata(path).map_err(|error| match error.kind() {
         std::io::ErrorKind::NotFound => {
             fail("is not there".into(), "cargo xtask deploy dev   # makes it from .env.example")
         }
-        _ => fail(format!("cannot be read: {error}"), &format!("ls -l {shown}")),
+        _ => fail(format!("cannot be read: {error}"), &format!("ls -l {word}")),
     })?;
     let meta = std::fs::metadata(path).map_err(|error| {
         if own.is_symlink() {
             let target = std::fs::read_link(path).map(|t| t.display().to_string()).unwrap_or_default();
-            fail(format!("is a link to {target}, which is not there"), &format!("rm {shown}   # or make {target}"))
+            fail(format!("is a link to {target}, which is not there"), &format!("rm {word}   # or make {target}"))
         } else {
-            fail(format!("cannot be read: {error}"), &format!("ls -l {shown}"))
+            fail(format!("cannot be read: {error}"), &format!("ls -l {word}"))
         }
     })?;
     if meta.is_dir() {
-        return Err(fail("is a folder, not a file".into(), &format!("mv {shown} {shown}.old")).into());
+        return Err(
+            fail("is a folder, not a file".into(), &format!("mv {word} {}", quote(format!("{shown}.old")))).into()
+        );
     }
     if !meta.is_file() && !meta.file_type().is_fifo() {
-        return Err(fail("is neither a file nor a named pipe".into(), &format!("rm {shown}")).into());
+        return Err(fail("is neither a file nor a named pipe".into(), &format!("rm {word}")).into());
     }
-    let refused = |error| fail(format!("cannot be read: {error}"), &format!("chown \"$USER\" {shown}"));
+    let refused = |error| fail(format!("cannot be read: {error}"), &format!("chown \"$USER\" {word}"));
     if meta.is_file() {
         return text(&read_from(std::fs::File::open(path).map_err(refused)?)?, shown);
     }
@@ -57,7 +61,7 @@ pub fn read(path: &Utf8Path, shown: &str) -> Result<String> {
         let limit = deadlines::DOTENV_PIPE;
         let silent = |_| {
             let what = format!("is a named pipe into which nobody writes within {} s", limit.as_secs());
-            fail(what, &format!("start what writes into {shown}; or rm {shown}, and the next deploy makes a file"))
+            fail(what, &format!("start what writes into {shown}; or rm {word}, and the next deploy makes a file"))
         };
         text(&receiver.recv_timeout(limit.time()).map_err(silent)?.map_err(refused)?, shown)
     })
@@ -114,7 +118,11 @@ fn text(bytes: &[u8], shown: &str) -> Result<String> {
     let fail = |what: String, fix: &str| Failure::new(Class::Config, format!("{shown}: {what}")).help(fix);
     if bytes.len() as u64 > LARGEST {
         let what = format!("is larger than {} KiB, so it is no dotenv file", LARGEST / 1024);
-        return Err(fail(what, &format!("mv {shown} {shown}.old   # the next deploy makes a new one")).into());
+        return Err(fail(
+            what,
+            &format!("mv {} {}   # the next deploy makes a new one", quote(shown), quote(format!("{shown}.old"))),
+        )
+        .into());
     }
     decode(bytes.to_vec()).map_err(|line| {
         let what = format!("{shown}:{line}: is not UTF-8");
@@ -142,12 +150,15 @@ pub fn exposure(path: &Utf8Path, shown: &str) -> Result<Vec<Problem>> {
         Standing::Tracked => problems.push(Problem::new(
             None,
             "is tracked by git, so its secrets go wherever the repository goes",
-            format!("git rm --cached {shown}   # commit, and replace every secret in it: others may have them"),
+            format!(
+                "git rm --cached {}   # commit, and replace every secret in it: others may have them",
+                quote(shown)
+            ),
         )),
         Standing::Exposed => problems.push(Problem::new(
             None,
             "is not ignored by git: the next `git add .` would take it",
-            format!("echo {shown} >> .gitignore"),
+            format!("echo {} >> .gitignore", quote(shown)),
         )),
         Standing::Ignored | Standing::NoRepository => {}
     }
@@ -156,7 +167,7 @@ pub fn exposure(path: &Utf8Path, shown: &str) -> Result<Vec<Problem>> {
 
 /// How the file gets a mode of its own. On a Windows drive in WSL there are none, unless it is mounted with `metadata`.
 fn mode_fix(path: &Utf8Path, shown: &str, kernel: &str) -> String {
-    wsl::drive(path, kernel).map_or(format!("chmod 600 {shown}"), |drive| {
+    wsl::drive(path, kernel).map_or(format!("chmod 600 {}", quote(shown)), |drive| {
         format!("chmod has no effect on a Windows drive: clone into WSL's own file system (~), not below {drive}")
     })
 }

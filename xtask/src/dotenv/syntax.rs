@@ -33,11 +33,13 @@ pub fn lines(text: &str, keys: &[&str]) -> Lines {
     let mut found = Lines::default();
     let Lines { entries, problems, broken } = &mut found;
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let there: Vec<(&str, usize)> =
+        text.lines().enumerate().filter_map(|(n, content)| Some((name_of(content)?, n + 1))).collect();
     for (line, content) in text.lines().enumerate().map(|(n, content)| (n + 1, content.trim())) {
         if content.is_empty() || content.starts_with('#') {
             continue;
         }
-        match entry(line, content, keys) {
+        match entry(line, content, keys, &there) {
             Err((problem, key)) => {
                 problems.push(problem);
                 broken.extend(key);
@@ -58,14 +60,24 @@ pub fn lines(text: &str, keys: &[&str]) -> Lines {
     found
 }
 
-/// The entry in a line; or what is wrong with it, and which key it is or was meant to be.
-fn entry(line: usize, content: &str, keys: &[&str]) -> Result<Entry, (Problem, Option<String>)> {
+/// The name in a line that is no comment.
+fn name_of(line: &str) -> Option<&str> {
+    let (name, _) = line.trim().split_once('=').filter(|(name, _)| !name.starts_with('#'))?;
+    let name = name.trim();
+    Some(name.strip_prefix("export ").unwrap_or(name).trim())
+}
+
+/// The entry in a line; or what is wrong with it, and which key it is or was meant to be. `there` has the names of all lines.
+fn entry(
+    line: usize,
+    content: &str,
+    keys: &[&str],
+    there: &[(&str, usize)],
+) -> Result<Entry, (Problem, Option<String>)> {
     let malformed = |text: &str| Problem::new(line, text, format!("write line {line} as NAME=value or NAME='value'"));
-    let Some((name, value)) = content.split_once('=') else {
+    let (Some(name), Some((_, value))) = (name_of(content), content.split_once('=')) else {
         return Err((malformed("there is no = in this line"), None));
     };
-    let name = name.trim();
-    let name = name.strip_prefix("export ").unwrap_or(name).trim();
     let mut characters = name.chars();
     let begins = characters.next().is_some_and(|c| c.is_ascii_alphabetic() || c == '_');
     if !begins || !characters.all(|c| c.is_ascii_alphanumeric() || c == '_') {
@@ -73,7 +85,7 @@ fn entry(line: usize, content: &str, keys: &[&str]) -> Result<Entry, (Problem, O
         return Err((malformed("what is before the = is not a variable's name"), None));
     }
     if !keys.contains(&name) {
-        return Err(unknown(line, name, keys));
+        return Err(unknown(line, name, keys, there));
     }
     if let Some(fault) = fault(value.trim()) {
         return Err((refuse(line, name, value, fault), Some(name.to_owned())));
@@ -85,9 +97,15 @@ fn entry(line: usize, content: &str, keys: &[&str]) -> Result<Entry, (Problem, O
     }
 }
 
-fn unknown(line: usize, name: &str, keys: &[&str]) -> (Problem, Option<String>) {
+fn unknown(line: usize, name: &str, keys: &[&str], there: &[(&str, usize)]) -> (Problem, Option<String>) {
     let there_are = keys.join(", ");
     if let Some(meant) = nearest(name, keys.iter().copied()) {
+        if let Some((_, other)) = there.iter().find(|(name, _)| *name == meant) {
+            // Only a person knows which of the two values is meant.
+            let text = format!("{name} is not known; {meant} is, and it is set in line {other}");
+            let fix = format!("remove line {line}; or remove line {other} and rename {name} to {meant}");
+            return (Problem::new(line, text, fix), Some(meant.to_owned()));
+        }
         let text = format!("{name} is not known; {meant} is");
         return (Problem::of_key(Some(line), text, name, Change::Rename(meant.to_owned())), Some(meant.to_owned()));
     }
@@ -184,6 +202,17 @@ mod tests {
         assert_eq!(problems, []);
         let seen: Vec<_> = entries.iter().map(|e| (e.key.as_str(), e.value.expose(), e.line.unwrap())).collect();
         assert_eq!(seen, [("A", "1", 1), ("B", "2", 4)]);
+    }
+
+    #[test]
+    fn a_wrong_name_beside_the_right_one_is_not_renamed() {
+        let fixes = |text: &str| {
+            let Lines { problems, .. } = lines(text, &["DATABASE_URL", "AUTH_SECRET"]);
+            problems.iter().map(|problem| problem.fix.text().to_owned()).collect::<Vec<_>>()
+        };
+        let beside = "remove line 1; or remove line 3 and rename DATABASE_URl to DATABASE_URL";
+        assert_eq!(fixes("DATABASE_URl=a\n# DATABASE_URL=b\nexport DATABASE_URL = c\n"), [beside]);
+        assert_eq!(fixes("DATABASE_URl=a\n# DATABASE_URL=b\n"), ["rename DATABASE_URl to DATABASE_URL"]);
     }
 
     #[test]

@@ -16,7 +16,7 @@ use crate::files;
 use crate::process::Process;
 use crate::project::Project;
 use crate::report::Running;
-use crate::units::hex;
+use crate::units::{hex, quote};
 use tools::Tools;
 
 /// Raised when this file makes something else of the same recipe, so that old artifacts are not taken for new ones.
@@ -47,7 +47,7 @@ pub struct Recipe {
 impl Recipe {
     /// Parses a recipe; `file` is where `text` is from.
     pub fn parse(file: &str, text: &str) -> Result<Self> {
-        let wrong = |error: String| Failure::new(Class::Config, error).help(format!("git diff {file}"));
+        let wrong = |error: String| Failure::new(Class::Config, error).help(format!("git diff {}", quote(file)));
         Ok(toml::from_str(text).map_err(|error| wrong(format!("{file}: {}", error.message())))?)
     }
 
@@ -125,7 +125,7 @@ pub fn debian_tree(project: &Project, running: &Running, recipe: &Recipe, dest: 
     if let Err(error) = result {
         clear()?;
         let what = format!("Debian {} cannot be made from packages: {error}", recipe.suite);
-        return Err(Failure::new(Class::Machine, what).help(format!("less {log}")).into());
+        return Err(Failure::new(Class::Machine, what).help(format!("less {}", quote(&log))).into());
     }
     mounts::remove_tree(&work)?;
     std::fs::rename(&versions, versions_file(path)).context("keeping the list of versions")?;
@@ -135,14 +135,13 @@ pub fn debian_tree(project: &Project, running: &Running, recipe: &Recipe, dest: 
 /// The last thing that runs, with the new root as its argument. What apt was told for this network and machine is nothing
 /// to those who use the result: they get Debian's own sources.
 fn finish(recipe: &Recipe, versions: &Utf8Path) -> String {
-    let quote = crate::process::quote;
     format!(
         "#!/bin/sh\nset -eu\ncd \"$1\"\n\
          rm -f etc/apt/apt.conf.d/99mmdebstrap etc/resolv.conf etc/hostname etc/apt/sources.list etc/apt/sources.list.d/*\n\
          printf %s {} >etc/apt/sources.list.d/debian.sources\n\
          chroot . dpkg-query --show --showformat '${{Package}}\\t${{Version}}\\n' >{}\n",
-        quote(&SOURCES.replace("SUITE", &recipe.suite)),
-        quote(versions.as_str())
+        quote(SOURCES.replace("SUITE", &recipe.suite)),
+        quote(versions)
     )
 }
 

@@ -18,6 +18,7 @@ use crate::files;
 use crate::process::{PROXY, Process};
 use crate::project::Project;
 use crate::report::Running;
+use crate::units::quote;
 
 /// How much BuildKit keeps besides what images share, the least recently used first to go. Both applications take 0.9 GB,
 /// and 1 GB more with their tests, half of it stages whose results are kept anyway.
@@ -143,10 +144,10 @@ pub fn start(project: &Project, place: &Place, key: &str, running: &Running) -> 
 /// The error where the engine's process runs and does not answer.
 fn hung(place: &Place, words: &str) -> Failure {
     Failure::new(Class::Machine, format!("the private Docker Engine runs but does not answer: {words}"))
-        .help(format!("see what it says: less {}", place.log()))
+        .help(format!("see what it says: less {}", quote(place.log())))
         .help(format!(
             "then end it, and run the same command again: kill $(cat {})   # its data is kept",
-            place.pid_file()
+            quote(place.pid_file())
         ))
 }
 
@@ -309,7 +310,7 @@ fn did_not_start(place: &Place, words: &str) -> Failure {
     let lines: Vec<&str> = log.lines().filter(|line| !line.trim().is_empty()).collect();
     let tail: String = lines[lines.len().saturating_sub(8)..].iter().map(|line| format!("\n  | {line}")).collect();
     Failure::new(Class::Machine, format!("the private Docker Engine did not start: {words}{tail}"))
-        .help(format!("less {}", place.log()))
+        .help(format!("less {}", quote(place.log())))
         .help("cargo xtask teardown --engine   # removes it with its data; the next run makes a new one")
         .help("or install a Docker Engine of your own: xtask takes the one that `docker version` reaches")
 }

@@ -98,7 +98,7 @@ fn script(path: &Utf8PathBuf, tree: &Utf8Path, abi: &Abi, program: &str) -> Resu
 }
 
 fn wrapper(tree: &Utf8Path, abi: &Abi, program: &str) -> String {
-    let quoted = |path: &str| crate::process::quote(tree.join(path).as_str());
+    let quoted = |path: &str| crate::units::quote(tree.join(path));
     let (loader, libraries, program) = (quoted(abi.loader), quoted(abi.libraries), quoted(program));
     format!("#!/bin/sh\nexec {loader} --library-path {libraries} {program} \"$@\"\n")
 }

@@ -5,6 +5,8 @@
 
 use serde_json::{Map, Value, json};
 
+use crate::units::quote;
+
 /// One way out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hint {
@@ -46,7 +48,7 @@ pub enum Change {
     Set(String),
     /// It gets the value that this command prints.
     SetPrinted(&'static str),
-    /// It gets a value that only a person knows.
+    /// It gets a value that only a person knows, described in words.
     SetDescribed(String),
     /// It gets this name.
     Rename(String),
@@ -193,9 +195,9 @@ const REPAIRS: [&str; 8] = [
 
 /// The way back to a `file` of the checkout that could not be read because of `error`. Only a file that is not there has no
 /// changes to lose.
-pub fn restore(file: impl std::fmt::Display, error: &std::io::Error) -> String {
+pub fn restore(file: impl AsRef<str>, error: &std::io::Error) -> String {
     let condition = if error.kind() == std::io::ErrorKind::NotFound { "" } else { "if your changes may go: " };
-    format!("{condition}git checkout {file}")
+    format!("{condition}git checkout {}", quote(file))
 }
 
 /// Beginnings of commands that only show something.
@@ -228,7 +230,7 @@ const SAME_COMMAND: &str = "run the same command ";
 impl Repair {
     /// Reads `purpose: command   # note`. Whatever has another form is for people.
     fn read(line: &str) -> Self {
-        let line = line.split("  ").next().unwrap_or_default().trim();
+        let line = line[..masked(line).find("  ").unwrap_or(line.len())].trim();
         if let Some(rest) = line.strip_prefix(SAME_COMMAND) {
             let rest = rest.split(',').next().unwrap_or_default();
             return match rest.strip_prefix("with ") {
@@ -259,7 +261,7 @@ impl Repair {
         }
         let is_tool = command.starts_with("cargo xtask ") && command.contains(" tool ");
         let all_begin = |with: &[&str]| {
-            command.split([';', '&']).filter(|part| !part.is_empty()).all(|part| {
+            masked(command).split([';', '&']).filter(|part| !part.is_empty()).all(|part| {
                 let part = part.trim();
                 with.iter().any(|start| part.starts_with(start))
             })
@@ -291,8 +293,43 @@ fn is_command(text: &str) -> bool {
 
 /// Whether a person must fill something in: `NAME`, `<suite>`, `…`, `/path`.
 fn has_gap(command: &str) -> bool {
+    let command = masked(command);
     let is_name = |word: &str| word.len() > 2 && word.chars().all(|c| c.is_ascii_uppercase() || c == '^');
-    command.contains(['…', '<']) || command.contains("/path") || command.split(' ').any(is_name)
+    let is_path = |word: &str| word == "/path" || word.starts_with("/path/");
+    command.contains(['…', '<']) || command.split([' ', '=']).any(is_path) || command.split(' ').any(is_name)
+}
+
+/// `text` with an underscore for each byte in single quotes: what stands there is no part of the line's form. An
+/// apostrophe within a word begins nothing.
+fn masked(text: &str) -> String {
+    let mut masked = String::with_capacity(text.len());
+    let (mut rest, mut before) = (text, ' ');
+    while let Some(c) = rest.chars().next() {
+        let quoted = (c == '\'' && [' ', '=', '/', '\''].contains(&before)).then(|| rest[1..].find('\'')).flatten();
+        let length = quoted.map_or(c.len_utf8(), |end| end + 2);
+        match quoted {
+            Some(_) => masked.push_str(&"_".repeat(length)),
+            None => masked.push(c),
+        }
+        (before, rest) = (if quoted.is_some() { '\'' } else { c }, &rest[length..]);
+    }
+    masked
+}
+
+/// What a value of the type `name` is, in words; the names are those of serde and of JSON schemas.
+pub fn describe_type(name: &str) -> Option<&'static str> {
+    Some(match name {
+        "u8" => "a whole number from 0 to 255",
+        "u16" => "a whole number from 0 to 65535",
+        "u32" | "u64" | "usize" => "a whole number of 0 or more",
+        "i32" | "i64" | "integer" => "a whole number",
+        "f64" | "number" => "a number",
+        "a boolean" | "boolean" => "true or false",
+        "a string" | "string" | "path string" => "a text in quotes",
+        "a sequence" | "array" => "a list",
+        "object" => "a mapping: further keys below it",
+        _ => return None,
+    })
 }
 
 #[cfg(test)]
@@ -312,6 +349,9 @@ mod tests {
             ("see why: cargo xtask status", "look", "cargo xtask status"),
             ("cargo xtask start    (waits for the end of that)", "run", "cargo xtask start"),
             ("chmod 600 .env", "run", "chmod 600 .env"),
+            ("chmod 600 '/my  NEW & own/.env'", "run", "chmod 600 '/my  NEW & own/.env'"),
+            (r"ls -l '/it'\''s; mine/x'   # look", "look", r"ls -l '/it'\''s; mine/x'"),
+            ("see the user's: less /home/me/pathology.log", "look", "less /home/me/pathology.log"),
             ("see what it says: less /c/engine.log", "look", "less /c/engine.log"),
             (
                 "cargo xtask tool kubectl -- get pods,events -A",

@@ -15,14 +15,14 @@ pub fn container(snapshot: &Snapshot) -> Vec<Seen> {
                 let pointer = format!("/valueFrom/{kind}/key");
                 variables.clone().find(|v| text(v, &pointer) == key).map(|v| text(v, "/name").to_owned())
             };
-            let lack = Lack::parse(message);
-            let variable = lack.as_ref().and_then(|lack| {
-                let kind = if lack.kind == "Secret" { "secretKeyRef" } else { "configMapKeyRef" };
-                reference(kind, lack.key.as_deref()?)
+            let missing = MissingReference::parse(message);
+            let variable = missing.as_ref().and_then(|missing| {
+                let kind = if missing.kind == "Secret" { "secretKeyRef" } else { "configMapKeyRef" };
+                reference(kind, missing.key.as_deref()?)
             });
-            let said = lack.as_ref().map_or_else(|| message.to_owned(), Lack::said);
+            let said = missing.as_ref().map_or_else(|| message.to_owned(), MissingReference::describe);
             let wanted = variable.map(|name| format!(" (its variable {name} wants it)")).unwrap_or_default();
-            helped(Seen::fatal(c.subject(), format!("{} cannot be created: {said}{wanted}", c.called())), lack)
+            helped(Seen::fatal(c.subject(), format!("{} cannot be created: {said}{wanted}", c.called())), missing)
         })
         .collect()
 }
@@ -37,24 +37,24 @@ pub fn mount(snapshot: &Snapshot) -> Vec<Seen> {
         .filter_map(|pod| {
             // A Secret that is milliseconds younger than its pod fails once; the second failure counts.
             let event = snapshot.last_event(pod, &["FailedMount"]).filter(|event| event.count > 1)?;
-            let lack = Lack::parse(&event.message);
+            let missing = MissingReference::parse(&event.message);
             let volume = event.message.split("volume \"").nth(1).and_then(|rest| rest.split('"').next());
             let volume = volume.map(|name| format!("volume `{name}` ")).unwrap_or_default();
-            let said = lack.as_ref().map_or_else(|| event.message.clone(), Lack::said);
-            Some(helped(Seen::fatal(subject(pod), format!("{volume}cannot be mounted: {said}")), lack))
+            let said = missing.as_ref().map_or_else(|| event.message.clone(), MissingReference::describe);
+            Some(helped(Seen::fatal(subject(pod), format!("{volume}cannot be mounted: {said}")), missing))
         })
         .collect()
 }
 
-fn helped(seen: Seen, lack: Option<Lack>) -> Seen {
-    match lack {
-        Some(Lack { kind: "Secret", key: Some(key), name }) if name.contains("-backend-") => seen
+fn helped(seen: Seen, missing: Option<MissingReference>) -> Seen {
+    match missing {
+        Some(MissingReference { kind: "Secret", key: Some(key), name }) if name.contains("-backend-") => seen
             .help(format!("add {key} to .env and to backend.secret.keys in infra/helm/values.yaml, then deploy again"))
             .help("or take the reference out of infra/helm/templates"),
-        Some(Lack { kind, key: Some(key), name }) => {
+        Some(MissingReference { kind, key: Some(key), name }) => {
             seen.help(format!("put key {key} into {kind} {name}, or take the reference out of infra/helm/templates"))
         }
-        Some(Lack { kind, key: None, name }) => seen
+        Some(MissingReference { kind, key: None, name }) => seen
             .help(format!("the chart names {kind} {name}, which nothing makes: correct the name in infra/helm"))
             .help("make xtask's own Secrets again, if somebody deleted one: cargo xtask deploy dev"),
         None => seen.help("the message names what is missing; see infra/helm/templates"),
@@ -63,13 +63,13 @@ fn helped(seen: Seen, lack: Option<Lack>) -> Seen {
 
 /// What is not there: a Secret or ConfigMap, or a key in it.
 #[derive(Debug, PartialEq, Eq)]
-struct Lack {
+struct MissingReference {
     kind: &'static str,
     name: String,
     key: Option<String>,
 }
 
-impl Lack {
+impl MissingReference {
     /// From the kubelet's messages.
     fn parse(message: &str) -> Option<Self> {
         let kind = if message.to_lowercase().contains("configmap") { "ConfigMap" } else { "Secret" };
@@ -90,7 +90,7 @@ impl Lack {
         Some(Self { kind, name: name.to_owned(), key: None })
     }
 
-    fn said(&self) -> String {
+    fn describe(&self) -> String {
         let Self { kind, name, key } = self;
         match key {
             Some(key) if name.is_empty() => format!("key {key} is not in the {kind}"),
@@ -120,8 +120,8 @@ mod tests {
             ),
         ];
         for (message, said) in cases {
-            assert_eq!(Lack::parse(message).unwrap().said(), said);
+            assert_eq!(MissingReference::parse(message).unwrap().describe(), said);
         }
-        assert_eq!(Lack::parse("timed out waiting for the condition"), None);
+        assert_eq!(MissingReference::parse("timed out waiting for the condition"), None);
     }
 }

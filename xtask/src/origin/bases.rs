@@ -16,6 +16,7 @@ use crate::failure::{Class, Failure};
 use crate::files;
 use crate::project::Project;
 use crate::stages::images::recipe::write;
+use crate::units::quote;
 
 /// Folder of the records in the cache.
 const FOLDER: &str = "bases";
@@ -109,7 +110,7 @@ pub fn all(cache: &Utf8Path) -> Result<Vec<BaseRecord>> {
 
 fn unreadable(image: &str, file: &Utf8Path, error: &dyn std::fmt::Display) -> anyhow::Error {
     Failure::new(Class::Machine, format!("the record of the base image {image} cannot be read: {file}: {error}"))
-        .help(format!("rm {file} && cargo xtask images --refresh"))
+        .help(format!("rm {} && cargo xtask images --refresh", quote(file)))
         .into()
 }
 
@@ -238,7 +239,7 @@ mod tests {
             let error = records.read("a/b:1").unwrap_err();
             let failure = error.downcast_ref::<Failure>().unwrap();
             assert!(failure.to_string().contains(file.as_str()), "{failure}");
-            assert_eq!(failure.hints()[0], format!("rm {file} && cargo xtask images --refresh"));
+            assert_eq!(failure.hints()[0], format!("rm {} && cargo xtask images --refresh", quote(&file)));
         }
     }
 

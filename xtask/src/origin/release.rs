@@ -19,9 +19,9 @@ use crate::engine::Engine;
 use crate::failure::{Class, Failure};
 use crate::files;
 use crate::plan::Step;
-use crate::process::quote;
 use crate::project::Project;
 use crate::report::{Running, bytes};
+use crate::units::quote;
 use manifest::{Download, Manifest, Platform, name};
 
 pub use manifest::FILE;
@@ -217,14 +217,14 @@ fn arrival(download: &Download, dest: &Utf8Path) -> Utf8PathBuf {
 /// The step's commands, as one would type them.
 fn commands(download: &Download, dest: &Utf8Path) -> String {
     let arrived = arrival(download, dest);
-    let (from, to) = (quote(arrived.as_str()), quote(dest.as_str()));
+    let (from, to) = (quote(&arrived), quote(dest));
     let last = match &download.member {
         Some(member) => format!("tar -xzOf {from} {} > {to}", quote(member)),
         None => format!("mv {from} {to}"),
     };
     format!(
-        "curl -fL -C - --create-dirs -o {from} {}\necho '{}  {arrived}' | sha256sum -c\n{last}\nchmod 755 {to}",
+        "curl -fL -C - --create-dirs -o {from} {}\necho {} | sha256sum -c\n{last}\nchmod 755 {to}",
         quote(&download.url),
-        download.sha256,
+        quote(format!("{}  {arrived}", download.sha256)),
     )
 }

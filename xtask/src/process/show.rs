@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::Process;
+use crate::units::quote;
 
 /// How much of a failed command's output its error shows, in lines; the rest is in the log.
 const TAIL: usize = 12;
@@ -15,15 +16,6 @@ impl fmt::Display for Process {
         }
         Ok(())
     }
-}
-
-/// `word` as a shell would need it.
-pub fn quote(word: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=@,+%{}".contains(c);
-    if !word.is_empty() && word.chars().all(plain) {
-        return word.to_owned();
-    }
-    format!("'{}'", word.replace('\'', r"'\''"))
 }
 
 /// The last lines of `bytes`, for an error: of lines for debugging, those that have an error.

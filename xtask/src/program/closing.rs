@@ -26,6 +26,7 @@ impl Closing {
             Some(Command::Status(args)) => {
                 ("status", String::new(), Output { json: args.json && !args.watch, timings: false })
             }
+            Some(Command::Doctor(args)) => ("doctor", String::new(), Output { json: args.json, timings: false }),
             Some(Command::Pins(args)) => ("pins", String::new(), Output { json: args.json, timings: false }),
             Some(Command::Config { json }) => ("config", String::new(), Output { json: *json, timings: false }),
             Some(Command::Bench(args)) => ("bench", String::new(), Output { json: args.is_json(), timings: false }),
@@ -39,7 +40,7 @@ impl Closing {
         if self.output.timings {
             let written = events::write_timings(&report.recorder(), &self.title, &self.target);
             match written {
-                Ok(path) => report.note(format!("timings: {path}")),
+                Ok(path) => report.answer(format!("timings: {path}")),
                 Err(error) => report.warn(format!("no timings: {error:#}")),
             }
         }

@@ -108,7 +108,7 @@ pub fn load(
     mode: Mode,
 ) -> Result<usize> {
     for (wanted, (node, stock)) in wanted.iter().flat_map(|wanted| stocks.iter().map(move |stock| (wanted, stock))) {
-        if load::decide(wanted, stock) == load::Lack::Nothing {
+        if load::decide(wanted, stock) == load::Missing::Nothing {
             let what = format!("load {}", wanted.reference);
             project.report.skipped(STAGE, &what, &format!("{} has this very image", node.name));
         }

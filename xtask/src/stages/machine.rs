@@ -16,6 +16,7 @@ use crate::engine::place::Place;
 use crate::engine::{Engine, stop};
 use crate::plan::Step;
 use crate::project::Project;
+use crate::units::quote;
 
 pub use consent::{consent, consent_to};
 pub use decide::{decide, room};
@@ -41,7 +42,7 @@ pub fn stop_engine(project: &Project) -> Result<Vec<Step<'_>>> {
     if !stop::exists(&place)? {
         return Ok(Vec::new());
     }
-    let command = format!("kill $(cat {})\nrm -rf {}", place.pid_file(), place.dir());
+    let command = format!("kill $(cat {})\nrm -rf {}", quote(place.pid_file()), quote(place.dir()));
     let why = "its images, containers, volumes, networks and firewall rules go with it";
     Ok(vec![Step::new("remove the private Docker Engine", why, command, move |running| stop::remove(&place, running))])
 }

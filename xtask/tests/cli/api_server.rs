@@ -356,7 +356,7 @@ impl State {
         };
         let selector =
             request.query.split('&').find_map(|part| part.strip_prefix("labelSelector=")).unwrap_or_default();
-        let selector = selector.replace("%3D", "=").replace("%21", "!");
+        let selector = selector.replace("%3D", "=").replace("%21", "!").replace("%2C", ",").replace("%2F", "/");
         let fits = |object: &Value| {
             selector.split(',').filter(|part| !part.is_empty()).all(|part| match part.split_once("!=") {
                 Some((key, value)) => object["metadata"]["labels"][key] != value,

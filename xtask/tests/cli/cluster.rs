@@ -276,7 +276,7 @@ fn a_profile_of_the_users_own_is_neither_started_nor_stopped_nor_deleted() {
         assert_eq!(run.code, Some(5), "{run}");
         assert!(run.stderr.contains("profile `todo` is yours, not made by xtask"), "{run}");
     }
-    sandbox.node("exited", 8080);
+    sandbox.node("exited", free_port().parse().unwrap());
     for args in [DEPLOY.as_slice(), &["start", "--origin=release"]] {
         sandbox.dotenv(DOTENV);
         let run = sandbox.run(args);

@@ -51,7 +51,7 @@ fn mistakes_in_the_settings_are_told_with_their_line() {
     exit code 3
     -- stderr
     error: infra/xtask.toml:<line>: invalid value: integer `80800`, expected u16
-      try: set port in infra/xtask.toml:14 to a value of the type u16
+      try: set port in infra/xtask.toml:14 to a whole number from 0 to 65535
     ");
     insta::assert_snapshot!(broken("[cluster]", "[cluster"), @"
     exit code 3

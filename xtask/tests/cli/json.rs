@@ -57,6 +57,29 @@ fn every_end_of_a_command_is_one_document() {
     }
 }
 
+/// `doctor` may find something on the machine that this test runs on.
+#[test]
+fn the_document_of_doctor_has_each_row_with_its_hints() {
+    let sandbox = Sandbox::with_tools();
+    let record = sandbox.cache.join("bases/release/python+3.13-slim-trixie.json");
+    std::fs::create_dir_all(record.parent().unwrap()).unwrap();
+    std::fs::write(&record, "{").unwrap();
+    let run = sandbox.run(&["doctor", "--json", "--origin=release"]);
+    let document: Value = serde_json::from_str(&run.stdout).unwrap_or_else(|error| panic!("{error}: {run}"));
+    check(&document, "doctor");
+    let find = |name: &str| document["checks"].as_array().unwrap().iter().find(|row| row["name"] == name).unwrap();
+    assert!(find("docker engine")["verdict"] == "good" && find("cluster")["verdict"] == "later", "{document}");
+    let bad = find("base images");
+    assert_eq!((&bad["verdict"], &bad["hints"][0]["kind"]), (&"bad".into(), &"ask".into()), "{document}");
+    assert_eq!(bad["hints"][0]["command"], format!("rm {record} && cargo xtask images --refresh"));
+    assert_eq!((run.code, &document["error"]["class"]), (Some(4), &"machine".into()), "{run}");
+    let table = sandbox.run(&["doctor", "--origin=release"]).stdout;
+    let rows = document["checks"].as_array().unwrap();
+    assert!(
+        rows.iter().all(|row| table.contains(row["name"].as_str().unwrap())) && table.lines().count() == rows.len()
+    );
+}
+
 #[test]
 fn what_was_recorded_of_a_real_cluster_keeps_to_the_schemas() {
     let folder = Utf8Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cli/documents");

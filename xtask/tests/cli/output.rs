@@ -4,7 +4,10 @@ use std::fs::File;
 use std::io::Read;
 use std::process::Stdio;
 
-use crate::common::Sandbox;
+use serde_json::json;
+
+use crate::api_server::Reply;
+use crate::common::{DOTENV, Sandbox};
 
 #[test]
 fn the_short_help() {
@@ -33,6 +36,7 @@ fn the_short_help() {
       config       Show each resolved value and where it is from; secrets are masked
       scan         Search the working tree and the history for secrets
       tidy         Check documents, keys, generated files, pins, layers, sizes, phrases and licences
+      record       Record the README's animations: a deploy, and one that fails with its cause
       test         Run every test suite, or those named
       tool         Run a pinned tool, aimed at this cluster
       completions  Print a completion script
@@ -131,6 +135,15 @@ fn quiet_leaves_what_was_asked_for_and_what_is_wrong() {
     assert!(run.code == Some(0) && run.stdout.contains("todo-backend:") && run.stderr.is_empty(), "{run}");
     let run = sandbox.run(&["images", "--dry-run", "--refresh", "-q", "--origin=release"]);
     assert!(run.stderr.contains("pull node:24-trixie-slim"), "{run}");
+    sandbox.dotenv(DOTENV);
+    let run = sandbox.run(&["deploy", "dev", "--dry-run", "-q", "--origin=release"]);
+    assert!(run.stderr.contains("create cluster todo") && run.stderr.contains("then: image IDs are compared"), "{run}");
+    sandbox.profile("containerd");
+    sandbox.node("running", 8080);
+    let run = sandbox.run(&["cluster", "upgrade", "--dry-run", "-q", "--origin=release"]);
+    assert!(run.code == Some(0) && run.stderr.contains("nothing to upgrade"), "{run}");
+    let run = sandbox.run(&["images", "--timings", "-q", "--origin=release"]);
+    assert!(run.stderr.contains("timings: "), "{run}");
     let run = sandbox.run(&["deploy", "dve", "-q"]);
     assert!(run.code == Some(3) && run.stderr.contains("error: ") && run.stderr.contains("try: "), "{run}");
     sandbox.on("docker pull *", "echo no such image >&2; exit 1");
@@ -164,5 +177,29 @@ fn the_reason_of_a_step_stays_on_every_terminal() {
                 "{term}: {line}\n{text}"
             );
         }
+    }
+}
+
+#[test]
+fn logs_are_for_people_on_a_terminal_and_raw_elsewhere() {
+    const LINE: &str = r#"{"time": "2026-11-21T08:18:13Z", "level": "warning", "message": "it sleeps", "tries": 3}"#;
+    let sandbox = Sandbox::with_tools();
+    sandbox.cluster();
+    let labels = json!({"app.kubernetes.io/instance": "todo", "app.kubernetes.io/part-of": "todo",
+        "app.kubernetes.io/component": "backend"});
+    let pod = json!({"kind": "Pod", "apiVersion": "v1", "metadata": {"name": "todo-backend-x", "labels": labels},
+        "spec": {"containers": [{"name": "backend"}]},
+        "status": {"containerStatuses": [{"name": "backend", "restartCount": 0, "state": {"running": {}}}]}});
+    let path = "/api/v1/namespaces/todo/pods/todo-backend-x";
+    sandbox.api().put(path, pod);
+    let text = format!("2026-11-21T08:18:13.5Z {LINE}\n");
+    sandbox.api().on(&format!("GET {path}/log"), &[Reply::Text(200, text.leak())]);
+    let (args, raw) = (["logs", "--origin=release"], format!("todo-backend-x {LINE}"));
+    let shown = on_a_terminal(&sandbox, &args, "xterm-256color");
+    assert_eq!(shown.trim_end(), "todo-backend-x 08:18:13 WARNING it sleeps tries=3");
+    assert_eq!(on_a_terminal(&sandbox, &[args[0], "--json", args[1]], "xterm-256color").trim_end(), raw);
+    for more in [&[][..], &["--json"]] {
+        let run = sandbox.run(&[&args, more].concat());
+        assert_eq!((run.code, run.stdout.trim_end()), (Some(0), raw.as_str()), "{run}");
     }
 }

@@ -3,7 +3,10 @@
 use std::fs;
 use std::process::Command;
 
-use crate::common::{Sandbox, checkout};
+use camino::Utf8Path;
+use serde_json::Value;
+
+use crate::common::{Run, Sandbox, checkout};
 
 #[test]
 fn without_a_root_the_checkout_around_the_current_folder_is_used() {
@@ -91,4 +94,61 @@ fn a_cache_from_before_the_mark_goes_on_working_and_takes_nothing_else_with_it()
     sandbox.on("docker version *", none);
     let run = sandbox.run_with(&["teardown", "--yes", "--cache"], &on_disk);
     assert!(run.code == Some(0) && !disk.exists(), "{run}");
+}
+
+/// The crate is compiled as Windows would: with its condition, by the compiler that made xtask.
+#[test]
+fn windows_gets_one_sentence() {
+    let crate_of = checkout().join("xtask/windows/src/lib.rs");
+    let rustc = Utf8Path::new(&std::env::var("CARGO").unwrap()).with_file_name("rustc");
+    let temp = tempfile::tempdir().unwrap();
+    let compile = |more: &[&str]| {
+        let mut rustc = Command::new(&rustc);
+        rustc.args(["--edition=2024", "--crate-type=lib", "--emit=metadata", crate_of.as_str()]);
+        let output = rustc.args(more).current_dir(temp.path()).output().unwrap();
+        (output.status.success(), String::from_utf8(output.stderr).unwrap())
+    };
+    assert_eq!(compile(&[]), (true, String::new()));
+    let (is_fine, said) = compile(&["--allow=explicit_builtin_cfgs_in_flags", "--cfg=windows"]);
+    let errors: Vec<&str> = said.lines().filter(|line| line.starts_with("error: ")).collect();
+    let sentence = "error: xtask runs on Linux and macOS; on Windows, clone and run it in WSL 2, with Docker Desktop's WSL \
+                    integration on";
+    assert!(!is_fine && errors.first() == Some(&sentence), "{said}");
+    assert!(errors.iter().skip(1).all(|line| line.starts_with("error: aborting due to 1 previous error")), "{said}");
+    let manifest: toml::Table = toml::from_str(include_str!("../../Cargo.toml")).unwrap();
+    assert!(manifest["target"]["cfg(windows)"]["dependencies"].get("xtask-windows").is_some());
+}
+
+/// Runs the command of the first hint of `document`, up to `end`.
+fn follow_first_hint(sandbox: &Sandbox, run: &Run, end: &str) -> String {
+    let document: Value = serde_json::from_str(&run.stdout).unwrap_or_else(|error| panic!("{error}: {run}"));
+    let command = document["error"]["hints"][0]["command"].as_str().unwrap_or_else(|| panic!("{document}"));
+    let command = command.split(end).next().unwrap();
+    let output = Command::new("sh").args(["-c", command]).current_dir(&sandbox.dir).output().unwrap();
+    assert!(output.status.success(), "{command}: {output:?}");
+    command.to_owned()
+}
+
+#[test]
+fn commands_of_hints_can_be_pasted_whatever_is_in_their_paths() {
+    let sandbox = Sandbox::with_tools();
+    let home = sandbox.dir.join("it's  a HOME & more");
+    fs::create_dir(&home).unwrap();
+    let cache = home.join("todo-xtask");
+    fs::rename(&sandbox.cache, &cache).unwrap();
+    let place = [("TODO_XTASK_CACHE", home.as_str())];
+
+    let record = cache.join("bases/release/python+3.13-slim-trixie.json");
+    fs::create_dir_all(record.parent().unwrap()).unwrap();
+    fs::write(&record, "{").unwrap();
+    let run = sandbox.run_with(&["images", "--json", "--origin=release"], &place);
+    follow_first_hint(&sandbox, &run, " && cargo");
+    assert!(!record.exists(), "{run}");
+
+    fs::rename(&cache, home.join("other")).unwrap();
+    fs::create_dir(&cache).unwrap();
+    fs::write(cache.join("letters"), "mine").unwrap();
+    let run = sandbox.run_with(&["images", "--json", "--origin=release"], &place);
+    let command = follow_first_hint(&sandbox, &run, "\n");
+    assert!(command.starts_with("mv ") && home.join("todo-xtask.old/letters").exists() && !cache.exists(), "{run}");
 }

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use anstyle::{AnsiColor, Style};
-use serde_json::Value;
 
 use super::source::Source;
 use crate::clock;
-use crate::report::{BAD, DIM, WARN};
+use crate::inventory::readable;
+use crate::report::DIM;
 use crate::secrets::Redactor;
 
 /// A line of a container.
@@ -75,35 +75,6 @@ impl Painter {
         let text = if self.raw { line.text.clone() } else { readable(time, &line.text) };
         format!("{style}{}{style:#}{container} {}", line.source.pod, self.redactor.redact(&text))
     }
-}
-
-/// Time of day, level, message and fields of a JSON line; the time before anything else.
-pub fn readable(time: &str, line: &str) -> String {
-    let time = if time.is_empty() { String::new() } else { format!("{DIM}{time}{DIM:#} ") };
-    let Ok(Value::Object(mut entry)) = serde_json::from_str(line) else { return format!("{time}{line}") };
-    let Some(Value::String(message)) = entry.shift_remove("message") else { return format!("{time}{line}") };
-    let level = entry.shift_remove("level").and_then(|level| level.as_str().map(str::to_uppercase)).unwrap_or_default();
-    let style = match level.as_str() {
-        "ERROR" | "CRITICAL" | "FATAL" => BAD,
-        "WARNING" | "WARN" => WARN,
-        _ => Style::new(),
-    };
-    // The runtime's own time is there already.
-    entry.shift_remove("time");
-    let mut blocks = String::new();
-    let mut text = format!("{time}{style}{level:<7}{style:#} {message}");
-    for (name, value) in entry {
-        match value {
-            Value::String(lines) if lines.contains('\n') => {
-                blocks.push_str(&format!("\n    {name}:\n      {}", lines.trim_end().replace('\n', "\n      ")));
-            }
-            Value::String(word) if !word.is_empty() && !word.contains(char::is_whitespace) => {
-                text.push_str(&format!(" {DIM}{name}={DIM:#}{word}"));
-            }
-            value => text.push_str(&format!(" {DIM}{name}={DIM:#}{value}")),
-        }
-    }
-    text + &blocks
 }
 
 #[cfg(test)]

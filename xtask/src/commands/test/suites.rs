@@ -16,6 +16,7 @@ use crate::process::{ALL, Process};
 use crate::project::Project;
 use crate::stages::images::{build, context};
 use crate::tally::Tally;
+use crate::units::quote;
 use crate::world::{self, World};
 
 /// Runs one command as a test.
@@ -129,7 +130,7 @@ pub fn image(project: &Project, name: &str) -> Result<Tally> {
         .log(project.log(&format!("test-{name}")));
     if check(project, &format!("build the test image of {name}"), &build).failed > 0 {
         return Err(Failure::new(Class::Image, format!("the test image of {name} does not build"))
-            .help(format!("read {}", project.log(&format!("test-{name}"))))
+            .help(format!("less {}", quote(project.log(&format!("test-{name}")))))
             .into());
     }
     let run = engine.docker().args(["run", "--rm", "--init", &tag]).deadline(deadlines::APPLICATION_TEST);

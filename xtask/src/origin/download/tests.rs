@@ -156,6 +156,7 @@ fn no_network_is_told_with_the_ways_out() {
     for part in ["no connection", "HTTPS_PROXY"] {
         assert!(text.contains(part), "{text}");
     }
+    assert!(!text.contains("packages"), "the other origin serves no engine of the user's own: {text}");
 }
 
 #[test]

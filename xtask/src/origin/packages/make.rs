@@ -23,6 +23,7 @@ use crate::process::{NPM, PROXY, Process};
 use crate::project::Project;
 use crate::report::{Running, bytes};
 use crate::toolbox::{dir_of, own_minikube_home};
+use crate::units::quote;
 
 /// The program that is all of Kubernetes.
 pub const KUBE: &str = "kube";
@@ -376,7 +377,7 @@ pub fn place_for_minikube<'a>(project: &'a Project, manifest: &Manifest, dir: &U
         return Ok(None);
     }
     let program = dir.join("go").join(&key).join(KUBE);
-    let shown = format!("cp {program} {place}/{{kubeadm,kubelet,kubectl}}");
+    let shown = format!("cp {} {}/{{kubeadm,kubelet,kubectl}}", quote(&program), quote(&place));
     Ok(Some(Step::new("place Kubernetes for minikube", "minikube looks there before it downloads", shown, move |_| {
         std::fs::create_dir_all(&place)?;
         for name in ["kubeadm", "kubelet", "kubectl"] {
@@ -392,7 +393,7 @@ pub fn place_for_minikube<'a>(project: &'a Project, manifest: &Manifest, dir: &U
 /// The step that drops minikube's copies of Kubernetes' images: it keeps them by name, and would load old ones.
 pub fn forget_minikube_images(project: &Project) -> Step<'_> {
     let copies = own_minikube_home(project).join(".minikube/cache/images");
-    let command = format!("rm -rf {copies}");
+    let command = format!("rm -rf {}", quote(&copies));
     Step::new("drop minikube's copies of images", "a new cluster would get old ones", command, move |_| {
         match std::fs::remove_dir_all(&copies) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {

@@ -17,6 +17,7 @@ use crate::plan::Step;
 use crate::project::Project;
 use crate::stages::images::recipe::write;
 use crate::toolbox::{Toolbox, dir_of, kubeconfigs, own_minikube_home, record_of, users_minikube_home};
+use crate::units::quote;
 
 /// What is known of the profile that may stand behind an entry.
 struct Ours {
@@ -151,7 +152,7 @@ fn refuse(file: &Utf8Path, name: &str, ours: &[Ours]) -> Result<()> {
     })?;
     let Some((entry, how)) = foreign(&config, name, ours)? else { return Ok(()) };
     Err(Failure::new(Class::Cluster, format!("{entry} `{name}` in {file} is not our minikube profile: {how}"))
-        .help(format!("if nothing needs that entry: kubectl config --kubeconfig {file} delete-{entry} {name}"))
+        .help(format!("if nothing needs that entry: kubectl config --kubeconfig {} delete-{entry} {name}", quote(file)))
         .help(format!("or leave it alone and use another name: --profile {name}2"))
         .into())
 }

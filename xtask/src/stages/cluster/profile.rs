@@ -21,6 +21,7 @@ use crate::project::Project;
 use crate::stages::images::{held, prune};
 use crate::stages::machine::{self, NodeSize};
 use crate::toolbox::Toolbox;
+use crate::units::quote;
 
 /// What a profile is doing.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -346,7 +347,7 @@ fn start<'a>(
                 failure = failure.help(INOTIFY);
             }
             failure = failure
-                .help(format!("read {log}"))
+                .help(format!("less {}", quote(&log)))
                 .help("then run the same command again: it goes on from what is there");
             match before {
                 State::Absent => {
@@ -361,7 +362,7 @@ fn start<'a>(
             state => {
                 let what =
                     format!("minikube has ended well, but profile `{}` is not running: {state:?}", tools.profile);
-                Err(Failure::new(Class::Cluster, what).help(format!("read {log}")).into())
+                Err(Failure::new(Class::Cluster, what).help(format!("less {}", quote(&log))).into())
             }
         }
     }))

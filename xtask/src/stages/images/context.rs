@@ -15,7 +15,7 @@ use sha2::{Digest, Sha256};
 
 use super::ignore::{Ignore, Matches};
 use crate::failure::{Class, Failure};
-use crate::units::hex;
+use crate::units::{hex, quote};
 
 /// Path relative to the context -> what is there: `file <sha256>`, `exec <sha256>`, `link <target>`, `folder`.
 pub type Files = BTreeMap<String, String>;
@@ -271,7 +271,7 @@ impl<R: Read> Read for Hashed<R> {
 fn unreadable(path: &Utf8Path, error: &std::io::Error) -> anyhow::Error {
     let path: Utf8PathBuf = path.to_owned();
     Failure::new(Class::Image, format!("cannot read {path} of the build context: {error}"))
-        .help(format!("ls -ld {path}    (mend it, or leave it out in .dockerignore)"))
+        .help(format!("ls -ld {}    (mend it, or leave it out in .dockerignore)", quote(&path)))
         .into()
 }
 

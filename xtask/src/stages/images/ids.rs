@@ -14,6 +14,7 @@ use crate::engine::Engine;
 use crate::failure::{Class, Failure};
 use crate::files;
 use crate::project::Project;
+use crate::units::quote;
 
 /// The ID under which a node lists the image that `engine` calls `reference`; `None`: the engine does not have it.
 pub fn of(project: &Project, engine: &Engine, reference: &str) -> Result<Option<String>> {
@@ -50,7 +51,7 @@ fn known(project: &Project) -> Result<BTreeMap<String, String>> {
     let Some(text) = files::read(&place)? else { return Ok(BTreeMap::new()) };
     serde_json::from_str(&text).map_err(|error| {
         let what = format!("{place}, which says what the engine's image IDs are on a node, is not JSON: {error}");
-        Failure::new(Class::Image, what).help(format!("rm {place}   # the next load learns it again")).into()
+        Failure::new(Class::Image, what).help(format!("rm {}   # the next load learns it again", quote(&place))).into()
     })
 }
 

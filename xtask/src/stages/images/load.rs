@@ -40,7 +40,7 @@ impl Wanted {
 
 /// What a node lacks.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Lack {
+pub enum Missing {
     /// Nothing: it has the very image.
     Nothing,
     /// The name only: it has the image as this other reference.
@@ -66,19 +66,19 @@ pub fn observe(nodes: &[Node], references: &[String]) -> Result<Vec<(Node, Stock
 }
 
 /// What a node with `stock` lacks of `wanted`.
-pub fn decide(wanted: &Wanted, stock: &Stock) -> Lack {
+pub fn decide(wanted: &Wanted, stock: &Stock) -> Missing {
     let name = wanted.name();
     let has = stock.images.get(&name);
     let other =
         || stock.images.iter().find(|(_, has)| wanted.id.as_ref() == Some(*has)).map(|(other, _)| other.clone());
     let why = match has {
-        Some(_) if has == wanted.id.as_ref() && stock.ready.contains(&name) => return Lack::Nothing,
+        Some(_) if has == wanted.id.as_ref() && stock.ready.contains(&name) => return Missing::Nothing,
         Some(_) if has == wanted.id.as_ref() => "the node's copy is incomplete",
-        _ if other().is_some() => return Lack::Name(other().unwrap_or_default()),
+        _ if other().is_some() => return Missing::Name(other().unwrap_or_default()),
         Some(_) => "the node has another image of that name",
         None => "the node does not have it",
     };
-    Lack::Image { why: why.into() }
+    Missing::Image { why: why.into() }
 }
 
 /// The steps that bring `wanted` to the nodes; none if all have it. They are independent of each other.
@@ -93,20 +93,20 @@ pub fn steps<'a>(
         let place = if nodes.len() > 1 { format!(" into {}", node.name) } else { String::new() };
         let what = format!("load {}{place}", wanted.reference);
         match decide(wanted, stock) {
-            Lack::Nothing => None,
-            Lack::Name(other) => {
+            Missing::Nothing => None,
+            Missing::Name(other) => {
                 let tag = node.ctr(["images", "tag", "--force", &other, &wanted.name()]);
                 Some(Step::new(what, "the node has it under another name", tag.clone(), move |running| {
                     if tag.succeeds() && confirm(node, wanted).is_ok() {
                         return Ok("named; nothing sent".into());
                     }
-                    load(project, engine, node, stock, wanted, running).map(|passed| said(&passed))
+                    load(project, engine, node, stock, wanted, running).map(|passed| describe(&passed))
                 }))
             }
-            Lack::Image { why } => {
+            Missing::Image { why } => {
                 let command = format!("{} | {}", save(engine, &wanted.reference), import(node));
                 Some(Step::new(what, why, command, move |running| {
-                    load(project, engine, node, stock, wanted, running).map(|passed| said(&passed))
+                    load(project, engine, node, stock, wanted, running).map(|passed| describe(&passed))
                 }))
             }
         }
@@ -114,7 +114,7 @@ pub fn steps<'a>(
     steps.collect()
 }
 
-fn said(passed: &Passed) -> String {
+fn describe(passed: &Passed) -> String {
     format!("sent {} of {}", bytes(passed.sent), bytes(passed.total))
 }
 
@@ -222,10 +222,10 @@ mod tests {
         let decide = |reference: &str, id: Option<&str>| {
             decide(&Wanted { reference: reference.into(), id: id.map(str::to_owned) }, &stock)
         };
-        assert_eq!(decide("a:1", Some("sha256:aa")), Lack::Nothing);
-        assert_eq!(decide("a:2", Some("sha256:aa")), Lack::Name(name("a:1")));
-        assert_eq!(decide("a:1", Some("sha256:bb")), Lack::Name(name("b:1")));
-        let why = |lack| if let Lack::Image { why } = lack { why } else { panic!("{lack:?}") };
+        assert_eq!(decide("a:1", Some("sha256:aa")), Missing::Nothing);
+        assert_eq!(decide("a:2", Some("sha256:aa")), Missing::Name(name("a:1")));
+        assert_eq!(decide("a:1", Some("sha256:bb")), Missing::Name(name("b:1")));
+        let why = |missing| if let Missing::Image { why } = missing { why } else { panic!("{missing:?}") };
         assert_eq!(why(decide("a:1", Some("sha256:cc"))), "the node has another image of that name");
         assert_eq!(why(decide("c:1", Some("sha256:cc"))), "the node does not have it");
         assert_eq!(why(decide("c:1", None)), "the node does not have it");

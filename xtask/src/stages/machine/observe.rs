@@ -15,6 +15,7 @@ use crate::failure::{Class, Failure};
 use crate::files;
 use crate::project::Project;
 use crate::report::bytes;
+use crate::units::quote;
 
 /// Free space of a file system, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,7 +72,7 @@ impl Observed {
             (Answer::Absent(_), Answer::Unknown(words)) => {
                 let place = Place::new(&project.cache);
                 Err(Failure::new(Class::Machine, format!("the private Docker Engine does not answer: {words}"))
-                    .help(format!("see what it says: less {}", place.log()))
+                    .help(format!("see what it says: less {}", quote(place.log())))
                     .help("a deploy waits for one that is starting: cargo xtask deploy dev")
                     .into())
             }

@@ -38,7 +38,7 @@ pub fn explain(project: &Project, tools: &Toolbox, redactor: &Redactor, stopped:
     for finding in telling.take(FINDINGS) {
         told.push_str(&format!("\n  {}: {}", finding.subject, finding.cause.replace('\n', "\n  ")));
         // A log may hold what a Secret of an older release holds.
-        for line in known.iter().flat_map(|_| last_log(tools, finding)) {
+        for line in known.iter().flat_map(|_| last_log(tools, finding)).flat_map(|line| for_people(&line)) {
             told.push_str(&format!("\n    | {line}"));
         }
         help.extend(finding.help.iter().filter(|line| !help.contains(line)).collect::<Vec<_>>());
@@ -82,6 +82,11 @@ fn last_log(tools: &Toolbox, finding: &Finding) -> Vec<String> {
         Ok(text) => text.unwrap_or_default().lines().map(str::to_owned).collect(),
         Err(error) => vec![format!("(its log cannot be read: {error:#})")],
     }
+}
+
+/// The lines in which a line of a log is shown: of a JSON object level, message and fields, and the lines of an exception.
+fn for_people(line: &str) -> Vec<String> {
+    anstream::adapter::strip_str(&inventory::readable("", line)).to_string().lines().map(str::to_owned).collect()
 }
 
 fn log(tools: &Toolbox, pod: &str, container: &str, previous: bool, lines: u32) -> Result<Option<String>> {
@@ -159,6 +164,16 @@ fn forget(all: &Utf8Path) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_exception_in_a_log_is_shown_in_lines() {
+        let line = r#"{"time": "2026-11-28T09:27:42Z", "level": "critical", "message": "uncaught error",
+            "exception": "  File \"/srv/app/main.py\", line 87\nModuleNotFoundError: No module named 'x'"}"#;
+        let shown = for_people(&line.replace('\n', ""));
+        assert_eq!(shown[..2], ["CRITICAL uncaught error", "    exception:"]);
+        assert_eq!(shown.last().unwrap().trim(), "ModuleNotFoundError: No module named 'x'");
+        assert_eq!(for_people("LOG:  checkpoint"), ["LOG:  checkpoint"]);
+    }
 
     #[test]
     fn old_bundles_go() {

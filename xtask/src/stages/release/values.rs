@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_norway::Value;
 
-use crate::failure::{Change, Hint, nearest};
+use crate::failure::{Change, Hint, describe_type, nearest};
 use crate::project::Project;
 
 /// A values file: its name in the checkout, and its text.
@@ -80,7 +80,8 @@ fn wanted(value: &str, what: &str) -> Option<Change> {
     Some(if is_quoted {
         Change::Set(bare.to_owned())
     } else {
-        Change::SetDescribed(format!("what the chart's schema wants ({what})"))
+        let kind = what.rsplit_once(", want ").and_then(|(_, kind)| describe_type(kind));
+        Change::SetDescribed(kind.map_or(format!("a value that the chart's schema takes ({what})"), str::to_owned))
     })
 }
 
@@ -134,7 +135,7 @@ todo:
                 "rename sise in v.yaml:8 to size",
                 // What stands in braces has no line of its own, and the chart's default is right.
                 "set replicas in v.yaml:3 to 3",
-                "set replicas in v.yaml:11 to what the chart's schema wants (got string, want integer)",
+                "set replicas in v.yaml:11 to a whole number",
             ]
         );
     }

@@ -13,6 +13,7 @@ use crate::engine::place::Place;
 use crate::failure::{Class, Failure};
 use crate::private;
 use crate::project::Project;
+use crate::units::quote;
 
 const FILE: &str = "upgrade.json";
 const FORMAT: u64 = 1;
@@ -70,7 +71,7 @@ impl State {
         let unreadable = |why: String| {
             Failure::new(Class::Cluster, format!("cannot read how far the upgrade of the cluster is, {path}: {why}"))
                 .help("use the checkout that began the upgrade")
-                .help(format!("or give the upgrade up; the dumps beside that file stay: rm {path}"))
+                .help(format!("or give the upgrade up; the dumps beside that file stay: rm {}", quote(&path)))
         };
         let state: Self = serde_json::from_str(&text).map_err(|error| unreadable(error.to_string()))?;
         if state.format != FORMAT {
@@ -121,7 +122,10 @@ pub fn refuse_unfinished(project: &Project) -> Result<()> {
     };
     Err(Failure::new(Class::Cluster, what + &todos)
         .help(format!("{}    (goes on where it stopped)", project.command(COMMAND)))
-        .help(format!("or give it up and begin with an empty application; the dump stays: rm {}", folder.join(FILE)))
+        .help(format!(
+            "or give it up and begin with an empty application; the dump stays: rm {}",
+            quote(folder.join(FILE))
+        ))
         .into())
 }
 

@@ -1,0 +1,133 @@
+//! `cargo xtask record`: the README's animations, of a real deploy and of a real failure with its cause.
+//!
+//! Both run in a copy of the checkout, on a profile and a port of their own that the copy's `infra/xtask.toml` names, so
+//! the commands that they show are those that run.
+
+mod svg;
+mod terminal;
+
+use anyhow::{Context, Result, ensure};
+use camino::{Utf8Path, Utf8PathBuf};
+use xtask::members::UNDER_TEST;
+use xtask::process::{ALL, Process};
+use xtask::project::Project;
+use xtask::{deadlines, git};
+
+use terminal::{Recording, Terminal};
+
+/// How far the port is from the one that `deploy` prefers.
+const PORT_OFFSET: u16 = 180;
+/// The command of both recordings.
+const DEPLOY: &str = "cargo xtask deploy dev";
+/// A mistake that only shows when the new pods start.
+const MISTAKE: &str = "echo 'import todo_metrics' >> apps/backend/app/main.py";
+
+fn main() {
+    xtask::program::main(|cli, report| run(&cli.open(report)?).map(|()| 0));
+}
+
+/// Makes both recordings and removes the cluster.
+fn run(project: &Project) -> Result<()> {
+    let stage = Stage::make(project)?;
+    stage.xtask(&["teardown", "--cluster", "--yes"])?;
+    let recorded = stage.record_both();
+    let removed = stage.xtask(&["teardown", "--cluster", "--yes"]);
+    recorded.and(removed)
+}
+
+/// Where the recordings are made.
+struct Stage<'a> {
+    project: &'a Project,
+    /// The copy of the checkout.
+    root: Utf8PathBuf,
+    kubeconfig: Utf8PathBuf,
+    xtask: Utf8PathBuf,
+}
+
+impl<'a> Stage<'a> {
+    fn make(project: &'a Project) -> Result<Self> {
+        let folder = project.target().join("record");
+        let root = folder.join("todo");
+        xtask::files::remove_folder(&root)?;
+        for name in git::files(&project.root, &[])? {
+            let (from, to) = (project.root.join(&name), root.join(&name));
+            if from.is_file() {
+                std::fs::create_dir_all(to.parent().context("a file has a folder")?)?;
+                std::fs::copy(&from, &to).with_context(|| format!("copying {from}"))?;
+            }
+        }
+        let settings = root.join("infra/xtask.toml");
+        let text = std::fs::read_to_string(&settings)?;
+        let cluster = &project.settings.cluster;
+        let text = text.replace("\nprofile = \"todo\"", &format!("\nprofile = \"{}-rec\"", cluster.profile));
+        let port = cluster.port.saturating_add(PORT_OFFSET);
+        std::fs::write(&settings, text.replace("\nport = 8080", &format!("\nport = {port}")))?;
+        let xtask = std::env::var(UNDER_TEST).with_context(|| format!("{UNDER_TEST} does not name the program"))?;
+        Ok(Self { project, root, kubeconfig: folder.join("kubeconfig"), xtask: xtask.into() })
+    }
+
+    fn record_both(&self) -> Result<()> {
+        self.record("deploy", &[DEPLOY], 0)?;
+        self.record("failed-deploy", &[MISTAKE, DEPLOY], 7)
+    }
+
+    /// Runs `commands`, of which the last one ends with `code`, and writes `docs/<name>.svg`.
+    fn record(&self, name: &str, commands: &[&str], code: i32) -> Result<()> {
+        let running = self.project.report.step("record", name, "as the README shows it");
+        let mut terminal = Terminal::open(self.secrets());
+        let mut ended = 0;
+        for command in commands {
+            terminal.type_line(&format!("$ {command}"));
+            ended = terminal.run(&mut self.shell(command))?;
+        }
+        let recording = terminal.end();
+        ensure!(
+            ended == code,
+            "`{}` ended with {ended}, not with {code}:\n{}",
+            commands.join(" && "),
+            recording.text()
+        );
+        self.check_private(&recording)?;
+        let file = self.project.root.join("docs").join(name).with_extension("svg");
+        let image = svg::animate(&recording, &format!("$ {}", commands.join("; ")));
+        std::fs::write(&file, &image).with_context(|| format!("writing {file}"))?;
+        running.done(format!("{file}, {}", xtask::units::bytes(image.len() as u64)));
+        Ok(())
+    }
+
+    /// A command line in the copy; `cargo xtask` is the program that this run is part of.
+    fn shell(&self, line: &str) -> std::process::Command {
+        let mut shell = std::process::Command::new("sh");
+        let line = line.replace("cargo xtask", &xtask::units::quote(&self.xtask));
+        shell.args(["-c", &line]).current_dir(&self.root);
+        shell.env("KUBECONFIG", &self.kubeconfig).env_remove("CI").env_remove("NO_COLOR");
+        shell
+    }
+
+    /// Runs xtask in the copy, unrecorded.
+    fn xtask(&self, args: &[&str]) -> Result<()> {
+        let xtask = Process::new(self.xtask.as_str()).args(args.iter().copied()).inherit(ALL).cwd(&self.root);
+        xtask.env("KUBECONFIG", self.kubeconfig.as_str()).deadline(deadlines::CARGO).run()
+    }
+
+    /// What the recordings show instead of this machine's paths.
+    fn secrets(&self) -> Vec<(String, &'static str)> {
+        let home = std::env::var("HOME").ok().filter(|home| Utf8Path::new(home).components().count() > 1);
+        let paths = [(self.root.to_string(), "~/todo"), (self.project.cache.to_string(), "~/.cache/todo-xtask")];
+        paths.into_iter().chain(home.map(|home| (home, "~"))).collect()
+    }
+
+    /// Fails if a path or the name of this machine is left.
+    fn check_private(&self, recording: &Recording) -> Result<()> {
+        let text = recording.text().replace('\n', "");
+        let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+        let names = self.secrets().into_iter().map(|(path, _)| path).chain([self.project.root.to_string()]);
+        let is_word = |word: &str| {
+            text.split(|c: char| !c.is_ascii_alphanumeric() && c != '-').any(|part| !word.is_empty() && part == word)
+        };
+        let found = names.filter(|path| text.contains(path)).chain(Some(host.trim().to_owned()).filter(|h| is_word(h)));
+        let found: Vec<String> = found.collect();
+        ensure!(found.is_empty(), "the recording names this machine: {}\n{}", found.join(", "), recording.text());
+        Ok(())
+    }
+}

@@ -1,0 +1,177 @@
+//! A terminal in which commands run: what is on its screen, and when.
+
+use std::io::Read;
+use std::num::NonZeroU16;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use rustix::termios::{Winsize, tcsetwinsize};
+
+/// Columns of the terminal.
+pub const COLUMNS: u16 = 120;
+/// Lines of the terminal: more than a recording has, so nothing is lost above.
+const LINES: u16 = 200;
+/// How often the screen is looked at.
+const SAMPLE: Duration = Duration::from_millis(200);
+
+/// A part of a line in one style.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Span {
+    /// The characters.
+    pub text: String,
+    /// Classes of the style: `g` green, `y` yellow, `r` red, `c` cyan, `d` dim, `b` bold.
+    pub style: String,
+}
+
+/// What was on the screen from `at` on.
+pub struct Frame {
+    /// Since the beginning of the recording.
+    pub at: Duration,
+    /// The lines, without the empty ones at the end.
+    pub lines: Vec<Vec<Span>>,
+}
+
+/// What the screen showed.
+pub struct Recording {
+    /// In the order of time, each different from the one before.
+    pub frames: Vec<Frame>,
+    /// How long it took.
+    pub took: Duration,
+}
+
+impl Recording {
+    /// What the screen showed at the end.
+    pub fn text(&self) -> String {
+        let line = |line: &Vec<Span>| line.iter().map(|span| span.text.as_str()).collect::<String>();
+        let last = self.frames.last().map(|frame| frame.lines.iter().map(line).collect::<Vec<_>>());
+        last.unwrap_or_default().join("\n")
+    }
+}
+
+/// A terminal that is recorded.
+pub struct Terminal {
+    screen: vt100::Parser,
+    hidden: Vec<(String, &'static str)>,
+    start: Instant,
+    frames: Vec<Frame>,
+}
+
+impl Terminal {
+    /// An empty terminal. It shows the second text of each pair in `hidden` instead of the first.
+    pub fn open(hidden: Vec<(String, &'static str)>) -> Self {
+        let [lines, columns] = [LINES, COLUMNS].map(|count| NonZeroU16::new(count).expect("not 0"));
+        let screen = vt100::Parser::new(lines, columns, 0);
+        Self { screen, hidden, start: Instant::now(), frames: Vec::new() }
+    }
+
+    /// Shows a line that somebody typed.
+    pub fn type_line(&mut self, line: &str) {
+        self.screen.process(format!("\x1b[1m{line}\x1b[0m\r\n").as_bytes());
+        self.look(self.start.elapsed());
+    }
+
+    /// Runs `command` in the terminal until it ends. Returns its exit code.
+    pub fn run(&mut self, command: &mut Command) -> Result<i32> {
+        let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).context("no terminal")?;
+        grantpt(&ours)?;
+        unlockpt(&ours)?;
+        tcsetwinsize(&ours, Winsize { ws_row: LINES, ws_col: COLUMNS, ws_xpixel: 0, ws_ypixel: 0 })?;
+        let name = ptsname(&ours, Vec::new())?;
+        let theirs = std::fs::File::options().read(true).write(true).open(name.to_str()?)?;
+        command.env("TERM", "xterm-256color").stdin(Stdio::null());
+        command.stdout(theirs.try_clone()?).stderr(theirs.try_clone()?);
+        let mut child = command.spawn().context("cannot start the command")?;
+        // The command holds the terminal open until it is given others.
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        drop(theirs);
+        let (mut ours, mut buffer, mut looked) = (std::fs::File::from(ours), [0; 65536], self.start.elapsed());
+        // A terminal that nobody has open any more is an error and no end.
+        while let Ok(count) = ours.read(&mut buffer) {
+            if count == 0 {
+                break;
+            }
+            let mut text = String::from_utf8_lossy(&buffer[..count]).into_owned();
+            for (hidden, shown) in &self.hidden {
+                text = text.replace(hidden, shown);
+            }
+            let now = self.start.elapsed();
+            if now - looked >= SAMPLE {
+                self.look(looked);
+                looked = now;
+            }
+            self.screen.process(text.as_bytes());
+        }
+        self.look(self.start.elapsed());
+        Ok(child.wait()?.code().unwrap_or(-1))
+    }
+
+    /// Ends the recording.
+    pub fn end(self) -> Recording {
+        Recording { took: self.start.elapsed(), frames: self.frames }
+    }
+
+    /// Keeps what is on the screen if it has changed.
+    fn look(&mut self, at: Duration) {
+        let screen = self.screen.screen();
+        let mut lines: Vec<Vec<Span>> = (0..LINES).map(|row| line(screen, row)).collect();
+        lines.truncate(lines.iter().rposition(|line| !line.is_empty()).map_or(0, |last| last + 1));
+        if self.frames.last().is_none_or(|last| last.lines != lines) {
+            self.frames.push(Frame { at, lines });
+        }
+    }
+}
+
+/// A line of the screen, without the white space at its end.
+fn line(screen: &vt100::Screen, row: u16) -> Vec<Span> {
+    let mut spans: Vec<Span> = Vec::new();
+    for cell in (0..COLUMNS).filter_map(|column| screen.cell(row, column)) {
+        let text = if cell.has_contents() { cell.contents() } else { " " };
+        let style = style(cell);
+        match spans.last_mut() {
+            Some(last) if last.style == style || text == " " => last.text.push_str(text),
+            _ => spans.push(Span { text: text.to_owned(), style }),
+        }
+    }
+    while let Some(last) = spans.last_mut() {
+        last.text.truncate(last.text.trim_end().len());
+        if !last.text.is_empty() {
+            break;
+        }
+        spans.pop();
+    }
+    spans
+}
+
+fn style(cell: &vt100::Cell) -> String {
+    let colour = match cell.fgcolor() {
+        vt100::Color::Idx(1 | 9) => "r",
+        vt100::Color::Idx(2 | 10) => "g",
+        vt100::Color::Idx(3 | 11) => "y",
+        vt100::Color::Idx(6 | 14) => "c",
+        _ => "",
+    };
+    let names = [(true, colour), (cell.dim(), "d"), (cell.bold(), "b")];
+    let names: Vec<&str> = names.iter().filter(|(is, name)| *is && !name.is_empty()).map(|(_, name)| *name).collect();
+    names.join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keeps_what_the_screen_shows_and_when() {
+        let mut terminal = Terminal::open(vec![("/machine/checkout".into(), "~/todo")]);
+        terminal.type_line("$ make");
+        let script = "printf '\\033[32mbuilding\\033[0m /machine/checkout\\r'; sleep 0.5; printf '\\033[2K\\033[1;31mno\\033[0m\\n'; test -t 1 && exit 7";
+        let code = terminal.run(Command::new("sh").args(["-c", script])).unwrap();
+        let recording = terminal.end();
+        assert_eq!((code, recording.text().as_str()), (7, "$ make\nno"));
+        let second: Vec<_> = recording.frames.iter().filter_map(|frame| frame.lines.get(1)).collect();
+        let span = |text: &str, style: &str| Span { text: text.into(), style: style.into() };
+        assert_eq!(second, [&vec![span("building ", "g"), span("~/todo", "")], &vec![span("no", "r b")]]);
+        assert!(recording.took >= Duration::from_millis(500));
+    }
+}
