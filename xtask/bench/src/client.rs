@@ -11,6 +11,8 @@ use xtask::secrets::Secret;
 
 /// Longest wait for an answer.
 const TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a connection is kept between two measurements; the ingress controller keeps it for 180 s.
+const IDLE: Duration = Duration::from_secs(170);
 /// Longest wait for the deletion of many todos.
 const DELETION: Duration = Duration::from_secs(60);
 
@@ -44,13 +46,16 @@ impl Kind {
         }
     }
 
-    /// Returns its load at `rate`. Sign-ins are at most SIGN_INS a second, four at a time: each hashes for some 30 ms, and
-    /// the backend refuses a sixth attempt of one account from one address while five are not answered.
+    /// Returns its load at `rate`; sign-ins are at most SIGN_INS a second, since each hashes for some 30 ms.
     pub fn load(self, rate: f64, time: Duration) -> Load {
-        match self {
-            Self::SignIn => Load { rate: rate.min(SIGN_INS), time, workers: 4 },
-            Self::List | Self::Post | Self::Page => Load { rate, time, workers: 64 },
-        }
+        let rate = if self == Self::SignIn { rate.min(SIGN_INS) } else { rate };
+        Load { rate, time }
+    }
+
+    /// Returns how many requests are under way at a time, at most. Four sign-ins: the backend refuses a sixth attempt of one
+    /// account from one address while five are not answered.
+    fn clients(self) -> usize {
+        if self == Self::SignIn { 4 } else { 64 }
     }
 }
 
@@ -102,8 +107,13 @@ impl Account {
         Ok(())
     }
 
-    /// Makes requests of `kind` over a connection of its own.
-    pub fn requester(&self, kind: Kind) -> Request {
+    /// Returns requests of `kind`, each over a connection of its own, which it keeps.
+    pub fn requests(&self, kind: Kind) -> Vec<Request> {
+        (0..kind.clients()).map(|_| self.request(kind)).collect()
+    }
+
+    /// Returns a request of `kind` over a connection of its own, which it keeps.
+    pub fn request(&self, kind: Kind) -> Request {
         let agent = agent(TIMEOUT);
         let path = match kind {
             Kind::Page => "/",
@@ -170,7 +180,7 @@ fn nothing_there(address: &str, error: &ureq::Error) -> Failure {
 
 /// Keeps one connection; no proxy; every status is an answer; a redirect (to the sign-in page) is none.
 fn agent(timeout: Duration) -> ureq::Agent {
-    let config = ureq::Agent::config_builder().timeout_global(Some(timeout)).max_redirects(0);
+    let config = ureq::Agent::config_builder().timeout_global(Some(timeout)).max_redirects(0).max_idle_age(IDLE);
     config.max_redirects_will_error(false).http_status_as_error(false).proxy(None).build().into()
 }
 
@@ -182,8 +192,8 @@ mod tests {
     fn sign_ins_are_few_enough_for_one_account_and_address() {
         let load = |kind: Kind, rate| kind.load(rate, TIMEOUT);
         // MAX_PER_ACCOUNT_AND_CLIENT of the backend; each one counts until the password was found right.
-        assert!(load(Kind::SignIn, 50.0).workers < 5);
+        assert!(Kind::SignIn.clients() < 5);
         assert_eq!([load(Kind::SignIn, 50.0).rate, load(Kind::SignIn, 2.0).rate], [5.0, 2.0]);
-        assert_eq!((load(Kind::List, 50.0).rate, load(Kind::List, 50.0).workers), (50.0, 64));
+        assert_eq!((load(Kind::List, 50.0).rate, Kind::List.clients()), (50.0, 64));
     }
 }

@@ -19,8 +19,6 @@ pub struct Load {
     pub rate: f64,
     /// For how long they fall due.
     pub time: Duration,
-    /// Requests under way at a time, at most.
-    pub workers: usize,
 }
 
 /// What came of it.
@@ -73,14 +71,15 @@ pub fn round(value: f64) -> f64 {
     (value * 10.0).round() / 10.0
 }
 
-/// Runs the load; each worker gets a requester of its own.
-pub fn run(load: &Load, requester: impl Fn() -> Request + Sync) -> Outcome {
+/// Runs the load; as many requests are under way at a time as there are `requests`.
+pub fn run(load: &Load, requests: &mut [Request]) -> Outcome {
     let total = (load.rate * load.time.as_secs_f64()).round().max(1.0) as usize;
     let next = AtomicUsize::new(0);
     let start = Instant::now() + Duration::from_millis(50);
     let parts: Vec<Outcome> = std::thread::scope(|scope| {
-        let worker = || one(load.rate, total, start, &next, requester());
-        let threads: Vec<_> = (0..load.workers).map(|_| scope.spawn(worker)).collect();
+        let next = &next;
+        let worker = |request| scope.spawn(move || send_due(load.rate, total, start, next, request));
+        let threads: Vec<_> = requests.iter_mut().map(worker).collect();
         threads.into_iter().map(|thread| thread.join().unwrap_or_default()).collect()
     });
     let mut all = Outcome { offered: load.rate, ..Outcome::default() };
@@ -97,7 +96,7 @@ pub fn run(load: &Load, requester: impl Fn() -> Request + Sync) -> Outcome {
     all
 }
 
-fn one(rate: f64, total: usize, start: Instant, next: &AtomicUsize, mut request: Request) -> Outcome {
+fn send_due(rate: f64, total: usize, start: Instant, next: &AtomicUsize, request: &mut Request) -> Outcome {
     let mut outcome = Outcome::default();
     loop {
         let number = next.fetch_add(1, Ordering::Relaxed);
@@ -130,8 +129,6 @@ fn one(rate: f64, total: usize, start: Instant, next: &AtomicUsize, mut request:
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Mutex;
-
     use super::*;
 
     #[test]
@@ -144,17 +141,15 @@ mod tests {
     #[test]
     fn a_stall_is_felt_by_every_request_that_fell_due_in_it() {
         // One connection that stalls 300 ms once: a closed loop would tell of one slow request.
-        let stalled = Mutex::new(false);
-        let stalled: &'static Mutex<bool> = Box::leak(Box::new(stalled));
-        let load = Load { rate: 100.0, time: Duration::from_millis(600), workers: 1 };
-        let outcome = run(&load, || {
-            Box::new(move || {
-                if !std::mem::replace(&mut *stalled.lock().unwrap(), true) {
-                    std::thread::sleep(Duration::from_millis(300));
-                }
-                Ok("todo-backend/a".to_owned())
-            })
+        let mut stalled = false;
+        let load = Load { rate: 100.0, time: Duration::from_millis(600) };
+        let request: Request = Box::new(move || {
+            if !std::mem::replace(&mut stalled, true) {
+                std::thread::sleep(Duration::from_millis(300));
+            }
+            Ok("todo-backend/a".to_owned())
         });
+        let outcome = run(&load, &mut [request]);
         assert_eq!((outcome.done, outcome.failed, outcome.given_up), (60, 0, 0));
         let slow = outcome.latencies_us.iter().filter(|us| **us > 50_000).count();
         assert!((20..=40).contains(&slow), "{slow} slow ones: {:?}", outcome.latencies_us);
@@ -163,8 +158,9 @@ mod tests {
 
     #[test]
     fn failures_are_counted_and_the_first_is_told() {
-        let load = Load { rate: 500.0, time: Duration::from_millis(40), workers: 2 };
-        let outcome = run(&load, || Box::new(|| anyhow::bail!("503 instead of 200")));
+        let load = Load { rate: 500.0, time: Duration::from_millis(40) };
+        let failing = || -> Request { Box::new(|| anyhow::bail!("503 instead of 200")) };
+        let outcome = run(&load, &mut [failing(), failing()]);
         assert_eq!((outcome.done, outcome.failed), (0, 20));
         assert_eq!(outcome.first_failure.as_deref(), Some("503 instead of 200"));
     }

@@ -86,10 +86,11 @@ type Measured = (Vec<(Kind, Outcome)>, Vec<saturation::Found>);
 
 fn measure(project: &Project, args: &Bench, account: &Account) -> Result<Measured> {
     step(project, &format!("make {} todos", args.todos), |running| fill(account, args.todos, running))?;
+    let mut clients = Kind::ALL.map(|kind| (kind, account.requests(kind)));
     // Connections, caches and the interpreter's own warm-up are not what is asked for.
     step(project, "warm up", |_| {
-        for kind in Kind::ALL {
-            let warm = load::run(&kind.load(args.rate.into(), WARM_UP), || account.requester(kind));
+        for (kind, requests) in &mut clients {
+            let warm = load::run(&kind.load(args.rate.into(), WARM_UP), requests);
             if warm.done == 0 {
                 let why = warm.first_failure.unwrap_or_default();
                 return Err(Failure::new(Class::Proof, format!("{} does not answer: {why}", kind.name()))
@@ -100,18 +101,18 @@ fn measure(project: &Project, args: &Bench, account: &Account) -> Result<Measure
         Ok(())
     })?;
     let mut steady = Vec::new();
-    for kind in Kind::ALL {
+    for (kind, requests) in &mut clients {
         let load = kind.load(args.rate.into(), Duration::from_secs(args.seconds.into()));
         let what = format!("{} at {} requests/s for {} s", kind.name(), load.rate, args.seconds);
-        let outcome = step(project, &what, |_| Ok(load::run(&load, || account.requester(kind))))?;
-        steady.push((kind, outcome));
+        let outcome = step(project, &what, |_| Ok(load::run(&load, requests)))?;
+        steady.push((*kind, outcome));
     }
     let mut found = Vec::new();
     // The limits against guessing end a search for the most sign-ins before the processors do.
-    let saturable = Kind::ALL.into_iter().filter(|kind| *kind != Kind::SignIn && !args.no_saturation);
-    for kind in saturable {
+    let saturable = clients.iter_mut().filter(|(kind, _)| *kind != Kind::SignIn && !args.no_saturation);
+    for (kind, requests) in saturable {
         let what = format!("saturate {}", kind.name());
-        found.push(step(project, &what, |running| Ok(saturation::find(account, kind, running)))?);
+        found.push(step(project, &what, |running| Ok(saturation::find(*kind, requests, running)))?);
     }
     Ok((steady, found))
 }
@@ -131,7 +132,7 @@ fn fill(account: &Account, count: u32, running: &Running) -> Result<()> {
     let order = std::sync::atomic::Ordering::Relaxed;
     let results: Vec<Result<()>> = std::thread::scope(|scope| {
         let filler = || -> Result<()> {
-            let mut request = account.requester(Kind::Post);
+            let mut request = account.request(Kind::Post);
             loop {
                 let number = next.fetch_add(1, order);
                 if number >= count {

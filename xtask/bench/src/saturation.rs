@@ -4,14 +4,16 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::client::{Account, Kind};
+use super::client::{Kind, Request};
 use super::load::{self, Outcome, round};
 use xtask::report::Running;
 
 /// The first offer, in requests a second.
 const FIRST: f64 = 50.0;
-/// From one offer to the next.
+/// From one offer to the next, until one is too much.
 const FACTOR: f64 = 1.5;
+/// The factor at which the search ends: the throughput is known well enough.
+const CLOSE: f64 = 1.1;
 /// How long each is made.
 const STEP: Duration = Duration::from_secs(3);
 /// Longest search for one kind; three of them stay below two minutes.
@@ -42,18 +44,22 @@ impl Found {
     }
 }
 
-/// Searches.
-pub fn find(account: &Account, kind: Kind, running: &Running) -> Found {
+/// Offers more and more until it is too much, then less again by ever smaller steps.
+pub fn find(kind: Kind, requests: &mut [Request], running: &Running) -> Found {
     let start = Instant::now();
     let mut steps: Vec<Outcome> = Vec::new();
-    let mut rate = FIRST;
+    let (mut rate, mut factor) = (FIRST, FACTOR);
     let mut saturated = false;
-    while !saturated && start.elapsed() + STEP < LIMIT {
-        let outcome = load::run(&kind.load(rate, STEP), || account.requester(kind));
+    while factor > CLOSE && start.elapsed() + STEP < LIMIT {
+        let outcome = load::run(&kind.load(rate, STEP), requests);
         running.progress(format!("{rate:.0}/s offered, {:.0}/s answered", outcome.achieved()));
-        saturated = is_saturated(&outcome);
+        let is_too_much = is_saturated(&outcome);
+        saturated |= is_too_much;
         steps.push(outcome);
-        rate *= FACTOR;
+        if saturated {
+            factor = factor.sqrt();
+        }
+        rate *= if is_too_much { factor.recip() } else { factor };
     }
     let per_s = steps.iter().map(Outcome::achieved).fold(0.0, f64::max);
     Found { kind, per_s, saturated, steps }
