@@ -133,7 +133,7 @@ fn a_list_that_fails_fails_all_of_them() {
     for reply in wrong() {
         let errors = resources.each_ref().map(|failing| {
             let server = ApiServer::start();
-            server.on(&format!("GET {}", failing.collection("todo", Scope::Namespace)), &[reply.clone()]);
+            server.on(&format!("GET {}", failing.collection("todo", Scope::Namespace)), std::slice::from_ref(&reply));
             let error = client(&server).list_all(&resources, Scope::Namespace).expect_err("one of them failed");
             let hints = error.downcast_ref::<Failure>().unwrap().hints();
             let said = format!("{error:#}").replace(failing.plural, "<kind>").replace(failing.kind, "<Kind>");
@@ -148,7 +148,7 @@ fn a_watch_that_fails_is_broken() {
     for reply in wrong() {
         for failing in [kinds::POD, kinds::EVENT] {
             let server = ApiServer::start();
-            server.on(&format!("GET {}", failing.collection("todo", Scope::Namespace)), &[reply.clone()]);
+            server.on(&format!("GET {}", failing.collection("todo", Scope::Namespace)), std::slice::from_ref(&reply));
             let result = client(&server).streams().watch(&failing, "1", |_| panic!("no event was sent"));
             assert!(result.is_err(), "{reply:?} of {}", failing.kind);
         }
