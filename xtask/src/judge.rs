@@ -20,6 +20,7 @@ mod tests;
 use std::time::Duration;
 
 use crate::deadlines::Limit;
+use crate::failure::Hint;
 use crate::snapshot::Snapshot;
 
 pub use hosts::in_need_of_logs;
@@ -83,7 +84,7 @@ struct Seen {
     gravity: Gravity,
     subject: String,
     cause: String,
-    help: Vec<String>,
+    help: Vec<Hint>,
     log_of: Option<(String, String)>,
 }
 
@@ -97,8 +98,8 @@ impl Seen {
         Self { gravity: Gravity::Waiting, ..Self::fatal(subject, cause) }
     }
 
-    fn help(mut self, line: impl Into<String>) -> Self {
-        self.help.push(line.into());
+    fn help(mut self, hint: impl Into<Hint>) -> Self {
+        self.help.push(hint.into());
         self
     }
 
@@ -122,7 +123,7 @@ pub struct Finding {
     /// The cause; further lines tell more of it.
     pub cause: String,
     /// The next steps.
-    pub help: Vec<String>,
+    pub help: Vec<Hint>,
     /// Pod and container whose log tells more.
     pub log_of: Option<(String, String)>,
 }

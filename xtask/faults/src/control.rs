@@ -14,7 +14,7 @@ use crate::etcd::Etcd;
 use crate::ingress::Ingress;
 use crate::machine::{Done, Machine, Surroundings};
 use crate::names;
-use crate::player::{of_kind, text};
+use crate::player::{dns, of_kind, text};
 
 /// What the tools of a world share.
 pub struct Control {
@@ -112,6 +112,10 @@ impl Tools for Control {
             self.ledger.note_unknown(words.join(" "));
             Done { output: Vec::new(), error: "the suite does not know this command\n".to_owned(), code: 1 }
         });
+        if words[0] == "minikube" && words.iter().any(|word| word == "start") && done.code == 0 {
+            // Where it is there already, it stays as it is.
+            self.store.apply(vec![dns()])?;
+        }
         let running = machine.node.as_deref() == Some("running");
         if let Err(error) = self.ingress.set(running) {
             self.ledger.note_unknown(format!("the ingress controller cannot listen: {error}"));

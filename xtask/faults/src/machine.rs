@@ -67,6 +67,9 @@ pub struct Surroundings {
     pub used: Vec<String>,
 }
 
+/// The image of CoreDNS, which a new node has.
+pub const DNS_IMAGE: &str = "registry.k8s.io/coredns/coredns:v1";
+
 /// The profile and the node's container.
 pub const PROFILE: &str = "todo";
 

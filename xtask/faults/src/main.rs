@@ -14,7 +14,6 @@ use xtask::project::Project;
 use xtask::tally::Tally;
 
 use xtask_faults::gate::Gate;
-use xtask_faults::scenario::SCENARIOS;
 use xtask_faults::{mutants, programs, suite};
 
 fn main() {
@@ -61,14 +60,17 @@ fn run(project: &Project, args: &Test) -> Result<Tally> {
     let failed: std::collections::BTreeSet<String> =
         found.violations.iter().map(|(pair, _)| pair.to_string()).collect();
     report.line(format!(
-        "{} calls x 5 faults x {} scenarios: {} runs, {} left out, {} that followed, {} violations",
+        "{} calls x 5 faults x {} scenarios = {} pairs: {} were run, {} violations; {} runs followed",
         found.calls,
-        SCENARIOS.len(),
+        found.scenarios,
+        found.pairs,
         found.runs,
-        found.alike,
+        found.violations.len(),
         found.again,
-        found.violations.len()
     ));
+    for (why, count) in &found.left_out {
+        report.line(format!("  {count} were not, for others stand for them: {why}"));
+    }
     let escaped: Vec<&mutants::Caught> = caught.iter().filter(|mutant| mutant.by.is_none()).collect();
     escaped.iter().for_each(|mutant| report.line(format!("a mutant that was not caught: {}", mutant.why)));
     if !caught.is_empty() {

@@ -15,7 +15,7 @@ use anyhow::Result;
 use serde_json::{Value, json};
 
 use crate::etcd::{Etcd, Objects, Write};
-use crate::machine::{Machine, digest};
+use crate::machine::{DNS_IMAGE, Machine, digest};
 
 /// What is gathered after a change before it is played.
 const TICK: Duration = Duration::from_millis(10);
@@ -167,6 +167,18 @@ fn metadata(name: &str, owner: &Value, labels: &Value) -> Value {
 /// The first hex digits of a value's digest.
 fn short(value: &Value, length: usize) -> String {
     digest(value.to_string().as_bytes())[7..7 + length].to_owned()
+}
+
+/// The Deployment of CoreDNS that kubeadm makes.
+pub fn dns() -> Write {
+    let labels = json!({"k8s-app": "kube-dns"});
+    let container = json!({"name": "coredns", "image": DNS_IMAGE});
+    let object = json!({"kind": "Deployment", "apiVersion": "apps/v1",
+        "metadata": {"name": "coredns", "namespace": "kube-system", "uid": "7d1e6d3a-2f5c-4c1b-9a40-5c1f6b0d5e01",
+            "generation": 1, "creationTimestamp": now(), "labels": labels},
+        "spec": {"replicas": 1, "selector": {"matchLabels": labels},
+            "template": {"metadata": {"labels": labels}, "spec": {"containers": [container]}}}});
+    create("deployments", object)
 }
 
 /// A new object.

@@ -71,12 +71,16 @@ impl std::fmt::Display for Pair {
 /// What the runs came to.
 #[derive(Default)]
 pub struct Findings {
-    /// The calls of all scenarios.
+    /// The scenarios.
+    pub scenarios: usize,
+    /// Their calls.
     pub calls: usize,
+    /// Their calls with each fault.
+    pub pairs: usize,
     /// Pairs that were run.
     pub runs: usize,
-    /// Pairs that were not, because each does what one that was run does.
-    pub alike: usize,
+    /// Pairs that were not, because others stand for them.
+    pub left_out: BTreeMap<Why, usize>,
     /// Runs that followed a fault which had changed something.
     pub again: usize,
     /// How many pairs were run once more.
@@ -85,6 +89,18 @@ pub struct Findings {
     pub missed: Vec<String>,
     /// The violations.
     pub violations: Vec<(Pair, Violation)>,
+}
+
+impl Findings {
+    /// Counts pairs for which no other run stands after all.
+    fn take(&mut self, pairs: &[Pair]) {
+        for pair in pairs {
+            let why = if pair.fault == Fault::Twice && is_tool(&pair.call) { Why::NotAgain } else { Why::Alike };
+            if let Some(count) = self.left_out.get_mut(&why) {
+                *count -= 1;
+            }
+        }
+    }
 }
 
 /// A world with the states that scenarios start from.
@@ -187,7 +203,7 @@ impl Prepared {
         let planned = (pair.call.clone(), pair.fault);
         let (before, outcome) = self.run(scenario, Some(planned.clone()), factor)?;
         if outcome.struck == 0 {
-            return Ok(Checked { came: false, again: false, violations: Vec::new() });
+            return Ok(Checked { came: false, seen: None, again: false, violations: Vec::new() });
         }
         let after = Truth::of(&outcome.after);
         let case = Case {
@@ -220,7 +236,8 @@ impl Prepared {
             };
             violations.extend(check_again(&case, &followed));
         }
-        Ok(Checked { came: true, again, violations })
+        let seen = Some(Seen::of(&pair.call, &outcome));
+        Ok(Checked { came: true, seen, again, violations })
     }
 
     /// The same without haste: if it looks wrong, once more with longer limits.
@@ -239,6 +256,8 @@ impl Prepared {
 pub struct Checked {
     /// Whether its call came.
     came: bool,
+    /// What decides for which pairs it stands, if its call came.
+    seen: Option<Seen>,
     /// Whether a run had to follow.
     again: bool,
     /// What is wrong.
@@ -260,17 +279,17 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A call of a scenario, and what has been done by then. Where that is the same in another scenario, the same code goes on
-/// from the same state, so that the two share the faults of the call.
+/// A call of a scenario, and what has been done by then.
 #[derive(Clone, Debug)]
 struct Step {
     call: Call,
     done: Done,
-    /// Whether xtask makes it again when it is refused for a moment.
+    /// Whether xtask's client makes it again when it is refused for a moment.
     is_repeatable: bool,
 }
 
-/// Start and command, the change that the command finds, and the command's calls of this name.
+/// Start and command, the change that the command finds, and the command's calls of this name. Where that is the same in
+/// another scenario, the same code has come from the same state to the same call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Done {
     start: Start,
@@ -308,87 +327,155 @@ const ANY: &str = "any";
 /// The calls of scenarios by their number.
 type Calls<'a> = BTreeMap<usize, &'a [Step]>;
 
-/// The pairs of a scenario. `all`: every fault of every call. Otherwise
-/// - the lists of a snapshot, and its watches, which one function asks side by side, share the five faults among them: other
-///   ones of them each time;
-/// - other requests that one function makes for several objects have one fault each time, another one each time;
-/// - scenarios that have done the same share the faults of a call;
-/// - a request that xtask's client makes again when it is refused for a moment, without a word to whoever wants it, fails
-///   twice in one place of all where it is made.
-fn pairs(scenario: usize, scenarios: &Calls<'_>, all: bool) -> Vec<Pair> {
-    let calls = scenarios[&scenario];
-    let every = || scenarios.iter().flat_map(|(number, steps)| steps.iter().map(|step| (*number, step)));
-    let names: BTreeSet<&str> = every().map(|(_, step)| step.call.name.as_str()).collect();
-    let mut found = Vec::new();
-    for step in calls {
-        let Step { call, done, is_repeatable } = step;
-        let index = names.iter().take_while(|name| **name != call.name).count();
-        // The same in each scenario that shares the call.
-        let place = index + done.call.number;
-        let later = calls.iter().any(|other| other.call.name == call.name && other.call.number > call.number);
-        let mut alike: Vec<usize> = every().filter(|(_, step)| step.done == *done).map(|(number, _)| number).collect();
-        alike.dedup();
-        let same = every().filter(|(_, step)| step.is_repeatable && step.call.name == call.name);
-        let same: Vec<(usize, &Call)> = same.map(|(number, step)| (number, &step.call)).collect();
-        let group = Group::of(&call.name);
-        let group_names =
-            every().filter(|(_, other)| Group::of(&other.call.name) == group && other.done.is_beside(done));
-        let group_names: BTreeSet<&str> = group_names.map(|(_, other)| other.call.name.as_str()).collect();
-        let in_group = group_names.iter().take_while(|name| **name != call.name).count();
-        for (number, fault) in FAULTS.into_iter().enumerate() {
-            let chosen = match (fault, group) {
-                _ if all => true,
-                (_, Group::Lists | Group::Watches) if (done.call.number + number) % group_names.len() != in_group => {
-                    false
-                }
-                (_, Group::OneByOne) if place % FAULTS.len() != number => false,
-                (Fault::Twice, Group::None) if *is_repeatable => same[index % same.len()] == (scenario, call),
-                _ => alike[(place + number) % alike.len()] == scenario,
-            };
-            // Of a tool that is not called again, failing twice is failing.
-            let fails = fault == Fault::Twice && !later && !call.name.starts_with(|c: char| c.is_ascii_uppercase());
-            if chosen && !fails {
-                found.push(Pair { scenario, call: call.clone(), fault });
-            }
-        }
-    }
-    found
+/// Why a pair is not run: another run stands for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Why {
+    /// One function makes the request side by side with others, and its caller gets the same whichever fails: [`Group`].
+    SideBySide,
+    /// xtask's client makes the request again when it is refused for a moment, and its caller gets the second answer, so
+    /// that it is played once for each request: `a_server_that_is_away_for_a_moment_is_asked_again`.
+    AskedAgain,
+    /// A run of another scenario that had done the same by then was ended by the fault, before the scenarios part. One
+    /// that goes on stands for itself alone: [`Plan::follow`].
+    Alike,
+    /// A tool that fails twice fails in the same words both times, and the run in which it failed once did not call it
+    /// again. After one that did, this pair is run: [`Plan::follow`].
+    NotAgain,
 }
 
-/// Requests that one function makes for several objects.
+impl std::fmt::Display for Why {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::SideBySide => "asked side by side with one that is",
+            Self::AskedAgain => "asked again by the client",
+            Self::Alike => "ended by the fault before the scenarios part",
+            Self::NotAgain => "not called a second time",
+        })
+    }
+}
+
+/// What is run, and why no more.
+#[derive(Default)]
+struct Plan {
+    /// What is run in any case.
+    pairs: Vec<Pair>,
+    /// What each of them stands for unless its run shows otherwise.
+    alike: HashMap<Pair, Vec<Pair>>,
+    /// How many are not run unless another run shows otherwise.
+    left_out: BTreeMap<Why, usize>,
+}
+
+/// What of a run decides what it stands for.
+#[derive(Clone, Copy)]
+struct Seen {
+    /// The fault did not end it, or Helm was called after it, from where on scenarios differ.
+    went_on: bool,
+    /// The call came again after it had failed.
+    came_again: bool,
+}
+
+impl Seen {
+    /// Reads it from the run of a pair.
+    fn of(call: &Call, outcome: &Outcome) -> Self {
+        let rest = outcome.calls.iter().skip_while(|other| *other != call).skip(1);
+        Self {
+            went_on: !outcome.text.contains("error: ") || rest.clone().any(|other| other.name.starts_with("helm ")),
+            came_again: rest.clone().any(|other| other.name == call.name),
+        }
+    }
+}
+
+impl Plan {
+    /// `all`: every fault of every call.
+    fn new(scenarios: &Calls<'_>, all: bool) -> Self {
+        let every = || scenarios.iter().flat_map(|(number, steps)| steps.iter().map(|step| (*number, step)));
+        let names: BTreeSet<&str> = every().map(|(_, step)| step.call.name.as_str()).collect();
+        let mut plan = Self::default();
+        for (scenario, step) in every() {
+            let Step { call, done, is_repeatable } = step;
+            let index = names.iter().take_while(|name| **name != call.name).count();
+            let group = Group::of(&call.name, scenarios[&scenario]);
+            let same: Vec<(usize, &Call)> = every()
+                .filter(|(_, other)| other.is_repeatable && other.call.name == call.name)
+                .map(|(number, other)| (number, &other.call))
+                .collect();
+            let alike: Vec<(usize, &Call)> =
+                every().filter(|(_, other)| other.done == *done).map(|(number, other)| (number, &other.call)).collect();
+            for (number, fault) in FAULTS.into_iter().enumerate() {
+                let pair = |(scenario, call): (usize, &Call)| Pair { scenario, call: call.clone(), fault };
+                let own = (scenario, call);
+                let turn = index + done.call.number + number;
+                let is_asked_again = group.is_none() && fault == Fault::Twice && *is_repeatable;
+                let why = match group {
+                    _ if all => None,
+                    Some(group) if (done.call.number + number) % group.members != group.place => Some(Why::SideBySide),
+                    _ if is_asked_again => (same[index % same.len()] != own).then_some(Why::AskedAgain),
+                    None if fault == Fault::Twice && is_tool(call) => Some(Why::NotAgain),
+                    _ => (alike[turn % alike.len()] != own).then_some(Why::Alike),
+                };
+                if let Some(why) = why {
+                    *plan.left_out.entry(why).or_default() += 1;
+                    continue;
+                }
+                if !all && !is_asked_again {
+                    let others = alike.iter().filter(|other| **other != own).map(|other| pair(*other));
+                    plan.alike.insert(pair(own), others.collect());
+                }
+                plan.pairs.push(pair(own));
+            }
+        }
+        plan
+    }
+
+    /// The pairs for which the run of `pair` does not stand.
+    fn follow(&self, pair: &Pair, seen: Seen) -> Vec<Pair> {
+        let alike = self.alike.get(pair).filter(|_| seen.went_on).into_iter().flatten().cloned();
+        // Those alike are asked themselves whether their call comes again.
+        let is_planned = self.alike.contains_key(pair) || self.alike.values().flatten().any(|other| other == pair);
+        let again = is_planned && pair.fault == Fault::Fail && is_tool(&pair.call) && seen.came_again;
+        alike.chain(again.then(|| Pair { fault: Fault::Twice, ..pair.clone() })).collect()
+    }
+}
+
+/// Whether a program is called: one that is refused is refused in the same words each time.
+fn is_tool(call: &Call) -> bool {
+    !call.name.starts_with(|c: char| c.is_ascii_uppercase())
+}
+
+/// Requests that one function makes side by side, so that they share the five faults, other ones each time. Whichever of
+/// them goes wrong, its caller gets the same.
+/// - The lists of a snapshot: `Api::list_all` gives all of them, or the error of the one that failed.
+/// - Its watches: `snapshot::Watch` takes a whole snapshot as soon as one breaks.
+///
+/// Unit tests of `xtask::api` show that: `a_list_that_fails_fails_all_of_them`, `a_watch_that_fails_is_broken`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Group {
-    /// The lists of a snapshot, side by side.
-    Lists,
-    /// Its watches, side by side.
-    Watches,
-    /// One after the other: lists that others want as well, and logs.
-    OneByOne,
-    /// None of these.
-    None,
+struct Group {
+    /// How many they are.
+    members: usize,
+    /// The place of this one among them.
+    place: usize,
 }
 
 impl Group {
-    /// That of a call of this name.
-    fn of(name: &str) -> Self {
-        let Some(path) = name.strip_prefix("GET ") else { return Self::None };
-        let watched = path.strip_suffix("?watch=true");
-        match watched.unwrap_or(path).split_once("/namespaces/todo/").map(|(_, rest)| rest) {
-            Some(rest) if rest.ends_with("/log") => Self::OneByOne,
-            None => Self::None,
-            Some(rest) if rest.contains(['/', '?']) => Self::None,
-            Some("secrets" | "resourcequotas") => Self::OneByOne,
-            Some(_) if watched.is_some() => Self::Watches,
-            Some(_) => Self::Lists,
-        }
+    /// That of a call of this name in a run with `steps`. A request that comes more or less often than the others of its
+    /// kind is also made elsewhere; then nothing is shared.
+    fn of(name: &str, steps: &[Step]) -> Option<Self> {
+        let kind = Self::kind(name)?;
+        let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+        let names = steps.iter().map(|step| step.call.name.as_str()).filter(|other| Self::kind(other) == Some(kind));
+        names.for_each(|other| *counts.entry(other).or_default() += 1);
+        let is_whole = counts.values().all(|count| Some(count) == counts.values().next());
+        let group = Self { members: counts.len(), place: counts.keys().position(|other| *other == name)? };
+        (is_whole && group.members >= FAULTS.len()).then_some(group)
     }
-}
 
-impl Done {
-    /// Whether the same was done before another call, as often as it had come.
-    fn is_beside(&self, other: &Self) -> bool {
-        let key = |done: &Self| (done.start, done.command, done.change, done.call.number);
-        key(self) == key(other)
+    /// Whether it lists the application's objects or watches them; `None`: neither.
+    fn kind(name: &str) -> Option<&'static str> {
+        let path = name.strip_prefix("GET ")?;
+        let (path, kind) = path.strip_suffix("?watch=true").map_or((path, "list"), |path| (path, "watch"));
+        let (_, rest) = path.split_once("/namespaces/todo/")?;
+        // Nothing is shared of lists that others than a snapshot ask for.
+        (!rest.contains(['/', '?']) && !["secrets", "resourcequotas"].contains(&rest)).then_some(kind)
     }
 }
 
@@ -405,9 +492,11 @@ pub type References = BTreeMap<usize, Reference>;
 
 /// The references of all scenarios, or of the one that `only` begins with, made by the worlds side by side.
 pub fn references(setting: &Setting<'_>, worlds: &[Prepared], only: Option<&str>) -> Result<References> {
-    let scenario = only.and_then(|text| text.split_once('/')).map(|(name, _)| name);
-    let named =
-        (0..SCENARIOS.len()).filter(|number| scenario.is_none_or(|name| SCENARIOS[*number].name.ends_with(name)));
+    let name = only.map(|text| text.split_once('/').map_or(text, |(name, _)| name));
+    let fits: Vec<usize> =
+        (0..SCENARIOS.len()).filter(|number| name.is_none_or(|name| SCENARIOS[*number].name.ends_with(name))).collect();
+    // A text that is no scenario's name is a part of a call's.
+    let named = if fits.is_empty() { (0..SCENARIOS.len()).collect() } else { fits }.into_iter();
     let queue = Mutex::new(named.collect::<VecDeque<_>>());
     let found = Mutex::new(BTreeMap::new());
     side_by_side(worlds, |world| {
@@ -429,14 +518,15 @@ pub fn side_by_side(worlds: &[Prepared], work: impl Fn(&Prepared) -> Result<()> 
     })
 }
 
-/// The pairs that are run: those that `only` is a part of, if it is given.
-pub fn select(references: &References, only: Option<&str>, all: bool) -> Vec<Pair> {
-    // Who names a call wants all of it.
-    let all = all || only.is_some_and(names_call);
-    let scenarios: Calls<'_> =
-        references.iter().map(|(number, reference)| (*number, reference.calls.as_slice())).collect();
-    let found = references.keys().flat_map(|number| pairs(*number, &scenarios, all));
+/// Every pair that `only` is a part of, all pairs without it.
+pub fn select(references: &References, only: Option<&str>) -> Vec<Pair> {
+    let found = plan(references, true).pairs.into_iter();
     found.filter(|pair| only.is_none_or(|text| pair.to_string().contains(text))).collect()
+}
+
+fn plan(references: &References, all: bool) -> Plan {
+    let scenarios = references.iter().map(|(number, reference)| (*number, reference.calls.as_slice())).collect();
+    Plan::new(&scenarios, all)
 }
 
 /// The pairs that wait to be run. As many as there are worlds for that are pairs whose call hangs.
@@ -451,6 +541,14 @@ impl Queue {
     fn new(pairs: &[Pair]) -> Self {
         let (hanging, others) = pairs.iter().cloned().partition(|pair| pair.fault == Fault::Hang);
         Self { hanging, others, running: 0 }
+    }
+
+    /// Adds what a run has shown to be a run of its own.
+    fn add(&mut self, pairs: Vec<Pair>) {
+        for pair in pairs {
+            let queue = if pair.fault == Fault::Hang { &mut self.hanging } else { &mut self.others };
+            queue.push_back(pair);
+        }
     }
 
     fn next(&mut self) -> Option<Pair> {
@@ -469,12 +567,13 @@ fn run(
     setting: &Setting<'_>,
     worlds: &[Prepared],
     references: &References,
-    pairs: &[Pair],
+    plan: &Plan,
+    begun: Findings,
     tell: impl Fn(&str) + Sync,
 ) -> Result<Findings> {
-    let queue = Mutex::new(Queue::new(pairs));
+    let queue = Mutex::new(Queue::new(&plan.pairs));
     let known = Known::default();
-    let total = Mutex::new(Findings::default());
+    let total = Mutex::new(begun);
     let doubtful = Mutex::new(Vec::new());
     let told = Mutex::new(Instant::now());
     let now_and_then = |line: &dyn Fn() -> String| {
@@ -493,24 +592,39 @@ fn run(
             let place = setting.gate.enter();
             let checked = world.check(&pair, &references[&pair.scenario], &known, FACTOR)?;
             drop(place);
-            lock(&queue).running -= usize::from(pair.fault == Fault::Hang);
+            let more = checked.seen.map(|seen| plan.follow(&pair, seen)).unwrap_or_default();
+            let is_known = checked.seen.is_some();
             let mut total = lock(&total);
+            total.take(&more);
+            {
+                let mut queue = lock(&queue);
+                queue.running -= usize::from(pair.fault == Fault::Hang);
+                queue.add(more);
+            }
             total.again += usize::from(checked.again);
             if checked.came && checked.violations.is_empty() {
                 total.runs += 1;
             } else {
-                lock(&doubtful).push(pair);
+                lock(&doubtful).push((pair, is_known));
             }
             let doubtful = lock(&doubtful).len();
-            now_and_then(&|| format!("{} of {} runs, {doubtful} to be repeated", total.runs, pairs.len()));
+            let all = total.pairs - total.left_out.values().sum::<usize>();
+            now_and_then(&|| format!("{} of {all} runs, {doubtful} to be repeated", total.runs));
         }
     })?;
     side_by_side(&worlds[..worlds.len().min(REPEATING)], |world| {
         loop {
-            let Some(pair) = lock(&doubtful).pop().filter(|_| !xtask::process::ending()) else { return Ok(()) };
+            let Some((pair, is_known)) = lock(&doubtful).pop().filter(|_| !xtask::process::ending()) else {
+                return Ok(());
+            };
             let checked = world.check_again(&pair, &references[&pair.scenario])?;
             let mut total = lock(&total);
             total.repeated += 1;
+            if let Some(seen) = checked.seen.filter(|_| !is_known) {
+                let more = plan.follow(&pair, seen);
+                total.take(&more);
+                lock(&doubtful).extend(more.into_iter().map(|pair| (pair, false)));
+            }
             now_and_then(&|| format!("{} runs repeated, {} to go", total.repeated, lock(&doubtful).len()));
             if !checked.came {
                 total.missed.push(pair.to_string());
@@ -545,19 +659,28 @@ pub fn whole(
         let references = references(setting, &worlds, only.filter(|_| pairs_too))?;
         let mut found = Findings::default();
         if pairs_too {
-            let mut pairs = select(&references, only, all);
-            let every = select(&references, only, true);
+            // Who names a scenario or a call wants all of it.
+            let every = select(&references, only);
+            ensure!(!every.is_empty(), "no pair of a call and a fault fits {}", only.unwrap_or_default());
+            let mut plan = match only {
+                Some(_) => Plan { pairs: every.clone(), ..Plan::default() },
+                None => plan(&references, all),
+            };
             // Mixed, so that some worlds compute while others wait for a limit.
-            pairs.sort_by_key(|pair| digest(pair.to_string().as_bytes()));
-            ensure!(!pairs.is_empty(), "no pair of a call and a fault fits {}", only.unwrap_or_default());
-            let alike = every.len() - pairs.len();
-            let scenarios = references.len();
+            plan.pairs.sort_by_key(|pair| digest(pair.to_string().as_bytes()));
             tell(&format!(
-                "{} runs of {scenarios} scenarios; {alike} more are left out, for which others stand",
-                pairs.len()
+                "{} of {} pairs are run; what they show decides on the others",
+                plan.pairs.len(),
+                every.len()
             ));
-            let calls = every.iter().map(|pair| (pair.scenario, &pair.call)).collect::<BTreeSet<_>>().len();
-            found = Findings { calls, alike, ..run(setting, &worlds, &references, &pairs, &tell)? };
+            found = Findings {
+                scenarios: references.len(),
+                calls: every.iter().map(|pair| (pair.scenario, &pair.call)).collect::<BTreeSet<_>>().len(),
+                pairs: every.len(),
+                left_out: plan.left_out.clone(),
+                ..Findings::default()
+            };
+            found = run(setting, &worlds, &references, &plan, found, &tell)?;
         }
         let Some(program) = program else { return Ok((found, Vec::new())) };
         let program = program.join().unwrap_or_else(|_| bail!("the build of the mutants panicked"))?;
@@ -616,65 +739,139 @@ mod tests {
         steps(&SCENARIOS[index(scenario)], &outcome)
     }
 
-    #[test]
-    fn scenarios_share_the_faults_of_a_call_before_which_they_have_done_the_same() {
-        let deploy = ["docker version", "GET /version", "helm upgrade", "git rev-parse"];
-        let watch = [&deploy[..2], &deploy].concat();
-        let runs = [
-            ("changed deploy", run("changed deploy", &deploy, 4)),
-            ("failing deploy", run("failing deploy", &deploy, 4)),
-            ("no-op", run("no-op", &deploy[..2], 2)),
-            ("status", run("status", &deploy[..2], 2)),
+    /// The scenarios with their calls, by name.
+    fn calls<'a>(runs: &'a [(&str, Vec<Step>)]) -> Calls<'a> {
+        runs.iter().map(|(name, steps)| (index(name), steps.as_slice())).collect()
+    }
+
+    const DEPLOYING: [&str; 4] = ["docker version", "GET /version", "helm upgrade", "git rev-parse"];
+
+    fn deploys() -> Vec<(&'static str, Vec<Step>)> {
+        let watch = [&DEPLOYING[..2], &DEPLOYING].concat();
+        vec![
+            ("changed deploy", run("changed deploy", &DEPLOYING, 4)),
+            ("failing deploy", run("failing deploy", &DEPLOYING, 4)),
+            ("no-op", run("no-op", &DEPLOYING[..2], 2)),
+            ("status", run("status", &DEPLOYING[..2], 2)),
             ("watch", run("watch", &watch, 2)),
-        ];
-        let scenarios: Calls<'_> = runs.iter().map(|(name, steps)| (index(name), steps.as_slice())).collect();
-        // Which scenarios have each fault.
-        let who = |shared: &[(&str, &str)], all| {
-            let of = |(scenario, call): &(&str, &str)| {
-                let pairs = pairs(index(scenario), &scenarios, all).into_iter();
-                pairs.filter(|pair| pair.call.to_string() == *call).map(|pair| pair.fault).collect::<BTreeSet<_>>()
-            };
-            shared.iter().map(of).collect::<Vec<_>>()
-        };
-        let once = |shared: &[(&str, &str)], faults: usize| {
-            let who = who(shared, false);
-            assert_eq!(who.iter().map(BTreeSet::len).sum::<usize>(), faults, "{shared:?} {who:?}");
-            assert_eq!(who.iter().flatten().collect::<BTreeSet<_>>().len(), faults, "{shared:?} {who:?}");
-            assert!(who.iter().all(|faults| !faults.is_empty()), "{shared:?} {who:?}");
+        ]
+    }
+
+    /// The faults of calls in a plan.
+    fn faults(plan: &Plan, calls: &[(&str, &str)]) -> Vec<Fault> {
+        let fits =
+            |pair: &&Pair| calls.iter().any(|(name, call)| pair.to_string().starts_with(&format!("{name}/{call}/")));
+        plan.pairs.iter().filter(fits).map(|pair| pair.fault).collect()
+    }
+
+    #[test]
+    fn scenarios_that_have_done_the_same_share_the_faults_of_a_call() {
+        let runs = deploys();
+        let plan = Plan::new(&calls(&runs), false);
+        let once = |calls: &[(&str, &str)], count: usize| {
+            let faults = faults(&plan, calls);
+            assert_eq!(faults.iter().collect::<BTreeSet<_>>().len(), count, "{calls:?} {faults:?}");
+            assert_eq!(faults.len(), count, "{calls:?} {faults:?}");
         };
         once(&[("no-op", "GET /version #1"), ("watch", "GET /version #1")], 5);
-        let changed = [
-            ("changed deploy", "GET /version #1"),
-            ("failing deploy", "GET /version #1"),
-            ("watch", "GET /version #2"),
-        ];
-        once(&changed, 5);
+        once(
+            &[
+                ("changed deploy", "GET /version #1"),
+                ("failing deploy", "GET /version #1"),
+                ("watch", "GET /version #2"),
+            ],
+            5,
+        );
         once(&[("changed deploy", "helm upgrade #1"), ("watch", "helm upgrade #1")], 4);
-        // xtask asks again for what is refused for a moment: here and there alike.
-        let twice = |scenarios: &Calls<'_>| {
-            let all = scenarios.keys().flat_map(|number| pairs(*number, scenarios, false));
-            all.filter(|pair| pair.fault == Fault::Twice && pair.call.name == "GET /version").count()
-        };
-        assert_eq!(twice(&scenarios), 3);
-        let mut repeatable = runs.clone();
-        let steps = repeatable.iter_mut().flat_map(|(_, steps)| steps);
-        steps.for_each(|step| step.is_repeatable = step.call.name.starts_with("GET "));
-        assert_eq!(twice(&repeatable.iter().map(|(name, steps)| (index(name), steps.as_slice())).collect()), 1);
-        let kinds = ["configmaps", "events", "pods", "services", "persistentvolumeclaims", "serviceaccounts"];
-        let lists: Vec<String> = kinds.iter().map(|kind| format!("GET /api/v1/namespaces/todo/{kind}")).collect();
-        let lists = lists.iter().map(String::as_str).collect::<Vec<_>>().repeat(2);
-        let status = run("status", &lists, 12);
-        let shared = pairs(index("status"), &BTreeMap::from([(index("status"), status.as_slice())]), false);
-        for number in [1, 2] {
-            let of_snapshot = || shared.iter().filter(|pair| pair.call.number == number);
-            assert_eq!(of_snapshot().map(|pair| pair.fault).collect::<BTreeSet<_>>(), FAULTS.into());
-            assert_eq!(of_snapshot().map(|pair| &pair.call.name).collect::<BTreeSet<_>>().len(), 5);
-        }
-        let one_fault_each = shared.iter().map(|pair| (&pair.call.name, pair.fault)).collect::<BTreeSet<_>>();
-        assert_eq!((shared.len(), one_fault_each.len()), (10, 10), "another one each time");
-        // A failing deploy is another one from there on.
+        // From there on, a deploy that fails by itself is another one. Another command is another one from the beginning.
         once(&[("failing deploy", "helm upgrade #1")], 4);
         once(&[("status", "GET /version #1")], 5);
-        assert!(who(&changed, true).iter().all(|faults| faults.len() == 5));
+        let calls: usize = runs.iter().map(|(_, steps)| steps.len()).sum();
+        assert_eq!(plan.pairs.len() + plan.left_out.values().sum::<usize>(), calls * FAULTS.len());
+        assert_eq!(Plan::new(&super::tests::calls(&runs), true).pairs.len(), calls * FAULTS.len());
+    }
+
+    #[test]
+    fn a_run_that_goes_on_stands_for_itself_alone() {
+        let runs = deploys();
+        let plan = Plan::new(&calls(&runs), false);
+        let shared = |pair: &&Pair| pair.call.name == "GET /version" && plan.alike[*pair].len() == 2;
+        let pair = plan.pairs.iter().find(shared).unwrap();
+        let follow = |went_on, came_again| plan.follow(pair, Seen { went_on, came_again });
+        assert_eq!((follow(false, true), follow(true, false).len()), (Vec::new(), 2));
+        assert!(follow(true, false).iter().all(|other| other.fault == pair.fault && other.scenario != pair.scenario));
+
+        let outcome = |text: &str, names: &[&str]| Outcome {
+            text: text.to_owned(),
+            calls: names.iter().map(|name| Call { name: (*name).to_owned(), number: 1 }).collect(),
+            ..Outcome::default()
+        };
+        let went_on = |text, names: &[&str]| {
+            Seen::of(&Call { name: "docker version".to_owned(), number: 1 }, &outcome(text, names)).went_on
+        };
+        assert!(!went_on("error: no engine", &["helm list", "docker version", "GET /version"]));
+        assert!(
+            went_on("error: rolled back", &["docker version", "helm rollback"]) && went_on("up", &["docker version"])
+        );
+    }
+
+    #[test]
+    fn a_tool_fails_twice_where_it_was_called_again_after_it_had_failed() {
+        let runs = deploys();
+        let plan = Plan::new(&calls(&runs), false);
+        let tools = |fault| {
+            let found = plan.pairs.iter().filter(move |pair| is_tool(&pair.call) && pair.fault == fault);
+            found.cloned().collect::<Vec<_>>()
+        };
+        assert_eq!(tools(Fault::Twice), []);
+        for pair in tools(Fault::Fail) {
+            assert_eq!(plan.follow(&pair, Seen { went_on: false, came_again: false }), []);
+            let twice = Pair { fault: Fault::Twice, ..pair.clone() };
+            assert_eq!(plan.follow(&pair, Seen { went_on: false, came_again: true }), [twice]);
+        }
+        let hang = &tools(Fault::Hang)[0];
+        assert_eq!(plan.follow(hang, Seen { went_on: false, came_again: true }), []);
+        // All was asked for: nothing is added.
+        let all = Plan::new(&calls(&runs), true);
+        assert!(all.pairs.iter().all(|pair| all.follow(pair, Seen { went_on: true, came_again: true }).is_empty()));
+    }
+
+    #[test]
+    fn what_the_client_asks_again_is_refused_for_a_moment_once_for_each_request() {
+        let mut runs = deploys();
+        let twice = |runs: &[(&str, Vec<Step>)]| {
+            let pairs = Plan::new(&calls(runs), false).pairs.into_iter();
+            pairs.filter(|pair| pair.fault == Fault::Twice && pair.call.name == "GET /version").count()
+        };
+        assert_eq!(twice(&runs), 3);
+        let steps = runs.iter_mut().flat_map(|(_, steps)| steps);
+        steps.for_each(|step| step.is_repeatable = step.call.name.starts_with("GET "));
+        assert_eq!(twice(&runs), 1);
+    }
+
+    #[test]
+    fn what_is_asked_side_by_side_shares_the_faults_each_time() {
+        let kinds =
+            ["configmaps", "events", "pods", "services", "persistentvolumeclaims", "serviceaccounts", "secrets"];
+        let lists: Vec<String> = kinds.iter().map(|kind| format!("GET /api/v1/namespaces/todo/{kind}")).collect();
+        let lists = lists.iter().map(String::as_str).collect::<Vec<_>>().repeat(2);
+        let planned = |names: &[&str]| {
+            let runs = [("status", run("status", names, names.len()))];
+            Plan::new(&calls(&runs), false).pairs
+        };
+        let pairs = planned(&lists);
+        let of = |number: usize, is_secret: bool| {
+            let fits =
+                move |pair: &&Pair| pair.call.number == number && pair.call.name.ends_with("secrets") == is_secret;
+            pairs.iter().filter(fits).map(|pair| (pair.call.name.as_str(), pair.fault)).collect::<Vec<_>>()
+        };
+        for number in [1, 2] {
+            assert_eq!(of(number, false).iter().map(|(_, fault)| *fault).collect::<BTreeSet<_>>(), FAULTS.into());
+            assert_eq!(of(number, false).iter().map(|(name, _)| *name).collect::<BTreeSet<_>>().len(), 5);
+            assert_eq!(of(number, true).len(), 5, "nothing is asked side by side with it");
+        }
+        assert_ne!(of(1, false), of(2, false), "other ones each time");
+        // One of them is asked for elsewhere, too: each of them gets every fault.
+        assert_eq!(planned(&lists[..lists.len() - 3]).len(), (lists.len() - 3) * FAULTS.len());
     }
 }

@@ -114,6 +114,47 @@ fn whatever_else_comes_is_neither_present_nor_absent() {
     }
 }
 
+/// Ways in which an answer goes wrong.
+fn wrong() -> [Reply; 5] {
+    let refused = status(500, "InternalError", "etcdserver: request timed out", json!({}));
+    let other = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"});
+    [
+        Reply::Json(500, "", refused),
+        Reply::Hang,
+        Reply::Json(200, "", other),
+        Reply::CutOff("{\"kind\": \"Pod"),
+        unavailable(),
+    ]
+}
+
+#[test]
+fn a_list_that_fails_fails_all_of_them() {
+    let resources = [kinds::POD, kinds::SERVICE, kinds::CONFIG_MAP];
+    for reply in wrong() {
+        let errors = resources.each_ref().map(|failing| {
+            let server = ApiServer::start();
+            server.on(&format!("GET {}", failing.collection("todo", Scope::Namespace)), std::slice::from_ref(&reply));
+            let error = client(&server).list_all(&resources, Scope::Namespace).expect_err("one of them failed");
+            let hints = error.downcast_ref::<Failure>().unwrap().hints();
+            let said = format!("{error:#}").replace(failing.plural, "<kind>").replace(failing.kind, "<Kind>");
+            (said.replace(&server.address.to_string(), "<address>"), class_of(&error), hints)
+        });
+        assert!(errors.iter().all(|error| *error == errors[0]), "{reply:?}: {errors:#?}");
+    }
+}
+
+#[test]
+fn a_watch_that_fails_is_broken() {
+    for reply in wrong() {
+        for failing in [kinds::POD, kinds::EVENT] {
+            let server = ApiServer::start();
+            server.on(&format!("GET {}", failing.collection("todo", Scope::Namespace)), std::slice::from_ref(&reply));
+            let result = client(&server).streams().watch(&failing, "1", |_| panic!("no event was sent"));
+            assert!(result.is_err(), "{reply:?} of {}", failing.kind);
+        }
+    }
+}
+
 #[test]
 fn a_server_that_is_away_for_a_moment_is_asked_again() {
     let server = ApiServer::start();

@@ -114,12 +114,6 @@ impl From<&str> for Hint {
     }
 }
 
-impl From<&String> for Hint {
-    fn from(text: &String) -> Self {
-        text.as_str().into()
-    }
-}
-
 impl Edit {
     fn text(&self) -> String {
         let Self { file, line, key, change } = self;

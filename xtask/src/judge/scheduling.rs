@@ -73,7 +73,7 @@ fn judge(snapshot: &Snapshot, pod: &Value, message: &str) -> Seen {
     let short = message.split(" preemption: ").next().unwrap_or(message);
     let short = short.split(" no new claims").next().unwrap_or(short);
     let mut cause = format!("fits on no node: {short}");
-    let mut help = Vec::new();
+    let mut help: Vec<String> = Vec::new();
     for resource in RESOURCES.iter().filter(|resource| message.contains(resource.insufficient)) {
         let wanted = requested(pod, resource);
         cause.push_str(&format!("\n  {} requested: {}", resource.name, (resource.show)(wanted)));
@@ -95,13 +95,12 @@ fn judge(snapshot: &Snapshot, pod: &Value, message: &str) -> Seen {
     }
     // What ends holds its room until it is gone, and then this pod may fit.
     let ending = snapshot.ending();
-    let mut seen = if ending > 0 {
+    let seen = if ending > 0 {
         Seen::waiting(subject(pod), format!("{cause}\n  {ending} pods that are ending still hold theirs"))
     } else {
         Seen::fatal(subject(pod), cause)
     };
-    seen.help = help;
-    seen
+    help.into_iter().fold(seen, Seen::help)
 }
 
 /// How the cluster gets room for `wanted`, if its machine has that.

@@ -18,12 +18,17 @@ macro_rules! recorded {
     };
 }
 
+/// The next steps as people read them.
+fn lines(finding: &Finding) -> String {
+    finding.help.iter().map(Hint::text).collect::<Vec<_>>().join("\n")
+}
+
 /// The first finding must be fatal, of this cause, and say all of `words` in its cause or help.
 fn expect(snapshot: &Snapshot, name: &str, words: &[&str]) {
     let found = findings(snapshot);
     let first = found.first().unwrap_or_else(|| panic!("{name} is not found"));
     assert_eq!((first.name, first.gravity), (name, Gravity::Fatal), "{found:#?}");
-    let text = format!("{}\n{}\n{}", first.subject, first.cause, first.help.join("\n"));
+    let text = format!("{}\n{}\n{}", first.subject, first.cause, lines(first));
     for word in words {
         assert!(text.contains(word), "`{word}` is not in: {text}");
     }
@@ -97,7 +102,7 @@ fn wrong_settings_are_named_as_such() {
 #[test]
 fn a_program_that_cannot_be_started_is_corrected_where_it_is_named() {
     let failed = json!({"terminated": {"exitCode": 128, "reason": "StartError", "message": "not found"}});
-    let help = |spec: Value| findings(&backend(spec, json!({"lastState": failed})))[0].help.concat();
+    let help = |spec: Value| lines(&findings(&backend(spec, json!({"lastState": failed})))[0]);
     assert!(help(json!({})).contains("backend.image"));
     assert!(help(json!({"command": ["no-such-program"]})).contains("backend.command"));
 }
@@ -255,7 +260,7 @@ fn a_cordoned_node_is_named_with_the_command_that_has_it_take_pods_again() {
     let node = serde_json::json!({"items": [], "cluster": [value["cluster"][0]]});
     let found = findings(&recorded(&node.to_string()));
     assert_eq!((found[0].name, found[0].gravity, found[0].subject.as_str()), ("cordoned", Gravity::Waiting, "node/xr"));
-    assert_eq!(found[0].help, ["cargo xtask tool kubectl -- uncordon xr"]);
+    assert_eq!(lines(&found[0]), "cargo xtask tool kubectl -- uncordon xr");
 }
 
 #[test]

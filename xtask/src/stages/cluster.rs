@@ -82,8 +82,21 @@ pub fn decide<'a>(
 pub fn dns_step(tools: &Toolbox) -> Step<'_> {
     let command = format!("GET /apis/apps/v1/deployments?labelSelector={DNS}");
     Step::new("wait for the cluster's DNS", "the cluster is new", command, move |_| {
-        available::wait(&tools.api()?, "the cluster's DNS", DNS).map(|_| String::new())
+        found_dns(available::wait(&tools.api()?, "the cluster's DNS", DNS)?)?;
+        Ok(String::new())
     })
+}
+
+/// Refuses a cluster without the Deployment that kubeadm makes before `minikube start` ends.
+fn found_dns(is_there: bool) -> Result<()> {
+    if is_there {
+        return Ok(());
+    }
+    let what = format!("the cluster has no DNS: no Deployment has the label {DNS}, although kubeadm makes one");
+    Err(Failure::new(Class::Cluster, what)
+        .help("see what there is: cargo xtask tool kubectl -- get deployments -A")
+        .help("or start afresh: cargo xtask teardown --cluster   # it holds no data yet")
+        .into())
 }
 
 /// The steps that bring an ingress controller, where the cluster has no IngressClass that serves the class `wanted`.
@@ -95,4 +108,18 @@ pub fn decide_ingress<'a>(
     wanted: &str,
 ) -> Result<Option<Step<'a>>> {
     ingress::decide(project, tools, origin, ingress, wanted)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_cluster_without_dns_is_refused() {
+        found_dns(true).unwrap();
+        let error = found_dns(false).unwrap_err();
+        let failure = error.downcast_ref::<Failure>().unwrap();
+        assert_eq!(failure.class, Class::Cluster);
+        assert!(failure.to_string().contains("k8s-app=kube-dns") && failure.hints()[1].contains("teardown --cluster"));
+    }
 }

@@ -38,8 +38,9 @@ use xtask_faults::world::{Outcome, State, on_path};
 
 use crate::bed::Bed;
 
-/// For a hanging call: a tenth of the limits, so that a hang is short, and a minute at most, so that a rollout fits.
-const SHORT: &str = "0.1 60";
+/// For a hanging call: a tenth of the limits, so that a hang is short, and at most that of a rollout, the longest wait of a
+/// run in which nothing hangs.
+const SHORT: &str = "0.1 30";
 /// A run that lasts longer hangs.
 const LONGEST: Duration = Duration::from_secs(200);
 /// What names of the backend's Secrets begin with; a revision has one.

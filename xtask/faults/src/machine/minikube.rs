@@ -3,7 +3,7 @@
 use anyhow::Result;
 use serde_json::json;
 
-use super::{Done, Machine, PROFILE, Surroundings};
+use super::{DNS_IMAGE, Done, Machine, PROFILE, Surroundings, canonical, digest};
 
 impl Machine {
     pub(super) fn minikube(&mut self, words: &[&str], around: &Surroundings) -> Done {
@@ -41,6 +41,7 @@ impl Machine {
             std::fs::create_dir_all(folder)?;
         }
         std::fs::write(&around.kubeconfig, kubeconfig.to_string())?;
+        self.node_images.insert(canonical(DNS_IMAGE), digest(DNS_IMAGE.as_bytes()));
         self.node = Some("running".to_owned());
         Ok(())
     }

@@ -153,13 +153,6 @@ impl View {
             ready: p.ready,
             complete: p.complete,
         };
-        let finding = |f: judge::Finding| Finding {
-            subject: f.subject,
-            cause: f.cause,
-            help: f.help.join("; "),
-            hints: f.help.iter().map(|line| Hint::from(line).data()).collect(),
-            fatal: f.gravity == Gravity::Fatal,
-        };
         let pods: Vec<Pod> = snapshot.kind("Pod").map(pod).collect();
         let image = |(reference, id): (&String, &String)| Image {
             reference: reference.clone(),
@@ -179,6 +172,16 @@ impl View {
             pending: None,
             pods,
         }
+    }
+}
+
+fn finding(found: judge::Finding) -> Finding {
+    Finding {
+        subject: found.subject,
+        cause: found.cause,
+        help: found.help.iter().map(Hint::text).collect::<Vec<_>>().join("; "),
+        hints: found.help.iter().map(Hint::data).collect(),
+        fatal: found.gravity == Gravity::Fatal,
     }
 }
 

@@ -75,7 +75,7 @@ impl Finding {
         };
         let mut failure = Failure::new(Class::Database, format!("the database cannot be used {from}: {self}"));
         if !self.advice.is_empty() {
-            failure = failure.help(&self.advice);
+            failure = failure.help(self.advice.as_str());
         }
         // Only these depend on the network from which they are seen.
         let network = ["unreachable", "waking up", "endpoint refused", "TLS refused"].contains(&self.kind.as_str());

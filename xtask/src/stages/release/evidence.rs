@@ -9,7 +9,7 @@ use super::secrets;
 use crate::api::{LogOptions, Scope, kinds};
 use crate::clock;
 use crate::deadlines;
-use crate::failure::{Class, Failure};
+use crate::failure::{Class, Failure, Hint};
 use crate::inventory;
 use crate::judge::{Finding, Gravity};
 use crate::private;
@@ -32,7 +32,7 @@ pub fn explain(project: &Project, tools: &Toolbox, redactor: &Redactor, stopped:
     let known = with_secrets_of_cluster(tools, redactor);
     project.report.hide(known.as_ref().unwrap_or(redactor));
     let mut told = stopped.what.clone();
-    let mut help: Vec<&String> = Vec::new();
+    let mut help: Vec<Hint> = Vec::new();
     let fatal = stopped.findings.iter().any(|finding| finding.gravity == Gravity::Fatal);
     let telling = stopped.findings.iter().filter(|finding| !fatal || finding.gravity == Gravity::Fatal);
     for finding in telling.take(FINDINGS) {
@@ -41,12 +41,12 @@ pub fn explain(project: &Project, tools: &Toolbox, redactor: &Redactor, stopped:
         for line in known.iter().flat_map(|_| last_log(tools, finding)).flat_map(|line| for_people(&line)) {
             told.push_str(&format!("\n    | {line}"));
         }
-        help.extend(finding.help.iter().filter(|line| !help.contains(line)).collect::<Vec<_>>());
+        help.extend(finding.help.iter().filter(|hint| !help.contains(hint)).cloned().collect::<Vec<_>>());
     }
     let told = known.as_ref().unwrap_or(redactor).redact(&told);
     let running = project.report.step("release", "save the evidence", "before anything is undone");
     let saved = known.and_then(|redactor| save(project, tools, &redactor, stopped.name, &told));
-    let failure = help.into_iter().fold(Failure::new(Class::Rollout, told), |failure, line| failure.help(line));
+    let failure = help.into_iter().fold(Failure::new(Class::Rollout, told), Failure::help);
     match saved {
         Ok(dir) => {
             let shown = dir.strip_prefix(&project.root).unwrap_or(&dir).to_string();

@@ -104,3 +104,20 @@ fn without_a_clock_nothing_on_the_screen_moves() {
     later.pods[0].restarts += 1;
     assert_ne!(first, screen(&later, None));
 }
+
+#[test]
+fn a_findings_hint_stays_the_data_that_it_was() {
+    let hint = Hint::edit(3, "AUTH_SECRET", crate::failure::Change::Remove).of_file(".env");
+    let found = judge::Finding {
+        name: "config",
+        patience: std::time::Duration::ZERO,
+        gravity: Gravity::Fatal,
+        subject: "pod/todo-backend-1-a".into(),
+        cause: "lacks a key".into(),
+        help: vec![hint.clone(), "cargo xtask doctor".into()],
+        log_of: None,
+    };
+    let shown = finding(found);
+    assert_eq!((&shown.hints[0], &shown.hints[0]["kind"]), (&hint.data(), &"edit".into()));
+    assert_eq!(shown.help, format!("{}; cargo xtask doctor", hint.text()));
+}
