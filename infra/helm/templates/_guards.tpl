@@ -170,7 +170,7 @@ the chart itself sets {{ join " and " . }}: take it out of there. `config` has t
 {{- end -}}
 {{- end }}
 
-{{/* TLS needs a host, and a Secret that is there must have both keys; one that is not there yet may follow. */}}
+{{/* TLS needs a host, and a Secret that is there must have both keys; an absent one may follow. */}}
 {{- define "todo.guard.tls" -}}
 {{- $name := .Values.ingress.tls.secretName -}}
 {{- if and $name .Values.ingress.enabled -}}

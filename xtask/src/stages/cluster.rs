@@ -88,7 +88,7 @@ pub fn dns_step(tools: &Toolbox) -> Step<'_> {
 }
 
 /// The steps that bring an ingress controller, where the cluster has no IngressClass that serves the class `wanted`.
-/// `namespace` is the release's, where it is not there yet.
+/// `namespace` is the release's, where it is absent.
 pub fn decide_ingress<'a>(
     project: &'a Project,
     tools: &'a Toolbox,

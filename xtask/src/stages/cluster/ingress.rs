@@ -162,7 +162,7 @@ fn covers(live: &Value, wanted: &Value) -> bool {
 }
 
 /// The step that brings or updates the controller, if that is needed for an Ingress of the class `wanted`. `namespace` is
-/// the release's, which is applied first where it is not there yet: the controller has a Role in it.
+/// the release's, which is applied first where it is absent: the controller has a Role in it.
 pub fn decide<'a>(
     project: &'a Project,
     tools: &'a Toolbox,

@@ -81,7 +81,7 @@ fn remains(namespace: &Value) -> String {
     if told.is_empty() { "its controller names nothing that is left".to_owned() } else { told.join("; ") }
 }
 
-/// The manifest of the namespace, where there is none yet.
+/// The manifest of an absent namespace.
 pub fn absent(tools: &Toolbox, observed: &Observed) -> Option<Value> {
     observed.snapshot.is_none().then(|| manifest(tools.namespace()))
 }
