@@ -20,6 +20,9 @@ const DEBS: [&str; 2] = ["ipset", "libipset13"];
 const FIREWALL: &str = "kube-router --run-firewall=true --run-router=false --run-service-proxy=false \
     --run-loadbalancer=false --kubeconfig=/etc/kubernetes/admin.conf --service-cluster-ip-range=10.96.0.0/12 \
     --health-port=0 --metrics-port=0";
+/// Ends it with its rules; its own --cleanup-config wants the tools of its service proxy.
+const END: &str = "pkill -x kube-router; sleep 1; for t in iptables ip6tables; do $t-save | \
+    grep -vE 'KUBE-(ROUTER|POD-FW|NWPLCY)' | $t-restore || exit 1; done; ipset destroy";
 /// Tells of each `host:port` whether a connection is made within 3 s.
 const PYTHON: &str = "import socket,sys\nfor a in sys.argv[1:]:\n    h,p=a.split(':')\n    try:\n        \
     socket.create_connection((h,int(p)),3).close(); print(a,'open')\n    except OSError: print(a,'closed')";
@@ -40,10 +43,10 @@ pub fn run(bed: &Bed) -> Result<Tally> {
         std::fs::write(&values, format!("{good}\nnetworkPolicy: {{enabled: true}}\n"))?;
         bed.xtask(&["deploy", "dev"])?.expect(0, &["is up"])?;
         let enforced = enforced(bed);
-        let _ = in_node(bed, "pkill -x kube-router; kube-router --cleanup-config").run();
+        let ended = in_node(bed, END).run();
         std::fs::write(&values, &good)?;
         bed.xtask(&["deploy", "dev"])?.expect(0, &["is up"])?;
-        enforced
+        ended.and(enforced)
     });
     Ok(tally)
 }

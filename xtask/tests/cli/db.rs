@@ -36,7 +36,9 @@ fn what_is_no_dump_is_refused_before_anything_is_asked() {
     sandbox.dotenv(DOTENV);
     let file = sandbox.dir.join("a.dump");
     for (content, told) in [(None, "cannot be read"), (Some("-- SQL"), "is no dump in Postgres' custom format")] {
-        content.map(|content| fs::write(&file, content).unwrap());
+        if let Some(content) = content {
+            fs::write(&file, content).unwrap();
+        }
         let run = sandbox.run(&["db", "restore", file.as_str(), "--yes", "--origin=release"]);
         assert!(run.code == Some(3) && run.stderr.contains(told), "{run}");
     }

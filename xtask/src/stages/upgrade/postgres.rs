@@ -58,7 +58,7 @@ pub struct Postgres(Access);
 
 enum Access {
     /// The running container of the embedded one.
-    Embedded { node: Node, container: String },
+    Embedded { node: Box<Node>, container: String },
     /// That of a URL.
     Remote(Box<Remote>),
 }
@@ -86,7 +86,7 @@ impl Postgres {
                 [] => {}
                 [one] => {
                     let container = one["id"].as_str().context("crictl printed a container without an ID")?.to_owned();
-                    return Ok(Some(Self(Access::Embedded { node, container })));
+                    return Ok(Some(Self(Access::Embedded { node: Box::new(node), container })));
                 }
                 _ => bail!("node {} runs {} containers of the database", node.name, containers.len()),
             }
