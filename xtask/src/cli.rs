@@ -5,7 +5,7 @@ use camino::Utf8PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
-    bench, cluster, deploy, dev, doctor, images, logs, pins, rollback, status, teardown, test, tidy, tool,
+    bench, cluster, db, deploy, dev, doctor, images, logs, pins, rollback, status, teardown, test, tidy, tool,
 };
 use crate::dotenv;
 use crate::origin;
@@ -122,6 +122,7 @@ pub(crate) enum Command {
     Rollback(rollback::Rollback),
     Bench(bench::Bench),
     Logs(logs::Logs),
+    Db(db::Db),
     Doctor(doctor::Doctor),
     Pins(pins::Pins),
     /// Show each resolved value and where it is from; secrets are masked

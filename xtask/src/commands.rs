@@ -4,6 +4,7 @@ pub mod bench;
 pub(crate) mod cluster;
 pub(crate) mod completions;
 pub(crate) mod config;
+pub(crate) mod db;
 pub(crate) mod deploy;
 pub mod dev;
 pub(crate) mod diff;

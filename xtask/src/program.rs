@@ -71,6 +71,7 @@ pub fn run(cli: Cli, report: &Report) -> Result<i32> {
         Some(Command::Record) => commands::record::run(&project)?,
         Some(Command::Test(args)) => commands::test::run(&project, &args)?,
         Some(Command::Logs(args)) => commands::logs::run(&project, &args)?,
+        Some(Command::Db(args)) => return commands::db::run(&project, &args),
         Some(Command::Tool(args)) => return commands::tool::run(&project, &args),
         Some(Command::Completions { .. }) => {}
     }

@@ -20,13 +20,14 @@ pub use ours::{Release, is_xtasks, label, title};
 pub use watch::Watch;
 
 /// The kinds that a snapshot holds. Secrets are left out: their content has no business here.
-const KINDS: [Resource; 13] = [
+const KINDS: [Resource; 14] = [
     kinds::DEPLOYMENT,
     kinds::STATEFUL_SET,
     kinds::REPLICA_SET,
     kinds::POD,
     kinds::SERVICE,
     kinds::INGRESS,
+    kinds::NETWORK_POLICY,
     kinds::CONFIG_MAP,
     kinds::PERSISTENT_VOLUME_CLAIM,
     kinds::POD_DISRUPTION_BUDGET,

@@ -170,6 +170,27 @@ the chart itself sets {{ join " and " . }}: take it out of there. `config` has t
 {{- end -}}
 {{- end }}
 
+{{/* TLS needs a host, and a Secret that is there must have both keys; an absent one may follow. */}}
+{{- define "todo.guard.tls" -}}
+{{- $name := .Values.ingress.tls.secretName -}}
+{{- if and $name .Values.ingress.enabled -}}
+{{- if not .Values.ingress.host -}}
+ingress.tls.secretName needs the host that its certificate is for: pass --set ingress.host=NAME
+{{- end -}}
+{{- $secret := lookup "v1" "Secret" .Release.Namespace $name -}}
+{{- if $secret -}}
+{{- $missing := list -}}
+{{- range list "tls.crt" "tls.key" -}}
+{{- if not (hasKey ($secret.data | default dict) .) -}}{{- $missing = append $missing . -}}{{- end -}}
+{{- end -}}
+{{- if $missing -}}
+the Secret {{ $name }} in namespace {{ .Release.Namespace }} lacks {{ join " and " $missing }}: make it anew with
+    kubectl --namespace {{ .Release.Namespace }} create secret tls {{ $name }} --cert=FILE --key=FILE
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end }}
+
 {{- define "todo.guard.grace" -}}
 {{- if ge (int .Values.rollout.preStopSleepSeconds) (int .Values.rollout.terminationGracePeriodSeconds) -}}
 rollout.preStopSleepSeconds ({{ .Values.rollout.preStopSleepSeconds }}) leaves nothing of rollout.terminationGracePeriodSeconds ({{ .Values.rollout.terminationGracePeriodSeconds }}) for running requests to end: make the latter larger

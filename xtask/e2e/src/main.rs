@@ -4,6 +4,7 @@
 //! `cargo xtask test e2e` and `cargo xtask test soak` build and run this program; it understands the same command line.
 
 mod application;
+mod backup;
 mod bed;
 mod bench;
 mod canaries;
@@ -21,6 +22,7 @@ mod marker;
 mod neighbours;
 mod pairs;
 mod planted;
+mod policies;
 mod preflight;
 mod premises;
 mod refusals;
@@ -80,6 +82,8 @@ const SCENARIOS: &[Scenario] = &[
     ("the Secret holds the specification's three keys (FR-011 to FR-013)", cluster::three_keys),
     ("the API server accepts every rendered object (strict validation)", cluster::server_dry_run),
     ("the chart's own helm tests pass", cluster::helm_tests),
+    ("db: a dump brings back what was, all of it or nothing; one of a newer schema is refused", backup::embedded),
+    ("db: the same with the database that DATABASE_URL names, without a trace of its password", backup::remote),
     ("status, logs, config and doctor answer", lifecycle::looks),
     ("a stopped profile is started again and the todos are there", lifecycle::stopped),
     ("stop frees the memory and start brings the todos back; twice is fine", lifecycle::stop_and_start),
@@ -192,6 +196,10 @@ fn main() {
             [Suite::E2e] => run(&project, &xtask, args.only.as_deref())?,
             [Suite::Dev] => dev::run(&project, &xtask, args.only.as_deref())?,
             [Suite::Upgrade] => upgrade::run(&project, &xtask)?,
+            [Suite::Policies] => {
+                let _lock = lock_tests(&project)?;
+                policies::run(&Bed::make(&project, &xtask, false)?)?
+            }
             [Suite::Soak] => soak(&project, &xtask, args.rounds, args.only.as_deref())?,
             _ => return Err(started_alone()),
         };
@@ -206,7 +214,7 @@ fn main() {
 
 fn started_alone() -> anyhow::Error {
     let what = format!(
-        "xtask-e2e runs a suite (dev, e2e, upgrade, soak) or `bench deploy` with the xtask that {UNDER_TEST} names"
+        "xtask-e2e runs a suite (dev, e2e, upgrade, policies, soak) or `bench deploy` with the xtask that {UNDER_TEST} names"
     );
     Failure::new(Class::Internal, what).help("cargo xtask test e2e").into()
 }

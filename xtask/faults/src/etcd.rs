@@ -18,7 +18,7 @@ use crate::http::{read_chunk, read_head, read_whole};
 use crate::player::text;
 
 /// What a world's state is made of: the rest the API server makes for itself, or nobody here touches.
-const STATE: [&str; 23] = [
+const STATE: [&str; 25] = [
     "namespaces",
     "pods",
     "deployments",
@@ -40,6 +40,8 @@ const STATE: [&str; 23] = [
     "minions",
     "horizontalpodautoscalers",
     "roles",
+    "rolebindings",
+    "networkpolicies",
     "clusterroles/todo",
     "clusterrolebindings/todo",
 ];

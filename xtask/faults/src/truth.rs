@@ -186,6 +186,7 @@ impl Truth {
             "StatefulSet",
             "Service",
             "Ingress",
+            "NetworkPolicy",
             "ConfigMap",
             "PodDisruptionBudget",
             "ServiceAccount",

@@ -57,6 +57,7 @@ pub const JOB: Resource = of_group("batch", "jobs", "Job");
 pub const ENDPOINT_SLICE: Resource = of_group("discovery.k8s.io", "endpointslices", "EndpointSlice");
 pub const INGRESS: Resource = of_group("networking.k8s.io", "ingresses", "Ingress");
 pub const INGRESS_CLASS: Resource = of_cluster("networking.k8s.io", "ingressclasses", "IngressClass");
+pub const NETWORK_POLICY: Resource = of_group("networking.k8s.io", "networkpolicies", "NetworkPolicy");
 pub const POD_DISRUPTION_BUDGET: Resource = of_group("policy", "poddisruptionbudgets", "PodDisruptionBudget");
 pub const CLUSTER_ROLE: Resource = of_cluster("rbac.authorization.k8s.io", "clusterroles", "ClusterRole");
 pub const CLUSTER_ROLE_BINDING: Resource =
@@ -66,7 +67,7 @@ pub const ROLE_BINDING: Resource = of_group("rbac.authorization.k8s.io", "rolebi
 pub const STORAGE_CLASS: Resource = of_cluster("storage.k8s.io", "storageclasses", "StorageClass");
 
 /// All of them.
-const ALL: [Resource; 26] = [
+const ALL: [Resource; 27] = [
     CONFIG_MAP,
     EVENT,
     NAMESPACE,
@@ -87,6 +88,7 @@ const ALL: [Resource; 26] = [
     ENDPOINT_SLICE,
     INGRESS,
     INGRESS_CLASS,
+    NETWORK_POLICY,
     POD_DISRUPTION_BUDGET,
     CLUSTER_ROLE,
     CLUSTER_ROLE_BINDING,

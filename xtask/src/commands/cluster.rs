@@ -319,7 +319,7 @@ impl Work<'_> {
         report.planned("upgrade", &format!("create cluster {name}"), "this checkout pins its Kubernetes", &create);
         if old.database {
             let restore =
-                format!("docker exec -i {name} crictl exec -i <postgres> pg_restore --single-transaction < <dump>");
+                format!("docker exec -i {name} crictl exec -i <postgres> sh -c \"pg_restore | psql\" < <dump>");
             report.planned("upgrade", "restore the database", "before the application starts", &restore);
         }
         let deploy = format!("cargo xtask deploy {}", old.environment);
@@ -399,7 +399,7 @@ impl Work<'_> {
         let steps = release::decide_database(project, ready.tools, &desired, ready.secrets.clone(), ready.release);
         plan::apply(project, "release", Mode::Apply, steps)?;
         let folder = upgrade::folder(project)?;
-        let shown = format!("pg_restore --single-transaction --clean --if-exists < {}", folder.join(&dump.file));
+        let shown = format!("pg_restore < {} | psql    # one transaction", folder.join(&dump.file));
         let step = Step::new("restore the database", "before the application starts", shown, |running: &Running| {
             let file = dump.check_file(&folder)?;
             let postgres = self.postgres()?;

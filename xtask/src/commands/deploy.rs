@@ -21,7 +21,7 @@ use crate::stages::cluster::{self, State};
 use crate::stages::images::load::Wanted;
 use crate::stages::images::prune::{self, Builds};
 use crate::stages::images::{self, Built};
-use crate::stages::proof::{self, Evidence, Front, Way};
+use crate::stages::proof::{self, Evidence, Way};
 use crate::stages::release::{self, Desired};
 use crate::stages::upgrade;
 use crate::supply::{self, Stale, Supply};
@@ -183,9 +183,14 @@ fn stages(run: Run<'_>, early: Option<Early<'_>>, before_release: Option<BeforeR
             return Err(Failure::new(Class::Cluster, what).help("see why: cargo xtask status").into());
         }
     };
+    steps +=
+        plan::apply(project, "release", mode, release::wait_until_gone(tools, &live.release)?.into_iter().collect())?;
     let ingress = || {
         supply.wait_for(&[Need::Image(project.settings.cluster.ingress_image.clone())])?;
-        let step = cluster::decide_ingress(project, tools, origin, &live.ingress, &credentials.ingress_class)?;
+        // The controller has a Role in it.
+        let namespace = release::absent_namespace(tools, &live.release);
+        let step =
+            cluster::decide_ingress(project, tools, origin, &live.ingress, &credentials.ingress_class, namespace)?;
         plan::apply(project, "cluster", mode, step.into_iter().collect())
     };
     let images = |early: Option<Early<'_>>| -> Result<_> {
@@ -219,9 +224,6 @@ fn stages(run: Run<'_>, early: Option<Early<'_>>, before_release: Option<BeforeR
         // minikube has not waited for it, so that images could be loaded meanwhile.
         plan::apply(project, "cluster", mode, vec![cluster::dns_step(tools)])?;
     }
-
-    steps +=
-        plan::apply(project, "release", mode, release::wait_until_gone(tools, &live.release)?.into_iter().collect())?;
     if steps > 0 && mode == Mode::Apply {
         // Minutes may have gone by.
         live.release = report.look("observe", "the release again", || release::observe(tools))?;
@@ -297,7 +299,7 @@ fn stages(run: Run<'_>, early: Option<Early<'_>>, before_release: Option<BeforeR
         proof::prove(project, tools, &ids, &way.address, evidence)
     };
     let proof = report.look("proof", "images and routes", prove)?;
-    let front = way.lasting().map(|address| Front::of(address, &proof.snapshot));
+    let front = way.front(&proof.snapshot);
     report.fact("address", front.as_ref().map(|front| front.address.as_str()));
     report.fact("open_with", way.open_with());
     report.fact("routes", output::routes(&proof.answers));

@@ -14,7 +14,7 @@ use crate::snapshot::Snapshot;
 use crate::stages::cluster;
 use crate::stages::images::load::Wanted;
 use crate::stages::images::{self, ids};
-use crate::stages::proof::{self, Evidence, Front, Way};
+use crate::stages::proof::{self, Evidence, Way};
 use crate::stages::release::{self, Run, Target, Verified};
 use crate::toolbox::Toolbox;
 use crate::world::World;
@@ -76,7 +76,7 @@ pub fn run(project: &Project, args: &Rollback) -> Result<()> {
     let proof = project.report.look("proof", "images and routes", prove)?;
     let environment = observed.record.map(|record| record.environment).unwrap_or_default();
     remember(tools, &run, &proof.snapshot, &target, ids, environment)?;
-    let front = way.lasting().map(|address| Front::of(address, &proof.snapshot)).unwrap_or_default();
+    let front = way.front(&proof.snapshot).unwrap_or_default();
     let place = if front.address.is_empty() { String::new() } else { format!(" at {}", front.address) };
     project.report.ok(format!("revision {} serves{place} again, {}", target.revision, seconds(start.elapsed())));
     if let Some(hint) = front.hint {

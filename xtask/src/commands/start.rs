@@ -11,7 +11,7 @@ use crate::project::Project;
 use crate::report::seconds;
 use crate::stages::cluster::{self, ApiServer, Profile, State};
 use crate::stages::machine;
-use crate::stages::proof::{self, Evidence, Front, Way};
+use crate::stages::proof::{self, Evidence, Way};
 use crate::stages::{release, upgrade};
 use crate::toolbox::Toolbox;
 use crate::world::World;
@@ -65,7 +65,7 @@ pub fn run(project: &Project) -> Result<()> {
         proof::prove(project, tools, &record.images, &way.address, evidence)
     };
     let proof = report.look("proof", "images and routes", prove)?;
-    let front = way.lasting().map(|address| Front::of(address, &proof.snapshot)).unwrap_or_default();
+    let front = way.front(&proof.snapshot).unwrap_or_default();
     let place = if front.address.is_empty() { String::new() } else { format!(" at {}", front.address) };
     report.ok(format!("the cluster `{name}` {word}; the application answers{place}, {}", seconds(begun.elapsed())));
     if let Some(hint) = front.hint {

@@ -35,7 +35,7 @@ pub fn print(
         report.warn(hint);
     }
     if let Some(command) = way.open_with() {
-        report.info(format!("  the profile publishes no port; this opens one: {command}"));
+        report.info(format!("  the profile publishes no port for it; this opens one: {command}"));
     }
     for workload in judge::progress(&proof.snapshot) {
         report.info(format!("  {:<16} {}/{} ready", workload.name, workload.ready, workload.wanted));

@@ -253,7 +253,9 @@ fn remove_release(project: &Project, tools: &Toolbox, args: &Teardown) -> Result
     let api = tools.api()?;
     let mut left = Left { cluster: true, ..Left::default() };
     let namespace = api.get(&kinds::NAMESPACE, &chart.namespace);
-    if namespace.with_context(|| format!("cannot tell whether namespace {} exists", chart.namespace))?.is_none() {
+    let unknown = || format!("cannot tell whether namespace {} exists", chart.namespace);
+    let exists = namespace.with_context(unknown)?.is_some();
+    if !exists {
         report.ok(format!("no namespace `{}`", chart.namespace));
     } else {
         let snapshot = Snapshot::take(tools)?;
@@ -279,12 +281,13 @@ fn remove_release(project: &Project, tools: &Toolbox, args: &Teardown) -> Result
         api.delete_selected(&kinds::SECRET, &selector)?;
         api.delete_selected(&kinds::CONFIG_MAP, &selector)?;
         report.ok("Secrets and records removed");
-        if args.data {
-            remove_data(project, tools)?;
-        }
     }
+    // Before the namespace, in which the controller has a Role.
     if let Some(done) = cluster::remove_controller(project, tools)? {
         report.ok(done);
+    }
+    if args.data && exists {
+        remove_data(project, tools)?;
     }
     Ok(left)
 }

@@ -64,6 +64,9 @@ pub enum Suite {
     /// The first hour of a user who is not root: origin `release` from a stand-in internet, an engine in default settings;
     /// left out where this machine cannot play that one
     Ordinary,
+    /// The chart's NetworkPolicies under kube-router's firewall, which it compiles; needs Go and apt-get, on e2e's profile; not
+    /// part of the default
+    Policies,
     /// Kills at random moments and failing deploys in turn, then every call of seven commands fails once in five ways, on
     /// e2e's profile; not part of the default
     Soak,
@@ -83,6 +86,7 @@ impl Suite {
             Self::E2e => "e2e",
             Self::Upgrade => "upgrade",
             Self::Ordinary => "ordinary",
+            Self::Policies => "policies",
             Self::Soak => "soak",
         }
     }
@@ -92,7 +96,7 @@ impl Suite {
         match self {
             Self::Rust | Self::Scan | Self::Chart => Some(0),
             Self::Backend | Self::Frontend => Some(1),
-            Self::Dev | Self::Faults | Self::E2e | Self::Upgrade | Self::Ordinary | Self::Soak => None,
+            Self::Dev | Self::Faults | Self::E2e | Self::Upgrade | Self::Ordinary | Self::Policies | Self::Soak => None,
         }
     }
 
@@ -109,7 +113,7 @@ impl Suite {
             Self::Upgrade | Self::Ordinary => Vec::new(),
             Self::Dev => dev::needs(project, true),
             Self::Faults => faults::needs(project)?,
-            Self::E2e | Self::Soak => deploy::needs(project, true, true),
+            Self::E2e | Self::Policies | Self::Soak => deploy::needs(project, true, true),
         })
     }
 }
@@ -239,7 +243,7 @@ fn one(project: &Project, suite: Suite, args: &Test) -> Row {
             faults::run(project, only().chain(args.all.then(|| "--all".to_owned())).collect::<Vec<_>>().as_slice())
         }
         Suite::Dev | Suite::E2e => suites::end_to_end(project, suite, &only().collect::<Vec<_>>()),
-        Suite::Upgrade => suites::end_to_end(project, suite, &[]),
+        Suite::Upgrade | Suite::Policies => suites::end_to_end(project, suite, &[]),
         Suite::Ordinary => members::build(project, "xtask-ordinary")
             .and_then(|program| suites::member(project, &program, suite, &only().collect::<Vec<_>>())),
         Suite::Soak => {

@@ -22,7 +22,7 @@ use crate::failure::{Class, Failure};
 use crate::units;
 use http::{Client, Got};
 
-pub use http::answers;
+pub use http::{SYSTEM, answers};
 pub use unpack::{executable, unpack};
 
 /// How long to wait for what, and how often to try.

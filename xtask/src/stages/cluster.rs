@@ -9,6 +9,7 @@ mod stop;
 mod version;
 
 use anyhow::Result;
+use serde_json::Value;
 
 pub use api_server::{ApiServer, look as api_server, wait as wait_for_api_server};
 pub use identity::{context_step, guard, refuse_stale};
@@ -100,14 +101,16 @@ fn found_dns(is_there: bool) -> Result<()> {
 }
 
 /// The steps that bring an ingress controller, where the cluster has no IngressClass that serves the class `wanted`.
+/// `namespace` is the release's, where it is absent.
 pub fn decide_ingress<'a>(
     project: &'a Project,
     tools: &'a Toolbox,
     origin: &'a dyn Origin,
     ingress: &Ingress,
     wanted: &str,
+    namespace: Option<Value>,
 ) -> Result<Option<Step<'a>>> {
-    ingress::decide(project, tools, origin, ingress, wanted)
+    ingress::decide(project, tools, origin, ingress, wanted, namespace)
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ pub mod http;
 mod identity;
 mod routes;
 mod slow;
+mod tls;
 mod way;
 
 pub use front::Front;
@@ -71,6 +72,16 @@ pub struct Proof {
     pub nodes: BTreeMap<String, Images>,
 }
 
+/// A warning for each host whose certificate is not trusted.
+fn untrusted(answers: &[Answer]) -> impl Iterator<Item = String> {
+    let host = |answer: &Answer| answer.route.host.clone();
+    let untrusted = answers.iter().filter_map(|answer| Some((host(answer), answer.untrusted.clone()?)));
+    let untrusted: BTreeMap<_, _> = untrusted.collect();
+    untrusted.into_iter().map(|(host, why)| {
+        format!("this machine does not trust the certificate of {host}, and a browser will not either: {why}")
+    })
+}
+
 /// Proves the release: `built` are image IDs by reference, `address` is where a user would go, `evidence` is at most as old
 /// as the decision that there is nothing left to do. Routes that were not requested yet are requested once.
 pub fn prove(
@@ -109,6 +120,7 @@ pub fn prove(
             }
         }
     }
+    untrusted(&answers).for_each(|warning| project.report.warn(warning));
     Ok(Proof { answers, snapshot, nodes })
 }
 
@@ -155,6 +167,18 @@ fn with_help(failure: Failure, lines: impl IntoIterator<Item = String>) -> Failu
 mod tests {
     use super::*;
     use routes::tests::answer;
+
+    #[test]
+    fn a_certificate_that_is_not_trusted_is_told_once_for_a_host() {
+        let mut all = [answer("/", 200, "todo-frontend/x"), answer("/api", 200, "todo-backend/x")];
+        assert_eq!(untrusted(&all).count(), 0);
+        for answer in &mut all {
+            answer.route.host = "todo.test".to_owned();
+            answer.untrusted = Some("invalid peer certificate: UnknownIssuer".to_owned());
+        }
+        let told: Vec<String> = untrusted(&all).collect();
+        assert!(told.len() == 1 && told[0].contains("todo.test") && told[0].contains("UnknownIssuer"), "{told:?}");
+    }
 
     #[test]
     fn routes_with_one_cause_are_one_line() {

@@ -22,7 +22,7 @@ pub use diff::{Changed, Object, against_live as diff};
 #[cfg(test)]
 pub use helm::Revision;
 pub use helm::Status;
-pub use namespace::wait_until_gone;
+pub use namespace::{absent as absent_namespace, wait_until_gone};
 pub use record::{Record, Verified};
 pub use restart::restart_outdated;
 pub use rollback::{Target, steps as rollback, target};

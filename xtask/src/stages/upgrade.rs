@@ -7,9 +7,11 @@
 mod dump;
 mod live;
 mod postgres;
+mod remote;
 mod state;
 
 pub use dump::{Dump, KEEP, remove_old};
 pub use live::{Contents, backend, cluster_uid, scale_backend};
-pub use postgres::{Postgres, Tables};
-pub use state::{Phase, State, folder, refuse_unfinished};
+pub use postgres::{InDump, Postgres, Tables};
+pub use remote::Remote;
+pub use state::{Phase, State, create as create_file, folder, refuse_unfinished};

@@ -401,6 +401,7 @@ fn kind_of_list(plural: &str) -> String {
         ("horizontalpodautoscalers", "HorizontalPodAutoscaler"),
         ("ingresses", "Ingress"),
         ("ingressclasses", "IngressClass"),
+        ("networkpolicies", "NetworkPolicy"),
         ("poddisruptionbudgets", "PodDisruptionBudget"),
         ("storageclasses", "StorageClass"),
     ];

@@ -51,10 +51,13 @@ fn on_nothing_it_shows_every_step_and_leaves_nothing() {
       install ingress controller
           why: the cluster has no ingress controller
           $ docker save traefik:<version> | ctr images import
+          $ PATCH /api/v1/namespaces/todo?fieldManager=xtask&force=true
           $ PATCH /api/v1/namespaces/ingress-traefik?fieldManager=kubectl&force=true
           $ PATCH /api/v1/namespaces/ingress-traefik/serviceaccounts/traefik?fieldManager=kubectl&force=true
           $ PATCH /apis/rbac.authorization.k8s.io/v1/clusterroles/todo-ingress-traefik?fieldManager=kubectl&force=true
           $ PATCH /apis/rbac.authorization.k8s.io/v1/clusterrolebindings/todo-ingress-traefik?fieldManager=kubectl&force=true
+          $ PATCH /apis/rbac.authorization.k8s.io/v1/namespaces/todo/roles/todo-ingress-traefik?fieldManager=kubectl&force=true
+          $ PATCH /apis/rbac.authorization.k8s.io/v1/namespaces/todo/rolebindings/todo-ingress-traefik?fieldManager=kubectl&force=true
           $ PATCH /apis/apps/v1/namespaces/ingress-traefik/deployments/traefik?fieldManager=kubectl&force=true
           $ PATCH /apis/networking.k8s.io/v1/ingressclasses/traefik?fieldManager=kubectl&force=true
       build todo-backend

@@ -13,6 +13,7 @@ mod common;
 
 mod cluster;
 mod configuration;
+mod db;
 mod dev;
 mod dry_run;
 mod interrupts;

@@ -31,6 +31,7 @@ fn the_short_help() {
       rollback     Go back to a revision that Helm keeps, and prove it
       bench        Measure the application, deploys, or what an idle cluster takes
       logs         Show the logs of all applications, or of one
+      db           Look into the database, dump it, or restore a dump
       doctor       Check every prerequisite: version, verdict, fix
       pins         Show every pinned version: what takes it, and where each origin gets it from
       config       Show each resolved value and where it is from; secrets are masked

@@ -184,8 +184,9 @@ impl Stack {
             Failure::new(Class::Config, what).help("bring it back, or correct cluster.ingress in infra/xtask.toml")
         })?;
         let args = text.lines().filter_map(|line| line.trim().strip_prefix("- --"));
-        // Kubernetes' part of it, and what waits for kubelet.
-        let is_clusters = |arg: &str| arg.starts_with("providers.") || arg.starts_with("ping");
+        // Kubernetes' part of it, TLS, and what waits for kubelet.
+        let is_clusters =
+            |arg: &str| ["providers.", "entrypoints.websecure.", "ping"].iter().any(|part| arg.starts_with(part));
         let args = args.filter(|arg| !is_clusters(arg)).map(|arg| format!("--{arg}"));
         let image = world.origin.image(&project.settings.cluster.ingress_image);
         let publish = format!("--publish=127.0.0.1:{}:{PROXY_PORT}", project.settings.dev.port);

@@ -15,9 +15,9 @@ pub fn screen(view: &View, now: Option<u64>) -> String {
     let cluster = &view.cluster;
     let colour = if cluster.state == "running" { GOOD } else { WARN };
     let open_with = cluster.open_with.as_ref().map(|command| format!("  no published port: {command}"));
-    let address =
-        cluster.address.as_ref().map(|address| format!("  {BOLD}{address}{BOLD:#}")).or(open_with).unwrap_or_default();
-    screen.row("cluster", &format!("{}: {colour}{}{colour:#}{address}", cluster.profile, cluster.state));
+    let address = cluster.address.as_ref().map(|address| format!("  {BOLD}{address}{BOLD:#}")).unwrap_or_default();
+    let open_with = open_with.unwrap_or_default();
+    screen.row("cluster", &format!("{}: {colour}{}{colour:#}{address}{open_with}", cluster.profile, cluster.state));
     if let Some(hint) = &cluster.hint {
         screen.row("cluster", &format!("{WARN}{hint}{WARN:#}"));
     }

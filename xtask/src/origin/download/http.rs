@@ -16,7 +16,7 @@ use crate::failure::{Class, Failure};
 use crate::report::bytes;
 
 /// Where systems keep the certificates they trust: Debian and Alpine, Fedora, openSUSE, macOS.
-const SYSTEM: [&str; 4] = [
+pub const SYSTEM: [&str; 4] = [
     "/etc/ssl/certs/ca-certificates.crt",
     "/etc/pki/tls/certs/ca-bundle.crt",
     "/etc/ssl/ca-bundle.pem",

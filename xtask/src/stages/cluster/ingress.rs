@@ -1,5 +1,6 @@
 //! The ingress controller: installed only where the cluster has no IngressClass that serves the chart's Ingress. One that
-//! xtask installed is updated to the pinned image: older ones have published holes.
+//! xtask installed is brought to the manifests of the checkout: older images have published holes, and older manifests let
+//! it read more than it needs.
 
 mod outage;
 
@@ -30,6 +31,9 @@ const MANAGER: &str = "kubectl";
 /// The class of the controller in `infra/ingress`.
 const CLASS: &str = "traefik";
 
+/// Ends the lines of a manifest that name the release's namespace; in the files that is `todo`, for use by hand.
+const RELEASE: &str = "  # the release's namespace";
+
 /// An IngressClass.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct IngressClass {
@@ -43,23 +47,26 @@ pub struct Ingress {
     classes: Vec<IngressClass>,
     /// The controller of our making: whether it is available, if there is one.
     ours: Option<bool>,
-    /// The image that it runs.
-    image: String,
+    /// Its Deployment.
+    deployment: Value,
+    /// Names of the RoleBindings of our making in the release's namespace.
+    bindings: Vec<String>,
 }
 
 impl Ingress {
     /// Asks the cluster.
     pub fn observe(tools: &Toolbox) -> Result<Self> {
-        let lists = tools.api()?.list_all(&[kinds::INGRESS_CLASS, kinds::DEPLOYMENT], Scope::Cluster)?;
-        Ok(Self::of(lists.iter().flat_map(|list| &list.items)))
+        let kinds = [kinds::INGRESS_CLASS, kinds::DEPLOYMENT, kinds::ROLE_BINDING];
+        let lists = tools.api()?.list_all(&kinds, Scope::Cluster)?;
+        Ok(Self::of(lists.iter().flat_map(|list| &list.items), tools.namespace()))
     }
 
-    fn of<'a>(objects: impl IntoIterator<Item = &'a Value>) -> Self {
+    fn of<'a>(objects: impl IntoIterator<Item = &'a Value>, namespace: &str) -> Self {
         let mut seen = Self::default();
         for object in objects {
             let label = |name: &str| object["metadata"]["labels"][name].as_str().unwrap_or_default();
-            let ours = label("app.kubernetes.io/component") == "ingress-controller"
-                && label("app.kubernetes.io/part-of") == "todo";
+            let part = label("app.kubernetes.io/part-of") == "todo";
+            let ours = part && label("app.kubernetes.io/component") == "ingress-controller";
             match text(object, "/kind") {
                 "IngressClass" => {
                     let default = &object["metadata"]["annotations"]["ingressclass.kubernetes.io/is-default-class"];
@@ -67,9 +74,12 @@ impl Ingress {
                     seen.classes.push(IngressClass { name, default: default == "true" });
                 }
                 "Deployment" if ours => {
-                    seen.image = text(object, "/spec/template/spec/containers/0/image").to_owned();
+                    seen.deployment = object.clone();
                     let available = number(object, "/status/availableReplicas") > 0;
                     seen.ours = Some(available || seen.ours.unwrap_or(false));
+                }
+                "RoleBinding" if part && text(object, "/metadata/namespace") == namespace => {
+                    seen.bindings.push(text(object, "/metadata/name").to_owned());
                 }
                 _ => {}
             }
@@ -77,10 +87,33 @@ impl Ingress {
         seen
     }
 
+    /// Whether the controller lacks a permission in the release's namespace that `manifests` give it.
+    fn lacks_permission(&self, manifests: &[Value]) -> bool {
+        let own = manifests.first().map_or("", |namespace| text(namespace, "/metadata/name"));
+        let mut bindings = manifests.iter().filter(|object| object["kind"] == "RoleBinding");
+        bindings.any(|binding| {
+            text(binding, "/metadata/namespace") != own
+                && !self.bindings.iter().any(|name| name == text(binding, "/metadata/name"))
+        })
+    }
+
+    fn image(&self) -> &str {
+        image(&self.deployment)
+    }
+
     /// Whether the cluster has the class `wanted`; an empty name stands for the default one.
     fn has(&self, wanted: &str) -> bool {
         self.classes.iter().any(|class| if wanted.is_empty() { class.default } else { class.name == wanted })
     }
+}
+
+/// What must be done with the controller of `manifests` for an Ingress of the class `wanted`, and why.
+fn reason(ingress: &Ingress, manifests: &[Value], wanted: &str) -> Option<(&'static str, String)> {
+    let install = why(ingress, wanted).map(|why| ("install", why.to_owned()));
+    let update = || outdated(ingress, manifests).map(|why| ("update", why));
+    let lacks = ingress.ours.is_some() && ingress.lacks_permission(manifests);
+    let repair = || lacks.then(|| ("repair", "it may not read the release's namespace".to_owned()));
+    install.or_else(update).or_else(repair)
 }
 
 /// Why the controller must be installed for an Ingress of the class `wanted`.
@@ -100,39 +133,58 @@ fn why(ingress: &Ingress, wanted: &str) -> Option<&'static str> {
     }
 }
 
-/// Why the controller of our making must be updated to the image `pinned`.
-fn outdated(ingress: &Ingress, pinned: &str) -> Option<String> {
-    let other = ingress.ours.is_some() && !ingress.image.is_empty() && ingress.image != pinned;
-    other.then(|| format!("{} -> {pinned}; no route answers for some seconds", ingress.image))
+fn image(deployment: &Value) -> &str {
+    text(deployment, "/spec/template/spec/containers/0/image")
 }
 
-/// The step that brings or updates the controller, if that is needed for an Ingress of the class `wanted`.
+/// Why the controller of our making must be updated to `manifests`.
+fn outdated(ingress: &Ingress, manifests: &[Value]) -> Option<String> {
+    let wanted = manifests.iter().find(|object| object["kind"] == "Deployment")?;
+    if ingress.ours.is_none() || covers(&ingress.deployment["spec"], &wanted["spec"]) {
+        return None;
+    }
+    let (old, new) = (ingress.image(), image(wanted));
+    let what = if old == new { "it differs from infra/ingress".to_owned() } else { format!("{old} -> {new}") };
+    Some(format!("{what}; no route answers for some seconds"))
+}
+
+/// Whether `live` has all of `wanted`; the API server adds defaults.
+fn covers(live: &Value, wanted: &Value) -> bool {
+    match (live, wanted) {
+        (Value::Object(live), Value::Object(wanted)) => {
+            wanted.iter().all(|(key, value)| live.get(key).is_some_and(|live| covers(live, value)))
+        }
+        (Value::Array(live), Value::Array(wanted)) => {
+            live.len() == wanted.len() && live.iter().zip(wanted).all(|(live, wanted)| covers(live, wanted))
+        }
+        _ => live == wanted,
+    }
+}
+
+/// The step that brings or updates the controller, if that is needed for an Ingress of the class `wanted`. `namespace` is
+/// the release's, which is applied first where it is absent: the controller has a Role in it.
 pub fn decide<'a>(
     project: &'a Project,
     tools: &'a Toolbox,
     origin: &'a dyn Origin,
     ingress: &Ingress,
     wanted: &str,
+    namespace: Option<Value>,
 ) -> Result<Option<Step<'a>>> {
     let pinned = &project.settings.cluster.ingress_image;
-    let outdated = outdated(ingress, pinned);
-    let (what, why) = match (why(ingress, wanted), &outdated) {
-        (Some(why), _) => ("install", why.to_owned()),
-        (None, Some(outdated)) => ("update", outdated.clone()),
-        (None, None) => return Ok(None),
-    };
-    let objects = manifests(&project.root.join(&project.settings.cluster.ingress))?;
+    let objects = manifests(project)?;
+    let Some((what, why)) = reason(ingress, &objects, wanted) else { return Ok(None) };
     let image = origin.image(pinned);
     let mut command = format!("docker save {image} | ctr images import");
-    for object in &objects {
-        command.push_str(&format!("\n{}", Api::shown_apply(object, "default", MANAGER)));
+    let theirs = objects.iter().map(|object| (object, MANAGER));
+    for (object, manager) in namespace.iter().map(|object| (object, crate::api::MANAGER)).chain(theirs) {
+        command.push_str(&format!("\n{}", Api::shown_apply(object, "default", manager)));
     }
     let wanted_class = wanted.to_owned();
     Ok(Some(Step::new(format!("{what} ingress controller"), why, command, move |running| {
         // Minutes may have gone by.
         let now = Ingress::observe(tools)?;
-        let outdated = self::outdated(&now, pinned);
-        if self::why(&now, &wanted_class).is_none() && outdated.is_none() {
+        if reason(&now, &objects, &wanted_class).is_none() {
             return Ok("not needed: one is there by now".to_owned());
         }
         let wanted = Wanted::of(project, &tools.engine, &image)?;
@@ -140,8 +192,18 @@ pub fn decide<'a>(
             load::load(project, &tools.engine, &node, &Stock::default(), &wanted, running)?;
         }
         let api = tools.api()?;
-        if outdated.is_none() {
+        if let Some(namespace) = &namespace {
+            api.apply(namespace, crate::api::MANAGER)?;
+        }
+        if outdated(&now, &objects).is_none() {
             apply(&api, &objects)?;
+            if now.ours.is_some() && now.lacks_permission(&objects) {
+                // It waits longer and longer before it asks again for what it may not read.
+                for pod in api.select(&kinds::POD, Scope::Cluster, MANAGED)? {
+                    let api = api.in_namespace(text(&pod, "/metadata/namespace"));
+                    api.delete(&kinds::POD, text(&pod, "/metadata/name"), Propagation::Background)?;
+                }
+            }
             running.progress("waiting for it to be available");
             wait_until_available(&api)?;
             return Ok(pinned.clone());
@@ -179,8 +241,13 @@ fn live_controller(api: &Api) -> Result<Value> {
     Ok(json!({"apiVersion": live["apiVersion"], "kind": live["kind"], "metadata": metadata, "spec": live["spec"]}))
 }
 
+/// The objects of `infra/ingress`, for the namespace of the release.
+fn manifests(project: &Project) -> Result<Vec<Value>> {
+    read_manifests(&project.root.join(&project.settings.cluster.ingress), &project.settings.chart.namespace)
+}
+
 /// The objects of all files in `folder`, in the order of the files' names.
-fn manifests(folder: &Utf8Path) -> Result<Vec<Value>> {
+fn read_manifests(folder: &Utf8Path, namespace: &str) -> Result<Vec<Value>> {
     let mut files = Vec::new();
     for entry in folder.read_dir_utf8().with_context(|| format!("reading {folder}"))? {
         files.push(entry?.into_path());
@@ -190,6 +257,11 @@ fn manifests(folder: &Utf8Path) -> Result<Vec<Value>> {
     let mut objects = Vec::new();
     for file in files {
         let text = std::fs::read_to_string(&file).with_context(|| format!("reading {file}"))?;
+        let line = |line: &str| match line.strip_suffix(RELEASE).and_then(|line| line.strip_suffix("todo")) {
+            Some(head) => format!("{head}{namespace}\n"),
+            None => format!("{line}\n"),
+        };
+        let text: String = text.lines().map(line).collect();
         for document in serde_norway::Deserializer::from_str(&text) {
             let object = Value::deserialize(document)
                 .map_err(|error| Failure::new(Class::Config, format!("{file} is not YAML: {error}")))?;
@@ -217,11 +289,12 @@ pub fn remove_controller(project: &Project, tools: &Toolbox) -> Result<Option<St
     if api.select(&kinds::NAMESPACE, Scope::Cluster, MANAGED)?.is_empty() {
         return Ok(None);
     }
-    if !api.list(&kinds::INGRESS, Scope::Cluster)?.items.is_empty() {
+    // It serves no other namespace.
+    if !api.list(&kinds::INGRESS, Scope::Namespace)?.items.is_empty() {
         return Ok(Some("ingress controller kept: other Ingresses use it".to_owned()));
     }
     // The namespace, which comes first, goes last.
-    for object in manifests(&project.root.join(&project.settings.cluster.ingress))?.iter().rev() {
+    for object in manifests(project)?.iter().rev() {
         let (namespace, name) = (text(object, "/metadata/namespace"), text(object, "/metadata/name"));
         let api = api.in_namespace(if namespace.is_empty() { "default" } else { namespace });
         api.delete(Resource::of(object)?, name, Propagation::Background).context("removing the ingress controller")?;
@@ -234,26 +307,27 @@ mod tests {
     use super::*;
     use serde_json::json;
 
+    fn objects() -> Vec<Value> {
+        read_manifests(&Utf8Path::new(env!("CARGO_MANIFEST_DIR")).join("../infra/ingress"), "shop").unwrap()
+    }
+
     /// From lines of kind, component, part-of, available replicas, name and whether it is the default.
     fn parse(text: &str) -> Ingress {
         let object = |line: &str| {
-            let [kind, component, part, available, name, default, ref image @ ..] =
-                line.split('|').collect::<Vec<_>>()[..]
-            else {
+            let [kind, component, part, available, name, default] = line.split('|').collect::<Vec<_>>()[..] else {
                 panic!("{line}")
             };
-            json!({"kind": kind, "spec": {"template": {"spec": {"containers": [{"image": image.concat()}]}}}, "metadata": {"name": name,
+            json!({"kind": kind, "metadata": {"name": name, "namespace": "shop",
                        "labels": {"app.kubernetes.io/component": component, "app.kubernetes.io/part-of": part},
                        "annotations": {"ingressclass.kubernetes.io/is-default-class": default}},
                    "status": {"availableReplicas": available.parse::<u64>().ok()}})
         };
-        Ingress::of(&text.lines().map(object).collect::<Vec<_>>())
+        Ingress::of(&text.lines().map(object).collect::<Vec<_>>(), "shop")
     }
 
     #[test]
     fn the_manifests_of_the_project_are_read_in_order() {
-        let folder = Utf8Path::new(env!("CARGO_MANIFEST_DIR")).join("../infra/ingress");
-        let objects = manifests(&folder).unwrap();
+        let objects = objects();
         let names: Vec<&str> = objects.iter().map(|object| text(object, "/kind")).collect();
         // A cluster that has the class has the controller.
         assert_eq!((names[0], names.last().copied()), ("Namespace", Some("IngressClass")));
@@ -261,26 +335,49 @@ mod tests {
     }
 
     #[test]
-    fn what_a_cluster_with_our_controller_answered_is_read() {
-        let text = include_str!("../../../tests/recorded/cluster/ingress.json");
-        let list: Value = serde_json::from_str(text).unwrap();
-        let seen = Ingress::of(list["items"].as_array().unwrap());
-        let classes = vec![IngressClass { name: CLASS.to_owned(), default: true }];
-        assert_eq!(seen, Ingress { classes, ours: Some(true), image: "traefik:v3.6.7".to_owned() });
+    fn the_controller_reads_secrets_of_the_releases_namespace_alone() {
+        let objects = objects();
+        let reads = |object: &&Value| object["rules"].to_string().contains("\"secrets\"");
+        let roles: Vec<_> =
+            objects.iter().filter(reads).map(|role| (text(role, "/kind"), text(role, "/metadata/namespace"))).collect();
+        assert_eq!(roles, [("Role", "shop")]);
+        let all = Value::from(objects).to_string();
+        assert!(all.contains("\"--providers.kubernetesingress.namespaces=shop\""), "{all}");
+        assert!(!all.contains("\"namespace\":\"todo\""), "{all}");
     }
 
     #[test]
-    fn only_a_controller_of_ours_with_another_image_is_updated() {
-        let outdated = |text: &str| outdated(&parse(text), "traefik:v3.7.13");
-        let ours = "Deployment|ingress-controller|todo|1|traefik||traefik:v3.6.7\n";
-        let why = "traefik:v3.6.7 -> traefik:v3.7.13; no route answers for some seconds";
-        assert_eq!(outdated(ours).as_deref(), Some(why));
-        assert_eq!(outdated(&ours.replace("3.6.7", "3.7.13")), None);
-        assert_eq!(outdated("Deployment|||1|traefik||traefik:v3.6.7\nIngressClass||||nginx|true|\n"), None);
+    fn what_a_cluster_with_our_controller_answered_is_read() {
+        let text = include_str!("../../../tests/recorded/cluster/ingress.json");
+        let list: Value = serde_json::from_str(text).unwrap();
+        let seen = Ingress::of(list["items"].as_array().unwrap(), "todo");
+        let classes = vec![IngressClass { name: CLASS.to_owned(), default: true }];
+        assert_eq!((&seen.classes, seen.ours, seen.image()), (&classes, Some(true), "traefik:v3.6.7"));
+    }
+
+    #[test]
+    fn only_a_controller_of_ours_that_differs_is_updated() {
+        let objects = objects();
+        let mut ours = objects.iter().find(|object| object["kind"] == "Deployment").unwrap().clone();
+        ours["spec"]["progressDeadlineSeconds"] = json!(600);
+        ours["spec"]["template"]["spec"]["containers"][0]["terminationMessagePath"] = json!("/dev/termination-log");
+        let outdated = |live: &Value| outdated(&Ingress::of([live], "shop"), &objects);
+        assert_eq!(outdated(&ours), None, "what the API server adds is no difference");
+        let pinned = image(&ours).to_owned();
+        let mut old = ours.clone();
+        old["spec"]["template"]["spec"]["containers"][0]["image"] = json!("traefik:v3.6.7");
+        assert_eq!(outdated(&old).unwrap(), format!("traefik:v3.6.7 -> {pinned}; no route answers for some seconds"));
+        let mut wide = ours.clone();
+        wide["spec"]["template"]["spec"]["containers"][0]["args"].as_array_mut().unwrap().pop();
+        assert_eq!(outdated(&wide).unwrap(), "it differs from infra/ingress; no route answers for some seconds");
+        let mut foreign = old;
+        foreign["metadata"]["labels"] = json!({});
+        assert_eq!(outdated(&foreign), None);
     }
 
     #[test]
     fn a_class_that_serves_and_our_controller_are_told_from_others() {
+        let objects = objects();
         let why = |text: &str, wanted: &str| why(&parse(text), wanted);
         let other = "Deployment|||1|other|\n";
         assert_eq!(why(other, ""), Some("the cluster has no ingress controller"));
@@ -294,11 +391,15 @@ mod tests {
         );
         // Ours would not serve it: the proof tells.
         assert_eq!(why(foreign, "nginx"), None);
-        let ours = "IngressClass||todo||traefik|true\nDeployment|ingress-controller|todo|1|traefik|\n";
-        assert_eq!((why(ours, ""), why(ours, "traefik")), (None, None));
+        let binding = "RoleBinding||todo||todo-ingress-traefik|\n";
+        let ours =
+            format!("IngressClass||todo||traefik|true\nDeployment|ingress-controller|todo|1|traefik|\n{binding}");
+        assert_eq!((why(&ours, ""), why(&ours, "traefik")), (None, None));
+        let lacks = |text: &str| parse(text).lacks_permission(&objects);
+        assert!(!lacks(&ours) && lacks(&ours.replace(binding, "")), "the namespace was made again");
         let down = ours.replace("|1|", "||");
         assert_eq!(why(&down, ""), Some("the ingress controller is not available"));
-        let classless = "Deployment|ingress-controller|todo|1|traefik|\n";
-        assert_eq!(why(classless, "traefik"), Some("the IngressClass of the ingress controller is gone"));
+        let classless = format!("Deployment|ingress-controller|todo|1|traefik|\n{binding}");
+        assert_eq!(why(&classless, "traefik"), Some("the IngressClass of the ingress controller is gone"));
     }
 }

@@ -34,6 +34,8 @@ pub enum Cause {
     Leak(String, String),
     /// Another application answered: who, and who should have.
     WrongService(String, String),
+    /// The certificate is not for this host.
+    Certificate(String),
     /// No answer in time.
     TimedOut,
     /// Something else, in the system's words.
@@ -48,6 +50,7 @@ impl Cause {
             (Some(Silence::Refused), _) => facts.and_then(of_controller).unwrap_or(Self::NothingListens),
             (Some(Silence::Closed), _) => facts.and_then(of_controller).unwrap_or(Self::ControllerAbsent),
             (Some(Silence::TimedOut), _) => facts.and_then(of_controller).unwrap_or(Self::TimedOut),
+            (Some(Silence::Certificate(host)), _) => Self::Certificate(host.clone()),
             (Some(Silence::Other(text)), _) => Self::Other(text.clone()),
             (None, Some(status)) if answer.served_by.is_empty() => of_controllers_answer(answer, status, facts),
             (None, Some(_)) if !answer.reached() => {
@@ -103,15 +106,17 @@ impl Cause {
             Self::Leak(..) => vec![
                 "take back a pathType that was changed by hand: cargo xtask deploy dev".into(),
                 "pathType must be Prefix in infra/helm/templates/ingress.yaml".into(),
-                "or the controller takes prefixes by characters; put ours right: \
-                 cargo xtask tool kubectl -- apply -n ingress-traefik --server-side --force-conflicts -f infra/ingress"
-                    .into(),
+                "or the controller takes prefixes by characters; put ours right: cargo xtask deploy dev".into(),
                 "(Traefik matches by path elements with --providers.kubernetesingress.strictPrefixMatching=true)"
                     .into(),
             ],
             Self::WrongService(..) => vec![
                 format!("{tool} describe ingress -n todo"),
                 "take back what was changed by hand: cargo xtask deploy dev".into(),
+            ],
+            Self::Certificate(_) => vec![
+                format!("see whether the Secret that the Ingress names is there: {tool} describe ingress,secrets"),
+                "a certificate that was renewed goes into the Secret; a deploy is not needed for it".into(),
             ],
             Self::TimedOut | Self::Other(_) => vec!["cargo xtask status".into(), "cargo xtask logs".into()],
         };
@@ -123,6 +128,9 @@ impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let listed = |names: &[String]| if names.is_empty() { "none".to_owned() } else { names.join(", ") };
         match self {
+            Self::Certificate(host) => {
+                write!(f, "the ingress controller shows a certificate that is not for {host}")
+            }
             Self::NothingListens => write!(f, "nothing listens there: the connection is refused"),
             Self::ControllerAbsent => {
                 write!(f, "no ingress controller listens in the cluster: the connection is closed before an answer")

@@ -10,7 +10,7 @@ use crate::snapshot::Snapshot;
 /// Where a user finds the application.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Front {
-    /// `http://todo.test:8080`.
+    /// `http://todo.test:8080`, or by https.
     pub address: String,
     /// What to do where the host's name does not lead to this machine.
     pub hint: Option<String>,
@@ -36,7 +36,8 @@ impl Front {
         };
         let port = address.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
         let place = port.map_or(host.clone(), |port| format!("{host}:{port}"));
-        let front = format!("http://{place}");
+        let scheme = address.split_once("://").map_or("http", |(scheme, _)| scheme);
+        let front = format!("{scheme}://{place}");
         let found = resolve(&host);
         let is = match &found {
             Some(all) if !all.is_empty() && all.iter().all(IpAddr::is_loopback) => {
@@ -46,7 +47,7 @@ impl Front {
             Some(_) => "does not resolve on this machine".to_owned(),
             None => format!("does not resolve within {} s on this machine", deadlines::RESOLVE.as_secs()),
         };
-        let resolve = format!("{host}:{}:127.0.0.1", port.unwrap_or(80));
+        let resolve = format!("{host}:{}:127.0.0.1", port.unwrap_or(if scheme == "https" { 443 } else { 80 }));
         let hint = format!(
             "{host} {is}: add the line `127.0.0.1 {host}` to /etc/hosts, or: curl --resolve {resolve} {front}/"
         );

@@ -5,6 +5,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::time::{Duration, Instant};
 
+use super::tls;
 use crate::deadlines;
 
 /// More than any page of ours has; what follows is not read.
@@ -37,6 +38,8 @@ pub struct Response {
     pub served_by: String,
     /// `Location`; empty: none.
     pub location: String,
+    /// Why this machine does not trust the certificate; `None`: it does, or there is none.
+    pub untrusted: Option<String>,
     /// Where the time went.
     pub phases: Phases,
 }
@@ -50,12 +53,14 @@ pub enum Silence {
     Closed,
     /// No answer in time.
     TimedOut,
+    /// The certificate is not for this host.
+    Certificate(String),
     /// Something else, in the system's words.
     Other(String),
 }
 
 impl Silence {
-    fn of(error: &std::io::Error) -> Self {
+    pub(super) fn of(error: &std::io::Error) -> Self {
         match error.kind() {
             ErrorKind::ConnectionRefused => Self::Refused,
             ErrorKind::ConnectionReset | ErrorKind::UnexpectedEof | ErrorKind::BrokenPipe => Self::Closed,
@@ -65,23 +70,29 @@ impl Silence {
     }
 }
 
-/// Asks for `path` at `address` (`http://host:port`); `host` goes into the header with the address' port, as a browser
+/// Asks for `path` at `address` (`http://host:port` or `https://host:port`); `host` goes into the header with the address' port, as a browser
 /// writes it, and the address' own host if it is empty.
 pub fn get(address: &str, host: &str, path: &str) -> Result<Response, Silence> {
-    let authority = address.trim_start_matches("http://").trim_end_matches('/');
-    let place = if authority.contains(':') { authority.to_owned() } else { format!("{authority}:80") };
+    let (scheme, authority) = address.trim_end_matches('/').split_once("://").unwrap_or(("http", address));
+    let is_encrypted = scheme == "https";
+    let port = if is_encrypted { 443 } else { 80 };
+    let place = if authority.contains(':') { authority.to_owned() } else { format!("{authority}:{port}") };
     let addresses: Vec<SocketAddr> = place.to_socket_addrs().map_err(|error| Silence::of(&error))?.collect();
     let start = Instant::now();
     let stream = connect(&addresses)?;
-    let connect = start.elapsed();
-    let host = match authority.split_once(':') {
-        _ if host.is_empty() => authority.to_owned(),
-        Some((_, port)) => format!("{host}:{port}"),
-        None => host.to_owned(),
+    prepare(&stream).map_err(|error| Silence::of(&error))?;
+    let (name, port) = authority.split_once(':').map_or((authority, None), |(name, port)| (name, Some(port)));
+    let name = if host.is_empty() { name } else { host };
+    let host = port.map_or(name.to_owned(), |port| format!("{name}:{port}"));
+    let (mut stream, untrusted): (Box<dyn Stream>, _) = if is_encrypted {
+        let (stream, untrusted) = tls::connect(stream, name)?;
+        (Box::new(stream), untrusted)
+    } else {
+        (Box::new(stream), None)
     };
-    talk(stream, &host, path)
-        .map_err(|error| Silence::of(&error))
-        .and_then(|(head, first_byte, rest)| parse(&head, Phases { connect, first_byte, rest }))
+    let connect = start.elapsed();
+    let (head, first_byte, rest) = talk(&mut *stream, &host, path).map_err(|error| Silence::of(&error))?;
+    Ok(Response { untrusted, ..parse(&head, Phases { connect, first_byte, rest })? })
 }
 
 /// `localhost` is two addresses, and the port is published on one of them: all are tried, as browsers do.
@@ -96,10 +107,18 @@ fn connect(addresses: &[SocketAddr]) -> Result<TcpStream, Silence> {
     Err(last)
 }
 
-fn talk(mut stream: TcpStream, host: &str, path: &str) -> std::io::Result<(Vec<u8>, Duration, Duration)> {
+fn prepare(stream: &TcpStream) -> std::io::Result<()> {
     stream.set_read_timeout(Some(deadlines::ROUTE.time()))?;
     stream.set_write_timeout(Some(deadlines::ROUTE.time()))?;
-    stream.set_nodelay(true)?;
+    stream.set_nodelay(true)
+}
+
+/// A connection, encrypted or not.
+trait Stream: Read + Write {}
+
+impl<T: Read + Write> Stream for T {}
+
+fn talk(stream: &mut dyn Stream, host: &str, path: &str) -> std::io::Result<(Vec<u8>, Duration, Duration)> {
     let start = Instant::now();
     // In one piece: a server may close as soon as it has seen the first.
     let request =
@@ -146,7 +165,7 @@ fn parse(answer: &[u8], phases: Phases) -> Result<Response, Silence> {
     let status = head.lines().next().and_then(|line| line.strip_prefix("HTTP/1.")?.split(' ').nth(1)?.parse().ok());
     let Some(status) = status else { return Err(Silence::Other("the answer is not HTTP".to_owned())) };
     let header = |name: &str| header(&head, name).unwrap_or_default().to_owned();
-    Ok(Response { status, served_by: header("x-served-by"), location: header("location"), phases })
+    Ok(Response { status, served_by: header("x-served-by"), location: header("location"), untrusted: None, phases })
 }
 
 #[cfg(test)]

@@ -45,6 +45,8 @@ pub struct Answer {
     pub pods: BTreeSet<String>,
     /// Why no answer came.
     pub silence: Option<Silence>,
+    /// Why this machine does not trust the certificate.
+    pub untrusted: Option<String>,
     /// Response times in milliseconds, sorted.
     pub times: Vec<u128>,
     /// Where the time went, request by request.
@@ -127,6 +129,12 @@ fn of_rule(rule: &Value) -> Vec<Route> {
     routes
 }
 
+/// Whether our Ingresses are served by TLS.
+pub fn is_encrypted<'a>(ingresses: impl IntoIterator<Item = &'a Value>) -> bool {
+    let has_tls = |ingress: &Value| ingress.pointer("/spec/tls/0").is_some();
+    ingresses.into_iter().any(has_tls)
+}
+
 /// A path that an application of ours serves without its database, below its own.
 fn below(service: &str) -> Option<&'static str> {
     service.ends_with("-backend").then_some("/api/v1/health")
@@ -161,6 +169,7 @@ fn one(route: &Route, address: &str, count: usize) -> Answer {
         served_by: String::new(),
         pods: BTreeSet::new(),
         silence: None,
+        untrusted: None,
         times: Vec::new(),
         phases: Vec::new(),
     };
@@ -174,6 +183,7 @@ fn one(route: &Route, address: &str, count: usize) -> Answer {
                 answer.pods.insert(response.served_by.clone());
                 answer.status = Some(response.status);
                 answer.served_by = response.served_by;
+                answer.untrusted = response.untrusted;
             }
             Err(silence) => answer.silence = Some(silence),
         }
@@ -201,6 +211,7 @@ pub mod tests {
             served_by: served_by.into(),
             pods: BTreeSet::from([served_by.to_owned()]),
             silence: None,
+            untrusted: None,
             times: vec![1, 2, 3],
             phases: vec![Phases::default(); 3],
         }

@@ -1,5 +1,5 @@
 //! The way from here to the Ingress controller: the port that the profile publishes or, where an existing profile has
-//! none, a port-forward for as long as it is needed.
+//! none, a port-forward for as long as it is needed. No profile publishes port 443, so TLS has a port-forward too.
 
 use std::io::{BufRead, BufReader};
 use std::sync::Arc;
@@ -9,11 +9,13 @@ use std::thread::JoinHandle;
 use anyhow::Result;
 use serde_json::Value;
 
+use super::front::Front;
+use super::routes::is_encrypted;
 use crate::api::{Scope, kinds};
 use crate::deadlines;
 use crate::failure::{Class, Failure};
 use crate::process::Piped;
-use crate::snapshot::text;
+use crate::snapshot::{Snapshot, text};
 use crate::stages::cluster::Profile;
 use crate::toolbox::Toolbox;
 
@@ -22,6 +24,8 @@ pub struct Way {
     /// Where requests go, as `http://host:port`.
     pub address: String,
     forward: Option<Forward>,
+    /// Where a user goes, as far as that is known.
+    front: Option<String>,
 }
 
 struct Forward {
@@ -30,7 +34,7 @@ struct Forward {
     open_with: String,
 }
 
-/// What listens at port 80 of the nodes.
+/// What listens at port 80 or 443 of the nodes.
 #[derive(Debug, PartialEq, Eq)]
 struct Controller {
     namespace: String,
@@ -41,17 +45,24 @@ struct Controller {
 
 impl Way {
     /// Finds it, and opens it if need be. Fails where the profile publishes no port and nothing in the cluster listens
-    /// at its nodes' port 80.
+    /// at its nodes' port.
     pub fn open(tools: &Toolbox, profile: &Profile) -> Result<Self> {
-        match profile.address() {
-            Some(address) => Ok(Self { address, forward: None }),
-            None => Self::forward(tools),
+        let ingresses = tools.api()?.list(&kinds::INGRESS, Scope::Namespace)?.items;
+        let is_encrypted = is_encrypted(ingresses.iter().filter(|ingress| tools.release().owns(ingress)));
+        match profile.address().filter(|_| !is_encrypted) {
+            Some(address) => Ok(Self { front: Some(address.clone()), address, forward: None }),
+            None => Self::forward(tools, is_encrypted),
         }
     }
 
-    /// The address that lasts, if there is one.
+    /// Where a user finds the application that `snapshot` has, if that is known.
+    pub fn front(&self, snapshot: &Snapshot) -> Option<Front> {
+        self.front.as_ref().map(|address| Front::of(address, snapshot))
+    }
+
+    /// Where a user goes, if that is known.
     pub fn lasting(&self) -> Option<&str> {
-        self.forward.is_none().then_some(self.address.as_str())
+        self.front.as_deref()
     }
 
     /// The command that opens a way for a user, where the profile publishes none.
@@ -59,11 +70,12 @@ impl Way {
         self.forward.as_ref().map(|forward| forward.open_with.as_str())
     }
 
-    fn forward(tools: &Toolbox) -> Result<Self> {
+    fn forward(tools: &Toolbox, is_encrypted: bool) -> Result<Self> {
         let profile = &tools.profile;
-        let Some(Controller { namespace, workload, port }) = controller(tools)? else {
+        let (scheme, node, user) = if is_encrypted { ("https", 443, 8443) } else { ("http", 80, 8080) };
+        let Some(Controller { namespace, workload, port }) = controller(tools, node)? else {
             let what = format!(
-                "profile `{profile}` publishes no port, and nothing in the cluster listens at its nodes' port 80"
+                "profile `{profile}` publishes no port, and nothing in the cluster listens at its nodes' port {node}"
             );
             return Err(Failure::new(Class::Proof, what)
                 .help(format!("give it an ingress controller: minikube --profile {profile} addons enable ingress"))
@@ -84,11 +96,12 @@ impl Way {
             BufReader::new(reading.reader()).lines().map_while(Result::ok).for_each(|line| drop(sender.send(line)));
         });
         let open_with = format!(
-            "cargo xtask --profile {profile} tool kubectl -- --namespace {namespace} port-forward {workload} 8080:{port}"
+            "cargo xtask --profile {profile} tool kubectl -- --namespace {namespace} port-forward {workload} {user}:{port}"
         );
         if let Some(here) = listening(&lines.recv_timeout(deadlines::PORT_FORWARD_BEGIN.time()).unwrap_or_default()) {
             let forward = Forward { child, reader: Some(reader), open_with };
-            return Ok(Self { address: format!("http://127.0.0.1:{here}"), forward: Some(forward) });
+            let front = is_encrypted.then(|| format!("https://localhost:{user}"));
+            return Ok(Self { address: format!("{scheme}://127.0.0.1:{here}"), forward: Some(forward), front });
         }
         child.kill();
         let _ = reader.join();
@@ -111,16 +124,16 @@ impl Drop for Forward {
     }
 }
 
-/// The workload that has port 80 of the nodes.
-fn controller(tools: &Toolbox) -> Result<Option<Controller>> {
+/// The workload that has the port `node` of the nodes.
+fn controller(tools: &Toolbox, node: u16) -> Result<Option<Controller>> {
     let lists = tools.api()?.list_all(&[kinds::DEPLOYMENT, kinds::DAEMON_SET], Scope::Cluster)?;
-    Ok(lists.iter().flat_map(|list| &list.items).find_map(of_workload))
+    Ok(lists.iter().flat_map(|list| &list.items).find_map(|workload| of_workload(workload, node)))
 }
 
-fn of_workload(workload: &Value) -> Option<Controller> {
+fn of_workload(workload: &Value, node: u16) -> Option<Controller> {
     let containers = workload.pointer("/spec/template/spec/containers")?.as_array()?;
     let ports = containers.iter().filter_map(|container| container["ports"].as_array()).flatten();
-    let port = ports.into_iter().find(|port| port["hostPort"] == 80)?["containerPort"].as_u64()?;
+    let port = ports.into_iter().find(|port| port["hostPort"] == node)?["containerPort"].as_u64()?;
     Some(Controller {
         namespace: text(workload, "/metadata/namespace").to_owned(),
         workload: format!("{}/{}", text(workload, "/kind").to_lowercase(), text(workload, "/metadata/name")),
@@ -144,12 +157,15 @@ mod tests {
             json!({"kind": kind, "metadata": {"namespace": "ingress-traefik", "name": "traefik"},
                    "spec": {"template": {"spec": {"containers": [{"name": "sidecar"}, {"ports": ports}]}}}})
         };
-        let ports = json!([{"containerPort": 8080}, {"containerPort": 8000, "hostPort": 80}]);
-        let found = of_workload(&workload("Deployment", ports));
-        let (namespace, name) = ("ingress-traefik".to_owned(), "deployment/traefik".to_owned());
-        assert_eq!(found, Some(Controller { namespace, workload: name, port: 8000 }));
-        assert_eq!(of_workload(&workload("DaemonSet", json!([{"containerPort": 80}]))), None);
-        assert_eq!(of_workload(&workload("DaemonSet", Value::Null)), None);
+        let ports = json!([{"containerPort": 8080}, {"containerPort": 8000, "hostPort": 80},
+            {"containerPort": 8443, "hostPort": 443}]);
+        for (node, port) in [(80, 8000), (443, 8443)] {
+            let (namespace, name) = ("ingress-traefik".to_owned(), "deployment/traefik".to_owned());
+            let found = of_workload(&workload("Deployment", ports.clone()), node);
+            assert_eq!(found, Some(Controller { namespace, workload: name, port }));
+        }
+        assert_eq!(of_workload(&workload("DaemonSet", json!([{"containerPort": 80}])), 80), None);
+        assert_eq!(of_workload(&workload("DaemonSet", Value::Null), 80), None);
     }
 
     #[test]

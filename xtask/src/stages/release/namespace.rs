@@ -81,6 +81,22 @@ fn remains(namespace: &Value) -> String {
     if told.is_empty() { "its controller names nothing that is left".to_owned() } else { told.join("; ") }
 }
 
+/// The manifest of an absent namespace.
+pub fn absent(tools: &Toolbox, observed: &Observed) -> Option<Value> {
+    observed.snapshot.is_none().then(|| manifest(tools.namespace()))
+}
+
+fn manifest(name: &str) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Namespace",
+        "metadata": {"name": name, "labels": {
+            "app.kubernetes.io/managed-by": "xtask", "app.kubernetes.io/part-of": "todo",
+            ENFORCE: LEVEL,
+            "pod-security.kubernetes.io/warn": LEVEL,
+        }},
+    })
+}
+
 /// The step that makes the namespace, or has one that somebody made enforce Pod Security.
 pub fn step<'a>(project: &Project, tools: &'a Toolbox, observed: &Observed) -> Option<Step<'a>> {
     let (what, why) = match &observed.snapshot {
@@ -89,14 +105,7 @@ pub fn step<'a>(project: &Project, tools: &'a Toolbox, observed: &Observed) -> O
         Some(_) => return None,
     };
     let name = project.settings.chart.namespace.clone();
-    let manifest = json!({
-        "apiVersion": "v1", "kind": "Namespace",
-        "metadata": {"name": name, "labels": {
-            "app.kubernetes.io/managed-by": "xtask", "app.kubernetes.io/part-of": "todo",
-            ENFORCE: LEVEL,
-            "pod-security.kubernetes.io/warn": LEVEL,
-        }},
-    });
+    let manifest = manifest(&name);
     let shown = Api::shown_apply(&manifest, &name, MANAGER);
     Some(Step::new(format!("{what} namespace {name}"), why, shown, move |_| {
         tools.api()?.apply(&manifest, MANAGER).map(|_| String::new())

@@ -59,7 +59,7 @@ impl Dump {
     /// Proves that the file has the rows that were counted, and that the database still has them.
     fn prove(&self, postgres: &Postgres, folder: &Utf8Path) -> Result<()> {
         self.check_file(folder)?;
-        let rows = postgres.rows_in(&folder.join(&self.file))?;
+        let rows = postgres.contents_of(&folder.join(&self.file))?.rows;
         let counted = self.tables.iter().map(|(name, table)| (name.clone(), table.rows)).collect();
         ensure!(rows == counted, "it has the rows {rows:?}, the database has {counted:?}");
         self.check_database(postgres)

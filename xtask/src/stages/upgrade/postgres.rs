@@ -1,5 +1,5 @@
-//! The embedded database, reached through its node: `docker exec <node> crictl exec`. The container's own socket asks
-//! for no password, so none is an argument or leaves the cluster.
+//! A database, reached with Postgres' own client programs. The embedded one through its node: `docker exec <node> crictl
+//! exec`; the container's own socket asks for no password, so none is an argument or leaves the cluster.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -11,7 +11,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::dump;
+use super::remote::Remote;
 use crate::deadlines;
+use crate::engine::Engine;
 use crate::process::Process;
 use crate::stages::images::node::Node;
 use crate::toolbox::Toolbox;
@@ -39,10 +41,35 @@ pub struct Table {
     pub hash: String,
 }
 
-/// The running container of the database.
-pub struct Postgres {
-    node: Node,
-    container: String,
+/// The table in which migrations keep the version of the schema.
+const VERSION: &str = "public.alembic_version";
+/// Drops what a dump replaces; what no dump has would outlive it.
+const DROP_ALL: &str = "DO $do$ DECLARE t text; BEGIN FOR t IN SELECT format('%I.%I', n.nspname, c.relname) \
+    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind IN ('r', 'p') \
+    AND n.nspname NOT LIKE 'pg\\_%' AND n.nspname <> 'information_schema' \
+    LOOP EXECUTE 'DROP TABLE IF EXISTS ' || t || ' CASCADE'; END LOOP; END $do$;";
+/// Restores the dump at standard input in one transaction: it is committed only once pg_restore has given all of it.
+const RESTORE: &str = "sql=$1; shift; { printf 'BEGIN;\\n%s\\n' \"$sql\"; \
+    if pg_restore --no-owner --no-acl --file=-; then echo 'COMMIT;'; else printf '\\n\\\\.\\nSELECT 1/0;\\n'; fi; } | \
+    psql \"$@\" --no-psqlrc --quiet --output=/dev/null --set=ON_ERROR_STOP=1 --file=-";
+
+/// A database, and how it is reached.
+pub struct Postgres(Access);
+
+enum Access {
+    /// The running container of the embedded one.
+    Embedded { node: Box<Node>, container: String },
+    /// That of a URL.
+    Remote(Box<Remote>),
+}
+
+/// What is in a dump.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct InDump {
+    /// The rows of each table.
+    pub rows: BTreeMap<String, u64>,
+    /// The version of the schema, if it tells.
+    pub schema: Option<String>,
 }
 
 impl Postgres {
@@ -59,7 +86,7 @@ impl Postgres {
                 [] => {}
                 [one] => {
                     let container = one["id"].as_str().context("crictl printed a container without an ID")?.to_owned();
-                    return Ok(Some(Self { node, container }));
+                    return Ok(Some(Self(Access::Embedded { node: Box::new(node), container })));
                 }
                 _ => bail!("node {} runs {} containers of the database", node.name, containers.len()),
             }
@@ -67,19 +94,58 @@ impl Postgres {
         Ok(None)
     }
 
-    /// A command in the container.
+    /// The database at `remote`'s URL.
+    pub fn remote(remote: Remote) -> Self {
+        Self(Access::Remote(Box::new(remote)))
+    }
+
+    /// A command beside the database.
     fn exec(&self, args: &[&str]) -> Process {
-        self.node
-            .exec(["crictl", "exec", "-i", &self.container])
-            .args(args.iter().copied())
-            .deadline(deadlines::DATABASE_QUERY)
+        let process = match &self.0 {
+            Access::Embedded { node, container } => {
+                node.exec(["crictl", "exec", "-i", container]).args(args.iter().copied())
+            }
+            Access::Remote(remote) => remote.exec(args),
+        };
+        process.deadline(deadlines::DATABASE_QUERY)
+    }
+
+    /// What leads a client program to the database.
+    fn connection(&self) -> Vec<&str> {
+        match &self.0 {
+            Access::Embedded { .. } => vec!["--username", NAME, "--dbname", NAME],
+            Access::Remote(remote) => vec!["--dbname", remote.url()],
+        }
+    }
+
+    /// `psql` for a person, or for a script at standard input.
+    pub fn shell(&self, engine: &Engine, is_terminal: bool) -> Process {
+        let args = [&["psql"][..], &self.connection()].concat();
+        match &self.0 {
+            _ if !is_terminal => self.exec(&args).args(["--set=ON_ERROR_STOP=1"]),
+            Access::Embedded { node, container } => {
+                let crictl = ["exec", "-it", &node.name, "crictl", "exec", "-it", container];
+                engine.docker().args(crictl).args(args)
+            }
+            Access::Remote(remote) => remote.exec_at_terminal(&args),
+        }
     }
 
     fn ask(&self, sql: &str) -> Result<String> {
-        let psql =
-            ["psql", "--username", NAME, "--dbname", NAME, "--no-psqlrc", "--quiet", "--tuples-only", "--no-align"];
-        let psql = self.exec(&psql).args(["--field-separator= ", "--set=ON_ERROR_STOP=1", "--file=-"]);
+        let psql = [&["psql"][..], &self.connection()].concat();
+        let psql = self.exec(&psql).args(["--no-psqlrc", "--quiet", "--tuples-only", "--no-align"]);
+        let psql = psql.args(["--field-separator= ", "--set=ON_ERROR_STOP=1", "--file=-"]);
         psql.stdin(sql).deadline(deadlines::DATABASE_DUMP).read()
+    }
+
+    /// The version of the schema; `None`: it has none.
+    pub fn schema(&self) -> Result<Option<String>> {
+        let exists = self.ask(&format!("SELECT to_regclass('{VERSION}') IS NOT NULL;\n"))?;
+        if exists.trim() != "t" {
+            return Ok(None);
+        }
+        let version = self.ask(&format!("SELECT version_num FROM {VERSION};\n"))?;
+        Ok(Some(version.trim().to_owned()).filter(|version| !version.is_empty()))
     }
 
     /// Succeeds if it takes connections.
@@ -100,7 +166,7 @@ impl Postgres {
 
     /// Streams a dump in the custom format to `output`. Returns the number of bytes and their SHA-256.
     pub fn dump(&self, output: &mut impl Write, told: impl FnMut(u64)) -> Result<(u64, String)> {
-        let command = ["pg_dump", "--username", NAME, "--dbname", NAME, "--format=custom", "--no-owner"];
+        let command = [&["pg_dump", "--format=custom", "--no-owner"][..], &self.connection()].concat();
         let piped = self.exec(&command).deadline(deadlines::DATABASE_DUMP).pipe_from(None)?;
         let copied = dump::copy(piped.reader(), output, told);
         piped.finish()?;
@@ -109,18 +175,18 @@ impl Postgres {
         Ok((size, sha256))
     }
 
-    /// The rows of each table in the dump `file`, by reading all of it as SQL.
-    pub fn rows_in(&self, file: &Utf8Path) -> Result<BTreeMap<String, u64>> {
+    /// What is in the dump `file`, by reading all of it as SQL.
+    pub fn contents_of(&self, file: &Utf8Path) -> Result<InDump> {
         let command = self.exec(&["pg_restore", "--file=-"]).deadline(deadlines::DATABASE_DUMP);
-        with_input(&command, file, |output| count_rows(BufReader::new(output)))
+        with_input(&command, file, |output| read_sql(BufReader::new(output)))
     }
 
-    /// Restores the dump `file` in one transaction: afterwards the database has all of it or is as it was.
+    /// Replaces what there is by the dump `file`, in one transaction: afterwards the database has all of it or is as it was.
     pub fn restore(&self, file: &Utf8Path) -> Result<()> {
-        let command = ["pg_restore", "--username", NAME, "--dbname", NAME, "--single-transaction", "--no-owner"];
-        let command = self.exec(&command).args(["--clean", "--if-exists"]).deadline(deadlines::DATABASE_DUMP);
+        let command = [&["sh", "-c", RESTORE, "sh", DROP_ALL][..], &self.connection()].concat();
+        let command = self.exec(&command).deadline(deadlines::DATABASE_DUMP);
         with_input(&command, file, |mut output| {
-            std::io::copy(&mut output, &mut std::io::sink()).map(drop).context("reading what pg_restore prints")
+            std::io::copy(&mut output, &mut std::io::sink()).map(drop).context("reading what psql prints")
         })
     }
 }
@@ -152,15 +218,20 @@ fn parse_tables(text: &str) -> Result<Tables> {
     lines.map(|line| table(line).with_context(|| format!("psql printed `{line}`"))).collect()
 }
 
-/// Counts the rows of each table in the SQL that pg_restore prints: the lines between `COPY … FROM stdin;` and `\.`.
-fn count_rows(sql: impl BufRead) -> Result<BTreeMap<String, u64>> {
-    let mut tables = BTreeMap::new();
+/// Reads the SQL that pg_restore prints: the lines between `COPY … FROM stdin;` and `\.` are rows.
+fn read_sql(sql: impl BufRead) -> Result<InDump> {
+    let mut found = InDump::default();
     let mut copying: Option<(String, u64)> = None;
     for line in sql.split(b'\n') {
         let line = line?;
         match &mut copying {
-            Some(_) if line == b"\\." => tables.extend(copying.take()),
-            Some((_, rows)) => *rows += 1,
+            Some(_) if line == b"\\." => found.rows.extend(copying.take()),
+            Some((table, rows)) => {
+                *rows += 1;
+                if table == VERSION {
+                    found.schema = Some(String::from_utf8_lossy(&line).into_owned());
+                }
+            }
             None => {
                 let text = String::from_utf8_lossy(&line);
                 let head = text.strip_prefix("COPY ").filter(|rest| rest.ends_with(" FROM stdin;"));
@@ -169,7 +240,7 @@ fn count_rows(sql: impl BufRead) -> Result<BTreeMap<String, u64>> {
         }
     }
     ensure!(copying.is_none(), "the SQL of the dump ends within a table");
-    Ok(tables)
+    Ok(found)
 }
 
 #[cfg(test)]
@@ -180,9 +251,13 @@ mod tests {
     fn rows_of_a_dump_are_counted_by_table() {
         let sql = "SET x = 1;\n\nCOPY public.users (id, email) FROM stdin;\n1\ta@b\n2\tCOPY public.x (a) FROM stdin;\n\\.\n\n\
                    COPY public.\"odd name\" (id) FROM stdin;\n\\.\n\nALTER TABLE x;\n";
-        let rows = count_rows(sql.as_bytes()).unwrap();
-        assert_eq!(rows, [("public.users".to_owned(), 2), ("public.\"odd name\"".to_owned(), 0)].into());
-        assert!(count_rows("COPY public.users (id) FROM stdin;\n1\n".as_bytes()).is_err());
+        let found = read_sql(sql.as_bytes()).unwrap();
+        assert_eq!(found.rows, [("public.users".to_owned(), 2), ("public.\"odd name\"".to_owned(), 0)].into());
+        assert_eq!(found.schema, None);
+        let version =
+            read_sql("COPY public.alembic_version (version_num) FROM stdin;\n0004\n\\.\n".as_bytes()).unwrap();
+        assert_eq!(version.schema.as_deref(), Some("0004"));
+        assert!(read_sql("COPY public.users (id) FROM stdin;\n1\n".as_bytes()).is_err());
     }
 
     #[test]

@@ -1,0 +1,159 @@
+//! HTTPS to the Ingress controller. Its certificate must be for the host; a warning names one that this machine does not trust.
+
+use std::net::TcpStream;
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{WebPkiServerVerifier, verify_server_name};
+use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::server::ParsedCertificate;
+use rustls::{
+    ClientConfig, ClientConnection, DigitallySignedStruct, Error, RootCertStore, SignatureScheme, StreamOwned,
+};
+
+use super::http::Silence;
+use crate::origin::download::SYSTEM;
+
+/// An encrypted connection.
+pub type Stream = StreamOwned<ClientConnection, TcpStream>;
+
+/// Encrypts the connection `tcp` to `host`. Returns too why this machine does not trust the certificate, if so.
+pub fn connect(mut tcp: TcpStream, host: &str) -> Result<(Stream, Option<String>), Silence> {
+    let other = |what: String| Silence::Other(what);
+    let name = ServerName::try_from(host.to_owned()).map_err(|error| other(format!("{host}: {error}")))?;
+    let verifier = Arc::new(Verifier::new());
+    let config = ClientConfig::builder_with_provider(verifier.provider.clone())
+        .with_safe_default_protocol_versions()
+        .map_err(|error| other(error.to_string()))?
+        .dangerous()
+        .with_custom_certificate_verifier(verifier.clone())
+        .with_no_client_auth();
+    let mut session = ClientConnection::new(Arc::new(config), name).map_err(|error| other(error.to_string()))?;
+    while session.is_handshaking() {
+        session.complete_io(&mut tcp).map_err(|error| {
+            match error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
+                Some(Error::InvalidCertificate(_)) => Silence::Certificate(host.to_owned()),
+                _ => Silence::of(&error),
+            }
+        })?;
+    }
+    let untrusted = verifier.untrusted.lock().unwrap_or_else(PoisonError::into_inner).take();
+    Ok((Stream::new(session, tcp), untrusted))
+}
+
+/// Refuses a certificate for another host, and remembers why a chain is not trusted.
+#[derive(Debug)]
+struct Verifier {
+    provider: Arc<CryptoProvider>,
+    /// `None`: this machine has no certificate authorities.
+    chain: Option<Arc<WebPkiServerVerifier>>,
+    untrusted: Mutex<Option<String>>,
+}
+
+impl Verifier {
+    fn new() -> Self {
+        let provider = Arc::new(ring::default_provider());
+        let chain = WebPkiServerVerifier::builder_with_provider(ROOTS.clone(), provider.clone()).build().ok();
+        Self { provider, chain, untrusted: Mutex::new(None) }
+    }
+}
+
+/// The authorities that this machine trusts, and those of `SSL_CERT_FILE`.
+static ROOTS: LazyLock<Arc<RootCertStore>> = LazyLock::new(|| {
+    let mut roots = RootCertStore::empty();
+    let system = SYSTEM.iter().find(|path| std::fs::exists(path).unwrap_or(false));
+    let named = std::env::var("SSL_CERT_FILE").ok();
+    for file in system.map(|path| (*path).to_owned()).into_iter().chain(named) {
+        let certificates = CertificateDer::pem_file_iter(file).into_iter().flatten().filter_map(Result::ok);
+        roots.add_parsable_certificates(certificates);
+    }
+    Arc::new(roots)
+});
+
+impl ServerCertVerifier for Verifier {
+    fn verify_server_cert(
+        &self,
+        leaf: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        verify_server_name(&ParsedCertificate::try_from(leaf)?, name)?;
+        let told = match &self.chain {
+            Some(chain) => chain.verify_server_cert(leaf, intermediates, name, ocsp, now).err(),
+            None => Some(Error::General("this machine has no certificate authorities".to_owned())),
+        };
+        *self.untrusted.lock().unwrap_or_else(PoisonError::into_inner) = told.map(|error| error.to_string());
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls12_signature(message, certificate, signature, &self.provider.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13_signature(message, certificate, signature, &self.provider.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::http::{self, Silence};
+    use rcgen::{CertifiedKey, generate_simple_self_signed};
+    use rustls::pki_types::PrivateKeyDer;
+    use rustls::{ServerConfig, ServerConnection, StreamOwned, crypto::ring};
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+    use std::sync::Arc;
+
+    /// A server for one connection, with a certificate for `name`.
+    fn server(name: &str) -> String {
+        let CertifiedKey { cert, signing_key } = generate_simple_self_signed([name.to_owned()]).unwrap();
+        let key = PrivateKeyDer::try_from(signing_key.serialize_der()).unwrap();
+        let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()));
+        let config = config.with_safe_default_protocol_versions().unwrap().with_no_client_auth();
+        let config = Arc::new(config.with_single_cert(vec![cert.der().clone()], key).unwrap());
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        std::thread::spawn(move || {
+            let tcp = listener.accept().unwrap().0;
+            let mut stream = StreamOwned::new(ServerConnection::new(config).unwrap(), tcp);
+            let mut request = Vec::new();
+            while !request.ends_with(b"\r\n\r\n") {
+                let mut byte = [0];
+                if stream.read_exact(&mut byte).is_err() {
+                    return;
+                }
+                request.extend(byte);
+            }
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nX-Served-By: todo-frontend/p\r\nContent-Length: 2\r\n\r\nok");
+        });
+        format!("https://127.0.0.1:{port}")
+    }
+
+    #[test]
+    fn a_certificate_of_an_unknown_authority_is_told_and_one_for_another_host_is_refused() {
+        let response = http::get(&server("todo.test"), "todo.test", "/").unwrap();
+        assert_eq!((response.status, response.served_by.as_str()), (200, "todo-frontend/p"));
+        assert!(response.untrusted.unwrap().contains("UnknownIssuer"));
+        let refused = http::get(&server("other.test"), "todo.test", "/");
+        assert_eq!(refused, Err(Silence::Certificate("todo.test".to_owned())));
+    }
+}

@@ -1,0 +1,141 @@
+//! A database that `DATABASE_URL` names, reached with the client programs of the Postgres image: a container of the engine on
+//! the machine's own network, for as long as it is needed. Nothing has to be installed for it, and no cluster is asked.
+
+use std::io::{BufRead, BufReader, PipeWriter, Write};
+
+use anyhow::{Context, Result};
+
+use crate::deadlines;
+use crate::engine::Engine;
+use crate::failure::{Class, Failure};
+use crate::process::{Piped, Process};
+use crate::secrets::Secret;
+
+/// Where the container has the password.
+const PASSWORDS: &str = "/tmp/passwords";
+
+/// The container, which ends when this is dropped, or when the process ends that holds its standard input.
+pub struct Remote {
+    engine: Engine,
+    container: String,
+    /// The URL without its password.
+    url: String,
+    child: Piped,
+    _input: PipeWriter,
+}
+
+impl Remote {
+    /// Starts the container from `image`, for the database at `url`.
+    pub fn start(engine: &Engine, profile: &str, image: &str, url: &Secret) -> Result<Self> {
+        let (url, password) = split(url)?;
+        let container = format!("todo-xtask-db-{profile}-{}", std::process::id());
+        let run = engine
+            .docker()
+            .args(["run", "--rm", "--interactive", "--network=host", "--pull=never", "--user=0", "--cap-drop=ALL"])
+            .args(["--security-opt=no-new-privileges", "--label=app.kubernetes.io/part-of=todo"])
+            .args([format!("--name={container}"), format!("--env=PGPASSFILE={PASSWORDS}")])
+            .args(["--entrypoint=cat", image])
+            .deadline(deadlines::DATABASE_DUMP);
+        let (reader, mut input) = std::io::pipe()?;
+        let child = run.pipe_from(Some(reader))?;
+        // What it gets it gives back: then it runs.
+        input.write_all(b"ready\n")?;
+        let mut line = String::new();
+        BufReader::new(child.reader()).read_line(&mut line)?;
+        if line != "ready\n" {
+            return Err(child.finish().err().unwrap_or_else(|| anyhow::anyhow!("{container} ended at once")));
+        }
+        let remote = Self { engine: engine.clone(), container, url, child, _input: input };
+        if let Some(password) = password {
+            let line = format!("*:*:*:*:{}\n", password.expose().replace('\\', "\\\\").replace(':', "\\:"));
+            let write = remote.exec(&["sh", "-c", &format!("umask 077; cat > {PASSWORDS}")]);
+            write.stdin(line).run().context("handing the password to the container")?;
+        }
+        Ok(remote)
+    }
+
+    /// A command in the container.
+    pub fn exec(&self, args: &[&str]) -> Process {
+        self.engine.docker().args(["exec", "-i", &self.container]).args(args.iter().copied())
+    }
+
+    /// The same at a terminal.
+    pub fn exec_at_terminal(&self, args: &[&str]) -> Process {
+        self.engine.docker().args(["exec", "-it", &self.container]).args(args.iter().copied())
+    }
+
+    /// The URL without its password.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+}
+
+impl Drop for Remote {
+    fn drop(&mut self) {
+        // Ended by the engine: its client alone would leave it running.
+        let _ = self.engine.docker().args(["container", "rm", "--force", &self.container]).run();
+        self.child.kill();
+    }
+}
+
+/// Takes the password out of a URL: an argument is not private.
+fn split(url: &Secret) -> Result<(String, Option<Secret>)> {
+    let whole = url.expose();
+    let (head, query) = whole.split_once('?').unwrap_or((whole, ""));
+    let of_machine = ["passfile", "service", "sslcert", "sslkey", "sslpassword", "sslcrl", "sslcrldir"];
+    let (mut kept, mut password) = (Vec::new(), None);
+    for part in query.split('&').filter(|part| !part.is_empty()) {
+        let (name, value) = part.split_once('=').unwrap_or((part, ""));
+        match name {
+            "password" => password = Some(value),
+            _ if of_machine.contains(&name) || name == "sslrootcert" && value != "system" => {
+                let what = format!("DATABASE_URL has the parameter {name}, which `db` does not support");
+                return Err(Failure::new(Class::Config, what)
+                    .help("use psql, pg_dump and pg_restore of your own with that URL")
+                    .into());
+            }
+            _ => kept.push(part),
+        }
+    }
+    let (scheme, rest) = head.split_once("://").context("DATABASE_URL is no URL")?;
+    let mut head = head.to_owned();
+    if let Some((userinfo, location)) = rest.rsplit_once('@')
+        && let Some((user, given)) = userinfo.split_once(':')
+    {
+        password = Some(given);
+        head = format!("{scheme}://{user}@{location}");
+    }
+    let decoded = password.map(|password| percent_encoding::percent_decode_str(password).decode_utf8_lossy());
+    let password = decoded.filter(|password| !password.is_empty()).map(Secret::new);
+    let query = if kept.is_empty() { String::new() } else { format!("?{}", kept.join("&")) };
+    Ok((head + &query, password))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_password_is_taken_out_of_the_url() {
+        for (url, rest, password) in [
+            ("postgresql://u:not%3Aa%5Csecret@db.test/todo", "postgresql://u@db.test/todo", Some("not:a\\secret")),
+            (
+                "postgres://u:not-a-secret@db.test:5433/todo?sslmode=require&channel_binding=require",
+                "postgres://u@db.test:5433/todo?sslmode=require&channel_binding=require",
+                Some("not-a-secret"),
+            ),
+            ("postgresql://u@db.test/todo?password=not-a-secret", "postgresql://u@db.test/todo", Some("not-a-secret")),
+            ("postgresql://u:@db.test/todo", "postgresql://u@db.test/todo", None),
+            ("postgresql://db.test/todo?sslrootcert=system", "postgresql://db.test/todo?sslrootcert=system", None),
+        ] {
+            let (found, secret) = split(&Secret::new(url)).unwrap();
+            assert_eq!((found.as_str(), secret.as_ref().map(Secret::expose)), (rest, password));
+        }
+    }
+
+    #[test]
+    fn files_of_the_machine_are_not_supported() {
+        let error = split(&Secret::new("postgresql://u:not-a-secret@db.test/todo?sslkey=/k")).unwrap_err().to_string();
+        assert!(error.contains("sslkey") && !error.contains("not-a-secret"), "{error}");
+    }
+}
