@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::KEY_LABEL;
 use super::golang::Caches;
 use super::manifest::{Artifact, Manifest};
-use super::progress::Progress;
+use super::progress::{Progress, REMOVAL};
 use super::schedule::{self, Job, Lane};
 use crate::deadlines;
 use crate::engine::Engine;
@@ -97,7 +97,7 @@ impl<'a> Maker<'a> {
     /// Go's caches are dropped at the end: an interrupted run goes on from them.
     pub fn make(&self, artifacts: &[Artifact], place: Option<Step<'_>>, running: &Running) -> Result<String> {
         let start = std::time::Instant::now();
-        let mut jobs = Vec::new();
+        let (mut jobs, mut fetches) = (Vec::new(), Vec::new());
         for artifact in artifacts {
             let after: Vec<String> = self.manifest.made_from(artifact).iter().map(ToString::to_string).collect();
             let lane = match artifact {
@@ -105,6 +105,7 @@ impl<'a> Maker<'a> {
                     let fetch = format!("modules of {name}");
                     let run = Box::new(move || self.fetch(artifact, name));
                     jobs.push(Job { name: fetch.clone(), lane: Lane::Download, after: Vec::new(), run });
+                    fetches.push(fetch.clone());
                     let run = Box::new(move || self.compile(artifact, name, running));
                     let seconds = self.manifest.go[name].seconds;
                     self.progress.expect(name, seconds);
@@ -129,8 +130,17 @@ impl<'a> Maker<'a> {
             let run = Box::new(move || plan::apply(self.project, STAGE, Mode::Apply, vec![step]).map(drop));
             jobs.insert(0, Job { name: "place".to_owned(), lane: Lane::Compile, after: vec![KUBE.to_owned()], run });
         }
+        if !fetches.is_empty() {
+            // Not one by one: another fetch may be about to unpack what it has just downloaded.
+            let run = Box::new(|| self.caches.drop_archives());
+            jobs.push(Job { name: "drop archives".to_owned(), lane: Lane::Download, after: fetches, run });
+        }
         running.progress(format!("logs in {}/logs", self.project.target()));
         let before = Before::note(self, artifacts)?;
+        if artifacts.iter().any(|artifact| matches!(artifact, Artifact::Go(_))) {
+            self.caches.begin()?;
+            self.progress.expect(REMOVAL.0, REMOVAL.1);
+        }
         if let Err(error) = schedule::run(jobs) {
             before.put_back(self)?;
             return Err(error);
@@ -184,12 +194,13 @@ impl<'a> Maker<'a> {
         let log = self.log(artifact);
         let packages = self.packages().get(name).cloned().flatten().unwrap_or_default();
         self.progress.begins(name, &packages)?;
-        let build = self.caches.build(name, go, &new.join(name), &log);
-        build.until(&self.project.stale).stream(|line| {
-            let package = self.progress.compiles(name, line);
-            self.at_work(&running, artifact, package.as_deref().unwrap_or(line));
-            whole.progress(self.progress.describe());
-        })?;
+        for build in self.caches.builds(name, go, &new.join(name), &log) {
+            build.until(&self.project.stale).stream(|line| {
+                let package = self.progress.compiles(name, line);
+                self.at_work(&running, artifact, package.as_deref().unwrap_or(line));
+                whole.progress(self.progress.describe());
+            })?;
+        }
         self.progress.is_compiled(name);
         self.packages().remove(name);
         if name == KUBE {
