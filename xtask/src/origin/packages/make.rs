@@ -26,6 +26,10 @@ use crate::toolbox::{dir_of, own_minikube_home};
 
 /// The program that is all of Kubernetes.
 pub const KUBE: &str = "kube";
+/// Where the image has it.
+pub const KUBE_IN_IMAGE: &str = "/usr/local/bin/kube";
+/// The names that minikube and the node call it by.
+pub const KUBE_ON_NODE: [&str; 3] = ["kubeadm", "kubelet", "kubectl"];
 /// Seconds of compiling from which on a program's packages are worth the look for those that no later one shares.
 const LARGE: u64 = 60;
 /// The stage's name in reports.
@@ -390,28 +394,14 @@ pub fn place_for_minikube<'a>(project: &'a Project, manifest: &Manifest, dir: &U
     let shown = format!("cp {program} {place}/{{kubeadm,kubelet,kubectl}}");
     Ok(Some(Step::new("place Kubernetes for minikube", "minikube looks there before it downloads", shown, move |_| {
         std::fs::create_dir_all(&place)?;
-        for name in ["kubeadm", "kubelet", "kubectl"] {
+        for name in KUBE_ON_NODE {
             hard_link_or_copy(&program, &place.join(name))?;
         }
-        // minikube keeps images by name: after a rebuild it would load the old ones.
+        // Copies of images that minikube made for versions of xtask that did not fill the node's volume.
         let _ = std::fs::remove_dir_all(home.join("cache/images"));
         std::fs::write(&marker, &key)?;
         Ok(String::new())
     })))
-}
-
-/// The step that drops minikube's copies of Kubernetes' images: it keeps them by name, and would load old ones.
-pub fn forget_minikube_images(project: &Project) -> Step<'_> {
-    let copies = own_minikube_home(project).join(".minikube/cache/images");
-    let command = format!("rm -rf {copies}");
-    Step::new("drop minikube's copies of images", "a new cluster would get old ones", command, move |_| {
-        match std::fs::remove_dir_all(&copies) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                Err(error).with_context(|| format!("removing {copies}"))
-            }
-            _ => Ok(String::new()),
-        }
-    })
 }
 
 /// Puts the file `from` at `to`, without its bytes a second time where the file system can do that. What is at `to`, which
