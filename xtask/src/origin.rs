@@ -67,6 +67,19 @@ pub enum Need {
     Image(String),
 }
 
+/// What a node is to hold before minikube makes it, so that minikube need not copy it.
+#[derive(Clone, Debug)]
+pub struct NodeContent {
+    /// The image that the node is made of.
+    pub node: String,
+    /// Official names of the images of Kubernetes' own pods.
+    pub images: Vec<String>,
+    /// Where one of them has the program that is all of Kubernetes.
+    pub program: &'static str,
+    /// The names by which minikube and the node call it.
+    pub names: [&'static str; 3],
+}
+
 /// What renews base images.
 pub struct Refresh<'a> {
     /// Names of the images that get new content.
@@ -102,6 +115,11 @@ pub trait Origin: Send + Sync {
 
     /// How to renew `images` although they are there. Read-only itself.
     fn refresh(&self, images: &[String], engine: &Engine) -> Result<Refresh<'_>>;
+
+    /// What fills the volume of a new node; `None` where minikube does.
+    fn node_content(&self) -> Option<NodeContent> {
+        None
+    }
 
     /// Additional `minikube start` flags for a new profile, e.g. `--base-image`.
     fn minikube_flags(&self) -> Vec<String>;

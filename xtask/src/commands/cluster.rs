@@ -113,9 +113,16 @@ impl Work<'_> {
             return Err(match &profile.state {
                 ProfileState::Absent => no_cluster(project).into(),
                 // Told as a deploy tells it.
-                _ => cluster::decide(project, tools, self.world.origin.as_ref(), &cluster::Observed { profile }, None)
-                    .err()
-                    .unwrap_or_else(|| no_cluster(project).into()),
+                _ => cluster::decide(
+                    project,
+                    tools,
+                    self.world.origin.as_ref(),
+                    &cluster::Observed { profile },
+                    None,
+                    &[],
+                )
+                .err()
+                .unwrap_or_else(|| no_cluster(project).into()),
             });
         };
         if running == pinned {
@@ -235,7 +242,7 @@ impl Work<'_> {
     /// Starts an old cluster that is stopped, or whose API server is away for the reason `silence`, at its own version.
     fn start_old(&self, profile: &Profile, silence: Option<&str>) -> Result<()> {
         let observed = cluster::Observed { profile: profile.clone() };
-        let steps = cluster::decide(self.project, self.tools(), self.world.origin.as_ref(), &observed, silence)?;
+        let steps = cluster::decide(self.project, self.tools(), self.world.origin.as_ref(), &observed, silence, &[])?;
         plan::apply(self.project, "cluster", self.mode, steps).map(drop)
     }
 

@@ -163,8 +163,10 @@ fn stages(run: Run<'_>, early: Option<Early<'_>>, before_release: Option<BeforeR
         report.warn(difference);
     }
     let silence = facts.live.as_ref().err().map(String::as_str);
-    let is_new = facts.cluster.profile.state == State::Absent;
-    let cluster_steps = cluster::decide(project, tools, origin, &facts.cluster, silence)?;
+    // A half deleted one is either refused or made.
+    let is_new = matches!(facts.cluster.profile.state, State::Absent | State::HalfDeleted(_));
+    let images = facts.images_for_a_new_node(project);
+    let cluster_steps = cluster::decide(project, tools, origin, &facts.cluster, silence, &images)?;
     let mut steps = plan::apply(project, "cluster", mode, cluster_steps)?;
     if steps > 0 && mode == Mode::Apply {
         facts.look_again(project, world, credentials)?;

@@ -37,7 +37,7 @@ pub fn run(project: &Project) -> Result<()> {
         State::Running => silence(tools, &observed.profile)?,
         _ => None,
     };
-    let steps = cluster::decide(project, tools, world.origin.as_ref(), &observed, silent.as_deref())?;
+    let steps = cluster::decide(project, tools, world.origin.as_ref(), &observed, silent.as_deref(), &[])?;
     let started = plan::apply(project, "cluster", Mode::Apply, steps)? > 0;
     // Port and certificates change when the node starts.
     let profile = cluster::observe(tools)?.profile;

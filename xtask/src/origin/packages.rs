@@ -15,7 +15,7 @@ use anyhow::Result;
 use camino::Utf8PathBuf;
 
 use super::bases::BaseRecords;
-use super::{Need, Origin, Refresh, Tool};
+use super::{Need, NodeContent, Origin, Refresh, Tool};
 use crate::engine::Engine;
 use crate::failure::{Class, Failure};
 use crate::files;
@@ -30,6 +30,8 @@ pub use manifest::{FILE, FOLDER};
 
 /// Label of an image that holds its key.
 const KEY_LABEL: &str = "todo-xtask.key";
+/// The image that nodes are made of.
+const NODE: &str = "minikube-node";
 /// Room that compiling takes for a while, with some to spare: modules 3 GB and compiled packages 5 GB were measured.
 const GO_ROOM: u64 = 12_000_000_000;
 
@@ -161,30 +163,38 @@ impl Origin for Packages {
         anew.extend(named);
         anew.insert(Artifact::Debian);
         let wanted: Vec<Artifact> = anew.iter().cloned().collect();
-        let mut steps: Vec<Step<'_>> =
-            self.make(&wanted, anew.clone(), &anew, &mut None, engine)?.into_iter().collect();
-        if anew.iter().any(|artifact| matches!(artifact, Artifact::Image(name) if self.manifest.image[name].cluster)) {
-            steps.push(make::forget_minikube_images(&self.project));
-        }
+        let steps = self.make(&wanted, anew.clone(), &anew, &mut None, engine)?.into_iter().collect();
         Ok(Refresh { images: anew.iter().flat_map(|artifact| self.manifest.names(artifact)).collect(), steps })
     }
 
+    fn node_content(&self) -> Option<NodeContent> {
+        let cluster = self.manifest.image.iter().filter(|(name, image)| image.cluster && *name != NODE);
+        Some(NodeContent {
+            node: self.node_image(),
+            images: cluster.flat_map(|(_, image)| image.names.clone()).collect(),
+            program: make::KUBE_IN_IMAGE,
+            names: make::KUBE_ON_NODE,
+        })
+    }
+
     fn minikube_flags(&self) -> Vec<String> {
-        let node = Artifact::Image("minikube-node".to_owned());
-        let node = self.manifest.names(&node).into_iter().next().unwrap_or_default();
-        ["--preload=false", "--cni=bridge", "--extra-config=kubelet.resolv-conf=/etc/kubernetes/resolv.conf"]
-            .into_iter()
-            .map(str::to_owned)
-            .chain([format!("--base-image={node}")])
-            .collect()
+        let node = format!("--base-image={}", self.node_image());
+        let flags = ["--cni=bridge", "--extra-config=kubelet.resolv-conf=/etc/kubernetes/resolv.conf", &node];
+        self.minikube_restart_flags().into_iter().chain(flags.map(str::to_owned)).collect()
     }
 
     fn minikube_restart_flags(&self) -> Vec<String> {
-        vec!["--preload=false".to_owned()]
+        // What a node needs is in its volume before minikube makes it.
+        ["--preload=false", "--cache-images=false"].map(str::to_owned).to_vec()
     }
 }
 
 impl Packages {
+    /// The image that nodes are made of.
+    fn node_image(&self) -> String {
+        self.manifest.names(&Artifact::Image(NODE.to_owned())).into_iter().next().unwrap_or_default()
+    }
+
     /// The step that puts Kubernetes where minikube looks for it, if `needs` include the cluster and it is not there.
     fn place(&self, needs: &[Need]) -> Result<Option<Step<'_>>> {
         match needs.contains(&Need::Cluster) {

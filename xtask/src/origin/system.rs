@@ -6,7 +6,7 @@ use anyhow::Result;
 use camino::Utf8PathBuf;
 
 use super::bases::BaseRecords;
-use super::{Need, Origin, Refresh, Tool};
+use super::{Need, NodeContent, Origin, Refresh, Tool};
 use crate::engine::Engine;
 use crate::plan::Step;
 use crate::process::Process;
@@ -100,6 +100,10 @@ impl Origin for SystemTools {
 
     fn refresh(&self, images: &[String], engine: &Engine) -> Result<Refresh<'_>> {
         self.inner.refresh(images, engine)
+    }
+
+    fn node_content(&self) -> Option<NodeContent> {
+        self.inner.node_content()
     }
 
     fn minikube_flags(&self) -> Vec<String> {

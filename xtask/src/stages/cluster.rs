@@ -7,6 +7,7 @@ mod ingress;
 mod profile;
 mod stop;
 mod version;
+mod volume;
 
 use anyhow::Result;
 use serde_json::Value;
@@ -67,15 +68,17 @@ pub fn observe(tools: &Toolbox) -> Result<Observed> {
     Ok(Observed { profile })
 }
 
-/// The steps that make the cluster run; `silence` says why its API server does not answer, if it does not.
+/// The steps that make the cluster run; `silence` says why its API server does not answer, if it does not. A new node gets
+/// `images` at once, where that is possible and the engine has them.
 pub fn decide<'a>(
     project: &'a Project,
     tools: &'a Toolbox,
     origin: &'a dyn Origin,
     observed: &Observed,
     silence: Option<&str>,
+    images: &[String],
 ) -> Result<Vec<Step<'a>>> {
-    profile::decide(project, tools, origin, &observed.profile, silence)
+    profile::decide(project, tools, origin, &observed.profile, silence, images)
 }
 
 /// The step that waits until names of Services resolve in a cluster that was just made: pods that start earlier would fail

@@ -29,6 +29,7 @@ fn run(sandbox: &Sandbox, args: &[&str]) -> Run {
         "docker inspect ",
         "docker image inspect ",
         "docker container inspect ",
+        "docker volume inspect ",
         "docker context ",
         "docker image ls ",
         "docker system df ",
@@ -186,6 +187,7 @@ fn a_profile_with_another_runtime_is_refused() {
 fn a_half_deleted_profile_is_told_with_the_way_out() {
     let sandbox = Sandbox::with_tools();
     sandbox.profile("containerd");
+    sandbox.on("docker volume inspect *", r#"echo '{"Name": "todo"}'"#);
     insta::assert_snapshot!(run(&sandbox, &DEPLOY), @"
     exit code 5
     -- stderr
@@ -211,6 +213,18 @@ fn a_half_deleted_profile_is_told_with_the_way_out() {
     error: the cluster `todo` does not run, so nothing in it can be removed
       try: delete it with all its data: cargo xtask teardown --cluster
     ");
+}
+
+#[test]
+fn a_profile_whose_node_was_never_made_is_made() {
+    let sandbox = Sandbox::with_tools();
+    sandbox.profile("containerd");
+    sandbox.on("docker volume inspect *", "echo 'Error response from daemon: get todo: no such volume' >&2; exit 1");
+    sandbox.on("minikube *", "echo no room >&2; exit 1");
+    sandbox.dotenv(DOTENV);
+    let run = sandbox.run(&DEPLOY);
+    let step = "create cluster todo (minikube was ended before it made the node)";
+    assert!(run.code == Some(5) && run.stderr.contains(step) && run.stderr.contains("no room"), "{run}");
 }
 
 #[test]

@@ -94,6 +94,15 @@ impl Facts {
     }
 }
 
+impl Facts {
+    /// References of all images that a new node will need besides Kubernetes' own, as far as they are known.
+    pub fn images_for_a_new_node(&self, project: &Project) -> Vec<String> {
+        let ours = self.images.iter().filter(|image| image.id.is_some()).map(Seen::reference);
+        let database = self.database.iter().map(|image| image.reference.clone());
+        ours.chain(database).chain([project.settings.cluster.ingress_image.clone()]).collect()
+    }
+}
+
 impl Live {
     /// A cluster that is yet to be made: it holds nothing.
     pub fn nothing(tools: &Toolbox) -> Self {

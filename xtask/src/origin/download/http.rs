@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use camino::Utf8Path;
@@ -13,7 +13,7 @@ use ureq::{Agent, Body, Proxy};
 use super::trouble::Trouble;
 use super::{Limits, size};
 use crate::failure::{Class, Failure};
-use crate::report::bytes;
+use crate::report::{bytes, seconds};
 
 /// Where systems keep the certificates they trust: Debian and Alpine, Fedora, openSUSE, macOS.
 pub const SYSTEM: [&str; 4] = [
@@ -22,6 +22,9 @@ pub const SYSTEM: [&str; 4] = [
     "/etc/ssl/ca-bundle.pem",
     "/etc/ssl/cert.pem",
 ];
+
+/// How long a download is watched before its pace says how long the rest takes.
+const ENOUGH: Duration = Duration::from_secs(3);
 
 /// An agent for one host.
 pub struct Client(Agent);
@@ -100,6 +103,7 @@ fn copy(
     let mut reader = body.as_reader();
     let mut buffer = vec![0; 128 * 1024];
     let mut have = from;
+    let begun = Instant::now();
     let so_far = |have| total.map_or_else(|| bytes(have), |total| format!("{} of {}", bytes(have), bytes(total)));
     loop {
         let count = match reader.read(&mut buffer) {
@@ -110,12 +114,20 @@ fn copy(
         };
         file.write_all(&buffer[..count]).map_err(|error| disk(part, &error))?;
         have += count as u64;
-        progress(&so_far(have));
+        progress(&(so_far(have) + &left(have - from, total.map(|total| total.saturating_sub(have)), begun.elapsed())));
     }
     match total {
         Some(total) if have < total => Err(Trouble::CutOff(format!("after {}", so_far(have)))),
         _ => file.sync_all().map_err(|error| disk(part, &error)),
     }
+}
+
+/// About how long the bytes `left` take at the pace of those that `came` within `elapsed`, e.g. `, about 20.0 s left`; empty
+/// while that is a guess.
+fn left(came: u64, left: Option<u64>, elapsed: Duration) -> String {
+    let Some(left) = left.filter(|_| elapsed >= ENOUGH && came > 0) else { return String::new() };
+    let time = elapsed.as_secs_f64() * left as f64 / came as f64;
+    format!(", about {} left", seconds(Duration::from_secs(time.ceil() as u64)))
 }
 
 /// `Content-Range: bytes 5-9/10` as first byte and total; `bytes */10` has no first byte.
@@ -196,4 +208,18 @@ fn certificates(path: &Utf8Path) -> Result<Vec<Certificate<'static>>, String> {
         })
         .collect();
     if certificates.is_empty() { Err("it holds no certificate".to_owned()) } else { Ok(certificates) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_rest_of_a_download_takes_as_long_as_its_pace_says() {
+        let after = |elapsed, came, rest| left(came, rest, Duration::from_secs(elapsed));
+        // Of 60 MB, 20 MB were there before, and 30 MB came in 30 s.
+        assert_eq!(after(30, 30_000_000, Some(10_000_000)), ", about 10.0 s left");
+        assert_eq!(after(2, 1_000_000, Some(10_000_000)), "", "too early to say");
+        assert_eq!(after(30, 1_000_000, None), "", "the server does not say how much there is");
+    }
 }

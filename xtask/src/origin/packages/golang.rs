@@ -33,6 +33,7 @@ impl Caches {
             .inherit(PROXY)
             .env("GOMODCACHE", self.dir.join("mod").as_str())
             .env("GOCACHE", self.dir.join("build").as_str())
+            .env("GOTMPDIR", self.temporary().as_str())
             // What runs is what the recipe pins: no other toolchain, workspace or flags of the user's.
             .env("GOTOOLCHAIN", "local")
             .env("GOWORK", "off")
@@ -40,6 +41,29 @@ impl Caches {
             // Compilers live for seconds: collecting their garbage less often costs memory for as long, and saves time.
             .env("GOGC", "400")
             .env("CGO_ENABLED", "0")
+    }
+
+    /// Where a run of Go keeps what it compiles until it ends. One that is killed leaves up to a gigabyte behind.
+    fn temporary(&self) -> Utf8PathBuf {
+        self.dir.join("tmp")
+    }
+
+    /// Removes what killed runs of Go have left; they go on from what is complete.
+    pub fn begin(&self) -> Result<()> {
+        let temporary = self.temporary();
+        files::remove_folder(&temporary)?;
+        std::fs::create_dir_all(&temporary).with_context(|| format!("making {temporary}"))
+    }
+
+    /// Removes the archives of the modules, which are unpacked and of which Go has noted the checksums.
+    pub fn drop_archives(&self) -> Result<()> {
+        for entry in walkdir::WalkDir::new(self.dir.join("mod/cache/download")).into_iter().flatten() {
+            let path = Utf8Path::from_path(entry.path()).context("a path is not UTF-8")?;
+            if path.extension() == Some("zip") && path.with_extension("ziphash").exists() {
+                files::remove(path)?;
+            }
+        }
+        Ok(())
     }
 
     /// Removes both. `go clean` knows how: the module cache is read-only.
@@ -99,14 +123,14 @@ impl Caches {
         self.aim(list).cwd(self.work(name)).log(log).deadline(deadlines::GO_MODULES)
     }
 
-    /// Compiles the package to `out`; prints each package as it begins.
-    pub fn build(&self, name: &str, go: &Go, out: &Utf8Path, log: &Utf8Path) -> Process {
+    /// The runs that compile the package to `out`, in order; each prints the packages that it compiles as they begin.
+    pub fn builds(&self, name: &str, go: &Go, out: &Utf8Path, log: &Utf8Path) -> Vec<Process> {
         let ldflags = ["-s -w"].into_iter().chain(go.ldflags.iter().map(String::as_str)).collect::<Vec<_>>().join(" ");
+        let program = ["-ldflags", &ldflags, "-o", out.as_str(), &go.package].map(str::to_owned).to_vec();
+        let runs = go.parts.iter().map(|part| vec![part.clone()]).chain([program]);
         let build = Process::new("go").args(["build", "-v"]).args(FLAGS);
-        self.aim(build.args(["-ldflags", &ldflags, "-o", out.as_str(), &go.package]))
-            .cwd(self.work(name))
-            .log(log)
-            .deadline(deadlines::GO_BUILD)
+        let build = self.aim(build).cwd(self.work(name)).log(log).deadline(deadlines::GO_BUILD);
+        runs.map(|arguments| build.clone().args(arguments)).collect()
     }
 
     /// Removes the compiled packages of a finished program that `others`, each a path and a version, do not include.
@@ -177,6 +201,53 @@ mod tests {
     fn versions_are_read() {
         assert_eq!(parse_version("1.26.8"), Some((1, 26, 8)));
         assert_eq!(directive("module x\n\ngo 1.25\n"), Some((1, 25, 0)));
+    }
+
+    fn go() -> Go {
+        toml::from_str("package = 'example.org/main'\nparts = ['example.org/part']\nseconds = 1").unwrap()
+    }
+
+    #[test]
+    fn parts_are_compiled_before_the_program_as_the_program_is() {
+        let caches = Caches { dir: "/c".into() };
+        let runs = caches.builds("main", &go(), Utf8Path::new("/out"), Utf8Path::new("/log"));
+        let runs: Vec<String> = runs.iter().map(ToString::to_string).collect();
+        let flags = format!("go build -v {}", FLAGS.join(" "));
+        assert!(runs.iter().all(|run| run.contains(&flags)), "{runs:?}");
+        assert!(runs[0].ends_with(" example.org/part") && runs[1].ends_with("-o /out example.org/main"), "{runs:?}");
+        // Parts leave the key as it is.
+        assert!(!serde_json::to_string(&go()).unwrap().contains("part"));
+    }
+
+    #[test]
+    fn an_archive_is_dropped_once_its_checksum_is_noted() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = Utf8Path::from_path(dir.path()).unwrap();
+        let folder = root.join("mod/cache/download/example.org/a/@v");
+        std::fs::create_dir_all(&folder).unwrap();
+        for file in ["v1.0.0.zip", "v1.0.0.ziphash", "v1.1.0.zip"] {
+            std::fs::write(folder.join(file), "").unwrap();
+        }
+        Caches { dir: root.to_owned() }.drop_archives().unwrap();
+        let left: Vec<_> = files::entries(&folder).unwrap();
+        assert!(left.len() == 2 && !left.contains(&folder.join("v1.0.0.zip")), "{left:?}");
+    }
+
+    #[test]
+    fn what_a_killed_run_of_go_left_is_removed_and_the_caches_stay() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = Utf8Path::from_path(dir.path()).unwrap();
+        let caches = Caches { dir: root.to_owned() };
+        for file in ["tmp/go-build1/b001/_pkg_.a", "build/00/x-d"] {
+            std::fs::create_dir_all(root.join(file).parent().unwrap()).unwrap();
+            std::fs::write(root.join(file), "").unwrap();
+        }
+        caches.begin().unwrap();
+        assert!(
+            root.join("tmp").is_dir() && !root.join("tmp/go-build1").exists() && root.join("build/00/x-d").exists()
+        );
+        let run = format!("{:?}", caches.builds("main", &go(), Utf8Path::new("/out"), Utf8Path::new("/log"))[0]);
+        assert!(run.contains("GOTMPDIR") && run.contains(root.join("tmp").as_str()), "{run}");
     }
 
     #[test]

@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::KEY_LABEL;
 use super::golang::Caches;
 use super::manifest::{Artifact, Manifest};
-use super::progress::Progress;
+use super::progress::{Progress, REMOVAL};
 use super::schedule::{self, Job, Lane};
 use crate::deadlines;
 use crate::engine::Engine;
@@ -27,6 +27,10 @@ use crate::units::quote;
 
 /// The program that is all of Kubernetes.
 pub const KUBE: &str = "kube";
+/// Where the image has it.
+pub const KUBE_IN_IMAGE: &str = "/usr/local/bin/kube";
+/// The names that minikube and the node call it by.
+pub const KUBE_ON_NODE: [&str; 3] = ["kubeadm", "kubelet", "kubectl"];
 /// Seconds of compiling from which on a program's packages are worth the look for those that no later one shares.
 const LARGE: u64 = 60;
 /// The stage's name in reports.
@@ -98,7 +102,7 @@ impl<'a> Maker<'a> {
     /// Go's caches are dropped at the end: an interrupted run goes on from them.
     pub fn make(&self, artifacts: &[Artifact], place: Option<Step<'_>>, running: &Running) -> Result<String> {
         let start = std::time::Instant::now();
-        let mut jobs = Vec::new();
+        let (mut jobs, mut fetches) = (Vec::new(), Vec::new());
         for artifact in artifacts {
             let after: Vec<String> = self.manifest.made_from(artifact).iter().map(ToString::to_string).collect();
             let lane = match artifact {
@@ -106,6 +110,7 @@ impl<'a> Maker<'a> {
                     let fetch = format!("modules of {name}");
                     let run = Box::new(move || self.fetch(artifact, name));
                     jobs.push(Job { name: fetch.clone(), lane: Lane::Download, after: Vec::new(), run });
+                    fetches.push(fetch.clone());
                     let run = Box::new(move || self.compile(artifact, name, running));
                     let seconds = self.manifest.go[name].seconds;
                     self.progress.expect(name, seconds);
@@ -130,8 +135,17 @@ impl<'a> Maker<'a> {
             let run = Box::new(move || plan::apply(self.project, STAGE, Mode::Apply, vec![step]).map(drop));
             jobs.insert(0, Job { name: "place".to_owned(), lane: Lane::Compile, after: vec![KUBE.to_owned()], run });
         }
+        if !fetches.is_empty() {
+            // Not one by one: another fetch may be about to unpack what it has just downloaded.
+            let run = Box::new(|| self.caches.drop_archives());
+            jobs.push(Job { name: "drop archives".to_owned(), lane: Lane::Download, after: fetches, run });
+        }
         running.progress(format!("logs in {}/logs", self.project.target()));
         let before = Before::note(self, artifacts)?;
+        if artifacts.iter().any(|artifact| matches!(artifact, Artifact::Go(_))) {
+            self.caches.begin()?;
+            self.progress.expect(REMOVAL.0, REMOVAL.1);
+        }
         if let Err(error) = schedule::run(jobs) {
             before.put_back(self)?;
             return Err(error);
@@ -185,12 +199,13 @@ impl<'a> Maker<'a> {
         let log = self.log(artifact);
         let packages = self.packages().get(name).cloned().flatten().unwrap_or_default();
         self.progress.begins(name, &packages)?;
-        let build = self.caches.build(name, go, &new.join(name), &log);
-        build.until(&self.project.stale).stream(|line| {
-            let package = self.progress.compiles(name, line);
-            self.at_work(&running, artifact, package.as_deref().unwrap_or(line));
-            whole.progress(self.progress.describe());
-        })?;
+        for build in self.caches.builds(name, go, &new.join(name), &log) {
+            build.until(&self.project.stale).stream(|line| {
+                let package = self.progress.compiles(name, line);
+                self.at_work(&running, artifact, package.as_deref().unwrap_or(line));
+                whole.progress(self.progress.describe());
+            })?;
+        }
         self.progress.is_compiled(name);
         self.packages().remove(name);
         if name == KUBE {
@@ -380,28 +395,14 @@ pub fn place_for_minikube<'a>(project: &'a Project, manifest: &Manifest, dir: &U
     let shown = format!("cp {} {}/{{kubeadm,kubelet,kubectl}}", quote(&program), quote(&place));
     Ok(Some(Step::new("place Kubernetes for minikube", "minikube looks there before it downloads", shown, move |_| {
         std::fs::create_dir_all(&place)?;
-        for name in ["kubeadm", "kubelet", "kubectl"] {
+        for name in KUBE_ON_NODE {
             hard_link_or_copy(&program, &place.join(name))?;
         }
-        // minikube keeps images by name: after a rebuild it would load the old ones.
+        // Copies of images that minikube made for versions of xtask that did not fill the node's volume.
         let _ = std::fs::remove_dir_all(home.join("cache/images"));
         std::fs::write(&marker, &key)?;
         Ok(String::new())
     })))
-}
-
-/// The step that drops minikube's copies of Kubernetes' images: it keeps them by name, and would load old ones.
-pub fn forget_minikube_images(project: &Project) -> Step<'_> {
-    let copies = own_minikube_home(project).join(".minikube/cache/images");
-    let command = format!("rm -rf {}", quote(&copies));
-    Step::new("drop minikube's copies of images", "a new cluster would get old ones", command, move |_| {
-        match std::fs::remove_dir_all(&copies) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                Err(error).with_context(|| format!("removing {copies}"))
-            }
-            _ => Ok(String::new()),
-        }
-    })
 }
 
 /// Puts the file `from` at `to`, without its bytes a second time where the file system can do that. What is at `to`, which

@@ -17,6 +17,8 @@ use crate::report::seconds;
 
 /// The share of a program's time after which only the linker is left.
 const COMPILED: f64 = 0.97;
+/// What is left when the last program is compiled: to remove Go's caches; and its seconds.
+pub const REMOVAL: (&str, u64) = ("removal", 13);
 /// The share of the whole from which on this machine's own pace counts, and not the known seconds.
 const ENOUGH: f64 = 0.05;
 
@@ -109,6 +111,17 @@ impl Progress {
 }
 
 fn describe<'a>(programs: impl Iterator<Item = &'a Program>, elapsed: Duration) -> String {
+    let (done, whole) = share(programs);
+    if whole <= 0.0 {
+        return String::new();
+    }
+    // To ten seconds: it is an estimate.
+    let left = Duration::from_secs((left(done, whole, elapsed) / 10.0).ceil() as u64 * 10);
+    format!("{:.0} % compiled, about {} left", done / whole * 100.0, seconds(left))
+}
+
+/// How many of the known seconds of all programs are done, and how many there are.
+fn share<'a>(programs: impl Iterator<Item = &'a Program>) -> (f64, f64) {
     let (mut whole, mut done) = (0.0, 0.0);
     for program in programs {
         let all = (program.before + program.count).max(1) as f64;
@@ -116,13 +129,13 @@ fn describe<'a>(programs: impl Iterator<Item = &'a Program>, elapsed: Duration) 
         whole += seconds;
         done += seconds * program.done;
     }
-    if whole <= 0.0 {
-        return String::new();
-    }
+    (done, whole)
+}
+
+/// The seconds that are left at the pace until now.
+fn left(done: f64, whole: f64, elapsed: Duration) -> f64 {
     let pace = if done > whole * ENOUGH { elapsed.as_secs_f64() / done } else { 1.0 };
-    // To ten seconds: it is an estimate.
-    let left = Duration::from_secs(((whole - done) * pace / 10.0).ceil() as u64 * 10);
-    format!("{:.0} % compiled, about {} left", done / whole * 100.0, seconds(left))
+    (whole - done) * pace
 }
 
 #[cfg(test)]
@@ -179,5 +192,69 @@ mod tests {
         assert_eq!(compile(&progress, "kube", 80..90).as_deref(), Some("package 10 of 20"));
         // A tenth of the known time of a program that takes 300 s.
         assert_eq!(described(&progress, 30), "18 % compiled, about 2 min 20 s left");
+    }
+
+    /// Programs of a first run, in order: when its packages were counted or it was done, in seconds after the first began, and
+    /// how many of how many had begun. The run ended after [`RECORDED`] seconds.
+    const COUNTS: [(u64, &str, usize, usize); 24] = [
+        (26, "coredns", 230, 793),
+        (56, "coredns", 487, 793),
+        (86, "coredns", 587, 793),
+        (116, "coredns", 706, 793),
+        (137, "coredns", 793, 793),
+        (167, "kube", 346, 2141),
+        (197, "kube", 688, 2141),
+        (227, "kube", 960, 2141),
+        (257, "kube", 1310, 2141),
+        (287, "kube", 1657, 2141),
+        (317, "kube", 1923, 2141),
+        (347, "kube", 2140, 2141),
+        (353, "kube", 2141, 2141),
+        (366, "etcd", 1, 1),
+        (374, "crictl", 1, 1),
+        (378, "storage", 1, 1),
+        (409, "minikube", 301, 656),
+        (439, "minikube", 655, 656),
+        (440, "minikube", 656, 656),
+        (471, "traefik", 198, 531),
+        (501, "traefik", 390, 531),
+        (531, "traefik", 530, 531),
+        (534, "traefik", 531, 531),
+        (553, "helm", 1, 1),
+    ];
+    const RECORDED: u64 = 566;
+
+    #[test]
+    fn what_is_left_of_a_recorded_first_run_is_right_within_a_quarter() {
+        let root = camino::Utf8Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+        let manifest = super::super::manifest::Manifest::read(root).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let progress = Progress::new(Utf8PathBuf::from_path_buf(dir.path().join("compiled")).unwrap());
+        for name in ["coredns", "kube", "etcd", "crictl", "storage", "minikube", "traefik", "helm"] {
+            progress.expect(name, manifest.go[name].seconds);
+        }
+        progress.expect(REMOVAL.0, REMOVAL.1);
+        let mut begun = 0;
+        for (at, name, count, of) in COUNTS {
+            if progress.state().programs[name].count == 0 {
+                begun = 0;
+                let packages: Vec<String> = (0..of).map(|index| format!("{name}/p{index}@v1")).collect();
+                progress.begins(name, &packages).unwrap();
+            }
+            for index in begun..count {
+                progress.compiles(name, &format!("{name}/p{index}"));
+            }
+            begun = count;
+            if count == of {
+                progress.is_compiled(name);
+            }
+            let state = progress.state();
+            let (done, whole) = share(state.programs.values());
+            let left = left(done, whole, Duration::from_secs(at));
+            let truth = (RECORDED - at) as f64;
+            // At both ends a few seconds are a large share.
+            let is_due = at > RECORDED / 4 && truth > 60.0;
+            assert!(!is_due || (left / truth - 1.0).abs() < 0.25, "after {at} s: {left} instead of {truth} s left");
+        }
     }
 }

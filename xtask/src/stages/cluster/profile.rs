@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::api_server::{self, ApiServer};
 use super::identity;
 use super::version::{self, Version};
+use super::volume;
 use crate::clock;
 use crate::deadlines;
 use crate::engine::place::Place;
@@ -22,6 +23,9 @@ use crate::stages::images::{held, prune};
 use crate::stages::machine::{self, NodeSize};
 use crate::toolbox::Toolbox;
 use crate::units::quote;
+
+/// What is said of a profile that minikube has on record without a node.
+const NODE_GONE: &str = "minikube has a record of it but its node is gone";
 
 /// What a profile is doing.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -123,7 +127,7 @@ pub(super) fn judge(config: Option<Value>, container: Option<&Value>) -> Profile
         (_, Some(c)) if !minikubes(&c) => State::Foreign,
         (Some(Value::Null), _) => State::HalfDeleted("minikube's record of it is cut off"),
         (None, Some(_)) => State::HalfDeleted("its node exists but minikube has no record of it"),
-        (Some(_), None) => State::HalfDeleted("minikube has a record of it but its node is gone"),
+        (Some(_), None) => State::HalfDeleted(NODE_GONE),
         (Some(_), Some(c)) => match c.pointer("/State/Status").and_then(Value::as_str) {
             Some("running") => State::Running,
             Some("paused") => State::Paused,
@@ -135,15 +139,21 @@ pub(super) fn judge(config: Option<Value>, container: Option<&Value>) -> Profile
     Profile { state, config, port, api_port: api, started_at }
 }
 
-/// The steps to a running node.
+/// The steps to a running node; a new one gets `images` where that is possible.
 pub fn decide<'a>(
     project: &'a Project,
     tools: &'a Toolbox,
     origin: &'a dyn Origin,
     profile: &Profile,
     silence: Option<&str>,
+    images: &[String],
 ) -> Result<Vec<Step<'a>>> {
     let name = &tools.profile;
+    let create = |why: &str| {
+        let start = start(project, tools, origin, profile, why, Some(free_port(project)?))?;
+        let fill = volume::step(project, tools, origin, &version::pinned(project)?.to_string(), images);
+        Ok(fill.into_iter().chain([start]).collect())
+    };
     match &profile.state {
         State::Running => match silence {
             None => Ok(identity::context_step(tools, profile)?.into_iter().collect()),
@@ -156,13 +166,13 @@ pub fn decide<'a>(
             })])
         }
         State::Stopped => Ok(vec![start(project, tools, origin, profile, "the profile is stopped", None)?]),
-        State::Absent => {
-            let port = free_port(project)?;
-            Ok(vec![start(project, tools, origin, profile, "there is no profile of that name", Some(port))?])
-        }
+        State::Absent => create("there is no profile of that name"),
         State::Foreign | State::OtherDriver(_) => Err(refused(tools, profile).unwrap_or_else(|| foreign(name)).into()),
         State::HalfDeleted(how) => {
             in_this_engine(project, tools)?;
+            if *how == NODE_GONE && !volume::has_data(&tools.engine, name, origin.node_content().as_ref())? {
+                return create("minikube was ended before it made the node");
+            }
             let message = format!("minikube profile `{name}` is half deleted: {how}");
             let record = tools.profile_config();
             let mut failure = Failure::new(Class::Cluster, message);
@@ -327,7 +337,7 @@ fn start<'a>(
     if let Some(port) = port {
         command = command.arg(format!("--ports=127.0.0.1:{port}:80"));
     }
-    let what = if profile.state == State::Absent { "create" } else { "start" };
+    let what = if matches!(profile.state, State::Absent | State::HalfDeleted(_)) { "create" } else { "start" };
     let name = tools.profile.clone();
     let before = profile.state.clone();
     Ok(Step::new(format!("{what} cluster {name}"), why, command.clone(), move |running| {
@@ -336,7 +346,7 @@ fn start<'a>(
         }
         // The private engine's images go with the engine.
         let images_before = match before {
-            State::Absent if !tools.engine.private => Some(held::ids(&tools.engine)?),
+            State::Absent | State::HalfDeleted(_) if !tools.engine.private => Some(held::ids(&tools.engine)?),
             _ => None,
         };
         let started = command.stream(|line| running.progress(line.trim_start_matches(['*', '-', '!', ' '])));
@@ -350,7 +360,7 @@ fn start<'a>(
                 .help(format!("less {}", quote(&log)))
                 .help("then run the same command again: it goes on from what is there");
             match before {
-                State::Absent => {
+                State::Absent | State::HalfDeleted(_) => {
                     failure.help("or start afresh: cargo xtask teardown --cluster   # it holds no data yet")
                 }
                 _ => failure.help(format!("see what the node says: cargo xtask tool docker -- logs --tail 50 {name}")),
