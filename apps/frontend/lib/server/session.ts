@@ -53,7 +53,7 @@ function compressPage({ req, res }: Context): void {
     // The length that Next gives to an answer without a body is that of the page before it is gzipped.
     if (req.method === "HEAD") res.removeHeader("content-length");
     if (typeof body !== "string" || res.headersSent) return end(body, ...rest);
-    const packed = gzipSync(body);
+    const packed = gzipSync(body, { level: 3 }); // half of the time of level 6, for 6 % more bytes
     res.setHeader("content-encoding", "gzip");
     res.setHeader("content-length", packed.length);
     return end(packed);
