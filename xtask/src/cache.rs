@@ -45,7 +45,7 @@ pub fn locate() -> Result<Utf8PathBuf> {
         if named.is_relative() {
             let what = format!("{CACHE_VARIABLE} must be an absolute path, not `{named}`");
             return Err(Failure::new(Class::Config, what)
-                .help(format!("export {CACHE_VARIABLE}=\"$PWD/{named}\""))
+                .help(format!("export {CACHE_VARIABLE}=\"$PWD\"/{}", quote(&named)))
                 .into());
         }
         let is_cache = is_marked(&named)? || holds_origin(&named)?;
@@ -97,7 +97,10 @@ pub fn check_removable(folder: &Utf8Path) -> Result<()> {
         Failure::new(Class::Machine, what).help("end the private engine first: cargo xtask teardown --engine");
     Err(match ours.as_slice() {
         [] => failure,
-        ours => failure.help(format!("if these are the cache's alone: rm -r {}/{{{}}}", quote(folder), ours.join(","))),
+        ours => {
+            let paths: Vec<String> = ours.iter().map(|name| quote(folder.join(name))).collect();
+            failure.help(format!("if these are the cache's alone: rm -r {}", paths.join(" ")))
+        }
     }
     .into())
 }
@@ -172,8 +175,11 @@ mod tests {
         let error = remove(&folder).unwrap_err();
         let failure = error.downcast_ref::<Failure>().unwrap();
         assert!(failure.to_string().contains("besides the cache it holds photos"), "{failure}");
-        assert!(failure.hints()[1].ends_with("/todo-xtask/{dev,engine,origin}"), "{failure:?}");
+        let command = failure.hints()[1].strip_prefix("if these are the cache's alone: ").unwrap().to_owned();
         assert!(folder.join("engine").exists());
+        assert!(std::process::Command::new("sh").args(["-c", &command]).status().unwrap().success(), "{command}");
+        assert_eq!(files::entries(&folder).unwrap(), [folder.join("photos")]);
+        std::fs::write(folder.join("origin"), "packages").unwrap();
         std::fs::remove_file(folder.join("photos")).unwrap();
         remove(&folder).unwrap();
         assert!(!folder.exists());

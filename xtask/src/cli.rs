@@ -85,7 +85,7 @@ pub(crate) struct Global {
     /// Checkout to work on, instead of the one that xtask is run in
     #[arg(long, global = true, value_name = "DIR")]
     pub root: Option<Utf8PathBuf>,
-    /// Extra certificate authorities for downloads and image builds (default: SSL_CERT_FILE)
+    /// Extra certificate authorities for downloads, builds and the proof (default: SSL_CERT_FILE)
     #[arg(long, global = true, value_name = "FILE")]
     pub ca_bundle: Option<Utf8PathBuf>,
 }

@@ -11,8 +11,10 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use camino::Utf8Path;
 use serde::Serialize;
+use serde_json::Value;
 
 use crate::clock;
+use crate::failure::name_profile;
 use crate::private;
 use crate::secrets::Redactor;
 
@@ -74,6 +76,8 @@ pub struct Recorder {
     pub started: u64,
     events: Vec<Event>,
     redactor: Redactor,
+    /// What `--profile` says.
+    profile: Option<String>,
     file: Option<File>,
 }
 
@@ -84,15 +88,22 @@ impl Default for Recorder {
             started: clock::now(),
             events: Vec::new(),
             redactor: Redactor::default(),
+            profile: None,
             file: None,
         }
     }
 }
 
 impl Recorder {
-    /// Another run begins. What is secret stays secret.
+    /// Another run of the same command line begins. What is secret stays secret.
     pub fn begin_anew(&mut self) {
-        *self = Self { redactor: std::mem::take(&mut self.redactor), ..Self::default() };
+        let (redactor, profile) = (std::mem::take(&mut self.redactor), self.profile.take());
+        *self = Self { redactor, profile, ..Self::default() };
+    }
+
+    /// From now on, commands that are shown name this profile.
+    pub fn name_profile(&mut self, profile: Option<String>) {
+        self.profile = profile;
     }
 
     /// Removes these secrets, besides those that were known before, from what is recorded and from what will be.
@@ -106,14 +117,16 @@ impl Recorder {
         }
     }
 
-    /// `text` without secrets.
-    pub fn redact(&self, text: &str) -> String {
-        self.redactor.redact(text)
+    /// `text` without secrets, and with the profile in commands.
+    pub fn shown(&self, text: &str) -> String {
+        let text = self.redactor.redact(text);
+        self.profile.as_ref().map_or(text.clone(), |profile| name_profile(&text, profile))
     }
 
-    /// Returns a JSON value without secrets.
-    pub fn redact_json(&self, value: serde_json::Value) -> serde_json::Value {
-        self.redactor.redact_json(value)
+    /// The same of each text in a JSON value.
+    pub fn shown_json(&self, value: Value) -> Value {
+        let Some(profile) = &self.profile else { return self.redactor.redact_json(value) };
+        with_profile(self.redactor.redact_json(value), profile)
     }
 
     /// From now on each event that ends is also a line of JSON in the file `path`, which begins anew. So a run that
@@ -145,7 +158,7 @@ impl Recorder {
 
     /// It ended.
     pub fn end(&mut self, id: usize, outcome: Outcome, result: &str) {
-        let (now, result) = (self.elapsed_ms(), self.redact(result));
+        let (now, result) = (self.elapsed_ms(), self.redactor.redact(result));
         if let Some(event) = self.events.get_mut(id.wrapping_sub(1)) {
             event.outcome = outcome;
             event.end_ms = now;
@@ -177,6 +190,15 @@ impl Recorder {
             // A full disk must not end a deploy: the events are a record of it, not a part.
             let _ = serde_json::to_string(event).map(|line| writeln!(file, "{line}"));
         }
+    }
+}
+
+fn with_profile(value: Value, profile: &str) -> Value {
+    match value {
+        Value::String(text) => name_profile(&text, profile).into(),
+        Value::Array(items) => items.into_iter().map(|item| with_profile(item, profile)).collect(),
+        Value::Object(fields) => fields.into_iter().map(|(name, field)| (name, with_profile(field, profile))).collect(),
+        other => other,
     }
 }
 

@@ -4,7 +4,7 @@ mod hint;
 
 use std::fmt;
 
-pub use hint::{Change, Hint, describe_type, restore};
+pub use hint::{Change, Hint, describe_type, name_profile, restore};
 
 /// The class of a failure; each has one exit code, documented in README.md.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

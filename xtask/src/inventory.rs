@@ -123,19 +123,22 @@ pub fn log(api: &Api, pod: &str, container: &str, options: &LogOptions) -> Resul
     Ok((!text.is_empty() && !text.starts_with(NO_LOG)).then_some(text))
 }
 
-/// Time of day, level, message and fields of a JSON line; the time before anything else.
+/// Time of day, level, message and fields of a JSON line; the time before anything else. It is `time`, the runtime's own,
+/// or the line's where that is empty.
 pub fn readable(time: &str, line: &str) -> String {
-    let time = if time.is_empty() { String::new() } else { format!("{DIM}{time}{DIM:#} ") };
-    let Ok(Value::Object(mut entry)) = serde_json::from_str(line) else { return format!("{time}{line}") };
-    let Some(Value::String(message)) = entry.shift_remove("message") else { return format!("{time}{line}") };
+    let shown = |time: &str| if time.is_empty() { String::new() } else { format!("{DIM}{time}{DIM:#} ") };
+    let plain = || format!("{}{line}", shown(time));
+    let Ok(Value::Object(mut entry)) = serde_json::from_str(line) else { return plain() };
+    let Some(Value::String(message)) = entry.shift_remove("message") else { return plain() };
     let level = entry.shift_remove("level").and_then(|level| level.as_str().map(str::to_uppercase)).unwrap_or_default();
     let style = match level.as_str() {
         "ERROR" | "CRITICAL" | "FATAL" => BAD,
         "WARNING" | "WARN" => WARN,
         _ => Style::new(),
     };
-    // The runtime's own time is there already.
-    entry.shift_remove("time");
+    let own = entry.shift_remove("time").unwrap_or_default();
+    let own = own.as_str().and_then(|own| own.get(11..19)).unwrap_or_default();
+    let time = shown(if time.is_empty() { own } else { time });
     let mut blocks = String::new();
     let mut text = format!("{time}{style}{level:<7}{style:#} {message}");
     for (name, value) in entry {

@@ -9,6 +9,7 @@ use clap::{CommandFactory, Parser};
 use crate::cli::{Cli, Command};
 use crate::commands;
 use crate::report::Report;
+use crate::stages::proof;
 use crate::{failure, process, stages, world};
 use closing::Closing;
 
@@ -51,6 +52,7 @@ pub fn run(cli: Cli, report: &Report) -> Result<i32> {
         return commands::completions::run(report, shell, Cli::command()).map(|()| 0);
     }
     let project = cli.open(report)?;
+    project.ca_bundle().into_iter().for_each(proof::trust);
     match cli.command {
         None => commands::overview::run(&project)?,
         Some(Command::Images(args)) => commands::images::run(&project, &args)?,

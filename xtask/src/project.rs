@@ -55,6 +55,7 @@ impl Project {
     /// Reads the settings of the checkout `root`; normally the one that xtask is run in.
     pub fn open(root: Option<Utf8PathBuf>, options: Options, report: Report) -> Result<Self> {
         let root = checkout(root);
+        report.recorder().name_profile(options.profile.clone());
         let mut settings = Settings::read(&root)?;
         let cluster = &mut settings.cluster;
         cluster.profile = options.profile.clone().unwrap_or_else(|| cluster.profile.clone());
@@ -95,8 +96,7 @@ impl Project {
 
     /// `cargo xtask <rest>` for this profile, as a user types it.
     pub fn command(&self, rest: &str) -> String {
-        let profile = self.options.profile.as_ref().map(|name| format!(" --profile {name}"));
-        format!("cargo xtask {rest}{}", profile.unwrap_or_default())
+        self.report.shown(&format!("cargo xtask {rest}"))
     }
 
     /// Logs and other output of this checkout.
@@ -115,7 +115,7 @@ impl Project {
         lock::take(&self.cache.join("locks"), &self.settings.cluster.profile)
     }
 
-    /// The CA bundle that downloads and builds trust besides the system's own: `--ca-bundle`, else `SSL_CERT_FILE`.
+    /// The CA bundle that downloads, builds and the proof trust besides the system's own: `--ca-bundle`, else `SSL_CERT_FILE`.
     pub fn ca_bundle(&self) -> Option<Utf8PathBuf> {
         let named = self.options.ca_bundle.clone();
         named.or_else(|| std::env::var("SSL_CERT_FILE").ok().map(Utf8PathBuf::from)).filter(|path| path.is_file())

@@ -89,7 +89,7 @@ impl Report {
 
     /// Prints one line of plain text, without the secrets that are known by then.
     pub fn line(&self, text: impl AsRef<str>) {
-        let text = self.redact(text.as_ref());
+        let text = self.shown(text.as_ref());
         self.bars.suspend(|| {
             let _ = match self.prefix {
                 "" => writeln!(anstream::stderr(), "{text}"),
@@ -170,7 +170,7 @@ impl Report {
                 ProgressStyle::with_template("  {spinner} {prefix} {msg:.dim} {elapsed:.dim}").expect("valid"),
             );
             let prefix = format!("{}{}{what}", self.prefix, if self.prefix.is_empty() { "" } else { ": " });
-            bar.set_prefix(self.redact(&prefix));
+            bar.set_prefix(self.shown(&prefix));
             bar.enable_steady_tick(Duration::from_millis(120));
             Some(bar)
         } else {
@@ -247,8 +247,9 @@ impl Report {
         self.recorder().hide(redactor.clone());
     }
 
-    fn redact(&self, text: &str) -> String {
-        self.recorder().redact(text)
+    /// `text` as it may be shown: without secrets, and with the profile in commands.
+    pub fn shown(&self, text: &str) -> String {
+        self.recorder().shown(text)
     }
 
     /// Something for the document of `--json`.
@@ -310,7 +311,7 @@ impl Running {
 
     /// Says how far the step is; without a terminal the latest word is shown every 30 s.
     pub fn progress(&self, text: impl AsRef<str>) {
-        let text = self.report.redact(text.as_ref());
+        let text = self.report.shown(text.as_ref());
         if let Some(bar) = &self.bar {
             bar.set_message(text.chars().take(90).collect::<String>());
         } else if let Ok(mut latest) = self.latest.lock() {

@@ -209,6 +209,10 @@ mod tests {
             let error = Settings::parse(&real.replace("port = 8080", wrong)).unwrap_err();
             assert_eq!(error.downcast_ref::<Failure>().unwrap().hints(), [hint], "{wrong}");
         }
+        let cpus = real.lines().find(|line| line.starts_with("cpus = ")).unwrap();
+        let error = Settings::parse(&real.replace(cpus, "cpus = 5000000000")).unwrap_err();
+        let hint = &error.downcast_ref::<Failure>().unwrap().hints()[0];
+        assert!(hint.ends_with("to a whole number from 0 to 4294967295"), "{hint}");
     }
 
     #[test]

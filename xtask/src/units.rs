@@ -32,7 +32,7 @@ pub fn hex(bytes: &[u8]) -> String {
 /// `word` as a shell would need it: commands that people see can be pasted.
 pub fn quote(word: impl AsRef<str>) -> String {
     let word = word.as_ref();
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=@,+%{}".contains(c);
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=@,+%".contains(c);
     if !word.is_empty() && word.chars().all(plain) {
         return word.to_owned();
     }
@@ -47,6 +47,18 @@ mod tests {
     fn words_of_a_shell_are_quoted_where_they_must_be() {
         for (word, quoted) in [("/a/b-c.d", "/a/b-c.d"), ("/a b", "'/a b'"), ("it's", r"'it'\''s'"), ("", "''")] {
             assert_eq!(quote(word), quoted);
+        }
+    }
+
+    #[test]
+    fn a_shell_gives_back_what_was_quoted() {
+        let words =
+            ["/a b", "it's", "", "{a,b}", "{{json .}}", "a{1..3}", "$HOME \"x\" `id`", "~", "*", "#", "!", "a;b&c"];
+        for shell in ["sh", "bash"] {
+            let script = format!("printf '%s\\n' {}", words.map(quote).join(" "));
+            // Not every machine has bash.
+            let Ok(output) = std::process::Command::new(shell).args(["-c", &script]).output() else { continue };
+            assert_eq!(String::from_utf8(output.stdout).unwrap(), words.join("\n") + "\n", "{shell}: {script}");
         }
     }
 

@@ -164,6 +164,11 @@ impl Bed {
         Ok(Ran::of(output, start.elapsed()))
     }
 
+    /// `cargo xtask <rest>` as hints have it for the tests' cluster.
+    pub fn hint(&self, rest: &str) -> String {
+        format!("cargo xtask --profile {} {rest}", self.profile)
+    }
+
     /// The xtask under test as a command, for scenarios that read and interrupt it while it runs.
     pub fn command(&self, args: &[&str]) -> std::process::Command {
         let mut command = std::process::Command::new(&self.exe);

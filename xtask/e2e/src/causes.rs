@@ -248,7 +248,7 @@ pub fn cordoned(bed: &Bed) -> Result<()> {
     sound(bed)?;
     let kubectl = |verb: &str| bed.tools()?.kubectl().args([verb, &bed.profile]).run();
     kubectl("cordon")?;
-    let uncordon = format!("cargo xtask tool kubectl -- uncordon {}", bed.profile);
+    let uncordon = bed.hint(&format!("tool kubectl -- uncordon {}", bed.profile));
     let status = bed.xtask(&["status"]).and_then(|ran| ran.expect(0, &["it is cordoned", &uncordon]));
     let edit = values(
         "frontend:\n  resources:\n    requests: {cpu: 52m, memory: 192Mi}\n    limits: {cpu: '1', memory: 384Mi}",
@@ -264,7 +264,7 @@ pub fn drained(bed: &Bed) -> Result<()> {
     sound(bed)?;
     let drain = bed.tools()?.kubectl().args(["drain", &bed.profile, "--pod-selector=app.kubernetes.io/part-of=todo"]);
     let drained = drain.args(["--delete-emptydir-data", "--disable-eviction", "--timeout=60s"]).run();
-    let uncordon = format!("cargo xtask tool kubectl -- uncordon {}", bed.profile);
+    let uncordon = bed.hint(&format!("tool kubectl -- uncordon {}", bed.profile));
     let told = drained.and_then(|()| {
         bed.xtask(&["status"])?.expect(0, &["is cordoned", &uncordon])?;
         let ran = bed.xtask(&["deploy", "dev"])?.expect(5, &["is cordoned", &uncordon])?;

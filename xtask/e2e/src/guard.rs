@@ -160,7 +160,7 @@ pub fn old_port(bed: &Bed) -> Result<()> {
     let run = |args: &[&str]| bed.xtask_with(args, &[("KUBECONFIG", changed.as_str())]);
     run(&["status"])?.expect(0, &["2/2 ready"])?;
     for args in [["tool", "helm", "--", "list"].as_slice(), &["rollback"]] {
-        run(args)?.expect(5, &["has a port that is not the cluster's any more", "cargo xtask start"])?;
+        run(args)?.expect(5, &["has a port that is not the cluster's any more", &bed.hint("start")])?;
     }
     run(&["deploy", "dev"])?.expect(0, &["renew context", "is up"])?;
     ensure!(std::fs::read_to_string(&changed)?.contains(&server), "the entry does not lead to the node");

@@ -43,7 +43,7 @@ pub fn looks(bed: &Bed) -> Result<()> {
     let config = bed.xtask(&["config"])?.expect(0, &["AUTH_SECRET"])?;
     ensure!(!config.text.contains(AUTH), "config shows a secret");
     bed.xtask(&["doctor"])?.expect(0, &["docker engine", "kubectl", "helm", "minikube"])?;
-    bed.xtask(&[])?.expect(0, &["cargo xtask status"])?;
+    bed.xtask(&[])?.expect(0, &[&bed.hint("status")])?;
     bed.xtask(&["tool", "kubectl", "--", "get", "pods", "-o", "name"]).map(|_| ())
 }
 
@@ -63,11 +63,11 @@ pub fn stop_and_start(bed: &Bed) -> Result<()> {
         Ok(fields.iter().filter_map(|field| record.pointer(field).cloned()).collect())
     };
     let recorded = size()?;
-    run("stop", 0, &["of memory are free again", "cargo xtask start"])?;
+    run("stop", 0, &["of memory are free again", &bed.hint("start")])?;
     let node = bed.tools()?.engine.inspect_one("container", &bed.profile)?.unwrap_or_default();
     ensure!(node["State"]["Status"] == "exited", "the node is {}", node["State"]["Status"]);
     run("stop", 0, &["is stopped already"])?;
-    run("status", 5, &["is stopped; its data is kept", "cargo xtask start"])?;
+    run("status", 5, &["is stopped; its data is kept", &bed.hint("start")])?;
     run("start", 0, &["runs again; the application answers at http://localhost:"])?;
     lasting_is_there(bed)?;
     let before = (bed.pods("backend")?, bed.pods("frontend")?);

@@ -10,7 +10,7 @@ use xtask::process::Process;
 use super::Tally;
 use super::bed::{AUTH, Bed};
 
-/// Go verifies it by its own database of checksums.
+/// infra/pins.toml pins the version. Go verifies it by its own database of checksums.
 const KUBE_ROUTER: &str = "github.com/cloudnativelabs/kube-router/v2/cmd/kube-router@v2.1.0";
 /// It refuses to start without a version.
 const LDFLAGS: &str = "-s -w -X github.com/cloudnativelabs/kube-router/v2/pkg/version.Version=v2.1.0 \

@@ -52,7 +52,7 @@ pub fn told_apart(bed: &Bed) -> Result<()> {
         },
         Case {
             url: url(PASSWORD, &database.asleep(Duration::from_secs(600))?, "todo", "disable"),
-            expected: &["from this machine, nor from a pod: waking up", "then again: cargo xtask deploy dev"],
+            expected: &["from this machine, nor from a pod: waking up", "then again: cargo xtask "],
         },
         Case {
             url: url(PASSWORD, &database.refusing(QUOTA)?, "todo", "disable"),

@@ -25,7 +25,7 @@ pub fn dotenv(bed: &Bed) -> Result<()> {
 }
 
 pub fn settings(bed: &Bed) -> Result<()> {
-    bed.xtask(&["deploy", "dve"])?.expect(3, &["there is: dev", "cargo xtask deploy dev"])?;
+    bed.xtask(&["deploy", "dve"])?.expect(3, &["there is: dev", &bed.hint("deploy dev")])?;
     let path = bed.root.join("infra/xtask.toml");
     let text = std::fs::read_to_string(&path)?;
     std::fs::write(&path, text.replace("release = \"todo\"", "releas = \"todo\""))?;

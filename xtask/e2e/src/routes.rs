@@ -180,7 +180,7 @@ fn application_error(bed: &Bed) -> Result<()> {
         tools.kubectl_here().args(["get", "service", "todo-backend", "-o", "jsonpath={.spec.selector}"]).read()?;
     let replace = |selector: &str| format!(r#"[{{"op": "replace", "path": "/spec/selector", "value": {selector}}}]"#);
     select(replace(r#"{"test": "broken"}"#)).run()?;
-    let told = broken(bed, "500 from todo-backend/broken: the application itself failed", "cargo xtask logs backend");
+    let told = broken(bed, "500 from todo-backend/broken: the application itself failed", &bed.hint("logs backend"));
     select(replace(&now)).run()?;
     tools.kubectl_here().args(["delete", "pod", "broken"]).run()?;
     told?;

@@ -221,9 +221,10 @@ impl Upgrade {
         let text = self.deploy()?;
         if self.is_older() {
             let told = format!(
-                "the cluster runs Kubernetes {}, this checkout pins {}: cargo xtask cluster upgrade",
+                "the cluster runs Kubernetes {}, this checkout pins {}: {}",
                 self.recipe.kubernetes,
-                self.pinned()
+                self.pinned(),
+                self.bed.hint("cluster upgrade")
             );
             ensure!(text.contains(&told), "`{told}` is not in:\n{text}");
         }
@@ -279,7 +280,8 @@ impl Upgrade {
         upgrade.signal(Signal::KILL)?;
         upgrade.end()?;
         let refused = self.bed.xtask(&["deploy", &self.recipe.environment])?;
-        refused.expect(5, &["is not finished; the todos are in", "try: cargo xtask cluster upgrade"])?;
+        refused
+            .expect(5, &["is not finished; the todos are in", &format!("try: {}", self.bed.hint("cluster upgrade"))])?;
         Ok(())
     }
 

@@ -54,7 +54,7 @@ pub fn status(bed: &Bed) -> Result<()> {
     edit(bed, "infra/helm/values-dev.yaml", "environment: dev", "environment: dev2")?;
     let told = ["Deployment/todo-frontend was changed by hand: spec.replicas 2 -> 1", "values-dev.yaml changed"];
     bed.xtask(&["status"])?.expect(0, &told)?;
-    bed.xtask(&["status", "--verify"])?.expect(8, &[told[0], "cargo xtask deploy dev"])?;
+    bed.xtask(&["status", "--verify"])?.expect(8, &[told[0], &bed.hint("deploy dev")])?;
     let document = document(bed, &["status"], 0)?;
     ensure!(document["drift"].as_array().is_some_and(|drift| drift.len() == 1), "drift: {}", document["drift"]);
     edit(bed, "infra/helm/values-dev.yaml", "environment: dev2", "environment: dev")?;
@@ -266,7 +266,8 @@ pub fn json(bed: &Bed) -> Result<()> {
     ensure!(deploy["routes"].as_array().is_some_and(|routes| routes.len() >= 2), "{deploy}");
 
     let failed = document(bed, &["deploy", "dve"], 3)?;
-    ensure!(failed["error"]["class"] == "config" && failed["error"]["help"][0] == "cargo xtask deploy dev", "{failed}");
+    let help = bed.hint("deploy dev");
+    ensure!(failed["error"]["class"] == "config" && failed["error"]["help"][0] == help, "{failed}");
     Ok(())
 }
 

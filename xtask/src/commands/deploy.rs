@@ -174,7 +174,7 @@ fn stages(run: Run<'_>, early: Option<Early<'_>>, before_release: Option<BeforeR
     let mut live = match facts.live {
         Ok(live) => live,
         // In a dry run before there is a cluster: nothing of what it would hold is there.
-        Err(_) if mode == Mode::DryRun && facts.cluster.profile.state == State::Absent => Live::nothing(tools),
+        Err(_) if mode == Mode::DryRun && is_new => Live::nothing(tools),
         Err(silence) if mode == Mode::DryRun => {
             images::build(project, &tools.engine, origin, &facts.images, &mut [], mode)?;
             report.warn(format!("what else there is to do can be said when the cluster answers: {silence}"));

@@ -14,6 +14,7 @@ use crate::engine::{Engine, EngineMachine};
 use crate::failure::{Class, Failure, Hint};
 use crate::files;
 use crate::origin::{self, Origin, Tool, bases};
+use crate::process::Process;
 use crate::project::Project;
 use crate::report::{BAD, BOLD, DIM, GOOD, WARN, bytes};
 use crate::stages::cluster;
@@ -40,6 +41,8 @@ enum Verdict {
     Good,
     /// Deploy brings it.
     Later,
+    /// It cannot be found out.
+    Unknown,
     /// It works, but something should be done.
     Warning(Vec<Hint>),
     Bad(Vec<Hint>),
@@ -59,6 +62,7 @@ impl Verdict {
         match self {
             Self::Good => ("good", &[]),
             Self::Later => ("later", &[]),
+            Self::Unknown => ("unknown", &[]),
             Self::Warning(fixes) => ("warning", fixes),
             Self::Bad(fixes) => ("bad", fixes),
         }
@@ -82,7 +86,7 @@ pub fn run(project: &Project, args: &Doctor) -> Result<()> {
         project.report.fact("checks", rows.iter().map(data).collect::<Value>());
     } else {
         for row in &rows {
-            output::print(&line(row))?;
+            output::print(&project.report.shown(&line(row)))?;
         }
     }
     if args.bundle {
@@ -104,6 +108,7 @@ fn line(Row { name, found, verdict }: &Row) -> String {
     let (mark, fix) = match verdict {
         Verdict::Good => (format!("{GOOD}✓{GOOD:#}"), String::new()),
         Verdict::Later => (format!("{WARN}·{WARN:#}"), "deploy brings it".to_owned()),
+        Verdict::Unknown => (format!("{WARN}?{WARN:#}"), String::new()),
         Verdict::Warning(fixes) => (format!("{WARN}!{WARN:#}"), texts(fixes)),
         Verdict::Bad(fixes) => (format!("{BAD}✗{BAD:#}"), texts(fixes)),
     };
@@ -125,7 +130,7 @@ fn rows(project: &Project) -> Result<Vec<Row>> {
     let mut rows = vec![
         row("machine", format!("{} {}", std::env::consts::OS, std::env::consts::ARCH), Verdict::Good),
         disk(&observed),
-        memory(project, &observed),
+        memory(project.settings.cluster.memory_mib << 20, observed.memory),
     ];
     rows.extend(windows(&project.root, &wsl::kernel()));
     let engine = match observed.engine(project) {
@@ -137,11 +142,7 @@ fn rows(project: &Project) -> Result<Vec<Row>> {
         }
     };
     rows.push(match &engine {
-        Some(engine) => row(
-            "docker engine",
-            version(&engine.docker().args(["version", "--format", "{{.Server.Version}}"])),
-            Verdict::Good,
-        ),
+        Some(engine) => version("docker engine", &engine.docker().args(["version", "--format", "{{.Server.Version}}"])),
         None => match machine::decide(project, &observed) {
             Ok(_) => row("docker engine", "none runs", Verdict::Later),
             Err(error) => refused("docker engine", &error),
@@ -178,7 +179,7 @@ fn rows(project: &Project) -> Result<Vec<Row>> {
         let path = origin.tool(tool);
         rows.push(match args {
             _ if !files::exists(&path)? => row(name, "not brought yet", Verdict::Later),
-            Some(args) => row(name, version(&crate::process::Process::new(path.as_str()).args(args)), Verdict::Good),
+            Some(args) => version(name, &Process::new(path.as_str()).args(args)),
             None => row(name, "here, for `cargo xtask tool kubectl`", Verdict::Good),
         });
     }
@@ -210,6 +211,7 @@ fn base_images(project: &Project, engine: &Engine, origin: &dyn Origin) -> Vec<R
     let rows = found.iter().filter(|base| base.id.is_some()).map(|base| {
         let verdict = match base.is_stale(now) {
             true => Verdict::warning("cargo xtask images --refresh"),
+            false if base.days(now).is_none() => Verdict::Unknown,
             false => Verdict::Good,
         };
         row("base image", base.describe(now), verdict)
@@ -258,12 +260,12 @@ fn port(project: &Project, profile: Option<&cluster::Profile>) -> Row {
 }
 
 fn disk(observed: &machine::Observed) -> Row {
-    let free = observed.disk.map_or(0, |disk| disk.free);
+    let Some(disk) = observed.disk else { return row("disk", "unknown", Verdict::Unknown) };
     let verdict = match machine::room(observed, DISK, "engine, cluster and images") {
         Ok(()) => Verdict::Good,
         Err(failure) => Verdict::Bad(failure.ways_out().to_vec()),
     };
-    row("disk", format!("{} free", bytes(free)), verdict)
+    row("disk", format!("{} free", bytes(disk.free)), verdict)
 }
 
 /// The name of the row about the machine of the engine.
@@ -287,9 +289,10 @@ fn refused(name: &'static str, error: &anyhow::Error) -> Row {
     row(name, error.to_string(), Verdict::Bad(fixes))
 }
 
-fn memory(project: &Project, observed: &machine::Observed) -> Row {
-    let needed = project.settings.cluster.memory_mib * 1024 * 1024;
-    let available = observed.memory.map_or(u64::MAX, |memory| memory.available);
+fn memory(needed: u64, memory: Option<machine::Memory>) -> Row {
+    let Some(machine::Memory { available, .. }) = memory else {
+        return row("memory", format!("unknown; the cluster may take {}", bytes(needed)), Verdict::Unknown);
+    };
     let found = format!("{} available, the cluster may take {}", bytes(available), bytes(needed));
     let verdict = if available < needed / 3 {
         Verdict::bad("end other programs, or lower cluster.memory_mib in infra/xtask.toml")
@@ -299,15 +302,44 @@ fn memory(project: &Project, observed: &machine::Observed) -> Row {
     row("memory", found, verdict)
 }
 
-/// The first line that a version command prints.
-fn version(process: &crate::process::Process) -> String {
-    let text = process.read().unwrap_or_else(|error| format!("does not run: {error}"));
-    text.lines().next().unwrap_or_default().trim().to_owned()
+/// A row with the first line that a version command prints.
+fn version(name: &'static str, process: &Process) -> Row {
+    match process.read() {
+        Ok(text) => match text.lines().next().map(str::trim) {
+            None | Some("") => row(name, "unknown", Verdict::Unknown),
+            Some(line) => row(name, line, Verdict::Good),
+        },
+        Err(error) => {
+            let what = error.to_string();
+            let what = format!("does not run: {}", what.lines().next().unwrap_or_default());
+            row(name, what, Verdict::bad(format!("see what it says: {process}")))
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_cannot_be_read_is_unknown_and_not_good() {
+        let unread = data(&memory(6 << 30, None));
+        assert_eq!(
+            (&unread["found"], &unread["verdict"]),
+            (&json!("unknown; the cluster may take 6.4 GB"), &json!("unknown"))
+        );
+        let (few, many) = (1 << 30, 4 << 30);
+        for (available, verdict) in [(few, "bad"), (many, "good")] {
+            let read = memory(6 << 30, Some(machine::Memory { total: 8 << 30, available }));
+            assert_eq!(data(&read)["verdict"], verdict);
+        }
+        let silent = version("helm", &Process::new("true"));
+        let broken = version("helm", &Process::new("false"));
+        assert_eq!(
+            (data(&silent)["verdict"].as_str(), data(&broken)["verdict"].as_str()),
+            (Some("unknown"), Some("bad"))
+        );
+    }
 
     /// The kernel's words are those of WSL 2, by hand after Microsoft's documentation.
     #[test]

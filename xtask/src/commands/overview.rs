@@ -39,7 +39,7 @@ fn release_line(observed: &Observed) -> String {
 
 /// Prints the five lines.
 pub fn run(project: &Project) -> Result<()> {
-    let row = |name: &str, text: &str| anstream::println!("{BOLD}{name:<8}{BOLD:#} {text}");
+    let row = |name: &str, text: &str| anstream::println!("{BOLD}{name:<8}{BOLD:#} {}", project.report.shown(text));
     let dotenv = if dotenv::is_there(project)? { "present" } else { "absent; the first deploy makes it" };
     let observed = machine::observe(project)?;
     let engine = match observed.engine(project) {

@@ -51,7 +51,7 @@ pub fn run(project: &Project, args: &Status) -> Result<()> {
     if args.json {
         tell(project, &view);
     } else {
-        output::print(text::screen(&view, Some(clock::now())).trim_end())?;
+        output::print(project.report.shown(&text::screen(&view, Some(clock::now()))).trim_end())?;
     }
     upgrade::refuse_unfinished(project)?;
     refuse(project, &world.tools, &observed, &view)?;

@@ -211,7 +211,10 @@ fn release_and_cluster(project: &Project, tools: &Toolbox, args: &Teardown) -> R
     if args.removes_cluster() {
         // One that is elsewhere goes with the private engine.
         let elsewhere = args.removes_engine() && cluster::is_elsewhere(project, tools)?;
-        if elsewhere || profile.state == cluster::State::Absent {
+        let is_absent = profile.state == cluster::State::Absent;
+        // A run that was killed before minikube recorded the profile leaves its volume.
+        let has_volume = is_absent && cluster::has_volume(&tools.engine, name)?;
+        if elsewhere || is_absent && !has_volume {
             ask(project, args, Vec::new())?;
             if !elsewhere {
                 report.ok(format!("no minikube profile `{name}`"));
@@ -221,7 +224,8 @@ fn release_and_cluster(project: &Project, tools: &Toolbox, args: &Teardown) -> R
         cluster::refuse_users(tools, "delete")?;
         // minikube deletes kube entries by their name, whoever made them.
         cluster::guard(project)?;
-        ask(project, args, vec![format!("delete the minikube profile `{name}` and everything in it, todos included")])?;
+        let what = if has_volume { "volume that is left of minikube profile" } else { "minikube profile" };
+        ask(project, args, vec![format!("delete the {what} `{name}` and everything in it, todos included")])?;
         let step = cluster::delete_step(project, tools, "asked for");
         plan::apply(project, "teardown", Mode::Apply, vec![step])?;
         return Ok(Left::default());

@@ -31,7 +31,7 @@ pub fn document(
         document[name] = fact.clone();
     }
     // Errors and facts have not passed the redactor one by one.
-    recorder.redact_json(document)
+    recorder.shown_json(document)
 }
 
 fn described(error: &anyhow::Error) -> Value {

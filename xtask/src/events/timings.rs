@@ -19,7 +19,7 @@ pub fn write(recorder: &Recorder, title: &str, target: &Utf8Path) -> Result<Utf8
     private::create_dir(&folder)?;
     let started = clock::rfc3339(recorder.started);
     let name = format!("timings-{}.html", started.replace(':', ""));
-    let page = page(&recorder.events(), recorder.elapsed_ms(), &recorder.redact(title), &started);
+    let page = page(&recorder.events(), recorder.elapsed_ms(), &recorder.shown(title), &started);
     private::write(&folder.join(&name), &page)?;
     let link = target.join("timings.html");
     // Made aside and moved over the old one: there is always a page to open.

@@ -147,6 +147,27 @@ impl Edit {
     }
 }
 
+/// Commands of xtask that are about a cluster.
+const OF_CLUSTER: [&str; 12] =
+    ["bench", "cluster", "db", "deploy", "doctor", "logs", "rollback", "start", "status", "stop", "teardown", "tool"];
+
+/// `text` with `--profile` in each command of xtask that is about a cluster and names none: without it, the command would be
+/// about the profile of the settings.
+pub fn name_profile(text: &str, profile: &str) -> String {
+    const PROGRAM: &str = "cargo xtask ";
+    let mut parts = text.split(PROGRAM);
+    let mut named = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        named.push_str(PROGRAM);
+        let word = part.split(|c: char| !c.is_ascii_lowercase()).next().unwrap_or_default();
+        if OF_CLUSTER.contains(&word) && !part.lines().next().unwrap_or_default().contains("--profile") {
+            named.push_str(&format!("--profile {} ", quote(profile)));
+        }
+        named.push_str(part);
+    }
+    named
+}
+
 /// Programs that hints name.
 const PROGRAMS: [&str; 24] = [
     "apt-cache",
@@ -315,11 +336,12 @@ pub fn describe_type(name: &str) -> Option<&'static str> {
     Some(match name {
         "u8" => "a whole number from 0 to 255",
         "u16" => "a whole number from 0 to 65535",
-        "u32" | "u64" | "usize" => "a whole number of 0 or more",
+        "u32" => "a whole number from 0 to 4294967295",
+        "u64" | "usize" => "a whole number of 0 or more",
         "i32" | "i64" | "integer" => "a whole number",
         "f64" | "number" => "a number",
         "a boolean" | "boolean" => "true or false",
-        "a string" | "string" | "path string" => "a text in quotes",
+        "a string" | "string" | "path string" => "a string",
         "a sequence" | "array" => "a list",
         "object" => "a mapping: further keys below it",
         _ => return None,
@@ -390,6 +412,27 @@ mod tests {
             "or run the same command as root: xtask then makes a private engine in its cache",
         ] {
             assert_eq!(read(line), json!({"kind": "tell"}), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_command_about_a_cluster_names_its_profile() {
+        for (text, named) in [
+            ("cargo xtask teardown --cluster   # it", "cargo xtask --profile x teardown --cluster   # it"),
+            (
+                "`cargo xtask start`: a\ncargo xtask deploy dev",
+                "`cargo xtask --profile x start`: a\ncargo xtask --profile x deploy dev",
+            ),
+            (
+                "cargo xtask deploy dev && cargo xtask teardown",
+                "cargo xtask --profile x deploy dev && cargo xtask --profile x teardown",
+            ),
+            ("cargo xtask tool kubectl -- get pods", "cargo xtask --profile x tool kubectl -- get pods"),
+            ("cargo xtask teardown --images --profile y", "cargo xtask teardown --images --profile y"),
+            ("cargo xtask --profile y tool helm -- list", "cargo xtask --profile y tool helm -- list"),
+            ("cargo xtask dev, cargo xtask pins", "cargo xtask dev, cargo xtask pins"),
+        ] {
+            assert_eq!(name_profile(text, "x"), named);
         }
     }
 

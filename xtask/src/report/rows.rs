@@ -28,7 +28,7 @@ impl Rows {
     pub fn show(&self, report: &Report, bar: Option<&ProgressBar>, rows: Vec<Row>) {
         let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
         for row in rows {
-            let text = report.redact(&format!("{:<16} {}", row.name, row.text));
+            let text = report.shown(&format!("{:<16} {}", row.name, row.text));
             let at = shown.iter().position(|(old, _)| old.name == row.name);
             let changed = at.is_none_or(|at| shown[at].0.key != row.key);
             let line = match (at, bar) {

@@ -18,6 +18,7 @@ pub use ingress::{Ingress, remove_controller};
 pub use profile::{Profile, State, delete_step, is_elsewhere, observe as profile, refuse_users, refused};
 pub use stop::steps as stop_steps;
 pub use version::{Version, difference, pinned};
+pub use volume::exists as has_volume;
 
 use crate::failure::{Class, Failure};
 use crate::origin::Origin;

@@ -21,6 +21,7 @@ use crate::units::quote;
 pub use consent::{consent, consent_to};
 pub use decide::{decide, room};
 pub use installed::remember as remember_engine;
+pub use memory::Memory;
 pub use observe::{Observed, disk, observe};
 pub use own::conditions;
 pub use port::holder as port_holder;

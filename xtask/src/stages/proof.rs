@@ -14,6 +14,7 @@ pub use front::Front;
 pub use identity::{Outdated, outdated};
 pub use routes::{Answer, agent, measure, routes};
 pub use slow::warnings;
+pub use tls::trust;
 pub use way::Way;
 
 use std::collections::BTreeMap;

@@ -192,7 +192,7 @@ fn a_half_deleted_profile_is_told_with_the_way_out() {
     exit code 5
     -- stderr
     error: minikube profile `todo` is half deleted: minikube has a record of it but its node is gone
-      try: remove the rest of it, with the data inside: cargo xtask teardown --cluster
+      try: remove the rest of it, with any data inside: cargo xtask teardown --cluster
       try: then: cargo xtask deploy dev
     ");
 
@@ -203,7 +203,7 @@ fn a_half_deleted_profile_is_told_with_the_way_out() {
     -- stderr
     error: minikube profile `todo` is half deleted: its node exists but minikube has no record of it
       try: to keep the data in its node, put minikube's record back: <tmp>/cache/minikube/.minikube/profiles/todo/config.json
-      try: remove the rest of it, with the data inside: cargo xtask teardown --cluster
+      try: remove the rest of it, with any data inside: cargo xtask teardown --cluster
       try: then: cargo xtask deploy dev
     ");
     let refused = run(&sandbox, &["teardown", "--origin=release"]);
@@ -223,8 +223,31 @@ fn a_profile_whose_node_was_never_made_is_made() {
     sandbox.on("minikube *", "echo no room >&2; exit 1");
     sandbox.dotenv(DOTENV);
     let run = sandbox.run(&DEPLOY);
-    let step = "create cluster todo (minikube was ended before it made the node)";
+    let step = "create cluster todo (minikube has a record of it, but it has no node and no data)";
     assert!(run.code == Some(5) && run.stderr.contains(step) && run.stderr.contains("no room"), "{run}");
+
+    // What a deploy has written of its builds tells that there was data.
+    let needed = sandbox.cache.join("needed");
+    fs::create_dir_all(&needed).unwrap();
+    fs::write(needed.join("todo"), "todo-backend:0123456789abcdef\n").unwrap();
+    insta::assert_snapshot!(sandbox.run(&DEPLOY), @"
+    exit code 5
+    -- stderr
+    error: minikube profile `todo` is half deleted: minikube has a record of it but its node is gone, and so is the data of what was deployed to it
+      try: remove the rest of it, with any data inside: cargo xtask teardown --cluster
+      try: then: cargo xtask deploy dev
+    ");
+}
+
+#[test]
+fn hints_name_the_profile_of_the_command_line() {
+    let sandbox = Sandbox::with_tools();
+    let status = |more: &[&str]| sandbox.run(&[&["status", "--origin=release", "--profile=scratch"], more].concat());
+    let run = status(&[]);
+    assert!(run.stderr.contains("try: cargo xtask --profile scratch deploy dev"), "{run}");
+    let run = status(&["--json"]);
+    let document: serde_json::Value = serde_json::from_str(&run.stdout).unwrap();
+    assert_eq!(document["error"]["hints"][0]["command"], "cargo xtask --profile scratch deploy dev", "{document}");
 }
 
 #[test]
@@ -256,7 +279,7 @@ fn a_record_that_minikube_was_killed_over_is_told() {
     -- stderr
     error: minikube profile `todo` is half deleted: minikube's record of it is cut off
       try: to keep the data in its node, put minikube's record back: <tmp>/home/.minikube/profiles/todo/config.json
-      try: remove the rest of it, with the data inside: cargo xtask teardown --cluster
+      try: remove the rest of it, with any data inside: cargo xtask teardown --cluster
       try: then: cargo xtask deploy dev
     ");
 }
@@ -419,6 +442,33 @@ fn teardown_deletes_what_is_left_of_a_half_deleted_profile() {
     docker volume inspect --format {{json .}} todo
     minikube --profile todo delete
     ");
+}
+
+#[test]
+fn teardown_deletes_the_volume_of_a_profile_that_was_never_recorded() {
+    let sandbox = Sandbox::with_tools();
+    let volume = |labels: &str| {
+        format!(
+            r#"[ -e "$FAKES/gone" ] || {{ echo '{{"Name": "todo", "Labels": {labels}}}'; exit 0; }}
+echo 'Error response from daemon: get todo: no such volume' >&2; exit 1"#
+        )
+    };
+    sandbox.on("docker volume rm *", r#": > "$FAKES/gone""#);
+    sandbox.on("minikube * delete", "");
+    let teardown = ["teardown", "--cluster", "--yes", "--origin=release"];
+    sandbox.on("docker volume inspect *", &volume("null"));
+    let run = sandbox.run(&teardown);
+    assert!(run.stderr.contains("no minikube profile `todo`"), "{run}");
+    sandbox.on("docker volume inspect *", &volume(r#"{"name.minikube.sigs.k8s.io": "todo"}"#));
+    insta::assert_snapshot!(sandbox.run(&teardown), @"
+    exit code 0
+    -- stderr
+    This will, on this machine:
+      - delete the volume that is left of minikube profile `todo` and everything in it, todos included
+      > delete cluster todo (asked for)
+      ✓ delete cluster todo <time>
+    ");
+    assert!(sandbox.run(&teardown).stderr.contains("no minikube profile `todo`"));
 }
 
 #[test]

@@ -56,8 +56,8 @@ fn the_short_help() {
                               [possible values: release, packages]
           --system-tools      Use kubectl, helm and minikube on PATH where their version will do
           --root <DIR>        Checkout to work on, instead of the one that xtask is run in
-          --ca-bundle <FILE>  Extra certificate authorities for downloads and image builds (default:
-                              SSL_CERT_FILE)
+          --ca-bundle <FILE>  Extra certificate authorities for downloads, builds and the proof
+                              (default: SSL_CERT_FILE)
       -h, --help              Print help (see more with '--help')
       -V, --version           Print version
 

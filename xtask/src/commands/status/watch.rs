@@ -38,6 +38,7 @@ pub fn run(project: &Project, world: &World, json: bool) -> Result<()> {
     let mut before = String::new();
     while !output::nobody_reads() {
         let (text, key) = look(project, world, json);
+        let text = project.report.shown(&text);
         if live {
             put(&frame(&text))?;
             if let Ok(mut last) = last.lock() {

@@ -392,7 +392,7 @@ pub fn place_for_minikube<'a>(project: &'a Project, manifest: &Manifest, dir: &U
         return Ok(None);
     }
     let program = dir.join("go").join(&key).join(KUBE);
-    let shown = format!("cp {} {}/{{kubeadm,kubelet,kubectl}}", quote(&program), quote(&place));
+    let shown = KUBE_ON_NODE.map(|name| format!("cp {} {}", quote(&program), quote(place.join(name)))).join("\n");
     Ok(Some(Step::new("place Kubernetes for minikube", "minikube looks there before it downloads", shown, move |_| {
         std::fs::create_dir_all(&place)?;
         for name in KUBE_ON_NODE {

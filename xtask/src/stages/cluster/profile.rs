@@ -170,17 +170,20 @@ pub fn decide<'a>(
         State::Foreign | State::OtherDriver(_) => Err(refused(tools, profile).unwrap_or_else(|| foreign(name)).into()),
         State::HalfDeleted(how) => {
             in_this_engine(project, tools)?;
+            let mut message = format!("minikube profile `{name}` is half deleted: {how}");
             if *how == NODE_GONE && !volume::has_data(&tools.engine, name, origin.node_content().as_ref())? {
-                return create("minikube was ended before it made the node");
+                if !prune::was_deployed(&project.cache, name)? {
+                    return create("minikube has a record of it, but it has no node and no data");
+                }
+                message.push_str(", and so is the data of what was deployed to it");
             }
-            let message = format!("minikube profile `{name}` is half deleted: {how}");
             let record = tools.profile_config();
             let mut failure = Failure::new(Class::Cluster, message);
             if !how.contains("node is gone") {
                 failure = failure.help(format!("to keep the data in its node, put minikube's record back: {record}"));
             }
             Err(failure
-                .help("remove the rest of it, with the data inside: cargo xtask teardown --cluster")
+                .help("remove the rest of it, with any data inside: cargo xtask teardown --cluster")
                 .help("then: cargo xtask deploy dev")
                 .into())
         }
@@ -343,6 +346,10 @@ fn start<'a>(
     Ok(Step::new(format!("{what} cluster {name}"), why, command.clone(), move |running| {
         if !is_still_due(tools, &before)? {
             return Ok("it runs by now: not needed".to_owned());
+        }
+        if before == State::Absent {
+            // Somebody else has deleted the one before.
+            prune::forget_profile(&project.cache, &tools.profile)?;
         }
         // The private engine's images go with the engine.
         let images_before = match before {

@@ -51,19 +51,31 @@ pub fn step<'a>(
     }))
 }
 
+/// Whether there is a volume for the node `name`, as minikube or [`step`] makes it.
+pub fn exists(engine: &Engine, name: &str) -> Result<bool> {
+    let volume = engine.inspect_one("volume", name)?.unwrap_or_default();
+    Ok(volume["Labels"]["name.minikube.sigs.k8s.io"] == name)
+}
+
 /// Whether the volume of the node `name` may hold data. A volume that no image here can look into counts as one that does.
 pub fn has_data(engine: &Engine, name: &str, content: Option<&NodeContent>) -> Result<bool> {
     if engine.inspect_one("volume", name)?.is_none() {
         return Ok(false);
     }
     let Some(content) = content else { return Ok(true) };
-    let look = ["run", "--rm", "--network=none", &format!("--volume={name}:/var"), "--entrypoint=test"];
+    if engine.image_id(&content.node)?.is_none() {
+        return Ok(true);
+    }
+    let look = ["run", "--rm", "--pull=never", "--network=none", &format!("--volume={name}:/var"), "--entrypoint=test"];
     let look = engine.docker().args(look).args([&content.node, "-e", DATA]);
     let output = look.output()?;
     match output.status.code() {
         Some(0) => Ok(true),
         Some(1) => Ok(false),
-        _ => bail!("`{look}` does not say: {}", String::from_utf8_lossy(&output.stderr).trim()),
+        _ => {
+            let what = format!("`{look}` does not say: {}", String::from_utf8_lossy(&output.stderr).trim());
+            Err(Failure::new(Class::Machine, what).help("see whether the engine answers: cargo xtask doctor").into())
+        }
     }
 }
 
@@ -224,6 +236,7 @@ mod tests {
         (filled, std::fs::read_to_string(folder.join("calls")).unwrap())
     }
 
+    const NODE_IMAGE: &str = "'image inspect'*) echo '{\"Id\": \"sha256:ee\", \"RepoTags\": [\"node:1\"]}' ;;\n";
     const NO_VOLUME: &str = "'volume inspect'*) echo 'Error: no such volume: todo' >&2; exit 1 ;;\n";
     const NO_CONTAINER: &str = "'container inspect'*) echo 'Error: No such container: todo-volume' >&2; exit 1 ;;\n";
 
@@ -264,7 +277,9 @@ run*) exit 125 ;;
 
     #[test]
     fn a_volume_with_the_data_of_a_node_is_left_alone() {
-        let has = |code| format!("'volume inspect'*) echo '{{\"Name\": \"todo\"}}' ;;\n'run --rm'*) exit {code} ;;");
+        let has = |code| {
+            format!("{NODE_IMAGE}'volume inspect'*) echo '{{\"Name\": \"todo\"}}' ;;\n'run --rm'*) exit {code} ;;")
+        };
         let (filled, calls) = fill_with(&has(0));
         assert_eq!(filled.unwrap(), "it has the data of a node: left as it is");
         assert!(!calls.contains("volume create") && !calls.contains("--interactive"), "{calls}");
@@ -274,6 +289,17 @@ run*) exit 125 ;;
             filled.unwrap_err().to_string().contains("does not say") && !calls.contains("--interactive"),
             "{calls}"
         );
+    }
+
+    #[test]
+    fn a_volume_that_nothing_can_look_into_counts_as_data_and_nothing_is_pulled() {
+        let temp = tempfile::tempdir().unwrap();
+        let folder = Utf8Path::from_path(temp.path()).unwrap();
+        let script = r#"'volume inspect'*) echo '{"Name": "todo"}' ;;
+'image inspect'*) echo 'Error: No such image: node:1' >&2; exit 1 ;;"#;
+        assert!(has_data(&engine(folder, script), "todo", Some(&content())).unwrap());
+        let calls = std::fs::read_to_string(folder.join("calls")).unwrap();
+        assert!(!calls.contains("run"), "{calls}");
     }
 
     #[test]

@@ -35,6 +35,11 @@ pub fn needed_by_profiles(cache: &Utf8Path, profile: &str, needed: &BTreeSet<Str
     Ok(all)
 }
 
+/// Whether a deploy has reached the release of `profile` since that was made.
+pub fn was_deployed(cache: &Utf8Path, profile: &str) -> Result<bool> {
+    files::exists(&needs_file(cache, profile))
+}
+
 /// Forgets what `profile` needed: it is deleted.
 pub fn forget_profile(cache: &Utf8Path, profile: &str) -> Result<()> {
     files::remove(&needs_file(cache, profile))

@@ -1,8 +1,9 @@
 //! HTTPS to the Ingress controller. Its certificate must be for the host; a warning names one that this machine does not trust.
 
 use std::net::TcpStream;
-use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, OnceLock, PoisonError};
 
+use camino::{Utf8Path, Utf8PathBuf};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{WebPkiServerVerifier, verify_server_name};
 use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
@@ -20,10 +21,18 @@ use crate::origin::download::SYSTEM;
 pub type Stream = StreamOwned<ClientConnection, TcpStream>;
 
 /// Encrypts the connection `tcp` to `host`. Returns too why this machine does not trust the certificate, if so.
-pub fn connect(mut tcp: TcpStream, host: &str) -> Result<(Stream, Option<String>), Silence> {
+pub fn connect(tcp: TcpStream, host: &str) -> Result<(Stream, Option<String>), Silence> {
+    connect_with(ROOTS.clone(), tcp, host)
+}
+
+fn connect_with(
+    roots: Arc<RootCertStore>,
+    mut tcp: TcpStream,
+    host: &str,
+) -> Result<(Stream, Option<String>), Silence> {
     let other = |what: String| Silence::Other(what);
     let name = ServerName::try_from(host.to_owned()).map_err(|error| other(format!("{host}: {error}")))?;
-    let verifier = Arc::new(Verifier::new());
+    let verifier = Arc::new(Verifier::new(roots));
     let config = ClientConfig::builder_with_provider(verifier.provider.clone())
         .with_safe_default_protocol_versions()
         .map_err(|error| other(error.to_string()))?
@@ -53,24 +62,33 @@ struct Verifier {
 }
 
 impl Verifier {
-    fn new() -> Self {
+    fn new(roots: Arc<RootCertStore>) -> Self {
         let provider = Arc::new(ring::default_provider());
-        let chain = WebPkiServerVerifier::builder_with_provider(ROOTS.clone(), provider.clone()).build().ok();
+        let chain = WebPkiServerVerifier::builder_with_provider(roots, provider.clone()).build().ok();
         Self { provider, chain, untrusted: Mutex::new(None) }
     }
 }
 
-/// The authorities that this machine trusts, and those of `SSL_CERT_FILE`.
-static ROOTS: LazyLock<Arc<RootCertStore>> = LazyLock::new(|| {
+/// The bundle of authorities that this process trusts besides the system's.
+static BUNDLE: OnceLock<Utf8PathBuf> = OnceLock::new();
+
+/// Trusts the authorities in `bundle` from now on. Called once, before the first connection.
+pub fn trust(bundle: Utf8PathBuf) {
+    BUNDLE.get_or_init(|| bundle);
+}
+
+/// The authorities that this process trusts. Reading those of a system takes longer than a connection.
+static ROOTS: LazyLock<Arc<RootCertStore>> = LazyLock::new(|| roots(BUNDLE.get().map(Utf8PathBuf::as_path)));
+
+fn roots(bundle: Option<&Utf8Path>) -> Arc<RootCertStore> {
     let mut roots = RootCertStore::empty();
-    let system = SYSTEM.iter().find(|path| std::fs::exists(path).unwrap_or(false));
-    let named = std::env::var("SSL_CERT_FILE").ok();
-    for file in system.map(|path| (*path).to_owned()).into_iter().chain(named) {
+    let system = SYSTEM.iter().find(|path| std::fs::exists(path).unwrap_or(false)).map(|path| Utf8Path::new(*path));
+    for file in system.into_iter().chain(bundle) {
         let certificates = CertificateDer::pem_file_iter(file).into_iter().flatten().filter_map(Result::ok);
         roots.add_parsable_certificates(certificates);
     }
     Arc::new(roots)
-});
+}
 
 impl ServerCertVerifier for Verifier {
     fn verify_server_cert(
@@ -115,16 +133,16 @@ impl ServerCertVerifier for Verifier {
 
 #[cfg(test)]
 mod tests {
-    use super::super::http::{self, Silence};
+    use super::super::http;
+    use super::*;
     use rcgen::{CertifiedKey, generate_simple_self_signed};
     use rustls::pki_types::PrivateKeyDer;
-    use rustls::{ServerConfig, ServerConnection, StreamOwned, crypto::ring};
+    use rustls::{ServerConfig, ServerConnection};
     use std::io::{Read, Write};
     use std::net::TcpListener;
-    use std::sync::Arc;
 
-    /// A server for one connection, with a certificate for `name`.
-    fn server(name: &str) -> String {
+    /// A server for one connection, with a certificate for `name`. Returns its address and that certificate.
+    fn server(name: &str) -> (String, String) {
         let CertifiedKey { cert, signing_key } = generate_simple_self_signed([name.to_owned()]).unwrap();
         let key = PrivateKeyDer::try_from(signing_key.serialize_der()).unwrap();
         let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()));
@@ -145,15 +163,31 @@ mod tests {
             }
             let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nX-Served-By: todo-frontend/p\r\nContent-Length: 2\r\n\r\nok");
         });
-        format!("https://127.0.0.1:{port}")
+        (format!("127.0.0.1:{port}"), cert.pem())
+    }
+
+    fn get(name: &str) -> Result<http::Response, Silence> {
+        http::get(&format!("https://{}", server(name).0), "todo.test", "/")
+    }
+
+    #[test]
+    fn the_authorities_of_a_bundle_are_trusted() {
+        let bundle = tempfile::NamedTempFile::new().unwrap();
+        let untrusted = |is_named: bool| {
+            let (address, certificate) = server("todo.test");
+            std::fs::write(bundle.path(), certificate).unwrap();
+            let bundle = Utf8Path::from_path(bundle.path()).filter(|_| is_named);
+            connect_with(roots(bundle), TcpStream::connect(address).unwrap(), "todo.test").ok().unwrap().1
+        };
+        assert_eq!(untrusted(true), None);
+        assert!(untrusted(false).unwrap().contains("UnknownIssuer"));
     }
 
     #[test]
     fn a_certificate_of_an_unknown_authority_is_told_and_one_for_another_host_is_refused() {
-        let response = http::get(&server("todo.test"), "todo.test", "/").unwrap();
+        let response = get("todo.test").unwrap();
         assert_eq!((response.status, response.served_by.as_str()), (200, "todo-frontend/p"));
         assert!(response.untrusted.unwrap().contains("UnknownIssuer"));
-        let refused = http::get(&server("other.test"), "todo.test", "/");
-        assert_eq!(refused, Err(Silence::Certificate("todo.test".to_owned())));
+        assert_eq!(get("other.test"), Err(Silence::Certificate("todo.test".to_owned())));
     }
 }

@@ -79,7 +79,7 @@ impl Way {
             );
             return Err(Failure::new(Class::Proof, what)
                 .help(format!("give it an ingress controller: minikube --profile {profile} addons enable ingress"))
-                .help("or use a profile of xtask's own, which publishes one: cargo xtask deploy dev")
+                .help(format!("or use a profile of xtask's own, which publishes one: cargo xtask deploy dev --profile {profile}-xtask"))
                 .into());
         };
         let listen = tools

@@ -19,7 +19,9 @@ use crate::snapshot::{Snapshot, number, text};
 use crate::toolbox::Toolbox;
 
 /// Lines of a log that are shown; the evidence has more of them.
-const SHOWN: u32 = 20;
+const SHOWN: usize = 20;
+/// Lines of one entry of a log that are shown: its first two, and its end, which names the exception.
+const ENTRY: usize = 16;
 /// Lines of each log in the evidence.
 const SAVED: u32 = 500;
 /// Findings that are shown; they stand in the order of their gravity.
@@ -38,7 +40,8 @@ pub fn explain(project: &Project, tools: &Toolbox, redactor: &Redactor, stopped:
     for finding in telling.take(FINDINGS) {
         told.push_str(&format!("\n  {}: {}", finding.subject, finding.cause.replace('\n', "\n  ")));
         // A log may hold what a Secret of an older release holds.
-        for line in known.iter().flat_map(|_| last_log(tools, finding)).flat_map(|line| for_people(&line)) {
+        let log = known.iter().flat_map(|_| last_log(tools, finding)).collect::<Vec<_>>();
+        for line in for_people(&log) {
             told.push_str(&format!("\n    | {line}"));
         }
         help.extend(finding.help.iter().filter(|hint| !help.contains(hint)).cloned().collect::<Vec<_>>());
@@ -74,9 +77,9 @@ fn with_secrets_of_cluster(tools: &Toolbox, redactor: &Redactor) -> Result<Redac
 /// The end of the log that belongs to a finding: of the container that ended, where there is one.
 fn last_log(tools: &Toolbox, finding: &Finding) -> Vec<String> {
     let Some((pod, container)) = &finding.log_of else { return Vec::new() };
-    let read = || match log(tools, pod, container, true, SHOWN)? {
+    let read = || match log(tools, pod, container, true, SHOWN as u32)? {
         Some(text) => anyhow::Ok(Some(text)),
-        None => log(tools, pod, container, false, SHOWN),
+        None => log(tools, pod, container, false, SHOWN as u32),
     };
     match read() {
         Ok(text) => text.unwrap_or_default().lines().map(str::to_owned).collect(),
@@ -84,9 +87,18 @@ fn last_log(tools: &Toolbox, finding: &Finding) -> Vec<String> {
     }
 }
 
-/// The lines in which a line of a log is shown: of a JSON object level, message and fields, and the lines of an exception.
-fn for_people(line: &str) -> Vec<String> {
-    anstream::adapter::strip_str(&inventory::readable("", line)).to_string().lines().map(str::to_owned).collect()
+/// The last lines of a log as they are shown: of a JSON object time, level, message and fields, and the lines of an exception.
+fn for_people(log: &[String]) -> Vec<String> {
+    let mut shown = Vec::new();
+    for entry in log {
+        let text = anstream::adapter::strip_str(&inventory::readable("", entry)).to_string();
+        let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+        if lines.len() > ENTRY {
+            lines.splice(2..lines.len() - ENTRY + 3, ["      …".to_owned()]);
+        }
+        shown.extend(lines);
+    }
+    shown.split_off(shown.len().saturating_sub(SHOWN))
 }
 
 fn log(tools: &Toolbox, pod: &str, container: &str, previous: bool, lines: u32) -> Result<Option<String>> {
@@ -169,10 +181,25 @@ mod tests {
     fn an_exception_in_a_log_is_shown_in_lines() {
         let line = r#"{"time": "2026-11-28T09:27:42Z", "level": "critical", "message": "uncaught error",
             "exception": "  File \"/srv/app/main.py\", line 87\nModuleNotFoundError: No module named 'x'"}"#;
-        let shown = for_people(&line.replace('\n', ""));
-        assert_eq!(shown[..2], ["CRITICAL uncaught error", "    exception:"]);
+        let shown = for_people(&[line.replace('\n', "")]);
+        assert_eq!(shown[..2], ["09:27:42 CRITICAL uncaught error", "    exception:"]);
         assert_eq!(shown.last().unwrap().trim(), "ModuleNotFoundError: No module named 'x'");
-        assert_eq!(for_people("LOG:  checkpoint"), ["LOG:  checkpoint"]);
+        assert_eq!(for_people(&["LOG:  checkpoint".to_owned()]), ["LOG:  checkpoint"]);
+    }
+
+    #[test]
+    fn a_log_has_an_end_also_where_its_exceptions_are_long() {
+        let frames: String = (0..100).map(|number| format!("  line {number}\\n")).collect();
+        let entry = |name: &str| {
+            format!(
+                r#"{{"time": "2026-11-28T09:27:42Z", "level": "error", "message": "{name}", "exception": "{frames}X: {name}"}}"#
+            )
+        };
+        let shown = for_people(&["LOG:  a".to_owned(), entry("b")]);
+        assert_eq!(shown[..4], ["LOG:  a", "09:27:42 ERROR   b", "    exception:", "      …"]);
+        assert_eq!((shown.len(), shown.last().unwrap().trim()), (1 + ENTRY, "X: b"));
+        let shown = for_people(&["a", "b", "c"].map(entry));
+        assert_eq!((shown.len(), shown.last().unwrap().trim()), (SHOWN, "X: c"));
     }
 
     #[test]
