@@ -22,6 +22,7 @@ use crate::secrets::{Redactor, Secret};
 
 pub use contract::Contract;
 pub use create::ensure;
+pub use url::split as split_url;
 
 /// Key of the database's URL.
 pub const DATABASE_URL: &str = "DATABASE_URL";

@@ -11,6 +11,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use xtask::members::UNDER_TEST;
 use xtask::process::{ALL, Process};
 use xtask::project::Project;
+use xtask::report::Report;
 use xtask::{deadlines, git};
 
 use terminal::{Recording, Terminal};
@@ -56,12 +57,8 @@ impl<'a> Stage<'a> {
                 std::fs::copy(&from, &to).with_context(|| format!("copying {from}"))?;
             }
         }
-        let settings = root.join("infra/xtask.toml");
-        let text = std::fs::read_to_string(&settings)?;
         let cluster = &project.settings.cluster;
-        let text = text.replace("\nprofile = \"todo\"", &format!("\nprofile = \"{}-rec\"", cluster.profile));
-        let port = cluster.port.saturating_add(PORT_OFFSET);
-        std::fs::write(&settings, text.replace("\nport = 8080", &format!("\nport = {port}")))?;
+        name_cluster(&root, &format!("{}-rec", cluster.profile), cluster.port.saturating_add(PORT_OFFSET))?;
         let xtask = std::env::var(UNDER_TEST).with_context(|| format!("{UNDER_TEST} does not name the program"))?;
         Ok(Self { project, root, kubeconfig: folder.join("kubeconfig"), xtask: xtask.into() })
     }
@@ -119,15 +116,91 @@ impl<'a> Stage<'a> {
 
     /// Fails if a path or the name of this machine is left.
     fn check_private(&self, recording: &Recording) -> Result<()> {
-        let text = recording.text().replace('\n', "");
         let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-        let names = self.secrets().into_iter().map(|(path, _)| path).chain([self.project.root.to_string()]);
-        let is_word = |word: &str| {
-            text.split(|c: char| !c.is_ascii_alphanumeric() && c != '-').any(|part| !word.is_empty() && part == word)
-        };
-        let found = names.filter(|path| text.contains(path)).chain(Some(host.trim().to_owned()).filter(|h| is_word(h)));
-        let found: Vec<String> = found.collect();
+        let paths = self.secrets().into_iter().map(|(path, _)| path).chain([self.project.root.to_string()]);
+        let found = private_names(recording, &paths.collect::<Vec<_>>(), host.trim());
         ensure!(found.is_empty(), "the recording names this machine: {}\n{}", found.join(", "), recording.text());
         Ok(())
+    }
+}
+
+/// Gives the checkout `root` a profile and a port of its own. Fails unless its settings have them: whoever goes on would
+/// delete another cluster.
+fn name_cluster(root: &Utf8Path, profile: &str, port: u16) -> Result<()> {
+    let path = root.join("infra/xtask.toml");
+    let text = std::fs::read_to_string(&path).with_context(|| format!("reading {path}"))?;
+    let mut table = String::new();
+    let changed = text.lines().map(|line| {
+        if line.starts_with('[') {
+            line.clone_into(&mut table);
+        }
+        match line.split('=').next().unwrap_or_default().trim() {
+            "profile" if table == "[cluster]" => format!("profile = \"{profile}\"\n"),
+            "port" if table == "[cluster]" => format!("port = {port}\n"),
+            _ => format!("{line}\n"),
+        }
+    });
+    let changed: String = changed.collect();
+    std::fs::write(&path, changed).with_context(|| format!("writing {path}"))?;
+    let cluster = Project::open(Some(root.to_owned()), Default::default(), Report::new(false))?.settings.cluster;
+    ensure!(
+        cluster.profile == profile && cluster.port == port,
+        "{path} still has the profile {} and the port {}, not {profile} and {port}",
+        cluster.profile,
+        cluster.port
+    );
+    Ok(())
+}
+
+/// Which of `paths` are in any frame, wrapped ones included, and `host`, if it is a word of its own.
+fn private_names(recording: &Recording, paths: &[String], host: &str) -> Vec<String> {
+    let frames: Vec<String> = recording.frames.iter().map(|frame| frame.text().replace('\n', "")).collect();
+    let is_word = |text: &String| text.split(|c: char| !c.is_ascii_alphanumeric() && c != '-').any(|part| part == host);
+    let found = paths.iter().filter(|path| frames.iter().any(|text| text.contains(*path)));
+    let host = Some(host.to_owned()).filter(|host| !host.is_empty() && frames.iter().any(is_word));
+    found.cloned().chain(host).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+    use terminal::{Frame, Span};
+
+    #[test]
+    fn a_name_of_the_machine_is_found_in_each_frame() {
+        let recording = |frames: &[&[&str]]| {
+            let line = |text: &&str| vec![Span { text: (*text).to_owned(), style: String::new() }];
+            let frames = frames.iter().map(|lines| lines.iter().map(line).collect());
+            let frames = frames.map(|lines| Frame { at: Duration::ZERO, lines }).collect();
+            Recording { frames, took: Duration::ZERO }
+        };
+        let found = |frames: &[&[&str]]| private_names(&recording(frames), &["/home/me".to_owned()], "box");
+        assert_eq!(found(&[&["~/todo"], &["boxes"]]), Vec::<String>::new());
+        assert_eq!(found(&[&["in /home/me/todo"], &["done"]]), ["/home/me"]);
+        assert_eq!(found(&[&["wrapped /ho", "me/me"], &["done"]]), ["/home/me"]);
+        assert_eq!(found(&[&["at box:80"], &["done"]]), ["box"]);
+    }
+
+    #[test]
+    fn the_cluster_of_the_recording_is_never_the_users_own() {
+        let checkout = Utf8Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let root = Utf8Path::from_path(folder.path()).unwrap();
+        std::fs::create_dir(root.join("infra")).unwrap();
+        for name in ["pins.toml", "xtask.toml"] {
+            std::fs::copy(checkout.join("infra").join(name), root.join("infra").join(name)).unwrap();
+        }
+        let path = root.join("infra/xtask.toml");
+        let text = std::fs::read_to_string(&path).unwrap();
+        for (profile, port) in [("\"todo\"", "8080"), ("\"mine\"", "80"), ("'mine' # my own", "80")] {
+            let text = text.replace("profile = \"todo\"", &format!("profile  =  {profile}"));
+            std::fs::write(&path, text.replace("port = 8080", &format!("port = {port}"))).unwrap();
+            name_cluster(root, "mine-rec", 260).unwrap();
+            let changed = std::fs::read_to_string(&path).unwrap();
+            assert!(changed.contains("[dev]\nport = 3000\n"), "{changed}");
+        }
+        std::fs::write(&path, text.replace("[cluster]", "[ cluster ]")).unwrap();
+        assert!(name_cluster(root, "mine-rec", 260).unwrap_err().to_string().contains("still has the profile todo"));
     }
 }

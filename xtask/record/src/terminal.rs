@@ -44,9 +44,15 @@ pub struct Recording {
 impl Recording {
     /// What the screen showed at the end.
     pub fn text(&self) -> String {
+        self.frames.last().map(Frame::text).unwrap_or_default()
+    }
+}
+
+impl Frame {
+    /// What was on the screen.
+    pub fn text(&self) -> String {
         let line = |line: &Vec<Span>| line.iter().map(|span| span.text.as_str()).collect::<String>();
-        let last = self.frames.last().map(|frame| frame.lines.iter().map(line).collect::<Vec<_>>());
-        last.unwrap_or_default().join("\n")
+        self.lines.iter().map(line).collect::<Vec<_>>().join("\n")
     }
 }
 
@@ -54,6 +60,8 @@ impl Recording {
 pub struct Terminal {
     screen: vt100::Parser,
     hidden: Vec<(String, &'static str)>,
+    /// What may be the beginning of something hidden: the next bytes tell.
+    waiting: Vec<u8>,
     start: Instant,
     frames: Vec<Frame>,
 }
@@ -63,7 +71,7 @@ impl Terminal {
     pub fn open(hidden: Vec<(String, &'static str)>) -> Self {
         let [lines, columns] = [LINES, COLUMNS].map(|count| NonZeroU16::new(count).expect("not 0"));
         let screen = vt100::Parser::new(lines, columns, 0);
-        Self { screen, hidden, start: Instant::now(), frames: Vec::new() }
+        Self { screen, hidden, waiting: Vec::new(), start: Instant::now(), frames: Vec::new() }
     }
 
     /// Shows a line that somebody typed.
@@ -92,19 +100,39 @@ impl Terminal {
             if count == 0 {
                 break;
             }
-            let mut text = String::from_utf8_lossy(&buffer[..count]).into_owned();
-            for (hidden, shown) in &self.hidden {
-                text = text.replace(hidden, shown);
-            }
             let now = self.start.elapsed();
             if now - looked >= SAMPLE {
                 self.look(looked);
                 looked = now;
             }
-            self.screen.process(text.as_bytes());
+            self.show(&buffer[..count], false);
         }
+        self.show(&[], true);
         self.look(self.start.elapsed());
         Ok(child.wait()?.code().unwrap_or(-1))
+    }
+
+    /// Puts `bytes` on the screen, which may end within a hidden text or within a character.
+    fn show(&mut self, bytes: &[u8], is_end: bool) {
+        self.waiting.extend(bytes);
+        let (mut shown, mut at) = (Vec::new(), 0);
+        'next: while at < self.waiting.len() {
+            let rest = &self.waiting[at..];
+            for (hidden, instead) in &self.hidden {
+                if rest.starts_with(hidden.as_bytes()) {
+                    shown.extend(instead.as_bytes());
+                    at += hidden.len();
+                    continue 'next;
+                }
+                if !is_end && hidden.as_bytes().starts_with(rest) {
+                    break 'next;
+                }
+            }
+            shown.push(rest[0]);
+            at += 1;
+        }
+        self.waiting.drain(..at);
+        self.screen.process(&shown);
     }
 
     /// Ends the recording.
@@ -173,5 +201,20 @@ mod tests {
         let span = |text: &str, style: &str| Span { text: text.into(), style: style.into() };
         assert_eq!(second, [&vec![span("building ", "g"), span("~/todo", "")], &vec![span("no", "r b")]]);
         assert!(recording.took >= Duration::from_millis(500));
+    }
+
+    #[test]
+    fn what_is_hidden_stays_hidden_when_it_comes_in_pieces() {
+        let text = "a /home/me/todo b /home/me/x \u{2713} /home/m";
+        for size in 1..text.len() {
+            let hidden = vec![("/home/me/todo".into(), "~/todo"), ("/home/me".into(), "~")];
+            let mut terminal = Terminal::open(hidden);
+            for piece in text.as_bytes().chunks(size) {
+                terminal.show(piece, false);
+                assert!(!terminal.screen.screen().contents().contains("/home/me"));
+            }
+            terminal.show(&[], true);
+            assert_eq!(terminal.screen.screen().contents().trim_end(), "a ~/todo b ~/x \u{2713} /home/m", "{size}");
+        }
     }
 }

@@ -261,7 +261,7 @@ impl Work<'_> {
         let (project, tools) = (self.project, self.tools());
         let mut dump = None;
         if old.database {
-            let replicas = upgrade::backend(project, tools)?;
+            let replicas = upgrade::backend(project, tools)?.map(|backend| backend.replicas);
             let made = &mut dump;
             let step = Step::new(
                 "dump the database",
@@ -275,16 +275,13 @@ impl Work<'_> {
                 ),
                 move |running| {
                     let result = self.stop_and_dump(replicas, from, running);
-                    let dump = result.map_err(|error| {
-                        let Some(replicas) = replicas else { return error };
-                        match upgrade::scale_backend(project, tools, replicas) {
-                            Ok(()) => error,
-                            Err(scaling) => error.context(format!(
-                                "the backend is still stopped: {scaling:#}; start it: {}",
-                                project.command(&format!("deploy {}", old.environment))
-                            )),
+                    let dump = match (result, replicas) {
+                        (result @ Err(_), Some(replicas)) => {
+                            let deploy = format!("deploy {}", old.environment);
+                            upgrade::start_backend(project, tools, replicas, &deploy, result)?
                         }
-                    })?;
+                        (result, _) => result?,
+                    };
                     let told = format!("{} rows of {} tables, {}", dump.rows(), dump.tables.len(), bytes(dump.size));
                     *made = Some(dump);
                     Ok(told)

@@ -7,18 +7,21 @@ use anyhow::{Context, Result, ensure};
 use camino::{Utf8Path, Utf8PathBuf};
 use clap::{Args, Subcommand};
 
-use crate::credentials;
-use crate::dotenv::{DATABASE_URL, DATABASE_URL_UNPOOLED};
+use crate::api::kinds;
+use crate::credentials::{self, Credentials};
+use crate::dotenv::{DATABASE_URL, DATABASE_URL_UNPOOLED, split_url};
 use crate::failure::{Class, Failure};
 use crate::origin::Need;
 use crate::plan::{self, Mode};
 use crate::project::Project;
-use crate::report::{Running, bytes};
+use crate::report::bytes;
+use crate::secrets::{self, Secret};
 use crate::stages::cluster::{self, State};
 use crate::stages::machine;
 use crate::stages::release;
-use crate::stages::upgrade::{self, InDump, Postgres, Remote};
+use crate::stages::upgrade::{self, Backend, InDump, Postgres, Remote, VERSION};
 use crate::toolbox::Toolbox;
+use crate::units::quote;
 use crate::world::World;
 
 /// The migrations, in the build context of the backend.
@@ -28,8 +31,7 @@ const MAGIC: &[u8] = b"PGDMP";
 
 /// Look into the database, dump it, or restore a dump
 ///
-/// The database is the one that serves: that of DATABASE_URL in .env (DATABASE_URL_UNPOOLED, if it is given), or else the
-/// embedded one. Its client programs are those of the Postgres image; psql need not be installed.
+/// The database is that of DATABASE_URL in .env (DATABASE_URL_UNPOOLED, if it is given), or else the embedded one. Its client programs are those of the Postgres image; psql need not be installed.
 #[derive(Args, Debug)]
 pub struct Db {
     #[command(subcommand)]
@@ -48,7 +50,8 @@ enum Command {
     /// Replace all that the database holds by a dump; asks first
     ///
     /// One transaction: afterwards the database has all of the dump, or is as it was. The backend is stopped meanwhile, and
-    /// then brings an older schema up to date. A dump of a schema that this checkout does not know is refused.
+    /// then brings an older schema up to date. A dump of a schema that this checkout does not know is refused, and so is a
+    /// database that has tables of another application.
     Restore {
         /// What `db dump` or `cluster upgrade` has made
         file: Utf8PathBuf,
@@ -65,9 +68,10 @@ pub fn run(project: &Project, args: &Db) -> Result<i32> {
     }
 }
 
-/// The database that serves.
+/// The database that .env names.
 struct Open {
     world: World,
+    credentials: Credentials,
     postgres: Postgres,
     /// Its name for people.
     name: String,
@@ -77,14 +81,13 @@ fn open(project: &Project) -> Result<Open> {
     let environment = &project.settings.dev.environment;
     let credentials = credentials::read(project, environment)?;
     let name = credentials.database.clone();
-    let url = |wanted: &str| credentials.values().find(|(key, value)| *key == wanted && !value.is_empty());
-    let url = url(DATABASE_URL_UNPOOLED).or_else(|| url(DATABASE_URL)).map(|(_, url)| url.clone());
+    let url = [DATABASE_URL_UNPOOLED, DATABASE_URL].iter().find_map(|key| value(&credentials, key)).cloned();
     if let Some(url) = url {
         let image = project.settings.database.image.clone();
         let world = World::bring(project, Mode::Apply, &[Need::Image(image.clone())])?;
         let image = world.origin.image(&image);
         let remote = Remote::start(&world.tools.engine, &world.tools.profile, &image, &url)?;
-        return Ok(Open { postgres: Postgres::remote(remote), world, name });
+        return Ok(Open { postgres: Postgres::remote(remote), world, credentials, name });
     }
     let world = World::present(project)?;
     if cluster::observe(&world.tools)?.profile.state != State::Running {
@@ -94,7 +97,12 @@ fn open(project: &Project) -> Result<Open> {
     let postgres = Postgres::find(&world.tools, &project.settings.chart.namespace)?.ok_or_else(|| {
         Failure::new(Class::Cluster, "the embedded database does not run").help("see why: cargo xtask status")
     })?;
-    Ok(Open { world, postgres, name })
+    Ok(Open { world, credentials, postgres, name })
+}
+
+/// The value that .env has, if it is not empty.
+fn value<'a>(credentials: &'a Credentials, wanted: &str) -> Option<&'a Secret> {
+    credentials.values().find(|(key, value)| *key == wanted && !value.is_empty()).map(|(_, value)| value)
 }
 
 impl Open {
@@ -120,7 +128,8 @@ fn shell(project: &Project) -> Result<i32> {
 
 fn dump(project: &Project, file: &Utf8Path) -> Result<()> {
     if file.is_dir() {
-        return Err(Failure::new(Class::Config, format!("{file} is a folder: name a file in it")).into());
+        let help = project.command(&format!("db dump {}", quote(file.join("todo.dump"))));
+        return Err(Failure::new(Class::Config, format!("{file} is a folder: name a file in it")).help(help).into());
     }
     if file.exists() {
         machine::consent_to(project, &[format!("replace the file {file}")], "name another file")?;
@@ -128,24 +137,17 @@ fn dump(project: &Project, file: &Utf8Path) -> Result<()> {
     let open = open(project)?;
     open.schema()?;
     let running = project.report.step("database", format!("dump to {file}"), &open.name);
-    let new = Utf8PathBuf::from(format!("{file}.new"));
-    let _ = fs::remove_file(&new);
-    let made = write(&open.postgres, &new, &running).and_then(|made| {
-        fs::rename(&new, file).with_context(|| format!("writing {file}"))?;
-        Ok(made)
-    });
-    let (size, contents) = made.inspect_err(|_| drop(fs::remove_file(&new)))?;
+    // For its owner alone, under a name that nothing else has; it goes unless it is complete.
+    let folder = file.parent().filter(|folder| !folder.as_str().is_empty()).unwrap_or(Utf8Path::new("."));
+    let writing = || format!("writing {file}");
+    let mut new = tempfile::Builder::new().prefix(".todo-xtask-dump-").tempfile_in(folder).with_context(writing)?;
+    let (size, _) = open.postgres.dump(&mut new, |written| running.progress(bytes(written)))?;
+    new.as_file().sync_all().with_context(writing)?;
+    running.progress("reading it back");
+    let contents = open.postgres.contents_of(Utf8Path::from_path(new.path()).context("a path is UTF-8")?)?;
+    new.persist(file).with_context(writing)?;
     running.done(format!("{}, {}", describe(&contents), bytes(size)));
     Ok(())
-}
-
-/// Dumps to the file `new` and reads it back.
-fn write(postgres: &Postgres, new: &Utf8Path, running: &Running) -> Result<(u64, InDump)> {
-    let mut output = upgrade::create_file(new)?;
-    let (size, _) = postgres.dump(&mut output, |written| running.progress(bytes(written)))?;
-    output.sync_all().with_context(|| format!("writing {new}"))?;
-    running.progress("reading it back");
-    Ok((size, postgres.contents_of(new)?))
 }
 
 fn describe(contents: &InDump) -> String {
@@ -171,93 +173,147 @@ fn restore(project: &Project, file: &Utf8Path) -> Result<()> {
         let what = format!("{file} is damaged; nothing was changed: {error:#}");
         Failure::new(Class::Config, what).help("name another dump, or a whole copy of this one")
     })?;
-    refuse_unknown(project, file, &contents)?;
+    let known = Migrations::read(project)?;
+    known.refuse_unknown(file, &contents)?;
     let now = postgres.tables()?;
+    known.refuse_foreign(&open.name, now.keys(), &contents)?;
     let rows: u64 = now.values().map(|table| table.rows).sum();
-    let replicas = backend(project, tools)?;
+    let (backend, more) = match backend(project, tools)? {
+        None => (None, None),
+        Some(backend) if is_of(project, &open, &backend)? => {
+            (Some(backend), Some("stop the backend meanwhile: the API answers 503 for some seconds"))
+        }
+        Some(_) => (None, Some("leave the release that runs alone: it has another database than .env names")),
+    };
     let lines = [
         format!("replace {rows} rows (schema {}) in: {}", schema.as_deref().unwrap_or("none"), open.name),
         format!("by {} from {file}", describe(&contents)),
         "lose what was written since that dump was made; `cargo xtask db dump FILE` first would keep it".to_owned(),
     ];
-    let stop = replicas.map(|_| "stop the backend meanwhile: the API answers 503 for some seconds".to_owned());
-    let lines: Vec<String> = lines.into_iter().chain(stop).collect();
+    let lines: Vec<String> = lines.into_iter().chain(more.map(str::to_owned)).collect();
     machine::consent_to(project, &lines, "the database is as it was")?;
     let running = project.report.step("database", format!("restore {file}"), &open.name);
-    if replicas.is_some() {
-        running.progress("stopping the backend");
-        upgrade::scale_backend(project, tools, 0)?;
-    }
-    running.progress("restoring");
-    let restored = postgres.restore(file).context("the database is as it was");
-    let checked = restored.and_then(|()| check(postgres, &contents));
-    if let Some(replicas) = replicas {
-        upgrade::scale_backend(project, tools, replicas)
-            .with_context(|| format!("the backend is still stopped; start it: {}", project.command("deploy dev")))?;
-    }
-    checked?;
-    running.done(format!("{}, as in the dump", describe(&contents)));
-    if replicas.is_some() {
-        let redactor = release::redactor_of_secrets(tools)?;
-        project.report.hide(&redactor);
-        let wait = release::wait_step(project, tools, redactor);
-        plan::apply(project, "release", Mode::Apply, vec![wait])?;
-        let schema = postgres.schema()?;
-        project.report.ok(format!("the application serves again, schema {}", schema.as_deref().unwrap_or("none")));
-    } else {
+    let work = || {
+        running.progress("restoring");
+        postgres.restore(file)?;
+        check(postgres, &contents)
+    };
+    let Some(Backend { replicas, .. }) = backend else {
+        work()?;
+        running.done(format!("{}, as in the dump", describe(&contents)));
         project.report.note("an older schema is brought up to date by the next start of the backend");
-    }
+        return Ok(());
+    };
+    running.progress("stopping the backend");
+    let stopped = upgrade::scale_backend(project, tools, 0).context("the database is as it was");
+    let deploy = format!("deploy {}", project.settings.dev.environment);
+    upgrade::start_backend(project, tools, replicas, &deploy, stopped.and_then(|()| work()))?;
+    running.done(format!("{}, as in the dump", describe(&contents)));
+    let redactor = release::redactor_of_secrets(tools)?;
+    project.report.hide(&redactor);
+    let wait = release::wait_step(project, tools, redactor);
+    plan::apply(project, "release", Mode::Apply, vec![wait])?;
+    let schema = postgres.schema()?;
+    project.report.ok(format!("the application serves again, schema {}", schema.as_deref().unwrap_or("none")));
     Ok(())
 }
 
 /// Fails unless the database holds what is in the dump. Nobody of this cluster has written meanwhile.
 fn check(postgres: &Postgres, contents: &InDump) -> Result<()> {
-    let found = postgres.tables()?.into_iter().map(|(name, table)| (name, table.rows)).collect();
-    ensure!(contents.rows == found, "the database holds the rows {found:?}, the dump has {:?}", contents.rows);
-    let schema = postgres.schema()?;
-    ensure!(contents.schema == schema, "the database has the schema {schema:?}, the dump {:?}", contents.schema);
+    let found = postgres.contents().context("the dump was restored, but the database cannot be read")?;
+    let (rows, wanted) = (&found.rows, &contents.rows);
+    ensure!(rows == wanted, "the database holds the rows {rows:?}, the dump has {wanted:?}");
+    ensure!(found == *contents, "the rows of the database have another content than those of the dump");
     Ok(())
 }
 
-/// Refuses a dump that the backend of this checkout could not serve.
-fn refuse_unknown(project: &Project, file: &Utf8Path, contents: &InDump) -> Result<()> {
-    let Some(schema) = &contents.schema else {
-        let what = format!("{file} is no dump of this application: it has no version of the schema");
-        return Err(Failure::new(Class::Database, what).into());
+/// Whether the backend that runs has the database that .env names: somebody may have changed .env and not deployed.
+fn is_of(project: &Project, open: &Open, backend: &Backend) -> Result<bool> {
+    let secret = backend.secret.as_ref().context("the backend's Deployment names no Secret")?;
+    let live = open.world.tools.api()?.get(&kinds::SECRET, secret)?;
+    let live = live.with_context(|| format!("the backend's Secret {secret} is not there"))?;
+    let embedded = || secrets::embedded_url(&project.settings.chart, &Secret::new(""));
+    let here = value(&open.credentials, DATABASE_URL).cloned().unwrap_or_else(embedded);
+    // Host and name: another password or parameter leads to the same one.
+    let place = |url: &Secret| {
+        let (_, location) = split_url(url.expose());
+        location.split('?').next().map(str::to_owned)
     };
-    let known = migrations(project)?;
-    if known.contains(schema) {
-        return Ok(());
-    }
-    let newest = known.last().map_or("none", String::as_str);
-    let what = format!("{file} has the schema {schema}, and this checkout knows none later than {newest}");
-    Err(Failure::new(Class::Database, what).help("use the checkout that the dump is from, or a newer one").into())
+    Ok(secrets::decode(&live, DATABASE_URL)?.is_some_and(|live| place(&live) == place(&here)))
 }
 
-/// The versions of the schema that this checkout has, in their order.
-fn migrations(project: &Project) -> Result<Vec<String>> {
-    let image = project.settings.images.values().find(|image| image.component == "backend");
-    let folder = project.root.join(&image.context("infra/xtask.toml has no image of the backend")?.context);
-    let folder = folder.join(MIGRATIONS);
-    let mut known = Vec::new();
-    for entry in folder.read_dir_utf8().with_context(|| format!("reading {folder}"))? {
-        let entry = entry?;
-        if entry.path().extension() == Some("py") {
-            let text = fs::read_to_string(entry.path()).with_context(|| format!("reading {}", entry.path()))?;
-            let line = text.lines().find_map(|line| line.strip_prefix("revision = "));
-            known.extend(line.map(|line| line.trim_matches('"').to_owned()));
+/// The migrations of this checkout.
+struct Migrations {
+    /// The versions of the schema, in their order.
+    versions: Vec<String>,
+    /// The text of all of them.
+    text: String,
+}
+
+impl Migrations {
+    fn read(project: &Project) -> Result<Self> {
+        let image = project.settings.images.values().find(|image| image.component == "backend");
+        let folder = project.root.join(&image.context("infra/xtask.toml has no image of the backend")?.context);
+        let folder = folder.join(MIGRATIONS);
+        let mut known = Self { versions: Vec::new(), text: String::new() };
+        for entry in folder.read_dir_utf8().with_context(|| format!("reading {folder}"))? {
+            let entry = entry?;
+            if entry.path().extension() == Some("py") {
+                let text = fs::read_to_string(entry.path()).with_context(|| format!("reading {}", entry.path()))?;
+                let line = text.lines().find_map(|line| line.strip_prefix("revision = "));
+                known.versions.extend(line.map(|line| line.trim_matches('"').to_owned()));
+                known.text += &text;
+            }
         }
+        known.versions.sort();
+        Ok(known)
     }
-    known.sort();
-    Ok(known)
+
+    /// Refuses a dump that the backend of this checkout could not serve.
+    fn refuse_unknown(&self, file: &Utf8Path, contents: &InDump) -> Result<()> {
+        let Some(schema) = &contents.schema else {
+            let what = format!("{file} is no dump of this application: it has no version of the schema");
+            return Err(Failure::new(Class::Database, what).into());
+        };
+        if self.versions.contains(schema) {
+            return Ok(());
+        }
+        let newest = self.versions.last().map_or("none", String::as_str);
+        let what = format!("{file} has the schema {schema}, and this checkout knows none later than {newest}");
+        Err(Failure::new(Class::Database, what).help("use the checkout that the dump is from, or a newer one").into())
+    }
+
+    /// Refuses a database with tables that neither the dump has nor a migration makes: a restore would drop them.
+    fn refuse_foreign<'a>(
+        &self,
+        database: &str,
+        tables: impl Iterator<Item = &'a String>,
+        contents: &InDump,
+    ) -> Result<()> {
+        let is_ours = |table: &str| {
+            let made = |name: &str| self.text.contains(&format!("CREATE TABLE {name} ("));
+            table == VERSION || table.strip_prefix("public.").is_some_and(made)
+        };
+        let foreign = tables.filter(|table| !contents.rows.contains_key(*table) && !is_ours(table));
+        let foreign: Vec<&str> = foreign.map(String::as_str).collect();
+        if foreign.is_empty() {
+            return Ok(());
+        }
+        let what = format!("{database} has tables that neither the dump nor a migration of this checkout knows");
+        let what = format!("{what}, and a restore would drop them: {}; nothing was changed", foreign.join(", "));
+        Err(Failure::new(Class::Database, what)
+            .help("give the application a database of its own, and restore there")
+            .help("or, if they may go, drop them first: cargo xtask db shell")
+            .into())
+    }
 }
 
-/// The replicas of a backend that this cluster runs, if there is any.
-fn backend(project: &Project, tools: &Toolbox) -> Result<Option<u64>> {
+/// The backend that this cluster runs, if there is any.
+fn backend(project: &Project, tools: &Toolbox) -> Result<Option<Backend>> {
     if !cluster::exists_anywhere(project)? || cluster::observe(tools)?.profile.state != State::Running {
         return Ok(None);
     }
-    Ok(upgrade::backend(project, tools)?.filter(|replicas| *replicas > 0))
+    Ok(upgrade::backend(project, tools)?.filter(|backend| backend.replicas > 0))
 }
 
 #[cfg(test)]
@@ -265,17 +321,32 @@ mod tests {
     use super::*;
     use crate::report::Report;
 
+    fn known() -> Migrations {
+        Migrations::read(&Project::open(None, Default::default(), Report::new(false)).unwrap()).unwrap()
+    }
+
     #[test]
     fn a_dump_of_a_schema_that_the_checkout_does_not_have_is_refused() {
-        let project = Project::open(None, Default::default(), Report::new(false)).unwrap();
-        let known = migrations(&project).unwrap();
+        let known = known();
         let refuse = |schema: Option<&str>| {
             let contents = InDump { schema: schema.map(str::to_owned), ..InDump::default() };
-            refuse_unknown(&project, "a.dump".into(), &contents).err().map(|error| error.to_string())
+            known.refuse_unknown("a.dump".into(), &contents).err().map(|error| error.to_string())
         };
-        assert!(known.len() > 3, "{known:?}");
-        assert!(known.iter().all(|schema| refuse(Some(schema)).is_none()));
+        assert!(known.versions.len() > 3, "{:?}", known.versions);
+        assert!(known.versions.iter().all(|schema| refuse(Some(schema)).is_none()));
         assert!(refuse(Some("9999")).unwrap().contains("has the schema 9999, and this checkout knows none later than"));
         assert!(refuse(None).unwrap().contains("is no dump of this application"));
+    }
+
+    #[test]
+    fn a_database_with_tables_of_another_application_is_refused() {
+        let contents = InDump { rows: [("public.mine".to_owned(), 1)].into(), ..InDump::default() };
+        let refuse = |tables: &[&str]| {
+            let tables: Vec<String> = tables.iter().map(|table| (*table).to_owned()).collect();
+            known().refuse_foreign("db.test", tables.iter(), &contents).err().map(|error| error.to_string())
+        };
+        assert_eq!(refuse(&["public.todos", "public.alembic_version", "public.mine"]), None);
+        let told = refuse(&["public.todos", "public.orders", "shop.todos"]).unwrap();
+        assert!(told.contains("would drop them: public.orders, shop.todos; nothing was changed"), "{told}");
     }
 }

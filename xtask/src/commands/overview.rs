@@ -7,7 +7,7 @@ use crate::judge;
 use crate::project::Project;
 use crate::report::{BAD, BOLD, GOOD, WARN};
 use crate::stages::cluster::ApiServer;
-use crate::stages::proof::{self, Front};
+use crate::stages::proof::{self, Answer, Way};
 use crate::stages::release::{self, Observed};
 use crate::stages::upgrade::{Phase, State};
 use crate::stages::{cluster, machine};
@@ -92,12 +92,16 @@ pub fn run(project: &Project) -> Result<()> {
         });
         line = format!("{}, {}", release_line(&observed), if ready { "ready" } else { "not ready" });
         if ready && observed.record.is_some() {
-            if let Some((address, snapshot)) = profile.address().zip(observed.snapshot) {
-                let answers = proof::measure(&proof::routes(&snapshot), &address, 1);
-                line += &match Front::proven(&address, &snapshot, &answers) {
-                    Some(front) => format!(" at {}", front.address),
-                    None => ", but its routes do not answer".to_owned(),
-                };
+            if let Some(snapshot) = observed.snapshot {
+                let way = Way::open(&world.tools, &profile).ok().filter(|way| {
+                    let answers = proof::measure(&proof::routes(&snapshot), &way.address, 1);
+                    !answers.is_empty() && answers.iter().all(Answer::good)
+                });
+                line += &way.map_or(", but its routes do not answer".to_owned(), |way| {
+                    let at = way.front(&snapshot).map(|front| format!(" at {}", front.address));
+                    let through = way.open_with().map(|command| format!(", through: {command}"));
+                    at.unwrap_or_default() + &through.unwrap_or_default()
+                });
             }
             next = project.command("status");
         }

@@ -118,10 +118,8 @@ pub fn parse(url: &str) -> Result<PostgresUrl, Fault> {
     if !rest.chars().all(|c| c.is_ascii_graphic()) {
         return Err(Fault::Character);
     }
-    // The last @ ends the password, unless it belongs to a parameter: those have a = before it.
-    let at = rest.rfind('@').filter(|at| !rest[..*at].split_once('?').is_some_and(|(before, _)| before.contains('@')));
-    let at = at.or_else(|| rest.find('@'));
-    let (userinfo, location) = at.map_or(("", rest), |at| (&rest[..at], &rest[at + 1..]));
+    let (given, location) = split(rest);
+    let userinfo = given.unwrap_or_default();
     if let Some(c) = userinfo.chars().find(|c| "@/".contains(*c)) {
         return Err(Fault::Unencoded(c));
     }
@@ -136,7 +134,7 @@ pub fn parse(url: &str) -> Result<PostgresUrl, Fault> {
     }
     if hosts.iter().any(|host| is_local(host)) {
         // What stands before it makes the text one of a kind: the password has no @.
-        let before = if at.is_some() { "@" } else { "//" };
+        let before = if given.is_some() { "@" } else { "//" };
         let usual = ["localhost", "127.0.0.1", "0.0.0.0"].into_iter().find(|usual| hosts == [*usual]);
         let written = usual.map(|usual| format!("{before}{usual}")).filter(|text| url.contains(text));
         return Err(Fault::Local(written));
@@ -148,6 +146,13 @@ pub fn parse(url: &str) -> Result<PostgresUrl, Fault> {
         }
     }
     Ok(PostgresUrl { host: hosts.join(",") })
+}
+
+/// Splits what follows `://` into user and password, if there are any, and the rest.
+pub fn split(rest: &str) -> (Option<&str>, &str) {
+    // The last @ ends the password, unless it belongs to a parameter: those have a = before it.
+    let at = rest.rfind('@').filter(|at| !rest[..*at].split_once('?').is_some_and(|(before, _)| before.contains('@')));
+    at.or_else(|| rest.find('@')).map_or((None, rest), |at| (Some(&rest[..at]), &rest[at + 1..]))
 }
 
 /// One `host[:port]`.

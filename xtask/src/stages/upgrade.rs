@@ -11,7 +11,7 @@ mod remote;
 mod state;
 
 pub use dump::{Dump, KEEP, remove_old};
-pub use live::{Contents, backend, cluster_uid, scale_backend};
-pub use postgres::{InDump, Postgres, Tables};
+pub use live::{Backend, Contents, backend, cluster_uid, scale_backend, start_backend};
+pub use postgres::{InDump, Postgres, Tables, VERSION};
 pub use remote::Remote;
-pub use state::{Phase, State, create as create_file, folder, refuse_unfinished};
+pub use state::{Phase, State, folder, refuse_unfinished};

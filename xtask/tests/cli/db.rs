@@ -3,7 +3,12 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use crate::common::{DOTENV, Sandbox, inspect};
+use base64::Engine as _;
+use camino::Utf8PathBuf;
+use serde_json::{Value, json};
+
+use crate::api_server::Reply;
+use crate::common::{DOTENV, Run, Sandbox, inspect};
 
 const PASSWORD: &str = "not-a-secret-database-password";
 
@@ -57,6 +62,16 @@ fn a_file_that_is_there_is_replaced_only_when_asked_for() {
 }
 
 #[test]
+fn a_folder_is_no_file_for_a_dump() {
+    let sandbox = Sandbox::with_tools();
+    sandbox.dotenv(DOTENV);
+    let run = sandbox.run(&["db", "dump", sandbox.dir.as_str(), "--origin=release"]);
+    assert!(run.code == Some(3) && run.stderr.contains("is a folder: name a file in it"), "{run}");
+    let help = format!("try: cargo xtask db dump {}/todo.dump", sandbox.dir);
+    assert!(run.stderr.contains(&help), "{run}");
+}
+
+#[test]
 fn a_remote_database_is_dumped_with_a_password_that_no_argument_has() {
     let sandbox = remote();
     sandbox.on("docker exec -i todo-xtask-db-* psql *", "echo t");
@@ -83,10 +98,13 @@ fn a_dump_that_fails_leaves_no_file() {
     let sandbox = remote();
     sandbox.on("docker exec -i todo-xtask-db-* psql *", "echo t");
     sandbox.on("docker exec -i todo-xtask-db-* pg_dump *", "printf PGDMP; echo connection lost >&2; exit 1");
-    let file = sandbox.dir.join("a.dump");
+    let file = sandbox.dir.join("dumps/a.dump");
+    fs::create_dir(sandbox.dir.join("dumps")).unwrap();
+    fs::write(sandbox.dir.join("dumps/a.dump.new"), "mine").unwrap();
+    let before = sandbox.listing(&sandbox.dir.join("dumps"));
     let run = sandbox.run(&["db", "dump", file.as_str(), "--origin=release"]);
     assert!(run.code != Some(0) && run.stderr.contains("connection lost"), "{run}");
-    assert!(!file.exists() && !file.with_extension("dump.new").exists());
+    assert_eq!(sandbox.listing(&sandbox.dir.join("dumps")), before);
 }
 
 #[test]
@@ -96,4 +114,157 @@ fn a_remote_database_that_does_not_answer_is_told_with_what_is_not_supported() {
     let run = sandbox.run(&["db", "dump", sandbox.dir.join("a.dump").as_str(), "--origin=release"]);
     assert!(run.code == Some(11) && run.stderr.contains("could not translate host name"), "{run}");
     assert!(run.stderr.contains("a name that only the cluster knows is not supported"), "{run}");
+}
+
+/// Where the API server has the backend's Deployment.
+const BACKEND: &str = "/apis/apps/v1/namespaces/todo/deployments/todo-backend";
+/// One row of the schema's version, and one todo.
+const SQL: &str = "COPY public.alembic_version (version_num) FROM stdin;\\n0001\\n\\\\.\\n\
+                   COPY public.todos (id) FROM stdin;\\n7\\n\\\\.\\n";
+
+/// What the database holds, and how its restore goes.
+struct Restore {
+    sandbox: Sandbox,
+    file: Utf8PathBuf,
+}
+
+impl Restore {
+    /// A database that has `tables` before and `sql` after a restore that runs `script`.
+    fn of(sandbox: Sandbox, client: &str, tables: &str, script: &str, sql: &str) -> Self {
+        let versions = sandbox.root.join("apps/backend/app/migrations/versions");
+        fs::create_dir_all(&versions).unwrap();
+        fs::write(versions.join("0001.py"), "revision = \"0001\"\nCREATE TABLE todos (\n").unwrap();
+        // The questions differ in their SQL alone, which is at standard input; what fits none is told by its words.
+        let answer = format!("case $(cat \"$FAKES/stdin\") in *query_to_xml*) printf '{tables}' ;; *) echo t ;; esac");
+        sandbox.on(&format!("{client} psql *"), &answer);
+        sandbox.on(&format!("{client} pg_restore --file=-"), &format!("printf '{SQL}'"));
+        sandbox.on(&format!("{client} pg_dump --no-owner *"), &format!("printf '{sql}'"));
+        sandbox.on(&format!("{client} sh -c size=*"), script);
+        let file = sandbox.dir.join("a.dump");
+        fs::write(&file, "PGDMP-content\n").unwrap();
+        Self { sandbox, file }
+    }
+
+    /// A database that `.env` names, without a cluster.
+    fn remote(tables: &str, script: &str, sql: &str) -> Self {
+        Self::of(remote(), "docker exec -i todo-xtask-db-*", tables, script, sql)
+    }
+
+    /// The embedded database with a backend of two pods.
+    fn embedded(script: &str) -> Self {
+        let sandbox = Sandbox::with_tools();
+        sandbox.cluster();
+        sandbox.release();
+        sandbox.dotenv(DOTENV);
+        sandbox.on("docker exec -i todo crictl ps *", r#"echo '{"containers": [{"id": "db"}]}'"#);
+        let sources = json!([{"secret": {"name": "todo-backend-x"}}]);
+        let deployment = json!({"kind": "Deployment", "apiVersion": "apps/v1",
+            "metadata": {"name": "todo-backend", "generation": 1, "annotations": {
+                "meta.helm.sh/release-name": "todo", "meta.helm.sh/release-namespace": "todo"},
+                "labels": {"app.kubernetes.io/managed-by": "Helm", "app.kubernetes.io/instance": "todo"}},
+            "spec": {"replicas": 2, "selector": {"matchLabels": {"a": "b"}},
+                     "template": {"spec": {"volumes": [{"name": "secrets", "projected": {"sources": sources}}]}}},
+            "status": {"observedGeneration": 1, "updatedReplicas": 2, "readyReplicas": 2, "availableReplicas": 2,
+                       "replicas": 2}});
+        sandbox.api().put(BACKEND, deployment.clone());
+        sandbox.api().on(&format!("PATCH {BACKEND}"), &[Reply::Json(200, "", deployment)]);
+        let restore = Self::of(sandbox, "docker exec -i todo crictl exec -i db", "", script, SQL);
+        restore.serves("postgresql://todo:not-a-secret@todo-postgres:5432/todo?sslmode=disable");
+        restore
+    }
+
+    /// The backend's Secret has this URL.
+    fn serves(&self, url: &str) {
+        let url = base64::engine::general_purpose::STANDARD.encode(url);
+        let secret = json!({"kind": "Secret", "apiVersion": "v1", "metadata": {"name": "todo-backend-x"},
+            "data": {"DATABASE_URL": url}});
+        self.sandbox.api().put("/api/v1/namespaces/todo/secrets/todo-backend-x", secret);
+    }
+
+    fn run(&self) -> Run {
+        self.sandbox.run(&["db", "restore", self.file.as_str(), "--yes", "--origin=release"])
+    }
+
+    /// The replicas that the backend was given, in their order.
+    fn scaled(&self) -> Vec<Value> {
+        let received = self.sandbox.api().received();
+        let patches = received.iter().filter(|request| request.line == format!("PATCH {BACKEND}"));
+        patches.map(|patch| serde_json::from_str::<Value>(&patch.body).unwrap()[0]["value"].clone()).collect()
+    }
+}
+
+/// All is restored; what comes then at standard input is kept in `$FAKES/restored`.
+const RESTORES: &str = "echo restored; cat >\"$FAKES/restored\"";
+
+#[test]
+fn a_restore_asks_for_the_commit_once_all_is_restored_and_compares_each_row() {
+    let restore = Restore::remote("public.todos 3 1\\n", RESTORES, SQL);
+    let run = restore.run();
+    assert!(run.code == Some(0) && run.stderr.contains("2 rows of 2 tables, schema 0001, as in the dump"), "{run}");
+    assert!(run.stderr.contains("replace 3 rows (schema t)"), "{run}");
+    assert_eq!(restore.sandbox.fake("restored"), "PGDMP-content\ncommit\n");
+
+    let other = SQL.replace("7", "8");
+    let run = Restore::remote("", RESTORES, &other).run();
+    assert!(run.code != Some(0) && run.stderr.contains("have another content than those of the dump"), "{run}");
+}
+
+#[test]
+fn a_restore_that_fails_says_whether_it_may_have_been_committed() {
+    let restore = Restore::remote("", "echo division by zero >&2; exit 3", SQL);
+    let run = restore.run();
+    assert!(run.stderr.contains("the database is as it was") && run.stderr.contains("division by zero"), "{run}");
+    let run = Restore::remote("", &format!("{RESTORES}; echo connection lost >&2; exit 2"), SQL).run();
+    assert!(run.code == Some(11) && run.stderr.contains("it is not known whether the database has the dump"), "{run}");
+    assert!(run.stderr.contains("try: run the same command again") && !run.stderr.contains("as it was"), "{run}");
+}
+
+#[test]
+fn tables_of_another_application_are_not_dropped() {
+    let restore = Restore::remote("public.todos 3 1\\nshop.orders 9 1\\n", RESTORES, SQL);
+    let run = restore.run();
+    assert!(run.code == Some(11) && run.stderr.contains("a restore would drop them: shop.orders"), "{run}");
+    assert!(!restore.sandbox.fake("calls").contains("COMMIT"));
+}
+
+#[test]
+fn the_backend_is_stopped_for_a_restore_and_started_whatever_comes_of_it() {
+    let restore = Restore::embedded(RESTORES);
+    let run = restore.run();
+    assert!(run.code == Some(0) && run.stderr.contains("the application serves again, schema"), "{run}");
+    assert_eq!(restore.scaled(), [0, 2]);
+
+    let restore = Restore::embedded("echo division by zero >&2; exit 3");
+    let run = restore.run();
+    assert!(run.stderr.contains("the database is as it was") && run.stderr.contains("division by zero"), "{run}");
+    assert_eq!(restore.scaled(), [0, 2]);
+
+    let conflict =
+        Reply::Json(409, "", json!({"kind": "Status", "reason": "Conflict", "message": "held", "code": 409}));
+    let restore = Restore::embedded("echo division by zero >&2; exit 3");
+    let deployment = restore.sandbox.api().object(BACKEND).unwrap();
+    restore.sandbox.api().on(&format!("PATCH {BACKEND}"), &[Reply::Json(200, "", deployment), conflict]);
+    let run = restore.run();
+    assert!(run.stderr.contains("the backend is still stopped (") && run.stderr.contains("division by zero"), "{run}");
+    assert!(run.stderr.contains("start it: cargo xtask deploy dev"), "{run}");
+}
+
+#[test]
+fn a_backend_that_cannot_be_stopped_gets_its_pods_again() {
+    let restore = Restore::embedded(RESTORES);
+    restore.sandbox.api().on("GET /api/v1/namespaces/todo/pods", &[Reply::Text(500, "no pods today")]);
+    let run = restore.run();
+    assert!(run.code != Some(0) && run.stderr.contains("the database is as it was"), "{run}");
+    assert_eq!(restore.scaled(), [0, 2]);
+    assert!(!restore.sandbox.fake("calls").contains("COMMIT"));
+}
+
+#[test]
+fn a_backend_with_another_database_is_not_stopped() {
+    let restore = Restore::embedded(RESTORES);
+    restore.serves("postgresql://u:not-a-secret@db.test/todo");
+    let run = restore.run();
+    assert!(run.code == Some(0) && run.stderr.contains("as in the dump"), "{run}");
+    assert!(run.stderr.contains("leave the release that runs alone: it has another database than .env names"), "{run}");
+    assert!(restore.scaled().is_empty() && !run.stderr.contains("not-a-secret"), "{run}");
 }

@@ -3,7 +3,7 @@
 answer() {
     all=$*
     shift
-    while IFS='|' read -r reply pattern; do
+    while IFS='|' read -r reply pattern <&9; do
         # shellcheck disable=SC2254 # the pattern is one
         case $all in
         $pattern)
@@ -11,7 +11,7 @@ answer() {
             exit 0
             ;;
         esac
-    done <"$FAKES/rules"
+    done 9<"$FAKES/rules"
     echo "no rule for: $all" >&2
     exit 1
 }
@@ -21,6 +21,8 @@ cat /proc/$PPID/task/*/children >>"$FAKES/children" 2>/dev/null
 export -p >>"$FAKES/environment"
 # A container that gives back what it gets, for as long as it gets something.
 case " $* " in *" --entrypoint=cat "*) exec cat ;; esac
+# The client of a restore waits for an answer before it ends the input: the rule reads it.
+case " $* " in *"; then echo 'COMMIT;'; else "*) answer "$tool" "$@" ;; esac
 cat >>"$FAKES/stdin"
 case "$tool $*" in
 "docker inspect "*)

@@ -75,10 +75,24 @@ pub fn cluster_uid(tools: &Toolbox) -> Result<String> {
     Ok(uid)
 }
 
-/// The replicas that the backend's Deployment asks for; `None`: there is no such Deployment.
-pub fn backend(project: &Project, tools: &Toolbox) -> Result<Option<u64>> {
+/// What the backend's Deployment asks for.
+pub struct Backend {
+    /// Its pods.
+    pub replicas: u64,
+    /// The Secret that they read.
+    pub secret: Option<String>,
+}
+
+/// What the backend's Deployment asks for; `None`: there is no such Deployment.
+pub fn backend(project: &Project, tools: &Toolbox) -> Result<Option<Backend>> {
     let deployment = tools.api()?.get(&kinds::DEPLOYMENT, &backend_name(project))?;
-    Ok(deployment.map(|deployment| number(&deployment, "/spec/replicas")))
+    Ok(deployment.map(|deployment| {
+        let list = |value: &Value, at: &str| value.pointer(at).and_then(Value::as_array).cloned().unwrap_or_default();
+        let volumes = list(&deployment, "/spec/template/spec/volumes");
+        let mut sources = volumes.iter().flat_map(|volume| list(volume, "/projected/sources"));
+        let secret = sources.find_map(|source| source.pointer("/secret/name")?.as_str().map(str::to_owned));
+        Backend { replicas: number(&deployment, "/spec/replicas"), secret }
+    }))
 }
 
 fn backend_name(project: &Project) -> String {
@@ -93,6 +107,22 @@ pub fn scale_backend(project: &Project, tools: &Toolbox, replicas: u64) -> Resul
         bail!("Deployment {name} cannot be scaled to {replicas}: {why}");
     }
     if replicas == 0 { wait_for_no_pod(&api, tools.release()) } else { Ok(()) }
+}
+
+/// Gives the backend its `replicas` again after `result`, which stays; the error of both is told.
+pub fn start_backend<T>(
+    project: &Project,
+    tools: &Toolbox,
+    replicas: u64,
+    deploy: &str,
+    result: Result<T>,
+) -> Result<T> {
+    let Err(scaling) = scale_backend(project, tools, replicas) else { return result };
+    let start = project.command(deploy);
+    Err(match result {
+        Ok(_) => scaling.context(format!("the backend is still stopped; start it: {start}")),
+        Err(error) => error.context(format!("the backend is still stopped ({scaling:#}); start it: {start}")),
+    })
 }
 
 fn wait_for_no_pod(api: &Api, release: &Release) -> Result<()> {

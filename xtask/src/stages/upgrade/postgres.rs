@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{BufRead, BufReader, Write};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -14,6 +15,7 @@ use super::dump;
 use super::remote::Remote;
 use crate::deadlines;
 use crate::engine::Engine;
+use crate::failure::{Class, Failure};
 use crate::process::Process;
 use crate::stages::images::node::Node;
 use crate::toolbox::Toolbox;
@@ -42,15 +44,17 @@ pub struct Table {
 }
 
 /// The table in which migrations keep the version of the schema.
-const VERSION: &str = "public.alembic_version";
+pub const VERSION: &str = "public.alembic_version";
 /// Drops what a dump replaces; what no dump has would outlive it.
 const DROP_ALL: &str = "DO $do$ DECLARE t text; BEGIN FOR t IN SELECT format('%I.%I', n.nspname, c.relname) \
     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind IN ('r', 'p') \
     AND n.nspname NOT LIKE 'pg\\_%' AND n.nspname <> 'information_schema' \
     LOOP EXECUTE 'DROP TABLE IF EXISTS ' || t || ' CASCADE'; END LOOP; END $do$;";
-/// Restores the dump at standard input in one transaction: it is committed only once pg_restore has given all of it.
-const RESTORE: &str = "sql=$1; shift; { printf 'BEGIN;\\n%s\\n' \"$sql\"; \
-    if pg_restore --no-owner --no-acl --file=-; then echo 'COMMIT;'; else printf '\\n\\\\.\\nSELECT 1/0;\\n'; fi; } | \
+/// Restores the dump of `size` bytes at standard input in one transaction. It commits only when the client, told that all is
+/// restored, asks for it: a client that has been ended meanwhile does not, and nothing is committed later.
+const RESTORE: &str = "size=$1 sql=$2; shift 2; { printf 'BEGIN;\\n%s\\n' \"$sql\"; \
+    if head -c \"$size\" | pg_restore --no-owner --no-acl --file=- && printf '\\\\echo restored\\n' \
+    && read -r word && [ \"$word\" = commit ]; then echo 'COMMIT;'; else printf '\\n\\\\.\\nSELECT 1/0;\\n'; fi; } | \
     psql \"$@\" --no-psqlrc --quiet --output=/dev/null --set=ON_ERROR_STOP=1 --file=-";
 
 /// A database, and how it is reached.
@@ -63,11 +67,13 @@ enum Access {
     Remote(Box<Remote>),
 }
 
-/// What is in a dump.
+/// What is in a dump, or would be in one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct InDump {
     /// The rows of each table.
     pub rows: BTreeMap<String, u64>,
+    /// The sum of all rows' hashes, which does not depend on their order.
+    pub hash: u64,
     /// The version of the schema, if it tells.
     pub schema: Option<String>,
 }
@@ -181,13 +187,47 @@ impl Postgres {
         with_input(&command, file, |output| read_sql(BufReader::new(output)))
     }
 
-    /// Replaces what there is by the dump `file`, in one transaction: afterwards the database has all of it or is as it was.
+    /// What a dump made right now would have.
+    pub fn contents(&self) -> Result<InDump> {
+        let command = [&["pg_dump", "--no-owner"][..], &self.connection()].concat();
+        let piped = self.exec(&command).deadline(deadlines::DATABASE_DUMP).pipe_from(None)?;
+        let found = read_sql(BufReader::new(piped.reader()));
+        piped.finish()?;
+        found
+    }
+
+    /// Replaces what there is by the dump `file`, in one transaction. An error says whether that may have been committed.
     pub fn restore(&self, file: &Utf8Path) -> Result<()> {
-        let command = [&["sh", "-c", RESTORE, "sh", DROP_ALL][..], &self.connection()].concat();
-        let command = self.exec(&command).deadline(deadlines::DATABASE_DUMP);
-        with_input(&command, file, |mut output| {
-            std::io::copy(&mut output, &mut std::io::sink()).map(drop).context("reading what psql prints")
-        })
+        let mut input = File::open(file).with_context(|| format!("opening {file}"))?;
+        let size = input.metadata().with_context(|| format!("reading {file}"))?.len();
+        let bytes = size.to_string();
+        let command = [&["sh", "-c", RESTORE, "sh", &bytes, DROP_ALL][..], &self.connection()].concat();
+        let (reader, mut writer) = std::io::pipe()?;
+        let piped = self.exec(&command).deadline(deadlines::DATABASE_DUMP).pipe_from(Some(reader))?;
+        let mut output = BufReader::new(piped.reader());
+        let is_asked = std::thread::scope(|scope| -> Result<bool> {
+            // A command that ends early says why itself; here it is only a broken pipe. What is not whole ends the input.
+            let sent = scope.spawn(move || {
+                let copied = std::io::copy(&mut input, &mut writer);
+                copied.is_ok_and(|copied| copied == size).then_some(writer)
+            });
+            let mut line = String::new();
+            output.read_line(&mut line).context("reading what psql prints")?;
+            let writer = sent.join().unwrap_or_default().filter(|_| line == "restored\n");
+            Ok(writer.is_some_and(|mut writer| writer.write_all(b"commit\n").is_ok()))
+        })?;
+        let is_as_it_was = "the database is as it was";
+        match piped.finish() {
+            Ok(_) if is_asked => Ok(()),
+            Ok(_) => bail!("{is_as_it_was}: psql ended before all was restored"),
+            Err(error) if is_asked => {
+                let what = format!("it is not known whether the database has the dump now: {error:#}");
+                Err(Failure::new(Class::Database, what)
+                    .help("run the same command again: it replaces everything")
+                    .into())
+            }
+            Err(error) => Err(error.context(is_as_it_was)),
+        }
     }
 }
 
@@ -228,6 +268,9 @@ fn read_sql(sql: impl BufRead) -> Result<InDump> {
             Some(_) if line == b"\\." => found.rows.extend(copying.take()),
             Some((table, rows)) => {
                 *rows += 1;
+                let mut hasher = DefaultHasher::new();
+                (&*table, &line).hash(&mut hasher);
+                found.hash = found.hash.wrapping_add(hasher.finish());
                 if table == VERSION {
                     found.schema = Some(String::from_utf8_lossy(&line).into_owned());
                 }
@@ -258,6 +301,42 @@ mod tests {
             read_sql("COPY public.alembic_version (version_num) FROM stdin;\n0004\n\\.\n".as_bytes()).unwrap();
         assert_eq!(version.schema.as_deref(), Some("0004"));
         assert!(read_sql("COPY public.users (id) FROM stdin;\n1\n".as_bytes()).is_err());
+    }
+
+    #[test]
+    fn the_hash_of_a_dump_knows_each_row_but_not_their_order() {
+        let of = |rows: &str| read_sql(format!("COPY public.t (a) FROM stdin;\n{rows}\\.\n").as_bytes()).unwrap();
+        assert_eq!(of("1\n2\n"), of("2\n1\n"));
+        assert_ne!(of("1\n2\n").hash, of("1\n3\n").hash);
+    }
+
+    /// Runs the script with a `pg_restore` that copies, unless the dump is `bad`, and a `psql` that shows what it gets.
+    fn restore_script(dump: &str, size: usize, then: &str) -> String {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, text) in [
+            ("pg_restore", "dump=$(cat); [ \"$dump\" != bad ] && echo \"$dump\""),
+            (
+                "psql",
+                "while IFS= read -r line; do case $line in '\\echo '*) echo \"${line#* }\" ;; esac; printf '%s\\n' \"$line\"; done",
+            ),
+        ] {
+            let path = folder.path().join(name);
+            std::fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
+            std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        }
+        let path = format!("{}:{}", folder.path().display(), std::env::var("PATH").unwrap());
+        let run = Process::new("sh").args(["-c", RESTORE, "sh", &size.to_string(), "DROP;"]).env("PATH", path);
+        run.stdin(format!("{dump}{then}")).read().unwrap()
+    }
+
+    #[test]
+    fn a_restore_is_committed_only_when_the_client_still_asks_for_it() {
+        let all = "BEGIN;\nDROP;\ndump\nrestored\n\\echo restored\n";
+        assert_eq!(restore_script("dump", 4, "commit\n"), format!("{all}COMMIT;\n"));
+        let undone = "\n\\.\nSELECT 1/0;\n";
+        assert_eq!(restore_script("dump", 4, ""), format!("{all}{undone}"));
+        assert_eq!(restore_script("dump", 4, "com"), format!("{all}{undone}"));
+        assert_eq!(restore_script("bad", 3, "commit\n"), format!("BEGIN;\nDROP;\n{undone}"));
     }
 
     #[test]

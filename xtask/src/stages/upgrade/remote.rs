@@ -3,9 +3,10 @@
 
 use std::io::{BufRead, BufReader, PipeWriter, Write};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use crate::deadlines;
+use crate::dotenv;
 use crate::engine::Engine;
 use crate::failure::{Class, Failure};
 use crate::process::{Piped, Process};
@@ -35,7 +36,8 @@ impl Remote {
             .args(["--security-opt=no-new-privileges", "--label=app.kubernetes.io/part-of=todo"])
             .args([format!("--name={container}"), format!("--env=PGPASSFILE={PASSWORDS}")])
             .args(["--entrypoint=cat", image])
-            .deadline(deadlines::DATABASE_DUMP);
+            // A person may sit at a shell in it; its clients have limits of their own.
+            .deadline(deadlines::DEV);
         let (reader, mut input) = std::io::pipe()?;
         let child = run.pipe_from(Some(reader))?;
         // What it gets it gives back: then it runs.
@@ -78,17 +80,31 @@ impl Drop for Remote {
     }
 }
 
+/// Parameters that name a file of this machine, or are a secret.
+const UNSUPPORTED: [&str; 10] = [
+    "oauth_client_secret",
+    "passfile",
+    "scram_client_key",
+    "scram_server_key",
+    "service",
+    "sslcert",
+    "sslcrl",
+    "sslcrldir",
+    "sslkey",
+    "sslpassword",
+];
+
 /// Takes the password out of a URL: an argument is not private.
 fn split(url: &Secret) -> Result<(String, Option<Secret>)> {
-    let whole = url.expose();
-    let (head, query) = whole.split_once('?').unwrap_or((whole, ""));
-    let of_machine = ["passfile", "service", "sslcert", "sslkey", "sslpassword", "sslcrl", "sslcrldir"];
+    let (scheme, rest) = url.expose().split_once("://").context("DATABASE_URL is no URL")?;
+    let (userinfo, location) = dotenv::split_url(rest);
+    let (place, query) = location.split_once('?').unwrap_or((location, ""));
     let (mut kept, mut password) = (Vec::new(), None);
     for part in query.split('&').filter(|part| !part.is_empty()) {
         let (name, value) = part.split_once('=').unwrap_or((part, ""));
         match name {
             "password" => password = Some(value),
-            _ if of_machine.contains(&name) || name == "sslrootcert" && value != "system" => {
+            _ if UNSUPPORTED.contains(&name) || name == "sslrootcert" && value != "system" => {
                 let what = format!("DATABASE_URL has the parameter {name}, which `db` does not support");
                 return Err(Failure::new(Class::Config, what)
                     .help("use psql, pg_dump and pg_restore of your own with that URL")
@@ -97,18 +113,21 @@ fn split(url: &Secret) -> Result<(String, Option<Secret>)> {
             _ => kept.push(part),
         }
     }
-    let (scheme, rest) = head.split_once("://").context("DATABASE_URL is no URL")?;
-    let mut head = head.to_owned();
-    if let Some((userinfo, location)) = rest.rsplit_once('@')
-        && let Some((user, given)) = userinfo.split_once(':')
-    {
-        password = Some(given);
-        head = format!("{scheme}://{user}@{location}");
+    let mut user = String::new();
+    if let Some(userinfo) = userinfo {
+        let (name, given) = userinfo.split_once(':').map_or((userinfo, None), |(name, given)| (name, Some(given)));
+        ensure!(
+            !name.contains(['?', '/', '@']),
+            "DATABASE_URL has a character in its user that ends the user in a URL"
+        );
+        // libpq reads the parameters last.
+        password = password.or(given);
+        user = format!("{name}@");
     }
     let decoded = password.map(|password| percent_encoding::percent_decode_str(password).decode_utf8_lossy());
     let password = decoded.filter(|password| !password.is_empty()).map(Secret::new);
     let query = if kept.is_empty() { String::new() } else { format!("?{}", kept.join("&")) };
-    Ok((head + &query, password))
+    Ok((format!("{scheme}://{user}{place}{query}"), password))
 }
 
 #[cfg(test)]
@@ -125,6 +144,17 @@ mod tests {
                 Some("not-a-secret"),
             ),
             ("postgresql://u@db.test/todo?password=not-a-secret", "postgresql://u@db.test/todo", Some("not-a-secret")),
+            // A `?` before the @ belongs to the password, for libpq too.
+            (
+                "postgresql://u:not?a=secret@db.test/todo?sslmode=require",
+                "postgresql://u@db.test/todo?sslmode=require",
+                Some("not?a=secret"),
+            ),
+            (
+                "postgresql://u:not-a-secret@db.test/todo?application_name=a@b",
+                "postgresql://u@db.test/todo?application_name=a@b",
+                Some("not-a-secret"),
+            ),
             ("postgresql://u:@db.test/todo", "postgresql://u@db.test/todo", None),
             ("postgresql://db.test/todo?sslrootcert=system", "postgresql://db.test/todo?sslrootcert=system", None),
         ] {
@@ -134,8 +164,14 @@ mod tests {
     }
 
     #[test]
-    fn files_of_the_machine_are_not_supported() {
-        let error = split(&Secret::new("postgresql://u:not-a-secret@db.test/todo?sslkey=/k")).unwrap_err().to_string();
-        assert!(error.contains("sslkey") && !error.contains("not-a-secret"), "{error}");
+    fn what_an_argument_would_show_or_a_container_does_not_have_is_refused() {
+        for (url, told) in [
+            ("postgresql://u:not-a-secret@db.test/todo?sslkey=/k", "sslkey"),
+            ("postgresql://u@db.test/todo?scram_client_key=not-a-secret", "scram_client_key"),
+            ("postgresql://db.test?password=not-a-secret@x", "in its user"),
+        ] {
+            let error = split(&Secret::new(url)).unwrap_err().to_string();
+            assert!(error.contains(told) && !error.contains("not-a-secret"), "{error}");
+        }
     }
 }
