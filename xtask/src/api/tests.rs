@@ -170,8 +170,9 @@ fn whichever_watch_fails_a_whole_snapshot_is_taken() {
     };
     let replies = wrong();
     std::thread::scope(|scope| {
-        for failing in &WATCHED {
-            scope.spawn(|| replies.iter().for_each(|reply| try_one(failing, reply)));
+        // Each kind once, each reply twice.
+        for (number, reply) in replies.iter().enumerate() {
+            scope.spawn(move || WATCHED[number..=number + 1].iter().for_each(|failing| try_one(failing, reply)));
         }
     });
 }
