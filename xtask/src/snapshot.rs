@@ -17,6 +17,8 @@ use crate::units;
 
 pub use crate::json::{number, text};
 pub use ours::{Release, is_xtasks, label, title};
+#[cfg(test)]
+pub(crate) use watch::KINDS as WATCHED;
 pub use watch::Watch;
 
 /// The kinds that a snapshot holds. Secrets are left out: their content has no business here.

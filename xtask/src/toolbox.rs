@@ -74,6 +74,25 @@ impl Toolbox {
         })
     }
 
+    /// Aims at nothing but the API server that a test plays.
+    #[cfg(test)]
+    pub fn of_api(credentials: Credentials, api: Api) -> Self {
+        let nowhere = Utf8PathBuf::new;
+        Self {
+            engine: Engine::system(),
+            kubeconfig: nowhere(),
+            minikube_home: nowhere(),
+            profile: "todo".to_owned(),
+            own_home: true,
+            kube_cache: nowhere(),
+            release: Release { name: "todo".to_owned(), namespace: "todo".to_owned() },
+            client: Arc::new(Mutex::new(Client { port: None, made: Some((credentials, api)) })),
+            kubectl: nowhere(),
+            helm: nowhere(),
+            minikube: nowhere(),
+        }
+    }
+
     /// The client for the API server, in the release's namespace.
     pub fn api(&self) -> Result<Api> {
         let mut client = self.client();

@@ -54,13 +54,11 @@ fn run(project: &Project, args: &Test) -> Result<Tally> {
         report.line(format!("\n{claim}\n  the truth: {truth}"));
         pairs.iter().for_each(|pair| report.line(format!("  cargo xtask test faults --only '{pair}'")));
     }
-    if !found.missed.is_empty() {
-        report.line(format!("did not come again: {}", found.missed.join(", ")));
-    }
+    let missed = found.missed.iter().map(|pair| format!("{pair}: the call did not come again"));
     let failed: std::collections::BTreeSet<String> =
-        found.violations.iter().map(|(pair, _)| pair.to_string()).collect();
+        found.violations.iter().map(|(pair, _)| pair.to_string()).chain(missed).collect();
     report.line(format!(
-        "{} calls x 5 faults x {} scenarios = {} pairs: {} were run, {} violations; {} runs followed",
+        "{} calls of {} scenarios, {} pairs of a call and a fault: {} were run, {} violations; {} runs followed",
         found.calls,
         found.scenarios,
         found.pairs,
@@ -69,7 +67,7 @@ fn run(project: &Project, args: &Test) -> Result<Tally> {
         found.again,
     ));
     for (why, count) in &found.left_out {
-        report.line(format!("  {count} were not, for others stand for them: {why}"));
+        report.line(format!("  {count} not run: {why}"));
     }
     let escaped: Vec<&mutants::Caught> = caught.iter().filter(|mutant| mutant.by.is_none()).collect();
     escaped.iter().for_each(|mutant| report.line(format!("a mutant that was not caught: {}", mutant.why)));
@@ -78,5 +76,6 @@ fn run(project: &Project, args: &Test) -> Result<Tally> {
     }
     let names: Vec<String> =
         failed.into_iter().chain(escaped.iter().map(|mutant| format!("mutant: {}", mutant.why))).collect();
-    Ok(Tally { passed: found.runs + caught.len() - names.len(), failed: names.len(), names, ..Tally::default() })
+    let tests = found.runs + found.missed.len() + caught.len();
+    Ok(Tally { passed: tests - names.len(), failed: names.len(), names, ..Tally::default() })
 }

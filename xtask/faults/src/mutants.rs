@@ -60,21 +60,8 @@ pub fn build_all(setting: &Setting<'_>) -> Result<Utf8PathBuf> {
 
 /// The same with the xtask of `checkout`, in the folder `copy`.
 fn build(checkout: &Utf8Path, copy: &Utf8Path, mutants: &[Mutant]) -> Result<Utf8PathBuf> {
-    let mut changed = BTreeMap::new();
-    for (number, mutant) in mutants.iter().enumerate() {
-        let path = copy.join(&mutant.file);
-        let text = match changed.remove(&path) {
-            Some(text) => text,
-            None => std::fs::read_to_string(checkout.join(&mutant.file))?,
-        };
-        let count = text.matches(mutant.find.as_str()).count();
-        ensure!(count == 1, "mutant {}: its text stands in {} {count} times: {}", number + 1, mutant.file, mutant.find);
-        // A semicolon that makes the text unique stays outside.
-        let (find, end) = mutant.find.strip_suffix(';').map_or((mutant.find.as_str(), ""), |find| (find, ";"));
-        let replace = mutant.replace.trim_end_matches(';');
-        let both = format!("(if crate::is_mutant({}) {{ {replace} }} else {{ {find} }}){end}", number + 1);
-        changed.insert(path, text.replacen(&mutant.find, &both, 1));
-    }
+    let changed = changed_files(checkout, mutants)?.into_iter();
+    let mut changed: BTreeMap<Utf8PathBuf, String> = changed.map(|(file, text)| (copy.join(file), text)).collect();
     let library = copy.join("xtask/src/lib.rs");
     let text =
         changed.remove(&library).map_or_else(|| std::fs::read_to_string(checkout.join("xtask/src/lib.rs")), Ok)?;
@@ -99,6 +86,25 @@ fn build(checkout: &Utf8Path, copy: &Utf8Path, mutants: &[Mutant]) -> Result<Utf
         .show_stderr();
     cargo.run()?;
     Ok(target.join("debug/xtask"))
+}
+
+/// Returns the files that the mutants of `checkout` change, by their path in it. Fails where an expression is gone.
+fn changed_files<'a>(checkout: &Utf8Path, mutants: &'a [Mutant]) -> Result<BTreeMap<&'a str, String>> {
+    let mut changed = BTreeMap::new();
+    for (number, mutant) in mutants.iter().enumerate() {
+        let text = match changed.remove(mutant.file.as_str()) {
+            Some(text) => text,
+            None => std::fs::read_to_string(checkout.join(&mutant.file))?,
+        };
+        let count = text.matches(mutant.find.as_str()).count();
+        ensure!(count == 1, "mutant {}: its text stands in {} {count} times: {}", number + 1, mutant.file, mutant.find);
+        // A semicolon that makes the text unique stays outside.
+        let (find, end) = mutant.find.strip_suffix(';').map_or((mutant.find.as_str(), ""), |find| (find, ";"));
+        let replace = mutant.replace.trim_end_matches(';');
+        let both = format!("(if crate::is_mutant({}) {{ {replace} }} else {{ {find} }}){end}", number + 1);
+        changed.insert(mutant.file.as_str(), text.replacen(&mutant.find, &both, 1));
+    }
+    Ok(changed)
 }
 
 /// A mutant, and the first thing that was found wrong with it.
@@ -147,7 +153,8 @@ fn catch(
     for pair in pairs.iter().take_while(|_| !xtask::process::ending()) {
         let reference = &references[&pair.scenario];
         world.world.mutate(program, number);
-        let Some(violation) = world.check_again(pair, reference)?.violations.into_iter().next() else { continue };
+        // It shall look wrong, so haste would only bring a repetition.
+        let Some(violation) = world.check_patiently(pair, reference)?.violations.into_iter().next() else { continue };
         world.world.mutate(program, 0);
         if world.check_again(pair, reference)?.violations.is_empty() {
             return Ok(Some(format!("{pair}: {}", violation.claim)));
@@ -192,4 +199,15 @@ fn mirror(from: &Utf8Path, to: &Utf8Path, changed: &BTreeMap<Utf8PathBuf, String
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_mutant_changes_an_expression_that_is_there() {
+        let checkout = Utf8Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        changed_files(&checkout, &all().unwrap()).unwrap();
+    }
 }

@@ -52,7 +52,7 @@ pub fn places() -> usize {
 }
 
 /// A call of a scenario that goes wrong.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Pair {
     /// Index into [`SCENARIOS`].
     pub scenario: usize,
@@ -79,28 +79,16 @@ pub struct Findings {
     pub pairs: usize,
     /// Pairs that were run.
     pub runs: usize,
-    /// Pairs that were not, because others stand for them.
+    /// Pairs that were not run, and why.
     pub left_out: BTreeMap<Why, usize>,
     /// Runs that followed a fault which had changed something.
     pub again: usize,
     /// How many pairs were run once more.
     pub repeated: usize,
-    /// Pairs whose call did not come this time.
-    pub missed: Vec<String>,
+    /// Pairs whose call did not come again, although nothing went wrong before it.
+    pub missed: Vec<Pair>,
     /// The violations.
     pub violations: Vec<(Pair, Violation)>,
-}
-
-impl Findings {
-    /// Counts pairs for which no other run stands after all.
-    fn take(&mut self, pairs: &[Pair]) {
-        for pair in pairs {
-            let why = if pair.fault == Fault::Twice && is_tool(&pair.call) { Why::NotAgain } else { Why::Alike };
-            if let Some(count) = self.left_out.get_mut(&why) {
-                *count -= 1;
-            }
-        }
-    }
 }
 
 /// A world with the states that scenarios start from.
@@ -197,13 +185,15 @@ impl Prepared {
         Ok(Reference { outcome: first, wanted, calls })
     }
 
-    /// Lets one call go wrong; gives whether it came, whether a run had to follow, and what is wrong.
+    /// Lets one call go wrong; returns whether it came, whether a run had to follow, and what is wrong.
     fn check(&self, pair: &Pair, reference: &Reference, known: &Known, factor: f64) -> Result<Checked> {
         let scenario = &SCENARIOS[pair.scenario];
         let planned = (pair.call.clone(), pair.fault);
         let (before, outcome) = self.run(scenario, Some(planned.clone()), factor)?;
         if outcome.struck == 0 {
-            return Ok(Checked { came: false, seen: None, again: false, violations: Vec::new() });
+            let is_polled_less =
+                outcome.code == reference.outcome.code && outcome.calls.iter().any(|call| call.name == pair.call.name);
+            return Ok(Checked { is_polled_less, ..Checked::default() });
         }
         let after = Truth::of(&outcome.after);
         let case = Case {
@@ -236,32 +226,43 @@ impl Prepared {
             };
             violations.extend(check_again(&case, &followed));
         }
-        let seen = Some(Seen::of(&pair.call, &outcome));
-        Ok(Checked { came: true, seen, again, violations })
+        Ok(Checked { seen: Some(Seen::of(&pair.call, &outcome)), is_polled_less: false, again, violations })
     }
 
     /// The same without haste: if it looks wrong, once more with longer limits.
     pub fn check_again(&self, pair: &Pair, reference: &Reference) -> Result<Checked> {
-        let again = |factor| self.check(pair, reference, &Known::default(), factor);
-        let checked = again(FACTOR)?;
-        if checked.came && checked.violations.is_empty() {
+        let checked = self.check(pair, reference, &Known::default(), FACTOR)?;
+        if checked.is_clean() {
             return Ok(checked);
         }
-        let patient = again(PATIENT)?;
-        Ok(if patient.came { patient } else { checked })
+        let patient = self.check_patiently(pair, reference)?;
+        Ok(if patient.seen.is_some() || checked.seen.is_none() { patient } else { checked })
+    }
+
+    /// The same at once with longer limits.
+    pub fn check_patiently(&self, pair: &Pair, reference: &Reference) -> Result<Checked> {
+        self.check(pair, reference, &Known::default(), PATIENT)
     }
 }
 
 /// What came of a pair.
+#[derive(Default)]
 pub struct Checked {
-    /// Whether its call came.
-    came: bool,
-    /// What decides for which pairs it stands, if its call came.
+    /// What decides for which pairs it stands; `None`: its call did not come.
     seen: Option<Seen>,
+    /// Whether its call did not come, but an earlier one of that name did, and the run ended as the reference.
+    is_polled_less: bool,
     /// Whether a run had to follow.
     again: bool,
     /// What is wrong.
     pub violations: Vec<Violation>,
+}
+
+impl Checked {
+    /// Whether its call came, and nothing is wrong.
+    fn is_clean(&self) -> bool {
+        self.seen.is_some() && self.violations.is_empty()
+    }
 }
 
 /// What follows from a command, a source of the backend and a state (its digest): the same is not tried twice.
@@ -341,6 +342,9 @@ pub enum Why {
     /// A tool that fails twice fails in the same words both times, and the run in which it failed once did not call it
     /// again. After one that did, this pair is run: [`Plan::follow`].
     NotAgain,
+    /// xtask asks the same question until it likes the answer, and came through with fewer questions than the reference.
+    /// The earlier ones have the fault.
+    PolledLess,
 }
 
 impl std::fmt::Display for Why {
@@ -350,6 +354,7 @@ impl std::fmt::Display for Why {
             Self::AskedAgain => "asked again by the client",
             Self::Alike => "ended by the fault before the scenarios part",
             Self::NotAgain => "not called a second time",
+            Self::PolledLess => "polled less often than in the run without a fault",
         })
     }
 }
@@ -359,16 +364,44 @@ impl std::fmt::Display for Why {
 struct Plan {
     /// What is run in any case.
     pairs: Vec<Pair>,
-    /// What each of them stands for unless its run shows otherwise.
-    alike: HashMap<Pair, Vec<Pair>>,
-    /// How many are not run unless another run shows otherwise.
-    left_out: BTreeMap<Why, usize>,
+    /// What is not run, why, and the pair whose run stands for it unless that run shows otherwise.
+    left_out: BTreeMap<Pair, (Why, Pair)>,
+}
+
+/// A call of a scenario, and the requests that come side by side with it.
+struct Planned<'a> {
+    scenario: usize,
+    step: &'a Step,
+    group: Option<Group>,
+}
+
+impl Planned<'_> {
+    fn pair(&self, fault: Fault) -> Pair {
+        Pair { scenario: self.scenario, call: self.step.call.clone(), fault }
+    }
+
+    fn is_asked_again(&self, fault: Fault) -> bool {
+        fault == Fault::Twice && self.group.is_none() && self.step.is_repeatable
+    }
+
+    /// Whether another member of its group has the fault with this number in its place; gives that one.
+    fn beside<'a>(&self, every: &'a [Planned<'a>], number: usize) -> Option<&'a Planned<'a>> {
+        let group = self.group?;
+        let place = (self.step.done.call.number + number) % group.members;
+        let round = |done: &Done| Done { call: Call { name: String::new(), ..done.call.clone() }, ..done.clone() };
+        let fits = |other: &&Planned<'_>| {
+            other.scenario == self.scenario
+                && other.group == Some(Group { place, ..group })
+                && round(&other.step.done) == round(&self.step.done)
+        };
+        every.iter().find(fits).filter(|_| place != group.place)
+    }
 }
 
 /// What of a run decides what it stands for.
 #[derive(Clone, Copy)]
 struct Seen {
-    /// The fault did not end it, or Helm was called after it, from where on scenarios differ.
+    /// The fault did not end the deploy, or Helm was called after it, from where on scenarios differ.
     went_on: bool,
     /// The call came again after it had failed.
     came_again: bool,
@@ -378,8 +411,13 @@ impl Seen {
     /// Reads it from the run of a pair.
     fn of(call: &Call, outcome: &Outcome) -> Self {
         let rest = outcome.calls.iter().skip_while(|other| *other != call).skip(1);
+        let failed = match outcome.code {
+            // A watch tells that a deploy failed, and waits until it is interrupted.
+            Some(130) => outcome.text.lines().any(|line| line.starts_with("error: ")),
+            code => code != Some(0),
+        };
         Self {
-            went_on: !outcome.text.contains("error: ") || rest.clone().any(|other| other.name.starts_with("helm ")),
+            went_on: !failed || rest.clone().any(|other| other.name.starts_with("helm ")),
             came_again: rest.clone().any(|other| other.name == call.name),
         }
     }
@@ -388,52 +426,84 @@ impl Seen {
 impl Plan {
     /// `all`: every fault of every call.
     fn new(scenarios: &Calls<'_>, all: bool) -> Self {
-        let every = || scenarios.iter().flat_map(|(number, steps)| steps.iter().map(|step| (*number, step)));
-        let names: BTreeSet<&str> = every().map(|(_, step)| step.call.name.as_str()).collect();
+        let mut every: Vec<Planned<'_>> = Vec::new();
+        for (&scenario, steps) in scenarios {
+            let group = |step: &Step| Group::of(&step.call.name, steps);
+            every.extend(steps.iter().map(|step| Planned { scenario, step, group: group(step) }));
+        }
+        let names: BTreeSet<&str> = every.iter().map(|own| own.step.call.name.as_str()).collect();
         let mut plan = Self::default();
-        for (scenario, step) in every() {
-            let Step { call, done, is_repeatable } = step;
-            let index = names.iter().take_while(|name| **name != call.name).count();
-            let group = Group::of(&call.name, scenarios[&scenario]);
-            let same: Vec<(usize, &Call)> = every()
-                .filter(|(_, other)| other.is_repeatable && other.call.name == call.name)
-                .map(|(number, other)| (number, &other.call))
-                .collect();
-            let alike: Vec<(usize, &Call)> =
-                every().filter(|(_, other)| other.done == *done).map(|(number, other)| (number, &other.call)).collect();
+        for own in &every {
+            let index = names.iter().take_while(|name| **name != own.step.call.name).count();
             for (number, fault) in FAULTS.into_iter().enumerate() {
-                let pair = |(scenario, call): (usize, &Call)| Pair { scenario, call: call.clone(), fault };
-                let own = (scenario, call);
-                let turn = index + done.call.number + number;
-                let is_asked_again = group.is_none() && fault == Fault::Twice && *is_repeatable;
-                let why = match group {
-                    _ if all => None,
-                    Some(group) if (done.call.number + number) % group.members != group.place => Some(Why::SideBySide),
-                    _ if is_asked_again => (same[index % same.len()] != own).then_some(Why::AskedAgain),
-                    None if fault == Fault::Twice && is_tool(call) => Some(Why::NotAgain),
-                    _ => (alike[turn % alike.len()] != own).then_some(Why::Alike),
-                };
-                if let Some(why) = why {
-                    *plan.left_out.entry(why).or_default() += 1;
-                    continue;
+                let pair = own.pair(fault);
+                match if all { None } else { Self::instead(own, &every, index, number) } {
+                    Some((why, other)) => drop(plan.left_out.insert(pair, (why, other))),
+                    None => plan.pairs.push(pair),
                 }
-                if !all && !is_asked_again {
-                    let others = alike.iter().filter(|other| **other != own).map(|other| pair(*other));
-                    plan.alike.insert(pair(own), others.collect());
-                }
-                plan.pairs.push(pair(own));
             }
         }
         plan
     }
 
-    /// The pairs for which the run of `pair` does not stand.
-    fn follow(&self, pair: &Pair, seen: Seen) -> Vec<Pair> {
-        let alike = self.alike.get(pair).filter(|_| seen.went_on).into_iter().flatten().cloned();
-        // Those alike are asked themselves whether their call comes again.
-        let is_planned = self.alike.contains_key(pair) || self.alike.values().flatten().any(|other| other == pair);
-        let again = is_planned && pair.fault == Fault::Fail && is_tool(&pair.call) && seen.came_again;
-        alike.chain(again.then(|| Pair { fault: Fault::Twice, ..pair.clone() })).collect()
+    /// Why the fault with this number is left out for a call, and the pair that stands for it. `index`: that of the call's
+    /// name, so that each scenario gets its share.
+    fn instead(own: &Planned<'_>, every: &[Planned<'_>], index: usize, number: usize) -> Option<(Why, Pair)> {
+        let fault = FAULTS[number];
+        if let Some(other) = own.beside(every, number) {
+            return Some((Why::SideBySide, other.pair(fault)));
+        }
+        if fault == Fault::Twice && is_tool(&own.step.call) {
+            return Some((Why::NotAgain, own.pair(Fault::Fail)));
+        }
+        let is_asked_again = own.is_asked_again(fault);
+        // Each of them shares with the same ones, so that the one in turn is run.
+        let shares = |other: &&Planned<'_>| {
+            is_asked_again == other.is_asked_again(fault)
+                && match is_asked_again {
+                    true => other.step.call.name == own.step.call.name,
+                    false => other.step.done == own.step.done && other.beside(every, number).is_none(),
+                }
+        };
+        let same: Vec<Pair> = every.iter().filter(shares).map(|other| other.pair(fault)).collect();
+        let (why, turn) = match is_asked_again {
+            true => (Why::AskedAgain, index),
+            false => (Why::Alike, index + own.step.done.call.number + number),
+        };
+        let chosen = same[turn % same.len()].clone();
+        (chosen != own.pair(fault)).then_some((why, chosen))
+    }
+
+    /// Takes out the pairs for which the run of `pair` does not stand: they are run as well. `None`: its call did not come.
+    fn follow(&mut self, pair: &Pair, seen: Option<Seen>) -> Vec<Pair> {
+        let stands_for = |why| match (why, seen) {
+            (_, None) => false,
+            (Why::Alike, Some(seen)) => !seen.went_on,
+            (Why::NotAgain, Some(seen)) => !seen.came_again,
+            (_, Some(_)) => true,
+        };
+        let twice = |pair: &Pair| Pair { fault: Fault::Twice, ..pair.clone() };
+        let mut more = Vec::new();
+        let of_it = self.left_out.iter().filter(|(_, (_, by))| by == pair);
+        for (other, why) in of_it.map(|(other, (why, _))| (other.clone(), *why)).collect::<Vec<_>>() {
+            if !stands_for(why) {
+                self.left_out.remove(&other);
+                more.push(other);
+            } else if why == Why::Alike && seen.is_some_and(|seen| seen.came_again) {
+                // The other one's tool would have been called again, too. The run in which it fails twice stands for that.
+                if let Some(entry @ (Why::NotAgain, _)) = self.left_out.get_mut(&twice(&other)) {
+                    *entry = (Why::Alike, twice(pair));
+                }
+            }
+        }
+        more
+    }
+
+    /// How many pairs are left out for each reason.
+    fn counts(&self) -> BTreeMap<Why, usize> {
+        let mut counts = BTreeMap::new();
+        self.left_out.values().for_each(|(why, _)| *counts.entry(*why).or_default() += 1);
+        counts
     }
 }
 
@@ -447,9 +517,12 @@ fn is_tool(call: &Call) -> bool {
 /// - The lists of a snapshot: `Api::list_all` gives all of them, or the error of the one that failed.
 /// - Its watches: `snapshot::Watch` takes a whole snapshot as soon as one breaks.
 ///
-/// Unit tests of `xtask::api` show that: `a_list_that_fails_fails_all_of_them`, `a_watch_that_fails_is_broken`.
+/// Unit tests of `xtask::api` show that: `a_list_that_fails_fails_all_of_them`,
+/// `whichever_watch_fails_a_whole_snapshot_is_taken`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Group {
+    /// Lists or watches.
+    kind: &'static str,
     /// How many they are.
     members: usize,
     /// The place of this one among them.
@@ -465,7 +538,7 @@ impl Group {
         let names = steps.iter().map(|step| step.call.name.as_str()).filter(|other| Self::kind(other) == Some(kind));
         names.for_each(|other| *counts.entry(other).or_default() += 1);
         let is_whole = counts.values().all(|count| Some(count) == counts.values().next());
-        let group = Self { members: counts.len(), place: counts.keys().position(|other| *other == name)? };
+        let group = Self { kind, members: counts.len(), place: counts.keys().position(|other| *other == name)? };
         (is_whole && group.members >= FAULTS.len()).then_some(group)
     }
 
@@ -567,11 +640,12 @@ fn run(
     setting: &Setting<'_>,
     worlds: &[Prepared],
     references: &References,
-    plan: &Plan,
+    plan: Plan,
     begun: Findings,
     tell: impl Fn(&str) + Sync,
 ) -> Result<Findings> {
     let queue = Mutex::new(Queue::new(&plan.pairs));
+    let plan = Mutex::new(plan);
     let known = Known::default();
     let total = Mutex::new(begun);
     let doubtful = Mutex::new(Vec::new());
@@ -592,42 +666,39 @@ fn run(
             let place = setting.gate.enter();
             let checked = world.check(&pair, &references[&pair.scenario], &known, FACTOR)?;
             drop(place);
-            let more = checked.seen.map(|seen| plan.follow(&pair, seen)).unwrap_or_default();
-            let is_known = checked.seen.is_some();
             let mut total = lock(&total);
-            total.take(&more);
+            // What a run shows that looks wrong may be due to haste: its repetition decides.
+            let more = if checked.is_clean() { lock(&plan).follow(&pair, checked.seen) } else { Vec::new() };
             {
                 let mut queue = lock(&queue);
                 queue.running -= usize::from(pair.fault == Fault::Hang);
                 queue.add(more);
             }
             total.again += usize::from(checked.again);
-            if checked.came && checked.violations.is_empty() {
+            if checked.is_clean() {
                 total.runs += 1;
             } else {
-                lock(&doubtful).push((pair, is_known));
+                lock(&doubtful).push(pair);
             }
             let doubtful = lock(&doubtful).len();
-            let all = total.pairs - total.left_out.values().sum::<usize>();
+            let all = total.pairs - lock(&plan).left_out.len();
             now_and_then(&|| format!("{} of {all} runs, {doubtful} to be repeated", total.runs));
         }
     })?;
     side_by_side(&worlds[..worlds.len().min(REPEATING)], |world| {
         loop {
-            let Some((pair, is_known)) = lock(&doubtful).pop().filter(|_| !xtask::process::ending()) else {
-                return Ok(());
-            };
+            let Some(pair) = lock(&doubtful).pop().filter(|_| !xtask::process::ending()) else { return Ok(()) };
             let checked = world.check_again(&pair, &references[&pair.scenario])?;
             let mut total = lock(&total);
             total.repeated += 1;
-            if let Some(seen) = checked.seen.filter(|_| !is_known) {
-                let more = plan.follow(&pair, seen);
-                total.take(&more);
-                lock(&doubtful).extend(more.into_iter().map(|pair| (pair, false)));
-            }
+            lock(&doubtful).extend(lock(&plan).follow(&pair, checked.seen));
             now_and_then(&|| format!("{} runs repeated, {} to go", total.repeated, lock(&doubtful).len()));
-            if !checked.came {
-                total.missed.push(pair.to_string());
+            if checked.is_polled_less {
+                lock(&plan).left_out.insert(pair.clone(), (Why::PolledLess, pair));
+                continue;
+            }
+            if checked.seen.is_none() {
+                total.missed.push(pair);
                 continue;
             }
             total.runs += 1;
@@ -637,7 +708,16 @@ fn run(
             }
         }
     })?;
-    Ok(total.into_inner().unwrap_or_else(PoisonError::into_inner))
+    let mut total = total.into_inner().unwrap_or_else(PoisonError::into_inner);
+    total.left_out = lock(&plan).counts();
+    let (left_out, missed) = (total.left_out.values().sum::<usize>(), total.missed.len());
+    ensure!(
+        total.runs + left_out + missed == total.pairs || xtask::process::ending(),
+        "{} pairs, but {} runs, {left_out} left out, {missed} missed",
+        total.pairs,
+        total.runs
+    );
+    Ok(total)
 }
 
 /// Runs the whole suite: every pair, and then the mutants. Gives the findings and how many mutants were not caught.
@@ -674,13 +754,12 @@ pub fn whole(
                 every.len()
             ));
             found = Findings {
-                scenarios: references.len(),
+                scenarios: every.iter().map(|pair| pair.scenario).collect::<BTreeSet<_>>().len(),
                 calls: every.iter().map(|pair| (pair.scenario, &pair.call)).collect::<BTreeSet<_>>().len(),
                 pairs: every.len(),
-                left_out: plan.left_out.clone(),
                 ..Findings::default()
             };
-            found = run(setting, &worlds, &references, &plan, found, &tell)?;
+            found = run(setting, &worlds, &references, plan, found, &tell)?;
         }
         let Some(program) = program else { return Ok((found, Vec::new())) };
         let program = program.join().unwrap_or_else(|_| bail!("the build of the mutants panicked"))?;
@@ -787,53 +866,72 @@ mod tests {
         once(&[("failing deploy", "helm upgrade #1")], 4);
         once(&[("status", "GET /version #1")], 5);
         let calls: usize = runs.iter().map(|(_, steps)| steps.len()).sum();
-        assert_eq!(plan.pairs.len() + plan.left_out.values().sum::<usize>(), calls * FAULTS.len());
+        assert_eq!(plan.pairs.len() + plan.left_out.len(), calls * FAULTS.len());
         assert_eq!(Plan::new(&super::tests::calls(&runs), true).pairs.len(), calls * FAULTS.len());
     }
 
     #[test]
     fn a_run_that_goes_on_stands_for_itself_alone() {
         let runs = deploys();
-        let plan = Plan::new(&calls(&runs), false);
-        let shared = |pair: &&Pair| pair.call.name == "GET /version" && plan.alike[*pair].len() == 2;
-        let pair = plan.pairs.iter().find(shared).unwrap();
-        let follow = |went_on, came_again| plan.follow(pair, Seen { went_on, came_again });
+        let new = || Plan::new(&calls(&runs), false);
+        let left_out = new().left_out;
+        let shared = |pair: &&Pair| {
+            pair.call.name == "GET /version" && left_out.values().filter(|(_, by)| by == *pair).count() == 2
+        };
+        let pair = new().pairs.iter().find(shared).cloned().unwrap();
+        let follow = |went_on, came_again| new().follow(&pair, Some(Seen { went_on, came_again }));
         assert_eq!((follow(false, true), follow(true, false).len()), (Vec::new(), 2));
         assert!(follow(true, false).iter().all(|other| other.fault == pair.fault && other.scenario != pair.scenario));
+        assert_eq!(new().follow(&pair, None), follow(true, false), "a call that does not come stands for nothing");
+        let mut plan = new();
+        let more = plan.follow(&pair, None);
+        assert_eq!(plan.left_out.len() + more.len(), left_out.len());
+        assert_eq!(plan.follow(&pair, None), [], "each is run once");
 
-        let outcome = |text: &str, names: &[&str]| Outcome {
+        let outcome = |code: i32, text: &str, names: &[&str]| Outcome {
+            code: Some(code),
             text: text.to_owned(),
             calls: names.iter().map(|name| Call { name: (*name).to_owned(), number: 1 }).collect(),
             ..Outcome::default()
         };
-        let went_on = |text, names: &[&str]| {
-            Seen::of(&Call { name: "docker version".to_owned(), number: 1 }, &outcome(text, names)).went_on
+        let went_on = |code, text, names: &[&str]| {
+            Seen::of(&Call { name: "docker version".to_owned(), number: 1 }, &outcome(code, text, names)).went_on
         };
-        assert!(!went_on("error: no engine", &["helm list", "docker version", "GET /version"]));
-        assert!(
-            went_on("error: rolled back", &["docker version", "helm rollback"]) && went_on("up", &["docker version"])
-        );
+        assert!(!went_on(3, "error: no engine", &["helm list", "docker version", "GET /version"]));
+        assert!(went_on(3, "error: rolled back", &["docker version", "helm rollback"]));
+        assert!(went_on(0, "note: a log could not be read: error: no engine", &["docker version"]));
+        // A watch is interrupted in any case.
+        assert!(went_on(130, "up", &["docker version"]) && !went_on(130, "error: no engine", &["docker version"]));
     }
 
     #[test]
     fn a_tool_fails_twice_where_it_was_called_again_after_it_had_failed() {
         let runs = deploys();
-        let plan = Plan::new(&calls(&runs), false);
+        let new = || Plan::new(&calls(&runs), false);
         let tools = |fault| {
-            let found = plan.pairs.iter().filter(move |pair| is_tool(&pair.call) && pair.fault == fault);
-            found.cloned().collect::<Vec<_>>()
+            let found = new().pairs.into_iter().filter(move |pair| is_tool(&pair.call) && pair.fault == fault);
+            found.collect::<Vec<_>>()
         };
+        let twice = |pair: &Pair| Pair { fault: Fault::Twice, ..pair.clone() };
+        let (ended, again) = (Seen { went_on: false, came_again: false }, Seen { went_on: false, came_again: true });
         assert_eq!(tools(Fault::Twice), []);
         for pair in tools(Fault::Fail) {
-            assert_eq!(plan.follow(&pair, Seen { went_on: false, came_again: false }), []);
-            let twice = Pair { fault: Fault::Twice, ..pair.clone() };
-            assert_eq!(plan.follow(&pair, Seen { went_on: false, came_again: true }), [twice]);
+            assert_eq!(new().follow(&pair, Some(ended)), []);
+            let mut plan = new();
+            let alike: Vec<Pair> =
+                plan.left_out.iter().filter(|(_, (_, by))| *by == pair).map(|(pair, _)| twice(pair)).collect();
+            assert_eq!(plan.follow(&pair, Some(again)), [twice(&pair)]);
+            // The run that follows stands for those alike, as long as it ends before the scenarios part.
+            let alike: Vec<Pair> = alike.into_iter().filter(|other| *other != twice(&pair)).collect();
+            assert!(alike.iter().all(|other| plan.left_out[other] == (Why::Alike, twice(&pair))));
+            assert_eq!(plan.follow(&twice(&pair), Some(Seen { went_on: true, came_again: true })), alike);
         }
-        let hang = &tools(Fault::Hang)[0];
-        assert_eq!(plan.follow(hang, Seen { went_on: false, came_again: true }), []);
+        assert_eq!(new().follow(&tools(Fault::Hang)[0], Some(again)), []);
         // All was asked for: nothing is added.
-        let all = Plan::new(&calls(&runs), true);
-        assert!(all.pairs.iter().all(|pair| all.follow(pair, Seen { went_on: true, came_again: true }).is_empty()));
+        let mut all = Plan::new(&calls(&runs), true);
+        for pair in all.pairs.clone() {
+            assert_eq!(all.follow(&pair, None), []);
+        }
     }
 
     #[test]
@@ -847,6 +945,37 @@ mod tests {
         let steps = runs.iter_mut().flat_map(|(_, steps)| steps);
         steps.for_each(|step| step.is_repeatable = step.call.name.starts_with("GET "));
         assert_eq!(twice(&runs), 1);
+    }
+
+    #[test]
+    fn what_is_left_out_has_a_run_that_stands_for_it() {
+        let kinds = ["configmaps", "events", "pods", "services", "serviceaccounts"];
+        let lists: Vec<String> = kinds.iter().map(|kind| format!("GET /api/v1/namespaces/todo/{kind}")).collect();
+        let lists: Vec<&str> = lists.iter().map(String::as_str).chain(["docker version"]).collect();
+        // They are asked side by side in one scenario, and one of them is also asked for elsewhere in another one.
+        let watch = [&lists[..], &lists[..1]].concat();
+        let mut runs = vec![
+            ("no-op", run("no-op", &lists, lists.len())),
+            ("watch", run("watch", &watch, lists.len())),
+            ("status", run("status", &lists[1..], lists.len() - 1)),
+        ];
+        for is_repeatable in [false, true] {
+            for step in runs.iter_mut().flat_map(|(_, steps)| steps) {
+                step.is_repeatable = is_repeatable && step.call.name.starts_with("GET ");
+            }
+            let plan = Plan::new(&calls(&runs), false);
+            assert!(!plan.left_out.is_empty());
+            for (pair, (why, by)) in &plan.left_out {
+                let mut by = by;
+                while let Some((_, next)) = plan.left_out.get(by) {
+                    assert_ne!(next, pair);
+                    by = next;
+                }
+                assert!(plan.pairs.contains(by), "{pair}: {why}: {by}");
+                let is_same = by.call.name == pair.call.name || *why == Why::SideBySide;
+                assert!(is_same && (by.fault == pair.fault || *why == Why::NotAgain), "{pair}: {why}: {by}");
+            }
+        }
     }
 
     #[test]

@@ -8,6 +8,8 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::failure::class_of;
+use crate::snapshot::{WATCHED, Watch};
+use crate::toolbox::Toolbox;
 
 #[path = "../../tests/cli/api_server.rs"]
 #[expect(dead_code, reason = "the command-line tests use the rest of it")]
@@ -40,12 +42,15 @@ fn client(server: &ApiServer) -> Api {
 }
 
 fn client_at(server: &ApiServer, address: SocketAddr) -> Api {
-    let credentials = Credentials {
+    Api::with_deadlines(address, &credentials(server), "todo", short()).unwrap()
+}
+
+fn credentials(server: &ApiServer) -> Credentials {
+    Credentials {
         authority: server.authority.clone().into_bytes(),
         certificate: server.certificate.clone().into_bytes(),
         key: server.key.clone().into_bytes(),
-    };
-    Api::with_deadlines(address, &credentials, "todo", short()).unwrap()
+    }
 }
 
 fn namespace() -> Value {
@@ -144,15 +149,32 @@ fn a_list_that_fails_fails_all_of_them() {
 }
 
 #[test]
-fn a_watch_that_fails_is_broken() {
-    for reply in wrong() {
-        for failing in [kinds::POD, kinds::EVENT] {
-            let server = ApiServer::start();
-            server.on(&format!("GET {}", failing.collection("todo", Scope::Namespace)), std::slice::from_ref(&reply));
-            let result = client(&server).streams().watch(&failing, "1", |_| panic!("no event was sent"));
-            assert!(result.is_err(), "{reply:?} of {}", failing.kind);
+fn whichever_watch_fails_a_whole_snapshot_is_taken() {
+    let try_one = |failing: &Resource, reply: &Reply| {
+        let server = ApiServer::start();
+        // The list is answered. The watch fails as often as the client may ask for it.
+        let times = if matches!(reply, Reply::Json(503, ..)) { short().attempts } else { 1 };
+        let mut replies = vec![reply.clone(); usize::try_from(times).unwrap()];
+        replies.insert(0, Reply::Pass);
+        replies.push(Reply::Pass);
+        server.on(&format!("GET {}", failing.collection("todo", Scope::Namespace)), &replies);
+        let tools = Toolbox::of_api(credentials(&server), client(&server));
+        let mut watch = Watch::start(&tools).unwrap();
+        // No watch says so: a new list does.
+        server.put("/api/v1/namespaces/todo/pods/later", pod("later"));
+        let begun = Instant::now();
+        while watch.snapshot().get("Pod", "later").is_none() {
+            assert!(begun.elapsed() < Duration::from_secs(10), "{reply:?} of {}", failing.kind);
+            watch.next(Duration::from_millis(5)).unwrap();
         }
-    }
+    };
+    let replies = wrong();
+    std::thread::scope(|scope| {
+        // Each kind once, each reply twice.
+        for (number, reply) in replies.iter().enumerate() {
+            scope.spawn(move || WATCHED[number..=number + 1].iter().for_each(|failing| try_one(failing, reply)));
+        }
+    });
 }
 
 #[test]

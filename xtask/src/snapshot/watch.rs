@@ -18,7 +18,7 @@ use crate::inventory;
 use crate::toolbox::Toolbox;
 
 /// The kinds that a rollout changes.
-const KINDS: [Resource; 6] = [
+pub(crate) const KINDS: [Resource; 6] = [
     kinds::POD,
     kinds::EVENT,
     kinds::DEPLOYMENT,
