@@ -227,7 +227,7 @@ pub fn delete_step<'a>(project: &'a Project, tools: &'a Toolbox, why: &str) -> S
         if has("container")? {
             remove(&["rm", "--force", "--volumes"])?;
         }
-        if has("volume")? {
+        if volume::exists(&tools.engine, name)? {
             remove(&["volume", "rm", "--force"])?;
         }
         if has("network")? {
@@ -240,7 +240,7 @@ pub fn delete_step<'a>(project: &'a Project, tools: &'a Toolbox, why: &str) -> S
         }
         let left = [
             ("its node", has("container")?),
-            ("its volume", has("volume")?),
+            ("its volume", volume::exists(&tools.engine, name)?),
             ("its network", has("network")?),
             ("minikube's record of it", tools.record()?.is_some()),
         ];

@@ -16,6 +16,7 @@ use crate::plan::Step;
 use crate::process::{self, Piped, Process};
 use crate::project::Project;
 use crate::report::Running;
+use crate::stages::images::build::LABEL;
 use crate::stages::images::load::{self, Wanted};
 use crate::stages::images::node::{Node, Stock, canonical};
 use crate::toolbox::Toolbox;
@@ -24,7 +25,7 @@ use crate::toolbox::Toolbox;
 const DATA: &str = "/var/lib/minikube/etcd";
 /// Removes what a killed run has left half done, and serves images until its input ends, which it does with xtask.
 const SERVE: &str = r"rm -rf /var/lib/containerd /var/lib/minikube/binaries; containerd --log-level error & cat
-kill $!; wait $! || true";
+kill $!; wait $! || [ $? = 143 ]";
 /// Gives the program $2 of an image all names in the folder $1. They are one file, so that memory holds it once.
 const LINK: &str = r#"set -e; from=$(find /var/lib/containerd -type f -path "*$2" | head -n 1); mkdir -p "$1"; cd "$1"
 shift 2; for name do ln "$from" "$name"; done"#;
@@ -81,14 +82,15 @@ pub fn has_data(engine: &Engine, name: &str, content: Option<&NodeContent>) -> R
 
 /// The container in which the volume is filled.
 fn container(name: &str) -> String {
-    format!("{name}-volume")
+    format!("todo-xtask-volume-{name}")
 }
 
 /// The command that starts it.
 fn serve(engine: &Engine, name: &str, node: &str) -> Process {
-    let run = ["run", "--interactive", "--rm", "--privileged", "--network=none", "--name", &container(name)];
+    let name_of = ["--name", &container(name), "--label", LABEL];
+    let run = ["run", "--interactive", "--rm", "--pull=never", "--privileged", "--network=none"];
     // Snapshots cannot be on an overlay, which a container's own files are.
-    let run = engine.docker().args(run).arg(format!("--volume={name}:/var"));
+    let run = engine.docker().args(run).args(name_of).arg(format!("--volume={name}:/var"));
     run.args(["--entrypoint=sh", node, "-c", SERVE]).deadline(deadlines::IMAGE_STREAM)
 }
 
@@ -103,6 +105,16 @@ fn fill(
 ) -> Result<String> {
     // A killed run may have left it.
     remove_container(engine, name)?;
+    if !exists(engine, name)? && engine.inspect_one("volume", name)?.is_some() {
+        let what = format!(
+            "the engine has a volume `{name}` that is not minikube's: it would become the node's, data and all"
+        );
+        let inspect = format!("see whose it is: docker volume inspect {name}");
+        return Err(Failure::new(Class::Cluster, what)
+            .help(inspect)
+            .help("or use another profile: --profile NAME")
+            .into());
+    }
     if has_data(engine, name, Some(content))? {
         return Ok("it has the data of a node: left as it is".to_owned());
     }
@@ -140,11 +152,16 @@ fn fill(
     removed.map(|()| filled)
 }
 
-/// Removes the container. One that has ended is being removed by the engine, which refuses to do that twice.
+/// Removes the container, if it is ours. One that has ended is being removed by the engine, which refuses to do that twice.
 fn remove_container(engine: &Engine, name: &str) -> Result<()> {
     let begun = Instant::now();
     let remove = engine.docker().args(["rm", "--force", &container(name)]);
-    while engine.inspect_one("container", &container(name))?.is_some() {
+    while let Some(found) = engine.inspect_one("container", &container(name))? {
+        let (key, value) = LABEL.split_once('=').unwrap_or_default();
+        if found["Config"]["Labels"][key] != value {
+            let what = format!("a container `{}` that is not ours is in the way", container(name));
+            return Err(Failure::new(Class::Cluster, what).help(format!("if nobody needs it: {remove}")).into());
+        }
         let removed = remove.run();
         if begun.elapsed() > deadlines::NODE.time() {
             return removed.and_then(|()| bail!("`{remove}` does not remove it"));
@@ -238,7 +255,8 @@ mod tests {
 
     const NODE_IMAGE: &str = "'image inspect'*) echo '{\"Id\": \"sha256:ee\", \"RepoTags\": [\"node:1\"]}' ;;\n";
     const NO_VOLUME: &str = "'volume inspect'*) echo 'Error: no such volume: todo' >&2; exit 1 ;;\n";
-    const NO_CONTAINER: &str = "'container inspect'*) echo 'Error: No such container: todo-volume' >&2; exit 1 ;;\n";
+    const NO_CONTAINER: &str =
+        "'container inspect'*) echo 'Error: No such container: todo-xtask-volume-todo' >&2; exit 1 ;;\n";
 
     #[test]
     fn each_image_is_sent_once_and_the_container_ends_with_its_input() {
@@ -265,21 +283,24 @@ save*) head -c 10240 /dev/zero ;;
     #[test]
     fn a_container_that_a_killed_run_left_is_removed_first_also_where_the_engine_is_at_it() {
         let script = r#"
-'container inspect'*) [ -e removed ] && echo 'Error: No such container: todo-volume' >&2 && exit 1; echo '{"Id": "x"}' ;;
+'container inspect'*) [ -e removed ] && echo 'Error: No such container: todo-xtask-volume-todo' >&2 && exit 1
+    echo '{"Config": {"Labels": {"app": "todo-xtask"}}}' ;;
 rm*) [ -e refused ] && touch removed && exit 1; touch refused; echo 'removal is already in progress' >&2; exit 1 ;;
 run*) exit 125 ;;
 "#;
         let (_, calls) = fill_with(&format!("{NO_VOLUME}{script}"));
         let at = |part: &str| calls.lines().position(|line| line.contains(part)).unwrap();
-        assert!(calls.lines().filter(|line| line.contains("rm --force todo-volume")).count() == 2, "{calls}");
+        assert!(
+            calls.lines().filter(|line| line.contains("rm --force todo-xtask-volume-todo")).count() == 2,
+            "{calls}"
+        );
         assert!(at("rm --force") < at("volume create"), "{calls}");
     }
 
     #[test]
     fn a_volume_with_the_data_of_a_node_is_left_alone() {
-        let has = |code| {
-            format!("{NODE_IMAGE}'volume inspect'*) echo '{{\"Name\": \"todo\"}}' ;;\n'run --rm'*) exit {code} ;;")
-        };
+        let ours = r#"'volume inspect'*) echo '{"Labels": {"name.minikube.sigs.k8s.io": "todo"}}' ;;"#;
+        let has = |code| format!("{NODE_IMAGE}{ours}\n'run --rm'*) exit {code} ;;");
         let (filled, calls) = fill_with(&has(0));
         assert_eq!(filled.unwrap(), "it has the data of a node: left as it is");
         assert!(!calls.contains("volume create") && !calls.contains("--interactive"), "{calls}");
@@ -300,6 +321,15 @@ run*) exit 125 ;;
         assert!(has_data(&engine(folder, script), "todo", Some(&content())).unwrap());
         let calls = std::fs::read_to_string(folder.join("calls")).unwrap();
         assert!(!calls.contains("run"), "{calls}");
+    }
+
+    #[test]
+    fn a_volume_or_a_container_of_somebody_else_is_left_alone() {
+        let (filled, calls) = fill_with("'volume inspect'*) echo '{\"Labels\": null}' ;;");
+        assert!(filled.unwrap_err().to_string().contains("not minikube's"));
+        assert!(!calls.contains("volume create") && !calls.contains("--interactive"), "{calls}");
+        let (filled, calls) = fill_with(&format!("'container inspect'*) echo '{{\"Config\": {{}}}}' ;;\n{NO_VOLUME}"));
+        assert!(filled.unwrap_err().to_string().contains("not ours") && !calls.contains("rm "), "{calls}");
     }
 
     #[test]
