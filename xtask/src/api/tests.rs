@@ -13,7 +13,7 @@ use crate::toolbox::Toolbox;
 
 #[path = "../../tests/cli/api_server.rs"]
 #[expect(dead_code, reason = "the command-line tests use the rest of it")]
-mod api_server;
+pub mod api_server;
 
 use api_server::{ApiServer, Reply, not_found, status};
 
@@ -37,7 +37,8 @@ fn short() -> Deadlines {
     }
 }
 
-fn client(server: &ApiServer) -> Api {
+/// A client for namespace `todo`.
+pub fn client(server: &ApiServer) -> Api {
     client_at(server, server.address)
 }
 

@@ -317,9 +317,9 @@ fn stages(run: Run<'_>, early: Option<Early<'_>>, before_release: Option<BeforeR
         report.ok("nothing changed: nothing was built, loaded or restarted");
     }
     if args.in_brief {
-        summary::print_in_brief(project, front.as_ref(), &proof, start.elapsed());
+        summary::print_in_brief(project, &way, front, &proof, start.elapsed());
     } else {
-        summary::print(project, &way, front.as_ref(), credentials, &ids, &proof, start.elapsed());
+        summary::print(project, &way, front, credentials, &ids, &proof, start.elapsed());
     }
     Ok(())
 }

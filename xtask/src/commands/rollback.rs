@@ -76,12 +76,10 @@ pub fn run(project: &Project, args: &Rollback) -> Result<()> {
     let proof = project.report.look("proof", "images and routes", prove)?;
     let environment = observed.record.map(|record| record.environment).unwrap_or_default();
     remember(tools, &run, &proof.snapshot, &target, ids, environment)?;
-    let front = way.front(&proof.snapshot).unwrap_or_default();
-    let place = if front.address.is_empty() { String::new() } else { format!(" at {}", front.address) };
+    let (place, notes) = way.describe(way.front(&proof.snapshot), "");
+    let place = if place.is_empty() { place } else { format!(" at {place}") };
     project.report.ok(format!("revision {} serves{place} again, {}", target.revision, seconds(start.elapsed())));
-    if let Some(hint) = front.hint {
-        project.report.warn(hint);
-    }
+    notes.into_iter().for_each(|note| project.report.warn(note));
     project.report.note("the next `cargo xtask deploy` brings what is in the checkout: cargo xtask status shows what");
     Ok(())
 }

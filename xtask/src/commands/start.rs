@@ -65,12 +65,10 @@ pub fn run(project: &Project) -> Result<()> {
         proof::prove(project, tools, &record.images, &way.address, evidence)
     };
     let proof = report.look("proof", "images and routes", prove)?;
-    let front = way.front(&proof.snapshot).unwrap_or_default();
-    let place = if front.address.is_empty() { String::new() } else { format!(" at {}", front.address) };
+    let (place, notes) = way.describe(way.front(&proof.snapshot), "");
+    let place = if place.is_empty() { place } else { format!(" at {place}") };
     report.ok(format!("the cluster `{name}` {word}; the application answers{place}, {}", seconds(begun.elapsed())));
-    if let Some(hint) = front.hint {
-        report.warn(hint);
-    }
+    notes.into_iter().for_each(|note| report.warn(note));
     Ok(())
 }
 

@@ -11,9 +11,10 @@ use crate::report::{BOLD, DIM, GOOD, seconds};
 use crate::stages::proof::{Front, Proof, Way, warnings};
 
 /// Prints the line on standard error that ends a deploy of `--watch`, and what is to be known besides.
-pub fn print_in_brief(project: &Project, front: Option<&Front>, proof: &Proof, took: Duration) {
-    let place = front.map_or(project.settings.chart.release.as_str(), |front| front.address.as_str());
+pub fn print_in_brief(project: &Project, way: &Way, front: Option<Front>, proof: &Proof, took: Duration) {
+    let (place, notes) = way.describe(front, &project.settings.chart.release);
     project.report.info(format!("  {GOOD}{BOLD}{place}{BOLD:#}{GOOD:#}  is up  {DIM}{}{DIM:#}", seconds(took)));
+    notes.into_iter().for_each(|note| project.report.warn(note));
     warnings(&proof.answers).iter().for_each(|warning| project.report.warn(warning));
 }
 
@@ -21,7 +22,7 @@ pub fn print_in_brief(project: &Project, front: Option<&Front>, proof: &Proof, t
 pub fn print(
     project: &Project,
     way: &Way,
-    front: Option<&Front>,
+    front: Option<Front>,
     credentials: &Credentials,
     images: &BTreeMap<String, String>,
     proof: &Proof,
@@ -29,14 +30,9 @@ pub fn print(
 ) {
     let report = &project.report;
     report.info("");
-    let place = front.map_or(project.settings.chart.release.as_str(), |front| front.address.as_str());
+    let (place, notes) = way.describe(front, &project.settings.chart.release);
     report.info(format!("  {GOOD}{BOLD}{place}{BOLD:#}{GOOD:#}  is up  {DIM}{}{DIM:#}", seconds(took)));
-    if let Some(hint) = front.and_then(|front| front.hint.as_ref()) {
-        report.warn(hint);
-    }
-    if let Some(command) = way.open_with() {
-        report.info(format!("  the profile publishes no port for it; this opens one: {command}"));
-    }
+    notes.into_iter().for_each(|note| report.warn(note));
     for workload in judge::progress(&proof.snapshot) {
         report.info(format!("  {:<16} {}/{} ready", workload.name, workload.ready, workload.wanted));
     }

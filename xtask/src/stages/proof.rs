@@ -79,7 +79,7 @@ fn untrusted(answers: &[Answer]) -> impl Iterator<Item = String> {
     let untrusted = answers.iter().filter_map(|answer| Some((host(answer), answer.untrusted.clone()?)));
     let untrusted: BTreeMap<_, _> = untrusted.collect();
     untrusted.into_iter().map(|(host, why)| {
-        format!("this machine does not trust the certificate of {host}, and a browser will not either: {why}")
+        format!("this machine does not trust the certificate of {host}: {why} (SSL_CERT_FILE=FILE adds authorities)")
     })
 }
 

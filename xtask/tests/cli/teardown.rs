@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use serde_json::json;
+
 use crate::common::{DOTENV, ID, Sandbox};
 
 /// An engine with two builds of ours, an image that xtask pulled and one that somebody else did.
@@ -168,4 +170,40 @@ fn a_remote_database_is_not_touched_and_that_is_said() {
         let run = sandbox.run(&["teardown", "--origin=release"]);
         assert!(run.code == Some(0) && run.stderr.contains(said) == is_remote, "{line}: {run}");
     }
+}
+
+#[test]
+fn a_controller_that_serves_other_namespaces_stays() {
+    let sandbox = Sandbox::with_tools();
+    sandbox.cluster();
+    let api = sandbox.api();
+    let labels = json!({"app.kubernetes.io/part-of": "todo", "app.kubernetes.io/component": "ingress-controller"});
+    let metadata = json!({"name": "ingress-traefik", "labels": labels});
+    let namespace = json!({"kind": "Namespace", "apiVersion": "v1", "metadata": metadata});
+    api.put("/api/v1/namespaces/ingress-traefik", namespace);
+    let path = "/apis/apps/v1/namespaces/ingress-traefik/deployments/traefik";
+    let controller = |arguments: &[&str]| {
+        let metadata = json!({"name": "traefik", "namespace": "ingress-traefik", "labels": labels});
+        let containers = json!([{"name": "traefik", "args": arguments}]);
+        api.put(
+            path,
+            json!({"kind": "Deployment", "apiVersion": "apps/v1", "metadata": metadata,
+            "spec": {"template": {"spec": {"containers": containers}}}}),
+        );
+    };
+    let ingress = json!({"kind": "Ingress", "apiVersion": "networking.k8s.io/v1",
+        "metadata": {"name": "web", "namespace": "shop"}, "spec": {}});
+    api.put("/apis/networking.k8s.io/v1/namespaces/shop/ingresses/web", ingress);
+    // That of 0.2.x serves all namespaces, and that of another checkout another one.
+    for arguments in [&["--ping=true"][..], &["--providers.kubernetesingress.namespaces=shop"]] {
+        controller(arguments);
+        let run = sandbox.run(&["teardown", "--origin=release"]);
+        let kept = "ingress controller kept: it serves Ingresses of namespace shop";
+        assert!(run.code == Some(0) && run.stderr.contains(kept), "{arguments:?}: {run}");
+        assert!(api.object(path).is_some());
+    }
+    controller(&["--providers.kubernetesingress.namespaces=todo"]);
+    let run = sandbox.run(&["teardown", "--origin=release"]);
+    assert!(run.code == Some(0) && run.stderr.contains("ingress controller removed"), "{run}");
+    assert!(api.object(path).is_none());
 }

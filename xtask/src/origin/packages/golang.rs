@@ -9,6 +9,7 @@ use super::manifest::{Go, Patch};
 use crate::deadlines;
 use crate::failure::{Class, Failure};
 use crate::files;
+use crate::lock::{self, Lock};
 use crate::process::{GO, PROXY, Process};
 
 /// How `go list` shows a package: what is wrong with it, or its path and version.
@@ -48,18 +49,25 @@ impl Caches {
         self.dir.join("tmp")
     }
 
-    /// Removes what killed runs of Go have left; they go on from what is complete.
-    pub fn begin(&self) -> Result<()> {
+    /// Takes the caches for this xtask alone: its end removes them. Then removes what killed runs of Go have left; they go on
+    /// from what is complete.
+    pub fn begin(&self) -> Result<Lock> {
+        let (folder, name) = (self.dir.parent(), self.dir.file_name());
+        let lock = lock::take(folder.context("the caches lie in a folder")?, name.unwrap_or_default())?;
         let temporary = self.temporary();
         files::remove_folder(&temporary)?;
-        std::fs::create_dir_all(&temporary).with_context(|| format!("making {temporary}"))
+        std::fs::create_dir_all(&temporary).with_context(|| format!("making {temporary}"))?;
+        Ok(lock)
     }
 
-    /// Removes the archives of the modules, which are unpacked and of which Go has noted the checksums.
-    pub fn drop_archives(&self) -> Result<()> {
-        for entry in walkdir::WalkDir::new(self.dir.join("mod/cache/download")).into_iter().flatten() {
+    /// Removes the archives of the modules, which are unpacked and of which Go has noted the checksums. Those of `patches`
+    /// stay: `go mod download` wants them each time.
+    pub fn drop_archives<'a>(&self, patches: impl Iterator<Item = &'a Patch>) -> Result<()> {
+        let downloads = self.dir.join("mod/cache/download");
+        let kept: HashSet<_> = patches.map(|patch| archive(&downloads, patch)).collect();
+        for entry in walkdir::WalkDir::new(&downloads).into_iter().flatten() {
             let path = Utf8Path::from_path(entry.path()).context("a path is not UTF-8")?;
-            if path.extension() == Some("zip") && path.with_extension("ziphash").exists() {
+            if path.extension() == Some("zip") && path.with_extension("ziphash").exists() && !kept.contains(path) {
                 files::remove(path)?;
             }
         }
@@ -139,6 +147,15 @@ impl Caches {
         let list = self.aim(list).cwd(self.work(name)).deadline(deadlines::GO_MODULES).read()?;
         unshared(&list, others, &self.dir.join("build")).try_for_each(files::remove)
     }
+}
+
+/// Where Go has the archive of a module: `!a` stands for `A`.
+fn archive(downloads: &Utf8Path, patch: &Patch) -> Utf8PathBuf {
+    let escape = |letter: char| {
+        if letter.is_ascii_uppercase() { format!("!{}", letter.to_ascii_lowercase()) } else { letter.into() }
+    };
+    let module: String = patch.module.chars().map(escape).collect();
+    downloads.join(module).join("@v").join(format!("{}.zip", patch.version))
 }
 
 /// The files below `built` in a `list` by [`COMPILED`] whose packages `others` do not include.
@@ -225,24 +242,32 @@ mod tests {
         let root = Utf8Path::from_path(dir.path()).unwrap();
         let folder = root.join("mod/cache/download/example.org/a/@v");
         std::fs::create_dir_all(&folder).unwrap();
+        let patched = root.join("mod/cache/download/example.org/!b/@v");
+        std::fs::create_dir_all(&patched).unwrap();
         for file in ["v1.0.0.zip", "v1.0.0.ziphash", "v1.1.0.zip"] {
             std::fs::write(folder.join(file), "").unwrap();
+            std::fs::write(patched.join(file), "").unwrap();
         }
-        Caches { dir: root.to_owned() }.drop_archives().unwrap();
+        let patch = toml::from_str("module = 'example.org/B'\nversion = 'v1.0.0'\nsum = ''").unwrap();
+        Caches { dir: root.to_owned() }.drop_archives([&patch].into_iter()).unwrap();
         let left: Vec<_> = files::entries(&folder).unwrap();
         assert!(left.len() == 2 && !left.contains(&folder.join("v1.0.0.zip")), "{left:?}");
+        assert_eq!(files::entries(&patched).unwrap().len(), 3, "a patched module is asked for again");
     }
 
     #[test]
     fn what_a_killed_run_of_go_left_is_removed_and_the_caches_stay() {
         let dir = tempfile::tempdir().unwrap();
-        let root = Utf8Path::from_path(dir.path()).unwrap();
+        let root = &Utf8Path::from_path(dir.path()).unwrap().join("go-caches");
         let caches = Caches { dir: root.to_owned() };
         for file in ["tmp/go-build1/b001/_pkg_.a", "build/00/x-d"] {
             std::fs::create_dir_all(root.join(file).parent().unwrap()).unwrap();
             std::fs::write(root.join(file), "").unwrap();
         }
-        caches.begin().unwrap();
+        let lock = caches.begin().unwrap();
+        let busy = caches.begin().err().unwrap().to_string();
+        assert!(busy.contains("another xtask is at work on `go-caches`"), "{busy}");
+        drop(lock);
         assert!(
             root.join("tmp").is_dir() && !root.join("tmp/go-build1").exists() && root.join("build/00/x-d").exists()
         );

@@ -137,13 +137,14 @@ impl<'a> Maker<'a> {
         }
         if !fetches.is_empty() {
             // Not one by one: another fetch may be about to unpack what it has just downloaded.
-            let run = Box::new(|| self.caches.drop_archives());
+            let run = Box::new(|| self.caches.drop_archives(self.manifest.go.values().flat_map(|go| &go.patch)));
             jobs.push(Job { name: "drop archives".to_owned(), lane: Lane::Download, after: fetches, run });
         }
         running.progress(format!("logs in {}/logs", self.project.target()));
         let before = Before::note(self, artifacts)?;
-        if artifacts.iter().any(|artifact| matches!(artifact, Artifact::Go(_))) {
-            self.caches.begin()?;
+        let compiles = artifacts.iter().any(|artifact| matches!(artifact, Artifact::Go(_)));
+        let _lock = compiles.then(|| self.caches.begin()).transpose()?;
+        if compiles {
             self.progress.expect(REMOVAL.0, REMOVAL.1);
         }
         if let Err(error) = schedule::run(jobs) {

@@ -4,6 +4,8 @@
 
 mod outage;
 
+use std::collections::BTreeSet;
+
 use anyhow::{Context, Result};
 use camino::Utf8Path;
 use serde::Deserialize;
@@ -19,7 +21,7 @@ use crate::snapshot::{number, text};
 use crate::stages::images::load::{self, Wanted};
 use crate::stages::images::node::Stock;
 use crate::toolbox::Toolbox;
-use outage::Outage;
+use outage::{Measured, Outage};
 
 /// Labels of the controller in `infra/ingress`.
 const MANAGED: &str = "app.kubernetes.io/part-of=todo,app.kubernetes.io/component=ingress-controller";
@@ -31,6 +33,12 @@ const MANAGER: &str = "kubectl";
 /// The class of the controller in `infra/ingress`.
 const CLASS: &str = "traefik";
 
+/// What an IngressClass names for which Traefik is responsible.
+const CONTROLLER: &str = "traefik.io/ingress-controller";
+
+/// The argument with the namespaces that the controller serves; without it, it serves all.
+const NAMESPACES: &str = "--providers.kubernetesingress.namespaces=";
+
 /// Ends the lines of a manifest that name the release's namespace; in the files that is `todo`, for use by hand.
 const RELEASE: &str = "  # the release's namespace";
 
@@ -39,6 +47,8 @@ const RELEASE: &str = "  # the release's namespace";
 struct IngressClass {
     name: String,
     default: bool,
+    /// Whether Traefik is responsible for it.
+    traefik: bool,
 }
 
 /// What there is of ingress controllers.
@@ -49,19 +59,28 @@ pub struct Ingress {
     ours: Option<bool>,
     /// Its Deployment.
     deployment: Value,
-    /// Names of the RoleBindings of our making in the release's namespace.
-    bindings: Vec<String>,
+    /// The Roles and RoleBindings of our making in all namespaces.
+    permissions: Vec<Value>,
+    /// The other namespaces with Ingresses that it serves.
+    others: BTreeSet<String>,
 }
 
 impl Ingress {
     /// Asks the cluster.
     pub fn observe(tools: &Toolbox) -> Result<Self> {
-        let kinds = [kinds::INGRESS_CLASS, kinds::DEPLOYMENT, kinds::ROLE_BINDING];
-        let lists = tools.api()?.list_all(&kinds, Scope::Cluster)?;
-        Ok(Self::of(lists.iter().flat_map(|list| &list.items), tools.namespace()))
+        let api = tools.api()?;
+        let kinds = [kinds::INGRESS_CLASS, kinds::DEPLOYMENT, kinds::ROLE, kinds::ROLE_BINDING];
+        let lists = api.list_all(&kinds, Scope::Cluster)?;
+        let mut seen = Self::of(lists.iter().flat_map(|list| &list.items));
+        let own = tools.namespace();
+        if seen.ours.is_some() && served(&seen.deployment).is_none_or(|all| all != [own]) {
+            seen.others = seen.users(&api.list(&kinds::INGRESS, Scope::Cluster)?.items);
+            seen.others.remove(own);
+        }
+        Ok(seen)
     }
 
-    fn of<'a>(objects: impl IntoIterator<Item = &'a Value>, namespace: &str) -> Self {
+    fn of<'a>(objects: impl IntoIterator<Item = &'a Value>) -> Self {
         let mut seen = Self::default();
         for object in objects {
             let label = |name: &str| object["metadata"]["labels"][name].as_str().unwrap_or_default();
@@ -71,15 +90,16 @@ impl Ingress {
                 "IngressClass" => {
                     let default = &object["metadata"]["annotations"]["ingressclass.kubernetes.io/is-default-class"];
                     let name = text(object, "/metadata/name").to_owned();
-                    seen.classes.push(IngressClass { name, default: default == "true" });
+                    let traefik = text(object, "/spec/controller") == CONTROLLER;
+                    seen.classes.push(IngressClass { name, default: default == "true", traefik });
                 }
                 "Deployment" if ours => {
                     seen.deployment = object.clone();
                     let available = number(object, "/status/availableReplicas") > 0;
                     seen.ours = Some(available || seen.ours.unwrap_or(false));
                 }
-                "RoleBinding" if part && text(object, "/metadata/namespace") == namespace => {
-                    seen.bindings.push(text(object, "/metadata/name").to_owned());
+                "Role" | "RoleBinding" if part && label("app.kubernetes.io/name") == "traefik" => {
+                    seen.permissions.push(object.clone());
                 }
                 _ => {}
             }
@@ -87,14 +107,35 @@ impl Ingress {
         seen
     }
 
-    /// Whether the controller lacks a permission in the release's namespace that `manifests` give it.
+    /// The namespaces of those `ingresses` that the controller serves.
+    fn users(&self, ingresses: &[Value]) -> BTreeSet<String> {
+        let served = served(&self.deployment);
+        let is_served = |ingress: &&Value| {
+            let annotation = &ingress["metadata"]["annotations"]["kubernetes.io/ingress.class"];
+            let named = [&ingress["spec"]["ingressClassName"], annotation];
+            let class = named.into_iter().find_map(Value::as_str).unwrap_or_default();
+            let namespace = text(ingress, "/metadata/namespace");
+            self.ours.is_some()
+                && served.as_ref().is_none_or(|all| all.contains(&namespace))
+                && (["", CLASS].contains(&class) || self.classes.iter().any(|c| c.traefik && c.name == class))
+        };
+        ingresses.iter().filter(is_served).map(|ingress| text(ingress, "/metadata/namespace").to_owned()).collect()
+    }
+
+    /// Whether the controller lacks a permission in a namespace that `manifests` give it.
     fn lacks_permission(&self, manifests: &[Value]) -> bool {
-        let own = manifests.first().map_or("", |namespace| text(namespace, "/metadata/name"));
-        let mut bindings = manifests.iter().filter(|object| object["kind"] == "RoleBinding");
-        bindings.any(|binding| {
-            text(binding, "/metadata/namespace") != own
-                && !self.bindings.iter().any(|name| name == text(binding, "/metadata/name"))
-        })
+        let given = |wanted: &Value| self.permissions.iter().any(|live| covers(live, wanted));
+        manifests.iter().filter(|object| is_permission(object)).any(|wanted| !given(wanted))
+    }
+
+    /// The permissions in namespaces that `manifests` do not name.
+    fn stale_permissions(&self, manifests: &[Value]) -> Vec<&Value> {
+        let named = |live: &&Value| {
+            manifests.iter().any(|wanted| {
+                ["/kind", "/metadata/name", "/metadata/namespace"].iter().all(|at| text(live, at) == text(wanted, at))
+            })
+        };
+        self.permissions.iter().filter(|live| !named(live)).collect()
     }
 
     fn image(&self) -> &str {
@@ -111,9 +152,27 @@ impl Ingress {
 fn reason(ingress: &Ingress, manifests: &[Value], wanted: &str) -> Option<(&'static str, String)> {
     let install = why(ingress, wanted).map(|why| ("install", why.to_owned()));
     let update = || outdated(ingress, manifests).map(|why| ("update", why));
-    let lacks = ingress.ours.is_some() && ingress.lacks_permission(manifests);
-    let repair = || lacks.then(|| ("repair", "it may not read the release's namespace".to_owned()));
+    let repair = || {
+        let why = if ingress.lacks_permission(manifests) {
+            "its permissions in the release's namespace are not those of infra/ingress".to_owned()
+        } else {
+            let namespace = text(ingress.stale_permissions(manifests).first()?, "/metadata/namespace");
+            format!("it may still read the Secrets of namespace {namespace}, which it does not serve")
+        };
+        ingress.ours.is_some().then_some(("repair", why))
+    };
     install.or_else(update).or_else(repair)
+}
+
+fn is_permission(object: &Value) -> bool {
+    ["Role", "RoleBinding"].contains(&text(object, "/kind"))
+}
+
+/// The namespaces that the controller of `deployment` serves; `None`: all.
+fn served(deployment: &Value) -> Option<Vec<&str>> {
+    let arguments = deployment.pointer("/spec/template/spec/containers/0/args")?.as_array()?;
+    let named = arguments.iter().filter_map(Value::as_str).find_map(|argument| argument.strip_prefix(NAMESPACES))?;
+    Some(named.split(',').collect())
 }
 
 /// Why the controller must be installed for an Ingress of the class `wanted`.
@@ -145,7 +204,9 @@ fn outdated(ingress: &Ingress, manifests: &[Value]) -> Option<String> {
     }
     let (old, new) = (ingress.image(), image(wanted));
     let what = if old == new { "it differs from infra/ingress".to_owned() } else { format!("{old} -> {new}") };
-    Some(format!("{what}; no route answers for some seconds"))
+    let others = served(wanted).into_iter().flatten().skip(1).collect::<Vec<_>>();
+    let others = if others.is_empty() { String::new() } else { format!("it goes on serving {}; ", others.join(", ")) };
+    Some(format!("{what}; {others}no route answers for some seconds"))
 }
 
 /// Whether `live` has all of `wanted`; the API server adds defaults.
@@ -172,7 +233,7 @@ pub fn decide<'a>(
     namespace: Option<Value>,
 ) -> Result<Option<Step<'a>>> {
     let pinned = &project.settings.cluster.ingress_image;
-    let objects = manifests(project)?;
+    let objects = manifests(project, &ingress.others)?;
     let Some((what, why)) = reason(ingress, &objects, wanted) else { return Ok(None) };
     let image = origin.image(pinned);
     let mut command = format!("docker save {image} | ctr images import");
@@ -180,10 +241,15 @@ pub fn decide<'a>(
     for (object, manager) in namespace.iter().map(|object| (object, crate::api::MANAGER)).chain(theirs) {
         command.push_str(&format!("\n{}", Api::shown_apply(object, "default", manager)));
     }
+    for stale in ingress.stale_permissions(&objects) {
+        let path = Resource::of(stale)?.object(text(stale, "/metadata/namespace"), text(stale, "/metadata/name"));
+        command.push_str(&format!("\nDELETE {path}"));
+    }
     let wanted_class = wanted.to_owned();
     Ok(Some(Step::new(format!("{what} ingress controller"), why, command, move |running| {
         // Minutes may have gone by.
         let now = Ingress::observe(tools)?;
+        let objects = manifests(project, &now.others)?;
         if reason(&now, &objects, &wanted_class).is_none() {
             return Ok("not needed: one is there by now".to_owned());
         }
@@ -195,7 +261,10 @@ pub fn decide<'a>(
         if let Some(namespace) = &namespace {
             api.apply(namespace, crate::api::MANAGER)?;
         }
-        if outdated(&now, &objects).is_none() {
+        let outage = if outdated(&now, &objects).is_some() {
+            running.progress("replacing its pod");
+            update(&api, &objects, super::profile(tools)?.address())?
+        } else {
             apply(&api, &objects)?;
             if now.ours.is_some() && now.lacks_permission(&objects) {
                 // It waits longer and longer before it asks again for what it may not read.
@@ -206,48 +275,70 @@ pub fn decide<'a>(
             }
             running.progress("waiting for it to be available");
             wait_until_available(&api)?;
-            return Ok(pinned.clone());
-        }
-        // The node's port 80 belongs to one pod at a time, so the old one ends before the new one starts.
-        let before = live_controller(&api)?;
-        let outage = Outage::begin(super::profile(tools)?.address());
-        running.progress("replacing its pod");
-        let updated = apply(&api, &objects).and_then(|()| wait_until_available(&api));
-        let outage = outage.end();
-        if let Err(error) = updated {
-            let restored = apply(&api, std::slice::from_ref(&before)).and_then(|()| wait_until_available(&api));
-            let what = match restored {
-                Ok(()) => "the controller that ran before serves again".to_owned(),
-                Err(restoring) => format!("the one that ran before could not be restored: {restoring:#}"),
-            };
-            return Err(Failure::new(Class::Cluster, format!("{error:#}\n  {what}"))
-                .help("cargo xtask tool kubectl -- get pods,events -A")
-                .into());
+            None
+        };
+        // The old pod, which needed them, is gone.
+        for stale in now.stale_permissions(&objects) {
+            let api = api.in_namespace(text(stale, "/metadata/namespace"));
+            api.delete(Resource::of(stale)?, text(stale, "/metadata/name"), Propagation::Background)?;
         }
         Ok(outage.map_or(pinned.clone(), |outage| format!("{pinned}, {outage}")))
     })))
+}
+
+/// Brings the controller to `objects`, or back to what was there. Returns how long `address` did not answer, if that is known.
+fn update(api: &Api, objects: &[Value], address: Option<String>) -> Result<Option<Measured>> {
+    let before = live(api, objects)?;
+    // The node's port 80 belongs to one pod at a time, so the old one ends before the new one starts.
+    let outage = Outage::begin(address.clone());
+    let Err(error) = apply(api, objects).and_then(|()| wait_until_available(api)) else { return Ok(outage.end()) };
+    let restored = apply(api, &before).and_then(|()| wait_until_available(api));
+    let answers = outage.end().map(|measured| measured.answers);
+    let what = match (restored, answers) {
+        (Err(restoring), _) => format!("the one that ran before could not be restored: {restoring:#}"),
+        (Ok(()), Some(true)) => "the controller that ran before serves again".to_owned(),
+        (Ok(()), Some(false)) => format!(
+            "the controller that ran before runs again, but {} does not answer as before",
+            address.unwrap_or_default()
+        ),
+        (Ok(()), None) => "the controller that ran before runs again; no route was requested".to_owned(),
+    };
+    Err(Failure::new(Class::Cluster, format!("{error:#}\n  {what}"))
+        .help("cargo xtask tool kubectl -- get pods,events -A")
+        .into())
 }
 
 fn apply(api: &Api, objects: &[Value]) -> Result<()> {
     objects.iter().try_for_each(|object| api.apply(object, MANAGER).map(drop))
 }
 
-/// The controller's Deployment as somebody would apply it.
-fn live_controller(api: &Api) -> Result<Value> {
-    let live = api.select(&kinds::DEPLOYMENT, Scope::Cluster, MANAGED)?;
-    let live = live.first().context("the ingress controller's Deployment is gone")?;
-    let metadata = &live["metadata"];
-    let metadata = json!({"name": metadata["name"], "namespace": metadata["namespace"], "labels": metadata["labels"]});
-    Ok(json!({"apiVersion": live["apiVersion"], "kind": live["kind"], "metadata": metadata, "spec": live["spec"]}))
+/// Those of `objects` that the cluster has, as they are there and as somebody would apply them.
+fn live(api: &Api, objects: &[Value]) -> Result<Vec<Value>> {
+    let mut found = Vec::new();
+    for object in objects {
+        let namespace = text(object, "/metadata/namespace");
+        let api = api.in_namespace(if namespace.is_empty() { "default" } else { namespace });
+        let Some(mut live) = api.get(Resource::of(object)?, text(object, "/metadata/name"))? else { continue };
+        if let (Some(live), Some(wanted)) = (live["metadata"].as_object_mut(), object["metadata"].as_object()) {
+            // The rest is the API server's.
+            live.retain(|key, _| wanted.contains_key(key));
+        }
+        if let Some(live) = live.as_object_mut() {
+            live.remove("status");
+        }
+        found.push(live);
+    }
+    Ok(found)
 }
 
-/// The objects of `infra/ingress`, for the namespace of the release.
-fn manifests(project: &Project) -> Result<Vec<Value>> {
-    read_manifests(&project.root.join(&project.settings.cluster.ingress), &project.settings.chart.namespace)
+/// The objects of `infra/ingress`, for the namespace of the release and `others`.
+fn manifests(project: &Project, others: &BTreeSet<String>) -> Result<Vec<Value>> {
+    read_manifests(&project.root.join(&project.settings.cluster.ingress), &project.settings.chart.namespace, others)
 }
 
-/// The objects of all files in `folder`, in the order of the files' names.
-fn read_manifests(folder: &Utf8Path, namespace: &str) -> Result<Vec<Value>> {
+/// The objects of all files in `folder`, in the order of the files' names. `others` have the Roles of `namespace`, too.
+fn read_manifests(folder: &Utf8Path, namespace: &str, others: &BTreeSet<String>) -> Result<Vec<Value>> {
+    let all = [namespace].into_iter().chain(others.iter().map(String::as_str)).collect::<Vec<_>>();
     let mut files = Vec::new();
     for entry in folder.read_dir_utf8().with_context(|| format!("reading {folder}"))? {
         files.push(entry?.into_path());
@@ -258,6 +349,7 @@ fn read_manifests(folder: &Utf8Path, namespace: &str) -> Result<Vec<Value>> {
     for file in files {
         let text = std::fs::read_to_string(&file).with_context(|| format!("reading {file}"))?;
         let line = |line: &str| match line.strip_suffix(RELEASE).and_then(|line| line.strip_suffix("todo")) {
+            Some(head) if head.ends_with(NAMESPACES) => format!("{head}{}\n", all.join(",")),
             Some(head) => format!("{head}{namespace}\n"),
             None => format!("{line}\n"),
         };
@@ -265,8 +357,14 @@ fn read_manifests(folder: &Utf8Path, namespace: &str) -> Result<Vec<Value>> {
         for document in serde_norway::Deserializer::from_str(&text) {
             let object = Value::deserialize(document)
                 .map_err(|error| Failure::new(Class::Config, format!("{file} is not YAML: {error}")))?;
-            // A document of comments alone.
-            if !object.is_null() {
+            if is_permission(&object) {
+                objects.extend(all.iter().map(|namespace| {
+                    let mut object = object.clone();
+                    object["metadata"]["namespace"] = json!(namespace);
+                    object
+                }));
+            } else if !object.is_null() {
+                // Null is a document of comments alone.
                 objects.push(object);
             }
         }
@@ -282,19 +380,26 @@ fn wait_until_available(api: &Api) -> Result<()> {
     Err(Failure::new(Class::Config, what).into())
 }
 
-/// Removes the controller that deploy installed, unless another Ingress uses it. Gives what was done, if anything.
+/// Removes the controller that deploy installed, unless it serves other Ingresses. Gives what was done, if anything.
 pub fn remove_controller(project: &Project, tools: &Toolbox) -> Result<Option<String>> {
     let api = tools.api()?;
     // The namespace goes last: as long as it is there, something may be left.
     if api.select(&kinds::NAMESPACE, Scope::Cluster, MANAGED)?.is_empty() {
         return Ok(None);
     }
-    // It serves no other namespace.
-    if !api.list(&kinds::INGRESS, Scope::Namespace)?.items.is_empty() {
-        return Ok(Some("ingress controller kept: other Ingresses use it".to_owned()));
+    let kinds = [kinds::INGRESS, kinds::INGRESS_CLASS, kinds::DEPLOYMENT];
+    let mut lists = api.list_all(&kinds, Scope::Cluster)?;
+    let ingresses = lists.remove(0).items;
+    let seen = Ingress::of(lists.iter().flat_map(|list| &list.items));
+    let users = seen.users(&ingresses);
+    if !users.is_empty() {
+        let users: Vec<_> = users.into_iter().collect();
+        return Ok(Some(format!("ingress controller kept: it serves Ingresses of namespace {}", users.join(", "))));
     }
+    let others = served(&seen.deployment).unwrap_or_default().into_iter().map(str::to_owned);
+    let others = others.filter(|name| name != tools.namespace()).collect();
     // The namespace, which comes first, goes last.
-    for object in manifests(project)?.iter().rev() {
+    for object in manifests(project, &others)?.iter().rev() {
         let (namespace, name) = (text(object, "/metadata/namespace"), text(object, "/metadata/name"));
         let api = api.in_namespace(if namespace.is_empty() { "default" } else { namespace });
         api.delete(Resource::of(object)?, name, Propagation::Background).context("removing the ingress controller")?;
@@ -305,10 +410,32 @@ pub fn remove_controller(project: &Project, tools: &Toolbox) -> Result<Option<St
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use crate::api::tests::api_server::{ApiServer, Reply, status};
+    use crate::api::tests::client;
 
     fn objects() -> Vec<Value> {
-        read_manifests(&Utf8Path::new(env!("CARGO_MANIFEST_DIR")).join("../infra/ingress"), "shop").unwrap()
+        objects_for(&[])
+    }
+
+    fn objects_for(others: &[&str]) -> Vec<Value> {
+        let folder = Utf8Path::new(env!("CARGO_MANIFEST_DIR")).join("../infra/ingress");
+        read_manifests(&folder, "shop", &others.iter().map(|name| (*name).to_owned()).collect()).unwrap()
+    }
+
+    fn deployment(objects: &[Value]) -> Value {
+        objects.iter().find(|object| object["kind"] == "Deployment").unwrap().clone()
+    }
+
+    /// The same without the argument that names the namespaces, as 0.2.x had it.
+    fn wide(mut deployment: Value) -> Value {
+        let arguments = &mut deployment["spec"]["template"]["spec"]["containers"][0]["args"];
+        arguments.as_array_mut().unwrap().retain(|argument| !argument.as_str().unwrap().starts_with(NAMESPACES));
+        deployment
+    }
+
+    fn ingress(namespace: &str, class: Option<&str>) -> Value {
+        json!({"kind": "Ingress", "metadata": {"name": "web", "namespace": namespace},
+               "spec": {"ingressClassName": class}})
     }
 
     /// From lines of kind, component, part-of, available replicas, name and whether it is the default.
@@ -322,7 +449,7 @@ mod tests {
                        "annotations": {"ingressclass.kubernetes.io/is-default-class": default}},
                    "status": {"availableReplicas": available.parse::<u64>().ok()}})
         };
-        Ingress::of(&text.lines().map(object).collect::<Vec<_>>(), "shop")
+        Ingress::of(&text.lines().map(object).collect::<Vec<_>>())
     }
 
     #[test]
@@ -350,26 +477,25 @@ mod tests {
     fn what_a_cluster_with_our_controller_answered_is_read() {
         let text = include_str!("../../../tests/recorded/cluster/ingress.json");
         let list: Value = serde_json::from_str(text).unwrap();
-        let seen = Ingress::of(list["items"].as_array().unwrap(), "todo");
-        let classes = vec![IngressClass { name: CLASS.to_owned(), default: true }];
+        let seen = Ingress::of(list["items"].as_array().unwrap());
+        // The recording leaves the controller out.
+        let classes = vec![IngressClass { name: CLASS.to_owned(), default: true, traefik: false }];
         assert_eq!((&seen.classes, seen.ours, seen.image()), (&classes, Some(true), "traefik:v3.6.7"));
     }
 
     #[test]
     fn only_a_controller_of_ours_that_differs_is_updated() {
         let objects = objects();
-        let mut ours = objects.iter().find(|object| object["kind"] == "Deployment").unwrap().clone();
+        let mut ours = deployment(&objects);
         ours["spec"]["progressDeadlineSeconds"] = json!(600);
         ours["spec"]["template"]["spec"]["containers"][0]["terminationMessagePath"] = json!("/dev/termination-log");
-        let outdated = |live: &Value| outdated(&Ingress::of([live], "shop"), &objects);
+        let outdated = |live: &Value| outdated(&Ingress::of([live]), &objects);
         assert_eq!(outdated(&ours), None, "what the API server adds is no difference");
         let pinned = image(&ours).to_owned();
         let mut old = ours.clone();
         old["spec"]["template"]["spec"]["containers"][0]["image"] = json!("traefik:v3.6.7");
         assert_eq!(outdated(&old).unwrap(), format!("traefik:v3.6.7 -> {pinned}; no route answers for some seconds"));
-        let mut wide = ours.clone();
-        wide["spec"]["template"]["spec"]["containers"][0]["args"].as_array_mut().unwrap().pop();
-        assert_eq!(outdated(&wide).unwrap(), "it differs from infra/ingress; no route answers for some seconds");
+        assert_eq!(outdated(&wide(ours)).unwrap(), "it differs from infra/ingress; no route answers for some seconds");
         let mut foreign = old;
         foreign["metadata"]["labels"] = json!({});
         assert_eq!(outdated(&foreign), None);
@@ -377,7 +503,6 @@ mod tests {
 
     #[test]
     fn a_class_that_serves_and_our_controller_are_told_from_others() {
-        let objects = objects();
         let why = |text: &str, wanted: &str| why(&parse(text), wanted);
         let other = "Deployment|||1|other|\n";
         assert_eq!(why(other, ""), Some("the cluster has no ingress controller"));
@@ -391,15 +516,77 @@ mod tests {
         );
         // Ours would not serve it: the proof tells.
         assert_eq!(why(foreign, "nginx"), None);
-        let binding = "RoleBinding||todo||todo-ingress-traefik|\n";
-        let ours =
-            format!("IngressClass||todo||traefik|true\nDeployment|ingress-controller|todo|1|traefik|\n{binding}");
-        assert_eq!((why(&ours, ""), why(&ours, "traefik")), (None, None));
-        let lacks = |text: &str| parse(text).lacks_permission(&objects);
-        assert!(!lacks(&ours) && lacks(&ours.replace(binding, "")), "the namespace was made again");
+        let ours = "IngressClass||todo||traefik|true\nDeployment|ingress-controller|todo|1|traefik|\n";
+        assert_eq!((why(ours, ""), why(ours, "traefik")), (None, None));
         let down = ours.replace("|1|", "||");
         assert_eq!(why(&down, ""), Some("the ingress controller is not available"));
-        let classless = format!("Deployment|ingress-controller|todo|1|traefik|\n{binding}");
-        assert_eq!(why(&classless, "traefik"), Some("the IngressClass of the ingress controller is gone"));
+        let classless = "Deployment|ingress-controller|todo|1|traefik|\n";
+        assert_eq!(why(classless, "traefik"), Some("the IngressClass of the ingress controller is gone"));
+    }
+
+    #[test]
+    fn permissions_that_are_gone_changed_or_of_another_namespace_are_repaired() {
+        let (objects, theirs) = (objects(), objects_for(&["web"]));
+        let mut live = deployment(&objects);
+        live["status"]["availableReplicas"] = json!(1);
+        let class = objects.last().unwrap();
+        let why = |permissions: &[Value]| {
+            let seen = Ingress::of(permissions.iter().chain([&live, class]));
+            reason(&seen, &objects, "").map(|(what, why)| format!("{what}: {why}"))
+        };
+        let of = |objects: &[Value]| objects.iter().filter(|object| is_permission(object)).cloned().collect::<Vec<_>>();
+        let own = of(&objects);
+        assert_eq!((own.len(), why(&own)), (2, None));
+        let lacks = "repair: its permissions in the release's namespace are not those of infra/ingress".to_owned();
+        assert_eq!(why(&[]), Some(lacks.clone()), "the namespace was made again");
+        let mut changed = own;
+        changed[0]["rules"][0]["verbs"] = json!(["get"]);
+        assert_eq!(why(&changed), Some(lacks));
+        let stale = why(&of(&theirs)).unwrap();
+        assert!(stale.starts_with("repair: it may still read the Secrets of namespace web"), "{stale}");
+    }
+
+    #[test]
+    fn an_update_goes_on_serving_the_ingresses_of_other_namespaces() {
+        let all = [ingress("shop", None), ingress("web", Some("traefik")), ingress("other", Some("nginx"))];
+        let users = |deployment: Value| Ingress::of(&[deployment]).users(&all).into_iter().collect::<Vec<_>>();
+        let ours = deployment(&objects());
+        assert_eq!(users(wide(ours.clone())), ["shop", "web"]);
+        assert_eq!(users(ours.clone()), ["shop"]);
+        assert!(Ingress::default().users(&all).is_empty(), "no controller serves nobody");
+
+        let objects = objects_for(&["web"]);
+        assert_eq!(served(&deployment(&objects)), Some(vec!["shop", "web"]));
+        let namespaces = objects.iter().filter(|object| object["kind"] == "Role");
+        assert_eq!(namespaces.map(|role| text(role, "/metadata/namespace")).collect::<Vec<_>>(), ["shop", "web"]);
+        let why = outdated(&Ingress::of(&[wide(ours)]), &objects).unwrap();
+        assert!(why.contains("it goes on serving web; "), "{why}");
+    }
+
+    #[test]
+    fn an_update_that_fails_gives_the_permissions_back() {
+        let server = ApiServer::start();
+        let api = client(&server);
+        let objects = objects();
+        let role = objects.iter().find(|object| object["kind"] == "ClusterRole").unwrap();
+        let mut before = role.clone();
+        before["rules"] = json!([{"apiGroups": [""], "resources": ["secrets"], "verbs": ["list", "watch"]}]);
+        let path = "/apis/rbac.authorization.k8s.io/v1/clusterroles/todo-ingress-traefik";
+        server.put(path, before.clone());
+        let mut old = wide(deployment(&objects));
+        let count = json!({"replicas": 1, "updatedReplicas": 1, "availableReplicas": 1});
+        old["status"] = count;
+        let deployments = "/apis/apps/v1/namespaces/ingress-traefik/deployments/traefik";
+        server.put(deployments, old.clone());
+        let list = json!({"kind": "DeploymentList", "apiVersion": "apps/v1", "metadata": {}, "items": [old]});
+        server.on("GET /apis/apps/v1/deployments", &[Reply::Json(200, "", list)]);
+        let refused = status(422, "Invalid", "a port is taken", json!({}));
+        server.on(&format!("PATCH {deployments}"), &[Reply::Json(422, "", refused), Reply::Pass]);
+        let error = update(&api, &objects, None).unwrap_err().to_string();
+        assert!(error.contains("a port is taken"), "{error}");
+        assert!(error.ends_with("the controller that ran before runs again; no route was requested"), "{error}");
+        assert_eq!(server.object(path).unwrap()["rules"], before["rules"]);
+        let restored = server.object(deployments).unwrap();
+        assert!(served(&restored).is_none() && restored["status"].is_null(), "{restored}");
     }
 }

@@ -115,7 +115,9 @@ impl Cause {
                 "take back what was changed by hand: cargo xtask deploy dev".into(),
             ],
             Self::Certificate(_) => vec![
-                format!("see whether the Secret that the Ingress names is there: {tool} describe ingress,secrets"),
+                format!(
+                    "see whether the Secret that the Ingress names is there: {tool} describe ingress,secrets -n todo"
+                ),
                 "a certificate that was renewed goes into the Secret; a deploy is not needed for it".into(),
             ],
             Self::TimedOut | Self::Other(_) => vec!["cargo xtask status".into(), "cargo xtask logs".into()],

@@ -11,7 +11,8 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{
-    ClientConfig, ClientConnection, DigitallySignedStruct, Error, RootCertStore, SignatureScheme, StreamOwned,
+    CertificateError, ClientConfig, ClientConnection, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
+    StreamOwned,
 };
 
 use super::http::Silence;
@@ -41,15 +42,20 @@ fn connect_with(
         .with_no_client_auth();
     let mut session = ClientConnection::new(Arc::new(config), name).map_err(|error| other(error.to_string()))?;
     while session.is_handshaking() {
-        session.complete_io(&mut tcp).map_err(|error| {
-            match error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
-                Some(Error::InvalidCertificate(_)) => Silence::Certificate(host.to_owned()),
-                _ => Silence::of(&error),
-            }
-        })?;
+        session.complete_io(&mut tcp).map_err(|error| silence(&error, host))?;
     }
     let untrusted = verifier.untrusted.lock().unwrap_or_else(PoisonError::into_inner).take();
     Ok((Stream::new(session, tcp), untrusted))
+}
+
+fn silence(error: &std::io::Error, host: &str) -> Silence {
+    use CertificateError::{NotValidForName, NotValidForNameContext};
+    match error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
+        Some(Error::InvalidCertificate(NotValidForName | NotValidForNameContext { .. })) => {
+            Silence::Certificate(host.to_owned())
+        }
+        _ => Silence::of(error),
+    }
 }
 
 /// Refuses a certificate for another host, and remembers why a chain is not trusted.
@@ -189,5 +195,8 @@ mod tests {
         assert_eq!((response.status, response.served_by.as_str()), (200, "todo-frontend/p"));
         assert!(response.untrusted.unwrap().contains("UnknownIssuer"));
         assert_eq!(get("other.test"), Err(Silence::Certificate("todo.test".to_owned())));
+        let broken = rustls::Error::InvalidCertificate(rustls::CertificateError::BadEncoding);
+        let told = super::silence(&std::io::Error::new(std::io::ErrorKind::InvalidData, broken), "todo.test");
+        assert_eq!(told, Silence::Other("invalid peer certificate: BadEncoding".to_owned()));
     }
 }

@@ -1,5 +1,5 @@
 //! The way from here to the Ingress controller: the port that the profile publishes or, where an existing profile has
-//! none, a port-forward for as long as it is needed. No profile publishes port 443, so TLS has a port-forward too.
+//! none, a port-forward for as long as it is needed. No profile publishes a port for TLS, which has a port-forward too.
 
 use std::io::{BufRead, BufReader};
 use std::sync::Arc;
@@ -34,7 +34,7 @@ struct Forward {
     open_with: String,
 }
 
-/// What listens at port 80 or 443 of the nodes.
+/// What listens at port 80 or 443 of the nodes, or has a port for TLS beside port 80.
 #[derive(Debug, PartialEq, Eq)]
 struct Controller {
     namespace: String,
@@ -55,9 +55,22 @@ impl Way {
         }
     }
 
-    /// Where a user finds the application that `snapshot` has, if that is known.
+    /// Where a user finds the application that `snapshot` has, if that is known. Nothing listens there without
+    /// [`Way::open_with`].
     pub fn front(&self, snapshot: &Snapshot) -> Option<Front> {
         self.front.as_ref().map(|address| Front::of(address, snapshot))
+    }
+
+    /// Tells how a deployment is called that answers at `front`: by its address if something listens there, else by `name`.
+    /// Then what a user has to do before the address answers.
+    pub fn describe(&self, front: Option<Front>, name: &str) -> (String, Vec<String>) {
+        let Front { address, hint } = front.unwrap_or_default();
+        let open = self.open_with().map(|command| match address.as_str() {
+            "" => format!("the profile publishes no port for it; this opens one: {command}"),
+            _ => format!("{address} answers while this runs: {command}"),
+        });
+        let place = if address.is_empty() || open.is_some() { name.to_owned() } else { address };
+        (place, open.into_iter().chain(hint).collect())
     }
 
     /// Where a user goes, if that is known.
@@ -75,7 +88,7 @@ impl Way {
         let (scheme, node, user) = if is_encrypted { ("https", 443, 8443) } else { ("http", 80, 8080) };
         let Some(Controller { namespace, workload, port }) = controller(tools, node)? else {
             let what = format!(
-                "profile `{profile}` publishes no port, and nothing in the cluster listens at its nodes' port {node}"
+                "profile `{profile}` publishes no port for {scheme}, and nothing in the cluster listens at its nodes' port {node}"
             );
             return Err(Failure::new(Class::Proof, what)
                 .help(format!("give it an ingress controller: minikube --profile {profile} addons enable ingress"))
@@ -132,8 +145,12 @@ fn controller(tools: &Toolbox, node: u16) -> Result<Option<Controller>> {
 
 fn of_workload(workload: &Value, node: u16) -> Option<Controller> {
     let containers = workload.pointer("/spec/template/spec/containers")?.as_array()?;
-    let ports = containers.iter().filter_map(|container| container["ports"].as_array()).flatten();
-    let port = ports.into_iter().find(|port| port["hostPort"] == node)?["containerPort"].as_u64()?;
+    let ports: Vec<_> = containers.iter().filter_map(|container| container["ports"].as_array()).flatten().collect();
+    let takes = |node: u16| ports.iter().find(|port| port["hostPort"] == node);
+    // Ours has no port of the node for TLS.
+    let beside =
+        || takes(80).filter(|_| node == 443).and_then(|_| ports.iter().find(|port| port["name"] == "websecure"));
+    let port = takes(node).or_else(beside)?["containerPort"].as_u64()?;
     Some(Controller {
         namespace: text(workload, "/metadata/namespace").to_owned(),
         workload: format!("{}/{}", text(workload, "/kind").to_lowercase(), text(workload, "/metadata/name")),
@@ -159,13 +176,32 @@ mod tests {
         };
         let ports = json!([{"containerPort": 8080}, {"containerPort": 8000, "hostPort": 80},
             {"containerPort": 8443, "hostPort": 443}]);
-        for (node, port) in [(80, 8000), (443, 8443)] {
+        let ours = json!([{"containerPort": 8080}, {"containerPort": 8000, "hostPort": 80},
+            {"containerPort": 8443, "name": "websecure"}]);
+        for (ports, node, port) in [(&ports, 80, 8000), (&ports, 443, 8443), (&ours, 80, 8000), (&ours, 443, 8443)] {
             let (namespace, name) = ("ingress-traefik".to_owned(), "deployment/traefik".to_owned());
             let found = of_workload(&workload("Deployment", ports.clone()), node);
             assert_eq!(found, Some(Controller { namespace, workload: name, port }));
         }
+        let behind = json!([{"containerPort": 8443, "name": "websecure"}]);
+        assert_eq!(of_workload(&workload("Deployment", behind), 443), None);
         assert_eq!(of_workload(&workload("DaemonSet", json!([{"containerPort": 80}])), 80), None);
         assert_eq!(of_workload(&workload("DaemonSet", Value::Null), 80), None);
+    }
+
+    #[test]
+    fn an_address_at_which_nothing_listens_comes_with_what_opens_it() {
+        let front = || Front { address: "https://todo.test:8443".to_owned(), hint: Some("add a line".to_owned()) };
+        let lasting = Way { address: String::new(), forward: None, front: None };
+        assert_eq!(lasting.describe(Some(front()), "todo"), (front().address, vec!["add a line".to_owned()]));
+        assert_eq!(lasting.describe(None, "todo"), ("todo".to_owned(), Vec::new()));
+        let child = Arc::new(crate::process::Process::new("sleep").arg("60").pipe_from(None).unwrap());
+        let forward = Some(Forward { child, reader: None, open_with: "kubectl port-forward".to_owned() });
+        let forwarded = Way { forward, ..lasting };
+        let (place, notes) = forwarded.describe(Some(front()), "todo");
+        assert_eq!(place, "todo");
+        assert_eq!(notes, ["https://todo.test:8443 answers while this runs: kubectl port-forward", "add a line"]);
+        assert!(forwarded.describe(None, "todo").1[0].ends_with("this opens one: kubectl port-forward"));
     }
 
     #[test]

@@ -20,13 +20,17 @@ pub struct Outage {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Measured {
     longest: Duration,
+    /// Whether it answered in the end.
+    pub answers: bool,
 }
 
 impl fmt::Display for Measured {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.longest {
-            Duration::ZERO => f.write_str("every request was answered meanwhile"),
-            longest => write!(f, "no answer for {:.1} s", longest.as_secs_f64()),
+        let longest = self.longest.as_secs_f64();
+        match (self.longest, self.answers) {
+            (Duration::ZERO, true) => f.write_str("every request was answered meanwhile"),
+            (_, true) => write!(f, "no answer for {longest:.1} s"),
+            (_, false) => write!(f, "no answer for {longest:.1} s, and still none"),
         }
     }
 }
@@ -73,7 +77,7 @@ fn measure(address: &str, ended: &AtomicBool) -> Option<Measured> {
             }
             last = Instant::now();
             if ended.load(Ordering::Relaxed) {
-                return Some(measured);
+                return Some(Measured { answers: true, ..measured });
             }
         } else if ended.load(Ordering::Relaxed) {
             let limit = *limit.get_or_insert_with(|| Instant::now() + deadlines::OUTAGE_REQUEST.time() * 10);
@@ -108,9 +112,11 @@ mod tests {
         });
         let outage = Outage::begin(Some(address));
         std::thread::sleep(Duration::from_millis(2000));
-        let longest = outage.end().unwrap().longest;
+        let Measured { longest, answers } = outage.end().unwrap();
+        assert!(answers);
         assert!((Duration::from_millis(800)..Duration::from_millis(1900)).contains(&longest), "{longest:?}");
-        assert_eq!(Measured::default().to_string(), "every request was answered meanwhile");
+        let always = Measured { answers: true, ..Measured::default() };
+        assert_eq!(always.to_string(), "every request was answered meanwhile");
         assert_eq!(Outage::begin(None).end(), None);
     }
 }
