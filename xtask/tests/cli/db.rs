@@ -134,7 +134,7 @@ impl Restore {
         let versions = sandbox.root.join("apps/backend/app/migrations/versions");
         fs::create_dir_all(&versions).unwrap();
         fs::write(versions.join("0001.py"), "revision = \"0001\"\nCREATE TABLE todos (\n").unwrap();
-        // The questions differ in their SQL alone, which is at standard input; what fits none is told by its words.
+        // The questions differ in their SQL alone, which is at standard input; its words tell where none fits.
         let answer = format!("case $(cat \"$FAKES/stdin\") in *query_to_xml*) printf '{tables}' ;; *) echo t ;; esac");
         sandbox.on(&format!("{client} psql *"), &answer);
         sandbox.on(&format!("{client} pg_restore --file=-"), &format!("printf '{SQL}'"));

@@ -52,7 +52,7 @@ impl Contents {
                     contents.claim = true;
                 }
                 "StatefulSet" if within == namespace && name == postgres => contents.database = true,
-                // A namespace of its own is told as a whole.
+                // A namespace of its own counts as a whole.
                 "PersistentVolumeClaim" | "StatefulSet" | "Deployment"
                     if !ours && (within == namespace || within == "default") =>
                 {
@@ -109,7 +109,7 @@ pub fn scale_backend(project: &Project, tools: &Toolbox, replicas: u64) -> Resul
     if replicas == 0 { wait_for_no_pod(&api, tools.release()) } else { Ok(()) }
 }
 
-/// Gives the backend its `replicas` again after `result`, which stays; the error of both is told.
+/// Gives the backend its `replicas` again after `result`, which stays; an error names both.
 pub fn start_backend<T>(
     project: &Project,
     tools: &Toolbox,
