@@ -548,7 +548,7 @@ impl Group {
         let (path, kind) = path.strip_suffix("?watch=true").map_or((path, "list"), |path| (path, "watch"));
         let (_, rest) = path.split_once("/namespaces/todo/")?;
         // Nothing is shared of lists that others than a snapshot ask for.
-        (!rest.contains(['/', '?']) && !["secrets", "resourcequotas"].contains(&rest)).then_some(kind)
+        (!rest.contains(['/', '?']) && !["ingresses", "secrets", "resourcequotas"].contains(&rest)).then_some(kind)
     }
 }
 

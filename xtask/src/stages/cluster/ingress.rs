@@ -387,8 +387,7 @@ pub fn remove_controller(project: &Project, tools: &Toolbox) -> Result<Option<St
     if api.select(&kinds::NAMESPACE, Scope::Cluster, MANAGED)?.is_empty() {
         return Ok(None);
     }
-    let kinds = [kinds::INGRESS, kinds::INGRESS_CLASS, kinds::DEPLOYMENT];
-    let mut lists = api.list_all(&kinds, Scope::Cluster)?;
+    let mut lists = api.list_all(&[kinds::INGRESS, kinds::INGRESS_CLASS, kinds::DEPLOYMENT], Scope::Cluster)?;
     let ingresses = lists.remove(0).items;
     let seen = Ingress::of(lists.iter().flat_map(|list| &list.items));
     let users = seen.users(&ingresses);
