@@ -269,8 +269,11 @@ pub fn decide<'a>(
             if now.ours.is_some() && now.lacks_permission(&objects) {
                 // It waits longer and longer before it asks again for what it may not read.
                 for pod in api.select(&kinds::POD, Scope::Cluster, MANAGED)? {
-                    let api = api.in_namespace(text(&pod, "/metadata/namespace"));
-                    api.delete(&kinds::POD, text(&pod, "/metadata/name"), Propagation::Background)?;
+                    in_its_namespace(&api, &pod).delete(
+                        &kinds::POD,
+                        text(&pod, "/metadata/name"),
+                        Propagation::Background,
+                    )?;
                 }
             }
             running.progress("waiting for it to be available");
@@ -279,8 +282,8 @@ pub fn decide<'a>(
         };
         // The old pod, which needed them, is gone.
         for stale in now.stale_permissions(&objects) {
-            let api = api.in_namespace(text(stale, "/metadata/namespace"));
-            api.delete(Resource::of(stale)?, text(stale, "/metadata/name"), Propagation::Background)?;
+            let name = text(stale, "/metadata/name");
+            in_its_namespace(&api, stale).delete(Resource::of(stale)?, name, Propagation::Background)?;
         }
         Ok(outage.map_or(pinned.clone(), |outage| format!("{pinned}, {outage}")))
     })))
@@ -312,12 +315,17 @@ fn apply(api: &Api, objects: &[Value]) -> Result<()> {
     objects.iter().try_for_each(|object| api.apply(object, MANAGER).map(drop))
 }
 
+/// The client for the namespace of `object`; one of the whole cluster names none.
+fn in_its_namespace(api: &Api, object: &Value) -> Api {
+    let namespace = text(object, "/metadata/namespace");
+    api.in_namespace(if namespace.is_empty() { "default" } else { namespace })
+}
+
 /// Those of `objects` that the cluster has, as they are there and as somebody would apply them.
 fn live(api: &Api, objects: &[Value]) -> Result<Vec<Value>> {
     let mut found = Vec::new();
     for object in objects {
-        let namespace = text(object, "/metadata/namespace");
-        let api = api.in_namespace(if namespace.is_empty() { "default" } else { namespace });
+        let api = in_its_namespace(api, object);
         let Some(mut live) = api.get(Resource::of(object)?, text(object, "/metadata/name"))? else { continue };
         if let (Some(live), Some(wanted)) = (live["metadata"].as_object_mut(), object["metadata"].as_object()) {
             // The rest is the API server's.
@@ -399,8 +407,7 @@ pub fn remove_controller(project: &Project, tools: &Toolbox) -> Result<Option<St
     let others = others.filter(|name| name != tools.namespace()).collect();
     // The namespace, which comes first, goes last.
     for object in manifests(project, &others)?.iter().rev() {
-        let (namespace, name) = (text(object, "/metadata/namespace"), text(object, "/metadata/name"));
-        let api = api.in_namespace(if namespace.is_empty() { "default" } else { namespace });
+        let (api, name) = (in_its_namespace(&api, object), text(object, "/metadata/name"));
         api.delete(Resource::of(object)?, name, Propagation::Background).context("removing the ingress controller")?;
     }
     Ok(Some("ingress controller removed".to_owned()))
