@@ -1,4 +1,4 @@
-//! `cargo xtask db`: a shell in the database that serves, a dump of it, and the way back.
+//! `cargo xtask db`: a shell in the database that `.env` names, a dump of it, and the way back.
 
 use std::fs::{self, File};
 use std::io::{IsTerminal, Read};
@@ -159,7 +159,10 @@ fn describe(contents: &InDump) -> String {
 fn restore(project: &Project, file: &Utf8Path) -> Result<()> {
     let mut begin = Vec::new();
     let read = File::open(file).and_then(|input| input.take(MAGIC.len() as u64).read_to_end(&mut begin));
-    read.map_err(|error| Failure::new(Class::Config, format!("{file} cannot be read: {error}")))?;
+    read.map_err(|error| {
+        let what = format!("{file} cannot be read: {error}");
+        Failure::new(Class::Config, what).help("name a file that `cargo xtask db dump` has made")
+    })?;
     if begin != MAGIC {
         let what = format!("{file} is no dump in Postgres' custom format");
         return Err(Failure::new(Class::Config, what).help("make one: cargo xtask db dump todo.dump").into());
@@ -170,8 +173,15 @@ fn restore(project: &Project, file: &Utf8Path) -> Result<()> {
     let (tools, postgres) = (&open.world.tools, &open.postgres);
     let schema = open.schema()?;
     let contents = postgres.contents_of(file).map_err(|error| {
-        let what = format!("{file} is damaged; nothing was changed: {error:#}");
-        Failure::new(Class::Config, what).help("name another dump, or a whole copy of this one")
+        let why = format!("nothing was changed: {error:#}");
+        // Its own words are about the file. Whatever else fails, the engine for one, says nothing of it.
+        if why.contains("pg_restore: ") {
+            let what = format!("{file} is damaged; {why}");
+            return Failure::new(Class::Config, what).help("name another dump, or a whole copy of this one");
+        }
+        Failure::new(Class::Database, format!("{file} was not read; {why}"))
+            .help("see whether engine and cluster answer: cargo xtask doctor")
+            .help("then run the same command again")
     })?;
     let known = Migrations::read(project)?;
     known.refuse_unknown(file, &contents)?;
@@ -273,7 +283,7 @@ impl Migrations {
     fn refuse_unknown(&self, file: &Utf8Path, contents: &InDump) -> Result<()> {
         let Some(schema) = &contents.schema else {
             let what = format!("{file} is no dump of this application: it has no version of the schema");
-            return Err(Failure::new(Class::Database, what).into());
+            return Err(Failure::new(Class::Database, what).help("name another dump").into());
         };
         if self.versions.contains(schema) {
             return Ok(());

@@ -210,6 +210,21 @@ fn a_restore_asks_for_the_commit_once_all_is_restored_and_compares_each_row() {
 }
 
 #[test]
+fn only_what_pg_restore_says_makes_a_dump_damaged() {
+    let restore = Restore::remote("", RESTORES, SQL);
+    for (words, code, told) in [
+        ("pg_restore: error: could not read from input file: end of file", 3, "a.dump is damaged; nothing was changed"),
+        ("Error response from daemon: container is not running", 11, "a.dump was not read; nothing was changed"),
+    ] {
+        restore
+            .sandbox
+            .on("docker exec -i todo-xtask-db-* pg_restore --file=-", &format!("echo '{words}' >&2; exit 1"));
+        let run = restore.run();
+        assert!(run.code == Some(code) && run.stderr.contains(told) && run.stderr.contains(words), "{run}");
+    }
+}
+
+#[test]
 fn a_restore_that_fails_says_whether_it_may_have_been_committed() {
     let restore = Restore::remote("", "echo division by zero >&2; exit 3", SQL);
     let run = restore.run();
