@@ -161,7 +161,7 @@ fn restore(project: &Project, file: &Utf8Path) -> Result<()> {
     let read = File::open(file).and_then(|input| input.take(MAGIC.len() as u64).read_to_end(&mut begin));
     read.map_err(|error| {
         let what = format!("{file} cannot be read: {error}");
-        Failure::new(Class::Config, what).help("name a file that `cargo xtask db dump` has made")
+        Failure::new(Class::Config, what).help("make one: cargo xtask db dump todo.dump")
     })?;
     if begin != MAGIC {
         let what = format!("{file} is no dump in Postgres' custom format");

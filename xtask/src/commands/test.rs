@@ -142,21 +142,24 @@ pub fn run(project: &Project, args: &Test) -> Result<()> {
         // The counts would be those of suites that were cut off; the handler of Ctrl-C ends the process.
         bail!("interrupted");
     }
-    report.line("");
     let mut total = Tally::default();
-    if let Some(refusal) = refusal {
-        report.line(format!("  {:<10} {DIM}left out: {refusal}{DIM:#}", Ordinary.name()));
-    }
-    for Row { suite, tally, took } in rows {
-        let colour = if tally.failed == 0 { GOOD } else { BAD };
-        report.line(format!("  {:<10} {colour}{tally}{colour:#} {DIM}{}{DIM:#}", suite.name(), seconds(took)));
-        tally.names.iter().for_each(|name| report.line(format!("    {BAD}✗{BAD:#} {name}")));
-        let within = |(name, took)| (format!("{}: {name}", suite.name()), took);
-        total += Tally { took: tally.took.into_iter().map(within).collect(), ..tally };
+    for Row { suite, tally, .. } in &rows {
+        let within = |(name, took): &(String, Duration)| (format!("{}: {name}", suite.name()), *took);
+        total += Tally { took: tally.took.iter().map(within).collect(), ..tally.clone() };
     }
     report.line("");
     for (name, took) in slowest(&total) {
         report.line(format!("  {DIM}{:>10}{DIM:#}  {name}", seconds(*took)));
+    }
+    // The failures come last: a reader looks there first, and a log that is cut keeps its end.
+    report.line("");
+    if let Some(refusal) = refusal {
+        report.line(format!("  {:<10} {DIM}left out: {refusal}{DIM:#}", Ordinary.name()));
+    }
+    for Row { suite, tally, took } in &rows {
+        let colour = if tally.failed == 0 { GOOD } else { BAD };
+        report.line(format!("  {:<10} {colour}{tally}{colour:#} {DIM}{}{DIM:#}", suite.name(), seconds(*took)));
+        tally.names.iter().for_each(|name| report.line(format!("    {BAD}✗{BAD:#} {name}")));
     }
     anstream::println!("{total}");
     if total.failed > 0 || total.passed == 0 {

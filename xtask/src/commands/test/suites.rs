@@ -57,7 +57,8 @@ pub fn rust(project: &Project) -> Result<Tally> {
     tally += check(project, "cargo clippy", &cargo(&clippy));
     // The tests of the secret scan need the scanner itself; they are ignored where nobody brings it.
     let gitleaks = world::gitleaks(project)?.program().to_owned();
-    let test = cargo(&["test", "--locked", "--workspace", "--all-targets", "--", "--include-ignored"]);
+    let test =
+        cargo(&["test", "--locked", "--workspace", "--all-targets", "--no-fail-fast", "--", "--include-ignored"]);
     tally += counted(project, "cargo test", &test.env("TODO_TEST_GITLEAKS", gitleaks));
     Ok(tally)
 }
