@@ -78,7 +78,7 @@ pub(crate) struct Global {
     pub secrets: dotenv::Source,
     /// Where engine, tools and base images come from; probed once if left out
     #[arg(long, global = true, value_name = "ORIGIN")]
-    pub origin: Option<origin::Kind>,
+    pub origin: Option<origin::OriginKind>,
     /// Use kubectl, helm and minikube on PATH where their version will do
     #[arg(long, global = true)]
     pub system_tools: bool,

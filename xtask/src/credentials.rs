@@ -12,7 +12,7 @@ use crate::project::Project;
 use crate::report::Report;
 use crate::secrets::{self, POSTGRES_PASSWORD, Secret};
 use crate::settings::Chart;
-use crate::stages::release::{Observed, SecretPlan};
+use crate::stages::release::{ObservedRelease, SecretPlan};
 use crate::toolbox::Toolbox;
 
 /// What `.env` says, checked.
@@ -75,7 +75,7 @@ impl Credentials {
     pub fn plan(
         &self,
         tools: &Toolbox,
-        observed: &Observed,
+        observed: &ObservedRelease,
         postgres: Option<&Value>,
         mode: Mode,
     ) -> Result<SecretPlan> {
@@ -126,7 +126,7 @@ impl Credentials {
 }
 
 /// The backend's Secret that was verified last, if it is there and another one than `wanted`.
-fn verified(observed: &Observed, wanted: &str) -> Option<String> {
+fn verified(observed: &ObservedRelease, wanted: &str) -> Option<String> {
     let old = observed.record.as_ref()?.fingerprint.get("Secret of backend")?;
     (old != wanted && observed.secrets.ours.contains(old)).then(|| old.clone())
 }

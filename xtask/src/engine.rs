@@ -3,8 +3,8 @@
 pub mod debian;
 pub mod mounts;
 pub mod network;
+pub mod paths;
 pub mod ping;
-pub mod place;
 pub mod reap;
 pub mod start;
 pub mod stop;
@@ -22,7 +22,7 @@ use crate::clock;
 use crate::deadlines;
 use crate::failure::{Class, Failure};
 use crate::process::{DOCKER, PROXY, Process};
-use place::Place;
+use paths::EnginePaths;
 
 /// The DOCKER_HOST with which a user says that their own engine is not to be used.
 pub const HIDDEN: &str = "unix:///nonexistent";
@@ -69,18 +69,18 @@ impl Engine {
         Self { client: "docker".into(), envs: Vec::new(), private: false, empty: false, data: None, answers: None }
     }
 
-    /// The private engine of the cache that `place` describes.
-    pub fn private(place: &Place) -> Self {
+    /// The private engine of the cache that `paths` describes.
+    pub fn private(paths: &EnginePaths) -> Self {
         let path = std::env::var("PATH").unwrap_or_default();
         let set = [
-            ("DOCKER_HOST", format!("unix://{}", place.socket())),
-            ("DOCKER_CONFIG", place.config().to_string()),
+            ("DOCKER_HOST", format!("unix://{}", paths.socket())),
+            ("DOCKER_CONFIG", paths.config().to_string()),
             // minikube looks for `docker` there.
-            ("PATH", format!("{}:{path}", place.bin())),
+            ("PATH", format!("{}:{path}", paths.bin())),
         ];
         let envs = set.map(|(name, value)| (name.to_owned(), value)).into();
-        let data = Some(place.data());
-        Self { client: place.client(), envs, private: true, empty: false, data, answers: None }
+        let data = Some(paths.data());
+        Self { client: paths.client(), envs, private: true, empty: false, data, answers: None }
     }
 
     /// A `docker` command aimed at this engine.

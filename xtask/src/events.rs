@@ -24,7 +24,7 @@ pub use timings::write as write_timings;
 /// How an event ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Outcome {
+pub enum StepOutcome {
     /// It has not ended.
     Running,
     /// It did what it says.
@@ -53,7 +53,7 @@ pub struct Event {
     /// The command as a user would type it; empty where there is no single one.
     pub command: String,
     /// How it ended.
-    pub outcome: Outcome,
+    pub outcome: StepOutcome,
     /// Milliseconds from the beginning of the run.
     pub start_ms: u64,
     /// Milliseconds from the beginning of the run; of a skipped or planned step the same as its start.
@@ -134,7 +134,7 @@ impl Recorder {
     pub fn keep_in(&mut self, path: &Utf8Path) -> Result<()> {
         private::create_dir(path.parent().unwrap_or(Utf8Path::new(".")))?;
         self.file = Some(private::create(path)?);
-        let ended = self.events.iter().filter(|event| event.outcome != Outcome::Running);
+        let ended = self.events.iter().filter(|event| event.outcome != StepOutcome::Running);
         let ended: Vec<usize> = ended.map(|event| event.id).collect();
         ended.into_iter().for_each(|id| self.write(id));
         Ok(())
@@ -147,17 +147,17 @@ impl Recorder {
 
     /// Something begins; gives its number for [`Recorder::end`].
     pub fn begin(&mut self, stage: &'static str, what: &str, why: &str, command: &str) -> usize {
-        self.add(stage, what, why, command, Outcome::Running)
+        self.add(stage, what, why, command, StepOutcome::Running)
     }
 
     /// Something that takes no time: skipped or planned.
-    pub fn note(&mut self, stage: &'static str, what: &str, why: &str, command: &str, outcome: Outcome) {
+    pub fn note(&mut self, stage: &'static str, what: &str, why: &str, command: &str, outcome: StepOutcome) {
         let id = self.add(stage, what, why, command, outcome);
         self.write(id);
     }
 
     /// It ended.
-    pub fn end(&mut self, id: usize, outcome: Outcome, result: &str) {
+    pub fn end(&mut self, id: usize, outcome: StepOutcome, result: &str) {
         let (now, result) = (self.elapsed_ms(), self.redactor.redact(result));
         if let Some(event) = self.events.get_mut(id.wrapping_sub(1)) {
             event.outcome = outcome;
@@ -171,13 +171,13 @@ impl Recorder {
     pub fn events(&self) -> Vec<Event> {
         let now = self.elapsed_ms();
         let mut events = self.events.clone();
-        for event in events.iter_mut().filter(|event| event.outcome == Outcome::Running) {
+        for event in events.iter_mut().filter(|event| event.outcome == StepOutcome::Running) {
             event.end_ms = now;
         }
         events
     }
 
-    fn add(&mut self, stage: &'static str, what: &str, why: &str, command: &str, outcome: Outcome) -> usize {
+    fn add(&mut self, stage: &'static str, what: &str, why: &str, command: &str, outcome: StepOutcome) -> usize {
         let (id, now) = (self.events.len() + 1, self.elapsed_ms());
         let [what, why, command] = [what, why, command].map(|text| self.redactor.redact(text));
         let event = Event { id, stage, what, why, command, outcome, start_ms: now, end_ms: now, result: String::new() };
@@ -206,7 +206,7 @@ fn with_profile(value: Value, profile: &str) -> Value {
 /// side by side count once. A step around others (`make` around its artifacts) adds nothing either.
 pub fn stages(events: &[Event]) -> Vec<(&'static str, Duration)> {
     let mut stages: Vec<(&'static str, Vec<(u64, u64)>)> = Vec::new();
-    for event in events.iter().filter(|event| event.end_ms > event.start_ms && event.outcome != Outcome::Looked) {
+    for event in events.iter().filter(|event| event.end_ms > event.start_ms && event.outcome != StepOutcome::Looked) {
         match stages.iter_mut().find(|(stage, _)| *stage == event.stage) {
             Some((_, spans)) => spans.push((event.start_ms, event.end_ms)),
             None => stages.push((event.stage, vec![(event.start_ms, event.end_ms)])),
@@ -234,7 +234,7 @@ mod tests {
     fn event(stage: &'static str, start_ms: u64, end_ms: u64) -> Event {
         let text = String::new;
         let (what, why, command, result) = (text(), text(), text(), text());
-        Event { id: 1, stage, what, why, command, outcome: Outcome::Ran, start_ms, end_ms, result }
+        Event { id: 1, stage, what, why, command, outcome: StepOutcome::Ran, start_ms, end_ms, result }
     }
 
     #[test]
@@ -251,8 +251,8 @@ mod tests {
         let mut recorder = Recorder::default();
         let early = recorder.begin("release", "apply not-a-secret-canary", "why", "echo not-a-secret-canary");
         recorder.hide(Redactor::new([&canary]));
-        recorder.end(early, Outcome::Ran, "said not-a-secret-canary");
-        recorder.note("release", "x", "not-a-secret-canary", "", Outcome::Skipped);
+        recorder.end(early, StepOutcome::Ran, "said not-a-secret-canary");
+        recorder.note("release", "x", "not-a-secret-canary", "", StepOutcome::Skipped);
         let text = serde_json::to_string(&recorder.events()).unwrap();
         assert!(!text.contains("canary") && text.contains("apply ***"), "{text}");
     }
@@ -262,14 +262,14 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = camino::Utf8PathBuf::from_path_buf(dir.path().join("x/events.jsonl")).unwrap();
         let mut recorder = Recorder::default();
-        recorder.note("machine", "make .env", "there is none", "", Outcome::Skipped);
+        recorder.note("machine", "make .env", "there is none", "", StepOutcome::Skipped);
         recorder.keep_in(&path).unwrap();
         let first = recorder.begin("images", "build a", "a changed", "docker build");
         recorder.begin("images", "build b", "b changed", "docker build");
-        recorder.end(first, Outcome::Failed, "");
+        recorder.end(first, StepOutcome::Failed, "");
         let text = std::fs::read_to_string(&path).unwrap();
         assert_eq!(text.lines().count(), 2);
         assert!(text.contains(r#""outcome":"failed""#), "{text}");
-        assert_eq!(recorder.events()[2].outcome, Outcome::Running);
+        assert_eq!(recorder.events()[2].outcome, StepOutcome::Running);
     }
 }

@@ -45,7 +45,7 @@ pub struct Cause {
     pub title: &'static str,
     /// How long it must stand before it ends a rollout: what looks like it for a moment mends itself meanwhile.
     pub patience: Limit,
-    find: fn(&Snapshot) -> Vec<Seen>,
+    find: fn(&Snapshot) -> Vec<Symptom>,
 }
 
 /// The table of causes. Nothing else in xtask knows what keeps a workload from being ready.
@@ -70,7 +70,7 @@ pub const CAUSES: &[Cause] = &[
     cause("evicted", "the node evicts a pod", 3, crash::evicted),
 ];
 
-const fn cause(name: &'static str, title: &'static str, seconds: u64, find: fn(&Snapshot) -> Vec<Seen>) -> Cause {
+const fn cause(name: &'static str, title: &'static str, seconds: u64, find: fn(&Snapshot) -> Vec<Symptom>) -> Cause {
     Cause { name, title, patience: Limit::seconds(seconds), find }
 }
 
@@ -80,7 +80,7 @@ pub fn asks_cluster(name: &str) -> bool {
 }
 
 /// What a row's function sees, before the row's name is added.
-struct Seen {
+struct Symptom {
     gravity: Gravity,
     subject: String,
     cause: String,
@@ -88,7 +88,7 @@ struct Seen {
     log_of: Option<(String, String)>,
 }
 
-impl Seen {
+impl Symptom {
     fn fatal(subject: impl Into<String>, cause: impl Into<String>) -> Self {
         let (subject, cause) = (subject.into(), cause.into());
         Self { gravity: Gravity::Fatal, subject, cause, help: Vec::new(), log_of: None }

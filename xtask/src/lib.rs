@@ -35,6 +35,6 @@ pub mod stages;
 pub mod supply;
 pub mod tally;
 pub mod toolbox;
+pub mod toolchain;
 pub mod units;
-pub mod world;
 mod wsl;

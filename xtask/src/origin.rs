@@ -24,14 +24,14 @@ pub const REMEMBERED: &str = "origin";
 
 /// The two origins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Kind {
+pub enum OriginKind {
     /// Official downloads by checksum and official images.
     Release,
     /// Made from package registries (Go modules, Debian, npm, PyPI).
     Packages,
 }
 
-impl Kind {
+impl OriginKind {
     /// As it is named on the command line and in the cache.
     pub fn name(self) -> &'static str {
         match self {
@@ -58,7 +58,7 @@ pub enum Tool {
 
 /// What a stage needs an origin to bring.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Need {
+pub enum Requirement {
     /// A tool in the cache.
     Tool(Tool),
     /// The node image and Kubernetes' own images and binaries, where minikube will look for them.
@@ -93,11 +93,11 @@ pub trait Origin: Send + Sync {
     /// A name for messages.
     fn name(&self) -> &'static str;
 
-    /// The steps that bring what is missing of `needs`, in order; none if all is there. Read-only itself.
-    fn plan(&self, needs: &[Need], engine: &Engine) -> Result<Vec<Step<'_>>>;
+    /// The steps that bring what is missing of `requirements`, in order; none if all is there. Read-only itself.
+    fn plan(&self, requirements: &[Requirement], engine: &Engine) -> Result<Vec<Step<'_>>>;
 
-    /// Whether nothing is missing of `needs`. Cheap enough to be asked every second.
-    fn is_there(&self, needs: &[Need], engine: &Engine) -> Result<bool>;
+    /// Whether nothing is missing of `requirements`. Cheap enough to be asked every second.
+    fn is_there(&self, requirements: &[Requirement], engine: &Engine) -> Result<bool>;
 
     /// Where the pinned tool lies once it has been brought.
     fn tool(&self, tool: Tool) -> Utf8PathBuf;
@@ -134,12 +134,13 @@ pub fn select(project: &Project, engine: &Engine) -> Result<Box<dyn Origin>> {
     let kind = known(project)?.unwrap_or_else(|| {
         if !engine.private {
             // Stand-ins are made in the private engine only, so there is no choice that a slow network could take.
-            return Kind::Release;
+            return OriginKind::Release;
         }
-        let kind = if release::reachable(project.ca_bundle().as_deref()) { Kind::Release } else { Kind::Packages };
+        let kind =
+            if release::reachable(project.ca_bundle().as_deref()) { OriginKind::Release } else { OriginKind::Packages };
         let why = match kind {
-            Kind::Release => "release: the official downloads answer",
-            Kind::Packages => {
+            OriginKind::Release => "release: the official downloads answer",
+            OriginKind::Packages => {
                 "packages: the official downloads do not answer: everything is made from package registries"
             }
         };
@@ -152,7 +153,7 @@ pub fn select(project: &Project, engine: &Engine) -> Result<Box<dyn Origin>> {
 /// The origin of what is there already: as [`select`], but without a probe. If the cache remembers none it holds
 /// nothing, so either would do; with an engine of the user's own it can only be `release`.
 pub fn present(project: &Project, engine: &Engine) -> Result<Box<dyn Origin>> {
-    let kind = if engine.private { known(project)?.unwrap_or(Kind::Packages) } else { Kind::Release };
+    let kind = if engine.private { known(project)?.unwrap_or(OriginKind::Packages) } else { OriginKind::Release };
     open(project, engine, kind)
 }
 
@@ -167,13 +168,13 @@ pub fn remember(project: &Project, origin: &dyn Origin) -> Result<()> {
 }
 
 /// The origin asked for, else the one that the cache was begun with.
-fn known(project: &Project) -> Result<Option<Kind>> {
+fn known(project: &Project) -> Result<Option<OriginKind>> {
     if project.options.origin.is_some() {
         return Ok(project.options.origin);
     }
     let place = project.cache.join(REMEMBERED);
     let Some(text) = files::read(&place)? else { return Ok(None) };
-    Kind::from_str(text.trim(), false).map(Some).map_err(|_| {
+    OriginKind::from_str(text.trim(), false).map(Some).map_err(|_| {
         let what = format!("{place} does not name an origin: `{}`", text.trim());
         Failure::new(Class::Config, what)
             .help(format!("name it: echo release > {}   # or packages", quote(&place)))
@@ -181,7 +182,7 @@ fn known(project: &Project) -> Result<Option<Kind>> {
     })
 }
 
-fn open(project: &Project, engine: &Engine, kind: Kind) -> Result<Box<dyn Origin>> {
+fn open(project: &Project, engine: &Engine, kind: OriginKind) -> Result<Box<dyn Origin>> {
     let origin = of_kind(project, engine, kind)?;
     if project.options.system_tools {
         return Ok(Box::new(system::SystemTools::over(origin, project)));
@@ -189,11 +190,11 @@ fn open(project: &Project, engine: &Engine, kind: Kind) -> Result<Box<dyn Origin
     Ok(origin)
 }
 
-fn of_kind(project: &Project, engine: &Engine, kind: Kind) -> Result<Box<dyn Origin>> {
+fn of_kind(project: &Project, engine: &Engine, kind: OriginKind) -> Result<Box<dyn Origin>> {
     match kind {
-        Kind::Release => Ok(Box::new(release::Release::new(project, engine.private)?)),
-        Kind::Packages if engine.private => Ok(Box::new(packages::Packages::new(project)?)),
-        Kind::Packages => Err(Failure::new(
+        OriginKind::Release => Ok(Box::new(release::Release::new(project, engine.private)?)),
+        OriginKind::Packages if engine.private => Ok(Box::new(packages::Packages::new(project)?)),
+        OriginKind::Packages => Err(Failure::new(
             Class::Machine,
             "the packages origin tags stand-ins with official names, which it does only in an engine of its own",
         )

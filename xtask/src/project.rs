@@ -38,7 +38,7 @@ pub struct Options {
     /// Do what needs consent without asking.
     pub yes: bool,
     /// Where engine, tools and base images come from; `None`: probe once.
-    pub origin: Option<crate::origin::Kind>,
+    pub origin: Option<crate::origin::OriginKind>,
     /// Use the tools on PATH where their version will do.
     pub system_tools: bool,
     /// Extra CA bundle for downloads and image builds.

@@ -13,11 +13,11 @@ use anstyle::{AnsiColor, Style};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use serde_json::{Map, Value};
 
-use crate::events::{self, Event, Outcome, Recorder};
+use crate::events::{self, Event, Recorder, StepOutcome};
 use crate::failure::Failure;
 use crate::secrets::Redactor;
 pub use crate::units::{bytes, seconds};
-pub use rows::Row;
+pub use rows::DetailRow;
 use rows::Rows;
 
 /// A colour for each meaning.
@@ -204,7 +204,7 @@ impl Report {
 
     /// A step that is not needed, and why; shown with `--verbose`.
     pub fn skipped(&self, stage: &'static str, what: &str, why: &str) {
-        self.recorder().note(stage, what, why, "", Outcome::Skipped);
+        self.recorder().note(stage, what, why, "", StepOutcome::Skipped);
         if self.verbose {
             self.line(format!("  {DIM}· {what}: not needed, {why}{DIM:#}"));
         }
@@ -212,7 +212,7 @@ impl Report {
 
     /// A step as a dry run shows it.
     pub fn planned(&self, stage: &'static str, what: &str, why: &str, command: &str) {
-        self.recorder().note(stage, what, why, command, Outcome::Planned);
+        self.recorder().note(stage, what, why, command, StepOutcome::Planned);
         self.line(format!("  {what} {}", DIM.render()));
         self.line(format!("      why: {why}{}", DIM.render_reset()));
         command.lines().for_each(|line| self.line(format!("      $ {line}")));
@@ -222,13 +222,13 @@ impl Report {
     pub fn look<T>(&self, stage: &'static str, what: &str, look: impl FnOnce() -> T) -> T {
         let event = self.recorder().begin(stage, what, "", "");
         let seen = look();
-        self.recorder().end(event, Outcome::Looked, "");
+        self.recorder().end(event, StepOutcome::Looked, "");
         seen
     }
 
     /// The steps under way: stage and what is done.
     pub fn under_way(&self) -> Vec<(&'static str, String)> {
-        let running = self.events().into_iter().filter(|event| event.outcome == Outcome::Running);
+        let running = self.events().into_iter().filter(|event| event.outcome == StepOutcome::Running);
         running.filter(|event| !event.why.is_empty()).map(|event| (event.stage, event.what)).collect()
     }
 
@@ -298,7 +298,7 @@ pub struct Running {
 
 impl Running {
     /// Shows a live line for each of `rows`; without a terminal a line whenever one changes in its key.
-    pub fn rows(&self, rows: Vec<Row>) {
+    pub fn rows(&self, rows: Vec<DetailRow>) {
         self.rows.show(&self.report, self.bar.as_ref(), rows);
     }
 
@@ -325,7 +325,7 @@ impl Running {
         let took = self.start.elapsed();
         self.clear();
         let result = result.as_ref();
-        self.report.recorder().end(self.event, Outcome::Ran, result);
+        self.report.recorder().end(self.event, StepOutcome::Ran, result);
         let result = if result.is_empty() { String::new() } else { format!(": {result}") };
         self.report.ok(format!("{}{result} {DIM}{}{DIM:#}", self.what, seconds(took)));
     }
@@ -336,7 +336,7 @@ impl Drop for Running {
         if self.finished {
             return;
         }
-        self.report.recorder().end(self.event, Outcome::Failed, "");
+        self.report.recorder().end(self.event, StepOutcome::Failed, "");
         self.clear();
         self.report.line(format!("  {BAD}✗{BAD:#} {} {DIM}{}{DIM:#}", self.what, seconds(self.start.elapsed())));
     }
@@ -354,7 +354,7 @@ mod tests {
         report.hide(&Redactor::new([&Secret::new(VALUE)]));
         let running = report.step("images", format!("build with {VALUE}"), "");
         running.progress(format!("RUN echo {VALUE}"));
-        running.rows(vec![Row { name: "pod".to_owned(), text: format!("says {VALUE}"), key: String::new() }]);
+        running.rows(vec![DetailRow { name: "pod".to_owned(), text: format!("says {VALUE}"), key: String::new() }]);
         let bar = running.bar.as_ref().unwrap();
         let shown = [vec![bar.prefix(), bar.message()], running.rows.messages()].concat();
         assert_eq!(shown, ["build with ***", "RUN echo ***", "pod              says ***"]);

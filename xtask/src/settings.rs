@@ -23,7 +23,7 @@ pub struct Settings {
     /// Deployable environments by name.
     pub environments: BTreeMap<String, Environment>,
     /// The images that are built here, by name.
-    pub images: BTreeMap<String, Image>,
+    pub images: BTreeMap<String, ImageSettings>,
     /// The embedded database.
     pub database: Database,
     /// What `cargo xtask dev` serves.
@@ -83,7 +83,7 @@ pub struct Environment {
 /// One image built from a Dockerfile.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Image {
+pub struct ImageSettings {
     /// Build context, which holds the Dockerfile.
     pub context: Utf8PathBuf,
     /// Component of the chart that runs it.

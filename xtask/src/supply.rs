@@ -7,10 +7,10 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use anyhow::{Error, Result, bail};
 
 use crate::deadlines;
-use crate::origin::Need;
+use crate::origin::Requirement;
 use crate::plan::{self, Mode, Step};
 use crate::project::Project;
-use crate::world::{STAGE, World};
+use crate::toolchain::{STAGE, Toolchain};
 
 /// The error of a part of a run that was given up (see [`Project::stale`]).
 #[derive(Debug)]
@@ -25,7 +25,7 @@ impl std::fmt::Display for Stale {
 impl std::error::Error for Stale {}
 
 /// Asks whether nothing is missing of some needs.
-type IsThere<'a> = Box<dyn Fn(&[Need]) -> Result<bool> + Sync + 'a>;
+type IsThere<'a> = Box<dyn Fn(&[Requirement]) -> Result<bool> + Sync + 'a>;
 
 /// What the tools stage brings.
 pub struct Supply<'a> {
@@ -38,19 +38,19 @@ pub struct Supply<'a> {
 }
 
 impl<'a> Supply<'a> {
-    /// Brings `needs` by `steps`, the first ones first, and runs `stages` meanwhile. If nothing is missing, or there is no
+    /// Brings `requirements` by `steps`, the first ones first, and runs `stages` meanwhile. If nothing is missing, or there is no
     /// cluster to be made, everything is brought before.
     pub fn run<T>(
         project: &'a Project,
-        world: &'a World,
+        toolchain: &'a Toolchain,
         mode: Mode,
-        needs: &[Need],
+        requirements: &[Requirement],
         steps: Vec<Step<'_>>,
         stages: impl FnOnce(&Self) -> Result<T>,
     ) -> Result<T> {
-        let engine = &world.tools.engine;
-        let supply = Self::new(project, |needs| world.origin.is_there(needs, engine));
-        if mode == Mode::DryRun || steps.is_empty() || !needs.contains(&Need::Cluster) {
+        let engine = &toolchain.tools.engine;
+        let supply = Self::new(project, |requirements| toolchain.origin.is_there(requirements, engine));
+        if mode == Mode::DryRun || steps.is_empty() || !requirements.contains(&Requirement::Cluster) {
             bring(project, mode, steps)?;
             let _ = supply.outcome.set(true);
             let result = stages(&supply);
@@ -59,7 +59,7 @@ impl<'a> Supply<'a> {
         supply.beside(|| bring(project, mode, steps), stages)
     }
 
-    fn new(project: &'a Project, is_there: impl Fn(&[Need]) -> Result<bool> + Sync + 'a) -> Self {
+    fn new(project: &'a Project, is_there: impl Fn(&[Requirement]) -> Result<bool> + Sync + 'a) -> Self {
         Self { project, is_there: Box::new(is_there), cause: Mutex::default(), outcome: OnceLock::new() }
     }
 
@@ -108,13 +108,13 @@ impl<'a> Supply<'a> {
         result
     }
 
-    /// Waits until `needs` are there.
-    pub fn wait_for(&self, needs: &[Need]) -> Result<()> {
+    /// Waits until `requirements` are there.
+    pub fn wait_for(&self, requirements: &[Requirement]) -> Result<()> {
         let is_good = loop {
             match self.outcome.get() {
                 Some(outcome) => break *outcome,
                 // Where nobody can tell yet, the tools stage's own end will.
-                None if (self.is_there)(needs).unwrap_or(false) => break true,
+                None if (self.is_there)(requirements).unwrap_or(false) => break true,
                 None if self.project.stale.load(Ordering::Relaxed) => break false,
                 None => std::thread::sleep(deadlines::SUPPLY_POLL.time()),
             }
@@ -146,20 +146,22 @@ mod tests {
     fn a_stage_begins_when_what_it_needs_is_there() {
         let project = project();
         let there = &Mutex::new(Vec::new());
-        let supply = Supply::new(&project, |needs| Ok(needs.iter().all(|need| there.lock().unwrap().contains(need))));
+        let supply = Supply::new(&project, |requirements| {
+            Ok(requirements.iter().all(|requirement| there.lock().unwrap().contains(requirement)))
+        });
         let (goes_on, may_go_on) = mpsc::channel();
         let bring = move || {
-            there.lock().unwrap().push(Need::Cluster);
+            there.lock().unwrap().push(Requirement::Cluster);
             may_go_on.recv()?;
-            there.lock().unwrap().push(Need::Tool(Tool::Helm));
+            there.lock().unwrap().push(Requirement::Tool(Tool::Helm));
             Ok(())
         };
         supply
             .beside(bring, |supply| {
-                supply.wait_for(&[Need::Cluster])?;
-                assert!(supply.is_under_way() && !there.lock().unwrap().contains(&Need::Tool(Tool::Helm)));
+                supply.wait_for(&[Requirement::Cluster])?;
+                assert!(supply.is_under_way() && !there.lock().unwrap().contains(&Requirement::Tool(Tool::Helm)));
                 goes_on.send(())?;
-                supply.wait_for(&[Need::Cluster, Need::Tool(Tool::Helm)])?;
+                supply.wait_for(&[Requirement::Cluster, Requirement::Tool(Tool::Helm)])?;
                 assert_eq!(there.lock().unwrap().len(), 2);
                 Ok(())
             })
@@ -170,7 +172,7 @@ mod tests {
     fn a_run_ends_with_the_error_of_the_part_that_failed() {
         let project = project();
         let supply = Supply::new(&project, |_| Ok(false));
-        let waits = |supply: &Supply<'_>| supply.wait_for(&[Need::Cluster]);
+        let waits = |supply: &Supply<'_>| supply.wait_for(&[Requirement::Cluster]);
         assert_eq!(supply.beside(|| bail!("no network"), waits).unwrap_err().to_string(), "no network");
     }
 

@@ -21,7 +21,7 @@ const SIGN_INS: f64 = 5.0;
 
 /// What is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum RequestKind {
     /// The first fifty todos.
     List,
     /// A new todo.
@@ -32,7 +32,7 @@ pub enum Kind {
     SignIn,
 }
 
-impl Kind {
+impl RequestKind {
     /// All of them.
     pub const ALL: [Self; 4] = [Self::List, Self::Post, Self::Page, Self::SignIn];
 
@@ -108,29 +108,29 @@ impl Account {
     }
 
     /// Returns requests of `kind`, each over a connection of its own, which it keeps.
-    pub fn requests(&self, kind: Kind) -> Vec<Request> {
+    pub fn requests(&self, kind: RequestKind) -> Vec<Request> {
         (0..kind.clients()).map(|_| self.request(kind)).collect()
     }
 
     /// Returns a request of `kind` over a connection of its own, which it keeps.
-    pub fn request(&self, kind: Kind) -> Request {
+    pub fn request(&self, kind: RequestKind) -> Request {
         let agent = agent(TIMEOUT);
         let path = match kind {
-            Kind::Page => "/",
-            Kind::SignIn => "/api/v1/session",
-            Kind::List | Kind::Post => "/api/v1/todos",
+            RequestKind::Page => "/",
+            RequestKind::SignIn => "/api/v1/session",
+            RequestKind::List | RequestKind::Post => "/api/v1/todos",
         };
-        let query = if kind == Kind::List { "?limit=50" } else { "" };
+        let query = if kind == RequestKind::List { "?limit=50" } else { "" };
         let url = format!("{}{path}{query}", self.address);
         let (bearer, cookie) = (self.bearer(), format!("todo_session={}", self.token));
         let credentials = json!({"email": self.email, "password": self.password});
         let mut number = 0_u64;
         Box::new(move || {
             let (response, expected) = match kind {
-                Kind::List => (agent.get(&url).header("Authorization", &bearer).call(), 200),
-                Kind::Page => (agent.get(&url).header("Cookie", &cookie).call(), 200),
-                Kind::SignIn => (agent.post(&url).send_json(&credentials), 200),
-                Kind::Post => {
+                RequestKind::List => (agent.get(&url).header("Authorization", &bearer).call(), 200),
+                RequestKind::Page => (agent.get(&url).header("Cookie", &cookie).call(), 200),
+                RequestKind::SignIn => (agent.post(&url).send_json(&credentials), 200),
+                RequestKind::Post => {
                     number += 1;
                     let body = json!({"title": format!("measure the application, todo {number}")});
                     (agent.post(&url).header("Authorization", &bearer).send_json(&body), 201)
@@ -190,10 +190,10 @@ mod tests {
 
     #[test]
     fn sign_ins_are_few_enough_for_one_account_and_address() {
-        let load = |kind: Kind, rate| kind.load(rate, TIMEOUT);
+        let load = |kind: RequestKind, rate| kind.load(rate, TIMEOUT);
         // MAX_PER_ACCOUNT_AND_CLIENT of the backend; each one counts until the password was found right.
-        assert!(Kind::SignIn.clients() < 5);
-        assert_eq!([load(Kind::SignIn, 50.0).rate, load(Kind::SignIn, 2.0).rate], [5.0, 2.0]);
-        assert_eq!((load(Kind::List, 50.0).rate, Kind::List.clients()), (50.0, 64));
+        assert!(RequestKind::SignIn.clients() < 5);
+        assert_eq!([load(RequestKind::SignIn, 50.0).rate, load(RequestKind::SignIn, 2.0).rate], [5.0, 2.0]);
+        assert_eq!((load(RequestKind::List, 50.0).rate, RequestKind::List.clients()), (50.0, 64));
     }
 }

@@ -46,13 +46,13 @@ echo --
 /// Measures; prints a table, or leaves the figures to the document of `--json`.
 pub fn run(project: &Project, args: &BenchIdle) -> Result<()> {
     let report = &project.report;
-    let (world, profile) = bench::running_cluster(project)?;
+    let (toolchain, profile) = bench::running_cluster(project)?;
     let age = profile.started_at.map_or(u64::MAX, |started| clock::now().saturating_sub(started));
     if age < SETTLED {
         report.warn(format!("the cluster started {age} s ago and takes more in its first {SETTLED} s"));
     }
     let mut nodes = Vec::new();
-    for node in world.tools.nodes()? {
+    for node in toolchain.tools.nodes()? {
         let what = format!("watch {} for {} s", node.name, args.seconds);
         nodes.push((node.name.clone(), step(project, &what, |_| measure(&node, args.seconds))?));
     }

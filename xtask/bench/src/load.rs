@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::client::{Kind, Request};
+use super::client::{Request, RequestKind};
 use xtask::process;
 
 /// How far behind its schedule a load may fall before the rest of it is given up.
@@ -23,7 +23,7 @@ pub struct Load {
 
 /// What came of it.
 #[derive(Clone, Debug, Default)]
-pub struct Outcome {
+pub struct LoadResult {
     /// Requests a second that were offered.
     pub offered: f64,
     /// Requests answered as they should be.
@@ -42,7 +42,7 @@ pub struct Outcome {
     pub served_by: BTreeSet<String>,
 }
 
-impl Outcome {
+impl LoadResult {
     /// The latency that `p` percent of the answers did not exceed, in microseconds.
     pub fn percentile_us(&self, p: usize) -> u64 {
         let rank = (self.latencies_us.len() * p).div_ceil(100);
@@ -55,7 +55,7 @@ impl Outcome {
     }
 
     /// For the document.
-    pub fn json(&self, kind: Kind) -> Value {
+    pub fn json(&self, kind: RequestKind) -> Value {
         let ms = |p| self.percentile_us(p) as f64 / 1000.0;
         json!({
             "request": kind.name(), "offered_per_s": round(self.offered), "achieved_per_s": round(self.achieved()),
@@ -72,17 +72,17 @@ pub fn round(value: f64) -> f64 {
 }
 
 /// Runs the load; as many requests are under way at a time as there are `requests`.
-pub fn run(load: &Load, requests: &mut [Request]) -> Outcome {
+pub fn run(load: &Load, requests: &mut [Request]) -> LoadResult {
     let total = (load.rate * load.time.as_secs_f64()).round().max(1.0) as usize;
     let next = AtomicUsize::new(0);
     let start = Instant::now() + Duration::from_millis(50);
-    let parts: Vec<Outcome> = std::thread::scope(|scope| {
+    let parts: Vec<LoadResult> = std::thread::scope(|scope| {
         let next = &next;
         let worker = |request| scope.spawn(move || send_due(load.rate, total, start, next, request));
         let threads: Vec<_> = requests.iter_mut().map(worker).collect();
         threads.into_iter().map(|thread| thread.join().unwrap_or_default()).collect()
     });
-    let mut all = Outcome { offered: load.rate, ..Outcome::default() };
+    let mut all = LoadResult { offered: load.rate, ..LoadResult::default() };
     for part in parts {
         all.done += part.done;
         all.failed += part.failed;
@@ -96,8 +96,8 @@ pub fn run(load: &Load, requests: &mut [Request]) -> Outcome {
     all
 }
 
-fn send_due(rate: f64, total: usize, start: Instant, next: &AtomicUsize, request: &mut Request) -> Outcome {
-    let mut outcome = Outcome::default();
+fn send_due(rate: f64, total: usize, start: Instant, next: &AtomicUsize, request: &mut Request) -> LoadResult {
+    let mut outcome = LoadResult::default();
     loop {
         let number = next.fetch_add(1, Ordering::Relaxed);
         if number >= total || process::ending() {
@@ -133,9 +133,9 @@ mod tests {
 
     #[test]
     fn percentiles_are_by_nearest_rank() {
-        let outcome = Outcome { latencies_us: (1..=200).collect(), ..Outcome::default() };
+        let outcome = LoadResult { latencies_us: (1..=200).collect(), ..LoadResult::default() };
         assert_eq!([50, 95, 99, 100].map(|p| outcome.percentile_us(p)), [100, 190, 198, 200]);
-        assert_eq!(Outcome::default().percentile_us(99), 0);
+        assert_eq!(LoadResult::default().percentile_us(99), 0);
     }
 
     #[test]

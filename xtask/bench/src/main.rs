@@ -15,10 +15,10 @@ use xtask::commands::output;
 use xtask::failure::{Class, Failure};
 use xtask::project::Project;
 use xtask::report::{Running, seconds};
-use xtask::stages::proof::{BOUND_MS, Way};
+use xtask::stages::proof::{Access, BOUND_MS};
 
-use client::{Account, Kind};
-use load::Outcome;
+use client::{Account, RequestKind};
+use load::LoadResult;
 
 /// Longest time for making the todos.
 const FILLING: Duration = Duration::from_secs(420);
@@ -44,9 +44,9 @@ fn main() {
 /// Measures; prints a table, or leaves the figures to the document of `--json`.
 fn run(project: &Project, args: &Bench) -> Result<()> {
     let report = &project.report;
-    let (world, profile) = bench::running_cluster(project)?;
-    let way = Way::open(&world.tools, &profile)?;
-    let address = way.address.clone();
+    let (toolchain, profile) = bench::running_cluster(project)?;
+    let access = Access::open(&toolchain.tools, &profile)?;
+    let address = access.address.clone();
     report.fact("address", address.as_str());
     report.fact("todos", args.todos);
     report.fact("rate", args.rate);
@@ -82,11 +82,11 @@ fn run(project: &Project, args: &Bench) -> Result<()> {
     Ok(())
 }
 
-type Measured = (Vec<(Kind, Outcome)>, Vec<saturation::Found>);
+type Measured = (Vec<(RequestKind, LoadResult)>, Vec<saturation::Found>);
 
 fn measure(project: &Project, args: &Bench, account: &Account) -> Result<Measured> {
     step(project, &format!("make {} todos", args.todos), |running| fill(account, args.todos, running))?;
-    let mut clients = Kind::ALL.map(|kind| (kind, account.requests(kind)));
+    let mut clients = RequestKind::ALL.map(|kind| (kind, account.requests(kind)));
     // Connections, caches and the interpreter's own warm-up are not what is asked for.
     step(project, "warm up", |_| {
         for (kind, requests) in &mut clients {
@@ -109,7 +109,7 @@ fn measure(project: &Project, args: &Bench, account: &Account) -> Result<Measure
     }
     let mut found = Vec::new();
     // The limits against guessing end a search for the most sign-ins before the processors do.
-    let saturable = clients.iter_mut().filter(|(kind, _)| *kind != Kind::SignIn && !args.no_saturation);
+    let saturable = clients.iter_mut().filter(|(kind, _)| *kind != RequestKind::SignIn && !args.no_saturation);
     for (kind, requests) in saturable {
         let what = format!("saturate {}", kind.name());
         found.push(step(project, &what, |running| Ok(saturation::find(*kind, requests, running)))?);
@@ -132,7 +132,7 @@ fn fill(account: &Account, count: u32, running: &Running) -> Result<()> {
     let order = std::sync::atomic::Ordering::Relaxed;
     let results: Vec<Result<()>> = std::thread::scope(|scope| {
         let filler = || -> Result<()> {
-            let mut request = account.request(Kind::Post);
+            let mut request = account.request(RequestKind::Post);
             loop {
                 let number = next.fetch_add(1, order);
                 if number >= count {

@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::client::{Kind, Request};
-use super::load::{self, Outcome, round};
+use super::client::{Request, RequestKind};
+use super::load::{self, LoadResult, round};
 use xtask::report::Running;
 
 /// The first offer, in requests a second.
@@ -24,13 +24,13 @@ const USELESS_US: u64 = 1_000_000;
 /// What was found.
 pub struct Found {
     /// Which request.
-    pub kind: Kind,
+    pub kind: RequestKind,
     /// The most that were answered a second.
     pub per_s: f64,
     /// Whether more than that were offered, or the search ended before.
     pub saturated: bool,
     /// Each offer, with what was answered and p99.
-    pub steps: Vec<Outcome>,
+    pub steps: Vec<LoadResult>,
 }
 
 impl Found {
@@ -45,9 +45,9 @@ impl Found {
 }
 
 /// Offers more and more until it is too much, then less again by ever smaller steps.
-pub fn find(kind: Kind, requests: &mut [Request], running: &Running) -> Found {
+pub fn find(kind: RequestKind, requests: &mut [Request], running: &Running) -> Found {
     let start = Instant::now();
-    let mut steps: Vec<Outcome> = Vec::new();
+    let mut steps: Vec<LoadResult> = Vec::new();
     let (mut rate, mut factor) = (FIRST, FACTOR);
     let mut saturated = false;
     while factor > CLOSE && start.elapsed() + STEP < LIMIT {
@@ -61,11 +61,11 @@ pub fn find(kind: Kind, requests: &mut [Request], running: &Running) -> Found {
         }
         rate *= if is_too_much { factor.recip() } else { factor };
     }
-    let per_s = steps.iter().map(Outcome::achieved).fold(0.0, f64::max);
+    let per_s = steps.iter().map(LoadResult::achieved).fold(0.0, f64::max);
     Found { kind, per_s, saturated, steps }
 }
 
-fn is_saturated(outcome: &Outcome) -> bool {
+fn is_saturated(outcome: &LoadResult) -> bool {
     let all = outcome.done + outcome.failed + outcome.given_up;
     let lost = outcome.failed + outcome.given_up;
     outcome.achieved() < 0.9 * outcome.offered || lost * 100 > all || outcome.percentile_us(99) > USELESS_US
@@ -75,9 +75,9 @@ fn is_saturated(outcome: &Outcome) -> bool {
 mod tests {
     use super::*;
 
-    fn outcome(done: usize, failed: usize, p99: u64) -> Outcome {
+    fn outcome(done: usize, failed: usize, p99: u64) -> LoadResult {
         let latencies_us = vec![p99; done];
-        Outcome { offered: 100.0, done, failed, latencies_us, took: Duration::from_secs(3), ..Outcome::default() }
+        LoadResult { offered: 100.0, done, failed, latencies_us, took: Duration::from_secs(3), ..LoadResult::default() }
     }
 
     #[test]

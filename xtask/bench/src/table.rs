@@ -2,14 +2,14 @@
 
 use std::fmt::Write as _;
 
-use super::client::Kind;
-use super::load::Outcome;
+use super::client::RequestKind;
+use super::load::LoadResult;
 use super::saturation::Found;
 use xtask::report::{BAD, BOLD, DIM, GOOD};
 use xtask::stages::proof::BOUND_MS;
 
 /// The table.
-pub fn render(steady: &[(Kind, Outcome)], saturation: &[Found]) -> String {
+pub fn render(steady: &[(RequestKind, LoadResult)], saturation: &[Found]) -> String {
     let mut text = format!(
         "{BOLD}{:<28}{:>9}{:>10}{:>10}{:>10}{:>10}{:>8}{BOLD:#}  served by\n",
         "steady, latency in ms", "per s", "p50", "p95", "p99", "max", "failed"
@@ -51,17 +51,21 @@ mod tests {
 
     #[test]
     fn columns_stand_under_their_names() {
-        let outcome = Outcome {
+        let outcome = LoadResult {
             offered: 50.0,
             done: 1000,
             latencies_us: (0..1000).map(|n| n * 20).collect(),
             took: Duration::from_secs(20),
             served_by: ["todo-backend/a".to_owned(), "todo-backend/b".to_owned()].into(),
-            ..Outcome::default()
+            ..LoadResult::default()
         };
-        let found =
-            Found { kind: Kind::Post, per_s: 212.34, saturated: true, steps: vec![outcome.clone(), outcome.clone()] };
-        let text = render(&[(Kind::List, outcome)], &[found]);
+        let found = Found {
+            kind: RequestKind::Post,
+            per_s: 212.34,
+            saturated: true,
+            steps: vec![outcome.clone(), outcome.clone()],
+        };
+        let text = render(&[(RequestKind::List, outcome)], &[found]);
         insta::assert_snapshot!(anstream::adapter::strip_str(&text).to_string(), @"
         steady, latency in ms           per s       p50       p95       p99       max  failed  served by
         GET /api/v1/todos?limit=50       50.0      10.0      19.0      19.8      20.0       0  2 pods

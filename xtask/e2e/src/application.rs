@@ -5,13 +5,13 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-use super::bed::{AUTH, Bed};
 use super::lifecycle::references;
+use super::test_cluster::{AUTH, TestCluster};
 use xtask::commands::dev::{BROWSER_IMAGE, build_browser};
-use xtask::origin::Need;
+use xtask::origin::Requirement;
 use xtask::plan::{self, Mode};
 use xtask::process::Process;
-use xtask::world::World;
+use xtask::toolchain::Toolchain;
 
 /// A todo that must outlive restarts and teardowns.
 const LASTING: &str = "outlive the restart of both";
@@ -21,96 +21,100 @@ const BROWSER: &str = "todo-browser-tests";
 const UPSTREAM: &str = "openai-scripted";
 
 /// Signs in, after signing up where the account is not there yet. Gives the token.
-fn sign_in(bed: &Bed) -> Result<String> {
+fn sign_in(test_cluster: &TestCluster) -> Result<String> {
     let credentials = json!({"email": "lasting@example.com", "password": "not-a-secret-password"});
-    let mut answer = bed.http("POST", "/api/v1/session", None, Some(&credentials))?;
+    let mut answer = test_cluster.http("POST", "/api/v1/session", None, Some(&credentials))?;
     if answer.0 == 401 {
-        answer = bed.http("POST", "/api/v1/users", None, Some(&credentials))?;
+        answer = test_cluster.http("POST", "/api/v1/users", None, Some(&credentials))?;
     }
     ensure!(matches!(answer.0, 200 | 201), "signing in: {} {}", answer.0, answer.1);
     let session: Value = serde_json::from_str(&answer.1)?;
     Ok(session["token"].as_str().context("the session has no token")?.to_owned())
 }
 
-pub fn todos(bed: &Bed) -> Result<()> {
-    let anonymous = bed.http("GET", "/api/v1/todos", None, None)?;
+pub fn todos(test_cluster: &TestCluster) -> Result<()> {
+    let anonymous = test_cluster.http("GET", "/api/v1/todos", None, None)?;
     ensure!(anonymous.0 == 401, "todos without an account: {} {}", anonymous.0, anonymous.1);
-    let body = store_lasting(bed)?;
+    let body = store_lasting(test_cluster)?;
     let todo: Value = serde_json::from_str(&body)?;
-    ensure!(todo["url"].as_str().is_some_and(|url| url.starts_with(&bed.address().unwrap_or_default())), "url: {body}");
-    one_id_names_a_page_in_every_log(bed)?;
-    let tools = bed.tools()?;
+    ensure!(
+        todo["url"].as_str().is_some_and(|url| url.starts_with(&test_cluster.address().unwrap_or_default())),
+        "url: {body}"
+    );
+    one_id_names_a_page_in_every_log(test_cluster)?;
+    let tools = test_cluster.tools()?;
     tools.kubectl_here().args(["rollout", "restart", "deployment/todo-backend", "deployment/todo-frontend"]).run()?;
-    bed.until_ready()?;
-    lasting_is_there(bed)?;
+    test_cluster.until_ready()?;
+    lasting_is_there(test_cluster)?;
     // A restart is an operation, not a change: the next deploy leaves it alone.
-    bed.xtask(&["deploy", "dev"])?.expect(0, &["nothing changed"])?;
+    test_cluster.xtask(&["deploy", "dev"])?.expect(0, &["nothing changed"])?;
     Ok(())
 }
 
 /// Requests the page with the list, which asks the backend in turn, and finds the answer's ID in both logs.
-fn one_id_names_a_page_in_every_log(bed: &Bed) -> Result<()> {
-    let page = ureq::http::Request::get(format!("{}/", bed.address()?));
+fn one_id_names_a_page_in_every_log(test_cluster: &TestCluster) -> Result<()> {
+    let page = ureq::http::Request::get(format!("{}/", test_cluster.address()?));
     let answer = xtask::stages::proof::agent()
-        .run(page.header("cookie", format!("todo_session={}", sign_in(bed)?)).body(())?)?;
+        .run(page.header("cookie", format!("todo_session={}", sign_in(test_cluster)?)).body(())?)?;
     let id = answer.headers().get("x-request-id").and_then(|id| id.to_str().ok()).context("the page has no ID")?;
-    let tools = bed.tools()?;
+    let tools = test_cluster.tools()?;
     let logs = |of: Process| of.args(["--tail=200", "--selector"]);
     let controller =
         logs(tools.kubectl().args(["logs", "--namespace=ingress-traefik"])).arg("app.kubernetes.io/name=traefik");
     let backend = logs(tools.kubectl_here().arg("logs")).arg("app.kubernetes.io/component=backend");
     for (logs, line) in [(controller, r#""RequestPath":"/""#), (backend, "GET /api/v1/todos 200")] {
         let is_there = || Ok(logs.read()?.lines().any(|told| told.contains(line) && told.contains(id)));
-        bed.until(&format!("{line} with {id} in `{logs}`"), Duration::from_secs(10), is_there)?;
+        test_cluster.until(&format!("{line} with {id} in `{logs}`"), Duration::from_secs(10), is_there)?;
     }
     Ok(())
 }
 
 /// Stores the lasting todo; gives what the API answers.
-pub fn store_lasting(bed: &Bed) -> Result<String> {
-    let token = sign_in(bed)?;
-    let (status, body) = bed.http("POST", "/api/v1/todos", Some(&token), Some(&json!({"title": LASTING})))?;
+pub fn store_lasting(test_cluster: &TestCluster) -> Result<String> {
+    let token = sign_in(test_cluster)?;
+    let (status, body) = test_cluster.http("POST", "/api/v1/todos", Some(&token), Some(&json!({"title": LASTING})))?;
     ensure!(status == 201, "POST: {status} {body}");
     Ok(body)
 }
 
 /// The lasting todo is in the API's list and in the HTML that the server renders.
-pub fn lasting_is_there(bed: &Bed) -> Result<()> {
-    let token = sign_in(bed)?;
-    let get = |path: &str| bed.http("GET", path, Some(&token), None);
+pub fn lasting_is_there(test_cluster: &TestCluster) -> Result<()> {
+    let token = sign_in(test_cluster)?;
+    let get = |path: &str| test_cluster.http("GET", path, Some(&token), None);
     let (status, listed) = get("/api/v1/todos")?;
     ensure!(listed.contains(LASTING), "the API does not list the todo: {status} {listed}");
     ensure!(get("/")?.1.contains(LASTING), "the page is not rendered with the todo");
     Ok(())
 }
 
-pub fn browser(bed: &Bed) -> Result<()> {
-    playwright(bed, "off", &[])
+pub fn browser(test_cluster: &TestCluster) -> Result<()> {
+    playwright(test_cluster, "off", &[])
 }
 
 /// With a server in the cluster that speaks OpenAI's API and says what it is told to.
-pub fn assistant(bed: &Bed) -> Result<()> {
-    let backend = references(bed)?.into_iter().find(|name| name.starts_with("todo-backend")).unwrap_or_default();
-    let script = std::fs::read_to_string(bed.root.join("apps/backend/tests/openai_server.py"))?;
-    let tools = bed.tools()?;
+pub fn assistant(test_cluster: &TestCluster) -> Result<()> {
+    let backend =
+        references(test_cluster)?.into_iter().find(|name| name.starts_with("todo-backend")).unwrap_or_default();
+    let script = std::fs::read_to_string(test_cluster.root.join("apps/backend/tests/openai_server.py"))?;
+    let tools = test_cluster.tools()?;
     let apply = tools.kubectl_here().args(["apply", "--server-side", "--force-conflicts", "-f", "-"]);
     apply.stdin(upstream(&backend, &script).to_string()).run()?;
     let ready = ["wait", "pod", UPSTREAM, "--for=condition=Ready", "--timeout=60s", "--request-timeout=0"];
     tools.kubectl_here().args(ready).deadline(Duration::from_secs(70)).run()?;
 
-    let values = bed.root.join("infra/helm/values-dev.yaml");
+    let values = test_cluster.root.join("infra/helm/values-dev.yaml");
     let before = std::fs::read_to_string(&values)?;
     let mut changed: serde_norway::Value = serde_norway::from_str(&before)?;
     let openai = json!({"baseUrl": format!("http://{UPSTREAM}:9901/v1"), "model": "scripted"});
     changed["config"]["openai"] = serde_norway::to_value(openai)?;
     std::fs::write(&values, serde_norway::to_string(&changed)?)?;
-    bed.write_dotenv(&format!("AUTH_SECRET={AUTH}\nOPENAI_API_KEY=not-a-secret-key\n"))?;
-    bed.xtask(&["deploy", "dev"])?.expect(0, &["is up"])?;
-    let result = playwright(bed, "scripted", &["assistant.spec.ts", "screenshots.spec.ts"]);
+    test_cluster.write_dotenv(&format!("AUTH_SECRET={AUTH}\nOPENAI_API_KEY=not-a-secret-key\n"))?;
+    test_cluster.xtask(&["deploy", "dev"])?.expect(0, &["is up"])?;
+    let result = playwright(test_cluster, "scripted", &["assistant.spec.ts", "screenshots.spec.ts"]);
 
     std::fs::write(&values, before)?;
-    bed.write_dotenv(&format!("AUTH_SECRET={AUTH}\n"))?;
-    bed.xtask(&["deploy", "dev"])?.expect(0, &["is up"])?;
+    test_cluster.write_dotenv(&format!("AUTH_SECRET={AUTH}\n"))?;
+    test_cluster.xtask(&["deploy", "dev"])?.expect(0, &["is up"])?;
     let both = format!("pod/{UPSTREAM},service/{UPSTREAM},configmap/{UPSTREAM}");
     for object in both.split(',') {
         tools.kubectl_here().args(["delete", object, "--wait=false"]).run()?;
@@ -145,21 +149,21 @@ fn upstream(image: &str, script: &str) -> Value {
 
 /// Runs the browser's tests in their image; `assistant` tells them which state of it to expect. Where SCREENSHOT_DIR names a
 /// folder, the pictures that they take are copied there (an engine of our own sees no folder of the machine's).
-fn playwright(bed: &Bed, assistant: &str, specs: &[&str]) -> Result<()> {
-    let world = browser_image(bed)?;
-    let engine = &world.tools.engine;
+fn playwright(test_cluster: &TestCluster, assistant: &str, specs: &[&str]) -> Result<()> {
+    let toolchain = browser_image(test_cluster)?;
+    let engine = &toolchain.tools.engine;
     let remove = engine.docker().args(["rm", "--force", BROWSER]);
     let run = engine.docker().args(["run", "--name", BROWSER, "--init", "--network=host", "--shm-size=256m"]);
     let pictures = std::env::var("SCREENSHOT_DIR").ok();
     let run = run.args(pictures.iter().flat_map(|_| ["--env", "SCREENSHOT_DIR=/tmp/pictures"])).args([
         "--env",
-        &format!("BASE_URL={}", bed.address()?),
+        &format!("BASE_URL={}", test_cluster.address()?),
         "--env",
         &format!("ASSISTANT={assistant}"),
     ]);
     let run = run.args([BROWSER_IMAGE, "node_modules/.bin/playwright", "test"]).args(specs.iter().copied());
     remove.run()?;
-    let result = run.deadline(Duration::from_secs(420)).log(bed.project.log("browser")).run();
+    let result = run.deadline(Duration::from_secs(420)).log(test_cluster.project.log("browser")).run();
     if let Some(dir) = pictures {
         engine.docker().args(["cp", &format!("{BROWSER}:/tmp/pictures/."), &dir]).run()?;
     }
@@ -168,11 +172,11 @@ fn playwright(bed: &Bed, assistant: &str, specs: &[&str]) -> Result<()> {
 }
 
 /// Builds the image of the browser's tests.
-pub fn browser_image(bed: &Bed) -> Result<World> {
-    let bases: Vec<Need> =
-        bed.project.settings.images["todo-frontend"].bases.values().cloned().map(Need::Image).collect();
-    let world = World::bring(&bed.project, Mode::Apply, &bases)?;
-    let build = build_browser(&bed.project, &world)?;
-    plan::apply(&bed.project, "test", Mode::Apply, vec![build])?;
-    Ok(world)
+pub fn browser_image(test_cluster: &TestCluster) -> Result<Toolchain> {
+    let bases: Vec<Requirement> =
+        test_cluster.project.settings.images["todo-frontend"].bases.values().cloned().map(Requirement::Image).collect();
+    let toolchain = Toolchain::bring(&test_cluster.project, Mode::Apply, &bases)?;
+    let build = build_browser(&test_cluster.project, &toolchain)?;
+    plan::apply(&test_cluster.project, "test", Mode::Apply, vec![build])?;
+    Ok(toolchain)
 }

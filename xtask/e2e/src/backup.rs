@@ -6,17 +6,17 @@ use std::process::Stdio;
 use anyhow::{Context, Result, ensure};
 use camino::Utf8Path;
 
-use super::bed::{AUTH, Bed};
 use super::database::Database;
+use super::test_cluster::{AUTH, TestCluster};
 use xtask::stages::upgrade::Postgres;
 
 /// In no message and in no argument.
 const PASSWORD: &str = "not-a-secret-database-password";
 
 /// Runs a script in `db shell`. Returns what it prints.
-fn shell(bed: &Bed, sql: &str, more: &[(&str, &str)]) -> Result<String> {
+fn shell(test_cluster: &TestCluster, sql: &str, more: &[(&str, &str)]) -> Result<String> {
     let source: &[&str] = if more.is_empty() { &[] } else { &["--secrets", "env"] };
-    let mut command = bed.command(&[&["db", "shell"], source].concat());
+    let mut command = test_cluster.command(&[&["db", "shell"], source].concat());
     command.envs(more.iter().copied()).stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut child = command.spawn()?;
     child.stdin.take().context("a standard input")?.write_all(sql.as_bytes())?;
@@ -26,14 +26,15 @@ fn shell(bed: &Bed, sql: &str, more: &[(&str, &str)]) -> Result<String> {
 }
 
 /// Dumps, changes everything, restores: what was is there again, and nothing else.
-pub fn embedded(bed: &Bed) -> Result<()> {
+pub fn embedded(test_cluster: &TestCluster) -> Result<()> {
     let folder = tempfile::tempdir()?;
     let file = Utf8Path::from_path(folder.path()).context("a folder")?.join("a.dump");
-    bed.xtask(&["db", "dump", file.as_str()])?.expect(0, &["tables, schema "])?;
-    let postgres = Postgres::find(&bed.tools()?, &bed.project.settings.chart.namespace)?.context("a database")?;
+    test_cluster.xtask(&["db", "dump", file.as_str()])?.expect(0, &["tables, schema "])?;
+    let postgres = Postgres::find(&test_cluster.tools()?, &test_cluster.project.settings.chart.namespace)?
+        .context("a database")?;
     let before = postgres.tables()?;
 
-    shell(bed, "CREATE TABLE later (a int); DELETE FROM users;", &[])?;
+    shell(test_cluster, "CREATE TABLE later (a int); DELETE FROM users;", &[])?;
     let changed = postgres.tables()?;
     ensure!(changed != before, "nothing was changed");
     // What ends early changes nothing.
@@ -41,51 +42,58 @@ pub fn embedded(bed: &Bed) -> Result<()> {
     let half = file.with_extension("half");
     std::fs::write(&half, &whole[..whole.len() * 2 / 3])?;
     ensure!(postgres.restore(&half).is_err() && postgres.tables()? == changed, "half a dump changed something");
-    bed.xtask(&["db", "restore", half.as_str()])?.expect(3, &["is damaged; nothing was changed"])?;
+    test_cluster.xtask(&["db", "restore", half.as_str()])?.expect(3, &["is damaged; nothing was changed"])?;
 
     // What the dump lacks and no migration makes is somebody else's.
-    bed.xtask(&["db", "restore", file.as_str()])?.expect(11, &["a restore would drop them: public.later"])?;
+    test_cluster.xtask(&["db", "restore", file.as_str()])?.expect(11, &["a restore would drop them: public.later"])?;
     ensure!(postgres.tables()? == changed, "a refused restore changed something");
-    shell(bed, "DROP TABLE later;", &[])?;
-    let restored = bed.xtask(&["db", "restore", file.as_str()])?;
+    shell(test_cluster, "DROP TABLE later;", &[])?;
+    let restored = test_cluster.xtask(&["db", "restore", file.as_str()])?;
     restored.expect(0, &["as in the dump", "the application serves again"])?;
     ensure!(postgres.tables()? == before, "{:?} instead of {before:?}", postgres.tables()?);
 
     let newer = file.with_extension("newer");
-    shell(bed, "UPDATE alembic_version SET version_num = '9999';", &[])?;
-    bed.xtask(&["db", "dump", newer.as_str()])?.expect(0, &["schema 9999"])?;
-    bed.xtask(&["db", "restore", newer.as_str()])?
+    shell(test_cluster, "UPDATE alembic_version SET version_num = '9999';", &[])?;
+    test_cluster.xtask(&["db", "dump", newer.as_str()])?.expect(0, &["schema 9999"])?;
+    test_cluster
+        .xtask(&["db", "restore", newer.as_str()])?
         .expect(11, &["has the schema 9999, and this checkout knows none"])?;
-    bed.xtask(&["db", "restore", file.as_str()])?.expect(0, &["(schema 9999)", "as in the dump"])?;
-    bed.xtask(&["deploy", "dev"])?.expect(0, &["nothing changed"]).map(drop)
+    test_cluster.xtask(&["db", "restore", file.as_str()])?.expect(0, &["(schema 9999)", "as in the dump"])?;
+    test_cluster.xtask(&["deploy", "dev"])?.expect(0, &["nothing changed"]).map(drop)
 }
 
 /// The same where `DATABASE_URL` names it: no psql here, and no trace of the container or the password.
-pub fn remote(bed: &Bed) -> Result<()> {
-    let database = Database::start(bed, PASSWORD)?;
+pub fn remote(test_cluster: &TestCluster) -> Result<()> {
+    let database = Database::start(test_cluster, PASSWORD)?;
     let url = database.url();
     let environment = [("DATABASE_URL", url.as_str()), ("AUTH_SECRET", AUTH)];
     let schema = "CREATE TABLE alembic_version (version_num text); INSERT INTO alembic_version VALUES ('0001'); \
                   CREATE TABLE notes (a text); INSERT INTO notes VALUES ('kept');";
-    shell(bed, schema, &environment)?;
+    shell(test_cluster, schema, &environment)?;
     let folder = tempfile::tempdir()?;
     let file = Utf8Path::from_path(folder.path()).context("a folder")?.join("a.dump");
     let run = |args: &[&str], code: i32, told: &[&str]| -> Result<()> {
-        let ran =
-            bed.xtask_with(&[args, &["--secrets", "env", "--verbose"]].concat(), &environment)?.expect(code, told)?;
+        let ran = test_cluster
+            .xtask_with(&[args, &["--secrets", "env", "--verbose"]].concat(), &environment)?
+            .expect(code, told)?;
         ensure!(!ran.text.contains(PASSWORD), "the password is shown: {}", ran.text);
         Ok(())
     };
     run(&["db", "dump", file.as_str()], 0, &["2 rows of 2 tables, schema 0001"])?;
-    shell(bed, "DELETE FROM notes;", &environment)?;
+    shell(test_cluster, "DELETE FROM notes;", &environment)?;
     run(
         &["db", "restore", file.as_str()],
         0,
         &["leave the release that runs alone", "2 rows of 2 tables, schema 0001, as in the dump"],
     )?;
-    ensure!(shell(bed, "SELECT a FROM notes;", &environment)?.contains("kept"), "the note is gone");
-    let left =
-        bed.tools()?.engine.docker().args(["container", "ls", "--all", "--quiet", "--filter=name=todo-xtask-db-"]);
+    ensure!(shell(test_cluster, "SELECT a FROM notes;", &environment)?.contains("kept"), "the note is gone");
+    let left = test_cluster.tools()?.engine.docker().args([
+        "container",
+        "ls",
+        "--all",
+        "--quiet",
+        "--filter=name=todo-xtask-db-",
+    ]);
     ensure!(left.read()?.trim().is_empty(), "a container is left");
     Ok(())
 }

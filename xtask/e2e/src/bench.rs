@@ -14,7 +14,7 @@ use xtask::commands::output;
 use xtask::project::Project;
 use xtask::report::{BOLD, DIM};
 
-use super::bed::{AUTH, Bed, Names};
+use super::test_cluster::{AUTH, Names, TestCluster};
 
 /// How far the benchmark's port is from the one that `deploy` prefers.
 const PORT_OFFSET: u16 = 500;
@@ -22,16 +22,16 @@ const PORT_OFFSET: u16 = 500;
 const SHORTEST: u64 = 10;
 
 /// A kind of deploy: its name, and the change before it, made different by a number.
-type Kind = (&'static str, fn(&Bed, u128) -> Result<()>);
+type DeployKind = (&'static str, fn(&TestCluster, u128) -> Result<()>);
 
-const KINDS: &[Kind] = &[
+const KINDS: &[DeployKind] = &[
     ("nothing changed", |_, _| Ok(())),
-    ("one line of the backend", |bed, number| {
-        change_line(bed, "apps/backend/app/__init__.py", "# change ", &format!("# change {number}"))
+    ("one line of the backend", |test_cluster, number| {
+        change_line(test_cluster, "apps/backend/app/__init__.py", "# change ", &format!("# change {number}"))
     }),
-    ("one line of the frontend", |bed, number| {
+    ("one line of the frontend", |test_cluster, number| {
         let line = format!("      <h1 className={{styles.title}} data-change=\"{number}\">Todos</h1>");
-        change_line(bed, "apps/frontend/components/header.tsx", "      <h1 ", &line)
+        change_line(test_cluster, "apps/frontend/components/header.tsx", "      <h1 ", &line)
     }),
 ];
 
@@ -86,18 +86,19 @@ pub fn run(project: &Project, xtask: &str, args: &BenchDeploy) -> Result<()> {
         port_offset: PORT_OFFSET,
         environment: Vec::new(),
     };
-    let bed = Bed::named(project, xtask, &names, false)?;
-    bed.write_dotenv(&format!("AUTH_SECRET={AUTH}\n"))?;
-    let running = report.step("bench", format!("deploy to the profile {}", bed.profile), "what is measured changes it");
-    bed.xtask(&["deploy", "dev"])?.expect(0, &["is up"])?;
+    let test_cluster = TestCluster::named(project, xtask, &names, false)?;
+    test_cluster.write_dotenv(&format!("AUTH_SECRET={AUTH}\n"))?;
+    let running =
+        report.step("bench", format!("deploy to the profile {}", test_cluster.profile), "what is measured changes it");
+    test_cluster.xtask(&["deploy", "dev"])?.expect(0, &["is up"])?;
     running.done("");
     let mut measured: Vec<Measured> = KINDS.iter().map(|_| Measured::default()).collect();
     for run in 1..=args.runs {
         for ((name, change), measured) in KINDS.iter().zip(&mut measured) {
             let running = report.step("bench", format!("{name}, {run} of {}", args.runs), "");
             let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_nanos();
-            change(&bed, now)?;
-            let ran = bed.xtask(&["deploy", "dev", "--json"])?.expect(0, &[])?;
+            change(&test_cluster, now)?;
+            let ran = test_cluster.xtask(&["deploy", "dev", "--json"])?.expect(0, &[])?;
             measured.add(&serde_json::from_str(&ran.stdout).context("reading the document of deploy --json")?)?;
             running.done(format!("{} ms", measured.took_ms.last().copied().unwrap_or_default()));
         }
@@ -107,14 +108,14 @@ pub fn run(project: &Project, xtask: &str, args: &BenchDeploy) -> Result<()> {
     if !args.json {
         output::print(&table(all()))?;
     }
-    let delete = format!("cargo xtask teardown --cluster --profile {}", bed.profile);
-    report.note(format!("stays: the cluster {}  ({delete} removes it)", bed.profile));
+    let delete = format!("cargo xtask teardown --cluster --profile {}", test_cluster.profile);
+    report.note(format!("stays: the cluster {}  ({delete} removes it)", test_cluster.profile));
     Ok(())
 }
 
 /// Puts `line` in the place of the line of `file` that begins with `start`, or at the end.
-fn change_line(bed: &Bed, file: &str, start: &str, line: &str) -> Result<()> {
-    let path = bed.root.join(file);
+fn change_line(test_cluster: &TestCluster, file: &str, start: &str, line: &str) -> Result<()> {
+    let path = test_cluster.root.join(file);
     let text = std::fs::read_to_string(&path).with_context(|| format!("reading {path}"))?;
     let mut lines: Vec<&str> = text.lines().collect();
     match lines.iter_mut().find(|old| old.starts_with(start)) {

@@ -12,12 +12,12 @@ use flate2::read::GzDecoder;
 use regex::Regex;
 use serde_json::Value;
 
-use super::bed::{AUTH, Bed};
 use super::database::Database;
 use super::lifecycle::references;
 use super::load::Load;
 use super::marker::{MARKER, Needles};
 use super::sampler::Sampler;
+use super::test_cluster::{AUTH, TestCluster};
 use xtask::api::{Scope, kinds};
 use xtask::secrets::MASK;
 
@@ -34,44 +34,44 @@ fn dotenv(database: &Database, openai: &str) -> String {
     format!("AUTH_SECRET={auth}\nOPENAI_API_KEY={key}\nDATABASE_URL='{}'\n", database.url())
 }
 
-pub fn nowhere(bed: &Bed) -> Result<()> {
-    let told = with_database(bed);
+pub fn nowhere(test_cluster: &TestCluster) -> Result<()> {
+    let told = with_database(test_cluster);
     // The next scenarios have no database beside the cluster.
-    bed.write_dotenv(&format!("AUTH_SECRET={AUTH}\n"))?;
-    let back = bed.xtask(&["deploy", "dev"])?;
+    test_cluster.write_dotenv(&format!("AUTH_SECRET={AUTH}\n"))?;
+    let back = test_cluster.xtask(&["deploy", "dev"])?;
     told?;
     back.expect(0, &["is up"]).map(|_| ())
 }
 
-fn with_database(bed: &Bed) -> Result<()> {
+fn with_database(test_cluster: &TestCluster) -> Result<()> {
     let needles = Needles::new();
-    let database = Database::start(bed, &format!("not-a-secret-{MARKER}-password"))?;
-    bed.write_dotenv(&dotenv(&database, "openai-1"))?;
-    let said = std::fs::metadata(&bed.log).map(|log| log.len()).unwrap_or_default();
+    let database = Database::start(test_cluster, &format!("not-a-secret-{MARKER}-password"))?;
+    test_cluster.write_dotenv(&dotenv(&database, "openai-1"))?;
+    let said = std::fs::metadata(&test_cluster.log).map(|log| log.len()).unwrap_or_default();
 
     let sampler = Sampler::start(needles.clone());
     let deploy = |args: &[&str], code: i32| -> Result<()> {
-        let ran = bed.xtask(&[&["deploy", "dev"], args].concat())?.expect(code, &[])?;
+        let ran = test_cluster.xtask(&[&["deploy", "dev"], args].concat())?.expect(code, &[])?;
         needles.absent(&format!("the output of deploy {args:?}"), ran.text)
     };
     deploy(&["--dry-run"], 0)?;
     deploy(&["--dry-run", "--verbose"], 0)?;
-    let values = bed.root.join("infra/helm/values-dev.yaml");
+    let values = test_cluster.root.join("infra/helm/values-dev.yaml");
     let good = std::fs::read_to_string(&values)?;
     std::fs::write(&values, format!("{good}{TELLING}"))?;
     let telling = deploy(&["--verbose"], 0);
     // One that fails, whose pods tell their secrets to the log: excerpt, evidence and rollback. The evidence has the logs
     // of the older pods as well, with a key that is no longer in .env.
-    bed.write_dotenv(&dotenv(&database, "openai-2"))?;
+    test_cluster.write_dotenv(&dotenv(&database, "openai-2"))?;
     std::fs::write(&values, format!("{good}{CARELESS}"))?;
     let failed = telling.and_then(|()| deploy(&["--verbose"], 7));
     std::fs::write(&values, &good)?;
     failed?;
     deploy(&[], 0)?;
     // `logs` shows what a pod prints as it is. Not asked by kubectl, which the sampler looks for.
-    bed.until("the pods that tell their key are gone", Duration::from_secs(60), || {
+    test_cluster.until("the pods that tell their key are gone", Duration::from_secs(60), || {
         let backend = "app.kubernetes.io/component=backend";
-        Ok(bed.tools()?.api()?.select(&kinds::POD, Scope::Namespace, backend)?.len() == 2)
+        Ok(test_cluster.tools()?.api()?.select(&kinds::POD, Scope::Namespace, backend)?.len() == 2)
     })?;
     for args in [
         ["deploy", "dev", "--json"].as_slice(),
@@ -84,37 +84,37 @@ fn with_database(bed: &Bed) -> Result<()> {
         &["logs", "backend", "--tail", "100"],
         &[],
     ] {
-        needles.absent(&format!("the output of {args:?}"), bed.xtask(args)?.text)?;
+        needles.absent(&format!("the output of {args:?}"), test_cluster.xtask(args)?.text)?;
     }
     let seen = sampler.finish()?;
-    let kubectl = bed.tools()?.kubectl();
+    let kubectl = test_cluster.tools()?.kubectl();
     let started = |command: &&Vec<u8>| command.split(|byte| *byte == 0).next() == Some(kubectl.program().as_bytes());
     if let Some(command) = seen.commands.iter().find(started) {
         bail!("kubectl was started: {}", String::from_utf8_lossy(command).replace('\0', " "));
     }
     ensure!(seen.commands.len() > 50 && seen.environments > 1000, "hardly anything was looked at: {seen:?}");
 
-    let log = std::fs::read(&bed.log)?;
+    let log = std::fs::read(&test_cluster.log)?;
     needles.absent("the log of all runs", &log[usize::try_from(said)?.min(log.len())..])?;
-    in_bundle(bed, &needles)?;
-    let files = in_files(bed, &needles)?;
-    in_cluster(bed, &needles)?;
-    let image_bytes = in_images(bed, &needles)?;
-    let scripts = in_browser(bed, &needles)?;
-    bed.project.report.note(format!(
+    in_bundle(test_cluster, &needles)?;
+    let files = in_files(test_cluster, &needles)?;
+    in_cluster(test_cluster, &needles)?;
+    let image_bytes = in_images(test_cluster, &needles)?;
+    let scripts = in_browser(test_cluster, &needles)?;
+    test_cluster.project.report.note(format!(
         "0 canaries in {} command lines, {} environments, {files} files of logs and evidence, {} of images, {scripts} scripts",
         seen.commands.len(),
         seen.environments,
         xtask::report::bytes(image_bytes)
     ));
-    one_value(bed, &database)
+    one_value(test_cluster, &database)
 }
 
 /// Logs, evidence and whatever else the deploys left behind.
-fn in_files(bed: &Bed, needles: &Needles) -> Result<usize> {
+fn in_files(test_cluster: &TestCluster, needles: &Needles) -> Result<usize> {
     let mut count = 0;
     let below = |folder| move |entry: &walkdir::DirEntry| entry.path().iter().any(|part| part == folder);
-    for entry in walkdir::WalkDir::new(bed.root.join("target")) {
+    for entry in walkdir::WalkDir::new(test_cluster.root.join("target")) {
         let entry = entry?;
         let metadata = entry.metadata()?;
         let private = metadata.permissions().mode() & 0o077 == 0;
@@ -124,7 +124,7 @@ fn in_files(bed: &Bed, needles: &Needles) -> Result<usize> {
             count += 1;
         }
     }
-    let evidence = walkdir::WalkDir::new(bed.root.join("target/xtask")).into_iter().flatten();
+    let evidence = walkdir::WalkDir::new(test_cluster.root.join("target/xtask")).into_iter().flatten();
     let told = |entry: &walkdir::DirEntry| {
         let text = std::fs::read_to_string(entry.path()).unwrap_or_default();
         entry.file_name() == "logs.txt" && text.contains("todo-backend-") && text.contains(MASK)
@@ -134,16 +134,16 @@ fn in_files(bed: &Bed, needles: &Needles) -> Result<usize> {
 }
 
 /// What is sent to somebody who shall help.
-fn in_bundle(bed: &Bed, needles: &Needles) -> Result<()> {
-    let ran = bed.xtask(&["doctor", "--bundle"])?;
+fn in_bundle(test_cluster: &TestCluster, needles: &Needles) -> Result<()> {
+    let ran = test_cluster.xtask(&["doctor", "--bundle"])?;
     let path = ran.stdout.lines().last().unwrap_or_default();
     let file = std::fs::File::open(path).with_context(|| format!("the last line is no path: {path}"))?;
     needles.absent_in_image("the bundle", GzDecoder::new(file)).map(drop)
 }
 
 /// Specifications, descriptions, events, and Helm's own records, unpacked.
-fn in_cluster(bed: &Bed, needles: &Needles) -> Result<()> {
-    let tools = bed.tools()?;
+fn in_cluster(test_cluster: &TestCluster, needles: &Needles) -> Result<()> {
+    let tools = test_cluster.tools()?;
     let kinds = "pods,replicasets,deployments,statefulsets,jobs,configmaps,services,ingresses,events,endpointslices";
     needles.absent("the cluster's objects", tools.kubectl_here().args(["get", kinds, "-o", "yaml"]).read()?)?;
     needles.absent("kubectl describe", tools.kubectl_here().args(["describe", "pods,deployments,secrets"]).read()?)?;
@@ -164,10 +164,10 @@ fn in_cluster(bed: &Bed, needles: &Needles) -> Result<()> {
 }
 
 /// Every layer, configuration and history of both images.
-fn in_images(bed: &Bed, needles: &Needles) -> Result<u64> {
-    let tools = bed.tools()?;
+fn in_images(test_cluster: &TestCluster, needles: &Needles) -> Result<u64> {
+    let tools = test_cluster.tools()?;
     let mut sum = 0;
-    for reference in references(bed)? {
+    for reference in references(test_cluster)? {
         let history = tools.engine.docker().args(["history", "--no-trunc", &reference]).read()?;
         needles.absent(&format!("the history of {reference}"), history)?;
         let save = tools.engine.docker().args(["save", &reference]).pipe_from(None)?;
@@ -178,15 +178,15 @@ fn in_images(bed: &Bed, needles: &Needles) -> Result<u64> {
 }
 
 /// The page and every script and style that it names.
-fn in_browser(bed: &Bed, needles: &Needles) -> Result<usize> {
-    let (status, page) = bed.http("GET", "/", None, None)?;
+fn in_browser(test_cluster: &TestCluster, needles: &Needles) -> Result<usize> {
+    let (status, page) = test_cluster.http("GET", "/", None, None)?;
     ensure!(status == 200, "the page: {status}");
     needles.absent("the page", &page)?;
     let names = Regex::new(r#"/_next/static/[^"'\\ ]+\.(js|css)"#)?;
     let files: std::collections::BTreeSet<&str> = names.find_iter(&page).map(|found| found.as_str()).collect();
     ensure!(files.iter().any(|file| file.ends_with(".js")), "the page names no script");
     for file in &files {
-        let (status, text) = bed.http("GET", file, None, None)?;
+        let (status, text) = test_cluster.http("GET", file, None, None)?;
         ensure!(status == 200, "{file}: {status}");
         needles.absent(file, text)?;
     }
@@ -194,30 +194,32 @@ fn in_browser(bed: &Bed, needles: &Needles) -> Result<usize> {
 }
 
 /// A change of one value: named by its key, its consumer alone restarts, no request is lost, and the way back works.
-fn one_value(bed: &Bed, database: &Database) -> Result<()> {
+fn one_value(test_cluster: &TestCluster, database: &Database) -> Result<()> {
     let secret = || -> Result<String> {
         let path = "jsonpath={.spec.template.spec.volumes[?(@.name==\"secrets\")].projected.sources[0].secret.name}";
-        bed.tools()?.kubectl_here().args(["get", "deployment", "todo-backend", "-o", path]).read()
+        test_cluster.tools()?.kubectl_here().args(["get", "deployment", "todo-backend", "-o", path]).read()
     };
-    let (first, frontend, backend) = (secret()?, bed.pods("frontend")?, bed.pods("backend")?);
-    bed.write_dotenv(&dotenv(database, "openai-3"))?;
-    let dry = bed.xtask(&["deploy", "dev", "--dry-run"])?.expect(0, &["Secret of backend changed (OPENAI_API_KEY)"])?;
+    let (first, frontend, backend) = (secret()?, test_cluster.pods("frontend")?, test_cluster.pods("backend")?);
+    test_cluster.write_dotenv(&dotenv(database, "openai-3"))?;
+    let dry = test_cluster
+        .xtask(&["deploy", "dev", "--dry-run"])?
+        .expect(0, &["Secret of backend changed (OPENAI_API_KEY)"])?;
     Needles::new().absent("the dry run", dry.text)?;
 
-    let load = Load::start(bed)?;
-    bed.xtask(&["deploy", "dev"])?.expect(0, &["Secret of backend changed (OPENAI_API_KEY)", "is up"])?;
+    let load = Load::start(test_cluster)?;
+    test_cluster.xtask(&["deploy", "dev"])?.expect(0, &["Secret of backend changed (OPENAI_API_KEY)", "is up"])?;
     let second = secret()?;
     ensure!(first != second, "the Secret is still {first}");
-    ensure!(bed.pods("frontend")? == frontend, "the frontend was restarted");
-    ensure!(bed.pods("backend")?.iter().all(|pod| !backend.contains(pod)), "the backend was not replaced");
+    ensure!(test_cluster.pods("frontend")? == frontend, "the frontend was restarted");
+    ensure!(test_cluster.pods("backend")?.iter().all(|pod| !backend.contains(pod)), "the backend was not replaced");
 
     // Helm knows nothing of Secrets: the revision before names the one before, and it is still there.
-    bed.tools()?.helm().args(["rollback", "todo", "--server-side=true", "--force-conflicts"]).run()?;
-    bed.until_ready()?;
+    test_cluster.tools()?.helm().args(["rollback", "todo", "--server-side=true", "--force-conflicts"]).run()?;
+    test_cluster.until_ready()?;
     ensure!(secret()? == first, "after the rollback the backend has {} instead of {first}", secret()?);
-    bed.xtask(&["deploy", "dev"])?.expect(0, &["is up"])?;
+    test_cluster.xtask(&["deploy", "dev"])?.expect(0, &["is up"])?;
     ensure!(secret()? == second, "the deploy after the rollback brings {second} back");
     let answers = load.stop()?;
-    bed.project.report.note(format!("{answers} requests through three changes of the Secret, none failed"));
+    test_cluster.project.report.note(format!("{answers} requests through three changes of the Secret, none failed"));
     Ok(())
 }

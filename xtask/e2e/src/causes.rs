@@ -8,9 +8,9 @@ use anyhow::{Context, Result, ensure};
 use camino::Utf8Path;
 use serde_json::json;
 
-use super::bed::{AUTH, Bed};
 use super::lifecycle::references;
 use super::load::Load;
+use super::test_cluster::{AUTH, TestCluster};
 use xtask::stages::images::node::canonical;
 use xtask_faults::ran::Ran;
 
@@ -22,48 +22,58 @@ const BOUND: f64 = 10.0;
 
 /// A deploy with a mistake in the file `path`: it must fail with exit code 7, this cause and these words, and leave
 /// everything as it was before.
-pub fn mistake(bed: &Bed, path: &str, edit: impl FnOnce(&str) -> String, name: &str, words: &[&str]) -> Result<Ran> {
-    sound(bed)?;
-    let edited = bed.edit(path, edit)?;
-    let ran = fails(bed, name, words)?;
+pub fn mistake(
+    test_cluster: &TestCluster,
+    path: &str,
+    edit: impl FnOnce(&str) -> String,
+    name: &str,
+    words: &[&str],
+) -> Result<Ran> {
+    sound(test_cluster)?;
+    let edited = test_cluster.edit(path, edit)?;
+    let ran = fails(test_cluster, name, words)?;
     drop(edited);
-    nothing_to_do(bed)?;
+    nothing_to_do(test_cluster)?;
     Ok(ran)
 }
 
 /// The copy as it is runs and is verified: with `--only` it may be another than the run before has left.
-pub fn sound(bed: &Bed) -> Result<()> {
-    bed.xtask(&["deploy", "dev"])?.expect(0, &["is up"])?;
+pub fn sound(test_cluster: &TestCluster) -> Result<()> {
+    test_cluster.xtask(&["deploy", "dev"])?.expect(0, &["is up"])?;
     // A pod that its ReplicaSet began when a rollback came is not counted among the old ones.
-    bed.until("two pods of each", Duration::from_secs(20), || Ok(all_pods(bed)?.len() == 4))
+    test_cluster.until("two pods of each", Duration::from_secs(20), || Ok(all_pods(test_cluster)?.len() == 4))
 }
 
 /// What was rolled back to is what was verified: the mistake undone, there is nothing to release.
-pub fn nothing_to_do(bed: &Bed) -> Result<()> {
-    let ran = bed.xtask(&["deploy", "dev"])?.expect(0, &["is up"])?;
+pub fn nothing_to_do(test_cluster: &TestCluster) -> Result<()> {
+    let ran = test_cluster.xtask(&["deploy", "dev"])?.expect(0, &["is up"])?;
     ensure!(!ran.text.contains("> helm upgrade"), "it was released again:\n{}", ran.text);
     Ok(())
 }
 
 /// A deploy that fails because of the cause `name`, while the old pods go on serving.
-fn fails(bed: &Bed, name: &str, words: &[&str]) -> Result<Ran> {
-    let before = all_pods(bed)?;
-    let load = Load::start(bed)?;
-    let ran = bed.xtask(&["deploy", "dev"]);
+fn fails(test_cluster: &TestCluster, name: &str, words: &[&str]) -> Result<Ran> {
+    let before = all_pods(test_cluster)?;
+    let load = Load::start(test_cluster)?;
+    let ran = test_cluster.xtask(&["deploy", "dev"]);
     let answers = load.stop()?;
     let ran = ran?.expect(7, &["rolled back to revision", "runs now: todo-backend     2/2 ready"])?.expect(7, words)?;
     check_time(&ran)?;
-    check_evidence(bed, &ran, name)?;
+    check_evidence(test_cluster, &ran, name)?;
     ensure!(!ran.text.contains(AUTH), "a secret is shown");
     // A pod that its ReplicaSet began when the rollback came goes at once.
-    bed.until("the old pods alone", Duration::from_secs(10), || Ok(all_pods(bed)? == before))
-        .with_context(|| format!("old pods did not stay: {before:?} {:?}", all_pods(bed)))?;
-    bed.project.report.note(format!("{name}: {:.1} s in all, {answers} requests, none failed", ran.took.as_secs_f64()));
+    test_cluster
+        .until("the old pods alone", Duration::from_secs(10), || Ok(all_pods(test_cluster)? == before))
+        .with_context(|| format!("old pods did not stay: {before:?} {:?}", all_pods(test_cluster)))?;
+    test_cluster
+        .project
+        .report
+        .note(format!("{name}: {:.1} s in all, {answers} requests, none failed", ran.took.as_secs_f64()));
     Ok(ran)
 }
 
-fn all_pods(bed: &Bed) -> Result<Vec<String>> {
-    Ok([bed.pods("backend")?, bed.pods("frontend")?].concat())
+fn all_pods(test_cluster: &TestCluster) -> Result<Vec<String>> {
+    Ok([test_cluster.pods("backend")?, test_cluster.pods("frontend")?].concat())
 }
 
 /// `… (seen 3.4 s ago)`.
@@ -75,9 +85,9 @@ pub fn check_time(ran: &Ran) -> Result<()> {
 }
 
 /// The bundle that the output names is there, tells the cause and shows no secret.
-pub fn check_evidence(bed: &Bed, ran: &Ran, name: &str) -> Result<()> {
+pub fn check_evidence(test_cluster: &TestCluster, ran: &Ran, name: &str) -> Result<()> {
     let line = ran.text.lines().find_map(|line| line.split_once("evidence (events, descriptions, logs): "));
-    let dir = bed.root.join(line.with_context(|| format!("no evidence is named:\n{}", ran.text))?.1.trim());
+    let dir = test_cluster.root.join(line.with_context(|| format!("no evidence is named:\n{}", ran.text))?.1.trim());
     ensure!(dir.as_str().ends_with(&format!("-{name}")), "{dir} is not about {name}");
     let files = ["pods.txt", "events.txt", "describe.txt", "objects.yaml", "nodes.txt", "helm-history.txt", "logs.txt"];
     let mode = |path: &Utf8Path| Ok::<_, anyhow::Error>(path.metadata()?.permissions().mode() & 0o777);
@@ -95,21 +105,22 @@ pub fn values(yaml: &str) -> impl FnOnce(&str) -> String {
     move |text| format!("{text}\n{yaml}\n")
 }
 
-pub fn image_missing(bed: &Bed) -> Result<()> {
-    sound(bed)?;
-    let edited =
-        bed.edit("apps/backend/app/__init__.py", |text| format!("{text}\n# removed {:?}\n", Instant::now()))?;
-    let reference = references(bed)?.into_iter().find(|r| r.starts_with("todo-backend")).unwrap_or_default();
-    let node = bed.tools()?.nodes()?.remove(0);
+pub fn image_missing(test_cluster: &TestCluster) -> Result<()> {
+    sound(test_cluster)?;
+    let edited = test_cluster
+        .edit("apps/backend/app/__init__.py", |text| format!("{text}\n# removed {:?}\n", Instant::now()))?;
+    let reference = references(test_cluster)?.into_iter().find(|r| r.starts_with("todo-backend")).unwrap_or_default();
+    let node = test_cluster.tools()?.nodes()?.remove(0);
     let name = canonical(&reference);
-    let events = bed.root.join("target/xtask/events.jsonl");
+    let events = test_cluster.root.join("target/xtask/events.jsonl");
     std::fs::remove_file(&events).context("the events of the deploy before")?;
     let loaded = || {
         let text = std::fs::read_to_string(&events).unwrap_or_default();
         text.lines().any(|line| line.contains(&format!("load {reference}")) && line.contains(r#""outcome":"ran""#))
     };
     let ran = std::thread::scope(|scope| {
-        let deploy = scope.spawn(|| fails(bed, "image-missing", &["todo-backend", "ErrImageNeverPull", "deploy dev"]));
+        let deploy =
+            scope.spawn(|| fails(test_cluster, "image-missing", &["todo-backend", "ErrImageNeverPull", "deploy dev"]));
         let start = Instant::now();
         // Somebody removes it as soon as it has been loaded; the pods come a moment later.
         while start.elapsed() < Duration::from_secs(180) && !deploy.is_finished() && !loaded() {
@@ -120,25 +131,25 @@ pub fn image_missing(bed: &Bed) -> Result<()> {
     });
     drop(edited);
     ran?;
-    nothing_to_do(bed)
+    nothing_to_do(test_cluster)
 }
 
-pub fn image_pull(bed: &Bed) -> Result<()> {
+pub fn image_pull(test_cluster: &TestCluster) -> Result<()> {
     let edit = values("frontend:\n  image:\n    pullPolicy: Always");
-    mistake(bed, VALUES, edit, "image-pull", &["frontend.image.pullPolicy: Never", "it is Always"]).map(drop)
+    mistake(test_cluster, VALUES, edit, "image-pull", &["frontend.image.pullPolicy: Never", "it is Always"]).map(drop)
 }
 
-pub fn config(bed: &Bed) -> Result<()> {
+pub fn config(test_cluster: &TestCluster) -> Result<()> {
     let edit = |text: &str| {
         let variable = "            - name: SMTP\n              valueFrom:\n                secretKeyRef: {name: todo-postgres, \
                         key: SMTP_PASSWORD}\n            - name: PORT\n";
         text.replace("            - name: PORT\n", variable)
     };
     let words = ["key SMTP_PASSWORD is not in Secret todo-postgres", "its variable SMTP wants it"];
-    mistake(bed, FRONTEND, edit, "config", &words).map(drop)
+    mistake(test_cluster, FRONTEND, edit, "config", &words).map(drop)
 }
 
-pub fn mount(bed: &Bed) -> Result<()> {
+pub fn mount(test_cluster: &TestCluster) -> Result<()> {
     let edit = |text: &str| {
         let text = text.replace(
             "          lifecycle:\n",
@@ -149,23 +160,23 @@ pub fn mount(bed: &Bed) -> Result<()> {
             "      volumes:\n        - name: smtp\n          secret: {secretName: todo-smtp}\n      containers:\n",
         )
     };
-    mistake(bed, FRONTEND, edit, "mount", &["volume `smtp`", "Secret todo-smtp does not exist"]).map(drop)
+    mistake(test_cluster, FRONTEND, edit, "mount", &["volume `smtp`", "Secret todo-smtp does not exist"]).map(drop)
 }
 
-pub fn cannot_start(bed: &Bed) -> Result<()> {
+pub fn cannot_start(test_cluster: &TestCluster) -> Result<()> {
     let edit = values("backend:\n  command: [no-such-program]");
     let words = ["no-such-program", "executable file not found", "backend.command"];
-    mistake(bed, VALUES, edit, "cannot-start", &words).map(drop)
+    mistake(test_cluster, VALUES, edit, "cannot-start", &words).map(drop)
 }
 
 /// A migration that the database refuses, after it has waited for the lock longer than any cause has patience.
-pub fn migration(bed: &Bed) -> Result<()> {
+pub fn migration(test_cluster: &TestCluster) -> Result<()> {
     // The key is LOCK_KEY of app/migrate.py. Whoever waits for it waits 12 s more.
     const LOCK: &str = "DO $$BEGIN PERFORM pg_advisory_lock(7265646001); FOR i IN 1..600 LOOP EXIT WHEN EXISTS (SELECT \
                         FROM pg_locks WHERE locktype = 'advisory' AND NOT granted); PERFORM pg_sleep(0.2); END LOOP; \
                         PERFORM pg_sleep(12); END$$";
-    sound(bed)?;
-    let tools = bed.tools()?;
+    sound(test_cluster)?;
+    let tools = test_cluster.tools()?;
     let psql = |statement: &str| {
         let psql = ["exec", "statefulset/todo-postgres", "--", "psql", "-U", "todo", "-tAc", statement];
         tools.kubectl_here().args(psql).read()
@@ -173,50 +184,50 @@ pub fn migration(bed: &Bed) -> Result<()> {
     let text = "from alembic import op\n\nrevision = \"9999\"\ndown_revision = \"NEWEST\"\n\n\n\
                 def upgrade():\n    op.execute(\"SELECT no_such_column FROM todos\")\n";
     let text = text.replace("NEWEST", psql("SELECT version_num FROM alembic_version")?.trim());
-    let path = bed.root.join("apps/backend/app/migrations/versions/9999_refused.py");
+    let path = test_cluster.root.join("apps/backend/app/migrations/versions/9999_refused.py");
     std::fs::write(&path, text)?;
     let ran = std::thread::scope(|scope| {
         let lock = scope.spawn(|| psql(LOCK));
         let words = ["container backend ended with exit code 1", "migration failed (todo@todo-postgres"];
-        let ran = fails(bed, "migration", &words);
+        let ran = fails(test_cluster, "migration", &words);
         lock.join().map_err(|_| anyhow::anyhow!("the lock panicked"))??;
         ran
     });
     std::fs::remove_file(&path)?;
     ran?.expect(7, &["waiting for the migration of the schema", "no_such_column"])?;
-    nothing_to_do(bed)
+    nothing_to_do(test_cluster)
 }
 
-pub fn crash_loop(bed: &Bed) -> Result<()> {
+pub fn crash_loop(test_cluster: &TestCluster) -> Result<()> {
     let edit = |text: &str| format!("import sys\n\nprint('a deliberate mistake')\nsys.exit(7)\n{text}");
     let words = ["container backend ended with exit code 7", "| a deliberate mistake"];
-    let ran = mistake(bed, "apps/backend/app/__main__.py", edit, "crash-loop", &words)?;
+    let ran = mistake(test_cluster, "apps/backend/app/__main__.py", edit, "crash-loop", &words)?;
     ensure!(ran.text.contains("build todo-backend"), "nothing was built:\n{}", ran.text);
     Ok(())
 }
 
-pub fn not_ready(bed: &Bed) -> Result<()> {
+pub fn not_ready(test_cluster: &TestCluster) -> Result<()> {
     let edit = |text: &str| {
         let (before, after) = text.split_once("readinessProbe:").unwrap_or((text, ""));
         format!("{before}readinessProbe:{}", after.replacen("/healthz", "/no-such-path", 1))
     };
     let words = ["readiness probe GET /no-such-path on port http, got status 404", "nothing is at that path"];
-    mistake(bed, FRONTEND, edit, "not-ready", &words).map(drop)
+    mistake(test_cluster, FRONTEND, edit, "not-ready", &words).map(drop)
 }
 
 /// So little that it dies before it is ready: one that dies under its first requests would lose those.
-pub fn out_of_memory(bed: &Bed) -> Result<()> {
+pub fn out_of_memory(test_cluster: &TestCluster) -> Result<()> {
     let edit =
         values("frontend:\n  resources:\n    requests: {cpu: 50m, memory: 20Mi}\n    limits: {cpu: '1', memory: 20Mi}");
     let words = ["its limit of 20Mi", "raise frontend.resources.limits.memory"];
-    mistake(bed, VALUES, edit, "out-of-memory", &words).map(drop)
+    mistake(test_cluster, VALUES, edit, "out-of-memory", &words).map(drop)
 }
 
-pub fn unschedulable(bed: &Bed) -> Result<()> {
+pub fn unschedulable(test_cluster: &TestCluster) -> Result<()> {
     let edit = values(
         "frontend:\n  resources:\n    requests: {cpu: 50m, memory: 900Gi}\n    limits: {cpu: '1', memory: 900Gi}",
     );
-    let node = format!("node {}: ", bed.profile);
+    let node = format!("node {}: ", test_cluster.profile);
     let words = [
         "memory requested: 900Gi",
         &node,
@@ -226,60 +237,64 @@ pub fn unschedulable(bed: &Bed) -> Result<()> {
         "to at most ",
         "no setting makes room",
     ];
-    mistake(bed, VALUES, edit, "unschedulable", &words).map(drop)
+    mistake(test_cluster, VALUES, edit, "unschedulable", &words).map(drop)
 }
 
 /// More than the profile has and less than the machine: the node must not offer what it may not use.
-pub fn beyond_the_profile(bed: &Bed) -> Result<()> {
-    let tools = bed.tools()?;
+pub fn beyond_the_profile(test_cluster: &TestCluster) -> Result<()> {
+    let tools = test_cluster.tools()?;
     let path = "jsonpath={.status.allocatable.memory}";
-    let offered = tools.kubectl().args(["get", "node", &bed.profile, "-o", path]).read()?;
-    let size = bed.project.settings.cluster.memory_mib;
+    let offered = tools.kubectl().args(["get", "node", &test_cluster.profile, "-o", path]).read()?;
+    let size = test_cluster.project.settings.cluster.memory_mib;
     let fits = offered == format!("{}Ki", size * 1024) || offered == format!("{}Gi", size / 1024);
     ensure!(fits, "the node offers {offered} to pods, the profile has {size} MiB");
     let edit =
         values("frontend:\n  resources:\n    requests: {cpu: 50m, memory: 10Gi}\n    limits: {cpu: '1', memory: 10Gi}");
     let words = ["memory requested: 10Gi", " free of 6Gi", "set cluster.memory_mib = 1", "only a new cluster has it"];
-    mistake(bed, VALUES, edit, "unschedulable", &words).map(drop)
+    mistake(test_cluster, VALUES, edit, "unschedulable", &words).map(drop)
 }
 
 /// `kubectl cordon`: nothing that runs is touched, and what comes next waits.
-pub fn cordoned(bed: &Bed) -> Result<()> {
-    sound(bed)?;
-    let kubectl = |verb: &str| bed.tools()?.kubectl().args([verb, &bed.profile]).run();
+pub fn cordoned(test_cluster: &TestCluster) -> Result<()> {
+    sound(test_cluster)?;
+    let kubectl = |verb: &str| test_cluster.tools()?.kubectl().args([verb, &test_cluster.profile]).run();
     kubectl("cordon")?;
-    let uncordon = bed.hint(&format!("tool kubectl -- uncordon {}", bed.profile));
-    let status = bed.xtask(&["status"]).and_then(|ran| ran.expect(0, &["it is cordoned", &uncordon]));
+    let uncordon = test_cluster.hint(&format!("tool kubectl -- uncordon {}", test_cluster.profile));
+    let status = test_cluster.xtask(&["status"]).and_then(|ran| ran.expect(0, &["it is cordoned", &uncordon]));
     let edit = values(
         "frontend:\n  resources:\n    requests: {cpu: 52m, memory: 192Mi}\n    limits: {cpu: '1', memory: 384Mi}",
     );
-    let result = mistake(bed, VALUES, edit, "cordoned", &["is cordoned", &uncordon]);
+    let result = mistake(test_cluster, VALUES, edit, "cordoned", &["is cordoned", &uncordon]);
     kubectl("uncordon")?;
     status?;
     result.map(drop)
 }
 
 /// `kubectl drain` of what is ours: nothing serves until the node takes pods again, and that is said at once.
-pub fn drained(bed: &Bed) -> Result<()> {
-    sound(bed)?;
-    let drain = bed.tools()?.kubectl().args(["drain", &bed.profile, "--pod-selector=app.kubernetes.io/part-of=todo"]);
+pub fn drained(test_cluster: &TestCluster) -> Result<()> {
+    sound(test_cluster)?;
+    let drain = test_cluster.tools()?.kubectl().args([
+        "drain",
+        &test_cluster.profile,
+        "--pod-selector=app.kubernetes.io/part-of=todo",
+    ]);
     let drained = drain.args(["--delete-emptydir-data", "--disable-eviction", "--timeout=60s"]).run();
-    let uncordon = bed.hint(&format!("tool kubectl -- uncordon {}", bed.profile));
+    let uncordon = test_cluster.hint(&format!("tool kubectl -- uncordon {}", test_cluster.profile));
     let told = drained.and_then(|()| {
-        bed.xtask(&["status"])?.expect(0, &["is cordoned", &uncordon])?;
-        let ran = bed.xtask(&["deploy", "dev"])?.expect(5, &["is cordoned", &uncordon])?;
+        test_cluster.xtask(&["status"])?.expect(0, &["is cordoned", &uncordon])?;
+        let ran = test_cluster.xtask(&["deploy", "dev"])?.expect(5, &["is cordoned", &uncordon])?;
         ensure!(ran.took < Duration::from_secs(30), "it took {:.0} s", ran.took.as_secs_f64());
         Ok(())
     });
-    bed.tools()?.kubectl().args(["uncordon", &bed.profile]).run()?;
+    test_cluster.tools()?.kubectl().args(["uncordon", &test_cluster.profile]).run()?;
     told?;
-    bed.xtask(&["deploy", "dev"])?.expect(0, &["is up"]).map(drop)
+    test_cluster.xtask(&["deploy", "dev"])?.expect(0, &["is up"]).map(drop)
 }
 
-pub fn quota(bed: &Bed) -> Result<()> {
-    let kubectl = || Ok::<_, anyhow::Error>(bed.tools()?.kubectl_here());
+pub fn quota(test_cluster: &TestCluster) -> Result<()> {
+    let kubectl = || Ok::<_, anyhow::Error>(test_cluster.tools()?.kubectl_here());
     // Pods that an earlier rollout is still ending would count against it.
-    bed.until("five pods", Duration::from_secs(60), || {
+    test_cluster.until("five pods", Duration::from_secs(60), || {
         Ok(kubectl()?.args(["get", "pods", "-o", "name"]).read()?.lines().count() == 5)
     })?;
     kubectl()?.args(["create", "quota", "small", "--hard=pods=5"]).run()?;
@@ -287,22 +302,22 @@ pub fn quota(bed: &Bed) -> Result<()> {
         "frontend:\n  resources:\n    requests: {cpu: 51m, memory: 192Mi}\n    limits: {cpu: '1', memory: 384Mi}",
     );
     let words = ["quota small has no room for another pod: requested: pods=1, used: pods=5, limited: pods=5"];
-    let result = mistake(bed, VALUES, edit, "quota", &words);
+    let result = mistake(test_cluster, VALUES, edit, "quota", &words);
     kubectl()?.args(["delete", "quota", "small"]).run()?;
     result.map(drop)
 }
 
-pub fn pod_security(bed: &Bed) -> Result<()> {
+pub fn pod_security(test_cluster: &TestCluster) -> Result<()> {
     let edit = |text: &str| {
         let volume = "      volumes:\n        - name: host\n          hostPath: {path: /etc}\n      containers:\n";
         text.replace("      containers:\n", volume)
     };
     let words = ["Pod Security `restricted` refuses", "hostPath", "infra/helm/templates/frontend"];
-    mistake(bed, FRONTEND, edit, "pod-security", &words).map(drop)
+    mistake(test_cluster, FRONTEND, edit, "pod-security", &words).map(drop)
 }
 
-pub fn refused(bed: &Bed) -> Result<()> {
-    let kubectl = || Ok::<_, anyhow::Error>(bed.tools()?.kubectl_here());
+pub fn refused(test_cluster: &TestCluster) -> Result<()> {
+    let kubectl = || Ok::<_, anyhow::Error>(test_cluster.tools()?.kubectl_here());
     let policy = json!({"apiVersion": "v1", "kind": "LimitRange", "metadata": {"name": "small"},
                         "spec": {"limits": [{"type": "Container", "max": {"cpu": "1"}}]}});
     kubectl()?.args(["apply", "-f", "-"]).stdin(policy.to_string()).run()?;
@@ -311,45 +326,51 @@ pub fn refused(bed: &Bed) -> Result<()> {
     );
     let words =
         ["its pods are refused: maximum cpu usage per Container is 1, but limit is 2", "change the policy named"];
-    let result = mistake(bed, VALUES, edit, "refused", &words);
+    let result = mistake(test_cluster, VALUES, edit, "refused", &words);
     kubectl()?.args(["delete", "limitrange", "small"]).run()?;
     result.map(drop)
 }
 
 /// A volume that is fuller than it may be: the node ends the pod, which waits for a database until then.
-pub fn evicted(bed: &Bed) -> Result<()> {
+pub fn evicted(test_cluster: &TestCluster) -> Result<()> {
     let edit = values(
         "backend:\n  command: [sh, -c, \"head -c 80000000 /dev/zero >/tmp/full; \
          DATABASE_URL=postgresql://todo@127.0.0.1:1/todo exec python3 -m app\"]",
     );
-    mistake(bed, VALUES, edit, "evicted", &["evicted: Usage of EmptyDir volume \"tmp\" exceeds the limit \"64Mi\""])
-        .map(drop)
+    mistake(
+        test_cluster,
+        VALUES,
+        edit,
+        "evicted",
+        &["evicted: Usage of EmptyDir volume \"tmp\" exceeds the limit \"64Mi\""],
+    )
+    .map(drop)
 }
 
 /// Kubernetes does not let a StatefulSet's volume change, so Helm fails with half of the release applied. The chart itself
 /// refuses another size beforehand, but not another class.
-pub fn refused_half_way(bed: &Bed) -> Result<()> {
-    let before = all_pods(bed)?;
-    let edited = bed.edit(VALUES, |text| {
+pub fn refused_half_way(test_cluster: &TestCluster) -> Result<()> {
+    let before = all_pods(test_cluster)?;
+    let edited = test_cluster.edit(VALUES, |text| {
         let text = text.replace("postgres:\n  enabled: true", "postgres:\n  enabled: true\n  storage: {className: other}");
         format!("{text}\nbackend:\n  resources:\n    requests: {{cpu: 51m, memory: 128Mi}}\n    limits: {{cpu: '1', memory: 256Mi}}\n")
     })?;
-    let load = Load::start(bed)?;
-    let ran = bed.xtask(&["deploy", "dev"]);
+    let load = Load::start(test_cluster)?;
+    let ran = test_cluster.xtask(&["deploy", "dev"]);
     load.stop()?;
     ran?.expect(3, &["Helm refused the release", "StatefulSet", "rolled back to revision"])?;
     drop(edited);
-    ensure!(all_pods(bed)?.iter().any(|pod| before.contains(pod)), "no old pod stayed");
-    nothing_to_do(bed)
+    ensure!(all_pods(test_cluster)?.iter().any(|pod| before.contains(pod)), "no old pod stayed");
+    nothing_to_do(test_cluster)
 }
 
 /// From a namespace without a release: nothing of a failed first install stays.
-pub fn first_install(bed: &Bed) -> Result<()> {
-    bed.xtask(&["teardown", "--data"])?.expect(0, &[])?;
-    let edited = bed.edit(VALUES, |text| {
+pub fn first_install(test_cluster: &TestCluster) -> Result<()> {
+    test_cluster.xtask(&["teardown", "--data"])?.expect(0, &[])?;
+    let edited = test_cluster.edit(VALUES, |text| {
         text.replace("postgres:\n  enabled: true", "postgres:\n  enabled: true\n  storage: {className: no-such-class}")
     })?;
-    let ran = bed.xtask(&["deploy", "dev"])?.expect(
+    let ran = test_cluster.xtask(&["deploy", "dev"])?.expect(
         7,
         &[
             "no volume of class no-such-class",
@@ -360,20 +381,20 @@ pub fn first_install(bed: &Bed) -> Result<()> {
     )?;
     check_time(&ran)?;
     let kinds = "deployments,statefulsets,pods,services,ingresses,persistentvolumeclaims,secrets";
-    let left = bed.tools()?.kubectl_here().args(["get", kinds, "-o", "name"]).read()?;
+    let left = test_cluster.tools()?.kubectl_here().args(["get", kinds, "-o", "name"]).read()?;
     ensure!(left.trim().is_empty(), "left behind: {left}");
     drop(edited);
-    bed.xtask(&["deploy", "dev"])?.expect(0, &["is up"])?;
+    test_cluster.xtask(&["deploy", "dev"])?.expect(0, &["is up"])?;
     Ok(())
 }
 
 /// A first install that fails after its volume was provided keeps the volume, and the next deploy opens it.
-pub fn first_install_keeps_data(bed: &Bed) -> Result<()> {
-    bed.xtask(&["teardown"])?.expect(0, &["stays: the todos"])?;
-    let edited = bed.edit(VALUES, values("backend:\n  command: [no-such-program]"))?;
+pub fn first_install_keeps_data(test_cluster: &TestCluster) -> Result<()> {
+    test_cluster.xtask(&["teardown"])?.expect(0, &["stays: the todos"])?;
+    let edited = test_cluster.edit(VALUES, values("backend:\n  command: [no-such-program]"))?;
     let words = ["the first install failed, so it was removed", "volume data-todo-postgres-0 stays", "teardown --data"];
-    bed.xtask(&["deploy", "dev"])?.expect(7, &words)?;
+    test_cluster.xtask(&["deploy", "dev"])?.expect(7, &words)?;
     drop(edited);
-    bed.xtask(&["deploy", "dev"])?.expect(0, &["is up"])?;
+    test_cluster.xtask(&["deploy", "dev"])?.expect(0, &["is up"])?;
     Ok(())
 }

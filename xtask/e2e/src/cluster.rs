@@ -4,27 +4,27 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
-use super::bed::{AUTH, Bed};
 use super::lifecycle::references;
+use super::test_cluster::{AUTH, TestCluster};
 
-pub fn deleted_pod(bed: &Bed) -> Result<()> {
-    let before = bed.pods("backend")?;
-    let kubectl = bed.tools()?.kubectl_here();
+pub fn deleted_pod(test_cluster: &TestCluster) -> Result<()> {
+    let before = test_cluster.pods("backend")?;
+    let kubectl = test_cluster.tools()?.kubectl_here();
     // Not one that is ending anyway.
     let names = "jsonpath={range .items[*]}{.metadata.name} {.metadata.deletionTimestamp}{\"\\n\"}{end}";
     let names =
         kubectl.clone().args(["get", "pods", "-l", "app.kubernetes.io/component=backend", "-o", names]).read()?;
     let pod = names.lines().find_map(|line| line.strip_suffix(' ')).context("no backend pod runs")?;
     kubectl.args(["delete", "pod", pod, "--wait=false"]).run()?;
-    bed.until("a new pod in its place", Duration::from_secs(60), || {
-        let now = bed.pods("backend")?;
+    test_cluster.until("a new pod in its place", Duration::from_secs(60), || {
+        let now = test_cluster.pods("backend")?;
         Ok(now.len() == 2 && now != before)
     })?;
-    bed.until_ready()
+    test_cluster.until_ready()
 }
 
-pub fn hung_backend(bed: &Bed) -> Result<()> {
-    let tools = bed.tools()?;
+pub fn hung_backend(test_cluster: &TestCluster) -> Result<()> {
+    let tools = test_cluster.tools()?;
     let restarts = || -> Result<u64> {
         let path = "jsonpath={range .items[*]}{.status.containerStatuses[0].restartCount}{\"\\n\"}{end}";
         let text = tools
@@ -41,12 +41,12 @@ pub fn hung_backend(bed: &Bed) -> Result<()> {
     let id = containers.lines().next().unwrap_or_default().to_owned();
     let pid = node.exec(["crictl", "inspect", "-o", "go-template", "--template", "{{.info.pid}}", &id]).read()?;
     node.exec(["kill", "-STOP", pid.trim()]).run()?;
-    bed.until("the kubelet restarts it", Duration::from_secs(150), || Ok(restarts()? > before))?;
-    bed.until_ready()
+    test_cluster.until("the kubelet restarts it", Duration::from_secs(150), || Ok(restarts()? > before))?;
+    test_cluster.until_ready()
 }
 
-pub fn no_secret_shown(bed: &Bed) -> Result<()> {
-    let tools = bed.tools()?;
+pub fn no_secret_shown(test_cluster: &TestCluster) -> Result<()> {
+    let tools = test_cluster.tools()?;
     let kubectl = || tools.kubectl_here();
     let password = "jsonpath={.data.POSTGRES_PASSWORD}";
     let encoded = kubectl().args(["get", "secret", "todo-postgres", "-o", password]).read()?;
@@ -64,8 +64,9 @@ pub fn no_secret_shown(bed: &Bed) -> Result<()> {
     Ok(())
 }
 
-pub fn three_keys(bed: &Bed) -> Result<()> {
-    let list = bed.tools()?.kubectl_here().args(["get", "secrets", "-l", "app.kubernetes.io/component=backend"]);
+pub fn three_keys(test_cluster: &TestCluster) -> Result<()> {
+    let list =
+        test_cluster.tools()?.kubectl_here().args(["get", "secrets", "-l", "app.kubernetes.io/component=backend"]);
     let keys =
         list.args(["-o", "go-template={{range .items}}{{range $k, $v := .data}}{{$k}} {{end}}{{end}}"]).read()?;
     for key in ["DATABASE_URL", "OPENAI_API_KEY", "AUTH_SECRET"] {
@@ -74,8 +75,8 @@ pub fn three_keys(bed: &Bed) -> Result<()> {
     Ok(())
 }
 
-pub fn server_dry_run(bed: &Bed) -> Result<()> {
-    let tools = bed.tools()?;
+pub fn server_dry_run(test_cluster: &TestCluster) -> Result<()> {
+    let tools = test_cluster.tools()?;
     let manifest = tools.helm().args(["get", "manifest", "todo"]).read()?;
     let apply = tools.kubectl_here().args(["apply", "--server-side", "--force-conflicts", "--dry-run=server"]);
     let output = apply.args(["--validate=strict", "-f", "-"]).stdin(manifest).output()?;
@@ -84,16 +85,16 @@ pub fn server_dry_run(bed: &Bed) -> Result<()> {
     Ok(())
 }
 
-pub fn helm_tests(bed: &Bed) -> Result<()> {
-    bed.tools()?.helm().args(["test", "todo", "--timeout=120s"]).deadline(Duration::from_secs(150)).run()
+pub fn helm_tests(test_cluster: &TestCluster) -> Result<()> {
+    test_cluster.tools()?.helm().args(["test", "todo", "--timeout=120s"]).deadline(Duration::from_secs(150)).run()
 }
 
-pub fn plain_helm(bed: &Bed) -> Result<()> {
-    let tools = bed.tools()?;
-    let chart = bed.root.join("infra/helm");
-    let values = bed.root.join("infra/helm/values-dev.yaml");
+pub fn plain_helm(test_cluster: &TestCluster) -> Result<()> {
+    let tools = test_cluster.tools()?;
+    let chart = test_cluster.root.join("infra/helm");
+    let values = test_cluster.root.join("infra/helm/values-dev.yaml");
     let mut set = Vec::new();
-    for reference in references(bed)? {
+    for reference in references(test_cluster)? {
         let (name, tag) = reference.rsplit_once(':').unwrap_or((&reference, ""));
         let component = name.trim_start_matches("todo-").to_owned();
         set.push("--set-string".to_owned());
@@ -109,15 +110,15 @@ pub fn plain_helm(bed: &Bed) -> Result<()> {
     ensure!(ready.trim() == "2 2", "ready replicas: {ready}");
     tools.helm().args(["uninstall", "todo", "--wait"]).run()?;
     // Its volume stays, but the password that opens it went with the release.
-    bed.xtask(&["teardown", "--data"])?.expect(0, &[]).map(drop)
+    test_cluster.xtask(&["teardown", "--data"])?.expect(0, &[]).map(drop)
 }
 
-pub fn existing_namespace(bed: &Bed) -> Result<()> {
-    bed.tools()?.kubectl().args(["create", "namespace", "todo"]).run()?;
-    bed.write_dotenv(&format!("AUTH_SECRET={AUTH}\n"))?;
-    bed.xtask(&["deploy", "dev"])?.expect(0, &["Pod Security", "is up"])?;
+pub fn existing_namespace(test_cluster: &TestCluster) -> Result<()> {
+    test_cluster.tools()?.kubectl().args(["create", "namespace", "todo"]).run()?;
+    test_cluster.write_dotenv(&format!("AUTH_SECRET={AUTH}\n"))?;
+    test_cluster.xtask(&["deploy", "dev"])?.expect(0, &["Pod Security", "is up"])?;
     let label = "jsonpath={.metadata.labels.pod-security\\.kubernetes\\.io/enforce}";
-    let level = bed.tools()?.kubectl().args(["get", "namespace", "todo", "-o", label]).read()?;
+    let level = test_cluster.tools()?.kubectl().args(["get", "namespace", "todo", "-o", label]).read()?;
     ensure!(level == "restricted", "the namespace enforces `{level}`");
     Ok(())
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use serde_json::Value;
 
-use super::bed::Bed;
+use super::test_cluster::TestCluster;
 use xtask::engine::Engine;
 use xtask::secrets::{Redactor, Secret};
 use xtask::stages::database;
@@ -35,26 +35,30 @@ pub struct Database {
 
 impl Database {
     /// Starts one without TLS and waits until the backend's image finds it in order.
-    pub fn start(bed: &Bed, password: &str) -> Result<Self> {
-        Self::start_as(bed, password, &[])
+    pub fn start(test_cluster: &TestCluster, password: &str) -> Result<Self> {
+        Self::start_as(test_cluster, password, &[])
     }
 
     /// Starts one that speaks TLS with those who ask for it.
-    pub fn start_with_tls(bed: &Bed, password: &str) -> Result<Self> {
+    pub fn start_with_tls(test_cluster: &TestCluster, password: &str) -> Result<Self> {
         // A certificate of the profile: `sslmode=require` looks at no name.
-        let folder = bed.tools()?.profile_config().with_file_name("");
+        let folder = test_cluster.tools()?.profile_config().with_file_name("");
         let read = |name: &str| std::fs::read(folder.join(name)).with_context(|| format!("reading {folder}{name}"));
-        Self::start_as(bed, password, &[("server.crt", read("client.crt")?), ("server.key", read("client.key")?)])
+        Self::start_as(
+            test_cluster,
+            password,
+            &[("server.crt", read("client.crt")?), ("server.key", read("client.key")?)],
+        )
     }
 
-    fn start_as(bed: &Bed, password: &str, tls: &[(&str, Vec<u8>)]) -> Result<Self> {
-        let tools = bed.tools()?;
+    fn start_as(test_cluster: &TestCluster, password: &str, tls: &[(&str, Vec<u8>)]) -> Result<Self> {
+        let tools = test_cluster.tools()?;
         let engine = tools.engine.clone();
-        let name = format!("{}-database", bed.profile);
+        let name = format!("{}-database", test_cluster.profile);
         engine.docker().args(["rm", "--force", "--volumes", &name]).run()?;
-        let image = bed.origin_image(&bed.project.settings.database.image)?;
+        let image = test_cluster.origin_image(&test_cluster.project.settings.database.image)?;
         // The password's file: an argument or a variable of the container would show it to everybody.
-        let create = engine.docker().args(["create", "--name", &name, "--network", &bed.profile]);
+        let create = engine.docker().args(["create", "--name", &name, "--network", &test_cluster.profile]);
         create
             .args(["--env", "POSTGRES_PASSWORD_FILE=/password", "--env", &format!("POSTGRES_USER={NAME}")])
             .args(["--env", &format!("POSTGRES_DB={NAME}"), &image])
@@ -65,14 +69,14 @@ impl Database {
         engine.docker().args(["cp", "-", &format!("{name}:/")]).stdin(archive).run()?;
         engine.docker().args(["start", &name]).run()?;
         let inspected: Value = serde_json::from_str(&engine.docker().args(["inspect", &name]).read()?)?;
-        let network = &inspected[0]["NetworkSettings"]["Networks"][bed.profile.as_str()];
+        let network = &inspected[0]["NetworkSettings"]["Networks"][test_cluster.profile.as_str()];
         let ip = |key: &str| network[key].as_str().unwrap_or_default().parse::<IpAddr>().context("an address");
         let this =
             Self { engine, name, password: password.to_owned(), address: ip("IPAddress")?, gateway: ip("Gateway")? };
-        let backend = super::lifecycle::references(bed)?.into_iter().find(|r| r.starts_with("todo-backend"));
+        let backend = super::lifecycle::references(test_cluster)?.into_iter().find(|r| r.starts_with("todo-backend"));
         let url = Secret::new(this.url());
         let look = database::on_this_machine(&tools, &backend.context("a backend image")?, &url);
-        bed.until("the database is up", Duration::from_secs(60), || {
+        test_cluster.until("the database is up", Duration::from_secs(60), || {
             Ok(database::read(&look, &Redactor::new([&url])).is_ok_and(|finding| finding.ok))
         })?;
         Ok(this)

@@ -17,8 +17,8 @@ use xtask::project::Project;
 use xtask::tally::Tally;
 
 use crate::application::browser_image;
-use crate::bed::{Bed, Names};
 use crate::interrupts::Deploy;
+use crate::test_cluster::{Names, TestCluster};
 
 /// How far the suite's port is from the one that `deploy` prefers.
 const PORT_OFFSET: u16 = 470;
@@ -37,7 +37,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What scenarios work with.
 struct Stage {
-    bed: Bed,
+    test_cluster: TestCluster,
     engine: Engine,
     running: Mutex<Option<Deploy>>,
     /// The session of a user who has a todo.
@@ -72,11 +72,11 @@ pub fn run(project: &Project, xtask: &str, only: Option<&str>) -> Result<Tally> 
     let _lock = lock::take(&project.cache.join("locks"), &format!("{}-dev-tests", project.settings.cluster.profile))?;
     let folder = project.target().join("dev");
     let names = Names { folder, suffix: "dev", port_offset: PORT_OFFSET, environment: Vec::new() };
-    let bed = Bed::named(project, xtask, &names, true)?;
-    let engine = bed.tools()?.engine;
-    let stage = Stage { bed, engine, running: Mutex::default(), token: Mutex::default() };
+    let test_cluster = TestCluster::named(project, xtask, &names, true)?;
+    let engine = test_cluster.tools()?.engine;
+    let stage = Stage { test_cluster, engine, running: Mutex::default(), token: Mutex::default() };
     // What a run that was killed may have left.
-    stage.bed.xtask(&["teardown", "--data"])?;
+    stage.test_cluster.xtask(&["teardown", "--data"])?;
     let mut tally = Tally::default();
     // The others work with the `dev` that the first one starts.
     let is_wanted = |name: &str| name == SCENARIOS[0].0 || only.is_none_or(|text| name.contains(text));
@@ -95,13 +95,13 @@ pub fn run(project: &Project, xtask: &str, only: Option<&str>) -> Result<Tally> 
 
 impl Stage {
     fn address(&self) -> String {
-        format!("http://localhost:{}", self.bed.port)
+        format!("http://localhost:{}", self.test_cluster.port)
     }
 
     /// Starts `dev`. Returns how long it took to be ready.
     fn start(&self, args: &[&str], limit: Duration) -> Result<Duration> {
         let began = Instant::now();
-        let mut dev = Deploy::start_command(&self.bed, &[&["dev"], args].concat())?;
+        let mut dev = Deploy::start_command(&self.test_cluster, &[&["dev"], args].concat())?;
         let heard = dev.hear(" ready in ")?;
         let said = dev.said()?;
         *self.running.lock().expect("one thread") = Some(dev);
@@ -113,7 +113,7 @@ impl Stage {
     }
 
     fn tell(&self, text: &str) {
-        self.bed.project.report.note(text);
+        self.test_cluster.project.report.note(text);
     }
 
     fn stop(&self) -> Result<()> {
@@ -136,7 +136,7 @@ impl Stage {
     /// Waits until `dev` prints `text` after what it had printed at `from`.
     fn hear(&self, from: usize, text: &str) -> Result<()> {
         let heard = || Ok(self.said()?.get(from..).is_some_and(|said| said.contains(text)));
-        self.bed.until(&format!("`{text}` in the output"), PATIENCE, heard)
+        self.test_cluster.until(&format!("`{text}` in the output"), PATIENCE, heard)
     }
 
     /// The names of our containers.
@@ -145,7 +145,7 @@ impl Stage {
     }
 
     fn objects(&self, noun: &str, format: &str) -> Result<Vec<String>> {
-        let filter = format!("label=todo-xtask.dev={}", self.bed.root);
+        let filter = format!("label=todo-xtask.dev={}", self.test_cluster.root);
         let all = if noun == "container" { ["--all"].as_slice() } else { &[] };
         let list = self.engine.docker().args([noun, "ls", "--format", format, "--filter", &filter]);
         Ok(list.args(all.iter().copied()).read()?.lines().map(str::to_owned).collect())
@@ -170,7 +170,7 @@ impl Stage {
     }
 
     fn file(&self, path: &str) -> Utf8PathBuf {
-        self.bed.root.join(path)
+        self.test_cluster.root.join(path)
     }
 
     /// Saves `path` with `old` replaced. Returns what it was.
@@ -224,18 +224,18 @@ fn secrets(stage: &Stage) -> Result<()> {
 fn second(stage: &Stage) -> Result<()> {
     let pid = stage.running.lock().expect("one thread").as_ref().context("`dev` does not run")?.pid();
     let process = format!("(pid {pid})");
-    stage.bed.xtask(&["dev"])?.expect(10, &["another xtask is at work on `dev-", &process])?;
+    stage.test_cluster.xtask(&["dev"])?.expect(10, &["another xtask is at work on `dev-", &process])?;
     Ok(())
 }
 
 fn ctrl_c(stage: &Stage) -> Result<()> {
     stage.stop()?;
     ensure!(stage.containers()?.is_empty(), "containers are left: {:?}", stage.containers()?);
-    let port = stage.bed.port;
+    let port = stage.test_cluster.port;
     let _listener = TcpListener::bind(("127.0.0.1", port))?;
     let told = format!("port {port} is held by xtask-e2e (process {})", std::process::id());
     let told = if cfg!(target_os = "linux") { told } else { format!("port {port} is held by") };
-    stage.bed.xtask(&["dev"])?.expect(4, &[&told, "--port"])?;
+    stage.test_cluster.xtask(&["dev"])?.expect(4, &[&told, "--port"])?;
     Ok(())
 }
 
@@ -317,14 +317,14 @@ const LEAD: &str = "Good to see you again.";
 fn frontend_line(stage: &Stage) -> Result<()> {
     let before = std::fs::read_to_string(stage.file(PAGE))?;
     ensure!(before.contains(LEAD), "{PAGE} has no `{LEAD}`");
-    browser_image(&stage.bed)?;
+    browser_image(&stage.test_cluster)?;
     let now = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let (mut saved, mut times) = (Duration::ZERO, Vec::new());
     let browser = stage.engine.docker().args(["run", "--rm", "--init", "--network=host", "--shm-size=256m"]);
     let browser = browser.args(["--env".to_owned(), format!("BASE_URL={}", stage.address())]);
     let browser = browser.args(["--env", &format!("ROUNDS={ROUNDS}"), BROWSER_IMAGE]);
     let browser = browser.args(["node_modules/.bin/playwright", "test", "--config", "dev.config.ts"]);
-    let result = browser.log(stage.bed.project.log("browser-dev")).stream(|line| {
+    let result = browser.log(stage.test_cluster.project.log("browser-dev")).stream(|line| {
         let words: Vec<&str> = line.split_whitespace().collect();
         match words[..] {
             ["waits", round] => {
@@ -354,7 +354,9 @@ fn backend_crash(stage: &Stage) -> Result<()> {
     ensure!(status == 503 && problem.contains("cargo xtask dev"), "{status}: {problem}");
     ensure!(stage.http("GET", "/sign-in", None)?.0 == 200, "the frontend does not answer");
     stage.save(path, &before)?;
-    stage.bed.until("the backend to serve again", PATIENCE, || Ok(stage.http("GET", "/api/v1/health", None)?.0 == 200))
+    stage
+        .test_cluster
+        .until("the backend to serve again", PATIENCE, || Ok(stage.http("GET", "/api/v1/health", None)?.0 == 200))
 }
 
 fn frontend_crash(stage: &Stage) -> Result<()> {
@@ -364,7 +366,9 @@ fn frontend_crash(stage: &Stage) -> Result<()> {
     stage.hear(from, "has ended")?;
     ensure!(stage.http("GET", "/api/v1/health", None)?.0 == 200, "the backend does not answer");
     stage.save(path, &before)?;
-    stage.bed.until("the frontend to serve again", PATIENCE, || Ok(stage.http("GET", "/sign-in", None)?.0 == 200))
+    stage
+        .test_cluster
+        .until("the frontend to serve again", PATIENCE, || Ok(stage.http("GET", "/sign-in", None)?.0 == 200))
 }
 
 fn migration(stage: &Stage) -> Result<()> {
@@ -384,7 +388,9 @@ fn migration(stage: &Stage) -> Result<()> {
     let psql = ["psql", "--username=todo", "--command=SELECT count(*) FROM dev_probe"];
     stage.engine.docker().args(["exec", &stage.container("postgres")?]).args(psql).run()?;
     std::fs::remove_file(stage.file(&format!("{folder}/9999_probe.py")))?;
-    stage.bed.until("the backend to serve", PATIENCE, || Ok(stage.http("GET", "/api/v1/health", None)?.0 == 200))
+    stage
+        .test_cluster
+        .until("the backend to serve", PATIENCE, || Ok(stage.http("GET", "/api/v1/health", None)?.0 == 200))
 }
 
 fn dependencies(stage: &Stage) -> Result<()> {
@@ -409,7 +415,7 @@ fn container_id(stage: &Stage) -> Result<String> {
 
 /// Waits until another container than `before` serves the backend.
 fn other_container(stage: &Stage, before: &str) -> Result<()> {
-    stage.bed.until("another container of the backend", PATIENCE, || {
+    stage.test_cluster.until("another container of the backend", PATIENCE, || {
         let now = container_id(stage)?;
         Ok(!now.is_empty() && now != before && stage.http("GET", "/api/v1/health", None)?.0 == 200)
     })
@@ -418,21 +424,21 @@ fn other_container(stage: &Stage, before: &str) -> Result<()> {
 fn dotenv(stage: &Stage) -> Result<()> {
     let before = std::fs::read_to_string(stage.file(".env"))?;
     let result = change_dotenv(stage);
-    stage.bed.write_dotenv(&before)?;
+    stage.test_cluster.write_dotenv(&before)?;
     result
 }
 
 fn change_dotenv(stage: &Stage) -> Result<()> {
     let from = stage.said()?.len();
-    stage.bed.write_dotenv("AUTH_SECRET=short\n")?;
+    stage.test_cluster.write_dotenv("AUTH_SECRET=short\n")?;
     stage.hear(from, "AUTH_SECRET")?;
     ensure!(stage.http("GET", "/api/v1/health", None)?.0 == 200, "a mistake in .env ends the backend");
     let from = stage.said()?.len();
     let other = "not-a-secret-but-another-one-of-32-bytes";
-    stage.bed.write_dotenv(&format!("AUTH_SECRET={other}\n"))?;
+    stage.test_cluster.write_dotenv(&format!("AUTH_SECRET={other}\n"))?;
     stage.hear(from, ".env changed")?;
     // The session was signed with the secret of before.
-    stage.bed.until("another secret", PATIENCE, || Ok(stage.http("GET", "/api/v1/todos", None)?.0 == 401))?;
+    stage.test_cluster.until("another secret", PATIENCE, || Ok(stage.http("GET", "/api/v1/todos", None)?.0 == 401))?;
     ensure!(!stage.said()?.contains(other), "the output shows AUTH_SECRET");
     Ok(())
 }
@@ -444,7 +450,9 @@ fn places(stage: &Stage) -> Result<()> {
         let is = |test: &str| {
             let test =
                 ["exec", &stage.container(part)?, "test", test, &format!("{container}/place")].map(str::to_owned);
-            stage.bed.until("the save to arrive", PATIENCE, || Ok(stage.engine.docker().args(test.clone()).succeeds()))
+            stage
+                .test_cluster
+                .until("the save to arrive", PATIENCE, || Ok(stage.engine.docker().args(test.clone()).succeeds()))
         };
         std::fs::write(&place, "")?;
         is("-f")?;
@@ -459,12 +467,12 @@ fn places(stage: &Stage) -> Result<()> {
     }
     let serves =
         || Ok(stage.http("GET", "/api/v1/health", None)?.0 == 200 && stage.http("GET", "/sign-in", None)?.0 == 200);
-    stage.bed.until("both to serve", PATIENCE, serves)
+    stage.test_cluster.until("both to serve", PATIENCE, serves)
 }
 
 fn tests(stage: &Stage) -> Result<()> {
     let path = "apps/frontend/tests/sse.test.ts";
-    let mut tests = Deploy::start_command(&stage.bed, &["dev", "test", path])?;
+    let mut tests = Deploy::start_command(&stage.test_cluster, &["dev", "test", path])?;
     ensure!(tests.hear("passed")? && tests.hear("the next save runs them again")?, "{}", tests.said()?);
     let before = stage.replace(path, "expect(", "expect(1).toBe(2); expect(")?;
     ensure!(tests.hear("tests/sse.test.ts changed")? && tests.hear("failed")?, "{}", tests.said()?);
@@ -472,7 +480,8 @@ fn tests(stage: &Stage) -> Result<()> {
     tests.signal(Signal::INT)?;
     let (code, said) = tests.end()?;
     ensure!(code == Some(130), "exit code {code:?}:\n{said}");
-    let mut tests = Deploy::start_command(&stage.bed, &["dev", "test", "apps/frontend/e2e/plain-forms.spec.ts"])?;
+    let mut tests =
+        Deploy::start_command(&stage.test_cluster, &["dev", "test", "apps/frontend/e2e/plain-forms.spec.ts"])?;
     ensure!(tests.hear("passed, 0 failed")? && tests.hear("the next save runs them again")?, "{}", tests.said()?);
     tests.signal(Signal::INT)?;
     tests.end()?;
@@ -484,7 +493,7 @@ fn killed(stage: &Stage) -> Result<()> {
     let dev = stage.running.lock().expect("one thread").take().context("`dev` does not run")?;
     dev.signal(Signal::KILL)?;
     dev.end()?;
-    stage.bed.until("the guardian to end the containers", GUARDIAN, || Ok(stage.containers()?.is_empty()))?;
+    stage.test_cluster.until("the guardian to end the containers", GUARDIAN, || Ok(stage.containers()?.is_empty()))?;
     stage.start(&[], READY[1])?;
     let dev = stage.running.lock().expect("one thread").take().context("`dev` does not run")?;
     let processes = with_children(dev.pid())?;
@@ -604,10 +613,10 @@ fn with_children(pid: u32) -> Result<Vec<Pid>> {
 }
 
 fn teardown(stage: &Stage) -> Result<()> {
-    stage.bed.xtask(&["teardown", "--data"])?.expect(10, &["another xtask is at work on `dev-"])?;
+    stage.test_cluster.xtask(&["teardown", "--data"])?.expect(10, &["another xtask is at work on `dev-"])?;
     stage.stop()?;
-    stage.bed.xtask(&["teardown"])?.expect(0, &["stays: the todos of `cargo xtask dev` (volume todo-dev-"])?;
-    stage.bed.xtask(&["teardown", "--data"])?.expect(0, &["delete the todos of `cargo xtask dev`"])?;
+    stage.test_cluster.xtask(&["teardown"])?.expect(0, &["stays: the todos of `cargo xtask dev` (volume todo-dev-"])?;
+    stage.test_cluster.xtask(&["teardown", "--data"])?.expect(0, &["delete the todos of `cargo xtask dev`"])?;
     for (noun, format) in [("container", "{{.Names}}"), ("volume", "{{.Name}}"), ("network", "{{.Name}}")] {
         let left = stage.objects(noun, format)?;
         ensure!(left.is_empty(), "{noun}: {left:?}");

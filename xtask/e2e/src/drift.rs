@@ -5,15 +5,15 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use rustix::process::Signal;
 
-use super::bed::{AUTH, Bed};
 use super::interrupts::{Deploy, change};
 use super::lifecycle::references;
 use super::refusals::foreign_is_current;
+use super::test_cluster::{AUTH, TestCluster};
 use xtask::stages::images::node::canonical;
 
-pub fn source(bed: &Bed) -> Result<()> {
-    foreign_is_current(bed)?;
-    let path = bed.root.join("apps/backend/app/__init__.py");
+pub fn source(test_cluster: &TestCluster) -> Result<()> {
+    foreign_is_current(test_cluster)?;
+    let path = test_cluster.root.join("apps/backend/app/__init__.py");
     let mut text = std::fs::read_to_string(&path)?;
     // Another line each time: the engine still has what an earlier run built of the same content.
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_nanos();
@@ -21,65 +21,66 @@ pub fn source(bed: &Bed) -> Result<()> {
     std::fs::write(&path, text)?;
     // A umask of 077 leaves it like this; the image's user must be able to read it all the same.
     std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
-    let frontend = bed.pods("frontend")?;
-    let backend = bed.pods("backend")?;
-    let ran = bed.xtask(&["deploy", "dev"])?.expect(0, &["app/__init__.py", "is up"])?;
+    let frontend = test_cluster.pods("frontend")?;
+    let backend = test_cluster.pods("backend")?;
+    let ran = test_cluster.xtask(&["deploy", "dev"])?.expect(0, &["app/__init__.py", "is up"])?;
     ensure!(!ran.text.contains("build todo-frontend"), "the frontend was built:\n{}", ran.text);
-    ensure!(bed.pods("frontend")? == frontend, "the frontend was restarted");
-    ensure!(bed.pods("backend")?.iter().all(|pod| !backend.contains(pod)), "the backend was not replaced");
-    bed.project.report.note(format!("one line changed: {:.1} s", ran.took.as_secs_f64()));
+    ensure!(test_cluster.pods("frontend")? == frontend, "the frontend was restarted");
+    ensure!(test_cluster.pods("backend")?.iter().all(|pod| !backend.contains(pod)), "the backend was not replaced");
+    test_cluster.project.report.note(format!("one line changed: {:.1} s", ran.took.as_secs_f64()));
     Ok(())
 }
 
 /// `deploy --watch`: what is saved is deployed, a mistake is told and its correction tried.
-pub fn watched(bed: &Bed) -> Result<()> {
-    let deploy = Deploy::start_with(bed, &["--watch"])?;
+pub fn watched(test_cluster: &TestCluster) -> Result<()> {
+    let deploy = Deploy::start_with(test_cluster, &["--watch"])?;
     let rests = |times: usize| {
         let at_rest = || Ok(deploy.said()?.matches("watching for changes").count() >= times);
-        bed.until("deploys and watches on", Duration::from_secs(120), at_rest)
+        test_cluster.until("deploys and watches on", Duration::from_secs(120), at_rest)
     };
     rests(1)?;
-    let (frontend, backend) = (bed.pods("frontend")?, bed.pods("backend")?);
+    let (frontend, backend) = (test_cluster.pods("frontend")?, test_cluster.pods("backend")?);
     // Neither an editor's file nor a test is a reason for a deploy: the next one names what else has changed.
     let ignored = ["apps/backend/app/.main.py.swp", "infra/helm/.values.yaml.swp", "apps/backend/tests/test_new.py"];
-    ignored.iter().try_for_each(|path| std::fs::write(bed.root.join(path), "not read"))?;
+    ignored.iter().try_for_each(|path| std::fs::write(test_cluster.root.join(path), "not read"))?;
     std::thread::sleep(Duration::from_secs(2));
-    change(bed)?;
+    change(test_cluster)?;
     rests(2)?;
-    ignored.iter().try_for_each(|path| std::fs::remove_file(bed.root.join(path)))?;
-    ensure!(bed.pods("frontend")? == frontend, "the frontend was restarted");
-    ensure!(bed.pods("backend")?.iter().all(|pod| !backend.contains(pod)), "the backend was not replaced");
-    let dotenv = std::fs::read_to_string(bed.root.join(".env"))?;
-    bed.write_dotenv("AUTH_SECRET=$HOME\n")?;
+    ignored.iter().try_for_each(|path| std::fs::remove_file(test_cluster.root.join(path)))?;
+    ensure!(test_cluster.pods("frontend")? == frontend, "the frontend was restarted");
+    ensure!(test_cluster.pods("backend")?.iter().all(|pod| !backend.contains(pod)), "the backend was not replaced");
+    let dotenv = std::fs::read_to_string(test_cluster.root.join(".env"))?;
+    test_cluster.write_dotenv("AUTH_SECRET=$HOME\n")?;
     rests(3)?;
-    bed.write_dotenv(&dotenv)?;
+    test_cluster.write_dotenv(&dotenv)?;
     rests(4)?;
     let said = deploy.said()?;
     ensure!(said.matches("watching for changes").count() == 4, "a file that does not count started a deploy:\n{said}");
     // Texts of this run alone: the engine may still have what an earlier run built.
     let [one, two] = ["one", "two"].map(|name| format!("// {name} of run {}\n", std::process::id()));
     // A newer save ends the build that it has made stale: that one is not released.
-    let header = bed.root.join("apps/frontend/components/header.tsx");
+    let header = test_cluster.root.join("apps/frontend/components/header.tsx");
     let original = std::fs::read_to_string(&header)?;
     let save = |comment: &str| std::fs::write(&header, format!("{original}{comment}")).context("saving");
     let count = |text: &str| Ok::<_, anyhow::Error>(deploy.said()?.matches(text).count());
     let stop = |saved: &str, newer: &str, times: usize| {
         let begun = count("> build todo-frontend")?;
         save(saved)?;
-        bed.until("builds", Duration::from_secs(30), || Ok(count("> build todo-frontend")? > begun))?;
+        test_cluster.until("builds", Duration::from_secs(30), || Ok(count("> build todo-frontend")? > begun))?;
         save(newer)?;
-        bed.until("stops", Duration::from_secs(30), || Ok(count("stopped this deploy")? >= times))
+        test_cluster.until("stops", Duration::from_secs(30), || Ok(count("stopped this deploy")? >= times))
     };
     stop(&one, "", 1)?;
     rests(5)?;
-    ensure!(bed.pods("frontend")? == frontend, "what was saved over has been released");
+    ensure!(test_cluster.pods("frontend")? == frontend, "what was saved over has been released");
     // What was stopped is deployed if it is what there is in the end.
     let up = count("is up")?;
-    let is_up = |times: usize| bed.until("is up", Duration::from_secs(60), || Ok(count("is up")? >= up + times));
+    let is_up =
+        |times: usize| test_cluster.until("is up", Duration::from_secs(60), || Ok(count("is up")? >= up + times));
     stop(&one, &two, 2)?;
     save(&one)?;
     is_up(1)?;
-    ensure!(bed.pods("frontend")? != frontend, "what was saved last is not released");
+    ensure!(test_cluster.pods("frontend")? != frontend, "what was saved last is not released");
     save("")?;
     is_up(2)?;
     deploy.signal(Signal::INT)?;
@@ -92,22 +93,23 @@ pub fn watched(bed: &Bed) -> Result<()> {
     Ok(())
 }
 
-pub fn scale(bed: &Bed) -> Result<()> {
-    bed.tools()?.kubectl_here().args(["scale", "deployment/todo-frontend", "--replicas=1"]).run()?;
-    bed.xtask(&["deploy", "dev"])?
+pub fn scale(test_cluster: &TestCluster) -> Result<()> {
+    test_cluster.tools()?.kubectl_here().args(["scale", "deployment/todo-frontend", "--replicas=1"]).run()?;
+    test_cluster
+        .xtask(&["deploy", "dev"])?
         .expect(0, &["Deployment/todo-frontend was changed by hand", "todo-frontend    2/2"])?;
     Ok(())
 }
 
-pub fn config_map(bed: &Bed) -> Result<()> {
-    let kubectl = || Ok::<_, anyhow::Error>(bed.tools()?.kubectl_here());
+pub fn config_map(test_cluster: &TestCluster) -> Result<()> {
+    let kubectl = || Ok::<_, anyhow::Error>(test_cluster.tools()?.kubectl_here());
     let data = || kubectl()?.args(["get", "configmap", "todo-config", "-o", "jsonpath={.data}"]).read();
     let before = data()?;
     let patch = r#"{"data":{"ENVIRONMENT":"edited","EXTRA":"1"}}"#;
     kubectl()?.args(["patch", "configmap", "todo-config", "--type=merge", "-p", patch]).run()?;
     kubectl()?.args(["set", "env", "deployment/todo-frontend", "EXTRA=1"]).run()?;
     let told = ["ConfigMap/todo-config was changed by hand", "Deployment/todo-frontend was changed by hand"];
-    bed.xtask(&["deploy", "dev"])?.expect(0, &told)?;
+    test_cluster.xtask(&["deploy", "dev"])?.expect(0, &told)?;
     ensure!(data()? == before, "the ConfigMap holds {}", data()?);
     let template = "jsonpath={.spec.template.spec.containers}";
     let frontend = kubectl()?.args(["get", "deployment", "todo-frontend", "-o", template]).read()?;
@@ -115,24 +117,24 @@ pub fn config_map(bed: &Bed) -> Result<()> {
     Ok(())
 }
 
-pub fn secret(bed: &Bed) -> Result<()> {
-    bed.write_dotenv(&format!("AUTH_SECRET={AUTH}-changed\n"))?;
-    let (backend, frontend) = (bed.pods("backend")?, bed.pods("frontend")?);
-    let ran = bed.xtask(&["deploy", "dev"])?.expect(0, &["Secret of backend changed", "is up"])?;
+pub fn secret(test_cluster: &TestCluster) -> Result<()> {
+    test_cluster.write_dotenv(&format!("AUTH_SECRET={AUTH}-changed\n"))?;
+    let (backend, frontend) = (test_cluster.pods("backend")?, test_cluster.pods("frontend")?);
+    let ran = test_cluster.xtask(&["deploy", "dev"])?.expect(0, &["Secret of backend changed", "is up"])?;
     ensure!(!ran.text.contains(AUTH), "a secret is shown");
-    ensure!(bed.pods("frontend")? == frontend, "the frontend was restarted");
-    ensure!(bed.pods("backend")?.iter().all(|pod| !backend.contains(pod)), "the backend was not replaced");
+    ensure!(test_cluster.pods("frontend")? == frontend, "the frontend was restarted");
+    ensure!(test_cluster.pods("backend")?.iter().all(|pod| !backend.contains(pod)), "the backend was not replaced");
     Ok(())
 }
 
-pub fn image(bed: &Bed) -> Result<()> {
-    let tools = bed.tools()?;
+pub fn image(test_cluster: &TestCluster) -> Result<()> {
+    let tools = test_cluster.tools()?;
     let node = tools.nodes()?.remove(0);
-    let reference = references(bed)?.into_iter().find(|r| r.starts_with("todo-backend")).unwrap_or_default();
+    let reference = references(test_cluster)?.into_iter().find(|r| r.starts_with("todo-backend")).unwrap_or_default();
     node.ctr(["images", "rm", &canonical(&reference)]).run()?;
-    bed.until("the node notices", std::time::Duration::from_secs(20), || {
+    test_cluster.until("the node notices", std::time::Duration::from_secs(20), || {
         Ok(!node.images()?.contains_key(&canonical(&reference)))
     })?;
-    bed.xtask(&["deploy", "dev"])?.expect(0, &["load todo-backend", "is up"])?;
+    test_cluster.xtask(&["deploy", "dev"])?.expect(0, &["load todo-backend", "is up"])?;
     Ok(())
 }

@@ -3,7 +3,7 @@
 use anyhow::{Result, ensure};
 use camino::Utf8PathBuf;
 
-use super::bed::Bed;
+use super::test_cluster::TestCluster;
 
 /// A file of the copy that is put back as it was when this is dropped.
 pub struct Edited {
@@ -11,7 +11,7 @@ pub struct Edited {
     text: String,
 }
 
-impl Bed {
+impl TestCluster {
     /// Changes a file of the copy; it must become another.
     pub fn edit(&self, path: &str, edit: impl FnOnce(&str) -> String) -> Result<Edited> {
         let path = self.root.join(path);

@@ -5,8 +5,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow, ensure};
 use camino::Utf8PathBuf;
 
-use super::bed::{AUTH, Bed};
 use super::lifecycle::references;
+use super::test_cluster::{AUTH, TestCluster};
 use xtask_faults::ran::Ran;
 
 /// A kubeconfig of somebody else, whose context and current context is `name`.
@@ -31,33 +31,34 @@ const COMMANDS: [&[&str]; 7] = [
 ];
 
 /// A place for a file of a scenario, in what git ignores.
-fn scratch(bed: &Bed, name: &str) -> Result<Utf8PathBuf> {
-    let folder = bed.root.join("target");
+fn scratch(test_cluster: &TestCluster, name: &str) -> Result<Utf8PathBuf> {
+    let folder = test_cluster.root.join("target");
     std::fs::create_dir_all(&folder)?;
     Ok(folder.join(name))
 }
 
 /// Nothing is made for a deploy that must not be: no cache, no engine, no tools, no `.env`.
-pub fn before_anything(bed: &Bed) -> Result<()> {
-    let (cache, kubeconfig) = (scratch(bed, "no-cache")?, scratch(bed, "foreign-kubeconfig")?);
-    std::fs::write(&kubeconfig, foreign(&bed.profile))?;
-    let dotenv = std::fs::read_to_string(bed.root.join(".env")).ok();
-    let _ = std::fs::remove_file(bed.root.join(".env"));
+pub fn before_anything(test_cluster: &TestCluster) -> Result<()> {
+    let (cache, kubeconfig) = (scratch(test_cluster, "no-cache")?, scratch(test_cluster, "foreign-kubeconfig")?);
+    std::fs::write(&kubeconfig, foreign(&test_cluster.profile))?;
+    let dotenv = std::fs::read_to_string(test_cluster.root.join(".env")).ok();
+    let _ = std::fs::remove_file(test_cluster.root.join(".env"));
     let envs = [("KUBECONFIG", kubeconfig.as_str()), ("TODO_XTASK_CACHE", cache.as_str())];
-    let ran =
-        bed.xtask_with(&["deploy", "dev"], &envs)?.expect(5, &["is not our minikube profile", "delete-context"])?;
-    ensure!(!cache.exists() && !bed.root.join(".env").exists(), "something was made:\n{}", ran.text);
-    ensure!(std::fs::read_to_string(&kubeconfig)? == foreign(&bed.profile), "the kubeconfig was changed");
-    dotenv.map_or(Ok(()), |text| bed.write_dotenv(&text))
+    let ran = test_cluster
+        .xtask_with(&["deploy", "dev"], &envs)?
+        .expect(5, &["is not our minikube profile", "delete-context"])?;
+    ensure!(!cache.exists() && !test_cluster.root.join(".env").exists(), "something was made:\n{}", ran.text);
+    ensure!(std::fs::read_to_string(&kubeconfig)? == foreign(&test_cluster.profile), "the kubeconfig was changed");
+    dotenv.map_or(Ok(()), |text| test_cluster.write_dotenv(&text))
 }
 
 /// Runs xtask with proxies, Helm's store, and preferences of kubectl and minikube that a user has set for other work.
-pub fn run_with_variables_for_other_work(bed: &Bed, args: &[&str]) -> Result<Ran> {
-    let kuberc = scratch(bed, "kuberc")?;
+pub fn run_with_variables_for_other_work(test_cluster: &TestCluster, args: &[&str]) -> Result<Ran> {
+    let kuberc = scratch(test_cluster, "kuberc")?;
     let preference = "apiVersion: kubectl.config.k8s.io/v1beta1\nkind: Preference\n\
         defaults: [{command: delete, options: [{name: interactive, default: 'true'}]}]\n";
     std::fs::write(&kuberc, preference)?;
-    let minikube = scratch(bed, "minikube")?;
+    let minikube = scratch(test_cluster, "minikube")?;
     std::fs::create_dir_all(minikube.join(".minikube/config"))?;
     let settings = r#"{"driver": "none", "cpus": 9, "memory": "99999", "kubernetes-version": "v1.20.0"}"#;
     std::fs::write(minikube.join(".minikube/config/config.json"), settings)?;
@@ -76,122 +77,126 @@ pub fn run_with_variables_for_other_work(bed: &Bed, args: &[&str]) -> Result<Ran
         ("MINIKUBE_HOME", minikube.as_str()),
         ("GIT_DIR", "/nonexistent"),
     ];
-    bed.xtask_with(args, &envs)
+    test_cluster.xtask_with(args, &envs)
 }
 
 /// Such variables change nothing: neither in a deploy that works, nor in one that is rolled back, nor in a teardown.
-pub fn environment(bed: &Bed) -> Result<()> {
-    let run = |args: &[&str]| run_with_variables_for_other_work(bed, args);
+pub fn environment(test_cluster: &TestCluster) -> Result<()> {
+    let run = |args: &[&str]| run_with_variables_for_other_work(test_cluster, args);
     run(&["status"])?.expect(0, &["2/2 ready"])?;
     run(&["deploy", "dev"])?.expect(0, &["nothing changed"])?;
     let releases = |kind: &str| -> Result<usize> {
-        let list = bed.tools()?.kubectl_here().args(["get", kind, "-l", "owner=helm", "-o", "name"]).read()?;
+        let list = test_cluster.tools()?.kubectl_here().args(["get", kind, "-l", "owner=helm", "-o", "name"]).read()?;
         Ok(list.lines().count())
     };
-    bed.write_dotenv(&format!("AUTH_SECRET={AUTH}-elsewhere\n"))?;
+    test_cluster.write_dotenv(&format!("AUTH_SECRET={AUTH}-elsewhere\n"))?;
     run(&["deploy", "dev"])?.expect(0, &["is up"])?;
     ensure!(releases("configmaps")? == 0 && releases("secrets")? > 0, "Helm keeps the release in another store");
     let mistake = "backend:\n  command: [no-such-program]";
-    let edited = bed.edit("infra/helm/values-dev.yaml", |text| format!("{text}\n{mistake}\n"))?;
+    let edited = test_cluster.edit("infra/helm/values-dev.yaml", |text| format!("{text}\n{mistake}\n"))?;
     let failed = run(&["deploy", "dev"]);
     drop(edited);
     failed?.expect(7, &["rolled back to revision", "runs now: todo-backend     2/2 ready"])?;
     run(&["teardown"])?.expect(0, &["stays: the todos"])?;
     let left = ["get", "deployments,statefulsets,services,ingresses,pods", "-o", "name"];
-    let left = bed.tools()?.kubectl_here().args(left).read()?;
+    let left = test_cluster.tools()?.kubectl_here().args(left).read()?;
     ensure!(left.trim().is_empty() && releases("secrets")? == 0, "said to be removed, but there is: {left}");
-    bed.write_dotenv(&format!("AUTH_SECRET={AUTH}\n"))?;
-    bed.xtask(&["deploy", "dev"])?.expect(0, &["is up"]).map(|_| ())
+    test_cluster.write_dotenv(&format!("AUTH_SECRET={AUTH}\n"))?;
+    test_cluster.xtask(&["deploy", "dev"])?.expect(0, &["is up"]).map(|_| ())
 }
 
 /// A kubeconfig that is not there gets our context and nothing else, and the cluster is seen and changed all the same.
-pub fn without_kubeconfig(bed: &Bed) -> Result<()> {
-    let absent = scratch(bed, "no-kubeconfig")?;
+pub fn without_kubeconfig(test_cluster: &TestCluster) -> Result<()> {
+    let absent = scratch(test_cluster, "no-kubeconfig")?;
     let _ = std::fs::remove_file(&absent);
-    let run = |args: &[&str]| bed.xtask_with(args, &[("KUBECONFIG", absent.as_str())]);
+    let run = |args: &[&str]| test_cluster.xtask_with(args, &[("KUBECONFIG", absent.as_str())]);
     run(&["status"])?.expect(0, &["2/2 ready"])?;
     ensure!(!absent.exists(), "a look has made a kubeconfig");
-    bed.write_dotenv(&format!("AUTH_SECRET={AUTH}-without-kubeconfig\n"))?;
+    test_cluster.write_dotenv(&format!("AUTH_SECRET={AUTH}-without-kubeconfig\n"))?;
     run(&["deploy", "dev"])?.expect(0, &["add context", "is up"])?;
     ensure!(!std::fs::read_to_string(&absent)?.contains("current-context"), "a current context was chosen");
-    bed.write_dotenv(&format!("AUTH_SECRET={AUTH}\n"))?;
+    test_cluster.write_dotenv(&format!("AUTH_SECRET={AUTH}\n"))?;
     run(&["deploy", "dev"])?.expect(0, &["is up"])?;
     std::fs::remove_file(absent).context("removing the kubeconfig")
 }
 
 /// Of several files of KUBECONFIG only the first is written, and only entries of our own; a foreign entry of our name in
 /// any of them is refused.
-pub fn several_files(bed: &Bed) -> Result<()> {
-    let other = scratch(bed, "other-kubeconfig")?;
-    let both = format!("{}:{other}", bed.kubeconfig);
-    let run = |args: &[&str]| bed.xtask_with(args, &[("KUBECONFIG", &both)]);
-    for (name, code, text) in [("production", 0, "is up"), (bed.profile.as_str(), 5, "is not our minikube profile")] {
+pub fn several_files(test_cluster: &TestCluster) -> Result<()> {
+    let other = scratch(test_cluster, "other-kubeconfig")?;
+    let both = format!("{}:{other}", test_cluster.kubeconfig);
+    let run = |args: &[&str]| test_cluster.xtask_with(args, &[("KUBECONFIG", &both)]);
+    for (name, code, text) in
+        [("production", 0, "is up"), (test_cluster.profile.as_str(), 5, "is not our minikube profile")]
+    {
         std::fs::write(&other, foreign(name))?;
-        let ours = std::fs::read(&bed.kubeconfig)?;
+        let ours = std::fs::read(&test_cluster.kubeconfig)?;
         run(&["deploy", "dev"])?.expect(code, &[text])?;
         ensure!(std::fs::read_to_string(&other)? == foreign(name), "the other file was changed");
-        ensure!(std::fs::read(&bed.kubeconfig)? == ours, "our file was changed for nothing");
+        ensure!(std::fs::read(&test_cluster.kubeconfig)? == ours, "our file was changed for nothing");
     }
     std::fs::remove_file(other).context("removing the other kubeconfig")
 }
 
 /// Our own entry, but its server is another one: every command refuses, and the cluster stays as it is.
-pub fn elsewhere(bed: &Bed) -> Result<()> {
-    let text = std::fs::read_to_string(&bed.kubeconfig)?;
+pub fn elsewhere(test_cluster: &TestCluster) -> Result<()> {
+    let text = std::fs::read_to_string(&test_cluster.kubeconfig)?;
     let server = text.lines().find(|line| line.trim().starts_with("server: https://") && !line.contains("127.0.0.2"));
     let server = server.context("a server in the kubeconfig")?.trim().to_owned();
-    let changed = scratch(bed, "changed-kubeconfig")?;
+    let changed = scratch(test_cluster, "changed-kubeconfig")?;
     std::fs::write(&changed, text.replace(&server, "server: https://127.0.0.2:8443"))?;
-    let before = (bed.pods("backend")?, std::fs::read(&changed)?);
+    let before = (test_cluster.pods("backend")?, std::fs::read(&changed)?);
     for args in COMMANDS {
         // The published port of the API server is known to the engine alone, so this is also past the first look.
-        bed.xtask_with(args, &[("KUBECONFIG", changed.as_str())])?.expect(5, &["is not our minikube profile"])?;
+        test_cluster
+            .xtask_with(args, &[("KUBECONFIG", changed.as_str())])?
+            .expect(5, &["is not our minikube profile"])?;
     }
-    ensure!(before == (bed.pods("backend")?, std::fs::read(&changed)?), "something was touched");
+    ensure!(before == (test_cluster.pods("backend")?, std::fs::read(&changed)?), "something was touched");
     Ok(())
 }
 
 /// As on macOS, where minikube writes the published port, which is another one after each start of the node.
-pub fn old_port(bed: &Bed) -> Result<()> {
-    let changed = scratch(bed, "old-port-kubeconfig")?;
+pub fn old_port(test_cluster: &TestCluster) -> Result<()> {
+    let changed = scratch(test_cluster, "old-port-kubeconfig")?;
     // Nobody listens there.
-    let server = bed.aim(&changed, 9)?;
-    let before = (bed.pods("backend")?, bed.pods("frontend")?);
-    let run = |args: &[&str]| bed.xtask_with(args, &[("KUBECONFIG", changed.as_str())]);
+    let server = test_cluster.aim(&changed, 9)?;
+    let before = (test_cluster.pods("backend")?, test_cluster.pods("frontend")?);
+    let run = |args: &[&str]| test_cluster.xtask_with(args, &[("KUBECONFIG", changed.as_str())]);
     run(&["status"])?.expect(0, &["2/2 ready"])?;
     for args in [["tool", "helm", "--", "list"].as_slice(), &["rollback"]] {
-        run(args)?.expect(5, &["has a port that is not the cluster's any more", &bed.hint("start")])?;
+        run(args)?.expect(5, &["has a port that is not the cluster's any more", &test_cluster.hint("start")])?;
     }
     run(&["deploy", "dev"])?.expect(0, &["renew context", "is up"])?;
     ensure!(std::fs::read_to_string(&changed)?.contains(&server), "the entry does not lead to the node");
     run(&["tool", "helm", "--", "list", "--short"])?.expect(0, &["todo"])?;
-    ensure!(before == (bed.pods("backend")?, bed.pods("frontend")?), "pods were restarted");
+    ensure!(before == (test_cluster.pods("backend")?, test_cluster.pods("frontend")?), "pods were restarted");
     Ok(())
 }
 
 /// A paused node is unpaused, and nothing else happens.
-pub fn paused(bed: &Bed) -> Result<()> {
-    let before = (bed.pods("backend")?, bed.pods("frontend")?);
-    bed.tools()?.engine.docker().args(["pause", &bed.profile]).run()?;
-    bed.xtask(&["deploy", "dev"])?.expect(0, &["the node is paused", "is up"])?;
-    ensure!(before == (bed.pods("backend")?, bed.pods("frontend")?), "pods were replaced");
+pub fn paused(test_cluster: &TestCluster) -> Result<()> {
+    let before = (test_cluster.pods("backend")?, test_cluster.pods("frontend")?);
+    test_cluster.tools()?.engine.docker().args(["pause", &test_cluster.profile]).run()?;
+    test_cluster.xtask(&["deploy", "dev"])?.expect(0, &["the node is paused", "is up"])?;
+    ensure!(before == (test_cluster.pods("backend")?, test_cluster.pods("frontend")?), "pods were replaced");
     // The node runs on; what is in it is frozen.
-    bed.tools()?.minikube().arg("pause").run()?;
-    bed.xtask(&["deploy", "dev"])?.expect(0, &["did not answer `GET /readyz`", "is up"])?;
+    test_cluster.tools()?.minikube().arg("pause").run()?;
+    test_cluster.xtask(&["deploy", "dev"])?.expect(0, &["did not answer `GET /readyz`", "is up"])?;
     Ok(())
 }
 
 /// `docker restart` of the node starts nothing in it: that is told, and a deploy starts it. Who looks meanwhile is told that
 /// the API server is starting, and never that nothing is deployed.
-pub fn restarted(bed: &Bed) -> Result<()> {
-    bed.tools()?.engine.docker().args(["restart", &bed.profile]).run()?;
-    let away = bed.xtask(&["status"])?.expect(5, &["its API server is away", "deploy dev"])?;
+pub fn restarted(test_cluster: &TestCluster) -> Result<()> {
+    test_cluster.tools()?.engine.docker().args(["restart", &test_cluster.profile]).run()?;
+    let away = test_cluster.xtask(&["status"])?.expect(5, &["its API server is away", "deploy dev"])?;
     ensure!(!away.text.contains("not deployed"), "it claims more than it saw:\n{}", away.text);
     let (ran, looks) = std::thread::scope(|scope| {
-        let deploy = scope.spawn(|| bed.xtask(&["deploy", "dev"]));
+        let deploy = scope.spawn(|| test_cluster.xtask(&["deploy", "dev"]));
         let mut looks = Vec::new();
         while !deploy.is_finished() {
-            looks.push(bed.xtask(&["status"])?.text);
+            looks.push(test_cluster.xtask(&["status"])?.text);
             std::thread::sleep(Duration::from_millis(200));
         }
         let ran = deploy.join().map_err(|_| anyhow!("the deploy panicked"))?;
@@ -201,60 +206,62 @@ pub fn restarted(bed: &Bed) -> Result<()> {
     let starting = looks.iter().filter(|text| text.contains("its API server is starting")).count();
     ensure!(starting > 0, "none of {} looks saw it starting:\n{}", looks.len(), looks.concat());
     ensure!(!looks.iter().any(|text| text.contains("not deployed")), "one saw nothing deployed:\n{}", looks.concat());
-    bed.project.report.note(format!("{starting} of {} looks saw the API server starting", looks.len()));
+    test_cluster.project.report.note(format!("{starting} of {} looks saw the API server starting", looks.len()));
     Ok(())
 }
 
 /// minikube without its record, the node without minikube, and a container of the same name that is somebody's.
-pub fn half_deleted(bed: &Bed) -> Result<()> {
-    let tools = bed.tools()?;
+pub fn half_deleted(test_cluster: &TestCluster) -> Result<()> {
+    let tools = test_cluster.tools()?;
     let docker = || tools.engine.docker();
-    let (record, away) = (tools.profile_config(), scratch(bed, "record.json")?);
+    let (record, away) = (tools.profile_config(), scratch(test_cluster, "record.json")?);
     std::fs::rename(&record, &away)?;
-    let refused = bed.xtask(&["deploy", "dev"]).and_then(|ran| ran.expect(5, &["minikube has no record of it"]));
+    let refused =
+        test_cluster.xtask(&["deploy", "dev"]).and_then(|ran| ran.expect(5, &["minikube has no record of it"]));
     std::fs::rename(&away, &record)?;
     refused?;
 
-    let aside = format!("{}-aside", bed.profile);
-    docker().args(["rename", &bed.profile, &aside]).run()?;
-    let refused = without_node(bed);
-    docker().args(["rm", "--force", &bed.profile]).run()?;
-    docker().args(["rename", &aside, &bed.profile]).run()?;
+    let aside = format!("{}-aside", test_cluster.profile);
+    docker().args(["rename", &test_cluster.profile, &aside]).run()?;
+    let refused = without_node(test_cluster);
+    docker().args(["rm", "--force", &test_cluster.profile]).run()?;
+    docker().args(["rename", &aside, &test_cluster.profile]).run()?;
     refused?;
-    bed.xtask(&["deploy", "dev"])?.expect(0, &["is up"])?;
+    test_cluster.xtask(&["deploy", "dev"])?.expect(0, &["is up"])?;
     Ok(())
 }
 
-fn without_node(bed: &Bed) -> Result<()> {
-    let tools = bed.tools()?;
-    bed.xtask(&["deploy", "dev"])?
+fn without_node(test_cluster: &TestCluster) -> Result<()> {
+    let tools = test_cluster.tools()?;
+    test_cluster
+        .xtask(&["deploy", "dev"])?
         .expect(5, &["minikube has a record of it but its node is gone", "teardown --cluster"])?;
-    let image = references(bed)?.into_iter().next().context("an image")?;
-    let id = tools.engine.docker().args(["create", "--name", &bed.profile, &image]).read()?;
+    let image = references(test_cluster)?.into_iter().next().context("an image")?;
+    let id = tools.engine.docker().args(["create", "--name", &test_cluster.profile, &image]).read()?;
     for args in
         [["deploy", "dev"].as_slice(), &["deploy", "dev", "--dry-run"], &["teardown"], &["teardown", "--cluster"]]
     {
-        bed.xtask(args)?.expect(5, &["that minikube did not make"])?;
+        test_cluster.xtask(args)?.expect(5, &["that minikube did not make"])?;
     }
-    let still = tools.engine.docker().args(["inspect", "--format", "{{.Id}}", &bed.profile]).read()?;
+    let still = tools.engine.docker().args(["inspect", "--format", "{{.Id}}", &test_cluster.profile]).read()?;
     ensure!(still == id, "somebody's container was touched");
     ensure!(tools.profile_config().is_file(), "minikube's record was touched");
     Ok(())
 }
 
 /// FR-018: the chart itself refuses a cluster that is no Minikube, unless that is asked for.
-pub fn other_cluster(bed: &Bed) -> Result<()> {
-    let tools = bed.tools()?;
-    let label = |value: &str| tools.kubectl().args(["label", "node", &bed.profile, "--overwrite", value]);
+pub fn other_cluster(test_cluster: &TestCluster) -> Result<()> {
+    let tools = test_cluster.tools()?;
+    let label = |value: &str| tools.kubectl().args(["label", "node", &test_cluster.profile, "--overwrite", value]);
     label("minikube.k8s.io/name-").run()?;
-    let checked = refused_by_chart(bed);
-    label(&format!("minikube.k8s.io/name={}", bed.profile)).run()?;
+    let checked = refused_by_chart(test_cluster);
+    label(&format!("minikube.k8s.io/name={}", test_cluster.profile)).run()?;
     checked
 }
 
-fn refused_by_chart(bed: &Bed) -> Result<()> {
-    let tools = bed.tools()?;
-    let chart: Utf8PathBuf = bed.root.join(&bed.project.settings.chart.path);
+fn refused_by_chart(test_cluster: &TestCluster) -> Result<()> {
+    let tools = test_cluster.tools()?;
+    let chart: Utf8PathBuf = test_cluster.root.join(&test_cluster.project.settings.chart.path);
     let values =
         ["--set-string=backend.image.tag=1,frontend.image.tag=1", "--set=secrets.create=true,postgres.enabled=true"];
     let install = |more: &[&str]| {
@@ -270,6 +277,6 @@ fn refused_by_chart(bed: &Bed) -> Result<()> {
     // `helm template` sees no cluster at all, which is no other one.
     let given = "--set=postgres.enabled=false,secrets.values.DATABASE_URL=postgresql://todo@db.lan/todo";
     let auth = "--set=secrets.values.AUTH_SECRET=not-a-secret-but-long-enough-to-be-one";
-    let version = format!("--kube-version={}", bed.project.settings.cluster.kubernetes);
+    let version = format!("--kube-version={}", test_cluster.project.settings.cluster.kubernetes);
     tools.helm().args(["template", "other", chart.as_str(), &version]).args(values).args([given, auth]).run()
 }

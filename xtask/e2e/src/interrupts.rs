@@ -12,8 +12,8 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use super::application;
-use super::bed::{AUTH, Bed};
 use super::causes::nothing_to_do;
+use super::test_cluster::{AUTH, TestCluster};
 use xtask::process::Process;
 use xtask::snapshot::{Snapshot, text};
 
@@ -30,22 +30,26 @@ pub struct Deploy {
 
 impl Deploy {
     /// Starts it; its output goes to a file.
-    pub fn start(bed: &Bed) -> Result<Self> {
-        Self::start_with(bed, &[])
+    pub fn start(test_cluster: &TestCluster) -> Result<Self> {
+        Self::start_with(test_cluster, &[])
     }
 
     /// Starts it with more arguments.
-    pub fn start_with(bed: &Bed, args: &[&str]) -> Result<Self> {
-        Self::start_command(bed, &[&["deploy", "dev"], args].concat())
+    pub fn start_with(test_cluster: &TestCluster, args: &[&str]) -> Result<Self> {
+        Self::start_command(test_cluster, &[&["deploy", "dev"], args].concat())
     }
 
     /// Starts another command of the xtask under test.
-    pub fn start_command(bed: &Bed, args: &[&str]) -> Result<Self> {
-        let output = bed.root.join("target/e2e-deploy.log");
+    pub fn start_command(test_cluster: &TestCluster, args: &[&str]) -> Result<Self> {
+        let output = test_cluster.root.join("target/e2e-deploy.log");
         std::fs::create_dir_all(output.parent().context("a file has a folder")?)?;
         let file = std::fs::File::create(&output)?;
-        let mut command = Command::new(bed.exe());
-        command.args(args).args(bed.options()).envs(bed.environment()).env("TMPDIR", temp(bed)?);
+        let mut command = Command::new(test_cluster.exe());
+        command
+            .args(args)
+            .args(test_cluster.options())
+            .envs(test_cluster.environment())
+            .env("TMPDIR", temp(test_cluster)?);
         command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file).process_group(0);
         Ok(Self { child: command.spawn().context("starting a deploy")?, output })
     }
@@ -116,8 +120,8 @@ impl Drop for Deploy {
 }
 
 /// Temporary files of the runs; they must leave none.
-fn temp(bed: &Bed) -> Result<Utf8PathBuf> {
-    let dir = bed.root.join("target/e2e-tmp");
+fn temp(test_cluster: &TestCluster) -> Result<Utf8PathBuf> {
+    let dir = test_cluster.root.join("target/e2e-tmp");
     std::fs::create_dir_all(&dir)?;
     Ok(dir)
 }
@@ -134,41 +138,41 @@ const MOMENTS: &[Moment] = &[
     ("in the rollout", "> roll out", 1500),
 ];
 
-pub fn killed_while_building(bed: &Bed) -> Result<()> {
-    killed(bed, &MOMENTS[0])
+pub fn killed_while_building(test_cluster: &TestCluster) -> Result<()> {
+    killed(test_cluster, &MOMENTS[0])
 }
 
-pub fn killed_while_loading(bed: &Bed) -> Result<()> {
-    killed(bed, &MOMENTS[1])
+pub fn killed_while_loading(test_cluster: &TestCluster) -> Result<()> {
+    killed(test_cluster, &MOMENTS[1])
 }
 
-pub fn killed_before_helm(bed: &Bed) -> Result<()> {
-    killed(bed, &MOMENTS[2])
+pub fn killed_before_helm(test_cluster: &TestCluster) -> Result<()> {
+    killed(test_cluster, &MOMENTS[2])
 }
 
-pub fn killed_in_helm(bed: &Bed) -> Result<()> {
-    killed(bed, &MOMENTS[3])
+pub fn killed_in_helm(test_cluster: &TestCluster) -> Result<()> {
+    killed(test_cluster, &MOMENTS[3])
 }
 
-pub fn killed_in_the_rollout(bed: &Bed) -> Result<()> {
-    killed(bed, &MOMENTS[4])
+pub fn killed_in_the_rollout(test_cluster: &TestCluster) -> Result<()> {
+    killed(test_cluster, &MOMENTS[4])
 }
 
 /// Changes sources and a secret, deploys, kills xtask at the moment, and expects the next deploy to converge.
-fn killed(bed: &Bed, (name, line, after): &Moment) -> Result<()> {
-    change(bed)?;
-    let mut deploy = Deploy::start(bed)?;
+fn killed(test_cluster: &TestCluster, (name, line, after): &Moment) -> Result<()> {
+    change(test_cluster)?;
+    let mut deploy = Deploy::start(test_cluster)?;
     ensure!(deploy.hear(line)?, "`{line}` did not come:\n{}", deploy.said()?);
     std::thread::sleep(Duration::from_millis(*after));
-    kill(bed, deploy)?;
-    converges(bed, &format!("killed {name}"))
+    kill(test_cluster, deploy)?;
+    converges(test_cluster, &format!("killed {name}"))
 }
 
 /// Another secret and another line of source each time, so that every stage has work to do.
-pub fn change(bed: &Bed) -> Result<()> {
+pub fn change(test_cluster: &TestCluster) -> Result<()> {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_nanos();
-    bed.write_dotenv(&format!("AUTH_SECRET={AUTH}-{now}\n"))?;
-    let path = bed.root.join("apps/backend/app/__init__.py");
+    test_cluster.write_dotenv(&format!("AUTH_SECRET={AUTH}-{now}\n"))?;
+    let path = test_cluster.root.join("apps/backend/app/__init__.py");
     let text = std::fs::read_to_string(&path)?;
     let kept: String =
         text.lines().filter(|line| !line.starts_with("# killed")).map(|line| format!("{line}\n")).collect();
@@ -177,21 +181,21 @@ pub fn change(bed: &Bed) -> Result<()> {
 }
 
 /// SIGKILL for xtask alone. Its children must end by themselves.
-pub fn kill(bed: &Bed, deploy: Deploy) -> Result<()> {
+pub fn kill(test_cluster: &TestCluster, deploy: Deploy) -> Result<()> {
     deploy.signal(Signal::KILL)?;
     deploy.end()?;
     let start = Instant::now();
-    while let Some(orphan) = orphan(bed) {
+    while let Some(orphan) = orphan(test_cluster) {
         ensure!(start.elapsed() < ORPHANS, "{orphan} outlives the killed xtask");
         std::thread::sleep(Duration::from_millis(50));
     }
     Ok(())
 }
 
-/// A process that works for a run in the test bed: it names its kubeconfig, its checkout or its profile's node.
-fn orphan(bed: &Bed) -> Option<String> {
+/// A process that works for a run on the test cluster: it names its kubeconfig, its checkout or its profile's node.
+fn orphan(test_cluster: &TestCluster) -> Option<String> {
     let own = std::process::id().to_string();
-    let marks = [bed.kubeconfig.as_str(), bed.root.as_str()];
+    let marks = [test_cluster.kubeconfig.as_str(), test_cluster.root.as_str()];
     std::fs::read_dir("/proc").ok()?.filter_map(Result::ok).find_map(|entry| {
         let pid = entry.file_name().to_str()?.to_owned();
         let line = std::fs::read(entry.path().join("cmdline")).ok()?;
@@ -202,16 +206,19 @@ fn orphan(bed: &Bed) -> Option<String> {
 }
 
 /// The next deploy after what `happened` brings everything to where it should be, and leaves nothing of the former one.
-pub fn converges(bed: &Bed, happened: &str) -> Result<()> {
-    let ran = bed.xtask(&["deploy", "dev"])?.expect(0, &["is up", "2/2 ready"]).with_context(|| happened.to_owned())?;
-    bed.project.report.note(format!("{happened}: the next deploy took {:.1} s", ran.took.as_secs_f64()));
-    leftovers(bed)?;
-    nothing_to_do(bed)
+pub fn converges(test_cluster: &TestCluster, happened: &str) -> Result<()> {
+    let ran = test_cluster
+        .xtask(&["deploy", "dev"])?
+        .expect(0, &["is up", "2/2 ready"])
+        .with_context(|| happened.to_owned())?;
+    test_cluster.project.report.note(format!("{happened}: the next deploy took {:.1} s", ran.took.as_secs_f64()));
+    leftovers(test_cluster)?;
+    nothing_to_do(test_cluster)
 }
 
 /// Nothing is pending, no Secret is there that no kept revision names, and no temporary file is left.
-fn leftovers(bed: &Bed) -> Result<()> {
-    let tools = bed.tools()?;
+fn leftovers(test_cluster: &TestCluster) -> Result<()> {
+    let tools = test_cluster.tools()?;
     let history = tools.helm().args(["history", "todo", "--output", "json"]).read()?;
     ensure!(!history.contains("pending-"), "a revision is pending: {history}");
     let snapshot = Snapshot::take(&tools)?;
@@ -231,57 +238,61 @@ fn leftovers(bed: &Bed) -> Result<()> {
     let unused: Vec<String> =
         names.read()?.split_whitespace().filter(|name| !named.contains(*name)).map(str::to_owned).collect();
     ensure!(unused.is_empty(), "Secrets that no revision names: {unused:?}; named are {named:?}");
-    let files: Vec<_> = std::fs::read_dir(temp(bed)?)?.filter_map(Result::ok).map(|entry| entry.path()).collect();
+    let files: Vec<_> =
+        std::fs::read_dir(temp(test_cluster)?)?.filter_map(Result::ok).map(|entry| entry.path()).collect();
     ensure!(files.is_empty(), "temporary files are left: {files:?}");
     Ok(())
 }
 
-pub fn killed_in_a_rollback(bed: &Bed) -> Result<()> {
-    let edited =
-        bed.edit("infra/helm/values-dev.yaml", |text| format!("{text}\nbackend:\n  command: [no-such-program]\n"))?;
-    let mut deploy = Deploy::start(bed)?;
+pub fn killed_in_a_rollback(test_cluster: &TestCluster) -> Result<()> {
+    let edited = test_cluster
+        .edit("infra/helm/values-dev.yaml", |text| format!("{text}\nbackend:\n  command: [no-such-program]\n"))?;
+    let mut deploy = Deploy::start(test_cluster)?;
     ensure!(deploy.hear("> roll back to revision")?, "there was no rollback:\n{}", deploy.said()?);
     std::thread::sleep(Duration::from_millis(400));
-    kill(bed, deploy)?;
+    kill(test_cluster, deploy)?;
     drop(edited);
-    converges(bed, "killed in a rollback")
+    converges(test_cluster, "killed in a rollback")
 }
 
 /// There is nothing to go back to yet, and Helm's first revision is pending or failed.
-pub fn killed_in_first_install(bed: &Bed) -> Result<()> {
-    bed.xtask(&["teardown"])?.expect(0, &[])?;
-    let mut deploy = Deploy::start(bed)?;
+pub fn killed_in_first_install(test_cluster: &TestCluster) -> Result<()> {
+    test_cluster.xtask(&["teardown"])?.expect(0, &[])?;
+    let mut deploy = Deploy::start(test_cluster)?;
     ensure!(deploy.hear("> helm upgrade todo")?, "helm did not begin:\n{}", deploy.said()?);
     std::thread::sleep(Duration::from_millis(700));
-    kill(bed, deploy)?;
-    converges(bed, "killed in a first install")
+    kill(test_cluster, deploy)?;
+    converges(test_cluster, "killed in a first install")
 }
 
 /// What a killed helm leaves, whatever the moment: made by hand, because the moments above do not always hit it.
-pub fn stuck_release(bed: &Bed) -> Result<()> {
-    let tools = bed.tools()?;
-    let chart = bed.root.join("infra/helm");
+pub fn stuck_release(test_cluster: &TestCluster) -> Result<()> {
+    let tools = test_cluster.tools()?;
+    let chart = test_cluster.root.join("infra/helm");
     // Helm marks its revision pending before it waits, so a wait that cannot end leaves it so.
     let upgrade = tools.helm().args(["upgrade", "todo", chart.as_str(), "--reuse-values", "--wait", "--timeout=120s"]);
     let upgrade = upgrade.args(["--set-string", "backend.command={sleep,600}"]);
-    killed_while(bed, upgrade, "pending-upgrade")?;
-    bed.xtask(&["deploy", "dev"])?.expect(0, &["free the stuck release todo", "is pending-upgrade for ", "is up"])?;
-    leftovers(bed)
+    killed_while(test_cluster, upgrade, "pending-upgrade")?;
+    test_cluster
+        .xtask(&["deploy", "dev"])?
+        .expect(0, &["free the stuck release todo", "is pending-upgrade for ", "is up"])?;
+    leftovers(test_cluster)
 }
 
-pub fn killed_uninstall(bed: &Bed) -> Result<()> {
-    application::store_lasting(bed)?;
-    let uninstall = bed.tools()?.helm().args(["uninstall", "todo", "--cascade=foreground", "--wait", "--timeout=120s"]);
-    killed_while(bed, uninstall, "uninstalling")?;
-    bed.xtask(&["deploy", "dev", "--dry-run"])?.expect(0, &["end the uninstall of todo"])?;
-    bed.xtask(&["deploy", "dev"])?.expect(0, &["end the uninstall of todo", "is uninstalling", "is up"])?;
-    application::lasting_is_there(bed)?;
-    leftovers(bed)
+pub fn killed_uninstall(test_cluster: &TestCluster) -> Result<()> {
+    application::store_lasting(test_cluster)?;
+    let uninstall =
+        test_cluster.tools()?.helm().args(["uninstall", "todo", "--cascade=foreground", "--wait", "--timeout=120s"]);
+    killed_while(test_cluster, uninstall, "uninstalling")?;
+    test_cluster.xtask(&["deploy", "dev", "--dry-run"])?.expect(0, &["end the uninstall of todo"])?;
+    test_cluster.xtask(&["deploy", "dev"])?.expect(0, &["end the uninstall of todo", "is uninstalling", "is up"])?;
+    application::lasting_is_there(test_cluster)?;
+    leftovers(test_cluster)
 }
 
 /// Starts a helm and kills it when its revision has the status `wanted`.
-fn killed_while(bed: &Bed, helm: Process, wanted: &str) -> Result<()> {
-    let tools = bed.tools()?;
+fn killed_while(test_cluster: &TestCluster, helm: Process, wanted: &str) -> Result<()> {
+    let tools = test_cluster.tools()?;
     let child = Command::new(helm.program()).args(helm.arguments()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
     let mut child = child?;
     let reached = || -> Result<bool> {
@@ -289,7 +300,7 @@ fn killed_while(bed: &Bed, helm: Process, wanted: &str) -> Result<()> {
         let statuses = tools.kubectl_here().args(["get", "secrets", "-l", "owner=helm", "-o", labels]).read()?;
         Ok(statuses.contains(wanted))
     };
-    let seen = bed.until("the revision's status", Duration::from_secs(60), reached);
+    let seen = test_cluster.until("the revision's status", Duration::from_secs(60), reached);
     child.kill()?;
     child.wait()?;
     seen?;
@@ -297,21 +308,21 @@ fn killed_while(bed: &Bed, helm: Process, wanted: &str) -> Result<()> {
     Ok(())
 }
 
-pub fn two_at_once(bed: &Bed) -> Result<()> {
-    change(bed)?;
-    let mut first = Deploy::start(bed)?;
+pub fn two_at_once(test_cluster: &TestCluster) -> Result<()> {
+    change(test_cluster)?;
+    let mut first = Deploy::start(test_cluster)?;
     ensure!(first.hear("> build todo-backend")?, "no build began:\n{}", first.said()?);
-    let who = format!("deploy dev --yes --root {}", bed.root);
+    let who = format!("deploy dev --yes --root {}", test_cluster.root);
     let pid = format!("(pid {})", first.pid());
-    bed.xtask(&["deploy", "dev"])?.expect(10, &["another xtask is at work", &who, &pid])?;
+    test_cluster.xtask(&["deploy", "dev"])?.expect(10, &["another xtask is at work", &who, &pid])?;
     let (code, said) = first.end()?;
     ensure!(code == Some(0), "the first ended with {code:?}:\n{said}");
     Ok(())
 }
 
-pub fn ctrl_c(bed: &Bed) -> Result<()> {
-    change(bed)?;
-    let mut deploy = Deploy::start(bed)?;
+pub fn ctrl_c(test_cluster: &TestCluster) -> Result<()> {
+    change(test_cluster)?;
+    let mut deploy = Deploy::start(test_cluster)?;
     ensure!(deploy.hear("> roll out")?, "no rollout began:\n{}", deploy.said()?);
     std::thread::sleep(Duration::from_millis(300));
     deploy.signal(Signal::INT)?;
@@ -320,9 +331,9 @@ pub fn ctrl_c(bed: &Bed) -> Result<()> {
     ensure!(said.contains("interrupted at: roll out (old pods go on serving"), "the state is not told:\n{said}");
     ensure!(!said.contains("error:"), "an error is told:\n{said}");
     let start = Instant::now();
-    while let Some(orphan) = orphan(bed) {
+    while let Some(orphan) = orphan(test_cluster) {
         ensure!(start.elapsed() < ORPHANS, "{orphan} outlives the interrupted xtask");
         std::thread::sleep(Duration::from_millis(50));
     }
-    converges(bed, "ended by Ctrl-C")
+    converges(test_cluster, "ended by Ctrl-C")
 }

@@ -4,108 +4,115 @@ use anyhow::{Result, ensure};
 use serde_json::Value;
 
 use super::application::lasting_is_there;
-use super::bed::{AUTH, Bed};
 use super::guard::run_with_variables_for_other_work;
+use super::test_cluster::{AUTH, TestCluster};
 use xtask::stages::images;
-use xtask::world::World;
+use xtask::toolchain::Toolchain;
 
-pub fn first(bed: &Bed) -> Result<()> {
-    bed.write_dotenv(&format!("AUTH_SECRET={AUTH}\n"))?;
-    let ran = bed.xtask(&["deploy", "dev"])?;
+pub fn first(test_cluster: &TestCluster) -> Result<()> {
+    test_cluster.write_dotenv(&format!("AUTH_SECRET={AUTH}\n"))?;
+    let ran = test_cluster.xtask(&["deploy", "dev"])?;
     ran.expect(
         0,
         &["is up", "todo-backend     2/2 ready", "todo-frontend    2/2 ready", "built = node = pods", "sha256:"],
     )?;
-    let (status, body) = bed.http("GET", "/api/v1/health", None, None)?;
+    let (status, body) = test_cluster.http("GET", "/api/v1/health", None, None)?;
     ensure!(status == 200 && body.contains("\"environment\":\"dev\""), "health: {status} {body}");
-    ensure!(bed.http("GET", "/", None, None)?.0 == 200);
+    ensure!(test_cluster.http("GET", "/", None, None)?.0 == 200);
     Ok(())
 }
 
-pub fn noop(bed: &Bed) -> Result<()> {
-    let before = (bed.pods("backend")?, bed.pods("frontend")?);
+pub fn noop(test_cluster: &TestCluster) -> Result<()> {
+    let before = (test_cluster.pods("backend")?, test_cluster.pods("frontend")?);
     ensure!(before.0.len() == 2 && before.1.len() == 2, "two pods of each: {before:?}");
-    let ran = bed.xtask(&["deploy", "dev"])?.expect(0, &["nothing changed: nothing was built, loaded or restarted"])?;
-    ensure!(before == (bed.pods("backend")?, bed.pods("frontend")?), "pods were restarted");
-    bed.project.report.note(format!("no-op deploy: {:.2} s", ran.took.as_secs_f64()));
+    let ran = test_cluster
+        .xtask(&["deploy", "dev"])?
+        .expect(0, &["nothing changed: nothing was built, loaded or restarted"])?;
+    ensure!(before == (test_cluster.pods("backend")?, test_cluster.pods("frontend")?), "pods were restarted");
+    test_cluster.project.report.note(format!("no-op deploy: {:.2} s", ran.took.as_secs_f64()));
     Ok(())
 }
 
-pub fn dry_run(bed: &Bed) -> Result<()> {
-    let ran = bed.xtask(&["deploy", "dev", "--dry-run"])?.expect(0, &["nothing to do"])?;
+pub fn dry_run(test_cluster: &TestCluster) -> Result<()> {
+    let ran = test_cluster.xtask(&["deploy", "dev", "--dry-run"])?.expect(0, &["nothing to do"])?;
     ensure!(!ran.text.contains(AUTH), "a secret is shown");
     Ok(())
 }
 
-pub fn looks(bed: &Bed) -> Result<()> {
-    bed.xtask(&["status", "--verify"])?.expect(0, &["verified", "2/2 ready"])?;
-    bed.xtask(&["logs", "backend", "--tail", "5"])?.expect(0, &["todo-backend-"])?;
-    let config = bed.xtask(&["config"])?.expect(0, &["AUTH_SECRET"])?;
+pub fn looks(test_cluster: &TestCluster) -> Result<()> {
+    test_cluster.xtask(&["status", "--verify"])?.expect(0, &["verified", "2/2 ready"])?;
+    test_cluster.xtask(&["logs", "backend", "--tail", "5"])?.expect(0, &["todo-backend-"])?;
+    let config = test_cluster.xtask(&["config"])?.expect(0, &["AUTH_SECRET"])?;
     ensure!(!config.text.contains(AUTH), "config shows a secret");
-    bed.xtask(&["doctor"])?.expect(0, &["docker engine", "kubectl", "helm", "minikube"])?;
-    bed.xtask(&[])?.expect(0, &[&bed.hint("status")])?;
-    bed.xtask(&["tool", "kubectl", "--", "get", "pods", "-o", "name"]).map(|_| ())
+    test_cluster.xtask(&["doctor"])?.expect(0, &["docker engine", "kubectl", "helm", "minikube"])?;
+    test_cluster.xtask(&[])?.expect(0, &[&test_cluster.hint("status")])?;
+    test_cluster.xtask(&["tool", "kubectl", "--", "get", "pods", "-o", "name"]).map(|_| ())
 }
 
-pub fn stopped(bed: &Bed) -> Result<()> {
-    bed.tools()?.minikube().arg("stop").run()?;
-    bed.xtask(&["deploy", "dev"])?.expect(0, &["the profile is stopped", "is up"])?;
-    lasting_is_there(bed)
+pub fn stopped(test_cluster: &TestCluster) -> Result<()> {
+    test_cluster.tools()?.minikube().arg("stop").run()?;
+    test_cluster.xtask(&["deploy", "dev"])?.expect(0, &["the profile is stopped", "is up"])?;
+    lasting_is_there(test_cluster)
 }
 
-pub fn stop_and_start(bed: &Bed) -> Result<()> {
+pub fn stop_and_start(test_cluster: &TestCluster) -> Result<()> {
     let run = |command: &str, code: i32, told: &[&str]| {
-        run_with_variables_for_other_work(bed, &[command])?.expect(code, told).map(drop)
+        run_with_variables_for_other_work(test_cluster, &[command])?.expect(code, told).map(drop)
     };
     let size = || -> Result<Vec<Value>> {
-        let record = bed.tools()?.record()?.unwrap_or_default();
+        let record = test_cluster.tools()?.record()?.unwrap_or_default();
         let fields = ["/Driver", "/CPUs", "/Memory", "/KubernetesConfig/KubernetesVersion"];
         Ok(fields.iter().filter_map(|field| record.pointer(field).cloned()).collect())
     };
     let recorded = size()?;
-    run("stop", 0, &["of memory are free again", &bed.hint("start")])?;
-    let node = bed.tools()?.engine.inspect_one("container", &bed.profile)?.unwrap_or_default();
+    run("stop", 0, &["of memory are free again", &test_cluster.hint("start")])?;
+    let node = test_cluster.tools()?.engine.inspect_one("container", &test_cluster.profile)?.unwrap_or_default();
     ensure!(node["State"]["Status"] == "exited", "the node is {}", node["State"]["Status"]);
     run("stop", 0, &["is stopped already"])?;
-    run("status", 5, &["is stopped; its data is kept", &bed.hint("start")])?;
+    run("status", 5, &["is stopped; its data is kept", &test_cluster.hint("start")])?;
     run("start", 0, &["runs again; the application answers at http://localhost:"])?;
-    lasting_is_there(bed)?;
-    let before = (bed.pods("backend")?, bed.pods("frontend")?);
+    lasting_is_there(test_cluster)?;
+    let before = (test_cluster.pods("backend")?, test_cluster.pods("frontend")?);
     run("start", 0, &["runs already; the application answers at http://localhost:"])?;
-    ensure!(before == (bed.pods("backend")?, bed.pods("frontend")?), "pods were restarted");
+    ensure!(before == (test_cluster.pods("backend")?, test_cluster.pods("frontend")?), "pods were restarted");
     ensure!(recorded.len() == 4 && recorded == size()?, "the profile has changed: {recorded:?} {:?}", size()?);
     Ok(())
 }
 
-pub fn teardown(bed: &Bed) -> Result<()> {
-    bed.xtask(&["teardown"])?.expect(0, &["stays: the todos"])?;
-    bed.xtask(&["teardown"])?.expect(0, &[])?;
-    let left = bed.tools()?.kubectl_here().args(["get", "deployments,services,ingresses,pods", "-o", "name"]).read()?;
+pub fn teardown(test_cluster: &TestCluster) -> Result<()> {
+    test_cluster.xtask(&["teardown"])?.expect(0, &["stays: the todos"])?;
+    test_cluster.xtask(&["teardown"])?.expect(0, &[])?;
+    let left = test_cluster
+        .tools()?
+        .kubectl_here()
+        .args(["get", "deployments,services,ingresses,pods", "-o", "name"])
+        .read()?;
     ensure!(left.trim().is_empty(), "left behind: {left}");
-    bed.xtask(&["deploy", "dev"])?.expect(0, &["is up"])?;
-    lasting_is_there(bed)?;
-    run_with_variables_for_other_work(bed, &["teardown", "--data"])?.expect(0, &["ingress controller removed"])?;
-    let namespaces = bed.tools()?.kubectl().args(["get", "namespaces", "-o", "name"]).read()?;
+    test_cluster.xtask(&["deploy", "dev"])?.expect(0, &["is up"])?;
+    lasting_is_there(test_cluster)?;
+    run_with_variables_for_other_work(test_cluster, &["teardown", "--data"])?
+        .expect(0, &["ingress controller removed"])?;
+    let namespaces = test_cluster.tools()?.kubectl().args(["get", "namespaces", "-o", "name"]).read()?;
     let left =
         ["namespace/todo", "namespace/ingress-traefik"].into_iter().find(|ours| namespaces.lines().any(|n| n == *ours));
     ensure!(left.is_none(), "{left:?} is left");
-    let volumes = bed.tools()?.kubectl().args(["get", "persistentvolumes", "-o", "name"]).read()?;
+    let volumes = test_cluster.tools()?.kubectl().args(["get", "persistentvolumes", "-o", "name"]).read()?;
     ensure!(volumes.trim().is_empty(), "left behind: {volumes}");
     Ok(())
 }
 
-pub fn teardown_cluster(bed: &Bed) -> Result<()> {
-    bed.xtask(&["teardown", "--cluster"])?.expect(0, &[])?;
-    bed.xtask(&["teardown", "--cluster"])?.expect(0, &["no minikube profile"])?;
-    let left = leftovers(bed)?;
+pub fn teardown_cluster(test_cluster: &TestCluster) -> Result<()> {
+    test_cluster.xtask(&["teardown", "--cluster"])?.expect(0, &[])?;
+    test_cluster.xtask(&["teardown", "--cluster"])?.expect(0, &["no minikube profile"])?;
+    let left = leftovers(test_cluster)?;
     ensure!(left.is_empty(), "left behind: {left:?}");
     Ok(())
 }
 
 /// What is left of the tests' cluster: containers, volumes and networks of the engine, kube entries, and minikube's
 /// records.
-pub fn leftovers(bed: &Bed) -> Result<Vec<String>> {
-    let tools = bed.tools()?;
+pub fn leftovers(test_cluster: &TestCluster) -> Result<Vec<String>> {
+    let tools = test_cluster.tools()?;
     let mut left = Vec::new();
     let lists = [
         ["ps", "--all", "--format", "{{.Names}}"],
@@ -114,24 +121,26 @@ pub fn leftovers(bed: &Bed) -> Result<Vec<String>> {
     ];
     for list in lists {
         let names = tools.engine.docker().args(list).read()?;
-        left.extend(names.lines().filter(|name| *name == bed.profile).map(|name| format!("{} {name}", list[0])));
+        left.extend(
+            names.lines().filter(|name| *name == test_cluster.profile).map(|name| format!("{} {name}", list[0])),
+        );
     }
-    for file in xtask::toolbox::kubeconfigs().iter().chain([&bed.kubeconfig]) {
+    for file in xtask::toolbox::kubeconfigs().iter().chain([&test_cluster.kubeconfig]) {
         let text = std::fs::read_to_string(file).unwrap_or_default();
-        let name = format!("name: {}", bed.profile);
+        let name = format!("name: {}", test_cluster.profile);
         left.extend(text.lines().filter(|line| line.trim_start_matches(['-', ' ']) == name).map(|_| file.to_string()));
     }
     let minikube = tools.minikube_dir();
-    let folders = ["profiles", "machines"].map(|records| minikube.join(records).join(&bed.profile));
+    let folders = ["profiles", "machines"].map(|records| minikube.join(records).join(&test_cluster.profile));
     left.extend(folders.into_iter().filter(|folder| folder.exists()).map(String::from));
     Ok(left)
 }
 
 /// The images that the copy's sources make; for scenarios that compare.
-pub fn references(bed: &Bed) -> Result<Vec<String>> {
-    let mut project = bed.project.clone();
-    project.root.clone_from(&bed.root);
-    let world = World::present(&project)?;
-    let seen = images::build::observe(&project, &world.tools.engine, world.origin.as_ref())?;
-    Ok(seen.iter().map(images::build::Seen::reference).collect())
+pub fn references(test_cluster: &TestCluster) -> Result<Vec<String>> {
+    let mut project = test_cluster.project.clone();
+    project.root.clone_from(&test_cluster.root);
+    let toolchain = Toolchain::present(&project)?;
+    let seen = images::build::observe(&project, &toolchain.tools.engine, toolchain.origin.as_ref())?;
+    Ok(seen.iter().map(images::build::ImageState::reference).collect())
 }

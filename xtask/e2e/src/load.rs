@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 
-use super::bed::Bed;
+use super::test_cluster::TestCluster;
 use super::{causes, interrupts};
 use xtask::stages::proof::http;
 
@@ -37,8 +37,8 @@ struct Answers {
 
 impl Load {
     /// Begins.
-    pub fn start(bed: &Bed) -> Result<Self> {
-        Ok(Self::at(&bed.address()?))
+    pub fn start(test_cluster: &TestCluster) -> Result<Self> {
+        Ok(Self::at(&test_cluster.address()?))
     }
 
     /// Begins at an address.
@@ -96,27 +96,27 @@ fn user(address: &str, start: Instant, next: &AtomicU64) -> Answers {
 }
 
 /// No request is lost through changes of the backend with its Secret, and one that fails and is rolled back.
-pub fn through_changes(bed: &Bed) -> Result<()> {
-    causes::sound(bed)?;
-    let load = Load::start(bed)?;
+pub fn through_changes(test_cluster: &TestCluster) -> Result<()> {
+    causes::sound(test_cluster)?;
+    let load = Load::start(test_cluster)?;
     let mut rounds = 0;
     let result = loop {
         rounds += 1;
-        let result = changes(bed);
+        let result = changes(test_cluster);
         if result.is_err() || load.asked() >= MANY + USERS as u64 {
             break result;
         }
     };
     let answers = load.stop();
     result?;
-    bed.project.report.note(format!("{} requests through {rounds} rounds of changes, none failed", answers?));
+    test_cluster.project.report.note(format!("{} requests through {rounds} rounds of changes, none failed", answers?));
     Ok(())
 }
 
-fn changes(bed: &Bed) -> Result<()> {
+fn changes(test_cluster: &TestCluster) -> Result<()> {
     for _ in 0..3 {
-        interrupts::change(bed)?;
-        bed.xtask(&["deploy", "dev"])?.expect(0, &["Secret of backend changed (AUTH_SECRET)", "is up"])?;
+        interrupts::change(test_cluster)?;
+        test_cluster.xtask(&["deploy", "dev"])?.expect(0, &["Secret of backend changed (AUTH_SECRET)", "is up"])?;
     }
-    causes::crash_loop(bed)
+    causes::crash_loop(test_cluster)
 }

@@ -5,7 +5,6 @@
 
 mod application;
 mod backup;
-mod bed;
 mod bench;
 mod canaries;
 mod causes;
@@ -29,6 +28,7 @@ mod refusals;
 mod routes;
 mod sampler;
 mod soak;
+mod test_cluster;
 mod upgrade;
 mod views;
 
@@ -43,10 +43,10 @@ use xtask::process;
 use xtask::project::Project;
 use xtask::tally::Tally;
 
-use bed::Bed;
+use test_cluster::TestCluster;
 
 /// A scenario: what must be true, and the test of it.
-type Scenario = (&'static str, fn(&Bed) -> Result<()>);
+type Scenario = (&'static str, fn(&TestCluster) -> Result<()>);
 
 /// The scenario that makes the cluster which the later ones need.
 const FIRST: &str = "a deploy from nothing ends with two ready replicas of each and an address that answers";
@@ -198,7 +198,7 @@ fn main() {
             [Suite::Upgrade] => upgrade::run(&project, &xtask)?,
             [Suite::Policies] => {
                 let _lock = lock_tests(&project)?;
-                policies::run(&Bed::make(&project, &xtask, false)?)?
+                policies::run(&TestCluster::make(&project, &xtask, false)?)?
             }
             [Suite::Soak] => soak(&project, &xtask, args.rounds, args.only.as_deref())?,
             _ => return Err(started_alone()),
@@ -222,7 +222,7 @@ fn started_alone() -> anyhow::Error {
 /// Repetitions of `test soak`, on the cluster that they leave standing for the next time.
 fn soak(project: &Project, xtask: &str, rounds: usize, only: Option<&str>) -> Result<Tally> {
     let _lock = lock_tests(project)?;
-    soak::run(&Bed::make(project, xtask, false)?, rounds, only)
+    soak::run(&TestCluster::make(project, xtask, false)?, rounds, only)
 }
 
 /// Two checkouts would take each other's cluster.
@@ -239,11 +239,11 @@ fn run(project: &Project, xtask: &str, only: Option<&str>) -> Result<Tally> {
             .into());
     }
     let _lock = lock_tests(project)?;
-    let bed = Bed::make(project, xtask, only.is_none())?;
+    let test_cluster = TestCluster::make(project, xtask, only.is_none())?;
     let mut tally = Tally::default();
-    let first = only.is_some() && bed.address().is_err();
+    let first = only.is_some() && test_cluster.address().is_err();
     for (name, scenario) in select(only, first) {
-        tally += Tally::of(&project.report, name, |_| scenario(&bed).map(|()| String::new()));
+        tally += Tally::of(&project.report, name, |_| scenario(&test_cluster).map(|()| String::new()));
     }
     Ok(tally)
 }

@@ -15,14 +15,14 @@ use xtask::tally::Tally;
 use xtask_faults::calls::{Call, FAULTS, Fault};
 use xtask_faults::checker::{Case, Followed, Violation, check, check_again};
 use xtask_faults::machine::digest;
+use xtask_faults::sandbox::{RunOutcome, State};
 use xtask_faults::scenario::{DEPLOY, Scenario, Start};
 use xtask_faults::truth::Truth;
-use xtask_faults::world::{Outcome, State};
 
 use super::application;
-use super::bed::Bed;
 use super::causes::{VALUES, sound, values};
 use super::load::Load;
+use super::test_cluster::TestCluster;
 use real::{Real, foreign_is_kept, with_backend_of};
 
 /// The variable with the seed that chooses the pairs, and the seed without it: a red run means a change, not a new choice.
@@ -36,14 +36,14 @@ const FOREIGN: [&str; 2] =
 const NUMBERED: usize = 2;
 
 /// A command, and how many of the chosen pairs are of it.
-struct Kind {
+struct CommandShare {
     scenario: Scenario,
     share: usize,
 }
 
-const fn kind(name: &'static str, args: &'static [&'static str], share: usize) -> Kind {
+const fn kind(name: &'static str, args: &'static [&'static str], share: usize) -> CommandShare {
     let (start, removes) = (Start::Deployed, false);
-    Kind { scenario: Scenario { name, start, edit: None, args, saved: None, again: args, removes }, share }
+    CommandShare { scenario: Scenario { name, start, edit: None, args, saved: None, again: args, removes }, share }
 }
 
 const NO_OP: usize = 1;
@@ -54,14 +54,14 @@ const TEARDOWN: usize = 5;
 const FIRST: usize = 6;
 
 /// All of them, in the order in which they are run: each finds what the ones before have left.
-const KINDS: [Kind; 7] = [
+const KINDS: [CommandShare; 7] = [
     kind("status", &["status"], 6),
     kind("no-op", DEPLOY, 7),
     kind("changed deploy", DEPLOY, 6),
     kind("rollback", &["rollback"], 2),
     kind("failing deploy", DEPLOY, 5),
-    Kind { scenario: Scenario { removes: true, ..kind("teardown", &["teardown"], 2).scenario }, share: 2 },
-    Kind { scenario: Scenario { start: Start::Nothing, ..kind("first deploy", DEPLOY, 2).scenario }, share: 2 },
+    CommandShare { scenario: Scenario { removes: true, ..kind("teardown", &["teardown"], 2).scenario }, share: 2 },
+    CommandShare { scenario: Scenario { start: Start::Nothing, ..kind("first deploy", DEPLOY, 2).scenario }, share: 2 },
 ];
 
 /// A call of a command that goes wrong.
@@ -81,7 +81,7 @@ impl std::fmt::Display for Pair {
 
 /// The run of a command in which nothing goes wrong, and what there was afterwards.
 struct Reference {
-    outcome: Outcome,
+    outcome: RunOutcome,
     after: State,
 }
 
@@ -106,15 +106,15 @@ struct Findings {
 }
 
 /// Runs 30 pairs that a seed chooses: some of each command.
-pub fn chosen(bed: &Bed) -> Result<()> {
+pub fn chosen(test_cluster: &TestCluster) -> Result<()> {
     let (variable, usual) = SEED;
     let given = std::env::var(variable).ok().map(|text| text.parse().context(variable)).transpose()?;
     let seed = given.unwrap_or(usual);
-    bed.project.report.note(format!("seed {seed}; other pairs: {variable}=<a number>"));
+    test_cluster.project.report.note(format!("seed {seed}; other pairs: {variable}=<a number>"));
     let begun = Instant::now();
-    let found = run(bed, &Choice::Seed(seed))?;
+    let found = run(test_cluster, &Choice::Seed(seed))?;
     let seconds = begun.elapsed().as_secs();
-    bed.project.report.note(format!("{found} in {seconds} s"));
+    test_cluster.project.report.note(format!("{found} in {seconds} s"));
     ensure!(found.runs > 0, "no pair was run");
     let first = found.violations.first().map(|(pair, _)| pair.to_string()).unwrap_or_default();
     let again = format!("one of them again: cargo xtask test soak --only '{first}'");
@@ -125,9 +125,9 @@ pub fn chosen(bed: &Bed) -> Result<()> {
 }
 
 /// Runs every pair, or those whose names contain `only`.
-pub fn all(bed: &Bed, only: Option<&str>) -> Result<Tally> {
-    let found = run(bed, &Choice::Named(only))?;
-    bed.project.report.note(found.to_string());
+pub fn all(test_cluster: &TestCluster, only: Option<&str>) -> Result<Tally> {
+    let found = run(test_cluster, &Choice::Named(only))?;
+    test_cluster.project.report.note(found.to_string());
     if found.runs == 0 {
         let what = format!("no pair of a call and a fault fits {}", only.unwrap_or("anything"));
         return Err(Failure::new(Class::Config, what).help("name a part of one: --only 'no-op/docker'").into());
@@ -137,8 +137,8 @@ pub fn all(bed: &Bed, only: Option<&str>) -> Result<Tally> {
     Ok(Tally { passed: found.runs - names.len(), failed: names.len(), names, ..Tally::default() })
 }
 
-fn run(bed: &Bed, choice: &Choice<'_>) -> Result<Findings> {
-    let mut cluster = Cluster::new(bed)?;
+fn run(test_cluster: &TestCluster, choice: &Choice<'_>) -> Result<Findings> {
+    let mut cluster = Cluster::new(test_cluster)?;
     let found = cluster.run(choice);
     let left = cluster.leave();
     let found = found?;
@@ -153,9 +153,9 @@ struct Checked {
     said: String,
 }
 
-/// A bed on which calls go wrong.
+/// A test cluster on which calls go wrong.
 struct Cluster<'a> {
-    bed: &'a Bed,
+    test_cluster: &'a TestCluster,
     real: Real<'a>,
     address: String,
     /// What there is now.
@@ -171,23 +171,31 @@ struct Cluster<'a> {
 }
 
 impl<'a> Cluster<'a> {
-    fn new(bed: &'a Bed) -> Result<Self> {
-        sound(bed)?;
-        application::store_lasting(bed)?;
-        remove_foreign(bed)?;
-        let kubectl = || Ok::<_, anyhow::Error>(bed.tools()?.kubectl_here());
+    fn new(test_cluster: &'a TestCluster) -> Result<Self> {
+        sound(test_cluster)?;
+        application::store_lasting(test_cluster)?;
+        remove_foreign(test_cluster)?;
+        let kubectl = || Ok::<_, anyhow::Error>(test_cluster.tools()?.kubectl_here());
         kubectl()?.args(["create", "configmap", "somebodys"]).run()?;
         let name = "sh.helm.release.v1.other.v99";
         let labels = json!({"owner": "helm", "name": "other", "version": "99", "status": "deployed"});
         let other = json!({"apiVersion": "v1", "kind": "Secret", "type": "helm.sh/release.v1",
                            "metadata": {"name": name, "labels": labels}});
         kubectl()?.args(["create", "-f", "-"]).stdin(other.to_string()).run()?;
-        let read = |name| Ok::<_, anyhow::Error>((name, std::fs::read_to_string(bed.root.join(name))?));
+        let read = |name| Ok::<_, anyhow::Error>((name, std::fs::read_to_string(test_cluster.root.join(name))?));
         let files = [read(SOURCE)?, read(VALUES)?];
-        let real = Real::new(bed)?;
-        let (address, now) = (bed.address()?, real.state()?);
-        let mut cluster =
-            Self { bed, real, address, now, current: false, deployed: files.clone(), original: files, changes: 0 };
+        let real = Real::new(test_cluster)?;
+        let (address, now) = (test_cluster.address()?, real.state()?);
+        let mut cluster = Self {
+            test_cluster,
+            real,
+            address,
+            now,
+            current: false,
+            deployed: files.clone(),
+            original: files,
+            changes: 0,
+        };
         cluster.plain(DEPLOY)?;
         Ok(cluster)
     }
@@ -196,13 +204,13 @@ impl<'a> Cluster<'a> {
     fn leave(&mut self) -> Result<()> {
         self.deployed = self.original.clone();
         self.restore()?;
-        remove_foreign(self.bed)?;
-        sound(self.bed)
+        remove_foreign(self.test_cluster)?;
+        sound(self.test_cluster)
     }
 
     /// The files as they were deployed last.
     fn restore(&self) -> Result<()> {
-        let write = |(name, text): &(&str, String)| std::fs::write(self.bed.root.join(name), text);
+        let write = |(name, text): &(&str, String)| std::fs::write(self.test_cluster.root.join(name), text);
         Ok(self.deployed.iter().try_for_each(write)?)
     }
 
@@ -235,11 +243,11 @@ impl<'a> Cluster<'a> {
                 self.changes += 1;
                 let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_nanos();
                 let change = format!("{}\n# changed at {now}, the change {}\n", self.original[0].1, self.changes);
-                std::fs::write(self.bed.root.join(SOURCE), change)?;
+                std::fs::write(self.test_cluster.root.join(SOURCE), change)?;
             }
             FAILING => {
                 let mistake = values("backend:\n  command: [no-such-program]")(&self.deployed[1].1);
-                std::fs::write(self.bed.root.join(VALUES), mistake)?;
+                std::fs::write(self.test_cluster.root.join(VALUES), mistake)?;
             }
             ROLLBACK => {
                 let record = Truth::of(&self.now).record().context("nothing was verified")?;
@@ -254,7 +262,7 @@ impl<'a> Cluster<'a> {
     fn settle(&mut self, kind: usize, after: State, changed: bool) -> Result<()> {
         self.now = after;
         match kind {
-            CHANGED if changed => self.deployed[0].1 = std::fs::read_to_string(self.bed.root.join(SOURCE))?,
+            CHANGED if changed => self.deployed[0].1 = std::fs::read_to_string(self.test_cluster.root.join(SOURCE))?,
             ROLLBACK | FAILING | TEARDOWN if changed => self.current = false,
             FIRST => self.current = true,
             _ => {}
@@ -270,7 +278,7 @@ impl<'a> Cluster<'a> {
         ensure!(outcome.code == wanted, "exit code {:?} instead of {wanted:?}:\n{}", outcome.code, outcome.text);
         let after = self.real.state()?;
         let (name, calls) = (KINDS[kind].scenario.name, outcome.calls.len());
-        self.bed.project.report.note(format!("{name}: {calls} calls, {:.1} s", took.as_secs_f64()));
+        self.test_cluster.project.report.note(format!("{name}: {calls} calls, {:.1} s", took.as_secs_f64()));
         self.settle(kind, after.clone(), true)?;
         Ok(Reference { outcome, after })
     }
@@ -315,14 +323,17 @@ impl<'a> Cluster<'a> {
                 if found.all > MANY && matches!(choice, Choice::Named(_)) {
                     if told.elapsed() > PROGRESS {
                         told = Instant::now();
-                        self.bed.project.report.note(found.to_string());
+                        self.test_cluster.project.report.note(found.to_string());
                     }
                 } else {
-                    self.bed.project.report.note(format!("{pair}: {}", checked.said));
+                    self.test_cluster.project.report.note(format!("{pair}: {}", checked.said));
                 }
                 for violation in checked.violations {
                     let (claim, truth) = (&violation.claim, &violation.truth);
-                    self.bed.project.report.warn(format!("{pair}\n  said or done: {claim}\n  the truth:    {truth}"));
+                    self.test_cluster
+                        .project
+                        .report
+                        .warn(format!("{pair}\n  said or done: {claim}\n  the truth:    {truth}"));
                     found.violations.push((pair.clone(), violation));
                 }
                 break;
@@ -387,7 +398,7 @@ impl<'a> Cluster<'a> {
         hold("only ours is touched", foreign_is_kept(&before, &last, &FOREIGN));
         self.settle(kind, last, changed)?;
         if changed && self.is_deployed() {
-            hold("the todos stay", application::lasting_is_there(self.bed));
+            hold("the todos stay", application::lasting_is_there(self.test_cluster));
         }
         if !violations.is_empty() {
             self.current = false;
@@ -436,9 +447,9 @@ fn turns(shares: &[usize]) -> Vec<usize> {
     turns
 }
 
-fn remove_foreign(bed: &Bed) -> Result<()> {
+fn remove_foreign(test_cluster: &TestCluster) -> Result<()> {
     let names = ["configmap/somebodys", "secret/sh.helm.release.v1.other.v99"];
-    bed.tools()?.kubectl_here().args(["delete", "--ignore-not-found"]).args(names).run()
+    test_cluster.tools()?.kubectl_here().args(["delete", "--ignore-not-found"]).args(names).run()
 }
 
 #[cfg(test)]
@@ -447,7 +458,7 @@ mod tests {
 
     fn references(calls: &[(&str, usize)]) -> BTreeMap<usize, Reference> {
         let call = |(name, number): &(&str, usize)| Call { name: (*name).to_owned(), number: *number };
-        let outcome = Outcome { code: Some(0), calls: calls.iter().map(call).collect(), ..Outcome::default() };
+        let outcome = RunOutcome { code: Some(0), calls: calls.iter().map(call).collect(), ..RunOutcome::default() };
         BTreeMap::from([(NO_OP, Reference { outcome, after: State::default() })])
     }
 

@@ -7,14 +7,14 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use sha2::{Digest, Sha256};
 
-use super::bed::Bed;
 use super::lifecycle::references;
+use super::test_cluster::TestCluster;
 use xtask::engine::Engine;
 use xtask::stages::images::archive::BLOBS;
 use xtask::stages::images::load::{self, Wanted};
-use xtask::stages::images::node::{Stock, canonical};
+use xtask::stages::images::node::{NodeImages, canonical};
 use xtask::stages::images::prune;
-use xtask::stages::images::store::Image;
+use xtask::stages::images::store::StoredImage;
 use xtask::toolbox::Toolbox;
 
 /// An old build that the engine cannot remove, because a container is made of it.
@@ -23,67 +23,71 @@ const HELD: &str = "todo-backend:0000000000000001";
 /// The other image's name in the engine.
 const PLANTED: &str = "todo-backend:planted";
 
-pub fn other_image(bed: &Bed) -> Result<()> {
-    let tools = bed.tools()?;
+pub fn other_image(test_cluster: &TestCluster) -> Result<()> {
+    let tools = test_cluster.tools()?;
     let node = tools.nodes()?.remove(0);
-    let reference = references(bed)?.into_iter().find(|r| r.starts_with("todo-backend")).context("a backend image")?;
-    bed.xtask(&["status", "--verify"])?.expect(0, &["verified"])?;
+    let reference =
+        references(test_cluster)?.into_iter().find(|r| r.starts_with("todo-backend")).context("a backend image")?;
+    test_cluster.xtask(&["status", "--verify"])?.expect(0, &["verified"])?;
 
     // The same program in another image: it runs just as well, and only its ID tells.
     let build = tools.engine.docker().args(["buildx", "build", "--tag", PLANTED, "-"]);
     build.stdin(format!("FROM {reference}\nLABEL planted=here\n")).run()?;
-    let running = bed.project.report.step("test", "plant another image under the same tag", "");
-    let planted = Wanted::of(&bed.project, &tools.engine, PLANTED)?;
-    load::load(&bed.project, &tools.engine, &node, &Stock::default(), &planted, &running)?;
+    let running = test_cluster.project.report.step("test", "plant another image under the same tag", "");
+    let planted = Wanted::of(&test_cluster.project, &tools.engine, PLANTED)?;
+    load::load(&test_cluster.project, &tools.engine, &node, &NodeImages::default(), &planted, &running)?;
     node.ctr(["images", "tag", "--force", &canonical(PLANTED), &canonical(&reference)]).run()?;
-    bed.until("the node notices", Duration::from_secs(20), || {
+    test_cluster.until("the node notices", Duration::from_secs(20), || {
         let images = node.images()?;
         Ok(images.get(&canonical(&reference)).is_some_and(|id| images.get(&canonical(PLANTED)) == Some(id)))
     })?;
     running.done("");
-    bed.xtask(&["status", "--verify"])?.expect(8, &[&format!("built -> node: {reference} on node {}", bed.profile)])?;
+    test_cluster
+        .xtask(&["status", "--verify"])?
+        .expect(8, &[&format!("built -> node: {reference} on node {}", test_cluster.profile)])?;
 
     // A pod that starts now runs the other image. The deploy puts the node right, and the pod.
     let kubectl = tools.kubectl_here();
-    let before = bed.pods("backend")?;
+    let before = test_cluster.pods("backend")?;
     let name = "jsonpath={.items[0].metadata.name}";
     let pod = kubectl.clone().args(["get", "pods", "-l", "app.kubernetes.io/component=backend", "-o", name]).read()?;
     kubectl.clone().args(["delete", "pod", &pod, "--wait=false"]).run()?;
-    bed.until("a pod of the other image", Duration::from_secs(60), || {
-        let now = bed.pods("backend")?;
+    test_cluster.until("a pod of the other image", Duration::from_secs(60), || {
+        let now = test_cluster.pods("backend")?;
         Ok(now.len() == 2 && now != before)
     })?;
-    bed.until_ready()?;
-    let frontend = bed.pods("frontend")?;
+    test_cluster.until_ready()?;
+    let frontend = test_cluster.pods("frontend")?;
     let wanted = ["the node has another image of that name", "restart todo-backend (todo-backend runs sha256:"];
-    bed.xtask(&["deploy", "dev"])?.expect(0, &wanted)?;
-    ensure!(bed.pods("frontend")? == frontend, "the frontend was restarted");
-    bed.xtask(&["deploy", "dev"])?.expect(0, &["nothing changed"])?;
+    test_cluster.xtask(&["deploy", "dev"])?.expect(0, &wanted)?;
+    ensure!(test_cluster.pods("frontend")? == frontend, "the frontend was restarted");
+    test_cluster.xtask(&["deploy", "dev"])?.expect(0, &["nothing changed"])?;
     node.ctr(["images", "rm", &canonical(PLANTED)]).run()?;
     tools.engine.docker().args(["image", "rm", PLANTED]).run()
 }
 
 /// The engine has another image under the same tag, as after a build with an empty cache; then it loses that one.
-pub fn built_again(bed: &Bed) -> Result<()> {
-    let tools = bed.tools()?;
+pub fn built_again(test_cluster: &TestCluster) -> Result<()> {
+    let tools = test_cluster.tools()?;
     let docker = |args: &[&str]| tools.engine.docker().args(args.iter().copied());
-    let reference = references(bed)?.into_iter().find(|r| r.starts_with("todo-backend")).context("a backend image")?;
-    let frontend = bed.pods("frontend")?;
+    let reference =
+        references(test_cluster)?.into_iter().find(|r| r.starts_with("todo-backend")).context("a backend image")?;
+    let frontend = test_cluster.pods("frontend")?;
     let other = docker(&["buildx", "build", "--tag", &reference, "-"]);
     other.stdin(format!("FROM {reference}\nLABEL built=again\n")).run()?;
     let loaded = format!("load {reference} (the node has another image of that name)");
     let warning = "old builds could not be removed";
     let held = hold_old_build(&tools, &reference)?;
-    let ran = bed.xtask(&["deploy", "dev"])?;
+    let ran = test_cluster.xtask(&["deploy", "dev"])?;
     drop(held);
     ran.expect(0, &[&loaded, "restart todo-backend", "built = node = pods", warning, HELD])?;
-    bed.xtask(&["deploy", "dev"])?.expect(0, &["nothing changed"])?;
+    test_cluster.xtask(&["deploy", "dev"])?.expect(0, &["nothing changed"])?;
 
     docker(&["image", "rm", &reference]).run()?;
     let built = "build todo-backend (the engine has lost it)";
-    bed.xtask(&["deploy", "dev"])?.expect(0, &[built, "restart todo-backend", "built = node = pods"])?;
-    bed.xtask(&["status", "--verify"])?.expect(0, &["verified"])?;
-    ensure!(bed.pods("frontend")? == frontend, "the frontend was restarted");
+    test_cluster.xtask(&["deploy", "dev"])?.expect(0, &[built, "restart todo-backend", "built = node = pods"])?;
+    test_cluster.xtask(&["status", "--verify"])?.expect(0, &["verified"])?;
+    ensure!(test_cluster.pods("frontend")? == frontend, "the frontend was restarted");
     let nameless = docker(&["image", "ls", "--quiet", "--filter", "dangling=true", "--filter", "label=app=todo-xtask"]);
     let nameless = nameless.read()?;
     ensure!(nameless.trim().is_empty(), "builds that lost their tag are left: {nameless}");
@@ -91,16 +95,16 @@ pub fn built_again(bed: &Bed) -> Result<()> {
 }
 
 /// What is read from the private engine's files is what `docker save` writes: manifest, configuration and layers have the same digests.
-pub fn stored(bed: &Bed) -> Result<()> {
-    let tools = bed.tools()?;
+pub fn stored(test_cluster: &TestCluster) -> Result<()> {
+    let tools = test_cluster.tools()?;
     let Some(data) = &tools.engine.data else {
-        bed.project.report.note("the engine is the user's own: `docker save` reads its images");
+        test_cluster.project.report.note("the engine is the user's own: `docker save` reads its images");
         return Ok(());
     };
-    for reference in references(bed)? {
+    for reference in references(test_cluster)? {
         let id = tools.engine.image_id(&reference)?.with_context(|| format!("the engine has no {reference}"))?;
         let mut read = Vec::new();
-        Image::open(data, &id)?.write(&reference, &mut read, &HashSet::new(), |_| {})?;
+        StoredImage::open(data, &id)?.write(&reference, &mut read, &HashSet::new(), |_| {})?;
         let save = tools.engine.docker().args(["save", &reference]).pipe_from(None)?;
         let saved = blobs(save.reader())?;
         save.finish()?;

@@ -8,7 +8,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use xtask::process::Process;
 
 use super::Tally;
-use super::bed::{AUTH, Bed};
+use super::test_cluster::{AUTH, TestCluster};
 
 /// infra/pins.toml pins the version. Go verifies it by its own database of checksums.
 const KUBE_ROUTER: &str = "github.com/cloudnativelabs/kube-router/v2/cmd/kube-router@v2.1.0";
@@ -31,49 +31,52 @@ const NODE: &str = "const n=require('net'),t=a=>new Promise(r=>{const[h,p]=a.spl
     e('closed'));s.on('error',()=>e('closed'))});(async()=>{for(const a of process.argv.slice(1))await t(a)})()";
 
 /// Runs it, on the standing cluster of the end-to-end suite.
-pub fn run(bed: &Bed) -> Result<Tally> {
-    if !bed.root.join(".env").is_file() {
-        bed.write_dotenv(&format!("AUTH_SECRET={AUTH}\n"))?;
+pub fn run(test_cluster: &TestCluster) -> Result<Tally> {
+    if !test_cluster.root.join(".env").is_file() {
+        test_cluster.write_dotenv(&format!("AUTH_SECRET={AUTH}\n"))?;
     }
-    let values = bed.root.join("infra/helm/values-dev.yaml");
+    let values = test_cluster.root.join("infra/helm/values-dev.yaml");
     let good = std::fs::read_to_string(&values)?;
     let mut tally = Tally::default();
     let name = "kube-router's firewall lets each pod talk only to those that it needs; the application answers";
-    tally += Tally::of(&bed.project.report, name, |_| {
+    tally += Tally::of(&test_cluster.project.report, name, |_| {
         std::fs::write(&values, format!("{good}\nnetworkPolicy: {{enabled: true}}\n"))?;
-        bed.xtask(&["deploy", "dev"])?.expect(0, &["is up"])?;
-        let enforced = enforced(bed);
-        let ended = in_node(bed, END).run();
+        test_cluster.xtask(&["deploy", "dev"])?.expect(0, &["is up"])?;
+        let enforced = enforced(test_cluster);
+        let ended = in_node(test_cluster, END).run();
         std::fs::write(&values, &good)?;
-        bed.xtask(&["deploy", "dev"])?.expect(0, &["is up"])?;
+        test_cluster.xtask(&["deploy", "dev"])?.expect(0, &["is up"])?;
         ended.and(enforced)
     });
     Ok(tally)
 }
 
-fn enforced(bed: &Bed) -> Result<String> {
+fn enforced(test_cluster: &TestCluster) -> Result<String> {
     let temp = tempfile::tempdir()?;
     let folder = Utf8Path::from_path(temp.path()).context("a folder")?;
-    bring(bed, folder)?;
+    bring(test_cluster, folder)?;
     let expected = [
         ("frontend", vec!["node", "-e", NODE], vec!["todo-backend:8000 open", "todo-postgres:5432 closed"]),
         ("backend", vec!["python3", "-c", PYTHON], vec!["todo-postgres:5432 open", "todo-frontend:3000 closed"]),
     ];
-    let open_before = ask(bed, "frontend", &["node", "-e", NODE], &["todo-postgres:5432"])?;
+    let open_before = ask(test_cluster, "frontend", &["node", "-e", NODE], &["todo-postgres:5432"])?;
     ensure!(open_before.contains("open"), "closed before anybody enforces it: {open_before}");
-    in_node(bed, &format!("nohup {FIREWALL} --hostname-override={} >/var/log/kube-router.log 2>&1 &", bed.profile))
-        .run()?;
-    bed.until("the firewall is up", Duration::from_secs(60), || {
-        Ok(in_node(bed, "iptables -S").read()?.contains("KUBE-POD-FW"))
+    in_node(
+        test_cluster,
+        &format!("nohup {FIREWALL} --hostname-override={} >/var/log/kube-router.log 2>&1 &", test_cluster.profile),
+    )
+    .run()?;
+    test_cluster.until("the firewall is up", Duration::from_secs(60), || {
+        Ok(in_node(test_cluster, "iptables -S").read()?.contains("KUBE-POD-FW"))
     })?;
     for (component, program, wanted) in expected {
         let places: Vec<&str> = wanted.iter().filter_map(|line| line.split(' ').next()).collect();
-        bed.until(&format!("{component}: {}", wanted.join(", ")), Duration::from_secs(60), || {
-            Ok(ask(bed, component, &program, &places)?.trim() == wanted.join("\n"))
+        test_cluster.until(&format!("{component}: {}", wanted.join(", ")), Duration::from_secs(60), || {
+            Ok(ask(test_cluster, component, &program, &places)?.trim() == wanted.join("\n"))
         })?;
     }
-    let tools = bed.tools()?;
-    let image = super::lifecycle::references(bed)?.into_iter().find(|r| r.starts_with("todo-backend"));
+    let tools = test_cluster.tools()?;
+    let image = super::lifecycle::references(test_cluster)?.into_iter().find(|r| r.starts_with("todo-backend"));
     let places = ["todo-backend.todo:8000", "todo-frontend.todo:3000", "todo-postgres.todo:5432"];
     let other = |args: &[&str]| tools.kubectl().args(["--namespace=default"]).args(args.iter().copied());
     let image = format!("--image={}", image.context("a backend image")?);
@@ -95,27 +98,27 @@ fn enforced(bed: &Bed) -> Result<String> {
     other(&["delete", "pod", "stranger", "--now"]).run()?;
     let reached = reached?;
     ensure!(reached.lines().count() == 3 && !reached.contains("open"), "a stranger reaches: {reached}");
-    bed.xtask(&["status", "--verify"])?.expect(0, &["every route answers"])?;
+    test_cluster.xtask(&["status", "--verify"])?.expect(0, &["every route answers"])?;
     // A pod may ask before kube-router knows it.
-    bed.until("the chart's own tests pass", Duration::from_secs(90), || {
-        Ok(bed.xtask(&["tool", "helm", "--", "test", "todo"])?.expect(0, &["Succeeded"]).is_ok())
+    test_cluster.until("the chart's own tests pass", Duration::from_secs(90), || {
+        Ok(test_cluster.xtask(&["tool", "helm", "--", "test", "todo"])?.expect(0, &["Succeeded"]).is_ok())
     })?;
     Ok("and a stranger reaches none of them".to_owned())
 }
 
 /// What a pod of `component` reaches of `places`.
-fn ask(bed: &Bed, component: &str, program: &[&str], places: &[&str]) -> Result<String> {
-    let pod = bed.pod_names(component)?.into_iter().next().context("a pod")?;
-    bed.tools()?.kubectl_here().args(["exec", &pod, "--"]).args([program, places].concat()).read()
+fn ask(test_cluster: &TestCluster, component: &str, program: &[&str], places: &[&str]) -> Result<String> {
+    let pod = test_cluster.pod_names(component)?.into_iter().next().context("a pod")?;
+    test_cluster.tools()?.kubectl_here().args(["exec", &pod, "--"]).args([program, places].concat()).read()
 }
 
-fn in_node(bed: &Bed, script: &str) -> Process {
-    let engine = bed.tools().map(|tools| tools.engine.docker()).unwrap_or_else(|_| Process::new("docker"));
-    engine.args(["exec", &bed.profile, "sh", "-c", script])
+fn in_node(test_cluster: &TestCluster, script: &str) -> Process {
+    let engine = test_cluster.tools().map(|tools| tools.engine.docker()).unwrap_or_else(|_| Process::new("docker"));
+    engine.args(["exec", &test_cluster.profile, "sh", "-c", script])
 }
 
 /// Compiles kube-router, and puts it into the node with what it calls.
-fn bring(bed: &Bed, folder: &Utf8Path) -> Result<()> {
+fn bring(test_cluster: &TestCluster, folder: &Utf8Path) -> Result<()> {
     let go = Process::new("go").args(["install", "-trimpath", "-ldflags", LDFLAGS, KUBE_ROUTER]);
     let go = go.inherit(&["GOPROXY", "GOSUMDB", "GONOSUMDB", "GOFLAGS", "SSL_CERT_FILE", "HTTPS_PROXY", "HTTP_PROXY"]);
     go.env("GOBIN", folder.as_str()).env("CGO_ENABLED", "0").deadline(Duration::from_secs(1800)).run()?;
@@ -128,10 +131,10 @@ fn bring(bed: &Bed, folder: &Utf8Path) -> Result<()> {
     }
     let archive = folder.join("root.tar");
     Process::new("tar").args(["--create", "--file", archive.as_str(), "--directory", root.as_str(), "usr"]).run()?;
-    let unpack = ["exec", "-i", &bed.profile, "tar", "--extract", "--keep-directory-symlink", "--directory=/"];
+    let unpack = ["exec", "-i", &test_cluster.profile, "tar", "--extract", "--keep-directory-symlink", "--directory=/"];
     let archive = std::sync::Arc::new(std::fs::File::open(&archive)?);
-    bed.tools()?.engine.docker().args(unpack).stdin_file(archive).run()?;
-    in_node(bed, "ldconfig").run()
+    test_cluster.tools()?.engine.docker().args(unpack).stdin_file(archive).run()?;
+    in_node(test_cluster, "ldconfig").run()
 }
 
 fn debs(folder: &Utf8Path) -> Result<Vec<Utf8PathBuf>> {

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 
-use super::bed::{AUTH, Bed};
 use super::database::Database;
+use super::test_cluster::{AUTH, TestCluster};
 
 /// In no message.
 const PASSWORD: &str = "not-a-secret-database-password";
@@ -21,8 +21,8 @@ struct Case {
     expected: &'static [&'static str],
 }
 
-pub fn told_apart(bed: &Bed) -> Result<()> {
-    let database = Database::start(bed, PASSWORD)?;
+pub fn told_apart(test_cluster: &TestCluster) -> Result<()> {
+    let database = Database::start(test_cluster, PASSWORD)?;
     let there = format!("{}:5432", database.address);
     let closed = TcpListener::bind((database.gateway, 0))?.local_addr()?.to_string();
     let url = |password: &str, place: &str, name: &str, ssl: &str| database.url_with(password, place, name, ssl);
@@ -73,43 +73,43 @@ pub fn told_apart(bed: &Bed) -> Result<()> {
         url: url(PASSWORD, &there, "todo", "disable"),
         expected: &["from this machine: diverged (at migrations)", "use a branch of your own"],
     };
-    let before = state(bed)?;
+    let before = state(test_cluster)?;
     for case in cases.into_iter().chain([guest, diverged]) {
         if case.expected[0].contains("diverged") {
             // As a colleague's branch would leave it.
             database.run("CREATE TABLE alembic_version AS SELECT 'a1b2c3' AS version_num")?;
             database.run("CREATE TABLE schema_history AS SELECT 'a1b2c3' AS revision, 'a1b2c3_theirs' AS name")?;
         }
-        bed.write_dotenv(&format!("AUTH_SECRET={AUTH}\nDATABASE_URL='{}'\n", case.url))?;
-        let ran = bed.xtask(&["deploy", "dev", "--verbose"])?.expect(11, case.expected)?;
+        test_cluster.write_dotenv(&format!("AUTH_SECRET={AUTH}\nDATABASE_URL='{}'\n", case.url))?;
+        let ran = test_cluster.xtask(&["deploy", "dev", "--verbose"])?.expect(11, case.expected)?;
         ensure!(!ran.text.contains("not-a-secret"), "the password is shown:\n{}", ran.text);
-        bed.project.report.note(format!("{}: told in {:.1} s", case.expected[0], ran.took.as_secs_f64()));
-        ensure!(state(bed)? == before, "something was changed: {before:?} is now {:?}", state(bed)?);
+        test_cluster.project.report.note(format!("{}: told in {:.1} s", case.expected[0], ran.took.as_secs_f64()));
+        ensure!(state(test_cluster)? == before, "something was changed: {before:?} is now {:?}", state(test_cluster)?);
     }
     Ok(())
 }
 
-pub fn used(bed: &Bed) -> Result<()> {
-    let told = looked_at(bed);
+pub fn used(test_cluster: &TestCluster) -> Result<()> {
+    let told = looked_at(test_cluster);
     // Back to the embedded one, which needs no look from outside.
-    bed.write_dotenv(&format!("AUTH_SECRET={AUTH}\n"))?;
-    let back = bed.xtask(&["deploy", "dev"])?;
+    test_cluster.write_dotenv(&format!("AUTH_SECRET={AUTH}\n"))?;
+    let back = test_cluster.xtask(&["deploy", "dev"])?;
     told?;
     let back = back.expect(0, &["embedded Postgres", "is up"])?;
     ensure!(!back.text.contains("look at the database"), "looked at the embedded one:\n{}", back.text);
     Ok(())
 }
 
-fn looked_at(bed: &Bed) -> Result<()> {
-    let database = Database::start_with_tls(bed, PASSWORD)?;
+fn looked_at(test_cluster: &TestCluster) -> Result<()> {
+    let database = Database::start_with_tls(test_cluster, PASSWORD)?;
     let slow = database.asleep(Duration::from_millis(2500))?;
-    bed.write_dotenv(&format!(
+    test_cluster.write_dotenv(&format!(
         "AUTH_SECRET={AUTH}\nDATABASE_URL='{}'\n",
         database.url_with(PASSWORD, &slow, "todo", "disable")
     ))?;
-    let deploy = |texts: &[&str]| bed.xtask(&["deploy", "dev"])?.expect(0, texts);
+    let deploy = |texts: &[&str]| test_cluster.xtask(&["deploy", "dev"])?.expect(0, texts);
     deploy(&["look at the database from a pod", "it slept, and woke up within", "is up"])?;
-    bed.write_dotenv(&format!("AUTH_SECRET={AUTH}\nDATABASE_URL='{}'\n", database.url()))?;
+    test_cluster.write_dotenv(&format!("AUTH_SECRET={AUTH}\nDATABASE_URL='{}'\n", database.url()))?;
     let ran = deploy(&[
         "from here",
         "from a pod",
@@ -120,7 +120,7 @@ fn looked_at(bed: &Bed) -> Result<()> {
     ensure!(!ran.text.contains(PASSWORD), "the password is shown:\n{}", ran.text);
     // The same one demands nothing of whoever comes without TLS, and gives it to whoever asks.
     let with_tls = database.url().replace("sslmode=disable", "sslmode=require");
-    bed.write_dotenv(&format!("AUTH_SECRET={AUTH}\nDATABASE_URL='{with_tls}'\n"))?;
+    test_cluster.write_dotenv(&format!("AUTH_SECRET={AUTH}\nDATABASE_URL='{with_tls}'\n"))?;
     deploy(&["from a pod", "Postgres 17", "TLS, direct", "is up"])?;
     let again = deploy(&["nothing changed"])?;
     ensure!(!again.text.contains("look at the database"), "looked again for nothing:\n{}", again.text);
@@ -128,8 +128,8 @@ fn looked_at(bed: &Bed) -> Result<()> {
 }
 
 /// What a refused deploy must leave as it was: pods, Secrets and Jobs.
-fn state(bed: &Bed) -> Result<Vec<String>> {
-    let names = bed.tools()?.kubectl_here().args(["get", "pods,secrets,jobs,deployments", "-o"]);
+fn state(test_cluster: &TestCluster) -> Result<Vec<String>> {
+    let names = test_cluster.tools()?.kubectl_here().args(["get", "pods,secrets,jobs,deployments", "-o"]);
     let path = r#"jsonpath={range .items[*]}{.metadata.deletionTimestamp} {.kind} {.metadata.name} {.metadata.uid}{"\n"}{end}"#;
     let names = names.arg(path).read()?;
     // Pods of an earlier rollout end meanwhile, and a Job's pod goes in the background.

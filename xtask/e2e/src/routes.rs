@@ -6,31 +6,31 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-use super::bed::Bed;
+use super::test_cluster::TestCluster;
 use xtask::process::Process;
 use xtask::snapshot::Snapshot;
 use xtask::stages::cluster::Profile;
-use xtask::stages::proof::{self, Way, diagnose::Cause, facts::Facts};
+use xtask::stages::proof::{self, Access, diagnose::Cause, facts::Facts};
 
 /// How long a controller may take to notice a change.
 const NOTICE: Duration = Duration::from_secs(40);
 
-pub fn matrix(bed: &Bed) -> Result<()> {
-    let snapshot = Snapshot::take(&bed.tools()?)?;
+pub fn matrix(test_cluster: &TestCluster) -> Result<()> {
+    let snapshot = Snapshot::take(&test_cluster.tools()?)?;
     let routes = proof::routes(&snapshot);
-    let answers = proof::measure(&routes, &bed.address()?, 20);
+    let answers = proof::measure(&routes, &test_cluster.address()?, 20);
     for answer in &answers {
         ensure!(answer.good() && answer.times.len() == answer.route.requests(20), "{answer:?}");
         let [p50, p95, max] = [50, 95, 100].map(|p| answer.percentile(p));
         let status = answer.status.unwrap_or_default();
-        bed.project.report.note(format!(
+        test_cluster.project.report.note(format!(
             "{}: {status} from {} ({} pods), p50 {p50} ms, p95 {p95} ms, max {max} ms",
             answer.route.path,
             answer.route.service,
             answer.pods.len()
         ));
     }
-    proof::warnings(&answers).iter().for_each(|warning| bed.project.report.warn(warning));
+    proof::warnings(&answers).iter().for_each(|warning| test_cluster.project.report.warn(warning));
     let paths: Vec<&str> = answers.iter().map(|answer| answer.route.path.as_str()).collect();
     ensure!(paths == ["/api", "/api/v1/health", "/apix", "/"], "{paths:?}");
     let both = answers.iter().filter(|answer| answer.pods.len() == 2).count();
@@ -39,49 +39,49 @@ pub fn matrix(bed: &Bed) -> Result<()> {
 }
 
 /// Design, decision 2: an existing profile may publish no port; then a port-forward serves the proof.
-pub fn forwarded(bed: &Bed) -> Result<()> {
-    let tools = bed.tools()?;
+pub fn forwarded(test_cluster: &TestCluster) -> Result<()> {
+    let tools = test_cluster.tools()?;
     let unpublished = Profile { port: None, ..xtask::stages::cluster::profile(&tools)? };
     let snapshot = Snapshot::take(&tools)?;
-    let way = Way::open(&tools, &unpublished)?;
-    let address = way.address.clone();
+    let access = Access::open(&tools, &unpublished)?;
+    let address = access.address.clone();
     for answer in proof::measure(&proof::routes(&snapshot), &address, 5) {
         ensure!(answer.good() && answer.times.len() == answer.route.requests(5), "{answer:?}");
     }
-    let open_with = way.open_with().context("no command is told that opens a way")?;
-    ensure!(way.lasting().is_none() && open_with.contains("port-forward deployment/traefik 8080:"), "{open_with}");
-    drop(way);
+    let open_with = access.open_with().context("no command is told that opens a way")?;
+    ensure!(access.lasting().is_none() && open_with.contains("port-forward deployment/traefik 8080:"), "{open_with}");
+    drop(access);
     let after = proof::measure(&proof::routes(&snapshot), &address, 1);
     ensure!(after.iter().all(|answer| answer.silence.is_some()), "the port-forward goes on: {after:?}");
     Ok(())
 }
 
-pub fn told_apart(bed: &Bed) -> Result<()> {
-    let told = one_by_one(bed);
+pub fn told_apart(test_cluster: &TestCluster) -> Result<()> {
+    let told = one_by_one(test_cluster);
     if told.is_err() {
         // The scenarios to come must not find what this one has broken.
-        restore(bed)?;
+        restore(test_cluster)?;
     }
     told
 }
 
-fn restore(bed: &Bed) -> Result<()> {
-    let tools = bed.tools()?;
+fn restore(test_cluster: &TestCluster) -> Result<()> {
+    let tools = test_cluster.tools()?;
     let here = |args: &[&str]| tools.kubectl_here().args(args.iter().copied()).run();
     here(&["delete", "pod", "broken", "--ignore-not-found"])?;
     here(&["delete", "ingress,service", "--all"])?;
     tools.kubectl().args(["delete", "ingressclass", "foreign", "--ignore-not-found"]).run()?;
-    let folder = bed.root.join(&bed.project.settings.cluster.ingress);
+    let folder = test_cluster.root.join(&test_cluster.project.settings.cluster.ingress);
     tools.kubectl().args(["apply", "--server-side", "--force-conflicts", "-f", folder.as_str()]).run()?;
-    bed.xtask(&["deploy", "dev"])?.expect(0, &["is up"]).map(drop)
+    test_cluster.xtask(&["deploy", "dev"])?.expect(0, &["is up"]).map(drop)
 }
 
-fn one_by_one(bed: &Bed) -> Result<()> {
-    nothing_listens(bed)?;
-    let cluster = || bed.tools().map(|tools| tools.kubectl());
+fn one_by_one(test_cluster: &TestCluster) -> Result<()> {
+    nothing_listens(test_cluster)?;
+    let cluster = || test_cluster.tools().map(|tools| tools.kubectl());
     let ingress = |patch: &str| -> Result<()> {
         let patch = ["patch", "ingress", "todo", "--type=json", "--patch", patch];
-        bed.tools()?.kubectl_here().args(patch).run()
+        test_cluster.tools()?.kubectl_here().args(patch).run()
     };
 
     let traefik = |replicas: &str| -> Result<()> {
@@ -90,27 +90,35 @@ fn one_by_one(bed: &Bed) -> Result<()> {
     };
     traefik("0")?;
     broken(
-        bed,
+        test_cluster,
         "no ingress controller listens in the cluster",
         "install the controller of infra/ingress, or repair it",
     )?;
     traefik("1")?;
-    mended(bed)?;
+    mended(test_cluster)?;
 
     cluster()?.args(["delete", "ingressclass", "traefik"]).run()?;
-    broken(bed, "wants IngressClass `traefik`, which the cluster does not have", "take back what was changed")?;
-    let class = bed.root.join(&bed.project.settings.cluster.ingress).join("40-ingressclass.yaml");
+    broken(
+        test_cluster,
+        "wants IngressClass `traefik`, which the cluster does not have",
+        "take back what was changed",
+    )?;
+    let class = test_cluster.root.join(&test_cluster.project.settings.cluster.ingress).join("40-ingressclass.yaml");
     cluster()?.args(["apply", "--server-side", "--force-conflicts", "--filename", class.as_str()]).run()?;
-    mended(bed)?;
+    mended(test_cluster)?;
 
     let foreign = json!({"apiVersion": "networking.k8s.io/v1", "kind": "IngressClass", "metadata": {"name": "foreign"},
                          "spec": {"controller": "example.com/foreign"}});
     cluster()?.args(["apply", "--server-side", "--filename", "-"]).stdin(foreign.to_string()).run()?;
     ingress(r#"[{"op": "replace", "path": "/spec/ingressClassName", "value": "foreign"}]"#)?;
-    broken(bed, "class `foreign` belongs to the controller example.com/foreign, but who listens is", "class foreign")?;
+    broken(
+        test_cluster,
+        "class `foreign` belongs to the controller example.com/foreign, but who listens is",
+        "class foreign",
+    )?;
     ingress(r#"[{"op": "replace", "path": "/spec/ingressClassName", "value": "traefik"}]"#)?;
     cluster()?.args(["delete", "ingressclass", "foreign"]).run()?;
-    mended(bed)?;
+    mended(test_cluster)?;
 
     // A controller that takes prefixes by characters, as Traefik does unless it is told otherwise.
     let traefik_args = "/spec/template/spec/containers/0/args";
@@ -124,31 +132,33 @@ fn one_by_one(bed: &Bed) -> Result<()> {
         cluster()?.arg("patch").args(here).args(["--type=json", "--patch", &patch]).run()
     };
     set(&json!(loose))?;
-    broken(bed, "/apix: answered by todo-backend/", "strictPrefixMatching=true")?;
+    broken(test_cluster, "/apix: answered by todo-backend/", "strictPrefixMatching=true")?;
     set(&json!(args))?;
-    mended(bed)?;
+    mended(test_cluster)?;
 
-    application_error(bed)?;
+    application_error(test_cluster)?;
 
     let scale = |replicas: &str| -> Result<()> {
         let scale = ["scale", "deployment/todo-backend", &format!("--replicas={replicas}")];
-        bed.tools()?.kubectl_here().args(scale).run()
+        test_cluster.tools()?.kubectl_here().args(scale).run()
     };
     scale("0")?;
     // Without a pod the images' chain is broken too and told first; the routes are judged by themselves here.
-    bed.until("no endpoints", NOTICE, || Ok(causes(bed)?.contains("Service todo-backend has no ready pod behind it")))?;
-    let status = bed.xtask(&["status"])?;
+    test_cluster.until("no endpoints", NOTICE, || {
+        Ok(causes(test_cluster)?.contains("Service todo-backend has no ready pod behind it"))
+    })?;
+    let status = test_cluster.xtask(&["status"])?;
     ensure!(status.text.contains("todo-backend"), "{}", status.text);
     scale("2")?;
-    bed.until_ready()?;
-    bed.xtask(&["deploy", "dev"])?.expect(0, &["is up"])?;
+    test_cluster.until_ready()?;
+    test_cluster.xtask(&["deploy", "dev"])?.expect(0, &["is up"])?;
     Ok(())
 }
 
 /// A port where nobody listens is told from a cluster without controller.
-fn nothing_listens(bed: &Bed) -> Result<()> {
+fn nothing_listens(test_cluster: &TestCluster) -> Result<()> {
     let free = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-    let tools = bed.tools()?;
+    let tools = test_cluster.tools()?;
     let routes = proof::routes(&Snapshot::take(&tools)?);
     let answers = proof::measure(&routes, &format!("http://localhost:{free}"), 1);
     let facts = Facts::take(&tools)?;
@@ -157,9 +167,9 @@ fn nothing_listens(bed: &Bed) -> Result<()> {
 }
 
 /// The backend's Service leads to a pod that answers every request with its own 500.
-fn application_error(bed: &Bed) -> Result<()> {
-    let tools = bed.tools()?;
-    let image = super::lifecycle::references(bed)?.into_iter().find(|r| r.starts_with("todo-backend"));
+fn application_error(test_cluster: &TestCluster) -> Result<()> {
+    let tools = test_cluster.tools()?;
+    let image = super::lifecycle::references(test_cluster)?.into_iter().find(|r| r.starts_with("todo-backend"));
     let program = "import http.server as h\nclass A(h.BaseHTTPRequestHandler):\n    def do_GET(s):\n        \
                    s.send_response(500)\n        s.send_header('X-Served-By', 'todo-backend/broken')\n        \
                    s.end_headers()\nh.ThreadingHTTPServer(('', 8000), A).serve_forever()\n";
@@ -180,30 +190,34 @@ fn application_error(bed: &Bed) -> Result<()> {
         tools.kubectl_here().args(["get", "service", "todo-backend", "-o", "jsonpath={.spec.selector}"]).read()?;
     let replace = |selector: &str| format!(r#"[{{"op": "replace", "path": "/spec/selector", "value": {selector}}}]"#);
     select(replace(r#"{"test": "broken"}"#)).run()?;
-    let told = broken(bed, "500 from todo-backend/broken: the application itself failed", &bed.hint("logs backend"));
+    let told = broken(
+        test_cluster,
+        "500 from todo-backend/broken: the application itself failed",
+        &test_cluster.hint("logs backend"),
+    );
     select(replace(&now)).run()?;
     tools.kubectl_here().args(["delete", "pod", "broken"]).run()?;
     told?;
-    mended(bed)
+    mended(test_cluster)
 }
 
 /// The causes of all routes that fail, as `status --verify` would tell them.
-fn causes(bed: &Bed) -> Result<String> {
-    let tools = bed.tools()?;
-    let answers = proof::measure(&proof::routes(&Snapshot::take(&tools)?), &bed.address()?, 1);
+fn causes(test_cluster: &TestCluster) -> Result<String> {
+    let tools = test_cluster.tools()?;
+    let answers = proof::measure(&proof::routes(&Snapshot::take(&tools)?), &test_cluster.address()?, 1);
     let facts = Facts::take(&tools)?;
     let told = answers.iter().filter(|answer| !answer.good()).map(|answer| Cause::of(answer, Some(&facts)).to_string());
     Ok(told.collect::<Vec<_>>().join("\n"))
 }
 
 /// Waits until the route's failure shows, then has xtask tell it.
-fn broken(bed: &Bed, expected: &str, help: &str) -> Result<()> {
+fn broken(test_cluster: &TestCluster, expected: &str, help: &str) -> Result<()> {
     let cause = expected.strip_prefix("/apix: ").unwrap_or(expected);
-    bed.until(expected, NOTICE, || Ok(causes(bed)?.contains(cause)))?;
-    bed.xtask(&["status", "--verify"])?.expect(8, &[expected, help]).map(|_| ())
+    test_cluster.until(expected, NOTICE, || Ok(causes(test_cluster)?.contains(cause)))?;
+    test_cluster.xtask(&["status", "--verify"])?.expect(8, &[expected, help]).map(|_| ())
 }
 
 /// Waits until every route answers again.
-fn mended(bed: &Bed) -> Result<()> {
-    bed.until("every route answers again", NOTICE, || Ok(causes(bed)?.is_empty()))
+fn mended(test_cluster: &TestCluster) -> Result<()> {
+    test_cluster.until("every route answers again", NOTICE, || Ok(causes(test_cluster)?.is_empty()))
 }

@@ -15,7 +15,7 @@ const PAUSE: Duration = Duration::from_millis(20);
 
 /// What was seen.
 #[derive(Debug, Default)]
-pub struct Seen {
+pub struct Samples {
     /// Different command lines.
     pub commands: HashSet<Vec<u8>>,
     /// Environments that could be read.
@@ -27,7 +27,7 @@ pub struct Seen {
 /// A thread that looks until it is stopped.
 pub struct Sampler {
     stop: Arc<AtomicBool>,
-    thread: JoinHandle<Seen>,
+    thread: JoinHandle<Samples>,
 }
 
 impl Sampler {
@@ -36,7 +36,7 @@ impl Sampler {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = stop.clone();
         let thread = std::thread::spawn(move || {
-            let mut seen = Seen::default();
+            let mut seen = Samples::default();
             while !stopped.load(Ordering::Relaxed) {
                 look(&needles, &mut seen);
                 std::thread::sleep(PAUSE);
@@ -47,7 +47,7 @@ impl Sampler {
     }
 
     /// Ends it; fails if a process had the word.
-    pub fn finish(self) -> Result<Seen> {
+    pub fn finish(self) -> Result<Samples> {
         self.stop.store(true, Ordering::Relaxed);
         let seen = self.thread.join().map_err(|_| anyhow!("the sampler panicked"))?;
         ensure!(seen.hits.is_empty(), "a canary was in {:?}", seen.hits);
@@ -55,7 +55,7 @@ impl Sampler {
     }
 }
 
-fn look(needles: &Needles, seen: &mut Seen) {
+fn look(needles: &Needles, seen: &mut Samples) {
     let Ok(entries) = std::fs::read_dir("/proc") else { return };
     for entry in entries.flatten() {
         let name = entry.file_name();

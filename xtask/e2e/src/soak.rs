@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use camino::Utf8Path;
-use xtask::engine::place::Place;
+use xtask::engine::paths::EnginePaths;
 use xtask::process::Process;
 use xtask::report::bytes;
 
-use super::bed::{AUTH, Bed};
 use super::interrupts::{self, Deploy};
 use super::load::Load;
+use super::test_cluster::{AUTH, TestCluster};
 use super::{Tally, causes, pairs};
 
 /// What happens, happens within this time after the beginning: that of a deploy with one changed application under load.
@@ -27,32 +27,33 @@ const ROUNDS: &str = "rounds";
 
 /// Runs `rounds`, through all of which the application answers, and then every pair of a call and a fault; of both, what
 /// `only` names.
-pub fn run(bed: &Bed, rounds: usize, only: Option<&str>) -> Result<Tally> {
-    if !bed.root.join(".env").is_file() {
-        bed.write_dotenv(&format!("AUTH_SECRET={AUTH}\n"))?;
+pub fn run(test_cluster: &TestCluster, rounds: usize, only: Option<&str>) -> Result<Tally> {
+    if !test_cluster.root.join(".env").is_file() {
+        test_cluster.write_dotenv(&format!("AUTH_SECRET={AUTH}\n"))?;
     }
-    bed.xtask(&["deploy", "dev"])?.expect(0, &["is up"])?;
+    test_cluster.xtask(&["deploy", "dev"])?.expect(0, &["is up"])?;
     let mut tally = Tally::default();
     if only.is_none_or(|text| text == ROUNDS) {
-        tally += all_rounds(bed, rounds)?;
+        tally += all_rounds(test_cluster, rounds)?;
     }
     if only != Some(ROUNDS) {
-        tally += pairs::all(bed, only)?;
+        tally += pairs::all(test_cluster, only)?;
     }
     Ok(tally)
 }
 
-fn all_rounds(bed: &Bed, rounds: usize) -> Result<Tally> {
+fn all_rounds(test_cluster: &TestCluster, rounds: usize) -> Result<Tally> {
     let mut tally = Tally::default();
-    let before = Stores::measure(bed)?;
+    let before = Stores::measure(test_cluster)?;
     let mut requests = 0;
     for round in 1..=rounds {
-        tally +=
-            Tally::of(&bed.project.report, &format!("round {round} of {rounds}"), |_| one(bed, round, &mut requests));
+        tally += Tally::of(&test_cluster.project.report, &format!("round {round} of {rounds}"), |_| {
+            one(test_cluster, round, &mut requests)
+        });
     }
-    bed.project.report.note(format!("{requests} requests, each answered"));
-    let after = Stores::measure(bed)?;
-    tally += Tally::of(&bed.project.report, "all stores together grow by 1 GB at most", |_| {
+    test_cluster.project.report.note(format!("{requests} requests, each answered"));
+    let after = Stores::measure(test_cluster)?;
+    tally += Tally::of(&test_cluster.project.report, "all stores together grow by 1 GB at most", |_| {
         let growth = format!("before: {before}; after: {after}");
         ensure!(after.sum() <= before.sum() + GROWTH, "{growth}");
         Ok(growth)
@@ -60,9 +61,9 @@ fn all_rounds(bed: &Bed, rounds: usize) -> Result<Tally> {
     Ok(tally)
 }
 
-fn one(bed: &Bed, round: usize, requests: &mut u64) -> Result<String> {
-    let load = Load::start(bed)?;
-    let result = disturb(bed, round);
+fn one(test_cluster: &TestCluster, round: usize, requests: &mut u64) -> Result<String> {
+    let load = Load::start(test_cluster)?;
+    let result = disturb(test_cluster, round);
     let answers = load.stop();
     let said = result?;
     let answers = answers.context(said.clone())?;
@@ -71,27 +72,27 @@ fn one(bed: &Bed, round: usize, requests: &mut u64) -> Result<String> {
 }
 
 /// A changed deploy with one disturbance, and the deploy after it, which must converge.
-fn disturb(bed: &Bed, round: usize) -> Result<String> {
+fn disturb(test_cluster: &TestCluster, round: usize) -> Result<String> {
     let after = SPAN.mul_f64(random()?);
-    interrupts::change(bed)?;
+    interrupts::change(test_cluster)?;
     match round % 4 {
-        0 => foreign(bed),
+        0 => foreign(test_cluster),
         2 => {
-            let said = hiccup(bed, after)?;
+            let said = hiccup(test_cluster, after)?;
             // Rollbacks and their revisions pile up too.
-            causes::cannot_start(bed)?;
+            causes::cannot_start(test_cluster)?;
             Ok(said)
         }
-        _ => killed(bed, after),
+        _ => killed(test_cluster, after),
     }
 }
 
-fn killed(bed: &Bed, after: Duration) -> Result<String> {
-    let deploy = Deploy::start(bed)?;
+fn killed(test_cluster: &TestCluster, after: Duration) -> Result<String> {
+    let deploy = Deploy::start(test_cluster)?;
     std::thread::sleep(after);
     let said = deploy.said()?;
-    interrupts::kill(bed, deploy)?;
-    interrupts::converges(bed, &format!("killed after {:.1} s", after.as_secs_f64()))?;
+    interrupts::kill(test_cluster, deploy)?;
+    interrupts::converges(test_cluster, &format!("killed after {:.1} s", after.as_secs_f64()))?;
     ensure!(!said.contains(AUTH), "a secret is shown");
     let last =
         said.lines().rev().find(|line| line.starts_with("  > ")).unwrap_or("  > (nothing)").trim_start_matches("  > ");
@@ -99,14 +100,14 @@ fn killed(bed: &Bed, after: Duration) -> Result<String> {
 }
 
 /// The API server stands still for a moment. The deploy may fail for that, but undoes nothing on a guess.
-fn hiccup(bed: &Bed, after: Duration) -> Result<String> {
+fn hiccup(test_cluster: &TestCluster, after: Duration) -> Result<String> {
     let away = AWAY.mul_f64(random()?);
-    let tools = bed.tools()?;
+    let tools = test_cluster.tools()?;
     let signal = |signal: &str| {
         let kill = format!("kill -{signal} $(pgrep -x kube-apiserver)");
-        tools.engine.docker().args(["exec", &bed.profile, "sh", "-c", &kill]).run()
+        tools.engine.docker().args(["exec", &test_cluster.profile, "sh", "-c", &kill]).run()
     };
-    let deploy = Deploy::start(bed)?;
+    let deploy = Deploy::start(test_cluster)?;
     std::thread::sleep(after);
     signal("STOP")?;
     std::thread::sleep(away);
@@ -116,13 +117,13 @@ fn hiccup(bed: &Bed, after: Duration) -> Result<String> {
     ensure!(matches!(code, Some(0 | 5 | 7)), "exit code {code:?}:\n{said}");
     let what =
         format!("no API server for {:.1} s after {:.1} s: exit code {code:?}", away.as_secs_f64(), after.as_secs_f64());
-    interrupts::converges(bed, &what)?;
+    interrupts::converges(test_cluster, &what)?;
     Ok(what)
 }
 
 /// Somebody else's Deployment whose pods never start, and another release of Helm, in the same namespace.
-fn foreign(bed: &Bed) -> Result<String> {
-    let tools = bed.tools()?;
+fn foreign(test_cluster: &TestCluster) -> Result<String> {
+    let tools = test_cluster.tools()?;
     let kubectl = |args: &[&str]| tools.kubectl_here().args(args.iter().copied()).run();
     let secret = ["create", "secret", "generic", "sh.helm.release.v1.other.v99", "--type=helm.sh/release.v1"];
     let objects = ["deployment/somebodys", "secret/sh.helm.release.v1.other.v99"];
@@ -131,7 +132,7 @@ fn foreign(bed: &Bed) -> Result<String> {
     kubectl(&["create", "deployment", "somebodys", "--image=somebodys"])?;
     kubectl(&secret)?;
     kubectl(&["label", "secret", secret[3], "owner=helm", "name=other", "version=99", "status=deployed"])?;
-    let converges = interrupts::converges(bed, "beside foreign objects");
+    let converges = interrupts::converges(test_cluster, "beside foreign objects");
     let kept = kubectl(&["get", objects[0], objects[1]]);
     kubectl(&["delete", objects[0], objects[1]])?;
     converges?;
@@ -157,15 +158,15 @@ struct Stores {
 }
 
 impl Stores {
-    fn measure(bed: &Bed) -> Result<Self> {
-        let cache = &bed.project.cache;
-        let volumes = Place::new(cache).data().join("volumes");
-        let node = volumes.join(&bed.profile);
+    fn measure(test_cluster: &TestCluster) -> Result<Self> {
+        let cache = &test_cluster.project.cache;
+        let volumes = EnginePaths::new(cache).data().join("volumes");
+        let node = volumes.join(&test_cluster.profile);
         Ok(Self {
             cache: size(cache, &volumes)?,
             // An engine of the user's own keeps its volumes elsewhere.
             node: if node.is_dir() { size(&node, "".into())? } else { 0 },
-            checkout: size(&bed.root, "".into())?,
+            checkout: size(&test_cluster.root, "".into())?,
         })
     }
 

@@ -14,15 +14,15 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use xtask::cache::CACHE_VARIABLE;
-use xtask::engine::place::Place;
+use xtask::engine::paths::EnginePaths;
 use xtask::engine::{network, reap};
 use xtask::lock;
 use xtask::project::Project;
 use xtask::tally::Tally;
 
-use crate::bed::{AUTH, Bed, Names};
 use crate::interrupts::Deploy;
 use crate::lifecycle::leftovers;
+use crate::test_cluster::{AUTH, Names, TestCluster};
 use old::{Old, Recipe};
 
 /// How far the suite's port is from the one that `deploy` prefers.
@@ -38,7 +38,7 @@ const ANSWERS: Duration = Duration::from_secs(30);
 struct Upgrade {
     recipe: Recipe,
     old: Old,
-    bed: Bed,
+    test_cluster: TestCluster,
 }
 
 /// What the earlier version's user has.
@@ -93,27 +93,28 @@ fn run_one(project: &Project, xtask: &str, recipe: &Recipe) -> Result<Tally> {
     };
     // What looks at the cluster must find the engine of that cache.
     let own = Project { cache, ..project.clone() };
-    let mut bed = Bed::named(&own, xtask, &names, true)?;
+    let mut test_cluster = TestCluster::named(&own, xtask, &names, true)?;
     // Whoever goes on working in the checkout meanwhile changes nothing here.
-    bed.project.root.clone_from(&bed.root);
+    test_cluster.project.root.clone_from(&test_cluster.root);
     let _ = std::fs::remove_dir_all(folder.join("data"));
-    let upgrade = Upgrade { recipe: recipe.clone(), old, bed };
+    let upgrade = Upgrade { recipe: recipe.clone(), old, test_cluster };
     let tally = upgrade.run_scenarios();
     // Also after a failure: the machine is as it was, but for the programs.
     let cleaned = upgrade.clean();
     let tally = tally?;
     cleaned?;
-    let left = leftovers_of_engine(&Place::new(&upgrade.bed.project.cache), &Place::new(&project.cache))?;
+    let left =
+        leftovers_of_engine(&EnginePaths::new(&upgrade.test_cluster.project.cache), &EnginePaths::new(&project.cache))?;
     ensure!(left.is_empty(), "left behind: {left:?}");
     Ok(tally)
 }
 
-/// What is left of the private engine of `place`: folders, its bridge, and firewall rules about it, as the tree of the
+/// What is left of the private engine of `paths`: folders, its bridge, and firewall rules about it, as the tree of the
 /// engine of `other` reads them.
-fn leftovers_of_engine(place: &Place, other: &Place) -> Result<Vec<String>> {
-    let bridge = place.bridge();
+fn leftovers_of_engine(paths: &EnginePaths, other: &EnginePaths) -> Result<Vec<String>> {
+    let bridge = paths.bridge();
     let device = Utf8PathBuf::from(format!("/sys/class/net/{bridge}"));
-    let paths = [place.dir(), place.run(), device].into_iter().filter(|path| path.exists()).map(String::from);
+    let paths = [paths.dir(), paths.run(), device].into_iter().filter(|path| path.exists()).map(String::from);
     let mut left: Vec<String> = paths.collect();
     if let Some(tree) = other.trees()?.iter().find(|tree| tree.join("usr/sbin/dockerd").is_file()) {
         let rules = network::rules(tree)?;
@@ -137,7 +138,7 @@ fn holds(new: &Value, old: &Value) -> bool {
 
 impl Upgrade {
     fn run_scenarios(&self) -> Result<Tally> {
-        let report = &self.bed.project.report;
+        let report = &self.test_cluster.project.report;
         let making = report.step("test", format!("make the state of {}", self.recipe.version), "with its own xtask");
         let kept = self.make()?;
         making.done(format!("{TODOS} todos"));
@@ -152,8 +153,8 @@ impl Upgrade {
     fn make(&self) -> Result<Kept> {
         let dotenv = format!("AUTH_SECRET={AUTH}\n");
         self.old.write_dotenv(&dotenv)?;
-        self.bed.write_dotenv(&dotenv)?;
-        self.old.run(&self.bed, &["deploy", &self.recipe.environment])?;
+        self.test_cluster.write_dotenv(&dotenv)?;
+        self.old.run(&self.test_cluster, &["deploy", &self.recipe.environment])?;
         self.runs(&self.recipe.kubernetes)?;
         let credentials = json!({"email": "kept@example.com", "password": "not-a-secret-password"});
         let session = self.answer(201, "POST", "/api/v1/users", None, Some(&credentials))?;
@@ -170,47 +171,47 @@ impl Upgrade {
 
     /// The state that the old xtask leaves, on the cluster that is there: record, release and ingress controller.
     fn make_again(&self) -> Result<()> {
-        self.old.run(&self.bed, &["teardown"])?;
-        self.old.run(&self.bed, &["deploy", &self.recipe.environment]).map(drop)
+        self.old.run(&self.test_cluster, &["teardown"])?;
+        self.old.run(&self.test_cluster, &["deploy", &self.recipe.environment]).map(drop)
     }
 
     fn answer(&self, code: u16, method: &str, path: &str, token: Option<&str>, body: Option<&Value>) -> Result<Value> {
-        let (status, text) = self.bed.http(method, path, token, body)?;
+        let (status, text) = self.test_cluster.http(method, path, token, body)?;
         ensure!(status == code, "{method} {path}: {status} {text}");
         serde_json::from_str(&text).with_context(|| format!("{method} {path}: {text}"))
     }
 
     /// The session is valid, and each todo has every field of the old release as it was. A newer release may add fields.
     fn has(&self, kept: &Kept) -> Result<()> {
-        self.bed.until("the application answers", ANSWERS, || {
-            Ok(self.bed.http("GET", "/api/v1/health", None, None).is_ok_and(|(status, _)| status == 200))
+        self.test_cluster.until("the application answers", ANSWERS, || {
+            Ok(self.test_cluster.http("GET", "/api/v1/health", None, None).is_ok_and(|(status, _)| status == 200))
         })?;
         let todos = self.answer(200, "GET", "/api/v1/todos", Some(&kept.token), None)?;
         ensure!(holds(&todos, &kept.todos), "the todos are not what they were:\n{todos}\n{}", kept.todos);
-        let page = self.bed.http("GET", "/", Some(&kept.token), None)?;
+        let page = self.test_cluster.http("GET", "/", Some(&kept.token), None)?;
         ensure!(page.0 == 200 && page.1.contains("kept 1"), "the page does not show the todos: {}\n{}", page.0, page.1);
         Ok(())
     }
 
     /// minikube has the cluster on record with this Kubernetes, and the node runs it.
     fn runs(&self, kubernetes: &str) -> Result<()> {
-        let tools = self.bed.tools()?;
+        let tools = self.test_cluster.tools()?;
         let config: Value = serde_json::from_str(&std::fs::read_to_string(tools.profile_config())?)?;
         let recorded = config.pointer("/KubernetesConfig/KubernetesVersion").and_then(Value::as_str);
         ensure!(recorded == Some(kubernetes), "minikube has {recorded:?} on record instead of {kubernetes}");
         let kubelet = format!("/var/lib/minikube/binaries/{kubernetes}/kubelet");
-        let ps = tools.engine.docker().args(["exec", &self.bed.profile, "pgrep", "--full", &kubelet]);
+        let ps = tools.engine.docker().args(["exec", &self.test_cluster.profile, "pgrep", "--full", &kubelet]);
         ensure!(ps.succeeds(), "the node does not run kubelet {kubernetes}");
         Ok(())
     }
 
     fn deploy(&self) -> Result<String> {
-        Ok(self.bed.xtask(&["deploy", &self.recipe.environment])?.expect(0, &["is up"])?.text)
+        Ok(self.test_cluster.xtask(&["deploy", &self.recipe.environment])?.expect(0, &["is up"])?.text)
     }
 
     /// What this checkout pins.
     fn pinned(&self) -> &str {
-        &self.bed.project.settings.cluster.kubernetes
+        &self.test_cluster.project.settings.cluster.kubernetes
     }
 
     fn is_older(&self) -> bool {
@@ -224,7 +225,7 @@ impl Upgrade {
                 "the cluster runs Kubernetes {}, this checkout pins {}: {}",
                 self.recipe.kubernetes,
                 self.pinned(),
-                self.bed.hint("cluster upgrade")
+                self.test_cluster.hint("cluster upgrade")
             );
             ensure!(text.contains(&told), "`{told}` is not in:\n{text}");
         }
@@ -234,28 +235,30 @@ impl Upgrade {
 
     fn settled(&self, kept: &Kept) -> Result<()> {
         let environment = &self.recipe.environment;
-        self.bed
+        self.test_cluster
             .xtask(&["deploy", environment])?
             .expect(0, &["nothing changed: nothing was built, loaded or restarted"])?;
-        self.bed.xtask(&["status", "--verify"])?.expect(0, &["verified", "2/2 ready"])?;
+        self.test_cluster.xtask(&["status", "--verify"])?.expect(0, &["verified", "2/2 ready"])?;
         self.has(kept)
     }
 
     fn stopped(&self, kept: &Kept) -> Result<()> {
         self.make_again()?;
-        let tools = self.bed.tools()?;
-        tools.engine.docker().args(["stop", &self.bed.profile]).run()?;
+        let tools = self.test_cluster.tools()?;
+        tools.engine.docker().args(["stop", &self.test_cluster.profile]).run()?;
         if tools.engine.private {
             // As processes end between sessions: all at once, and none has time to tidy up.
-            reap::reap(&Place::new(&self.bed.project.cache))?;
+            reap::reap(&EnginePaths::new(&self.test_cluster.project.cache))?;
         }
-        self.bed.xtask(&["deploy", &self.recipe.environment])?.expect(0, &["the profile is stopped", "is up"])?;
+        self.test_cluster
+            .xtask(&["deploy", &self.recipe.environment])?
+            .expect(0, &["the profile is stopped", "is up"])?;
         self.runs(&self.recipe.kubernetes)?;
         self.has(kept)
     }
 
     fn killed_in_creation(&self, _: &Kept) -> Result<()> {
-        self.kill_at(&format!("> create cluster {}", self.bed.profile), Duration::from_secs(5))
+        self.kill_at(&format!("> create cluster {}", self.test_cluster.profile), Duration::from_secs(5))
     }
 
     fn killed_before_restore(&self, _: &Kept) -> Result<()> {
@@ -267,7 +270,7 @@ impl Upgrade {
         if !self.is_older() {
             return Ok(());
         }
-        let mut upgrade = Deploy::start_command(&self.bed, &["cluster", "upgrade"])?;
+        let mut upgrade = Deploy::start_command(&self.test_cluster, &["cluster", "upgrade"])?;
         // Compiling the new Kubernetes comes first, where it was not lent.
         let start = Instant::now();
         while !upgrade.said()?.contains(line) {
@@ -279,14 +282,16 @@ impl Upgrade {
         std::thread::sleep(later);
         upgrade.signal(Signal::KILL)?;
         upgrade.end()?;
-        let refused = self.bed.xtask(&["deploy", &self.recipe.environment])?;
-        refused
-            .expect(5, &["is not finished; the todos are in", &format!("try: {}", self.bed.hint("cluster upgrade"))])?;
+        let refused = self.test_cluster.xtask(&["deploy", &self.recipe.environment])?;
+        refused.expect(
+            5,
+            &["is not finished; the todos are in", &format!("try: {}", self.test_cluster.hint("cluster upgrade"))],
+        )?;
         Ok(())
     }
 
     fn upgraded(&self, kept: &Kept) -> Result<()> {
-        let ran = self.bed.xtask(&["cluster", "upgrade"])?;
+        let ran = self.test_cluster.xtask(&["cluster", "upgrade"])?;
         if self.is_older() {
             ran.expect(0, &["is not finished", "as they were", "is up", "the dump stays"])?;
         } else {
@@ -297,12 +302,12 @@ impl Upgrade {
     }
 
     fn upgraded_twice(&self, kept: &Kept) -> Result<()> {
-        self.bed.xtask(&["cluster", "upgrade"])?.expect(0, &["nothing to upgrade"])?;
+        self.test_cluster.xtask(&["cluster", "upgrade"])?.expect(0, &["nothing to upgrade"])?;
         self.settled(kept)
     }
 
     fn newer_record(&self, kept: &Kept) -> Result<()> {
-        let tools = self.bed.tools()?;
+        let tools = self.test_cluster.tools()?;
         let ask = ["get", "configmap", "todo-xtask", "--output", "jsonpath={.data.record\\.json}"];
         let before = tools.kubectl_here().args(ask).read()?;
         let mut record: Value = serde_json::from_str(&before)?;
@@ -316,7 +321,7 @@ impl Upgrade {
             [&["deploy", &self.recipe.environment], &["status"], &["status", "--verify"], &["rollback"]];
         for command in commands {
             let told = ["ConfigMap todo-xtask in namespace todo: it has format 99", "delete configmap todo-xtask"];
-            self.bed.xtask(command)?.expect(5, &told)?;
+            self.test_cluster.xtask(command)?.expect(5, &told)?;
         }
         ensure!(tools.kubectl_here().args(ask).read()?.contains("99"), "the record was overwritten");
         write(&before)?;
@@ -325,11 +330,11 @@ impl Upgrade {
 
     /// Deletes the cluster and ends the engine. Programs in the cache stay for the next run.
     fn clean(&self) -> Result<()> {
-        self.bed.xtask(&["teardown", "--cluster"])?.expect(0, &[])?;
-        let left = leftovers(&self.bed)?;
+        self.test_cluster.xtask(&["teardown", "--cluster"])?.expect(0, &[])?;
+        let left = leftovers(&self.test_cluster)?;
         ensure!(left.is_empty(), "left behind: {left:?}");
-        if self.bed.tools().is_ok_and(|tools| tools.engine.private) {
-            self.bed.xtask(&["teardown", "--engine"])?.expect(0, &[])?;
+        if self.test_cluster.tools().is_ok_and(|tools| tools.engine.private) {
+            self.test_cluster.xtask(&["teardown", "--engine"])?.expect(0, &[])?;
         }
         Ok(())
     }

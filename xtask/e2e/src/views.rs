@@ -8,15 +8,15 @@ use anyhow::{Context, Result, ensure};
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use serde_json::Value;
 
-use super::bed::{AUTH, Bed};
+use super::test_cluster::{AUTH, TestCluster};
 
 /// The document of `--json`, which must have exactly the parts that its schema in docs/schema names. (The tests of the
 /// command line check documents against the whole schema.)
-fn document(bed: &Bed, args: &[&str], code: i32) -> Result<Value> {
-    let ran = bed.xtask(&[args, &["--json"]].concat())?.expect(code, &[])?;
+fn document(test_cluster: &TestCluster, args: &[&str], code: i32) -> Result<Value> {
+    let ran = test_cluster.xtask(&[args, &["--json"]].concat())?.expect(code, &[])?;
     ensure!(!ran.text.contains(AUTH), "a secret is shown");
     let document: Value = serde_json::from_str(&ran.stdout).with_context(|| format!("not JSON: {}", ran.stdout))?;
-    let path = bed.root.join(format!("docs/schema/{}.schema.json", args[0]));
+    let path = test_cluster.root.join(format!("docs/schema/{}.schema.json", args[0]));
     let schema: Value = serde_json::from_str(&std::fs::read_to_string(&path)?)?;
     let parts = document.as_object().context("the document is no object")?;
     for name in schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str) {
@@ -30,47 +30,51 @@ fn document(bed: &Bed, args: &[&str], code: i32) -> Result<Value> {
 }
 
 /// Helm's newest revision and its status.
-fn revision(bed: &Bed) -> Result<(u64, String)> {
-    let history = bed.tools()?.helm().args(["history", "todo", "--max=1", "--output=json"]).read()?;
+fn revision(test_cluster: &TestCluster) -> Result<(u64, String)> {
+    let history = test_cluster.tools()?.helm().args(["history", "todo", "--max=1", "--output=json"]).read()?;
     let history: Value = serde_json::from_str(&history)?;
     Ok((history[0]["revision"].as_u64().unwrap_or_default(), history[0]["status"].as_str().unwrap_or_default().into()))
 }
 
-fn edit(bed: &Bed, path: &str, from: &str, to: &str) -> Result<()> {
-    let path = bed.root.join(path);
+fn edit(test_cluster: &TestCluster, path: &str, from: &str, to: &str) -> Result<()> {
+    let path = test_cluster.root.join(path);
     let text = std::fs::read_to_string(&path)?;
     ensure!(text.contains(from), "`{from}` is not in {path}");
     Ok(std::fs::write(&path, text.replace(from, to))?)
 }
 
-pub fn status(bed: &Bed) -> Result<()> {
-    bed.xtask(&["deploy", "dev"])?.expect(0, &["is up"])?;
+pub fn status(test_cluster: &TestCluster) -> Result<()> {
+    test_cluster.xtask(&["deploy", "dev"])?.expect(0, &["is up"])?;
     let parts = ["running", "deployed", "verified: revision", "todo-backend     2/2 ready", "images", "routes"];
-    let ran = bed.xtask(&["status"])?.expect(0, &parts)?;
+    let ran = test_cluster.xtask(&["status"])?.expect(0, &parts)?;
     ran.expect(0, &["secrets", "todo-postgres", "drift     none", "deploy    would change nothing"])?;
-    bed.xtask(&["status", "--verify"])?.expect(0, &["what runs is what was built"])?;
+    test_cluster.xtask(&["status", "--verify"])?.expect(0, &["what runs is what was built"])?;
 
-    bed.tools()?.kubectl_here().args(["scale", "deployment/todo-frontend", "--replicas=1"]).run()?;
-    edit(bed, "infra/helm/values-dev.yaml", "environment: dev", "environment: dev2")?;
+    test_cluster.tools()?.kubectl_here().args(["scale", "deployment/todo-frontend", "--replicas=1"]).run()?;
+    edit(test_cluster, "infra/helm/values-dev.yaml", "environment: dev", "environment: dev2")?;
     let told = ["Deployment/todo-frontend was changed by hand: spec.replicas 2 -> 1", "values-dev.yaml changed"];
-    bed.xtask(&["status"])?.expect(0, &told)?;
-    bed.xtask(&["status", "--verify"])?.expect(8, &[told[0], &bed.hint("deploy dev")])?;
-    let document = document(bed, &["status"], 0)?;
+    test_cluster.xtask(&["status"])?.expect(0, &told)?;
+    test_cluster.xtask(&["status", "--verify"])?.expect(8, &[told[0], &test_cluster.hint("deploy dev")])?;
+    let document = document(test_cluster, &["status"], 0)?;
     ensure!(document["drift"].as_array().is_some_and(|drift| drift.len() == 1), "drift: {}", document["drift"]);
-    edit(bed, "infra/helm/values-dev.yaml", "environment: dev2", "environment: dev")?;
-    bed.xtask(&["deploy", "dev"])?.expect(0, &["is up"])?;
-    bed.xtask(&["status", "--verify"])?.expect(0, &[])?;
+    edit(test_cluster, "infra/helm/values-dev.yaml", "environment: dev2", "environment: dev")?;
+    test_cluster.xtask(&["deploy", "dev"])?.expect(0, &["is up"])?;
+    test_cluster.xtask(&["status", "--verify"])?.expect(0, &[])?;
     Ok(())
 }
 
-pub fn watch(bed: &Bed) -> Result<()> {
-    let mut child = start(bed, &["status", "--watch"])?;
+pub fn watch(test_cluster: &TestCluster) -> Result<()> {
+    let mut child = start(test_cluster, &["status", "--watch"])?;
     let mut lines = BufReader::new(child.stdout.take().context("stdout is piped")?).lines();
     let mut changed = false;
     let result = (|| {
         while let Some(line) = lines.next().transpose()? {
             if line.contains("todo-frontend") && line.contains("2/2 ready") && !changed {
-                bed.tools()?.kubectl_here().args(["scale", "deployment/todo-frontend", "--replicas=3"]).run()?;
+                test_cluster
+                    .tools()?
+                    .kubectl_here()
+                    .args(["scale", "deployment/todo-frontend", "--replicas=3"])
+                    .run()?;
                 changed = true;
             }
             if line.contains("todo-frontend") && line.contains("3/3 ready") {
@@ -83,13 +87,13 @@ pub fn watch(bed: &Bed) -> Result<()> {
     let status = child.wait()?;
     result?;
     ensure!(status.code() == Some(130), "Ctrl-C: {status}");
-    bed.xtask(&["deploy", "dev"])?.expect(0, &["todo-frontend    2/2"])?;
+    test_cluster.xtask(&["deploy", "dev"])?.expect(0, &["todo-frontend    2/2"])?;
     Ok(())
 }
 
 /// Starts xtask with its outputs to be read; after two minutes it is killed, which ends its outputs too.
-fn start(bed: &Bed, args: &[&str]) -> Result<Child> {
-    let child = bed.command(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+fn start(test_cluster: &TestCluster, args: &[&str]) -> Result<Child> {
+    let child = test_cluster.command(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
     let pid = Pid::from_raw(i32::try_from(child.id())?).context("a process has an ID")?;
     let began = Instant::now();
     std::thread::spawn(move || {
@@ -110,20 +114,20 @@ fn interrupt(child: &std::process::Child) -> Result<()> {
     Ok(kill_process(pid, Signal::INT)?)
 }
 
-pub fn dry_run_diff(bed: &Bed) -> Result<()> {
+pub fn dry_run_diff(test_cluster: &TestCluster) -> Result<()> {
     // What this copy of the checkout makes is what runs: then it knows which file an image differs in.
-    bed.xtask(&["deploy", "dev"])?.expect(0, &[])?;
-    let before = (bed.pods("backend")?, revision(bed)?);
+    test_cluster.xtask(&["deploy", "dev"])?.expect(0, &[])?;
+    let before = (test_cluster.pods("backend")?, revision(test_cluster)?);
     let source = "apps/backend/app/__init__.py";
-    let text = std::fs::read_to_string(bed.root.join(source))?;
-    std::fs::write(bed.root.join(source), format!("{text}\n# not deployed\n"))?;
+    let text = std::fs::read_to_string(test_cluster.root.join(source))?;
+    std::fs::write(test_cluster.root.join(source), format!("{text}\n# not deployed\n"))?;
     // Helm compares objects with the API server's schema unless chart and values are those that were verified.
     let skips = "--disable-openapi-validation";
-    bed.xtask(&["deploy", "dev", "--dry-run"])?.expect(0, &[skips])?;
-    edit(bed, "infra/helm/values-dev.yaml", "environment: dev", "environment: dev2")?;
-    let dotenv = std::fs::read_to_string(bed.root.join(".env"))?;
+    test_cluster.xtask(&["deploy", "dev", "--dry-run"])?.expect(0, &[skips])?;
+    edit(test_cluster, "infra/helm/values-dev.yaml", "environment: dev", "environment: dev2")?;
+    let dotenv = std::fs::read_to_string(test_cluster.root.join(".env"))?;
     // A value that no run before can have left behind.
-    bed.write_dotenv(&format!("AUTH_SECRET={AUTH}-{}\n", xtask::clock::now()))?;
+    test_cluster.write_dotenv(&format!("AUTH_SECRET={AUTH}-{}\n", xtask::clock::now()))?;
     let told = [
         "app/__init__.py changed",
         "AUTH_SECRET changed",
@@ -132,39 +136,39 @@ pub fn dry_run_diff(bed: &Bed) -> Result<()> {
         "+  ENVIRONMENT: \"dev2\"",
         "+++ wanted Deployment/todo-backend",
     ];
-    let ran = bed.xtask(&["deploy", "dev", "--dry-run"])?.expect(0, &told)?;
+    let ran = test_cluster.xtask(&["deploy", "dev", "--dry-run"])?.expect(0, &told)?;
     ensure!(!ran.text.contains("not-a-secret"), "a secret is shown:\n{}", ran.text);
     ensure!(!ran.text.contains(skips), "changed values are not compared with the schema:\n{}", ran.text);
     // The frontend's pods have the ConfigMap's digest; Ingress and database have nothing of what changed.
     for unchanged in ["live Ingress/", "live StatefulSet/", "Service/todo-postgres"] {
         ensure!(!ran.text.contains(unchanged), "{unchanged} is shown:\n{}", ran.text);
     }
-    let document = document(bed, &["deploy", "dev", "--dry-run"], 0)?;
+    let document = document(test_cluster, &["deploy", "dev", "--dry-run"], 0)?;
     ensure!(document["diff"]["secrets"][0]["keys"]["AUTH_SECRET"] == "changed", "{}", document["diff"]["secrets"]);
     ensure!(document["events"].as_array().is_some_and(|e| e.iter().any(|e| e["outcome"] == "planned")), "no plan");
-    std::fs::write(bed.root.join(source), text)?;
-    bed.write_dotenv(&dotenv)?;
-    edit(bed, "infra/helm/values-dev.yaml", "environment: dev2", "environment: dev")?;
-    ensure!(before == (bed.pods("backend")?, revision(bed)?), "the dry run changed something");
-    bed.xtask(&["deploy", "dev", "--dry-run"])?.expect(0, &["nothing to do"])?;
+    std::fs::write(test_cluster.root.join(source), text)?;
+    test_cluster.write_dotenv(&dotenv)?;
+    edit(test_cluster, "infra/helm/values-dev.yaml", "environment: dev2", "environment: dev")?;
+    ensure!(before == (test_cluster.pods("backend")?, revision(test_cluster)?), "the dry run changed something");
+    test_cluster.xtask(&["deploy", "dev", "--dry-run"])?.expect(0, &["nothing to do"])?;
     Ok(())
 }
 
-pub fn logs(bed: &Bed) -> Result<()> {
+pub fn logs(test_cluster: &TestCluster) -> Result<()> {
     for _ in 0..20 {
-        bed.http("GET", "/api/v1/todos", None, None)?;
+        test_cluster.http("GET", "/api/v1/todos", None, None)?;
     }
-    let ran = bed.xtask(&["logs", "backend", "--since", "10m", "--tail", "50"])?.expect(0, &[])?;
+    let ran = test_cluster.xtask(&["logs", "backend", "--since", "10m", "--tail", "50"])?.expect(0, &[])?;
     let pods: std::collections::BTreeSet<&str> = ran.stdout.lines().filter_map(|line| line.split(' ').next()).collect();
     let backends = pods.iter().filter(|pod| pod.starts_with("todo-backend-")).count();
     ensure!(backends == 2 && pods.len() == 2, "not both replicas, and them alone: {pods:?}");
-    bed.xtask(&["logs", "--since", "yesterday"])?.expect(2, &["90s, 10m"])?;
+    test_cluster.xtask(&["logs", "--since", "yesterday"])?.expect(2, &["90s, 10m"])?;
 
-    let old = bed.pod_names("backend")?;
-    let mut child = start(bed, &["logs", "-f", "--tail", "1"])?;
+    let old = test_cluster.pod_names("backend")?;
+    let mut child = start(test_cluster, &["logs", "-f", "--tail", "1"])?;
     let mut lines = BufReader::new(child.stdout.take().context("stdout is piped")?).lines();
     lines.next().context("no line comes")??;
-    bed.tools()?.kubectl_here().args(["rollout", "restart", "deployment/todo-backend"]).run()?;
+    test_cluster.tools()?.kubectl_here().args(["rollout", "restart", "deployment/todo-backend"]).run()?;
     // Lines of a pod that was not there when the following began.
     let mut new = None;
     while let (None, Some(line)) = (&new, lines.next().transpose()?) {
@@ -176,10 +180,10 @@ pub fn logs(bed: &Bed) -> Result<()> {
     child.stderr.take().context("stderr is piped")?.read_to_string(&mut said)?;
     let status = child.wait()?;
     ensure!(new.is_some() && status.code() == Some(130) && said.is_empty(), "{new:?}, Ctrl-C: {status} {said}");
-    bed.until_ready()?;
+    test_cluster.until_ready()?;
 
     // A reader that has seen enough.
-    let mut child = start(bed, &["logs", "-f", "postgres"])?;
+    let mut child = start(test_cluster, &["logs", "-f", "postgres"])?;
     drop(child.stdout.take());
     let output = child.wait_with_output()?;
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -187,43 +191,46 @@ pub fn logs(bed: &Bed) -> Result<()> {
     Ok(())
 }
 
-pub fn rollback(bed: &Bed) -> Result<()> {
-    bed.xtask(&["deploy", "dev"])?.expect(0, &[])?;
-    let (first, dotenv) = (revision(bed)?.0, std::fs::read_to_string(bed.root.join(".env"))?);
-    edit(bed, "infra/helm/values-dev.yaml", "environment: dev", "environment: later")?;
-    bed.write_dotenv(&format!("AUTH_SECRET={AUTH}-later\n"))?;
-    bed.xtask(&["deploy", "dev"])?.expect(0, &["is up"])?;
+pub fn rollback(test_cluster: &TestCluster) -> Result<()> {
+    test_cluster.xtask(&["deploy", "dev"])?.expect(0, &[])?;
+    let (first, dotenv) = (revision(test_cluster)?.0, std::fs::read_to_string(test_cluster.root.join(".env"))?);
+    edit(test_cluster, "infra/helm/values-dev.yaml", "environment: dev", "environment: later")?;
+    test_cluster.write_dotenv(&format!("AUTH_SECRET={AUTH}-later\n"))?;
+    test_cluster.xtask(&["deploy", "dev"])?.expect(0, &["is up"])?;
     let environment = || -> Result<String> {
-        let (_, body) = bed.http("GET", "/api/v1/health", None, None)?;
+        let (_, body) = test_cluster.http("GET", "/api/v1/health", None, None)?;
         Ok(serde_json::from_str::<Value>(&body)?["environment"].as_str().unwrap_or_default().to_owned())
     };
     ensure!(environment()? == "later", "environment: {}", environment()?);
 
-    bed.xtask(&["rollback", "999"])?
+    test_cluster
+        .xtask(&["rollback", "999"])?
         .expect(3, &["Helm keeps no revision 999", &format!("{first} (superseded, verified)")])?;
-    bed.xtask(&["rollback", "--dry-run"])?.expect(0, &[&format!("helm rollback todo to revision {first}")])?;
+    test_cluster.xtask(&["rollback", "--dry-run"])?.expect(0, &[&format!("helm rollback todo to revision {first}")])?;
     let undone = format!("revision {first} serves at");
-    bed.xtask(&["rollback"])?.expect(0, &[&undone])?;
+    test_cluster.xtask(&["rollback"])?.expect(0, &[&undone])?;
     ensure!(environment()? == "dev", "environment after the rollback: {}", environment()?);
     // What was verified is what runs, and the checkout is what the next deploy brings.
-    bed.xtask(&["status", "--verify"])?.expect(0, &["values-dev.yaml changed", "Secret of backend changed"])?;
-    bed.xtask(&["deploy", "dev"])?.expect(0, &["values-dev.yaml changed"])?;
+    test_cluster
+        .xtask(&["status", "--verify"])?
+        .expect(0, &["values-dev.yaml changed", "Secret of backend changed"])?;
+    test_cluster.xtask(&["deploy", "dev"])?.expect(0, &["values-dev.yaml changed"])?;
     ensure!(environment()? == "later", "environment after the deploy: {}", environment()?);
     // Back by number, with the checkout put back as well: then the next deploy has nothing to do.
-    bed.xtask(&["rollback", &first.to_string()])?.expect(0, &[&undone])?;
-    edit(bed, "infra/helm/values-dev.yaml", "environment: later", "environment: dev")?;
-    bed.write_dotenv(&dotenv)?;
+    test_cluster.xtask(&["rollback", &first.to_string()])?.expect(0, &[&undone])?;
+    edit(test_cluster, "infra/helm/values-dev.yaml", "environment: later", "environment: dev")?;
+    test_cluster.write_dotenv(&dotenv)?;
     // A Secret that no ReplicaSet names any more may go; released is nothing.
-    super::causes::nothing_to_do(bed)
+    super::causes::nothing_to_do(test_cluster)
 }
 
-pub fn bundle(bed: &Bed) -> Result<()> {
-    let ran = bed.xtask(&["doctor", "--bundle"])?;
+pub fn bundle(test_cluster: &TestCluster) -> Result<()> {
+    let ran = test_cluster.xtask(&["doctor", "--bundle"])?;
     // Other verdicts than good are the machine's.
     ensure!(ran.code == 0 || ran.code == 4, "exit code {}: {}", ran.code, ran.text);
     let path = ran.stdout.lines().last().unwrap_or_default().to_owned();
     let file = std::fs::File::open(&path).with_context(|| format!("the last line is no path: {path}"))?;
-    let password = bed.tools()?.kubectl_here().args(["get", "secret", "todo-postgres"]);
+    let password = test_cluster.tools()?.kubectl_here().args(["get", "secret", "todo-postgres"]);
     let encoded = password.args(["-o", "jsonpath={.data.POSTGRES_PASSWORD}"]).read()?;
     let decoded = base64::Engine::decode(&base64::engine::general_purpose::STANDARD, encoded.trim())?;
     let password = String::from_utf8(decoded)?;
@@ -248,15 +255,15 @@ pub fn bundle(bed: &Bed) -> Result<()> {
     Ok(())
 }
 
-pub fn json(bed: &Bed) -> Result<()> {
-    let images = document(bed, &["images"], 0)?;
+pub fn json(test_cluster: &TestCluster) -> Result<()> {
+    let images = document(test_cluster, &["images"], 0)?;
     ensure!(images["images"].as_array().is_some_and(|images| images.len() == 2), "{images}");
-    let ran = bed.xtask(&["deploy", "dev", "--timings"])?.expect(0, &["timings.html"])?;
-    let page = std::fs::read_to_string(bed.root.join("target/xtask/timings.html"))?;
+    let ran = test_cluster.xtask(&["deploy", "dev", "--timings"])?.expect(0, &["timings.html"])?;
+    let page = std::fs::read_to_string(test_cluster.root.join("target/xtask/timings.html"))?;
     ensure!(page.contains("helm upgrade todo") && page.contains("skipped"), "{}\n{page}", ran.text);
     ensure!(!page.contains("http://") && !page.contains("https://") && !page.contains("<script"), "not self-contained");
 
-    let deploy = document(bed, &["deploy", "dev"], 0)?;
+    let deploy = document(test_cluster, &["deploy", "dev"], 0)?;
     let events = deploy["events"].as_array().context("no events")?;
     let skipped = |what: &str| {
         let found = events.iter().find(|event| event["what"].as_str().is_some_and(|w| w.starts_with(what)));
@@ -265,15 +272,15 @@ pub fn json(bed: &Bed) -> Result<()> {
     ensure!(skipped("build todo-backend") && skipped("load todo-") && skipped("helm upgrade"), "{deploy}");
     ensure!(deploy["routes"].as_array().is_some_and(|routes| routes.len() >= 2), "{deploy}");
 
-    let failed = document(bed, &["deploy", "dve"], 3)?;
-    let help = bed.hint("deploy dev");
+    let failed = document(test_cluster, &["deploy", "dve"], 3)?;
+    let help = test_cluster.hint("deploy dev");
     ensure!(failed["error"]["class"] == "config" && failed["error"]["help"][0] == help, "{failed}");
     Ok(())
 }
 
-pub fn bench(bed: &Bed) -> Result<()> {
+pub fn bench(test_cluster: &TestCluster) -> Result<()> {
     let args = ["bench", "--todos", "200", "--rate", "10", "--seconds", "3", "--no-saturation"];
-    let bench = document(bed, &args, 0)?;
+    let bench = document(test_cluster, &args, 0)?;
     let steady = bench["steady"].as_array().context("nothing was measured")?;
     let done: Vec<_> = steady.iter().filter_map(|kind| kind["done"].as_u64()).collect();
     // The last are sign-ins, of which there are 5 a second at most.
@@ -281,6 +288,6 @@ pub fn bench(bed: &Bed) -> Result<()> {
     for kind in steady {
         ensure!(kind["failed"] == 0 && kind["p99_ms"].as_f64() > Some(0.0), "{kind}");
     }
-    bed.xtask(&args)?.expect(0, &["p99", "GET /api/v1/todos?limit=50", "2 pods"])?;
+    test_cluster.xtask(&args)?.expect(0, &["p99", "GET /api/v1/todos?limit=50", "2 pods"])?;
     Ok(())
 }

@@ -74,7 +74,7 @@ struct State {
     struck: usize,
     /// Those that xtask makes again when they are refused for a moment.
     repeatable: HashSet<Call>,
-    /// What the world does not know how to answer.
+    /// What the sandbox does not know how to answer.
     unknown: Vec<String>,
 }
 
@@ -137,7 +137,7 @@ impl Ledger {
         self.lock().order.len()
     }
 
-    /// Notes what this world cannot answer: the suite must learn it.
+    /// Notes what this sandbox cannot answer: the suite must learn it.
     pub fn note_unknown(&self, what: String) {
         self.lock().unknown.push(what);
     }

@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 use crate::calls::{Call, Fault};
 use crate::claims::{Around, false_claims};
 use crate::names;
+use crate::sandbox::{RunOutcome, WATCHING};
 use crate::scenario::Scenario;
 use crate::truth::{Truth, differences};
-use crate::world::{Outcome, WATCHING};
 
 /// Something that is not so.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,9 +30,9 @@ pub struct Case<'a> {
     /// What there was afterwards.
     pub after: &'a Truth,
     /// The run.
-    pub outcome: &'a Outcome,
+    pub outcome: &'a RunOutcome,
     /// The same run when nothing goes wrong.
-    pub reference: &'a Outcome,
+    pub reference: &'a RunOutcome,
     /// What there was after that.
     pub wanted: &'a Truth,
 }
@@ -74,7 +74,7 @@ pub struct Followed {
 
 impl Followed {
     /// What `outcome` came to.
-    pub fn new(outcome: &Outcome) -> Self {
+    pub fn new(outcome: &RunOutcome) -> Self {
         Self { code: outcome.code, text: tail(&outcome.text), essence: Truth::of(&outcome.after).essence() }
     }
 }

@@ -49,8 +49,8 @@ pub struct Reply {
 /// Plays the tool `name`.
 pub fn play(name: &str) -> Result<i32> {
     let home = std::env::var("HOME").context("HOME")?;
-    let world = camino::Utf8Path::new(&home).parent().context("a folder above HOME")?.to_owned();
-    let mut stream = UnixStream::connect(world.join(SOCKET)).context("connecting to the suite")?;
+    let sandbox = camino::Utf8Path::new(&home).parent().context("a folder above HOME")?.to_owned();
+    let mut stream = UnixStream::connect(sandbox.join(SOCKET)).context("connecting to the suite")?;
     let words = std::iter::once(name.to_owned()).chain(std::env::args().skip(1)).collect();
     writeln!(stream, "{}", serde_json::to_string(&Question { words })?)?;
     let mut reader = BufReader::new(stream.try_clone()?);

@@ -16,7 +16,7 @@ use crate::machine::{Done, Machine, Surroundings};
 use crate::names;
 use crate::player::{dns, of_kind, text};
 
-/// What the tools of a world share.
+/// What the tools of a sandbox share.
 pub struct Control {
     /// The calls.
     pub ledger: Ledger,
@@ -26,7 +26,7 @@ pub struct Control {
     pub store: Etcd,
     /// The ingress controller, which comes with the node.
     pub ingress: Arc<Ingress>,
-    /// The world's folder, for names without it.
+    /// The sandbox's folder, for names without it.
     pub folder: String,
     /// The real helm.
     pub helm: String,

@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use crate::http::{read_chunk, read_head, read_whole};
 use crate::player::text;
 
-/// What a world's state is made of: the rest the API server makes for itself, or nobody here touches.
+/// What a sandbox's state is made of: the rest the API server makes for itself, or nobody here touches.
 const STATE: [&str; 25] = [
     "namespaces",
     "pods",

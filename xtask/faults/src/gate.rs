@@ -11,7 +11,7 @@ pub struct Gate {
 }
 
 /// A place; it is free again when this is dropped.
-pub struct Place<'a>(&'a Gate);
+pub struct Permit<'a>(&'a Gate);
 
 impl Gate {
     /// One with `places`.
@@ -20,11 +20,11 @@ impl Gate {
     }
 
     /// Waits for a place.
-    pub fn enter(&self) -> Place<'_> {
+    pub fn enter(&self) -> Permit<'_> {
         let full = |taken: &mut isize| usize::try_from(*taken).is_ok_and(|taken| taken >= self.places);
         let taken = self.freed.wait_while(self.taken(), full);
         *taken.unwrap_or_else(PoisonError::into_inner) += 1;
-        Place(self)
+        Permit(self)
     }
 
     /// Gives the caller's place to another run during `wait`. Afterwards the caller goes on at once, also without a place.
@@ -44,7 +44,7 @@ impl Gate {
     }
 }
 
-impl Drop for Place<'_> {
+impl Drop for Permit<'_> {
     fn drop(&mut self) {
         self.0.leave();
     }

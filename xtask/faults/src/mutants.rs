@@ -119,19 +119,19 @@ pub struct Caught {
 pub fn try_all(
     setting: &Setting<'_>,
     program: &Utf8Path,
-    worlds: &[Prepared],
+    sandboxes: &[Prepared],
     references: &References,
     tell: &(impl Fn(&str) + Sync),
 ) -> Result<Vec<Caught>> {
     let mutants = all()?;
     let queue = Mutex::new(mutants.iter().enumerate());
     let caught = Mutex::new(Vec::new());
-    side_by_side(worlds, |world| {
+    side_by_side(sandboxes, |sandbox| {
         loop {
             let next = queue.lock().unwrap_or_else(PoisonError::into_inner).next();
             let Some((number, mutant)) = next else { return Ok(()) };
             let _place = setting.gate.enter();
-            let by = catch(world, references, program, number + 1, mutant)?;
+            let by = catch(sandbox, references, program, number + 1, mutant)?;
             tell(&format!("mutant {}: {}: {}", number + 1, mutant.why, by.as_deref().unwrap_or("not caught")));
             let mut caught = caught.lock().unwrap_or_else(PoisonError::into_inner);
             caught.push(Caught { why: mutant.why.clone(), by });
@@ -142,7 +142,7 @@ pub fn try_all(
 
 /// Runs the pairs of a mutant until one is wrong that is not without the mutant.
 fn catch(
-    world: &Prepared,
+    sandbox: &Prepared,
     references: &References,
     program: &Utf8Path,
     number: usize,
@@ -152,11 +152,11 @@ fn catch(
     ensure!(!pairs.is_empty(), "mutant {number}: no run fits {}", mutant.runs);
     for pair in pairs.iter().take_while(|_| !xtask::process::ending()) {
         let reference = &references[&pair.scenario];
-        world.world.mutate(program, number);
+        sandbox.sandbox.mutate(program, number);
         // It shall look wrong, so haste would only bring a repetition.
-        let Some(violation) = world.check_patiently(pair, reference)?.violations.into_iter().next() else { continue };
-        world.world.mutate(program, 0);
-        if world.check_again(pair, reference)?.violations.is_empty() {
+        let Some(violation) = sandbox.check_patiently(pair, reference)?.violations.into_iter().next() else { continue };
+        sandbox.sandbox.mutate(program, 0);
+        if sandbox.check_again(pair, reference)?.violations.is_empty() {
             return Ok(Some(format!("{pair}: {}", violation.claim)));
         }
     }

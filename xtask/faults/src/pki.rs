@@ -1,4 +1,4 @@
-//! The certificates of a world: an authority as minikube's, the API server's certificate, and a client's of the group
+//! The certificates of a sandbox: an authority as minikube's, the API server's certificate, and a client's of the group
 //! that may do everything.
 
 use anyhow::Result;

@@ -1,4 +1,4 @@
-//! Plays the controllers and the kubelet that the world lacks: Deployments and StatefulSets get pods, pods get a node and
+//! Plays the controllers and the kubelet that the sandbox lacks: Deployments and StatefulSets get pods, pods get a node and
 //! run or crash, Services get endpoints, and what has no owner any more goes.
 
 mod garbage;
@@ -82,7 +82,7 @@ impl Player {
                 None => return Ok((live, served.clone())),
             }
         }
-        anyhow::bail!("the world does not come to rest")
+        anyhow::bail!("the sandbox does not come to rest")
     }
 }
 

@@ -1,4 +1,4 @@
-//! The programs of a world: etcd and the API server out of the images that both origins bring, and the pinned helm.
+//! The programs of a sandbox: etcd and the API server out of the images that both origins bring, and the pinned helm.
 
 use anyhow::{Context, Result};
 use camino::Utf8Path;
@@ -6,17 +6,17 @@ use xtask::commands::test::faults;
 use xtask::origin::Tool;
 use xtask::plan::Mode;
 use xtask::project::Project;
-use xtask::world::World;
+use xtask::toolchain::Toolchain;
 
 use crate::servers::Programs;
 
 /// Brings the programs into `folder`.
 pub fn bring(project: &Project, folder: &Utf8Path) -> Result<Programs> {
     let [etcd, apiserver] = faults::images(project)?;
-    let world = World::bring(project, Mode::Apply, &faults::needs(project)?)?;
+    let toolchain = Toolchain::bring(project, Mode::Apply, &faults::requirements(project)?)?;
     let take = |image: &str, program: &str| -> Result<camino::Utf8PathBuf> {
-        let docker = || world.tools.engine.docker();
-        let container = docker().args(["create", &world.origin.image(image), program]).read()?;
+        let docker = || toolchain.tools.engine.docker();
+        let container = docker().args(["create", &toolchain.origin.image(image), program]).read()?;
         let dest = folder.join(program);
         // The API server may be a link to a program that has more names.
         let from = format!("{}:/usr/local/bin/{program}", container.trim());
@@ -28,6 +28,6 @@ pub fn bring(project: &Project, folder: &Utf8Path) -> Result<Programs> {
     Ok(Programs {
         etcd: take(&etcd, "etcd")?,
         apiserver: take(&apiserver, "kube-apiserver")?,
-        helm: world.origin.tool(Tool::Helm),
+        helm: toolchain.origin.tool(Tool::Helm),
     })
 }

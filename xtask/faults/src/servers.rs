@@ -14,7 +14,7 @@ use crate::pki::Pki;
 /// For both to answer, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(90);
 
-/// Admission plugins for which a world has nothing: no policies, webhooks, quotas, classes or certificates, and pods that
+/// Admission plugins for which a sandbox has nothing: no policies, webhooks, quotas, classes or certificates, and pods that
 /// are written into etcd. Each of them watches what it would need.
 const IDLE: &str = "CertificateApproval,CertificateSigning,CertificateSubjectRestriction,ClusterTrustBundleAttest,\
     DefaultIngressClass,DefaultStorageClass,DefaultTolerationSeconds,LimitRanger,MutatingAdmissionPolicy,\

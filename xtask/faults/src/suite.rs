@@ -1,4 +1,4 @@
-//! Runs every scenario once, then once for each call and fault, in several worlds side by side.
+//! Runs every scenario once, then once for each call and fault, in several sandboxes side by side.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,10 +12,10 @@ use crate::checker::{Case, Followed, Violation, check, check_again};
 use crate::gate::Gate;
 use crate::machine::digest;
 use crate::mutants;
+use crate::sandbox::{RunOutcome, Sandbox, State};
 use crate::scenario::{DEPLOY, SCENARIOS, Scenario, Start};
 use crate::servers::Programs;
 use crate::truth::Truth;
-use crate::world::{Outcome, State, World};
 
 /// Worlds whose runs wait because a call hangs, while others compute.
 const HANGING: usize = 4;
@@ -32,7 +32,7 @@ const TRIES: usize = 4;
 
 /// What a suite is made with.
 pub struct Setting<'a> {
-    /// The folder of all worlds.
+    /// The folder of all sandboxes.
     pub folder: Utf8PathBuf,
     /// The xtask under test.
     pub program: Utf8PathBuf,
@@ -40,7 +40,7 @@ pub struct Setting<'a> {
     pub tool: Utf8PathBuf,
     /// etcd, API server and helm.
     pub programs: &'a Programs,
-    /// What the worlds deploy.
+    /// What the sandboxes deploy.
     pub checkout: Utf8PathBuf,
     /// How many runs compute at the same time.
     pub gate: Arc<Gate>,
@@ -91,10 +91,10 @@ pub struct Findings {
     pub violations: Vec<(Pair, Violation)>,
 }
 
-/// A world with the states that scenarios start from.
+/// A sandbox with the states that scenarios start from.
 pub struct Prepared {
-    /// The world.
-    pub world: World,
+    /// The sandbox.
+    pub sandbox: Sandbox,
     starts: HashMap<&'static str, Beginning>,
 }
 
@@ -114,42 +114,47 @@ impl Beginning {
 
 /// The run of a scenario in which nothing goes wrong.
 pub struct Reference {
-    outcome: Outcome,
+    outcome: RunOutcome,
     wanted: Truth,
     calls: Vec<Step>,
 }
 
 impl Prepared {
-    /// Makes a world and the states; `program` may be another than that of the references.
+    /// Makes a sandbox and the states; `program` may be another than that of the references.
     pub fn make(setting: &Setting<'_>, number: usize) -> Result<Self> {
         let _place = setting.gate.enter();
         let folder = setting.folder.join(number.to_string());
-        let world = World::new(&folder, setting)?;
-        let mut starts = HashMap::from([(name(Start::Nothing), Beginning::new(world.state()?))]);
+        let sandbox = Sandbox::new(&folder, setting)?;
+        let mut starts = HashMap::from([(name(Start::Nothing), Beginning::new(sandbox.state()?))]);
         let mut deploy = |start: Start, edit: Option<&str>| -> Result<()> {
             if let Some(edit) = edit {
-                world.edit(edit)?;
+                sandbox.edit(edit)?;
             }
-            world.run(DEPLOY, None, None, PATIENT)?;
+            sandbox.run(DEPLOY, None, None, PATIENT)?;
             // Nothing is left to do, and its parts are where the next one expects them.
-            let outcome = world.run(DEPLOY, None, None, PATIENT)?;
+            let outcome = sandbox.run(DEPLOY, None, None, PATIENT)?;
             ensure!(outcome.code == Some(0), "a deploy without a fault fails:\n{}", outcome.text);
-            starts.insert(name(start), Beginning::new(world.state()?));
+            starts.insert(name(start), Beginning::new(sandbox.state()?));
             Ok(())
         };
         deploy(Start::Deployed, None)?;
         deploy(Start::DeployedTwice, Some("another"))?;
-        Ok(Self { world, starts })
+        Ok(Self { sandbox, starts })
     }
 
     /// Runs a scenario while `planned` goes wrong; gives what there was before, too.
-    fn run(&self, scenario: &Scenario, planned: Option<(Call, Fault)>, factor: f64) -> Result<(&Beginning, Outcome)> {
+    fn run(
+        &self,
+        scenario: &Scenario,
+        planned: Option<(Call, Fault)>,
+        factor: f64,
+    ) -> Result<(&Beginning, RunOutcome)> {
         let start = &self.starts[name(scenario.start)];
-        self.world.restore(&start.state)?;
+        self.sandbox.restore(&start.state)?;
         if let Some(edit) = scenario.edit {
-            self.world.edit(edit)?;
+            self.sandbox.edit(edit)?;
         }
-        Ok((start, self.world.run(scenario.args, planned, scenario.saved, factor)?))
+        Ok((start, self.sandbox.run(scenario.args, planned, scenario.saved, factor)?))
     }
 
     /// Runs it twice without a fault: what comes as often both times is a call that can be numbered.
@@ -169,7 +174,7 @@ impl Prepared {
             }
         }
         ensure!(first.code == second.code, "two runs differ:\n{}\n{}", first.text, second.text);
-        let counts = |outcome: &Outcome| {
+        let counts = |outcome: &RunOutcome| {
             let mut counts: BTreeMap<String, usize> = BTreeMap::new();
             outcome.calls.iter().for_each(|call| *counts.entry(call.name.clone()).or_default() += 1);
             counts
@@ -219,14 +224,14 @@ impl Prepared {
                 Some(followed) => followed,
                 None => {
                     again = true;
-                    let followed = Followed::new(&self.world.run(scenario.again, None, None, factor)?);
+                    let followed = Followed::new(&self.sandbox.run(scenario.again, None, None, factor)?);
                     lock(known).insert(state, followed.clone());
                     followed
                 }
             };
             violations.extend(check_again(&case, &followed));
         }
-        Ok(Checked { seen: Some(Seen::of(&pair.call, &outcome)), is_polled_less: false, again, violations })
+        Ok(Checked { seen: Some(Signature::of(&pair.call, &outcome)), is_polled_less: false, again, violations })
     }
 
     /// The same without haste: if it looks wrong, once more with longer limits.
@@ -249,7 +254,7 @@ impl Prepared {
 #[derive(Default)]
 pub struct Checked {
     /// What decides for which pairs it stands; `None`: its call did not come.
-    seen: Option<Seen>,
+    seen: Option<Signature>,
     /// Whether its call did not come, but an earlier one of that name did, and the run ended as the reference.
     is_polled_less: bool,
     /// Whether a run had to follow.
@@ -300,7 +305,7 @@ struct Done {
 }
 
 /// The calls of a run in which nothing goes wrong. A watch is a deploy and, once something was saved, another one.
-fn steps(scenario: &Scenario, outcome: &Outcome) -> Vec<Step> {
+fn steps(scenario: &Scenario, outcome: &RunOutcome) -> Vec<Step> {
     let command = scenario.args.strip_suffix(&["--watch"]).unwrap_or(scenario.args);
     let (first, second) = outcome.calls.split_at(outcome.before_wait);
     let mut found = Vec::new();
@@ -400,16 +405,16 @@ impl Planned<'_> {
 
 /// What of a run decides what it stands for.
 #[derive(Clone, Copy)]
-struct Seen {
+struct Signature {
     /// The fault did not end the deploy, or Helm was called after it, from where on scenarios differ.
     went_on: bool,
     /// The call came again after it had failed.
     came_again: bool,
 }
 
-impl Seen {
+impl Signature {
     /// Reads it from the run of a pair.
-    fn of(call: &Call, outcome: &Outcome) -> Self {
+    fn of(call: &Call, outcome: &RunOutcome) -> Self {
         let rest = outcome.calls.iter().skip_while(|other| *other != call).skip(1);
         let failed = match outcome.code {
             // A watch tells that a deploy failed, and waits until it is interrupted.
@@ -475,7 +480,7 @@ impl Plan {
     }
 
     /// Takes out the pairs for which the run of `pair` does not stand: they are run as well. `None`: its call did not come.
-    fn follow(&mut self, pair: &Pair, seen: Option<Seen>) -> Vec<Pair> {
+    fn follow(&mut self, pair: &Pair, seen: Option<Signature>) -> Vec<Pair> {
         let stands_for = |why| match (why, seen) {
             (_, None) => false,
             (Why::Alike, Some(seen)) => !seen.went_on,
@@ -552,19 +557,19 @@ impl Group {
     }
 }
 
-/// Makes the worlds side by side.
-pub fn worlds(setting: &Setting<'_>, count: usize) -> Result<Vec<Prepared>> {
+/// Makes the sandboxes side by side.
+pub fn sandboxes(setting: &Setting<'_>, count: usize) -> Result<Vec<Prepared>> {
     std::thread::scope(|scope| {
         let threads: Vec<_> = (0..count).map(|number| scope.spawn(move || Prepared::make(setting, number))).collect();
-        threads.into_iter().map(|thread| thread.join().unwrap_or_else(|_| bail!("making a world panicked"))).collect()
+        threads.into_iter().map(|thread| thread.join().unwrap_or_else(|_| bail!("making a sandbox panicked"))).collect()
     })
 }
 
 /// References by the number of their scenario.
 pub type References = BTreeMap<usize, Reference>;
 
-/// The references of all scenarios, or of the one that `only` begins with, made by the worlds side by side.
-pub fn references(setting: &Setting<'_>, worlds: &[Prepared], only: Option<&str>) -> Result<References> {
+/// The references of all scenarios, or of the one that `only` begins with, made by the sandboxes side by side.
+pub fn references(setting: &Setting<'_>, sandboxes: &[Prepared], only: Option<&str>) -> Result<References> {
     let name = only.map(|text| text.split_once('/').map_or(text, |(name, _)| name));
     let fits: Vec<usize> =
         (0..SCENARIOS.len()).filter(|number| name.is_none_or(|name| SCENARIOS[*number].name.ends_with(name))).collect();
@@ -572,22 +577,22 @@ pub fn references(setting: &Setting<'_>, worlds: &[Prepared], only: Option<&str>
     let named = if fits.is_empty() { (0..SCENARIOS.len()).collect() } else { fits }.into_iter();
     let queue = Mutex::new(named.collect::<VecDeque<_>>());
     let found = Mutex::new(BTreeMap::new());
-    side_by_side(worlds, |world| {
+    side_by_side(sandboxes, |sandbox| {
         loop {
             let Some(number) = lock(&queue).pop_front() else { return Ok(()) };
             let _place = setting.gate.enter();
-            let reference = world.reference(&SCENARIOS[number]).with_context(|| SCENARIOS[number].name)?;
+            let reference = sandbox.reference(&SCENARIOS[number]).with_context(|| SCENARIOS[number].name)?;
             lock(&found).insert(number, reference);
         }
     })?;
     Ok(found.into_inner().unwrap_or_else(PoisonError::into_inner))
 }
 
-/// Does `work` in every world at the same time.
-pub fn side_by_side(worlds: &[Prepared], work: impl Fn(&Prepared) -> Result<()> + Sync) -> Result<()> {
+/// Does `work` in every sandbox at the same time.
+pub fn side_by_side(sandboxes: &[Prepared], work: impl Fn(&Prepared) -> Result<()> + Sync) -> Result<()> {
     std::thread::scope(|scope| {
-        let threads: Vec<_> = worlds.iter().map(|world| scope.spawn(|| work(world))).collect();
-        threads.into_iter().try_for_each(|thread| thread.join().unwrap_or_else(|_| bail!("a world panicked")))
+        let threads: Vec<_> = sandboxes.iter().map(|sandbox| scope.spawn(|| work(sandbox))).collect();
+        threads.into_iter().try_for_each(|thread| thread.join().unwrap_or_else(|_| bail!("a sandbox panicked")))
     })
 }
 
@@ -602,7 +607,7 @@ fn plan(references: &References, all: bool) -> Plan {
     Plan::new(&scenarios, all)
 }
 
-/// The pairs that wait to be run. As many as there are worlds for that are pairs whose call hangs.
+/// The pairs that wait to be run. As many as there are sandboxes for that are pairs whose call hangs.
 struct Queue {
     hanging: VecDeque<Pair>,
     others: VecDeque<Pair>,
@@ -638,7 +643,7 @@ impl Queue {
 /// the others are through, and if it still looks wrong, with longer limits.
 fn run(
     setting: &Setting<'_>,
-    worlds: &[Prepared],
+    sandboxes: &[Prepared],
     references: &References,
     plan: Plan,
     begun: Findings,
@@ -657,14 +662,14 @@ fn run(
             tell(&line());
         }
     };
-    side_by_side(worlds, |world| {
+    side_by_side(sandboxes, |sandbox| {
         loop {
             if xtask::process::ending() {
                 return Ok(());
             }
             let Some(pair) = lock(&queue).next() else { return Ok(()) };
             let place = setting.gate.enter();
-            let checked = world.check(&pair, &references[&pair.scenario], &known, FACTOR)?;
+            let checked = sandbox.check(&pair, &references[&pair.scenario], &known, FACTOR)?;
             drop(place);
             let mut total = lock(&total);
             // What a run shows that looks wrong may be due to haste: its repetition decides.
@@ -685,10 +690,10 @@ fn run(
             now_and_then(&|| format!("{} of {all} runs, {doubtful} to be repeated", total.runs));
         }
     })?;
-    side_by_side(&worlds[..worlds.len().min(REPEATING)], |world| {
+    side_by_side(&sandboxes[..sandboxes.len().min(REPEATING)], |sandbox| {
         loop {
             let Some(pair) = lock(&doubtful).pop().filter(|_| !xtask::process::ending()) else { return Ok(()) };
-            let checked = world.check_again(&pair, &references[&pair.scenario])?;
+            let checked = sandbox.check_again(&pair, &references[&pair.scenario])?;
             let mut total = lock(&total);
             total.repeated += 1;
             lock(&doubtful).extend(lock(&plan).follow(&pair, checked.seen));
@@ -729,14 +734,14 @@ pub fn whole(
 ) -> Result<(Findings, Vec<mutants::Caught>)> {
     let mutants = only.is_none_or(|text| text.starts_with(MUTANTS));
     let pairs_too = !only.is_some_and(|text| text.starts_with(MUTANTS));
-    // Who names a call has few pairs, and each world takes seconds to start.
+    // Who names a call has few pairs, and each sandbox takes seconds to start.
     let count = if only.is_some_and(names_call) { 2 } else { places() + HANGING };
-    tell(&format!("{count} worlds start"));
+    tell(&format!("{count} sandboxes start"));
     std::thread::scope(|scope| {
         // Beside the runs, which wait now and then.
         let program = mutants.then(|| scope.spawn(|| mutants::build_all(setting)));
-        let worlds = worlds(setting, count)?;
-        let references = references(setting, &worlds, only.filter(|_| pairs_too))?;
+        let sandboxes = sandboxes(setting, count)?;
+        let references = references(setting, &sandboxes, only.filter(|_| pairs_too))?;
         let mut found = Findings::default();
         if pairs_too {
             // Who names a scenario or a call wants all of it.
@@ -746,7 +751,7 @@ pub fn whole(
                 Some(_) => Plan { pairs: every.clone(), ..Plan::default() },
                 None => plan(&references, all),
             };
-            // Mixed, so that some worlds compute while others wait for a limit.
+            // Mixed, so that some sandboxes compute while others wait for a limit.
             plan.pairs.sort_by_key(|pair| digest(pair.to_string().as_bytes()));
             tell(&format!(
                 "{} of {} pairs are run; what they show decides on the others",
@@ -759,11 +764,11 @@ pub fn whole(
                 pairs: every.len(),
                 ..Findings::default()
             };
-            found = run(setting, &worlds, &references, plan, found, &tell)?;
+            found = run(setting, &sandboxes, &references, plan, found, &tell)?;
         }
         let Some(program) = program else { return Ok((found, Vec::new())) };
         let program = program.join().unwrap_or_else(|_| bail!("the build of the mutants panicked"))?;
-        Ok((found, mutants::try_all(setting, &program, &worlds, &references, &tell)?))
+        Ok((found, mutants::try_all(setting, &program, &sandboxes, &references, &tell)?))
     })
 }
 
@@ -775,7 +780,7 @@ fn names_call(only: &str) -> bool {
 /// What `--only` begins with for the mutants alone.
 const MUTANTS: &str = "mutants";
 
-/// Makes a folder for worlds that goes with the returned value. Those of suites that were killed go first.
+/// Makes a folder for sandboxes that goes with the returned value. Those of suites that were killed go first.
 pub fn folder(place: &Utf8Path) -> Result<(tempfile::TempDir, Utf8PathBuf)> {
     for entry in place.read_dir_utf8()?.filter_map(std::result::Result::ok) {
         let pid = entry.file_name().strip_prefix(PREFIX).and_then(|rest| rest.split('-').next());

@@ -1,4 +1,4 @@
-//! What is so: the state of a world as the checker asks it.
+//! What is so: the state of a sandbox as the checker asks it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::etcd::Objects;
 use crate::machine::canonical;
 use crate::player::{is_ready, selects, text};
-use crate::world::State;
+use crate::sandbox::State;
 
 /// The namespace of the release.
 const NAMESPACE: &str = "todo";

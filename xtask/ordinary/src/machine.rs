@@ -12,7 +12,7 @@ use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, 
 use serde_json::json;
 use xtask::deadlines::{self, Limit};
 use xtask::engine::debian::{self, Dest, Recipe};
-use xtask::engine::place::Place;
+use xtask::engine::paths::EnginePaths;
 use xtask::engine::{mounts, reap};
 use xtask::pins;
 use xtask::process::{Piped, Process};
@@ -49,7 +49,7 @@ pub enum Store {
 
 /// What sort of a machine.
 #[derive(Clone, Copy, Debug)]
-pub struct Kind {
+pub struct MachineKind {
     /// How its engine keeps images.
     pub store: Store,
     /// Whether a forward proxy is its only way to the official hosts. Then the first answer is late, and Docker Hub
@@ -98,7 +98,7 @@ pub fn remove_offer(project: &Project) -> Result<()> {
 
 /// The name of its control groups: two caches are two machines.
 fn group(project: &Project) -> String {
-    format!("todo-ordinary-{}", Place::new(&project.cache).id())
+    format!("todo-ordinary-{}", EnginePaths::new(&project.cache).id())
 }
 
 /// Removes what an earlier machine has left: its processes, control groups and files.
@@ -128,7 +128,7 @@ pub fn left(project: &Project) -> Result<Vec<String>> {
     let mounts = std::fs::read_to_string("/proc/self/mountinfo").context("reading the list of mounts")?;
     left.extend(mounts.lines().filter(|line| line.contains(machine.as_str())).map(|line| format!("mount {line}")));
     let root = Utf8PathBuf::from("/sys/fs/cgroup");
-    let groups = xtask::files::entries(&root)?.into_iter().chain([root]).map(|place| place.join(group(project)));
+    let groups = xtask::files::entries(&root)?.into_iter().chain([root]).map(|paths| paths.join(group(project)));
     left.extend(groups.filter(|group| group.is_dir()).map(|group| format!("control group {group}")));
     if xtask::files::exists(&machine)? {
         left.push(format!("folder {machine}"));
@@ -138,7 +138,7 @@ pub fn left(project: &Project) -> Result<Vec<String>> {
 
 impl Machine {
     /// Starts a machine from `tree`, with the programs `xtask` and this one in it.
-    pub fn start(project: &Project, tree: &Utf8Path, xtask: &str, kind: Kind) -> Result<Self> {
+    pub fn start(project: &Project, tree: &Utf8Path, xtask: &str, kind: MachineKind) -> Result<Self> {
         clear(project)?;
         let folder = folder(project).join("machine");
         let shared = folder.join("shared");

@@ -8,7 +8,7 @@ mod internet;
 mod machine;
 mod registry;
 mod resolver;
-mod stock;
+mod stand_ins;
 mod trial;
 
 use anyhow::bail;

@@ -35,7 +35,7 @@ const LAYER: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 const STATEMENT: &str = "application/vnd.in-toto+json";
 
 /// An image to push.
-pub struct Image {
+pub struct PushedImage {
     /// Its name in the engine.
     pub engine: String,
     /// Its repository in the stand-in registry: the folder of its host and its name there.
@@ -48,7 +48,7 @@ pub struct Image {
     pub command: Option<Vec<String>>,
 }
 
-impl Image {
+impl PushedImage {
     /// The image that the engine has under its official name `name`.
     pub fn official(name: &str) -> Self {
         let (path, tag) = name.rsplit_once(':').unwrap_or((name, "latest"));
@@ -63,7 +63,7 @@ impl Image {
 }
 
 /// Unpacks `tar`, which `docker save` wrote of the images' engine names, for [`push`].
-pub fn prepare(shared: &Utf8Path, tar: impl Read, images: &[Image]) -> Result<()> {
+pub fn prepare(shared: &Utf8Path, tar: impl Read, images: &[PushedImage]) -> Result<()> {
     let saved = shared.join(SAVED);
     std::fs::create_dir_all(&saved)?;
     tar::Archive::new(tar).unpack(&saved).context("unpacking what docker saved")?;
@@ -314,7 +314,7 @@ mod tests {
     #[test]
     fn a_repository_is_named_after_host_and_path() {
         let of = |name: &str| {
-            let image = Image::official(name);
+            let image = PushedImage::official(name);
             (image.repository, image.tag)
         };
         assert_eq!(of("python:3"), ("docker.io/library/python".into(), "3".into()));

@@ -15,8 +15,8 @@ use xtask::project::Project;
 use xtask::report::bytes;
 use xtask::tally::Tally;
 
-use crate::machine::{self, Kind, Machine, Store};
-use crate::stock::Stock;
+use crate::machine::{self, Machine, MachineKind, Store};
+use crate::stand_ins::StandIns;
 use crate::{hosts, internet};
 
 /// The program under test, as the user calls it.
@@ -31,7 +31,7 @@ const LIMIT: Duration = Duration::from_secs(1200);
 /// What a scenario works with.
 struct Trial<'a> {
     machine: Machine,
-    stock: &'a Stock,
+    stand_ins: &'a StandIns,
     profile: String,
     /// What the machine had before the first deploy.
     before: Traces,
@@ -68,11 +68,11 @@ const CONTAINERD: &[Scenario] = &[
 /// Runs the scenarios of both stores, or of the one machine that `only` names.
 pub fn run(project: &Project, xtask: &str, only: Option<&str>) -> Result<Tally> {
     // Before anything is brought, whose origin is known only then.
-    if let Some(refusal) = refuse_ordinary(origin::Kind::Packages.name()) {
+    if let Some(refusal) = refuse_ordinary(origin::OriginKind::Packages.name()) {
         return Err(refusal.into());
     }
     let _lock = lock::take(&project.cache.join("locks"), "ordinary")?;
-    let kind = |store, behind_proxy| Kind { store, behind_proxy };
+    let kind = |store, behind_proxy| MachineKind { store, behind_proxy };
     let machines = [
         ("behind a proxy", kind(Store::Classic, true), PROXY),
         ("classic store", kind(Store::Classic, false), CLASSIC),
@@ -86,7 +86,7 @@ pub fn run(project: &Project, xtask: &str, only: Option<&str>) -> Result<Tally> 
             .help("--only proxy, --only classic, or --only containerd")
             .into());
     }
-    let stock = Stock::bring(project)?;
+    let stand_ins = StandIns::bring(project)?;
     machine::remove_offer(project)?;
     let mut tally = Tally::default();
     for (name, kind, scenarios) in wanted {
@@ -95,7 +95,7 @@ pub fn run(project: &Project, xtask: &str, only: Option<&str>) -> Result<Tally> 
             running.progress("installing Debian");
             let tree = machine::install(project, running)?;
             running.progress("filling the stand-in internet");
-            trial = Some(Trial::prepare(project, &stock, &tree, xtask, kind)?);
+            trial = Some(Trial::prepare(project, &stand_ins, &tree, xtask, kind)?);
             Ok(String::new())
         });
         let Some(trial) = trial else {
@@ -124,15 +124,21 @@ pub fn run(project: &Project, xtask: &str, only: Option<&str>) -> Result<Tally> 
 }
 
 impl<'a> Trial<'a> {
-    fn prepare(project: &Project, stock: &'a Stock, tree: &Utf8Path, xtask: &str, kind: Kind) -> Result<Self> {
+    fn prepare(
+        project: &Project,
+        stand_ins: &'a StandIns,
+        tree: &Utf8Path,
+        xtask: &str,
+        kind: MachineKind,
+    ) -> Result<Self> {
         let machine = Machine::start(project, tree, xtask, kind)?;
         let copy = machine.shared.join("checkout");
         copy_checkout(project, &copy)?;
-        stock.offer(project, &machine, &copy)?;
+        stand_ins.offer(project, &machine, &copy)?;
         // Not that of the run's options: the user gives none.
         let settings: toml::Value = toml::from_str(&pins::read_rendered(&copy, SETTINGS)?)?;
         let profile = settings["cluster"]["profile"].as_str().context("the settings name a profile")?.to_owned();
-        let mut trial = Self { machine, stock, profile, before: Traces::new() };
+        let mut trial = Self { machine, stand_ins, profile, before: Traces::new() };
         let script = "cp -r /shared/checkout ~/origin && cd ~/origin && git init --quiet && git add --all \
                       && git -c user.name=user -c user.email=user@ordinary commit --quiet -m ordinary \
                       && git clone --quiet ~/origin ~/todo";
@@ -202,7 +208,7 @@ fn first(trial: &Trial<'_>) -> Result<String> {
 
 fn fallback(trial: &Trial<'_>) -> Result<String> {
     let requests = internet::requests(&trial.machine.shared)?;
-    let (name, digest) = trial.stock.kicbase.split_once('@').context("a digest")?;
+    let (name, digest) = trial.stand_ins.kicbase.split_once('@').context("a digest")?;
     let tag = name.rsplit_once(':').context("a tag")?.1;
     let asked = |end: &str| requests.iter().any(|line| line.contains("kicbase/manifests/") && line.contains(end));
     ensure!(asked(&format!("{digest} 404")), "the digest was not asked for: {requests:#?}");

@@ -7,7 +7,7 @@ use crate::failure::{Class, Failure};
 use crate::members;
 use crate::project::Project;
 use crate::stages::cluster::{self, Profile, State};
-use crate::world::World;
+use crate::toolchain::Toolchain;
 
 /// Measure the application, deploys, or what an idle cluster takes
 #[derive(Args, Clone, Debug)]
@@ -90,11 +90,11 @@ pub fn run(project: &Project, args: &Bench) -> Result<()> {
 }
 
 /// Returns the tools and the profile of the cluster to measure, which must be running.
-pub fn running_cluster(project: &Project) -> Result<(World, Profile)> {
-    let world = World::present(project)?;
-    let profile = cluster::observe(&world.tools)?.profile;
+pub fn running_cluster(project: &Project) -> Result<(Toolchain, Profile)> {
+    let toolchain = Toolchain::present(project)?;
+    let profile = cluster::observe(&toolchain.tools)?.profile;
     if profile.state != State::Running {
         return Err(Failure::new(Class::Cluster, "the cluster does not run").help("cargo xtask deploy dev").into());
     }
-    Ok((world, profile))
+    Ok((toolchain, profile))
 }

@@ -10,7 +10,7 @@ use super::output::Output;
 use crate::credentials;
 use crate::deadlines;
 use crate::failure::{Class, Failure};
-use crate::origin::{Need, Tool};
+use crate::origin::{Requirement, Tool};
 use crate::plan::{self, Mode, Step};
 use crate::project::Project;
 use crate::report::{Running, bytes, seconds};
@@ -20,8 +20,8 @@ use crate::stages::machine;
 use crate::stages::release::{self, Record};
 use crate::stages::upgrade::{self, Contents, Dump, Phase, Postgres, State};
 use crate::toolbox::Toolbox;
+use crate::toolchain::Toolchain;
 use crate::units::quote;
-use crate::world::World;
 
 /// Upgrade the cluster's Kubernetes
 #[derive(Args, Debug)]
@@ -64,13 +64,13 @@ pub fn run(project: &Project, args: &Cluster) -> Result<()> {
         return Err(no_cluster(project).into());
     }
     // What it takes to look. A dry run does not start an engine for that.
-    let world = World::bring(project, mode, &[Need::Tool(Tool::Minikube)])?;
-    if !world.engine_answers {
+    let toolchain = Toolchain::bring(project, mode, &[Requirement::Tool(Tool::Minikube)])?;
+    if !toolchain.engine_answers {
         return Err(Failure::new(Class::Machine, "no Docker Engine answers, so the cluster cannot be looked at")
             .help("without --dry-run the same command starts it")
             .into());
     }
-    let upgrade = Work { project, mode, world: &world, start };
+    let upgrade = Work { project, mode, toolchain: &toolchain, start };
     match unfinished {
         Some(state) => upgrade.go_on(state),
         None => upgrade.begin(),
@@ -86,7 +86,7 @@ fn no_cluster(project: &Project) -> Failure {
 struct Work<'a> {
     project: &'a Project,
     mode: Mode,
-    world: &'a World,
+    toolchain: &'a Toolchain,
     start: Instant,
 }
 
@@ -100,7 +100,7 @@ struct Old {
 
 impl Work<'_> {
     fn tools(&self) -> &Toolbox {
-        &self.world.tools
+        &self.toolchain.tools
     }
 
     /// From the beginning: everything is still in the old cluster.
@@ -116,8 +116,8 @@ impl Work<'_> {
                 _ => cluster::decide(
                     project,
                     tools,
-                    self.world.origin.as_ref(),
-                    &cluster::Observed { profile },
+                    self.toolchain.origin.as_ref(),
+                    &cluster::ObservedCluster { profile },
                     None,
                     &[],
                 )
@@ -241,17 +241,18 @@ impl Work<'_> {
 
     /// Starts an old cluster that is stopped, or whose API server is away for the reason `silence`, at its own version.
     fn start_old(&self, profile: &Profile, silence: Option<&str>) -> Result<()> {
-        let observed = cluster::Observed { profile: profile.clone() };
-        let steps = cluster::decide(self.project, self.tools(), self.world.origin.as_ref(), &observed, silence, &[])?;
+        let observed = cluster::ObservedCluster { profile: profile.clone() };
+        let steps =
+            cluster::decide(self.project, self.tools(), self.toolchain.origin.as_ref(), &observed, silence, &[])?;
         plan::apply(self.project, "cluster", self.mode, steps).map(drop)
     }
 
     /// Brings and builds all that the new cluster needs while the old one still serves: what fails here costs nothing.
     fn bring_everything(&self, old: &Old) -> Result<()> {
-        let (project, origin) = (self.project, self.world.origin.as_ref());
+        let (project, origin) = (self.project, self.toolchain.origin.as_ref());
         let credentials = credentials::read(project, &old.environment)?;
-        let needs = deploy::needs(project, credentials.embedded, true);
-        plan::apply(project, "tools", self.mode, origin.plan(&needs, &self.tools().engine)?)?;
+        let requirements = deploy::requirements(project, credentials.embedded, true);
+        plan::apply(project, "tools", self.mode, origin.plan(&requirements, &self.tools().engine)?)?;
         let seen = build::observe(project, &self.tools().engine, origin)?;
         images::build(project, &self.tools().engine, origin, &seen, &mut [], self.mode).map(drop)
     }

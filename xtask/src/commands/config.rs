@@ -10,7 +10,7 @@ use serde_json::json;
 use crate::dotenv::{self, Contract, Database};
 use crate::project::Project;
 
-use rows::{Row, Value};
+use rows::{SettingRow, Value};
 
 /// Prints the values as a table, or has the document name them; then fails if `.env` is wrong, because then they are not
 /// those of a deploy.
@@ -33,7 +33,7 @@ pub fn text(project: &Project) -> Result<String> {
     Ok(as_table(&rows) + &problem.map(|problem| format!("\n{problem:#}\n")).unwrap_or_default())
 }
 
-fn all(project: &Project) -> Result<(Vec<Row>, Option<anyhow::Error>)> {
+fn all(project: &Project) -> Result<(Vec<SettingRow>, Option<anyhow::Error>)> {
     let mut rows = rows::settings(project)?;
     rows.extend(rows::options(project));
     let (secrets, problem) = secrets(project)?;
@@ -42,9 +42,9 @@ fn all(project: &Project) -> Result<(Vec<Row>, Option<anyhow::Error>)> {
 }
 
 /// What `.env` gives, which database each environment uses, and what is wrong with `.env`.
-fn secrets(project: &Project) -> Result<(Vec<Row>, Option<anyhow::Error>)> {
+fn secrets(project: &Project) -> Result<(Vec<SettingRow>, Option<anyhow::Error>)> {
     let shown = dotenv::shown(project);
-    let (mut rows, mut databases, mut problem) = (Vec::<Row>::new(), Vec::new(), None);
+    let (mut rows, mut databases, mut problem) = (Vec::<SettingRow>::new(), Vec::new(), None);
     for environment in project.settings.environments.keys() {
         let contract = Contract::read(project, environment)?;
         let inspection = if dotenv::is_there(project)? || project.dotenv.is_symlink() {
@@ -61,12 +61,12 @@ fn secrets(project: &Project) -> Result<(Vec<Row>, Option<anyhow::Error>)> {
             }
             let entry = inspection.entries.iter().find(|entry| entry.key == key && !entry.value.is_empty());
             rows.push(match entry {
-                Some(entry) => Row::new(
+                Some(entry) => SettingRow::new(
                     key,
                     Value::Secret(entry.value.length()),
                     entry.line.map_or(shown.clone(), |line| format!("{shown}:{line}")),
                 ),
-                None => Row::new(key, Value::Unset, format!("not in {shown}")),
+                None => SettingRow::new(key, Value::Unset, format!("not in {shown}")),
             });
         }
         databases.push(database(environment, &contract, inspection.database()));
@@ -80,28 +80,29 @@ fn secrets(project: &Project) -> Result<(Vec<Row>, Option<anyhow::Error>)> {
     Ok((rows, problem))
 }
 
-fn database(environment: &str, contract: &Contract, database: Option<&Database>) -> Row {
+fn database(environment: &str, contract: &Contract, database: Option<&Database>) -> SettingRow {
     let name = format!("database of {environment}");
     match database {
-        Some(Database::Remote(host)) => Row::new(name, Value::Plain(host.clone()), "DATABASE_URL"),
+        Some(Database::Remote(host)) => SettingRow::new(name, Value::Plain(host.clone()), "DATABASE_URL"),
         Some(Database::Embedded) => {
-            Row::new(name, Value::Plain("embedded".into()), format!("{}: postgres.enabled", contract.values))
+            SettingRow::new(name, Value::Plain("embedded".into()), format!("{}: postgres.enabled", contract.values))
         }
         None if contract.embedded => {
-            Row::new(name, Value::Plain("embedded, unless .env names one".into()), contract.values.as_str())
+            SettingRow::new(name, Value::Plain("embedded, unless .env names one".into()), contract.values.as_str())
         }
-        None => Row::new(name, Value::Unset, "DATABASE_URL"),
+        None => SettingRow::new(name, Value::Unset, "DATABASE_URL"),
     }
 }
 
-fn as_table(rows: &[Row]) -> String {
-    let widest = |text: &dyn Fn(&Row) -> String| rows.iter().map(|row| text(row).chars().count()).max().unwrap_or(0);
+fn as_table(rows: &[SettingRow]) -> String {
+    let widest =
+        |text: &dyn Fn(&SettingRow) -> String| rows.iter().map(|row| text(row).chars().count()).max().unwrap_or(0);
     let names = widest(&|row| row.name.clone());
     let values = widest(&|row| row.value.to_string());
     rows.iter().map(|row| format!("{:names$}  {:values$}  {}\n", row.name, row.value.to_string(), row.from)).collect()
 }
 
-fn as_json(rows: &[Row]) -> serde_json::Value {
+fn as_json(rows: &[SettingRow]) -> serde_json::Value {
     rows.iter()
         .map(|row| match &row.value {
             Value::Plain(value) => json!({"name": row.name, "value": value, "from": row.from}),
@@ -115,11 +116,11 @@ fn as_json(rows: &[Row]) -> serde_json::Value {
 mod tests {
     use super::*;
 
-    fn rows() -> Vec<Row> {
+    fn rows() -> Vec<SettingRow> {
         vec![
-            Row::new("cluster.port", Value::Plain("8080".into()), "infra/xtask.toml:18"),
-            Row::new("AUTH_SECRET", Value::Secret(64), ".env:7"),
-            Row::new("OPENAI_API_KEY", Value::Unset, "not in .env"),
+            SettingRow::new("cluster.port", Value::Plain("8080".into()), "infra/xtask.toml:18"),
+            SettingRow::new("AUTH_SECRET", Value::Secret(64), ".env:7"),
+            SettingRow::new("OPENAI_API_KEY", Value::Unset, "not in .env"),
         ]
     }
 

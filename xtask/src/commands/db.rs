@@ -11,7 +11,7 @@ use crate::api::kinds;
 use crate::credentials::{self, Credentials};
 use crate::dotenv::{DATABASE_URL, DATABASE_URL_UNPOOLED, split_url};
 use crate::failure::{Class, Failure};
-use crate::origin::Need;
+use crate::origin::Requirement;
 use crate::plan::{self, Mode};
 use crate::project::Project;
 use crate::report::bytes;
@@ -21,8 +21,8 @@ use crate::stages::machine;
 use crate::stages::release;
 use crate::stages::upgrade::{self, Backend, InDump, Postgres, Remote, VERSION};
 use crate::toolbox::Toolbox;
+use crate::toolchain::Toolchain;
 use crate::units::quote;
-use crate::world::World;
 
 /// The migrations, in the build context of the backend.
 const MIGRATIONS: &str = "app/migrations/versions";
@@ -70,7 +70,7 @@ pub fn run(project: &Project, args: &Db) -> Result<i32> {
 
 /// The database that .env names.
 struct Open {
-    world: World,
+    toolchain: Toolchain,
     credentials: Credentials,
     postgres: Postgres,
     /// Its name for people.
@@ -84,20 +84,20 @@ fn open(project: &Project) -> Result<Open> {
     let url = [DATABASE_URL_UNPOOLED, DATABASE_URL].iter().find_map(|key| value(&credentials, key)).cloned();
     if let Some(url) = url {
         let image = project.settings.database.image.clone();
-        let world = World::bring(project, Mode::Apply, &[Need::Image(image.clone())])?;
-        let image = world.origin.image(&image);
-        let remote = Remote::start(&world.tools.engine, &world.tools.profile, &image, &url)?;
-        return Ok(Open { postgres: Postgres::remote(remote), world, credentials, name });
+        let toolchain = Toolchain::bring(project, Mode::Apply, &[Requirement::Image(image.clone())])?;
+        let image = toolchain.origin.image(&image);
+        let remote = Remote::start(&toolchain.tools.engine, &toolchain.tools.profile, &image, &url)?;
+        return Ok(Open { postgres: Postgres::remote(remote), toolchain, credentials, name });
     }
-    let world = World::present(project)?;
-    if cluster::observe(&world.tools)?.profile.state != State::Running {
+    let toolchain = Toolchain::present(project)?;
+    if cluster::observe(&toolchain.tools)?.profile.state != State::Running {
         let what = "the cluster does not run, and its embedded database with it";
         return Err(Failure::new(Class::Cluster, what).help(project.command(&format!("deploy {environment}"))).into());
     }
-    let postgres = Postgres::find(&world.tools, &project.settings.chart.namespace)?.ok_or_else(|| {
+    let postgres = Postgres::find(&toolchain.tools, &project.settings.chart.namespace)?.ok_or_else(|| {
         Failure::new(Class::Cluster, "the embedded database does not run").help("see why: cargo xtask status")
     })?;
-    Ok(Open { world, credentials, postgres, name })
+    Ok(Open { toolchain, credentials, postgres, name })
 }
 
 /// The value that .env has, if it is not empty.
@@ -123,7 +123,7 @@ fn shell(project: &Project) -> Result<i32> {
     if is_terminal {
         project.report.note(format!("{}; \\q ends psql", open.name));
     }
-    open.postgres.shell(&open.world.tools.engine, is_terminal).interactive()
+    open.postgres.shell(&open.toolchain.tools.engine, is_terminal).interactive()
 }
 
 fn dump(project: &Project, file: &Utf8Path) -> Result<()> {
@@ -170,7 +170,7 @@ fn restore(project: &Project, file: &Utf8Path) -> Result<()> {
     let _lock = project.lock()?;
     upgrade::refuse_unfinished(project)?;
     let open = open(project)?;
-    let (tools, postgres) = (&open.world.tools, &open.postgres);
+    let (tools, postgres) = (&open.toolchain.tools, &open.postgres);
     let schema = open.schema()?;
     let contents = postgres.contents_of(file).map_err(|error| {
         let why = format!("nothing was changed: {error:#}");
@@ -240,7 +240,7 @@ fn check(postgres: &Postgres, contents: &InDump) -> Result<()> {
 /// Whether the backend that runs has the database that .env names: somebody may have changed .env and not deployed.
 fn is_of(project: &Project, open: &Open, backend: &Backend) -> Result<bool> {
     let secret = backend.secret.as_ref().context("the backend's Deployment names no Secret")?;
-    let live = open.world.tools.api()?.get(&kinds::SECRET, secret)?;
+    let live = open.toolchain.tools.api()?.get(&kinds::SECRET, secret)?;
     let live = live.with_context(|| format!("the backend's Secret {secret} is not there"))?;
     let embedded = || secrets::embedded_url(&project.settings.chart, &Secret::new(""));
     let here = value(&open.credentials, DATABASE_URL).cloned().unwrap_or_else(embedded);

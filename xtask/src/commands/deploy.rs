@@ -14,19 +14,19 @@ use super::output::{self, Output};
 use super::{diff, summary};
 use crate::credentials::{self, Credentials};
 use crate::failure::{Class, Failure};
-use crate::origin::{Need, Tool};
+use crate::origin::{Requirement, Tool};
 use crate::plan::{self, Mode};
 use crate::project::Project;
 use crate::stages::cluster::{self, State};
 use crate::stages::images::load::Wanted;
 use crate::stages::images::prune::{self, Builds};
 use crate::stages::images::{self, Built};
-use crate::stages::proof::{self, Evidence, Way};
+use crate::stages::proof::{self, Access, Evidence};
 use crate::stages::release::{self, Desired};
 use crate::stages::upgrade;
 use crate::supply::{self, Stale, Supply};
 use crate::toolbox::Toolbox;
-use crate::world::{Preparation, World};
+use crate::toolchain::{Preparation, Toolchain};
 use facts::{Applied, Facts, Live};
 
 /// What a caller does when everything is there but the release: the cluster runs, its images are loaded.
@@ -41,7 +41,7 @@ pub(crate) struct Ready<'a> {
     /// The Secrets that it needs.
     pub secrets: &'a release::SecretPlan,
     /// What there is of it.
-    pub release: &'a release::Observed,
+    pub release: &'a release::ObservedRelease,
 }
 
 /// Build, load, release and prove the application on Minikube
@@ -94,30 +94,30 @@ pub(crate) fn deploy(project: &Project, args: &Deploy, before_release: Option<Be
     // The contract is checked before anything is built: a wrong .env must not cost a quarter of an hour.
     let credentials = credentials::read(project, &args.environment)?;
     let create = before_release.is_some() || !cluster::exists(project)?;
-    let needs = needs(project, credentials.embedded, create);
-    let preparation = Preparation::new(project, &needs)?;
+    let requirements = requirements(project, credentials.embedded, create);
+    let preparation = Preparation::new(project, &requirements)?;
     if mode == Mode::Apply {
         preparation.consent()?;
         report.recorder().keep_in(&project.target().join("events.jsonl"))?;
     }
     let credentials = credentials.ensure(project, &args.environment, mode)?;
-    let world = preparation.bring_engine(mode)?;
-    let (tools, origin) = (&world.tools, world.origin.as_ref());
-    let for_look = world.tools_for_look(project);
-    let steps = match origin.is_there(&needs, &for_look.engine)? {
+    let toolchain = preparation.bring_engine(mode)?;
+    let (tools, origin) = (&toolchain.tools, toolchain.origin.as_ref());
+    let for_look = toolchain.tools_for_look(project);
+    let steps = match origin.is_there(&requirements, &for_look.engine)? {
         true => Vec::new(),
-        false => origin.plan(&needs, &tools.engine)?,
+        false => origin.plan(&requirements, &tools.engine)?,
     };
     // What the engine has said of what it lacks will not be true any more.
     let for_look = if steps.is_empty() { &for_look } else { tools };
-    Supply::run(project, &world, mode, &needs, steps, |supply| {
-        if !create && !world.tools.has_kubectl()? && !cluster::publishes_port(&world.tools)? {
+    Supply::run(project, &toolchain, mode, &requirements, steps, |supply| {
+        if !create && !toolchain.tools.has_kubectl()? && !cluster::publishes_port(&toolchain.tools)? {
             // For the port-forward to a profile that publishes no port.
-            let kubectl = world.origin.plan(&[Need::Tool(Tool::Kubectl)], &world.tools.engine)?;
+            let kubectl = toolchain.origin.plan(&[Requirement::Tool(Tool::Kubectl)], &toolchain.tools.engine)?;
             supply::bring(project, mode, kubectl)?;
         }
         std::thread::scope(|scope| {
-            let run = Run { project, args, start, credentials: &credentials, world: &world, for_look, supply };
+            let run = Run { project, args, start, credentials: &credentials, toolchain: &toolchain, for_look, supply };
             let early = supply.is_under_way().then(|| scope.spawn(move || supply.part(|| build_early(run))));
             supply.settle(stages(run, early, before_release))
         })
@@ -131,7 +131,7 @@ struct Run<'a> {
     args: &'a Deploy,
     start: Instant,
     credentials: &'a Credentials,
-    world: &'a World,
+    toolchain: &'a Toolchain,
     /// The tools with which to look for the first time.
     for_look: &'a Toolbox,
     supply: &'a Supply<'a>,
@@ -141,19 +141,19 @@ struct Run<'a> {
 type Early<'scope> = std::thread::ScopedJoinHandle<'scope, Result<Vec<Built>>>;
 
 /// Builds the applications' images as soon as their base images are there.
-fn build_early(Run { project, world, supply, .. }: Run<'_>) -> Result<Vec<Built>> {
-    let (engine, origin) = (&world.tools.engine, world.origin.as_ref());
+fn build_early(Run { project, toolchain, supply, .. }: Run<'_>) -> Result<Vec<Built>> {
+    let (engine, origin) = (&toolchain.tools.engine, toolchain.origin.as_ref());
     supply.wait_for(&bases(project))?;
     images::build(project, engine, origin, &images::observe(project, engine, origin)?, &mut [], Mode::Apply)
 }
 
 /// The stages after the tools stage, which may still be at work.
 fn stages(run: Run<'_>, early: Option<Early<'_>>, before_release: Option<BeforeRelease<'_>>) -> Result<()> {
-    let Run { project, args, start, credentials, world, for_look, supply } = run;
+    let Run { project, args, start, credentials, toolchain, for_look, supply } = run;
     let mode = if args.dry_run { Mode::DryRun } else { Mode::Apply };
     let report = &project.report;
-    let (tools, origin) = (&world.tools, world.origin.as_ref());
-    supply.wait_for(&first_needs(project, credentials.embedded))?;
+    let (tools, origin) = (&toolchain.tools, toolchain.origin.as_ref());
+    supply.wait_for(&first_requirements(project, credentials.embedded))?;
     let look = || Facts::look(project, for_look, origin, credentials);
     let mut facts = report.look("observe", "everything side by side", look)?;
     if facts.cluster.profile.state == State::Running {
@@ -169,7 +169,7 @@ fn stages(run: Run<'_>, early: Option<Early<'_>>, before_release: Option<BeforeR
     let cluster_steps = cluster::decide(project, tools, origin, &facts.cluster, silence, &images)?;
     let mut steps = plan::apply(project, "cluster", mode, cluster_steps)?;
     if steps > 0 && mode == Mode::Apply {
-        facts.look_again(project, world, credentials)?;
+        facts.look_again(project, toolchain, credentials)?;
     }
     let mut live = match facts.live {
         Ok(live) => live,
@@ -188,7 +188,7 @@ fn stages(run: Run<'_>, early: Option<Early<'_>>, before_release: Option<BeforeR
     steps +=
         plan::apply(project, "release", mode, release::wait_until_gone(tools, &live.release)?.into_iter().collect())?;
     let ingress = || {
-        supply.wait_for(&[Need::Image(project.settings.cluster.ingress_image.clone())])?;
+        supply.wait_for(&[Requirement::Image(project.settings.cluster.ingress_image.clone())])?;
         // The controller has a Role in it.
         let namespace = release::absent_namespace(tools, &live.release);
         let step =
@@ -198,7 +198,7 @@ fn stages(run: Run<'_>, early: Option<Early<'_>>, before_release: Option<BeforeR
     let images = |early: Option<Early<'_>>| -> Result<_> {
         let built = match early {
             Some(early) => early.join().unwrap_or_else(|_| bail!("the early build of the images panicked")),
-            None => images::build(project, &tools.engine, origin, &facts.images, &mut live.stocks, mode),
+            None => images::build(project, &tools.engine, origin, &facts.images, &mut live.on_nodes, mode),
         };
         // Nothing of the application is applied yet. From here on the run goes on, whatever is saved.
         if project.stale.load(Ordering::Relaxed) {
@@ -207,7 +207,7 @@ fn stages(run: Run<'_>, early: Option<Early<'_>>, before_release: Option<BeforeR
         let built = built?;
         report.fact("images", output::images(&built));
         let wanted: Vec<Wanted> = wanted(&built).chain(facts.database).collect();
-        let loaded = images::load(project, &tools.engine, &wanted, &live.stocks, mode)?;
+        let loaded = images::load(project, &tools.engine, &wanted, &live.on_nodes, mode)?;
         Ok((built, wanted, loaded))
     };
     let (ingress, images) = match mode {
@@ -221,7 +221,7 @@ fn stages(run: Run<'_>, early: Option<Early<'_>>, before_release: Option<BeforeR
     };
     let (built, wanted, loaded) = images?;
     steps += ingress? + built.iter().filter(|image| image.why.is_some()).count() + loaded;
-    supply.wait_for(&[Need::Tool(Tool::Helm)])?;
+    supply.wait_for(&[Requirement::Tool(Tool::Helm)])?;
     if is_new && mode == Mode::Apply {
         // minikube has not waited for it, so that images could be loaded meanwhile.
         plan::apply(project, "cluster", mode, vec![cluster::dns_step(tools)])?;
@@ -262,27 +262,28 @@ fn stages(run: Run<'_>, early: Option<Early<'_>>, before_release: Option<BeforeR
         }
         anyhow::Ok(applied)
     })?;
-    let way = match mode {
-        Mode::Apply => Some(Way::open(tools, &facts.cluster.profile)?),
+    let access = match mode {
+        Mode::Apply => Some(Access::open(tools, &facts.cluster.profile)?),
         Mode::DryRun => None,
     };
-    let look =
-        |way: &Way| report.look("proof", "images and routes", || Applied::look(project, tools, &wanted, &way.address));
-    let mut applied = match &way {
-        Some(way) if steps > 0 => look(way)?,
+    let look = |access: &Access| {
+        report.look("proof", "images and routes", || Applied::look(project, tools, &wanted, &access.address))
+    };
+    let mut applied = match &access {
+        Some(access) if steps > 0 => look(access)?,
         _ => Applied::unchanged(&wanted, &live),
     };
     if let Some(Evidence { snapshot, nodes, .. }) = &applied.evidence {
         let (ids, redactor) = (&applied.ids, &secrets.redactor);
         let restarted = release::restart_outdated(project, tools, ids, nodes, snapshot, redactor, mode)?;
         (steps, changed) = (steps + restarted, changed + restarted);
-        if let Some(way) = way.as_ref().filter(|_| restarted > 0) {
+        if let Some(access) = access.as_ref().filter(|_| restarted > 0) {
             // Those that lost their tag to what the pods run now.
             forgotten(forget());
-            applied = look(way)?;
+            applied = look(access)?;
         }
     }
-    let Some(way) = way else {
+    let Some(access) = access else {
         if changed > 0 {
             diff::show(project, tools, &desired, &secrets, &live.release, &built)?;
         }
@@ -297,13 +298,13 @@ fn stages(run: Run<'_>, early: Option<Early<'_>>, before_release: Option<BeforeR
 
     let Applied { ids, evidence } = applied;
     let prove = || {
-        let evidence = evidence.map_or_else(|| Evidence::take(tools, &way.address, 1), Ok)?;
-        proof::prove(project, tools, &ids, &way.address, evidence)
+        let evidence = evidence.map_or_else(|| Evidence::take(tools, &access.address, 1), Ok)?;
+        proof::prove(project, tools, &ids, &access.address, evidence)
     };
     let proof = report.look("proof", "images and routes", prove)?;
-    let front = way.front(&proof.snapshot);
+    let front = access.front(&proof.snapshot);
     report.fact("address", front.as_ref().map(|front| front.address.as_str()));
-    report.fact("open_with", way.open_with());
+    report.fact("open_with", access.open_with());
     report.fact("routes", output::routes(&proof.answers));
     report.fact("workloads", output::workloads(&proof.snapshot));
     report.fact("database", credentials.database.as_str());
@@ -317,9 +318,9 @@ fn stages(run: Run<'_>, early: Option<Early<'_>>, before_release: Option<BeforeR
         report.ok("nothing changed: nothing was built, loaded or restarted");
     }
     if args.in_brief {
-        summary::print_in_brief(project, &way, front, &proof, start.elapsed());
+        summary::print_in_brief(project, &access, front, &proof, start.elapsed());
     } else {
-        summary::print(project, &way, front, credentials, &ids, &proof, start.elapsed());
+        summary::print(project, &access, front, credentials, &ids, &proof, start.elapsed());
     }
     Ok(())
 }
@@ -358,27 +359,30 @@ fn wanted(built: &[Built]) -> impl Iterator<Item = Wanted> + '_ {
 /// What the origin must bring for a deploy, in the order in which it is needed; `embedded` tells whether the chart's own
 /// Postgres serves, `create` whether the cluster must be made: an existing one has its Kubernetes, and kubectl is part of
 /// that.
-pub fn needs(project: &Project, embedded: bool, create: bool) -> Vec<Need> {
-    let mut needs = first_needs(project, embedded);
+pub fn requirements(project: &Project, embedded: bool, create: bool) -> Vec<Requirement> {
+    let mut requirements = first_requirements(project, embedded);
     if !create {
-        needs.retain(|need| ![Need::Tool(Tool::Kubectl), Need::Cluster].contains(need));
+        requirements
+            .retain(|requirement| ![Requirement::Tool(Tool::Kubectl), Requirement::Cluster].contains(requirement));
     }
-    needs.extend([Need::Image(project.settings.cluster.ingress_image.clone()), Need::Tool(Tool::Helm)]);
-    needs
+    requirements
+        .extend([Requirement::Image(project.settings.cluster.ingress_image.clone()), Requirement::Tool(Tool::Helm)]);
+    requirements
 }
 
 /// What there must be before a cluster is made and looked at.
-fn first_needs(project: &Project, embedded: bool) -> Vec<Need> {
-    let mut needs = vec![Need::Tool(Tool::Kubectl), Need::Cluster, Need::Tool(Tool::Minikube)];
-    needs.extend(bases(project));
+fn first_requirements(project: &Project, embedded: bool) -> Vec<Requirement> {
+    let mut requirements =
+        vec![Requirement::Tool(Tool::Kubectl), Requirement::Cluster, Requirement::Tool(Tool::Minikube)];
+    requirements.extend(bases(project));
     if embedded {
-        needs.push(Need::Image(project.settings.database.image.clone()));
+        requirements.push(Requirement::Image(project.settings.database.image.clone()));
     }
-    needs
+    requirements
 }
 
 /// The base images of the applications.
-fn bases(project: &Project) -> Vec<Need> {
+fn bases(project: &Project) -> Vec<Requirement> {
     let bases: BTreeSet<&String> = project.settings.bases().collect();
-    bases.into_iter().cloned().map(Need::Image).collect()
+    bases.into_iter().cloned().map(Requirement::Image).collect()
 }

@@ -24,7 +24,7 @@ use crate::dotenv::{AUTH_SECRET, Contract, DATABASE_URL, DATABASE_URL_UNPOOLED, 
 use crate::failure::{Class, Failure};
 use crate::files;
 use crate::inventory::readable;
-use crate::origin::Need;
+use crate::origin::Requirement;
 use crate::plan::{self, Mode};
 use crate::private;
 use crate::process;
@@ -33,7 +33,7 @@ use crate::report::{BAD, DIM, GOOD, Report, seconds};
 use crate::secrets::{self, Secret};
 use crate::stages::machine;
 use crate::stages::proof::http;
-use crate::world::World;
+use crate::toolchain::Toolchain;
 use service::{Number, Service};
 use sources::{More, Part, Sources};
 use stack::Stack;
@@ -136,19 +136,19 @@ pub fn run(project: &Project, args: &Dev) -> Result<()> {
     let credentials = credentials::read(project, environment)?.ensure(project, environment, Mode::Apply)?;
     let contract = Contract { embedded: credentials.embedded, ..contract };
     consent_to_migrate(project, &credentials)?;
-    let world = World::bring(project, Mode::Apply, &needs(project, contract.embedded))?;
-    let mut session = Session::new(project, args, &world, &contract, credentials);
+    let toolchain = Toolchain::bring(project, Mode::Apply, &requirements(project, contract.embedded))?;
+    let mut session = Session::new(project, args, &toolchain, &contract, credentials);
     session.start()?;
     session.serve(began)
 }
 
 /// What the origin must bring; `embedded` tells whether `dev` has a Postgres of its own.
-pub fn needs(project: &Project, embedded: bool) -> Vec<Need> {
+pub fn requirements(project: &Project, embedded: bool) -> Vec<Requirement> {
     let settings = &project.settings;
-    let mut needs: Vec<Need> = settings.bases().cloned().map(Need::Image).collect();
-    needs.push(Need::Image(settings.cluster.ingress_image.clone()));
-    needs.extend(embedded.then(|| Need::Image(settings.database.image.clone())));
-    needs
+    let mut requirements: Vec<Requirement> = settings.bases().cloned().map(Requirement::Image).collect();
+    requirements.push(Requirement::Image(settings.cluster.ingress_image.clone()));
+    requirements.extend(embedded.then(|| Requirement::Image(settings.database.image.clone())));
+    requirements
 }
 
 /// Asks before a database of the user's own is migrated for the first time. The answer is kept as a digest that tells
@@ -206,7 +206,7 @@ fn tell_end(report: &Report, running: &Arc<AtomicUsize>, stays: String) {
 struct Session<'a> {
     project: &'a Project,
     args: &'a Dev,
-    world: &'a World,
+    toolchain: &'a Toolchain,
     contract: &'a Contract,
     credentials: Credentials,
     stack: Stack,
@@ -225,18 +225,18 @@ impl<'a> Session<'a> {
     fn new(
         project: &'a Project,
         args: &'a Dev,
-        world: &'a World,
+        toolchain: &'a Toolchain,
         contract: &'a Contract,
         credentials: Credentials,
     ) -> Self {
         let (send, events) = channel();
-        let stack = Stack::new(project, &world.tools.engine);
+        let stack = Stack::new(project, &toolchain.tools.engine);
         let address = format!("http://localhost:{}", project.settings.dev.port);
         let (services, saved, sources, running) = Default::default();
         Self {
             project,
             args,
-            world,
+            toolchain,
             contract,
             credentials,
             stack,
@@ -269,7 +269,7 @@ impl<'a> Session<'a> {
         let mut steps = Vec::new();
         for app in APPS {
             let target = self.target(app);
-            let (image, step) = image::decide(self.project, self.world, app, target, &sources.apps[&app])?;
+            let (image, step) = image::decide(self.project, self.toolchain, app, target, &sources.apps[&app])?;
             images.push((app, image));
             steps.extend(step);
         }
@@ -279,13 +279,13 @@ impl<'a> Session<'a> {
             if self.contract.embedded { format!("; the todos stay in the volume {kept}") } else { String::new() };
         tell_end(report, &self.running, stays);
         if self.contract.embedded {
-            self.run_part("postgres", &self.stack.postgres(self.project, self.world))?;
+            self.run_part("postgres", &self.stack.postgres(self.project, self.toolchain))?;
         }
         for (app, image) in images {
             self.run_app(app, &image, &sources)?;
         }
         self.sources = sources;
-        let proxy = self.stack.proxy(self.project, self.world)?;
+        let proxy = self.stack.proxy(self.project, self.toolchain)?;
         self.run_part("proxy", &proxy)
     }
 
@@ -404,7 +404,7 @@ impl<'a> Session<'a> {
             self.tell(app, message);
             return Ok(());
         }
-        let (image, step) = image::decide(self.project, self.world, app, self.target(app), &now.apps[&app])?;
+        let (image, step) = image::decide(self.project, self.toolchain, app, self.target(app), &now.apps[&app])?;
         plan::apply(self.project, STAGE, Mode::Apply, step.into_iter().collect())?;
         if let Some(service) = self.services.remove(app.name()) {
             service.end();

@@ -6,14 +6,14 @@ use serde_json::json;
 use crate::project::Project;
 use crate::report::{BAD, BOLD, DIM, GOOD, WARN};
 use crate::stages::images::{Built, recipe};
-use crate::stages::release::{self, Changed, Desired, Object, Observed, SecretPlan};
+use crate::stages::release::{self, Changed, Desired, Object, ObservedRelease, SecretPlan};
 use crate::toolbox::Toolbox;
 
 /// Changed files of an image that are shown.
 const FILES: usize = 20;
 
 /// An image that would take the place of the one that runs.
-struct Image {
+struct ImageChange {
     name: String,
     from: String,
     to: String,
@@ -27,11 +27,11 @@ pub fn show(
     tools: &Toolbox,
     desired: &Desired,
     secrets: &SecretPlan,
-    observed: &Observed,
+    observed: &ObservedRelease,
     built: &[Built],
 ) -> Result<()> {
     let Some(changed) = release::diff(project, tools, desired, secrets, observed)? else { return Ok(()) };
-    let images: Vec<Image> = built.iter().filter_map(|image| of_image(project, observed, image)).collect();
+    let images: Vec<ImageChange> = built.iter().filter_map(|image| of_image(project, observed, image)).collect();
     let drift = release::drift(project, tools, observed);
     project.report.fact(
         "diff",
@@ -49,20 +49,20 @@ pub fn show(
 }
 
 /// The image's difference from the one that was verified last.
-fn of_image(project: &Project, observed: &Observed, image: &Built) -> Option<Image> {
+fn of_image(project: &Project, observed: &ObservedRelease, image: &Built) -> Option<ImageChange> {
     let from = observed.record.as_ref()?.fingerprint.get(&format!("image {}", image.name))?;
     let (to, now) = (image.tag.as_ref()?, image.recipe.as_ref()?);
     if from == to {
         return None;
     }
     let files = recipe::of_tag(project, &image.name, from).map(|then| now.differences(&then));
-    Some(Image { name: image.name.clone(), from: from.clone(), to: to.clone(), files })
+    Some(ImageChange { name: image.name.clone(), from: from.clone(), to: to.clone(), files })
 }
 
-fn print(project: &Project, changed: &Changed, images: &[Image], drift: &[String]) {
+fn print(project: &Project, changed: &Changed, images: &[ImageChange], drift: &[String]) {
     let line = |text: String| project.report.line(text);
     line(format!("\n  {BOLD}changes of revision {}{BOLD:#}", changed.revision));
-    for Image { name, from, to, files } in images {
+    for ImageChange { name, from, to, files } in images {
         line(format!("  image {name}: {from} -> {to}"));
         let Some(files) = files else {
             line(format!("    {DIM}which files changed is not known: {from} was not built in this checkout{DIM:#}"));

@@ -69,14 +69,14 @@ impl Verdict {
     }
 }
 
-struct Row {
+struct CheckRow {
     name: &'static str,
     found: String,
     verdict: Verdict,
 }
 
-fn row(name: &'static str, found: impl Into<String>, verdict: Verdict) -> Row {
-    Row { name, found: found.into(), verdict }
+fn row(name: &'static str, found: impl Into<String>, verdict: Verdict) -> CheckRow {
+    CheckRow { name, found: found.into(), verdict }
 }
 
 /// Prints the table on standard output, or has the document name its rows; fails if something is bad. With a bundle, the archive's path is the last line.
@@ -104,7 +104,7 @@ pub fn run(project: &Project, args: &Doctor) -> Result<()> {
     Ok(())
 }
 
-fn line(Row { name, found, verdict }: &Row) -> String {
+fn line(CheckRow { name, found, verdict }: &CheckRow) -> String {
     let (mark, fix) = match verdict {
         Verdict::Good => (format!("{GOOD}✓{GOOD:#}"), String::new()),
         Verdict::Later => (format!("{WARN}·{WARN:#}"), "deploy brings it".to_owned()),
@@ -119,13 +119,13 @@ fn texts(fixes: &[Hint]) -> String {
     fixes.iter().map(Hint::text).collect::<Vec<_>>().join("; ")
 }
 
-fn data(Row { name, found, verdict }: &Row) -> Value {
+fn data(CheckRow { name, found, verdict }: &CheckRow) -> Value {
     let (verdict, fixes) = verdict.parts();
     let hints: Vec<Value> = fixes.iter().map(Hint::data).collect();
     json!({"name": name, "found": found, "verdict": verdict, "help": texts(fixes), "hints": hints})
 }
 
-fn rows(project: &Project) -> Result<Vec<Row>> {
+fn rows(project: &Project) -> Result<Vec<CheckRow>> {
     let observed = machine::observe(project)?;
     let mut rows = vec![
         row("machine", format!("{} {}", std::env::consts::OS, std::env::consts::ARCH), Verdict::Good),
@@ -202,7 +202,7 @@ fn rows(project: &Project) -> Result<Vec<Row>> {
 }
 
 /// The base images that the engine has; those it lacks are brought by deploy.
-fn base_images(project: &Project, engine: &Engine, origin: &dyn Origin) -> Vec<Row> {
+fn base_images(project: &Project, engine: &Engine, origin: &dyn Origin) -> Vec<CheckRow> {
     let found = match bases::observe(project, engine, origin) {
         Ok(found) => found,
         Err(error) => return vec![refused("base images", &error)],
@@ -216,12 +216,12 @@ fn base_images(project: &Project, engine: &Engine, origin: &dyn Origin) -> Vec<R
         };
         row("base image", base.describe(now), verdict)
     });
-    let rows: Vec<Row> = rows.collect();
+    let rows: Vec<CheckRow> = rows.collect();
     if rows.is_empty() { vec![row("base images", "not brought yet", Verdict::Later)] } else { rows }
 }
 
 /// WSL, with the place of the checkout `root`; `None` elsewhere.
-fn windows(root: &Utf8Path, kernel: &str) -> Option<Row> {
+fn windows(root: &Utf8Path, kernel: &str) -> Option<CheckRow> {
     wsl::is_wsl(kernel).then(|| match wsl::drive(root, kernel) {
         Some(drive) => {
             let fix = "clone into WSL's own file system (~): files on a drive have no modes, and builds take long";
@@ -232,7 +232,7 @@ fn windows(root: &Utf8Path, kernel: &str) -> Option<Row> {
 }
 
 /// The port of `profile`, or the one that a new profile takes, and who holds it. `None`: which profile there is is unknown.
-fn port(project: &Project, profile: Option<&cluster::Profile>) -> Row {
+fn port(project: &Project, profile: Option<&cluster::Profile>) -> CheckRow {
     let (state, published) = profile.map_or((None, None), |profile| (Some(&profile.state), profile.port));
     match (state, published) {
         (Some(cluster::State::Running | cluster::State::Paused), Some(port)) => {
@@ -259,7 +259,7 @@ fn port(project: &Project, profile: Option<&cluster::Profile>) -> Row {
     }
 }
 
-fn disk(observed: &machine::Observed) -> Row {
+fn disk(observed: &machine::ObservedMachine) -> CheckRow {
     let Some(disk) = observed.disk else { return row("disk", "unknown", Verdict::Unknown) };
     let verdict = match machine::room(observed, DISK, "engine, cluster and images") {
         Ok(()) => Verdict::Good,
@@ -272,7 +272,7 @@ fn disk(observed: &machine::Observed) -> Row {
 const NODE: &str = "engine's size";
 
 /// Whether a new cluster fits into the machine of the engine, which may be a virtual one.
-fn node(project: &Project, machine: &EngineMachine) -> Row {
+fn node(project: &Project, machine: &EngineMachine) -> CheckRow {
     match machine::fit(NodeSize::wanted(&project.settings.cluster), machine) {
         Ok(size) => {
             let (cpus, has) = (machine.cpus, machine.memory >> 20);
@@ -284,12 +284,12 @@ fn node(project: &Project, machine: &EngineMachine) -> Row {
 }
 
 /// A row about what `error` says, with its hints as the fix.
-fn refused(name: &'static str, error: &anyhow::Error) -> Row {
+fn refused(name: &'static str, error: &anyhow::Error) -> CheckRow {
     let fixes = error.downcast_ref::<Failure>().map(|failure| failure.ways_out().to_vec()).unwrap_or_default();
     row(name, error.to_string(), Verdict::Bad(fixes))
 }
 
-fn memory(needed: u64, memory: Option<machine::Memory>) -> Row {
+fn memory(needed: u64, memory: Option<machine::Memory>) -> CheckRow {
     let Some(machine::Memory { available, .. }) = memory else {
         return row("memory", format!("unknown; the cluster may take {}", bytes(needed)), Verdict::Unknown);
     };
@@ -303,7 +303,7 @@ fn memory(needed: u64, memory: Option<machine::Memory>) -> Row {
 }
 
 /// A row with the first line that a version command prints.
-fn version(name: &'static str, process: &Process) -> Row {
+fn version(name: &'static str, process: &Process) -> CheckRow {
     match process.read() {
         Ok(text) => match text.lines().next().map(str::trim) {
             None | Some("") => row(name, "unknown", Verdict::Unknown),

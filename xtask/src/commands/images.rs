@@ -7,12 +7,12 @@ use clap::Args;
 
 use super::output::{self, Output};
 use crate::clock;
-use crate::origin::Need;
+use crate::origin::Requirement;
 use crate::origin::bases::{self, BaseImage, short};
 use crate::plan::{self, Mode};
 use crate::project::Project;
 use crate::stages::images;
-use crate::world::World;
+use crate::toolchain::Toolchain;
 
 /// Arguments of `images`.
 #[derive(Args, Debug)]
@@ -38,18 +38,18 @@ pub fn run(project: &Project, args: &Images) -> Result<()> {
     needed.sort();
     needed.dedup();
     // A refresh brings them in any case: what is missing is not made twice.
-    let needs = if args.refresh { Vec::new() } else { needed.into_iter().map(Need::Image).collect() };
-    let world = World::bring(project, mode, &needs)?;
-    let engine = &world.tools.engine;
+    let requirements = if args.refresh { Vec::new() } else { needed.into_iter().map(Requirement::Image).collect() };
+    let toolchain = Toolchain::bring(project, mode, &requirements)?;
+    let engine = &toolchain.tools.engine;
     if args.refresh {
-        refresh(project, &world, mode)?;
+        refresh(project, &toolchain, mode)?;
     }
     // An unreadable record is told before anything is built.
-    let bases = base_images(project, &world)?;
+    let bases = base_images(project, &toolchain)?;
     let seen = project
         .report
-        .look("images", "sources and engine", || images::build::observe(project, engine, world.origin.as_ref()))?;
-    let built = images::build(project, engine, world.origin.as_ref(), &seen, &mut [], mode)?;
+        .look("images", "sources and engine", || images::build::observe(project, engine, toolchain.origin.as_ref()))?;
+    let built = images::build(project, engine, toolchain.origin.as_ref(), &seen, &mut [], mode)?;
     project.report.fact("images", output::images(&built));
     show_bases(project, &bases);
     for image in built.iter().filter(|_| !args.output.json) {
@@ -61,8 +61,8 @@ pub fn run(project: &Project, args: &Images) -> Result<()> {
 }
 
 /// Renews the base images that the engine has or the applications need, and says what became of each.
-fn refresh(project: &Project, world: &World, mode: Mode) -> Result<()> {
-    let (engine, origin) = (&world.tools.engine, world.origin.as_ref());
+fn refresh(project: &Project, toolchain: &Toolchain, mode: Mode) -> Result<()> {
+    let (engine, origin) = (&toolchain.tools.engine, toolchain.origin.as_ref());
     let names = bases::names(project, origin);
     let database = &project.settings.database.image;
     // Nobody needs an embedded database where `.env` names another one.
@@ -96,12 +96,12 @@ fn refresh(project: &Project, world: &World, mode: Mode) -> Result<()> {
 }
 
 /// The base images that the engine has.
-fn base_images(project: &Project, world: &World) -> Result<Vec<BaseImage>> {
+fn base_images(project: &Project, toolchain: &Toolchain) -> Result<Vec<BaseImage>> {
     // In a dry run there may be no engine yet.
-    if !world.engine_answers {
+    if !toolchain.engine_answers {
         return Ok(Vec::new());
     }
-    let found = bases::observe(project, &world.tools.engine, world.origin.as_ref())?;
+    let found = bases::observe(project, &toolchain.tools.engine, toolchain.origin.as_ref())?;
     Ok(found.into_iter().filter(|base| base.id.is_some()).collect())
 }
 

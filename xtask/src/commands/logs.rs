@@ -20,7 +20,7 @@ use crate::project::Project;
 use crate::stages::cluster::{self, State};
 use crate::stages::release;
 use crate::toolbox::Toolbox;
-use crate::world::World;
+use crate::toolchain::Toolchain;
 use line::{Line, Painter};
 use source::Source;
 
@@ -100,8 +100,8 @@ fn duration(text: &str) -> Result<u64, String> {
 
 /// Prints the logs.
 pub fn run(project: &Project, args: &Logs) -> Result<()> {
-    let world = World::present(project)?;
-    let tools = &world.tools;
+    let toolchain = Toolchain::present(project)?;
+    let tools = &toolchain.tools;
     if cluster::observe(tools)?.profile.state != State::Running {
         return Err(Failure::new(Class::Cluster, "the cluster does not run").help("cargo xtask deploy dev").into());
     }

@@ -7,11 +7,11 @@ use crate::judge;
 use crate::project::Project;
 use crate::report::{BAD, BOLD, GOOD, WARN};
 use crate::stages::cluster::ApiServer;
-use crate::stages::proof::{self, Answer, Way};
-use crate::stages::release::{self, Observed};
+use crate::stages::proof::{self, Access, Answer};
+use crate::stages::release::{self, ObservedRelease};
 use crate::stages::upgrade::{Phase, State};
 use crate::stages::{cluster, machine};
-use crate::world::World;
+use crate::toolchain::Toolchain;
 
 /// The profile's state in a word, coloured.
 pub fn state(state: &cluster::State) -> String {
@@ -26,7 +26,7 @@ pub fn state(state: &cluster::State) -> String {
     }
 }
 
-fn release_line(observed: &Observed) -> String {
+fn release_line(observed: &ObservedRelease) -> String {
     if observed.ending {
         return "its namespace is being deleted".to_owned();
     }
@@ -58,16 +58,16 @@ pub fn run(project: &Project) -> Result<()> {
         return Ok(());
     };
     row("engine", if engine.private { "private engine runs" } else { "Docker Engine answers" });
-    let Some(world) = World::look(project, engine)? else {
+    let Some(toolchain) = Toolchain::look(project, engine)? else {
         row("cluster", "tools are not there yet");
         row("release", "unknown without a cluster");
         row(".env", dotenv);
         row("next", "cargo xtask deploy dev");
         return Ok(());
     };
-    let profile = cluster::observe(&world.tools)?.profile;
-    row("cluster", &format!("`{}` {}", world.tools.profile, state(&profile.state)));
-    if let Some(difference) = cluster::difference(project, &world.tools, &profile)? {
+    let profile = cluster::observe(&toolchain.tools)?.profile;
+    row("cluster", &format!("`{}` {}", toolchain.tools.profile, state(&profile.state)));
+    if let Some(difference) = cluster::difference(project, &toolchain.tools, &profile)? {
         row("", &difference);
     }
     let stopped = profile.state == cluster::State::Stopped;
@@ -78,14 +78,14 @@ pub fn run(project: &Project) -> Result<()> {
     }
     let mut line = "unknown without a cluster".to_owned();
     let api_server = match profile.state {
-        cluster::State::Running => Some(cluster::api_server(&world.tools, &profile)?),
+        cluster::State::Running => Some(cluster::api_server(&toolchain.tools, &profile)?),
         _ => None,
     };
     if let Some(ApiServer::Starting(words) | ApiServer::Away(words)) = &api_server {
         line = format!("unknown: {words}");
     }
     if api_server == Some(ApiServer::Ready) {
-        let observed = release::observe(&world.tools)?;
+        let observed = release::observe(&toolchain.tools)?;
         let ready = observed.snapshot.as_ref().is_some_and(|s| {
             let progress = judge::progress(s);
             !progress.is_empty() && progress.iter().all(|p| p.complete)
@@ -93,13 +93,13 @@ pub fn run(project: &Project) -> Result<()> {
         line = format!("{}, {}", release_line(&observed), if ready { "ready" } else { "not ready" });
         if ready && observed.record.is_some() {
             if let Some(snapshot) = observed.snapshot {
-                let way = Way::open(&world.tools, &profile).ok().filter(|way| {
-                    let answers = proof::measure(&proof::routes(&snapshot), &way.address, 1);
+                let access = Access::open(&toolchain.tools, &profile).ok().filter(|access| {
+                    let answers = proof::measure(&proof::routes(&snapshot), &access.address, 1);
                     !answers.is_empty() && answers.iter().all(Answer::good)
                 });
-                line += &way.map_or(", but its routes do not answer".to_owned(), |way| {
-                    let at = way.front(&snapshot).map(|front| format!(" at {}", front.address));
-                    let through = way.open_with().map(|command| format!(", through: {command}"));
+                line += &access.map_or(", but its routes do not answer".to_owned(), |access| {
+                    let at = access.front(&snapshot).map(|front| format!(" at {}", front.address));
+                    let through = access.open_with().map(|command| format!(", through: {command}"));
                     at.unwrap_or_default() + &through.unwrap_or_default()
                 });
             }

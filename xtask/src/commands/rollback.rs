@@ -14,10 +14,10 @@ use crate::snapshot::Snapshot;
 use crate::stages::cluster;
 use crate::stages::images::load::Wanted;
 use crate::stages::images::{self, ids};
-use crate::stages::proof::{self, Evidence, Way};
+use crate::stages::proof::{self, Access, Evidence};
 use crate::stages::release::{self, Run, Target, Verified};
 use crate::toolbox::Toolbox;
-use crate::world::World;
+use crate::toolchain::Toolchain;
 
 /// Requests to each route at the end.
 const REQUESTS: usize = 20;
@@ -40,8 +40,8 @@ pub fn run(project: &Project, args: &Rollback) -> Result<()> {
         Mode::Apply => Some(project.lock()?),
         Mode::DryRun => None,
     };
-    let world = World::present(project)?;
-    let tools = &world.tools;
+    let toolchain = Toolchain::present(project)?;
+    let tools = &toolchain.tools;
     let profile = cluster::observe(tools)?.profile;
     if profile.state != cluster::State::Running {
         return Err(Failure::new(Class::Cluster, "the cluster does not run").help("cargo xtask deploy dev").into());
@@ -54,8 +54,8 @@ pub fn run(project: &Project, args: &Rollback) -> Result<()> {
 
     let wanted = wanted(project, tools, &target)?;
     let references: Vec<String> = wanted.iter().map(|image| image.reference.clone()).collect();
-    let stocks = images::load::observe(&tools.nodes()?, &references)?;
-    images::load(project, &tools.engine, &wanted, &stocks, mode)?;
+    let on_nodes = images::load::observe(&tools.nodes()?, &references)?;
+    images::load(project, &tools.engine, &wanted, &on_nodes, mode)?;
     let run = release::Run::default();
     let steps = release::rollback(project, tools, &target, &observed, &run, redactor.clone());
     plan::apply(project, "release", mode, steps)?;
@@ -65,18 +65,18 @@ pub fn run(project: &Project, args: &Rollback) -> Result<()> {
     }
 
     let ids = ids::of_loaded(project, &wanted)?;
-    let way = Way::open(tools, &profile)?;
-    let take = || Evidence::take(tools, &way.address, REQUESTS);
+    let access = Access::open(tools, &profile)?;
+    let take = || Evidence::take(tools, &access.address, REQUESTS);
     let evidence = take()?;
     let (nodes, snapshot) = (&evidence.nodes, &evidence.snapshot);
     let restarted = release::restart_outdated(project, tools, &ids, nodes, snapshot, &redactor, mode)?;
     let evidence = if restarted > 0 { take()? } else { evidence };
 
-    let prove = || proof::prove(project, tools, &ids, &way.address, evidence);
+    let prove = || proof::prove(project, tools, &ids, &access.address, evidence);
     let proof = project.report.look("proof", "images and routes", prove)?;
     let environment = observed.record.map(|record| record.environment).unwrap_or_default();
     remember(tools, &run, &proof.snapshot, &target, ids, environment)?;
-    let (place, notes) = way.describe(way.front(&proof.snapshot), "");
+    let (place, notes) = access.describe(access.front(&proof.snapshot), "");
     let place = if place.is_empty() { place } else { format!(" at {place}") };
     project.report.ok(format!("revision {} serves{place} again, {}", target.revision, seconds(start.elapsed())));
     notes.into_iter().for_each(|note| project.report.warn(note));

@@ -15,7 +15,7 @@ use crate::git;
 use crate::process::Process;
 use crate::project::Project;
 
-use finding::{Finding, Place, merge};
+use finding::{Leak, Location, merge};
 use scanner::Scanner;
 
 /// Rules and allowlist.
@@ -41,8 +41,8 @@ pub fn run(project: &Project, gitleaks: &Process) -> Result<()> {
 
 /// What a scan saw.
 #[derive(Debug, Default)]
-struct Outcome {
-    findings: Vec<Finding>,
+struct ScanResult {
+    findings: Vec<Leak>,
     /// Files of the working tree.
     files: usize,
     /// Commits of the history; `None`: there was no history to read.
@@ -51,7 +51,7 @@ struct Outcome {
     remarks: Vec<String>,
 }
 
-impl Outcome {
+impl ScanResult {
     fn commits(&self) -> String {
         match self.history {
             None => String::new(),
@@ -62,7 +62,7 @@ impl Outcome {
 }
 
 /// Scans the checkout `root`; `scratch` is a folder for short-lived files, best on the same file system.
-fn scan(root: &Utf8Path, scratch: &Utf8Path, gitleaks: &Process) -> Result<Outcome> {
+fn scan(root: &Utf8Path, scratch: &Utf8Path, gitleaks: &Process) -> Result<ScanResult> {
     let rules = root.join(RULES);
     if !rules.is_file() {
         return Err(Failure::new(Class::Config, format!("{RULES} is not there"))
@@ -71,7 +71,7 @@ fn scan(root: &Utf8Path, scratch: &Utf8Path, gitleaks: &Process) -> Result<Outco
     }
     let scanner = Scanner { gitleaks: gitleaks.clone(), rules, root: root.to_owned() };
     scanner.prove()?;
-    let mut outcome = Outcome::default();
+    let mut outcome = ScanResult::default();
     let repository = git::in_work_tree(root)?;
     let files = if repository { tree::listed_by_git(root)? } else { tree::walked(root)? };
     outcome.files = files.len();
@@ -99,16 +99,19 @@ fn scan(root: &Utf8Path, scratch: &Utf8Path, gitleaks: &Process) -> Result<Outco
     Ok(outcome)
 }
 
-fn failure(findings: &[Finding]) -> Failure {
-    let past = findings.iter().filter(|finding| matches!(finding.place, Place::Commit(_) | Place::Message(_))).count();
+fn failure(findings: &[Leak]) -> Failure {
+    let past = findings
+        .iter()
+        .filter(|finding| matches!(finding.location, Location::Commit(_) | Location::Message(_)))
+        .count();
     let now = findings.len() - past;
     let count = |n: usize, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
-    let place = match (now, past) {
+    let location = match (now, past) {
         (_, 0) => format!("{} in the working tree", count(now, "possible secret")),
         (0, _) => format!("{} in the history", count(past, "possible secret")),
         _ => format!("{} in the working tree, {past} in the history", count(now, "possible secret")),
     };
-    let mut failure = Failure::new(Class::Check, place);
+    let mut failure = Failure::new(Class::Check, location);
     if now > 0 {
         failure = failure
             .help("move the value to .env, which git ignores, and read it from there")

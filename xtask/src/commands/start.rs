@@ -5,16 +5,16 @@ use std::time::Instant;
 use anyhow::Result;
 
 use crate::failure::{Class, Failure};
-use crate::origin::{Need, Tool};
+use crate::origin::{Requirement, Tool};
 use crate::plan::{self, Mode};
 use crate::project::Project;
 use crate::report::seconds;
 use crate::stages::cluster::{self, ApiServer, Profile, State};
 use crate::stages::machine;
-use crate::stages::proof::{self, Evidence, Way};
+use crate::stages::proof::{self, Access, Evidence};
 use crate::stages::{release, upgrade};
 use crate::toolbox::Toolbox;
-use crate::world::World;
+use crate::toolchain::Toolchain;
 
 /// Requests to each route at the end.
 const REQUESTS: usize = 5;
@@ -29,15 +29,15 @@ pub fn run(project: &Project) -> Result<()> {
     if !cluster::exists_anywhere(project)? && machine::observe(project)?.engine(project)?.is_none() {
         return Err(no_cluster(project).into());
     }
-    let world = World::bring(project, Mode::Apply, &[Need::Tool(Tool::Minikube)])?;
-    let (tools, report) = (&world.tools, &project.report);
+    let toolchain = Toolchain::bring(project, Mode::Apply, &[Requirement::Tool(Tool::Minikube)])?;
+    let (tools, report) = (&toolchain.tools, &project.report);
     let observed = cluster::observe(tools)?;
     let silent = match observed.profile.state {
         State::Absent => return Err(no_cluster(project).into()),
         State::Running => silence(tools, &observed.profile)?,
         _ => None,
     };
-    let steps = cluster::decide(project, tools, world.origin.as_ref(), &observed, silent.as_deref(), &[])?;
+    let steps = cluster::decide(project, tools, toolchain.origin.as_ref(), &observed, silent.as_deref(), &[])?;
     let started = plan::apply(project, "cluster", Mode::Apply, steps)? > 0;
     // Port and certificates change when the node starts.
     let profile = cluster::observe(tools)?.profile;
@@ -59,13 +59,13 @@ pub fn run(project: &Project) -> Result<()> {
     let redactor = release::redactor_of_secrets(tools)?;
     report.hide(&redactor);
     plan::apply(project, "release", Mode::Apply, vec![release::wait_step(project, tools, redactor)])?;
-    let way = Way::open(tools, &profile)?;
+    let access = Access::open(tools, &profile)?;
     let prove = || {
-        let evidence = Evidence::take(tools, &way.address, REQUESTS)?;
-        proof::prove(project, tools, &record.images, &way.address, evidence)
+        let evidence = Evidence::take(tools, &access.address, REQUESTS)?;
+        proof::prove(project, tools, &record.images, &access.address, evidence)
     };
     let proof = report.look("proof", "images and routes", prove)?;
-    let (place, notes) = way.describe(way.front(&proof.snapshot), "");
+    let (place, notes) = access.describe(access.front(&proof.snapshot), "");
     let place = if place.is_empty() { place } else { format!(" at {place}") };
     report.ok(format!("the cluster `{name}` {word}; the application answers{place}, {}", seconds(begun.elapsed())));
     notes.into_iter().for_each(|note| report.warn(note));

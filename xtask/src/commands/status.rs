@@ -15,11 +15,11 @@ use crate::clock;
 use crate::failure::{Class, Failure};
 use crate::project::Project;
 use crate::stages::cluster::{self, ApiServer, Profile, State};
-use crate::stages::proof::{self, Front, Way};
-use crate::stages::release::{self, Observed};
+use crate::stages::proof::{self, Access, Front};
+use crate::stages::release::{self, ObservedRelease};
 use crate::stages::upgrade;
 use crate::toolbox::Toolbox;
-use crate::world::World;
+use crate::toolchain::Toolchain;
 use view::{Cluster, View};
 
 /// Requests to each route of a look; one more tells a first, slow answer from the usual one.
@@ -43,34 +43,34 @@ pub struct Status {
 
 /// Prints the status.
 pub fn run(project: &Project, args: &Status) -> Result<()> {
-    let world = World::present(project)?;
+    let toolchain = Toolchain::present(project)?;
     if args.watch {
-        return watch::run(project, &world, args.json);
+        return watch::run(project, &toolchain, args.json);
     }
-    let (profile, observed, view) = gather(project, &world, true)?;
+    let (profile, observed, view) = gather(project, &toolchain, true)?;
     if args.json {
         tell(project, &view);
     } else {
         output::print(project.report.shown(&text::screen(&view, Some(clock::now()))).trim_end())?;
     }
     upgrade::refuse_unfinished(project)?;
-    refuse(project, &world.tools, &observed, &view)?;
+    refuse(project, &toolchain.tools, &observed, &view)?;
     if args.verify {
-        verify(project, &world.tools, &profile, &observed, &view)?;
+        verify(project, &toolchain.tools, &profile, &observed, &view)?;
     }
     Ok(())
 }
 
 /// The screen without colours, and the same as JSON.
-pub fn plain(project: &Project, world: &World) -> Result<(String, String)> {
-    let (.., view) = gather(project, world, true)?;
+pub fn plain(project: &Project, toolchain: &Toolchain) -> Result<(String, String)> {
+    let (.., view) = gather(project, toolchain, true)?;
     let text = anstream::adapter::strip_str(&text::screen(&view, Some(clock::now()))).to_string();
     Ok((text, serde_json::to_string_pretty(&view)?))
 }
 
 /// Everything there is to see. What the next deploy would do costs a look at the sources, and is left out on demand.
-fn gather(project: &Project, world: &World, with_pending: bool) -> Result<(Profile, Observed, View)> {
-    let tools = &world.tools;
+fn gather(project: &Project, toolchain: &Toolchain, with_pending: bool) -> Result<(Profile, ObservedRelease, View)> {
+    let tools = &toolchain.tools;
     let profile = cluster::observe(tools)?.profile;
     let running = profile.state == State::Running;
     let cluster = Cluster {
@@ -85,7 +85,7 @@ fn gather(project: &Project, world: &World, with_pending: bool) -> Result<(Profi
         difference: cluster::difference(project, tools, &profile)?,
     };
     if !running {
-        return Ok((profile, Observed::default(), View { cluster, ..View::default() }));
+        return Ok((profile, ObservedRelease::default(), View { cluster, ..View::default() }));
     }
     let silence = match cluster::api_server(tools, &profile)? {
         ApiServer::Ready => None,
@@ -94,7 +94,7 @@ fn gather(project: &Project, world: &World, with_pending: bool) -> Result<(Profi
     };
     if let Some((state, words)) = silence {
         let cluster = Cluster { state: state.to_owned(), silence: Some(words), ..cluster };
-        return Ok((profile, Observed::default(), View { cluster, ..View::default() }));
+        return Ok((profile, ObservedRelease::default(), View { cluster, ..View::default() }));
     }
     let mut observed = release::observe(tools)?;
     if let Some(snapshot) = &mut observed.snapshot {
@@ -104,8 +104,8 @@ fn gather(project: &Project, world: &World, with_pending: bool) -> Result<(Profi
     if let Some(snapshot) = &observed.snapshot {
         let routes = proof::routes(snapshot);
         // Without a way there are no routes to show. A watch would say so every second.
-        let way = match Way::open(tools, &profile) {
-            Ok(way) => Some(way),
+        let access = match Access::open(tools, &profile) {
+            Ok(access) => Some(access),
             Err(error) => {
                 if with_pending {
                     project.report.warn(format!("no route was requested: {error:#}"));
@@ -113,15 +113,15 @@ fn gather(project: &Project, world: &World, with_pending: bool) -> Result<(Profi
                 None
             }
         };
-        view.cluster.open_with = way.as_ref().and_then(Way::open_with).map(str::to_owned);
+        view.cluster.open_with = access.as_ref().and_then(Access::open_with).map(str::to_owned);
         let answers;
         (answers, view.drift, view.pending) = std::thread::scope(|scope| {
             let answers = scope.spawn(|| {
-                let measure = |way: &Way| proof::measure(&routes, &way.address, REQUESTS);
-                way.as_ref().map(measure).unwrap_or_default()
+                let measure = |access: &Access| proof::measure(&routes, &access.address, REQUESTS);
+                access.as_ref().map(measure).unwrap_or_default()
             });
             let drift = scope.spawn(|| release::drift(project, tools, &observed));
-            let pending = with_pending.then(|| pending::of(project, world, &observed)).flatten();
+            let pending = with_pending.then(|| pending::of(project, toolchain, &observed)).flatten();
             // A panic goes on here: it must not look like no drift.
             let answers = answers.join().unwrap_or_else(|panic| resume_unwind(panic));
             let drift = drift.join().unwrap_or_else(|panic| resume_unwind(panic));
@@ -129,7 +129,7 @@ fn gather(project: &Project, world: &World, with_pending: bool) -> Result<(Profi
         });
         view.routes = output::routes(&answers).as_array().cloned().unwrap_or_default();
         if let Some(Front { address, hint }) =
-            way.as_ref().and_then(Way::lasting).and_then(|address| Front::proven(address, snapshot, &answers))
+            access.as_ref().and_then(Access::lasting).and_then(|address| Front::proven(address, snapshot, &answers))
         {
             (view.cluster.address, view.cluster.hint) = (Some(address), hint);
         }
@@ -144,7 +144,7 @@ fn tell(project: &Project, view: &View) {
 }
 
 /// There is nothing to see where nothing runs: an error that says what to do.
-fn refuse(project: &Project, tools: &Toolbox, observed: &Observed, view: &View) -> Result<()> {
+fn refuse(project: &Project, tools: &Toolbox, observed: &ObservedRelease, view: &View) -> Result<()> {
     if let Some(words) = &view.cluster.silence {
         let failure = Failure::new(Class::Cluster, format!("the cluster cannot be asked: {words}"));
         let failure = match view.cluster.state.as_str() {
@@ -171,7 +171,13 @@ fn refuse(project: &Project, tools: &Toolbox, observed: &Observed, view: &View) 
     Ok(())
 }
 
-fn verify(project: &Project, tools: &Toolbox, profile: &Profile, observed: &Observed, view: &View) -> Result<()> {
+fn verify(
+    project: &Project,
+    tools: &Toolbox,
+    profile: &Profile,
+    observed: &ObservedRelease,
+    view: &View,
+) -> Result<()> {
     let Some(record) = &observed.record else {
         return Err(Failure::new(Class::Proof, "nothing was verified yet, so there is nothing to compare with")
             .help("cargo xtask deploy dev")
@@ -184,9 +190,9 @@ fn verify(project: &Project, tools: &Toolbox, profile: &Profile, observed: &Obse
         return Err(Failure::new(Class::Proof, what).help("cargo xtask deploy dev").into());
     }
     let proof = || {
-        let way = Way::open(tools, profile)?;
-        let evidence = proof::Evidence::take(tools, &way.address, PROOF_REQUESTS)?;
-        proof::prove(project, tools, &record.images, &way.address, evidence)
+        let access = Access::open(tools, profile)?;
+        let evidence = proof::Evidence::take(tools, &access.address, PROOF_REQUESTS)?;
+        proof::prove(project, tools, &record.images, &access.address, evidence)
     };
     let proof = project.report.look("proof", "images and routes", proof);
     if !view.drift.is_empty() {

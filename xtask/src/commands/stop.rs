@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use crate::origin::{self, Need, Tool};
+use crate::origin::{self, Requirement, Tool};
 use crate::plan::{self, Mode};
 use crate::project::Project;
 use crate::stages::cluster::{self, State};
@@ -32,7 +32,12 @@ pub fn run(project: &Project) -> Result<()> {
         State::Stopped => report.ok(format!("the cluster `{name}` is stopped already")),
         _ => {
             if !tools.minikube_exists()? {
-                plan::apply(project, "tools", Mode::Apply, origin.plan(&[Need::Tool(Tool::Minikube)], &tools.engine)?)?;
+                plan::apply(
+                    project,
+                    "tools",
+                    Mode::Apply,
+                    origin.plan(&[Requirement::Tool(Tool::Minikube)], &tools.engine)?,
+                )?;
             }
             plan::apply(project, "cluster", Mode::Apply, steps)?;
         }

@@ -8,11 +8,11 @@ use crate::events;
 use crate::judge;
 use crate::project::Project;
 use crate::report::{BOLD, DIM, GOOD, seconds};
-use crate::stages::proof::{Front, Proof, Way, warnings};
+use crate::stages::proof::{Access, Front, Proof, warnings};
 
 /// Prints the line on standard error that ends a deploy of `--watch`, and what is to be known besides.
-pub fn print_in_brief(project: &Project, way: &Way, front: Option<Front>, proof: &Proof, took: Duration) {
-    let (place, notes) = way.describe(front, &project.settings.chart.release);
+pub fn print_in_brief(project: &Project, access: &Access, front: Option<Front>, proof: &Proof, took: Duration) {
+    let (place, notes) = access.describe(front, &project.settings.chart.release);
     project.report.info(format!("  {GOOD}{BOLD}{place}{BOLD:#}{GOOD:#}  is up  {DIM}{}{DIM:#}", seconds(took)));
     notes.into_iter().for_each(|note| project.report.warn(note));
     warnings(&proof.answers).iter().for_each(|warning| project.report.warn(warning));
@@ -21,7 +21,7 @@ pub fn print_in_brief(project: &Project, way: &Way, front: Option<Front>, proof:
 /// Prints the summary on standard error.
 pub fn print(
     project: &Project,
-    way: &Way,
+    access: &Access,
     front: Option<Front>,
     credentials: &Credentials,
     images: &BTreeMap<String, String>,
@@ -30,7 +30,7 @@ pub fn print(
 ) {
     let report = &project.report;
     report.info("");
-    let (place, notes) = way.describe(front, &project.settings.chart.release);
+    let (place, notes) = access.describe(front, &project.settings.chart.release);
     report.info(format!("  {GOOD}{BOLD}{place}{BOLD:#}{GOOD:#}  is up  {DIM}{}{DIM:#}", seconds(took)));
     notes.into_iter().for_each(|note| report.warn(note));
     for workload in judge::progress(&proof.snapshot) {

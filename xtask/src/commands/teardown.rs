@@ -11,8 +11,8 @@ use crate::cache;
 use crate::commands::dev;
 use crate::deadlines;
 use crate::dotenv;
+use crate::engine::paths::EnginePaths;
 use crate::engine::ping::Answer;
-use crate::engine::place::Place;
 use crate::engine::{Engine, stop, stored};
 use crate::failure::{Class, Failure};
 use crate::files;
@@ -125,14 +125,14 @@ impl Teardown {
 
 /// Asks before what nobody can bring back goes: what `losses` names, the private engine, the cache.
 fn ask(project: &Project, args: &Teardown, mut losses: Vec<String>) -> Result<()> {
-    let place = Place::new(&project.cache);
-    if args.removes_engine() && stop::exists(&place)? {
-        let mut clusters = stored::containers(&place)?;
+    let paths = EnginePaths::new(&project.cache);
+    if args.removes_engine() && stop::exists(&paths)? {
+        let mut clusters = stored::containers(&paths)?;
         clusters.retain(|name| !name.starts_with(dev::PREFIX));
         let clusters = clusters.join(", ");
         let clusters = if clusters.is_empty() { String::new() } else { format!(", with the clusters {clusters}") };
         losses.push(format!("end the private Docker Engine and remove it with all its images{clusters}"));
-        losses.extend(dev::stored_todos(&place)?.iter().map(|volume| dev::loss(volume)));
+        losses.extend(dev::stored_todos(&paths)?.iter().map(|volume| dev::loss(volume)));
     }
     if args.cache && holds_something(project)? {
         losses.push(format!("remove {}: tools, downloads and base images", project.cache));
@@ -143,7 +143,7 @@ fn ask(project: &Project, args: &Teardown, mut losses: Vec<String>) -> Result<()
 /// No engine runs: that no cluster does either is certain, but not that there is none.
 fn without_engine(project: &Project, args: &Teardown) -> Result<()> {
     let name = &project.settings.cluster.profile;
-    let in_private = stored::containers(&Place::new(&project.cache))?.contains(name);
+    let in_private = stored::containers(&EnginePaths::new(&project.cache))?.contains(name);
     if args.removes_engine() && in_private {
         return Ok(());
     }
@@ -171,7 +171,7 @@ fn holds_something(project: &Project) -> Result<bool> {
 /// Removes the private engine, and minikube's records of the nodes that were in it: without its node a profile is but a
 /// record. Records of other nodes are left alone.
 fn remove_engine(project: &Project) -> Result<()> {
-    let nodes = stored::containers(&Place::new(&project.cache))?;
+    let nodes = stored::containers(&EnginePaths::new(&project.cache))?;
     let steps = machine::stop_engine(project)?;
     if plan::apply(project, "teardown", Mode::Apply, steps)? == 0 {
         project.report.ok("no private engine");
@@ -455,8 +455,8 @@ fn stays(project: &Project, left: &Left) -> Result<()> {
         stays("the cluster", "--cluster");
     }
     left.engine.iter().for_each(|line| report.note(format!("stays: {line}")));
-    let place = Place::new(&project.cache);
-    if stop::exists(&place)? && !left.engine.iter().any(|line| line.contains("the private engine")) {
+    let paths = EnginePaths::new(&project.cache);
+    if stop::exists(&paths)? && !left.engine.iter().any(|line| line.contains("the private engine")) {
         stays("the private engine with images", "--engine");
     }
     if holds_something(project)? {

@@ -12,13 +12,13 @@ use super::{deploy, dev};
 use crate::engine::HIDDEN;
 use crate::failure::{Class, Failure};
 use crate::members;
-use crate::origin::{Need, Tool};
+use crate::origin::{Requirement, Tool};
 use crate::plan::Mode;
 use crate::process;
 use crate::project::Project;
 use crate::report::{BAD, DIM, GOOD, seconds};
 use crate::tally::Tally;
-use crate::world::World;
+use crate::toolchain::Toolchain;
 
 /// How many tests are listed with the time that they took.
 const SLOWEST: usize = 20;
@@ -101,25 +101,26 @@ impl Suite {
     }
 
     /// What the origin must bring for it.
-    pub fn needs(self, project: &Project) -> Result<Vec<Need>> {
-        let bases = |image: &str| project.settings.images[image].bases.values().cloned().map(Need::Image).collect();
+    pub fn requirements(self, project: &Project) -> Result<Vec<Requirement>> {
+        let bases =
+            |image: &str| project.settings.images[image].bases.values().cloned().map(Requirement::Image).collect();
         Ok(match self {
-            Self::Rust | Self::Scan => vec![Need::Tool(Tool::Gitleaks)],
-            Self::Chart => vec![Need::Tool(Tool::Helm), Need::Tool(Tool::HelmUnittest)],
+            Self::Rust | Self::Scan => vec![Requirement::Tool(Tool::Gitleaks)],
+            Self::Chart => vec![Requirement::Tool(Tool::Helm), Requirement::Tool(Tool::HelmUnittest)],
             Self::Backend => bases("todo-backend"),
             Self::Frontend => bases("todo-frontend"),
             // `upgrade` has a cache of its own, to which what is brought for the others is lent; `ordinary` brings what
             // it needs once it knows that this machine will do.
             Self::Upgrade | Self::Ordinary => Vec::new(),
-            Self::Dev => dev::needs(project, true),
-            Self::Faults => faults::needs(project)?,
-            Self::E2e | Self::Policies | Self::Soak => deploy::needs(project, true, true),
+            Self::Dev => dev::requirements(project, true),
+            Self::Faults => faults::requirements(project)?,
+            Self::E2e | Self::Policies | Self::Soak => deploy::requirements(project, true, true),
         })
     }
 }
 
 /// What became of a suite.
-struct Row {
+struct SuiteResult {
     suite: Suite,
     tally: Tally,
     took: Duration,
@@ -130,8 +131,8 @@ pub fn run(project: &Project, args: &Test) -> Result<()> {
     use Suite::{Backend, Chart, Dev, E2e, Faults, Frontend, Ordinary, Rust, Scan, Upgrade};
     let all = [Rust, Scan, Chart, Backend, Frontend, Dev, Faults, E2e, Upgrade, Ordinary];
     let mut wanted = if args.suites.is_empty() { all.to_vec() } else { args.suites.clone() };
-    let world = bring(project, &wanted)?;
-    let refusal = refuse_ordinary(world.origin.name()).filter(|_| args.suites.is_empty());
+    let toolchain = bring(project, &wanted)?;
+    let refusal = refuse_ordinary(toolchain.origin.name()).filter(|_| args.suites.is_empty());
     if refusal.is_some() {
         wanted.retain(|suite| *suite != Ordinary);
     }
@@ -143,7 +144,7 @@ pub fn run(project: &Project, args: &Test) -> Result<()> {
         bail!("interrupted");
     }
     let mut total = Tally::default();
-    for Row { suite, tally, .. } in &rows {
+    for SuiteResult { suite, tally, .. } in &rows {
         let within = |(name, took): &(String, Duration)| (format!("{}: {name}", suite.name()), *took);
         total += Tally { took: tally.took.iter().map(within).collect(), ..tally.clone() };
     }
@@ -156,7 +157,7 @@ pub fn run(project: &Project, args: &Test) -> Result<()> {
     if let Some(refusal) = refusal {
         report.line(format!("  {:<10} {DIM}left out: {refusal}{DIM:#}", Ordinary.name()));
     }
-    for Row { suite, tally, took } in &rows {
+    for SuiteResult { suite, tally, took } in &rows {
         let colour = if tally.failed == 0 { GOOD } else { BAD };
         report.line(format!("  {:<10} {colour}{tally}{colour:#} {DIM}{}{DIM:#}", suite.name(), seconds(*took)));
         tally.names.iter().for_each(|name| report.line(format!("    {BAD}✗{BAD:#} {name}")));
@@ -178,16 +179,16 @@ fn slowest(total: &Tally) -> impl Iterator<Item = &(String, Duration)> {
 }
 
 /// Brings what any of the suites needs in one go: it is told before anything begins, and made side by side.
-fn bring(project: &Project, wanted: &[Suite]) -> Result<World> {
-    let mut needs: Vec<Need> = Vec::new();
+fn bring(project: &Project, wanted: &[Suite]) -> Result<Toolchain> {
+    let mut requirements: Vec<Requirement> = Vec::new();
     for suite in wanted {
-        for need in suite.needs(project)? {
-            if !needs.contains(&need) {
-                needs.push(need);
+        for requirement in suite.requirements(project)? {
+            if !requirements.contains(&requirement) {
+                requirements.push(requirement);
             }
         }
     }
-    World::bring(project, Mode::Apply, &needs)
+    Toolchain::bring(project, Mode::Apply, &requirements)
 }
 
 /// Returns why this machine cannot play another one in the suite `ordinary`, if it cannot. `origin` is the name of the one
@@ -214,7 +215,7 @@ fn refusal_of_ordinary(is_linux_amd64: bool, is_root: bool, origin: &str) -> Opt
 }
 
 /// The suites that have a lane: those of one lane in their order, the lanes side by side.
-fn side_by_side(project: &Project, args: &Test, wanted: &[Suite]) -> Vec<Row> {
+fn side_by_side(project: &Project, args: &Test, wanted: &[Suite]) -> Vec<SuiteResult> {
     let lane = |number: usize| wanted.iter().copied().filter(move |suite| suite.lane() == Some(number));
     if lane(0).count() == 0 || lane(1).count() == 0 {
         return lane(0).chain(lane(1)).map(|suite| one(project, suite, args)).collect();
@@ -225,14 +226,14 @@ fn side_by_side(project: &Project, args: &Test, wanted: &[Suite]) -> Vec<Row> {
     };
     std::thread::scope(|scope| {
         let other = scope.spawn(|| lane(1).map(run).collect::<Vec<_>>());
-        let mut rows: Vec<Row> = lane(0).map(run).collect();
-        let lost = |suite| Row { suite, tally: Tally::failure("the suite panicked"), took: Duration::ZERO };
+        let mut rows: Vec<SuiteResult> = lane(0).map(run).collect();
+        let lost = |suite| SuiteResult { suite, tally: Tally::failure("the suite panicked"), took: Duration::ZERO };
         rows.extend(other.join().unwrap_or_else(|_| lane(1).map(lost).collect()));
         rows
     })
 }
 
-fn one(project: &Project, suite: Suite, args: &Test) -> Row {
+fn one(project: &Project, suite: Suite, args: &Test) -> SuiteResult {
     project.report.heading(&format!("suite {}", suite.name()));
     let start = Instant::now();
     let only = || args.only.iter().map(|text| format!("--only={text}"));
@@ -258,7 +259,7 @@ fn one(project: &Project, suite: Suite, args: &Test) -> Row {
         project.report.error(&error);
         Tally::failure(error.to_string())
     });
-    Row { suite, tally, took: start.elapsed() }
+    SuiteResult { suite, tally, took: start.elapsed() }
 }
 
 #[cfg(test)]

@@ -3,12 +3,12 @@
 use anyhow::Result;
 use clap::{Args, ValueEnum};
 
-use crate::origin::Need;
+use crate::origin::Requirement;
 use crate::plan::Mode;
 use crate::process::{Names, Process};
 use crate::project::Project;
 use crate::stages::cluster;
-use crate::world::World;
+use crate::toolchain::Toolchain;
 
 /// A tool that can be run directly.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -39,20 +39,20 @@ pub struct Tool {
 
 /// Runs the tool with the terminal's own streams; its exit code is ours.
 pub fn run(project: &Project, args: &Tool) -> Result<i32> {
-    let mut world = World::present(project)?;
-    if args.name == Name::Kubectl && !world.tools.has_kubectl()? {
-        world = World::bring(project, Mode::Apply, &[Need::Tool(crate::origin::Tool::Kubectl)])?;
+    let mut toolchain = Toolchain::present(project)?;
+    if args.name == Name::Kubectl && !toolchain.tools.has_kubectl()? {
+        toolchain = Toolchain::bring(project, Mode::Apply, &[Requirement::Tool(crate::origin::Tool::Kubectl)])?;
     }
     if matches!(args.name, Name::Kubectl | Name::Helm) {
         // They go where the kubeconfig leads: not without proof that this is our cluster.
-        let profile = cluster::observe(&world.tools)?.profile;
-        cluster::refuse_stale(&world.tools, &profile)?;
+        let profile = cluster::observe(&toolchain.tools)?.profile;
+        cluster::refuse_stale(&toolchain.tools, &profile)?;
     }
     let process: Process = match args.name {
-        Name::Kubectl => world.tools.kubectl_here(),
-        Name::Helm => world.tools.helm(),
-        Name::Minikube => world.tools.minikube(),
-        Name::Docker => world.tools.engine.docker(),
+        Name::Kubectl => toolchain.tools.kubectl_here(),
+        Name::Helm => toolchain.tools.helm(),
+        Name::Minikube => toolchain.tools.minikube(),
+        Name::Docker => toolchain.tools.engine.docker(),
     };
     process.args(args.args.clone()).inherit(PERSON).interactive()
 }

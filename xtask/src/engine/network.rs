@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 use camino::Utf8Path;
 use serde::{Deserialize, Serialize};
 
-use super::place::Place;
+use super::paths::EnginePaths;
 use crate::files;
 use crate::process::Process;
 
@@ -40,9 +40,9 @@ impl Net {
 }
 
 /// Address of the engine's bridge, clear of every network that the machine has a route to.
-pub fn address(place: &Place) -> Option<String> {
+pub fn address(paths: &EnginePaths) -> Option<String> {
     let routes = std::fs::read_to_string("/proc/net/route").unwrap_or_default();
-    free(place.seed(), &routes_but(&routes, &place.bridge()))
+    free(paths.seed(), &routes_but(&routes, &paths.bridge()))
 }
 
 /// The first of 172.30.0.0/24 ... 172.30.255.0/24, counted from `seed`, that overlaps none of `taken`.
@@ -106,8 +106,8 @@ pub fn rules(tree: &Utf8Path) -> Result<String> {
 }
 
 /// Gives other engines back the rules of `before` that are gone: a starting engine empties the chains that all share.
-pub fn give_back(place: &Place, tree: &Utf8Path, before: &str) -> Result<()> {
-    let bridges = bridges(place)?;
+pub fn give_back(paths: &EnginePaths, tree: &Utf8Path, before: &str) -> Result<()> {
+    let bridges = bridges(paths)?;
     let nets = nets_of(&within(tree, "ip", &["-4", "-o", "addr", "show"]).read()?, &bridges);
     for insertion in insertions(before, &rules(tree)?, &bridges, &nets) {
         let _ = within(tree, "iptables", &insertion.iter().map(String::as_str).collect::<Vec<_>>()).run();
@@ -124,10 +124,10 @@ fn insertions(before: &str, now: &str, bridges: &[String], nets: &[Net]) -> Vec<
     lost.filter(|(_, words)| words[0].starts_with("DOCKER") && !ours(words)).map(|rule| command(rule, "-I")).collect()
 }
 
-/// Removes the bridges of `place` and every firewall rule about them; no network of another engine is touched. Gives the
+/// Removes the bridges of `paths` and every firewall rule about them; no network of another engine is touched. Gives the
 /// number of bridges, and what of the machine's network was left as it is and why.
-pub fn clean(place: &Place, tree: &Utf8Path) -> Result<(usize, Vec<String>)> {
-    let bridges = bridges(place)?;
+pub fn clean(paths: &EnginePaths, tree: &Utf8Path) -> Result<(usize, Vec<String>)> {
+    let bridges = bridges(paths)?;
     let addresses = within(tree, "ip", &["-4", "-o", "addr", "show"]).read()?;
     let nets = nets_of(&addresses, &bridges);
     for deletion in deletions(&rules(tree)?, &bridges, &nets) {
@@ -140,12 +140,12 @@ pub fn clean(place: &Place, tree: &Utf8Path) -> Result<(usize, Vec<String>)> {
     for bridge in &bridges {
         within(tree, "ip", &["link", "delete", bridge]).run()?;
     }
-    let left = match files::read(&place.network_before())? {
+    let left = match files::read(&paths.network_before())? {
         None => vec!["IP forwarding and Docker's firewall rules: nobody noted what they were before".to_owned()],
         Some(text) => match serde_json::from_str(&text) {
             Ok(before) => put_back(tree, before)?,
             Err(error) => {
-                vec![format!("IP forwarding and Docker's firewall rules: {}: {error}", place.network_before())]
+                vec![format!("IP forwarding and Docker's firewall rules: {}: {error}", paths.network_before())]
             }
         },
     };
@@ -153,8 +153,8 @@ pub fn clean(place: &Place, tree: &Utf8Path) -> Result<(usize, Vec<String>)> {
 }
 
 /// What stays of the engine's network where no tree with iptables is left to remove it.
-pub fn leftover(place: &Place) -> Result<Vec<String>> {
-    let bridges = bridges(place)?;
+pub fn leftover(paths: &EnginePaths) -> Result<Vec<String>> {
+    let bridges = bridges(paths)?;
     let what =
         || format!("network devices {} and firewall rules about them: the engine's tree is gone", bridges.join(", "));
     Ok(if bridges.is_empty() { Vec::new() } else { vec![what()] })
@@ -266,11 +266,11 @@ fn removals(rules: &str, before: Before, keep: &Keep) -> Vec<Vec<String>> {
 }
 
 /// The bridges that exist of this engine: the default one, and those of the networks that its data knows.
-fn bridges(place: &Place) -> Result<Vec<String>> {
-    let known = files::read_bytes(&place.data().join("network/files/local-kv.db"))?.unwrap_or_default();
+fn bridges(paths: &EnginePaths) -> Result<Vec<String>> {
+    let known = files::read_bytes(&paths.data().join("network/files/local-kv.db"))?.unwrap_or_default();
     let ids = network_ids(&known).into_iter().map(|id| format!("br-{}", &id[..12]));
     let mut names = Vec::new();
-    for name in ids.chain([place.bridge()]) {
+    for name in ids.chain([paths.bridge()]) {
         if files::exists(&Utf8Path::new(DEVICES).join(&name))? {
             names.push(name);
         }

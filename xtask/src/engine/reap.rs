@@ -14,7 +14,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use rustix::process::{Pid, Signal, kill_process};
 use walkdir::WalkDir;
 
-use super::place::Place;
+use super::paths::EnginePaths;
 use crate::deadlines;
 use crate::failure::{Class, Failure};
 use crate::files;
@@ -24,12 +24,12 @@ const ENODEV: i32 = 19;
 const CGROUPS: &str = "/sys/fs/cgroup";
 
 /// Ends every process of the engine and removes its control groups. Gives how many processes there were.
-pub fn reap(place: &Place) -> Result<usize> {
+pub fn reap(paths: &EnginePaths) -> Result<usize> {
     let end = Instant::now() + deadlines::REAP.time();
     let mut ended = BTreeSet::new();
     loop {
-        let groups = groups(&place.cgroup())?;
-        let pids: BTreeSet<i32> = rooted(&trees(place)?)?.into_iter().chain(members(&groups)?).collect();
+        let groups = groups(&paths.cgroup())?;
+        let pids: BTreeSet<i32> = rooted(&trees(paths)?)?.into_iter().chain(members(&groups)?).collect();
         for pid in pids.iter().filter_map(|pid| Pid::from_raw(*pid)) {
             // One that is already gone is what we want.
             let _ = kill_process(pid, Signal::KILL);
@@ -49,8 +49,8 @@ pub fn reap(place: &Place) -> Result<usize> {
 }
 
 /// Processes whose root is one of the engine's trees: the engine itself, containerd, shims, proxies.
-pub fn alive(place: &Place) -> Result<Vec<i32>> {
-    rooted(&trees(place)?)
+pub fn alive(paths: &EnginePaths) -> Result<Vec<i32>> {
+    rooted(&trees(paths)?)
 }
 
 /// Processes whose root is `tree`.
@@ -107,8 +107,8 @@ fn name(pid: i32) -> String {
     std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default().trim().to_owned()
 }
 
-fn trees(place: &Place) -> Result<Vec<(u64, u64)>> {
-    roots(&place.trees()?)
+fn trees(paths: &EnginePaths) -> Result<Vec<(u64, u64)>> {
+    roots(&paths.trees()?)
 }
 
 fn roots(trees: &[Utf8PathBuf]) -> Result<Vec<(u64, u64)>> {
@@ -173,8 +173,8 @@ mod tests {
     #[test]
     fn a_place_without_engine_has_nothing_to_reap() {
         let temp = tempfile::tempdir().unwrap();
-        let place = Place::new(Utf8Path::from_path(temp.path()).unwrap());
-        assert_eq!(reap(&place).unwrap(), 0);
+        let paths = EnginePaths::new(Utf8Path::from_path(temp.path()).unwrap());
+        assert_eq!(reap(&paths).unwrap(), 0);
     }
 
     #[test]

@@ -9,8 +9,8 @@ use anyhow::{Context, Result};
 use camino::Utf8Path;
 use serde_json::json;
 
+use super::paths::EnginePaths;
 use super::ping::{self, Answer};
-use super::place::Place;
 use super::{network, reap, stop, tree};
 use crate::deadlines::{self, Limit};
 use crate::failure::{Class, Failure};
@@ -94,102 +94,102 @@ const MOUNT_POINTS: [&str; 3] = [".old", "usr/lib/modules", "var/lib/docker"];
 const MARK: &str = "TODO_XTASK_ENGINE";
 
 /// Starts the engine from the tree for `key`, unless it runs already. The tree must be there.
-pub fn start(project: &Project, place: &Place, key: &str, running: &Running) -> Result<String> {
-    prepare(place)?;
-    let lock = File::create(place.lock()).with_context(|| format!("opening {}", place.lock()))?;
+pub fn start(project: &Project, paths: &EnginePaths, key: &str, running: &Running) -> Result<String> {
+    prepare(paths)?;
+    let lock = File::create(paths.lock()).with_context(|| format!("opening {}", paths.lock()))?;
     running.progress("waiting for another xtask that starts the engine");
     lock.lock().context("locking the engine")?;
-    let mut answer = ping::ask(&place.socket(), deadlines::ENGINE_PROBE.time());
-    if !matches!(answer, Answer::Version(_)) && launching(place)? {
-        answer = wait(place, deadlines::ENGINE_STARTING, running)?;
+    let mut answer = ping::ask(&paths.socket(), deadlines::ENGINE_PROBE.time());
+    if !matches!(answer, Answer::Version(_)) && launching(paths)? {
+        answer = wait(paths, deadlines::ENGINE_STARTING, running)?;
     }
     match answer {
-        Answer::Version(version) if running_key(place)?.as_deref() == Some(key) => {
+        Answer::Version(version) if running_key(paths)?.as_deref() == Some(key) => {
             return Ok(format!("Docker Engine {version}"));
         }
         Answer::Version(_) => {
             running.progress("ending the engine of the former recipe");
-            stop::end(place, running)?;
+            stop::end(paths, running)?;
         }
-        Answer::Absent(_) if !launching(place)? => {}
+        Answer::Absent(_) if !launching(paths)? => {}
         // Its containers run on: they are not ended because it is slow.
-        Answer::Absent(words) | Answer::Unknown(words) => return Err(hung(place, &words).into()),
+        Answer::Absent(words) | Answer::Unknown(words) => return Err(hung(paths, &words).into()),
     }
-    let left = reap::reap(place)?;
+    let left = reap::reap(paths)?;
     if left > 0 {
         running.progress(format!("ended {left} processes that a killed engine had left behind"));
     }
-    let rules = network::rules(&place.tree(key));
-    launch(project, place, key)?;
-    match wait(place, deadlines::ENGINE_START, running)? {
+    let rules = network::rules(&paths.tree(key));
+    launch(project, paths, key)?;
+    match wait(paths, deadlines::ENGINE_START, running)? {
         Answer::Version(version) => {
             match rules {
-                Ok(rules) => network::give_back(place, &place.tree(key), &rules)?,
+                Ok(rules) => network::give_back(paths, &paths.tree(key), &rules)?,
                 Err(error) => project.report.warn(format!(
                     "the firewall's rules were not readable before the engine started ({error:#}): if another engine \
                      runs here, start it again"
                 )),
             }
-            tree::drop_others(place, key)?;
+            tree::drop_others(paths, key)?;
             Ok(format!("Docker Engine {version}"))
         }
         Answer::Absent(words) | Answer::Unknown(words) => {
             // This run has started it, so nobody else's containers are in it.
-            reap::reap(place)?;
-            Err(did_not_start(place, &words).into())
+            reap::reap(paths)?;
+            Err(did_not_start(paths, &words).into())
         }
     }
 }
 
 /// The error where the engine's process runs and does not answer.
-fn hung(place: &Place, words: &str) -> Failure {
+fn hung(paths: &EnginePaths, words: &str) -> Failure {
     Failure::new(Class::Machine, format!("the private Docker Engine runs but does not answer: {words}"))
-        .help(format!("see what it says: less {}", quote(place.log())))
+        .help(format!("see what it says: less {}", quote(paths.log())))
         .help(format!(
             "then end it, and run the same command again: kill $(cat {})   # its data is kept",
-            quote(place.pid_file())
+            quote(paths.pid_file())
         ))
 }
 
 /// Key of the tree that the running engine was started from.
-pub fn running_key(place: &Place) -> Result<Option<String>> {
-    Ok(files::read(&place.key_file())?.map(|key| key.trim().to_owned()))
+pub fn running_key(paths: &EnginePaths) -> Result<Option<String>> {
+    Ok(files::read(&paths.key_file())?.map(|key| key.trim().to_owned()))
 }
 
-fn prepare(place: &Place) -> Result<()> {
-    std::fs::create_dir_all(place.dir()).with_context(|| format!("making {}", place.dir()))?;
+fn prepare(paths: &EnginePaths) -> Result<()> {
+    std::fs::create_dir_all(paths.dir()).with_context(|| format!("making {}", paths.dir()))?;
     // Whoever reaches the socket is root on this machine.
-    for (dir, mode) in [(place.run(), 0o700), (place.data(), 0o711)] {
+    for (dir, mode) in [(paths.run(), 0o700), (paths.data(), 0o711)] {
         DirBuilder::new().recursive(true).mode(mode).create(&dir).with_context(|| format!("making {dir}"))?;
     }
     Ok(())
 }
 
-fn launch(project: &Project, place: &Place, key: &str) -> Result<()> {
-    let tree = place.tree(key);
+fn launch(project: &Project, paths: &EnginePaths, key: &str) -> Result<()> {
+    let tree = paths.tree(key);
     for point in MOUNT_POINTS {
         std::fs::create_dir_all(tree.join(point)).with_context(|| format!("making {tree}/{point}"))?;
     }
-    tree::write_client(place, key)?;
-    if !files::exists(&place.network_before())? {
+    tree::write_client(paths, key)?;
+    if !files::exists(&paths.network_before())? {
         let before = network::before(&tree).unwrap_or(network::Before { docker: true, drop: true, forwarding: true });
-        std::fs::write(place.network_before(), serde_json::to_string(&before)?)?;
+        std::fs::write(paths.network_before(), serde_json::to_string(&before)?)?;
     }
     resolver(&tree)?;
-    certificates(project, place)?;
-    std::fs::write(place.run().join(CONFIGURATION), configuration().to_string())
-        .with_context(|| format!("writing {}/{CONFIGURATION}", place.run()))?;
-    for stale in [place.socket(), place.pid_file()] {
+    certificates(project, paths)?;
+    std::fs::write(paths.run().join(CONFIGURATION), configuration().to_string())
+        .with_context(|| format!("writing {}/{CONFIGURATION}", paths.run()))?;
+    for stale in [paths.socket(), paths.pid_file()] {
         files::remove(&stale)?;
     }
-    let _ = std::fs::rename(place.log(), place.log().with_extension("log.1"));
-    std::fs::write(place.key_file(), key).with_context(|| format!("writing {}", place.key_file()))?;
-    command(place, key)?.run()
+    let _ = std::fs::rename(paths.log(), paths.log().with_extension("log.1"));
+    std::fs::write(paths.key_file(), key).with_context(|| format!("writing {}", paths.key_file()))?;
+    command(paths, key)?.run()
 }
 
 /// The command that starts the engine; it returns at once.
-pub fn command(place: &Place, key: &str) -> Result<Process> {
-    let address = network::address(place).ok_or_else(|| {
+pub fn command(paths: &EnginePaths, key: &str) -> Result<Process> {
+    let address = network::address(paths).ok_or_else(|| {
         Failure::new(
             Class::Machine,
             "no free network for the engine's bridge: all of 172.30.0.0/16 is routed elsewhere",
@@ -198,13 +198,13 @@ pub fn command(place: &Place, key: &str) -> Result<Process> {
     })?;
     let process = Process::new("setsid")
         .args(["--fork", "sh", "-euc", DETACH, "engine"])
-        .args([place.log(), place.pid_file()])
+        .args([paths.log(), paths.pid_file()])
         .args([ENTER, "engine"])
-        .args([place.tree(key), place.run(), place.data()])
-        .args([place.bridge(), address, hierarchies(&files::read("/proc/cgroups".into())?.unwrap_or_default())])
-        .args(arguments(place, network::mtu()))
+        .args([paths.tree(key), paths.run(), paths.data()])
+        .args([paths.bridge(), address, hierarchies(&files::read("/proc/cgroups".into())?.unwrap_or_default())])
+        .args(arguments(paths, network::mtu()))
         .inherit(PROXY);
-    Ok(process.env("SSL_CERT_FILE", "/run/xtask/ca.pem").env(MARK, place.cgroup()).deadline(deadlines::ENGINE_STARTING))
+    Ok(process.env("SSL_CERT_FILE", "/run/xtask/ca.pem").env(MARK, paths.cgroup()).deadline(deadlines::ENGINE_STARTING))
 }
 
 /// Returns the hierarchies of control groups (version 1) in /proc/cgroups, each by its controllers. A controller that nobody
@@ -232,7 +232,7 @@ fn configuration() -> serde_json::Value {
     json!({"builder": {"gc": {"enabled": true, "defaultKeepStorage": BUILD_CACHE}}})
 }
 
-fn arguments(place: &Place, mtu: Option<u32>) -> Vec<String> {
+fn arguments(paths: &EnginePaths, mtu: Option<u32>) -> Vec<String> {
     let mut args: Vec<String> = [
         "--host=unix:///run/xtask/docker.sock",
         "--config-file=/run/xtask/daemon.json",
@@ -244,8 +244,8 @@ fn arguments(place: &Place, mtu: Option<u32>) -> Vec<String> {
     ]
     .map(str::to_owned)
     .into();
-    args.push(format!("--cgroup-parent=/{}", place.cgroup()));
-    args.push(format!("--bridge={}", place.bridge()));
+    args.push(format!("--cgroup-parent=/{}", paths.cgroup()));
+    args.push(format!("--bridge={}", paths.bridge()));
     args.extend(mtu.map(|mtu| format!("--mtu={mtu}")));
     args
 }
@@ -270,7 +270,7 @@ fn only_loopback(resolv: &str) -> bool {
 }
 
 /// The engine trusts what the machine trusts, and the extra bundle.
-fn certificates(project: &Project, place: &Place) -> Result<()> {
+fn certificates(project: &Project, paths: &EnginePaths) -> Result<()> {
     let system = ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
     let bundles = project.ca_bundle().map(|path| path.to_string()).into_iter();
     let system = system.into_iter().find(|path| Utf8Path::new(path).is_file()).map(str::to_owned);
@@ -279,38 +279,38 @@ fn certificates(project: &Project, place: &Place) -> Result<()> {
         text.extend(std::fs::read(&bundle).with_context(|| format!("reading {bundle}"))?);
         text.push(b'\n');
     }
-    std::fs::write(place.run().join("ca.pem"), text).context("writing the engine's CA bundle")
+    std::fs::write(paths.run().join("ca.pem"), text).context("writing the engine's CA bundle")
 }
 
 /// Asks until it answers, `bound` has passed, or its process has ended; gives the last answer.
-fn wait(place: &Place, bound: Limit, running: &Running) -> Result<Answer> {
+fn wait(paths: &EnginePaths, bound: Limit, running: &Running) -> Result<Answer> {
     let start = Instant::now();
     loop {
-        let answer = ping::ask(&place.socket(), deadlines::ENGINE_PROBE.time());
+        let answer = ping::ask(&paths.socket(), deadlines::ENGINE_PROBE.time());
         // A little time for the process to appear; after that, none means that it has failed.
-        let ended = start.elapsed() > deadlines::ENGINE_LAUNCH.time() && !launching(place)?;
+        let ended = start.elapsed() > deadlines::ENGINE_LAUNCH.time() && !launching(paths)?;
         if matches!(answer, Answer::Version(_)) || ended || start.elapsed() >= bound.time() {
             return Ok(answer);
         }
-        running.progress(format!("waiting for the engine to answer (log: {})", place.log()));
+        running.progress(format!("waiting for the engine to answer (log: {})", paths.log()));
         std::thread::sleep(deadlines::POLL_LOCAL.time());
     }
 }
 
 /// Whether the engine that was started last still runs. In its first moments its root is not the tree yet, and its number
 /// alone may be somebody else's by now: it is told by the environment that [`command`] gives it.
-fn launching(place: &Place) -> Result<bool> {
-    let pid: Option<i32> = files::read(&place.pid_file())?.and_then(|pid| pid.trim().parse().ok());
-    let alive = reap::marked(MARK, &place.cgroup())?;
+fn launching(paths: &EnginePaths) -> Result<bool> {
+    let pid: Option<i32> = files::read(&paths.pid_file())?.and_then(|pid| pid.trim().parse().ok());
+    let alive = reap::marked(MARK, &paths.cgroup())?;
     Ok(pid.is_some_and(|pid| alive.contains(&pid)))
 }
 
-fn did_not_start(place: &Place, words: &str) -> Failure {
-    let log = std::fs::read_to_string(place.log()).unwrap_or_default();
+fn did_not_start(paths: &EnginePaths, words: &str) -> Failure {
+    let log = std::fs::read_to_string(paths.log()).unwrap_or_default();
     let lines: Vec<&str> = log.lines().filter(|line| !line.trim().is_empty()).collect();
     let tail: String = lines[lines.len().saturating_sub(8)..].iter().map(|line| format!("\n  | {line}")).collect();
     Failure::new(Class::Machine, format!("the private Docker Engine did not start: {words}{tail}"))
-        .help(format!("less {}", quote(place.log())))
+        .help(format!("less {}", quote(paths.log())))
         .help("cargo xtask teardown --engine   # removes it with its data; the next run makes a new one")
         .help("or install a Docker Engine of your own: xtask takes the one that `docker version` reaches")
 }
@@ -339,20 +339,20 @@ mod tests {
 
     #[test]
     fn the_engine_keeps_to_its_own_names() {
-        let place = Place::new("/var/tmp/a".into());
-        let args = arguments(&place, Some(1400)).join(" ");
-        assert!(args.contains(&format!("--cgroup-parent=/{}", place.cgroup())));
-        assert!(args.contains(&format!("--bridge={} --mtu=1400", place.bridge())));
+        let paths = EnginePaths::new("/var/tmp/a".into());
+        let args = arguments(&paths, Some(1400)).join(" ");
+        assert!(args.contains(&format!("--cgroup-parent=/{}", paths.cgroup())));
+        assert!(args.contains(&format!("--bridge={} --mtu=1400", paths.bridge())));
         assert_eq!(configuration()["builder"]["gc"]["defaultKeepStorage"], BUILD_CACHE);
     }
 
     #[test]
     fn an_engine_that_fails_shows_why() {
         let temp = tempfile::tempdir().unwrap();
-        let place = Place::new(Utf8Path::from_path(temp.path()).unwrap());
-        prepare(&place).unwrap();
-        std::fs::write(place.log(), "unshare: unshare failed: Operation not permitted\n").unwrap();
-        let failure = did_not_start(&place, "nobody listens");
+        let paths = EnginePaths::new(Utf8Path::from_path(temp.path()).unwrap());
+        prepare(&paths).unwrap();
+        std::fs::write(paths.log(), "unshare: unshare failed: Operation not permitted\n").unwrap();
+        let failure = did_not_start(&paths, "nobody listens");
         assert!(failure.to_string().contains("| unshare: unshare failed"));
         assert!(!failure.hints().is_empty());
     }

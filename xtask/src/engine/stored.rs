@@ -3,13 +3,13 @@
 use anyhow::{Context, Result};
 use serde_json::Value;
 
-use super::place::Place;
+use super::paths::EnginePaths;
 use crate::files;
 
 /// Names of all containers that the private engine keeps.
-pub fn containers(place: &Place) -> Result<Vec<String>> {
+pub fn containers(paths: &EnginePaths) -> Result<Vec<String>> {
     let mut names = Vec::new();
-    for folder in files::entries(&place.data().join("containers"))? {
+    for folder in files::entries(&paths.data().join("containers"))? {
         let file = folder.join("config.v2.json");
         // A container that is just being removed has none any more.
         let Some(text) = files::read(&file)? else { continue };
@@ -29,13 +29,13 @@ mod tests {
     #[test]
     fn containers_are_known_without_the_engine_or_unknown() {
         let temp = tempfile::tempdir().unwrap();
-        let place = Place::new(Utf8Path::from_path(temp.path()).unwrap());
-        assert_eq!(containers(&place).unwrap(), [""; 0]);
-        let folder = place.data().join("containers/0123");
+        let paths = EnginePaths::new(Utf8Path::from_path(temp.path()).unwrap());
+        assert_eq!(containers(&paths).unwrap(), [""; 0]);
+        let folder = paths.data().join("containers/0123");
         std::fs::create_dir_all(&folder).unwrap();
         std::fs::write(folder.join("config.v2.json"), r#"{"ID":"0123","Name":"/todo"}"#).unwrap();
-        assert_eq!(containers(&place).unwrap(), ["todo"]);
+        assert_eq!(containers(&paths).unwrap(), ["todo"]);
         std::fs::write(folder.join("config.v2.json"), "").unwrap();
-        assert!(containers(&place).is_err());
+        assert!(containers(&paths).is_err());
     }
 }

@@ -4,7 +4,7 @@ use anyhow::{Context, Result};
 use camino::{Utf8Path, Utf8PathBuf};
 
 use super::debian::{self, Dest, Recipe};
-use super::place::Place;
+use super::paths::EnginePaths;
 use super::{mounts, reap};
 use crate::failure::{Class, Failure};
 use crate::files;
@@ -43,13 +43,13 @@ pub fn recipe(root: &Utf8Path) -> Result<Recipe> {
 }
 
 /// Whether the tree for `key` is complete: it is renamed to its name when it is.
-pub fn ready(place: &Place, key: &str) -> Result<bool> {
-    files::exists(&place.tree(key).join("usr/sbin/dockerd"))
+pub fn ready(paths: &EnginePaths, key: &str) -> Result<bool> {
+    files::exists(&paths.tree(key).join("usr/sbin/dockerd"))
 }
 
 /// Makes the tree for `recipe` unless it is there.
-pub fn make(project: &Project, place: &Place, recipe: &Recipe, running: &Running) -> Result<String> {
-    let tree = place.tree(&recipe.key());
+pub fn make(project: &Project, paths: &EnginePaths, recipe: &Recipe, running: &Running) -> Result<String> {
+    let tree = paths.tree(&recipe.key());
     debian::debian_tree(project, running, recipe, &Dest::Tree(tree.clone()))?;
     let versions = std::fs::read_to_string(debian::versions_file(&tree)).unwrap_or_default();
     Ok(version_of(&versions, "docker.io").map_or_else(|| tree.to_string(), |v| format!("Docker Engine {v}")))
@@ -60,9 +60,9 @@ fn version_of<'a>(versions: &'a str, package: &str) -> Option<&'a str> {
 }
 
 /// Removes trees of other recipes, once nothing runs from them.
-pub fn drop_others(place: &Place, key: &str) -> Result<()> {
-    let current = place.tree(key);
-    for tree in place.trees()?.iter().filter(|tree| !tree.as_str().starts_with(current.as_str())) {
+pub fn drop_others(paths: &EnginePaths, key: &str) -> Result<()> {
+    let current = paths.tree(key);
+    for tree in paths.trees()?.iter().filter(|tree| !tree.as_str().starts_with(current.as_str())) {
         if reap::alive_in(tree)?.is_empty() {
             mounts::remove_tree(tree)?;
             let _ = std::fs::remove_file(debian::versions_file(tree));
@@ -73,13 +73,13 @@ pub fn drop_others(place: &Place, key: &str) -> Result<()> {
 
 /// Writes the client and its buildx plugin: scripts that run the tree's binaries through the tree's own loader, whatever
 /// the machine's C library.
-pub fn write_client(place: &Place, key: &str) -> Result<()> {
-    let tree = place.tree(key);
+pub fn write_client(paths: &EnginePaths, key: &str) -> Result<()> {
+    let tree = paths.tree(key);
     let abi =
         abi(std::env::consts::ARCH).ok_or_else(|| Failure::new(Class::Machine, "no engine for this processor"))?;
-    let config = place.config();
+    let config = paths.config();
     let plugins = config.join("cli-plugins");
-    script(&place.client(), &tree, abi, "usr/bin/docker")?;
+    script(&paths.client(), &tree, abi, "usr/bin/docker")?;
     script(&plugins.join("docker-buildx"), &tree, abi, "usr/libexec/docker/cli-plugins/docker-buildx")?;
     Ok(())
 }

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use anyhow::{Context, Result};
 use camino::{Utf8Path, Utf8PathBuf};
 
-use super::{Event, Outcome, Recorder, stages};
+use super::{Event, Recorder, StepOutcome, stages};
 use crate::clock;
 use crate::private;
 use crate::units::seconds;
@@ -45,9 +45,9 @@ fn forget_old(folder: &Utf8Path) {
 fn page(events: &[Event], total_ms: u64, title: &str, started: &str) -> String {
     let total_ms = total_ms.max(1);
     let mut body = String::new();
-    let failed = events.iter().any(|event| event.outcome == Outcome::Failed);
-    let ran = events.iter().filter(|event| event.outcome == Outcome::Ran).count();
-    let skipped = events.iter().filter(|event| event.outcome == Outcome::Skipped).count();
+    let failed = events.iter().any(|event| event.outcome == StepOutcome::Failed);
+    let ran = events.iter().filter(|event| event.outcome == StepOutcome::Ran).count();
+    let skipped = events.iter().filter(|event| event.outcome == StepOutcome::Skipped).count();
     let _ = write!(
         body,
         "<h1>{}</h1><p class=\"sub\">{} · {} · {ran} ran, {skipped} skipped{}</p>",
@@ -63,7 +63,7 @@ fn page(events: &[Event], total_ms: u64, title: &str, started: &str) -> String {
         let _ = write!(body, "<li><i class=\"{class}\"></i>{} <span>{}</span></li>", escape(stage), seconds(took));
     }
     let _ = write!(body, "</ul><div class=\"chart\" role=\"list\">{}", axis(total_ms));
-    for event in events.iter().filter(|event| event.outcome != Outcome::Planned) {
+    for event in events.iter().filter(|event| event.outcome != StepOutcome::Planned) {
         body.push_str(&row(event, total_ms, &order));
     }
     body.push_str("</div>");
@@ -80,11 +80,11 @@ fn row(event: &Event, total_ms: u64, order: &[&str]) -> String {
     let left = event.start_ms.min(total_ms) as f64 * 100.0 / total_ms as f64;
     let width = (event.end_ms.saturating_sub(event.start_ms) as f64 * 100.0 / total_ms as f64).min(100.0 - left);
     let (class, said) = match event.outcome {
-        Outcome::Skipped => ("skipped", "skipped".to_owned()),
-        Outcome::Looked => ("looked", seconds(event.took())),
-        Outcome::Failed => ("failed", format!("failed after {}", seconds(event.took()))),
-        Outcome::Running => ("failed", format!("cut off after {}", seconds(event.took()))),
-        Outcome::Ran | Outcome::Planned => (class_of(event.stage, order), seconds(event.took())),
+        StepOutcome::Skipped => ("skipped", "skipped".to_owned()),
+        StepOutcome::Looked => ("looked", seconds(event.took())),
+        StepOutcome::Failed => ("failed", format!("failed after {}", seconds(event.took()))),
+        StepOutcome::Running => ("failed", format!("cut off after {}", seconds(event.took()))),
+        StepOutcome::Ran | StepOutcome::Planned => (class_of(event.stage, order), seconds(event.took())),
     };
     let told = [event.why.as_str(), event.result.as_str(), event.command.as_str()];
     let told: Vec<&str> = told.into_iter().filter(|text| !text.is_empty()).collect();
@@ -137,10 +137,10 @@ mod tests {
         let mut recorder = Recorder::default();
         let build = recorder.begin("images", "build <todo>", "a \"quoted\" file & more changed", "docker build");
         std::thread::sleep(std::time::Duration::from_millis(15));
-        recorder.end(build, Outcome::Ran, "");
-        recorder.note("images", "load todo", "the node has it", "", Outcome::Skipped);
+        recorder.end(build, StepOutcome::Ran, "");
+        recorder.note("images", "load todo", "the node has it", "", StepOutcome::Skipped);
         let rollout = recorder.begin("release", "roll out", "", "");
-        recorder.end(rollout, Outcome::Failed, "");
+        recorder.end(rollout, StepOutcome::Failed, "");
         recorder
     }
 

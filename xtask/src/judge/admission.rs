@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::pods::array;
-use super::{Gravity, Seen};
+use super::{Gravity, Symptom};
 use crate::clock;
 use crate::snapshot::{Snapshot, text};
 
@@ -17,9 +17,9 @@ struct Refusal<'a> {
 }
 
 impl Refusal<'_> {
-    fn seen(&self, cause: String) -> Seen {
+    fn seen(&self, cause: String) -> Symptom {
         let kind = text(self.workload, "/kind").to_lowercase();
-        Seen::fatal(format!("{kind}/{}", text(self.workload, "/metadata/name")), cause)
+        Symptom::fatal(format!("{kind}/{}", text(self.workload, "/metadata/name")), cause)
     }
 
     fn component(&self) -> &str {
@@ -54,7 +54,7 @@ const QUOTA: &str = "exceeded quota: ";
 const POD_SECURITY: &str = "violates PodSecurity ";
 
 /// A ResourceQuota that has no room for another pod.
-pub fn quota(snapshot: &Snapshot) -> Vec<Seen> {
+pub fn quota(snapshot: &Snapshot) -> Vec<Symptom> {
     let refusals = refusals(snapshot);
     let over = refusals.iter().filter_map(|refusal| Some((refusal.message.split_once(QUOTA)?.1.to_owned(), refusal)));
     over.map(|(rest, refusal)| {
@@ -62,7 +62,7 @@ pub fn quota(snapshot: &Snapshot) -> Vec<Seen> {
         let seen = refusal.seen(format!("quota {name} has no room for another pod: {amounts}"));
         // While pods end, their share is not free yet.
         let gravity = if snapshot.ending() > 0 { Gravity::Waiting } else { Gravity::Fatal };
-        let seen = Seen { gravity, ..seen };
+        let seen = Symptom { gravity, ..seen };
         seen.help(format!("raise it: cargo xtask tool kubectl -- edit resourcequota {name}"))
             .help(format!(
                 "or lower {0}.replicas or {0}.resources in infra/helm/values*.yaml; an update needs room for rollout.maxSurge \
@@ -74,7 +74,7 @@ pub fn quota(snapshot: &Snapshot) -> Vec<Seen> {
 }
 
 /// The namespace enforces Pod Security `restricted`.
-pub fn pod_security(snapshot: &Snapshot) -> Vec<Seen> {
+pub fn pod_security(snapshot: &Snapshot) -> Vec<Symptom> {
     let refusals = refusals(snapshot);
     let against = refusals.iter().filter_map(|refusal| Some((refusal.message.split_once(POD_SECURITY)?.1, refusal)));
     against
@@ -90,7 +90,7 @@ pub fn pod_security(snapshot: &Snapshot) -> Vec<Seen> {
 }
 
 /// Whatever else is refused: a LimitRange, a missing ServiceAccount, an admission webhook.
-pub fn other(snapshot: &Snapshot) -> Vec<Seen> {
+pub fn other(snapshot: &Snapshot) -> Vec<Symptom> {
     let refusals = refusals(snapshot);
     let others = refusals.iter().filter(|r| !r.message.contains(QUOTA) && !r.message.contains(POD_SECURITY));
     others

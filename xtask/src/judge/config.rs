@@ -1,11 +1,11 @@
 //! Containers and volumes that name a Secret or ConfigMap, or a key in one, that is not there.
 
-use super::Seen;
+use super::Symptom;
 use super::pods::{containers, current, subject};
 use crate::snapshot::{Snapshot, text};
 
 /// Environment variables from what is not there.
-pub fn container(snapshot: &Snapshot) -> Vec<Seen> {
+pub fn container(snapshot: &Snapshot) -> Vec<Symptom> {
     let failing = containers(snapshot).filter(|c| c.waits() == "CreateContainerConfigError");
     failing
         .map(|c| {
@@ -22,13 +22,13 @@ pub fn container(snapshot: &Snapshot) -> Vec<Seen> {
             });
             let said = missing.as_ref().map_or_else(|| message.to_owned(), MissingReference::describe);
             let wanted = variable.map(|name| format!(" (its variable {name} wants it)")).unwrap_or_default();
-            helped(Seen::fatal(c.subject(), format!("{} cannot be created: {said}{wanted}", c.called())), missing)
+            helped(Symptom::fatal(c.subject(), format!("{} cannot be created: {said}{wanted}", c.called())), missing)
         })
         .collect()
 }
 
 /// Volumes that cannot be mounted, from the event: the pod itself only says `ContainerCreating`.
-pub fn mount(snapshot: &Snapshot) -> Vec<Seen> {
+pub fn mount(snapshot: &Snapshot) -> Vec<Symptom> {
     let waiting = current(snapshot).filter(|pod| {
         let started = |c: &serde_json::Value| c["started"] == true || c.pointer("/state/running").is_some();
         text(pod, "/status/phase") == "Pending" && !super::pods::array(pod, "/status/containerStatuses").any(started)
@@ -41,12 +41,12 @@ pub fn mount(snapshot: &Snapshot) -> Vec<Seen> {
             let volume = event.message.split("volume \"").nth(1).and_then(|rest| rest.split('"').next());
             let volume = volume.map(|name| format!("volume `{name}` ")).unwrap_or_default();
             let said = missing.as_ref().map_or_else(|| event.message.clone(), MissingReference::describe);
-            Some(helped(Seen::fatal(subject(pod), format!("{volume}cannot be mounted: {said}")), missing))
+            Some(helped(Symptom::fatal(subject(pod), format!("{volume}cannot be mounted: {said}")), missing))
         })
         .collect()
 }
 
-fn helped(seen: Seen, missing: Option<MissingReference>) -> Seen {
+fn helped(seen: Symptom, missing: Option<MissingReference>) -> Symptom {
     match missing {
         Some(MissingReference { kind: "Secret", key: Some(key), name }) if name.contains("-backend-") => seen
             .help(format!("add {key} to .env and to backend.secret.keys in infra/helm/values.yaml, then deploy again"))

@@ -1,6 +1,6 @@
 //! Containers that end although they should run, and such as cannot even begin.
 
-use super::Seen;
+use super::Symptom;
 use super::pods::{Container, containers, current, subject};
 use crate::snapshot::{Snapshot, number, text};
 
@@ -8,7 +8,7 @@ use crate::snapshot::{Snapshot, number, text};
 const START_REASONS: [&str; 4] = ["StartError", "ContainerCannotRun", "RunContainerError", "CreateContainerError"];
 
 /// The program could not be started: a wrong command, a missing file, a folder in its place.
-pub fn cannot_start(snapshot: &Snapshot) -> Vec<Seen> {
+pub fn cannot_start(snapshot: &Snapshot) -> Vec<Symptom> {
     let failing = containers(snapshot).filter_map(|c| {
         let ended = c.ended().filter(|ended| START_REASONS.contains(&text(ended, "/reason")));
         let message = match ended {
@@ -24,7 +24,7 @@ pub fn cannot_start(snapshot: &Snapshot) -> Vec<Seen> {
             let reason = message.rsplit_once("container process: ").map_or(message.as_str(), |(_, reason)| reason);
             let reason = reason.trim_end_matches(": unknown");
             let key = if c.spec["command"].is_array() { "command" } else { "image" };
-            Seen::fatal(c.subject(), format!("{} cannot be started: {reason}", c.called()))
+            Symptom::fatal(c.subject(), format!("{} cannot be started: {reason}", c.called()))
                 .help(format!("see {} in infra/helm/values*.yaml and the CMD of its Dockerfile", c.values(key)))
         })
         .collect()
@@ -41,13 +41,13 @@ fn out_of(c: &Container<'_>) -> bool {
 }
 
 /// The kernel ended it for its memory limit.
-pub fn out_of_memory(snapshot: &Snapshot) -> Vec<Seen> {
+pub fn out_of_memory(snapshot: &Snapshot) -> Vec<Symptom> {
     let killed = containers(snapshot).filter(|c| c.status["ready"] != true && out_of(c));
     killed
         .map(|c| {
             let limit = text(c.spec, "/resources/limits/memory");
             let cause = format!("{} was killed for using more memory than its limit of {limit}", c.called());
-            Seen::fatal(c.subject(), cause)
+            Symptom::fatal(c.subject(), cause)
                 .help(format!("raise {} in infra/helm/values*.yaml", c.values("resources.limits.memory")))
                 .log(c.pod_name(), c.name())
         })
@@ -61,13 +61,13 @@ fn failed(c: &Container<'_>) -> Option<u64> {
 }
 
 /// An init container that has ended with an error: the pod's own containers wait for it for ever.
-pub fn init(snapshot: &Snapshot) -> Vec<Seen> {
+pub fn init(snapshot: &Snapshot) -> Vec<Symptom> {
     let failing =
         containers(snapshot).filter(|c| c.init).filter_map(|c| Some((failed(&c).filter(|code| *code != 0)?, c)));
     failing
         .map(|(code, c)| {
             let cause = format!("{} failed with exit code {code}{}", c.called(), attempts(&c));
-            let seen = Seen::fatal(c.subject(), cause).log(c.pod_name(), c.name());
+            let seen = Symptom::fatal(c.subject(), cause).log(c.pod_name(), c.name());
             // Releases before the backend migrated by itself had an init container for it.
             seen.help(if c.name() == "migrate" { help(code) } else { LOG_SAYS })
         })
@@ -75,12 +75,12 @@ pub fn init(snapshot: &Snapshot) -> Vec<Seen> {
 }
 
 /// A container that ended because the database could not be migrated, which its termination message says.
-pub fn migration(snapshot: &Snapshot) -> Vec<Seen> {
+pub fn migration(snapshot: &Snapshot) -> Vec<Symptom> {
     let failing = containers(snapshot).filter_map(|c| Some((failed(&c)?, failed_migration(&c)?, c)));
     failing
         .map(|(code, message, c)| {
             let cause = format!("{} ended with exit code {code}{}: {message}", c.called(), attempts(&c));
-            Seen::fatal(c.subject(), cause).help(help(code)).log(c.pod_name(), c.name())
+            Symptom::fatal(c.subject(), cause).help(help(code)).log(c.pod_name(), c.name())
         })
         .collect()
 }
@@ -117,7 +117,7 @@ fn attempts(c: &Container<'_>) -> String {
 }
 
 /// A container that ends again and again.
-pub fn looping(snapshot: &Snapshot) -> Vec<Seen> {
+pub fn looping(snapshot: &Snapshot) -> Vec<Symptom> {
     let others = containers(snapshot).filter(|c| !c.init && failed_migration(c).is_none());
     others
         .filter_map(|c| {
@@ -132,7 +132,7 @@ pub fn looping(snapshot: &Snapshot) -> Vec<Seen> {
             let cause = format!("{} ended with exit code {code}{}{}{said}", c.called(), meaning(code), attempts(&c));
             // One that runs again after its first end gets the chance to become ready.
             let again = !waits && restarts < 2 && c.status.pointer("/state/running").is_some();
-            let seen = if again { Seen::waiting(c.subject(), cause) } else { Seen::fatal(c.subject(), cause) };
+            let seen = if again { Symptom::waiting(c.subject(), cause) } else { Symptom::fatal(c.subject(), cause) };
             let settings = code == 2 && !message.is_empty();
             let help = if settings { help(code) } else { "its last log lines say why; run it alone with docker run" };
             Some(seen.help(help).log(c.pod_name(), c.name()))
@@ -154,12 +154,12 @@ fn meaning(code: u64) -> &'static str {
 }
 
 /// Pods that the node has ended: under pressure of disk or memory, or because a volume is fuller than it may be.
-pub fn evicted(snapshot: &Snapshot) -> Vec<Seen> {
+pub fn evicted(snapshot: &Snapshot) -> Vec<Symptom> {
     let evicted = current(snapshot).filter(|pod| text(pod, "/status/reason") == "Evicted");
     evicted
         .map(|pod| {
             let message = text(pod, "/status/message").trim();
-            let seen = Seen::fatal(subject(pod), format!("evicted: {message}"));
+            let seen = Symptom::fatal(subject(pod), format!("evicted: {message}"));
             if message.starts_with("Usage of EmptyDir volume") {
                 let component = text(pod, "/metadata/labels/app.kubernetes.io~1component");
                 return seen.help(format!(

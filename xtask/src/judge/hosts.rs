@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
-use super::Seen;
+use super::Symptom;
 use super::pods::{Container, containers};
 use crate::clock;
 use crate::snapshot::{Snapshot, text};
@@ -41,7 +41,7 @@ fn waits(snapshot: &Snapshot, container: &Container<'_>) -> bool {
 }
 
 /// Containers whose last word is that a host name does not resolve.
-pub fn unresolved(snapshot: &Snapshot) -> Vec<Seen> {
+pub fn unresolved(snapshot: &Snapshot) -> Vec<Symptom> {
     let waiting = containers(snapshot).filter(|container| waits(snapshot, container));
     let found = waiting.filter_map(|c| Some((host(snapshot.log_of(c.pod_name(), c.name())?)?, c)));
     found
@@ -50,11 +50,11 @@ pub fn unresolved(snapshot: &Snapshot) -> Vec<Seen> {
             // The name is right: it resolves as soon as the cluster's DNS has started (after a restart of the node) or, for a
             // Service without an address of its own, a pod behind it is ready.
             if is_service(snapshot, &host) {
-                return Seen::waiting(c.subject(), cause)
+                return Symptom::waiting(c.subject(), cause)
                     .help("see whether the cluster's DNS runs: cargo xtask tool kubectl -- get pods -n kube-system")
                     .log(c.pod_name(), c.name());
             }
-            Seen::fatal(c.subject(), cause)
+            Symptom::fatal(c.subject(), cause)
                 .help(format!(
                     "correct the name where it is given: .env, or a value in infra/helm/values*.yaml ({host})"
                 ))

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::Seen;
+use super::Symptom;
 use super::hosts::last_line;
 use super::pods::{Container, containers};
 use crate::clock;
@@ -15,7 +15,7 @@ const SAME: u64 = 3;
 const REPORTED: u64 = 10;
 
 /// Probes that fail.
-pub fn failing(snapshot: &Snapshot) -> Vec<Seen> {
+pub fn failing(snapshot: &Snapshot) -> Vec<Symptom> {
     let running = containers(snapshot)
         .filter(|c| !c.init && c.status["ready"] == false && c.status.pointer("/state/running").is_some());
     running
@@ -23,7 +23,7 @@ pub fn failing(snapshot: &Snapshot) -> Vec<Seen> {
             let what = format!("{} runs but is not ready", c.called());
             let event = snapshot.last_event(c.pod, &["Unhealthy"]).filter(|event| !is_over(&c, &event.time));
             let Some(event) = event else {
-                return Seen::waiting(c.subject(), what);
+                return Symptom::waiting(c.subject(), what);
             };
             let got = got(&event.message);
             let cause = format!("{what}: {}, {}", asked(&c, &event.message), times(&got, event.count));
@@ -32,14 +32,14 @@ pub fn failing(snapshot: &Snapshot) -> Vec<Seen> {
                 let last = snapshot.log_of(c.pod_name(), c.name()).and_then(last_line);
                 match last.map(awaited) {
                     Some(None) => {}
-                    Some(Some(what)) => return Seen::waiting(c.subject(), format!("{cause}: {what}")),
-                    None => return Seen::waiting(c.subject(), cause),
+                    Some(Some(what)) => return Symptom::waiting(c.subject(), format!("{cause}: {what}")),
+                    None => return Symptom::waiting(c.subject(), cause),
                 }
             }
             if event.count < SAME || starts(&c, &event.message) {
-                return Seen::waiting(c.subject(), cause);
+                return Symptom::waiting(c.subject(), cause);
             }
-            Seen::fatal(c.subject(), cause).help(help(&c, &got)).log(c.pod_name(), c.name())
+            Symptom::fatal(c.subject(), cause).help(help(&c, &got)).log(c.pod_name(), c.name())
         })
         .collect()
 }

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::Seen;
+use super::Symptom;
 use super::pods::{array, current, subject};
 use super::quantity;
 use crate::snapshot::{PROFILE, Snapshot, text};
@@ -11,7 +11,7 @@ use crate::snapshot::{PROFILE, Snapshot, text};
 const HOLDERS: usize = 5;
 
 /// Pods that the scheduler finds no place for.
-pub fn unschedulable(snapshot: &Snapshot) -> Vec<Seen> {
+pub fn unschedulable(snapshot: &Snapshot) -> Vec<Symptom> {
     let mut found = Vec::new();
     for pod in current(snapshot) {
         let scheduled = array(pod, "/status/conditions").find(|c| c["type"] == "PodScheduled");
@@ -26,7 +26,7 @@ pub fn unschedulable(snapshot: &Snapshot) -> Vec<Seen> {
 }
 
 /// Pods that wait for a cordoned node; where none does, the nodes themselves: a pod that ends is not replaced.
-pub fn cordoned(snapshot: &Snapshot) -> Vec<Seen> {
+pub fn cordoned(snapshot: &Snapshot) -> Vec<Symptom> {
     let nodes: Vec<&str> = snapshot.cluster("Node").filter(|node| is_cordoned(node)).map(name).collect();
     let mut found = Vec::new();
     for pod in current(snapshot) {
@@ -37,19 +37,19 @@ pub fn cordoned(snapshot: &Snapshot) -> Vec<Seen> {
         }
         let named = if nodes.is_empty() { "the node".to_owned() } else { format!("node {}", nodes.join(", ")) };
         let cause = format!("{named} is cordoned (`kubectl cordon` or `drain`), so the pod is placed nowhere");
-        found.push(uncordons(Seen::fatal(subject(pod), cause), &nodes));
+        found.push(uncordons(Symptom::fatal(subject(pod), cause), &nodes));
     }
     if found.is_empty() {
         let node = |node: &&str| {
             let cause = "it is cordoned (`kubectl cordon` or `drain`): no new pod is placed on it";
-            uncordons(Seen::waiting(format!("node/{node}"), cause), &[node])
+            uncordons(Symptom::waiting(format!("node/{node}"), cause), &[node])
         };
         found.extend(nodes.iter().map(node));
     }
     found
 }
 
-fn uncordons(seen: Seen, nodes: &[&str]) -> Seen {
+fn uncordons(seen: Symptom, nodes: &[&str]) -> Symptom {
     nodes.iter().fold(seen, |seen, node| seen.help(uncordon(node)))
 }
 
@@ -69,7 +69,7 @@ fn name(object: &Value) -> &str {
     text(object, "/metadata/name")
 }
 
-fn judge(snapshot: &Snapshot, pod: &Value, message: &str) -> Seen {
+fn judge(snapshot: &Snapshot, pod: &Value, message: &str) -> Symptom {
     let short = message.split(" preemption: ").next().unwrap_or(message);
     let short = short.split(" no new claims").next().unwrap_or(short);
     let mut cause = format!("fits on no node: {short}");
@@ -96,11 +96,11 @@ fn judge(snapshot: &Snapshot, pod: &Value, message: &str) -> Seen {
     // What ends holds its room until it is gone, and then this pod may fit.
     let ending = snapshot.ending();
     let seen = if ending > 0 {
-        Seen::waiting(subject(pod), format!("{cause}\n  {ending} pods that are ending still hold theirs"))
+        Symptom::waiting(subject(pod), format!("{cause}\n  {ending} pods that are ending still hold theirs"))
     } else {
-        Seen::fatal(subject(pod), cause)
+        Symptom::fatal(subject(pod), cause)
     };
-    help.into_iter().fold(seen, Seen::help)
+    help.into_iter().fold(seen, Symptom::help)
 }
 
 /// How the cluster gets room for `wanted`, if its machine has that.

@@ -1,10 +1,10 @@
 //! Claims that no volume is provided for.
 
-use super::Seen;
+use super::Symptom;
 use crate::snapshot::{Snapshot, text};
 
 /// Claims that stay pending.
-pub fn pending(snapshot: &Snapshot) -> Vec<Seen> {
+pub fn pending(snapshot: &Snapshot) -> Vec<Symptom> {
     let pending = snapshot.kind("PersistentVolumeClaim").filter(|claim| text(claim, "/status/phase") == "Pending");
     pending
         .map(|claim| {
@@ -14,9 +14,9 @@ pub fn pending(snapshot: &Snapshot) -> Vec<Seen> {
             let class = if class.is_empty() { "of the default class".to_owned() } else { format!("of class {class}") };
             let failed = snapshot.last_event(claim, &["ProvisioningFailed", "FailedBinding"]);
             let Some(event) = failed else {
-                return Seen::waiting(subject, format!("waits for its volume, {class}"));
+                return Symptom::waiting(subject, format!("waits for its volume, {class}"));
             };
-            let seen = Seen::fatal(subject, format!("no volume {class}: {}", event.message));
+            let seen = Symptom::fatal(subject, format!("no volume {class}: {}", event.message));
             let classes: Vec<&str> = snapshot.cluster("StorageClass").map(|c| text(c, "/metadata/name")).collect();
             let seen = if classes.is_empty() {
                 seen

@@ -15,7 +15,7 @@ use anyhow::Result;
 use camino::Utf8PathBuf;
 
 use super::bases::BaseRecords;
-use super::{Need, NodeContent, Origin, Refresh, Tool};
+use super::{NodeContent, Origin, Refresh, Requirement, Tool};
 use crate::engine::Engine;
 use crate::failure::{Class, Failure};
 use crate::files;
@@ -51,19 +51,19 @@ impl Packages {
         Ok(Self { dir: project.cache.join("packages"), manifest, project: project.clone(), bases })
     }
 
-    /// The artifacts that `needs` name, in that order.
-    fn wanted(&self, needs: &[Need]) -> Result<Vec<Artifact>> {
+    /// The artifacts that `requirements` name, in that order.
+    fn wanted(&self, requirements: &[Requirement]) -> Result<Vec<Artifact>> {
         let mut wanted = Vec::new();
-        for need in needs {
-            match need {
-                Need::Tool(tool) => {
+        for requirement in requirements {
+            match requirement {
+                Requirement::Tool(tool) => {
                     wanted.push(Artifact::Go(program(*tool).0.to_owned()));
                 }
-                Need::Cluster => {
+                Requirement::Cluster => {
                     let images = self.manifest.image.iter().filter(|(_, image)| image.cluster);
                     wanted.extend(images.map(|(name, _)| Artifact::Image(name.clone())));
                 }
-                Need::Image(official) => {
+                Requirement::Image(official) => {
                     wanted.push(self.manifest.image_named(official).ok_or_else(|| {
                         let what = format!("no recipe in {} makes the image {official}", manifest::FOLDER);
                         Failure::new(Class::Config, what).help(format!("add one to {}/packages.toml", manifest::FOLDER))
@@ -117,21 +117,24 @@ impl Origin for Packages {
         "packages"
     }
 
-    fn plan(&self, needs: &[Need], engine: &Engine) -> Result<Vec<Step<'_>>> {
-        let wanted = self.wanted(needs)?;
+    fn plan(&self, requirements: &[Requirement], engine: &Engine) -> Result<Vec<Step<'_>>> {
+        let wanted = self.wanted(requirements)?;
         let missing = self.missing(&wanted, engine)?;
-        let mut place = self.place(needs)?;
+        let mut place = self.place(requirements)?;
         let make = self.make(&wanted, missing, &BTreeSet::new(), &mut place, engine)?;
         // What is compiled already is placed at once: minikube need not wait for the rest.
         Ok(place.into_iter().chain(make).collect())
     }
 
-    fn is_there(&self, needs: &[Need], engine: &Engine) -> Result<bool> {
-        let (programs, images): (Vec<_>, Vec<_>) =
-            self.manifest.closure(&self.wanted(needs)?).into_iter().partition(|part| matches!(part, Artifact::Go(_)));
+    fn is_there(&self, requirements: &[Requirement], engine: &Engine) -> Result<bool> {
+        let (programs, images): (Vec<_>, Vec<_>) = self
+            .manifest
+            .closure(&self.wanted(requirements)?)
+            .into_iter()
+            .partition(|part| matches!(part, Artifact::Go(_)));
         // Programs first: the engine need not be asked while compilers are at work.
         Ok(self.missing(&programs, engine)?.is_empty()
-            && self.place(needs)?.is_none()
+            && self.place(requirements)?.is_none()
             && self.missing(&images, engine)?.is_empty())
     }
 
@@ -154,7 +157,7 @@ impl Origin for Packages {
     }
 
     fn refresh(&self, images: &[String], engine: &Engine) -> Result<Refresh<'_>> {
-        let named = self.wanted(&images.iter().cloned().map(Need::Image).collect::<Vec<_>>())?;
+        let named = self.wanted(&images.iter().cloned().map(Requirement::Image).collect::<Vec<_>>())?;
         let on_debian = self.manifest.image.iter().filter(|(_, image)| image.debian);
         let on_debian: Vec<Artifact> = on_debian.map(|(name, _)| Artifact::Image(name.clone())).collect();
         // What is there for the cluster ages as well. What is not there is made when it is needed, from fresh packages.
@@ -195,9 +198,9 @@ impl Packages {
         self.manifest.names(&Artifact::Image(NODE.to_owned())).into_iter().next().unwrap_or_default()
     }
 
-    /// The step that puts Kubernetes where minikube looks for it, if `needs` include the cluster and it is not there.
-    fn place(&self, needs: &[Need]) -> Result<Option<Step<'_>>> {
-        match needs.contains(&Need::Cluster) {
+    /// The step that puts Kubernetes where minikube looks for it, if `requirements` include the cluster and it is not there.
+    fn place(&self, requirements: &[Requirement]) -> Result<Option<Step<'_>>> {
+        match requirements.contains(&Requirement::Cluster) {
             true => make::place_for_minikube(&self.project, &self.manifest, &self.dir),
             false => Ok(None),
         }
@@ -291,15 +294,15 @@ mod tests {
             std::fs::write(dir.join(name), "program").unwrap();
         }
         let engine = Engine { empty: true, private: true, ..Engine::system() };
-        let image = [Need::Image(project.settings.cluster.ingress_image.clone())];
-        let needs = [[Need::Cluster].as_slice(), &image].concat();
-        let mut steps = origin.plan(&needs, &engine).unwrap();
+        let image = [Requirement::Image(project.settings.cluster.ingress_image.clone())];
+        let requirements = [[Requirement::Cluster].as_slice(), &image].concat();
+        let mut steps = origin.plan(&requirements, &engine).unwrap();
         assert_eq!(steps.len(), 2);
         assert!(steps[1].what.starts_with("make "), "{}", steps[1].what);
         let place = steps.swap_remove(0);
-        assert!(!origin.is_there(&needs, &engine).unwrap());
+        assert!(!origin.is_there(&requirements, &engine).unwrap());
         crate::plan::apply(&project, "tools", crate::plan::Mode::Apply, vec![place]).unwrap();
-        assert!(origin.place(&needs).unwrap().is_none(), "it is placed before anything else is made");
+        assert!(origin.place(&requirements).unwrap().is_none(), "it is placed before anything else is made");
     }
 
     #[test]

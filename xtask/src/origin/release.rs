@@ -13,7 +13,7 @@ use anyhow::Result;
 use camino::{Utf8Path, Utf8PathBuf};
 
 use super::bases::{BaseRecords, Brought, short};
-use super::{Need, Origin, Refresh, Tool, download};
+use super::{Origin, Refresh, Requirement, Tool, download};
 use crate::deadlines;
 use crate::engine::Engine;
 use crate::failure::{Class, Failure};
@@ -144,15 +144,15 @@ impl Origin for Release {
         "release"
     }
 
-    fn plan(&self, needs: &[Need], engine: &Engine) -> Result<Vec<Step<'_>>> {
+    fn plan(&self, requirements: &[Requirement], engine: &Engine) -> Result<Vec<Step<'_>>> {
         let mut steps = Vec::new();
-        for need in needs {
-            match need {
-                Need::Tool(tool) => steps.extend(self.tool_step(*tool)?),
+        for requirement in requirements {
+            match requirement {
+                Requirement::Tool(tool) => steps.extend(self.tool_step(*tool)?),
                 // minikube pulls its own node image and Kubernetes' images when it starts.
-                Need::Cluster => {}
-                Need::Image(reference) if engine.image_id(reference)?.is_some() => {}
-                Need::Image(reference) => {
+                Requirement::Cluster => {}
+                Requirement::Image(reference) if engine.image_id(reference)?.is_some() => {}
+                Requirement::Image(reference) => {
                     // An unreadable record is told before minutes are spent.
                     self.bases.read(reference)?;
                     steps.push(self.pull(reference, "the engine has no such image", engine));
@@ -162,12 +162,12 @@ impl Origin for Release {
         Ok(steps)
     }
 
-    fn is_there(&self, needs: &[Need], engine: &Engine) -> Result<bool> {
-        for need in needs {
-            let is_there = match need {
-                Need::Tool(tool) => files::exists(&self.tool(*tool))?,
-                Need::Cluster => true,
-                Need::Image(reference) => engine.image_id(reference)?.is_some(),
+    fn is_there(&self, requirements: &[Requirement], engine: &Engine) -> Result<bool> {
+        for requirement in requirements {
+            let is_there = match requirement {
+                Requirement::Tool(tool) => files::exists(&self.tool(*tool))?,
+                Requirement::Cluster => true,
+                Requirement::Image(reference) => engine.image_id(reference)?.is_some(),
             };
             if !is_there {
                 return Ok(false);

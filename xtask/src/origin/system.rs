@@ -6,7 +6,7 @@ use anyhow::Result;
 use camino::Utf8PathBuf;
 
 use super::bases::BaseRecords;
-use super::{Need, NodeContent, Origin, Refresh, Tool};
+use super::{NodeContent, Origin, Refresh, Requirement, Tool};
 use crate::engine::Engine;
 use crate::plan::Step;
 use crate::process::Process;
@@ -44,10 +44,10 @@ impl SystemTools {
         Self { inner, found }
     }
 
-    /// Those of `needs` that no tool on PATH meets.
-    fn others(&self, needs: &[Need]) -> Vec<Need> {
-        let found = |need: &&Need| matches!(need, Need::Tool(tool) if self.found.contains_key(tool));
-        needs.iter().filter(|need| !found(need)).cloned().collect()
+    /// Those of `requirements` that no tool on PATH meets.
+    fn others(&self, requirements: &[Requirement]) -> Vec<Requirement> {
+        let found = |requirement: &&Requirement| matches!(requirement, Requirement::Tool(tool) if self.found.contains_key(tool));
+        requirements.iter().filter(|requirement| !found(requirement)).cloned().collect()
     }
 }
 
@@ -74,12 +74,12 @@ impl Origin for SystemTools {
         self.inner.name()
     }
 
-    fn plan(&self, needs: &[Need], engine: &Engine) -> Result<Vec<Step<'_>>> {
-        self.inner.plan(&self.others(needs), engine)
+    fn plan(&self, requirements: &[Requirement], engine: &Engine) -> Result<Vec<Step<'_>>> {
+        self.inner.plan(&self.others(requirements), engine)
     }
 
-    fn is_there(&self, needs: &[Need], engine: &Engine) -> Result<bool> {
-        self.inner.is_there(&self.others(needs), engine)
+    fn is_there(&self, requirements: &[Requirement], engine: &Engine) -> Result<bool> {
+        self.inner.is_there(&self.others(requirements), engine)
     }
 
     fn tool(&self, tool: Tool) -> Utf8PathBuf {

@@ -8,7 +8,7 @@ use super::Report;
 
 /// A line of its own below a step.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Row {
+pub struct DetailRow {
     /// What it is about.
     pub name: String,
     /// How that is now.
@@ -20,12 +20,12 @@ pub struct Row {
 /// The lines of one step, as they are shown now.
 #[derive(Default)]
 pub struct Rows {
-    shown: Mutex<Vec<(Row, Option<ProgressBar>)>>,
+    shown: Mutex<Vec<(DetailRow, Option<ProgressBar>)>>,
 }
 
 impl Rows {
     /// Shows `rows` below `bar`; without one, those that are new or changed in their key.
-    pub fn show(&self, report: &Report, bar: Option<&ProgressBar>, rows: Vec<Row>) {
+    pub fn show(&self, report: &Report, bar: Option<&ProgressBar>, rows: Vec<DetailRow>) {
         let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
         for row in rows {
             let text = report.shown(&format!("{:<16} {}", row.name, row.text));

@@ -48,13 +48,13 @@ pub fn exists_anywhere(project: &Project) -> Result<bool> {
 const DNS: &str = "k8s-app=kube-dns";
 
 /// What there is of the cluster.
-pub struct Observed {
+pub struct ObservedCluster {
     /// minikube's profile.
     pub profile: Profile,
 }
 
 /// Reads profile and kubeconfig; refuses an entry under our name that leads elsewhere. Changes nothing.
-pub fn observe(tools: &Toolbox) -> Result<Observed> {
+pub fn observe(tools: &Toolbox) -> Result<ObservedCluster> {
     let profile = profile::observe(tools)?;
     identity::check(tools, &profile)?;
     if let Some(runtime) = profile.unsupported_runtime() {
@@ -66,7 +66,7 @@ pub fn observe(tools: &Toolbox) -> Result<Observed> {
         .into());
     }
     profile.kubernetes(tools)?;
-    Ok(Observed { profile })
+    Ok(ObservedCluster { profile })
 }
 
 /// The steps that make the cluster run; `silence` says why its API server does not answer, if it does not. A new node gets
@@ -75,7 +75,7 @@ pub fn decide<'a>(
     project: &'a Project,
     tools: &'a Toolbox,
     origin: &'a dyn Origin,
-    observed: &Observed,
+    observed: &ObservedCluster,
     silence: Option<&str>,
     images: &[String],
 ) -> Result<Vec<Step<'a>>> {

@@ -18,10 +18,10 @@ use crate::project::Project;
 use crate::secrets::{Redactor, Secret};
 use crate::snapshot::text;
 use crate::stages::images::recipe;
-use crate::stages::release::{self, Desired, Observed, SecretPlan};
+use crate::stages::release::{self, Desired, ObservedRelease, SecretPlan};
 use crate::toolbox::Toolbox;
 
-pub use finding::{Finding, Place};
+pub use finding::{PreflightResult, Vantage};
 
 /// What looks at the database, in the backend's image.
 const COMMAND: [&str; 3] = ["python3", "-m", "app.preflight"];
@@ -35,7 +35,7 @@ pub struct Preflight<'a> {
     url: Secret,
     redactor: Redactor,
     /// What was found from here, for the message about the pod.
-    here: Arc<Mutex<Option<Finding>>>,
+    here: Arc<Mutex<Option<PreflightResult>>>,
 }
 
 /// The preflight, if one is due: a remote database whose Secret, or whose migrations, are not those verified last.
@@ -44,7 +44,7 @@ pub fn due<'a>(
     tools: &'a Toolbox,
     desired: &Desired,
     secrets: &SecretPlan,
-    observed: &Observed,
+    observed: &ObservedRelease,
 ) -> Option<Preflight<'a>> {
     let url = secrets.database.clone()?;
     let part = "Secret of backend";
@@ -99,7 +99,7 @@ impl<'a> Preflight<'a> {
             };
             let said = finding.to_string();
             if !finding.ok && !finding.passing() {
-                return Err(finding.failure(Place::Here, None).into());
+                return Err(finding.failure(Vantage::Here, None).into());
             }
             if !finding.ok {
                 project.report.warn(format!("from here: {said}"));
@@ -121,14 +121,14 @@ impl<'a> Preflight<'a> {
         let (redactor, here) = (self.redactor.clone(), self.here.clone());
         Step::new("look at the database from a pod", format!("as the backend in {namespace}"), shown, move |running| {
             let output = match job.run(running)? {
-                job::Outcome::Said(output) => output,
-                job::Outcome::NotRun(why) => {
+                job::JobOutcome::Said(output) => output,
+                job::JobOutcome::NotRun(why) => {
                     // Not the database's fault; what keeps this pod from running is judged by the rollout.
                     project.report.warn(format!("no pod could look at the database: {why}"));
                     return Ok("not known".to_owned());
                 }
             };
-            let finding = Finding::parse(&output, &redactor)?;
+            let finding = PreflightResult::parse(&output, &redactor)?;
             if finding.ok {
                 return Ok(finding.to_string());
             }
@@ -137,7 +137,7 @@ impl<'a> Preflight<'a> {
                 project.report.warn(format!("old Secrets could not be removed: {error:#}"));
             }
             let here = here.lock().ok().and_then(|here| here.clone());
-            let failure: Failure = finding.failure(Place::Pod, here.as_ref());
+            let failure: Failure = finding.failure(Vantage::Pod, here.as_ref());
             Err(failure.into())
         })
     }
@@ -158,9 +158,9 @@ pub fn on_this_machine(tools: &Toolbox, image: &str, url: &Secret) -> Process {
 }
 
 /// Runs `look` and reads what it found, which is the same whether or not the database can be used.
-pub fn read(look: &Process, redactor: &Redactor) -> Result<Finding> {
+pub fn read(look: &Process, redactor: &Redactor) -> Result<PreflightResult> {
     let output = look.output()?;
-    Finding::parse(&String::from_utf8_lossy(&output.stdout), redactor).map_err(|error| {
+    PreflightResult::parse(&String::from_utf8_lossy(&output.stdout), redactor).map_err(|error| {
         let said = redactor.redact(&String::from_utf8_lossy(&output.stderr));
         error.context(format!("`{look}` did not say what it found ({}): {}", output.status, said.trim()))
     })

@@ -17,13 +17,13 @@ mod stream;
 use anyhow::Result;
 
 use crate::engine::Engine;
-use crate::events::Outcome;
+use crate::events::StepOutcome;
 use crate::origin::Origin;
 use crate::plan::{Mode, apply_side_by_side};
 use crate::project::Project;
 
 use build::Verdict;
-pub use build::{Seen, observe};
+pub use build::{ImageState, observe};
 
 /// The stage's name in reports.
 const STAGE: &str = "images";
@@ -50,23 +50,23 @@ impl Built {
     }
 }
 
-/// Builds what of `seen` changed, side by side; meanwhile `stocks` are completed with the nodes' content. The base images
+/// Builds what of `seen` changed, side by side; meanwhile `on_nodes` are completed with the nodes' content. The base images
 /// must have been brought before (see [`Origin::plan`]).
 pub fn build(
     project: &Project,
     engine: &Engine,
     origin: &dyn Origin,
-    seen: &[Seen],
-    stocks: &mut [(node::Node, node::Stock)],
+    seen: &[ImageState],
+    on_nodes: &mut [(node::Node, node::NodeImages)],
     mode: Mode,
 ) -> Result<Vec<Built>> {
     for unchanged in seen.iter().filter(|seen| build::decide(seen) == Verdict::Unchanged) {
         project.report.ok(format!("{} unchanged", unchanged.reference()));
         let what = format!("build {}", unchanged.name);
         let why = format!("the engine has {} of these files", unchanged.reference());
-        project.report.recorder().note(STAGE, &what, &why, "", Outcome::Skipped);
+        project.report.recorder().note(STAGE, &what, &why, "", StepOutcome::Skipped);
     }
-    let packed: Vec<Seen>;
+    let packed: Vec<ImageState>;
     let seen = match mode {
         Mode::Apply => {
             packed = seen.iter().map(|seen| build::pack(project, seen)).collect::<Result<_>>()?;
@@ -77,9 +77,9 @@ pub fn build(
     let steps = build::steps(project, engine, origin, seen)?;
     std::thread::scope(|scope| {
         if mode == Mode::Apply && !steps.is_empty() {
-            for (node, stock) in stocks {
+            for (node, on_node) in on_nodes {
                 // One that does not say is asked again before an image is sent.
-                scope.spawn(|| stock.content = node.content().ok());
+                scope.spawn(|| on_node.content = node.content().ok());
             }
         }
         apply_side_by_side(project, STAGE, mode, steps)
@@ -98,20 +98,22 @@ pub fn build(
     built.collect()
 }
 
-/// Brings `wanted` to all nodes, side by side, and reads the IDs back; `stocks` is what the nodes have. Gives the number
+/// Brings `wanted` to all nodes, side by side, and reads the IDs back; `on_nodes` is what the nodes have. Gives the number
 /// of loads.
 pub fn load(
     project: &Project,
     engine: &Engine,
     wanted: &[load::Wanted],
-    stocks: &[(node::Node, node::Stock)],
+    on_nodes: &[(node::Node, node::NodeImages)],
     mode: Mode,
 ) -> Result<usize> {
-    for (wanted, (node, stock)) in wanted.iter().flat_map(|wanted| stocks.iter().map(move |stock| (wanted, stock))) {
-        if load::decide(wanted, stock) == load::Missing::Nothing {
+    for (wanted, (node, on_node)) in
+        wanted.iter().flat_map(|wanted| on_nodes.iter().map(move |on_node| (wanted, on_node)))
+    {
+        if load::decide(wanted, on_node) == load::Missing::Nothing {
             let what = format!("load {}", wanted.reference);
             project.report.skipped(STAGE, &what, &format!("{} has this very image", node.name));
         }
     }
-    apply_side_by_side(project, STAGE, mode, load::steps(project, engine, wanted, stocks))
+    apply_side_by_side(project, STAGE, mode, load::steps(project, engine, wanted, on_nodes))
 }

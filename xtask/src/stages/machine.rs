@@ -12,7 +12,7 @@ mod size;
 
 use anyhow::Result;
 
-use crate::engine::place::Place;
+use crate::engine::paths::EnginePaths;
 use crate::engine::{Engine, stop};
 use crate::plan::Step;
 use crate::project::Project;
@@ -22,7 +22,7 @@ pub use consent::{consent, consent_to};
 pub use decide::{decide, room};
 pub use installed::remember as remember_engine;
 pub use memory::Memory;
-pub use observe::{Observed, disk, observe};
+pub use observe::{ObservedMachine, disk, observe};
 pub use own::conditions;
 pub use port::holder as port_holder;
 pub use size::{NodeSize, fit, node_size};
@@ -39,11 +39,11 @@ pub struct Plan<'a> {
 
 /// The steps that end the private engine and remove it with its data; none if there is none.
 pub fn stop_engine(project: &Project) -> Result<Vec<Step<'_>>> {
-    let place = Place::new(&project.cache);
-    if !stop::exists(&place)? {
+    let paths = EnginePaths::new(&project.cache);
+    if !stop::exists(&paths)? {
         return Ok(Vec::new());
     }
-    let command = format!("kill $(cat {})\nrm -rf {}", quote(place.pid_file()), quote(place.dir()));
+    let command = format!("kill $(cat {})\nrm -rf {}", quote(paths.pid_file()), quote(paths.dir()));
     let why = "its images, containers, volumes, networks and firewall rules go with it";
-    Ok(vec![Step::new("remove the private Docker Engine", why, command, move |running| stop::remove(&place, running))])
+    Ok(vec![Step::new("remove the private Docker Engine", why, command, move |running| stop::remove(&paths, running))])
 }

@@ -1,5 +1,6 @@
 //! The proof: what was built is what the nodes have is what the pods run, and every route answers where a user asks.
 
+mod access;
 pub mod diagnose;
 pub mod facts;
 mod front;
@@ -8,14 +9,13 @@ mod identity;
 mod routes;
 mod slow;
 mod tls;
-mod way;
 
+pub use access::Access;
 pub use front::Front;
 pub use identity::{Outdated, outdated};
 pub use routes::{Answer, agent, measure, routes};
 pub use slow::warnings;
 pub use tls::trust;
-pub use way::Way;
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};

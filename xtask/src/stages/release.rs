@@ -45,7 +45,7 @@ use crate::toolbox::Toolbox;
 
 /// What there is of the release.
 #[derive(Default)]
-pub struct Observed {
+pub struct ObservedRelease {
     /// The namespace's objects; `None` if there is no namespace, or somebody is deleting it.
     pub snapshot: Option<Snapshot>,
     /// Whether the namespace is being deleted. What is still in it counts as gone.
@@ -60,7 +60,7 @@ pub struct Observed {
     pub record: Option<Record>,
 }
 
-impl Observed {
+impl ObservedRelease {
     /// Whether the objects of `desired` are those that were verified last, images and Secrets aside.
     fn knows_objects_of(&self, desired: &Desired) -> bool {
         self.record.as_ref().is_some_and(|record| record.has_objects_of(&desired.fingerprint))
@@ -74,7 +74,7 @@ impl Observed {
 }
 
 /// Reads namespace, Secrets' names, Helm's state and the record, side by side.
-pub fn observe(tools: &Toolbox) -> Result<Observed> {
+pub fn observe(tools: &Toolbox) -> Result<ObservedRelease> {
     let (namespace, snapshot, secrets) = std::thread::scope(|scope| {
         let namespace = scope.spawn(|| namespace::read(tools));
         let snapshot = scope.spawn(|| Snapshot::take(tools));
@@ -82,19 +82,19 @@ pub fn observe(tools: &Toolbox) -> Result<Observed> {
         (namespace.join(), snapshot.join(), secrets.join())
     });
     let panicked = |_| anyhow::anyhow!("a probe panicked");
-    let Some(namespace) = namespace.map_err(panicked)?? else { return Ok(Observed::default()) };
+    let Some(namespace) = namespace.map_err(panicked)?? else { return Ok(ObservedRelease::default()) };
     if namespace::is_ending(&namespace) {
-        return Ok(Observed { ending: true, ..Observed::default() });
+        return Ok(ObservedRelease { ending: true, ..ObservedRelease::default() });
     }
     let enforced = label(&namespace, namespace::ENFORCE).to_owned();
     let (snapshot, secrets) = (snapshot.map_err(panicked)??, secrets.map_err(panicked)??);
     let record = Record::read(&snapshot)?;
     let helm = helm::observe(&secrets);
-    Ok(Observed { snapshot: Some(snapshot), ending: false, enforced, secrets, helm, record })
+    Ok(ObservedRelease { snapshot: Some(snapshot), ending: false, enforced, secrets, helm, record })
 }
 
 /// Why the release must be applied again; empty: what is there is what is wanted, verified and healthy.
-pub fn reasons(desired: &Desired, observed: &Observed) -> Vec<String> {
+pub fn reasons(desired: &Desired, observed: &ObservedRelease) -> Vec<String> {
     let (Some(snapshot), Some(record)) = (&observed.snapshot, &observed.record) else {
         return vec![match observed.helm.deployed() {
             None => "it is not installed".to_owned(),
@@ -117,7 +117,7 @@ pub fn reasons(desired: &Desired, observed: &Observed) -> Vec<String> {
 }
 
 /// What is not ready although it is as it should be: after a start of the cluster, or while Kubernetes replaces a pod.
-fn unready(observed: &Observed) -> Vec<String> {
+fn unready(observed: &ObservedRelease) -> Vec<String> {
     let progress = observed.snapshot.as_ref().map(judge::progress).unwrap_or_default();
     let behind = progress.iter().filter(|p| !p.complete);
     behind.map(|p| format!("{} has {} of {} replicas ready", p.name, p.ready, p.wanted)).collect()
@@ -129,7 +129,7 @@ pub fn decide<'a>(
     tools: &'a Toolbox,
     desired: &'a Desired,
     secrets: SecretPlan,
-    observed: &Observed,
+    observed: &ObservedRelease,
     run: &Run,
 ) -> Vec<Step<'a>> {
     let mut reasons: Vec<String> = reasons(desired, observed).into_iter().map(|r| secrets.name_keys(r)).collect();
@@ -174,7 +174,7 @@ pub fn decide_database<'a>(
     tools: &'a Toolbox,
     desired: &'a Desired,
     secrets: SecretPlan,
-    observed: &Observed,
+    observed: &ObservedRelease,
 ) -> Vec<Step<'a>> {
     let redactor = secrets.redactor.clone();
     let mut steps = Vec::from_iter(namespace::step(project, tools, observed));
@@ -235,7 +235,7 @@ pub fn record(
 }
 
 /// What was changed by hand since it was verified, with the fields where they can be told.
-pub fn drift(project: &Project, tools: &Toolbox, observed: &Observed) -> Vec<String> {
+pub fn drift(project: &Project, tools: &Toolbox, observed: &ObservedRelease) -> Vec<String> {
     let (Some(snapshot), Some(record)) = (&observed.snapshot, &observed.record) else { return Vec::new() };
     let drift: Vec<String> = record.drift(snapshot).iter().map(record::Drift::to_string).collect();
     if drift.is_empty() {

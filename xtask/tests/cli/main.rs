@@ -1,4 +1,4 @@
-//! The whole binary in a world of its own: a temporary checkout, cleared environment, tools played by a
+//! The whole binary in a sandbox of its own: a temporary checkout, cleared environment, tools played by a
 //! script, and an API server of the test's own.
 //!
 //! Here is what is hard to bring about on a real cluster; the rest is tested on one (`cargo xtask test`).

@@ -4,7 +4,7 @@ use std::fs;
 
 use camino::Utf8PathBuf;
 use serde_json::json;
-use xtask::engine::place::Place;
+use xtask::engine::paths::EnginePaths;
 
 use crate::common::{DOTENV, Run, Sandbox, free_port};
 
@@ -38,7 +38,7 @@ fn ask(sandbox: &Sandbox, args: &[&str]) -> Run {
 
 /// Where the profile's dumps are.
 fn folder(sandbox: &Sandbox) -> Utf8PathBuf {
-    let folder = format!("home/.local/share/todo-xtask/todo-{}", Place::new(&sandbox.cache).id());
+    let folder = format!("home/.local/share/todo-xtask/todo-{}", EnginePaths::new(&sandbox.cache).id());
     let folder = sandbox.dir.join(folder);
     fs::create_dir_all(&folder).unwrap();
     folder

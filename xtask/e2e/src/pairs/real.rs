@@ -21,7 +21,7 @@ use xtask::cache::CACHE_VARIABLE;
 use xtask::deadlines::SCALE;
 use xtask::engine::Engine;
 use xtask::members;
-use xtask::stages::images::node::Stock;
+use xtask::stages::images::node::NodeImages;
 use xtask::toolbox::Toolbox;
 use xtask_faults::calls::{Call, Called, Fault, Ledger};
 use xtask_faults::client::{Reply, SOCKET};
@@ -32,11 +32,11 @@ use xtask_faults::machine::{BuiltImage, Machine};
 use xtask_faults::pki::{Pair, Pki};
 use xtask_faults::proxy::Proxy;
 use xtask_faults::ran::Ran;
+use xtask_faults::sandbox::{RunOutcome, State, on_path};
 use xtask_faults::suite;
 use xtask_faults::truth::Truth;
-use xtask_faults::world::{Outcome, State, on_path};
 
-use crate::bed::Bed;
+use crate::test_cluster::TestCluster;
 
 /// For a hanging call: a tenth of the limits, so that a hang is short, and at most that of a rollout, the longest wait of a
 /// run in which nothing hangs.
@@ -51,7 +51,7 @@ const KINDS: &str = "namespaces,secrets,configmaps,serviceaccounts,services,depl
 
 /// What stands between.
 pub struct Real<'a> {
-    bed: &'a Bed,
+    test_cluster: &'a TestCluster,
     tools: Toolbox,
     _temp: tempfile::TempDir,
     envs: Vec<(&'static str, String)>,
@@ -75,9 +75,9 @@ struct Control {
 }
 
 impl<'a> Real<'a> {
-    /// Takes its place before the cluster of `bed`, which runs.
-    pub fn new(bed: &'a Bed) -> Result<Self> {
-        let programs = members::build_with(&bed.project, "xtask-faults", &["--features", "under-test"])?;
+    /// Takes its place before the cluster of `test_cluster`, which runs.
+    pub fn new(test_cluster: &'a TestCluster) -> Result<Self> {
+        let programs = members::build_with(&test_cluster.project, "xtask-faults", &["--features", "under-test"])?;
         let (temp, folder) = suite::folder(&Utf8PathBuf::try_from(std::env::temp_dir())?)?;
         for name in ["bin", "cache", "home"] {
             std::fs::create_dir_all(folder.join(name))?;
@@ -85,22 +85,22 @@ impl<'a> Real<'a> {
         // Cargo may replace both while they are used.
         let keep = |name: &str| suite::keep(&programs.with_file_name(name), &folder);
         let (scaled, tool) = (keep("xtask-under-test")?, keep("xtask-tool")?);
-        xtask_faults::world::tools(&folder, &bed.root, &tool)?;
+        xtask_faults::sandbox::tools(&folder, &test_cluster.root, &tool)?;
         std::fs::write(folder.join("cache/origin"), "release")?;
         // One run at a time for a profile, and builds that others need stay.
         for shared in ["locks", "needed"] {
-            let shared_folder = bed.project.cache.join(shared);
+            let shared_folder = test_cluster.project.cache.join(shared);
             std::fs::create_dir_all(&shared_folder)?;
             symlink(shared_folder, folder.join("cache").join(shared))?;
         }
 
-        let tools = bed.tools()?;
+        let tools = test_cluster.tools()?;
         let profile = xtask::stages::cluster::profile(&tools)?;
         let api = profile.api_port.context("the node publishes no port for its API server")?;
         let ledger = Ledger::new(Arc::new(Gate::new(1)));
         let proxy = Proxy::start(api, &certificates(&tools)?, ledger.clone(), None)?.port;
         let kubeconfig = folder.join("kubeconfig");
-        bed.aim(&kubeconfig, proxy)?;
+        test_cluster.aim(&kubeconfig, proxy)?;
 
         let engine = tools.engine.clone();
         let client = match engine.client.as_str() {
@@ -134,21 +134,21 @@ impl<'a> Real<'a> {
                 ("minikube", tools.minikube().program().to_owned()),
             ],
             engine,
-            profile: bed.profile.clone(),
+            profile: test_cluster.profile.clone(),
             ports: [api, proxy],
             built: Mutex::default(),
         });
         listen(control.clone(), UnixListener::bind(folder.join(SOCKET))?);
-        Ok(Self { bed, tools, _temp: temp, envs, scaled, ledger, control })
+        Ok(Self { test_cluster, tools, _temp: temp, envs, scaled, ledger, control })
     }
 
     /// Runs xtask while `planned` goes wrong.
-    pub fn run(&self, args: &[&str], planned: Option<(Call, Fault)>) -> Result<(Outcome, Duration)> {
+    pub fn run(&self, args: &[&str], planned: Option<(Call, Fault)>) -> Result<(RunOutcome, Duration)> {
         let hangs = planned.as_ref().is_some_and(|(_, fault)| *fault == Fault::Hang);
         self.ledger.begin(planned);
         self.control.built().clear();
         let mut envs: Vec<(&str, &str)> = self.envs.iter().map(|(name, value)| (*name, value.as_str())).collect();
-        let program = if hangs { &self.scaled } else { self.bed.exe() };
+        let program = if hangs { &self.scaled } else { self.test_cluster.exe() };
         if hangs {
             envs.push((SCALE, SHORT));
         }
@@ -156,7 +156,7 @@ impl<'a> Real<'a> {
         // It differs from run to run.
         let revision = format!("to revision {}", if args[0] == "rollback" { args[1] } else { "<none>" });
         // A run that is ended at its limit has no exit code.
-        let ran = self.bed.run(program, args, &envs, LONGEST).unwrap_or_else(|error| Ran {
+        let ran = self.test_cluster.run(program, args, &envs, LONGEST).unwrap_or_else(|error| Ran {
             code: -1,
             text: format!("{error:#}"),
             stdout: String::new(),
@@ -164,14 +164,14 @@ impl<'a> Real<'a> {
         });
         let Called { calls, struck, unknown, .. } = self.ledger.end();
         let machine = Machine { done: self.control.built().clone(), ..Machine::default() };
-        let outcome = Outcome {
+        let outcome = RunOutcome {
             code: (ran.code >= 0).then_some(ran.code),
-            text: ran.text.replace(&self.control.folder, "<world>").replace(&revision, "to revision <asked>"),
+            text: ran.text.replace(&self.control.folder, "<sandbox>").replace(&revision, "to revision <asked>"),
             calls,
             struck,
             unknown,
             after: State { machine, ..State::default() },
-            ..Outcome::default()
+            ..RunOutcome::default()
         };
         Ok((outcome, ran.took))
     }
@@ -182,13 +182,13 @@ impl<'a> Real<'a> {
         let kubectl = tools.kubectl().args(["get", KINDS, "-A", "-o", "json"]);
         let images = tools.engine.docker().args(["image", "ls", "--format", "{{.Repository}}:{{.Tag}}"]);
         let node = tools.nodes()?.remove(0);
-        let (list, stock, images) = std::thread::scope(|scope| {
+        let (list, on_node, images) = std::thread::scope(|scope| {
             let (list, images) = (scope.spawn(|| kubectl.read()), scope.spawn(|| images.read()));
-            let stock = node.stock(&[]);
+            let on_node = node.list_images(&[]);
             let joined = |text: std::thread::Result<Result<String>>| text.unwrap_or_else(|_| bail!("a look panicked"));
-            (joined(list.join()), stock, joined(images.join()))
+            (joined(list.join()), on_node, joined(images.join()))
         });
-        let (list, Stock { images: node_images, names, .. }) = (serde_json::from_str::<Value>(&list?)?, stock?);
+        let (list, NodeImages { images: node_images, names, .. }) = (serde_json::from_str::<Value>(&list?)?, on_node?);
         let (mut state, mut objects) = (State::default(), Objects::new());
         let list = list["items"].as_array().context("kubectl printed no list")?;
         let users = list.iter().filter(|object| uses_secrets(object)).map(Value::to_string).collect::<String>();

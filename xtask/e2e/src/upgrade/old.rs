@@ -11,7 +11,7 @@ use xtask::members;
 use xtask::process::{ALL, Process};
 use xtask::project::Project;
 
-use crate::bed::Bed;
+use crate::test_cluster::TestCluster;
 
 const RECIPES: &str = include_str!("../../upgrades.toml");
 /// For cargo on two busy cores.
@@ -77,19 +77,19 @@ impl Old {
 
     /// Writes its `.env`, readable by its owner only.
     pub fn write_dotenv(&self, text: &str) -> Result<()> {
-        crate::bed::write_private(&self.checkout.join(".env"), text)
+        crate::test_cluster::write_private(&self.checkout.join(".env"), text)
     }
 
-    /// Runs it on the cluster of `bed`.
-    pub fn run(&self, bed: &Bed, args: &[&str]) -> Result<String> {
-        let port = bed.port.to_string();
+    /// Runs it on the cluster of `test_cluster`.
+    pub fn run(&self, test_cluster: &TestCluster, args: &[&str]) -> Result<String> {
+        let port = test_cluster.port.to_string();
         let mut process = Process::new(self.program.as_str())
-            .args(["--yes", "--root", self.checkout.as_str(), "--profile", &bed.profile, "--port", &port])
+            .args(["--yes", "--root", self.checkout.as_str(), "--profile", &test_cluster.profile, "--port", &port])
             .args(args.iter().copied())
             .inherit(ALL)
-            .log(&bed.log)
+            .log(&test_cluster.log)
             .deadline(DEPLOY);
-        for (name, value) in bed.environment() {
+        for (name, value) in test_cluster.environment() {
             process = process.env(name, value);
         }
         let output = process.output()?;

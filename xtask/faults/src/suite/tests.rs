@@ -8,7 +8,7 @@ fn index(name: &str) -> usize {
 fn run(scenario: &str, names: &[&str], before_wait: usize) -> Vec<Step> {
     let number = |at: usize| names[..=at].iter().filter(|name| **name == names[at]).count();
     let calls = names.iter().enumerate().map(|(at, name)| Call { name: (*name).to_owned(), number: number(at) });
-    let outcome = Outcome { calls: calls.collect(), before_wait, ..Outcome::default() };
+    let outcome = RunOutcome { calls: calls.collect(), before_wait, ..RunOutcome::default() };
     steps(&SCENARIOS[index(scenario)], &outcome)
 }
 
@@ -67,7 +67,7 @@ fn a_run_that_goes_on_stands_for_itself_alone() {
     let shared =
         |pair: &&Pair| pair.call.name == "GET /version" && left_out.values().filter(|(_, by)| by == *pair).count() == 2;
     let pair = new().pairs.iter().find(shared).cloned().unwrap();
-    let follow = |went_on, came_again| new().follow(&pair, Some(Seen { went_on, came_again }));
+    let follow = |went_on, came_again| new().follow(&pair, Some(Signature { went_on, came_again }));
     assert_eq!((follow(false, true), follow(true, false).len()), (Vec::new(), 2));
     assert!(follow(true, false).iter().all(|other| other.fault == pair.fault && other.scenario != pair.scenario));
     assert_eq!(new().follow(&pair, None), follow(true, false), "a call that does not come stands for nothing");
@@ -76,14 +76,14 @@ fn a_run_that_goes_on_stands_for_itself_alone() {
     assert_eq!(plan.left_out.len() + more.len(), left_out.len());
     assert_eq!(plan.follow(&pair, None), [], "each is run once");
 
-    let outcome = |code: i32, text: &str, names: &[&str]| Outcome {
+    let outcome = |code: i32, text: &str, names: &[&str]| RunOutcome {
         code: Some(code),
         text: text.to_owned(),
         calls: names.iter().map(|name| Call { name: (*name).to_owned(), number: 1 }).collect(),
-        ..Outcome::default()
+        ..RunOutcome::default()
     };
     let went_on = |code, text, names: &[&str]| {
-        Seen::of(&Call { name: "docker version".to_owned(), number: 1 }, &outcome(code, text, names)).went_on
+        Signature::of(&Call { name: "docker version".to_owned(), number: 1 }, &outcome(code, text, names)).went_on
     };
     assert!(!went_on(3, "error: no engine", &["helm list", "docker version", "GET /version"]));
     assert!(went_on(3, "error: rolled back", &["docker version", "helm rollback"]));
@@ -101,7 +101,8 @@ fn a_tool_fails_twice_where_it_was_called_again_after_it_had_failed() {
         found.collect::<Vec<_>>()
     };
     let twice = |pair: &Pair| Pair { fault: Fault::Twice, ..pair.clone() };
-    let (ended, again) = (Seen { went_on: false, came_again: false }, Seen { went_on: false, came_again: true });
+    let (ended, again) =
+        (Signature { went_on: false, came_again: false }, Signature { went_on: false, came_again: true });
     assert_eq!(tools(Fault::Twice), []);
     for pair in tools(Fault::Fail) {
         assert_eq!(new().follow(&pair, Some(ended)), []);
@@ -112,7 +113,7 @@ fn a_tool_fails_twice_where_it_was_called_again_after_it_had_failed() {
         // The run that follows stands for those alike, as long as it ends before the scenarios part.
         let alike: Vec<Pair> = alike.into_iter().filter(|other| *other != twice(&pair)).collect();
         assert!(alike.iter().all(|other| plan.left_out[other] == (Why::Alike, twice(&pair))));
-        assert_eq!(plan.follow(&twice(&pair), Some(Seen { went_on: true, came_again: true })), alike);
+        assert_eq!(plan.follow(&twice(&pair), Some(Signature { went_on: true, came_again: true })), alike);
     }
     assert_eq!(new().follow(&tools(Fault::Hang)[0], Some(again)), []);
     // All was asked for: nothing is added.

@@ -36,7 +36,7 @@ impl fmt::Display for Value {
 
 /// One line of the output.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Row {
+pub struct SettingRow {
     /// The value's name.
     pub name: String,
     /// What may be shown of it.
@@ -45,7 +45,7 @@ pub struct Row {
     pub from: String,
 }
 
-impl Row {
+impl SettingRow {
     /// A row from its parts.
     pub fn new(name: impl Into<String>, value: Value, from: impl Into<String>) -> Self {
         Self { name: name.into(), value, from: from.into() }
@@ -53,7 +53,7 @@ impl Row {
 }
 
 /// Every value of `infra/xtask.toml` with its line, or with the option that replaced it in this run.
-pub fn settings(project: &Project) -> Result<Vec<Row>> {
+pub fn settings(project: &Project) -> Result<Vec<SettingRow>> {
     let text = pins::read_rendered(&project.root, settings::FILE)?;
     let mut rows = flatten(&text)?;
     let (chart, cluster) = (&project.settings.chart, &project.settings.cluster);
@@ -72,14 +72,14 @@ pub fn settings(project: &Project) -> Result<Vec<Row>> {
         if let Some(row) = rows.iter_mut().find(|row| row.name == name)
             && row.value != Value::Plain(value.clone())
         {
-            *row = Row::new(name, Value::Plain(value), "command line");
+            *row = SettingRow::new(name, Value::Plain(value), "command line");
         }
     }
     Ok(rows)
 }
 
 /// The leaves of a TOML document, in its order. It does not know the keys, so it shows new ones too.
-fn flatten(text: &str) -> Result<Vec<Row>> {
+fn flatten(text: &str) -> Result<Vec<SettingRow>> {
     let table = DeTable::parse(text).map_err(|error| anyhow::anyhow!("{}: {}", settings::FILE, error.message()))?;
     let mut leaves = Vec::new();
     walk(text, "", table.get_ref(), &mut leaves);
@@ -87,7 +87,7 @@ fn flatten(text: &str) -> Result<Vec<Row>> {
     Ok(leaves.into_iter().map(|(_, row)| row).collect())
 }
 
-fn walk(text: &str, prefix: &str, table: &DeTable<'_>, leaves: &mut Vec<(usize, Row)>) {
+fn walk(text: &str, prefix: &str, table: &DeTable<'_>, leaves: &mut Vec<(usize, SettingRow)>) {
     for (key, value) in table {
         let name = if prefix.is_empty() { key.get_ref().to_string() } else { format!("{prefix}.{}", key.get_ref()) };
         if let DeValue::Table(inner) = value.get_ref() {
@@ -100,12 +100,12 @@ fn walk(text: &str, prefix: &str, table: &DeTable<'_>, leaves: &mut Vec<(usize, 
             _ => text.get(span.clone()).unwrap_or_default().split_whitespace().collect::<Vec<_>>().join(" "),
         };
         let line = 1 + text.get(..span.start).unwrap_or_default().matches('\n').count();
-        leaves.push((span.start, Row::new(name, Value::Plain(shown), format!("{}:{line}", settings::FILE))));
+        leaves.push((span.start, SettingRow::new(name, Value::Plain(shown), format!("{}:{line}", settings::FILE))));
     }
 }
 
 /// What the command line, the environment and defaults decide.
-pub fn options(project: &Project) -> Vec<Row> {
+pub fn options(project: &Project) -> Vec<SettingRow> {
     let options = &project.options;
     let set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
     let flag = |given: bool| if given { "command line" } else { "default" };
@@ -121,14 +121,26 @@ pub fn options(project: &Project) -> Vec<Row> {
     };
     let plain = |value: &str| Value::Plain(value.to_owned());
     vec![
-        Row::new("cache", plain(project.cache.as_str()), format!("environment: {cache}")),
+        SettingRow::new("cache", plain(project.cache.as_str()), format!("environment: {cache}")),
         match options.secrets_from {
-            Source::File => Row::new("dotenv", plain(project.dotenv.as_str()), "default"),
-            _ => Row::new("dotenv", plain(&dotenv::shown(project)), "command line"),
+            Source::File => SettingRow::new("dotenv", plain(project.dotenv.as_str()), "default"),
+            _ => SettingRow::new("dotenv", plain(&dotenv::shown(project)), "command line"),
         },
-        Row::new("origin", Value::Plain(origin.unwrap_or_else(|| "probed".into())), flag(options.origin.is_some())),
-        Row::new("system tools", plain(if options.system_tools { "yes" } else { "no" }), flag(options.system_tools)),
-        Row::new("CA bundle", certificates.map_or(Value::Unset, |path| Value::Plain(path.into())), certificates_from),
+        SettingRow::new(
+            "origin",
+            Value::Plain(origin.unwrap_or_else(|| "probed".into())),
+            flag(options.origin.is_some()),
+        ),
+        SettingRow::new(
+            "system tools",
+            plain(if options.system_tools { "yes" } else { "no" }),
+            flag(options.system_tools),
+        ),
+        SettingRow::new(
+            "CA bundle",
+            certificates.map_or(Value::Unset, |path| Value::Plain(path.into())),
+            certificates_from,
+        ),
     ]
 }
 

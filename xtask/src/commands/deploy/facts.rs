@@ -11,12 +11,12 @@ use crate::origin::Origin;
 use crate::project::Project;
 use crate::stages::cluster::{self, ApiServer, Ingress, State};
 use crate::stages::images::load::{self, Wanted};
-use crate::stages::images::node::{Node, Stock};
-use crate::stages::images::{Seen, build, ids};
+use crate::stages::images::node::{Node, NodeImages};
+use crate::stages::images::{ImageState, build, ids};
 use crate::stages::proof::Evidence;
 use crate::stages::release;
 use crate::toolbox::Toolbox;
-use crate::world::World;
+use crate::toolchain::Toolchain;
 
 /// How old an answer of the nodes may be when the cluster's own answers are there.
 const FRESH: Duration = Duration::from_secs(2);
@@ -26,12 +26,12 @@ const REQUESTS: usize = 20;
 /// What there is before the first step.
 pub struct Facts {
     /// The minikube profile.
-    pub cluster: cluster::Observed,
+    pub cluster: cluster::ObservedCluster,
     /// What the cluster itself says, or why there is nobody to ask: it does not run, or its API server is away. What an
     /// API server that is there does not answer is an error of the look itself.
     pub live: Result<Live, String>,
     /// Our images in the engine.
-    pub images: Vec<Seen>,
+    pub images: Vec<ImageState>,
     /// The embedded database's image, where it serves.
     pub database: Option<Wanted>,
 }
@@ -41,11 +41,11 @@ pub struct Live {
     /// Its ingress controllers.
     pub ingress: Ingress,
     /// The release.
-    pub release: release::Observed,
+    pub release: release::ObservedRelease,
     /// The embedded database's Secret, where there is one.
     pub postgres: Option<Value>,
     /// The images of its nodes.
-    pub stocks: Vec<(Node, Stock)>,
+    pub on_nodes: Vec<(Node, NodeImages)>,
 }
 
 impl Facts {
@@ -55,9 +55,9 @@ impl Facts {
     }
 
     /// Looks again at what the steps of the cluster stage have changed.
-    pub fn look_again(&mut self, project: &Project, world: &World, credentials: &Credentials) -> Result<()> {
+    pub fn look_again(&mut self, project: &Project, toolchain: &Toolchain, credentials: &Credentials) -> Result<()> {
         let images = std::mem::take(&mut self.images);
-        *self = Self::gather(project, &world.tools, world.origin.as_ref(), credentials, || Ok(images))?;
+        *self = Self::gather(project, &toolchain.tools, toolchain.origin.as_ref(), credentials, || Ok(images))?;
         Ok(())
     }
 
@@ -66,10 +66,10 @@ impl Facts {
         tools: &Toolbox,
         origin: &dyn Origin,
         credentials: &Credentials,
-        images: impl FnOnce() -> Result<Vec<Seen>>,
+        images: impl FnOnce() -> Result<Vec<ImageState>>,
     ) -> Result<Self> {
         let cluster = cluster::observe(tools)?;
-        let stocks = |images: &[Seen], database: Option<&Wanted>| match cluster.profile.state {
+        let on_nodes = |images: &[ImageState], database: Option<&Wanted>| match cluster.profile.state {
             State::Running => load::observe(&tools.nodes()?, &references(images, database)),
             _ => Ok(Vec::new()),
         };
@@ -77,7 +77,7 @@ impl Facts {
         let (live, images, first) = std::thread::scope(|scope| {
             let live = scope.spawn(|| inside(tools, &cluster, credentials));
             let images = images().and_then(|images| Ok((images, database(project, tools, origin, credentials)?)));
-            let first = images.as_ref().ok().map(|(images, database)| stocks(images, database.as_ref()));
+            let first = images.as_ref().ok().map(|(images, database)| on_nodes(images, database.as_ref()));
             (live.join().unwrap_or_else(|_| panicked()), images, first)
         });
         let (live, (images, database)) = (live?, images?);
@@ -85,8 +85,8 @@ impl Facts {
             // A node that has just been started may take commands only after the wait for its API server, and what it said
             // before a long one is no proof.
             Ok(live) => match first {
-                Some(Ok(stocks)) if start.elapsed() < FRESH => Ok(Live { stocks, ..live }),
-                _ => Ok(Live { stocks: stocks(&images, database.as_ref())?, ..live }),
+                Some(Ok(on_nodes)) if start.elapsed() < FRESH => Ok(Live { on_nodes, ..live }),
+                _ => Ok(Live { on_nodes: on_nodes(&images, database.as_ref())?, ..live }),
             },
             Err(silence) => Err(silence),
         };
@@ -97,7 +97,7 @@ impl Facts {
 impl Facts {
     /// References of all images that a new node will need besides Kubernetes' own, as far as they are known.
     pub fn images_for_a_new_node(&self, project: &Project) -> Vec<String> {
-        let ours = self.images.iter().filter(|image| image.id.is_some()).map(Seen::reference);
+        let ours = self.images.iter().filter(|image| image.id.is_some()).map(ImageState::reference);
         let database = self.database.iter().map(|image| image.reference.clone());
         ours.chain(database).chain([project.settings.cluster.ingress_image.clone()]).collect()
     }
@@ -106,13 +106,13 @@ impl Facts {
 impl Live {
     /// A cluster that is yet to be made: it holds nothing.
     pub fn nothing(tools: &Toolbox) -> Self {
-        let stocks = vec![(tools.first_node(), Stock::default())];
-        Self { ingress: Ingress::default(), release: release::Observed::default(), postgres: None, stocks }
+        let on_nodes = vec![(tools.first_node(), NodeImages::default())];
+        Self { ingress: Ingress::default(), release: release::ObservedRelease::default(), postgres: None, on_nodes }
     }
 
     /// What the proof needs of it; `None` if there is no namespace.
     pub fn evidence(&self) -> Option<Evidence> {
-        let nodes = self.stocks.iter().map(|(node, stock)| (node.name.clone(), stock.names.clone())).collect();
+        let nodes = self.on_nodes.iter().map(|(node, on_node)| (node.name.clone(), on_node.names.clone())).collect();
         Some(Evidence { snapshot: self.release.snapshot.clone()?, nodes, answers: None })
     }
 }
@@ -151,12 +151,16 @@ fn database(
     credentials.embedded.then(|| Wanted::of(project, &tools.engine, &reference())).transpose()
 }
 
-fn references(images: &[Seen], database: Option<&Wanted>) -> Vec<String> {
-    images.iter().map(Seen::reference).chain(database.map(|image| image.reference.clone())).collect()
+fn references(images: &[ImageState], database: Option<&Wanted>) -> Vec<String> {
+    images.iter().map(ImageState::reference).chain(database.map(|image| image.reference.clone())).collect()
 }
 
 /// What the cluster's API server says, without what only its nodes know.
-fn inside(tools: &Toolbox, cluster: &cluster::Observed, credentials: &Credentials) -> Result<Result<Live, String>> {
+fn inside(
+    tools: &Toolbox,
+    cluster: &cluster::ObservedCluster,
+    credentials: &Credentials,
+) -> Result<Result<Live, String>> {
     if cluster.profile.state != State::Running {
         return Ok(Err(NOT_RUNNING.to_owned()));
     }
@@ -174,7 +178,7 @@ fn inside(tools: &Toolbox, cluster: &cluster::Observed, credentials: &Credential
             ingress: ingress.unwrap_or_else(|_| panicked())?,
             release: release?,
             postgres: postgres.unwrap_or_else(|_| panicked())?,
-            stocks: Vec::new(),
+            on_nodes: Vec::new(),
         }))
     })
 }

@@ -13,7 +13,7 @@ use crate::stages::images::build;
 use crate::stages::images::context::{self, Files};
 use crate::stages::images::prune::EngineBuilds;
 use crate::stages::images::recipe::{self, Recipe};
-use crate::world::World;
+use crate::toolchain::Toolchain;
 
 /// The folder of an application with the program that runs it in its container.
 const SUPERVISOR: &str = "dev";
@@ -53,12 +53,12 @@ fn pack(project: &Project, app: App) -> Result<(Files, File)> {
 /// between the look at `files` and this call is part of the build and of its tag.
 pub fn decide<'a>(
     project: &'a Project,
-    world: &'a World,
+    toolchain: &'a Toolchain,
     app: App,
     target: &str,
     files: &Files,
 ) -> Result<(String, Option<Step<'a>>)> {
-    let (engine, origin) = (&world.tools.engine, world.origin.as_ref());
+    let (engine, origin) = (&toolchain.tools.engine, toolchain.origin.as_ref());
     let settings = &project.settings.images[app.image()];
     let bases: Vec<String> = settings.bases.values().map(|base| origin.image(base)).collect();
     let ids = engine.image_ids(&bases)?;

@@ -9,7 +9,7 @@ use super::{App, Dev};
 use crate::deadlines;
 use crate::dotenv::Contract;
 use crate::engine::Engine;
-use crate::engine::place::Place;
+use crate::engine::paths::EnginePaths;
 use crate::failure::{Class, Failure};
 use crate::files;
 use crate::lock::{self, Lock};
@@ -17,8 +17,8 @@ use crate::private;
 use crate::process::Process;
 use crate::project::Project;
 use crate::stages::machine;
+use crate::toolchain::Toolchain;
 use crate::units::hex;
-use crate::world::World;
 
 /// The label; its value is the path of the checkout.
 const LABEL: &str = "todo-xtask.dev";
@@ -177,7 +177,7 @@ impl Stack {
 
     /// Makes the proxy, which is the Ingress controller's program with its settings and the Ingress' routes. Returns the
     /// command that runs it.
-    pub fn proxy(&self, project: &Project, world: &World) -> Result<Process> {
+    pub fn proxy(&self, project: &Project, toolchain: &Toolchain) -> Result<Process> {
         let manifest = project.settings.cluster.ingress.join("30-deployment.yaml");
         let text = files::read(&project.root.join(&manifest))?.ok_or_else(|| {
             let what = format!("{manifest} is not there: `dev` takes the settings of its proxy from it");
@@ -188,7 +188,7 @@ impl Stack {
         let is_clusters =
             |arg: &str| ["providers.", "entrypoints.websecure.", "ping"].iter().any(|part| arg.starts_with(part));
         let args = args.filter(|arg| !is_clusters(arg)).map(|arg| format!("--{arg}"));
-        let image = world.origin.image(&project.settings.cluster.ingress_image);
+        let image = toolchain.origin.image(&project.settings.cluster.ingress_image);
         let publish = format!("--publish=127.0.0.1:{}:{PROXY_PORT}", project.settings.dev.port);
         self.docker("create", "proxy", &image, &[publish])
             .args(args)
@@ -209,14 +209,14 @@ impl Stack {
     }
 
     /// The command that runs the database.
-    pub fn postgres(&self, project: &Project, world: &World) -> Process {
+    pub fn postgres(&self, project: &Project, toolchain: &Toolchain) -> Process {
         let data = "/var/lib/postgresql/data";
         let mut options = vec![self.volume(DATA, data), self.volume("socket", SOCKET)];
         // Nobody can use the password that the image insists on: the socket asks for none.
         let pairs = [("USER", "todo"), ("DB", "todo"), ("PASSWORD", "not-a-secret")];
         options.extend(pairs.map(|(name, value)| format!("--env=POSTGRES_{name}={value}")));
         options.push(format!("--env=PGDATA={data}/pgdata"));
-        let image = world.origin.image(&project.settings.database.image);
+        let image = toolchain.origin.image(&project.settings.database.image);
         self.docker("run", "postgres", &image, &options).args(["postgres", "-c", "listen_addresses="])
     }
 
@@ -260,8 +260,8 @@ fn id(checkout: &Utf8Path) -> String {
 }
 
 /// Returns the volumes with todos of any checkout that the private engine keeps, also while it does not run.
-pub fn stored_todos(place: &Place) -> Result<Vec<String>> {
-    let folders = files::entries(&place.data().join("volumes"))?;
+pub fn stored_todos(paths: &EnginePaths) -> Result<Vec<String>> {
+    let folders = files::entries(&paths.data().join("volumes"))?;
     let names = folders.iter().filter_map(|folder| folder.file_name());
     let mut todos: Vec<String> = names.filter(|name| is_todos(name)).map(str::to_owned).collect();
     todos.sort();

@@ -15,14 +15,14 @@ use super::sources::{self, More, Sources};
 use super::stack::{self, Stack};
 use super::{APPS, App, Event, STAGE, image, print, tell_end};
 use crate::failure::{Class, Failure};
-use crate::origin::Need;
+use crate::origin::Requirement;
 use crate::plan::{self, Mode, Step};
 use crate::process::{self, Process};
 use crate::project::Project;
 use crate::report::{BAD, DIM, GOOD, seconds};
-use crate::settings::Image;
+use crate::settings::ImageSettings;
 use crate::stages::images::{build, context};
-use crate::world::World;
+use crate::toolchain::Toolchain;
 
 /// The build target.
 pub const TARGET: &str = "test";
@@ -78,11 +78,11 @@ fn script(app: App) -> &'static str {
 }
 
 /// Returns the step that builds the image of the browser's tests.
-pub fn build_browser<'a>(project: &'a Project, world: &'a World) -> Result<Step<'a>> {
+pub fn build_browser<'a>(project: &'a Project, toolchain: &'a Toolchain) -> Result<Step<'a>> {
     let frontend = &project.settings.images[App::Frontend.image()];
-    let image = Image { context: frontend.context.join(BROWSER), ..frontend.clone() };
+    let image = ImageSettings { context: frontend.context.join(BROWSER), ..frontend.clone() };
     let (_, tar) = context::pack(&project.root.join(&image.context), &project.target())?;
-    let command = build::command(project, &world.tools.engine, world.origin.as_ref(), &image, BROWSER_IMAGE)?;
+    let command = build::command(project, &toolchain.tools.engine, toolchain.origin.as_ref(), &image, BROWSER_IMAGE)?;
     let shown = format!("{command} < (tar of {})", image.context);
     Ok(Step::new("build todo-browser", "the browser's tests", shown, move |running| {
         build::run(project, command.stdin_file(Arc::new(tar)), "todo-browser", &image, running)?;
@@ -93,21 +93,21 @@ pub fn build_browser<'a>(project: &'a Project, world: &'a World) -> Result<Step<
 /// What each run needs.
 struct Runner<'a> {
     project: &'a Project,
-    world: &'a World,
+    toolchain: &'a Toolchain,
     stack: Stack,
 }
 
 impl Runner<'_> {
     /// Brings the image of `suite`. Returns the command that runs its tests at `path`, and what that reads.
     fn prepare(&self, suite: Suite, path: &str, sources: &Sources) -> Result<(Process, Vec<u8>)> {
-        let Self { project, world, stack } = self;
+        let Self { project, toolchain, stack } = self;
         let Suite::Of(app) = suite else {
             let run = stack.browser_tests(suite.name(), BROWSER_IMAGE)?;
-            plan::apply(project, STAGE, Mode::Apply, vec![build_browser(project, world)?])?;
+            plan::apply(project, STAGE, Mode::Apply, vec![build_browser(project, toolchain)?])?;
             let path = (!path.is_empty()).then(|| path.to_owned());
             return Ok((run.args(["node_modules/.bin/playwright", "test"]).args(path), Vec::new()));
         };
-        let (image, step) = image::decide(project, world, app, TARGET, &sources.apps[&app])?;
+        let (image, step) = image::decide(project, toolchain, app, TARGET, &sources.apps[&app])?;
         plan::apply(project, STAGE, Mode::Apply, step.into_iter().collect())?;
         let run = stack.tests(suite.name(), &image).args(["sh", "-c", script(app), path]);
         Ok((run, sources.pack(project, app)?))
@@ -123,10 +123,10 @@ pub fn run(project: &Project, path: Option<&str>) -> Result<()> {
     let more = if chosen.contains_key(&Suite::Browser) { More::BrowserTests } else { More::Tests };
     crate::cache::claim(&project.cache)?;
     let _lock = stack::lock(project, "-test")?;
-    let bases: Vec<Need> = project.settings.bases().cloned().map(Need::Image).collect();
-    let world = World::bring(project, Mode::Apply, &bases)?;
+    let bases: Vec<Requirement> = project.settings.bases().cloned().map(Requirement::Image).collect();
+    let toolchain = Toolchain::bring(project, Mode::Apply, &bases)?;
     stack::mark(project)?;
-    let runner = Runner { project, world: &world, stack: Stack::new(project, &world.tools.engine) };
+    let runner = Runner { project, toolchain: &toolchain, stack: Stack::new(project, &toolchain.tools.engine) };
     let count = Arc::default();
     tell_end(&project.report, &count, String::new());
     let (send, events) = channel();

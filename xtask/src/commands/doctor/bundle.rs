@@ -17,7 +17,7 @@ use crate::secrets::Redactor;
 use crate::snapshot::{Snapshot, text};
 use crate::stages::{cluster, release};
 use crate::toolbox::Toolbox;
-use crate::world::World;
+use crate::toolchain::Toolchain;
 
 /// Lines of each log.
 const LINES: u32 = 2000;
@@ -35,9 +35,9 @@ run/                                            the last deploy: its events, log
 /// Writes the archive below `target/xtask`; gives its path. `table` is what `doctor` shows.
 pub fn write(project: &Project, table: &str) -> Result<Utf8PathBuf> {
     let running = project.report.step("doctor", "collect a bundle", "asked for");
-    let world = World::present(project);
+    let toolchain = Toolchain::present(project);
     // Without proof that the cluster is ours nothing is asked of it, and nobody can know its Secrets.
-    let tools = world.as_ref().ok().map(|world| &world.tools);
+    let tools = toolchain.as_ref().ok().map(|toolchain| &toolchain.tools);
     let observed = tools.map(cluster::observe);
     let runs = matches!(&observed, Some(Ok(observed)) if observed.profile.state == cluster::State::Running);
     let ours = tools.filter(|_| runs);
@@ -49,14 +49,14 @@ pub fn write(project: &Project, table: &str) -> Result<Utf8PathBuf> {
     archive.collect("xtask.toml", || read(&project.root.join("infra/xtask.toml")))?;
     archive.collect("pins.toml", || read(&project.root.join("infra/pins.toml")))?;
     archive.collect("versions.txt", || Ok(versions(project, tools)))?;
-    if let (Ok(world), Some(tools)) = (&world, ours) {
+    if let (Ok(toolchain), Some(tools)) = (&toolchain, ours) {
         running.progress("asking the cluster");
-        let shown = status::plain(project, world);
+        let shown = status::plain(project, toolchain);
         archive.collect("status.txt", || Ok(shown.as_ref().map_err(said)?.0.clone()))?;
         archive.collect("status.json", || Ok(shown.as_ref().map_err(said)?.1.clone()))?;
         of_cluster(&mut archive, project, tools)?;
     } else {
-        let why = match (&world, &observed) {
+        let why = match (&toolchain, &observed) {
             (Err(error), _) | (_, Some(Err(error))) => format!("{error:#}"),
             _ => "the cluster does not run".to_owned(),
         };

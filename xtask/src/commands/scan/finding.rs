@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 /// Where a finding is.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Place {
+pub enum Location {
     /// In a file as it lies there.
     Tree,
     /// In the index only.
@@ -20,9 +20,9 @@ pub enum Place {
 
 /// A possible secret.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Finding {
+pub struct Leak {
     /// Where in git.
-    pub place: Place,
+    pub location: Location,
     /// The file, relative to the checkout; empty for a commit's message.
     pub file: String,
     /// The line, from 1.
@@ -41,11 +41,11 @@ struct Raw {
     commit: String,
 }
 
-/// Reads gitleaks' JSON report. `place` is where it looked; a report of commits names each commit itself.
-pub fn parse(report: &[u8], place: &Place) -> Result<Vec<Finding>> {
+/// Reads gitleaks' JSON report. `location` is where it looked; a report of commits names each commit itself.
+pub fn parse(report: &[u8], location: &Location) -> Result<Vec<Leak>> {
     let raw: Vec<Raw> = serde_json::from_slice(report).context("gitleaks did not print a report")?;
-    let finding = |raw: Raw| Finding {
-        place: if raw.commit.is_empty() { place.clone() } else { Place::Commit(raw.commit) },
+    let finding = |raw: Raw| Leak {
+        location: if raw.commit.is_empty() { location.clone() } else { Location::Commit(raw.commit) },
         file: raw.file.trim_start_matches("./").to_owned(),
         // gitleaks counts lines from 1, but the one that a diff's first line is on from 0.
         line: raw.start_line.max(1),
@@ -56,13 +56,14 @@ pub fn parse(report: &[u8], place: &Place) -> Result<Vec<Finding>> {
 
 /// Sorts, and makes one finding of those at the same place: the rules of a URL and of its password both see it. What is
 /// in the tree is not told again as staged.
-pub fn merge(mut findings: Vec<Finding>) -> Vec<Finding> {
+pub fn merge(mut findings: Vec<Leak>) -> Vec<Leak> {
     findings.sort();
-    let mut merged: Vec<Finding> = Vec::new();
+    let mut merged: Vec<Leak> = Vec::new();
     for finding in findings {
-        let same = |old: &&mut Finding| {
-            let place = old.place == finding.place || (old.place == Place::Tree && finding.place == Place::Staged);
-            place && old.file == finding.file && old.line == finding.line
+        let same = |old: &&mut Leak| {
+            let location = old.location == finding.location
+                || (old.location == Location::Tree && finding.location == Location::Staged);
+            location && old.file == finding.file && old.line == finding.line
         };
         match merged.iter_mut().find(same) {
             Some(old) => old.rules.extend(finding.rules),
@@ -76,16 +77,16 @@ pub fn merge(mut findings: Vec<Finding>) -> Vec<Finding> {
     merged
 }
 
-impl fmt::Display for Finding {
+impl fmt::Display for Leak {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { file, line, .. } = self;
         let rules = self.rules.join(", ");
         let short = |commit: &str| commit.chars().take(10).collect::<String>();
-        match &self.place {
-            Place::Tree => write!(f, "{file}:{line}: {rules}"),
-            Place::Staged => write!(f, "{file}:{line}: {rules} (staged)"),
-            Place::Commit(commit) => write!(f, "{file}:{line}: {rules} (commit {})", short(commit)),
-            Place::Message(commit) => write!(f, "message of commit {}, line {line}: {rules}", short(commit)),
+        match &self.location {
+            Location::Tree => write!(f, "{file}:{line}: {rules}"),
+            Location::Staged => write!(f, "{file}:{line}: {rules} (staged)"),
+            Location::Commit(commit) => write!(f, "{file}:{line}: {rules} (commit {})", short(commit)),
+            Location::Message(commit) => write!(f, "message of commit {}, line {line}: {rules}", short(commit)),
         }
     }
 }
@@ -94,30 +95,30 @@ impl fmt::Display for Finding {
 mod tests {
     use super::*;
 
-    fn finding(place: Place, line: usize, rule: &str) -> Finding {
-        Finding { place, file: "a.py".into(), line, rules: vec![rule.into()] }
+    fn finding(location: Location, line: usize, rule: &str) -> Leak {
+        Leak { location, file: "a.py".into(), line, rules: vec![rule.into()] }
     }
 
     #[test]
     fn a_report_is_read_and_shown_without_what_was_found() {
         let report =
             br#"[{"RuleID":"r","StartLine":3,"File":"./a.py","Commit":"0123456789abcdef","Secret":"REDACTED"}]"#;
-        let findings = parse(report, &Place::Tree).unwrap();
+        let findings = parse(report, &Location::Tree).unwrap();
         assert_eq!(findings[0].to_string(), "a.py:3: r (commit 0123456789)");
-        assert!(parse(b"", &Place::Tree).is_err());
-        assert_eq!(parse(b"[]", &Place::Tree).unwrap(), []);
+        assert!(parse(b"", &Location::Tree).is_err());
+        assert_eq!(parse(b"[]", &Location::Tree).unwrap(), []);
     }
 
     #[test]
     fn one_place_is_one_finding() {
         let merged = merge(vec![
-            finding(Place::Commit("c".into()), 1, "x"),
-            finding(Place::Staged, 1, "x"),
-            finding(Place::Tree, 1, "y"),
-            finding(Place::Tree, 1, "x"),
-            finding(Place::Staged, 2, "x"),
+            finding(Location::Commit("c".into()), 1, "x"),
+            finding(Location::Staged, 1, "x"),
+            finding(Location::Tree, 1, "y"),
+            finding(Location::Tree, 1, "x"),
+            finding(Location::Staged, 2, "x"),
         ]);
-        let shown: Vec<String> = merged.iter().map(Finding::to_string).collect();
+        let shown: Vec<String> = merged.iter().map(Leak::to_string).collect();
         assert_eq!(shown, ["a.py:1: x, y", "a.py:2: x (staged)", "a.py:1: x (commit c)"]);
     }
 }

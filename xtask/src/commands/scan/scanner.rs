@@ -3,7 +3,7 @@
 use anyhow::{Result, bail};
 use camino::{Utf8Path, Utf8PathBuf};
 
-use super::finding::{Finding, Place, parse};
+use super::finding::{Leak, Location, parse};
 use crate::deadlines;
 use crate::failure::{Class, Failure};
 use crate::git::{aim, git};
@@ -24,30 +24,30 @@ pub struct Scanner {
 
 impl Scanner {
     /// What lies in `mirror`, whose files have the checkout's names.
-    pub fn tree(&self, mirror: &Utf8Path) -> Result<Vec<Finding>> {
-        self.look(self.base("dir").arg(".").cwd(mirror), &Place::Tree)
+    pub fn tree(&self, mirror: &Utf8Path) -> Result<Vec<Leak>> {
+        self.look(self.base("dir").arg(".").cwd(mirror), &Location::Tree)
     }
 
     /// What is in the index and not yet in a commit.
-    pub fn staged(&self) -> Result<Vec<Finding>> {
-        self.look(self.base("git").args(["--staged", "."]), &Place::Staged)
+    pub fn staged(&self) -> Result<Vec<Leak>> {
+        self.look(self.base("git").args(["--staged", "."]), &Location::Staged)
     }
 
     /// What any commit on any branch, tag or stash ever added; of a merge, what it added beyond its parents.
-    pub fn history(&self) -> Result<Vec<Finding>> {
+    pub fn history(&self) -> Result<Vec<Leak>> {
         let remerge = git(&self.root).args(["log", "--max-count=0", "--remerge-diff"]).succeeds();
         // Before git 2.35: each merge against each of its parents, which shows the same and more.
         let merges = if remerge { "--remerge-diff" } else { "-m" };
         let options =
             format!("--log-opts=--all --full-history --no-ext-diff --no-textconv --diff-filter=tuxdb {merges}");
-        self.look(self.base("git").args([options.as_str(), "."]), &Place::Tree)
+        self.look(self.base("git").args([options.as_str(), "."]), &Location::Tree)
     }
 
     /// What stands in the messages of commits, which gitleaks does not look at.
-    pub fn messages(&self) -> Result<Vec<Finding>> {
+    pub fn messages(&self) -> Result<Vec<Leak>> {
         let log = git(&self.root).args(["log", "--all", "--format=commit %H%n%B"]).read()?;
         let lines: Vec<&str> = log.lines().collect();
-        let found = self.look(self.base("stdin").stdin(log.as_bytes()), &Place::Tree)?;
+        let found = self.look(self.base("stdin").stdin(log.as_bytes()), &Location::Tree)?;
         Ok(found.into_iter().map(|finding| in_message(finding, &lines)).collect())
     }
 
@@ -56,7 +56,7 @@ impl Scanner {
     pub fn prove(&self) -> Result<()> {
         let specimens = specimens();
         let text: String = specimens.iter().map(|(_, specimen)| format!("{specimen}\n")).collect();
-        let found = self.look(self.base("stdin").stdin(text), &Place::Tree)?;
+        let found = self.look(self.base("stdin").stdin(text), &Location::Tree)?;
         let missed: Vec<&str> = specimens
             .iter()
             .enumerate()
@@ -85,7 +85,7 @@ impl Scanner {
         process.arg(format!("--exit-code={FOUND}"))
     }
 
-    fn look(&self, process: Process, place: &Place) -> Result<Vec<Finding>> {
+    fn look(&self, process: Process, location: &Location) -> Result<Vec<Leak>> {
         let output = process.output()?;
         let said = String::from_utf8_lossy(&output.stderr);
         // gitleaks exits with 0, "no leaks found", when its git fails: only its log tells.
@@ -96,17 +96,17 @@ impl Scanner {
             let shown = if errors.is_empty() { said.lines().collect() } else { errors };
             bail!("gitleaks could not scan ({}):\n  | {}", output.status, shown.join("\n  | "));
         }
-        parse(&output.stdout, place)
+        parse(&output.stdout, location)
     }
 }
 
 /// A finding in the output of `git log` as one in the commit's message.
-fn in_message(finding: Finding, log: &[&str]) -> Finding {
+fn in_message(finding: Leak, log: &[&str]) -> Leak {
     let at = finding.line.min(log.len());
     let start = log[..at].iter().rposition(|line| line.strip_prefix("commit ").is_some_and(is_hash));
     let commit = start.and_then(|start| log[start].strip_prefix("commit ")).unwrap_or("?").to_owned();
     let line = at - start.map_or(0, |start| start + 1);
-    Finding { place: Place::Message(commit), file: String::new(), line, ..finding }
+    Leak { location: Location::Message(commit), file: String::new(), line, ..finding }
 }
 
 fn is_hash(text: &str) -> bool {
@@ -146,9 +146,9 @@ mod tests {
     fn a_line_of_the_log_leads_to_its_commit() {
         let (one, two) = ("commit ".to_owned() + &"a".repeat(40), "commit ".to_owned() + &"b".repeat(40));
         let log = [one.as_str(), "subject", "", two.as_str(), "commit to it", "", "body"];
-        let finding = |line| Finding { place: Place::Tree, file: String::new(), line, rules: vec!["r".into()] };
-        assert_eq!(in_message(finding(2), &log).place, Place::Message("a".repeat(40)));
+        let finding = |line| Leak { location: Location::Tree, file: String::new(), line, rules: vec!["r".into()] };
+        assert_eq!(in_message(finding(2), &log).location, Location::Message("a".repeat(40)));
         let body = in_message(finding(7), &log);
-        assert_eq!((body.place, body.line), (Place::Message("b".repeat(40)), 3));
+        assert_eq!((body.location, body.line), (Location::Message("b".repeat(40)), 3));
     }
 }

@@ -48,10 +48,10 @@ impl Checkout {
     }
 
     fn scan(&self) -> Vec<String> {
-        self.outcome().findings.iter().map(Finding::to_string).collect()
+        self.outcome().findings.iter().map(Leak::to_string).collect()
     }
 
-    fn outcome(&self) -> Outcome {
+    fn outcome(&self) -> ScanResult {
         let outcome = scan(&self.root(), &self.root().join("target"), &gitleaks()).unwrap();
         assert!(std::fs::read_dir(self.root().join("target")).unwrap().next().is_none(), "nothing is left behind");
         outcome
@@ -59,17 +59,17 @@ impl Checkout {
 }
 
 /// A file with every specimen, a line each, and the findings of it.
-fn planted(place: &str) -> (String, Vec<String>) {
+fn planted(location: &str) -> (String, Vec<String>) {
     let specimens = specimens();
     let text = specimens.iter().map(|(_, line)| format!("{line}\n")).collect();
-    (text, specimens.iter().enumerate().map(|(n, (rule, _))| format!("{place}:{}: {rule}", n + 1)).collect())
+    (text, specimens.iter().enumerate().map(|(n, (rule, _))| format!("{location}:{}: {rule}", n + 1)).collect())
 }
 
 /// That each of `expected` begins a finding's place and is among its rules.
 fn assert_found(found: &[String], expected: &[String], suffix: &str) {
     for wanted in expected {
-        let (place, rule) = wanted.rsplit_once(": ").unwrap();
-        let hit = |f: &&String| f.starts_with(&format!("{place}: ")) && f.contains(rule) && f.contains(suffix);
+        let (location, rule) = wanted.rsplit_once(": ").unwrap();
+        let hit = |f: &&String| f.starts_with(&format!("{location}: ")) && f.contains(rule) && f.contains(suffix);
         assert!(found.iter().any(|f| hit(&f)), "{wanted} {suffix} is not in {found:#?}");
     }
 }

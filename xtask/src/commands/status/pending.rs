@@ -8,12 +8,12 @@ use crate::credentials;
 use crate::dotenv::{self, Source};
 use crate::plan::Mode;
 use crate::project::Project;
-use crate::stages::images::build::{self, Seen, Verdict};
-use crate::stages::release::{Desired, Observed, Record};
-use crate::world::World;
+use crate::stages::images::build::{self, ImageState, Verdict};
+use crate::stages::release::{Desired, ObservedRelease, Record};
+use crate::toolchain::Toolchain;
 
 /// What it would change, in words; `None` if nothing was verified yet. A mistake in `.env` is what it would stop at.
-pub fn of(project: &Project, world: &World, observed: &Observed) -> Option<Vec<String>> {
+pub fn of(project: &Project, toolchain: &Toolchain, observed: &ObservedRelease) -> Option<Vec<String>> {
     let record = observed.record.as_ref()?;
     let first = |error: anyhow::Error| error.to_string().lines().next().unwrap_or_default().to_owned();
     match has_secrets(project) {
@@ -21,7 +21,7 @@ pub fn of(project: &Project, world: &World, observed: &Observed) -> Option<Vec<S
         Ok(false) => return None,
         Err(error) => return Some(vec![first(error)]),
     }
-    let mut pending = differences(project, world, observed, record).unwrap_or_else(|error| vec![first(error)]);
+    let mut pending = differences(project, toolchain, observed, record).unwrap_or_else(|error| vec![first(error)]);
     let drifted = observed.snapshot.as_ref().is_some_and(|snapshot| !record.drift(snapshot).is_empty());
     pending.extend(drifted.then(|| "what was changed by hand is taken back".to_owned()));
     Some(pending)
@@ -33,11 +33,16 @@ fn has_secrets(project: &Project) -> Result<bool> {
     Ok(!is_pipe && dotenv::is_there(project)?)
 }
 
-fn differences(project: &Project, world: &World, observed: &Observed, record: &Record) -> Result<Vec<String>> {
-    let seen = build::observe(project, &world.tools.engine, world.origin.as_ref())?;
+fn differences(
+    project: &Project,
+    toolchain: &Toolchain,
+    observed: &ObservedRelease,
+    record: &Record,
+) -> Result<Vec<String>> {
+    let seen = build::observe(project, &toolchain.tools.engine, toolchain.origin.as_ref())?;
     let credentials = credentials::read(project, &record.environment)?;
-    let postgres = credentials.postgres(&world.tools)?;
-    let secrets = credentials.plan(&world.tools, observed, postgres.as_ref(), Mode::DryRun)?;
+    let postgres = credentials.postgres(&toolchain.tools)?;
+    let secrets = credentials.plan(&toolchain.tools, observed, postgres.as_ref(), Mode::DryRun)?;
     let tags: BTreeMap<String, String> =
         seen.iter().filter_map(|seen| Some((seen.name.clone(), seen.tag()?))).collect();
     let desired = Desired::new(project, &record.environment, &tags, &secrets.names)?;
@@ -46,7 +51,7 @@ fn differences(project: &Project, world: &World, observed: &Observed, record: &R
 }
 
 /// `image todo-backend changed` with the file that is the reason, where it is known.
-fn with_file(difference: String, seen: &[Seen]) -> String {
+fn with_file(difference: String, seen: &[ImageState]) -> String {
     let image = seen.iter().find(|seen| difference == format!("image {} changed", seen.name));
     match image.map(build::decide) {
         Some(Verdict::Build { why }) => format!("{difference}: {why}"),

@@ -7,7 +7,7 @@ use crate::clock;
 use crate::failure::Hint;
 use crate::judge::{self, Gravity};
 use crate::snapshot::{Snapshot, number, text};
-use crate::stages::release::{Observed, Record};
+use crate::stages::release::{ObservedRelease, Record};
 
 /// One screen of state.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -21,13 +21,13 @@ pub struct View {
     /// Pods, those that are ending included.
     pub pods: Vec<Pod>,
     /// Images that were verified.
-    pub images: Vec<Image>,
+    pub images: Vec<ImageView>,
     /// Routes of the Ingress as they answer now; see [`crate::commands::output::routes`].
     pub routes: Vec<Value>,
     /// Secrets of our making, by name.
     pub secrets: Vec<Secret>,
     /// What keeps workloads from being ready.
-    pub findings: Vec<Finding>,
+    pub findings: Vec<FindingView>,
     /// What others run in the namespace, e.g. `Deployment adminer`. It is not judged.
     pub foreign: Vec<String>,
     /// What somebody changed by hand since it was verified.
@@ -108,7 +108,7 @@ pub struct Pod {
 
 /// An image.
 #[derive(Clone, Debug, Serialize)]
-pub struct Image {
+pub struct ImageView {
     /// `todo-backend:<tag>`.
     pub reference: String,
     /// Its config digest.
@@ -128,7 +128,7 @@ pub struct Secret {
 
 /// A cause why something is not ready.
 #[derive(Clone, Debug, Serialize)]
-pub struct Finding {
+pub struct FindingView {
     /// What it is about.
     pub subject: String,
     /// The cause.
@@ -143,7 +143,7 @@ pub struct Finding {
 
 impl View {
     /// What `observed` says of release, workloads, pods, images and Secrets.
-    pub fn of(cluster: Cluster, observed: &Observed) -> Self {
+    pub fn of(cluster: Cluster, observed: &ObservedRelease) -> Self {
         let Some(snapshot) = &observed.snapshot else { return Self { cluster, ..Self::default() } };
         let record = observed.record.as_ref();
         let workload = |p: judge::Progress| Workload {
@@ -154,7 +154,7 @@ impl View {
             complete: p.complete,
         };
         let pods: Vec<Pod> = snapshot.kind("Pod").map(pod).collect();
-        let image = |(reference, id): (&String, &String)| Image {
+        let image = |(reference, id): (&String, &String)| ImageView {
             reference: reference.clone(),
             id: id.clone(),
             pods: pods.iter().filter(|pod| pod.image == *reference && pod.state == "Running").count(),
@@ -175,8 +175,8 @@ impl View {
     }
 }
 
-fn finding(found: judge::Finding) -> Finding {
-    Finding {
+fn finding(found: judge::Finding) -> FindingView {
+    FindingView {
         subject: found.subject,
         cause: found.cause,
         help: found.help.iter().map(Hint::text).collect::<Vec<_>>().join("; "),
@@ -185,7 +185,7 @@ fn finding(found: judge::Finding) -> Finding {
     }
 }
 
-fn release(observed: &Observed) -> Release {
+fn release(observed: &ObservedRelease) -> Release {
     let (record, newest) = (observed.record.as_ref(), observed.helm.newest());
     let helm: Vec<u64> = observed.helm.revisions.iter().map(|revision| revision.number).collect();
     Release {

@@ -12,7 +12,7 @@ use super::{gather, output};
 use crate::clock;
 use crate::deadlines;
 use crate::project::Project;
-use crate::world::World;
+use crate::toolchain::Toolchain;
 
 /// A screen of its own, no cursor, and long lines cut instead of wrapped; and back.
 const ENTER: &str = "\x1b[?1049h\x1b[?25l\x1b[?7l";
@@ -21,7 +21,7 @@ const LEAVE: &str = "\x1b[?7h\x1b[?25h\x1b[?1049l";
 static COLOURS: LazyLock<Regex> = LazyLock::new(|| Regex::new("\x1b\\[[0-9;]*m").expect("valid"));
 
 /// Shows the status until the user interrupts or nobody reads any more.
-pub fn run(project: &Project, world: &World, json: bool) -> Result<()> {
+pub fn run(project: &Project, toolchain: &Toolchain, json: bool) -> Result<()> {
     let live = std::io::stdout().is_terminal() && !json;
     if live {
         put(ENTER)?;
@@ -37,7 +37,7 @@ pub fn run(project: &Project, world: &World, json: bool) -> Result<()> {
     });
     let mut before = String::new();
     while !output::nobody_reads() {
-        let (text, key) = look(project, world, json);
+        let (text, key) = look(project, toolchain, json);
         let text = project.report.shown(&text);
         if live {
             put(&frame(&text))?;
@@ -57,8 +57,8 @@ pub fn run(project: &Project, world: &World, json: bool) -> Result<()> {
 }
 
 /// What to show, and what of it counts as a change. A cluster that does not answer for a moment is no end of a watch.
-fn look(project: &Project, world: &World, json: bool) -> (String, String) {
-    match gather(project, world, false) {
+fn look(project: &Project, toolchain: &Toolchain, json: bool) -> (String, String) {
+    match gather(project, toolchain, false) {
         Ok((.., view)) if json => {
             let key = screen(&view, None);
             (line(&view), key)

@@ -5,7 +5,7 @@ use anyhow::Result;
 use super::Suite;
 use super::suites;
 use crate::members;
-use crate::origin::{Need, Tool};
+use crate::origin::{Requirement, Tool};
 use crate::pins::Pins;
 use crate::project::Project;
 use crate::tally::Tally;
@@ -18,9 +18,9 @@ pub fn images(project: &Project) -> Result<[String; 2]> {
 }
 
 /// What the suite needs.
-pub fn needs(project: &Project) -> Result<Vec<Need>> {
-    let images = images(project)?.map(Need::Image);
-    Ok([Need::Tool(Tool::Helm)].into_iter().chain(images).collect())
+pub fn requirements(project: &Project) -> Result<Vec<Requirement>> {
+    let images = images(project)?.map(Requirement::Image);
+    Ok([Requirement::Tool(Tool::Helm)].into_iter().chain(images).collect())
 }
 
 /// Builds and runs it.

@@ -10,14 +10,14 @@ use crate::commands::scan as scan_command;
 use crate::deadlines;
 use crate::failure::{Class, Failure};
 use crate::members::{self, UNDER_TEST};
-use crate::origin::{Need, Tool};
+use crate::origin::{Requirement, Tool};
 use crate::plan::Mode;
 use crate::process::{ALL, Process};
 use crate::project::Project;
 use crate::stages::images::{build, context};
 use crate::tally::Tally;
+use crate::toolchain::{self, Toolchain};
 use crate::units::quote;
-use crate::world::{self, World};
 
 /// Runs one command as a test.
 fn check(project: &Project, name: &str, process: &Process) -> Tally {
@@ -56,7 +56,7 @@ pub fn rust(project: &Project) -> Result<Tally> {
     let clippy = ["clippy", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings"];
     tally += check(project, "cargo clippy", &cargo(&clippy));
     // The tests of the secret scan need the scanner itself; they are ignored where nobody brings it.
-    let gitleaks = world::gitleaks(project)?.program().to_owned();
+    let gitleaks = toolchain::gitleaks(project)?.program().to_owned();
     let test =
         cargo(&["test", "--locked", "--workspace", "--all-targets", "--no-fail-fast", "--", "--include-ignored"]);
     tally += counted(project, "cargo test", &test.env("TODO_TEST_GITLEAKS", gitleaks));
@@ -65,15 +65,19 @@ pub fn rust(project: &Project) -> Result<Tally> {
 
 /// The secret scan over tree and history.
 pub fn scan(project: &Project) -> Result<Tally> {
-    scan_command::run(project, &world::gitleaks(project)?)?;
+    scan_command::run(project, &toolchain::gitleaks(project)?)?;
     Ok(Tally::new(1, 0))
 }
 
 /// Lint, unit tests, and every set of values rendered.
 pub fn chart(project: &Project) -> Result<Tally> {
-    let world = World::bring(project, Mode::Apply, &[Need::Tool(Tool::Helm), Need::Tool(Tool::HelmUnittest)])?;
+    let toolchain = Toolchain::bring(
+        project,
+        Mode::Apply,
+        &[Requirement::Tool(Tool::Helm), Requirement::Tool(Tool::HelmUnittest)],
+    )?;
     let chart = project.root.join(&project.settings.chart.path);
-    let helm = |args: &[&str]| Process::new(world.origin.tool(Tool::Helm).as_str()).args(args.iter().copied());
+    let helm = |args: &[&str]| Process::new(toolchain.origin.tool(Tool::Helm).as_str()).args(args.iter().copied());
     let mut tally = Tally::default();
     let mut sets: Vec<_> = std::fs::read_dir(chart.join("ci"))
         .context("reading infra/helm/ci")?
@@ -85,7 +89,7 @@ pub fn chart(project: &Project) -> Result<Tally> {
         let lint = helm(&["lint", "--strict", chart.as_str(), "--values", values]);
         tally += check(project, &format!("helm lint with {name}"), &lint);
     }
-    let unittest = Process::new(world.origin.tool(Tool::HelmUnittest).as_str()).args([
+    let unittest = Process::new(toolchain.origin.tool(Tool::HelmUnittest).as_str()).args([
         "--strict",
         "--file",
         "tests/*_test.yaml",
@@ -118,13 +122,13 @@ fn unittest_counts(text: &str) -> (usize, usize) {
 /// The suite of an application, in the `test` target of its own image: its own Python or Node.
 pub fn image(project: &Project, name: &str) -> Result<Tally> {
     let image = &project.settings.images[name];
-    let needs: Vec<Need> = image.bases.values().cloned().map(Need::Image).collect();
-    let world = World::bring(project, Mode::Apply, &needs)?;
-    let engine = &world.tools.engine;
+    let requirements: Vec<Requirement> = image.bases.values().cloned().map(Requirement::Image).collect();
+    let toolchain = Toolchain::bring(project, Mode::Apply, &requirements)?;
+    let engine = &toolchain.tools.engine;
     let tag = format!("{name}:test");
     let folder = project.root.join(&image.context);
     let (_, context) = context::pack(&folder, &project.target())?;
-    let build = build::command(project, engine, world.origin.as_ref(), image, &tag)?
+    let build = build::command(project, engine, toolchain.origin.as_ref(), image, &tag)?
         .args(["--target", "test", "--build-context", &format!("tests={}", folder.join("tests"))])
         .stdin_file(Arc::new(context))
         .deadline(deadlines::APPLICATION_TEST)

@@ -28,7 +28,7 @@ pub struct Manifest {
     /// The root of the images.
     pub debian: Debian,
     /// Images by name; the Dockerfile is in the folder `images/<name>`.
-    pub image: BTreeMap<String, Image>,
+    pub image: BTreeMap<String, ImageRecipe>,
     #[serde(skip)]
     dir: Utf8PathBuf,
 }
@@ -94,7 +94,7 @@ impl Debian {
 /// An image built from a folder.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Image {
+pub struct ImageRecipe {
     /// Tags in the engine.
     pub names: Vec<String>,
     /// Go programs in it.

@@ -61,19 +61,19 @@ fn planned_applied_and_run() {
         + &section("helm", &helm.url("/helm.tar.gz"), &packed, "member = \"linux-amd64/helm\"\n");
     let dir = tempfile::tempdir().unwrap();
     let origin = origin(&manifest, &dir);
-    let needs = [Need::Tool(Tool::Kubectl), Need::Tool(Tool::Helm), Need::Cluster];
+    let requirements = [Requirement::Tool(Tool::Kubectl), Requirement::Tool(Tool::Helm), Requirement::Cluster];
     let project = project();
 
-    apply(&project, "tools", Mode::DryRun, origin.plan(&needs, &nobody()).unwrap()).unwrap();
+    apply(&project, "tools", Mode::DryRun, origin.plan(&requirements, &nobody()).unwrap()).unwrap();
     assert!(kubectl.seen().is_empty() && !origin.dir.exists(), "a dry run does nothing");
 
-    assert_eq!(apply(&project, "tools", Mode::Apply, origin.plan(&needs, &nobody()).unwrap()).unwrap(), 2);
+    assert_eq!(apply(&project, "tools", Mode::Apply, origin.plan(&requirements, &nobody()).unwrap()).unwrap(), 2);
     for tool in [Tool::Kubectl, Tool::Helm] {
         assert_eq!(Process::new(origin.tool(tool)).read().unwrap(), "it runs\n");
     }
     assert_eq!(helm.seen(), ["GET", "GET 60-"]);
     assert!(!arrival_exists(&origin, Tool::Helm), "the archive is not kept");
-    assert!(origin.plan(&needs, &nobody()).unwrap().is_empty(), "nothing is left to do");
+    assert!(origin.plan(&requirements, &nobody()).unwrap().is_empty(), "nothing is left to do");
 }
 
 fn arrival_exists(origin: &Release, tool: Tool) -> bool {
@@ -106,7 +106,7 @@ fn an_archive_without_its_program_is_told() {
     let manifest = section("helm", &server.url("/helm.tar.gz"), &packed, "member = \"linux-amd64/helm\"\n");
     let dir = tempfile::tempdir().unwrap();
     let origin = origin(&manifest, &dir);
-    let steps = origin.plan(&[Need::Tool(Tool::Helm)], &nobody()).unwrap();
+    let steps = origin.plan(&[Requirement::Tool(Tool::Helm)], &nobody()).unwrap();
     let error = apply(&project(), "tools", Mode::Apply, steps).unwrap_err();
     assert!(error.to_string().contains("has no file `linux-amd64/helm`"), "{error}");
     assert!(!origin.tool(Tool::Helm).exists());
@@ -116,14 +116,14 @@ fn an_archive_without_its_program_is_told() {
 fn what_is_not_offered_fails_in_the_plan_with_the_ways_out() {
     let dir = tempfile::tempdir().unwrap();
     let origin = origin("", &dir);
-    let Err(error) = origin.plan(&[Need::Tool(Tool::Minikube)], &nobody()) else { panic!("it was planned") };
+    let Err(error) = origin.plan(&[Requirement::Tool(Tool::Minikube)], &nobody()) else { panic!("it was planned") };
     let failure = error.downcast_ref::<Failure>().unwrap();
     assert!(failure.to_string().contains("offers no minikube"), "{failure}");
     assert!(failure.hints()[0].contains("--origin packages") && failure.hints()[1].contains("--system-tools"));
     assert!(!origin.tool(Tool::Minikube).exists());
     // Nothing advises what the user's own engine cannot have.
     let origin = Release { has_other: false, ..origin };
-    let Err(error) = origin.plan(&[Need::Tool(Tool::Minikube)], &nobody()) else { panic!("it was planned") };
+    let Err(error) = origin.plan(&[Requirement::Tool(Tool::Minikube)], &nobody()) else { panic!("it was planned") };
     let hints = error.downcast_ref::<Failure>().unwrap().hints().join("\n");
     assert!(!hints.contains("packages") && hints.contains("--system-tools"), "{hints}");
 }
@@ -132,18 +132,18 @@ fn what_is_not_offered_fails_in_the_plan_with_the_ways_out() {
 fn an_image_that_is_missing_is_pulled_by_its_official_name() {
     let dir = tempfile::tempdir().unwrap();
     let origin = origin("", &dir);
-    let needs = [Need::Image("python:3.13-slim-trixie".to_owned())];
+    let requirements = [Requirement::Image("python:3.13-slim-trixie".to_owned())];
     // A client that has the image, and one that has none and pulls nothing.
     let client = dir.path().join("docker");
     std::fs::write(&client, "#!/bin/sh\necho '{\"Id\": \"sha256:1\", \"RepoTags\": [\"python:3.13-slim-trixie\"]}'\n")
         .unwrap();
     std::fs::set_permissions(&client, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     let there = Engine { client: client.to_str().unwrap().into(), ..Engine::system() };
-    assert!(origin.plan(&needs, &there).unwrap().is_empty());
+    assert!(origin.plan(&requirements, &there).unwrap().is_empty());
     // One that does not say is not one that has none.
-    assert!(origin.plan(&needs, &Engine { client: "false".into(), ..Engine::system() }).is_err());
+    assert!(origin.plan(&requirements, &Engine { client: "false".into(), ..Engine::system() }).is_err());
     std::fs::write(&client, "#!/bin/sh\necho 'No such image: python:3.13-slim-trixie' >&2\nexit 1\n").unwrap();
-    let steps = origin.plan(&needs, &there).unwrap();
+    let steps = origin.plan(&requirements, &there).unwrap();
     assert!(steps[0].command.ends_with("docker pull python:3.13-slim-trixie"), "{}", steps[0].command);
     let error = apply(&project(), "bases", Mode::Apply, steps).unwrap_err();
     assert!(error.to_string().contains("cannot pull python:3.13-slim-trixie"), "{error}");

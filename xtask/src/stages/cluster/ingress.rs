@@ -19,7 +19,7 @@ use crate::plan::Step;
 use crate::project::Project;
 use crate::snapshot::{number, text};
 use crate::stages::images::load::{self, Wanted};
-use crate::stages::images::node::Stock;
+use crate::stages::images::node::NodeImages;
 use crate::toolbox::Toolbox;
 use outage::{Measured, Outage};
 
@@ -255,7 +255,7 @@ pub fn decide<'a>(
         }
         let wanted = Wanted::of(project, &tools.engine, &image)?;
         for node in tools.nodes()? {
-            load::load(project, &tools.engine, &node, &Stock::default(), &wanted, running)?;
+            load::load(project, &tools.engine, &node, &NodeImages::default(), &wanted, running)?;
         }
         let api = tools.api()?;
         if let Some(namespace) = &namespace {

@@ -11,7 +11,7 @@ use super::version::{self, Version};
 use super::volume;
 use crate::clock;
 use crate::deadlines;
-use crate::engine::place::Place;
+use crate::engine::paths::EnginePaths;
 use crate::engine::stored;
 use crate::failure::{Class, Failure};
 use crate::files;
@@ -192,7 +192,7 @@ pub fn decide<'a>(
 
 /// Whether the profile's node is in the private engine while another one is asked, which cannot say anything about it.
 pub fn is_elsewhere(project: &Project, tools: &Toolbox) -> Result<bool> {
-    Ok(!tools.engine.private && stored::containers(&Place::new(&project.cache))?.contains(&tools.profile))
+    Ok(!tools.engine.private && stored::containers(&EnginePaths::new(&project.cache))?.contains(&tools.profile))
 }
 
 fn in_this_engine(project: &Project, tools: &Toolbox) -> Result<()> {

@@ -18,7 +18,7 @@ use crate::project::Project;
 use crate::report::Running;
 use crate::stages::images::build::LABEL;
 use crate::stages::images::load::{self, Wanted};
-use crate::stages::images::node::{Node, Stock, canonical};
+use crate::stages::images::node::{Node, NodeImages, canonical};
 use crate::toolbox::Toolbox;
 
 /// What a node that has worked leaves in its volume.
@@ -202,9 +202,9 @@ fn load_all(
         names.entry(id).or_default().push(reference);
     }
     let load = |id: &String, names: &[String]| {
-        let stock = Stock { content: Some(Default::default()), ..Stock::default() };
+        let on_node = NodeImages { content: Some(Default::default()), ..NodeImages::default() };
         let wanted = Wanted { reference: names[0].clone(), id: Some(id.clone()) };
-        load::load(project, engine, node, &stock, &wanted, running)?;
+        load::load(project, engine, node, &on_node, &wanted, running)?;
         let tag = |name: &String| node.ctr(["images", "tag", "--force", &canonical(&names[0]), &canonical(name)]).run();
         names[1..].iter().try_for_each(tag)
     };

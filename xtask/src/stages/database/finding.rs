@@ -10,7 +10,7 @@ use crate::secrets::Redactor;
 
 /// Whence the database was looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum Vantage {
     /// A container on this machine's own network.
     Here,
     /// A pod.
@@ -20,7 +20,7 @@ pub enum Place {
 /// The one line of JSON that the preflight prints; times in milliseconds.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
-pub struct Finding {
+pub struct PreflightResult {
     /// Whether the application can use the database.
     pub ok: bool,
     /// `user@host:port/database`.
@@ -51,7 +51,7 @@ pub struct Finding {
     pub advice: String,
 }
 
-impl Finding {
+impl PreflightResult {
     /// Parses the last line of `output` that is a finding, and removes secrets from it.
     pub fn parse(output: &str, redactor: &Redactor) -> Result<Self> {
         let line =
@@ -65,13 +65,13 @@ impl Finding {
         ["unreachable", "waking up", "too many connections"].contains(&self.kind.as_str())
     }
 
-    /// The failure of a database that cannot be used from `place`; `here` is what was found from this machine before.
-    pub fn failure(&self, place: Place, here: Option<&Self>) -> Failure {
-        let from = match (place, here) {
-            (Place::Here, _) => "from this machine",
-            (Place::Pod, Some(here)) if here.ok => "from a pod, although it answers on this machine",
-            (Place::Pod, Some(here)) if here.kind == self.kind => "from this machine, nor from a pod",
-            (Place::Pod, _) => "from a pod",
+    /// The failure of a database that cannot be used from `vantage`; `here` is what was found from this machine before.
+    pub fn failure(&self, vantage: Vantage, here: Option<&Self>) -> Failure {
+        let from = match (vantage, here) {
+            (Vantage::Here, _) => "from this machine",
+            (Vantage::Pod, Some(here)) if here.ok => "from a pod, although it answers on this machine",
+            (Vantage::Pod, Some(here)) if here.kind == self.kind => "from this machine, nor from a pod",
+            (Vantage::Pod, _) => "from a pod",
         };
         let mut failure = Failure::new(Class::Database, format!("the database cannot be used {from}: {self}"));
         if !self.advice.is_empty() {
@@ -79,7 +79,7 @@ impl Finding {
         }
         // Only these depend on the network from which they are seen.
         let network = ["unreachable", "waking up", "endpoint refused", "TLS refused"].contains(&self.kind.as_str());
-        if network && place == Place::Pod && here.is_some_and(|here| here.ok) {
+        if network && vantage == Vantage::Pod && here.is_some_and(|here| here.ok) {
             let dns = "cargo xtask tool kubectl -- get pods -n kube-system -l k8s-app=kube-dns";
             failure = match self.step.as_str() {
                 "name resolution" => failure.help(format!("see whether the cluster resolves names at all: {dns}")),
@@ -96,7 +96,7 @@ impl Finding {
     }
 }
 
-impl fmt::Display for Finding {
+impl fmt::Display for PreflightResult {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if !self.ok {
             write!(f, "{}", self.kind)?;
@@ -129,19 +129,19 @@ mod tests {
         "resolve_ms": 2, "connect_ms": 31, "query_ms": 1, "woke_ms": null, "tls": true, "sslmode": "require",
         "server": "17.6", "pooled": true, "attempts": 1, "step": "", "kind": "", "text": "", "advice": ""}"#;
 
-    fn good() -> Finding {
-        Finding::parse(&GOOD.replace('\n', " "), &Redactor::default()).unwrap()
+    fn good() -> PreflightResult {
+        PreflightResult::parse(&GOOD.replace('\n', " "), &Redactor::default()).unwrap()
     }
 
-    fn bad(kind: &str, step: &str) -> Finding {
+    fn bad(kind: &str, step: &str) -> PreflightResult {
         let (kind, step, text) = (kind.to_owned(), step.to_owned(), "its words".to_owned());
-        Finding {
+        PreflightResult {
             kind,
             step,
             text,
             advice: "Do this.".into(),
             target: "todo@db.lan:5432/todo".into(),
-            ..Finding::default()
+            ..PreflightResult::default()
         }
     }
 
@@ -152,9 +152,9 @@ mod tests {
             shown,
             "todo@db.lan:5432/todo: Postgres 17.6, TLS, through a pooler; resolved in 2 ms, connected in 31 ms, asked in 1 ms"
         );
-        let woken = Finding { woke_ms: Some(2300), ..good() };
+        let woken = PreflightResult { woke_ms: Some(2300), ..good() };
         assert!(woken.to_string().ends_with("; it slept, and woke up within 2.3 s"));
-        let parse = |text| Finding::parse(text, &Redactor::default());
+        let parse = |text| PreflightResult::parse(text, &Redactor::default());
         assert!(parse("noise\n").is_err() && parse("{\"ok\": 3}").is_err());
     }
 
@@ -171,7 +171,7 @@ mod tests {
             (bad("unreachable", "name resolution"), "unreachable (at name resolution)", "edit DATABASE_URL"),
         ];
         for (finding, what, help) in table {
-            let failure = finding.failure(Place::Here, None);
+            let failure = finding.failure(Vantage::Here, None);
             assert!(failure.to_string().contains(what), "{failure}");
             assert!(failure.to_string().contains("todo@db.lan:5432/todo: its words"));
             assert_eq!(failure.hints()[0], "Do this.");
@@ -183,14 +183,14 @@ mod tests {
     #[test]
     fn a_pods_view_is_compared_with_ours() {
         let pod = bad("unreachable", "name resolution");
-        let failure = pod.failure(Place::Pod, Some(&good()));
+        let failure = pod.failure(Vantage::Pod, Some(&good()));
         assert!(failure.to_string().contains("from a pod, although it answers on this machine"), "{failure}");
         assert!(failure.hints()[1].contains("k8s-app=kube-dns"));
-        let hints = |kind| bad(kind, "migrations").failure(Place::Pod, Some(&good())).hints().join("\n");
+        let hints = |kind| bad(kind, "migrations").failure(Vantage::Pod, Some(&good())).hints().join("\n");
         assert!(hints("unreachable").contains("firewall"));
         assert!(!hints("diverged").contains("firewall") && !hints("missing privilege").contains("firewall"));
         assert!(
-            pod.failure(Place::Pod, Some(&pod.clone()))
+            pod.failure(Vantage::Pod, Some(&pod.clone()))
                 .to_string()
                 .contains("cannot be used from this machine, nor from a pod")
         );

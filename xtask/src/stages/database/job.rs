@@ -17,7 +17,7 @@ use crate::toolbox::Toolbox;
 const CONTAINER: &str = "preflight";
 
 /// How it ended.
-pub enum Outcome {
+pub enum JobOutcome {
     /// The pod ran and said this.
     Said(String),
     /// The pod did not run, and why.
@@ -46,7 +46,7 @@ impl<'a> Job<'a> {
     }
 
     /// Runs it to its end and removes it.
-    pub fn run(&self, running: &Running) -> Result<Outcome> {
+    pub fn run(&self, running: &Running) -> Result<JobOutcome> {
         let api = self.tools.api()?;
         // Left by a deploy that was killed meanwhile.
         api.delete(&kinds::JOB, &self.name, Propagation::Foreground).context("removing an old preflight")?;
@@ -60,7 +60,7 @@ impl<'a> Job<'a> {
     }
 
     /// Follows the pod of the Job with this UID. A pod of an earlier Job of the same name may not be gone yet.
-    fn follow(&self, api: &Api, uid: &str, running: &Running) -> Result<Outcome> {
+    fn follow(&self, api: &Api, uid: &str, running: &Running) -> Result<JobOutcome> {
         let selector = format!("batch.kubernetes.io/controller-uid={uid}");
         let start = Instant::now();
         let mut last = String::new();
@@ -69,7 +69,7 @@ impl<'a> Job<'a> {
             let pod = pods.first();
             match state(pod) {
                 State::Ended => return log(api, text(pod.unwrap_or(&Value::Null), "/metadata/name")),
-                State::Stuck(why) => return Ok(Outcome::NotRun(why)),
+                State::Stuck(why) => return Ok(JobOutcome::NotRun(why)),
                 State::Waiting(what) => {
                     running.progress(&what);
                     last = what;
@@ -77,17 +77,17 @@ impl<'a> Job<'a> {
             }
             std::thread::sleep(deadlines::POLL.time());
         }
-        Ok(Outcome::NotRun(format!("not within {} s ({last})", deadlines::PREFLIGHT_JOB.as_secs())))
+        Ok(JobOutcome::NotRun(format!("not within {} s ({last})", deadlines::PREFLIGHT_JOB.as_secs())))
     }
 }
 
 /// What the pod said.
-fn log(api: &Api, pod: &str) -> Result<Outcome> {
+fn log(api: &Api, pod: &str) -> Result<JobOutcome> {
     let options = LogOptions { tail: Some(20), ..LogOptions::default() };
     match api.log(pod, CONTAINER, &options)? {
-        Log::Lines(lines) => Ok(Outcome::Said(lines.lines().collect::<std::io::Result<Vec<_>>>()?.join("\n"))),
-        Log::Nothing(words) => Ok(Outcome::NotRun(format!("its log cannot be read: {words}"))),
-        Log::NoPod => Ok(Outcome::NotRun(format!("pod {pod} was deleted before its log was read"))),
+        Log::Lines(lines) => Ok(JobOutcome::Said(lines.lines().collect::<std::io::Result<Vec<_>>>()?.join("\n"))),
+        Log::Nothing(words) => Ok(JobOutcome::NotRun(format!("its log cannot be read: {words}"))),
+        Log::NoPod => Ok(JobOutcome::NotRun(format!("pod {pod} was deleted before its log was read"))),
     }
 }
 

@@ -17,14 +17,14 @@ use crate::plan::Step;
 use crate::process::{Process, proxies};
 use crate::project::Project;
 use crate::report::Running;
-use crate::settings::Image;
+use crate::settings::ImageSettings;
 
 /// The label of what xtask builds.
 pub const LABEL: &str = "app=todo-xtask";
 
 /// What there is of one image.
 #[derive(Clone, Debug)]
-pub struct Seen {
+pub struct ImageState {
     /// The image's name, without tag.
     pub name: String,
     /// What goes into it; `None` while a base image is missing.
@@ -51,7 +51,7 @@ pub enum Verdict {
     },
 }
 
-impl Seen {
+impl ImageState {
     /// The content tag, if it can be known yet.
     pub fn tag(&self) -> Option<String> {
         self.recipe.as_ref().map(Recipe::tag)
@@ -64,11 +64,11 @@ impl Seen {
 }
 
 /// Looks at every image of the settings: files and base images side by side, then the engine's images by their tags.
-pub fn observe(project: &Project, engine: &Engine, origin: &dyn Origin) -> Result<Vec<Seen>> {
+pub fn observe(project: &Project, engine: &Engine, origin: &dyn Origin) -> Result<Vec<ImageState>> {
     let images = &project.settings.images;
     let bases: Vec<String> = project.settings.bases().map(|base| origin.image(base)).collect();
     let (files, bases) = std::thread::scope(|scope| {
-        let read = |image: &'_ Image| context::read(&project.root.join(&image.context));
+        let read = |image: &'_ ImageSettings| context::read(&project.root.join(&image.context));
         let threads: Vec<_> = images.values().map(|image| scope.spawn(move || read(image))).collect();
         let bases = engine.image_ids(&bases);
         let files: Result<Vec<_>> = threads
@@ -78,12 +78,12 @@ pub fn observe(project: &Project, engine: &Engine, origin: &dyn Origin) -> Resul
         (files, bases)
     });
     let bases = bases?;
-    let mut seen: Vec<Seen> = images
+    let mut seen: Vec<ImageState> = images
         .iter()
         .zip(files?)
         .map(|((name, image), files)| look(project, origin, name, image, files, &bases))
         .collect();
-    let tagged: Vec<String> = seen.iter().filter(|seen| seen.recipe.is_some()).map(Seen::reference).collect();
+    let tagged: Vec<String> = seen.iter().filter(|seen| seen.recipe.is_some()).map(ImageState::reference).collect();
     let ids = ids::of_all(project, engine, &tagged)?;
     for seen in &mut seen {
         seen.id = ids.get(&seen.reference()).cloned();
@@ -102,10 +102,10 @@ fn look(
     project: &Project,
     origin: &dyn Origin,
     name: &str,
-    image: &Image,
+    image: &ImageSettings,
     files: context::Files,
     ids: &BTreeMap<String, String>,
-) -> Seen {
+) -> ImageState {
     let mut bases = BTreeMap::new();
     let mut missing = Vec::new();
     for official in image.bases.values() {
@@ -116,11 +116,11 @@ fn look(
     }
     // By their official names: where the engine has them under others, what counts is what they are.
     let recipe = missing.is_empty().then(|| Recipe::new(files, image.bases.clone(), bases));
-    Seen { name: name.to_owned(), recipe, missing, id: None, last: recipe::last(project, name), tar: None }
+    ImageState { name: name.to_owned(), recipe, missing, id: None, last: recipe::last(project, name), tar: None }
 }
 
 /// Whether the image must be built, and why.
-pub fn decide(seen: &Seen) -> Verdict {
+pub fn decide(seen: &ImageState) -> Verdict {
     let why = match (&seen.recipe, &seen.last) {
         _ if seen.id.is_some() => return Verdict::Unchanged,
         (None, _) => format!("its base image {} is not here yet", seen.missing.join(" and ")),
@@ -132,12 +132,12 @@ pub fn decide(seen: &Seen) -> Verdict {
 
 /// Returns `seen` with the tar of its context, if it must be built. From here on its recipe is that of the tar: a file
 /// that is saved later is part of the next build.
-pub fn pack(project: &Project, seen: &Seen) -> Result<Seen> {
+pub fn pack(project: &Project, seen: &ImageState) -> Result<ImageState> {
     let (Some(recipe), Verdict::Build { .. }) = (&seen.recipe, decide(seen)) else { return Ok(seen.clone()) };
     let (files, tar) = context::pack(&folder(project, &seen.name)?, &project.target())?;
     let mut recipe = recipe.clone();
     recipe.files = files;
-    Ok(Seen { recipe: Some(recipe), tar: Some(Arc::new(tar)), ..seen.clone() })
+    Ok(ImageState { recipe: Some(recipe), tar: Some(Arc::new(tar)), ..seen.clone() })
 }
 
 fn folder(project: &Project, name: &str) -> Result<Utf8PathBuf> {
@@ -150,7 +150,7 @@ pub fn steps<'a>(
     project: &'a Project,
     engine: &'a Engine,
     origin: &'a dyn Origin,
-    seen: &'a [Seen],
+    seen: &'a [ImageState],
 ) -> Result<Vec<Step<'a>>> {
     let mut steps = Vec::new();
     for seen in seen {
@@ -170,7 +170,7 @@ pub fn command(
     project: &Project,
     engine: &Engine,
     origin: &dyn Origin,
-    image: &Image,
+    image: &ImageSettings,
     reference: &str,
 ) -> Result<Process> {
     // A builder of another kind that the user may have chosen sees neither the engine's images nor stand-ins.
@@ -201,7 +201,13 @@ pub fn command(
     Ok(process.args(["--file", context::DOCKERFILE, "-"]).deadline(deadlines::IMAGE_BUILD))
 }
 
-fn build(project: &Project, command: Process, seen: &Seen, image: &Image, running: &Running) -> Result<String> {
+fn build(
+    project: &Project,
+    command: Process,
+    seen: &ImageState,
+    image: &ImageSettings,
+    running: &Running,
+) -> Result<String> {
     let (Some(recipe), Some(tar)) = (&seen.recipe, &seen.tar) else {
         return Err(Failure::new(
             Class::Image,
@@ -216,7 +222,7 @@ fn build(project: &Project, command: Process, seen: &Seen, image: &Image, runnin
 }
 
 /// Runs the `command` of a build with its progress in `running`; an error says what did not build and why.
-pub fn run(project: &Project, command: Process, name: &str, image: &Image, running: &Running) -> Result<()> {
+pub fn run(project: &Project, command: Process, name: &str, image: &ImageSettings, running: &Running) -> Result<()> {
     let log = project.log(&format!("build-{name}"));
     // Of this build alone: the log is named in the error and read as a whole.
     let _ = std::fs::remove_file(&log);
@@ -244,7 +250,7 @@ pub fn id(project: &Project, engine: &Engine, reference: &str) -> Result<String>
 }
 
 /// Remembers what the engine had already, so that the next difference is told against what was used last.
-pub fn remember(project: &Project, seen: &[Seen]) -> Result<()> {
+pub fn remember(project: &Project, seen: &[ImageState]) -> Result<()> {
     for (seen, recipe) in seen.iter().filter_map(|seen| Some((seen, seen.recipe.as_ref()?))) {
         if seen.id.is_some() && seen.last.as_ref() != Some(recipe) {
             recipe::remember(project, &seen.name, recipe)?;
@@ -257,12 +263,12 @@ pub fn remember(project: &Project, seen: &[Seen]) -> Result<()> {
 mod tests {
     use super::*;
 
-    fn seen(files: &[(&str, &str)], last: Option<&[(&str, &str)]>, id: Option<&str>) -> Seen {
+    fn seen(files: &[(&str, &str)], last: Option<&[(&str, &str)]>, id: Option<&str>) -> ImageState {
         let recipe = |files: &[(&str, &str)]| {
             let files = files.iter().map(|(path, digest)| (path.to_string(), digest.to_string())).collect();
             Recipe::new(files, BTreeMap::new(), BTreeMap::new())
         };
-        Seen {
+        ImageState {
             name: "todo-backend".into(),
             recipe: Some(recipe(files)),
             missing: Vec::new(),
@@ -274,7 +280,7 @@ mod tests {
 
     #[test]
     fn the_reason_to_build_is_told() {
-        let why = |seen: &Seen| match decide(seen) {
+        let why = |seen: &ImageState| match decide(seen) {
             Verdict::Build { why } => why,
             Verdict::Unchanged => "unchanged".into(),
         };
@@ -285,7 +291,7 @@ mod tests {
         assert_eq!(why(&seen(now, Some(now), Some("sha256:aa"))), "unchanged");
         // Gone back to what was built some time ago: no build either.
         assert_eq!(why(&seen(now, Some(&[("app/a.py", "1")]), Some("sha256:aa"))), "unchanged");
-        let early = Seen { recipe: None, missing: vec!["python:3.13".into()], ..seen(now, None, None) };
+        let early = ImageState { recipe: None, missing: vec!["python:3.13".into()], ..seen(now, None, None) };
         assert_eq!(why(&early), "its base image python:3.13 is not here yet");
         assert_eq!(early.reference(), "todo-backend:<tag>");
     }

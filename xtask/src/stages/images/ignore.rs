@@ -121,7 +121,7 @@ fn clean(pattern: &str) -> String {
 
 /// How moby compares a pattern; the last special character read decides.
 #[derive(PartialEq)]
-enum Kind {
+enum PatternKind {
     Exact,
     /// `foo/**` alone.
     Prefix,
@@ -133,7 +133,7 @@ enum Kind {
 /// The regular expression for a pattern, as moby's patternmatcher makes it.
 fn translate(pattern: &str) -> String {
     let mut regex = String::new();
-    let mut kind = Kind::Exact;
+    let mut kind = PatternKind::Exact;
     let mut chars = pattern.chars().peekable();
     let mut first = true;
     while let Some(c) = chars.next() {
@@ -142,30 +142,30 @@ fn translate(pattern: &str) -> String {
                 chars.next_if_eq(&'/');
                 if chars.peek().is_some() {
                     regex.push_str("(.*/)?");
-                    kind = Kind::General;
+                    kind = PatternKind::General;
                 } else {
                     regex.push_str(".*");
-                    kind = if kind == Kind::Exact { Kind::Prefix } else { Kind::General };
+                    kind = if kind == PatternKind::Exact { PatternKind::Prefix } else { PatternKind::General };
                 }
                 if first {
-                    kind = Kind::Suffix;
+                    kind = PatternKind::Suffix;
                 }
             }
             '*' => {
                 regex.push_str("[^/]*");
-                kind = Kind::General;
+                kind = PatternKind::General;
             }
             '?' => {
                 regex.push_str("[^/]");
-                kind = Kind::General;
+                kind = PatternKind::General;
             }
             '\\' => {
                 regex.push_str(&regex::escape(&chars.next().unwrap_or('\\').to_string()));
-                kind = Kind::General;
+                kind = PatternKind::General;
             }
             '[' | ']' => {
                 regex.push(c);
-                kind = Kind::General;
+                kind = PatternKind::General;
             }
             // Special within brackets, and not escaped by moby elsewhere.
             '^' | '-' => regex.push(c),
@@ -174,13 +174,13 @@ fn translate(pattern: &str) -> String {
         first = false;
     }
     let regex = match kind {
-        Kind::Exact => regex::escape(pattern),
-        Kind::Prefix => format!("{}.*", regex::escape(&pattern[..pattern.len() - 2])),
-        Kind::Suffix => match pattern[2..].strip_prefix('/') {
+        PatternKind::Exact => regex::escape(pattern),
+        PatternKind::Prefix => format!("{}.*", regex::escape(&pattern[..pattern.len() - 2])),
+        PatternKind::Suffix => match pattern[2..].strip_prefix('/') {
             Some(rest) => format!("(.*/)?{}", regex::escape(rest)),
             None => format!(".*{}", regex::escape(&pattern[2..])),
         },
-        Kind::General => regex,
+        PatternKind::General => regex,
     };
     format!("(?s)^{regex}$")
 }

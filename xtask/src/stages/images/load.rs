@@ -7,8 +7,8 @@ use anyhow::{Context, Result, bail};
 
 use super::archive::Passed;
 use super::ids;
-use super::node::{Node, Stock, canonical};
-use super::store::Image;
+use super::node::{Node, NodeImages, canonical};
+use super::store::StoredImage;
 use super::stream::{Sent, import, save, send, send_stored};
 use crate::deadlines;
 use crate::engine::Engine;
@@ -53,26 +53,26 @@ pub enum Missing {
 }
 
 /// What each node has, asked side by side.
-pub fn observe(nodes: &[Node], references: &[String]) -> Result<Vec<(Node, Stock)>> {
+pub fn observe(nodes: &[Node], references: &[String]) -> Result<Vec<(Node, NodeImages)>> {
     let names: Vec<String> = references.iter().map(|reference| canonical(reference)).collect();
     std::thread::scope(|scope| {
-        let asked: Vec<_> = nodes.iter().map(|node| (node, scope.spawn(|| node.stock(&names)))).collect();
+        let asked: Vec<_> = nodes.iter().map(|node| (node, scope.spawn(|| node.list_images(&names)))).collect();
         let answers = asked.into_iter().map(|(node, answer)| {
-            let stock = answer.join().unwrap_or_else(|_| bail!("the look at it panicked"));
-            Ok((node.clone(), stock?))
+            let on_node = answer.join().unwrap_or_else(|_| bail!("the look at it panicked"));
+            Ok((node.clone(), on_node?))
         });
         answers.collect()
     })
 }
 
-/// What a node with `stock` lacks of `wanted`.
-pub fn decide(wanted: &Wanted, stock: &Stock) -> Missing {
+/// What a node with `on_node` lacks of `wanted`.
+pub fn decide(wanted: &Wanted, on_node: &NodeImages) -> Missing {
     let name = wanted.name();
-    let has = stock.images.get(&name);
+    let has = on_node.images.get(&name);
     let other =
-        || stock.images.iter().find(|(_, has)| wanted.id.as_ref() == Some(*has)).map(|(other, _)| other.clone());
+        || on_node.images.iter().find(|(_, has)| wanted.id.as_ref() == Some(*has)).map(|(other, _)| other.clone());
     let why = match has {
-        Some(_) if has == wanted.id.as_ref() && stock.ready.contains(&name) => return Missing::Nothing,
+        Some(_) if has == wanted.id.as_ref() && on_node.ready.contains(&name) => return Missing::Nothing,
         Some(_) if has == wanted.id.as_ref() => "the node's copy is incomplete",
         _ if other().is_some() => return Missing::Name(other().unwrap_or_default()),
         Some(_) => "the node has another image of that name",
@@ -86,13 +86,13 @@ pub fn steps<'a>(
     project: &'a Project,
     engine: &'a Engine,
     wanted: &'a [Wanted],
-    nodes: &'a [(Node, Stock)],
+    nodes: &'a [(Node, NodeImages)],
 ) -> Vec<Step<'a>> {
-    let pairs = wanted.iter().flat_map(|wanted| nodes.iter().map(move |(node, stock)| (wanted, node, stock)));
-    let steps = pairs.filter_map(|(wanted, node, stock)| {
+    let pairs = wanted.iter().flat_map(|wanted| nodes.iter().map(move |(node, on_node)| (wanted, node, on_node)));
+    let steps = pairs.filter_map(|(wanted, node, on_node)| {
         let place = if nodes.len() > 1 { format!(" into {}", node.name) } else { String::new() };
         let what = format!("load {}{place}", wanted.reference);
-        match decide(wanted, stock) {
+        match decide(wanted, on_node) {
             Missing::Nothing => None,
             Missing::Name(other) => {
                 let tag = node.ctr(["images", "tag", "--force", &other, &wanted.name()]);
@@ -100,13 +100,13 @@ pub fn steps<'a>(
                     if tag.succeeds() && confirm(node, wanted).is_ok() {
                         return Ok("named; nothing sent".into());
                     }
-                    load(project, engine, node, stock, wanted, running).map(|passed| describe(&passed))
+                    load(project, engine, node, on_node, wanted, running).map(|passed| describe(&passed))
                 }))
             }
             Missing::Image { why } => {
                 let command = format!("{} | {}", save(engine, &wanted.reference), import(node));
                 Some(Step::new(what, why, command, move |running| {
-                    load(project, engine, node, stock, wanted, running).map(|passed| describe(&passed))
+                    load(project, engine, node, on_node, wanted, running).map(|passed| describe(&passed))
                 }))
             }
         }
@@ -118,19 +118,20 @@ fn describe(passed: &Passed) -> String {
     format!("sent {} of {}", bytes(passed.sent), bytes(passed.total))
 }
 
-/// Sends `wanted` to `node`, which has `stock`, less what that has, or everything if the node refuses; then compares IDs.
+/// Sends `wanted` to `node`, which has `on_node`, less what that has, or everything if the node refuses; then compares IDs.
 pub fn load(
     project: &Project,
     engine: &Engine,
     node: &Node,
-    stock: &Stock,
+    on_node: &NodeImages,
     wanted: &Wanted,
     running: &Running,
 ) -> Result<Passed> {
     let failed = |error: anyhow::Error| failed(wanted, node, &error);
-    let have = stock.content.clone().map_or_else(|| node.content(), Ok).map_err(failed)?;
-    let stored = wanted.id.as_ref().zip(engine.data.as_ref()).and_then(|(id, data)| Image::open(data, id).ok());
-    let mut ways: Vec<(Option<&Image>, &HashSet<String>)> = stored.iter().map(|image| (Some(image), &have)).collect();
+    let have = on_node.content.clone().map_or_else(|| node.content(), Ok).map_err(failed)?;
+    let stored = wanted.id.as_ref().zip(engine.data.as_ref()).and_then(|(id, data)| StoredImage::open(data, id).ok());
+    let mut ways: Vec<(Option<&StoredImage>, &HashSet<String>)> =
+        stored.iter().map(|image| (Some(image), &have)).collect();
     let nothing = HashSet::new();
     ways.push((None, &have));
     ways.extend((!have.is_empty()).then_some((None, &nothing)));
@@ -160,7 +161,7 @@ fn attempt(
     engine: &Engine,
     node: &Node,
     wanted: &Wanted,
-    stored: Option<&Image>,
+    stored: Option<&StoredImage>,
     have: &HashSet<String>,
     running: &Running,
 ) -> Result<Sent> {
@@ -187,10 +188,10 @@ fn confirm(node: &Node, wanted: &Wanted) -> Result<()> {
     let start = Instant::now();
     let name = wanted.name();
     loop {
-        let stock = node.stock(std::slice::from_ref(&name))?;
-        let has = stock.images.get(&name);
+        let on_node = node.list_images(std::slice::from_ref(&name))?;
+        let has = on_node.images.get(&name);
         let right = has.is_some() && (has == wanted.id.as_ref() || wanted.id.is_none());
-        if right && stock.ready.contains(&name) {
+        if right && on_node.ready.contains(&name) {
             return Ok(());
         }
         if start.elapsed() > deadlines::IMAGE_LISTED.time() {
@@ -218,9 +219,9 @@ mod tests {
         let name = |name: &str| format!("docker.io/library/{name}");
         let images = [("a:1", "sha256:aa"), ("b:1", "sha256:bb"), ("cut:1", "sha256:dd")];
         let images = images.map(|(reference, id)| (name(reference), id.to_owned())).into();
-        let stock = Stock { images, ready: [name("a:1"), name("b:1")].into(), ..Stock::default() };
+        let on_node = NodeImages { images, ready: [name("a:1"), name("b:1")].into(), ..NodeImages::default() };
         let decide = |reference: &str, id: Option<&str>| {
-            decide(&Wanted { reference: reference.into(), id: id.map(str::to_owned) }, &stock)
+            decide(&Wanted { reference: reference.into(), id: id.map(str::to_owned) }, &on_node)
         };
         assert_eq!(decide("a:1", Some("sha256:aa")), Missing::Nothing);
         assert_eq!(decide("a:2", Some("sha256:aa")), Missing::Name(name("a:1")));

@@ -27,7 +27,7 @@ const STOCK: &str = r#"crictl images -o json && if [ $# -gt 0 ]; then ctr -n k8s
 
 /// What a node has.
 #[derive(Clone, Debug, Default)]
-pub struct Stock {
+pub struct NodeImages {
     /// All its images.
     pub images: Images,
     /// The same by every name that a pod's status may call them; see [`Node::names`].
@@ -80,7 +80,7 @@ impl Node {
     }
 
     /// What it has of the images `wanted` in particular (as [`canonical`] spells them), and its images at large.
-    pub fn stock(&self, wanted: &[String]) -> Result<Stock> {
+    pub fn list_images(&self, wanted: &[String]) -> Result<NodeImages> {
         let what = "which images it has and which of them are complete";
         // One process on the node for both lists.
         let list = self.exec(["sh", "-c", STOCK, "images"]).args(wanted.iter().map(|name| format!("name=={name}")));
@@ -194,7 +194,7 @@ pub fn nameless(names: &Images) -> Vec<String> {
 }
 
 /// What [`STOCK`] prints.
-fn parse_stock(text: &str, wanted: &[String]) -> Result<Stock> {
+fn parse_stock(text: &str, wanted: &[String]) -> Result<NodeImages> {
     let mut documents = serde_json::Deserializer::from_str(text).into_iter::<Listing>();
     let names = documents.next().context("it printed nothing")??.names();
     let lines = text[documents.byte_offset()..].trim_end().strip_suffix("end").context("its end is missing")?;
@@ -202,7 +202,7 @@ fn parse_stock(text: &str, wanted: &[String]) -> Result<Stock> {
     if let Some(line) = ready.iter().find(|line| !wanted.contains(line)) {
         bail!("it printed something else: {line}");
     }
-    Ok(Stock { images: tagged(&names), names, ready, content: None })
+    Ok(NodeImages { images: tagged(&names), names, ready, content: None })
 }
 
 #[derive(Deserialize)]
@@ -263,7 +263,7 @@ mod tests {
                 node.names().map(drop),
                 node.used().map(drop),
                 node.has_label("sha256:a", "a=b").map(drop),
-                node.stock(&wanted).map(drop),
+                node.list_images(&wanted).map(drop),
             ];
             for error in errors.map(Result::unwrap_err) {
                 let failure = error.downcast_ref::<Failure>().unwrap();
@@ -279,15 +279,15 @@ mod tests {
         let complete = r#"echo '{"images": []}'; echo docker.io/library/a:1"#;
         let broken = |why: &str| {
             let (node, _temp) = node(&format!("{complete}; echo end; echo 'ctr: unable to check {why}' >&2; exit 1"));
-            node.stock(&wanted).map(|stock| stock.ready.len())
+            node.list_images(&wanted).map(|on_node| on_node.ready.len())
         };
         assert_eq!(broken("unpack for b:1").unwrap(), 1);
         // A containerd that went away meanwhile says nothing of an image.
         assert!(broken("b:1: connection error: desc = ...").is_err());
         let (other, _temp) = node(&format!("{complete}; echo docker.io/library/b:1; echo end"));
-        assert!(other.stock(&wanted).unwrap_err().to_string().contains("something else: docker.io/library/b:1"));
+        assert!(other.list_images(&wanted).unwrap_err().to_string().contains("something else: docker.io/library/b:1"));
         let (cut_off, _temp) = node(complete);
-        assert!(cut_off.stock(&wanted).unwrap_err().to_string().contains("its end is missing"));
+        assert!(cut_off.list_images(&wanted).unwrap_err().to_string().contains("its end is missing"));
     }
 
     #[test]

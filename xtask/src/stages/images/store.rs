@@ -30,7 +30,7 @@ const FILE: u64 = 1;
 const BYTES: u64 = 2;
 
 /// An image in the files of an engine.
-pub struct Image {
+pub struct StoredImage {
     config: Vec<u8>,
     layers: Vec<Layer>,
 }
@@ -53,7 +53,7 @@ enum Piece {
     File(String, u64),
 }
 
-impl Image {
+impl StoredImage {
     /// Finds the image with the ID `id` in `data`, the engine's /var/lib/docker.
     pub fn open(data: &Utf8Path, id: &str) -> Result<Self> {
         let store = data.join("image/overlay2");
@@ -258,7 +258,7 @@ mod tests {
         fn write(&self, have: &[&str]) -> Result<(BTreeMap<String, Vec<u8>>, Passed)> {
             let mut out = Vec::new();
             let have = have.iter().map(|digest| (*digest).to_owned()).collect();
-            let passed = Image::open(self.data(), &self.id)?.write("app:1", &mut out, &have, |_| {})?;
+            let passed = StoredImage::open(self.data(), &self.id)?.write("app:1", &mut out, &have, |_| {})?;
             let mut archive = tar::Archive::new(out.as_slice());
             let blobs = archive.entries()?.map(|entry| {
                 let mut entry = entry?;

@@ -7,7 +7,7 @@ use anyhow::Result;
 
 use super::archive::{self, Passed};
 use super::node::Node;
-use super::store::Image;
+use super::store::StoredImage;
 use crate::deadlines;
 use crate::engine::Engine;
 use crate::failure::{Class, Failure};
@@ -49,7 +49,7 @@ pub fn send(engine: &Engine, node: &Node, reference: &str, have: &HashSet<String
 /// refusal: `docker save` may send the image all the same.
 pub fn send_stored(
     node: &Node,
-    image: &Image,
+    image: &StoredImage,
     reference: &str,
     have: &HashSet<String>,
     running: &Running,

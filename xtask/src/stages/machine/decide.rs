@@ -3,10 +3,10 @@
 use anyhow::Result;
 
 use super::Plan;
-use super::observe::{Disk, Observed, silent};
+use super::observe::{Disk, ObservedMachine, silent};
 use super::size::{self, NodeSize};
+use crate::engine::paths::EnginePaths;
 use crate::engine::ping::Answer;
-use crate::engine::place::Place;
 use crate::engine::{Engine, EngineMachine, HIDDEN, start, tree};
 use crate::failure::{Class, Failure};
 use crate::plan::Step;
@@ -23,8 +23,8 @@ const MEMORY_COLD: u64 = 3 << 30;
 const MEMORY_WARM: u64 = 1 << 29;
 
 /// Decides which engine serves and what must be done until it answers, or why none can.
-pub fn decide<'a>(project: &'a Project, observed: &Observed) -> Result<Plan<'a>> {
-    let place = Place::new(&project.cache);
+pub fn decide<'a>(project: &'a Project, observed: &ObservedMachine) -> Result<Plan<'a>> {
+    let paths = EnginePaths::new(&project.cache);
     let runs = matches!(observed.private, Answer::Version(_));
     let answers = runs || matches!(observed.system, Answer::Version(_));
     resources(observed, answers, NodeSize::wanted(&project.settings.cluster))?;
@@ -36,7 +36,7 @@ pub fn decide<'a>(project: &'a Project, observed: &Observed) -> Result<Plan<'a>>
     if let Some(trace) = observed.installed.as_ref().filter(|_| observed.os == "linux") {
         return Err(not_running(reason, trace).into());
     }
-    let engine = Engine { empty: !observed.made, ..Engine::private(&place) };
+    let engine = Engine { empty: !observed.made, ..Engine::private(&paths) };
     if runs && observed.current {
         return Ok(Plan { steps: Vec::new(), engine, consent: Vec::new() });
     }
@@ -49,13 +49,13 @@ pub fn decide<'a>(project: &'a Project, observed: &Observed) -> Result<Plan<'a>>
             "mmdebstrap --mode=root --variant=minbase --include={} {} {}",
             recipe.packages.join(","),
             recipe.suite,
-            place.tree(&observed.key)
+            paths.tree(&observed.key)
         );
         let why = format!("no Docker Engine answers: {reason}");
         if !observed.made {
-            consent = told(&place, &recipe.suite);
+            consent = told(&paths, &recipe.suite);
         }
-        let at = place.clone();
+        let at = paths.clone();
         steps.push(Step::new("make a private Docker Engine from Debian packages", why, command, move |running| {
             tree::make(project, &at, &recipe, running)
         }));
@@ -67,9 +67,9 @@ pub fn decide<'a>(project: &'a Project, observed: &Observed) -> Result<Plan<'a>>
     };
     let key = observed.key.clone();
     let command =
-        format!("setsid unshare --mount dockerd --host=unix://{} --bridge={}", place.socket(), place.bridge());
+        format!("setsid unshare --mount dockerd --host=unix://{} --bridge={}", paths.socket(), paths.bridge());
     steps.push(Step::new("start the private Docker Engine", why, command, move |running| {
-        start::start(project, &place, &key, running)
+        start::start(project, &paths, &key, running)
     }));
     Ok(Plan { steps, engine, consent })
 }
@@ -83,10 +83,10 @@ fn not_running(reason: &str, trace: &str) -> Failure {
 }
 
 /// What the first start of a private engine does to the machine.
-fn told(place: &Place, suite: &str) -> Vec<String> {
+fn told(paths: &EnginePaths, suite: &str) -> Vec<String> {
     vec![
-        format!("make a Docker Engine from Debian {suite} packages in {} (0.5 GB; nothing is installed)", place.dir()),
-        format!("run it in the background with its own socket and data, and a network bridge `{}`", place.bridge()),
+        format!("make a Docker Engine from Debian {suite} packages in {} (0.5 GB; nothing is installed)", paths.dir()),
+        format!("run it in the background with its own socket and data, and a network bridge `{}`", paths.bridge()),
         "while it is there: IP forwarding is on, and Docker's firewall rules stand beside yours".to_owned(),
         "nobody patches it: it keeps the Debian packages of today until xtask's recipe changes, or you remove it"
             .to_owned(),
@@ -95,7 +95,7 @@ fn told(place: &Place, suite: &str) -> Vec<String> {
 }
 
 /// Fails unless a private engine can be made and run here.
-fn possible(observed: &Observed, reason: &str, wanted: NodeSize) -> Result<(), Failure> {
+fn possible(observed: &ObservedMachine, reason: &str, wanted: NodeSize) -> Result<(), Failure> {
     let none = |more: &str| Failure::new(Class::Machine, format!("no Docker Engine answers ({reason}){more}"));
     if observed.os != "linux" {
         return Err(none("")
@@ -123,7 +123,7 @@ fn possible(observed: &Observed, reason: &str, wanted: NodeSize) -> Result<(), F
     Ok(())
 }
 
-fn resources(observed: &Observed, answers: bool, wanted: NodeSize) -> Result<(), Failure> {
+fn resources(observed: &ObservedMachine, answers: bool, wanted: NodeSize) -> Result<(), Failure> {
     let (room_needed, memory_needed) = if answers { (DISK_WARM, MEMORY_WARM) } else { (DISK_COLD, MEMORY_COLD) };
     let room_needed = if observed.made { DISK_WARM } else { room_needed };
     room(observed, room_needed, "engine, cluster and images")?;
@@ -144,7 +144,7 @@ fn resources(observed: &Observed, answers: bool, wanted: NodeSize) -> Result<(),
 }
 
 /// Fails if the cache's file system has less than `needed` bytes for `purpose`; names what can be given back.
-pub fn room(observed: &Observed, needed: u64, purpose: &str) -> Result<(), Failure> {
+pub fn room(observed: &ObservedMachine, needed: u64, purpose: &str) -> Result<(), Failure> {
     let Some(Disk { free, total }) = observed.disk.filter(|disk| disk.free < needed) else { return Ok(()) };
     let what = format!(
         "{} are free of the {} that hold the cache; {purpose} need {}",

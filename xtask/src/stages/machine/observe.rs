@@ -8,8 +8,8 @@ use camino::{Utf8Path, Utf8PathBuf};
 use super::installed;
 use super::memory::{self, Memory};
 use crate::deadlines;
+use crate::engine::paths::EnginePaths;
 use crate::engine::ping::{self, Answer};
-use crate::engine::place::Place;
 use crate::engine::{Engine, HIDDEN, start, tree};
 use crate::failure::{Class, Failure};
 use crate::files;
@@ -28,7 +28,7 @@ pub struct Disk {
 
 /// What is there.
 #[derive(Clone, Debug)]
-pub struct Observed {
+pub struct ObservedMachine {
     /// `linux`, `macos`, ...
     pub os: String,
     /// `x86_64`, `aarch64`, ...
@@ -61,18 +61,18 @@ pub struct Observed {
     pub reclaimable: Vec<String>,
 }
 
-impl Observed {
+impl ObservedMachine {
     /// The engine that answers; `None`: none runs. One that may run but does not answer is an error.
     pub fn engine(&self, project: &Project) -> Result<Option<Engine>> {
         match (&self.system, &self.private) {
             (Answer::Version(_), _) => Ok(Some(Engine::system())),
             (Answer::Unknown(words), _) => Err(silent(words).into()),
-            (Answer::Absent(_), Answer::Version(_)) => Ok(Some(Engine::private(&Place::new(&project.cache)))),
+            (Answer::Absent(_), Answer::Version(_)) => Ok(Some(Engine::private(&EnginePaths::new(&project.cache)))),
             (Answer::Absent(_), Answer::Absent(_)) => Ok(None),
             (Answer::Absent(_), Answer::Unknown(words)) => {
-                let place = Place::new(&project.cache);
+                let paths = EnginePaths::new(&project.cache);
                 Err(Failure::new(Class::Machine, format!("the private Docker Engine does not answer: {words}"))
-                    .help(format!("see what it says: less {}", quote(place.log())))
+                    .help(format!("see what it says: less {}", quote(paths.log())))
                     .help("a deploy waits for one that is starting: cargo xtask deploy dev")
                     .into())
             }
@@ -91,14 +91,14 @@ pub fn silent(words: &str) -> Failure {
 }
 
 /// Looks at the machine; changes nothing.
-pub fn observe(project: &Project) -> Result<Observed> {
-    let place = Place::new(&project.cache);
+pub fn observe(project: &Project) -> Result<ObservedMachine> {
+    let paths = EnginePaths::new(&project.cache);
     let key = tree::recipe(&project.root)?.key();
     let disk = disk(&project.cache);
     let short = disk.is_some_and(|disk| disk.free < super::decide::DISK_COLD);
     let (system, private, reclaimable) = std::thread::scope(|scope| {
         let system = scope.spawn(|| system(&project.cache));
-        let private = scope.spawn(|| ping::ask(&place.socket(), deadlines::ENGINE_ANSWER.time()));
+        let private = scope.spawn(|| ping::ask(&paths.socket(), deadlines::ENGINE_ANSWER.time()));
         let reclaimable = scope.spawn(|| if short { reclaimable(&project.cache) } else { Vec::new() });
         // A panic goes on here: it is a defect, not an answer.
         (
@@ -107,9 +107,9 @@ pub fn observe(project: &Project) -> Result<Observed> {
             reclaimable.join().unwrap_or_else(|panic| resume_unwind(panic)),
         )
     });
-    let made = files::exists(&place.data())?;
-    let current = start::running_key(&place)?.as_deref() == Some(&key);
-    Ok(Observed {
+    let made = files::exists(&paths.data())?;
+    let current = start::running_key(&paths)?.as_deref() == Some(&key);
+    Ok(ObservedMachine {
         os: std::env::consts::OS.to_owned(),
         arch: std::env::consts::ARCH.to_owned(),
         root: rustix::process::geteuid().is_root(),
@@ -119,7 +119,7 @@ pub fn observe(project: &Project) -> Result<Observed> {
         installed: installed::find(&project.cache, made)?,
         private,
         current,
-        tree: tree::ready(&place, &key)?,
+        tree: tree::ready(&paths, &key)?,
         made,
         key,
         disk,

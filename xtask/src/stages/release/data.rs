@@ -4,7 +4,7 @@
 use anyhow::Result;
 use serde_json::Value;
 
-use super::{Desired, Observed, drift, helm};
+use super::{Desired, ObservedRelease, drift, helm};
 use crate::failure::{Class, Failure};
 use crate::plan::Step;
 use crate::project::Project;
@@ -17,7 +17,7 @@ pub fn step<'a>(
     project: &'a Project,
     tools: &'a Toolbox,
     desired: &'a Desired,
-    observed: &Observed,
+    observed: &ObservedRelease,
 ) -> Option<Step<'a>> {
     let snapshot = observed.snapshot.clone().filter(|snapshot| claims(snapshot).next().is_some())?;
     if desired.remote() || observed.knows_objects_of(desired) {

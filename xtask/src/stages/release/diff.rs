@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 use similar::TextDiff;
 
-use super::{Desired, Observed, SecretPlan, data, helm};
+use super::{Desired, ObservedRelease, SecretPlan, data, helm};
 use crate::api::kinds;
 use crate::project::Project;
 use crate::secrets;
@@ -52,7 +52,7 @@ pub fn against_live(
     tools: &Toolbox,
     desired: &Desired,
     plan: &SecretPlan,
-    observed: &Observed,
+    observed: &ObservedRelease,
 ) -> Result<Option<Changed>> {
     let Some(revision) = observed.helm.deployed() else { return Ok(None) };
     let (live, wanted) = std::thread::scope(|scope| {
@@ -75,7 +75,7 @@ pub fn against_live(
     Ok(Some(Changed { revision, objects: objects(&live, &wanted), secrets }))
 }
 
-fn keys(tools: &Toolbox, name: &str, manifest: &[u8], observed: &Observed, component: &str) -> Result<Keys> {
+fn keys(tools: &Toolbox, name: &str, manifest: &[u8], observed: &ObservedRelease, component: &str) -> Result<Keys> {
     let wanted: serde_json::Value = serde_json::from_slice(manifest).ok().context("a Secret of ours is JSON")?;
     let prefix = format!("-{component}-");
     let used = observed.record.iter().flat_map(|record| &record.secrets);

@@ -5,7 +5,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
-use super::Observed;
+use super::ObservedRelease;
 use crate::api::{Api, MANAGER, kinds};
 use crate::failure::{Class, Failure};
 use crate::plan::Step;
@@ -42,7 +42,7 @@ pub fn unusable(tools: &Toolbox) -> Result<Option<String>> {
 }
 
 /// The step that waits until a namespace that is being deleted is gone.
-pub fn wait_until_gone<'a>(tools: &'a Toolbox, observed: &Observed) -> Result<Option<Step<'a>>> {
+pub fn wait_until_gone<'a>(tools: &'a Toolbox, observed: &ObservedRelease) -> Result<Option<Step<'a>>> {
     if !observed.ending {
         return Ok(None);
     }
@@ -82,7 +82,7 @@ fn remains(namespace: &Value) -> String {
 }
 
 /// The manifest of an absent namespace.
-pub fn absent(tools: &Toolbox, observed: &Observed) -> Option<Value> {
+pub fn absent(tools: &Toolbox, observed: &ObservedRelease) -> Option<Value> {
     observed.snapshot.is_none().then(|| manifest(tools.namespace()))
 }
 
@@ -98,7 +98,7 @@ fn manifest(name: &str) -> Value {
 }
 
 /// The step that makes the namespace, or has one that somebody made enforce Pod Security.
-pub fn step<'a>(project: &Project, tools: &'a Toolbox, observed: &Observed) -> Option<Step<'a>> {
+pub fn step<'a>(project: &Project, tools: &'a Toolbox, observed: &ObservedRelease) -> Option<Step<'a>> {
     let (what, why) = match &observed.snapshot {
         None => ("create", "it does not exist; enforces Pod Security `restricted`"),
         Some(_) if observed.enforced != LEVEL => ("label", "it does not enforce Pod Security `restricted`"),

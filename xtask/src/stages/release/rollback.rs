@@ -6,7 +6,7 @@ use anyhow::Result;
 use serde_json::Value;
 
 use super::record::Verified;
-use super::{Observed, Run, drift, helm, ownership, rollout};
+use super::{ObservedRelease, Run, drift, helm, ownership, rollout};
 use crate::clock;
 use crate::failure::{Class, Failure};
 use crate::plan::Step;
@@ -31,7 +31,7 @@ pub struct Target {
 }
 
 /// The revision to go back to: `asked`, or the last one that was verified before what is there now.
-pub fn target(project: &Project, tools: &Toolbox, observed: &Observed, asked: Option<u64>) -> Result<Target> {
+pub fn target(project: &Project, tools: &Toolbox, observed: &ObservedRelease, asked: Option<u64>) -> Result<Target> {
     if observed.ending {
         return Err(observed.refusal(tools).into());
     }
@@ -57,12 +57,12 @@ pub fn target(project: &Project, tools: &Toolbox, observed: &Observed, asked: Op
     Ok(Target { revision, verified, images, secrets, why })
 }
 
-fn all(observed: &Observed) -> Vec<Verified> {
+fn all(observed: &ObservedRelease) -> Vec<Verified> {
     observed.record.clone().map(super::Record::all).unwrap_or_default()
 }
 
 /// The default: what was verified before the present state, or last, if the present state never was.
-fn choose(observed: &Observed) -> Result<(u64, String)> {
+fn choose(observed: &ObservedRelease) -> Result<(u64, String)> {
     let kept = |old: &&Verified| observed.helm.revisions.iter().any(|revision| revision.number == old.revision);
     let all = all(observed);
     let newest = observed.helm.newest().map(|revision| revision.number);
@@ -81,7 +81,7 @@ fn choose(observed: &Observed) -> Result<(u64, String)> {
     Ok((old.revision, format!("it was verified {when} ago, before what is there now")))
 }
 
-fn unknown(observed: &Observed, revision: u64) -> Failure {
+fn unknown(observed: &ObservedRelease, revision: u64) -> Failure {
     let verified: Vec<u64> = all(observed).iter().map(|old| old.revision).collect();
     let kept = observed.helm.revisions.iter().map(|kept| {
         let verified = if verified.contains(&kept.number) { ", verified" } else { "" };
@@ -137,7 +137,7 @@ pub fn steps<'a>(
     project: &'a Project,
     tools: &'a Toolbox,
     target: &Target,
-    observed: &Observed,
+    observed: &ObservedRelease,
     run: &Run,
     redactor: Redactor,
 ) -> Vec<Step<'a>> {
@@ -178,14 +178,14 @@ mod tests {
     }
 
     /// The newest verified first; Helm keeps `helm`.
-    fn observed(all: &[(u64, &str)], helm: &[u64]) -> Observed {
+    fn observed(all: &[(u64, &str)], helm: &[u64]) -> ObservedRelease {
         let mut all = all.iter().map(|(revision, tag)| verified(*revision, tag));
         let newest = all.next().unwrap();
         let mut record = Record::new(newest, &Default::default(), &[]).unwrap();
         record.history = all.collect();
         let revision = |number: &u64| Revision { number: *number, status: "x".into(), created: String::new() };
         let helm = Status { revisions: helm.iter().map(revision).collect() };
-        Observed { record: Some(record), helm, ..Observed::default() }
+        ObservedRelease { record: Some(record), helm, ..ObservedRelease::default() }
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::judge::{self, CAUSES, Finding, Gravity};
 use crate::plan::Step;
 use crate::process;
 use crate::project::Project;
-use crate::report::{Row, Running};
+use crate::report::{DetailRow, Running};
 use crate::secrets::Redactor;
 use crate::snapshot::{Snapshot, Watch, text};
 use crate::toolbox::Toolbox;
@@ -116,14 +116,14 @@ fn is_complete(progress: &[judge::Progress]) -> bool {
 }
 
 /// A live line for each workload: how far it is, and what it waits for.
-fn rows(snapshot: &Snapshot, findings: &[Finding]) -> Vec<Row> {
+fn rows(snapshot: &Snapshot, findings: &[Finding]) -> Vec<DetailRow> {
     let progress = judge::progress(snapshot);
     let row = |p: judge::Progress| {
         let about =
             findings.iter().find(|f| f.subject.split_once('/').is_some_and(|(_, name)| name.starts_with(&p.name)));
         let waits = about.filter(|_| !p.complete).map(|f| (f.name, f.cause.lines().next().unwrap_or_default()));
         let text = waits.map_or_else(|| p.line(), |(_, cause)| format!("{} · {cause}", p.line()));
-        Row { key: format!("{}{}", p.line(), waits.map_or("", |(name, _)| name)), name: p.name, text }
+        DetailRow { key: format!("{}{}", p.line(), waits.map_or("", |(name, _)| name)), name: p.name, text }
     };
     progress.into_iter().map(row).collect()
 }

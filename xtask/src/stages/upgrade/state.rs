@@ -9,7 +9,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::dump::Dump;
-use crate::engine::place::Place;
+use crate::engine::paths::EnginePaths;
 use crate::failure::{Class, Failure};
 use crate::private;
 use crate::project::Project;
@@ -137,7 +137,7 @@ pub fn folder(project: &Project) -> Result<Utf8PathBuf> {
         Failure::new(Class::Machine, "no folder for dumps: neither HOME nor XDG_DATA_HOME is set")
             .help("export XDG_DATA_HOME=/path/to/a/folder")
     })?;
-    let name = format!("{}-{}", project.settings.cluster.profile, Place::new(&project.cache).id());
+    let name = format!("{}-{}", project.settings.cluster.profile, EnginePaths::new(&project.cache).id());
     Ok(data.join("todo-xtask").join(name))
 }
 

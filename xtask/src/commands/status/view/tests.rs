@@ -5,7 +5,7 @@ use crate::stages::release::{self, Verified};
 /// What `kubectl get … -o json` gave for the running release, trimmed to what is read.
 const RUNNING: &str = include_str!("running.json");
 
-fn observed() -> Observed {
+fn observed() -> ObservedRelease {
     let snapshot = Snapshot::parse(RUNNING).unwrap();
     let images = snapshot.kind("Pod").map(|pod| text(pod, "/spec/containers/0/image").to_owned());
     let verified = Verified {
@@ -18,7 +18,7 @@ fn observed() -> Observed {
     };
     let record = Record::new(verified, &snapshot, &[1]).unwrap();
     let revision = release::Revision { number: 1, status: "deployed".into(), created: String::new() };
-    Observed {
+    ObservedRelease {
         helm: release::Status { revisions: vec![revision] },
         secrets: release::Existing {
             ours: vec!["todo-backend-00000000".into(), "todo-postgres".into()],
@@ -26,7 +26,7 @@ fn observed() -> Observed {
         },
         record: Some(record),
         snapshot: Some(snapshot),
-        ..Observed::default()
+        ..ObservedRelease::default()
     }
 }
 

@@ -8,8 +8,8 @@ fn project() -> Project {
 }
 
 /// A Debian machine as root without an engine, with room and memory.
-fn fresh() -> Observed {
-    Observed {
+fn fresh() -> ObservedMachine {
+    ObservedMachine {
         os: "linux".into(),
         arch: "x86_64".into(),
         root: true,
@@ -28,11 +28,11 @@ fn fresh() -> Observed {
     }
 }
 
-fn steps(observed: &Observed) -> Vec<String> {
+fn steps(observed: &ObservedMachine) -> Vec<String> {
     decide(&project(), observed).unwrap().steps.into_iter().map(|step| step.what).collect()
 }
 
-fn refusal(observed: &Observed) -> String {
+fn refusal(observed: &ObservedMachine) -> String {
     let Err(error) = decide(&project(), observed) else { panic!("not refused") };
     let failure = error.downcast_ref::<Failure>().unwrap();
     assert_eq!(failure.class, Class::Machine);
@@ -42,11 +42,11 @@ fn refusal(observed: &Observed) -> String {
 #[test]
 fn an_engine_that_answers_is_taken_as_it_is() {
     let project = project();
-    let own = Observed { system: Answer::Version("28.2.2".into()), ..fresh() };
+    let own = ObservedMachine { system: Answer::Version("28.2.2".into()), ..fresh() };
     let plan = decide(&project, &own).unwrap();
     assert!(plan.steps.is_empty() && plan.consent.is_empty() && !plan.engine.private);
     let private = Answer::Version("26.1.5".into());
-    let running = Observed { private, current: true, made: true, tree: true, ..fresh() };
+    let running = ObservedMachine { private, current: true, made: true, tree: true, ..fresh() };
     let plan = decide(&project, &running).unwrap();
     assert!(plan.steps.is_empty() && plan.consent.is_empty() && plan.engine.private && !plan.engine.empty);
 }
@@ -66,7 +66,7 @@ fn from_nothing_it_is_made_and_started_with_consent() {
 
 #[test]
 fn one_that_was_made_is_started_without_asking_again() {
-    let made = Observed { tree: true, made: true, ..fresh() };
+    let made = ObservedMachine { tree: true, made: true, ..fresh() };
     assert_eq!(steps(&made), ["start the private Docker Engine"]);
     assert!(decide(&project(), &made).unwrap().consent.is_empty());
 }
@@ -74,7 +74,7 @@ fn one_that_was_made_is_started_without_asking_again() {
 #[test]
 fn a_changed_recipe_makes_a_new_tree_and_restarts() {
     let private = Answer::Version("26.1.5".into());
-    let changed = Observed { private, made: true, ..fresh() };
+    let changed = ObservedMachine { private, made: true, ..fresh() };
     assert_eq!(steps(&changed).len(), 2);
     // Consent was given when the first one was made.
     assert!(decide(&project(), &changed).unwrap().consent.is_empty());
@@ -84,20 +84,20 @@ fn a_changed_recipe_makes_a_new_tree_and_restarts() {
 fn where_none_can_be_made_the_way_to_get_one_is_told() {
     let table = [
         // What this advises must be enough for the node.
-        (Observed { os: "macos".into(), ..fresh() }, "colima start --cpu 2 --memory 7"),
-        (Observed { root: false, ..fresh() }, "as root"),
+        (ObservedMachine { os: "macos".into(), ..fresh() }, "colima start --cpu 2 --memory 7"),
+        (ObservedMachine { root: false, ..fresh() }, "as root"),
         (
-            Observed { system: Answer::Unknown("permission denied while trying".into()), ..fresh() },
+            ObservedMachine { system: Answer::Unknown("permission denied while trying".into()), ..fresh() },
             "usermod -aG docker",
         ),
         // One that hangs may have the cluster: no other is put in its place.
         (
-            Observed { system: Answer::Unknown("it took longer than 15 s".into()), ..fresh() },
+            ObservedMachine { system: Answer::Unknown("it took longer than 15 s".into()), ..fresh() },
             "does not answer: it took",
         ),
-        (Observed { capable: false, ..fresh() }, "--privileged"),
-        (Observed { apt: false, ..fresh() }, "docs.docker.com/engine/install"),
-        (Observed { arch: "riscv64".into(), ..fresh() }, "for riscv64"),
+        (ObservedMachine { capable: false, ..fresh() }, "--privileged"),
+        (ObservedMachine { apt: false, ..fresh() }, "docs.docker.com/engine/install"),
+        (ObservedMachine { arch: "riscv64".into(), ..fresh() }, "for riscv64"),
     ];
     for (observed, expected) in table {
         let text = refusal(&observed);
@@ -109,25 +109,26 @@ fn where_none_can_be_made_the_way_to_get_one_is_told() {
 fn no_private_engine_takes_the_place_of_one_that_is_installed() {
     let yes = Options { yes: true, ..Options::default() };
     let project = Project::open(None, yes, Report::new(false)).unwrap();
-    let stopped = Observed { installed: Some("there is /usr/bin/dockerd".into()), ..fresh() };
+    let stopped = ObservedMachine { installed: Some("there is /usr/bin/dockerd".into()), ..fresh() };
     // Also not one that was made before: the other one has served since.
-    for observed in [stopped.clone(), Observed { made: true, tree: true, ..stopped.clone() }] {
+    for observed in [stopped.clone(), ObservedMachine { made: true, tree: true, ..stopped.clone() }] {
         let Err(error) = decide(&project, &observed) else { panic!("not refused") };
         assert!(error.to_string().ends_with("seems to be installed: there is /usr/bin/dockerd"), "{error}");
     }
     let text = refusal(&stopped);
     assert!(text.contains("systemctl start docker") && text.contains("DOCKER_HOST=unix:///nonexistent"), "{text}");
-    let answers = Observed { system: Answer::Version("28".into()), ..stopped };
+    let answers = ObservedMachine { system: Answer::Version("28".into()), ..stopped };
     assert!(decide(&project, &answers).is_ok());
 }
 
 #[test]
 fn an_engine_that_does_not_answer_is_unknown_and_not_absent() {
     let project = project();
-    let engine = |observed: &Observed| observed.engine(&project);
+    let engine = |observed: &ObservedMachine| observed.engine(&project);
     assert!(engine(&fresh()).unwrap().is_none());
     let words = || Answer::Unknown("no answer within 15 s".into());
-    let hung = [Observed { system: words(), ..fresh() }, Observed { private: words(), made: true, ..fresh() }];
+    let hung =
+        [ObservedMachine { system: words(), ..fresh() }, ObservedMachine { private: words(), made: true, ..fresh() }];
     for observed in hung {
         assert!(engine(&observed).unwrap_err().to_string().ends_with("does not answer: no answer within 15 s"));
     }
@@ -136,18 +137,20 @@ fn an_engine_that_does_not_answer_is_unknown_and_not_absent() {
 #[test]
 fn too_little_room_is_told_with_numbers_and_what_can_go() {
     let disk = Some(Disk { free: 3_000_000_000, total: 20_000_000_000 });
-    let text = refusal(&Observed { disk, reclaimable: vec!["/c/go (9.0 GB)".into()], ..fresh() });
+    let text = refusal(&ObservedMachine { disk, reclaimable: vec!["/c/go (9.0 GB)".into()], ..fresh() });
     assert!(text.contains("3.0 GB") && text.contains("8.0 GB") && text.contains("/c/go (9.0 GB)"), "{text}");
     // What is there already needs little more.
-    assert!(decide(&project(), &Observed { disk, made: true, ..fresh() }).is_ok());
+    assert!(decide(&project(), &ObservedMachine { disk, made: true, ..fresh() }).is_ok());
 }
 
 #[test]
 fn too_little_memory_is_told_with_numbers() {
     let memory = |total: u64, available: u64| Some(Memory { total: total << 30, available: available << 30 });
-    assert!(refusal(&Observed { memory: memory(3, 3), ..fresh() }).contains("3072 MiB of memory; the cluster needs"));
-    assert!(decide(&project(), &Observed { memory: memory(4, 4), ..fresh() }).is_ok());
-    assert!(refusal(&Observed { memory: memory(16, 1), ..fresh() }).contains("1.1 GB of memory are free"));
-    let own = Observed { system: Answer::Version("28".into()), memory: memory(16, 1), ..fresh() };
+    assert!(
+        refusal(&ObservedMachine { memory: memory(3, 3), ..fresh() }).contains("3072 MiB of memory; the cluster needs")
+    );
+    assert!(decide(&project(), &ObservedMachine { memory: memory(4, 4), ..fresh() }).is_ok());
+    assert!(refusal(&ObservedMachine { memory: memory(16, 1), ..fresh() }).contains("1.1 GB of memory are free"));
+    let own = ObservedMachine { system: Answer::Version("28".into()), memory: memory(16, 1), ..fresh() };
     assert!(decide(&project(), &own).is_ok());
 }

@@ -18,10 +18,10 @@ use xtask::pins::{self, Pins};
 use xtask::plan::Mode;
 use xtask::process::Process;
 use xtask::project::Project;
-use xtask::world::World;
+use xtask::toolchain::Toolchain;
 
 use crate::internet::{DOWNLOADS, OFFER};
-use crate::registry::{self, Image};
+use crate::registry::{self, PushedImage};
 use crate::{hosts, machine::Machine};
 
 /// The platform of everything that `packages` makes.
@@ -46,29 +46,29 @@ exec sleep infinity
 "#;
 
 /// Programs and images to offer.
-pub struct Stock {
-    world: World,
+pub struct StandIns {
+    toolchain: Toolchain,
     pins: Pins,
     /// minikube's own base image, by digest.
     pub kicbase: String,
     kindnet: String,
 }
 
-impl Stock {
+impl StandIns {
     /// Brings what is to be offered, unless it is there.
     pub fn bring(project: &Project) -> Result<Self> {
-        let world = World::bring(project, Mode::Apply, &Suite::E2e.needs(project)?)?;
-        if let Some(refusal) = refuse_ordinary(world.origin.name()) {
+        let toolchain = Toolchain::bring(project, Mode::Apply, &Suite::E2e.requirements(project)?)?;
+        if let Some(refusal) = refuse_ordinary(toolchain.origin.name()) {
             return Err(refusal.into());
         }
-        let minikube = world.origin.tool(Tool::Minikube);
+        let minikube = toolchain.origin.tool(Tool::Minikube);
         let help = Process::new(minikube.as_str()).args(["start", "--help"]).read()?;
         let kicbase = Regex::new(r"--base-image='([^']+@sha256:[0-9a-f]{64})'")?;
         let kicbase = kicbase.captures(&help).context("minikube's help names no base image")?[1].to_owned();
         let program = std::fs::read(&minikube).with_context(|| format!("reading {minikube}"))?;
         let kindnet = find(&program, b"kindnetd:v").context("minikube names no image of kindnet")?;
         let kindnet = format!("docker.io/kindest/{kindnet}");
-        Ok(Self { world, pins: Pins::read(&project.root)?, kicbase, kindnet })
+        Ok(Self { toolchain, pins: Pins::read(&project.root)?, kicbase, kindnet })
     }
 
     /// Fills the stand-in internet of `machine`, unless an earlier machine's is there. `checkout` then names the checksums of
@@ -96,7 +96,7 @@ impl Stock {
             let entry = &manifest.get(name).with_context(|| format!("{} has no {name}", release::FILE))?[PLATFORM];
             let field = |field: &str| entry.get(field).and_then(toml::Value::as_str);
             let place = place(&downloads, field("url").context("a download has an address")?)?;
-            let program = self.world.origin.tool(tool);
+            let program = self.toolchain.origin.tool(tool);
             match field("member") {
                 Some(member) => pack(&program, member, &place)?,
                 None => drop(std::fs::copy(&program, &place).with_context(|| format!("copying {program}"))?),
@@ -106,7 +106,7 @@ impl Stock {
         std::fs::write(&path, text)?;
         // What minikube itself looks for; Kubernetes is one program here, whatever it is called.
         let version = self.pins.render(file!(), "v{kubernetes}")?;
-        let program = self.world.origin.tool(Tool::Kubectl);
+        let program = self.toolchain.origin.tool(Tool::Kubectl);
         for name in ["kubeadm", "kubectl", "kubelet"] {
             let place = place(&downloads, &format!("https://dl.k8s.io/release/{version}/bin/linux/amd64/{name}"))?;
             std::fs::copy(&program, &place)?;
@@ -124,19 +124,19 @@ impl Stock {
         images.sort_by(|a, b| a.engine.cmp(&b.engine));
         let mut names: Vec<String> = images.iter().map(|image| image.engine.clone()).collect();
         names.dedup();
-        let save = self.world.tools.engine.docker().arg("save").args(names).deadline(deadlines::IMAGE_STREAM);
+        let save = self.toolchain.tools.engine.docker().arg("save").args(names).deadline(deadlines::IMAGE_STREAM);
         let save = save.pipe_from(None)?;
         registry::prepare(&machine.shared, save.reader(), &images)?;
         save.finish()?;
         machine.root(&["/shared/xtask-ordinary", "push", "/shared"]).deadline(deadlines::IMAGE_STREAM).run()
     }
 
-    fn images(&self, project: &Project, shared: &Utf8Path) -> Result<Vec<Image>> {
-        let mut images: Vec<Image> =
-            self.pins.iter().filter_map(|(_, pin)| pin.image.as_deref().map(Image::official)).collect();
+    fn images(&self, project: &Project, shared: &Utf8Path) -> Result<Vec<PushedImage>> {
+        let mut images: Vec<PushedImage> =
+            self.pins.iter().filter_map(|(_, pin)| pin.image.as_deref().map(PushedImage::official)).collect();
         for part in ["apiserver", "controller-manager", "scheduler", "proxy"] {
             let name = self.pins.render(file!(), &format!("registry.k8s.io/kube-{part}:v{{kubernetes}}"))?;
-            images.push(Image::official(&name));
+            images.push(PushedImage::official(&name));
         }
         // The official node image trusts the official hosts, and its entrypoint makes the engine's resolver one that pods
         // reach; the stand-in leaves that to a flag that `release` does not need.
@@ -148,19 +148,19 @@ impl Stock {
             entrypoint.replace(last, &format!("cat /etc/kubernetes/resolv.conf >/etc/resolv.conf\n{last}"));
         let bundle = std::fs::read(shared.join(OFFER).join("bundle.pem"))?;
         let (name, _digest) = self.kicbase.split_once('@').context("a digest")?;
-        images.push(Image {
+        images.push(PushedImage {
             engine: self.pins.render(file!(), "todo-xtask/minikube-node:v{minikube}")?,
             files: vec![
                 ("etc/ssl/certs/ca-certificates.crt".to_owned(), 0o644, bundle),
                 ("usr/local/bin/entrypoint".to_owned(), 0o755, entrypoint.into_bytes()),
             ],
-            ..Image::official(name)
+            ..PushedImage::official(name)
         });
-        images.push(Image {
+        images.push(PushedImage {
             engine: self.pins.render(file!(), "{debian.image}")?,
             files: vec![("usr/bin/kindnetd".to_owned(), 0o755, KINDNET.as_bytes().to_owned())],
             command: Some(vec!["/usr/bin/kindnetd".to_owned()]),
-            ..Image::official(&self.kindnet)
+            ..PushedImage::official(&self.kindnet)
         });
         Ok(images)
     }

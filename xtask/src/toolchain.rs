@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use crate::engine::Engine;
 use crate::failure::{Class, Failure};
-use crate::origin::{self, Need, Origin, Tool};
+use crate::origin::{self, Origin, Requirement, Tool};
 use crate::plan::{self, Mode};
 use crate::process::Process;
 use crate::project::Project;
@@ -21,17 +21,20 @@ pub const STAGE: &str = "tools";
 /// What must be done to the machine before later stages can work, said before anything begins.
 pub struct Preparation<'a> {
     project: &'a Project,
-    needs: &'a [Need],
+    requirements: &'a [Requirement],
     machine: machine::Plan<'a>,
     origin: Box<dyn Origin>,
 }
 
 impl<'a> Preparation<'a> {
     /// Looks at the machine and decides where artifacts come from; changes nothing.
-    pub fn new(project: &'a Project, needs: &'a [Need]) -> Result<Self> {
+    pub fn new(project: &'a Project, requirements: &'a [Requirement]) -> Result<Self> {
         let machine = machine::decide(project, &machine::observe(project)?)?;
         // A profile of the user's own keeps its size.
-        if needs.contains(&Need::Cluster) && machine.steps.is_empty() && !cluster::exists_anywhere(project)? {
+        if requirements.contains(&Requirement::Cluster)
+            && machine.steps.is_empty()
+            && !cluster::exists_anywhere(project)?
+        {
             // Told before anything is brought: minikube would refuse after the downloads.
             let (size, wanted) =
                 (machine::node_size(project, &machine.engine)?, NodeSize::wanted(&project.settings.cluster));
@@ -43,7 +46,7 @@ impl<'a> Preparation<'a> {
             }
         }
         let origin = origin::select(project, &machine.engine)?;
-        Ok(Self { project, needs, machine, origin })
+        Ok(Self { project, requirements, machine, origin })
     }
 
     /// Asks for what needs consent: not only the engine, but also what follows from there being none yet.
@@ -51,7 +54,7 @@ impl<'a> Preparation<'a> {
         if self.machine.consent.is_empty() {
             return Ok(());
         }
-        let later = self.origin.plan(self.needs, &self.machine.engine)?;
+        let later = self.origin.plan(self.requirements, &self.machine.engine)?;
         let later = later.iter().map(|step| format!("{}: {}", step.what, step.why));
         let lines: Vec<String> = self.machine.consent.iter().cloned().chain(later).collect();
         machine::consent(self.project, &lines)?;
@@ -60,15 +63,15 @@ impl<'a> Preparation<'a> {
     }
 
     /// Brings engine and tools: the stages machine and tools.
-    pub fn bring(self, mode: Mode) -> Result<World> {
-        let (project, needs) = (self.project, self.needs);
-        let world = self.bring_engine(mode)?;
-        plan::apply(project, STAGE, mode, world.origin.plan(needs, &world.tools.engine)?)?;
-        Ok(world)
+    pub fn bring(self, mode: Mode) -> Result<Toolchain> {
+        let (project, requirements) = (self.project, self.requirements);
+        let toolchain = self.bring_engine(mode)?;
+        plan::apply(project, STAGE, mode, toolchain.origin.plan(requirements, &toolchain.tools.engine)?)?;
+        Ok(toolchain)
     }
 
     /// Brings the engine alone: the stage machine.
-    pub fn bring_engine(self, mode: Mode) -> Result<World> {
+    pub fn bring_engine(self, mode: Mode) -> Result<Toolchain> {
         let project = self.project;
         if mode == Mode::Apply {
             origin::remember(project, self.origin.as_ref())?;
@@ -86,12 +89,12 @@ impl<'a> Preparation<'a> {
         }
         engine.empty = !engine_answers;
         let tools = Toolbox::new(project, engine, self.origin.as_ref())?;
-        Ok(World { origin: self.origin, tools, engine_answers })
+        Ok(Toolchain { origin: self.origin, tools, engine_answers })
     }
 }
 
 /// What later stages work with.
-pub struct World {
+pub struct Toolchain {
     /// Where artifacts come from.
     pub origin: Box<dyn Origin>,
     /// The tools, aimed at the profile.
@@ -100,7 +103,7 @@ pub struct World {
     pub engine_answers: bool,
 }
 
-impl World {
+impl Toolchain {
     /// The tools for a look: by one call, the engine has been asked for the node and for all images that a deploy needs. If
     /// that gave no answer, each is asked for by itself: an engine may refuse to look among plugins, where docker looks last.
     pub fn tools_for_look(&self, project: &Project) -> Toolbox {
@@ -118,9 +121,9 @@ impl World {
         tools
     }
 
-    /// Brings engine and tools for `needs`: the stages machine and tools.
-    pub fn bring(project: &Project, mode: Mode, needs: &[Need]) -> Result<Self> {
-        let preparation = Preparation::new(project, needs)?;
+    /// Brings engine and tools for `requirements`: the stages machine and tools.
+    pub fn bring(project: &Project, mode: Mode, requirements: &[Requirement]) -> Result<Self> {
+        let preparation = Preparation::new(project, requirements)?;
         if mode == Mode::Apply {
             preparation.consent()?;
         }
@@ -149,6 +152,6 @@ impl World {
 
 /// The secret scanner, brought if need be.
 pub fn gitleaks(project: &Project) -> Result<Process> {
-    let world = World::bring(project, Mode::Apply, &[Need::Tool(Tool::Gitleaks)])?;
-    Ok(Process::new(world.origin.tool(Tool::Gitleaks).as_str()))
+    let toolchain = Toolchain::bring(project, Mode::Apply, &[Requirement::Tool(Tool::Gitleaks)])?;
+    Ok(Process::new(toolchain.origin.tool(Tool::Gitleaks).as_str()))
 }

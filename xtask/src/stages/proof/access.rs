@@ -20,7 +20,7 @@ use crate::stages::cluster::Profile;
 use crate::toolbox::Toolbox;
 
 /// A way to the application. What it opened it closes when it is dropped.
-pub struct Way {
+pub struct Access {
     /// Where requests go, as `http://host:port`.
     pub address: String,
     forward: Option<Forward>,
@@ -43,7 +43,7 @@ struct Controller {
     port: u16,
 }
 
-impl Way {
+impl Access {
     /// Finds it, and opens it if need be. Fails where the profile publishes no port and nothing in the cluster listens
     /// at its nodes' port.
     pub fn open(tools: &Toolbox, profile: &Profile) -> Result<Self> {
@@ -56,7 +56,7 @@ impl Way {
     }
 
     /// Where a user finds the application that `snapshot` has, if that is known. Nothing listens there without
-    /// [`Way::open_with`].
+    /// [`Access::open_with`].
     pub fn front(&self, snapshot: &Snapshot) -> Option<Front> {
         self.front.as_ref().map(|address| Front::of(address, snapshot))
     }
@@ -192,12 +192,12 @@ mod tests {
     #[test]
     fn an_address_at_which_nothing_listens_comes_with_what_opens_it() {
         let front = || Front { address: "https://todo.test:8443".to_owned(), hint: Some("add a line".to_owned()) };
-        let lasting = Way { address: String::new(), forward: None, front: None };
+        let lasting = Access { address: String::new(), forward: None, front: None };
         assert_eq!(lasting.describe(Some(front()), "todo"), (front().address, vec!["add a line".to_owned()]));
         assert_eq!(lasting.describe(None, "todo"), ("todo".to_owned(), Vec::new()));
         let child = Arc::new(crate::process::Process::new("sleep").arg("60").pipe_from(None).unwrap());
         let forward = Some(Forward { child, reader: None, open_with: "kubectl port-forward".to_owned() });
-        let forwarded = Way { forward, ..lasting };
+        let forwarded = Access { forward, ..lasting };
         let (place, notes) = forwarded.describe(Some(front()), "todo");
         assert_eq!(place, "todo");
         assert_eq!(notes, ["https://todo.test:8443 answers while this runs: kubectl port-forward", "add a line"]);

@@ -1,4 +1,4 @@
-//! A world: a checkout, an engine, a node and an API server of its own, and runs of xtask in it.
+//! A sandbox: a checkout, an engine, a node and an API server of its own, and runs of xtask in it.
 
 use std::collections::{BTreeMap, HashSet};
 use std::io::{BufRead, BufReader};
@@ -29,14 +29,14 @@ use crate::suite::Setting;
 
 /// A run that lasts longer hangs.
 const LONGEST: Limit = Limit::seconds(90);
-/// The files that belong to a state, below the world's folder.
+/// The files that belong to a state, below the sandbox's folder.
 const FILES: [&str; 5] = ["root/target", "root/apps", "root/.env", "cache/minikube", "home/.kube/config"];
 /// The source of the backend, below the checkout.
 const SOURCE: &str = "apps/backend/source";
 /// What `deploy --watch` says when it waits.
 pub const WATCHING: &str = "watching for changes";
 
-/// Files below the world's folder with their modes.
+/// Files below the sandbox's folder with their modes.
 pub type Files = BTreeMap<Utf8PathBuf, (Vec<u8>, u32)>;
 
 /// Everything that a run may change.
@@ -57,7 +57,7 @@ impl State {
         file.and_then(|(bytes, _)| std::str::from_utf8(bytes).ok()).unwrap_or_default()
     }
 
-    /// Whether the file is there, by its path below the world's folder.
+    /// Whether the file is there, by its path below the sandbox's folder.
     pub fn has_file(&self, path: &str) -> bool {
         self.files.contains_key(Utf8Path::new(path))
     }
@@ -65,7 +65,7 @@ impl State {
 
 /// How a run of xtask ended.
 #[derive(Default)]
-pub struct Outcome {
+pub struct RunOutcome {
     /// Its exit code; `None`: killed, by the suite if it lasted too long.
     pub code: Option<i32>,
     /// Both outputs as they came.
@@ -86,8 +86,8 @@ pub struct Outcome {
     pub after: State,
 }
 
-/// The world.
-pub struct World {
+/// The sandbox.
+pub struct Sandbox {
     folder: Utf8PathBuf,
     program: Utf8PathBuf,
     servers: Servers,
@@ -99,7 +99,7 @@ pub struct World {
     mutant: Mutex<Option<(Utf8PathBuf, usize)>>,
 }
 
-impl World {
+impl Sandbox {
     /// Makes one in `folder`, which must not exist.
     pub fn new(folder: &Utf8Path, setting: &Setting<'_>) -> Result<Self> {
         let (programs, checkout) = (setting.programs, &setting.checkout);
@@ -232,7 +232,7 @@ impl World {
         planned: Option<(Call, Fault)>,
         saved: Option<&str>,
         factor: f64,
-    ) -> Result<Outcome> {
+    ) -> Result<RunOutcome> {
         self.ledger.begin(planned);
         self.machine().done.clear();
         let at = |name: &str| self.folder.join(name).to_string();
@@ -275,9 +275,9 @@ impl World {
         drop(running);
         let (objects, served) = self.player.settle()?;
         let Called { calls, repeatable, struck, unknown } = self.ledger.end();
-        Ok(Outcome {
+        Ok(RunOutcome {
             code,
-            text: output.replace(self.folder.as_str(), "<world>"),
+            text: output.replace(self.folder.as_str(), "<sandbox>"),
             before_wait: before_wait.unwrap_or(calls.len()),
             calls,
             repeatable,

@@ -1,4 +1,4 @@
-//! The test bed: a copy of the checkout, a profile, a port and a kubeconfig of its own, and the xtask under test.
+//! A copy of the checkout, a profile, a port and a kubeconfig of its own, and the xtask under test.
 
 use std::time::{Duration, Instant};
 
@@ -21,7 +21,7 @@ const ALIVE: &str = "--field-selector=status.phase!=Failed,status.phase!=Succeed
 /// An AUTH_SECRET for tests.
 pub const AUTH: &str = "not-a-secret-not-a-secret-not-a-secret-1";
 
-/// What tells one suite's test bed from another's.
+/// What tells one suite's test cluster from another's.
 pub struct Names {
     /// The folder of its files.
     pub folder: Utf8PathBuf,
@@ -34,7 +34,7 @@ pub struct Names {
 }
 
 /// What scenarios work with.
-pub struct Bed {
+pub struct TestCluster {
     /// The project that runs the tests.
     pub project: Project,
     /// The profile that the tests make and delete: named after the one that `deploy` uses.
@@ -53,7 +53,7 @@ pub struct Bed {
     environment: Vec<(&'static str, String)>,
 }
 
-impl Bed {
+impl TestCluster {
     /// Copies the kubeconfig to `to`, with the cluster's API server at `port`. Gives the address that it had.
     pub fn aim(&self, to: &Utf8Path, port: u16) -> Result<String> {
         let mut config: Value = serde_norway::from_str(&std::fs::read_to_string(&self.kubeconfig)?)?;
@@ -98,7 +98,7 @@ impl Bed {
         let exe = dir.join("xtask");
         copy_program(xtask, &exe)?;
         let cluster = &project.settings.cluster;
-        let bed = Self {
+        let test_cluster = Self {
             profile: format!("{}-{}", cluster.profile, names.suffix),
             port: cluster.port.saturating_add(names.port_offset),
             project: project.clone(),
@@ -109,11 +109,11 @@ impl Bed {
             environment: names.environment.clone(),
         };
         match dotenv {
-            Some(text) => bed.write_dotenv(&text)?,
-            None if anew => drop(bed.xtask(&["teardown", "--cluster"])?.expect(0, &[])?),
+            Some(text) => test_cluster.write_dotenv(&text)?,
+            None if anew => drop(test_cluster.xtask(&["teardown", "--cluster"])?.expect(0, &[])?),
             None => {}
         }
-        Ok(bed)
+        Ok(test_cluster)
     }
 
     /// Runs the xtask under test on the copy.

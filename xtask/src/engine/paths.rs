@@ -13,13 +13,13 @@ const SOCKET_LIMIT: usize = 100;
 
 /// The private engine's folders and names.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct EnginePaths {
     /// The cache.
     pub cache: Utf8PathBuf,
     id: String,
 }
 
-impl Place {
+impl EnginePaths {
     /// The place in `cache`, an absolute path that need not exist yet.
     pub fn new(cache: &Utf8Path) -> Self {
         let cache = real(cache);
@@ -145,7 +145,7 @@ mod tests {
 
     #[test]
     fn names_fit_and_differ_between_caches() {
-        let (a, b) = (Place::new("/var/tmp/a".into()), Place::new("/var/tmp/b".into()));
+        let (a, b) = (EnginePaths::new("/var/tmp/a".into()), EnginePaths::new("/var/tmp/b".into()));
         assert!(a.bridge().len() <= 15);
         assert_ne!(a.bridge(), b.bridge());
         assert_ne!(a.cgroup(), b.cgroup());
@@ -154,9 +154,9 @@ mod tests {
 
     #[test]
     fn a_long_cache_path_gets_a_short_socket() {
-        let place = Place::new(Utf8Path::new(&format!("/var/tmp/{}", "x".repeat(90))));
-        assert!(place.socket().as_str().starts_with("/run/todo-xtask-"));
-        assert!(place.socket().as_str().len() <= SOCKET_LIMIT);
+        let paths = EnginePaths::new(Utf8Path::new(&format!("/var/tmp/{}", "x".repeat(90))));
+        assert!(paths.socket().as_str().starts_with("/run/todo-xtask-"));
+        assert!(paths.socket().as_str().len() <= SOCKET_LIMIT);
     }
 
     #[test]
@@ -165,8 +165,8 @@ mod tests {
         let root = Utf8Path::from_path(temp.path()).unwrap();
         std::fs::create_dir(root.join("real")).unwrap();
         std::os::unix::fs::symlink(root.join("real"), root.join("link")).unwrap();
-        let before = Place::new(&root.join("link/cache"));
+        let before = EnginePaths::new(&root.join("link/cache"));
         std::fs::create_dir(root.join("real/cache")).unwrap();
-        assert_eq!(before, Place::new(&root.join("link/cache")));
+        assert_eq!(before, EnginePaths::new(&root.join("link/cache")));
     }
 }
