@@ -3,7 +3,7 @@
 
 use std::io::{Error, ErrorKind};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use camino::{Utf8Path, Utf8PathBuf};
 
 use crate::failure::{Class, Failure};
@@ -38,6 +38,20 @@ pub fn remove(path: &Utf8Path) -> Result<()> {
 /// Removes the folder `path` with all that is in it; nothing there is fine.
 pub fn remove_folder(path: &Utf8Path) -> Result<()> {
     absent_or(std::fs::remove_dir_all(path), path, "remove").map(drop)
+}
+
+/// Writes the file `path`, and makes its folder if need be. The file is replaced in one move, so that an interruption leaves
+/// the old file or the new one.
+pub fn write(path: &Utf8Path, bytes: &[u8]) -> Result<()> {
+    let dir = path.parent().context("a file has a folder")?;
+    let put = || -> std::io::Result<()> {
+        std::fs::create_dir_all(dir)?;
+        let mut temp = tempfile::NamedTempFile::new_in(dir)?;
+        std::io::Write::write_all(&mut temp, bytes)?;
+        temp.persist(path)?;
+        Ok(())
+    };
+    put().with_context(|| format!("cannot write {path}"))
 }
 
 fn absent_or<T>(result: std::io::Result<T>, path: &Utf8Path, verb: &str) -> Result<Option<T>> {

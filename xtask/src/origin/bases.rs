@@ -15,7 +15,6 @@ use crate::engine::Engine;
 use crate::failure::{Class, Failure};
 use crate::files;
 use crate::project::Project;
-use crate::stages::images::recipe::write;
 use crate::units::quote;
 
 /// Folder of the records in the cache.
@@ -92,7 +91,7 @@ impl BaseRecords {
 
     /// Writes a record that was read before.
     pub fn put_back(&self, record: &BaseRecord) -> Result<()> {
-        write(&self.file(&record.image), &serde_json::to_vec_pretty(record)?)
+        files::write(&self.file(&record.image), &serde_json::to_vec_pretty(record)?)
     }
 }
 

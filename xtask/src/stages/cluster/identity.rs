@@ -15,7 +15,6 @@ use crate::failure::{Class, Failure};
 use crate::files;
 use crate::plan::Step;
 use crate::project::Project;
-use crate::stages::images::recipe::write;
 use crate::toolbox::{Toolbox, dir_of, kubeconfigs, own_minikube_home, record_of, users_minikube_home};
 use crate::units::quote;
 
@@ -122,7 +121,7 @@ pub fn context_step<'a>(tools: &'a Toolbox, profile: &Profile) -> Result<Option<
         }
         // Through a link: the file that it leads to stays the one that others read.
         let place = if files::exists(file)? { file.canonicalize_utf8()? } else { file.clone() };
-        write(&place, serde_norway::to_string(&config)?.as_bytes())?;
+        files::write(&place, serde_norway::to_string(&config)?.as_bytes())?;
         Ok(String::new())
     })))
 }

@@ -9,7 +9,6 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 
 use super::load::Wanted;
-use super::recipe::write;
 use crate::engine::Engine;
 use crate::failure::{Class, Failure};
 use crate::files;
@@ -43,7 +42,7 @@ pub fn remember(project: &Project, engines: &str, config: &str) -> Result<()> {
         return Ok(());
     }
     known.insert(engines.to_owned(), config.to_owned());
-    write(&place(project), &serde_json::to_vec_pretty(&known)?)
+    files::write(&place(project), &serde_json::to_vec_pretty(&known)?)
 }
 
 fn known(project: &Project) -> Result<BTreeMap<String, String>> {
