@@ -9,6 +9,7 @@ pub mod clock;
 pub mod commands;
 mod credentials;
 pub mod deadlines;
+mod disk;
 mod dotenv;
 pub mod engine;
 mod events;

@@ -3,8 +3,9 @@
 use anyhow::Result;
 
 use super::Plan;
-use super::observe::{Disk, ObservedMachine, silent};
+use super::observe::{ObservedMachine, silent};
 use super::size::{self, NodeSize};
+use crate::disk::Disk;
 use crate::engine::paths::EnginePaths;
 use crate::engine::ping::Answer;
 use crate::engine::{Engine, EngineMachine, HIDDEN, start, tree};

@@ -8,6 +8,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use super::installed;
 use super::memory::{self, Memory};
 use crate::deadlines;
+use crate::disk::Disk;
 use crate::engine::paths::EnginePaths;
 use crate::engine::ping::{self, Answer};
 use crate::engine::{Engine, HIDDEN, start, tree};
@@ -16,15 +17,6 @@ use crate::files;
 use crate::project::Project;
 use crate::report::bytes;
 use crate::units::quote;
-
-/// Free space of a file system, in bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Disk {
-    /// What we may still write.
-    pub free: u64,
-    /// Its size.
-    pub total: u64,
-}
 
 /// What is there.
 #[derive(Clone, Debug)]
@@ -94,7 +86,7 @@ pub fn silent(words: &str) -> Failure {
 pub fn observe(project: &Project) -> Result<ObservedMachine> {
     let paths = EnginePaths::new(&project.cache);
     let key = tree::recipe(&project.root)?.key();
-    let disk = disk(&project.cache);
+    let disk = Disk::of(&project.cache);
     let short = disk.is_some_and(|disk| disk.free < super::decide::DISK_COLD);
     let (system, private, reclaimable) = std::thread::scope(|scope| {
         let system = scope.spawn(|| system(&project.cache));
@@ -181,13 +173,6 @@ fn capable(status: &str) -> bool {
     set >> 12 & 1 == 1 && set >> 21 & 1 == 1
 }
 
-/// Room on the file system that holds `path` or will hold it.
-pub fn disk(path: &Utf8Path) -> Option<Disk> {
-    let existing = path.ancestors().find(|ancestor| ancestor.exists())?;
-    let stat = rustix::fs::statvfs(existing.as_std_path()).ok()?;
-    Some(Disk { free: stat.f_bavail * stat.f_frsize, total: stat.f_blocks * stat.f_frsize })
-}
-
 fn reclaimable(cache: &Utf8Path) -> Vec<String> {
     let entries = cache.read_dir_utf8().into_iter().flatten().flatten();
     let mut sized: Vec<(u64, String)> =
@@ -233,11 +218,5 @@ mod tests {
             ("request returned Bad Gateway", None),
         ];
         table.iter().for_each(|(words, socket)| assert_eq!(socket_in(words).as_deref().map(Utf8Path::as_str), *socket));
-    }
-
-    #[test]
-    fn room_is_known_for_a_folder_that_is_not_there_yet() {
-        let disk = disk(Utf8Path::new("/no/such/folder")).unwrap();
-        assert!(disk.free > 0 && disk.free <= disk.total);
     }
 }

@@ -11,10 +11,10 @@ use sha2::{Digest, Sha256};
 use super::postgres::{Postgres, Tables};
 use super::state;
 use crate::clock;
+use crate::disk::Disk;
 use crate::failure::{Class, Failure};
 use crate::project::Project;
 use crate::report::{Running, bytes};
-use crate::stages::machine;
 use crate::units::hex;
 
 /// How many dumps of a profile are kept.
@@ -138,7 +138,7 @@ pub fn remove_old(project: &Project) -> Result<Vec<String>> {
 }
 
 fn room(folder: &Utf8Path, database: u64) -> Result<()> {
-    let Some(disk) = machine::disk(folder) else { bail!("cannot see how much room is at {folder}") };
+    let Some(disk) = Disk::of(folder) else { bail!("cannot see how much room is at {folder}") };
     let needed = database + SPARE;
     if disk.free >= needed {
         return Ok(());
