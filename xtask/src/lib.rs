@@ -21,6 +21,7 @@ mod json;
 pub mod judge;
 pub mod lock;
 pub mod members;
+mod minikube;
 pub mod origin;
 pub mod pins;
 pub mod plan;

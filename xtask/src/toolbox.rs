@@ -12,6 +12,7 @@ use crate::deadlines;
 use crate::engine::Engine;
 use crate::failure::{Class, Failure};
 use crate::files;
+use crate::minikube;
 use crate::origin::{Origin, Tool};
 use crate::process::Process;
 use crate::project::Project;
@@ -58,7 +59,7 @@ impl Toolbox {
         let minikube_home = minikube_home(project, engine.private)?;
         Ok(Self {
             kubeconfig: kubeconfig(),
-            own_home: minikube_home == own_minikube_home(project),
+            own_home: minikube_home == minikube::own_home(&project.cache),
             minikube_home,
             kube_cache: project.cache.join("kube"),
             profile: project.settings.cluster.profile.clone(),
@@ -247,12 +248,12 @@ impl Toolbox {
 
     /// minikube's own folder: `$MINIKUBE_HOME/.minikube`, or MINIKUBE_HOME itself where it is called that.
     pub fn minikube_dir(&self) -> Utf8PathBuf {
-        dir_of(&self.minikube_home)
+        minikube::folder(&self.minikube_home)
     }
 
     /// The file of minikube's record of the profile.
     pub fn profile_config(&self) -> Utf8PathBuf {
-        record_of(&self.minikube_dir(), &self.profile)
+        minikube::record(&self.minikube_dir(), &self.profile)
     }
 
     /// Whether the profile is the user's own: in their minikube's folder, and without the port that each version of xtask
@@ -272,38 +273,12 @@ impl Toolbox {
     }
 }
 
-/// The record of `profile` in minikube's own folder `dir`.
-pub fn record_of(dir: &Utf8Path, profile: &str) -> Utf8PathBuf {
-    dir.join("profiles").join(profile).join("config.json")
-}
-
-/// The MINIKUBE_HOME that is ours: neither the user's settings nor their other profiles are in it.
-pub fn own_minikube_home(project: &Project) -> Utf8PathBuf {
-    project.cache.join("minikube")
-}
-
-/// The MINIKUBE_HOME of the profile: ours, unless the user's minikube has the profile on record and ours has not. A
-/// profile of theirs stays where it is found; its node is never in a private engine.
+/// Returns the MINIKUBE_HOME of the profile: ours, unless the user's minikube has the profile on record and ours has not.
+/// A profile of theirs stays where it is; its node is never in a private engine.
 fn minikube_home(project: &Project, private: bool) -> Result<Utf8PathBuf> {
-    let (own, users) = (own_minikube_home(project), users_minikube_home());
-    let recorded = |home: &Utf8Path| is_recorded(project, home);
-    Ok(if !private && !recorded(&own)? && recorded(&users)? { users } else { own })
-}
-
-/// Whether minikube has the profile on record below `home`, a MINIKUBE_HOME. A folder that cannot be read is an error.
-pub fn is_recorded(project: &Project, home: &Utf8Path) -> Result<bool> {
-    files::exists(&record_of(&dir_of(home), &project.settings.cluster.profile))
-}
-
-/// The MINIKUBE_HOME that the user's own minikube would use.
-pub fn users_minikube_home() -> Utf8PathBuf {
-    let named = |name: &str| std::env::var(name).ok().filter(|v| !v.is_empty()).map(Utf8PathBuf::from);
-    named("MINIKUBE_HOME").or_else(|| named("HOME")).unwrap_or_else(|| Utf8Path::new("/").to_owned())
-}
-
-/// minikube's own folder below `home`, its MINIKUBE_HOME.
-pub fn dir_of(home: &Utf8Path) -> Utf8PathBuf {
-    if home.file_name() == Some(".minikube") { home.to_owned() } else { home.join(".minikube") }
+    let (own, users) = (minikube::own_home(&project.cache), minikube::users_home());
+    let is_recorded = |home: &Utf8Path| minikube::is_recorded(home, &project.settings.cluster.profile);
+    Ok(if !private && !is_recorded(&own)? && is_recorded(&users)? { users } else { own })
 }
 
 /// The kubeconfig that minikube writes: the first file of KUBECONFIG, else `~/.kube/config`.

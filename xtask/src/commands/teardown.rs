@@ -17,6 +17,7 @@ use crate::engine::{Engine, stop, stored};
 use crate::failure::{Class, Failure};
 use crate::files;
 use crate::lock;
+use crate::minikube;
 use crate::origin;
 use crate::plan::{self, Mode};
 use crate::project::Project;
@@ -27,7 +28,7 @@ use crate::stages::images::held::{self, Held};
 use crate::stages::release::{self, Record};
 use crate::stages::upgrade::{self, Phase, State};
 use crate::stages::{cluster, machine};
-use crate::toolbox::{Toolbox, dir_of, own_minikube_home};
+use crate::toolbox::Toolbox;
 use crate::units::quote;
 
 /// Remove what deploy made; data, cluster, engine and caches only when asked
@@ -176,7 +177,7 @@ fn remove_engine(project: &Project) -> Result<()> {
     if plan::apply(project, "teardown", Mode::Apply, steps)? == 0 {
         project.report.ok("no private engine");
     }
-    let minikube = dir_of(&own_minikube_home(project));
+    let minikube = minikube::folder(&minikube::own_home(&project.cache));
     for folder in
         nodes.iter().flat_map(|node| ["profiles", "machines"].map(|records| minikube.join(records).join(node)))
     {
@@ -389,7 +390,7 @@ fn remove_images(project: &Project, engine: &Engine, args: &Teardown) -> Result<
 /// Profiles that minikube has on record in the folder of the cache.
 fn profiles(project: &Project) -> Result<Vec<String>> {
     let mut names = Vec::new();
-    for folder in files::entries(&dir_of(&own_minikube_home(project)).join("profiles"))? {
+    for folder in files::entries(&minikube::folder(&minikube::own_home(&project.cache)).join("profiles"))? {
         if files::exists(&folder.join("config.json"))? {
             names.extend(folder.file_name().map(str::to_owned));
         }

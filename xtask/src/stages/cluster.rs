@@ -21,15 +21,16 @@ pub use version::{Version, difference, pinned};
 pub use volume::exists as has_volume;
 
 use crate::failure::{Class, Failure};
+use crate::minikube;
 use crate::origin::Origin;
 use crate::plan::Step;
 use crate::project::Project;
-use crate::toolbox::{Toolbox, is_recorded, own_minikube_home, users_minikube_home};
+use crate::toolbox::Toolbox;
 
 /// Whether minikube has the profile on record in the folder that it uses beside a private engine. From files alone: it
 /// decides what an origin must bring, before there is an engine. With the user's own engine nothing depends on it.
 pub fn exists(project: &Project) -> Result<bool> {
-    is_recorded(project, &own_minikube_home(project))
+    minikube::is_recorded(&minikube::own_home(&project.cache), &project.settings.cluster.profile)
 }
 
 /// Whether minikube has a published port on record for the node's port 80. From files alone.
@@ -41,7 +42,7 @@ pub fn publishes_port(tools: &Toolbox) -> Result<bool> {
 
 /// Whether any minikube of this user has the profile on record.
 pub fn exists_anywhere(project: &Project) -> Result<bool> {
-    Ok(exists(project)? || is_recorded(project, &users_minikube_home())?)
+    Ok(exists(project)? || minikube::is_recorded(&minikube::users_home(), &project.settings.cluster.profile)?)
 }
 
 /// Labels of the Deployment that kubeadm makes of CoreDNS.

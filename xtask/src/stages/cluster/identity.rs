@@ -13,9 +13,10 @@ use super::profile::{Profile, State};
 use crate::deadlines;
 use crate::failure::{Class, Failure};
 use crate::files;
+use crate::minikube;
 use crate::plan::Step;
 use crate::project::Project;
-use crate::toolbox::{Toolbox, dir_of, kubeconfigs, own_minikube_home, record_of, users_minikube_home};
+use crate::toolbox::{Toolbox, kubeconfigs};
 use crate::units::quote;
 
 /// What is known of the profile that may stand behind an entry.
@@ -34,8 +35,8 @@ struct Ours {
 /// tools or `.env` are made. What only the engine knows is checked by [`check`].
 pub fn guard(project: &Project) -> Result<()> {
     let name = &project.settings.cluster.profile;
-    let ours: Vec<Ours> = [users_minikube_home(), own_minikube_home(project)]
-        .map(|home| on_record(&dir_of(&home), name))
+    let ours: Vec<Ours> = [minikube::users_home(), minikube::own_home(&project.cache)]
+        .map(|home| on_record(&minikube::folder(&home), name))
         .into_iter()
         .collect::<Result<_>>()?;
     kubeconfigs().iter().try_for_each(|file| refuse(file, name, &ours))
@@ -133,7 +134,7 @@ fn is_reached(server: &str) -> bool {
 }
 
 fn on_record(dir: &Utf8Path, name: &str) -> Result<Ours> {
-    let text = files::read(&record_of(dir, name))?;
+    let text = files::read(&minikube::record(dir, name))?;
     // A record that is cut off names no server; the engine tells later what there is.
     let config: Option<Value> = text.and_then(|text| serde_json::from_str(&text).ok());
     let nodes = config.as_ref().and_then(|config| config["Nodes"].as_array().cloned()).unwrap_or_default();
