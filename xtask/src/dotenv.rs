@@ -13,11 +13,10 @@ use std::os::unix::fs::FileTypeExt;
 
 use anyhow::Result;
 use camino::Utf8Path;
-use clap::ValueEnum;
 
 use crate::failure::{Change, Class, Failure, Hint};
 use crate::files;
-use crate::project::Project;
+use crate::project::{Project, SecretsSource};
 use crate::secrets::{Redactor, Secret};
 
 pub use contract::Contract;
@@ -53,18 +52,6 @@ impl Entry {
 
 /// What messages call the environment, where the values come from it.
 const ENVIRONMENT: &str = "environment";
-
-/// Where the values come from.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum Source {
-    /// `.env`; a named pipe is read once
-    #[default]
-    File,
-    /// The environment: `op run`, `sops exec-env`
-    Env,
-    /// Standard input, in the form of `.env`
-    Stdin,
-}
 
 /// Which database serves.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -173,11 +160,11 @@ impl Inspection {
 
 /// Reads `.env` as far as it can be read. An error is a file that cannot be read at all.
 pub fn inspect(project: &Project, contract: &Contract) -> Result<Inspection> {
-    if project.options.secrets_from == Source::Env {
+    if project.options.secrets_from == SecretsSource::Env {
         return Ok(inspect_lines(file::environment(&contract.keys()), contract));
     }
     let mut inspection = inspect_text(&text(project)?, contract);
-    if project.options.secrets_from == Source::File {
+    if project.options.secrets_from == SecretsSource::File {
         inspection.problems.splice(0..0, file::exposure(&project.dotenv, &shown(project))?);
     }
     Ok(inspection)
@@ -186,14 +173,14 @@ pub fn inspect(project: &Project, contract: &Contract) -> Result<Inspection> {
 /// The text of `.env`, or what standard input gives instead.
 fn text(project: &Project) -> Result<String> {
     match project.options.secrets_from {
-        Source::Stdin => file::read_stdin(),
+        SecretsSource::Stdin => file::read_stdin(),
         _ => file::read(&project.dotenv, &shown(project)),
     }
 }
 
 /// Whether there is something to read. Nothing is read for that.
 pub fn is_there(project: &Project) -> Result<bool> {
-    Ok(project.options.secrets_from != Source::File || files::exists(&project.dotenv)?)
+    Ok(project.options.secrets_from != SecretsSource::File || files::exists(&project.dotenv)?)
 }
 
 /// Whether `path` is a named pipe, which gives its text only once.
@@ -203,7 +190,7 @@ pub fn is_pipe(path: &Utf8Path) -> bool {
 
 /// All values that can be found, whether or not they are in order, so that none of them is shown.
 pub fn every_value(project: &Project) -> Result<Vec<Secret>> {
-    if project.options.secrets_from == Source::Env {
+    if project.options.secrets_from == SecretsSource::Env {
         let mut keys = Vec::new();
         for environment in project.settings.environments.keys() {
             keys.extend(Contract::read(project, environment)?.keys().into_iter().map(str::to_owned));
@@ -213,7 +200,7 @@ pub fn every_value(project: &Project) -> Result<Vec<Secret>> {
     }
     // A file that is not in order has values too.
     let text = match project.options.secrets_from {
-        Source::File if !is_pipe(&project.dotenv) => {
+        SecretsSource::File if !is_pipe(&project.dotenv) => {
             String::from_utf8_lossy(&files::read_bytes(&project.dotenv)?.unwrap_or_default()).into_owned()
         }
         _ => text(project)?,
@@ -247,9 +234,9 @@ fn inspect_lines(lines: syntax::Lines, contract: &Contract) -> Inspection {
 /// The source's name for messages: as short as it can be.
 pub fn shown(project: &Project) -> String {
     match project.options.secrets_from {
-        Source::File => {}
-        Source::Env => return ENVIRONMENT.to_owned(),
-        Source::Stdin => return file::STDIN.to_owned(),
+        SecretsSource::File => {}
+        SecretsSource::Env => return ENVIRONMENT.to_owned(),
+        SecretsSource::Stdin => return file::STDIN.to_owned(),
     }
     project.dotenv.strip_prefix(&project.root).unwrap_or(&project.dotenv).to_string()
 }

@@ -15,31 +15,12 @@ use crate::engine::Engine;
 use crate::failure::{Class, Failure};
 use crate::files;
 use crate::plan::Step;
-use crate::project::Project;
+use crate::project::{OriginKind, Project};
 use crate::units::quote;
 use bases::BaseRecords;
 
 /// File in the cache that names the origin that it was begun with.
 pub const REMEMBERED: &str = "origin";
-
-/// The two origins.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum OriginKind {
-    /// Official downloads by checksum and official images.
-    Release,
-    /// Made from package registries (Go modules, Debian, npm, PyPI).
-    Packages,
-}
-
-impl OriginKind {
-    /// As it is named on the command line and in the cache.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Release => "release",
-            Self::Packages => "packages",
-        }
-    }
-}
 
 /// The pinned tools.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ValueEnum)]

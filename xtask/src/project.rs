@@ -38,7 +38,7 @@ pub struct Options {
     /// Do what needs consent without asking.
     pub yes: bool,
     /// Where engine, tools and base images come from; `None`: probe once.
-    pub origin: Option<crate::origin::OriginKind>,
+    pub origin: Option<OriginKind>,
     /// Use the tools on PATH where their version will do.
     pub system_tools: bool,
     /// Extra CA bundle for downloads and image builds.
@@ -46,9 +46,40 @@ pub struct Options {
     /// The minikube profile, where it is not that of the settings.
     pub profile: Option<String>,
     /// Where the application's secrets come from.
-    pub secrets_from: crate::dotenv::Source,
+    pub secrets_from: SecretsSource,
     /// The preferred port, where it is not that of the settings.
     pub port: Option<u16>,
+}
+
+/// The two origins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum OriginKind {
+    /// Official downloads by checksum and official images.
+    Release,
+    /// Made from package registries (Go modules, Debian, npm, PyPI).
+    Packages,
+}
+
+impl OriginKind {
+    /// Returns its name on the command line and in the cache.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Release => "release",
+            Self::Packages => "packages",
+        }
+    }
+}
+
+/// Where the values of `.env` come from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum SecretsSource {
+    /// `.env`; a named pipe is read once
+    #[default]
+    File,
+    /// The environment: `op run`, `sops exec-env`
+    Env,
+    /// Standard input, in the form of `.env`
+    Stdin,
 }
 
 impl Project {

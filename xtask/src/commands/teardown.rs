@@ -20,7 +20,7 @@ use crate::lock;
 use crate::minikube;
 use crate::origin;
 use crate::plan::{self, Mode};
-use crate::project::Project;
+use crate::project::{Project, SecretsSource};
 use crate::report::bytes;
 use crate::secrets::SELECTOR;
 use crate::snapshot::{Snapshot, text, title};
@@ -475,9 +475,7 @@ fn stays(project: &Project, left: &Left) -> Result<()> {
 /// Whether `.env` names a database. A pipe is not read: its writer may ask a person.
 fn names_database(project: &Project) -> Result<bool> {
     if !project.dotenv.is_file() {
-        return Ok(
-            std::env::var_os("DATABASE_URL").is_some_and(|_| project.options.secrets_from == dotenv::Source::Env)
-        );
+        return Ok(std::env::var_os("DATABASE_URL").is_some_and(|_| project.options.secrets_from == SecretsSource::Env));
     }
     let text = files::read(&project.dotenv)?.unwrap_or_default();
     let assigned =

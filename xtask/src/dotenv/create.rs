@@ -5,10 +5,10 @@ use std::io::Write;
 use anyhow::{Context, Result};
 use camino::Utf8Path;
 
-use super::{AUTH_SECRET, Source, shown};
+use super::{AUTH_SECRET, shown};
 use crate::failure::{Class, Failure, restore};
 use crate::plan::Step;
-use crate::project::Project;
+use crate::project::{Project, SecretsSource};
 use crate::secrets::Secret;
 
 /// The documented form, which is in the repository.
@@ -16,7 +16,7 @@ pub const EXAMPLE: &str = ".env.example";
 
 /// The step that makes `.env` where there is none.
 pub fn ensure(project: &Project) -> Option<Step<'_>> {
-    if project.options.secrets_from != Source::File {
+    if project.options.secrets_from != SecretsSource::File {
         return None;
     }
     // A dangling link counts as there: it is the user's, and reading it tells what is wrong.

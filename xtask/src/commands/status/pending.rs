@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 
 use crate::credentials;
-use crate::dotenv::{self, Source};
+use crate::dotenv;
 use crate::plan::Mode;
-use crate::project::Project;
+use crate::project::{Project, SecretsSource};
 use crate::stages::images::build::{self, ImageState, Verdict};
 use crate::stages::release::{Desired, ObservedRelease, Record};
 use crate::toolchain::Toolchain;
@@ -29,7 +29,7 @@ pub fn of(project: &Project, toolchain: &Toolchain, observed: &ObservedRelease) 
 
 /// Whether `.env` can be compared. A pipe is not read only to be looked at: its writer may ask a person.
 fn has_secrets(project: &Project) -> Result<bool> {
-    let is_pipe = project.options.secrets_from == Source::File && dotenv::is_pipe(&project.dotenv);
+    let is_pipe = project.options.secrets_from == SecretsSource::File && dotenv::is_pipe(&project.dotenv);
     Ok(!is_pipe && dotenv::is_there(project)?)
 }
 
