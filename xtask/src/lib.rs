@@ -19,6 +19,7 @@ pub mod git;
 mod inventory;
 mod json;
 pub mod judge;
+mod labels;
 pub mod lock;
 pub mod members;
 mod minikube;

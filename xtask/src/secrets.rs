@@ -26,9 +26,6 @@ pub use secret::Secret;
 /// Key of the embedded database's password in its Secret.
 pub const POSTGRES_PASSWORD: &str = "POSTGRES_PASSWORD";
 
-/// Label selector of every Secret that xtask made.
-pub const SELECTOR: &str = "app.kubernetes.io/managed-by=xtask,app.kubernetes.io/part-of=todo";
-
 /// A Kubernetes Secret to apply.
 pub struct Manifest {
     /// Its name.

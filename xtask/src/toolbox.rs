@@ -12,11 +12,11 @@ use crate::deadlines;
 use crate::engine::Engine;
 use crate::failure::{Class, Failure};
 use crate::files;
+use crate::labels::Release;
 use crate::minikube;
 use crate::origin::{Origin, Tool};
 use crate::process::Process;
 use crate::project::Project;
-use crate::snapshot::Release;
 use crate::stages::cluster;
 use crate::stages::images::node::Node;
 

@@ -3,73 +3,10 @@
 use serde_json::Value;
 
 use super::{KINDS, Snapshot, text};
+use crate::labels::controller;
 
 /// Owners that are followed from an object: pod, ReplicaSet, Deployment. More means a loop.
 const DEPTH: usize = 4;
-
-/// The Helm release whose objects are ours.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Release {
-    /// Its name.
-    pub name: String,
-    /// Its namespace.
-    pub namespace: String,
-}
-
-impl Release {
-    /// Whether Helm made `object` for this release. Helm writes all three marks into each object that it applies;
-    /// a Deployment hands them on to its ReplicaSets, which have an owner.
-    pub fn has_applied(&self, object: &Value) -> bool {
-        let annotation = |name: &str| object["metadata"]["annotations"][name].as_str().unwrap_or_default();
-        controller(object).is_none()
-            && label(object, MANAGED_BY) == "Helm"
-            && annotation("meta.helm.sh/release-name") == self.name
-            && annotation("meta.helm.sh/release-namespace") == self.namespace
-    }
-
-    /// Whether `secret` holds a revision of this release. Another release in the namespace has Secrets of the same kind.
-    pub fn has_revision(&self, secret: &Value) -> bool {
-        label(secret, "owner") == "helm" && label(secret, "name") == self.name
-    }
-
-    /// Selects what the chart or xtask made for this release by its labels, where the API server selects.
-    pub fn selector(&self) -> String {
-        format!("{PART_OF}=todo,{INSTANCE}={}", self.name)
-    }
-
-    /// Whether `object` was made for this release, by Helm, by a StatefulSet of it, or by xtask itself.
-    pub fn owns(&self, object: &Value) -> bool {
-        self.has_applied(object) || self.has_claimed(object) || is_xtasks(object)
-    }
-
-    /// Whether `object` is a claim of the release's StatefulSet. Kubernetes gives claims that outlive their StatefulSet
-    /// no owner, so the labels of the claim's template tell.
-    fn has_claimed(&self, object: &Value) -> bool {
-        object["kind"] == "PersistentVolumeClaim"
-            && label(object, PART_OF) == "todo"
-            && label(object, INSTANCE) == self.name
-    }
-}
-
-/// Whether xtask itself made `object`: Secrets, the record, the preflight. See [`crate::secrets::SELECTOR`].
-pub fn is_xtasks(object: &Value) -> bool {
-    label(object, MANAGED_BY) == "xtask" && label(object, PART_OF) == "todo"
-}
-
-const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
-const INSTANCE: &str = "app.kubernetes.io/instance";
-const PART_OF: &str = "app.kubernetes.io/part-of";
-
-/// The value of a label, or the empty string.
-pub fn label<'a>(object: &'a Value, name: &str) -> &'a str {
-    object["metadata"]["labels"][name].as_str().unwrap_or_default()
-}
-
-/// The UID of the controller that owns `object`.
-fn controller(object: &Value) -> Option<&str> {
-    let mut owners = object["metadata"]["ownerReferences"].as_array()?.iter();
-    owners.find(|owner| owner["controller"] == true)?["uid"].as_str()
-}
 
 impl Snapshot {
     /// Whether `object` is ours: applied by Helm for our release, made by xtask, or owned by what is ours. Everything is,
@@ -133,6 +70,7 @@ fn is_kubernetes(object: &Value) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::labels::{INSTANCE, MANAGED_BY, PART_OF};
     use serde_json::json;
 
     /// A namespace with our release, another one, and what somebody made by hand: each a Deployment with its pod.

@@ -37,9 +37,10 @@ use anyhow::{Context, Result};
 
 use crate::failure::{Class, Failure};
 use crate::judge;
+use crate::labels::label;
 use crate::plan::Step;
 use crate::project::Project;
-use crate::snapshot::{Snapshot, label, text};
+use crate::snapshot::{Snapshot, text};
 use crate::stages::database;
 use crate::toolbox::Toolbox;
 
