@@ -23,6 +23,7 @@ mod labels;
 pub mod lock;
 pub mod members;
 mod minikube;
+pub mod node;
 pub mod origin;
 pub mod pins;
 pub mod plan;

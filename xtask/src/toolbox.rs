@@ -14,11 +14,11 @@ use crate::failure::{Class, Failure};
 use crate::files;
 use crate::labels::Release;
 use crate::minikube;
+use crate::node::Node;
 use crate::origin::{Origin, Tool};
 use crate::process::Process;
 use crate::project::Project;
 use crate::stages::cluster;
-use crate::stages::images::node::Node;
 
 /// What minikube must reach without a proxy: the node (its networks are 192.168.49.0/24 and those after it) and the
 /// cluster's Services.

@@ -306,13 +306,13 @@ mod tests {
 
     #[test]
     fn what_crictl_printed_on_a_node_is_read() {
-        let listing = Listing::parse(include_str!("../../../tests/recorded/cluster/images.json")).unwrap();
+        let listing = Listing::parse(include_str!("../tests/recorded/cluster/images.json")).unwrap();
         let names = listing.names();
         let images = tagged(&names);
         let backend = images.keys().find(|name| name.starts_with("docker.io/library/todo-backend:")).unwrap();
         let id = &images[backend];
         assert!(id.starts_with("sha256:") && names[id] == *id && names[backend] == *id && names.len() > images.len());
-        let used = parse_used(include_str!("../../../tests/recorded/cluster/containers.json")).unwrap();
+        let used = parse_used(include_str!("../tests/recorded/cluster/containers.json")).unwrap();
         assert!(used.contains(id) && used.contains(backend.trim_start_matches("docker.io/library/")), "{used:?}");
     }
 
