@@ -18,7 +18,6 @@ use crate::node::Node;
 use crate::origin::{Origin, Tool};
 use crate::process::Process;
 use crate::project::Project;
-use crate::stages::cluster;
 
 /// What minikube must reach without a proxy: the node (its networks are 192.168.49.0/24 and those after it) and the
 /// cluster's Services.
@@ -102,7 +101,7 @@ impl Toolbox {
         }
         if client.port.is_none() {
             drop(client);
-            cluster::profile(self)?;
+            self.aim_api(self.inspect_node()?.as_ref().and_then(published_api_port));
             client = self.client();
         }
         let port = client.port.ok_or_else(|| {
@@ -136,6 +135,16 @@ impl Toolbox {
         if !same {
             *client = Client { port, made: None };
         }
+    }
+
+    /// Returns the container of the profile's first node as the engine describes it; `None`: the engine has no such container.
+    pub fn inspect_node(&self) -> Result<Option<Value>> {
+        let Some(node) = self.engine.inspect_one("container", &self.profile)? else { return Ok(None) };
+        let node = Some(node).filter(|node| node["State"]["Status"].is_string()).ok_or_else(|| {
+            let what = format!("`docker container inspect {}` printed no state of the node", self.profile);
+            Failure::new(Class::Machine, what).help("see whether the engine answers: cargo xtask doctor")
+        })?;
+        Ok(Some(node))
     }
 
     fn client(&self) -> std::sync::MutexGuard<'_, Client> {
@@ -271,6 +280,11 @@ impl Toolbox {
     pub fn record(&self) -> Result<Option<Value>> {
         Ok(files::read(&self.profile_config())?.map(|text| serde_json::from_str(&text).unwrap_or_default()))
     }
+}
+
+/// Returns the port on this machine that a node's `container` publishes for its API server.
+pub fn published_api_port(container: &Value) -> Option<u16> {
+    container.pointer("/NetworkSettings/Ports/8443~1tcp/0/HostPort")?.as_str()?.parse().ok()
 }
 
 /// Returns the MINIKUBE_HOME of the profile: ours, unless the user's minikube has the profile on record and ours has not.
