@@ -10,8 +10,9 @@ use crate::failure::{Class, Failure};
 use crate::plan::{self, Mode};
 use crate::project::Project;
 use crate::report::Report;
-use crate::secrets::{self, POSTGRES_PASSWORD, Secret};
+use crate::secrets::Secret;
 use crate::settings::Chart;
+use crate::stages::release::secret_manifest::{self, POSTGRES_PASSWORD};
 use crate::stages::release::{ObservedRelease, SecretPlan};
 use crate::toolbox::Toolbox;
 
@@ -68,7 +69,7 @@ impl Credentials {
         if !self.embedded {
             return Ok(None);
         }
-        tools.api()?.get(&kinds::SECRET, &secrets::postgres_name(&self.chart))
+        tools.api()?.get(&kinds::SECRET, &secret_manifest::postgres_name(&self.chart))
     }
 
     /// The Secrets that the release needs, given what the cluster has; `postgres` is what [`Credentials::postgres`] saw.
@@ -80,11 +81,11 @@ impl Credentials {
         mode: Mode,
     ) -> Result<SecretPlan> {
         let mut plan = SecretPlan::default();
-        let name = secrets::postgres_name(&self.chart);
+        let name = secret_manifest::postgres_name(&self.chart);
         let mut password = None;
         if self.embedded {
             if let Some(object) = postgres {
-                password = secrets::decode(object, POSTGRES_PASSWORD)?;
+                password = secret_manifest::decode(object, POSTGRES_PASSWORD)?;
                 plan.add("postgres", &name, None);
             } else {
                 let claim = format!("data-{name}-0");
@@ -96,8 +97,8 @@ impl Credentials {
                         .help("if the todos may go: cargo xtask teardown --data")
                         .into());
                 }
-                let new = secrets::new_password()?;
-                plan.add("postgres", &name, Some(secrets::postgres(&self.chart, &new).json));
+                let new = secret_manifest::new_password()?;
+                plan.add("postgres", &name, Some(secret_manifest::postgres(&self.chart, &new).json));
                 // A dry run cannot know the password that the real run will make, nor the name that follows from it.
                 password = (mode == Mode::Apply).then_some(new);
             }
@@ -108,11 +109,11 @@ impl Credentials {
         }
         match &self.dotenv {
             Some(dotenv) if !self.embedded || password.is_some() => {
-                let manifest = secrets::backend(&self.chart, dotenv, password.as_ref())?;
+                let manifest = secret_manifest::backend(&self.chart, dotenv, password.as_ref())?;
                 if let Some(old) = verified(observed, &manifest.name) {
                     let old = tools.api()?.get(&kinds::SECRET, &old)?;
                     let wanted = serde_json::from_slice(&manifest.json).ok().context("a Secret of ours is JSON")?;
-                    let changed = secrets::compare(old.as_ref(), &wanted).into_keys().collect();
+                    let changed = secret_manifest::compare(old.as_ref(), &wanted).into_keys().collect();
                     plan.changed.insert("backend".to_owned(), changed);
                 }
                 let mut urls = dotenv.values().filter(|(key, _)| *key == DATABASE_URL && !self.embedded);

@@ -15,10 +15,10 @@ use crate::origin::Requirement;
 use crate::plan::{self, Mode};
 use crate::project::Project;
 use crate::report::bytes;
-use crate::secrets::{self, Secret};
+use crate::secrets::Secret;
 use crate::stages::cluster::{self, State};
 use crate::stages::machine;
-use crate::stages::release;
+use crate::stages::release::{self, secret_manifest};
 use crate::stages::upgrade::{self, Backend, InDump, Postgres, Remote, VERSION};
 use crate::toolbox::Toolbox;
 use crate::toolchain::Toolchain;
@@ -242,14 +242,14 @@ fn is_of(project: &Project, open: &Open, backend: &Backend) -> Result<bool> {
     let secret = backend.secret.as_ref().context("the backend's Deployment names no Secret")?;
     let live = open.toolchain.tools.api()?.get(&kinds::SECRET, secret)?;
     let live = live.with_context(|| format!("the backend's Secret {secret} is not there"))?;
-    let embedded = || secrets::embedded_url(&project.settings.chart, &Secret::new(""));
+    let embedded = || secret_manifest::embedded_url(&project.settings.chart, &Secret::new(""));
     let here = value(&open.credentials, DATABASE_URL).cloned().unwrap_or_else(embedded);
     // Host and name: another password or parameter leads to the same one.
     let place = |url: &Secret| {
         let (_, location) = split_url(url.expose());
         location.split('?').next().map(str::to_owned)
     };
-    Ok(secrets::decode(&live, DATABASE_URL)?.is_some_and(|live| place(&live) == place(&here)))
+    Ok(secret_manifest::decode(&live, DATABASE_URL)?.is_some_and(|live| place(&live) == place(&here)))
 }
 
 /// The migrations of this checkout.

@@ -12,6 +12,7 @@ mod record;
 mod restart;
 mod rollback;
 mod rollout;
+pub mod secret_manifest;
 mod secrets;
 mod undo;
 mod uninstall;

@@ -7,10 +7,9 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 use similar::TextDiff;
 
-use super::{Desired, ObservedRelease, SecretPlan, data, helm};
+use super::{Desired, ObservedRelease, SecretPlan, data, helm, secret_manifest};
 use crate::api::kinds;
 use crate::project::Project;
-use crate::secrets;
 use crate::toolbox::Toolbox;
 
 /// What would change.
@@ -84,7 +83,7 @@ fn keys(tools: &Toolbox, name: &str, manifest: &[u8], observed: &ObservedRelease
         Some(old) => tools.api()?.get(&kinds::SECRET, old)?,
         None => None,
     };
-    let keys = secrets::compare(live.as_ref(), &wanted);
+    let keys = secret_manifest::compare(live.as_ref(), &wanted);
     Ok(Keys { name: name.to_owned(), replaces, keys })
 }
 

@@ -7,10 +7,12 @@ use serde_json::Value;
 
 use super::helm::Revision;
 use super::record::Record;
+use super::secret_manifest::redactor_of;
 use crate::api::{MANAGER, Propagation, Scope, kinds};
 use crate::labels::{Release, SELECTOR, is_xtasks, label};
 use crate::plan::Step;
-use crate::secrets::{Redactor, Secret, redactor_of};
+
+use crate::secrets::{Redactor, Secret};
 use crate::snapshot::{Snapshot, text};
 use crate::toolbox::Toolbox;
 
