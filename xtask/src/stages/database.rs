@@ -81,9 +81,14 @@ fn has_other_migrations(project: &Project, name: &str, before: &str, now: &str) 
 }
 
 impl<'a> Preflight<'a> {
+    /// Returns the looks from this machine and from a pod.
+    pub fn steps(&self) -> [Step<'a>; 2] {
+        [self.look_from_here(), self.look_from_pod()]
+    }
+
     /// The look from this machine, before the cluster is touched. A refusal that would be the same anywhere ends the
     /// deploy; that nothing is reached from here does not, for the name may be one of the cluster's own.
-    pub fn look_from_here(&self) -> Step<'a> {
+    fn look_from_here(&self) -> Step<'a> {
         let look = on_this_machine(self.tools, &self.image, &self.url);
         let shown = format!("{look} < (DATABASE_URL)");
         let (project, redactor, here) = (self.project, self.redactor.clone(), self.here.clone());
@@ -112,7 +117,7 @@ impl<'a> Preflight<'a> {
     }
 
     /// The look from a pod, with the Secret mounted as the backend will have it. It decides.
-    pub fn look_from_pod(&self) -> Step<'a> {
+    fn look_from_pod(&self) -> Step<'a> {
         let namespace = self.project.settings.chart.namespace.clone();
         let release = self.project.settings.chart.release.clone();
         let job = job::Job::new(self.tools, &release, &self.image, &self.secret);

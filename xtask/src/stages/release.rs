@@ -42,7 +42,6 @@ use crate::labels::label;
 use crate::plan::Step;
 use crate::project::Project;
 use crate::snapshot::{Snapshot, text};
-use crate::stages::database;
 use crate::toolbox::Toolbox;
 
 /// What there is of the release.
@@ -125,7 +124,8 @@ fn unready(observed: &ObservedRelease) -> Vec<String> {
     behind.map(|p| format!("{} has {} of {} replicas ready", p.name, p.ready, p.wanted)).collect()
 }
 
-/// The steps that bring the release: namespace, repair, Secrets, Helm, and the watch.
+/// The steps that bring the release: namespace, repair, Secrets, Helm, and the watch. `preflight` has the steps that look
+/// at the database: one before anything is made, one once its Secret is there.
 pub fn decide<'a>(
     project: &'a Project,
     tools: &'a Toolbox,
@@ -133,6 +133,7 @@ pub fn decide<'a>(
     secrets: SecretPlan,
     observed: &ObservedRelease,
     run: &Run,
+    preflight: Option<[Step<'a>; 2]>,
 ) -> Vec<Step<'a>> {
     let mut reasons: Vec<String> = reasons(desired, observed).into_iter().map(|r| secrets.name_keys(r)).collect();
     let missing = secrets.missing(&observed.secrets);
@@ -151,14 +152,14 @@ pub fn decide<'a>(
         steps.push(rollout::step(project, tools, run.clone(), redactor, unready.join("; ")));
         return steps;
     }
-    let preflight = database::due(project, tools, desired, &secrets, observed);
+    let (from_here, from_pod) = preflight.map(|[from_here, from_pod]| (from_here, from_pod)).unzip();
     // Before anything is made: a database that cannot be used leaves the cluster as it is.
-    steps.splice(0..0, preflight.iter().map(|preflight| preflight.look_from_here()));
+    steps.splice(0..0, from_here);
     steps.extend(helm::repair(tools, &project.settings.chart.release, &observed.helm));
     steps.extend(uninstall::finish(project, tools, &observed.helm));
     steps.extend(data::step(project, tools, desired, observed));
     steps.extend(secrets.steps(tools, &observed.secrets));
-    steps.extend(preflight.iter().map(|preflight| preflight.look_from_pod()));
+    steps.extend(from_pod);
     if let (Some(snapshot), Some(record)) = (&observed.snapshot, &observed.record) {
         let changed = record.drift(snapshot).into_iter().filter(|drift| !drift.deleted);
         steps.extend(changed.map(|drift| ownership::step(tools, &drift.object)));
