@@ -68,10 +68,10 @@ pub fn claim(folder: &Utf8Path) -> Result<()> {
     }
     let others = others(folder)?;
     if !others.is_empty() {
-        let what = format!("{folder} is no cache of xtask's: it holds {}", others.join(", "));
+        let what = format!("{folder} is not a cache of xtask: it holds {}", others.join(", "));
         return Err(Failure::new(Class::Config, what)
             .help(format!("mv {} {}", quote(folder), quote(format!("{folder}.old"))))
-            .help(format!("or name another place: export {CACHE_VARIABLE}=/path"))
+            .help(format!("or use another folder: export {CACHE_VARIABLE}=/path"))
             .into());
     }
     std::fs::create_dir_all(folder).with_context(|| format!("creating {folder}"))?;
@@ -99,7 +99,7 @@ pub fn check_removable(folder: &Utf8Path) -> Result<()> {
         [] => failure,
         ours => {
             let paths: Vec<String> = ours.iter().map(|name| quote(folder.join(name))).collect();
-            failure.help(format!("if these are the cache's alone: rm -r {}", paths.join(" ")))
+            failure.help(format!("if these belong to the cache alone: rm -r {}", paths.join(" ")))
         }
     }
     .into())
@@ -175,7 +175,7 @@ mod tests {
         let error = remove(&folder).unwrap_err();
         let failure = error.downcast_ref::<Failure>().unwrap();
         assert!(failure.to_string().contains("besides the cache it holds photos"), "{failure}");
-        let command = failure.hints()[1].strip_prefix("if these are the cache's alone: ").unwrap().to_owned();
+        let command = failure.hints()[1].strip_prefix("if these belong to the cache alone: ").unwrap().to_owned();
         assert!(folder.join("engine").exists());
         assert!(std::process::Command::new("sh").args(["-c", &command]).status().unwrap().success(), "{command}");
         assert_eq!(files::entries(&folder).unwrap(), [folder.join("photos")]);

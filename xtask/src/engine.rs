@@ -105,7 +105,7 @@ impl Engine {
         let text = info.map_err(|error| match error.to_string() {
             words if words.contains("can't evaluate field MemTotal") => Failure::new(
                 Class::Machine,
-                "the `docker` on PATH is Podman, in which minikube's docker driver does not work",
+                "the `docker` on PATH is Podman, which minikube's docker driver does not support",
             )
             .help("install Docker: https://docs.docker.com/engine/install/, and take podman-docker away"),
             words => unknown(words),
@@ -206,7 +206,7 @@ impl Engine {
             references.iter().filter_map(|name| Some((name.clone(), id(name)?.to_owned()))).collect();
         let answered = |name: &String| ids.contains_key(name) || inspected.absent.contains(name);
         if let Some(name) = references.iter().find(|name| !answered(name)) {
-            return Err(unknown("image", std::slice::from_ref(name), "it answered with something else"));
+            return Err(unknown("image", std::slice::from_ref(name), "it sent an unexpected answer"));
         }
         Ok(ids)
     }

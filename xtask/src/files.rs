@@ -65,7 +65,7 @@ fn absent_or<T>(result: std::io::Result<T>, path: &Utf8Path, verb: &str) -> Resu
 fn unknown(path: &Utf8Path, verb: &str, error: &Error) -> anyhow::Error {
     let folder = path.parent().unwrap_or(path);
     Failure::new(Class::Machine, format!("cannot {verb} {path}: {error}"))
-        .help(format!("see who may: ls -ld {} {}", quote(folder), quote(path)))
+        .help(format!("see who has access: ls -ld {} {}", quote(folder), quote(path)))
         .into()
 }
 

@@ -60,8 +60,8 @@ fn ask(dir: &Utf8Path, args: &[&str]) -> Result<Option<String>> {
 }
 
 fn unknown(dir: &Utf8Path, words: &str) -> anyhow::Error {
-    Failure::new(Class::Machine, format!("git cannot be asked in {dir}: {words}"))
-        .help(format!("see what ails the repository: git -C {} status", quote(dir)))
+    Failure::new(Class::Machine, format!("git failed in {dir}: {words}"))
+        .help(format!("see what is wrong with the repository: git -C {} status", quote(dir)))
         .into()
 }
 
@@ -117,6 +117,6 @@ mod tests {
         // A repository that git cannot read says nothing about the file.
         std::fs::write(root.join(".git/config"), "[core\n").unwrap();
         let error = standing(&file).unwrap_err().to_string();
-        assert!(error.starts_with("git cannot be asked in ") && error.contains("bad config"), "{error}");
+        assert!(error.starts_with("git failed in ") && error.contains("bad config"), "{error}");
     }
 }

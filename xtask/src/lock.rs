@@ -49,7 +49,7 @@ pub fn take(folder: &Utf8Path, name: &str) -> Result<Lock> {
                 if start.elapsed() > deadlines::LOCK.time() || process_of(&holder).is_none_or(alive) {
                     let what = format!("another xtask is at work on `{name}`: {holder}");
                     return Err(Failure::new(Class::Busy, what)
-                        .help("wait for it to end, or end it; nothing was changed by this run")
+                        .help("wait for it to end, or end it; this run changed nothing")
                         .into());
                 }
                 // Its process is gone: the guardian ends what it had begun, and then lets go.

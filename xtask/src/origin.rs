@@ -177,7 +177,7 @@ fn of_kind(project: &Project, engine: &Engine, kind: OriginKind) -> Result<Box<d
         OriginKind::Packages if engine.private => Ok(Box::new(packages::Packages::new(project)?)),
         OriginKind::Packages => Err(Failure::new(
             Class::Machine,
-            "the packages origin tags stand-ins with official names, which it does only in an engine of its own",
+            "the packages origin gives its own images official names, so it works only with the private engine",
         )
         .help("with your own engine, take the official images: --origin release")
         .help("or let xtask run its own: export DOCKER_HOST=unix:///nonexistent")

@@ -333,7 +333,7 @@ impl Process {
 
     /// Whoever knows more of the command's purpose says more; what always helps is to see it fail.
     fn failure(&self, what: String) -> anyhow::Error {
-        Failure::new(Class::Internal, what).help(format!("see what it says by itself: {self}")).into()
+        Failure::new(Class::Internal, what).help(format!("run it alone to see its output: {self}")).into()
     }
 
     fn record(&self, output: &Output) -> Result<()> {

@@ -129,7 +129,7 @@ impl Settings {
         self.environments.get(name).ok_or_else(|| {
             let names: Vec<&str> = self.environments.keys().map(String::as_str).collect();
             let meant = nearest(name, names.iter().copied()).unwrap_or("dev");
-            Failure::new(Class::Config, format!("there is no environment `{name}`; there is: {}", names.join(", ")))
+            Failure::new(Class::Config, format!("there is no environment `{name}`; known are: {}", names.join(", ")))
                 .help(format!("cargo xtask deploy {meant}"))
                 .into()
         })
@@ -219,7 +219,7 @@ mod tests {
     fn an_unknown_environment_names_those_there_are() {
         let error = real().environment("dve").unwrap_err();
         let failure = error.downcast_ref::<Failure>().unwrap();
-        assert!(failure.to_string().contains("there is: dev"));
+        assert!(failure.to_string().contains("known are: dev"));
         assert_eq!(failure.hints(), ["cargo xtask deploy dev"]);
     }
 }

@@ -18,7 +18,7 @@ pub struct Stale;
 
 impl std::fmt::Display for Stale {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("given up: its result is of no use any more")
+        f.write_str("cancelled: the run no longer needs the result")
     }
 }
 

@@ -233,7 +233,7 @@ impl Toolbox {
         let config = self.record()?.unwrap_or_default();
         let count = config["Nodes"].as_array().map_or(0, Vec::len);
         if count == 0 {
-            let what = format!("minikube's record {} does not say which nodes there are", self.profile_config());
+            let what = format!("minikube's record {} lists no nodes", self.profile_config());
             return Err(Failure::new(Class::Cluster, what).help("see what the cluster is: cargo xtask status").into());
         }
         let name = |index: usize| match index {

@@ -83,8 +83,7 @@ impl<'a> Preparation<'a> {
             machine::remember_engine(&project.cache, &engine)?;
         }
         if !engine_answers && !engine.empty {
-            let what =
-                "the private Docker Engine does not run, so nobody can say what it holds and what else there is to do";
+            let what = "the private Docker Engine is not running, so a dry run cannot list the later steps";
             return Err(Failure::new(Class::Machine, what).help("without --dry-run the same command starts it").into());
         }
         engine.empty = !engine_answers;
@@ -138,11 +137,11 @@ impl Toolchain {
                 .help("cargo xtask deploy dev")
         })?;
         Self::look(project, engine)?.ok_or_else(|| {
-            Failure::new(Class::Machine, "the tools have not been brought yet").help("cargo xtask deploy dev").into()
+            Failure::new(Class::Machine, "the tools are not installed yet").help("cargo xtask deploy dev").into()
         })
     }
 
-    /// The same with `engine`; `None`: the tools have not been brought yet.
+    /// The same with `engine`; `None`: the tools are not installed yet.
     pub fn look(project: &Project, engine: Engine) -> Result<Option<Self>> {
         let origin = origin::present(project, &engine)?;
         let tools = Toolbox::new(project, engine, origin.as_ref())?;

@@ -129,14 +129,14 @@ impl Server {
     pub fn refusal(&self, request: &Request, answer: &Answer) -> Failure {
         let what = format!("the API server refused `{request}`: {}", answer.words());
         Failure::new(Class::Cluster, what)
-            .help("see what ails it: cargo xtask tool kubectl -- get --raw '/readyz?verbose'")
+            .help("see its health checks: cargo xtask tool kubectl -- get --raw '/readyz?verbose'")
     }
 
     /// The error where the answer is not what was asked for.
     pub fn nonsense(&self, request: &Request, why: &str) -> Failure {
-        let what = format!("the API server at {} answered `{request}` with something else: {why}", self.address);
+        let what = format!("the API server at {} sent an unexpected answer to `{request}`: {why}", self.address);
         Failure::new(Class::Cluster, what)
-            .help("see what ails it: cargo xtask tool kubectl -- get --raw '/readyz?verbose'")
+            .help("see its health checks: cargo xtask tool kubectl -- get --raw '/readyz?verbose'")
     }
 }
 

@@ -326,7 +326,11 @@ fn a_deletion_waits_for_the_object_with_that_uid() {
         json!({"kind": "Status", "apiVersion": "v1", "status": "Success", "details": {"name": "q", "uid": "old"}});
     server.on(&format!("DELETE {path}"), &[Reply::Json(200, "", other), going]);
     let error = api.begin_delete_of(&kinds::POD, "p", "old").unwrap_err();
-    assert!(error.to_string().contains("with something else: it is not about p"), "{error}");
+    let words = error.to_string();
+    assert!(
+        words.contains("sent an unexpected answer to `DELETE ") && words.contains(": it is not about p"),
+        "{words}"
+    );
     server.on(&format!("GET {path}"), &[Reply::Text(404, "")]);
     assert!(api.delete(&kinds::POD, "p", Propagation::Background).is_err(), "a bare 404 is no absence");
 }

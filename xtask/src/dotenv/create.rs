@@ -47,7 +47,7 @@ fn create(example: &Utf8Path, dotenv: &Utf8Path) -> Result<String> {
     file.as_file().sync_all()?;
     match file.persist_noclobber(dotenv) {
         Ok(_) => Ok("with a random AUTH_SECRET".to_owned()),
-        Err(error) if error.error.kind() == std::io::ErrorKind::AlreadyExists => Ok("it is there by now".to_owned()),
+        Err(error) if error.error.kind() == std::io::ErrorKind::AlreadyExists => Ok("it exists by now".to_owned()),
         Err(error) => Err(error.error).with_context(|| format!("cannot write {dotenv}")),
     }
 }
@@ -92,7 +92,7 @@ mod tests {
         assert_eq!(create(&example, &dotenv).unwrap(), "with a random AUTH_SECRET");
         assert_eq!(std::fs::metadata(&dotenv).unwrap().permissions().mode() & 0o777, 0o600);
         let first = std::fs::read_to_string(&dotenv).unwrap();
-        assert_eq!(create(&example, &dotenv).unwrap(), "it is there by now");
+        assert_eq!(create(&example, &dotenv).unwrap(), "it exists by now");
         assert_eq!(std::fs::read_to_string(&dotenv).unwrap(), first);
         assert_eq!(std::fs::read_dir(root).unwrap().count(), 2, "nothing else is left behind");
     }

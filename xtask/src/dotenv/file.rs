@@ -29,14 +29,14 @@ pub fn read(path: &Utf8Path, shown: &str) -> Result<String> {
     let word = quote(shown);
     let own = std::fs::symlink_metadata(path).map_err(|error| match error.kind() {
         std::io::ErrorKind::NotFound => {
-            fail("is not there".into(), "cargo xtask deploy dev   # makes it from .env.example")
+            fail("does not exist".into(), "cargo xtask deploy dev   # makes it from .env.example")
         }
         _ => fail(format!("cannot be read: {error}"), &format!("ls -l {word}")),
     })?;
     let meta = std::fs::metadata(path).map_err(|error| {
         if own.is_symlink() {
             let target = std::fs::read_link(path).map(|t| t.display().to_string()).unwrap_or_default();
-            fail(format!("is a link to {target}, which is not there"), &format!("rm {word}   # or make {target}"))
+            fail(format!("is a link to {target}, which does not exist"), &format!("rm {word}   # or make {target}"))
         } else {
             fail(format!("cannot be read: {error}"), &format!("ls -l {word}"))
         }
@@ -60,8 +60,11 @@ pub fn read(path: &Utf8Path, shown: &str) -> Result<String> {
         std::thread::spawn(move || sender.send(std::fs::File::open(&pipe).and_then(read_from)));
         let limit = deadlines::DOTENV_PIPE;
         let silent = |_| {
-            let what = format!("is a named pipe into which nobody writes within {} s", limit.as_secs());
-            fail(what, &format!("start what writes into {shown}; or rm {word}, and the next deploy makes a file"))
+            let what = format!("is a named pipe, and no program wrote to it within {} s", limit.as_secs());
+            fail(
+                what,
+                &format!("start the program that writes to {shown}; or rm {word}, and the next deploy makes a file"),
+            )
         };
         text(&receiver.recv_timeout(limit.time()).map_err(silent)?.map_err(refused)?, shown)
     })
@@ -191,12 +194,12 @@ mod tests {
         let (what, help) = message(|_| {});
         assert_eq!(
             (what.as_str(), help[0].as_str()),
-            (".env: is not there", "cargo xtask deploy dev   # makes it from .env.example")
+            (".env: does not exist", "cargo xtask deploy dev   # makes it from .env.example")
         );
         let (what, help) = message(|path| std::fs::create_dir(path).unwrap());
         assert_eq!((what.as_str(), help[0].as_str()), (".env: is a folder, not a file", "mv .env .env.old"));
         let (what, _) = message(|path| std::os::unix::fs::symlink("/no/where", path).unwrap());
-        assert_eq!(what, ".env: is a link to /no/where, which is not there");
+        assert_eq!(what, ".env: is a link to /no/where, which does not exist");
         let (what, _) = message(|path| std::os::unix::fs::symlink("/dev/null", path).unwrap());
         assert_eq!(what, ".env: is neither a file nor a named pipe");
         let (what, _) = message(|path| std::fs::write(path, vec![b'#'; 70_000]).unwrap());

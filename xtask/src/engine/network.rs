@@ -141,7 +141,7 @@ pub fn clean(paths: &EnginePaths, tree: &Utf8Path) -> Result<(usize, Vec<String>
         within(tree, "ip", &["link", "delete", bridge]).run()?;
     }
     let left = match files::read(&paths.network_before())? {
-        None => vec!["IP forwarding and Docker's firewall rules: nobody noted what they were before".to_owned()],
+        None => vec!["IP forwarding and Docker's firewall rules: their earlier state was not recorded".to_owned()],
         Some(text) => match serde_json::from_str(&text) {
             Ok(before) => put_back(tree, before)?,
             Err(error) => {

@@ -29,7 +29,7 @@ pub fn ask(socket: &Utf8Path, bound: Duration) -> Answer {
     };
     match exchange(stream, bound) {
         Ok(answer) => parse(&answer).map_or_else(
-            || Answer::Unknown(format!("{socket} answered with something else: {}", answer.trim())),
+            || Answer::Unknown(format!("{socket} sent an unexpected answer: {}", answer.trim())),
             Answer::Version,
         ),
         Err(error) if error.kind() == ErrorKind::WouldBlock => {

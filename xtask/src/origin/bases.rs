@@ -83,7 +83,9 @@ impl BaseRecords {
 
     /// Records that `engine` has just got `image`.
     pub fn record(&self, engine: &Engine, image: &str, how: Brought) -> Result<()> {
-        let id = engine.image_id(image)?.with_context(|| format!("the engine lost {image} at once"))?;
+        let id = engine
+            .image_id(image)?
+            .with_context(|| format!("the engine has no image {image} although it was just made"))?;
         let registry = if how == Brought::Pulled { engine.registry_digest(image)? } else { None };
         let record = BaseRecord { image: image.to_owned(), id, registry, at: clock::rfc3339(clock::now()), how };
         self.put_back(&record)

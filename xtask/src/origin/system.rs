@@ -34,11 +34,11 @@ impl SystemTools {
                     found.insert(tool, Utf8PathBuf::from(name));
                 }
                 Some((major, minor)) => {
-                    project.report.note(format!("{name} {major}.{minor} on PATH will not do: the pinned one is taken"));
+                    project
+                        .report
+                        .note(format!("{name} {major}.{minor} on PATH is not supported: using the pinned one"));
                 }
-                None => {
-                    project.report.note(format!("no {name} on PATH that tells its version: the pinned one is taken"))
-                }
+                None => project.report.note(format!("no {name} on PATH prints its version: using the pinned one")),
             }
         }
         Self { inner, found }

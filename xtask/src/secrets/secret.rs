@@ -18,7 +18,7 @@ impl Secret {
     /// `bytes` random bytes from the system, as hexadecimal digits: safe in dotenv, URL and shell without quoting.
     pub fn random(bytes: usize) -> anyhow::Result<Self> {
         let mut raw = vec![0; bytes];
-        getrandom::fill(&mut raw).map_err(|error| anyhow::anyhow!("the system gives no random bytes: {error}"))?;
+        getrandom::fill(&mut raw).map_err(|error| anyhow::anyhow!("the system returned no random bytes: {error}"))?;
         Ok(Self(units::hex(&raw)))
     }
 

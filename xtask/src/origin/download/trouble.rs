@@ -60,12 +60,12 @@ impl fmt::Display for Trouble {
         match self {
             Self::Connection(why) => write!(f, "no connection ({why})"),
             Self::Tls(why) => write!(f, "no secure connection ({why})"),
-            Self::Stalled => f.write_str("the server stalled: no byte came for too long"),
+            Self::Stalled => f.write_str("the server stalled: it sent nothing for too long"),
             Self::CutOff(why) => write!(f, "it was cut off ({why})"),
             Self::Status(404) => f.write_str("the server has no such file (HTTP 404)"),
             Self::Status(status) => write!(f, "the server answered HTTP {status}"),
             Self::Disk(why) => f.write_str(why),
-            Self::Misfit => f.write_str("what had been downloaded before does not fit"),
+            Self::Misfit => f.write_str("the earlier part of the download does not match the file on the server"),
         }
     }
 }

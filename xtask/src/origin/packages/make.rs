@@ -304,9 +304,8 @@ impl<'a> Maker<'a> {
         let build = self.build(artifact, &bin, &key)?.log(self.log(artifact)).deadline(deadlines::STAND_IN_BUILD);
         let build = build.until(&self.project.stale);
         build.stream(|line| self.at_work(running, artifact, line)).map_err(|error| {
-            Failure::new(Class::Image, format!("{artifact} cannot be made: {error:#}")).help(
-                "the images that were there before are in use as before; mend the cause and run the command again",
-            )
+            Failure::new(Class::Image, format!("{artifact} cannot be made: {error:#}"))
+                .help("the previous images stay in use; fix the cause and run the command again")
         })?;
         std::fs::remove_dir_all(&bin).with_context(|| format!("removing {bin}"))
     }
