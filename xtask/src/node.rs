@@ -1,4 +1,4 @@
-//! A node of the cluster, seen from its image store. The one place that knows how a node is reached.
+//! A node of the cluster and its image store. No other module knows how to run commands on a node.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::process::Output;
@@ -12,33 +12,33 @@ use crate::engine::Engine;
 use crate::failure::{Class, Failure};
 use crate::process::Process;
 
-/// Image reference as the node writes it (`docker.io/library/todo-backend:0123`) -> image ID (config digest).
+/// Map from image reference as the node writes it (`docker.io/library/todo-backend:0123`) to image ID (config digest).
 pub type Images = BTreeMap<String, String>;
 
-/// Whether the container runtime lost the process that it had made before that began the command (seen of runc under
-/// load: `waiting for init preliminary setup: read init-p: connection reset by peer`).
+/// Returns whether the container runtime lost its process before the command began (runc under load: `waiting for init
+/// preliminary setup: read init-p: connection reset by peer`).
 fn not_begun(output: &Output) -> bool {
     output.status.code() == Some(126) && String::from_utf8_lossy(&output.stderr).contains("read init-p")
 }
 
-/// Lists all images of a node, and then the names of those that the filters name and a container can be made of. The list
-/// alone also names what an import that was cut off has left behind. The last line shows that nothing is missing.
-const STOCK: &str = r#"crictl images -o json && if [ $# -gt 0 ]; then ctr -n k8s.io images check -q "$@"; fi; code=$?; echo end; exit $code"#;
+/// Lists all images of a node, then the names of the complete ones among those that the filters name. The first list
+/// also has images of an interrupted import. The last line shows that the output is complete.
+const LIST: &str = r#"crictl images -o json && if [ $# -gt 0 ]; then ctr -n k8s.io images check -q "$@"; fi; code=$?; echo end; exit $code"#;
 
-/// What a node has.
+/// The images of a node.
 #[derive(Clone, Debug, Default)]
 pub struct NodeImages {
-    /// All its images.
+    /// All images by reference.
     pub images: Images,
     /// The same by every name that a pod's status may call them; see [`Node::names`].
     pub names: Images,
-    /// Those of the images asked for that a container can be made of.
+    /// The complete ones of the wanted images: containers can start from them.
     pub ready: BTreeSet<String>,
-    /// The digests of all its content; `None`: it was not asked, or did not say.
+    /// The digests of all its content; `None`: not asked for, or unknown.
     pub content: Option<HashSet<String>>,
 }
 
-/// A node.
+/// A node of the cluster.
 #[derive(Clone, Debug)]
 pub struct Node {
     /// Its name.
@@ -47,71 +47,71 @@ pub struct Node {
 }
 
 impl Node {
-    /// A node that is a container of `engine` (minikube's docker driver).
+    /// Returns the node that is the container `name` of `engine` (minikube's docker driver).
     pub fn container(engine: &Engine, name: &str) -> Self {
         let shell = engine.docker().args(["exec", "-i", name]).again_if(not_begun);
         Self { name: name.to_owned(), shell }
     }
 
-    /// A command on the node; its standard input is passed on.
+    /// Returns a command on the node; its standard input is passed on.
     pub fn exec<S: Into<String>>(&self, args: impl IntoIterator<Item = S>) -> Process {
         self.shell.clone().args(args)
     }
 
-    /// containerd's own client, in Kubernetes' namespace.
+    /// Returns containerd's own client, in Kubernetes' namespace.
     pub fn ctr<S: Into<String>>(&self, args: impl IntoIterator<Item = S>) -> Process {
         self.exec(["ctr", "-n", "k8s.io"]).args(args)
     }
 
-    /// Whether commands can be run on it at all.
+    /// Returns whether the node runs commands.
     pub fn answers(&self) -> bool {
         self.exec(["true"]).deadline(deadlines::NODE).succeeds()
     }
 
-    /// The images that kubelet can start, by reference.
+    /// Returns the images that kubelet can start, by reference.
     pub fn images(&self) -> Result<Images> {
         self.listing().map(|listing| tagged(&listing.names()))
     }
 
-    /// The images by every name that a pod's status may call them: reference, `name@sha256:<manifest>` and the plain ID.
-    /// All lead to the ID (config digest).
+    /// Returns the images by every name that a pod's status may have: reference, `name@sha256:<manifest>` and plain ID.
+    /// Each maps to the ID (config digest).
     pub fn names(&self) -> Result<Images> {
         self.listing().map(|listing| listing.names())
     }
 
-    /// What it has of the images `wanted` in particular (as [`canonical`] spells them), and its images at large.
+    /// Returns all images of the node, and which of `wanted` (as [`canonical`] spells them) are complete.
     pub fn list_images(&self, wanted: &[String]) -> Result<NodeImages> {
         let what = "which images it has and which of them are complete";
         // One process on the node for both lists.
-        let list = self.exec(["sh", "-c", STOCK, "images"]).args(wanted.iter().map(|name| format!("name=={name}")));
+        let list = self.exec(["sh", "-c", LIST, "images"]).args(wanted.iter().map(|name| format!("name=={name}")));
         let list = list.question().deadline(deadlines::NODE);
         let read = || {
             let output = list.output()?;
-            // It fails on a broken image, after it has printed those that are not.
+            // It fails on a broken image after it has printed the complete ones.
             let words = String::from_utf8_lossy(&output.stderr);
             let is_silent = ["connection", "unavailable", "deadline"].iter().any(|silence| words.contains(silence));
             if !output.status.success() && (is_silent || !words.contains("unable to check")) {
                 bail!("`{list}` failed ({}): {}", output.status, words.trim());
             }
-            parse_stock(&String::from_utf8_lossy(&output.stdout), wanted)
+            parse_list(&String::from_utf8_lossy(&output.stdout), wanted)
                 .with_context(|| format!("reading what `{list}` printed"))
         };
         read().map_err(|error| self.unknown(what, &error))
     }
 
-    /// The digests of all content it has, with `sha256:`.
+    /// Returns the digests of all its content, with `sha256:`.
     pub fn content(&self) -> Result<HashSet<String>> {
         let content = self.ctr(["content", "ls", "-q"]).question().deadline(deadlines::NODE);
         let text = content.read().map_err(|error| self.unknown("which content it has", &error))?;
         Ok(text.lines().map(|line| line.trim().to_owned()).collect())
     }
 
-    /// IDs and references of the images that its containers, running or not, were made from.
+    /// Returns IDs and references of the images of its containers, running or not.
     pub fn used(&self) -> Result<BTreeSet<String>> {
         self.ask("which images its containers use", &["ps", "-a", "-o", "json"], parse_used)
     }
 
-    /// Whether the image with this ID has the label `name=value`.
+    /// Returns whether the image with this ID has the label `name=value`.
     pub fn has_label(&self, id: &str, label: &str) -> Result<bool> {
         let (name, value) = label.split_once('=').unwrap_or((label, ""));
         let what = format!("which labels image {id} has");
@@ -123,7 +123,7 @@ impl Node {
         self.ask("which images it has", &["images", "-o", "json"], |text| Ok(Listing::parse(text)?))
     }
 
-    /// Asks crictl, and reads its answer. One that does not come, or is none, is an error that says `what` is unknown.
+    /// Runs crictl and parses its output. A failure or an invalid output is an error that says `what` is unknown.
     fn ask<T>(&self, what: &str, args: &[&str], parse: impl Fn(&str) -> Result<T>) -> Result<T> {
         let crictl = self.exec(["crictl"]).args(args.iter().copied()).question().deadline(deadlines::NODE);
         let read = || parse(&crictl.read()?).with_context(|| format!("reading what `{crictl}` printed"));
@@ -137,7 +137,7 @@ impl Node {
     }
 }
 
-/// `reference` as containerd and CRI spell it: with registry and library.
+/// Returns `reference` as containerd and CRI spell it: with registry and library.
 pub fn canonical(reference: &str) -> String {
     let (first, rest) = reference.split_once('/').unwrap_or(("", reference));
     let tagged = if rest.contains([':', '@']) { "" } else { ":latest" };
@@ -167,7 +167,7 @@ struct Listed {
 }
 
 impl Listing {
-    /// What `crictl images -o json` prints.
+    /// Parses the output of `crictl images -o json`.
     fn parse(text: &str) -> serde_json::Result<Self> {
         serde_json::from_str(text)
     }
@@ -181,20 +181,20 @@ impl Listing {
     }
 }
 
-/// Those of `names` (see [`Node::names`]) that kubelet can start, by reference.
+/// Returns those of `names` (see [`Node::names`]) that kubelet can start, by reference.
 pub fn tagged(names: &Images) -> Images {
     let is_tagged = |name: &str| !name.starts_with("sha256:") && !name.contains("@sha256:");
     names.iter().filter(|(name, _)| is_tagged(name)).map(|(name, id)| (name.clone(), id.clone())).collect()
 }
 
-/// IDs in `names` that have no other name.
+/// Returns the IDs in `names` that have no other name.
 pub fn nameless(names: &Images) -> Vec<String> {
     let named: BTreeSet<&String> = names.iter().filter(|(name, id)| name != id).map(|(_, id)| id).collect();
     names.keys().filter(|name| name.starts_with("sha256:") && !named.contains(name)).cloned().collect()
 }
 
-/// What [`STOCK`] prints.
-fn parse_stock(text: &str, wanted: &[String]) -> Result<NodeImages> {
+/// Parses the output of [`LIST`].
+fn parse_list(text: &str, wanted: &[String]) -> Result<NodeImages> {
     let mut documents = serde_json::Deserializer::from_str(text).into_iter::<Listing>();
     let names = documents.next().context("it printed nothing")??.names();
     let lines = text[documents.byte_offset()..].trim_end().strip_suffix("end").context("its end is missing")?;
@@ -305,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn what_crictl_printed_on_a_node_is_read() {
+    fn reads_recorded_output_of_crictl() {
         let listing = Listing::parse(include_str!("../tests/recorded/cluster/images.json")).unwrap();
         let names = listing.names();
         let images = tagged(&names);
@@ -317,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn what_crictl_prints_is_read() {
+    fn reads_the_output_of_crictl() {
         let text = r#"{"images":[{"id":"sha256:aa","repoTags":["docker.io/library/a:1","docker.io/library/a:2"],
             "repoDigests":[],"size":"1","username":"","pinned":false},{"id":"sha256:bb","repoTags":[]}]}"#;
         let names = Listing::parse(text).unwrap().names();

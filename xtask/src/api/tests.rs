@@ -396,7 +396,7 @@ fn closing_ends_a_watch_that_waits_for_a_byte() {
 }
 
 #[test]
-fn a_log_that_is_not_there_is_told_from_one_that_cannot_be_had() {
+fn a_missing_log_differs_from_an_unreadable_one() {
     let server = ApiServer::start();
     let api = client(&server);
     let path = "GET /api/v1/namespaces/todo/pods/p/log";
@@ -417,7 +417,7 @@ fn a_log_that_is_not_there_is_told_from_one_that_cannot_be_had() {
 }
 
 #[test]
-fn health_tells_a_starting_server_from_a_silent_one() {
+fn distinguishes_a_starting_server_from_a_silent_one() {
     let server = ApiServer::start();
     let api = client(&server);
     assert_eq!(api.health().unwrap(), Health::Ready);

@@ -11,16 +11,16 @@ use crate::plan::Step;
 use crate::project::{Project, SecretsSource};
 use crate::secrets::Secret;
 
-/// The documented form, which is in the repository.
+/// The documented example in the repository.
 pub const EXAMPLE: &str = ".env.example";
 
-/// The step that makes `.env` where there is none.
+/// Returns the step that makes `.env`, if it does not exist.
 pub fn ensure(project: &Project) -> Option<Step<'_>> {
     if project.options.secrets_from != SecretsSource::File {
         return None;
     }
-    // A dangling link counts as there: it is the user's, and reading it tells what is wrong.
-    // So does one that cannot be looked at.
+    // A dangling link counts as existing: it is the user's, and reading it reports what is wrong.
+    // So does a file whose metadata cannot be read.
     let looked = std::fs::symlink_metadata(&project.dotenv);
     if !looked.is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound) {
         return None;
@@ -40,8 +40,8 @@ fn create(example: &Utf8Path, dotenv: &Utf8Path) -> Result<String> {
     })?;
     let text = fill(&text, &Secret::random(32)?)?;
     let dir = dotenv.parent().context("the dotenv file has no folder")?;
-    // Made in the same folder, with mode 600 from the first byte, under a name that .gitignore covers; then linked into
-    // place, which is atomic and never replaces a file that somebody else made meanwhile.
+    // Created in the same folder with mode 600 under a name that .gitignore covers, then linked: the link is atomic and
+    // never replaces a file that another process has made meanwhile.
     let mut file = tempfile::Builder::new().prefix(".env.").tempfile_in(dir)?;
     file.write_all(text.expose().as_bytes())?;
     file.as_file().sync_all()?;
@@ -52,7 +52,7 @@ fn create(example: &Utf8Path, dotenv: &Utf8Path) -> Result<String> {
     }
 }
 
-/// The example with AUTH_SECRET filled in.
+/// Returns the example with AUTH_SECRET filled in.
 fn fill(example: &str, secret: &Secret) -> Result<Secret> {
     let empty = format!("{AUTH_SECRET}=");
     let mut filled = false;
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn the_real_example_tells_every_variable() {
+    fn the_real_example_has_every_variable() {
         for key in super::super::tests::contract(true).keys() {
             assert!(REAL.lines().any(|line| line.trim_start_matches("# ").starts_with(&format!("{key}="))), "{key}");
         }

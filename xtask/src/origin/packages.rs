@@ -225,7 +225,7 @@ impl Packages {
             return Ok(None);
         }
         let mut images = order.iter().flat_map(|artifact| self.manifest.names(artifact));
-        // An unreadable record is told before minutes are spent.
+        // An unreadable record is reported before minutes of work.
         images.try_for_each(|name| self.bases.read(&name).map(drop))?;
         let seconds: u64 = order
             .iter()
