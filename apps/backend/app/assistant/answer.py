@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
 
-CHARACTERS_PER_TOKEN = 8  # generously: a server that ignores max_completion_tokens is cut here
+CHARACTERS_PER_TOKEN = 8  # generous; limits a server that ignores max_completion_tokens
 MAX_CALLS = 32  # of one answer
 
 
@@ -35,7 +35,7 @@ class Call:
 class Answer:
     text: str
     calls: list[Call]
-    tokens: int | None  # prompt and answer; None: the server does not tell
+    tokens: int | None  # prompt and answer; None: the server sends no usage
 
 
 @dataclass
@@ -55,7 +55,7 @@ class AnswerBuilder:
         try:
             return self._add(chunk)
         except (AttributeError, TypeError) as error:
-            # The SDK does not validate: whatever JSON came is in the chunk.
+            # The SDK does not validate, so a chunk may contain any JSON.
             raise IncompleteError from error
 
     def finish(self) -> Answer:
@@ -69,7 +69,7 @@ class AnswerBuilder:
         total = getattr(getattr(chunk, "usage", None), "total_tokens", None)
         if isinstance(total, int):
             self._tokens = total
-        # Chunks with the usage, and those that only keep the connection open, have none.
+        # Chunks with the usage, and those that keep the connection open, have no choices.
         for choice in getattr(chunk, "choices", None) or ():
             self._finish = choice.finish_reason or self._finish
             delta = choice.delta

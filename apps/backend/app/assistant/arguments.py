@@ -16,7 +16,7 @@ Id = Annotated[UUID, Field(description="Id of the todo, from list_todos")]
 
 
 class _Arguments(BaseModel):
-    # Models like to fill in null for what they do not want to say.
+    # Models often send null for arguments that they do not use.
     model_config = ConfigDict(extra="ignore")
 
 

@@ -10,7 +10,7 @@ type Sent = dict[str, Any]
 
 HISTORY_MESSAGES = 40
 HISTORY_CHARACTERS = 16_000
-MAX_OLD_RESULT = 500  # characters; what a tool found long ago is out of date anyway
+MAX_OLD_RESULT = 500  # characters; old results of tools are outdated anyway
 
 INSTRUCTIONS = """\
 You are the assistant of a todo list application and work on the list of the user who writes to \
@@ -30,7 +30,7 @@ NOT_CARRIED_OUT = "Not carried out."
 ACCEPTED = "Accepted: it is done as soon as this answer ends."
 WAITING = "The application asks the user to confirm. Nothing is done yet."
 WAITING_BEFORE = "The application asks the user to confirm. Nothing is deleted yet."  # v0.3.0
-CUT = "\n(cut off)"  # the end of an answer's stored text; no key, which servers might refuse
+CUT = "\n(cut off)"  # ends an answer's stored text; not a key, which servers might reject
 RESUME = "Your answer was cut off. Go on where it ended, and do nothing again that is done."
 LEFT_OUT = "(left out; call list_todos for the present state)"
 

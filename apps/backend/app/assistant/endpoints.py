@@ -22,7 +22,7 @@ from app.users.current import CurrentUser
 
 router = APIRouter(prefix="/assistant", tags=["assistant"])
 
-# OpenAPI 3.1 has no word for the events of a stream; its tools read the schema as that of each.
+# OpenAPI 3.1 cannot describe the events of a stream. Tools use the schema for each event.
 EVENT = {
     "type": "object",
     "properties": {

@@ -1,6 +1,6 @@
 """The SQL. Every statement names the user: nobody reaches another's conversation.
 
-Writes of an answer also name the holder of the user's lease: who lost it writes nothing more.
+Writes of an answer also name the holder of the user's lease: without the lease they write nothing.
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from psycopg.types.json import Jsonb
 
 from app.core.connections import Connection
 
-KEPT_MESSAGES = 200  # of one user; older ones are forgotten
+KEPT_MESSAGES = 200  # per user; older ones are deleted
 
 
 @dataclass(frozen=True)
@@ -94,13 +94,13 @@ VALUES (%(user)s, %(message)s, %(todos)s, now() + make_interval(secs => %(second
 RETURNING id, message_id, todos, expires_at
 """
 
-# Answered ones stay a while, so that a second answer is told from one to nothing.
+# Keeps answered ones for a day, to tell a second answer from an unknown confirmation.
 _DROP_OLD_CONFIRMATIONS = """
 DELETE FROM assistant_confirmations
 WHERE user_id = %(user)s AND expires_at < now() - interval '1 day'
 """
 
-# Whoever goes on with something else lets the question be: it is open only as the last word.
+# A confirmation is open only while its message is the newest one.
 _OPEN_CONFIRMATION = """
 SELECT id, message_id, todos, expires_at FROM assistant_confirmations
 WHERE user_id = %(user)s AND answered_at IS NULL AND expires_at > now() AND message_id = (
@@ -108,7 +108,7 @@ WHERE user_id = %(user)s AND answered_at IS NULL AND expires_at > now() AND mess
 )
 """
 
-# The condition on answered_at lets exactly one of two simultaneous answers through.
+# The condition on answered_at accepts exactly one of two simultaneous answers.
 _CLAIM = """
 UPDATE assistant_confirmations SET answered_at = now()
 WHERE user_id = %(user)s AND id = %(id)s AND answered_at IS NULL AND expires_at > now()
@@ -120,8 +120,8 @@ SELECT 1 FROM assistant_confirmations
 WHERE user_id = %(user)s AND id = %(id)s AND answered_at IS NOT NULL
 """
 
-# The holder's ID is its answer's. A pod of 0.3.0 gives the answer another ID; but what is written
-# after the last renewal of a lease, only the lease's holder has written.
+# The holder's ID is also that of its answer. Pods of 0.3.0 give the answer another ID, but after
+# the last renewal of a lease only its holder can have written messages.
 _TAKE_LEASE = """
 WITH expired AS (
     SELECT coalesce((

@@ -29,7 +29,7 @@ from app.core.settings import Settings
 log = logging.getLogger(__name__)
 
 SHOWN_MESSAGES = 100
-CLOSE_SECONDS = 5.0  # for requests at work to store what they did
+CLOSE_SECONDS = 5.0  # for running requests to store their results
 
 
 class Assistant:
@@ -105,11 +105,11 @@ class Assistant:
             turn = Turn(means, lease, emit)
             try:
                 last = await _conclude(turn, lease, path, work, means.settings)
-            except asyncio.CancelledError:  # the client has gone, or this replica goes
+            except asyncio.CancelledError:  # the client disconnected, or this replica ends
                 problem = unavailable("The assistant was stopped. What it did stays done.")
                 emit(ErrorEvent(problem=describe(path, problem)))
                 raise
-            # It goes out when everything is stored and the next request may come.
+            # Sent after everything is stored, when the next request may start.
             emit(last)
 
         run = Run(perform, on_end=self._runs.discard)

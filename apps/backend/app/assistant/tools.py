@@ -1,7 +1,7 @@
 """The tools that the model may call: the service layer of the todos, for one user.
 
-The model's arguments are a stranger's: they pass the same checks as a request's body, and what is
-wrong with them is told to the model, so that it can do better.
+The model's arguments are untrusted: they pass the same checks as a request's body. The model gets
+the error messages, so that it can correct its call.
 """
 
 import json
@@ -22,8 +22,8 @@ from app.todos.repository import Position, TodoRow
 from app.todos.schemas import TodoCreate, TodoUpdate
 
 PAGE = 200
-MAX_SCANNED = 5000  # todos that one search looks at
-MAX_RESULT = 12_000  # characters of one result
+MAX_SCANNED = 5000  # todos per search
+MAX_RESULT = 12_000  # characters per result
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Held:
     """A change that waits: more than one of an answer need the user's consent."""
 
     todo: UUID
-    title: str  # as it is now
+    title: str  # the current todo
     changes: dict[str, Any] | None = None  # None: delete it
 
     def with_later(self, later: "Held") -> "Held":
@@ -48,13 +48,13 @@ class Outcome:
     content: str
     tool: ToolName | None = None
     touched: list[UUID] = field(default_factory=list)
-    held: list[Held] = field(default_factory=list)  # the caller asks and does it
+    held: list[Held] = field(default_factory=list)  # the caller asks the user and then applies it
 
 
 class Toolbox:
     def __init__(self, db: Database, user: UUID, quota: int) -> None:
         self._db, self._user, self._quota = db, user, quota
-        self.added: list[str] = []  # titles that the answer added before it was cut
+        self.added: list[str] = []  # titles that the answer added before the cut
 
     async def run(self, call: Call) -> Outcome:
         """Raises nothing for what the model does wrong; DatabaseUnavailableError for an outage."""

@@ -43,7 +43,7 @@ from app.core.settings import Settings
 
 CONFIRM_SECONDS = 600
 MAX_QUOTED = 5  # titles in the history's question
-CHARACTERS_PER_TOKEN = 3  # where the server does not tell how many it used
+CHARACTERS_PER_TOKEN = 3  # estimate if the server sends no usage
 
 type Emit = Callable[[Event], None]
 
@@ -65,16 +65,16 @@ class Turn:
         self._toolbox = Toolbox(means.db, lease.user, means.settings.todos_per_user)
         self._asked: Asked | None = None
         self._text: list[str] = []
-        self._unfinished: list[str] = []  # text of the step that is under way
+        self._unfinished: list[str] = []  # text of the current step
         self._touched: dict[UUID, None] = {}
         self._held: dict[UUID, Held] = {}
-        self._accepted: list[Sent] = []  # results of the calls that asked for it
-        # One todo may go or get a new title without asking; none after a question or a cut.
+        self._accepted: list[Sent] = []  # results of the calls that requested it
+        # One todo may be deleted or renamed without asking, but none after a question or a cut.
         self._free = 1
         self._complete = False
         self._tokens = 0
         self._answer_id = lease.holder
-        # What is missing once this answer is stored: a confirmation's answers no other question.
+        # The answer that remains unstored. An answer to a confirmation answers no message.
         self._unstored_after = lease.killed
         self._transcript = Transcript([], None)
 
@@ -87,12 +87,12 @@ class Turn:
         resume = resume and bool(answers) and asked == question
         if resume:
             killed = self._lease.killed
-            # An answer to a question about changes may have come after the killed one.
+            # The answer to a confirmation may be newer than the killed one.
             last = next((row for row in answers if row.id == killed), answers[0])
             if not was_cut(last):
                 if killed in {None, last.id}:
                     return await self._repeat(last)
-                resume = False  # the same was asked before; the answer to this was not stored
+                resume = False  # a repeated message whose answer was not stored
         self._unstored_after = None
         if resume:
             self._free = 0
@@ -100,7 +100,7 @@ class Turn:
             self._transcript.steps.append({"role": "user", "content": RESUME})
             self._toolbox.added = [title for row in answers for title in added_titles(row.steps)]
         else:
-            # Until something is stored, "Try again" must not take an earlier answer for this one.
+            # Until something is stored, "Try again" must not continue an earlier answer.
             self._lease.unstored = self._lease.holder
             self._asked = Asked(uuid4(), question, datetime.now(UTC))
             self._transcript = Transcript(history, question)
@@ -140,7 +140,7 @@ class Turn:
         text = "".join([*self._text, *self._unfinished]).strip()
         if not text and not self._touched:
             return
-        # What was accepted and not done until now may never be, if this is the end.
+        # The accepted changes that are not done yet would be lost if the process ends now.
         steps = replaced(self._transcript.steps, ACCEPTED, NOT_CARRIED_OUT)
         if self._unfinished:
             steps.append({"role": "assistant", "content": "".join(self._unfinished)})
@@ -178,7 +178,7 @@ class Turn:
         """One answer of the model and what it calls for; False: it was the last."""
         messages = self._transcript.messages
         read = sum(len(json.dumps(message)) for message in messages)
-        # Counted before the answer: a client that goes before its end pays for what was read.
+        # Counts the input first, so a client that disconnects early also pays for it.
         estimate = read // CHARACTERS_PER_TOKEN
         self._tokens += estimate
         answer = await self._means.upstream.answer(messages, definitions(), self._say)
@@ -229,7 +229,7 @@ class Turn:
             for one in held:
                 if one.changes is not None and await self._toolbox.change(one.todo, one.changes):
                     done.setdefault("update_todo", []).append(one.todo)
-        finally:  # an outage in between does not make undone what was done
+        finally:  # an outage meanwhile does not undo the change
             for tool, touched in done.items():
                 self._touch(ToolEvent(tool=tool, touched=touched))
 
@@ -261,7 +261,7 @@ class Turn:
 
     def _say(self, text: str) -> None:
         if self._text and not self._unfinished:
-            text = "\n\n" + text  # what is said after a tool's work begins anew
+            text = "\n\n" + text  # text after a tool call starts a new paragraph
         self._unfinished.append(text)
         self._emit(TextEvent(delta=text))
 

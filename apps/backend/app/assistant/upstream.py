@@ -27,8 +27,8 @@ log = logging.getLogger(__name__)
 
 CONNECT_SECONDS = 5.0
 LOADING_PAUSE_SECONDS = 1.0
-# Parts of a request that some servers refuse, by what their refusals say; `content`: null beside
-# calls of tools. A refusal may also be about a content policy or a Content-Type.
+# Request parameters that some servers reject, by words in their errors. `content`: null next to
+# tool calls; such an error may also be about a content policy or a Content-Type.
 OPTIONAL = {
     "max_completion_tokens": re.compile("max_completion_tokens"),
     "stream_options": re.compile("stream_options"),
@@ -49,7 +49,7 @@ class Upstream:
         self._settings = settings
         self._client: AsyncOpenAI | None = None
         self._connecting = asyncio.Lock()
-        self._refused: frozenset[str] = frozenset()  # by this server, ever since this process asked
+        self._refused: frozenset[str] = frozenset()  # by this server, since this process started
 
     async def close(self) -> None:
         if self._client is not None:
@@ -61,17 +61,17 @@ class Upstream:
         tools: Any,
         on_text: Callable[[str], None],
     ) -> Answer:
-        """The model's next answer; `on_text` gets its text as it comes.
+        """Returns the model's next answer; `on_text` receives its text immediately.
 
-        Messages and tools are the API's own JSON. Raises ProblemError for whatever goes wrong on
-        the other side.
+        Messages and tools are JSON of the API. Raises ProblemError for every failure of the
+        provider.
         """
         client = await self._connect()
         builder = AnswerBuilder(self._settings.assistant_max_tokens)
         async with (
             _translated(self._settings.openai_base_url),
             asyncio.timeout(self._settings.assistant_load_seconds) as silence,
-            # Leaving the block closes the connection, which is what stops the model.
+            # Leaving the block closes the connection, which stops the model.
             await self._open(client, messages, tools) as stream,
         ):
             begun = False
@@ -125,7 +125,7 @@ class Upstream:
     async def _connect(self) -> "AsyncOpenAI":
         async with self._connecting:
             if self._client is None:
-                # A second of imports: in a thread, so that other requests go on.
+                # The import takes a second, so it runs in a thread.
                 self._client = await asyncio.to_thread(self._make_client)
             return self._client
 
@@ -136,9 +136,9 @@ class Upstream:
             api_key=self._settings.openai_api_key.get_secret_value(),
             base_url=self._settings.openai_base_url,
             timeout=http.Timeout(self._settings.assistant_load_seconds, connect=CONNECT_SECONDS),
-            max_retries=0,  # the user decides: a retry here would hold them up unasked
+            max_retries=0,  # the user decides about retries
         )
-        # Imports what a question needs, here and not on the event loop.
+        # Imports the rest here instead of on the event loop.
         _ = client.chat.completions
         return client
 
@@ -176,7 +176,7 @@ async def _translated(base_url: str) -> AsyncIterator[None]:
     except TooLongError as error:
         raise too_long() from error
     except (openai.OpenAIError, IncompleteError, ValueError) as error:
-        # No connection, a stream that ends early, or something that is no such API at all.
+        # No connection, an incomplete stream, or a server without this API.
         log.warning("assistant: upstream broke off (%s)", type(error).__name__)
         raise unavailable("The AI provider broke off its answer. Try again.") from error
 

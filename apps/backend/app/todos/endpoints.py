@@ -17,7 +17,7 @@ from app.todos.schemas import MAX_PAGE, TODO_ID, TODO_URL, Todo, TodoCreate, Tod
 from app.users.current import CurrentClaims, CurrentUser
 
 MAX_NAMED = 100
-MAX_AGE = 100 * 365 * 86_400_000  # far more than a page is open, and no overflow in Postgres
+MAX_AGE = 100 * 365 * 86_400_000  # longer than a page stays open; no overflow in Postgres
 
 NOT_FOUND, CHANGED = service.not_found(TODO_ID), service.has_changed(TODO_ID)
 LINK = {

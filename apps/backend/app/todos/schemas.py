@@ -9,7 +9,7 @@ from app.core.texts import DESCRIBED, WITHOUT_NUL
 
 MAX_TITLE = 500
 MAX_PAGE = 500
-MAX_ORDER = 2**53 - 1  # what every JSON implementation keeps exactly
+MAX_ORDER = 2**53 - 1  # every JSON implementation represents it exactly
 
 # In examples
 TODO_ID = "0b4e6f0e-5f0e-4f6e-9a43-6a2f6a0f3c55"
@@ -28,7 +28,7 @@ Title = Annotated[
     DESCRIBED,
     Field(examples=["Buy milk"]),
 ]
-# The validator comes last: behind it, OpenAPI would show the bounds as no JSON Schema knows them.
+# The validator comes last; otherwise OpenAPI would show the bounds in an invalid form.
 Order = Annotated[
     int,
     Field(strict=True, ge=-MAX_ORDER, le=MAX_ORDER, examples=[1], description="Sorts the list"),

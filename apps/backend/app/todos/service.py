@@ -37,9 +37,9 @@ async def list_callers_todos(
     limit: int,
     ids: list[UUID] | None = None,
 ) -> Page | None:
-    """None: the caller is not signed in any more.
+    """Returns a page of todos, or None if the session has ended.
 
-    The list is what most requests ask for, so one statement does both.
+    Most requests read the list, so one statement does both.
     """
     async with db.connection() as conn:
         rows = await repository.find_callers(conn, caller, after, limit + 1, ids)
@@ -139,9 +139,9 @@ async def delete_todos(
     unchanged_for: timedelta | None = None,
     ids: list[UUID] | None = None,
 ) -> list[UUID]:
-    """Deletes all of them, or only the completed (or only the open) ones; returns which.
+    """Deletes all todos, or only the completed or open ones. Returns their IDs.
 
-    With `ids` or `unchanged_for`, only those that one of them allows.
+    With `ids` or `unchanged_for`, deletes only the todos that match one of them.
     """
     async with db.connection() as conn:
         return await repository.delete_many(conn, user, completed, unchanged_for, ids)

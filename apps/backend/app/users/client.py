@@ -8,9 +8,9 @@ UNKNOWN = "unknown"
 
 
 def client_address(request: Request) -> str:
-    """The last entry of X-Forwarded-For: the ingress wrote it, those before it are hearsay.
+    """Returns the last entry of X-Forwarded-For; the ingress wrote it, clients wrote the others.
 
-    Of IPv6 the /64: a household has that many addresses.
+    For IPv6 it returns the /64, because one household has that many addresses.
     """
     forwarded = request.headers.get("x-forwarded-for", "").rpartition(",")[2].strip()
     peer = request.client.host if request.client else ""

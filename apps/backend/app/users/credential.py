@@ -12,10 +12,10 @@ from app.core.urls import caller_origin
 from app.users.service import Accounts
 from app.users.tokens import KNOWN_FOR, LIFETIME
 
-# Pods of the release before this one set and read this name alone. It is set too until no such pod
-# can run beside a new one or after a rollback.
+# Pods of the previous release know only this name. We also set it as long as such a pod can run,
+# during a rollout or after a rollback.
 COOKIE = "todo_session"
-MOST_KNOWN = 5  # accounts of one browser: servers refuse requests with more than 16 KB of headers
+MOST_KNOWN = 5  # accounts per browser; servers reject more than 16 KB of headers
 _KNOWN = re.compile(r"todo_([0-9]+_)?known_[0-9a-f]{8}_token")
 _SESSION_OF_A_PORT = re.compile(r"todo_[0-9]+_session")
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -34,7 +34,7 @@ def credential(request: Request) -> Credential | None:
         return Credential(token.strip(), from_cookie=False)
     shown = _cookie_tokens(request)
     if len(shown) > 1:
-        # Somebody signed in at a pod of the release before, or at another port of this host.
+        # The session is from a pod of the previous release, or from another port of this host.
         accounts: Accounts = request.app.state.accounts
         read = {token: accounts.claims(token) for token in shown}
         good = {token: claims.began_at for token, claims in read.items() if claims is not None}
@@ -92,10 +92,10 @@ def is_browser(request: Request) -> bool:
 
 
 async def check_origin(request: Request) -> None:
-    """Refuses what another site made a browser send: a cookie comes along, whoever asks.
+    """Rejects cross-site requests, which browsers send with the cookie.
 
-    A write without an origin is from a client that is no browser; it has no cookie. A Bearer token
-    no other site can send, and no page can change what the browser says in Sec-Fetch-Site.
+    A write without an Origin comes from a client that is not a browser and has no cookie. Other
+    sites cannot send a Bearer token, and no page can change the browser's Sec-Fetch-Site.
     """
     if request.method in SAFE_METHODS or request.headers.get("sec-fetch-site") == "same-origin":
         return
@@ -116,7 +116,7 @@ def _set(
     """Sets a cookie; without an age it goes."""
     own, origin = caller_origin(request), request.headers.get("origin", "")
     settings: Settings = request.app.state.settings
-    # A read has no Origin: the settings alone tell that a tunnel ends TLS.
+    # A read has no Origin, so only the settings show that a tunnel terminates TLS.
     by_tunnel = not origin and own.lower().replace("http:", "https:", 1) in settings.origins
     secure = by_tunnel or "https" in {url.partition(":")[0] for url in (own, origin)}
     seconds = int(age.total_seconds())

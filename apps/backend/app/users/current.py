@@ -12,7 +12,7 @@ from app.users.repository import Account
 from app.users.service import Accounts
 from app.users.tokens import Claims
 
-# For OpenAPI alone: reading them is credential()'s, in one place and with one order.
+# Only for OpenAPI: credential() reads them, in one place and one order.
 _BEARER = HTTPBearer(
     scheme_name="bearer",
     bearerFormat="JWT",
@@ -57,7 +57,7 @@ async def current_claims(
         raise not_signed_in()
     check_user(claims, x_todo_user)
     if shown is not None and shown.from_cookie and claims.is_due:
-        # An answer that says the session has ended does not carry it.
+        # Not in an answer that reports the end of the session.
         set_cookie(request, response, accounts.renew(claims))
     return claims
 

@@ -81,7 +81,7 @@ async def sign_in(
     "/session",
     status_code=204,
     dependencies=SECURITY,
-    openapi_extra={"security": [{}]},  # no session to end is as good
+    openapi_extra={"security": [{}]},  # there is no session to end
     responses=responses(409, 503) | headers(204, COOKIE_CLEARED),
 )
 async def sign_out(

@@ -12,8 +12,8 @@ from argon2.exceptions import VerifyMismatchError
 
 from app.users.problems import too_busy
 
-# OWASP's choice for little memory: 19 MiB, 2 passes. The pod has 256 MiB and one CPU: a second
-# hash at a time would finish nothing sooner and take the CPU from all other requests.
+# OWASP's recommendation for little memory: 19 MiB, 2 passes. The pod has 256 MiB and one CPU. Two
+# hashes at a time would not be faster and would slow all other requests down.
 MEMORY_KIB = 19_456
 PASSES = 2
 AT_ONCE = 1
@@ -31,7 +31,7 @@ class Passwords:
     def __init__(self) -> None:
         self._threads = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="argon2")
         self._waiting = 0
-        self._nobodys = _nobodys_hash()  # now, so that no sign-in has to wait for it
+        self._nobodys = _nobodys_hash()  # at the start, so that no sign-in waits for it
 
     async def hash(self, password: str) -> str:
         return await self._run(_ARGON2.hash, password)

@@ -31,7 +31,7 @@ too_busy = partial(
 
 def install_user_problems(app: FastAPI) -> None:
     async def account_is_gone(request: Request, _: ForeignKeyViolation) -> JSONResponse:
-        # All that can be missing for a row is its user: deleted since the request began.
+        # The only foreign key is the user, who was deleted after the request began.
         return problem_response(request.url.path, not_signed_in())
 
     app.exception_handler(ForeignKeyViolation)(account_is_gone)

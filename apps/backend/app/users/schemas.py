@@ -8,11 +8,11 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints
 
 from app.core.texts import WITHOUT_NUL
 
-MAX_EMAIL = 254  # RFC 5321: what fits into a path of 256 with its brackets
+MAX_EMAIL = 254  # RFC 5321: a path of 256 characters minus its brackets
 MIN_PASSWORD = 8
 MAX_PASSWORD = 128
 
-# Whether an address exists is for a mail server to say; this only keeps out what cannot be one.
+# Only a mail server knows whether an address exists; this rejects impossible ones.
 _NO_SPACE = r"[^\s@\x00-\x1f\x7f-\x9f]+"
 
 

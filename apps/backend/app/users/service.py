@@ -31,7 +31,7 @@ WINDOW = 900  # seconds
 MAX_PER_ACCOUNT_AND_CLIENT = 5
 MAX_PER_ACCOUNT = 20
 MAX_PER_CLIENT = 50
-CONNECTIONS = 2  # of the pool's five: a flood of sign-ins leaves the others to the todos
+CONNECTIONS = 2  # of the pool's five, so a flood of sign-ins leaves connections for todos
 
 
 def account_bucket(email: str) -> Bucket:
@@ -80,10 +80,10 @@ class Accounts:
         return self._session(account)
 
     async def sign_in(self, email: str, password: str, client: str, known: str = "") -> SignedIn:
-        """Takes the same way for an unknown address as for a wrong password.
+        """Does the same work for an unknown address as for a wrong password.
 
-        What others try makes no client wait that has signed in to the account before: `known` is
-        what it got then.
+        `known` is the cookie of a client that signed in before. Other people's attempts do not
+        delay that client.
         """
         account = account_bucket(email)
         if name := await self._known_client(email, known):
@@ -155,7 +155,7 @@ class Accounts:
                 found = await repository.find(conn, email, buckets)
             if found.seconds:
                 raise too_many_attempts(found.seconds)
-            # The connection is back in the pool: hashing takes longer than all the SQL.
+            # The connection is back in the pool, because hashing takes longer than all the SQL.
             if not await self._passwords.verify(found.password_hash, password):
                 return None
         async with self._connection() as conn:

@@ -52,7 +52,7 @@ class Tokens:
             "iss": ISSUER,
             "sub": str(claims.user),
             "jti": str(claims.id),
-            # To the microsecond: sessions that began before a moment can be ended.
+            # In microseconds, to end all sessions that began before a point in time.
             "iat": claims.began_at.timestamp(),
             "exp": claims.expires_at,
         }
@@ -95,11 +95,11 @@ class Tokens:
         return jwt.decode(
             token,
             self._key,
-            algorithms=[ALGORITHM],  # never what the token itself names
+            algorithms=[ALGORITHM],  # never the algorithm that the token names
             issuer=issuer,
             options={
                 "require": ["iss", "sub", "jti", "iat", "exp"],
-                # The other replica's clock may be a moment ahead of ours.
+                # The other replica's clock may be slightly ahead.
                 "verify_iat": False,
             },
         )
