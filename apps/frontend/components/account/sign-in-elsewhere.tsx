@@ -1,6 +1,6 @@
 import { Action, Notice } from "../notice";
 
-/** In place of the dialog when its files are gone: the page is of a version that no server has any more. */
+/** Replaces the dialog if its files are gone, because no server has the page's version any more. */
 export function SignInElsewhere({ onSignedIn }: { onSignedIn: () => void }) {
   return (
     <Notice tone="waiting" text="Your session has ended. Sign in in another tab, then go on here.">
