@@ -82,7 +82,7 @@ test("a session that ends when the dialog's files are gone: signed in in another
   await add(page, "Not lost");
   await field(page).fill("Half a thou");
   await page.getByRole("status").getByRole("button", { name: "Sign in" }).click();
-  const notice = page.getByText("Sign in in another tab, then go on here");
+  const notice = page.getByText("Sign in in another tab, then continue here");
   await expect(notice).toBeVisible();
   const other = context.waitForEvent("page");
   await page.getByRole("link", { name: "Sign in", exact: true }).click();

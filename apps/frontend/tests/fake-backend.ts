@@ -64,7 +64,7 @@ export class FakeBackend {
   }
 
   #signUp({ email, password }: Credentials): Response {
-    if (this.accounts.has(email)) return problem(409, "This email has an account already. Sign in instead.");
+    if (this.accounts.has(email)) return problem(409, "This email already has an account. Sign in instead.");
     if (password.length < 8) {
       const errors = [{ location: "body", pointer: "/password", detail: "Too short" }];
       return Response.json({ status: 422, detail: "Not valid; see errors.", errors }, { status: 422 });

@@ -366,7 +366,7 @@ describe("trouble", () => {
     expect(await screen.findByText(/You have been signed out.*One change is kept here/)).toBeVisible();
     expect(titles()).toEqual(["Milk", "Bread", "Eggs"]);
     await user.click(screen.getByRole("button", { name: "Sign in" }));
-    const dialog = await screen.findByRole("dialog", { name: "Sign in to go on" });
+    const dialog = await screen.findByRole("dialog", { name: "Sign in to continue" });
     expect(within(dialog).getByLabelText("Email")).toHaveValue(ADA.email);
     await user.type(within(dialog).getByLabelText("Password"), "not-a-secret 1{Enter}");
     await waitFor(() => { expect(backend.titles).toEqual(["Milk", "Bread", "Eggs"]); });
@@ -382,7 +382,7 @@ describe("trouble", () => {
     const { backend, user } = open(two());
     backend.failures.push(Response.json({ status: 409, code: "other-user" }, { status: 409 }));
     await user.type(input(), "Eggs{Enter}");
-    expect(await screen.findByText(/^Another user has signed in. Sign in again to go on. One change is kept/)).toBeVisible();
+    expect(await screen.findByText(/^Another user has signed in. Sign in again to continue. One change is kept/)).toBeVisible();
   });
 
   it("shows a notice without a first list, then the list", async () => {

@@ -32,7 +32,7 @@ class Question(BaseModel):
     resume: bool = Field(
         False,
         strict=True,
-        description="Go on with the answer to this message if it is the last and was cut",
+        description="Continue the answer to this message if it is the last one and was cut",
     )
 
 
@@ -48,7 +48,7 @@ class Message(BaseModel):
     text: str = Field(examples=["Milk is on your list."])
     created_at: datetime = Field(examples=["2026-11-21T09:00:02Z"])
     touched: list[UUID] = Field(
-        description="Todos that were changed on the way to this answer", examples=[[TODO_ID]]
+        description="Todos that this answer changed", examples=[[TODO_ID]]
     )
 
 
@@ -56,7 +56,7 @@ class NamedTodo(BaseModel):
     id: UUID = Field(examples=[TODO_ID])
     title: str = Field(examples=["Milk"])
     new_title: str | None = Field(None, description="null: the todo is to be deleted")
-    completed: bool | None = Field(None, description="What it is to become; null: it stays")
+    completed: bool | None = Field(None, description="The new state; null: unchanged")
 
 
 class Confirmation(BaseModel):
@@ -66,7 +66,7 @@ class Confirmation(BaseModel):
     question: str = Field(examples=["Delete this todo?"])
     todos: list[NamedTodo]
     expires_at: datetime = Field(
-        description="Until then it can be answered", examples=["2026-11-21T09:10:02Z"]
+        description="End of the time to answer", examples=["2026-11-21T09:10:02Z"]
     )
 
     @classmethod
@@ -87,7 +87,7 @@ class Conversation(BaseModel):
     model: str | None = Field(examples=["gpt-5-mini"])
     messages: list[Message] = Field(description="Newest last; the last 100")
     confirmation: Confirmation | None = Field(
-        description="The question that the newest message ends with, while it waits for its answer",
+        description="The open question at the end of the newest message",
         examples=[None],
     )
 

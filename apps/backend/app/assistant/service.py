@@ -106,7 +106,7 @@ class Assistant:
             try:
                 last = await _conclude(turn, lease, path, work, means.settings)
             except asyncio.CancelledError:  # the client disconnected, or this replica ends
-                problem = unavailable("The assistant was stopped. What it did stays done.")
+                problem = unavailable("The assistant was stopped. Its changes are kept.")
                 emit(ErrorEvent(problem=describe(path, problem)))
                 raise
             # Sent after everything is stored, when the next request may start.
@@ -134,7 +134,7 @@ async def _conclude(
                 return DoneEvent(message_id=answer)
         except TimeoutError:
             problem = limit_reached(
-                "The assistant took too long and was stopped. What it did stays done."
+                "The assistant took too long and was stopped. Its changes are kept."
             )
         except ProblemError as error:
             problem = error

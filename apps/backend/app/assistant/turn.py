@@ -170,7 +170,7 @@ class Turn:
                 await self._ask_to_confirm()
                 return self._answer_id
         raise limit_reached(
-            "The assistant took too many steps and was stopped. What it did stays done."
+            "The assistant took too many steps and was stopped. Its changes are kept."
             " Ask for less at once."
         )
 
@@ -191,7 +191,7 @@ class Turn:
             await self._record(await self._toolbox.run(call), result)
         if answer.calls and self._tokens > self._means.settings.assistant_token_budget:
             raise limit_reached(
-                "The assistant used too many tokens and was stopped. What it did stays done."
+                "The assistant used too many tokens and was stopped. Its changes are kept."
                 " Ask for less at once."
             )
         return bool(answer.calls)

@@ -168,7 +168,7 @@ async def _translated(base_url: str) -> AsyncIterator[None]:
     except NoSuchApiError as error:
         log.warning("assistant: what answers at OPENAI_BASE_URL does not speak OpenAI's API")
         raise unavailable(
-            f"OPENAI_BASE_URL does not lead to an OpenAI-compatible API. {_advice(base_url)}"
+            f"OPENAI_BASE_URL is not an OpenAI-compatible API. {_advice(base_url)}"
         ) from error
     except (openai.APITimeoutError, TimeoutError) as error:
         log.warning("assistant: upstream is silent")

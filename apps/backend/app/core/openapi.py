@@ -11,9 +11,9 @@ from app.core.problems import MEDIA_TYPE, responses
 type Json = dict[str, Any]
 
 DESCRIPTION = """\
-Errors are problems as in RFC 9457; programs go by their `code`. Sign up or sign in first: the
-answer has a token for `Authorization: Bearer`, and browsers get it as a cookie. What changes
-something by the cookie must have an `Origin` of this site.
+Errors are problems as in RFC 9457; clients may rely on their `code`. Sign up or sign in first: the
+answer has a token for `Authorization: Bearer`, and browsers get it as a cookie. A change with the
+cookie needs an `Origin` of this site.
 """
 TAGS = [
     {"name": "accounts", "description": "Sign up, in and out"},

@@ -133,10 +133,9 @@ def foreign_origin(own: str = "this site", given: str = "nothing") -> ProblemErr
     return ProblemError(
         403,
         "foreign-origin",
-        f"A change with the cookie must come from {own}, and its header Origin says {given}. If"
-        " that is how a proxy shows this site, add it to config.allowedOrigins in the chart's"
-        " values (ALLOWED_ORIGINS). Clients that are no browser send Authorization: Bearer"
-        " instead.",
+        f"A change with the session cookie needs the header Origin: {own}, but it is {given}. If a"
+        " proxy shows this site there, add it to config.allowedOrigins in the chart's values"
+        " (ALLOWED_ORIGINS). Clients other than browsers send Authorization: Bearer.",
     )
 
 

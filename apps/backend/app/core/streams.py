@@ -84,7 +84,7 @@ class EventStreamMiddleware:
 
 
 def _last_event(path: str) -> Message:
-    detail = "This server is being replaced. Ask again; another one answers."
+    detail = "This server is shutting down. Try again; another one will answer."
     problem = describe(path, ProblemError(503, "shutting-down", detail))
     # The empty line ends an incomplete event.
     body = f"\n\nevent: error\ndata: {problem.model_dump_json(exclude_none=True)}\n\n".encode()

@@ -63,7 +63,7 @@ async def create_todo(db: Database, user: UUID, wanted: TodoCreate, quota: int) 
 
 
 def too_many(quota: int) -> ProblemError:
-    detail = f"There are {quota} todos already, which is the limit; delete some first."
+    detail = f"The limit of {quota} todos is reached. Delete some first."
     return ProblemError(409, "too-many-todos", detail)
 
 
@@ -71,7 +71,7 @@ key_reused = partial(
     ProblemError,
     422,
     "idempotency-key-reused",
-    "This Idempotency-Key came with another todo before; take a new key for a new todo.",
+    "This Idempotency-Key was used for another todo. Use a new key for a new todo.",
 )
 
 

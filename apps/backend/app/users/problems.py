@@ -10,7 +10,7 @@ from app.core.limits import refusal
 from app.core.problems import SIGN_IN, ProblemError, not_signed_in, problem_response
 
 email_taken = partial(
-    ProblemError, 409, "email-taken", "This email has an account already. Sign in instead."
+    ProblemError, 409, "email-taken", "This email already has an account. Sign in instead."
 )
 wrong_credentials = partial(
     ProblemError, 401, "wrong-credentials", "Email or password is wrong.", SIGN_IN

@@ -67,7 +67,7 @@ class User(BaseModel):
 class Session(BaseModel):
     token: str | None = Field(
         default=None,
-        description="For Authorization: Bearer. Browsers get it as a cookie alone",
+        description="For Authorization: Bearer. Browsers get it only as a cookie",
         examples=["eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.…"],
     )
     token_type: Literal["bearer"] = "bearer"  # noqa: S105 - a kind of token

@@ -21,8 +21,8 @@ export default function SessionDialog({ user, onClose, onSignedIn }: Props) {
 
   return (
     <dialog ref={dialog} className={styles.dialog} aria-labelledby="session-dialog-title" onClose={onClose}>
-      <h2 id="session-dialog-title">Sign in to go on</h2>
-      <p>What you have typed stays as it is.</p>
+      <h2 id="session-dialog-title">Sign in to continue</h2>
+      <p>Your text is kept.</p>
       <AccountForm
         mode="sign-in"
         email={user?.email}

@@ -26,7 +26,7 @@ export async function performAccountForm(api: Api, form: FormData): Promise<Outc
     case "change-password":
       return leave(() => api.changePassword({ password: text("password"), new_password: text("new-password") }), null, ACCOUNT);
     default:
-      throw new ApiError("This form asks for an unknown action.", 400);
+      throw new ApiError("This form requests an unknown action.", 400);
   }
 }
 

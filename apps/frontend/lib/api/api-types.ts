@@ -224,7 +224,7 @@ export interface components {
             /**
              * Expires At
              * Format: date-time
-             * @description Until then it can be answered
+             * @description End of the time to answer
              * @example 2026-11-21T09:10:02Z
              */
             expires_at: string;
@@ -248,7 +248,7 @@ export interface components {
              */
             messages: components["schemas"]["Message"][];
             /**
-             * @description The question that the newest message ends with, while it waits for its answer
+             * @description The open question at the end of the newest message
              * @example null
              */
             confirmation: components["schemas"]["Confirmation"] | null;
@@ -316,11 +316,11 @@ export interface components {
              */
             status?: "ok";
             /**
-             * @description What the last use of the database found
+             * @description Result of the last use of the database
              * @example ok
              */
             database: components["schemas"]["State"];
-            /** @description Only while unavailable: what kind of refusal it is */
+            /** @description Only while unavailable: the kind of error */
             database_cause?: components["schemas"]["Kind"] | null;
             /**
              * Environment
@@ -365,7 +365,7 @@ export interface components {
             created_at: string;
             /**
              * Touched
-             * @description Todos that were changed on the way to this answer
+             * @description Todos that this answer changed
              * @example [
              *       "0b4e6f0e-5f0e-4f6e-9a43-6a2f6a0f3c55"
              *     ]
@@ -392,7 +392,7 @@ export interface components {
             new_title?: string | null;
             /**
              * Completed
-             * @description What it is to become; null: it stays
+             * @description The new state; null: unchanged
              */
             completed?: boolean | null;
         };
@@ -473,7 +473,7 @@ export interface components {
             message: string;
             /**
              * Resume
-             * @description Go on with the answer to this message if it is the last and was cut
+             * @description Continue the answer to this message if it is the last one and was cut
              * @default false
              */
             resume?: boolean;
@@ -482,7 +482,7 @@ export interface components {
         Session: {
             /**
              * Token
-             * @description For Authorization: Bearer. Browsers get it as a cookie alone
+             * @description For Authorization: Bearer. Browsers get it only as a cookie
              * @example eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.…
              */
             token?: string | null;

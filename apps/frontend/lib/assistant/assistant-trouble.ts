@@ -32,4 +32,4 @@ const SIGNED_OUT: Trouble = {
   remedy: "sign-in",
 };
 
-const BROKE_OFF: Trouble = { text: "The answer broke off. What the assistant did stays done.", remedy: "retry" };
+const BROKE_OFF: Trouble = { text: "The answer broke off. The assistant's changes are kept.", remedy: "retry" };

@@ -1,10 +1,10 @@
 export const AWAY = "The server is not answering.";
 export const OFFLINE = "You are offline.";
-export const OTHER_USER = "Another user has signed in. Sign in again to go on.";
+export const OTHER_USER = "Another user has signed in. Sign in again to continue.";
 
 /** Notices of the sign-in page, by their name in the address; ignores unknown names. */
 const NOTICES = {
-  ended: "You have been signed out. Sign in to go on.",
+  ended: "You have been signed out. Sign in to continue.",
   "signed-out": "You are signed out.",
   deleted: "Your account and its todos have been deleted.",
 };

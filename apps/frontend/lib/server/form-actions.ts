@@ -31,7 +31,7 @@ export async function performForm(api: Api, form: FormData): Promise<void> {
       await api.removeCompleted();
       return;
     default:
-      throw new ApiError("This form asks for an unknown action.", 400);
+      throw new ApiError("This form requests an unknown action.", 400);
   }
 }
 
