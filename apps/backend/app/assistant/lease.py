@@ -37,7 +37,7 @@ class Lease:
 
     @classmethod
     async def take(cls, db: Database, user: UUID) -> "Lease":
-        """Raises ProblemError 409 if another request of the user goes on."""
+        """Takes the lease. Raises ProblemError 409 if another request of the user is running."""
         lease = cls(db, user)
         deadline = time.monotonic() + PATIENCE_SECONDS
         while True:
@@ -51,7 +51,7 @@ class Lease:
             await asyncio.sleep(POLL_SECONDS)
 
     async def renew(self) -> None:
-        """Raises ProblemError 409 if the lease is lost: nothing may be done any more."""
+        """Renews the lease. Raises ProblemError 409 if it is lost: then the answer must stop."""
         async with self._db.connection() as conn:
             if not await repository.renew_lease(conn, self.user, self.holder, LEASE_SECONDS):
                 raise interrupted()
@@ -66,7 +66,7 @@ class Lease:
 
     @asynccontextmanager
     async def kept(self) -> AsyncIterator[None]:
-        """Renews it while the block runs. Whether it was lost is seen at the next renew()."""
+        """Renews the lease while the block runs. The next renew() detects a lost one."""
         keeper = asyncio.create_task(self._keep(), name="assistant-lease")
         try:
             yield

@@ -11,7 +11,7 @@ from app.assistant.schemas import Event
 
 
 class Run:
-    """Events come through `next`; the work ends with its last event, or by `stop`."""
+    """A running task. `next` returns its events; it ends after the last one, or by `stop`."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""What the assistant's routes take and give, and the events of its streams."""
+"""Requests and answers of the assistant's routes, and the events of its streams."""
 
 from datetime import datetime
 from typing import Annotated, ClassVar, Literal, Self
@@ -60,7 +60,7 @@ class NamedTodo(BaseModel):
 
 
 class Confirmation(BaseModel):
-    """What the assistant wants to do and asks about first."""
+    """Changes that need the user's confirmation."""
 
     id: UUID = Field(examples=[CONFIRMATION_ID])
     question: str = Field(examples=["Delete this todo?"])

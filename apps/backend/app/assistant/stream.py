@@ -15,7 +15,7 @@ KEEP_ALIVE = b": keep-alive\n\n"
 
 
 def encode(event: Event) -> bytes:
-    """JSON has no line breaks of its own, so the data is one line."""
+    """Encodes an event. JSON contains no line breaks, so the data is one line."""
     return f"event: {event.name}\ndata: {event.data()}\n\n".encode()
 
 

@@ -1,4 +1,4 @@
-"""One request's work: asks the model, does what it calls for, stores what was said and done."""
+"""The work of one request: asks the model, runs its calls, stores texts and changes."""
 
 import json
 from collections.abc import Callable
@@ -79,7 +79,7 @@ class Turn:
         self._transcript = Transcript([], None)
 
     async def ask(self, question: str, *, resume: bool) -> UUID:
-        """A new message, or the last one, whose answer was cut. Gives the answer's ID."""
+        """Starts with a new message, or with the last one after a cut. Returns the answer's ID."""
         async with self._means.db.connection() as conn:
             history = await repository.find_last(conn, self._lease.user, HISTORY_MESSAGES)
         answers = list(takewhile(lambda row: row.role == "assistant", reversed(history)))
@@ -107,7 +107,7 @@ class Turn:
         return await self._work()
 
     async def _repeat(self, answer: MessageRow) -> UUID:
-        """Gives an answer that was stored, but whose end did not reach the client."""
+        """Sends a stored answer again, after its end did not reach the client."""
         async with self._means.db.connection() as conn:
             row = await repository.find_open_confirmation(conn, self._lease.user)
         if row is None:
@@ -117,7 +117,7 @@ class Turn:
         return answer.id
 
     async def go_on(self, confirmation: ConfirmationRow, *, approve: bool) -> UUID:
-        """After the user's yes or no. Gives the answer's ID."""
+        """Continues after the user's yes or no. Returns the answer's ID."""
         self._free = 0
         self._lease.unstored = self._lease.killed or self._lease.holder
         if approve:
@@ -136,7 +136,7 @@ class Turn:
         return await self._work()
 
     async def store(self) -> None:
-        """Stores what was said and done until now; nothing, if nothing was."""
+        """Stores the texts and changes so far, if there are any."""
         text = "".join([*self._text, *self._unfinished]).strip()
         if not text and not self._touched:
             return
@@ -154,7 +154,7 @@ class Turn:
         self._lease.unstored = self._unstored_after
 
     async def charge(self) -> None:
-        """Counts what the model read and wrote, whatever came of it."""
+        """Counts the model's tokens, also after a failure."""
         if self._tokens:
             async with self._means.db.connection() as conn:
                 bucket = token_bucket(self._lease.user, self._means.settings)
@@ -175,7 +175,7 @@ class Turn:
         )
 
     async def _step(self) -> bool:
-        """One answer of the model and what it calls for; False: it was the last."""
+        """Runs one step of the model with its calls. Returns False after the last step."""
         messages = self._transcript.messages
         read = sum(len(json.dumps(message)) for message in messages)
         # Counts the input first, so a client that disconnects early also pays for it.
@@ -210,7 +210,7 @@ class Turn:
                 await self.store()
 
     async def _finish(self) -> None:
-        """A single change is made only now, when it is certain that no other follows."""
+        """Applies a single change at the end, when no other can follow."""
         if self._held:
             await self._carry_out(list(self._held.values()))
             self._tell(json.dumps({"done": sum(todo in self._touched for todo in self._held)}))
@@ -270,13 +270,13 @@ class Turn:
         self._emit(event)
 
     def _in_short(self) -> str:
-        """The history's text for an answer that broke off before the model said anything."""
+        """Returns the history's text for an answer that was cut before its first text."""
         return f"Changed {len(self._touched)} todo{'s' * (len(self._touched) != 1)}."
 
 
 def _stored(held: Held) -> dict[str, Any]:
     """A change as the confirmation's row has it. The release before this one deletes each `id` of
-    an approved row, so a todo that gets a new title is named by another key."""
+    an approved row, so a renamed todo has another key."""
     if held.changes is None:
         return {"id": str(held.todo), "title": held.title}
     named = {"id": str(uuid4()), "title": held.title, "new_title": held.changes["title"]}

@@ -1,4 +1,4 @@
-"""The model behind an OpenAI-compatible API: one answer of it, streamed."""
+"""Streams one answer of the model from an OpenAI-compatible API."""
 
 import asyncio
 import importlib
@@ -39,11 +39,11 @@ OPTIONAL = {
 
 
 class NoSuchApiError(Exception):
-    """What answered does not speak the API."""
+    """The answer does not conform to the API."""
 
 
 class Upstream:
-    """Does nothing until it is asked: without a question nobody pays for the SDK's 18 MB."""
+    """The provider. Imports the SDK (18 MB) only for the first question."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -86,7 +86,7 @@ class Upstream:
             return builder.finish()
 
     async def _open(self, client: "AsyncOpenAI", messages: Any, tools: Any) -> Any:
-        """Asks without what this server refuses, and again while it loads the model."""
+        """Sends the request without rejected parameters, and repeats it while the model loads."""
         import openai  # noqa: PLC0415 - see Upstream
 
         refused = self._refused
@@ -145,7 +145,7 @@ class Upstream:
 
 @asynccontextmanager
 async def _translated(base_url: str) -> AsyncIterator[None]:
-    """Turns the SDK's errors into problems; their texts stay out of the log: they quote keys."""
+    """Converts the SDK's errors into problems, without their texts, which may quote keys."""
     import openai  # noqa: PLC0415 - see Upstream
 
     try:

@@ -1,4 +1,4 @@
-"""The SQL of a POST that may be sent again: whoever repeats it gets the first answer."""
+"""The SQL for repeated POSTs, which get the first answer."""
 
 from dataclasses import dataclass
 from datetime import timedelta
@@ -45,7 +45,7 @@ FROM answer
 
 @dataclass(frozen=True, kw_only=True)
 class Once(TodoRow):
-    """The first answer, whatever became of its todo since."""
+    """Returns the first answer, even if the todo has changed since."""
 
     replayed: bool
     same_request: bool

@@ -1,4 +1,4 @@
-"""The SQL. Every statement names the user: nobody reaches another's todos."""
+"""The SQL. Every statement names the user, so nobody can access another user's todos."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -23,7 +23,7 @@ class TodoRow:
 
 @dataclass(frozen=True)
 class Position:
-    """Where a page ends: the sort key of its last row."""
+    """The end of a page: the sort key of its last row."""
 
     order: int
     id: UUID
@@ -145,7 +145,7 @@ async def find(
 async def insert(
     conn: Connection, user: UUID, title: str, order: int | None, quota: int
 ) -> TodoRow | None:
-    """None: the user has `quota` todos already."""
+    """Adds a todo. Returns None if the user already has `quota` todos."""
     values = {"title": title, "order": order, "max_order": MAX_ORDER, "quota": quota}
     return await conn.fetch_one(TodoRow, _INSERT, {"user": user, **values})
 

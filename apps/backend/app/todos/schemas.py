@@ -1,4 +1,4 @@
-"""What the API takes and gives."""
+"""Requests and answers of the API."""
 
 from typing import Annotated, Any
 from uuid import UUID
@@ -17,7 +17,7 @@ TODO_URL = f"http://localhost:8080/api/v1/todos/{TODO_ID}"
 
 
 def _whole(order: object) -> object:
-    """In JSON 1.0 is the integer 1."""
+    """Accepts 1.0, which is the integer 1 in JSON."""
     return int(order) if isinstance(order, float) and order.is_integer() else order
 
 
@@ -45,7 +45,7 @@ class TodoCreate(BaseModel):
 
 
 class TodoUpdate(BaseModel):
-    """What is absent stays as it is; null is refused.
+    """Absent fields stay unchanged; null is rejected.
 
     The factories' values are never used: they make a field optional without allowing null and
     without showing a default in OpenAPI.

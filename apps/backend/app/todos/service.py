@@ -1,4 +1,4 @@
-"""What can be done with a user's todos, whoever asks: the HTTP API now, others later."""
+"""The operations on a user's todos, for the HTTP API and the assistant."""
 
 from dataclasses import dataclass
 from datetime import timedelta
@@ -47,7 +47,7 @@ async def list_callers_todos(
 
 
 def _page(rows: list[TodoRow], limit: int) -> Page:
-    """Of one more than asked for, which tells whether there is a next page."""
+    """Makes a page from one extra row, which shows whether there is a next page."""
     if len(rows) <= limit:
         return Page(rows, None)
     last = rows[limit - 1]
@@ -106,7 +106,7 @@ async def get_todo(db: Database, user: UUID, todo: UUID) -> TodoRow:
 async def update_todo(
     db: Database, user: UUID, todo: UUID, changes: dict[str, Any], versions: list[int] | None = None
 ) -> TodoRow:
-    """Raises ProblemError 412 if the todo has none of `versions`, where these are given."""
+    """Updates a todo. Raises ProblemError 412 if `versions` are given and none matches."""
     async with db.connection() as conn:
         if changes:
             row = await repository.update(conn, user, todo, changes, versions)
@@ -125,7 +125,7 @@ async def update_todos(db: Database, user: UUID, *, completed: bool) -> None:
 async def delete_todo(
     db: Database, user: UUID, todo: UUID, versions: list[int] | None = None
 ) -> None:
-    """Raises ProblemError 412 as `update_todo` does."""
+    """Deletes a todo. Raises ProblemError 412 like `update_todo`."""
     async with db.connection() as conn:
         if not await repository.delete(conn, user, todo, versions):
             raise await _missed(conn, user, todo)

@@ -1,4 +1,4 @@
-"""The address that a request comes from, for limits."""
+"""The client address of a request, for limits."""
 
 from ipaddress import IPv6Address, ip_address, ip_network
 
@@ -26,5 +26,5 @@ def client_address(request: Request) -> str:
 
 
 def is_shared(address: str) -> bool:
-    """Whether others may have it too: before Minikube, everybody has the address of the NAT."""
+    """Returns whether clients may share the address, as behind the NAT of Minikube."""
     return address == UNKNOWN or not ip_network(address).is_global

@@ -1,4 +1,4 @@
-"""Who is asking: what endpoints of other domains need to know of accounts."""
+"""The current user, for endpoints of other domains."""
 
 from typing import Annotated
 
@@ -37,7 +37,7 @@ ActsFor = Annotated[
 
 
 def check_user(claims: Claims, x_todo_user: str | None) -> None:
-    """The tabs of a browser share one cookie, and a page may be older than the last sign-in."""
+    """Checks the page's user: tabs share one cookie, and a page may predate the last sign-in."""
     if x_todo_user not in {None, str(claims.user)}:
         raise other_user()
 
@@ -50,7 +50,7 @@ async def current_claims(
     _cookie: Annotated[object, Security(_COOKIE)],
     x_todo_user: ActsFor = None,
 ) -> Claims:
-    """What a token of ours says. For statements that ask themselves whether it was revoked."""
+    """Returns the token's content. For statements that check the revocation themselves."""
     shown = credential(request)
     claims = accounts.claims(shown.token) if shown is not None else None
     if claims is None:

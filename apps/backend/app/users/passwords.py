@@ -1,4 +1,4 @@
-"""Argon2id beside the event loop, bounded in memory and in number."""
+"""Argon2id outside the event loop, with limits on memory and concurrency."""
 
 import asyncio
 import secrets
@@ -37,7 +37,7 @@ class Passwords:
         return await self._run(_ARGON2.hash, password)
 
     async def verify(self, stored: str | None, password: str) -> bool:
-        """Without a stored hash takes as long as with one, so that time tells nothing."""
+        """Verifies a password; takes equally long without a hash to prevent timing attacks."""
         right = await self._run(self._matches, stored or self._nobodys, password)
         return right and stored is not None
 
@@ -52,7 +52,7 @@ class Passwords:
 
     @contextmanager
     def admit(self) -> Iterator[None]:
-        """Around all work for one password: what is one too many costs no connection either."""
+        """Limits the concurrent work; rejects an excess attempt before it takes a connection."""
         if self._waiting >= MAX_WAITING:
             raise too_busy()
         self._waiting += 1

@@ -1,4 +1,4 @@
-"""Each problem with an account, once; those of every route are in app.core.problems."""
+"""The problems of accounts. Those of every route are in app.core.problems."""
 
 from functools import partial
 

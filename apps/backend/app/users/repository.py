@@ -76,7 +76,7 @@ DELETE FROM revoked_tokens WHERE id IN (
 
 
 async def insert(conn: Connection, email: str, password_hash: str) -> Account | None:
-    """Returns None if the address has an account already."""
+    """Returns None if the address already has an account."""
     return await conn.fetch_one(Account, _INSERT, {"email": email, "hash": password_hash})
 
 
@@ -99,7 +99,7 @@ async def find(conn: Connection, email: str, buckets: list[Bucket]) -> Counted:
 async def end_sessions(
     conn: Connection, user: UUID, now: datetime, password_hash: str | None = None
 ) -> None:
-    """Ends those that began before `now`; with a new password or as it is."""
+    """Ends the sessions that began before `now`, optionally with a new password."""
     await conn.execute(_END_SESSIONS, {"user": user, "now": now, "hash": password_hash})
 
 
@@ -110,7 +110,7 @@ async def has_ended(conn: Connection, email: str, began_at: datetime) -> bool:
 
 
 async def find_signed_in(conn: Connection, claims: Claims) -> Account | None:
-    """None: the account is gone or the token was signed out. One query, on nearly every request."""
+    """Returns None if the account or session has ended. One query, on nearly every request."""
     return await conn.fetch_one(Account, SIGNED_IN, claims.arguments)
 
 

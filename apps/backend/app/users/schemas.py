@@ -1,4 +1,4 @@
-"""What the accounts' API takes and gives."""
+"""Requests and answers of the accounts' API."""
 
 from datetime import datetime
 from typing import Annotated, Literal
