@@ -47,9 +47,7 @@ class Message(BaseModel):
     role: Literal["user", "assistant"] = Field(examples=["assistant"])
     text: str = Field(examples=["Milk is on your list."])
     created_at: datetime = Field(examples=["2026-11-21T09:00:02Z"])
-    touched: list[UUID] = Field(
-        description="Todos that this answer changed", examples=[[TODO_ID]]
-    )
+    touched: list[UUID] = Field(description="Todos that this answer changed", examples=[[TODO_ID]])
 
 
 class NamedTodo(BaseModel):
