@@ -270,7 +270,7 @@ fn refused_by_chart(test_cluster: &TestCluster) -> Result<()> {
     };
     let refused = install(&[])?;
     let said = String::from_utf8_lossy(&refused.stderr).into_owned();
-    ensure!(!refused.status.success() && said.contains("this cluster is no Minikube"), "helm said: {said}");
+    ensure!(!refused.status.success() && said.contains("this cluster is not Minikube"), "helm said: {said}");
     ensure!(said.contains("--set allowAnyCluster=true"), "the override is not told: {said}");
     let overruled = install(&["--set=allowAnyCluster=true"])?;
     ensure!(overruled.status.success(), "overruled, and yet: {}", String::from_utf8_lossy(&overruled.stderr));
