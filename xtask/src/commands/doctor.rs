@@ -160,7 +160,7 @@ fn rows(project: &Project) -> Result<Vec<CheckRow>> {
                     Some(failure) => refused(condition.name, &failure.into()),
                     None => row(condition.name, condition.found, Verdict::Good),
                 })),
-                Err(error) => rows.push(refused("engine's place", &error)),
+                Err(error) => rows.push(refused("engine location", &error)),
             }
         }
         Err(error) => rows.push(refused(NODE, &error)),
@@ -261,7 +261,7 @@ fn port(project: &Project, profile: Option<&cluster::Profile>) -> CheckRow {
 
 fn disk(observed: &machine::ObservedMachine) -> CheckRow {
     let Some(disk) = observed.disk else { return row("disk", "unknown", Verdict::Unknown) };
-    let verdict = match machine::room(observed, DISK, "engine, cluster and images") {
+    let verdict = match machine::check_room(observed, DISK, "engine, cluster and images") {
         Ok(()) => Verdict::Good,
         Err(failure) => Verdict::Bad(failure.ways_out().to_vec()),
     };

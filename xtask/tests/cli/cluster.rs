@@ -427,7 +427,7 @@ fn teardown_deletes_what_is_left_of_a_half_deleted_profile() {
     insta::assert_snapshot!(sandbox.run(&["teardown", "--cluster", "--yes", "--origin=release"]), @"
     exit code 0
     -- stderr
-    This will, on this machine:
+    xtask will make these changes on this machine:
       - delete the minikube profile `todo` and everything in it, todos included
       > delete cluster todo (asked for)
       ✓ delete cluster todo <time>
@@ -463,7 +463,7 @@ echo 'Error response from daemon: get todo: no such volume' >&2; exit 1"#
     insta::assert_snapshot!(sandbox.run(&teardown), @"
     exit code 0
     -- stderr
-    This will, on this machine:
+    xtask will make these changes on this machine:
       - delete the volume that is left of minikube profile `todo` and everything in it, todos included
       > delete cluster todo (asked for)
       ✓ delete cluster todo <time>
@@ -482,7 +482,7 @@ fn what_minikube_says_to_be_deleted_is_looked_for() {
     insta::assert_snapshot!(sandbox.run(&["teardown", "--cluster", "--yes", "--origin=release"]), @"
     exit code 5
     -- stderr
-    This will, on this machine:
+    xtask will make these changes on this machine:
       - delete the minikube profile `todo` and everything in it, todos included
       > delete cluster todo (asked for)
       ✗ delete cluster todo <time>
