@@ -332,7 +332,7 @@ fn forget_old_builds(project: &Project, tools: &Toolbox, live: &Live, wanted: &[
     let names: Vec<&str> = project.settings.images.keys().map(String::as_str).collect();
     let kept = live.release.snapshot.as_ref().map(release::images_of_revisions).transpose()?.unwrap_or_default();
     let needed = wanted.iter().map(|image| image.reference.clone()).chain(kept).collect();
-    let needed_by_all = prune::needed_by_profiles(&project.cache, &tools.profile, &needed)?;
+    let needed_by_all = prune::record_needed(&project.cache, &tools.profile, &needed)?;
     let mut steps = builds.engine.steps(&tools.engine, &names, prune::KEEP, &needed_by_all);
     steps.extend(builds.node_steps(&names, &needed)?);
     if steps.is_empty() {

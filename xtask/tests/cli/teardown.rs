@@ -119,8 +119,8 @@ fn images_of_ours_are_removed_and_those_of_others_stay() {
     exit code 0
     -- stderr
       ✓ no minikube profile `todo`
-      > remove images of ours from the engine (asked for)
-      ✓ remove images of ours from the engine: 3 removed <time>
+      > remove xtask's images from the engine (asked for)
+      ✓ remove xtask's images from the engine: 3 removed <time>
       · stays: 1.3 GB of build cache, yours and xtask's together  (docker buildx prune removes it)
     ");
     assert!(fs::read_to_string(sandbox.dir.join("images")).unwrap().ends_with("redis:8\t120MB\n"));

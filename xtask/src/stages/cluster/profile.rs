@@ -19,7 +19,7 @@ use crate::origin::Origin;
 use crate::origin::bases::Brought;
 use crate::plan::Step;
 use crate::project::Project;
-use crate::stages::images::{held, prune};
+use crate::stages::images::{owned, prune};
 use crate::stages::machine::{self, NodeSize};
 use crate::toolbox::Toolbox;
 use crate::units::quote;
@@ -353,7 +353,7 @@ fn start<'a>(
         }
         // The private engine's images go with the engine.
         let images_before = match before {
-            State::Absent | State::HalfDeleted(_) if !tools.engine.private => Some(held::ids(&tools.engine)?),
+            State::Absent | State::HalfDeleted(_) if !tools.engine.private => Some(owned::ids(&tools.engine)?),
             _ => None,
         };
         let started = command.stream(|line| running.progress(line.trim_start_matches(['*', '-', '!', ' '])));
