@@ -205,13 +205,13 @@ fn release_and_cluster(project: &Project, tools: &Toolbox, args: &Teardown) -> R
     let report = &project.report;
     let name = &tools.profile;
     let profile = cluster::profile(tools)?;
-    if let Some(refusal) = cluster::refused(tools, &profile) {
+    if let Some(refusal) = cluster::refusal(tools, &profile) {
         return Err(refusal.into());
     }
     if args.removes_cluster() {
         // One that is elsewhere goes with the private engine.
         let elsewhere = args.removes_engine() && cluster::is_elsewhere(project, tools)?;
-        let is_absent = profile.state == cluster::State::Absent;
+        let is_absent = profile.state == cluster::ProfileState::Absent;
         // A run that was killed before minikube recorded the profile leaves its volume.
         let has_volume = is_absent && cluster::has_volume(&tools.engine, name)?;
         if elsewhere || is_absent && !has_volume {
@@ -231,8 +231,8 @@ fn release_and_cluster(project: &Project, tools: &Toolbox, args: &Teardown) -> R
         return Ok(Left::default());
     }
     match profile.state {
-        cluster::State::Running => remove_release(project, tools, args),
-        cluster::State::Absent => {
+        cluster::ProfileState::Running => remove_release(project, tools, args),
+        cluster::ProfileState::Absent => {
             report.ok(format!("no minikube profile `{name}`: nothing to remove"));
             Ok(Left::default())
         }
@@ -240,7 +240,7 @@ fn release_and_cluster(project: &Project, tools: &Toolbox, args: &Teardown) -> R
             let what = format!("the cluster `{name}` does not run, so nothing in it can be removed");
             let failure = Failure::new(Class::Cluster, what);
             let failure = match state {
-                cluster::State::Stopped | cluster::State::Paused => {
+                cluster::ProfileState::Stopped | cluster::ProfileState::Paused => {
                     failure.help(format!("start it: {}", project.command("start")))
                 }
                 _ => failure,

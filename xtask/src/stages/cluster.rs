@@ -14,8 +14,8 @@ use serde_json::Value;
 
 pub use api_server::{ApiServer, look as api_server, wait as wait_for_api_server};
 pub use identity::{context_step, guard, refuse_stale};
-pub use ingress::{Ingress, remove_controller};
-pub use profile::{Profile, State, delete_step, is_elsewhere, observe as profile, refuse_users, refused};
+pub use ingress::{ObservedIngress, remove_controller};
+pub use profile::{Profile, ProfileState, delete_step, is_elsewhere, observe as profile, refusal, refuse_users};
 pub use stop::steps as stop_steps;
 pub use version::{Version, difference, pinned};
 pub use volume::exists as has_volume;
@@ -110,7 +110,7 @@ pub fn decide_ingress<'a>(
     project: &'a Project,
     tools: &'a Toolbox,
     origin: &'a dyn Origin,
-    ingress: &Ingress,
+    ingress: &ObservedIngress,
     wanted: &str,
     namespace: Option<Value>,
 ) -> Result<Option<Step<'a>>> {

@@ -5,7 +5,7 @@ use std::time::Instant;
 use anyhow::Result;
 use serde_json::Value;
 
-use super::profile::{self, Profile, State};
+use super::profile::{self, Profile, ProfileState};
 use crate::api::{Health, Scope, kinds};
 use crate::clock;
 use crate::deadlines;
@@ -30,7 +30,7 @@ pub enum ApiServer {
 
 /// Asks once. `profile` must be a fresh look, because port and certificates change when the node starts.
 pub fn look(tools: &Toolbox, profile: &Profile) -> Result<ApiServer> {
-    if profile.state != State::Running {
+    if profile.state != ProfileState::Running {
         return Ok(ApiServer::Away(format!("the node of `{}` does not run", tools.profile)));
     }
     // minikube renews certificates that are missing, so that is no reason to end.

@@ -9,7 +9,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use camino::{Utf8Path, Utf8PathBuf};
 use serde_json::{Value, json};
 
-use super::profile::{Profile, State};
+use super::profile::{Profile, ProfileState};
 use crate::deadlines;
 use crate::failure::{Class, Failure};
 use crate::files;
@@ -57,7 +57,7 @@ pub fn check(tools: &Toolbox, profile: &Profile) -> Result<()> {
 /// it by now, or another cluster of the same minikube.
 pub fn is_stale(tools: &Toolbox, profile: &Profile) -> Result<bool> {
     let config = read(&tools.kubeconfig)?;
-    Ok(profile.state == State::Running && leads_elsewhere(&config, &tools.profile, &profile.servers()))
+    Ok(profile.state == ProfileState::Running && leads_elsewhere(&config, &tools.profile, &profile.servers()))
 }
 
 /// The same as an error, for what goes where the entry leads.

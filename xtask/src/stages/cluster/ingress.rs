@@ -53,7 +53,7 @@ struct IngressClass {
 
 /// What there is of ingress controllers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Ingress {
+pub struct ObservedIngress {
     classes: Vec<IngressClass>,
     /// The controller of our making: whether it is available, if there is one.
     ours: Option<bool>,
@@ -65,7 +65,7 @@ pub struct Ingress {
     others: BTreeSet<String>,
 }
 
-impl Ingress {
+impl ObservedIngress {
     /// Asks the cluster.
     pub fn observe(tools: &Toolbox) -> Result<Self> {
         let api = tools.api()?;
@@ -149,7 +149,7 @@ impl Ingress {
 }
 
 /// What must be done with the controller of `manifests` for an Ingress of the class `wanted`, and why.
-fn reason(ingress: &Ingress, manifests: &[Value], wanted: &str) -> Option<(&'static str, String)> {
+fn reason(ingress: &ObservedIngress, manifests: &[Value], wanted: &str) -> Option<(&'static str, String)> {
     let install = why(ingress, wanted).map(|why| ("install", why.to_owned()));
     let update = || outdated(ingress, manifests).map(|why| ("update", why));
     let repair = || {
@@ -176,7 +176,7 @@ fn served(deployment: &Value) -> Option<Vec<&str>> {
 }
 
 /// Why the controller must be installed for an Ingress of the class `wanted`.
-fn why(ingress: &Ingress, wanted: &str) -> Option<&'static str> {
+fn why(ingress: &ObservedIngress, wanted: &str) -> Option<&'static str> {
     match (ingress.has(wanted), ingress.ours) {
         (true, None | Some(true)) => None,
         (_, Some(false)) => Some("the ingress controller is not available"),
@@ -197,7 +197,7 @@ fn image(deployment: &Value) -> &str {
 }
 
 /// Why the controller of our making must be updated to `manifests`.
-fn outdated(ingress: &Ingress, manifests: &[Value]) -> Option<String> {
+fn outdated(ingress: &ObservedIngress, manifests: &[Value]) -> Option<String> {
     let wanted = manifests.iter().find(|object| object["kind"] == "Deployment")?;
     if ingress.ours.is_none() || covers(&ingress.deployment["spec"], &wanted["spec"]) {
         return None;
@@ -228,7 +228,7 @@ pub fn decide<'a>(
     project: &'a Project,
     tools: &'a Toolbox,
     origin: &'a dyn Origin,
-    ingress: &Ingress,
+    ingress: &ObservedIngress,
     wanted: &str,
     namespace: Option<Value>,
 ) -> Result<Option<Step<'a>>> {
@@ -248,7 +248,7 @@ pub fn decide<'a>(
     let wanted_class = wanted.to_owned();
     Ok(Some(Step::new(format!("{what} ingress controller"), why, command, move |running| {
         // Minutes may have gone by.
-        let now = Ingress::observe(tools)?;
+        let now = ObservedIngress::observe(tools)?;
         let objects = manifests(project, &now.others)?;
         if reason(&now, &objects, &wanted_class).is_none() {
             return Ok("not needed: one is there by now".to_owned());
@@ -397,7 +397,7 @@ pub fn remove_controller(project: &Project, tools: &Toolbox) -> Result<Option<St
     }
     let mut lists = api.list_all(&[kinds::INGRESS, kinds::INGRESS_CLASS, kinds::DEPLOYMENT], Scope::Cluster)?;
     let ingresses = lists.remove(0).items;
-    let seen = Ingress::of(lists.iter().flat_map(|list| &list.items));
+    let seen = ObservedIngress::of(lists.iter().flat_map(|list| &list.items));
     let users = seen.users(&ingresses);
     if !users.is_empty() {
         let users: Vec<_> = users.into_iter().collect();
@@ -445,7 +445,7 @@ mod tests {
     }
 
     /// From lines of kind, component, part-of, available replicas, name and whether it is the default.
-    fn parse(text: &str) -> Ingress {
+    fn parse(text: &str) -> ObservedIngress {
         let object = |line: &str| {
             let [kind, component, part, available, name, default] = line.split('|').collect::<Vec<_>>()[..] else {
                 panic!("{line}")
@@ -455,7 +455,7 @@ mod tests {
                        "annotations": {"ingressclass.kubernetes.io/is-default-class": default}},
                    "status": {"availableReplicas": available.parse::<u64>().ok()}})
         };
-        Ingress::of(&text.lines().map(object).collect::<Vec<_>>())
+        ObservedIngress::of(&text.lines().map(object).collect::<Vec<_>>())
     }
 
     #[test]
@@ -483,7 +483,7 @@ mod tests {
     fn what_a_cluster_with_our_controller_answered_is_read() {
         let text = include_str!("../../../tests/recorded/cluster/ingress.json");
         let list: Value = serde_json::from_str(text).unwrap();
-        let seen = Ingress::of(list["items"].as_array().unwrap());
+        let seen = ObservedIngress::of(list["items"].as_array().unwrap());
         // The recording leaves the controller out.
         let classes = vec![IngressClass { name: CLASS.to_owned(), default: true, traefik: false }];
         assert_eq!((&seen.classes, seen.ours, seen.image()), (&classes, Some(true), "traefik:v3.6.7"));
@@ -495,7 +495,7 @@ mod tests {
         let mut ours = deployment(&objects);
         ours["spec"]["progressDeadlineSeconds"] = json!(600);
         ours["spec"]["template"]["spec"]["containers"][0]["terminationMessagePath"] = json!("/dev/termination-log");
-        let outdated = |live: &Value| outdated(&Ingress::of([live]), &objects);
+        let outdated = |live: &Value| outdated(&ObservedIngress::of([live]), &objects);
         assert_eq!(outdated(&ours), None, "what the API server adds is no difference");
         let pinned = image(&ours).to_owned();
         let mut old = ours.clone();
@@ -537,7 +537,7 @@ mod tests {
         live["status"]["availableReplicas"] = json!(1);
         let class = objects.last().unwrap();
         let why = |permissions: &[Value]| {
-            let seen = Ingress::of(permissions.iter().chain([&live, class]));
+            let seen = ObservedIngress::of(permissions.iter().chain([&live, class]));
             reason(&seen, &objects, "").map(|(what, why)| format!("{what}: {why}"))
         };
         let of = |objects: &[Value]| objects.iter().filter(|object| is_permission(object)).cloned().collect::<Vec<_>>();
@@ -555,17 +555,17 @@ mod tests {
     #[test]
     fn an_update_goes_on_serving_the_ingresses_of_other_namespaces() {
         let all = [ingress("shop", None), ingress("web", Some("traefik")), ingress("other", Some("nginx"))];
-        let users = |deployment: Value| Ingress::of(&[deployment]).users(&all).into_iter().collect::<Vec<_>>();
+        let users = |deployment: Value| ObservedIngress::of(&[deployment]).users(&all).into_iter().collect::<Vec<_>>();
         let ours = deployment(&objects());
         assert_eq!(users(wide(ours.clone())), ["shop", "web"]);
         assert_eq!(users(ours.clone()), ["shop"]);
-        assert!(Ingress::default().users(&all).is_empty(), "no controller serves nobody");
+        assert!(ObservedIngress::default().users(&all).is_empty(), "no controller serves nobody");
 
         let objects = objects_for(&["web"]);
         assert_eq!(served(&deployment(&objects)), Some(vec!["shop", "web"]));
         let namespaces = objects.iter().filter(|object| object["kind"] == "Role");
         assert_eq!(namespaces.map(|role| text(role, "/metadata/namespace")).collect::<Vec<_>>(), ["shop", "web"]);
-        let why = outdated(&Ingress::of(&[wide(ours)]), &objects).unwrap();
+        let why = outdated(&ObservedIngress::of(&[wide(ours)]), &objects).unwrap();
         assert!(why.contains("it goes on serving web; "), "{why}");
     }
 

@@ -29,7 +29,7 @@ const NODE_GONE: &str = "minikube has a record of it but its node is gone";
 
 /// What a profile is doing.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum State {
+pub enum ProfileState {
     /// No such profile.
     Absent,
     /// minikube knows it but its node is gone, or the other way round.
@@ -50,7 +50,7 @@ pub enum State {
 #[derive(Clone, Debug)]
 pub struct Profile {
     /// What it is doing.
-    pub state: State,
+    pub state: ProfileState,
     /// minikube's `config.json`, if there is one.
     pub config: Option<Value>,
     /// The loopback port that is published for the node's port 80.
@@ -70,7 +70,7 @@ impl Profile {
 
     /// The Kubernetes that minikube has on record for a profile that can be used; `None` for any other.
     pub fn kubernetes(&self, tools: &Toolbox) -> Result<Option<Version>> {
-        let usable = matches!(self.state, State::Running | State::Paused | State::Stopped);
+        let usable = matches!(self.state, ProfileState::Running | ProfileState::Paused | ProfileState::Stopped);
         let config = self.config.as_ref().filter(|_| usable);
         config.map(|config| version::recorded(config, &tools.profile_config())).transpose()
     }
@@ -96,7 +96,7 @@ impl Profile {
 pub fn observe(tools: &Toolbox) -> Result<Profile> {
     let look = || Ok::<_, anyhow::Error>(judge(tools.record()?, inspect(tools)?.as_ref()));
     let mut profile = look()?;
-    if matches!(profile.state, State::HalfDeleted(_)) {
+    if matches!(profile.state, ProfileState::HalfDeleted(_)) {
         std::thread::sleep(deadlines::PROFILE_SETTLE.time());
         profile = look()?;
     }
@@ -122,16 +122,16 @@ pub(super) fn judge(config: Option<Value>, container: Option<&Value>) -> Profile
     });
     let driver = config.as_ref().and_then(|config| config["Driver"].as_str()).filter(|driver| *driver != "docker");
     let state = match (&config, container) {
-        (None, None) => State::Absent,
-        _ if driver.is_some() => State::OtherDriver(driver.unwrap_or_default().to_owned()),
-        (_, Some(c)) if !minikubes(&c) => State::Foreign,
-        (Some(Value::Null), _) => State::HalfDeleted("minikube's record of it is cut off"),
-        (None, Some(_)) => State::HalfDeleted("its node exists but minikube has no record of it"),
-        (Some(_), None) => State::HalfDeleted(NODE_GONE),
+        (None, None) => ProfileState::Absent,
+        _ if driver.is_some() => ProfileState::OtherDriver(driver.unwrap_or_default().to_owned()),
+        (_, Some(c)) if !minikubes(&c) => ProfileState::Foreign,
+        (Some(Value::Null), _) => ProfileState::HalfDeleted("minikube's record of it is cut off"),
+        (None, Some(_)) => ProfileState::HalfDeleted("its node exists but minikube has no record of it"),
+        (Some(_), None) => ProfileState::HalfDeleted(NODE_GONE),
         (Some(_), Some(c)) => match c.pointer("/State/Status").and_then(Value::as_str) {
-            Some("running") => State::Running,
-            Some("paused") => State::Paused,
-            _ => State::Stopped,
+            Some("running") => ProfileState::Running,
+            Some("paused") => ProfileState::Paused,
+            _ => ProfileState::Stopped,
         },
     };
     let api = container.and_then(|c| c.pointer("/NetworkSettings/Ports/8443~1tcp/0/HostPort")?.as_str()?.parse().ok());
@@ -155,20 +155,22 @@ pub fn decide<'a>(
         Ok(fill.into_iter().chain([start]).collect())
     };
     match &profile.state {
-        State::Running => match silence {
+        ProfileState::Running => match silence {
             None => Ok(identity::context_step(tools, profile)?.into_iter().collect()),
             Some(words) => Ok(vec![start(project, tools, origin, profile, words, None)?]),
         },
-        State::Paused => {
+        ProfileState::Paused => {
             let unpause = tools.engine.docker().args(["unpause", name]);
             Ok(vec![Step::new(format!("unpause {name}"), "the node is paused", unpause.clone(), move |_| {
                 unpause.run().map(|()| String::new())
             })])
         }
-        State::Stopped => Ok(vec![start(project, tools, origin, profile, "the profile is stopped", None)?]),
-        State::Absent => create("there is no profile of that name"),
-        State::Foreign | State::OtherDriver(_) => Err(refused(tools, profile).unwrap_or_else(|| foreign(name)).into()),
-        State::HalfDeleted(how) => {
+        ProfileState::Stopped => Ok(vec![start(project, tools, origin, profile, "the profile is stopped", None)?]),
+        ProfileState::Absent => create("there is no profile of that name"),
+        ProfileState::Foreign | ProfileState::OtherDriver(_) => {
+            Err(refusal(tools, profile).unwrap_or_else(|| foreign(name)).into())
+        }
+        ProfileState::HalfDeleted(how) => {
             in_this_engine(project, tools)?;
             let mut message = format!("minikube profile `{name}` is half deleted: {how}");
             if *how == NODE_GONE && !volume::has_data(&tools.engine, name, origin.node_content().as_ref())? {
@@ -214,7 +216,7 @@ pub fn delete_step<'a>(project: &'a Project, tools: &'a Toolbox, why: &str) -> S
     Step::new(format!("delete cluster {}", tools.profile), why, delete.clone(), move |_| {
         let name = &tools.profile;
         in_this_engine(project, tools)?;
-        if let Some(refusal) = refused(tools, &observe(tools)?) {
+        if let Some(refusal) = refusal(tools, &observe(tools)?) {
             return Err(refusal.into());
         }
         refuse_users(tools, "delete")?;
@@ -257,11 +259,11 @@ pub fn delete_step<'a>(project: &'a Project, tools: &'a Toolbox, why: &str) -> S
 }
 
 /// Why the profile is neither used nor removed, if it is not ours to use.
-pub fn refused(tools: &Toolbox, profile: &Profile) -> Option<Failure> {
+pub fn refusal(tools: &Toolbox, profile: &Profile) -> Option<Failure> {
     let name = &tools.profile;
     match &profile.state {
-        State::Foreign => Some(foreign(name)),
-        State::OtherDriver(driver) => {
+        ProfileState::Foreign => Some(foreign(name)),
+        ProfileState::OtherDriver(driver) => {
             let what = format!("minikube profile `{name}` is made with the driver {driver}; only docker is supported");
             Some(Failure::new(Class::Cluster, what).help(format!("use another profile: --profile {name}-docker")))
         }
@@ -299,7 +301,7 @@ fn start<'a>(
     why: &str,
     port: Option<u16>,
 ) -> Result<Step<'a>> {
-    if let (State::Stopped, Some(port)) = (&profile.state, profile.port)
+    if let (ProfileState::Stopped, Some(port)) = (&profile.state, profile.port)
         && let Some(holder) = machine::port_holder(port)
     {
         return Err(Failure::new(
@@ -309,7 +311,7 @@ fn start<'a>(
         .help(format!("end that program, or use another profile: --profile {}2", tools.profile))
         .into());
     }
-    if profile.state != State::Absent {
+    if profile.state != ProfileState::Absent {
         refuse_users(tools, "start")?;
     }
     let log = project.log("minikube-start");
@@ -340,20 +342,23 @@ fn start<'a>(
     if let Some(port) = port {
         command = command.arg(format!("--ports=127.0.0.1:{port}:80"));
     }
-    let what = if matches!(profile.state, State::Absent | State::HalfDeleted(_)) { "create" } else { "start" };
+    let what =
+        if matches!(profile.state, ProfileState::Absent | ProfileState::HalfDeleted(_)) { "create" } else { "start" };
     let name = tools.profile.clone();
     let before = profile.state.clone();
     Ok(Step::new(format!("{what} cluster {name}"), why, command.clone(), move |running| {
         if !is_still_due(tools, &before)? {
             return Ok("it runs by now: not needed".to_owned());
         }
-        if before == State::Absent {
+        if before == ProfileState::Absent {
             // Somebody else has deleted the one before.
             prune::forget_profile(&project.cache, &tools.profile)?;
         }
         // The private engine's images go with the engine.
         let images_before = match before {
-            State::Absent | State::HalfDeleted(_) if !tools.engine.private => Some(owned::ids(&tools.engine)?),
+            ProfileState::Absent | ProfileState::HalfDeleted(_) if !tools.engine.private => {
+                Some(owned::ids(&tools.engine)?)
+            }
             _ => None,
         };
         let started = command.stream(|line| running.progress(line.trim_start_matches(['*', '-', '!', ' '])));
@@ -367,7 +372,7 @@ fn start<'a>(
                 .help(format!("less {}", quote(&log)))
                 .help("then run the same command again: it goes on from what is there");
             match before {
-                State::Absent | State::HalfDeleted(_) => {
+                ProfileState::Absent | ProfileState::HalfDeleted(_) => {
                     failure.help("or start afresh: cargo xtask teardown --cluster   # it holds no data yet")
                 }
                 _ => failure.help(format!("see what the node says: cargo xtask tool docker -- logs --tail 50 {name}")),
@@ -375,7 +380,7 @@ fn start<'a>(
         })?;
         // What minikube says of its own success is not proof.
         match observe(tools)?.state {
-            State::Running => recorded.map(|()| format!("Kubernetes {kubernetes}")),
+            ProfileState::Running => recorded.map(|()| format!("Kubernetes {kubernetes}")),
             state => {
                 let what =
                     format!("minikube has ended well, but profile `{}` is not running: {state:?}", tools.profile);
@@ -444,11 +449,11 @@ fn beyond((memory, cpus): (u64, u64), own_cpus: u64, own_mib: u64) -> Option<Str
 
 /// Whether a profile that was `before` must still be started, asked right before that: minutes may have gone by. The port
 /// and the certificates of its API server are read anew.
-fn is_still_due(tools: &Toolbox, before: &State) -> Result<bool> {
+fn is_still_due(tools: &Toolbox, before: &ProfileState) -> Result<bool> {
     let now = observe(tools)?;
     identity::check(tools, &now)?;
     match &now.state {
-        State::Running => Ok(api_server::look(tools, &now)? != ApiServer::Ready),
+        ProfileState::Running => Ok(api_server::look(tools, &now)? != ApiServer::Ready),
         state if state == before => Ok(true),
         state => {
             let what = format!("profile `{}` was {before:?} and is {state:?} now; nothing was started", tools.profile);
@@ -496,20 +501,20 @@ mod tests {
     fn every_combination_has_a_state() {
         let config = || Some(json!({"Nodes": [{"IP": "192.168.49.2", "Port": 8443}]}));
         let state = |config, container: Option<Value>| judge(config, container.as_ref()).state;
-        assert_eq!(state(None, None), State::Absent);
-        assert_eq!(state(config(), Some(container("running"))), State::Running);
-        assert_eq!(state(config(), Some(container("paused"))), State::Paused);
-        assert_eq!(state(config(), Some(container("exited"))), State::Stopped);
-        assert!(matches!(state(config(), None), State::HalfDeleted(_)));
-        assert!(matches!(state(None, Some(container("running"))), State::HalfDeleted(_)));
-        assert!(matches!(state(Some(Value::Null), Some(container("running"))), State::HalfDeleted(_)));
+        assert_eq!(state(None, None), ProfileState::Absent);
+        assert_eq!(state(config(), Some(container("running"))), ProfileState::Running);
+        assert_eq!(state(config(), Some(container("paused"))), ProfileState::Paused);
+        assert_eq!(state(config(), Some(container("exited"))), ProfileState::Stopped);
+        assert!(matches!(state(config(), None), ProfileState::HalfDeleted(_)));
+        assert!(matches!(state(None, Some(container("running"))), ProfileState::HalfDeleted(_)));
+        assert!(matches!(state(Some(Value::Null), Some(container("running"))), ProfileState::HalfDeleted(_)));
         let somebodys = json!({"State": {"Status": "running"}, "Config": {"Labels": {}}});
-        assert_eq!(state(None, Some(somebodys.clone())), State::Foreign);
-        assert_eq!(state(config(), Some(somebodys)), State::Foreign);
+        assert_eq!(state(None, Some(somebodys.clone())), ProfileState::Foreign);
+        assert_eq!(state(config(), Some(somebodys)), ProfileState::Foreign);
         let kvm = || Some(json!({"Driver": "kvm2", "Nodes": [{"IP": "192.168.39.2", "Port": 8443}]}));
-        assert_eq!(state(kvm(), None), State::OtherDriver("kvm2".to_owned()));
+        assert_eq!(state(kvm(), None), ProfileState::OtherDriver("kvm2".to_owned()));
         let docker = Some(json!({"Driver": "docker"}));
-        assert_eq!(state(docker, Some(container("running"))), State::Running);
+        assert_eq!(state(docker, Some(container("running"))), ProfileState::Running);
     }
 
     #[test]
@@ -517,7 +522,7 @@ mod tests {
         let config = serde_json::from_str(include_str!("../../../tests/recorded/cluster/profile.json")).unwrap();
         let node: Value = serde_json::from_str(include_str!("../../../tests/recorded/cluster/node.json")).unwrap();
         let profile = judge(Some(config), Some(&node[0]));
-        assert_eq!((profile.state.clone(), profile.port), (State::Running, Some(8480)));
+        assert_eq!((profile.state.clone(), profile.port), (ProfileState::Running, Some(8480)));
         assert_eq!(profile.unsupported_runtime(), None);
         let api = profile.api_port.unwrap();
         assert_eq!(profile.servers(), ["https://192.168.67.2:8443".to_owned(), format!("https://127.0.0.1:{api}")]);

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use super::profile::{self, Profile, State};
+use super::profile::{self, Profile, ProfileState};
 use crate::deadlines;
 use crate::failure::{Class, Failure};
 use crate::plan::Step;
@@ -14,18 +14,18 @@ use crate::toolbox::Toolbox;
 pub fn steps<'a>(project: &'a Project, tools: &'a Toolbox, profile: &Profile) -> Result<Vec<Step<'a>>> {
     let name = &tools.profile;
     match &profile.state {
-        State::Absent | State::Stopped => return Ok(Vec::new()),
-        State::HalfDeleted(how) => {
+        ProfileState::Absent | ProfileState::Stopped => return Ok(Vec::new()),
+        ProfileState::HalfDeleted(how) => {
             let what = format!("minikube profile `{name}` is half deleted: {how}; it cannot be stopped");
             return Err(Failure::new(Class::Cluster, what).help(project.command("status")).into());
         }
-        State::Foreign | State::OtherDriver(_) => {
-            return profile::refused(tools, profile).map_or(Ok(Vec::new()), |refusal| Err(refusal.into()));
+        ProfileState::Foreign | ProfileState::OtherDriver(_) => {
+            return profile::refusal(tools, profile).map_or(Ok(Vec::new()), |refusal| Err(refusal.into()));
         }
-        State::Running | State::Paused => {}
+        ProfileState::Running | ProfileState::Paused => {}
     }
     profile::refuse_users(tools, "stop")?;
-    let paused = profile.state == State::Paused;
+    let paused = profile.state == ProfileState::Paused;
     let stop = tools.minikube().args(["stop", "--keep-context-active"]).deadline(deadlines::MINIKUBE_STOP);
     let unpause = tools.engine.docker().args(["unpause", name]);
     let shown = if paused { format!("{unpause}\n{stop}") } else { stop.to_string() };
@@ -38,7 +38,7 @@ pub fn steps<'a>(project: &'a Project, tools: &'a Toolbox, profile: &Profile) ->
         stop.stream(|line| running.progress(line.trim_start_matches(['*', '-', '!', ' '])))?;
         // What minikube says of its own success is not proof.
         match profile::observe(tools)?.state {
-            State::Stopped => Ok(memory.map_or_else(
+            ProfileState::Stopped => Ok(memory.map_or_else(
                 || "its memory is free again".to_owned(),
                 |memory| format!("{} of memory are free again", bytes(memory)),
             )),
