@@ -47,7 +47,7 @@ fn a_foreign_entry_under_our_name_is_refused() {
     insta::assert_snapshot!(run(&sandbox, &DEPLOY), @"
     exit code 5
     -- stderr
-    error: context `todo` in <tmp>/kubeconfig is not our minikube profile: it leads to https://production.lan:6443, and there is no such profile
+    error: context `todo` in <tmp>/kubeconfig is not our minikube profile: it points to https://production.lan:6443, and there is no such profile
       try: if nothing needs that entry: kubectl config --kubeconfig <tmp>/kubeconfig delete-context todo
       try: or leave it alone and use another name: --profile todo2
     ");
@@ -58,7 +58,7 @@ fn a_foreign_entry_under_our_name_is_refused() {
     insta::assert_snapshot!(run(&sandbox, &DEPLOY), @"
     exit code 5
     -- stderr
-    error: context `todo` in <tmp>/kubeconfig is not our minikube profile: it leads to https://production.lan:6443; the profile is at https://192.168.49.2:8443
+    error: context `todo` in <tmp>/kubeconfig is not our minikube profile: it points to https://production.lan:6443; the profile is at https://192.168.49.2:8443
       try: if nothing needs that entry: kubectl config --kubeconfig <tmp>/kubeconfig delete-context todo
       try: or leave it alone and use another name: --profile todo2
     ");
@@ -77,7 +77,7 @@ fn a_foreign_entry_is_refused_before_anything_is_made() {
     let before = sandbox.listing(&sandbox.dir);
     let run = sandbox.run(&["deploy", "dev", "--yes"]);
     assert_eq!(run.code, Some(5), "{run}");
-    assert!(run.stderr.contains("it leads to https://production.lan:6443, and there is no such profile"), "{run}");
+    assert!(run.stderr.contains("it points to https://production.lan:6443, and there is no such profile"), "{run}");
     assert_eq!(sandbox.listing(&sandbox.dir), before);
 }
 

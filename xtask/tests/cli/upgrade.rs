@@ -157,7 +157,7 @@ fn a_profile_whose_kubernetes_cannot_be_read_is_refused() {
     for args in [["deploy", "dev"].as_slice(), &["status"], &["cluster", "upgrade", "--yes"]] {
         let run = ask(&sandbox, args);
         assert_eq!(run.code, Some(5), "{run}");
-        assert!(run.stderr.contains("has no version of Kubernetes that can be read (`stable`)"), "{run}");
+        assert!(run.stderr.contains("has no valid version of Kubernetes (`stable`)"), "{run}");
     }
 }
 

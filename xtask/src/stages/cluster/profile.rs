@@ -453,7 +453,7 @@ fn is_still_due(tools: &Toolbox, before: &ProfileState) -> Result<bool> {
     let now = observe(tools)?;
     identity::check(tools, &now)?;
     match &now.state {
-        ProfileState::Running => Ok(api_server::look(tools, &now)? != ApiServer::Ready),
+        ProfileState::Running => Ok(api_server::observe(tools, &now)? != ApiServer::Ready),
         state if state == before => Ok(true),
         state => {
             let what = format!("profile `{}` was {before:?} and is {state:?} now; nothing was started", tools.profile);
