@@ -137,7 +137,7 @@ fn what_was_away_is_asked_again_right_before_it_is_started() {
     replies.push(Reply::Pass);
     sandbox.api().on("GET /readyz", &replies);
     let run = sandbox.run(&["deploy", "dev", "--origin=release"]);
-    assert!(run.stderr.contains("start cluster todo: it runs by now: not needed"), "{run}");
+    assert!(run.stderr.contains("start cluster todo: not needed any more: it runs now"), "{run}");
     assert!(!sandbox.fake("calls").contains("minikube --profile todo start"), "{run}");
 }
 

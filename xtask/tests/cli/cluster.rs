@@ -311,7 +311,7 @@ fn a_profile_of_the_users_own_is_neither_started_nor_stopped_nor_deleted() {
     for args in [["teardown", "--cluster"].as_slice(), &["teardown", "--images"], &["stop"], &["cluster", "upgrade"]] {
         let run = sandbox.run(&[args, &["--yes", "--origin=release"]].concat());
         assert_eq!(run.code, Some(5), "{run}");
-        assert!(run.stderr.contains("profile `todo` is yours, not made by xtask"), "{run}");
+        assert!(run.stderr.contains("profile `todo` is yours: xtask did not make it"), "{run}");
     }
     sandbox.node("exited", free_port().parse().unwrap());
     for args in [DEPLOY.as_slice(), &["start", "--origin=release"]] {
@@ -488,7 +488,7 @@ fn what_minikube_says_to_be_deleted_is_looked_for() {
       ✗ delete cluster todo <time>
     error: cluster `todo` is not deleted; still there: its node, minikube's record of it
       try: cargo xtask tool docker -- container inspect todo
-      try: then once more: cargo xtask teardown --cluster
+      try: then run it again: cargo xtask teardown --cluster
     ");
 }
 
