@@ -1,6 +1,5 @@
-//! Installs the ingress controller if the cluster has no IngressClass for the chart's Ingress. Updates a controller of xtask
-//! to the checkout's manifests: older images have known vulnerabilities, and older manifests let it read more than it
-//! needs.
+//! Installs the ingress controller if the cluster has no IngressClass for the chart's Ingress. Updates xtask's controller to
+//! the checkout's manifests: older images have vulnerabilities, and older manifests let it read more than it needs.
 
 mod outage;
 
@@ -175,7 +174,6 @@ fn served_namespaces(deployment: &Value) -> Option<Vec<&str>> {
     Some(named.split(',').collect())
 }
 
-/// Returns the reason to install the controller for an Ingress of the class `wanted`, if there is one.
 fn install_reason(ingress: &ObservedIngress, wanted: &str) -> Option<&'static str> {
     match (ingress.has(wanted), ingress.ours) {
         (true, None | Some(true)) => None,
@@ -196,7 +194,6 @@ fn image_of(deployment: &Value) -> &str {
     text(deployment, "/spec/template/spec/containers/0/image")
 }
 
-/// Returns the reason to update xtask's controller to `manifests`, if there is one.
 fn update_reason(ingress: &ObservedIngress, manifests: &[Value]) -> Option<String> {
     let wanted = manifests.iter().find(|object| object["kind"] == "Deployment")?;
     if ingress.ours.is_none() || contains_all(&ingress.deployment["spec"], &wanted["spec"]) {

@@ -30,8 +30,7 @@ kill $!; wait $! || [ $? = 143 ]";
 const LINK: &str = r#"set -e; from=$(find /var/lib/containerd -type f -path "*$2" | head -n 1); mkdir -p "$1"; cd "$1"
 shift 2; for name do ln "$from" "$name"; done"#;
 
-/// Returns the step that fills the volume, if the origin has content for it. It also loads those `images` that the engine
-/// has.
+/// Returns the step that fills the volume, if the origin has content for it. It also loads `images` that the engine has.
 pub fn step<'a>(
     project: &'a Project,
     tools: &'a Toolbox,

@@ -1,5 +1,5 @@
-//! Filters the archive of an image: drops the blobs that the node has. Reads the output of `docker save`: an OCI layout (Docker
-//! Engine 25 and later), or the older Docker archive, of which nothing can be dropped.
+//! Filters the archive of an image: drops the blobs that the node has. Reads the output of `docker save`: an OCI layout
+//! (Docker Engine 25 and later), or the older Docker archive, of which nothing can be dropped.
 
 use std::collections::{HashMap, HashSet};
 use std::io::{Read, Write};

@@ -130,8 +130,7 @@ pub fn decide(state: &ImageState) -> BuildVerdict {
     BuildVerdict::Build { why }
 }
 
-/// Returns `state` with the tar of its context, if it must be built. Its recipe is then that of the tar, so a file saved
-/// later counts for the next build.
+/// Returns `state` with tar and recipe of its context as it is now, if it must be built. Later saves count for the next build.
 pub fn pack(project: &Project, state: &ImageState) -> Result<ImageState> {
     let (Some(recipe), BuildVerdict::Build { .. }) = (&state.recipe, decide(state)) else { return Ok(state.clone()) };
     let (files, tar) = context::pack(&folder(project, &state.name)?, &project.target())?;
@@ -246,7 +245,7 @@ pub fn run(project: &Project, command: Process, name: &str, image: &ImageSetting
 pub fn id(project: &Project, engine: &Engine, reference: &str) -> Result<String> {
     ids::of(project, engine, reference)?.ok_or_else(|| {
         let what = format!("the engine does not have {reference}, which it has just built");
-        Failure::new(Class::Image, what).help("run the command again; if it fails again: cargo xtask doctor").into()
+        Failure::new(Class::Image, what).help("run the same command again; if it recurs: cargo xtask doctor").into()
     })
 }
 

@@ -167,8 +167,7 @@ impl Walk<'_> {
     }
 }
 
-/// Returns the entry at `path` and writes it to `tar` as `name`. `None` if there is none: editors replace files while xtask
-/// reads.
+/// Returns the entry at `path` and writes it to `tar` as `name`. `None` if it is gone: editors replace files meanwhile.
 fn read_entry(path: &Utf8Path, name: &str, tar: Option<&mut TarBuilder>) -> Result<Option<String>> {
     let result = (|| {
         let metadata = path.symlink_metadata()?;

@@ -1,8 +1,7 @@
 //! Image IDs on nodes, which are config digests.
 //!
 //! An engine with Docker's own image store uses the same IDs. An engine with containerd's store (the default of fresh
-//! installations since Docker 29) uses the digest of the manifest or index instead. A load finds the config digest for it and
-//! records it in a file.
+//! installations since Docker 29) uses the digest of the manifest or index instead. A load finds and records the config.
 
 use std::collections::BTreeMap;
 

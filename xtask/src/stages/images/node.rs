@@ -168,7 +168,6 @@ struct ListedImage {
 }
 
 impl Listing {
-    /// Parses the output of `crictl images -o json`.
     fn parse(text: &str) -> serde_json::Result<Self> {
         serde_json::from_str(text)
     }
@@ -194,7 +193,6 @@ pub fn nameless(names: &Images) -> Vec<String> {
     names.keys().filter(|name| name.starts_with("sha256:") && !named.contains(name)).cloned().collect()
 }
 
-/// Parses the output of [`LIST`].
 fn parse_node_images(text: &str, wanted: &[String]) -> Result<NodeImages> {
     let mut documents = serde_json::Deserializer::from_str(text).into_iter::<Listing>();
     let names = documents.next().context("it printed nothing")??.names();

@@ -1,6 +1,5 @@
 //! Reads an image from the files of the private engine. `docker save` first copies all layers: 120 MB and most of a second,
-//! even if a node lacks only 258 kB. Files of other engines cannot be read: they belong to root, or are in a virtual
-//! machine.
+//! even if a node lacks only 258 kB. Files of other engines belong to root, or are in a virtual machine.
 //!
 //! Docker's driver overlay2 keeps a layer as a folder of files and a list of the rest of the layer's tar (tar-split): headers
 //! and padding. Together they give that tar, byte for byte. The node compares the digests. Anything unexpected is an error,

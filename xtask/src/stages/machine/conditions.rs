@@ -1,5 +1,4 @@
-//! Conditions for a user's own engine: on this machine, run by root, with buildx, and for this machine's processor. `doctor`
-//! checks them, and each deploy before it creates a cluster.
+//! Conditions for a user's own engine before a cluster is created: on this machine, as root, with buildx, same processor.
 
 use anyhow::Result;
 

@@ -17,7 +17,7 @@ use crate::report::bytes;
 pub const DISK_COLD: u64 = 8_000_000_000;
 /// Free bytes that later deploys need.
 const DISK_WARM: u64 = 1_000_000_000;
-/// Free memory that a first deploy needs, in bytes: an idle cluster takes 1 GiB, the build of an image or a tool 2 to 3.
+/// Free memory that a first deploy needs, in bytes: an idle cluster takes about 1, a build at most 3 GiB.
 const MEMORY_COLD: u64 = 3 << 30;
 /// Free memory that later deploys need, in bytes: enough to build the images beside a running cluster.
 const MEMORY_WARM: u64 = 1 << 29;
@@ -42,7 +42,7 @@ pub fn decide<'a>(project: &'a Project, observed: &ObservedMachine) -> Result<En
         return ready(engine);
     }
     check_can_run_private(observed, reason, NodeSize::wanted(&project.settings.cluster))?;
-    let recipe = tree::recipe(&project.root)?;
+    let recipe = observed.recipe.clone();
     let mut steps = Vec::new();
     let mut consent = Vec::new();
     if !observed.has_tree {
@@ -50,7 +50,7 @@ pub fn decide<'a>(project: &'a Project, observed: &ObservedMachine) -> Result<En
             "mmdebstrap --mode=root --variant=minbase --include={} {} {}",
             recipe.packages.join(","),
             recipe.suite,
-            paths.tree(&observed.key)
+            paths.tree(&recipe.key())
         );
         let why = format!("no Docker Engine answers: {reason}");
         if !observed.was_made {
@@ -66,7 +66,7 @@ pub fn decide<'a>(project: &'a Project, observed: &ObservedMachine) -> Result<En
         Answer::Absent(_) => format!("no Docker Engine answers: {reason}"),
         Answer::Unknown(words) => format!("the private engine does not answer yet: {words}"),
     };
-    let key = observed.key.clone();
+    let key = observed.recipe.key();
     let command =
         format!("setsid unshare --mount dockerd --host=unix://{} --bridge={}", paths.socket(), paths.bridge());
     steps.push(Step::new("start the private Docker Engine", why, command, move |running| {

@@ -8,6 +8,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use super::installed;
 use super::memory::{self, Memory};
 use crate::deadlines;
+use crate::engine::debian::Recipe;
 use crate::engine::paths::EnginePaths;
 use crate::engine::ping::{self, Answer};
 use crate::engine::{Engine, HIDDEN, start, tree};
@@ -47,8 +48,8 @@ pub struct ObservedMachine {
     pub private: Answer,
     /// Whether the private engine was started from the tree of the current recipe.
     pub is_current: bool,
-    /// Key of the tree of the current recipe.
-    pub key: String,
+    /// The current recipe of the private engine's tree.
+    pub recipe: Recipe,
     /// Whether the tree of the current recipe exists.
     pub has_tree: bool,
     /// Whether a private engine was made here before. The user consented then.
@@ -93,7 +94,7 @@ pub fn unresponsive_engine(words: &str) -> Failure {
 /// Probes the machine. Changes nothing.
 pub fn observe(project: &Project) -> Result<ObservedMachine> {
     let paths = EnginePaths::new(&project.cache);
-    let key = tree::recipe(&project.root)?.key();
+    let recipe = tree::recipe(&project.root)?;
     let disk = disk(&project.cache);
     let short = disk.is_some_and(|disk| disk.free < super::decide::DISK_COLD);
     let (system, private, reclaimable) = std::thread::scope(|scope| {
@@ -108,7 +109,7 @@ pub fn observe(project: &Project) -> Result<ObservedMachine> {
         )
     });
     let was_made = files::exists(&paths.data())?;
-    let is_current = start::running_key(&paths)?.as_deref() == Some(&key);
+    let is_current = start::running_key(&paths)?.as_ref() == Some(&recipe.key());
     Ok(ObservedMachine {
         os: std::env::consts::OS.to_owned(),
         arch: std::env::consts::ARCH.to_owned(),
@@ -119,9 +120,9 @@ pub fn observe(project: &Project) -> Result<ObservedMachine> {
         installed: installed::find(&project.cache, was_made)?,
         private,
         is_current,
-        has_tree: tree::ready(&paths, &key)?,
+        has_tree: tree::ready(&paths, &recipe.key())?,
         was_made,
-        key,
+        recipe,
         disk,
         memory: memory::observe(),
         reclaimable,

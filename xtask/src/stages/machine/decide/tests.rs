@@ -19,7 +19,7 @@ fn fresh() -> ObservedMachine {
         installed: None,
         private: Answer::Absent("nobody listens".into()),
         is_current: false,
-        key: "0123456789ab".into(),
+        recipe: tree::recipe(&project().root).unwrap(),
         has_tree: false,
         was_made: false,
         disk: Some(Disk { free: 100 << 30, total: 200 << 30 }),
