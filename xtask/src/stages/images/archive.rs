@@ -106,7 +106,7 @@ fn find_config(documents: &HashMap<String, Vec<u8>>) -> Option<String> {
     None
 }
 
-/// The config that a Docker archive names: `<hex>.json`.
+/// Returns the config digest of a Docker archive, from the name `<hex>.json`.
 fn find_docker_config(docker_files: &[(tar::Header, Vec<u8>)]) -> Option<String> {
     let manifest: Value =
         docker_files.iter().find_map(|(_, bytes)| serde_json::from_slice(bytes).ok().filter(Value::is_array))?;
@@ -114,13 +114,13 @@ fn find_docker_config(docker_files: &[(tar::Header, Vec<u8>)]) -> Option<String>
     Some(format!("sha256:{hex}"))
 }
 
-/// A reader that tells how much has been read.
+/// A reader that counts the bytes read.
 pub struct Counted<R, F> {
-    /// What is read.
+    /// The source.
     pub inner: R,
-    /// How many bytes were read.
+    /// Number of bytes read so far.
     pub count: u64,
-    /// Is told the count after each read.
+    /// Called with the count after each read.
     pub each: F,
 }
 
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_known_passes_everything() {
+    fn sends_everything_that_the_node_lacks() {
         let (out, transfer) = run(&oci(), &["99"]);
         assert_eq!(names(&out).len(), 8);
         assert_eq!((transfer.sent, transfer.dropped), (transfer.total, 0));
@@ -186,24 +186,24 @@ mod tests {
     }
 
     #[test]
-    fn known_blobs_stay_behind_and_dockers_manifest_with_them() {
+    fn drops_known_blobs_and_dockers_manifest_with_them() {
         let (out, transfer) = run(&oci(), &["11", "aa"]);
         assert_eq!(names(&out), ["blobs/sha256/22", "blobs/sha256/cc", "index.json", "oci-layout"]);
         assert_eq!(transfer.dropped, 2);
         assert_eq!(transfer.sent, 11 + 2 + INDEX.len() as u64 + 2);
-        // Found although the manifest itself was not sent.
+        // Found although the manifest was dropped.
         assert_eq!(transfer.config.unwrap(), "sha256:cc");
     }
 
     #[test]
-    fn the_order_of_entries_does_not_matter() {
+    fn accepts_entries_in_any_order() {
         let tar = pack(&[("manifest.json", b"[{}]"), ("index.json", INDEX), ("blobs/sha256/aa", MANIFEST)]);
         assert_eq!(names(&run(&tar, &["aa"]).0), ["index.json"]);
         assert_eq!(names(&run(&tar, &[]).0), ["index.json", "blobs/sha256/aa", "manifest.json"]);
     }
 
     #[test]
-    fn of_a_docker_archive_nothing_is_left_out() {
+    fn drops_nothing_of_a_docker_archive() {
         let manifest = br#"[{"Config":"cc.json","Layers":["11/layer.tar"]}]"#;
         let tar = pack(&[("11/layer.tar", b"x"), ("cc.json", b"{}"), ("manifest.json", manifest)]);
         let (out, transfer) = run(&tar, &["11", "cc"]);
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn an_index_of_platforms_is_followed_past_attestations() {
+    fn skips_attestations_in_an_index_of_platforms() {
         let index = br#"{"manifests":[{"digest":"sha256:dd"}]}"#;
         let nested = br#"{"manifests":[{"digest":"sha256:ee","platform":{"os":"unknown"}},
             {"digest":"sha256:aa","platform":{"os":"linux"}}]}"#;
@@ -220,10 +220,10 @@ mod tests {
         assert_eq!(run(&tar, &[]).1.config.unwrap(), "sha256:cc");
     }
 
-    /// The shape of what Docker 26 with containerd's store writes of an image that Docker Hub has for two platforms
-    /// (recorded by `test ordinary`).
+    /// The shape that Docker 26 with containerd's store writes for an image with two platforms on Docker Hub (recorded by
+    /// `test ordinary`).
     #[test]
-    fn of_an_index_of_platforms_dockers_own_is_taken() {
+    fn takes_dockers_own_platform_from_an_index() {
         let index = br#"{"manifests":[{"digest":"sha256:dd"}]}"#;
         let nested = br#"{"manifests":[{"digest":"sha256:bb","platform":{"os":"linux","architecture":"arm64"}},
             {"digest":"sha256:aa","platform":{"os":"linux","architecture":"amd64"}},
@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cut_off_archive_is_an_error() {
+    fn fails_for_an_incomplete_archive() {
         let tar = oci();
         assert!(filter(&tar[..1 << 20], std::io::sink(), &HashSet::new(), |_| {}).is_err());
         let have = HashSet::from(["sha256:11".to_owned()]);
