@@ -165,7 +165,7 @@ pub fn old_port(test_cluster: &TestCluster) -> Result<()> {
     let run = |args: &[&str]| test_cluster.xtask_with(args, &[("KUBECONFIG", changed.as_str())]);
     run(&["status"])?.expect(0, &["2/2 ready"])?;
     for args in [["tool", "helm", "--", "list"].as_slice(), &["rollback"]] {
-        run(args)?.expect(5, &["has a port that is not the cluster's any more", &test_cluster.hint("start")])?;
+        run(args)?.expect(5, &["has the port of an earlier start of the cluster", &test_cluster.hint("start")])?;
     }
     run(&["deploy", "dev"])?.expect(0, &["renew context", "is up"])?;
     ensure!(std::fs::read_to_string(&changed)?.contains(&server), "the entry does not lead to the node");

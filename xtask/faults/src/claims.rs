@@ -89,8 +89,8 @@ const CLAIMS: &[Claim] = &[
     }),
     ("has no ingress controller", |_, at| unless(!at.before.has_ingress_class(), "there is one")),
     ("has no default IngressClass", |_, at| unless(!at.before.has_ingress_class(), "there is one")),
-    ("the engine has lost it", |line, at| engine_lacks(line, at)),
-    ("(never built here", |line, at| engine_lacks(line, at)),
+    ("the engine no longer has it", |line, at| engine_lacks(line, at)),
+    ("(not built in this checkout yet", |line, at| engine_lacks(line, at)),
     ("the engine has no such image", |_, _| Some("the engine has every image that is pulled".to_owned())),
     ("is not in the engine", |_, _| Some("the engine has it".to_owned())),
     ("changed by hand", |line, _| {

@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use crate::failure::{Class, Failure};
 use crate::members;
 use crate::project::Project;
-use crate::stages::cluster::{self, Profile, State};
+use crate::stages::cluster::{self, Profile, ProfileState};
 use crate::toolchain::Toolchain;
 
 /// Measure the application, deploys, or what an idle cluster takes
@@ -93,7 +93,7 @@ pub fn run(project: &Project, args: &Bench) -> Result<()> {
 pub fn running_cluster(project: &Project) -> Result<(Toolchain, Profile)> {
     let toolchain = Toolchain::present(project)?;
     let profile = cluster::observe(&toolchain.tools)?.profile;
-    if profile.state != State::Running {
+    if profile.state != ProfileState::Running {
         return Err(Failure::new(Class::Cluster, "the cluster does not run").help("cargo xtask deploy dev").into());
     }
     Ok((toolchain, profile))

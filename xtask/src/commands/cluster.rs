@@ -14,7 +14,7 @@ use crate::origin::{Requirement, Tool};
 use crate::plan::{self, Mode, Step};
 use crate::project::Project;
 use crate::report::{Running, bytes, seconds};
-use crate::stages::cluster::{self, ApiServer, Profile, State as ProfileState, Version};
+use crate::stages::cluster::{self, ApiServer, Profile, ProfileState, Version};
 use crate::stages::images::{self, build};
 use crate::stages::machine;
 use crate::stages::release::{self, Record};
@@ -446,7 +446,7 @@ impl Work<'_> {
     fn go_on(&self, mut state: State) -> Result<()> {
         let (project, tools) = (self.project, self.tools());
         let profile = cluster::profile(tools)?;
-        if let Some(refusal) = cluster::refused(tools, &profile) {
+        if let Some(refusal) = cluster::refusal(tools, &profile) {
             return Err(refusal.into());
         }
         let from = &state.from;

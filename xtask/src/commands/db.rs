@@ -16,7 +16,7 @@ use crate::plan::{self, Mode};
 use crate::project::Project;
 use crate::report::bytes;
 use crate::secrets::{self, Secret};
-use crate::stages::cluster::{self, State};
+use crate::stages::cluster::{self, ProfileState};
 use crate::stages::machine;
 use crate::stages::release;
 use crate::stages::upgrade::{self, Backend, InDump, Postgres, Remote, VERSION};
@@ -90,7 +90,7 @@ fn open(project: &Project) -> Result<Open> {
         return Ok(Open { postgres: Postgres::remote(remote), toolchain, credentials, name });
     }
     let toolchain = Toolchain::present(project)?;
-    if cluster::observe(&toolchain.tools)?.profile.state != State::Running {
+    if cluster::observe(&toolchain.tools)?.profile.state != ProfileState::Running {
         let what = "the cluster does not run, and its embedded database with it";
         return Err(Failure::new(Class::Cluster, what).help(project.command(&format!("deploy {environment}"))).into());
     }
@@ -320,7 +320,7 @@ impl Migrations {
 
 /// The backend that this cluster runs, if there is any.
 fn backend(project: &Project, tools: &Toolbox) -> Result<Option<Backend>> {
-    if !cluster::exists_anywhere(project)? || cluster::observe(tools)?.profile.state != State::Running {
+    if !cluster::exists_anywhere(project)? || cluster::observe(tools)?.profile.state != ProfileState::Running {
         return Ok(None);
     }
     Ok(upgrade::backend(project, tools)?.filter(|backend| backend.replicas > 0))

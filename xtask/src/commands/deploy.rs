@@ -17,7 +17,7 @@ use crate::failure::{Class, Failure};
 use crate::origin::{Requirement, Tool};
 use crate::plan::{self, Mode};
 use crate::project::Project;
-use crate::stages::cluster::{self, State};
+use crate::stages::cluster::{self, ProfileState};
 use crate::stages::images::load::Wanted;
 use crate::stages::images::prune::{self, Builds};
 use crate::stages::images::{self, Built};
@@ -156,7 +156,7 @@ fn stages(run: Run<'_>, early: Option<Early<'_>>, before_release: Option<BeforeR
     supply.wait_for(&first_requirements(project, credentials.embedded))?;
     let look = || Facts::look(project, for_look, origin, credentials);
     let mut facts = report.look("observe", "everything side by side", look)?;
-    if facts.cluster.profile.state == State::Running {
+    if facts.cluster.profile.state == ProfileState::Running {
         report.skipped("cluster", &format!("create cluster {}", tools.profile), "it runs");
     }
     if let Some(difference) = cluster::difference(project, tools, &facts.cluster.profile)? {
@@ -164,7 +164,7 @@ fn stages(run: Run<'_>, early: Option<Early<'_>>, before_release: Option<BeforeR
     }
     let silence = facts.live.as_ref().err().map(String::as_str);
     // A half deleted one is either refused or made.
-    let is_new = matches!(facts.cluster.profile.state, State::Absent | State::HalfDeleted(_));
+    let is_new = matches!(facts.cluster.profile.state, ProfileState::Absent | ProfileState::HalfDeleted(_));
     let images = facts.images_for_a_new_node(project);
     let cluster_steps = cluster::decide(project, tools, origin, &facts.cluster, silence, &images)?;
     let mut steps = plan::apply(project, "cluster", mode, cluster_steps)?;
@@ -332,7 +332,7 @@ fn forget_old_builds(project: &Project, tools: &Toolbox, live: &Live, wanted: &[
     let names: Vec<&str> = project.settings.images.keys().map(String::as_str).collect();
     let kept = live.release.snapshot.as_ref().map(release::images_of_revisions).transpose()?.unwrap_or_default();
     let needed = wanted.iter().map(|image| image.reference.clone()).chain(kept).collect();
-    let needed_by_all = prune::needed_by_profiles(&project.cache, &tools.profile, &needed)?;
+    let needed_by_all = prune::record_needed(&project.cache, &tools.profile, &needed)?;
     let mut steps = builds.engine.steps(&tools.engine, &names, prune::KEEP, &needed_by_all);
     steps.extend(builds.node_steps(&names, &needed)?);
     if steps.is_empty() {

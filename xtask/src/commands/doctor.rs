@@ -17,7 +17,7 @@ use crate::origin::{self, Origin, Tool, bases};
 use crate::process::Process;
 use crate::project::Project;
 use crate::report::{BAD, BOLD, DIM, GOOD, WARN, bytes};
-use crate::stages::cluster;
+use crate::stages::cluster::{self, ProfileState};
 use crate::stages::machine::{self, NodeSize};
 use crate::toolbox::Toolbox;
 use crate::wsl;
@@ -160,7 +160,7 @@ fn rows(project: &Project) -> Result<Vec<CheckRow>> {
                     Some(failure) => refused(condition.name, &failure.into()),
                     None => row(condition.name, condition.found, Verdict::Good),
                 })),
-                Err(error) => rows.push(refused("engine's place", &error)),
+                Err(error) => rows.push(refused("engine location", &error)),
             }
         }
         Err(error) => rows.push(refused(NODE, &error)),
@@ -186,9 +186,9 @@ fn rows(project: &Project) -> Result<Vec<CheckRow>> {
     let cluster = cluster::observe(&tools);
     rows.push(match &cluster {
         Ok(observed) => match observed.profile.state {
-            cluster::State::Running => row("cluster", format!("profile `{}` runs", tools.profile), Verdict::Good),
-            cluster::State::HalfDeleted(how) => row("cluster", how, Verdict::bad("cargo xtask teardown --cluster")),
-            ref other => match cluster::refused(&tools, &observed.profile) {
+            ProfileState::Running => row("cluster", format!("profile `{}` runs", tools.profile), Verdict::Good),
+            ProfileState::HalfDeleted(how) => row("cluster", how, Verdict::bad("cargo xtask teardown --cluster")),
+            ref other => match cluster::refusal(&tools, &observed.profile) {
                 Some(failure) => refused("cluster", &failure.into()),
                 None => {
                     row("cluster", format!("profile `{}`: {other:?}", tools.profile).to_lowercase(), Verdict::Later)
@@ -235,10 +235,10 @@ fn windows(root: &Utf8Path, kernel: &str) -> Option<CheckRow> {
 fn port(project: &Project, profile: Option<&cluster::Profile>) -> CheckRow {
     let (state, published) = profile.map_or((None, None), |profile| (Some(&profile.state), profile.port));
     match (state, published) {
-        (Some(cluster::State::Running | cluster::State::Paused), Some(port)) => {
+        (Some(ProfileState::Running | ProfileState::Paused), Some(port)) => {
             row("port", format!("{port}, published by the cluster"), Verdict::Good)
         }
-        (Some(cluster::State::Stopped), Some(port)) => match machine::port_holder(port) {
+        (Some(ProfileState::Stopped), Some(port)) => match machine::port_holder(port) {
             Some(holder) => {
                 let fix = "end that program: the stopped cluster publishes this port";
                 row("port", format!("{port} is held by {holder}"), Verdict::bad(fix))
@@ -261,7 +261,7 @@ fn port(project: &Project, profile: Option<&cluster::Profile>) -> CheckRow {
 
 fn disk(observed: &machine::ObservedMachine) -> CheckRow {
     let Some(disk) = observed.disk else { return row("disk", "unknown", Verdict::Unknown) };
-    let verdict = match machine::room(observed, DISK, "engine, cluster and images") {
+    let verdict = match machine::check_room(observed, DISK, "engine, cluster and images") {
         Ok(()) => Verdict::Good,
         Err(failure) => Verdict::Bad(failure.ways_out().to_vec()),
     };

@@ -17,7 +17,7 @@ use crate::deadlines;
 use crate::failure::{Class, Failure};
 use crate::process;
 use crate::project::Project;
-use crate::stages::cluster::{self, State};
+use crate::stages::cluster::{self, ProfileState};
 use crate::stages::release;
 use crate::toolbox::Toolbox;
 use crate::toolchain::Toolchain;
@@ -102,7 +102,7 @@ fn duration(text: &str) -> Result<u64, String> {
 pub fn run(project: &Project, args: &Logs) -> Result<()> {
     let toolchain = Toolchain::present(project)?;
     let tools = &toolchain.tools;
-    if cluster::observe(tools)?.profile.state != State::Running {
+    if cluster::observe(tools)?.profile.state != ProfileState::Running {
         return Err(Failure::new(Class::Cluster, "the cluster does not run").help("cargo xtask deploy dev").into());
     }
     let sources = source::list(tools, args.app)?;

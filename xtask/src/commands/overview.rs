@@ -14,15 +14,15 @@ use crate::stages::{cluster, machine};
 use crate::toolchain::Toolchain;
 
 /// The profile's state in a word, coloured.
-pub fn state(state: &cluster::State) -> String {
+pub fn state(state: &cluster::ProfileState) -> String {
     match state {
-        cluster::State::Running => format!("{GOOD}running{GOOD:#}"),
-        cluster::State::Absent => "not there".to_owned(),
-        cluster::State::Stopped => format!("{WARN}stopped{WARN:#}"),
-        cluster::State::Paused => format!("{WARN}paused{WARN:#}"),
-        cluster::State::HalfDeleted(how) => format!("{BAD}half deleted: {how}{BAD:#}"),
-        cluster::State::OtherDriver(driver) => format!("{BAD}made with the driver {driver}, not docker{BAD:#}"),
-        cluster::State::Foreign => format!("{BAD}a container that minikube did not make{BAD:#}"),
+        cluster::ProfileState::Running => format!("{GOOD}running{GOOD:#}"),
+        cluster::ProfileState::Absent => "not there".to_owned(),
+        cluster::ProfileState::Stopped => format!("{WARN}stopped{WARN:#}"),
+        cluster::ProfileState::Paused => format!("{WARN}paused{WARN:#}"),
+        cluster::ProfileState::HalfDeleted(how) => format!("{BAD}half deleted: {how}{BAD:#}"),
+        cluster::ProfileState::OtherDriver(driver) => format!("{BAD}made with the driver {driver}, not docker{BAD:#}"),
+        cluster::ProfileState::Foreign => format!("{BAD}a container that minikube did not make{BAD:#}"),
     }
 }
 
@@ -70,7 +70,7 @@ pub fn run(project: &Project) -> Result<()> {
     if let Some(difference) = cluster::difference(project, &toolchain.tools, &profile)? {
         row("", &difference);
     }
-    let stopped = profile.state == cluster::State::Stopped;
+    let stopped = profile.state == cluster::ProfileState::Stopped;
     let mut next = project.command(if stopped { "start" } else { "deploy dev" });
     if State::load(project)?.is_some_and(|state| state.phase != Phase::Release) {
         row("upgrade", "not finished: the todos are in a dump");
@@ -78,7 +78,7 @@ pub fn run(project: &Project) -> Result<()> {
     }
     let mut line = "unknown without a cluster".to_owned();
     let api_server = match profile.state {
-        cluster::State::Running => Some(cluster::api_server(&toolchain.tools, &profile)?),
+        cluster::ProfileState::Running => Some(cluster::api_server(&toolchain.tools, &profile)?),
         _ => None,
     };
     if let Some(ApiServer::Starting(words) | ApiServer::Away(words)) = &api_server {

@@ -43,7 +43,7 @@ pub fn run(project: &Project, args: &Rollback) -> Result<()> {
     let toolchain = Toolchain::present(project)?;
     let tools = &toolchain.tools;
     let profile = cluster::observe(tools)?.profile;
-    if profile.state != cluster::State::Running {
+    if profile.state != cluster::ProfileState::Running {
         return Err(Failure::new(Class::Cluster, "the cluster does not run").help("cargo xtask deploy dev").into());
     }
     cluster::refuse_stale(tools, &profile)?;

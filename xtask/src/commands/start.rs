@@ -9,7 +9,7 @@ use crate::origin::{Requirement, Tool};
 use crate::plan::{self, Mode};
 use crate::project::Project;
 use crate::report::seconds;
-use crate::stages::cluster::{self, ApiServer, Profile, State};
+use crate::stages::cluster::{self, ApiServer, Profile, ProfileState};
 use crate::stages::machine;
 use crate::stages::proof::{self, Access, Evidence};
 use crate::stages::{release, upgrade};
@@ -33,8 +33,8 @@ pub fn run(project: &Project) -> Result<()> {
     let (tools, report) = (&toolchain.tools, &project.report);
     let observed = cluster::observe(tools)?;
     let silent = match observed.profile.state {
-        State::Absent => return Err(no_cluster(project).into()),
-        State::Running => silence(tools, &observed.profile)?,
+        ProfileState::Absent => return Err(no_cluster(project).into()),
+        ProfileState::Running => silence(tools, &observed.profile)?,
         _ => None,
     };
     let steps = cluster::decide(project, tools, toolchain.origin.as_ref(), &observed, silent.as_deref(), &[])?;

@@ -14,7 +14,7 @@ use super::output;
 use crate::clock;
 use crate::failure::{Class, Failure};
 use crate::project::Project;
-use crate::stages::cluster::{self, ApiServer, Profile, State};
+use crate::stages::cluster::{self, ApiServer, Profile, ProfileState};
 use crate::stages::proof::{self, Access, Front};
 use crate::stages::release::{self, ObservedRelease};
 use crate::stages::upgrade;
@@ -72,7 +72,7 @@ pub fn plain(project: &Project, toolchain: &Toolchain) -> Result<(String, String
 fn gather(project: &Project, toolchain: &Toolchain, with_pending: bool) -> Result<(Profile, ObservedRelease, View)> {
     let tools = &toolchain.tools;
     let profile = cluster::observe(tools)?.profile;
-    let running = profile.state == State::Running;
+    let running = profile.state == ProfileState::Running;
     let cluster = Cluster {
         profile: tools.profile.clone(),
         state: word(&profile.state).to_owned(),
@@ -153,7 +153,7 @@ fn refuse(project: &Project, tools: &Toolbox, observed: &ObservedRelease, view: 
         };
         return Err(failure.into());
     }
-    if view.cluster.state == word(&State::Stopped) {
+    if view.cluster.state == word(&ProfileState::Stopped) {
         let what = format!("the cluster `{}` is stopped; its data is kept", tools.profile);
         return Err(Failure::new(Class::Cluster, what).help(project.command("start")).into());
     }
@@ -206,14 +206,14 @@ fn verify(
     Ok(())
 }
 
-fn word(state: &State) -> &'static str {
+fn word(state: &ProfileState) -> &'static str {
     match state {
-        State::Running => "running",
-        State::Absent => "absent",
-        State::Stopped => "stopped",
-        State::Paused => "paused",
-        State::HalfDeleted(_) => "half deleted",
-        State::OtherDriver(_) => "of another driver",
-        State::Foreign => "foreign",
+        ProfileState::Running => "running",
+        ProfileState::Absent => "absent",
+        ProfileState::Stopped => "stopped",
+        ProfileState::Paused => "paused",
+        ProfileState::HalfDeleted(_) => "half deleted",
+        ProfileState::OtherDriver(_) => "of another driver",
+        ProfileState::Foreign => "foreign",
     }
 }

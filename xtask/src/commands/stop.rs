@@ -5,7 +5,7 @@ use anyhow::Result;
 use crate::origin::{self, Requirement, Tool};
 use crate::plan::{self, Mode};
 use crate::project::Project;
-use crate::stages::cluster::{self, State};
+use crate::stages::cluster::{self, ProfileState};
 use crate::stages::machine;
 use crate::toolbox::Toolbox;
 
@@ -25,11 +25,11 @@ pub fn run(project: &Project) -> Result<()> {
     let profile = cluster::observe(&tools)?.profile;
     let steps = cluster::stop_steps(project, &tools, &profile)?;
     match profile.state {
-        State::Absent => {
+        ProfileState::Absent => {
             report.ok(format!("no minikube profile `{name}`: nothing to stop"));
             return Ok(());
         }
-        State::Stopped => report.ok(format!("the cluster `{name}` is stopped already")),
+        ProfileState::Stopped => report.ok(format!("the cluster `{name}` is stopped already")),
         _ => {
             if !tools.minikube_exists()? {
                 plan::apply(

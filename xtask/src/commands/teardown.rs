@@ -23,7 +23,7 @@ use crate::project::Project;
 use crate::report::bytes;
 use crate::secrets::SELECTOR;
 use crate::snapshot::{Snapshot, text, title};
-use crate::stages::images::held::{self, Held};
+use crate::stages::images::owned::{self, OwnedImage};
 use crate::stages::release::{self, Record};
 use crate::stages::upgrade::{self, Phase, State};
 use crate::stages::{cluster, machine};
@@ -205,13 +205,13 @@ fn release_and_cluster(project: &Project, tools: &Toolbox, args: &Teardown) -> R
     let report = &project.report;
     let name = &tools.profile;
     let profile = cluster::profile(tools)?;
-    if let Some(refusal) = cluster::refused(tools, &profile) {
+    if let Some(refusal) = cluster::refusal(tools, &profile) {
         return Err(refusal.into());
     }
     if args.removes_cluster() {
         // One that is elsewhere goes with the private engine.
         let elsewhere = args.removes_engine() && cluster::is_elsewhere(project, tools)?;
-        let is_absent = profile.state == cluster::State::Absent;
+        let is_absent = profile.state == cluster::ProfileState::Absent;
         // A run that was killed before minikube recorded the profile leaves its volume.
         let has_volume = is_absent && cluster::has_volume(&tools.engine, name)?;
         if elsewhere || is_absent && !has_volume {
@@ -231,8 +231,8 @@ fn release_and_cluster(project: &Project, tools: &Toolbox, args: &Teardown) -> R
         return Ok(Left::default());
     }
     match profile.state {
-        cluster::State::Running => remove_release(project, tools, args),
-        cluster::State::Absent => {
+        cluster::ProfileState::Running => remove_release(project, tools, args),
+        cluster::ProfileState::Absent => {
             report.ok(format!("no minikube profile `{name}`: nothing to remove"));
             Ok(Left::default())
         }
@@ -240,7 +240,7 @@ fn release_and_cluster(project: &Project, tools: &Toolbox, args: &Teardown) -> R
             let what = format!("the cluster `{name}` does not run, so nothing in it can be removed");
             let failure = Failure::new(Class::Cluster, what);
             let failure = match state {
-                cluster::State::Stopped | cluster::State::Paused => {
+                cluster::ProfileState::Stopped | cluster::ProfileState::Paused => {
                     failure.help(format!("start it: {}", project.command("start")))
                 }
                 _ => failure,
@@ -377,12 +377,12 @@ fn remove_images(project: &Project, engine: &Engine, args: &Teardown) -> Result<
         report.note(format!("remove these first: cargo xtask teardown --images --profile {other}"));
         return Ok(());
     }
-    let images = held::observe(&project.cache, engine)?;
+    let images = owned::observe(&project.cache, engine)?;
     if images.is_empty() {
         report.ok("no image of xtask's making in the engine");
         return Ok(());
     }
-    let step = held::remove_step(&project.cache, engine, images);
+    let step = owned::remove_step(&project.cache, engine, images);
     plan::apply(project, "teardown", Mode::Apply, vec![step]).map(drop)
 }
 
@@ -399,7 +399,7 @@ fn profiles(project: &Project) -> Result<Vec<String>> {
 
 /// What the engine keeps of ours, a line each, with sizes.
 fn stays_in_engine(project: &Project, engine: &Engine) -> Result<Vec<String>> {
-    let usage = held::usage(engine)?;
+    let usage = owned::usage(engine)?;
     let build_cache = format!("{} of build cache", bytes(usage.build_cache));
     if engine.private {
         let (count, size) = (usage.images, bytes(usage.images_size));
@@ -407,9 +407,9 @@ fn stays_in_engine(project: &Project, engine: &Engine) -> Result<Vec<String>> {
             "the private engine with {count} images, {size}, and {build_cache}  (--engine removes it)"
         )]);
     }
-    let images = held::observe(&project.cache, engine)?;
-    let size = |images: &[&Held]| bytes(images.iter().map(|image| image.size).sum());
-    let (built, pulled): (Vec<&Held>, Vec<&Held>) = images.iter().partition(|image| image.built);
+    let images = owned::observe(&project.cache, engine)?;
+    let size = |images: &[&OwnedImage]| bytes(images.iter().map(|image| image.size).sum());
+    let (built, pulled): (Vec<&OwnedImage>, Vec<&OwnedImage>) = images.iter().partition(|image| image.built);
     let mut lines = Vec::new();
     if !built.is_empty() {
         let (count, size) = (built.len(), size(&built));

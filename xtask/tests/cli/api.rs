@@ -127,7 +127,7 @@ fn a_status_tells_a_starting_api_server_from_one_that_is_away() {
     sandbox.on("docker exec -i todo systemctl is-active kubelet", "echo 'connection reset by peer' >&2; exit 1");
     let run = sandbox.run(&["status", "--origin=release"]);
     assert_eq!(run.code, Some(5), "{run}");
-    assert!(run.stderr.contains("node todo does not say whether kubelet runs: connection reset by peer"), "{run}");
+    assert!(run.stderr.contains("node todo does not report whether kubelet runs: connection reset by peer"), "{run}");
 }
 
 #[test]
@@ -137,7 +137,7 @@ fn what_was_away_is_asked_again_right_before_it_is_started() {
     replies.push(Reply::Pass);
     sandbox.api().on("GET /readyz", &replies);
     let run = sandbox.run(&["deploy", "dev", "--origin=release"]);
-    assert!(run.stderr.contains("start cluster todo: it runs by now: not needed"), "{run}");
+    assert!(run.stderr.contains("start cluster todo: not needed any more: it runs now"), "{run}");
     assert!(!sandbox.fake("calls").contains("minikube --profile todo start"), "{run}");
 }
 

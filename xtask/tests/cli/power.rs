@@ -62,8 +62,8 @@ fn stop_claims_nothing_that_it_has_not_seen() {
     -- stderr
       > stop cluster todo (asked for)
       ✗ stop cluster todo <time>
-    error: minikube has ended well, but the node of profile `todo` is not stopped: Running
-      try: see what it does: cargo xtask tool docker -- logs --tail 50 todo
+    error: `minikube stop` succeeded, but the node of profile `todo` is not stopped: Running
+      try: see the node's log: cargo xtask tool docker -- logs --tail 50 todo
     ");
 }
 

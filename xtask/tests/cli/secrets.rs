@@ -75,8 +75,8 @@ fn values_of_dotenv_reach_the_cluster_and_nothing_else() {
       · create cluster todo: not needed, it runs
       ✓ todo-backend:<tag> unchanged
       ✓ todo-frontend:<tag> unchanged
-      · load todo-backend:<tag>: not needed, todo has this very image
-      · load todo-frontend:<tag>: not needed, todo has this very image
+      · load todo-backend:<tag>: not needed, todo has the same image
+      · load todo-frontend:<tag>: not needed, todo has the same image
         $ docker run --rm --interactive --network=host --pull=never --read-only --cap-drop=ALL --security-opt=no-new-privileges --label=app.kubernetes.io/part-of=todo todo-backend:<tag> python3 -m app.preflight --stdin < (DATABASE_URL)
       > look at the database from here (DATABASE_URL is new or changed)
       ✓ look at the database from here: u@db.lan:5432/x: Postgres 17.6, TLS, direct; resolved in 2 ms, connected in 31 ms, asked in 1 ms <time>

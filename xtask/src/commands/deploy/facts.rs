@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::credentials::Credentials;
 use crate::origin::Origin;
 use crate::project::Project;
-use crate::stages::cluster::{self, ApiServer, Ingress, State};
+use crate::stages::cluster::{self, ApiServer, ObservedIngress, ProfileState};
 use crate::stages::images::load::{self, Wanted};
 use crate::stages::images::node::{Node, NodeImages};
 use crate::stages::images::{ImageState, build, ids};
@@ -39,7 +39,7 @@ pub struct Facts {
 /// What only a running cluster can say.
 pub struct Live {
     /// Its ingress controllers.
-    pub ingress: Ingress,
+    pub ingress: ObservedIngress,
     /// The release.
     pub release: release::ObservedRelease,
     /// The embedded database's Secret, where there is one.
@@ -70,7 +70,7 @@ impl Facts {
     ) -> Result<Self> {
         let cluster = cluster::observe(tools)?;
         let on_nodes = |images: &[ImageState], database: Option<&Wanted>| match cluster.profile.state {
-            State::Running => load::observe(&tools.nodes()?, &references(images, database)),
+            ProfileState::Running => load::observe(&tools.nodes()?, &references(images, database)),
             _ => Ok(Vec::new()),
         };
         let start = Instant::now();
@@ -107,7 +107,7 @@ impl Live {
     /// A cluster that is yet to be made: it holds nothing.
     pub fn nothing(tools: &Toolbox) -> Self {
         let on_nodes = vec![(tools.first_node(), NodeImages::default())];
-        Self { ingress: Ingress::default(), release: release::ObservedRelease::default(), postgres: None, on_nodes }
+        Self { ingress: Default::default(), release: Default::default(), postgres: None, on_nodes }
     }
 
     /// What the proof needs of it; `None` if there is no namespace.
@@ -161,7 +161,7 @@ fn inside(
     cluster: &cluster::ObservedCluster,
     credentials: &Credentials,
 ) -> Result<Result<Live, String>> {
-    if cluster.profile.state != State::Running {
+    if cluster.profile.state != ProfileState::Running {
         return Ok(Err(NOT_RUNNING.to_owned()));
     }
     match cluster::wait_for_api_server(tools, &cluster.profile)? {
@@ -170,7 +170,7 @@ fn inside(
         ApiServer::Away(words) => return Ok(Err(words)),
     }
     std::thread::scope(|scope| {
-        let ingress = scope.spawn(|| Ingress::observe(tools));
+        let ingress = scope.spawn(|| ObservedIngress::observe(tools));
         let postgres = scope.spawn(|| credentials.postgres(tools));
         let release = release::observe(tools);
         let (ingress, postgres) = (ingress.join(), postgres.join());

@@ -91,8 +91,8 @@ pub fn decide<'a>(
         return Ok((reference, None));
     }
     let why = match last {
-        None => "never built here".to_owned(),
-        Some(last) => recipe.difference(&last).unwrap_or_else(|| "the engine has lost it".to_owned()),
+        None => "not built in this checkout yet".to_owned(),
+        Some(last) => recipe.difference(&last).unwrap_or_else(|| "the engine no longer has it".to_owned()),
     };
     let context = |name: &str, folder: &str| format!("--build-context={name}={}", app.folder(project).join(folder));
     let command = build::command(project, engine, origin, settings, &reference)?.args([

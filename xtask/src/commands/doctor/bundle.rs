@@ -39,7 +39,7 @@ pub fn write(project: &Project, table: &str) -> Result<Utf8PathBuf> {
     // Without proof that the cluster is ours nothing is asked of it, and nobody can know its Secrets.
     let tools = toolchain.as_ref().ok().map(|toolchain| &toolchain.tools);
     let observed = tools.map(cluster::observe);
-    let runs = matches!(&observed, Some(Ok(observed)) if observed.profile.state == cluster::State::Running);
+    let runs = matches!(&observed, Some(Ok(observed)) if observed.profile.state == cluster::ProfileState::Running);
     let ours = tools.filter(|_| runs);
     let name = format!("bundle-{}", clock::rfc3339(clock::now()).replace(':', ""));
     let mut archive = Archive::create(&project.target(), &name, redactor(project, ours)?)?;

@@ -8,7 +8,7 @@ use crate::credentials;
 use crate::dotenv::{self, Source};
 use crate::plan::Mode;
 use crate::project::Project;
-use crate::stages::images::build::{self, ImageState, Verdict};
+use crate::stages::images::build::{self, BuildVerdict, ImageState};
 use crate::stages::release::{Desired, ObservedRelease, Record};
 use crate::toolchain::Toolchain;
 
@@ -54,7 +54,7 @@ fn differences(
 fn with_file(difference: String, seen: &[ImageState]) -> String {
     let image = seen.iter().find(|seen| difference == format!("image {} changed", seen.name));
     match image.map(build::decide) {
-        Some(Verdict::Build { why }) => format!("{difference}: {why}"),
+        Some(BuildVerdict::Build { why }) => format!("{difference}: {why}"),
         _ => difference,
     }
 }
