@@ -63,7 +63,7 @@ pub fn follow(tools: &Toolbox, running: &Running, limit: Limit) -> Result<Option
     let mut asked = start;
     loop {
         if asked.elapsed() > deadlines::LOG_LOOK.time() {
-            watch.add_logs(&judge::in_need_of_logs(watch.snapshot()))?;
+            watch.add_logs(&judge::unready_containers(watch.snapshot()))?;
             asked = Instant::now();
         }
         let snapshot = watch.snapshot();
@@ -88,7 +88,7 @@ pub fn follow(tools: &Toolbox, running: &Running, limit: Limit) -> Result<Option
         if let Some((name, _)) = standing.ripe(&findings, Instant::now()) {
             // The verdict is about what is there now, whatever a watch may have missed.
             watch.refresh()?;
-            if judge::asks_cluster(name) {
+            if judge::needs_cluster(name) {
                 watch.add_cluster()?;
             }
             let findings = judge::findings(watch.snapshot());
