@@ -88,14 +88,14 @@ pub fn follow(tools: &Toolbox, running: &Running, limit: Limit) -> Result<Option
             let summary = format!("release {} has no workload in the cluster{why}", tools.release().name);
             return Ok(Some(FailedRollout { summary, cause: "gone", findings: Vec::new() }));
         }
-        if let Some((name, _)) = timers.overdue(&findings, Instant::now()) {
+        if let Some((name, _)) = timers.overdue(&findings, Instant::now(), deadlines::machine_speed()) {
             // A watch may have missed an event, so failure is confirmed with a whole snapshot.
             watch.refresh()?;
             if judge::needs_cluster(name) {
                 watch.add_cluster()?;
             }
             let findings = judge::findings(watch.snapshot());
-            if let Some((cause, lasted)) = timers.overdue(&findings, Instant::now()) {
+            if let Some((cause, lasted)) = timers.overdue(&findings, Instant::now(), deadlines::machine_speed()) {
                 let title = CAUSES.iter().find(|row| row.name == cause).map_or("", |row| row.title);
                 let summary = format!("the rollout cannot complete: {title} (seen {:.1} s ago)", lasted.as_secs_f64());
                 return Ok(Some(FailedRollout { summary, cause, findings }));
@@ -150,24 +150,27 @@ fn replace_stuck(tools: &Toolbox, snapshot: &Snapshot, since: &mut HashMap<Strin
     Ok(())
 }
 
-/// When each fatal cause was seen first and last, by cause and workload.
+/// When each fatal cause was seen first and last, by cause and workload, and the time that a machine of usual speed would
+/// have had to resolve it.
 #[derive(Default)]
 struct CauseTimers {
-    seen: HashMap<(&'static str, String), (Instant, Instant)>,
+    seen: HashMap<(&'static str, String), (Instant, Instant, Duration)>,
 }
 
 impl CauseTimers {
-    /// Returns the name of a cause in `findings` that has lasted longer than its patience, and how long.
-    fn overdue(&mut self, findings: &[Finding], now: Instant) -> Option<(&'static str, Duration)> {
-        self.seen.retain(|_, (_, last)| now.duration_since(*last) < deadlines::CAUSE_GAP.time());
+    /// Returns the name of a cause that has lasted longer than its patience, and how long ago it was seen first. `findings`
+    /// are those of `now`; since the last call the machine has worked at `speed`.
+    fn overdue(&mut self, findings: &[Finding], now: Instant, speed: f64) -> Option<(&'static str, Duration)> {
+        self.seen.retain(|_, (_, last, _)| now.duration_since(*last) < deadlines::CAUSE_GAP.time());
         let mut overdue = None;
         for finding in findings.iter().filter(|finding| finding.gravity == Gravity::Fatal) {
             let owner = finding.subject.rsplit_once('-').map_or(finding.subject.as_str(), |(owner, _)| owner);
-            let (first, last) = self.seen.entry((finding.name, owner.to_owned())).or_insert((now, now));
+            let entry = self.seen.entry((finding.name, owner.to_owned())).or_insert((now, now, Duration::ZERO));
+            let (first, last, lasted) = entry;
+            *lasted += now.duration_since(*last).mul_f64(speed);
             *last = now;
-            let lasted = now.duration_since(*first);
-            if lasted >= finding.patience {
-                overdue = overdue.or(Some((finding.name, lasted)));
+            if *lasted >= finding.patience {
+                overdue = overdue.or(Some((finding.name, now.duration_since(*first))));
             }
         }
         overdue
@@ -194,13 +197,21 @@ mod tests {
     fn a_cause_that_resolves_within_its_patience_does_not_end_a_rollout() {
         let (start, at) = (Instant::now(), |s| Duration::from_secs(s));
         let (fatal, mut timers) = ([finding(Gravity::Fatal)], CauseTimers::default());
-        assert_eq!(timers.overdue(&fatal, start), None);
-        assert_eq!(timers.overdue(&[finding(Gravity::Waiting)], start + at(2)), None);
-        assert_eq!(timers.overdue(&fatal, start + at(3)), None, "gone for a moment only");
-        assert_eq!(timers.overdue(&fatal, start + at(6)), None);
-        assert_eq!(timers.overdue(&fatal, start + at(7)), Some(("crash-loop", at(7))));
-        assert_eq!(timers.overdue(&[], start + at(8)), None);
-        assert_eq!(timers.overdue(&fatal, start + at(20)), None, "its timer starts again");
+        assert_eq!(timers.overdue(&fatal, start, 1.0), None);
+        assert_eq!(timers.overdue(&[finding(Gravity::Waiting)], start + at(2), 1.0), None);
+        assert_eq!(timers.overdue(&fatal, start + at(3), 1.0), None, "gone for a moment only");
+        assert_eq!(timers.overdue(&fatal, start + at(6), 1.0), None);
+        assert_eq!(timers.overdue(&fatal, start + at(7), 1.0), Some(("crash-loop", at(7))));
+        assert_eq!(timers.overdue(&[], start + at(8), 1.0), None);
+        assert_eq!(timers.overdue(&fatal, start + at(20), 1.0), None, "its timer starts again");
+    }
+
+    #[test]
+    fn a_busy_machine_gets_more_time() {
+        let (start, at) = (Instant::now(), |s| Duration::from_secs(s));
+        let (fatal, mut timers) = ([finding(Gravity::Fatal)], CauseTimers::default());
+        assert_eq!((0..=34).find_map(|s| timers.overdue(&fatal, start + at(s), 0.2)), None);
+        assert_eq!(timers.overdue(&fatal, start + at(35), 0.2), Some(("crash-loop", at(35))));
     }
 
     #[test]
