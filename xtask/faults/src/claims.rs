@@ -65,7 +65,7 @@ const CLAIMS: &[Claim] = &[
     ("is not deployed", |_, at| unless(at.before.workloads().is_empty(), "workloads are there")),
     ("not deployed yet", |_, at| unless(at.before.workloads().is_empty(), "workloads are there")),
     ("it is not installed", |_, at| unless(at.before.revisions().is_empty(), "Helm has a revision")),
-    ("Helm knows no revision", |_, at| unless(at.before.revisions().is_empty(), "Helm has a revision")),
+    ("Helm has no revision", |_, at| unless(at.before.revisions().is_empty(), "Helm has a revision")),
     ("Helm knows no deployed revision", |_, at| {
         unless(!at.before.revisions().values().any(|status| status == "deployed"), "Helm has a deployed revision")
     }),

@@ -18,7 +18,7 @@ use crate::stages::cluster::{self, ApiServer, Profile, ProfileState, Version};
 use crate::stages::images::{self, build};
 use crate::stages::machine;
 use crate::stages::release::{self, Record};
-use crate::stages::upgrade::{self, Contents, Dump, Phase, Postgres, State};
+use crate::stages::upgrade::{self, Contents, Dump, Phase, Postgres, UpgradeState};
 use crate::toolbox::Toolbox;
 use crate::toolchain::Toolchain;
 use crate::units::quote;
@@ -56,7 +56,7 @@ pub fn run(project: &Project, args: &Cluster) -> Result<()> {
         Mode::Apply => Some(project.lock()?),
         Mode::DryRun => None,
     };
-    let unfinished = State::load(project)?;
+    let unfinished = UpgradeState::load(project)?;
     if unfinished.is_none()
         && !cluster::exists_anywhere(project)?
         && machine::observe(project)?.engine(project)?.is_none()
@@ -258,7 +258,7 @@ impl Work<'_> {
     }
 
     /// Stops writes and dumps. If that fails, the backend runs again as before.
-    fn dump(&self, profile: &Profile, from: &Version, old: &Old) -> Result<Option<State>> {
+    fn dump(&self, profile: &Profile, from: &Version, old: &Old) -> Result<Option<UpgradeState>> {
         let (project, tools) = (self.project, self.tools());
         let mut dump = None;
         if old.database {
@@ -293,7 +293,7 @@ impl Work<'_> {
         if self.mode == Mode::DryRun {
             return Ok(None);
         }
-        Ok(Some(State::new(old.environment.clone(), profile.port, from.to_string(), old.uid.clone(), dump)))
+        Ok(Some(UpgradeState::new(old.environment.clone(), profile.port, from.to_string(), old.uid.clone(), dump)))
     }
 
     fn stop_and_dump(&self, replicas: Option<u64>, from: &Version, running: &Running) -> Result<Dump> {
@@ -303,7 +303,7 @@ impl Work<'_> {
             upgrade::scale_backend(project, tools, 0)?;
         }
         let postgres = self.postgres()?;
-        Dump::make(project, &postgres, &from.to_string(), running)
+        Dump::create(project, &postgres, &from.to_string(), running)
     }
 
     fn postgres(&self) -> Result<Postgres> {
@@ -332,7 +332,7 @@ impl Work<'_> {
     }
 
     /// Deletes the old cluster and goes on. What the deletion rests on is proven right before it.
-    fn delete_and_create(&self, mut state: State) -> Result<()> {
+    fn delete_and_create(&self, mut state: UpgradeState) -> Result<()> {
         let (project, tools) = (self.project, self.tools());
         let uid = upgrade::cluster_uid(tools)?;
         ensure!(uid == state.old_cluster, "the cluster `{}` is not the one that was dumped", tools.profile);
@@ -346,7 +346,7 @@ impl Work<'_> {
         self.create(state)
     }
 
-    fn delete(&self, state: &mut State) -> Result<()> {
+    fn delete(&self, state: &mut UpgradeState) -> Result<()> {
         let tools = self.tools();
         let why = if state.phase == Phase::Delete { "the dump is proven" } else { "its creation was not finished" };
         let step = cluster::delete_step(self.project, tools, why);
@@ -355,7 +355,7 @@ impl Work<'_> {
     }
 
     /// Creates the cluster where there is none, restores the dump where that was not done, and deploys.
-    fn create(&self, state: State) -> Result<()> {
+    fn create(&self, state: UpgradeState) -> Result<()> {
         let mut project = self.project.clone();
         project.settings.cluster.port = state.port.unwrap_or(project.settings.cluster.port);
         let output = Output::default();
@@ -364,7 +364,7 @@ impl Work<'_> {
         let mut state = state;
         let mut restore = |ready: &Ready<'_>| self.restore(&mut state, ready);
         deploy::deploy(&project, &args, Some(&mut restore))?;
-        State::remove(&project)?;
+        UpgradeState::remove(&project)?;
         let kept = upgrade::remove_old(&project)?;
         let pinned = cluster::pinned(&project)?;
         let took = seconds(self.start.elapsed());
@@ -380,7 +380,7 @@ impl Work<'_> {
     }
 
     /// Restores the dump into a cluster without a pod of the application; nothing where that was done already.
-    fn restore(&self, state: &mut State, ready: &Ready<'_>) -> Result<()> {
+    fn restore(&self, state: &mut UpgradeState, ready: &Ready<'_>) -> Result<()> {
         let project = self.project;
         let uid = upgrade::cluster_uid(ready.tools)?;
         if uid == state.old_cluster {
@@ -409,7 +409,7 @@ impl Work<'_> {
             let file = dump.check_file(&folder)?;
             let postgres = self.postgres()?;
             let start = Instant::now();
-            while let Err(error) = postgres.ready() {
+            while let Err(error) = postgres.ensure_ready() {
                 if start.elapsed() > deadlines::DATABASE_READY.time() {
                     let limit = deadlines::DATABASE_READY.as_secs();
                     return Err(error.context(format!("the database takes no connections within {limit} s")));
@@ -443,7 +443,7 @@ impl Work<'_> {
     }
 
     /// Goes on with an upgrade that an earlier run has begun.
-    fn go_on(&self, mut state: State) -> Result<()> {
+    fn go_on(&self, mut state: UpgradeState) -> Result<()> {
         let (project, tools) = (self.project, self.tools());
         let profile = cluster::profile(tools)?;
         if let Some(refusal) = cluster::refusal(tools, &profile) {

@@ -19,7 +19,7 @@ use crate::secrets::{self, Secret};
 use crate::stages::cluster::{self, ProfileState};
 use crate::stages::machine;
 use crate::stages::release;
-use crate::stages::upgrade::{self, Backend, InDump, Postgres, Remote, VERSION};
+use crate::stages::upgrade::{self, Backend, DumpContents, Postgres, Remote, VERSION_TABLE};
 use crate::toolbox::Toolbox;
 use crate::toolchain::Toolchain;
 use crate::units::quote;
@@ -150,7 +150,7 @@ fn dump(project: &Project, file: &Utf8Path) -> Result<()> {
     Ok(())
 }
 
-fn describe(contents: &InDump) -> String {
+fn describe(contents: &DumpContents) -> String {
     let rows: u64 = contents.rows.values().sum();
     let schema = contents.schema.as_deref().unwrap_or("none");
     format!("{rows} rows of {} tables, schema {schema}", contents.rows.len())
@@ -229,7 +229,7 @@ fn restore(project: &Project, file: &Utf8Path) -> Result<()> {
 }
 
 /// Fails unless the database holds what is in the dump. Nobody of this cluster has written meanwhile.
-fn check(postgres: &Postgres, contents: &InDump) -> Result<()> {
+fn check(postgres: &Postgres, contents: &DumpContents) -> Result<()> {
     let found = postgres.contents().context("the dump was restored, but the database cannot be read")?;
     let (rows, wanted) = (&found.rows, &contents.rows);
     ensure!(rows == wanted, "the database holds the rows {rows:?}, the dump has {wanted:?}");
@@ -280,7 +280,7 @@ impl Migrations {
     }
 
     /// Refuses a dump that the backend of this checkout could not serve.
-    fn refuse_unknown(&self, file: &Utf8Path, contents: &InDump) -> Result<()> {
+    fn refuse_unknown(&self, file: &Utf8Path, contents: &DumpContents) -> Result<()> {
         let Some(schema) = &contents.schema else {
             let what = format!("{file} is no dump of this application: it has no version of the schema");
             return Err(Failure::new(Class::Database, what).help("name another dump").into());
@@ -298,11 +298,11 @@ impl Migrations {
         &self,
         database: &str,
         tables: impl Iterator<Item = &'a String>,
-        contents: &InDump,
+        contents: &DumpContents,
     ) -> Result<()> {
         let is_ours = |table: &str| {
             let made = |name: &str| self.text.contains(&format!("CREATE TABLE {name} ("));
-            table == VERSION || table.strip_prefix("public.").is_some_and(made)
+            table == VERSION_TABLE || table.strip_prefix("public.").is_some_and(made)
         };
         let foreign = tables.filter(|table| !contents.rows.contains_key(*table) && !is_ours(table));
         let foreign: Vec<&str> = foreign.map(String::as_str).collect();
@@ -339,7 +339,7 @@ mod tests {
     fn a_dump_of_a_schema_that_the_checkout_does_not_have_is_refused() {
         let known = known();
         let refuse = |schema: Option<&str>| {
-            let contents = InDump { schema: schema.map(str::to_owned), ..InDump::default() };
+            let contents = DumpContents { schema: schema.map(str::to_owned), ..DumpContents::default() };
             known.refuse_unknown("a.dump".into(), &contents).err().map(|error| error.to_string())
         };
         assert!(known.versions.len() > 3, "{:?}", known.versions);
@@ -350,7 +350,7 @@ mod tests {
 
     #[test]
     fn a_database_with_tables_of_another_application_is_refused() {
-        let contents = InDump { rows: [("public.mine".to_owned(), 1)].into(), ..InDump::default() };
+        let contents = DumpContents { rows: [("public.mine".to_owned(), 1)].into(), ..DumpContents::default() };
         let refuse = |tables: &[&str]| {
             let tables: Vec<String> = tables.iter().map(|table| (*table).to_owned()).collect();
             known().refuse_foreign("db.test", tables.iter(), &contents).err().map(|error| error.to_string())

@@ -21,7 +21,7 @@ use crate::stages::cluster::{self, ProfileState};
 use crate::stages::images::load::Wanted;
 use crate::stages::images::prune::{self, Builds};
 use crate::stages::images::{self, Built};
-use crate::stages::proof::{self, Access, Evidence};
+use crate::stages::proof::{self, Access, LiveState};
 use crate::stages::release::{self, Desired};
 use crate::stages::upgrade;
 use crate::supply::{self, Stale, Supply};
@@ -79,7 +79,7 @@ fn once(project: &Project, args: &Deploy) -> Result<()> {
     deploy(project, args, None)?;
     if mode == Mode::Apply {
         // What was left of an upgrade was this deploy.
-        upgrade::State::remove(project)?;
+        upgrade::UpgradeState::remove(project)?;
     }
     Ok(())
 }
@@ -273,7 +273,7 @@ fn stages(run: Run<'_>, early: Option<Early<'_>>, before_release: Option<BeforeR
         Some(access) if steps > 0 => look(access)?,
         _ => Applied::unchanged(&wanted, &live),
     };
-    if let Some(Evidence { snapshot, nodes, .. }) = &applied.evidence {
+    if let Some(LiveState { snapshot, nodes, .. }) = &applied.evidence {
         let (ids, redactor) = (&applied.ids, &secrets.redactor);
         let restarted = release::restart_outdated(project, tools, ids, nodes, snapshot, redactor, mode)?;
         (steps, changed) = (steps + restarted, changed + restarted);
@@ -298,7 +298,7 @@ fn stages(run: Run<'_>, early: Option<Early<'_>>, before_release: Option<BeforeR
 
     let Applied { ids, evidence } = applied;
     let prove = || {
-        let evidence = evidence.map_or_else(|| Evidence::take(tools, &access.address, 1), Ok)?;
+        let evidence = evidence.map_or_else(|| LiveState::take(tools, &access.address, 1), Ok)?;
         proof::prove(project, tools, &ids, &access.address, evidence)
     };
     let proof = report.look("proof", "images and routes", prove)?;
@@ -309,7 +309,7 @@ fn stages(run: Run<'_>, early: Option<Early<'_>>, before_release: Option<BeforeR
     report.fact("workloads", output::workloads(&proof.snapshot));
     report.fact("database", credentials.database.as_str());
     if changed > 0 {
-        release::verified(tools, &run, &proof.snapshot, &desired, ids.clone(), names)?;
+        release::record_desired(tools, &run, &proof.snapshot, &desired, ids.clone(), names)?;
         if let Err(error) = release::remove_unused(tools) {
             report.warn(format!("old Secrets could not be removed: {error:#}"));
         }

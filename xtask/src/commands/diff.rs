@@ -6,7 +6,7 @@ use serde_json::json;
 use crate::project::Project;
 use crate::report::{BAD, BOLD, DIM, GOOD, WARN};
 use crate::stages::images::{Built, recipe};
-use crate::stages::release::{self, Changed, Desired, Object, ObservedRelease, SecretPlan};
+use crate::stages::release::{self, ChangedObject, Desired, ObservedRelease, ReleaseDiff, SecretPlan};
 use crate::toolbox::Toolbox;
 
 /// Changed files of an image that are shown.
@@ -59,7 +59,7 @@ fn of_image(project: &Project, observed: &ObservedRelease, image: &Built) -> Opt
     Some(ImageChange { name: image.name.clone(), from: from.clone(), to: to.clone(), files })
 }
 
-fn print(project: &Project, changed: &Changed, images: &[ImageChange], drift: &[String]) {
+fn print(project: &Project, changed: &ReleaseDiff, images: &[ImageChange], drift: &[String]) {
     let line = |text: String| project.report.line(text);
     line(format!("\n  {BOLD}changes of revision {}{BOLD:#}", changed.revision));
     for ImageChange { name, from, to, files } in images {
@@ -97,7 +97,7 @@ fn print(project: &Project, changed: &Changed, images: &[ImageChange], drift: &[
 }
 
 /// Whether nothing but the label with the version differs: each object of an application has it.
-fn only_version(object: &Object) -> bool {
+fn only_version(object: &ChangedObject) -> bool {
     let differing = object.diff.lines().skip(2).filter(|line| line.starts_with(['+', '-']));
     object.how == "changed"
         && differing.into_iter().all(|line| line[1..].trim().starts_with("app.kubernetes.io/version:"))
@@ -119,7 +119,7 @@ mod tests {
 
     #[test]
     fn objects_that_differ_in_their_version_alone_are_told_apart() {
-        let object = |diff: &str| Object { object: "Service/a".into(), how: "changed", diff: diff.into() };
+        let object = |diff: &str| ChangedObject { object: "Service/a".into(), how: "changed", diff: diff.into() };
         let head = "--- live Service/a\n+++ wanted Service/a\n@@ -8,3 +8,3 @@\n labels:\n";
         let version = "-    app.kubernetes.io/version: \"1\"\n+    app.kubernetes.io/version: \"2\"\n";
         assert!(only_version(&object(&format!("{head}{version}"))));

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::judge;
 use crate::snapshot::Snapshot;
 use crate::stages::images::Built;
-use crate::stages::proof::Answer;
+use crate::stages::proof::RouteAnswer;
 
 /// Options of commands that have steps.
 #[derive(Args, Clone, Debug, Default)]
@@ -54,13 +54,13 @@ pub fn workloads(snapshot: &Snapshot) -> Value {
 }
 
 /// The routes' answers for the document; times in milliseconds.
-pub fn routes(answers: &[Answer]) -> Value {
-    let route = |answer: &Answer| {
+pub fn routes(answers: &[RouteAnswer]) -> Value {
+    let route = |answer: &RouteAnswer| {
         json!({
             "host": answer.route.host, "path": answer.route.path, "service": answer.route.service,
             "status": answer.status, "served_by": answer.served_by, "requests": answer.times.len(),
             "p50_ms": answer.percentile(50), "p95_ms": answer.percentile(95), "max_ms": answer.times.last(),
-            "problem": answer.problem(), "reason": answer.reason(),
+            "problem": answer.problem(), "reason": answer.explain_404(),
         })
     };
     answers.iter().map(route).collect()

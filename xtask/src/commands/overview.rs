@@ -7,9 +7,9 @@ use crate::judge;
 use crate::project::Project;
 use crate::report::{BAD, BOLD, GOOD, WARN};
 use crate::stages::cluster::ApiServer;
-use crate::stages::proof::{self, Access, Answer};
+use crate::stages::proof::{self, Access, RouteAnswer};
 use crate::stages::release::{self, ObservedRelease};
-use crate::stages::upgrade::{Phase, State};
+use crate::stages::upgrade::{Phase, UpgradeState};
 use crate::stages::{cluster, machine};
 use crate::toolchain::Toolchain;
 
@@ -27,7 +27,7 @@ pub fn state(state: &cluster::ProfileState) -> String {
 }
 
 fn release_line(observed: &ObservedRelease) -> String {
-    if observed.ending {
+    if observed.is_terminating {
         return "its namespace is being deleted".to_owned();
     }
     let helm =
@@ -72,7 +72,7 @@ pub fn run(project: &Project) -> Result<()> {
     }
     let stopped = profile.state == cluster::ProfileState::Stopped;
     let mut next = project.command(if stopped { "start" } else { "deploy dev" });
-    if State::load(project)?.is_some_and(|state| state.phase != Phase::Release) {
+    if UpgradeState::load(project)?.is_some_and(|state| state.phase != Phase::Release) {
         row("upgrade", "not finished: the todos are in a dump");
         next = project.command("cluster upgrade");
     }
@@ -95,7 +95,7 @@ pub fn run(project: &Project) -> Result<()> {
             if let Some(snapshot) = observed.snapshot {
                 let access = Access::open(&toolchain.tools, &profile).ok().filter(|access| {
                     let answers = proof::measure(&proof::routes(&snapshot), &access.address, 1);
-                    !answers.is_empty() && answers.iter().all(Answer::good)
+                    !answers.is_empty() && answers.iter().all(RouteAnswer::is_good)
                 });
                 line += &access.map_or(", but its routes do not answer".to_owned(), |access| {
                     let at = access.front(&snapshot).map(|front| format!(" at {}", front.address));

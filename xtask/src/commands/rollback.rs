@@ -14,7 +14,7 @@ use crate::snapshot::Snapshot;
 use crate::stages::cluster;
 use crate::stages::images::load::Wanted;
 use crate::stages::images::{self, ids};
-use crate::stages::proof::{self, Access, Evidence};
+use crate::stages::proof::{self, Access, LiveState};
 use crate::stages::release::{self, Run, Target, Verified};
 use crate::toolbox::Toolbox;
 use crate::toolchain::Toolchain;
@@ -66,7 +66,7 @@ pub fn run(project: &Project, args: &Rollback) -> Result<()> {
 
     let ids = ids::of_loaded(project, &wanted)?;
     let access = Access::open(tools, &profile)?;
-    let take = || Evidence::take(tools, &access.address, REQUESTS);
+    let take = || LiveState::take(tools, &access.address, REQUESTS);
     let evidence = take()?;
     let (nodes, snapshot) = (&evidence.nodes, &evidence.snapshot);
     let restarted = release::restart_outdated(project, tools, &ids, nodes, snapshot, &redactor, mode)?;
@@ -95,7 +95,7 @@ fn wanted(project: &Project, tools: &Toolbox, target: &Target) -> Result<Vec<Wan
         if id.is_none() {
             let what = format!("revision {} runs {reference}, which is not in the engine any more", target.revision);
             return Err(Failure::new(Class::Image, what)
-                .help("check out what that revision was made of, and: cargo xtask deploy dev")
+                .help("check out the commit of that revision, and: cargo xtask deploy dev")
                 .into());
         }
         Ok(Wanted { reference: reference.clone(), id })

@@ -11,7 +11,7 @@ use crate::project::Project;
 use crate::report::seconds;
 use crate::stages::cluster::{self, ApiServer, Profile, ProfileState};
 use crate::stages::machine;
-use crate::stages::proof::{self, Access, Evidence};
+use crate::stages::proof::{self, Access, LiveState};
 use crate::stages::{release, upgrade};
 use crate::toolbox::Toolbox;
 use crate::toolchain::Toolchain;
@@ -48,7 +48,7 @@ pub fn run(project: &Project) -> Result<()> {
     let word = if started { "runs again" } else { "runs already" };
     let name = &tools.profile;
     let release = release::observe(tools)?;
-    if release.ending {
+    if release.is_terminating {
         return Err(release.refusal(tools).into());
     }
     let Some(record) = release.record else {
@@ -61,7 +61,7 @@ pub fn run(project: &Project) -> Result<()> {
     plan::apply(project, "release", Mode::Apply, vec![release::wait_step(project, tools, redactor)])?;
     let access = Access::open(tools, &profile)?;
     let prove = || {
-        let evidence = Evidence::take(tools, &access.address, REQUESTS)?;
+        let evidence = LiveState::take(tools, &access.address, REQUESTS)?;
         proof::prove(project, tools, &record.images, &access.address, evidence)
     };
     let proof = report.look("proof", "images and routes", prove)?;

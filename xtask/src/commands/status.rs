@@ -128,8 +128,10 @@ fn gather(project: &Project, toolchain: &Toolchain, with_pending: bool) -> Resul
             (answers, drift, pending)
         });
         view.routes = output::routes(&answers).as_array().cloned().unwrap_or_default();
-        if let Some(Front { address, hint }) =
-            access.as_ref().and_then(Access::lasting).and_then(|address| Front::proven(address, snapshot, &answers))
+        if let Some(Front { address, hint }) = access
+            .as_ref()
+            .and_then(Access::user_address)
+            .and_then(|address| Front::if_proven(address, snapshot, &answers))
         {
             (view.cluster.address, view.cluster.hint) = (Some(address), hint);
         }
@@ -160,7 +162,7 @@ fn refuse(project: &Project, tools: &Toolbox, observed: &ObservedRelease, view: 
     if view.cluster.state != "running" {
         return Err(Failure::new(Class::Cluster, "the cluster does not run").help("cargo xtask deploy dev").into());
     }
-    if observed.ending {
+    if observed.is_terminating {
         return Err(observed.refusal(tools).into());
     }
     if view.workloads.is_empty() {
@@ -191,7 +193,7 @@ fn verify(
     }
     let proof = || {
         let access = Access::open(tools, profile)?;
-        let evidence = proof::Evidence::take(tools, &access.address, PROOF_REQUESTS)?;
+        let evidence = proof::LiveState::take(tools, &access.address, PROOF_REQUESTS)?;
         proof::prove(project, tools, &record.images, &access.address, evidence)
     };
     let proof = project.report.look("proof", "images and routes", proof);

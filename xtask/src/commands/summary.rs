@@ -48,7 +48,7 @@ pub fn print(
             "  {:<16} {status} from {}  p50 {p50} ms, p95 {p95} ms, max {max} ms{}",
             answer.route.path,
             answer.served_by,
-            answer.reason().map(|reason| format!("  {DIM}{reason}{DIM:#}")).unwrap_or_default()
+            answer.explain_404().map(|reason| format!("  {DIM}{reason}{DIM:#}")).unwrap_or_default()
         ));
     }
     warnings(&proof.answers).iter().for_each(|warning| report.warn(warning));

@@ -25,7 +25,7 @@ use crate::secrets::SELECTOR;
 use crate::snapshot::{Snapshot, text, title};
 use crate::stages::images::owned::{self, OwnedImage};
 use crate::stages::release::{self, Record};
-use crate::stages::upgrade::{self, Phase, State};
+use crate::stages::upgrade::{self, Phase, UpgradeState};
 use crate::stages::{cluster, machine};
 use crate::toolbox::{Toolbox, dir_of, own_minikube_home};
 use crate::units::quote;
@@ -434,7 +434,7 @@ fn stays_of_upgrade(project: &Project) -> Result<()> {
     if files::exists(&folder)? {
         project.report.note(format!("stays: dumps of the database  (rm -r {} removes them)", quote(&folder)));
     }
-    if State::load(project)?.is_some_and(|state| state.phase != Phase::Release) {
+    if UpgradeState::load(project)?.is_some_and(|state| state.phase != Phase::Release) {
         let command = project.command("cluster upgrade");
         project.report.warn(format!("an upgrade of the cluster is not finished: {command} restores the todos"));
     }

@@ -13,7 +13,7 @@ use crate::stages::cluster::{self, ApiServer, ObservedIngress, ProfileState};
 use crate::stages::images::load::{self, Wanted};
 use crate::stages::images::node::{Node, NodeImages};
 use crate::stages::images::{ImageState, build, ids};
-use crate::stages::proof::Evidence;
+use crate::stages::proof::LiveState;
 use crate::stages::release;
 use crate::toolbox::Toolbox;
 use crate::toolchain::Toolchain;
@@ -111,9 +111,9 @@ impl Live {
     }
 
     /// What the proof needs of it; `None` if there is no namespace.
-    pub fn evidence(&self) -> Option<Evidence> {
+    pub fn evidence(&self) -> Option<LiveState> {
         let nodes = self.on_nodes.iter().map(|(node, on_node)| (node.name.clone(), on_node.names.clone())).collect();
-        Some(Evidence { snapshot: self.release.snapshot.clone()?, nodes, answers: None })
+        Some(LiveState { snapshot: self.release.snapshot.clone()?, nodes, answers: None })
     }
 }
 
@@ -122,7 +122,7 @@ pub struct Applied {
     /// IDs of the images by reference.
     pub ids: BTreeMap<String, String>,
     /// What the proof is made from; `None`: there is no namespace.
-    pub evidence: Option<Evidence>,
+    pub evidence: Option<LiveState>,
 }
 
 impl Applied {
@@ -134,7 +134,7 @@ impl Applied {
 
     /// Looks at everything; `address` is where a user would go.
     pub fn look(project: &Project, tools: &Toolbox, wanted: &[Wanted], address: &str) -> Result<Self> {
-        let evidence = Evidence::take(tools, address, REQUESTS)?;
+        let evidence = LiveState::take(tools, address, REQUESTS)?;
         Ok(Self { ids: ids::of_loaded(project, wanted)?, evidence: Some(evidence) })
     }
 }

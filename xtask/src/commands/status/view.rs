@@ -194,7 +194,12 @@ fn release(observed: &ObservedRelease) -> Release {
         verified_revision: record.map(|record| record.revision),
         verified_at: record.map(|record| clock::rfc3339(record.verified_at)),
         environment: record.map(|record| record.environment.clone()),
-        kept: record.map(Record::revisions).unwrap_or_default().into_iter().filter(|n| helm.contains(n)).collect(),
+        kept: record
+            .map(Record::revision_numbers)
+            .unwrap_or_default()
+            .into_iter()
+            .filter(|n| helm.contains(n))
+            .collect(),
     }
 }
 

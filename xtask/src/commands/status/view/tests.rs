@@ -19,10 +19,10 @@ fn observed() -> ObservedRelease {
     let record = Record::new(verified, &snapshot, &[1]).unwrap();
     let revision = release::Revision { number: 1, status: "deployed".into(), created: String::new() };
     ObservedRelease {
-        helm: release::Status { revisions: vec![revision] },
-        secrets: release::Existing {
+        helm: release::HelmHistory { revisions: vec![revision] },
+        secrets: release::ObservedSecrets {
             ours: vec!["todo-backend-00000000".into(), "todo-postgres".into()],
-            ..release::Existing::default()
+            ..release::ObservedSecrets::default()
         },
         record: Some(record),
         snapshot: Some(snapshot),
