@@ -27,7 +27,7 @@ pub fn main(run: impl FnOnce(Cli, &Report) -> Result<i32>) -> ! {
             for (stage, what) in &steps {
                 interrupted.line(format!("interrupted at: {what}{}", stages::left_by(stage)));
             }
-            interrupted.line("interrupted: every child has ended; the same command goes on where this one stopped");
+            interrupted.line("interrupted: all child processes have ended; run the same command to continue");
         }
         let code = failure::Class::Interrupted as i32;
         closing_then.close(&interrupted, code, None);

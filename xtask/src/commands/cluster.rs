@@ -35,10 +35,10 @@ enum Command {
     Upgrade(Upgrade),
 }
 
-/// Replace the cluster by one at the pinned Kubernetes; the todos move by a dump, which stays
+/// Replace the cluster with one at the pinned Kubernetes; a dump moves the todos and is kept
 ///
 /// Stops writes, dumps the embedded database, deletes the profile, creates it anew, deploys the recorded environment and
-/// restores the dump. An upgrade that fails or is killed loses nothing: the same command goes on where it stopped.
+/// restores the dump. An upgrade that fails or is killed loses nothing: run the same command to continue it.
 #[derive(Args, Debug)]
 struct Upgrade {
     /// Show the steps that would run, and do nothing
@@ -66,7 +66,7 @@ pub fn run(project: &Project, args: &Cluster) -> Result<()> {
     // What it takes to look. A dry run does not start an engine for that.
     let toolchain = Toolchain::bring(project, mode, &[Requirement::Tool(Tool::Minikube)])?;
     if !toolchain.engine_answers {
-        return Err(Failure::new(Class::Machine, "no Docker Engine answers, so the cluster cannot be looked at")
+        return Err(Failure::new(Class::Machine, "no Docker Engine answers, so xtask cannot inspect the cluster")
             .help("without --dry-run the same command starts it")
             .into());
     }
@@ -146,7 +146,7 @@ impl Work<'_> {
             None => {
                 self.start_old(&profile, None)?;
                 if self.mode == Mode::DryRun {
-                    project.report.answer("then: what it holds is looked at, and the steps above follow");
+                    project.report.answer("then: inspect what the cluster holds, and run the steps above");
                     return Ok(());
                 }
                 self.look()?
@@ -169,10 +169,10 @@ impl Work<'_> {
         let contents = Contents::observe(tools)?;
         if !contents.foreign.is_empty() {
             let list = contents.foreign.join(", ");
-            let what = format!("the cluster `{}` holds what no deploy made, and would lose it: {list}", tools.profile);
+            let what = format!("the upgrade would delete objects that no deploy made from the cluster `{}`: {list}", tools.profile);
             return Err(Failure::new(Class::Cluster, what)
-                .help("save and delete that first, e.g. cargo xtask tool kubectl -- delete namespace NAME")
-                .help("or leave this cluster as it is: a deploy goes on using it")
+                .help("save and delete them first, e.g. cargo xtask tool kubectl -- delete namespace NAME")
+                .help("or keep this cluster: deploys continue to use it")
                 .into());
         }
         let namespace = &project.settings.chart.namespace;
@@ -181,7 +181,7 @@ impl Work<'_> {
                 "the embedded database's volume is in namespace {namespace}, but no database runs on it, so it cannot be dumped"
             );
             return Err(Failure::new(Class::Cluster, what)
-                .help("to keep its todos, have the embedded database serve again: remove DATABASE_URL from .env and deploy")
+                .help("to keep its todos, use the embedded database again: remove DATABASE_URL from .env and deploy")
                 .help(format!(
                     "or, if nobody needs them: cargo xtask tool kubectl -- --namespace {namespace} delete pvc --all"
                 ))
@@ -191,7 +191,7 @@ impl Work<'_> {
         let environment = self.environment(record.as_ref())?;
         let credentials = credentials::read(project, &environment)?;
         if contents.database && !credentials.embedded {
-            let what = ".env names a database, but the cluster's own one serves: the todos would have no place to go";
+            let what = ".env names a database, but the application uses the embedded one: the upgrade could not restore its todos";
             return Err(Failure::new(Class::Config, what)
                 .help(format!("release the change first: {}", project.command(&format!("deploy {environment}"))))
                 .help("or remove DATABASE_URL from .env")
@@ -227,7 +227,7 @@ impl Work<'_> {
             lines.push(format!("dump the database into {folder} and read the dump back"));
         }
         lines.push(format!("delete the cluster `{name}` (Kubernetes {running}) with its volumes"));
-        lines.push(format!("create it anew with Kubernetes {pinned}{port}"));
+        lines.push(format!("create it again with Kubernetes {pinned}{port}"));
         let environment = old.map_or("the recorded environment".to_owned(), |old| format!("`{}`", old.environment));
         lines.push(format!("deploy {environment} from this checkout, restore the dump before the application starts"));
         lines.push(format!("keep the newest {} dumps of this profile", upgrade::KEEP));
@@ -236,7 +236,7 @@ impl Work<'_> {
             lines.iter().for_each(|line| self.project.report.line(format!("  - {line}")));
             return Ok(());
         }
-        machine::consent_to(self.project, &lines, "the cluster goes on as it is; a deploy does not need the upgrade")
+        machine::consent_to(self.project, &lines, "the cluster stays as it is; deploys work without the upgrade")
     }
 
     /// Starts an old cluster that is stopped, or whose API server is away for the reason `silence`, at its own version.
@@ -266,7 +266,7 @@ impl Work<'_> {
             let made = &mut dump;
             let step = Step::new(
                 "dump the database",
-                "the volume goes with the cluster",
+                "deleting the cluster deletes its volume",
                 format!(
                     "kubectl scale deployment/{}-backend --replicas=0\n\
                      docker exec {} crictl exec <postgres> pg_dump --format=custom > {}/<time>.dump",
@@ -310,7 +310,7 @@ impl Work<'_> {
         let found = Postgres::find(self.tools(), &self.project.settings.chart.namespace)?;
         found.ok_or_else(|| {
             Failure::new(Class::Cluster, "the embedded database does not run, so it cannot be dumped or restored")
-                .help("cargo xtask status    (tells why)")
+                .help("see why: cargo xtask status")
                 .into()
         })
     }
@@ -318,7 +318,7 @@ impl Work<'_> {
     fn show_rest(&self, profile: &Profile, pinned: &Version, old: &Old) {
         let (report, name) = (&self.project.report, &self.tools().profile);
         let delete = format!("minikube --profile {name} delete");
-        report.planned("upgrade", &format!("delete cluster {name}"), "the dump is proven", &delete);
+        report.planned("upgrade", &format!("delete cluster {name}"), "the dump was checked", &delete);
         let port = profile.port.map(|port| format!(" --ports=127.0.0.1:{port}:80")).unwrap_or_default();
         let create = format!("minikube --profile {name} start --kubernetes-version={pinned}{port}");
         report.planned("upgrade", &format!("create cluster {name}"), "this checkout pins its Kubernetes", &create);
@@ -328,7 +328,7 @@ impl Work<'_> {
             report.planned("upgrade", "restore the database", "before the application starts", &restore);
         }
         let deploy = format!("cargo xtask deploy {}", old.environment);
-        report.planned("upgrade", &format!("deploy {}", old.environment), "as the record names it", &deploy);
+        report.planned("upgrade", &format!("deploy {}", old.environment), "the recorded environment", &deploy);
     }
 
     /// Deletes the old cluster and goes on. What the deletion rests on is proven right before it.
@@ -339,7 +339,7 @@ impl Work<'_> {
         if let Some(dump) = &state.dump {
             dump.check_file(&upgrade::folder(project)?)?;
             let changed = dump.check_database(&self.postgres()?);
-            changed.context("somebody wrote while the backend was stopped; nothing was deleted")?;
+            changed.context("the database changed while the backend was stopped; nothing was deleted")?;
         }
         state.store(project)?;
         self.delete(&mut state)?;
@@ -348,7 +348,7 @@ impl Work<'_> {
 
     fn delete(&self, state: &mut State) -> Result<()> {
         let tools = self.tools();
-        let why = if state.phase == Phase::Delete { "the dump is proven" } else { "its creation was not finished" };
+        let why = if state.phase == Phase::Delete { "the dump was checked" } else { "its creation did not finish" };
         let step = cluster::delete_step(self.project, tools, why);
         plan::apply(self.project, "upgrade", Mode::Apply, vec![step])?;
         state.advance(self.project, Phase::Create)
@@ -412,14 +412,14 @@ impl Work<'_> {
             while let Err(error) = postgres.ready() {
                 if start.elapsed() > deadlines::DATABASE_READY.time() {
                     let limit = deadlines::DATABASE_READY.as_secs();
-                    return Err(error.context(format!("the database takes no connections within {limit} s")));
+                    return Err(error.context(format!("the database accepted no connection within {limit} s")));
                 }
                 std::thread::sleep(deadlines::POLL.time());
             }
             running.progress(format!("{} rows", dump.rows()));
             postgres.restore(&file)?;
-            dump.check_database(&postgres).context("what was restored is not what was dumped")?;
-            Ok(format!("{} rows of {} tables, as they were", dump.rows(), dump.tables.len()))
+            dump.check_database(&postgres).context("the restored data differs from the dump")?;
+            Ok(format!("{} rows of {} tables, as in the dump", dump.rows(), dump.tables.len()))
         });
         plan::apply(project, "upgrade", Mode::Apply, vec![step])?;
         state.advance(project, Phase::Release)
@@ -438,7 +438,7 @@ impl Work<'_> {
     }
 
     fn begin_again(&self) -> Result<()> {
-        self.project.report.note("the old cluster is still whole: it is dumped again");
+        self.project.report.note("the old cluster is still complete: xtask dumps it again");
         self.begin()
     }
 
@@ -458,9 +458,9 @@ impl Work<'_> {
         };
         project
             .report
-            .note(format!("an upgrade from Kubernetes {from} is not finished: {done}; this run goes on from there"));
+            .note(format!("an upgrade from Kubernetes {from} is not finished: {done}; this run continues from there"));
         if self.mode == Mode::DryRun {
-            project.report.answer("without --dry-run: the rest of the steps, without asking for what was agreed to");
+            project.report.answer("without --dry-run, xtask runs the remaining steps and does not ask again");
             return Ok(());
         }
         if let Some(dump) = &state.dump {

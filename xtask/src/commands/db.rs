@@ -29,9 +29,10 @@ const MIGRATIONS: &str = "app/migrations/versions";
 /// How a dump begins.
 const MAGIC: &[u8] = b"PGDMP";
 
-/// Look into the database, dump it, or restore a dump
+/// Query the database, dump it, or restore a dump
 ///
-/// The database is that of DATABASE_URL in .env (DATABASE_URL_UNPOOLED, if it is given), or else the embedded one. Its client programs are those of the Postgres image; psql need not be installed.
+/// Uses the database of DATABASE_URL_UNPOOLED or DATABASE_URL in .env, or else the embedded one. The client programs come
+/// from the Postgres image: you need not install psql.
 #[derive(Args, Debug)]
 pub struct Db {
     #[command(subcommand)]
@@ -40,20 +41,20 @@ pub struct Db {
 
 #[derive(Subcommand, Debug)]
 enum Command {
-    /// Open psql; SQL at standard input is run as a script that ends at the first error
+    /// Open psql, or run SQL from standard input as a script that stops at the first error
     Shell,
-    /// Dump the database to FILE, which only you can read; asks before it replaces a file
+    /// Dump the database to FILE, readable by you alone; ask before replacing an existing file
     Dump {
-        /// The file, in Postgres' custom format: `pg_restore --list FILE` shows what is in it
+        /// File in Postgres' custom format; `pg_restore --list FILE` shows its contents
         file: Utf8PathBuf,
     },
-    /// Replace all that the database holds by a dump; asks first
+    /// Replace the contents of the database with a dump, after a question
     ///
-    /// One transaction: afterwards the database has all of the dump, or is as it was. The backend is stopped meanwhile, and
-    /// then brings an older schema up to date. A dump of a schema that this checkout does not know is refused, and so is a
-    /// database that has tables of another application.
+    /// Restores in one transaction: either all of it succeeds, or the database stays unchanged. Stops the backend meanwhile;
+    /// its next start migrates an older schema. Refuses a dump whose schema this checkout does not know, and a database
+    /// with tables of another application.
     Restore {
-        /// What `db dump` or `cluster upgrade` has made
+        /// Dump made by `db dump` or `cluster upgrade`
         file: Utf8PathBuf,
     },
 }
@@ -91,7 +92,7 @@ fn open(project: &Project) -> Result<Open> {
     }
     let toolchain = Toolchain::present(project)?;
     if cluster::observe(&toolchain.tools)?.profile.state != State::Running {
-        let what = "the cluster does not run, and its embedded database with it";
+        let what = "the cluster does not run, so its embedded database does not run either";
         return Err(Failure::new(Class::Cluster, what).help(project.command(&format!("deploy {environment}"))).into());
     }
     let postgres = Postgres::find(&toolchain.tools, &project.settings.chart.namespace)?.ok_or_else(|| {
@@ -109,8 +110,8 @@ impl Open {
     /// The first question to it, whose failure explains how it is reached.
     fn schema(&self) -> Result<Option<String>> {
         self.postgres.schema().map_err(|error| {
-            Failure::new(Class::Database, format!("the database cannot be asked: {error:#}"))
-                .help("a name that only the cluster knows is not supported: the client runs on this machine's network")
+            Failure::new(Class::Database, format!("cannot query the database: {error:#}"))
+                .help("use a host name that this machine resolves: the client runs in this machine's network, not in the cluster")
                 .help("see what the application sees: cargo xtask logs backend")
                 .into()
         })
@@ -164,7 +165,7 @@ fn restore(project: &Project, file: &Utf8Path) -> Result<()> {
         Failure::new(Class::Config, what).help("make one: cargo xtask db dump todo.dump")
     })?;
     if begin != MAGIC {
-        let what = format!("{file} is no dump in Postgres' custom format");
+        let what = format!("{file} is not a dump in Postgres' custom format");
         return Err(Failure::new(Class::Config, what).help("make one: cargo xtask db dump todo.dump").into());
     }
     let _lock = project.lock()?;
@@ -177,9 +178,9 @@ fn restore(project: &Project, file: &Utf8Path) -> Result<()> {
         // Its own words are about the file. Whatever else fails, the engine for one, says nothing of it.
         if why.contains("pg_restore: ") {
             let what = format!("{file} is damaged; {why}");
-            return Failure::new(Class::Config, what).help("name another dump, or a whole copy of this one");
+            return Failure::new(Class::Config, what).help("name another dump, or an undamaged copy of this one");
         }
-        Failure::new(Class::Database, format!("{file} was not read; {why}"))
+        Failure::new(Class::Database, format!("cannot read {file}; {why}"))
             .help("see whether engine and cluster answer: cargo xtask doctor")
             .help("then run the same command again")
     })?;
@@ -193,15 +194,15 @@ fn restore(project: &Project, file: &Utf8Path) -> Result<()> {
         Some(backend) if is_of(project, &open, &backend)? => {
             (Some(backend), Some("stop the backend meanwhile: the API answers 503 for some seconds"))
         }
-        Some(_) => (None, Some("leave the release that runs alone: it has another database than .env names")),
+        Some(_) => (None, Some("keep the running release as it is: it uses another database than the one in .env")),
     };
     let lines = [
         format!("replace {rows} rows (schema {}) in: {}", schema.as_deref().unwrap_or("none"), open.name),
-        format!("by {} from {file}", describe(&contents)),
-        "lose what was written since that dump was made; `cargo xtask db dump FILE` first would keep it".to_owned(),
+        format!("with {} from {file}", describe(&contents)),
+        "lose everything written since that dump; to save it, run `cargo xtask db dump FILE` first".to_owned(),
     ];
     let lines: Vec<String> = lines.into_iter().chain(more.map(str::to_owned)).collect();
-    machine::consent_to(project, &lines, "the database is as it was")?;
+    machine::consent_to(project, &lines, "the database is unchanged")?;
     let running = project.report.step("database", format!("restore {file}"), &open.name);
     let work = || {
         running.progress("restoring");
@@ -211,11 +212,11 @@ fn restore(project: &Project, file: &Utf8Path) -> Result<()> {
     let Some(Backend { replicas, .. }) = backend else {
         work()?;
         running.done(format!("{}, as in the dump", describe(&contents)));
-        project.report.note("an older schema is brought up to date by the next start of the backend");
+        project.report.note("the next start of the backend migrates an older schema");
         return Ok(());
     };
     running.progress("stopping the backend");
-    let stopped = upgrade::scale_backend(project, tools, 0).context("the database is as it was");
+    let stopped = upgrade::scale_backend(project, tools, 0).context("the database is unchanged");
     let deploy = format!("deploy {}", project.settings.dev.environment);
     upgrade::start_backend(project, tools, replicas, &deploy, stopped.and_then(|()| work()))?;
     running.done(format!("{}, as in the dump", describe(&contents)));
@@ -232,8 +233,8 @@ fn restore(project: &Project, file: &Utf8Path) -> Result<()> {
 fn check(postgres: &Postgres, contents: &InDump) -> Result<()> {
     let found = postgres.contents().context("the dump was restored, but the database cannot be read")?;
     let (rows, wanted) = (&found.rows, &contents.rows);
-    ensure!(rows == wanted, "the database holds the rows {rows:?}, the dump has {wanted:?}");
-    ensure!(found == *contents, "the rows of the database have another content than those of the dump");
+    ensure!(rows == wanted, "the number of rows differs: the database has {rows:?}, the dump {wanted:?}");
+    ensure!(found == *contents, "the rows in the database differ from those in the dump");
     Ok(())
 }
 
@@ -241,7 +242,7 @@ fn check(postgres: &Postgres, contents: &InDump) -> Result<()> {
 fn is_of(project: &Project, open: &Open, backend: &Backend) -> Result<bool> {
     let secret = backend.secret.as_ref().context("the backend's Deployment names no Secret")?;
     let live = open.toolchain.tools.api()?.get(&kinds::SECRET, secret)?;
-    let live = live.with_context(|| format!("the backend's Secret {secret} is not there"))?;
+    let live = live.with_context(|| format!("the backend's Secret {secret} does not exist"))?;
     let embedded = || secrets::embedded_url(&project.settings.chart, &Secret::new(""));
     let here = value(&open.credentials, DATABASE_URL).cloned().unwrap_or_else(embedded);
     // Host and name: another password or parameter leads to the same one.
@@ -282,15 +283,15 @@ impl Migrations {
     /// Refuses a dump that the backend of this checkout could not serve.
     fn refuse_unknown(&self, file: &Utf8Path, contents: &InDump) -> Result<()> {
         let Some(schema) = &contents.schema else {
-            let what = format!("{file} is no dump of this application: it has no version of the schema");
+            let what = format!("{file} is not a dump of this application: it has no schema version");
             return Err(Failure::new(Class::Database, what).help("name another dump").into());
         };
         if self.versions.contains(schema) {
             return Ok(());
         }
         let newest = self.versions.last().map_or("none", String::as_str);
-        let what = format!("{file} has the schema {schema}, and this checkout knows none later than {newest}");
-        Err(Failure::new(Class::Database, what).help("use the checkout that the dump is from, or a newer one").into())
+        let what = format!("{file} has schema {schema}, but the newest one in this checkout is {newest}");
+        Err(Failure::new(Class::Database, what).help("use the checkout that made the dump, or a newer one").into())
     }
 
     /// Refuses a database with tables that neither the dump has nor a migration makes: a restore would drop them.
@@ -344,8 +345,8 @@ mod tests {
         };
         assert!(known.versions.len() > 3, "{:?}", known.versions);
         assert!(known.versions.iter().all(|schema| refuse(Some(schema)).is_none()));
-        assert!(refuse(Some("9999")).unwrap().contains("has the schema 9999, and this checkout knows none later than"));
-        assert!(refuse(None).unwrap().contains("is no dump of this application"));
+        assert!(refuse(Some("9999")).unwrap().contains("has schema 9999, but the newest one in this checkout is"));
+        assert!(refuse(None).unwrap().contains("is not a dump of this application"));
     }
 
     #[test]

@@ -52,7 +52,7 @@ pub struct Deploy {
     /// Show the steps that would run, and do nothing
     #[arg(long)]
     pub dry_run: bool,
-    /// Deploy again whenever a file changes that a deploy is made from, until Ctrl-C
+    /// Deploy again whenever you save a file that affects the deployment, until Ctrl-C
     #[arg(long, conflicts_with_all = ["dry_run", "json", "timings"])]
     pub watch: bool,
     #[command(flatten)]
@@ -155,7 +155,7 @@ fn stages(run: Run<'_>, early: Option<Early<'_>>, before_release: Option<BeforeR
     let (tools, origin) = (&toolchain.tools, toolchain.origin.as_ref());
     supply.wait_for(&first_requirements(project, credentials.embedded))?;
     let look = || Facts::look(project, for_look, origin, credentials);
-    let mut facts = report.look("observe", "everything side by side", look)?;
+    let mut facts = report.look("observe", "cluster, release and images", look)?;
     if facts.cluster.profile.state == State::Running {
         report.skipped("cluster", &format!("create cluster {}", tools.profile), "it runs");
     }
@@ -177,11 +177,11 @@ fn stages(run: Run<'_>, early: Option<Early<'_>>, before_release: Option<BeforeR
         Err(_) if mode == Mode::DryRun && is_new => Live::nothing(tools),
         Err(silence) if mode == Mode::DryRun => {
             images::build(project, &tools.engine, origin, &facts.images, &mut [], mode)?;
-            report.warn(format!("what else there is to do can be said when the cluster answers: {silence}"));
+            report.warn(format!("the remaining steps are unknown until the cluster responds: {silence}"));
             return Ok(());
         }
         Err(silence) => {
-            let what = format!("the cluster cannot be asked: {silence}");
+            let what = format!("cannot query the cluster: {silence}");
             return Err(Failure::new(Class::Cluster, what).help("see why: cargo xtask status").into());
         }
     };
@@ -245,7 +245,7 @@ fn stages(run: Run<'_>, early: Option<Early<'_>>, before_release: Option<BeforeR
     let mut changed = release_steps.len();
     if changed == 0 {
         let what = format!("helm upgrade {}", project.settings.chart.release);
-        report.skipped("release", &what, "what is there is what was verified, and ready");
+        report.skipped("release", &what, "the live state matches the verified one and is ready");
     }
     let forget = || forget_old_builds(project, tools, &live, &wanted);
     // The deploy stands whatever becomes of them; the next one that changes something tries again.
@@ -288,9 +288,9 @@ fn stages(run: Run<'_>, early: Option<Early<'_>>, before_release: Option<BeforeR
             diff::show(project, tools, &desired, &secrets, &live.release, &built)?;
         }
         let last = if steps == 0 {
-            "nothing to do: what is there is what is wanted"
+            "nothing to do: the live state matches the desired one"
         } else {
-            "then: image IDs are compared from build to pod, and every route is requested"
+            "then: compare image IDs from build to pod, and request every route"
         };
         report.answer(last);
         return Ok(());
@@ -338,7 +338,7 @@ fn forget_old_builds(project: &Project, tools: &Toolbox, live: &Live, wanted: &[
     if steps.is_empty() {
         return Ok(());
     }
-    let running = project.report.step("images", "forget old builds", "no kept revision needs them");
+    let running = project.report.step("images", "remove old builds", "no kept revision needs them");
     // One that cannot be removed keeps no other one.
     let results: Vec<Result<String>> = std::thread::scope(|scope| {
         let removals: Vec<_> = steps.into_iter().map(|step| scope.spawn(|| (step.action)(&running))).collect();

@@ -55,13 +55,13 @@ pub struct Dev {
     /// Answer assistant requests from a scripted server; no API key needed
     #[arg(long)]
     pub fake_assistant: bool,
-    /// Make an account with N todos
+    /// Create an account with N todos
     #[arg(long, value_name = "N")]
     pub seed: Option<u32>,
-    /// Open a debugger's port on loopback: debugpy at 5678, the Node inspector at 9229
+    /// Open a debugger port on loopback: debugpy at 5678, the Node inspector at 9229
     #[arg(long, value_name = "APP", value_delimiter = ',')]
     pub debug: Vec<App>,
-    /// What to do instead of serving.
+    /// Do this instead of serving.
     #[command(subcommand)]
     pub command: Option<DevCommand>,
 }
@@ -69,9 +69,9 @@ pub struct Dev {
 /// What else there is to do with what is saved.
 #[derive(Subcommand, Debug, Clone)]
 pub enum DevCommand {
-    /// Run the applications' tests now and after each save, beside `dev` or without it
+    /// Run the applications' tests now and after each save, with or without a running `dev`
     Test {
-        /// A file or folder of tests, e.g. apps/backend/tests/test_todos.py
+        /// Test file or folder, e.g. apps/backend/tests/test_todos.py
         path: Option<String>,
     },
 }
@@ -160,11 +160,11 @@ fn consent_to_migrate(project: &Project, credentials: &Credentials) -> Result<()
     let file = project.target().join("dev-database");
     let digest = database_digest(credentials)?;
     if files::read(&file)?.as_deref() != Some(digest.as_str()) {
-        let loss = format!("migrate the database at {}, now and whenever a migration is saved", credentials.database);
+        let loss = format!("migrate the database at {}, now and whenever you save a migration", credentials.database);
         machine::consent_to(
             project,
             &[loss],
-            "without DATABASE_URL in .env, `cargo xtask dev` has a Postgres of its own",
+            "without DATABASE_URL in .env, `cargo xtask dev` uses a Postgres of its own",
         )?;
         private::create_dir(&project.target())?;
         private::write(&file, &digest)?;
@@ -195,9 +195,9 @@ fn names_other_database<'a>(
 fn tell_end(report: &Report, running: &Arc<AtomicUsize>, stays: String) {
     let (told, running) = (report.clone(), running.clone());
     report.on_interrupt(move || match running.load(Ordering::SeqCst) {
-        0 => told.line(format!("\nended, with all containers{stays}")),
+        0 => told.line(format!("\nstopped, and removed all containers{stays}")),
         left => told.line(format!(
-            "\nended; {left} containers may still run: the next `cargo xtask dev` or `cargo xtask teardown` ends them"
+            "\nstopped; {left} containers may still run: the next `cargo xtask dev` or `cargo xtask teardown` removes them"
         )),
     });
 }
@@ -376,8 +376,8 @@ impl<'a> Session<'a> {
 
     /// What a container's end means: one that is not replaced ends all.
     fn ended(&self, part: &str, error: Option<anyhow::Error>) -> anyhow::Error {
-        let words = error.map_or("it was ended".to_owned(), |error| format!("{error:#}"));
-        Failure::new(Class::Machine, format!("the container {} has ended: {words}", self.stack.name(part)))
+        let words = error.map_or("it was stopped".to_owned(), |error| format!("{error:#}"));
+        Failure::new(Class::Machine, format!("the container {} exited: {words}", self.stack.name(part)))
             .help("see what it printed: cargo xtask dev --verbose")
             .into()
     }
@@ -440,7 +440,7 @@ impl<'a> Session<'a> {
         match event["event"].as_str() {
             Some("ready") => format!("{GOOD}serves{GOOD:#} {DIM}{since}{DIM:#}"),
             Some("crashed") => format!(
-                "{BAD}has ended{BAD:#} (exit code {}): its last lines are above; the next save starts it again",
+                "{BAD}exited{BAD:#} (exit code {}): its last lines are above; the next save starts it again",
                 event["code"]
             ),
             _ => event.to_string(),

@@ -65,7 +65,7 @@ fn print(project: &Project, changed: &Changed, images: &[ImageChange], drift: &[
     for ImageChange { name, from, to, files } in images {
         line(format!("  image {name}: {from} -> {to}"));
         let Some(files) = files else {
-            line(format!("    {DIM}which files changed is not known: {from} was not built in this checkout{DIM:#}"));
+            line(format!("    {DIM}cannot list the changed files: {from} was not built in this checkout{DIM:#}"));
             continue;
         };
         files.iter().take(FILES).for_each(|file| line(format!("    {file}")));
@@ -79,12 +79,12 @@ fn print(project: &Project, changed: &Changed, images: &[ImageChange], drift: &[
         secret.keys.iter().for_each(|(key, how)| line(format!("    {key} {how}")));
     }
     for text in drift {
-        line(format!("  {WARN}taken back:{WARN:#} {text}"));
+        line(format!("  {WARN}reverted:{WARN:#} {text}"));
     }
     let (labels, objects): (Vec<_>, Vec<_>) = changed.objects.iter().partition(|object| only_version(object));
     if !labels.is_empty() {
         let names: Vec<&str> = labels.iter().map(|object| object.object.as_str()).collect();
-        line(format!("  {DIM}only the version in their labels: {}{DIM:#}", names.join(", ")));
+        line(format!("  {DIM}only the version label changes: {}{DIM:#}", names.join(", ")));
     }
     for object in objects {
         // Of what comes and goes as a whole the name says enough.

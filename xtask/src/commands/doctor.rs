@@ -92,13 +92,13 @@ pub fn run(project: &Project, args: &Doctor) -> Result<()> {
     if args.bundle {
         let table: Vec<String> = rows.iter().map(|row| anstream::adapter::strip_str(&line(row)).to_string()).collect();
         let path = bundle::write(project, &table.join("\n"))?;
-        project.report.ok("everything in it went through the redactor; look into it before you send it");
+        project.report.ok("all files in it are redacted; check them before you send the archive");
         output::print(path.as_str())?;
     }
     let bad = rows.iter().filter(|row| matches!(row.verdict, Verdict::Bad(_))).count();
     if bad > 0 {
         return Err(Failure::new(Class::Machine, format!("{bad} prerequisites are not met"))
-            .help("each line marked ✗ says how to mend it")
+            .help("each line marked ✗ says how to fix it")
             .into());
     }
     Ok(())
@@ -107,7 +107,7 @@ pub fn run(project: &Project, args: &Doctor) -> Result<()> {
 fn line(CheckRow { name, found, verdict }: &CheckRow) -> String {
     let (mark, fix) = match verdict {
         Verdict::Good => (format!("{GOOD}✓{GOOD:#}"), String::new()),
-        Verdict::Later => (format!("{WARN}·{WARN:#}"), "deploy brings it".to_owned()),
+        Verdict::Later => (format!("{WARN}·{WARN:#}"), "the next deploy installs or creates it".to_owned()),
         Verdict::Unknown => (format!("{WARN}?{WARN:#}"), String::new()),
         Verdict::Warning(fixes) => (format!("{WARN}!{WARN:#}"), texts(fixes)),
         Verdict::Bad(fixes) => (format!("{BAD}✗{BAD:#}"), texts(fixes)),
@@ -144,7 +144,7 @@ fn rows(project: &Project) -> Result<Vec<CheckRow>> {
     rows.push(match &engine {
         Some(engine) => version("docker engine", &engine.docker().args(["version", "--format", "{{.Server.Version}}"])),
         None => match machine::decide(project, &observed) {
-            Ok(_) => row("docker engine", "none runs", Verdict::Later),
+            Ok(_) => row("docker engine", "not running", Verdict::Later),
             Err(error) => refused("docker engine", &error),
         },
     });
@@ -178,9 +178,9 @@ fn rows(project: &Project) -> Result<Vec<CheckRow>> {
     for (tool, name, args) in versions {
         let path = origin.tool(tool);
         rows.push(match args {
-            _ if !files::exists(&path)? => row(name, "not brought yet", Verdict::Later),
+            _ if !files::exists(&path)? => row(name, "not installed yet", Verdict::Later),
             Some(args) => version(name, &Process::new(path.as_str()).args(args)),
-            None => row(name, "here, for `cargo xtask tool kubectl`", Verdict::Good),
+            None => row(name, "installed, for `cargo xtask tool kubectl`", Verdict::Good),
         });
     }
     let cluster = cluster::observe(&tools);
@@ -217,7 +217,7 @@ fn base_images(project: &Project, engine: &Engine, origin: &dyn Origin) -> Vec<C
         row("base image", base.describe(now), verdict)
     });
     let rows: Vec<CheckRow> = rows.collect();
-    if rows.is_empty() { vec![row("base images", "not brought yet", Verdict::Later)] } else { rows }
+    if rows.is_empty() { vec![row("base images", "not installed yet", Verdict::Later)] } else { rows }
 }
 
 /// WSL, with the place of the checkout `root`; `None` elsewhere.
@@ -312,7 +312,7 @@ fn version(name: &'static str, process: &Process) -> CheckRow {
         Err(error) => {
             let what = error.to_string();
             let what = format!("does not run: {}", what.lines().next().unwrap_or_default());
-            row(name, what, Verdict::bad(format!("see what it says: {process}")))
+            row(name, what, Verdict::bad(format!("see its output: {process}")))
         }
     }
 }

@@ -20,7 +20,7 @@ pub struct Images {
     /// Show what would be built, and do nothing
     #[arg(long)]
     pub dry_run: bool,
-    /// Renew the base images first: pull their tags again, or make them from today's packages
+    /// Renew the base images first: pull their tags again, or rebuild them from today's packages
     #[arg(long)]
     pub refresh: bool,
     #[command(flatten)]
@@ -83,7 +83,7 @@ fn refresh(project: &Project, toolchain: &Toolchain, mode: Mode) -> Result<()> {
             continue;
         }
         project.report.ok(match old {
-            Some(old) if old == new => format!("{reference} is what it was: {}", short(new)),
+            Some(old) if old == new => format!("{reference} is unchanged: {}", short(new)),
             Some(old) => format!("{reference} renewed: {} -> {}", short(old), short(new)),
             None => format!("{reference} is new: {}", short(new)),
         });

@@ -30,18 +30,18 @@ const AT_ONCE: usize = 8;
 /// Show the logs of all applications, or of one
 #[derive(Args, Debug)]
 pub struct Logs {
-    /// backend, frontend or postgres; all of them if left out
+    /// Application (default: all)
     pub app: Option<App>,
-    /// Go on as new lines come, also from new pods, until Ctrl-C
+    /// Stream new lines, also from new pods, until Ctrl-C
     #[arg(short, long)]
     pub follow: bool,
-    /// Lines of each container, at most
+    /// Maximum number of lines per container
     #[arg(long, default_value_t = 100)]
     pub tail: u32,
-    /// Only what is newer, e.g. 90s, 10m, 2h
+    /// Show only lines newer than this, e.g. 90s, 10m, 2h
     #[arg(long, value_parser = duration)]
     pub since: Option<u64>,
-    /// Print each line as its container wrote it, but for secrets, as is done where standard output is no terminal
+    /// Print each line as its container wrote it, with secrets masked (default if standard output is no terminal)
     #[arg(long)]
     pub json: bool,
 }
@@ -108,8 +108,8 @@ pub fn run(project: &Project, args: &Logs) -> Result<()> {
     let sources = source::list(tools, args.app)?;
     if sources.is_empty() {
         let what = match args.app {
-            Some(app) => format!("no pod of {} is there", app.component()),
-            None => "no pod is there".to_owned(),
+            Some(app) => format!("{} has no pods", app.component()),
+            None => "the application has no pods".to_owned(),
         };
         return Err(Failure::new(Class::Rollout, what).help("cargo xtask status").into());
     }

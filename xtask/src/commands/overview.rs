@@ -17,11 +17,11 @@ use crate::toolchain::Toolchain;
 pub fn state(state: &cluster::State) -> String {
     match state {
         cluster::State::Running => format!("{GOOD}running{GOOD:#}"),
-        cluster::State::Absent => "not there".to_owned(),
+        cluster::State::Absent => "absent".to_owned(),
         cluster::State::Stopped => format!("{WARN}stopped{WARN:#}"),
         cluster::State::Paused => format!("{WARN}paused{WARN:#}"),
         cluster::State::HalfDeleted(how) => format!("{BAD}half deleted: {how}{BAD:#}"),
-        cluster::State::OtherDriver(driver) => format!("{BAD}made with the driver {driver}, not docker{BAD:#}"),
+        cluster::State::OtherDriver(driver) => format!("{BAD}created with the driver {driver}, not docker{BAD:#}"),
         cluster::State::Foreign => format!("{BAD}a container that minikube did not make{BAD:#}"),
     }
 }
@@ -40,17 +40,17 @@ fn release_line(observed: &ObservedRelease) -> String {
 /// Prints the five lines.
 pub fn run(project: &Project) -> Result<()> {
     let row = |name: &str, text: &str| anstream::println!("{BOLD}{name:<8}{BOLD:#} {}", project.report.shown(text));
-    let dotenv = if dotenv::is_there(project)? { "present" } else { "absent; the first deploy makes it" };
+    let dotenv = if dotenv::is_there(project)? { "present" } else { "absent; the first deploy creates it" };
     let observed = machine::observe(project)?;
     let engine = match observed.engine(project) {
         Ok(engine) => engine,
         Err(error) => {
-            row("engine", &format!("{BAD}not known{BAD:#}: {error}"));
+            row("engine", &format!("{BAD}unknown{BAD:#}: {error}"));
             return Err(error);
         }
     };
     let Some(engine) = engine else {
-        row("engine", "none runs");
+        row("engine", "not running");
         row("cluster", "unknown without an engine");
         row("release", "unknown without a cluster");
         row(".env", dotenv);
@@ -59,7 +59,7 @@ pub fn run(project: &Project) -> Result<()> {
     };
     row("engine", if engine.private { "private engine runs" } else { "Docker Engine answers" });
     let Some(toolchain) = Toolchain::look(project, engine)? else {
-        row("cluster", "tools are not there yet");
+        row("cluster", "unknown: the tools are not installed yet");
         row("release", "unknown without a cluster");
         row(".env", dotenv);
         row("next", "cargo xtask deploy dev");

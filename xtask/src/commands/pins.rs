@@ -12,7 +12,7 @@ use crate::report::{BOLD, DIM};
 
 use listing::{PinEntry, ReleaseSource};
 
-/// Show every pinned version: what takes it, and where each origin gets it from
+/// Show every pinned version, what uses it, and where each origin gets it
 #[derive(Args, Debug, Default)]
 pub struct Pins {
     /// Print one JSON document; its schema is in docs/schema

@@ -22,10 +22,10 @@ use crate::toolchain::Toolchain;
 /// Requests to each route at the end.
 const REQUESTS: usize = 20;
 
-/// Go back to a revision that Helm keeps, and prove it
+/// Roll back to a revision that Helm keeps, and prove it
 #[derive(Args, Debug)]
 pub struct Rollback {
-    /// Helm's revision; left out: the last one that was verified before what is there now
+    /// Helm revision (default: the last verified one before the current one)
     pub revision: Option<u64>,
     /// Show the steps that would run, and do nothing
     #[arg(long)]
@@ -60,7 +60,7 @@ pub fn run(project: &Project, args: &Rollback) -> Result<()> {
     let steps = release::rollback(project, tools, &target, &observed, &run, redactor.clone());
     plan::apply(project, "release", mode, steps)?;
     if mode == Mode::DryRun {
-        project.report.answer("then: every route is requested, and the revision is recorded as the verified one");
+        project.report.answer("then: request every route, and record the revision as verified");
         return Ok(());
     }
 
@@ -80,7 +80,7 @@ pub fn run(project: &Project, args: &Rollback) -> Result<()> {
     let place = if place.is_empty() { place } else { format!(" at {place}") };
     project.report.ok(format!("revision {} serves{place} again, {}", target.revision, seconds(start.elapsed())));
     notes.into_iter().for_each(|note| project.report.warn(note));
-    project.report.note("the next `cargo xtask deploy` brings what is in the checkout: cargo xtask status shows what");
+    project.report.note("the next `cargo xtask deploy` applies the checkout again; `cargo xtask status` shows the difference");
     Ok(())
 }
 
@@ -93,9 +93,9 @@ fn wanted(project: &Project, tools: &Toolbox, target: &Target) -> Result<Vec<Wan
         let known = || verified.and_then(|verified| verified.images.get(reference));
         let id = here.get(reference).or_else(known).cloned();
         if id.is_none() {
-            let what = format!("revision {} runs {reference}, which is not in the engine any more", target.revision);
+            let what = format!("revision {} needs the image {reference}, which is not in the engine any more", target.revision);
             return Err(Failure::new(Class::Image, what)
-                .help("check out what that revision was made of, and: cargo xtask deploy dev")
+                .help("check out the commit that the revision was built from, and: cargo xtask deploy dev")
                 .into());
         }
         Ok(Wanted { reference: reference.clone(), id })

@@ -65,7 +65,7 @@ impl ScanResult {
 fn scan(root: &Utf8Path, scratch: &Utf8Path, gitleaks: &Process) -> Result<ScanResult> {
     let rules = root.join(RULES);
     if !rules.is_file() {
-        return Err(Failure::new(Class::Config, format!("{RULES} is not there"))
+        return Err(Failure::new(Class::Config, format!("{RULES} is missing"))
             .help(format!("git checkout {RULES}"))
             .into());
     }
@@ -91,9 +91,9 @@ fn scan(root: &Utf8Path, scratch: &Utf8Path, gitleaks: &Process) -> Result<ScanR
                 .push("this clone is shallow: older commits were not scanned (git fetch --unshallow)".into());
         }
     } else if root.join(".git").exists() {
-        outcome.remarks.push("git does not read this checkout: its history was not scanned".into());
+        outcome.remarks.push("git cannot read this checkout: its history was not scanned".into());
     } else {
-        outcome.remarks.push("this is no git checkout: there is no history to scan".into());
+        outcome.remarks.push("this is not a git checkout: there is no history to scan".into());
     }
     outcome.findings = merge(findings);
     Ok(outcome)
@@ -115,16 +115,16 @@ fn failure(findings: &[Leak]) -> Failure {
     if now > 0 {
         failure = failure
             .help("move the value to .env, which git ignores, and read it from there")
-            .help("is it made up? then write it as not-a-secret, the one fake value that .gitleaks.toml lets pass");
+            .help("if the value is fake, write it as not-a-secret, which .gitleaks.toml allows");
     }
     if past > 0 {
         failure = failure
             .help(
-                "replace what was committed, for every clone keeps it: Neon, reset the role's password; \
+                "replace the committed secrets, because every clone keeps them: Neon, reset the role's password; \
                  OpenAI, revoke the key; AUTH_SECRET, openssl rand -hex 32",
             )
             .help("then, before others pull it: git rebase -i COMMIT^, or git filter-repo --replace-text FILE")
-            .help("replaced, but it must stay? add its line to .gitleaksignore: COMMIT:FILE:RULE:LINE");
+            .help("if a replaced secret must stay, add its line to .gitleaksignore: COMMIT:FILE:RULE:LINE");
     }
     failure
 }

@@ -42,7 +42,7 @@ pub fn run(project: &Project) -> Result<()> {
     // Port and certificates change when the node starts.
     let profile = cluster::observe(tools)?.profile;
     if let Some(words) = silence(tools, &profile)? {
-        let what = format!("the cluster cannot be asked: {words}");
+        let what = format!("cannot query the cluster: {words}");
         return Err(Failure::new(Class::Cluster, what).help(format!("see why: {}", project.command("status"))).into());
     }
     let word = if started { "runs again" } else { "runs already" };

@@ -30,13 +30,13 @@ const PROOF_REQUESTS: usize = 5;
 /// Show cluster, release, pods, images, routes, Secrets and drift
 #[derive(Args, Debug, Default)]
 pub struct Status {
-    /// Prove that what runs is what was built; the exit code says whether it is
+    /// Compare images, routes and objects with the last verified deploy; fail if they differ
     #[arg(long)]
     pub verify: bool,
-    /// Show it again whenever something changes, until Ctrl-C
+    /// Show the status again after each change, until Ctrl-C
     #[arg(long, conflicts_with = "verify")]
     pub watch: bool,
-    /// Print one JSON document (with --watch: one line each change); its schema is in docs/schema
+    /// Print one JSON document (with --watch: one line per change); its schema is in docs/schema
     #[arg(long)]
     pub json: bool,
 }
@@ -90,7 +90,7 @@ fn gather(project: &Project, toolchain: &Toolchain, with_pending: bool) -> Resul
     let silence = match cluster::api_server(tools, &profile)? {
         ApiServer::Ready => None,
         ApiServer::Starting(words) => Some(("starting", format!("its API server is starting: {words}"))),
-        ApiServer::Away(words) => Some(("not answering", format!("its API server is away: {words}"))),
+        ApiServer::Away(words) => Some(("not answering", format!("its API server does not respond: {words}"))),
     };
     if let Some((state, words)) = silence {
         let cluster = Cluster { state: state.to_owned(), silence: Some(words), ..cluster };
@@ -108,7 +108,7 @@ fn gather(project: &Project, toolchain: &Toolchain, with_pending: bool) -> Resul
             Ok(access) => Some(access),
             Err(error) => {
                 if with_pending {
-                    project.report.warn(format!("no route was requested: {error:#}"));
+                    project.report.warn(format!("cannot request the routes: {error:#}"));
                 }
                 None
             }
@@ -146,9 +146,9 @@ fn tell(project: &Project, view: &View) {
 /// There is nothing to see where nothing runs: an error that says what to do.
 fn refuse(project: &Project, tools: &Toolbox, observed: &ObservedRelease, view: &View) -> Result<()> {
     if let Some(words) = &view.cluster.silence {
-        let failure = Failure::new(Class::Cluster, format!("the cluster cannot be asked: {words}"));
+        let failure = Failure::new(Class::Cluster, format!("cannot query the cluster: {words}"));
         let failure = match view.cluster.state.as_str() {
-            "starting" => failure.help("look again in some seconds: cargo xtask status"),
+            "starting" => failure.help("try again in a few seconds: cargo xtask status"),
             _ => failure.help("start it; the data stays: cargo xtask deploy dev"),
         };
         return Err(failure.into());
@@ -186,7 +186,7 @@ fn verify(
     let newest = observed.helm.newest().map(|revision| revision.number);
     if newest != Some(record.revision) {
         let newest = newest.map_or("none".to_owned(), |number| number.to_string());
-        let what = format!("Helm's newest revision is {newest}, verified was {}", record.revision);
+        let what = format!("Helm's newest revision is {newest}, but the verified one is {}", record.revision);
         return Err(Failure::new(Class::Proof, what).help("cargo xtask deploy dev").into());
     }
     let proof = || {
@@ -196,13 +196,13 @@ fn verify(
     };
     let proof = project.report.look("proof", "images and routes", proof);
     if !view.drift.is_empty() {
-        let what = format!("the cluster differs from what was verified:\n  {}", view.drift.join("\n  "));
+        let what = format!("the live state differs from the verified one:\n  {}", view.drift.join("\n  "));
         let failure = Failure::new(Class::Proof, what).help("cargo xtask deploy dev");
         // What was changed by hand is often the cause of what does not work: both are told.
         return Err(proof.err().into_iter().fold(failure, Failure::and).into());
     }
     proof?;
-    project.report.ok("verified: what runs is what was built, and every route answers");
+    project.report.ok("verified: the pods run the built images, and every route answers");
     Ok(())
 }
 

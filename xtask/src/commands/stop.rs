@@ -42,9 +42,9 @@ pub fn run(project: &Project) -> Result<()> {
             plan::apply(project, "cluster", Mode::Apply, steps)?;
         }
     }
-    report.note(format!("todos, images and settings stay: {} brings it back", project.command("start")));
+    report.note(format!("todos, images and settings are kept; start the cluster again: {}", project.command("start")));
     if tools.engine.private {
-        report.note("the private Docker Engine goes on running  (cargo xtask teardown --engine removes it)");
+        report.note("the private Docker Engine keeps running  (cargo xtask teardown --engine removes it)");
     }
     Ok(())
 }

@@ -30,20 +30,19 @@ use crate::stages::{cluster, machine};
 use crate::toolbox::{Toolbox, dir_of, own_minikube_home};
 use crate::units::quote;
 
-/// Remove what deploy made; data, cluster, engine and caches only when asked
+/// Remove the application; data, cluster, engine and cache only with flags
 #[derive(Args, Debug, Default)]
 pub struct Teardown {
-    /// Also remove the embedded database's volume with its Secret, and the namespace if nobody else uses it; and the todos of
-    /// `dev`
+    /// Also remove the embedded database's volume and Secret, the todos of `dev`, and the namespace if nobody else uses it
     #[arg(long)]
     pub data: bool,
     /// Also delete the minikube profile (and with it the data)
     #[arg(long)]
     pub cluster: bool,
-    /// Also remove the images that xtask built or pulled from the engine (and with them the cluster)
+    /// Also remove from the engine the images that xtask built or pulled (and with them the cluster)
     #[arg(long)]
     pub images: bool,
-    /// Also end and remove the private Docker Engine (and with it cluster, data and images)
+    /// Also stop and remove the private Docker Engine (and with it cluster, data and images)
     #[arg(long)]
     pub engine: bool,
     /// Also remove the cache: tools, base images, downloads (and with it everything else)
@@ -75,7 +74,7 @@ pub fn run(project: &Project, args: &Teardown) -> Result<()> {
         // It goes with its cluster and its data, whether it answers or not. The user's own engine has no part in it.
         Err(error) if args.removes_engine() && matches!(observed.system, Answer::Absent(_)) => {
             ask(project, args, Vec::new())?;
-            report.warn(format!("{error}; it is removed with what is in it"));
+            report.warn(format!("{error}; teardown removes it with its contents"));
         }
         Err(error) => return Err(error),
         Ok(None) => {
@@ -131,13 +130,13 @@ fn ask(project: &Project, args: &Teardown, mut losses: Vec<String>) -> Result<()
         clusters.retain(|name| !name.starts_with(dev::PREFIX));
         let clusters = clusters.join(", ");
         let clusters = if clusters.is_empty() { String::new() } else { format!(", with the clusters {clusters}") };
-        losses.push(format!("end the private Docker Engine and remove it with all its images{clusters}"));
+        losses.push(format!("stop the private Docker Engine and remove it with all its images{clusters}"));
         losses.extend(dev::stored_todos(&paths)?.iter().map(|volume| dev::loss(volume)));
     }
     if args.cache && holds_something(project)? {
         losses.push(format!("remove {}: tools, downloads and base images", project.cache));
     }
-    machine::consent_to(project, &losses, "without flags only the application goes: cargo xtask teardown")
+    machine::consent_to(project, &losses, "without flags, only the application is removed: cargo xtask teardown")
 }
 
 /// No engine runs: that no cluster does either is certain, but not that there is none.
@@ -151,9 +150,9 @@ fn without_engine(project: &Project, args: &Teardown) -> Result<()> {
         project.report.ok(format!("no Docker Engine runs, and minikube has no profile `{name}` on record"));
         return Ok(());
     }
-    let what = format!("there is a profile `{name}`, but no Docker Engine runs, so nothing of it can be removed");
+    let what = format!("there is a profile `{name}`, but no Docker Engine runs, so xtask cannot remove it");
     if args.removes_engine() {
-        project.report.warn(format!("{what}; its node is in another engine than the private one"));
+        project.report.warn(format!("{what}; its node is in an engine other than the private one"));
         return Ok(());
     }
     let failure = Failure::new(Class::Cluster, what).help("start engine and cluster: cargo xtask deploy dev");
@@ -224,7 +223,7 @@ fn release_and_cluster(project: &Project, tools: &Toolbox, args: &Teardown) -> R
         cluster::refuse_users(tools, "delete")?;
         // minikube deletes kube entries by their name, whoever made them.
         cluster::guard(project)?;
-        let what = if has_volume { "volume that is left of minikube profile" } else { "minikube profile" };
+        let what = if has_volume { "leftover volume of the minikube profile" } else { "minikube profile" };
         ask(project, args, vec![format!("delete the {what} `{name}` and everything in it, todos included")])?;
         let step = cluster::delete_step(project, tools, "asked for");
         plan::apply(project, "teardown", Mode::Apply, vec![step])?;
@@ -323,7 +322,7 @@ fn remove_data(project: &Project, tools: &Toolbox) -> Result<()> {
     }
     confirm_volumes_gone(&api, name, &claims)?;
     running.done("");
-    let stays = format!("stays: namespace {name}, where others have {}", others.join(", "));
+    let stays = format!("stays: namespace {name}, which contains other objects: {}", others.join(", "));
     project.report.note(format!("{stays}  (cargo xtask tool kubectl -- delete namespace {name} removes all)"));
     Ok(())
 }
@@ -340,7 +339,7 @@ fn confirm_volumes_gone(api: &Api, namespace: &str, claims: &[&str]) -> Result<(
         let Some(volume) = volumes.iter().find(ours) else { return Ok(()) };
         if begun.elapsed() > deadlines::VOLUME_DELETION.time() {
             let what = format!(
-                "claim {} in namespace {namespace} is gone, but its volume {} with the data is not ({})",
+                "claim {} in namespace {namespace} is deleted, but its volume {} with the data still exists ({})",
                 text(volume, "/spec/claimRef/name"),
                 text(volume, "/metadata/name"),
                 text(volume, "/status/phase")
@@ -356,7 +355,7 @@ fn confirm_volumes_gone(api: &Api, namespace: &str, claims: &[&str]) -> Result<(
 /// The record goes either way, so one that cannot be read stops nothing here.
 fn warn_of_unreadable_record(project: &Project, snapshot: &Snapshot) {
     if let Err(error) = Record::read(snapshot) {
-        project.report.warn(format!("{error}; it goes with the release"));
+        project.report.warn(format!("{error}; teardown deletes it with the release"));
     }
 }
 
@@ -366,7 +365,7 @@ fn remove_images(project: &Project, engine: &Engine, args: &Teardown) -> Result<
     let report = &project.report;
     if engine.private {
         if !args.removes_engine() {
-            report.note("the images are in the private engine and go with it: cargo xtask teardown --engine");
+            report.note("the images are in the private engine; remove both: cargo xtask teardown --engine");
         }
         return Ok(());
     }
@@ -379,7 +378,7 @@ fn remove_images(project: &Project, engine: &Engine, args: &Teardown) -> Result<
     }
     let images = held::observe(&project.cache, engine)?;
     if images.is_empty() {
-        report.ok("no image of xtask's making in the engine");
+        report.ok("the engine has no image that xtask built or pulled");
         return Ok(());
     }
     let step = held::remove_step(&project.cache, engine, images);

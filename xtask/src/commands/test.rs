@@ -23,19 +23,19 @@ use crate::toolchain::Toolchain;
 /// How many tests are listed with the time that they took.
 const SLOWEST: usize = 20;
 
-/// Run every test suite, or those named
+/// Run all test suites, or the named ones
 #[derive(Args, Debug)]
 pub struct Test {
-    /// Suites; all of them if left out
+    /// Suites to run (default: all but `policies` and `soak`)
     pub suites: Vec<Suite>,
-    /// Of dev and e2e, only the scenarios whose names contain TEXT, each from the state that it finds; of faults and soak, only the
-    /// runs (`rounds` are those of soak without its single faults)
+    /// Run only the scenarios of dev and e2e whose names contain TEXT, each from the current state; or only such runs of faults
+    /// and soak (`rounds`: the rounds of soak without its single faults)
     #[arg(long, value_name = "TEXT")]
     pub only: Option<String>,
-    /// Of faults, every fault of every call, also where calls share them
+    /// Run every fault of every call in faults, also where calls share them
     #[arg(long)]
     pub all: bool,
-    /// Rounds of soak
+    /// Number of rounds of soak
     #[arg(long, default_value_t = 12)]
     pub rounds: usize,
 }
@@ -43,32 +43,32 @@ pub struct Test {
 /// A suite.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Suite {
-    /// Format, clippy, unit tests and command line tests of xtask
+    /// Formatting, clippy, unit tests and command line tests of xtask
     Rust,
     /// Lint, schema, unit tests and rendered manifests of the chart
     Chart,
-    /// Secrets in tree and history
+    /// Secrets in the working tree and the history
     Scan,
-    /// Format, types, tests and coverage of the backend, in the image's Python on real Postgres
+    /// Formatting, types, tests and coverage of the backend, with the image's Python and a real Postgres
     Backend,
-    /// Types, lint and unit tests of the frontend, in the image's Node
+    /// Types, lint and unit tests of the frontend, with the image's Node
     Frontend,
-    /// `dev` as somebody meets it who works with it all day: saved lines, crashes, kills, with a browser; no cluster
+    /// A working day with `dev`: saved lines, crashes and kills, with a browser; no cluster
     Dev,
-    /// Every external call fails once, against a real API server; what xtask says is compared with what is so
+    /// Each external call fails once, against a real API server; the messages of xtask must match the real state
     Faults,
-    /// Deploy, drift, failures told and undone, kills and teardown on a Minikube profile of its own, with a browser's visit
+    /// Deploys, drift, diagnosed and rolled back failures, kills and teardown on a separate profile, with a browser
     E2e,
-    /// From the state that an earlier version made to this one, running and stopped, and to the pinned Kubernetes
+    /// Upgrades from an earlier version's state, running and stopped, to this version and to the pinned Kubernetes
     Upgrade,
-    /// The first hour of a user who is not root: origin `release` from a stand-in internet, an engine in default settings;
-    /// left out where this machine cannot play that one
+    /// The first hour of a user who is not root: an engine with default settings, and origin `release` from a simulated
+    /// internet; skipped on machines that cannot run it
     Ordinary,
-    /// The chart's NetworkPolicies under kube-router's firewall, which it compiles; needs Go and apt-get, on e2e's profile; not
-    /// part of the default
+    /// The chart's NetworkPolicies under kube-router's firewall, on the profile of e2e; compiles kube-router, so it needs Go
+    /// and apt-get; runs only when named
     Policies,
-    /// Kills at random moments and failing deploys in turn, then every call of seven commands fails once in five ways, on
-    /// e2e's profile; not part of the default
+    /// Random kills and failing deploys in turn, then each call of seven commands fails once in five ways, on the profile of
+    /// e2e; runs only when named
     Soak,
 }
 
@@ -155,7 +155,7 @@ pub fn run(project: &Project, args: &Test) -> Result<()> {
     // The failures come last: a reader looks there first, and a log that is cut keeps its end.
     report.line("");
     if let Some(refusal) = refusal {
-        report.line(format!("  {:<10} {DIM}left out: {refusal}{DIM:#}", Ordinary.name()));
+        report.line(format!("  {:<10} {DIM}skipped: {refusal}{DIM:#}", Ordinary.name()));
     }
     for SuiteResult { suite, tally, took } in &rows {
         let colour = if tally.failed == 0 { GOOD } else { BAD };
@@ -202,14 +202,14 @@ fn refusal_of_ordinary(is_linux_amd64: bool, is_root: bool, origin: &str) -> Opt
     let refuse = |what: &str| Failure::new(Class::Machine, format!("the suite `ordinary` {what}"));
     let others = "run the others: cargo xtask test";
     if !is_linux_amd64 {
-        return Some(refuse("runs on Linux amd64, for which its stand-ins are made").help(others));
+        return Some(refuse("needs Linux amd64: its stand-ins are built for it").help(others));
     }
     if !is_root {
-        return Some(refuse("must be root: it makes namespaces, and a Docker Engine and a user in them").help(others));
+        return Some(refuse("needs root: it creates namespaces with a Docker Engine and a user").help(others));
     }
     (origin != "packages").then(|| {
         let hidden = format!("DOCKER_HOST={HIDDEN} cargo xtask test ordinary --origin packages");
-        refuse("offers what the origin `packages` makes, and this run has another origin")
+        refuse("needs the origin `packages`, whose artifacts it offers; this run has another origin")
             .help(format!("with a private engine: {hidden}"))
     })
 }
@@ -280,8 +280,8 @@ mod tests {
             refusal_of_ordinary(is_linux_amd64, is_root, origin).map(|failure| failure.to_string())
         };
         assert_eq!(refusal(true, true, "packages"), None);
-        assert!(refusal(false, true, "packages").unwrap().contains("runs on Linux amd64"));
-        assert!(refusal(true, false, "packages").unwrap().contains("must be root"));
+        assert!(refusal(false, true, "packages").unwrap().contains("needs Linux amd64"));
+        assert!(refusal(true, false, "packages").unwrap().contains("needs root"));
         assert!(refusal(true, true, "release").unwrap().contains("another origin"));
     }
 }

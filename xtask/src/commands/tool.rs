@@ -13,13 +13,13 @@ use crate::toolchain::Toolchain;
 /// A tool that can be run directly.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Name {
-    /// kubectl with context and namespace of the application
+    /// kubectl with the application's context and namespace
     Kubectl,
-    /// helm with context and namespace of the application
+    /// helm with the application's context and namespace
     Helm,
-    /// minikube with the profile
+    /// minikube with this profile
     Minikube,
-    /// docker at the engine that the cluster runs in
+    /// docker with the cluster's engine
     Docker,
 }
 
@@ -27,10 +27,10 @@ pub enum Name {
 const PERSON: Names =
     &["EDITOR", "VISUAL", "KUBE_EDITOR", "KUBECTL_EXTERNAL_DIFF", "PAGER", "LESS", "COLUMNS", "LINES"];
 
-/// Run a pinned tool, aimed at this cluster
+/// Run a pinned tool against this cluster
 #[derive(Args, Debug)]
 pub struct Tool {
-    /// Which tool
+    /// Tool to run
     pub name: Name,
     /// Its arguments, after `--`
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]

@@ -102,7 +102,7 @@ fn an_api_server_that_is_away_is_started_and_nothing_else_is_touched() {
     let run = sandbox.run(&["deploy", "dev", "--dry-run", "--origin=release"]);
     assert_eq!(run.code, Some(0), "{run}");
     assert!(run.stderr.contains("start cluster todo") && run.stderr.contains("did not answer `GET /readyz`"), "{run}");
-    assert!(run.stderr.contains("can be said when the cluster answers"), "{run}");
+    assert!(run.stderr.contains("are unknown until the cluster responds"), "{run}");
     assert!(!run.stderr.contains("create namespace") && !run.stderr.contains("helm upgrade"), "{run}");
 }
 

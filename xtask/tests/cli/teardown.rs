@@ -87,7 +87,7 @@ fn todos_of_dev_in_the_private_engine_are_named_whatever_checkout_they_are_of() 
     exit code 4
     -- stderr
     This will, on this machine:
-      - end the private Docker Engine and remove it with all its images, with the clusters todo
+      - stop the private Docker Engine and remove it with all its images, with the clusters todo
       - delete the todos of `cargo xtask dev`: volume todo-dev-0a0a0a0a-data
       - delete the todos of `cargo xtask dev`: volume todo-dev-1b1b1b1b-data
     error: this needs your consent, and there is no terminal to ask at
@@ -125,7 +125,7 @@ fn images_of_ours_are_removed_and_those_of_others_stay() {
     ");
     assert!(fs::read_to_string(sandbox.dir.join("images")).unwrap().ends_with("redis:8\t120MB\n"));
     let run = sandbox.run(&["teardown", "--images", "--origin=release"]);
-    assert!(run.code == Some(0) && run.stderr.contains("no image of xtask's making in the engine"), "{run}");
+    assert!(run.code == Some(0) && run.stderr.contains("the engine has no image that xtask built or pulled"), "{run}");
 }
 
 /// The conflict is Docker 26.1.5's.

@@ -116,8 +116,8 @@ pub fn options(project: &Project) -> Vec<SettingRow> {
         (Some(_), Some(_)) => "command line",
         (Some(_), None) => "environment: SSL_CERT_FILE",
         (None, None) if !set("SSL_CERT_FILE") => "default",
-        (None, Some(_)) => "command line, which names no file",
-        (None, None) => "environment: SSL_CERT_FILE, which names no file",
+        (None, Some(_)) => "command line; no such file",
+        (None, None) => "environment: SSL_CERT_FILE; no such file",
     };
     let plain = |value: &str| Value::Plain(value.to_owned());
     vec![

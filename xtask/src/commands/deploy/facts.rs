@@ -166,7 +166,7 @@ fn inside(
     }
     match cluster::wait_for_api_server(tools, &cluster.profile)? {
         ApiServer::Ready => {}
-        ApiServer::Starting(words) => return Ok(Err(format!("its API server does not become ready: {words}"))),
+        ApiServer::Starting(words) => return Ok(Err(format!("its API server did not become ready: {words}"))),
         ApiServer::Away(words) => return Ok(Err(words)),
     }
     std::thread::scope(|scope| {

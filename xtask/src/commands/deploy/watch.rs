@@ -47,7 +47,7 @@ pub fn run(project: &Project, args: &Deploy) -> Result<()> {
     }
     let args = Deploy { in_brief: true, ..args.clone() };
     loop {
-        report.note("watching for changes; Ctrl-C ends it");
+        report.note("watching for changes; press Ctrl-C to stop");
         let (now, changed) = next(project, &before, &mut wake);
         report.begin_anew();
         report.heading(&format!("\n{changed}"));

@@ -115,7 +115,7 @@ impl Stack {
         };
         let Some(holder) = holder else { return Ok(()) };
         Err(Failure::new(Class::Machine, format!("port {port} is held by {holder}"))
-            .help(format!("end it, or {instead}"))
+            .help(format!("stop it, or {instead}"))
             .into())
     }
 
@@ -146,7 +146,7 @@ impl Stack {
         let parts = ["proxy", App::Backend.name(), App::Frontend.name()].map(|part| self.name(part));
         let seen = self.engine.inspect("container", &parts)?.found;
         if seen.iter().filter(|part| part["State"]["Running"] == true).count() < parts.len() {
-            let what = "the browser's tests ask what `cargo xtask dev` serves, and it does not run in this checkout";
+            let what = "the browser's tests need a running `cargo xtask dev`, and none runs in this checkout";
             let help = "in another terminal: cargo xtask dev    (the next save then runs the tests)";
             return Err(Failure::new(Class::Machine, what).help(help).into());
         }

@@ -23,10 +23,10 @@ use crate::toolchain::Toolchain;
 const LINES: u32 = 2000;
 
 const README: &str = "\
-What `cargo xtask doctor --bundle` has collected. Values of .env and of every Secret of the release were replaced by
-***, and so was what looks like a token or a password in a URL. .env itself is not in here.
+Collected by `cargo xtask doctor --bundle`. Each value of .env and of the release's Secrets is replaced with ***, and so
+is each text that looks like a token or a password in a URL. The file .env itself is not included.
 
-doctor.txt config.txt xtask.toml pins.toml versions.txt   the machine, the settings, what runs them
+doctor.txt config.txt xtask.toml pins.toml versions.txt   the machine, the settings, versions of programs
 status.txt status.json                          what `cargo xtask status` shows
 cluster/                                        events, descriptions, manifests, Helm's history, logs of all pods
 run/                                            the last deploy: its events, logs of each command, evidence
@@ -78,7 +78,7 @@ fn redactor(project: &Project, tools: Option<&Toolbox>) -> Result<Redactor> {
     let mut redactor = Redactor::new(&dotenv::every_value(project)?);
     if let Some(tools) = tools {
         let ours = release::redactor_of_secrets(tools);
-        let ours = ours.context("the cluster's Secrets could not be read, so nobody knows what to leave out")?;
+        let ours = ours.context("cannot read the cluster's Secrets, so xtask does not know which values to mask")?;
         redactor.extend(ours);
     }
     Ok(redactor)

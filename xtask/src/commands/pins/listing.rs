@@ -89,7 +89,7 @@ pub fn go_modules(root: &Utf8Path) -> Result<BTreeMap<String, GoMod>> {
 
 fn mentions(root: &Utf8Path, pins: &Pins, file: &'static str) -> Result<Mentions> {
     let text = std::fs::read_to_string(root.join(file)).with_context(|| format!("reading {file}"))?;
-    let table: Table = text.parse().with_context(|| format!("{file} is no TOML"))?;
+    let table: Table = text.parse().with_context(|| format!("{file} is not valid TOML"))?;
     let mut values = Vec::new();
     walk(pins, &Value::Table(table), &mut Vec::new(), &mut values);
     Ok(Mentions { file, values })

@@ -66,9 +66,9 @@ impl Scanner {
         if missed.is_empty() {
             return Ok(());
         }
-        let what = format!("the scanner misses what it should find: {}", missed.join(", "));
+        let what = format!("gitleaks does not find the specimens of these rules: {}", missed.join(", "));
         Err(Failure::new(Class::Config, what)
-            .help("repair these rules in .gitleaks.toml, or take your changes of them back")
+            .help("fix these rules in .gitleaks.toml, or revert your changes to them")
             .into())
     }
 

@@ -158,7 +158,7 @@ fn a_shallow_clone_and_no_repository_are_scanned_and_said() {
     plain.write("a.py", &specimens()[0].1);
     let outcome = plain.outcome();
     assert_eq!((outcome.history, outcome.files), (None, 3));
-    assert!(outcome.remarks[0].contains("no git checkout"), "{:?}", outcome.remarks);
+    assert!(outcome.remarks[0].contains("not a git checkout"), "{:?}", outcome.remarks);
     assert_eq!(outcome.findings.len(), 1);
 }
 
@@ -183,7 +183,7 @@ fn a_broken_rule_or_git_is_not_taken_for_clean() {
     let checkout = Checkout::repository();
     checkout.write(RULES, "title = \"nothing\"\n");
     let error = scan(&checkout.root(), &checkout.root().join("target"), &gitleaks()).unwrap_err().to_string();
-    assert!(error.starts_with("the scanner misses what it should find: todo-postgres-url"), "{error}");
+    assert!(error.starts_with("gitleaks does not find the specimens of these rules: todo-postgres-url"), "{error}");
 
     let checkout = Checkout::repository();
     let scanner = Scanner { gitleaks: gitleaks(), rules: checkout.root().join(RULES), root: checkout.root() };

@@ -23,7 +23,7 @@ pub fn of(project: &Project, toolchain: &Toolchain, observed: &ObservedRelease) 
     }
     let mut pending = differences(project, toolchain, observed, record).unwrap_or_else(|error| vec![first(error)]);
     let drifted = observed.snapshot.as_ref().is_some_and(|snapshot| !record.drift(snapshot).is_empty());
-    pending.extend(drifted.then(|| "what was changed by hand is taken back".to_owned()));
+    pending.extend(drifted.then(|| "what was changed by hand is reverted".to_owned()));
     Some(pending)
 }
 

@@ -68,7 +68,7 @@ fn look(project: &Project, toolchain: &Toolchain, json: bool) -> (String, String
             let line = serde_json::json!({"at": clock::rfc3339(clock::now()), "error": error.to_string()}).to_string();
             (line, error.to_string())
         }
-        Err(error) => (format!("cannot look: {error:#}"), error.to_string()),
+        Err(error) => (format!("cannot read the status: {error:#}"), error.to_string()),
     }
 }
 

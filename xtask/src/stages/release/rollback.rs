@@ -49,7 +49,7 @@ pub fn target(project: &Project, tools: &Toolbox, observed: &ObservedRelease, as
     if let Some(name) = missing.first() {
         let what = format!("revision {revision} needs Secret {name}, which is not in the cluster any more");
         return Err(Failure::new(Class::Rollout, what)
-            .help("check out what that revision was made of, and: cargo xtask deploy dev")
+            .help("check out the commit that the revision was built from, and: cargo xtask deploy dev")
             .into());
     }
     // Only what workloads run: Helm does not keep hooks in the manifest.

@@ -216,7 +216,7 @@ impl Postgres {
             let writer = sent.join().unwrap_or_default().filter(|_| line == "restored\n");
             Ok(writer.is_some_and(|mut writer| writer.write_all(b"commit\n").is_ok()))
         })?;
-        let is_as_it_was = "the database is as it was";
+        let is_as_it_was = "the database is unchanged";
         match piped.finish() {
             Ok(_) if is_asked => Ok(()),
             Ok(_) => bail!("{is_as_it_was}: psql ended before all was restored"),

@@ -110,7 +110,7 @@ impl Wake {
     fn fall_back(&mut self, error: &notify::Error) {
         self.watcher = None;
         let often = deadlines::SOURCES_POLL.time().as_millis();
-        self.report.note(format!("the system reports no changes ({error}): the files are read every {often} ms"));
+        self.report.note(format!("cannot watch the files ({error}): xtask reads them every {often} ms instead"));
     }
 }
 
@@ -125,7 +125,7 @@ impl Blindness {
     /// Takes the `error` of a look, and warns once of one that goes on.
     pub fn look(&mut self, error: Option<&anyhow::Error>, report: &Report) {
         if let Some(words) = self.told(error) {
-            report.warn(format!("no change can be seen: {words}"));
+            report.warn(format!("cannot read the sources: {words}"));
         }
     }
 
