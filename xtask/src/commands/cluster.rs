@@ -1,11 +1,11 @@
-//! `cargo xtask cluster upgrade`: a new cluster at the pinned Kubernetes, with the todos of the old one.
+//! `cargo xtask cluster upgrade`: replaces the cluster with one at the pinned Kubernetes and moves the todos to it.
 
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, Subcommand};
 
-use super::deploy::{self, Deploy, Ready};
+use super::deploy::{self, Deploy, ReadyCluster};
 use super::output::Output;
 use crate::credentials;
 use crate::deadlines;
@@ -63,16 +63,16 @@ pub fn run(project: &Project, args: &Cluster) -> Result<()> {
     {
         return Err(no_cluster(project).into());
     }
-    // What it takes to look. A dry run does not start an engine for that.
+    // Brings the tools that inspect the cluster. A dry run does not start an engine for that.
     let toolchain = Toolchain::bring(project, mode, &[Requirement::Tool(Tool::Minikube)])?;
     if !toolchain.engine_answers {
         return Err(Failure::new(Class::Machine, "no Docker Engine answers, so xtask cannot inspect the cluster")
             .help("without --dry-run the same command starts it")
             .into());
     }
-    let upgrade = Work { project, mode, toolchain: &toolchain, start };
+    let upgrade = UpgradeRun { project, mode, toolchain: &toolchain, start };
     match unfinished {
-        Some(state) => upgrade.go_on(state),
+        Some(state) => upgrade.resume(state),
         None => upgrade.begin(),
     }
 }
@@ -83,27 +83,27 @@ fn no_cluster(project: &Project) -> Failure {
     Failure::new(Class::Cluster, what).help(project.command("deploy dev"))
 }
 
-struct Work<'a> {
+struct UpgradeRun<'a> {
     project: &'a Project,
     mode: Mode,
     toolchain: &'a Toolchain,
     start: Instant,
 }
 
-/// What the old cluster holds.
-struct Old {
+/// The contents of the old cluster.
+struct OldCluster {
     uid: String,
     environment: String,
-    /// Whether there is a database to dump.
+    /// Whether the embedded database runs, so that there is something to dump.
     database: bool,
 }
 
-impl Work<'_> {
+impl UpgradeRun<'_> {
     fn tools(&self) -> &Toolbox {
         &self.toolchain.tools
     }
 
-    /// From the beginning: everything is still in the old cluster.
+    /// Starts an upgrade from the beginning: everything is still in the old cluster.
     fn begin(&self) -> Result<()> {
         let (project, tools) = (self.project, self.tools());
         let pinned = cluster::pinned(project)?;
@@ -112,7 +112,7 @@ impl Work<'_> {
         let Some(running) = profile.kubernetes(tools)? else {
             return Err(match &profile.state {
                 ProfileState::Absent => no_cluster(project).into(),
-                // Told as a deploy tells it.
+                // A deploy's refusal explains these states.
                 _ => cluster::decide(
                     project,
                     tools,
@@ -139,7 +139,7 @@ impl Work<'_> {
                 format!("the cluster runs Kubernetes {running}, newer than the {pinned} that this checkout pins");
             return Err(Failure::new(Class::Cluster, what).help("use the checkout that made the cluster").into());
         }
-        let old = (profile.state == ProfileState::Running).then(|| self.look()).transpose()?;
+        let old = (profile.state == ProfileState::Running).then(|| self.inspect()).transpose()?;
         self.consent(&profile, &running, &pinned, old.as_ref())?;
         let old = match old {
             Some(old) => old,
@@ -149,20 +149,20 @@ impl Work<'_> {
                     project.report.answer("then: inspect what the cluster holds, and run the steps above");
                     return Ok(());
                 }
-                self.look()?
+                self.inspect()?
             }
         };
         self.bring_everything(&old)?;
         let state = self.dump(&profile, &running, &old)?;
         if self.mode == Mode::DryRun {
-            self.show_rest(&profile, &pinned, &old);
+            self.show_remaining_steps(&profile, &pinned, &old);
             return Ok(());
         }
         self.delete_and_create(state.context("an upgrade that is applied has a state")?)
     }
 
-    /// Asks the running cluster what it holds; refuses where something would be lost.
-    fn look(&self) -> Result<Old> {
+    /// Returns the contents of the running cluster. Fails if the upgrade would lose any of them.
+    fn inspect(&self) -> Result<OldCluster> {
         let (project, tools) = (self.project, self.tools());
         // A start gives the API server another port and renews certificates.
         cluster::observe(tools)?;
@@ -197,10 +197,10 @@ impl Work<'_> {
                 .help("or remove DATABASE_URL from .env")
                 .into());
         }
-        Ok(Old { uid: upgrade::cluster_uid(tools)?, environment, database: contents.database })
+        Ok(OldCluster { uid: upgrade::cluster_uid(tools)?, environment, database: contents.database })
     }
 
-    /// The recorded environment, else the only one that there is.
+    /// Returns the recorded environment, or else the only one in the settings.
     fn environment(&self, record: Option<&Record>) -> Result<String> {
         let environments = &self.project.settings.environments;
         match record {
@@ -214,7 +214,7 @@ impl Work<'_> {
         }
     }
 
-    fn consent(&self, profile: &Profile, running: &Version, pinned: &Version, old: Option<&Old>) -> Result<()> {
+    fn consent(&self, profile: &Profile, running: &Version, pinned: &Version, old: Option<&OldCluster>) -> Result<()> {
         let name = &self.tools().profile;
         let folder = upgrade::folder(self.project)?;
         let port = profile.port.map(|port| format!(" at port {port}")).unwrap_or_default();
@@ -239,7 +239,7 @@ impl Work<'_> {
         machine::consent_to(self.project, &lines, "the cluster stays as it is; deploys work without the upgrade")
     }
 
-    /// Starts an old cluster that is stopped, or whose API server is away for the reason `silence`, at its own version.
+    /// Starts the old cluster at its own Kubernetes version: it is stopped, or its API server does not respond (`silence`).
     fn start_old(&self, profile: &Profile, silence: Option<&str>) -> Result<()> {
         let observed = cluster::ObservedCluster { profile: profile.clone() };
         let steps =
@@ -247,8 +247,8 @@ impl Work<'_> {
         plan::apply(self.project, "cluster", self.mode, steps).map(drop)
     }
 
-    /// Brings and builds all that the new cluster needs while the old one still serves: what fails here costs nothing.
-    fn bring_everything(&self, old: &Old) -> Result<()> {
+    /// Brings and builds everything that the new cluster needs. The old one still serves, so a failure here is harmless.
+    fn bring_everything(&self, old: &OldCluster) -> Result<()> {
         let (project, origin) = (self.project, self.toolchain.origin.as_ref());
         let credentials = credentials::read(project, &old.environment)?;
         let requirements = deploy::requirements(project, credentials.embedded, true);
@@ -257,8 +257,8 @@ impl Work<'_> {
         images::build(project, &self.tools().engine, origin, &seen, &mut [], self.mode).map(drop)
     }
 
-    /// Stops writes and dumps. If that fails, the backend runs again as before.
-    fn dump(&self, profile: &Profile, from: &Version, old: &Old) -> Result<Option<State>> {
+    /// Stops the backend and dumps the database. Starts the backend again if that fails.
+    fn dump(&self, profile: &Profile, from: &Version, old: &OldCluster) -> Result<Option<State>> {
         let (project, tools) = (self.project, self.tools());
         let mut dump = None;
         if old.database {
@@ -283,9 +283,9 @@ impl Work<'_> {
                         }
                         (result, _) => result?,
                     };
-                    let told = format!("{} rows of {} tables, {}", dump.rows(), dump.tables.len(), bytes(dump.size));
+                    let summary = format!("{} rows of {} tables, {}", dump.rows(), dump.tables.len(), bytes(dump.size));
                     *made = Some(dump);
-                    Ok(told)
+                    Ok(summary)
                 },
             );
             plan::apply(project, "upgrade", self.mode, vec![step])?;
@@ -315,7 +315,7 @@ impl Work<'_> {
         })
     }
 
-    fn show_rest(&self, profile: &Profile, pinned: &Version, old: &Old) {
+    fn show_remaining_steps(&self, profile: &Profile, pinned: &Version, old: &OldCluster) {
         let (report, name) = (&self.project.report, &self.tools().profile);
         let delete = format!("minikube --profile {name} delete");
         report.planned("upgrade", &format!("delete cluster {name}"), "the dump was checked", &delete);
@@ -331,7 +331,7 @@ impl Work<'_> {
         report.planned("upgrade", &format!("deploy {}", old.environment), "the recorded environment", &deploy);
     }
 
-    /// Deletes the old cluster and goes on. What the deletion rests on is proven right before it.
+    /// Deletes the old cluster and creates the new one. Checks the cluster, the dump and the database right before.
     fn delete_and_create(&self, mut state: State) -> Result<()> {
         let (project, tools) = (self.project, self.tools());
         let uid = upgrade::cluster_uid(tools)?;
@@ -354,7 +354,7 @@ impl Work<'_> {
         state.advance(self.project, Phase::Create)
     }
 
-    /// Creates the cluster where there is none, restores the dump where that was not done, and deploys.
+    /// Creates the cluster and restores the dump, unless an earlier run did, and deploys.
     fn create(&self, state: State) -> Result<()> {
         let mut project = self.project.clone();
         project.settings.cluster.port = state.port.unwrap_or(project.settings.cluster.port);
@@ -362,7 +362,7 @@ impl Work<'_> {
         let args =
             Deploy { environment: state.environment.clone(), dry_run: false, watch: false, output, in_brief: false };
         let mut state = state;
-        let mut restore = |ready: &Ready<'_>| self.restore(&mut state, ready);
+        let mut restore = |ready: &ReadyCluster<'_>| self.restore(&mut state, ready);
         deploy::deploy(&project, &args, Some(&mut restore))?;
         State::remove(&project)?;
         let kept = upgrade::remove_old(&project)?;
@@ -379,8 +379,8 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// Restores the dump into a cluster without a pod of the application; nothing where that was done already.
-    fn restore(&self, state: &mut State, ready: &Ready<'_>) -> Result<()> {
+    /// Restores the dump into a cluster without pods of the application, unless an earlier run did.
+    fn restore(&self, state: &mut State, ready: &ReadyCluster<'_>) -> Result<()> {
         let project = self.project;
         let uid = upgrade::cluster_uid(ready.tools)?;
         if uid == state.old_cluster {
@@ -425,8 +425,8 @@ impl Work<'_> {
         state.advance(project, Phase::Release)
     }
 
-    /// What tells the cluster from others, or why its API server cannot be asked. One that serves and does not say is an
-    /// error: nothing is deleted for that.
+    /// Returns the UID of the cluster; the inner `Err` says why its API server does not respond. A failed request to an API
+    /// server that responds is an error, so that it does not lead to a deletion.
     fn uid(&self, profile: &Profile) -> Result<Result<String, String>> {
         if profile.state != ProfileState::Running {
             return Ok(Err("it does not run".to_owned()));
@@ -437,13 +437,13 @@ impl Work<'_> {
         }
     }
 
-    fn begin_again(&self) -> Result<()> {
+    fn restart(&self) -> Result<()> {
         self.project.report.note("the old cluster is still complete: xtask dumps it again");
         self.begin()
     }
 
-    /// Goes on with an upgrade that an earlier run has begun.
-    fn go_on(&self, mut state: State) -> Result<()> {
+    /// Continues an upgrade that an earlier run began.
+    fn resume(&self, mut state: State) -> Result<()> {
         let (project, tools) = (self.project, self.tools());
         let profile = cluster::profile(tools)?;
         if let Some(refusal) = cluster::refused(tools, &profile) {
@@ -468,7 +468,7 @@ impl Work<'_> {
         }
         match &profile.state {
             ProfileState::Absent => state.advance(project, Phase::Create)?,
-            // Of the old cluster, whose dump is proven, or of a new one that holds nothing yet.
+            // The rest is of the old cluster, whose dump was checked, or of a new one that holds nothing yet.
             ProfileState::HalfDeleted(_) if state.phase != Phase::Release => self.delete(&mut state)?,
             ProfileState::HalfDeleted(how) => {
                 let what = format!("minikube profile `{}` is half deleted: {how}", tools.profile);
@@ -478,9 +478,9 @@ impl Work<'_> {
                     .into());
             }
             _ => match (state.phase, self.uid(&profile)?) {
-                // Whole, or stopped as a whole: it may have been written to since.
-                (Phase::Delete, Ok(uid)) if uid == state.old_cluster => return self.begin_again(),
-                // That its API server does not answer proves nothing about the todos in it.
+                // The old cluster is complete, and users may have written to it since the dump.
+                (Phase::Delete, Ok(uid)) if uid == state.old_cluster => return self.restart(),
+                // An API server that does not respond says nothing about the todos, so start the cluster and ask again.
                 (Phase::Delete, Err(silence)) => {
                     self.start_old(&profile, Some(&silence)).map_err(|error| {
                         let what =
@@ -492,9 +492,9 @@ impl Work<'_> {
                                 project.command("cluster upgrade")
                             ))
                     })?;
-                    return self.begin_again();
+                    return self.restart();
                 }
-                // A creation that minikube was killed over and cannot go on with: it holds nothing yet.
+                // minikube was killed during the creation and cannot continue it; the cluster holds nothing yet.
                 (Phase::Create, Err(_)) => self.delete(&mut state)?,
                 _ => {}
             },

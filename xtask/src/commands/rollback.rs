@@ -1,4 +1,4 @@
-//! `cargo xtask rollback [revision]`: back to a revision that Helm keeps, watched and proven.
+//! `cargo xtask rollback [revision]`: rolls back to a revision that Helm keeps, watches the rollout and proves it.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -19,7 +19,7 @@ use crate::stages::release::{self, Run, Target, Verified};
 use crate::toolbox::Toolbox;
 use crate::toolchain::Toolchain;
 
-/// Requests to each route at the end.
+/// Requests to each route in the final proof.
 const REQUESTS: usize = 20;
 
 /// Roll back to a revision that Helm keeps, and prove it
@@ -75,7 +75,7 @@ pub fn run(project: &Project, args: &Rollback) -> Result<()> {
     let prove = || proof::prove(project, tools, &ids, &access.address, evidence);
     let proof = project.report.look("proof", "images and routes", prove)?;
     let environment = observed.record.map(|record| record.environment).unwrap_or_default();
-    remember(tools, &run, &proof.snapshot, &target, ids, environment)?;
+    record(tools, &run, &proof.snapshot, &target, ids, environment)?;
     let (place, notes) = access.describe(access.front(&proof.snapshot), "");
     let place = if place.is_empty() { place } else { format!(" at {place}") };
     project.report.ok(format!("revision {} serves{place} again, {}", target.revision, seconds(start.elapsed())));
@@ -84,14 +84,14 @@ pub fn run(project: &Project, args: &Rollback) -> Result<()> {
     Ok(())
 }
 
-/// The images that the revision runs, with the IDs that the engine has, or those that were verified then. An image that
-/// was built again under its content tag, or a renewed base image, is what a rollback runs.
+/// Returns the images of the target revision. IDs come from the engine, or else from the record of that revision: so a
+/// rollback runs an image that was rebuilt under its content tag, and a renewed base image.
 fn wanted(project: &Project, tools: &Toolbox, target: &Target) -> Result<Vec<Wanted>> {
-    let here = ids::of_all(project, &tools.engine, &target.images.iter().cloned().collect::<Vec<_>>())?;
+    let in_engine = ids::of_all(project, &tools.engine, &target.images.iter().cloned().collect::<Vec<_>>())?;
     let verified = target.verified.as_ref();
     let of = |reference: &String| {
-        let known = || verified.and_then(|verified| verified.images.get(reference));
-        let id = here.get(reference).or_else(known).cloned();
+        let recorded = || verified.and_then(|verified| verified.images.get(reference));
+        let id = in_engine.get(reference).or_else(recorded).cloned();
         if id.is_none() {
             let what = format!("revision {} needs the image {reference}, which is not in the engine any more", target.revision);
             return Err(Failure::new(Class::Image, what)
@@ -103,9 +103,9 @@ fn wanted(project: &Project, tools: &Toolbox, target: &Target) -> Result<Vec<Wan
     target.images.iter().map(of).collect()
 }
 
-/// Records what was proven. Of a revision that was never verified nobody knows what it was made of: its fingerprint
-/// is empty, so that the next deploy applies everything.
-fn remember(
+/// Records the proven revision. The sources of a revision that was never verified are unknown: it gets an empty
+/// fingerprint, so that the next deploy applies everything.
+fn record(
     tools: &Toolbox,
     run: &Run,
     snapshot: &Snapshot,

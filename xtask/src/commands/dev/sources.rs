@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 
 use super::testing::BROWSER;
 use super::{APPS, App, Event, image};
-use crate::commands::deploy::watch::wake::{Blindness, Wake};
+use crate::commands::deploy::watch::watcher::{ReadFailures, SourceWatcher};
 use crate::deadlines;
 use crate::dotenv::{self, Source};
 use crate::project::Project;
@@ -161,11 +161,11 @@ impl Sources {
 
 /// Sends an event for each change of the sources since `before`, for ever.
 pub fn watch(project: &Project, mut before: Sources, more: More, events: &Sender<Event>) {
-    let mut wake = Wake::new(project);
-    let mut blindness = Blindness::default();
+    let mut watcher = SourceWatcher::new(project);
+    let mut failures = ReadFailures::default();
     loop {
         let now = Sources::read(project, more);
-        blindness.look(now.as_ref().err(), &project.report);
+        failures.record(now.as_ref().err(), &project.report);
         match now {
             Ok(now) if now != before => {
                 if events.send(Event::Saved(now.clone())).is_err() {
@@ -173,7 +173,7 @@ pub fn watch(project: &Project, mut before: Sources, more: More, events: &Sender
                 }
                 before = now;
             }
-            Ok(now) => drop(wake.wait_for_change(&now.paths(project))),
+            Ok(now) => drop(watcher.wait_for_change(&now.paths(project))),
             // Editors replace files: mostly over at the next look.
             Err(_) => std::thread::sleep(deadlines::SOURCES_POLL.time()),
         }
