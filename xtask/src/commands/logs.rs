@@ -166,7 +166,7 @@ fn follow(tools: &Toolbox, args: &Logs, first: Vec<Source>) -> Result<()> {
     }
     let mut away = None;
     loop {
-        if !drain(&receiver, &mut painter)? || output::nobody_reads() {
+        if !drain(&receiver, &mut painter)? || output::is_reader_gone() {
             return gone();
         }
         // An API server that is away for a moment has no new pods; the followers go on by themselves.

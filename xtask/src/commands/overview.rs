@@ -1,4 +1,4 @@
-//! `cargo xtask` alone: the state in five lines and the next command.
+//! `cargo xtask` without a command: shows the state in five lines and the next command.
 
 use anyhow::Result;
 
@@ -13,8 +13,8 @@ use crate::stages::upgrade::{Phase, State};
 use crate::stages::{cluster, machine};
 use crate::toolchain::Toolchain;
 
-/// The profile's state in a word, coloured.
-pub fn state(state: &cluster::State) -> String {
+/// Returns the state of the profile in coloured words.
+fn describe_state(state: &cluster::State) -> String {
     match state {
         cluster::State::Running => format!("{GOOD}running{GOOD:#}"),
         cluster::State::Absent => "absent".to_owned(),
@@ -37,7 +37,7 @@ fn release_line(observed: &ObservedRelease) -> String {
     format!("{helm}, {verified}")
 }
 
-/// Prints the five lines.
+/// Prints the state of engine, cluster, release and `.env`, and the next command.
 pub fn run(project: &Project) -> Result<()> {
     let row = |name: &str, text: &str| anstream::println!("{BOLD}{name:<8}{BOLD:#} {}", project.report.shown(text));
     let dotenv = if dotenv::is_there(project)? { "present" } else { "absent; the first deploy creates it" };
@@ -66,7 +66,7 @@ pub fn run(project: &Project) -> Result<()> {
         return Ok(());
     };
     let profile = cluster::observe(&toolchain.tools)?.profile;
-    row("cluster", &format!("`{}` {}", toolchain.tools.profile, state(&profile.state)));
+    row("cluster", &format!("`{}` {}", toolchain.tools.profile, describe_state(&profile.state)));
     if let Some(difference) = cluster::difference(project, &toolchain.tools, &profile)? {
         row("", &difference);
     }

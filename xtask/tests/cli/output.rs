@@ -75,8 +75,8 @@ fn completions_need_no_checkout() {
     assert_eq!(run.code, Some(0), "{run}");
     assert!(run.stdout.starts_with("_xtask() {") && run.stdout.contains("teardown"), "{run}");
     insta::assert_snapshot!(run.stderr, @r#"
-    · put into ~/.bashrc:  xtask() { cargo xtask "$@"; }
-    · and after it:  source <(cargo xtask completions bash)
+    · add to ~/.bashrc:  xtask() { cargo xtask "$@"; }
+    · and below it:  source <(cargo xtask completions bash)
     "#);
 }
 
@@ -138,7 +138,7 @@ fn quiet_leaves_what_was_asked_for_and_what_is_wrong() {
     assert!(run.stderr.contains("pull node:24-trixie-slim"), "{run}");
     sandbox.dotenv(DOTENV);
     let run = sandbox.run(&["deploy", "dev", "--dry-run", "-q", "--origin=release"]);
-    assert!(run.stderr.contains("create cluster todo") && run.stderr.contains("then: image IDs are compared"), "{run}");
+    assert!(run.stderr.contains("create cluster todo") && run.stderr.contains("then: compare image IDs"), "{run}");
     sandbox.profile("containerd");
     sandbox.node("running", 8080);
     let run = sandbox.run(&["cluster", "upgrade", "--dry-run", "-q", "--origin=release"]);
