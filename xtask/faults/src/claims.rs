@@ -28,7 +28,9 @@ const CLAIMS: &[Claim] = &[
     }),
     ("  is up  ", |_, at| unless(at.after.is_up(), "the release is not up")),
     ("built = node = pods", |_, at| unless(at.after.is_verified() || at.after.is_up(), "pods run something else")),
-    ("the live state matches the verified one and is ready", |_, at| unless(at.before.is_verified(), "it is not verified")),
+    ("the live state matches the verified one and is ready", |_, at| {
+        unless(at.before.is_verified(), "it is not verified")
+    }),
     ("verified: the pods run the built images", |_, at| unless(at.after.is_verified(), "it is not verified")),
     ("runs now: ", runs_now),
     ("rolled back to revision", |_, at| {

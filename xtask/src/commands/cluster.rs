@@ -169,7 +169,10 @@ impl UpgradeRun<'_> {
         let contents = Contents::observe(tools)?;
         if !contents.foreign.is_empty() {
             let list = contents.foreign.join(", ");
-            let what = format!("the upgrade would delete objects that no deploy made from the cluster `{}`: {list}", tools.profile);
+            let what = format!(
+                "the upgrade would delete objects that no deploy made from the cluster `{}`: {list}",
+                tools.profile
+            );
             return Err(Failure::new(Class::Cluster, what)
                 .help("save and delete them first, e.g. cargo xtask tool kubectl -- delete namespace NAME")
                 .help("or keep this cluster: deploys continue to use it")

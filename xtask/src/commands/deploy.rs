@@ -117,7 +117,15 @@ pub(crate) fn deploy(project: &Project, args: &Deploy, before_release: Option<Be
             supply::bring(project, mode, kubectl)?;
         }
         std::thread::scope(|scope| {
-            let run = DeployContext { project, args, start, credentials: &credentials, toolchain: &toolchain, probe_tools, supply };
+            let run = DeployContext {
+                project,
+                args,
+                start,
+                credentials: &credentials,
+                toolchain: &toolchain,
+                probe_tools,
+                supply,
+            };
             let early = supply.is_under_way().then(|| scope.spawn(move || supply.part(|| build_early(run))));
             supply.settle(run_stages(run, early, before_release))
         })
@@ -148,7 +156,11 @@ fn build_early(DeployContext { project, toolchain, supply, .. }: DeployContext<'
 }
 
 /// Runs the stages after the tools stage, which may still be running.
-fn run_stages(run: DeployContext<'_>, early: Option<EarlyBuild<'_>>, before_release: Option<BeforeRelease<'_>>) -> Result<()> {
+fn run_stages(
+    run: DeployContext<'_>,
+    early: Option<EarlyBuild<'_>>,
+    before_release: Option<BeforeRelease<'_>>,
+) -> Result<()> {
     let DeployContext { project, args, start, credentials, toolchain, probe_tools, supply } = run;
     let mode = if args.dry_run { Mode::DryRun } else { Mode::Apply };
     let report = &project.report;

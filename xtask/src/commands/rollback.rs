@@ -80,7 +80,9 @@ pub fn run(project: &Project, args: &Rollback) -> Result<()> {
     let place = if place.is_empty() { place } else { format!(" at {place}") };
     project.report.ok(format!("revision {} serves{place} again, {}", target.revision, seconds(start.elapsed())));
     notes.into_iter().for_each(|note| project.report.warn(note));
-    project.report.note("the next `cargo xtask deploy` applies the checkout again; `cargo xtask status` shows the difference");
+    project
+        .report
+        .note("the next `cargo xtask deploy` applies the checkout again; `cargo xtask status` shows the difference");
     Ok(())
 }
 
@@ -93,7 +95,10 @@ fn wanted(project: &Project, tools: &Toolbox, target: &Target) -> Result<Vec<Wan
         let recorded = || verified.and_then(|verified| verified.images.get(reference));
         let id = in_engine.get(reference).or_else(recorded).cloned();
         if id.is_none() {
-            let what = format!("revision {} needs the image {reference}, which is not in the engine any more", target.revision);
+            let what = format!(
+                "revision {} needs the image {reference}, which is not in the engine any more",
+                target.revision
+            );
             return Err(Failure::new(Class::Image, what)
                 .help("check out the commit that the revision was built from, and: cargo xtask deploy dev")
                 .into());

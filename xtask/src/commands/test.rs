@@ -1,4 +1,4 @@
-//! `cargo xtask test [suite…]`: every suite, on real parts; what a suite needs is made first.
+//! `cargo xtask test [suite…]`: runs the test suites after bringing their requirements.
 
 pub mod faults;
 mod suites;
@@ -20,7 +20,7 @@ use crate::report::{BAD, DIM, GOOD, seconds};
 use crate::tally::Tally;
 use crate::toolchain::Toolchain;
 
-/// How many tests are listed with the time that they took.
+/// Number of slowest tests in the list.
 const SLOWEST: usize = 20;
 
 /// Run all test suites, or the named ones
@@ -40,7 +40,7 @@ pub struct Test {
     pub rounds: usize,
 }
 
-/// A suite.
+/// A test suite.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Suite {
     /// Formatting, clippy, unit tests and command line tests of xtask
@@ -73,7 +73,7 @@ pub enum Suite {
 }
 
 impl Suite {
-    /// As it is named on the command line.
+    /// Returns its name on the command line.
     pub fn name(self) -> &'static str {
         match self {
             Self::Rust => "rust",
@@ -91,7 +91,7 @@ impl Suite {
         }
     }
 
-    /// Suites of different lanes may run side by side. The cluster's have none: they measure times, so they come alone.
+    /// Suites of different lanes may run side by side. Suites without a lane run alone, because they measure times.
     fn lane(self) -> Option<usize> {
         match self {
             Self::Rust | Self::Scan | Self::Chart => Some(0),
@@ -100,7 +100,7 @@ impl Suite {
         }
     }
 
-    /// What the origin must bring for it.
+    /// Returns the artifacts that the origin must bring for it.
     pub fn requirements(self, project: &Project) -> Result<Vec<Requirement>> {
         let bases =
             |image: &str| project.settings.images[image].bases.values().cloned().map(Requirement::Image).collect();
@@ -109,8 +109,8 @@ impl Suite {
             Self::Chart => vec![Requirement::Tool(Tool::Helm), Requirement::Tool(Tool::HelmUnittest)],
             Self::Backend => bases("todo-backend"),
             Self::Frontend => bases("todo-frontend"),
-            // `upgrade` has a cache of its own, to which what is brought for the others is lent; `ordinary` brings what
-            // it needs once it knows that this machine will do.
+            // `upgrade` uses its own cache, which borrows the artifacts of the other suites. `ordinary` brings its artifacts
+            // after it has checked this machine.
             Self::Upgrade | Self::Ordinary => Vec::new(),
             Self::Dev => dev::requirements(project, true),
             Self::Faults => faults::requirements(project)?,
@@ -119,7 +119,7 @@ impl Suite {
     }
 }
 
-/// What became of a suite.
+/// The result of a suite.
 struct SuiteResult {
     suite: Suite,
     tally: Tally,
@@ -131,16 +131,16 @@ pub fn run(project: &Project, args: &Test) -> Result<()> {
     use Suite::{Backend, Chart, Dev, E2e, Faults, Frontend, Ordinary, Rust, Scan, Upgrade};
     let all = [Rust, Scan, Chart, Backend, Frontend, Dev, Faults, E2e, Upgrade, Ordinary];
     let mut wanted = if args.suites.is_empty() { all.to_vec() } else { args.suites.clone() };
-    let toolchain = bring(project, &wanted)?;
+    let toolchain = bring_requirements(project, &wanted)?;
     let refusal = refuse_ordinary(toolchain.origin.name()).filter(|_| args.suites.is_empty());
     if refusal.is_some() {
         wanted.retain(|suite| *suite != Ordinary);
     }
     let report = &project.report;
-    let mut rows = side_by_side(project, args, &wanted);
-    rows.extend(wanted.iter().filter(|suite| suite.lane().is_none()).map(|suite| one(project, *suite, args)));
+    let mut rows = run_lanes(project, args, &wanted);
+    rows.extend(wanted.iter().filter(|suite| suite.lane().is_none()).map(|suite| run_suite(project, *suite, args)));
     if process::ending() {
-        // The counts would be those of suites that were cut off; the handler of Ctrl-C ends the process.
+        // Do not print the counts of interrupted suites. The Ctrl-C handler ends the process.
         bail!("interrupted");
     }
     let mut total = Tally::default();
@@ -152,7 +152,7 @@ pub fn run(project: &Project, args: &Test) -> Result<()> {
     for (name, took) in slowest(&total) {
         report.line(format!("  {DIM}{:>10}{DIM:#}  {name}", seconds(*took)));
     }
-    // The failures come last: a reader looks there first, and a log that is cut keeps its end.
+    // Failures come last: readers look there first, and a truncated log keeps its end.
     report.line("");
     if let Some(refusal) = refusal {
         report.line(format!("  {:<10} {DIM}skipped: {refusal}{DIM:#}", Ordinary.name()));
@@ -171,15 +171,15 @@ pub fn run(project: &Project, args: &Test) -> Result<()> {
     Ok(())
 }
 
-/// The tests that took longest, longest first.
+/// Returns the slowest tests, slowest first.
 fn slowest(total: &Tally) -> impl Iterator<Item = &(String, Duration)> {
     let mut all: Vec<_> = total.took.iter().collect();
     all.sort_by_key(|(_, took)| std::cmp::Reverse(*took));
     all.into_iter().take(SLOWEST)
 }
 
-/// Brings what any of the suites needs in one go: it is told before anything begins, and made side by side.
-fn bring(project: &Project, wanted: &[Suite]) -> Result<Toolchain> {
+/// Brings the requirements of all suites together, so that the questions come first and the steps run side by side.
+fn bring_requirements(project: &Project, wanted: &[Suite]) -> Result<Toolchain> {
     let mut requirements: Vec<Requirement> = Vec::new();
     for suite in wanted {
         for requirement in suite.requirements(project)? {
@@ -191,8 +191,7 @@ fn bring(project: &Project, wanted: &[Suite]) -> Result<Toolchain> {
     Toolchain::bring(project, Mode::Apply, &requirements)
 }
 
-/// Returns why this machine cannot play another one in the suite `ordinary`, if it cannot. `origin` is the name of the one
-/// that this run takes.
+/// Returns why this machine cannot run the suite `ordinary`, if it cannot. `origin` is the name of this run's origin.
 pub fn refuse_ordinary(origin: &str) -> Option<Failure> {
     let is_linux_amd64 = cfg!(all(target_os = "linux", target_arch = "x86_64"));
     refusal_of_ordinary(is_linux_amd64, rustix::process::geteuid().is_root(), origin)
@@ -214,15 +213,15 @@ fn refusal_of_ordinary(is_linux_amd64: bool, is_root: bool, origin: &str) -> Opt
     })
 }
 
-/// The suites that have a lane: those of one lane in their order, the lanes side by side.
-fn side_by_side(project: &Project, args: &Test, wanted: &[Suite]) -> Vec<SuiteResult> {
+/// Runs the suites with a lane: the lanes side by side, the suites of a lane in order.
+fn run_lanes(project: &Project, args: &Test, wanted: &[Suite]) -> Vec<SuiteResult> {
     let lane = |number: usize| wanted.iter().copied().filter(move |suite| suite.lane() == Some(number));
     if lane(0).count() == 0 || lane(1).count() == 0 {
-        return lane(0).chain(lane(1)).map(|suite| one(project, suite, args)).collect();
+        return lane(0).chain(lane(1)).map(|suite| run_suite(project, suite, args)).collect();
     }
     let run = |suite: Suite| {
         let report = project.report.within(suite.name());
-        one(&Project { report, ..project.clone() }, suite, args)
+        run_suite(&Project { report, ..project.clone() }, suite, args)
     };
     std::thread::scope(|scope| {
         let other = scope.spawn(|| lane(1).map(run).collect::<Vec<_>>());
@@ -233,7 +232,7 @@ fn side_by_side(project: &Project, args: &Test, wanted: &[Suite]) -> Vec<SuiteRe
     })
 }
 
-fn one(project: &Project, suite: Suite, args: &Test) -> SuiteResult {
+fn run_suite(project: &Project, suite: Suite, args: &Test) -> SuiteResult {
     project.report.heading(&format!("suite {}", suite.name()));
     let start = Instant::now();
     let only = || args.only.iter().map(|text| format!("--only={text}"));
@@ -275,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_the_suite_ordinary_in_a_sentence_where_the_machine_will_not_do() {
+    fn explains_why_a_machine_cannot_run_the_suite_ordinary() {
         let refusal = |is_linux_amd64, is_root, origin| {
             refusal_of_ordinary(is_linux_amd64, is_root, origin).map(|failure| failure.to_string())
         };

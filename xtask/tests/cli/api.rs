@@ -237,7 +237,10 @@ fn a_teardown_of_the_data_leaves_what_others_have_in_the_namespace() {
     assert_eq!(sandbox.api().writes(), [""; 0]);
     let run = sandbox.run(&["teardown", "--data", "--yes", "--origin=release"]);
     assert_eq!(run.code, Some(0), "{run}");
-    assert!(run.stderr.contains("stays: namespace todo, which contains other objects: ConfigMap notes, Secret theirs"), "{run}");
+    assert!(
+        run.stderr.contains("stays: namespace todo, which contains other objects: ConfigMap notes, Secret theirs"),
+        "{run}"
+    );
     assert_eq!(sandbox.api().writes(), [format!("DELETE {claim}")]);
     for path in ["configmaps/notes", "secrets/theirs"] {
         sandbox.api().remove(&format!("{folder}/{path}"));

@@ -280,6 +280,9 @@ fn a_backend_with_another_database_is_not_stopped() {
     restore.serves("postgresql://u:not-a-secret@db.test/todo");
     let run = restore.run();
     assert!(run.code == Some(0) && run.stderr.contains("as in the dump"), "{run}");
-    assert!(run.stderr.contains("keep the running release as it is: it uses another database than the one in .env"), "{run}");
+    assert!(
+        run.stderr.contains("keep the running release as it is: it uses another database than the one in .env"),
+        "{run}"
+    );
     assert!(restore.scaled().is_empty() && !run.stderr.contains("not-a-secret"), "{run}");
 }
