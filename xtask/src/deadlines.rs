@@ -42,6 +42,23 @@ impl From<Duration> for Limit {
     }
 }
 
+/// Returns the share of its usual speed that this machine has for a new program right now, in (0, 1]. On a machine that compiles
+/// something else, what needs a second takes half a minute, and that is no fault of what starts.
+///
+/// Linux says how many threads want a processor. Up to twice as many as there are processors count as usual, as on a machine
+/// where the application's pods start. Elsewhere it is 1, and so it is where pods are played (`scaled-deadlines`).
+pub fn machine_speed() -> f64 {
+    let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let load = std::fs::read_to_string("/proc/loadavg").ok().filter(|_| !cfg!(feature = "scaled-deadlines"));
+    load.and_then(|load| speed(&load, processors)).unwrap_or(1.0)
+}
+
+/// Reads `1.31 3.02 3.44 4/89 691`: four threads run or want to, and one of them is the reader.
+fn speed(load: &str, processors: usize) -> Option<f64> {
+    let running: f64 = load.split(' ').nth(3)?.split('/').next()?.parse().ok()?;
+    Some((2.0 * processors as f64 / (running - 1.0)).clamp(0.0, 1.0))
+}
+
 #[cfg(not(feature = "scaled-deadlines"))]
 mod scale {
     pub fn scaled(time: std::time::Duration) -> std::time::Duration {
@@ -305,6 +322,13 @@ pub const CONFLICT_PAUSE: Limit = Limit::milliseconds(250);
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_machine_is_slow_for_a_new_program_where_many_threads_want_a_processor() {
+        let speed = |running: u32| speed(&format!("1.31 3.02 3.44 {running}/489 691\n"), 2);
+        assert_eq!([1, 4, 5, 9, 41].map(speed), [1.0, 1.0, 1.0, 0.5, 0.1].map(Some));
+        assert_eq!(super::speed("", 2), None);
+    }
 
     #[cfg(not(feature = "scaled-deadlines"))]
     #[test]

@@ -321,6 +321,19 @@ describe("before several todos are deleted", () => {
     expect(await field()).toHaveFocus();
   });
 
+  it("the question comes when its buttons work, for it takes the focus", async () => {
+    const { backend, user } = await open();
+    await ask(user, "Delete all");
+    const answer = await backend.answer();
+    answer.send("confirmation", question);
+    answer.say("Shall I?");
+    expect(await screen.findByText("Shall I?")).toBeVisible();
+    expect(screen.queryByRole("group", { name: "Delete these 2 todos?" })).toBeNull();
+    answer.done();
+    expect(await screen.findByRole("group", { name: "Delete these 2 todos?" })).toHaveFocus();
+    expect(screen.getByRole("button", { name: "Delete 2 todos" })).toBeEnabled();
+  });
+
   it("they are kept by the other button", async () => {
     const { backend, user } = await asked();
     await user.click(screen.getByRole("button", { name: "Keep them" }));

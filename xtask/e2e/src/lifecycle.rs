@@ -3,7 +3,7 @@
 use anyhow::{Result, ensure};
 use serde_json::Value;
 
-use super::application::lasting_is_there;
+use super::application::{lasting_is_there, store_lasting};
 use super::guard::run_with_variables_for_other_work;
 use super::test_cluster::{AUTH, TestCluster};
 use xtask::stages::images;
@@ -50,6 +50,7 @@ pub fn looks(test_cluster: &TestCluster) -> Result<()> {
 }
 
 pub fn stopped(test_cluster: &TestCluster) -> Result<()> {
+    store_lasting(test_cluster)?;
     test_cluster.tools()?.minikube().arg("stop").run()?;
     test_cluster.xtask(&["deploy", "dev"])?.expect(0, &["the profile is stopped", "is up"])?;
     lasting_is_there(test_cluster)
@@ -64,6 +65,7 @@ pub fn stop_and_start(test_cluster: &TestCluster) -> Result<()> {
         let fields = ["/Driver", "/CPUs", "/Memory", "/KubernetesConfig/KubernetesVersion"];
         Ok(fields.iter().filter_map(|field| record.pointer(field).cloned()).collect())
     };
+    store_lasting(test_cluster)?;
     let recorded = size()?;
     run("stop", 0, &["of memory are free again", &test_cluster.hint("start")])?;
     let node = test_cluster.tools()?.engine.inspect_one("container", &test_cluster.profile)?.unwrap_or_default();
@@ -80,6 +82,7 @@ pub fn stop_and_start(test_cluster: &TestCluster) -> Result<()> {
 }
 
 pub fn teardown(test_cluster: &TestCluster) -> Result<()> {
+    store_lasting(test_cluster)?;
     test_cluster.xtask(&["teardown"])?.expect(0, &["stays: the todos"])?;
     test_cluster.xtask(&["teardown"])?.expect(0, &[])?;
     let left = test_cluster

@@ -100,11 +100,11 @@ export function AssistantPanel({ user, todos, open, calls, onClose }: AssistantP
               onCheck={() => { store.retry(); }}
             />
           )}
-          {confirmation && (
+          {/* Not while an answer is under way: it takes the focus, so its buttons must work. */}
+          {confirmation && phase === "idle" && (
             <ConfirmationCard
               key={confirmation.id}
               confirmation={confirmation}
-              busy={phase !== "idle"}
               onAnswer={(approve) => {
                 store.confirm(approve);
                 field.current?.focus();

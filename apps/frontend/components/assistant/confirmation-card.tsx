@@ -4,11 +4,10 @@ import styles from "./confirmation-card.module.css";
 
 interface Props {
   confirmation: Confirmation;
-  busy: boolean;
   onAnswer: (approve: boolean) => void;
 }
 
-export function ConfirmationCard({ confirmation, busy, onAnswer }: Props) {
+export function ConfirmationCard({ confirmation, onAnswer }: Props) {
   const { id, question, todos, expires_at: expires } = confirmation;
   const [verb] = question.split(" ");
   const card = useRef<HTMLDivElement>(null);
@@ -50,10 +49,10 @@ export function ConfirmationCard({ confirmation, busy, onAnswer }: Props) {
         ))}
       </ul>
       <div className={styles.actions}>
-        <button type="button" className={styles.grave} disabled={busy} onClick={() => { onAnswer(true); }}>
+        <button type="button" className={styles.grave} onClick={() => { onAnswer(true); }}>
           {verb} {todos.length === 1 ? "it" : `${todos.length} todos`}
         </button>
-        <button type="button" className={styles.calm} disabled={busy} onClick={() => { onAnswer(false); }}>
+        <button type="button" className={styles.calm} onClick={() => { onAnswer(false); }}>
           Keep {todos.length === 1 ? "it" : "them"}
         </button>
         <span id={`expiry-${id}`} className={styles.expiry}>

@@ -85,14 +85,14 @@ pub fn follow(tools: &Toolbox, running: &Running, limit: Limit) -> Result<Option
             let what = format!("nothing of release {} is in the cluster{why}", tools.release().name);
             return Ok(Some(Stopped { what, name: "gone", findings: Vec::new() }));
         }
-        if let Some((name, _)) = standing.ripe(&findings, Instant::now()) {
+        if let Some((name, _)) = standing.ripe(&findings, Instant::now(), deadlines::machine_speed()) {
             // The verdict is about what is there now, whatever a watch may have missed.
             watch.refresh()?;
             if judge::asks_cluster(name) {
                 watch.add_cluster()?;
             }
             let findings = judge::findings(watch.snapshot());
-            if let Some((name, seen)) = standing.ripe(&findings, Instant::now()) {
+            if let Some((name, seen)) = standing.ripe(&findings, Instant::now(), deadlines::machine_speed()) {
                 let title = CAUSES.iter().find(|cause| cause.name == name).map_or("", |cause| cause.title);
                 let what = format!("the rollout cannot complete: {title} (seen {:.1} s ago)", seen.as_secs_f64());
                 return Ok(Some(Stopped { what, name, findings }));
@@ -146,24 +146,26 @@ fn replace_stuck(tools: &Toolbox, snapshot: &Snapshot, since: &mut HashMap<Strin
     Ok(())
 }
 
-/// Since when each fatal cause has been seen.
+/// Each fatal cause: when it was seen first and last, and how long a machine of usual speed would have had to mend it.
 #[derive(Default)]
 struct Standing {
-    seen: HashMap<(&'static str, String), (Instant, Instant)>,
+    seen: HashMap<(&'static str, String), (Instant, Instant, Duration)>,
 }
 
 impl Standing {
-    /// The name of a cause that has stood for longer than its patience, and how long, given what is found `now`.
-    fn ripe(&mut self, findings: &[Finding], now: Instant) -> Option<(&'static str, Duration)> {
-        self.seen.retain(|_, (_, last)| now.duration_since(*last) < deadlines::CAUSE_GAP.time());
+    /// Returns the name of a cause that has outlasted its patience, and how long ago it was seen first. `findings` are those of
+    /// `now`; since the last look the machine has worked at `speed`.
+    fn ripe(&mut self, findings: &[Finding], now: Instant, speed: f64) -> Option<(&'static str, Duration)> {
+        self.seen.retain(|_, (_, last, _)| now.duration_since(*last) < deadlines::CAUSE_GAP.time());
         let mut ripe = None;
         for finding in findings.iter().filter(|finding| finding.gravity == Gravity::Fatal) {
             let owner = finding.subject.rsplit_once('-').map_or(finding.subject.as_str(), |(owner, _)| owner);
-            let (first, last) = self.seen.entry((finding.name, owner.to_owned())).or_insert((now, now));
+            let entry = self.seen.entry((finding.name, owner.to_owned())).or_insert((now, now, Duration::ZERO));
+            let (first, last, stood) = entry;
+            *stood += now.duration_since(*last).mul_f64(speed);
             *last = now;
-            let stood = now.duration_since(*first);
-            if stood >= finding.patience {
-                ripe = ripe.or(Some((finding.name, stood)));
+            if *stood >= finding.patience {
+                ripe = ripe.or(Some((finding.name, now.duration_since(*first))));
             }
         }
         ripe
@@ -190,13 +192,21 @@ mod tests {
     fn what_mends_itself_within_its_patience_does_not_end_a_rollout() {
         let (start, at) = (Instant::now(), |s| Duration::from_secs(s));
         let (fatal, mut standing) = ([finding(Gravity::Fatal)], Standing::default());
-        assert_eq!(standing.ripe(&fatal, start), None);
-        assert_eq!(standing.ripe(&[finding(Gravity::Waiting)], start + at(2)), None);
-        assert_eq!(standing.ripe(&fatal, start + at(3)), None, "gone for a moment only");
-        assert_eq!(standing.ripe(&fatal, start + at(6)), None);
-        assert_eq!(standing.ripe(&fatal, start + at(7)), Some(("crash-loop", at(7))));
-        assert_eq!(standing.ripe(&[], start + at(8)), None);
-        assert_eq!(standing.ripe(&fatal, start + at(20)), None, "it begins anew");
+        assert_eq!(standing.ripe(&fatal, start, 1.0), None);
+        assert_eq!(standing.ripe(&[finding(Gravity::Waiting)], start + at(2), 1.0), None);
+        assert_eq!(standing.ripe(&fatal, start + at(3), 1.0), None, "gone for a moment only");
+        assert_eq!(standing.ripe(&fatal, start + at(6), 1.0), None);
+        assert_eq!(standing.ripe(&fatal, start + at(7), 1.0), Some(("crash-loop", at(7))));
+        assert_eq!(standing.ripe(&[], start + at(8), 1.0), None);
+        assert_eq!(standing.ripe(&fatal, start + at(20), 1.0), None, "it begins anew");
+    }
+
+    #[test]
+    fn a_machine_that_is_busy_with_something_else_gets_more_time() {
+        let (start, at) = (Instant::now(), |s| Duration::from_secs(s));
+        let (fatal, mut standing) = ([finding(Gravity::Fatal)], Standing::default());
+        assert_eq!((0..=34).find_map(|s| standing.ripe(&fatal, start + at(s), 0.2)), None);
+        assert_eq!(standing.ripe(&fatal, start + at(35), 0.2), Some(("crash-loop", at(35))));
     }
 
     #[test]
