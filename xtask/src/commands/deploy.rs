@@ -27,7 +27,7 @@ use crate::stages::upgrade;
 use crate::supply::{self, Stale, Supply};
 use crate::toolbox::Toolbox;
 use crate::toolchain::{Preparation, Toolchain};
-use facts::{AppliedState, Facts, LiveState};
+use facts::{AppliedState, Facts, LiveCluster};
 
 /// A caller's action between the images stage and the release stage, on a running cluster with loaded images.
 pub(crate) type BeforeRelease<'a> = &'a mut dyn FnMut(&ReadyCluster<'_>) -> Result<()>;
@@ -186,7 +186,7 @@ fn run_stages(
     let mut live = match facts.live {
         Ok(live) => live,
         // A dry run does not create the cluster, so nothing is in it.
-        Err(_) if mode == Mode::DryRun && is_new => LiveState::empty(tools),
+        Err(_) if mode == Mode::DryRun && is_new => LiveCluster::empty(tools),
         Err(silence) if mode == Mode::DryRun => {
             images::build(project, &tools.engine, origin, &facts.images, &mut [], mode)?;
             report.warn(format!("the remaining steps are unknown until the cluster responds: {silence}"));
@@ -339,7 +339,7 @@ fn run_stages(
 
 /// Removes old builds, whose content tags would pile up. Keeps the `wanted` images, those of the revisions that Helm kept
 /// in `live`, and the newest [`prune::KEEP`].
-fn remove_old_builds(project: &Project, tools: &Toolbox, live: &LiveState, wanted: &[Wanted]) -> Result<()> {
+fn remove_old_builds(project: &Project, tools: &Toolbox, live: &LiveCluster, wanted: &[Wanted]) -> Result<()> {
     let builds = Builds::observe(tools)?;
     let names: Vec<&str> = project.settings.images.keys().map(String::as_str).collect();
     let kept = live.release.snapshot.as_ref().map(release::images_of_revisions).transpose()?.unwrap_or_default();

@@ -29,7 +29,7 @@ pub struct Facts {
     pub cluster: cluster::ObservedCluster,
     /// The state in the cluster, or why it is unknown: the cluster does not run, or its API server does not respond. A
     /// failed request to an API server that responds is an error of the observation itself.
-    pub live: Result<LiveState, String>,
+    pub live: Result<LiveCluster, String>,
     /// The applications' images in the engine.
     pub images: Vec<ImageState>,
     /// The embedded database's image, if that database is in use.
@@ -37,7 +37,7 @@ pub struct Facts {
 }
 
 /// The state that only a running cluster knows.
-pub struct LiveState {
+pub struct LiveCluster {
     /// The cluster's ingress controllers.
     pub ingress: Ingress,
     /// The release.
@@ -85,8 +85,8 @@ impl Facts {
             // A node that has just started may accept commands only after the wait for its API server, and a list from
             // before a long wait is outdated. Ask again in both cases.
             Ok(live) => match first {
-                Some(Ok(on_nodes)) if start.elapsed() < FRESH => Ok(LiveState { on_nodes, ..live }),
-                _ => Ok(LiveState { on_nodes: on_nodes(&images, database.as_ref())?, ..live }),
+                Some(Ok(on_nodes)) if start.elapsed() < FRESH => Ok(LiveCluster { on_nodes, ..live }),
+                _ => Ok(LiveCluster { on_nodes: on_nodes(&images, database.as_ref())?, ..live }),
             },
             Err(silence) => Err(silence),
         };
@@ -101,7 +101,7 @@ impl Facts {
     }
 }
 
-impl LiveState {
+impl LiveCluster {
     /// Returns the state of a cluster that does not exist yet.
     pub fn empty(tools: &Toolbox) -> Self {
         let on_nodes = vec![(tools.first_node(), NodeImages::default())];
@@ -125,7 +125,7 @@ pub struct AppliedState {
 
 impl AppliedState {
     /// Returns `live` as the applied state of a deploy without steps: only the routes still need requests.
-    pub fn unchanged(wanted: &[Wanted], live: &LiveState) -> Self {
+    pub fn unchanged(wanted: &[Wanted], live: &LiveCluster) -> Self {
         let ids = wanted.iter().filter_map(|image| Some((image.reference.clone(), image.id.clone()?))).collect();
         Self { ids, evidence: live.evidence() }
     }
@@ -158,7 +158,7 @@ fn observe_live(
     tools: &Toolbox,
     cluster: &cluster::ObservedCluster,
     credentials: &Credentials,
-) -> Result<Result<LiveState, String>> {
+) -> Result<Result<LiveCluster, String>> {
     if cluster.profile.state != State::Running {
         return Ok(Err(NOT_RUNNING.to_owned()));
     }
@@ -172,7 +172,7 @@ fn observe_live(
         let postgres = scope.spawn(|| credentials.postgres(tools));
         let release = release::observe(tools);
         let (ingress, postgres) = (ingress.join(), postgres.join());
-        Ok(Ok(LiveState {
+        Ok(Ok(LiveCluster {
             ingress: ingress.unwrap_or_else(|_| panicked())?,
             release: release?,
             postgres: postgres.unwrap_or_else(|_| panicked())?,
