@@ -190,7 +190,7 @@ pub fn paused(test_cluster: &TestCluster) -> Result<()> {
 /// the API server is starting, and never that nothing is deployed.
 pub fn restarted(test_cluster: &TestCluster) -> Result<()> {
     test_cluster.tools()?.engine.docker().args(["restart", &test_cluster.profile]).run()?;
-    let away = test_cluster.xtask(&["status"])?.expect(5, &["its API server is away", "deploy dev"])?;
+    let away = test_cluster.xtask(&["status"])?.expect(5, &["its API server does not respond", "deploy dev"])?;
     ensure!(!away.text.contains("not deployed"), "it claims more than it saw:\n{}", away.text);
     let (ran, looks) = std::thread::scope(|scope| {
         let deploy = scope.spawn(|| test_cluster.xtask(&["deploy", "dev"]));

@@ -28,8 +28,10 @@ const CLAIMS: &[Claim] = &[
     }),
     ("  is up  ", |_, at| unless(at.after.is_up(), "the release is not up")),
     ("built = node = pods", |_, at| unless(at.after.is_verified() || at.after.is_up(), "pods run something else")),
-    ("what is there is what was verified, and ready", |_, at| unless(at.before.is_verified(), "it is not verified")),
-    ("verified: what runs is what was built", |_, at| unless(at.after.is_verified(), "it is not verified")),
+    ("the live state matches the verified one and is ready", |_, at| {
+        unless(at.before.is_verified(), "it is not verified")
+    }),
+    ("verified: the pods run the built images", |_, at| unless(at.after.is_verified(), "it is not verified")),
     ("runs now: ", runs_now),
     ("rolled back to revision", |_, at| {
         let images = |truth: &Truth| truth.workloads().into_iter().map(|w| (w.name, w.images)).collect::<Vec<_>>();

@@ -1,4 +1,4 @@
-//! `cargo xtask` alone: the state in five lines and the next command.
+//! `cargo xtask` without a command: shows the state in five lines and the next command.
 
 use anyhow::Result;
 
@@ -13,15 +13,17 @@ use crate::stages::upgrade::{Phase, UpgradeState};
 use crate::stages::{cluster, machine};
 use crate::toolchain::Toolchain;
 
-/// The profile's state in a word, coloured.
-pub fn state(state: &cluster::ProfileState) -> String {
+/// Returns the state of the profile in coloured words.
+fn describe_state(state: &cluster::ProfileState) -> String {
     match state {
         cluster::ProfileState::Running => format!("{GOOD}running{GOOD:#}"),
-        cluster::ProfileState::Absent => "not there".to_owned(),
+        cluster::ProfileState::Absent => "absent".to_owned(),
         cluster::ProfileState::Stopped => format!("{WARN}stopped{WARN:#}"),
         cluster::ProfileState::Paused => format!("{WARN}paused{WARN:#}"),
         cluster::ProfileState::HalfDeleted(how) => format!("{BAD}half deleted: {how}{BAD:#}"),
-        cluster::ProfileState::OtherDriver(driver) => format!("{BAD}made with the driver {driver}, not docker{BAD:#}"),
+        cluster::ProfileState::OtherDriver(driver) => {
+            format!("{BAD}created with the driver {driver}, not docker{BAD:#}")
+        }
         cluster::ProfileState::Foreign => format!("{BAD}a container that minikube did not make{BAD:#}"),
     }
 }
@@ -37,20 +39,20 @@ fn release_line(observed: &ObservedRelease) -> String {
     format!("{helm}, {verified}")
 }
 
-/// Prints the five lines.
+/// Prints the state of engine, cluster, release and `.env`, and the next command.
 pub fn run(project: &Project) -> Result<()> {
     let row = |name: &str, text: &str| anstream::println!("{BOLD}{name:<8}{BOLD:#} {}", project.report.shown(text));
-    let dotenv = if dotenv::is_there(project)? { "present" } else { "absent; the first deploy makes it" };
+    let dotenv = if dotenv::is_there(project)? { "present" } else { "absent; the first deploy creates it" };
     let observed = machine::observe(project)?;
     let engine = match observed.engine(project) {
         Ok(engine) => engine,
         Err(error) => {
-            row("engine", &format!("{BAD}not known{BAD:#}: {error}"));
+            row("engine", &format!("{BAD}unknown{BAD:#}: {error}"));
             return Err(error);
         }
     };
     let Some(engine) = engine else {
-        row("engine", "none runs");
+        row("engine", "not running");
         row("cluster", "unknown without an engine");
         row("release", "unknown without a cluster");
         row(".env", dotenv);
@@ -59,14 +61,14 @@ pub fn run(project: &Project) -> Result<()> {
     };
     row("engine", if engine.private { "private engine runs" } else { "Docker Engine answers" });
     let Some(toolchain) = Toolchain::look(project, engine)? else {
-        row("cluster", "tools are not there yet");
+        row("cluster", "unknown: the tools are not installed yet");
         row("release", "unknown without a cluster");
         row(".env", dotenv);
         row("next", "cargo xtask deploy dev");
         return Ok(());
     };
     let profile = cluster::observe(&toolchain.tools)?.profile;
-    row("cluster", &format!("`{}` {}", toolchain.tools.profile, state(&profile.state)));
+    row("cluster", &format!("`{}` {}", toolchain.tools.profile, describe_state(&profile.state)));
     if let Some(difference) = cluster::difference(project, &toolchain.tools, &profile)? {
         row("", &difference);
     }

@@ -1,4 +1,4 @@
-//! The closing summary of a deploy: address, replicas, images, database, time per stage.
+//! The final summary of a deploy: address, replicas, images, database, time per stage.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use crate::project::Project;
 use crate::report::{BOLD, DIM, GOOD, seconds};
 use crate::stages::proof::{Access, Front, Proof, warnings};
 
-/// Prints the line on standard error that ends a deploy of `--watch`, and what is to be known besides.
+/// Prints one line with the address on standard error, for a deploy of `--watch`, followed by notes and warnings.
 pub fn print_in_brief(project: &Project, access: &Access, front: Option<Front>, proof: &Proof, took: Duration) {
     let (place, notes) = access.describe(front, &project.settings.chart.release);
     project.report.info(format!("  {GOOD}{BOLD}{place}{BOLD:#}{GOOD:#}  is up  {DIM}{}{DIM:#}", seconds(took)));

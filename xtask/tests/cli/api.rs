@@ -102,7 +102,7 @@ fn an_api_server_that_is_away_is_started_and_nothing_else_is_touched() {
     let run = sandbox.run(&["deploy", "dev", "--dry-run", "--origin=release"]);
     assert_eq!(run.code, Some(0), "{run}");
     assert!(run.stderr.contains("start cluster todo") && run.stderr.contains("did not answer `GET /readyz`"), "{run}");
-    assert!(run.stderr.contains("can be said when the cluster answers"), "{run}");
+    assert!(run.stderr.contains("are unknown until the cluster responds"), "{run}");
     assert!(!run.stderr.contains("create namespace") && !run.stderr.contains("helm upgrade"), "{run}");
 }
 
@@ -237,7 +237,10 @@ fn a_teardown_of_the_data_leaves_what_others_have_in_the_namespace() {
     assert_eq!(sandbox.api().writes(), [""; 0]);
     let run = sandbox.run(&["teardown", "--data", "--yes", "--origin=release"]);
     assert_eq!(run.code, Some(0), "{run}");
-    assert!(run.stderr.contains("stays: namespace todo, where others have ConfigMap notes, Secret theirs"), "{run}");
+    assert!(
+        run.stderr.contains("stays: namespace todo, which contains other objects: ConfigMap notes, Secret theirs"),
+        "{run}"
+    );
     assert_eq!(sandbox.api().writes(), [format!("DELETE {claim}")]);
     for path in ["configmaps/notes", "secrets/theirs"] {
         sandbox.api().remove(&format!("{folder}/{path}"));

@@ -566,7 +566,7 @@ fn a_dry_run_over_a_stopped_cluster_claims_nothing_about_what_is_in_it() {
     let run = sandbox.run(&["deploy", "dev", "--dry-run", "--origin=release"]);
     assert_eq!(run.code, Some(0), "{run}");
     assert!(run.stderr.contains("start cluster todo") && run.stderr.contains("why: the profile is stopped"), "{run}");
-    assert!(run.stderr.contains("what else there is to do can be said when the cluster answers"), "{run}");
+    assert!(run.stderr.contains("the remaining steps are unknown until the cluster responds"), "{run}");
     for claim in ["does not exist", "does not have", "not installed", "no ingress controller"] {
         assert!(!run.stderr.contains(claim), "{claim}: {run}");
     }

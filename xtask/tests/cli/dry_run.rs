@@ -90,7 +90,7 @@ fn on_nothing_it_shows_every_step_and_leaves_nothing() {
       roll out
           why: Helm applies, xtask watches
           $ GET /api/v1/namespaces/todo/pods?watch=true  # and other kinds
-      · then: image IDs are compared from build to pod, and every route is requested
+      · then: compare image IDs from build to pod, and request every route
     "#);
     insta::assert_snapshot!(sandbox.calls(), @"
     docker container inspect --format {{json .}} todo
@@ -186,7 +186,7 @@ fn secrets_are_in_no_dry_run() {
       roll out
           why: Helm applies, xtask watches
           $ GET /api/v1/namespaces/todo/pods?watch=true  # and other kinds
-      · then: image IDs are compared from build to pod, and every route is requested
+      · then: compare image IDs from build to pod, and request every route
     "#);
     assert!(!(run.stdout.clone() + &run.stderr + &sandbox.fake("calls")).contains("canary"));
     assert_eq!(sandbox.fake("stdin"), "");

@@ -125,7 +125,7 @@ fn images_of_ours_are_removed_and_those_of_others_stay() {
     ");
     assert!(fs::read_to_string(sandbox.dir.join("images")).unwrap().ends_with("redis:8\t120MB\n"));
     let run = sandbox.run(&["teardown", "--images", "--origin=release"]);
-    assert!(run.code == Some(0) && run.stderr.contains("no image of xtask's making in the engine"), "{run}");
+    assert!(run.code == Some(0) && run.stderr.contains("the engine has no image that xtask built or pulled"), "{run}");
 }
 
 /// The conflict is Docker 26.1.5's.

@@ -118,7 +118,7 @@ fn an_upgrade_needs_consent() {
       - stop the backend: from here until the end, nobody can sign in
       - dump the database into <tmp>/home/.local/share/todo-xtask/todo-<id> and read the dump back
       - delete the cluster `todo` (Kubernetes <version>) with its volumes
-      - create it anew with Kubernetes <version> at port <port>
+      - create it again with Kubernetes <version> at port <port>
       - deploy the recorded environment from this checkout, restore the dump before the application starts
       - keep the newest 3 dumps of this profile
     error: cannot ask for your consent: there is no terminal

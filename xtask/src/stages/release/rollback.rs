@@ -54,7 +54,7 @@ pub fn target(
     if let Some(name) = missing.first() {
         let what = format!("revision {revision} needs Secret {name}, which is no longer in the cluster");
         return Err(Failure::new(Class::Rollout, what)
-            .help("check out the commit of that revision, and: cargo xtask deploy dev")
+            .help("check out the commit that the revision was built from, and: cargo xtask deploy dev")
             .into());
     }
     // Without the images of hooks, which are not in the manifest.

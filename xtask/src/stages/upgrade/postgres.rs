@@ -217,7 +217,7 @@ impl Postgres {
             let writer = sent.join().unwrap_or_default().filter(|_| line == "restored\n");
             Ok(writer.is_some_and(|mut writer| writer.write_all(b"commit\n").is_ok()))
         })?;
-        let unchanged = "the database is as it was";
+        let unchanged = "the database is unchanged";
         match piped.finish() {
             Ok(_) if has_asked => Ok(()),
             Ok(_) => bail!("{unchanged}: psql ended before all was restored"),
