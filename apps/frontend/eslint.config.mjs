@@ -9,10 +9,10 @@ export default tseslint.config(
     extends: [tseslint.configs.strictTypeChecked, tseslint.configs.stylisticTypeChecked],
     languageOptions: { parserOptions: { projectService: true } },
     rules: {
-      // Handlers and effects are written as `() => { act(); }` or `() => act()` alike.
+      // Allows both `() => { act(); }` and `() => act()` for handlers and effects.
       "@typescript-eslint/no-confusing-void-expression": ["error", { ignoreArrowShorthand: true }],
       "@typescript-eslint/restrict-template-expressions": ["error", { allowNumber: true }],
-      // An empty setting means the default, as an absent one does.
+      // An empty setting means the default, like an absent one.
       "@typescript-eslint/prefer-nullish-coalescing": ["error", { ignorePrimitives: { string: true } }],
     },
   },

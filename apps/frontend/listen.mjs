@@ -1,6 +1,6 @@
-// Listens from the first moment on. kubelet asks as soon as the container runs; Next.js listens a third of a second later,
-// and after a refusal kubelet waits for its next turn. Connections that come early wait here for Next.js' server.
-// It requests a page right after them: the first one takes several times as long, and no user should wait for that.
+// Listens immediately. kubelet probes as soon as the container runs, but Next.js listens a third of a second later; after a
+// refused connection kubelet waits for its next period. Early connections wait here for the server of Next.js. Then this
+// requests one page, because the first page takes several times as long, and no user should wait for that.
 import { once } from "node:events";
 import { createServer, Server } from "node:net";
 

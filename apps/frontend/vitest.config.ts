@@ -6,7 +6,7 @@ export default defineConfig({
   },
   oxc: { jsx: { runtime: "automatic" } },
   test: {
-    // Nothing is written here: in the test image the folder belongs to another user.
+    // Writes nothing here, because the folder belongs to another user in the test image.
     fsModuleCache: false,
     environment: "jsdom",
     include: ["tests/**/*.test.{ts,tsx}"],

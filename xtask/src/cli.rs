@@ -1,4 +1,4 @@
-//! All commands and flags: this file reads as the manual.
+//! The command line: all commands, and the options that every command takes.
 
 use anyhow::Result;
 use camino::Utf8PathBuf;
@@ -13,10 +13,10 @@ use crate::report::Report;
 /// Build, deploy and prove the Todo application on Minikube
 #[derive(Parser, Debug)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask", version, max_term_width = 110, after_help = AFTER)]
-// A repeated option overrides the earlier one, so that a script can append what a hint names.
+// A repeated option overrides the earlier one, so that a script can append the option that a hint names.
 #[command(args_override_self = true)]
 pub struct Cli {
-    /// Without a command: the state in five lines and the next command
+    /// Without a command, xtask shows the state in five lines and the next command
     #[command(subcommand)]
     pub(crate) command: Option<Command>,
     /// Options of every command
@@ -25,22 +25,22 @@ pub struct Cli {
 }
 
 impl Cli {
-    /// Opens the checkout that the options name.
+    /// Opens the checkout given by `--root`, or the current one.
     pub fn open(&self, report: &Report) -> Result<Project> {
         Project::open(self.global.root.clone(), self.global.options(), report.clone())
     }
 
-    /// The arguments of `bench`, if that is the command.
+    /// Returns the arguments of `bench` if it is the command.
     pub fn bench(&self) -> Option<&bench::Bench> {
         if let Some(Command::Bench(args)) = &self.command { Some(args) } else { None }
     }
 
-    /// The arguments of `tidy`, if that is the command.
+    /// Returns the arguments of `tidy` if it is the command.
     pub fn tidy(&self) -> Option<&tidy::Tidy> {
         if let Some(Command::Tidy(args)) = &self.command { Some(args) } else { None }
     }
 
-    /// The arguments of `test`, if that is the command.
+    /// Returns the arguments of `test` if it is the command.
     pub fn test(&self) -> Option<&test::Test> {
         if let Some(Command::Test(args)) = &self.command { Some(args) } else { None }
     }
@@ -53,34 +53,34 @@ const AFTER: &str = "Exit codes: 0 done · 1 internal · 2 usage · 3 configurat
 /// Options of every command.
 #[derive(Args, Debug)]
 pub(crate) struct Global {
-    /// Do what needs consent without asking
+    /// Answer yes to every question
     #[arg(short, long, global = true)]
     pub yes: bool,
-    /// Show every command that is run
+    /// Show every command that xtask runs
     #[arg(short, long, global = true)]
     pub verbose: bool,
-    /// Show only warnings, errors, and what the command was asked for
+    /// Show only warnings, errors and the command's result
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     pub quiet: bool,
-    /// Show when each step begins and when it ends, and nothing in between
+    /// Show the start and the end of each step, without live progress
     #[arg(long, global = true)]
     pub no_progress: bool,
     /// minikube profile and kube context, instead of the one in infra/xtask.toml
     #[arg(long, global = true, value_name = "NAME")]
     pub profile: Option<String>,
-    /// Port of http://localhost when the profile is created, and of `dev`
+    /// Port on localhost for a new profile, and for `dev`
     #[arg(long, global = true, value_name = "PORT")]
     pub port: Option<u16>,
     /// Where the application's secrets come from, instead of .env
     #[arg(long, global = true, value_name = "FROM", default_value = "file", hide_default_value = true)]
     pub secrets: SecretsSource,
-    /// Where engine, tools and base images come from; probed once if left out
+    /// Where engine, tools and base images come from (default: probed once)
     #[arg(long, global = true, value_name = "ORIGIN")]
     pub origin: Option<OriginKind>,
-    /// Use kubectl, helm and minikube on PATH where their version will do
+    /// Use kubectl, helm and minikube on PATH if their versions are compatible
     #[arg(long, global = true)]
     pub system_tools: bool,
-    /// Checkout to work on, instead of the one that xtask is run in
+    /// Checkout to work on, instead of the current one
     #[arg(long, global = true, value_name = "DIR")]
     pub root: Option<Utf8PathBuf>,
     /// Extra certificate authorities for downloads, builds and the proof (default: SSL_CERT_FILE)
@@ -89,7 +89,7 @@ pub(crate) struct Global {
 }
 
 impl Global {
-    /// The options that commands need.
+    /// Returns the options in the form that commands take.
     pub fn options(&self) -> Options {
         Options {
             yes: self.yes,
@@ -103,7 +103,7 @@ impl Global {
     }
 }
 
-/// The commands.
+/// The commands of xtask.
 #[derive(Subcommand, Debug)]
 pub(crate) enum Command {
     /// Build both images, tagged by content
@@ -111,9 +111,9 @@ pub(crate) enum Command {
     Deploy(deploy::Deploy),
     Dev(dev::Dev),
     Cluster(cluster::Cluster),
-    /// Stop the cluster, which frees its memory; all data stays
+    /// Stop the cluster to free its memory; all data stays
     Stop,
-    /// Start a stopped cluster again, and prove what was deployed in it
+    /// Start a stopped cluster and prove the application in it
     Start,
     Teardown(teardown::Teardown),
     Status(status::Status),
@@ -123,7 +123,7 @@ pub(crate) enum Command {
     Db(db::Db),
     Doctor(doctor::Doctor),
     Pins(pins::Pins),
-    /// Show each resolved value and where it is from; secrets are masked
+    /// Show each resolved value and its source; secrets are masked
     Config {
         /// Print one JSON document; its schema is in docs/schema
         #[arg(long)]
@@ -132,13 +132,13 @@ pub(crate) enum Command {
     /// Search the working tree and the history for secrets
     Scan,
     Tidy(tidy::Tidy),
-    /// Record the README's animations: a deploy, and one that fails with its cause
+    /// Record the README's animations: a deploy, and a failing deploy with its cause
     Record,
     Test(test::Test),
     Tool(tool::Tool),
     /// Print a completion script
     Completions {
-        /// Which shell
+        /// Shell to complete for
         shell: clap_complete::Shell,
     },
 }
@@ -151,7 +151,7 @@ mod tests {
     fn every_exit_code_is_documented_and_names_one_class() {
         use crate::failure::Class;
         let readme = include_str!("../../README.md");
-        for (class, said) in [
+        for (class, text) in [
             (Class::Internal, "1 internal"),
             (Class::Config, "3 configuration"),
             (Class::Machine, "4 machine"),
@@ -163,13 +163,13 @@ mod tests {
             (Class::Busy, "10 another xtask is at work"),
             (Class::Interrupted, "130 interrupted"),
         ] {
-            assert!(said.starts_with(&format!("{} ", class as i32)));
-            assert!(super::AFTER.replace("  ", "").contains(said) && readme.contains(said), "{said}");
+            assert!(text.starts_with(&format!("{} ", class as i32)));
+            assert!(super::AFTER.replace("  ", "").contains(text) && readme.contains(text), "{text}");
         }
     }
 
     #[test]
-    fn each_command_of_the_workflow_exists() {
+    fn the_ci_workflow_uses_only_existing_commands() {
         let workflow = include_str!("../../.github/workflows/ci.yml");
         let commands: Vec<&str> = workflow.split("cargo ").skip(1).filter(|text| text.starts_with("xtask ")).collect();
         for command in &commands {
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn each_command_of_a_hint_exists() {
+    fn hints_name_only_existing_commands() {
         let help = regex::Regex::new(r#"\.help\(\s*(?:format!\()?\s*"((?:[^"\\]|\\[^\x00])*)""#).unwrap();
         let [next_line, gap] = [r"\\\n *", r"\{[^{}]*\}"].map(|rule| regex::Regex::new(rule).unwrap());
         let (mut count, mut wrong) = (0, Vec::new());
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn the_command_line_is_consistent() {
+    fn clap_accepts_the_command_line_definition() {
         super::Cli::command().debug_assert();
     }
 }

@@ -1,4 +1,4 @@
-//! A file a command: its arguments and its `run`.
+//! The commands of xtask, one file each: the arguments and `run`.
 
 pub mod bench;
 pub(crate) mod cluster;

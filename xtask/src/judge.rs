@@ -1,7 +1,7 @@
-//! One table of causes: what a snapshot says about each workload, and which of it cannot get better by waiting.
+//! The table of causes that keep a workload from being ready, and which of them waiting cannot resolve.
 //!
-//! A cause is a row of [`CAUSES`]: its name, how long it must stand before it ends a rollout, and the function that finds
-//! it. Everything here is pure; what it judges is what the cluster said.
+//! A cause is a row of [`CAUSES`]: its name, how long it must last before it ends a rollout, and the function that finds
+//! it. Everything here is pure: it judges a snapshot, and asks the cluster nothing.
 
 mod admission;
 mod config;
@@ -23,32 +23,32 @@ use crate::deadlines::Limit;
 use crate::failure::Hint;
 use crate::snapshot::Snapshot;
 
-pub use hosts::in_need_of_logs;
+pub use hosts::unready_containers;
 pub use pods::{is_ready, stuck};
 pub use progress::{Progress, progress};
 pub use scheduling::uncordon;
 
-/// How grave a finding is.
+/// Whether a finding can resolve without a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Gravity {
-    /// Time will mend it.
+    /// It may resolve with time.
     Waiting,
-    /// It will not mend itself.
+    /// It needs a change by somebody.
     Fatal,
 }
 
 /// A row of the table of causes.
 pub struct Cause {
-    /// Its name, in evidence folders and machine-readable output.
+    /// The name in evidence folders and machine-readable output.
     pub name: &'static str,
-    /// What it is, in a few words.
+    /// A short description for people.
     pub title: &'static str,
-    /// How long it must stand before it ends a rollout: what looks like it for a moment mends itself meanwhile.
+    /// How long it must last before it ends a rollout. A shorter one may resolve without a change.
     pub patience: Limit,
     find: fn(&Snapshot) -> Vec<Symptom>,
 }
 
-/// The table of causes. Nothing else in xtask knows what keeps a workload from being ready.
+/// The table of causes, the only place in xtask that knows what keeps a workload from being ready.
 pub const CAUSES: &[Cause] = &[
     cause("image-missing", "an image is not on the node", 3, images::missing),
     cause("image-pull", "an image cannot be pulled", 3, images::pull),
@@ -74,12 +74,12 @@ const fn cause(name: &'static str, title: &'static str, seconds: u64, find: fn(&
     Cause { name, title, patience: Limit::seconds(seconds), find }
 }
 
-/// Whether telling the cause `name` well takes what only the whole cluster knows.
-pub fn asks_cluster(name: &str) -> bool {
+/// Returns whether the cause `name` is explained with nodes, pods and storage classes of the whole cluster.
+pub fn needs_cluster(name: &str) -> bool {
     ["unschedulable", "cordoned", "claim-pending"].contains(&name)
 }
 
-/// What a row's function sees, before the row's name is added.
+/// A finding of a row's function, without the row's name.
 struct Symptom {
     gravity: Gravity,
     subject: String,
@@ -109,55 +109,55 @@ impl Symptom {
     }
 }
 
-/// Something about a workload that keeps it from being ready.
+/// A cause that was found at one object of a workload.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
-    /// The name of its row in [`CAUSES`].
+    /// The name of the row in [`CAUSES`].
     pub name: &'static str,
-    /// How long it must stand before it ends a rollout.
+    /// How long it must last before it ends a rollout.
     pub patience: Duration,
-    /// How grave.
+    /// Whether it can resolve without a change.
     pub gravity: Gravity,
     /// `pod/todo-backend-…` or `deployment/todo-backend`.
     pub subject: String,
-    /// The cause; further lines tell more of it.
+    /// The cause; further lines give details.
     pub cause: String,
     /// The next steps.
     pub help: Vec<Hint>,
-    /// Pod and container whose log tells more.
+    /// Pod and container whose log explains the cause.
     pub log_of: Option<(String, String)>,
 }
 
-/// What keeps the workloads from being ready, the gravest first. Of pods that an update is replacing nothing is said:
-/// they end anyway, and often what is wrong with them is why there is an update.
+/// Returns what keeps the workloads from being ready, fatal findings first. Skips pods that the rollout is replacing:
+/// they end anyway, and often the update is the fix for them.
 pub fn findings(snapshot: &Snapshot) -> Vec<Finding> {
     let mut found: Vec<Finding> = CAUSES
         .iter()
         .flat_map(|row| {
-            (row.find)(snapshot).into_iter().map(|seen| Finding {
+            (row.find)(snapshot).into_iter().map(|symptom| Finding {
                 name: row.name,
                 patience: row.patience.time(),
-                gravity: seen.gravity,
-                subject: seen.subject,
-                cause: seen.cause,
-                help: seen.help,
-                log_of: seen.log_of,
+                gravity: symptom.gravity,
+                subject: symptom.subject,
+                cause: symptom.cause,
+                help: symptom.help,
+                log_of: symptom.log_of,
             })
         })
         .collect();
     found.sort_by_key(|finding| std::cmp::Reverse(finding.gravity));
     let mut seen: Vec<(String, String)> = Vec::new();
-    // Two replicas with the same trouble are one finding.
+    // Replicas with the same cause are one finding.
     found.retain(|finding| {
         let key = (owner(&finding.subject).to_owned(), finding.cause.clone());
-        let new = !seen.contains(&key);
+        let is_new = !seen.contains(&key);
         seen.push(key);
-        new
+        is_new
     });
     found
 }
 
-/// `pod/todo-backend-85475f89f8-hs4km` without what differs between replicas.
+/// Returns `pod/todo-backend-85475f89f8-hs4km` without the suffix that differs between replicas.
 fn owner(subject: &str) -> &str {
     subject.rsplit_once('-').map_or(subject, |(owner, _)| owner)
 }

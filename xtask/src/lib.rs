@@ -1,6 +1,7 @@
 //! Builds, deploys and proves the Todo application on Minikube. See README.md and ARCHITECTURE.md.
 //!
-//! A library, so that the programs of single commands (`members.rs`) can share its modules: only those who run them compile them.
+//! A library, because the programs of single commands (`members.rs`) share its modules. Cargo compiles such a program
+//! only for those who run its command.
 
 pub mod api;
 pub mod cache;

@@ -1,4 +1,4 @@
-//! A node of the cluster and its image store. No other module knows how to run commands on a node.
+//! A node of the cluster and its image store. Only this module knows how to run commands on a node.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::process::Output;
@@ -12,17 +12,17 @@ use crate::engine::Engine;
 use crate::failure::{Class, Failure};
 use crate::process::Process;
 
-/// Map from image reference as the node writes it (`docker.io/library/todo-backend:0123`) to image ID (config digest).
+/// Image reference as the node spells it (`docker.io/library/todo-backend:0123`) -> image ID (config digest).
 pub type Images = BTreeMap<String, String>;
 
-/// Returns whether the container runtime lost its process before the command began (runc under load: `waiting for init
-/// preliminary setup: read init-p: connection reset by peer`).
-fn not_begun(output: &Output) -> bool {
+/// Returns whether the container runtime failed before it began the command. Seen with runc under
+/// load (`waiting for init preliminary setup: read init-p: connection reset by peer`).
+fn has_not_begun(output: &Output) -> bool {
     output.status.code() == Some(126) && String::from_utf8_lossy(&output.stderr).contains("read init-p")
 }
 
-/// Lists all images of a node, then the names of the complete ones among those that the filters name. The first list
-/// also has images of an interrupted import. The last line shows that the output is complete.
+/// Lists all images of a node, then the names of those images in the filters that are complete. The first list alone also has
+/// images of an interrupted import. The last line shows that the output is complete.
 const LIST: &str = r#"crictl images -o json && if [ $# -gt 0 ]; then ctr -n k8s.io images check -q "$@"; fi; code=$?; echo end; exit $code"#;
 
 /// The images of a node.
@@ -30,11 +30,11 @@ const LIST: &str = r#"crictl images -o json && if [ $# -gt 0 ]; then ctr -n k8s.
 pub struct NodeImages {
     /// All images by reference.
     pub images: Images,
-    /// The same by every name that a pod's status may call them; see [`Node::names`].
+    /// All its images by every name that a pod's status may have; see [`Node::names`].
     pub names: Images,
-    /// The complete ones of the wanted images: containers can start from them.
+    /// The requested images that are complete, so that a container can start from them.
     pub ready: BTreeSet<String>,
-    /// The digests of all its content; `None`: not asked for, or unknown.
+    /// The digests of all its content; `None` if the node was not asked or gave no answer.
     pub content: Option<HashSet<String>>,
 }
 
@@ -47,23 +47,23 @@ pub struct Node {
 }
 
 impl Node {
-    /// Returns the node that is the container `name` of `engine` (minikube's docker driver).
+    /// Returns the node that is the container `name` in `engine` (minikube's docker driver).
     pub fn container(engine: &Engine, name: &str) -> Self {
-        let shell = engine.docker().args(["exec", "-i", name]).again_if(not_begun);
+        let shell = engine.docker().args(["exec", "-i", name]).again_if(has_not_begun);
         Self { name: name.to_owned(), shell }
     }
 
-    /// Returns a command on the node; its standard input is passed on.
+    /// Returns a command that runs on the node, with standard input.
     pub fn exec<S: Into<String>>(&self, args: impl IntoIterator<Item = S>) -> Process {
         self.shell.clone().args(args)
     }
 
-    /// Returns containerd's own client, in Kubernetes' namespace.
+    /// Returns a command of containerd's client, in the namespace of Kubernetes.
     pub fn ctr<S: Into<String>>(&self, args: impl IntoIterator<Item = S>) -> Process {
         self.exec(["ctr", "-n", "k8s.io"]).args(args)
     }
 
-    /// Returns whether the node runs commands.
+    /// Returns whether the node can run commands.
     pub fn answers(&self) -> bool {
         self.exec(["true"]).deadline(deadlines::NODE).succeeds()
     }
@@ -73,13 +73,13 @@ impl Node {
         self.listing().map(|listing| tagged(&listing.names()))
     }
 
-    /// Returns the images by every name that a pod's status may have: reference, `name@sha256:<manifest>` and plain ID.
-    /// Each maps to the ID (config digest).
+    /// Returns the IDs (config digests) of images by every name that a pod's status may have: reference,
+    /// `name@sha256:<manifest>` and the plain ID.
     pub fn names(&self) -> Result<Images> {
         self.listing().map(|listing| listing.names())
     }
 
-    /// Returns all images of the node, and which of `wanted` (as [`canonical`] spells them) are complete.
+    /// Returns all images of the node, and which of the images `wanted` (see [`canonical`]) are complete.
     pub fn list_images(&self, wanted: &[String]) -> Result<NodeImages> {
         let what = "which images it has and which of them are complete";
         // One process on the node for both lists.
@@ -87,51 +87,52 @@ impl Node {
         let list = list.question().deadline(deadlines::NODE);
         let read = || {
             let output = list.output()?;
-            // It fails on a broken image after it has printed the complete ones.
+            // An incomplete image makes it fail, after it has printed the complete ones.
             let words = String::from_utf8_lossy(&output.stderr);
-            let is_silent = ["connection", "unavailable", "deadline"].iter().any(|silence| words.contains(silence));
-            if !output.status.success() && (is_silent || !words.contains("unable to check")) {
+            let has_no_answer = ["connection", "unavailable", "deadline"].iter().any(|sign| words.contains(sign));
+            if !output.status.success() && (has_no_answer || !words.contains("unable to check")) {
                 bail!("`{list}` failed ({}): {}", output.status, words.trim());
             }
-            parse_list(&String::from_utf8_lossy(&output.stdout), wanted)
+            parse_node_images(&String::from_utf8_lossy(&output.stdout), wanted)
                 .with_context(|| format!("reading what `{list}` printed"))
         };
-        read().map_err(|error| self.unknown(what, &error))
+        read().map_err(|error| self.query_error(what, &error))
     }
 
-    /// Returns the digests of all its content, with `sha256:`.
+    /// Returns the digests of all content on the node, with `sha256:`.
     pub fn content(&self) -> Result<HashSet<String>> {
         let content = self.ctr(["content", "ls", "-q"]).question().deadline(deadlines::NODE);
-        let text = content.read().map_err(|error| self.unknown("which content it has", &error))?;
+        let text = content.read().map_err(|error| self.query_error("which content it has", &error))?;
         Ok(text.lines().map(|line| line.trim().to_owned()).collect())
     }
 
     /// Returns IDs and references of the images of its containers, running or not.
-    pub fn used(&self) -> Result<BTreeSet<String>> {
-        self.ask("which images its containers use", &["ps", "-a", "-o", "json"], parse_used)
+    pub fn images_in_use(&self) -> Result<BTreeSet<String>> {
+        self.query("which images its containers use", &["ps", "-a", "-o", "json"], parse_images_in_use)
     }
 
-    /// Returns whether the image with this ID has the label `name=value`.
+    /// Returns whether the image `id` has the label `name=value`.
     pub fn has_label(&self, id: &str, label: &str) -> Result<bool> {
         let (name, value) = label.split_once('=').unwrap_or((label, ""));
         let what = format!("which labels image {id} has");
-        let image: Value = self.ask(&what, &["inspecti", "-o", "json", id], |text| Ok(serde_json::from_str(text)?))?;
+        let image: Value =
+            self.query(&what, &["inspecti", "-o", "json", id], |text| Ok(serde_json::from_str(text)?))?;
         Ok(image["info"]["imageSpec"]["config"]["Labels"][name] == value)
     }
 
     fn listing(&self) -> Result<Listing> {
-        self.ask("which images it has", &["images", "-o", "json"], |text| Ok(Listing::parse(text)?))
+        self.query("which images it has", &["images", "-o", "json"], |text| Ok(Listing::parse(text)?))
     }
 
-    /// Runs crictl and parses its output. A failure or an invalid output is an error that says `what` is unknown.
-    fn ask<T>(&self, what: &str, args: &[&str], parse: impl Fn(&str) -> Result<T>) -> Result<T> {
+    /// Runs crictl and parses its output. An error says that `what` is unknown.
+    fn query<T>(&self, what: &str, args: &[&str], parse: impl Fn(&str) -> Result<T>) -> Result<T> {
         let crictl = self.exec(["crictl"]).args(args.iter().copied()).question().deadline(deadlines::NODE);
         let read = || parse(&crictl.read()?).with_context(|| format!("reading what `{crictl}` printed"));
-        read().map_err(|error| self.unknown(what, &error))
+        read().map_err(|error| self.query_error(what, &error))
     }
 
-    fn unknown(&self, what: &str, error: &anyhow::Error) -> anyhow::Error {
-        Failure::new(Class::Cluster, format!("node {} does not say {what}: {error:#}", self.name))
+    fn query_error(&self, what: &str, error: &anyhow::Error) -> anyhow::Error {
+        Failure::new(Class::Cluster, format!("node {} does not report {what}: {error:#}", self.name))
             .help("cargo xtask doctor")
             .into()
     }
@@ -153,12 +154,12 @@ pub fn canonical(reference: &str) -> String {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Listing {
-    images: Vec<Listed>,
+    images: Vec<ListedImage>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Listed {
+struct ListedImage {
     id: String,
     #[serde(default)]
     repo_tags: Vec<String>,
@@ -167,13 +168,12 @@ struct Listed {
 }
 
 impl Listing {
-    /// Parses the output of `crictl images -o json`.
     fn parse(text: &str) -> serde_json::Result<Self> {
         serde_json::from_str(text)
     }
 
     fn names(&self) -> Images {
-        let names = |image: &Listed| {
+        let names = |image: &ListedImage| {
             let names = [&image.repo_tags[..], &image.repo_digests, std::slice::from_ref(&image.id)].concat();
             names.into_iter().map(|name| (name, image.id.clone())).collect::<Vec<_>>()
         };
@@ -181,38 +181,37 @@ impl Listing {
     }
 }
 
-/// Returns those of `names` (see [`Node::names`]) that kubelet can start, by reference.
+/// Returns the `names` (see [`Node::names`]) that kubelet can start.
 pub fn tagged(names: &Images) -> Images {
     let is_tagged = |name: &str| !name.starts_with("sha256:") && !name.contains("@sha256:");
     names.iter().filter(|(name, _)| is_tagged(name)).map(|(name, id)| (name.clone(), id.clone())).collect()
 }
 
-/// Returns the IDs in `names` that have no other name.
+/// Returns the IDs of untagged images in `names`.
 pub fn nameless(names: &Images) -> Vec<String> {
     let named: BTreeSet<&String> = names.iter().filter(|(name, id)| name != id).map(|(_, id)| id).collect();
     names.keys().filter(|name| name.starts_with("sha256:") && !named.contains(name)).cloned().collect()
 }
 
-/// Parses the output of [`LIST`].
-fn parse_list(text: &str, wanted: &[String]) -> Result<NodeImages> {
+fn parse_node_images(text: &str, wanted: &[String]) -> Result<NodeImages> {
     let mut documents = serde_json::Deserializer::from_str(text).into_iter::<Listing>();
     let names = documents.next().context("it printed nothing")??.names();
     let lines = text[documents.byte_offset()..].trim_end().strip_suffix("end").context("its end is missing")?;
     let ready: BTreeSet<String> = lines.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect();
     if let Some(line) = ready.iter().find(|line| !wanted.contains(line)) {
-        bail!("it printed something else: {line}");
+        bail!("unexpected line: {line}");
     }
     Ok(NodeImages { images: tagged(&names), names, ready, content: None })
 }
 
 #[derive(Deserialize)]
-struct Containers {
-    containers: Vec<Container>,
+struct ContainerListing {
+    containers: Vec<ListedContainer>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Container {
+struct ListedContainer {
     image: ContainerImage,
     #[serde(default)]
     image_ref: String,
@@ -226,9 +225,9 @@ struct ContainerImage {
     user_specified_image: String,
 }
 
-fn parse_used(text: &str) -> Result<BTreeSet<String>> {
-    let listing: Containers = serde_json::from_str(text)?;
-    let names = |c: Container| [c.image.image, c.image.user_specified_image, c.image_ref];
+fn parse_images_in_use(text: &str) -> Result<BTreeSet<String>> {
+    let listing: ContainerListing = serde_json::from_str(text)?;
+    let names = |c: ListedContainer| [c.image.image, c.image.user_specified_image, c.image_ref];
     Ok(listing.containers.into_iter().flat_map(names).filter(|name| !name.is_empty()).collect())
 }
 
@@ -236,7 +235,7 @@ fn parse_used(text: &str) -> Result<BTreeSet<String>> {
 mod tests {
     use super::*;
 
-    /// A node whose commands are all answered by `script`.
+    /// Returns a node on which `script` answers each command.
     fn node(script: &str) -> (Node, tempfile::TempDir) {
         let temp = tempfile::tempdir().unwrap();
         let client = temp.path().join("docker");
@@ -247,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_that_does_not_come_is_an_error_in_the_tools_own_words() {
+    fn fails_with_the_tools_own_words_without_an_answer() {
         let wanted = ["docker.io/library/a:1".to_owned()];
         let down = "Cannot connect to the Docker daemon";
         let cases = [
@@ -261,37 +260,40 @@ mod tests {
             let errors = [
                 node.images().map(drop),
                 node.names().map(drop),
-                node.used().map(drop),
+                node.images_in_use().map(drop),
                 node.has_label("sha256:a", "a=b").map(drop),
                 node.list_images(&wanted).map(drop),
             ];
             for error in errors.map(Result::unwrap_err) {
                 let failure = error.downcast_ref::<Failure>().unwrap();
                 let text = failure.to_string();
-                assert!(text.starts_with("node todo does not say which ") && text.contains(words), "{script}: {text}");
+                assert!(
+                    text.starts_with("node todo does not report which") && text.contains(words),
+                    "{script}: {text}"
+                );
                 assert_eq!(failure.hints(), ["cargo xtask doctor"]);
             }
         }
         for script in [&cases[0].0, &cases[1].0] {
             assert!(node(script).0.content().is_err(), "{script}");
         }
-        // A broken image is an answer.
+        // An incomplete image is an answer.
         let complete = r#"echo '{"images": []}'; echo docker.io/library/a:1"#;
         let broken = |why: &str| {
             let (node, _temp) = node(&format!("{complete}; echo end; echo 'ctr: unable to check {why}' >&2; exit 1"));
             node.list_images(&wanted).map(|on_node| on_node.ready.len())
         };
         assert_eq!(broken("unpack for b:1").unwrap(), 1);
-        // A containerd that went away meanwhile says nothing of an image.
+        // A lost connection to containerd is no answer.
         assert!(broken("b:1: connection error: desc = ...").is_err());
         let (other, _temp) = node(&format!("{complete}; echo docker.io/library/b:1; echo end"));
-        assert!(other.list_images(&wanted).unwrap_err().to_string().contains("something else: docker.io/library/b:1"));
+        assert!(other.list_images(&wanted).unwrap_err().to_string().contains("unexpected line: docker.io/library/b:1"));
         let (cut_off, _temp) = node(complete);
         assert!(cut_off.list_images(&wanted).unwrap_err().to_string().contains("its end is missing"));
     }
 
     #[test]
-    fn references_are_spelled_as_the_node_does() {
+    fn spells_references_like_the_node() {
         let table = [
             ("todo-backend:0123", "docker.io/library/todo-backend:0123"),
             ("postgres", "docker.io/library/postgres:latest"),
@@ -305,14 +307,14 @@ mod tests {
     }
 
     #[test]
-    fn reads_recorded_output_of_crictl() {
+    fn reads_the_recorded_output_of_crictl() {
         let listing = Listing::parse(include_str!("../tests/recorded/cluster/images.json")).unwrap();
         let names = listing.names();
         let images = tagged(&names);
         let backend = images.keys().find(|name| name.starts_with("docker.io/library/todo-backend:")).unwrap();
         let id = &images[backend];
         assert!(id.starts_with("sha256:") && names[id] == *id && names[backend] == *id && names.len() > images.len());
-        let used = parse_used(include_str!("../tests/recorded/cluster/containers.json")).unwrap();
+        let used = parse_images_in_use(include_str!("../tests/recorded/cluster/containers.json")).unwrap();
         assert!(used.contains(id) && used.contains(backend.trim_start_matches("docker.io/library/")), "{used:?}");
     }
 
@@ -337,6 +339,6 @@ mod tests {
 
         let text = r#"{"containers":[{"id":"x","image":{"image":"sha256:aa","annotations":{},
             "userSpecifiedImage":"todo-backend:1"},"imageRef":"sha256:aa","state":"CONTAINER_RUNNING"}]}"#;
-        assert_eq!(parse_used(text).unwrap(), BTreeSet::from(["sha256:aa".into(), "todo-backend:1".into()]));
+        assert_eq!(parse_images_in_use(text).unwrap(), BTreeSet::from(["sha256:aa".into(), "todo-backend:1".into()]));
     }
 }

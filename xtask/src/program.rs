@@ -1,5 +1,5 @@
-//! What all programs of this workspace share: arguments, Ctrl-C, the closing JSON document and the exit code; and the
-//! commands of xtask itself.
+//! The frame of every program in this workspace: arguments, Ctrl-C, the final JSON document and the exit code. Also
+//! dispatches the commands of xtask itself.
 
 mod closing;
 
@@ -13,7 +13,7 @@ use crate::stages::proof;
 use crate::{failure, process, stages, toolchain};
 use closing::Closing;
 
-/// Parses the command line, calls `run`, and exits with the code that it returns, or with that of its error.
+/// Parses the command line, calls `run`, and exits with the returned code or the code of its error.
 pub fn main(run: impl FnOnce(Cli, &Report) -> Result<i32>) -> ! {
     let cli = Cli::parse();
     let report = Report::new(cli.global.verbose).limited(cli.global.quiet, !cli.global.no_progress);
@@ -27,7 +27,7 @@ pub fn main(run: impl FnOnce(Cli, &Report) -> Result<i32>) -> ! {
             for (stage, what) in &steps {
                 interrupted.line(format!("interrupted at: {what}{}", stages::left_by(stage)));
             }
-            interrupted.line("interrupted: every child has ended; the same command goes on where this one stopped");
+            interrupted.line("interrupted: all child processes have ended; run the same command to continue");
         }
         let code = failure::Class::Interrupted as i32;
         closing_then.close(&interrupted, code, None);
@@ -35,7 +35,7 @@ pub fn main(run: impl FnOnce(Cli, &Report) -> Result<i32>) -> ! {
     });
     let result = handler.map_err(anyhow::Error::from).and_then(|()| run(cli, &report));
     while process::ending() {
-        // What came of it is not worth telling: the handler says so and ends the process.
+        // The interrupt handler reports the interruption and ends the process, so this thread reports nothing.
         std::thread::park();
     }
     let code = result.as_ref().map_or_else(|error| failure::class_of(error) as i32, |code| *code);

@@ -35,7 +35,7 @@ pub struct Project {
 /// Options that every command takes.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
-    /// Give consent in advance.
+    /// Answer yes to every question.
     pub yes: bool,
     /// Where engine, tools and base images come from; `None`: probe once.
     pub origin: Option<OriginKind>,

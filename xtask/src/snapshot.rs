@@ -1,5 +1,5 @@
-//! What is in the namespace right now: one list of each kind, read by everything that judges, and kept up to date by a
-//! watch where a rollout is followed.
+//! The live objects of the namespace: one list of each kind, for all code that judges. A watch keeps it up to date while a
+//! rollout is followed.
 
 mod ours;
 mod watch;
@@ -22,7 +22,7 @@ pub use ours::title;
 pub(crate) use watch::KINDS as WATCHED;
 pub use watch::Watch;
 
-/// The kinds that a snapshot holds. Secrets are left out: their content has no business here.
+/// The kinds that a snapshot holds. Without Secrets, so that nothing made from a snapshot can show their content.
 const KINDS: [Resource; 14] = [
     kinds::DEPLOYMENT,
     kinds::STATEFUL_SET,
@@ -40,41 +40,41 @@ const KINDS: [Resource; 14] = [
     kinds::EVENT,
 ];
 
-/// What is asked of the whole cluster when a cause lies there: room on the nodes, classes of storage.
+/// The kinds that explain causes outside the namespace: room on the nodes, storage classes.
 const CLUSTER_KINDS: [Resource; 3] = [kinds::NODE, kinds::POD, kinds::STORAGE_CLASS];
 
 /// The annotation of a pod template that `kubectl rollout restart` writes.
 pub const RESTARTED: &str = "kubectl.kubernetes.io/restartedAt";
-/// The field of a node that says what the profile has: the limits of the node's container, which kubelet does not see.
+/// A field that xtask adds to nodes: the size of the profile. It limits the node's container, and kubelet does not see it.
 pub const PROFILE: &str = "xtaskProfile";
 
 /// The objects of one namespace.
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
     objects: Vec<Value>,
-    /// The release that tells which of them are ours; `None`: all are.
+    /// The release whose objects are ours; `None`: all objects are.
     release: Option<Release>,
     cluster: Vec<Value>,
-    /// The ends of logs that were asked for, by pod and container.
+    /// The ends of the logs that were read, by pod and container.
     logs: BTreeMap<(String, String), String>,
     taken: u64,
-    /// The resource version of each kind's list, from which a watch goes on.
+    /// The resource version of each kind's list, from which a watch continues.
     versions: BTreeMap<&'static str, String>,
 }
 
-/// What an event says.
+/// An event of an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Said {
+pub struct ObjectEvent {
     /// The message.
     pub message: String,
-    /// How often it happened.
+    /// The number of times it happened.
     pub count: u64,
-    /// When it happened last, as Kubernetes writes it.
+    /// The time of the last one, as Kubernetes writes it.
     pub time: String,
 }
 
 impl Snapshot {
-    /// Takes one.
+    /// Lists all kinds in the release's namespace.
     pub fn take(tools: &Toolbox) -> Result<Self> {
         let lists = tools.api()?.list_all(&KINDS, Scope::Namespace)?;
         let release = Some(tools.release().clone());
@@ -86,25 +86,25 @@ impl Snapshot {
         Ok(snapshot)
     }
 
-    /// One of these objects.
+    /// Returns a snapshot of `objects`, all of which count as ours.
     pub fn of(objects: Vec<Value>) -> Self {
         Self { objects, taken: clock::now(), ..Self::default() }
     }
 
-    /// These objects as a namespace with the release `name` has them.
+    /// Returns a snapshot of `objects` in a namespace with the release `name`.
     #[cfg(test)]
     pub fn of_release(name: &str, namespace: &str, objects: Vec<Value>) -> Self {
         let release = Some(Release { name: name.to_owned(), namespace: namespace.to_owned() });
         Self { release, ..Self::of(objects) }
     }
 
-    /// From the JSON of a list, as `kubectl get -o json` prints it.
+    /// Parses a list as `kubectl get -o json` prints it.
     #[cfg(test)]
     pub fn parse(text: &str) -> Result<Self> {
         Ok(Self::of(items(text)?))
     }
 
-    /// Adds what is needed of the whole cluster, for the causes that lie there.
+    /// Adds the objects of the whole cluster that explain causes, and the profile's size to each node.
     pub fn add_cluster(&mut self, tools: &Toolbox) -> Result<()> {
         let lists = tools.api()?.list_all(&CLUSTER_KINDS, Scope::Cluster)?;
         self.cluster = lists.into_iter().flat_map(|list| list.items).collect();
@@ -119,13 +119,13 @@ impl Snapshot {
         Ok(())
     }
 
-    /// With what was recorded of the whole cluster.
+    /// Adds a recorded list of objects of the whole cluster.
     #[cfg(test)]
     pub fn with_cluster(self, text: &str) -> Result<Self> {
         Ok(Self { cluster: items(text)?, ..self })
     }
 
-    /// All objects of `kind` in the whole cluster; none unless [`Snapshot::add_cluster`] has asked for them.
+    /// Returns all objects of `kind` in the whole cluster; none before [`Snapshot::add_cluster`].
     pub fn cluster(&self, kind: &str) -> impl Iterator<Item = &Value> {
         self.cluster.iter().filter(move |object| object["kind"] == kind)
     }
@@ -135,26 +135,26 @@ impl Snapshot {
         self.logs.insert((pod.to_owned(), container.to_owned()), text);
     }
 
-    /// The end of a container's log, if it was asked for.
+    /// Returns the end of a container's log, if it was read.
     pub fn log_of(&self, pod: &str, container: &str) -> Option<&str> {
         self.logs.get(&(pod.to_owned(), container.to_owned())).map(String::as_str)
     }
 
-    /// When it was taken, in seconds since 1970.
+    /// Returns when the snapshot was taken, in seconds since 1970.
     pub fn taken(&self) -> u64 {
         self.taken
     }
 
-    /// How many pods of the namespace are ending: they hold their resources until they are gone.
-    pub fn ending(&self) -> usize {
-        self.all("Pod").filter(|pod| pod.pointer("/metadata/deletionTimestamp").is_some()).count()
+    /// Returns the number of terminating pods; they hold their resources until they are gone.
+    pub fn terminating(&self) -> usize {
+        self.all("Pod").filter(|pod| is_terminating(pod)).count()
     }
 
-    /// The newest event about `object` with one of `reasons`. By its UID: names of pods of StatefulSets and of claims
-    /// come back.
-    pub fn last_event(&self, object: &Value, reasons: &[&str]) -> Option<Said> {
+    /// Returns the newest event about `object` with one of `reasons`. Compares UIDs, because new pods of StatefulSets and
+    /// new claims have the old names.
+    pub fn last_event(&self, object: &Value, reasons: &[&str]) -> Option<ObjectEvent> {
         let uid = text(object, "/metadata/uid");
-        let about = self
+        let events = self
             .all("Event")
             .filter(|event| text(event, "/involvedObject/uid") == uid && reasons.contains(&text(event, "/reason")));
         let time = |event: &Value| {
@@ -166,54 +166,54 @@ impl Snapshot {
                 .unwrap_or_default()
                 .to_owned()
         };
-        let newest = about.max_by_key(|event| time(event))?;
+        let newest = events.max_by_key(|event| time(event))?;
         let count = number(newest, "/count").max(number(newest, "/series/count")).max(1);
-        Some(Said { message: text(newest, "/message").trim().to_owned(), count, time: time(newest) })
+        Some(ObjectEvent { message: text(newest, "/message").trim().to_owned(), count, time: time(newest) })
     }
 
-    /// All objects of the namespace, whoever's they are.
+    /// Returns all objects of the namespace, also those of others.
     pub fn objects(&self) -> &[Value] {
         &self.objects
     }
 
-    /// The objects of `kind` in the namespace, whoever's they are: what explains, or what must not be taken from others.
+    /// Returns all objects of `kind` in the namespace, also those of others.
     pub fn all(&self, kind: &str) -> impl Iterator<Item = &Value> {
         self.objects.iter().filter(move |object| object["kind"] == kind)
     }
 
-    /// Our objects of `kind`.
+    /// Returns our objects of `kind`.
     pub fn kind(&self, kind: &str) -> impl Iterator<Item = &Value> {
         self.all(kind).filter(|object| self.is_ours(object))
     }
 
-    /// The object of `kind` called `name`, whoever's it is: a namespace has a name once.
+    /// Returns the object of `kind` called `name`, also one of others: a name is unique in a namespace.
     pub fn get(&self, kind: &str, name: &str) -> Option<&Value> {
         self.all(kind).find(|object| object.pointer("/metadata/name").is_some_and(|n| n == name))
     }
 
-    /// The workloads of the release: Deployments and StatefulSets.
+    /// Returns the workloads of the release: Deployments and StatefulSets.
     pub fn workloads(&self) -> impl Iterator<Item = &Value> {
         self.kind("Deployment").chain(self.kind("StatefulSet"))
     }
 
-    /// The pods of a workload's current generation of labels, those that are ending left out.
+    /// Returns the pods that a workload's selector matches and that are not terminating.
     pub fn pods_of<'a>(&'a self, workload: &'a Value) -> impl Iterator<Item = &'a Value> {
         let selector = workload.pointer("/spec/selector/matchLabels").and_then(Value::as_object);
         self.kind("Pod").filter(move |pod| {
             let labels = &pod["metadata"]["labels"];
             selector.is_some_and(|wanted| wanted.iter().all(|(key, value)| labels.get(key) == Some(value)))
-                && pod.pointer("/metadata/deletionTimestamp").is_none()
+                && !is_terminating(pod)
         })
     }
 
-    /// A digest of the desired part of every object that Helm applied for our release, by `Kind/name`: what somebody
-    /// wants of it, without what the cluster adds. ConfigMaps and Services have no generation, hence a digest.
+    /// Returns a digest of the desired part of every object that Helm applied for our release, by `Kind/name`. A digest and
+    /// not the generation, because ConfigMaps and Services have none.
     pub fn digests(&self) -> BTreeMap<String, String> {
         self.applied().map(|object| (key(object), self.digest(object, None))).collect()
     }
 
-    /// The digest of `object`. The replicas of a workload that an autoscaler scales are the autoscaler's: they are left
-    /// out, or `replicas` stands in their place.
+    /// Returns the digest of the desired part of `object`. If an autoscaler scales it, its number of replicas is left out,
+    /// or replaced by `replicas`.
     pub fn digest(&self, object: &Value, replicas: Option<u64>) -> String {
         let mut object = object.clone();
         if self.is_autoscaled(&object)
@@ -225,13 +225,13 @@ impl Snapshot {
         digest(&object)
     }
 
-    /// The replicas of every workload of ours that no autoscaler scales, by `Kind/name`.
+    /// Returns the replicas of our workloads that no autoscaler scales, by `Kind/name`.
     pub fn replicas(&self) -> BTreeMap<String, u64> {
         let fixed = self.workloads().filter(|workload| !self.is_autoscaled(workload));
         fixed.map(|workload| (key(workload), number(workload, "/spec/replicas"))).collect()
     }
 
-    /// Whether a HorizontalPodAutoscaler, whoever's it is, scales the workload.
+    /// Returns whether a HorizontalPodAutoscaler, also one of others, scales the workload.
     pub fn is_autoscaled(&self, workload: &Value) -> bool {
         self.all("HorizontalPodAutoscaler").any(|autoscaler| {
             let target = &autoscaler["spec"]["scaleTargetRef"];
@@ -240,7 +240,7 @@ impl Snapshot {
     }
 }
 
-/// `Deployment/todo-backend`.
+/// Returns `Deployment/todo-backend`.
 pub fn key(object: &Value) -> String {
     format!("{}/{}", text(object, "/kind"), text(object, "/metadata/name"))
 }
@@ -251,14 +251,19 @@ fn items(text: &str) -> Result<Vec<Value>> {
     Ok(list["items"].as_array_mut().map(std::mem::take).unwrap_or_default())
 }
 
-/// Whether `pod` has ended for good: it runs nothing, and Kubernetes keeps it only to be looked at (an evicted one).
+/// Returns whether somebody has deleted `object`, and it still exists.
+pub fn is_terminating(object: &Value) -> bool {
+    object.pointer("/metadata/deletionTimestamp").is_some()
+}
+
+/// Returns whether `pod` has ended for good. Kubernetes keeps such a pod, e.g. an evicted one, but it runs nothing.
 pub fn has_ended(pod: &Value) -> bool {
     ["Failed", "Succeeded"].contains(&text(pod, "/status/phase"))
 }
 
 fn digest(object: &Value) -> String {
     let mut spec = object["spec"].clone();
-    // `kubectl rollout restart` writes this; it is an operation, not a change of what is wanted.
+    // A restart with `kubectl rollout restart` changes nothing that the chart wants.
     if let Some(annotations) = spec.pointer_mut("/template/metadata/annotations").and_then(Value::as_object_mut) {
         annotations.remove(RESTARTED);
     }
@@ -267,7 +272,7 @@ fn digest(object: &Value) -> String {
     units::hex(&hash[..8])
 }
 
-/// The value with all keys in order, so that equal content has equal text.
+/// Returns `value` with sorted keys, so that equal content has equal text.
 fn sorted(value: &Value) -> Value {
     match value {
         Value::Object(map) => {
@@ -291,13 +296,13 @@ mod tests {
     }
 
     #[test]
-    fn a_restart_is_no_change_of_what_is_wanted_but_scaling_is() {
+    fn scaling_changes_the_digest_and_a_restart_does_not() {
         assert_eq!(digest(&deployment(2, "a")), digest(&deployment(2, "b")));
         assert_ne!(digest(&deployment(2, "a")), digest(&deployment(1, "a")));
     }
 
     #[test]
-    fn replicas_of_an_autoscaled_workload_are_the_autoscalers() {
+    fn replicas_that_an_autoscaler_sets_do_not_change_the_digest() {
         let autoscaler = json!({"kind": "HorizontalPodAutoscaler", "metadata": {"name": "mine"},
             "spec": {"scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "todo-backend"}}});
         let digest = |replicas, autoscaler: Option<&Value>, recorded| {
@@ -306,7 +311,7 @@ mod tests {
             Snapshot::of(objects).digest(&object, recorded)
         };
         assert_eq!(digest(2, Some(&autoscaler), None), digest(3, Some(&autoscaler), None));
-        // The record is older than the autoscaler.
+        // A record from before the autoscaler.
         assert_eq!(digest(3, Some(&autoscaler), Some(2)), digest(2, None, None));
         assert_ne!(digest(3, None, Some(2)), digest(2, None, None), "scaled by hand");
         assert_ne!(
@@ -317,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn order_of_keys_does_not_matter() {
+    fn the_order_of_keys_does_not_change_the_digest() {
         let one = json!({"kind": "ConfigMap", "data": {"a": "1", "b": "2"}});
         let two = json!({"kind": "ConfigMap", "data": {"b": "2", "a": "1"}});
         assert_eq!(digest(&one), digest(&two));

@@ -22,7 +22,7 @@ pub const STAGE: &str = "tools";
 pub struct Preparation<'a> {
     project: &'a Project,
     requirements: &'a [Requirement],
-    machine: machine::Plan<'a>,
+    machine: machine::EnginePlan<'a>,
     origin: Box<dyn Origin>,
 }
 

@@ -12,8 +12,8 @@ from app.core.gate import Gate
 
 
 def main() -> int:
-    # The first process of a container ignores signals that it does not handle. A start that is
-    # cut off has not done its work: with 0 an evicted pod would count as one that has.
+    # The first process of a container ignores signals that it does not handle. An interrupted
+    # start must not exit with 0: an evicted pod would count as successful.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda number, _: sys.exit(128 + number))
     host = os.environ.get("HOST") or "0.0.0.0"  # noqa: S104 - only Kubernetes knows the pod's
@@ -27,7 +27,7 @@ def main() -> int:
         reason = error.strerror or error
         explain_end(f"todo-backend cannot listen on {host}, port {port}: {reason}; set HOST, PORT")
         return EXIT_PORT
-    from app import start  # noqa: PLC0415 - the gate answers meanwhile
+    from app import start  # noqa: PLC0415 - the gate answers during the import
 
     return start.run(gate)
 

@@ -1,4 +1,4 @@
-"""Puts the application together."""
+"""Creates the application."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -36,7 +36,7 @@ def create_app(settings: Settings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        # The server starts whether or not the database answers; readiness tells.
+        # The server also starts without a database; readiness reports that.
         database = Database(settings.database_url.get_secret_value())
         passwords = Passwords()
         app.state.database = database
@@ -59,12 +59,12 @@ def create_app(settings: Settings) -> FastAPI:
         version=__version__,
         lifespan=lifespan,
         openapi_url=f"{PREFIX}/openapi.json",
-        # The bundled documentation pages load scripts from other hosts; OpenAPI is what we serve.
+        # The bundled documentation pages load scripts from other hosts; we serve only OpenAPI.
         docs_url=None,
         redoc_url=None,
-        # A redirect would name the scheme and host that the proxy used, not the caller's.
+        # A redirect would contain the proxy's scheme and host instead of the caller's.
         redirect_slashes=False,
-        # On every route, so that none can be forgotten.
+        # On every route, so that no route can miss it.
         dependencies=[Depends(check_origin)],
         generate_unique_id_function=_operation_id,
     )

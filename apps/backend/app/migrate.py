@@ -1,12 +1,12 @@
-"""Brings the schema to this release: `python3 -m app.migrate [--wait SECONDS]`.
+"""Migrates the schema to this release: `python3 -m app.migrate [--wait SECONDS]`.
 
-Waits for a database that is away, takes a lock that ends with the transaction (a pooler in
-transaction mode knows no longer one), and does everything in that one transaction.
+Waits for an unavailable database. Takes a lock that ends with the transaction, because a pooler in
+transaction mode supports no longer one. Does everything in that one transaction.
 
-Waits without end by default: where it gave up instead, Kubernetes would restart the container with
-growing pauses, and a pod that starts during an outage would be minutes late after it. A refusal
-that seldom passes by itself (a wrong password) ends it after a few seconds, so that a rollout fails
-soon and with the reason.
+By default it waits forever. If it gave up, Kubernetes would restart the container with growing
+pauses, and a pod that started during an outage would be minutes late afterwards. Errors that rarely
+resolve on their own (a wrong password) end it after a few seconds, so that a rollout fails soon and
+with the reason.
 """
 
 import argparse
@@ -35,8 +35,8 @@ log = logging.getLogger("app.migrate")
 
 FOLDER = Path(__file__).parent / "migrations"
 
-LOCK_KEY = 7_265_646_001  # any number that nothing else in this database uses
-LASTING_WAIT_SECONDS = 8.0  # for refusals that seldom pass by themselves
+LOCK_KEY = 7_265_646_001  # an arbitrary number, unique in this database
+LASTING_WAIT_SECONDS = 8.0  # for errors that rarely resolve on their own
 CONNECT_SECONDS = 5
 PAUSE_SECONDS = (0.5, 1.0)
 REMIND_SECONDS = 30.0
@@ -64,13 +64,13 @@ class MigrationError(Exception):
 
 
 class Migration(NamedTuple):
-    """A file's name, and the digest of its text; None where the database has not stored it."""
+    """A file's name and the digest of its text; None if the database has no digest."""
 
     name: str
     digest: str | None
 
     def is_same(self, other: "Migration | None") -> bool:
-        """Two people may number alike, so the revision alone does not tell; nor does a rename."""
+        """Compares name or digest: two people may choose one revision, and files get renamed."""
         if other is None:
             return False
         return self.name == other.name or self.digest == other.digest is not None
@@ -81,7 +81,7 @@ def main(arguments: list[str] | None = None) -> int:
         prog="python3 -m app.migrate", description="Migrate the schema"
     )
     parser.add_argument(
-        "--wait", type=float, default=math.inf, metavar="SECONDS", help="default: without end"
+        "--wait", type=float, default=math.inf, metavar="SECONDS", help="default: forever"
     )
     wait: float = parser.parse_args(arguments).wait
     try:
@@ -99,14 +99,14 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def explain(error: MigrationError, url: str, formatter: JsonFormatter) -> int:
-    """Says why the migration failed, and returns the exit code."""
+    """Prints why the migration failed, and returns the exit code."""
     cause = error.cause
     explain_end(formatter.mask(f"migration failed ({target(url)}): {cause} - {cause.advice}"))
     return EXIT_CODES.get(cause.kind, EXIT_CODES[Kind.OTHER])
 
 
 def target(url: str) -> str:
-    """The URL without user's password, for people."""
+    """Returns the URL without its password, for messages."""
     parts: dict[str, Any] = conninfo_to_dict(url)
     host, port = parts.get("host", "local socket"), parts.get("port", 5432)
     user = parts.get("user", "?")
@@ -118,11 +118,11 @@ def migrate(url: str, wait: float) -> None:
 
 
 def patiently[T](
-    attempt: Callable[[], T], wait: float, tell: Callable[[Cause], None] = lambda _: None
+    attempt: Callable[[], T], wait: float, report: Callable[[Cause], None] = lambda _: None
 ) -> T:
-    """Returns what the first attempt that works returns; tells the cause of each that does not.
+    """Returns the result of the first successful attempt; reports the cause of each failed one.
 
-    Raises MigrationError after `wait` seconds, and sooner for what seldom passes by itself.
+    Raises MigrationError after `wait` seconds; sooner for errors that rarely resolve on their own.
     """
     started = time.monotonic()
     lasting_since: float | None = None
@@ -132,7 +132,7 @@ def patiently[T](
             return attempt()
         except psycopg.Error as error:
             cause = classify(error)
-        tell(cause)
+        report(cause)
         now = time.monotonic()
         if cause.passing:
             lasting_since = None
@@ -152,7 +152,7 @@ def patiently[T](
 
 
 def run(url: str) -> None:
-    """One attempt: all or nothing. Raises `psycopg.Error` and MigrationError."""
+    """Migrates completely or not at all. Raises `psycopg.Error` and MigrationError."""
     if not is_behind(url):
         return
     from app.upgrade import upgrade  # noqa: PLC0415 - Alembic takes a second to import
@@ -162,21 +162,21 @@ def run(url: str) -> None:
 
 
 def is_behind(url: str) -> bool:
-    """Whether the schema is older than this release; raises as `run`."""
+    """Returns whether the schema is older than this release. Raises the same errors as `run`."""
     with _connect(url) as connection:
         return is_schema_behind(connection)
 
 
 def _connect(url: str) -> psycopg.Connection[Any]:
-    # libpq itself reads the URL: what Neon prints means what Neon means.
+    # libpq itself parses the URL, so Neon's options have their documented meaning.
     return psycopg.connect(url, **connect_options(url, CONNECT_SECONDS))
 
 
 def is_schema_behind(connection: psycopg.Connection[Any]) -> bool:
-    """Whether migrations of this release are not applied, and none that it does not know.
+    """Returns whether migrations of this release are missing in the database.
 
-    Raises MigrationError if both are so, or if one is missing before the last that is applied: then
-    the database belongs to another branch of the code.
+    Raises MigrationError if the database also has unknown migrations, or lacks one before its last
+    one: then it belongs to another branch of the code.
     """
     known = known_migrations()
     current, history = _applied(connection)
@@ -184,7 +184,7 @@ def is_schema_behind(connection: psycopg.Connection[Any]) -> bool:
         return True
     applied = history
     if current not in history:
-        # Releases without a history, or branches of the code before it, migrate too.
+        # Older releases and branches migrate without writing a history.
         applied = _guess_applied(current, known, history)
     order = list(known)
     missing = [each for each in order if not known[each].is_same(applied.get(each))]
@@ -200,7 +200,7 @@ def is_schema_behind(connection: psycopg.Connection[Any]) -> bool:
         text = f"the database has {has}, and lacks {lacks} of this code"
         raise MigrationError(Cause(Kind.DIVERGED, text))
     if not missing:
-        # A rollback's older image: every migration also serves the release before it.
+        # An older image after a rollback: every migration also works with the previous release.
         state = "newer than this release; left as it is" if foreign else "up to date"
         log.info("schema is %s", state, extra=_revision(current))
     return bool(missing)
@@ -209,7 +209,7 @@ def is_schema_behind(connection: psycopg.Connection[Any]) -> bool:
 def _guess_applied(
     current: str, known: dict[str, Migration], history: dict[str, Migration]
 ) -> dict[str, Migration]:
-    """What a database has whose history, if any, lacks its current revision."""
+    """Returns the applied migrations of a database whose history lacks the current revision."""
     if history:
         log.warning("%s is not in the history of migrations: older code applied it", current)
     if current in known:
@@ -222,7 +222,7 @@ def _guess_applied(
 
 
 def _applied(connection: psycopg.Connection[Any]) -> tuple[str | None, dict[str, Migration]]:
-    """The schema's revision, None before the first migration; the history by revision."""
+    """Returns the schema's revision (None before the first migration) and its history."""
     tables = "SELECT to_regclass('alembic_version'), to_regclass('schema_history')"
     versions, history = connection.execute(tables).fetchone() or (None, None)
     if versions is None:
@@ -230,7 +230,7 @@ def _applied(connection: psycopg.Connection[Any]) -> tuple[str | None, dict[str,
     row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
     found: list[Any] = []
     if history is not None:
-        # The first histories have no column `digest`.
+        # Old histories have no column `digest`.
         each = "SELECT revision, name, to_jsonb(schema_history) ->> 'digest' FROM schema_history"
         found = connection.execute(each).fetchall()
     past = {revision: Migration(name, digest) for revision, name, digest in found}
@@ -253,9 +253,9 @@ def _record(connection: psycopg.Connection[Any]) -> None:
 
 
 def known_migrations() -> dict[str, Migration]:
-    """This release's migrations by revision, oldest first. Raises MigrationError."""
+    """Returns this release's migrations by revision, oldest first. Raises MigrationError."""
     pattern = re.compile(r"""^(down_)?revision = (?:["'](\w+)["']|None)""", re.MULTILINE)
-    following: dict[str, tuple[str, Migration]] = {}  # by the revision before; "": the first
+    following: dict[str, tuple[str, Migration]] = {}  # by the previous revision; "" for the first
     for file in sorted((FOLDER / "versions").glob("*.py")):
         text = file.read_text()
         found = dict(pattern.findall(text))

@@ -1,6 +1,6 @@
 """Prints the OpenAPI document: `python3 -m app.openapi > openapi.json`.
 
-Clients generate their types from that file; a test tells when it is out of date.
+Clients generate their types from that file; a test fails when it is outdated.
 """
 
 import json
@@ -13,7 +13,7 @@ from app.main import create_app
 
 
 def document() -> dict[str, Any]:
-    # Nothing is started or asked, so no setting matters.
+    # The values of the settings do not matter: nothing starts or connects.
     settings = Settings.model_validate(
         {"database_url": "postgresql://nowhere", "auth_secret": secrets.token_hex()}
     )

@@ -1,10 +1,10 @@
-"""Looks at the database as this application would: `python3 -m app.preflight [--wait SECONDS]`.
+"""Checks the database as this application uses it: `python3 -m app.preflight [--wait SECONDS]`.
 
 Prints one line of JSON, never the password: name resolution, connection, TLS, authentication,
-database, time to wake up, server version, pooler or direct. xtask runs it twice before a release,
-on the user's machine with the URL on standard input and in a pod with the mounted Secret. Both look
-whether other code has migrated the database; the pod also whether the role that migrates may create
-tables, if there is anything to migrate.
+database, time to wake up, server version, pooler or direct. xtask runs it twice before a release:
+on the user's machine with the URL on standard input, and in a pod with the mounted Secret. Both
+check whether other code has migrated the database. If there is something to migrate, the pod also
+checks whether the migrating role may create tables.
 """
 
 import argparse
@@ -26,17 +26,17 @@ from app.core.logging import JsonFormatter
 from app.core.settings import SettingsError, load_settings, url_password
 from app.migrate import MigrationError, is_schema_behind, target
 
-DEFAULT_WAIT_SECONDS = 20.0  # Neon's compute wakes within five
-CONNECT_SECONDS = 10  # a proxy holds the connection while the compute behind it starts
+DEFAULT_WAIT_SECONDS = 20.0  # Neon's compute wakes within 5 s
+CONNECT_SECONDS = 10  # a proxy keeps the connection waiting while its compute starts
 REACH_SECONDS = 3.0
-LASTING_SECONDS = 3.0  # Neon's proxy has been seen to refuse a password while its compute wakes
+LASTING_SECONDS = 3.0  # Neon's proxy can refuse a correct password while its compute wakes
 PAUSE_SECONDS = (0.3, 0.8)
 TEXT_LIMIT = 300
 
 
 @dataclass
 class Finding:
-    """What was found; times in milliseconds."""
+    """The result; times in milliseconds."""
 
     ok: bool = False
     target: str = ""
@@ -83,7 +83,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def examine(url: str, wait: float, migration_url: str | None = None) -> Finding:
-    """Tries until the database answers, a refusal lasts, or `wait` seconds have passed."""
+    """Retries until the database answers, an error persists, or `wait` seconds have passed."""
     finding = Finding()
     try:
         parts: dict[str, Any] = conninfo_to_dict(url)
@@ -162,7 +162,7 @@ def _connect(finding: Finding, url: str, wait: float) -> None:
 
 def _told(error: psycopg.Error) -> Cause:
     cause = classify(error)
-    # Its port was open a moment ago: whoever is silent now is a proxy before a compute that starts.
+    # The port was open a moment ago, so the silence is that of a proxy whose compute is starting.
     if cause.kind is Kind.UNREACHABLE and "refused" not in cause.text.lower():
         return Cause(Kind.WAKING_UP, cause.text)
     return cause
@@ -187,7 +187,7 @@ def _ask(finding: Finding, conn: psycopg.Connection[Any]) -> None:
     version, backend = row if row is not None else ("", 0)
     finding.server = str(version).split(" ")[0]
     finding.tls = bool(conn.pgconn.ssl_in_use)
-    # A pooler gives out process numbers of its own; Neon's tells itself by its name as well.
+    # A pooler returns its own process numbers; Neon's also has a special host name.
     finding.pooled = "-pooler." in finding.host or conn.info.backend_pid != backend
     finding.ok = True
 
@@ -229,5 +229,5 @@ def _since(started: float) -> int:
 if __name__ == "__main__":
     code = main()
     sys.stdout.flush()
-    # A name server that never answers must not keep the process.
+    # The thread of an unanswered name lookup must not keep the process alive.
     os._exit(code)

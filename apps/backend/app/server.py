@@ -1,4 +1,4 @@
-"""The server, on the socket at which the gate has answered before."""
+"""The server, on the socket that the gate used during the start."""
 
 import asyncio
 import logging
@@ -16,8 +16,8 @@ from app.core.metrics import MetricsServer
 from app.core.settings import Settings
 from app.core.streams import Shutdown
 
-# What requests in flight get after the signal: more than any may take. With the chart's preStop
-# pause before it and the database's closing after it, it is well within the pod's 30 seconds.
+# For requests in flight after the signal: longer than any request may take. Together with the
+# chart's preStop pause and closing the database, it is well within the pod's 30 seconds.
 GRACE_SECONDS = 12
 
 log = logging.getLogger("app")
@@ -35,7 +35,7 @@ class Server(uvicorn.Server):
     async def main_loop(self) -> None:
         """Wakes once a second for the Date header, and at once for a signal.
 
-        uvicorn's own loop looks for one ten times a second: most of what an idle process takes.
+        uvicorn's own loop checks ten times a second, which is most of an idle process's CPU time.
         """
         while not await self.on_tick(0):
             with suppress(TimeoutError):
@@ -43,15 +43,15 @@ class Server(uvicorn.Server):
 
 
 def serve(settings: Settings, app: FastAPI, gate: Gate) -> int:
-    """Until a signal comes; the exit code."""
+    """Serves until a signal arrives. Returns the exit code."""
     config = uvicorn.Config(
         app,
         log_config=None,
         access_log=False,  # app.core.middleware writes it, as JSON and with the request's ID
         server_header=False,
-        proxy_headers=False,  # app.core.urls reads what is needed of them
-        # Longer than proxies keep idle connections (Traefik 90 s): otherwise one may reuse a
-        # connection in the moment it is closed here, and the request is lost.
+        proxy_headers=False,  # app.core.urls reads the required ones
+        # Longer than proxies keep idle connections (Traefik 90 s). Otherwise a proxy may send a
+        # request on a connection that is being closed, and the request is lost.
         timeout_keep_alive=120,
         timeout_graceful_shutdown=GRACE_SECONDS,
     )
@@ -67,7 +67,7 @@ def serve(settings: Settings, app: FastAPI, gate: Gate) -> int:
     gate.close()
     gate.is_ready = lambda: server.started and app.state.database.was_reached
     try:
-        # uvicorn raises the signal again after its graceful shutdown; that is an ordinary end.
+        # uvicorn raises the signal again after its graceful shutdown; that is a normal exit.
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: sys.exit(0))
         server.run(sockets=[gate.socket])

@@ -1,4 +1,4 @@
-"""From the first answer to the server: settings, the schema, and the rest of the imports."""
+"""The start between gate and server: settings, the schema, and the remaining imports."""
 
 import logging
 import math
@@ -19,7 +19,7 @@ log = logging.getLogger("app")
 
 
 def run(gate: Gate) -> int:
-    """Serves until a signal comes; the exit code."""
+    """Serves until a signal arrives. Returns the exit code."""
     try:
         settings = load_settings()
     except SettingsError as error:
@@ -32,7 +32,7 @@ def run(gate: Gate) -> int:
     )
     schema = Schema(settings.migration_url, gate, formatter)
     try:
-        # They take as long as looking at the schema.
+        # These imports take as long as checking the schema.
         from app.main import create_app  # noqa: PLC0415
         from app.server import serve  # noqa: PLC0415
 
@@ -44,15 +44,15 @@ def run(gate: Gate) -> int:
 
 
 class Schema:
-    """Brings the schema to this release's head, in a thread of its own.
+    """Migrates the schema to this release's head, in its own thread.
 
-    Looks with psycopg alone. Only if there is something to migrate, a child process imports
-    Alembic.
+    Checks the schema with psycopg. A child process imports Alembic only if there is something
+    to migrate.
     """
 
     def __init__(self, url: str, gate: Gate, formatter: JsonFormatter) -> None:
         self._url, self._gate, self._formatter = url, gate, formatter
-        self._code = 1  # of a thread that died of an error
+        self._code = 1  # if an error ends the thread
         self._lock = threading.Lock()
         self._ending = False
         self._child: subprocess.Popen[bytes] | None = None
@@ -70,15 +70,15 @@ class Schema:
                 self._child.kill()
 
     def wait(self) -> int:
-        """0 when the schema is at the head, else the exit code for the process."""
+        """Returns 0 if the schema is at the head, otherwise the exit code for the process."""
         self._thread.join()
         return self._code
 
     def _run(self) -> None:
-        # xtask waits with a rollout as long as the log's last line begins with "waiting for".
+        # xtask extends a rollout while the log's last line begins with "waiting for".
         log.info("waiting for the database")
         try:
-            behind = migrate.patiently(lambda: migrate.is_behind(self._url), math.inf, self._tell)
+            behind = migrate.patiently(lambda: migrate.is_behind(self._url), math.inf, self._report)
         except migrate.MigrationError as error:
             self._code = migrate.explain(error, self._url, self._formatter)
             return
@@ -86,7 +86,7 @@ class Schema:
         self._gate.health.pop("database_cause", None)
         self._code = self._migrate() if behind else 0
 
-    def _tell(self, cause: Cause) -> None:
+    def _report(self, cause: Cause) -> None:
         self._gate.health |= {"database": "unavailable", "database_cause": cause.kind}
 
     def _migrate(self) -> int:

@@ -1,5 +1,5 @@
-"""Runs the migrations with Alembic. Imported only where there is something to migrate: the import
-takes longer than everything else that a pod does before it serves.
+"""Runs the migrations with Alembic. Imported only if there is something to migrate: the import
+takes longer than the rest of a pod's start.
 """
 
 from collections.abc import Callable
@@ -23,10 +23,10 @@ def upgrade(
     is_behind: Callable[[Connection], bool],
     record: Callable[[Connection], None],
 ) -> bool:
-    """Brings the schema to the head of the migrations in `folder`, in one transaction.
+    """Migrates the schema to the head of the migrations in `folder`, in one transaction.
 
     An advisory lock lets one process migrate; the others wait and then find nothing to do. Returns
-    whether there was something to do. Raises `psycopg.Error` and what `is_behind` raises.
+    whether it migrated. Raises `psycopg.Error` and the errors of `is_behind`.
     """
     config = Config()
     config.set_main_option("script_location", str(folder))
@@ -35,7 +35,7 @@ def upgrade(
         with engine.begin() as connection:
             connection.execute(text("SET LOCAL lock_timeout = '30s'"))
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": lock_key})
-            # What waits for a table's lock makes all others wait behind it.
+            # A migration that waits for a table's lock blocks all later requests for that table.
             connection.execute(text("SET LOCAL lock_timeout = '3s'"))
             config.attributes["connection"] = connection
             driver = connection.connection.driver_connection

@@ -1,4 +1,4 @@
-"""Makes an account with as many todos as the argument says: `cargo xtask dev --seed N`."""
+"""Creates an account with N todos: `cargo xtask dev --seed N`."""
 
 import json
 import secrets
@@ -21,7 +21,7 @@ def post(path: str, body: dict[str, object], token: str = "") -> dict[str, str]:
 
 def main() -> None:
     count = int(sys.argv[1])
-    # Random: the database may be one that others reach.
+    # Random, because others may have access to the database.
     email = f"dev-{secrets.token_hex(3)}@example.com"
     account: dict[str, object] = {"email": email, "password": secrets.token_urlsafe(9)}
     token = post("/users", account)["token"]

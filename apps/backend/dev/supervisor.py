@@ -1,9 +1,9 @@
-"""Serves the sources that come through standard input, and again with each save: `cargo xtask dev`.
+"""Serves the sources from standard input, and restarts after each save, for `cargo xtask dev`.
 
-Importing FastAPI, psycopg and the rest takes most of a start. So this process imports what its
-first child did, and each save forks a child that imports the application alone. The port stays
-open here: requests wait in its queue while a child starts, and are answered from here after one
-has crashed. The end of standard input ends everything.
+Importing FastAPI, psycopg and other dependencies takes most of a start. So this process imports
+the same modules as its first child. Each save forks a child that imports only the application.
+This process keeps the port open: requests wait while a child starts, and get an answer from here
+after a crash. The end of standard input ends everything.
 """
 
 import base64
@@ -29,12 +29,12 @@ ASSISTANT = (sys.executable, "-m", "tests.openai_server", "--port", "9901")
 
 
 def tell(event: str, **fields: object) -> None:
-    """A line for xtask: the first character is in no log."""
+    """Writes a line for xtask; its first character never occurs in a log."""
     os.write(1, b"\x1e" + json.dumps({"event": event, **fields}).encode() + b"\n")
 
 
 class OpenPort:
-    """Has what the application asks of its gate (app.core.gate)."""
+    """Has the interface of the application's gate (app.core.gate)."""
 
     def __init__(self, listener: socket.socket, names: int) -> None:
         self.socket = listener
@@ -42,7 +42,7 @@ class OpenPort:
         self._names = names
 
     def close(self) -> None:
-        """Is called when the application is about to serve."""
+        """Called right before the application serves."""
         ours = {"app", "__main__"}
         loaded = [name for name in sys.modules if name.partition(".")[0] not in ours]
         os.write(self._names, json.dumps(loaded).encode())
@@ -71,7 +71,7 @@ class Child:
             if os.environ.get("DEBUG_PORT"):
                 import debugpy  # type: ignore[import-not-found]  # noqa: PLC0415 - only in the image of `dev --debug backend`
 
-                # Published on the machine's loopback address alone.
+                # Published only on the machine's loopback address.
                 debugpy.listen(("0.0.0.0", int(os.environ["DEBUG_PORT"])))  # noqa: S104
             from app import start  # noqa: PLC0415
 
@@ -85,7 +85,7 @@ class Child:
         return code if isinstance(code, int) else int(code is not None)
 
     def import_the_same(self) -> None:
-        """Imports what the child has told, so that the next one need not."""
+        """Imports the modules that the child reported, so that the next child need not."""
         with os.fdopen(self.names) as pipe:
             told = pipe.read()
         self.names = -1
@@ -94,7 +94,7 @@ class Child:
                 importlib.import_module(name)
 
     def end(self) -> int:
-        """Ends it with all that it has started; the exit code."""
+        """Ends the child with all its processes. Returns the exit code."""
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.pid, signal.SIGTERM)
             if not select.select([self.ended], [], [], GRACE_SECONDS)[0]:
@@ -112,11 +112,11 @@ class Child:
 
 
 def save(message: dict[str, Any]) -> bool:
-    """Writes what was saved; whether the application has to start again for it."""
+    """Writes saved files. Returns whether the application must restart."""
     for path in message.get("gone", ()):
         with contextlib.suppress(OSError):
             (ROOT / path).unlink()
-            # A file may take the place of an empty folder.
+            # A file may replace an empty folder.
             for folder in (ROOT / path).parents:
                 folder.rmdir()
     for path, content in message.get("put", {}).items():
@@ -133,7 +133,7 @@ def save(message: dict[str, Any]) -> bool:
 
 
 def refuse(listener: socket.socket) -> None:
-    """Answers a request that comes while nothing serves: the page then says so at once."""
+    """Answers a request while no child serves, so that the page reports it at once."""
     with contextlib.suppress(OSError):
         client, _ = listener.accept()
         with client:

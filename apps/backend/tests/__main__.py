@@ -1,4 +1,4 @@
-"""The whole suite, as the test image runs it: `python3 -m tests`.
+"""Runs the whole suite in the test image: `python3 -m tests`.
 
 Format, lint and types count as one test each. The last line is for programs.
 """
@@ -14,8 +14,8 @@ CHECKS = (
     ("types", ["mypy"]),
 )
 CHECK_SECONDS = 240
-# Half of the time tests wait for something: two at once, each with servers and ports of its own.
-# Who has nothing left to do takes from the other.
+# Tests wait half of the time, so two workers run, each with its own servers and ports.
+# An idle worker takes tests from the other.
 WORKERS = ("--numprocesses=2", "--dist=worksteal")
 
 

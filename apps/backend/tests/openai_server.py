@@ -1,7 +1,7 @@
-"""A server that speaks OpenAI's chat completions over HTTP, and says what it is told to.
+"""A server with OpenAI's chat completions over HTTP and scripted answers.
 
-For tests, which script it, and on its own: `python3 -m tests.openai_server --port 9901` answers by
-keywords and always the same (see `by_keywords`). Needs nothing but Python 3.10.
+Tests script it. On its own, `python3 -m tests.openai_server --port 9901` gives fixed answers to
+keywords (see `by_keywords`). Needs only Python 3.10.
 """
 
 import argparse
@@ -19,12 +19,12 @@ from typing import Any
 
 HANG_SECONDS = 60.0
 PATH = "/v1/chat/completions"
-RESUME = "Your answer was cut off."  # how the application asks to go on
+RESUME = "Your answer was cut off."  # the application's request to continue
 
 
 @dataclass
 class Reply:
-    """One answer: text and calls in pieces, or something else than an answer."""
+    """One answer: text and calls in pieces, or a failure."""
 
     text: tuple[str, ...] = ()
     calls: tuple[tuple[str, Any], ...] = ()  # name, and arguments as JSON text or object
@@ -43,7 +43,7 @@ class Reply:
 
 @dataclass
 class Received:
-    """A request, as it came."""
+    """A received request."""
 
     body: dict[str, Any]
     authorization: str
@@ -72,7 +72,7 @@ class OpenAIServer:
         self.url = f"http://{host}:{self._http.server_address[1]}/v1"
 
     def script(self, *replies: Reply) -> None:
-        """Answers the next requests with these, one each; what comes after them is refused."""
+        """Answers the next requests with these, one each, and refuses later ones."""
         self.received.clear()
         left = iter(replies)
         self.brain = lambda _: next(left, Reply(status=418, body="the script has ended"))
@@ -155,7 +155,7 @@ def _text_chunks(reply: Reply) -> Iterator[dict[str, Any]]:
 
 
 def _last_chunks(reply: Reply) -> Iterator[dict[str, Any]]:
-    """The calls, each in pieces as OpenAI sends them, then how it ended and what it cost."""
+    """Yields the calls in pieces like OpenAI, then finish reason and usage."""
     for index, (name, arguments) in enumerate(reply.calls):
         text = arguments if isinstance(arguments, str) else json.dumps(arguments)
         first = {"index": index, "id": f"call_{index}", "type": "function"}
@@ -183,11 +183,11 @@ def _chunk(delta: dict[str, Any] | None, finish: str | None = None) -> dict[str,
 
 
 def by_keywords(body: dict[str, Any]) -> Reply:
-    """What a model might do with the user's last message.
+    """Answers the user's last message like a model.
 
     add A [and B] · list · complete A · rename A to B · delete A | delete all | delete completed:
-    with tools. fail 401 | 429 | 500, hang, cut, garbage: troubles. slow: text in slow motion.
-    Anything else is answered with text alone.
+    use tools. fail 401 | 429 | 500, hang, cut, garbage: failures. slow: text in slow motion.
+    Anything else gets a text answer.
     """
     messages = body["messages"]
     last = max(
@@ -244,7 +244,7 @@ def _list(_: str, rest: str, results: Results) -> Reply:
 
 
 def _change(word: str, rest: str, results: Results) -> Reply:
-    """Looks for the todos that are meant, then changes them, then says so."""
+    """Searches the named todos, changes them, then reports it."""
     old, _, new = rest.partition(" to ")
     if not results:
         wanted = {"all": {}, "completed": {"completed": True}}.get(old, {"search": old})

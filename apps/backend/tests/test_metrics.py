@@ -1,4 +1,4 @@
-"""What Prometheus is told, where, and that no caller can make it grow."""
+"""The metrics for Prometheus, their port, and that no caller can add series."""
 
 import re
 import socket
@@ -50,7 +50,7 @@ async def client(app: FastAPI) -> AsyncIterator[AsyncClient]:
 
 
 def told(app: FastAPI) -> Figures:
-    """As Prometheus gets it, over HTTP."""
+    """Returns the metrics over HTTP, like Prometheus."""
     port = free_port()
     server = MetricsServer(app.state.metrics, "127.0.0.1", port)
     try:

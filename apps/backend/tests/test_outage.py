@@ -1,4 +1,4 @@
-"""Pods that start while the database is away: nothing ends, nothing has to be restarted."""
+"""Pods that start during an outage: nothing exits, nothing must be restarted."""
 
 import json
 import signal
@@ -58,7 +58,7 @@ def test_a_pod_that_starts_during_an_outage(absent: Postgres) -> None:
         for line in lines(output)
         if line["logger"] in {"app.core.db", "app.migrate"}
     ]
-    # A server that starts refuses in more than one way, each of which is told.
+    # A starting server refuses in several ways; the log has each.
     assert [message for message, _ in groupby(message.split(":")[0] for message in told)] == [
         "waiting for the database", "schema is up to date", "database reached", "database lost",
         "database unavailable", "database reached",

@@ -19,7 +19,7 @@ export function Empty({ filter, any }: { filter: Filter; any: boolean }) {
   );
 }
 
-/** Rows without text, where todos or messages are going to be. */
+/** Placeholder rows for todos or messages. */
 export function Loading() {
   return (
     <div className={styles.loading} aria-hidden="true">

@@ -1,6 +1,6 @@
 import styles from "./environment.module.css";
 
-/** Says where this is, unless it is where it counts. */
+/** Shows the environment's name, except in production. */
 export function Environment({ name }: { name: string }) {
   if (name === "production") return null;
   return (

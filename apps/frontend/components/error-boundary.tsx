@@ -5,7 +5,7 @@ interface State {
   failed: boolean;
 }
 
-/** Shows an error of this program's own in place of the page. */
+/** Shows an error page instead of a page that failed to render. */
 export class ErrorBoundary extends Component<{ children: ReactNode }, State> {
   override state: State = { failed: false };
 
@@ -14,7 +14,7 @@ export class ErrorBoundary extends Component<{ children: ReactNode }, State> {
   }
 
   override componentDidCatch(error: Error) {
-    // Files of a version that no server has any more: lib/page/stale-assets.ts loads the page again.
+    // No server has the files of this version any more; lib/page/stale-assets.ts reloads the page.
     if (error.name === "ChunkLoadError") dispatchEvent(new Event("stale-assets"));
   }
 

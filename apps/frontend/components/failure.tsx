@@ -1,12 +1,12 @@
 import styles from "./empty.module.css";
 
-/** In place of a page that this program could not make; a backend that is away does not lead here. */
+/** Replaces a page that failed to render. An unavailable backend does not lead here. */
 export function Failure() {
   return (
     <main className={styles.page} role="alert">
       <p className={styles.head}>Something went wrong on this page</p>
       <p>Todos that were saved are safe on the server.</p>
-      {/* A fresh load: what the server sent with this page may be what is wrong. */}
+      {/* A full load, because the data of this page may cause the error. */}
       <a href="" className={styles.way}>
         Try again
       </a>

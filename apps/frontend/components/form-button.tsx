@@ -1,7 +1,7 @@
 import type { ComponentProps } from "react";
 
 type Props = Omit<ComponentProps<"button">, "onClick" | "type" | "name" | "value"> & {
-  /** What /form does with it while the page has no JavaScript. */
+  /** The action of /form, used without JavaScript. */
   action: string;
   onPress: (button: HTMLButtonElement) => void;
 };

@@ -1,4 +1,4 @@
-/** Drawn here: no font, no request, and they take the colour of the text. */
+/** Inline: need no font and no request, and have the colour of the text. */
 const icon = (path: string, fill?: "currentcolor") =>
   function Icon() {
     return (

@@ -6,7 +6,7 @@ interface Props {
   path: string;
 }
 
-/** Ways through a long list for as long as no JavaScript loads the rest of it. */
+/** Links through a long list, used until JavaScript loads the rest. */
 export function LongList({ fromMiddle, next, path }: Props) {
   if (!fromMiddle && next === null) return null;
   return (

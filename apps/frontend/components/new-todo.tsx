@@ -9,13 +9,13 @@ interface Props {
   user: string | undefined;
   idempotencyKey: string;
   initial: string;
-  /** What was typed, shown and then refused: it comes back, unless something else is there. */
+  /** A title that the server rejected; returns to the field if that is empty. */
   rescued: string | undefined;
   /** Returns false if the title is blank, so that nothing was added. */
   onAdd: (title: string) => boolean;
 }
 
-/** Uncontrolled, so that what is typed before the page's JavaScript has arrived stays. */
+/** Uncontrolled, to keep text that was typed before the page's JavaScript was loaded. */
 export function NewTodo({ path, user, idempotencyKey, initial, rescued, onAdd }: Props) {
   const input = useRef<HTMLInputElement>(null);
 
@@ -51,7 +51,7 @@ export function NewTodo({ path, user, idempotencyKey, initial, rescued, onAdd }:
         autoComplete="off"
         enterKeyHint="done"
         dir="auto"
-        // The page is for this; TodoMVC's specification asks for it as well.
+        // The main purpose of the page; TodoMVC's specification also requires it.
         autoFocus
       />
       <button type="submit" className={styles.add}>

@@ -5,7 +5,7 @@ import styles from "./notice.module.css";
 interface Props {
   tone: "waiting" | "refused";
   text: string;
-  /** Where a line parts it from what is there; without, it stands by itself. */
+  /** The side with a separating line; without it the notice stands alone. */
   line?: "above" | "below";
   children: ReactNode;
 }

@@ -18,7 +18,7 @@ export function Notices({ store, snapshot, formFailure, onUndo, onSeen, onSignIn
     formText === undefined ? refusals : [{ id: null, text: formText }, ...refusals];
   return (
     <>
-      {/* Both regions are there before their text is: otherwise it would not be read out. */}
+      {/* Both regions exist before their text; otherwise screen readers would not read it. */}
       <div role="status">
         {(trouble !== null || !loaded) && (
           <Notice tone="waiting" line="below" text={troubleText(trouble, loaded)}>

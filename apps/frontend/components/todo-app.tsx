@@ -17,13 +17,13 @@ import { TodoItem } from "./todo-item";
 import itemStyles from "./todo-item.module.css";
 import { showUndone, useListEnd, useUndoKey } from "./use-page";
 
-// Needed by few, and rarely: not part of what every page loads.
+// Rarely needed, so pages load it separately.
 const SessionDialog = dynamic(
   () => import("./account/session-dialog").catch(() => ({ default: SignInElsewhere })),
   { ssr: false },
 );
 
-/** The form that serves while there is no JavaScript yet; its buttons carry what they do. */
+/** The form for use without JavaScript; its buttons contain the actions. */
 export const LIST_FORM = "todo-list-form";
 
 export type PageUser = Pick<User, "id" | "email">;
@@ -32,7 +32,7 @@ interface Props {
   address: string;
   store: TodoStore;
   next: string | null;
-  /** The first page is not the list's beginning; only without JavaScript one gets there. */
+  /** The page does not start at the list's beginning; happens only without JavaScript. */
   fromMiddle?: boolean;
   user: PageUser | null;
   idempotencyKey: string;

@@ -5,13 +5,13 @@ import { FormButton } from "./form-button";
 import styles from "./todo-footer.module.css";
 import { useSettled } from "./use-page";
 
-/** The count is read out when it has not changed for so long, in milliseconds. */
+/** Screen readers read the count once it is unchanged for this time, in milliseconds. */
 const QUIET = 1_000;
 
 interface Props {
   filter: Filter;
   active: number;
-  /** Some todos are still on their way, so that there are at least so many. */
+  /** Some todos haven't loaded yet, so the count is a minimum. */
   more: boolean;
   completed: number;
   onClear: () => void;

@@ -8,19 +8,19 @@ import styles from "./todo-item.module.css";
 
 interface Props {
   item: Item;
-  /** Somebody else, such as the assistant, has just changed it. */
+  /** Another client or the assistant has just changed it. */
   touched: boolean;
   store: Pick<TodoStore, "toggle" | "rename" | "remove">;
 }
 
 /**
- * Of a list of thousands only what changed is drawn again. The icons come from the style sheet: as
- * elements they would be half of the page, for the server to render and for the browser to adopt.
+ * Memoized, so that only changed rows of a long list render again. The icons are in the style sheet:
+ * as elements they would be half of the page, to render and to hydrate.
  */
 export const TodoItem = memo(function TodoItem({ item, touched, store }: Props) {
   const [editing, setEditing] = useState(false);
   const row = useRef<HTMLLIElement>(null);
-  /** The keyboard's place goes back to the row when its other controls are there again. */
+  /** Returns the focus to the row when its other controls are back. */
   const returning = useRef(false);
   const id = item.id ?? "";
   const title = `title-${item.key}`;
@@ -100,17 +100,17 @@ export const TodoItem = memo(function TodoItem({ item, touched, store }: Props) 
 
 interface EditorProps {
   title: string;
-  /** `from`: the title at the beginning; somebody else may have changed it since. */
+  /** `from`: the title before editing; somebody else may have changed it since. */
   onSave: (title: string, from: string) => void;
-  /** `byKey`: not by going elsewhere. */
+  /** `byKey`: with a key, not by leaving the field. */
   onClose: (byKey: boolean) => void;
 }
 
 function Editor({ title, onSave, onClose }: EditorProps) {
   const [from] = useState(title);
-  // Leaving the field by Enter or Escape blurs it too: only the first of them counts.
+  // Enter and Escape also blur the field; only the first event counts.
   const done = useRef(false);
-  // Somebody else has deleted or completed the todo, and the row goes: what was typed does not.
+  // Keeps the text if the row disappears because somebody else deleted or completed the todo.
   const [saveAtEnd] = useState(() => (field: HTMLInputElement) => () => {
     if (!done.current && field.value.trim()) onSave(field.value, from);
   });
@@ -121,10 +121,10 @@ function Editor({ title, onSave, onClose }: EditorProps) {
     onClose(byKey);
   };
   const onKeyDown = (event: KeyboardEvent<HTMLInputElement>) => {
-    // Enter that ends a composition (Japanese, Chinese) is not meant for us.
+    // Ignores the Enter that ends an IME composition (Japanese, Chinese).
     if (event.nativeEvent.isComposing) return;
     if (event.key === "Enter") {
-      event.preventDefault(); // it would send the form around the list
+      event.preventDefault(); // otherwise it would submit the list's form
       finish(true, event.currentTarget.value);
     } else if (event.key === "Escape") finish(true);
   };

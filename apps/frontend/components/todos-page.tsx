@@ -12,7 +12,7 @@ export function TodosPage({ environment, first, user, ...list }: TodosProps) {
   const [store] = useState(() => new TodoStore(createApi({ user: user?.id }), first, user?.id ?? null));
   const router = useRouter();
   useEffect(() => {
-    // The list follows the address by itself (lib/page/address.ts); Next would ask the server for it.
+    // The list follows the address without a request (lib/page/address.ts).
     router.beforePopState(() => false);
   }, [router]);
   return (

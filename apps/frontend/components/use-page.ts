@@ -3,10 +3,10 @@ import { go } from "@/lib/page/address";
 import type { Operation } from "@/lib/todos/operations";
 import { NEW_TODO } from "./new-todo";
 
-/** How near the end of the list its next page is loaded, in CSS pixels. */
+/** Distance to the end of the list that loads the next page, in CSS pixels. */
 const NEAR_END = "800px";
 
-/** Calls `onNear` when the end of the list comes near, and again for as long as it is near when `count` changes. */
+/** Calls `onNear` near the end of the list, and again each time `count` changes there. */
 export function useListEnd(end: RefObject<HTMLElement | null>, count: number, onNear: () => void) {
   const onEnd = useEffectEvent(onNear);
   useEffect(() => {
@@ -20,7 +20,7 @@ export function useListEnd(end: RefObject<HTMLElement | null>, count: number, on
   }, [end, count]);
 }
 
-/** The value once it has not changed for `quiet` milliseconds; empty until it changes for the first time. */
+/** Returns the value once it is unchanged for `quiet` milliseconds; empty until its first change. */
 export function useSettled(value: string, quiet: number): string {
   const [first] = useState(value);
   const [settled, setSettled] = useState("");
@@ -32,7 +32,7 @@ export function useSettled(value: string, quiet: number): string {
   return settled;
 }
 
-/** Ctrl+Z or ⌘Z, unless there is typed text that it is meant for. `undo` false: there is nothing to undo here. */
+/** Handles Ctrl+Z or ⌘Z outside of typed text. `undo` returns false if there is nothing to undo. */
 export function useUndoKey(undo: () => boolean) {
   useKeys((event) => {
     const { target } = event;
@@ -51,7 +51,7 @@ export function useKeys(onKey: (event: KeyboardEvent) => void) {
   }, []);
 }
 
-/** By its letter, or by its place where the layout has other letters, as in Cyrillic or Greek. */
+/** Compares the letter, or the key's position on layouts with other letters (Cyrillic, Greek). */
 function isZ({ key, code }: KeyboardEvent): boolean {
   return key.toLowerCase() === "z" || (code === "KeyZ" && key > "\x7f");
 }
@@ -61,11 +61,11 @@ export function showUndone(undone: Operation) {
   else document.getElementById(NEW_TODO)?.focus();
 }
 
-/** Shows the row of `key`, whatever the filter, with the keyboard's place in it. */
+/** Shows and focuses the row of `key`, whatever the filter. */
 export function reveal(key: string): void {
   const find = () => document.getElementById(`title-${key}`)?.closest("li");
   if (!find()) go("/");
-  // The other filter's rows are not there at once.
+  // The rows of the other filter appear later.
   let frames = 30;
   const show = () => {
     const row = find();

@@ -1,6 +1,6 @@
 /**
- * Runs `next dev` on the sources that come through standard input, and again after it has crashed: `cargo xtask dev`.
- * Next itself sees each save. The end of standard input ends everything.
+ * Runs `next dev` on the sources from standard input, for `cargo xtask dev`. Restarts it after a crash.
+ * Next itself watches the files. The end of standard input ends everything.
  */
 import { spawn } from "node:child_process";
 import { mkdirSync, rmdirSync, rmSync, writeFileSync } from "node:fs";
@@ -11,7 +11,7 @@ process.chdir("/app");
 /** @type {import("node:child_process").ChildProcess | undefined} */
 let next;
 
-/** A line for xtask: the first character is in no log. @param {object} event */
+/** Writes a line for xtask; its first character never occurs in a log. @param {object} event */
 const tell = (event) => process.stdout.write(`\x1e${JSON.stringify(event)}\n`);
 
 function start() {
@@ -25,12 +25,12 @@ function start() {
   });
 }
 
-/** Next's own children too. */
+/** Includes Next's own children. */
 function kill() {
   try {
     if (next?.pid) process.kill(-next.pid, "SIGKILL");
   } catch {
-    // They have ended.
+    // They have already ended.
   }
 }
 
@@ -48,11 +48,11 @@ saves.on("line", (line) => {
   const { put = {}, gone = [] } = JSON.parse(line);
   for (const path of gone) {
     rmSync(path, { force: true });
-    // A file may take the place of an empty folder.
+    // A file may replace an empty folder.
     try {
       for (let folder = dirname(path); folder !== "."; folder = dirname(folder)) rmdirSync(folder);
     } catch {
-      // This one has other files.
+      // The folder has other files.
     }
   }
   for (const [path, content] of Object.entries(put)) {

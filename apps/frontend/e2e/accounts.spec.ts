@@ -71,7 +71,7 @@ test("sign-up says at the field what is wrong with it", async ({ page, account, 
   await expect(password(page)).toHaveAccessibleDescription(/^Use at least 8 characters\./);
   await expect(email(page)).toBeFocused();
   await enter(page, account);
-  await expect(email(page)).toHaveAccessibleDescription("This email has an account already. Sign in instead.");
+  await expect(email(page)).toHaveAccessibleDescription("This email already has an account. Sign in instead.");
   refusedOnPurpose(complaints);
 });
 
@@ -117,9 +117,9 @@ test("a session that ends in mid-use: said, kept, and sent after signing in in p
   await todos.signOut();
   await add(page, "Not lost");
   await field(page).fill("Half a thou");
-  await expect(page.getByRole("status")).toContainText("You have been signed out. Sign in to go on. One change is kept");
+  await expect(page.getByRole("status")).toContainText("You have been signed out. Sign in to continue. One change is kept");
   await page.getByRole("status").getByRole("button", { name: "Sign in" }).click();
-  const dialog = page.getByRole("dialog", { name: "Sign in to go on" });
+  const dialog = page.getByRole("dialog", { name: "Sign in to continue" });
   await expect(email(page)).toHaveValue(todos.email);
   await expect(password(page)).toBeFocused();
   await page.keyboard.type(`${todos.password}\n`);

@@ -9,7 +9,7 @@ export interface Todo {
 
 const API = "/api/v1";
 
-/** An account that nobody else has, and its todos, seen from the API's side. */
+/** A new account and its todos, accessed through the API. */
 export class Account {
   private constructor(
     private readonly request: APIRequestContext,
@@ -18,7 +18,7 @@ export class Account {
     public token: string,
   ) {}
 
-  /** `request`: of its own, not the browser's, which is not signed in by this. */
+  /** `request`: separate from the browser's, so this does not sign the browser in. */
   static async signUp(request: APIRequestContext): Promise<Account> {
     const [email, password] = [newEmail(), newPassword()];
     const response = await request.post(`${API}/users`, { data: { email, password } });
@@ -37,7 +37,7 @@ export class Account {
     return (await response.json()) as Todo[];
   }
 
-  /** Answers the title. */
+  /** Returns the title. */
   async create(title: string, completed = false, order?: number): Promise<string> {
     const response = await this.call("POST", "/todos", { title, ...(order && { order }) });
     expect(response.status()).toBe(201);
@@ -46,7 +46,7 @@ export class Account {
     return title;
   }
 
-  /** What the API has, waited for. */
+  /** Waits until the API has these todos. */
   async expectTodos(expected: Record<string, boolean>): Promise<void> {
     await expect
       // Longer than a deletion can be undone.
@@ -54,12 +54,12 @@ export class Account {
       .toEqual(expected);
   }
 
-  /** Ends every session that has this account's token, as another device would. */
+  /** Ends the sessions with this account's token, as another device would. */
   async signOut(): Promise<void> {
     expect((await this.call("DELETE", "/session")).status()).toBe(204);
   }
 
-  /** False: there is no such account any more. */
+  /** Returns false if the account no longer exists. */
   async signIn(): Promise<boolean> {
     const data = { email: this.email, password: this.password };
     const response = await this.request.post(`${API}/session`, { data });
@@ -67,7 +67,7 @@ export class Account {
     return response.ok();
   }
 
-  /** With all that is its; also after it has signed out, or is gone. */
+  /** Deletes the account with all its data; works also after signing out or if it is gone. */
   async delete(): Promise<void> {
     const { password } = this;
     if ((await this.call("DELETE", "/me", { password })).status() === 204) return;
@@ -75,7 +75,7 @@ export class Account {
   }
 }
 
-/** A browser gets the token of its session as a cookie alone. */
+/** Returns the session's token, which a browser gets only as a cookie. */
 async function sessionOf(request: APIRequestContext): Promise<string> {
   const { cookies } = await request.storageState();
   const session = cookies.find(({ name }) => name.endsWith("_session"));

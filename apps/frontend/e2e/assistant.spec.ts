@@ -17,7 +17,7 @@ test.describe("without JavaScript", () => {
     await page.goto("/");
     await expect(page.getByRole("main")).toBeVisible();
     await expect(opener(page)).toHaveCount(0);
-    // In the page as it is sent: switched off from outside, the browser still parses <noscript> as text.
+    // In the server's HTML: with JavaScript disabled from outside, the browser still parses <noscript> as text.
     expect(await (await page.request.get("/")).text()).toContain("<noscript><p");
   });
 });

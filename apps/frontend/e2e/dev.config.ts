@@ -1,5 +1,5 @@
 import { defineConfig } from "@playwright/test";
 import base from "./playwright.config.ts";
 
-/** For `cargo xtask test dev` alone, which saves files while the test looks on. */
+/** Only for `cargo xtask test dev`, which saves files during the test. */
 export default defineConfig({ ...base, testMatch: "dev.live.ts", reporter: "list", timeout: 120_000 });

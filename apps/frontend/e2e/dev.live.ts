@@ -1,11 +1,11 @@
 import { expect, test } from "@playwright/test";
 
-/** Says when it waits for a saved line, and when the line is on the page. */
+/** Prints when it waits for a saved line, and when the page shows the line. */
 test("saved lines are shown, and what was typed stays", async ({ page }) => {
   await page.goto("/sign-in", { waitUntil: "networkidle" });
   const email = page.getByLabel("Email");
   await email.fill("kept@example.com");
-  // A page that is loaded again loses it.
+  // A reload would lose it.
   await page.evaluate(() => Object.assign(window, { kept: true }));
   for (let round = 1; round <= Number(process.env.ROUNDS); round++) {
     console.log(`waits ${round}`);

@@ -1,6 +1,6 @@
 import type { FullResult, Reporter, TestCase, TestResult } from "@playwright/test/reporter";
 
-/** `N passed, N failed` on the last line, for whoever started the container. */
+/** Prints `N passed, N failed` on the last line, for the starter of the container. */
 export default class Figures implements Reporter {
   private readonly results = new Map<string, boolean>();
   private errors = 0;
@@ -25,7 +25,7 @@ export default class Figures implements Reporter {
   async onExit(): Promise<void> {
     const passed = [...this.results.values()].filter(Boolean).length;
     let failed = this.results.size - passed + this.errors;
-    // Such as running out of time between two tests.
+    // For example a timeout between two tests.
     if (this.status !== "passed" && failed === 0) failed = 1;
     console.log(`${passed} passed, ${failed} failed`);
   }

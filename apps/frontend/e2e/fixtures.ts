@@ -2,18 +2,18 @@ import { type BrowserContext, expect, type Locator, type Page, test as base } fr
 import { Account } from "./accounts.ts";
 
 interface Fixtures {
-  /** Signed up for this test alone; the browser is signed in. Gone at the end. */
+  /** A new account for this test; the browser is signed in. Deleted at the end. */
   todos: Account;
   /** The same, but the browser is not signed in. */
   account: Account;
-  /** What the browser complained about; a test that provokes complaints empties it. */
+  /** The browser's error messages; a test that provokes them empties the list. */
   complaints: string[];
 }
 
 export const test = base.extend<Fixtures>({
   account: async ({ playwright, baseURL }, use) => {
     const url = baseURL ?? "";
-    // It keeps the cookies it is given, so like a browser it has to say where it comes from.
+    // It keeps cookies, so like a browser it must send an Origin.
     const extraHTTPHeaders = { origin: new URL(url).origin };
     const request = await playwright.request.newContext({ baseURL: url, extraHTTPHeaders });
     const account = await Account.signUp(request);
@@ -24,7 +24,7 @@ export const test = base.extend<Fixtures>({
   todos: async ({ account, context, baseURL }, use) => {
     await signIn(context, baseURL, account);
     await use(account);
-    // What a page still asks for would find no account.
+    // Otherwise requests of the open page would find no account.
     for (const page of context.pages()) await page.goto("about:blank");
   },
   complaints: [
@@ -43,7 +43,7 @@ export const test = base.extend<Fixtures>({
 
 export { expect };
 
-/** The cookie that signing in would set. */
+/** The cookie of a new sign-in. */
 async function signIn(context: BrowserContext, baseURL: string | undefined, account: Account): Promise<void> {
   const url = baseURL ?? "";
   const { port } = new URL(url);
@@ -59,13 +59,13 @@ export const row = (page: Page, title: string): Locator =>
 export const box = (page: Page, title: string): Locator =>
   page.getByRole("checkbox", { name: title, exact: true });
 
-/** Opens a page and waits until its JavaScript answers: forms work before that, but differently. */
+/** Opens a page and waits for its JavaScript, without which forms work differently. */
 export async function open(page: Page, path = "/"): Promise<void> {
   await page.goto(path);
   await alive(page);
 }
 
-/** The page's JavaScript answers. */
+/** Waits for the page's JavaScript. */
 export async function alive(page: Page): Promise<void> {
   await page.waitForFunction(() => {
     const input = document.querySelector("#new-todo, input[name=email]");

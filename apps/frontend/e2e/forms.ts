@@ -4,7 +4,7 @@ export const email = (page: Page): Locator => page.getByRole("textbox", { name: 
 
 export const password = (page: Page): Locator => page.getByLabel("Password");
 
-/** Fills sign-in or sign-up in, and sends it. */
+/** Fills in and submits sign-in or sign-up. */
 export async function enter(page: Page, account: { email: string; password: string }): Promise<void> {
   await email(page).fill(account.email);
   await password(page).fill(account.password);
@@ -16,7 +16,7 @@ export async function menu(page: Page): Promise<void> {
   await expect(page.getByRole("button", { name: "Sign out" })).toBeVisible();
 }
 
-/** The browser reports each answer from 400 on; what the page itself does wrong still counts. */
+/** Ignores the browser's reports of failed requests; other errors of the page still count. */
 export function refusedOnPurpose(complaints: string[]): void {
   expect(complaints.splice(0).filter((text) => !text.includes("Failed to load resource"))).toEqual([]);
 }

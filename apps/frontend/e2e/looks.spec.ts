@@ -107,7 +107,7 @@ for (const { name, colorScheme, width, height, touch } of LOOKS) {
 test("an empty list is accessible and says what to do", async ({ page, todos }) => {
   await open(page);
   await expect(page.getByText("Nothing to do yet")).toBeVisible();
-  // The row around the field shows where the focus is; in forced colors, the field's own outline does.
+  // The row shows the field's focus; in forced colors, the field's own outline does.
   const field = page.getByRole("textbox", { name: "New todo" });
   const transparent = "rgba(0, 0, 0, 0)";
   await expect(field).toBeFocused();

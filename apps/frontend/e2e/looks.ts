@@ -3,12 +3,12 @@ import { join } from "node:path";
 import { AxeBuilder } from "@axe-core/playwright";
 import { expect, type Page } from "@playwright/test";
 
-/** How pages look: that they fit, that everybody can read them, and pictures of them. */
+/** Checks that pages fit and are readable, and takes screenshots. */
 
-/** Where pictures go; without it, none are made. */
+/** Folder for screenshots; without it there are none. */
 export const PICTURES = process.env.SCREENSHOT_DIR;
 
-/** No horizontal scrolling, of the page or of a dialog. */
+/** Checks that neither the page nor a dialog scrolls horizontally. */
 export async function expectFits(page: Page): Promise<void> {
   const overflow = await page.evaluate(() =>
     [document.documentElement, ...document.querySelectorAll("dialog[open], dialog[open] *")]
@@ -33,7 +33,7 @@ export async function shoot(page: Page, name: string): Promise<void> {
   await page.screenshot({ path: join(PICTURES, `${name}.png`), animations: "disabled" });
 }
 
-/** What moves or fades in has arrived: until then it is elsewhere, in other colours. */
+/** Waits until all animations have ended. */
 async function settled(page: Page): Promise<void> {
   await page.evaluate(() => Promise.allSettled(
     document.getAnimations().filter((one) => one.effect?.getComputedTiming().iterations !== Infinity).map((one) => one.finished),

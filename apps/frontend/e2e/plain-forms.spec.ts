@@ -41,7 +41,7 @@ test.describe("without JavaScript", () => {
     await expect(email(page)).toHaveValue("");
 
     await enter(page, account);
-    await expect(email(page)).toHaveAccessibleDescription("This email has an account already. Sign in instead.");
+    await expect(email(page)).toHaveAccessibleDescription("This email already has an account. Sign in instead.");
     await page.getByRole("link", { name: "Sign in" }).click();
     await enter(page, account);
     await expect(page).toHaveURL(/\/active$/);
@@ -52,7 +52,7 @@ test.describe("without JavaScript", () => {
     await todos.signOut();
     await field(page).fill("Eggs & bread");
     await field(page).press("Enter");
-    await expect(page.getByRole("status")).toHaveText("You have been signed out. Sign in to go on.");
+    await expect(page.getByRole("status")).toHaveText("You have been signed out. Sign in to continue.");
     await enter(page, todos);
     await expect(page).toHaveURL(/\/active\?title=/);
     await expect(field(page)).toHaveValue("Eggs & bread");

@@ -1,8 +1,8 @@
 import { defineConfig } from "@playwright/test";
 
 /**
- * Against the deployed application, at BASE_URL. Each test signs up users of its own and deletes
- * them. One at a time: the machine is small, and times are measured elsewhere on it.
+ * Tests the deployed application at BASE_URL. Each test creates and deletes its own users. Tests run
+ * one at a time, because the machine is small and other suites measure times on it.
  */
 export default defineConfig({
   testDir: ".",

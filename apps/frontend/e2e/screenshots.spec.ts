@@ -4,8 +4,8 @@ import { expect, open, row, test } from "./fixtures.ts";
 import { PICTURES, shoot } from "./looks.ts";
 
 /**
- * The pictures in docs/, made on request: `SCREENSHOT_DIR=… ASSISTANT=scripted`. What they show is
- * tested elsewhere, so without a folder there is nothing to do here.
+ * Takes the pictures in docs/ on request: `SCREENSHOT_DIR=… ASSISTANT=scripted`. Other suites test
+ * their content, so without a folder this suite is empty.
  */
 const WEEK = [
   ["Book the train to Lisbon", true],
@@ -21,7 +21,7 @@ const PHONE = { width: 390, height: 780 };
 
 type Look = readonly [name: string, colorScheme: "light" | "dark", viewport: typeof DESK];
 
-/** One test for each look, with what `picture` makes of its name. */
+/** One test for each look; `picture` takes the screenshot. */
 function pictures(looks: readonly Look[], picture: (name: string, phone: boolean) => void): void {
   for (const [name, colorScheme, viewport] of looks) {
     const phone = viewport === PHONE;

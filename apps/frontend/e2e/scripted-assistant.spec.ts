@@ -2,7 +2,7 @@ import { ASSISTANT, alert, ask, conversation, message, openPanel, panel, SIZES, 
 import { box, expect, open, row, test } from "./fixtures.ts";
 import { expectAccessible, expectFits } from "./looks.ts";
 
-// What assistant.spec.ts has for the other case: there is nothing to be asked without a key.
+// assistant.spec.ts tests the case without a key.
 if (ASSISTANT === "scripted") talks();
 
 function talks(): void {
@@ -17,7 +17,7 @@ function talks(): void {
     await expect(row(page, milk).first()).toBeVisible();
     await todos.expectTodos({ [old]: false, [milk]: false, [bread]: false });
 
-    // Marked for a while, those and no others.
+    // Highlights only these, for a while.
     const listed = page.getByRole("listitem").filter({ has: page.getByRole("checkbox") });
     await expect(listed.filter({ hasText: milk })).toHaveAttribute("data-touched", "true");
     await expect(listed.filter({ hasText: old })).not.toHaveAttribute("data-touched", "true");
@@ -95,7 +95,7 @@ function talks(): void {
     await expect(card).toContainText(one);
     await expect(card).toContainText(two);
     await expect(card).toBeFocused();
-    // The card asks, so the history does not say it a second time.
+    // The card shows the question, so the history omits it.
     await expect(conversation(page).getByText("Delete these 2 todos?")).toHaveCount(1);
     await expectAccessible(page);
     await todos.expectTodos({ [one]: false, [two]: false, [kept]: false });
@@ -158,7 +158,7 @@ function talks(): void {
       await message(page).fill(words);
       await message(page).press("Enter");
       await expect(alert(page)).toContainText(text);
-      // What came stays, and the next attempt goes on from there.
+      // The received part stays, and the next attempt continues it.
       await expect(message(page)).toHaveValue(kept ? "" : words);
       if (kept) await expect(conversation(page)).toContainText(kept);
       await expectAccessible(page);

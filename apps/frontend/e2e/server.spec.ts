@@ -73,7 +73,7 @@ test("health, and the headers of every answer", async ({ page, todos }) => {
 for (const path of ["/", "/sign-in", "/sign-up", "/account", "/account/delete"]) {
   test(`every script of ${path} has the nonce of its answer, which nobody may keep`, async ({ page, todos }) => {
     await todos.create("On the page");
-    // Sign-in is for those who are not.
+    // A signed-in user needs no sign-in page.
     const response = path.startsWith("/sign") ? await fetchAnonymously(page, path) : await page.request.get(path);
     expect(response.url()).toContain(path);
     const nonce = /'nonce-([^']+)'/.exec(response.headers()["content-security-policy"] ?? "")?.[1];

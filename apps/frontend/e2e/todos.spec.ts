@@ -145,7 +145,7 @@ test("everything works by keyboard", async ({ page, todos }) => {
   await page.keyboard.press("Tab");
   await page.keyboard.press("Enter");
   await todos.expectTodos({});
-  // The keyboard's place is near, not at the top of the page.
+  // The focus is near, not at the top of the page.
   await expect(page.locator("#new-todo, [role=checkbox]").and(page.locator(":focus"))).toHaveCount(1);
 });
 
@@ -197,7 +197,7 @@ test("a deletion can be undone, by keyboard too", async ({ page, todos }) => {
   await expect(page.getByRole("status")).toBeEmpty();
   await todos.expectTodos({ [one]: false, [done]: true });
 
-  // What nobody undoes is deleted, also by a page that is left at once.
+  // Deletes without an undo, also if the user leaves the page at once.
   await box(page, one).focus();
   await page.keyboard.press("Tab");
   await page.keyboard.press("Tab");

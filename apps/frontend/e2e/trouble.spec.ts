@@ -2,7 +2,7 @@ import { add, box, expect, field, open, row, test } from "./fixtures.ts";
 
 const API = "**/api/v1/todos*";
 
-// Here the browser is given errors, so it reports them; what the page itself does wrong still counts.
+// Ignores the browser's reports of the simulated errors; other errors of the page still count.
 test.afterEach(({ complaints }) => {
   const own = complaints.splice(0).filter((text) => !/Failed to load resource|net::ERR_/.test(text));
   expect(own).toEqual([]);
@@ -61,7 +61,7 @@ test("a refusal: taken back, said, and what was typed returned", async ({ page, 
   await box(page, kept).click();
   await expect(page.getByRole("alert").filter({ hasText: kept })).toContainText("was not changed");
   await expect(box(page, kept)).not.toBeChecked();
-  // What was typed stays until the user has seen to it, each by itself.
+  // Each rejected text stays until the user handles it.
   for (const left of [1, 0]) {
     await page.getByRole("button", { name: "Dismiss" }).first().click();
     await expect(page.getByRole("button", { name: "Dismiss" })).toHaveCount(left);

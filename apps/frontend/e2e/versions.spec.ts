@@ -2,19 +2,19 @@ import type { Page } from "@playwright/test";
 import { add, alive, expect, field, open, row, test } from "./fixtures.ts";
 import { enter } from "./forms.ts";
 
-// While a rollout is under way, a page comes from one version and its files are asked of both.
+// During a rollout a page comes from one version and requests its files from both.
 
 const FILES = "**/_next/static/**";
 
-// The browser reports each answer 404 that it is given here.
+// Ignores the browser's reports of the simulated 404 answers.
 test.afterEach(async ({ complaints, page }) => {
-  // Once this page has loaded, the browser has reported all requests of the one before.
+  // After this page has loaded, the browser has reported all requests of the previous one.
   await page.goto("about:blank");
   const own = complaints.splice(0).filter((text) => !/Failed to load resource|net::ERR_|MIME type/.test(text));
   expect(own).toEqual([]);
 });
 
-/** Answers 404 to requests for the build's files as long as `gone` says so; counts the loads of the page. */
+/** Answers 404 to requests for the build's files while `gone` returns true; counts the page's loads. */
 async function without(page: Page, gone: (url: string, loads: number) => boolean): Promise<() => number> {
   let loads = 0;
   page.on("request", (request) => {
@@ -68,7 +68,7 @@ test("a page that cannot be completed is not loaded for ever", async ({ page, to
   await todos.create("Still there");
   const loads = await without(page, () => true);
   await page.goto("/");
-  // Four of the five times that are allowed; the last one waits for 8 s.
+  // Four of five allowed reloads; the last one waits for 8 s.
   await page.evaluate(() => { sessionStorage.setItem("reloads", JSON.stringify(Array(4).fill(Date.now()))); });
   await expect(page.getByRole("link", { name: "Load it again" })).toBeVisible({ timeout: 30_000 });
   expect(loads()).toBe(2);
@@ -82,7 +82,7 @@ test("a session that ends when the dialog's files are gone: signed in in another
   await add(page, "Not lost");
   await field(page).fill("Half a thou");
   await page.getByRole("status").getByRole("button", { name: "Sign in" }).click();
-  const notice = page.getByText("Sign in in another tab, then go on here");
+  const notice = page.getByText("Sign in in another tab, then continue here");
   await expect(notice).toBeVisible();
   const other = context.waitForEvent("page");
   await page.getByRole("link", { name: "Sign in", exact: true }).click();
@@ -94,7 +94,7 @@ test("a session that ends when the dialog's files are gone: signed in in another
   await expect(page.getByRole("status")).toBeEmpty();
   await expect(field(page)).toHaveValue("Half a thou");
   await page.unroute(FILES);
-  // A page that is loaded while the change is under way may be made before it.
+  // A page loaded during the change may be older than the change.
   await expect(row(page, "Not lost")).not.toHaveAttribute("aria-busy");
   await page.reload();
   await expect(row(page, "Not lost")).toHaveCount(1);

@@ -7,7 +7,7 @@ import { settings } from "@/lib/server/settings";
 
 interface Props { environment: string }
 
-/** Answers every address without a page of its own. */
+/** Answers all addresses without their own page. */
 export const getServerSideProps: GetServerSideProps<Props> = (context) => {
   context.res.statusCode = 404;
   return answer(context, () => Promise.resolve({ environment: settings().environment }));

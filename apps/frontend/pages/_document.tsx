@@ -3,15 +3,15 @@ import { nonceOf } from "@/lib/server/security-headers";
 import { recover } from "@/lib/page/stale-assets";
 
 interface Props extends DocumentInitialProps {
-  /** Of the answer's policy; empty where a build makes the page. */
+  /** The nonce of the answer's policy; empty during a build. */
   nonce: string;
 }
 
 type Params = Record<string, { otherChunks: string[] }>;
 
 /**
- * Has a page wait for the files of `_app` as well: its first module is in one of them. Next lists them for `_app` alone and
- * counts on the order of the scripts, which a file that was asked for again does not keep.
+ * Makes a page also wait for the files of `_app`, which contain its first module. Next lists them only for `_app` and relies
+ * on the order of scripts, which a repeated request does not keep.
  */
 class PageHead extends Head {
   override render() {

@@ -1,6 +1,6 @@
 /**
- * lib/api/api-types.ts from openapi.json, which is a copy of the backend's: `node scripts/api-types.mjs`.
- * With `--check` nothing is written; it fails if the types are not those of the document.
+ * Generates lib/api/api-types.ts from openapi.json, a copy of the backend's: `node scripts/api-types.mjs`.
+ * With `--check` it writes nothing, and fails if the types are outdated.
  */
 import { readFileSync, writeFileSync } from "node:fs";
 import openapiTS, { astToString } from "openapi-typescript";
@@ -14,7 +14,7 @@ const HEAD = `/* Generated from openapi.json by scripts/api-types.mjs: change th
 const ast = await openapiTS(readFileSync(DOCUMENT, "utf8"), {
   rootTypes: true,
   rootTypesNoSchemaPrefix: true,
-  // What has a default may be left out of a request; an answer has it always.
+  // A field with a default is optional in requests, but always in answers.
   defaultNonNullable: false,
 });
 const types = HEAD + astToString(ast);

@@ -1,6 +1,6 @@
 /**
- * Lint, types and unit tests, all of them whatever fails, with the figures on the last line:
- * `N passed, N failed`. The API's types, lint and types count as one each.
+ * Runs lint, types and unit tests, also after a failure, and prints `N passed, N failed` on the last
+ * line. The API's types, lint and types count as one each.
  */
 import { spawnSync } from "node:child_process";
 import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
@@ -26,17 +26,17 @@ let failed = 0;
 const count = (good) => (good ? (passed += 1) : (failed += 1));
 
 const unit = run("unit tests", [
-  // The loader that writes nothing next to the configuration, which may be read-only.
+  // This loader writes nothing next to the configuration, whose folder may be read-only.
   "node_modules/vitest/vitest.mjs", "run", "--configLoader=native",
   "--reporter=default", "--reporter=json", `--outputFile.json=${results}`,
 ]);
 const figures = existsSync(results) ? JSON.parse(readFileSync(results, "utf8")) : {};
 passed += figures.numPassedTests ?? 0;
 failed += figures.numFailedTests ?? 0;
-// Also what fails outside of a test: a file that does not load, an error nobody awaited, no tests.
+// Includes failures outside of tests: a file that does not load, an unhandled error, no tests.
 if ((!unit || !figures.numPassedTests) && !figures.numFailedTests) failed += 1;
 
-// Last, and short: whoever reads only the end sees what is wrong.
+// Last and short, so that the end of the output shows the failures.
 count(run("types of the API", ["scripts/api-types.mjs", "--check"]));
 count(run("lint", ["node_modules/eslint/bin/eslint.js", "--max-warnings", "0", "."]));
 if (!existsSync("next-env.d.ts")) run("typegen", ["node_modules/next/dist/bin/next", "typegen"]);

@@ -115,7 +115,7 @@ describe("signing up by a plain form", () => {
     expect(await complaints("bob@example.com", "x".repeat(129))).toMatchObject([{ field: "password" }]);
     expect(backend.calls).toEqual([]);
     expect(await complaints(ADA.email, PASSWORD)).toEqual([
-      { field: "email", text: "This email has an account already. Sign in instead." },
+      { field: "email", text: "This email already has an account. Sign in instead." },
     ]);
     const errors = [{ location: "body", pointer: "/password", detail: "A password cannot contain NUL" }];
     backend.failures.push(Response.json({ errors }, { status: 422 }));

@@ -7,7 +7,7 @@ import type { TodoLink } from "@/lib/todos/todo-store";
 import { resize } from "./dialog";
 import { FakeAssistant, message, refusal } from "./fake-assistant";
 
-/** The list on the same page, as far as the assistant sees it. */
+/** The part of the page's list that the assistant uses. */
 class List implements TodoLink {
   #titles: ReadonlyMap<string, string> = new Map([["1", "Milk"], ["2", "Bread"]]);
   #changed = () => { /* nobody listens yet */ };
@@ -68,7 +68,7 @@ async function open(messages: Message[] = [], prepare?: (page: Page) => void): P
 }
 
 const field = () => screen.findByRole("textbox", { name: "Message to the assistant" });
-/** To those who see; those who do not are told elsewhere. */
+/** The visible text; another test checks the text for screen readers. */
 const shown = (text: string | RegExp) => within(screen.getByRole("region", { name: "Conversation" })).findByText(text);
 const said = () => screen.getByRole("status").textContent;
 
@@ -92,7 +92,7 @@ describe("the panel", () => {
     await waitFor(async () => { expect(await field()).toHaveFocus(); });
     await user.keyboard("{Escape}");
     expect(screen.queryByRole("dialog")).toBeNull();
-    // At once: later it would take the focus from what the user has chosen since.
+    // Immediately; later it would take the focus from the user's next choice.
     expect(screen.getByRole("button", { name: "Assistant" })).toHaveFocus();
   });
 
@@ -304,7 +304,7 @@ describe("before several todos are deleted", () => {
     const card = screen.getByRole("group", { name: "Delete these 2 todos?" });
     expect(within(card).getAllByRole("listitem").map(({ textContent }) => textContent)).toEqual(["Milk", "Bread"]);
     expect(card).toHaveAccessibleDescription(/^Open until/);
-    // On the card and on none of its buttons: a stray Enter decides nothing.
+    // On the card and on no button, so a stray Enter decides nothing.
     expect(card).toHaveFocus();
     await user.keyboard("{Enter}");
     expect(backend.posts).toHaveLength(1);

@@ -9,7 +9,7 @@ import { TodoStore } from "@/lib/todos/todo-store";
 import { resize } from "./dialog";
 import { FakeAssistant, message } from "./fake-assistant";
 
-/** A question about deleting that was open when the page was left. */
+/** A delete confirmation that was open when the user left the page. */
 const open: Confirmation = {
   id: "q",
   question: "Delete these 2 todos?",
@@ -52,7 +52,7 @@ describe("a question about deleting, after the page was loaded anew", () => {
     expect(screen.getAllByText(/Delete these 2 todos/)).toHaveLength(1);
     const chatty = [message("assistant", "I found two.\nDelete these 2 todos? “Milk”, “Bread”", "3")];
     expect(fromHistory(chatty, open)).toMatchObject([{ text: "I found two.", touched: [{ id: "3" }] }]);
-    // Once it is settled, the history is what is left of it.
+    // After the answer, only the history remains.
     expect(fromHistory(HISTORY)).toHaveLength(2);
   });
 

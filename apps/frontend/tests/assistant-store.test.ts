@@ -7,13 +7,13 @@ import { FakeAssistant, message, refusal } from "./fake-assistant";
 interface Page {
   backend: FakeAssistant;
   store: AssistantStore;
-  /** What the list was told, newest last. */
+  /** Changes reported to the list, newest last. */
   touched: (readonly string[])[];
   titles: Map<string, string>;
 }
 
 const stops: (() => void)[] = [];
-/** When everything that was done in the list is saved. */
+/** Resolves when all changes of the list are saved. */
 let settled: Promise<void>;
 afterEach(() => {
   for (const stop of stops.splice(0)) stop();
@@ -96,7 +96,7 @@ describe("a conversation", () => {
       { id: "1", tool: "delete_todos", title: "Milk" },
       { id: "2", tool: "complete_todo", title: "Bread" },
     ]);
-    // Each time only what is new: that alone is read.
+    // Reports only new changes each time, so the list reads only those.
     expect(touched).toEqual([["1"], ["2"]]);
   });
 
@@ -234,9 +234,9 @@ describe("what goes wrong in the midst of an answer", () => {
     expect(texts(store)).toEqual(["user: Add eggs (done)", "assistant: Half (cut)"]);
     expect(store.snapshot()).toMatchObject({ draft: "", trouble: { remedy: "retry" } });
     expect(store.snapshot().trouble?.text).toContain("broke off");
-    // Nobody knows what else was done.
+    // Other changes are unknown.
     expect(touched).toEqual([["9"], []]);
-    // Also where the second attempt does not get through.
+    // Also if the second attempt fails.
     backend.failures.push(refusal(409, "assistant-busy"));
     store.retry();
     await idle(store);
@@ -320,7 +320,7 @@ describe("a question about deleting", () => {
   it("is open until it is answered, and then the answer goes on", async () => {
     const { backend, store, touched } = await asking();
     expect(store.snapshot().confirmation).toMatchObject({ id: "q", todos: [{ title: "Milk" }, { title: "Bread" }] });
-    // It says everything itself: no empty answer next to it.
+    // The question needs no text, so there is no empty answer.
     expect(texts(store)).toEqual(["user: Delete everything (done)"]);
     store.confirm(true);
     const answer = await backend.answer(2);

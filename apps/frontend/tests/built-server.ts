@@ -2,11 +2,11 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { createServer, type IncomingHttpHeaders, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 
-/** A backend on loopback that knows one user, and keeps what it was asked. */
+/** A backend on loopback with one user; records its requests. */
 export class Backend {
-  /** What their session cookies begin with, who are not signed in any more. */
+  /** Prefix of session cookies whose sessions have ended. */
   readonly ended: string[] = [];
-  /** So many connections are closed without an answer, each at its next request. */
+  /** Number of connections to close without an answer, each at its next request. */
   resets = 0;
   readonly asked: { url: string; headers: IncomingHttpHeaders }[] = [];
   #server: Server;
@@ -46,10 +46,10 @@ export class Backend {
   }
 }
 
-/** The program that the image runs; without an image: `npm run build`. */
+/** The image's program; without an image: `npm run build`. */
 const PROGRAM = process.env.BUILT_SERVER ?? ".next/standalone/server.js";
 
-/** Starts the built server; answers its address, what ends it, and what reads its errors so far. */
+/** Starts the built server. Returns its address, and functions that end it and read its errors. */
 export async function startBuilt(apiBaseUrl: string, environment: string): Promise<[string, () => void, () => string]> {
   const port = await freePort();
   const child: ChildProcess = spawn(process.execPath, ["--import=./listen.mjs", PROGRAM], {

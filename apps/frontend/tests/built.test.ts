@@ -5,7 +5,7 @@ import { text } from "node:stream/consumers";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { Backend, startBuilt } from "./built-server";
 
-/** One build, started twice with different settings. */
+/** Starts one build twice with different settings. */
 const ONE = new Backend("From the first backend");
 const TWO = new Backend("From the second backend");
 let one = "";
@@ -30,12 +30,12 @@ const ask = (address: string, path: string, headers: Record<string, string> = {}
   fetch(`${address}${path}`, { headers, redirect: "manual" });
 const SIGNED_IN = { cookie: "todo_session=good" };
 
-/** Where the image's build stage put it; a build of a developer's own has Next's random names. */
+/** The folder of the image's build stage; a local build has Next's random names. */
 const IMAGE = process.env.BUILT_SERVER?.replace(/server\.js$/, ".next/");
 
 it.runIf(IMAGE)("has nothing random in it: two builds of one tree are equal", () => {
   const read = (name: string) => readFileSync(`${IMAGE}${name}`, "utf8");
-  // What xtask gives to the build: the image's tag, which is "test" here.
+  // xtask passes the image's tag to the build, here "test".
   expect(read("BUILD_ID")).toBe("test");
   const keys = JSON.parse(read("server/preview-props.json")) as Record<string, string>;
   expect(Object.values(keys)).toEqual(["\0", "\0", "\0"]);
@@ -132,7 +132,7 @@ describe("the same build", () => {
       expect(headers.get("x-content-type-options"), path).toBe("nosniff");
       expect(headers.get("content-security-policy"), path).toMatch(/'nonce-[A-Za-z0-9+/=]{24}'/);
     }
-    // The build's own files need no nonce, and nobody asks who served them.
+    // The build's files need no nonce and no X-Served-By.
     for (const path of ["/_next/static/chunks/any.js", "/icon.svg"]) {
       const { headers } = await ask(one, path);
       expect(headers.get("x-content-type-options"), path).toBe("nosniff");

@@ -1,4 +1,4 @@
-/** What jsdom lacks of browsers: dialogs that open and close, and media queries. */
+/** Adds dialogs and media queries, which jsdom lacks. */
 
 const prototype = HTMLDialogElement.prototype;
 
@@ -27,7 +27,7 @@ window.matchMedia = (query) => {
   return list;
 };
 
-/** As if the window had become wide or narrow. */
+/** Simulates a wide or narrow window. */
 export function resize(wide: boolean): void {
   for (const [query, list] of queries) {
     if (!query.includes("min-width")) continue;

@@ -10,11 +10,11 @@ export interface Asked {
   signal: AbortSignal | undefined;
 }
 
-/** One answer of the assistant's, written by the test bit by bit. */
+/** One answer of the assistant; the test writes it piece by piece. */
 export class Answer {
   #controller!: ReadableStreamDefaultController<Uint8Array>;
   readonly response: Response;
-  /** Whoever asked has gone. */
+  /** The client has disconnected. */
   left = false;
 
   constructor() {
@@ -46,39 +46,39 @@ export class Answer {
     this.#controller.close();
   }
 
-  /** The connection ends, without a word. */
+  /** Ends the connection without an event. */
   end(): void {
     this.#controller.close();
   }
 
-  /** The connection breaks. */
+  /** Breaks the connection. */
   cut(reason: unknown = new TypeError("network error")): void {
     this.#controller.error(reason);
   }
 }
 
-/** The assistant's routes behind `fetch`, as the contract has them. */
+/** A `fetch` with the assistant's routes, according to the contract. */
 export class FakeAssistant {
   readonly asked: Asked[] = [];
   readonly answers: Answer[] = [];
-  /** Taken one by one before anything is answered; an Error is no answer at all. */
+  /** Answers for the next requests, one each; an Error means no answer. */
   readonly failures: (Response | Error)[] = [];
   available = true;
-  /** What waits for its answer; absent: a backend that does not tell. */
+  /** The open confirmation; absent: a backend without this field. */
   confirmation: Confirmation | null | undefined = undefined;
 
   constructor(public messages: Message[] = []) {
     vi.stubGlobal("fetch", (url: string, init: RequestInit = {}) => this.#answer(url, init));
   }
 
-  /** What was posted, newest last. */
+  /** Posted bodies, newest last. */
   get posts(): string[] {
     return this.asked
       .filter(({ method }) => method === "POST")
       .map(({ path, body }) => `${path} ${JSON.stringify(body)}`);
   }
 
-  /** The answer that is being given, once there is one. */
+  /** The current answer, once there is one. */
   async answer(number = 1): Promise<Answer> {
     return vi.waitFor(() => {
       const answer = this.answers[number - 1];
@@ -120,7 +120,7 @@ export class FakeAssistant {
   }
 }
 
-/** A problem with a code, as the backend has them. */
+/** A problem with a code, like the backend's. */
 export function refusal(status: number, code: string, detail = code, retryAfter?: number): Response {
   return Response.json(
     { type: "about:blank", title: "No", status, detail, code, instance: "/" },

@@ -14,16 +14,16 @@ export function todo(id: string, title: string, completed = false): Todo {
   return { id, title, completed, order: Number(id) || 1, version: 1, url: `http://localhost/api/v1/todos/${id}` };
 }
 
-/** The backend behind `fetch`, as far as the contract goes. */
+/** A `fetch` that behaves like the backend's contract. */
 export class FakeBackend {
   readonly calls: Call[] = [];
-  /** Taken one by one before the backend itself answers; an Error is no answer at all. */
+  /** Answers for the next requests, one each; an Error means no answer. */
   readonly failures: (Response | Error)[] = [];
   /** Passwords by email. */
   readonly accounts = new Map<string, string>([[ADA.email, "not-a-secret 1"]]);
-  /** Who the caller's cookie belongs to; null: nobody. */
+  /** User of the caller's cookie; null: nobody. */
   user: User | null = ADA;
-  /** When another client or this one changed a todo, by id. */
+  /** Times of the todos' changes, by id. */
   readonly #changedAt = new Map<string, number>();
   readonly #created = new Map<string, { body: string; answer: Todo }>();
   #next = 100_000;
@@ -64,7 +64,7 @@ export class FakeBackend {
   }
 
   #signUp({ email, password }: Credentials): Response {
-    if (this.accounts.has(email)) return problem(409, "This email has an account already. Sign in instead.");
+    if (this.accounts.has(email)) return problem(409, "This email already has an account. Sign in instead.");
     if (password.length < 8) {
       const errors = [{ location: "body", pointer: "/password", detail: "Too short" }];
       return Response.json({ status: 422, detail: "Not valid; see errors.", errors }, { status: 422 });
@@ -94,7 +94,7 @@ export class FakeBackend {
     return new Response(null, { status: 204, headers: { "set-cookie": "todo_session=; Max-Age=0; Path=/" } });
   }
 
-  /** What another client does. */
+  /** Changes by another client. */
   change(id: string, changes: Partial<Todo>): void {
     this.#changedAt.set(id, Date.now());
     this.todos = this.todos.map((one) => (one.id === id ? { ...one, ...changes, version: one.version + 1 } : one));

@@ -17,7 +17,7 @@ const after = (time: number, answer: Answer): Answer => (request, response) => {
   setTimeout(() => { answer(request, response); }, time);
 };
 
-/** Serves one answer after another; the methods that it was asked with. */
+/** Serves the answers in order. Returns the methods of the requests. */
 async function serve(answers: Answer[], port = 0): Promise<[address: string, asked: string[]]> {
   const asked: string[] = [];
   const server = createServer((request, response) => {

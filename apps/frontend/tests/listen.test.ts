@@ -5,7 +5,7 @@ import { text } from "node:stream/consumers";
 import { expect, it, vi } from "vitest";
 import { freePort } from "./built-server";
 
-/** A server that listens after a word on its standard input, as Next.js does when it is ready; it says what it was asked before. */
+/** A server that listens after a line on standard input, like Next.js when it is ready; prints earlier requests. */
 const LATE = `
 const seen = [];
 process.stdin.once("data", () => {

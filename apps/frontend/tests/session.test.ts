@@ -7,7 +7,7 @@ import { Backend } from "./built-server";
 const session = (headers: Record<string, string>, cookies: Record<string, string>) =>
   sessionOf({ req: { headers, cookies } } as unknown as Parameters<typeof sessionOf>[0]);
 
-it("is told apart from that of another profile on this host by the port", () => {
+it("differs by its port from that of another profile on this host", () => {
   const both = { todo_8080_session: "one", todo_8081_session: "two", todo_session: "two" };
   expect(session({ host: "localhost:8080" }, both)).toBe("one");
   expect(session({ host: "10.0.0.7:3000", "x-forwarded-host": "localhost:8081" }, both)).toBe("two");

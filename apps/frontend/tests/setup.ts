@@ -2,13 +2,13 @@ import "@testing-library/jest-dom/vitest";
 import { cleanup, configure } from "@testing-library/react";
 import { afterEach, vi } from "vitest";
 
-// How long something is waited for: the panel's module is loaded in the first test, on a busy machine for over a second.
+// Timeout: the first test loads the panel's module, which takes over a second on a busy machine.
 configure({ asyncUtilTimeout: 5_000 });
 
-// jsdom lays nothing out, so it has nothing to scroll.
+// jsdom has no layout, so it cannot scroll.
 if (typeof Element !== "undefined") Element.prototype.scrollIntoView = () => undefined;
 
-// Nor can anything come into view.
+// It cannot detect visible elements either.
 Object.assign(globalThis, {
   IntersectionObserver: class {
     observe = () => undefined;
@@ -16,7 +16,7 @@ Object.assign(globalThis, {
   },
 });
 
-// jsdom has the element, but not yet how it opens.
+// jsdom has the element, but cannot open it.
 if (typeof HTMLDialogElement !== "undefined" && !("showModal" in HTMLDialogElement.prototype)) {
   Object.assign(HTMLDialogElement.prototype, {
     showModal(this: HTMLDialogElement) {

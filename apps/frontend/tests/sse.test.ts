@@ -5,7 +5,7 @@ import { EVENT_MAX, sseEvents } from "@/lib/api/sse";
 const encoder = new TextEncoder();
 const parse = (text: string) => read(encoder.encode(text));
 
-/** As a body whose pieces end at these places. */
+/** Returns a body whose chunks end at these positions. */
 async function read(bytes: Uint8Array, ...cuts: number[]): Promise<EventSourceMessage[]> {
   const ends = [...cuts, bytes.length];
   let at = 0;
@@ -76,7 +76,7 @@ describe("server-sent events", () => {
   it("have a bound, with and without line ends", async () => {
     await expect(parse("data: ".padEnd(EVENT_MAX + 1, "x"))).rejects.toThrow(/maxBufferSize|exceed/);
     await expect(parse(`data: ${"x".repeat(999)}\n`.repeat(1_100))).rejects.toThrow(/exceed/);
-    // Many that end are no one that does not.
+    // Many short events are not one endless event.
     expect(await parse(`data: ${"x".repeat(999)}\n\n`.repeat(1_100))).toHaveLength(1_100);
   });
 

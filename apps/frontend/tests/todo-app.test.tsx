@@ -22,7 +22,7 @@ function open(todos: Todo[] = [], first: Todo[] | null = todos): Page {
   return { backend, store, user: userEvent.setup() };
 }
 
-/** The time to undo a deletion is over. */
+/** Ends the time to undo a deletion. */
 const leave = () => { act(() => { window.dispatchEvent(new Event("pagehide")); }); };
 const input = () => screen.getByPlaceholderText<HTMLInputElement>("What needs to be done?");
 const titles = () =>
@@ -214,14 +214,14 @@ describe("completing and deleting", () => {
       act(() => { input().dispatchEvent(event); });
       return event.defaultPrevented;
     };
-    // Another letter of a Latin layout there is another command.
+    // On another Latin layout the key has another letter and another command.
     expect([undoByKey("w"), titles()]).toEqual([false, ["Milk"]]);
     expect([undoByKey("я"), titles()]).toEqual([true, ["Milk", "Bread"]]);
-    // With nothing to undo here the key is the browser's.
+    // Without anything to undo, the browser handles the key.
     expect(undoByKey("z")).toBe(false);
 
     await user.click(screen.getByRole("button", { name: "Delete “Bread”" }));
-    // What is being typed has its own undo.
+    // A text field has its own undo.
     await user.type(input(), "Eggs{Control>}z{/Control}");
     expect(titles()).toEqual(["Milk"]);
     expect(backend.changes).toEqual([]);
@@ -346,7 +346,7 @@ describe("trouble", () => {
     expect(titles()).toEqual(["Eggs"]);
     await waitFor(() => { expect(backend.titles).toEqual(["Eggs"]); }, { timeout: 5_000 });
     await waitFor(() => { expect(screen.getByRole("status")).toBeEmptyDOMElement(); });
-    // The same key each time: a lost answer must not make a second todo.
+    // The same key each time, so that a lost answer creates no second todo.
     expect(new Set(backend.calls.map(({ headers }) => headers.get("idempotency-key"))).size).toBe(1);
   });
 
@@ -366,7 +366,7 @@ describe("trouble", () => {
     expect(await screen.findByText(/You have been signed out.*One change is kept here/)).toBeVisible();
     expect(titles()).toEqual(["Milk", "Bread", "Eggs"]);
     await user.click(screen.getByRole("button", { name: "Sign in" }));
-    const dialog = await screen.findByRole("dialog", { name: "Sign in to go on" });
+    const dialog = await screen.findByRole("dialog", { name: "Sign in to continue" });
     expect(within(dialog).getByLabelText("Email")).toHaveValue(ADA.email);
     await user.type(within(dialog).getByLabelText("Password"), "not-a-secret 1{Enter}");
     await waitFor(() => { expect(backend.titles).toEqual(["Milk", "Bread", "Eggs"]); });
@@ -382,7 +382,7 @@ describe("trouble", () => {
     const { backend, user } = open(two());
     backend.failures.push(Response.json({ status: 409, code: "other-user" }, { status: 409 }));
     await user.type(input(), "Eggs{Enter}");
-    expect(await screen.findByText(/^Another user has signed in. Sign in again to go on. One change is kept/)).toBeVisible();
+    expect(await screen.findByText(/^Another user has signed in. Sign in again to continue. One change is kept/)).toBeVisible();
   });
 
   it("shows a notice without a first list, then the list", async () => {
@@ -413,7 +413,7 @@ describe("what the assistant does", () => {
     expect(oatMilk.closest("li")).toHaveAttribute("data-touched", "true");
     expect(screen.getByText("Eggs").closest("li")).toHaveAttribute("data-touched", "true");
     expect(store.titles().get("3")).toBe("Eggs");
-    // Completed, and so not in this filter.
+    // Completed, so not in this filter.
     act(() => { reveal(store.keyOf("2") ?? ""); });
     await waitFor(() => { expect(box("Bread")).toHaveFocus(); });
     expect(window.location.pathname).toBe("/");

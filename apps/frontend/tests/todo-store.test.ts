@@ -9,7 +9,7 @@ let backend: FakeBackend;
 let store: TodoStore;
 let stop: () => void;
 
-/** `failures`: how often the first list is not to be had; absent: it came with the page. */
+/** `failures`: number of failures of the first list; absent: the page contains it. */
 function begin(todos = [todo("1", "Milk"), todo("2", "Bread")], failures?: number) {
   backend = new FakeBackend(todos);
   outage(failures ?? 0);
@@ -168,7 +168,7 @@ describe("order", () => {
     expect(shown()).toEqual(["Bread", "Eggs"]);
     await vi.advanceTimersByTimeAsync(UNDO_TIME + 10);
     expect(backend.titles).toEqual(["Bread", "Eggs"]);
-    // What was completed after it is neither cleared with it nor held back by it.
+    // Does not clear or delay todos completed later.
     expect(backend.changes).toEqual([
       "PATCH /api/v1/todos/1",
       "PATCH /api/v1/todos/2",
@@ -438,7 +438,7 @@ describe("what others change", () => {
       look();
       await settle();
       expect(shown()[0]).toBe(`Read ${read} times`);
-      // Windows get the focus again and again.
+      // Windows get the focus repeatedly.
       window.dispatchEvent(new Event("focus"));
       await settle();
       expect(backend.calls).toHaveLength(read + 1);
@@ -531,7 +531,7 @@ describe("a deletion", () => {
     await settle();
     const eggs = store.snapshot().items[2];
     store.toggle(eggs?.key ?? "", true);
-    // Its completion is still on its way.
+    // Its completion is not confirmed yet.
     store.clearCompleted();
     await vi.advanceTimersByTimeAsync(3_000);
     backend.change("2", { completed: true });
@@ -635,7 +635,7 @@ describe("a page that is left", () => {
     expect(sent.mock.calls.map(([, init]) => [init?.keepalive, init?.body])).toEqual(
       ["Eggs", "Flour", "Salt"].map((title) => [true, JSON.stringify({ title })]),
     );
-    // Until they are answered they are kept, in case that the page stays after all.
+    // They are kept until they are answered, in case the page stays.
     expect(shown()).toEqual(["Milk", "Bread", "Eggs", "Flour", "Salt"]);
     await vi.advanceTimersByTimeAsync(30_000);
     expect(backend.titles).toEqual(["Milk", "Bread", "Eggs", "Flour", "Salt"]);
@@ -789,7 +789,7 @@ describe("another tab", () => {
     store.clearCompleted();
     void store.settle();
     await heard();
-    // What others changed during the time to undo is read by the page that cleared.
+    // The page reads changes that others made during the time to undo.
     expect(backend.calls.map(({ method }) => method)).toEqual(["POST", "PATCH", "PATCH", "DELETE", "GET"]);
     end();
   });
@@ -808,7 +808,7 @@ describe("another tab", () => {
   it("of another user stops this one, whose changes are never theirs", async () => {
     const end = beginOther("u2");
     await vi.waitFor(() => { expect(store.snapshot().trouble?.kind).toBe("signed-out"); });
-    // This one may not have heard of it: then the backend knows.
+    // This page may not know it, but the backend does.
     other.add("For u2 alone");
     await vi.waitFor(() => { expect(other.snapshot().trouble).toEqual({ kind: "signed-out", unsaved: 1, otherUser: true }); });
     expect(backend.titles).toEqual(["Milk", "Bread"]);

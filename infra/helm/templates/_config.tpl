@@ -1,4 +1,4 @@
-{{/* Where the frontend's server side finds the API. */}}
+{{/* URL of the API for the frontend's server. */}}
 {{- define "todo.apiBaseUrl" -}}
 {{- .Values.config.apiBaseUrl | default (printf "http://%s:8000" (include "todo.backend.name" .)) -}}
 {{- end }}
@@ -17,7 +17,7 @@ OPENAI_BASE_URL: {{ .Values.config.openai.baseUrl | quote }}
 OPENAI_MODEL: {{ .Values.config.openai.model | quote }}
 {{- end }}
 
-{{/* The entries that the backend reads; takes the root, gives the list that the templates below take, as JSON. */}}
+{{/* Keys of the ConfigMap that the backend reads, as a JSON list. */}}
 {{- define "todo.config.backendKeys" -}}
 ["ENVIRONMENT", "OPENAI_BASE_URL", "OPENAI_MODEL", "ALLOWED_ORIGINS", "SIGN_UPS_PER_HOUR", "TODOS_PER_USER", "ASSISTANT_TOKENS_PER_DAY"]
 {{- end }}
@@ -37,7 +37,7 @@ Environment from the ConfigMap, by key. Takes (list $ "ENVIRONMENT" ...).
 {{- end }}
 
 {{/*
-Checksum of those same keys: a change of one restarts who reads it, and nobody else. Takes (list $ "ENVIRONMENT" ...).
+Checksum of the given keys: a change restarts only the pods that read one of them. Takes (list $ "ENVIRONMENT" ...).
 */}}
 {{- define "todo.config.checksum" -}}
 {{- $data := include "todo.config.data" (first .) | fromYaml -}}

@@ -1,6 +1,6 @@
 {{/*
-Names: with the release name `todo` exactly todo-backend, todo-frontend, todo-postgres, todo-config; the release name
-comes first in any other, so that two releases in one namespace do not meet.
+Names. For the release `todo` they are todo-backend, todo-frontend, todo-postgres and todo-config. The release name comes first, so
+names of two releases in one namespace never collide.
 */}}
 {{- define "todo.fullname" -}}
 {{- if .Values.fullnameOverride -}}
@@ -18,7 +18,7 @@ comes first in any other, so that two releases in one namespace do not meet.
 {{- define "todo.config.name" -}}{{ include "todo.fullname" . }}-config{{- end }}
 
 {{/*
-Labels that select pods; they can never change on an existing Deployment. Takes (list $ "backend").
+Labels that select pods. Kubernetes cannot change them on an existing Deployment. Takes (list $ "backend").
 */}}
 {{- define "todo.selectorLabels" -}}
 {{- $root := index . 0 -}}
@@ -28,8 +28,7 @@ app.kubernetes.io/component: {{ index . 1 }}
 {{- end }}
 
 {{/*
-Labels of an object. The version is that of the image which it runs, not the chart's: a new chart version alone then
-restarts nothing. Takes (list $ "backend" $tag).
+Labels of an object. The version label has the image's tag, so a new chart version alone restarts nothing. Takes (list $ "backend" $tag).
 */}}
 {{- define "todo.labels" -}}
 {{- $root := index . 0 -}}
@@ -48,12 +47,12 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 {{- end }}
 
-{{/* Image reference. Takes an image's values; guards.yaml has refused those that will not do. */}}
+{{/* Image reference. Takes an image's values; guards.yaml rejects invalid ones. */}}
 {{- define "todo.image" -}}
 {{ printf "%s:%s" .repository .tag }}{{ with .digest }}@{{ . }}{{ end }}
 {{- end }}
 
-{{/* What Pod Security `restricted` asks of a container. */}}
+{{/* Container settings that Pod Security `restricted` requires. */}}
 {{- define "todo.containerSecurity" -}}
 allowPrivilegeEscalation: false
 readOnlyRootFilesystem: true
@@ -61,7 +60,7 @@ capabilities:
   drop: [ALL]
 {{- end }}
 
-{{/* What it asks of a pod. Takes the numeric user, which is the group too. */}}
+{{/* Pod settings that it requires. Takes the numeric ID of user and group. */}}
 {{- define "todo.podSecurity" -}}
 runAsNonRoot: true
 runAsUser: {{ . }}

@@ -1,4 +1,4 @@
-{{/* Name of the backend's Secret: the existing one's, or that of the one which the chart makes. */}}
+{{/* Name of the backend's Secret: the existing one, or the one that the chart creates. */}}
 {{- define "todo.backend.secretName" -}}
 {{- .Values.backend.secret.name | default (include "todo.backend.name" .) -}}
 {{- end }}
@@ -9,10 +9,9 @@
 {{- end }}
 
 {{/*
-The values of the Secrets that the chart makes (secrets.create), settled once a rendering: what is random must be the
-same in the Secret, in the URL made of it and in the checksum that restarts the pods. Therefore the result is kept
-among the values, which all templates share. What is in the cluster already is found by `lookup` and kept.
-Include this, then read .Values.secrets.settled.
+Determines the values of the chart's own Secrets (secrets.create) once per rendering. A generated value must be the same in
+the Secret, in the URL and in the checksum that restarts the pods. So the result is stored in the values, which all templates
+share. `lookup` finds values that the cluster already has. Include this, then read .Values.secrets.settled.
 */}}
 {{- define "todo.secrets.settle" -}}
 {{- if not (hasKey .Values.secrets "settled") -}}
@@ -30,7 +29,7 @@ Include this, then read .Values.secrets.settled.
 {{- $old := lookup "v1" "Secret" .Release.Namespace (include "todo.postgres.secretName" .) | default dict -}}
 {{- $password := get ($old.data | default dict) "POSTGRES_PASSWORD" | b64dec -}}
 {{- if not .Values.postgres.secret.name -}}
-{{- /* A Secret of that name which this release did not make (xtask's, say) is used and left alone. */ -}}
+{{- /* Uses a Secret of that name from elsewhere (for example xtask), but does not manage it. */ -}}
 {{- $owner := get (dig "metadata" "annotations" dict $old) "meta.helm.sh/release-name" -}}
 {{- $_ := set $settled "postgresOwned" (or (not $old) (eq $owner .Release.Name)) -}}
 {{- $password = $password | default (randAlphaNum 32) -}}
@@ -46,8 +45,8 @@ Include this, then read .Values.secrets.settled.
 {{- end }}
 
 {{/*
-Checksum that restarts the backend when the chart's own Secret changes. AUTH_SECRET is part of it and random, so that
-nobody can guess the database's password from an annotation which everybody may read.
+Checksum that restarts the backend when the chart's own Secret changes. It includes the random AUTH_SECRET, so nobody can
+guess the database password from the readable annotation.
 */}}
 {{- define "todo.secrets.checksum" -}}
 {{- include "todo.secrets.settle" . -}}

@@ -1,4 +1,4 @@
-{{/* What both Deployments have in common, beside names and containers. */}}
+{{/* Parts of both Deployments. */}}
 {{- define "todo.strategy" -}}
 type: RollingUpdate
 rollingUpdate:
@@ -6,7 +6,7 @@ rollingUpdate:
   maxUnavailable: {{ .Values.rollout.maxUnavailable }}
 {{- end }}
 
-{{/* A wish, not a demand: Minikube mostly has one node. Takes (list $ "backend"). */}}
+{{/* ScheduleAnyway, because Minikube usually has one node. Takes (list $ "backend"). */}}
 {{- define "todo.spread" -}}
 - maxSkew: 1
   topologyKey: kubernetes.io/hostname
@@ -14,11 +14,11 @@ rollingUpdate:
   labelSelector:
     matchLabels:
       {{- include "todo.selectorLabels" . | nindent 6 }}
-  # Old pods do not count while new ones replace them.
+  # Ignores the old pods of a rollout.
   matchLabelKeys: [pod-template-hash]
 {{- end }}
 
-{{/* Where the pods of a component may run, and who may pull their image. Takes (list $ .Values.backend). */}}
+{{/* Node placement and image pull Secrets of a component. Takes (list $ .Values.backend). */}}
 {{- define "todo.placement" -}}
 {{- with (index . 0).Values.imagePullSecrets }}
 imagePullSecrets:
@@ -37,7 +37,7 @@ tolerations:
 {{- end }}
 
 {{/*
-The Ingress controller hears of a pod's end at the same moment as the pod: until it has, the pod goes on serving.
+Pod and Ingress controller learn of the pod's termination at the same time. The pod serves until the controller has reacted.
 */}}
 {{- define "todo.lifecycle" -}}
 preStop:
@@ -66,7 +66,7 @@ spec:
       protocol: TCP
 {{- end }}
 
-{{/* ServiceAccount of a component: a name of its own, no token. Takes (list $ "backend" $tag). */}}
+{{/* ServiceAccount of a component, without a token. Takes (list $ "backend" $tag). */}}
 {{- define "todo.serviceAccount" -}}
 apiVersion: v1
 kind: ServiceAccount
@@ -78,9 +78,9 @@ automountServiceAccountToken: false
 {{- end }}
 
 {{/*
-Budget of a component: one pod stays when a node is drained. With a single replica it would forbid every drain, so
-there is none then; an autoscaler may leave one, so then one may go. Pods that are not ready never stand in a drain's
-way. Takes (list $ "backend" $tag).
+Disruption budget of a component: one pod stays while a node is drained. A single replica has no budget, because a budget
+would block every drain. An autoscaler may scale to one, so then one pod may go. Pods that are not ready never block a drain.
+Takes (list $ "backend" $tag).
 */}}
 {{- define "todo.pdb" -}}
 {{- $replicas := (index (index . 0).Values (index . 1)).replicas -}}

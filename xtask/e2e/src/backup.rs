@@ -84,7 +84,7 @@ pub fn remote(test_cluster: &TestCluster) -> Result<()> {
     run(
         &["db", "restore", file.as_str()],
         0,
-        &["leave the release that runs alone", "2 rows of 2 tables, schema 0001, as in the dump"],
+        &["keep the running release as it is", "2 rows of 2 tables, schema 0001, as in the dump"],
     )?;
     ensure!(shell(test_cluster, "SELECT a FROM notes;", &environment)?.contains("kept"), "the note is gone");
     let left = test_cluster.tools()?.engine.docker().args([

@@ -167,7 +167,7 @@ mod tests {
 
     fn document(took: u64, build: u64) -> Value {
         json!({"took_ms": took, "events": [
-            {"stage": "observe", "what": "everything side by side", "start_ms": 0, "end_ms": 200},
+            {"stage": "observe", "what": "cluster, release and images", "start_ms": 0, "end_ms": 200},
             {"stage": "images", "what": "build todo-backend:0123456789abcdef", "start_ms": 200, "end_ms": 200 + build},
             {"stage": "release", "what": "helm upgrade todo", "start_ms": 500, "end_ms": 505},
         ]})

@@ -145,7 +145,7 @@ pub fn config(test_cluster: &TestCluster) -> Result<()> {
                         key: SMTP_PASSWORD}\n            - name: PORT\n";
         text.replace("            - name: PORT\n", variable)
     };
-    let words = ["key SMTP_PASSWORD is not in Secret todo-postgres", "its variable SMTP wants it"];
+    let words = ["key SMTP_PASSWORD is not in Secret todo-postgres", "its variable SMTP needs it"];
     mistake(test_cluster, FRONTEND, edit, "config", &words).map(drop)
 }
 
@@ -250,7 +250,7 @@ pub fn beyond_the_profile(test_cluster: &TestCluster) -> Result<()> {
     ensure!(fits, "the node offers {offered} to pods, the profile has {size} MiB");
     let edit =
         values("frontend:\n  resources:\n    requests: {cpu: 50m, memory: 10Gi}\n    limits: {cpu: '1', memory: 10Gi}");
-    let words = ["memory requested: 10Gi", " free of 6Gi", "set cluster.memory_mib = 1", "only a new cluster has it"];
+    let words = ["memory requested: 10Gi", " free of 6Gi", "set cluster.memory_mib = 1", "only a new cluster gets it"];
     mistake(test_cluster, VALUES, edit, "unschedulable", &words).map(drop)
 }
 

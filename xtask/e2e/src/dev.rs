@@ -124,7 +124,7 @@ impl Stage {
         let took = began.elapsed();
         self.tell(&format!("ended in {:.1} s", took.as_secs_f64()));
         ensure!(code == Some(130) && took < ENDED, "exit code {code:?} after {took:?}:\n{said}");
-        ensure!(said.contains("ended, with all containers"), "{said}");
+        ensure!(said.contains("stopped, and removed all containers"), "{said}");
         Ok(())
     }
 
@@ -348,7 +348,7 @@ fn backend_crash(stage: &Stage) -> Result<()> {
     let (from, path) = (stage.said()?.len(), "apps/backend/app/main.py");
     let before = std::fs::read_to_string(stage.file(path))?;
     stage.save(path, &format!("{before}\nnot_a_name\n"))?;
-    stage.hear(from, "has ended")?;
+    stage.hear(from, "exited (exit code")?;
     stage.hear(from, "NameError: name 'not_a_name' is not defined")?;
     let (status, _, problem) = stage.http("GET", "/api/v1/health", None)?;
     ensure!(status == 503 && problem.contains("cargo xtask dev"), "{status}: {problem}");
@@ -363,7 +363,7 @@ fn frontend_crash(stage: &Stage) -> Result<()> {
     let (from, path) = (stage.said()?.len(), "apps/frontend/next.config.ts");
     let before = std::fs::read_to_string(stage.file(path))?;
     stage.save(path, "process.exit(7);\n")?;
-    stage.hear(from, "has ended")?;
+    stage.hear(from, "exited (exit code")?;
     ensure!(stage.http("GET", "/api/v1/health", None)?.0 == 200, "the backend does not answer");
     stage.save(path, &before)?;
     stage

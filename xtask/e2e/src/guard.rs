@@ -165,7 +165,7 @@ pub fn old_port(test_cluster: &TestCluster) -> Result<()> {
     let run = |args: &[&str]| test_cluster.xtask_with(args, &[("KUBECONFIG", changed.as_str())]);
     run(&["status"])?.expect(0, &["2/2 ready"])?;
     for args in [["tool", "helm", "--", "list"].as_slice(), &["rollback"]] {
-        run(args)?.expect(5, &["has a port that is not the cluster's any more", &test_cluster.hint("start")])?;
+        run(args)?.expect(5, &["has the port of an earlier start of the cluster", &test_cluster.hint("start")])?;
     }
     run(&["deploy", "dev"])?.expect(0, &["renew context", "is up"])?;
     ensure!(std::fs::read_to_string(&changed)?.contains(&server), "the entry does not lead to the node");
@@ -190,7 +190,7 @@ pub fn paused(test_cluster: &TestCluster) -> Result<()> {
 /// the API server is starting, and never that nothing is deployed.
 pub fn restarted(test_cluster: &TestCluster) -> Result<()> {
     test_cluster.tools()?.engine.docker().args(["restart", &test_cluster.profile]).run()?;
-    let away = test_cluster.xtask(&["status"])?.expect(5, &["its API server is away", "deploy dev"])?;
+    let away = test_cluster.xtask(&["status"])?.expect(5, &["its API server does not respond", "deploy dev"])?;
     ensure!(!away.text.contains("not deployed"), "it claims more than it saw:\n{}", away.text);
     let (ran, looks) = std::thread::scope(|scope| {
         let deploy = scope.spawn(|| test_cluster.xtask(&["deploy", "dev"]));
@@ -270,7 +270,7 @@ fn refused_by_chart(test_cluster: &TestCluster) -> Result<()> {
     };
     let refused = install(&[])?;
     let said = String::from_utf8_lossy(&refused.stderr).into_owned();
-    ensure!(!refused.status.success() && said.contains("this cluster is no Minikube"), "helm said: {said}");
+    ensure!(!refused.status.success() && said.contains("this cluster is not Minikube"), "helm said: {said}");
     ensure!(said.contains("--set allowAnyCluster=true"), "the override is not told: {said}");
     let overruled = install(&["--set=allowAnyCluster=true"])?;
     ensure!(overruled.status.success(), "overruled, and yet: {}", String::from_utf8_lossy(&overruled.stderr));

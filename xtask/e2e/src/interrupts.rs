@@ -284,8 +284,8 @@ pub fn killed_uninstall(test_cluster: &TestCluster) -> Result<()> {
     let uninstall =
         test_cluster.tools()?.helm().args(["uninstall", "todo", "--cascade=foreground", "--wait", "--timeout=120s"]);
     killed_while(test_cluster, uninstall, "uninstalling")?;
-    test_cluster.xtask(&["deploy", "dev", "--dry-run"])?.expect(0, &["end the uninstall of todo"])?;
-    test_cluster.xtask(&["deploy", "dev"])?.expect(0, &["end the uninstall of todo", "is uninstalling", "is up"])?;
+    test_cluster.xtask(&["deploy", "dev", "--dry-run"])?.expect(0, &["finish the uninstall of todo"])?;
+    test_cluster.xtask(&["deploy", "dev"])?.expect(0, &["finish the uninstall of todo", "is uninstalling", "is up"])?;
     application::lasting_is_there(test_cluster)?;
     leftovers(test_cluster)
 }

@@ -84,7 +84,7 @@ pub fn built_again(test_cluster: &TestCluster) -> Result<()> {
     test_cluster.xtask(&["deploy", "dev"])?.expect(0, &["nothing changed"])?;
 
     docker(&["image", "rm", &reference]).run()?;
-    let built = "build todo-backend (the engine has lost it)";
+    let built = "build todo-backend (the engine no longer has it)";
     test_cluster.xtask(&["deploy", "dev"])?.expect(0, &[built, "restart todo-backend", "built = node = pods"])?;
     test_cluster.xtask(&["status", "--verify"])?.expect(0, &["verified"])?;
     ensure!(test_cluster.pods("frontend")? == frontend, "the frontend was restarted");

@@ -108,7 +108,7 @@ fn looked_at(test_cluster: &TestCluster) -> Result<()> {
         database.url_with(PASSWORD, &slow, "todo", "disable")
     ))?;
     let deploy = |texts: &[&str]| test_cluster.xtask(&["deploy", "dev"])?.expect(0, texts);
-    deploy(&["look at the database from a pod", "it slept, and woke up within", "is up"])?;
+    deploy(&["look at the database from a pod", "it was suspended, and woke up within", "is up"])?;
     test_cluster.write_dotenv(&format!("AUTH_SECRET={AUTH}\nDATABASE_URL='{}'\n", database.url()))?;
     let ran = deploy(&[
         "from here",

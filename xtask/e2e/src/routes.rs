@@ -10,7 +10,7 @@ use super::test_cluster::TestCluster;
 use xtask::process::Process;
 use xtask::snapshot::Snapshot;
 use xtask::stages::cluster::Profile;
-use xtask::stages::proof::{self, Access, diagnose::Cause, facts::Facts};
+use xtask::stages::proof::{self, Access, diagnose::RouteProblem, facts::IngressFacts};
 
 /// How long a controller may take to notice a change.
 const NOTICE: Duration = Duration::from_secs(40);
@@ -20,7 +20,7 @@ pub fn matrix(test_cluster: &TestCluster) -> Result<()> {
     let routes = proof::routes(&snapshot);
     let answers = proof::measure(&routes, &test_cluster.address()?, 20);
     for answer in &answers {
-        ensure!(answer.good() && answer.times.len() == answer.route.requests(20), "{answer:?}");
+        ensure!(answer.is_good() && answer.times.len() == answer.route.requests(20), "{answer:?}");
         let [p50, p95, max] = [50, 95, 100].map(|p| answer.percentile(p));
         let status = answer.status.unwrap_or_default();
         test_cluster.project.report.note(format!(
@@ -46,13 +46,16 @@ pub fn forwarded(test_cluster: &TestCluster) -> Result<()> {
     let access = Access::open(&tools, &unpublished)?;
     let address = access.address.clone();
     for answer in proof::measure(&proof::routes(&snapshot), &address, 5) {
-        ensure!(answer.good() && answer.times.len() == answer.route.requests(5), "{answer:?}");
+        ensure!(answer.is_good() && answer.times.len() == answer.route.requests(5), "{answer:?}");
     }
     let open_with = access.open_with().context("no command is told that opens a way")?;
-    ensure!(access.lasting().is_none() && open_with.contains("port-forward deployment/traefik 8080:"), "{open_with}");
+    ensure!(
+        access.user_address().is_none() && open_with.contains("port-forward deployment/traefik 8080:"),
+        "{open_with}"
+    );
     drop(access);
     let after = proof::measure(&proof::routes(&snapshot), &address, 1);
-    ensure!(after.iter().all(|answer| answer.silence.is_some()), "the port-forward goes on: {after:?}");
+    ensure!(after.iter().all(|answer| answer.error.is_some()), "the port-forward goes on: {after:?}");
     Ok(())
 }
 
@@ -101,7 +104,7 @@ fn one_by_one(test_cluster: &TestCluster) -> Result<()> {
     broken(
         test_cluster,
         "wants IngressClass `traefik`, which the cluster does not have",
-        "take back what was changed",
+        "revert changes made by hand",
     )?;
     let class = test_cluster.root.join(&test_cluster.project.settings.cluster.ingress).join("40-ingressclass.yaml");
     cluster()?.args(["apply", "--server-side", "--force-conflicts", "--filename", class.as_str()]).run()?;
@@ -111,11 +114,7 @@ fn one_by_one(test_cluster: &TestCluster) -> Result<()> {
                          "spec": {"controller": "example.com/foreign"}});
     cluster()?.args(["apply", "--server-side", "--filename", "-"]).stdin(foreign.to_string()).run()?;
     ingress(r#"[{"op": "replace", "path": "/spec/ingressClassName", "value": "foreign"}]"#)?;
-    broken(
-        test_cluster,
-        "class `foreign` belongs to the controller example.com/foreign, but who listens is",
-        "class foreign",
-    )?;
+    broken(test_cluster, "class `foreign` belongs to the controller example.com/foreign, but ", "class foreign")?;
     ingress(r#"[{"op": "replace", "path": "/spec/ingressClassName", "value": "traefik"}]"#)?;
     cluster()?.args(["delete", "ingressclass", "foreign"]).run()?;
     mended(test_cluster)?;
@@ -161,8 +160,11 @@ fn nothing_listens(test_cluster: &TestCluster) -> Result<()> {
     let tools = test_cluster.tools()?;
     let routes = proof::routes(&Snapshot::take(&tools)?);
     let answers = proof::measure(&routes, &format!("http://localhost:{free}"), 1);
-    let facts = Facts::take(&tools)?;
-    ensure!(answers.iter().all(|answer| Cause::of(answer, Some(&facts)) == Cause::NothingListens), "{answers:?}");
+    let facts = IngressFacts::take(&tools)?;
+    ensure!(
+        answers.iter().all(|answer| RouteProblem::of(answer, Some(&facts)) == RouteProblem::NothingListens),
+        "{answers:?}"
+    );
     Ok(())
 }
 
@@ -205,8 +207,11 @@ fn application_error(test_cluster: &TestCluster) -> Result<()> {
 fn causes(test_cluster: &TestCluster) -> Result<String> {
     let tools = test_cluster.tools()?;
     let answers = proof::measure(&proof::routes(&Snapshot::take(&tools)?), &test_cluster.address()?, 1);
-    let facts = Facts::take(&tools)?;
-    let told = answers.iter().filter(|answer| !answer.good()).map(|answer| Cause::of(answer, Some(&facts)).to_string());
+    let facts = IngressFacts::take(&tools)?;
+    let told = answers
+        .iter()
+        .filter(|answer| !answer.is_good())
+        .map(|answer| RouteProblem::of(answer, Some(&facts)).to_string());
     Ok(told.collect::<Vec<_>>().join("\n"))
 }
 

@@ -293,7 +293,7 @@ impl Upgrade {
     fn upgraded(&self, kept: &Kept) -> Result<()> {
         let ran = self.test_cluster.xtask(&["cluster", "upgrade"])?;
         if self.is_older() {
-            ran.expect(0, &["is not finished", "as they were", "is up", "the dump stays"])?;
+            ran.expect(0, &["is not finished", "as in the dump", "is up", "the dump stays"])?;
         } else {
             ran.expect(0, &["nothing to upgrade"])?;
         }

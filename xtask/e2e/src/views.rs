@@ -48,7 +48,7 @@ pub fn status(test_cluster: &TestCluster) -> Result<()> {
     let parts = ["running", "deployed", "verified: revision", "todo-backend     2/2 ready", "images", "routes"];
     let ran = test_cluster.xtask(&["status"])?.expect(0, &parts)?;
     ran.expect(0, &["secrets", "todo-postgres", "drift     none", "deploy    would change nothing"])?;
-    test_cluster.xtask(&["status", "--verify"])?.expect(0, &["what runs is what was built"])?;
+    test_cluster.xtask(&["status", "--verify"])?.expect(0, &["the pods run the built images"])?;
 
     test_cluster.tools()?.kubectl_here().args(["scale", "deployment/todo-frontend", "--replicas=1"]).run()?;
     edit(test_cluster, "infra/helm/values-dev.yaml", "environment: dev", "environment: dev2")?;

@@ -28,8 +28,10 @@ const CLAIMS: &[Claim] = &[
     }),
     ("  is up  ", |_, at| unless(at.after.is_up(), "the release is not up")),
     ("built = node = pods", |_, at| unless(at.after.is_verified() || at.after.is_up(), "pods run something else")),
-    ("what is there is what was verified, and ready", |_, at| unless(at.before.is_verified(), "it is not verified")),
-    ("verified: what runs is what was built", |_, at| unless(at.after.is_verified(), "it is not verified")),
+    ("the live state matches the verified one and is ready", |_, at| {
+        unless(at.before.is_verified(), "it is not verified")
+    }),
+    ("verified: the pods run the built images", |_, at| unless(at.after.is_verified(), "it is not verified")),
     ("runs now: ", runs_now),
     ("rolled back to revision", |_, at| {
         let images = |truth: &Truth| truth.workloads().into_iter().map(|w| (w.name, w.images)).collect::<Vec<_>>();
@@ -65,7 +67,7 @@ const CLAIMS: &[Claim] = &[
     ("is not deployed", |_, at| unless(at.before.workloads().is_empty(), "workloads are there")),
     ("not deployed yet", |_, at| unless(at.before.workloads().is_empty(), "workloads are there")),
     ("it is not installed", |_, at| unless(at.before.revisions().is_empty(), "Helm has a revision")),
-    ("Helm knows no revision", |_, at| unless(at.before.revisions().is_empty(), "Helm has a revision")),
+    ("Helm has no revision", |_, at| unless(at.before.revisions().is_empty(), "Helm has a revision")),
     ("Helm knows no deployed revision", |_, at| {
         unless(!at.before.revisions().values().any(|status| status == "deployed"), "Helm has a deployed revision")
     }),
@@ -89,8 +91,8 @@ const CLAIMS: &[Claim] = &[
     }),
     ("has no ingress controller", |_, at| unless(!at.before.has_ingress_class(), "there is one")),
     ("has no default IngressClass", |_, at| unless(!at.before.has_ingress_class(), "there is one")),
-    ("the engine has lost it", |line, at| engine_lacks(line, at)),
-    ("(never built here", |line, at| engine_lacks(line, at)),
+    ("the engine no longer has it", |line, at| engine_lacks(line, at)),
+    ("(not built in this checkout yet", |line, at| engine_lacks(line, at)),
     ("the engine has no such image", |_, _| Some("the engine has every image that is pulled".to_owned())),
     ("is not in the engine", |_, _| Some("the engine has it".to_owned())),
     ("changed by hand", |line, _| {

@@ -1,11 +1,11 @@
-//! `cargo xtask cluster upgrade`: a new cluster at the pinned Kubernetes, with the todos of the old one.
+//! `cargo xtask cluster upgrade`: replaces the cluster with one at the pinned Kubernetes and moves the todos to it.
 
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, Subcommand};
 
-use super::deploy::{self, Deploy, Ready};
+use super::deploy::{self, Deploy, ReadyCluster};
 use super::output::Output;
 use crate::credentials;
 use crate::deadlines;
@@ -14,11 +14,11 @@ use crate::origin::{Requirement, Tool};
 use crate::plan::{self, Mode, Step};
 use crate::project::Project;
 use crate::report::{Running, bytes, seconds};
-use crate::stages::cluster::{self, ApiServer, Profile, State as ProfileState, Version};
+use crate::stages::cluster::{self, ApiServer, Profile, ProfileState, Version};
 use crate::stages::images::{self, build};
 use crate::stages::machine;
 use crate::stages::release::{self, Record};
-use crate::stages::upgrade::{self, Contents, Dump, Phase, Postgres, State};
+use crate::stages::upgrade::{self, Contents, Dump, Phase, Postgres, UpgradeState};
 use crate::toolbox::Toolbox;
 use crate::toolchain::Toolchain;
 use crate::units::quote;
@@ -35,10 +35,10 @@ enum Command {
     Upgrade(Upgrade),
 }
 
-/// Replace the cluster by one at the pinned Kubernetes; the todos move by a dump, which stays
+/// Replace the cluster with one at the pinned Kubernetes; a dump moves the todos and is kept
 ///
 /// Stops writes, dumps the embedded database, deletes the profile, creates it anew, deploys the recorded environment and
-/// restores the dump. An upgrade that fails or is killed loses nothing: the same command goes on where it stopped.
+/// restores the dump. An upgrade that fails or is killed loses nothing: run the same command to continue it.
 #[derive(Args, Debug)]
 struct Upgrade {
     /// Show the steps that would run, and do nothing
@@ -56,23 +56,23 @@ pub fn run(project: &Project, args: &Cluster) -> Result<()> {
         Mode::Apply => Some(project.lock()?),
         Mode::DryRun => None,
     };
-    let unfinished = State::load(project)?;
+    let unfinished = UpgradeState::load(project)?;
     if unfinished.is_none()
         && !cluster::exists_anywhere(project)?
         && machine::observe(project)?.engine(project)?.is_none()
     {
         return Err(no_cluster(project).into());
     }
-    // What it takes to look. A dry run does not start an engine for that.
+    // Brings the tools that inspect the cluster. A dry run does not start an engine for that.
     let toolchain = Toolchain::bring(project, mode, &[Requirement::Tool(Tool::Minikube)])?;
     if !toolchain.engine_answers {
-        return Err(Failure::new(Class::Machine, "no Docker Engine answers, so the cluster cannot be looked at")
+        return Err(Failure::new(Class::Machine, "no Docker Engine answers, so xtask cannot inspect the cluster")
             .help("without --dry-run the same command starts it")
             .into());
     }
-    let upgrade = Work { project, mode, toolchain: &toolchain, start };
+    let upgrade = UpgradeRun { project, mode, toolchain: &toolchain, start };
     match unfinished {
-        Some(state) => upgrade.go_on(state),
+        Some(state) => upgrade.resume(state),
         None => upgrade.begin(),
     }
 }
@@ -83,27 +83,27 @@ fn no_cluster(project: &Project) -> Failure {
     Failure::new(Class::Cluster, what).help(project.command("deploy dev"))
 }
 
-struct Work<'a> {
+struct UpgradeRun<'a> {
     project: &'a Project,
     mode: Mode,
     toolchain: &'a Toolchain,
     start: Instant,
 }
 
-/// What the old cluster holds.
-struct Old {
+/// The contents of the old cluster.
+struct OldCluster {
     uid: String,
     environment: String,
-    /// Whether there is a database to dump.
+    /// Whether the embedded database runs, so that there is something to dump.
     database: bool,
 }
 
-impl Work<'_> {
+impl UpgradeRun<'_> {
     fn tools(&self) -> &Toolbox {
         &self.toolchain.tools
     }
 
-    /// From the beginning: everything is still in the old cluster.
+    /// Starts an upgrade from the beginning: everything is still in the old cluster.
     fn begin(&self) -> Result<()> {
         let (project, tools) = (self.project, self.tools());
         let pinned = cluster::pinned(project)?;
@@ -112,7 +112,7 @@ impl Work<'_> {
         let Some(running) = profile.kubernetes(tools)? else {
             return Err(match &profile.state {
                 ProfileState::Absent => no_cluster(project).into(),
-                // Told as a deploy tells it.
+                // A deploy's refusal explains these states.
                 _ => cluster::decide(
                     project,
                     tools,
@@ -139,40 +139,43 @@ impl Work<'_> {
                 format!("the cluster runs Kubernetes {running}, newer than the {pinned} that this checkout pins");
             return Err(Failure::new(Class::Cluster, what).help("use the checkout that made the cluster").into());
         }
-        let old = (profile.state == ProfileState::Running).then(|| self.look()).transpose()?;
+        let old = (profile.state == ProfileState::Running).then(|| self.inspect()).transpose()?;
         self.consent(&profile, &running, &pinned, old.as_ref())?;
         let old = match old {
             Some(old) => old,
             None => {
                 self.start_old(&profile, None)?;
                 if self.mode == Mode::DryRun {
-                    project.report.answer("then: what it holds is looked at, and the steps above follow");
+                    project.report.answer("then: inspect what the cluster holds, and run the steps above");
                     return Ok(());
                 }
-                self.look()?
+                self.inspect()?
             }
         };
         self.bring_everything(&old)?;
         let state = self.dump(&profile, &running, &old)?;
         if self.mode == Mode::DryRun {
-            self.show_rest(&profile, &pinned, &old);
+            self.show_remaining_steps(&profile, &pinned, &old);
             return Ok(());
         }
         self.delete_and_create(state.context("an upgrade that is applied has a state")?)
     }
 
-    /// Asks the running cluster what it holds; refuses where something would be lost.
-    fn look(&self) -> Result<Old> {
+    /// Returns the contents of the running cluster. Fails if the upgrade would lose any of them.
+    fn inspect(&self) -> Result<OldCluster> {
         let (project, tools) = (self.project, self.tools());
         // A start gives the API server another port and renews certificates.
         cluster::observe(tools)?;
         let contents = Contents::observe(tools)?;
         if !contents.foreign.is_empty() {
             let list = contents.foreign.join(", ");
-            let what = format!("the cluster `{}` holds what no deploy made, and would lose it: {list}", tools.profile);
+            let what = format!(
+                "the upgrade would delete objects that no deploy made from the cluster `{}`: {list}",
+                tools.profile
+            );
             return Err(Failure::new(Class::Cluster, what)
-                .help("save and delete that first, e.g. cargo xtask tool kubectl -- delete namespace NAME")
-                .help("or leave this cluster as it is: a deploy goes on using it")
+                .help("save and delete them first, e.g. cargo xtask tool kubectl -- delete namespace NAME")
+                .help("or keep this cluster: deploys continue to use it")
                 .into());
         }
         let namespace = &project.settings.chart.namespace;
@@ -181,7 +184,7 @@ impl Work<'_> {
                 "the embedded database's volume is in namespace {namespace}, but no database runs on it, so it cannot be dumped"
             );
             return Err(Failure::new(Class::Cluster, what)
-                .help("to keep its todos, have the embedded database serve again: remove DATABASE_URL from .env and deploy")
+                .help("to keep its todos, use the embedded database again: remove DATABASE_URL from .env and deploy")
                 .help(format!(
                     "or, if nobody needs them: cargo xtask tool kubectl -- --namespace {namespace} delete pvc --all"
                 ))
@@ -191,16 +194,16 @@ impl Work<'_> {
         let environment = self.environment(record.as_ref())?;
         let credentials = credentials::read(project, &environment)?;
         if contents.database && !credentials.embedded {
-            let what = ".env names a database, but the cluster's own one serves: the todos would have no place to go";
+            let what = ".env names a database, but the application uses the embedded one: the upgrade could not restore its todos";
             return Err(Failure::new(Class::Config, what)
                 .help(format!("release the change first: {}", project.command(&format!("deploy {environment}"))))
                 .help("or remove DATABASE_URL from .env")
                 .into());
         }
-        Ok(Old { uid: upgrade::cluster_uid(tools)?, environment, database: contents.database })
+        Ok(OldCluster { uid: upgrade::cluster_uid(tools)?, environment, database: contents.database })
     }
 
-    /// The recorded environment, else the only one that there is.
+    /// Returns the recorded environment, or else the only one in the settings.
     fn environment(&self, record: Option<&Record>) -> Result<String> {
         let environments = &self.project.settings.environments;
         match record {
@@ -214,7 +217,7 @@ impl Work<'_> {
         }
     }
 
-    fn consent(&self, profile: &Profile, running: &Version, pinned: &Version, old: Option<&Old>) -> Result<()> {
+    fn consent(&self, profile: &Profile, running: &Version, pinned: &Version, old: Option<&OldCluster>) -> Result<()> {
         let name = &self.tools().profile;
         let folder = upgrade::folder(self.project)?;
         let port = profile.port.map(|port| format!(" at port {port}")).unwrap_or_default();
@@ -227,7 +230,7 @@ impl Work<'_> {
             lines.push(format!("dump the database into {folder} and read the dump back"));
         }
         lines.push(format!("delete the cluster `{name}` (Kubernetes {running}) with its volumes"));
-        lines.push(format!("create it anew with Kubernetes {pinned}{port}"));
+        lines.push(format!("create it again with Kubernetes {pinned}{port}"));
         let environment = old.map_or("the recorded environment".to_owned(), |old| format!("`{}`", old.environment));
         lines.push(format!("deploy {environment} from this checkout, restore the dump before the application starts"));
         lines.push(format!("keep the newest {} dumps of this profile", upgrade::KEEP));
@@ -236,10 +239,10 @@ impl Work<'_> {
             lines.iter().for_each(|line| self.project.report.line(format!("  - {line}")));
             return Ok(());
         }
-        machine::consent_to(self.project, &lines, "the cluster goes on as it is; a deploy does not need the upgrade")
+        machine::consent_to(self.project, &lines, "the cluster stays as it is; deploys work without the upgrade")
     }
 
-    /// Starts an old cluster that is stopped, or whose API server is away for the reason `silence`, at its own version.
+    /// Starts the old cluster at its own Kubernetes version: it is stopped, or its API server does not respond (`silence`).
     fn start_old(&self, profile: &Profile, silence: Option<&str>) -> Result<()> {
         let observed = cluster::ObservedCluster { profile: profile.clone() };
         let steps =
@@ -247,8 +250,8 @@ impl Work<'_> {
         plan::apply(self.project, "cluster", self.mode, steps).map(drop)
     }
 
-    /// Brings and builds all that the new cluster needs while the old one still serves: what fails here costs nothing.
-    fn bring_everything(&self, old: &Old) -> Result<()> {
+    /// Brings and builds everything that the new cluster needs. The old one still serves, so a failure here is harmless.
+    fn bring_everything(&self, old: &OldCluster) -> Result<()> {
         let (project, origin) = (self.project, self.toolchain.origin.as_ref());
         let credentials = credentials::read(project, &old.environment)?;
         let requirements = deploy::requirements(project, credentials.embedded, true);
@@ -257,8 +260,8 @@ impl Work<'_> {
         images::build(project, &self.tools().engine, origin, &seen, &mut [], self.mode).map(drop)
     }
 
-    /// Stops writes and dumps. If that fails, the backend runs again as before.
-    fn dump(&self, profile: &Profile, from: &Version, old: &Old) -> Result<Option<State>> {
+    /// Stops the backend and dumps the database. Starts the backend again if that fails.
+    fn dump(&self, profile: &Profile, from: &Version, old: &OldCluster) -> Result<Option<UpgradeState>> {
         let (project, tools) = (self.project, self.tools());
         let mut dump = None;
         if old.database {
@@ -266,7 +269,7 @@ impl Work<'_> {
             let made = &mut dump;
             let step = Step::new(
                 "dump the database",
-                "the volume goes with the cluster",
+                "deleting the cluster deletes its volume",
                 format!(
                     "kubectl scale deployment/{}-backend --replicas=0\n\
                      docker exec {} crictl exec <postgres> pg_dump --format=custom > {}/<time>.dump",
@@ -283,9 +286,9 @@ impl Work<'_> {
                         }
                         (result, _) => result?,
                     };
-                    let told = format!("{} rows of {} tables, {}", dump.rows(), dump.tables.len(), bytes(dump.size));
+                    let summary = format!("{} rows of {} tables, {}", dump.rows(), dump.tables.len(), bytes(dump.size));
                     *made = Some(dump);
-                    Ok(told)
+                    Ok(summary)
                 },
             );
             plan::apply(project, "upgrade", self.mode, vec![step])?;
@@ -293,7 +296,7 @@ impl Work<'_> {
         if self.mode == Mode::DryRun {
             return Ok(None);
         }
-        Ok(Some(State::new(old.environment.clone(), profile.port, from.to_string(), old.uid.clone(), dump)))
+        Ok(Some(UpgradeState::new(old.environment.clone(), profile.port, from.to_string(), old.uid.clone(), dump)))
     }
 
     fn stop_and_dump(&self, replicas: Option<u64>, from: &Version, running: &Running) -> Result<Dump> {
@@ -303,22 +306,22 @@ impl Work<'_> {
             upgrade::scale_backend(project, tools, 0)?;
         }
         let postgres = self.postgres()?;
-        Dump::make(project, &postgres, &from.to_string(), running)
+        Dump::create(project, &postgres, &from.to_string(), running)
     }
 
     fn postgres(&self) -> Result<Postgres> {
         let found = Postgres::find(self.tools(), &self.project.settings.chart.namespace)?;
         found.ok_or_else(|| {
             Failure::new(Class::Cluster, "the embedded database does not run, so it cannot be dumped or restored")
-                .help("cargo xtask status    (tells why)")
+                .help("see why: cargo xtask status")
                 .into()
         })
     }
 
-    fn show_rest(&self, profile: &Profile, pinned: &Version, old: &Old) {
+    fn show_remaining_steps(&self, profile: &Profile, pinned: &Version, old: &OldCluster) {
         let (report, name) = (&self.project.report, &self.tools().profile);
         let delete = format!("minikube --profile {name} delete");
-        report.planned("upgrade", &format!("delete cluster {name}"), "the dump is proven", &delete);
+        report.planned("upgrade", &format!("delete cluster {name}"), "the dump was checked", &delete);
         let port = profile.port.map(|port| format!(" --ports=127.0.0.1:{port}:80")).unwrap_or_default();
         let create = format!("minikube --profile {name} start --kubernetes-version={pinned}{port}");
         report.planned("upgrade", &format!("create cluster {name}"), "this checkout pins its Kubernetes", &create);
@@ -328,43 +331,43 @@ impl Work<'_> {
             report.planned("upgrade", "restore the database", "before the application starts", &restore);
         }
         let deploy = format!("cargo xtask deploy {}", old.environment);
-        report.planned("upgrade", &format!("deploy {}", old.environment), "as the record names it", &deploy);
+        report.planned("upgrade", &format!("deploy {}", old.environment), "the recorded environment", &deploy);
     }
 
-    /// Deletes the old cluster and goes on. What the deletion rests on is proven right before it.
-    fn delete_and_create(&self, mut state: State) -> Result<()> {
+    /// Deletes the old cluster and creates the new one. Checks the cluster, the dump and the database right before.
+    fn delete_and_create(&self, mut state: UpgradeState) -> Result<()> {
         let (project, tools) = (self.project, self.tools());
         let uid = upgrade::cluster_uid(tools)?;
         ensure!(uid == state.old_cluster, "the cluster `{}` is not the one that was dumped", tools.profile);
         if let Some(dump) = &state.dump {
             dump.check_file(&upgrade::folder(project)?)?;
             let changed = dump.check_database(&self.postgres()?);
-            changed.context("somebody wrote while the backend was stopped; nothing was deleted")?;
+            changed.context("the database changed while the backend was stopped; nothing was deleted")?;
         }
         state.store(project)?;
         self.delete(&mut state)?;
         self.create(state)
     }
 
-    fn delete(&self, state: &mut State) -> Result<()> {
+    fn delete(&self, state: &mut UpgradeState) -> Result<()> {
         let tools = self.tools();
-        let why = if state.phase == Phase::Delete { "the dump is proven" } else { "its creation was not finished" };
+        let why = if state.phase == Phase::Delete { "the dump was checked" } else { "its creation did not finish" };
         let step = cluster::delete_step(self.project, tools, why);
         plan::apply(self.project, "upgrade", Mode::Apply, vec![step])?;
         state.advance(self.project, Phase::Create)
     }
 
-    /// Creates the cluster where there is none, restores the dump where that was not done, and deploys.
-    fn create(&self, state: State) -> Result<()> {
+    /// Creates the cluster and restores the dump, unless an earlier run did, and deploys.
+    fn create(&self, state: UpgradeState) -> Result<()> {
         let mut project = self.project.clone();
         project.settings.cluster.port = state.port.unwrap_or(project.settings.cluster.port);
         let output = Output::default();
         let args =
             Deploy { environment: state.environment.clone(), dry_run: false, watch: false, output, in_brief: false };
         let mut state = state;
-        let mut restore = |ready: &Ready<'_>| self.restore(&mut state, ready);
+        let mut restore = |ready: &ReadyCluster<'_>| self.restore(&mut state, ready);
         deploy::deploy(&project, &args, Some(&mut restore))?;
-        State::remove(&project)?;
+        UpgradeState::remove(&project)?;
         let kept = upgrade::remove_old(&project)?;
         let pinned = cluster::pinned(&project)?;
         let took = seconds(self.start.elapsed());
@@ -379,8 +382,8 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// Restores the dump into a cluster without a pod of the application; nothing where that was done already.
-    fn restore(&self, state: &mut State, ready: &Ready<'_>) -> Result<()> {
+    /// Restores the dump into a cluster without pods of the application, unless an earlier run did.
+    fn restore(&self, state: &mut UpgradeState, ready: &ReadyCluster<'_>) -> Result<()> {
         let project = self.project;
         let uid = upgrade::cluster_uid(ready.tools)?;
         if uid == state.old_cluster {
@@ -409,24 +412,24 @@ impl Work<'_> {
             let file = dump.check_file(&folder)?;
             let postgres = self.postgres()?;
             let start = Instant::now();
-            while let Err(error) = postgres.ready() {
+            while let Err(error) = postgres.ensure_ready() {
                 if start.elapsed() > deadlines::DATABASE_READY.time() {
                     let limit = deadlines::DATABASE_READY.as_secs();
-                    return Err(error.context(format!("the database takes no connections within {limit} s")));
+                    return Err(error.context(format!("the database accepted no connection within {limit} s")));
                 }
                 std::thread::sleep(deadlines::POLL.time());
             }
             running.progress(format!("{} rows", dump.rows()));
             postgres.restore(&file)?;
-            dump.check_database(&postgres).context("what was restored is not what was dumped")?;
-            Ok(format!("{} rows of {} tables, as they were", dump.rows(), dump.tables.len()))
+            dump.check_database(&postgres).context("the restored data differs from the dump")?;
+            Ok(format!("{} rows of {} tables, as in the dump", dump.rows(), dump.tables.len()))
         });
         plan::apply(project, "upgrade", Mode::Apply, vec![step])?;
         state.advance(project, Phase::Release)
     }
 
-    /// What tells the cluster from others, or why its API server cannot be asked. One that serves and does not say is an
-    /// error: nothing is deleted for that.
+    /// Returns the UID of the cluster; the inner `Err` says why its API server does not respond. A failed request to an API
+    /// server that responds is an error, so that it does not lead to a deletion.
     fn uid(&self, profile: &Profile) -> Result<Result<String, String>> {
         if profile.state != ProfileState::Running {
             return Ok(Err("it does not run".to_owned()));
@@ -437,16 +440,16 @@ impl Work<'_> {
         }
     }
 
-    fn begin_again(&self) -> Result<()> {
-        self.project.report.note("the old cluster is still whole: it is dumped again");
+    fn restart(&self) -> Result<()> {
+        self.project.report.note("the old cluster is still complete: xtask dumps it again");
         self.begin()
     }
 
-    /// Goes on with an upgrade that an earlier run has begun.
-    fn go_on(&self, mut state: State) -> Result<()> {
+    /// Continues an upgrade that an earlier run began.
+    fn resume(&self, mut state: UpgradeState) -> Result<()> {
         let (project, tools) = (self.project, self.tools());
         let profile = cluster::profile(tools)?;
-        if let Some(refusal) = cluster::refused(tools, &profile) {
+        if let Some(refusal) = cluster::refusal(tools, &profile) {
             return Err(refusal.into());
         }
         let from = &state.from;
@@ -458,9 +461,9 @@ impl Work<'_> {
         };
         project
             .report
-            .note(format!("an upgrade from Kubernetes {from} is not finished: {done}; this run goes on from there"));
+            .note(format!("an upgrade from Kubernetes {from} is not finished: {done}; this run continues from there"));
         if self.mode == Mode::DryRun {
-            project.report.answer("without --dry-run: the rest of the steps, without asking for what was agreed to");
+            project.report.answer("without --dry-run, xtask runs the remaining steps and does not ask again");
             return Ok(());
         }
         if let Some(dump) = &state.dump {
@@ -468,7 +471,7 @@ impl Work<'_> {
         }
         match &profile.state {
             ProfileState::Absent => state.advance(project, Phase::Create)?,
-            // Of the old cluster, whose dump is proven, or of a new one that holds nothing yet.
+            // The rest is of the old cluster, whose dump was checked, or of a new one that holds nothing yet.
             ProfileState::HalfDeleted(_) if state.phase != Phase::Release => self.delete(&mut state)?,
             ProfileState::HalfDeleted(how) => {
                 let what = format!("minikube profile `{}` is half deleted: {how}", tools.profile);
@@ -478,9 +481,9 @@ impl Work<'_> {
                     .into());
             }
             _ => match (state.phase, self.uid(&profile)?) {
-                // Whole, or stopped as a whole: it may have been written to since.
-                (Phase::Delete, Ok(uid)) if uid == state.old_cluster => return self.begin_again(),
-                // That its API server does not answer proves nothing about the todos in it.
+                // The old cluster is complete, and users may have written to it since the dump.
+                (Phase::Delete, Ok(uid)) if uid == state.old_cluster => return self.restart(),
+                // An API server that does not respond says nothing about the todos, so start the cluster and ask again.
                 (Phase::Delete, Err(silence)) => {
                     self.start_old(&profile, Some(&silence)).map_err(|error| {
                         let what =
@@ -492,9 +495,9 @@ impl Work<'_> {
                                 project.command("cluster upgrade")
                             ))
                     })?;
-                    return self.begin_again();
+                    return self.restart();
                 }
-                // A creation that minikube was killed over and cannot go on with: it holds nothing yet.
+                // minikube was killed during the creation and cannot continue it; the cluster holds nothing yet.
                 (Phase::Create, Err(_)) => self.delete(&mut state)?,
                 _ => {}
             },

@@ -1,4 +1,4 @@
-//! `completions <shell>`: a completion script for the shell, on standard output.
+//! `cargo xtask completions <shell>`: prints a completion script for the shell.
 
 use std::io::Write;
 
@@ -7,19 +7,19 @@ use clap_complete::{Shell, generate};
 
 use crate::report::Report;
 
-/// The name that is completed. Cargo completes its own subcommands and lets nobody in, so the script is for a function
-/// of this name, which the shell's own start-up file defines.
+/// The shell function that the script completes. Cargo does not let others complete its subcommands, so the user defines
+/// this function in the shell's start-up file.
 const NAME: &str = "xtask";
 
-/// Prints the script for `shell`; how to use it goes to standard error, so that the output can be redirected.
+/// Prints the script for `shell`. The instructions go to standard error, so that the output can be redirected.
 pub fn run(report: &Report, shell: Shell, command: clap::Command) -> Result<()> {
     let mut stdout = std::io::stdout().lock();
-    // Written in one go: a reader that stops early (`| head`) is not an error.
+    // A reader that stops early (`| head`) is not an error.
     match stdout.write_all(&script(shell, command)).and_then(|()| stdout.flush()) {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => return Err(error.into()),
         _ => {}
     }
-    usage(shell).iter().for_each(|line| report.note(line));
+    instructions(shell).iter().for_each(|line| report.note(line));
     Ok(())
 }
 
@@ -29,9 +29,9 @@ fn script(shell: Shell, mut command: clap::Command) -> Vec<u8> {
     script
 }
 
-/// How to make use of the script: the function and the line that reads it.
-fn usage(shell: Shell) -> [String; 2] {
-    let (file, define, read) = match shell {
+/// Returns the two lines for the shell's start-up file: one defines the function, one loads the script.
+fn instructions(shell: Shell) -> [String; 2] {
+    let (file, define, load) = match shell {
         Shell::Fish => (
             "~/.config/fish/config.fish",
             "function xtask; cargo xtask $argv; end".to_owned(),
@@ -58,7 +58,7 @@ fn usage(shell: Shell) -> [String; 2] {
             "source <(cargo xtask completions bash)".to_owned(),
         ),
     };
-    [format!("put into {file}:  {define}"), format!("and after it:  {read}")]
+    [format!("add to {file}:  {define}"), format!("and below it:  {load}")]
 }
 
 #[cfg(test)]
@@ -74,16 +74,16 @@ mod tests {
     }
 
     #[test]
-    fn there_is_a_script_and_a_way_to_use_it_for_every_shell() {
+    fn every_shell_has_a_script_and_instructions() {
         for shell in Shell::value_variants() {
             let script = String::from_utf8(script(*shell, command())).unwrap();
             assert!(script.contains("deploy") && script.contains(NAME), "{shell}");
-            assert!(usage(*shell)[1].contains(&format!("completions {shell}")), "{shell}");
+            assert!(instructions(*shell)[1].contains(&format!("completions {shell}")), "{shell}");
         }
     }
 
     #[test]
-    fn bash_completes_with_it() {
+    fn bash_completes_commands_with_the_script() {
         let script = String::from_utf8(script(Shell::Bash, command())).unwrap();
         let ask = "COMP_WORDS=(xtask de); COMP_CWORD=1; COMP_LINE='xtask de'; COMP_POINT=8; _xtask xtask de xtask; \
                    echo \"${COMPREPLY[*]}\"";

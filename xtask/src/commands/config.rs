@@ -1,4 +1,4 @@
-//! `config`: each resolved value and where it is from; secrets by their length only.
+//! `cargo xtask config`: shows each resolved value and its source; of secrets only the length.
 
 mod rows;
 
@@ -12,10 +12,10 @@ use crate::project::Project;
 
 use rows::{SettingRow, Value};
 
-/// Prints the values as a table, or has the document name them; then fails if `.env` is wrong, because then they are not
-/// those of a deploy.
+/// Prints the values as a table, or adds them to the JSON document. Then fails if `.env` is invalid, because a deploy would
+/// not use these values.
 pub fn run(project: &Project, json: bool) -> Result<()> {
-    let (rows, problem) = all(project)?;
+    let (rows, problem) = collect_rows(project)?;
     if json {
         project.report.fact("values", as_json(&rows));
     } else {
@@ -27,13 +27,13 @@ pub fn run(project: &Project, json: bool) -> Result<()> {
     problem.map_or(Ok(()), Err)
 }
 
-/// The values as a table, and what is wrong with `.env`; nothing secret.
+/// Returns the values as a table without secrets, followed by the mistakes in `.env`.
 pub fn text(project: &Project) -> Result<String> {
-    let (rows, problem) = all(project)?;
+    let (rows, problem) = collect_rows(project)?;
     Ok(as_table(&rows) + &problem.map(|problem| format!("\n{problem:#}\n")).unwrap_or_default())
 }
 
-fn all(project: &Project) -> Result<(Vec<SettingRow>, Option<anyhow::Error>)> {
+fn collect_rows(project: &Project) -> Result<(Vec<SettingRow>, Option<anyhow::Error>)> {
     let mut rows = rows::settings(project)?;
     rows.extend(rows::options(project));
     let (secrets, problem) = secrets(project)?;
@@ -41,7 +41,7 @@ fn all(project: &Project) -> Result<(Vec<SettingRow>, Option<anyhow::Error>)> {
     Ok((rows, problem))
 }
 
-/// What `.env` gives, which database each environment uses, and what is wrong with `.env`.
+/// Returns the values of `.env`, the database of each environment, and the mistakes in `.env`.
 fn secrets(project: &Project) -> Result<(Vec<SettingRow>, Option<anyhow::Error>)> {
     let shown = dotenv::shown(project);
     let (mut rows, mut databases, mut problem) = (Vec::<SettingRow>::new(), Vec::new(), None);
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn columns_stand_in_line() {
+    fn aligns_columns() {
         let table = as_table(&rows());
         let starts: Vec<_> = table.lines().zip(rows()).map(|(line, row)| line.find(&row.from)).collect();
         assert!(starts.windows(2).all(|pair| pair[0] == pair[1]), "{table}");
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn json_tells_secrets_by_their_length() {
+    fn json_shows_only_the_length_of_secrets() {
         let json = as_json(&rows());
         assert_eq!(json[0], json!({"name": "cluster.port", "value": "8080", "from": "infra/xtask.toml:18"}));
         assert_eq!(json[1], json!({"name": "AUTH_SECRET", "secret": true, "length": 64, "from": ".env:7"}));

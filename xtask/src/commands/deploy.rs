@@ -1,4 +1,4 @@
-//! `cargo xtask deploy <env>`: machine -> tools -> cluster -> images -> release -> proof.
+//! `cargo xtask deploy <env>`: runs the stages machine -> tools -> cluster -> images -> release -> proof.
 
 mod facts;
 pub(crate) mod watch;
@@ -17,31 +17,31 @@ use crate::failure::{Class, Failure};
 use crate::origin::{Requirement, Tool};
 use crate::plan::{self, Mode};
 use crate::project::Project;
-use crate::stages::cluster::{self, State};
+use crate::stages::cluster::{self, ProfileState};
 use crate::stages::database;
 use crate::stages::images::load::Wanted;
 use crate::stages::images::prune::{self, Builds};
 use crate::stages::images::{self, Built};
-use crate::stages::proof::{self, Access, Evidence};
+use crate::stages::proof::{self, Access, LiveState};
 use crate::stages::release::{self, Desired};
 use crate::stages::upgrade;
 use crate::supply::{self, Stale, Supply};
 use crate::toolbox::Toolbox;
 use crate::toolchain::{Preparation, Toolchain};
-use facts::{Applied, Facts, Live};
+use facts::{AppliedState, Facts, LiveCluster};
 
-/// What a caller does when everything is there but the release: the cluster runs, its images are loaded.
-pub(crate) type BeforeRelease<'a> = &'a mut dyn FnMut(&Ready<'_>) -> Result<()>;
+/// A caller's action between the images stage and the release stage, on a running cluster with loaded images.
+pub(crate) type BeforeRelease<'a> = &'a mut dyn FnMut(&ReadyCluster<'_>) -> Result<()>;
 
-/// What is there by then.
-pub(crate) struct Ready<'a> {
+/// The state of the deploy before the release stage.
+pub(crate) struct ReadyCluster<'a> {
     /// The tools.
     pub tools: &'a Toolbox,
-    /// The release as it should be.
+    /// The desired release.
     pub desired: &'a Desired,
-    /// The Secrets that it needs.
+    /// The Secrets of the desired release.
     pub secrets: &'a release::SecretPlan,
-    /// What there is of it.
+    /// The live release, as observed before the action.
     pub release: &'a release::ObservedRelease,
 }
 
@@ -53,22 +53,22 @@ pub struct Deploy {
     /// Show the steps that would run, and do nothing
     #[arg(long)]
     pub dry_run: bool,
-    /// Deploy again whenever a file changes that a deploy is made from, until Ctrl-C
+    /// Deploy again whenever you save a file that affects the deployment, until Ctrl-C
     #[arg(long, conflicts_with_all = ["dry_run", "json", "timings"])]
     pub watch: bool,
     #[command(flatten)]
     pub output: Output,
-    /// End with one line instead of the summary
+    /// Ends with one line instead of the summary
     #[arg(skip)]
     pub in_brief: bool,
 }
 
-/// Runs the deploy, or one after another.
+/// Deploys once, or with `--watch` after each change.
 pub fn run(project: &Project, args: &Deploy) -> Result<()> {
-    if args.watch { watch::run(project, args) } else { once(project, args) }
+    if args.watch { watch::run(project, args) } else { deploy_once(project, args) }
 }
 
-fn once(project: &Project, args: &Deploy) -> Result<()> {
+fn deploy_once(project: &Project, args: &Deploy) -> Result<()> {
     let mode = if args.dry_run { Mode::DryRun } else { Mode::Apply };
     project.settings.environment(&args.environment)?;
     cluster::guard(project)?;
@@ -79,8 +79,8 @@ fn once(project: &Project, args: &Deploy) -> Result<()> {
     upgrade::refuse_unfinished(project)?;
     deploy(project, args, None)?;
     if mode == Mode::Apply {
-        // What was left of an upgrade was this deploy.
-        upgrade::State::remove(project)?;
+        // An upgrade that had reached its last phase only lacked this deploy.
+        upgrade::UpgradeState::remove(project)?;
     }
     Ok(())
 }
@@ -92,7 +92,7 @@ pub(crate) fn deploy(project: &Project, args: &Deploy, before_release: Option<Be
     let report = &project.report;
     report.fact("environment", args.environment.as_str());
     report.fact("dry_run", args.dry_run);
-    // The contract is checked before anything is built: a wrong .env must not cost a quarter of an hour.
+    // Check .env before the builds, which may take a quarter of an hour.
     let credentials = credentials::read(project, &args.environment)?;
     let create = before_release.is_some() || !cluster::exists(project)?;
     let requirements = requirements(project, credentials.embedded, create);
@@ -104,85 +104,97 @@ pub(crate) fn deploy(project: &Project, args: &Deploy, before_release: Option<Be
     let credentials = credentials.ensure(project, &args.environment, mode)?;
     let toolchain = preparation.bring_engine(mode)?;
     let (tools, origin) = (&toolchain.tools, toolchain.origin.as_ref());
-    let for_look = toolchain.tools_for_look(project);
-    let steps = match origin.is_there(&requirements, &for_look.engine)? {
+    let probe_tools = toolchain.tools_for_look(project);
+    let steps = match origin.is_there(&requirements, &probe_tools.engine)? {
         true => Vec::new(),
         false => origin.plan(&requirements, &tools.engine)?,
     };
-    // What the engine has said of what it lacks will not be true any more.
-    let for_look = if steps.is_empty() { &for_look } else { tools };
+    // The steps bring the missing artifacts, so the cached answers of the engine become outdated.
+    let probe_tools = if steps.is_empty() { &probe_tools } else { tools };
     Supply::run(project, &toolchain, mode, &requirements, steps, |supply| {
         if !create && !toolchain.tools.has_kubectl()? && !cluster::publishes_port(&toolchain.tools)? {
-            // For the port-forward to a profile that publishes no port.
+            // A profile without a published port is reached through `kubectl port-forward`.
             let kubectl = toolchain.origin.plan(&[Requirement::Tool(Tool::Kubectl)], &toolchain.tools.engine)?;
             supply::bring(project, mode, kubectl)?;
         }
         std::thread::scope(|scope| {
-            let run = Run { project, args, start, credentials: &credentials, toolchain: &toolchain, for_look, supply };
+            let run = DeployContext {
+                project,
+                args,
+                start,
+                credentials: &credentials,
+                toolchain: &toolchain,
+                probe_tools,
+                supply,
+            };
             let early = supply.is_under_way().then(|| scope.spawn(move || supply.part(|| build_early(run))));
-            supply.settle(stages(run, early, before_release))
+            supply.settle(run_stages(run, early, before_release))
         })
     })
 }
 
-/// What all stages after the tools stage work with.
+/// The inputs of all stages after the tools stage.
 #[derive(Clone, Copy)]
-struct Run<'a> {
+struct DeployContext<'a> {
     project: &'a Project,
     args: &'a Deploy,
     start: Instant,
     credentials: &'a Credentials,
     toolchain: &'a Toolchain,
-    /// The tools with which to look for the first time.
-    for_look: &'a Toolbox,
+    /// The tools for the first observation, which may use cached answers of the engine.
+    probe_tools: &'a Toolbox,
     supply: &'a Supply<'a>,
 }
 
-/// The images of the applications, built while the tools stage is still at work.
-type Early<'scope> = std::thread::ScopedJoinHandle<'scope, Result<Vec<Built>>>;
+/// A build of the applications' images that runs beside the tools stage.
+type EarlyBuild<'scope> = std::thread::ScopedJoinHandle<'scope, Result<Vec<Built>>>;
 
-/// Builds the applications' images as soon as their base images are there.
-fn build_early(Run { project, toolchain, supply, .. }: Run<'_>) -> Result<Vec<Built>> {
+/// Builds the applications' images as soon as the origin has brought their base images.
+fn build_early(DeployContext { project, toolchain, supply, .. }: DeployContext<'_>) -> Result<Vec<Built>> {
     let (engine, origin) = (&toolchain.tools.engine, toolchain.origin.as_ref());
-    supply.wait_for(&bases(project))?;
+    supply.wait_for(&base_images(project))?;
     images::build(project, engine, origin, &images::observe(project, engine, origin)?, &mut [], Mode::Apply)
 }
 
-/// The stages after the tools stage, which may still be at work.
-fn stages(run: Run<'_>, early: Option<Early<'_>>, before_release: Option<BeforeRelease<'_>>) -> Result<()> {
-    let Run { project, args, start, credentials, toolchain, for_look, supply } = run;
+/// Runs the stages after the tools stage, which may still be running.
+fn run_stages(
+    run: DeployContext<'_>,
+    early: Option<EarlyBuild<'_>>,
+    before_release: Option<BeforeRelease<'_>>,
+) -> Result<()> {
+    let DeployContext { project, args, start, credentials, toolchain, probe_tools, supply } = run;
     let mode = if args.dry_run { Mode::DryRun } else { Mode::Apply };
     let report = &project.report;
     let (tools, origin) = (&toolchain.tools, toolchain.origin.as_ref());
     supply.wait_for(&first_requirements(project, credentials.embedded))?;
-    let look = || Facts::look(project, for_look, origin, credentials);
-    let mut facts = report.look("observe", "everything side by side", look)?;
-    if facts.cluster.profile.state == State::Running {
+    let look = || Facts::observe(project, probe_tools, origin, credentials);
+    let mut facts = report.look("observe", "cluster, release and images", look)?;
+    if facts.cluster.profile.state == ProfileState::Running {
         report.skipped("cluster", &format!("create cluster {}", tools.profile), "it runs");
     }
     if let Some(difference) = cluster::difference(project, tools, &facts.cluster.profile)? {
         report.warn(difference);
     }
     let silence = facts.live.as_ref().err().map(String::as_str);
-    // A half deleted one is either refused or made.
-    let is_new = matches!(facts.cluster.profile.state, State::Absent | State::HalfDeleted(_));
+    // `cluster::decide` refuses a half deleted profile or creates it again.
+    let is_new = matches!(facts.cluster.profile.state, ProfileState::Absent | ProfileState::HalfDeleted(_));
     let images = facts.images_for_a_new_node(project);
     let cluster_steps = cluster::decide(project, tools, origin, &facts.cluster, silence, &images)?;
     let mut steps = plan::apply(project, "cluster", mode, cluster_steps)?;
     if steps > 0 && mode == Mode::Apply {
-        facts.look_again(project, toolchain, credentials)?;
+        facts.observe_again(project, toolchain, credentials)?;
     }
     let mut live = match facts.live {
         Ok(live) => live,
-        // In a dry run before there is a cluster: nothing of what it would hold is there.
-        Err(_) if mode == Mode::DryRun && is_new => Live::nothing(tools),
+        // A dry run does not create the cluster, so nothing is in it.
+        Err(_) if mode == Mode::DryRun && is_new => LiveCluster::empty(tools),
         Err(silence) if mode == Mode::DryRun => {
             images::build(project, &tools.engine, origin, &facts.images, &mut [], mode)?;
-            report.warn(format!("what else there is to do can be said when the cluster answers: {silence}"));
+            report.warn(format!("the remaining steps are unknown until the cluster responds: {silence}"));
             return Ok(());
         }
         Err(silence) => {
-            let what = format!("the cluster cannot be asked: {silence}");
+            let what = format!("cannot query the cluster: {silence}");
             return Err(Failure::new(Class::Cluster, what).help("see why: cargo xtask status").into());
         }
     };
@@ -190,18 +202,18 @@ fn stages(run: Run<'_>, early: Option<Early<'_>>, before_release: Option<BeforeR
         plan::apply(project, "release", mode, release::wait_until_gone(tools, &live.release)?.into_iter().collect())?;
     let ingress = || {
         supply.wait_for(&[Requirement::Image(project.settings.cluster.ingress_image.clone())])?;
-        // The controller has a Role in it.
+        // The ingress controller has a Role in the namespace.
         let namespace = release::absent_namespace(tools, &live.release);
         let step =
             cluster::decide_ingress(project, tools, origin, &live.ingress, &credentials.ingress_class, namespace)?;
         plan::apply(project, "cluster", mode, step.into_iter().collect())
     };
-    let images = |early: Option<Early<'_>>| -> Result<_> {
+    let images = |early: Option<EarlyBuild<'_>>| -> Result<_> {
         let built = match early {
             Some(early) => early.join().unwrap_or_else(|_| bail!("the early build of the images panicked")),
             None => images::build(project, &tools.engine, origin, &facts.images, &mut live.on_nodes, mode),
         };
-        // Nothing of the application is applied yet. From here on the run goes on, whatever is saved.
+        // Last point at which a newer save stops this deploy: nothing of the application is applied yet.
         if project.stale.load(Ordering::Relaxed) {
             return Err(Stale.into());
         }
@@ -212,7 +224,7 @@ fn stages(run: Run<'_>, early: Option<Early<'_>>, before_release: Option<BeforeR
         Ok((built, wanted, loaded))
     };
     let (ingress, images) = match mode {
-        // The controller's image may still be missing, and its pod takes a moment: what is there is loaded meanwhile.
+        // Installing the controller waits for its image and its pod, so load the other images meanwhile.
         Mode::Apply if is_new => std::thread::scope(|scope| {
             let ingress = scope.spawn(|| supply.part(ingress));
             let images = supply.part(|| images(early));
@@ -224,11 +236,11 @@ fn stages(run: Run<'_>, early: Option<Early<'_>>, before_release: Option<BeforeR
     steps += ingress? + built.iter().filter(|image| image.why.is_some()).count() + loaded;
     supply.wait_for(&[Requirement::Tool(Tool::Helm)])?;
     if is_new && mode == Mode::Apply {
-        // minikube has not waited for it, so that images could be loaded meanwhile.
+        // minikube did not wait for DNS, so that images could be loaded meanwhile.
         plan::apply(project, "cluster", mode, vec![cluster::dns_step(tools)])?;
     }
     if steps > 0 && mode == Mode::Apply {
-        // Minutes may have gone by.
+        // The steps may have taken minutes.
         live.release = report.look("observe", "the release again", || release::observe(tools))?;
         live.postgres = credentials.postgres(tools)?;
     }
@@ -236,7 +248,7 @@ fn stages(run: Run<'_>, early: Option<Early<'_>>, before_release: Option<BeforeR
     let tags = built.iter().filter_map(|image| Some((image.name.clone(), image.tag.clone()?))).collect();
     let desired = Desired::new(project, &args.environment, &tags, &secrets.names)?;
     if let Some(before_release) = before_release {
-        before_release(&Ready { tools, desired: &desired, secrets: &secrets, release: &live.release })?;
+        before_release(&ReadyCluster { tools, desired: &desired, secrets: &secrets, release: &live.release })?;
         live.release = report.look("observe", "the release again", || release::observe(tools))?;
     }
     let desired = live.release.snapshot.as_ref().map_or(desired.clone(), |snapshot| desired.with_autoscaled(snapshot));
@@ -247,20 +259,20 @@ fn stages(run: Run<'_>, early: Option<Early<'_>>, before_release: Option<BeforeR
     let mut changed = release_steps.len();
     if changed == 0 {
         let what = format!("helm upgrade {}", project.settings.chart.release);
-        report.skipped("release", &what, "what is there is what was verified, and ready");
+        report.skipped("release", &what, "the live state matches the verified one and is ready");
     }
-    let forget = || forget_old_builds(project, tools, &live, &wanted);
-    // The deploy stands whatever becomes of them; the next one that changes something tries again.
-    let forgotten = |result: Result<()>| {
+    let remove_old = || remove_old_builds(project, tools, &live, &wanted);
+    // A failed removal does not fail the deploy; the next deploy with changes tries again.
+    let warn_if_failed = |result: Result<()>| {
         result.unwrap_or_else(|error| report.warn(format!("old builds could not be removed: {error:#}")));
     };
     steps += std::thread::scope(|scope| {
-        // Beside the rollout, of which nothing needs them.
+        // Runs beside the rollout, which needs none of the old builds.
         let is_due = changed > 0 && mode == Mode::Apply;
-        let forget = is_due.then(|| scope.spawn(forget));
+        let remove_old = is_due.then(|| scope.spawn(remove_old));
         let applied = plan::apply(project, "release", mode, release_steps)?;
-        if let Some(forget) = forget {
-            forgotten(forget.join().unwrap_or_else(|_| bail!("the look for old builds panicked")));
+        if let Some(remove_old) = remove_old {
+            warn_if_failed(remove_old.join().unwrap_or_else(|_| bail!("the look for old builds panicked")));
         }
         anyhow::Ok(applied)
     })?;
@@ -269,19 +281,19 @@ fn stages(run: Run<'_>, early: Option<Early<'_>>, before_release: Option<BeforeR
         Mode::DryRun => None,
     };
     let look = |access: &Access| {
-        report.look("proof", "images and routes", || Applied::look(project, tools, &wanted, &access.address))
+        report.look("proof", "images and routes", || AppliedState::observe(project, tools, &wanted, &access.address))
     };
     let mut applied = match &access {
         Some(access) if steps > 0 => look(access)?,
-        _ => Applied::unchanged(&wanted, &live),
+        _ => AppliedState::unchanged(&wanted, &live),
     };
-    if let Some(Evidence { snapshot, nodes, .. }) = &applied.evidence {
+    if let Some(LiveState { snapshot, nodes, .. }) = &applied.evidence {
         let (ids, redactor) = (&applied.ids, &secrets.redactor);
         let restarted = release::restart_outdated(project, tools, ids, nodes, snapshot, redactor, mode)?;
         (steps, changed) = (steps + restarted, changed + restarted);
         if let Some(access) = access.as_ref().filter(|_| restarted > 0) {
-            // Those that lost their tag to what the pods run now.
-            forgotten(forget());
+            // The restart has freed the images whose tag the new pods' images took over.
+            warn_if_failed(remove_old());
             applied = look(access)?;
         }
     }
@@ -290,17 +302,17 @@ fn stages(run: Run<'_>, early: Option<Early<'_>>, before_release: Option<BeforeR
             diff::show(project, tools, &desired, &secrets, &live.release, &built)?;
         }
         let last = if steps == 0 {
-            "nothing to do: what is there is what is wanted"
+            "nothing to do: the live state matches the desired one"
         } else {
-            "then: image IDs are compared from build to pod, and every route is requested"
+            "then: compare image IDs from build to pod, and request every route"
         };
         report.answer(last);
         return Ok(());
     };
 
-    let Applied { ids, evidence } = applied;
+    let AppliedState { ids, evidence } = applied;
     let prove = || {
-        let evidence = evidence.map_or_else(|| Evidence::take(tools, &access.address, 1), Ok)?;
+        let evidence = evidence.map_or_else(|| LiveState::take(tools, &access.address, 1), Ok)?;
         proof::prove(project, tools, &ids, &access.address, evidence)
     };
     let proof = report.look("proof", "images and routes", prove)?;
@@ -311,7 +323,7 @@ fn stages(run: Run<'_>, early: Option<Early<'_>>, before_release: Option<BeforeR
     report.fact("workloads", output::workloads(&proof.snapshot));
     report.fact("database", credentials.database.as_str());
     if changed > 0 {
-        release::verified(tools, &run, &proof.snapshot, &desired, ids.clone(), names)?;
+        release::record_desired(tools, &run, &proof.snapshot, &desired, ids.clone(), names)?;
         if let Err(error) = release::remove_unused(tools) {
             report.warn(format!("old Secrets could not be removed: {error:#}"));
         }
@@ -327,21 +339,21 @@ fn stages(run: Run<'_>, early: Option<Early<'_>>, before_release: Option<BeforeR
     Ok(())
 }
 
-/// Removes builds that are neither `wanted`, nor of a revision that was kept when `live` was looked at, nor one of the
-/// newest few: content tags would pile up otherwise.
-fn forget_old_builds(project: &Project, tools: &Toolbox, live: &Live, wanted: &[Wanted]) -> Result<()> {
+/// Removes old builds, whose content tags would pile up. Keeps the `wanted` images, those of the revisions that Helm kept
+/// in `live`, and the newest [`prune::KEEP`].
+fn remove_old_builds(project: &Project, tools: &Toolbox, live: &LiveCluster, wanted: &[Wanted]) -> Result<()> {
     let builds = Builds::observe(tools)?;
     let names: Vec<&str> = project.settings.images.keys().map(String::as_str).collect();
     let kept = live.release.snapshot.as_ref().map(release::images_of_revisions).transpose()?.unwrap_or_default();
     let needed = wanted.iter().map(|image| image.reference.clone()).chain(kept).collect();
-    let needed_by_all = prune::needed_by_profiles(&project.cache, &tools.profile, &needed)?;
+    let needed_by_all = prune::record_needed(&project.cache, &tools.profile, &needed)?;
     let mut steps = builds.engine.steps(&tools.engine, &names, prune::KEEP, &needed_by_all);
     steps.extend(builds.node_steps(&names, &needed)?);
     if steps.is_empty() {
         return Ok(());
     }
-    let running = project.report.step("images", "forget old builds", "no kept revision needs them");
-    // One that cannot be removed keeps no other one.
+    let running = project.report.step("images", "remove old builds", "no kept revision needs them");
+    // A failed removal does not stop the others.
     let results: Vec<Result<String>> = std::thread::scope(|scope| {
         let removals: Vec<_> = steps.into_iter().map(|step| scope.spawn(|| (step.action)(&running))).collect();
         removals.into_iter().map(|r| r.join().unwrap_or_else(|_| bail!("a removal panicked"))).collect()
@@ -350,7 +362,7 @@ fn forget_old_builds(project: &Project, tools: &Toolbox, live: &Live, wanted: &[
     results.into_iter().collect::<Result<Vec<String>>>().map(|_| ())
 }
 
-/// Our images that the nodes must have.
+/// Returns the applications' images, which every node must have.
 fn wanted(built: &[Built]) -> impl Iterator<Item = Wanted> + '_ {
     built.iter().map(|image| Wanted {
         reference: image.reference().unwrap_or_else(|| format!("{}:<tag>", image.name)),
@@ -358,9 +370,8 @@ fn wanted(built: &[Built]) -> impl Iterator<Item = Wanted> + '_ {
     })
 }
 
-/// What the origin must bring for a deploy, in the order in which it is needed; `embedded` tells whether the chart's own
-/// Postgres serves, `create` whether the cluster must be made: an existing one has its Kubernetes, and kubectl is part of
-/// that.
+/// Returns the requirements of a deploy in the order in which it needs them. `embedded`: the chart's Postgres is in use.
+/// `create`: the cluster must be created; an existing one has its Kubernetes, and kubectl comes with that.
 pub fn requirements(project: &Project, embedded: bool, create: bool) -> Vec<Requirement> {
     let mut requirements = first_requirements(project, embedded);
     if !create {
@@ -372,19 +383,19 @@ pub fn requirements(project: &Project, embedded: bool, create: bool) -> Vec<Requ
     requirements
 }
 
-/// What there must be before a cluster is made and looked at.
+/// Returns the requirements of creating and observing a cluster.
 fn first_requirements(project: &Project, embedded: bool) -> Vec<Requirement> {
     let mut requirements =
         vec![Requirement::Tool(Tool::Kubectl), Requirement::Cluster, Requirement::Tool(Tool::Minikube)];
-    requirements.extend(bases(project));
+    requirements.extend(base_images(project));
     if embedded {
         requirements.push(Requirement::Image(project.settings.database.image.clone()));
     }
     requirements
 }
 
-/// The base images of the applications.
-fn bases(project: &Project) -> Vec<Requirement> {
-    let bases: BTreeSet<&String> = project.settings.bases().collect();
-    bases.into_iter().cloned().map(Requirement::Image).collect()
+/// Returns the base images of the applications as requirements.
+fn base_images(project: &Project) -> Vec<Requirement> {
+    let base_images: BTreeSet<&String> = project.settings.bases().collect();
+    base_images.into_iter().cloned().map(Requirement::Image).collect()
 }

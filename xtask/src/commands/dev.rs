@@ -1,4 +1,4 @@
-//! `cargo xtask dev`: both applications behind one port, served again a moment after each save. No cluster.
+//! `cargo xtask dev`: serves both applications behind one port and reloads them after each save, without a cluster.
 
 mod image;
 mod service;
@@ -36,18 +36,18 @@ use crate::stages::proof::http;
 use crate::stages::release::secret_manifest;
 use crate::toolchain::Toolchain;
 use service::{Number, Service};
-use sources::{More, Part, Sources};
+use sources::{ExtraSources, Part, Sources};
 use stack::Stack;
 pub use stack::{PREFIX, loss, stored_todos, tear_down};
 pub use testing::{BROWSER_IMAGE, build_browser};
 
 /// The stage's name in reports.
 const STAGE: &str = "dev";
-/// What a supervisor's own lines begin with.
+/// The first character of a line that the supervisor itself prints.
 const MARK: char = '\x1e';
 
-/// What the backend logs at each start. These lines are not shown.
-const USUAL: [&str; 5] =
+/// The backend's log messages at each start, which are not shown.
+const START_MESSAGES: [&str; 5] =
     ["starting", "waiting for the database", "schema is up to date", "database reached", "stopped"];
 
 /// Serve both applications behind one port, with reload on each save; no cluster
@@ -56,23 +56,23 @@ pub struct Dev {
     /// Answer assistant requests from a scripted server; no API key needed
     #[arg(long)]
     pub fake_assistant: bool,
-    /// Make an account with N todos
+    /// Create an account with N todos
     #[arg(long, value_name = "N")]
     pub seed: Option<u32>,
-    /// Open a debugger's port on loopback: debugpy at 5678, the Node inspector at 9229
+    /// Open a debugger port on loopback: debugpy at 5678, the Node inspector at 9229
     #[arg(long, value_name = "APP", value_delimiter = ',')]
     pub debug: Vec<App>,
-    /// What to do instead of serving.
+    /// Do this instead of serving.
     #[command(subcommand)]
     pub command: Option<DevCommand>,
 }
 
-/// What else there is to do with what is saved.
+/// The subcommands of `dev`.
 #[derive(Subcommand, Debug, Clone)]
 pub enum DevCommand {
-    /// Run the applications' tests now and after each save, beside `dev` or without it
+    /// Run the applications' tests now and after each save, with or without a running `dev`
     Test {
-        /// A file or folder of tests, e.g. apps/backend/tests/test_todos.py
+        /// Test file or folder, e.g. apps/backend/tests/test_todos.py
         path: Option<String>,
     },
 }
@@ -107,24 +107,24 @@ impl App {
 }
 
 impl Dev {
-    fn more(&self) -> More {
-        if self.fake_assistant { More::Assistant } else { More::Nothing }
+    fn extra_sources(&self) -> ExtraSources {
+        if self.fake_assistant { ExtraSources::Assistant } else { ExtraSources::Nothing }
     }
 }
 
-/// What happens while `dev` runs.
+/// An event while `dev` runs.
 enum Event {
     /// A container printed a line.
     Line(&'static str, String),
-    /// A container has ended, and why.
+    /// A container exited; the error says why.
     Ended(&'static str, Number, Option<anyhow::Error>),
-    /// A file was saved, or some.
+    /// The user saved files.
     Saved(Sources),
-    /// Both applications answer for the first time.
+    /// Both applications answered for the first time.
     Answered,
 }
 
-/// Serves until the user interrupts.
+/// Serves both applications, or runs their tests, until the user interrupts.
 pub fn run(project: &Project, args: &Dev) -> Result<()> {
     if let Some(DevCommand::Test { path }) = &args.command {
         return testing::run(project, path.as_deref());
@@ -143,7 +143,7 @@ pub fn run(project: &Project, args: &Dev) -> Result<()> {
     session.serve(began)
 }
 
-/// What the origin must bring; `embedded` tells whether `dev` has a Postgres of its own.
+/// Returns the requirements of `dev`. `embedded`: it runs its own Postgres.
 pub fn requirements(project: &Project, embedded: bool) -> Vec<Requirement> {
     let settings = &project.settings;
     let mut requirements: Vec<Requirement> = settings.bases().cloned().map(Requirement::Image).collect();
@@ -152,8 +152,8 @@ pub fn requirements(project: &Project, embedded: bool) -> Vec<Requirement> {
     requirements
 }
 
-/// Asks before a database of the user's own is migrated for the first time. The answer is kept as a digest that tells
-/// nothing of the URL, and holds until the URL or AUTH_SECRET changes.
+/// Asks before it migrates an external database for the first time. Stores the consent as a digest, which reveals nothing
+/// of the URL; it is valid until the URL or AUTH_SECRET changes.
 fn consent_to_migrate(project: &Project, credentials: &Credentials) -> Result<()> {
     if credentials.embedded {
         return Ok(());
@@ -161,11 +161,11 @@ fn consent_to_migrate(project: &Project, credentials: &Credentials) -> Result<()
     let file = project.target().join("dev-database");
     let digest = database_digest(credentials)?;
     if files::read(&file)?.as_deref() != Some(digest.as_str()) {
-        let loss = format!("migrate the database at {}, now and whenever a migration is saved", credentials.database);
+        let loss = format!("migrate the database at {}, now and whenever you save a migration", credentials.database);
         machine::consent_to(
             project,
             &[loss],
-            "without DATABASE_URL in .env, `cargo xtask dev` has a Postgres of its own",
+            "without DATABASE_URL in .env, `cargo xtask dev` uses a Postgres of its own",
         )?;
         private::create_dir(&project.target())?;
         private::write(&file, &digest)?;
@@ -180,30 +180,30 @@ fn database_digest(credentials: &Credentials) -> Result<String> {
     secret_manifest::digest(&pairs.map(|(key, value)| (key, value.expose())).collect::<Vec<_>>())
 }
 
-/// Returns whether the URLs of the database differ. A new AUTH_SECRET is no other database.
+/// Returns whether the database URLs differ. A new AUTH_SECRET does not count.
 fn names_other_database<'a>(
     now: impl Iterator<Item = (&'a str, &'a Secret)>,
     before: impl Iterator<Item = (&'a str, &'a Secret)>,
 ) -> bool {
-    fn is_url((key, _): &(&str, &Secret)) -> bool {
+    fn is_database_url((key, _): &(&str, &Secret)) -> bool {
         [DATABASE_URL, DATABASE_URL_UNPOOLED].contains(key)
     }
     let exposed = |(key, value): (&'a str, &'a Secret)| (key, value.expose());
-    now.filter(is_url).map(exposed).ne(before.filter(is_url).map(exposed))
+    now.filter(is_database_url).map(exposed).ne(before.filter(is_database_url).map(exposed))
 }
 
-/// Says what has become of the containers when the user interrupts. `running` counts those that are not known to be removed.
-fn tell_end(report: &Report, running: &Arc<AtomicUsize>, stays: String) {
-    let (told, running) = (report.clone(), running.clone());
+/// Reports on interrupt whether containers may still run. `running` counts those whose removal is not confirmed.
+fn report_on_interrupt(report: &Report, running: &Arc<AtomicUsize>, stays: String) {
+    let (reporter, running) = (report.clone(), running.clone());
     report.on_interrupt(move || match running.load(Ordering::SeqCst) {
-        0 => told.line(format!("\nended, with all containers{stays}")),
-        left => told.line(format!(
-            "\nended; {left} containers may still run: the next `cargo xtask dev` or `cargo xtask teardown` ends them"
+        0 => reporter.line(format!("\nstopped, and removed all containers{stays}")),
+        left => reporter.line(format!(
+            "\nstopped; {left} containers may still run: the next `cargo xtask dev` or `cargo xtask teardown` removes them"
         )),
     });
 }
 
-/// One `dev`.
+/// A run of `dev`.
 struct Session<'a> {
     project: &'a Project,
     args: &'a Dev,
@@ -214,9 +214,9 @@ struct Session<'a> {
     address: String,
     sources: Sources,
     services: BTreeMap<&'static str, Service>,
-    /// How many containers run.
+    /// Number of containers whose removal is not confirmed.
     running: Arc<AtomicUsize>,
-    /// When what an application serves was saved.
+    /// The last save of each application.
     saved: BTreeMap<&'static str, Instant>,
     send: Sender<Event>,
     events: Receiver<Event>,
@@ -251,7 +251,7 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Starts all containers and sends them the sources.
+    /// Starts all containers and sends the sources to them.
     fn start(&mut self) -> Result<()> {
         let report = &self.project.report;
         stack::mark(self.project)?;
@@ -265,7 +265,7 @@ impl<'a> Session<'a> {
         for app in &self.args.debug {
             self.stack.check_port(app.debug_port(), "leave out the debugger: cargo xtask dev")?;
         }
-        let sources = Sources::read(self.project, self.args.more())?;
+        let sources = Sources::read(self.project, self.args.extra_sources())?;
         let mut images = Vec::new();
         let mut steps = Vec::new();
         for app in APPS {
@@ -278,7 +278,7 @@ impl<'a> Session<'a> {
         let kept = self.stack.name(stack::DATA);
         let stays =
             if self.contract.embedded { format!("; the todos stay in the volume {kept}") } else { String::new() };
-        tell_end(report, &self.running, stays);
+        report_on_interrupt(report, &self.running, stays);
         if self.contract.embedded {
             self.run_part("postgres", &self.stack.postgres(self.project, self.toolchain))?;
         }
@@ -308,17 +308,17 @@ impl<'a> Session<'a> {
         if let (App::Backend, Some(message)) = (app, &mut message) {
             message["secrets"] = self.secrets();
         }
-        self.tell(app, message);
+        self.send_to(app, message);
         Ok(())
     }
 
-    fn tell(&mut self, app: App, message: Option<Value>) {
+    fn send_to(&mut self, app: App, message: Option<Value>) {
         if let (Some(message), Some(service)) = (message, self.services.get_mut(app.name())) {
             service.send(&message);
         }
     }
 
-    /// The backend's secrets, by name: they become files, as in a pod.
+    /// Returns the backend's secrets by name. The supervisor writes them to files, as in a pod.
     fn secrets(&self) -> Value {
         let embedded = (DATABASE_URL, Secret::new(stack::DATABASE));
         let scripted = (OPENAI_API_KEY, Secret::new("not-a-secret-of-the-scripted-assistant"));
@@ -328,14 +328,14 @@ impl<'a> Session<'a> {
         values.map(|(key, value)| (key.to_owned(), Value::from(value.expose()))).collect()
     }
 
-    /// Prints events and passes on what is saved, until the user interrupts.
+    /// Prints events and delivers saved sources, until the user interrupts.
     fn serve(mut self, began: Instant) -> Result<()> {
-        let (project, more, before, send) =
-            (self.project.clone(), self.args.more(), self.sources.clone(), self.send.clone());
-        std::thread::spawn(move || sources::watch(&project, before, more, &send));
+        let (project, extra, before, send) =
+            (self.project.clone(), self.args.extra_sources(), self.sources.clone(), self.send.clone());
+        std::thread::spawn(move || sources::watch(&project, before, extra, &send));
         let (address, send) = (self.address.clone(), self.send.clone());
         std::thread::spawn(move || {
-            // The frontend compiles its first page for it.
+            // Requesting the page also makes the frontend compile it.
             for path in ["/api/v1/health?probe=ready", "/sign-in"] {
                 while !http::get(&address, "", path).is_ok_and(|answer| answer.status == 200) {
                     std::thread::sleep(deadlines::DEV_POLL.time());
@@ -351,10 +351,12 @@ impl<'a> Session<'a> {
                 Event::Line(part, line) => self.print(part, &line),
                 Event::Answered => self.answered(began),
                 Event::Saved(now) => self.save(&now),
-                Event::Ended(part, number, error) if self.services.get(part).is_some_and(|part| part.is(number)) => {
+                Event::Ended(part, number, error)
+                    if self.services.get(part).is_some_and(|part| part.has_number(number)) =>
+                {
                     return Err(self.ended(part, error));
                 }
-                // A save has replaced this container.
+                // A save replaced this container.
                 Event::Ended(..) => {}
             }
         }
@@ -375,10 +377,10 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// What a container's end means: one that is not replaced ends all.
+    /// Returns the error that ends `dev` after a container exited without being replaced.
     fn ended(&self, part: &str, error: Option<anyhow::Error>) -> anyhow::Error {
-        let words = error.map_or("it was ended".to_owned(), |error| format!("{error:#}"));
-        Failure::new(Class::Machine, format!("the container {} has ended: {words}", self.stack.name(part)))
+        let words = error.map_or("it was stopped".to_owned(), |error| format!("{error:#}"));
+        Failure::new(Class::Machine, format!("the container {} exited: {words}", self.stack.name(part)))
             .help("see what it printed: cargo xtask dev --verbose")
             .into()
     }
@@ -394,15 +396,15 @@ impl<'a> Session<'a> {
         errors.iter().for_each(|error| self.project.report.error(error));
     }
 
-    /// Brings the container of `app` from `before` to `now`.
+    /// Updates the container of `app` from `before` to `now`.
     fn deliver(&mut self, app: App, before: &Sources, now: &Sources, saved: Instant) -> Result<()> {
         let Some(difference) = now.difference(before, app) else { return Ok(()) };
         self.saved.insert(app.name(), saved);
         self.print(app.name(), &format!("{DIM}{difference}{DIM:#}"));
-        // Without a container, an earlier save has ended it and could not start the next.
+        // The container is missing if an earlier save stopped it and could not start the next one.
         if !now.has_other_image(before, app) && self.services.contains_key(app.name()) {
             let message = now.message(self.project, Some(before), app)?;
-            self.tell(app, message);
+            self.send_to(app, message);
             return Ok(());
         }
         let (image, step) = image::decide(self.project, self.toolchain, app, self.target(app), &now.apps[&app])?;
@@ -424,24 +426,24 @@ impl<'a> Session<'a> {
         self.saved.insert(App::Backend.name(), saved);
         self.credentials = changed;
         let secrets = self.secrets();
-        self.tell(App::Backend, Some(json!({ "secrets": secrets })));
+        self.send_to(App::Backend, Some(json!({ "secrets": secrets })));
         Ok(())
     }
 
     fn print(&self, part: &'static str, line: &str) {
         match line.strip_prefix(MARK).map(serde_json::from_str::<Value>) {
-            Some(Ok(event)) => print(&self.project.report, part, &self.describe(part, &event)),
-            _ => print(&self.project.report, part, line),
+            Some(Ok(event)) => print_line(&self.project.report, part, &self.describe(part, &event)),
+            _ => print_line(&self.project.report, part, line),
         }
     }
 
-    /// The words for an event of a supervisor.
+    /// Returns the text for an event of a supervisor.
     fn describe(&self, part: &str, event: &Value) -> String {
         let since = self.saved.get(part).map_or(String::new(), |saved| seconds(saved.elapsed()));
         match event["event"].as_str() {
             Some("ready") => format!("{GOOD}serves{GOOD:#} {DIM}{since}{DIM:#}"),
             Some("crashed") => format!(
-                "{BAD}has ended{BAD:#} (exit code {}): its last lines are above; the next save starts it again",
+                "{BAD}exited{BAD:#} (exit code {}): its last lines are above; the next save starts it again",
                 event["code"]
             ),
             _ => event.to_string(),
@@ -449,30 +451,30 @@ impl<'a> Session<'a> {
     }
 }
 
-/// Prints a line of a part in its colour.
-fn print(report: &Report, part: &'static str, line: &str) {
+/// Prints a line of a container with its name in its colour.
+fn print_line(report: &Report, part: &'static str, line: &str) {
     let colour = match part {
         "proxy" | "postgres" if !report.is_verbose() => return,
         _ if part.starts_with(App::Backend.name()) => AnsiColor::Cyan,
         _ if part.starts_with(App::Frontend.name()) => AnsiColor::Magenta,
         _ => AnsiColor::Blue,
     };
-    let text = if report.is_verbose() { Some(readable("", line)) } else { brief(line) };
+    let text = if report.is_verbose() { Some(readable("", line)) } else { shorten(line) };
     if let Some(text) = text.filter(|text| !text.trim().is_empty()) {
         let colour = Style::new().fg_color(Some(colour.into()));
         report.line(format!("{colour}{part:<8}{colour:#} {text}"));
     }
 }
 
-/// A line for people who watch: `None` for the usual ones, and of requests only what they were and how long they took.
-fn brief(line: &str) -> Option<String> {
-    // Addresses inside of the container.
+/// Returns a log line in short form: `None` for start messages; of a request only its summary and duration.
+fn shorten(line: &str) -> Option<String> {
+    // These addresses are valid only inside the container.
     if line.starts_with("- Local:") || line.starts_with("- Network:") {
         return None;
     }
     let Ok(Value::Object(mut entry)) = serde_json::from_str(line) else { return Some(line.to_owned()) };
     let message = entry.get("message").and_then(Value::as_str).unwrap_or_default();
-    if entry.get("level").is_some_and(|level| level == "info") && USUAL.contains(&message) {
+    if entry.get("level").is_some_and(|level| level == "info") && START_MESSAGES.contains(&message) {
         return None;
     }
     if entry.get("logger").is_some_and(|logger| logger == "app.access") {
@@ -487,7 +489,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_another_url_is_another_database() {
+    fn only_a_changed_url_names_another_database() {
         let values = |url: &str, secret: &str| {
             [(AUTH_SECRET, secret), (DATABASE_URL, url)].map(|(key, value)| (key, Secret::new(value)))
         };
@@ -504,8 +506,8 @@ mod tests {
     }
 
     #[test]
-    fn usual_lines_are_left_out_and_requests_are_short() {
-        let line = |text: &str| brief(text).map(|text| anstream::adapter::strip_str(&text).to_string());
+    fn omits_start_messages_and_shortens_requests() {
+        let line = |text: &str| shorten(text).map(|text| anstream::adapter::strip_str(&text).to_string());
         assert_eq!(line(r#"{"level": "info", "logger": "app", "message": "starting"}"#), None);
         assert_eq!(line(r#"{"level": "warning", "message": "starting"}"#).unwrap(), "WARNING starting");
         let access = r#"{"level": "info", "logger": "app.access", "message": "GET /api/v1/todos 200", "path": "/", "duration_ms": 2.9}"#;

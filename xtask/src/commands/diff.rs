@@ -1,4 +1,4 @@
-//! `deploy --dry-run`: what would change in the cluster, as a diff against the live release.
+//! `deploy --dry-run`: shows the changes to the cluster as a diff against the live release.
 
 use anyhow::Result;
 use serde_json::json;
@@ -6,22 +6,22 @@ use serde_json::json;
 use crate::project::Project;
 use crate::report::{BAD, BOLD, DIM, GOOD, WARN};
 use crate::stages::images::{Built, recipe};
-use crate::stages::release::{self, Changed, Desired, Object, ObservedRelease, SecretPlan};
+use crate::stages::release::{self, ChangedObject, Desired, ObservedRelease, ReleaseDiff, SecretPlan};
 use crate::toolbox::Toolbox;
 
-/// Changed files of an image that are shown.
+/// Maximum number of changed files shown per image.
 const FILES: usize = 20;
 
-/// An image that would take the place of the one that runs.
+/// An image that would replace the running one.
 struct ImageChange {
     name: String,
     from: String,
     to: String,
-    /// What differs; `None`: the one that runs was built elsewhere.
+    /// The changed files; `None` if the running image was built elsewhere.
     files: Option<Vec<String>>,
 }
 
-/// Shows the difference, and puts it into the document of `--json`.
+/// Prints the differences and adds them to the JSON document.
 pub fn show(
     project: &Project,
     tools: &Toolbox,
@@ -31,7 +31,7 @@ pub fn show(
     built: &[Built],
 ) -> Result<()> {
     let Some(changed) = release::diff(project, tools, desired, secrets, observed)? else { return Ok(()) };
-    let images: Vec<ImageChange> = built.iter().filter_map(|image| of_image(project, observed, image)).collect();
+    let images: Vec<ImageChange> = built.iter().filter_map(|image| compare_image(project, observed, image)).collect();
     let drift = release::drift(project, tools, observed);
     project.report.fact(
         "diff",
@@ -48,8 +48,8 @@ pub fn show(
     Ok(())
 }
 
-/// The image's difference from the one that was verified last.
-fn of_image(project: &Project, observed: &ObservedRelease, image: &Built) -> Option<ImageChange> {
+/// Returns the difference between `image` and the last verified one; `None` if there is none.
+fn compare_image(project: &Project, observed: &ObservedRelease, image: &Built) -> Option<ImageChange> {
     let from = observed.record.as_ref()?.fingerprint.get(&format!("image {}", image.name))?;
     let (to, now) = (image.tag.as_ref()?, image.recipe.as_ref()?);
     if from == to {
@@ -59,13 +59,13 @@ fn of_image(project: &Project, observed: &ObservedRelease, image: &Built) -> Opt
     Some(ImageChange { name: image.name.clone(), from: from.clone(), to: to.clone(), files })
 }
 
-fn print(project: &Project, changed: &Changed, images: &[ImageChange], drift: &[String]) {
+fn print(project: &Project, changed: &ReleaseDiff, images: &[ImageChange], drift: &[String]) {
     let line = |text: String| project.report.line(text);
     line(format!("\n  {BOLD}changes of revision {}{BOLD:#}", changed.revision));
     for ImageChange { name, from, to, files } in images {
         line(format!("  image {name}: {from} -> {to}"));
         let Some(files) = files else {
-            line(format!("    {DIM}which files changed is not known: {from} was not built in this checkout{DIM:#}"));
+            line(format!("    {DIM}cannot list the changed files: {from} was not built in this checkout{DIM:#}"));
             continue;
         };
         files.iter().take(FILES).for_each(|file| line(format!("    {file}")));
@@ -79,15 +79,16 @@ fn print(project: &Project, changed: &Changed, images: &[ImageChange], drift: &[
         secret.keys.iter().for_each(|(key, how)| line(format!("    {key} {how}")));
     }
     for text in drift {
-        line(format!("  {WARN}taken back:{WARN:#} {text}"));
+        line(format!("  {WARN}reverted:{WARN:#} {text}"));
     }
-    let (labels, objects): (Vec<_>, Vec<_>) = changed.objects.iter().partition(|object| only_version(object));
+    let (labels, objects): (Vec<_>, Vec<_>) =
+        changed.objects.iter().partition(|object| has_only_version_change(object));
     if !labels.is_empty() {
         let names: Vec<&str> = labels.iter().map(|object| object.object.as_str()).collect();
-        line(format!("  {DIM}only the version in their labels: {}{DIM:#}", names.join(", ")));
+        line(format!("  {DIM}only the version label changes: {}{DIM:#}", names.join(", ")));
     }
     for object in objects {
-        // Of what comes and goes as a whole the name says enough.
+        // For added and removed objects, the name is enough.
         if object.how != "changed" {
             line(format!("  {} {}", object.object, object.how));
             continue;
@@ -96,8 +97,8 @@ fn print(project: &Project, changed: &Changed, images: &[ImageChange], drift: &[
     }
 }
 
-/// Whether nothing but the label with the version differs: each object of an application has it.
-fn only_version(object: &Object) -> bool {
+/// Returns whether only the version label differs, which each object of an application has.
+fn has_only_version_change(object: &ChangedObject) -> bool {
     let differing = object.diff.lines().skip(2).filter(|line| line.starts_with(['+', '-']));
     object.how == "changed"
         && differing.into_iter().all(|line| line[1..].trim().starts_with("app.kubernetes.io/version:"))
@@ -118,11 +119,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn objects_that_differ_in_their_version_alone_are_told_apart() {
-        let object = |diff: &str| Object { object: "Service/a".into(), how: "changed", diff: diff.into() };
+    fn recognizes_objects_with_only_a_version_change() {
+        let object = |diff: &str| ChangedObject { object: "Service/a".into(), how: "changed", diff: diff.into() };
         let head = "--- live Service/a\n+++ wanted Service/a\n@@ -8,3 +8,3 @@\n labels:\n";
         let version = "-    app.kubernetes.io/version: \"1\"\n+    app.kubernetes.io/version: \"2\"\n";
-        assert!(only_version(&object(&format!("{head}{version}"))));
-        assert!(!only_version(&object(&format!("{head}{version}+  port: 9000\n"))));
+        assert!(has_only_version_change(&object(&format!("{head}{version}"))));
+        assert!(!has_only_version_change(&object(&format!("{head}{version}+  port: 9000\n"))));
     }
 }

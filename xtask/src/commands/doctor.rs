@@ -1,4 +1,4 @@
-//! `cargo xtask doctor`: every prerequisite with its version, a verdict and the fix.
+//! `cargo xtask doctor`: shows every prerequisite with its version, a verdict and the fix.
 
 mod archive;
 mod bundle;
@@ -17,7 +17,7 @@ use crate::origin::{self, Origin, Tool, bases};
 use crate::process::Process;
 use crate::project::Project;
 use crate::report::{BAD, BOLD, DIM, GOOD, WARN, bytes};
-use crate::stages::cluster;
+use crate::stages::cluster::{self, ProfileState};
 use crate::stages::machine::{self, NodeSize};
 use crate::toolbox::Toolbox;
 use crate::wsl;
@@ -36,14 +36,14 @@ pub struct Doctor {
     pub json: bool,
 }
 
-/// How a prerequisite is.
+/// The verdict on a prerequisite.
 enum Verdict {
     Good,
-    /// Deploy brings it.
+    /// Missing, but the next deploy installs or creates it.
     Later,
-    /// It cannot be found out.
+    /// Its state cannot be determined.
     Unknown,
-    /// It works, but something should be done.
+    /// Met, but the user should act.
     Warning(Vec<Hint>),
     Bad(Vec<Hint>),
 }
@@ -57,7 +57,7 @@ impl Verdict {
         Self::Bad(vec![fix.into()])
     }
 
-    /// Its name in the document, and the ways out.
+    /// Returns its name in the JSON document, and the fixes.
     fn parts(&self) -> (&'static str, &[Hint]) {
         match self {
             Self::Good => ("good", &[]),
@@ -79,11 +79,12 @@ fn row(name: &'static str, found: impl Into<String>, verdict: Verdict) -> CheckR
     CheckRow { name, found: found.into(), verdict }
 }
 
-/// Prints the table on standard output, or has the document name its rows; fails if something is bad. With a bundle, the archive's path is the last line.
+/// Prints the checks on standard output, or adds them to the JSON document. With `--bundle`, the last line is the path of
+/// the archive. Fails if a check is bad.
 pub fn run(project: &Project, args: &Doctor) -> Result<()> {
     let rows = rows(project)?;
     if args.json {
-        project.report.fact("checks", rows.iter().map(data).collect::<Value>());
+        project.report.fact("checks", rows.iter().map(to_json).collect::<Value>());
     } else {
         for row in &rows {
             output::print(&project.report.shown(&line(row)))?;
@@ -92,13 +93,13 @@ pub fn run(project: &Project, args: &Doctor) -> Result<()> {
     if args.bundle {
         let table: Vec<String> = rows.iter().map(|row| anstream::adapter::strip_str(&line(row)).to_string()).collect();
         let path = bundle::write(project, &table.join("\n"))?;
-        project.report.ok("everything in it went through the redactor; look into it before you send it");
+        project.report.ok("all files in it are redacted; check them before you send the archive");
         output::print(path.as_str())?;
     }
     let bad = rows.iter().filter(|row| matches!(row.verdict, Verdict::Bad(_))).count();
     if bad > 0 {
         return Err(Failure::new(Class::Machine, format!("{bad} prerequisites are not met"))
-            .help("each line marked ✗ says how to mend it")
+            .help("each line marked ✗ says how to fix it")
             .into());
     }
     Ok(())
@@ -107,22 +108,22 @@ pub fn run(project: &Project, args: &Doctor) -> Result<()> {
 fn line(CheckRow { name, found, verdict }: &CheckRow) -> String {
     let (mark, fix) = match verdict {
         Verdict::Good => (format!("{GOOD}✓{GOOD:#}"), String::new()),
-        Verdict::Later => (format!("{WARN}·{WARN:#}"), "deploy brings it".to_owned()),
+        Verdict::Later => (format!("{WARN}·{WARN:#}"), "the next deploy installs or creates it".to_owned()),
         Verdict::Unknown => (format!("{WARN}?{WARN:#}"), String::new()),
-        Verdict::Warning(fixes) => (format!("{WARN}!{WARN:#}"), texts(fixes)),
-        Verdict::Bad(fixes) => (format!("{BAD}✗{BAD:#}"), texts(fixes)),
+        Verdict::Warning(fixes) => (format!("{WARN}!{WARN:#}"), join_hints(fixes)),
+        Verdict::Bad(fixes) => (format!("{BAD}✗{BAD:#}"), join_hints(fixes)),
     };
     format!("{mark} {BOLD}{name:<14}{BOLD:#} {found}  {DIM}{fix}{DIM:#}")
 }
 
-fn texts(fixes: &[Hint]) -> String {
+fn join_hints(fixes: &[Hint]) -> String {
     fixes.iter().map(Hint::text).collect::<Vec<_>>().join("; ")
 }
 
-fn data(CheckRow { name, found, verdict }: &CheckRow) -> Value {
+fn to_json(CheckRow { name, found, verdict }: &CheckRow) -> Value {
     let (verdict, fixes) = verdict.parts();
     let hints: Vec<Value> = fixes.iter().map(Hint::data).collect();
-    json!({"name": name, "found": found, "verdict": verdict, "help": texts(fixes), "hints": hints})
+    json!({"name": name, "found": found, "verdict": verdict, "help": join_hints(fixes), "hints": hints})
 }
 
 fn rows(project: &Project) -> Result<Vec<CheckRow>> {
@@ -132,11 +133,11 @@ fn rows(project: &Project) -> Result<Vec<CheckRow>> {
         disk(&observed),
         memory(project.settings.cluster.memory_mib << 20, observed.memory),
     ];
-    rows.extend(windows(&project.root, &wsl::kernel()));
+    rows.extend(wsl_row(&project.root, &wsl::kernel()));
     let engine = match observed.engine(project) {
         Ok(engine) => engine,
         Err(error) => {
-            rows.push(refused("docker engine", &error));
+            rows.push(bad_row("docker engine", &error));
             rows.push(port(project, None));
             return Ok(rows);
         }
@@ -144,8 +145,8 @@ fn rows(project: &Project) -> Result<Vec<CheckRow>> {
     rows.push(match &engine {
         Some(engine) => version("docker engine", &engine.docker().args(["version", "--format", "{{.Server.Version}}"])),
         None => match machine::decide(project, &observed) {
-            Ok(_) => row("docker engine", "none runs", Verdict::Later),
-            Err(error) => refused("docker engine", &error),
+            Ok(_) => row("docker engine", "not running", Verdict::Later),
+            Err(error) => bad_row("docker engine", &error),
         },
     });
     let Some(engine) = engine else {
@@ -157,13 +158,13 @@ fn rows(project: &Project) -> Result<Vec<CheckRow>> {
             rows.push(node(project, &machine));
             match machine::conditions(&engine, &machine) {
                 Ok(conditions) => rows.extend(conditions.into_iter().map(|condition| match condition.fault {
-                    Some(failure) => refused(condition.name, &failure.into()),
+                    Some(failure) => bad_row(condition.name, &failure.into()),
                     None => row(condition.name, condition.found, Verdict::Good),
                 })),
-                Err(error) => rows.push(refused("engine's place", &error)),
+                Err(error) => rows.push(bad_row("engine location", &error)),
             }
         }
-        Err(error) => rows.push(refused(NODE, &error)),
+        Err(error) => rows.push(bad_row(NODE, &error)),
     }
     let origin = origin::select(project, &engine)?;
     rows.push(row("origin", origin.name(), Verdict::Good));
@@ -171,41 +172,45 @@ fn rows(project: &Project) -> Result<Vec<CheckRow>> {
     let tools = Toolbox::new(project, engine, origin.as_ref())?;
     let versions = [
         (Tool::Minikube, "minikube", Some(["version", "--short"])),
-        // Nothing but `tool kubectl` and a port-forward needs it, so it is not started either.
+        // Only `tool kubectl` and a port-forward need it, so its version does not matter here.
         (Tool::Kubectl, "kubectl", None),
         (Tool::Helm, "helm", Some(["version", "--short"])),
     ];
     for (tool, name, args) in versions {
         let path = origin.tool(tool);
         rows.push(match args {
-            _ if !files::exists(&path)? => row(name, "not brought yet", Verdict::Later),
+            _ if !files::exists(&path)? => row(name, "not installed yet", Verdict::Later),
             Some(args) => version(name, &Process::new(path.as_str()).args(args)),
-            None => row(name, "here, for `cargo xtask tool kubectl`", Verdict::Good),
+            None => row(name, "installed, for `cargo xtask tool kubectl`", Verdict::Good),
         });
     }
     let cluster = cluster::observe(&tools);
     rows.push(match &cluster {
         Ok(observed) => match observed.profile.state {
-            cluster::State::Running => row("cluster", format!("profile `{}` runs", tools.profile), Verdict::Good),
-            cluster::State::HalfDeleted(how) => row("cluster", how, Verdict::bad("cargo xtask teardown --cluster")),
-            ref other => match cluster::refused(&tools, &observed.profile) {
-                Some(failure) => refused("cluster", &failure.into()),
+            cluster::ProfileState::Running => {
+                row("cluster", format!("profile `{}` runs", tools.profile), Verdict::Good)
+            }
+            cluster::ProfileState::HalfDeleted(how) => {
+                row("cluster", how, Verdict::bad("cargo xtask teardown --cluster"))
+            }
+            ref other => match cluster::refusal(&tools, &observed.profile) {
+                Some(failure) => bad_row("cluster", &failure.into()),
                 None => {
                     row("cluster", format!("profile `{}`: {other:?}", tools.profile).to_lowercase(), Verdict::Later)
                 }
             },
         },
-        Err(error) => refused("cluster", error),
+        Err(error) => bad_row("cluster", error),
     });
     rows.push(port(project, cluster.as_ref().ok().map(|observed| &observed.profile)));
     Ok(rows)
 }
 
-/// The base images that the engine has; those it lacks are brought by deploy.
+/// Returns a row for each base image in the engine; the next deploy brings the others.
 fn base_images(project: &Project, engine: &Engine, origin: &dyn Origin) -> Vec<CheckRow> {
     let found = match bases::observe(project, engine, origin) {
         Ok(found) => found,
-        Err(error) => return vec![refused("base images", &error)],
+        Err(error) => return vec![bad_row("base images", &error)],
     };
     let now = clock::now();
     let rows = found.iter().filter(|base| base.id.is_some()).map(|base| {
@@ -217,11 +222,11 @@ fn base_images(project: &Project, engine: &Engine, origin: &dyn Origin) -> Vec<C
         row("base image", base.describe(now), verdict)
     });
     let rows: Vec<CheckRow> = rows.collect();
-    if rows.is_empty() { vec![row("base images", "not brought yet", Verdict::Later)] } else { rows }
+    if rows.is_empty() { vec![row("base images", "not installed yet", Verdict::Later)] } else { rows }
 }
 
-/// WSL, with the place of the checkout `root`; `None` elsewhere.
-fn windows(root: &Utf8Path, kernel: &str) -> Option<CheckRow> {
+/// Returns a row about the location of the checkout `root` under WSL; `None` outside of WSL.
+fn wsl_row(root: &Utf8Path, kernel: &str) -> Option<CheckRow> {
     wsl::is_wsl(kernel).then(|| match wsl::drive(root, kernel) {
         Some(drive) => {
             let fix = "clone into WSL's own file system (~): files on a drive have no modes, and builds take long";
@@ -231,14 +236,15 @@ fn windows(root: &Utf8Path, kernel: &str) -> Option<CheckRow> {
     })
 }
 
-/// The port of `profile`, or the one that a new profile takes, and who holds it. `None`: which profile there is is unknown.
+/// Returns a row with the port of `profile`, or of a new profile, and the program that holds it. `profile` is `None` if it
+/// is unknown.
 fn port(project: &Project, profile: Option<&cluster::Profile>) -> CheckRow {
     let (state, published) = profile.map_or((None, None), |profile| (Some(&profile.state), profile.port));
     match (state, published) {
-        (Some(cluster::State::Running | cluster::State::Paused), Some(port)) => {
+        (Some(ProfileState::Running | ProfileState::Paused), Some(port)) => {
             row("port", format!("{port}, published by the cluster"), Verdict::Good)
         }
-        (Some(cluster::State::Stopped), Some(port)) => match machine::port_holder(port) {
+        (Some(ProfileState::Stopped), Some(port)) => match machine::port_holder(port) {
             Some(holder) => {
                 let fix = "end that program: the stopped cluster publishes this port";
                 row("port", format!("{port} is held by {holder}"), Verdict::bad(fix))
@@ -261,17 +267,17 @@ fn port(project: &Project, profile: Option<&cluster::Profile>) -> CheckRow {
 
 fn disk(observed: &machine::ObservedMachine) -> CheckRow {
     let Some(disk) = observed.disk else { return row("disk", "unknown", Verdict::Unknown) };
-    let verdict = match machine::room(observed, DISK, "engine, cluster and images") {
+    let verdict = match machine::check_room(observed, DISK, "engine, cluster and images") {
         Ok(()) => Verdict::Good,
         Err(failure) => Verdict::Bad(failure.ways_out().to_vec()),
     };
     row("disk", format!("{} free", bytes(disk.free)), verdict)
 }
 
-/// The name of the row about the machine of the engine.
+/// The name of the row about the size of the engine's machine.
 const NODE: &str = "engine's size";
 
-/// Whether a new cluster fits into the machine of the engine, which may be a virtual one.
+/// Returns a row that says whether a new node fits the engine's machine, which may be a virtual one.
 fn node(project: &Project, machine: &EngineMachine) -> CheckRow {
     match machine::fit(NodeSize::wanted(&project.settings.cluster), machine) {
         Ok(size) => {
@@ -279,12 +285,12 @@ fn node(project: &Project, machine: &EngineMachine) -> CheckRow {
             let node = format!("a new node gets {} and {} MiB", size.cpus, size.memory_mib);
             row(NODE, format!("{cpus} processors, {has} MiB; {node}"), Verdict::Good)
         }
-        Err(failure) => refused(NODE, &failure.into()),
+        Err(failure) => bad_row(NODE, &failure.into()),
     }
 }
 
-/// A row about what `error` says, with its hints as the fix.
-fn refused(name: &'static str, error: &anyhow::Error) -> CheckRow {
+/// Returns a bad row from `error`, with its hints as fixes.
+fn bad_row(name: &'static str, error: &anyhow::Error) -> CheckRow {
     let fixes = error.downcast_ref::<Failure>().map(|failure| failure.ways_out().to_vec()).unwrap_or_default();
     row(name, error.to_string(), Verdict::Bad(fixes))
 }
@@ -302,7 +308,7 @@ fn memory(needed: u64, memory: Option<machine::Memory>) -> CheckRow {
     row("memory", found, verdict)
 }
 
-/// A row with the first line that a version command prints.
+/// Returns a row with the first line of the output of a version command.
 fn version(name: &'static str, process: &Process) -> CheckRow {
     match process.read() {
         Ok(text) => match text.lines().next().map(str::trim) {
@@ -312,7 +318,7 @@ fn version(name: &'static str, process: &Process) -> CheckRow {
         Err(error) => {
             let what = error.to_string();
             let what = format!("does not run: {}", what.lines().next().unwrap_or_default());
-            row(name, what, Verdict::bad(format!("see what it says: {process}")))
+            row(name, what, Verdict::bad(format!("see its output: {process}")))
         }
     }
 }
@@ -322,8 +328,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_cannot_be_read_is_unknown_and_not_good() {
-        let unread = data(&memory(6 << 30, None));
+    fn an_unreadable_value_is_unknown_and_not_good() {
+        let unread = to_json(&memory(6 << 30, None));
         assert_eq!(
             (&unread["found"], &unread["verdict"]),
             (&json!("unknown; the cluster may take 6.4 GB"), &json!("unknown"))
@@ -331,23 +337,23 @@ mod tests {
         let (few, many) = (1 << 30, 4 << 30);
         for (available, verdict) in [(few, "bad"), (many, "good")] {
             let read = memory(6 << 30, Some(machine::Memory { total: 8 << 30, available }));
-            assert_eq!(data(&read)["verdict"], verdict);
+            assert_eq!(to_json(&read)["verdict"], verdict);
         }
         let silent = version("helm", &Process::new("true"));
         let broken = version("helm", &Process::new("false"));
         assert_eq!(
-            (data(&silent)["verdict"].as_str(), data(&broken)["verdict"].as_str()),
+            (to_json(&silent)["verdict"].as_str(), to_json(&broken)["verdict"].as_str()),
             (Some("unknown"), Some("bad"))
         );
     }
 
-    /// The kernel's words are those of WSL 2, by hand after Microsoft's documentation.
+    /// The kernel's version text is that of WSL 2, written after Microsoft's documentation.
     #[test]
-    fn a_checkout_on_a_windows_drive_is_told() {
+    fn refuses_a_checkout_on_a_windows_drive() {
         let wsl = "Linux version 5.15.167.4-microsoft-standard-WSL2 (root@f9c826d3017f) (gcc 11.2.0)";
-        let verdict = |root: &str, kernel: &str| windows(Utf8Path::new(root), kernel).map(|row| row.verdict);
+        let verdict = |root: &str, kernel: &str| wsl_row(Utf8Path::new(root), kernel).map(|row| row.verdict);
         assert!(
-            matches!(verdict("/mnt/c/Users/me/todo", wsl), Some(Verdict::Bad(fix)) if texts(&fix).contains("clone into WSL"))
+            matches!(verdict("/mnt/c/Users/me/todo", wsl), Some(Verdict::Bad(fix)) if join_hints(&fix).contains("clone into WSL"))
         );
         assert!(matches!(verdict("/home/me/todo", wsl), Some(Verdict::Good)));
         assert!(verdict("/mnt/c/Users/me/todo", "Linux version 6.1.0-27-amd64").is_none());

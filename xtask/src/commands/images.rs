@@ -1,4 +1,4 @@
-//! `cargo xtask images`: both images side by side, each built or unchanged, and why; and the base images with their age.
+//! `cargo xtask images`: builds both images side by side if they changed, and shows why, and the age of the base images.
 
 use std::collections::BTreeSet;
 
@@ -14,20 +14,20 @@ use crate::project::Project;
 use crate::stages::images;
 use crate::toolchain::Toolchain;
 
-/// Arguments of `images`.
+/// The arguments of `images`.
 #[derive(Args, Debug)]
 pub struct Images {
     /// Show what would be built, and do nothing
     #[arg(long)]
     pub dry_run: bool,
-    /// Renew the base images first: pull their tags again, or make them from today's packages
+    /// Renew the base images first: pull their tags again, or rebuild them from today's packages
     #[arg(long)]
     pub refresh: bool,
     #[command(flatten)]
     pub output: Output,
 }
 
-/// Builds what is not built; prints `<name>:<tag> <image ID>` for each on standard output, or the document of `--json`.
+/// Builds the images that are not built yet. Prints `<name>:<tag> <image ID>` for each, unless `--json` is given.
 pub fn run(project: &Project, args: &Images) -> Result<()> {
     let mode = if args.dry_run { Mode::DryRun } else { Mode::Apply };
     let _lock = match mode {
@@ -37,19 +37,19 @@ pub fn run(project: &Project, args: &Images) -> Result<()> {
     let mut needed: Vec<String> = project.settings.bases().cloned().collect();
     needed.sort();
     needed.dedup();
-    // A refresh brings them in any case: what is missing is not made twice.
+    // A refresh brings them anyway; bringing missing ones before it would be wasted work.
     let requirements = if args.refresh { Vec::new() } else { needed.into_iter().map(Requirement::Image).collect() };
     let toolchain = Toolchain::bring(project, mode, &requirements)?;
     let engine = &toolchain.tools.engine;
     if args.refresh {
         refresh(project, &toolchain, mode)?;
     }
-    // An unreadable record is told before anything is built.
+    // Read the records before the builds, so that an unreadable one fails early.
     let bases = base_images(project, &toolchain)?;
-    let seen = project
+    let states = project
         .report
         .look("images", "sources and engine", || images::build::observe(project, engine, toolchain.origin.as_ref()))?;
-    let built = images::build(project, engine, toolchain.origin.as_ref(), &seen, &mut [], mode)?;
+    let built = images::build(project, engine, toolchain.origin.as_ref(), &states, &mut [], mode)?;
     project.report.fact("images", output::images(&built));
     show_bases(project, &bases);
     for image in built.iter().filter(|_| !args.output.json) {
@@ -60,12 +60,12 @@ pub fn run(project: &Project, args: &Images) -> Result<()> {
     Ok(())
 }
 
-/// Renews the base images that the engine has or the applications need, and says what became of each.
+/// Renews the base images that the engine has or the applications need. Reports the result for each.
 fn refresh(project: &Project, toolchain: &Toolchain, mode: Mode) -> Result<()> {
     let (engine, origin) = (&toolchain.tools.engine, toolchain.origin.as_ref());
     let names = bases::names(project, origin);
     let database = &project.settings.database.image;
-    // Nobody needs an embedded database where `.env` names another one.
+    // The embedded database's image is not needed if `.env` names another database.
     let has_database = engine.image_id(&origin.image(database))?.is_some();
     let wanted = names.into_iter().filter(|name| name != database || has_database);
     let refresh = origin.refresh(&wanted.collect::<Vec<_>>(), engine)?;
@@ -76,28 +76,28 @@ fn refresh(project: &Project, toolchain: &Toolchain, mode: Mode) -> Result<()> {
         return Ok(());
     }
     let after = engine.image_ids(&references)?;
-    let mut told = BTreeSet::new();
+    let mut reported = BTreeSet::new();
     for reference in &references {
         let (old, Some(new)) = (before.get(reference), after.get(reference)) else { continue };
-        if !told.insert(new) {
+        if !reported.insert(new) {
             continue;
         }
         project.report.ok(match old {
-            Some(old) if old == new => format!("{reference} is what it was: {}", short(new)),
+            Some(old) if old == new => format!("{reference} is unchanged: {}", short(new)),
             Some(old) => format!("{reference} renewed: {} -> {}", short(old), short(new)),
             None => format!("{reference} is new: {}", short(new)),
         });
         if let Some(old) = old.filter(|old| *old != new && engine.private) {
-            // Docker keeps it if a container still runs it. In an engine of the user's own, it is theirs to remove.
+            // Docker keeps an image that a container uses. In the user's own engine, removing it is up to the user.
             let _ = engine.docker().args(["image", "rm", old]).output();
         }
     }
     Ok(())
 }
 
-/// The base images that the engine has.
+/// Returns the base images in the engine.
 fn base_images(project: &Project, toolchain: &Toolchain) -> Result<Vec<BaseImage>> {
-    // In a dry run there may be no engine yet.
+    // A dry run does not start an engine.
     if !toolchain.engine_answers {
         return Ok(Vec::new());
     }
@@ -105,7 +105,7 @@ fn base_images(project: &Project, toolchain: &Toolchain) -> Result<Vec<BaseImage
     Ok(found.into_iter().filter(|base| base.id.is_some()).collect())
 }
 
-/// Says which base images were used and how old they are.
+/// Reports the base images and their age.
 fn show_bases(project: &Project, found: &[BaseImage]) {
     let now = clock::now();
     found.iter().for_each(|base| project.report.note(format!("base image {}", base.describe(now))));

@@ -1,4 +1,4 @@
-//! `cargo xtask logs`: every container of every replica, each line under the name and in the colour of its pod.
+//! `cargo xtask logs`: shows the logs of every container, each line with its pod's name in the pod's colour.
 
 mod line;
 mod source;
@@ -17,31 +17,31 @@ use crate::deadlines;
 use crate::failure::{Class, Failure};
 use crate::process;
 use crate::project::Project;
-use crate::stages::cluster::{self, State};
+use crate::stages::cluster::{self, ProfileState};
 use crate::stages::release;
 use crate::toolbox::Toolbox;
 use crate::toolchain::Toolchain;
 use line::{Line, Painter};
 use source::Source;
 
-/// Logs that are asked for side by side.
+/// Number of logs that are read side by side.
 const AT_ONCE: usize = 8;
 
 /// Show the logs of all applications, or of one
 #[derive(Args, Debug)]
 pub struct Logs {
-    /// backend, frontend or postgres; all of them if left out
+    /// Application (default: all)
     pub app: Option<App>,
-    /// Go on as new lines come, also from new pods, until Ctrl-C
+    /// Stream new lines, also from new pods, until Ctrl-C
     #[arg(short, long)]
     pub follow: bool,
-    /// Lines of each container, at most
+    /// Maximum number of lines per container
     #[arg(long, default_value_t = 100)]
     pub tail: u32,
-    /// Only what is newer, e.g. 90s, 10m, 2h
-    #[arg(long, value_parser = duration)]
+    /// Show only lines newer than this, e.g. 90s, 10m, 2h
+    #[arg(long, value_parser = parse_duration)]
     pub since: Option<u64>,
-    /// Print each line as its container wrote it, but for secrets, as is done where standard output is no terminal
+    /// Print each line as its container wrote it, with secrets masked (default if standard output is no terminal)
     #[arg(long)]
     pub json: bool,
 }
@@ -53,7 +53,7 @@ impl Logs {
     }
 }
 
-/// A component with logs.
+/// A component of the application.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum App {
     /// The API
@@ -74,8 +74,8 @@ impl App {
     }
 }
 
-/// A duration, in seconds.
-fn duration(text: &str) -> Result<u64, String> {
+/// Parses a duration such as `1h30m` into seconds.
+fn parse_duration(text: &str) -> Result<u64, String> {
     let parts: Vec<&str> = text.split_inclusive(['h', 'm', 's']).collect();
     let good = |part: &&str| {
         let digits = part.strip_suffix(['h', 'm', 's']).unwrap_or_default();
@@ -102,24 +102,24 @@ fn duration(text: &str) -> Result<u64, String> {
 pub fn run(project: &Project, args: &Logs) -> Result<()> {
     let toolchain = Toolchain::present(project)?;
     let tools = &toolchain.tools;
-    if cluster::observe(tools)?.profile.state != State::Running {
+    if cluster::observe(tools)?.profile.state != ProfileState::Running {
         return Err(Failure::new(Class::Cluster, "the cluster does not run").help("cargo xtask deploy dev").into());
     }
     let sources = source::list(tools, args.app)?;
     if sources.is_empty() {
         let what = match args.app {
-            Some(app) => format!("no pod of {} is there", app.component()),
-            None => "no pod is there".to_owned(),
+            Some(app) => format!("{} has no pods", app.component()),
+            None => "the application has no pods".to_owned(),
         };
         return Err(Failure::new(Class::Rollout, what).help("cargo xtask status").into());
     }
     if args.follow {
-        // Ctrl-C is how this ends: nothing to be told.
+        // Ctrl-C is the normal end, so print no message.
         project.report.on_interrupt(|| {});
         return follow(tools, args, sources);
     }
     let mut painter = args.painter(tools)?;
-    for line in once(tools, args, &sources)? {
+    for line in read_all(tools, args, &sources)? {
         if !output::print(&painter.paint(&line))? {
             return Ok(());
         }
@@ -127,8 +127,8 @@ pub fn run(project: &Project, args: &Logs) -> Result<()> {
     Ok(())
 }
 
-/// What there is so far, of all containers in the order of time.
-fn once(tools: &Toolbox, args: &Logs, sources: &[Source]) -> Result<Vec<Line>> {
+/// Reads the existing lines of all containers, ordered by time.
+fn read_all(tools: &Toolbox, args: &Logs, sources: &[Source]) -> Result<Vec<Line>> {
     let mut lines = Vec::new();
     for some in sources.chunks(AT_ONCE) {
         let read: Vec<Result<Vec<Line>>> = std::thread::scope(|scope| {
@@ -140,53 +140,53 @@ fn once(tools: &Toolbox, args: &Logs, sources: &[Source]) -> Result<Vec<Line>> {
             lines.extend(read?);
         }
     }
-    // Stable: lines of one container keep their order also where their times are the same.
+    // The sort is stable: lines of a container with equal times keep their order.
     lines.sort_by(|a, b| a.time.cmp(&b.time));
     Ok(lines)
 }
 
-/// Follows every container, new ones too. Ends when nobody reads any more; Ctrl-C ends the process.
+/// Follows every container, also new ones, until the reader closes standard output or Ctrl-C ends the process.
 fn follow(tools: &Toolbox, args: &Logs, first: Vec<Source>) -> Result<()> {
     let (sender, receiver) = mpsc::channel();
     let mut painter = args.painter(tools)?;
-    let mut known = BTreeSet::new();
-    // What there is already comes in the order of time; then each container goes on from its own last line, or from
-    // now where it has written nothing that was asked for.
-    let now = line::at(clock::now());
-    let mut begun: VecDeque<Line> = once(tools, args, &first)?.into();
+    let mut followed = BTreeSet::new();
+    // First print the existing lines in the order of time. Then follow each container from its last printed line, or
+    // from now if it has none.
+    let now = line::format_time(clock::now());
+    let mut backlog: VecDeque<Line> = read_all(tools, args, &first)?.into();
     for source in first {
-        let last = begun.iter().rev().find(|line| line.source == source).map(|line| line.time.clone());
-        watch(tools, &source, Some(last.unwrap_or_else(|| now.clone())), &sender);
-        known.insert(source);
+        let last = backlog.iter().rev().find(|line| line.source == source).map(|line| line.time.clone());
+        start_following(tools, &source, Some(last.unwrap_or_else(|| now.clone())), &sender);
+        followed.insert(source);
     }
-    while let Some(line) = begun.pop_front() {
+    while let Some(line) = backlog.pop_front() {
         if !output::print(&painter.paint(&line))? {
-            return gone();
+            return exit_quietly();
         }
     }
-    let mut away = None;
+    let mut failing_since = None;
     loop {
-        if !drain(&receiver, &mut painter)? || output::nobody_reads() {
-            return gone();
+        if !drain(&receiver, &mut painter)? || output::is_reader_gone() {
+            return exit_quietly();
         }
-        // An API server that is away for a moment has no new pods; the followers go on by themselves.
-        let begun = source::list(tools, args.app).and_then(|mut sources| {
-            sources.retain(|source| !known.contains(source));
+        // Tolerate an API server that does not respond for a moment; the followers reconnect by themselves.
+        let new_sources = source::list(tools, args.app).and_then(|mut sources| {
+            sources.retain(|source| !followed.contains(source));
             if !sources.is_empty() {
                 painter.hide(release::redactor_of_secrets(tools)?);
             }
             Ok(sources)
         });
-        match begun {
+        match new_sources {
             Ok(sources) => {
                 for source in sources {
-                    watch(tools, &source, None, &sender);
-                    known.insert(source);
+                    start_following(tools, &source, None, &sender);
+                    followed.insert(source);
                 }
-                away = None;
+                failing_since = None;
             }
             Err(error) => {
-                if away.get_or_insert_with(Instant::now).elapsed() > deadlines::LOG_AWAY.time() {
+                if failing_since.get_or_insert_with(Instant::now).elapsed() > deadlines::LOG_AWAY.time() {
                     return Err(error);
                 }
             }
@@ -194,7 +194,7 @@ fn follow(tools: &Toolbox, args: &Logs, first: Vec<Source>) -> Result<()> {
     }
 }
 
-/// Prints what comes until it is time to look for new pods. `false`: nobody reads any more.
+/// Prints new lines until it is time to look for new pods. Returns `false` if the reader has closed standard output.
 fn drain(receiver: &Receiver<Line>, painter: &mut Painter) -> Result<bool> {
     let end = Instant::now() + deadlines::LOG_POLL.time();
     loop {
@@ -206,13 +206,13 @@ fn drain(receiver: &Receiver<Line>, painter: &mut Painter) -> Result<bool> {
     }
 }
 
-fn watch(tools: &Toolbox, source: &Source, since: Option<String>, sender: &Sender<Line>) {
+fn start_following(tools: &Toolbox, source: &Source, since: Option<String>, sender: &Sender<Line>) {
     let (tools, source, sender) = (tools.clone(), source.clone(), sender.clone());
     std::thread::spawn(move || source::follow(&tools, &source, since.as_deref(), &sender));
 }
 
-/// The reader has gone, and so does this process, as `head` is content.
-fn gone() -> Result<()> {
+/// Ends the process with success after the reader, for example `head`, has closed standard output.
+fn exit_quietly() -> Result<()> {
     process::end_all();
     std::process::exit(0)
 }
@@ -222,12 +222,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn durations_are_seconds_or_refused_with_an_example() {
+    fn parses_durations_and_refuses_others_with_an_example() {
         for (good, seconds) in [("90s", 90), ("10m", 600), ("2h", 7200), ("1h30m", 5400)] {
-            assert_eq!(duration(good).unwrap(), seconds);
+            assert_eq!(parse_duration(good).unwrap(), seconds);
         }
         for bad in ["", "10", "m", "10 m", "-5m", "10m5", "0s", "99999999999999999999h"] {
-            assert!(duration(bad).unwrap_err().contains("90s"), "{bad}");
+            assert!(parse_duration(bad).unwrap_err().contains("90s"), "{bad}");
         }
     }
 }

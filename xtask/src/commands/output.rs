@@ -1,4 +1,4 @@
-//! `--json` and `--timings`: what a command leaves besides its messages.
+//! `--json` and `--timings`: the output of a command besides its messages.
 
 use std::io::{ErrorKind, Write};
 
@@ -9,9 +9,9 @@ use serde_json::{Value, json};
 use crate::judge;
 use crate::snapshot::Snapshot;
 use crate::stages::images::Built;
-use crate::stages::proof::Answer;
+use crate::stages::proof::RouteAnswer;
 
-/// Options of commands that have steps.
+/// The output options of commands that run steps.
 #[derive(Args, Clone, Debug, Default)]
 pub struct Output {
     /// Print one JSON document on standard output; its schema is in docs/schema
@@ -22,7 +22,7 @@ pub struct Output {
     pub timings: bool,
 }
 
-/// Prints a line of data on standard output. Gives `false` once nobody reads any more.
+/// Prints a line of data on standard output. Returns `false` if the reader has closed it.
 pub fn print(text: &str) -> Result<bool> {
     let mut out = anstream::stdout().lock();
     match writeln!(out, "{text}").and_then(|()| out.flush()) {
@@ -32,8 +32,9 @@ pub fn print(text: &str) -> Result<bool> {
     }
 }
 
-/// Whether whoever read standard output has gone. A writer that waits for news would learn it only from its next line.
-pub fn nobody_reads() -> bool {
+/// Returns whether the reader of standard output has closed it. A writer that waits for new data would otherwise notice
+/// only when it writes the next line.
+pub fn is_reader_gone() -> bool {
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
     let out = std::io::stdout();
     let mut watched = [PollFd::new(&out, PollFlags::empty())];
@@ -41,26 +42,26 @@ pub fn nobody_reads() -> bool {
         && watched[0].revents().intersects(PollFlags::ERR | PollFlags::HUP)
 }
 
-/// Images for the document.
+/// Returns the built images for the JSON document.
 pub fn images(built: &[Built]) -> Value {
     let image = |image: &Built| json!({"name": image.name, "reference": image.reference(), "tag": image.tag, "id": image.id, "why": image.why});
     built.iter().map(image).collect()
 }
 
-/// The rollout of each workload for the document.
+/// Returns the rollout of each workload for the JSON document.
 pub fn workloads(snapshot: &Snapshot) -> Value {
     let workload = |p: &judge::Progress| json!({"name": p.name, "wanted": p.wanted, "updated": p.updated, "ready": p.ready, "complete": p.complete});
     judge::progress(snapshot).iter().map(workload).collect()
 }
 
-/// The routes' answers for the document; times in milliseconds.
-pub fn routes(answers: &[Answer]) -> Value {
-    let route = |answer: &Answer| {
+/// Returns the answers of the routes for the JSON document; times are in milliseconds.
+pub fn routes(answers: &[RouteAnswer]) -> Value {
+    let route = |answer: &RouteAnswer| {
         json!({
             "host": answer.route.host, "path": answer.route.path, "service": answer.route.service,
             "status": answer.status, "served_by": answer.served_by, "requests": answer.times.len(),
             "p50_ms": answer.percentile(50), "p95_ms": answer.percentile(95), "max_ms": answer.times.last(),
-            "problem": answer.problem(), "reason": answer.reason(),
+            "problem": answer.problem(), "reason": answer.explain_404(),
         })
     };
     answers.iter().map(route).collect()

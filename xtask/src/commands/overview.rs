@@ -1,4 +1,4 @@
-//! `cargo xtask` alone: the state in five lines and the next command.
+//! `cargo xtask` without a command: shows the state in five lines and the next command.
 
 use anyhow::Result;
 
@@ -7,27 +7,29 @@ use crate::judge;
 use crate::project::Project;
 use crate::report::{BAD, BOLD, GOOD, WARN};
 use crate::stages::cluster::ApiServer;
-use crate::stages::proof::{self, Access, Answer};
+use crate::stages::proof::{self, Access, RouteAnswer};
 use crate::stages::release::{self, ObservedRelease};
-use crate::stages::upgrade::{Phase, State};
+use crate::stages::upgrade::{Phase, UpgradeState};
 use crate::stages::{cluster, machine};
 use crate::toolchain::Toolchain;
 
-/// The profile's state in a word, coloured.
-pub fn state(state: &cluster::State) -> String {
+/// Returns the state of the profile in coloured words.
+fn describe_state(state: &cluster::ProfileState) -> String {
     match state {
-        cluster::State::Running => format!("{GOOD}running{GOOD:#}"),
-        cluster::State::Absent => "not there".to_owned(),
-        cluster::State::Stopped => format!("{WARN}stopped{WARN:#}"),
-        cluster::State::Paused => format!("{WARN}paused{WARN:#}"),
-        cluster::State::HalfDeleted(how) => format!("{BAD}half deleted: {how}{BAD:#}"),
-        cluster::State::OtherDriver(driver) => format!("{BAD}made with the driver {driver}, not docker{BAD:#}"),
-        cluster::State::Foreign => format!("{BAD}a container that minikube did not make{BAD:#}"),
+        cluster::ProfileState::Running => format!("{GOOD}running{GOOD:#}"),
+        cluster::ProfileState::Absent => "absent".to_owned(),
+        cluster::ProfileState::Stopped => format!("{WARN}stopped{WARN:#}"),
+        cluster::ProfileState::Paused => format!("{WARN}paused{WARN:#}"),
+        cluster::ProfileState::HalfDeleted(how) => format!("{BAD}half deleted: {how}{BAD:#}"),
+        cluster::ProfileState::OtherDriver(driver) => {
+            format!("{BAD}created with the driver {driver}, not docker{BAD:#}")
+        }
+        cluster::ProfileState::Foreign => format!("{BAD}a container that minikube did not make{BAD:#}"),
     }
 }
 
 fn release_line(observed: &ObservedRelease) -> String {
-    if observed.ending {
+    if observed.is_terminating {
         return "its namespace is being deleted".to_owned();
     }
     let helm =
@@ -37,20 +39,20 @@ fn release_line(observed: &ObservedRelease) -> String {
     format!("{helm}, {verified}")
 }
 
-/// Prints the five lines.
+/// Prints the state of engine, cluster, release and `.env`, and the next command.
 pub fn run(project: &Project) -> Result<()> {
     let row = |name: &str, text: &str| anstream::println!("{BOLD}{name:<8}{BOLD:#} {}", project.report.shown(text));
-    let dotenv = if dotenv::is_there(project)? { "present" } else { "absent; the first deploy makes it" };
+    let dotenv = if dotenv::is_there(project)? { "present" } else { "absent; the first deploy creates it" };
     let observed = machine::observe(project)?;
     let engine = match observed.engine(project) {
         Ok(engine) => engine,
         Err(error) => {
-            row("engine", &format!("{BAD}not known{BAD:#}: {error}"));
+            row("engine", &format!("{BAD}unknown{BAD:#}: {error}"));
             return Err(error);
         }
     };
     let Some(engine) = engine else {
-        row("engine", "none runs");
+        row("engine", "not running");
         row("cluster", "unknown without an engine");
         row("release", "unknown without a cluster");
         row(".env", dotenv);
@@ -59,26 +61,26 @@ pub fn run(project: &Project) -> Result<()> {
     };
     row("engine", if engine.private { "private engine runs" } else { "Docker Engine answers" });
     let Some(toolchain) = Toolchain::look(project, engine)? else {
-        row("cluster", "tools are not there yet");
+        row("cluster", "unknown: the tools are not installed yet");
         row("release", "unknown without a cluster");
         row(".env", dotenv);
         row("next", "cargo xtask deploy dev");
         return Ok(());
     };
     let profile = cluster::observe(&toolchain.tools)?.profile;
-    row("cluster", &format!("`{}` {}", toolchain.tools.profile, state(&profile.state)));
+    row("cluster", &format!("`{}` {}", toolchain.tools.profile, describe_state(&profile.state)));
     if let Some(difference) = cluster::difference(project, &toolchain.tools, &profile)? {
         row("", &difference);
     }
-    let stopped = profile.state == cluster::State::Stopped;
+    let stopped = profile.state == cluster::ProfileState::Stopped;
     let mut next = project.command(if stopped { "start" } else { "deploy dev" });
-    if State::load(project)?.is_some_and(|state| state.phase != Phase::Release) {
+    if UpgradeState::load(project)?.is_some_and(|state| state.phase != Phase::Release) {
         row("upgrade", "not finished: the todos are in a dump");
         next = project.command("cluster upgrade");
     }
     let mut line = "unknown without a cluster".to_owned();
     let api_server = match profile.state {
-        cluster::State::Running => Some(cluster::api_server(&toolchain.tools, &profile)?),
+        cluster::ProfileState::Running => Some(cluster::api_server(&toolchain.tools, &profile)?),
         _ => None,
     };
     if let Some(ApiServer::Starting(words) | ApiServer::Away(words)) = &api_server {
@@ -95,7 +97,7 @@ pub fn run(project: &Project) -> Result<()> {
             if let Some(snapshot) = observed.snapshot {
                 let access = Access::open(&toolchain.tools, &profile).ok().filter(|access| {
                     let answers = proof::measure(&proof::routes(&snapshot), &access.address, 1);
-                    !answers.is_empty() && answers.iter().all(Answer::good)
+                    !answers.is_empty() && answers.iter().all(RouteAnswer::is_good)
                 });
                 line += &access.map_or(", but its routes do not answer".to_owned(), |access| {
                     let at = access.front(&snapshot).map(|front| format!(" at {}", front.address));

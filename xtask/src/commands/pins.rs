@@ -1,4 +1,4 @@
-//! `cargo xtask pins`: every pinned version, what takes it, and where each origin gets it from.
+//! `cargo xtask pins`: shows every pinned version, what uses it, and where each origin gets it.
 
 pub mod listing;
 
@@ -12,7 +12,7 @@ use crate::report::{BOLD, DIM};
 
 use listing::{PinEntry, ReleaseSource};
 
-/// Show every pinned version: what takes it, and where each origin gets it from
+/// Show every pinned version, what uses it, and where each origin gets it
 #[derive(Args, Debug, Default)]
 pub struct Pins {
     /// Print one JSON document; its schema is in docs/schema
@@ -20,7 +20,7 @@ pub struct Pins {
     pub json: bool,
 }
 
-/// Prints the pins on standard output. Reads files of the checkout alone: needs no engine and no cluster.
+/// Prints the pins on standard output. Reads only files of the checkout, so it needs no engine and no cluster.
 pub fn run(project: &Project, args: &Pins) -> Result<()> {
     let pins = listing::list(&project.root)?;
     if args.json {
@@ -28,15 +28,15 @@ pub fn run(project: &Project, args: &Pins) -> Result<()> {
         return Ok(());
     }
     for pin in &pins {
-        if !output::print(&block(pin, release::platform().as_deref()))? {
+        if !output::print(&format_pin(pin, release::platform().as_deref()))? {
             break;
         }
     }
     Ok(())
 }
 
-/// A pin in a few lines; of its downloads that for `platform`.
-fn block(pin: &PinEntry, platform: Option<&str>) -> String {
+/// Returns a pin in a few lines, with only the download for `platform`.
+fn format_pin(pin: &PinEntry, platform: Option<&str>) -> String {
     let mut lines = vec![format!("{BOLD}{}{BOLD:#} {}  {DIM}{}{DIM:#}", pin.name, pin.version, pin.purpose)];
     let mut row = |name: &str, values: Vec<String>| {
         for (index, value) in values.into_iter().enumerate() {
@@ -64,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pin_shows_what_takes_it_and_the_sources_of_both_origins() {
+    fn shows_the_users_of_a_pin_and_the_sources_of_both_origins() {
         let download = |platform: &str| ReleaseSource {
             from: format!("https://dl.example/{platform}/tool"),
             platform: Some(platform.to_owned()),
@@ -82,7 +82,7 @@ mod tests {
             ],
             packages: vec!["Go module example.com/tool v1.2.3".into()],
         };
-        let shown = anstream::adapter::strip_str(&block(&pin, Some("linux-arm64"))).to_string();
+        let shown = anstream::adapter::strip_str(&format_pin(&pin, Some("linux-arm64"))).to_string();
         insta::assert_snapshot!(shown, @r"
         tool 1.2.3  does it
           taken by  program tool, image tool

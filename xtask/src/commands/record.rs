@@ -1,11 +1,11 @@
-//! `cargo xtask record`: the start of `xtask-record`.
+//! `cargo xtask record`: starts `xtask-record`.
 
 use anyhow::Result;
 
 use crate::members;
 use crate::project::Project;
 
-/// Replaces this process with the program that records. It gets the same command line.
+/// Replaces this process with the program that records, which gets the same command line.
 pub fn run(project: &Project) -> Result<()> {
     members::become_program(&members::build(project, "xtask-record")?)
 }

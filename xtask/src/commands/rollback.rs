@@ -1,4 +1,4 @@
-//! `cargo xtask rollback [revision]`: back to a revision that Helm keeps, watched and proven.
+//! `cargo xtask rollback [revision]`: rolls back to a revision that Helm keeps, watches the rollout and proves it.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -14,18 +14,18 @@ use crate::snapshot::Snapshot;
 use crate::stages::cluster;
 use crate::stages::images::load::Wanted;
 use crate::stages::images::{self, ids};
-use crate::stages::proof::{self, Access, Evidence};
+use crate::stages::proof::{self, Access, LiveState};
 use crate::stages::release::{self, Run, Target, Verified};
 use crate::toolbox::Toolbox;
 use crate::toolchain::Toolchain;
 
-/// Requests to each route at the end.
+/// Requests to each route in the final proof.
 const REQUESTS: usize = 20;
 
-/// Go back to a revision that Helm keeps, and prove it
+/// Roll back to a revision that Helm keeps, and prove it
 #[derive(Args, Debug)]
 pub struct Rollback {
-    /// Helm's revision; left out: the last one that was verified before what is there now
+    /// Helm revision (default: the last verified one before the current one)
     pub revision: Option<u64>,
     /// Show the steps that would run, and do nothing
     #[arg(long)]
@@ -43,7 +43,7 @@ pub fn run(project: &Project, args: &Rollback) -> Result<()> {
     let toolchain = Toolchain::present(project)?;
     let tools = &toolchain.tools;
     let profile = cluster::observe(tools)?.profile;
-    if profile.state != cluster::State::Running {
+    if profile.state != cluster::ProfileState::Running {
         return Err(Failure::new(Class::Cluster, "the cluster does not run").help("cargo xtask deploy dev").into());
     }
     cluster::refuse_stale(tools, &profile)?;
@@ -60,13 +60,13 @@ pub fn run(project: &Project, args: &Rollback) -> Result<()> {
     let steps = release::rollback(project, tools, &target, &observed, &run, redactor.clone());
     plan::apply(project, "release", mode, steps)?;
     if mode == Mode::DryRun {
-        project.report.answer("then: every route is requested, and the revision is recorded as the verified one");
+        project.report.answer("then: request every route, and record the revision as verified");
         return Ok(());
     }
 
     let ids = ids::of_loaded(project, &wanted)?;
     let access = Access::open(tools, &profile)?;
-    let take = || Evidence::take(tools, &access.address, REQUESTS);
+    let take = || LiveState::take(tools, &access.address, REQUESTS);
     let evidence = take()?;
     let (nodes, snapshot) = (&evidence.nodes, &evidence.snapshot);
     let restarted = release::restart_outdated(project, tools, &ids, nodes, snapshot, &redactor, mode)?;
@@ -75,27 +75,32 @@ pub fn run(project: &Project, args: &Rollback) -> Result<()> {
     let prove = || proof::prove(project, tools, &ids, &access.address, evidence);
     let proof = project.report.look("proof", "images and routes", prove)?;
     let environment = observed.record.map(|record| record.environment).unwrap_or_default();
-    remember(tools, &run, &proof.snapshot, &target, ids, environment)?;
+    record(tools, &run, &proof.snapshot, &target, ids, environment)?;
     let (place, notes) = access.describe(access.front(&proof.snapshot), "");
     let place = if place.is_empty() { place } else { format!(" at {place}") };
     project.report.ok(format!("revision {} serves{place} again, {}", target.revision, seconds(start.elapsed())));
     notes.into_iter().for_each(|note| project.report.warn(note));
-    project.report.note("the next `cargo xtask deploy` brings what is in the checkout: cargo xtask status shows what");
+    project
+        .report
+        .note("the next `cargo xtask deploy` applies the checkout again; `cargo xtask status` shows the difference");
     Ok(())
 }
 
-/// The images that the revision runs, with the IDs that the engine has, or those that were verified then. An image that
-/// was built again under its content tag, or a renewed base image, is what a rollback runs.
+/// Returns the images of the target revision. IDs come from the engine, or else from the record of that revision: so a
+/// rollback runs an image that was rebuilt under its content tag, and a renewed base image.
 fn wanted(project: &Project, tools: &Toolbox, target: &Target) -> Result<Vec<Wanted>> {
-    let here = ids::of_all(project, &tools.engine, &target.images.iter().cloned().collect::<Vec<_>>())?;
+    let in_engine = ids::of_all(project, &tools.engine, &target.images.iter().cloned().collect::<Vec<_>>())?;
     let verified = target.verified.as_ref();
     let of = |reference: &String| {
-        let known = || verified.and_then(|verified| verified.images.get(reference));
-        let id = here.get(reference).or_else(known).cloned();
+        let recorded = || verified.and_then(|verified| verified.images.get(reference));
+        let id = in_engine.get(reference).or_else(recorded).cloned();
         if id.is_none() {
-            let what = format!("revision {} runs {reference}, which is not in the engine any more", target.revision);
+            let what = format!(
+                "revision {} needs the image {reference}, which is not in the engine any more",
+                target.revision
+            );
             return Err(Failure::new(Class::Image, what)
-                .help("check out what that revision was made of, and: cargo xtask deploy dev")
+                .help("check out the commit that the revision was built from, and: cargo xtask deploy dev")
                 .into());
         }
         Ok(Wanted { reference: reference.clone(), id })
@@ -103,9 +108,9 @@ fn wanted(project: &Project, tools: &Toolbox, target: &Target) -> Result<Vec<Wan
     target.images.iter().map(of).collect()
 }
 
-/// Records what was proven. Of a revision that was never verified nobody knows what it was made of: its fingerprint
-/// is empty, so that the next deploy applies everything.
-fn remember(
+/// Records the proven revision. The sources of a revision that was never verified are unknown: it gets an empty
+/// fingerprint, so that the next deploy applies everything.
+fn record(
     tools: &Toolbox,
     run: &Run,
     snapshot: &Snapshot,

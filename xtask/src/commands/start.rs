@@ -1,4 +1,4 @@
-//! `cargo xtask start`: brings back a cluster that was stopped, with what was deployed in it; builds and releases nothing.
+//! `cargo xtask start`: starts a stopped cluster and proves the application in it; builds and releases nothing.
 
 use std::time::Instant;
 
@@ -9,23 +9,23 @@ use crate::origin::{Requirement, Tool};
 use crate::plan::{self, Mode};
 use crate::project::Project;
 use crate::report::seconds;
-use crate::stages::cluster::{self, ApiServer, Profile, State};
+use crate::stages::cluster::{self, ApiServer, Profile, ProfileState};
 use crate::stages::machine;
-use crate::stages::proof::{self, Access, Evidence};
+use crate::stages::proof::{self, Access, LiveState};
 use crate::stages::{release, upgrade};
 use crate::toolbox::Toolbox;
 use crate::toolchain::Toolchain;
 
-/// Requests to each route at the end.
+/// Requests to each route in the final proof.
 const REQUESTS: usize = 5;
 
-/// Runs it. A cluster that runs already is proven again.
+/// Starts the cluster and proves the application. A running cluster is only proven.
 pub fn run(project: &Project) -> Result<()> {
     let begun = Instant::now();
     cluster::guard(project)?;
     let _lock = project.lock()?;
     upgrade::refuse_unfinished(project)?;
-    // Nothing is brought or made where there is nothing to start.
+    // Without a cluster, the command must not install tools or create an engine.
     if !cluster::exists_anywhere(project)? && machine::observe(project)?.engine(project)?.is_none() {
         return Err(no_cluster(project).into());
     }
@@ -33,22 +33,22 @@ pub fn run(project: &Project) -> Result<()> {
     let (tools, report) = (&toolchain.tools, &project.report);
     let observed = cluster::observe(tools)?;
     let silent = match observed.profile.state {
-        State::Absent => return Err(no_cluster(project).into()),
-        State::Running => silence(tools, &observed.profile)?,
+        ProfileState::Absent => return Err(no_cluster(project).into()),
+        ProfileState::Running => wait_for_answer(tools, &observed.profile)?,
         _ => None,
     };
     let steps = cluster::decide(project, tools, toolchain.origin.as_ref(), &observed, silent.as_deref(), &[])?;
     let started = plan::apply(project, "cluster", Mode::Apply, steps)? > 0;
     // Port and certificates change when the node starts.
     let profile = cluster::observe(tools)?.profile;
-    if let Some(words) = silence(tools, &profile)? {
-        let what = format!("the cluster cannot be asked: {words}");
+    if let Some(words) = wait_for_answer(tools, &profile)? {
+        let what = format!("cannot query the cluster: {words}");
         return Err(Failure::new(Class::Cluster, what).help(format!("see why: {}", project.command("status"))).into());
     }
     let word = if started { "runs again" } else { "runs already" };
     let name = &tools.profile;
     let release = release::observe(tools)?;
-    if release.ending {
+    if release.is_terminating {
         return Err(release.refusal(tools).into());
     }
     let Some(record) = release.record else {
@@ -61,7 +61,7 @@ pub fn run(project: &Project) -> Result<()> {
     plan::apply(project, "release", Mode::Apply, vec![release::wait_step(project, tools, redactor)])?;
     let access = Access::open(tools, &profile)?;
     let prove = || {
-        let evidence = Evidence::take(tools, &access.address, REQUESTS)?;
+        let evidence = LiveState::take(tools, &access.address, REQUESTS)?;
         proof::prove(project, tools, &record.images, &access.address, evidence)
     };
     let proof = report.look("proof", "images and routes", prove)?;
@@ -72,8 +72,8 @@ pub fn run(project: &Project) -> Result<()> {
     Ok(())
 }
 
-/// Why the API server cannot be asked, once it has had its time.
-fn silence(tools: &Toolbox, profile: &Profile) -> Result<Option<String>> {
+/// Waits for the API server. Returns why it does not respond, or `None` if it is ready.
+fn wait_for_answer(tools: &Toolbox, profile: &Profile) -> Result<Option<String>> {
     Ok(match cluster::wait_for_api_server(tools, profile)? {
         ApiServer::Ready => None,
         ApiServer::Starting(words) | ApiServer::Away(words) => Some(words),

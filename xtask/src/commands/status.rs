@@ -1,4 +1,4 @@
-//! `cargo xtask status`: cluster, release, pods, images, routes, Secrets and drift on one screen.
+//! `cargo xtask status`: shows cluster, release, pods, images, routes, Secrets and drift on one screen.
 
 mod pending;
 mod text;
@@ -14,29 +14,29 @@ use super::output;
 use crate::clock;
 use crate::failure::{Class, Failure};
 use crate::project::Project;
-use crate::stages::cluster::{self, ApiServer, Profile, State};
+use crate::stages::cluster::{self, ApiServer, Profile, ProfileState};
 use crate::stages::proof::{self, Access, Front};
 use crate::stages::release::{self, ObservedRelease};
 use crate::stages::upgrade;
 use crate::toolbox::Toolbox;
 use crate::toolchain::Toolchain;
-use view::{Cluster, View};
+use view::{ClusterView, View};
 
-/// Requests to each route of a look; one more tells a first, slow answer from the usual one.
+/// Requests to each route for the screen. More than one, because the first answer may be slow.
 const REQUESTS: usize = 3;
-/// Requests to each route of a proof.
+/// Requests to each route for `--verify`.
 const PROOF_REQUESTS: usize = 5;
 
 /// Show cluster, release, pods, images, routes, Secrets and drift
 #[derive(Args, Debug, Default)]
 pub struct Status {
-    /// Prove that what runs is what was built; the exit code says whether it is
+    /// Compare images, routes and objects with the last verified deploy; fail if they differ
     #[arg(long)]
     pub verify: bool,
-    /// Show it again whenever something changes, until Ctrl-C
+    /// Show the status again after each change, until Ctrl-C
     #[arg(long, conflicts_with = "verify")]
     pub watch: bool,
-    /// Print one JSON document (with --watch: one line each change); its schema is in docs/schema
+    /// Print one JSON document (with --watch: one line per change); its schema is in docs/schema
     #[arg(long)]
     pub json: bool,
 }
@@ -47,36 +47,37 @@ pub fn run(project: &Project, args: &Status) -> Result<()> {
     if args.watch {
         return watch::run(project, &toolchain, args.json);
     }
-    let (profile, observed, view) = gather(project, &toolchain, true)?;
+    let (profile, observed, view) = collect(project, &toolchain, true)?;
     if args.json {
-        tell(project, &view);
+        add_to_document(project, &view);
     } else {
         output::print(project.report.shown(&text::screen(&view, Some(clock::now()))).trim_end())?;
     }
     upgrade::refuse_unfinished(project)?;
-    refuse(project, &toolchain.tools, &observed, &view)?;
+    check_application(project, &toolchain.tools, &observed, &view)?;
     if args.verify {
         verify(project, &toolchain.tools, &profile, &observed, &view)?;
     }
     Ok(())
 }
 
-/// The screen without colours, and the same as JSON.
+/// Returns the screen without colours, and the same data as JSON.
 pub fn plain(project: &Project, toolchain: &Toolchain) -> Result<(String, String)> {
-    let (.., view) = gather(project, toolchain, true)?;
+    let (.., view) = collect(project, toolchain, true)?;
     let text = anstream::adapter::strip_str(&text::screen(&view, Some(clock::now()))).to_string();
     Ok((text, serde_json::to_string_pretty(&view)?))
 }
 
-/// Everything there is to see. What the next deploy would do costs a look at the sources, and is left out on demand.
-fn gather(project: &Project, toolchain: &Toolchain, with_pending: bool) -> Result<(Profile, ObservedRelease, View)> {
+/// Observes everything that `status` shows. The changes of the next deploy are optional (`with_pending`): they require
+/// reading the sources.
+fn collect(project: &Project, toolchain: &Toolchain, with_pending: bool) -> Result<(Profile, ObservedRelease, View)> {
     let tools = &toolchain.tools;
     let profile = cluster::observe(tools)?.profile;
-    let running = profile.state == State::Running;
-    let cluster = Cluster {
+    let running = profile.state == ProfileState::Running;
+    let cluster = ClusterView {
         profile: tools.profile.clone(),
-        state: word(&profile.state).to_owned(),
-        // Only one that answers is shown.
+        state: state_name(&profile.state).to_owned(),
+        // Set below, once the address has answered.
         address: None,
         hint: None,
         open_with: None,
@@ -87,28 +88,28 @@ fn gather(project: &Project, toolchain: &Toolchain, with_pending: bool) -> Resul
     if !running {
         return Ok((profile, ObservedRelease::default(), View { cluster, ..View::default() }));
     }
-    let silence = match cluster::api_server(tools, &profile)? {
+    let no_response = match cluster::api_server(tools, &profile)? {
         ApiServer::Ready => None,
         ApiServer::Starting(words) => Some(("starting", format!("its API server is starting: {words}"))),
-        ApiServer::Away(words) => Some(("not answering", format!("its API server is away: {words}"))),
+        ApiServer::Away(words) => Some(("not answering", format!("its API server does not respond: {words}"))),
     };
-    if let Some((state, words)) = silence {
-        let cluster = Cluster { state: state.to_owned(), silence: Some(words), ..cluster };
+    if let Some((state, words)) = no_response {
+        let cluster = ClusterView { state: state.to_owned(), silence: Some(words), ..cluster };
         return Ok((profile, ObservedRelease::default(), View { cluster, ..View::default() }));
     }
     let mut observed = release::observe(tools)?;
     if let Some(snapshot) = &mut observed.snapshot {
         snapshot.add_cluster(tools)?;
     }
-    let mut view = View::of(cluster, &observed);
+    let mut view = View::new(cluster, &observed);
     if let Some(snapshot) = &observed.snapshot {
         let routes = proof::routes(snapshot);
-        // Without a way there are no routes to show. A watch would say so every second.
+        // Without access no route is shown. A watch does not warn: it would repeat the warning every second.
         let access = match Access::open(tools, &profile) {
             Ok(access) => Some(access),
             Err(error) => {
                 if with_pending {
-                    project.report.warn(format!("no route was requested: {error:#}"));
+                    project.report.warn(format!("cannot request the routes: {error:#}"));
                 }
                 None
             }
@@ -121,15 +122,17 @@ fn gather(project: &Project, toolchain: &Toolchain, with_pending: bool) -> Resul
                 access.as_ref().map(measure).unwrap_or_default()
             });
             let drift = scope.spawn(|| release::drift(project, tools, &observed));
-            let pending = with_pending.then(|| pending::of(project, toolchain, &observed)).flatten();
-            // A panic goes on here: it must not look like no drift.
+            let pending = with_pending.then(|| pending::list(project, toolchain, &observed)).flatten();
+            // Propagate a panic, which must not look like the absence of drift.
             let answers = answers.join().unwrap_or_else(|panic| resume_unwind(panic));
             let drift = drift.join().unwrap_or_else(|panic| resume_unwind(panic));
             (answers, drift, pending)
         });
         view.routes = output::routes(&answers).as_array().cloned().unwrap_or_default();
-        if let Some(Front { address, hint }) =
-            access.as_ref().and_then(Access::lasting).and_then(|address| Front::proven(address, snapshot, &answers))
+        if let Some(Front { address, hint }) = access
+            .as_ref()
+            .and_then(Access::user_address)
+            .and_then(|address| Front::if_proven(address, snapshot, &answers))
         {
             (view.cluster.address, view.cluster.hint) = (Some(address), hint);
         }
@@ -137,30 +140,30 @@ fn gather(project: &Project, toolchain: &Toolchain, with_pending: bool) -> Resul
     Ok((profile, observed, view))
 }
 
-/// Puts the view into the document of `--json`.
-fn tell(project: &Project, view: &View) {
+/// Adds the view to the JSON document.
+fn add_to_document(project: &Project, view: &View) {
     let Ok(serde_json::Value::Object(parts)) = serde_json::to_value(view) else { return };
     parts.into_iter().for_each(|(name, part)| project.report.fact(&name, part));
 }
 
-/// There is nothing to see where nothing runs: an error that says what to do.
-fn refuse(project: &Project, tools: &Toolbox, observed: &ObservedRelease, view: &View) -> Result<()> {
+/// Fails if the application is not deployed in a running cluster, and says what to do.
+fn check_application(project: &Project, tools: &Toolbox, observed: &ObservedRelease, view: &View) -> Result<()> {
     if let Some(words) = &view.cluster.silence {
-        let failure = Failure::new(Class::Cluster, format!("the cluster cannot be asked: {words}"));
+        let failure = Failure::new(Class::Cluster, format!("cannot query the cluster: {words}"));
         let failure = match view.cluster.state.as_str() {
-            "starting" => failure.help("look again in some seconds: cargo xtask status"),
+            "starting" => failure.help("try again in a few seconds: cargo xtask status"),
             _ => failure.help("start it; the data stays: cargo xtask deploy dev"),
         };
         return Err(failure.into());
     }
-    if view.cluster.state == word(&State::Stopped) {
+    if view.cluster.state == state_name(&ProfileState::Stopped) {
         let what = format!("the cluster `{}` is stopped; its data is kept", tools.profile);
         return Err(Failure::new(Class::Cluster, what).help(project.command("start")).into());
     }
     if view.cluster.state != "running" {
         return Err(Failure::new(Class::Cluster, "the cluster does not run").help("cargo xtask deploy dev").into());
     }
-    if observed.ending {
+    if observed.is_terminating {
         return Err(observed.refusal(tools).into());
     }
     if view.workloads.is_empty() {
@@ -186,34 +189,34 @@ fn verify(
     let newest = observed.helm.newest().map(|revision| revision.number);
     if newest != Some(record.revision) {
         let newest = newest.map_or("none".to_owned(), |number| number.to_string());
-        let what = format!("Helm's newest revision is {newest}, verified was {}", record.revision);
+        let what = format!("Helm's newest revision is {newest}, but the verified one is {}", record.revision);
         return Err(Failure::new(Class::Proof, what).help("cargo xtask deploy dev").into());
     }
     let proof = || {
         let access = Access::open(tools, profile)?;
-        let evidence = proof::Evidence::take(tools, &access.address, PROOF_REQUESTS)?;
+        let evidence = proof::LiveState::take(tools, &access.address, PROOF_REQUESTS)?;
         proof::prove(project, tools, &record.images, &access.address, evidence)
     };
     let proof = project.report.look("proof", "images and routes", proof);
     if !view.drift.is_empty() {
-        let what = format!("the cluster differs from what was verified:\n  {}", view.drift.join("\n  "));
+        let what = format!("the live state differs from the verified one:\n  {}", view.drift.join("\n  "));
         let failure = Failure::new(Class::Proof, what).help("cargo xtask deploy dev");
-        // What was changed by hand is often the cause of what does not work: both are told.
+        // Drift is often the cause of a failed proof, so report both.
         return Err(proof.err().into_iter().fold(failure, Failure::and).into());
     }
     proof?;
-    project.report.ok("verified: what runs is what was built, and every route answers");
+    project.report.ok("verified: the pods run the built images, and every route answers");
     Ok(())
 }
 
-fn word(state: &State) -> &'static str {
+fn state_name(state: &ProfileState) -> &'static str {
     match state {
-        State::Running => "running",
-        State::Absent => "absent",
-        State::Stopped => "stopped",
-        State::Paused => "paused",
-        State::HalfDeleted(_) => "half deleted",
-        State::OtherDriver(_) => "of another driver",
-        State::Foreign => "foreign",
+        ProfileState::Running => "running",
+        ProfileState::Absent => "absent",
+        ProfileState::Stopped => "stopped",
+        ProfileState::Paused => "paused",
+        ProfileState::HalfDeleted(_) => "half deleted",
+        ProfileState::OtherDriver(_) => "of another driver",
+        ProfileState::Foreign => "foreign",
     }
 }

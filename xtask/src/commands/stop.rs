@@ -1,22 +1,22 @@
-//! `cargo xtask stop`: ends the cluster's node, which frees its memory; all data stays.
+//! `cargo xtask stop`: stops the cluster's node to free its memory; all data stays.
 
 use anyhow::Result;
 
 use crate::origin::{self, Requirement, Tool};
 use crate::plan::{self, Mode};
 use crate::project::Project;
-use crate::stages::cluster::{self, State};
+use crate::stages::cluster::{self, ProfileState};
 use crate::stages::machine;
 use crate::toolbox::Toolbox;
 
-/// Runs it. A cluster that is stopped already, or none at all, is fine.
+/// Stops the cluster. A stopped or absent cluster is no error.
 pub fn run(project: &Project) -> Result<()> {
     cluster::guard(project)?;
     let _lock = project.lock()?;
     let report = &project.report;
     let name = &project.settings.cluster.profile;
     let Some(engine) = machine::observe(project)?.engine(project)? else {
-        // A node is a container: without its engine it does not run.
+        // The node is a container of the engine.
         report.ok(format!("no Docker Engine runs, so the cluster `{name}` does not run either"));
         return Ok(());
     };
@@ -25,11 +25,11 @@ pub fn run(project: &Project) -> Result<()> {
     let profile = cluster::observe(&tools)?.profile;
     let steps = cluster::stop_steps(project, &tools, &profile)?;
     match profile.state {
-        State::Absent => {
+        ProfileState::Absent => {
             report.ok(format!("no minikube profile `{name}`: nothing to stop"));
             return Ok(());
         }
-        State::Stopped => report.ok(format!("the cluster `{name}` is stopped already")),
+        ProfileState::Stopped => report.ok(format!("the cluster `{name}` is stopped already")),
         _ => {
             if !tools.minikube_exists()? {
                 plan::apply(
@@ -42,9 +42,9 @@ pub fn run(project: &Project) -> Result<()> {
             plan::apply(project, "cluster", Mode::Apply, steps)?;
         }
     }
-    report.note(format!("todos, images and settings stay: {} brings it back", project.command("start")));
+    report.note(format!("todos, images and settings are kept; start the cluster again: {}", project.command("start")));
     if tools.engine.private {
-        report.note("the private Docker Engine goes on running  (cargo xtask teardown --engine removes it)");
+        report.note("the private Docker Engine keeps running  (cargo xtask teardown --engine removes it)");
     }
     Ok(())
 }

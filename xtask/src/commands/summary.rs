@@ -1,4 +1,4 @@
-//! The closing summary of a deploy: address, replicas, images, database, time per stage.
+//! The final summary of a deploy: address, replicas, images, database, time per stage.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use crate::project::Project;
 use crate::report::{BOLD, DIM, GOOD, seconds};
 use crate::stages::proof::{Access, Front, Proof, warnings};
 
-/// Prints the line on standard error that ends a deploy of `--watch`, and what is to be known besides.
+/// Prints one line with the address on standard error, for a deploy of `--watch`, followed by notes and warnings.
 pub fn print_in_brief(project: &Project, access: &Access, front: Option<Front>, proof: &Proof, took: Duration) {
     let (place, notes) = access.describe(front, &project.settings.chart.release);
     project.report.info(format!("  {GOOD}{BOLD}{place}{BOLD:#}{GOOD:#}  is up  {DIM}{}{DIM:#}", seconds(took)));
@@ -48,7 +48,7 @@ pub fn print(
             "  {:<16} {status} from {}  p50 {p50} ms, p95 {p95} ms, max {max} ms{}",
             answer.route.path,
             answer.served_by,
-            answer.reason().map(|reason| format!("  {DIM}{reason}{DIM:#}")).unwrap_or_default()
+            answer.explain_404().map(|reason| format!("  {DIM}{reason}{DIM:#}")).unwrap_or_default()
         ));
     }
     warnings(&proof.answers).iter().for_each(|warning| report.warn(warning));

@@ -1,4 +1,4 @@
-//! `cargo xtask teardown`: the mirror of deploy. Idempotent; says what stays.
+//! `cargo xtask teardown`: removes what deploy created, and reports what remains. Idempotent.
 
 use std::time::Instant;
 
@@ -23,27 +23,26 @@ use crate::plan::{self, Mode};
 use crate::project::{Project, SecretsSource};
 use crate::report::bytes;
 use crate::snapshot::{Snapshot, text, title};
-use crate::stages::images::held::{self, Held};
+use crate::stages::images::owned::{self, OwnedImage};
 use crate::stages::release::{self, Record};
-use crate::stages::upgrade::{self, Phase, State};
+use crate::stages::upgrade::{self, Phase, UpgradeState};
 use crate::stages::{cluster, machine};
 use crate::toolbox::Toolbox;
 use crate::units::quote;
 
-/// Remove what deploy made; data, cluster, engine and caches only when asked
+/// Remove the application; data, cluster, engine and cache only with flags
 #[derive(Args, Debug, Default)]
 pub struct Teardown {
-    /// Also remove the embedded database's volume with its Secret, and the namespace if nobody else uses it; and the todos of
-    /// `dev`
+    /// Also remove the embedded database's volume and Secret, the todos of `dev`, and the namespace if nobody else uses it
     #[arg(long)]
     pub data: bool,
     /// Also delete the minikube profile (and with it the data)
     #[arg(long)]
     pub cluster: bool,
-    /// Also remove the images that xtask built or pulled from the engine (and with them the cluster)
+    /// Also remove from the engine the images that xtask built or pulled (and with them the cluster)
     #[arg(long)]
     pub images: bool,
-    /// Also end and remove the private Docker Engine (and with it cluster, data and images)
+    /// Also stop and remove the private Docker Engine (and with it cluster, data and images)
     #[arg(long)]
     pub engine: bool,
     /// Also remove the cache: tools, base images, downloads (and with it everything else)
@@ -51,14 +50,14 @@ pub struct Teardown {
     pub cache: bool,
 }
 
-/// What a teardown has seen that stays.
+/// The things that remain after a teardown.
 #[derive(Default)]
-struct Left {
+struct Remainder {
     cluster: bool,
     todos: bool,
     /// The volume with the todos of `dev`.
     dev: Option<String>,
-    /// What the engine keeps, a line each.
+    /// The things that remain in the engine, one line each.
     engine: Vec<String>,
 }
 
@@ -70,32 +69,32 @@ pub fn run(project: &Project, args: &Teardown) -> Result<()> {
     }
     let guard = project.lock()?;
     let observed = machine::observe(project)?;
-    let mut left = Left::default();
+    let mut remainder = Remainder::default();
     match observed.engine(project) {
-        // It goes with its cluster and its data, whether it answers or not. The user's own engine has no part in it.
+        // The private engine can be removed even if it does not answer. The user's own engine is not involved.
         Err(error) if args.removes_engine() && matches!(observed.system, Answer::Absent(_)) => {
-            ask(project, args, Vec::new())?;
-            report.warn(format!("{error}; it is removed with what is in it"));
+            ask_consent(project, args, Vec::new())?;
+            report.warn(format!("{error}; teardown removes it with its contents"));
         }
         Err(error) => return Err(error),
         Ok(None) => {
-            without_engine(project, args)?;
-            ask(project, args, Vec::new())?;
+            check_without_engine(project, args)?;
+            ask_consent(project, args, Vec::new())?;
         }
         Ok(Some(engine)) => {
             let origin = origin::present(project, &engine)?;
             let tools = Toolbox::new(project, engine, origin.as_ref())?;
             let engine = &tools.engine;
-            // The private engine takes the todos of `dev` with it, after the question that names them.
+            // The todos of `dev` in the private engine go with it; the question about the engine names them.
             let goes_with_engine = engine.private && args.removes_engine();
             let removes_todos = args.data || args.removes_engine() && !goes_with_engine;
             let dev = dev::tear_down(project, engine, removes_todos)?.filter(|_| !goes_with_engine);
-            left = Left { dev, ..release_and_cluster(project, &tools, args)? };
+            remainder = Remainder { dev, ..remove_release_or_cluster(project, &tools, args)? };
             if args.removes_images() {
                 remove_images(project, engine, args)?;
             }
             if !goes_with_engine {
-                left.engine = stays_in_engine(project, engine)?;
+                remainder.engine = list_in_engine(project, engine)?;
             }
         }
     }
@@ -105,8 +104,8 @@ pub fn run(project: &Project, args: &Teardown) -> Result<()> {
     if args.cache {
         remove_cache(project, guard)?;
     }
-    stays(project, &left)?;
-    stays_of_upgrade(project)
+    report_remainder(project, &remainder)?;
+    report_upgrade(project)
 }
 
 impl Teardown {
@@ -123,25 +122,25 @@ impl Teardown {
     }
 }
 
-/// Asks before what nobody can bring back goes: what `losses` names, the private engine, the cache.
-fn ask(project: &Project, args: &Teardown, mut losses: Vec<String>) -> Result<()> {
+/// Asks for consent to irreversible removals: `losses`, and the private engine and the cache if `args` removes them.
+fn ask_consent(project: &Project, args: &Teardown, mut losses: Vec<String>) -> Result<()> {
     let paths = EnginePaths::new(&project.cache);
     if args.removes_engine() && stop::exists(&paths)? {
         let mut clusters = stored::containers(&paths)?;
         clusters.retain(|name| !name.starts_with(dev::PREFIX));
         let clusters = clusters.join(", ");
         let clusters = if clusters.is_empty() { String::new() } else { format!(", with the clusters {clusters}") };
-        losses.push(format!("end the private Docker Engine and remove it with all its images{clusters}"));
+        losses.push(format!("stop the private Docker Engine and remove it with all its images{clusters}"));
         losses.extend(dev::stored_todos(&paths)?.iter().map(|volume| dev::loss(volume)));
     }
-    if args.cache && holds_something(project)? {
+    if args.cache && has_brought_artifacts(project)? {
         losses.push(format!("remove {}: tools, downloads and base images", project.cache));
     }
-    machine::consent_to(project, &losses, "without flags only the application goes: cargo xtask teardown")
+    machine::consent_to(project, &losses, "without flags, only the application is removed: cargo xtask teardown")
 }
 
-/// No engine runs: that no cluster does either is certain, but not that there is none.
-fn without_engine(project: &Project, args: &Teardown) -> Result<()> {
+/// Checks what a teardown can do without a running engine. No cluster runs then, but a stopped one may exist.
+fn check_without_engine(project: &Project, args: &Teardown) -> Result<()> {
     let name = &project.settings.cluster.profile;
     let in_private = stored::containers(&EnginePaths::new(&project.cache))?.contains(name);
     if args.removes_engine() && in_private {
@@ -151,9 +150,9 @@ fn without_engine(project: &Project, args: &Teardown) -> Result<()> {
         project.report.ok(format!("no Docker Engine runs, and minikube has no profile `{name}` on record"));
         return Ok(());
     }
-    let what = format!("there is a profile `{name}`, but no Docker Engine runs, so nothing of it can be removed");
+    let what = format!("there is a profile `{name}`, but no Docker Engine runs, so xtask cannot remove it");
     if args.removes_engine() {
-        project.report.warn(format!("{what}; its node is in another engine than the private one"));
+        project.report.warn(format!("{what}; its node is in an engine other than the private one"));
         return Ok(());
     }
     let failure = Failure::new(Class::Cluster, what).help("start engine and cluster: cargo xtask deploy dev");
@@ -163,13 +162,12 @@ fn without_engine(project: &Project, args: &Teardown) -> Result<()> {
     })
 }
 
-/// Whether an origin has brought anything into the cache.
-fn holds_something(project: &Project) -> Result<bool> {
+/// Returns whether an origin has brought anything into the cache.
+fn has_brought_artifacts(project: &Project) -> Result<bool> {
     files::exists(&project.cache.join(origin::REMEMBERED))
 }
 
-/// Removes the private engine, and minikube's records of the nodes that were in it: without its node a profile is but a
-/// record. Records of other nodes are left alone.
+/// Removes the private engine, and minikube's records of the profiles whose nodes were in it. Leaves other records alone.
 fn remove_engine(project: &Project) -> Result<()> {
     let nodes = stored::containers(&EnginePaths::new(&project.cache))?;
     let steps = machine::stop_engine(project)?;
@@ -185,7 +183,7 @@ fn remove_engine(project: &Project) -> Result<()> {
     Ok(())
 }
 
-/// Removes the cache, unless minikube has profiles on record there whose nodes are somewhere else.
+/// Removes the cache, unless it holds minikube's records of profiles in another engine.
 fn remove_cache(project: &Project, guard: lock::Lock) -> Result<()> {
     let profiles = profiles(project)?;
     if let Some(profile) = profiles.first() {
@@ -200,47 +198,47 @@ fn remove_cache(project: &Project, guard: lock::Lock) -> Result<()> {
     Ok(())
 }
 
-/// Removes the release, or the cluster with it.
-fn release_and_cluster(project: &Project, tools: &Toolbox, args: &Teardown) -> Result<Left> {
+/// Removes the release, or the whole cluster if `args` says so.
+fn remove_release_or_cluster(project: &Project, tools: &Toolbox, args: &Teardown) -> Result<Remainder> {
     let report = &project.report;
     let name = &tools.profile;
     let profile = cluster::profile(tools)?;
-    if let Some(refusal) = cluster::refused(tools, &profile) {
+    if let Some(refusal) = cluster::refusal(tools, &profile) {
         return Err(refusal.into());
     }
     if args.removes_cluster() {
-        // One that is elsewhere goes with the private engine.
+        // A cluster in the private engine, which is not the engine in use, is removed with that engine.
         let elsewhere = args.removes_engine() && cluster::is_elsewhere(project, tools)?;
-        let is_absent = profile.state == cluster::State::Absent;
-        // A run that was killed before minikube recorded the profile leaves its volume.
+        let is_absent = profile.state == cluster::ProfileState::Absent;
+        // A run that was killed before minikube recorded the profile leaves a volume.
         let has_volume = is_absent && cluster::has_volume(&tools.engine, name)?;
         if elsewhere || is_absent && !has_volume {
-            ask(project, args, Vec::new())?;
+            ask_consent(project, args, Vec::new())?;
             if !elsewhere {
                 report.ok(format!("no minikube profile `{name}`"));
             }
-            return Ok(Left::default());
+            return Ok(Remainder::default());
         }
         cluster::refuse_users(tools, "delete")?;
-        // minikube deletes kube entries by their name, whoever made them.
+        // minikube deletes kubeconfig entries by name, even if it did not create them.
         cluster::guard(project)?;
-        let what = if has_volume { "volume that is left of minikube profile" } else { "minikube profile" };
-        ask(project, args, vec![format!("delete the {what} `{name}` and everything in it, todos included")])?;
+        let what = if has_volume { "leftover volume of the minikube profile" } else { "minikube profile" };
+        ask_consent(project, args, vec![format!("delete the {what} `{name}` and everything in it, todos included")])?;
         let step = cluster::delete_step(project, tools, "asked for");
         plan::apply(project, "teardown", Mode::Apply, vec![step])?;
-        return Ok(Left::default());
+        return Ok(Remainder::default());
     }
     match profile.state {
-        cluster::State::Running => remove_release(project, tools, args),
-        cluster::State::Absent => {
+        cluster::ProfileState::Running => remove_release(project, tools, args),
+        cluster::ProfileState::Absent => {
             report.ok(format!("no minikube profile `{name}`: nothing to remove"));
-            Ok(Left::default())
+            Ok(Remainder::default())
         }
         state => {
             let what = format!("the cluster `{name}` does not run, so nothing in it can be removed");
             let failure = Failure::new(Class::Cluster, what);
             let failure = match state {
-                cluster::State::Stopped | cluster::State::Paused => {
+                cluster::ProfileState::Stopped | cluster::ProfileState::Paused => {
                     failure.help(format!("start it: {}", project.command("start")))
                 }
                 _ => failure,
@@ -250,12 +248,12 @@ fn release_and_cluster(project: &Project, tools: &Toolbox, args: &Teardown) -> R
     }
 }
 
-fn remove_release(project: &Project, tools: &Toolbox, args: &Teardown) -> Result<Left> {
+fn remove_release(project: &Project, tools: &Toolbox, args: &Teardown) -> Result<Remainder> {
     let profile = cluster::observe(tools)?.profile;
     let report = &project.report;
     let chart = &project.settings.chart;
     let api = tools.api()?;
-    let mut left = Left { cluster: true, ..Left::default() };
+    let mut remainder = Remainder { cluster: true, ..Remainder::default() };
     let namespace = api.get(&kinds::NAMESPACE, &chart.namespace);
     let unknown = || format!("cannot tell whether namespace {} exists", chart.namespace);
     let exists = namespace.with_context(unknown)?.is_some();
@@ -266,41 +264,41 @@ fn remove_release(project: &Project, tools: &Toolbox, args: &Teardown) -> Result
         warn_of_unreadable_record(project, &snapshot);
         let has_data = snapshot.kind("PersistentVolumeClaim").next().is_some();
         if args.data && has_data {
-            ask(project, args, vec!["delete the embedded database's volume with all todos in it".to_owned()])?;
+            ask_consent(project, args, vec!["delete the embedded database's volume with all todos in it".to_owned()])?;
         }
-        left.todos = has_data && !args.data;
+        remainder.todos = has_data && !args.data;
         plan::apply(project, "teardown", Mode::Apply, cluster::context_step(tools, &profile)?.into_iter().collect())?;
         let running = report.step("teardown", format!("uninstall {}", chart.release), "asked for");
-        // Before the Secrets go that pods of a release which is still there read.
+        // First, because the pods of the release read the Secrets.
         release::uninstall(project, tools)?;
-        // Helm keeps the pods of a `helm test` that failed, and forgets them.
+        // Helm does not delete the pods of a failed `helm test`.
         let tests = format!("{},app.kubernetes.io/component=test", tools.release().selector());
         api.delete_selected(&kinds::POD, &tests)?;
         running.done("");
         let selector = match args.data {
             true => SELECTOR.to_owned(),
-            // The password lives and dies with the volume it opens.
+            // The volume needs the password in its Secret.
             false => format!("{SELECTOR},app.kubernetes.io/component!=postgres"),
         };
         api.delete_selected(&kinds::SECRET, &selector)?;
         api.delete_selected(&kinds::CONFIG_MAP, &selector)?;
         report.ok("Secrets and records removed");
     }
-    // Before the namespace, in which the controller has a Role.
+    // Before the namespace: the controller has a Role in it.
     if let Some(done) = cluster::remove_controller(project, tools)? {
         report.ok(done);
     }
     if args.data && exists {
         remove_data(project, tools)?;
     }
-    Ok(left)
+    Ok(remainder)
 }
 
-/// Deletes the namespace with the database's volume, or the volume alone where others have something in the namespace.
+/// Deletes the namespace with the database's volume, or only the volume if the namespace has objects of others.
 fn remove_data(project: &Project, tools: &Toolbox) -> Result<()> {
     let (api, name) = (tools.api()?, tools.namespace());
     let snapshot = Snapshot::take(tools)?;
-    // A snapshot has no Secrets, and of these kinds a release has none.
+    // A snapshot lacks these kinds, which the release does not use, and Secrets.
     let kinds = [kinds::JOB, kinds::DAEMON_SET, kinds::ROLE, kinds::ROLE_BINDING];
     let lists = api.list_all(&kinds, Scope::Namespace)?;
     let secrets = api.list_metadata(&kinds::SECRET, "")?;
@@ -323,12 +321,12 @@ fn remove_data(project: &Project, tools: &Toolbox) -> Result<()> {
     }
     confirm_volumes_gone(&api, name, &claims)?;
     running.done("");
-    let stays = format!("stays: namespace {name}, where others have {}", others.join(", "));
+    let stays = format!("stays: namespace {name}, which contains other objects: {}", others.join(", "));
     project.report.note(format!("{stays}  (cargo xtask tool kubectl -- delete namespace {name} removes all)"));
     Ok(())
 }
 
-/// Waits until the provisioner has removed the volumes of these `claims` in `namespace`: they outlive their claims.
+/// Waits until the provisioner has removed the volumes of `claims` in `namespace`, which outlive their claims.
 fn confirm_volumes_gone(api: &Api, namespace: &str, claims: &[&str]) -> Result<()> {
     let begun = Instant::now();
     let ours = |volume: &&Value| {
@@ -340,7 +338,7 @@ fn confirm_volumes_gone(api: &Api, namespace: &str, claims: &[&str]) -> Result<(
         let Some(volume) = volumes.iter().find(ours) else { return Ok(()) };
         if begun.elapsed() > deadlines::VOLUME_DELETION.time() {
             let what = format!(
-                "claim {} in namespace {namespace} is gone, but its volume {} with the data is not ({})",
+                "claim {} in namespace {namespace} is deleted, but its volume {} with the data still exists ({})",
                 text(volume, "/spec/claimRef/name"),
                 text(volume, "/metadata/name"),
                 text(volume, "/status/phase")
@@ -353,20 +351,20 @@ fn confirm_volumes_gone(api: &Api, namespace: &str, claims: &[&str]) -> Result<(
     }
 }
 
-/// The record goes either way, so one that cannot be read stops nothing here.
+/// Warns of an unreadable record. It is no error, because teardown deletes the record.
 fn warn_of_unreadable_record(project: &Project, snapshot: &Snapshot) {
     if let Err(error) = Record::read(snapshot) {
-        project.report.warn(format!("{error}; it goes with the release"));
+        project.report.warn(format!("{error}; teardown deletes it with the release"));
     }
 }
 
-/// Removes our images from the user's own engine, unless another profile of this cache runs them. The private engine's go
-/// with it.
+/// Removes xtask's images from the user's own engine, unless another profile of this cache uses them. Images in the
+/// private engine are removed with it.
 fn remove_images(project: &Project, engine: &Engine, args: &Teardown) -> Result<()> {
     let report = &project.report;
     if engine.private {
         if !args.removes_engine() {
-            report.note("the images are in the private engine and go with it: cargo xtask teardown --engine");
+            report.note("the images are in the private engine; remove both: cargo xtask teardown --engine");
         }
         return Ok(());
     }
@@ -377,16 +375,16 @@ fn remove_images(project: &Project, engine: &Engine, args: &Teardown) -> Result<
         report.note(format!("remove these first: cargo xtask teardown --images --profile {other}"));
         return Ok(());
     }
-    let images = held::observe(&project.cache, engine)?;
+    let images = owned::observe(&project.cache, engine)?;
     if images.is_empty() {
-        report.ok("no image of xtask's making in the engine");
+        report.ok("the engine has no image that xtask built or pulled");
         return Ok(());
     }
-    let step = held::remove_step(&project.cache, engine, images);
+    let step = owned::remove_step(&project.cache, engine, images);
     plan::apply(project, "teardown", Mode::Apply, vec![step]).map(drop)
 }
 
-/// Profiles that minikube has on record in the folder of the cache.
+/// Returns the profiles in minikube's records in the cache.
 fn profiles(project: &Project) -> Result<Vec<String>> {
     let mut names = Vec::new();
     for folder in files::entries(&minikube::folder(&minikube::own_home(&project.cache)).join("profiles"))? {
@@ -397,9 +395,9 @@ fn profiles(project: &Project) -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// What the engine keeps of ours, a line each, with sizes.
-fn stays_in_engine(project: &Project, engine: &Engine) -> Result<Vec<String>> {
-    let usage = held::usage(engine)?;
+/// Returns one line with its size for each thing of xtask in the engine.
+fn list_in_engine(project: &Project, engine: &Engine) -> Result<Vec<String>> {
+    let usage = owned::usage(engine)?;
     let build_cache = format!("{} of build cache", bytes(usage.build_cache));
     if engine.private {
         let (count, size) = (usage.images, bytes(usage.images_size));
@@ -407,9 +405,9 @@ fn stays_in_engine(project: &Project, engine: &Engine) -> Result<Vec<String>> {
             "the private engine with {count} images, {size}, and {build_cache}  (--engine removes it)"
         )]);
     }
-    let images = held::observe(&project.cache, engine)?;
-    let size = |images: &[&Held]| bytes(images.iter().map(|image| image.size).sum());
-    let (built, pulled): (Vec<&Held>, Vec<&Held>) = images.iter().partition(|image| image.built);
+    let images = owned::observe(&project.cache, engine)?;
+    let size = |images: &[&OwnedImage]| bytes(images.iter().map(|image| image.size).sum());
+    let (built, pulled): (Vec<&OwnedImage>, Vec<&OwnedImage>) = images.iter().partition(|image| image.built);
     let mut lines = Vec::new();
     if !built.is_empty() {
         let (count, size) = (built.len(), size(&built));
@@ -428,38 +426,38 @@ fn stays_in_engine(project: &Project, engine: &Engine) -> Result<Vec<String>> {
     Ok(lines)
 }
 
-/// Says what stays of an upgrade: dumps, and what is left to do.
-fn stays_of_upgrade(project: &Project) -> Result<()> {
+/// Reports the remaining dumps, and an unfinished upgrade.
+fn report_upgrade(project: &Project) -> Result<()> {
     let folder = upgrade::folder(project)?;
     if files::exists(&folder)? {
         project.report.note(format!("stays: dumps of the database  (rm -r {} removes them)", quote(&folder)));
     }
-    if State::load(project)?.is_some_and(|state| state.phase != Phase::Release) {
+    if UpgradeState::load(project)?.is_some_and(|state| state.phase != Phase::Release) {
         let command = project.command("cluster upgrade");
         project.report.warn(format!("an upgrade of the cluster is not finished: {command} restores the todos"));
     }
     Ok(())
 }
 
-/// Says what is still there, as it is found now.
-fn stays(project: &Project, left: &Left) -> Result<()> {
+/// Reports what remains, and the flag that removes it.
+fn report_remainder(project: &Project, remainder: &Remainder) -> Result<()> {
     let report = &project.report;
     let stays = |what: &str, flag: &str| report.note(format!("stays: {what}  ({flag} removes it)"));
-    if left.todos {
+    if remainder.todos {
         stays("the todos (database volume and its Secret)", "--data");
     }
-    if let Some(volume) = &left.dev {
+    if let Some(volume) = &remainder.dev {
         stays(&format!("the todos of `cargo xtask dev` (volume {volume})"), "--data");
     }
-    if left.cluster {
+    if remainder.cluster {
         stays("the cluster", "--cluster");
     }
-    left.engine.iter().for_each(|line| report.note(format!("stays: {line}")));
+    remainder.engine.iter().for_each(|line| report.note(format!("stays: {line}")));
     let paths = EnginePaths::new(&project.cache);
-    if stop::exists(&paths)? && !left.engine.iter().any(|line| line.contains("the private engine")) {
+    if stop::exists(&paths)? && !remainder.engine.iter().any(|line| line.contains("the private engine")) {
         stays("the private engine with images", "--engine");
     }
-    if holds_something(project)? {
+    if has_brought_artifacts(project)? {
         stays("tools and base images in the cache", "--cache");
     }
     if files::exists(&project.dotenv)? {
@@ -471,7 +469,7 @@ fn stays(project: &Project, left: &Left) -> Result<()> {
     Ok(())
 }
 
-/// Whether `.env` names a database. A pipe is not read: its writer may ask a person.
+/// Returns whether `.env` names a database. Does not read a pipe, because its writer may ask a person.
 fn names_database(project: &Project) -> Result<bool> {
     if !project.dotenv.is_file() {
         return Ok(std::env::var_os("DATABASE_URL").is_some_and(|_| project.options.secrets_from == SecretsSource::Env));

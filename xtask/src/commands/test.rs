@@ -1,4 +1,4 @@
-//! `cargo xtask test [suite…]`: every suite, on real parts; what a suite needs is made first.
+//! `cargo xtask test [suite…]`: runs the test suites after bringing their requirements.
 
 pub mod faults;
 mod suites;
@@ -20,60 +20,60 @@ use crate::report::{BAD, DIM, GOOD, seconds};
 use crate::tally::Tally;
 use crate::toolchain::Toolchain;
 
-/// How many tests are listed with the time that they took.
+/// Number of slowest tests in the list.
 const SLOWEST: usize = 20;
 
-/// Run every test suite, or those named
+/// Run all test suites, or the named ones
 #[derive(Args, Debug)]
 pub struct Test {
-    /// Suites; all of them if left out
+    /// Suites to run (default: all but `policies` and `soak`)
     pub suites: Vec<Suite>,
-    /// Of dev and e2e, only the scenarios whose names contain TEXT, each from the state that it finds; of faults and soak, only the
-    /// runs (`rounds` are those of soak without its single faults)
+    /// Run only the scenarios of dev and e2e whose names contain TEXT, each from the current state; or only such runs of faults
+    /// and soak (`rounds`: the rounds of soak without its single faults)
     #[arg(long, value_name = "TEXT")]
     pub only: Option<String>,
-    /// Of faults, every fault of every call, also where calls share them
+    /// Run every fault of every call in faults, also where calls share them
     #[arg(long)]
     pub all: bool,
-    /// Rounds of soak
+    /// Number of rounds of soak
     #[arg(long, default_value_t = 12)]
     pub rounds: usize,
 }
 
-/// A suite.
+/// A test suite.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Suite {
-    /// Format, clippy, unit tests and command line tests of xtask
+    /// Formatting, clippy, unit tests and command line tests of xtask
     Rust,
     /// Lint, schema, unit tests and rendered manifests of the chart
     Chart,
-    /// Secrets in tree and history
+    /// Secrets in the working tree and the history
     Scan,
-    /// Format, types, tests and coverage of the backend, in the image's Python on real Postgres
+    /// Formatting, types, tests and coverage of the backend, with the image's Python and a real Postgres
     Backend,
-    /// Types, lint and unit tests of the frontend, in the image's Node
+    /// Types, lint and unit tests of the frontend, with the image's Node
     Frontend,
-    /// `dev` as somebody meets it who works with it all day: saved lines, crashes, kills, with a browser; no cluster
+    /// A working day with `dev`: saved lines, crashes and kills, with a browser; no cluster
     Dev,
-    /// Every external call fails once, against a real API server; what xtask says is compared with what is so
+    /// Each external call fails once, against a real API server; the messages of xtask must match the real state
     Faults,
-    /// Deploy, drift, failures told and undone, kills and teardown on a Minikube profile of its own, with a browser's visit
+    /// Deploys, drift, diagnosed and rolled back failures, kills and teardown on a separate profile, with a browser
     E2e,
-    /// From the state that an earlier version made to this one, running and stopped, and to the pinned Kubernetes
+    /// Upgrades from an earlier version's state, running and stopped, to this version and to the pinned Kubernetes
     Upgrade,
-    /// The first hour of a user who is not root: origin `release` from a stand-in internet, an engine in default settings;
-    /// left out where this machine cannot play that one
+    /// The first hour of a user who is not root: an engine with default settings, and origin `release` from a simulated
+    /// internet; skipped on machines that cannot run it
     Ordinary,
-    /// The chart's NetworkPolicies under kube-router's firewall, which it compiles; needs Go and apt-get, on e2e's profile; not
-    /// part of the default
+    /// The chart's NetworkPolicies under kube-router's firewall, on the profile of e2e; compiles kube-router, so it needs Go
+    /// and apt-get; runs only when named
     Policies,
-    /// Kills at random moments and failing deploys in turn, then every call of seven commands fails once in five ways, on
-    /// e2e's profile; not part of the default
+    /// Random kills and failing deploys in turn, then each call of seven commands fails once in five ways, on the profile of
+    /// e2e; runs only when named
     Soak,
 }
 
 impl Suite {
-    /// As it is named on the command line.
+    /// Returns its name on the command line.
     pub fn name(self) -> &'static str {
         match self {
             Self::Rust => "rust",
@@ -91,7 +91,7 @@ impl Suite {
         }
     }
 
-    /// Suites of different lanes may run side by side. The cluster's have none: they measure times, so they come alone.
+    /// Suites of different lanes may run side by side. Suites without a lane run alone, because they measure times.
     fn lane(self) -> Option<usize> {
         match self {
             Self::Rust | Self::Scan | Self::Chart => Some(0),
@@ -100,7 +100,7 @@ impl Suite {
         }
     }
 
-    /// What the origin must bring for it.
+    /// Returns the artifacts that the origin must bring for it.
     pub fn requirements(self, project: &Project) -> Result<Vec<Requirement>> {
         let bases =
             |image: &str| project.settings.images[image].bases.values().cloned().map(Requirement::Image).collect();
@@ -109,8 +109,8 @@ impl Suite {
             Self::Chart => vec![Requirement::Tool(Tool::Helm), Requirement::Tool(Tool::HelmUnittest)],
             Self::Backend => bases("todo-backend"),
             Self::Frontend => bases("todo-frontend"),
-            // `upgrade` has a cache of its own, to which what is brought for the others is lent; `ordinary` brings what
-            // it needs once it knows that this machine will do.
+            // `upgrade` uses its own cache, which borrows the artifacts of the other suites. `ordinary` brings its artifacts
+            // after it has checked this machine.
             Self::Upgrade | Self::Ordinary => Vec::new(),
             Self::Dev => dev::requirements(project, true),
             Self::Faults => faults::requirements(project)?,
@@ -119,7 +119,7 @@ impl Suite {
     }
 }
 
-/// What became of a suite.
+/// The result of a suite.
 struct SuiteResult {
     suite: Suite,
     tally: Tally,
@@ -131,16 +131,16 @@ pub fn run(project: &Project, args: &Test) -> Result<()> {
     use Suite::{Backend, Chart, Dev, E2e, Faults, Frontend, Ordinary, Rust, Scan, Upgrade};
     let all = [Rust, Scan, Chart, Backend, Frontend, Dev, Faults, E2e, Upgrade, Ordinary];
     let mut wanted = if args.suites.is_empty() { all.to_vec() } else { args.suites.clone() };
-    let toolchain = bring(project, &wanted)?;
+    let toolchain = bring_requirements(project, &wanted)?;
     let refusal = refuse_ordinary(toolchain.origin.name()).filter(|_| args.suites.is_empty());
     if refusal.is_some() {
         wanted.retain(|suite| *suite != Ordinary);
     }
     let report = &project.report;
-    let mut rows = side_by_side(project, args, &wanted);
-    rows.extend(wanted.iter().filter(|suite| suite.lane().is_none()).map(|suite| one(project, *suite, args)));
+    let mut rows = run_lanes(project, args, &wanted);
+    rows.extend(wanted.iter().filter(|suite| suite.lane().is_none()).map(|suite| run_suite(project, *suite, args)));
     if process::ending() {
-        // The counts would be those of suites that were cut off; the handler of Ctrl-C ends the process.
+        // Do not print the counts of interrupted suites. The Ctrl-C handler ends the process.
         bail!("interrupted");
     }
     let mut total = Tally::default();
@@ -152,10 +152,10 @@ pub fn run(project: &Project, args: &Test) -> Result<()> {
     for (name, took) in slowest(&total) {
         report.line(format!("  {DIM}{:>10}{DIM:#}  {name}", seconds(*took)));
     }
-    // The failures come last: a reader looks there first, and a log that is cut keeps its end.
+    // Failures come last: readers look there first, and a truncated log keeps its end.
     report.line("");
     if let Some(refusal) = refusal {
-        report.line(format!("  {:<10} {DIM}left out: {refusal}{DIM:#}", Ordinary.name()));
+        report.line(format!("  {:<10} {DIM}skipped: {refusal}{DIM:#}", Ordinary.name()));
     }
     for SuiteResult { suite, tally, took } in &rows {
         let colour = if tally.failed == 0 { GOOD } else { BAD };
@@ -171,15 +171,15 @@ pub fn run(project: &Project, args: &Test) -> Result<()> {
     Ok(())
 }
 
-/// The tests that took longest, longest first.
+/// Returns the slowest tests, slowest first.
 fn slowest(total: &Tally) -> impl Iterator<Item = &(String, Duration)> {
     let mut all: Vec<_> = total.took.iter().collect();
     all.sort_by_key(|(_, took)| std::cmp::Reverse(*took));
     all.into_iter().take(SLOWEST)
 }
 
-/// Brings what any of the suites needs in one go: it is told before anything begins, and made side by side.
-fn bring(project: &Project, wanted: &[Suite]) -> Result<Toolchain> {
+/// Brings the requirements of all suites together, so that the questions come first and the steps run side by side.
+fn bring_requirements(project: &Project, wanted: &[Suite]) -> Result<Toolchain> {
     let mut requirements: Vec<Requirement> = Vec::new();
     for suite in wanted {
         for requirement in suite.requirements(project)? {
@@ -191,8 +191,7 @@ fn bring(project: &Project, wanted: &[Suite]) -> Result<Toolchain> {
     Toolchain::bring(project, Mode::Apply, &requirements)
 }
 
-/// Returns why this machine cannot play another one in the suite `ordinary`, if it cannot. `origin` is the name of the one
-/// that this run takes.
+/// Returns why this machine cannot run the suite `ordinary`, if it cannot. `origin` is the name of this run's origin.
 pub fn refuse_ordinary(origin: &str) -> Option<Failure> {
     let is_linux_amd64 = cfg!(all(target_os = "linux", target_arch = "x86_64"));
     refusal_of_ordinary(is_linux_amd64, rustix::process::geteuid().is_root(), origin)
@@ -202,27 +201,27 @@ fn refusal_of_ordinary(is_linux_amd64: bool, is_root: bool, origin: &str) -> Opt
     let refuse = |what: &str| Failure::new(Class::Machine, format!("the suite `ordinary` {what}"));
     let others = "run the others: cargo xtask test";
     if !is_linux_amd64 {
-        return Some(refuse("runs on Linux amd64, for which its stand-ins are made").help(others));
+        return Some(refuse("needs Linux amd64: its stand-ins are built for it").help(others));
     }
     if !is_root {
-        return Some(refuse("must be root: it makes namespaces, and a Docker Engine and a user in them").help(others));
+        return Some(refuse("needs root: it creates namespaces with a Docker Engine and a user").help(others));
     }
     (origin != "packages").then(|| {
         let hidden = format!("DOCKER_HOST={HIDDEN} cargo xtask test ordinary --origin packages");
-        refuse("offers what the origin `packages` makes, and this run has another origin")
+        refuse("needs the origin `packages`, whose artifacts it offers; this run has another origin")
             .help(format!("with a private engine: {hidden}"))
     })
 }
 
-/// The suites that have a lane: those of one lane in their order, the lanes side by side.
-fn side_by_side(project: &Project, args: &Test, wanted: &[Suite]) -> Vec<SuiteResult> {
+/// Runs the suites with a lane: the lanes side by side, the suites of a lane in order.
+fn run_lanes(project: &Project, args: &Test, wanted: &[Suite]) -> Vec<SuiteResult> {
     let lane = |number: usize| wanted.iter().copied().filter(move |suite| suite.lane() == Some(number));
     if lane(0).count() == 0 || lane(1).count() == 0 {
-        return lane(0).chain(lane(1)).map(|suite| one(project, suite, args)).collect();
+        return lane(0).chain(lane(1)).map(|suite| run_suite(project, suite, args)).collect();
     }
     let run = |suite: Suite| {
         let report = project.report.within(suite.name());
-        one(&Project { report, ..project.clone() }, suite, args)
+        run_suite(&Project { report, ..project.clone() }, suite, args)
     };
     std::thread::scope(|scope| {
         let other = scope.spawn(|| lane(1).map(run).collect::<Vec<_>>());
@@ -233,7 +232,7 @@ fn side_by_side(project: &Project, args: &Test, wanted: &[Suite]) -> Vec<SuiteRe
     })
 }
 
-fn one(project: &Project, suite: Suite, args: &Test) -> SuiteResult {
+fn run_suite(project: &Project, suite: Suite, args: &Test) -> SuiteResult {
     project.report.heading(&format!("suite {}", suite.name()));
     let start = Instant::now();
     let only = || args.only.iter().map(|text| format!("--only={text}"));
@@ -275,13 +274,13 @@ mod tests {
     }
 
     #[test]
-    fn refuses_the_suite_ordinary_in_a_sentence_where_the_machine_will_not_do() {
+    fn explains_why_a_machine_cannot_run_the_suite_ordinary() {
         let refusal = |is_linux_amd64, is_root, origin| {
             refusal_of_ordinary(is_linux_amd64, is_root, origin).map(|failure| failure.to_string())
         };
         assert_eq!(refusal(true, true, "packages"), None);
-        assert!(refusal(false, true, "packages").unwrap().contains("runs on Linux amd64"));
-        assert!(refusal(true, false, "packages").unwrap().contains("must be root"));
+        assert!(refusal(false, true, "packages").unwrap().contains("needs Linux amd64"));
+        assert!(refusal(true, false, "packages").unwrap().contains("needs root"));
         assert!(refusal(true, true, "release").unwrap().contains("another origin"));
     }
 }

@@ -1,4 +1,4 @@
-//! `cargo xtask tidy`: the arguments, and the start of `xtask-tidy`.
+//! `cargo xtask tidy`: its arguments, and the start of `xtask-tidy`.
 
 use anyhow::Result;
 use clap::Args;
@@ -9,12 +9,12 @@ use crate::project::Project;
 /// Check documents, keys, generated files, pins, layers, sizes, phrases and licences
 #[derive(Args, Clone, Debug)]
 pub struct Tidy {
-    /// Mend white space, formats and generated files
+    /// Fix whitespace, formats and generated files
     #[arg(long)]
     pub fix: bool,
 }
 
-/// Replaces this process with the program that checks. It gets the same command line.
+/// Replaces this process with the program that checks, which gets the same command line.
 pub fn run(project: &Project) -> Result<()> {
     members::become_program(&members::build(project, "xtask-tidy")?)
 }

@@ -1,4 +1,4 @@
-//! `tool`: the pinned tools, aimed at this cluster.
+//! `cargo xtask tool`: runs a pinned tool against this cluster.
 
 use anyhow::Result;
 use clap::{Args, ValueEnum};
@@ -10,41 +10,41 @@ use crate::project::Project;
 use crate::stages::cluster;
 use crate::toolchain::Toolchain;
 
-/// A tool that can be run directly.
+/// A tool that a user can run directly.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Name {
-    /// kubectl with context and namespace of the application
+    /// kubectl with the application's context and namespace
     Kubectl,
-    /// helm with context and namespace of the application
+    /// helm with the application's context and namespace
     Helm,
-    /// minikube with the profile
+    /// minikube with this profile
     Minikube,
-    /// docker at the engine that the cluster runs in
+    /// docker with the cluster's engine
     Docker,
 }
 
-/// What a person's own programs need besides: `kubectl edit`, `helm get`, pagers.
-const PERSON: Names =
+/// Environment variables of the user's editor and pager, for example for `kubectl edit`.
+const EDITOR_AND_PAGER: Names =
     &["EDITOR", "VISUAL", "KUBE_EDITOR", "KUBECTL_EXTERNAL_DIFF", "PAGER", "LESS", "COLUMNS", "LINES"];
 
-/// Run a pinned tool, aimed at this cluster
+/// Run a pinned tool against this cluster
 #[derive(Args, Debug)]
 pub struct Tool {
-    /// Which tool
+    /// Tool to run
     pub name: Name,
     /// Its arguments, after `--`
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     pub args: Vec<String>,
 }
 
-/// Runs the tool with the terminal's own streams; its exit code is ours.
+/// Runs the tool with the terminal's streams. Returns its exit code.
 pub fn run(project: &Project, args: &Tool) -> Result<i32> {
     let mut toolchain = Toolchain::present(project)?;
     if args.name == Name::Kubectl && !toolchain.tools.has_kubectl()? {
         toolchain = Toolchain::bring(project, Mode::Apply, &[Requirement::Tool(crate::origin::Tool::Kubectl)])?;
     }
     if matches!(args.name, Name::Kubectl | Name::Helm) {
-        // They go where the kubeconfig leads: not without proof that this is our cluster.
+        // They follow the kubeconfig, so first check that it leads to this project's cluster.
         let profile = cluster::observe(&toolchain.tools)?.profile;
         cluster::refuse_stale(&toolchain.tools, &profile)?;
     }
@@ -54,5 +54,5 @@ pub fn run(project: &Project, args: &Tool) -> Result<i32> {
         Name::Minikube => toolchain.tools.minikube(),
         Name::Docker => toolchain.tools.engine.docker(),
     };
-    process.args(args.args.clone()).inherit(PERSON).interactive()
+    process.args(args.args.clone()).inherit(EDITOR_AND_PAGER).interactive()
 }

@@ -405,7 +405,7 @@ mod tests {
         }
         for line in [
             "edit infra/pins.toml; see docs/pins.md",
-            "check out what that revision was made of, and: cargo xtask deploy dev",
+            "check out the commit that the revision was built from, and: cargo xtask deploy dev",
             "save that first, e.g.: cargo xtask tool kubectl -- delete namespace NAME",
             "run one suite alone: cargo xtask test <suite>",
             "name another folder: export XDG_DATA_HOME=/path",

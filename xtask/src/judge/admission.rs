@@ -1,4 +1,4 @@
-//! Pods that the API server does not let in: quotas, Pod Security, and other policies.
+//! Pods that the API server refuses: quotas, Pod Security, and other policies.
 
 use serde_json::Value;
 
@@ -7,7 +7,7 @@ use super::{Gravity, Symptom};
 use crate::clock;
 use crate::snapshot::{Snapshot, text};
 
-/// How old the event of a StatefulSet may be, in seconds: its name stays the same, so an old one tells of old troubles.
+/// Seconds after which an event of a StatefulSet is too old: it may be about an earlier template.
 const RECENT: u64 = 60;
 
 /// A workload whose pods are refused, with the API server's reason.
@@ -17,7 +17,7 @@ struct Refusal<'a> {
 }
 
 impl Refusal<'_> {
-    fn seen(&self, cause: String) -> Symptom {
+    fn symptom(&self, cause: String) -> Symptom {
         let kind = text(self.workload, "/kind").to_lowercase();
         Symptom::fatal(format!("{kind}/{}", text(self.workload, "/metadata/name")), cause)
     }
@@ -28,14 +28,14 @@ impl Refusal<'_> {
 }
 
 fn refusals(snapshot: &Snapshot) -> Vec<Refusal<'_>> {
-    let observed = snapshot.workloads().filter(|workload| super::progress::observed(workload));
-    let behind = observed.filter(|workload| !super::progress::of_workload(workload).complete);
-    behind
+    let observed = snapshot.workloads().filter(|workload| super::progress::is_observed(workload));
+    let incomplete = observed.filter(|workload| !super::progress::of_workload(workload).complete);
+    incomplete
         .filter_map(|workload| {
             let failure =
                 array(workload, "/status/conditions").find(|c| c["type"] == "ReplicaFailure" && c["status"] == "True");
             // A StatefulSet has no such condition, only events.
-            let said = match failure {
+            let refusal = match failure {
                 Some(condition) => text(condition, "/message").to_owned(),
                 None if workload["kind"] == "StatefulSet" => {
                     let event = snapshot.last_event(workload, &["FailedCreate"])?;
@@ -44,7 +44,8 @@ fn refusals(snapshot: &Snapshot) -> Vec<Refusal<'_>> {
                 }
                 None => return None,
             };
-            let message = said.split_once(" is forbidden: ").map_or(said.as_str(), |(_, reason)| reason).to_owned();
+            let message =
+                refusal.split_once(" is forbidden: ").map_or(refusal.as_str(), |(_, reason)| reason).to_owned();
             Some(Refusal { workload, message })
         })
         .collect()
@@ -53,27 +54,27 @@ fn refusals(snapshot: &Snapshot) -> Vec<Refusal<'_>> {
 const QUOTA: &str = "exceeded quota: ";
 const POD_SECURITY: &str = "violates PodSecurity ";
 
-/// A ResourceQuota that has no room for another pod.
+/// Finds workloads whose pods exceed a ResourceQuota.
 pub fn quota(snapshot: &Snapshot) -> Vec<Symptom> {
     let refusals = refusals(snapshot);
     let over = refusals.iter().filter_map(|refusal| Some((refusal.message.split_once(QUOTA)?.1.to_owned(), refusal)));
     over.map(|(rest, refusal)| {
         let (name, amounts) = rest.split_once(", ").unwrap_or((&rest, ""));
-        let seen = refusal.seen(format!("quota {name} has no room for another pod: {amounts}"));
-        // While pods end, their share is not free yet.
-        let gravity = if snapshot.ending() > 0 { Gravity::Waiting } else { Gravity::Fatal };
-        let seen = Symptom { gravity, ..seen };
-        seen.help(format!("raise it: cargo xtask tool kubectl -- edit resourcequota {name}"))
+        let symptom = refusal.symptom(format!("quota {name} has no room for another pod: {amounts}"));
+        // Terminating pods still use their share of the quota.
+        let gravity = if snapshot.terminating() > 0 { Gravity::Waiting } else { Gravity::Fatal };
+        let symptom = Symptom { gravity, ..symptom };
+        symptom.help(format!("raise it: cargo xtask tool kubectl -- edit resourcequota {name}"))
             .help(format!(
                 "or lower {0}.replicas or {0}.resources in infra/helm/values*.yaml; an update needs room for rollout.maxSurge \
-                 pods more",
+                 more pods",
                 refusal.component()
             ))
     })
     .collect()
 }
 
-/// The namespace enforces Pod Security `restricted`.
+/// Finds workloads whose pods violate the namespace's level of Pod Security.
 pub fn pod_security(snapshot: &Snapshot) -> Vec<Symptom> {
     let refusals = refusals(snapshot);
     let against = refusals.iter().filter_map(|refusal| Some((refusal.message.split_once(POD_SECURITY)?.1, refusal)));
@@ -81,23 +82,23 @@ pub fn pod_security(snapshot: &Snapshot) -> Vec<Symptom> {
         .map(|(rest, refusal)| {
             let (level, what) = rest.split_once(": ").unwrap_or(("", rest));
             let level = level.trim_matches('"').split(':').next().unwrap_or(level);
-            refusal.seen(format!("Pod Security `{level}` refuses its pods: {what}")).help(format!(
-                "take that out of infra/helm/templates/{}: the namespace lets in what is restricted only",
+            refusal.symptom(format!("Pod Security `{level}` refuses its pods: {what}")).help(format!(
+                "remove that from infra/helm/templates/{}: the namespace admits only pods of that level",
                 refusal.component()
             ))
         })
         .collect()
 }
 
-/// Whatever else is refused: a LimitRange, a missing ServiceAccount, an admission webhook.
+/// Finds workloads whose pods another policy refuses: a LimitRange, a missing ServiceAccount, an admission webhook.
 pub fn other(snapshot: &Snapshot) -> Vec<Symptom> {
     let refusals = refusals(snapshot);
     let others = refusals.iter().filter(|r| !r.message.contains(QUOTA) && !r.message.contains(POD_SECURITY));
     others
         .map(|refusal| {
             refusal
-                .seen(format!("its pods are refused: {}", refusal.message))
-                .help("make the pod template in infra/helm/templates conform, or change the policy named")
+                .symptom(format!("its pods are refused: {}", refusal.message))
+                .help("adapt the pod template in infra/helm/templates, or change the policy that the message names")
         })
         .collect()
 }

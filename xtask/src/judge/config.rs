@@ -1,12 +1,12 @@
-//! Containers and volumes that name a Secret or ConfigMap, or a key in one, that is not there.
+//! Containers and volumes that refer to a missing Secret or ConfigMap, or to a missing key in one.
 
 use super::Symptom;
 use super::pods::{containers, current, subject};
 use crate::snapshot::{Snapshot, text};
 
-/// Environment variables from what is not there.
+/// Finds containers with an environment variable from a missing reference.
 pub fn container(snapshot: &Snapshot) -> Vec<Symptom> {
-    let failing = containers(snapshot).filter(|c| c.waits() == "CreateContainerConfigError");
+    let failing = containers(snapshot).filter(|c| c.waiting_reason() == "CreateContainerConfigError");
     failing
         .map(|c| {
             let message = text(c.status, "/state/waiting/message");
@@ -20,14 +20,14 @@ pub fn container(snapshot: &Snapshot) -> Vec<Symptom> {
                 let kind = if missing.kind == "Secret" { "secretKeyRef" } else { "configMapKeyRef" };
                 reference(kind, missing.key.as_deref()?)
             });
-            let said = missing.as_ref().map_or_else(|| message.to_owned(), MissingReference::describe);
-            let wanted = variable.map(|name| format!(" (its variable {name} wants it)")).unwrap_or_default();
-            helped(Symptom::fatal(c.subject(), format!("{} cannot be created: {said}{wanted}", c.called())), missing)
+            let reason = missing.as_ref().map_or_else(|| message.to_owned(), MissingReference::describe);
+            let user = variable.map(|name| format!(" (its variable {name} needs it)")).unwrap_or_default();
+            with_help(Symptom::fatal(c.subject(), format!("{} cannot be created: {reason}{user}", c.title())), missing)
         })
         .collect()
 }
 
-/// Volumes that cannot be mounted, from the event: the pod itself only says `ContainerCreating`.
+/// Finds volumes that cannot be mounted. Only the event shows it: the pod's status is `ContainerCreating`.
 pub fn mount(snapshot: &Snapshot) -> Vec<Symptom> {
     let waiting = current(snapshot).filter(|pod| {
         let started = |c: &serde_json::Value| c["started"] == true || c.pointer("/state/running").is_some();
@@ -35,33 +35,33 @@ pub fn mount(snapshot: &Snapshot) -> Vec<Symptom> {
     });
     waiting
         .filter_map(|pod| {
-            // A Secret that is milliseconds younger than its pod fails once; the second failure counts.
+            // A Secret that is created right after its pod fails to mount once, so only a second failure counts.
             let event = snapshot.last_event(pod, &["FailedMount"]).filter(|event| event.count > 1)?;
             let missing = MissingReference::parse(&event.message);
             let volume = event.message.split("volume \"").nth(1).and_then(|rest| rest.split('"').next());
             let volume = volume.map(|name| format!("volume `{name}` ")).unwrap_or_default();
-            let said = missing.as_ref().map_or_else(|| event.message.clone(), MissingReference::describe);
-            Some(helped(Symptom::fatal(subject(pod), format!("{volume}cannot be mounted: {said}")), missing))
+            let reason = missing.as_ref().map_or_else(|| event.message.clone(), MissingReference::describe);
+            Some(with_help(Symptom::fatal(subject(pod), format!("{volume}cannot be mounted: {reason}")), missing))
         })
         .collect()
 }
 
-fn helped(seen: Symptom, missing: Option<MissingReference>) -> Symptom {
+fn with_help(symptom: Symptom, missing: Option<MissingReference>) -> Symptom {
     match missing {
-        Some(MissingReference { kind: "Secret", key: Some(key), name }) if name.contains("-backend-") => seen
+        Some(MissingReference { kind: "Secret", key: Some(key), name }) if name.contains("-backend-") => symptom
             .help(format!("add {key} to .env and to backend.secret.keys in infra/helm/values.yaml, then deploy again"))
-            .help("or take the reference out of infra/helm/templates"),
+            .help("or remove the reference from infra/helm/templates"),
         Some(MissingReference { kind, key: Some(key), name }) => {
-            seen.help(format!("put key {key} into {kind} {name}, or take the reference out of infra/helm/templates"))
+            symptom.help(format!("put key {key} into {kind} {name}, or remove the reference from infra/helm/templates"))
         }
-        Some(MissingReference { kind, key: None, name }) => seen
-            .help(format!("the chart names {kind} {name}, which nothing makes: correct the name in infra/helm"))
-            .help("make xtask's own Secrets again, if somebody deleted one: cargo xtask deploy dev"),
-        None => seen.help("the message names what is missing; see infra/helm/templates"),
+        Some(MissingReference { kind, key: None, name }) => symptom
+            .help(format!("the chart refers to {kind} {name}, which nothing creates: correct the name in infra/helm"))
+            .help("create xtask's own Secrets again, if somebody deleted one: cargo xtask deploy dev"),
+        None => symptom.help("the message names what is missing; see infra/helm/templates"),
     }
 }
 
-/// What is not there: a Secret or ConfigMap, or a key in it.
+/// A reference to a missing Secret or ConfigMap, or to a missing key in one.
 #[derive(Debug, PartialEq, Eq)]
 struct MissingReference {
     kind: &'static str,
@@ -70,7 +70,7 @@ struct MissingReference {
 }
 
 impl MissingReference {
-    /// From the kubelet's messages.
+    /// Parses a message of kubelet.
     fn parse(message: &str) -> Option<Self> {
         let kind = if message.to_lowercase().contains("configmap") { "ConfigMap" } else { "Secret" };
         // couldn't find key SMTP_PASSWORD in Secret todo/todo-postgres
@@ -105,7 +105,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_missing_is_read_from_the_kubelets_words() {
+    fn the_missing_reference_is_read_from_kubelets_message() {
         let cases = [
             ("couldn't find key SMTP in Secret todo/todo-postgres", "key SMTP is not in Secret todo-postgres"),
             ("couldn't find key A in ConfigMap todo/todo-config", "key A is not in ConfigMap todo-config"),
@@ -119,8 +119,8 @@ mod tests {
                 "key SMTP is not in the Secret",
             ),
         ];
-        for (message, said) in cases {
-            assert_eq!(MissingReference::parse(message).unwrap().describe(), said);
+        for (message, described) in cases {
+            assert_eq!(MissingReference::parse(message).unwrap().describe(), described);
         }
         assert_eq!(MissingReference::parse("timed out waiting for the condition"), None);
     }

@@ -1,4 +1,4 @@
-//! Containers that wait for a host whose name does not resolve. Kubernetes sees a program that runs; only its log tells.
+//! Containers that wait for a host name that does not resolve. Only their logs show it: for Kubernetes they run.
 
 use std::sync::LazyLock;
 
@@ -9,11 +9,11 @@ use super::pods::{Container, containers};
 use crate::clock;
 use crate::snapshot::{Snapshot, text};
 
-/// Seconds that a container runs before its log counts: the cluster's DNS may hesitate for a moment.
+/// Seconds that a container runs before its log counts: the cluster's DNS may fail for a moment.
 const SETTLED: u64 = 4;
 
-/// What resolvers and programs say of a name that does not resolve: psycopg, libpq, Node, curl, Go, BusyBox, wget, Java.
-static TELLING: LazyLock<Regex> = LazyLock::new(|| {
+/// Messages about a name that does not resolve, of psycopg, libpq, Node, curl, Go, BusyBox, wget and Java.
+static UNRESOLVED: LazyLock<Regex> = LazyLock::new(|| {
     let patterns = [
         r"failed to resolve host '([^']+)'",
         r#"could not translate host name \\?"([^"\\]+)"#,
@@ -28,27 +28,27 @@ static TELLING: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(&patterns.join("|")).expect("valid")
 });
 
-/// The containers that hold up their pod and have run long enough for their log to tell why, as pod and container.
-pub fn in_need_of_logs(snapshot: &Snapshot) -> Vec<(String, String)> {
-    let waiting = containers(snapshot).filter(|container| waits(snapshot, container));
+/// Returns pod and name of each unready container that has run long enough for its log to explain that.
+pub fn unready_containers(snapshot: &Snapshot) -> Vec<(String, String)> {
+    let waiting = containers(snapshot).filter(|container| has_settled_unready(snapshot, container));
     waiting.map(|container| (container.pod_name().to_owned(), container.name().to_owned())).collect()
 }
 
-fn waits(snapshot: &Snapshot, container: &Container<'_>) -> bool {
+fn has_settled_unready(snapshot: &Snapshot, container: &Container<'_>) -> bool {
     let began = clock::parse(text(container.status, "/state/running/startedAt"));
     let ready = container.status["ready"] == true;
     !ready && began.is_some_and(|began| began + SETTLED <= snapshot.taken())
 }
 
-/// Containers whose last word is that a host name does not resolve.
+/// Finds containers whose last line of the log says that a host name does not resolve.
 pub fn unresolved(snapshot: &Snapshot) -> Vec<Symptom> {
-    let waiting = containers(snapshot).filter(|container| waits(snapshot, container));
+    let waiting = containers(snapshot).filter(|container| has_settled_unready(snapshot, container));
     let found = waiting.filter_map(|c| Some((host(snapshot.log_of(c.pod_name(), c.name())?)?, c)));
     found
         .map(|(host, c)| {
-            let cause = format!("{} waits for host {host}, whose name does not resolve", c.called());
-            // The name is right: it resolves as soon as the cluster's DNS has started (after a restart of the node) or, for a
-            // Service without an address of its own, a pod behind it is ready.
+            let cause = format!("{} waits for host {host}, whose name does not resolve", c.title());
+            // The name is right. It resolves once the cluster's DNS has started (after a restart of the node) or, for a
+            // headless Service, once a pod behind it is ready.
             if is_service(snapshot, &host) {
                 return Symptom::waiting(c.subject(), cause)
                     .help("see whether the cluster's DNS runs: cargo xtask tool kubectl -- get pods -n kube-system")
@@ -64,7 +64,7 @@ pub fn unresolved(snapshot: &Snapshot) -> Vec<Symptom> {
         .collect()
 }
 
-/// Whether `host` is a Service of the namespace, by its name alone or with the namespace and the cluster's domain.
+/// Returns whether `host` names a Service of the namespace, with or without namespace and cluster domain.
 fn is_service(snapshot: &Snapshot, host: &str) -> bool {
     let (name, domain) = host.split_once('.').unwrap_or((host, ""));
     let Some(service) = snapshot.get("Service", name) else { return false };
@@ -72,14 +72,14 @@ fn is_service(snapshot: &Snapshot, host: &str) -> bool {
     ["", ".svc", ".svc.cluster.local"].iter().any(|end| domain == format!("{namespace}{end}")) || domain.is_empty()
 }
 
-/// The last line of a log that is not empty.
+/// Returns the last line of a log that is not empty.
 pub(super) fn last_line(log: &str) -> Option<&str> {
     log.lines().rfind(|line| !line.trim().is_empty())
 }
 
-/// The host that the last line of a log is about, if that does not resolve.
+/// Returns the host that does not resolve, as the last line of a log names it.
 fn host(log: &str) -> Option<String> {
-    let found = TELLING.captures(last_line(log)?)?;
+    let found = UNRESOLVED.captures(last_line(log)?)?;
     let host = found.iter().skip(1).flatten().next()?.as_str().trim_end_matches('.');
     Some(host.to_owned())
 }
@@ -91,7 +91,7 @@ mod tests {
     use serde_json::{Value, json};
 
     #[test]
-    fn the_host_is_read_from_what_programs_say() {
+    fn the_host_is_read_from_the_messages_of_programs() {
         for (line, name) in [
             (
                 r#"{"message": "waiting for the database: unreachable: failed to resolve host 'todo-postgres': [Errno -2]"}"#,
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn a_container_that_waits_for_an_unknown_host_is_a_cause() {
+    fn a_container_that_waits_for_an_unknown_host_is_fatal_unless_the_host_is_a_service() {
         let gravity = |services: Value, log: &str, started: &str| {
             let labels = json!({"app": "x"});
             let mut objects = vec![
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn a_service_is_known_by_its_name_and_its_full_name_in_its_own_namespace() {
+    fn a_service_is_recognised_by_its_short_and_full_names_in_its_own_namespace() {
         let service = json!({"kind": "Service", "metadata": {"name": "db", "namespace": "todo"}});
         let snapshot = Snapshot::of(vec![service]);
         for (host, is_ours) in [

@@ -1,46 +1,46 @@
-//! Images that are not there.
+//! Images that the node lacks.
 
 use super::Symptom;
 use super::pods::containers;
 use crate::snapshot::{Snapshot, text};
 
-/// `imagePullPolicy: Never` and the node does not have the image.
+/// Finds containers with `imagePullPolicy: Never` whose image is not on the node.
 pub fn missing(snapshot: &Snapshot) -> Vec<Symptom> {
-    let missing = containers(snapshot).filter(|c| c.waits() == "ErrImageNeverPull");
+    let missing = containers(snapshot).filter(|c| c.waiting_reason() == "ErrImageNeverPull");
     missing
         .map(|c| {
             let image = text(c.status, "/image");
-            Symptom::fatal(c.subject(), format!("{}: image {image} is not on the node (ErrImageNeverPull)", c.called()))
-                .help("cargo xtask deploy dev   # loads what the node lacks; something removed it after it was loaded")
-                .help("room on the node? images go when its disk is full: cargo xtask doctor")
+            Symptom::fatal(c.subject(), format!("{}: image {image} is not on the node (ErrImageNeverPull)", c.title()))
+                .help("cargo xtask deploy dev   # loads the image again; something removed it from the node")
+                .help("kubelet removes images when the node's disk is full: cargo xtask doctor")
         })
         .collect()
 }
 
-/// The node asks a registry, which our images are in none of.
+/// Finds containers whose image the node tries to pull; our images are in no registry.
 pub fn pull(snapshot: &Snapshot) -> Vec<Symptom> {
     let reasons = ["ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ImageInspectError"];
-    let failing = containers(snapshot).filter(|c| reasons.contains(&c.waits()));
+    let failing = containers(snapshot).filter(|c| reasons.contains(&c.waiting_reason()));
     failing
         .map(|c| {
             let image = text(c.status, "/image");
             let policy = text(c.spec, "/imagePullPolicy");
-            let why = short(text(c.status, "/state/waiting/message"));
-            let cause = format!("{}: image {image} cannot be pulled ({}): {why}", c.called(), c.waits());
-            let seen = Symptom::fatal(c.subject(), cause);
+            let why = reason(text(c.status, "/state/waiting/message"));
+            let cause = format!("{}: image {image} cannot be pulled ({}): {why}", c.title(), c.waiting_reason());
+            let symptom = Symptom::fatal(c.subject(), cause);
             if policy == "Never" {
-                return seen.help("the image's name is not valid: see `image` in infra/helm/values*.yaml");
+                return symptom.help("the image's name is not valid: see `image` in infra/helm/values*.yaml");
             }
-            seen.help(format!(
+            symptom.help(format!(
                 "set {}: Never in infra/helm/values*.yaml (it is {policy}): xtask loads images into the node itself",
-                c.values("image.pullPolicy")
+                c.value_path("image.pullPolicy")
             ))
         })
         .collect()
 }
 
-/// containerd repeats the reference at each layer of its message: the last part is the reason.
-fn short(message: &str) -> &str {
+/// Returns the last part of containerd's message: the parts before it repeat the image reference.
+fn reason(message: &str) -> &str {
     let start = message.rfind("failed to do request: ").map_or(0, |at| at + "failed to do request: ".len());
     message.get(start..).unwrap_or(message)
 }

@@ -1,13 +1,13 @@
-//! Walking over the pods that count: those of each workload's newest template.
+//! The pods of each workload's newest template, and their containers.
 
 use serde_json::Value;
 
 use crate::snapshot::{Snapshot, has_ended, text};
 
-/// Where Kubernetes notes the number of a Deployment's template.
+/// The annotation with the revision of a Deployment's template.
 const REVISION: &str = "/metadata/annotations/deployment.kubernetes.io~1revision";
 
-/// A container of a pod: what is wanted of it and what has become of it.
+/// A container of a pod, with its spec and its status.
 #[derive(Clone, Copy)]
 pub struct Container<'a> {
     /// Its pod.
@@ -21,63 +21,63 @@ pub struct Container<'a> {
 }
 
 impl<'a> Container<'a> {
-    /// Its name.
+    /// Returns the container's name.
     pub fn name(&self) -> &'a str {
         text(self.status, "/name")
     }
 
-    /// Its pod's name.
+    /// Returns the pod's name.
     pub fn pod_name(&self) -> &'a str {
         text(self.pod, "/metadata/name")
     }
 
-    /// How findings call its pod.
+    /// Returns the pod as findings name it.
     pub fn subject(&self) -> String {
         subject(self.pod)
     }
 
-    /// `container backend` or `init container migrate`.
-    pub fn called(&self) -> String {
+    /// Returns `container backend` or `init container migrate`.
+    pub fn title(&self) -> String {
         format!("{} {}", if self.init { "init container" } else { "container" }, self.name())
     }
 
-    /// Why it waits: `CrashLoopBackOff`, `ErrImagePull`, …; empty if it does not.
-    pub fn waits(&self) -> &'a str {
+    /// Returns why the container waits: `CrashLoopBackOff`, `ErrImagePull`, …; empty if it does not wait.
+    pub fn waiting_reason(&self) -> &'a str {
         text(self.status, "/state/waiting/reason")
     }
 
-    /// How it ended last, if it ever ended by itself. After a restart of the node, containerd finds the old containers dead
-    /// and reports them with the reason `Unknown` and exit code 255.
-    pub fn ended(&self) -> Option<&'a Value> {
+    /// Returns the last `terminated` state, if the program ended itself. After a restart of the node, containerd reports
+    /// the old containers with the reason `Unknown` and exit code 255.
+    pub fn last_termination(&self) -> Option<&'a Value> {
         let now = self.status.pointer("/state/terminated");
         now.or_else(|| self.status.pointer("/lastState/terminated")).filter(|ended| ended["reason"] != "Unknown")
     }
 
-    /// Where the chart's values have what concerns this container, e.g. `backend.resources`. Containers are called as
-    /// their component, except for init containers, which share its values.
-    pub fn values(&self, key: &str) -> String {
+    /// Returns the chart's value for this container, e.g. `backend.resources`. Containers have the name of their
+    /// component, except for init containers, which share its values.
+    pub fn value_path(&self, key: &str) -> String {
         let component = text(self.pod, "/metadata/labels/app.kubernetes.io~1component");
         format!("{}.{key}", if component.is_empty() { self.name() } else { component })
     }
 }
 
-/// How findings call `pod`.
+/// Returns `pod` as findings name it.
 pub fn subject(pod: &Value) -> String {
     format!("pod/{}", text(pod, "/metadata/name"))
 }
 
-/// The pods of every workload's newest template, those that are ending left out.
+/// Returns the pods of every workload's newest template that are not terminating.
 pub fn current(snapshot: &Snapshot) -> impl Iterator<Item = &Value> {
-    snapshot.workloads().flat_map(|workload| of(snapshot, workload))
+    snapshot.workloads().flat_map(|workload| current_pods_of(snapshot, workload))
 }
 
-/// All containers of these pods, init containers first. Not of those that the node has evicted: that is why they ended.
+/// Returns all containers of these pods, init containers first. Skips pods that ended: eviction explains their containers.
 pub fn containers(snapshot: &Snapshot) -> impl Iterator<Item = Container<'_>> {
-    current(snapshot).filter(|pod| !has_ended(pod)).flat_map(of_pod)
+    current(snapshot).filter(|pod| !has_ended(pod)).flat_map(containers_of)
 }
 
-/// The containers of one pod.
-pub fn of_pod(pod: &Value) -> impl Iterator<Item = Container<'_>> {
+/// Returns the containers of one pod.
+pub fn containers_of(pod: &Value) -> impl Iterator<Item = Container<'_>> {
     let lists = [
         ("/status/initContainerStatuses", "/spec/initContainers", true),
         ("/status/containerStatuses", "/spec/containers", false),
@@ -90,49 +90,53 @@ pub fn of_pod(pod: &Value) -> impl Iterator<Item = Container<'_>> {
     })
 }
 
-/// The entries of the list at `pointer`.
+/// Returns the entries of the list at `pointer`.
 pub fn array<'a>(value: &'a Value, pointer: &str) -> impl Iterator<Item = &'a Value> {
     value.pointer(pointer).and_then(Value::as_array).into_iter().flatten()
 }
 
-fn of<'a>(snapshot: &'a Snapshot, workload: &'a Value) -> impl Iterator<Item = &'a Value> {
-    let wanted = template(snapshot, workload);
+fn current_pods_of<'a>(snapshot: &'a Snapshot, workload: &'a Value) -> impl Iterator<Item = &'a Value> {
+    let wanted = newest_template(snapshot, workload);
     snapshot.pods_of(workload).filter(move |pod| match &wanted {
-        Template::All => true,
-        Template::Unknown => false,
-        Template::Label(key, value) => pod["metadata"]["labels"][key] == *value,
+        NewestTemplate::All => true,
+        NewestTemplate::Unobserved => false,
+        NewestTemplate::Label(key, value) => pod["metadata"]["labels"][key] == *value,
     })
 }
 
-enum Template {
-    /// No history to compare with.
+/// Which pods of a workload are of its newest template.
+enum NewestTemplate {
+    /// All: there is no history to compare with.
     All,
-    /// The controller has not seen the newest change yet, so no pod can be of it.
-    Unknown,
+    /// None: the controller has not observed the newest change yet.
+    Unobserved,
+    /// Those with this label.
     Label(&'static str, String),
 }
 
-/// What pods of the workload's newest template carry.
-fn template(snapshot: &Snapshot, workload: &Value) -> Template {
-    if !super::progress::observed(workload) {
-        return Template::Unknown;
+/// Returns how to recognise pods of the workload's newest template.
+fn newest_template(snapshot: &Snapshot, workload: &Value) -> NewestTemplate {
+    if !super::progress::is_observed(workload) {
+        return NewestTemplate::Unobserved;
     }
     if workload["kind"] == "StatefulSet" {
         let revision = text(workload, "/status/updateRevision");
         return if revision.is_empty() {
-            Template::All
+            NewestTemplate::All
         } else {
-            Template::Label("controller-revision-hash", revision.to_owned())
+            NewestTemplate::Label("controller-revision-hash", revision.to_owned())
         };
     }
     let revision = text(workload, REVISION);
     let mut own = snapshot.kind("ReplicaSet").filter(|set| owned_by(set, workload)).peekable();
     if own.peek().is_none() || revision.is_empty() {
-        return Template::All;
+        return NewestTemplate::All;
     }
     match own.find(|set| text(set, REVISION) == revision) {
-        Some(set) => Template::Label("pod-template-hash", text(set, "/metadata/labels/pod-template-hash").to_owned()),
-        None => Template::Unknown,
+        Some(set) => {
+            NewestTemplate::Label("pod-template-hash", text(set, "/metadata/labels/pod-template-hash").to_owned())
+        }
+        None => NewestTemplate::Unobserved,
     }
 }
 
@@ -140,15 +144,15 @@ fn owned_by(object: &Value, owner: &Value) -> bool {
     array(object, "/metadata/ownerReferences").any(|reference| reference["name"] == owner["metadata"]["name"])
 }
 
-/// Whether the pod takes requests.
+/// Returns whether the pod takes requests.
 pub fn is_ready(pod: &Value) -> bool {
     array(pod, "/status/conditions").any(|c| c["type"] == "Ready" && c["status"] == "True")
 }
 
-/// Pods of StatefulSets that Kubernetes would wait for ever to become ready before it replaces them, although their
-/// template is not the newest any more. Somebody must delete them; their volumes stay.
+/// Returns pods of StatefulSets with an old template that are not ready. Kubernetes would wait for ever until they are
+/// ready before it replaces them, so they must be deleted; their volumes stay.
 pub fn stuck(snapshot: &Snapshot) -> Vec<String> {
-    let sets = snapshot.kind("StatefulSet").filter(|set| super::progress::observed(set));
+    let sets = snapshot.kind("StatefulSet").filter(|set| super::progress::is_observed(set));
     let pods = sets.flat_map(|set| {
         let newest = text(set, "/status/updateRevision");
         snapshot.pods_of(set).filter(move |pod| {

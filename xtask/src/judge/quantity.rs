@@ -1,6 +1,6 @@
-//! Kubernetes' quantities: `50m` of a CPU, `128Mi` of memory.
+//! Kubernetes quantities: `50m` of a CPU, `128Mi` of memory.
 
-/// Thousandths of a CPU.
+/// Parses a CPU quantity into thousandths of a CPU; 0 if `text` is none.
 pub fn millicores(text: &str) -> u64 {
     match text.strip_suffix('m') {
         Some(milli) => milli.parse().unwrap_or_default(),
@@ -8,7 +8,7 @@ pub fn millicores(text: &str) -> u64 {
     }
 }
 
-/// Bytes.
+/// Parses a memory quantity into bytes; 0 if `text` is none.
 pub fn bytes(text: &str) -> u64 {
     let units: [(&str, f64); 12] = [
         ("Ki", 1024.0),
@@ -20,7 +20,7 @@ pub fn bytes(text: &str) -> u64 {
         ("M", 1e6),
         ("G", 1e9),
         ("T", 1e12),
-        // Thousandths of a byte: what a computed quantity may come out as.
+        // Thousandths of a byte, which Kubernetes prints for some computed quantities.
         ("m", 1e-3),
         ("e3", 1e3),
         ("e6", 1e6),
@@ -30,7 +30,7 @@ pub fn bytes(text: &str) -> u64 {
     found.or_else(|| number(text)).unwrap_or_default() as u64
 }
 
-/// `1.5 CPUs`, `50m CPU`.
+/// Formats thousandths of a CPU: `1.50 CPUs`, `50m CPU`.
 pub fn cpu(millicores: u64) -> String {
     match millicores {
         1000 => "1 CPU".to_owned(),
@@ -40,7 +40,7 @@ pub fn cpu(millicores: u64) -> String {
     }
 }
 
-/// `192Mi`, `59.5Gi`: the units that the values are written in.
+/// Formats bytes in the units of the chart's values: `192Mi`, `59.5Gi`.
 pub fn memory(bytes: u64) -> String {
     let (mi, gi) = (1u64 << 20, 1u64 << 30);
     match bytes {
@@ -55,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn quantities_are_read_and_written() {
+    fn quantities_are_parsed_and_formatted() {
         assert_eq!([millicores("50m"), millicores("1"), millicores("0.5"), millicores("")], [50, 1000, 500, 0]);
         assert_eq!([bytes("128Mi"), bytes("1Gi"), bytes("24684084Ki")], [134_217_728, 1 << 30, 25_276_502_016]);
         assert_eq!([bytes("1000"), bytes("1k"), bytes("1e3"), bytes("x")], [1000, 1000, 1000, 0]);

@@ -1,4 +1,4 @@
-//! Pods that fit on no node: which resource, how much of it is asked for, free and held, and by whom.
+//! Pods that fit on no node: which resource is short, how much each pod requests, and how much is free.
 
 use serde_json::Value;
 
@@ -7,25 +7,25 @@ use super::pods::{array, current, subject};
 use super::quantity;
 use crate::snapshot::{PROFILE, Snapshot, text};
 
-/// How many of the pods that hold a resource are named.
-const HOLDERS: usize = 5;
+/// Pods that a message names at most as holders of a resource.
+const NAMED_HOLDERS: usize = 5;
 
-/// Pods that the scheduler finds no place for.
+/// Finds pods that the scheduler cannot place on a node.
 pub fn unschedulable(snapshot: &Snapshot) -> Vec<Symptom> {
     let mut found = Vec::new();
     for pod in current(snapshot) {
         let scheduled = array(pod, "/status/conditions").find(|c| c["type"] == "PodScheduled");
         let Some(condition) = scheduled.filter(|c| c["reason"] == "Unschedulable") else { continue };
         let message = text(condition, "/message");
-        // A claim without a volume and a cordoned node are rows of their own.
+        // Claims without a volume and cordoned nodes have their own rows.
         if !message.contains("PersistentVolumeClaim") && !message.contains(CORDONED) {
-            found.push(judge(snapshot, pod, message));
+            found.push(explain_shortage(snapshot, pod, message));
         }
     }
     found
 }
 
-/// Pods that wait for a cordoned node; where none does, the nodes themselves: a pod that ends is not replaced.
+/// Finds pods that wait for a cordoned node. Where none waits, names the nodes: a pod that ends there is not replaced.
 pub fn cordoned(snapshot: &Snapshot) -> Vec<Symptom> {
     let nodes: Vec<&str> = snapshot.cluster("Node").filter(|node| is_cordoned(node)).map(name).collect();
     let mut found = Vec::new();
@@ -36,29 +36,29 @@ pub fn cordoned(snapshot: &Snapshot) -> Vec<Symptom> {
             continue;
         }
         let named = if nodes.is_empty() { "the node".to_owned() } else { format!("node {}", nodes.join(", ")) };
-        let cause = format!("{named} is cordoned (`kubectl cordon` or `drain`), so the pod is placed nowhere");
-        found.push(uncordons(Symptom::fatal(subject(pod), cause), &nodes));
+        let cause = format!("{named} is cordoned (`kubectl cordon` or `drain`), so the pod cannot be scheduled");
+        found.push(with_uncordon(Symptom::fatal(subject(pod), cause), &nodes));
     }
     if found.is_empty() {
         let node = |node: &&str| {
-            let cause = "it is cordoned (`kubectl cordon` or `drain`): no new pod is placed on it";
-            uncordons(Symptom::waiting(format!("node/{node}"), cause), &[node])
+            let cause = "it is cordoned (`kubectl cordon` or `drain`), so no new pod is scheduled on it";
+            with_uncordon(Symptom::waiting(format!("node/{node}"), cause), &[node])
         };
         found.extend(nodes.iter().map(node));
     }
     found
 }
 
-fn uncordons(seen: Symptom, nodes: &[&str]) -> Symptom {
-    nodes.iter().fold(seen, |seen, node| seen.help(uncordon(node)))
+fn with_uncordon(symptom: Symptom, nodes: &[&str]) -> Symptom {
+    nodes.iter().fold(symptom, |symptom, node| symptom.help(uncordon(node)))
 }
 
-/// The command that has a node take pods again.
+/// Returns the command that makes a node schedulable again.
 pub fn uncordon(node: &str) -> String {
     format!("cargo xtask tool kubectl -- uncordon {node}")
 }
 
-/// What the scheduler says of nodes that are cordoned.
+/// The scheduler's words for cordoned nodes.
 const CORDONED: &str = "node(s) were unschedulable";
 
 fn is_cordoned(node: &Value) -> bool {
@@ -69,7 +69,7 @@ fn name(object: &Value) -> &str {
     text(object, "/metadata/name")
 }
 
-fn judge(snapshot: &Snapshot, pod: &Value, message: &str) -> Symptom {
+fn explain_shortage(snapshot: &Snapshot, pod: &Value, message: &str) -> Symptom {
     let short = message.split(" preemption: ").next().unwrap_or(message);
     let short = short.split(" no new claims").next().unwrap_or(short);
     let mut cause = format!("fits on no node: {short}");
@@ -79,60 +79,62 @@ fn judge(snapshot: &Snapshot, pod: &Value, message: &str) -> Symptom {
         cause.push_str(&format!("\n  {} requested: {}", resource.name, (resource.show)(wanted)));
         let nodes = snapshot.cluster("Node");
         for node in nodes {
-            cause.push_str(&format!("\n  {}", room(snapshot, node, resource)));
+            cause.push_str(&format!("\n  {}", describe_node(snapshot, node, resource)));
         }
         let most = snapshot.cluster("Node").map(|node| free(snapshot, node, resource)).max().unwrap_or_default();
         let component = text(pod, "/metadata/labels/app.kubernetes.io~1component");
         help.push(format!(
-            "lower {component}.resources.requests.{} in infra/helm/values*.yaml to at most {} (or end what holds it)",
+            "lower {component}.resources.requests.{} in infra/helm/values*.yaml to at most {} (or remove pods that hold it)",
             resource.name,
             (resource.show)(most)
         ));
-        help.push(more(snapshot, wanted, resource));
+        help.push(enlarge(snapshot, wanted, resource));
     }
     if help.is_empty() {
         help.push("cargo xtask tool kubectl -- describe nodes   # taints, conditions, labels".to_owned());
     }
-    // What ends holds its room until it is gone, and then this pod may fit.
-    let ending = snapshot.ending();
-    let seen = if ending > 0 {
-        Symptom::waiting(subject(pod), format!("{cause}\n  {ending} pods that are ending still hold theirs"))
+    // A terminating pod holds its resources until it is gone; then this pod may fit.
+    let terminating = snapshot.terminating();
+    let symptom = if terminating > 0 {
+        Symptom::waiting(subject(pod), format!("{cause}\n  {terminating} terminating pods still hold resources"))
     } else {
         Symptom::fatal(subject(pod), cause)
     };
-    help.into_iter().fold(seen, Symptom::help)
+    help.into_iter().fold(symptom, Symptom::help)
 }
 
-/// How the cluster gets room for `wanted`, if its machine has that.
-fn more(snapshot: &Snapshot, wanted: u64, resource: &Resource) -> String {
+/// Returns how to give the cluster `wanted` more of `resource`, or why its machine is too small for that.
+fn enlarge(snapshot: &Snapshot, wanted: u64, resource: &NodeResource) -> String {
     let held = |node: &Value| holders(snapshot, node, resource).iter().map(|(_, amount)| amount).sum::<u64>();
     let least = snapshot.cluster("Node").map(held).min().unwrap_or_default() + wanted;
     let machine = snapshot.cluster("Node").map(|node| amount(node, "capacity", resource)).max().unwrap_or_default();
     if least > machine {
         let (machine, least) = ((resource.show)(machine), (resource.show)(least));
-        return format!("no setting makes room: {least} are needed with what is held, and the machine has {machine}");
+        return format!("no setting makes room: all pods together need {least}, and the machine has {machine}");
     }
     format!(
-        "or give the cluster more: set cluster.{} = {} or more in infra/xtask.toml; only a new cluster has it: cargo xtask \
+        "or give the cluster more: set cluster.{} = {} or more in infra/xtask.toml; only a new cluster gets it: cargo xtask \
          teardown --cluster (deletes the data in it), then deploy again",
         resource.setting,
         least.div_ceil(resource.unit)
     )
 }
 
-struct Resource {
+/// A resource that pods request and nodes have.
+struct NodeResource {
     name: &'static str,
-    /// What the scheduler says.
+    /// The scheduler's words where it is short.
     insufficient: &'static str,
     read: fn(&str) -> u64,
     show: fn(u64) -> String,
-    /// In `infra/xtask.toml`, and its unit.
+    /// The key in `infra/xtask.toml`.
     setting: &'static str,
+    /// How much one unit of that key is, as `read` counts.
     unit: u64,
 }
 
-const RESOURCES: &[Resource] = &[
-    Resource {
+const RESOURCES: &[NodeResource] = &[
+    NodeResource {
         name: "memory",
         insufficient: "Insufficient memory",
         read: quantity::bytes,
@@ -140,7 +142,7 @@ const RESOURCES: &[Resource] = &[
         setting: "memory_mib",
         unit: 1 << 20,
     },
-    Resource {
+    NodeResource {
         name: "cpu",
         insufficient: "Insufficient cpu",
         read: quantity::millicores,
@@ -150,8 +152,8 @@ const RESOURCES: &[Resource] = &[
     },
 ];
 
-/// What the scheduler counts: the sum of the containers, or the largest init container if that is more.
-fn requested(pod: &Value, resource: &Resource) -> u64 {
+/// Returns the request that the scheduler counts: the sum of the containers, or the largest init container if more.
+fn requested(pod: &Value, resource: &NodeResource) -> u64 {
     let pointer = format!("/resources/requests/{}", resource.name);
     let of = |list: &str| -> Vec<u64> {
         array(pod, list).map(|container| (resource.read)(text(container, &pointer))).collect()
@@ -160,20 +162,20 @@ fn requested(pod: &Value, resource: &Resource) -> u64 {
     of("/spec/initContainers").into_iter().max().unwrap_or_default().max(sum)
 }
 
-/// The pods on `node` that hold something of `resource`, the largest first.
-fn holders<'a>(snapshot: &'a Snapshot, node: &Value, resource: &Resource) -> Vec<(&'a Value, u64)> {
+/// Returns the pods on `node` that hold some of `resource`, largest first.
+fn holders<'a>(snapshot: &'a Snapshot, node: &Value, resource: &NodeResource) -> Vec<(&'a Value, u64)> {
     let name = text(node, "/metadata/name");
-    let there = snapshot.cluster("Pod").filter(|pod| text(pod, "/spec/nodeName") == name);
-    let holding = there.filter(|pod| !["Succeeded", "Failed"].contains(&text(pod, "/status/phase")));
+    let on_node = snapshot.cluster("Pod").filter(|pod| text(pod, "/spec/nodeName") == name);
+    let holding = on_node.filter(|pod| !["Succeeded", "Failed"].contains(&text(pod, "/status/phase")));
     let mut holders: Vec<(&Value, u64)> = holding.map(|pod| (pod, requested(pod, resource))).collect();
     holders.retain(|(_, amount)| *amount > 0);
     holders.sort_by_key(|(_, amount)| std::cmp::Reverse(*amount));
     holders
 }
 
-/// What a node can give to pods. One that an older xtask made offers the whole machine, but may use no more than the
-/// profile has.
-fn allocatable(node: &Value, resource: &Resource) -> u64 {
+/// Returns how much of `resource` pods on `node` can use. A node that an older xtask created offers the whole machine,
+/// but its container is limited to the profile's size.
+fn allocatable(node: &Value, resource: &NodeResource) -> u64 {
     let offered = amount(node, "allocatable", resource);
     match text(node, &format!("/{PROFILE}/{}", resource.name)) {
         "" => offered,
@@ -181,26 +183,26 @@ fn allocatable(node: &Value, resource: &Resource) -> u64 {
     }
 }
 
-fn amount(node: &Value, of: &str, resource: &Resource) -> u64 {
+fn amount(node: &Value, of: &str, resource: &NodeResource) -> u64 {
     (resource.read)(text(node, &format!("/status/{of}/{}", resource.name)))
 }
 
-fn free(snapshot: &Snapshot, node: &Value, resource: &Resource) -> u64 {
+fn free(snapshot: &Snapshot, node: &Value, resource: &NodeResource) -> u64 {
     let held: u64 = holders(snapshot, node, resource).iter().map(|(_, amount)| amount).sum();
     allocatable(node, resource).saturating_sub(held)
 }
 
-/// `node todo: 5.1Gi free of 6Gi; held by todo/todo-frontend-… 192Mi, …`.
-fn room(snapshot: &Snapshot, node: &Value, resource: &Resource) -> String {
+/// Returns a line such as `node todo: 5.1Gi free of 6Gi; held by todo/todo-frontend-… 192Mi, …`.
+fn describe_node(snapshot: &Snapshot, node: &Value, resource: &NodeResource) -> String {
     let holders = holders(snapshot, node, resource);
-    let named = holders.iter().take(HOLDERS).map(|(pod, amount)| {
+    let named = holders.iter().take(NAMED_HOLDERS).map(|(pod, amount)| {
         let name = format!("{}/{}", text(pod, "/metadata/namespace"), text(pod, "/metadata/name"));
         format!("{name} {}", (resource.show)(*amount))
     });
     let mut named: Vec<String> = named.collect();
-    let rest = holders.len().saturating_sub(HOLDERS);
+    let rest = holders.len().saturating_sub(NAMED_HOLDERS);
     if rest > 0 {
-        let amount = holders.iter().skip(HOLDERS).map(|(_, amount)| amount).sum();
+        let amount = holders.iter().skip(NAMED_HOLDERS).map(|(_, amount)| amount).sum();
         named.push(format!("{rest} more {}", (resource.show)(amount)));
     }
     format!(

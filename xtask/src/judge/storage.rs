@@ -1,9 +1,9 @@
-//! Claims that no volume is provided for.
+//! PersistentVolumeClaims without a volume.
 
 use super::Symptom;
 use crate::snapshot::{Snapshot, text};
 
-/// Claims that stay pending.
+/// Finds claims that stay pending.
 pub fn pending(snapshot: &Snapshot) -> Vec<Symptom> {
     let pending = snapshot.kind("PersistentVolumeClaim").filter(|claim| text(claim, "/status/phase") == "Pending");
     pending
@@ -14,19 +14,19 @@ pub fn pending(snapshot: &Snapshot) -> Vec<Symptom> {
             let class = if class.is_empty() { "of the default class".to_owned() } else { format!("of class {class}") };
             let failed = snapshot.last_event(claim, &["ProvisioningFailed", "FailedBinding"]);
             let Some(event) = failed else {
-                return Symptom::waiting(subject, format!("waits for its volume, {class}"));
+                return Symptom::waiting(subject, format!("waits for a volume {class}"));
             };
-            let seen = Symptom::fatal(subject, format!("no volume {class}: {}", event.message));
+            let symptom = Symptom::fatal(subject, format!("no volume {class}: {}", event.message));
             let classes: Vec<&str> = snapshot.cluster("StorageClass").map(|c| text(c, "/metadata/name")).collect();
-            let seen = if classes.is_empty() {
-                seen
+            let symptom = if classes.is_empty() {
+                symptom
             } else {
-                seen.help(format!(
+                symptom.help(format!(
                     "set postgres.storage.className in infra/helm/values*.yaml to one that exists: {} (or leave it empty)",
                     classes.join(", ")
                 ))
             };
-            seen.help("cargo xtask tool minikube -- addons enable storage-provisioner   # if it is off")
+            symptom.help("cargo xtask tool minikube -- addons enable storage-provisioner   # if it is off")
         })
         .collect()
 }

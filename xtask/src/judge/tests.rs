@@ -1,11 +1,11 @@
-//! The table of causes on answers that a real cluster gave, recorded by `kubectl get -o json` and trimmed.
+//! The table of causes, tested with objects of real clusters: recorded with `kubectl get -o json` and trimmed.
 
 use serde_json::{Value, json};
 
 use super::*;
 use crate::snapshot::PROFILE;
 
-/// What was recorded: objects of the namespace, and for some of the whole cluster.
+/// Parses a recording: objects of the namespace and, in some recordings, of the whole cluster.
 fn recorded(text: &str) -> Snapshot {
     let mut value: serde_json::Value = serde_json::from_str(text).unwrap();
     let cluster = serde_json::json!({"items": value["cluster"].take()}).to_string();
@@ -18,12 +18,12 @@ macro_rules! recorded {
     };
 }
 
-/// The next steps as people read them.
+/// Returns the next steps as people read them.
 fn lines(finding: &Finding) -> String {
     finding.help.iter().map(Hint::text).collect::<Vec<_>>().join("\n")
 }
 
-/// The first finding must be fatal, of this cause, and say all of `words` in its cause or help.
+/// Asserts that the first finding is fatal, has the cause `name`, and contains all of `words`.
 fn expect(snapshot: &Snapshot, name: &str, words: &[&str]) {
     let found = findings(snapshot);
     let first = found.first().unwrap_or_else(|| panic!("{name} is not found"));
@@ -33,10 +33,10 @@ fn expect(snapshot: &Snapshot, name: &str, words: &[&str]) {
         assert!(text.contains(word), "`{word}` is not in: {text}");
     }
     let fatal = found.iter().filter(|finding| finding.gravity == Gravity::Fatal).count();
-    assert_eq!(fatal, 1, "one trouble is one finding: {found:#?}");
+    assert_eq!(fatal, 1, "one cause is one finding: {found:#?}");
 }
 
-/// A pod of the backend that is not ready, with this status of its container.
+/// Returns a snapshot with an unready pod of the backend, whose container has this spec and status.
 fn backend(spec: Value, status: Value) -> Snapshot {
     Snapshot::parse(&backend_json(spec, status).to_string()).unwrap()
 }
@@ -61,9 +61,9 @@ fn ended(code: u64, message: &str) -> Value {
     json!({"restartCount": 1, "state": {"waiting": {"reason": "CrashLoopBackOff"}}, "lastState": ended})
 }
 
-/// As containerd 1.7 reports a container that did not survive the stop of its node.
+/// containerd 1.7 reports a container that ended with its node like this.
 #[test]
-fn a_container_that_ended_with_its_node_is_no_crash() {
+fn a_container_that_ended_with_its_node_has_not_crashed() {
     let crashes = |reason: &str| {
         let ended = json!({"terminated": {"exitCode": 255, "reason": reason}});
         let snapshot = backend(json!({}), json!({"restartCount": 2, "state": ended, "lastState": ended}));
@@ -73,7 +73,7 @@ fn a_container_that_ended_with_its_node_is_no_crash() {
 }
 
 #[test]
-fn a_failed_migration_is_named_with_what_to_do_about_its_exit_code() {
+fn a_failed_migration_gets_the_help_for_its_exit_code() {
     for (code, help) in [
         (1, "its last log lines say why"),
         (3, "cannot be reached"),
@@ -94,13 +94,13 @@ fn a_failed_migration_is_named_with_what_to_do_about_its_exit_code() {
 }
 
 #[test]
-fn wrong_settings_are_named_as_such() {
+fn wrong_settings_are_reported_as_such() {
     let message = "todo-backend cannot start: AUTH_SECRET is shorter than 32 bytes";
     expect(&backend(json!({}), ended(2, message)), "crash-loop", &[message, "the settings are wrong", ".env"]);
 }
 
 #[test]
-fn a_program_that_cannot_be_started_is_corrected_where_it_is_named() {
+fn a_program_that_cannot_be_started_names_the_value_to_correct() {
     let failed = json!({"terminated": {"exitCode": 128, "reason": "StartError", "message": "not found"}});
     let help = |spec: Value| lines(&findings(&backend(spec, json!({"lastState": failed})))[0]);
     assert!(help(json!({})).contains("backend.image"));
@@ -108,7 +108,7 @@ fn a_program_that_cannot_be_started_is_corrected_where_it_is_named() {
 }
 
 #[test]
-fn a_container_that_is_not_ready_is_given_up_unless_it_says_what_it_waits_for() {
+fn an_unready_container_is_fatal_unless_its_log_says_what_it_waits_for() {
     let gravity = |log: Option<&str>| {
         let probe = json!({"httpGet": {"path": "/health", "port": "http"}});
         let running = json!({"state": {"running": {"startedAt": "2026-11-21T08:00:00Z"}}});
@@ -122,8 +122,8 @@ fn a_container_that_is_not_ready_is_given_up_unless_it_says_what_it_waits_for() 
     };
     let (waits, others) =
         (r#"{"message": "waiting for the migration of the schema"}"#, r#"{"message": "database lost"}"#);
-    assert_eq!(gravity(None).0, Gravity::Waiting, "its log is not known yet");
-    assert_eq!(gravity(Some("")).0, Gravity::Waiting, "it has said nothing yet");
+    assert_eq!(gravity(None).0, Gravity::Waiting, "its log was not read yet");
+    assert_eq!(gravity(Some("")).0, Gravity::Waiting, "it has logged nothing yet");
     let (found, cause) = gravity(Some(&format!("{others}\n{waits}\n\n")));
     assert!(
         found == Gravity::Waiting && cause.ends_with("3 times: waiting for the migration of the schema"),
@@ -133,9 +133,9 @@ fn a_container_that_is_not_ready_is_given_up_unless_it_says_what_it_waits_for() 
     assert_eq!(gravity(Some("waiting for nothing that anybody knows")).0, Gravity::Fatal);
 }
 
-/// After a restart of the node the failures of the pod's first start are still among the events (seen by `test ordinary`).
+/// After a restart of the node, events of the pod's first start are still there (seen by `test ordinary`).
 #[test]
-fn a_failed_probe_from_before_the_pod_was_ready_says_nothing_of_now() {
+fn a_probe_that_failed_before_the_pod_was_ready_does_not_count() {
     let gravity = |unready_since: &str| {
         let probe = json!({"exec": {"command": ["pg_isready"]}});
         let status = json!({"ready": false, "started": true, "state": {"running": {}}});
@@ -170,7 +170,7 @@ fn image_pull() {
 
 #[test]
 fn config_key() {
-    let words = ["key SMTP_PASSWORD is not in Secret todo-postgres", "its variable X wants it"];
+    let words = ["key SMTP_PASSWORD is not in Secret todo-postgres", "its variable X needs it"];
     expect(&recorded!("config-key"), "config", &words);
 }
 
@@ -226,14 +226,14 @@ fn unschedulable() {
         "memory requested: 60Gi",
         "node xr: 22.6Gi free of 23.5Gi; held by todo/todo-frontend-",
         "lower frontend.resources.requests.memory in infra/helm/values*.yaml to at most 22.6Gi",
-        "no setting makes room: 61.0Gi are needed with what is held, and the machine has 23.5Gi",
+        "no setting makes room: all pods together need 61.0Gi, and the machine has 23.5Gi",
     ];
     expect(&recorded!("unschedulable"), "unschedulable", &words);
 }
 
-/// Recorded from a profile of 6 GiB whose node offers the whole machine, as older versions made it.
+/// Recorded from a profile of 6 GiB of an older version, whose node offers the whole machine.
 #[test]
-fn a_node_has_no_more_than_its_profile_whatever_it_offers() {
+fn a_node_has_at_most_the_size_of_its_profile() {
     let text = include_str!("../../tests/recorded/judge/unschedulable.json").replace("60Gi", "10Gi");
     let mut value: serde_json::Value = serde_json::from_str(&text).unwrap();
     let size = serde_json::json!({"memory": "6144Mi", "cpu": "2"});
@@ -242,21 +242,21 @@ fn a_node_has_no_more_than_its_profile_whatever_it_offers() {
         "memory requested: 10Gi",
         "node xr: 5142Mi free of 6Gi; held by todo/todo-frontend-",
         "lower frontend.resources.requests.memory in infra/helm/values*.yaml to at most 5142Mi",
-        "set cluster.memory_mib = 11242 or more in infra/xtask.toml; only a new cluster has it: cargo xtask teardown",
+        "set cluster.memory_mib = 11242 or more in infra/xtask.toml; only a new cluster gets it: cargo xtask teardown",
     ];
     expect(&recorded(&value.to_string()), "unschedulable", &words);
 }
 
 #[test]
-fn a_cordoned_node_is_named_with_the_command_that_has_it_take_pods_again() {
+fn a_cordoned_node_comes_with_the_command_that_uncordons_it() {
     let text = include_str!("../../tests/recorded/judge/unschedulable.json");
-    // As the scheduler of Kubernetes 1.36 says it.
+    // The words of the scheduler of Kubernetes 1.36.
     let text = text.replace("1 Insufficient memory.", "1 node(s) were unschedulable.");
     let mut value: serde_json::Value = serde_json::from_str(&text).unwrap();
     value["cluster"][0]["spec"]["unschedulable"] = true.into();
     let words = ["node xr is cordoned", "cargo xtask tool kubectl -- uncordon xr"];
     expect(&recorded(&value.to_string()), "cordoned", &words);
-    // While nothing waits for it.
+    // No pod waits for the node.
     let node = serde_json::json!({"items": [], "cluster": [value["cluster"][0]]});
     let found = findings(&recorded(&node.to_string()));
     assert_eq!((found[0].name, found[0].gravity, found[0].subject.as_str()), ("cordoned", Gravity::Waiting, "node/xr"));
@@ -285,8 +285,8 @@ fn claim() {
 }
 
 #[test]
-fn a_pod_that_an_update_replaces_is_not_judged() {
-    // The old pod crashes; the new one starts: that is how a mistake is mended.
+fn pods_that_the_rollout_replaces_are_skipped() {
+    // The old pod crashes while the new one starts: a deploy that fixes a mistake looks like this.
     let status = serde_json::json!({"name": "backend", "restartCount": 3, "ready": false,
         "state": {"waiting": {"reason": "CrashLoopBackOff"}}, "lastState": {"terminated": {"exitCode": 1}}});
     let set = |name: &str, revision: &str| {
@@ -308,7 +308,7 @@ fn a_pod_that_an_update_replaces_is_not_judged() {
 }
 
 #[test]
-fn a_pod_that_keeps_its_successor_from_coming_is_stuck() {
+fn an_unready_pod_with_an_old_template_is_stuck() {
     let items = |ready: &str, newest: &str| {
         let items = serde_json::json!({"items": [
             {"kind": "StatefulSet", "metadata": {"name": "todo-postgres"}, "spec": {"selector": {"matchLabels": {"app": "p"}}},
@@ -335,7 +335,7 @@ fn a_rollout_is_complete_when_all_pods_are_new_and_ready() {
 }
 
 #[test]
-fn names_of_causes_are_unique_and_fit_for_a_folder() {
+fn names_of_causes_are_unique_and_valid_folder_names() {
     for (at, cause) in CAUSES.iter().enumerate() {
         assert!(cause.name.chars().all(|c| c.is_ascii_lowercase() || c == '-'), "{}", cause.name);
         assert!(CAUSES[..at].iter().all(|other| other.name != cause.name));

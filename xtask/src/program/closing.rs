@@ -1,4 +1,4 @@
-//! What a program leaves when it ends, however it ends: the document of `--json`, the waterfall of `--timings`.
+//! The files and documents that a program writes when it ends, also on failure: `--json` and `--timings`.
 
 use anyhow::Error;
 use camino::Utf8PathBuf;
@@ -8,7 +8,7 @@ use crate::commands::output::{self, Output};
 use crate::report::Report;
 use crate::{events, project};
 
-/// What is left to do when a command has ended.
+/// The output that a command still owes when it ends.
 #[derive(Clone)]
 pub struct Closing {
     command: &'static str,
@@ -18,7 +18,7 @@ pub struct Closing {
 }
 
 impl Closing {
-    /// As the command line wants it.
+    /// Reads from the command line which output is due.
     pub fn new(cli: &Cli) -> Self {
         let (command, title, output) = match &cli.command {
             Some(Command::Deploy(args)) => ("deploy", format!("deploy {}", args.environment), args.output.clone()),
@@ -35,17 +35,16 @@ impl Closing {
         Self { command, title, output, target: project::target(&project::checkout(cli.global.root.clone())) }
     }
 
-    /// Writes what was asked for.
+    /// Writes the timings and the JSON document if the command line requests them.
     pub fn close(&self, report: &Report, code: i32, error: Option<&Error>) {
         if self.output.timings {
-            let written = events::write_timings(&report.recorder(), &self.title, &self.target);
-            match written {
+            match events::write_timings(&report.recorder(), &self.title, &self.target) {
                 Ok(path) => report.answer(format!("timings: {path}")),
-                Err(error) => report.warn(format!("no timings: {error:#}")),
+                Err(error) => report.warn(format!("cannot write the timings: {error:#}")),
             }
         }
         if self.output.json {
-            // Whoever stopped reading does not miss it.
+            // An error means that the reader has closed standard output: nobody would see a message.
             let _ = output::print(&report.document(self.command, code, error).to_string());
         }
     }

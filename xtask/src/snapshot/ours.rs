@@ -1,20 +1,20 @@
-//! Which objects are ours: one rule for everything that judges, proves, records, undoes or removes.
+//! Which objects belong to our release: the one rule for code that judges, proves, records, undoes or removes.
 
 use serde_json::Value;
 
-use super::{KINDS, Snapshot, text};
+use super::{KINDS, Snapshot, is_terminating, text};
 use crate::labels::controller;
 
-/// Owners that are followed from an object: pod, ReplicaSet, Deployment. More means a loop.
-const DEPTH: usize = 4;
+/// Longest chain of owners, e.g. pod, ReplicaSet, Deployment; a longer one is a loop.
+const MAX_OWNERS: usize = 4;
 
 impl Snapshot {
-    /// Whether `object` is ours: applied by Helm for our release, made by xtask, or owned by what is ours. Everything is,
-    /// in a snapshot of objects that were picked by hand.
+    /// Returns whether `object` is ours: our release owns it, or one of its owners. In a snapshot without a release, every
+    /// object is.
     pub fn is_ours(&self, object: &Value) -> bool {
         let Some(release) = &self.release else { return true };
         let mut object = object;
-        for _ in 0..DEPTH {
+        for _ in 0..MAX_OWNERS {
             if release.owns(object) {
                 return true;
             }
@@ -26,41 +26,42 @@ impl Snapshot {
         false
     }
 
-    /// The objects that Helm applied for our release: those whose desired part is recorded.
+    /// Returns the objects that Helm applied for our release.
     pub fn applied(&self) -> impl Iterator<Item = &Value> {
         self.objects.iter().filter(|object| self.release.as_ref().is_none_or(|release| release.has_applied(object)))
     }
 
-    /// The workloads, and pods of none, that somebody else runs in the namespace, as `Deployment adminer`.
+    /// Returns workloads and bare pods of others in the namespace, as `Deployment adminer`.
     pub fn foreign(&self) -> Vec<String> {
         let kinds = ["Deployment", "StatefulSet", "Pod"];
         self.others().filter(|object| kinds.contains(&text(object, "/kind"))).map(title).collect()
     }
 
-    /// What goes with the namespace though it is neither ours nor Kubernetes' own, as `ConfigMap notes`.
+    /// Returns objects of others that a deletion of the namespace would remove, as `ConfigMap notes`.
     pub fn would_be_lost(&self) -> Vec<String> {
         self.others().filter(|object| !is_kubernetes(object)).map(title).collect()
     }
 
-    /// The objects that are not ours, without those that end, and those that a controller of a snapshot's kind made: its
-    /// pods outlive a deleted Deployment for a moment.
+    /// Returns the objects that are not ours. Skips terminating objects, and those whose controller is of a kind in the
+    /// snapshot: pods outlive a deleted Deployment for a moment.
     fn others(&self) -> impl Iterator<Item = &Value> {
-        let made = |object: &Value| {
+        let is_controlled = |object: &Value| {
             let owners = object["metadata"]["ownerReferences"].as_array().into_iter().flatten();
             let kinds = owners.filter(|owner| owner["controller"] == true).map(|owner| text(owner, "/kind"));
             kinds.into_iter().any(|kind| KINDS.iter().any(|known| known.kind == kind))
         };
-        let ends = |object: &Value| object.pointer("/metadata/deletionTimestamp").is_some();
-        self.objects.iter().filter(move |object| !self.is_ours(object) && !made(object) && !ends(object))
+        self.objects
+            .iter()
+            .filter(move |object| !self.is_ours(object) && !is_controlled(object) && !is_terminating(object))
     }
 }
 
-/// `Deployment todo-backend`, for messages.
+/// Returns `Deployment todo-backend`, for messages.
 pub fn title(object: &Value) -> String {
     format!("{} {}", text(object, "/kind"), text(object, "/metadata/name"))
 }
 
-/// Whether Kubernetes itself makes `object`, in each namespace or about other objects.
+/// Returns whether Kubernetes itself creates `object`, in each namespace or about other objects.
 fn is_kubernetes(object: &Value) -> bool {
     let always = [("ServiceAccount", "default"), ("ConfigMap", "kube-root-ca.crt")];
     let kind = text(object, "/kind");
@@ -73,8 +74,8 @@ mod tests {
     use crate::labels::{INSTANCE, MANAGED_BY, PART_OF};
     use serde_json::json;
 
-    /// A namespace with our release, another one, and what somebody made by hand: each a Deployment with its pod.
-    fn shared() -> Snapshot {
+    /// A namespace with three Deployments and their pods: of our release, of another one, and created by hand.
+    fn shared_namespace() -> Snapshot {
         let helms = |release: &str| {
             json!({"labels": {MANAGED_BY: "Helm"}, "annotations": {
                 "meta.helm.sh/release-name": release, "meta.helm.sh/release-namespace": "todo"}})
@@ -104,8 +105,8 @@ mod tests {
     }
 
     #[test]
-    fn what_others_run_in_the_namespace_is_not_ours() {
-        let snapshot = shared();
+    fn workloads_of_others_in_the_namespace_are_not_ours() {
+        let snapshot = shared_namespace();
         for kind in ["Deployment", "ReplicaSet", "Pod"] {
             let names: Vec<&str> = snapshot.kind(kind).map(|object| text(object, "/metadata/uid")).collect();
             assert_eq!(names.len(), 1, "{kind}: {names:?}");
@@ -114,11 +115,11 @@ mod tests {
         assert_eq!(snapshot.foreign(), ["Deployment todo-other", "Deployment todo-adminer", "Pod shell"]);
         let applied: Vec<&str> = snapshot.applied().map(|object| text(object, "/metadata/uid")).collect();
         assert_eq!(applied, ["todo-backend-deployment"], "Helm knows nothing of the ReplicaSet");
-        assert_eq!(snapshot.all("Event").count(), 1, "events explain, whoever they are about");
+        assert_eq!(snapshot.all("Event").count(), 1, "events of others are there too");
     }
 
     #[test]
-    fn what_a_deletion_has_not_reached_yet_would_not_be_lost() {
+    fn terminating_objects_and_orphans_would_not_be_lost() {
         let owned = |name: &str, kind: &str| {
             let owner = json!([{"kind": kind, "uid": "gone", "controller": true}]);
             json!({"kind": "Pod", "metadata": {"name": name, "uid": name, "ownerReferences": owner}})
@@ -134,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn a_loop_of_owners_is_nobodys() {
+    fn objects_in_a_loop_of_owners_are_not_ours() {
         let owned = |uid: &str, by: &str| json!({"kind": "Pod", "metadata": {"name": uid, "uid": uid, "ownerReferences": [{"uid": by, "controller": true}]}});
         let snapshot = Snapshot::of_release("todo", "todo", vec![owned("a", "b"), owned("b", "a")]);
         assert_eq!(snapshot.kind("Pod").count(), 0);

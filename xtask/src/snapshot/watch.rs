@@ -1,7 +1,7 @@
 //! Keeps a snapshot up to date: a watch for each kind that a rollout changes.
 //!
-//! What a watch says is applied at once. A fresh snapshot every now and then corrects what was missed, and takes over
-//! where a watch breaks, because the API server restarts or has forgotten the version; then all watches begin anew.
+//! Events of a watch are applied at once. A whole snapshot from time to time corrects missed events. A watch breaks when the
+//! API server restarts or no longer has the resource version; then a whole snapshot is taken and all watches start again.
 
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
@@ -27,10 +27,11 @@ pub(crate) const KINDS: [Resource; 6] = [
     kinds::PERSISTENT_VOLUME_CLAIM,
 ];
 
-/// Lines of a log that are looked at.
-const LINES: u32 = 3;
+/// Lines that are read from the end of a log.
+const LOG_LINES: u32 = 3;
 
-enum Change {
+/// What the thread of a watch sends.
+enum WatchMessage {
     Event(Value),
     Broken,
 }
@@ -39,45 +40,46 @@ enum Change {
 pub struct Watch<'a> {
     tools: &'a Toolbox,
     snapshot: Snapshot,
-    whole: Instant,
-    changes: Receiver<Change>,
+    /// When the last whole snapshot was taken.
+    refreshed: Instant,
+    messages: Receiver<WatchMessage>,
     streams: Arc<Streams>,
 }
 
 impl<'a> Watch<'a> {
-    /// Takes a whole snapshot and watches from there on.
+    /// Takes a whole snapshot and starts to watch from its resource versions.
     pub fn start(tools: &'a Toolbox) -> Result<Self> {
-        let snapshot = whole(tools)?;
-        let whole = Instant::now();
-        let (changes, streams) = begin(tools, &snapshot)?;
-        Ok(Self { tools, snapshot, whole, changes, streams })
+        let snapshot = take_whole(tools)?;
+        let refreshed = Instant::now();
+        let (messages, streams) = watch_all(tools, &snapshot)?;
+        Ok(Self { tools, snapshot, refreshed, messages, streams })
     }
 
-    /// What is known now.
+    /// Returns the snapshot as of the events until now.
     pub fn snapshot(&self) -> &Snapshot {
         &self.snapshot
     }
 
-    /// Asks for everything anew.
+    /// Takes a whole snapshot.
     pub fn refresh(&mut self) -> Result<&Snapshot> {
-        let snapshot = whole(self.tools)?;
-        // What the watches have said until now is older than this.
+        let snapshot = take_whole(self.tools)?;
+        // The new snapshot includes all events until now; only the parts that no watch keeps are carried over.
         let (cluster, logs) = (std::mem::take(&mut self.snapshot.cluster), std::mem::take(&mut self.snapshot.logs));
         self.snapshot = Snapshot { cluster, logs, ..snapshot };
-        self.whole = Instant::now();
+        self.refreshed = Instant::now();
         Ok(&self.snapshot)
     }
 
-    /// Adds what is needed of the whole cluster to what is known.
+    /// Adds the objects of the whole cluster that explain causes.
     pub fn add_cluster(&mut self) -> Result<()> {
         self.snapshot.add_cluster(self.tools)
     }
 
-    /// Adds the ends of the logs of `containers` (pod and container) to what is known. A log that cannot be read now
-    /// explains nothing; it is asked for again.
+    /// Adds the ends of the logs of `containers` (pod and container). Skips a log that cannot be read now; the next call
+    /// tries again.
     pub fn add_logs(&mut self, containers: &[(String, String)]) -> Result<()> {
         let api = self.tools.api()?;
-        let options = LogOptions { tail: Some(LINES), ..LogOptions::default() };
+        let options = LogOptions { tail: Some(LOG_LINES), ..LogOptions::default() };
         for (pod, container) in containers {
             if let Ok(Some(text)) = inventory::log(&api, pod, container, &options) {
                 self.snapshot.add_log(pod, container, text);
@@ -86,17 +88,17 @@ impl<'a> Watch<'a> {
         Ok(())
     }
 
-    /// Waits for a change, at most `limit`, and gives what is known then.
+    /// Waits for an event, at most `limit`, and returns the snapshot then.
     pub fn next(&mut self, limit: Duration) -> Result<&Snapshot> {
         let mut wait = limit;
         loop {
-            match self.changes.recv_timeout(wait) {
-                Ok(Change::Event(event)) => self.snapshot.apply(event),
-                Ok(Change::Broken) | Err(RecvTimeoutError::Disconnected) => {
+            match self.messages.recv_timeout(wait) {
+                Ok(WatchMessage::Event(event)) => self.snapshot.apply(event),
+                Ok(WatchMessage::Broken) | Err(RecvTimeoutError::Disconnected) => {
                     self.streams.close();
                     std::thread::sleep(limit.min(deadlines::LIST_POLL.time()));
                     self.refresh()?;
-                    (self.changes, self.streams) = begin(self.tools, &self.snapshot)?;
+                    (self.messages, self.streams) = watch_all(self.tools, &self.snapshot)?;
                     return Ok(&self.snapshot);
                 }
                 Err(RecvTimeoutError::Timeout) => break,
@@ -104,19 +106,19 @@ impl<'a> Watch<'a> {
             wait = deadlines::GATHER.time();
         }
         self.snapshot.taken = clock::now();
-        if self.whole.elapsed() > deadlines::LIST_AGAIN.time() { self.refresh() } else { Ok(&self.snapshot) }
+        if self.refreshed.elapsed() > deadlines::LIST_AGAIN.time() { self.refresh() } else { Ok(&self.snapshot) }
     }
 }
 
 impl Drop for Watch<'_> {
     fn drop(&mut self) {
-        // The threads have a hold on the streams too.
+        // The threads hold the streams too, so dropping them closes nothing.
         self.streams.close();
     }
 }
 
-/// A whole snapshot, from an API server that may be away for a while.
-fn whole(tools: &Toolbox) -> Result<Snapshot> {
+/// Takes a whole snapshot. Retries while the API server does not answer, up to [`deadlines::API_AWAY`].
+fn take_whole(tools: &Toolbox) -> Result<Snapshot> {
     let start = Instant::now();
     loop {
         match Snapshot::take(tools) {
@@ -130,49 +132,49 @@ fn whole(tools: &Toolbox) -> Result<Snapshot> {
 }
 
 /// Watches every kind from the versions of `snapshot` on, each in a thread that ends with its stream.
-fn begin(tools: &Toolbox, snapshot: &Snapshot) -> Result<(Receiver<Change>, Arc<Streams>)> {
-    let (sender, changes) = mpsc::channel();
+fn watch_all(tools: &Toolbox, snapshot: &Snapshot) -> Result<(Receiver<WatchMessage>, Arc<Streams>)> {
+    let (sender, messages) = mpsc::channel();
     let streams = Arc::new(tools.api()?.streams());
     for resource in KINDS {
         let version = snapshot.versions.get(resource.kind).cloned().unwrap_or_default();
         let (streams, sender) = (streams.clone(), sender.clone());
         std::thread::spawn(move || {
-            let ended = streams.watch(&resource, &version, |event| sender.send(Change::Event(event)).is_ok());
+            let ended = streams.watch(&resource, &version, |event| sender.send(WatchMessage::Event(event)).is_ok());
             if ended.is_err() {
-                let _ = sender.send(Change::Broken);
+                let _ = sender.send(WatchMessage::Broken);
             }
         });
     }
-    Ok((changes, streams))
+    Ok((messages, streams))
 }
 
 impl Snapshot {
-    /// Takes in one event of a watch: `{"type": "MODIFIED", "object": {…}}`.
+    /// Applies one event of a watch: `{"type": "MODIFIED", "object": {…}}`.
     fn apply(&mut self, mut event: Value) {
-        let gone = event["type"] == "DELETED";
-        if !gone && event["type"] != "ADDED" && event["type"] != "MODIFIED" {
+        let is_deleted = event["type"] == "DELETED";
+        if !is_deleted && event["type"] != "ADDED" && event["type"] != "MODIFIED" {
             return;
         }
         let object = event["object"].take();
-        let same = |other: &Value| {
+        let is_same = |other: &Value| {
             other["kind"] == object["kind"] && text(other, "/metadata/name") == text(&object, "/metadata/name")
         };
-        let known = self.objects.iter().position(same);
+        let known = self.objects.iter().position(is_same);
         match known {
-            Some(at) if gone => {
-                // A pod of a StatefulSet may be back already under the same name.
+            Some(at) if is_deleted => {
+                // A new pod of a StatefulSet may have the same name already.
                 if text(&self.objects[at], "/metadata/uid") == text(&object, "/metadata/uid") {
                     self.objects.remove(at);
                 }
             }
             Some(at) if version(&object) >= version(&self.objects[at]) => self.objects[at] = object,
-            None if !gone => self.objects.push(object),
+            None if !is_deleted => self.objects.push(object),
             Some(_) | None => {}
         }
     }
 }
 
-/// When the API server changed it last. A watch begins with what there was, which a whole snapshot may have overtaken.
+/// Returns the version of `object`. A watch starts with existing objects, which may be older than the whole snapshot.
 fn version(object: &Value) -> u64 {
     text(object, "/metadata/resourceVersion").parse().unwrap_or_else(|_| number(object, "/metadata/generation"))
 }
@@ -191,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn events_are_taken_in_and_old_ones_are_not() {
+    fn events_are_applied_unless_the_snapshot_is_newer() {
         let mut snapshot = Snapshot::default();
         snapshot.apply(json!({"type": "ADDED", "object": pod("a", "5")}));
         snapshot.apply(json!({"type": "MODIFIED", "object": pod("a", "10")}));

@@ -1,4 +1,4 @@
-//! The cluster stage: a minikube profile of the project's own, proven to be that, running, with an ingress controller.
+//! The cluster stage: makes the project's own minikube profile run, with its kubeconfig entry and an ingress controller.
 
 mod api_server;
 mod available;
@@ -12,10 +12,10 @@ mod volume;
 use anyhow::Result;
 use serde_json::Value;
 
-pub use api_server::{ApiServer, look as api_server, wait as wait_for_api_server};
+pub use api_server::{ApiServer, observe as api_server, wait as wait_for_api_server};
 pub use identity::{context_step, guard, refuse_stale};
-pub use ingress::{Ingress, remove_controller};
-pub use profile::{Profile, State, delete_step, is_elsewhere, observe as profile, refuse_users, refused};
+pub use ingress::{ObservedIngress, remove_controller};
+pub use profile::{Profile, ProfileState, delete_step, is_elsewhere, observe as profile, refusal, refuse_users};
 pub use stop::steps as stop_steps;
 pub use version::{Version, difference, pinned};
 pub use volume::exists as has_volume;
@@ -27,34 +27,34 @@ use crate::plan::Step;
 use crate::project::Project;
 use crate::toolbox::Toolbox;
 
-/// Whether minikube has the profile on record in the folder that it uses beside a private engine. From files alone: it
-/// decides what an origin must bring, before there is an engine. With the user's own engine nothing depends on it.
+/// Returns whether minikube has a record of the profile in the folder that it uses with a private engine. Reads files alone,
+/// because it decides what the origin must bring before an engine exists. Only a private engine needs it.
 pub fn exists(project: &Project) -> Result<bool> {
     minikube::is_recorded(&minikube::own_home(&project.cache), &project.settings.cluster.profile)
 }
 
-/// Whether minikube has a published port on record for the node's port 80. From files alone.
+/// Returns whether minikube's record has a published port for the node's port 80. Reads files alone.
 pub fn publishes_port(tools: &Toolbox) -> Result<bool> {
     let config = tools.record()?.unwrap_or_default();
     let ports = config["ExposedPorts"].as_array().cloned().unwrap_or_default();
     Ok(ports.iter().any(|port| port.as_str().is_some_and(|port| port.ends_with(":80"))))
 }
 
-/// Whether any minikube of this user has the profile on record.
+/// Returns whether any minikube of this user has a record of the profile.
 pub fn exists_anywhere(project: &Project) -> Result<bool> {
     Ok(exists(project)? || minikube::is_recorded(&minikube::users_home(), &project.settings.cluster.profile)?)
 }
 
-/// Labels of the Deployment that kubeadm makes of CoreDNS.
+/// The label of the Deployment in which kubeadm runs CoreDNS.
 const DNS: &str = "k8s-app=kube-dns";
 
-/// What there is of the cluster.
+/// The state of the cluster, as observed before any step.
 pub struct ObservedCluster {
-    /// minikube's profile.
+    /// The minikube profile.
     pub profile: Profile,
 }
 
-/// Reads profile and kubeconfig; refuses an entry under our name that leads elsewhere. Changes nothing.
+/// Reads profile and kubeconfig. Changes nothing, and refuses an entry of the profile's name for another cluster.
 pub fn observe(tools: &Toolbox) -> Result<ObservedCluster> {
     let profile = profile::observe(tools)?;
     identity::check(tools, &profile)?;
@@ -70,8 +70,8 @@ pub fn observe(tools: &Toolbox) -> Result<ObservedCluster> {
     Ok(ObservedCluster { profile })
 }
 
-/// The steps that make the cluster run; `silence` says why its API server does not answer, if it does not. A new node gets
-/// `images` at once, where that is possible and the engine has them.
+/// Returns the steps that make the cluster run. `silence` is the reason why its API server does not answer, if so. A new
+/// node gets those `images` that the engine has, if the origin fills nodes.
 pub fn decide<'a>(
     project: &'a Project,
     tools: &'a Toolbox,
@@ -83,35 +83,34 @@ pub fn decide<'a>(
     profile::decide(project, tools, origin, &observed.profile, silence, images)
 }
 
-/// The step that waits until names of Services resolve in a cluster that was just made: pods that start earlier would fail
-/// over names that exist.
+/// Returns the step that waits for the DNS of a new cluster: pods that start earlier could not resolve existing Services.
 pub fn dns_step(tools: &Toolbox) -> Step<'_> {
     let command = format!("GET /apis/apps/v1/deployments?labelSelector={DNS}");
     Step::new("wait for the cluster's DNS", "the cluster is new", command, move |_| {
-        found_dns(available::wait(&tools.api()?, "the cluster's DNS", DNS)?)?;
+        require_dns(available::wait(&tools.api()?, "the cluster's DNS", DNS)?)?;
         Ok(String::new())
     })
 }
 
-/// Refuses a cluster without the Deployment that kubeadm makes before `minikube start` ends.
-fn found_dns(is_there: bool) -> Result<()> {
-    if is_there {
+/// Fails if the cluster lacks the Deployment of its DNS, which kubeadm makes before `minikube start` ends.
+fn require_dns(is_deployed: bool) -> Result<()> {
+    if is_deployed {
         return Ok(());
     }
     let what = format!("the cluster has no DNS: no Deployment has the label {DNS}, although kubeadm makes one");
     Err(Failure::new(Class::Cluster, what)
-        .help("see what there is: cargo xtask tool kubectl -- get deployments -A")
-        .help("or start afresh: cargo xtask teardown --cluster   # it holds no data yet")
+        .help("list the Deployments: cargo xtask tool kubectl -- get deployments -A")
+        .help("or start over: cargo xtask teardown --cluster   # it holds no data yet")
         .into())
 }
 
-/// The steps that bring an ingress controller, where the cluster has no IngressClass that serves the class `wanted`.
-/// `namespace` is the release's, where it is absent.
+/// Returns the step that installs, updates or repairs the ingress controller, if an Ingress of the class `wanted` needs it.
+/// `namespace` is the release's Namespace, if the cluster lacks it.
 pub fn decide_ingress<'a>(
     project: &'a Project,
     tools: &'a Toolbox,
     origin: &'a dyn Origin,
-    ingress: &Ingress,
+    ingress: &ObservedIngress,
     wanted: &str,
     namespace: Option<Value>,
 ) -> Result<Option<Step<'a>>> {
@@ -123,9 +122,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_new_cluster_without_dns_is_refused() {
-        found_dns(true).unwrap();
-        let error = found_dns(false).unwrap_err();
+    fn refuses_a_new_cluster_without_dns() {
+        require_dns(true).unwrap();
+        let error = require_dns(false).unwrap_err();
         let failure = error.downcast_ref::<Failure>().unwrap();
         assert_eq!(failure.class, Class::Cluster);
         assert!(failure.to_string().contains("k8s-app=kube-dns") && failure.hints()[1].contains("teardown --cluster"));

@@ -1,9 +1,9 @@
-//! The database preflight: before anything is released, the built backend image itself looks at DATABASE_URL, in the
-//! engine on this machine and in a pod, with the very libraries that will use it. Only where `.env` names a database,
-//! and only when its Secret or the image's migrations have changed: the embedded one is migrated by its own pods.
+//! The database preflight: before a release, the built backend image checks DATABASE_URL with the libraries that will use it,
+//! in the engine on this machine and in a pod. It runs only if `.env` names a database, and its Secret or the image's
+//! migrations have changed.
 
-mod finding;
 mod job;
+mod result;
 
 use std::sync::{Arc, Mutex};
 
@@ -21,10 +21,11 @@ use crate::stages::images::recipe;
 use crate::stages::release::{self, Desired, ObservedRelease, SecretPlan};
 use crate::toolbox::Toolbox;
 
-pub use finding::{PreflightResult, Vantage};
+pub use result::{PreflightResult, Vantage};
 
-/// What looks at the database, in the backend's image.
+/// The preflight's command in the backend's image.
 const COMMAND: [&str; 3] = ["python3", "-m", "app.preflight"];
+
 /// A preflight that is due.
 pub struct Preflight<'a> {
     project: &'a Project,
@@ -34,11 +35,11 @@ pub struct Preflight<'a> {
     secret: String,
     url: Secret,
     redactor: Redactor,
-    /// What was found from here, for the message about the pod.
+    /// The result from this machine, for the message about the pod.
     here: Arc<Mutex<Option<PreflightResult>>>,
 }
 
-/// The preflight, if one is due: a remote database whose Secret, or whose migrations, are not those verified last.
+/// Returns the preflight if `.env` names a database, and its Secret or the migrations differ from those verified last.
 pub fn due<'a>(
     project: &'a Project,
     tools: &'a Toolbox,
@@ -70,7 +71,8 @@ pub fn due<'a>(
     })
 }
 
-/// Whether the image `name` has other migrations at the tag `now` than at `before`, as far as this checkout knows.
+/// Returns whether the image `name` has other migrations at the tag `now` than at `before`; `true` if their recipes are
+/// unknown.
 fn has_other_migrations(project: &Project, name: &str, before: &str, now: &str) -> bool {
     let recipe = |tag| recipe::of_tag(project, name, tag);
     before != now
@@ -81,75 +83,75 @@ fn has_other_migrations(project: &Project, name: &str, before: &str, now: &str) 
 }
 
 impl<'a> Preflight<'a> {
-    /// Returns the looks from this machine and from a pod.
+    /// Returns the steps that check from this machine and from a pod.
     pub fn steps(&self) -> [Step<'a>; 2] {
         [self.look_from_here(), self.look_from_pod()]
     }
 
-    /// The look from this machine, before the cluster is touched. A refusal that would be the same anywhere ends the
-    /// deploy; that nothing is reached from here does not, for the name may be one of the cluster's own.
+    /// Returns the step that checks from this machine, before the cluster changes. A failure that is the same everywhere ends
+    /// the deploy. An unreachable database does not: the cluster may resolve its name.
     fn look_from_here(&self) -> Step<'a> {
-        let look = on_this_machine(self.tools, &self.image, &self.url);
-        let shown = format!("{look} < (DATABASE_URL)");
+        let preflight = on_this_machine(self.tools, &self.image, &self.url);
+        let shown = format!("{preflight} < (DATABASE_URL)");
         let (project, redactor, here) = (self.project, self.redactor.clone(), self.here.clone());
         Step::new("look at the database from here", self.reason, shown, move |running| {
-            running.progress("a database that sleeps is given 20 s");
-            let finding = match read(&look, &redactor) {
-                Ok(finding) => finding,
+            running.progress("a suspended database gets 20 s to wake up");
+            let result = match read(&preflight, &redactor) {
+                Ok(result) => result,
                 Err(error) => {
-                    // An engine that cannot run it says nothing about the database.
-                    project.report.warn(format!("no look from here: {error:#}"));
+                    // The engine failed to run it, which is no failure of the database.
+                    project.report.warn(format!("the database was not checked from this machine: {error:#}"));
                     return Ok("not known".to_owned());
                 }
             };
-            let said = finding.to_string();
-            if !finding.ok && !finding.passing() {
-                return Err(finding.failure(Vantage::Here, None).into());
+            let shown = result.to_string();
+            if !result.ok && !result.is_transient() {
+                return Err(result.failure(Vantage::Here, None).into());
             }
-            if !finding.ok {
-                project.report.warn(format!("from here: {said}"));
+            if !result.ok {
+                project.report.warn(format!("from here: {shown}"));
             }
             if let Ok(mut here) = here.lock() {
-                *here = Some(finding);
+                *here = Some(result);
             }
-            Ok(said)
+            Ok(shown)
         })
     }
 
-    /// The look from a pod, with the Secret mounted as the backend will have it. It decides.
+    /// Returns the step that checks from a pod, with the Secret mounted as for the backend. A failure ends the deploy.
     fn look_from_pod(&self) -> Step<'a> {
         let namespace = self.project.settings.chart.namespace.clone();
         let release = self.project.settings.chart.release.clone();
         let job = job::Job::new(self.tools, &release, &self.image, &self.secret);
-        let shown = format!("{} < (Job {}: {})", job.shown(), job.name, COMMAND.join(" "));
+        let shown = format!("{} < (Job {}: {})", job.shown_request(), job.name, COMMAND.join(" "));
         let (project, tools) = (self.project, self.tools);
         let (redactor, here) = (self.redactor.clone(), self.here.clone());
         Step::new("look at the database from a pod", format!("as the backend in {namespace}"), shown, move |running| {
             let output = match job.run(running)? {
-                job::JobOutcome::Said(output) => output,
+                job::JobOutcome::Output(output) => output,
                 job::JobOutcome::NotRun(why) => {
-                    // Not the database's fault; what keeps this pod from running is judged by the rollout.
-                    project.report.warn(format!("no pod could look at the database: {why}"));
+                    // This is no failure of the database; the rollout finds its cause.
+                    project.report.warn(format!("the database was not checked from a pod: {why}"));
                     return Ok("not known".to_owned());
                 }
             };
-            let finding = PreflightResult::parse(&output, &redactor)?;
-            if finding.ok {
-                return Ok(finding.to_string());
+            let result = PreflightResult::parse(&output, &redactor)?;
+            if result.ok {
+                return Ok(result.to_string());
             }
-            // The Secret was made for a release that will not be; nothing else names it.
+            // No release will use the Secret.
             if let Err(error) = release::remove_unused(tools) {
-                project.report.warn(format!("old Secrets could not be removed: {error:#}"));
+                project.report.warn(format!("unused Secrets could not be removed: {error:#}"));
             }
             let here = here.lock().ok().and_then(|here| here.clone());
-            let failure: Failure = finding.failure(Vantage::Pod, here.as_ref());
+            let failure: Failure = result.failure(Vantage::Pod, here.as_ref());
             Err(failure.into())
         })
     }
 }
 
-/// The look in a container of the engine, on the machine's own network. The URL goes through standard input: neither
-/// arguments nor environment of a container are private.
+/// Returns the preflight in a container of the engine, on the machine's network. It reads the URL from standard input, because
+/// arguments and environment of a container are not private.
 pub fn on_this_machine(tools: &Toolbox, image: &str, url: &Secret) -> Process {
     tools
         .engine
@@ -162,12 +164,12 @@ pub fn on_this_machine(tools: &Toolbox, image: &str, url: &Secret) -> Process {
         .deadline(deadlines::PREFLIGHT)
 }
 
-/// Runs `look` and reads what it found, which is the same whether or not the database can be used.
-pub fn read(look: &Process, redactor: &Redactor) -> Result<PreflightResult> {
-    let output = look.output()?;
+/// Runs `preflight` and returns its result, also if the database cannot be used.
+pub fn read(preflight: &Process, redactor: &Redactor) -> Result<PreflightResult> {
+    let output = preflight.output()?;
     PreflightResult::parse(&String::from_utf8_lossy(&output.stdout), redactor).map_err(|error| {
-        let said = redactor.redact(&String::from_utf8_lossy(&output.stderr));
-        error.context(format!("`{look}` did not say what it found ({}): {}", output.status, said.trim()))
+        let stderr = redactor.redact(&String::from_utf8_lossy(&output.stderr));
+        error.context(format!("`{preflight}` printed no result ({}): {}", output.status, stderr.trim()))
     })
 }
 
@@ -177,7 +179,7 @@ mod tests {
     use crate::stages::images::recipe::Recipe;
 
     #[test]
-    fn migrations_are_looked_at_again_when_they_have_changed() {
+    fn the_preflight_is_due_when_migrations_have_changed() {
         let dir = tempfile::tempdir().unwrap();
         let root = camino::Utf8Path::from_path(dir.path()).unwrap().to_owned();
         let opened = Project::open(None, Default::default(), crate::report::Report::new(false)).unwrap();

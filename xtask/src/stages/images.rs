@@ -1,13 +1,13 @@
-//! The images stage: builds what changed, and loads into the nodes what they lack.
+//! The images stage builds changed images and loads into each node the images that it lacks.
 
 pub mod archive;
 pub mod build;
 mod buildkit;
 pub mod context;
-pub mod held;
 pub mod ids;
 mod ignore;
 pub mod load;
+pub mod owned;
 pub mod prune;
 pub mod recipe;
 pub mod store;
@@ -22,84 +22,84 @@ use crate::origin::Origin;
 use crate::plan::{Mode, apply_side_by_side};
 use crate::project::Project;
 
-use build::Verdict;
+use build::BuildVerdict;
 pub use build::{ImageState, observe};
 
 /// The stage's name in reports.
 const STAGE: &str = "images";
 
-/// One of our images after the stage.
+/// One of the project's images after the build.
 #[derive(Clone, Debug)]
 pub struct Built {
     /// The image's name, without tag.
     pub name: String,
     /// The content tag; `None` where a dry run cannot know it.
     pub tag: Option<String>,
-    /// Its ID as nodes know it (config digest); `None` where a dry run has not built it.
+    /// Its ID on nodes (config digest); `None` where a dry run would build it.
     pub id: Option<String>,
-    /// Why it was built; `None` if it was not.
+    /// The reason for the build; `None` if it is unchanged.
     pub why: Option<String>,
-    /// What goes into it; `None` where a dry run cannot know it.
+    /// Its inputs; `None` where a dry run cannot know them.
     pub recipe: Option<recipe::Recipe>,
 }
 
 impl Built {
-    /// `name:tag`, once the tag is known.
+    /// Returns `name:tag`, if the tag is known.
     pub fn reference(&self) -> Option<String> {
         Some(format!("{}:{}", self.name, self.tag.as_ref()?))
     }
 }
 
-/// Builds what of `seen` changed, side by side; meanwhile `on_nodes` are completed with the nodes' content. The base images
-/// must have been brought before (see [`Origin::plan`]).
+/// Builds the images that changed, side by side. Meanwhile reads the nodes' content into `on_nodes`. The engine must have the
+/// base images already (see [`Origin::plan`]).
 pub fn build(
     project: &Project,
     engine: &Engine,
     origin: &dyn Origin,
-    seen: &[ImageState],
+    states: &[ImageState],
     on_nodes: &mut [(Node, NodeImages)],
     mode: Mode,
 ) -> Result<Vec<Built>> {
-    for unchanged in seen.iter().filter(|seen| build::decide(seen) == Verdict::Unchanged) {
+    for unchanged in states.iter().filter(|state| build::decide(state) == BuildVerdict::Unchanged) {
         project.report.ok(format!("{} unchanged", unchanged.reference()));
         let what = format!("build {}", unchanged.name);
-        let why = format!("the engine has {} of these files", unchanged.reference());
+        let why = format!("the engine has {} with the same inputs", unchanged.reference());
         project.report.recorder().note(STAGE, &what, &why, "", StepOutcome::Skipped);
     }
     let packed: Vec<ImageState>;
-    let seen = match mode {
+    let states = match mode {
         Mode::Apply => {
-            packed = seen.iter().map(|seen| build::pack(project, seen)).collect::<Result<_>>()?;
+            packed = states.iter().map(|state| build::pack(project, state)).collect::<Result<_>>()?;
             &packed
         }
-        Mode::DryRun => seen,
+        Mode::DryRun => states,
     };
-    let steps = build::steps(project, engine, origin, seen)?;
+    let steps = build::steps(project, engine, origin, states)?;
     std::thread::scope(|scope| {
         if mode == Mode::Apply && !steps.is_empty() {
             for (node, on_node) in on_nodes {
-                // One that does not say is asked again before an image is sent.
+                // On an error, `load` asks the node again before it sends an image.
                 scope.spawn(|| on_node.content = node.content().ok());
             }
         }
         apply_side_by_side(project, STAGE, mode, steps)
     })?;
     if mode == Mode::Apply {
-        build::remember(project, seen)?;
+        build::remember(project, states)?;
     }
-    let built = seen.iter().map(|seen| {
-        let (why, id) = match build::decide(seen) {
-            Verdict::Unchanged => (None, seen.id.clone()),
-            Verdict::Build { why } if mode == Mode::DryRun => (Some(why), None),
-            Verdict::Build { why } => (Some(why), Some(build::id(project, engine, &seen.reference())?)),
+    let built = states.iter().map(|state| {
+        let (why, id) = match build::decide(state) {
+            BuildVerdict::Unchanged => (None, state.id.clone()),
+            BuildVerdict::Build { why } if mode == Mode::DryRun => (Some(why), None),
+            BuildVerdict::Build { why } => (Some(why), Some(build::id(project, engine, &state.reference())?)),
         };
-        Ok(Built { name: seen.name.clone(), tag: seen.tag(), id, why, recipe: seen.recipe.clone() })
+        Ok(Built { name: state.name.clone(), tag: state.tag(), id, why, recipe: state.recipe.clone() })
     });
     built.collect()
 }
 
-/// Brings `wanted` to all nodes, side by side, and reads the IDs back; `on_nodes` is what the nodes have. Gives the number
-/// of loads.
+/// Loads `wanted` into all nodes, side by side, and reads the IDs back. `on_nodes` are the nodes with their images. Returns
+/// the number of loads.
 pub fn load(
     project: &Project,
     engine: &Engine,
@@ -112,7 +112,7 @@ pub fn load(
     {
         if load::decide(wanted, on_node) == load::Missing::Nothing {
             let what = format!("load {}", wanted.reference);
-            project.report.skipped(STAGE, &what, &format!("{} has this very image", node.name));
+            project.report.skipped(STAGE, &what, &format!("{} has the same image", node.name));
         }
     }
     apply_side_by_side(project, STAGE, mode, load::steps(project, engine, wanted, on_nodes))

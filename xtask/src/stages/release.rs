@@ -1,4 +1,4 @@
-//! The release stage: Secrets out of band, one `helm upgrade --install`, and the watch until it stands.
+//! The release stage: applies Secrets, runs `helm upgrade --install`, and follows the rollout until all replicas are ready.
 
 mod data;
 mod desired;
@@ -19,16 +19,16 @@ mod uninstall;
 mod values;
 
 pub use desired::Desired;
-pub use diff::{Changed, Object, against_live as diff};
+pub use diff::{ChangedObject, ReleaseDiff, against_live as diff};
+pub use helm::HelmHistory;
 #[cfg(test)]
 pub use helm::Revision;
-pub use helm::Status;
 pub use namespace::{absent as absent_namespace, wait_until_gone};
 pub use record::{Record, Verified};
 pub use restart::restart_outdated;
 pub use rollback::{Target, steps as rollback, target};
 pub use rollout::wait_step;
-pub use secrets::{Existing, Plan as SecretPlan, redactor as redactor_of_secrets};
+pub use secrets::{ObservedSecrets, SecretPlan, redactor as redactor_of_secrets};
 pub use undo::Run;
 pub use uninstall::uninstall;
 
@@ -41,36 +41,36 @@ use crate::judge;
 use crate::labels::label;
 use crate::plan::Step;
 use crate::project::Project;
-use crate::snapshot::{Snapshot, text};
+use crate::snapshot::{Snapshot, is_terminating, text};
 use crate::toolbox::Toolbox;
 
-/// What there is of the release.
+/// The live state of the release, as observed before any step.
 #[derive(Default)]
 pub struct ObservedRelease {
-    /// The namespace's objects; `None` if there is no namespace, or somebody is deleting it.
+    /// The namespace's objects; `None`: the namespace does not exist or is being deleted.
     pub snapshot: Option<Snapshot>,
-    /// Whether the namespace is being deleted. What is still in it counts as gone.
-    pub ending: bool,
-    /// Which level of Pod Security the namespace enforces, if any.
+    /// Whether the namespace is being deleted. Its objects count as gone.
+    pub is_terminating: bool,
+    /// The level of Pod Security that the namespace enforces; empty: none.
     pub enforced: String,
     /// The Secrets, without their content.
-    pub secrets: Existing,
-    /// Helm's newest revisions.
-    pub helm: Status,
-    /// What the last verified deploy left.
+    pub secrets: ObservedSecrets,
+    /// The revisions that Helm keeps.
+    pub helm: HelmHistory,
+    /// The record of the last verified state.
     pub record: Option<Record>,
 }
 
 impl ObservedRelease {
-    /// Whether the objects of `desired` are those that were verified last, images and Secrets aside.
+    /// Returns whether the objects of `desired` are those verified last, except for images and Secrets.
     fn knows_objects_of(&self, desired: &Desired) -> bool {
         self.record.as_ref().is_some_and(|record| record.has_objects_of(&desired.fingerprint))
     }
 
-    /// What is wrong with a release whose namespace is being deleted.
+    /// Returns the failure for a namespace that is being deleted.
     pub fn refusal(&self, tools: &Toolbox) -> Failure {
         let what = format!("namespace {} is being deleted, and the application with it", tools.namespace());
-        Failure::new(Class::Rollout, what).help("cargo xtask deploy dev    (waits for the end of that)")
+        Failure::new(Class::Rollout, what).help("cargo xtask deploy dev    (waits until it is gone)")
     }
 }
 
@@ -82,19 +82,19 @@ pub fn observe(tools: &Toolbox) -> Result<ObservedRelease> {
         let secrets = scope.spawn(|| secrets::observe(tools));
         (namespace.join(), snapshot.join(), secrets.join())
     });
-    let panicked = |_| anyhow::anyhow!("a probe panicked");
+    let panicked = |_| anyhow::anyhow!("reading the release panicked");
     let Some(namespace) = namespace.map_err(panicked)?? else { return Ok(ObservedRelease::default()) };
-    if namespace::is_ending(&namespace) {
-        return Ok(ObservedRelease { ending: true, ..ObservedRelease::default() });
+    if is_terminating(&namespace) {
+        return Ok(ObservedRelease { is_terminating: true, ..ObservedRelease::default() });
     }
     let enforced = label(&namespace, namespace::ENFORCE).to_owned();
     let (snapshot, secrets) = (snapshot.map_err(panicked)??, secrets.map_err(panicked)??);
     let record = Record::read(&snapshot)?;
     let helm = helm::observe(&secrets);
-    Ok(ObservedRelease { snapshot: Some(snapshot), ending: false, enforced, secrets, helm, record })
+    Ok(ObservedRelease { snapshot: Some(snapshot), is_terminating: false, enforced, secrets, helm, record })
 }
 
-/// Why the release must be applied again; empty: what is there is what is wanted, verified and healthy.
+/// Returns why the release must be applied again; empty: the live state matches the verified and the desired one.
 pub fn reasons(desired: &Desired, observed: &ObservedRelease) -> Vec<String> {
     let (Some(snapshot), Some(record)) = (&observed.snapshot, &observed.record) else {
         return vec![match observed.helm.deployed() {
@@ -108,24 +108,25 @@ pub fn reasons(desired: &Desired, observed: &ObservedRelease) -> Vec<String> {
             reasons.push(format!("Helm's revision {} is {}", newest.number, newest.status));
         }
         Some(newest) if newest.number != record.revision => {
-            reasons.push(format!("Helm is at revision {}, verified is {}", newest.number, record.revision));
+            reasons.push(format!("Helm is at revision {}, but {} was verified last", newest.number, record.revision));
         }
-        None => reasons.push("Helm knows no revision".to_owned()),
+        None => reasons.push("Helm has no revision".to_owned()),
         Some(_) => {}
     }
     reasons.extend(record.drift(snapshot).iter().map(record::Drift::to_string));
     reasons
 }
 
-/// What is not ready although it is as it should be: after a start of the cluster, or while Kubernetes replaces a pod.
+/// Returns workloads that are not ready, as text. After a start of the cluster, or while Kubernetes replaces a pod, they need no
+/// change.
 fn unready(observed: &ObservedRelease) -> Vec<String> {
     let progress = observed.snapshot.as_ref().map(judge::progress).unwrap_or_default();
-    let behind = progress.iter().filter(|p| !p.complete);
-    behind.map(|p| format!("{} has {} of {} replicas ready", p.name, p.ready, p.wanted)).collect()
+    let incomplete = progress.iter().filter(|p| !p.complete);
+    incomplete.map(|p| format!("{} has {} of {} replicas ready", p.name, p.ready, p.wanted)).collect()
 }
 
-/// The steps that bring the release: namespace, repair, Secrets, Helm, and the watch. `preflight` has the steps that look
-/// at the database: one before anything is made, one once its Secret is there.
+/// Returns the steps of a release: namespace, repair, Secrets, Helm, and the rollout. `preflight` has the steps that check
+/// the database: one before anything is made, one after its Secret exists.
 pub fn decide<'a>(
     project: &'a Project,
     tools: &'a Toolbox,
@@ -148,12 +149,12 @@ pub fn decide<'a>(
             steps.extend(secrets::clean(tools, &secrets, &observed.secrets, keep));
             return steps;
         }
-        // What is wanted is applied: Kubernetes is at work on it, and there is nothing to roll back to.
+        // The desired state is applied already, so Kubernetes needs only time.
         steps.push(rollout::step(project, tools, run.clone(), redactor, unready.join("; ")));
         return steps;
     }
     let (from_here, from_pod) = preflight.map(|[from_here, from_pod]| (from_here, from_pod)).unzip();
-    // Before anything is made: a database that cannot be used leaves the cluster as it is.
+    // First of all steps: if the database is unusable, the cluster stays unchanged.
     steps.splice(0..0, from_here);
     steps.extend(helm::repair(tools, &project.settings.chart.release, &observed.helm));
     steps.extend(uninstall::finish(project, tools, &observed.helm));
@@ -161,7 +162,7 @@ pub fn decide<'a>(
     steps.extend(secrets.steps(tools, &observed.secrets));
     steps.extend(from_pod);
     if let (Some(snapshot), Some(record)) = (&observed.snapshot, &observed.record) {
-        let changed = record.drift(snapshot).into_iter().filter(|drift| !drift.deleted);
+        let changed = record.drift(snapshot).into_iter().filter(|drift| !drift.is_deleted);
         steps.extend(changed.map(|drift| ownership::step(tools, &drift.object)));
     }
     let known = observed.knows_objects_of(desired);
@@ -170,8 +171,8 @@ pub fn decide<'a>(
     steps
 }
 
-/// The steps that bring the database alone; `desired` has no pod of the applications. A dump can then be restored before
-/// anybody reads or writes.
+/// Returns the steps that release only the database; `desired` has no pod of the applications. A dump can then be restored
+/// before anything reads or writes.
 pub fn decide_database<'a>(
     project: &'a Project,
     tools: &'a Toolbox,
@@ -185,14 +186,14 @@ pub fn decide_database<'a>(
     steps.extend(uninstall::finish(project, tools, &observed.helm));
     steps.extend(secrets.steps(tools, &observed.secrets));
     let (run, why) = (Run::default(), "the database first: the dump is restored before the application starts");
-    // Nothing serves yet, so there is nothing to go back to; the same command tries again.
+    // Without undo: nothing serves yet, and the same command tries again.
     steps.push(helm::upgrade(project, tools, desired, run.clone(), false, false, why.to_owned()));
     steps.push(rollout::step(project, tools, run, redactor, "Helm applies, xtask watches".to_owned()));
     steps
 }
 
-/// References of the images that must stay: those of the record, and of what Kubernetes keeps in the namespace. What
-/// somebody else runs there of our images is not taken from them.
+/// Returns references of the images that must stay: those of the record, and of all ReplicaSets and StatefulSets in the
+/// namespace, also of others.
 pub fn images_of_revisions(snapshot: &Snapshot) -> Result<BTreeSet<String>> {
     let sets = snapshot.all("ReplicaSet").chain(snapshot.all("StatefulSet"));
     let specs = sets.filter_map(|set| set.pointer("/spec/template/spec/containers")?.as_array());
@@ -200,15 +201,15 @@ pub fn images_of_revisions(snapshot: &Snapshot) -> Result<BTreeSet<String>> {
     Ok(live.chain(Record::read(snapshot)?.iter().flat_map(Record::all_images)).collect())
 }
 
-/// Deletes the Secrets of our making that no kept revision can need.
+/// Deletes our Secrets that no kept revision needs.
 pub fn remove_unused(tools: &Toolbox) -> Result<()> {
     let (snapshot, existing) = (Snapshot::take(tools)?, secrets::observe(tools)?);
     let keep = secrets::named_by_revisions(Record::read(&snapshot)?.as_ref(), &snapshot);
     secrets::remove_unused(tools, &existing, &keep).map(|_| ())
 }
 
-/// Records what `run` has made and what was proven of it, in `snapshot`.
-pub fn verified(
+/// Records the revision of `run`, which was proven with `snapshot`, as verified.
+pub fn record_desired(
     tools: &Toolbox,
     run: &Run,
     snapshot: &Snapshot,
@@ -222,14 +223,14 @@ pub fn verified(
     record(tools, run, snapshot, verified)
 }
 
-/// Records `verified`, which is given the revision that is deployed and the present as seconds since 1970.
+/// Records what `verified` returns for the deployed revision and the present time in seconds since 1970.
 pub fn record(
     tools: &Toolbox,
     run: &Run,
     snapshot: &Snapshot,
     verified: impl FnOnce(u64, u64) -> Verified,
 ) -> Result<()> {
-    let helm = run.confirm(tools).context("what was proven is not what is released, so it is not recorded")?;
+    let helm = run.confirm(tools).context("the proof is not about the released revision, so it is not recorded")?;
     let kept: Vec<u64> = helm.revisions.iter().map(|revision| revision.number).collect();
     let deployed = helm.newest().filter(|newest| newest.status == "deployed").map(|newest| newest.number);
     let deployed = deployed.context("Helm's newest revision is not deployed, so there is nothing to record")?;
@@ -237,7 +238,7 @@ pub fn record(
     Record::new(verified, snapshot, &kept)?.store(tools)
 }
 
-/// What was changed by hand since it was verified, with the fields where they can be told.
+/// Returns the objects that somebody has changed by hand since they were verified, with the fields if Helm answers.
 pub fn drift(project: &Project, tools: &Toolbox, observed: &ObservedRelease) -> Vec<String> {
     let (Some(snapshot), Some(record)) = (&observed.snapshot, &observed.record) else { return Vec::new() };
     let drift: Vec<String> = record.drift(snapshot).iter().map(record::Drift::to_string).collect();
@@ -246,10 +247,10 @@ pub fn drift(project: &Project, tools: &Toolbox, observed: &ObservedRelease) -> 
     }
     match helm::manifest(project, tools, record.revision) {
         Ok(wanted) => drift::explain(drift, &wanted, snapshot),
-        // That there is drift does not depend on Helm.
+        // Report the drift although Helm cannot name the fields.
         Err(error) => {
             let words = error.to_string().lines().next().unwrap_or_default().to_owned();
-            drift.into_iter().map(|line| format!("{line} (in which fields is not known: {words})")).collect()
+            drift.into_iter().map(|line| format!("{line} (cannot tell which fields: {words})")).collect()
         }
     }
 }

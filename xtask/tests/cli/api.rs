@@ -102,7 +102,7 @@ fn an_api_server_that_is_away_is_started_and_nothing_else_is_touched() {
     let run = sandbox.run(&["deploy", "dev", "--dry-run", "--origin=release"]);
     assert_eq!(run.code, Some(0), "{run}");
     assert!(run.stderr.contains("start cluster todo") && run.stderr.contains("did not answer `GET /readyz`"), "{run}");
-    assert!(run.stderr.contains("can be said when the cluster answers"), "{run}");
+    assert!(run.stderr.contains("are unknown until the cluster responds"), "{run}");
     assert!(!run.stderr.contains("create namespace") && !run.stderr.contains("helm upgrade"), "{run}");
 }
 
@@ -127,7 +127,7 @@ fn a_status_tells_a_starting_api_server_from_one_that_is_away() {
     sandbox.on("docker exec -i todo systemctl is-active kubelet", "echo 'connection reset by peer' >&2; exit 1");
     let run = sandbox.run(&["status", "--origin=release"]);
     assert_eq!(run.code, Some(5), "{run}");
-    assert!(run.stderr.contains("node todo does not say whether kubelet runs: connection reset by peer"), "{run}");
+    assert!(run.stderr.contains("node todo does not report whether kubelet runs: connection reset by peer"), "{run}");
 }
 
 #[test]
@@ -137,7 +137,7 @@ fn what_was_away_is_asked_again_right_before_it_is_started() {
     replies.push(Reply::Pass);
     sandbox.api().on("GET /readyz", &replies);
     let run = sandbox.run(&["deploy", "dev", "--origin=release"]);
-    assert!(run.stderr.contains("start cluster todo: it runs by now: not needed"), "{run}");
+    assert!(run.stderr.contains("start cluster todo: not needed any more: it runs now"), "{run}");
     assert!(!sandbox.fake("calls").contains("minikube --profile todo start"), "{run}");
 }
 
@@ -237,7 +237,10 @@ fn a_teardown_of_the_data_leaves_what_others_have_in_the_namespace() {
     assert_eq!(sandbox.api().writes(), [""; 0]);
     let run = sandbox.run(&["teardown", "--data", "--yes", "--origin=release"]);
     assert_eq!(run.code, Some(0), "{run}");
-    assert!(run.stderr.contains("stays: namespace todo, where others have ConfigMap notes, Secret theirs"), "{run}");
+    assert!(
+        run.stderr.contains("stays: namespace todo, which contains other objects: ConfigMap notes, Secret theirs"),
+        "{run}"
+    );
     assert_eq!(sandbox.api().writes(), [format!("DELETE {claim}")]);
     for path in ["configmaps/notes", "secrets/theirs"] {
         sandbox.api().remove(&format!("{folder}/{path}"));

@@ -47,7 +47,7 @@ fn a_foreign_entry_under_our_name_is_refused() {
     insta::assert_snapshot!(run(&sandbox, &DEPLOY), @"
     exit code 5
     -- stderr
-    error: context `todo` in <tmp>/kubeconfig is not our minikube profile: it leads to https://production.lan:6443, and there is no such profile
+    error: context `todo` in <tmp>/kubeconfig is not our minikube profile: it points to https://production.lan:6443, and there is no such profile
       try: if nothing needs that entry: kubectl config --kubeconfig <tmp>/kubeconfig delete-context todo
       try: or leave it alone and use another name: --profile todo2
     ");
@@ -58,7 +58,7 @@ fn a_foreign_entry_under_our_name_is_refused() {
     insta::assert_snapshot!(run(&sandbox, &DEPLOY), @"
     exit code 5
     -- stderr
-    error: context `todo` in <tmp>/kubeconfig is not our minikube profile: it leads to https://production.lan:6443; the profile is at https://192.168.49.2:8443
+    error: context `todo` in <tmp>/kubeconfig is not our minikube profile: it points to https://production.lan:6443; the profile is at https://192.168.49.2:8443
       try: if nothing needs that entry: kubectl config --kubeconfig <tmp>/kubeconfig delete-context todo
       try: or leave it alone and use another name: --profile todo2
     ");
@@ -77,7 +77,7 @@ fn a_foreign_entry_is_refused_before_anything_is_made() {
     let before = sandbox.listing(&sandbox.dir);
     let run = sandbox.run(&["deploy", "dev", "--yes"]);
     assert_eq!(run.code, Some(5), "{run}");
-    assert!(run.stderr.contains("it leads to https://production.lan:6443, and there is no such profile"), "{run}");
+    assert!(run.stderr.contains("it points to https://production.lan:6443, and there is no such profile"), "{run}");
     assert_eq!(sandbox.listing(&sandbox.dir), before);
 }
 
@@ -311,7 +311,7 @@ fn a_profile_of_the_users_own_is_neither_started_nor_stopped_nor_deleted() {
     for args in [["teardown", "--cluster"].as_slice(), &["teardown", "--images"], &["stop"], &["cluster", "upgrade"]] {
         let run = sandbox.run(&[args, &["--yes", "--origin=release"]].concat());
         assert_eq!(run.code, Some(5), "{run}");
-        assert!(run.stderr.contains("profile `todo` is yours, not made by xtask"), "{run}");
+        assert!(run.stderr.contains("profile `todo` is yours: xtask did not make it"), "{run}");
     }
     sandbox.node("exited", free_port().parse().unwrap());
     for args in [DEPLOY.as_slice(), &["start", "--origin=release"]] {
@@ -427,7 +427,7 @@ fn teardown_deletes_what_is_left_of_a_half_deleted_profile() {
     insta::assert_snapshot!(sandbox.run(&["teardown", "--cluster", "--yes", "--origin=release"]), @"
     exit code 0
     -- stderr
-    This will, on this machine:
+    xtask will make these changes on this machine:
       - delete the minikube profile `todo` and everything in it, todos included
       > delete cluster todo (asked for)
       ✓ delete cluster todo <time>
@@ -463,7 +463,7 @@ echo 'Error response from daemon: get todo: no such volume' >&2; exit 1"#
     insta::assert_snapshot!(sandbox.run(&teardown), @"
     exit code 0
     -- stderr
-    This will, on this machine:
+    xtask will make these changes on this machine:
       - delete the volume that is left of minikube profile `todo` and everything in it, todos included
       > delete cluster todo (asked for)
       ✓ delete cluster todo <time>
@@ -482,13 +482,13 @@ fn what_minikube_says_to_be_deleted_is_looked_for() {
     insta::assert_snapshot!(sandbox.run(&["teardown", "--cluster", "--yes", "--origin=release"]), @"
     exit code 5
     -- stderr
-    This will, on this machine:
+    xtask will make these changes on this machine:
       - delete the minikube profile `todo` and everything in it, todos included
       > delete cluster todo (asked for)
       ✗ delete cluster todo <time>
     error: cluster `todo` is not deleted; still there: its node, minikube's record of it
       try: cargo xtask tool docker -- container inspect todo
-      try: then once more: cargo xtask teardown --cluster
+      try: then run it again: cargo xtask teardown --cluster
     ");
 }
 
@@ -566,7 +566,7 @@ fn a_dry_run_over_a_stopped_cluster_claims_nothing_about_what_is_in_it() {
     let run = sandbox.run(&["deploy", "dev", "--dry-run", "--origin=release"]);
     assert_eq!(run.code, Some(0), "{run}");
     assert!(run.stderr.contains("start cluster todo") && run.stderr.contains("why: the profile is stopped"), "{run}");
-    assert!(run.stderr.contains("what else there is to do can be said when the cluster answers"), "{run}");
+    assert!(run.stderr.contains("the remaining steps are unknown until the cluster responds"), "{run}");
     for claim in ["does not exist", "does not have", "not installed", "no ingress controller"] {
         assert!(!run.stderr.contains(claim), "{claim}: {run}");
     }

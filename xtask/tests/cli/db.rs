@@ -30,7 +30,7 @@ fn without_a_cluster_there_is_no_embedded_database() {
     for args in [["db", "shell"].as_slice(), &["db", "dump", "a.dump"]] {
         let run = sandbox.run(&[args, &["--origin=release"]].concat());
         assert_eq!(run.code, Some(5), "{run}");
-        assert!(run.stderr.contains("the cluster does not run, and its embedded database with it"), "{run}");
+        assert!(run.stderr.contains("the cluster does not run, so its embedded database does not run either"), "{run}");
         assert!(run.stderr.contains("try: cargo xtask deploy dev"), "{run}");
     }
 }
@@ -40,7 +40,7 @@ fn what_is_no_dump_is_refused_before_anything_is_asked() {
     let sandbox = Sandbox::with_tools();
     sandbox.dotenv(DOTENV);
     let file = sandbox.dir.join("a.dump");
-    for (content, told) in [(None, "cannot be read"), (Some("-- SQL"), "is no dump in Postgres' custom format")] {
+    for (content, told) in [(None, "cannot be read"), (Some("-- SQL"), "is not a dump in Postgres' custom format")] {
         if let Some(content) = content {
             fs::write(&file, content).unwrap();
         }
@@ -113,7 +113,7 @@ fn a_remote_database_that_does_not_answer_is_told_with_what_is_not_supported() {
     sandbox.on("docker exec -i todo-xtask-db-* psql *", "echo could not translate host name >&2; exit 2");
     let run = sandbox.run(&["db", "dump", sandbox.dir.join("a.dump").as_str(), "--origin=release"]);
     assert!(run.code == Some(11) && run.stderr.contains("could not translate host name"), "{run}");
-    assert!(run.stderr.contains("a name that only the cluster knows is not supported"), "{run}");
+    assert!(run.stderr.contains("use a host name that this machine resolves"), "{run}");
 }
 
 /// Where the API server has the backend's Deployment.
@@ -206,7 +206,7 @@ fn a_restore_asks_for_the_commit_once_all_is_restored_and_compares_each_row() {
 
     let other = SQL.replace("7", "8");
     let run = Restore::remote("", RESTORES, &other).run();
-    assert!(run.code != Some(0) && run.stderr.contains("have another content than those of the dump"), "{run}");
+    assert!(run.code != Some(0) && run.stderr.contains("differ from those in the dump"), "{run}");
 }
 
 #[test]
@@ -214,7 +214,7 @@ fn only_what_pg_restore_says_makes_a_dump_damaged() {
     let restore = Restore::remote("", RESTORES, SQL);
     for (words, code, told) in [
         ("pg_restore: error: could not read from input file: end of file", 3, "a.dump is damaged; nothing was changed"),
-        ("Error response from daemon: container is not running", 11, "a.dump was not read; nothing was changed"),
+        ("Error response from daemon: container is not running", 11, "cannot read a.dump; nothing was changed"),
     ] {
         restore
             .sandbox
@@ -228,10 +228,10 @@ fn only_what_pg_restore_says_makes_a_dump_damaged() {
 fn a_restore_that_fails_says_whether_it_may_have_been_committed() {
     let restore = Restore::remote("", "echo division by zero >&2; exit 3", SQL);
     let run = restore.run();
-    assert!(run.stderr.contains("the database is as it was") && run.stderr.contains("division by zero"), "{run}");
+    assert!(run.stderr.contains("the database is unchanged") && run.stderr.contains("division by zero"), "{run}");
     let run = Restore::remote("", &format!("{RESTORES}; echo connection lost >&2; exit 2"), SQL).run();
     assert!(run.code == Some(11) && run.stderr.contains("it is not known whether the database has the dump"), "{run}");
-    assert!(run.stderr.contains("try: run the same command again") && !run.stderr.contains("as it was"), "{run}");
+    assert!(run.stderr.contains("try: run the same command again") && !run.stderr.contains("is unchanged"), "{run}");
 }
 
 #[test]
@@ -251,7 +251,7 @@ fn the_backend_is_stopped_for_a_restore_and_started_whatever_comes_of_it() {
 
     let restore = Restore::embedded("echo division by zero >&2; exit 3");
     let run = restore.run();
-    assert!(run.stderr.contains("the database is as it was") && run.stderr.contains("division by zero"), "{run}");
+    assert!(run.stderr.contains("the database is unchanged") && run.stderr.contains("division by zero"), "{run}");
     assert_eq!(restore.scaled(), [0, 2]);
 
     let conflict =
@@ -269,7 +269,7 @@ fn a_backend_that_cannot_be_stopped_gets_its_pods_again() {
     let restore = Restore::embedded(RESTORES);
     restore.sandbox.api().on("GET /api/v1/namespaces/todo/pods", &[Reply::Text(500, "no pods today")]);
     let run = restore.run();
-    assert!(run.code != Some(0) && run.stderr.contains("the database is as it was"), "{run}");
+    assert!(run.code != Some(0) && run.stderr.contains("the database is unchanged"), "{run}");
     assert_eq!(restore.scaled(), [0, 2]);
     assert!(!restore.sandbox.fake("calls").contains("COMMIT"));
 }
@@ -280,6 +280,9 @@ fn a_backend_with_another_database_is_not_stopped() {
     restore.serves("postgresql://u:not-a-secret@db.test/todo");
     let run = restore.run();
     assert!(run.code == Some(0) && run.stderr.contains("as in the dump"), "{run}");
-    assert!(run.stderr.contains("leave the release that runs alone: it has another database than .env names"), "{run}");
+    assert!(
+        run.stderr.contains("keep the running release as it is: it uses another database than the one in .env"),
+        "{run}"
+    );
     assert!(restore.scaled().is_empty() && !run.stderr.contains("not-a-secret"), "{run}");
 }

@@ -15,18 +15,21 @@ fn asks_the_first_time_before_it_migrates_a_database_of_the_users_own() {
     insta::assert_snapshot!(sandbox.run(&["dev", "--origin=release"]), @"
     exit code 4
     -- stderr
-    This will, on this machine:
+    xtask will make these changes on this machine:
       - migrate the database at db.lan, now and whenever a migration is saved
-    error: this needs your consent, and there is no terminal to ask at
+    error: cannot ask for your consent: there is no terminal
       try: run the same command with --yes
     ");
     let agreed = sandbox.run(&["dev", "--yes", "--origin=release"]);
     assert!(agreed.stderr.contains("migrate the database at db.lan"), "{agreed}");
     let again = sandbox.run(&["dev", "--origin=release"]);
-    assert!(!again.stderr.contains("This will") && again.stderr.contains("db.lan, which `dev` migrates"), "{again}");
+    assert!(
+        !again.stderr.contains("make these changes") && again.stderr.contains("db.lan, which `dev` migrates"),
+        "{again}"
+    );
     sandbox.dotenv(format!("{DOTENV}DATABASE_URL='{}'\n", URL.replace("/x?", "/y?")));
     let other = sandbox.run(&["dev", "--origin=release"]);
-    assert!(other.stderr.contains("this needs your consent"), "{other}");
+    assert!(other.stderr.contains("cannot ask for your consent"), "{other}");
     for run in [&agreed, &again, &other] {
         assert!(!run.stderr.contains("canary"), "{run}");
     }

@@ -61,10 +61,10 @@ fn on_nothing_it_shows_every_step_and_leaves_nothing() {
           $ PATCH /apis/apps/v1/namespaces/ingress-traefik/deployments/traefik?fieldManager=kubectl&force=true
           $ PATCH /apis/networking.k8s.io/v1/ingressclasses/traefik?fieldManager=kubectl&force=true
       build todo-backend
-          why: its base image python:3.13-slim-trixie is not here yet
+          why: the engine does not have its base image python:3.13-slim-trixie yet
           $ docker buildx build --builder default --progress=plain --load --provenance=false --label app=todo-xtask --tag 'todo-backend:<tag>' --build-arg PYTHON_IMAGE=python:3.13-slim-trixie --build-arg 'BUILD_ID=<tag>' --file Dockerfile - < (tar of apps/backend)
       build todo-frontend
-          why: its base image node:24-trixie-slim is not here yet
+          why: the engine does not have its base image node:24-trixie-slim yet
           $ docker buildx build --builder default --progress=plain --load --provenance=false --label app=todo-xtask --tag 'todo-frontend:<tag>' --build-arg NODE_IMAGE=node:24-trixie-slim --build-arg 'BUILD_ID=<tag>' --file Dockerfile - < (tar of apps/frontend)
       load todo-backend:<tag>
           why: the node does not have it
@@ -90,7 +90,7 @@ fn on_nothing_it_shows_every_step_and_leaves_nothing() {
       roll out
           why: Helm applies, xtask watches
           $ GET /api/v1/namespaces/todo/pods?watch=true  # and other kinds
-      · then: image IDs are compared from build to pod, and every route is requested
+      · then: compare image IDs from build to pod, and request every route
     "#);
     insta::assert_snapshot!(sandbox.calls(), @"
     docker container inspect --format {{json .}} todo
@@ -137,10 +137,10 @@ fn images_are_told_with_the_commands_that_would_build_them() {
     exit code 0
     -- stderr
       build todo-backend
-          why: never built here
+          why: not built in this checkout yet
           $ docker buildx build --builder default --progress=plain --load --provenance=false --label app=todo-xtask --tag todo-backend:<tag> --build-arg PYTHON_IMAGE=python:3.13-slim-trixie --build-arg BUILD_ID=<tag> --file Dockerfile - < (tar of apps/backend)
       build todo-frontend
-          why: never built here
+          why: not built in this checkout yet
           $ docker buildx build --builder default --progress=plain --load --provenance=false --label app=todo-xtask --tag todo-frontend:<tag> --build-arg NODE_IMAGE=node:24-trixie-slim --build-arg BUILD_ID=<tag> --file Dockerfile - < (tar of apps/frontend)
       · base image python:3.13-slim-trixie sha256:0123456789ab, tagged at an unknown time
       · base image node:24-trixie-slim sha256:0123456789ab, tagged at an unknown time
@@ -186,7 +186,7 @@ fn secrets_are_in_no_dry_run() {
       roll out
           why: Helm applies, xtask watches
           $ GET /api/v1/namespaces/todo/pods?watch=true  # and other kinds
-      · then: image IDs are compared from build to pod, and every route is requested
+      · then: compare image IDs from build to pod, and request every route
     "#);
     assert!(!(run.stdout.clone() + &run.stderr + &sandbox.fake("calls")).contains("canary"));
     assert_eq!(sandbox.fake("stdin"), "");

@@ -57,7 +57,7 @@ fn ctrl_c_ends_everything_with_code_130() {
         kill_process(Pid::from_raw(running.pid() as i32).unwrap(), signal).unwrap();
         let run = running.end();
         assert_eq!(run.code, Some(130), "{run}");
-        assert!(run.stderr.trim_end().ends_with("the same command goes on where this one stopped"), "{run}");
+        assert!(run.stderr.trim_end().ends_with("run the same command to continue"), "{run}");
         assert!(!run.stderr.contains("error:"), "{run}");
         groups.iter().for_each(|group| assert!(!alive(*group), "group {group} lives on after: {run}"));
         assert_eq!(sandbox.fake("calls"), before, "something was begun after the interruption");

@@ -8,10 +8,10 @@ fn without_a_command_the_state_and_the_next_command() {
     insta::assert_snapshot!(sandbox.run(&[]), @"
     exit code 0
     -- stdout
-    engine   none runs
+    engine   not running
     cluster  unknown without an engine
     release  unknown without a cluster
-    .env     absent; the first deploy makes it
+    .env     absent; the first deploy creates it
     next     cargo xtask deploy dev
     ");
     assert!(!sandbox.cache.exists());
@@ -21,9 +21,9 @@ fn without_a_command_the_state_and_the_next_command() {
     exit code 0
     -- stdout
     engine   Docker Engine answers
-    cluster  tools are not there yet
+    cluster  unknown: the tools are not installed yet
     release  unknown without a cluster
-    .env     absent; the first deploy makes it
+    .env     absent; the first deploy creates it
     next     cargo xtask deploy dev
     ");
     assert!(!sandbox.cache.exists());

@@ -24,38 +24,38 @@ fn the_short_help() {
       deploy       Build, load, release and prove the application on Minikube
       dev          Serve both applications behind one port, with reload on each save; no cluster
       cluster      Upgrade the cluster's Kubernetes
-      stop         Stop the cluster, which frees its memory; all data stays
-      start        Start a stopped cluster again, and prove what was deployed in it
-      teardown     Remove what deploy made; data, cluster, engine and caches only when asked
+      stop         Stop the cluster to free its memory; all data stays
+      start        Start a stopped cluster and prove the application in it
+      teardown     Remove the application; data, cluster, engine and cache only with flags
       status       Show cluster, release, pods, images, routes, Secrets and drift
-      rollback     Go back to a revision that Helm keeps, and prove it
-      bench        Measure the application, deploys, or what an idle cluster takes
+      rollback     Roll back to a revision that Helm keeps, and prove it
+      bench        Measure the application, deploys, or an idle cluster
       logs         Show the logs of all applications, or of one
-      db           Look into the database, dump it, or restore a dump
+      db           Query the database, dump it, or restore a dump
       doctor       Check every prerequisite: version, verdict, fix
-      pins         Show every pinned version: what takes it, and where each origin gets it from
-      config       Show each resolved value and where it is from; secrets are masked
+      pins         Show every pinned version, what uses it, and where each origin gets it
+      config       Show each resolved value and its source; secrets are masked
       scan         Search the working tree and the history for secrets
       tidy         Check documents, keys, generated files, pins, layers, sizes, phrases and licences
-      record       Record the README's animations: a deploy, and one that fails with its cause
-      test         Run every test suite, or those named
-      tool         Run a pinned tool, aimed at this cluster
+      record       Record the README's animations: a deploy, and a failing deploy with its cause
+      test         Run all test suites, or the named ones
+      tool         Run a pinned tool against this cluster
       completions  Print a completion script
       help         Print this message or the help of the given subcommand(s)
 
     Options:
-      -y, --yes               Do what needs consent without asking
-      -v, --verbose           Show every command that is run
-      -q, --quiet             Show only warnings, errors, and what the command was asked for
-          --no-progress       Show when each step begins and when it ends, and nothing in between
+      -y, --yes               Answer yes to every question
+      -v, --verbose           Show every command that xtask runs
+      -q, --quiet             Show only warnings, errors and the command's result
+          --no-progress       Show the start and the end of each step, without live progress
           --profile <NAME>    minikube profile and kube context, instead of the one in infra/xtask.toml
-          --port <PORT>       Port of http://localhost when the profile is created, and of `dev`
+          --port <PORT>       Port on localhost for a new profile, and for `dev`
           --secrets <FROM>    Where the application's secrets come from, instead of .env [possible
                               values: file, env, stdin]
-          --origin <ORIGIN>   Where engine, tools and base images come from; probed once if left out
+          --origin <ORIGIN>   Where engine, tools and base images come from (default: probed once)
                               [possible values: release, packages]
-          --system-tools      Use kubectl, helm and minikube on PATH where their version will do
-          --root <DIR>        Checkout to work on, instead of the one that xtask is run in
+          --system-tools      Use kubectl, helm and minikube on PATH if their versions are compatible
+          --root <DIR>        Checkout to work on, instead of the current one
           --ca-bundle <FILE>  Extra certificate authorities for downloads, builds and the proof
                               (default: SSL_CERT_FILE)
       -h, --help              Print help (see more with '--help')
@@ -75,8 +75,8 @@ fn completions_need_no_checkout() {
     assert_eq!(run.code, Some(0), "{run}");
     assert!(run.stdout.starts_with("_xtask() {") && run.stdout.contains("teardown"), "{run}");
     insta::assert_snapshot!(run.stderr, @r#"
-    · put into ~/.bashrc:  xtask() { cargo xtask "$@"; }
-    · and after it:  source <(cargo xtask completions bash)
+    · add to ~/.bashrc:  xtask() { cargo xtask "$@"; }
+    · and below it:  source <(cargo xtask completions bash)
     "#);
 }
 
@@ -138,7 +138,7 @@ fn quiet_leaves_what_was_asked_for_and_what_is_wrong() {
     assert!(run.stderr.contains("pull node:24-trixie-slim"), "{run}");
     sandbox.dotenv(DOTENV);
     let run = sandbox.run(&["deploy", "dev", "--dry-run", "-q", "--origin=release"]);
-    assert!(run.stderr.contains("create cluster todo") && run.stderr.contains("then: image IDs are compared"), "{run}");
+    assert!(run.stderr.contains("create cluster todo") && run.stderr.contains("then: compare image IDs"), "{run}");
     sandbox.profile("containerd");
     sandbox.node("running", 8080);
     let run = sandbox.run(&["cluster", "upgrade", "--dry-run", "-q", "--origin=release"]);

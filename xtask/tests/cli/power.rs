@@ -33,13 +33,13 @@ fn stop_says_what_it_freed_and_how_the_cluster_comes_back() {
     -- stderr
       > stop cluster todo (asked for)
       ✓ stop cluster todo: 819.2 MB of memory are free again <time>
-      · todos, images and settings stay: cargo xtask start brings it back
+      · todos, images and settings are kept; start the cluster again: cargo xtask start
     ");
     insta::assert_snapshot!(sandbox.run(&["stop", "--origin=release"]), @"
     exit code 0
     -- stderr
       ✓ the cluster `todo` is stopped already
-      · todos, images and settings stay: cargo xtask start brings it back
+      · todos, images and settings are kept; start the cluster again: cargo xtask start
     ");
     insta::assert_snapshot!(sandbox.run(&["status", "--origin=release"]), @"
     exit code 5
@@ -62,8 +62,8 @@ fn stop_claims_nothing_that_it_has_not_seen() {
     -- stderr
       > stop cluster todo (asked for)
       ✗ stop cluster todo <time>
-    error: minikube has ended well, but the node of profile `todo` is not stopped: Running
-      try: see what it does: cargo xtask tool docker -- logs --tail 50 todo
+    error: `minikube stop` succeeded, but the node of profile `todo` is not stopped: Running
+      try: see the node's log: cargo xtask tool docker -- logs --tail 50 todo
     ");
 }
 

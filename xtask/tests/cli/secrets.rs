@@ -75,11 +75,11 @@ fn values_of_dotenv_reach_the_cluster_and_nothing_else() {
       · create cluster todo: not needed, it runs
       ✓ todo-backend:<tag> unchanged
       ✓ todo-frontend:<tag> unchanged
-      · load todo-backend:<tag>: not needed, todo has this very image
-      · load todo-frontend:<tag>: not needed, todo has this very image
+      · load todo-backend:<tag>: not needed, todo has the same image
+      · load todo-frontend:<tag>: not needed, todo has the same image
         $ docker run --rm --interactive --network=host --pull=never --read-only --cap-drop=ALL --security-opt=no-new-privileges --label=app.kubernetes.io/part-of=todo todo-backend:<tag> python3 -m app.preflight --stdin < (DATABASE_URL)
       > look at the database from here (DATABASE_URL is new or changed)
-      ✓ look at the database from here: u@db.lan:5432/x: Postgres 17.6, TLS, direct; resolved in 2 ms, connected in 31 ms, asked in 1 ms <time>
+      ✓ look at the database from here: u@db.lan:5432/x: Postgres 17.6, TLS, direct; resolved in 2 ms, connected in 31 ms, queried in 1 ms <time>
         $ PATCH /api/v1/namespaces/todo?fieldManager=xtask&force=true
       > create namespace todo (it does not exist; enforces Pod Security `restricted`)
       ✓ create namespace todo <time>
@@ -88,14 +88,14 @@ fn values_of_dotenv_reach_the_cluster_and_nothing_else() {
       ✓ apply Secret todo-backend-<digest> <time>
         $ POST /apis/batch/v1/namespaces/todo/jobs < (Job todo-preflight: python3 -m app.preflight)
       > look at the database from a pod (as the backend in todo)
-      ✓ look at the database from a pod: u@db.lan:5432/x: Postgres 17.6, TLS, direct; resolved in 2 ms, connected in 31 ms, asked in 1 ms <time>
+      ✓ look at the database from a pod: u@db.lan:5432/x: Postgres 17.6, TLS, direct; resolved in 2 ms, connected in 31 ms, queried in 1 ms <time>
         $ helm --kubeconfig <tmp>/kubeconfig --kube-context todo --namespace todo upgrade --install todo <tmp>/root/infra/helm --values <tmp>/root/infra/helm/values-dev.yaml --values - --server-side=true --force-conflicts --history-max=10 <<< '{"backend":{"image":{"repository":"todo-backend","tag":"<tag>"},"secret":{"name":"todo-backend-<digest>"}},"frontend":{"image":{"repository":"todo-frontend","tag":"<tag>"}},"postgres":{"enabled":false}}'
       > helm upgrade todo (it is not installed; Secret todo-backend-<digest> is not in the cluster)
       ✗ helm upgrade todo <time>
     error: Helm refused the release: `helm --kubeconfig <tmp>/kubeconfig --kube-context todo --namespace todo upgrade --install todo <tmp>/root/infra/helm --values <tmp>/root/infra/helm/values-dev.yaml --values - --server-side=true --force-conflicts --history-max=10` failed (exit status: 1)
       | Error: template: todo/templates/x.yaml:3:7: no such value
     whole output: <tmp>/root/target/xtask/logs/helm.log
-      nothing was applied: Helm has made no revision, so nothing is undone
+      nothing was applied: Helm has created no revision, so nothing is undone
       runs now: nothing
       try: see what the message names: cargo xtask tool helm -- lint infra/helm
     "#);

@@ -54,9 +54,9 @@ fn what_nobody_can_bring_back_is_asked_for() {
     insta::assert_snapshot!(sandbox.run(&["teardown", "--cluster", "--origin=release"]), @"
     exit code 4
     -- stderr
-    This will, on this machine:
+    xtask will make these changes on this machine:
       - delete the minikube profile `todo` and everything in it, todos included
-    error: this needs your consent, and there is no terminal to ask at
+    error: cannot ask for your consent: there is no terminal
       try: run the same command with --yes
     ");
     for flag in ["--images", "--engine", "--cache"] {
@@ -86,11 +86,11 @@ fn todos_of_dev_in_the_private_engine_are_named_whatever_checkout_they_are_of() 
     insta::assert_snapshot!(sandbox.run(&["teardown", "--engine", "--origin=release"]), @"
     exit code 4
     -- stderr
-    This will, on this machine:
+    xtask will make these changes on this machine:
       - end the private Docker Engine and remove it with all its images, with the clusters todo
       - delete the todos of `cargo xtask dev`: volume todo-dev-0a0a0a0a-data
       - delete the todos of `cargo xtask dev`: volume todo-dev-1b1b1b1b-data
-    error: this needs your consent, and there is no terminal to ask at
+    error: cannot ask for your consent: there is no terminal
       try: run the same command with --yes
     ");
 }
@@ -119,13 +119,13 @@ fn images_of_ours_are_removed_and_those_of_others_stay() {
     exit code 0
     -- stderr
       ✓ no minikube profile `todo`
-      > remove images of ours from the engine (asked for)
-      ✓ remove images of ours from the engine: 3 removed <time>
+      > remove xtask's images from the engine (asked for)
+      ✓ remove xtask's images from the engine: 3 removed <time>
       · stays: 1.3 GB of build cache, yours and xtask's together  (docker buildx prune removes it)
     ");
     assert!(fs::read_to_string(sandbox.dir.join("images")).unwrap().ends_with("redis:8\t120MB\n"));
     let run = sandbox.run(&["teardown", "--images", "--origin=release"]);
-    assert!(run.code == Some(0) && run.stderr.contains("no image of xtask's making in the engine"), "{run}");
+    assert!(run.code == Some(0) && run.stderr.contains("the engine has no image that xtask built or pulled"), "{run}");
 }
 
 /// The conflict is Docker 26.1.5's.

@@ -200,7 +200,7 @@ fn a_revision_that_somebody_else_made_meanwhile_is_not_overwritten() {
         revision(&sandbox, "todo", 3, "deployed", NOW);
     });
     assert_eq!(run.code, Some(7), "{run}");
-    let told = "Helm's newest revision is 3; this run began at 1 and makes 2: somebody else has changed the release";
+    let told = "Helm's newest revision is 3; this run began at 1 and creates 2: somebody else has changed the release";
     assert!(run.stderr.contains(told), "{run}");
     assert_eq!(undone(&sandbox), [""; 0], "{run}");
 }

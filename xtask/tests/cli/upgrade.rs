@@ -113,15 +113,15 @@ fn an_upgrade_needs_consent() {
     insta::assert_snapshot!(text, @"
     exit code 4
     -- stderr
-    This will, on this machine:
+    xtask will make these changes on this machine:
       - start the cluster `todo` with its own Kubernetes <version>
       - stop the backend: from here until the end, nobody can sign in
       - dump the database into <tmp>/home/.local/share/todo-xtask/todo-<id> and read the dump back
       - delete the cluster `todo` (Kubernetes <version>) with its volumes
-      - create it anew with Kubernetes <version> at port <port>
+      - create it again with Kubernetes <version> at port <port>
       - deploy the recorded environment from this checkout, restore the dump before the application starts
       - keep the newest 3 dumps of this profile
-    error: this needs your consent, and there is no terminal to ask at
+    error: cannot ask for your consent: there is no terminal
       try: run the same command with --yes
     ");
 }
@@ -157,7 +157,7 @@ fn a_profile_whose_kubernetes_cannot_be_read_is_refused() {
     for args in [["deploy", "dev"].as_slice(), &["status"], &["cluster", "upgrade", "--yes"]] {
         let run = ask(&sandbox, args);
         assert_eq!(run.code, Some(5), "{run}");
-        assert!(run.stderr.contains("has no version of Kubernetes that can be read (`stable`)"), "{run}");
+        assert!(run.stderr.contains("has no valid version of Kubernetes (`stable`)"), "{run}");
     }
 }
 

@@ -1,16 +1,16 @@
-"""Puts an answer of the model together from the chunks of its stream."""
+"""Assembles an answer of the model from the chunks of its stream."""
 
 import json
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
 
-CHARACTERS_PER_TOKEN = 8  # generously: a server that ignores max_completion_tokens is cut here
+CHARACTERS_PER_TOKEN = 8  # generous; limits a server that ignores max_completion_tokens
 MAX_CALLS = 32  # of one answer
 
 
 class IncompleteError(Exception):
-    """The stream ended, but not as an answer ends."""
+    """The stream ended before the answer was complete."""
 
 
 class TooLongError(Exception):
@@ -35,12 +35,12 @@ class Call:
 class Answer:
     text: str
     calls: list[Call]
-    tokens: int | None  # prompt and answer; None: the server does not tell
+    tokens: int | None  # prompt and answer; None: the server sends no usage
 
 
 @dataclass
 class AnswerBuilder:
-    """Servers differ in what they leave out and repeat, so nothing is taken for granted."""
+    """An answer in progress. Relies on nothing, because servers omit and repeat different parts."""
 
     max_tokens: int
     _text: list[str] = field(default_factory=list)
@@ -51,11 +51,11 @@ class AnswerBuilder:
     _tokens: int | None = None
 
     def add(self, chunk: Any) -> str:
-        """Takes a chunk, gives the text that came with it."""
+        """Adds a chunk and returns its text."""
         try:
             return self._add(chunk)
         except (AttributeError, TypeError) as error:
-            # The SDK does not validate: whatever JSON came is in the chunk.
+            # The SDK does not validate, so a chunk may contain any JSON.
             raise IncompleteError from error
 
     def finish(self) -> Answer:
@@ -69,7 +69,7 @@ class AnswerBuilder:
         total = getattr(getattr(chunk, "usage", None), "total_tokens", None)
         if isinstance(total, int):
             self._tokens = total
-        # Chunks with the usage, and those that only keep the connection open, have none.
+        # Chunks with the usage, and those that keep the connection open, have no choices.
         for choice in getattr(chunk, "choices", None) or ():
             self._finish = choice.finish_reason or self._finish
             delta = choice.delta
@@ -87,7 +87,7 @@ class AnswerBuilder:
         return text
 
     def _add_call(self, part: Any) -> None:
-        """A call's name comes once, its arguments in pieces."""
+        """Adds a part of a tool call: the name comes once, the arguments in pieces."""
         name = clean(part.function.name or "")
         arguments = clean(part.function.arguments or "")
         self._count(name + arguments)
@@ -113,7 +113,7 @@ class AnswerBuilder:
 
 
 def _is_another(call: Call, identifier: str | None, name: str, arguments: str) -> bool:
-    """Whether a named part begins a new call, as some servers give all calls the same index."""
+    """Returns whether a named part starts a new call: some servers use one index for all calls."""
     if identifier:
         return identifier != call.id
     return name != call.name or (bool(arguments) and is_json(call.arguments))
@@ -128,5 +128,5 @@ def is_json(text: str) -> bool:
 
 
 def clean(text: str) -> str:
-    """Without what neither Postgres nor UTF-8 can hold: NUL and lone surrogates."""
+    """Removes NUL and lone surrogates, which Postgres or UTF-8 cannot represent."""
     return text.replace("\0", "").encode(errors="replace").decode()

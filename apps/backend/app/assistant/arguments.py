@@ -1,4 +1,4 @@
-"""What the tools take. Each docstring and description is read by the model."""
+"""The arguments of the tools. The model reads each docstring and description."""
 
 from typing import Annotated, Any, Self
 from uuid import UUID
@@ -16,7 +16,7 @@ Id = Annotated[UUID, Field(description="Id of the todo, from list_todos")]
 
 
 class _Arguments(BaseModel):
-    # Models like to fill in null for what they do not want to say.
+    # Models often send null for arguments that they do not use.
     model_config = ConfigDict(extra="ignore")
 
 
@@ -77,7 +77,7 @@ class DeleteTodos(_Arguments):
 
 
 def schema_of(model: type[BaseModel]) -> dict[str, Any]:
-    """JSON Schema without the titles that pydantic makes up: they only cost tokens."""
+    """Returns JSON Schema without pydantic's generated titles, which only cost tokens."""
     schema = model.model_json_schema()
     for definition in schema["properties"].values():
         definition.pop("title", None)

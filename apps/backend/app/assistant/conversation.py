@@ -1,4 +1,4 @@
-"""What the model is told: instructions, a bounded part of the history, the steps so far."""
+"""The model's input: instructions, a bounded part of the history, the steps so far."""
 
 from typing import Any
 
@@ -6,11 +6,11 @@ from app.assistant.answer import Answer, Call
 from app.assistant.repository import MessageRow
 
 type Sent = dict[str, Any]
-"""A message as the API takes it."""
+"""A message in the API's form."""
 
 HISTORY_MESSAGES = 40
 HISTORY_CHARACTERS = 16_000
-MAX_OLD_RESULT = 500  # characters; what a tool found long ago is out of date anyway
+MAX_OLD_RESULT = 500  # characters; old results of tools are outdated anyway
 
 INSTRUCTIONS = """\
 You are the assistant of a todo list application and work on the list of the user who writes to \
@@ -30,16 +30,16 @@ NOT_CARRIED_OUT = "Not carried out."
 ACCEPTED = "Accepted: it is done as soon as this answer ends."
 WAITING = "The application asks the user to confirm. Nothing is done yet."
 WAITING_BEFORE = "The application asks the user to confirm. Nothing is deleted yet."  # v0.3.0
-CUT = "\n(cut off)"  # the end of an answer's stored text; no key, which servers might refuse
+CUT = "\n(cut off)"  # ends an answer's stored text; not a key, which servers might reject
 RESUME = "Your answer was cut off. Go on where it ended, and do nothing again that is done."
 LEFT_OUT = "(left out; call list_todos for the present state)"
 
 
 class Transcript:
-    """The steps of one answer. A call is never without a result, however the answer ends."""
+    """The steps of one answer. Every call has a result, however the answer ends."""
 
     def __init__(self, history: list[MessageRow], question: str | None) -> None:
-        """Without a question, the history's last answer goes on, and its steps are sent whole."""
+        """Without a question, continues the last answer of the history and sends all its steps."""
         first = len(history)
         if question is None:
             first = max((i for i, row in enumerate(history) if row.role == "user"), default=0)
@@ -57,7 +57,7 @@ class Transcript:
         return self._before + self.steps
 
     def add(self, answer: Answer) -> list[tuple[Call, Sent]]:
-        """Appends the answer; gives each of its calls with the result, which is to be filled in."""
+        """Appends the answer. Returns each of its calls with an empty result to fill in."""
         said: Sent = {"role": "assistant", "content": answer.text or None}
         if not answer.calls:
             self.steps += [said] if answer.text else []
@@ -72,7 +72,7 @@ class Transcript:
 
 
 def replay(history: list[MessageRow]) -> list[Sent]:
-    """The newest messages that fit, as they were sent and said; begins with the user's words."""
+    """Returns the newest messages that fit, starting with a message of the user."""
     chosen: list[list[Sent]] = []
     left = HISTORY_CHARACTERS
     for row in reversed(history):
@@ -87,7 +87,7 @@ def replay(history: list[MessageRow]) -> list[Sent]:
 
 
 def replaced(steps: list[Sent], result: str, by: str) -> list[Sent]:
-    """The steps with another text for each tool's result that is exactly `result`."""
+    """Returns the steps with another text for each tool result that equals `result`."""
     return [
         step | {"content": by} if step["role"] == "tool" and step["content"] == result else step
         for step in steps
@@ -95,7 +95,7 @@ def replaced(steps: list[Sent], result: str, by: str) -> list[Sent]:
 
 
 def was_cut(row: MessageRow) -> bool:
-    """Whether the answer ended before the model had said its last word."""
+    """Returns whether the answer ended before the model had finished."""
     if not row.steps:
         return False
     last = row.steps[-1]

@@ -22,7 +22,7 @@ from app.users.current import CurrentUser
 
 router = APIRouter(prefix="/assistant", tags=["assistant"])
 
-# OpenAPI 3.1 has no word for the events of a stream; its tools read the schema as that of each.
+# OpenAPI 3.1 cannot describe the events of a stream. Tools use the schema for each event.
 EVENT = {
     "type": "object",
     "properties": {
@@ -65,7 +65,7 @@ CurrentAssistant = Annotated[Assistant, from_state("assistant")]
 
 @router.get("", responses=responses(503))
 async def get_conversation(user: CurrentUser, assistant: CurrentAssistant) -> Conversation:
-    """Whether there is an assistant, and what was said before."""
+    """Returns the conversation, and whether the assistant is on."""
     messages, waiting = await assistant.history(user.id)
     model = assistant.model
     return Conversation(
@@ -90,7 +90,7 @@ async def forget_conversation(user: CurrentUser, assistant: CurrentAssistant) ->
 async def ask(
     request: Request, body: Question, user: CurrentUser, assistant: CurrentAssistant
 ) -> EventStream:
-    """Asks the assistant, which may read and change the user's todos."""
+    """Sends a message to the assistant, which may read and change the user's todos."""
     run = await assistant.ask(user.id, body.message, request.url.path, resume=body.resume)
     return EventStream(run)
 
@@ -109,6 +109,6 @@ async def confirm(
     user: CurrentUser,
     assistant: CurrentAssistant,
 ) -> EventStream:
-    """Answers what the assistant wants to be confirmed; it then goes on."""
+    """Answers a confirmation; the assistant then continues."""
     run = await assistant.answer(user.id, confirmation_id, request.url.path, approve=body.approve)
     return EventStream(run)

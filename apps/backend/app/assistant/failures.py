@@ -71,7 +71,7 @@ def rate_limited(seconds: int) -> ProblemError:
 
 
 def retry_after(headers: Mapping[str, str]) -> int:
-    """Seconds that the provider asks for, as a number or a date; bounded, as it may be anything."""
+    """Returns the provider's Retry-After in seconds, bounded because it may be anything."""
     value = headers.get("retry-after", "").strip()
     try:
         seconds = float(value)

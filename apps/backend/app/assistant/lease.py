@@ -1,7 +1,7 @@
-"""One request at a time for a user, whichever replica it comes to.
+"""Limits each user to one request at a time, across replicas.
 
-A row with an expiry and not a lock: locks of a session do not survive a pooler in transaction mode,
-and locks of a transaction would hold a connection for as long as the model thinks.
+Uses a row with an expiry instead of a lock. Session locks do not work behind a pooler in
+transaction mode, and a transaction lock would hold a connection for as long as the model works.
 """
 
 import asyncio
@@ -15,17 +15,17 @@ from app.assistant.failures import busy, interrupted
 from app.core.db import Database, DatabaseUnavailableError
 from app.core.problems import ProblemError
 
-LEASE_SECONDS = 30.0  # how long a replica that was killed keeps its users waiting
+LEASE_SECONDS = 30.0  # how long a user waits after a replica was killed
 RENEW_SECONDS = 10.0
-PATIENCE_SECONDS = 1.0  # a request that was just given up takes a moment to end
+PATIENCE_SECONDS = 1.0  # a cancelled request needs a moment to end
 POLL_SECONDS = 0.1
 
 
 class Lease:
-    """The right to work for a user; `holder` is the ID of the answer too.
+    """The right to work for a user; `holder` is also the ID of the answer.
 
-    `killed` is the ID of an answer that no request has ended. `unstored` is the ID that a released
-    lease still names, so that the next request finds it in `killed`; None: nothing is missing.
+    `killed` is the ID of an answer whose request did not end. `unstored` is the ID that a released
+    lease keeps, so that the next request finds it in `killed`; None: everything is stored.
     """
 
     def __init__(self, db: Database, user: UUID) -> None:
@@ -37,7 +37,7 @@ class Lease:
 
     @classmethod
     async def take(cls, db: Database, user: UUID) -> "Lease":
-        """Raises ProblemError 409 if another request of the user goes on."""
+        """Takes the lease. Raises ProblemError 409 if another request of the user is running."""
         lease = cls(db, user)
         deadline = time.monotonic() + PATIENCE_SECONDS
         while True:
@@ -51,7 +51,7 @@ class Lease:
             await asyncio.sleep(POLL_SECONDS)
 
     async def renew(self) -> None:
-        """Raises ProblemError 409 if the lease is lost: nothing may be done any more."""
+        """Renews the lease. Raises ProblemError 409 if it is lost: then the answer must stop."""
         async with self._db.connection() as conn:
             if not await repository.renew_lease(conn, self.user, self.holder, LEASE_SECONDS):
                 raise interrupted()
@@ -66,7 +66,7 @@ class Lease:
 
     @asynccontextmanager
     async def kept(self) -> AsyncIterator[None]:
-        """Renews it while the block runs. Whether it was lost is seen at the next renew()."""
+        """Renews the lease while the block runs. The next renew() detects a lost one."""
         keeper = asyncio.create_task(self._keep(), name="assistant-lease")
         try:
             yield

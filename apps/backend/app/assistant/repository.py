@@ -1,6 +1,6 @@
 """The SQL. Every statement names the user: nobody reaches another's conversation.
 
-Writes of an answer also name the holder of the user's lease: who lost it writes nothing more.
+Writes of an answer also name the holder of the user's lease: without the lease they write nothing.
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from psycopg.types.json import Jsonb
 
 from app.core.connections import Connection
 
-KEPT_MESSAGES = 200  # of one user; older ones are forgotten
+KEPT_MESSAGES = 200  # per user; older ones are deleted
 
 
 @dataclass(frozen=True)
@@ -94,13 +94,13 @@ VALUES (%(user)s, %(message)s, %(todos)s, now() + make_interval(secs => %(second
 RETURNING id, message_id, todos, expires_at
 """
 
-# Answered ones stay a while, so that a second answer is told from one to nothing.
+# Keeps answered ones for a day, to tell a second answer from an unknown confirmation.
 _DROP_OLD_CONFIRMATIONS = """
 DELETE FROM assistant_confirmations
 WHERE user_id = %(user)s AND expires_at < now() - interval '1 day'
 """
 
-# Whoever goes on with something else lets the question be: it is open only as the last word.
+# A confirmation is open only while its message is the newest one.
 _OPEN_CONFIRMATION = """
 SELECT id, message_id, todos, expires_at FROM assistant_confirmations
 WHERE user_id = %(user)s AND answered_at IS NULL AND expires_at > now() AND message_id = (
@@ -108,7 +108,7 @@ WHERE user_id = %(user)s AND answered_at IS NULL AND expires_at > now() AND mess
 )
 """
 
-# The condition on answered_at lets exactly one of two simultaneous answers through.
+# The condition on answered_at accepts exactly one of two simultaneous answers.
 _CLAIM = """
 UPDATE assistant_confirmations SET answered_at = now()
 WHERE user_id = %(user)s AND id = %(id)s AND answered_at IS NULL AND expires_at > now()
@@ -120,8 +120,8 @@ SELECT 1 FROM assistant_confirmations
 WHERE user_id = %(user)s AND id = %(id)s AND answered_at IS NOT NULL
 """
 
-# The holder's ID is its answer's. A pod of 0.3.0 gives the answer another ID; but what is written
-# after the last renewal of a lease, only the lease's holder has written.
+# The holder's ID is also that of its answer. Pods of 0.3.0 give the answer another ID, but after
+# the last renewal of a lease only its holder can have written messages.
 _TAKE_LEASE = """
 WITH expired AS (
     SELECT coalesce((
@@ -157,7 +157,7 @@ WHERE user_id = %(user)s AND holder = coalesce(%(holder)s::uuid, holder)
 async def find_last(
     conn: Connection, user: UUID, limit: int, until: UUID | None = None
 ) -> list[MessageRow]:
-    """The last messages, oldest first; with `until`, none that is newer than that one."""
+    """Returns the last messages, oldest first; with `until`, none newer than that one."""
     arguments = {"user": user, "limit": limit, "until": until}
     return (await conn.fetch(MessageRow, _LAST, arguments))[::-1]
 
@@ -165,7 +165,7 @@ async def find_last(
 async def store(
     conn: Connection, user: UUID, holder: UUID, asked: Asked | None, answer: Written
 ) -> bool:
-    """Stores question and answer, or the answer's new state; False: the lease is lost."""
+    """Stores question and answer, or the answer's new state. Returns False if the lease is lost."""
     async with conn.transaction():
         held = await conn.execute(_HELD, {"user": user, "holder": holder})
         if held.rowcount != 1:
@@ -185,7 +185,7 @@ async def update_steps(
 
 
 async def forget(conn: Connection, user: UUID) -> None:
-    """Without its lease, an answer that is being made is not stored either."""
+    """Deletes the conversation. Also deletes the lease, so a running answer is not stored."""
     async with conn.transaction():
         await drop_lease(conn, user, None)
         await conn.execute(_FORGET, {"user": user})
@@ -219,7 +219,7 @@ async def was_answered(conn: Connection, user: UUID, confirmation: UUID) -> bool
 async def take_lease(
     conn: Connection, user: UUID, holder: UUID, seconds: float
 ) -> dict[str, UUID | None] | None:
-    """None: another request goes on. `killed`: the answer under a lease that was not released."""
+    """Returns None if another request is running. `killed`: the answer of an unreleased lease."""
     arguments = {"user": user, "holder": holder, "seconds": seconds}
     return await (await conn.execute(_TAKE_LEASE, arguments)).fetchone()
 
@@ -230,11 +230,11 @@ async def renew_lease(conn: Connection, user: UUID, holder: UUID, seconds: float
 
 
 async def end_lease(conn: Connection, user: UUID, holder: UUID, unstored: UUID) -> None:
-    """Lets the next request in at once, which finds `unstored` as `killed`."""
+    """Releases the lease for the next request, which gets `unstored` as `killed`."""
     arguments = {"user": user, "holder": holder, "unstored": unstored}
     await conn.execute(_END_LEASE, arguments)
 
 
 async def drop_lease(conn: Connection, user: UUID, holder: UUID | None) -> None:
-    """The holder's; without holder, whoever's."""
+    """Deletes the holder's lease; without `holder`, any lease of the user."""
     await conn.execute(_DROP_LEASE, {"user": user, "holder": holder})

@@ -1,7 +1,7 @@
-"""Work that gives events, in a task of its own.
+"""A task that produces events, separate from the task of the HTTP request.
 
-Apart from the task of the HTTP request, which is cancelled when the client goes: this one is told
-once that it shall end, and then has the time to store what was done.
+The request's task is cancelled when the client disconnects. This task gets one request to stop, and
+then has time to store its results.
 """
 
 import asyncio
@@ -11,14 +11,14 @@ from app.assistant.schemas import Event
 
 
 class Run:
-    """Events come through `next`; the work ends with its last event, or by `stop`."""
+    """A running task. `next` returns its events; it ends after the last one, or by `stop`."""
 
     def __init__(
         self,
         work: Callable[[Callable[[Event], None]], Awaitable[None]],
         on_end: Callable[["Run"], None],
     ) -> None:
-        # Without a bound: the work is bounded, and must not wait for a client that does not read.
+        # Unbounded, because the work is bounded and must not wait for a client that does not read.
         self._events: asyncio.Queue[Event] = asyncio.Queue()
         self._task = asyncio.create_task(self._work(work), name="assistant")
         self._task.add_done_callback(lambda _: on_end(self))

@@ -1,4 +1,4 @@
-"""What the assistant's routes take and give, and the events of its streams."""
+"""Requests and answers of the assistant's routes, and the events of its streams."""
 
 from datetime import datetime
 from typing import Annotated, ClassVar, Literal, Self
@@ -32,7 +32,7 @@ class Question(BaseModel):
     resume: bool = Field(
         False,
         strict=True,
-        description="Go on with the answer to this message if it is the last and was cut",
+        description="Continue the answer to this message if it is the last one and was cut",
     )
 
 
@@ -47,26 +47,24 @@ class Message(BaseModel):
     role: Literal["user", "assistant"] = Field(examples=["assistant"])
     text: str = Field(examples=["Milk is on your list."])
     created_at: datetime = Field(examples=["2026-11-21T09:00:02Z"])
-    touched: list[UUID] = Field(
-        description="Todos that were changed on the way to this answer", examples=[[TODO_ID]]
-    )
+    touched: list[UUID] = Field(description="Todos that this answer changed", examples=[[TODO_ID]])
 
 
 class NamedTodo(BaseModel):
     id: UUID = Field(examples=[TODO_ID])
     title: str = Field(examples=["Milk"])
     new_title: str | None = Field(None, description="null: the todo is to be deleted")
-    completed: bool | None = Field(None, description="What it is to become; null: it stays")
+    completed: bool | None = Field(None, description="The new state; null: unchanged")
 
 
 class Confirmation(BaseModel):
-    """What the assistant wants to do and asks about first."""
+    """Changes that need the user's confirmation."""
 
     id: UUID = Field(examples=[CONFIRMATION_ID])
     question: str = Field(examples=["Delete this todo?"])
     todos: list[NamedTodo]
     expires_at: datetime = Field(
-        description="Until then it can be answered", examples=["2026-11-21T09:10:02Z"]
+        description="End of the time to answer", examples=["2026-11-21T09:10:02Z"]
     )
 
     @classmethod
@@ -87,7 +85,7 @@ class Conversation(BaseModel):
     model: str | None = Field(examples=["gpt-5-mini"])
     messages: list[Message] = Field(description="Newest last; the last 100")
     confirmation: Confirmation | None = Field(
-        description="The question that the newest message ends with, while it waits for its answer",
+        description="The open question at the end of the newest message",
         examples=[None],
     )
 

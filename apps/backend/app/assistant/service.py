@@ -1,4 +1,4 @@
-"""What can be asked of the assistant. Work goes on in a task of its own: see `Run`."""
+"""The assistant's operations. The work runs in its own task: see `Run`."""
 
 import asyncio
 import logging
@@ -29,7 +29,7 @@ from app.core.settings import Settings
 log = logging.getLogger(__name__)
 
 SHOWN_MESSAGES = 100
-CLOSE_SECONDS = 5.0  # for requests at work to store what they did
+CLOSE_SECONDS = 5.0  # for running requests to store their results
 
 
 class Assistant:
@@ -45,7 +45,7 @@ class Assistant:
         return None if self._upstream is None else self._settings.openai_model
 
     async def close(self) -> None:
-        """Ends what is at work; before the database is closed."""
+        """Stops running requests, before the database is closed."""
         tasks = [run.stop() for run in list(self._runs)]
         if tasks:
             await asyncio.wait(tasks, timeout=CLOSE_SECONDS)
@@ -62,13 +62,13 @@ class Assistant:
             await repository.forget(conn, user)
 
     async def ask(self, user: UUID, question: str, path: str, *, resume: bool) -> Run:
-        """Raises ProblemError: off, or another request of the user goes on."""
+        """Asks the assistant. Raises ProblemError if it is off or another request is running."""
         means = await self._means(user)
         lease = await Lease.take(self._db, user)
         return self._run(means, lease, path, lambda turn: turn.ask(question, resume=resume))
 
     async def answer(self, user: UUID, confirmation: UUID, path: str, *, approve: bool) -> Run:
-        """Raises ProblemError: as `ask`, or there is nothing to be answered."""
+        """Answers a confirmation. Raises ProblemError like `ask`, or if none is open."""
         means = await self._means(user, is_limited=approve)
         lease = await Lease.take(self._db, user)
         try:
@@ -88,7 +88,7 @@ class Assistant:
         raise nothing_to_answer()
 
     async def _means(self, user: UUID, *, is_limited: bool = True) -> Means:
-        """`is_limited`: raises ProblemError if the user's tokens of the day are used up."""
+        """Starts a run. `is_limited`: raises ProblemError if the user's daily tokens are used."""
         if self._upstream is None:
             raise not_configured()
         if is_limited:
@@ -105,11 +105,11 @@ class Assistant:
             turn = Turn(means, lease, emit)
             try:
                 last = await _conclude(turn, lease, path, work, means.settings)
-            except asyncio.CancelledError:  # the client has gone, or this replica goes
-                problem = unavailable("The assistant was stopped. What it did stays done.")
+            except asyncio.CancelledError:  # the client disconnected, or this replica ends
+                problem = unavailable("The assistant was stopped. Its changes are kept.")
                 emit(ErrorEvent(problem=describe(path, problem)))
                 raise
-            # It goes out when everything is stored and the next request may come.
+            # Sent after everything is stored, when the next request may start.
             emit(last)
 
         run = Run(perform, on_end=self._runs.discard)
@@ -134,7 +134,7 @@ async def _conclude(
                 return DoneEvent(message_id=answer)
         except TimeoutError:
             problem = limit_reached(
-                "The assistant took too long and was stopped. What it did stays done."
+                "The assistant took too long and was stopped. Its changes are kept."
             )
         except ProblemError as error:
             problem = error

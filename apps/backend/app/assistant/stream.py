@@ -9,27 +9,27 @@ from app.assistant.run import Run
 from app.assistant.schemas import DoneEvent, ErrorEvent, Event
 from app.core.problems import as_response
 
-KEEP_ALIVE_SECONDS = 15.0  # shorter than what proxies take for a dead connection
-FIRST_SECONDS = 5.0  # to fail with a status of its own; shorter than a process that ends waits
+KEEP_ALIVE_SECONDS = 15.0  # below the idle timeout of proxies
+FIRST_SECONDS = 5.0  # time to fail with an HTTP status; shorter than the shutdown's waiting time
 KEEP_ALIVE = b": keep-alive\n\n"
 
 
 def encode(event: Event) -> bytes:
-    """JSON has no line breaks of its own, so the data is one line."""
+    """Encodes an event. JSON contains no line breaks, so the data is one line."""
     return f"event: {event.name}\ndata: {event.data()}\n\n".encode()
 
 
 class EventStream(Response):
-    """Sends a run's events as they come, and stops it when the client goes.
+    """Sends a run's events immediately, and stops the run if the client disconnects.
 
-    A run that fails before its first event is answered with its problem's own status.
+    If a run fails before its first event, the answer has the HTTP status of the problem.
     """
 
     media_type = "text/event-stream"
 
     def __init__(self, run: Run) -> None:
         self._run = run
-        # X-Accel-Buffering: proxies like nginx would otherwise collect the events.
+        # X-Accel-Buffering: otherwise proxies like nginx would buffer the events.
         super().__init__(headers={"X-Accel-Buffering": "no"})
         del self.headers["content-length"]
 

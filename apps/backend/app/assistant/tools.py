@@ -1,7 +1,7 @@
 """The tools that the model may call: the service layer of the todos, for one user.
 
-The model's arguments are a stranger's: they pass the same checks as a request's body, and what is
-wrong with them is told to the model, so that it can do better.
+The model's arguments are untrusted: they pass the same checks as a request's body. The model gets
+the error messages, so that it can correct its call.
 """
 
 import json
@@ -22,20 +22,20 @@ from app.todos.repository import Position, TodoRow
 from app.todos.schemas import TodoCreate, TodoUpdate
 
 PAGE = 200
-MAX_SCANNED = 5000  # todos that one search looks at
-MAX_RESULT = 12_000  # characters of one result
+MAX_SCANNED = 5000  # todos per search
+MAX_RESULT = 12_000  # characters per result
 
 
 @dataclass(frozen=True)
 class Held:
-    """A change that waits: more than one of an answer need the user's consent."""
+    """A pending change: more than one per answer needs the user's consent."""
 
     todo: UUID
-    title: str  # as it is now
+    title: str  # the current todo
     changes: dict[str, Any] | None = None  # None: delete it
 
     def with_later(self, later: "Held") -> "Held":
-        """Both changes of one todo; a deletion wins."""
+        """Merges two changes of one todo; a deletion wins."""
         if self.changes is None or later.changes is None:
             return Held(self.todo, self.title)
         return Held(self.todo, self.title, self.changes | later.changes)
@@ -43,21 +43,21 @@ class Held:
 
 @dataclass
 class Outcome:
-    """What a call gave. Without a tool it failed, and `content` says why."""
+    """The result of a call. Without `tool` the call failed, and `content` says why."""
 
     content: str
     tool: ToolName | None = None
     touched: list[UUID] = field(default_factory=list)
-    held: list[Held] = field(default_factory=list)  # the caller asks and does it
+    held: list[Held] = field(default_factory=list)  # the caller asks the user and then applies it
 
 
 class Toolbox:
     def __init__(self, db: Database, user: UUID, quota: int) -> None:
         self._db, self._user, self._quota = db, user, quota
-        self.added: list[str] = []  # titles that the answer added before it was cut
+        self.added: list[str] = []  # titles that the answer added before the cut
 
     async def run(self, call: Call) -> Outcome:
-        """Raises nothing for what the model does wrong; DatabaseUnavailableError for an outage."""
+        """Runs a call. Mistakes of the model raise nothing; outages DatabaseUnavailableError."""
         if call.name not in _TOOLS:
             return _refused(f"There is no such tool. There are: {', '.join(_TOOLS)}.")
         model, tool = _TOOLS[call.name]
@@ -71,12 +71,12 @@ class Toolbox:
         return outcome
 
     async def delete(self, todos: list[UUID]) -> list[UUID]:
-        """Deletes what the user has agreed to; returns what was still there."""
+        """Deletes the confirmed todos. Returns those that still existed."""
         gone = set(await service.delete_todos(self._db, self._user, ids=todos))
         return [todo for todo in todos if todo in gone]
 
     async def change(self, todo: UUID, changes: dict[str, Any]) -> bool:
-        """Makes a change that the user has agreed to; False: the todo is gone already."""
+        """Applies a confirmed change. Returns False if the todo no longer exists."""
         try:
             await service.update_todo(self._db, self._user, todo, changes)
         except ProblemError:
@@ -132,7 +132,7 @@ class Toolbox:
         return _result({"changed": _shown(row)}, row)
 
     async def find_for_deletion(self, wanted: args.DeleteTodos) -> Outcome:
-        """All or nothing: the user is asked about exactly what the model meant."""
+        """Returns all todos or an error, so that the user confirms exactly the model's choice."""
         rows = [
             await service.get_todo(self._db, self._user, todo) for todo in dict.fromkeys(wanted.ids)
         ]
@@ -140,7 +140,7 @@ class Toolbox:
 
 
 def added_titles(steps: list[dict[str, Any]]) -> list[str]:
-    """The titles that an answer with these steps added."""
+    """Returns the titles that these steps added."""
     results = (step["content"] for step in steps if step["role"] == "tool")
     return [json.loads(text)["added"]["title"] for text in results if text.startswith('{"added":')]
 
@@ -181,7 +181,7 @@ def _refused(reason: str) -> Outcome:
 
 
 def _explain(error: ValidationError) -> str:
-    """Without the values: they may be long."""
+    """Describes validation errors without the values, which may be long."""
     return "; ".join(
         ".".join(map(str, item["loc"])) + f": {item['msg'].removeprefix('Value error, ')}"
         for item in error.errors(include_input=False, include_context=False, include_url=False)

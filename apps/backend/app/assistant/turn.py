@@ -1,4 +1,4 @@
-"""One request's work: asks the model, does what it calls for, stores what was said and done."""
+"""The work of one request: asks the model, runs its calls, stores texts and changes."""
 
 import json
 from collections.abc import Callable
@@ -43,7 +43,7 @@ from app.core.settings import Settings
 
 CONFIRM_SECONDS = 600
 MAX_QUOTED = 5  # titles in the history's question
-CHARACTERS_PER_TOKEN = 3  # where the server does not tell how many it used
+CHARACTERS_PER_TOKEN = 3  # estimate if the server sends no usage
 
 type Emit = Callable[[Event], None]
 
@@ -65,21 +65,21 @@ class Turn:
         self._toolbox = Toolbox(means.db, lease.user, means.settings.todos_per_user)
         self._asked: Asked | None = None
         self._text: list[str] = []
-        self._unfinished: list[str] = []  # text of the step that is under way
+        self._unfinished: list[str] = []  # text of the current step
         self._touched: dict[UUID, None] = {}
         self._held: dict[UUID, Held] = {}
-        self._accepted: list[Sent] = []  # results of the calls that asked for it
-        # One todo may go or get a new title without asking; none after a question or a cut.
+        self._accepted: list[Sent] = []  # results of the calls that requested it
+        # One todo may be deleted or renamed without asking, but none after a question or a cut.
         self._free = 1
         self._complete = False
         self._tokens = 0
         self._answer_id = lease.holder
-        # What is missing once this answer is stored: a confirmation's answers no other question.
+        # The answer that remains unstored. An answer to a confirmation answers no message.
         self._unstored_after = lease.killed
         self._transcript = Transcript([], None)
 
     async def ask(self, question: str, *, resume: bool) -> UUID:
-        """A new message, or the last one, whose answer was cut. Gives the answer's ID."""
+        """Starts with a new message, or with the last one after a cut. Returns the answer's ID."""
         async with self._means.db.connection() as conn:
             history = await repository.find_last(conn, self._lease.user, HISTORY_MESSAGES)
         answers = list(takewhile(lambda row: row.role == "assistant", reversed(history)))
@@ -87,12 +87,12 @@ class Turn:
         resume = resume and bool(answers) and asked == question
         if resume:
             killed = self._lease.killed
-            # An answer to a question about changes may have come after the killed one.
+            # The answer to a confirmation may be newer than the killed one.
             last = next((row for row in answers if row.id == killed), answers[0])
             if not was_cut(last):
                 if killed in {None, last.id}:
                     return await self._repeat(last)
-                resume = False  # the same was asked before; the answer to this was not stored
+                resume = False  # a repeated message whose answer was not stored
         self._unstored_after = None
         if resume:
             self._free = 0
@@ -100,14 +100,14 @@ class Turn:
             self._transcript.steps.append({"role": "user", "content": RESUME})
             self._toolbox.added = [title for row in answers for title in added_titles(row.steps)]
         else:
-            # Until something is stored, "Try again" must not take an earlier answer for this one.
+            # Until something is stored, "Try again" must not continue an earlier answer.
             self._lease.unstored = self._lease.holder
             self._asked = Asked(uuid4(), question, datetime.now(UTC))
             self._transcript = Transcript(history, question)
         return await self._work()
 
     async def _repeat(self, answer: MessageRow) -> UUID:
-        """Gives an answer that was stored, but whose end did not reach the client."""
+        """Sends a stored answer again, after its end did not reach the client."""
         async with self._means.db.connection() as conn:
             row = await repository.find_open_confirmation(conn, self._lease.user)
         if row is None:
@@ -117,7 +117,7 @@ class Turn:
         return answer.id
 
     async def go_on(self, confirmation: ConfirmationRow, *, approve: bool) -> UUID:
-        """After the user's yes or no. Gives the answer's ID."""
+        """Continues after the user's yes or no. Returns the answer's ID."""
         self._free = 0
         self._lease.unstored = self._lease.killed or self._lease.holder
         if approve:
@@ -136,11 +136,11 @@ class Turn:
         return await self._work()
 
     async def store(self) -> None:
-        """Stores what was said and done until now; nothing, if nothing was."""
+        """Stores the texts and changes so far, if there are any."""
         text = "".join([*self._text, *self._unfinished]).strip()
         if not text and not self._touched:
             return
-        # What was accepted and not done until now may never be, if this is the end.
+        # The accepted changes that are not done yet would be lost if the process ends now.
         steps = replaced(self._transcript.steps, ACCEPTED, NOT_CARRIED_OUT)
         if self._unfinished:
             steps.append({"role": "assistant", "content": "".join(self._unfinished)})
@@ -154,7 +154,7 @@ class Turn:
         self._lease.unstored = self._unstored_after
 
     async def charge(self) -> None:
-        """Counts what the model read and wrote, whatever came of it."""
+        """Counts the model's tokens, also after a failure."""
         if self._tokens:
             async with self._means.db.connection() as conn:
                 bucket = token_bucket(self._lease.user, self._means.settings)
@@ -170,15 +170,15 @@ class Turn:
                 await self._ask_to_confirm()
                 return self._answer_id
         raise limit_reached(
-            "The assistant took too many steps and was stopped. What it did stays done."
+            "The assistant took too many steps and was stopped. Its changes are kept."
             " Ask for less at once."
         )
 
     async def _step(self) -> bool:
-        """One answer of the model and what it calls for; False: it was the last."""
+        """Runs one step of the model with its calls. Returns False after the last step."""
         messages = self._transcript.messages
         read = sum(len(json.dumps(message)) for message in messages)
-        # Counted before the answer: a client that goes before its end pays for what was read.
+        # Counts the input first, so a client that disconnects early also pays for it.
         estimate = read // CHARACTERS_PER_TOKEN
         self._tokens += estimate
         answer = await self._means.upstream.answer(messages, definitions(), self._say)
@@ -191,7 +191,7 @@ class Turn:
             await self._record(await self._toolbox.run(call), result)
         if answer.calls and self._tokens > self._means.settings.assistant_token_budget:
             raise limit_reached(
-                "The assistant used too many tokens and was stopped. What it did stays done."
+                "The assistant used too many tokens and was stopped. Its changes are kept."
                 " Ask for less at once."
             )
         return bool(answer.calls)
@@ -210,7 +210,7 @@ class Turn:
                 await self.store()
 
     async def _finish(self) -> None:
-        """A single change is made only now, when it is certain that no other follows."""
+        """Applies a single change at the end, when no other can follow."""
         if self._held:
             await self._carry_out(list(self._held.values()))
             self._tell(json.dumps({"done": sum(todo in self._touched for todo in self._held)}))
@@ -229,7 +229,7 @@ class Turn:
             for one in held:
                 if one.changes is not None and await self._toolbox.change(one.todo, one.changes):
                     done.setdefault("update_todo", []).append(one.todo)
-        finally:  # an outage in between does not make undone what was done
+        finally:  # an outage meanwhile does not undo the change
             for tool, touched in done.items():
                 self._touch(ToolEvent(tool=tool, touched=touched))
 
@@ -261,7 +261,7 @@ class Turn:
 
     def _say(self, text: str) -> None:
         if self._text and not self._unfinished:
-            text = "\n\n" + text  # what is said after a tool's work begins anew
+            text = "\n\n" + text  # text after a tool call starts a new paragraph
         self._unfinished.append(text)
         self._emit(TextEvent(delta=text))
 
@@ -270,13 +270,13 @@ class Turn:
         self._emit(event)
 
     def _in_short(self) -> str:
-        """The history's text for an answer that broke off before the model said anything."""
+        """Returns the history's text for an answer that was cut before its first text."""
         return f"Changed {len(self._touched)} todo{'s' * (len(self._touched) != 1)}."
 
 
 def _stored(held: Held) -> dict[str, Any]:
     """A change as the confirmation's row has it. The release before this one deletes each `id` of
-    an approved row, so a todo that gets a new title is named by another key."""
+    an approved row, so a renamed todo has another key."""
     if held.changes is None:
         return {"id": str(held.todo), "title": held.title}
     named = {"id": str(uuid4()), "title": held.title, "new_title": held.changes["title"]}

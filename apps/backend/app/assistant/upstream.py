@@ -1,4 +1,4 @@
-"""The model behind an OpenAI-compatible API: one answer of it, streamed."""
+"""Streams one answer of the model from an OpenAI-compatible API."""
 
 import asyncio
 import importlib
@@ -27,8 +27,8 @@ log = logging.getLogger(__name__)
 
 CONNECT_SECONDS = 5.0
 LOADING_PAUSE_SECONDS = 1.0
-# Parts of a request that some servers refuse, by what their refusals say; `content`: null beside
-# calls of tools. A refusal may also be about a content policy or a Content-Type.
+# Request parameters that some servers reject, by words in their errors. `content`: null next to
+# tool calls; such an error may also be about a content policy or a Content-Type.
 OPTIONAL = {
     "max_completion_tokens": re.compile("max_completion_tokens"),
     "stream_options": re.compile("stream_options"),
@@ -39,17 +39,17 @@ OPTIONAL = {
 
 
 class NoSuchApiError(Exception):
-    """What answered does not speak the API."""
+    """The answer does not conform to the API."""
 
 
 class Upstream:
-    """Does nothing until it is asked: without a question nobody pays for the SDK's 18 MB."""
+    """The provider. Imports the SDK (18 MB) only for the first question."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._client: AsyncOpenAI | None = None
         self._connecting = asyncio.Lock()
-        self._refused: frozenset[str] = frozenset()  # by this server, ever since this process asked
+        self._refused: frozenset[str] = frozenset()  # by this server, since this process started
 
     async def close(self) -> None:
         if self._client is not None:
@@ -61,17 +61,17 @@ class Upstream:
         tools: Any,
         on_text: Callable[[str], None],
     ) -> Answer:
-        """The model's next answer; `on_text` gets its text as it comes.
+        """Returns the model's next answer; `on_text` receives its text immediately.
 
-        Messages and tools are the API's own JSON. Raises ProblemError for whatever goes wrong on
-        the other side.
+        Messages and tools are JSON of the API. Raises ProblemError for every failure of the
+        provider.
         """
         client = await self._connect()
         builder = AnswerBuilder(self._settings.assistant_max_tokens)
         async with (
             _translated(self._settings.openai_base_url),
             asyncio.timeout(self._settings.assistant_load_seconds) as silence,
-            # Leaving the block closes the connection, which is what stops the model.
+            # Leaving the block closes the connection, which stops the model.
             await self._open(client, messages, tools) as stream,
         ):
             begun = False
@@ -86,7 +86,7 @@ class Upstream:
             return builder.finish()
 
     async def _open(self, client: "AsyncOpenAI", messages: Any, tools: Any) -> Any:
-        """Asks without what this server refuses, and again while it loads the model."""
+        """Sends the request without rejected parameters, and repeats it while the model loads."""
         import openai  # noqa: PLC0415 - see Upstream
 
         refused = self._refused
@@ -125,7 +125,7 @@ class Upstream:
     async def _connect(self) -> "AsyncOpenAI":
         async with self._connecting:
             if self._client is None:
-                # A second of imports: in a thread, so that other requests go on.
+                # The import takes a second, so it runs in a thread.
                 self._client = await asyncio.to_thread(self._make_client)
             return self._client
 
@@ -136,16 +136,16 @@ class Upstream:
             api_key=self._settings.openai_api_key.get_secret_value(),
             base_url=self._settings.openai_base_url,
             timeout=http.Timeout(self._settings.assistant_load_seconds, connect=CONNECT_SECONDS),
-            max_retries=0,  # the user decides: a retry here would hold them up unasked
+            max_retries=0,  # the user decides about retries
         )
-        # Imports what a question needs, here and not on the event loop.
+        # Imports the rest here instead of on the event loop.
         _ = client.chat.completions
         return client
 
 
 @asynccontextmanager
 async def _translated(base_url: str) -> AsyncIterator[None]:
-    """Turns the SDK's errors into problems; their texts stay out of the log: they quote keys."""
+    """Converts the SDK's errors into problems, without their texts, which may quote keys."""
     import openai  # noqa: PLC0415 - see Upstream
 
     try:
@@ -168,7 +168,7 @@ async def _translated(base_url: str) -> AsyncIterator[None]:
     except NoSuchApiError as error:
         log.warning("assistant: what answers at OPENAI_BASE_URL does not speak OpenAI's API")
         raise unavailable(
-            f"OPENAI_BASE_URL does not lead to an OpenAI-compatible API. {_advice(base_url)}"
+            f"OPENAI_BASE_URL is not an OpenAI-compatible API. {_advice(base_url)}"
         ) from error
     except (openai.APITimeoutError, TimeoutError) as error:
         log.warning("assistant: upstream is silent")
@@ -176,7 +176,7 @@ async def _translated(base_url: str) -> AsyncIterator[None]:
     except TooLongError as error:
         raise too_long() from error
     except (openai.OpenAIError, IncompleteError, ValueError) as error:
-        # No connection, a stream that ends early, or something that is no such API at all.
+        # No connection, an incomplete stream, or a server without this API.
         log.warning("assistant: upstream broke off (%s)", type(error).__name__)
         raise unavailable("The AI provider broke off its answer. Try again.") from error
 

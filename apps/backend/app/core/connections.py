@@ -1,7 +1,7 @@
-"""One connection to Postgres: how it is opened, checked and given up.
+"""One connection to Postgres: opening, checking and closing.
 
-Made for Postgres behind PgBouncer in transaction mode and for a compute that sleeps: no session
-state and no prepared statements, and opening goes on while the compute wakes.
+Supports PgBouncer in transaction mode and sleeping computes: uses no session state and no prepared
+statements, and retries while the compute wakes.
 """
 
 import asyncio
@@ -20,12 +20,12 @@ from psycopg.rows import DictRow, class_row
 from psycopg_pool import AsyncConnectionPool
 
 CHECK_SECONDS = 1.0
-FRESH_SECONDS = 5.0  # a connection used that recently is asked only if its socket has news
-WAKE_SECONDS = 6.0  # a new connection is asked for again and again while a compute wakes up
+FRESH_SECONDS = 5.0  # checks a recently used connection only if its socket has data
+WAKE_SECONDS = 6.0  # retries a new connection while a compute wakes up
 
 STORE = "/etc/ssl/certs/ca-certificates.crt"  # Debian's, which the image has
 
-# Sockets that nobody answers are given up by the kernel (milliseconds, then seconds).
+# Times after which the kernel closes unanswered sockets (milliseconds, then seconds).
 SOCKET_OPTIONS: dict[str, Any] = {
     "tcp_user_timeout": 2500,
     "keepalives_idle": 15,
@@ -35,10 +35,10 @@ SOCKET_OPTIONS: dict[str, Any] = {
 
 
 def connect_options(url: str, connect_timeout: int) -> dict[str, Any]:
-    """What is added to a URL; what the URL itself says is never overruled.
+    """Returns options to add to a URL, without overriding any of the URL's own.
 
-    psycopg's libpq has an OpenSSL of its own, whose built-in store does not exist here. So for
-    `sslrootcert=system` it gets the path of a store, unless the environment names another one.
+    psycopg's libpq contains its own OpenSSL, whose built-in store does not exist here. So
+    `sslrootcert=system` becomes the path of a store, unless the environment names another one.
     """
     options = SOCKET_OPTIONS | {
         "connect_timeout": connect_timeout,
@@ -47,7 +47,7 @@ def connect_options(url: str, connect_timeout: int) -> dict[str, Any]:
     given = conninfo_to_dict(url)
     added = {name: value for name, value in options.items() if name not in given}
     names_store = "SSL_CERT_FILE" in os.environ or "SSL_CERT_DIR" in os.environ
-    # libpq itself refuses `system` with less than verify-full; with a path it would not.
+    # libpq rejects `system` with less than verify-full, but accepts a path.
     is_verified = given.get("sslmode", "verify-full") == "verify-full"
     if given.get("sslrootcert") == "system" and is_verified and not names_store:
         added |= {"sslrootcert": STORE, "sslmode": "verify-full"}
@@ -55,21 +55,21 @@ def connect_options(url: str, connect_timeout: int) -> dict[str, Any]:
 
 
 class Connection(AsyncConnection[DictRow]):
-    """A connection of the pool, which remembers when it last worked."""
+    """A connection of the pool, with the times when it was opened and last used."""
 
     opened_at = 0.0
     used_at = 0.0
     in_use = False
-    heard = False  # that the server has said something since
+    heard = False  # whether the server has sent something since its last use
 
     @classmethod
     async def connect(  # type: ignore[override]
         cls, conninfo: str = "", *, failed: Callable[[Error], None], **options: Any
     ) -> Self:
-        """Tells each failed attempt to `failed`: the pool itself would keep it to itself.
+        """Reports each failed attempt to `failed`, which the pool itself does not do.
 
-        An attempt that times out is followed by the next one at once. A single longer one would
-        serve a compute that wakes up, but not a connection that something in between forgot.
+        After a timeout it retries at once. One longer attempt would suffice for a waking compute,
+        but not if a router on the way has forgotten the connection.
         """
         deadline = time.monotonic() + WAKE_SECONDS
         while True:
@@ -96,17 +96,17 @@ class Connection(AsyncConnection[DictRow]):
         return next(iter(await self.fetch(row, statement, arguments)), None)
 
     def has_news(self) -> bool:
-        """Whether the server said something unasked: mostly that it is gone."""
+        """Returns whether the server sent something by itself, usually that it closes."""
         poll = select.poll()
         poll.register(self.fileno(), select.POLLIN)
         return bool(poll.poll(0))
 
 
 async def check(conn: Connection) -> None:
-    """Raises if the connection is of no use any more.
+    """Raises if the connection no longer works.
 
-    A question costs a round trip, tens of milliseconds to another region. So one is asked only
-    after some idle time, when routers may have forgotten the connection, or on news.
+    A check costs a round trip: tens of milliseconds to another region. So it runs only after some
+    idle time, when routers may have forgotten the connection, or if the server sent something.
     """
     if time.monotonic() - conn.used_at < FRESH_SECONDS and not conn.has_news():
         return
@@ -116,10 +116,10 @@ async def check(conn: Connection) -> None:
 
 @contextmanager
 def cut_after(conn: AsyncConnection[Any], seconds: float) -> Iterator[None]:
-    """Shuts the connection's socket if the block takes longer.
+    """Shuts the connection's socket down if the block takes longer than `seconds`.
 
-    Cancelling the task instead would make psycopg ask the silent server to cancel the query and
-    wait five more seconds for its answer.
+    If the task were cancelled instead, psycopg would ask the silent server to cancel the query and
+    wait another five seconds.
     """
 
     timer = asyncio.get_running_loop().call_later(seconds, _cut, conn)

@@ -1,8 +1,8 @@
-"""A small pool of connections, and what is known about the database behind it.
+"""A small connection pool, and the state of the database behind it.
 
-No connection is kept open only to be kept: an idle application lets the compute sleep. What is
-known (reached or not, and why not) comes from the requests' own use; only while in doubt somebody
-asks.
+Idle connections are closed so that Neon can suspend. The state (reached or not, and why not) comes
+from the requests' own use. Only after a failure a watcher probes the database.
+
 """
 
 import asyncio
@@ -24,16 +24,16 @@ from app.core.dberrors import Cause, Kind, classify
 log = logging.getLogger(__name__)
 
 MAX_CONNECTIONS = 5  # two replicas, and a rollout's third, on Neon's smallest compute
-MAX_WAITING = 200  # requests in the queue; more are refused at once
-WAIT_SECONDS = 2.0  # what a request waits for a database that wakes up
-WORK_SECONDS = 3.0  # one request's statements; all of them are small
+MAX_WAITING = 200  # requests in the queue; rejects more at once
+WAIT_SECONDS = 2.0  # how long a request waits for a waking database
+WORK_SECONDS = 3.0  # for all statements of one request
 CONNECT_SECONDS = 2  # psycopg's minimum, for each address of the host
-RECONNECT_SECONDS = 1.5  # the pool's own retries end soon: the next request begins anew
+RECONNECT_SECONDS = 1.5  # the pool's own retries end soon: the next request retries
 CLOSE_SECONDS = 2.0
-WATCH_SECONDS = (0.5, 1.0)  # jittered, so that replicas do not knock together
-LASTING_WATCH_SECONDS = (1.0, 1.7)  # for refusals that seldom pass by themselves
+WATCH_SECONDS = (0.5, 1.0)  # jitter, so that replicas do not probe at the same time
+LASTING_WATCH_SECONDS = (1.0, 1.7)  # for errors that rarely resolve on their own
 LISTEN_SECONDS = 1.0
-# SQLSTATE classes that tell of the server or the account, not of one statement.
+# SQLSTATE classes of errors of the server or the account, not of one statement.
 OUTAGES = ("08", "28", "3D", "53300", "57P")
 
 
@@ -44,7 +44,7 @@ class State(StrEnum):
 
 
 class DatabaseUnavailableError(Exception):
-    """The database did not answer in time; the request may be tried again."""
+    """The database did not answer in time; the client may retry the request."""
 
     def __init__(self, cause: Cause) -> None:
         super().__init__(str(cause))
@@ -74,7 +74,7 @@ class Database:
             check=self._check,
             name="todo",
         )
-        self.state = State.UNKNOWN  # what the last attempt found
+        self.state = State.UNKNOWN  # result of the last attempt
         self._cause: Cause | None = None
         self.was_reached = False  # in this process's life
         self._in_use = 0
@@ -105,12 +105,12 @@ class Database:
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:
-        """A connection for one short piece of work; never keep it while waiting for others.
+        """Returns a connection for one short task; do not hold it while waiting for anything else.
 
-        Raises DatabaseUnavailableError if there is none within WAIT_SECONDS, or if it is lost.
+        Raises DatabaseUnavailableError if none is free within WAIT_SECONDS, or if it breaks.
         """
         if (cause := self.cause) is not None and not cause.passing:
-            raise DatabaseUnavailableError(cause)  # the watcher finds out when this is over
+            raise DatabaseUnavailableError(cause)  # the watcher notices when this is over
         try:
             async with self._pool.connection() as conn:
                 self._in_use += 1
@@ -129,7 +129,7 @@ class Database:
             raise DatabaseUnavailableError(self._none_free(error)) from error
         except (OperationalError, InterfaceError) as error:
             cause = classify(error)
-            # A deadlock, a full disk or a cancelled statement: the others go on.
+            # A deadlock, a full disk or a cancelled statement does not affect other requests.
             if error.sqlstate is None or error.sqlstate.startswith(OUTAGES):
                 self._failed(cause)
             raise DatabaseUnavailableError(cause) from error
@@ -138,8 +138,8 @@ class Database:
         try:
             await check(conn)
         except OperationalError:
-            # What cut this one has mostly cut the others too. Trying them one by one, with the
-            # pool's growing pauses, would take longer than a request waits.
+            # The others are usually broken too. Trying each, with the pool's growing pauses,
+            # would take longer than a request waits.
             if conn.opened_at > self._drained_at:
                 self._drained_at = time.monotonic()
                 await self._pool.drain()
@@ -161,7 +161,7 @@ class Database:
         self.was_reached = True
 
     def _refused(self, error: Error) -> None:
-        """A new connection was not to be had; those that are there may serve nevertheless."""
+        """Handles a failed new connection; existing ones may still work."""
         cause = classify(error)
         one_more = cause.kind is Kind.TOO_MANY_CONNECTIONS and self.figures()["pool_available"] > 0
         if self._in_use or one_more:
@@ -177,7 +177,7 @@ class Database:
         self._doubt.set()
 
     async def _watch(self) -> None:
-        """While in doubt, knocks until the database answers; otherwise only listens."""
+        """While in doubt, probes until the database answers; otherwise only listens."""
         reported = ""
         while True:
             await self._listen()
@@ -199,10 +199,10 @@ class Database:
             await asyncio.sleep(random.uniform(*pause))  # noqa: S311 - jitter
 
     async def _listen(self) -> None:
-        """Returns when there is doubt: a request met it, or an idle connection was cut.
+        """Returns when in doubt: a request failed, or an idle connection was cut.
 
-        That costs no query, so it does not keep a compute awake. And each connection is heard
-        once: one that went to sleep is woken up by one knock, and then left in peace.
+        Listening runs no query, so it does not keep a compute awake. Each connection counts once:
+        a compute that went to sleep is probed once and then left alone.
         """
         while not self._doubt.is_set():
             with suppress(TimeoutError):

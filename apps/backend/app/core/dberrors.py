@@ -1,7 +1,7 @@
-"""Tells apart why a database does not answer, and what to do about it.
+"""Classifies why a database does not answer, with advice.
 
-libpq gives no SQLSTATE for a refused connection, so its text decides. The texts of Neon's proxy
-and of PgBouncer are among them. None of them contains the password.
+libpq gives no SQLSTATE for a refused connection, so its message decides. The patterns include
+messages of Neon's proxy and of PgBouncer. None of them contains the password.
 """
 
 import re
@@ -18,13 +18,13 @@ class Kind(StrEnum):
     TLS_REFUSED = "TLS refused"
     QUOTA_EXCEEDED = "quota exceeded"
     TOO_MANY_CONNECTIONS = "too many connections"
-    DIVERGED = "diverged"  # somebody else's migrations are in the database, and ours are not
-    LOCKED = "locked"  # somebody else holds what a migration has to change
-    BUSY = "busy"  # all connections of this process are at work: nothing is wrong with the server
+    DIVERGED = "diverged"  # the database has foreign migrations and lacks ours
+    LOCKED = "locked"  # somebody else holds a lock that a migration needs
+    BUSY = "busy"  # all connections of this process are in use; the server is fine
     OTHER = "failed"
 
 
-# The first match wins. A host with several addresses gives the texts of all of them in one, and
+# The first match wins. For a host with several addresses, libpq joins all messages, and
 # "unreachable" may only mean that pods have no IPv6.
 _PATTERNS = (
     (Kind.NO_SUCH_DATABASE, 'database ".*" does not exist|no such database'),
@@ -32,10 +32,10 @@ _PATTERNS = (
     # "... exceeded the compute time quota", "... Check your quotas ...", and a full project's
     # "could not extend file because project size limit (512 MB) has been exceeded".
     (Kind.QUOTA_EXCEEDED, "quota|project size limit|concurrently active endpoints"),
-    # A connection that is cut, not one that is refused, although OpenSSL calls both an error.
+    # A broken connection, not a refused one, although OpenSSL reports both as errors.
     (Kind.UNREACHABLE, "unexpected eof|ssl syscall|ssl connection has been closed"),
-    # What answers is no Postgres: another program's port, or a Service's address in the moment
-    # before its node knows it, when the way leads out of the cluster to whatever proxy there is.
+    # The answer is not from Postgres: another program has the port, or the node does not know the
+    # Service's address yet, and the packets leave the cluster and reach some proxy.
     (Kind.UNREACHABLE, "expected authentication request|invalid response to ssl"),
     (
         Kind.TLS_REFUSED,
@@ -88,14 +88,14 @@ _ADVICE = {
     Kind.OTHER: "See the server's own log.",
 }
 
-# Waiting may help: a server that starts, a network that comes. Neon's proxy has been seen to
+# Waiting may help: a starting server, a network that comes up. Neon's proxy can
 # refuse a password while its compute wakes, so the other kinds get a short wait too.
 PASSING = frozenset({Kind.UNREACHABLE, Kind.WAKING_UP, Kind.TOO_MANY_CONNECTIONS, Kind.BUSY})
 
 
 @dataclass(frozen=True)
 class Cause:
-    """Why the database did not serve: its kind, and the text that told."""
+    """Why the database failed: the kind, and the message."""
 
     kind: Kind
     text: str
@@ -112,8 +112,8 @@ class Cause:
         return _ADVICE[self.kind]
 
 
-# First of all, for servers of any language; but for a refused connection libpq tells no SQLSTATE.
-# Not class 08: poolers use it for whatever they refuse.
+# Checked first, for servers in any language. For a refused connection libpq gives no SQLSTATE.
+# Without class 08, which poolers use for all their errors.
 _SQLSTATES = {
     "28": Kind.WRONG_PASSWORD,
     "3D": Kind.NO_SUCH_DATABASE,

@@ -1,4 +1,4 @@
-"""What endpoints ask for of the application's state."""
+"""The parts of the application's state that endpoints use."""
 
 from typing import Annotated, Any
 
@@ -9,7 +9,7 @@ from app.core.settings import Settings
 
 
 def from_state(name: str) -> Any:
-    # `async`: FastAPI calls a plain function in another thread.
+    # `async`, because FastAPI calls a plain function in another thread.
     async def read(request: Request) -> Any:
         return getattr(request.app.state, name)
 

@@ -1,4 +1,4 @@
-"""Why the process ends, where people and Kubernetes look for it."""
+"""Reports why the process ends, in the log and as Kubernetes' termination message."""
 
 import os
 import sys
@@ -6,11 +6,11 @@ from contextlib import suppress
 
 EXIT_SETTINGS = 2
 EXIT_PORT = 3
-TERMINATION_MESSAGE = "/dev/termination-log"  # Kubernetes makes it, in every container
+TERMINATION_MESSAGE = "/dev/termination-log"  # Kubernetes creates it in every container
 
 
 def explain_end(message: str) -> None:
-    """Prints the message as the log's last line and leaves it as the termination message."""
+    """Prints the message as the log's last line and writes it to the termination message."""
     print(message, file=sys.stderr, flush=True)
     with suppress(OSError):
         file = os.open(TERMINATION_MESSAGE, os.O_WRONLY | os.O_TRUNC)

@@ -1,8 +1,8 @@
-"""Answers on the API's port while the application starts, and leaves the socket to the server.
+"""Answers on the API's port while the application starts, then passes the socket to the server.
 
-A start takes half a second, and far longer where the database is away or another pod migrates.
-Liveness must not wait for that. A probe for readiness is held until the answer is yes: kubelet
-would ask again after a second only. Imports nothing that takes time.
+A start takes half a second, and far longer if the database is away or another pod migrates.
+Liveness must not wait for that. A readiness probe is delayed until the application is ready,
+because kubelet probes only once a second. Imports nothing that takes time.
 """
 
 import json
@@ -19,7 +19,7 @@ from app import __version__
 
 SERVED_BY = f"todo-backend/{socket.gethostname()}"
 HEALTH = "/api/v1/health"
-HOLD_SECONDS = 2.0  # less than the probe's timeout in the chart
+HOLD_SECONDS = 2.0  # below the probe's timeout in the chart
 LOOK_SECONDS = 0.02
 READ_SECONDS = 5.0
 MAX_HEAD_BYTES = 64 * 1024
@@ -28,7 +28,7 @@ RETRY_AFTER_SECONDS = 2
 
 
 class Gate:
-    """Raises OSError if the port cannot be had."""
+    """Raises OSError if the port is not available."""
 
     def __init__(self, host: str, port: int) -> None:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -50,9 +50,9 @@ class Gate:
         self._thread.start()
 
     def close(self) -> None:
-        """Accepts no more: who comes now waits in the socket's queue for the server.
+        """Accepts no more connections: new ones wait in the socket's queue for the server.
 
-        Probes for readiness that are held go on waiting for `is_ready`.
+        Delayed readiness probes continue to wait for `is_ready`.
         """
         self._stop.close()
         self._thread.join()
@@ -60,7 +60,7 @@ class Gate:
     def _accept(self) -> None:
         with self._stopped:
             while self._stopped not in select.select([self.socket, self._stopped], [], [])[0]:
-                with suppress(OSError):  # the client has gone again
+                with suppress(OSError):  # the client has disconnected
                     client, _ = self.socket.accept()
                     threading.Thread(target=self._serve, args=(client,), daemon=True).start()
 

@@ -1,7 +1,7 @@
-"""What may be done how often, counted in Postgres for all replicas together.
+"""Rate limits, counted in Postgres for all replicas together.
 
-A bucket holds `most` units and drains within `seconds`. A full one refuses for twice as long with
-each unit that overflows, and no longer than that unit takes to drain.
+A bucket holds `most` units and drains within `seconds`. A full bucket refuses attempts. Each unit
+that overflows doubles the waiting time, up to the time that this unit takes to drain.
 """
 
 import math
@@ -16,7 +16,7 @@ from app.core.problems import ProblemError
 
 @dataclass(frozen=True)
 class Bucket:
-    """`name` says what is counted and for whom; only its digest is stored."""
+    """A limit. `name` says what is counted and for whom; only its digest is stored."""
 
     name: str
     most: int
@@ -37,10 +37,10 @@ _UNIT = "(extract(epoch FROM excluded.empty_at - now()) / %(units)s)::float8"
 _OVERFLOW = f"(extract(epoch FROM {_FILL} - now())::float8 - %(seconds)s + {_UNIT})"
 _EXPONENT = f"greatest(-9, least({_OVERFLOW} / {_UNIT}, 30))"
 
-# A statement begins with this and reads `wait`. No lock but those of the rows, always in the same
-# order: of two at once, the second waits for the first and then finds what that one counted. The
-# second's now() may be the earlier one, so while a bucket is not full, `free_at` stays in the past.
-# `seconds`: 0, and all buckets have counted; otherwise when to try again.
+# A statement begins with this and reads `wait`. It locks only the rows, always in the same order: a
+# concurrent attempt waits for the first one and then sees its count. The second attempt's now() may
+# be earlier, so `free_at` stays in the past while a bucket is not full. `seconds` is 0 if all
+# buckets counted the attempt, otherwise the time until the next attempt.
 TAKE = f"""
 WITH asked AS (
     SELECT * FROM unnest(%(keys)s::text[], %(each)s::float8[]) AS asked (key, each)
@@ -77,7 +77,7 @@ WHERE kept.key = known.key
 
 
 def arguments(buckets: Sequence[Bucket], units: int = 1) -> dict[str, Any]:
-    """The parameters of TAKE; all buckets drain within the same time."""
+    """Returns the parameters of TAKE; all buckets must have the same `seconds`."""
     return {
         "keys": [bucket.key for bucket in buckets],
         "each": [bucket.each for bucket in buckets],
@@ -87,7 +87,7 @@ def arguments(buckets: Sequence[Bucket], units: int = 1) -> dict[str, Any]:
 
 
 async def take(conn: Connection, bucket: Bucket, units: int = 1) -> int:
-    """Counts; not 0: nothing is counted, and it may be tried again in so many seconds."""
+    """Counts an attempt and returns 0, or returns the seconds to wait and counts nothing."""
     statement = f"{TAKE} SELECT seconds FROM wait"  # noqa: S608 - constants
     cursor = await conn.execute(statement, arguments([bucket], units))
     row = await cursor.fetchone()
@@ -96,7 +96,7 @@ async def take(conn: Connection, bucket: Bucket, units: int = 1) -> int:
 
 
 async def give_back(conn: Connection, buckets: Sequence[Bucket]) -> None:
-    """Takes back what was counted, and the delay that it led to."""
+    """Reverts a count and the delay that it caused."""
     await conn.execute(_GIVE_BACK, arguments(buckets))
 
 

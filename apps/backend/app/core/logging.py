@@ -1,4 +1,4 @@
-"""One JSON object a line on stdout, with the request's ID and without secrets."""
+"""Logs one JSON object per line to stdout, with the request's ID and without secrets."""
 
 import json
 import logging
@@ -16,13 +16,13 @@ request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
 
 log = logging.getLogger("app")
 
-# These would tell too much, or what others here tell once and better.
+# These loggers are too verbose, or repeat our own messages.
 QUIETER = {
-    "alembic": logging.WARNING,  # app.migrate says what happened
+    "alembic": logging.WARNING,  # app.migrate reports the result
     "psycopg": logging.ERROR,
     "psycopg.pool": logging.ERROR,  # app.core.db reports each change of state once
     "uvicorn.error": logging.WARNING,
-    # Clients of other services write URLs, headers and bodies at lower levels.
+    # HTTP clients log URLs, headers and bodies at lower levels.
     "httpcore": logging.WARNING,
     "httpx": logging.WARNING,
     "openai": logging.WARNING,
@@ -46,11 +46,11 @@ class JsonFormatter(logging.Formatter):
         entry |= getattr(record, "fields", {})
         if record.exc_info and record.exc_info[1] is not None:
             entry["exception"] = format_error(record.exc_info[1])
-        # Before it is JSON: a quotation mark in a secret has another form there.
+        # Before JSON encoding, which would escape quotation marks in a secret.
         return json.dumps(self._redactor.value(entry), ensure_ascii=False)
 
     def mask(self, text: str) -> str:
-        """The text without secrets, for what is printed elsewhere."""
+        """Returns the text without secrets, for output outside the log."""
         return self._redactor.text(text)
 
 
@@ -62,7 +62,7 @@ def configure_logging(level: str, secrets: Iterable[str]) -> JsonFormatter:
     logging.captureWarnings(True)
     for name, least in QUIETER.items():
         logging.getLogger(name).setLevel(max(logging.getLevelName(level), least))
-    # What nobody catches would go to stderr as it is.
+    # Otherwise uncaught errors would go to stderr unmasked.
     sys.excepthook = _uncaught
     threading.excepthook = lambda args: _uncaught(
         args.exc_type, args.exc_value or args.exc_type(), args.exc_traceback

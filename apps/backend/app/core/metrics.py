@@ -1,7 +1,7 @@
-"""Figures for Prometheus, on a port of their own that no Ingress routes.
+"""Metrics for Prometheus, on a separate port that no Ingress routes.
 
-No label takes a value that a caller chooses freely: routes are templates, methods and states are
-from fixed lists.
+Callers cannot choose label values: routes are templates, methods and states are from fixed lists.
+
 """
 
 import threading
@@ -19,7 +19,7 @@ from app.core.db import Database, State
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 OTHER = "other"
 NONE = "none"
-# Around the 100 ms of the specification, up to what a waiting request may take.
+# Around the 100 ms of the specification, up to the longest waiting time of a request.
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1, 2, 4, 8, 30)
 
 
@@ -54,7 +54,7 @@ class Metrics:
         self.registry.register(_DatabaseCollector(database))
 
     def count(self, route: str | None, method: str, status: int, seconds: float) -> None:
-        """Counts a request that has ended. `route` None: no such path; `status` 0: no answer."""
+        """Counts a finished request. `route` None: no such path; `status` 0: no answer."""
         method = method if method in METHODS else OTHER
         self.running.dec()
         self.requests.labels(route or NONE, method, str(status or NONE)).inc()
@@ -62,7 +62,7 @@ class Metrics:
 
 
 class _DatabaseCollector(Collector):
-    """Looks when it is asked: nothing has to be counted along, nothing can be forgotten."""
+    """Reads the pool's state at each scrape."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -92,7 +92,7 @@ class _DatabaseCollector(Collector):
 
 
 class MetricsServer:
-    """Answers Prometheus in a thread of its own. Raises OSError if the port is taken."""
+    """Answers Prometheus in its own thread. Raises OSError if the port is in use."""
 
     def __init__(self, metrics: Metrics, host: str, port: int) -> None:
         self._server: WSGIServer

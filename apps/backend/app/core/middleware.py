@@ -1,4 +1,4 @@
-"""Around every request: its ID, who served it, how it went, and a bound on its declared size."""
+"""Adds ID, X-Served-By, access log and metrics to every request, and limits its declared size."""
 
 import logging
 import re
@@ -25,7 +25,7 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
 
 
 class RequestMiddleware:
-    """Outermost, so that an unexpected error's answer has all headers and one log line."""
+    """Outermost, so that the answer to an unexpected error also has all headers and a log line."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics, prefix: str) -> None:
         self._app, self._metrics, self._prefix = app, metrics, prefix
@@ -36,14 +36,14 @@ class RequestMiddleware:
             return
         headers = Headers(scope=scope)
         given = headers.get("x-request-id", "")
-        # A stranger's ID is taken only if it is safe in a header and in a log line.
+        # Accepts a client's ID only if it is safe in a header and in a log line.
         current = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
         token = request_id.set(current)
         started = time.perf_counter()
         self._metrics.running.inc()
         status = 0
         head = scope["method"] == "HEAD"
-        # HEAD is answered as GET without the body. A copy: the server reads its own scope.
+        # Answers HEAD like GET without the body. A copy, because the server reads its own scope.
         asked = {**scope, "method": "GET"} if head else scope
 
         async def send_with_headers(message: Message) -> None:
@@ -67,7 +67,7 @@ class RequestMiddleware:
                 await self._app(asked, receive, send_with_headers)
         except Exception:
             log.exception("unexpected error")
-            if status:  # the answer has begun: only cutting it off tells the client
+            if status:  # the answer has begun, so only cutting it off signals the error
                 raise
             answer = problem_response(scope["path"], internal_error())
             await answer(scope, receive, send_with_headers)
@@ -76,12 +76,12 @@ class RequestMiddleware:
             request_id.reset(token)
 
     def _report(self, scope: Scope, method: str, status: int, seconds: float) -> None:
-        # The framework has put it there; its path has no prefix.
+        # Set by the framework; its path has no prefix.
         route = scope.get("route")
         self._metrics.count(route and self._prefix + route.path, method, status, seconds)
         quiet = scope["path"] in QUIET_PATHS and status < 400
         client = scope.get("client")
-        # Without the query: it may hold what people search for.
+        # Without the query, which may contain search terms.
         log.log(
             logging.DEBUG if quiet else logging.INFO,
             "%s %s %d",

@@ -1,4 +1,4 @@
-"""The OpenAPI document: what the framework finds out, and what is true of all routes."""
+"""The OpenAPI document: the framework's own, and additions for all routes."""
 
 from http import HTTPStatus
 from typing import Any
@@ -11,9 +11,9 @@ from app.core.problems import MEDIA_TYPE, responses
 type Json = dict[str, Any]
 
 DESCRIPTION = """\
-Errors are problems as in RFC 9457; programs go by their `code`. Sign up or sign in first: the
-answer has a token for `Authorization: Bearer`, and browsers get it as a cookie. What changes
-something by the cookie must have an `Origin` of this site.
+Errors are problems as in RFC 9457; clients may rely on their `code`. Sign up or sign in first: the
+answer has a token for `Authorization: Bearer`, and browsers get it as a cookie. A change with the
+cookie needs an `Origin` of this site.
 """
 TAGS = [
     {"name": "accounts", "description": "Sign up, in and out"},
@@ -52,7 +52,7 @@ def _add_what_any_route_answers(method: str, operation: Json) -> None:
     if "requestBody" in operation:
         statuses += [400, 413]
     if "422" in answers and MEDIA_TYPE not in answers["422"]["content"]:
-        del answers["422"]  # the framework's own shape, which is not what is sent
+        del answers["422"]  # the framework's own shape, which we never send
         statuses.append(422)
     if operation.get("security") and {} not in operation["security"]:
         statuses += [401, 409]
@@ -78,7 +78,7 @@ def _add_examples(path: str, operation: Json, models: Json) -> None:
         if int(status) < 400:
             _add_example(content, models)
         elif others := content.keys() - {MEDIA_TYPE}:
-            # The framework describes every model under the media type of the route's own answer.
+            # The framework uses the media type of the route's own answer for every model.
             problem = content.pop(others.pop()) | content.get(MEDIA_TYPE, {})
             for example in problem["examples"].values():
                 example["value"]["instance"] = path
@@ -92,7 +92,7 @@ def _add_example(content: Json, models: Json) -> None:
 
 
 def _example(schema: Json, models: Json) -> Any:
-    """The schema's own example, or one that is made of those of its parts."""
+    """Returns the schema's own example, or one composed from its parts."""
     if "examples" in schema:
         return schema["examples"][0]
     if "$ref" in schema:

@@ -17,7 +17,7 @@ from app.core.logging import request_id
 from app.core.urls import path_pattern
 
 MEDIA_TYPE = "application/problem+json"
-CODE = "^[a-z]+(-[a-z]+)*$"  # one spelling: clients compare these
+CODE = "^[a-z]+(-[a-z]+)*$"  # one spelling, because clients compare these
 MAX_BODY_BYTES = 64 * 1024
 SIGN_IN = {"WWW-Authenticate": "Bearer"}
 RETRY_AFTER_SECONDS = 2
@@ -63,7 +63,7 @@ class Problem(BaseModel):
 
 
 class ProblemError(Exception):
-    """Raise it to answer with a problem."""
+    """Answers the request with a problem when raised."""
 
     def __init__(
         self, status: int, code: str, detail: str, headers: Mapping[str, str] | None = None
@@ -79,7 +79,7 @@ def problem_response(
 
 
 def as_response(problem: Problem, headers: Mapping[str, str] | None = None) -> JSONResponse:
-    """The answer with a problem; `headers` besides Retry-After."""
+    """Returns the answer with a problem; `headers` are added to Retry-After."""
     if problem.retry_after is not None:
         headers = {**(headers or {}), "Retry-After": str(problem.retry_after)}
     content = problem.model_dump(exclude_none=True)
@@ -87,7 +87,7 @@ def as_response(problem: Problem, headers: Mapping[str, str] | None = None) -> J
 
 
 def describe(path: str, error: ProblemError, errors: list[FieldError] | None = None) -> Problem:
-    """The problem as an object, for answers that are no HTTP response of their own."""
+    """Returns the problem as an object, for errors inside an event stream."""
     seconds = (error.headers or {}).get("Retry-After")
     return Problem(
         title=HTTPStatus(error.status).phrase,
@@ -102,7 +102,7 @@ def describe(path: str, error: ProblemError, errors: list[FieldError] | None = N
 
 
 def unavailable_database(error: DatabaseUnavailableError) -> ProblemError:
-    """503 and when to try again. Which refusal it is, is in the code; its text is for the log."""
+    """Returns 503 with Retry-After. The code names the cause; its text is only for the log."""
     code, detail = _DATABASE_PROBLEMS.get(error.cause.kind, _UNAVAILABLE)
     seconds = RETRY_AFTER_SECONDS if code in RETRY_SOON else LASTING_RETRY_AFTER_SECONDS
     return ProblemError(503, code, detail, {"Retry-After": str(seconds)})
@@ -133,10 +133,9 @@ def foreign_origin(own: str = "this site", given: str = "nothing") -> ProblemErr
     return ProblemError(
         403,
         "foreign-origin",
-        f"A change with the cookie must come from {own}, and its header Origin says {given}. If"
-        " that is how a proxy shows this site, add it to config.allowedOrigins in the chart's"
-        " values (ALLOWED_ORIGINS). Clients that are no browser send Authorization: Bearer"
-        " instead.",
+        f"A change with the session cookie needs the header Origin: {own}, but it is {given}. If a"
+        " proxy shows this site there, add it to config.allowedOrigins in the chart's values"
+        " (ALLOWED_ORIGINS). Clients other than browsers send Authorization: Bearer.",
     )
 
 
@@ -170,7 +169,7 @@ _FIELD_ERROR = FieldError(
 
 
 def responses(*problems: int | ProblemError) -> Described:
-    """The problems that a route answers with, for OpenAPI; a status means its usual one."""
+    """Returns a route's problems for OpenAPI; a status stands for its usual problem."""
     described: Described = {}
     for problem in problems:
         example = _EXAMPLES[problem] if isinstance(problem, int) else problem
@@ -184,7 +183,7 @@ def responses(*problems: int | ProblemError) -> Described:
 
 
 def headers(status: int, described: Mapping[str, tuple[str, str]]) -> Described:
-    """What an answer's headers mean, each with an example, for OpenAPI."""
+    """Returns the descriptions of an answer's headers, with examples, for OpenAPI."""
     return {
         status: {
             "headers": {
@@ -235,7 +234,7 @@ def install_problems(app: FastAPI) -> None:
 
 
 def _allowed_methods(app: FastAPI, path: str) -> str:
-    """Every method of the path; the framework names the first matching route's only."""
+    """Returns all methods of the path; the framework names only those of the first route."""
     methods: set[str] = set()
     for template, operations in app.openapi()["paths"].items():
         if path_pattern(template).fullmatch(path):
@@ -246,7 +245,7 @@ def _allowed_methods(app: FastAPI, path: str) -> str:
 
 
 def _field_error(item: Mapping[str, Any]) -> FieldError:
-    # The rejected value is left out: it may be long, secret or not even valid text.
+    # Without the rejected value, which may be long, secret or invalid text.
     location, *path = item["loc"] or ("body",)
     if item["type"] == "json_invalid":
         path = []

@@ -1,8 +1,8 @@
-"""Takes secrets out of what is logged.
+"""Removes secrets from log entries.
 
-Known ones (from the settings) are found wherever they stand, in the forms that a URL or a quoted
-text gives them. Those that users bring (passwords, tokens, cookies) are never logged on purpose;
-patterns catch them where a library quotes them in a message of its own.
+Masks the secrets from the settings everywhere, also when URL-encoded or quoted. Our own code never
+logs the secrets of users (passwords, tokens, cookies). Patterns mask those that a library quotes
+in its messages.
 """
 
 import json
@@ -19,9 +19,9 @@ _PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = (
         re.compile(r"(\b[a-z][a-z0-9+.-]*://[^\s:/@'\"]*:)[^\s/@'\"]+@", re.IGNORECASE),
         rf"\1{MASK}@",
     ),
-    # The scheme of an Authorization header, and what follows.
+    # The scheme of an Authorization header with its value.
     (re.compile(r"\b(bearer|basic)\s+[\w.~+/=-]{8,}", re.IGNORECASE), rf"\1 {MASK}"),
-    # A JWT, whole or without its signature.
+    # A JWT, complete or without its signature.
     (re.compile(r"\beyJ[\w-]{8,}\.[\w-]{8,}(\.[\w-]+)?"), MASK),
     (re.compile(r"\bsk-[\w-]{12,}"), MASK),
     # password=…, "api_key": "…", 'set-cookie': '…', todo_session=…
@@ -43,7 +43,7 @@ class Redactor:
             if len(secret) >= MIN_SECRET_LENGTH:
                 quoted = {json.dumps(secret)[1:-1], repr(secret)[1:-1]}
                 forms |= {secret, quote(secret), quote(secret, safe="")} | quoted
-        # Longest first: the URL before the password that is a part of it.
+        # Longest first: the URL before the password that it contains.
         self._forms = sorted(forms, key=len, reverse=True)
 
     def text(self, text: str) -> str:
@@ -54,7 +54,7 @@ class Redactor:
         return text
 
     def value(self, value: object) -> object:
-        """The same for every text in a structure that becomes JSON."""
+        """Masks every text in a structure that becomes JSON."""
         match value:
             case str():
                 return self.text(value)

@@ -1,6 +1,6 @@
 """Settings from the environment and from one file per secret.
 
-What the process cannot work with is refused at the start, in one line that says what to do.
+Invalid settings end the process at the start, with one line that says what to do.
 """
 
 import os
@@ -20,7 +20,7 @@ PLACEHOLDERS = ("change-me", "change_me", "changeme", "placeholder", "replace", 
 
 
 class SettingsError(Exception):
-    """The settings do not allow a start; the message is one line without any secret."""
+    """The settings are invalid; the message is one line without any secret."""
 
 
 class Settings(BaseSettings):
@@ -40,12 +40,12 @@ class Settings(BaseSettings):
 
     openai_base_url: str = "https://api.openai.com/v1"
     openai_model: str = "gpt-5-mini"
-    assistant_max_steps: int = Field(8, ge=1, le=50)  # answers of the model to one request
-    assistant_max_tokens: int = Field(4096, ge=16)  # of one answer of the model
-    assistant_token_budget: int = Field(100_000, ge=16)  # of one request, what it reads included
+    assistant_max_steps: int = Field(8, ge=1, le=50)  # answers of the model per request
+    assistant_max_tokens: int = Field(4096, ge=16)  # per answer of the model
+    assistant_token_budget: int = Field(100_000, ge=16)  # per request, including input
     assistant_max_seconds: float = Field(120, gt=0)  # of one request
-    assistant_load_seconds: float = Field(100, gt=0)  # until it begins: models may have to load
-    assistant_silence_seconds: float = Field(45, gt=0)  # without a sign of life from upstream
+    assistant_load_seconds: float = Field(100, gt=0)  # until the first byte: models load slowly
+    assistant_silence_seconds: float = Field(45, gt=0)  # without any data from upstream
 
     allowed_origins: str = ""  # besides the one that a request was sent to; separated by spaces
     sign_ups_per_hour: int = Field(1000, ge=1, le=10**9)  # of one address
@@ -105,7 +105,7 @@ class Settings(BaseSettings):
 
     @property
     def migration_url(self) -> str:
-        """Migrations prefer the direct host: a pooler in between only adds ways to fail."""
+        """Migrations prefer the direct host, because a pooler only adds causes of failure."""
         return (self.database_url_unpooled or self.database_url).get_secret_value()
 
     def secret_values(self) -> list[str]:

@@ -1,7 +1,7 @@
-"""Event streams end in order when the process is to end.
+"""Ends event streams in order when the process ends.
 
-Requests are short, but a stream may run for a minute. Without this one, the server would wait for
-it as long as it may and then cut it off in the middle of whatever it says.
+Requests are short, but a stream may run for a minute. Without this module the server would wait for
+it as long as possible and then cut it off in the middle of an event.
 """
 
 import asyncio
@@ -13,13 +13,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.core.problems import ProblemError, describe
 
-STREAM_SECONDS = 5.0  # what a stream gets to end by itself
+STREAM_SECONDS = 5.0  # time for a stream to end by itself
 EVENT_STREAM = "text/event-stream"
 
 
 @dataclass
 class Shutdown:
-    """Whether this process was told to end. May be begun from a signal handler."""
+    """The shutdown of this process. A signal handler may begin it."""
 
     _begun: asyncio.Event = field(default_factory=asyncio.Event)
     _loop: asyncio.AbstractEventLoop | None = None
@@ -29,7 +29,7 @@ class Shutdown:
 
     def begin(self) -> None:
         if self._loop is not None:
-            with suppress(RuntimeError):  # the loop has ended: nobody waits any more
+            with suppress(RuntimeError):  # the loop has ended, so nobody waits
                 self._loop.call_soon_threadsafe(self._begun.set)
 
     @property
@@ -41,7 +41,7 @@ class Shutdown:
 
 
 class EventStreamMiddleware:
-    """Ends a stream that goes on STREAM_SECONDS after the signal with an `error` event."""
+    """Ends a stream that is still open STREAM_SECONDS after the signal, with an `error` event."""
 
     def __init__(self, app: ASGIApp, shutdown: Shutdown) -> None:
         self._app = app
@@ -84,8 +84,8 @@ class EventStreamMiddleware:
 
 
 def _last_event(path: str) -> Message:
-    detail = "This server is being replaced. Ask again; another one answers."
+    detail = "This server is shutting down. Try again; another one will answer."
     problem = describe(path, ProblemError(503, "shutting-down", detail))
-    # The empty line ends an event that was not complete.
+    # The empty line ends an incomplete event.
     body = f"\n\nevent: error\ndata: {problem.model_dump_json(exclude_none=True)}\n\n".encode()
     return {"type": "http.response.body", "body": body, "more_body": False}

@@ -1,4 +1,4 @@
-"""What any text from outside has to be, so that it can be stored and is not empty."""
+"""Rules for texts from outside: they can be stored and are not empty."""
 
 from pydantic import AfterValidator, Field, SecretStr
 
@@ -10,7 +10,7 @@ def _without_nul[Text: (str, SecretStr)](text: Text) -> Text:
 
 
 WITHOUT_NUL = AfterValidator(_without_nul)
-# Trimming is no part of JSON Schema: the pattern says what it comes to.
+# JSON Schema has no trimming; the pattern has the same effect.
 DESCRIBED = Field(
     description="Trimmed; any Unicode but NUL",
     json_schema_extra={"pattern": r"^[^\x00]*[^\s\x00][^\x00]*$"},

@@ -1,7 +1,7 @@
 """Tracebacks that quote no values.
 
-Validation errors repeat what was given (a password, say), and PostgreSQL's details repeat whole
-rows: such errors are named by what is wrong and where, not by their own text.
+Validation errors repeat the input (for example a password), and PostgreSQL's details repeat whole
+rows. For these errors we print the kind of error and its place, not the error's own text.
 """
 
 import traceback
@@ -13,7 +13,7 @@ from fastapi.exceptions import ValidationException
 
 
 def format_error(error: BaseException) -> str:
-    """As Python prints it: the first cause first, each with its frames."""
+    """Formats an error like Python: the first cause first, each with its frames."""
     return "\n".join(_parts(error, set()))
 
 
@@ -33,7 +33,7 @@ def _parts(error: BaseException, seen: set[int]) -> Iterator[str]:
 
 
 def describe(error: BaseException) -> str:
-    """The last line: the type, and its text if that quotes no values."""
+    """Returns the last line: the type, and its text if that quotes no values."""
     name = f"{type(error).__module__}.{type(error).__qualname__}".removeprefix("builtins.")
     if isinstance(error, pydantic.ValidationError | ValidationException):
         wrong = [f"{'.'.join(map(str, item['loc']))} ({item['type']})" for item in error.errors()]

@@ -1,4 +1,4 @@
-"""Addresses: the one under which the caller reached us, and templates of paths."""
+"""URLs: the caller's address of this application, and path templates."""
 
 import re
 
@@ -8,10 +8,10 @@ _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(:[0-9]{1,5})?")
 
 
 def caller_origin(request: Request) -> str:
-    """Scheme, host and port for absolute links.
+    """Returns scheme, host and port for absolute links.
 
-    The headers are the caller's word, and the answer goes to the caller alone (never cached), so
-    believing them harms nobody; they only must not smuggle anything else into a link.
+    The headers come from the caller. That is safe, because only the caller gets the answer, which
+    is never cached. They must not be able to add anything else to a link.
     """
     scheme = _first(request.headers.get("x-forwarded-proto")).lower()
     if scheme not in {"http", "https"}:
@@ -19,15 +19,15 @@ def caller_origin(request: Request) -> str:
     for host in (_first(request.headers.get("x-forwarded-host")), request.headers.get("host", "")):
         if _HOST.fullmatch(host):
             return f"{scheme}://{host}"
-    return ""  # a relative link still leads here
+    return ""  # a relative link still works
 
 
 def _first(value: str | None) -> str:
-    """Each proxy appends its own; the first one is what the caller used."""
+    """Returns the first entry, which the caller used; each proxy appends its own."""
     return (value or "").split(",")[0].strip()
 
 
 def path_pattern(template: str) -> re.Pattern[str]:
-    """What a template as `/todos/{todo_id}` matches."""
+    """Returns a pattern for a path template like `/todos/{todo_id}`."""
     literals = re.split(r"\{[^}]*\}", template)
     return re.compile("[^/]+".join(map(re.escape, literals)))

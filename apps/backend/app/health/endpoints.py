@@ -1,4 +1,4 @@
-"""Liveness and readiness. Neither asks the database: an outage must not restart pods."""
+"""Liveness and readiness. Neither asks the database, because an outage must not restart pods."""
 
 from typing import Annotated, Literal
 
@@ -27,7 +27,7 @@ async def health(
         Query(description="ready: 503 until the database was reached once in this process's life"),
     ] = None,
 ) -> Health:
-    """Alive. With `probe=ready`: a wrong database URL cannot complete a rollout."""
+    """Liveness; with `probe=ready` readiness, so a wrong database URL cannot complete a rollout."""
     if probe == "ready" and not database.was_reached:
         raise not_ready()
     cause = database.cause

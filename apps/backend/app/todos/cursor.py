@@ -1,4 +1,4 @@
-"""Where a list goes on, as text: the position of the last todo before."""
+"""The cursor of a list as text: the position of the last todo on the page."""
 
 from uuid import UUID
 

@@ -17,7 +17,7 @@ from app.todos.schemas import MAX_PAGE, TODO_ID, TODO_URL, Todo, TodoCreate, Tod
 from app.users.current import CurrentClaims, CurrentUser
 
 MAX_NAMED = 100
-MAX_AGE = 100 * 365 * 86_400_000  # far more than a page is open, and no overflow in Postgres
+MAX_AGE = 100 * 365 * 86_400_000  # longer than a page stays open; no overflow in Postgres
 
 NOT_FOUND, CHANGED = service.not_found(TODO_ID), service.has_changed(TODO_ID)
 LINK = {
@@ -64,7 +64,7 @@ async def list_todos(  # noqa: PLR0913, PLR0917 - what FastAPI injects
         Query(alias="id", max_length=MAX_NAMED, description="Only these todos"),
     ] = None,
 ) -> list[Todo]:
-    """The todos in their order: a page, whose Link header leads to the next."""
+    """Returns a page of todos in order. The Link header leads to the next page."""
     collection = _collection(request)
     page = await service.list_callers_todos(
         db, caller, after=cursor.decode(after) if after else None, limit=limit, ids=ids
@@ -101,7 +101,7 @@ async def create_todo(  # noqa: PLR0913, PLR0917 - what FastAPI injects
         ),
     ] = None,
 ) -> Todo:
-    """A new todo, open."""
+    """Adds an open todo."""
     quota = settings.todos_per_user
     row: TodoRow
     if idempotency_key is None:
@@ -179,7 +179,7 @@ async def delete_todo(
 
 
 def _versions(if_match: str | None) -> list[int] | None:
-    """Returns the versions that a change may be based on; None: any. A weak ETag matches none."""
+    """Returns the versions in If-Match; None: any. A weak ETag matches no version."""
     if if_match is None or if_match.strip() == "*":
         return None
     tags = [re.fullmatch(r'"([0-9]{1,16})"', tag.strip()) for tag in if_match.split(",")]

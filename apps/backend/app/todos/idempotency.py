@@ -1,4 +1,4 @@
-"""The SQL of a POST that may be sent again: whoever repeats it gets the first answer."""
+"""The SQL for repeated POSTs, which get the first answer."""
 
 from dataclasses import dataclass
 from datetime import timedelta
@@ -12,7 +12,7 @@ from app.todos.schemas import MAX_ORDER, TodoCreate
 
 KEPT = timedelta(hours=24)
 
-# A new todo's key may be one of the old ones. Of others, a few: nobody waits for a backlog.
+# Deletes the old row of this key, and a limited number of others.
 _FORGET_OLD = """
 WITH old AS (
     SELECT user_id, key FROM idempotency_keys WHERE created_at < now() - %(kept)s
@@ -22,9 +22,9 @@ DELETE FROM idempotency_keys WHERE created_at < now() - %(kept)s
 AND (user_id, key) IN (SELECT * FROM old UNION ALL VALUES (%(user)s::uuid, %(key)s::text))
 """
 
-# One statement, so all or nothing. The second of two at once waits at the key for the first, then
-# finds its row; the update changes nothing and is there to read that row. Only the row that this
-# very request made carries its ID and gets a todo.
+# One statement, so all or nothing. A concurrent request with the same key waits for the first and
+# then finds its row. The update changes nothing; it only reads that row. Only the request whose own
+# ID is in the row creates the todo.
 _INSERT_ONCE = f"""
 WITH answer AS (
     INSERT INTO idempotency_keys AS kept (user_id, key, request_digest, todo_id, title, position)
@@ -45,7 +45,7 @@ FROM answer
 
 @dataclass(frozen=True, kw_only=True)
 class Once(TodoRow):
-    """The first answer, whatever became of its todo since."""
+    """Returns the first answer, even if the todo has changed since."""
 
     replayed: bool
     same_request: bool

@@ -1,4 +1,4 @@
-"""The SQL. Every statement names the user: nobody reaches another's todos."""
+"""The SQL. Every statement names the user, so nobody can access another user's todos."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -23,22 +23,22 @@ class TodoRow:
 
 @dataclass(frozen=True)
 class Position:
-    """Where a page ends: the sort key of its last row."""
+    """The end of a page: the sort key of its last row."""
 
     order: int
     id: UUID
 
 
-# In microseconds, which every JSON implementation keeps exactly.
+# In microseconds: every JSON implementation represents these exactly.
 _VERSION = "(extract(epoch FROM updated_at) * 1000000)::bigint"
 _COLUMNS = f'id, title, completed, position AS "order", {_VERSION} AS version, created_at'
-# Grows with every change, whatever the clock does and in whatever order transactions began.
+# Increases with every change, independent of the clock and of the order of transactions.
 _NOW = "greatest(clock_timestamp(), updated_at + interval '1 microsecond')"
 # NULL: any version.
 _UNCHANGED = f"(%(versions)s::bigint[] IS NULL OR {_VERSION} = ANY(%(versions)s))"
 
-# Two at once may get the same position: the older one comes first. The first condition is the
-# index's. A page that ended with a todo which is gone by now may repeat those of its position.
+# Concurrent inserts may get the same position; the older todo comes first. The first condition uses
+# the index. If the last todo of a page was deleted, the next page may repeat todos of its position.
 _AFTER = """
 AND position >= %(order)s::bigint AND (position, created_at, id) > (
     %(order)s::bigint,
@@ -62,7 +62,7 @@ SELECT %(user)s, %(title)s, {POSITION} WHERE {HAS_ROOM}
 RETURNING {_COLUMNS}
 """
 
-# No column may become NULL, so NULL can stand for "as it is".
+# No column may become NULL, so NULL can stand for "unchanged".
 _UPDATE = f"""
 UPDATE todos SET
     title = coalesce(%(title)s::text, title),
@@ -109,8 +109,8 @@ async def find_callers(
     ids: list[UUID] | None,
 ) -> list[TodoRow] | None:
     """Returns None if the caller's session has ended."""
-    # One statement decides whether the caller is signed in and reads the page. No row: not signed
-    # in; one without an id: no todos.
+    # One statement checks the session and reads the page. No row: not signed in. A row without an
+    # id: no todos.
     statement = f"""
     WITH caller AS ({SIGNED_IN})
     SELECT page.* FROM caller
@@ -145,7 +145,7 @@ async def find(
 async def insert(
     conn: Connection, user: UUID, title: str, order: int | None, quota: int
 ) -> TodoRow | None:
-    """None: the user has `quota` todos already."""
+    """Adds a todo. Returns None if the user already has `quota` todos."""
     values = {"title": title, "order": order, "max_order": MAX_ORDER, "quota": quota}
     return await conn.fetch_one(TodoRow, _INSERT, {"user": user, **values})
 

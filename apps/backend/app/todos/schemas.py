@@ -1,4 +1,4 @@
-"""What the API takes and gives."""
+"""Requests and answers of the API."""
 
 from typing import Annotated, Any
 from uuid import UUID
@@ -9,7 +9,7 @@ from app.core.texts import DESCRIBED, WITHOUT_NUL
 
 MAX_TITLE = 500
 MAX_PAGE = 500
-MAX_ORDER = 2**53 - 1  # what every JSON implementation keeps exactly
+MAX_ORDER = 2**53 - 1  # every JSON implementation represents it exactly
 
 # In examples
 TODO_ID = "0b4e6f0e-5f0e-4f6e-9a43-6a2f6a0f3c55"
@@ -17,7 +17,7 @@ TODO_URL = f"http://localhost:8080/api/v1/todos/{TODO_ID}"
 
 
 def _whole(order: object) -> object:
-    """In JSON 1.0 is the integer 1."""
+    """Accepts 1.0, which is the integer 1 in JSON."""
     return int(order) if isinstance(order, float) and order.is_integer() else order
 
 
@@ -28,7 +28,7 @@ Title = Annotated[
     DESCRIBED,
     Field(examples=["Buy milk"]),
 ]
-# The validator comes last: behind it, OpenAPI would show the bounds as no JSON Schema knows them.
+# The validator comes last; otherwise OpenAPI would show the bounds in an invalid form.
 Order = Annotated[
     int,
     Field(strict=True, ge=-MAX_ORDER, le=MAX_ORDER, examples=[1], description="Sorts the list"),
@@ -45,7 +45,7 @@ class TodoCreate(BaseModel):
 
 
 class TodoUpdate(BaseModel):
-    """What is absent stays as it is; null is refused.
+    """Absent fields stay unchanged; null is rejected.
 
     The factories' values are never used: they make a field optional without allowing null and
     without showing a default in OpenAPI.

@@ -1,4 +1,4 @@
-"""What can be done with a user's todos, whoever asks: the HTTP API now, others later."""
+"""The operations on a user's todos, for the HTTP API and the assistant."""
 
 from dataclasses import dataclass
 from datetime import timedelta
@@ -37,9 +37,9 @@ async def list_callers_todos(
     limit: int,
     ids: list[UUID] | None = None,
 ) -> Page | None:
-    """None: the caller is not signed in any more.
+    """Returns a page of todos, or None if the session has ended.
 
-    The list is what most requests ask for, so one statement does both.
+    Most requests read the list, so one statement does both.
     """
     async with db.connection() as conn:
         rows = await repository.find_callers(conn, caller, after, limit + 1, ids)
@@ -47,7 +47,7 @@ async def list_callers_todos(
 
 
 def _page(rows: list[TodoRow], limit: int) -> Page:
-    """Of one more than asked for, which tells whether there is a next page."""
+    """Makes a page from one extra row, which shows whether there is a next page."""
     if len(rows) <= limit:
         return Page(rows, None)
     last = rows[limit - 1]
@@ -63,7 +63,7 @@ async def create_todo(db: Database, user: UUID, wanted: TodoCreate, quota: int) 
 
 
 def too_many(quota: int) -> ProblemError:
-    detail = f"There are {quota} todos already, which is the limit; delete some first."
+    detail = f"The limit of {quota} todos is reached. Delete some first."
     return ProblemError(409, "too-many-todos", detail)
 
 
@@ -71,7 +71,7 @@ key_reused = partial(
     ProblemError,
     422,
     "idempotency-key-reused",
-    "This Idempotency-Key came with another todo before; take a new key for a new todo.",
+    "This Idempotency-Key was used for another todo. Use a new key for a new todo.",
 )
 
 
@@ -106,7 +106,7 @@ async def get_todo(db: Database, user: UUID, todo: UUID) -> TodoRow:
 async def update_todo(
     db: Database, user: UUID, todo: UUID, changes: dict[str, Any], versions: list[int] | None = None
 ) -> TodoRow:
-    """Raises ProblemError 412 if the todo has none of `versions`, where these are given."""
+    """Updates a todo. Raises ProblemError 412 if `versions` are given and none matches."""
     async with db.connection() as conn:
         if changes:
             row = await repository.update(conn, user, todo, changes, versions)
@@ -125,7 +125,7 @@ async def update_todos(db: Database, user: UUID, *, completed: bool) -> None:
 async def delete_todo(
     db: Database, user: UUID, todo: UUID, versions: list[int] | None = None
 ) -> None:
-    """Raises ProblemError 412 as `update_todo` does."""
+    """Deletes a todo. Raises ProblemError 412 like `update_todo`."""
     async with db.connection() as conn:
         if not await repository.delete(conn, user, todo, versions):
             raise await _missed(conn, user, todo)
@@ -139,9 +139,9 @@ async def delete_todos(
     unchanged_for: timedelta | None = None,
     ids: list[UUID] | None = None,
 ) -> list[UUID]:
-    """Deletes all of them, or only the completed (or only the open) ones; returns which.
+    """Deletes all todos, or only the completed or open ones. Returns their IDs.
 
-    With `ids` or `unchanged_for`, only those that one of them allows.
+    With `ids` or `unchanged_for`, deletes only the todos that match one of them.
     """
     async with db.connection() as conn:
         return await repository.delete_many(conn, user, completed, unchanged_for, ids)

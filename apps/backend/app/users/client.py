@@ -1,4 +1,4 @@
-"""The address that a request comes from, for limits."""
+"""The client address of a request, for limits."""
 
 from ipaddress import IPv6Address, ip_address, ip_network
 
@@ -8,9 +8,9 @@ UNKNOWN = "unknown"
 
 
 def client_address(request: Request) -> str:
-    """The last entry of X-Forwarded-For: the ingress wrote it, those before it are hearsay.
+    """Returns the last entry of X-Forwarded-For; the ingress wrote it, clients wrote the others.
 
-    Of IPv6 the /64: a household has that many addresses.
+    For IPv6 it returns the /64, because one household has that many addresses.
     """
     forwarded = request.headers.get("x-forwarded-for", "").rpartition(",")[2].strip()
     peer = request.client.host if request.client else ""
@@ -26,5 +26,5 @@ def client_address(request: Request) -> str:
 
 
 def is_shared(address: str) -> bool:
-    """Whether others may have it too: before Minikube, everybody has the address of the NAT."""
+    """Returns whether clients may share the address, as behind the NAT of Minikube."""
     return address == UNKNOWN or not ip_network(address).is_global

@@ -1,4 +1,4 @@
-"""What a request shows to say who it is from, and the cookie that browsers show."""
+"""The credential of a request: a Bearer token or the browser's cookie."""
 
 import re
 from dataclasses import dataclass
@@ -12,10 +12,10 @@ from app.core.urls import caller_origin
 from app.users.service import Accounts
 from app.users.tokens import KNOWN_FOR, LIFETIME
 
-# Pods of the release before this one set and read this name alone. It is set too until no such pod
-# can run beside a new one or after a rollback.
+# Pods of the previous release know only this name. We also set it as long as such a pod can run,
+# during a rollout or after a rollback.
 COOKIE = "todo_session"
-MOST_KNOWN = 5  # accounts of one browser: servers refuse requests with more than 16 KB of headers
+MOST_KNOWN = 5  # accounts per browser; servers reject more than 16 KB of headers
 _KNOWN = re.compile(r"todo_([0-9]+_)?known_[0-9a-f]{8}_token")
 _SESSION_OF_A_PORT = re.compile(r"todo_[0-9]+_session")
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -28,13 +28,13 @@ class Credential:
 
 
 def credential(request: Request) -> Credential | None:
-    """Authorization: Bearer wins over the cookie, even where it is no good."""
+    """Returns the tokens. Authorization: Bearer wins over the cookie, even if invalid."""
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer":
         return Credential(token.strip(), from_cookie=False)
     shown = _cookie_tokens(request)
     if len(shown) > 1:
-        # Somebody signed in at a pod of the release before, or at another port of this host.
+        # The session is from a pod of the previous release, or from another port of this host.
         accounts: Accounts = request.app.state.accounts
         read = {token: accounts.claims(token) for token in shown}
         good = {token: claims.began_at for token, claims in read.items() if claims is not None}
@@ -43,7 +43,7 @@ def credential(request: Request) -> Credential | None:
 
 
 def _cookie_tokens(request: Request) -> list[str]:
-    """The tokens of this port's cookie and of COOKIE, unless another port's pods set COOKIE."""
+    """Returns the tokens of this port's cookie and of COOKIE, unless another port set COOKIE."""
     names = (cookie_name(request), COOKIE)
     own, shared = (request.cookies.get(name, "") for name in names)
     ports = {token for name, token in request.cookies.items() if _SESSION_OF_A_PORT.fullmatch(name)}
@@ -53,13 +53,13 @@ def _cookie_tokens(request: Request) -> list[str]:
 
 
 def cookie_name(request: Request, what: str = "session") -> str:
-    """With the port: what is set on one port of a host goes to all of them."""
+    """Returns the cookie's name with the port, because browsers share cookies between ports."""
     port = caller_origin(request).rpartition(":")[2]
     return f"todo_{port}_{what}" if port.isdecimal() else f"todo_{what}"
 
 
 def known_cookie(request: Request, account: str) -> str:
-    """One for each account: a browser may serve several people."""
+    """Returns the name of the account's cookie: several people may use one browser."""
     return cookie_name(request, f"known_{account[:8]}_token")
 
 
@@ -69,7 +69,7 @@ def set_cookie(request: Request, response: Response, token: str) -> None:
 
 
 def set_known_cookie(request: Request, response: Response, account: str, token: str) -> None:
-    """Browsers send the oldest cookies first; all but the last ones go."""
+    """Removes all but the newest cookies; browsers send the oldest first."""
     name = known_cookie(request, account)
     _set(request, response, name, token, KNOWN_FOR)
     others = [other for other in request.cookies if _KNOWN.fullmatch(other) and other != name]
@@ -87,15 +87,15 @@ def clear_cookie(request: Request, response: Response) -> None:
 
 
 def is_browser(request: Request) -> bool:
-    """Every browser names the origin of a write."""
+    """Returns whether a browser sent the request; browsers send the Origin of writes."""
     return "origin" in request.headers or "sec-fetch-site" in request.headers
 
 
 async def check_origin(request: Request) -> None:
-    """Refuses what another site made a browser send: a cookie comes along, whoever asks.
+    """Rejects cross-site requests, which browsers send with the cookie.
 
-    A write without an origin is from a client that is no browser; it has no cookie. A Bearer token
-    no other site can send, and no page can change what the browser says in Sec-Fetch-Site.
+    A write without an Origin comes from a client that is not a browser and has no cookie. Other
+    sites cannot send a Bearer token, and no page can change the browser's Sec-Fetch-Site.
     """
     if request.method in SAFE_METHODS or request.headers.get("sec-fetch-site") == "same-origin":
         return
@@ -113,10 +113,10 @@ async def check_origin(request: Request) -> None:
 def _set(
     request: Request, response: Response, name: str, token: str = "", age: timedelta = timedelta()
 ) -> None:
-    """Sets a cookie; without an age it goes."""
+    """Sets a cookie, or removes it without an age."""
     own, origin = caller_origin(request), request.headers.get("origin", "")
     settings: Settings = request.app.state.settings
-    # A read has no Origin: the settings alone tell that a tunnel ends TLS.
+    # A read has no Origin, so only the settings show that a tunnel terminates TLS.
     by_tunnel = not origin and own.lower().replace("http:", "https:", 1) in settings.origins
     secure = by_tunnel or "https" in {url.partition(":")[0] for url in (own, origin)}
     seconds = int(age.total_seconds())

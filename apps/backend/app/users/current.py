@@ -1,4 +1,4 @@
-"""Who is asking: what endpoints of other domains need to know of accounts."""
+"""The current user, for endpoints of other domains."""
 
 from typing import Annotated
 
@@ -12,7 +12,7 @@ from app.users.repository import Account
 from app.users.service import Accounts
 from app.users.tokens import Claims
 
-# For OpenAPI alone: reading them is credential()'s, in one place and with one order.
+# Only for OpenAPI: credential() reads them, in one place and one order.
 _BEARER = HTTPBearer(
     scheme_name="bearer",
     bearerFormat="JWT",
@@ -37,7 +37,7 @@ ActsFor = Annotated[
 
 
 def check_user(claims: Claims, x_todo_user: str | None) -> None:
-    """The tabs of a browser share one cookie, and a page may be older than the last sign-in."""
+    """Checks the page's user: tabs share one cookie, and a page may predate the last sign-in."""
     if x_todo_user not in {None, str(claims.user)}:
         raise other_user()
 
@@ -50,14 +50,14 @@ async def current_claims(
     _cookie: Annotated[object, Security(_COOKIE)],
     x_todo_user: ActsFor = None,
 ) -> Claims:
-    """What a token of ours says. For statements that ask themselves whether it was revoked."""
+    """Returns the token's content. For statements that check the revocation themselves."""
     shown = credential(request)
     claims = accounts.claims(shown.token) if shown is not None else None
     if claims is None:
         raise not_signed_in()
     check_user(claims, x_todo_user)
     if shown is not None and shown.from_cookie and claims.is_due:
-        # An answer that says the session has ended does not carry it.
+        # Not in an answer that reports the end of the session.
         set_cookie(request, response, accounts.renew(claims))
     return claims
 

@@ -52,7 +52,7 @@ router = APIRouter(tags=["accounts"])
 async def sign_up(
     request: Request, response: Response, body: Credentials, accounts: CurrentAccounts
 ) -> Session:
-    """Makes an account and signs in to it."""
+    """Creates an account and signs in."""
     made = await accounts.sign_up(
         body.email, body.password.get_secret_value(), client_address(request)
     )
@@ -69,7 +69,7 @@ async def sign_up(
 async def sign_in(
     request: Request, response: Response, body: Credentials, accounts: CurrentAccounts
 ) -> Session:
-    """A token, for clients in the answer and for browsers as a cookie."""
+    """Signs in. Clients get the token in the answer, browsers as a cookie."""
     known = request.cookies.get(known_cookie(request, account_bucket(body.email).key), "")
     made = await accounts.sign_in(
         body.email, body.password.get_secret_value(), client_address(request), known
@@ -81,7 +81,7 @@ async def sign_in(
     "/session",
     status_code=204,
     dependencies=SECURITY,
-    openapi_extra={"security": [{}]},  # no session to end is as good
+    openapi_extra={"security": [{}]},  # there is no session to end
     responses=responses(409, 503) | headers(204, COOKIE_CLEARED),
 )
 async def sign_out(
@@ -93,7 +93,7 @@ async def sign_out(
     ] = False,
     x_todo_user: ActsFor = None,
 ) -> None:
-    """Revokes the token and takes the cookie away; also without any."""
+    """Revokes the token and removes the cookie; succeeds also without them."""
     shown = credential(request)
     if shown is not None:
         if everywhere and (claims := accounts.claims(shown.token)) is not None:
@@ -120,7 +120,7 @@ async def change_password(
     user: CurrentUser,
     accounts: CurrentAccounts,
 ) -> Session:
-    """Takes a new password and ends all sessions; the answer is a new one."""
+    """Changes the password, ends all sessions and returns a new one."""
     made = await accounts.change_password(
         user, body.password.get_secret_value(), body.new_password.get_secret_value()
     )
@@ -140,7 +140,7 @@ async def delete_me(
     user: CurrentUser,
     accounts: CurrentAccounts,
 ) -> None:
-    """Deletes the account and everything that is its own, at once and for good."""
+    """Deletes the account with all its data, immediately and permanently."""
     await accounts.delete(user, body.password.get_secret_value())
     clear_cookie(request, response)
     clear_known_cookie(request, response, account_bucket(user.email).key)

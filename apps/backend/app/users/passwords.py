@@ -1,4 +1,4 @@
-"""Argon2id beside the event loop, bounded in memory and in number."""
+"""Argon2id outside the event loop, with limits on memory and concurrency."""
 
 import asyncio
 import secrets
@@ -12,8 +12,8 @@ from argon2.exceptions import VerifyMismatchError
 
 from app.users.problems import too_busy
 
-# OWASP's choice for little memory: 19 MiB, 2 passes. The pod has 256 MiB and one CPU: a second
-# hash at a time would finish nothing sooner and take the CPU from all other requests.
+# OWASP's recommendation for little memory: 19 MiB, 2 passes. The pod has 256 MiB and one CPU. Two
+# hashes at a time would not be faster and would slow all other requests down.
 MEMORY_KIB = 19_456
 PASSES = 2
 AT_ONCE = 1
@@ -31,13 +31,13 @@ class Passwords:
     def __init__(self) -> None:
         self._threads = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="argon2")
         self._waiting = 0
-        self._nobodys = _nobodys_hash()  # now, so that no sign-in has to wait for it
+        self._nobodys = _nobodys_hash()  # at the start, so that no sign-in waits for it
 
     async def hash(self, password: str) -> str:
         return await self._run(_ARGON2.hash, password)
 
     async def verify(self, stored: str | None, password: str) -> bool:
-        """Without a stored hash takes as long as with one, so that time tells nothing."""
+        """Verifies a password; takes equally long without a hash to prevent timing attacks."""
         right = await self._run(self._matches, stored or self._nobodys, password)
         return right and stored is not None
 
@@ -52,7 +52,7 @@ class Passwords:
 
     @contextmanager
     def admit(self) -> Iterator[None]:
-        """Around all work for one password: what is one too many costs no connection either."""
+        """Limits the concurrent work; rejects an excess attempt before it takes a connection."""
         if self._waiting >= MAX_WAITING:
             raise too_busy()
         self._waiting += 1

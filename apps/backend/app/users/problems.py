@@ -1,4 +1,4 @@
-"""Each problem with an account, once; those of every route are in app.core.problems."""
+"""The problems of accounts. Those of every route are in app.core.problems."""
 
 from functools import partial
 
@@ -10,7 +10,7 @@ from app.core.limits import refusal
 from app.core.problems import SIGN_IN, ProblemError, not_signed_in, problem_response
 
 email_taken = partial(
-    ProblemError, 409, "email-taken", "This email has an account already. Sign in instead."
+    ProblemError, 409, "email-taken", "This email already has an account. Sign in instead."
 )
 wrong_credentials = partial(
     ProblemError, 401, "wrong-credentials", "Email or password is wrong.", SIGN_IN
@@ -31,7 +31,7 @@ too_busy = partial(
 
 def install_user_problems(app: FastAPI) -> None:
     async def account_is_gone(request: Request, _: ForeignKeyViolation) -> JSONResponse:
-        # All that can be missing for a row is its user: deleted since the request began.
+        # The only foreign key is the user, who was deleted after the request began.
         return problem_response(request.url.path, not_signed_in())
 
     app.exception_handler(ForeignKeyViolation)(account_is_gone)

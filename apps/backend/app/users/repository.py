@@ -20,18 +20,18 @@ class Account:
 
 @dataclass(frozen=True)
 class Counted(Account):
-    password_hash: str | None  # None: nobody can sign in to it
-    seconds: int  # until the next attempt is allowed; 0: this one is
+    password_hash: str | None  # None: sign-in is impossible
+    seconds: int  # seconds until the next attempt; 0: this attempt is allowed
 
 
-# lower() once more: the table checks with the database's own idea of letters.
+# lower() again, because the table's check uses the database's rules for letters.
 _INSERT = """
 INSERT INTO users (email, password_hash) VALUES (lower(%(email)s), %(hash)s)
 ON CONFLICT (email) DO NOTHING
 RETURNING id, email, created_at
 """
 
-# Two that sign up at once may both be first: the rows' locks give the todos to one of them.
+# If two users sign up first at the same time, the row locks give the todos to one of them.
 _ADOPT = """
 UPDATE todos SET user_id = %(user)s
 WHERE user_id = %(local)s AND NOT EXISTS (
@@ -67,7 +67,7 @@ SELECT %(token)s, id, %(expires_at)s FROM users WHERE id = %(user)s
 ON CONFLICT DO NOTHING
 """
 
-# What others are just removing is left to them: nobody waits for a row that nobody needs.
+# Skips rows that other requests are deleting.
 _FORGET_EXPIRED = """
 DELETE FROM revoked_tokens WHERE id IN (
     SELECT id FROM revoked_tokens WHERE expires_at < now() LIMIT 100 FOR UPDATE SKIP LOCKED
@@ -76,7 +76,7 @@ DELETE FROM revoked_tokens WHERE id IN (
 
 
 async def insert(conn: Connection, email: str, password_hash: str) -> Account | None:
-    """Returns None if the address has an account already."""
+    """Returns None if the address already has an account."""
     return await conn.fetch_one(Account, _INSERT, {"email": email, "hash": password_hash})
 
 
@@ -86,10 +86,10 @@ async def adopt_local_todos(conn: Connection, user: UUID) -> int:
 
 
 async def find(conn: Connection, email: str, buckets: list[Bucket]) -> Counted:
-    """Counts an attempt and finds what it is to be checked against, in one statement.
+    """Counts an attempt and returns the stored hash, in one statement.
 
-    Counted before the password is looked at: otherwise many at once would all be let through
-    before the first of them failed.
+    Counts before the password is checked: otherwise many concurrent attempts would pass before
+    the first of them failed.
     """
     row = await conn.fetch_one(Counted, _FIND, {"email": email, **arguments(buckets)})
     assert row is not None  # noqa: S101 - `wait` is one row
@@ -99,7 +99,7 @@ async def find(conn: Connection, email: str, buckets: list[Bucket]) -> Counted:
 async def end_sessions(
     conn: Connection, user: UUID, now: datetime, password_hash: str | None = None
 ) -> None:
-    """Ends those that began before `now`; with a new password or as it is."""
+    """Ends the sessions that began before `now`, optionally with a new password."""
     await conn.execute(_END_SESSIONS, {"user": user, "now": now, "hash": password_hash})
 
 
@@ -110,7 +110,7 @@ async def has_ended(conn: Connection, email: str, began_at: datetime) -> bool:
 
 
 async def find_signed_in(conn: Connection, claims: Claims) -> Account | None:
-    """None: the account is gone or the token was signed out. One query, on nearly every request."""
+    """Returns None if the account or session has ended. One query, on nearly every request."""
     return await conn.fetch_one(Account, SIGNED_IN, claims.arguments)
 
 

@@ -1,4 +1,4 @@
-"""What the accounts' API takes and gives."""
+"""Requests and answers of the accounts' API."""
 
 from datetime import datetime
 from typing import Annotated, Literal
@@ -8,11 +8,11 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints
 
 from app.core.texts import WITHOUT_NUL
 
-MAX_EMAIL = 254  # RFC 5321: what fits into a path of 256 with its brackets
+MAX_EMAIL = 254  # RFC 5321: a path of 256 characters minus its brackets
 MIN_PASSWORD = 8
 MAX_PASSWORD = 128
 
-# Whether an address exists is for a mail server to say; this only keeps out what cannot be one.
+# Only a mail server knows whether an address exists; this rejects impossible ones.
 _NO_SPACE = r"[^\s@\x00-\x1f\x7f-\x9f]+"
 
 
@@ -67,7 +67,7 @@ class User(BaseModel):
 class Session(BaseModel):
     token: str | None = Field(
         default=None,
-        description="For Authorization: Bearer. Browsers get it as a cookie alone",
+        description="For Authorization: Bearer. Browsers get it only as a cookie",
         examples=["eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.…"],
     )
     token_type: Literal["bearer"] = "bearer"  # noqa: S105 - a kind of token

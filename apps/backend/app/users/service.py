@@ -1,4 +1,4 @@
-"""What can be done with accounts, whoever asks."""
+"""The operations on accounts."""
 
 import asyncio
 import logging
@@ -31,7 +31,7 @@ WINDOW = 900  # seconds
 MAX_PER_ACCOUNT_AND_CLIENT = 5
 MAX_PER_ACCOUNT = 20
 MAX_PER_CLIENT = 50
-CONNECTIONS = 2  # of the pool's five: a flood of sign-ins leaves the others to the todos
+CONNECTIONS = 2  # of the pool's five, so a flood of sign-ins leaves connections for todos
 
 
 def account_bucket(email: str) -> Bucket:
@@ -40,7 +40,7 @@ def account_bucket(email: str) -> Bucket:
 
 @dataclass(frozen=True)
 class SignedIn:
-    """`known`: what shows that this client has signed in to the account before."""
+    """The result of signing in. `known`: the cookie that marks a client of this account."""
 
     account: Account
     token: str
@@ -57,7 +57,7 @@ class Accounts:
         self._few = asyncio.Semaphore(CONNECTIONS)
 
     async def sign_up(self, email: str, password: str, client: str) -> SignedIn:
-        """Makes an account; the first one takes over the todos from before there were any."""
+        """Creates an account. The first one takes over todos from before accounts existed."""
         bucket = Bucket(f"sign-up {client}", self._sign_ups, 3600)
         with self._passwords.admit():
             async with self._connection() as conn:
@@ -80,10 +80,10 @@ class Accounts:
         return self._session(account)
 
     async def sign_in(self, email: str, password: str, client: str, known: str = "") -> SignedIn:
-        """Takes the same way for an unknown address as for a wrong password.
+        """Does the same work for an unknown address as for a wrong password.
 
-        What others try makes no client wait that has signed in to the account before: `known` is
-        what it got then.
+        `known` is the cookie of a client that signed in before. Other people's attempts do not
+        delay that client.
         """
         account = account_bucket(email)
         if name := await self._known_client(email, known):
@@ -107,7 +107,7 @@ class Accounts:
         return self._session(account, now)
 
     async def sign_out(self, token: str, *, everywhere: bool = False) -> None:
-        """Revokes the token; one that is not good any more needs no revocation."""
+        """Revokes the token; an invalid one needs no revocation."""
         claims = self._tokens.read(token)
         if claims is None:
             return
@@ -118,7 +118,7 @@ class Accounts:
                 await repository.end_sessions(conn, claims.user, datetime.now(UTC))
 
     def claims(self, token: str) -> Claims | None:
-        """None: the token is not ours or expired. Whether it was revoked, the database knows."""
+        """Returns None if the token is not ours or expired. The database checks the revocation."""
         return self._tokens.read(token)
 
     def renew(self, claims: Claims) -> str:
@@ -134,7 +134,7 @@ class Accounts:
             await repository.delete(conn, account.id)
 
     async def _known_client(self, email: str, token: str) -> str | None:
-        """None: the client is unknown, or all sessions have been ended since."""
+        """Returns None if the client is unknown, or if all sessions were ended since."""
         known = self._tokens.read_known(token, account_bucket(email).key)
         if known is None:
             return None
@@ -149,13 +149,13 @@ class Accounts:
             raise wrong_password()
 
     async def _check(self, email: str, password: str, buckets: list[Bucket]) -> Counted | None:
-        """The account, if the password is right; an attempt that is not wrong does not count."""
+        """Returns the account if the password is right. Only wrong attempts count."""
         with self._passwords.admit():
             async with self._connection() as conn:
                 found = await repository.find(conn, email, buckets)
             if found.seconds:
                 raise too_many_attempts(found.seconds)
-            # The connection is back in the pool: hashing takes longer than all the SQL.
+            # The connection is back in the pool, because hashing takes longer than all the SQL.
             if not await self._passwords.verify(found.password_hash, password):
                 return None
         async with self._connection() as conn:
@@ -164,7 +164,7 @@ class Accounts:
 
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[Connection]:
-        """One of the CONNECTIONS; raises DatabaseUnavailableError if none is free in time."""
+        """Returns a connection. Raises DatabaseUnavailableError if none is free in time."""
         try:
             async with asyncio.timeout(WAIT_SECONDS):
                 await self._few.acquire()

@@ -1,4 +1,4 @@
-"""Signed tokens (JWT, HS256): who, until when, and a name by which one can be revoked."""
+"""Signed tokens (JWT, HS256) with user, expiry, and an ID for revocation."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -24,7 +24,7 @@ class Claims:
 
     @property
     def arguments(self) -> dict[str, object]:
-        """For the statement that says whether the session goes on."""
+        """Arguments for the statement that checks the session."""
         return {"user": self.user, "token": self.id, "began_at": self.began_at}
 
     @property
@@ -52,14 +52,14 @@ class Tokens:
             "iss": ISSUER,
             "sub": str(claims.user),
             "jti": str(claims.id),
-            # To the microsecond: sessions that began before a moment can be ended.
+            # In microseconds, to end all sessions that began before a point in time.
             "iat": claims.began_at.timestamp(),
             "exp": claims.expires_at,
         }
         return jwt.encode(payload, self._key, ALGORITHM), claims
 
     def read(self, token: str) -> Claims | None:
-        """None unless it is ours, whole and not expired; why not is nobody's business."""
+        """Returns None unless the token is ours, intact and not expired. Gives no reason."""
         try:
             payload = self._decode(token, ISSUER)
             return Claims(
@@ -72,7 +72,7 @@ class Tokens:
             return None
 
     def issue_known(self, account: str, began_at: datetime, client: str | None = None) -> str:
-        """For a client that has signed in to the account; it opens nothing by itself."""
+        """Returns a token that marks a known client. It does not grant access."""
         payload = {
             "iss": KNOWN_ISSUER,
             "sub": account,
@@ -95,11 +95,11 @@ class Tokens:
         return jwt.decode(
             token,
             self._key,
-            algorithms=[ALGORITHM],  # never what the token itself names
+            algorithms=[ALGORITHM],  # never the algorithm that the token names
             issuer=issuer,
             options={
                 "require": ["iss", "sub", "jti", "iat", "exp"],
-                # The other replica's clock may be a moment ahead of ours.
+                # The other replica's clock may be slightly ahead.
                 "verify_iat": False,
             },
         )

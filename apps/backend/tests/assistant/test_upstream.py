@@ -1,4 +1,4 @@
-"""When the model's side fails: every way of it is told apart, and nothing that was done is lost."""
+"""Failures of the provider: each kind is distinguished, and no change is lost."""
 
 import json
 import time
@@ -125,7 +125,7 @@ async def test_going_on_after_a_cut_does_nothing_twice(
 ) -> None:
     upstream.script(ADD_TEA, Reply(text=("I added ",), cut=True))
     assert (await ask(client, "add tea, twice"))[-1][0] == "error"
-    # A model that begins from the start, although it is told to go on.
+    # A model that starts again, although the prompt asks it to continue.
     upstream.script(
         ADD_TEA, Reply(text=("Half ",), cut=True), ADD_TEA, ADD_TEA, Reply(text=("Yes.",))
     )

@@ -44,7 +44,7 @@ class Toxiproxy(Program):
         self._api.delete("/proxies/database/toxics/latency").raise_for_status()
 
     def swallow(self) -> None:
-        """What is said from now on is lost, and nobody is told."""
+        """Drops all data from now on, without an error."""
         self._toxic("timeout", "upstream", timeout=0)
         self._toxic("timeout", "downstream", timeout=0)
 

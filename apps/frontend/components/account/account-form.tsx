@@ -19,11 +19,11 @@ interface Props {
   mode: Mode;
   email?: string | undefined;
   complaints?: Complaint[] | undefined;
-  /** Where to go afterwards; see afterSignIn. */
+  /** The address after signing in; see afterSignIn. */
   next?: string | null;
-  /** A todo that was typed when the session was found to have ended. */
+  /** A todo that the user typed when the session ended. */
   title?: string | null;
-  /** Absent: the page of the todos is loaded, anew, so that nothing of another user's is left. */
+  /** Absent: reloads the page with the todos, so that no data of another user remains. */
   onSignedIn?: (user: User) => void;
 }
 
@@ -32,7 +32,7 @@ const WORDS = {
   "sign-up": { button: "Create account", busy: "Creating your account…", autoComplete: "new-password" },
 } as const;
 
-/** Uncontrolled, so that what is typed before the page's JavaScript has arrived stays. */
+/** Uncontrolled, to keep text that was typed before the page's JavaScript was loaded. */
 export function AccountForm({ mode, email, complaints: initial = [], next, title, onSignedIn }: Props) {
   const form = useRef<HTMLFormElement>(null);
   const [complaints, setComplaints] = useState(initial);
@@ -40,7 +40,7 @@ export function AccountForm({ mode, email, complaints: initial = [], next, title
   const words = WORDS[mode];
   const about = (field?: string) => complaints.find((complaint) => complaint.field === field)?.text;
 
-  // The keyboard goes where something is to be corrected.
+  // Moves the focus to the field with the error.
   useEffect(() => {
     if (complaints.length === 0) return;
     const wrong = form.current?.querySelector<HTMLElement>("[aria-invalid=true]");
@@ -80,7 +80,7 @@ export function AccountForm({ mode, email, complaints: initial = [], next, title
       <input type="hidden" name="do" value={mode} />
       {next && <input type="hidden" name="next" value={next} />}
       {title && <input type="hidden" name="title" value={title} />}
-      {/* There before its text is: otherwise it would not be read out. */}
+      {/* Exists before its text; otherwise screen readers would not read it. */}
       <div role="alert">{about() !== undefined && <p className={styles.refusal}>{about()}</p>}</div>
       <Field
         label="Email"

@@ -4,11 +4,11 @@ import styles from "./account-menu.module.css";
 
 interface Props {
   user: PageUser | null;
-  /** Ends when nothing is unsaved any more, or cannot be saved for now. */
+  /** Resolves when everything is saved, or cannot be saved for now. */
   settle: () => Promise<void>;
 }
 
-/** Opens and closes by itself, JavaScript or not; with it, also by Escape and by a click elsewhere. */
+/** Works without JavaScript. With it, Escape and a click elsewhere also close it. */
 export function AccountMenu({ user, settle }: Props) {
   const email = user?.email ?? null;
   const [saving, setSaving] = useState(false);
@@ -53,7 +53,7 @@ export function AccountMenu({ user, settle }: Props) {
             setSaving(true);
             void settle().then(() => {
               form.submit();
-              // The user may choose to stay.
+              // The user may cancel.
               setSaving(false);
             });
           }}

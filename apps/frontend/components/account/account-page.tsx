@@ -8,7 +8,7 @@ interface Props {
   title: string;
   lead: ReactNode;
   said?: string | undefined;
-  /** Why nothing was done; in place of `said`. */
+  /** Why nothing was changed; instead of `said`. */
   refused?: string | undefined;
   environment: string;
   other?: ReactNode;

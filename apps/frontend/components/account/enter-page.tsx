@@ -9,7 +9,7 @@ const WORDS = {
   "sign-up": {
     title: "Create your account",
     lead: "You need an email address and a password.",
-    question: "Have an account already?",
+    question: "Already have an account?",
     link: "Sign in",
   },
 } as const;

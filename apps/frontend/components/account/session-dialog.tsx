@@ -9,25 +9,25 @@ interface Props {
   onSignedIn: () => void;
 }
 
-/** Sign-in in place: what was typed and not saved stays in the page. */
+/** Signs in without leaving the page, which keeps unsaved text. */
 export default function SessionDialog({ user, onClose, onSignedIn }: Props) {
   const dialog = useRef<HTMLDialogElement>(null);
 
   useEffect(() => {
     dialog.current?.showModal();
-    // Who it is is known; the dialog itself would begin at the top.
+    // The user is known, so the focus skips the email.
     if (user) dialog.current?.querySelector<HTMLElement>("[type=password]")?.focus();
   }, [user]);
 
   return (
     <dialog ref={dialog} className={styles.dialog} aria-labelledby="session-dialog-title" onClose={onClose}>
-      <h2 id="session-dialog-title">Sign in to go on</h2>
-      <p>What you have typed stays as it is.</p>
+      <h2 id="session-dialog-title">Sign in to continue</h2>
+      <p>Your text is kept.</p>
       <AccountForm
         mode="sign-in"
         email={user?.email}
         onSignedIn={({ id }) => {
-          // Somebody else: their todos, and nothing of what is here.
+          // Another user: shows their todos and nothing of this page.
           if (user !== null && id !== user.id) window.location.assign(afterSignIn());
           else onSignedIn();
         }}

@@ -1,9 +1,9 @@
 import { Action, Notice } from "../notice";
 
-/** In place of the dialog when its files are gone: the page is of a version that no server has any more. */
+/** Replaces the dialog if its files are gone, because no server has the page's version any more. */
 export function SignInElsewhere({ onSignedIn }: { onSignedIn: () => void }) {
   return (
-    <Notice tone="waiting" text="Your session has ended. Sign in in another tab, then go on here.">
+    <Notice tone="waiting" text="Your session has ended. Sign in in another tab, then continue here.">
       <a href="/sign-in" target="_blank">
         Sign in
       </a>

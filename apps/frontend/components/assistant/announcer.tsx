@@ -9,14 +9,14 @@ interface Props {
 }
 
 /**
- * For screen readers, politely: that the assistant is at work, then its answer as a whole. What is
- * seen is no live region: there, each token would be read out.
+ * Tells screen readers that the assistant is working, then its whole answer. The visible text is not a
+ * live region, because screen readers would read each token.
  */
 export function Announcer({ messages, phase, wait, titles }: Props) {
   const last = messages.at(-1);
   let text = "";
   if (phase !== "idle") text = wait || "The assistant is at work";
-  // Only what was answered in this page: an old conversation is there to be read, not to be told.
+  // Only answers of this page, not those of an old conversation.
   else if (last?.role === "assistant" && last.key.startsWith("new-")) {
     const deeds = deedsOf(last.touched, titles).map(({ verb, todos }) => {
       const names = todos.flatMap(({ title }) => (title === undefined ? [] : [title]));

@@ -2,10 +2,10 @@ import { Fragment } from "react";
 import { type Block, blocksOf } from "@/lib/assistant/assistant-text";
 import styles from "./message.module.css";
 
-/** Text alone, never markup: what a model writes may come from anywhere. */
+/** Only text, never markup, because the output of a model is untrusted. */
 export function AnswerText({ text }: { text: string }) {
   return blocksOf(text).map((block, index) => (
-    // Blocks only ever grow at the end.
+    // Blocks are only added at the end.
     <Fragment key={index}>{block.kind === "list" ? list(block) : paragraph(block.lines)}</Fragment>
   ));
 }

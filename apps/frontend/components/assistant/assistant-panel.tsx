@@ -18,7 +18,7 @@ export interface AssistantPanelProps {
   user: string | undefined;
   todos: TodoLink;
   open: boolean;
-  /** Each time it is another, the focus comes here. */
+  /** Each new value moves the focus here. */
   calls: number;
   onClose: () => void;
 }
@@ -26,7 +26,7 @@ export interface AssistantPanelProps {
 const LONG_WAIT = "The AI provider has not answered yet. Loading a model can take a minute.";
 const LONG_MS = 8_000;
 
-/** Stays while it is closed: what was asked goes on, and what was typed is kept. */
+/** Stays mounted while closed, so requests continue and typed text is kept. */
 export function AssistantPanel({ user, todos, open, calls, onClose }: AssistantPanelProps) {
   const [store] = useState(() => new AssistantStore(assistantApi(createApi({ user })), todos));
   const state = useSyncExternalStore(store.subscribe, store.snapshot, store.snapshot);
@@ -41,14 +41,14 @@ export function AssistantPanel({ user, todos, open, calls, onClose }: AssistantP
 
   useEffect(() => store.start(), [store]);
   usePanel(dialog, open, calls, () => {
-    // On a touch screen the field would call up the keyboard, and that would cover the conversation.
+    // On a touch screen the field would open the keyboard, which covers the conversation.
     const touch = window.matchMedia("(pointer: coarse)").matches;
     if (touch || status === "off" || status === "failed") heading.current?.focus();
     else field.current?.focus();
   });
 
   useEffect(() => {
-    // The field that had the focus while it was not known yet goes when there is nobody to write to.
+    // The focused field disappears if the assistant turns out to be off.
     if (open && status === "off" && document.activeElement === document.body) heading.current?.focus();
   }, [open, status]);
 
@@ -58,7 +58,7 @@ export function AssistantPanel({ user, todos, open, calls, onClose }: AssistantP
     onClose();
   };
   const onClick = (event: MouseEvent) => {
-    // What lies around the panel belongs to the dialog itself.
+    // A click beside the panel has the dialog itself as its target.
     if (event.target === dialog.current) onClose();
   };
 
@@ -100,7 +100,7 @@ export function AssistantPanel({ user, todos, open, calls, onClose }: AssistantP
               onCheck={() => { store.retry(); }}
             />
           )}
-          {/* Not while an answer is under way: it takes the focus, so its buttons must work. */}
+          {/* Only when idle: the card takes the focus, so its buttons must work. */}
           {confirmation && phase === "idle" && (
             <ConfirmationCard
               key={confirmation.id}

@@ -8,13 +8,13 @@ import { Spark } from "@/components/icons";
 type Panel = ComponentType<AssistantPanelProps>;
 
 /**
- * The way into the assistant. The panel itself is loaded when it is first wanted: the list, which
- * is what the page is for, does not wait for it.
+ * The button that opens the assistant. The panel is loaded on first use, so that the list does not
+ * wait for it.
  */
 export function AssistantSlot({ user, todos }: Pick<AssistantPanelProps, "user" | "todos">) {
   const [panel, setPanel] = useState<{ Panel: Panel } | "loading" | "failed" | null>(null);
   const [open, setOpen] = useState(false);
-  /** Counts how often it was asked for: also while it is open, and the focus elsewhere. */
+  /** Counts the requests to open it, also while it is open and the focus is elsewhere. */
   const [calls, setCalls] = useState(0);
   const button = useRef<HTMLButtonElement>(null);
   const before = useRef<Element | null>(null);
@@ -42,8 +42,8 @@ export function AssistantSlot({ user, todos }: Pick<AssistantPanelProps, "user" 
 
   const close = () => { setOpen(false); };
   const wasOpen = useRef(false);
-  // Gives the focus back in the same moment in which the panel closes: later it could take it from what the user has
-  // chosen since. By now the button is back on the page.
+  // Returns the focus immediately when the panel closes; later it could take the focus from the user's next choice.
+  // By now the button is back on the page.
   useEffect(() => {
     if (wasOpen.current && !open) {
       const target = before.current;
@@ -60,7 +60,7 @@ export function AssistantSlot({ user, todos }: Pick<AssistantPanelProps, "user" 
         ref={button}
         type="button"
         className={styles.button}
-        // Without JavaScript it would do nothing.
+        // It needs JavaScript.
         hidden={!hydrated || (open && loaded)}
         aria-haspopup="dialog"
         aria-expanded={open && loaded}
@@ -90,7 +90,7 @@ export function AssistantSlot({ user, todos }: Pick<AssistantPanelProps, "user" 
 
 const never = () => () => undefined;
 
-/** False in what the server sends, true once the page answers. */
+/** False in the server's HTML, true once JavaScript runs. */
 function useHydrated(): boolean {
   return useSyncExternalStore(never, () => true, () => false);
 }

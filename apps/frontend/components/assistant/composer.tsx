@@ -17,7 +17,7 @@ interface Props {
 
 export function Composer({ field, draft, busy, ready, onWrite, onSend, onStop }: Props) {
   const onKeyDown = (event: KeyboardEvent) => {
-    // Enter that ends a composition (Japanese, Chinese) is not meant for us.
+    // Ignores the Enter that ends an IME composition (Japanese, Chinese).
     if (event.key !== "Enter" || event.shiftKey || event.nativeEvent.isComposing) return;
     event.preventDefault();
     onSend();

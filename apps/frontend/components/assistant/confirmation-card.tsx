@@ -13,9 +13,9 @@ export function ConfirmationCard({ confirmation, onAnswer }: Props) {
   const card = useRef<HTMLDivElement>(null);
 
   useEffect(() => {
-    // The card, not one of its buttons: an Enter that was meant for the field must not decide.
-    // And only if the reader is in the panel: neither who works in the list is called away, nor who
-    // is writing already while a question from before a reload comes back.
+    // Focuses the card and no button, so that an Enter meant for the field decides nothing.
+    // Only if the focus is in the panel. Does not interrupt a user who works in the list, or who
+    // already writes when a question returns after a reload.
     const focused = document.activeElement;
     const writing = focused instanceof HTMLTextAreaElement && focused.value !== "";
     if (!writing && card.current?.closest("dialog")?.contains(focused)) card.current.focus();

@@ -10,7 +10,7 @@ interface Props {
   onReveal: (id: string) => void;
 }
 
-/** Remembered, so that a token of the newest renders none of the others again. */
+/** Memoized, so that a new token renders only the newest message again. */
 export const Message = memo(function Message({ message, titles, onReveal }: Props) {
   const { role, text, touched, state } = message;
   if (role === "user") {

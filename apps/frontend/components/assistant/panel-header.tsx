@@ -6,7 +6,7 @@ import styles from "./panel-header.module.css";
 interface Props {
   heading: RefObject<HTMLHeadingElement | null>;
   model: string | null;
-  /** There is a conversation, and it is nobody's turn. */
+  /** There is a conversation, and no request is running. */
   forgettable: boolean;
   onForget: () => void;
   onClose: () => void;
@@ -54,7 +54,7 @@ export function PanelHeader({ heading, model, forgettable, onForget, onClose }: 
           <Notice tone="refused" line="below" text="Forget this conversation? Your todos stay.">
             <button
               type="button"
-              // What is here was called up by a press of a button just now.
+              // The user has just opened this with a button.
               autoFocus
               onClick={() => {
                 setAsking(false);

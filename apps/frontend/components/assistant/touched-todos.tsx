@@ -9,7 +9,7 @@ interface Props {
   onReveal: (id: string) => void;
 }
 
-/** What was done to which todos; those that are still there lead to the list. */
+/** The changed todos; existing ones link to the list. */
 export function TouchedTodos({ touched, titles, onReveal }: Props) {
   return deedsOf(touched, titles).map(({ verb, todos }) => {
     const named = todos.filter(({ title }) => title !== undefined).slice(0, NAMED);

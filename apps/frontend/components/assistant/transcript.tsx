@@ -3,7 +3,7 @@ import type { ChatMessage } from "@/lib/assistant/assistant-messages";
 import { Message } from "./message";
 import styles from "./transcript.module.css";
 
-/** In pixels: so near the end, the reader is at the end. */
+/** Distance to the end that counts as the end, in pixels. */
 const NEAR = 48;
 
 interface Props {
@@ -15,7 +15,7 @@ interface Props {
   children: ReactNode;
 }
 
-/** Follows what is written, unless the reader has gone back to read something. */
+/** Follows new text, unless the user has scrolled back. */
 export function Transcript({ messages, titles, waiting, wait, onReveal, children }: Props) {
   const scroller = useRef<HTMLDivElement>(null);
   const following = useRef(true);
@@ -24,7 +24,7 @@ export function Transcript({ messages, titles, waiting, wait, onReveal, children
   useEffect(() => {
     const element = scroller.current;
     if (!element) return;
-    // Whoever asks something wants to see it.
+    // Shows the user's new message.
     const asked = messages.length > count.current && messages.at(-1)?.role === "user";
     count.current = messages.length;
     if (asked) following.current = true;
@@ -39,7 +39,7 @@ export function Transcript({ messages, titles, waiting, wait, onReveal, children
       className={styles.scroller}
       role="region"
       aria-label="Conversation"
-      // It scrolls, so the keyboard has to get there.
+      // Scrollable, so it must be focusable.
       tabIndex={0}
       onScroll={({ currentTarget: { scrollHeight, scrollTop, clientHeight } }) => {
         following.current = scrollHeight - scrollTop - clientHeight < NEAR;

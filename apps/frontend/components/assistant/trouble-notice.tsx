@@ -10,7 +10,7 @@ interface Props {
 
 export function TroubleNotice({ trouble, onRetry, onDismiss }: Props) {
   return (
-    // There before its text is: otherwise it would not be read out.
+    // Exists before its text; otherwise screen readers would not read it.
     <div role="alert">
       {trouble && (
         <Notice tone="waiting" line="above" text={trouble.text}>

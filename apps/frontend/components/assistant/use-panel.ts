@@ -1,11 +1,11 @@
 import { type RefObject, useEffect, useEffectEvent } from "react";
 
-/** Where list and panel have room side by side; below, the panel lies over the list. Also in the CSS. */
+/** Minimum width for list and panel side by side; otherwise the panel covers the list. Also in the CSS. */
 const WIDE = "(min-width: 64rem)";
 
 /**
- * Opens and closes a <dialog>: beside the list it leaves the rest of the page usable, over it the
- * browser keeps the focus inside and everything else inert.
+ * Opens and closes a <dialog>. Beside the list the rest of the page stays usable; over the list the
+ * browser keeps the focus inside and the rest inert.
  */
 export function usePanel(
   dialog: RefObject<HTMLDialogElement | null>,
@@ -20,7 +20,7 @@ export function usePanel(
     if (!element || !open) return;
     const wide = window.matchMedia(WIDE);
     const show = () => {
-      // A dialog changes its kind only by way of being closed.
+      // A dialog must close before it can change between modal and non-modal.
       const focused = document.activeElement;
       if (element.open) element.close();
       if (wide.matches) element.show();

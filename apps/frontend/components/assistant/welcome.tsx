@@ -12,12 +12,12 @@ const IDEAS = [
 interface Props {
   status: Snapshot["status"];
   onAsk: (text: string) => void;
-  /** Whether a key is there by now. */
+  /** Checks whether a key is configured now. */
   onCheck: () => void;
 }
 
 const HEADS = {
-  // What went wrong, and how to try again, is said below.
+  // TroubleNotice shows the error and the retry button.
   failed: "The conversation could not be loaded",
   off: "The assistant is not set up",
   ready: "What can I do for your list?",

@@ -26,7 +26,7 @@ export async function performAccountForm(api: Api, form: FormData): Promise<Outc
     case "change-password":
       return leave(() => api.changePassword({ password: text("password"), new_password: text("new-password") }), null, ACCOUNT);
     default:
-      throw new ApiError("This form asks for an unknown action.", 400);
+      throw new ApiError("This form requests an unknown action.", 400);
   }
 }
 
@@ -49,7 +49,7 @@ async function leave(act: () => Promise<unknown>, notice: string | null, failed:
   try {
     await act();
   } catch (error) {
-    // Without a session there is nothing to sign out of, and nobody to delete.
+    // Without a session there is nothing to end and no account to delete.
     if (error instanceof ApiError && error.signedOut) return { location: signInAddress({ notice: "ended" }) };
     const { transient, status, problem } = error instanceof ApiError ? error : new ApiError("", 0);
     const known = problem.code === "wrong-password" || problem.code === "too-many-attempts" ? problem.code : null;

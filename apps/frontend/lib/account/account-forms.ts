@@ -2,13 +2,13 @@ import { ApiError } from "@/lib/api/api";
 import { AWAY } from "@/lib/page/notices";
 import { filterOf } from "@/lib/todos/filters";
 
-/** What sign-in and sign-up have in common, in the browser and for plain forms on the server. */
+/** Shared parts of sign-in and sign-up, for the browser and for plain forms on the server. */
 
 export type Mode = "sign-in" | "sign-up";
 export type FieldName = "email" | "password";
 
 export interface Complaint {
-  /** Absent: it is about the whole form. */
+  /** Absent: the error concerns the whole form. */
   field?: FieldName;
   text: string;
 }
@@ -17,7 +17,7 @@ export const EMAIL_MAX = 254;
 export const PASSWORD_MIN = 8;
 export const PASSWORD_MAX = 128;
 
-/** What can be said without asking the backend, which has the last word. */
+/** Checks what needs no request; the backend has the last word. */
 export function check(mode: Mode, email: string, password: string): Complaint[] {
   const complaints: Complaint[] = [];
   const address = email.trim();
@@ -55,8 +55,8 @@ function fieldComplaints(error: ApiError): Complaint[] {
 }
 
 /**
- * The list that a sign-in leads to, with what was typed before it. Whatever `next` says, it is an
- * address of this application.
+ * Returns the address of the list after signing in, with the text typed before. It is always an
+ * address of this application, whatever `next` contains.
  */
 export function afterSignIn(next?: string | null, title?: string | null): string {
   const { path } = filterOf(next);

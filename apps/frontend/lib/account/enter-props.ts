@@ -20,7 +20,7 @@ export const enterProps =
       const [next, title] = [queried(context, "next"), queried(context, "title")];
       if (await callerIfAny(context)) redirect(afterSignIn(next, title));
       const cookie = context.req.cookies[RETURNED_COOKIE];
-      // The page that this request gets shows it; the one after does not.
+      // Only this page shows it, not the next one.
       if (cookie !== undefined && context.req.method === "GET") {
         context.res.appendHeader("set-cookie", `${RETURNED_COOKIE}=; Path=/; Max-Age=0; HttpOnly; SameSite=Lax`);
       }

@@ -1,13 +1,13 @@
 import { createHash } from "node:crypto";
 import type { User } from "@/lib/api/api-types";
 
-/** In milliseconds. What is remembered does not change for as long as there is the session. */
+/** In milliseconds. The remembered user never changes within a session. */
 const KEPT = 60_000;
 const MOST = 1_000;
 
 /**
- * Whose session it is, so that not every page has to ask. It decides nothing: who is signed in, the
- * backend says with each list. Not by the token itself: what a session is opened with is kept nowhere.
+ * Remembers the users of sessions, so that not every page requests them. Authorizes nothing: the
+ * backend checks the session with each list. Stores no tokens, only their digests.
  */
 export class RememberedUsers {
   readonly #users = new Map<string, { user: User; until: number }>();
@@ -19,7 +19,7 @@ export class RememberedUsers {
 
   remember(token: string, user: User, now = Date.now()): void {
     const name = nameOf(token);
-    // The newest last, so that the first is the one to go.
+    // The newest is last, so the first is removed.
     this.#users.delete(name);
     this.#users.set(name, { user, until: now + KEPT });
     const [oldest] = this.#users.keys();

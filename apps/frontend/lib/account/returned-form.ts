@@ -1,8 +1,8 @@
 import { type Complaint, EMAIL_MAX, type Mode } from "./account-forms";
 
 /**
- * What a refused plain form brings back to its page: the email as it was typed and what is wrong,
- * never the password. In a cookie of a minute, because an address ends up in histories and logs.
+ * Returns the typed email and the error of a rejected plain form to its page, never the password.
+ * Uses a cookie of one minute, because addresses end up in histories and logs.
  */
 export interface Returned {
   mode: Mode;
@@ -19,7 +19,7 @@ export function returnedCookie(returned: Returned, secure: boolean): string {
   return `${RETURNED_COOKIE}=${value}; Path=/; Max-Age=${SECONDS}; HttpOnly; SameSite=Lax${secure ? "; Secure" : ""}`;
 }
 
-/** Null also for what is not of this form's making: a cookie is the caller's to write. */
+/** Also null for an invalid value, because callers can write any cookie. */
 export function readReturned(value: string | undefined, mode: Mode): Returned | null {
   try {
     const read = JSON.parse(Buffer.from(value ?? "", "base64url").toString()) as Partial<Returned> | null;

@@ -10,7 +10,7 @@ export interface paths {
         };
         /**
          * Health
-         * @description Alive. With `probe=ready`: a wrong database URL cannot complete a rollout.
+         * @description Liveness; with `probe=ready` readiness, so a wrong database URL cannot complete a rollout.
          */
         get: operations["health"];
         put?: never;
@@ -32,7 +32,7 @@ export interface paths {
         put?: never;
         /**
          * Sign Up
-         * @description Makes an account and signs in to it.
+         * @description Creates an account and signs in.
          */
         post: operations["sign_up"];
         delete?: never;
@@ -52,12 +52,12 @@ export interface paths {
         put?: never;
         /**
          * Sign In
-         * @description A token, for clients in the answer and for browsers as a cookie.
+         * @description Signs in. Clients get the token in the answer, browsers as a cookie.
          */
         post: operations["sign_in"];
         /**
          * Sign Out
-         * @description Revokes the token and takes the cookie away; also without any.
+         * @description Revokes the token and removes the cookie; succeeds also without them.
          */
         delete: operations["sign_out"];
         options?: never;
@@ -78,7 +78,7 @@ export interface paths {
         post?: never;
         /**
          * Delete Me
-         * @description Deletes the account and everything that is its own, at once and for good.
+         * @description Deletes the account with all its data, immediately and permanently.
          */
         delete: operations["delete_me"];
         options?: never;
@@ -96,7 +96,7 @@ export interface paths {
         get?: never;
         /**
          * Change Password
-         * @description Takes a new password and ends all sessions; the answer is a new one.
+         * @description Changes the password, ends all sessions and returns a new one.
          */
         put: operations["change_password"];
         post?: never;
@@ -115,13 +115,13 @@ export interface paths {
         };
         /**
          * List Todos
-         * @description The todos in their order: a page, whose Link header leads to the next.
+         * @description Returns a page of todos in order. The Link header leads to the next page.
          */
         get: operations["list_todos"];
         put?: never;
         /**
          * Create Todo
-         * @description A new todo, open.
+         * @description Adds an open todo.
          */
         post: operations["create_todo"];
         /** Delete Todos */
@@ -163,13 +163,13 @@ export interface paths {
         };
         /**
          * Get Conversation
-         * @description Whether there is an assistant, and what was said before.
+         * @description Returns the conversation, and whether the assistant is on.
          */
         get: operations["get_conversation"];
         put?: never;
         /**
          * Ask
-         * @description Asks the assistant, which may read and change the user's todos.
+         * @description Sends a message to the assistant, which may read and change the user's todos.
          */
         post: operations["ask"];
         /** Forget Conversation */
@@ -190,7 +190,7 @@ export interface paths {
         put?: never;
         /**
          * Confirm
-         * @description Answers what the assistant wants to be confirmed; it then goes on.
+         * @description Answers a confirmation; the assistant then continues.
          */
         post: operations["confirm"];
         delete?: never;
@@ -205,7 +205,7 @@ export interface components {
     schemas: {
         /**
          * Confirmation
-         * @description What the assistant wants to do and asks about first.
+         * @description Changes that need the user's confirmation.
          */
         Confirmation: {
             /**
@@ -224,7 +224,7 @@ export interface components {
             /**
              * Expires At
              * Format: date-time
-             * @description Until then it can be answered
+             * @description End of the time to answer
              * @example 2026-11-21T09:10:02Z
              */
             expires_at: string;
@@ -248,7 +248,7 @@ export interface components {
              */
             messages: components["schemas"]["Message"][];
             /**
-             * @description The question that the newest message ends with, while it waits for its answer
+             * @description The open question at the end of the newest message
              * @example null
              */
             confirmation: components["schemas"]["Confirmation"] | null;
@@ -316,11 +316,11 @@ export interface components {
              */
             status?: "ok";
             /**
-             * @description What the last use of the database found
+             * @description Result of the last use of the database
              * @example ok
              */
             database: components["schemas"]["State"];
-            /** @description Only while unavailable: what kind of refusal it is */
+            /** @description Only while unavailable: the kind of error */
             database_cause?: components["schemas"]["Kind"] | null;
             /**
              * Environment
@@ -365,7 +365,7 @@ export interface components {
             created_at: string;
             /**
              * Touched
-             * @description Todos that were changed on the way to this answer
+             * @description Todos that this answer changed
              * @example [
              *       "0b4e6f0e-5f0e-4f6e-9a43-6a2f6a0f3c55"
              *     ]
@@ -392,7 +392,7 @@ export interface components {
             new_title?: string | null;
             /**
              * Completed
-             * @description What it is to become; null: it stays
+             * @description The new state; null: unchanged
              */
             completed?: boolean | null;
         };
@@ -473,7 +473,7 @@ export interface components {
             message: string;
             /**
              * Resume
-             * @description Go on with the answer to this message if it is the last and was cut
+             * @description Continue the answer to this message if it is the last one and was cut
              * @default false
              */
             resume?: boolean;
@@ -482,7 +482,7 @@ export interface components {
         Session: {
             /**
              * Token
-             * @description For Authorization: Bearer. Browsers get it as a cookie alone
+             * @description For Authorization: Bearer. Browsers get it only as a cookie
              * @example eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.…
              */
             token?: string | null;
@@ -558,7 +558,7 @@ export interface components {
         };
         /**
          * TodoUpdate
-         * @description What is absent stays as it is; null is refused.
+         * @description Absent fields stay unchanged; null is rejected.
          *
          *     The factories' values are never used: they make a field optional without allowing null and
          *     without showing a default in OpenAPI.

@@ -1,7 +1,7 @@
 import type { Credentials, PasswordChange, Session, Todo, TodoCreate, TodoUpdate, User } from "./api-types";
 import { ApiError, failure } from "./problem";
 
-/** All requests to the backend: in the browser relative to the page, on the server under `baseUrl`. */
+/** All requests to the backend: relative in the browser, below `baseUrl` on the server. */
 
 export { ApiError } from "./problem";
 
@@ -10,10 +10,10 @@ export const NAMED_MAX = 100;
 
 export interface ApiOptions {
   baseUrl?: string;
-  /** The longest that one call may take, in milliseconds. */
+  /** Timeout of one call, in milliseconds. */
   timeout?: number;
   headers?: Record<string, string>;
-  /** Whose page it is that asks: nothing is done if somebody else has signed in since. */
+  /** The user of the page: the backend refuses the request if somebody else has signed in since. */
   user?: string | null | undefined;
   fetch?: typeof fetch;
   onAnswer?: (response: Response) => void;
@@ -21,7 +21,7 @@ export interface ApiOptions {
 
 export interface Page<Listed = Todo> {
   todos: Listed[];
-  /** Where the next page goes on; null: this was the last one. */
+  /** Cursor of the next page; null: this is the last one. */
   next: string | null;
 }
 
@@ -42,7 +42,7 @@ export function createApi(options: ApiOptions = {}) {
       response = await (options.fetch ?? fetch)(`${baseUrl}/api/v1${path}`, {
         method,
         cache: "no-store",
-        // A change survives the page being left right after it; nobody would read a stream, though.
+        // A change must survive leaving the page; for a stream there would be no reader.
         keepalive: method !== "GET" && extra?.accept === undefined,
         signal,
         headers: {
@@ -78,7 +78,7 @@ export function createApi(options: ApiOptions = {}) {
 
   return {
     call,
-    /** A POST that is answered bit by bit, for as long as it takes; `signal` ends it. */
+    /** A POST with a streamed answer and no timeout; `signal` ends it. */
     async stream(path: string, body: object, signal: AbortSignal): Promise<ReadableStream<Uint8Array>> {
       const response = await send("POST", path, body, { accept: "text/event-stream" }, signal);
       if (!response.body) throw new ApiError("The server's answer is empty", 502);
@@ -96,7 +96,7 @@ export function createApi(options: ApiOptions = {}) {
     async named(ids: readonly string[]): Promise<Todo[]> {
       return (await page(`?${new URLSearchParams(ids.map((id) => ["id", id])).toString()}`)).todos;
     },
-    /** The same key again makes no second todo, so that a lost answer can be asked for again. */
+    /** Safe to repeat after a lost answer: the same key never creates a second todo. */
     create: (todo: TodoCreate, idempotencyKey: string) =>
       call("POST", "/todos", todo, { "idempotency-key": idempotencyKey }) as Promise<Todo>,
     /** `version`: refused with 412 if the todo has another by now. */
@@ -106,7 +106,7 @@ export function createApi(options: ApiOptions = {}) {
       try {
         await call("PATCH", "/todos", { completed });
       } catch (error) {
-        // A release behind this page's: the next one is on its way, or this page's address leads to it soon.
+        // An older backend during a rollout; the retry will reach a new one.
         if (error instanceof ApiError && error.status === 405) throw new ApiError(error.message, 503);
         throw error;
       }
@@ -116,13 +116,13 @@ export function createApi(options: ApiOptions = {}) {
       try {
         await call("DELETE", item(id), undefined, ifMatch(version));
       } catch (error) {
-        // Already gone is what was asked for.
+        // Already deleted, as requested.
         if (!(error instanceof ApiError && error.status === 404)) throw error;
       }
     },
-    /** With bounds: only `ids`, and what has not changed for `unchangedFor` milliseconds. */
+    /** Bounds: only `ids`, and todos unchanged for `unchangedFor` milliseconds. */
     async removeCompleted(bounds?: { ids: readonly string[]; unchangedFor: number | null }): Promise<void> {
-      // Without any of them the request would be about all.
+      // Without bounds the request would delete all.
       if (bounds?.ids.length === 0 && bounds.unchangedFor === null) return;
       const query = new URLSearchParams({ completed: "true" });
       if (typeof bounds?.unchangedFor === "number") query.set("unchanged_for", String(Math.max(0, bounds.unchangedFor)));
@@ -137,7 +137,7 @@ async function read(response: Response): Promise<unknown> {
   try {
     return await response.json();
   } catch (cause) {
-    // A body that breaks off, or a proxy's page in place of the API's answer.
+    // A truncated body, or a proxy's page instead of the API's answer.
     throw new ApiError(`Unreadable answer from the server (${describe(cause)})`, 502);
   }
 }
@@ -151,6 +151,6 @@ function nextOf(link: string | null): string | null {
 function describe(cause: unknown): string {
   if (!(cause instanceof Error)) return String(cause);
   if (cause.name === "TimeoutError") return "timed out";
-  // Node puts the reason that helps, such as ECONNREFUSED, one level down.
+  // Node puts the useful reason (ECONNREFUSED) into `cause`.
   return cause.cause instanceof Error ? cause.cause.message || cause.cause.name : cause.message;
 }

@@ -1,6 +1,6 @@
 import type { Problem } from "./api-types";
 
-/** Answers that a later attempt may well improve upon; every other error is final. */
+/** Statuses worth a retry; every other error is final. */
 const TRANSIENT = new Set([408, 425, 429, 502, 503, 504]);
 
 export class ApiError extends Error {
@@ -8,9 +8,9 @@ export class ApiError extends Error {
 
   constructor(
     message: string,
-    /** 0: there was no answer at all. */
+    /** 0: no answer. */
     readonly status: number,
-    /** What the server asked for in Retry-After, in milliseconds. */
+    /** The server's Retry-After, in milliseconds. */
     readonly retryAfter?: number,
     readonly problem: Partial<Problem> = {},
   ) {
@@ -21,7 +21,7 @@ export class ApiError extends Error {
     return this.status === 0 || TRANSIENT.has(this.status);
   }
 
-  /** The session has ended, was signed out elsewhere, never was, or is another user's by now. */
+  /** There is no session, it has ended, or it belongs to another user now. */
   get signedOut(): boolean {
     return this.status === 401 || this.problem.code === "other-user";
   }
@@ -32,7 +32,7 @@ export async function failure(response: Response): Promise<ApiError> {
   try {
     problem = ((await response.json()) ?? {}) as Partial<Problem>;
   } catch {
-    // Not every error in front of the API speaks JSON; the status alone has to do.
+    // Errors of proxies are not JSON; only the status is known.
   }
   const text = typeof problem.detail === "string" ? problem.detail : problem.title;
   return new ApiError(

@@ -1,12 +1,11 @@
 import { createParser, type EventSourceMessage } from "eventsource-parser";
 
-/** In characters; more than any event of ours by far, so a stream without an end fills no memory. */
+/** In characters, far more than our events have. Protects the memory from an endless event. */
 export const EVENT_MAX = 1_000_000;
 
 /**
- * The server-sent events of a body that `fetch` reads; `EventSource` sends no POST, and reconnects by itself, which here
- * would ask the same thing twice. Whoever stops reading ends the request. `onLife` is called for every piece, comments
- * included.
+ * Reads the server-sent events of a `fetch` body. `EventSource` cannot send a POST, and its reconnects would repeat the
+ * request. The request ends when the reader stops. `onLife` is called for every chunk, including comments.
  *
  * @throws ParseError if an event is longer than EVENT_MAX.
  */
@@ -15,7 +14,7 @@ export async function* sseEvents(
   onLife?: () => void,
 ): AsyncGenerator<EventSourceMessage, void> {
   const reader = body.getReader();
-  // Keeps the bytes of a character that two pieces share, and drops a byte order mark.
+  // Joins characters split across chunks, and drops a byte order mark.
   const decoder = new TextDecoder();
   const events: EventSourceMessage[] = [];
   const parser = createParser({
@@ -32,7 +31,7 @@ export async function* sseEvents(
       yield* events.splice(0);
     }
   } finally {
-    // Also rejects where the body has failed already, which has been thrown above.
+    // Also rejects if the body has failed, which was thrown above.
     await reader.cancel().catch(() => undefined);
   }
 }

@@ -4,21 +4,21 @@ import { readEvent } from "./assistant-events";
 import type { AssistantEvent } from "./assistant-types";
 import { sseEvents } from "@/lib/api/sse";
 
-/** What the assistant says and does, bit by bit; ends with `done`, or by throwing. */
+/** Streams the assistant's events; ends with `done`, or throws. */
 export type Answer = AsyncGenerator<Exclude<AssistantEvent, { type: "error" }>, void>;
 
 export interface AssistantApi {
   state(): Promise<Conversation>;
-  /** `resume`: goes on with the answer to the last message, which was cut. */
+  /** `resume`: continues the cut answer to the last message. */
   ask(message: string, resume: boolean, signal: AbortSignal): Answer;
   confirm(id: string, approve: boolean, signal: AbortSignal): Answer;
   forget(): Promise<void>;
 }
 
-/** The answer did not end as answers do: code of the ApiError that says so. */
+/** Code of the ApiError for an answer without a regular end. */
 export const CUT = "cut";
 
-/** In ms. A stream that gives no sign of life for so long is dead; the backend gives one every 15 s. */
+/** In ms. A stream is dead after this time without data; the backend sends some every 15 s. */
 const SILENCE = 45_000;
 
 type Transport = Pick<Api, "call" | "stream">;
@@ -57,7 +57,7 @@ export function assistantApi(transport: Transport = createApi()): AssistantApi {
       if (typeof state?.available !== "boolean" || !Array.isArray(state.messages)) {
         throw new ApiError("The server's answer does not describe the assistant", 502);
       }
-      // A backend of the release before knows nothing of `confirmation`.
+      // A backend of the previous release does not know `confirmation`.
       const { available, messages, model = null, confirmation = null } = state;
       return { available, messages, model, confirmation };
     },
@@ -65,7 +65,7 @@ export function assistantApi(transport: Transport = createApi()): AssistantApi {
       try {
         yield* answer("/assistant", { message, ...(resume && { resume }) }, stop);
       } catch (cause) {
-        // A backend of the release before refuses `resume`.
+        // A backend of the previous release rejects `resume`.
         if (!resume || !(cause instanceof ApiError) || cause.status !== 422) throw cause;
         yield* answer("/assistant", { message }, stop);
       }

@@ -3,7 +3,7 @@ import type { Confirmation, Problem } from "@/lib/api/api-types";
 import type { AssistantEvent } from "./assistant-types";
 import { ApiError } from "@/lib/api/problem";
 
-/** The data of each event. An empty text or list stands for any; what a release before did not send may be absent. */
+/** The shape of each event's data. Empty values stand for any; fields that older releases lack are optional. */
 const SHAPES = {
   text: { delta: "" },
   tool: { name: "", touched: [""] },
@@ -13,9 +13,9 @@ const SHAPES = {
 };
 
 /**
- * What an event says, checked: it comes from another program, perhaps of another release.
+ * Validates an event, which may come from another release of the backend.
  *
- * @returns undefined for events unknown here, which a later backend may send.
+ * @returns undefined for unknown events, which a newer backend may send.
  * @throws ApiError for a known event that cannot be read.
  */
 export function readEvent({ event = "message", data }: EventSourceMessage): AssistantEvent | undefined {
@@ -49,7 +49,7 @@ function hasShape(value: unknown, shape: unknown): boolean {
   return Object.entries(shape).every(([name, field]) => hasShape(fields.get(name), field));
 }
 
-/** No header can carry Retry-After in the midst of a stream. */
+/** Inside a stream, Retry-After cannot be a header. */
 function errorOf({ detail = "The assistant failed.", status = 500, code, retry_after: seconds }: Partial<Problem>): ApiError {
   return new ApiError(detail, status, typeof seconds === "number" ? seconds * 1000 : undefined, code ? { code } : {});
 }

@@ -2,9 +2,9 @@ import type { Confirmation, Message } from "@/lib/api/api-types";
 
 export interface Touched {
   id: string;
-  /** What did it; unknown of messages from the history. */
+  /** The tool that changed it; unknown for messages from the history. */
   tool?: string;
-  /** As it was when that happened: a deleted one can be asked for no more. */
+  /** The title at that time: a deleted todo cannot be read any more. */
   title?: string;
 }
 
@@ -17,7 +17,7 @@ export interface ChatMessage {
   state: "done" | "streaming" | "stopped" | "cut";
 }
 
-/** `open`: what is shown as a question of its own, so that the newest message need not say it again. */
+/** `open`: the confirmation shown separately; removes its question from the newest message. */
 export function fromHistory(messages: readonly Message[], open: Confirmation | null = null): ChatMessage[] {
   const last = messages.at(-1);
   const asked = open && last?.role === "assistant" ? last.text.lastIndexOf(open.question) : -1;
@@ -35,7 +35,7 @@ export function fromHistory(messages: readonly Message[], open: Confirmation | n
   }));
 }
 
-/** Each todo once, with what was done to it last. */
+/** Returns each todo once, with its last change. */
 export function merge(known: readonly Touched[], fresh: readonly Touched[]): Touched[] {
   const all = new Map(known.map((one) => [one.id, one]));
   for (const one of fresh) {

@@ -5,17 +5,17 @@ import { closedQuestion, codeOf, type Trouble, troubleOf } from "./assistant-tro
 import type { TodoLink } from "@/lib/todos/todo-store";
 
 export const MESSAGE_MAX = 2_000;
-/** A confirmation stays open for so long, in milliseconds. */
+/** How long a confirmation stays open, in milliseconds. */
 const CONFIRMATION_LIFE = 10 * 60_000;
-/** What was stopped here goes on for a moment there; so long it is waited for, in milliseconds. */
+/** How long to wait for a stopped request to end on the server, in milliseconds. */
 const LINGER = [300, 700, 1_500];
 
 export interface Snapshot {
-  /** failed: the conversation could not be loaded; off: there is no key. */
+  /** failed: loading the conversation failed; off: there is no key. */
   status: "loading" | "failed" | "off" | "ready";
   model: string | null;
   messages: readonly ChatMessage[];
-  /** A request is under way; `answering` once something of it has come. */
+  /** A request is running; `answering` after its first data. */
   phase: "idle" | "waiting" | "answering";
   confirmation: Confirmation | null;
   trouble: Trouble | null;
@@ -55,7 +55,7 @@ export class AssistantStore {
 
   readonly snapshot = (): Snapshot => this.#snapshot;
 
-  /** Loads the conversation; the answer ends whatever is under way. */
+  /** Loads the conversation, and then ends a running request. */
   start(): () => void {
     void this.#load();
     return () => {
@@ -68,7 +68,7 @@ export class AssistantStore {
     this.#set({ draft });
   }
 
-  /** False: there is nothing in it, or the assistant is at work. */
+  /** Returns false if the text is blank or the assistant is working. */
   ask(text: string = this.#snapshot.draft): boolean {
     const trimmed = text.trim();
     const { status, phase, draft } = this.#snapshot;
@@ -118,7 +118,7 @@ export class AssistantStore {
     this.#set({ trouble: null, ...(this.#snapshot.status !== "ready" && { status: "loading" }) });
     try {
       const { available, model, messages, confirmation } = await this.api.state();
-      // Without a key nothing would come of an answer.
+      // Without a key an answer is impossible.
       const open = available ? confirmation : null;
       this.#close();
       this.#set({ status: available ? "ready" : "off", model, messages: fromHistory(messages, open) });
@@ -148,7 +148,7 @@ export class AssistantStore {
     } catch (error) {
       if (running.signal.aborted) this.#stopped(answer);
       else this.#fail(request, answer.key, before, error);
-      // Whatever it did without our hearing of it.
+      // It may have made changes before the error.
       this.todos.touch([]);
     } finally {
       this.#running = undefined;
@@ -157,7 +157,7 @@ export class AssistantStore {
   }
 
   async *#open(request: Request, signal: AbortSignal): Answer {
-    // It acts on what the server knows, which is what the page shows.
+    // It works on the server's list, so pending changes are sent first.
     await this.todos.settle();
     signal.throwIfAborted();
     const lingers = Date.now() - this.#stoppedAt < 5_000 ? LINGER : [];
@@ -178,7 +178,7 @@ export class AssistantStore {
   async #follow(events: Answer, answer: ChatMessage): Promise<void> {
     for await (const event of events) {
       if (this.#snapshot.phase === "waiting") {
-        // An open question is settled, by its answer or by the user going on with something else.
+        // A new message or an answer closes an open question.
         this.#close();
         this.#set({ phase: "answering", messages: [...this.#snapshot.messages, answer] });
       }
@@ -201,14 +201,14 @@ export class AssistantStore {
   #fail(request: Request, key: string, before: readonly ChatMessage[], error: unknown): void {
     const begun = this.#snapshot.phase === "answering";
     const came = this.#snapshot.messages.find((one) => one.key === key);
-    /** What came is stored: the same again would do it twice. */
+    /** The received part is stored; repeating the message would repeat its changes. */
     const kept = Boolean(came && (came.text || came.touched.length > 0));
     const closed = request.kind === "confirm" && !begun ? closedQuestion(error) : null;
     if (closed) this.#close();
     if (request.kind === "ask") {
-      // Nothing came at all: as if it had not been asked. Otherwise what came stays.
+      // Without any data, removes the message. Otherwise the received part stays.
       if (!begun) this.#set({ messages: before });
-      // What was typed comes back, unless it is there already, or something else is by now.
+      // Restores the typed text, unless the field has other text.
       if (!kept && !request.resume && !this.#snapshot.draft.trim()) this.#set({ draft: request.text });
     }
     this.#finish(key, "cut");
@@ -218,19 +218,19 @@ export class AssistantStore {
     }
     this.#failed = request.kind === "ask" && kept ? { ...request, resume: true } : request;
     const trouble = closed ?? troubleOf(error);
-    // An answer to a question counts once: it has been given, whatever happened to the rest.
+    // A confirmation accepts one answer, and this one was accepted.
     const spent = request.kind === "confirm" && begun && trouble.remedy === "retry";
     this.#set({ trouble: spent ? { ...trouble, remedy: "none" } : trouble });
   }
 
   #ask(confirmation: Confirmation): void {
     const left = Date.parse(confirmation.expires_at) - Date.now();
-    // Clocks differ, and then the server's word counts: it refuses what comes too late.
+    // Clocks differ, so the server decides whether it is too late.
     const life = left > 0 && left < CONFIRMATION_LIFE ? left : CONFIRMATION_LIFE;
     this.#set({ confirmation });
     clearTimeout(this.#expiry);
     this.#expiry = setTimeout(() => {
-      // Answered in the last moment: the server decides.
+      // Answered just before the end; the server decides.
       if (this.#snapshot.phase !== "idle") return;
       this.#close();
       this.#set({
@@ -245,14 +245,14 @@ export class AssistantStore {
   }
 
   #stopped(answer: ChatMessage): void {
-    // Nothing had come yet: then the note alone is the answer.
+    // No data yet, so the note is the whole answer.
     if (this.#snapshot.phase === "waiting") this.#set({ messages: [...this.#snapshot.messages, answer] });
     this.#finish(answer.key, "stopped");
   }
 
   #finish(key: string, state: ChatMessage["state"]): void {
     this.#change(key, () => ({ state }));
-    // Such as a question about deleting, which says everything by itself.
+    // For example the question about deleting, which needs no text.
     if (state !== "done") return;
     const empty = (one: ChatMessage) => one.key === key && one.text.trim() === "" && one.touched.length === 0;
     this.#set({ messages: this.#snapshot.messages.filter((one) => !empty(one)) });

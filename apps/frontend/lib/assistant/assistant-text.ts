@@ -1,6 +1,6 @@
 /**
- * An answer as blocks of plain text. Only line breaks and lists are recognised: whatever else the
- * model writes, tags included, is shown as it was written.
+ * Splits an answer into blocks of plain text. Recognises only line breaks and lists; everything else,
+ * including tags, is shown literally.
  */
 export type Block =
   | { kind: "paragraph"; lines: string[] }
@@ -14,7 +14,7 @@ export function blocksOf(text: string): Block[] {
   let open: Block | undefined;
   for (const line of text.split(/\r\n|\r|\n/)) {
     if (line.trim() === "") {
-      // Models like blank lines between the items of one list.
+      // Models often write blank lines between list items.
       if (open?.kind === "paragraph") open = undefined;
       continue;
     }

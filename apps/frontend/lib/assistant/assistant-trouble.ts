@@ -4,11 +4,11 @@ import { ApiError } from "@/lib/api/problem";
 
 export interface Trouble {
   text: string;
-  /** retry: the same again may work; sign-in: only that helps; none: there is nothing to repeat. */
+  /** retry: a retry may work; sign-in: only signing in helps; none: nothing to repeat. */
   remedy: "retry" | "sign-in" | "none";
 }
 
-/** Errors as people need them said; what the server says itself goes for all others. */
+/** Our own messages for some errors; otherwise the server's message. */
 export function troubleOf(error: unknown, online = navigator.onLine): Trouble {
   if (!(error instanceof ApiError)) return { text: "Something went wrong on this page.", remedy: "retry" };
   if (codeOf(error) === CUT) return BROKE_OFF;
@@ -17,7 +17,7 @@ export function troubleOf(error: unknown, online = navigator.onLine): Trouble {
   return { text: error.message, remedy: error.status === 422 ? "none" : "retry" };
 }
 
-/** Why an answer to a confirmation came to nothing; null: for some other reason. */
+/** Returns why a confirmation no longer accepts an answer; null for other errors. */
 export function closedQuestion(error: unknown): Trouble | null {
   const closed = ["confirmation-not-found", "confirmation-answered"].includes(codeOf(error));
   return closed ? { ...troubleOf(error), remedy: "none" } : null;
@@ -32,4 +32,4 @@ const SIGNED_OUT: Trouble = {
   remedy: "sign-in",
 };
 
-const BROKE_OFF: Trouble = { text: "The answer broke off. What the assistant did stays done.", remedy: "retry" };
+const BROKE_OFF: Trouble = { text: "The answer broke off. The assistant's changes are kept.", remedy: "retry" };

@@ -2,8 +2,8 @@ import type { Confirmation } from "@/lib/api/api-types";
 import type { ApiError } from "@/lib/api/problem";
 
 /**
- * The events of an answer. OpenAPI has their names, and what one of them carries (`Confirmation`); it
- * has no way to say that the data of an event stream depends on the name, so that is told here.
+ * The events of an answer. OpenAPI has their names and the data of one of them (`Confirmation`). It
+ * cannot express that the data depends on the name, so this file does.
  */
 export type AssistantEvent =
   | { type: "text"; delta: string }

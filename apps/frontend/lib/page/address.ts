@@ -3,7 +3,7 @@ import { useSyncExternalStore } from "react";
 const CHANGED = "todo-address";
 
 /**
- * An entry in the history and nothing else: the list is here already, so a filter needs no request and works offline.
+ * Adds only a history entry. The list is already loaded, so a filter needs no request and works offline.
  */
 export function go(address: string, how: "pushState" | "replaceState" = "pushState"): void {
   window.history[how](null, "", address);

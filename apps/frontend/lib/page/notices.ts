@@ -1,10 +1,10 @@
 export const AWAY = "The server is not answering.";
 export const OFFLINE = "You are offline.";
-export const OTHER_USER = "Another user has signed in. Sign in again to go on.";
+export const OTHER_USER = "Another user has signed in. Sign in again to continue.";
 
-/** What the address may ask sign-in to say; anything else in it is not shown. */
+/** Notices of the sign-in page, by their name in the address; ignores unknown names. */
 const NOTICES = {
-  ended: "You have been signed out. Sign in to go on.",
+  ended: "You have been signed out. Sign in to continue.",
   "signed-out": "You are signed out.",
   deleted: "Your account and its todos have been deleted.",
 };
@@ -23,6 +23,6 @@ const textOf = (texts: Record<string, string>, name: string) => (Object.hasOwn(t
 
 export const noticeText = (name: string | null) => (name === null ? undefined : textOf(NOTICES, name));
 
-/** `failed`: a name in the address; an unknown one counts as "unavailable". */
+/** `failed`: a name from the address; unknown names mean "unavailable". */
 export const formFailureText = (failed: string | null) =>
   failed === null ? undefined : (textOf(FAILURES, failed) ?? FAILURES.unavailable);

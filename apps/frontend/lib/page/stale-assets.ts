@@ -1,9 +1,9 @@
 /**
- * Runs in the page before anything else, as text: nothing outside of it exists there.
+ * Runs as an inline script before anything else, so it cannot use anything outside of it.
  *
- * While another version is rolled out, a page comes from one version and its files are asked of both, so half of the
- * requests find nothing. Each file is asked for again: the other pod has it. Once the page's version is gone, the page is
- * loaded again, at most five times in two minutes; what somebody has typed stays, and then a link offers it.
+ * During a rollout a page requests its files from pods of both versions, so half of the requests fail. This script
+ * requests each failed file again, from the other pod. Once the page's version is gone, it reloads the page, at most
+ * five times in two minutes. If the user has typed something, it shows a link instead.
  */
 export function recover(): void {
   const tries: Record<string, number> = {};
@@ -28,7 +28,7 @@ export function recover(): void {
         return;
       }
     } catch {
-      // Without storage nobody could count.
+      // Without storage it cannot count the reloads.
     }
     tell();
   };
@@ -39,12 +39,12 @@ export function recover(): void {
     ({ target }) => {
       const old = target as HTMLScriptElement & HTMLLinkElement;
       const url = old.localName === "script" ? old.src : old.rel === "stylesheet" && old.href;
-      // What a loaded page asks for is the business of who asks: a panel says so, a dialog has another way.
+      // After loading, the callers handle failed files: the panel shows it, the dialog has a fallback.
       if (!url || !url.includes("/_next/static/") || !(tries[url] || document.readyState !== "complete")) return;
       const count = (tries[url] = (tries[url] ?? 0) + 1);
       if (count < 9)
         setTimeout(() => {
-          // Not a clone: that one would count as run.
+          // Not a clone, which browsers would treat as already run.
           const again = document.createElement(old.localName);
           for (const { name, value } of old.attributes) again.setAttribute(name, value);
           (old.parentNode ?? document.head).insertBefore(again, old.nextSibling);

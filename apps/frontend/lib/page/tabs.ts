@@ -2,20 +2,20 @@ import type { Effect } from "@/lib/todos/known-todos";
 
 interface Message {
   owner: string;
-  /** Absent: a page of this owner has begun. */
+  /** Absent: a page of this owner was opened. */
   effect?: Effect;
 }
 
 interface Hooks {
   onEffect: (effect: Effect) => void;
-  /** All tabs share one cookie: this user has a page in another tab, so requests are this user's from now on. */
+  /** All tabs share one cookie. This user has a page in another tab, so all requests are now this user's. */
   onOwner: (isSame: boolean) => void;
 }
 
 export class Tabs {
   #channel: BroadcastChannel | undefined;
 
-  /** `owner` null: the server could not say whose page this is, so nobody is told and nobody believed. */
+  /** `owner` null: the user of this page is unknown, so it neither sends nor accepts messages. */
   constructor(
     private readonly owner: string | null,
     private readonly hooks: Hooks,
@@ -26,7 +26,7 @@ export class Tabs {
     const channel = new BroadcastChannel("todos");
     channel.onmessage = ({ data }: MessageEvent<Message>) => {
       const isSame = data.owner === this.owner;
-      // An effect says nothing about the cookie: an answer of the user before may come late.
+      // An effect does not show the cookie's user: a late answer may be for the previous user.
       if (!data.effect) this.hooks.onOwner(isSame);
       else if (isSame) this.hooks.onEffect(data.effect);
     };
@@ -38,7 +38,7 @@ export class Tabs {
     };
   }
 
-  /** Without an effect: this page has begun. */
+  /** Without an effect: this page was opened. */
   tell(effect?: Effect): void {
     if (this.owner !== null) this.#channel?.postMessage({ owner: this.owner, ...(effect && { effect }) } satisfies Message);
   }

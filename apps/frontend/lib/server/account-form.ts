@@ -3,7 +3,7 @@ import { ApiError } from "@/lib/api/api";
 import { apiFor, readForm, refusal, seeOther } from "./form-request";
 import { returnedCookie } from "@/lib/account/returned-form";
 
-/** Sign-up, sign-in, sign-out and the end of an account, as plain forms. */
+/** Plain forms for sign-up, sign-in, sign-out and deleting the account. */
 export async function accountForm(request: Request): Promise<Response> {
   const form = await readForm(request);
   if (form instanceof Response) return form;

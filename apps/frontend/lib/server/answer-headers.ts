@@ -1,7 +1,7 @@
 import { hostname } from "node:os";
 import { contentSecurityPolicy, SECURITY_HEADERS } from "./security-headers";
 
-/** The pod's name. Not $HOSTNAME: that is the address on which Next listens. */
+/** The pod's name. Not from $HOSTNAME, which is the address on which Next listens. */
 const servedBy = `todo-frontend/${hostname()}`;
 
 const development = process.env.NODE_ENV === "development";

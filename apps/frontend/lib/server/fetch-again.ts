@@ -1,19 +1,19 @@
 import { setTimeout as sleep } from "node:timers/promises";
 
-/** How long after a failure the next request is sent, in milliseconds. */
+/** Pause after a failure, in milliseconds. */
 const PAUSE = 250;
-/** For how long a request is tried again, in milliseconds: measured, a node knew a new pod's address 1.8 s after it was ready. */
+/** How long to retry, in milliseconds. A node knew a new pod's address 1.8 s after it was ready (measured). */
 const AGAIN = 2_000;
-/** How long an answer may take before a second request is sent beside it, in milliseconds. */
+/** Time without an answer before a second, parallel request, in milliseconds. */
 const SLOW = 1_000;
 
-/** One for the whole process: an overloaded backend or a waking database must not get twice the requests. */
+/** One per process, so that an overloaded backend or a waking database does not get twice the requests. */
 let isSecondInFlight = false;
 
 /**
- * `fetch` that sends a GET again if there is no answer: the pod behind the connection may be gone, its name may not resolve
- * yet, or the node may not know the new pods yet. A request that only takes long goes on, the first answer counts, and the
- * other request is aborted. GET alone: it changes nothing.
+ * `fetch` that repeats an unanswered GET: the pod may be gone, its name may not resolve yet, or the node may not know the
+ * new pods yet. A slow request continues in parallel; the first answer counts, and the other request is aborted. Repeats
+ * only GET, which changes nothing.
  */
 export const fetchAgain: typeof fetch = async (url, init) => {
   if (init?.method !== "GET") return fetch(url, init);

@@ -3,12 +3,12 @@ import { formText } from "@/lib/page/form-text";
 import { filterOf } from "@/lib/todos/filters";
 
 /**
- * What the page's forms do when they are sent as plain forms: before its JavaScript has arrived, or
- * without any. With it, TodoStore does the same in place.
+ * The actions of the page's forms if they are sent without JavaScript. With JavaScript, TodoStore
+ * does the same without leaving the page.
  */
 export async function performForm(api: Api, form: FormData): Promise<void> {
   const text = (name: string) => formText(form, name);
-  // What the pressed button carries: a verb, then what it is about.
+  // The value of the pressed button: a verb, then its object.
   const [verb, ...about] = text("do").split(" ");
   const completed = about.at(-1) === "true";
   const id = about[0] ?? "";
@@ -31,7 +31,7 @@ export async function performForm(api: Api, form: FormData): Promise<void> {
       await api.removeCompleted();
       return;
     default:
-      throw new ApiError("This form asks for an unknown action.", 400);
+      throw new ApiError("This form requests an unknown action.", 400);
   }
 }
 
@@ -46,7 +46,7 @@ export function destination(form: FormData, error?: unknown): string {
   return `${path}?${query.toString()}`;
 }
 
-/** A form from another site must not act here. Where a browser does not say, the backend decides by the origin. */
+/** Rejects forms from other sites. If the browser does not send the site, the backend checks the origin. */
 export function sameOrigin(headers: Headers): boolean {
   const site = headers.get("sec-fetch-site");
   return site === null ? headers.has("origin") : site === "same-origin";

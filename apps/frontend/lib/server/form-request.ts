@@ -5,12 +5,12 @@ import { sameOrigin } from "./form-actions";
 import { forwarded, type ReadHeader } from "./forwarded";
 import { settings } from "./settings";
 
-/** A title has 500 characters and an email 254; nothing here needs more than this. */
+/** Enough for all forms: a title has 500 characters, an email 254. */
 const LONGEST_FORM = 64 * 1024;
 
 /**
- * The API on behalf of the caller whose headers `header` reads; `keep` gets each cookie that it sets.
- * `form`: says whose page it comes from. `send`: sends the requests.
+ * Returns the API for the caller. `header` reads the caller's headers; `keep` receives each cookie that
+ * the API sets. `form` names the page's user. `send` sends the requests.
  */
 export function apiFor(
   header: ReadHeader,
@@ -41,7 +41,7 @@ export async function readForm(request: Request): Promise<FormData | Response> {
   }
 }
 
-/** 303: reloading the page that follows does not send the form again. */
+/** 303, so that reloading the next page does not send the form again. */
 export function seeOther(location: string, cookies: string[]): Response {
   const headers = new Headers({ location, "cache-control": "no-store" });
   for (const cookie of cookies) headers.append("set-cookie", cookie);

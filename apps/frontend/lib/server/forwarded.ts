@@ -1,8 +1,7 @@
 /**
- * What of a caller's request goes on to the backend, unchanged: who is signed in, where the request
- * comes from, and its ID. The ingress writes X-Forwarded-* itself and drops what a client sends under
- * these names, so the backend may believe them as it does when it is asked directly. X-Request-ID may
- * be the client's own: both applications check it before they use it.
+ * Headers that are forwarded to the backend unchanged: the session, the request's origin, and its ID.
+ * The ingress replaces a client's X-Forwarded-* headers, so the backend may trust them as in a direct
+ * request. X-Request-ID may be the client's own: both applications validate it.
  */
 const PASSED_ON = [
   "cookie",
@@ -22,7 +21,7 @@ export function forwarded(header: ReadHeader): Record<string, string> {
     const value = header(name);
     if (value !== null) passed[name] = value;
   }
-  // Without an ingress: otherwise the backend would take its own address for the caller's.
+  // Without an ingress; otherwise the backend would use its own address as the caller's.
   const host = header("host");
   if (host !== null) passed["x-forwarded-host"] ??= host;
   return passed;

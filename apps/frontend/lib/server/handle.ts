@@ -2,12 +2,12 @@ import { Readable } from "node:stream";
 import type { GetServerSideProps } from "next";
 import { answerHeaders } from "./answer-headers";
 
-/** Answers a request by itself, without a page. */
+/** Answers a request without a page. */
 export type Handler = (request: Request) => Response | Promise<Response>;
 
 /**
- * Answers requests with `method` through `handler`; HEAD counts as GET. In pages/ like everything else: a second router takes
- * a layout, a page and a set of headers of its own, and a quarter of the time of a build.
+ * Answers requests with `method` through `handler`; HEAD counts as GET. Used in pages/, because a second router would need
+ * its own layout, pages and headers, and a quarter of the build time.
  */
 export function handle(method: "GET" | "POST", handler: Handler): GetServerSideProps {
   const allowed = method === "GET" ? ["GET", "HEAD"] : [method];
@@ -24,11 +24,11 @@ export function handle(method: "GET" | "POST", handler: Handler): GetServerSideP
 
 function webRequest(req: Parameters<GetServerSideProps>[0]["req"]): Request {
   const { url = "/", method = "GET" } = req;
-  // Reads nothing ahead, so that Node discards the body of a refused form. A body read in part would block its connection.
+  // Reads nothing ahead, so that Node discards the body of a rejected form. A partly read body would block its connection.
   const stream = () => Readable.toWeb(req, { strategy: { highWaterMark: 0 } }) as ReadableStream;
   const body = method === "POST" && { body: stream(), duplex: "half" };
   return new Request(new URL(url, "http://localhost"), { method, headers: req.headers as Record<string, string>, ...body });
 }
 
-/** The empty page of an address that a handler answers. */
+/** The empty page component of a handler's address. */
 export const nothing = () => null;

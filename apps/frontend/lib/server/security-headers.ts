@@ -1,11 +1,11 @@
 /**
- * Only what this server itself sent, and only scripts and styles that carry this answer's nonce or
- * were loaded by one that does.
+ * Allows only content of this server, and only scripts and styles with this answer's nonce or loaded
+ * by such a script.
  */
 export function contentSecurityPolicy(nonce: string, development: boolean): string {
   const directives = {
     "default-src": "'self'",
-    // Next's development mode evaluates code and injects styles without a nonce.
+    // Next's development mode uses eval and injects styles without a nonce.
     "script-src": `'self' 'nonce-${nonce}' 'strict-dynamic'${development ? " 'unsafe-eval'" : ""}`,
     "style-src": development ? "'self' 'unsafe-inline'" : `'self' 'nonce-${nonce}'`,
     "img-src": "'self' data:",
@@ -25,7 +25,7 @@ export function nonceOf(policy: unknown): string | undefined {
 export const SECURITY_HEADERS: readonly (readonly [string, string])[] = [
   ["x-content-type-options", "nosniff"],
   ["x-frame-options", "DENY"],
-  // Not `no-referrer`: a form's Origin would be "null", and /form could not tell whose it is.
+  // Not `no-referrer`, with which a form's Origin would be "null" and /form could not check it.
   ["referrer-policy", "same-origin"],
   ["cross-origin-opener-policy", "same-origin"],
   ["cross-origin-resource-policy", "same-origin"],

@@ -8,9 +8,9 @@ import { apiFor } from "./form-request";
 import { RememberedUsers } from "@/lib/account/remembered-users";
 
 /**
- * What names the session, or undefined. The backend names its cookie with the port, which a cookie itself does not tell
- * apart, and sets one without it for pods of the release before. Where the two differ, the backend alone can decide
- * which one counts, so both together are the name. What another port of this host has set does not count.
+ * Returns the key of the session, or undefined. Browsers share cookies between ports, so the backend's cookie name contains
+ * the port. For pods of the previous release the backend also sets a cookie without it. If the two differ, only the backend
+ * can decide which one is valid, so the key contains both. Cookies of other ports of this host are ignored.
  */
 export function sessionOf({ req }: Pick<Context, "req">): string | undefined {
   const host = req.headers["x-forwarded-host"]?.toString() ?? req.headers.host ?? "";
@@ -21,19 +21,19 @@ export function sessionOf({ req }: Pick<Context, "req">): string | undefined {
   return [own, isOfAPort ? undefined : shared].filter(Boolean).join(" ") || undefined;
 }
 
-/** The backend itself waits up to two seconds for a database that wakes up. */
+/** The backend itself waits up to two seconds for a waking database. */
 const TIMEOUT = 3_000;
 
 type Context = GetServerSidePropsContext;
 
-/** Ends a page's preparation: the browser is sent elsewhere, before anything of the page is. */
+/** Ends the preparation of a page with a redirect. */
 class Elsewhere extends Error {
   constructor(readonly address: string) {
     super(`redirect to ${address}`);
   }
 }
 
-/** Answers a request for a page: with the headers of every answer, and with what `props` returns or where it leads. */
+/** Answers a request for a page with the common headers, and with the result or the redirect of `props`. */
 export async function answer<Props>(context: Context, props: () => Promise<Props>): Promise<GetServerSidePropsResult<Props>> {
   for (const [name, value] of answerHeaders()) context.res.setHeader(name, value);
   compressPage(context);
@@ -45,15 +45,15 @@ export async function answer<Props>(context: Context, props: () => Promise<Props
   }
 }
 
-/** Gzips a page in one piece, where its browser takes that: as a stream, which Next makes of it, it takes three times as long. */
+/** Gzips a page in one piece, if the browser accepts gzip. Next would stream it, which takes three times as long. */
 function compressPage({ req, res }: Context): void {
   if (!/\bgzip\b(?!\s*;\s*q=0(?!\.0*[1-9]))/i.test(req.headers["accept-encoding"]?.toString() ?? "")) return;
   const end = res.end.bind(res) as (body?: unknown, ...rest: unknown[]) => typeof res;
   res.end = (body?: unknown, ...rest: unknown[]) => {
-    // The length that Next gives to an answer without a body is that of the page before it is gzipped.
+    // Next sets the length of the page before gzip.
     if (req.method === "HEAD") res.removeHeader("content-length");
     if (typeof body !== "string" || res.headersSent) return end(body, ...rest);
-    const packed = gzipSync(body, { level: 3 }); // half of the time of level 6, for 6 % more bytes
+    const packed = gzipSync(body, { level: 3 }); // half the time of level 6, 6 % more bytes
     res.setHeader("content-encoding", "gzip");
     res.setHeader("content-length", packed.length);
     return end(packed);
@@ -64,18 +64,18 @@ export function redirect(address: string): never {
   throw new Elsewhere(address);
 }
 
-/** The API as the caller of the page that is being made; null: nobody is signed in. `send`: sends the requests. */
+/** Returns the API for the caller of this page; null: nobody is signed in. `send` sends the requests. */
 export function callersApi(context: Context, send?: typeof fetch): Api | null {
   const { req, res } = context;
   if (sessionOf(context) === undefined) return null;
-  // A session that is renewed on the way.
+  // The backend may renew the session.
   const keep = (cookie: string) => res.appendHeader("set-cookie", cookie);
   return apiFor((name) => req.headers[name]?.toString() ?? null, TIMEOUT, keep, send && { send });
 }
 
 const users = new RememberedUsers();
 
-/** Whose page it is; for pages that ask the backend for something else besides, which decides. */
+/** Returns the page's user. Only for pages that also send another request, which checks the session. */
 export async function owner(context: Context, api: Api): Promise<User> {
   const token = sessionOf(context) ?? "";
   const known = users.of(token);
@@ -89,7 +89,7 @@ export function signIn({ resolvedUrl }: Context, notice?: "ended"): never {
   redirect(signInAddress({ ...(notice && { notice }), next: resolvedUrl.split("?")[0] ?? null }));
 }
 
-/** Null when the backend is away or broken; someone signed out is sent to sign in. */
+/** Returns null if the backend fails. Redirects to sign-in if the session has ended. */
 export async function orSignIn<T>(context: Context, what: string, asked: Promise<T>): Promise<T | null> {
   try {
     return await asked;
@@ -100,7 +100,7 @@ export async function orSignIn<T>(context: Context, what: string, asked: Promise
   }
 }
 
-/** The caller, if there is one and the backend says so. Asks once: these pages come at once while the backend is away. */
+/** Returns the caller if signed in. Does not retry, so these pages are fast while the backend is away. */
 export async function callerIfAny(context: Context): Promise<User | null> {
   try {
     return (await callersApi(context, fetch)?.me()) ?? null;

@@ -4,7 +4,7 @@ import { formText } from "@/lib/page/form-text";
 import { destination, performForm } from "./form-actions";
 import { apiFor, readForm, seeOther } from "./form-request";
 
-/** The list's plain forms. */
+/** Plain forms of the list. */
 export async function todoForm(request: Request): Promise<Response> {
   const form = await readForm(request);
   if (form instanceof Response) return form;
@@ -12,7 +12,7 @@ export async function todoForm(request: Request): Promise<Response> {
   try {
     await performForm(apiFor((name) => request.headers.get(name), 5_000, (cookie) => cookies.push(cookie), { form }), form);
   } catch (error) {
-    // Nothing of what was typed goes to another user's page.
+    // Typed text must not reach another user's page.
     if (error instanceof ApiError && error.problem.code === "other-user") return seeOther("/?failed=other-user", cookies);
     if (error instanceof ApiError && error.signedOut) {
       const [next, title] = [formText(form, "back"), formText(form, "title")];

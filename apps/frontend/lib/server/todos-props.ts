@@ -17,7 +17,7 @@ export const todosProps: GetServerSideProps<TodosProps> = (context) =>
   answer(context, async () => {
     const api = callersApi(context) ?? signIn(context);
     const after = queried(context, "after");
-    // Without the list the page still comes, says so and goes on trying.
+    // Without the list the page still renders, reports it and retries.
     const [user, first] = await Promise.all([
       orSignIn(context, "account", owner(context, api)),
       orSignIn(context, "todos", api.page(FIRST_PAGE, after)),

@@ -1,28 +1,28 @@
 import { unique } from "./unique";
 import { isAboutAll, type Operation, waitsFor } from "./operations";
 
-/** How long a deletion can be undone, in milliseconds: it is held back for as long. */
+/** How long a deletion can be undone and is not sent, in milliseconds. */
 export const UNDO_TIME = 6_000;
 
 const PARALLEL = 4;
 
 /**
- * `id` tells two like changes apart and makes the request's idempotency key.
- * `tried`: a request may have reached the server, so a repetition has to be the same.
+ * `id` distinguishes equal changes and becomes the idempotency key.
+ * `tried`: a request may have reached the server, so a retry must be identical.
  */
 export type Change = Operation & { id: string; state: "held" | "waiting" | "running"; tried: boolean };
 
-/** hidden: the page may end without a word; ending: this is its last moment. */
+/** hidden: the browser may end the page without notice; ending: the page is closing. */
 export type Stay = "staying" | "hidden" | "ending";
 
-/** What was done in this page and no server has confirmed yet, in order. */
+/** The page's changes without the server's confirmation, in order. */
 export class ChangeQueue {
   changes: Change[] = [];
 
-  /** `onRelease`: a change that was held back may be sent. */
+  /** `onRelease`: a delayed change may be sent now. */
   constructor(private readonly onRelease: () => void) {}
 
-  /** Deletions can be undone for a while; a new title of a todo that was never sent becomes part of it. */
+  /** Delays deletions, which can be undone. Merges a new title into a todo that was never sent. */
   add(operation: Operation): void {
     const added = operation.kind === "rename" && this.changes.find((change) => change.kind === "add" && change.key === operation.key && !change.tried);
     if (added) {
@@ -45,7 +45,7 @@ export class ChangeQueue {
     return change;
   }
 
-  /** Ends the time in which deletions can be undone: of one, or of all. */
+  /** Ends the delay of one deletion, or of all. */
   release(...changes: Change[]): void {
     for (const change of changes.length > 0 ? changes : this.changes) {
       if (change.state === "held") change.state = "waiting";
@@ -65,7 +65,7 @@ export class ChangeQueue {
     return this.changes.slice(this.changes.indexOf(change) + 1);
   }
 
-  /** Changes that may be sent now. What was typed counts for more than its order when the page may end. */
+  /** Returns the changes that may be sent now. If the page may end, typed text goes first. */
   ready(stay: Stay): Change[] {
     const room = stay === "staying" ? PARALLEL - this.running.length : Infinity;
     const isFree = (change: Change, index: number) => {

@@ -1,7 +1,7 @@
 import type { Api, Page } from "@/lib/api/api";
 import { compare, type Entry, type KnownTodo, rekey } from "./operations";
 
-/** How many todos the server renders; the rest of a longer list follows. */
+/** How many todos the server renders; the browser loads the rest. */
 export const FIRST_PAGE = 20;
 const NEXT_PAGES = 500;
 
@@ -13,20 +13,20 @@ export type Effect =
   | { kind: "toggle-all"; completed: boolean }
   | { kind: "clear-completed"; ids: readonly string[] };
 
-/** Without what only other programs want to know of a todo. */
+/** A todo without the fields that only other programs need. */
 export function leanPage({ todos, next }: Page): FirstPage {
   return { todos: todos.map(({ id, title, completed, order, version }) => ({ id, title, completed, order, version })), next };
 }
 
-/** The server's list as this page knows it: read page by page, corrected by what changes answer. */
+/** The page's copy of the server's list: read page by page, updated by the answers to changes. */
 export class KnownTodos {
   entries: Entry[];
   begun: boolean;
-  /** Where the list goes on; null: it is complete; undefined: it has not begun. */
+  /** Cursor of the next page; null: complete; undefined: not started. */
   #next: string | null | undefined;
-  /** Collects a list that replaces the one which is shown. */
+  /** A new list that will replace the visible one. */
   #fresh: { todos: KnownTodo[]; next?: string | null } | null = null;
-  /** Deleted here, and so in no page, although it was asked for before. */
+  /** Todos deleted here: pages requested before may still contain them. */
   readonly #gone = new Set<string>();
 
   constructor(first: FirstPage | null) {
@@ -39,7 +39,7 @@ export class KnownTodos {
     return this.#next === null;
   }
 
-  /** No change may be sent meanwhile: the collected list might show the time before it. */
+  /** Blocks changes meanwhile, because the new list may be older than they are. */
   get replacing(): boolean {
     return this.#fresh !== null;
   }
@@ -55,7 +55,7 @@ export class KnownTodos {
     if (fresh) {
       fresh.todos.push(...todos);
       fresh.next = next;
-      // As much of it as is shown: the rest follows when it is wanted.
+      // Only the visible part; the rest is loaded on demand.
       if (next !== null && fresh.todos.length < this.entries.length) return;
       this.entries = rekey(fresh.todos, this.entries);
       this.#fresh = null;
@@ -71,7 +71,7 @@ export class KnownTodos {
     return this.entries.find((entry) => entry.key === key)?.todo;
   }
 
-  /** `key`: under which the todo is shown here already. */
+  /** `key`: the todo's existing key on this page. */
   apply(effect: Effect, key?: string): void {
     switch (effect.kind) {
       case "put":
@@ -85,14 +85,14 @@ export class KnownTodos {
         this.entries = this.entries.map((entry) => ({ ...entry, todo: { ...entry.todo, completed: effect.completed } }));
         break;
       case "clear-completed": {
-        // Not gone for good: what somebody else has changed is there still, and comes with the next read.
+        // Not final: a todo that somebody else changed still exists and returns with the next read.
         const cleared = new Set(effect.ids);
         this.entries = this.entries.filter(({ todo }) => !(todo.completed && cleared.has(todo.id)));
       }
     }
   }
 
-  /** Answers overtake each other: the newest version of a todo counts. */
+  /** Answers may arrive out of order, so the newest version wins. */
   #put(todos: readonly KnownTodo[], key?: string): void {
     const entries = new Map(this.entries.map((entry) => [entry.todo.id, entry]));
     for (const todo of todos) {

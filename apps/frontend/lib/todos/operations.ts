@@ -1,14 +1,14 @@
 import type { Todo } from "@/lib/api/api-types";
 
 /**
- * What the page shows is the server's list with the changes on top that it has not confirmed yet.
- * A change that fails is left out of the next calculation: that is all there is to rolling back.
+ * The page shows the server's list with all unconfirmed changes applied. To roll a failed change back,
+ * the next calculation leaves it out.
  */
 
-/** What the page has to know of a todo; no more of it is sent along with a page. */
+/** The fields of a todo that a page needs and gets. */
 export type KnownTodo = Pick<Todo, "id" | "title" | "completed" | "order" | "version">;
 
-/** A todo of the server's, under a key that stays the same from before it had an id. */
+/** A todo of the server, with a key that it had before its id and keeps. */
 export interface Entry {
   key: string;
   todo: KnownTodo;
@@ -30,12 +30,12 @@ export type Operation =
   | { kind: "remove"; key: string; title: string }
   | { kind: "toggle-all"; completed: boolean }
   /**
-   * `keys`: what the user saw as completed. The request names `named`, and where not all todos are here or they are
-   * too many, all that was not changed `since` the user asked for it. What others complete later stays.
+   * `keys`: the todos that the user saw as completed. The request contains `named`. If the page has too many todos or
+   * not all, it also includes those unchanged `since` the click. Todos that others complete later stay.
    */
   | { kind: "clear-completed"; keys: ReadonlySet<string>; named: ReadonlySet<string>; since: number | null };
 
-/** `before`: what was shown last. What has not changed is the same object, so that it is not drawn again. */
+/** `before`: the previous result. Unchanged todos stay the same object, so React does not render them again. */
 export function project(entries: readonly Entry[], operations: readonly Operation[], before: readonly Item[]): Item[] {
   const items = new Map<string, Item>();
   for (const { key, todo } of entries) {
@@ -76,7 +76,7 @@ function isSame(one: Item, other: Item): boolean {
   );
 }
 
-/** Entries of a fresh list; a todo that is known already keeps its key, and so its place on screen. */
+/** Returns the entries of a new list; known todos keep their key and so their DOM element. */
 export function rekey(todos: readonly KnownTodo[], known: readonly Entry[]): Entry[] {
   const keys = new Map(known.map(({ key, todo }) => [todo.id, key]));
   return todos.map((todo) => ({ key: keys.get(todo.id) ?? todo.id, todo }));
@@ -86,16 +86,16 @@ export function compare({ todo: one }: Entry, { todo: other }: Entry): number {
   return one.order - other.order || (one.id < other.id ? -1 : 1);
 }
 
-/** Whether it is about every todo, in the state in which they were when it was asked for. */
+/** Returns whether the change applies to every todo at the time of the click. */
 export function isAboutAll({ kind }: Operation): boolean {
   return kind === "toggle-all" || kind === "clear-completed";
 }
 
 export function waitsFor(operation: Operation, earlier: Operation): boolean {
-  // Only reopening could keep a todo from being cleared.
+  // Only reopening a todo could prevent its deletion.
   if (earlier.kind === "clear-completed") return isAboutAll(operation) && !("completed" in operation && operation.completed);
   if (isAboutAll(operation)) return earlier.kind !== "remove";
   if (earlier.kind === "toggle-all") return operation.kind !== "remove";
-  if (operation.kind === "add" && earlier.kind === "add") return true; // stored in the order in which they were typed
+  if (operation.kind === "add" && earlier.kind === "add") return true; // stored in the typed order
   return "key" in operation && "key" in earlier && operation.key === earlier.key;
 }

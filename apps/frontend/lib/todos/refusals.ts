@@ -1,7 +1,7 @@
 import type { ApiError } from "@/lib/api/problem";
 import type { Operation } from "./operations";
 
-/** Why a change was refused for good. `title`: of the todo that it was about. */
+/** Returns why the server finally rejected a change. `title`: that of its todo. */
 export function refusalText(operation: Operation, title: string, error: ApiError): string {
   switch (operation.kind) {
     case "toggle-all":

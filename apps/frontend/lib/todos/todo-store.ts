@@ -7,19 +7,19 @@ import { delayOf, MAX_ATTEMPTS } from "@/lib/api/retry";
 import { Tabs } from "@/lib/page/tabs";
 import { unique } from "./unique";
 
-/** A list that was read less than this ago is not read again because somebody looks at it, in milliseconds. */
+/** Minimum age of the list before a focus reloads it, in milliseconds. */
 const FRESH = 2_000;
 
-/** How long what others changed is marked, in milliseconds. */
+/** How long changes by others are highlighted, in milliseconds. */
 const MARKED = 6_000;
 
-/** How long leaving waits for answers, in milliseconds. */
+/** How long signing out waits for answers, in milliseconds. */
 const SETTLE_TIME = 15_000;
 
 export interface Trouble {
   /**
-   * offline: the browser says so; waiting: tried again soon; retrying: at this moment;
-   * stalled: the user decides; signed-out: until somebody signs in.
+   * offline: according to the browser; waiting: before a retry; retrying: during a retry;
+   * stalled: until the user retries; signed-out: until somebody signs in.
    */
   kind: "offline" | "waiting" | "retrying" | "stalled" | "signed-out";
   unsaved: number;
@@ -27,8 +27,8 @@ export interface Trouble {
 }
 
 /**
- * A change that was refused for good. `title`: what was typed and would be lost; `overwrite`: does it nevertheless,
- * where it was refused because of somebody else's change.
+ * A finally rejected change. `title`: typed text that would be lost. `overwrite`: applies the change anyway, if it was
+ * rejected because of somebody else's change.
  */
 export interface Refusal {
   id: number;
@@ -44,14 +44,14 @@ export interface Snapshot {
   touched: ReadonlySet<string>;
   trouble: Trouble | null;
   undoable: string | null;
-  /** With what was typed until the user has seen to it; without, only the last one until the next change. */
+  /** Rejections with typed text, until the user handles them. Of those without, only the last, until the next change. */
   refusals: readonly Refusal[];
 }
 
-/** What other parts of the page, such as the assistant, may know of the list and do to it. */
+/** The part of the list's interface that other parts of the page use, for example the assistant. */
 export type TodoLink = Pick<TodoStore, "subscribe" | "titles" | "keyOf" | "touch" | "settle">;
 
-/** The todos in this page: shows every change at once, sends them, retries or takes them back. */
+/** The page's todos. Shows every change at once, sends it, retries it, and reverts it if rejected. */
 export class TodoStore {
   readonly #known: KnownTodos;
   readonly #queue = new ChangeQueue(() => { this.#pump(); this.#publish(); });
@@ -61,7 +61,7 @@ export class TodoStore {
   #wanted: boolean;
   #readAt = Date.now();
   #failures = 0;
-  /** What holds everything back; null while requests may be sent. */
+  /** Why no requests are sent; null while they are. */
   #trouble: "offline" | "waiting" | "stalled" | "signed-out" | null = null;
   #otherUser = false;
   #timer: ReturnType<typeof setTimeout> | undefined;
@@ -74,7 +74,7 @@ export class TodoStore {
   #snapshot: Snapshot;
   readonly #listeners = new Set<() => void>();
 
-  /** `first` null: the server could not have it for the page, so it is loaded here. `owner`: whose page it is. */
+  /** `first` null: the server could not load the list, so the page does. `owner`: the page's user. */
   constructor(
     private readonly api: Api,
     first: FirstPage | null,
@@ -100,7 +100,7 @@ export class TodoStore {
 
   readonly snapshot = (): Snapshot => this.#snapshot;
 
-  /** By id; the same object for as long as none changes. */
+  /** Titles by id; the same object until one changes. */
   readonly titles = (): ReadonlyMap<string, string> => {
     const { items } = this.#snapshot;
     if (items === this.#titled) return this.#titles;
@@ -115,7 +115,7 @@ export class TodoStore {
     return this.#snapshot.items.find((item) => item.id === id)?.key;
   }
 
-  /** Starts what needs a browser. Returns a function that stops it. */
+  /** Starts timers and listeners. Returns a function that stops them. */
   start(): () => void {
     const ending = new AbortController();
     const on = (target: EventTarget, kinds: string[], act: (event: Event) => void) => {
@@ -126,10 +126,10 @@ export class TodoStore {
       this.reload();
     });
     on(window, ["focus", "pageshow"], () => { this.#look(); });
-    // A phone ends a hidden page without a word.
+    // A phone may end a hidden page without notice.
     on(document, ["visibilitychange"], () => { if (document.visibilityState === "hidden") this.#leave("hidden"); else this.#look(); });
     on(window, ["beforeunload"], (event) => {
-      // A request that is under way may fail; what can be undone goes out with the page.
+      // A running request may fail; undoable deletions are sent with the page's end.
       if (this.#queue.changes.some(({ state }) => state !== "held" || this.#trouble !== null)) event.preventDefault();
       this.#sendAll("hidden");
     });
@@ -144,7 +144,7 @@ export class TodoStore {
     };
   }
 
-  /** False: there is nothing in it but blanks. */
+  /** Returns false if the title is blank. */
   add(text: string): boolean {
     const title = text.trim();
     if (!title) return false;
@@ -152,7 +152,7 @@ export class TodoStore {
     return true;
   }
 
-  /** `from`: the title when the user began to change it. */
+  /** `from`: the title before editing. */
   rename(key: string, text: string, from: string): void {
     const title = text.trim();
     if (!title) this.remove(key, from);
@@ -167,7 +167,7 @@ export class TodoStore {
     this.#enqueue({ kind: "toggle-all", completed });
   }
 
-  /** `seen`: the title that the user saw, if not the one that is shown now. */
+  /** `seen`: the title that the user saw, if it differs from the current one. */
   remove(key: string, seen?: string): void {
     const item = this.#snapshot.items.find((candidate) => candidate.key === key);
     if (item) this.#enqueue({ kind: "remove", key, title: seen ?? item.title });
@@ -177,7 +177,7 @@ export class TodoStore {
     const completed = this.#snapshot.items.filter((item) => item.completed);
     const keys = (items: readonly Item[]) => new Set(items.map(({ key }) => key));
     const areNamed = this.#known.complete && completed.length <= NAMED_MAX;
-    // What is completed only later, by a request that is under way, has to be named in any case.
+    // Todos that a running request completes later must be named.
     const named = keys(areNamed ? completed : completed.filter((item) => item.pending));
     this.#enqueue({ kind: "clear-completed", keys: keys(completed), named, since: areNamed ? null : Date.now() });
   }
@@ -194,17 +194,17 @@ export class TodoStore {
     this.#pump();
   }
 
-  /** At once, and with a fresh count of attempts. `signedIn`: the same user has signed in again. */
+  /** Retries immediately and resets the count of attempts. `signedIn`: the same user has signed in again. */
   retry(signedIn = false): void {
     if (this.#trouble === "signed-out" && !signedIn) return;
     clearTimeout(this.#timer);
-    // Not 0: the outage is not over before something has arrived.
+    // Not 0: the outage ends only with an answer.
     this.#failures = Math.min(this.#failures, 1);
     this.#wake();
     this.#publish();
   }
 
-  /** Somebody else has, elsewhere in this browser: nothing of this page's may go to them. */
+  /** Another user has signed in, in this browser: they must not receive this page's changes. */
   signedOut(): void {
     clearTimeout(this.#timer);
     this.#trouble = "signed-out";
@@ -212,13 +212,13 @@ export class TodoStore {
     this.#publish();
   }
 
-  /** Others have changed the list: it is loaded again, as soon as nothing is on its way there. */
+  /** Reloads the list after changes by others, once no change is being sent. */
   reload(): void {
     this.#stale = true;
     this.#pump();
   }
 
-  /** Others have just changed these todos: they are read again, and marked for a while. */
+  /** Reloads and highlights todos that others have just changed. */
   touch(ids: readonly string[]): void {
     this.#mark([...this.#touched, ...ids]);
     clearTimeout(this.#marking);
@@ -231,7 +231,7 @@ export class TodoStore {
     this.#publish();
   }
 
-  /** Others have changed these todos; empty: nobody knows which. */
+  /** Handles changes by others; empty: the changed todos are unknown. */
   async refresh(ids: readonly string[]): Promise<void> {
     if (ids.length === 0 || ids.length > NAMED_MAX || this.#trouble !== null || !this.#known.begun) {
       this.reload();
@@ -245,7 +245,7 @@ export class TodoStore {
     }
   }
 
-  /** Everything is saved, or cannot be for now. One failure is waited through. */
+  /** Resolves when everything is saved or cannot be saved for now. Waits through one failure. */
   async settle(): Promise<void> {
     this.#queue.release();
     const isOver = () => this.#queue.changes.length === 0 || (this.#trouble !== null && this.#trouble !== "waiting");
@@ -260,7 +260,7 @@ export class TodoStore {
     });
   }
 
-  /** Gives up what is not saved; the page shows the server's state again. */
+  /** Discards unsaved changes and shows the server's state. */
   discard(): void {
     const typed = this.#queue.changes.findLast((change) => change.kind === "add");
     this.#queue.changes = this.#queue.running;
@@ -281,24 +281,24 @@ export class TodoStore {
     this.#publish();
   }
 
-  /** Somebody looks at the page again: meanwhile the list may have changed elsewhere. */
+  /** Handles the page's focus: the list may have changed elsewhere. */
   #look(): void {
     if (Date.now() - this.#readAt > FRESH) this.reload();
   }
 
-  /** The page may end: what could be undone is sent, too. */
+  /** Sends everything because the page may end, including undoable deletions. */
   #leave(stay: Stay): void {
     this.#queue.release();
     this.#sendAll(stay);
   }
 
-  /** Sends all that can be sent: requests outlive the page. They stay in the queue in case that the page does, too. */
+  /** Sends all pending changes; requests survive the page. They stay queued in case the page survives too. */
   #sendAll(stay: Stay): void {
     if (this.#trouble === "signed-out") return;
     for (const change of this.#queue.ready(stay)) void this.#run(change);
   }
 
-  /** Not published: the notice stays until the attempt is decided, instead of flickering. */
+  /** Not published, so the notice does not flicker during an attempt. */
   #wake(): void {
     this.#trouble = null;
     this.#pump();
@@ -315,7 +315,7 @@ export class TodoStore {
     if ((!begun || replacing || this.#wanted) && !running.some(isAboutAll)) void this.#load();
     if (!begun || this.#stale || replacing) return;
     for (const change of this.#queue.ready("staying")) {
-      // A page that is read meanwhile might show either state.
+      // A page read meanwhile may have the old or the new state.
       if (!(this.#loading && isAboutAll(change))) void this.#run(change);
     }
   }
@@ -364,7 +364,7 @@ export class TodoStore {
       case "toggle-all":
         await this.api.toggleAll(change.completed);
         this.#apply({ kind: "toggle-all", completed: change.completed });
-        // What was cleared after it was completed by it, and only now.
+        // Todos cleared after this change completed them.
         for (const later of this.#queue.after(change)) {
           if (later.kind === "clear-completed" && later.since !== null) later.since = Date.now();
         }
@@ -375,13 +375,13 @@ export class TodoStore {
           unchangedFor: change.since === null ? null : Date.now() - change.since,
         });
         this.#apply({ kind: "clear-completed", ids: this.#known.ids(change.keys) });
-        // The server has spared what others changed meanwhile.
+        // The server kept the todos that others changed meanwhile.
         this.#stale = true;
         return;
     }
     if (change.kind === "toggle") {
       const todo = this.#known.find(change.key);
-      // The todo went while this waited: nothing is left to change.
+      // The todo was deleted while this change waited.
       if (todo) this.#apply({ kind: "put", todos: [await this.api.update(todo.id, { completed: change.completed })] });
     } else if (change.kind === "remove") {
       const id = await this.#unlessRetitled(change.key, [change.title], async (todo) => {
@@ -391,7 +391,7 @@ export class TodoStore {
       if (id !== undefined) this.#apply({ kind: "remove", ids: [id] });
     } else {
       const { title } = change;
-      // It may have the title already: this very change has arrived, and its answer was lost.
+      // It may already have the title, if this change arrived but its answer was lost.
       const todo = await this.#unlessRetitled(change.key, [change.from, title], async (known) =>
         known.title === title ? known : this.api.update(known.id, { title }, known.version),
       );
@@ -401,8 +401,8 @@ export class TodoStore {
   }
 
   /**
-   * Returns undefined if the todo is deleted. Throws ApiError 412 if somebody else has given it another title than
-   * `titles`; if something else of it has changed, acts again upon what it is now.
+   * Returns undefined if the todo is deleted. Throws ApiError 412 if somebody else set a title that is not in `titles`.
+   * If another field has changed, retries with the current version.
    */
   async #unlessRetitled<Result>(
     key: string,
@@ -431,14 +431,14 @@ export class TodoStore {
     this.#apply({ kind: "remove", ids: ids.filter((id) => !found.has(id)) });
   }
 
-  /** What is being read may be older: then it is read again. */
+  /** A running read may return older data, so it is repeated. */
   #apply(effect: Effect, key?: string): void {
     this.#stale ||= this.#loading;
     this.#known.apply(effect, key);
     if (this.#trouble !== "signed-out") this.#tabs.tell(effect);
   }
 
-  /** Final: the change is taken back. What was built upon a new todo goes with it. */
+  /** Reverts a finally rejected change, and later changes of a new todo with it. */
   #reject(change: Change, error: ApiError): void {
     this.#queue.remove(change);
     const key = "key" in change ? change.key : "";
@@ -463,7 +463,7 @@ export class TodoStore {
     this.#publish();
   }
 
-  /** The server is away: everything waits, and one timer brings it back. */
+  /** The server is away: everything waits for one retry timer. */
   #pause(error: unknown): void {
     if (this.#trouble !== null) return; // another request of the same outage
     if (error instanceof ApiError && error.signedOut) {
@@ -472,10 +472,10 @@ export class TodoStore {
       return;
     }
     this.#failures += 1;
-    // `onLine` is a hint at most: a cluster on this very machine answers without any network.
+    // `onLine` is only a hint: a local cluster answers without a network.
     const offline = !navigator.onLine;
-    // Two things go on for as long as the page is open: reading, which changes nothing and which
-    // the page needs, and what costs no server anything because the browser has no network.
+    // Retries without limit while the browser is offline, which costs no server anything, and for
+    // reading, which the page needs and which changes nothing.
     if (this.#failures >= MAX_ATTEMPTS && this.#known.begun && !offline) {
       this.#trouble = "stalled";
       return;

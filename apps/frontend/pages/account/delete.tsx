@@ -6,7 +6,7 @@ import { type AccountProps, accountProps } from "@/lib/server/account-props";
 
 export const getServerSideProps = accountProps;
 
-/** Asks before it is done; a page, and not a dialog, so that it works without JavaScript. */
+/** Asks before deleting. A page instead of a dialog, so that it works without JavaScript. */
 export default function DeleteAccountPage({ environment, user, failed }: AccountProps) {
   return (
     <AccountPage

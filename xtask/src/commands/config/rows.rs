@@ -1,4 +1,4 @@
-//! Values with their places.
+//! The rows of `config`: values with their sources.
 
 use std::fmt;
 
@@ -12,14 +12,14 @@ use crate::pins;
 use crate::project::{Project, SecretsSource};
 use crate::settings;
 
-/// What may be shown of a value.
+/// The visible part of a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Value {
-    /// All of it.
+    /// The whole value.
     Plain(String),
-    /// Its length in characters.
+    /// The length of a secret, in characters.
     Secret(usize),
-    /// There is none.
+    /// No value is set.
     Unset,
 }
 
@@ -34,30 +34,30 @@ impl fmt::Display for Value {
     }
 }
 
-/// One line of the output.
+/// A row of the output.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SettingRow {
     /// The value's name.
     pub name: String,
-    /// What may be shown of it.
+    /// The visible part of the value.
     pub value: Value,
-    /// Where it is from.
+    /// Its source: a file with line, an option or a variable.
     pub from: String,
 }
 
 impl SettingRow {
-    /// A row from its parts.
+    /// Creates a row from its parts.
     pub fn new(name: impl Into<String>, value: Value, from: impl Into<String>) -> Self {
         Self { name: name.into(), value, from: from.into() }
     }
 }
 
-/// Every value of `infra/xtask.toml` with its line, or with the option that replaced it in this run.
+/// Returns every value of `infra/xtask.toml` with its line, or with the option that overrides it in this run.
 pub fn settings(project: &Project) -> Result<Vec<SettingRow>> {
     let text = pins::read_rendered(&project.root, settings::FILE)?;
     let mut rows = flatten(&text)?;
     let (chart, cluster) = (&project.settings.chart, &project.settings.cluster);
-    let in_force = [
+    let effective = [
         ("chart.path", chart.path.to_string()),
         ("chart.release", chart.release.clone()),
         ("chart.namespace", chart.namespace.clone()),
@@ -68,7 +68,7 @@ pub fn settings(project: &Project) -> Result<Vec<SettingRow>> {
         ("cluster.memory_mib", cluster.memory_mib.to_string()),
         ("dev.port", project.settings.dev.port.to_string()),
     ];
-    for (name, value) in in_force {
+    for (name, value) in effective {
         if let Some(row) = rows.iter_mut().find(|row| row.name == name)
             && row.value != Value::Plain(value.clone())
         {
@@ -78,12 +78,12 @@ pub fn settings(project: &Project) -> Result<Vec<SettingRow>> {
     Ok(rows)
 }
 
-/// The leaves of a TOML document, in its order. It does not know the keys, so it shows new ones too.
+/// Returns the leaves of a TOML document in document order. Works for any keys, so it also shows new ones.
 fn flatten(text: &str) -> Result<Vec<SettingRow>> {
     let table = DeTable::parse(text).map_err(|error| anyhow::anyhow!("{}: {}", settings::FILE, error.message()))?;
     let mut leaves = Vec::new();
     walk(text, "", table.get_ref(), &mut leaves);
-    leaves.sort_by_key(|(place, _)| *place);
+    leaves.sort_by_key(|(offset, _)| *offset);
     Ok(leaves.into_iter().map(|(_, row)| row).collect())
 }
 
@@ -104,7 +104,7 @@ fn walk(text: &str, prefix: &str, table: &DeTable<'_>, leaves: &mut Vec<(usize, 
     }
 }
 
-/// What the command line, the environment and defaults decide.
+/// Returns the values that come from the command line, the environment and defaults.
 pub fn options(project: &Project) -> Vec<SettingRow> {
     let options = &project.options;
     let set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
@@ -116,8 +116,8 @@ pub fn options(project: &Project) -> Vec<SettingRow> {
         (Some(_), Some(_)) => "command line",
         (Some(_), None) => "environment: SSL_CERT_FILE",
         (None, None) if !set("SSL_CERT_FILE") => "default",
-        (None, Some(_)) => "command line, which names no file",
-        (None, None) => "environment: SSL_CERT_FILE, which names no file",
+        (None, Some(_)) => "command line; no such file",
+        (None, None) => "environment: SSL_CERT_FILE; no such file",
     };
     let plain = |value: &str| Value::Plain(value.to_owned());
     vec![
@@ -149,7 +149,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn leaves_have_their_lines_in_the_order_of_the_file() {
+    fn lists_leaves_with_their_lines_in_file_order() {
         let rows = flatten("# x\n[b]\nn = 1\n[a.c]\ns = \"t\"\nl = [1,\n  2]\ni = { k = true }\n").unwrap();
         let seen: Vec<_> = rows.iter().map(|r| (r.name.as_str(), r.value.to_string(), r.from.as_str())).collect();
         let expected = [
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn the_real_settings_are_all_there() {
+    fn lists_all_settings_of_this_checkout() {
         let rows = flatten(include_str!("../../../../infra/xtask.toml")).unwrap();
         for name in ["chart.path", "cluster.port", "images.todo-backend.bases.PYTHON_IMAGE", "environments.dev.values"]
         {

@@ -1,4 +1,4 @@
-//! What a deploy looks at before it decides (read-only probes, side by side), and after its steps.
+//! The observations of a deploy: before it decides (read-only probes, side by side), and after its steps.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -10,58 +10,58 @@ use crate::credentials::Credentials;
 use crate::node::{Node, NodeImages};
 use crate::origin::Origin;
 use crate::project::Project;
-use crate::stages::cluster::{self, ApiServer, Ingress, State};
+use crate::stages::cluster::{self, ApiServer, ObservedIngress, ProfileState};
 use crate::stages::images::load::{self, Wanted};
 use crate::stages::images::{ImageState, build, ids};
-use crate::stages::proof::Evidence;
+use crate::stages::proof::LiveState;
 use crate::stages::release;
 use crate::toolbox::Toolbox;
 use crate::toolchain::Toolchain;
 
-/// How old an answer of the nodes may be when the cluster's own answers are there.
+/// Maximum age of the nodes' image lists when the API server's answers arrive.
 const FRESH: Duration = Duration::from_secs(2);
-/// Requests to each route at the end of a deploy that changed something.
+/// Requests to each route in the proof of a deploy that changed something.
 const REQUESTS: usize = 20;
 
-/// What there is before the first step.
+/// The state before the first step.
 pub struct Facts {
     /// The minikube profile.
     pub cluster: cluster::ObservedCluster,
-    /// What the cluster itself says, or why there is nobody to ask: it does not run, or its API server is away. What an
-    /// API server that is there does not answer is an error of the look itself.
-    pub live: Result<Live, String>,
-    /// Our images in the engine.
+    /// The state in the cluster, or why it is unknown: the cluster does not run, or its API server does not respond. A
+    /// failed request to an API server that responds is an error of the observation itself.
+    pub live: Result<LiveCluster, String>,
+    /// The applications' images in the engine.
     pub images: Vec<ImageState>,
-    /// The embedded database's image, where it serves.
+    /// The embedded database's image, if that database is in use.
     pub database: Option<Wanted>,
 }
 
-/// What only a running cluster can say.
-pub struct Live {
-    /// Its ingress controllers.
-    pub ingress: Ingress,
+/// The state that only a running cluster knows.
+pub struct LiveCluster {
+    /// The cluster's ingress controllers.
+    pub ingress: ObservedIngress,
     /// The release.
     pub release: release::ObservedRelease,
-    /// The embedded database's Secret, where there is one.
+    /// The embedded database's Secret, if it exists.
     pub postgres: Option<Value>,
-    /// The images of its nodes.
+    /// The images on each node.
     pub on_nodes: Vec<(Node, NodeImages)>,
 }
 
 impl Facts {
-    /// Looks at everything. The cluster is asked only after its kube entry has been proven ours.
-    pub fn look(project: &Project, tools: &Toolbox, origin: &dyn Origin, credentials: &Credentials) -> Result<Self> {
-        Self::gather(project, tools, origin, credentials, || build::observe(project, &tools.engine, origin))
+    /// Observes everything. Queries the cluster only after checking that the kubeconfig leads to this project's cluster.
+    pub fn observe(project: &Project, tools: &Toolbox, origin: &dyn Origin, credentials: &Credentials) -> Result<Self> {
+        Self::collect(project, tools, origin, credentials, || build::observe(project, &tools.engine, origin))
     }
 
-    /// Looks again at what the steps of the cluster stage have changed.
-    pub fn look_again(&mut self, project: &Project, toolchain: &Toolchain, credentials: &Credentials) -> Result<()> {
+    /// Observes again what the steps of the cluster stage may have changed.
+    pub fn observe_again(&mut self, project: &Project, toolchain: &Toolchain, credentials: &Credentials) -> Result<()> {
         let images = std::mem::take(&mut self.images);
-        *self = Self::gather(project, &toolchain.tools, toolchain.origin.as_ref(), credentials, || Ok(images))?;
+        *self = Self::collect(project, &toolchain.tools, toolchain.origin.as_ref(), credentials, || Ok(images))?;
         Ok(())
     }
 
-    fn gather(
+    fn collect(
         project: &Project,
         tools: &Toolbox,
         origin: &dyn Origin,
@@ -70,32 +70,30 @@ impl Facts {
     ) -> Result<Self> {
         let cluster = cluster::observe(tools)?;
         let on_nodes = |images: &[ImageState], database: Option<&Wanted>| match cluster.profile.state {
-            State::Running => load::observe(&tools.nodes()?, &references(images, database)),
+            ProfileState::Running => load::observe(&tools.nodes()?, &references(images, database)),
             _ => Ok(Vec::new()),
         };
         let start = Instant::now();
         let (live, images, first) = std::thread::scope(|scope| {
-            let live = scope.spawn(|| inside(tools, &cluster, credentials));
+            let live = scope.spawn(|| observe_live(tools, &cluster, credentials));
             let images = images().and_then(|images| Ok((images, database(project, tools, origin, credentials)?)));
             let first = images.as_ref().ok().map(|(images, database)| on_nodes(images, database.as_ref()));
             (live.join().unwrap_or_else(|_| panicked()), images, first)
         });
         let (live, (images, database)) = (live?, images?);
         let live = match live {
-            // A node that has just been started may take commands only after the wait for its API server, and what it said
-            // before a long one is no proof.
+            // A node that has just started may accept commands only after the wait for its API server, and a list from
+            // before a long wait is outdated. Ask again in both cases.
             Ok(live) => match first {
-                Some(Ok(on_nodes)) if start.elapsed() < FRESH => Ok(Live { on_nodes, ..live }),
-                _ => Ok(Live { on_nodes: on_nodes(&images, database.as_ref())?, ..live }),
+                Some(Ok(on_nodes)) if start.elapsed() < FRESH => Ok(LiveCluster { on_nodes, ..live }),
+                _ => Ok(LiveCluster { on_nodes: on_nodes(&images, database.as_ref())?, ..live }),
             },
             Err(silence) => Err(silence),
         };
         Ok(Self { cluster, live, images, database })
     }
-}
 
-impl Facts {
-    /// References of all images that a new node will need besides Kubernetes' own, as far as they are known.
+    /// Returns the references of all known images that a new node needs besides those of Kubernetes.
     pub fn images_for_a_new_node(&self, project: &Project) -> Vec<String> {
         let ours = self.images.iter().filter(|image| image.id.is_some()).map(ImageState::reference);
         let database = self.database.iter().map(|image| image.reference.clone());
@@ -103,38 +101,38 @@ impl Facts {
     }
 }
 
-impl Live {
-    /// A cluster that is yet to be made: it holds nothing.
-    pub fn nothing(tools: &Toolbox) -> Self {
+impl LiveCluster {
+    /// Returns the state of a cluster that does not exist yet.
+    pub fn empty(tools: &Toolbox) -> Self {
         let on_nodes = vec![(tools.first_node(), NodeImages::default())];
-        Self { ingress: Ingress::default(), release: release::ObservedRelease::default(), postgres: None, on_nodes }
+        Self { ingress: Default::default(), release: Default::default(), postgres: None, on_nodes }
     }
 
-    /// What the proof needs of it; `None` if there is no namespace.
-    pub fn evidence(&self) -> Option<Evidence> {
+    /// Returns the parts that the proof needs; `None` if there is no namespace.
+    pub fn evidence(&self) -> Option<LiveState> {
         let nodes = self.on_nodes.iter().map(|(node, on_node)| (node.name.clone(), on_node.names.clone())).collect();
-        Some(Evidence { snapshot: self.release.snapshot.clone()?, nodes, answers: None })
+        Some(LiveState { snapshot: self.release.snapshot.clone()?, nodes, answers: None })
     }
 }
 
-/// What there is after the last step.
-pub struct Applied {
-    /// IDs of the images by reference.
+/// The state after the last step.
+pub struct AppliedState {
+    /// Image IDs by reference.
     pub ids: BTreeMap<String, String>,
-    /// What the proof is made from; `None`: there is no namespace.
-    pub evidence: Option<Evidence>,
+    /// The evidence for the proof; `None` if there is no namespace.
+    pub evidence: Option<LiveState>,
 }
 
-impl Applied {
-    /// Where nothing was done, what the decision was made from is proof enough of all but the routes.
-    pub fn unchanged(wanted: &[Wanted], live: &Live) -> Self {
+impl AppliedState {
+    /// Returns `live` as the applied state of a deploy without steps: only the routes still need requests.
+    pub fn unchanged(wanted: &[Wanted], live: &LiveCluster) -> Self {
         let ids = wanted.iter().filter_map(|image| Some((image.reference.clone(), image.id.clone()?))).collect();
         Self { ids, evidence: live.evidence() }
     }
 
-    /// Looks at everything; `address` is where a user would go.
-    pub fn look(project: &Project, tools: &Toolbox, wanted: &[Wanted], address: &str) -> Result<Self> {
-        let evidence = Evidence::take(tools, address, REQUESTS)?;
+    /// Observes everything; routes are requested at `address`, as a user would.
+    pub fn observe(project: &Project, tools: &Toolbox, wanted: &[Wanted], address: &str) -> Result<Self> {
+        let evidence = LiveState::take(tools, address, REQUESTS)?;
         Ok(Self { ids: ids::of_loaded(project, wanted)?, evidence: Some(evidence) })
     }
 }
@@ -155,26 +153,26 @@ fn references(images: &[ImageState], database: Option<&Wanted>) -> Vec<String> {
     images.iter().map(ImageState::reference).chain(database.map(|image| image.reference.clone())).collect()
 }
 
-/// What the cluster's API server says, without what only its nodes know.
-fn inside(
+/// Observes through the API server, without the images on the nodes. The inner `Err` says why the cluster is unknown.
+fn observe_live(
     tools: &Toolbox,
     cluster: &cluster::ObservedCluster,
     credentials: &Credentials,
-) -> Result<Result<Live, String>> {
-    if cluster.profile.state != State::Running {
+) -> Result<Result<LiveCluster, String>> {
+    if cluster.profile.state != ProfileState::Running {
         return Ok(Err(NOT_RUNNING.to_owned()));
     }
     match cluster::wait_for_api_server(tools, &cluster.profile)? {
         ApiServer::Ready => {}
-        ApiServer::Starting(words) => return Ok(Err(format!("its API server does not become ready: {words}"))),
+        ApiServer::Starting(words) => return Ok(Err(format!("its API server did not become ready: {words}"))),
         ApiServer::Away(words) => return Ok(Err(words)),
     }
     std::thread::scope(|scope| {
-        let ingress = scope.spawn(|| Ingress::observe(tools));
+        let ingress = scope.spawn(|| ObservedIngress::observe(tools));
         let postgres = scope.spawn(|| credentials.postgres(tools));
         let release = release::observe(tools);
         let (ingress, postgres) = (ingress.join(), postgres.join());
-        Ok(Ok(Live {
+        Ok(Ok(LiveCluster {
             ingress: ingress.unwrap_or_else(|_| panicked())?,
             release: release?,
             postgres: postgres.unwrap_or_else(|_| panicked())?,

@@ -1,6 +1,6 @@
-//! `deploy --watch`: deploys, and again whenever a file changes that a deploy is made from.
+//! `deploy --watch`: deploys, and again whenever the user saves a file that affects the deployment.
 
-pub(crate) mod wake;
+pub(crate) mod watcher;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -13,119 +13,119 @@ use crate::project::Project;
 use crate::stages::images::context::{self, Files};
 use crate::stages::images::recipe::{changed_files, in_brief};
 use crate::supply::Stale;
-use wake::{Blindness, Wake};
+use watcher::{ReadFailures, SourceWatcher};
 
-/// What a deploy reads besides images' contexts and the chart.
+/// Sources of a deploy besides the images' build contexts and the chart.
 const DOTENV: &str = ".env";
 const INFRA: &str = "infra";
 
-/// How a deploy of the watch ended.
+/// The end of a deploy that did not fail.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum End {
-    /// It is through.
-    Through,
-    /// A newer save has stopped it before it changed the application.
-    Stopped,
+enum DeployEnd {
+    /// All stages ran.
+    Completed,
+    /// A newer save stopped it before it changed the application.
+    Superseded,
 }
 
-/// Deploys until the user interrupts. A first deploy that fails ends it with its error; a later one is told, and the next
-/// change tried: the release serves what was verified last meanwhile.
+/// Deploys after each change, until the user interrupts. Fails if the first deploy fails. Reports the error of a later
+/// deploy and waits for the next change: meanwhile, the last verified revision serves.
 pub fn run(project: &Project, args: &Deploy) -> Result<()> {
     let report = &project.report;
-    // Read before the deploy: what changes while it runs is a change.
-    let mut before = sources(project)?;
-    let mut wake = Wake::new(project);
-    wake.watch(&before);
-    let mut end = deploy(project, args, &before, &mut wake)?;
-    while end == End::Stopped {
-        before = sources(project)?;
-        end = deploy(&project.reopen()?, args, &before, &mut wake)?;
+    // Read before the deploy, so that a save during the deploy counts as a change.
+    let mut before = read_sources(project)?;
+    let mut watcher = SourceWatcher::new(project);
+    watcher.watch(&before);
+    let mut end = deploy(project, args, &before, &mut watcher)?;
+    while end == DeployEnd::Superseded {
+        before = read_sources(project)?;
+        end = deploy(&project.reopen()?, args, &before, &mut watcher)?;
     }
-    // The first deploy may have made it.
-    if let Some(made) = sources(project)?.remove(DOTENV) {
+    // The first deploy may have created `.env`.
+    if let Some(made) = read_sources(project)?.remove(DOTENV) {
         before.entry(DOTENV.to_owned()).or_insert(made);
     }
     let args = Deploy { in_brief: true, ..args.clone() };
     loop {
-        report.note("watching for changes; Ctrl-C ends it");
-        let (now, changed) = next(project, &before, &mut wake);
+        report.note("watching for changes; press Ctrl-C to stop");
+        let (now, changed) = wait_for_change(project, &before, &mut watcher);
         report.begin_anew();
         report.heading(&format!("\n{changed}"));
-        let result = project.reopen().and_then(|project| deploy(&project, &args, &now, &mut wake));
+        let result = project.reopen().and_then(|project| deploy(&project, &args, &now, &mut watcher));
         if process::ending() {
             return Ok(());
         }
         match result {
-            // What is there now differs from what was deployed before, whether or not it is what was just stopped.
-            Ok(End::Stopped) => continue,
-            Ok(End::Through) => {}
+            // `before` stays: the new sources differ from the last deployed ones.
+            Ok(DeployEnd::Superseded) => continue,
+            Ok(DeployEnd::Completed) => {}
             Err(error) => report.error(&error),
         }
         before = now;
     }
 }
 
-/// Deploys what was saved as `now`. While images are built, a newer save stops it.
-fn deploy(project: &Project, args: &Deploy, now: &Files, wake: &mut Wake) -> Result<End> {
+/// Deploys the sources `now`. A newer save stops it while images are built.
+fn deploy(project: &Project, args: &Deploy, now: &Files, watcher: &mut SourceWatcher) -> Result<DeployEnd> {
     let is_over = &AtomicBool::new(false);
     let result = std::thread::scope(|scope| {
         scope.spawn(move || {
-            let wake = wake;
+            let watcher = watcher;
             while !is_over.load(Ordering::Relaxed) && !project.stale.load(Ordering::Relaxed) {
-                if wake.is_told() && sources(project).is_ok_and(|newer| is_newer(newer, now)) {
+                if watcher.wait_briefly_for_change() && read_sources(project).is_ok_and(|newer| is_newer(newer, now)) {
                     project.stale.store(true, Ordering::Relaxed);
                 }
             }
         });
-        let result = super::once(project, args);
+        let result = super::deploy_once(project, args);
         is_over.store(true, Ordering::Relaxed);
         result
     });
     match result {
         Err(error) if error.is::<Stale>() => {
             project.report.note("stopped this deploy: a newer save replaces it; the application was not changed");
-            Ok(End::Stopped)
+            Ok(DeployEnd::Superseded)
         }
-        result => result.map(|()| End::Through),
+        result => result.map(|()| DeployEnd::Completed),
     }
 }
 
-/// Whether `now` has changes of the user's. `.env` may have been made by the deploy itself.
+/// Returns whether the user changed anything since `before`. A new `.env` does not count: the deploy itself creates it.
 fn is_newer(mut now: Files, before: &Files) -> bool {
     now.retain(|path, _| path != DOTENV || before.contains_key(DOTENV));
     in_brief(changed_files(&now, before)).is_some()
 }
 
-/// Waits for a change that has come to rest: editors and checkouts write in several steps. What cannot be read for a
-/// moment is looked at again.
-fn next(project: &Project, before: &Files, wake: &mut Wake) -> (Files, String) {
-    let (mut last, mut rested) = (None, false);
-    let mut blindness = Blindness::default();
+/// Waits for a change, until no more changes come: editors and checkouts write in several steps. Retries failed reads.
+/// Returns the new sources, and the changes in brief.
+fn wait_for_change(project: &Project, before: &Files, watcher: &mut SourceWatcher) -> (Files, String) {
+    let (mut last, mut is_settled) = (None, false);
+    let mut failures = ReadFailures::default();
     loop {
-        let found = sources(project);
-        blindness.look(found.as_ref().err(), &project.report);
+        let found = read_sources(project);
+        failures.record(found.as_ref().err(), &project.report);
         match found {
             Ok(now) => match in_brief(changed_files(&now, before)) {
-                // After a rest in which nothing was reported, and nothing while they were read, they need no second look.
-                Some(changed) if last.as_ref() == Some(&now) || (rested && wake.is_quiet(&now)) => {
+                // Return once two readings agree, or if no change came before and while the sources were read.
+                Some(changed) if last.as_ref() == Some(&now) || (is_settled && watcher.is_quiet(&now)) => {
                     return (now, changed);
                 }
                 Some(_) => {
-                    wake.wait_for_rest();
-                    (last, rested) = (Some(now), true);
+                    watcher.wait_until_quiet();
+                    (last, is_settled) = (Some(now), true);
                 }
                 None => {
-                    rested = wake.wait_for_change(&now);
+                    is_settled = watcher.wait_for_change(&now);
                     last = None;
                 }
             },
-            Err(_) => wake.wait_for_rest(),
+            Err(_) => watcher.wait_until_quiet(),
         }
     }
 }
 
-/// A digest of every file that a deploy is made from, by its path in the checkout.
-fn sources(project: &Project) -> Result<Files> {
+/// Returns a digest of every source file of a deploy, by its path in the checkout.
+fn read_sources(project: &Project) -> Result<Files> {
     let mut files = Files::new();
     let mut add = |folder: &str, found: Files| {
         files.extend(found.into_iter().map(|(path, what)| (format!("{folder}/{path}"), what)));
@@ -136,7 +136,7 @@ fn sources(project: &Project) -> Result<Files> {
     for folder in [INFRA, project.settings.chart.path.as_str()] {
         add(folder, context::tree(&project.root.join(folder))?);
     }
-    // A pipe is read once, so nothing changes in it.
+    // A pipe can be read only once, so it is not watched.
     let dotenv = if dotenv::is_pipe(&project.dotenv) { None } else { context::entry(&project.dotenv)? };
     files.extend(dotenv.map(|what| (DOTENV.to_owned(), what)));
     Ok(files)
@@ -150,12 +150,12 @@ mod tests {
         list.iter().map(|(path, what)| ((*path).to_owned(), (*what).to_owned())).collect()
     }
 
-    fn told(now: &Files, before: &Files) -> Option<String> {
+    fn describe(now: &Files, before: &Files) -> Option<String> {
         in_brief(changed_files(now, before))
     }
 
     #[test]
-    fn what_a_deploy_makes_itself_is_no_newer_save() {
+    fn a_dotenv_created_by_the_deploy_is_no_newer_save() {
         let before = files(&[("apps/a.py", "file 1")]);
         assert!(!is_newer(files(&[("apps/a.py", "file 1"), (DOTENV, "file 1")]), &before));
         assert!(is_newer(files(&[("apps/a.py", "file 2"), (DOTENV, "file 1")]), &before));
@@ -165,13 +165,13 @@ mod tests {
     }
 
     #[test]
-    fn a_change_is_told_by_its_first_file() {
+    fn describes_a_change_by_its_first_file() {
         let before = files(&[("apps/a.py", "file 1"), ("infra/x", "file 1"), (".env", "file 1")]);
-        assert_eq!(told(&before, &before), None);
+        assert_eq!(describe(&before, &before), None);
         let now = files(&[("apps/a.py", "file 2"), ("infra/x", "file 1"), (".env", "file 1")]);
-        assert_eq!(told(&now, &before).as_deref(), Some("apps/a.py changed"));
+        assert_eq!(describe(&now, &before).as_deref(), Some("apps/a.py changed"));
         let now =
             files(&[("apps/a.py", "file 2"), ("apps/new", "folder"), ("apps/new/b", "file 1"), ("infra/x", "file 1")]);
-        assert_eq!(told(&now, &before).as_deref(), Some("apps/a.py changed (+2 more)"));
+        assert_eq!(describe(&now, &before).as_deref(), Some("apps/a.py changed (+2 more)"));
     }
 }

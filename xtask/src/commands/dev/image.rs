@@ -1,4 +1,4 @@
-//! The images of `dev`: the dependencies of an application and its supervisor. The sources are not in them.
+//! The images of `dev`: an application's dependencies and its supervisor, without the sources.
 
 use std::fs::File;
 use std::sync::Arc;
@@ -17,17 +17,17 @@ use crate::toolchain::Toolchain;
 
 /// The folder of an application with the program that runs it in its container.
 const SUPERVISOR: &str = "dev";
-/// Builds that are kept of each image: going back to a branch costs no build.
+/// Number of kept builds of each image, so that switching back to a branch needs no build.
 const KEEP: usize = 3;
 
-/// Whether the file at `path` of an application goes into its image. All other files are sent to the container.
+/// Returns whether the file at `path` of an application is part of its image. Other files are sent to the container.
 pub fn is_part(path: &str) -> bool {
     ["Dockerfile", ".dockerignore", "requirements.txt", "requirements-dev.txt", "package.json", "package-lock.json"]
         .contains(&path)
         || path.split('/').next() == Some(SUPERVISOR)
 }
 
-/// What `dev` needs to know of an application besides what its image has: every file by its path in the application.
+/// Returns every file of an application, with its supervisor, by its path in the application's folder.
 pub fn files(project: &Project, app: App) -> Result<Files> {
     with_supervisor(project, app, context::read(&app.folder(project))?)
 }
@@ -38,19 +38,19 @@ fn with_supervisor(project: &Project, app: App, mut files: Files) -> Result<File
     Ok(files)
 }
 
-/// The files that go into the image.
+/// Returns the files that are part of the image.
 pub fn parts(files: &Files) -> Files {
     files.iter().filter(|(path, _)| is_part(path)).map(|(path, what)| (path.clone(), what.clone())).collect()
 }
 
-/// Returns the files that go into the image of `app`, and the tar of the context with these very bytes.
+/// Returns the files that are part of the image of `app`, and a tar of the build context with exactly these bytes.
 fn pack(project: &Project, app: App) -> Result<(Files, File)> {
     let (files, tar) = context::pack(&app.folder(project), &project.target())?;
     Ok((parts(&with_supervisor(project, app, files)?), tar))
 }
 
-/// Returns the image of `app` for these `files`, and the step that builds it if the engine does not have it. What is saved
-/// between the look at `files` and this call is part of the build and of its tag.
+/// Returns the image of `app` for `files`, and the step that builds it if the engine does not have it. The build and its
+/// tag include saves after `files` were read.
 pub fn decide<'a>(
     project: &'a Project,
     toolchain: &'a Toolchain,
@@ -70,29 +70,29 @@ pub fn decide<'a>(
     args.insert("target".to_owned(), target.to_owned());
     let name = format!("{}-{}", app.image(), if target == testing::TARGET { "dev-test" } else { target });
     let last = recipe::last(project, &name);
-    let look = |files: Files| -> Result<(Recipe, String, bool)> {
+    let find_image = |files: Files| -> Result<(Recipe, String, bool)> {
         let recipe = Recipe::new(files, args.clone(), ids.clone());
         let reference = format!("{name}:{}", recipe.tag());
         let is_built = engine.image_id(&reference)?.is_some();
-        // The next difference is told against what was used last.
+        // The next build explains its difference to the image used last.
         if is_built && last.as_ref() != Some(&recipe) {
             recipe::remember(project, &name, &recipe)?;
         }
         Ok((recipe, reference, is_built))
     };
-    let (_, reference, is_built) = look(parts(files))?;
+    let (_, reference, is_built) = find_image(parts(files))?;
     if is_built {
         return Ok((reference, None));
     }
-    // The tag describes the bytes that are sent, whatever is saved from here on.
+    // The tag describes the packed bytes, even if the user saves again from here on.
     let (packed, tar) = pack(project, app)?;
-    let (recipe, reference, is_built) = look(packed)?;
+    let (recipe, reference, is_built) = find_image(packed)?;
     if is_built {
         return Ok((reference, None));
     }
     let why = match last {
-        None => "never built here".to_owned(),
-        Some(last) => recipe.difference(&last).unwrap_or_else(|| "the engine has lost it".to_owned()),
+        None => "not built in this checkout yet".to_owned(),
+        Some(last) => recipe.difference(&last).unwrap_or_else(|| "the engine no longer has it".to_owned()),
     };
     let context = |name: &str, folder: &str| format!("--build-context={name}={}", app.folder(project).join(folder));
     let command = build::command(project, engine, origin, settings, &reference)?.args([
@@ -106,12 +106,12 @@ pub fn decide<'a>(
     let step = Step::new(format!("build {name}"), why, shown, move |running| {
         build::run(project, command.stdin_file(Arc::new(tar)), &name, settings, running)?;
         recipe::remember(project, &name, &recipe)?;
-        // A build of cached layers alone is as old as they are.
+        // A build from cached layers has their age, so it could count as an old one.
         let needed = [reference_built].into();
-        // Without an answer, old builds stay until the next build.
+        // If the engine does not answer, old builds stay until the next build.
         let old = EngineBuilds::observe(engine).map(|builds| builds.steps(engine, &[&name], KEEP, &needed));
         for old in old.unwrap_or_default() {
-            // One that a container uses stays.
+            // An image that a container uses stays.
             let _ = (old.action)(running);
         }
         Ok(String::new())
@@ -127,7 +127,7 @@ mod tests {
     use std::io::Read;
 
     #[test]
-    fn a_umask_does_not_hide_copied_files_from_the_containers_user() {
+    fn dockerfiles_set_the_mode_of_copied_files_despite_the_umask() {
         let project = Project::open(None, crate::project::Options::default(), Report::new(false)).unwrap();
         for app in super::super::APPS {
             let text = std::fs::read_to_string(app.folder(&project).join("Dockerfile")).unwrap();

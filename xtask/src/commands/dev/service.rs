@@ -1,4 +1,4 @@
-//! A container that runs attached: it ends with the client that started it, and the client with xtask.
+//! A container that runs attached: it ends with its docker client, and the client ends with xtask.
 
 use std::io::{BufRead, BufReader, PipeWriter, Write};
 use std::sync::Arc;
@@ -19,15 +19,15 @@ pub struct Service {
     number: Number,
 }
 
-/// Tells a container from others of the same part: its end may be reported when the next one runs already.
+/// The number of a container. It matters because the end of one may be reported when its successor already runs.
 pub type Number = usize;
 
 /// The number of the next container.
 static NEXT: AtomicUsize = AtomicUsize::new(0);
 
 impl Service {
-    /// Runs `process`; each line that it prints, and its end, is an event of `part`. `running` counts it until its container
-    /// is known to be removed.
+    /// Starts `process`. Sends each of its lines and its end as an event of `part`. `running` counts it until the removal of
+    /// its container is confirmed.
     pub fn start(
         part: &'static str,
         process: &Process,
@@ -48,7 +48,7 @@ impl Service {
                 line.clear();
             }
             let error = piped.finish().err();
-            if !error.as_ref().is_some_and(leaves_open) {
+            if !error.as_ref().is_some_and(may_leave_container) {
                 running.fetch_sub(1, Ordering::SeqCst);
             }
             let _ = events.send(Event::Ended(part, number, error));
@@ -56,35 +56,35 @@ impl Service {
         Ok(Self { input: Some(input), thread, number })
     }
 
-    /// Returns whether this is the container with the `number` of an event.
-    pub fn is(&self, number: Number) -> bool {
+    /// Returns whether this container has the `number` of an event.
+    pub fn has_number(&self, number: Number) -> bool {
         self.number == number
     }
 
-    /// Sends a message to the supervisor. If it has ended, its event says so.
+    /// Sends a message to the supervisor. Ignores errors: an ended container sends its own event.
     pub fn send(&mut self, message: &Value) {
         if let Some(input) = &mut self.input {
             let _ = input.write_all(format!("{message}\n").as_bytes());
         }
     }
 
-    /// Sends all that there is to read.
+    /// Sends `bytes` and closes standard input.
     pub fn send_all(&mut self, bytes: &[u8]) {
         if let Some(mut input) = self.input.take() {
             let _ = input.write_all(bytes);
         }
     }
 
-    /// Ends the container and waits until it is removed.
+    /// Stops the container and waits until it is removed.
     pub fn end(self) {
         drop(self.input);
         let _ = self.thread.join();
     }
 }
 
-/// Whether a client's end leaves open what has become of its container: a signal ended the client, or docker itself failed
-/// (125), as where the engine has gone. Otherwise a client ends once its container is removed.
-fn leaves_open(error: &anyhow::Error) -> bool {
+/// Returns whether the container may still exist after its client ended: a signal killed the client, or docker itself
+/// failed (125), for example without an engine. Otherwise a client ends after the removal of its container.
+fn may_leave_container(error: &anyhow::Error) -> bool {
     let words = error.to_string();
     words.contains("(signal: ") || words.contains("exit status: 125")
 }
@@ -95,7 +95,7 @@ mod tests {
     use std::sync::mpsc::channel;
 
     #[test]
-    fn a_container_whose_client_did_not_see_it_go_still_counts() {
+    fn counts_a_container_until_its_removal_is_confirmed() {
         let left = |script: &str| {
             let (send, count) = (channel().0, Arc::default());
             Service::start("x", &Process::new("sh").args(["-c", script]), &send, &count).unwrap().end();
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn an_end_is_that_of_one_container_and_not_of_its_successor() {
+    fn reports_the_end_of_a_container_under_its_own_number() {
         let (send, events) = channel();
         let count = Arc::default();
         let start =
@@ -116,7 +116,7 @@ mod tests {
         killed.end();
         let next = start("cat");
         let Event::Ended("x", ended, Some(_)) = events.recv().unwrap() else { panic!("another event") };
-        assert!(ended == number && !next.is(ended));
+        assert!(ended == number && !next.has_number(ended));
         next.end();
         let Event::Ended("x", ended, None) = events.recv().unwrap() else { panic!("another event") };
         assert!(ended != number);

@@ -1,4 +1,4 @@
-//! What is saved, and what each container is sent of it.
+//! The saved sources, and the messages that bring them into the containers.
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
@@ -11,21 +11,21 @@ use serde_json::{Map, Value, json};
 
 use super::testing::BROWSER;
 use super::{APPS, App, Event, image};
-use crate::commands::deploy::watch::wake::{Blindness, Wake};
+use crate::commands::deploy::watch::watcher::{ReadFailures, SourceWatcher};
 use crate::deadlines;
 use crate::dotenv;
 use crate::project::{Project, SecretsSource};
 use crate::stages::images::context::{self, FOLDER, Files};
 use crate::stages::images::recipe::{changed_files, in_brief};
 
-/// The file of the scripted assistant, which is one of the backend's tests.
+/// The scripted assistant, a file among the backend's tests.
 const ASSISTANT: &str = "tests/openai_server.py";
 /// The folder of an application's tests.
 const TESTS: &str = "tests";
 
-/// What `dev` serves besides the applications.
+/// The files that `dev` sends besides the applications.
 #[derive(Clone, Copy, PartialEq)]
-pub enum More {
+pub enum ExtraSources {
     /// Nothing.
     Nothing,
     /// The scripted assistant.
@@ -36,7 +36,7 @@ pub enum More {
     BrowserTests,
 }
 
-/// What is delivered by itself.
+/// A part of the sources that is delivered separately.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Part {
     /// The files of an application.
@@ -45,31 +45,33 @@ pub enum Part {
     Secrets,
 }
 
-/// Everything that `dev` serves, as it was at one moment.
+/// A snapshot of everything that `dev` serves.
 #[derive(Clone, Default, PartialEq)]
 pub struct Sources {
     /// Each application's files, by their paths in it.
     pub apps: BTreeMap<App, Files>,
-    /// The state of `.env`; `None`: there is none, or the secrets are read once, from a pipe or elsewhere.
+    /// The digest of `.env`; `None` if the file does not exist, or if the secrets come from a pipe or another source.
     dotenv: Option<String>,
 }
 
 impl Sources {
-    /// Reads everything.
-    pub fn read(project: &Project, more: More) -> Result<Self> {
+    /// Reads all sources.
+    pub fn read(project: &Project, extra: ExtraSources) -> Result<Self> {
         let mut apps = BTreeMap::new();
         for app in APPS {
             let mut files = image::files(project, app)?;
             let folder = app.folder(project);
-            let tests = match more {
-                More::Tests => Some((TESTS, context::tree(&folder.join(TESTS))?)),
+            let tests = match extra {
+                ExtraSources::Tests => Some((TESTS, context::tree(&folder.join(TESTS))?)),
                 // They have a Dockerfile and a .dockerignore of their own.
-                More::BrowserTests if app == App::Frontend => Some((BROWSER, context::read(&folder.join(BROWSER))?)),
+                ExtraSources::BrowserTests if app == App::Frontend => {
+                    Some((BROWSER, context::read(&folder.join(BROWSER))?))
+                }
                 _ => None,
             };
             if let Some((folder, tests)) = tests {
                 files.extend(tests.into_iter().map(|(path, what)| (format!("{folder}/{path}"), what)));
-            } else if more == More::Assistant && app == App::Backend {
+            } else if extra == ExtraSources::Assistant && app == App::Backend {
                 let what = context::entry(&app.folder(project).join(ASSISTANT))?;
                 files.extend(what.map(|what| (ASSISTANT.to_owned(), what)));
             }
@@ -79,7 +81,7 @@ impl Sources {
         Ok(Self { apps, dotenv: if is_watched { context::entry(&project.dotenv)? } else { None } })
     }
 
-    /// All paths, in the checkout.
+    /// Returns all files by their paths in the checkout.
     fn paths(&self, project: &Project) -> Files {
         let apps = self.apps.iter().flat_map(|(app, files)| {
             let context = &project.settings.images[app.image()].context;
@@ -88,13 +90,13 @@ impl Sources {
         apps.chain(self.dotenv.iter().map(|what| (".env".to_owned(), what.clone()))).collect()
     }
 
-    /// The files of `app` as a tar.
+    /// Returns the files of `app` as a tar.
     pub fn pack(&self, project: &Project, app: App) -> Result<Vec<u8>> {
         let mut tar = tar::Builder::new(Vec::new());
         for (path, _) in self.apps[&app].iter().filter(|(_, what)| *what != FOLDER) {
             let file = app.folder(project).join(path);
             match tar.append_path_with_name(&file, path) {
-                // The next look finds it gone.
+                // Deleted meanwhile; the next reading notices it.
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
                 result => result.with_context(|| format!("reading {file}"))?,
             }
@@ -102,12 +104,12 @@ impl Sources {
         Ok(tar.into_inner()?)
     }
 
-    /// Calls `deliver` with each part that differs in `now`, and takes over what was delivered. Returns the errors of the
-    /// others, which the next save delivers.
+    /// Calls `deliver` for each part that differs in `now`, and updates the delivered parts. Returns the errors of the other
+    /// parts; the next save delivers them again.
     pub fn advance(&mut self, now: &Self, mut deliver: impl FnMut(&Self, Part) -> Result<()>) -> Vec<anyhow::Error> {
         let mut errors = Vec::new();
         let mut apps: Vec<_> = now.apps.iter().collect();
-        // Nothing waits for a build, which may fail again at each save.
+        // Builds come last: a build may fail at each save, and other parts must not wait for it.
         apps.sort_by_key(|(app, _)| self.apps.contains_key(app) && now.has_other_image(self, **app));
         for (app, files) in apps {
             if self.apps.get(app) != Some(files) {
@@ -126,17 +128,17 @@ impl Sources {
         errors
     }
 
-    /// What changed in `app`, in a few words.
+    /// Describes the changes in `app` in a few words.
     pub fn difference(&self, before: &Self, app: App) -> Option<String> {
         in_brief(changed_files(&self.apps[&app], before.apps.get(&app).unwrap_or(&Files::new())))
     }
 
-    /// Whether the image of `app` has to be built again.
+    /// Returns whether the image of `app` must be rebuilt.
     pub fn has_other_image(&self, before: &Self, app: App) -> bool {
         image::parts(&self.apps[&app]) != image::parts(&before.apps[&app])
     }
 
-    /// The message that brings the container of `app` from `before` to this; `None`: all that it has is as before.
+    /// Returns the message that updates the container of `app` from `before`; `None` if its files are the same.
     pub fn message(&self, project: &Project, before: Option<&Self>, app: App) -> Result<Option<Value>> {
         let none = Files::new();
         let (now, old) = (&self.apps[&app], before.map_or(&none, |before| &before.apps[&app]));
@@ -146,12 +148,12 @@ impl Sources {
             let file = app.folder(project).join(path);
             match std::fs::read(&file) {
                 Ok(content) => drop(put.insert(path.clone(), STANDARD.encode(content).into())),
-                // The next look finds it gone.
+                // Deleted meanwhile; the next reading notices it.
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
                 Err(error) => return Err(error).with_context(|| format!("reading {file}")),
             }
         }
-        // Also what a folder has taken the place of.
+        // Also contains files that a folder replaced.
         let stays = |path: &String| now.get(path).is_some_and(|what| is_sent(path, what));
         let gone = old.iter().filter(|(path, what)| is_sent(path, what) && !stays(path));
         let gone: Vec<&String> = gone.map(|(path, _)| path).collect();
@@ -159,13 +161,13 @@ impl Sources {
     }
 }
 
-/// Sends an event for each change of the sources since `before`, for ever.
-pub fn watch(project: &Project, mut before: Sources, more: More, events: &Sender<Event>) {
-    let mut wake = Wake::new(project);
-    let mut blindness = Blindness::default();
+/// Sends an event for each change of the sources since `before`, until nobody receives them.
+pub fn watch(project: &Project, mut before: Sources, extra: ExtraSources, events: &Sender<Event>) {
+    let mut watcher = SourceWatcher::new(project);
+    let mut failures = ReadFailures::default();
     loop {
-        let now = Sources::read(project, more);
-        blindness.look(now.as_ref().err(), &project.report);
+        let now = Sources::read(project, extra);
+        failures.record(now.as_ref().err(), &project.report);
         match now {
             Ok(now) if now != before => {
                 if events.send(Event::Saved(now.clone())).is_err() {
@@ -173,8 +175,8 @@ pub fn watch(project: &Project, mut before: Sources, more: More, events: &Sender
                 }
                 before = now;
             }
-            Ok(now) => drop(wake.wait_for_change(&now.paths(project))),
-            // Editors replace files: mostly over at the next look.
+            Ok(now) => drop(watcher.wait_for_change(&now.paths(project))),
+            // Usually an editor that replaces a file.
             Err(_) => std::thread::sleep(deadlines::SOURCES_POLL.time()),
         }
     }
@@ -192,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_delivered_comes_with_the_next_save_and_keeps_nothing_else_back() {
+    fn delivers_a_failed_part_with_the_next_save() {
         let mut delivered = sources("1", "1", "1");
         let mut parts = Vec::new();
         let errors = delivered.advance(&sources("2", "2", "2"), |before, part| {
@@ -213,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn what_needs_no_build_is_delivered_first() {
+    fn delivers_parts_without_a_build_first() {
         let mut now = sources("2", "2", "1");
         now.apps.get_mut(&App::Backend).unwrap().insert("requirements.txt".to_owned(), "file 1".to_owned());
         let mut parts = Vec::new();

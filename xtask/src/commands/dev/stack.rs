@@ -1,5 +1,5 @@
-//! The containers of `dev`, with their network and volumes. All carry a label with the checkout, by which the next `dev` and
-//! `teardown` find what a killed one left.
+//! The containers of `dev`, their network and volumes. A label names the checkout, so that the next `dev` and `teardown`
+//! find what a killed `dev` left.
 
 use anyhow::Result;
 use camino::{Utf8Path, Utf8PathBuf};
@@ -20,24 +20,24 @@ use crate::stages::machine;
 use crate::toolchain::Toolchain;
 use crate::units::hex;
 
-/// The label; its value is the path of the checkout.
+/// The label whose value is the path of the checkout.
 const LABEL: &str = "todo-xtask.dev";
-/// What the names of all containers, networks and volumes begin with.
+/// The prefix of all container, network and volume names.
 pub const PREFIX: &str = "todo-dev-";
-/// The part that the volume with the todos is called after.
+/// The name part of the volume with the todos.
 pub const DATA: &str = "data";
-/// The label with the process that serves.
+/// The label whose value is the ID of the serving process.
 const PROCESS: &str = "todo-xtask.dev.process";
-/// Where the proxy listens in its container, as in the Ingress controller's pod.
+/// The port of the proxy in its container, as in the Ingress controller's pod.
 const PROXY_PORT: u16 = 8000;
-/// Where the database's socket is. It listens nowhere else, so it needs no password.
+/// The folder of the database's socket. The database listens nowhere else, so it needs no password.
 const SOCKET: &str = "/var/run/postgresql";
 /// The URL of that database.
 pub const DATABASE: &str = "postgresql://todo@/todo?host=/var/run/postgresql";
-/// Where the backend finds the scripted assistant, in its own container.
+/// The URL of the scripted assistant, in the backend's own container.
 const ASSISTANT: &str = "http://127.0.0.1:9901/v1";
 
-/// What `dev` has in the engine for one checkout.
+/// The containers, network and volumes of one checkout.
 #[derive(Clone)]
 pub struct Stack {
     engine: Engine,
@@ -46,12 +46,12 @@ pub struct Stack {
 }
 
 impl Stack {
-    /// That of the project's checkout.
+    /// Returns the stack of the project's checkout.
     pub fn new(project: &Project, engine: &Engine) -> Self {
         Self { engine: engine.clone(), checkout: project.root.clone(), id: id(&project.root) }
     }
 
-    /// The name of a part.
+    /// Returns the name of a part in the engine.
     pub fn name(&self, part: &str) -> String {
         format!("{PREFIX}{}-{}", self.id, part.replace(' ', "-"))
     }
@@ -60,7 +60,7 @@ impl Stack {
         format!("{LABEL}={}", self.checkout)
     }
 
-    /// Our objects of this kind, as far as `filters` let them through.
+    /// Lists the objects of this kind that belong to the checkout and match `filters`.
     fn list(&self, noun: &str, filters: &[String]) -> Result<Vec<String>> {
         let all = if noun == "container" { ["--all"].as_slice() } else { &[] };
         let list = self.engine.docker().args([noun, "ls", "--quiet"]).args(all.iter().copied());
@@ -73,7 +73,7 @@ impl Stack {
         Ok(text.split_whitespace().map(str::to_owned).collect())
     }
 
-    /// Removes what there is of a kind, and looks whether it is gone. Returns how many there were.
+    /// Removes the objects of this kind and checks that they are gone. Returns how many it found.
     fn remove(&self, noun: &str, filters: &[String]) -> Result<usize> {
         let found = self.list(noun, filters)?;
         if found.is_empty() {
@@ -82,7 +82,7 @@ impl Stack {
         let force = if noun == "network" { [].as_slice() } else { &["--force"] };
         let remove = self.engine.docker().args([noun, "rm"]).args(force.iter().copied()).args(found.clone());
         let result = remove.run();
-        // A container of a killed `dev` may be ending by itself right now.
+        // Check again after an error: a container of a killed `dev` may end by itself meanwhile.
         let left = self.list(noun, filters)?;
         if !left.is_empty() {
             result?;
@@ -92,9 +92,9 @@ impl Stack {
         Ok(found.len())
     }
 
-    /// Ends what a killed `dev` left, and makes the network. Returns the number of containers that were left.
+    /// Removes the containers that a killed `dev` left, and creates the network. Returns the number of those containers.
     pub fn prepare(&self) -> Result<usize> {
-        // The tests of `dev test` are in no network, and go on.
+        // Tests of `dev test` are in no network and keep running.
         let left = self.remove("container", &[format!("network={}", self.name("network"))])?;
         if self.list("network", &[])?.is_empty() {
             self.engine.docker().args(["network", "create", "--label", &self.label(), &self.name("network")]).run()?;
@@ -102,8 +102,7 @@ impl Stack {
         Ok(left)
     }
 
-    /// Refuses a port that somebody holds, and says who. `instead` is what the user can do besides ending
-    /// the holder.
+    /// Fails if a program holds the port, and names it. `instead` is the alternative to stopping that program.
     pub fn check_port(&self, port: u16, instead: &str) -> Result<()> {
         let ours = format!("{{{{.Label \"{LABEL}\"}}}} (process {{{{.Label \"{PROCESS}\"}}}})");
         let list = self.engine.docker().args(["container", "ls", "--format", &ours]);
@@ -115,7 +114,7 @@ impl Stack {
         };
         let Some(holder) = holder else { return Ok(()) };
         Err(Failure::new(Class::Machine, format!("port {port} is held by {holder}"))
-            .help(format!("end it, or {instead}"))
+            .help(format!("stop it, or {instead}"))
             .into())
     }
 
@@ -135,18 +134,18 @@ impl Stack {
             .deadline(deadlines::DEV)
     }
 
-    /// The command that runs tests as `part` in `image`.
+    /// Returns the command that runs tests as `part` in `image`.
     pub fn tests(&self, part: &str, image: &str) -> Process {
         let options = ["--init", "--interactive", "--network=none"].map(str::to_owned);
         self.container("run", part, image, &options)
     }
 
-    /// The command that runs the browser's tests as `part` in `image`, where the running `dev` is `localhost`.
+    /// Returns the command that runs the browser's tests as `part` in `image`, in the network of the running `dev`.
     pub fn browser_tests(&self, part: &str, image: &str) -> Result<Process> {
         let parts = ["proxy", App::Backend.name(), App::Frontend.name()].map(|part| self.name(part));
         let seen = self.engine.inspect("container", &parts)?.found;
         if seen.iter().filter(|part| part["State"]["Running"] == true).count() < parts.len() {
-            let what = "the browser's tests ask what `cargo xtask dev` serves, and it does not run in this checkout";
+            let what = "the browser's tests need a running `cargo xtask dev`, and none runs in this checkout";
             let help = "in another terminal: cargo xtask dev    (the next save then runs the tests)";
             return Err(Failure::new(Class::Machine, what).help(help).into());
         }
@@ -163,7 +162,7 @@ impl Stack {
         Ok(self.container("run", part, image, &options))
     }
 
-    /// Removes the container of `part` if there is one.
+    /// Removes the container of `part` if it exists.
     pub fn end(&self, part: &str) -> Result<()> {
         let name = self.name(part);
         let force = self.engine.docker().args(["container", "rm", "--force", &name]);
@@ -212,7 +211,7 @@ impl Stack {
     pub fn postgres(&self, project: &Project, toolchain: &Toolchain) -> Process {
         let data = "/var/lib/postgresql/data";
         let mut options = vec![self.volume(DATA, data), self.volume("socket", SOCKET)];
-        // Nobody can use the password that the image insists on: the socket asks for none.
+        // The image requires a password, which nobody can use: the socket asks for none.
         let pairs = [("USER", "todo"), ("DB", "todo"), ("PASSWORD", "not-a-secret")];
         options.extend(pairs.map(|(name, value)| format!("--env=POSTGRES_{name}={value}")));
         options.push(format!("--env=PGDATA={data}/pgdata"));
@@ -220,7 +219,7 @@ impl Stack {
         self.docker("run", "postgres", &image, &options).args(["postgres", "-c", "listen_addresses="])
     }
 
-    /// The command that runs `app` in `image`.
+    /// Returns the command that runs `app` in `image`.
     pub fn application(&self, app: App, image: &str, contract: &Contract, args: &Dev) -> Process {
         let mut options: Vec<String> = ["--init", "--interactive", "--cap-drop=ALL"].map(str::to_owned).to_vec();
         options.push(format!("--network-alias={}", app.name()));
@@ -235,7 +234,7 @@ impl Stack {
                 environment.push(("OPENAI_BASE_URL", url.to_owned()));
                 environment.push(("OPENAI_MODEL", contract.openai_model.clone()));
                 environment.extend(contract.config.iter().cloned());
-                // Any free one: the process before may still have its own.
+                // Any free port: the previous process may still hold its port.
                 environment.push(("METRICS_PORT", "0".to_owned()));
                 environment.extend(args.fake_assistant.then(|| ("FAKE_ASSISTANT", "1".to_owned())));
             }
@@ -249,7 +248,7 @@ impl Stack {
         self.docker("run", app.name(), image, &options)
     }
 
-    /// A command in the backend's container.
+    /// Returns a process that runs `command` in the backend's container.
     pub fn in_backend(&self, command: &[&str]) -> Process {
         self.engine.docker().args(["exec", &self.name(App::Backend.name())]).args(command.iter().copied())
     }
@@ -259,7 +258,7 @@ fn id(checkout: &Utf8Path) -> String {
     hex(&Sha256::digest(checkout.as_str()))[..8].to_owned()
 }
 
-/// Returns the volumes with todos of any checkout that the private engine keeps, also while it does not run.
+/// Returns the private engine's volumes with todos of any checkout, even if the engine does not run.
 pub fn stored_todos(paths: &EnginePaths) -> Result<Vec<String>> {
     let folders = files::entries(&paths.data().join("volumes"))?;
     let names = folders.iter().filter_map(|folder| folder.file_name());
@@ -273,12 +272,12 @@ fn is_todos(volume: &str) -> bool {
     parts.is_some_and(|(_, part)| part == DATA)
 }
 
-/// Returns what a user is asked before the volume with todos is deleted.
+/// Returns the line that asks for consent to delete the volume with todos.
 pub fn loss(volume: &str) -> String {
     format!("delete the todos of `cargo xtask dev`: volume {volume}")
 }
 
-/// Tells `teardown` that this checkout may have something in the engine.
+/// Records for `teardown` that this checkout may have objects in the engine.
 pub fn mark(project: &Project) -> Result<()> {
     private::create_dir(&project.cache.join("dev"))?;
     private::write(&mark_of(project), project.root.as_str())
@@ -288,13 +287,13 @@ fn mark_of(project: &Project) -> Utf8PathBuf {
     project.cache.join("dev").join(id(&project.root))
 }
 
-/// Ends what a killed `dev` of this checkout left and removes its network, with `data` also its volumes. Returns the volume
-/// with the todos if it stays.
+/// Removes the containers and the network of `dev` of this checkout, with `data` also its volumes. Returns the volume with
+/// the todos if it stays.
 pub fn tear_down(project: &Project, engine: &Engine, data: bool) -> Result<Option<String>> {
     if !files::exists(&mark_of(project))? {
         return Ok(None);
     }
-    // What runs is not ended: its user may be at work.
+    // Fails if `dev` runs: its user may be working.
     let _locks = (lock(project, "")?, lock(project, "-test")?);
     let stack = Stack::new(project, engine);
     let name = stack.name(DATA);
@@ -313,7 +312,7 @@ pub fn tear_down(project: &Project, engine: &Engine, data: bool) -> Result<Optio
     Ok((has_todos && !data).then_some(name))
 }
 
-/// Takes the lock of `dev` in this checkout, or says which process holds it.
+/// Takes the lock of `dev` in this checkout. The error names the process that holds it.
 pub fn lock(project: &Project, suffix: &str) -> Result<Lock> {
     lock::take(&project.cache.join("locks"), &format!("dev-{}{suffix}", id(&project.root)))
 }

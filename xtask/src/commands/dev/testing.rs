@@ -1,6 +1,6 @@
-//! `dev test [PATH]`: the tests of what was saved, each time in a new container. Those of an application run in its `test`
-//! target and get the sources through standard input, so an image is built only for other dependencies. The browser's ask
-//! what the running `dev` serves.
+//! `dev test [PATH]`: runs the tests after each save, in a new container. The tests of an application run in its `test`
+//! target and read the sources from standard input, so only new dependencies need a build. The browser's tests use the
+//! running `dev`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -11,9 +11,9 @@ use anyhow::Result;
 use camino::{Utf8Path, Utf8PathBuf};
 
 use super::service::Service;
-use super::sources::{self, More, Sources};
+use super::sources::{self, ExtraSources, Sources};
 use super::stack::{self, Stack};
-use super::{APPS, App, Event, STAGE, image, print, tell_end};
+use super::{APPS, App, Event, STAGE, image, print_line, report_on_interrupt};
 use crate::failure::{Class, Failure};
 use crate::origin::Requirement;
 use crate::plan::{self, Mode, Step};
@@ -55,14 +55,15 @@ impl Suite {
         }
     }
 
-    /// Whether a change of `app` is one of what these tests test.
-    fn tests(self, app: App) -> bool {
+    /// Returns whether these tests cover `app`.
+    fn covers(self, app: App) -> bool {
         self == Self::Browser || self == Self::Of(app)
     }
 }
 
-/// Unpacks the sources and runs the tests at `$0`. Those of the built server are left out: nothing is built here.
-fn script(app: App) -> &'static str {
+/// Returns the script that unpacks the sources and runs the tests at `$0`. It skips tests of the built server, because
+/// nothing is built here.
+fn test_script(app: App) -> &'static str {
     match app {
         // Not every base image of Python has tar.
         App::Backend => {
@@ -90,7 +91,7 @@ pub fn build_browser<'a>(project: &'a Project, toolchain: &'a Toolchain) -> Resu
     }))
 }
 
-/// What each run needs.
+/// The inputs of every test run.
 struct Runner<'a> {
     project: &'a Project,
     toolchain: &'a Toolchain,
@@ -98,7 +99,7 @@ struct Runner<'a> {
 }
 
 impl Runner<'_> {
-    /// Brings the image of `suite`. Returns the command that runs its tests at `path`, and what that reads.
+    /// Builds the image of `suite` if needed. Returns the command that runs its tests at `path`, and its standard input.
     fn prepare(&self, suite: Suite, path: &str, sources: &Sources) -> Result<(Process, Vec<u8>)> {
         let Self { project, toolchain, stack } = self;
         let Suite::Of(app) = suite else {
@@ -109,7 +110,7 @@ impl Runner<'_> {
         };
         let (image, step) = image::decide(project, toolchain, app, TARGET, &sources.apps[&app])?;
         plan::apply(project, STAGE, Mode::Apply, step.into_iter().collect())?;
-        let run = stack.tests(suite.name(), &image).args(["sh", "-c", script(app), path]);
+        let run = stack.tests(suite.name(), &image).args(["sh", "-c", test_script(app), path]);
         Ok((run, sources.pack(project, app)?))
     }
 }
@@ -118,9 +119,9 @@ impl Runner<'_> {
 pub fn run(project: &Project, path: Option<&str>) -> Result<()> {
     let chosen: BTreeMap<Suite, String> = match path {
         None => APPS.map(|app| (Suite::Of(app), String::new())).into(),
-        Some(path) => [choose(project, path)?].into(),
+        Some(path) => [suite_of(project, path)?].into(),
     };
-    let more = if chosen.contains_key(&Suite::Browser) { More::BrowserTests } else { More::Tests };
+    let extra = if chosen.contains_key(&Suite::Browser) { ExtraSources::BrowserTests } else { ExtraSources::Tests };
     crate::cache::claim(&project.cache)?;
     let _lock = stack::lock(project, "-test")?;
     let bases: Vec<Requirement> = project.settings.bases().cloned().map(Requirement::Image).collect();
@@ -128,23 +129,23 @@ pub fn run(project: &Project, path: Option<&str>) -> Result<()> {
     stack::mark(project)?;
     let runner = Runner { project, toolchain: &toolchain, stack: Stack::new(project, &toolchain.tools.engine) };
     let count = Arc::default();
-    tell_end(&project.report, &count, String::new());
+    report_on_interrupt(&project.report, &count, String::new());
     let (send, events) = channel();
-    let first = Sources::read(project, more)?;
+    let first = Sources::read(project, extra)?;
     let (watched, before, saves) = (project.clone(), first.clone(), send.clone());
-    std::thread::spawn(move || sources::watch(&watched, before, more, &saves));
+    std::thread::spawn(move || sources::watch(&watched, before, extra, &saves));
     let mut running: BTreeMap<Suite, (Service, Instant)> = BTreeMap::new();
     let mut sources = Sources::default();
-    // What could not be started is tried again at the next save.
+    // The suites to run. A suite that fails to start stays here for the next save.
     let mut due = BTreeSet::new();
     let mut next = Some(first);
     loop {
         if let Some(now) = next.take() {
             for app in APPS {
                 let Some(difference) = now.difference(&sources, app) else { continue };
-                for suite in chosen.keys().copied().filter(|suite| suite.tests(app)) {
+                for suite in chosen.keys().copied().filter(|suite| suite.covers(app)) {
                     if sources.apps.contains_key(&app) {
-                        print(&project.report, suite.name(), &format!("{DIM}{difference}{DIM:#}"));
+                        print_line(&project.report, suite.name(), &format!("{DIM}{difference}{DIM:#}"));
                     }
                     due.insert(suite);
                 }
@@ -152,7 +153,7 @@ pub fn run(project: &Project, path: Option<&str>) -> Result<()> {
             sources = now;
             for suite in due.clone() {
                 let mut start = || {
-                    // The end of this container is no verdict.
+                    // Removed first, so that the end of this container does not count as a result.
                     let replaced = running.remove(&suite);
                     runner.stack.end(suite.name())?;
                     if let Some((service, _)) = replaced {
@@ -180,32 +181,36 @@ pub fn run(project: &Project, path: Option<&str>) -> Result<()> {
         }
         match event {
             Event::Saved(now) => next = Some(now),
-            Event::Line(part, line) => print(&project.report, part, &line),
+            Event::Line(part, line) => print_line(&project.report, part, &line),
             Event::Ended(part, number, error) => {
-                let ended = running.iter().find(|(_, (service, _))| service.is(number));
+                let ended = running.iter().find(|(_, (service, _))| service.has_number(number));
                 let Some((&suite, (_, began))) = ended else { continue };
                 let took = seconds(began.elapsed());
                 running.remove(&suite);
-                // With 125 docker itself ends, and says why.
+                // Exit code 125 is an error of docker itself.
                 if let Some(error) = error.as_ref().filter(|error| error.to_string().contains("exit status: 125")) {
                     project.report.error(error);
                 }
                 let verdict =
                     if error.is_none() { format!("{GOOD}passed{GOOD:#}") } else { format!("{BAD}failed{BAD:#}") };
-                print(&project.report, part, &format!("{verdict} {DIM}{took}; the next save runs them again{DIM:#}"));
+                print_line(
+                    &project.report,
+                    part,
+                    &format!("{verdict} {DIM}{took}; the next save runs them again{DIM:#}"),
+                );
             }
             Event::Answered => {}
         }
     }
 }
 
-/// The suite that the tests at `path` belong to, and their path in it.
-fn choose(project: &Project, path: &str) -> Result<(Suite, String)> {
+/// Returns the suite of the tests at `path`, and their path in its folder.
+fn suite_of(project: &Project, path: &str) -> Result<(Suite, String)> {
     let inside = |suite: Suite| {
         let rest = Utf8Path::new(path).strip_prefix(suite.folder(project)).ok()?;
         project.root.join(path).exists().then(|| (suite, rest.to_string()))
     };
-    // The browser's are in a folder of the frontend's.
+    // First the browser: its tests are in a folder of the frontend.
     [Suite::Browser, Suite::Of(App::Backend), Suite::Of(App::Frontend)].into_iter().find_map(inside).ok_or_else(|| {
         Failure::new(Class::Config, format!("`{path}` is not a test file or folder of an application"))
             .help("name a file or folder by its path: cargo xtask dev test apps/backend/tests/test_todos.py")

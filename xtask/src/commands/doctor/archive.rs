@@ -1,4 +1,4 @@
-//! A compressed archive into which nothing gets that has not been through the redactor.
+//! A compressed archive that redacts every text before it stores it.
 
 use std::fs::File;
 use std::io::Write;
@@ -11,10 +11,10 @@ use flate2::write::GzEncoder;
 use crate::secrets::Redactor;
 use crate::{clock, private};
 
-/// Of longer files only the end is kept, in bytes: what went wrong stands there.
-const LONGEST: usize = 512 * 1024;
+/// Maximum length of a text in bytes. Longer ones keep their end, where errors are.
+const MAX_LENGTH: usize = 512 * 1024;
 
-/// The archive while it is written.
+/// An archive that is being written.
 pub struct Archive {
     builder: tar::Builder<GzEncoder<File>>,
     path: Utf8PathBuf,
@@ -23,7 +23,7 @@ pub struct Archive {
 }
 
 impl Archive {
-    /// A new one for its owner alone, `dir/<name>.tar.gz`, whose files lie below `name/`.
+    /// Creates `dir/<name>.tar.gz` with mode 600. All its files are below `name/`.
     pub fn create(dir: &Utf8Path, name: &str, redactor: Redactor) -> Result<Self> {
         private::create_dir(dir)?;
         let path = dir.join(format!("{name}.tar.gz"));
@@ -31,7 +31,7 @@ impl Archive {
         Ok(Self { builder, path, folder: name.to_owned(), redactor })
     }
 
-    /// Adds a text, without secrets.
+    /// Adds a redacted text.
     pub fn add(&mut self, name: &str, text: &str) -> Result<()> {
         let text = self.clean(text);
         let mut header = tar::Header::new_gnu();
@@ -42,13 +42,13 @@ impl Archive {
         Ok(())
     }
 
-    /// Adds what `collect` gives, or why it could not: a bundle is for when things do not work.
+    /// Adds the redacted text from `collect`, or its error: a bundle must succeed while other things fail.
     pub fn collect(&mut self, name: &str, collect: impl FnOnce() -> Result<String>) -> Result<()> {
         let text = collect().unwrap_or_else(|error| format!("could not be collected: {error:#}\n"));
         self.add(name, &text)
     }
 
-    /// Completes the file; gives its path.
+    /// Completes the file. Returns its path.
     pub fn finish(self) -> Result<Utf8PathBuf> {
         let mut file = self.builder.into_inner()?.finish()?;
         file.flush().with_context(|| format!("writing {}", self.path))?;
@@ -56,9 +56,9 @@ impl Archive {
     }
 
     fn clean(&self, text: &str) -> String {
-        // Redacted as a whole and cut then: a secret at the cut would be half a secret, and pass.
+        // Redact first and cut then: the redactor would not recognize half a secret.
         let clean = self.redactor.redact(text);
-        let mut from = clean.len().saturating_sub(LONGEST);
+        let mut from = clean.len().saturating_sub(MAX_LENGTH);
         while !clean.is_char_boundary(from) {
             from += 1;
         }
@@ -75,13 +75,13 @@ mod tests {
     use crate::secrets::Secret;
 
     #[test]
-    fn nothing_secret_gets_in_and_only_the_owner_reads_it() {
+    fn stores_no_secret_and_is_readable_by_the_owner_alone() {
         use std::os::unix::fs::PermissionsExt;
         let dir = tempfile::tempdir().unwrap();
         let dir = Utf8Path::from_path(dir.path()).unwrap();
         let redactor = Redactor::new([&Secret::new("not-a-secret-canary")]);
         let mut archive = Archive::create(dir, "bundle", redactor).unwrap();
-        // A real shape of each: the parts are put together here, so that no scanner takes this file for a leak.
+        // A real shape, joined at run time, so that no scanner takes this file for a leak.
         let token = ["eyJhbGciOiJIUzI1NiJ9", "eyJzdWIiOiIxIn0", "c2lnbmF0dXJlMTIz"].join(".");
         archive.add("a/one.txt", &format!("x not-a-secret-canary y {token} z")).unwrap();
         archive.add("two.txt", "postgresql://todo:not-a-secret-word@db/todo").unwrap();
@@ -103,7 +103,7 @@ mod tests {
         assert_eq!(files["bundle/two.txt"], "postgresql://todo:***@db/todo");
         assert_eq!(files["bundle/three.txt"], "could not be collected: no *** here\n");
         assert!(
-            files["bundle/long.txt"].len() < LONGEST + 100 && files["bundle/long.txt"].starts_with("(the beginning")
+            files["bundle/long.txt"].len() < MAX_LENGTH + 100 && files["bundle/long.txt"].starts_with("(the beginning")
         );
     }
 }

@@ -1,4 +1,4 @@
-//! `doctor --bundle`: what somebody needs who is to help from afar, as one archive without secrets.
+//! `doctor --bundle`: collects what a remote helper needs in one archive without secrets.
 
 use anyhow::{Context, Result};
 use camino::{Utf8Path, Utf8PathBuf};
@@ -19,42 +19,42 @@ use crate::stages::{cluster, release};
 use crate::toolbox::Toolbox;
 use crate::toolchain::Toolchain;
 
-/// Lines of each log.
+/// Maximum number of lines of each log.
 const LINES: u32 = 2000;
 
 const README: &str = "\
-What `cargo xtask doctor --bundle` has collected. Values of .env and of every Secret of the release were replaced by
-***, and so was what looks like a token or a password in a URL. .env itself is not in here.
+Collected by `cargo xtask doctor --bundle`. Each value of .env and of the release's Secrets is replaced with ***, and so
+is each text that looks like a token or a password in a URL. The file .env itself is not included.
 
-doctor.txt config.txt xtask.toml pins.toml versions.txt   the machine, the settings, what runs them
+doctor.txt config.txt xtask.toml pins.toml versions.txt   the machine, the settings, versions of programs
 status.txt status.json                          what `cargo xtask status` shows
 cluster/                                        events, descriptions, manifests, Helm's history, logs of all pods
 run/                                            the last deploy: its events, logs of each command, evidence
 ";
 
-/// Writes the archive below `target/xtask`; gives its path. `table` is what `doctor` shows.
+/// Writes the archive below `target/xtask` and returns its path. `table` is the output of `doctor`.
 pub fn write(project: &Project, table: &str) -> Result<Utf8PathBuf> {
     let running = project.report.step("doctor", "collect a bundle", "asked for");
     let toolchain = Toolchain::present(project);
-    // Without proof that the cluster is ours nothing is asked of it, and nobody can know its Secrets.
+    // Queries the cluster only after `cluster::observe` has checked that it is this project's: the redactor needs its Secrets.
     let tools = toolchain.as_ref().ok().map(|toolchain| &toolchain.tools);
     let observed = tools.map(cluster::observe);
-    let runs = matches!(&observed, Some(Ok(observed)) if observed.profile.state == cluster::State::Running);
-    let ours = tools.filter(|_| runs);
+    let runs = matches!(&observed, Some(Ok(observed)) if observed.profile.state == cluster::ProfileState::Running);
+    let our_tools = tools.filter(|_| runs);
     let name = format!("bundle-{}", clock::rfc3339(clock::now()).replace(':', ""));
-    let mut archive = Archive::create(&project.target(), &name, redactor(project, ours)?)?;
+    let mut archive = Archive::create(&project.target(), &name, redactor(project, our_tools)?)?;
     archive.add("README.txt", README)?;
     archive.add("doctor.txt", table)?;
     archive.collect("config.txt", || config::text(project))?;
     archive.collect("xtask.toml", || read(&project.root.join("infra/xtask.toml")))?;
     archive.collect("pins.toml", || read(&project.root.join("infra/pins.toml")))?;
     archive.collect("versions.txt", || Ok(versions(project, tools)))?;
-    if let (Ok(toolchain), Some(tools)) = (&toolchain, ours) {
+    if let (Ok(toolchain), Some(tools)) = (&toolchain, our_tools) {
         running.progress("asking the cluster");
         let shown = status::plain(project, toolchain);
-        archive.collect("status.txt", || Ok(shown.as_ref().map_err(said)?.0.clone()))?;
-        archive.collect("status.json", || Ok(shown.as_ref().map_err(said)?.1.clone()))?;
-        of_cluster(&mut archive, project, tools)?;
+        archive.collect("status.txt", || Ok(shown.as_ref().map_err(cloned_error)?.0.clone()))?;
+        archive.collect("status.json", || Ok(shown.as_ref().map_err(cloned_error)?.1.clone()))?;
+        add_cluster(&mut archive, project, tools)?;
     } else {
         let why = match (&toolchain, &observed) {
             (Err(error), _) | (_, Some(Err(error))) => format!("{error:#}"),
@@ -62,23 +62,23 @@ pub fn write(project: &Project, table: &str) -> Result<Utf8PathBuf> {
         };
         archive.add("status.txt", &format!("{why}\n"))?;
     }
-    of_run(&mut archive, project)?;
+    add_last_run(&mut archive, project)?;
     let path = archive.finish()?;
     let size = std::fs::metadata(&path).map_or(0, |metadata| metadata.len());
     running.done(crate::report::bytes(size));
     Ok(path)
 }
 
-fn said(error: &anyhow::Error) -> anyhow::Error {
+fn cloned_error(error: &anyhow::Error) -> anyhow::Error {
     anyhow::anyhow!("{error:#}")
 }
 
-/// Knows every value in `.env`, whether or not that is in order, and in the cluster's Secrets, old ones included.
+/// Returns a redactor for every value in `.env`, even an invalid one, and in the cluster's Secrets, including old ones.
 fn redactor(project: &Project, tools: Option<&Toolbox>) -> Result<Redactor> {
     let mut redactor = Redactor::new(&dotenv::every_value(project)?);
     if let Some(tools) = tools {
         let ours = release::redactor_of_secrets(tools);
-        let ours = ours.context("the cluster's Secrets could not be read, so nobody knows what to leave out")?;
+        let ours = ours.context("cannot read the cluster's Secrets, so xtask does not know which values to mask")?;
         redactor.extend(ours);
     }
     Ok(redactor)
@@ -96,29 +96,29 @@ fn versions(project: &Project, tools: Option<&Toolbox>) -> String {
         commands.push(tools.engine.docker().args(["container", "ls", "--all"]));
     }
     let mut text = format!("xtask {}\n", env!("CARGO_PKG_VERSION"));
-    commands.iter().for_each(|command| text.push_str(&told(command)));
+    commands.iter().for_each(|command| text.push_str(&run_and_show(command)));
     text
 }
 
-/// A command, and both its outputs.
-fn told(command: &Process) -> String {
-    let said = match command.output() {
+/// Runs a command. Returns its command line, standard output and standard error.
+fn run_and_show(command: &Process) -> String {
+    let output = match command.output() {
         Ok(output) => String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned(),
         Err(error) => format!("{error:#}\n"),
     };
-    format!("$ {command}\n{said}\n")
+    format!("$ {command}\n{output}\n")
 }
 
-fn of_cluster(archive: &mut Archive, project: &Project, tools: &Toolbox) -> Result<()> {
+fn add_cluster(archive: &mut Archive, project: &Project, tools: &Toolbox) -> Result<()> {
     let release = &project.settings.chart.release;
     let api = tools.api()?;
     let of = |resource, scope| Ok(inventory::yaml(&api.list(resource, scope)?.items));
     let snapshot = Snapshot::take(tools);
-    let objects = || anyhow::Ok(snapshot.as_ref().map_err(said)?.objects());
+    let objects = || anyhow::Ok(snapshot.as_ref().map_err(cloned_error)?.objects());
     archive.collect("cluster/events.txt", || Ok(inventory::events(objects()?)))?;
     archive.collect("cluster/nodes.yaml", || of(&kinds::NODE, Scope::Cluster))?;
     let pods = api.list(&kinds::POD, Scope::Cluster);
-    let pods = || anyhow::Ok(&pods.as_ref().map_err(said)?.items);
+    let pods = || anyhow::Ok(&pods.as_ref().map_err(cloned_error)?.items);
     archive.collect("cluster/pods.txt", || Ok(inventory::pods(pods()?)))?;
     archive.collect("cluster/describe.txt", || Ok(inventory::describe(objects()?)))?;
     let things = || Ok(inventory::yaml(objects()?.iter().filter(|object| object["kind"] != "Event")));
@@ -131,7 +131,7 @@ fn of_cluster(archive: &mut Archive, project: &Project, tools: &Toolbox) -> Resu
         ("helm-manifest.yaml", tools.helm().args(["get", "manifest", release])),
     ];
     for (name, command) in commands {
-        archive.add(&format!("cluster/{name}"), &told(&command))?;
+        archive.add(&format!("cluster/{name}"), &run_and_show(&command))?;
     }
     for pod in pods().into_iter().flatten().filter(|pod| is_of_interest(pod)) {
         let (api, name) = (api.in_namespace(text(pod, "/metadata/namespace")), text(pod, "/metadata/name"));
@@ -148,15 +148,15 @@ fn of_cluster(archive: &mut Archive, project: &Project, tools: &Toolbox) -> Resu
     Ok(())
 }
 
-/// Whether it is a pod of the application or of an ingress controller, whoever installed that.
+/// Returns whether the pod belongs to the application or to an ingress controller, even one of others.
 fn is_of_interest(pod: &Value) -> bool {
     let label = |name: &str| pod["metadata"]["labels"][name].as_str().unwrap_or_default();
     label("app.kubernetes.io/part-of") == "todo"
         || ["traefik", "ingress-nginx"].contains(&label("app.kubernetes.io/name"))
 }
 
-/// What runs on this machine have left.
-fn of_run(archive: &mut Archive, project: &Project) -> Result<()> {
+/// Adds the files that earlier runs left below `target/xtask`.
+fn add_last_run(archive: &mut Archive, project: &Project) -> Result<()> {
     let target = project.target();
     let mut files = vec![target.join("events.jsonl")];
     for folder in ["logs", "evidence"] {

@@ -1,4 +1,4 @@
-//! One line of a log, and how it looks.
+//! A line of a log, and its presentation.
 
 use std::collections::BTreeMap;
 
@@ -13,16 +13,16 @@ use crate::secrets::Redactor;
 /// A line of a container.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Line {
-    /// Where it is from.
+    /// The container that wrote it.
     pub source: Source,
-    /// When the node took it, in RFC 3339 with a fixed number of digits: it sorts as text.
+    /// When the node received it: RFC 3339 with a fixed number of digits, so that it sorts as text.
     pub time: String,
-    /// What the container wrote.
+    /// The text that the container wrote.
     pub text: String,
 }
 
 impl Line {
-    /// A line as `kubectl logs --timestamps` prints it.
+    /// Parses a line in the format of `kubectl logs --timestamps`.
     pub fn parse(source: &Source, line: &str) -> Self {
         let (time, text) = line.split_once(' ').unwrap_or((line, ""));
         let is_time = time.len() >= 20 && time.ends_with('Z') && time.as_bytes()[4] == b'-';
@@ -31,19 +31,19 @@ impl Line {
     }
 }
 
-/// A time in seconds since 1970, as the lines have theirs.
-pub fn at(seconds: u64) -> String {
+/// Formats a time, in seconds since 1970, like [`Line::time`].
+pub fn format_time(seconds: u64) -> String {
     padded(&clock::rfc3339(seconds))
 }
 
-/// With nine digits after the point: the runtime leaves out zeros at the end.
+/// Returns the time with nine decimal places: the container runtime omits trailing zeros.
 fn padded(time: &str) -> String {
     let whole = time.trim_end_matches('Z');
     let (seconds, fraction) = whole.split_once('.').unwrap_or((whole, ""));
     format!("{seconds}.{fraction:0<9}Z")
 }
 
-/// Gives each pod a colour, in the order in which they appear, and hides the values of Secrets.
+/// Formats lines: gives each pod a colour, in order of appearance, and masks the values of Secrets.
 pub struct Painter {
     pods: BTreeMap<String, usize>,
     raw: bool,
@@ -54,23 +54,23 @@ const COLOURS: [AnsiColor; 6] =
     [AnsiColor::Cyan, AnsiColor::Yellow, AnsiColor::Green, AnsiColor::Magenta, AnsiColor::Blue, AnsiColor::Red];
 
 impl Painter {
-    /// For lines as the containers wrote them (`raw`), or for people. `redactor` knows the values to hide.
+    /// Creates a painter for lines as the containers wrote them (`raw`), or for people. `redactor` knows the values to mask.
     pub fn new(raw: bool, redactor: Redactor) -> Self {
         Self { pods: BTreeMap::new(), raw, redactor }
     }
 
-    /// Hides these values, too.
+    /// Masks the values of this redactor, too.
     pub fn hide(&mut self, redactor: Redactor) {
         self.redactor.extend(redactor);
     }
 
-    /// The line with its pod's name in its pod's colour. A second container is named too.
+    /// Returns the line with its pod's name in the pod's colour, and the name of any container but the first.
     pub fn paint(&mut self, line: &Line) -> String {
         let next = self.pods.len();
         let index = *self.pods.entry(line.source.pod.clone()).or_insert(next);
         let style = Style::new().fg_color(Some(COLOURS[index % COLOURS.len()].into()));
         let container =
-            if line.source.main { String::new() } else { format!(" {DIM}{}{DIM:#}", line.source.container) };
+            if line.source.is_main { String::new() } else { format!(" {DIM}{}{DIM:#}", line.source.container) };
         let time = line.time.get(11..19).unwrap_or_default();
         let text = if self.raw { line.text.clone() } else { readable(time, &line.text) };
         format!("{style}{}{style:#}{container} {}", line.source.pod, self.redactor.redact(&text))
@@ -82,12 +82,12 @@ mod tests {
     use super::*;
     use crate::secrets::Secret;
 
-    fn source(pod: &str, main: bool) -> Source {
-        Source { pod: pod.into(), container: if main { "backend" } else { "migrate" }.into(), main }
+    fn source(pod: &str, is_main: bool) -> Source {
+        Source { pod: pod.into(), container: if is_main { "backend" } else { "migrate" }.into(), is_main }
     }
 
     #[test]
-    fn a_line_has_its_time_and_sorts_by_it() {
+    fn parses_times_that_sort_as_text() {
         let parse = |text: &str| Line::parse(&source("p", true), text);
         let line = parse("2026-11-21T08:18:13.5Z {\"level\": \"info\"}");
         assert_eq!(
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn each_pod_has_a_colour_and_a_second_container_its_name() {
+    fn gives_each_pod_a_colour_and_names_second_containers() {
         let mut painter = Painter::new(true, Redactor::new([]));
         let line = |pod: &str, main| Line { source: source(pod, main), time: String::new(), text: "x".into() };
         let (a, b) = (painter.paint(&line("a", true)), painter.paint(&line("b", true)));
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn values_of_secrets_are_hidden_also_those_that_come_later() {
+    fn masks_values_of_secrets_also_of_later_ones() {
         let [first, second] = ["not-a-secret-of-old-pods", "not-a-secret-of-new-pods"].map(Secret::new);
         for raw in [true, false] {
             let mut painter = Painter::new(raw, Redactor::new([&first]));
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn a_json_line_is_time_level_message_and_fields() {
+    fn shows_a_json_line_as_time_level_message_and_fields() {
         let shown = |text: &str| {
             let line = Line::parse(&source("p", true), &format!("2026-11-21T08:18:13.5Z {text}"));
             anstream::adapter::strip_str(&Painter::new(false, Redactor::new([])).paint(&line)).to_string()

@@ -1,4 +1,4 @@
-//! Containers and their logs.
+//! Lists containers, and reads and follows their logs.
 
 use std::io::BufRead;
 use std::sync::mpsc::Sender;
@@ -16,15 +16,15 @@ use crate::toolbox::Toolbox;
 /// A container of a pod.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Source {
-    /// The pod.
+    /// The pod's name.
     pub pod: String,
-    /// The container.
+    /// The container's name.
     pub container: String,
-    /// Whether the pod's first container is this one: then its name goes without saying.
-    pub main: bool,
+    /// Whether it is the pod's first container, whose name is not shown.
+    pub is_main: bool,
 }
 
-/// Every container that has run, of `app` or of all.
+/// Lists every container of `app`, or of all applications, that has run.
 pub fn list(tools: &Toolbox, app: Option<App>) -> Result<Vec<Source>> {
     let mut selector = tools.release().selector();
     if let Some(app) = app {
@@ -38,12 +38,12 @@ fn of_pods(pods: &[Value]) -> Vec<Source> {
     for pod in pods {
         for statuses in ["/status/initContainerStatuses", "/status/containerStatuses"] {
             for status in pod.pointer(statuses).and_then(Value::as_array).into_iter().flatten() {
-                // One that waits for its first start has no log yet, and asking for it is an error.
+                // A container before its first start has no log; requesting it is an error.
                 let started = status.pointer("/state/waiting").is_none() || status["restartCount"] != 0;
                 let container = text(status, "/name").to_owned();
-                let main = text(pod, "/spec/containers/0/name") == container;
+                let is_main = text(pod, "/spec/containers/0/name") == container;
                 if started {
-                    sources.push(Source { pod: text(pod, "/metadata/name").to_owned(), container, main });
+                    sources.push(Source { pod: text(pod, "/metadata/name").to_owned(), container, is_main });
                 }
             }
         }
@@ -52,7 +52,7 @@ fn of_pods(pods: &[Value]) -> Vec<Source> {
     sources
 }
 
-/// The container's lines so far. One that has gone meanwhile has none.
+/// Reads the container's existing lines. Returns none if the container is gone.
 pub fn read(tools: &Toolbox, args: &Logs, source: &Source) -> Result<Vec<Line>> {
     let options =
         LogOptions { timestamps: true, tail: Some(args.tail), since_seconds: args.since, ..LogOptions::default() };
@@ -60,14 +60,14 @@ pub fn read(tools: &Toolbox, args: &Logs, source: &Source) -> Result<Vec<Line>> 
         return Ok(Vec::new());
     };
     let mut found = Vec::new();
-    while let Some(line) = next(&mut lines, source)? {
+    while let Some(line) = read_line(&mut lines, source)? {
         found.push(line);
     }
     Ok(found)
 }
 
-/// The next line, which may hold any bytes; `None`: the log has ended.
-fn next(lines: &mut dyn BufRead, source: &Source) -> std::io::Result<Option<Line>> {
+/// Reads the next line, which may contain any bytes; `None` at the end of the log.
+fn read_line(lines: &mut dyn BufRead, source: &Source) -> std::io::Result<Option<Line>> {
     let mut bytes = Vec::new();
     if lines.read_until(b'\n', &mut bytes)? == 0 {
         return Ok(None);
@@ -75,8 +75,8 @@ fn next(lines: &mut dyn BufRead, source: &Source) -> std::io::Result<Option<Line
     Ok(Some(Line::parse(source, String::from_utf8_lossy(&bytes).trim_end_matches(['\n', '\r']))))
 }
 
-/// Sends the container's lines after `since` (the time of the last one that is known) as they come, through restarts,
-/// until the container is gone or nobody takes them any more. A connection that breaks is made again.
+/// Sends new lines of the container after `since`, the time of the last known line. Continues through restarts and
+/// reconnects, until the container is gone or nobody receives the lines.
 pub fn follow(tools: &Toolbox, source: &Source, since: Option<&str>, sender: &Sender<Line>) {
     let mut last = since.map(str::to_owned);
     loop {
@@ -86,14 +86,14 @@ pub fn follow(tools: &Toolbox, source: &Source, since: Option<&str>, sender: &Se
         let mut lines = match streams.follow_log(&source.pod, &source.container, &options) {
             Ok(Log::Lines(lines)) => lines,
             Ok(Log::NoPod) => return,
-            // Its container is starting anew, or the API server is away.
+            // The container is restarting, or the API server does not respond.
             Ok(Log::Nothing(_)) | Err(_) => {
                 std::thread::sleep(deadlines::LOG_POLL.time());
                 continue;
             }
         };
-        // The server's since-time is to the second: what came within that second is known already.
-        while let Ok(Some(line)) = next(&mut lines, source) {
+        // The server compares whole seconds, so skip the known lines of that second.
+        while let Ok(Some(line)) = read_line(&mut lines, source) {
             if last.as_ref().is_some_and(|last| line.time <= *last) {
                 continue;
             }
@@ -103,8 +103,8 @@ pub fn follow(tools: &Toolbox, source: &Source, since: Option<&str>, sender: &Se
             }
         }
         std::thread::sleep(deadlines::LOG_POLL.time());
-        // One that runs once has said all.
-        if !source.main {
+        // An init container writes nothing more.
+        if !source.is_main {
             return;
         }
     }
@@ -115,10 +115,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn containers_that_have_run_are_listed() {
+    fn lists_containers_that_have_run() {
         let list: Value = serde_json::from_str(include_str!("recorded.json")).unwrap();
         let sources = of_pods(list["items"].as_array().unwrap());
-        let names: Vec<String> = sources.iter().map(|s| format!("{} {} {}", s.pod, s.container, s.main)).collect();
+        let names: Vec<String> = sources.iter().map(|s| format!("{} {} {}", s.pod, s.container, s.is_main)).collect();
         insta::assert_snapshot!(names.join("\n"), @"
         todo-backend-7747d78d4d-67nj6 backend true
         todo-backend-7747d78d4d-67nj6 migrate false

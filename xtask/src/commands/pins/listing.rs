@@ -1,4 +1,4 @@
-//! What takes each pin and where each origin gets it from, read from the files that name the pins.
+//! Finds what uses each pin, and where each origin gets it, from the files that name the pins.
 
 use std::collections::BTreeMap;
 
@@ -14,17 +14,17 @@ use crate::{engine, origin, settings};
 /// A pin as `cargo xtask pins` shows it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct PinEntry {
-    /// Its name, as other files write it in braces.
+    /// Its name, which other files write in braces.
     pub name: String,
     /// The version, without `v`.
     pub version: String,
-    /// What it is.
+    /// Its purpose.
     pub purpose: String,
-    /// Programs, images, tools, settings and files that follow it.
+    /// Programs, images, tools, settings and files that use it.
     pub taken_by: Vec<String>,
-    /// Where the origin `release` gets it.
+    /// Its sources in the origin `release`.
     pub release: Vec<ReleaseSource>,
-    /// Where the origin `packages` gets it.
+    /// Its sources in the origin `packages`.
     pub packages: Vec<String>,
 }
 
@@ -33,23 +33,23 @@ pub struct PinEntry {
 pub struct ReleaseSource {
     /// The URL, or the image with its tag.
     pub from: String,
-    /// The platform of a download; an image is for all.
+    /// The platform of a download; `None` for an image.
     pub platform: Option<String>,
     /// The public file that states the download's checksum.
     pub cite: Option<String>,
 }
 
-/// A file that names pins, with each value that does.
+/// A file that names pins, with the values that name them.
 struct Mentions {
     file: &'static str,
-    /// Path of the key -> names.
+    /// Pairs of a key's path and the pins that its value names.
     values: Vec<(Vec<String>, Vec<String>)>,
 }
 
-/// Every file that is rendered.
+/// The files in which pin names are replaced with versions.
 pub const RENDERED: [&str; 4] = [settings::FILE, origin::release::FILE, origin::packages::FILE, engine::tree::RECIPE];
 
-/// All pins of the checkout `root`.
+/// Lists all pins of the checkout `root`.
 pub fn list(root: &Utf8Path) -> Result<Vec<PinEntry>> {
     let pins = Pins::read(root)?;
     let mentions = RENDERED.iter().map(|file| mentions(root, &pins, file)).collect::<Result<Vec<_>>>()?;
@@ -74,7 +74,7 @@ pub fn list(root: &Utf8Path) -> Result<Vec<PinEntry>> {
     Ok(pins.iter().map(entry).collect())
 }
 
-/// The go.mod of each program's recipe, by the program's name.
+/// Reads the go.mod of each program's recipe, by the program's name.
 pub fn go_modules(root: &Utf8Path) -> Result<BTreeMap<String, GoMod>> {
     let folder = root.join(origin::packages::FOLDER).join("go");
     let mut modules = BTreeMap::new();
@@ -89,7 +89,7 @@ pub fn go_modules(root: &Utf8Path) -> Result<BTreeMap<String, GoMod>> {
 
 fn mentions(root: &Utf8Path, pins: &Pins, file: &'static str) -> Result<Mentions> {
     let text = std::fs::read_to_string(root.join(file)).with_context(|| format!("reading {file}"))?;
-    let table: Table = text.parse().with_context(|| format!("{file} is no TOML"))?;
+    let table: Table = text.parse().with_context(|| format!("{file} is not valid TOML"))?;
     let mut values = Vec::new();
     walk(pins, &Value::Table(table), &mut Vec::new(), &mut values);
     Ok(Mentions { file, values })
@@ -131,8 +131,8 @@ fn taken_by(pin: &Pin, paths: &[(&str, &[String])], modules: &BTreeMap<String, G
     let npm = pin.npm.iter().map(|_| "npm node".to_owned());
     let mut all: Vec<String> = required.chain(npm).chain(named).collect();
     all.extend(pin.copies.keys().map(ToString::to_string));
-    let mut told = std::collections::HashSet::new();
-    all.retain(|taker| told.insert(taker.clone()));
+    let mut listed = std::collections::HashSet::new();
+    all.retain(|user| listed.insert(user.clone()));
     all
 }
 
@@ -163,7 +163,7 @@ fn packages(pin: &Pin, paths: &[(&str, &[String])]) -> Vec<String> {
         sources.push(format!("Debian suite {version}"));
     }
     if sources.is_empty() {
-        // A program of this project's own, whose version is the one that others expect.
+        // A program of this project, which replaces an image of this version.
         let recipes = paths.iter().filter_map(|(file, path)| match (*file, path) {
             (origin::packages::FILE, [kind, name, ..]) if kind == "image" => {
                 Some(format!("{}/go/{name}", origin::packages::FOLDER))

@@ -1,18 +1,18 @@
-//! What gitleaks found: where and by which rule, never what.
+//! The leaks that gitleaks found: their location and rule, never the secret.
 
 use std::fmt;
 
 use anyhow::{Context, Result};
 use serde::Deserialize;
 
-/// Where a finding is.
+/// The location of a leak in git.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Location {
-    /// In a file as it lies there.
+    /// In a file of the working tree.
     Tree,
-    /// In the index only.
+    /// Only in the index.
     Staged,
-    /// In what a commit added.
+    /// In a line that a commit added.
     Commit(String),
     /// In a commit's message.
     Message(String),
@@ -21,13 +21,13 @@ pub enum Location {
 /// A possible secret.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Leak {
-    /// Where in git.
+    /// Its location in git.
     pub location: Location,
     /// The file, relative to the checkout; empty for a commit's message.
     pub file: String,
     /// The line, from 1.
     pub line: usize,
-    /// The rules that it meets.
+    /// The matching rules.
     pub rules: Vec<String>,
 }
 
@@ -41,21 +41,21 @@ struct Raw {
     commit: String,
 }
 
-/// Reads gitleaks' JSON report. `location` is where it looked; a report of commits names each commit itself.
+/// Parses gitleaks' JSON report. `location` is the scanned location; in a report of commits, each leak names its commit.
 pub fn parse(report: &[u8], location: &Location) -> Result<Vec<Leak>> {
     let raw: Vec<Raw> = serde_json::from_slice(report).context("gitleaks did not print a report")?;
     let finding = |raw: Raw| Leak {
         location: if raw.commit.is_empty() { location.clone() } else { Location::Commit(raw.commit) },
         file: raw.file.trim_start_matches("./").to_owned(),
-        // gitleaks counts lines from 1, but the one that a diff's first line is on from 0.
+        // gitleaks counts lines from 1, but reports 0 for the first line of a diff.
         line: raw.start_line.max(1),
         rules: vec![raw.rule],
     };
     Ok(raw.into_iter().map(finding).collect())
 }
 
-/// Sorts, and makes one finding of those at the same place: the rules of a URL and of its password both see it. What is
-/// in the tree is not told again as staged.
+/// Sorts the leaks, and merges those at the same place: several rules may match one secret. Drops a staged leak that is
+/// also in the working tree.
 pub fn merge(mut findings: Vec<Leak>) -> Vec<Leak> {
     findings.sort();
     let mut merged: Vec<Leak> = Vec::new();
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn a_report_is_read_and_shown_without_what_was_found() {
+    fn parses_a_report_and_shows_no_secret() {
         let report =
             br#"[{"RuleID":"r","StartLine":3,"File":"./a.py","Commit":"0123456789abcdef","Secret":"REDACTED"}]"#;
         let findings = parse(report, &Location::Tree).unwrap();
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn one_place_is_one_finding() {
+    fn merges_leaks_at_the_same_place() {
         let merged = merge(vec![
             finding(Location::Commit("c".into()), 1, "x"),
             finding(Location::Staged, 1, "x"),

@@ -1,4 +1,4 @@
-//! gitleaks v8: `dir` for files, `git` for diffs, `stdin` for text; always with our rules, redacted.
+//! Runs gitleaks v8: `dir` for files, `git` for diffs, `stdin` for text; always with the project's rules and redaction.
 
 use anyhow::{Result, bail};
 use camino::{Utf8Path, Utf8PathBuf};
@@ -9,12 +9,12 @@ use crate::failure::{Class, Failure};
 use crate::git::{aim, git};
 use crate::process::Process;
 
-/// The exit code that we have gitleaks give for findings; its own 1 means errors too.
-const FOUND: i32 = 9;
+/// The exit code that gitleaks returns for leaks; its default 1 also means errors.
+const LEAKS_FOUND: i32 = 9;
 
-/// gitleaks with the rules, aimed at a checkout.
+/// gitleaks with the rules of a checkout.
 pub struct Scanner {
-    /// The binary.
+    /// The gitleaks program.
     pub gitleaks: Process,
     /// `.gitleaks.toml`.
     pub rules: Utf8PathBuf,
@@ -23,40 +23,40 @@ pub struct Scanner {
 }
 
 impl Scanner {
-    /// What lies in `mirror`, whose files have the checkout's names.
-    pub fn tree(&self, mirror: &Utf8Path) -> Result<Vec<Leak>> {
-        self.look(self.base("dir").arg(".").cwd(mirror), &Location::Tree)
+    /// Scans `mirror`, whose files have the same paths as in the checkout.
+    pub fn scan_tree(&self, mirror: &Utf8Path) -> Result<Vec<Leak>> {
+        self.run(self.command("dir").arg(".").cwd(mirror), &Location::Tree)
     }
 
-    /// What is in the index and not yet in a commit.
-    pub fn staged(&self) -> Result<Vec<Leak>> {
-        self.look(self.base("git").args(["--staged", "."]), &Location::Staged)
+    /// Scans the staged changes.
+    pub fn scan_index(&self) -> Result<Vec<Leak>> {
+        self.run(self.command("git").args(["--staged", "."]), &Location::Staged)
     }
 
-    /// What any commit on any branch, tag or stash ever added; of a merge, what it added beyond its parents.
-    pub fn history(&self) -> Result<Vec<Leak>> {
+    /// Scans the added lines of all commits on any branch, tag or stash; of a merge, only its own changes.
+    pub fn scan_history(&self) -> Result<Vec<Leak>> {
         let remerge = git(&self.root).args(["log", "--max-count=0", "--remerge-diff"]).succeeds();
-        // Before git 2.35: each merge against each of its parents, which shows the same and more.
+        // git before 2.35 shows each merge against each of its parents, which includes the merge's own changes.
         let merges = if remerge { "--remerge-diff" } else { "-m" };
         let options =
             format!("--log-opts=--all --full-history --no-ext-diff --no-textconv --diff-filter=tuxdb {merges}");
-        self.look(self.base("git").args([options.as_str(), "."]), &Location::Tree)
+        self.run(self.command("git").args([options.as_str(), "."]), &Location::Tree)
     }
 
-    /// What stands in the messages of commits, which gitleaks does not look at.
-    pub fn messages(&self) -> Result<Vec<Leak>> {
+    /// Scans commit messages, which gitleaks ignores.
+    pub fn scan_messages(&self) -> Result<Vec<Leak>> {
         let log = git(&self.root).args(["log", "--all", "--format=commit %H%n%B"]).read()?;
         let lines: Vec<&str> = log.lines().collect();
-        let found = self.look(self.base("stdin").stdin(log.as_bytes()), &Location::Tree)?;
+        let found = self.run(self.command("stdin").stdin(log.as_bytes()), &Location::Tree)?;
         Ok(found.into_iter().map(|finding| in_message(finding, &lines)).collect())
     }
 
-    /// Fails unless the scanner finds a specimen for each rule of the project and one of gitleaks' own. A broken rule
-    /// or binary would otherwise be seen as a clean repository.
-    pub fn prove(&self) -> Result<()> {
+    /// Fails unless gitleaks finds a specimen for each rule of the project and for some of its own rules. Otherwise a broken
+    /// rule or program would make the repository look clean.
+    pub fn check_rules(&self) -> Result<()> {
         let specimens = specimens();
         let text: String = specimens.iter().map(|(_, specimen)| format!("{specimen}\n")).collect();
-        let found = self.look(self.base("stdin").stdin(text), &Location::Tree)?;
+        let found = self.run(self.command("stdin").stdin(text), &Location::Tree)?;
         let missed: Vec<&str> = specimens
             .iter()
             .enumerate()
@@ -66,13 +66,13 @@ impl Scanner {
         if missed.is_empty() {
             return Ok(());
         }
-        let what = format!("the scanner misses what it should find: {}", missed.join(", "));
+        let what = format!("gitleaks does not find the specimens of these rules: {}", missed.join(", "));
         Err(Failure::new(Class::Config, what)
-            .help("repair these rules in .gitleaks.toml, or take your changes of them back")
+            .help("fix these rules in .gitleaks.toml, or revert your changes to them")
             .into())
     }
 
-    fn base(&self, command: &str) -> Process {
+    fn command(&self, command: &str) -> Process {
         let process = aim(self.gitleaks.clone(), &self.root)
             .deadline(deadlines::SCAN)
             // The user's own git settings (colours, prefixes, external diffs) would make the diffs unreadable.
@@ -82,25 +82,25 @@ impl Scanner {
             .args(["--config", self.rules.as_str(), "--gitleaks-ignore-path", self.root.as_str()])
             .args(["--no-banner", "--no-color", "--redact", "--ignore-gitleaks-allow"])
             .args(["--report-format", "json", "--report-path", "-"]);
-        process.arg(format!("--exit-code={FOUND}"))
+        process.arg(format!("--exit-code={LEAKS_FOUND}"))
     }
 
-    fn look(&self, process: Process, location: &Location) -> Result<Vec<Leak>> {
+    fn run(&self, process: Process, location: &Location) -> Result<Vec<Leak>> {
         let output = process.output()?;
-        let said = String::from_utf8_lossy(&output.stderr);
-        // gitleaks exits with 0, "no leaks found", when its git fails: only its log tells.
+        let log = String::from_utf8_lossy(&output.stderr);
+        // gitleaks exits with 0 if its git fails; only its log shows the error.
         let errors: Vec<&str> =
-            said.lines().filter(|l| [" ERR ", " FTL "].iter().any(|mark| l.contains(mark))).collect();
-        let finished = matches!(output.status.code(), Some(0 | FOUND));
+            log.lines().filter(|l| [" ERR ", " FTL "].iter().any(|mark| l.contains(mark))).collect();
+        let finished = matches!(output.status.code(), Some(0 | LEAKS_FOUND));
         if !finished || !errors.is_empty() {
-            let shown = if errors.is_empty() { said.lines().collect() } else { errors };
+            let shown = if errors.is_empty() { log.lines().collect() } else { errors };
             bail!("gitleaks could not scan ({}):\n  | {}", output.status, shown.join("\n  | "));
         }
         parse(&output.stdout, location)
     }
 }
 
-/// A finding in the output of `git log` as one in the commit's message.
+/// Converts a leak in the output of `git log` to one in a commit's message.
 fn in_message(finding: Leak, log: &[&str]) -> Leak {
     let at = finding.line.min(log.len());
     let start = log[..at].iter().rposition(|line| line.strip_prefix("commit ").is_some_and(is_hash));
@@ -113,7 +113,7 @@ fn is_hash(text: &str) -> bool {
     matches!(text.len(), 40 | 64) && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
-/// A line for each rule that the project cannot do without. Put together at run time, since the scan reads this file.
+/// Returns a line with a fake secret for each required rule. Joined at run time, because the scan reads this file.
 pub fn specimens() -> Vec<(&'static str, String)> {
     let password = ["q7", "Zk2mVx", "9sT4wB"].concat();
     vec![
@@ -143,7 +143,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_of_the_log_leads_to_its_commit() {
+    fn maps_a_line_of_the_log_to_its_commit() {
         let (one, two) = ("commit ".to_owned() + &"a".repeat(40), "commit ".to_owned() + &"b".repeat(40));
         let log = [one.as_str(), "subject", "", two.as_str(), "commit to it", "", "body"];
         let finding = |line| Leak { location: Location::Tree, file: String::new(), line, rules: vec!["r".into()] };

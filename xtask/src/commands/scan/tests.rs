@@ -1,5 +1,5 @@
-//! Against a real gitleaks: `TODO_TEST_GITLEAKS=/path cargo test -p xtask -- --ignored scan::`, as the suite `scan` of
-//! `cargo xtask test` does. Nothing here holds a secret as a literal: the scan reads this file too.
+//! Tests with a real gitleaks: `TODO_TEST_GITLEAKS=/path cargo test -p xtask -- --ignored scan::`, as `cargo xtask test`
+//! does. This file contains no secret as a literal, because the scan reads it too.
 
 use camino::Utf8PathBuf;
 
@@ -48,24 +48,24 @@ impl Checkout {
     }
 
     fn scan(&self) -> Vec<String> {
-        self.outcome().findings.iter().map(Leak::to_string).collect()
+        self.result().leaks.iter().map(Leak::to_string).collect()
     }
 
-    fn outcome(&self) -> ScanResult {
-        let outcome = scan(&self.root(), &self.root().join("target"), &gitleaks()).unwrap();
+    fn result(&self) -> ScanResult {
+        let result = scan(&self.root(), &self.root().join("target"), &gitleaks()).unwrap();
         assert!(std::fs::read_dir(self.root().join("target")).unwrap().next().is_none(), "nothing is left behind");
-        outcome
+        result
     }
 }
 
-/// A file with every specimen, a line each, and the findings of it.
+/// Returns a text with one specimen per line, and the expected leaks.
 fn planted(location: &str) -> (String, Vec<String>) {
     let specimens = specimens();
     let text = specimens.iter().map(|(_, line)| format!("{line}\n")).collect();
     (text, specimens.iter().enumerate().map(|(n, (rule, _))| format!("{location}:{}: {rule}", n + 1)).collect())
 }
 
-/// That each of `expected` begins a finding's place and is among its rules.
+/// Asserts that each of `expected` matches the location and a rule of a leak with `suffix`.
 fn assert_found(found: &[String], expected: &[String], suffix: &str) {
     for wanted in expected {
         let (location, rule) = wanted.rsplit_once(": ").unwrap();
@@ -109,7 +109,7 @@ fn every_kind_is_found_in_the_history() {
     let found = checkout.scan();
     assert_found(&found, &expected, "(commit ");
     assert!(found.iter().all(|f| f.contains("(commit ")), "{found:#?}");
-    let failure = failure(&checkout.outcome().findings);
+    let failure = failure(&checkout.result().leaks);
     assert_eq!(failure.class, Class::Check);
     assert!(failure.to_string().ends_with("in the history") && failure.hints().len() == 3, "{failure:?}");
 }
@@ -149,17 +149,17 @@ fn a_shallow_clone_and_no_repository_are_scanned_and_said() {
     let target = shallow.root();
     let clone = git::git(target.parent().unwrap()).args(["clone", "--quiet", "--depth=1", &source, target.as_str()]);
     clone.run().unwrap();
-    let outcome = shallow.outcome();
-    assert_eq!(outcome.history, Some(1));
-    assert!(outcome.remarks[0].contains("shallow"), "{:?}", outcome.remarks);
-    assert_eq!(outcome.findings.len(), 2, "tree and commit");
+    let result = shallow.result();
+    assert_eq!(result.history, Some(1));
+    assert!(result.remarks[0].contains("shallow"), "{:?}", result.remarks);
+    assert_eq!(result.leaks.len(), 2, "tree and commit");
 
     let plain = Checkout::new();
     plain.write("a.py", &specimens()[0].1);
-    let outcome = plain.outcome();
-    assert_eq!((outcome.history, outcome.files), (None, 3));
-    assert!(outcome.remarks[0].contains("no git checkout"), "{:?}", outcome.remarks);
-    assert_eq!(outcome.findings.len(), 1);
+    let result = plain.result();
+    assert_eq!((result.history, result.files), (None, 3));
+    assert!(result.remarks[0].contains("not a git checkout"), "{:?}", result.remarks);
+    assert_eq!(result.leaks.len(), 1);
 }
 
 #[test]
@@ -183,18 +183,18 @@ fn a_broken_rule_or_git_is_not_taken_for_clean() {
     let checkout = Checkout::repository();
     checkout.write(RULES, "title = \"nothing\"\n");
     let error = scan(&checkout.root(), &checkout.root().join("target"), &gitleaks()).unwrap_err().to_string();
-    assert!(error.starts_with("the scanner misses what it should find: todo-postgres-url"), "{error}");
+    assert!(error.starts_with("gitleaks does not find the specimens of these rules: todo-postgres-url"), "{error}");
 
     let checkout = Checkout::repository();
     let scanner = Scanner { gitleaks: gitleaks(), rules: checkout.root().join(RULES), root: checkout.root() };
     std::fs::rename(checkout.root().join(".git/objects"), checkout.root().join(".git/gone")).unwrap();
-    assert!(scanner.history().unwrap_err().to_string().starts_with("gitleaks could not scan"));
+    assert!(scanner.scan_history().unwrap_err().to_string().starts_with("gitleaks could not scan"));
 }
 
 #[test]
 #[ignore = "needs gitleaks: run by the suite `scan` of cargo xtask test"]
 fn this_checkout_is_clean() {
     let root = Utf8Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-    let found = scan(root, &root.join("target/xtask"), &gitleaks()).unwrap().findings;
+    let found = scan(root, &root.join("target/xtask"), &gitleaks()).unwrap().leaks;
     assert_eq!(found, [], "{found:#?}");
 }

@@ -1,4 +1,4 @@
-//! The files of the working tree that are the project's: what git tracks and what it would add.
+//! The scanned files of the working tree: those that git tracks or would add.
 
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
@@ -10,8 +10,8 @@ use walkdir::WalkDir;
 
 use crate::git::git;
 
-/// What tools leave behind; without git nobody says what is ignored.
-const LEFT_BEHIND: [&str; 14] = [
+/// Folders that tools create. Excluded without git, which would know the ignored files.
+const TOOL_FOLDERS: [&str; 14] = [
     ".git",
     "target",
     "node_modules",
@@ -28,7 +28,7 @@ const LEFT_BEHIND: [&str; 14] = [
     ".cache",
 ];
 
-/// Tracked files and untracked ones that are not ignored, relative to `root`.
+/// Returns the tracked files, and untracked ones that are not ignored, relative to `root`.
 pub fn listed_by_git(root: &Utf8Path) -> Result<Vec<PathBuf>> {
     let process = git(root).args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"]);
     let output = process.output()?;
@@ -39,17 +39,17 @@ pub fn listed_by_git(root: &Utf8Path) -> Result<Vec<PathBuf>> {
     let mut files: Vec<PathBuf> = names.map(|name| std::ffi::OsString::from_vec(name.to_vec()).into()).collect();
     files.sort();
     files.dedup();
-    // Deleted files are still in the index, submodules are folders, and a link's content is another file's.
-    files.retain(|file| regular(&root.as_std_path().join(file)));
+    // Excludes deleted files, which are still in the index, submodules, which are folders, and symbolic links.
+    files.retain(|file| is_regular_file(&root.as_std_path().join(file)));
     Ok(files)
 }
 
-/// All files but those that tools leave behind and `.env`, relative to `root`.
+/// Returns all files except `.env` and those in folders of tools, relative to `root`.
 pub fn walked(root: &Utf8Path) -> Result<Vec<PathBuf>> {
     let wanted = |entry: &walkdir::DirEntry| {
         let name = entry.file_name().to_string_lossy();
         let private = name == ".env" || (name.starts_with(".env.") && name != ".env.example");
-        entry.depth() == 0 || !(LEFT_BEHIND.contains(&name.as_ref()) || private && entry.file_type().is_file())
+        entry.depth() == 0 || !(TOOL_FOLDERS.contains(&name.as_ref()) || private && entry.file_type().is_file())
     };
     let mut files = Vec::new();
     for entry in WalkDir::new(root).sort_by_file_name().into_iter().filter_entry(wanted) {
@@ -61,12 +61,12 @@ pub fn walked(root: &Utf8Path) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-fn regular(path: &Path) -> bool {
+fn is_regular_file(path: &Path) -> bool {
     path.symlink_metadata().is_ok_and(|meta| meta.is_file())
 }
 
-/// A folder that holds exactly `files`, for a scanner that takes a folder and knows nothing of git. They are hard links:
-/// nothing is copied, and nothing but a name remains should this be killed.
+/// Creates a folder with exactly `files`, because gitleaks scans whole folders. Uses hard links, so that a killed scan
+/// leaves no copies.
 pub fn mirror(root: &Utf8Path, files: &[PathBuf], scratch: &Utf8Path) -> Result<TempDir> {
     std::fs::create_dir_all(scratch)?;
     let dir = tempfile::Builder::new().prefix("scan-").tempdir_in(scratch)?;
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn git_says_what_is_the_projects() {
+    fn lists_tracked_and_unignored_files() {
         let dir = checkout();
         let root = Utf8Path::from_path(dir.path()).unwrap();
         git(root).args(["init", "--quiet"]).run().unwrap();
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn without_git_what_tools_leave_behind_is_left_out() {
+    fn without_git_excludes_dotenv_and_folders_of_tools() {
         let dir = checkout();
         let root = Utf8Path::from_path(dir.path()).unwrap();
         assert_eq!(

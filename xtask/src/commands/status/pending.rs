@@ -1,4 +1,4 @@
-//! What the next deploy would change: the sources, `.env` and the chart against what was verified.
+//! The changes of the next deploy: sources, `.env` and chart compared with the last verified deploy.
 
 use std::collections::BTreeMap;
 
@@ -8,27 +8,28 @@ use crate::credentials;
 use crate::dotenv;
 use crate::plan::Mode;
 use crate::project::{Project, SecretsSource};
-use crate::stages::images::build::{self, ImageState, Verdict};
+use crate::stages::images::build::{self, BuildVerdict, ImageState};
 use crate::stages::release::{Desired, ObservedRelease, Record};
 use crate::toolchain::Toolchain;
 
-/// What it would change, in words; `None` if nothing was verified yet. A mistake in `.env` is what it would stop at.
-pub fn of(project: &Project, toolchain: &Toolchain, observed: &ObservedRelease) -> Option<Vec<String>> {
+/// Returns the changes of the next deploy in words; `None` if nothing was verified yet. A mistake in `.env`, which stops a
+/// deploy, is listed instead of the changes.
+pub fn list(project: &Project, toolchain: &Toolchain, observed: &ObservedRelease) -> Option<Vec<String>> {
     let record = observed.record.as_ref()?;
     let first = |error: anyhow::Error| error.to_string().lines().next().unwrap_or_default().to_owned();
-    match has_secrets(project) {
+    match has_readable_dotenv(project) {
         Ok(true) => {}
         Ok(false) => return None,
         Err(error) => return Some(vec![first(error)]),
     }
     let mut pending = differences(project, toolchain, observed, record).unwrap_or_else(|error| vec![first(error)]);
     let drifted = observed.snapshot.as_ref().is_some_and(|snapshot| !record.drift(snapshot).is_empty());
-    pending.extend(drifted.then(|| "what was changed by hand is taken back".to_owned()));
+    pending.extend(drifted.then(|| "what was changed by hand is reverted".to_owned()));
     Some(pending)
 }
 
-/// Whether `.env` can be compared. A pipe is not read only to be looked at: its writer may ask a person.
-fn has_secrets(project: &Project) -> Result<bool> {
+/// Returns whether `.env` can be compared. Does not read a pipe, because its writer may ask a person.
+fn has_readable_dotenv(project: &Project) -> Result<bool> {
     let is_pipe = project.options.secrets_from == SecretsSource::File && dotenv::is_pipe(&project.dotenv);
     Ok(!is_pipe && dotenv::is_there(project)?)
 }
@@ -50,11 +51,11 @@ fn differences(
     Ok(differences.into_iter().map(|difference| with_file(difference, &seen)).collect())
 }
 
-/// `image todo-backend changed` with the file that is the reason, where it is known.
+/// Adds the changed file to a difference such as `image todo-backend changed`, if that file is known.
 fn with_file(difference: String, seen: &[ImageState]) -> String {
     let image = seen.iter().find(|seen| difference == format!("image {} changed", seen.name));
     match image.map(build::decide) {
-        Some(Verdict::Build { why }) => format!("{difference}: {why}"),
+        Some(BuildVerdict::Build { why }) => format!("{difference}: {why}"),
         _ => difference,
     }
 }

@@ -1,15 +1,15 @@
-//! The screen of `status`.
+//! The text of the `status` screen.
 
 use std::fmt::Write as _;
 
 use serde_json::Value;
 
-use super::view::{Release, View};
+use super::view::{ReleaseView, View};
 use crate::clock;
 use crate::report::{BAD, BOLD, DIM, GOOD, WARN};
 
-/// The whole screen; `now` (seconds since 1970) turns times into ages, and without it they are left out: then two
-/// screens differ only where something has happened.
+/// Returns the whole screen. `now` (seconds since 1970) turns times into ages. Without it, ages and durations are left
+/// out, so that two screens differ only if something has changed.
 pub fn screen(view: &View, now: Option<u64>) -> String {
     let mut screen = Screen { text: String::new(), last: "" };
     let cluster = &view.cluster;
@@ -34,7 +34,7 @@ pub fn screen(view: &View, now: Option<u64>) -> String {
         let colour = if workload.complete { GOOD } else { WARN };
         let (ready, wanted) = (workload.ready, workload.wanted);
         screen.row("pods", &format!("{:<16} {colour}{ready}/{wanted} ready{colour:#}", workload.name));
-        for pod in view.pods.iter().filter(|pod| owned(&pod.name, &workload.name)) {
+        for pod in view.pods.iter().filter(|pod| is_pod_of(&pod.name, &workload.name)) {
             let colour = if pod.ready { DIM } else { WARN };
             let restarts = if pod.restarts == 0 { String::new() } else { format!("  {} restarts", pod.restarts) };
             let age = age(&pod.created_at, now);
@@ -78,7 +78,7 @@ struct Screen {
 }
 
 impl Screen {
-    /// A row; its name stands only before the first of its kind.
+    /// Adds a row. Consecutive rows of the same name show it only once.
     fn row(&mut self, name: &'static str, text: &str) {
         let shown = if self.last == name { "" } else { name };
         self.last = name;
@@ -95,7 +95,7 @@ impl Screen {
     }
 }
 
-fn release_line(release: &Release, now: Option<u64>) -> String {
+fn release_line(release: &ReleaseView, now: Option<u64>) -> String {
     let helm = match (release.revision, &release.status) {
         (Some(revision), Some(status)) => format!("revision {revision} {status}"),
         _ => "not installed".to_owned(),
@@ -114,16 +114,16 @@ fn release_line(release: &Release, now: Option<u64>) -> String {
     format!("{helm}, {verified}{kept}")
 }
 
-fn route_line(route: &Value, times: bool) -> String {
+fn route_line(route: &Value, with_times: bool) -> String {
     let at = |name: &str| route[name].as_str().unwrap_or_default().to_owned();
     let path = format!("{}{}", at("host"), at("path"));
     if let Some(problem) = route["problem"].as_str() {
         return format!("{path:<16} {BAD}{problem}{BAD:#}");
     }
-    // Which of the replicas answered is chance.
+    // Without the pod's suffix: which replica answers is random.
     let by = at("served_by");
     let by = by.split('/').next().unwrap_or_default();
-    let time = if times { format!("  {DIM}{} ms{DIM:#}", route["p50_ms"]) } else { String::new() };
+    let time = if with_times { format!("  {DIM}{} ms{DIM:#}", route["p50_ms"]) } else { String::new() };
     let reason = route["reason"].as_str().map(|reason| format!("  {DIM}{reason}{DIM:#}")).unwrap_or_default();
     format!("{path:<16} {GOOD}{}{GOOD:#} {by}{time}{reason}", route["status"])
 }
@@ -135,8 +135,8 @@ fn age(time: &str, now: Option<u64>) -> String {
     }
 }
 
-/// Whether a pod's name is one that the workload gives: `todo-backend-<hash>-<suffix>`, `todo-postgres-0`.
-fn owned(pod: &str, workload: &str) -> bool {
+/// Returns whether the pod's name is one of the workload's: `todo-backend-<hash>-<suffix>`, `todo-postgres-0`.
+fn is_pod_of(pod: &str, workload: &str) -> bool {
     pod.strip_prefix(workload).is_some_and(|rest| rest.starts_with('-'))
 }
 
@@ -146,7 +146,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn a_404_that_is_right_is_explained() {
+    fn explains_an_expected_404() {
         let route = json!({"host": "", "path": "/apix", "status": 404, "served_by": "todo-frontend/x", "p50_ms": 3,
             "problem": null, "reason": "as it should: /apix is not below /api"});
         let line = anstream::adapter::strip_str(&route_line(&route, false)).to_string();

@@ -1,4 +1,4 @@
-//! What `status` knows, gathered once: the screen and the JSON document are made from it.
+//! The data of `status`, from which the screen and the JSON document are made.
 
 use serde::Serialize;
 use serde_json::Value;
@@ -9,98 +9,98 @@ use crate::judge::{self, Gravity};
 use crate::snapshot::{Snapshot, number, text};
 use crate::stages::release::{ObservedRelease, Record};
 
-/// One screen of state.
+/// The observed state of cluster and application.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct View {
     /// The minikube profile.
-    pub cluster: Cluster,
+    pub cluster: ClusterView,
     /// The release; `None` if nothing is deployed.
-    pub release: Option<Release>,
+    pub release: Option<ReleaseView>,
     /// Deployments and StatefulSets.
-    pub workloads: Vec<Workload>,
-    /// Pods, those that are ending included.
-    pub pods: Vec<Pod>,
-    /// Images that were verified.
+    pub workloads: Vec<WorkloadView>,
+    /// Pods, including terminating ones.
+    pub pods: Vec<PodView>,
+    /// The verified images.
     pub images: Vec<ImageView>,
-    /// Routes of the Ingress as they answer now; see [`crate::commands::output::routes`].
+    /// The current answers of the Ingress routes; see [`crate::commands::output::routes`].
     pub routes: Vec<Value>,
-    /// Secrets of our making, by name.
-    pub secrets: Vec<Secret>,
-    /// What keeps workloads from being ready.
+    /// Secrets that xtask created.
+    pub secrets: Vec<SecretView>,
+    /// Causes why workloads are not ready.
     pub findings: Vec<FindingView>,
-    /// What others run in the namespace, e.g. `Deployment adminer`. It is not judged.
+    /// Objects of others in the namespace, e.g. `Deployment adminer`; they are not diagnosed.
     pub foreign: Vec<String>,
-    /// What somebody changed by hand since it was verified.
+    /// Drift: changes made by hand since the last verified deploy.
     pub drift: Vec<String>,
-    /// What the next deploy would change; `None` if that cannot be known.
+    /// Changes of the next deploy; `None` if they are unknown.
     pub pending: Option<Vec<String>>,
 }
 
 /// The minikube profile.
 #[derive(Clone, Debug, Default, Serialize)]
-pub struct Cluster {
+pub struct ClusterView {
     /// Its name.
     pub profile: String,
     /// `running`, `starting`, `not answering`, `stopped`, `paused`, `absent`, `half deleted`, `foreign`.
     pub state: String,
-    /// Why its API server cannot be asked, although its node runs.
+    /// Why its API server does not respond although its node runs.
     pub silence: Option<String>,
-    /// Where a user finds the application.
+    /// The application's address for a user.
     pub address: Option<String>,
-    /// What to do where the address' host does not lead to this machine.
+    /// What to do if the address's host does not resolve to this machine.
     pub hint: Option<String>,
-    /// The command that opens a way to it, where the profile publishes no port.
+    /// The command that gives access to the application, if the profile publishes no port.
     pub open_with: Option<String>,
-    /// The Kubernetes that minikube has on record for it.
+    /// The Kubernetes version in minikube's record.
     pub kubernetes: Option<String>,
-    /// How that differs from the pinned one, with the command that upgrades it.
+    /// How that version differs from the pinned one, with the command that upgrades it.
     pub difference: Option<String>,
 }
 
 /// The Helm release.
 #[derive(Clone, Debug, Serialize)]
-pub struct Release {
-    /// Helm's newest revision and its status; `None` if Helm knows none.
+pub struct ReleaseView {
+    /// Helm's newest revision; `None` if Helm knows none.
     pub revision: Option<u64>,
     /// `deployed`, `failed`, `pending-upgrade`, …
     pub status: Option<String>,
     /// The revision that was verified last.
     pub verified_revision: Option<u64>,
-    /// When, in RFC 3339.
+    /// When that was, in RFC 3339.
     pub verified_at: Option<String>,
     /// The environment that was verified.
     pub environment: Option<String>,
-    /// Revisions that a rollback can go to, the newest first.
+    /// Revisions available for a rollback, newest first.
     pub kept: Vec<u64>,
 }
 
 /// A Deployment or StatefulSet.
 #[derive(Clone, Debug, Serialize)]
-pub struct Workload {
+pub struct WorkloadView {
     /// Its name.
     pub name: String,
-    /// Pods wanted, of the current template, and ready.
+    /// Desired pods.
     pub wanted: u64,
     /// Pods of the current template.
     pub updated: u64,
     /// Ready pods.
     pub ready: u64,
-    /// Whether nothing is left to do.
+    /// Whether the rollout is complete.
     pub complete: bool,
 }
 
 /// A pod.
 #[derive(Clone, Debug, Serialize)]
-pub struct Pod {
+pub struct PodView {
     /// Its name.
     pub name: String,
     /// `Running`, `Pending`, `CrashLoopBackOff`, `Terminating` …
     pub state: String,
-    /// Whether it takes requests.
+    /// Whether all its containers are ready.
     pub ready: bool,
     /// Restarts of its containers.
     pub restarts: u64,
-    /// When it was made, in RFC 3339.
+    /// Its creation time, in RFC 3339.
     pub created_at: String,
     /// The image of its first container.
     pub image: String,
@@ -117,43 +117,43 @@ pub struct ImageView {
     pub pods: usize,
 }
 
-/// A Secret; its content is never read here.
+/// A Secret, without its content.
 #[derive(Clone, Debug, Serialize)]
-pub struct Secret {
+pub struct SecretView {
     /// Its name.
     pub name: String,
-    /// Workloads that use it; none: kept for a rollback.
+    /// Workloads that use it; if none, it is kept for a rollback.
     pub used_by: Vec<String>,
 }
 
-/// A cause why something is not ready.
+/// A diagnosed cause why something is not ready.
 #[derive(Clone, Debug, Serialize)]
 pub struct FindingView {
-    /// What it is about.
+    /// The affected object.
     pub subject: String,
     /// The cause.
     pub cause: String,
-    /// The next step.
+    /// The next steps as text.
     pub help: String,
     /// The next steps as data.
     pub hints: Vec<Value>,
-    /// Whether time alone will not mend it.
+    /// Whether waiting does not help.
     pub fatal: bool,
 }
 
 impl View {
-    /// What `observed` says of release, workloads, pods, images and Secrets.
-    pub fn of(cluster: Cluster, observed: &ObservedRelease) -> Self {
+    /// Returns the view of `cluster` and the `observed` release; routes, drift and pending changes are filled in later.
+    pub fn new(cluster: ClusterView, observed: &ObservedRelease) -> Self {
         let Some(snapshot) = &observed.snapshot else { return Self { cluster, ..Self::default() } };
         let record = observed.record.as_ref();
-        let workload = |p: judge::Progress| Workload {
+        let workload = |p: judge::Progress| WorkloadView {
             name: p.name,
             wanted: p.wanted,
             updated: p.updated,
             ready: p.ready,
             complete: p.complete,
         };
-        let pods: Vec<Pod> = snapshot.kind("Pod").map(pod).collect();
+        let pods: Vec<PodView> = snapshot.kind("Pod").map(pod).collect();
         let image = |(reference, id): (&String, &String)| ImageView {
             reference: reference.clone(),
             id: id.clone(),
@@ -185,20 +185,25 @@ fn finding(found: judge::Finding) -> FindingView {
     }
 }
 
-fn release(observed: &ObservedRelease) -> Release {
+fn release(observed: &ObservedRelease) -> ReleaseView {
     let (record, newest) = (observed.record.as_ref(), observed.helm.newest());
     let helm: Vec<u64> = observed.helm.revisions.iter().map(|revision| revision.number).collect();
-    Release {
+    ReleaseView {
         revision: newest.map(|revision| revision.number),
         status: newest.map(|revision| revision.status.clone()),
         verified_revision: record.map(|record| record.revision),
         verified_at: record.map(|record| clock::rfc3339(record.verified_at)),
         environment: record.map(|record| record.environment.clone()),
-        kept: record.map(Record::revisions).unwrap_or_default().into_iter().filter(|n| helm.contains(n)).collect(),
+        kept: record
+            .map(Record::revision_numbers)
+            .unwrap_or_default()
+            .into_iter()
+            .filter(|n| helm.contains(n))
+            .collect(),
     }
 }
 
-fn pod(pod: &Value) -> Pod {
+fn pod(pod: &Value) -> PodView {
     let statuses = |list: &str| pod.pointer(list).and_then(Value::as_array).cloned().unwrap_or_default();
     let (init, containers) = (statuses("/status/initContainerStatuses"), statuses("/status/containerStatuses"));
     let all = || init.iter().chain(&containers);
@@ -208,7 +213,7 @@ fn pod(pod: &Value) -> Pod {
         Some(reason) => reason,
         None => text(pod, "/status/phase"),
     };
-    Pod {
+    PodView {
         name: text(pod, "/metadata/name").to_owned(),
         state: state.to_owned(),
         ready: !containers.is_empty() && containers.iter().all(|status| status["ready"] == true),
@@ -218,13 +223,13 @@ fn pod(pod: &Value) -> Pod {
     }
 }
 
-fn secret(snapshot: &Snapshot, name: &str) -> Secret {
+fn secret(snapshot: &Snapshot, name: &str) -> SecretView {
     let uses = |workload: &&Value| {
         let template = workload.pointer("/spec/template/spec").map(Value::to_string).unwrap_or_default();
         template.contains(&format!("\"{name}\""))
     };
     let used_by = snapshot.workloads().filter(uses).map(|w| text(w, "/metadata/name").to_owned()).collect();
-    Secret { name: name.to_owned(), used_by }
+    SecretView { name: name.to_owned(), used_by }
 }
 
 #[cfg(test)]

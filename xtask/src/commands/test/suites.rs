@@ -1,4 +1,4 @@
-//! The suites that need no cluster.
+//! Runs the suites that are commands, containers or programs.
 
 use std::sync::Arc;
 
@@ -19,16 +19,16 @@ use crate::tally::Tally;
 use crate::toolchain::{self, Toolchain};
 use crate::units::quote;
 
-/// Runs one command as a test.
-fn check(project: &Project, name: &str, process: &Process) -> Tally {
+/// Runs a command as one test.
+fn run_check(project: &Project, name: &str, process: &Process) -> Tally {
     Tally::of(&project.report, name, |running| {
         process.stream(|line| running.progress(line))?;
         Ok(String::new())
     })
 }
 
-/// Runs a test runner whose output tells how many passed.
-fn counted(project: &Project, name: &str, process: &Process) -> Tally {
+/// Runs a test runner and reads the number of passed tests from its output.
+fn run_counted(project: &Project, name: &str, process: &Process) -> Tally {
     let running = project.report.step("test", name, "");
     let mut output = String::new();
     let result = process.stream(|line| {
@@ -48,28 +48,28 @@ fn counted(project: &Project, name: &str, process: &Process) -> Tally {
     tally
 }
 
-/// Format, clippy, unit and command line tests of every workspace member.
+/// Runs rustfmt, clippy, and the unit and command line tests of every workspace member.
 pub fn rust(project: &Project) -> Result<Tally> {
     let cargo =
         |args: &[&str]| members::cargo().args(args.iter().copied()).cwd(&project.root).deadline(deadlines::CARGO);
-    let mut tally = check(project, "cargo fmt", &cargo(&["fmt", "--all", "--check"]));
+    let mut tally = run_check(project, "cargo fmt", &cargo(&["fmt", "--all", "--check"]));
     let clippy = ["clippy", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings"];
-    tally += check(project, "cargo clippy", &cargo(&clippy));
-    // The tests of the secret scan need the scanner itself; they are ignored where nobody brings it.
+    tally += run_check(project, "cargo clippy", &cargo(&clippy));
+    // The tests of the secret scan need gitleaks, so they are marked as ignored.
     let gitleaks = toolchain::gitleaks(project)?.program().to_owned();
     let test =
         cargo(&["test", "--locked", "--workspace", "--all-targets", "--no-fail-fast", "--", "--include-ignored"]);
-    tally += counted(project, "cargo test", &test.env("TODO_TEST_GITLEAKS", gitleaks));
+    tally += run_counted(project, "cargo test", &test.env("TODO_TEST_GITLEAKS", gitleaks));
     Ok(tally)
 }
 
-/// The secret scan over tree and history.
+/// Scans the working tree and the history for secrets.
 pub fn scan(project: &Project) -> Result<Tally> {
     scan_command::run(project, &toolchain::gitleaks(project)?)?;
     Ok(Tally::new(1, 0))
 }
 
-/// Lint, unit tests, and every set of values rendered.
+/// Runs lint with every set of values, and the unit tests of the chart.
 pub fn chart(project: &Project) -> Result<Tally> {
     let toolchain = Toolchain::bring(
         project,
@@ -87,7 +87,7 @@ pub fn chart(project: &Project) -> Result<Tally> {
     for values in &sets {
         let name = values.rsplit('/').next().unwrap_or(values);
         let lint = helm(&["lint", "--strict", chart.as_str(), "--values", values]);
-        tally += check(project, &format!("helm lint with {name}"), &lint);
+        tally += run_check(project, &format!("helm lint with {name}"), &lint);
     }
     let unittest = Process::new(toolchain.origin.tool(Tool::HelmUnittest).as_str()).args([
         "--strict",
@@ -109,7 +109,7 @@ pub fn chart(project: &Project) -> Result<Tally> {
     Ok(tally)
 }
 
-/// `Tests:       52 passed, 52 total` or `Tests: 1 failed, 51 passed, 52 total`.
+/// Returns the passed and failed tests from a line such as `Tests: 1 failed, 51 passed, 52 total`.
 fn unittest_counts(text: &str) -> (usize, usize) {
     let line = text.lines().find(|line| line.trim_start().starts_with("Tests:")).unwrap_or_default();
     let count = |what: &str| {
@@ -119,7 +119,7 @@ fn unittest_counts(text: &str) -> (usize, usize) {
     (count("passed"), count("failed") + count("errored"))
 }
 
-/// The suite of an application, in the `test` target of its own image: its own Python or Node.
+/// Runs the suite of an application in the `test` target of its image, with that image's Python or Node.
 pub fn image(project: &Project, name: &str) -> Result<Tally> {
     let image = &project.settings.images[name];
     let requirements: Vec<Requirement> = image.bases.values().cloned().map(Requirement::Image).collect();
@@ -133,23 +133,23 @@ pub fn image(project: &Project, name: &str) -> Result<Tally> {
         .stdin_file(Arc::new(context))
         .deadline(deadlines::APPLICATION_TEST)
         .log(project.log(&format!("test-{name}")));
-    if check(project, &format!("build the test image of {name}"), &build).failed > 0 {
+    if run_check(project, &format!("build the test image of {name}"), &build).failed > 0 {
         return Err(Failure::new(Class::Image, format!("the test image of {name} does not build"))
             .help(format!("less {}", quote(project.log(&format!("test-{name}")))))
             .into());
     }
     let run = engine.docker().args(["run", "--rm", "--init", &tag]).deadline(deadlines::APPLICATION_TEST);
-    Ok(counted(project, &format!("tests of {name}"), &run))
+    Ok(run_counted(project, &format!("tests of {name}"), &run))
 }
 
-/// Runs a suite on the cluster: `xtask-e2e` tests the xtask that runs right now.
+/// Runs a suite of `xtask-e2e`, which tests the running xtask program.
 pub fn end_to_end(project: &Project, suite: Suite, args: &[String]) -> Result<Tally> {
     member(project, &members::build(project, "xtask-e2e")?, suite, args)
 }
 
-/// Runs a suite that is a program of its own.
+/// Runs a suite that is a separate program.
 pub fn member(project: &Project, program: &Utf8Path, suite: Suite, args: &[String]) -> Result<Tally> {
-    // On Ctrl-C the suite tells what it leaves, so this process adds nothing.
+    // On Ctrl-C, the suite itself reports what it leaves.
     project.report.on_interrupt(|| ());
     let run = Process::new(program.as_str())
         .args(["test", suite.name()])
@@ -168,8 +168,8 @@ pub fn member(project: &Project, program: &Utf8Path, suite: Suite, args: &[Strin
     Ok(tally)
 }
 
-/// The path of the program that runs right now. The suite `rust` before may have linked another one in its place, and
-/// Linux then has this one only under its process.
+/// Returns the path of the running program. The suite `rust` may have replaced the file; on Linux, the old one is then
+/// only reachable through its process.
 fn running_program() -> Result<String> {
     let own = format!("/proc/{}/exe", std::process::id());
     if std::path::Path::new(&own).exists() {
@@ -184,7 +184,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn helm_unittest_is_understood() {
+    fn reads_the_counts_of_helm_unittest() {
         assert_eq!(unittest_counts("Charts: 1\nTests:       52 passed, 52 total\n"), (52, 0));
         assert_eq!(unittest_counts("Tests:       2 failed, 1 errored, 50 passed, 53 total"), (50, 3));
     }

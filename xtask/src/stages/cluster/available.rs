@@ -1,4 +1,4 @@
-//! Waits for the Deployments that the cluster itself serves with.
+//! Waits for Deployments of the cluster itself: DNS and ingress controller.
 
 use std::time::Instant;
 
@@ -12,15 +12,15 @@ use crate::judge::uncordon;
 use crate::process;
 use crate::snapshot::{number, text};
 
-/// Waits until the pods of all Deployments with `labels` are of the newest template and available. `what` names them in
-/// errors. Returns whether there is one.
+/// Waits until all Deployments with `labels` have only available pods of their newest template. Errors call them `what`.
+/// Returns whether there is such a Deployment.
 pub fn wait(api: &Api, what: &str, labels: &str) -> Result<bool> {
     let begun = Instant::now();
     loop {
-        let ours = api.select(&kinds::DEPLOYMENT, Scope::Cluster, labels)?;
-        let waiting: Vec<&Value> = ours.iter().filter(|deployment| !is_available(deployment)).collect();
-        let Some(first) = waiting.first().filter(|_| !ours.is_empty()) else {
-            return Ok(!ours.is_empty());
+        let deployments = api.select(&kinds::DEPLOYMENT, Scope::Cluster, labels)?;
+        let waiting: Vec<&Value> = deployments.iter().filter(|deployment| !is_available(deployment)).collect();
+        let Some(first) = waiting.first().filter(|_| !deployments.is_empty()) else {
+            return Ok(!deployments.is_empty());
         };
         if process::ending() {
             anyhow::bail!("interrupted");
@@ -44,7 +44,7 @@ pub fn wait(api: &Api, what: &str, labels: &str) -> Result<bool> {
     }
 }
 
-/// Why the scheduler places no pod with `labels`, if it says so.
+/// Returns the error if the scheduler cannot place a pod with `labels`.
 fn unschedulable(api: &Api, what: &str, labels: &str) -> Result<Option<Failure>> {
     let pods = api.select(&kinds::POD, Scope::Cluster, labels)?;
     let conditions = pods.iter().filter_map(|pod| pod.pointer("/status/conditions")?.as_array()).flatten();
@@ -68,8 +68,7 @@ fn unschedulable(api: &Api, what: &str, labels: &str) -> Result<Option<Failure>>
     Ok(Some(cordoned.iter().fold(Failure::new(Class::Cluster, what), |failure, node| failure.help(uncordon(node)))))
 }
 
-/// Whether all its pods are of the newest template and available. The condition `Available` would be true of the old pods
-/// until they end.
+/// Returns whether all pods are of the newest template and available. The condition `Available` also counts old pods.
 fn is_available(deployment: &Value) -> bool {
     let current = number(deployment, "/status/observedGeneration") >= number(deployment, "/metadata/generation");
     let wanted = deployment.pointer("/spec/replicas").and_then(Value::as_u64).unwrap_or(1);
@@ -83,7 +82,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn a_deployment_is_available_when_its_newest_pods_are() {
+    fn is_available_only_with_the_newest_pods() {
         let deployment = |generation: u64, [replicas, updated, available]: [u64; 3]| {
             json!({"metadata": {"generation": generation}, "spec": {"replicas": 1},
                    "status": {"observedGeneration": 2, "replicas": replicas, "updatedReplicas": updated,

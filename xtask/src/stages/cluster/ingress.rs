@@ -1,6 +1,5 @@
-//! The ingress controller: installed only where the cluster has no IngressClass that serves the chart's Ingress. One that
-//! xtask installed is brought to the manifests of the checkout: older images have published holes, and older manifests let
-//! it read more than it needs.
+//! Installs the ingress controller if the cluster has no IngressClass for the chart's Ingress. Updates xtask's controller to
+//! the checkout's manifests: older images have vulnerabilities, and older manifests let it read more than it needs.
 
 mod outage;
 
@@ -21,25 +20,25 @@ use crate::project::Project;
 use crate::snapshot::{number, text};
 use crate::stages::images::load::{self, Wanted};
 use crate::toolbox::Toolbox;
-use outage::{Measured, Outage};
+use outage::{Outage, OutageProbe};
 
-/// Labels of the controller in `infra/ingress`.
+/// The labels of the controller in `infra/ingress`.
 const MANAGED: &str = "app.kubernetes.io/part-of=todo,app.kubernetes.io/component=ingress-controller";
 
-/// The field manager of the controller's objects: that of `kubectl apply --server-side`, which older versions of xtask
-/// used and which `infra/ingress` says to use by hand. Under another name fields that a newer manifest drops would stay.
+/// The field manager of the controller's objects: that of `kubectl apply --server-side`, which older versions of xtask used
+/// and users may use by hand. With another manager, fields that a newer manifest drops would stay.
 const MANAGER: &str = "kubectl";
 
 /// The class of the controller in `infra/ingress`.
 const CLASS: &str = "traefik";
 
-/// What an IngressClass names for which Traefik is responsible.
+/// The `spec.controller` of an IngressClass that Traefik serves.
 const CONTROLLER: &str = "traefik.io/ingress-controller";
 
-/// The argument with the namespaces that the controller serves; without it, it serves all.
+/// The argument with the namespaces that the controller serves. Without it, the controller serves all.
 const NAMESPACES: &str = "--providers.kubernetesingress.namespaces=";
 
-/// Ends the lines of a manifest that name the release's namespace; in the files that is `todo`, for use by hand.
+/// The comment on lines of a manifest with the release's namespace. The files have `todo` there, for use by hand.
 const RELEASE: &str = "  # the release's namespace";
 
 /// An IngressClass.
@@ -47,41 +46,41 @@ const RELEASE: &str = "  # the release's namespace";
 struct IngressClass {
     name: String,
     default: bool,
-    /// Whether Traefik is responsible for it.
+    /// Whether Traefik serves it.
     traefik: bool,
 }
 
-/// What there is of ingress controllers.
+/// The ingress controllers of the cluster, as observed before any step.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Ingress {
+pub struct ObservedIngress {
     classes: Vec<IngressClass>,
-    /// The controller of our making: whether it is available, if there is one.
+    /// Whether xtask's controller is available; `None` if the cluster does not have it.
     ours: Option<bool>,
-    /// Its Deployment.
+    /// The Deployment of xtask's controller.
     deployment: Value,
-    /// The Roles and RoleBindings of our making in all namespaces.
+    /// The Roles and RoleBindings of xtask's controller in all namespaces.
     permissions: Vec<Value>,
-    /// The other namespaces with Ingresses that it serves.
+    /// Namespaces other than the release's whose Ingresses it serves.
     others: BTreeSet<String>,
 }
 
-impl Ingress {
-    /// Asks the cluster.
+impl ObservedIngress {
+    /// Reads the ingress controllers from the cluster.
     pub fn observe(tools: &Toolbox) -> Result<Self> {
         let api = tools.api()?;
         let kinds = [kinds::INGRESS_CLASS, kinds::DEPLOYMENT, kinds::ROLE, kinds::ROLE_BINDING];
         let lists = api.list_all(&kinds, Scope::Cluster)?;
-        let mut seen = Self::of(lists.iter().flat_map(|list| &list.items));
+        let mut observed = Self::of(lists.iter().flat_map(|list| &list.items));
         let own = tools.namespace();
-        if seen.ours.is_some() && served(&seen.deployment).is_none_or(|all| all != [own]) {
-            seen.others = seen.users(&api.list(&kinds::INGRESS, Scope::Cluster)?.items);
-            seen.others.remove(own);
+        if observed.ours.is_some() && served_namespaces(&observed.deployment).is_none_or(|all| all != [own]) {
+            observed.others = observed.namespaces_with_ingresses(&api.list(&kinds::INGRESS, Scope::Cluster)?.items);
+            observed.others.remove(own);
         }
-        Ok(seen)
+        Ok(observed)
     }
 
     fn of<'a>(objects: impl IntoIterator<Item = &'a Value>) -> Self {
-        let mut seen = Self::default();
+        let mut observed = Self::default();
         for object in objects {
             let label = |name: &str| object["metadata"]["labels"][name].as_str().unwrap_or_default();
             let part = label("app.kubernetes.io/part-of") == "todo";
@@ -91,25 +90,25 @@ impl Ingress {
                     let default = &object["metadata"]["annotations"]["ingressclass.kubernetes.io/is-default-class"];
                     let name = text(object, "/metadata/name").to_owned();
                     let traefik = text(object, "/spec/controller") == CONTROLLER;
-                    seen.classes.push(IngressClass { name, default: default == "true", traefik });
+                    observed.classes.push(IngressClass { name, default: default == "true", traefik });
                 }
                 "Deployment" if ours => {
-                    seen.deployment = object.clone();
+                    observed.deployment = object.clone();
                     let available = number(object, "/status/availableReplicas") > 0;
-                    seen.ours = Some(available || seen.ours.unwrap_or(false));
+                    observed.ours = Some(available || observed.ours.unwrap_or(false));
                 }
                 "Role" | "RoleBinding" if part && label("app.kubernetes.io/name") == "traefik" => {
-                    seen.permissions.push(object.clone());
+                    observed.permissions.push(object.clone());
                 }
                 _ => {}
             }
         }
-        seen
+        observed
     }
 
-    /// The namespaces of those `ingresses` that the controller serves.
-    fn users(&self, ingresses: &[Value]) -> BTreeSet<String> {
-        let served = served(&self.deployment);
+    /// Returns the namespaces of those `ingresses` that the controller serves.
+    fn namespaces_with_ingresses(&self, ingresses: &[Value]) -> BTreeSet<String> {
+        let served = served_namespaces(&self.deployment);
         let is_served = |ingress: &&Value| {
             let annotation = &ingress["metadata"]["annotations"]["kubernetes.io/ingress.class"];
             let named = [&ingress["spec"]["ingressClassName"], annotation];
@@ -122,13 +121,13 @@ impl Ingress {
         ingresses.iter().filter(is_served).map(|ingress| text(ingress, "/metadata/namespace").to_owned()).collect()
     }
 
-    /// Whether the controller lacks a permission in a namespace that `manifests` give it.
+    /// Returns whether the controller lacks a Role or RoleBinding of `manifests`.
     fn lacks_permission(&self, manifests: &[Value]) -> bool {
-        let given = |wanted: &Value| self.permissions.iter().any(|live| covers(live, wanted));
+        let given = |wanted: &Value| self.permissions.iter().any(|live| contains_all(live, wanted));
         manifests.iter().filter(|object| is_permission(object)).any(|wanted| !given(wanted))
     }
 
-    /// The permissions in namespaces that `manifests` do not name.
+    /// Returns the Roles and RoleBindings that `manifests` do not have.
     fn stale_permissions(&self, manifests: &[Value]) -> Vec<&Value> {
         let named = |live: &&Value| {
             manifests.iter().any(|wanted| {
@@ -139,19 +138,19 @@ impl Ingress {
     }
 
     fn image(&self) -> &str {
-        image(&self.deployment)
+        image_of(&self.deployment)
     }
 
-    /// Whether the cluster has the class `wanted`; an empty name stands for the default one.
+    /// Returns whether the cluster has the class `wanted`; an empty name means the default class.
     fn has(&self, wanted: &str) -> bool {
         self.classes.iter().any(|class| if wanted.is_empty() { class.default } else { class.name == wanted })
     }
 }
 
-/// What must be done with the controller of `manifests` for an Ingress of the class `wanted`, and why.
-fn reason(ingress: &Ingress, manifests: &[Value], wanted: &str) -> Option<(&'static str, String)> {
-    let install = why(ingress, wanted).map(|why| ("install", why.to_owned()));
-    let update = || outdated(ingress, manifests).map(|why| ("update", why));
+/// Returns what to do with the controller for an Ingress of the class `wanted` (`install`, `update`, `repair`), and why.
+fn needed_action(ingress: &ObservedIngress, manifests: &[Value], wanted: &str) -> Option<(&'static str, String)> {
+    let install = install_reason(ingress, wanted).map(|why| ("install", why.to_owned()));
+    let update = || update_reason(ingress, manifests).map(|why| ("update", why));
     let repair = || {
         let why = if ingress.lacks_permission(manifests) {
             "its permissions in the release's namespace are not those of infra/ingress".to_owned()
@@ -168,15 +167,14 @@ fn is_permission(object: &Value) -> bool {
     ["Role", "RoleBinding"].contains(&text(object, "/kind"))
 }
 
-/// The namespaces that the controller of `deployment` serves; `None`: all.
-fn served(deployment: &Value) -> Option<Vec<&str>> {
+/// Returns the namespaces that the controller in `deployment` serves; `None` means all.
+fn served_namespaces(deployment: &Value) -> Option<Vec<&str>> {
     let arguments = deployment.pointer("/spec/template/spec/containers/0/args")?.as_array()?;
     let named = arguments.iter().filter_map(Value::as_str).find_map(|argument| argument.strip_prefix(NAMESPACES))?;
     Some(named.split(',').collect())
 }
 
-/// Why the controller must be installed for an Ingress of the class `wanted`.
-fn why(ingress: &Ingress, wanted: &str) -> Option<&'static str> {
+fn install_reason(ingress: &ObservedIngress, wanted: &str) -> Option<&'static str> {
     match (ingress.has(wanted), ingress.ours) {
         (true, None | Some(true)) => None,
         (_, Some(false)) => Some("the ingress controller is not available"),
@@ -187,54 +185,53 @@ fn why(ingress: &Ingress, wanted: &str) -> Option<&'static str> {
             Some("the cluster has no default IngressClass")
         }
         (false, None) if ["", CLASS].contains(&wanted) => Some("the cluster has no ingress controller"),
-        // Ours would not serve that class either; the proof of the routes says what is missing.
+        // xtask's controller would not serve that class either. The proof's route checks name what is missing.
         (false, _) => None,
     }
 }
 
-fn image(deployment: &Value) -> &str {
+fn image_of(deployment: &Value) -> &str {
     text(deployment, "/spec/template/spec/containers/0/image")
 }
 
-/// Why the controller of our making must be updated to `manifests`.
-fn outdated(ingress: &Ingress, manifests: &[Value]) -> Option<String> {
+fn update_reason(ingress: &ObservedIngress, manifests: &[Value]) -> Option<String> {
     let wanted = manifests.iter().find(|object| object["kind"] == "Deployment")?;
-    if ingress.ours.is_none() || covers(&ingress.deployment["spec"], &wanted["spec"]) {
+    if ingress.ours.is_none() || contains_all(&ingress.deployment["spec"], &wanted["spec"]) {
         return None;
     }
-    let (old, new) = (ingress.image(), image(wanted));
+    let (old, new) = (ingress.image(), image_of(wanted));
     let what = if old == new { "it differs from infra/ingress".to_owned() } else { format!("{old} -> {new}") };
-    let others = served(wanted).into_iter().flatten().skip(1).collect::<Vec<_>>();
+    let others = served_namespaces(wanted).into_iter().flatten().skip(1).collect::<Vec<_>>();
     let others = if others.is_empty() { String::new() } else { format!("it goes on serving {}; ", others.join(", ")) };
     Some(format!("{what}; {others}no route answers for some seconds"))
 }
 
-/// Whether `live` has all of `wanted`; the API server adds defaults.
-fn covers(live: &Value, wanted: &Value) -> bool {
+/// Returns whether `live` has all of `wanted`. It may have more, because the API server adds defaults.
+fn contains_all(live: &Value, wanted: &Value) -> bool {
     match (live, wanted) {
         (Value::Object(live), Value::Object(wanted)) => {
-            wanted.iter().all(|(key, value)| live.get(key).is_some_and(|live| covers(live, value)))
+            wanted.iter().all(|(key, value)| live.get(key).is_some_and(|live| contains_all(live, value)))
         }
         (Value::Array(live), Value::Array(wanted)) => {
-            live.len() == wanted.len() && live.iter().zip(wanted).all(|(live, wanted)| covers(live, wanted))
+            live.len() == wanted.len() && live.iter().zip(wanted).all(|(live, wanted)| contains_all(live, wanted))
         }
         _ => live == wanted,
     }
 }
 
-/// The step that brings or updates the controller, if that is needed for an Ingress of the class `wanted`. `namespace` is
-/// the release's, which is applied first where it is absent: the controller has a Role in it.
+/// Returns the step that installs, updates or repairs the controller, if an Ingress of the class `wanted` needs it.
+/// `namespace` is the release's Namespace if the cluster lacks it: the controller needs it for a Role.
 pub fn decide<'a>(
     project: &'a Project,
     tools: &'a Toolbox,
     origin: &'a dyn Origin,
-    ingress: &Ingress,
+    ingress: &ObservedIngress,
     wanted: &str,
     namespace: Option<Value>,
 ) -> Result<Option<Step<'a>>> {
     let pinned = &project.settings.cluster.ingress_image;
-    let objects = manifests(project, &ingress.others)?;
-    let Some((what, why)) = reason(ingress, &objects, wanted) else { return Ok(None) };
+    let objects = read_project_manifests(project, &ingress.others)?;
+    let Some((what, why)) = needed_action(ingress, &objects, wanted) else { return Ok(None) };
     let image = origin.image(pinned);
     let mut command = format!("docker save {image} | ctr images import");
     let theirs = objects.iter().map(|object| (object, MANAGER));
@@ -247,11 +244,11 @@ pub fn decide<'a>(
     }
     let wanted_class = wanted.to_owned();
     Ok(Some(Step::new(format!("{what} ingress controller"), why, command, move |running| {
-        // Minutes may have gone by.
-        let now = Ingress::observe(tools)?;
-        let objects = manifests(project, &now.others)?;
-        if reason(&now, &objects, &wanted_class).is_none() {
-            return Ok("not needed: one is there by now".to_owned());
+        // Minutes may have passed since the decision.
+        let now = ObservedIngress::observe(tools)?;
+        let objects = read_project_manifests(project, &now.others)?;
+        if needed_action(&now, &objects, &wanted_class).is_none() {
+            return Ok("not needed any more: the cluster has one now".to_owned());
         }
         let wanted = Wanted::of(project, &tools.engine, &image)?;
         for node in tools.nodes()? {
@@ -261,13 +258,13 @@ pub fn decide<'a>(
         if let Some(namespace) = &namespace {
             api.apply(namespace, crate::api::MANAGER)?;
         }
-        let outage = if outdated(&now, &objects).is_some() {
+        let outage = if update_reason(&now, &objects).is_some() {
             running.progress("replacing its pod");
             update(&api, &objects, super::profile(tools)?.address())?
         } else {
             apply(&api, &objects)?;
             if now.ours.is_some() && now.lacks_permission(&objects) {
-                // It waits longer and longer before it asks again for what it may not read.
+                // Traefik backs off longer and longer after a refused request, so new pods are faster.
                 for pod in api.select(&kinds::POD, Scope::Cluster, MANAGED)? {
                     in_its_namespace(&api, &pod).delete(
                         &kinds::POD,
@@ -280,7 +277,7 @@ pub fn decide<'a>(
             wait_until_available(&api)?;
             None
         };
-        // The old pod, which needed them, is gone.
+        // No pod needs these any more.
         for stale in now.stale_permissions(&objects) {
             let name = text(stale, "/metadata/name");
             in_its_namespace(&api, stale).delete(Resource::of(stale)?, name, Propagation::Background)?;
@@ -289,22 +286,21 @@ pub fn decide<'a>(
     })))
 }
 
-/// Brings the controller to `objects`, or back to what was there. Returns how long `address` did not answer, if that is known.
-fn update(api: &Api, objects: &[Value], address: Option<String>) -> Result<Option<Measured>> {
-    let before = live(api, objects)?;
-    // The node's port 80 belongs to one pod at a time, so the old one ends before the new one starts.
-    let outage = Outage::begin(address.clone());
+/// Updates the controller to `objects`, or restores the old objects if that fails. Returns the measured outage of `address`.
+fn update(api: &Api, objects: &[Value], address: Option<String>) -> Result<Option<Outage>> {
+    let before = read_live_objects(api, objects)?;
+    // The node's port 80 allows one pod at a time, so the old pod ends before the new one starts.
+    let outage = OutageProbe::begin(address.clone());
     let Err(error) = apply(api, objects).and_then(|()| wait_until_available(api)) else { return Ok(outage.end()) };
     let restored = apply(api, &before).and_then(|()| wait_until_available(api));
     let answers = outage.end().map(|measured| measured.answers);
     let what = match (restored, answers) {
-        (Err(restoring), _) => format!("the one that ran before could not be restored: {restoring:#}"),
-        (Ok(()), Some(true)) => "the controller that ran before serves again".to_owned(),
-        (Ok(()), Some(false)) => format!(
-            "the controller that ran before runs again, but {} does not answer as before",
-            address.unwrap_or_default()
-        ),
-        (Ok(()), None) => "the controller that ran before runs again; no route was requested".to_owned(),
+        (Err(restoring), _) => format!("the previous controller could not be restored: {restoring:#}"),
+        (Ok(()), Some(true)) => "the previous controller serves again".to_owned(),
+        (Ok(()), Some(false)) => {
+            format!("the previous controller runs again, but {} does not answer as before", address.unwrap_or_default())
+        }
+        (Ok(()), None) => "the previous controller runs again; no route was requested".to_owned(),
     };
     Err(Failure::new(Class::Cluster, format!("{error:#}\n  {what}"))
         .help("cargo xtask tool kubectl -- get pods,events -A")
@@ -315,20 +311,20 @@ fn apply(api: &Api, objects: &[Value]) -> Result<()> {
     objects.iter().try_for_each(|object| api.apply(object, MANAGER).map(drop))
 }
 
-/// The client for the namespace of `object`; one of the whole cluster names none.
+/// Returns the client for the namespace of `object`. Objects of the whole cluster have none.
 fn in_its_namespace(api: &Api, object: &Value) -> Api {
     let namespace = text(object, "/metadata/namespace");
     api.in_namespace(if namespace.is_empty() { "default" } else { namespace })
 }
 
-/// Those of `objects` that the cluster has, as they are there and as somebody would apply them.
-fn live(api: &Api, objects: &[Value]) -> Result<Vec<Value>> {
+/// Reads those of `objects` that the cluster has, without the fields that the API server sets.
+fn read_live_objects(api: &Api, objects: &[Value]) -> Result<Vec<Value>> {
     let mut found = Vec::new();
     for object in objects {
         let api = in_its_namespace(api, object);
         let Some(mut live) = api.get(Resource::of(object)?, text(object, "/metadata/name"))? else { continue };
         if let (Some(live), Some(wanted)) = (live["metadata"].as_object_mut(), object["metadata"].as_object()) {
-            // The rest is the API server's.
+            // The API server sets the rest.
             live.retain(|key, _| wanted.contains_key(key));
         }
         if let Some(live) = live.as_object_mut() {
@@ -339,12 +335,11 @@ fn live(api: &Api, objects: &[Value]) -> Result<Vec<Value>> {
     Ok(found)
 }
 
-/// The objects of `infra/ingress`, for the namespace of the release and `others`.
-fn manifests(project: &Project, others: &BTreeSet<String>) -> Result<Vec<Value>> {
+fn read_project_manifests(project: &Project, others: &BTreeSet<String>) -> Result<Vec<Value>> {
     read_manifests(&project.root.join(&project.settings.cluster.ingress), &project.settings.chart.namespace, others)
 }
 
-/// The objects of all files in `folder`, in the order of the files' names. `others` have the Roles of `namespace`, too.
+/// Reads the objects of all files in `folder`, in the order of file names. Repeats each Role of `namespace` for `others`.
 fn read_manifests(folder: &Utf8Path, namespace: &str, others: &BTreeSet<String>) -> Result<Vec<Value>> {
     let all = [namespace].into_iter().chain(others.iter().map(String::as_str)).collect::<Vec<_>>();
     let mut files = Vec::new();
@@ -372,7 +367,7 @@ fn read_manifests(folder: &Utf8Path, namespace: &str, others: &BTreeSet<String>)
                     object
                 }));
             } else if !object.is_null() {
-                // Null is a document of comments alone.
+                // A document of comments alone is null.
                 objects.push(object);
             }
         }
@@ -388,25 +383,25 @@ fn wait_until_available(api: &Api) -> Result<()> {
     Err(Failure::new(Class::Config, what).into())
 }
 
-/// Removes the controller that deploy installed, unless it serves other Ingresses. Gives what was done, if anything.
+/// Removes the controller that a deploy installed, unless it serves other Ingresses. Describes what it did, if anything.
 pub fn remove_controller(project: &Project, tools: &Toolbox) -> Result<Option<String>> {
     let api = tools.api()?;
-    // The namespace goes last: as long as it is there, something may be left.
+    // The namespace is deleted last, so while it exists, other objects may exist.
     if api.select(&kinds::NAMESPACE, Scope::Cluster, MANAGED)?.is_empty() {
         return Ok(None);
     }
     let mut lists = api.list_all(&[kinds::INGRESS, kinds::INGRESS_CLASS, kinds::DEPLOYMENT], Scope::Cluster)?;
     let ingresses = lists.remove(0).items;
-    let seen = Ingress::of(lists.iter().flat_map(|list| &list.items));
-    let users = seen.users(&ingresses);
-    if !users.is_empty() {
-        let users: Vec<_> = users.into_iter().collect();
-        return Ok(Some(format!("ingress controller kept: it serves Ingresses of namespace {}", users.join(", "))));
+    let observed = ObservedIngress::of(lists.iter().flat_map(|list| &list.items));
+    let namespaces = observed.namespaces_with_ingresses(&ingresses);
+    if !namespaces.is_empty() {
+        let list = Vec::from_iter(namespaces).join(", ");
+        return Ok(Some(format!("ingress controller kept: it serves Ingresses of namespace {list}")));
     }
-    let others = served(&seen.deployment).unwrap_or_default().into_iter().map(str::to_owned);
+    let others = served_namespaces(&observed.deployment).unwrap_or_default().into_iter().map(str::to_owned);
     let others = others.filter(|name| name != tools.namespace()).collect();
-    // The namespace, which comes first, goes last.
-    for object in manifests(project, &others)?.iter().rev() {
+    // In reverse order, so that the namespace is deleted last.
+    for object in read_project_manifests(project, &others)?.iter().rev() {
         let (api, name) = (in_its_namespace(&api, object), text(object, "/metadata/name"));
         api.delete(Resource::of(object)?, name, Propagation::Background).context("removing the ingress controller")?;
     }
@@ -432,8 +427,8 @@ mod tests {
         objects.iter().find(|object| object["kind"] == "Deployment").unwrap().clone()
     }
 
-    /// The same without the argument that names the namespaces, as 0.2.x had it.
-    fn wide(mut deployment: Value) -> Value {
+    /// Returns `deployment` without the argument for namespaces, as in version 0.2.x.
+    fn without_namespaces(mut deployment: Value) -> Value {
         let arguments = &mut deployment["spec"]["template"]["spec"]["containers"][0]["args"];
         arguments.as_array_mut().unwrap().retain(|argument| !argument.as_str().unwrap().starts_with(NAMESPACES));
         deployment
@@ -444,8 +439,8 @@ mod tests {
                "spec": {"ingressClassName": class}})
     }
 
-    /// From lines of kind, component, part-of, available replicas, name and whether it is the default.
-    fn parse(text: &str) -> Ingress {
+    /// Parses lines of kind, component, part-of, available replicas, name and whether it is the default class.
+    fn parse(text: &str) -> ObservedIngress {
         let object = |line: &str| {
             let [kind, component, part, available, name, default] = line.split('|').collect::<Vec<_>>()[..] else {
                 panic!("{line}")
@@ -455,20 +450,20 @@ mod tests {
                        "annotations": {"ingressclass.kubernetes.io/is-default-class": default}},
                    "status": {"availableReplicas": available.parse::<u64>().ok()}})
         };
-        Ingress::of(&text.lines().map(object).collect::<Vec<_>>())
+        ObservedIngress::of(&text.lines().map(object).collect::<Vec<_>>())
     }
 
     #[test]
-    fn the_manifests_of_the_project_are_read_in_order() {
+    fn reads_the_projects_manifests_in_order() {
         let objects = objects();
         let names: Vec<&str> = objects.iter().map(|object| text(object, "/kind")).collect();
-        // A cluster that has the class has the controller.
+        // The class comes last, so a cluster with the class has the controller.
         assert_eq!((names[0], names.last().copied()), ("Namespace", Some("IngressClass")));
         assert!(objects.iter().all(|object| Resource::of(object).is_ok()), "{names:?}");
     }
 
     #[test]
-    fn the_controller_reads_secrets_of_the_releases_namespace_alone() {
+    fn reads_secrets_of_the_releases_namespace_alone() {
         let objects = objects();
         let reads = |object: &&Value| object["rules"].to_string().contains("\"secrets\"");
         let roles: Vec<_> =
@@ -480,47 +475,50 @@ mod tests {
     }
 
     #[test]
-    fn what_a_cluster_with_our_controller_answered_is_read() {
+    fn reads_the_recorded_answer_of_a_cluster() {
         let text = include_str!("../../../tests/recorded/cluster/ingress.json");
         let list: Value = serde_json::from_str(text).unwrap();
-        let seen = Ingress::of(list["items"].as_array().unwrap());
-        // The recording leaves the controller out.
+        let observed = ObservedIngress::of(list["items"].as_array().unwrap());
+        // The recording lacks `spec.controller`.
         let classes = vec![IngressClass { name: CLASS.to_owned(), default: true, traefik: false }];
-        assert_eq!((&seen.classes, seen.ours, seen.image()), (&classes, Some(true), "traefik:v3.6.7"));
+        assert_eq!((&observed.classes, observed.ours, observed.image()), (&classes, Some(true), "traefik:v3.6.7"));
     }
 
     #[test]
-    fn only_a_controller_of_ours_that_differs_is_updated() {
+    fn updates_only_a_controller_of_xtask_that_differs() {
         let objects = objects();
         let mut ours = deployment(&objects);
         ours["spec"]["progressDeadlineSeconds"] = json!(600);
         ours["spec"]["template"]["spec"]["containers"][0]["terminationMessagePath"] = json!("/dev/termination-log");
-        let outdated = |live: &Value| outdated(&Ingress::of([live]), &objects);
-        assert_eq!(outdated(&ours), None, "what the API server adds is no difference");
-        let pinned = image(&ours).to_owned();
+        let why = |live: &Value| update_reason(&ObservedIngress::of([live]), &objects);
+        assert_eq!(why(&ours), None, "what the API server adds is no difference");
+        let pinned = image_of(&ours).to_owned();
         let mut old = ours.clone();
         old["spec"]["template"]["spec"]["containers"][0]["image"] = json!("traefik:v3.6.7");
-        assert_eq!(outdated(&old).unwrap(), format!("traefik:v3.6.7 -> {pinned}; no route answers for some seconds"));
-        assert_eq!(outdated(&wide(ours)).unwrap(), "it differs from infra/ingress; no route answers for some seconds");
+        assert_eq!(why(&old).unwrap(), format!("traefik:v3.6.7 -> {pinned}; no route answers for some seconds"));
+        assert_eq!(
+            why(&without_namespaces(ours)).unwrap(),
+            "it differs from infra/ingress; no route answers for some seconds"
+        );
         let mut foreign = old;
         foreign["metadata"]["labels"] = json!({});
-        assert_eq!(outdated(&foreign), None);
+        assert_eq!(why(&foreign), None);
     }
 
     #[test]
-    fn a_class_that_serves_and_our_controller_are_told_from_others() {
-        let why = |text: &str, wanted: &str| why(&parse(text), wanted);
+    fn installs_the_controller_only_where_nothing_serves_the_class() {
+        let why = |text: &str, wanted: &str| install_reason(&parse(text), wanted);
         let other = "Deployment|||1|other|\n";
         assert_eq!(why(other, ""), Some("the cluster has no ingress controller"));
         let addon = "IngressClass|controller|||nginx|true\nDeployment|||1|nginx|\n";
         assert_eq!(why(addon, ""), None);
-        // A class that nobody has made the default serves only who names it.
+        // A class that is not the default serves only Ingresses that name it.
         let foreign = "IngressClass||||foreign|\n";
         assert_eq!(
             (why(foreign, ""), why(foreign, "foreign")),
             (Some("the cluster has no default IngressClass"), None)
         );
-        // Ours would not serve it: the proof tells.
+        // xtask's controller would not serve it either; the proof reports that.
         assert_eq!(why(foreign, "nginx"), None);
         let ours = "IngressClass||todo||traefik|true\nDeployment|ingress-controller|todo|1|traefik|\n";
         assert_eq!((why(ours, ""), why(ours, "traefik")), (None, None));
@@ -531,14 +529,14 @@ mod tests {
     }
 
     #[test]
-    fn permissions_that_are_gone_changed_or_of_another_namespace_are_repaired() {
+    fn repairs_missing_changed_and_stale_permissions() {
         let (objects, theirs) = (objects(), objects_for(&["web"]));
         let mut live = deployment(&objects);
         live["status"]["availableReplicas"] = json!(1);
         let class = objects.last().unwrap();
         let why = |permissions: &[Value]| {
-            let seen = Ingress::of(permissions.iter().chain([&live, class]));
-            reason(&seen, &objects, "").map(|(what, why)| format!("{what}: {why}"))
+            let observed = ObservedIngress::of(permissions.iter().chain([&live, class]));
+            needed_action(&observed, &objects, "").map(|(what, why)| format!("{what}: {why}"))
         };
         let of = |objects: &[Value]| objects.iter().filter(|object| is_permission(object)).cloned().collect::<Vec<_>>();
         let own = of(&objects);
@@ -553,24 +551,24 @@ mod tests {
     }
 
     #[test]
-    fn an_update_goes_on_serving_the_ingresses_of_other_namespaces() {
+    fn keeps_serving_ingresses_of_other_namespaces_after_an_update() {
         let all = [ingress("shop", None), ingress("web", Some("traefik")), ingress("other", Some("nginx"))];
-        let users = |deployment: Value| Ingress::of(&[deployment]).users(&all).into_iter().collect::<Vec<_>>();
+        let namespaces = |live: Value| Vec::from_iter(ObservedIngress::of(&[live]).namespaces_with_ingresses(&all));
         let ours = deployment(&objects());
-        assert_eq!(users(wide(ours.clone())), ["shop", "web"]);
-        assert_eq!(users(ours.clone()), ["shop"]);
-        assert!(Ingress::default().users(&all).is_empty(), "no controller serves nobody");
+        assert_eq!(namespaces(without_namespaces(ours.clone())), ["shop", "web"]);
+        assert_eq!(namespaces(ours.clone()), ["shop"]);
+        assert!(ObservedIngress::default().namespaces_with_ingresses(&all).is_empty(), "no controller serves nobody");
 
         let objects = objects_for(&["web"]);
-        assert_eq!(served(&deployment(&objects)), Some(vec!["shop", "web"]));
-        let namespaces = objects.iter().filter(|object| object["kind"] == "Role");
-        assert_eq!(namespaces.map(|role| text(role, "/metadata/namespace")).collect::<Vec<_>>(), ["shop", "web"]);
-        let why = outdated(&Ingress::of(&[wide(ours)]), &objects).unwrap();
+        assert_eq!(served_namespaces(&deployment(&objects)), Some(vec!["shop", "web"]));
+        let roles = objects.iter().filter(|object| object["kind"] == "Role");
+        assert_eq!(roles.map(|role| text(role, "/metadata/namespace")).collect::<Vec<_>>(), ["shop", "web"]);
+        let why = update_reason(&ObservedIngress::of(&[without_namespaces(ours)]), &objects).unwrap();
         assert!(why.contains("it goes on serving web; "), "{why}");
     }
 
     #[test]
-    fn an_update_that_fails_gives_the_permissions_back() {
+    fn restores_the_permissions_after_a_failed_update() {
         let server = ApiServer::start();
         let api = client(&server);
         let objects = objects();
@@ -579,7 +577,7 @@ mod tests {
         before["rules"] = json!([{"apiGroups": [""], "resources": ["secrets"], "verbs": ["list", "watch"]}]);
         let path = "/apis/rbac.authorization.k8s.io/v1/clusterroles/todo-ingress-traefik";
         server.put(path, before.clone());
-        let mut old = wide(deployment(&objects));
+        let mut old = without_namespaces(deployment(&objects));
         let count = json!({"replicas": 1, "updatedReplicas": 1, "availableReplicas": 1});
         old["status"] = count;
         let deployments = "/apis/apps/v1/namespaces/ingress-traefik/deployments/traefik";
@@ -590,9 +588,9 @@ mod tests {
         server.on(&format!("PATCH {deployments}"), &[Reply::Json(422, "", refused), Reply::Pass]);
         let error = update(&api, &objects, None).unwrap_err().to_string();
         assert!(error.contains("a port is taken"), "{error}");
-        assert!(error.ends_with("the controller that ran before runs again; no route was requested"), "{error}");
+        assert!(error.ends_with("the previous controller runs again; no route was requested"), "{error}");
         assert_eq!(server.object(path).unwrap()["rules"], before["rules"]);
         let restored = server.object(deployments).unwrap();
-        assert!(served(&restored).is_none() && restored["status"].is_null(), "{restored}");
+        assert!(served_namespaces(&restored).is_none() && restored["status"].is_null(), "{restored}");
     }
 }

@@ -1,4 +1,4 @@
-//! The minikube profile: its state, and the steps to a running node.
+//! The minikube profile: its state, and the steps that make its node run.
 
 use std::collections::BTreeSet;
 
@@ -19,24 +19,24 @@ use crate::origin::Origin;
 use crate::origin::bases::Brought;
 use crate::plan::Step;
 use crate::project::Project;
-use crate::stages::images::{held, prune};
+use crate::stages::images::{owned, prune};
 use crate::stages::machine::{self, NodeSize};
 use crate::toolbox::{Toolbox, published_api_port};
 use crate::units::quote;
 
-/// What is said of a profile that minikube has on record without a node.
+/// The reason why a recorded profile without a node is half deleted.
 const NODE_GONE: &str = "minikube has a record of it but its node is gone";
 
-/// What a profile is doing.
+/// The state of a profile.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum State {
-    /// No such profile.
+pub enum ProfileState {
+    /// There is no such profile.
     Absent,
-    /// minikube knows it but its node is gone, or the other way round.
+    /// minikube has a record but no node, or a node but no record. The text says which.
     HalfDeleted(&'static str),
-    /// A container of its name exists that minikube did not make: it is somebody's, and neither used nor removed.
+    /// Its container was not made by minikube. xtask neither uses nor removes it.
     Foreign,
-    /// minikube's record says that it is made with another driver: its node is no container of the engine.
+    /// minikube's record names another driver, so its node is no container of the engine.
     OtherDriver(String),
     /// Its node is stopped.
     Stopped,
@@ -49,8 +49,8 @@ pub enum State {
 /// The profile as minikube and the engine know it.
 #[derive(Clone, Debug)]
 pub struct Profile {
-    /// What it is doing.
-    pub state: State,
+    /// Its state.
+    pub state: ProfileState,
     /// minikube's `config.json`, if there is one.
     pub config: Option<Value>,
     /// The loopback port that is published for the node's port 80.
@@ -62,41 +62,41 @@ pub struct Profile {
 }
 
 impl Profile {
-    /// The node's container runtime, if it is not one we support.
+    /// Returns the node's container runtime, if xtask does not support it.
     pub fn unsupported_runtime(&self) -> Option<&str> {
         let runtime = self.config.as_ref()?.pointer("/KubernetesConfig/ContainerRuntime")?.as_str()?;
         (runtime != "containerd").then_some(runtime)
     }
 
-    /// The Kubernetes that minikube has on record for a profile that can be used; `None` for any other.
+    /// Returns the Kubernetes version in minikube's record; `None` if the profile cannot be used.
     pub fn kubernetes(&self, tools: &Toolbox) -> Result<Option<Version>> {
-        let usable = matches!(self.state, State::Running | State::Paused | State::Stopped);
+        let usable = matches!(self.state, ProfileState::Running | ProfileState::Paused | ProfileState::Stopped);
         let config = self.config.as_ref().filter(|_| usable);
         config.map(|config| version::recorded(config, &tools.profile_config())).transpose()
     }
 
-    /// Where a user finds the application, if the profile publishes a port.
+    /// Returns the address of the application, if the profile publishes a port.
     pub fn address(&self) -> Option<String> {
         self.port
             .map(|port| if port == 80 { "http://localhost".to_owned() } else { format!("http://localhost:{port}") })
     }
 
-    /// The addresses under which minikube may have registered the API server.
+    /// Returns the addresses of the API server that minikube may have written to a kubeconfig.
     pub fn servers(&self) -> Vec<String> {
         let Some(config) = &self.config else { return Vec::new() };
         let nodes = config["Nodes"].as_array().cloned().unwrap_or_default();
         let direct = nodes.iter().filter_map(|node| Some(format!("https://{}:{}", node["IP"].as_str()?, node["Port"])));
-        // Where the node's address cannot be reached from the host, minikube registers the published port.
+        // If the host cannot reach the node's address, minikube writes the published port.
         let published = self.api_port.map(|port| format!("https://127.0.0.1:{port}"));
         direct.chain(published).collect()
     }
 }
 
-/// Asks minikube's files and the engine: no minikube process. What seems half deleted is looked at twice.
+/// Reads minikube's files and asks the engine; starts no minikube. Checks a half-deleted profile twice, as it may be changing.
 pub fn observe(tools: &Toolbox) -> Result<Profile> {
     let look = || Ok::<_, anyhow::Error>(judge(tools.record()?, tools.inspect_node()?.as_ref()));
     let mut profile = look()?;
-    if matches!(profile.state, State::HalfDeleted(_)) {
+    if matches!(profile.state, ProfileState::HalfDeleted(_)) {
         std::thread::sleep(deadlines::PROFILE_SETTLE.time());
         profile = look()?;
     }
@@ -104,7 +104,7 @@ pub fn observe(tools: &Toolbox) -> Result<Profile> {
     Ok(profile)
 }
 
-/// The state from minikube's record and the engine's container.
+/// Derives the profile from minikube's record and the engine's container.
 pub(super) fn judge(config: Option<Value>, container: Option<&Value>) -> Profile {
     let minikubes = |c: &&Value| c.pointer("/Config/Labels/created_by.minikube.sigs.k8s.io").is_some();
     let port = container.and_then(|c| {
@@ -112,16 +112,16 @@ pub(super) fn judge(config: Option<Value>, container: Option<&Value>) -> Profile
     });
     let driver = config.as_ref().and_then(|config| config["Driver"].as_str()).filter(|driver| *driver != "docker");
     let state = match (&config, container) {
-        (None, None) => State::Absent,
-        _ if driver.is_some() => State::OtherDriver(driver.unwrap_or_default().to_owned()),
-        (_, Some(c)) if !minikubes(&c) => State::Foreign,
-        (Some(Value::Null), _) => State::HalfDeleted("minikube's record of it is cut off"),
-        (None, Some(_)) => State::HalfDeleted("its node exists but minikube has no record of it"),
-        (Some(_), None) => State::HalfDeleted(NODE_GONE),
+        (None, None) => ProfileState::Absent,
+        _ if driver.is_some() => ProfileState::OtherDriver(driver.unwrap_or_default().to_owned()),
+        (_, Some(c)) if !minikubes(&c) => ProfileState::Foreign,
+        (Some(Value::Null), _) => ProfileState::HalfDeleted("minikube's record of it is cut off"),
+        (None, Some(_)) => ProfileState::HalfDeleted("its node exists but minikube has no record of it"),
+        (Some(_), None) => ProfileState::HalfDeleted(NODE_GONE),
         (Some(_), Some(c)) => match c.pointer("/State/Status").and_then(Value::as_str) {
-            Some("running") => State::Running,
-            Some("paused") => State::Paused,
-            _ => State::Stopped,
+            Some("running") => ProfileState::Running,
+            Some("paused") => ProfileState::Paused,
+            _ => ProfileState::Stopped,
         },
     };
     let api = container.and_then(published_api_port);
@@ -129,7 +129,7 @@ pub(super) fn judge(config: Option<Value>, container: Option<&Value>) -> Profile
     Profile { state, config, port, api_port: api, started_at }
 }
 
-/// The steps to a running node; a new one gets `images` where that is possible.
+/// Returns the steps that make the node run. A new node gets `images`, if the origin fills nodes.
 pub fn decide<'a>(
     project: &'a Project,
     tools: &'a Toolbox,
@@ -145,20 +145,22 @@ pub fn decide<'a>(
         Ok(fill.into_iter().chain([start]).collect())
     };
     match &profile.state {
-        State::Running => match silence {
+        ProfileState::Running => match silence {
             None => Ok(identity::context_step(tools, profile)?.into_iter().collect()),
             Some(words) => Ok(vec![start(project, tools, origin, profile, words, None)?]),
         },
-        State::Paused => {
+        ProfileState::Paused => {
             let unpause = tools.engine.docker().args(["unpause", name]);
             Ok(vec![Step::new(format!("unpause {name}"), "the node is paused", unpause.clone(), move |_| {
                 unpause.run().map(|()| String::new())
             })])
         }
-        State::Stopped => Ok(vec![start(project, tools, origin, profile, "the profile is stopped", None)?]),
-        State::Absent => create("there is no profile of that name"),
-        State::Foreign | State::OtherDriver(_) => Err(refused(tools, profile).unwrap_or_else(|| foreign(name)).into()),
-        State::HalfDeleted(how) => {
+        ProfileState::Stopped => Ok(vec![start(project, tools, origin, profile, "the profile is stopped", None)?]),
+        ProfileState::Absent => create("there is no profile of that name"),
+        ProfileState::Foreign | ProfileState::OtherDriver(_) => {
+            Err(refusal(tools, profile).unwrap_or_else(|| foreign(name)).into())
+        }
+        ProfileState::HalfDeleted(how) => {
             in_this_engine(project, tools)?;
             let mut message = format!("minikube profile `{name}` is half deleted: {how}");
             if *how == NODE_GONE && !volume::has_data(&tools.engine, name, origin.node_content().as_ref())? {
@@ -180,7 +182,7 @@ pub fn decide<'a>(
     }
 }
 
-/// Whether the profile's node is in the private engine while another one is asked, which cannot say anything about it.
+/// Returns whether the profile's node is in the private engine although xtask uses the user's own one.
 pub fn is_elsewhere(project: &Project, tools: &Toolbox) -> Result<bool> {
     Ok(!tools.engine.private && stored::containers(&EnginePaths::new(&project.cache))?.contains(&tools.profile))
 }
@@ -190,21 +192,21 @@ fn in_this_engine(project: &Project, tools: &Toolbox) -> Result<()> {
     if !is_elsewhere(project, tools)? {
         return Ok(());
     }
-    let what = format!("the node of profile `{name}` is in the private Docker Engine, but your own engine is asked");
+    let what = format!("the node of profile `{name}` is in the private Docker Engine, but xtask uses your own engine");
     let hidden = project.command("status");
     Err(Failure::new(Class::Cluster, what)
         .help(format!("hide your own engine for one command: DOCKER_HOST=unix:///nonexistent {hidden}"))
         .into())
 }
 
-/// The step that deletes the profile, also a half-deleted one. Whose it is is looked at again right before, and what is
-/// said to be deleted is looked for afterwards.
+/// Returns the step that deletes the profile, also a half-deleted one. It checks right before that the profile is xtask's,
+/// and afterwards that nothing is left.
 pub fn delete_step<'a>(project: &'a Project, tools: &'a Toolbox, why: &str) -> Step<'a> {
     let delete = tools.minikube().arg("delete").deadline(deadlines::MINIKUBE_DELETE);
     Step::new(format!("delete cluster {}", tools.profile), why, delete.clone(), move |_| {
         let name = &tools.profile;
         in_this_engine(project, tools)?;
-        if let Some(refusal) = refused(tools, &observe(tools)?) {
+        if let Some(refusal) = refusal(tools, &observe(tools)?) {
             return Err(refusal.into());
         }
         refuse_users(tools, "delete")?;
@@ -224,7 +226,7 @@ pub fn delete_step<'a>(project: &'a Project, tools: &'a Toolbox, why: &str) -> S
             remove(&["network", "rm"])?;
         }
         if !tools.minikube_exists()? {
-            // Nobody else can: without its node it is but a record.
+            // Without minikube and a node, only the record is left to delete.
             let folder = tools.profile_config();
             folder.parent().map_or(Ok(()), files::remove_folder)?;
         }
@@ -241,17 +243,17 @@ pub fn delete_step<'a>(project: &'a Project, tools: &'a Toolbox, why: &str) -> S
         let what = format!("cluster `{name}` is not deleted; still there: {}", left.join(", "));
         Err(Failure::new(Class::Cluster, what)
             .help(format!("cargo xtask tool docker -- container inspect {name}"))
-            .help("then once more: cargo xtask teardown --cluster")
+            .help("then run it again: cargo xtask teardown --cluster")
             .into())
     })
 }
 
-/// Why the profile is neither used nor removed, if it is not ours to use.
-pub fn refused(tools: &Toolbox, profile: &Profile) -> Option<Failure> {
+/// Returns the error if xtask may neither use nor remove the profile.
+pub fn refusal(tools: &Toolbox, profile: &Profile) -> Option<Failure> {
     let name = &tools.profile;
     match &profile.state {
-        State::Foreign => Some(foreign(name)),
-        State::OtherDriver(driver) => {
+        ProfileState::Foreign => Some(foreign(name)),
+        ProfileState::OtherDriver(driver) => {
             let what = format!("minikube profile `{name}` is made with the driver {driver}; only docker is supported");
             Some(Failure::new(Class::Cluster, what).help(format!("use another profile: --profile {name}-docker")))
         }
@@ -259,21 +261,21 @@ pub fn refused(tools: &Toolbox, profile: &Profile) -> Option<Failure> {
     }
 }
 
-/// Why xtask does not `verb` the profile: it is the user's own. It is used as it is; a `minikube start` of ours would put
-/// our flags on its record.
+/// Refuses to `verb` a profile that the user made. xtask uses it as it is; its own `minikube start` would write its flags
+/// into the user's record.
 pub fn refuse_users(tools: &Toolbox, verb: &str) -> Result<()> {
     if !tools.is_users_profile()? {
         return Ok(());
     }
     let name = &tools.profile;
-    let what = format!("minikube profile `{name}` is yours, not made by xtask, which does not {verb} it");
+    let what = format!("minikube profile `{name}` is yours: xtask did not make it and does not {verb} it");
     Err(Failure::new(Class::Cluster, what)
         .help(format!("do it yourself: minikube --profile {name} {verb}    # then the same command again"))
         .help(format!("or use a profile of xtask's own: --profile {name}-xtask"))
         .into())
 }
 
-/// The refusal of a container that is not ours.
+/// Returns the error for a container that minikube did not make.
 fn foreign(name: &str) -> Failure {
     let what = format!("the engine has a container `{name}` that minikube did not make");
     Failure::new(Class::Cluster, what)
@@ -289,7 +291,7 @@ fn start<'a>(
     why: &str,
     port: Option<u16>,
 ) -> Result<Step<'a>> {
-    if let (State::Stopped, Some(port)) = (&profile.state, profile.port)
+    if let (ProfileState::Stopped, Some(port)) = (&profile.state, profile.port)
         && let Some(holder) = machine::port_holder(port)
     {
         return Err(Failure::new(
@@ -299,7 +301,7 @@ fn start<'a>(
         .help(format!("end that program, or use another profile: --profile {}2", tools.profile))
         .into());
     }
-    if profile.state != State::Absent {
+    if profile.state != ProfileState::Absent {
         refuse_users(tools, "start")?;
     }
     let log = project.log("minikube-start");
@@ -310,7 +312,7 @@ fn start<'a>(
         .arg("start")
         .args(["--driver=docker", "--container-runtime=containerd", "--keep-context", "--interactive=false"])
         .arg(format!("--kubernetes-version={kubernetes}"));
-    // An existing profile keeps its Kubernetes, its node and its size: only the user changes them.
+    // An existing profile keeps its version, node and size: only the user may change them.
     let (flags, wait) = if own.is_some() {
         (origin.minikube_restart_flags(), "--wait=all")
     } else {
@@ -330,20 +332,23 @@ fn start<'a>(
     if let Some(port) = port {
         command = command.arg(format!("--ports=127.0.0.1:{port}:80"));
     }
-    let what = if matches!(profile.state, State::Absent | State::HalfDeleted(_)) { "create" } else { "start" };
+    let what =
+        if matches!(profile.state, ProfileState::Absent | ProfileState::HalfDeleted(_)) { "create" } else { "start" };
     let name = tools.profile.clone();
     let before = profile.state.clone();
     Ok(Step::new(format!("{what} cluster {name}"), why, command.clone(), move |running| {
         if !is_still_due(tools, &before)? {
-            return Ok("it runs by now: not needed".to_owned());
+            return Ok("not needed any more: it runs now".to_owned());
         }
-        if before == State::Absent {
-            // Somebody else has deleted the one before.
+        if before == ProfileState::Absent {
+            // Somebody else has deleted the profile of this record.
             prune::forget_profile(&project.cache, &tools.profile)?;
         }
-        // The private engine's images go with the engine.
+        // `teardown --engine` removes all images of a private engine, so it needs no record.
         let images_before = match before {
-            State::Absent | State::HalfDeleted(_) if !tools.engine.private => Some(held::ids(&tools.engine)?),
+            ProfileState::Absent | ProfileState::HalfDeleted(_) if !tools.engine.private => {
+                Some(owned::ids(&tools.engine)?)
+            }
             _ => None,
         };
         let started = command.stream(|line| running.progress(line.trim_start_matches(['*', '-', '!', ' '])));
@@ -355,28 +360,28 @@ fn start<'a>(
             }
             failure = failure
                 .help(format!("less {}", quote(&log)))
-                .help("then run the same command again: it goes on from what is there");
+                .help("then run the same command again: it continues from the current state");
             match before {
-                State::Absent | State::HalfDeleted(_) => {
-                    failure.help("or start afresh: cargo xtask teardown --cluster   # it holds no data yet")
+                ProfileState::Absent | ProfileState::HalfDeleted(_) => {
+                    failure.help("or start over: cargo xtask teardown --cluster   # it holds no data yet")
                 }
-                _ => failure.help(format!("see what the node says: cargo xtask tool docker -- logs --tail 50 {name}")),
+                _ => failure.help(format!("see the node's log: cargo xtask tool docker -- logs --tail 50 {name}")),
             }
         })?;
-        // What minikube says of its own success is not proof.
+        // The exit code of minikube alone proves nothing.
         match observe(tools)?.state {
-            State::Running => recorded.map(|()| format!("Kubernetes {kubernetes}")),
+            ProfileState::Running => recorded.map(|()| format!("Kubernetes {kubernetes}")),
             state => {
                 let what =
-                    format!("minikube has ended well, but profile `{}` is not running: {state:?}", tools.profile);
+                    format!("`minikube start` succeeded, but profile `{}` is not running: {state:?}", tools.profile);
                 Err(Failure::new(Class::Cluster, what).help(format!("less {}", quote(&log))).into())
             }
         }
     }))
 }
 
-/// Records the node's image as pulled, if minikube has brought it: one of the images `before` is somebody's. minikube has
-/// the engine load the image, which leaves no time at which it got its tag.
+/// Records the node's image as pulled, if minikube brought it. An image in `before` belongs to somebody else. minikube loads
+/// the image, so the engine has no time of its tag.
 fn record_node_image(tools: &Toolbox, origin: &dyn Origin, before: &BTreeSet<String>) -> Result<()> {
     let config = tools.record()?.unwrap_or_default();
     let image = config["KicBaseImage"].as_str().and_then(|name| name.split('@').next()).unwrap_or_default();
@@ -386,36 +391,36 @@ fn record_node_image(tools: &Toolbox, origin: &dyn Origin, before: &BTreeSet<Str
     origin.base_records().record(&tools.engine, image, Brought::Pulled)
 }
 
-/// The way out where the kernel's limit for all containers is used up.
+/// The hint for an exhausted limit of the kernel that all containers share.
 const INOTIFY: &str = "the kernel has no inotify instance left, other clusters use them all: \
                        sudo sysctl fs.inotify.max_user_instances=512   # on the engine's machine, or stop another cluster";
 
-/// Whether the node's systemd said so to minikube, which says `words`, or a pod to its log, for which minikube waited.
+/// Returns whether inotify instances ran out: in minikube's error `words` from the node's systemd, or in the log of a pod.
 fn lacks_inotify(tools: &Toolbox, words: &str) -> bool {
     let by_systemd = words.contains("inotify") && words.contains("Too many open files");
     let grep = ["grep", "-rqE", "inotify: too many open files", "/var/log/pods"];
     by_systemd || tools.first_node().exec(grep).deadline(deadlines::NODE).succeeds()
 }
 
-/// What minikube waits for in a new cluster: all but `extra`, that each pod of Kubernetes' own is ready. That took 17 s, most of
-/// them for second probes; a deploy loads images meanwhile and waits for the DNS itself.
+/// What minikube waits for in a new cluster: all but `extra`, the readiness of each system pod. That took 17 s, mostly for
+/// second probes. A deploy loads images meanwhile and waits for the DNS itself.
 const WAIT_FOR_NEW: &str = "--wait=apiserver,apps_running,default_sa,kubelet,node_ready,system_pods";
 
-/// The API server's watch cache keeps a copy of each kind of object and wakes for each copy every second, which is a fifth of
-/// an idle cluster's processor time. It spares etcd many clients with many objects; here are few of both.
+/// The API server's watch cache copies each kind of object and wakes for each copy every second: a fifth of an idle cluster's
+/// processor time. It protects etcd from many clients with many objects, which this cluster does not have.
 const WITHOUT_WATCH_CACHE: &str = "--extra-config=apiserver.watch-cache=false";
 
-/// Controllers ask for an account and a token each before any of them starts, at 20 requests a second by default: 4 s of a
-/// new cluster's start. In one node with one API server nobody else waits for them.
+/// All controllers request accounts and tokens before the first one starts. The default of 20 requests a second takes 4 s of a
+/// new cluster's start. With one node, no other client is slowed down.
 const CONTROLLERS_QPS: &str = "--extra-config=controller-manager.kube-api-qps=200";
 const CONTROLLERS_BURST: &str = "--extra-config=controller-manager.kube-api-burst=400";
 
-/// The node's lease says every 10 s that it lives; what else kubelet reports of it seldom changes, and is put together from all
-/// images and volumes.
+/// kubelet's node status seldom changes, and each report reads all images and volumes. The lease, every 10 s, shows that the
+/// node lives.
 const NODE_STATUS: &str = "--extra-config=kubelet.node-status-update-frequency=1m";
 
-/// What a new node must not offer to pods: the machine's memory and processors beyond those of the profile. kubelet counts
-/// the machine's, because a container sees them all; its limits come without a word to the scheduler.
+/// Returns what a new node must not offer to pods: memory and processors of the machine beyond the profile's. A container sees
+/// all of the machine's, so kubelet would report those to the scheduler.
 fn reserved(tools: &Toolbox, size: NodeSize) -> Result<Option<String>> {
     if tools.engine.empty {
         return Ok(Some("<what the machine has beyond the profile>".to_owned()));
@@ -432,13 +437,13 @@ fn beyond((memory, cpus): (u64, u64), own_cpus: u64, own_mib: u64) -> Option<Str
     (!parts.is_empty()).then(|| parts.join(","))
 }
 
-/// Whether a profile that was `before` must still be started, asked right before that: minutes may have gone by. The port
-/// and the certificates of its API server are read anew.
-fn is_still_due(tools: &Toolbox, before: &State) -> Result<bool> {
+/// Returns whether a profile in the state `before` must still be started: minutes may have passed since the decision. Also
+/// reads the API server's port and certificates again.
+fn is_still_due(tools: &Toolbox, before: &ProfileState) -> Result<bool> {
     let now = observe(tools)?;
     identity::check(tools, &now)?;
     match &now.state {
-        State::Running => Ok(api_server::look(tools, &now)? != ApiServer::Ready),
+        ProfileState::Running => Ok(api_server::observe(tools, &now)? != ApiServer::Ready),
         state if state == before => Ok(true),
         state => {
             let what = format!("profile `{}` was {before:?} and is {state:?} now; nothing was started", tools.profile);
@@ -447,10 +452,10 @@ fn is_still_due(tools: &Toolbox, before: &State) -> Result<bool> {
     }
 }
 
-/// The preferred port, or the next free one.
+/// Returns the port of the settings, or the next free one.
 fn free_port(project: &Project) -> Result<u16> {
     let first = project.settings.cluster.port;
-    // Whoever holds the port's other address would answer there instead of us.
+    // A program on the other loopback address would answer there instead.
     let is_free = |port: &u16| machine::port_holder(*port).is_none();
     let Some(port) = (first..first.saturating_add(50)).find(is_free) else {
         return Err(Failure::new(Class::Machine, format!("no free port from {first} on"))
@@ -475,7 +480,7 @@ mod tests {
     }
 
     #[test]
-    fn a_node_offers_what_the_profile_has_and_not_what_the_machine_has() {
+    fn offers_pods_only_the_size_of_the_profile() {
         let machine = |gib: u64, cpus: u64| beyond((gib << 30, cpus), 2, 6144);
         assert_eq!(machine(24, 8).as_deref(), Some("cpu=6,memory=18874368Ki"));
         assert_eq!(machine(24, 2).as_deref(), Some("memory=18874368Ki"));
@@ -483,38 +488,38 @@ mod tests {
     }
 
     #[test]
-    fn every_combination_has_a_state() {
+    fn derives_a_state_from_every_combination() {
         let config = || Some(json!({"Nodes": [{"IP": "192.168.49.2", "Port": 8443}]}));
         let state = |config, container: Option<Value>| judge(config, container.as_ref()).state;
-        assert_eq!(state(None, None), State::Absent);
-        assert_eq!(state(config(), Some(container("running"))), State::Running);
-        assert_eq!(state(config(), Some(container("paused"))), State::Paused);
-        assert_eq!(state(config(), Some(container("exited"))), State::Stopped);
-        assert!(matches!(state(config(), None), State::HalfDeleted(_)));
-        assert!(matches!(state(None, Some(container("running"))), State::HalfDeleted(_)));
-        assert!(matches!(state(Some(Value::Null), Some(container("running"))), State::HalfDeleted(_)));
+        assert_eq!(state(None, None), ProfileState::Absent);
+        assert_eq!(state(config(), Some(container("running"))), ProfileState::Running);
+        assert_eq!(state(config(), Some(container("paused"))), ProfileState::Paused);
+        assert_eq!(state(config(), Some(container("exited"))), ProfileState::Stopped);
+        assert!(matches!(state(config(), None), ProfileState::HalfDeleted(_)));
+        assert!(matches!(state(None, Some(container("running"))), ProfileState::HalfDeleted(_)));
+        assert!(matches!(state(Some(Value::Null), Some(container("running"))), ProfileState::HalfDeleted(_)));
         let somebodys = json!({"State": {"Status": "running"}, "Config": {"Labels": {}}});
-        assert_eq!(state(None, Some(somebodys.clone())), State::Foreign);
-        assert_eq!(state(config(), Some(somebodys)), State::Foreign);
+        assert_eq!(state(None, Some(somebodys.clone())), ProfileState::Foreign);
+        assert_eq!(state(config(), Some(somebodys)), ProfileState::Foreign);
         let kvm = || Some(json!({"Driver": "kvm2", "Nodes": [{"IP": "192.168.39.2", "Port": 8443}]}));
-        assert_eq!(state(kvm(), None), State::OtherDriver("kvm2".to_owned()));
+        assert_eq!(state(kvm(), None), ProfileState::OtherDriver("kvm2".to_owned()));
         let docker = Some(json!({"Driver": "docker"}));
-        assert_eq!(state(docker, Some(container("running"))), State::Running);
+        assert_eq!(state(docker, Some(container("running"))), ProfileState::Running);
     }
 
     #[test]
-    fn what_minikube_and_the_engine_recorded_of_a_running_profile_is_read() {
+    fn reads_the_recorded_state_of_a_running_profile() {
         let config = serde_json::from_str(include_str!("../../../tests/recorded/cluster/profile.json")).unwrap();
         let node: Value = serde_json::from_str(include_str!("../../../tests/recorded/cluster/node.json")).unwrap();
         let profile = judge(Some(config), Some(&node[0]));
-        assert_eq!((profile.state.clone(), profile.port), (State::Running, Some(8480)));
+        assert_eq!((profile.state.clone(), profile.port), (ProfileState::Running, Some(8480)));
         assert_eq!(profile.unsupported_runtime(), None);
         let api = profile.api_port.unwrap();
         assert_eq!(profile.servers(), ["https://192.168.67.2:8443".to_owned(), format!("https://127.0.0.1:{api}")]);
     }
 
     #[test]
-    fn port_and_server_come_from_the_profile() {
+    fn returns_address_and_servers_of_the_profile() {
         let profile =
             judge(Some(json!({"Nodes": [{"IP": "192.168.49.2", "Port": 8443}]})), Some(&container("running")));
         assert_eq!(profile.address().as_deref(), Some("http://localhost:8080"));

@@ -1,4 +1,4 @@
-//! Which Kubernetes a profile runs, compared with the one that the checkout pins and those that the chart supports.
+//! Compares the Kubernetes version of a profile with the pinned one and with those that the chart supports.
 
 use std::fmt;
 
@@ -11,7 +11,7 @@ use crate::failure::{Class, Failure};
 use crate::project::Project;
 use crate::toolbox::Toolbox;
 
-/// A version of Kubernetes. A pre-release comes before its release.
+/// A version of Kubernetes. A pre-release orders before its release.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Version {
     numbers: [u64; 3],
@@ -47,12 +47,12 @@ pub fn pinned(project: &Project) -> Result<Version> {
     })
 }
 
-/// Returns the version in minikube's `config.json`, read from `path`. An unreadable one is an error and no default: a
-/// start at another version would change the cluster.
+/// Returns the version in minikube's `config.json`, read from `path`. Fails if there is none: with a default, a start could
+/// change the cluster's version.
 pub fn recorded(config: &Value, path: &Utf8Path) -> Result<Version> {
     let text = config.pointer("/KubernetesConfig/KubernetesVersion").and_then(Value::as_str).unwrap_or_default();
     Version::parse(text).ok_or_else(|| {
-        let what = format!("minikube's record {path} has no version of Kubernetes that can be read (`{text}`)");
+        let what = format!("minikube's record {path} has no valid version of Kubernetes (`{text}`)");
         Failure::new(Class::Cluster, what)
             .help("restore that file from a backup; the cluster itself was not touched")
             .help("or delete the cluster with all its data: cargo xtask teardown --cluster")
@@ -60,11 +60,11 @@ pub fn recorded(config: &Value, path: &Utf8Path) -> Result<Version> {
     })
 }
 
-/// How the Kubernetes of an existing profile differs from the pinned one, in one line; `None` if it does not.
+/// Describes in one line how the Kubernetes of an existing profile differs from the pinned one; `None` if it does not.
 pub fn difference(project: &Project, tools: &Toolbox, profile: &Profile) -> Result<Option<String>> {
     let Some(running) = profile.kubernetes(tools)? else { return Ok(None) };
     let pinned = pinned(project)?;
-    let supported = Range::of_chart(project)?;
+    let supported = VersionRange::of_chart(project)?;
     let upgrade = project.command("cluster upgrade");
     let outside = if supported.contains(&running) {
         String::new()
@@ -83,13 +83,13 @@ pub fn difference(project: &Project, tools: &Toolbox, profile: &Profile) -> Resu
     })
 }
 
-/// The chart's `kubeVersion`.
-struct Range {
+/// The versions that the chart supports (its `kubeVersion`).
+struct VersionRange {
     text: String,
     bounds: Vec<(String, Version)>,
 }
 
-impl Range {
+impl VersionRange {
     fn of_chart(project: &Project) -> Result<Self> {
         let path = project.root.join(&project.settings.chart.path).join("Chart.yaml");
         let text = std::fs::read_to_string(&path).with_context(|| format!("reading {path}"))?;
@@ -97,7 +97,7 @@ impl Range {
         Self::parse(chart["kubeVersion"].as_str().unwrap_or(">=0.0.0-0")).with_context(|| format!("reading {path}"))
     }
 
-    /// Parses bounds such as `>=1.30.0-0 <1.40.0-0`, all of which hold. `-0` lets pre-releases in.
+    /// Parses bounds that must all hold, such as `>=1.30.0-0 <1.40.0-0`. `-0` includes pre-releases.
     fn parse(text: &str) -> Result<Self> {
         let bound = |word: &str| {
             let digits = word.find(|c: char| c.is_ascii_digit() || c == 'v').unwrap_or(word.len());
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn versions_are_ordered_by_number_and_pre_releases_come_first() {
+    fn orders_versions_by_number_and_pre_releases_first() {
         assert!(version("v1.34.4") < version("v1.36.0") && version("v1.9.0") < version("v1.10.0"));
         assert!(version("v1.36.0-rc.0") < version("v1.36.0") && version("v1.35.9") < version("v1.36.0-rc.0"));
         assert_eq!(version("1.34.4"), version("v1.34.4"));
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_without_a_version_is_an_error() {
+    fn refuses_a_record_without_a_version() {
         let path = Utf8Path::new("/m/profiles/todo/config.json");
         let config = json!({"KubernetesConfig": {"KubernetesVersion": "v1.34.4"}});
         assert_eq!(recorded(&config, path).unwrap(), version("v1.34.4"));
@@ -150,10 +150,10 @@ mod tests {
     }
 
     #[test]
-    fn the_charts_bounds_are_read() {
-        let range = Range::parse(">=1.30.0-0, <1.40.0").unwrap();
+    fn reads_the_bounds_of_the_chart() {
+        let range = VersionRange::parse(">=1.30.0-0, <1.40.0").unwrap();
         assert!(range.contains(&version("v1.30.0")) && range.contains(&version("v1.34.4")));
         assert!(!range.contains(&version("v1.29.9")) && !range.contains(&version("v1.40.0")));
-        assert!(Range::parse("^1.30").is_err());
+        assert!(VersionRange::parse("^1.30").is_err());
     }
 }

@@ -1,7 +1,7 @@
-//! The volume of a node that minikube is about to make, filled with images and Kubernetes' programs.
+//! Fills the volume of a new node with images and Kubernetes' programs before minikube makes the node.
 //!
-//! minikube would copy each of them itself: it packs and unpacks the one image of Kubernetes four times, once for each
-//! name, and keeps the program three times. What it finds in the volume it leaves as it is.
+//! minikube would copy each of them: it packs and unpacks the one image of Kubernetes four times, once for each name, and
+//! keeps the program three times. It does not copy files that the volume has.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -21,17 +21,16 @@ use crate::stages::images::build::LABEL;
 use crate::stages::images::load::{self, Wanted};
 use crate::toolbox::Toolbox;
 
-/// What a node that has worked leaves in its volume.
+/// The folder that a node creates in its volume on its first start.
 const DATA: &str = "/var/lib/minikube/etcd";
-/// Removes what a killed run has left half done, and serves images until its input ends, which it does with xtask.
+/// Removes the leftovers of a killed run, and runs containerd until standard input ends, at the latest with xtask.
 const SERVE: &str = r"rm -rf /var/lib/containerd /var/lib/minikube/binaries; containerd --log-level error & cat
 kill $!; wait $! || [ $? = 143 ]";
-/// Gives the program $2 of an image all names in the folder $1. They are one file, so that memory holds it once.
+/// Links the program $2 of an image under all names in the folder $1. One file is in memory only once.
 const LINK: &str = r#"set -e; from=$(find /var/lib/containerd -type f -path "*$2" | head -n 1); mkdir -p "$1"; cd "$1"
 shift 2; for name do ln "$from" "$name"; done"#;
 
-/// The step that fills the volume, where the origin leaves that to xtask. `images` are loaded besides what the cluster needs,
-/// as far as the engine has them.
+/// Returns the step that fills the volume, if the origin has content for it. It also loads `images` that the engine has.
 pub fn step<'a>(
     project: &'a Project,
     tools: &'a Toolbox,
@@ -52,13 +51,13 @@ pub fn step<'a>(
     }))
 }
 
-/// Whether there is a volume for the node `name`, as minikube or [`step`] makes it.
+/// Returns whether the node `name` has a volume that minikube or [`step`] made.
 pub fn exists(engine: &Engine, name: &str) -> Result<bool> {
     let volume = engine.inspect_one("volume", name)?.unwrap_or_default();
     Ok(volume["Labels"]["name.minikube.sigs.k8s.io"] == name)
 }
 
-/// Whether the volume of the node `name` may hold data. A volume that no image here can look into counts as one that does.
+/// Returns whether the volume of the node `name` may hold data. True if no image in the engine can look into it.
 pub fn has_data(engine: &Engine, name: &str, content: Option<&NodeContent>) -> Result<bool> {
     if engine.inspect_one("volume", name)?.is_none() {
         return Ok(false);
@@ -74,22 +73,22 @@ pub fn has_data(engine: &Engine, name: &str, content: Option<&NodeContent>) -> R
         Some(0) => Ok(true),
         Some(1) => Ok(false),
         _ => {
-            let what = format!("`{look}` does not say: {}", String::from_utf8_lossy(&output.stderr).trim());
+            let what = format!("`{look}` failed: {}", String::from_utf8_lossy(&output.stderr).trim());
             Err(Failure::new(Class::Machine, what).help("see whether the engine answers: cargo xtask doctor").into())
         }
     }
 }
 
-/// The container in which the volume is filled.
+/// Returns the name of the container that fills the volume.
 fn container(name: &str) -> String {
     format!("todo-xtask-volume-{name}")
 }
 
-/// The command that starts it.
+/// Returns the command that starts that container.
 fn serve(engine: &Engine, name: &str, node: &str) -> Process {
     let name_of = ["--name", &container(name), "--label", LABEL];
     let run = ["run", "--interactive", "--rm", "--pull=never", "--privileged", "--network=none"];
-    // Snapshots cannot be on an overlay, which a container's own files are.
+    // A container's own files are on an overlay, which cannot hold snapshots.
     let run = engine.docker().args(run).args(name_of).arg(format!("--volume={name}:/var"));
     run.args(["--entrypoint=sh", node, "-c", SERVE]).deadline(deadlines::IMAGE_STREAM)
 }
@@ -103,12 +102,11 @@ fn fill(
     images: &[String],
     running: &Running,
 ) -> Result<String> {
-    // A killed run may have left it.
+    // A killed run may have left the container.
     remove_container(engine, name)?;
     if !exists(engine, name)? && engine.inspect_one("volume", name)?.is_some() {
-        let what = format!(
-            "the engine has a volume `{name}` that is not minikube's: it would become the node's, data and all"
-        );
+        let what =
+            format!("the engine has a volume `{name}` that is not minikube's: the node would use it with its data");
         let inspect = format!("see whose it is: docker volume inspect {name}");
         return Err(Failure::new(Class::Cluster, what)
             .help(inspect)
@@ -116,14 +114,14 @@ fn fill(
             .into());
     }
     if has_data(engine, name, Some(content))? {
-        return Ok("it has the data of a node: left as it is".to_owned());
+        return Ok("kept: it has the data of a node".to_owned());
     }
-    // As minikube makes it, whose `delete` looks for the labels.
+    // The labels of minikube, whose `delete` looks for them.
     let labels = [format!("name.minikube.sigs.k8s.io={name}"), "created_by.minikube.sigs.k8s.io=true".to_owned()];
     let create = engine.docker().args(["volume", "create"]);
     create.args(labels.iter().flat_map(|label| ["--label", label])).arg(name).run()?;
     let filled = || {
-        let (input, held) = std::io::pipe()?;
+        let (input, keep_open) = std::io::pipe()?;
         let serving = serve(engine, name, &content.node).pipe_from(Some(input))?;
         let node = Node::container(engine, &container(name));
         let serving = wait_for_containerd(&node, serving)?;
@@ -131,15 +129,15 @@ fn fill(
         let others = engine.image_ids(images)?;
         let count = cluster.len() + others.len();
         load_all(project, engine, &node, cluster, running)?;
-        // Containers are made of the unpacked layers. Of these images no later load will leave out what the node has.
+        // Containers need only the unpacked layers, and no later load sends these images again.
         node.ctr(["content", "prune", "references"]).deadline(deadlines::NODE).run()?;
         load_all(project, engine, &node, others, running)?;
-        running.progress("linking Kubernetes' programs");
+        running.progress("linking the programs of Kubernetes");
         let folder = format!("/var/lib/minikube/binaries/{kubernetes}");
         let link = node.exec(["sh", "-c", LINK, "link", &folder, content.program]).args(content.names);
         link.deadline(deadlines::NODE).run()?;
-        drop(held);
-        // Its last writes belong to the node.
+        drop(keep_open);
+        // containerd writes until it ends.
         serving.finish()?;
         Ok(format!("{count} images"))
     };
@@ -147,19 +145,19 @@ fn fill(
     let removed = remove_container(engine, name);
     let filled = filled.map_err(|error: anyhow::Error| {
         Failure::new(Class::Cluster, format!("the volume of node {name} cannot be filled: {error:#}"))
-            .help("run the same command again: it begins the volume anew")
+            .help("run the same command again: it fills the volume from the start")
     })?;
     removed.map(|()| filled)
 }
 
-/// Removes the container, if it is ours. One that has ended is being removed by the engine, which refuses to do that twice.
+/// Removes the container, if it is xtask's. Retries, because the engine refuses while it removes an ended one itself.
 fn remove_container(engine: &Engine, name: &str) -> Result<()> {
     let begun = Instant::now();
     let remove = engine.docker().args(["rm", "--force", &container(name)]);
     while let Some(found) = engine.inspect_one("container", &container(name))? {
         let (key, value) = LABEL.split_once('=').unwrap_or_default();
         if found["Config"]["Labels"][key] != value {
-            let what = format!("a container `{}` that is not ours is in the way", container(name));
+            let what = format!("a container `{}` that xtask did not make has the name that it needs", container(name));
             return Err(Failure::new(Class::Cluster, what).help(format!("if nobody needs it: {remove}")).into());
         }
         let removed = remove.run();
@@ -173,7 +171,7 @@ fn remove_container(engine: &Engine, name: &str) -> Result<()> {
 
 fn wait_for_containerd(node: &Node, serving: Piped) -> Result<Piped> {
     let begun = Instant::now();
-    // crictl asks another service than ctr, which begins later.
+    // crictl uses a service of containerd that starts later than that of ctr.
     while !node.exec(["crictl", "images", "-q"]).deadline(deadlines::NODE).succeeds() {
         if serving.reader().try_wait()?.is_some() {
             return serving.finish().and_then(|_| bail!("its container has ended"));
@@ -189,7 +187,7 @@ fn wait_for_containerd(node: &Node, serving: Piped) -> Result<Piped> {
     Ok(serving)
 }
 
-/// Loads the images `ids`, by reference, each once; one that has several names gets the others afterwards.
+/// Loads the images `ids` (by reference), each once, and then adds the other names of an image.
 fn load_all(
     project: &Project,
     engine: &Engine,
@@ -211,7 +209,7 @@ fn load_all(
     std::thread::scope(|scope| {
         let loads: Vec<_> = names.iter().map(|(id, names)| scope.spawn(move || load(id, names))).collect();
         let results = loads.into_iter().map(|load| load.join().unwrap_or_else(|_| bail!("a load panicked")));
-        // All have ended before the first error is returned.
+        // Returns the first error only after all loads have ended.
         results.collect::<Vec<_>>().into_iter().collect()
     })
 }
@@ -226,7 +224,7 @@ mod tests {
     use crate::project::Options;
     use crate::report::Report;
 
-    /// An engine whose client is this script; each call is a line of the file `calls` beside it.
+    /// Returns an engine whose client is this script, which writes each call to the file `calls` beside it.
     fn engine(folder: &Utf8Path, script: &str) -> Engine {
         let client = folder.join("docker");
         let script = format!(
@@ -259,7 +257,7 @@ mod tests {
         "'container inspect'*) echo 'Error: No such container: todo-xtask-volume-todo' >&2; exit 1 ;;\n";
 
     #[test]
-    fn each_image_is_sent_once_and_the_container_ends_with_its_input() {
+    fn sends_each_image_once_and_ends_the_container_with_its_input() {
         let script = r#"
 run*) cat; echo ended >>calls ;;
 'image inspect'*) for name; do case $name in
@@ -281,7 +279,7 @@ save*) head -c 10240 /dev/zero ;;
     }
 
     #[test]
-    fn a_container_that_a_killed_run_left_is_removed_first_also_where_the_engine_is_at_it() {
+    fn removes_the_container_of_a_killed_run_first() {
         let script = r#"
 'container inspect'*) [ -e removed ] && echo 'Error: No such container: todo-xtask-volume-todo' >&2 && exit 1
     echo '{"Config": {"Labels": {"app": "todo-xtask"}}}' ;;
@@ -298,22 +296,22 @@ run*) exit 125 ;;
     }
 
     #[test]
-    fn a_volume_with_the_data_of_a_node_is_left_alone() {
+    fn keeps_a_volume_with_the_data_of_a_node() {
         let ours = r#"'volume inspect'*) echo '{"Labels": {"name.minikube.sigs.k8s.io": "todo"}}' ;;"#;
         let has = |code| format!("{NODE_IMAGE}{ours}\n'run --rm'*) exit {code} ;;");
         let (filled, calls) = fill_with(&has(0));
-        assert_eq!(filled.unwrap(), "it has the data of a node: left as it is");
+        assert_eq!(filled.unwrap(), "kept: it has the data of a node");
         assert!(!calls.contains("volume create") && !calls.contains("--interactive"), "{calls}");
-        // An engine that does not say is no "no".
+        // An engine that fails has not answered "no".
         let (filled, calls) = fill_with(&has(125));
         assert!(
-            filled.unwrap_err().to_string().contains("does not say") && !calls.contains("--interactive"),
+            filled.unwrap_err().to_string().contains("etcd` failed") && !calls.contains("--interactive"),
             "{calls}"
         );
     }
 
     #[test]
-    fn a_volume_that_nothing_can_look_into_counts_as_data_and_nothing_is_pulled() {
+    fn counts_an_unreadable_volume_as_data_and_pulls_nothing() {
         let temp = tempfile::tempdir().unwrap();
         let folder = Utf8Path::from_path(temp.path()).unwrap();
         let script = r#"'volume inspect'*) echo '{"Name": "todo"}' ;;
@@ -324,16 +322,16 @@ run*) exit 125 ;;
     }
 
     #[test]
-    fn a_volume_or_a_container_of_somebody_else_is_left_alone() {
+    fn keeps_volumes_and_containers_of_somebody_else() {
         let (filled, calls) = fill_with("'volume inspect'*) echo '{\"Labels\": null}' ;;");
         assert!(filled.unwrap_err().to_string().contains("not minikube's"));
         assert!(!calls.contains("volume create") && !calls.contains("--interactive"), "{calls}");
         let (filled, calls) = fill_with(&format!("'container inspect'*) echo '{{\"Config\": {{}}}}' ;;\n{NO_VOLUME}"));
-        assert!(filled.unwrap_err().to_string().contains("not ours") && !calls.contains("rm "), "{calls}");
+        assert!(filled.unwrap_err().to_string().contains("did not make") && !calls.contains("rm "), "{calls}");
     }
 
     #[test]
-    fn a_container_that_ends_is_the_error_and_nothing_is_waited_for() {
+    fn fails_at_once_if_the_container_ends() {
         let script = "run*) echo no space left >&2; exit 125 ;;\n*crictl*) exit 1 ;;";
         let (filled, _) = fill_with(&format!("{NO_VOLUME}{script}"));
         let error = filled.unwrap_err();

@@ -1,4 +1,4 @@
-//! A Job that looks at the database as the backend will: its image, its Secret, its user, its network.
+//! A Job that checks the database as the backend will use it: with its image, Secret, user and network.
 
 use std::io::BufRead;
 use std::time::Instant;
@@ -16,15 +16,15 @@ use crate::toolbox::Toolbox;
 /// The name of its container.
 const CONTAINER: &str = "preflight";
 
-/// How it ended.
+/// The result of the Job.
 pub enum JobOutcome {
-    /// The pod ran and said this.
-    Said(String),
-    /// The pod did not run, and why.
+    /// The pod ran, and printed this.
+    Output(String),
+    /// The pod did not run, for this reason.
     NotRun(String),
 }
 
-/// The Job.
+/// The preflight Job.
 pub struct Job<'a> {
     /// Its name.
     pub name: String,
@@ -33,22 +33,22 @@ pub struct Job<'a> {
 }
 
 impl<'a> Job<'a> {
-    /// The Job of `release` with the backend's `image` and `secret`.
+    /// Returns the Job of `release` with the backend's `image` and `secret`.
     pub fn new(tools: &'a Toolbox, release: &str, image: &str, secret: &str) -> Self {
         let name = format!("{release}-preflight");
         let manifest = manifest(&name, release, image, secret);
         Self { name, tools, manifest }
     }
 
-    /// The request that creates it.
-    pub fn shown(&self) -> String {
+    /// Returns the request that creates it, for a step to show.
+    pub fn shown_request(&self) -> String {
         format!("POST {}", kinds::JOB.collection(self.tools.namespace(), Scope::Namespace))
     }
 
     /// Runs it to its end and removes it.
     pub fn run(&self, running: &Running) -> Result<JobOutcome> {
         let api = self.tools.api()?;
-        // Left by a deploy that was killed meanwhile.
+        // A deploy that was killed may have left one.
         api.delete(&kinds::JOB, &self.name, Propagation::Foreground).context("removing an old preflight")?;
         let job = match api.create(&self.manifest).context("creating the preflight")? {
             Write::Done(job) => job,
@@ -59,7 +59,7 @@ impl<'a> Job<'a> {
         outcome
     }
 
-    /// Follows the pod of the Job with this UID. A pod of an earlier Job of the same name may not be gone yet.
+    /// Follows the pod of the Job with this UID: a pod of an earlier Job of the same name may still exist.
     fn follow(&self, api: &Api, uid: &str, running: &Running) -> Result<JobOutcome> {
         let selector = format!("batch.kubernetes.io/controller-uid={uid}");
         let start = Instant::now();
@@ -67,59 +67,60 @@ impl<'a> Job<'a> {
         while start.elapsed() < deadlines::PREFLIGHT_JOB.time() {
             let pods = api.select(&kinds::POD, Scope::Namespace, &selector)?;
             let pod = pods.first();
-            match state(pod) {
-                State::Ended => return log(api, text(pod.unwrap_or(&Value::Null), "/metadata/name")),
-                State::Stuck(why) => return Ok(JobOutcome::NotRun(why)),
-                State::Waiting(what) => {
+            match pod_state(pod) {
+                PodState::Ended => return read_output(api, text(pod.unwrap_or(&Value::Null), "/metadata/name")),
+                PodState::Stuck(why) => return Ok(JobOutcome::NotRun(why)),
+                PodState::Waiting(what) => {
                     running.progress(&what);
                     last = what;
                 }
             }
             std::thread::sleep(deadlines::POLL.time());
         }
-        Ok(JobOutcome::NotRun(format!("not within {} s ({last})", deadlines::PREFLIGHT_JOB.as_secs())))
+        Ok(JobOutcome::NotRun(format!("it did not end within {} s ({last})", deadlines::PREFLIGHT_JOB.as_secs())))
     }
 }
 
-/// What the pod said.
-fn log(api: &Api, pod: &str) -> Result<JobOutcome> {
+/// Reads the output of the pod.
+fn read_output(api: &Api, pod: &str) -> Result<JobOutcome> {
     let options = LogOptions { tail: Some(20), ..LogOptions::default() };
     match api.log(pod, CONTAINER, &options)? {
-        Log::Lines(lines) => Ok(JobOutcome::Said(lines.lines().collect::<std::io::Result<Vec<_>>>()?.join("\n"))),
+        Log::Lines(lines) => Ok(JobOutcome::Output(lines.lines().collect::<std::io::Result<Vec<_>>>()?.join("\n"))),
         Log::Nothing(words) => Ok(JobOutcome::NotRun(format!("its log cannot be read: {words}"))),
         Log::NoPod => Ok(JobOutcome::NotRun(format!("pod {pod} was deleted before its log was read"))),
     }
 }
 
-/// How far the pod is.
+/// The progress of the pod.
 #[derive(Debug, PartialEq, Eq)]
-enum State {
+enum PodState {
     Ended,
     Stuck(String),
     Waiting(String),
 }
 
-fn state(pod: Option<&Value>) -> State {
-    let Some(pod) = pod else { return State::Waiting("its pod is being made".to_owned()) };
+fn pod_state(pod: Option<&Value>) -> PodState {
+    let Some(pod) = pod else { return PodState::Waiting("its pod is being created".to_owned()) };
     let status = pod.pointer("/status/containerStatuses/0").cloned().unwrap_or_default();
     if status.pointer("/state/terminated").is_some() {
-        return State::Ended;
+        return PodState::Ended;
     }
     let conditions = pod.pointer("/status/conditions").and_then(Value::as_array).into_iter().flatten();
     if let Some(condition) = conditions.into_iter().find(|c| c["reason"] == "Unschedulable") {
-        return State::Stuck(format!("it does not fit on the node: {}", text(condition, "/message")));
+        return PodState::Stuck(format!("it does not fit on the node: {}", text(condition, "/message")));
     }
     let (reason, message) = (text(&status, "/state/waiting/reason"), text(&status, "/state/waiting/message"));
     match reason {
         "ErrImageNeverPull" | "InvalidImageName" | "CreateContainerConfigError" | "CreateContainerError" => {
-            State::Stuck(format!("{reason}: {message}"))
+            PodState::Stuck(format!("{reason}: {message}"))
         }
-        "" => State::Waiting("it looks".to_owned()),
-        _ => State::Waiting(reason.to_owned()),
+        "" => PodState::Waiting("it checks the database".to_owned()),
+        _ => PodState::Waiting(reason.to_owned()),
     }
 }
 
-/// What Pod Security `restricted` asks for, the backend's user and mounts; gone by itself should xtask be killed.
+/// Returns the manifest: allowed by Pod Security `restricted`, with the backend's user and mounts. Kubernetes deletes the Job
+/// by itself if xtask is killed.
 fn manifest(name: &str, release: &str, image: &str, secret: &str) -> Value {
     let labels = json!({
         "app.kubernetes.io/name": "todo",
@@ -176,7 +177,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_secret_is_mounted_and_nowhere_else() {
+    fn the_secret_is_only_mounted() {
         let manifest = manifest("todo-preflight", "todo", "todo-backend:1", "todo-backend-0a1b2c3d");
         assert_eq!(manifest.to_string().matches("todo-backend-0a1b2c3d").count(), 1);
         let container = &manifest["spec"]["template"]["spec"]["containers"][0];
@@ -186,14 +187,14 @@ mod tests {
     #[test]
     fn a_pod_that_cannot_run_is_not_waited_for() {
         let pod = |status: Value| json!({"status": status});
-        let of = |status: Value| state(Some(&pod(status)));
-        assert_eq!(state(None), State::Waiting("its pod is being made".to_owned()));
-        assert_eq!(of(json!({"containerStatuses": [{"state": {"terminated": {"exitCode": 1}}}]})), State::Ended);
+        let of = |status: Value| pod_state(Some(&pod(status)));
+        assert_eq!(pod_state(None), PodState::Waiting("its pod is being created".to_owned()));
+        assert_eq!(of(json!({"containerStatuses": [{"state": {"terminated": {"exitCode": 1}}}]})), PodState::Ended);
         let waiting =
             |reason: &str| json!({"containerStatuses": [{"state": {"waiting": {"reason": reason, "message": "m"}}}]});
-        assert_eq!(of(waiting("ErrImageNeverPull")), State::Stuck("ErrImageNeverPull: m".to_owned()));
-        assert_eq!(of(waiting("ContainerCreating")), State::Waiting("ContainerCreating".to_owned()));
+        assert_eq!(of(waiting("ErrImageNeverPull")), PodState::Stuck("ErrImageNeverPull: m".to_owned()));
+        assert_eq!(of(waiting("ContainerCreating")), PodState::Waiting("ContainerCreating".to_owned()));
         let full = json!({"conditions": [{"reason": "Unschedulable", "message": "0/1 nodes"}]});
-        assert_eq!(of(full), State::Stuck("it does not fit on the node: 0/1 nodes".to_owned()));
+        assert_eq!(of(full), PodState::Stuck("it does not fit on the node: 0/1 nodes".to_owned()));
     }
 }

@@ -1,5 +1,5 @@
-//! The stream of an image, less what the other side has. Reads what `docker save` writes: an OCI layout (Docker Engine 25
-//! and later), or the older Docker archive, of which nothing can be left out.
+//! Filters the archive of an image: drops the blobs that the node has. Reads the output of `docker save`: an OCI layout
+//! (Docker Engine 25 and later), or the older Docker archive, of which nothing can be dropped.
 
 use std::collections::{HashMap, HashSet};
 use std::io::{Read, Write};
@@ -7,120 +7,120 @@ use std::io::{Read, Write};
 use anyhow::{Context, Result};
 use serde_json::Value;
 
-/// Where the blobs of an OCI layout lie.
+/// The folder of blobs in an OCI layout.
 pub const BLOBS: &str = "blobs/sha256/";
-/// Docker's own description of the same image. It names layers by path, so it is wrong as soon as one is left out.
-const DOCKER: [&str; 2] = ["manifest.json", "repositories"];
-/// Blobs up to this size may be manifests, which are looked at in passing.
-const SMALL: u64 = 1 << 20;
+/// Docker's own manifests of the same image. They name layers by path, so they are wrong if a layer is dropped.
+const DOCKER_MANIFESTS: [&str; 2] = ["manifest.json", "repositories"];
+/// The largest blob in bytes that is read as a possible manifest.
+const MAX_MANIFEST_SIZE: u64 = 1 << 20;
 
-/// What went through.
+/// What was sent of an image.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Passed {
+pub struct Transfer {
     /// Bytes of file content in the image.
     pub total: u64,
     /// Bytes of file content that were sent.
     pub sent: u64,
-    /// Blobs that were left out.
+    /// Number of dropped blobs.
     pub dropped: usize,
-    /// The image's config digest as the archive itself says, with `sha256:`.
+    /// The image's config digest according to the archive, with `sha256:`.
     pub config: Option<String>,
 }
 
-/// Copies the archive `input` to `output` without the blobs in `have` (digests with `sha256:`). `progress` is told the
+/// Copies the archive `input` to `output` without the blobs in `have` (digests with `sha256:`). Calls `progress` with the
 /// bytes sent so far.
 pub fn filter(
     input: impl Read,
     output: impl Write,
     have: &HashSet<String>,
     mut progress: impl FnMut(u64),
-) -> Result<Passed> {
+) -> Result<Transfer> {
     let mut archive = tar::Archive::new(input);
     let mut out = tar::Builder::new(output);
-    let mut passed = Passed::default();
-    // Small and of interest only at the end, whatever the order.
-    let mut docker = Vec::new();
-    let mut small: HashMap<String, Vec<u8>> = HashMap::new();
+    let mut transfer = Transfer::default();
+    // Needed only after the last entry, whatever their order.
+    let mut docker_files = Vec::new();
+    let mut documents: HashMap<String, Vec<u8>> = HashMap::new();
     for entry in archive.entries().context("reading the image")? {
         let mut entry = entry.context("reading the image")?;
         let path = entry.path()?.to_string_lossy().into_owned();
         let size = entry.size();
         let header = entry.header().clone();
-        passed.total += size;
-        if DOCKER.contains(&path.as_str()) {
+        transfer.total += size;
+        if DOCKER_MANIFESTS.contains(&path.as_str()) {
             let mut bytes = Vec::new();
             entry.read_to_end(&mut bytes).context("reading the image")?;
-            docker.push((header, bytes));
+            docker_files.push((header, bytes));
             continue;
         }
         let digest = path.strip_prefix(BLOBS).filter(|hex| !hex.is_empty()).map(|hex| format!("sha256:{hex}"));
-        let known = digest.as_ref().is_some_and(|digest| have.contains(digest));
-        if (size <= SMALL && digest.is_some()) || path == "index.json" {
+        let is_known = digest.as_ref().is_some_and(|digest| have.contains(digest));
+        if (size <= MAX_MANIFEST_SIZE && digest.is_some()) || path == "index.json" {
             let mut bytes = Vec::new();
             entry.read_to_end(&mut bytes).context("reading the image")?;
-            if !known {
+            if !is_known {
                 out.append(&header, bytes.as_slice()).context("sending the image")?;
             }
             if bytes.first() == Some(&b'{') {
-                small.insert(digest.unwrap_or(path), bytes);
+                documents.insert(digest.unwrap_or(path), bytes);
             }
-        } else if !known {
-            let before = passed.sent;
+        } else if !is_known {
+            let before = transfer.sent;
             let counted = Counted { inner: entry, count: 0, each: |count| progress(before + count) };
             out.append(&header, counted).context("sending the image")?;
         }
-        if known {
-            passed.dropped += 1;
+        if is_known {
+            transfer.dropped += 1;
         } else {
-            passed.sent += size;
-            progress(passed.sent);
+            transfer.sent += size;
+            progress(transfer.sent);
         }
     }
-    for (header, bytes) in &docker {
-        if passed.dropped == 0 {
-            passed.sent += bytes.len() as u64;
+    for (header, bytes) in &docker_files {
+        if transfer.dropped == 0 {
+            transfer.sent += bytes.len() as u64;
             out.append(header, bytes.as_slice()).context("sending the image")?;
         }
     }
     out.into_inner().and_then(|mut output| output.flush()).context("sending the image")?;
-    // The padding after the archive's end, so that the writer is not cut off.
+    // Reads the padding after the archive's end, or `docker save` would fail on a closed pipe.
     std::io::copy(&mut archive.into_inner(), &mut std::io::sink()).context("reading the image")?;
-    // Docker names the image of its own platform; an index may list another one first, whether it is in the archive or not.
-    passed.config = docker_config(&docker).or_else(|| config(&small));
-    Ok(passed)
+    // Docker's manifest names the image of its own platform. An index may list others first, even some not in the archive.
+    transfer.config = find_docker_config(&docker_files).or_else(|| find_config(&documents));
+    Ok(transfer)
 }
 
-/// Follows `index.json` to the config of the image itself.
-fn config(small: &HashMap<String, Vec<u8>>) -> Option<String> {
-    let read = |name: &str| serde_json::from_slice::<Value>(small.get(name)?).ok();
+/// Follows `index.json` to the config of the image.
+fn find_config(documents: &HashMap<String, Vec<u8>>) -> Option<String> {
+    let read = |name: &str| serde_json::from_slice::<Value>(documents.get(name)?).ok();
     let mut next = read("index.json")?;
-    // An index may hold an index (one per platform); beyond two levels nobody goes.
+    // An index may list indexes, one for each platform. No tool nests them deeper.
     for _ in 0..3 {
         if let Some(config) = next["config"]["digest"].as_str() {
             return Some(config.to_owned());
         }
-        // Attestations have the platform `unknown`; a platform that was not pulled is listed all the same.
+        // Attestations have the platform `unknown`. Platforms that were not pulled are listed, too.
         let images = next["manifests"].as_array()?.iter().filter(|m| m["platform"]["os"] != "unknown");
         next = images.filter_map(|image| read(image["digest"].as_str()?)).next()?;
     }
     None
 }
 
-/// The config that a Docker archive names: `<hex>.json`.
-fn docker_config(docker: &[(tar::Header, Vec<u8>)]) -> Option<String> {
+/// Returns the config digest of a Docker archive, from the name `<hex>.json`.
+fn find_docker_config(docker_files: &[(tar::Header, Vec<u8>)]) -> Option<String> {
     let manifest: Value =
-        docker.iter().find_map(|(_, bytes)| serde_json::from_slice(bytes).ok().filter(Value::is_array))?;
+        docker_files.iter().find_map(|(_, bytes)| serde_json::from_slice(bytes).ok().filter(Value::is_array))?;
     let hex = manifest[0]["Config"].as_str()?.trim_start_matches(BLOBS).trim_end_matches(".json");
     Some(format!("sha256:{hex}"))
 }
 
-/// A reader that tells how much has been read.
+/// A reader that counts the bytes read.
 pub struct Counted<R, F> {
-    /// What is read.
+    /// The source.
     pub inner: R,
-    /// How many bytes were read.
+    /// Number of bytes read so far.
     pub count: u64,
-    /// Is told the count after each read.
+    /// Called with the count after each read.
     pub each: F,
 }
 
@@ -170,49 +170,49 @@ mod tests {
         ])
     }
 
-    fn run(tar: &[u8], have: &[&str]) -> (Vec<u8>, Passed) {
+    fn run(tar: &[u8], have: &[&str]) -> (Vec<u8>, Transfer) {
         let have = have.iter().map(|d| format!("sha256:{d}")).collect();
         let mut out = Vec::new();
-        let passed = filter(tar, &mut out, &have, |_| {}).unwrap();
-        (out, passed)
+        let transfer = filter(tar, &mut out, &have, |_| {}).unwrap();
+        (out, transfer)
     }
 
     #[test]
-    fn nothing_known_passes_everything() {
-        let (out, passed) = run(&oci(), &["99"]);
+    fn sends_everything_that_the_node_lacks() {
+        let (out, transfer) = run(&oci(), &["99"]);
         assert_eq!(names(&out).len(), 8);
-        assert_eq!((passed.sent, passed.dropped), (passed.total, 0));
-        assert_eq!(passed.config.unwrap(), "sha256:cc");
+        assert_eq!((transfer.sent, transfer.dropped), (transfer.total, 0));
+        assert_eq!(transfer.config.unwrap(), "sha256:cc");
     }
 
     #[test]
-    fn known_blobs_stay_behind_and_dockers_manifest_with_them() {
-        let (out, passed) = run(&oci(), &["11", "aa"]);
+    fn drops_known_blobs_and_dockers_manifest_with_them() {
+        let (out, transfer) = run(&oci(), &["11", "aa"]);
         assert_eq!(names(&out), ["blobs/sha256/22", "blobs/sha256/cc", "index.json", "oci-layout"]);
-        assert_eq!(passed.dropped, 2);
-        assert_eq!(passed.sent, 11 + 2 + INDEX.len() as u64 + 2);
-        // Found although the manifest itself was not sent.
-        assert_eq!(passed.config.unwrap(), "sha256:cc");
+        assert_eq!(transfer.dropped, 2);
+        assert_eq!(transfer.sent, 11 + 2 + INDEX.len() as u64 + 2);
+        // Found although the manifest was dropped.
+        assert_eq!(transfer.config.unwrap(), "sha256:cc");
     }
 
     #[test]
-    fn the_order_of_entries_does_not_matter() {
+    fn accepts_entries_in_any_order() {
         let tar = pack(&[("manifest.json", b"[{}]"), ("index.json", INDEX), ("blobs/sha256/aa", MANIFEST)]);
         assert_eq!(names(&run(&tar, &["aa"]).0), ["index.json"]);
         assert_eq!(names(&run(&tar, &[]).0), ["index.json", "blobs/sha256/aa", "manifest.json"]);
     }
 
     #[test]
-    fn of_a_docker_archive_nothing_is_left_out() {
+    fn drops_nothing_of_a_docker_archive() {
         let manifest = br#"[{"Config":"cc.json","Layers":["11/layer.tar"]}]"#;
         let tar = pack(&[("11/layer.tar", b"x"), ("cc.json", b"{}"), ("manifest.json", manifest)]);
-        let (out, passed) = run(&tar, &["11", "cc"]);
+        let (out, transfer) = run(&tar, &["11", "cc"]);
         assert_eq!(names(&out).len(), 3);
-        assert_eq!((passed.dropped, passed.config.as_deref()), (0, Some("sha256:cc")));
+        assert_eq!((transfer.dropped, transfer.config.as_deref()), (0, Some("sha256:cc")));
     }
 
     #[test]
-    fn an_index_of_platforms_is_followed_past_attestations() {
+    fn skips_attestations_in_an_index_of_platforms() {
         let index = br#"{"manifests":[{"digest":"sha256:dd"}]}"#;
         let nested = br#"{"manifests":[{"digest":"sha256:ee","platform":{"os":"unknown"}},
             {"digest":"sha256:aa","platform":{"os":"linux"}}]}"#;
@@ -220,27 +220,27 @@ mod tests {
         assert_eq!(run(&tar, &[]).1.config.unwrap(), "sha256:cc");
     }
 
-    /// The shape of what Docker 26 with containerd's store writes of an image that Docker Hub has for two platforms
-    /// (recorded by `test ordinary`).
+    /// The shape that Docker 26 with containerd's store writes for an image with two platforms on Docker Hub (recorded by
+    /// `test ordinary`).
     #[test]
-    fn of_an_index_of_platforms_dockers_own_is_taken() {
+    fn takes_dockers_own_platform_from_an_index() {
         let index = br#"{"manifests":[{"digest":"sha256:dd"}]}"#;
         let nested = br#"{"manifests":[{"digest":"sha256:bb","platform":{"os":"linux","architecture":"arm64"}},
             {"digest":"sha256:aa","platform":{"os":"linux","architecture":"amd64"}},
             {"digest":"sha256:ee","platform":{"os":"unknown"}}]}"#;
         let other = br#"{"config":{"digest":"sha256:c0"},"layers":[]}"#;
-        let docker = br#"[{"Config":"blobs/sha256/cc","RepoTags":["a:1"],"Layers":["blobs/sha256/11"]}]"#;
+        let docker_files = br#"[{"Config":"blobs/sha256/cc","RepoTags":["a:1"],"Layers":["blobs/sha256/11"]}]"#;
         let common: [(&str, &[u8]); 3] =
             [("blobs/sha256/aa", MANIFEST), ("blobs/sha256/dd", nested), ("index.json", index)];
-        let both: [(&str, &[u8]); 2] = [("blobs/sha256/bb", other), ("manifest.json", docker)];
+        let both: [(&str, &[u8]); 2] = [("blobs/sha256/bb", other), ("manifest.json", docker_files)];
         for more in [&both[..], &both[1..], &[]] {
-            let passed = run(&pack(&[&common[..], more].concat()), &[]).1;
-            assert_eq!(passed.config.as_deref(), Some("sha256:cc"), "{} further files", more.len());
+            let transfer = run(&pack(&[&common[..], more].concat()), &[]).1;
+            assert_eq!(transfer.config.as_deref(), Some("sha256:cc"), "{} further files", more.len());
         }
     }
 
     #[test]
-    fn a_cut_off_archive_is_an_error() {
+    fn fails_for_an_incomplete_archive() {
         let tar = oci();
         assert!(filter(&tar[..1 << 20], std::io::sink(), &HashSet::new(), |_| {}).is_err());
         let have = HashSet::from(["sha256:11".to_owned()]);

@@ -19,21 +19,21 @@ use crate::project::Project;
 use crate::report::Running;
 use crate::settings::ImageSettings;
 
-/// The label of what xtask builds.
+/// The label of images that xtask builds.
 pub const LABEL: &str = "app=todo-xtask";
 
-/// What there is of one image.
+/// The state of one image, as observed before the build.
 #[derive(Clone, Debug)]
 pub struct ImageState {
     /// The image's name, without tag.
     pub name: String,
-    /// What goes into it; `None` while a base image is missing.
+    /// Its inputs; `None` while a base image is missing.
     pub recipe: Option<Recipe>,
     /// Official names of base images that the engine does not have yet.
     missing: Vec<String>,
-    /// Its ID if the engine has it under its content tag.
+    /// Its ID, if the engine has it under its content tag.
     pub id: Option<String>,
-    /// What was built last in this checkout.
+    /// The inputs of the last build in this checkout.
     last: Option<Recipe>,
     /// The tar of the context that `recipe` describes; see [`pack`].
     tar: Option<Arc<File>>,
@@ -41,29 +41,29 @@ pub struct ImageState {
 
 /// Whether to build.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// The engine has what these files would become.
+pub enum BuildVerdict {
+    /// The engine has an image with the same inputs.
     Unchanged,
-    /// It must be built.
+    /// The image must be built.
     Build {
-        /// Which file changed, or what else is the reason.
+        /// The changed file, or another reason.
         why: String,
     },
 }
 
 impl ImageState {
-    /// The content tag, if it can be known yet.
+    /// Returns the content tag; `None` while a base image is missing.
     pub fn tag(&self) -> Option<String> {
         self.recipe.as_ref().map(Recipe::tag)
     }
 
-    /// `name:tag`, or `name:<tag>` while that cannot be known.
+    /// Returns `name:tag`, or `name:<tag>` while a base image is missing.
     pub fn reference(&self) -> String {
         format!("{}:{}", self.name, self.tag().as_deref().unwrap_or("<tag>"))
     }
 }
 
-/// Looks at every image of the settings: files and base images side by side, then the engine's images by their tags.
+/// Reads the state of every image in the settings: files and base images side by side, then the engine's images by tag.
 pub fn observe(project: &Project, engine: &Engine, origin: &dyn Origin) -> Result<Vec<ImageState>> {
     let images = &project.settings.images;
     let bases: Vec<String> = project.settings.bases().map(|base| origin.image(base)).collect();
@@ -73,32 +73,32 @@ pub fn observe(project: &Project, engine: &Engine, origin: &dyn Origin) -> Resul
         let bases = engine.image_ids(&bases);
         let files: Result<Vec<_>> = threads
             .into_iter()
-            .map(|t| t.join().unwrap_or_else(|_| Err(anyhow!("the look at an image's files panicked"))))
+            .map(|t| t.join().unwrap_or_else(|_| Err(anyhow!("reading an image's files panicked"))))
             .collect();
         (files, bases)
     });
     let bases = bases?;
-    let mut seen: Vec<ImageState> = images
+    let mut states: Vec<ImageState> = images
         .iter()
         .zip(files?)
-        .map(|((name, image), files)| look(project, origin, name, image, files, &bases))
+        .map(|((name, image), files)| image_state(project, origin, name, image, files, &bases))
         .collect();
-    let tagged: Vec<String> = seen.iter().filter(|seen| seen.recipe.is_some()).map(ImageState::reference).collect();
+    let tagged: Vec<String> = states.iter().filter(|state| state.recipe.is_some()).map(ImageState::reference).collect();
     let ids = ids::of_all(project, engine, &tagged)?;
-    for seen in &mut seen {
-        seen.id = ids.get(&seen.reference()).cloned();
+    for state in &mut states {
+        state.id = ids.get(&state.reference()).cloned();
     }
-    Ok(seen)
+    Ok(states)
 }
 
-/// The references that the images will have if nothing has changed since the last build in this checkout.
+/// Returns the references that the images have if nothing has changed since the last build in this checkout.
 pub fn expected(project: &Project) -> impl Iterator<Item = String> + '_ {
     let last = |name: &String| Some(format!("{name}:{}", recipe::last(project, name)?.tag()));
     project.settings.images.keys().filter_map(last)
 }
 
-/// One image from its files and the IDs of the base images that the engine has.
-fn look(
+/// Returns the state of one image, from its files and the `ids` of base images in the engine.
+fn image_state(
     project: &Project,
     origin: &dyn Origin,
     name: &str,
@@ -114,30 +114,29 @@ fn look(
             None => missing.push(official.clone()),
         }
     }
-    // By their official names: where the engine has them under others, what counts is what they are.
+    // By official names: the tag must not depend on the names under which the engine has the base images.
     let recipe = missing.is_empty().then(|| Recipe::new(files, image.bases.clone(), bases));
     ImageState { name: name.to_owned(), recipe, missing, id: None, last: recipe::last(project, name), tar: None }
 }
 
-/// Whether the image must be built, and why.
-pub fn decide(seen: &ImageState) -> Verdict {
-    let why = match (&seen.recipe, &seen.last) {
-        _ if seen.id.is_some() => return Verdict::Unchanged,
-        (None, _) => format!("its base image {} is not here yet", seen.missing.join(" and ")),
-        (Some(_), None) => "never built here".into(),
-        (Some(now), Some(last)) => now.difference(last).unwrap_or_else(|| "the engine has lost it".into()),
+/// Decides whether the image must be built.
+pub fn decide(state: &ImageState) -> BuildVerdict {
+    let why = match (&state.recipe, &state.last) {
+        _ if state.id.is_some() => return BuildVerdict::Unchanged,
+        (None, _) => format!("the engine does not have its base image {} yet", state.missing.join(" and ")),
+        (Some(_), None) => "not built in this checkout yet".into(),
+        (Some(now), Some(last)) => now.difference(last).unwrap_or_else(|| "the engine no longer has it".into()),
     };
-    Verdict::Build { why }
+    BuildVerdict::Build { why }
 }
 
-/// Returns `seen` with the tar of its context, if it must be built. From here on its recipe is that of the tar: a file
-/// that is saved later is part of the next build.
-pub fn pack(project: &Project, seen: &ImageState) -> Result<ImageState> {
-    let (Some(recipe), Verdict::Build { .. }) = (&seen.recipe, decide(seen)) else { return Ok(seen.clone()) };
-    let (files, tar) = context::pack(&folder(project, &seen.name)?, &project.target())?;
+/// Returns `state` with tar and recipe of its context as it is now, if it must be built. Later saves count for the next build.
+pub fn pack(project: &Project, state: &ImageState) -> Result<ImageState> {
+    let (Some(recipe), BuildVerdict::Build { .. }) = (&state.recipe, decide(state)) else { return Ok(state.clone()) };
+    let (files, tar) = context::pack(&folder(project, &state.name)?, &project.target())?;
     let mut recipe = recipe.clone();
     recipe.files = files;
-    Ok(ImageState { recipe: Some(recipe), tar: Some(Arc::new(tar)), ..seen.clone() })
+    Ok(ImageState { recipe: Some(recipe), tar: Some(Arc::new(tar)), ..state.clone() })
 }
 
 fn folder(project: &Project, name: &str) -> Result<Utf8PathBuf> {
@@ -145,27 +144,28 @@ fn folder(project: &Project, name: &str) -> Result<Utf8PathBuf> {
     Ok(project.root.join(&image.context))
 }
 
-/// The steps for what must be built; none if nothing changed. They are independent of each other.
+/// Returns the steps that build changed images; they are independent of each other.
 pub fn steps<'a>(
     project: &'a Project,
     engine: &'a Engine,
     origin: &'a dyn Origin,
-    seen: &'a [ImageState],
+    states: &'a [ImageState],
 ) -> Result<Vec<Step<'a>>> {
     let mut steps = Vec::new();
-    for seen in seen {
-        let (Verdict::Build { why }, Some(image)) = (decide(seen), project.settings.images.get(&seen.name)) else {
+    for state in states {
+        let (BuildVerdict::Build { why }, Some(image)) = (decide(state), project.settings.images.get(&state.name))
+        else {
             continue;
         };
-        let command = command(project, engine, origin, image, &seen.reference())?;
+        let command = command(project, engine, origin, image, &state.reference())?;
         let shown = format!("{command} < (tar of {})", image.context);
-        let action = move |running: &Running| build(project, command, seen, image, running);
-        steps.push(Step::new(format!("build {}", seen.name), why, shown, action));
+        let action = move |running: &Running| build(project, command, state, image, running);
+        steps.push(Step::new(format!("build {}", state.name), why, shown, action));
     }
     Ok(steps)
 }
 
-/// The command that builds `image` as `reference` from the tar on its standard input.
+/// Returns the command that builds `image` as `reference` from a tar on standard input.
 pub fn command(
     project: &Project,
     engine: &Engine,
@@ -173,26 +173,26 @@ pub fn command(
     image: &ImageSettings,
     reference: &str,
 ) -> Result<Process> {
-    // A builder of another kind that the user may have chosen sees neither the engine's images nor stand-ins.
+    // The user may have chosen a builder of another kind, which sees neither the engine's images nor stand-ins.
     let builder = match engine.private {
         true => "default".to_owned(),
         false => engine.docker().args(["context", "show"]).read().map_err(|error| {
-            let what = format!("docker does not say which context is in use, and so which builder: {error:#}");
-            Failure::new(Class::Machine, what).help("docker context show    (mend what it says)")
+            let what = format!("cannot tell which docker context, and so which builder, is in use: {error:#}");
+            Failure::new(Class::Machine, what).help("docker context show    (fix what it reports)")
         })?,
     };
     let mut process =
         engine.docker().args(["buildx", "build", "--builder", builder.trim(), "--progress=plain", "--load"]);
-    // An attestation would hold the time, make an index of the image and be one more blob to load.
+    // An attestation would contain the time, turn the image into an index, and be one more blob to load.
     process = process.args(["--provenance=false", "--label", LABEL, "--tag", reference]);
     for (argument, official) in &image.bases {
         process = process.args(["--build-arg".to_owned(), format!("{argument}={}", origin.image(official))]);
     }
-    // For what a build would otherwise name at random; not part of the tag, which it is.
+    // For names that a build would otherwise choose at random. It is the tag, so the tag does not depend on it.
     let tag = reference.rsplit(':').next().unwrap_or_default();
     process = process.args(["--build-arg".to_owned(), format!("BUILD_ID={tag}")]);
     for name in proxies() {
-        // By name alone: the value may hold a password, and docker takes it from the environment.
+        // Only the name: the value may contain a password, and docker reads it from the environment.
         process = process.args(["--build-arg", name]);
     }
     if let Some(bundle) = project.ca_bundle() {
@@ -204,38 +204,38 @@ pub fn command(
 fn build(
     project: &Project,
     command: Process,
-    seen: &ImageState,
+    state: &ImageState,
     image: &ImageSettings,
     running: &Running,
 ) -> Result<String> {
-    let (Some(recipe), Some(tar)) = (&seen.recipe, &seen.tar) else {
+    let (Some(recipe), Some(tar)) = (&state.recipe, &state.tar) else {
         return Err(Failure::new(
             Class::Image,
-            format!("{} cannot be built: {} is not in the engine", seen.name, seen.missing.join(" and ")),
+            format!("cannot build {}: base image {} is not in the engine", state.name, state.missing.join(" and ")),
         )
         .help("cargo xtask images    (it brings the base images first)")
         .into());
     };
-    run(project, command.stdin_file(tar.clone()), &seen.name, image, running)?;
-    recipe::remember(project, &seen.name, recipe)?;
-    Ok(seen.reference())
+    run(project, command.stdin_file(tar.clone()), &state.name, image, running)?;
+    recipe::remember(project, &state.name, recipe)?;
+    Ok(state.reference())
 }
 
-/// Runs the `command` of a build with its progress in `running`; an error says what did not build and why.
+/// Runs the `command` of a build and shows its progress in `running`. The error has the failed step and its output.
 pub fn run(project: &Project, command: Process, name: &str, image: &ImageSettings, running: &Running) -> Result<()> {
     let log = project.log(&format!("build-{name}"));
-    // Of this build alone: the log is named in the error and read as a whole.
+    // The error names the log, so it must hold this build alone.
     let _ = std::fs::remove_file(&log);
-    let mut output = buildkit::Output::default();
+    let mut output = buildkit::BuildOutput::default();
     let built = command.log(&log).until(&project.stale).stream(|line| {
-        if let Some(text) = output.line(line) {
+        if let Some(text) = output.read_line(line) {
             running.progress(text);
         }
     });
     if let Err(error) = built {
         let what = output.failure().unwrap_or_else(|| format!("{error:#}"));
         return Err(Failure::new(Class::Image, format!("{name} did not build: {what}"))
-            .help(format!("correct {}/Dockerfile or what it copies; the whole output: {log}", image.context))
+            .help(format!("edit {}/Dockerfile or the files that it copies; the whole output: {log}", image.context))
             .into());
     }
     Ok(())
@@ -245,15 +245,15 @@ pub fn run(project: &Project, command: Process, name: &str, image: &ImageSetting
 pub fn id(project: &Project, engine: &Engine, reference: &str) -> Result<String> {
     ids::of(project, engine, reference)?.ok_or_else(|| {
         let what = format!("the engine does not have {reference}, which it has just built");
-        Failure::new(Class::Image, what).help("run the same command again; if it stays so: cargo xtask doctor").into()
+        Failure::new(Class::Image, what).help("run the same command again; if it recurs: cargo xtask doctor").into()
     })
 }
 
-/// Remembers what the engine had already, so that the next difference is told against what was used last.
-pub fn remember(project: &Project, seen: &[ImageState]) -> Result<()> {
-    for (seen, recipe) in seen.iter().filter_map(|seen| Some((seen, seen.recipe.as_ref()?))) {
-        if seen.id.is_some() && seen.last.as_ref() != Some(recipe) {
-            recipe::remember(project, &seen.name, recipe)?;
+/// Records the images that the engine had already, so that the next reason to build compares with the last one used.
+pub fn remember(project: &Project, states: &[ImageState]) -> Result<()> {
+    for (state, recipe) in states.iter().filter_map(|state| Some((state, state.recipe.as_ref()?))) {
+        if state.id.is_some() && state.last.as_ref() != Some(recipe) {
+            recipe::remember(project, &state.name, recipe)?;
         }
     }
     Ok(())
@@ -263,7 +263,7 @@ pub fn remember(project: &Project, seen: &[ImageState]) -> Result<()> {
 mod tests {
     use super::*;
 
-    fn seen(files: &[(&str, &str)], last: Option<&[(&str, &str)]>, id: Option<&str>) -> ImageState {
+    fn state(files: &[(&str, &str)], last: Option<&[(&str, &str)]>, id: Option<&str>) -> ImageState {
         let recipe = |files: &[(&str, &str)]| {
             let files = files.iter().map(|(path, digest)| (path.to_string(), digest.to_string())).collect();
             Recipe::new(files, BTreeMap::new(), BTreeMap::new())
@@ -279,20 +279,20 @@ mod tests {
     }
 
     #[test]
-    fn the_reason_to_build_is_told() {
-        let why = |seen: &ImageState| match decide(seen) {
-            Verdict::Build { why } => why,
-            Verdict::Unchanged => "unchanged".into(),
+    fn names_the_reason_to_build() {
+        let why = |state: &ImageState| match decide(state) {
+            BuildVerdict::Build { why } => why,
+            BuildVerdict::Unchanged => "unchanged".into(),
         };
         let now: &[(&str, &str)] = &[("app/a.py", "2")];
-        assert_eq!(why(&seen(now, None, None)), "never built here");
-        assert_eq!(why(&seen(now, Some(&[("app/a.py", "1")]), None)), "app/a.py changed");
-        assert_eq!(why(&seen(now, Some(now), None)), "the engine has lost it");
-        assert_eq!(why(&seen(now, Some(now), Some("sha256:aa"))), "unchanged");
-        // Gone back to what was built some time ago: no build either.
-        assert_eq!(why(&seen(now, Some(&[("app/a.py", "1")]), Some("sha256:aa"))), "unchanged");
-        let early = ImageState { recipe: None, missing: vec!["python:3.13".into()], ..seen(now, None, None) };
-        assert_eq!(why(&early), "its base image python:3.13 is not here yet");
+        assert_eq!(why(&state(now, None, None)), "not built in this checkout yet");
+        assert_eq!(why(&state(now, Some(&[("app/a.py", "1")]), None)), "app/a.py changed");
+        assert_eq!(why(&state(now, Some(now), None)), "the engine no longer has it");
+        assert_eq!(why(&state(now, Some(now), Some("sha256:aa"))), "unchanged");
+        // Back to the files of an earlier build.
+        assert_eq!(why(&state(now, Some(&[("app/a.py", "1")]), Some("sha256:aa"))), "unchanged");
+        let early = ImageState { recipe: None, missing: vec!["python:3.13".into()], ..state(now, None, None) };
+        assert_eq!(why(&early), "the engine does not have its base image python:3.13 yet");
         assert_eq!(early.reference(), "todo-backend:<tag>");
     }
 }

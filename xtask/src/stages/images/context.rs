@@ -1,7 +1,7 @@
-//! A build context: what `.dockerignore` leaves of a folder, as a digest for each path and as the tar that BuildKit gets.
+//! Reads a build context without the files in `.dockerignore`: as a digest for each path, and as the tar for BuildKit.
 //!
-//! One walk does both, so the content tag describes the very bytes that are sent. Owner, times and all of the mode but the
-//! executable bit are the same for each entry: a umask, another user or a checkout at another time change neither the tag
+//! One walk makes both, so the content tag describes exactly the bytes that are sent. Owner, times and all of the mode but
+//! the executable bit are the same for each entry. So the umask, the user and the time of a checkout change neither the tag
 //! nor a layer. BuildKit applies no `.dockerignore` to a tar; `ignore.rs` alone decides what is in it.
 
 use std::collections::BTreeMap;
@@ -17,31 +17,31 @@ use super::ignore::{Ignore, Matches};
 use crate::failure::{Class, Failure};
 use crate::units::{hex, quote};
 
-/// Path relative to the context -> what is there: `file <sha256>`, `exec <sha256>`, `link <target>`, `folder`.
+/// Path relative to the context -> its entry: `file <sha256>`, `exec <sha256>`, `link <target>`, `folder`.
 pub type Files = BTreeMap<String, String>;
 
-/// The value for a folder.
+/// The entry of a folder.
 pub const FOLDER: &str = "folder";
 
 /// The name of the Dockerfile in a context and in its tar.
 pub const DOCKERFILE: &str = "Dockerfile";
 
-/// Modification time of every entry of the tar: 1980-01-01, the earliest that zip files can express.
+/// Modification time of every tar entry: 1980-01-01, the earliest that zip files support.
 const MODIFIED: u64 = 315_532_800;
 
-type Tar = tar::Builder<BufWriter<File>>;
+type TarBuilder = tar::Builder<BufWriter<File>>;
 
 /// Returns the digests of the context `dir`.
 pub fn read(dir: &Utf8Path) -> Result<Files> {
     context(dir, None)
 }
 
-/// Writes the context `dir` to an unnamed file in `temp`. Returns its digests, and the tar from its start.
+/// Writes the context `dir` as a tar to an unnamed file in `temp`. Returns its digests and the file, rewound.
 pub fn pack(dir: &Utf8Path, temp: &Utf8Path) -> Result<(Files, File)> {
     let unwritable = || format!("cannot write the build context of {dir} to {temp}");
     std::fs::create_dir_all(temp).with_context(unwritable)?;
     let file = tempfile::tempfile_in(temp).with_context(unwritable)?;
-    let mut tar = Tar::new(BufWriter::with_capacity(1 << 18, file));
+    let mut tar = TarBuilder::new(BufWriter::with_capacity(1 << 18, file));
     let files = context(dir, Some(&mut tar))?;
     let finish = || -> std::io::Result<File> {
         let mut file = tar.into_inner()?.into_inner()?;
@@ -54,13 +54,13 @@ pub fn pack(dir: &Utf8Path, temp: &Utf8Path) -> Result<(Files, File)> {
 /// Returns the digests of everything in the folder `dir`.
 pub fn tree(dir: &Utf8Path) -> Result<Files> {
     let mut walk = Walk { dir, ignore: Ignore::default(), reads_ignore: false, files: Files::new(), tar: None };
-    walk.folder("", &Matches::default())?;
+    walk.add_folder("", &Matches::default())?;
     Ok(walk.files)
 }
 
-/// Returns whether an editor or a desktop keeps a file of this `name` for itself: Vim's swap files and its test of a
-/// folder, backups, Emacs' locks and automatic saves, JetBrains' safe writes, Finder's views. They come and go while
-/// somebody types, so they are part of no context and start no deploy.
+/// Returns whether `name` is a private file of an editor or desktop: Vim's swap files and its write test (`4913`), backups,
+/// locks and automatic saves of Emacs, safe writes of JetBrains, views of Finder. They come and go while somebody types, so
+/// they belong to no context and start no deploy.
 pub fn is_editors(name: &str) -> bool {
     let swap = name.rsplit_once(".sw").is_some_and(|(_, last)| matches!(last.as_bytes(), [b'a'..=b'p' | b'x']));
     swap && name.starts_with('.')
@@ -73,14 +73,14 @@ pub fn is_editors(name: &str) -> bool {
         || name == ".DS_Store"
 }
 
-/// Returns what is at `path`; `None` if nothing is there.
+/// Returns the entry at `path`; `None` if there is none.
 pub fn entry(path: &Utf8Path) -> Result<Option<String>> {
     read_entry(path, path.as_str(), None)
 }
 
-fn context(dir: &Utf8Path, tar: Option<&mut Tar>) -> Result<Files> {
+fn context(dir: &Utf8Path, tar: Option<&mut TarBuilder>) -> Result<Files> {
     let mut ignore = Ignore::default();
-    // Docker prefers the one that belongs to the Dockerfile.
+    // In Docker's order: the file of the Dockerfile takes precedence.
     for name in ["Dockerfile.dockerignore", ".dockerignore"] {
         let path = dir.join(name);
         match std::fs::read_to_string(&path) {
@@ -89,18 +89,18 @@ fn context(dir: &Utf8Path, tar: Option<&mut Tar>) -> Result<Files> {
                 break;
             }
             Err(error) if error.kind() == ErrorKind::NotFound => {}
-            Err(error) => return Err(unreadable(&path, &error)),
+            Err(error) => return Err(read_error(&path, &error)),
         }
     }
     let mut walk = Walk { dir, ignore, reads_ignore: true, files: Files::new(), tar };
-    // BuildKit reads it from the tar, so it is there even if a pattern leaves it out.
+    // BuildKit reads the Dockerfile from the tar, so it is there even if a pattern excludes it.
     walk.add(DOCKERFILE)?;
     if walk.files.is_empty() {
         return Err(Failure::new(Class::Config, format!("there is no {}", dir.join(DOCKERFILE)))
             .help(format!("`context` in {} names the folder that holds the Dockerfile", crate::settings::FILE))
             .into());
     }
-    walk.folder("", &Matches::default())?;
+    walk.add_folder("", &Matches::default())?;
     Ok(walk.files)
 }
 
@@ -108,16 +108,15 @@ fn context(dir: &Utf8Path, tar: Option<&mut Tar>) -> Result<Files> {
 struct Walk<'a> {
     dir: &'a Utf8Path,
     ignore: Ignore,
-    /// Whether a `.dockerignore` counts here.
+    /// Whether hints may name `.dockerignore`.
     reads_ignore: bool,
     files: Files,
-    tar: Option<&'a mut Tar>,
+    tar: Option<&'a mut TarBuilder>,
 }
 
 impl Walk<'_> {
-    /// Adds what is in the folder `below`. Folders that are left out are not entered unless an exception could bring back
-    /// something in them.
-    fn folder(&mut self, below: &str, parent: &Matches) -> Result<()> {
+    /// Adds the entries of the folder `below`. Enters an excluded folder only if an exception could match something in it.
+    fn add_folder(&mut self, below: &str, parent: &Matches) -> Result<()> {
         let here = if below.is_empty() { self.dir.to_owned() } else { self.dir.join(below) };
         let list = || -> std::io::Result<Vec<_>> {
             here.as_std_path()
@@ -125,11 +124,11 @@ impl Walk<'_> {
                 .map(|found| found.and_then(|f| Ok((f.file_name(), f.file_type()?))))
                 .collect()
         };
-        let mut list = list().map_err(|error| unreadable(&here, &error))?;
+        let mut list = list().map_err(|error| read_error(&here, &error))?;
         list.sort_by(|(one, _), (other, _)| one.cmp(other));
         for (name, kind) in list {
             let is_text = name.to_str().is_some();
-            // Patterns see the replacement character for what is not UTF-8, as Docker's do.
+            // As in Docker, patterns see the replacement character for bytes that are not UTF-8.
             let shown = name.to_string_lossy();
             if is_editors(&shown) {
                 continue;
@@ -141,20 +140,20 @@ impl Walk<'_> {
                     continue;
                 }
                 let what = format!("{here} holds a file whose name is not UTF-8: {}", name.display());
-                let help = if self.reads_ignore { "rename it, or leave it out in .dockerignore" } else { "rename it" };
+                let help = if self.reads_ignore { "rename it, or exclude it in .dockerignore" } else { "rename it" };
                 return Err(Failure::new(Class::Image, what).help(help).into());
             }
             if !matches.excluded {
                 self.add(&path)?;
             }
             if kind.is_dir() && (!matches.excluded || self.ignore.may_return_below(&path)) {
-                self.folder(&path, &matches)?;
+                self.add_folder(&path, &matches)?;
             }
         }
         Ok(())
     }
 
-    /// Adds what is at `path`, after the folders that lead there: a pattern may have left them out.
+    /// Adds the entry at `path`, after its parent folders: a pattern may have excluded those.
     fn add(&mut self, path: &str) -> Result<()> {
         if self.files.contains_key(path) {
             return Ok(());
@@ -168,35 +167,34 @@ impl Walk<'_> {
     }
 }
 
-/// Returns what is at `path`, and writes it to `tar` as `name`. `None` if it is gone: editors replace files while xtask
-/// looks.
-fn read_entry(path: &Utf8Path, name: &str, tar: Option<&mut Tar>) -> Result<Option<String>> {
+/// Returns the entry at `path` and writes it to `tar` as `name`. `None` if it is gone: editors replace files meanwhile.
+fn read_entry(path: &Utf8Path, name: &str, tar: Option<&mut TarBuilder>) -> Result<Option<String>> {
     let result = (|| {
         let metadata = path.symlink_metadata()?;
         if metadata.is_symlink() {
-            return link(name, &path.read_link_utf8()?, tar).map(Some);
+            return add_link(name, &path.read_link_utf8()?, tar).map(Some);
         }
         if metadata.is_dir() {
             if let Some(tar) = tar {
-                append(tar, tar::EntryType::Directory, 0o755, 0, &format!("{name}/"), std::io::empty())?;
+                append_entry(tar, tar::EntryType::Directory, 0o755, 0, &format!("{name}/"), std::io::empty())?;
             }
             return Ok(Some(FOLDER.to_owned()));
         }
         if !metadata.is_file() {
-            let kind = kind_of(&metadata);
-            return Err(std::io::Error::other(format!("it is a {kind}, which an image cannot hold")));
+            let kind = describe_kind(&metadata);
+            return Err(std::io::Error::other(format!("it is a {kind}, which an image cannot contain")));
         }
         let file = File::open(path)?;
         let metadata = file.metadata()?;
-        regular(name, file, &metadata, tar).map(Some)
+        add_file(name, file, &metadata, tar).map(Some)
     })();
     match result {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-        other => other.map_err(|error| unreadable(path, &error)),
+        other => other.map_err(|error| read_error(path, &error)),
     }
 }
 
-fn link(name: &str, target: &Utf8Path, tar: Option<&mut Tar>) -> std::io::Result<String> {
+fn add_link(name: &str, target: &Utf8Path, tar: Option<&mut TarBuilder>) -> std::io::Result<String> {
     if let Some(tar) = tar {
         let mut header = header(tar::EntryType::Symlink, 0o777, 0);
         tar.append_link(&mut header, name, target)?;
@@ -204,17 +202,17 @@ fn link(name: &str, target: &Utf8Path, tar: Option<&mut Tar>) -> std::io::Result
     Ok(format!("link {target}"))
 }
 
-/// Hashes the file, and writes the same bytes to `tar`: as many as it had when it was opened.
-fn regular(name: &str, file: File, metadata: &Metadata, tar: Option<&mut Tar>) -> std::io::Result<String> {
+/// Hashes the file and writes the same bytes to `tar`, as many as the file had when it was opened.
+fn add_file(name: &str, file: File, metadata: &Metadata, tar: Option<&mut TarBuilder>) -> std::io::Result<String> {
     let (kind, mode) = if metadata.permissions().mode() & 0o111 == 0 { ("file", 0o644) } else { ("exec", 0o755) };
     let size = metadata.len();
-    let mut hashed = Hashed { inner: file.take(size), hash: Sha256::new(), count: 0 };
+    let mut hashed = HashingReader { inner: file.take(size), hash: Sha256::new(), count: 0 };
     match tar {
-        Some(tar) => append(tar, tar::EntryType::Regular, mode, size, name, &mut hashed)?,
+        Some(tar) => append_entry(tar, tar::EntryType::Regular, mode, size, name, &mut hashed)?,
         None => drop(std::io::copy(&mut hashed, &mut std::io::sink())?),
     }
     if hashed.count != size {
-        return Err(std::io::Error::other("it got shorter while xtask read it; run the same command again"));
+        return Err(std::io::Error::other("it shrank while xtask read it; run the same command again"));
     }
     Ok(format!("{kind} {}", hex(&hashed.hash.finalize())))
 }
@@ -230,8 +228,8 @@ fn header(kind: tar::EntryType, mode: u32, size: u64) -> tar::Header {
     header
 }
 
-fn append(
-    tar: &mut Tar,
+fn append_entry(
+    tar: &mut TarBuilder,
     kind: tar::EntryType,
     mode: u32,
     size: u64,
@@ -241,7 +239,7 @@ fn append(
     tar.append_data(&mut header(kind, mode, size), name, data)
 }
 
-fn kind_of(metadata: &Metadata) -> &'static str {
+fn describe_kind(metadata: &Metadata) -> &'static str {
     let kind = metadata.file_type();
     if kind.is_socket() {
         "socket"
@@ -252,14 +250,13 @@ fn kind_of(metadata: &Metadata) -> &'static str {
     }
 }
 
-/// A reader that hashes and counts what it reads.
-struct Hashed<R> {
+struct HashingReader<R> {
     inner: R,
     hash: Sha256,
     count: u64,
 }
 
-impl<R: Read> Read for Hashed<R> {
+impl<R: Read> Read for HashingReader<R> {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
         let count = self.inner.read(buffer)?;
         self.hash.update(&buffer[..count]);
@@ -268,10 +265,10 @@ impl<R: Read> Read for Hashed<R> {
     }
 }
 
-fn unreadable(path: &Utf8Path, error: &std::io::Error) -> anyhow::Error {
+fn read_error(path: &Utf8Path, error: &std::io::Error) -> anyhow::Error {
     let path: Utf8PathBuf = path.to_owned();
     Failure::new(Class::Image, format!("cannot read {path} of the build context: {error}"))
-        .help(format!("ls -ld {}    (mend it, or leave it out in .dockerignore)", quote(&path)))
+        .help(format!("ls -ld {}    (fix it, or exclude it in .dockerignore)", quote(&path)))
         .into()
 }
 
@@ -292,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_ignored_does_not_count_but_the_dockerfile_does() {
+    fn excludes_ignored_files_but_never_the_dockerfile() {
         let (_temp, dir) = context(&[
             ("Dockerfile", "FROM x"),
             (".dockerignore", "Dockerfile\n.dockerignore\nnode_modules\n**/*.pyc\n!node_modules/kept/it"),
@@ -302,7 +299,7 @@ mod tests {
             ("node_modules/kept/it", "4"),
         ]);
         let paths: Vec<String> = read(&dir).unwrap().into_keys().collect();
-        // The folders that lead to what an exception brought back are there as well: the tar says what mode they have.
+        // The parent folders of an excepted file are there as well: the tar sets their mode.
         let kept = ["node_modules", "node_modules/kept", "node_modules/kept/it"];
         assert_eq!(paths, [&["Dockerfile", "a", "a/b.py"][..], &kept].concat());
         let (files, tar) = pack(&dir, dir.parent().unwrap()).unwrap();
@@ -312,13 +309,13 @@ mod tests {
     }
 
     #[test]
-    fn leaves_out_what_editors_keep_for_themselves() {
+    fn excludes_private_files_of_editors() {
         let (_temp, dir) = context(&[("Dockerfile", ""), ("a.py", "")]);
         let before = read(&dir).unwrap();
         for name in [".a.py.swp", ".a.py.swx", ".swo", "4913", "a.py~", "#a.py#", "a.py___jb_tmp___", ".DS_Store"] {
             std::fs::write(dir.join(name), "").unwrap();
         }
-        // Emacs' lock: a link that leads nowhere.
+        // Emacs' lock is a dangling link.
         symlink("somebody@host.1", dir.join(".#a.py")).unwrap();
         assert_eq!((read(&dir).unwrap(), tree(&dir).unwrap()), (before.clone(), before));
         for name in ["a.swp", "answer.sw", ".env.swap", "~a", "#a", "a#"] {
@@ -327,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn an_edited_test_or_supervisor_changes_no_image() {
+    fn excludes_tests_and_supervisors_of_the_applications() {
         let root = Utf8Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
         for app in ["apps/backend", "apps/frontend"] {
             let files = read(&root.join(app)).unwrap();
@@ -339,9 +336,9 @@ mod tests {
     }
 
     #[test]
-    fn an_ignored_folder_is_not_entered() {
+    fn does_not_enter_an_ignored_folder() {
         let (_temp, dir) = context(&[("Dockerfile", ""), (".dockerignore", "secret"), ("a", "")]);
-        // A name that is not UTF-8 would be an error if the walk saw it.
+        // A name that is not UTF-8 is an error if the walk sees it.
         std::fs::create_dir(dir.join("secret")).unwrap();
         let bad = <std::ffi::OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(b"\xff");
         std::fs::write(dir.join("secret").as_std_path().join(bad), "").unwrap();
@@ -351,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_is_not_utf8_may_be_ignored_like_any_other() {
+    fn accepts_an_ignored_name_that_is_not_utf8() {
         let bad = <std::ffi::OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(b"caf\xe9.tmp");
         let (_temp, dir) = context(&[("Dockerfile", ""), (".dockerignore", "**/*.tmp"), ("a/b", "")]);
         std::fs::write(dir.join("a").as_std_path().join(bad), "").unwrap();
@@ -366,7 +363,7 @@ mod tests {
     }
 
     #[test]
-    fn mode_and_link_target_count_and_time_does_not() {
+    fn depends_on_mode_and_link_target_but_not_on_time() {
         let (_temp, dir) = context(&[("Dockerfile", ""), ("run", "x")]);
         symlink("run", dir.join("link")).unwrap();
         symlink("nowhere", dir.join("broken")).unwrap();
@@ -381,7 +378,7 @@ mod tests {
         assert_eq!(read(&dir).unwrap()["run"], before["run"].replace("file", "exec"));
     }
 
-    /// Path, mode, time and content (or link target) of each entry.
+    /// Returns path, mode, time and content (or link target) of each entry.
     fn entries(tar: File) -> Vec<(String, u32, u64, String)> {
         let read = |entry: std::io::Result<tar::Entry<'_, File>>| {
             let mut entry = entry.unwrap();
@@ -397,7 +394,7 @@ mod tests {
     }
 
     #[test]
-    fn umask_and_times_change_neither_tag_nor_tar() {
+    fn depends_on_neither_umask_nor_times() {
         let (_temp, dir) = context(&[("Dockerfile", "FROM x"), ("a/b.py", "1"), ("run", "x")]);
         let mode = |path: &str, mode| {
             std::fs::set_permissions(dir.join(path), std::fs::Permissions::from_mode(mode)).unwrap();
@@ -413,7 +410,7 @@ mod tests {
         let (files, tar) = pack(&dir, temp).unwrap();
         assert_eq!(files, read(&dir).unwrap());
         let before = bytes(tar);
-        // As umask 077 would have left them.
+        // As with umask 077.
         for (path, to) in [("a/b.py", 0o600), ("a", 0o700), ("run", 0o700), ("Dockerfile", 0o600)] {
             mode(path, to);
         }
@@ -434,21 +431,21 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_gets_shorter_while_it_is_read_is_an_error() {
+    fn fails_for_a_file_that_shrinks_while_it_is_read() {
         let (_temp, dir) = context(&[("a", "12345")]);
         let path = dir.join("a");
         let (file, metadata) = (File::open(&path).unwrap(), path.metadata().unwrap());
         File::options().write(true).open(&path).unwrap().set_len(3).unwrap();
-        assert!(regular("a", file, &metadata, None).unwrap_err().to_string().contains("shorter"));
-        // One that grows is sent as it was when it was opened.
+        assert!(add_file("a", file, &metadata, None).unwrap_err().to_string().contains("shrank"));
+        // A file that grows is sent with its size at the opening.
         let (file, metadata) = (File::open(&path).unwrap(), path.metadata().unwrap());
         let before = entry(&path).unwrap().unwrap();
         std::fs::write(&path, "123456").unwrap();
-        assert_eq!(regular("a", file, &metadata, None).unwrap(), before);
+        assert_eq!(add_file("a", file, &metadata, None).unwrap(), before);
     }
 
     #[test]
-    fn what_is_no_file_is_an_error_that_names_it_and_so_is_no_dockerfile() {
+    fn fails_for_a_socket_and_without_a_dockerfile() {
         let (_temp, dir) = context(&[("a", "")]);
         assert!(read(&dir).unwrap_err().to_string().ends_with("/Dockerfile"));
         std::fs::write(dir.join("Dockerfile"), "").unwrap();
@@ -460,9 +457,9 @@ mod tests {
     }
 
     #[test]
-    fn an_unreadable_file_is_named() {
+    fn names_an_unreadable_file() {
         let (_temp, dir) = context(&[("Dockerfile", "")]);
-        // Reading a folder as a file fails for root too, unlike one without permission.
+        // Unlike a file without permission, a folder cannot be read as a file by root either.
         std::fs::create_dir(dir.join(".dockerignore")).unwrap();
         assert!(read(&dir).unwrap_err().to_string().contains(".dockerignore of the build context"));
     }

@@ -1,8 +1,7 @@
-//! Image IDs as nodes know them: config digests.
+//! Image IDs on nodes, which are config digests.
 //!
-//! An engine with Docker's own image store says the same. One that keeps its images in containerd (the default of fresh
-//! installations since Docker 29) says the digest of the manifest or index instead; which config that stands for is
-//! learnt when the image is loaded, and remembered.
+//! An engine with Docker's own image store uses the same IDs. An engine with containerd's store (the default of fresh
+//! installations since Docker 29) uses the digest of the manifest or index instead. A load finds and records the config.
 
 use std::collections::BTreeMap;
 
@@ -15,45 +14,45 @@ use crate::files;
 use crate::project::Project;
 use crate::units::quote;
 
-/// The ID under which a node lists the image that `engine` calls `reference`; `None`: the engine does not have it.
+/// Returns the ID on nodes of the image `reference` in `engine`; `None` if the engine does not have it.
 pub fn of(project: &Project, engine: &Engine, reference: &str) -> Result<Option<String>> {
     Ok(of_all(project, engine, &[reference.to_owned()])?.remove(reference))
 }
 
-/// The same for several references, by one question; those that the engine does not have are left out.
+/// Returns the IDs on nodes of those `references` that `engine` has, with one call to docker.
 pub fn of_all(project: &Project, engine: &Engine, references: &[String]) -> Result<BTreeMap<String, String>> {
-    let known = known(project)?;
+    let known = read_known(project)?;
     let ids = engine.image_ids(references)?.into_iter();
     Ok(ids.map(|(reference, id)| (reference, known.get(&id).cloned().unwrap_or(id))).collect())
 }
 
-/// The IDs of images that nodes have been given. The engine may have called one by its manifest until the load has shown
-/// its config. It is not asked again: another checkout's clean-up may have taken an image from it.
+/// Returns the IDs of images after their load, which has found the config digest for the engine's ID. Does not ask the
+/// engine: another checkout's clean-up may have removed an image meanwhile.
 pub fn of_loaded(project: &Project, wanted: &[Wanted]) -> Result<BTreeMap<String, String>> {
-    let known = known(project)?;
+    let known = read_known(project)?;
     let wanted = wanted.iter().filter_map(|image| Some((image.reference.clone(), image.id.clone()?)));
     Ok(wanted.map(|(reference, id)| (reference, known.get(&id).cloned().unwrap_or(id))).collect())
 }
 
-/// Remembers that what the engine calls `engines` is `config` on a node.
-pub fn remember(project: &Project, engines: &str, config: &str) -> Result<()> {
-    let mut known = known(project)?;
-    if engines == config || known.get(engines).is_some_and(|old| old == config) {
+/// Records that the image with the ID `engine_id` in the engine has the ID `config` on nodes.
+pub fn remember(project: &Project, engine_id: &str, config: &str) -> Result<()> {
+    let mut known = read_known(project)?;
+    if engine_id == config || known.get(engine_id).is_some_and(|old| old == config) {
         return Ok(());
     }
-    known.insert(engines.to_owned(), config.to_owned());
-    files::write(&place(project), &serde_json::to_vec_pretty(&known)?)
+    known.insert(engine_id.to_owned(), config.to_owned());
+    files::write(&ids_file(project), &serde_json::to_vec_pretty(&known)?)
 }
 
-fn known(project: &Project) -> Result<BTreeMap<String, String>> {
-    let place = place(project);
-    let Some(text) = files::read(&place)? else { return Ok(BTreeMap::new()) };
+fn read_known(project: &Project) -> Result<BTreeMap<String, String>> {
+    let file = ids_file(project);
+    let Some(text) = files::read(&file)? else { return Ok(BTreeMap::new()) };
     serde_json::from_str(&text).map_err(|error| {
-        let what = format!("{place}, which says what the engine's image IDs are on a node, is not JSON: {error}");
-        Failure::new(Class::Image, what).help(format!("rm {}   # the next load learns it again", quote(&place))).into()
+        let what = format!("{file}, which maps the engine's image IDs to those of a node, is not JSON: {error}");
+        Failure::new(Class::Image, what).help(format!("rm {}   # the next load writes it again", quote(&file))).into()
     })
 }
 
-fn place(project: &Project) -> camino::Utf8PathBuf {
+fn ids_file(project: &Project) -> camino::Utf8PathBuf {
     project.target().join("images/ids.json")
 }

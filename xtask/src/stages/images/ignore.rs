@@ -1,5 +1,5 @@
-//! `.dockerignore` as Docker reads it (moby's patternmatcher, buildx's walk), which is not what Git does with `.gitignore`:
-//! patterns are rooted at the context, `*` stops at `/`, and the last pattern that matches wins.
+//! Reads `.dockerignore` as Docker does (moby's patternmatcher, buildx's walk). Unlike `.gitignore`, patterns are rooted at
+//! the context, `*` stops at `/`, and the last matching pattern wins.
 
 use anyhow::Result;
 use regex::Regex;
@@ -19,25 +19,25 @@ struct Pattern {
     regex: Regex,
 }
 
-/// What the patterns said about a folder; handed on to what lies in it, since a pattern that matched a folder has
-/// matched everything below.
+/// The patterns that matched a path. The walk passes a folder's matches on to its entries: a pattern that matched a folder
+/// matches everything below it.
 #[derive(Clone, Debug, Default)]
 pub struct Matches {
     matched: Vec<bool>,
-    /// Whether the path is left out.
+    /// Whether the path is excluded.
     pub excluded: bool,
 }
 
 impl Ignore {
-    /// Reads `text`; `name` is the file's name for messages.
+    /// Parses `text`. Errors name the file `name`.
     pub fn parse(text: &str, name: &str) -> Result<Self> {
         let mut patterns = Vec::new();
         for (index, line) in text.trim_start_matches('\u{feff}').lines().enumerate() {
-            let wrong = |why: &str| {
+            let invalid = |why: &str| {
                 Failure::new(Class::Config, format!("{name}:{}: {why}: `{}`", index + 1, line.trim()))
-                    .help(format!("edit {name}; the pattern language is that of Docker, not of .gitignore"))
+                    .help(format!("edit {name}; its patterns follow Docker's rules, not those of .gitignore"))
             };
-            // A comment starts in the first column; elsewhere `#` is part of a name.
+            // `#` starts a comment only in the first column.
             if line.starts_with('#') || line.trim().is_empty() {
                 continue;
             }
@@ -46,19 +46,19 @@ impl Ignore {
                 None => (false, line.trim()),
             };
             if text.is_empty() {
-                return Err(wrong("an exception needs a pattern").into());
+                return Err(invalid("an exception needs a pattern").into());
             }
             let text = clean(text);
-            let regex = Regex::new(&translate(&text)).map_err(|_| wrong("not a valid pattern"))?;
+            let regex = Regex::new(&translate(&text)).map_err(|_| invalid("not a valid pattern"))?;
             patterns.push(Pattern { exception, text, regex });
         }
         Ok(Self { patterns })
     }
 
-    /// Judges `path` (relative to the context, with `/`), whose folder was judged as `parent`.
+    /// Matches `path` (relative to the context, with `/`), whose folder has the matches `parent`.
     ///
-    /// This follows buildx to the letter, including its shortcut: a pattern that could not change the verdict is not
-    /// tried, and then does not count as having matched for what lies below either.
+    /// Follows buildx exactly, including its shortcut: a pattern that could not change the result is not tried. It then
+    /// does not count as a match for the entries below either.
     pub fn judge(&self, path: &str, parent: &Matches) -> Matches {
         let mut result = Matches { matched: vec![false; self.patterns.len()], excluded: false };
         for (index, pattern) in self.patterns.iter().enumerate() {
@@ -75,7 +75,7 @@ impl Ignore {
         result
     }
 
-    /// Whether an exception could bring back something below the excluded `folder`, so that it must be walked.
+    /// Returns whether an exception could match below the excluded `folder`, so that the walk must enter it.
     pub fn may_return_below(&self, folder: &str) -> bool {
         self.patterns.iter().filter(|pattern| pattern.exception).any(|pattern| pattern.reaches_below(folder))
     }
@@ -86,7 +86,7 @@ impl Pattern {
         let mut wanted = self.text.split('/');
         for have in folder.split('/') {
             let Some(want) = wanted.next() else { return false };
-            // These can match a `/`, so no longer segment by segment.
+            // These can match a `/`, so a comparison by segments ends here.
             if want.contains("**") || want.contains(['[', '\\']) {
                 return true;
             }
@@ -98,7 +98,7 @@ impl Pattern {
     }
 }
 
-/// Go's `filepath.Clean`, then without the leading slash: `./a//b/../c/` is `a/c`.
+/// Cleans a pattern like Go's `filepath.Clean` and drops the leading slash: `./a//b/../c/` becomes `a/c`.
 fn clean(pattern: &str) -> String {
     let rooted = pattern.starts_with('/');
     let mut parts: Vec<&str> = Vec::new();
@@ -119,18 +119,18 @@ fn clean(pattern: &str) -> String {
     }
 }
 
-/// How moby compares a pattern; the last special character read decides.
+/// How moby compares a pattern. The last special character decides.
 #[derive(PartialEq)]
 enum PatternKind {
     Exact,
     /// `foo/**` alone.
     Prefix,
-    /// `**/foo` alone; not quite what the general rule would give: `**foo` is also `barfoo`.
+    /// `**/foo` alone. Unlike by the general rule, `**foo` also matches `barfoo`.
     Suffix,
     General,
 }
 
-/// The regular expression for a pattern, as moby's patternmatcher makes it.
+/// Returns the regular expression for a pattern, like moby's patternmatcher.
 fn translate(pattern: &str) -> String {
     let mut regex = String::new();
     let mut kind = PatternKind::Exact;
@@ -167,7 +167,7 @@ fn translate(pattern: &str) -> String {
                 regex.push(c);
                 kind = PatternKind::General;
             }
-            // Special within brackets, and not escaped by moby elsewhere.
+            // Special within brackets. Moby does not escape them elsewhere.
             '^' | '-' => regex.push(c),
             _ => regex.push_str(&regex::escape(c.encode_utf8(&mut [0; 4]))),
         }
@@ -189,7 +189,7 @@ fn translate(pattern: &str) -> String {
 mod tests {
     use super::*;
 
-    /// Judges `path` from the context's root downwards, as the walk does.
+    /// Matches `path` from the context's root downwards, as the walk does.
     fn excluded(patterns: &str, path: &str) -> bool {
         let ignore = Ignore::parse(patterns, ".dockerignore").unwrap();
         let ends = path.match_indices('/').map(|(at, _)| at).chain([path.len()]);
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn patterns_mean_what_docker_says() {
+    fn matches_patterns_like_docker() {
         // Checked against `docker buildx build` of 26.1 with the same patterns and paths.
         let table: &[(&str, &[&str], &[&str])] = &[
             ("node_modules", &["node_modules", "node_modules/a/b"], &["x/node_modules", "node_modules2"]),
@@ -224,7 +224,7 @@ mod tests {
             ("a.b+(c)", &["a.b+(c)"], &["axb+(c)"]),
             ("ignored/ spaced ", &["ignored/ spaced"], &["ignored"]),
             ("..\n../x\n.\n/", &[], &["x", "a"]),
-            // The shortcut: the second `a` is not tried on the folder, so it does not reach what the exception returned.
+            // The shortcut: the second `a` is not tried on the folder, so it does not match the excepted file either.
             ("a\n!a/b\na", &["a", "a/c"], &["a/b"]),
         ];
         for (patterns, out, kept) in table {
@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn only_folders_an_exception_reaches_are_walked() {
+    fn enters_only_folders_that_an_exception_may_match() {
         let table = [
             ("node_modules\n!keep", "node_modules", false),
             ("node_modules\n!node_modules/x/y", "node_modules", true),
@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mistake_is_told_with_its_line() {
+    fn names_the_line_of_an_invalid_pattern() {
         let error = |text: &str| Ignore::parse(text, "a/.dockerignore").unwrap_err().to_string();
         assert_eq!(error("x\n !\n"), "a/.dockerignore:2: an exception needs a pattern: `!`");
         assert_eq!(error("[z-a]"), "a/.dockerignore:1: not a valid pattern: `[z-a]`");

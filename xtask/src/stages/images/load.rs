@@ -1,14 +1,14 @@
-//! Brings images into nodes: only what a node lacks crosses, and the ID is read back.
+//! Loads images into nodes: sends only the blobs that a node lacks, and reads the ID back.
 
 use std::collections::HashSet;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 
-use super::archive::Passed;
+use super::archive::Transfer;
 use super::ids;
 use super::store::StoredImage;
-use super::stream::{Sent, import, save, send, send_stored};
+use super::stream::{Sent, import_command, save_command, send, send_stored};
 use crate::deadlines;
 use crate::engine::Engine;
 use crate::failure::{Class, Failure};
@@ -20,52 +20,52 @@ use crate::report::{Running, bytes};
 /// An image that nodes must have.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wanted {
-    /// As the engine knows it: `todo-backend:0123`, `postgres:17-trixie`.
+    /// Its name in the engine: `todo-backend:0123`, `postgres:17-trixie`.
     pub reference: String,
-    /// Its config digest; `None` while the image does not exist yet (dry run).
+    /// Its config digest; `None` if the image does not exist yet (dry run).
     pub id: Option<String>,
 }
 
 impl Wanted {
-    /// The image that `engine` has under `reference`.
+    /// Returns the image that `engine` has under `reference`.
     pub fn of(project: &Project, engine: &Engine, reference: &str) -> Result<Self> {
         Ok(Self { reference: reference.to_owned(), id: ids::of(project, engine, reference)? })
     }
 
-    /// Its name on a node.
+    /// Returns its name on a node.
     fn name(&self) -> String {
         canonical(&self.reference)
     }
 }
 
-/// What a node lacks.
+/// What a node lacks of an image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Missing {
-    /// Nothing: it has the very image.
+    /// Nothing: the node has the image with that name and ID.
     Nothing,
-    /// The name only: it has the image as this other reference.
+    /// The name: the node has the image under this other name.
     Name(String),
-    /// The image.
+    /// The whole image.
     Image {
-        /// Why it must be loaded.
+        /// The reason for the load.
         why: String,
     },
 }
 
-/// What each node has, asked side by side.
+/// Reads which of the images `references` each node has, side by side.
 pub fn observe(nodes: &[Node], references: &[String]) -> Result<Vec<(Node, NodeImages)>> {
     let names: Vec<String> = references.iter().map(|reference| canonical(reference)).collect();
     std::thread::scope(|scope| {
         let asked: Vec<_> = nodes.iter().map(|node| (node, scope.spawn(|| node.list_images(&names)))).collect();
         let answers = asked.into_iter().map(|(node, answer)| {
-            let on_node = answer.join().unwrap_or_else(|_| bail!("the look at it panicked"));
+            let on_node = answer.join().unwrap_or_else(|_| bail!("listing a node's images panicked"));
             Ok((node.clone(), on_node?))
         });
         answers.collect()
     })
 }
 
-/// What a node with `on_node` lacks of `wanted`.
+/// Decides what a node with the images `on_node` lacks of `wanted`.
 pub fn decide(wanted: &Wanted, on_node: &NodeImages) -> Missing {
     let name = wanted.name();
     let has = on_node.images.get(&name);
@@ -81,7 +81,7 @@ pub fn decide(wanted: &Wanted, on_node: &NodeImages) -> Missing {
     Missing::Image { why: why.into() }
 }
 
-/// The steps that bring `wanted` to the nodes; none if all have it. They are independent of each other.
+/// Returns the steps that load `wanted` into the `nodes` that lack it; they are independent of each other.
 pub fn steps<'a>(
     project: &'a Project,
     engine: &'a Engine,
@@ -90,23 +90,23 @@ pub fn steps<'a>(
 ) -> Vec<Step<'a>> {
     let pairs = wanted.iter().flat_map(|wanted| nodes.iter().map(move |(node, on_node)| (wanted, node, on_node)));
     let steps = pairs.filter_map(|(wanted, node, on_node)| {
-        let place = if nodes.len() > 1 { format!(" into {}", node.name) } else { String::new() };
-        let what = format!("load {}{place}", wanted.reference);
+        let target = if nodes.len() > 1 { format!(" into {}", node.name) } else { String::new() };
+        let what = format!("load {}{target}", wanted.reference);
         match decide(wanted, on_node) {
             Missing::Nothing => None,
             Missing::Name(other) => {
                 let tag = node.ctr(["images", "tag", "--force", &other, &wanted.name()]);
                 Some(Step::new(what, "the node has it under another name", tag.clone(), move |running| {
-                    if tag.succeeds() && confirm(node, wanted).is_ok() {
-                        return Ok("named; nothing sent".into());
+                    if tag.succeeds() && confirm_loaded(node, wanted).is_ok() {
+                        return Ok("tagged; nothing sent".into());
                     }
-                    load(project, engine, node, on_node, wanted, running).map(|passed| describe(&passed))
+                    load(project, engine, node, on_node, wanted, running).map(|transfer| describe_transfer(&transfer))
                 }))
             }
             Missing::Image { why } => {
-                let command = format!("{} | {}", save(engine, &wanted.reference), import(node));
+                let command = format!("{} | {}", save_command(engine, &wanted.reference), import_command(node));
                 Some(Step::new(what, why, command, move |running| {
-                    load(project, engine, node, on_node, wanted, running).map(|passed| describe(&passed))
+                    load(project, engine, node, on_node, wanted, running).map(|transfer| describe_transfer(&transfer))
                 }))
             }
         }
@@ -114,11 +114,11 @@ pub fn steps<'a>(
     steps.collect()
 }
 
-fn describe(passed: &Passed) -> String {
-    format!("sent {} of {}", bytes(passed.sent), bytes(passed.total))
+fn describe_transfer(transfer: &Transfer) -> String {
+    format!("sent {} of {}", bytes(transfer.sent), bytes(transfer.total))
 }
 
-/// Sends `wanted` to `node`, which has `on_node`, less what that has, or everything if the node refuses; then compares IDs.
+/// Loads `wanted` into `node` and reads its ID back. Sends the blobs missing in `on_node`, or all if the node refuses.
 pub fn load(
     project: &Project,
     engine: &Engine,
@@ -126,37 +126,37 @@ pub fn load(
     on_node: &NodeImages,
     wanted: &Wanted,
     running: &Running,
-) -> Result<Passed> {
-    let failed = |error: anyhow::Error| failed(wanted, node, &error);
-    let have = on_node.content.clone().map_or_else(|| node.content(), Ok).map_err(failed)?;
+) -> Result<Transfer> {
+    let load_error = |error: anyhow::Error| load_error(wanted, node, &error);
+    let have = on_node.content.clone().map_or_else(|| node.content(), Ok).map_err(load_error)?;
     let stored = wanted.id.as_ref().zip(engine.data.as_ref()).and_then(|(id, data)| StoredImage::open(data, id).ok());
-    let mut ways: Vec<(Option<&StoredImage>, &HashSet<String>)> =
+    let mut attempts: Vec<(Option<&StoredImage>, &HashSet<String>)> =
         stored.iter().map(|image| (Some(image), &have)).collect();
     let nothing = HashSet::new();
-    ways.push((None, &have));
-    ways.extend((!have.is_empty()).then_some((None, &nothing)));
-    let mut refused = None;
-    for (stored, have) in ways {
-        if let Some(error) = refused.take() {
-            // One that takes nothing at all.
+    attempts.push((None, &have));
+    attempts.extend((!have.is_empty()).then_some((None, &nothing)));
+    let mut refusal = None;
+    for (stored, have) in attempts {
+        if let Some(error) = refusal.take() {
+            // A node that does not answer refuses everything.
             if !node.answers() {
-                return Err(failed(error));
+                return Err(load_error(error));
             }
             let why = error.to_string();
             let why = why.lines().last().unwrap_or_default().trim_start_matches([' ', '|']);
-            let instead = if have.is_empty() { "sending all of it" } else { "asking the engine for it" };
-            let what = format!("{} did not take {} as it was sent: {instead}", node.name, wanted.reference);
+            let instead = if have.is_empty() { "sending all of it" } else { "sending what `docker save` prints" };
+            let what = format!("{} refused {} as it was sent: {instead}", node.name, wanted.reference);
             project.report.note(format!("{what} ({why})"));
         }
-        match attempt(project, engine, node, wanted, stored, have, running)? {
-            Sent::Passed(passed) => return Ok(passed),
-            Sent::Refused(error) => refused = Some(error),
+        match send_and_confirm(project, engine, node, wanted, stored, have, running)? {
+            Sent::Accepted(transfer) => return Ok(transfer),
+            Sent::Refused(error) => refusal = Some(error),
         }
     }
-    Err(failed(refused.context("an image is sent at least once")?))
+    Err(load_error(refusal.context("an image is sent at least once")?))
 }
 
-fn attempt(
+fn send_and_confirm(
     project: &Project,
     engine: &Engine,
     node: &Node,
@@ -169,22 +169,22 @@ fn attempt(
         Some(image) => send_stored(node, image, &wanted.reference, have, running)?,
         None => send(engine, node, &wanted.reference, have, running)?,
     };
-    let Sent::Passed(passed) = sent else { return Ok(sent) };
-    // An engine that keeps images in containerd calls them by manifest; the config is known only now.
-    let id = passed.config.clone().or_else(|| wanted.id.clone());
+    let Sent::Accepted(transfer) = sent else { return Ok(sent) };
+    // An engine with containerd's image store uses manifest digests as IDs; the archive has the config digest.
+    let id = transfer.config.clone().or_else(|| wanted.id.clone());
     if id != wanted.id
         && let (Some(engines), Some(config)) = (engine.image_id(&wanted.reference)?, &id)
     {
         ids::remember(project, &engines, config)?;
     }
-    Ok(match confirm(node, &Wanted { id, ..wanted.clone() }) {
-        Ok(()) => Sent::Passed(passed),
+    Ok(match confirm_loaded(node, &Wanted { id, ..wanted.clone() }) {
+        Ok(()) => Sent::Accepted(transfer),
         Err(error) => Sent::Refused(error),
     })
 }
 
-/// Fails unless the node has the image under its name, with the ID that is wanted, and can make containers of it.
-fn confirm(node: &Node, wanted: &Wanted) -> Result<()> {
+/// Fails unless the node lists the unpacked image with its name and ID. The list lags behind an import, so this polls.
+fn confirm_loaded(node: &Node, wanted: &Wanted) -> Result<()> {
     let start = Instant::now();
     let name = wanted.name();
     loop {
@@ -204,7 +204,7 @@ fn confirm(node: &Node, wanted: &Wanted) -> Result<()> {
     }
 }
 
-fn failed(wanted: &Wanted, node: &Node, error: &anyhow::Error) -> anyhow::Error {
+fn load_error(wanted: &Wanted, node: &Node, error: &anyhow::Error) -> anyhow::Error {
     Failure::new(Class::Image, format!("cannot load {} into node {}: {error:#}", wanted.reference, node.name))
         .help(format!("see whether the node has room: cargo xtask tool docker -- exec {} df -h /var", node.name))
         .into()
@@ -215,7 +215,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_node_lacks_the_image_its_name_or_nothing() {
+    fn decides_whether_a_node_lacks_the_image_or_its_name() {
         let name = |name: &str| format!("docker.io/library/{name}");
         let images = [("a:1", "sha256:aa"), ("b:1", "sha256:bb"), ("cut:1", "sha256:dd")];
         let images = images.map(|(reference, id)| (name(reference), id.to_owned())).into();

@@ -1,4 +1,4 @@
-//! Forgets old builds of our own images, by name: an engine or a node holds other people's too.
+//! Removes old builds of the project's images, by name: engine and nodes may hold other people's images, too.
 
 use std::collections::BTreeSet;
 
@@ -13,17 +13,17 @@ use crate::plan::Step;
 use crate::private;
 use crate::toolbox::Toolbox;
 
-/// How many builds of an image an engine keeps: going back and forth between branches costs no build.
+/// How many builds of an image an engine keeps, so that switching between branches needs no build.
 pub const KEEP: usize = 5;
 
-/// The file that names the builds which a profile needs, one reference a line.
+/// Returns the file with the builds that a profile needs, one reference per line.
 fn needs_file(cache: &Utf8Path, profile: &str) -> Utf8PathBuf {
     cache.join("needed").join(profile)
 }
 
-/// Writes down that `profile` needs the builds `needed`, and returns what all profiles need that share the cache: they
-/// share an engine too, and a deploy to one of them must not remove the builds of another one.
-pub fn needed_by_profiles(cache: &Utf8Path, profile: &str, needed: &BTreeSet<String>) -> Result<BTreeSet<String>> {
+/// Records that `profile` needs the builds `needed`. Returns the builds that all profiles of the cache need: they share an
+/// engine, and a deploy to one must not remove the builds of another.
+pub fn record_needed(cache: &Utf8Path, profile: &str, needed: &BTreeSet<String>) -> Result<BTreeSet<String>> {
     let file = needs_file(cache, profile);
     let folder = file.parent().unwrap_or(cache);
     private::create_dir(folder)?;
@@ -35,68 +35,68 @@ pub fn needed_by_profiles(cache: &Utf8Path, profile: &str, needed: &BTreeSet<Str
     Ok(all)
 }
 
-/// Whether a deploy has reached the release of `profile` since that was made.
+/// Returns whether a deploy has reached the release of `profile` since the profile was created.
 pub fn was_deployed(cache: &Utf8Path, profile: &str) -> Result<bool> {
     files::exists(&needs_file(cache, profile))
 }
 
-/// Forgets what `profile` needed: it is deleted.
+/// Removes the record of the builds that the deleted `profile` needed.
 pub fn forget_profile(cache: &Utf8Path, profile: &str) -> Result<()> {
     files::remove(&needs_file(cache, profile))
 }
 
-/// What engine and nodes hold.
+/// The images of the engine and all nodes.
 pub struct Builds {
-    /// What the engine holds.
+    /// The images of the engine.
     pub engine: EngineBuilds,
-    /// The images of each node, and what its containers use.
+    /// The images of each node, and those that its containers use.
     nodes: Vec<(Node, Images, BTreeSet<String>)>,
 }
 
-/// What an engine holds.
+/// The images of an engine.
 pub struct EngineBuilds {
-    /// References of its images, newest first, one a line.
+    /// References of its images, newest first, one per line.
     references: String,
-    /// Whether it has builds of ours that lost their name.
+    /// Whether it has untagged builds of xtask.
     nameless: bool,
 }
 
 impl Builds {
-    /// Asks engine and nodes side by side.
+    /// Lists the images of engine and nodes, side by side.
     pub fn observe(tools: &Toolbox) -> Result<Self> {
         let nodes = tools.nodes()?;
-        let panicked = |_| bail!("the look for old builds panicked");
+        let panicked = |_| bail!("listing a node's images panicked");
         std::thread::scope(|scope| {
-            let ask = |node: Node| Ok((node.names()?, node.used()?)).map(|(images, used)| (node, images, used));
-            let nodes: Vec<_> = nodes.into_iter().map(|node| scope.spawn(move || ask(node))).collect();
+            let list = |node: Node| Ok((node.names()?, node.images_in_use()?)).map(|(all, used)| (node, all, used));
+            let nodes: Vec<_> = nodes.into_iter().map(|node| scope.spawn(move || list(node))).collect();
             let engine = EngineBuilds::observe(&tools.engine)?;
             let nodes = nodes.into_iter().map(|node| node.join().unwrap_or_else(panicked)).collect::<Result<_>>()?;
             Ok(Self { engine, nodes })
         })
     }
 
-    /// The steps that remove from the nodes those builds of `names` that neither `needed` (references of kept revisions)
-    /// nor any container uses, and those that lost their name to a later build. What they alone held is collected by
-    /// containerd. What the nodes had before this run loaded anything will not do: an image may have got its new name only.
+    /// Returns the steps that remove unused builds of `names` from the nodes: those without a container that are not `needed`
+    /// (references of kept revisions), and untagged ones. containerd then collects their content. Call [`Builds::observe`]
+    /// after this run's loads: a load may only add a name to an existing image.
     pub fn node_steps(&self, names: &[&str], needed: &BTreeSet<String>) -> Result<Vec<Step<'_>>> {
-        let steps = self.nodes.iter().map(|(node, images, used)| of_node(node, images, used, names, needed));
+        let steps = self.nodes.iter().map(|(node, images, used)| steps_for_node(node, images, used, names, needed));
         Ok(steps.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect())
     }
 }
 
 impl EngineBuilds {
-    /// Asks the engine.
+    /// Lists the images of the engine.
     pub fn observe(engine: &Engine) -> Result<Self> {
         let list = engine.docker().args(["image", "ls"]);
-        // Newest first, as docker lists them.
+        // Docker lists them newest first.
         let references = list.clone().args(["--format", "{{.Repository}}:{{.Tag}}"]).read()?;
-        // Whose they are is another question.
+        // A second call shows whether they are builds of xtask.
         let nameless = references.contains("<none>") && {
-            let ids = list.args(["--quiet", "--filter", "dangling=true", "--filter", &ours()]).read()?;
+            let ids = list.args(["--quiet", "--filter", "dangling=true", "--filter", &label_filter()]).read()?;
             let is_id = |id: &str| id.bytes().all(|byte| byte.is_ascii_hexdigit());
             ensure!(
                 ids.split_whitespace().all(is_id),
-                "`docker image ls --quiet` printed something else than IDs: {}",
+                "unexpected output of `docker image ls --quiet` instead of IDs: {}",
                 ids.trim()
             );
             !ids.trim().is_empty()
@@ -104,7 +104,7 @@ impl EngineBuilds {
         Ok(Self { references, nameless })
     }
 
-    /// The steps that remove from `engine` all but the newest `keep` builds of each image in `names`. References in
+    /// Returns the steps that remove all but the newest `keep` builds of each image in `names` from `engine`. References in
     /// `needed` stay in any case.
     pub fn steps<'a>(
         &self,
@@ -113,7 +113,7 @@ impl EngineBuilds {
         keep: usize,
         needed: &BTreeSet<String>,
     ) -> Vec<Step<'a>> {
-        let old = old(self.references.lines(), names, keep, needed);
+        let old = old_builds(self.references.lines(), names, keep, needed);
         let mut steps: Vec<Step<'a>> = old
             .into_iter()
             .map(|reference| {
@@ -123,12 +123,11 @@ impl EngineBuilds {
                 })
             })
             .collect();
-        // What a later build took the tag from.
         if self.nameless {
-            let command = engine.docker().args(["image", "prune", "--force", "--filter", &ours()]);
+            let command = engine.docker().args(["image", "prune", "--force", "--filter", &label_filter()]);
             steps.push(Step::new(
-                "remove builds without a name",
-                "another build has their tag",
+                "remove untagged builds",
+                "newer builds have their tags",
                 command.clone(),
                 move |_| command.run().map(|()| String::new()),
             ));
@@ -137,12 +136,11 @@ impl EngineBuilds {
     }
 }
 
-/// The filter for builds of ours.
-fn ours() -> String {
+fn label_filter() -> String {
     format!("label={LABEL}")
 }
 
-fn of_node<'a>(
+fn steps_for_node<'a>(
     node: &'a Node,
     all: &Images,
     used: &BTreeSet<String>,
@@ -150,16 +148,16 @@ fn of_node<'a>(
     needed: &BTreeSet<String>,
 ) -> Result<Vec<Step<'a>>> {
     let images = tagged(all);
-    let garbage = garbage(&images, used, names, needed);
+    let unused = unused_builds(&images, used, names, needed);
     let id = |reference: &String| images.get(reference);
-    let steps = garbage.iter().enumerate().filter_map(|(index, reference)| {
-        // `crictl rmi` removes every name of the image, and `ctr images rm` one name only, but leaves the one that CRI
-        // has made of the ID, which holds the content.
-        let shared = images.iter().any(|(other, has)| id(reference) == Some(has) && !garbage.contains(other));
-        let gone = garbage[..index].iter().any(|earlier| id(earlier) == id(reference));
-        let command = match shared {
+    let steps = unused.iter().enumerate().filter_map(|(index, reference)| {
+        // `crictl rmi` removes every name of the image. `ctr images rm` removes one name, but keeps the name that CRI made
+        // of the ID, and with it the content.
+        let has_other_names = images.iter().any(|(other, has)| id(reference) == Some(has) && !unused.contains(other));
+        let is_removed_already = unused[..index].iter().any(|earlier| id(earlier) == id(reference));
+        let command = match has_other_names {
             true => node.ctr(["images", "rm", reference]),
-            false if gone => return None,
+            false if is_removed_already => return None,
             false => node.exec(["crictl", "rmi", reference]),
         };
         let what = format!("remove {reference} from {}", node.name);
@@ -170,7 +168,7 @@ fn of_node<'a>(
         if node.has_label(&id, LABEL)? {
             let command = node.exec(["crictl", "rmi", &id]);
             let what = format!("remove {id} from {}", node.name);
-            steps.push(Step::new(what, "another build has its tag", command.clone(), move |_| {
+            steps.push(Step::new(what, "a newer build has its tag", command.clone(), move |_| {
                 command.run().map(|()| String::new())
             }));
         }
@@ -178,13 +176,13 @@ fn of_node<'a>(
     Ok(steps)
 }
 
-/// Whether `reference` is a build of `name`: its tag is a content tag.
+/// Returns whether `reference` is `name` with a content tag.
 fn is_build_of(reference: &str, name: &str) -> bool {
     let tag = reference.strip_prefix(name).and_then(|rest| rest.strip_prefix(':'));
     tag.is_some_and(|tag| tag.len() == 16 && tag.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)))
 }
 
-fn old<'a>(
+fn old_builds<'a>(
     newest_first: impl Iterator<Item = &'a str>,
     names: &[&str],
     keep: usize,
@@ -199,7 +197,7 @@ fn old<'a>(
     newest_first.filter(is_old).map(str::to_owned).collect()
 }
 
-fn garbage(images: &Images, used: &BTreeSet<String>, names: &[&str], needed: &BTreeSet<String>) -> Vec<String> {
+fn unused_builds(images: &Images, used: &BTreeSet<String>, names: &[&str], needed: &BTreeSet<String>) -> Vec<String> {
     let needed: BTreeSet<String> = needed.iter().chain(used).map(|reference| canonical(reference)).collect();
     let ours = |reference: &str| names.iter().any(|name| is_build_of(reference, &format!("docker.io/library/{name}")));
     images
@@ -224,36 +222,36 @@ mod tests {
         let temp = tempfile::tempdir().unwrap();
         let cache = Utf8Path::from_path(temp.path()).unwrap();
         let (one, other) = (set(&["todo-backend:00000000000000aa"]), set(&["todo-backend:00000000000000bb"]));
-        assert_eq!(needed_by_profiles(cache, "one", &one).unwrap(), one);
-        assert_eq!(needed_by_profiles(cache, "other", &other).unwrap(), &one | &other);
-        // The newest answer of a profile counts.
-        assert_eq!(needed_by_profiles(cache, "one", &set(&[])).unwrap(), other);
+        assert_eq!(record_needed(cache, "one", &one).unwrap(), one);
+        assert_eq!(record_needed(cache, "other", &other).unwrap(), &one | &other);
+        // The latest record of a profile counts.
+        assert_eq!(record_needed(cache, "one", &set(&[])).unwrap(), other);
         forget_profile(cache, "other").unwrap();
         forget_profile(cache, "other").unwrap();
-        assert_eq!(needed_by_profiles(cache, "one", &set(&[])).unwrap(), set(&[]));
+        assert_eq!(record_needed(cache, "one", &set(&[])).unwrap(), set(&[]));
     }
 
     #[test]
-    fn only_old_builds_of_our_names_go() {
+    fn removes_only_old_builds_of_the_given_names() {
         let build = |n: u8| format!("todo-backend:00000000000000{n:02x}");
         let mut listing: Vec<String> = (0..7).map(build).collect();
         listing.extend(
             ["todo-backend:mine", "other:0123456789abcdef", "x/todo-backend:0123456789abcdef"].map(String::from),
         );
-        let old = |keep, needed: &[&str]| old(listing.iter().map(String::as_str), &NAMES, keep, &set(needed));
+        let old = |keep, needed: &[&str]| old_builds(listing.iter().map(String::as_str), &NAMES, keep, &set(needed));
         assert_eq!(old(5, &[]), [build(5), build(6)]);
         assert_eq!(old(5, &[&build(6)]), [build(5)]);
         assert_eq!(old(0, &[]).len(), 7);
     }
 
     #[test]
-    fn what_is_used_or_kept_stays_on_the_node() {
+    fn keeps_used_and_needed_builds_on_a_node() {
         let image =
             |tag: u8, id: &str| (format!("docker.io/library/todo-backend:00000000000000{tag:02x}"), id.to_owned());
         let mut images: Images = [image(1, "sha256:aa"), image(2, "sha256:bb"), image(3, "sha256:cc")].into();
         images.insert("docker.io/library/postgres:17-trixie".into(), "sha256:dd".into());
         let used = set(&["sha256:bb", "todo-backend:00000000000000ff"]);
         let needed = set(&["todo-backend:0000000000000003"]);
-        assert_eq!(garbage(&images, &used, &NAMES, &needed), [image(1, "").0]);
+        assert_eq!(unused_builds(&images, &used, &NAMES, &needed), [image(1, "").0]);
     }
 }

@@ -1,10 +1,9 @@
-//! An image read from the files of the private engine. `docker save` writes all layers into files of its own and then
-//! sends them: 120 MB and most of a second, where a node lacks 258 kB. The files of other engines are out of reach: they
-//! belong to root, or lie in a virtual machine.
+//! Reads an image from the files of the private engine. `docker save` first copies all layers: 120 MB and most of a second,
+//! even if a node lacks only 258 kB. Files of other engines belong to root, or are in a virtual machine.
 //!
-//! Docker's driver overlay2 keeps a layer as a folder of files, and as a list of what the layer's tar has besides
-//! (tar-split): headers and padding. Together they are that tar, byte for byte. The node compares the digests. Whatever
-//! is not as expected here is an error, after which `docker save` is asked.
+//! Docker's driver overlay2 keeps a layer as a folder of files and a list of the rest of the layer's tar (tar-split): headers
+//! and padding. Together they give that tar, byte for byte. The node compares the digests. Anything unexpected is an error,
+//! and the caller then falls back to `docker save`.
 
 use std::collections::HashSet;
 use std::fs::File;
@@ -18,30 +17,30 @@ use flate2::read::GzDecoder;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::archive::{BLOBS, Counted, Passed};
+use super::archive::{BLOBS, Counted, Transfer};
 use crate::node::canonical;
 
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
-/// Kinds of entries in the list of a layer.
+/// Types of entries in a layer's list.
 const FILE: u64 = 1;
 const BYTES: u64 = 2;
 
-/// An image in the files of an engine.
+/// An image in the files of the private engine.
 pub struct StoredImage {
     config: Vec<u8>,
     layers: Vec<Layer>,
 }
 
-/// A layer of it.
+/// A layer of an image.
 struct Layer {
-    /// Digest of its tar, with `sha256:`.
+    /// The digest of its tar, with `sha256:`.
     digest: String,
     /// The file with the list of the tar's pieces.
     list: Utf8PathBuf,
-    /// The folder with its files.
+    /// The folder of its files.
     files: Utf8PathBuf,
 }
 
@@ -54,19 +53,19 @@ enum Piece {
 }
 
 impl StoredImage {
-    /// Finds the image with the ID `id` in `data`, the engine's /var/lib/docker.
+    /// Opens the image `id` in `data`, the engine's /var/lib/docker.
     pub fn open(data: &Utf8Path, id: &str) -> Result<Self> {
         let store = data.join("image/overlay2");
-        let config = read(&store.join("imagedb/content/sha256").join(hex(id)?))?;
-        ensure!(digest(&config) == id, "the configuration of image {id} has another digest");
-        let described: Value = serde_json::from_slice(&config).context("an image's configuration is no JSON")?;
-        let digests = described.pointer("/rootfs/diff_ids").and_then(Value::as_array).context("it names no layers")?;
+        let config = read(&store.join("imagedb/content/sha256").join(hex_of(id)?))?;
+        ensure!(digest(&config) == id, "the configuration of image {id} has a different digest");
+        let json: Value = serde_json::from_slice(&config).context("the configuration of an image is not JSON")?;
+        let digests = json.pointer("/rootfs/diff_ids").and_then(Value::as_array).context("the image has no layers")?;
         let mut chain = String::new();
         let mut layers = Vec::new();
         for layer in digests.iter().map(|layer| layer.as_str().unwrap_or_default()) {
-            // A layer is filed under itself and all below it.
+            // The folder's name is a digest of the layer and all layers below it.
             chain = if chain.is_empty() { layer.to_owned() } else { digest(format!("{chain} {layer}").as_bytes()) };
-            let folder = store.join("layerdb/sha256").join(hex(&chain)?);
+            let folder = store.join("layerdb/sha256").join(hex_of(&chain)?);
             let folder_of_files = String::from_utf8(read(&folder.join("cache-id"))?)?;
             let files = data.join("overlay2").join(folder_of_files.trim()).join("diff").canonicalize_utf8()?;
             layers.push(Layer { digest: layer.to_owned(), list: folder.join("tar-split.json.gz"), files });
@@ -74,43 +73,43 @@ impl StoredImage {
         Ok(Self { config, layers })
     }
 
-    /// Writes the OCI archive that `docker save` writes of the image `reference`, less the blobs in `have`. `progress` is
-    /// told the bytes sent so far.
+    /// Writes the OCI archive of the image as `reference`, like `docker save`, without the blobs in `have`. Calls `progress`
+    /// with the bytes sent so far.
     pub fn write(
         &self,
         reference: &str,
         output: impl Write,
         have: &HashSet<String>,
         mut progress: impl FnMut(u64),
-    ) -> Result<Passed> {
+    ) -> Result<Transfer> {
         let config = digest(&self.config);
-        let mut passed = Passed { config: Some(config.clone()), ..Passed::default() };
+        let mut transfer = Transfer { config: Some(config.clone()), ..Transfer::default() };
         let mut out = tar::Builder::new(output);
         let mut layers = Vec::new();
         for layer in &self.layers {
             let pieces = layer.pieces()?;
             let size = pieces.iter().map(Piece::size).sum();
             layers.push(json!({"mediaType": LAYER, "digest": layer.digest, "size": size}));
-            passed.total += size;
+            transfer.total += size;
             if have.contains(&layer.digest) {
-                passed.dropped += 1;
+                transfer.dropped += 1;
                 continue;
             }
-            let before = passed.sent;
-            let tar = Tar { files: &layer.files, left: pieces.into_iter(), now: Box::new(std::io::empty()) };
+            let before = transfer.sent;
+            let tar = LayerTar { files: &layer.files, pieces: pieces.into_iter(), current: Box::new(std::io::empty()) };
             let counted = Counted { inner: tar, count: 0, each: |count| progress(before + count) };
-            add(&mut out, &blob(&layer.digest)?, size, counted)?;
-            passed.sent += size;
+            append_entry(&mut out, &blob(&layer.digest)?, size, counted)?;
+            transfer.sent += size;
         }
-        let described = json!({"mediaType": CONFIG, "digest": config, "size": self.config.len()});
-        let manifest = json!({"schemaVersion": 2, "mediaType": MANIFEST, "config": described, "layers": layers});
+        let descriptor = json!({"mediaType": CONFIG, "digest": config, "size": self.config.len()});
+        let manifest = json!({"schemaVersion": 2, "mediaType": MANIFEST, "config": descriptor, "layers": layers});
         let manifest = manifest.to_string().into_bytes();
         let name = canonical(reference);
         let tag = name.rsplit(':').next().unwrap_or_default();
         let annotations = json!({"io.containerd.image.name": name, "org.opencontainers.image.ref.name": tag});
-        let described = json!({"mediaType": MANIFEST, "digest": digest(&manifest), "size": manifest.len(),
+        let descriptor = json!({"mediaType": MANIFEST, "digest": digest(&manifest), "size": manifest.len(),
             "annotations": annotations});
-        let index = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": [described]}).to_string();
+        let index = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": [descriptor]}).to_string();
         let small = [
             (blob(&config)?, self.config.as_slice()),
             (blob(&digest(&manifest))?, &manifest),
@@ -119,23 +118,23 @@ impl StoredImage {
         ];
         for (path, bytes) in small {
             let size = bytes.len() as u64;
-            add(&mut out, &path, size, bytes)?;
-            (passed.total, passed.sent) = (passed.total + size, passed.sent + size);
+            append_entry(&mut out, &path, size, bytes)?;
+            (transfer.total, transfer.sent) = (transfer.total + size, transfer.sent + size);
         }
-        progress(passed.sent);
+        progress(transfer.sent);
         out.into_inner().and_then(|mut output| output.flush()).context("sending the image")?;
-        Ok(passed)
+        Ok(transfer)
     }
 }
 
 impl Layer {
-    /// The pieces of its tar, in order.
+    /// Reads the pieces of its tar, in order.
     fn pieces(&self) -> Result<Vec<Piece>> {
         let mut text = String::new();
         let unpacked = GzDecoder::new(read(&self.list)?.as_slice()).read_to_string(&mut text);
         unpacked.with_context(|| format!("unpacking {}", self.list))?;
         let pieces = text.lines().map(Piece::parse).collect::<Option<Vec<_>>>();
-        pieces.with_context(|| format!("{} is not a list of a tar's pieces", self.list))
+        pieces.with_context(|| format!("{} is not a list of tar entries", self.list))
     }
 }
 
@@ -163,19 +162,19 @@ impl Piece {
         }
     }
 
-    /// Opens it. A path leads to nothing outside of `files`, whatever links are on it.
+    /// Opens the piece. Refuses a path that links lead out of `files`.
     fn open(self, files: &Utf8Path) -> std::io::Result<Box<dyn Read>> {
-        let wrong = |what: String| Err(std::io::Error::other(what));
+        let invalid = |what: String| Err(std::io::Error::other(what));
         match self {
             Self::Bytes(base64) => match STANDARD.decode(base64) {
                 Ok(bytes) => Ok(Box::new(Cursor::new(bytes))),
-                Err(error) => wrong(format!("the list of a layer in {files} is not base64: {error}")),
+                Err(error) => invalid(format!("the list of a layer in {files} is not base64: {error}")),
             },
             Self::File(name, size) => {
                 let path = files.join(name).canonicalize_utf8()?;
                 let file = File::open(&path)?;
                 if !path.starts_with(files) || file.metadata()?.len() != size {
-                    return wrong(format!("{path} is not the file of {size} bytes that the layer has"));
+                    return invalid(format!("{path} is not the file of {size} bytes that the layer has"));
                 }
                 Ok(Box::new(file))
             }
@@ -183,27 +182,27 @@ impl Piece {
     }
 }
 
-/// Reads a layer's tar piece by piece.
-struct Tar<'a> {
+/// A reader of a layer's tar, piece by piece.
+struct LayerTar<'a> {
     files: &'a Utf8Path,
-    left: std::vec::IntoIter<Piece>,
-    now: Box<dyn Read>,
+    pieces: std::vec::IntoIter<Piece>,
+    current: Box<dyn Read>,
 }
 
-impl Read for Tar<'_> {
+impl Read for LayerTar<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
         loop {
-            let count = self.now.read(buffer)?;
+            let count = self.current.read(buffer)?;
             if count > 0 || buffer.is_empty() {
                 return Ok(count);
             }
-            let Some(piece) = self.left.next() else { return Ok(0) };
-            self.now = piece.open(self.files)?;
+            let Some(piece) = self.pieces.next() else { return Ok(0) };
+            self.current = piece.open(self.files)?;
         }
     }
 }
 
-fn add(out: &mut tar::Builder<impl Write>, path: &str, size: u64, content: impl Read) -> Result<()> {
+fn append_entry(out: &mut tar::Builder<impl Write>, path: &str, size: u64, content: impl Read) -> Result<()> {
     let mut header = tar::Header::new_gnu();
     header.set_size(size);
     header.set_mode(0o644);
@@ -218,15 +217,15 @@ fn digest(bytes: &[u8]) -> String {
     format!("sha256:{:x}", Sha256::digest(bytes))
 }
 
-/// Where the blob of this digest lies in an archive.
+/// Returns the path of a blob in an archive.
 fn blob(digest: &str) -> Result<String> {
-    Ok(format!("{BLOBS}{}", hex(digest)?))
+    Ok(format!("{BLOBS}{}", hex_of(digest)?))
 }
 
-fn hex(digest: &str) -> Result<&str> {
+fn hex_of(digest: &str) -> Result<&str> {
     let hex =
         digest.strip_prefix("sha256:").filter(|hex| hex.len() == 64 && hex.bytes().all(|b| b.is_ascii_hexdigit()));
-    hex.with_context(|| format!("`{digest}` is no digest"))
+    hex.with_context(|| format!("`{digest}` is not a SHA-256 digest"))
 }
 
 #[cfg(test)]
@@ -235,14 +234,14 @@ mod tests {
     use flate2::{Compression, write::GzEncoder};
     use std::collections::BTreeMap;
 
-    /// An engine's data with an image of one layer, which has a folder, a link, an empty file and two others.
-    struct Played {
+    /// An engine's data with an image of one layer, which has a folder, a link, an empty file and two other files.
+    struct FakeData {
         temp: tempfile::TempDir,
         id: String,
         tar: Vec<u8>,
     }
 
-    impl Played {
+    impl FakeData {
         fn data(&self) -> &Utf8Path {
             Utf8Path::from_path(self.temp.path()).unwrap()
         }
@@ -255,10 +254,10 @@ mod tests {
             self.data().join("image/overlay2/layerdb/sha256").join(&digest(&self.tar)[7..]).join("tar-split.json.gz")
         }
 
-        fn write(&self, have: &[&str]) -> Result<(BTreeMap<String, Vec<u8>>, Passed)> {
+        fn write(&self, have: &[&str]) -> Result<(BTreeMap<String, Vec<u8>>, Transfer)> {
             let mut out = Vec::new();
             let have = have.iter().map(|digest| (*digest).to_owned()).collect();
-            let passed = StoredImage::open(self.data(), &self.id)?.write("app:1", &mut out, &have, |_| {})?;
+            let transfer = StoredImage::open(self.data(), &self.id)?.write("app:1", &mut out, &have, |_| {})?;
             let mut archive = tar::Archive::new(out.as_slice());
             let blobs = archive.entries()?.map(|entry| {
                 let mut entry = entry?;
@@ -266,11 +265,11 @@ mod tests {
                 entry.read_to_end(&mut bytes)?;
                 Ok((entry.path()?.display().to_string(), bytes))
             });
-            Ok((blobs.collect::<Result<_>>()?, passed))
+            Ok((blobs.collect::<Result<_>>()?, transfer))
         }
     }
 
-    fn played() -> Played {
+    fn fake() -> FakeData {
         let temp = tempfile::tempdir().unwrap();
         let data = Utf8Path::from_path(temp.path()).unwrap();
         let files = data.join("overlay2/cache/diff");
@@ -288,7 +287,7 @@ mod tests {
         builder.append_link(&mut link, "link", "/etc/passwd").unwrap();
         let tar = builder.into_inner().unwrap();
 
-        // As tar-split lists it: all bytes but the content of files.
+        // tar-split lists all bytes but the content of files.
         let (mut lines, mut at) = (Vec::new(), 0);
         let bytes = |from: usize, to: usize| json!({"type": BYTES, "payload": STANDARD.encode(&tar[from..to])});
         for entry in tar::Archive::new(tar.as_slice()).entries().unwrap() {
@@ -313,9 +312,9 @@ mod tests {
         let store = data.join("image/overlay2");
         put(store.join("imagedb/content/sha256").join(&id[7..]), config.as_bytes());
         put(store.join("layerdb/sha256").join(&digest(&tar)[7..]).join("cache-id"), b"cache");
-        let played = Played { id, tar, temp };
-        put(played.list(), &zipped(&lines));
-        played
+        let fake = FakeData { id, tar, temp };
+        put(fake.list(), &zipped(&lines));
+        fake
     }
 
     fn zipped(lines: &[Value]) -> Vec<u8> {
@@ -325,11 +324,11 @@ mod tests {
     }
 
     #[test]
-    fn a_layer_is_put_together_byte_for_byte() {
-        let played = played();
-        let layer = digest(&played.tar);
-        let (blobs, passed) = played.write(&[]).unwrap();
-        assert_eq!(blobs[&blob(&layer).unwrap()], played.tar);
+    fn restores_the_tar_of_a_layer_byte_for_byte() {
+        let fake = fake();
+        let layer = digest(&fake.tar);
+        let (blobs, transfer) = fake.write(&[]).unwrap();
+        assert_eq!(blobs[&blob(&layer).unwrap()], fake.tar);
         assert!(blobs.iter().all(|(path, bytes)| !path.starts_with(BLOBS) || *path == blob(&digest(bytes)).unwrap()));
         let index: Value = serde_json::from_slice(&blobs["index.json"]).unwrap();
         let manifest = &index["manifests"][0];
@@ -338,44 +337,44 @@ mod tests {
             serde_json::from_slice(&blobs[&blob(manifest["digest"].as_str().unwrap()).unwrap()]).unwrap();
         assert_eq!(
             (&manifest["config"]["digest"], &manifest["layers"][0]["size"]),
-            (&json!(played.id), &json!(played.tar.len()))
+            (&json!(fake.id), &json!(fake.tar.len()))
         );
-        assert_eq!((passed.config.as_deref(), passed.dropped), (Some(played.id.as_str()), 0));
-        assert_eq!(passed.sent, passed.total);
+        assert_eq!((transfer.config.as_deref(), transfer.dropped), (Some(fake.id.as_str()), 0));
+        assert_eq!(transfer.sent, transfer.total);
     }
 
     #[test]
-    fn a_layer_that_the_node_has_is_left_out() {
-        let played = played();
-        let layer = digest(&played.tar);
-        let (all, (blobs, passed)) = (played.write(&[]).unwrap().0, played.write(&[&layer]).unwrap());
+    fn drops_a_layer_that_the_node_has() {
+        let fake = fake();
+        let layer = digest(&fake.tar);
+        let (all, (blobs, transfer)) = (fake.write(&[]).unwrap().0, fake.write(&[&layer]).unwrap());
         let left_out: Vec<&String> = all.keys().filter(|path| !blobs.contains_key(*path)).collect();
         assert_eq!(left_out, [&blob(&layer).unwrap()]);
-        assert_eq!((passed.dropped, passed.total - passed.sent), (1, played.tar.len() as u64));
+        assert_eq!((transfer.dropped, transfer.total - transfer.sent), (1, fake.tar.len() as u64));
     }
 
     #[test]
-    fn what_is_not_as_expected_is_an_error() {
-        type Damage = fn(&Played);
+    fn fails_on_anything_unexpected() {
+        type Damage = fn(&FakeData);
         let damages: [(Damage, &str); 5] = [
-            (|played| std::fs::write(played.files().join("b"), "other").unwrap(), "is not the file of 3 bytes"),
-            (|played| std::fs::remove_file(played.files().join("b")).unwrap(), "No such file"),
-            (|played| std::fs::write(played.list(), zipped(&[json!({"type": 3})])).unwrap(), "is not a list"),
-            (|played| std::fs::remove_dir_all(played.data().join("image")).unwrap(), "No such file"),
+            (|fake| std::fs::write(fake.files().join("b"), "other").unwrap(), "is not the file of 3 bytes"),
+            (|fake| std::fs::remove_file(fake.files().join("b")).unwrap(), "No such file"),
+            (|fake| std::fs::write(fake.list(), zipped(&[json!({"type": 3})])).unwrap(), "is not a list"),
+            (|fake| std::fs::remove_dir_all(fake.data().join("image")).unwrap(), "No such file"),
             (
-                |played| {
-                    let outside = played.data().join("outside");
+                |fake| {
+                    let outside = fake.data().join("outside");
                     std::fs::write(&outside, "two").unwrap();
-                    std::fs::remove_file(played.files().join("b")).unwrap();
-                    std::os::unix::fs::symlink(&outside, played.files().join("b")).unwrap();
+                    std::fs::remove_file(fake.files().join("b")).unwrap();
+                    std::os::unix::fs::symlink(&outside, fake.files().join("b")).unwrap();
                 },
                 "is not the file",
             ),
         ];
         for (damage, words) in damages {
-            let played = played();
-            damage(&played);
-            let error = format!("{:#}", played.write(&[]).unwrap_err());
+            let fake = fake();
+            damage(&fake);
+            let error = format!("{:#}", fake.write(&[]).unwrap_err());
             assert!(error.contains(words), "{error}");
         }
     }

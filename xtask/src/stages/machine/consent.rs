@@ -1,4 +1,4 @@
-//! Asks before the machine is changed.
+//! Asks the user before xtask changes the machine or deletes data.
 
 use std::io::{BufRead, IsTerminal, Write};
 
@@ -7,25 +7,25 @@ use anyhow::Result;
 use crate::failure::{Class, Failure};
 use crate::project::Project;
 
-/// Lists what is done to the machine and asks; `--yes` is the answer given in advance. Nothing listed: nothing asked.
+/// Lists the changes that a private Docker Engine makes to the machine, and asks for consent as [`consent_to`] does.
 pub fn consent(project: &Project, lines: &[String]) -> Result<()> {
-    let without = "start a Docker Engine of your own (`docker version` must show a server) to do without a private one";
+    let without = "to go without a private Docker Engine, start your own: `docker version` must show a server";
     consent_to(project, lines, without)
 }
 
-/// The same for anything else; `without` tells a user who says no what happens instead.
+/// Lists `lines` and asks for consent, unless `--yes` is set or there is no line. `without` is the hint after a "no".
 pub fn consent_to(project: &Project, lines: &[String], without: &str) -> Result<()> {
     if lines.is_empty() {
         return Ok(());
     }
-    project.report.heading("This will, on this machine:");
+    project.report.heading("xtask will make these changes on this machine:");
     lines.iter().for_each(|line| project.report.line(format!("  - {line}")));
     if project.options.yes {
         return Ok(());
     }
     let terminal = std::io::stdin().is_terminal() && std::io::stderr().is_terminal();
     if !terminal {
-        return Err(Failure::new(Class::Machine, "this needs your consent, and there is no terminal to ask at")
+        return Err(Failure::new(Class::Machine, "cannot ask for your consent: there is no terminal")
             .help("run the same command with --yes")
             .into());
     }
@@ -49,7 +49,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_clear_yes_is_one() {
+    fn takes_only_y_or_yes_as_consent() {
         assert!(agrees("y\n") && agrees("Yes\n"));
         assert!(!agrees("\n") && !agrees("n\n") && !agrees("yikes\n") && !agrees(""));
     }

@@ -1,15 +1,15 @@
-//! Memory of the machine.
+//! The machine's memory.
 
 /// Memory in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Memory {
-    /// All there is.
+    /// All memory of the machine.
     pub total: u64,
-    /// What new programs can have without swapping.
+    /// Memory that new programs can have without swapping (`MemAvailable`).
     pub available: u64,
 }
 
-/// The machine's memory; `None` where the kernel does not tell it as Linux does.
+/// Returns the machine's memory; `None` on systems without `/proc/meminfo`.
 pub fn observe() -> Option<Memory> {
     parse(&std::fs::read_to_string("/proc/meminfo").ok()?)
 }
@@ -27,7 +27,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn meminfo_is_in_kibibytes() {
+    fn reads_meminfo_in_kibibytes() {
         let text =
             "MemTotal:       24684032 kB\nMemFree:        14058496 kB\nMemAvailable:   22218752 kB\nBuffers: 0 kB\n";
         assert_eq!(parse(text), Some(Memory { total: 24_684_032 * 1024, available: 22_218_752 * 1024 }));

@@ -1,4 +1,4 @@
-//! Read-only probes of the machine, side by side.
+//! Probes the machine: read-only, side by side.
 
 use std::panic::resume_unwind;
 
@@ -9,6 +9,7 @@ use super::installed;
 use super::memory::{self, Memory};
 use crate::deadlines;
 use crate::disk::Disk;
+use crate::engine::debian::Recipe;
 use crate::engine::paths::EnginePaths;
 use crate::engine::ping::{self, Answer};
 use crate::engine::{Engine, HIDDEN, start, tree};
@@ -18,117 +19,117 @@ use crate::project::Project;
 use crate::report::bytes;
 use crate::units::quote;
 
-/// What is there.
+/// The machine and its engines, as observed before any step.
 #[derive(Clone, Debug)]
 pub struct ObservedMachine {
     /// `linux`, `macos`, ...
     pub os: String,
     /// `x86_64`, `aarch64`, ...
     pub arch: String,
-    /// Whether we are root.
-    pub root: bool,
-    /// Whether we may mount and set up networks (an unprivileged container's root may not).
-    pub capable: bool,
-    /// Whether Debian's packages can be had the way that the machine has its own.
-    pub apt: bool,
-    /// What the user's own engine answers.
+    /// Whether xtask runs as root.
+    pub is_root: bool,
+    /// Whether xtask may mount and set up networks. Root in an unprivileged container may not.
+    pub can_mount: bool,
+    /// Whether the machine has apt, from whose sources Debian packages come.
+    pub has_apt: bool,
+    /// The answer of the user's own engine.
     pub system: Answer,
-    /// Why an engine of the user's own seems to be installed, whether or not it runs; `None`: nothing tells of one.
+    /// The sign that the user's own engine is installed, whether or not it runs; see [`installed::find`].
     pub installed: Option<String>,
-    /// What the private engine answers.
+    /// The answer of the private engine.
     pub private: Answer,
-    /// Whether the private engine was started from the tree of today's recipe.
-    pub current: bool,
-    /// Key of the private engine's tree by today's recipe.
-    pub key: String,
-    /// Whether that tree is there.
-    pub tree: bool,
-    /// Whether a private engine was made here before, so that consent was given.
-    pub made: bool,
-    /// The cache's file system.
+    /// Whether the private engine was started from the tree of the current recipe.
+    pub is_current: bool,
+    /// The current recipe of the private engine's tree.
+    pub recipe: Recipe,
+    /// Whether the tree of the current recipe exists.
+    pub has_tree: bool,
+    /// Whether a private engine was made here before. The user consented then.
+    pub was_made: bool,
+    /// Space of the cache's file system.
     pub disk: Option<Disk>,
     /// The machine's memory.
     pub memory: Option<Memory>,
-    /// What could be given back: folder and size in words. Only looked for where room is short.
+    /// Folders that could be deleted, with their sizes. Only looked for if the disk is short.
     pub reclaimable: Vec<String>,
 }
 
 impl ObservedMachine {
-    /// The engine that answers; `None`: none runs. One that may run but does not answer is an error.
+    /// Returns the engine that answers; `None` if none runs. Fails if an engine may run but does not answer.
     pub fn engine(&self, project: &Project) -> Result<Option<Engine>> {
         match (&self.system, &self.private) {
             (Answer::Version(_), _) => Ok(Some(Engine::system())),
-            (Answer::Unknown(words), _) => Err(silent(words).into()),
+            (Answer::Unknown(words), _) => Err(unresponsive_engine(words).into()),
             (Answer::Absent(_), Answer::Version(_)) => Ok(Some(Engine::private(&EnginePaths::new(&project.cache)))),
             (Answer::Absent(_), Answer::Absent(_)) => Ok(None),
             (Answer::Absent(_), Answer::Unknown(words)) => {
                 let paths = EnginePaths::new(&project.cache);
                 Err(Failure::new(Class::Machine, format!("the private Docker Engine does not answer: {words}"))
-                    .help(format!("see what it says: less {}", quote(paths.log())))
-                    .help("a deploy waits for one that is starting: cargo xtask deploy dev")
+                    .help(format!("see its log: less {}", quote(paths.log())))
+                    .help("or wait for it, if it is starting: cargo xtask deploy dev")
                     .into())
             }
         }
     }
 }
 
-/// The error where the user's own engine is there but gives no answer: nobody may take it for absent.
-pub fn silent(words: &str) -> Failure {
+/// Returns the error for a user's own engine that gives no answer. It must not count as absent.
+pub fn unresponsive_engine(words: &str) -> Failure {
     let failure = Failure::new(Class::Machine, format!("your Docker Engine does not answer: {words}"));
     let failure = match words.contains("permission denied") {
         true => failure.help("sudo usermod -aG docker \"$USER\"   # then log in again"),
         false => failure.help("docker version   # must show a server; then run the same command again"),
     };
-    failure.help(format!("or do without it, if it has no cluster of yours: export DOCKER_HOST={HIDDEN}"))
+    failure.help(format!("or ignore it, if it has no cluster of yours: export DOCKER_HOST={HIDDEN}"))
 }
 
-/// Looks at the machine; changes nothing.
+/// Probes the machine. Changes nothing.
 pub fn observe(project: &Project) -> Result<ObservedMachine> {
     let paths = EnginePaths::new(&project.cache);
-    let key = tree::recipe(&project.root)?.key();
+    let recipe = tree::recipe(&project.root)?;
     let disk = Disk::of(&project.cache);
     let short = disk.is_some_and(|disk| disk.free < super::decide::DISK_COLD);
     let (system, private, reclaimable) = std::thread::scope(|scope| {
-        let system = scope.spawn(|| system(&project.cache));
+        let system = scope.spawn(|| ask_system_engine(&project.cache));
         let private = scope.spawn(|| ping::ask(&paths.socket(), deadlines::ENGINE_ANSWER.time()));
-        let reclaimable = scope.spawn(|| if short { reclaimable(&project.cache) } else { Vec::new() });
-        // A panic goes on here: it is a defect, not an answer.
+        let reclaimable = scope.spawn(|| if short { find_reclaimable(&project.cache) } else { Vec::new() });
+        // A panic is a defect, not an answer.
         (
             system.join().unwrap_or_else(|panic| resume_unwind(panic)),
             private.join().unwrap_or_else(|panic| resume_unwind(panic)),
             reclaimable.join().unwrap_or_else(|panic| resume_unwind(panic)),
         )
     });
-    let made = files::exists(&paths.data())?;
-    let current = start::running_key(&paths)?.as_deref() == Some(&key);
+    let was_made = files::exists(&paths.data())?;
+    let is_current = start::running_key(&paths)?.as_ref() == Some(&recipe.key());
     Ok(ObservedMachine {
         os: std::env::consts::OS.to_owned(),
         arch: std::env::consts::ARCH.to_owned(),
-        root: rustix::process::geteuid().is_root(),
-        capable: std::fs::read_to_string("/proc/self/status").is_ok_and(|status| capable(&status)),
-        apt: Utf8Path::new("/usr/bin/apt-get").exists(),
+        is_root: rustix::process::geteuid().is_root(),
+        can_mount: std::fs::read_to_string("/proc/self/status").is_ok_and(|status| has_capabilities(&status)),
+        has_apt: Utf8Path::new("/usr/bin/apt-get").exists(),
         system,
-        installed: installed::find(&project.cache, made)?,
+        installed: installed::find(&project.cache, was_made)?,
         private,
-        current,
-        tree: tree::ready(&paths, &key)?,
-        made,
-        key,
+        is_current,
+        has_tree: tree::ready(&paths, &recipe.key())?,
+        was_made,
+        recipe,
         disk,
         memory: memory::observe(),
         reclaimable,
     })
 }
 
-/// Asks the engine that the user's `docker` reaches: at its socket, where that is known, else through the client.
+/// Asks the engine that the user's `docker` reaches: at its socket if that is known, else through the client.
 ///
-/// That nobody listens there counts only if the private engine served last: the `docker` on PATH may be a program that goes
-/// elsewhere, and a private engine beside the one that it reaches would be a surprise.
-fn system(cache: &Utf8Path) -> Answer {
+/// A socket without a listener counts only if the private engine served last. The `docker` on PATH may be a wrapper that
+/// uses another engine, and xtask must not make a private one beside that.
+fn ask_system_engine(cache: &Utf8Path) -> Answer {
     match installed::socket().map(|socket| ping::ask(&socket, deadlines::ENGINE_ANSWER.time())) {
-        Some(Answer::Absent(words)) if installed::private_served(cache) => return Answer::Absent(words),
+        Some(Answer::Absent(words)) if installed::private_engine_was_last(cache) => return Answer::Absent(words),
         Some(Answer::Version(version)) if installed::has_client() => return Answer::Version(version),
-        // The client has better words for why there is no answer.
+        // The client explains better why there is no answer.
         _ => {}
     }
     let process = Engine::system()
@@ -152,31 +153,31 @@ fn system(cache: &Utf8Path) -> Answer {
     }
     let said = String::from_utf8_lossy(&output.stderr);
     let words = said.lines().find(|line| !line.trim().is_empty()).unwrap_or("it prints no version").trim().to_owned();
-    // The client says "cannot connect" of an engine that refuses as well: only the socket itself proves that there is none.
+    // The client prints "cannot connect" also for an engine that refuses. Only the socket proves that there is none.
     match socket_in(&said).map(|socket| ping::ask(&socket, deadlines::ENGINE_ANSWER.time())) {
         Some(Answer::Absent(_)) => Answer::Absent(words),
         _ => Answer::Unknown(words),
     }
 }
 
-/// The socket that the client's words name, e.g. `Cannot connect to the Docker daemon at unix:///run/docker.sock. Is …`.
+/// Returns the socket in the client's message, e.g. `Cannot connect to the Docker daemon at unix:///run/docker.sock. Is …`.
 fn socket_in(words: &str) -> Option<Utf8PathBuf> {
     let (_, rest) = words.split_once("unix://")?;
     let path = rest.split(char::is_whitespace).next()?.trim_end_matches(['.', ',', ':', ';']);
     (!path.is_empty()).then(|| path.into())
 }
 
-/// CAP_NET_ADMIN (12) and CAP_SYS_ADMIN (21) in the effective set of a `/proc/<pid>/status`.
-fn capable(status: &str) -> bool {
+/// Returns whether the effective set of a `/proc/<pid>/status` has CAP_NET_ADMIN (12) and CAP_SYS_ADMIN (21).
+fn has_capabilities(status: &str) -> bool {
     let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
     let set = line.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok()).unwrap_or_default();
     set >> 12 & 1 == 1 && set >> 21 & 1 == 1
 }
 
-fn reclaimable(cache: &Utf8Path) -> Vec<String> {
+fn find_reclaimable(cache: &Utf8Path) -> Vec<String> {
     let entries = cache.read_dir_utf8().into_iter().flatten().flatten();
     let mut sized: Vec<(u64, String)> =
-        entries.filter(|e| e.path().is_dir()).map(|e| (size(e.path()), e.path().to_string())).collect();
+        entries.filter(|e| e.path().is_dir()).map(|e| (disk_usage(e.path()), e.path().to_string())).collect();
     sized.sort();
     sized
         .into_iter()
@@ -186,7 +187,7 @@ fn reclaimable(cache: &Utf8Path) -> Vec<String> {
         .collect()
 }
 
-fn size(path: &Utf8Path) -> u64 {
+fn disk_usage(path: &Utf8Path) -> u64 {
     use std::os::unix::fs::MetadataExt;
     let entries = walkdir::WalkDir::new(path).same_file_system(true).into_iter().flatten();
     entries.filter_map(|entry| entry.metadata().ok()).map(|m| m.blocks() * 512).sum()
@@ -197,14 +198,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_container_without_privileges_is_seen() {
-        assert!(capable("Name:\tx\nCapEff:\t000001fffeffffff\n"));
-        assert!(!capable("Name:\tx\nCapEff:\t00000000a80425fb\n"));
-        assert!(!capable(""));
+    fn recognizes_a_container_without_privileges() {
+        assert!(has_capabilities("Name:\tx\nCapEff:\t000001fffeffffff\n"));
+        assert!(!has_capabilities("Name:\tx\nCapEff:\t00000000a80425fb\n"));
+        assert!(!has_capabilities(""));
     }
 
     #[test]
-    fn the_socket_is_found_in_what_clients_say() {
+    fn finds_the_socket_in_messages_of_the_client() {
         let table = [
             (
                 "Cannot connect to the Docker daemon at unix:///var/run/docker.sock. Is the docker daemon running?",

@@ -1,4 +1,4 @@
-//! Who holds a TCP port.
+//! Finds the process that listens on a TCP port.
 
 use std::fmt;
 use std::io::ErrorKind;
@@ -6,14 +6,14 @@ use std::net::TcpListener;
 
 /// A process that listens on a port.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Holder {
-    /// Its ID; unknown if it belongs to another user, or where the kernel does not tell it as Linux does.
+pub struct PortHolder {
+    /// Process ID; `None` for another user's process, and on systems without `/proc`.
     pub pid: Option<u32>,
-    /// Its name.
+    /// Process name.
     pub name: String,
 }
 
-impl fmt::Display for Holder {
+impl fmt::Display for PortHolder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.pid {
             Some(pid) => write!(f, "{} (process {pid})", self.name),
@@ -22,30 +22,30 @@ impl fmt::Display for Holder {
     }
 }
 
-/// Who listens on `port`, `None` if it is free on both loopback addresses: `localhost` may lead to either.
-pub fn holder(port: u16) -> Option<Holder> {
+/// Returns the process that listens on `port` of either loopback address: `localhost` may resolve to both.
+pub fn holder(port: u16) -> Option<PortHolder> {
     let is_held = |address| TcpListener::bind((address, port)).is_err_and(|error| error.kind() == ErrorKind::AddrInUse);
     if !["127.0.0.1", "::1"].into_iter().any(is_held) {
         return None;
     }
     let tables = ["/proc/net/tcp", "/proc/net/tcp6"].map(|file| std::fs::read_to_string(file).unwrap_or_default());
-    let found = tables.iter().flat_map(|table| listeners(table, port)).find_map(owner);
-    Some(found.unwrap_or_else(|| Holder { pid: None, name: "a program that cannot be seen from here".to_owned() }))
+    let found = tables.iter().flat_map(|table| listeners(table, port)).find_map(find_process);
+    Some(found.unwrap_or_else(|| PortHolder { pid: None, name: "a program that xtask cannot identify".to_owned() }))
 }
 
-/// Inodes of the sockets in a `/proc/net/tcp` or `tcp6` that listen on `port`.
+/// Returns the inodes of sockets in `table` (`/proc/net/tcp` or `tcp6`) that listen on `port`.
 fn listeners(table: &str, port: u16) -> Vec<u64> {
     const LISTEN: &str = "0A";
     let inode = |line: &str| {
         let fields: Vec<&str> = line.split_whitespace().collect();
         let (_, local) = fields.get(1)?.rsplit_once(':')?;
-        let here = u16::from_str_radix(local, 16).ok()? == port && *fields.get(3)? == LISTEN;
-        here.then(|| fields.get(9)?.parse().ok()).flatten()
+        let listens = u16::from_str_radix(local, 16).ok()? == port && *fields.get(3)? == LISTEN;
+        listens.then(|| fields.get(9)?.parse().ok()).flatten()
     };
     table.lines().skip(1).filter_map(inode).collect()
 }
 
-fn owner(inode: u64) -> Option<Holder> {
+fn find_process(inode: u64) -> Option<PortHolder> {
     let wanted = format!("socket:[{inode}]");
     let processes = std::fs::read_dir("/proc").ok()?.flatten();
     let mut pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
@@ -54,7 +54,7 @@ fn owner(inode: u64) -> Option<Holder> {
         files.filter_map(|file| std::fs::read_link(file.path()).ok()).any(|link| link.as_os_str() == wanted.as_str())
     })?;
     let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-    Some(Holder { pid: Some(pid), name: name.trim().to_owned() })
+    Some(PortHolder { pid: Some(pid), name: name.trim().to_owned() })
 }
 
 #[cfg(test)]
@@ -72,21 +72,21 @@ mod tests {
 ";
 
     #[test]
-    fn only_listeners_count() {
+    fn finds_only_listening_sockets() {
         assert_eq!(listeners(TCP, 8080), [51234]);
         assert_eq!(listeners(TCP6, 3000), [777]);
         assert!(listeners(TCP, 80).is_empty());
     }
 
     #[test]
-    fn a_port_that_is_held_for_ipv6_alone_is_not_free() {
-        // A machine without IPv6 has no such port.
+    fn finds_a_holder_on_ipv6_alone() {
+        // Binding fails on a machine without IPv6.
         let Ok(listener) = TcpListener::bind("[::1]:0") else { return };
         assert!(holder(listener.local_addr().unwrap().port()).is_some());
     }
 
     #[test]
-    fn a_port_that_we_hold_is_told_with_our_name() {
+    fn names_this_process_as_holder() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let found = holder(port).unwrap();

@@ -1,5 +1,5 @@
-//! The way from here to the Ingress controller: the port that the profile publishes or, where an existing profile has
-//! none, a port-forward for as long as it is needed. No profile publishes a port for TLS, which has a port-forward too.
+//! Access to the Ingress controller: the port that the profile publishes or, if it publishes none, a port-forward that lasts
+//! as long as the value. TLS always needs a port-forward, because no profile publishes a port for it.
 
 use std::io::{BufRead, BufReader};
 use std::sync::Arc;
@@ -19,13 +19,13 @@ use crate::snapshot::{Snapshot, text};
 use crate::stages::cluster::Profile;
 use crate::toolbox::Toolbox;
 
-/// A way to the application. What it opened it closes when it is dropped.
+/// Access to the application. Dropping it closes its port-forward.
 pub struct Access {
-    /// Where requests go, as `http://host:port`.
+    /// The address for requests, `http://host:port`.
     pub address: String,
     forward: Option<Forward>,
-    /// Where a user goes, as far as that is known.
-    front: Option<String>,
+    /// The address for users, if it is known; without the Ingress' host.
+    user_address: Option<String>,
 }
 
 struct Forward {
@@ -34,61 +34,61 @@ struct Forward {
     open_with: String,
 }
 
-/// What listens at port 80 or 443 of the nodes, or has a port for TLS beside port 80.
+/// The workload that listens at port 80 or 443 of the nodes, or at port 80 and has a port for TLS.
 #[derive(Debug, PartialEq, Eq)]
 struct Controller {
     namespace: String,
-    /// As kubectl takes it: `deployment/traefik`.
+    /// As kubectl names it: `deployment/traefik`.
     workload: String,
     port: u16,
 }
 
 impl Access {
-    /// Finds it, and opens it if need be. Fails where the profile publishes no port and nothing in the cluster listens
-    /// at its nodes' port.
+    /// Finds the published port, or opens a port-forward. Fails if the profile publishes no port and nothing in the cluster
+    /// listens at its nodes' port.
     pub fn open(tools: &Toolbox, profile: &Profile) -> Result<Self> {
         let ingresses = tools.api()?.list(&kinds::INGRESS, Scope::Namespace)?.items;
         let is_encrypted = is_encrypted(ingresses.iter().filter(|ingress| tools.release().owns(ingress)));
         match profile.address().filter(|_| !is_encrypted) {
-            Some(address) => Ok(Self { front: Some(address.clone()), address, forward: None }),
+            Some(address) => Ok(Self { user_address: Some(address.clone()), address, forward: None }),
             None => Self::forward(tools, is_encrypted),
         }
     }
 
-    /// Where a user finds the application that `snapshot` has, if that is known. Nothing listens there without
-    /// [`Access::open_with`].
+    /// Returns the address at which a user finds the application in `snapshot`, if it is known. If
+    /// [`Access::open_with`] is a command, nothing listens there before the user runs it.
     pub fn front(&self, snapshot: &Snapshot) -> Option<Front> {
-        self.front.as_ref().map(|address| Front::of(address, snapshot))
+        self.user_address.as_ref().map(|address| Front::of(address, snapshot))
     }
 
-    /// Tells how a deployment is called that answers at `front`: by its address if something listens there, else by `name`.
-    /// Then what a user has to do before the address answers.
+    /// Returns how to name the deployment: the address of `front` if something listens there, else `name`. Returns also what
+    /// a user has to do before the address answers.
     pub fn describe(&self, front: Option<Front>, name: &str) -> (String, Vec<String>) {
         let Front { address, hint } = front.unwrap_or_default();
         let open = self.open_with().map(|command| match address.as_str() {
             "" => format!("the profile publishes no port for it; this opens one: {command}"),
             _ => format!("{address} answers while this runs: {command}"),
         });
-        let place = if address.is_empty() || open.is_some() { name.to_owned() } else { address };
-        (place, open.into_iter().chain(hint).collect())
+        let title = if address.is_empty() || open.is_some() { name.to_owned() } else { address };
+        (title, open.into_iter().chain(hint).collect())
     }
 
-    /// Where a user goes, if that is known.
-    pub fn lasting(&self) -> Option<&str> {
-        self.front.as_deref()
+    /// Returns the address for users, if it is known; without the Ingress' host.
+    pub fn user_address(&self) -> Option<&str> {
+        self.user_address.as_deref()
     }
 
-    /// The command that opens a way for a user, where the profile publishes none.
+    /// Returns the command with which a user opens a port-forward, if the profile publishes no port.
     pub fn open_with(&self) -> Option<&str> {
         self.forward.as_ref().map(|forward| forward.open_with.as_str())
     }
 
     fn forward(tools: &Toolbox, is_encrypted: bool) -> Result<Self> {
         let profile = &tools.profile;
-        let (scheme, node, user) = if is_encrypted { ("https", 443, 8443) } else { ("http", 80, 8080) };
-        let Some(Controller { namespace, workload, port }) = controller(tools, node)? else {
+        let (scheme, node_port, user_port) = if is_encrypted { ("https", 443, 8443) } else { ("http", 80, 8080) };
+        let Some(Controller { namespace, workload, port }) = controller(tools, node_port)? else {
             let what = format!(
-                "profile `{profile}` publishes no port for {scheme}, and nothing in the cluster listens at its nodes' port {node}"
+                "profile `{profile}` publishes no port for {scheme}, and nothing in the cluster listens at its nodes' port {node_port}"
             );
             return Err(Failure::new(Class::Proof, what)
                 .help(format!("give it an ingress controller: minikube --profile {profile} addons enable ingress"))
@@ -98,28 +98,35 @@ impl Access {
         let listen = tools
             .kubectl()
             .args(["--namespace", &namespace, "port-forward", "--address=127.0.0.1"])
-            // Shorter than our patience, so that kubectl itself says what it waits for in vain.
+            // Shorter than our own limit, so that kubectl reports what it waited for.
             .args(["--pod-running-timeout=10s".to_owned(), workload.clone(), format!(":{port}")])
             .deadline(deadlines::PORT_FORWARD);
         let child = Arc::new(listen.pipe_from(None)?);
         let (sender, lines) = mpsc::channel();
         let reading = child.clone();
-        // Read to the end: kubectl tells every connection, and a full pipe would stop it.
+        // Read to the end: kubectl logs every connection, and a full pipe would block it.
         let reader = std::thread::spawn(move || {
             BufReader::new(reading.reader()).lines().map_while(Result::ok).for_each(|line| drop(sender.send(line)));
         });
         let open_with = format!(
-            "cargo xtask --profile {profile} tool kubectl -- --namespace {namespace} port-forward {workload} {user}:{port}"
+            "cargo xtask --profile {profile} tool kubectl -- --namespace {namespace} port-forward {workload} {user_port}:{port}"
         );
-        if let Some(here) = listening(&lines.recv_timeout(deadlines::PORT_FORWARD_BEGIN.time()).unwrap_or_default()) {
+        if let Some(local_port) =
+            forwarded_port(&lines.recv_timeout(deadlines::PORT_FORWARD_BEGIN.time()).unwrap_or_default())
+        {
             let forward = Forward { child, reader: Some(reader), open_with };
-            let front = is_encrypted.then(|| format!("https://localhost:{user}"));
-            return Ok(Self { address: format!("{scheme}://127.0.0.1:{here}"), forward: Some(forward), front });
+            let user_address = is_encrypted.then(|| format!("https://localhost:{user_port}"));
+            return Ok(Self {
+                address: format!("{scheme}://127.0.0.1:{local_port}"),
+                forward: Some(forward),
+                user_address,
+            });
         }
         child.kill();
         let _ = reader.join();
-        let said = Arc::into_inner(child).and_then(|child| child.finish().err()).map(|error| format!(": {error:#}"));
-        let what = format!("no port-forward to {workload} in {namespace}{}", said.unwrap_or_default());
+        let reason = Arc::into_inner(child).and_then(|child| child.finish().err()).map(|error| format!(": {error:#}"));
+        let what =
+            format!("cannot open a port-forward to {workload} in namespace {namespace}{}", reason.unwrap_or_default());
         Err(Failure::new(Class::Proof, what)
             .help(format!(
                 "see whether it runs: cargo xtask --profile {profile} tool kubectl -- get pods -n {namespace}"
@@ -137,20 +144,23 @@ impl Drop for Forward {
     }
 }
 
-/// The workload that has the port `node` of the nodes.
-fn controller(tools: &Toolbox, node: u16) -> Result<Option<Controller>> {
+/// Finds the workload that listens at the nodes' port `node_port`.
+fn controller(tools: &Toolbox, node_port: u16) -> Result<Option<Controller>> {
     let lists = tools.api()?.list_all(&[kinds::DEPLOYMENT, kinds::DAEMON_SET], Scope::Cluster)?;
-    Ok(lists.iter().flat_map(|list| &list.items).find_map(|workload| of_workload(workload, node)))
+    Ok(lists.iter().flat_map(|list| &list.items).find_map(|workload| as_controller(workload, node_port)))
 }
 
-fn of_workload(workload: &Value, node: u16) -> Option<Controller> {
+fn as_controller(workload: &Value, node_port: u16) -> Option<Controller> {
     let containers = workload.pointer("/spec/template/spec/containers")?.as_array()?;
     let ports: Vec<_> = containers.iter().filter_map(|container| container["ports"].as_array()).flatten().collect();
-    let takes = |node: u16| ports.iter().find(|port| port["hostPort"] == node);
-    // Ours has no port of the node for TLS.
-    let beside =
-        || takes(80).filter(|_| node == 443).and_then(|_| ports.iter().find(|port| port["name"] == "websecure"));
-    let port = takes(node).or_else(beside)?["containerPort"].as_u64()?;
+    let with_host_port = |number: u16| ports.iter().find(|port| port["hostPort"] == number);
+    // Our controller takes no port of the node for TLS.
+    let tls_port = || {
+        with_host_port(80)
+            .filter(|_| node_port == 443)
+            .and_then(|_| ports.iter().find(|port| port["name"] == "websecure"))
+    };
+    let port = with_host_port(node_port).or_else(tls_port)?["containerPort"].as_u64()?;
     Some(Controller {
         namespace: text(workload, "/metadata/namespace").to_owned(),
         workload: format!("{}/{}", text(workload, "/kind").to_lowercase(), text(workload, "/metadata/name")),
@@ -158,8 +168,8 @@ fn of_workload(workload: &Value, node: u16) -> Option<Controller> {
     })
 }
 
-/// The port of `Forwarding from 127.0.0.1:43210 -> 8000`.
-fn listening(line: &str) -> Option<u16> {
+/// Returns the local port in `Forwarding from 127.0.0.1:43210 -> 8000`.
+fn forwarded_port(line: &str) -> Option<u16> {
     line.strip_prefix("Forwarding from 127.0.0.1:")?.split(' ').next()?.parse().ok()
 }
 
@@ -169,7 +179,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn what_has_the_nodes_port_80_is_found_among_others() {
+    fn the_controller_is_the_workload_with_the_nodes_port() {
         let workload = |kind: &str, ports: Value| {
             json!({"kind": kind, "metadata": {"namespace": "ingress-traefik", "name": "traefik"},
                    "spec": {"template": {"spec": {"containers": [{"name": "sidecar"}, {"ports": ports}]}}}})
@@ -178,35 +188,36 @@ mod tests {
             {"containerPort": 8443, "hostPort": 443}]);
         let ours = json!([{"containerPort": 8080}, {"containerPort": 8000, "hostPort": 80},
             {"containerPort": 8443, "name": "websecure"}]);
-        for (ports, node, port) in [(&ports, 80, 8000), (&ports, 443, 8443), (&ours, 80, 8000), (&ours, 443, 8443)] {
+        for (ports, node_port, port) in [(&ports, 80, 8000), (&ports, 443, 8443), (&ours, 80, 8000), (&ours, 443, 8443)]
+        {
             let (namespace, name) = ("ingress-traefik".to_owned(), "deployment/traefik".to_owned());
-            let found = of_workload(&workload("Deployment", ports.clone()), node);
+            let found = as_controller(&workload("Deployment", ports.clone()), node_port);
             assert_eq!(found, Some(Controller { namespace, workload: name, port }));
         }
         let behind = json!([{"containerPort": 8443, "name": "websecure"}]);
-        assert_eq!(of_workload(&workload("Deployment", behind), 443), None);
-        assert_eq!(of_workload(&workload("DaemonSet", json!([{"containerPort": 80}])), 80), None);
-        assert_eq!(of_workload(&workload("DaemonSet", Value::Null), 80), None);
+        assert_eq!(as_controller(&workload("Deployment", behind), 443), None);
+        assert_eq!(as_controller(&workload("DaemonSet", json!([{"containerPort": 80}])), 80), None);
+        assert_eq!(as_controller(&workload("DaemonSet", Value::Null), 80), None);
     }
 
     #[test]
-    fn an_address_at_which_nothing_listens_comes_with_what_opens_it() {
+    fn an_address_at_which_nothing_listens_comes_with_the_command_that_opens_it() {
         let front = || Front { address: "https://todo.test:8443".to_owned(), hint: Some("add a line".to_owned()) };
-        let lasting = Access { address: String::new(), forward: None, front: None };
-        assert_eq!(lasting.describe(Some(front()), "todo"), (front().address, vec!["add a line".to_owned()]));
-        assert_eq!(lasting.describe(None, "todo"), ("todo".to_owned(), Vec::new()));
+        let published = Access { address: String::new(), forward: None, user_address: None };
+        assert_eq!(published.describe(Some(front()), "todo"), (front().address, vec!["add a line".to_owned()]));
+        assert_eq!(published.describe(None, "todo"), ("todo".to_owned(), Vec::new()));
         let child = Arc::new(crate::process::Process::new("sleep").arg("60").pipe_from(None).unwrap());
         let forward = Some(Forward { child, reader: None, open_with: "kubectl port-forward".to_owned() });
-        let forwarded = Access { forward, ..lasting };
-        let (place, notes) = forwarded.describe(Some(front()), "todo");
-        assert_eq!(place, "todo");
+        let forwarded = Access { forward, ..published };
+        let (title, notes) = forwarded.describe(Some(front()), "todo");
+        assert_eq!(title, "todo");
         assert_eq!(notes, ["https://todo.test:8443 answers while this runs: kubectl port-forward", "add a line"]);
         assert!(forwarded.describe(None, "todo").1[0].ends_with("this opens one: kubectl port-forward"));
     }
 
     #[test]
-    fn kubectl_tells_the_port_that_it_has_chosen() {
-        assert_eq!(listening("Forwarding from 127.0.0.1:43210 -> 8000"), Some(43210));
-        assert_eq!(listening("error: unable to forward port"), None);
+    fn the_local_port_is_read_from_kubectls_output() {
+        assert_eq!(forwarded_port("Forwarding from 127.0.0.1:43210 -> 8000"), Some(43210));
+        assert_eq!(forwarded_port("error: unable to forward port"), None);
     }
 }

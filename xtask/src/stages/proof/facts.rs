@@ -1,4 +1,4 @@
-//! What the cluster has of ingress classes, controllers and endpoints: asked only when a route fails.
+//! Ingress classes, controllers and endpoints of the cluster, which explain a route that fails.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,18 +11,18 @@ use crate::snapshot::{Snapshot, text};
 use crate::toolbox::Toolbox;
 use crate::{clock, deadlines};
 
-/// For how many seconds after its start a controller may not have found the API server yet.
-const YOUNG: u64 = 90;
+/// Seconds after its start within which a controller may not have reached the API server yet.
+const STARTUP: u64 = 90;
 
 /// An IngressClass.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Class {
-    /// Its name.
+pub struct IngressClass {
+    /// The class' name.
     pub name: String,
-    /// The controller that it belongs to.
+    /// The controller that serves the class.
     pub controller: String,
-    /// Whether Ingresses that name none get it.
-    pub default: bool,
+    /// Whether it is the class of Ingresses that name none.
+    pub is_default: bool,
 }
 
 /// A pod that takes the node's port 80.
@@ -33,73 +33,76 @@ pub struct Listener {
     /// Its image.
     pub image: String,
     /// Whether it is ready.
-    pub ready: bool,
-    /// Its phase, or what it waits for.
+    pub is_ready: bool,
+    /// Its phase, or the reason for which its container waits.
     pub state: String,
-    /// When its container was started, in seconds since 1970, if it runs.
+    /// When its container started, in seconds since 1970; `None`: it does not run.
     pub started: Option<u64>,
 }
 
 impl Listener {
-    /// Whether it may be `controller` (`traefik.io/ingress-controller`): a part of its image's name is in that.
-    pub fn serves(&self, controller: &str) -> bool {
+    /// Returns whether it may be `controller` (`traefik.io/ingress-controller`): that contains a part of its image's name.
+    pub fn may_be(&self, controller: &str) -> bool {
         let name = self.image.rsplit_once(':').map_or(self.image.as_str(), |(name, _)| name);
         name.split('/').any(|part| part.len() > 3 && part != "controller" && controller.contains(part))
     }
 }
 
-/// What the cluster has.
+/// The state of the cluster that explains a route that fails.
 #[derive(Clone, Debug, Default)]
-pub struct Facts {
-    /// The class that the Ingress names.
+pub struct IngressFacts {
+    /// The class that the Ingress names, if any.
     pub wanted: Option<String>,
-    /// The classes there are.
-    pub classes: Vec<Class>,
+    /// The classes of the cluster.
+    pub classes: Vec<IngressClass>,
     /// Pods that take the node's port 80.
     pub listeners: Vec<Listener>,
-    /// Ready endpoints of each Service.
+    /// The number of ready endpoints by Service.
     pub endpoints: BTreeMap<String, usize>,
 }
 
-impl Facts {
-    /// Asks the cluster.
+impl IngressFacts {
+    /// Reads them from the cluster.
     pub fn take(tools: &Toolbox) -> Result<Self> {
         let lists = tools.api()?.list_all(&[kinds::INGRESS_CLASS, kinds::POD], Scope::Cluster);
-        let lists = lists.context("asking for IngressClasses and ingress controllers")?;
+        let lists = lists.context("reading IngressClasses and ingress controllers")?;
         let cluster = Snapshot::of(lists.into_iter().flat_map(|list| list.items).collect());
-        let here = Snapshot::take(tools)?;
+        let namespace = Snapshot::take(tools)?;
         Ok(Self {
-            wanted: here
+            wanted: namespace
                 .kind("Ingress")
                 .next()
                 .map(|ingress| text(ingress, "/spec/ingressClassName").to_owned())
                 .filter(|class| !class.is_empty()),
             classes: cluster.kind("IngressClass").map(class).collect(),
             listeners: cluster.kind("Pod").filter_map(listener).collect(),
-            endpoints: endpoints(&here),
+            endpoints: endpoints(&namespace),
         })
     }
 
-    /// How long a controller may take until it serves each route, at `now` in seconds since 1970. One that was started while
-    /// the API server was away asks that again after a while only.
+    /// Returns how long the controller may take until it serves each route, at `now` in seconds since 1970. A controller that
+    /// started before the API server answered waits long before it tries again.
     pub fn patience(&self, now: u64) -> Duration {
-        let is_young = |started: u64| now.saturating_sub(started) < YOUNG;
-        let young = self.listeners.iter().filter_map(|listener| listener.started).any(is_young);
-        if young { deadlines::INGRESS_STARTED.time() } else { deadlines::INGRESS.time() }
+        let is_starting = |started: u64| now.saturating_sub(started) < STARTUP;
+        if self.listeners.iter().filter_map(|listener| listener.started).any(is_starting) {
+            deadlines::INGRESS_STARTED.time()
+        } else {
+            deadlines::INGRESS.time()
+        }
     }
 
-    /// Ready endpoints of `service`; `None`: there is no such Service.
+    /// Returns the number of ready endpoints of `service`; `None`: there is no such Service.
     pub fn ready_endpoints(&self, service: &str) -> Option<usize> {
         self.endpoints.get(service).copied()
     }
 }
 
-fn class(object: &Value) -> Class {
+fn class(object: &Value) -> IngressClass {
     let default = &object["metadata"]["annotations"]["ingressclass.kubernetes.io/is-default-class"];
-    Class {
+    IngressClass {
         name: text(object, "/metadata/name").to_owned(),
         controller: text(object, "/spec/controller").to_owned(),
-        default: default == "true",
+        is_default: default == "true",
     }
 }
 
@@ -111,13 +114,13 @@ fn listener(pod: &Value) -> Option<Listener> {
     };
     let container = containers.iter().find(takes)?;
     let conditions = pod.pointer("/status/conditions").and_then(Value::as_array).into_iter().flatten();
-    let ready = conditions.into_iter().any(|c| c["type"] == "Ready" && c["status"] == "True");
+    let is_ready = conditions.into_iter().any(|c| c["type"] == "Ready" && c["status"] == "True");
     let waiting = text(pod, "/status/containerStatuses/0/state/waiting/reason");
     let state = if waiting.is_empty() { text(pod, "/status/phase") } else { waiting };
     Some(Listener {
         pod: format!("{}/{}", text(pod, "/metadata/namespace"), text(pod, "/metadata/name")),
         image: text(container, "/image").to_owned(),
-        ready,
+        is_ready,
         state: state.to_owned(),
         started: clock::parse(text(pod, "/status/containerStatuses/0/state/running/startedAt")),
     })
@@ -143,34 +146,35 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn a_controller_that_was_started_a_moment_ago_has_more_time() {
+    fn a_controller_that_has_just_started_gets_more_time() {
         let pod = |state: Value| {
             json!({"metadata": {"namespace": "a", "name": "b"},
                 "spec": {"containers": [{"image": "traefik:v3.7.13", "ports": [{"hostPort": 80}]}]},
                 "status": {"containerStatuses": [{"state": state}]}})
         };
         let patience = |state: Value, now: u64| {
-            Facts { listeners: listener(&pod(state)).into_iter().collect(), ..Facts::default() }.patience(now)
+            IngressFacts { listeners: listener(&pod(state)).into_iter().collect(), ..IngressFacts::default() }
+                .patience(now)
         };
         let running = json!({"running": {"startedAt": "1970-01-01T00:16:40Z"}});
-        assert_eq!(patience(running.clone(), 1000 + YOUNG - 1), deadlines::INGRESS_STARTED.time());
-        assert_eq!(patience(running, 1000 + YOUNG), deadlines::INGRESS.time());
+        assert_eq!(patience(running.clone(), 1000 + STARTUP - 1), deadlines::INGRESS_STARTED.time());
+        assert_eq!(patience(running, 1000 + STARTUP), deadlines::INGRESS.time());
         assert_eq!(patience(json!({"waiting": {"reason": "CrashLoopBackOff"}}), 1000), deadlines::INGRESS.time());
     }
 
     #[test]
-    fn a_listener_serves_the_class_of_its_own_kind() {
+    fn a_listener_is_matched_with_the_controller_of_its_image() {
         let listener = |image: &str| Listener {
             pod: String::new(),
             image: image.into(),
-            ready: true,
+            is_ready: true,
             state: String::new(),
             started: None,
         };
-        assert!(listener("traefik:v3.7.13").serves("traefik.io/ingress-controller"));
-        assert!(listener("registry.k8s.io/ingress-nginx/controller:v1").serves("k8s.io/ingress-nginx"));
-        assert!(!listener("traefik:v3.7.13").serves("k8s.io/ingress-nginx"));
-        assert!(!listener("registry.k8s.io/ingress-nginx/controller:v1").serves("example.com/ingress-controller"));
+        assert!(listener("traefik:v3.7.13").may_be("traefik.io/ingress-controller"));
+        assert!(listener("registry.k8s.io/ingress-nginx/controller:v1").may_be("k8s.io/ingress-nginx"));
+        assert!(!listener("traefik:v3.7.13").may_be("k8s.io/ingress-nginx"));
+        assert!(!listener("registry.k8s.io/ingress-nginx/controller:v1").may_be("example.com/ingress-controller"));
     }
 
     #[test]
@@ -182,7 +186,7 @@ mod tests {
         };
         let found = listener(&pod(json!({"containerPort": 8000, "hostPort": 80}))).unwrap();
         assert_eq!(
-            (found.pod.as_str(), found.ready, found.state.as_str()),
+            (found.pod.as_str(), found.is_ready, found.state.as_str()),
             ("ingress-traefik/traefik-1", true, "Running")
         );
         assert_eq!(listener(&pod(json!({"containerPort": 8000}))), None);

@@ -1,30 +1,30 @@
-//! The address that a user opens: that of the ingress controller, under the host that the Ingress serves.
+//! The address that a user opens: the port of the ingress controller, with the host of the Ingress.
 
 use std::net::{IpAddr, ToSocketAddrs};
 use std::sync::mpsc;
 
-use super::routes::{Answer, routes};
+use super::routes::{RouteAnswer, routes};
 use crate::deadlines;
 use crate::snapshot::Snapshot;
 
-/// Where a user finds the application.
+/// The address at which a user finds the application.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Front {
-    /// `http://todo.test:8080`, or by https.
+    /// `http://todo.test:8080`, or with https.
     pub address: String,
-    /// What to do where the host's name does not lead to this machine.
+    /// What to do if the host name does not resolve to this machine.
     pub hint: Option<String>,
 }
 
 impl Front {
-    /// The front of `address` (`http://localhost:8080`) as the Ingresses in `snapshot` serve it.
+    /// Returns `address` (`http://localhost:8080`) with the host of the Ingresses in `snapshot`.
     pub fn of(address: &str, snapshot: &Snapshot) -> Self {
         Self::resolved_by(address, snapshot, resolve)
     }
 
-    /// The same, if every route has answered there as it should.
-    pub fn proven(address: &str, snapshot: &Snapshot, answers: &[Answer]) -> Option<Self> {
-        (!answers.is_empty() && answers.iter().all(Answer::good)).then(|| Self::of(address, snapshot))
+    /// Returns the same if every route gave a good answer.
+    pub fn if_proven(address: &str, snapshot: &Snapshot, answers: &[RouteAnswer]) -> Option<Self> {
+        (!answers.is_empty() && answers.iter().all(RouteAnswer::is_good)).then(|| Self::of(address, snapshot))
     }
 
     fn resolved_by(address: &str, snapshot: &Snapshot, resolve: impl Fn(&str) -> Option<Vec<IpAddr>>) -> Self {
@@ -35,11 +35,11 @@ impl Front {
             _ => return Self { address: address.to_owned(), hint: None },
         };
         let port = address.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
-        let place = port.map_or(host.clone(), |port| format!("{host}:{port}"));
+        let authority = port.map_or(host.clone(), |port| format!("{host}:{port}"));
         let scheme = address.split_once("://").map_or("http", |(scheme, _)| scheme);
-        let front = format!("{scheme}://{place}");
+        let front = format!("{scheme}://{authority}");
         let found = resolve(&host);
-        let is = match &found {
+        let problem = match &found {
             Some(all) if !all.is_empty() && all.iter().all(IpAddr::is_loopback) => {
                 return Self { address: front, hint: None };
             }
@@ -49,17 +49,17 @@ impl Front {
         };
         let resolve = format!("{host}:{}:127.0.0.1", port.unwrap_or(if scheme == "https" { 443 } else { 80 }));
         let hint = format!(
-            "{host} {is}: add the line `127.0.0.1 {host}` to /etc/hosts, or: curl --resolve {resolve} {front}/"
+            "{host} {problem}: add the line `127.0.0.1 {host}` to /etc/hosts, or: curl --resolve {resolve} {front}/"
         );
         Self { address: front, hint: Some(hint) }
     }
 }
 
-/// The addresses of a host, none if its name does not resolve; `None`: nobody says in time.
+/// Returns the addresses of a host, none if its name does not resolve; `None`: the resolver did not answer in time.
 fn resolve(host: &str) -> Option<Vec<IpAddr>> {
     let (sender, found) = mpsc::channel();
     let host = host.to_owned();
-    // A resolver without a network takes its time, and cannot be ended.
+    // Without a network the resolver blocks for long and cannot be interrupted, so a thread of its own waits for it.
     std::thread::spawn(move || {
         let found = (host.as_str(), 80).to_socket_addrs().map(|all| all.map(|address| address.ip()).collect());
         let _ = sender.send(found.unwrap_or_default());

@@ -1,5 +1,5 @@
-//! One GET over a connection of its own, with the time of each phase: a client library's total does not tell a slow
-//! network from a slow application.
+//! One GET over a new connection, with the time of each phase. A client library gives only the total, which cannot tell a
+//! slow network from a slow application.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
@@ -8,13 +8,13 @@ use std::time::{Duration, Instant};
 use super::tls;
 use crate::deadlines;
 
-/// More than any page of ours has; what follows is not read.
-const LARGEST: usize = 16 << 20;
+/// Bytes of an answer that are read at most; no page of ours is larger.
+const MAX_ANSWER: usize = 16 << 20;
 
 /// Where the time of a request went.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Phases {
-    /// Until the connection stood.
+    /// Time to open the connection.
     pub connect: Duration,
     /// From then until the first byte of the answer.
     pub first_byte: Duration,
@@ -23,13 +23,13 @@ pub struct Phases {
 }
 
 impl Phases {
-    /// The whole request.
+    /// Returns the time of the whole request.
     pub fn total(&self) -> Duration {
         self.connect + self.first_byte + self.rest
     }
 }
 
-/// What came back.
+/// The answer to a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Response {
     /// The status.
@@ -44,22 +44,22 @@ pub struct Response {
     pub phases: Phases,
 }
 
-/// Why nothing came back.
+/// Why a request got no answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Silence {
+pub enum RequestError {
     /// The connection was refused.
     Refused,
-    /// The connection stood, and was closed without an answer.
+    /// The connection was opened, and closed without an answer.
     Closed,
     /// No answer in time.
     TimedOut,
     /// The certificate is not for this host.
     Certificate(String),
-    /// Something else, in the system's words.
+    /// Another error, in the system's words.
     Other(String),
 }
 
-impl Silence {
+impl RequestError {
     pub(super) fn of(error: &std::io::Error) -> Self {
         match error.kind() {
             ErrorKind::ConnectionRefused => Self::Refused,
@@ -70,17 +70,17 @@ impl Silence {
     }
 }
 
-/// Asks for `path` at `address` (`http://host:port` or `https://host:port`); `host` goes into the header with the address' port, as a browser
-/// writes it, and the address' own host if it is empty.
-pub fn get(address: &str, host: &str, path: &str) -> Result<Response, Silence> {
+/// Requests `path` at `address` (`http://host:port` or `https://host:port`). The `Host` header names `host`, or the address'
+/// own host if that is empty, with the address' port, as a browser does.
+pub fn get(address: &str, host: &str, path: &str) -> Result<Response, RequestError> {
     let (scheme, authority) = address.trim_end_matches('/').split_once("://").unwrap_or(("http", address));
     let is_encrypted = scheme == "https";
     let port = if is_encrypted { 443 } else { 80 };
-    let place = if authority.contains(':') { authority.to_owned() } else { format!("{authority}:{port}") };
-    let addresses: Vec<SocketAddr> = place.to_socket_addrs().map_err(|error| Silence::of(&error))?.collect();
+    let socket = if authority.contains(':') { authority.to_owned() } else { format!("{authority}:{port}") };
+    let addresses: Vec<SocketAddr> = socket.to_socket_addrs().map_err(|error| RequestError::of(&error))?.collect();
     let start = Instant::now();
     let stream = connect(&addresses)?;
-    prepare(&stream).map_err(|error| Silence::of(&error))?;
+    set_limits(&stream).map_err(|error| RequestError::of(&error))?;
     let (name, port) = authority.split_once(':').map_or((authority, None), |(name, port)| (name, Some(port)));
     let name = if host.is_empty() { name } else { host };
     let host = port.map_or(name.to_owned(), |port| format!("{name}:{port}"));
@@ -91,23 +91,23 @@ pub fn get(address: &str, host: &str, path: &str) -> Result<Response, Silence> {
         (Box::new(stream), None)
     };
     let connect = start.elapsed();
-    let (head, first_byte, rest) = talk(&mut *stream, &host, path).map_err(|error| Silence::of(&error))?;
+    let (head, first_byte, rest) = send_request(&mut *stream, &host, path).map_err(|error| RequestError::of(&error))?;
     Ok(Response { untrusted, ..parse(&head, Phases { connect, first_byte, rest })? })
 }
 
-/// `localhost` is two addresses, and the port is published on one of them: all are tried, as browsers do.
-fn connect(addresses: &[SocketAddr]) -> Result<TcpStream, Silence> {
-    let mut last = Silence::Other("the name has no address".to_owned());
+/// Connects to the first address that accepts, as browsers do: `localhost` has two, and the port is published on one.
+fn connect(addresses: &[SocketAddr]) -> Result<TcpStream, RequestError> {
+    let mut last = RequestError::Other("the host name has no address".to_owned());
     for address in addresses {
         match TcpStream::connect_timeout(address, deadlines::ROUTE.time()) {
             Ok(stream) => return Ok(stream),
-            Err(error) => last = Silence::of(&error),
+            Err(error) => last = RequestError::of(&error),
         }
     }
     Err(last)
 }
 
-fn prepare(stream: &TcpStream) -> std::io::Result<()> {
+fn set_limits(stream: &TcpStream) -> std::io::Result<()> {
     stream.set_read_timeout(Some(deadlines::ROUTE.time()))?;
     stream.set_write_timeout(Some(deadlines::ROUTE.time()))?;
     stream.set_nodelay(true)
@@ -118,18 +118,18 @@ trait Stream: Read + Write {}
 
 impl<T: Read + Write> Stream for T {}
 
-fn talk(stream: &mut dyn Stream, host: &str, path: &str) -> std::io::Result<(Vec<u8>, Duration, Duration)> {
+fn send_request(stream: &mut dyn Stream, host: &str, path: &str) -> std::io::Result<(Vec<u8>, Duration, Duration)> {
     let start = Instant::now();
-    // In one piece: a server may close as soon as it has seen the first.
+    // In one write: a server may close the connection after the first piece.
     let request =
         format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: xtask\r\nAccept: */*\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes())?;
     let mut answer = vec![0; 1];
     stream.read_exact(&mut answer)?;
     let first_byte = start.elapsed();
-    // To its own end, not the connection's: a port-forward keeps that open for a second.
+    // Read to the end of the answer, not of the connection: a port-forward keeps that open for a second.
     let mut piece = [0; 1 << 14];
-    while !complete(&answer) && answer.len() < LARGEST {
+    while !is_complete(&answer) && answer.len() < MAX_ANSWER {
         match stream.read(&mut piece)? {
             0 => break,
             read => answer.extend_from_slice(&piece[..read]),
@@ -138,8 +138,8 @@ fn talk(stream: &mut dyn Stream, host: &str, path: &str) -> std::io::Result<(Vec
     Ok((answer, first_byte, start.elapsed() - first_byte))
 }
 
-/// Whether the answer says of itself that nothing follows.
-fn complete(answer: &[u8]) -> bool {
+/// Returns whether the answer is complete by its own length or chunks.
+fn is_complete(answer: &[u8]) -> bool {
     let Some(end) = end_of_head(answer) else { return false };
     let head = String::from_utf8_lossy(&answer[..end]);
     let length = header(&head, "content-length").and_then(|length| length.parse::<usize>().ok());
@@ -154,16 +154,16 @@ fn end_of_head(answer: &[u8]) -> Option<usize> {
     answer.windows(4).position(|window| window == b"\r\n\r\n")
 }
 
-/// A header's value; names differ in case from server to server.
+/// Returns the value of a header; its name may have any case.
 fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {
     let mut headers = head.lines().filter_map(|line| line.split_once(':'));
     headers.find(|(key, _)| key.trim().eq_ignore_ascii_case(name)).map(|(_, value)| value.trim())
 }
 
-fn parse(answer: &[u8], phases: Phases) -> Result<Response, Silence> {
+fn parse(answer: &[u8], phases: Phases) -> Result<Response, RequestError> {
     let head = String::from_utf8_lossy(&answer[..end_of_head(answer).unwrap_or(answer.len())]);
     let status = head.lines().next().and_then(|line| line.strip_prefix("HTTP/1.")?.split(' ').nth(1)?.parse().ok());
-    let Some(status) = status else { return Err(Silence::Other("the answer is not HTTP".to_owned())) };
+    let Some(status) = status else { return Err(RequestError::Other("the answer is not HTTP".to_owned())) };
     let header = |name: &str| header(&head, name).unwrap_or_default().to_owned();
     Ok(Response { status, served_by: header("x-served-by"), location: header("location"), untrusted: None, phases })
 }
@@ -174,7 +174,7 @@ mod tests {
     use std::net::TcpListener;
 
     #[test]
-    fn an_answer_is_complete_by_its_own_word() {
+    fn an_answer_is_complete_by_its_own_length() {
         let table = [
             ("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", true),
             ("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nok", false),
@@ -183,12 +183,12 @@ mod tests {
             ("HTTP/1.1 200 OK\r\n\r\nok", false),
             ("HTTP/1.1 200 OK\r\nContent-Le", false),
         ];
-        for (answer, whole) in table {
-            assert_eq!(complete(answer.as_bytes()), whole, "{answer:?}");
+        for (answer, expected) in table {
+            assert_eq!(is_complete(answer.as_bytes()), expected, "{answer:?}");
         }
     }
 
-    /// A server for one connection, which does `serve` with it.
+    /// Starts a server that handles one connection with `serve`. Returns its address.
     fn server(serve: impl FnOnce(TcpStream) + Send + 'static) -> String {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -198,7 +198,7 @@ mod tests {
 
     fn request(stream: &mut TcpStream) -> String {
         let mut request = Vec::new();
-        // All of it: what is left unread when the stream is closed would reset the connection.
+        // Closing a stream with unread bytes would reset the connection.
         while !request.ends_with(b"\r\n\r\n") {
             let mut byte = [0];
             stream.read_exact(&mut byte).unwrap();
@@ -227,15 +227,15 @@ mod tests {
     }
 
     #[test]
-    fn each_silence_is_told_apart() {
+    fn each_request_error_is_told_apart() {
         let closed = server(|mut stream| drop(request(&mut stream)));
-        assert_eq!(get(&closed, "", "/"), Err(Silence::Closed));
+        assert_eq!(get(&closed, "", "/"), Err(RequestError::Closed));
         let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        assert_eq!(get(&format!("http://127.0.0.1:{free}"), "", "/"), Err(Silence::Refused));
+        assert_eq!(get(&format!("http://127.0.0.1:{free}"), "", "/"), Err(RequestError::Refused));
         let other = server(|mut stream| {
             request(&mut stream);
             stream.write_all(b"SSH-2.0-x\r\n").unwrap();
         });
-        assert_eq!(get(&other, "", "/"), Err(Silence::Other("the answer is not HTTP".to_owned())));
+        assert_eq!(get(&other, "", "/"), Err(RequestError::Other("the answer is not HTTP".to_owned())));
     }
 }

@@ -1,103 +1,104 @@
-//! Every route of the live Ingress, requested through the address that a user would use.
+//! Requests every route of the live Ingress at the address that a user would use.
 
 use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::http::{self, Phases, Silence};
+use super::http::{self, Phases, RequestError};
 use crate::deadlines;
 use crate::snapshot::{Snapshot, text};
 
-/// Why a path is requested.
+/// How a requested path relates to the Ingress' paths.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Why {
+pub enum PathKind {
     /// It is a path of the Ingress.
     Rule,
-    /// It is below one, and known to be served by its application.
+    /// It is below one, and its application serves it.
     Below,
-    /// It begins like one but is another path element, so it belongs to another rule.
+    /// It begins like one but is another path element (`/apix` beside `/api`), so another rule serves it.
     Beside,
 }
 
 /// One path to request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route {
-    /// Host of the Ingress' rule; empty: any.
+    /// The host of the Ingress' rule; empty: any.
     pub host: String,
-    /// The path that is requested.
+    /// The path.
     pub path: String,
     /// The Service it must reach.
     pub service: String,
-    /// Why it is requested.
-    pub why: Why,
+    /// How the path relates to the Ingress' paths.
+    pub kind: PathKind,
 }
 
-/// What came back.
+/// The answers of one route.
 #[derive(Clone, Debug)]
-pub struct Answer {
+pub struct RouteAnswer {
     /// The route.
     pub route: Route,
-    /// The worst status, if any answer came.
+    /// The status of the last answer, if any came.
     pub status: Option<u16>,
-    /// Who served it (`X-Served-By`).
+    /// The pod that served it (`X-Served-By`), as `todo-backend/<pod>`.
     pub served_by: String,
     /// All pods that answered.
     pub pods: BTreeSet<String>,
     /// Why no answer came.
-    pub silence: Option<Silence>,
-    /// Why this machine does not trust the certificate.
+    pub error: Option<RequestError>,
+    /// Why this machine does not trust the certificate; `None`: it does, or there is none.
     pub untrusted: Option<String>,
     /// Response times in milliseconds, sorted.
     pub times: Vec<u128>,
-    /// Where the time went, request by request.
+    /// Where the time of each request went.
     pub phases: Vec<Phases>,
 }
 
-impl Answer {
-    /// Whether the application that the Ingress names answered, and not with an error of its own. A redirect, a 401 or a
-    /// 404 from it is an answer: the route leads where it should.
-    pub fn good(&self) -> bool {
-        self.silence.is_none() && self.status.is_some_and(|status| status < 500) && self.reached()
+impl RouteAnswer {
+    /// Returns whether the Service that the Ingress names answered, without a server error. A redirect, a 401 or a 404 of
+    /// the application proves the route as well.
+    pub fn is_good(&self) -> bool {
+        self.error.is_none() && self.status.is_some_and(|status| status < 500) && self.is_from_service()
     }
 
-    /// Whether the Service that the Ingress names answered.
-    pub fn reached(&self) -> bool {
+    /// Returns whether the Service that the Ingress names answered.
+    pub fn is_from_service(&self) -> bool {
         self.served_by.split('/').next() == Some(self.route.service.as_str())
     }
 
-    /// What is wrong in one line, as far as the answer alone tells (see [`super::diagnose`] for the cluster's part).
+    /// Returns what is wrong in one line, from the answer alone; [`super::diagnose`] also uses the cluster's state.
     pub fn problem(&self) -> Option<String> {
-        (!self.good()).then(|| super::diagnose::Cause::of(self, None).to_string())
+        (!self.is_good()).then(|| super::diagnose::RouteProblem::of(self, None).to_string())
     }
 
-    /// Why a 404 of the right application is right; `None`: there is nothing to explain.
-    pub fn reason(&self) -> Option<String> {
+    /// Returns why a 404 is the right answer; `None`: it is not one.
+    pub fn explain_404(&self) -> Option<String> {
         let path = &self.route.path;
-        (self.good() && self.status == Some(404)).then(|| match self.route.why {
-            Why::Beside => format!("as it should: {path} is not below {}", path.strip_suffix('x').unwrap_or(path)),
-            Why::Rule | Why::Below => format!("as it should: nothing is at {path} itself"),
+        (self.is_good() && self.status == Some(404)).then(|| match self.route.kind {
+            PathKind::Beside => format!("as it should: {path} is not below {}", path.strip_suffix('x').unwrap_or(path)),
+            PathKind::Rule | PathKind::Below => format!("as it should: nothing is at {path} itself"),
         })
     }
 
-    /// The `p`-th percentile in milliseconds.
+    /// Returns the `p`-th percentile in milliseconds.
     pub fn percentile(&self, p: usize) -> u128 {
         let rank = (self.times.len() * p).div_ceil(100).saturating_sub(1);
         self.times.get(rank).copied().unwrap_or_default()
     }
 
-    /// Whether the 95th percentile is over the specification's bound. No user waits for a route beside a path.
-    pub fn slow(&self) -> bool {
-        self.route.why != Why::Beside && self.percentile(95) > super::BOUND_MS
+    /// Returns whether the 95th percentile is over the specification's bound. Paths beside a rule never are: no user waits
+    /// for an error page.
+    pub fn is_slow(&self) -> bool {
+        self.route.kind != PathKind::Beside && self.percentile(95) > super::BOUND_MS
     }
 }
 
-/// The routes of our Ingresses: each host and path, a path known to be served below it, and one beside it.
+/// Returns the routes of our Ingresses: each host and path, a path below it that its application serves, and one beside it.
 pub fn routes(snapshot: &Snapshot) -> Vec<Route> {
     let rules = snapshot.kind("Ingress").filter_map(|ingress| ingress.pointer("/spec/rules")?.as_array()).flatten();
-    rules.flat_map(of_rule).collect()
+    rules.flat_map(routes_of_rule).collect()
 }
 
-fn of_rule(rule: &Value) -> Vec<Route> {
+fn routes_of_rule(rule: &Value) -> Vec<Route> {
     let paths: Vec<(&str, &str)> = rule
         .pointer("/http/paths")
         .and_then(Value::as_array)
@@ -105,75 +106,78 @@ fn of_rule(rule: &Value) -> Vec<Route> {
         .flatten()
         .map(|path| (text(path, "/path"), text(path, "/backend/service/name")))
         .collect();
-    let route = |path: String, service: &str, why| Route {
+    let route = |path: String, service: &str, kind| Route {
         host: text(rule, "/host").to_owned(),
         path,
         service: service.to_owned(),
-        why,
+        kind,
     };
     let mut routes = Vec::new();
     for (path, service) in &paths {
-        routes.push(route((*path).to_owned(), service, Why::Rule));
+        routes.push(route((*path).to_owned(), service, PathKind::Rule));
         if let Some(below) = below(service) {
-            routes.push(route(below.to_owned(), service, Why::Below));
+            routes.push(route(below.to_owned(), service, PathKind::Below));
         }
         let beside = format!("{}x", path.trim_end_matches('/'));
-        // Prefix means path elements: `/apix` belongs to whichever rule is left, the longest first.
+        // `Prefix` matches whole path elements: the longest other prefix serves `/apix`.
         let mut others: Vec<&(&str, &str)> =
             paths.iter().filter(|(other, _)| other != path && beside.starts_with(other)).collect();
         others.sort_by_key(|(other, _)| std::cmp::Reverse(other.len()));
         if let Some((_, other)) = others.first() {
-            routes.push(route(beside, other, Why::Beside));
+            routes.push(route(beside, other, PathKind::Beside));
         }
     }
     routes
 }
 
-/// Whether our Ingresses are served by TLS.
+/// Returns whether one of `ingresses` uses TLS.
 pub fn is_encrypted<'a>(ingresses: impl IntoIterator<Item = &'a Value>) -> bool {
     let has_tls = |ingress: &Value| ingress.pointer("/spec/tls/0").is_some();
     ingresses.into_iter().any(has_tls)
 }
 
-/// A path that an application of ours serves without its database, below its own.
+/// Returns a path of `service` that it serves without its database.
 fn below(service: &str) -> Option<&'static str> {
     service.ends_with("-backend").then_some("/api/v1/health")
 }
 
-/// An HTTP client for the application's own address: no proxy, ten seconds at most, every status is an answer.
+/// Returns an HTTP client for the application: no proxy, ten seconds at most, and no status is an error.
 pub fn agent() -> ureq::Agent {
     let config = ureq::Agent::config_builder().timeout_global(Some(deadlines::ROUTE.time()));
     config.http_status_as_error(false).proxy(None).build().into()
 }
 
 impl Route {
-    /// How often it is requested where others are requested `count` times. A route beside a path only shows where the Ingress
-    /// leads: its answer is an error page.
+    /// Returns how often it is requested if others are requested `count` times. The error page of a route beside a path needs
+    /// no measurement.
     pub fn requests(&self, count: usize) -> usize {
-        if self.why == Why::Beside { 1 } else { count }
+        if self.kind == PathKind::Beside { 1 } else { count }
     }
 }
 
 /// Requests each route up to `count` times, one request after another; the routes side by side.
-pub fn measure(routes: &[Route], address: &str, count: usize) -> Vec<Answer> {
+pub fn measure(routes: &[Route], address: &str, count: usize) -> Vec<RouteAnswer> {
     std::thread::scope(|scope| {
-        let asked: Vec<_> = routes.iter().map(|route| scope.spawn(|| one(route, address, count))).collect();
-        asked.into_iter().map(|answer| answer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
+        let threads: Vec<_> = routes.iter().map(|route| scope.spawn(|| measure_route(route, address, count))).collect();
+        threads
+            .into_iter()
+            .map(|answer| answer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+            .collect()
     })
 }
 
-fn one(route: &Route, address: &str, count: usize) -> Answer {
-    let mut answer = Answer {
+fn measure_route(route: &Route, address: &str, count: usize) -> RouteAnswer {
+    let mut answer = RouteAnswer {
         route: route.clone(),
         status: None,
         served_by: String::new(),
         pods: BTreeSet::new(),
-        silence: None,
+        error: None,
         untrusted: None,
         times: Vec::new(),
         phases: Vec::new(),
     };
-    // A wildcard host is asked for by one of its names.
+    // A wildcard host is requested by one of its names.
     let host = route.host.replacen('*', "any", 1);
     for _ in 0..route.requests(count) {
         match http::get(address, &host, &route.path) {
@@ -185,10 +189,10 @@ fn one(route: &Route, address: &str, count: usize) -> Answer {
                 answer.served_by = response.served_by;
                 answer.untrusted = response.untrusted;
             }
-            Err(silence) => answer.silence = Some(silence),
+            Err(error) => answer.error = Some(error),
         }
-        // One answer that is not good is the route's: the others would only hide it.
-        if !answer.good() {
+        // A bad answer is the result of the route: a later good one must not hide it.
+        if !answer.is_good() {
             break;
         }
     }
@@ -201,16 +205,16 @@ pub mod tests {
     use super::*;
     use serde_json::json;
 
-    /// An answer for tests.
-    pub fn answer(path: &str, status: u16, served_by: &str) -> Answer {
+    /// Returns an answer for tests.
+    pub fn answer(path: &str, status: u16, served_by: &str) -> RouteAnswer {
         let service = if path.starts_with("/api/") || path == "/api" { "todo-backend" } else { "todo-frontend" };
-        let why = if path.ends_with('x') { Why::Beside } else { Why::Rule };
-        Answer {
-            route: Route { host: String::new(), path: path.into(), service: service.into(), why },
+        let kind = if path.ends_with('x') { PathKind::Beside } else { PathKind::Rule };
+        RouteAnswer {
+            route: Route { host: String::new(), path: path.into(), service: service.into(), kind },
             status: Some(status),
             served_by: served_by.into(),
             pods: BTreeSet::from([served_by.to_owned()]),
-            silence: None,
+            error: None,
             untrusted: None,
             times: vec![1, 2, 3],
             phases: vec![Phases::default(); 3],
@@ -219,7 +223,7 @@ pub mod tests {
 
     #[test]
     fn a_404_of_the_right_application_is_explained() {
-        let reason = |path: &str, status, by: &str| answer(path, status, by).reason();
+        let reason = |path: &str, status, by: &str| answer(path, status, by).explain_404();
         assert_eq!(reason("/api", 404, "todo-backend/x").unwrap(), "as it should: nothing is at /api itself");
         assert_eq!(reason("/apix", 404, "todo-frontend/x").unwrap(), "as it should: /apix is not below /api");
         assert_eq!(reason("/apix", 200, "todo-frontend/x"), None);
@@ -227,7 +231,7 @@ pub mod tests {
     }
 
     #[test]
-    fn an_answer_of_the_right_application_is_good_unless_it_is_an_error_of_its_own() {
+    fn an_answer_of_the_right_application_is_good_unless_it_is_a_server_error() {
         let table = [
             (answer("/api/v1/health", 200, "todo-backend/x"), true),
             (answer("/", 307, "todo-frontend/x"), true),
@@ -241,7 +245,7 @@ pub mod tests {
             (answer("/api", 200, "todo-backend-other/x"), false),
         ];
         for (answer, good) in table {
-            assert_eq!(answer.good(), good, "{answer:?}");
+            assert_eq!(answer.is_good(), good, "{answer:?}");
             assert_eq!(answer.problem().is_none(), good);
         }
     }

@@ -1,4 +1,4 @@
-//! HTTPS to the Ingress controller. Its certificate must be for the host; a warning names one that this machine does not trust.
+//! HTTPS to the Ingress controller. Its certificate must be for the host. An untrusted one is only a warning.
 
 use std::net::TcpStream;
 use std::sync::{Arc, LazyLock, Mutex, OnceLock, PoisonError};
@@ -15,14 +15,14 @@ use rustls::{
     StreamOwned,
 };
 
-use super::http::Silence;
+use super::http::RequestError;
 use crate::origin::download::SYSTEM;
 
 /// An encrypted connection.
 pub type Stream = StreamOwned<ClientConnection, TcpStream>;
 
-/// Encrypts the connection `tcp` to `host`. Returns too why this machine does not trust the certificate, if so.
-pub fn connect(tcp: TcpStream, host: &str) -> Result<(Stream, Option<String>), Silence> {
+/// Encrypts the connection `tcp` to `host`. Returns also why this machine does not trust the certificate, if it does not.
+pub fn connect(tcp: TcpStream, host: &str) -> Result<(Stream, Option<String>), RequestError> {
     connect_with(ROOTS.clone(), tcp, host)
 }
 
@@ -30,8 +30,8 @@ fn connect_with(
     roots: Arc<RootCertStore>,
     mut tcp: TcpStream,
     host: &str,
-) -> Result<(Stream, Option<String>), Silence> {
-    let other = |what: String| Silence::Other(what);
+) -> Result<(Stream, Option<String>), RequestError> {
+    let other = |what: String| RequestError::Other(what);
     let name = ServerName::try_from(host.to_owned()).map_err(|error| other(format!("{host}: {error}")))?;
     let verifier = Arc::new(Verifier::new(roots));
     let config = ClientConfig::builder_with_provider(verifier.provider.clone())
@@ -42,23 +42,23 @@ fn connect_with(
         .with_no_client_auth();
     let mut session = ClientConnection::new(Arc::new(config), name).map_err(|error| other(error.to_string()))?;
     while session.is_handshaking() {
-        session.complete_io(&mut tcp).map_err(|error| silence(&error, host))?;
+        session.complete_io(&mut tcp).map_err(|error| request_error(&error, host))?;
     }
     let untrusted = verifier.untrusted.lock().unwrap_or_else(PoisonError::into_inner).take();
     Ok((Stream::new(session, tcp), untrusted))
 }
 
-fn silence(error: &std::io::Error, host: &str) -> Silence {
+fn request_error(error: &std::io::Error, host: &str) -> RequestError {
     use CertificateError::{NotValidForName, NotValidForNameContext};
     match error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
         Some(Error::InvalidCertificate(NotValidForName | NotValidForNameContext { .. })) => {
-            Silence::Certificate(host.to_owned())
+            RequestError::Certificate(host.to_owned())
         }
-        _ => Silence::of(error),
+        _ => RequestError::of(error),
     }
 }
 
-/// Refuses a certificate for another host, and remembers why a chain is not trusted.
+/// Refuses a certificate for another host, and stores why a chain is not trusted.
 #[derive(Debug)]
 struct Verifier {
     provider: Arc<CryptoProvider>,
@@ -75,7 +75,7 @@ impl Verifier {
     }
 }
 
-/// The bundle of authorities that this process trusts besides the system's.
+/// The bundle of certificate authorities that this process trusts besides the system's.
 static BUNDLE: OnceLock<Utf8PathBuf> = OnceLock::new();
 
 /// Trusts the authorities in `bundle` from now on. Called once, before the first connection.
@@ -83,7 +83,7 @@ pub fn trust(bundle: Utf8PathBuf) {
     BUNDLE.get_or_init(|| bundle);
 }
 
-/// The authorities that this process trusts. Reading those of a system takes longer than a connection.
+/// The certificate authorities that this process trusts. Lazy, because reading the system's takes longer than a connection.
 static ROOTS: LazyLock<Arc<RootCertStore>> = LazyLock::new(|| roots(BUNDLE.get().map(Utf8PathBuf::as_path)));
 
 fn roots(bundle: Option<&Utf8Path>) -> Arc<RootCertStore> {
@@ -106,11 +106,11 @@ impl ServerCertVerifier for Verifier {
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
         verify_server_name(&ParsedCertificate::try_from(leaf)?, name)?;
-        let told = match &self.chain {
+        let error = match &self.chain {
             Some(chain) => chain.verify_server_cert(leaf, intermediates, name, ocsp, now).err(),
             None => Some(Error::General("this machine has no certificate authorities".to_owned())),
         };
-        *self.untrusted.lock().unwrap_or_else(PoisonError::into_inner) = told.map(|error| error.to_string());
+        *self.untrusted.lock().unwrap_or_else(PoisonError::into_inner) = error.map(|error| error.to_string());
         Ok(ServerCertVerified::assertion())
     }
 
@@ -147,7 +147,7 @@ mod tests {
     use std::io::{Read, Write};
     use std::net::TcpListener;
 
-    /// A server for one connection, with a certificate for `name`. Returns its address and that certificate.
+    /// Starts a server for one connection, with a certificate for `name`. Returns its address and that certificate.
     fn server(name: &str) -> (String, String) {
         let CertifiedKey { cert, signing_key } = generate_simple_self_signed([name.to_owned()]).unwrap();
         let key = PrivateKeyDer::try_from(signing_key.serialize_der()).unwrap();
@@ -172,7 +172,7 @@ mod tests {
         (format!("127.0.0.1:{port}"), cert.pem())
     }
 
-    fn get(name: &str) -> Result<http::Response, Silence> {
+    fn get(name: &str) -> Result<http::Response, RequestError> {
         http::get(&format!("https://{}", server(name).0), "todo.test", "/")
     }
 
@@ -190,13 +190,13 @@ mod tests {
     }
 
     #[test]
-    fn a_certificate_of_an_unknown_authority_is_told_and_one_for_another_host_is_refused() {
+    fn a_certificate_of_an_unknown_authority_is_reported_and_one_for_another_host_is_refused() {
         let response = get("todo.test").unwrap();
         assert_eq!((response.status, response.served_by.as_str()), (200, "todo-frontend/p"));
         assert!(response.untrusted.unwrap().contains("UnknownIssuer"));
-        assert_eq!(get("other.test"), Err(Silence::Certificate("todo.test".to_owned())));
+        assert_eq!(get("other.test"), Err(RequestError::Certificate("todo.test".to_owned())));
         let broken = rustls::Error::InvalidCertificate(rustls::CertificateError::BadEncoding);
-        let told = super::silence(&std::io::Error::new(std::io::ErrorKind::InvalidData, broken), "todo.test");
-        assert_eq!(told, Silence::Other("invalid peer certificate: BadEncoding".to_owned()));
+        let error = super::request_error(&std::io::Error::new(std::io::ErrorKind::InvalidData, broken), "todo.test");
+        assert_eq!(error, RequestError::Other("invalid peer certificate: BadEncoding".to_owned()));
     }
 }

@@ -1,5 +1,5 @@
-//! The database's data before Helm runs: a release that would leave it behind is refused. Helm deletes what the new
-//! manifest does not name, so a value that renames the objects takes the database from under a running application.
+//! Refuses a release that would lose the embedded database's data. Helm deletes objects that the new manifest does not name,
+//! so a value that renames the objects would delete the database of a running application.
 
 use anyhow::Result;
 use serde_json::Value;
@@ -11,8 +11,8 @@ use crate::project::Project;
 use crate::snapshot::{Snapshot, text};
 use crate::toolbox::Toolbox;
 
-/// The step that renders what Helm would apply and refuses it where data of the embedded database would be left behind.
-/// Due if there is data and anything but an image or a Secret has changed: only chart and values name objects.
+/// Returns the step that renders what Helm would apply, and refuses it if the database's volume would be left unused. `None`
+/// if there is no data, or if at most images and Secrets have changed: only chart and values name objects.
 pub fn step<'a>(
     project: &'a Project,
     tools: &'a Toolbox,
@@ -20,58 +20,58 @@ pub fn step<'a>(
     observed: &ObservedRelease,
 ) -> Option<Step<'a>> {
     let snapshot = observed.snapshot.clone().filter(|snapshot| claims(snapshot).next().is_some())?;
-    if desired.remote() || observed.knows_objects_of(desired) {
+    if desired.is_remote() || observed.knows_objects_of(desired) {
         return None;
     }
     let shown = helm::shown_render(project, tools, desired);
     let why = "chart or values may name other objects";
-    Some(Step::new("look what Helm would leave behind", why, shown, move |_| {
+    Some(Step::new("check that the data stays in use", why, shown, move |_| {
         let manifest = helm::render(project, tools, desired)?;
-        check(&manifest, desired, &snapshot).map(|()| "no data".to_owned())
+        check(&manifest, desired, &snapshot).map(|()| "it does".to_owned())
     }))
 }
 
-/// Fails if a StatefulSet that runs and has data would lose it or, where none runs, if no StatefulSet of `manifest` uses
-/// the data that is there. A claim that is left from an earlier name hinders nobody.
+/// Fails if a live StatefulSet with data would lose its volume. If none is live, fails unless a StatefulSet in `manifest` uses
+/// one of the volumes. A volume that is left from an earlier name is allowed.
 pub fn check(manifest: &str, desired: &Desired, snapshot: &Snapshot) -> Result<()> {
-    if desired.remote() {
-        // `.env` names another database: the data stays on its volume until the embedded one is wanted again.
+    if desired.is_remote() {
+        // The volume stays while `.env` names another database.
         return Ok(());
     }
     let wanted = drift::objects(manifest);
     let sets = || wanted.iter().filter(|object| object["kind"] == "StatefulSet");
-    let uses = |claim: &&Value| sets().any(|set| mounts(set, claim));
-    let live = |claim: &&Value| snapshot.kind("StatefulSet").any(|set| mounts(set, claim));
-    let left = if claims(snapshot).any(|claim| live(&claim)) {
-        claims(snapshot).filter(live).find(|claim| !uses(claim))
+    let is_wanted = |claim: &&Value| sets().any(|set| mounts(set, claim));
+    let is_live = |claim: &&Value| snapshot.kind("StatefulSet").any(|set| mounts(set, claim));
+    let unused = if claims(snapshot).any(|claim| is_live(&claim)) {
+        claims(snapshot).filter(is_live).find(|claim| !is_wanted(claim))
     } else {
-        claims(snapshot).next().filter(|_| !claims(snapshot).any(|claim| uses(&claim)))
+        claims(snapshot).next().filter(|_| !claims(snapshot).any(|claim| is_wanted(&claim)))
     };
-    let Some(left) = left else { return Ok(()) };
-    let claim = text(left, "/metadata/name");
-    let user = snapshot.kind("StatefulSet").find(|set| mounts(set, left)).map(|set| text(set, "/metadata/name"));
+    let Some(unused) = unused else { return Ok(()) };
+    let claim = text(unused, "/metadata/name");
+    let user = snapshot.kind("StatefulSet").find(|set| mounts(set, unused)).map(|set| text(set, "/metadata/name"));
     let user = user.map(|name| format!("StatefulSet {name} would be deleted; ")).unwrap_or_default();
     let names: Vec<&str> = sets().map(|set| text(set, "/metadata/name")).collect();
     let instead =
         if names.is_empty() { "no StatefulSet".to_owned() } else { format!("StatefulSet {}", names.join(", ")) };
     let what = format!(
-        "the release would leave the todos behind: {user}the chart as it is has {instead}, which does not use their volume {claim}"
+        "the release would leave the todos behind: {user}the chart now has {instead}, which does not use their volume {claim}"
     );
     Err(Failure::new(Class::Config, what)
         .help(format!(
-            "take back what renames the objects (fullnameOverride?) in {} or infra/helm",
+            "revert the change that renames the objects (fullnameOverride?) in {} or infra/helm",
             desired.values_file
         ))
         .help("if the todos may go: cargo xtask teardown --data   # then deploy again")
         .into())
 }
 
-/// Claims of ours that a volume was provided for: they may hold data.
+/// Returns our bound claims, whose volumes may hold data.
 fn claims(snapshot: &Snapshot) -> impl Iterator<Item = &Value> {
     snapshot.kind("PersistentVolumeClaim").filter(|claim| text(claim, "/status/phase") == "Bound")
 }
 
-/// Whether the StatefulSet uses the claim. Kubernetes calls claims `<template>-<set>-<number>`.
+/// Returns whether the StatefulSet uses the claim. Kubernetes names claims `<template>-<set>-<number>`.
 fn mounts(set: &Value, claim: &Value) -> bool {
     let templates = set.pointer("/spec/volumeClaimTemplates").and_then(Value::as_array).into_iter().flatten();
     let mut prefixes = templates.map(|t| format!("{}-{}-", text(t, "/metadata/name"), text(set, "/metadata/name")));
@@ -110,23 +110,23 @@ mod tests {
             check(&set(name).to_string(), &desired(embedded), &snapshot(phase)).map_err(|error| error.to_string()).err()
         };
         assert_eq!(refused("todo-postgres", true, "Bound"), None);
-        let told = refused("shop-postgres", true, "Bound").unwrap();
+        let message = refused("shop-postgres", true, "Bound").unwrap();
         for words in
             ["StatefulSet todo-postgres would be deleted", "has StatefulSet shop-postgres", "data-todo-postgres-0"]
         {
-            assert!(told.contains(words), "{told}");
+            assert!(message.contains(words), "{message}");
         }
         assert_eq!(refused("shop-postgres", true, "Pending"), None, "nothing was written yet");
         assert_eq!(refused("shop-postgres", false, "Bound"), None, "another database is wanted");
         assert!(refused("postgres", true, "Bound").is_some() && refused("todo", true, "Bound").is_some());
-        // After a teardown the claim alone is there; beside the one in use it is an old one.
-        let stopped = |sets: &[&str], name: &str| {
+        // After a teardown only the claims are left, here also one of an earlier name.
+        let is_refused = |sets: &[&str], name: &str| {
             let claim = snapshot("Bound").objects()[0].clone();
             let old = serde_json::from_str(&claim.to_string().replace("todo-postgres", "old-postgres")).unwrap();
             let objects = [claim, old].into_iter().chain(sets.iter().map(|name| set(name))).collect();
             check(&set(name).to_string(), &desired(true), &Snapshot::of(objects)).is_err()
         };
-        assert!(!stopped(&["todo-postgres"], "todo-postgres") && !stopped(&[], "todo-postgres"));
-        assert!(stopped(&["todo-postgres"], "old-postgres") && stopped(&[], "shop-postgres"));
+        assert!(!is_refused(&["todo-postgres"], "todo-postgres") && !is_refused(&[], "todo-postgres"));
+        assert!(is_refused(&["todo-postgres"], "old-postgres") && is_refused(&[], "shop-postgres"));
     }
 }

@@ -1,4 +1,4 @@
-//! What is wanted of the release: the values that xtask adds and a fingerprint of all that goes into it.
+//! The desired state of the release: the values that xtask adds, and a fingerprint of all input.
 
 use std::collections::BTreeMap;
 
@@ -14,21 +14,21 @@ use crate::snapshot::Snapshot;
 use crate::stages::images::context::is_editors;
 use crate::units;
 
-/// The release as it should be.
+/// The desired state of the release.
 #[derive(Clone, Debug)]
 pub struct Desired {
-    /// Environment.
+    /// The environment.
     pub environment: String,
     /// The environment's values file.
     pub values_file: Utf8PathBuf,
-    /// The values that xtask adds: images and names of Secrets. Nothing secret.
+    /// The values that xtask adds: images and names of Secrets. They contain no secret.
     pub values: Value,
-    /// A digest of each part.
+    /// A digest or a name of each part of the input.
     pub fingerprint: BTreeMap<String, String>,
 }
 
 impl Desired {
-    /// The release of `environment` with image tags by component and the Secrets' names by component.
+    /// Returns the desired state for `environment`, with image `tags` by image name and names of `secrets` by component.
     pub fn new(
         project: &Project,
         environment: &str,
@@ -60,21 +60,18 @@ impl Desired {
         fingerprint.insert("environment".into(), environment.to_owned());
         Ok(Self { environment: environment.to_owned(), values_file, values, fingerprint })
     }
-}
 
-impl Desired {
-    /// Whether `.env` names the database; otherwise the chart's own serves.
-    pub fn remote(&self) -> bool {
+    /// Returns whether `.env` names the database; otherwise the chart's own is used.
+    pub fn is_remote(&self) -> bool {
         self.values["postgres"]["enabled"] != true
     }
 
-    /// The same release, with the present replicas of the workloads that an autoscaler scales: Helm would take back a
-    /// number that is not its own.
+    /// Returns the same release with the present replicas of workloads that an autoscaler scales, which Helm would overwrite.
     pub fn with_autoscaled(&self, snapshot: &Snapshot) -> Self {
         let mut desired = self.clone();
         for workload in snapshot.workloads().filter(|workload| snapshot.is_autoscaled(workload)) {
             let component = label(workload, "app.kubernetes.io/component");
-            // Kubernetes leaves a workload without replicas alone: somebody has switched it off, and the chart's number counts.
+            // An autoscaler ignores a workload with 0 replicas, so the chart's number applies.
             if let Some(replicas) = workload["spec"]["replicas"].as_u64().filter(|replicas| *replicas > 0) {
                 desired.values[component]["replicas"] = json!(replicas);
             }
@@ -82,7 +79,7 @@ impl Desired {
         desired
     }
 
-    /// The same release without a pod of the applications named by `components`.
+    /// Returns the same release with 0 replicas of `components`.
     pub fn without<'a>(&self, components: impl Iterator<Item = &'a str>) -> Self {
         let mut desired = self.clone();
         components.for_each(|component| desired.values[component]["replicas"] = json!(0));
@@ -90,7 +87,7 @@ impl Desired {
     }
 }
 
-/// `postgres:17-trixie` -> `postgres`, `17-trixie`.
+/// Splits `postgres:17-trixie` into `postgres` and `17-trixie`.
 fn split_reference(reference: &str) -> (&str, &str) {
     reference.rsplit_once(':').unwrap_or((reference, ""))
 }
@@ -101,15 +98,15 @@ fn file_digest(path: &Utf8Path) -> Result<String> {
     Ok(short(&Sha256::digest(bytes)))
 }
 
-/// A digest of every file in `folder` that can change what the chart renders.
+/// Returns a digest of every file in `folder` that can change what the chart renders.
 fn folder_digest(folder: &Utf8Path) -> Result<String> {
     let mut hash = Sha256::new();
-    let own = ["tests", "ci", "README.md"].map(|name| folder.join(name));
+    let skipped = ["tests", "ci", "README.md"].map(|name| folder.join(name));
     let walk = walkdir::WalkDir::new(folder).sort_by_file_name().into_iter();
-    for entry in walk.filter_entry(|entry| !own.iter().any(|skip| entry.path() == skip.as_std_path())) {
+    for entry in walk.filter_entry(|entry| !skipped.iter().any(|skip| entry.path() == skip.as_std_path())) {
         let entry = entry.with_context(|| format!("reading {folder}"))?;
         let name = entry.file_name().to_string_lossy();
-        // Environments are fingerprinted one by one: another environment's values change nothing here.
+        // The values file of the environment is a part of its own; those of other environments have no effect.
         if entry.file_type().is_file() && !is_editors(&name) && !(name.starts_with("values-") && entry.depth() == 1) {
             hash.update(entry.path().strip_prefix(folder)?.to_string_lossy().as_bytes());
             hash.update([0]);
@@ -128,7 +125,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_renders_is_part_of_the_charts_digest() {
+    fn files_that_do_not_render_do_not_change_the_charts_digest() {
         let dir = tempfile::tempdir().unwrap();
         let folder = Utf8Path::from_path(dir.path()).unwrap();
         let digest_with = |file: &str| {

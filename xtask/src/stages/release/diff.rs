@@ -1,4 +1,4 @@
-//! What a deploy would change in the cluster: rendered manifests against those of the live release, and the keys of
+//! What a deploy would change in the cluster: compares rendered manifests with those of the deployed revision, and keys of
 //! Secrets by name.
 
 use std::collections::BTreeMap;
@@ -12,20 +12,20 @@ use crate::api::kinds;
 use crate::project::Project;
 use crate::toolbox::Toolbox;
 
-/// What would change.
+/// The changes that a deploy would make.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Changed {
-    /// The revision that is compared with.
+pub struct ReleaseDiff {
+    /// The deployed revision.
     pub revision: u64,
-    /// Objects of the chart.
-    pub objects: Vec<Object>,
-    /// Keys of Secrets; values are never shown.
-    pub secrets: Vec<Keys>,
+    /// Objects of the chart that would change.
+    pub objects: Vec<ChangedObject>,
+    /// Secrets that would be replaced.
+    pub secrets: Vec<ChangedSecret>,
 }
 
 /// An object that would change.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Object {
+pub struct ChangedObject {
     /// `Deployment/todo-backend`.
     pub object: String,
     /// `added`, `removed` or `changed`.
@@ -34,48 +34,55 @@ pub struct Object {
     pub diff: String,
 }
 
-/// A Secret that takes the place of another.
+/// A Secret that would replace another. Its values are never shown.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Keys {
-    /// Its name.
+pub struct ChangedSecret {
+    /// The name of the new Secret.
     pub name: String,
-    /// The Secret that is in use now, if any.
+    /// The name of the Secret in use, if any.
     pub replaces: Option<String>,
     /// `added`, `removed` or `changed` by key.
     pub keys: BTreeMap<String, &'static str>,
 }
 
-/// Compares `desired` with the live release; `None` where nothing is installed yet.
+/// Compares `desired` with the deployed revision; `None` if there is none.
 pub fn against_live(
     project: &Project,
     tools: &Toolbox,
     desired: &Desired,
     plan: &SecretPlan,
     observed: &ObservedRelease,
-) -> Result<Option<Changed>> {
+) -> Result<Option<ReleaseDiff>> {
     let Some(revision) = observed.helm.deployed() else { return Ok(None) };
     let (live, wanted) = std::thread::scope(|scope| {
         let live = scope.spawn(|| helm::manifest(project, tools, revision));
         let wanted = helm::render(project, tools, desired);
         (live.join(), wanted)
     });
-    let live = live.map_err(|_| anyhow::anyhow!("asking Helm panicked"))??;
+    let live = live.map_err(|_| anyhow::anyhow!("reading Helm's manifest panicked"))??;
     let wanted = wanted?;
     if let Some(snapshot) = &observed.snapshot {
         data::check(&wanted, desired, snapshot)?;
     }
     let mut secrets = Vec::new();
-    // One that lies there for a rollback is not in use: going back to an old value changes keys as well.
+    // A Secret that is only kept for a rollback is not in use: a return to its values changes keys as well.
     let in_use = |name: &String| observed.record.as_ref().is_some_and(|record| record.secrets.contains(name));
     for (name, manifest) in plan.wanted().filter(|(name, _)| !in_use(name)) {
         let component = plan.names.iter().find(|(_, n)| n == &name).map(|(c, _)| c.as_str()).unwrap_or_default();
-        secrets.push(keys(tools, name, manifest, observed, component)?);
+        secrets.push(compare_secret(tools, name, manifest, observed, component)?);
     }
-    Ok(Some(Changed { revision, objects: objects(&live, &wanted), secrets }))
+    Ok(Some(ReleaseDiff { revision, objects: compare_objects(&live, &wanted), secrets }))
 }
 
-fn keys(tools: &Toolbox, name: &str, manifest: &[u8], observed: &ObservedRelease, component: &str) -> Result<Keys> {
-    let wanted: serde_json::Value = serde_json::from_slice(manifest).ok().context("a Secret of ours is JSON")?;
+fn compare_secret(
+    tools: &Toolbox,
+    name: &str,
+    manifest: &[u8],
+    observed: &ObservedRelease,
+    component: &str,
+) -> Result<ChangedSecret> {
+    let wanted: serde_json::Value =
+        serde_json::from_slice(manifest).ok().context("the Secret's manifest is not JSON")?;
     let prefix = format!("-{component}-");
     let used = observed.record.iter().flat_map(|record| &record.secrets);
     let replaces = used.into_iter().find(|n| n.contains(&prefix) && observed.secrets.ours.contains(n)).cloned();
@@ -84,11 +91,11 @@ fn keys(tools: &Toolbox, name: &str, manifest: &[u8], observed: &ObservedRelease
         None => None,
     };
     let keys = secret_manifest::compare(live.as_ref(), &wanted);
-    Ok(Keys { name: name.to_owned(), replaces, keys })
+    Ok(ChangedSecret { name: name.to_owned(), replaces, keys })
 }
 
-/// The objects in which `wanted` differs from `live`, in the order of the alphabet.
-fn objects(live: &str, wanted: &str) -> Vec<Object> {
+/// Returns the objects in which the manifest `wanted` differs from `live`, sorted by name.
+fn compare_objects(live: &str, wanted: &str) -> Vec<ChangedObject> {
     let (live, wanted) = (documents(live), documents(wanted));
     let mut names: Vec<&String> = live.keys().chain(wanted.keys()).collect();
     names.sort();
@@ -105,12 +112,12 @@ fn objects(live: &str, wanted: &str) -> Vec<Object> {
         let diff = TextDiff::from_lines(old, new);
         let header = (format!("live {name}"), format!("wanted {name}"));
         let diff = diff.unified_diff().context_radius(3).header(&header.0, &header.1).to_string();
-        Some(Object { object: name.clone(), how, diff })
+        Some(ChangedObject { object: name.clone(), how, diff })
     };
     names.into_iter().filter_map(object).collect()
 }
 
-/// The documents of a manifest by `Kind/name`, without Helm's comments.
+/// Returns the documents of a manifest by `Kind/name`, without Helm's comments.
 fn documents(manifest: &str) -> BTreeMap<String, String> {
     let mut found = BTreeMap::new();
     for document in format!("\n{manifest}").split("\n---").map(|document| document.trim_start_matches(['-', ' '])) {
@@ -131,8 +138,8 @@ mod tests {
     const MANIFEST: &str = include_str!("recorded/manifest.yaml");
 
     #[test]
-    fn a_manifest_differs_from_itself_in_nothing() {
-        assert_eq!(objects(MANIFEST, MANIFEST), []);
+    fn equal_manifests_have_no_differences() {
+        assert_eq!(compare_objects(MANIFEST, MANIFEST), []);
         let names: Vec<String> = documents(MANIFEST).into_keys().collect();
         assert_eq!(
             names,
@@ -147,9 +154,9 @@ mod tests {
     }
 
     #[test]
-    fn a_changed_line_is_shown_with_its_object_and_three_lines_around() {
+    fn a_changed_line_is_shown_with_three_lines_of_context() {
         let wanted = MANIFEST.replace("ENVIRONMENT: \"dev\"", "ENVIRONMENT: \"staging\"");
-        let changed = objects(MANIFEST, &wanted);
+        let changed = compare_objects(MANIFEST, &wanted);
         assert_eq!(changed.len(), 1);
         insta::assert_snapshot!(changed[0].diff, @r#"
         --- live ConfigMap/todo-config
@@ -164,10 +171,10 @@ mod tests {
     }
 
     #[test]
-    fn objects_come_and_go() {
+    fn added_and_removed_objects_are_listed() {
         let (one, rest) = MANIFEST.split_at(MANIFEST.rfind("---").unwrap());
-        assert_eq!(objects(MANIFEST, one).iter().map(|o| o.how).collect::<Vec<_>>(), ["removed"]);
-        assert_eq!(objects(one, MANIFEST).iter().map(|o| o.how).collect::<Vec<_>>(), ["added"]);
+        assert_eq!(compare_objects(MANIFEST, one).iter().map(|o| o.how).collect::<Vec<_>>(), ["removed"]);
+        assert_eq!(compare_objects(one, MANIFEST).iter().map(|o| o.how).collect::<Vec<_>>(), ["added"]);
         assert!(!rest.is_empty());
     }
 }

@@ -1,17 +1,17 @@
-//! Which fields somebody changed by hand: what Helm has applied against what is there.
+//! Finds fields that somebody changed by hand: compares live objects with Helm's manifest.
 
 use serde::Deserialize;
 use serde_json::Value;
 
 use crate::snapshot::{Snapshot, key, text};
 
-/// Fields of one object that are told; more than that says only that there are more.
-const FIELDS: usize = 4;
+/// Changed fields that a line names at most; then it gives the number of others.
+const SHOWN_FIELDS: usize = 4;
 
-/// `drift` (lines that begin with `Kind/name`), each with the fields that differ from the manifest, where they show.
+/// Returns the lines of `drift`, which begin with `Kind/name`, each with the fields that differ from the manifest.
 pub fn explain(drift: Vec<String>, manifest: &str, snapshot: &Snapshot) -> Vec<String> {
     let wanted = objects(manifest);
-    let told = |line: String| {
+    let with_fields = |line: String| {
         let object = line.split(' ').next().unwrap_or_default();
         let wanted = wanted.iter().find(|wanted| key(wanted) == object);
         let live = snapshot.applied().find(|live| key(live) == object);
@@ -20,17 +20,17 @@ pub fn explain(drift: Vec<String>, manifest: &str, snapshot: &Snapshot) -> Vec<S
         if found.is_empty() {
             return line;
         }
-        let more = found.len().saturating_sub(FIELDS);
-        found.truncate(FIELDS);
+        let more = found.len().saturating_sub(SHOWN_FIELDS);
+        found.truncate(SHOWN_FIELDS);
         if more > 0 {
             found.push(format!("{more} more"));
         }
         format!("{line}: {}", found.join(", "))
     };
-    drift.into_iter().map(told).collect()
+    drift.into_iter().map(with_fields).collect()
 }
 
-/// The fields in which the `live` object differs from what the manifest wants.
+/// Returns the fields in which the object `live` differs from `wanted`, its manifest.
 pub fn fields(wanted: &Value, live: &Value, snapshot: &Snapshot) -> Vec<String> {
     let mut found = Vec::new();
     let mut wanted = wanted.clone();
@@ -44,14 +44,14 @@ pub fn fields(wanted: &Value, live: &Value, snapshot: &Snapshot) -> Vec<String> 
     found
 }
 
-/// The objects of a manifest of several documents. One that cannot be read is left out.
+/// Returns the objects of a manifest with several documents. Skips documents that cannot be parsed.
 pub fn objects(manifest: &str) -> Vec<Value> {
     let documents = serde_norway::Deserializer::from_str(manifest);
     documents.filter_map(|document| Value::deserialize(document).ok()).filter(Value::is_object).collect()
 }
 
-/// Adds where `live` differs from `wanted`. What `live` has besides is a default of the cluster, except in maps and
-/// lists that only people fill.
+/// Adds the paths at which `live` differs from `wanted`. Skips fields that only `live` has, because the API server adds
+/// defaults, except in `data`, labels and lists of named items.
 fn compare(path: &str, wanted: &Value, live: &Value, found: &mut Vec<String>) {
     match (wanted, live) {
         (Value::Object(wanted), Value::Object(live)) => {
@@ -63,17 +63,17 @@ fn compare(path: &str, wanted: &Value, live: &Value, found: &mut Vec<String>) {
                 found.extend(added.map(|key| format!("{path}.{key} added")));
             }
         }
-        (Value::Array(wanted), Value::Array(live)) => lists(path, wanted, live, found),
-        // An empty value is as good as none: the API server drops it.
+        (Value::Array(wanted), Value::Array(live)) => compare_lists(path, wanted, live, found),
+        // The API server drops empty values.
         (wanted, Value::Null) if is_empty(wanted) => {}
-        (wanted, live) if !same(wanted, live) => found.push(format!("{path} {} -> {}", shown(wanted), shown(live))),
+        (wanted, live) if !is_equal(wanted, live) => found.push(format!("{path} {} -> {}", shown(wanted), shown(live))),
         _ => {}
     }
 }
 
-fn lists(path: &str, wanted: &[Value], live: &[Value], found: &mut Vec<String>) {
-    let named = |list: &[Value]| list.iter().all(|item| item["name"].is_string());
-    if !(named(wanted) && named(live)) {
+fn compare_lists(path: &str, wanted: &[Value], live: &[Value], found: &mut Vec<String>) {
+    let is_named = |list: &[Value]| list.iter().all(|item| item["name"].is_string());
+    if !(is_named(wanted) && is_named(live)) {
         if wanted.len() != live.len() {
             found.push(format!("{path} has {} entries instead of {}", live.len(), wanted.len()));
             return;
@@ -103,19 +103,19 @@ fn is_empty(value: &Value) -> bool {
     }
 }
 
-/// The same value, whatever way it is written: `1` and `"1"`, `0.5` and `500m`, `1024Mi` and `1Gi`, `0440` and 288.
-fn same(wanted: &Value, live: &Value) -> bool {
-    let (one, other) = (shown(wanted), shown(live));
-    one == other
-        || octal(&one, &other)
-        || octal(&other, &one)
-        || matches!((quantity(&one), quantity(&other)), (Some(a), Some(b)) if (a - b).abs() < 1e-9 * a.abs())
+/// Returns whether both values are equal in any notation: `1` and `"1"`, `0.5` and `500m`, `1024Mi` and `1Gi`, `0440` and 288.
+fn is_equal(wanted: &Value, live: &Value) -> bool {
+    let (wanted, live) = (shown(wanted), shown(live));
+    wanted == live
+        || is_octal_of(&wanted, &live)
+        || is_octal_of(&live, &wanted)
+        || matches!((quantity(&wanted), quantity(&live)), (Some(a), Some(b)) if (a - b).abs() < 1e-9 * a.abs())
 }
 
-/// A file mode as people write it: for YAML 1.1, and so for Helm, a number that begins with 0 is octal.
-fn octal(written: &str, live: &str) -> bool {
-    let octal = || u32::from_str_radix(written, 8).ok();
-    written.len() > 1 && written.starts_with('0') && octal().is_some_and(|value| live.parse() == Ok(value))
+/// Returns whether `octal` is the file mode `decimal`: for YAML 1.1, and so for Helm, a number that begins with 0 is octal.
+fn is_octal_of(octal: &str, decimal: &str) -> bool {
+    let value = || u32::from_str_radix(octal, 8).ok();
+    octal.len() > 1 && octal.starts_with('0') && value().is_some_and(|value| decimal.parse() == Ok(value))
 }
 
 fn quantity(text: &str) -> Option<f64> {
@@ -147,7 +147,7 @@ fn shown(value: &Value) -> String {
 mod tests {
     use super::*;
 
-    /// What `helm get manifest` and `kubectl get -o json` gave for a scaled and edited release, trimmed.
+    /// Recorded with `helm get manifest` and `kubectl get -o json` from a scaled and edited release, trimmed.
     const MANIFEST: &str = include_str!("recorded/manifest.yaml");
     const LIVE: &str = include_str!("recorded/edited.json");
 
@@ -156,13 +156,13 @@ mod tests {
     }
 
     #[test]
-    fn what_was_changed_by_hand_is_told_by_field() {
-        let told = explained(&[
+    fn changes_by_hand_are_listed_by_field() {
+        let lines = explained(&[
             "Deployment/todo-frontend was changed by hand",
             "ConfigMap/todo-config was changed by hand",
             "Service/gone was deleted by hand",
         ]);
-        insta::assert_snapshot!(told.join("\n"), @"
+        insta::assert_snapshot!(lines.join("\n"), @"
         Deployment/todo-frontend was changed by hand: spec.replicas 2 -> 1, spec.template.spec.containers[frontend].env[EXTRA] added
         ConfigMap/todo-config was changed by hand: data.ENVIRONMENT dev -> edited, data.ADDED added
         Service/gone was deleted by hand
@@ -170,32 +170,32 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_changed_differs_in_nothing() {
+    fn unchanged_objects_have_no_differences() {
         let unchanged = ["Deployment/todo-backend x", "Service/todo-backend x", "Ingress/todo x"];
         assert_eq!(explained(&unchanged), unchanged);
     }
 
     #[test]
-    fn an_autoscalers_replicas_are_no_difference() {
+    fn replicas_that_an_autoscaler_sets_are_no_difference() {
         let snapshot = Snapshot::parse(LIVE).unwrap();
         let autoscaler = serde_json::json!({"kind": "HorizontalPodAutoscaler", "metadata": {"name": "a"},
             "spec": {"scaleTargetRef": {"kind": "Deployment", "name": "todo-frontend"}}});
         let scaled = Snapshot::of([snapshot.objects(), &[autoscaler]].concat());
-        let told = |snapshot: &Snapshot| {
+        let names_replicas = |snapshot: &Snapshot| {
             explain(vec!["Deployment/todo-frontend x".to_owned()], MANIFEST, snapshot).concat().contains("replicas")
         };
-        assert!(told(&snapshot) && !told(&scaled));
+        assert!(names_replicas(&snapshot) && !names_replicas(&scaled));
     }
 
     #[test]
-    fn ways_of_writing_do_not_count() {
+    fn values_are_compared_in_any_notation() {
         for (one, other) in [("0.5", "500m"), ("1024Mi", "1Gi"), ("8000", "8000"), ("1", "1000m"), ("0440", "288")] {
-            assert!(same(&one.into(), &other.into()), "{one} and {other}");
+            assert!(is_equal(&one.into(), &other.into()), "{one} and {other}");
         }
         assert!(
-            !same(&"500m".into(), &"501m".into())
-                && !same(&"a".into(), &"b".into())
-                && !same(&"x".into(), &"0y".into())
+            !is_equal(&"500m".into(), &"501m".into())
+                && !is_equal(&"a".into(), &"b".into())
+                && !is_equal(&"x".into(), &"0y".into())
         );
     }
 }

@@ -1,9 +1,9 @@
-//! Helm's state, read from the labels of its release Secrets, and the commands that change it.
+//! Helm's revisions, read from the labels of its release Secrets, and the commands that change the release.
 
 use anyhow::{Context, Result};
 
 use super::desired::Desired;
-use super::secrets::{self, Existing};
+use super::secrets::{self, ObservedSecrets};
 use super::undo::Run;
 use super::values;
 use crate::api::{Propagation, kinds};
@@ -15,96 +15,96 @@ use crate::process::Process;
 use crate::project::Project;
 use crate::toolbox::Toolbox;
 
-/// One revision.
+/// A revision of the release.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Revision {
-    /// Its number.
+    /// The number that Helm gives it.
     pub number: u64,
     /// `deployed`, `superseded`, `failed`, `pending-install`, …
     pub status: String,
-    /// When it was made, as Kubernetes prints it.
+    /// When it was created, as Kubernetes prints it.
     pub created: String,
 }
 
 impl Revision {
-    /// Whether a helm was, or is, at work on it.
-    pub fn pending(&self) -> bool {
+    /// Returns whether a helm process works on it, or has left it unfinished.
+    pub fn is_pending(&self) -> bool {
         self.status.starts_with("pending-")
     }
 
-    /// Whether its uninstall began and did not end. Helm neither upgrades it nor installs over it.
-    pub fn uninstalling(&self) -> bool {
+    /// Returns whether its uninstall is unfinished. Helm then refuses to upgrade or install the release.
+    pub fn is_uninstalling(&self) -> bool {
         self.status == "uninstalling"
     }
 }
 
-/// The revisions that Helm keeps, the newest first.
+/// The revisions that Helm keeps of the release.
 #[derive(Clone, Debug, Default)]
-pub struct Status {
-    /// The revisions.
+pub struct HelmHistory {
+    /// The revisions, newest first.
     pub revisions: Vec<Revision>,
 }
 
-impl Status {
-    /// The newest revision.
+impl HelmHistory {
+    /// Returns the newest revision.
     pub fn newest(&self) -> Option<&Revision> {
         self.revisions.first()
     }
 
-    /// The number of the deployed revision.
+    /// Returns the number of the deployed revision.
     pub fn deployed(&self) -> Option<u64> {
         self.revisions.iter().find(|revision| revision.status == "deployed").map(|revision| revision.number)
     }
 }
 
-/// Helm's state, from the Secrets that hold it.
-pub fn observe(secrets: &Existing) -> Status {
+/// Returns Helm's revisions, from the Secrets that hold them.
+pub fn observe(secrets: &ObservedSecrets) -> HelmHistory {
     let mut revisions = secrets.helm.clone();
     revisions.sort_by_key(|revision| std::cmp::Reverse(revision.number));
-    Status { revisions }
+    HelmHistory { revisions }
 }
 
-/// `for 3 min (since 2026-11-21T08:24:59Z)`.
+/// Returns `for 3 min (since 2026-11-21T08:24:59Z)`.
 fn since(created: &str) -> String {
     let age = clock::parse(created).map(|then| format!("for {} ", clock::age(clock::now().saturating_sub(then))));
     format!("{}(since {created})", age.unwrap_or_default())
 }
 
-/// The steps that free a release which a killed helm left pending.
-pub fn repair<'a>(tools: &'a Toolbox, release: &str, status: &Status) -> Vec<Step<'a>> {
-    let Some(newest) = status.newest().filter(|revision| revision.pending()) else {
+/// Returns the steps that repair a release which a killed helm left pending.
+pub fn repair<'a>(tools: &'a Toolbox, release: &str, history: &HelmHistory) -> Vec<Step<'a>> {
+    let Some(newest) = history.newest().filter(|revision| revision.is_pending()) else {
         return Vec::new();
     };
     let why = format!(
-        "revision {} is {} {}: the helm that made it is gone",
+        "revision {} is {} {}: the helm that created it is gone",
         newest.number,
         newest.status,
         since(&newest.created)
     );
-    // Helm refuses every upgrade while its newest revision is pending. That revision never became anything: its record
-    // goes, and the revision before it, or nothing at all, is the newest again.
+    // Helm refuses every upgrade while its newest revision is pending. Without that revision's Secret, the one before it is
+    // the newest again.
     let name = format!("sh.helm.release.v1.{release}.v{}", newest.number);
     let shown = format!("DELETE {}", kinds::SECRET.object(tools.namespace(), &name));
     let (release, context, number) = (release.to_owned(), tools.profile.clone(), newest.number);
     vec![Step::new(format!("free the stuck release {release}"), why, shown, move |_| {
-        nobody_at_work(&release, &context)?;
+        ensure_idle(&release, &context)?;
         let now = observe(&secrets::observe(tools)?);
-        if now.newest().is_none_or(|now| now.number != number || !now.pending()) {
-            return Ok("it is not pending any more".to_owned());
+        if now.newest().is_none_or(|now| now.number != number || !now.is_pending()) {
+            return Ok("it is no longer pending".to_owned());
         }
         tools.api()?.delete(&kinds::SECRET, &name, Propagation::Background).map(|_| String::new())
     })]
 }
 
-/// Fails while somebody's helm on this machine changes `release`.
-pub fn nobody_at_work(release: &str, context: &str) -> Result<()> {
-    let Some(pid) = at_work(release, context) else { return Ok(()) };
+/// Fails while a helm process on this machine changes `release`.
+pub fn ensure_idle(release: &str, context: &str) -> Result<()> {
+    let Some(pid) = find_helm(release, context) else { return Ok(()) };
     let what = format!("helm (process {pid}) is at work on the release {release}");
     Err(Failure::new(Class::Busy, what).help("wait for it to end, or end it; then deploy again").into())
 }
 
-/// A helm of somebody's on this machine that changes `release` right now. Without /proc nobody is seen.
-fn at_work(release: &str, context: &str) -> Option<u32> {
+/// Returns the ID of a helm process on this machine that changes `release`; `None` also where there is no /proc.
+fn find_helm(release: &str, context: &str) -> Option<u32> {
     std::fs::read_dir("/proc").ok()?.filter_map(Result::ok).find_map(|entry| {
         let pid = entry.file_name().to_str()?.parse().ok()?;
         let line = std::fs::read(entry.path().join("cmdline")).ok()?;
@@ -114,43 +114,43 @@ fn at_work(release: &str, context: &str) -> Option<u32> {
     })
 }
 
-/// Whether a command line is a helm that changes `release` in this context, or in the current one.
+/// Returns whether a command line is a helm that changes `release` in `context`, or names no context.
 fn changes(words: &[String], release: &str, context: &str) -> bool {
     let has = |word: &str| words.iter().any(|w| w == word);
-    let helm = words.first().is_some_and(|program| program.rsplit('/').next() == Some("helm"));
-    let verb = ["upgrade", "install", "rollback", "uninstall"].iter().any(|verb| has(verb));
-    let elsewhere =
+    let is_helm = words.first().is_some_and(|program| program.rsplit('/').next() == Some("helm"));
+    let is_change = ["upgrade", "install", "rollback", "uninstall"].iter().any(|verb| has(verb));
+    let is_elsewhere =
         words.iter().any(|word| word.starts_with("--kube-context")) && !words.iter().any(|w| w.ends_with(context));
-    helm && verb && has(release) && !elsewhere
+    is_helm && is_change && has(release) && !is_elsewhere
 }
 
-/// The command of [`upgrade`], which is also how a dry run renders.
-fn command(project: &Project, tools: &Toolbox, desired: &Desired) -> Process {
+/// Returns the command of [`upgrade`] and [`render`].
+fn helm_upgrade(project: &Project, tools: &Toolbox, desired: &Desired) -> Process {
     let chart = project.root.join(&project.settings.chart.path);
     let release = &project.settings.chart.release;
     let helm = tools.helm().args(["upgrade", "--install", release, chart.as_str()]);
     helm.args(["--values", desired.values_file.as_str(), "--values", "-"])
-        // What somebody changed with kubectl belongs to another field manager: it is taken back.
+        // Fields that somebody changed with kubectl belong to another manager; Helm overwrites them.
         .args(["--server-side=true", "--force-conflicts", "--history-max=10"])
         .stdin(desired.values.to_string())
         .deadline(deadlines::HELM_UPGRADE)
 }
 
-/// The `helm upgrade --install` without wait: xtask watches itself. What Helm has half applied when it fails is undone,
-/// where `undoes` says so. `known`: the API server has had these objects, other images and Secrets aside, so Helm need not
-/// compare them with its schema, which takes longer than all else that Helm does.
+/// Returns the step `helm upgrade --install`, without wait: xtask follows the rollout itself. `undoes`: whether a failure is
+/// undone. `is_known`: the API server has accepted these objects before, except for images and Secrets. Helm then skips their
+/// validation, which takes most of its time.
 pub fn upgrade<'a>(
     project: &'a Project,
     tools: &'a Toolbox,
     desired: &'a Desired,
     run: Run,
     undoes: bool,
-    known: bool,
+    is_known: bool,
     why: String,
 ) -> Step<'a> {
     let release = &project.settings.chart.release;
-    let mut command = command(project, tools, desired).log(project.log("helm"));
-    if known {
+    let mut command = helm_upgrade(project, tools, desired).log(project.log("helm"));
+    if is_known {
         command = command.arg("--disable-openapi-validation");
     }
     let shown = format!("{command} <<< '{}'", desired.values);
@@ -159,29 +159,29 @@ pub fn upgrade<'a>(
     })
 }
 
-fn rendering(project: &Project, tools: &Toolbox, desired: &Desired) -> Process {
-    command(project, tools, desired).args(["--dry-run=server", "--hide-secret", "--output=json"])
+fn helm_render(project: &Project, tools: &Toolbox, desired: &Desired) -> Process {
+    helm_upgrade(project, tools, desired).args(["--dry-run=server", "--hide-secret", "--output=json"])
 }
 
-/// The command of [`render`], for a step to show.
+/// Returns the command of [`render`], for a step to show.
 pub fn shown_render(project: &Project, tools: &Toolbox, desired: &Desired) -> String {
-    format!("{} <<< '{}'", rendering(project, tools, desired), desired.values)
+    format!("{} <<< '{}'", helm_render(project, tools, desired), desired.values)
 }
 
-/// The manifests that [`upgrade`] would apply, rendered with the cluster at hand; changes nothing.
+/// Renders the manifests that [`upgrade`] would apply, with a dry run on the API server.
 pub fn render(project: &Project, tools: &Toolbox, desired: &Desired) -> Result<String> {
-    let text = rendering(project, tools, desired).read().map_err(|error| refused(project, &error))?;
+    let text = helm_render(project, tools, desired).read().map_err(|error| explain(project, &error))?;
     let release: serde_json::Value = serde_json::from_str(&text).context("helm did not print JSON")?;
     release["manifest"].as_str().map(str::to_owned).context("helm rendered no manifest")
 }
 
-/// The manifests of a revision, as Helm keeps them.
+/// Reads the manifests of a revision that Helm keeps.
 pub fn manifest(project: &Project, tools: &Toolbox, revision: u64) -> Result<String> {
     let release = &project.settings.chart.release;
     tools.helm().args(["get", "manifest", release, "--revision", &revision.to_string()]).read()
 }
 
-/// Words of a Helm that could not ask the API server, or was ended before it had its answer.
+/// Words of a Helm that got no answer from the API server, or was ended before it did.
 const UNANSWERED: [&str; 12] = [
     "cluster unreachable",
     "connection refused",
@@ -198,26 +198,26 @@ const UNANSWERED: [&str; 12] = [
     "(signal: ",
 ];
 
-/// What Helm's error means.
-pub fn refused(project: &Project, error: &anyhow::Error) -> Failure {
-    meaning(&format!("{error:#}"), || values::files(project))
+/// Returns Helm's error with its class and the next steps.
+pub fn explain(project: &Project, error: &anyhow::Error) -> Failure {
+    classify(&format!("{error:#}"), || values::files(project))
 }
 
-fn meaning(words: &str, files: impl FnOnce() -> Vec<values::File>) -> Failure {
-    if UNANSWERED.iter().any(|unanswered| words.contains(unanswered)) {
-        return Failure::new(Class::Cluster, format!("Helm did not finish: {words}"))
+fn classify(message: &str, files: impl FnOnce() -> Vec<values::File>) -> Failure {
+    if UNANSWERED.iter().any(|unanswered| message.contains(unanswered)) {
+        return Failure::new(Class::Cluster, format!("Helm did not finish: {message}"))
             .help("see whether the cluster answers: cargo xtask status");
     }
-    let what = format!("Helm refused the release: {words}");
+    let what = format!("Helm refused the release: {message}");
     if what.contains("because it is being terminated") {
         return Failure::new(Class::Cluster, what)
-            .help("somebody is deleting the namespace; a deploy waits for the end of that: cargo xtask deploy dev");
+            .help("somebody is deleting the namespace; a deploy waits until it is gone: cargo xtask deploy dev");
     }
     if what.contains("has no deployed releases") {
         return Failure::new(Class::Cluster, what)
-            .help("an uninstall has not ended; a deploy ends it first: cargo xtask deploy dev");
+            .help("an uninstall did not finish; a deploy finishes it first: cargo xtask deploy dev");
     }
-    let edits = values::edits(words, &files());
+    let edits = values::edits(message, &files());
     let failure = edits.into_iter().fold(Failure::new(Class::Config, what), Failure::help);
     failure.help("see what the message names: cargo xtask tool helm -- lint infra/helm")
 }
@@ -227,7 +227,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_helm_that_is_at_work_is_told_from_others() {
+    fn only_a_helm_that_changes_the_release_is_found() {
         let changes =
             |line: &str| changes(&line.split(' ').map(str::to_owned).collect::<Vec<_>>(), "todo", "todo-test");
         assert!(changes("/cache/helm --kube-context todo-test upgrade --install todo chart"));
@@ -238,8 +238,8 @@ mod tests {
     }
 
     #[test]
-    fn a_helm_without_an_answer_is_no_refusal_of_the_chart() {
-        let class = |words: &'static str| meaning(words, Vec::new).class;
+    fn a_helm_without_an_answer_is_a_failure_of_the_cluster() {
+        let class = |message: &'static str| classify(message, Vec::new).class;
         assert_eq!(
             class("`helm upgrade` failed (exit status: 1): Error: Kubernetes cluster unreachable: EOF"),
             Class::Cluster
@@ -249,19 +249,19 @@ mod tests {
                    reading response body. Please retry. Original error: unexpected EOF";
         assert_eq!(class(cut), Class::Cluster);
         assert_eq!(class("Error: UPGRADE FAILED: Get \"https://127.0.0.1:32769/version\": EOF"), Class::Cluster);
-        // A template with a mistake.
+        // A mistake in a template.
         assert_eq!(class("Error: parse error at (todo/templates/service.yaml:9): unexpected EOF"), Class::Config);
         assert_eq!(class("Error: values don't meet the specifications of the schema(s)"), Class::Config);
     }
 
     #[test]
-    fn the_newest_revision_counts() {
+    fn revisions_are_sorted_by_number() {
         let revision = |number, status: &str| Revision { number, status: status.into(), created: String::new() };
-        let status = observe(&Existing {
+        let history = observe(&ObservedSecrets {
             helm: vec![revision(9, "superseded"), revision(11, "pending-upgrade"), revision(10, "deployed")],
-            ..Existing::default()
+            ..ObservedSecrets::default()
         });
-        assert_eq!(status.newest().unwrap().number, 11);
-        assert_eq!(status.deployed(), Some(10));
+        assert_eq!(history.newest().unwrap().number, 11);
+        assert_eq!(history.deployed(), Some(10));
     }
 }

@@ -1,4 +1,4 @@
-//! The release's namespace: whether it can be used, the wait until one that is being deleted is gone, and its labels.
+//! The release's namespace: whether it is usable, the wait while it is deleted, and its labels.
 
 use std::time::Instant;
 
@@ -11,60 +11,56 @@ use crate::failure::{Class, Failure};
 use crate::plan::Step;
 use crate::process;
 use crate::project::Project;
-use crate::snapshot::text;
+use crate::snapshot::{is_terminating, text};
 use crate::toolbox::Toolbox;
 
-/// The label of a namespace that says which level of Pod Security it enforces.
+/// The label of a namespace with the level of Pod Security that it enforces.
 pub const ENFORCE: &str = "pod-security.kubernetes.io/enforce";
-/// The level that the chart's pods keep to.
+/// The level that the chart's pods meet.
 const LEVEL: &str = "restricted";
 
-/// The namespace's object; `None`: there is none. A cluster that does not say whether it exists is an error: what is
-/// taken for absent may be removed or installed anew.
+/// Reads the namespace; `None`: it does not exist.
+///
+/// # Errors
+/// Fails if the cluster does not answer: an unreachable namespace must not count as absent.
 pub fn read(tools: &Toolbox) -> Result<Option<Value>> {
     let name = tools.namespace();
     tools.api()?.get(&kinds::NAMESPACE, name).with_context(|| format!("cannot tell whether namespace {name} exists"))
 }
 
-/// Whether somebody deletes the namespace right now: nothing can be made in it, and all that is in it goes.
-pub fn is_ending(namespace: &Value) -> bool {
-    namespace.pointer("/metadata/deletionTimestamp").is_some()
-}
-
-/// Why nothing can be done in the namespace: it is being deleted, or gone.
-pub fn unusable(tools: &Toolbox) -> Result<Option<String>> {
+/// Returns why the namespace cannot be used, if it is gone or being deleted.
+pub fn why_unusable(tools: &Toolbox) -> Result<Option<String>> {
     let name = tools.namespace();
     Ok(match read(tools)? {
         None => Some(format!("namespace {name} is gone")),
-        Some(namespace) if is_ending(&namespace) => Some(format!("namespace {name} is being deleted")),
+        Some(namespace) if is_terminating(&namespace) => Some(format!("namespace {name} is being deleted")),
         Some(_) => None,
     })
 }
 
-/// The step that waits until a namespace that is being deleted is gone.
+/// Returns the step that waits until the namespace is gone, if it is being deleted.
 pub fn wait_until_gone<'a>(tools: &'a Toolbox, observed: &ObservedRelease) -> Result<Option<Step<'a>>> {
-    if !observed.ending {
+    if !observed.is_terminating {
         return Ok(None);
     }
     let (name, limit) = (tools.namespace(), tools.api()?.deadlines().namespace_deletion);
     let why = format!("somebody is deleting it; waiting up to {} s", limit.as_secs());
     let shown = format!("GET {}", kinds::NAMESPACE.object("", name));
     Ok(Some(Step::new(format!("wait until namespace {name} is deleted"), why, shown, move |running| {
-        let begun = Instant::now();
+        let start = Instant::now();
         loop {
-            // One that somebody made again meanwhile is another namespace.
-            let Some(namespace) = read(tools)?.filter(is_ending) else { return Ok("it is gone".to_owned()) };
-            let held = remains(&namespace);
-            running.progress(&held);
+            // A new namespace of the same name has no deletion timestamp.
+            let Some(namespace) = read(tools)?.filter(is_terminating) else { return Ok("it is gone".to_owned()) };
+            let remaining = remaining_content(&namespace);
+            running.progress(&remaining);
             if process::ending() {
                 bail!("interrupted");
             }
-            if begun.elapsed() > limit {
-                let what =
-                    format!("namespace {name} is being deleted and not gone after {} s: {held}", limit.as_secs());
+            if start.elapsed() > limit {
+                let what = format!("namespace {name} is still being deleted after {} s: {remaining}", limit.as_secs());
                 let see = format!("cargo xtask tool kubectl -- get namespace {name} -o yaml");
                 return Err(Failure::new(Class::Cluster, what)
-                    .help(format!("see what holds it: {see}"))
+                    .help(format!("see what blocks it: {see}"))
                     .help("remove the finalizers that it names, then: cargo xtask deploy dev")
                     .into());
             }
@@ -73,15 +69,15 @@ pub fn wait_until_gone<'a>(tools: &'a Toolbox, observed: &ObservedRelease) -> Re
     })))
 }
 
-/// What is left in a namespace that is being deleted, in the words of its controller.
-fn remains(namespace: &Value) -> String {
+/// Returns what is left in a namespace that is being deleted, in the words of its controller.
+fn remaining_content(namespace: &Value) -> String {
     let conditions = namespace.pointer("/status/conditions").and_then(Value::as_array).into_iter().flatten();
-    let telling = conditions.filter(|condition| condition["status"] == "True").map(|c| text(c, "/message"));
-    let told: Vec<&str> = telling.filter(|message| !message.is_empty()).collect();
-    if told.is_empty() { "its controller names nothing that is left".to_owned() } else { told.join("; ") }
+    let messages = conditions.filter(|condition| condition["status"] == "True").map(|c| text(c, "/message"));
+    let messages: Vec<&str> = messages.filter(|message| !message.is_empty()).collect();
+    if messages.is_empty() { "its controller does not say what is left".to_owned() } else { messages.join("; ") }
 }
 
-/// The manifest of an absent namespace.
+/// Returns the manifest of the namespace, if it does not exist.
 pub fn absent(tools: &Toolbox, observed: &ObservedRelease) -> Option<Value> {
     observed.snapshot.is_none().then(|| manifest(tools.namespace()))
 }
@@ -97,7 +93,7 @@ fn manifest(name: &str) -> Value {
     })
 }
 
-/// The step that makes the namespace, or has one that somebody made enforce Pod Security.
+/// Returns the step that creates the namespace, or labels an existing one so that it enforces Pod Security.
 pub fn step<'a>(project: &Project, tools: &'a Toolbox, observed: &ObservedRelease) -> Option<Step<'a>> {
     let (what, why) = match &observed.snapshot {
         None => ("create", "it does not exist; enforces Pod Security `restricted`"),
@@ -117,7 +113,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_holds_a_namespace_is_told_in_its_controllers_words() {
+    fn what_blocks_a_deletion_is_reported_in_the_controllers_words() {
         let condition = |status: &str, message: &str| json!({"status": status, "message": message});
         let conditions = [
             condition("False", "All resources successfully discovered"),
@@ -127,11 +123,11 @@ mod tests {
                 "Some content in the namespace has finalizers remaining: example.com/hold in 1 resource instances",
             ),
         ];
-        let told = remains(&json!({"status": {"phase": "Terminating", "conditions": conditions}}));
+        let message = remaining_content(&json!({"status": {"phase": "Terminating", "conditions": conditions}}));
         assert!(
-            told.starts_with("Some resources are remaining: configmaps.") && told.contains("example.com/hold"),
-            "{told}"
+            message.starts_with("Some resources are remaining: configmaps.") && message.contains("example.com/hold"),
+            "{message}"
         );
-        assert_eq!(remains(&json!({})), "its controller names nothing that is left");
+        assert_eq!(remaining_content(&json!({})), "its controller does not say what is left");
     }
 }

@@ -1,6 +1,6 @@
-//! Takes back what somebody added by hand. Server-side apply removes a field only from an object that it owns: an extra
-//! key in a ConfigMap belongs to `kubectl-patch`, so Helm would leave it there for ever. Its ownership is handed to Helm
-//! first; the upgrade that follows does not mention the field, and so the API server removes it.
+//! Removes fields that somebody added by hand. Server-side apply removes only fields that its manager owns: an extra key in a
+//! ConfigMap belongs to `kubectl-patch`, so Helm would keep it. Its ownership is transferred to Helm first. The upgrade that
+//! follows does not name the field, so the API server removes it.
 //!
 //! The rule: <https://kubernetes.io/docs/reference/using-api/server-side-apply/#transferring-ownership>
 
@@ -12,21 +12,21 @@ use crate::deadlines;
 use crate::plan::Step;
 use crate::toolbox::Toolbox;
 
-/// Helm's name among the field managers.
+/// Helm's field manager.
 const HELM: &str = "helm";
-/// Managers whose fields stay: the controllers', and the restart that `kubectl rollout restart` asked for.
-const LEFT_ALONE: [&str; 2] = ["kube-controller-manager", "kubectl-rollout"];
+/// Managers whose fields stay: the controllers, and `kubectl rollout restart`.
+const KEPT_MANAGERS: [&str; 2] = ["kube-controller-manager", "kubectl-rollout"];
 
-/// How often an object that somebody else writes at the same time is looked at again, and how long after.
+/// Attempts to patch an object that somebody else writes at the same time.
 const ATTEMPTS: u32 = 20;
 
-/// The step that hands foreign fields of `object` (`ConfigMap/todo-config`) to Helm.
+/// Returns the step that transfers foreign fields of `object` (`ConfigMap/todo-config`) to Helm.
 pub fn step<'a>(tools: &'a Toolbox, object: &str) -> Step<'a> {
     let (kind, name) = object.split_once('/').unwrap_or((object, ""));
     let (resource, name) = (Resource::of_kind(kind), name.to_owned());
     let path = resource.map(|resource| resource.object(tools.namespace(), &name)).unwrap_or_default();
     let what = format!("hand fields of {} to Helm", object.to_lowercase());
-    let (why, shown) = ("what was added by hand belongs to somebody else, and Helm would leave it", path);
+    let (why, shown) = ("fields added by hand have another owner, and Helm would keep them", path);
     let shown = format!("GET {shown}\nPATCH {shown}  # JSON patch of metadata.managedFields");
     let object = object.to_owned();
     Step::new(what, why, shown, move |_| {
@@ -35,10 +35,10 @@ pub fn step<'a>(tools: &'a Toolbox, object: &str) -> Step<'a> {
         let mut attempts = 1..=ATTEMPTS;
         loop {
             let Some(live) = api.get(resource, &name)? else { return Ok("it was deleted meanwhile".to_owned()) };
-            let Some(transfer) = transfer(&live) else { return Ok("there are none".to_owned()) };
+            let Some(transfer) = transfer(&live) else { return Ok("it has no foreign fields".to_owned()) };
             match (api.json_patch(resource, &name, &transfer)?, attempts.next()) {
                 (Write::Done(_), _) => return Ok(String::new()),
-                // A controller wrote the object in between, as it does for each pod that comes or goes.
+                // A controller wrote the object in between, e.g. because a pod was added.
                 (Write::Conflict(_), Some(_)) => std::thread::sleep(deadlines::CONFLICT_PAUSE.time()),
                 (Write::Conflict(words), None) => bail!("{object} was changed {ATTEMPTS} times meanwhile: {words}"),
             }
@@ -46,13 +46,13 @@ pub fn step<'a>(tools: &'a Toolbox, object: &str) -> Step<'a> {
     })
 }
 
-/// The JSON patch that merges the entries of foreign managers into Helm's; `None` if there is nothing to take over.
+/// Returns the JSON patch that merges the entries of foreign managers into Helm's; `None` if there are none.
 fn transfer(object: &Value) -> Option<Value> {
     let entries = object.pointer("/metadata/managedFields")?.as_array()?;
-    let helms = |entry: &&Value| entry["manager"] == HELM && entry["operation"] == "Apply";
-    let mut helm = entries.iter().find(helms)?.clone();
+    let is_helms = |entry: &&Value| entry["manager"] == HELM && entry["operation"] == "Apply";
+    let mut helm = entries.iter().find(is_helms)?.clone();
     let (foreign, others): (Vec<&Value>, Vec<&Value>) =
-        entries.iter().filter(|entry| !helms(entry)).partition(|entry| is_foreign(entry));
+        entries.iter().filter(|entry| !is_helms(entry)).partition(|entry| is_foreign(entry));
     if foreign.is_empty() {
         return None;
     }
@@ -61,7 +61,7 @@ fn transfer(object: &Value) -> Option<Value> {
     }
     let all: Vec<&Value> = std::iter::once(&helm).chain(others).collect();
     Some(json!([
-        // Somebody may be at it right now: then nothing is written, and it is looked at again.
+        // The API server refuses the patch if the object has changed meanwhile.
         {"op": "test", "path": "/metadata/resourceVersion", "value": object["metadata"]["resourceVersion"]},
         {"op": "replace", "path": "/metadata/managedFields", "value": all},
     ]))
@@ -69,7 +69,7 @@ fn transfer(object: &Value) -> Option<Value> {
 
 fn is_foreign(entry: &Value) -> bool {
     let manager = entry["manager"].as_str().unwrap_or_default();
-    entry["subresource"].is_null() && !LEFT_ALONE.contains(&manager)
+    entry["subresource"].is_null() && !KEPT_MANAGERS.contains(&manager)
 }
 
 /// Adds the fields of `more` to `fields`: both are trees of maps.
@@ -89,7 +89,7 @@ fn merge(fields: &mut Value, more: &Value) {
 mod tests {
     use super::*;
 
-    /// As a real API server (1.34) shows it after `kubectl patch`, shortened.
+    /// The object that an API server (1.34) returned after `kubectl patch`, shortened.
     fn patched() -> Value {
         json!({"kind": "ConfigMap", "metadata": {"resourceVersion": "841", "managedFields": [
             {"manager": "helm", "operation": "Apply", "apiVersion": "v1", "fieldsType": "FieldsV1",
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn foreign_fields_become_helms() {
+    fn foreign_fields_are_transferred_to_helm() {
         let patch = transfer(&patched()).unwrap();
         assert_eq!(patch[0]["value"], "841");
         let fields = &patch[1]["value"][0]["fieldsV1"];
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn controllers_and_restarts_keep_theirs() {
+    fn controllers_and_restarts_keep_their_fields() {
         let mut object = patched();
         for (manager, subresource) in [("kube-controller-manager", "status"), ("kubectl-rollout", "")] {
             let mut entry = json!({"manager": manager, "operation": "Update", "fieldsV1": {"f:spec": {}}});
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_foreign_needs_no_patch() {
+    fn an_object_without_foreign_fields_gets_no_patch() {
         let mut object = patched();
         object["metadata"]["managedFields"].as_array_mut().unwrap().pop();
         assert_eq!(transfer(&object), None);

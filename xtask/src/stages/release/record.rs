@@ -1,4 +1,4 @@
-//! The one cluster record: what was verified last. A deploy with the same fingerprint and nothing drifted does nothing.
+//! The record: a ConfigMap with the last verified state. A deploy with the same fingerprint and without drift does nothing.
 
 use std::collections::BTreeMap;
 
@@ -14,65 +14,66 @@ use crate::toolbox::Toolbox;
 /// The ConfigMap that holds the record.
 pub const NAME: &str = "todo-xtask";
 const KEY: &str = "record.json";
-/// The newest format that this xtask reads, and the one that it writes. A record without a format has format 1.
+/// The format that this xtask writes, and the newest that it reads.
 const FORMAT: u64 = 2;
 
-/// What was verified.
+/// The last verified state of the release.
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
 pub struct Record {
-    /// The version of this layout.
+    /// The version of this format.
     #[serde(default = "first_format")]
     pub format: u64,
-    /// What went into the release, part by part.
+    /// A digest or a name of each part of the release's input.
     pub fingerprint: BTreeMap<String, String>,
     /// Helm's revision.
     pub revision: u64,
     /// Image IDs by reference.
     pub images: BTreeMap<String, String>,
-    /// Names of the Secrets in use.
+    /// Names of the Secrets that the revision uses.
     pub secrets: Vec<String>,
-    /// Digest of the desired part of each object.
+    /// Digest of the desired part of each object, by `Kind/name`.
     pub objects: BTreeMap<String, String>,
-    /// Replicas of each workload that no autoscaler scaled.
+    /// Replicas of each workload that no autoscaler scales, by `Kind/name`.
     #[serde(default)]
     pub replicas: BTreeMap<String, u64>,
-    /// Environment.
+    /// The environment.
     pub environment: String,
-    /// Seconds since 1970.
+    /// When it was verified, in seconds since 1970.
     pub verified_at: u64,
-    /// Revisions that were verified before and that Helm keeps, the newest first: a rollback goes to one of them.
+    /// Revisions that were verified before and that Helm keeps, newest first.
     #[serde(default)]
     pub history: Vec<Verified>,
 }
 
-/// A revision that was verified, with all that a rollback to it needs and leaves.
+/// A verified revision, with what a rollback to it needs.
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
 pub struct Verified {
-    /// What went into the release, part by part.
+    /// A digest or a name of each part of the release's input.
     pub fingerprint: BTreeMap<String, String>,
     /// Helm's revision.
     pub revision: u64,
     /// Image IDs by reference.
     pub images: BTreeMap<String, String>,
-    /// Names of the Secrets in use.
+    /// Names of the Secrets that the revision uses.
     pub secrets: Vec<String>,
-    /// Environment.
+    /// The environment.
     pub environment: String,
-    /// Seconds since 1970.
+    /// When it was verified, in seconds since 1970.
     pub verified_at: u64,
 }
 
-/// The format of records that name none.
+/// Returns the format of records that name none.
 fn first_format() -> u64 {
     1
 }
 
 impl Record {
-    /// The record of `verified` as `snapshot` shows it, after the one before; `kept` are the revisions that Helm keeps.
+    /// Returns the record of `verified` with the objects in `snapshot`. Its history is that of the record in `snapshot`, without
+    /// revisions that are not in `kept`.
     pub fn new(verified: Verified, snapshot: &Snapshot, kept: &[u64]) -> Result<Self> {
         let Verified { fingerprint, revision, images, secrets, environment, verified_at } = verified;
         let (objects, replicas) = (snapshot.digests(), snapshot.replicas());
-        let before = Self::read(snapshot)?.map(Self::all).unwrap_or_default();
+        let before = Self::read(snapshot)?.map(Self::into_revisions).unwrap_or_default();
         let history = before.into_iter().filter(|old| old.revision != revision && kept.contains(&old.revision));
         let history = history.collect();
         Ok(Self {
@@ -89,25 +90,25 @@ impl Record {
         })
     }
 
-    /// Every revision that was verified, the newest first.
-    pub fn all(self) -> Vec<Verified> {
+    /// Returns every verified revision, newest first.
+    pub fn into_revisions(self) -> Vec<Verified> {
         let Self { fingerprint, revision, images, secrets, environment, verified_at, history, .. } = self;
         let newest = Verified { fingerprint, revision, images, secrets, environment, verified_at };
         std::iter::once(newest).chain(history).collect()
     }
 
-    /// The numbers of the revisions that were verified, the newest first.
-    pub fn revisions(&self) -> Vec<u64> {
+    /// Returns the numbers of the verified revisions, newest first.
+    pub fn revision_numbers(&self) -> Vec<u64> {
         std::iter::once(self.revision).chain(self.history.iter().map(|old| old.revision)).collect()
     }
 
-    /// The Secrets of all of them.
+    /// Returns the Secrets of all verified revisions.
     pub fn all_secrets(&self) -> Vec<String> {
         let old = self.history.iter().flat_map(|old| old.secrets.clone());
         self.secrets.iter().cloned().chain(old).collect()
     }
 
-    /// The references of the images of all of them.
+    /// Returns the references of the images of all verified revisions.
     pub fn all_images(&self) -> Vec<String> {
         let old = self.history.iter().flat_map(|old| old.images.keys().cloned());
         self.images.keys().cloned().chain(old).collect()
@@ -115,17 +116,18 @@ impl Record {
 
     /// Returns the record in `snapshot`, or `None` if the namespace has none.
     ///
-    /// A record of a newer format, or one that cannot be read, is an error of the class Cluster: what was verified is then
-    /// unknown, and a deploy that took it for nothing would undo a failed rollout to the wrong revision.
+    /// # Errors
+    /// Fails with [`Class::Cluster`] if the record has a newer format or cannot be read. A deploy that took it for absent would
+    /// roll a failure back to the wrong revision.
     pub fn read(snapshot: &Snapshot) -> Result<Option<Self>> {
         let Some(object) = snapshot.get("ConfigMap", NAME) else { return Ok(None) };
         let unreadable = |why: String| {
             let namespace = text(object, "/metadata/namespace");
             let what =
-                format!("cannot read the record of what was verified, ConfigMap {NAME} in namespace {namespace}");
+                format!("cannot read the record of the last verified state, ConfigMap {NAME} in namespace {namespace}");
             Failure::new(Class::Cluster, format!("{what}: {why}")).help("use the newer checkout that wrote it").help(
                 format!(
-                    "or remove it, which loses only what was verified: \
+                    "or remove it; the next deploy then verifies everything anew: \
                      cargo xtask tool kubectl -- --namespace {namespace} delete configmap {NAME}"
                 ),
             )
@@ -140,14 +142,15 @@ impl Record {
                     unreadable(format!("it has format {newer}, and this xtask reads formats 1 to {FORMAT}")).into()
                 );
             }
-            _ => return Err(unreadable(format!("its format is `{}`, which is none", value["format"])).into()),
+            _ => return Err(unreadable(format!("its format `{}` is unknown", value["format"])).into()),
         }
         Ok(Some(serde_json::from_value(value).map_err(|error| unreadable(error.to_string()))?))
     }
 
-    /// Asks the cluster for the record alone.
+    /// Reads only the record from the cluster.
     pub fn fetch(tools: &Toolbox) -> Result<Option<Self>> {
-        let object = tools.api()?.get(&kinds::CONFIG_MAP, NAME).context("reading the record of what was verified")?;
+        let object =
+            tools.api()?.get(&kinds::CONFIG_MAP, NAME).context("reading the record of the last verified state")?;
         Self::read(&Snapshot::of(object.into_iter().collect()))
     }
 
@@ -159,11 +162,11 @@ impl Record {
                 "app.kubernetes.io/managed-by": "xtask", "app.kubernetes.io/part-of": "todo"}},
             "data": {KEY: serde_json::to_string_pretty(self)?},
         });
-        tools.api()?.apply(&manifest, MANAGER).context("writing the record of what was verified")?;
+        tools.api()?.apply(&manifest, MANAGER).context("writing the record of the last verified state")?;
         Ok(())
     }
 
-    /// The parts of the fingerprint in which `wanted` differs.
+    /// Returns the parts of the fingerprint in which `wanted` differs, as `<part> changed`.
     pub fn differences(&self, wanted: &BTreeMap<String, String>) -> Vec<String> {
         let parts = wanted.keys().chain(self.fingerprint.keys().filter(|part| !wanted.contains_key(*part)));
         parts
@@ -172,36 +175,36 @@ impl Record {
             .collect()
     }
 
-    /// Whether `wanted` is the same but for images and Secrets: chart and values render the same objects.
+    /// Returns whether `wanted` differs at most in images and Secrets, so that chart and values render the same objects.
     pub fn has_objects_of(&self, wanted: &BTreeMap<String, String>) -> bool {
         self.differences(wanted).iter().all(|part| part.starts_with("image ") || part.starts_with("Secret of "))
     }
 
-    /// What somebody changed by hand since.
+    /// Returns the objects in `snapshot` that somebody has changed or deleted since they were verified.
     pub fn drift(&self, snapshot: &Snapshot) -> Vec<Drift> {
         let live: BTreeMap<String, &Value> = snapshot.applied().map(|object| (key(object), object)).collect();
-        let same = |object: &String, digest: &String| {
+        let is_same = |object: &String, digest: &String| {
             let Some(live) = live.get(object) else { return false };
-            // The record may be older than an autoscaler.
+            // A record from before an autoscaler has a digest with replicas.
             [None, self.replicas.get(object).copied()].map(|replicas| snapshot.digest(live, replicas)).contains(digest)
         };
-        let changed = self.objects.iter().filter(|(object, digest)| !same(object, digest));
-        changed.map(|(object, _)| Drift { object: object.clone(), deleted: !live.contains_key(object) }).collect()
+        let changed = self.objects.iter().filter(|(object, digest)| !is_same(object, digest));
+        changed.map(|(object, _)| Drift { object: object.clone(), is_deleted: !live.contains_key(object) }).collect()
     }
 }
 
-/// An object that is not as it was verified.
+/// An object whose live state differs from the verified one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Drift {
     /// `Deployment/todo-backend`.
     pub object: String,
-    /// It is gone; otherwise it is there and different.
-    pub deleted: bool,
+    /// Whether it no longer exists; otherwise it differs.
+    pub is_deleted: bool,
 }
 
 impl std::fmt::Display for Drift {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} was {} by hand", self.object, if self.deleted { "deleted" } else { "changed" })
+        write!(f, "{} was {} by hand", self.object, if self.is_deleted { "deleted" } else { "changed" })
     }
 }
 
@@ -235,19 +238,19 @@ mod tests {
     }
 
     #[test]
-    fn what_was_verified_before_is_kept_as_long_as_helm_keeps_it() {
+    fn verified_revisions_stay_in_the_record_while_helm_keeps_them() {
         let stored = |record: &Record| stored(&serde_json::to_string(record).unwrap());
         let mut record = record();
         for revision in 4..9 {
-            let verified = Verified { revision, ..record.clone().all().remove(0) };
+            let verified = Verified { revision, ..record.clone().into_revisions().remove(0) };
             let kept: Vec<u64> = (revision - 2..=revision).collect();
             record = Record::new(verified, &stored(&record), &kept).unwrap();
         }
-        assert_eq!(record.revisions(), [8, 7, 6]);
-        // Written by an xtask that kept no history: nothing is lost but that.
+        assert_eq!(record.revision_numbers(), [8, 7, 6]);
+        // An old xtask wrote no history.
         let mut old = serde_json::to_value(&record).unwrap();
         old.as_object_mut().unwrap().remove("history");
-        assert_eq!(serde_json::from_value::<Record>(old).unwrap().revisions(), [8]);
+        assert_eq!(serde_json::from_value::<Record>(old).unwrap().revision_numbers(), [8]);
     }
 
     #[test]
@@ -257,8 +260,8 @@ mod tests {
         old.as_object_mut().unwrap().remove("format");
         let read = Record::read(&stored(&old.to_string())).unwrap().unwrap();
         assert_eq!((read.format, read.revision), (1, 3));
-        // The next one that is written has ours.
-        let verified = read.clone().all().remove(0);
+        // The next record has the present format.
+        let verified = read.clone().into_revisions().remove(0);
         assert_eq!(Record::new(verified, &stored(&old.to_string()), &[3]).unwrap().format, FORMAT);
         assert_eq!(Record::read(&Snapshot::default()).unwrap(), None);
     }
@@ -272,23 +275,23 @@ mod tests {
         for (content, why) in [
             (newer.to_string(), "it has format 3, and this xtask reads formats 1 to 2"),
             (incomplete.to_string(), "missing field `objects`"),
-            (r#"{"format": "two"}"#.to_owned(), r#"its format is `"two"`, which is none"#),
-            (r#"{"format": 0}"#.to_owned(), "its format is `0`, which is none"),
+            (r#"{"format": "two"}"#.to_owned(), r#"its format `"two"` is unknown"#),
+            (r#"{"format": 0}"#.to_owned(), "its format `0` is unknown"),
             ("{".to_owned(), "EOF while parsing"),
         ] {
             let error = Record::read(&stored(&content)).unwrap_err();
             let failure = error.downcast_ref::<Failure>().unwrap();
             assert_eq!(failure.class, Class::Cluster);
-            let told = failure.to_string();
-            assert!(told.contains("ConfigMap todo-xtask in namespace todo: ") && told.contains(why), "{told}");
+            let message = failure.to_string();
+            assert!(message.contains("ConfigMap todo-xtask in namespace todo: ") && message.contains(why), "{message}");
             let command = "cargo xtask tool kubectl -- --namespace todo delete configmap todo-xtask";
             assert!(failure.hints()[1].ends_with(command), "{:?}", failure.hints());
-            assert!(Record::new(record().all().remove(0), &stored(&content), &[]).is_err());
+            assert!(Record::new(record().into_revisions().remove(0), &stored(&content), &[]).is_err());
         }
     }
 
     #[test]
-    fn differences_name_the_part() {
+    fn differences_name_the_changed_part() {
         assert!(record().differences(&map(&[("chart", "1"), ("values", "2")])).is_empty());
         assert_eq!(record().differences(&map(&[("chart", "9"), ("values", "2")])), ["chart changed"]);
         assert_eq!(record().differences(&map(&[("chart", "1")])), ["values changed"]);
@@ -304,9 +307,9 @@ mod tests {
 
     #[test]
     fn drift_tells_deleted_from_changed() {
-        let told = |snapshot: &Snapshot| record().drift(snapshot).iter().map(Drift::to_string).collect::<Vec<_>>();
-        assert_eq!(told(&Snapshot::default()), ["Service/todo-backend was deleted by hand"]);
+        let drift = |snapshot: &Snapshot| record().drift(snapshot).iter().map(Drift::to_string).collect::<Vec<_>>();
+        assert_eq!(drift(&Snapshot::default()), ["Service/todo-backend was deleted by hand"]);
         let changed = r#"{"items":[{"kind":"Service","metadata":{"name":"todo-backend"},"spec":{"a":1}}]}"#;
-        assert_eq!(told(&Snapshot::parse(changed).unwrap()), ["Service/todo-backend was changed by hand"]);
+        assert_eq!(drift(&Snapshot::parse(changed).unwrap()), ["Service/todo-backend was changed by hand"]);
     }
 }

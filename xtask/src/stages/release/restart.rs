@@ -1,5 +1,5 @@
-//! Restarts what runs another image than the node has under the same name. A tag does not change when a lost image is
-//! built again or a base image is renewed, so neither Helm nor Kubernetes sees a reason to replace a pod.
+//! Restarts workloads whose pods run an older image than the node has under the same tag. The tag stays the same when a lost
+//! image is built again or a base image is renewed, so neither Helm nor Kubernetes replaces the pods.
 
 use std::collections::BTreeMap;
 
@@ -19,11 +19,10 @@ use crate::snapshot::{RESTARTED, Snapshot, text};
 use crate::stages::proof::{Outdated, outdated};
 use crate::toolbox::Toolbox;
 
-/// The field manager of `kubectl rollout restart`: its fields survive an upgrade, and they are no drift.
+/// The field manager of `kubectl rollout restart`: its fields survive an upgrade and do not count as drift.
 const MANAGER: &str = "kubectl-rollout";
 
-/// Restarts the release's workloads whose pods run another image than `built` (ID by reference). Returns the number of
-/// steps.
+/// Restarts our workloads whose pods run another image than `built` (ID by reference). Returns the number of steps.
 pub fn restart_outdated(
     project: &Project,
     tools: &Toolbox,
@@ -34,12 +33,12 @@ pub fn restart_outdated(
     mode: Mode,
 ) -> Result<usize> {
     let outdated = outdated(built, nodes, snapshot);
-    let steps = if outdated.is_empty() { Vec::new() } else { vec![step(project, tools, &outdated, redactor)?] };
+    let steps = if outdated.is_empty() { Vec::new() } else { vec![restart_step(project, tools, &outdated, redactor)?] };
     plan::apply(project, "release", mode, steps)
 }
 
-/// The step that restarts all of them and follows their rollout.
-fn step<'a>(
+/// Returns the step that restarts all `outdated` workloads and follows their rollout.
+fn restart_step<'a>(
     project: &'a Project,
     tools: &'a Toolbox,
     outdated: &[Outdated<'_>],
@@ -66,10 +65,10 @@ fn step<'a>(
         for patch in &patches {
             api.apply(patch, MANAGER)?;
         }
-        let Some(stopped) = rollout::follow(tools, running, deadlines::ROLLOUT)? else {
+        let Some(failed) = rollout::follow(tools, running, deadlines::ROLLOUT)? else {
             return Ok("all replicas ready".to_owned());
         };
-        let failure = evidence::explain(project, tools, &redactor, &stopped);
+        let failure = evidence::explain(project, tools, &redactor, &failed);
         Err(failure.append("\n  nothing is undone: the image that the old pods run exists nowhere else").into())
     }))
 }

@@ -1,4 +1,4 @@
-//! Back to a revision that Helm keeps: which one, whether all that it needs is there, and the steps.
+//! Rolls back to a revision that Helm keeps: chooses it, checks that its Secrets exist, and returns the steps.
 
 use std::collections::BTreeSet;
 
@@ -15,88 +15,94 @@ use crate::secrets::Redactor;
 use crate::snapshot::text;
 use crate::toolbox::Toolbox;
 
-/// Where to go back to.
+/// The revision to roll back to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
     /// Helm's revision.
     pub revision: u64,
-    /// What was verified of it; `None` if it never was.
+    /// Its verification; `None` if it was never verified.
     pub verified: Option<Verified>,
-    /// References of the images that its pods run.
+    /// References of the images that its pods use.
     pub images: BTreeSet<String>,
     /// Names of the Secrets that its pods use.
     pub secrets: BTreeSet<String>,
-    /// Why this one.
+    /// Why this revision was chosen.
     pub why: String,
 }
 
-/// The revision to go back to: `asked`, or the last one that was verified before what is there now.
-pub fn target(project: &Project, tools: &Toolbox, observed: &ObservedRelease, asked: Option<u64>) -> Result<Target> {
-    if observed.ending {
+/// Returns the revision to roll back to: `requested`, or the last one that was verified before the present one.
+pub fn target(
+    project: &Project,
+    tools: &Toolbox,
+    observed: &ObservedRelease,
+    requested: Option<u64>,
+) -> Result<Target> {
+    if observed.is_terminating {
         return Err(observed.refusal(tools).into());
     }
-    let (revision, why) = match asked {
-        Some(revision) => (revision, "asked for".to_owned()),
+    let (revision, why) = match requested {
+        Some(revision) => (revision, "you asked for it".to_owned()),
         None => choose(observed)?,
     };
     if !observed.helm.revisions.iter().any(|kept| kept.number == revision) {
-        return Err(unknown(observed, revision).into());
+        return Err(unknown_revision(observed, revision).into());
     }
-    let verified = all(observed).into_iter().find(|old| old.revision == revision);
+    let verified = verified_revisions(observed).into_iter().find(|old| old.revision == revision);
     let objects = drift::objects(&helm::manifest(project, tools, revision)?);
     let secrets = secrets_in(&objects);
     let missing: Vec<&String> = secrets.iter().filter(|name| !observed.secrets.has(name)).collect();
     if let Some(name) = missing.first() {
-        let what = format!("revision {revision} needs Secret {name}, which is not in the cluster any more");
+        let what = format!("revision {revision} needs Secret {name}, which is no longer in the cluster");
         return Err(Failure::new(Class::Rollout, what)
-            .help("check out what that revision was made of, and: cargo xtask deploy dev")
+            .help("check out the commit that the revision was built from, and: cargo xtask deploy dev")
             .into());
     }
-    // Only what workloads run: Helm does not keep hooks in the manifest.
+    // Without the images of hooks, which are not in the manifest.
     let images = images_in(&objects);
     Ok(Target { revision, verified, images, secrets, why })
 }
 
-fn all(observed: &ObservedRelease) -> Vec<Verified> {
-    observed.record.clone().map(super::Record::all).unwrap_or_default()
+fn verified_revisions(observed: &ObservedRelease) -> Vec<Verified> {
+    observed.record.clone().map(super::Record::into_revisions).unwrap_or_default()
 }
 
-/// The default: what was verified before the present state, or last, if the present state never was.
+/// Returns the default revision and why: the one verified before the present one or, if that was never verified, the last
+/// verified one.
 fn choose(observed: &ObservedRelease) -> Result<(u64, String)> {
-    let kept = |old: &&Verified| observed.helm.revisions.iter().any(|revision| revision.number == old.revision);
-    let all = all(observed);
+    let is_kept = |old: &&Verified| observed.helm.revisions.iter().any(|revision| revision.number == old.revision);
+    let all = verified_revisions(observed);
     let newest = observed.helm.newest().map(|revision| revision.number);
     let current = all.first().filter(|current| Some(current.revision) == newest);
     let found = match current {
-        // A revision with the same content would be a rollback to what is there.
-        Some(current) => all.iter().skip(1).filter(kept).find(|old| old.fingerprint != current.fingerprint),
-        None => all.iter().find(kept),
+        // A revision with the same content would change nothing.
+        Some(current) => all.iter().skip(1).filter(is_kept).find(|old| old.fingerprint != current.fingerprint),
+        None => all.iter().find(is_kept),
     };
     let Some(old) = found else {
-        return Err(Failure::new(Class::Rollout, "there is no other revision that was verified")
+        return Err(Failure::new(Class::Rollout, "no other revision was verified")
             .help("choose any revision that Helm keeps: cargo xtask tool helm -- history todo")
             .into());
     };
     let when = clock::age(clock::now().saturating_sub(old.verified_at));
-    Ok((old.revision, format!("it was verified {when} ago, before what is there now")))
+    Ok((old.revision, format!("it was verified {when} ago, before the present one")))
 }
 
-fn unknown(observed: &ObservedRelease, revision: u64) -> Failure {
-    let verified: Vec<u64> = all(observed).iter().map(|old| old.revision).collect();
+fn unknown_revision(observed: &ObservedRelease, revision: u64) -> Failure {
+    let verified: Vec<u64> = verified_revisions(observed).iter().map(|old| old.revision).collect();
     let kept = observed.helm.revisions.iter().map(|kept| {
         let verified = if verified.contains(&kept.number) { ", verified" } else { "" };
         format!("{} ({}{verified})", kept.number, kept.status)
     });
     let kept: Vec<String> = kept.collect();
     let kept = if kept.is_empty() { "none".to_owned() } else { kept.join(", ") };
-    Failure::new(Class::Config, format!("Helm keeps no revision {revision}; there is: {kept}"))
+    Failure::new(Class::Config, format!("Helm keeps no revision {revision}; it keeps: {kept}"))
         .help("cargo xtask rollback      goes to the last one that was verified before")
 }
 
-/// The images that workloads run.
+/// Returns the images of all workloads in `objects`.
 fn images_in(objects: &[Value]) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
-    each(objects, &mut |key, value| {
+    visit_workloads(objects, &mut |key, value| {
         if let (true, Some(image)) = (key == "image", value.as_str()) {
             found.insert(image.to_owned());
         }
@@ -104,10 +110,10 @@ fn images_in(objects: &[Value]) -> BTreeSet<String> {
     found
 }
 
-/// The Secrets that workloads use: as a volume, in a projected one, or as environment.
+/// Returns the Secrets of all workloads in `objects`: in volumes, projected volumes and environment variables.
 fn secrets_in(objects: &[Value]) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
-    each(objects, &mut |key, value| {
+    visit_workloads(objects, &mut |key, value| {
         if ["secret", "secretRef", "secretKeyRef"].contains(&key) {
             let name = value["secretName"].as_str().or_else(|| value["name"].as_str());
             found.extend(name.map(str::to_owned));
@@ -116,23 +122,23 @@ fn secrets_in(objects: &[Value]) -> BTreeSet<String> {
     found
 }
 
-/// Hands every key and value of every workload to `take`.
-fn each(objects: &[Value], take: &mut dyn FnMut(&str, &Value)) {
-    fn walk(value: &Value, take: &mut dyn FnMut(&str, &Value)) {
+/// Calls `visit` with every key and value of every workload in `objects`.
+fn visit_workloads(objects: &[Value], visit: &mut dyn FnMut(&str, &Value)) {
+    fn walk(value: &Value, visit: &mut dyn FnMut(&str, &Value)) {
         match value {
             Value::Object(map) => map.iter().for_each(|(key, value)| {
-                take(key, value);
-                walk(value, take);
+                visit(key, value);
+                walk(value, visit);
             }),
-            Value::Array(list) => list.iter().for_each(|value| walk(value, take)),
+            Value::Array(list) => list.iter().for_each(|value| walk(value, visit)),
             _ => {}
         }
     }
     let workloads = objects.iter().filter(|o| ["Deployment", "StatefulSet"].contains(&text(o, "/kind")));
-    workloads.for_each(|workload| walk(workload, take));
+    workloads.for_each(|workload| walk(workload, visit));
 }
 
-/// The steps: Helm, then the watch, which goes back to what was verified last if the old revision does not stand up.
+/// Returns the steps: `helm rollback`, then the rollout, which falls back to the last verified revision on failure.
 pub fn steps<'a>(
     project: &'a Project,
     tools: &'a Toolbox,
@@ -144,7 +150,7 @@ pub fn steps<'a>(
     let release = &project.settings.chart.release;
     let mut steps = helm::repair(tools, release, &observed.helm);
     if let (Some(record), Some(snapshot)) = (&observed.record, &observed.snapshot) {
-        let changed = record.drift(snapshot).into_iter().filter(|drift| !drift.deleted);
+        let changed = record.drift(snapshot).into_iter().filter(|drift| !drift.is_deleted);
         steps.extend(changed.map(|drift| ownership::step(tools, &drift.object)));
     }
     let rollback = tools.helm().args(["rollback", release, &target.revision.to_string(), "--server-side=true"]);
@@ -163,7 +169,7 @@ pub fn steps<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::stages::release::helm::{Revision, Status};
+    use crate::stages::release::helm::{HelmHistory, Revision};
     use crate::stages::release::record::Record;
 
     fn verified(revision: u64, tag: &str) -> Verified {
@@ -177,35 +183,35 @@ mod tests {
         }
     }
 
-    /// The newest verified first; Helm keeps `helm`.
+    /// Returns a release with the verified revisions `all`, newest first; Helm keeps `helm`.
     fn observed(all: &[(u64, &str)], helm: &[u64]) -> ObservedRelease {
         let mut all = all.iter().map(|(revision, tag)| verified(*revision, tag));
         let newest = all.next().unwrap();
         let mut record = Record::new(newest, &Default::default(), &[]).unwrap();
         record.history = all.collect();
         let revision = |number: &u64| Revision { number: *number, status: "x".into(), created: String::new() };
-        let helm = Status { revisions: helm.iter().map(revision).collect() };
+        let helm = HelmHistory { revisions: helm.iter().map(revision).collect() };
         ObservedRelease { record: Some(record), helm, ..ObservedRelease::default() }
     }
 
     #[test]
-    fn the_default_is_what_was_verified_before() {
+    fn the_default_is_the_revision_that_was_verified_before() {
         let chosen =
             |all: &[(u64, &str)], helm: &[u64]| choose(&observed(all, helm)).map(|(revision, _)| revision).ok();
         assert_eq!(chosen(&[(5, "b"), (4, "a"), (3, "z")], &[5, 4, 3]), Some(4));
-        // 5 is 3 again: 4 is what is different.
+        // Revision 5 has the content of 3, so 4 is the one that differs.
         assert_eq!(chosen(&[(5, "a"), (4, "b"), (3, "a")], &[5, 4, 3]), Some(4));
         assert_eq!(chosen(&[(5, "a"), (4, "a"), (3, "z")], &[5, 4, 3]), Some(3));
-        // What is there was never verified: the last that was.
+        // Revision 6 was never verified.
         assert_eq!(chosen(&[(5, "b"), (4, "a")], &[6, 5, 4]), Some(5));
         assert_eq!(chosen(&[(5, "b"), (4, "a")], &[5]), None);
         assert_eq!(chosen(&[(5, "b")], &[5]), None);
     }
 
     #[test]
-    fn a_revision_that_helm_does_not_keep_names_those_it_does() {
-        let failure = unknown(&observed(&[(5, "b"), (4, "a")], &[6, 5]), 9).to_string();
-        assert_eq!(failure, "Helm keeps no revision 9; there is: 6 (x), 5 (x, verified)");
+    fn an_unknown_revision_is_refused_with_those_that_helm_keeps() {
+        let failure = unknown_revision(&observed(&[(5, "b"), (4, "a")], &[6, 5]), 9).to_string();
+        assert_eq!(failure, "Helm keeps no revision 9; it keeps: 6 (x), 5 (x, verified)");
     }
 
     #[test]

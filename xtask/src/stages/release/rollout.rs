@@ -1,4 +1,4 @@
-//! Follows a rollout by watching, until it is complete, and ends early on what cannot recover.
+//! Follows a rollout with a watch until it is complete. Ends early on a cause that cannot resolve by waiting.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -18,62 +18,65 @@ use crate::secrets::Redactor;
 use crate::snapshot::{Snapshot, Watch, text};
 use crate::toolbox::Toolbox;
 
-/// Why a rollout was given up.
-pub struct Stopped {
-    /// In a few words.
-    pub what: String,
-    /// The name of the cause in [`CAUSES`], or `timeout`.
-    pub name: &'static str,
-    /// What keeps it from being complete, the gravest first.
+/// A rollout that did not complete.
+pub struct FailedRollout {
+    /// Why, in one line.
+    pub summary: String,
+    /// The name of the cause in [`CAUSES`], `timeout` or `gone`.
+    pub cause: &'static str,
+    /// What keeps workloads from being ready, fatal findings first.
     pub findings: Vec<Finding>,
 }
 
-/// The step that follows the rollout. When it fails, the evidence is saved and what `run` did is undone.
+/// Returns the step that follows the rollout. On failure it saves the evidence and undoes the changes of `run`.
 pub fn step<'a>(project: &'a Project, tools: &'a Toolbox, run: Run, redactor: Redactor, why: String) -> Step<'a> {
-    Step::new("roll out", why, watching(tools), move |running| {
-        let stopped = follow(tools, running, deadlines::ROLLOUT)
-            .context("the rollout goes on, but it cannot be followed; nothing was undone")?;
-        let Some(stopped) = stopped else { return Ok("all replicas ready".to_owned()) };
-        let explained = evidence::explain(project, tools, &redactor, &stopped);
-        Err(undo::fall_back(project, tools, &run, explained))
+    Step::new("roll out", why, shown_watch(tools), move |running| {
+        let failed = follow(tools, running, deadlines::ROLLOUT)
+            .context("the rollout continues, but xtask cannot follow it; nothing was undone")?;
+        let Some(failed) = failed else { return Ok("all replicas ready".to_owned()) };
+        let failure = evidence::explain(project, tools, &redactor, &failed);
+        Err(undo::fall_back(project, tools, &run, failure))
     })
 }
 
-/// The step that waits until all replicas are ready, after a start of the cluster. When it fails, the evidence is saved.
+/// Returns the step that waits until all replicas are ready, after a start of the cluster. On failure it saves the evidence.
 pub fn wait_step<'a>(project: &'a Project, tools: &'a Toolbox, redactor: Redactor) -> Step<'a> {
-    Step::new("wait for the application", "it is proven next", watching(tools), move |running| {
-        match follow(tools, running, deadlines::ROLLOUT)? {
+    Step::new(
+        "wait for the application",
+        "the proof needs ready pods",
+        shown_watch(tools),
+        move |running| match follow(tools, running, deadlines::ROLLOUT)? {
             None => Ok("all replicas ready".to_owned()),
-            Some(stopped) => Err(evidence::explain(project, tools, &redactor, &stopped).into()),
-        }
-    })
+            Some(failed) => Err(evidence::explain(project, tools, &redactor, &failed).into()),
+        },
+    )
 }
 
-/// The request behind [`follow`], for a step to show.
-fn watching(tools: &Toolbox) -> String {
+/// Returns the request behind [`follow`], for a step to show.
+fn shown_watch(tools: &Toolbox) -> String {
     format!("GET {}?watch=true  # and other kinds", kinds::POD.collection(tools.namespace(), Scope::Namespace))
 }
 
-/// Follows the rollout until every workload is complete (`None`) or cannot become so.
-pub fn follow(tools: &Toolbox, running: &Running, limit: Limit) -> Result<Option<Stopped>> {
+/// Follows the rollout until every workload is complete. Returns `None` then, or why the rollout failed.
+pub fn follow(tools: &Toolbox, running: &Running, limit: Limit) -> Result<Option<FailedRollout>> {
     let start = Instant::now();
     let mut watch = Watch::start(tools)?;
-    let mut standing = Standing::default();
+    let mut timers = CauseTimers::default();
     let mut stuck = HashMap::new();
-    let mut asked = start;
+    let mut logs_read = start;
     loop {
-        if asked.elapsed() > deadlines::LOG_LOOK.time() {
-            watch.add_logs(&judge::in_need_of_logs(watch.snapshot()))?;
-            asked = Instant::now();
+        if logs_read.elapsed() > deadlines::LOG_LOOK.time() {
+            watch.add_logs(&judge::unready_containers(watch.snapshot()))?;
+            logs_read = Instant::now();
         }
         let snapshot = watch.snapshot();
         let progress = judge::progress(snapshot);
         let findings = judge::findings(snapshot);
-        running.rows(rows(snapshot, &findings));
+        running.rows(workload_rows(snapshot, &findings));
         let line: Vec<String> = progress.iter().map(|p| format!("{} {}", p.name, p.line())).collect();
         running.progress(line.join(", "));
         replace_stuck(tools, snapshot, &mut stuck)?;
-        // What is claimed is read: a watch may have missed something.
+        // A watch may have missed an event, so success is confirmed with a whole snapshot.
         if is_complete(&progress) && is_complete(&judge::progress(watch.refresh()?)) {
             return Ok(None);
         }
@@ -81,27 +84,28 @@ pub fn follow(tools: &Toolbox, running: &Running, limit: Limit) -> Result<Option
             && start.elapsed() > deadlines::ROLLOUT_EMPTY.time()
             && watch.refresh()?.workloads().next().is_none()
         {
-            let why = namespace::unusable(tools)?.map(|why| format!(": {why}")).unwrap_or_default();
-            let what = format!("nothing of release {} is in the cluster{why}", tools.release().name);
-            return Ok(Some(Stopped { what, name: "gone", findings: Vec::new() }));
+            let why = namespace::why_unusable(tools)?.map(|why| format!(": {why}")).unwrap_or_default();
+            let summary = format!("release {} has no workload in the cluster{why}", tools.release().name);
+            return Ok(Some(FailedRollout { summary, cause: "gone", findings: Vec::new() }));
         }
-        if let Some((name, _)) = standing.ripe(&findings, Instant::now(), deadlines::machine_speed()) {
-            // The verdict is about what is there now, whatever a watch may have missed.
+        if let Some((name, _)) = timers.overdue(&findings, Instant::now(), deadlines::machine_speed()) {
+            // A watch may have missed an event, so failure is confirmed with a whole snapshot.
             watch.refresh()?;
-            if judge::asks_cluster(name) {
+            if judge::needs_cluster(name) {
                 watch.add_cluster()?;
             }
             let findings = judge::findings(watch.snapshot());
-            if let Some((name, seen)) = standing.ripe(&findings, Instant::now(), deadlines::machine_speed()) {
-                let title = CAUSES.iter().find(|cause| cause.name == name).map_or("", |cause| cause.title);
-                let what = format!("the rollout cannot complete: {title} (seen {:.1} s ago)", seen.as_secs_f64());
-                return Ok(Some(Stopped { what, name, findings }));
+            if let Some((cause, lasted)) = timers.overdue(&findings, Instant::now(), deadlines::machine_speed()) {
+                let title = CAUSES.iter().find(|row| row.name == cause).map_or("", |row| row.title);
+                let summary = format!("the rollout cannot complete: {title} (seen {:.1} s ago)", lasted.as_secs_f64());
+                return Ok(Some(FailedRollout { summary, cause, findings }));
             }
         }
         if start.elapsed() > limit.time() {
-            let what = format!("the rollout did not complete within {} s", limit.as_secs());
+            let summary = format!("the rollout did not complete within {} s", limit.as_secs());
             watch.refresh()?;
-            return Ok(Some(Stopped { what, name: "timeout", findings: judge::findings(watch.snapshot()) }));
+            let findings = judge::findings(watch.snapshot());
+            return Ok(Some(FailedRollout { summary, cause: "timeout", findings }));
         }
         if process::ending() {
             anyhow::bail!("interrupted");
@@ -110,13 +114,13 @@ pub fn follow(tools: &Toolbox, running: &Running, limit: Limit) -> Result<Option
     }
 }
 
-/// Whether there is something, and all of it is complete.
+/// Returns whether there is a workload, and all are complete.
 fn is_complete(progress: &[judge::Progress]) -> bool {
     !progress.is_empty() && progress.iter().all(|p| p.complete)
 }
 
-/// A live line for each workload: how far it is, and what it waits for.
-fn rows(snapshot: &Snapshot, findings: &[Finding]) -> Vec<DetailRow> {
+/// Returns a live line for each workload: its progress, and what it waits for.
+fn workload_rows(snapshot: &Snapshot, findings: &[Finding]) -> Vec<DetailRow> {
     let progress = judge::progress(snapshot);
     let row = |p: judge::Progress| {
         let about =
@@ -128,15 +132,15 @@ fn rows(snapshot: &Snapshot, findings: &[Finding]) -> Vec<DetailRow> {
     progress.into_iter().map(row).collect()
 }
 
-/// Deletes pods of StatefulSets whose successors Kubernetes holds back until they are ready, which they never are: a
-/// limitation of rolling updates that its documentation tells to mend by hand. The volume stays.
+/// Deletes pods of StatefulSets that block the rollout: Kubernetes replaces them only once they are ready, which they never
+/// are. Its documentation of rolling updates asks for this deletion by hand. The volume stays.
 fn replace_stuck(tools: &Toolbox, snapshot: &Snapshot, since: &mut HashMap<String, Instant>) -> Result<()> {
     let stuck = judge::stuck(snapshot);
     since.retain(|name, _| stuck.contains(name));
     for name in stuck {
         let first = *since.entry(name.clone()).or_insert_with(Instant::now);
         if first.elapsed() > deadlines::POD_STUCK.time() {
-            // By its UID: its successor has the same name.
+            // By UID, because its successor has the same name.
             if let Some(pod) = snapshot.get("Pod", &name) {
                 tools.api()?.begin_delete_of(&kinds::POD, &name, text(pod, "/metadata/uid"))?;
             }
@@ -146,29 +150,30 @@ fn replace_stuck(tools: &Toolbox, snapshot: &Snapshot, since: &mut HashMap<Strin
     Ok(())
 }
 
-/// Each fatal cause: when it was seen first and last, and how long a machine of usual speed would have had to mend it.
+/// When each fatal cause was seen first and last, by cause and workload, and the time that a machine of usual speed would
+/// have had to resolve it.
 #[derive(Default)]
-struct Standing {
+struct CauseTimers {
     seen: HashMap<(&'static str, String), (Instant, Instant, Duration)>,
 }
 
-impl Standing {
-    /// Returns the name of a cause that has outlasted its patience, and how long ago it was seen first. `findings` are those of
-    /// `now`; since the last look the machine has worked at `speed`.
-    fn ripe(&mut self, findings: &[Finding], now: Instant, speed: f64) -> Option<(&'static str, Duration)> {
+impl CauseTimers {
+    /// Returns the name of a cause that has lasted longer than its patience, and how long ago it was seen first. `findings`
+    /// are those of `now`; since the last call the machine has worked at `speed`.
+    fn overdue(&mut self, findings: &[Finding], now: Instant, speed: f64) -> Option<(&'static str, Duration)> {
         self.seen.retain(|_, (_, last, _)| now.duration_since(*last) < deadlines::CAUSE_GAP.time());
-        let mut ripe = None;
+        let mut overdue = None;
         for finding in findings.iter().filter(|finding| finding.gravity == Gravity::Fatal) {
             let owner = finding.subject.rsplit_once('-').map_or(finding.subject.as_str(), |(owner, _)| owner);
             let entry = self.seen.entry((finding.name, owner.to_owned())).or_insert((now, now, Duration::ZERO));
-            let (first, last, stood) = entry;
-            *stood += now.duration_since(*last).mul_f64(speed);
+            let (first, last, lasted) = entry;
+            *lasted += now.duration_since(*last).mul_f64(speed);
             *last = now;
-            if *stood >= finding.patience {
-                ripe = ripe.or(Some((finding.name, now.duration_since(*first))));
+            if *lasted >= finding.patience {
+                overdue = overdue.or(Some((finding.name, now.duration_since(*first))));
             }
         }
-        ripe
+        overdue
     }
 }
 
@@ -189,29 +194,29 @@ mod tests {
     }
 
     #[test]
-    fn what_mends_itself_within_its_patience_does_not_end_a_rollout() {
+    fn a_cause_that_resolves_within_its_patience_does_not_end_a_rollout() {
         let (start, at) = (Instant::now(), |s| Duration::from_secs(s));
-        let (fatal, mut standing) = ([finding(Gravity::Fatal)], Standing::default());
-        assert_eq!(standing.ripe(&fatal, start, 1.0), None);
-        assert_eq!(standing.ripe(&[finding(Gravity::Waiting)], start + at(2), 1.0), None);
-        assert_eq!(standing.ripe(&fatal, start + at(3), 1.0), None, "gone for a moment only");
-        assert_eq!(standing.ripe(&fatal, start + at(6), 1.0), None);
-        assert_eq!(standing.ripe(&fatal, start + at(7), 1.0), Some(("crash-loop", at(7))));
-        assert_eq!(standing.ripe(&[], start + at(8), 1.0), None);
-        assert_eq!(standing.ripe(&fatal, start + at(20), 1.0), None, "it begins anew");
+        let (fatal, mut timers) = ([finding(Gravity::Fatal)], CauseTimers::default());
+        assert_eq!(timers.overdue(&fatal, start, 1.0), None);
+        assert_eq!(timers.overdue(&[finding(Gravity::Waiting)], start + at(2), 1.0), None);
+        assert_eq!(timers.overdue(&fatal, start + at(3), 1.0), None, "gone for a moment only");
+        assert_eq!(timers.overdue(&fatal, start + at(6), 1.0), None);
+        assert_eq!(timers.overdue(&fatal, start + at(7), 1.0), Some(("crash-loop", at(7))));
+        assert_eq!(timers.overdue(&[], start + at(8), 1.0), None);
+        assert_eq!(timers.overdue(&fatal, start + at(20), 1.0), None, "its timer starts again");
     }
 
     #[test]
-    fn a_machine_that_is_busy_with_something_else_gets_more_time() {
+    fn a_busy_machine_gets_more_time() {
         let (start, at) = (Instant::now(), |s| Duration::from_secs(s));
-        let (fatal, mut standing) = ([finding(Gravity::Fatal)], Standing::default());
-        assert_eq!((0..=34).find_map(|s| standing.ripe(&fatal, start + at(s), 0.2)), None);
-        assert_eq!(standing.ripe(&fatal, start + at(35), 0.2), Some(("crash-loop", at(35))));
+        let (fatal, mut timers) = ([finding(Gravity::Fatal)], CauseTimers::default());
+        assert_eq!((0..=34).find_map(|s| timers.overdue(&fatal, start + at(s), 0.2)), None);
+        assert_eq!(timers.overdue(&fatal, start + at(35), 0.2), Some(("crash-loop", at(35))));
     }
 
     #[test]
-    fn every_cause_is_told_within_ten_seconds() {
-        // A tick, a fresh snapshot and the question about the nodes come on top: seconds, on a machine that is busy.
+    fn every_cause_is_reported_within_ten_seconds() {
+        // The watch, a whole snapshot and reading the nodes add seconds on a busy machine.
         assert!(CAUSES.iter().all(|cause| cause.patience <= Limit::seconds(5)));
     }
 }

@@ -1,4 +1,4 @@
-//! Secrets in the cluster: which there are (never their content), which are missing, and which nothing needs any more.
+//! Secrets in the cluster: which exist (without their content), which are missing, and which are no longer needed.
 
 use std::collections::BTreeMap;
 
@@ -18,36 +18,36 @@ use crate::toolbox::Toolbox;
 
 /// The Secrets of the namespace by name and label; their content is not read.
 #[derive(Clone, Debug, Default)]
-pub struct Existing {
-    /// Secrets that xtask made.
+pub struct ObservedSecrets {
+    /// Secrets that xtask created.
     pub ours: Vec<String>,
-    /// Those of them that are for one content, and so for some revisions only.
+    /// Those of them whose name has a digest of their content, so that only some revisions use them.
     pub per_revision: Vec<String>,
-    /// Secrets that somebody else made, or Helm from the chart.
+    /// Secrets that Helm or somebody else created.
     pub others: Vec<String>,
-    /// The revisions of our release, which Helm keeps as Secrets.
+    /// The revisions of our release, which Helm stores in Secrets.
     pub helm: Vec<Revision>,
 }
 
-impl Existing {
-    /// Whether the namespace has a Secret of this name, whoever made it.
+impl ObservedSecrets {
+    /// Returns whether the namespace has a Secret of this name, ours or not.
     pub fn has(&self, name: &String) -> bool {
         self.ours.contains(name) || self.others.contains(name)
     }
 }
 
-/// Asks for names, labels and times only.
-pub fn observe(tools: &Toolbox) -> Result<Existing> {
+/// Reads names, labels and times of the Secrets, and no content.
+pub fn observe(tools: &Toolbox) -> Result<ObservedSecrets> {
     parse(&tools.api()?.list_metadata(&kinds::SECRET, "")?, tools.release())
 }
 
-/// Returns a redactor of the values of every Secret that xtask made, old ones included.
+/// Returns a redactor of the values of all Secrets that xtask created, old ones included.
 pub fn redactor(tools: &Toolbox) -> Result<Redactor> {
     Ok(redactor_of(&tools.api()?.select(&kinds::SECRET, Scope::Namespace, SELECTOR)?))
 }
 
-fn parse(secrets: &[Value], release: &Release) -> Result<Existing> {
-    let mut existing = Existing::default();
+fn parse(secrets: &[Value], release: &Release) -> Result<ObservedSecrets> {
+    let mut existing = ObservedSecrets::default();
     for secret in secrets {
         let name = text(secret, "/metadata/name");
         if release.has_revision(secret) {
@@ -71,26 +71,26 @@ fn parse(secrets: &[Value], release: &Release) -> Result<Existing> {
 
 /// The Secrets that the release needs: name, manifest (applied on standard input) and component.
 #[derive(Clone, Default)]
-pub struct Plan {
+pub struct SecretPlan {
     wanted: Vec<(String, Vec<u8>)>,
-    /// Takes every value out of text that is shown or saved.
+    /// Removes every value from text that is shown or saved.
     pub redactor: Redactor,
-    /// Secrets' names by component, for the chart's values.
+    /// Names of the Secrets by component, for the chart's values.
     pub names: BTreeMap<String, String>,
-    /// The database's URL, where `.env` names one.
+    /// The database's URL, if `.env` has one.
     pub database: Option<Secret>,
-    /// Keys by component whose values are others than in the Secret that was verified last.
+    /// Keys by component whose values differ from the Secret that was verified last.
     pub changed: BTreeMap<String, Vec<String>>,
 }
 
-impl Plan {
-    /// Adds the Secret `name` of `component`; no `manifest`: it is in the cluster and stays.
+impl SecretPlan {
+    /// Adds the Secret `name` of `component`. Without a `manifest`, it is in the cluster and stays.
     pub fn add(&mut self, component: &str, name: &str, manifest: Option<Vec<u8>>) {
         self.names.insert(component.to_owned(), name.to_owned());
         self.wanted.extend(manifest.map(|manifest| (name.to_owned(), manifest)));
     }
 
-    /// `reason` with the names of the keys that changed, if it is about a Secret.
+    /// Returns `reason` with the names of the changed keys, if it is about a Secret.
     pub fn name_keys(&self, reason: String) -> String {
         let part = reason.strip_prefix("Secret of ").and_then(|rest| rest.strip_suffix(" changed"));
         match part.and_then(|component| self.changed.get(component)) {
@@ -99,18 +99,18 @@ impl Plan {
         }
     }
 
-    /// Names and manifests of those whose content is known.
+    /// Returns names and manifests of the Secrets whose content is known.
     pub fn wanted(&self) -> impl Iterator<Item = (&String, &[u8])> {
         self.wanted.iter().map(|(name, json)| (name, json.as_slice())).filter(|(_, json)| !json.is_empty())
     }
 
-    /// Those that are not in the cluster.
-    pub fn missing(&self, existing: &Existing) -> Vec<String> {
+    /// Returns the names of those that are not in the cluster.
+    pub fn missing(&self, existing: &ObservedSecrets) -> Vec<String> {
         self.wanted.iter().map(|(name, _)| name).filter(|name| !existing.ours.contains(name)).cloned().collect()
     }
 
-    /// The steps that apply the missing ones.
-    pub fn steps<'a>(self, tools: &'a Toolbox, existing: &Existing) -> Vec<Step<'a>> {
+    /// Returns the steps that apply the missing ones.
+    pub fn steps<'a>(self, tools: &'a Toolbox, existing: &ObservedSecrets) -> Vec<Step<'a>> {
         let missing = self.missing(existing);
         let wanted = self.wanted.into_iter().filter(|(name, _)| missing.contains(name));
         wanted
@@ -118,8 +118,9 @@ impl Plan {
                 let path = kinds::SECRET.object(tools.namespace(), &name);
                 let shown = format!("PATCH {path}?fieldManager={MANAGER}&force=true < (Secret {name})");
                 Step::new(format!("apply Secret {name}"), "it is not in the cluster", shown, move |_| {
-                    // The error must not show what it could not read.
-                    let manifest: Value = serde_json::from_slice(&manifest).ok().context("a Secret of ours is JSON")?;
+                    // An error of the parser would show a part of the Secret.
+                    let manifest: Value =
+                        serde_json::from_slice(&manifest).ok().context("the Secret's manifest is not JSON")?;
                     tools.api()?.apply(&manifest, MANAGER).map(|_| String::new())
                 })
             })
@@ -127,11 +128,8 @@ impl Plan {
     }
 }
 
-/// Deletes Secrets of our making that neither the verified record nor a kept revision can need. Gives their names.
-///
-/// A rollback must find the Secret of its revision: one is kept as long as Helm keeps a revision made after it, that is
-/// as long as the record of any kept revision names it in `keep`.
-pub fn remove_unused(tools: &Toolbox, existing: &Existing, keep: &[String]) -> Result<Vec<String>> {
+/// Deletes our Secrets for one content that are not in `keep`. Returns their names.
+pub fn remove_unused(tools: &Toolbox, existing: &ObservedSecrets, keep: &[String]) -> Result<Vec<String>> {
     let stale = unused(existing, keep);
     delete(tools, &stale)?;
     Ok(stale)
@@ -143,13 +141,19 @@ pub fn delete(tools: &Toolbox, names: &[String]) -> Result<()> {
     names.iter().try_for_each(|name| api.delete(&kinds::SECRET, name, Propagation::Background).map(drop))
 }
 
-/// Those of `existing` that are for one revision and not in `keep`.
-pub fn unused(existing: &Existing, keep: &[String]) -> Vec<String> {
+/// Returns those of `existing` that are for one content and not in `keep`. A rollback needs the Secret of its revision, so
+/// `keep` has the Secrets of all kept revisions.
+pub fn unused(existing: &ObservedSecrets, keep: &[String]) -> Vec<String> {
     existing.per_revision.iter().filter(|name| !keep.contains(name)).cloned().collect()
 }
 
-/// The step that deletes what an interrupted deploy has left: Secrets that neither a kept revision nor this deploy needs.
-pub fn clean<'a>(tools: &'a Toolbox, plan: &Plan, existing: &Existing, mut keep: Vec<String>) -> Option<Step<'a>> {
+/// Returns the step that deletes Secrets which an interrupted deploy left: neither a kept revision nor `plan` needs them.
+pub fn clean<'a>(
+    tools: &'a Toolbox,
+    plan: &SecretPlan,
+    existing: &ObservedSecrets,
+    mut keep: Vec<String>,
+) -> Option<Step<'a>> {
     let names: Vec<String> = plan.names.values().cloned().collect();
     keep.extend(names.iter().cloned());
     let stale = unused(existing, &keep);
@@ -160,7 +164,7 @@ pub fn clean<'a>(tools: &'a Toolbox, plan: &Plan, existing: &Existing, mut keep:
     let requests: Vec<String> =
         stale.iter().map(|name| format!("DELETE {}", kinds::SECRET.object(tools.namespace(), name))).collect();
     Some(Step::new(what, "no kept revision names it", requests.join("\n"), move |_| {
-        // A revision that somebody has gone back to meanwhile names it again.
+        // Somebody may have rolled back to a revision that names one of them.
         let snapshot = Snapshot::take(tools)?;
         let mut keep = named_by_revisions(Record::read(&snapshot)?.as_ref(), &snapshot);
         keep.extend(names);
@@ -169,7 +173,7 @@ pub fn clean<'a>(tools: &'a Toolbox, plan: &Plan, existing: &Existing, mut keep:
     }))
 }
 
-/// The Secrets that must stay: those of the record, and of the ReplicaSets that Kubernetes keeps, whoever's they are.
+/// Returns the Secrets that must stay: those of the record, and of all ReplicaSets in the namespace, also of others.
 pub fn named_by_revisions(record: Option<&Record>, snapshot: &Snapshot) -> Vec<String> {
     let mut names: Vec<String> = record.map(Record::all_secrets).unwrap_or_default();
     for set in snapshot.all("ReplicaSet") {
@@ -196,19 +200,19 @@ mod tests {
         let snapshot = Snapshot::parse(&serde_json::json!({"items": [set]}).to_string()).unwrap();
         let keep = named_by_revisions(None, &snapshot);
         let per_revision = ["todo-backend-1", "todo-backend-2", "todo-backend-3"].map(str::to_owned).into();
-        assert_eq!(unused(&Existing { per_revision, ..Existing::default() }, &keep), ["todo-backend-1"]);
+        assert_eq!(unused(&ObservedSecrets { per_revision, ..ObservedSecrets::default() }, &keep), ["todo-backend-1"]);
     }
 
     #[test]
-    fn what_a_cluster_with_a_release_answered_is_read() {
+    fn the_secrets_of_a_recorded_cluster_are_classified() {
         let text = include_str!("../../../tests/recorded/cluster/secrets.json");
         let list: Value = serde_json::from_str(text).unwrap();
-        let seen = parse(list["items"].as_array().unwrap(), &ours()).unwrap();
-        assert_eq!(seen.ours, ["todo-backend-30ac1284", "todo-postgres"]);
-        assert!(seen.has(&"todo-postgres".to_owned()) && !seen.has(&"todo-backend-0".to_owned()));
-        assert_eq!(seen.per_revision, ["todo-backend-30ac1284"]);
+        let existing = parse(list["items"].as_array().unwrap(), &ours()).unwrap();
+        assert_eq!(existing.ours, ["todo-backend-30ac1284", "todo-postgres"]);
+        assert!(existing.has(&"todo-postgres".to_owned()) && !existing.has(&"todo-backend-0".to_owned()));
+        assert_eq!(existing.per_revision, ["todo-backend-30ac1284"]);
         let created = "2026-11-26T23:41:55Z".to_owned();
-        assert_eq!(seen.helm, [Revision { number: 1, status: "deployed".to_owned(), created }]);
+        assert_eq!(existing.helm, [Revision { number: 1, status: "deployed".to_owned(), created }]);
     }
 
     fn ours() -> Release {
@@ -233,7 +237,10 @@ mod tests {
         let existing = parse(&secrets, &ours()).unwrap();
         assert_eq!(existing.helm.len(), 1, "another release's number is not ours");
         assert_eq!(existing.ours, ["todo-backend-0a1b2c3d"]);
-        assert!(existing.others.iter().all(|other| existing.has(other)), "a rollback needs it, whoever made it");
+        assert!(
+            existing.others.iter().all(|other| existing.has(other)),
+            "a rollback needs it, also if others created it"
+        );
         assert_eq!((existing.helm[0].number, existing.helm[0].status.as_str()), (2, "deployed"));
         assert!(parse(&[secret("sh.helm.release.v1.todo.vx", helms("todo", "x"))], &ours()).is_err());
     }

@@ -1,14 +1,14 @@
-//! Undoing: back to the revision that was verified last, or away with a first install that failed. What an undo rests on
-//! is read right before it acts, and what it claims is read afterwards.
+//! Undoes a failed deploy: rolls back to the revision that was verified last, or removes a failed first install. Each undo
+//! reads the live state right before it acts, and again before it reports success.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
-use super::helm::{self, Revision, Status};
+use super::helm::{self, HelmHistory, Revision};
 use super::record::Record;
-use super::rollout::{self, Stopped};
+use super::rollout::{self, FailedRollout};
 use super::uninstall::uninstall;
 use super::{drift, secret_manifest, secrets};
 use crate::api::{Propagation, kinds};
@@ -22,48 +22,40 @@ use crate::report::Running;
 use crate::snapshot::{Snapshot, key, text};
 use crate::toolbox::Toolbox;
 
-/// What one run has done to the release, shared by its steps: an undo concerns that and nothing else.
+/// The release before one run changed it, shared by the steps of the run; `None`: Helm was not started. An undo concerns the
+/// changes of its run alone.
 #[derive(Clone, Debug, Default)]
-pub struct Run(Arc<Mutex<Doing>>);
-
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-enum Doing {
-    /// Helm was not started.
-    #[default]
-    Nothing,
-    /// Helm was started on what `Before` says.
-    Release(Before),
-}
+pub struct Run(Arc<Mutex<Option<ReleaseBefore>>>);
 
 /// The release right before this run started Helm.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Before {
+pub struct ReleaseBefore {
     /// Helm's newest revision.
     newest: Option<u64>,
-    /// What a failure goes back to.
+    /// What a failed run goes back to.
     fallback: Fallback,
 }
 
-/// What runs after a deploy has failed.
+/// What a failed run goes back to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 enum Fallback {
-    /// The revision that was verified last, with the time of that.
+    /// The revision that was verified last, and when, in seconds since 1970.
     Verified(u64, u64),
-    /// The revision that Helm had deployed; xtask has never verified it.
+    /// The revision that Helm had deployed, which xtask has never verified.
     Deployed(u64),
-    /// There was no release: the failed install is removed.
+    /// Nothing: the failed first install is removed.
     #[default]
     FirstInstall,
-    /// What stands there: the same command goes on from it.
-    AsItIs,
+    /// Nothing: the objects stay, and the same command continues from them.
+    KeepFailed,
 }
 
-impl Before {
-    /// The release as `helm` and `record` show it. `undoes`: whether a failure is undone at all.
-    fn of(helm: &Status, record: Option<&Record>, undoes: bool) -> Self {
+impl ReleaseBefore {
+    /// Returns the release as `helm` and `record` show it. `undoes`: whether a failure is undone.
+    fn of(helm: &HelmHistory, record: Option<&Record>, undoes: bool) -> Self {
         let kept = |number: u64| helm.revisions.iter().any(|revision| revision.number == number);
         let fallback = match (record, helm.deployed()) {
-            _ if !undoes => Fallback::AsItIs,
+            _ if !undoes => Fallback::KeepFailed,
             (Some(record), _) if kept(record.revision) => Fallback::Verified(record.revision, record.verified_at),
             (_, Some(deployed)) => Fallback::Deployed(deployed),
             (_, None) => Fallback::FirstInstall,
@@ -71,176 +63,179 @@ impl Before {
         Self { newest: helm.newest().map(|revision| revision.number), fallback }
     }
 
-    /// The number that Helm gives to the revision which this run makes.
-    fn own(&self) -> u64 {
+    /// Returns the number that Helm gives to the revision of this run.
+    fn own_number(&self) -> u64 {
         self.newest.unwrap_or_default() + 1
     }
 
-    /// The revision that this run has made; `None`: it has made none. Another newest revision is somebody else's.
-    fn made<'a>(&self, helm: &'a Status) -> Result<Option<&'a Revision>> {
+    /// Returns the revision that this run has created; `None`: it has created none. Fails if somebody else has changed the
+    /// release meanwhile.
+    fn own_revision<'a>(&self, helm: &'a HelmHistory) -> Result<Option<&'a Revision>> {
         let newest = helm.newest();
         let number = newest.map(|revision| revision.number);
         if number == self.newest {
             return Ok(None);
         }
-        let told = |number: Option<u64>| number.map_or("none".to_owned(), |number| number.to_string());
+        let show = |number: Option<u64>| number.map_or("none".to_owned(), |number| number.to_string());
         ensure!(
-            number == Some(self.own()),
-            "Helm's newest revision is {}; this run began at {} and makes {}: somebody else has changed the release",
-            told(number),
-            told(self.newest),
-            self.own()
+            number == Some(self.own_number()),
+            "Helm's newest revision is {}; this run began at {} and creates {}: somebody else has changed the release",
+            show(number),
+            show(self.newest),
+            self.own_number()
         );
         Ok(newest)
     }
 }
 
 impl Run {
-    fn doing(&self) -> Doing {
+    fn before(&self) -> Option<ReleaseBefore> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Runs the helm that changes the release. A failure is undone, where `undoes` says so. That Helm ends well is its
-    /// word alone until [`Run::confirm`] has read it.
+    /// Runs `helm`, which changes the release. Undoes a failure if `undoes`. That Helm succeeded is not proven before
+    /// [`Run::confirm`].
     pub fn change(&self, project: &Project, tools: &Toolbox, helm: &Process, undoes: bool) -> Result<()> {
         let record = Record::fetch(tools)?;
-        let before = Before::of(&helm::observe(&secrets::observe(tools)?), record.as_ref(), undoes);
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Doing::Release(before);
+        let before = ReleaseBefore::of(&helm::observe(&secrets::observe(tools)?), record.as_ref(), undoes);
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(before);
         match helm.run() {
             Ok(()) => Ok(()),
-            Err(error) => Err(fall_back(project, tools, self, helm::refused(project, &error))),
+            Err(error) => Err(fall_back(project, tools, self, helm::explain(project, &error))),
         }
     }
 
-    /// Helm's state. Fails unless the revision that this run has made is the release's newest, and deployed.
-    pub fn confirm(&self, tools: &Toolbox) -> Result<Status> {
+    /// Returns Helm's revisions. Fails unless the revision of this run is the newest one, and deployed.
+    pub fn confirm(&self, tools: &Toolbox) -> Result<HelmHistory> {
         let helm = helm::observe(&secrets::observe(tools)?);
-        let Doing::Release(before) = self.doing() else { return Ok(helm) };
+        let Some(before) = self.before() else { return Ok(helm) };
         let failure = |what: String| Failure::new(Class::Rollout, what).help("cargo xtask deploy dev");
-        let made = before.made(&helm).map_err(|error| failure(error.to_string()))?;
-        match made {
+        let own = before.own_revision(&helm).map_err(|error| failure(error.to_string()))?;
+        match own {
             Some(revision) if revision.status == "deployed" => Ok(helm),
             Some(Revision { number, status, .. }) => {
-                Err(failure(format!("Helm has ended, but its revision {number} is {status}")).into())
+                Err(failure(format!("Helm succeeded, but its revision {number} is {status}")).into())
             }
-            None => Err(failure("Helm has ended, but it has made no revision".to_owned()).into()),
+            None => Err(failure("Helm succeeded, but it has created no revision".to_owned()).into()),
         }
     }
 }
 
-/// Undoes what this run did to the release. Gives `failure` with what was done and what runs now.
+/// Undoes what `run` did to the release. Returns `failure` with the result of the undo and what runs now.
 pub fn fall_back(project: &Project, tools: &Toolbox, run: &Run, failure: Failure) -> anyhow::Error {
     if process::ending() {
         return failure.into();
     }
-    let done = match run.doing() {
-        Doing::Nothing => Ok("nothing was applied by this run, so nothing is undone".to_owned()),
-        Doing::Release(before) => undo(project, tools, &before),
+    let undone = match run.before() {
+        None => Ok("nothing was applied by this run, so nothing is undone".to_owned()),
+        Some(before) => undo(project, tools, &before),
     };
-    match done {
-        Ok(done) => failure.append(format!("\n  {done}{}", runs(tools))).into(),
+    match undone {
+        Ok(result) => failure.append(format!("\n  {result}{}", describe_running(tools))).into(),
         Err(error) => failure
-            .append(format!("\n  it could not be undone: {error:#}{}", runs(tools)))
+            .append(format!("\n  it could not be undone: {error:#}{}", describe_running(tools)))
             .help("cargo xtask deploy dev")
             .into(),
     }
 }
 
-fn undo(project: &Project, tools: &Toolbox, before: &Before) -> Result<String> {
-    if let Some(why) = super::namespace::unusable(tools)? {
+/// Undoes the changes since `before`. Returns what was done.
+fn undo(project: &Project, tools: &Toolbox, before: &ReleaseBefore) -> Result<String> {
+    if let Some(why) = super::namespace::why_unusable(tools)? {
         return Ok(format!("{why}, so nothing is undone"));
     }
-    // What was known when this run began is minutes old.
+    // The state from the start of this run is minutes old.
     let helm = helm::observe(&secrets::observe(tools)?);
-    let Some(made) = before.made(&helm)? else {
-        return Ok("nothing was applied: Helm has made no revision, so nothing is undone".to_owned());
+    let Some(own) = before.own_revision(&helm)? else {
+        return Ok("nothing was applied: Helm has created no revision, so nothing is undone".to_owned());
     };
     let report = &project.report;
-    let back = |revision: u64, why: &str| {
-        let kept = helm.revisions.iter().any(|kept| kept.number == revision);
-        ensure!(kept, "Helm does not keep revision {revision} any more");
+    let roll_back = |revision: u64, why: &str| {
+        let is_kept = helm.revisions.iter().any(|kept| kept.number == revision);
+        ensure!(is_kept, "Helm no longer keeps revision {revision}");
         let running = report.step("release", format!("roll back to revision {revision}"), why);
-        let now = rollback_to(project, tools, made, revision, &running)?;
+        let now = rollback_to(project, tools, own, revision, &running)?;
         running.done("");
         anyhow::Ok(now)
     };
     match before.fallback {
-        Fallback::AsItIs => Ok("what was applied stays: the same command goes on from there".to_owned()),
+        Fallback::KeepFailed => Ok("the applied objects stay: the same command continues from there".to_owned()),
         Fallback::Verified(revision, at) => {
-            let now = back(revision, "verified last")?;
+            let now = roll_back(revision, "verified last")?;
             let ago = clock::age(clock::now().saturating_sub(at));
             Ok(format!("rolled back to revision {revision}, verified {ago} ago; it is revision {now} now"))
         }
         Fallback::Deployed(revision) => {
-            let now = back(revision, "deployed before")?;
+            let now = roll_back(revision, "deployed before")?;
             Ok(format!("rolled back to revision {revision}, which xtask has never verified; it is revision {now} now"))
         }
         Fallback::FirstInstall => {
             let snapshot = Snapshot::take(tools)?;
-            prove_first_install(&snapshot, &helm, made).context("nothing was removed")?;
+            prove_first_install(&snapshot, &helm, own).context("nothing was removed")?;
             let running =
                 report.step("release", "remove the failed first install", "there is no revision to go back to");
-            remove(project, tools).inspect(|_| running.done(""))
+            remove_first_install(project, tools).inspect(|_| running.done(""))
         }
     }
 }
 
-/// Fails unless all that there is of the release was made by this run.
-fn prove_first_install(snapshot: &Snapshot, helm: &Status, made: &Revision) -> Result<()> {
+/// Fails unless this run, with its revision `own`, has created everything that exists of the release.
+fn prove_first_install(snapshot: &Snapshot, helm: &HelmHistory, own: &Revision) -> Result<()> {
     if let Some(record) = Record::read(snapshot)? {
         bail!("revision {} was verified, so this was no first install", record.revision);
     }
-    if let Some(other) = helm.revisions.iter().find(|revision| revision.number != made.number) {
+    if let Some(other) = helm.revisions.iter().find(|revision| revision.number != own.number) {
         bail!("Helm has revision {} ({}), so this was no first install", other.number, other.status);
     }
-    let began = clock::parse(&made.created);
-    let began = began.with_context(|| format!("when revision {} was made is not known", made.number))?;
-    let older = |pod: &&Value| clock::parse(text(pod, "/metadata/creationTimestamp")).is_none_or(|then| then < began);
-    if let Some(pod) = snapshot.kind("Pod").filter(|pod| judge::is_ready(pod)).find(older) {
+    let began = clock::parse(&own.created);
+    let began = began.with_context(|| format!("revision {} has no valid time of creation", own.number))?;
+    let is_older =
+        |pod: &&Value| clock::parse(text(pod, "/metadata/creationTimestamp")).is_none_or(|then| then < began);
+    if let Some(pod) = snapshot.kind("Pod").filter(|pod| judge::is_ready(pod)).find(is_older) {
         let name = text(pod, "/metadata/name");
-        bail!("pod {name} is ready and older than revision {}, so this was no first install", made.number);
+        bail!("pod {name} is ready and older than revision {}, so this was no first install", own.number);
     }
     Ok(())
 }
 
-/// Rolls the release back from the revision `made` to `revision`, and follows that until all replicas are ready. Gives
-/// the number under which Helm has it now. What was verified of `revision` holds for that number too.
-fn rollback_to(project: &Project, tools: &Toolbox, made: &Revision, revision: u64, running: &Running) -> Result<u64> {
+/// Rolls the release back from `own` to `revision`, and waits until all replicas are ready. Returns the new number of that
+/// revision; the record names it from then on.
+fn rollback_to(project: &Project, tools: &Toolbox, own: &Revision, revision: u64, running: &Running) -> Result<u64> {
     let release = &project.settings.chart.release;
     let rollback = tools.helm().args(["rollback", release, &revision.to_string(), "--server-side=true"]);
     rollback.args(["--force-conflicts", "--history-max=10"]).log(project.log("helm")).run()?;
-    if let Some(Stopped { what, findings, .. }) = rollout::follow(tools, running, deadlines::ROLLOUT_UNDO)? {
+    if let Some(FailedRollout { summary, findings, .. }) = rollout::follow(tools, running, deadlines::ROLLOUT_UNDO)? {
         let causes: Vec<String> = findings.iter().take(2).map(|f| format!("{}: {}", f.subject, f.cause)).collect();
-        bail!("of revision {revision}, {what} ({})", causes.join("; "));
+        bail!("revision {revision}: {summary} ({})", causes.join("; "));
     }
     let helm = helm::observe(&secrets::observe(tools)?);
-    let now = helm.newest().filter(|now| now.number == made.number + 1 && now.status == "deployed");
+    let now = helm.newest().filter(|now| now.number == own.number + 1 && now.status == "deployed");
     let now = now.with_context(|| {
         let newest = helm.newest().map_or("none".to_owned(), |now| format!("{} ({})", now.number, now.status));
-        format!("after the rollback Helm's newest revision is {newest}, not {} (deployed)", made.number + 1)
+        format!("after the rollback Helm's newest revision is {newest}, not {} (deployed)", own.number + 1)
     })?;
-    keep_record(project, tools, revision, now.number)?;
+    renumber_record(project, tools, revision, now.number)?;
     Ok(now.number)
 }
 
-/// Has the record say that `revision`, if that is what it is about, is revision `now`. An object that the rollback had to
-/// make again differs in what the cluster gives it (the address of a Service): it is held against Helm's manifest.
-fn keep_record(project: &Project, tools: &Toolbox, revision: u64, now: u64) -> Result<()> {
+/// Changes the record of `revision`, if it is that one's, to the revision number `now`. The cluster gives objects that the
+/// rollback created again other values, e.g. the address of a Service, so these are compared with Helm's manifest.
+fn renumber_record(project: &Project, tools: &Toolbox, revision: u64, now: u64) -> Result<()> {
     let snapshot = Snapshot::take(tools)?;
     let Some(record) = Record::read(&snapshot)?.filter(|record| record.revision == revision) else { return Ok(()) };
     let drifted: Vec<String> = record.drift(&snapshot).into_iter().map(|drift| drift.object).collect();
     if !drifted.is_empty() {
         let wanted = drift::objects(&helm::manifest(project, tools, now)?);
-        let as_verified = |object: &String| {
-            let made_again = |live: &&Value| {
-                let made = clock::parse(text(live, "/metadata/creationTimestamp"));
-                key(live) == *object && made.is_some_and(|made| made >= record.verified_at)
+        let is_as_verified = |object: &String| {
+            let is_recreated = |live: &&Value| {
+                let created = clock::parse(text(live, "/metadata/creationTimestamp"));
+                key(live) == *object && created.is_some_and(|created| created >= record.verified_at)
             };
-            let live = snapshot.applied().find(made_again);
+            let live = snapshot.applied().find(is_recreated);
             let wanted = wanted.iter().find(|wanted| key(wanted) == *object);
             matches!((wanted, live), (Some(wanted), Some(live)) if drift::fields(wanted, live, &snapshot).is_empty())
         };
-        if !drifted.iter().all(as_verified) {
+        if !drifted.iter().all(is_as_verified) {
             return Ok(());
         }
     }
@@ -248,13 +243,13 @@ fn keep_record(project: &Project, tools: &Toolbox, revision: u64, now: u64) -> R
     Record { revision: now, objects, replicas, ..record }.store(tools)
 }
 
-/// Removes a first install that failed. Volumes with data in them stay, and with them the password that opens them: the
-/// data may be older than this install.
-fn remove(project: &Project, tools: &Toolbox) -> Result<String> {
+/// Removes a first install that failed. Bound volumes and the database's password stay, because their data may be older than
+/// this install. Returns what was done.
+fn remove_first_install(project: &Project, tools: &Toolbox) -> Result<String> {
     let (snapshot, existing) = uninstall(project, tools)?;
     let is_bound = |claim: &&Value| text(claim, "/status/phase") == "Bound";
     let (bound, pending): (Vec<_>, Vec<_>) = snapshot.kind("PersistentVolumeClaim").partition(is_bound);
-    // A claim that no volume was provided for holds nothing, but would keep its wrong class.
+    // A pending claim holds no data, but would keep a wrong storage class.
     let api = tools.api()?;
     for claim in pending {
         api.delete(&kinds::PERSISTENT_VOLUME_CLAIM, text(claim, "/metadata/name"), Propagation::Background)?;
@@ -273,11 +268,11 @@ fn remove(project: &Project, tools: &Toolbox) -> Result<String> {
     Ok(format!("the first install failed, so it was removed{stays}"))
 }
 
-/// What runs now, for people: a line for each workload.
-fn runs(tools: &Toolbox) -> String {
+/// Returns a line for each workload with what runs now.
+fn describe_running(tools: &Toolbox) -> String {
     let snapshot = match Snapshot::take(tools) {
         Ok(snapshot) => snapshot,
-        Err(error) => return format!("\n  what runs now is not known: {error:#}"),
+        Err(error) => return format!("\n  xtask cannot read what runs now: {error:#}"),
     };
     let image = |name: &str| {
         let workload = snapshot.workloads().find(|w| text(w, "/metadata/name") == name)?;
@@ -299,13 +294,13 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn status(revisions: &[(u64, &str)]) -> Status {
+    fn status(revisions: &[(u64, &str)]) -> HelmHistory {
         let revision = |(number, status): &(u64, &str)| Revision {
             number: *number,
             status: (*status).to_owned(),
             created: "2026-11-27T08:00:00Z".to_owned(),
         };
-        Status { revisions: revisions.iter().map(revision).collect() }
+        HelmHistory { revisions: revisions.iter().map(revision).collect() }
     }
 
     fn record(revision: u64) -> Value {
@@ -315,11 +310,11 @@ mod tests {
 
     fn fallback(verified: Option<u64>, revisions: &[(u64, &str)]) -> Fallback {
         let record: Option<Record> = verified.map(|revision| serde_json::from_value(record(revision)).unwrap());
-        Before::of(&status(revisions), record.as_ref(), true).fallback
+        ReleaseBefore::of(&status(revisions), record.as_ref(), true).fallback
     }
 
     #[test]
-    fn there_is_something_to_go_back_to_or_not() {
+    fn the_fallback_is_the_verified_revision_else_the_deployed_one_else_none() {
         assert_eq!(fallback(None, &[]), Fallback::FirstInstall);
         assert_eq!(fallback(None, &[(1, "failed")]), Fallback::FirstInstall);
         assert_eq!(fallback(None, &[(1, "deployed")]), Fallback::Deployed(1));
@@ -329,38 +324,41 @@ mod tests {
     }
 
     #[test]
-    fn a_revision_that_this_run_did_not_make_is_somebody_elses() {
-        let before = Before { newest: Some(4), ..Before::default() };
-        let made = |revisions: &[(u64, &str)]| {
-            before.made(&status(revisions)).map(|made| made.map(|made| made.number)).map_err(|error| error.to_string())
+    fn a_newest_revision_of_somebody_else_is_an_error() {
+        let before = ReleaseBefore { newest: Some(4), ..ReleaseBefore::default() };
+        let own = |revisions: &[(u64, &str)]| {
+            before
+                .own_revision(&status(revisions))
+                .map(|own| own.map(|own| own.number))
+                .map_err(|error| error.to_string())
         };
-        assert_eq!(made(&[(4, "deployed")]), Ok(None));
-        assert_eq!(made(&[(5, "failed"), (4, "deployed")]), Ok(Some(5)));
-        let newer = made(&[(6, "deployed"), (5, "superseded")]).unwrap_err();
-        assert!(newer.contains("newest revision is 6; this run began at 4 and makes 5: somebody else"), "{newer}");
-        assert!(made(&[]).is_err() && made(&[(3, "deployed")]).is_err(), "the history was deleted");
+        assert_eq!(own(&[(4, "deployed")]), Ok(None));
+        assert_eq!(own(&[(5, "failed"), (4, "deployed")]), Ok(Some(5)));
+        let newer = own(&[(6, "deployed"), (5, "superseded")]).unwrap_err();
+        assert!(newer.contains("newest revision is 6; this run began at 4 and creates 5: somebody else"), "{newer}");
+        assert!(own(&[]).is_err() && own(&[(3, "deployed")]).is_err(), "the history was deleted");
     }
 
     #[test]
-    fn a_first_install_is_what_this_run_alone_has_made() {
+    fn only_an_install_that_this_run_alone_created_is_a_first_install() {
         let pod = |ready: &str, created: &str| {
             json!({"kind": "Pod", "metadata": {"name": "todo-backend-1", "creationTimestamp": created},
                    "status": {"conditions": [{"type": "Ready", "status": ready}]}})
         };
-        let made = status(&[(1, "deployed")]);
-        let proof = |objects: Vec<Value>, helm: &Status| {
-            let error = prove_first_install(&Snapshot::of(objects), helm, &made.revisions[0]).err();
+        let helm = status(&[(1, "deployed")]);
+        let proof = |objects: Vec<Value>, revisions: &HelmHistory| {
+            let error = prove_first_install(&Snapshot::of(objects), revisions, &helm.revisions[0]).err();
             error.map(|error| error.to_string()).unwrap_or_default()
         };
-        assert_eq!(proof(vec![], &made), "");
-        assert_eq!(proof(vec![pod("True", "2026-11-27T08:00:00Z"), pod("False", "2026-11-27T07:59:59Z")], &made), "");
+        assert_eq!(proof(vec![], &helm), "");
+        assert_eq!(proof(vec![pod("True", "2026-11-27T08:00:00Z"), pod("False", "2026-11-27T07:59:59Z")], &helm), "");
         assert!(
-            proof(vec![pod("True", "2026-11-27T07:59:59Z")], &made).contains("pod todo-backend-1 is ready and older")
+            proof(vec![pod("True", "2026-11-27T07:59:59Z")], &helm).contains("pod todo-backend-1 is ready and older")
         );
         let others = status(&[(1, "deployed"), (0, "failed")]);
         assert!(proof(vec![], &others).contains("Helm has revision 0 (failed)"));
         let record = json!({"kind": "ConfigMap", "metadata": {"name": "todo-xtask"},
                             "data": {"record.json": record(3).to_string()}});
-        assert!(proof(vec![record], &made).contains("revision 3 was verified"));
+        assert!(proof(vec![record], &helm).contains("revision 3 was verified"));
     }
 }

@@ -1,4 +1,4 @@
-//! Edits of values files, from what Helm says of values that the chart's schema refuses.
+//! Suggests edits of values files from Helm's messages about values that the chart's schema refuses.
 
 use std::collections::BTreeSet;
 
@@ -10,7 +10,7 @@ use crate::project::Project;
 /// A values file: its name in the checkout, and its text.
 pub type File = (String, String);
 
-/// The values files: those of the environments, then the chart's own, which has every value.
+/// Reads the values files: those of the environments, then the chart's own, which has every value.
 pub fn files(project: &Project) -> Vec<File> {
     let settings = &project.settings;
     let named = settings.environments.values().map(|environment| environment.values.clone());
@@ -19,11 +19,11 @@ pub fn files(project: &Project) -> Vec<File> {
     read.filter_map(|(name, text)| Some((name, text.ok()?))).collect()
 }
 
-/// An edit for each place that Helm's `words` name and that stands in one of `files`.
-pub fn edits(words: &str, files: &[File]) -> Vec<Hint> {
+/// Returns an edit for each value that Helm's `message` names and that is in one of `files`.
+pub fn edits(message: &str, files: &[File]) -> Vec<Hint> {
     let mut seen = BTreeSet::new();
-    // A failed child's lines come with a bar.
-    let lines = words.lines().map(|line| line.trim_start_matches([' ', '|']));
+    // The output of a failed command is printed behind a bar.
+    let lines = message.lines().map(|line| line.trim_start_matches([' ', '|']));
     let lines = lines.filter_map(|line| line.strip_prefix("- at '")?.split_once("': "));
     lines
         .flat_map(|(pointer, what)| {
@@ -36,36 +36,37 @@ pub fn edits(words: &str, files: &[File]) -> Vec<Hint> {
             let (file, text) = files.iter().find(|(_, text)| at(text, &path).is_some())?;
             let (line, value) = find(text, &path)?;
             let key = *path.last()?;
-            let change = if what.is_empty() { known(&path, text, value, files)? } else { wanted(value, what)? };
+            let change =
+                if what.is_empty() { correct_name(&path, text, value, files)? } else { correct_value(value, what)? };
             seen.insert((file, line)).then(|| Hint::edit(line, key, change).of_file(file))
         })
         .collect()
 }
 
-/// The change for a name with `value` in `text` that the chart does not know. Nothing if one line cannot mend it: another
-/// line has the right name already, or the value goes on in the lines below.
-fn known(path: &[&str], text: &str, value: &str, files: &[File]) -> Option<Change> {
+/// Returns the change for a name in `text`, with `value`, that the chart does not have. `None` if a change of one line cannot
+/// fix it: another line has the right name already, or the value continues in the lines below.
+fn correct_name(path: &[&str], text: &str, value: &str, files: &[File]) -> Option<Change> {
     let (wrong, parents) = path.split_last()?;
     let parent = files.last().and_then(|(_, text)| at(text, parents));
     let names =
         parent.iter().filter_map(Value::as_mapping).flat_map(|mapping| mapping.keys()).filter_map(Value::as_str);
     match nearest(wrong, names) {
         Some(name) => {
-            let is_there = at(text, &[parents, &[name]].concat()).is_some();
-            (!is_there).then(|| Change::Rename(name.to_owned()))
+            let exists = at(text, &[parents, &[name]].concat()).is_some();
+            (!exists).then(|| Change::Rename(name.to_owned()))
         }
         None => is_scalar(value).then_some(Change::Remove),
     }
 }
 
-/// Whether `value`, the rest of a line, is all of the value.
+/// Returns whether `value`, the rest of a line, is the whole value.
 fn is_scalar(value: &str) -> bool {
     !value.is_empty() && !value.starts_with(['{', '[', '|', '>', '&', '"', '\''])
         || value.len() > 1 && ['"', '\''].into_iter().any(|quote| value.starts_with(quote) && value.ends_with(quote))
 }
 
-/// The change for a `value` of which Helm says `what`; nothing if it only announces what the next lines say.
-fn wanted(value: &str, what: &str) -> Option<Change> {
+/// Returns the change for a `value` that Helm refuses with `what`; `None` if `what` only introduces the next lines.
+fn correct_value(value: &str, what: &str) -> Option<Change> {
     if what.ends_with(" failed") {
         return None;
     }
@@ -81,17 +82,17 @@ fn wanted(value: &str, what: &str) -> Option<Change> {
         Change::Set(bare.to_owned())
     } else {
         let kind = what.rsplit_once(", want ").and_then(|(_, kind)| describe_type(kind));
-        Change::SetDescribed(kind.map_or(format!("a value that the chart's schema takes ({what})"), str::to_owned))
+        Change::SetDescribed(kind.map_or(format!("a value that the chart's schema accepts ({what})"), str::to_owned))
     })
 }
 
-/// The value at `path` in `text`.
+/// Returns the value at `path` in `text`.
 fn at(text: &str, path: &[&str]) -> Option<Value> {
     let values: Value = serde_norway::from_str(text).ok()?;
     path.iter().try_fold(&values, |value, key| value.get(*key)).cloned()
 }
 
-/// The line of the key at `path` in `text`, and what stands behind it. Keys in braces have no line of their own.
+/// Returns the line number of the key at `path` in `text`, and the value behind it; `None` for keys in braces.
 fn find<'a>(text: &'a str, path: &[&str]) -> Option<(usize, &'a str)> {
     let mut open: Vec<(usize, &str)> = Vec::new();
     text.lines().enumerate().find_map(|(number, line)| {
@@ -109,8 +110,8 @@ fn find<'a>(text: &'a str, path: &[&str]) -> Option<(usize, &'a str)> {
 mod tests {
     use super::*;
 
-    /// The words of Helm 4 for the values below.
-    const WORDS: &str = "Error: values don't meet the specifications of the schema(s) in the following chart(s):
+    /// The message of Helm 4 about the values below.
+    const MESSAGE: &str = "Error: values don't meet the specifications of the schema(s) in the following chart(s):
 todo:
   | - at '/postgres/storage': additional properties 'sise' not allowed
 - at '/rollout/maxSurge': 'anyOf' failed
@@ -123,17 +124,17 @@ todo:
 ";
 
     #[test]
-    fn each_place_that_helm_names_has_one_edit() {
+    fn each_value_that_helm_names_gets_one_edit() {
         let values = "# backend:\nbackend:\n  replicas: \"3\" # many\n  replcias: 3\npostgres:\n  enabled: true\n  \
                       storage:\n    sise: 1Gi\nrollout: {maxSurge: x}\nfrontend:\n  replicas: many\n";
         let chart = include_str!("../../../../infra/helm/values.yaml");
         let files = [("v.yaml".to_owned(), values.to_owned()), ("values.yaml".to_owned(), chart.to_owned())];
-        let texts: Vec<String> = edits(WORDS, &files).iter().map(|hint| hint.text().to_owned()).collect();
+        let texts: Vec<String> = edits(MESSAGE, &files).iter().map(|hint| hint.text().to_owned()).collect();
         assert_eq!(
             texts,
             [
                 "rename sise in v.yaml:8 to size",
-                // What stands in braces has no line of its own, and the chart's default is right.
+                // maxSurge is in braces, so it has no line of its own.
                 "set replicas in v.yaml:3 to 3",
                 "set replicas in v.yaml:11 to a whole number",
             ]
@@ -141,7 +142,7 @@ todo:
     }
 
     #[test]
-    fn a_wrong_name_gets_the_right_one_unless_that_is_there() {
+    fn a_wrong_name_is_renamed_unless_the_right_one_exists() {
         let wanted = "- at '/backend': additional properties 'replcias' not allowed";
         let texts = |values: &str| {
             let files = [("v.yaml".to_owned(), values.to_owned()), (String::new(), "backend: {replicas: 2}".into())];
@@ -152,7 +153,7 @@ todo:
     }
 
     #[test]
-    fn a_name_like_no_other_goes() {
+    fn a_name_without_a_similar_one_is_removed() {
         let files =
             [("v.yaml".to_owned(), "backend:\n  colour: red\n".to_owned()), (String::new(), "backend: {}".into())];
         let hints = edits("- at '/backend': additional properties 'colour' not allowed", &files);

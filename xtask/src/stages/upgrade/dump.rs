@@ -1,4 +1,4 @@
-//! A dump of the embedded database: a file in Postgres' custom format, with what was counted while nobody wrote.
+//! A dump of the embedded database: a file in Postgres' custom format, with the table contents read while nothing wrote.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -17,30 +17,30 @@ use crate::project::Project;
 use crate::report::{Running, bytes};
 use crate::units::hex;
 
-/// How many dumps of a profile are kept.
+/// The number of dumps of a profile that are kept.
 pub const KEEP: usize = 3;
 const SUFFIX: &str = "dump";
-/// Room that must be free beyond the size of the database.
+/// Bytes that must be free in addition to the size of the database.
 const SPARE: u64 = 200_000_000;
 
-/// A dump that was proven.
+/// A proven dump.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Dump {
-    /// Name of the file in the profile's folder.
+    /// The name of the file in the profile's folder.
     pub file: String,
     /// Its size in bytes.
     pub size: u64,
     /// SHA-256 of its content, in hex.
     pub sha256: String,
-    /// What was in each table.
+    /// The contents of all tables.
     pub tables: Tables,
 }
 
 impl Dump {
-    /// Dumps the database and proves that the file holds each row. Nobody may write meanwhile.
-    pub fn make(project: &Project, postgres: &Postgres, from: &str, running: &Running) -> Result<Self> {
-        let folder = state::make_folder(project)?;
-        room(&folder, postgres.size()?)?;
+    /// Dumps the database, and proves that the file has all rows. Nothing may write to the database meanwhile.
+    pub fn create(project: &Project, postgres: &Postgres, from: &str, running: &Running) -> Result<Self> {
+        let folder = state::create_folder(project)?;
+        ensure_free_space(&folder, postgres.size()?)?;
         let tables = postgres.tables()?;
         let file = format!("{}-{from}.{SUFFIX}", clock::rfc3339(clock::now()).replace(':', ""));
         let (path, new) = (folder.join(&file), folder.join(format!("{file}.new")));
@@ -56,16 +56,16 @@ impl Dump {
         Ok(dump)
     }
 
-    /// Proves that the file has the rows that were counted, and that the database still has them.
+    /// Fails unless the file has all rows, and the database has not changed.
     fn prove(&self, postgres: &Postgres, folder: &Utf8Path) -> Result<()> {
         self.check_file(folder)?;
         let rows = postgres.contents_of(&folder.join(&self.file))?.rows;
-        let counted = self.tables.iter().map(|(name, table)| (name.clone(), table.rows)).collect();
-        ensure!(rows == counted, "it has the rows {rows:?}, the database has {counted:?}");
+        let expected = self.tables.iter().map(|(name, table)| (name.clone(), table.rows)).collect();
+        ensure!(rows == expected, "it has the rows {rows:?}, the database has {expected:?}");
         self.check_database(postgres)
     }
 
-    /// Fails unless the database holds exactly what was counted for the dump.
+    /// Fails unless the database has exactly the tables and rows of the dump.
     pub fn check_database(&self, postgres: &Postgres) -> Result<()> {
         let now = postgres.tables()?;
         let differing = now.iter().filter(|(name, table)| self.tables.get(*name) != Some(table)).map(|(name, _)| name);
@@ -75,7 +75,7 @@ impl Dump {
         Ok(())
     }
 
-    /// Fails unless the file is there and has the content that was proven.
+    /// Returns the path of the file. Fails unless its content is the proven one.
     pub fn check_file(&self, folder: &Utf8Path) -> Result<Utf8PathBuf> {
         let path = folder.join(&self.file);
         let lost = |why: String| {
@@ -96,14 +96,18 @@ impl Dump {
         Ok(path)
     }
 
-    /// Rows of all tables together.
+    /// Returns the number of rows of all tables.
     pub fn rows(&self) -> u64 {
         self.tables.values().map(|table| table.rows).sum()
     }
 }
 
-/// Copies `input` to `output`. Returns the number of bytes and their SHA-256 in hex.
-pub(super) fn copy(mut input: impl Read, output: &mut impl Write, mut told: impl FnMut(u64)) -> Result<(u64, String)> {
+/// Copies `input` to `output`, and calls `progress` with the bytes written. Returns their number and their SHA-256 in hex.
+pub(super) fn copy(
+    mut input: impl Read,
+    output: &mut impl Write,
+    mut progress: impl FnMut(u64),
+) -> Result<(u64, String)> {
     let (mut hash, mut buffer, mut written) = (Sha256::new(), vec![0; 1 << 16], 0);
     loop {
         let count = input.read(&mut buffer)?;
@@ -113,7 +117,7 @@ pub(super) fn copy(mut input: impl Read, output: &mut impl Write, mut told: impl
         output.write_all(&buffer[..count]).context("writing the dump")?;
         hash.update(&buffer[..count]);
         written += count as u64;
-        told(written);
+        progress(written);
     }
 }
 
@@ -128,7 +132,7 @@ pub fn remove_old(project: &Project) -> Result<Vec<String>> {
     for entry in entries {
         names.push(entry?.file_name().to_owned());
     }
-    // They begin with the time.
+    // Names begin with the time.
     let mut dumps: Vec<String> = names.into_iter().filter(|name| name.ends_with(&format!(".{SUFFIX}"))).collect();
     dumps.sort_by(|one, other| other.cmp(one));
     for old in dumps.split_off(dumps.len().min(KEEP)) {
@@ -137,8 +141,8 @@ pub fn remove_old(project: &Project) -> Result<Vec<String>> {
     Ok(dumps)
 }
 
-fn room(folder: &Utf8Path, database: u64) -> Result<()> {
-    let Some(disk) = Disk::of(folder) else { bail!("cannot see how much room is at {folder}") };
+fn ensure_free_space(folder: &Utf8Path, database: u64) -> Result<()> {
+    let Some(disk) = Disk::of(folder) else { bail!("cannot read the free space at {folder}") };
     let needed = database + SPARE;
     if disk.free >= needed {
         return Ok(());

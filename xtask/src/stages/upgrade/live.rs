@@ -1,4 +1,4 @@
-//! What the cluster holds, as far as an upgrade has to know: the database, and what would be lost with the cluster.
+//! The live state that an upgrade needs: the database, the backend, and objects that would be lost with the cluster.
 
 use std::time::Instant;
 
@@ -13,23 +13,24 @@ use crate::project::Project;
 use crate::snapshot::{has_ended, number, text};
 use crate::toolbox::Toolbox;
 
-/// Namespaces that each cluster has.
+/// Namespaces that every cluster has.
 const STANDARD: [&str; 4] = ["default", "kube-node-lease", "kube-public", "kube-system"];
 /// Labels of the backend's pods.
 const BACKEND: &str = "app.kubernetes.io/part-of=todo,app.kubernetes.io/component=backend";
-/// What an upgrade would delete.
+
+/// The contents of the cluster, which an upgrade deletes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Contents {
     /// Whether the namespace has the embedded database's claim.
     pub claim: bool,
-    /// Whether its StatefulSet is there.
+    /// Whether the embedded database's StatefulSet exists.
     pub database: bool,
-    /// What is not ours, e.g. `namespace shop`.
+    /// Objects of others, e.g. `namespace shop`.
     pub foreign: Vec<String>,
 }
 
 impl Contents {
-    /// Asks the cluster.
+    /// Reads them from the cluster.
     pub fn observe(tools: &Toolbox) -> Result<Self> {
         let kinds = [kinds::NAMESPACE, kinds::PERSISTENT_VOLUME_CLAIM, kinds::STATEFUL_SET, kinds::DEPLOYMENT];
         let lists = tools.api()?.list_all(&kinds, Scope::Cluster)?;
@@ -42,20 +43,20 @@ impl Contents {
         for item in items {
             let (kind, name) = (text(item, "/kind"), text(item, "/metadata/name"));
             let within = text(item, "/metadata/namespace");
-            // The ingress controller's has no other mark.
-            let ours_too = text(item, "/metadata/labels/app.kubernetes.io~1part-of") == "todo";
-            let (namespace, ours) = (release.namespace.as_str(), release.owns(item));
+            // Also the namespace of the ingress controller, which has no other mark.
+            let is_part_of_todo = text(item, "/metadata/labels/app.kubernetes.io~1part-of") == "todo";
+            let (namespace, is_ours) = (release.namespace.as_str(), release.owns(item));
             match kind {
-                "Namespace" if !ours_too && name != namespace && !STANDARD.contains(&name) => {
+                "Namespace" if !is_part_of_todo && name != namespace && !STANDARD.contains(&name) => {
                     contents.foreign.push(format!("namespace {name}"));
                 }
                 "PersistentVolumeClaim" if within == namespace && name == format!("data-{postgres}-0") => {
                     contents.claim = true;
                 }
                 "StatefulSet" if within == namespace && name == postgres => contents.database = true,
-                // A namespace of its own counts as a whole.
+                // Other namespaces are listed as a whole.
                 "PersistentVolumeClaim" | "StatefulSet" | "Deployment"
-                    if !ours && (within == namespace || within == "default") =>
+                    if !is_ours && (within == namespace || within == "default") =>
                 {
                     contents.foreign.push(format!("{kind} {name} in namespace {within}"));
                 }
@@ -67,7 +68,7 @@ impl Contents {
     }
 }
 
-/// The UID of namespace kube-system: no two clusters have the same.
+/// Returns the UID of namespace kube-system, which identifies the cluster.
 pub fn cluster_uid(tools: &Toolbox) -> Result<String> {
     let namespace = tools.api()?.get(&kinds::NAMESPACE, "kube-system")?;
     let namespace = namespace.context("the cluster has no namespace kube-system")?;
@@ -76,15 +77,15 @@ pub fn cluster_uid(tools: &Toolbox) -> Result<String> {
     Ok(uid)
 }
 
-/// What the backend's Deployment asks for.
+/// The spec of the backend's Deployment.
 pub struct Backend {
-    /// Its pods.
+    /// The number of pods.
     pub replicas: u64,
-    /// The Secret that they read.
+    /// The Secret that the pods mount.
     pub secret: Option<String>,
 }
 
-/// What the backend's Deployment asks for; `None`: there is no such Deployment.
+/// Reads the backend's Deployment; `None`: it does not exist.
 pub fn backend(project: &Project, tools: &Toolbox) -> Result<Option<Backend>> {
     let deployment = tools.api()?.get(&kinds::DEPLOYMENT, &backend_name(project))?;
     Ok(deployment.map(|deployment| {
@@ -100,17 +101,17 @@ fn backend_name(project: &Project) -> String {
     format!("{}-backend", project.settings.chart.release)
 }
 
-/// Scales the backend. At 0, waits until none of its pods is left: then nobody writes.
+/// Scales the backend. At 0, waits until all its pods are gone, so that nothing writes to the database.
 pub fn scale_backend(project: &Project, tools: &Toolbox, replicas: u64) -> Result<()> {
     let (api, name) = (tools.api()?, backend_name(project));
     let patch = json!([{"op": "replace", "path": "/spec/replicas", "value": replicas}]);
     if let Write::Conflict(why) = api.json_patch(&kinds::DEPLOYMENT, &name, &patch)? {
         bail!("Deployment {name} cannot be scaled to {replicas}: {why}");
     }
-    if replicas == 0 { wait_for_no_pod(&api, tools.release()) } else { Ok(()) }
+    if replicas == 0 { wait_until_no_pod_is_left(&api, tools.release()) } else { Ok(()) }
 }
 
-/// Gives the backend its `replicas` again after `result`, which stays; an error names both.
+/// Scales the backend back to `replicas`. Returns `result`, or an error that names both failures.
 pub fn start_backend<T>(
     project: &Project,
     tools: &Toolbox,
@@ -126,12 +127,12 @@ pub fn start_backend<T>(
     })
 }
 
-fn wait_for_no_pod(api: &Api, release: &Release) -> Result<()> {
+fn wait_until_no_pod_is_left(api: &Api, release: &Release) -> Result<()> {
     let selector = format!("{},{BACKEND}", release.selector());
     let start = Instant::now();
     loop {
         let pods = api.select(&kinds::POD, Scope::Namespace, &selector)?;
-        // Kubernetes keeps an evicted pod to be looked at; it runs nothing.
+        // An evicted pod still exists, but runs nothing.
         let left: Vec<&str> =
             pods.iter().filter(|pod| !has_ended(pod)).map(|pod| text(pod, "/metadata/name")).collect();
         if left.is_empty() {
@@ -159,7 +160,7 @@ mod tests {
             "app.kubernetes.io/part-of": part_of, "app.kubernetes.io/instance": "todo"}}})
     }
 
-    /// What Helm has applied for a release of our chart.
+    /// Returns an object that Helm applied for a release of our chart.
     fn applied(kind: &str, name: &str, release: &str) -> Value {
         let mut item = item(kind, "todo", name, "todo");
         item["metadata"]["labels"]["app.kubernetes.io/managed-by"] = json!("Helm");
@@ -169,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn what_would_be_lost_is_told_from_what_a_deploy_makes() {
+    fn objects_of_others_are_listed_as_foreign() {
         let release = Release { name: "todo".into(), namespace: "todo".into() };
         let ours = [
             item("Namespace", "", "kube-system", ""),
@@ -190,12 +191,12 @@ mod tests {
             applied("StatefulSet", "second-postgres", "second"),
         ];
         let contents = Contents::of(&theirs, &release);
-        let told = [
+        let foreign = [
             "Deployment web in namespace default",
             "PersistentVolumeClaim notes in namespace todo",
             "StatefulSet second-postgres in namespace todo",
             "namespace shop",
         ];
-        assert_eq!((contents.claim, &contents.foreign[..]), (false, &told.map(str::to_owned)[..]));
+        assert_eq!((contents.claim, &contents.foreign[..]), (false, &foreign.map(str::to_owned)[..]));
     }
 }

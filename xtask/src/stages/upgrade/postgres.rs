@@ -1,5 +1,5 @@
-//! A database, reached with Postgres' own client programs. The embedded one through its node: `docker exec <node> crictl
-//! exec`; the container's own socket asks for no password, so none is an argument or leaves the cluster.
+//! A database, used with Postgres' own client programs. The embedded one is reached through its node (`docker exec <node>
+//! crictl exec`) and the container's socket, which needs no password.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -22,8 +22,7 @@ use crate::toolbox::Toolbox;
 
 /// User and database of the chart.
 const NAME: &str = "todo";
-/// Of each table in schemas that are not Postgres' own: name, rows, and the sum of all rows' hashes, which any other
-/// content would change.
+/// Selects name, number of rows, and sum of the rows' hashes of each table outside Postgres' own schemas.
 const TABLES: &str = "SELECT format('%I.%I', n.nspname, c.relname), \
     (xpath('/row/rows/text()', x))[1]::text, (xpath('/row/hash/text()', x))[1]::text \
     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace, \
@@ -31,55 +30,55 @@ const TABLES: &str = "SELECT format('%I.%I', n.nspname, c.relname), \
     FROM %I.%I t', n.nspname, c.relname), false, true, '') x \
     WHERE c.relkind = 'r' AND n.nspname NOT LIKE 'pg\\_%' AND n.nspname <> 'information_schema' ORDER BY 1;\n";
 
-/// What is in each table, by its name with the schema.
+/// The contents of all tables, by name with schema.
 pub type Tables = BTreeMap<String, Table>;
 
-/// What is in a table.
+/// The contents of a table.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Table {
-    /// Its rows.
+    /// The number of rows.
     pub rows: u64,
     /// The sum of all rows' hashes.
     pub hash: String,
 }
 
-/// The table in which migrations keep the version of the schema.
-pub const VERSION: &str = "public.alembic_version";
-/// Drops what a dump replaces; what no dump has would outlive it.
+/// The table with the version of the schema, which migrations maintain.
+pub const VERSION_TABLE: &str = "public.alembic_version";
+/// Drops all tables: one that the dump does not have would stay otherwise.
 const DROP_ALL: &str = "DO $do$ DECLARE t text; BEGIN FOR t IN SELECT format('%I.%I', n.nspname, c.relname) \
     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind IN ('r', 'p') \
     AND n.nspname NOT LIKE 'pg\\_%' AND n.nspname <> 'information_schema' \
     LOOP EXECUTE 'DROP TABLE IF EXISTS ' || t || ' CASCADE'; END LOOP; END $do$;";
-/// Restores the dump of `size` bytes at standard input in one transaction. It commits only when the client, told that all is
-/// restored, asks for it: a client that has been ended meanwhile does not, and nothing is committed later.
+/// Restores the dump of `size` bytes from standard input in one transaction. It prints `restored`, and commits only when it
+/// then reads `commit`: a client that was killed sends none, so nothing is committed after its end.
 const RESTORE: &str = "size=$1 sql=$2; shift 2; { printf 'BEGIN;\\n%s\\n' \"$sql\"; \
     if head -c \"$size\" | pg_restore --no-owner --no-acl --file=- && printf '\\\\echo restored\\n' \
     && read -r word && [ \"$word\" = commit ]; then echo 'COMMIT;'; else printf '\\n\\\\.\\nSELECT 1/0;\\n'; fi; } | \
     psql \"$@\" --no-psqlrc --quiet --output=/dev/null --set=ON_ERROR_STOP=1 --file=-";
 
-/// A database, and how it is reached.
-pub struct Postgres(Access);
+/// A database, and how to reach it.
+pub struct Postgres(Endpoint);
 
-enum Access {
-    /// The running container of the embedded one.
+enum Endpoint {
+    /// The embedded database, in a running container.
     Embedded { node: Box<Node>, container: String },
-    /// That of a URL.
+    /// The database of a URL.
     Remote(Box<Remote>),
 }
 
-/// What is in a dump, or would be in one.
+/// The contents of a dump.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct InDump {
-    /// The rows of each table.
+pub struct DumpContents {
+    /// The number of rows of each table.
     pub rows: BTreeMap<String, u64>,
     /// The sum of all rows' hashes, which does not depend on their order.
     pub hash: u64,
-    /// The version of the schema, if it tells.
+    /// The version of the schema, if the dump has one.
     pub schema: Option<String>,
 }
 
 impl Postgres {
-    /// Finds it; `None`: no node runs one in `namespace`.
+    /// Finds the embedded database; `None`: no node runs one in `namespace`.
     pub fn find(tools: &Toolbox, namespace: &str) -> Result<Option<Self>> {
         let label = |name: &str, value: &str| ["--label".to_owned(), format!("io.kubernetes.{name}={value}")];
         for node in tools.nodes()? {
@@ -90,9 +89,10 @@ impl Postgres {
             let containers = listing["containers"].as_array().context("crictl printed no list of containers")?;
             match &containers[..] {
                 [] => {}
-                [one] => {
-                    let container = one["id"].as_str().context("crictl printed a container without an ID")?.to_owned();
-                    return Ok(Some(Self(Access::Embedded { node: Box::new(node), container })));
+                [container] => {
+                    let container =
+                        container["id"].as_str().context("crictl printed a container without an ID")?.to_owned();
+                    return Ok(Some(Self(Endpoint::Embedded { node: Box::new(node), container })));
                 }
                 _ => bail!("node {} runs {} containers of the database", node.name, containers.len()),
             }
@@ -100,113 +100,114 @@ impl Postgres {
         Ok(None)
     }
 
-    /// The database at `remote`'s URL.
+    /// Returns the database at `remote`'s URL.
     pub fn remote(remote: Remote) -> Self {
-        Self(Access::Remote(Box::new(remote)))
+        Self(Endpoint::Remote(Box::new(remote)))
     }
 
-    /// A command beside the database.
+    /// Returns a command that runs beside the database.
     fn exec(&self, args: &[&str]) -> Process {
         let process = match &self.0 {
-            Access::Embedded { node, container } => {
+            Endpoint::Embedded { node, container } => {
                 node.exec(["crictl", "exec", "-i", container]).args(args.iter().copied())
             }
-            Access::Remote(remote) => remote.exec(args),
+            Endpoint::Remote(remote) => remote.exec(args),
         };
         process.deadline(deadlines::DATABASE_QUERY)
     }
 
-    /// What leads a client program to the database.
-    fn connection(&self) -> Vec<&str> {
+    /// Returns the arguments that connect a client program to the database.
+    fn connection_args(&self) -> Vec<&str> {
         match &self.0 {
-            Access::Embedded { .. } => vec!["--username", NAME, "--dbname", NAME],
-            Access::Remote(remote) => vec!["--dbname", remote.url()],
+            Endpoint::Embedded { .. } => vec!["--username", NAME, "--dbname", NAME],
+            Endpoint::Remote(remote) => vec!["--dbname", remote.url()],
         }
     }
 
-    /// `psql` for a person, or for a script at standard input.
+    /// Returns `psql` for a person, or for a script at standard input.
     pub fn shell(&self, engine: &Engine, is_terminal: bool) -> Process {
-        let args = [&["psql"][..], &self.connection()].concat();
+        let args = [&["psql"][..], &self.connection_args()].concat();
         match &self.0 {
             _ if !is_terminal => self.exec(&args).args(["--set=ON_ERROR_STOP=1"]),
-            Access::Embedded { node, container } => {
+            Endpoint::Embedded { node, container } => {
                 let crictl = ["exec", "-it", &node.name, "crictl", "exec", "-it", container];
                 engine.docker().args(crictl).args(args)
             }
-            Access::Remote(remote) => remote.exec_at_terminal(&args),
+            Endpoint::Remote(remote) => remote.exec_at_terminal(&args),
         }
     }
 
-    fn ask(&self, sql: &str) -> Result<String> {
-        let psql = [&["psql"][..], &self.connection()].concat();
+    fn query(&self, sql: &str) -> Result<String> {
+        let psql = [&["psql"][..], &self.connection_args()].concat();
         let psql = self.exec(&psql).args(["--no-psqlrc", "--quiet", "--tuples-only", "--no-align"]);
         let psql = psql.args(["--field-separator= ", "--set=ON_ERROR_STOP=1", "--file=-"]);
         psql.stdin(sql).deadline(deadlines::DATABASE_DUMP).read()
     }
 
-    /// The version of the schema; `None`: it has none.
+    /// Returns the version of the schema; `None`: it has none.
     pub fn schema(&self) -> Result<Option<String>> {
-        let exists = self.ask(&format!("SELECT to_regclass('{VERSION}') IS NOT NULL;\n"))?;
+        let exists = self.query(&format!("SELECT to_regclass('{VERSION_TABLE}') IS NOT NULL;\n"))?;
         if exists.trim() != "t" {
             return Ok(None);
         }
-        let version = self.ask(&format!("SELECT version_num FROM {VERSION};\n"))?;
+        let version = self.query(&format!("SELECT version_num FROM {VERSION_TABLE};\n"))?;
         Ok(Some(version.trim().to_owned()).filter(|version| !version.is_empty()))
     }
 
-    /// Succeeds if it takes connections.
-    pub fn ready(&self) -> Result<()> {
-        self.ask("SELECT 1;\n").map(drop)
+    /// Fails unless the database accepts connections.
+    pub fn ensure_ready(&self) -> Result<()> {
+        self.query("SELECT 1;\n").map(drop)
     }
 
-    /// The size of the database in bytes.
+    /// Returns the size of the database in bytes.
     pub fn size(&self) -> Result<u64> {
-        let text = self.ask("SELECT pg_database_size(current_database());\n")?;
+        let text = self.query("SELECT pg_database_size(current_database());\n")?;
         text.trim().parse().with_context(|| format!("psql printed `{text}` for the size of the database"))
     }
 
-    /// What is in each table right now.
+    /// Returns the present contents of all tables.
     pub fn tables(&self) -> Result<Tables> {
-        parse_tables(&self.ask(TABLES)?)
+        parse_tables(&self.query(TABLES)?)
     }
 
-    /// Streams a dump in the custom format to `output`. Returns the number of bytes and their SHA-256.
-    pub fn dump(&self, output: &mut impl Write, told: impl FnMut(u64)) -> Result<(u64, String)> {
-        let command = [&["pg_dump", "--format=custom", "--no-owner"][..], &self.connection()].concat();
+    /// Streams a dump in the custom format to `output`, and calls `progress` with the bytes written. Returns the number of bytes
+    /// and their SHA-256.
+    pub fn dump(&self, output: &mut impl Write, progress: impl FnMut(u64)) -> Result<(u64, String)> {
+        let command = [&["pg_dump", "--format=custom", "--no-owner"][..], &self.connection_args()].concat();
         let piped = self.exec(&command).deadline(deadlines::DATABASE_DUMP).pipe_from(None)?;
-        let copied = dump::copy(piped.reader(), output, told);
+        let copied = dump::copy(piped.reader(), output, progress);
         piped.finish()?;
         let (size, sha256) = copied?;
         ensure!(size > 0, "pg_dump printed nothing");
         Ok((size, sha256))
     }
 
-    /// What is in the dump `file`, by reading all of it as SQL.
-    pub fn contents_of(&self, file: &Utf8Path) -> Result<InDump> {
+    /// Returns the contents of the dump `file`; reads all of it as SQL.
+    pub fn contents_of(&self, file: &Utf8Path) -> Result<DumpContents> {
         let command = self.exec(&["pg_restore", "--file=-"]).deadline(deadlines::DATABASE_DUMP);
         with_input(&command, file, |output| read_sql(BufReader::new(output)))
     }
 
-    /// What a dump made right now would have.
-    pub fn contents(&self) -> Result<InDump> {
-        let command = [&["pg_dump", "--no-owner"][..], &self.connection()].concat();
+    /// Returns the contents that a dump would have now.
+    pub fn contents(&self) -> Result<DumpContents> {
+        let command = [&["pg_dump", "--no-owner"][..], &self.connection_args()].concat();
         let piped = self.exec(&command).deadline(deadlines::DATABASE_DUMP).pipe_from(None)?;
         let found = read_sql(BufReader::new(piped.reader()));
         piped.finish()?;
         found
     }
 
-    /// Replaces what there is by the dump `file`, in one transaction. An error says whether that may have been committed.
+    /// Replaces the database's content with the dump `file`, in one transaction. An error says whether it may be committed.
     pub fn restore(&self, file: &Utf8Path) -> Result<()> {
         let mut input = File::open(file).with_context(|| format!("opening {file}"))?;
         let size = input.metadata().with_context(|| format!("reading {file}"))?.len();
         let bytes = size.to_string();
-        let command = [&["sh", "-c", RESTORE, "sh", &bytes, DROP_ALL][..], &self.connection()].concat();
+        let command = [&["sh", "-c", RESTORE, "sh", &bytes, DROP_ALL][..], &self.connection_args()].concat();
         let (reader, mut writer) = std::io::pipe()?;
         let piped = self.exec(&command).deadline(deadlines::DATABASE_DUMP).pipe_from(Some(reader))?;
         let mut output = BufReader::new(piped.reader());
-        let is_asked = std::thread::scope(|scope| -> Result<bool> {
-            // A command that ends early says why itself; here it is only a broken pipe. What is not whole ends the input.
+        let has_asked = std::thread::scope(|scope| -> Result<bool> {
+            // If the command ends early, its own error says why. If the copy is incomplete, its input is closed.
             let sent = scope.spawn(move || {
                 let copied = std::io::copy(&mut input, &mut writer);
                 copied.is_ok_and(|copied| copied == size).then_some(writer)
@@ -216,28 +217,28 @@ impl Postgres {
             let writer = sent.join().unwrap_or_default().filter(|_| line == "restored\n");
             Ok(writer.is_some_and(|mut writer| writer.write_all(b"commit\n").is_ok()))
         })?;
-        let is_as_it_was = "the database is as it was";
+        let unchanged = "the database is unchanged";
         match piped.finish() {
-            Ok(_) if is_asked => Ok(()),
-            Ok(_) => bail!("{is_as_it_was}: psql ended before all was restored"),
-            Err(error) if is_asked => {
+            Ok(_) if has_asked => Ok(()),
+            Ok(_) => bail!("{unchanged}: psql ended before all was restored"),
+            Err(error) if has_asked => {
                 let what = format!("it is not known whether the database has the dump now: {error:#}");
                 Err(Failure::new(Class::Database, what)
                     .help("run the same command again: it replaces everything")
                     .into())
             }
-            Err(error) => Err(error.context(is_as_it_was)),
+            Err(error) => Err(error.context(unchanged)),
         }
     }
 }
 
-/// Runs `command` with the content of `file` on its standard input; `read` gets its output.
+/// Runs `command` with `file` as its standard input. Returns what `read` returns for its output.
 fn with_input<T>(command: &Process, file: &Utf8Path, read: impl FnOnce(&duct::ReaderHandle) -> Result<T>) -> Result<T> {
     let mut input = File::open(file).with_context(|| format!("opening {file}"))?;
     let (reader, mut writer) = std::io::pipe()?;
     let piped = command.pipe_from(Some(reader))?;
     std::thread::scope(|scope| {
-        // A command that ends early says why itself; here it is only a broken pipe.
+        // If the command ends early, its own error says why.
         scope.spawn(move || {
             let _ = std::io::copy(&mut input, &mut writer);
         });
@@ -249,7 +250,7 @@ fn with_input<T>(command: &Process, file: &Utf8Path, read: impl FnOnce(&duct::Re
 
 fn parse_tables(text: &str) -> Result<Tables> {
     let table = |line: &str| {
-        // A name may have spaces, the two numbers have none.
+        // Only the name may contain spaces.
         let mut parts = line.rsplitn(3, ' ');
         let (hash, rows, name) = (parts.next()?.to_owned(), parts.next()?.parse().ok()?, parts.next()?.to_owned());
         Some((name, Table { rows, hash }))
@@ -259,30 +260,30 @@ fn parse_tables(text: &str) -> Result<Tables> {
 }
 
 /// Reads the SQL that pg_restore prints: the lines between `COPY … FROM stdin;` and `\.` are rows.
-fn read_sql(sql: impl BufRead) -> Result<InDump> {
-    let mut found = InDump::default();
-    let mut copying: Option<(String, u64)> = None;
+fn read_sql(sql: impl BufRead) -> Result<DumpContents> {
+    let mut found = DumpContents::default();
+    let mut open_table: Option<(String, u64)> = None;
     for line in sql.split(b'\n') {
         let line = line?;
-        match &mut copying {
-            Some(_) if line == b"\\." => found.rows.extend(copying.take()),
+        match &mut open_table {
+            Some(_) if line == b"\\." => found.rows.extend(open_table.take()),
             Some((table, rows)) => {
                 *rows += 1;
                 let mut hasher = DefaultHasher::new();
                 (&*table, &line).hash(&mut hasher);
                 found.hash = found.hash.wrapping_add(hasher.finish());
-                if table == VERSION {
+                if table == VERSION_TABLE {
                     found.schema = Some(String::from_utf8_lossy(&line).into_owned());
                 }
             }
             None => {
                 let text = String::from_utf8_lossy(&line);
                 let head = text.strip_prefix("COPY ").filter(|rest| rest.ends_with(" FROM stdin;"));
-                copying = head.and_then(|rest| Some((rest.split_once(" (")?.0.to_owned(), 0)));
+                open_table = head.and_then(|rest| Some((rest.split_once(" (")?.0.to_owned(), 0)));
             }
         }
     }
-    ensure!(copying.is_none(), "the SQL of the dump ends within a table");
+    ensure!(open_table.is_none(), "the SQL of the dump ends within a table");
     Ok(found)
 }
 
@@ -304,13 +305,13 @@ mod tests {
     }
 
     #[test]
-    fn the_hash_of_a_dump_knows_each_row_but_not_their_order() {
+    fn the_hash_of_a_dump_depends_on_each_row_but_not_on_their_order() {
         let of = |rows: &str| read_sql(format!("COPY public.t (a) FROM stdin;\n{rows}\\.\n").as_bytes()).unwrap();
         assert_eq!(of("1\n2\n"), of("2\n1\n"));
         assert_ne!(of("1\n2\n").hash, of("1\n3\n").hash);
     }
 
-    /// Runs the script with a `pg_restore` that copies, unless the dump is `bad`, and a `psql` that shows what it gets.
+    /// Runs the script with a `pg_restore` that copies, or fails if the dump is `bad`, and a `psql` that prints its input.
     fn restore_script(dump: &str, size: usize, then: &str) -> String {
         let folder = tempfile::tempdir().unwrap();
         for (name, text) in [
@@ -330,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn a_restore_is_committed_only_when_the_client_still_asks_for_it() {
+    fn a_restore_is_committed_only_if_the_client_asks_for_it() {
         let all = "BEGIN;\nDROP;\ndump\nrestored\n\\echo restored\n";
         assert_eq!(restore_script("dump", 4, "commit\n"), format!("{all}COMMIT;\n"));
         let undone = "\n\\.\nSELECT 1/0;\n";
@@ -340,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn tables_are_read_as_psql_prints_them() {
+    fn tables_are_parsed_from_the_output_of_psql() {
         let tables = parse_tables("public.todos 3 -12345\npublic.\"odd name\" 0 0\n").unwrap();
         assert_eq!(tables["public.todos"], Table { rows: 3, hash: "-12345".into() });
         assert_eq!(tables["public.\"odd name\""].rows, 0);

@@ -1,5 +1,5 @@
-//! A database that `DATABASE_URL` names, reached with the client programs of the Postgres image: a container of the engine on
-//! the machine's own network, for as long as it is needed. Nothing has to be installed for it, and no cluster is asked.
+//! Access to the database of `DATABASE_URL` with the client programs of the Postgres image, in a temporary container on the
+//! machine's network. It needs no installed client and no cluster.
 
 use std::io::{BufRead, BufReader, PipeWriter, Write};
 
@@ -12,10 +12,10 @@ use crate::failure::{Class, Failure};
 use crate::process::{Piped, Process};
 use crate::secrets::Secret;
 
-/// Where the container has the password.
+/// The file with the password in the container.
 const PASSWORDS: &str = "/tmp/passwords";
 
-/// The container, which ends when this is dropped, or when the process ends that holds its standard input.
+/// The container. It ends when this is dropped, and when xtask ends, which closes its standard input.
 pub struct Remote {
     engine: Engine,
     container: String,
@@ -28,7 +28,7 @@ pub struct Remote {
 impl Remote {
     /// Starts the container from `image`, for the database at `url`.
     pub fn start(engine: &Engine, profile: &str, image: &str, url: &Secret) -> Result<Self> {
-        let (url, password) = split(url)?;
+        let (url, password) = split_password(url)?;
         let container = format!("todo-xtask-db-{profile}-{}", std::process::id());
         let run = engine
             .docker()
@@ -36,11 +36,11 @@ impl Remote {
             .args(["--security-opt=no-new-privileges", "--label=app.kubernetes.io/part-of=todo"])
             .args([format!("--name={container}"), format!("--env=PGPASSFILE={PASSWORDS}")])
             .args(["--entrypoint=cat", image])
-            // A person may sit at a shell in it; its clients have limits of their own.
+            // A person may use a shell in it; other clients have their own deadlines.
             .deadline(deadlines::DEV);
         let (reader, mut input) = std::io::pipe()?;
         let child = run.pipe_from(Some(reader))?;
-        // What it gets it gives back: then it runs.
+        // `cat` runs once it has echoed a line.
         input.write_all(b"ready\n")?;
         let mut line = String::new();
         BufReader::new(child.reader()).read_line(&mut line)?;
@@ -56,17 +56,17 @@ impl Remote {
         Ok(remote)
     }
 
-    /// A command in the container.
+    /// Returns a command in the container.
     pub fn exec(&self, args: &[&str]) -> Process {
         self.engine.docker().args(["exec", "-i", &self.container]).args(args.iter().copied())
     }
 
-    /// The same at a terminal.
+    /// Returns a command in the container, at a terminal.
     pub fn exec_at_terminal(&self, args: &[&str]) -> Process {
         self.engine.docker().args(["exec", "-it", &self.container]).args(args.iter().copied())
     }
 
-    /// The URL without its password.
+    /// Returns the URL without its password.
     pub fn url(&self) -> &str {
         &self.url
     }
@@ -74,13 +74,13 @@ impl Remote {
 
 impl Drop for Remote {
     fn drop(&mut self) {
-        // Ended by the engine: its client alone would leave it running.
+        // A killed `docker run` would leave the container running.
         let _ = self.engine.docker().args(["container", "rm", "--force", &self.container]).run();
         self.child.kill();
     }
 }
 
-/// Parameters that name a file of this machine, or are a secret.
+/// Parameters that name a file of this machine, or contain a secret.
 const UNSUPPORTED: [&str; 10] = [
     "oauth_client_secret",
     "passfile",
@@ -94,11 +94,11 @@ const UNSUPPORTED: [&str; 10] = [
     "sslpassword",
 ];
 
-/// Takes the password out of a URL: an argument is not private.
-fn split(url: &Secret) -> Result<(String, Option<Secret>)> {
-    let (scheme, rest) = url.expose().split_once("://").context("DATABASE_URL is no URL")?;
+/// Splits a URL into the URL without its password, and the password: arguments are not private.
+fn split_password(url: &Secret) -> Result<(String, Option<Secret>)> {
+    let (scheme, rest) = url.expose().split_once("://").context("DATABASE_URL is not a URL")?;
     let (userinfo, location) = dotenv::split_url(rest);
-    let (place, query) = location.split_once('?').unwrap_or((location, ""));
+    let (server, query) = location.split_once('?').unwrap_or((location, ""));
     let (mut kept, mut password) = (Vec::new(), None);
     for part in query.split('&').filter(|part| !part.is_empty()) {
         let (name, value) = part.split_once('=').unwrap_or((part, ""));
@@ -118,16 +118,16 @@ fn split(url: &Secret) -> Result<(String, Option<Secret>)> {
         let (name, given) = userinfo.split_once(':').map_or((userinfo, None), |(name, given)| (name, Some(given)));
         ensure!(
             !name.contains(['?', '/', '@']),
-            "DATABASE_URL has a character in its user that ends the user in a URL"
+            "DATABASE_URL has `?`, `/` or `@` in its user; write %3F, %2F or %40 instead"
         );
-        // libpq reads the parameters last.
+        // In libpq, the parameter overrides the password before the host.
         password = password.or(given);
         user = format!("{name}@");
     }
     let decoded = password.map(|password| percent_encoding::percent_decode_str(password).decode_utf8_lossy());
     let password = decoded.filter(|password| !password.is_empty()).map(Secret::new);
     let query = if kept.is_empty() { String::new() } else { format!("?{}", kept.join("&")) };
-    Ok((format!("{scheme}://{user}{place}{query}"), password))
+    Ok((format!("{scheme}://{user}{server}{query}"), password))
 }
 
 #[cfg(test)]
@@ -135,7 +135,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_password_is_taken_out_of_the_url() {
+    fn the_password_is_removed_from_the_url() {
         for (url, rest, password) in [
             ("postgresql://u:not%3Aa%5Csecret@db.test/todo", "postgresql://u@db.test/todo", Some("not:a\\secret")),
             (
@@ -158,20 +158,20 @@ mod tests {
             ("postgresql://u:@db.test/todo", "postgresql://u@db.test/todo", None),
             ("postgresql://db.test/todo?sslrootcert=system", "postgresql://db.test/todo?sslrootcert=system", None),
         ] {
-            let (found, secret) = split(&Secret::new(url)).unwrap();
+            let (found, secret) = split_password(&Secret::new(url)).unwrap();
             assert_eq!((found.as_str(), secret.as_ref().map(Secret::expose)), (rest, password));
         }
     }
 
     #[test]
-    fn what_an_argument_would_show_or_a_container_does_not_have_is_refused() {
-        for (url, told) in [
+    fn secret_parameters_and_files_of_this_machine_are_refused() {
+        for (url, message) in [
             ("postgresql://u:not-a-secret@db.test/todo?sslkey=/k", "sslkey"),
             ("postgresql://u@db.test/todo?scram_client_key=not-a-secret", "scram_client_key"),
             ("postgresql://db.test?password=not-a-secret@x", "in its user"),
         ] {
-            let error = split(&Secret::new(url)).unwrap_err().to_string();
-            assert!(error.contains(told) && !error.contains("not-a-secret"), "{error}");
+            let error = split_password(&Secret::new(url)).unwrap_err().to_string();
+            assert!(error.contains(message) && !error.contains("not-a-secret"), "{error}");
         }
     }
 }

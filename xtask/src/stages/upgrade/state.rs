@@ -1,4 +1,4 @@
-//! How far an upgrade of the cluster is: a small file beside the dumps, written before each thing that cannot be undone.
+//! The state of a cluster upgrade: a small file beside the dumps, written before each step that cannot be undone.
 
 use std::fs;
 use std::io::Write;
@@ -17,10 +17,10 @@ use crate::units::quote;
 
 const FILE: &str = "upgrade.json";
 const FORMAT: u64 = 1;
-/// The command that goes on with an upgrade.
+/// The command that continues an upgrade.
 pub const COMMAND: &str = "cluster upgrade";
 
-/// How far an upgrade is. Each phase begins when the one before is done.
+/// The phase of an upgrade. Each begins when the one before is complete.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Phase {
@@ -34,34 +34,34 @@ pub enum Phase {
     Release,
 }
 
-/// An upgrade that has begun to delete the old cluster.
+/// The state of an upgrade that has begun to delete the old cluster.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct State {
-    /// The version of this layout.
+pub struct UpgradeState {
+    /// The version of this format.
     pub format: u64,
-    /// How far it is.
+    /// The phase.
     pub phase: Phase,
     /// The environment that the old cluster's record names.
     pub environment: String,
     /// The port that the old profile published.
     pub port: Option<u16>,
-    /// The old cluster's Kubernetes.
+    /// The old cluster's version of Kubernetes.
     pub from: String,
     /// UID of the old cluster's namespace kube-system.
     pub old_cluster: String,
-    /// The same of the new one, once it runs.
+    /// UID of the new cluster's namespace kube-system, once it runs.
     pub new_cluster: Option<String>,
-    /// The dump; `None`: the old cluster had no database of its own.
+    /// The dump; `None`: the old cluster had no embedded database.
     pub dump: Option<Dump>,
 }
 
-impl State {
-    /// A new one, in the phase [`Phase::Delete`].
+impl UpgradeState {
+    /// Returns the state of a new upgrade, in the phase [`Phase::Delete`].
     pub fn new(environment: String, port: Option<u16>, from: String, old_cluster: String, dump: Option<Dump>) -> Self {
         Self { format: FORMAT, phase: Phase::Delete, environment, port, from, old_cluster, new_cluster: None, dump }
     }
 
-    /// Reads that of the profile; `None` if no upgrade is under way. One that cannot be read is an error.
+    /// Reads the profile's state; `None`: no upgrade is under way. Fails if the file cannot be read.
     pub fn load(project: &Project) -> Result<Option<Self>> {
         let path = folder(project)?.join(FILE);
         let text = match fs::read_to_string(&path) {
@@ -69,9 +69,9 @@ impl State {
             text => text.with_context(|| format!("reading {path}"))?,
         };
         let unreadable = |why: String| {
-            Failure::new(Class::Cluster, format!("cannot read how far the upgrade of the cluster is, {path}: {why}"))
+            Failure::new(Class::Cluster, format!("cannot read the state of the cluster upgrade, {path}: {why}"))
                 .help("use the checkout that began the upgrade")
-                .help(format!("or give the upgrade up; the dumps beside that file stay: rm {}", quote(&path)))
+                .help(format!("or abandon the upgrade; the dumps beside that file stay: rm {}", quote(&path)))
         };
         let state: Self = serde_json::from_str(&text).map_err(|error| unreadable(error.to_string()))?;
         if state.format != FORMAT {
@@ -80,9 +80,9 @@ impl State {
         Ok(Some(state))
     }
 
-    /// Writes it; after a crash the file is either the old or the new one.
+    /// Writes the file atomically.
     pub fn store(&self, project: &Project) -> Result<()> {
-        let folder = make_folder(project)?;
+        let folder = create_folder(project)?;
         let (path, new) = (folder.join(FILE), folder.join(format!("{FILE}.new")));
         let _ = fs::remove_file(&new);
         let mut file = create(&new)?;
@@ -92,13 +92,13 @@ impl State {
         fs::File::open(&folder)?.sync_all().with_context(|| format!("writing {folder}"))
     }
 
-    /// The same upgrade, one phase on, on disk as well.
+    /// Changes the phase, and writes the file.
     pub fn advance(&mut self, project: &Project, phase: Phase) -> Result<()> {
         self.phase = phase;
         self.store(project)
     }
 
-    /// Removes the file: the upgrade is done.
+    /// Removes the file of a complete upgrade.
     pub fn remove(project: &Project) -> Result<()> {
         let path = folder(project)?.join(FILE);
         match fs::remove_file(&path) {
@@ -110,9 +110,9 @@ impl State {
     }
 }
 
-/// Refuses to deploy while the todos are in a dump alone: a deploy would start an empty application in their place.
+/// Fails while the todos are only in a dump: a deploy would start an empty application.
 pub fn refuse_unfinished(project: &Project) -> Result<()> {
-    let Some(state) = State::load(project)?.filter(|state| state.phase != Phase::Release) else { return Ok(()) };
+    let Some(state) = UpgradeState::load(project)?.filter(|state| state.phase != Phase::Release) else { return Ok(()) };
     let folder = folder(project)?;
     let name = &project.settings.cluster.profile;
     let what = format!("an upgrade of the cluster `{name}` from Kubernetes {} is not finished", state.from);
@@ -129,8 +129,8 @@ pub fn refuse_unfinished(project: &Project) -> Result<()> {
         .into())
 }
 
-/// The folder of the profile's dumps: not in the cache, so that no teardown removes it. Profiles of the same name in
-/// different caches have different ones.
+/// Returns the folder of the profile's dumps. It is outside the cache, so that no teardown removes it. Its name differs for
+/// profiles of the same name in different caches.
 pub fn folder(project: &Project) -> Result<Utf8PathBuf> {
     let named = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty()).map(Utf8PathBuf::from);
     let data = named("XDG_DATA_HOME").or_else(|| Some(named("HOME")?.join(".local/share"))).ok_or_else(|| {
@@ -141,8 +141,8 @@ pub fn folder(project: &Project) -> Result<Utf8PathBuf> {
     Ok(data.join("todo-xtask").join(name))
 }
 
-/// Makes the folder, for its owner alone.
-pub fn make_folder(project: &Project) -> Result<Utf8PathBuf> {
+/// Creates the folder of the profile's dumps, which only its owner can read.
+pub fn create_folder(project: &Project) -> Result<Utf8PathBuf> {
     let folder = folder(project)?;
     private::create_dir(&folder)?;
     Ok(folder)

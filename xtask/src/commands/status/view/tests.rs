@@ -2,7 +2,7 @@ use super::*;
 use crate::commands::status::text::screen;
 use crate::stages::release::{self, Verified};
 
-/// What `kubectl get … -o json` gave for the running release, trimmed to what is read.
+/// The output of `kubectl get … -o json` for a running release, trimmed to the fields in use.
 const RUNNING: &str = include_str!("running.json");
 
 fn observed() -> ObservedRelease {
@@ -19,10 +19,10 @@ fn observed() -> ObservedRelease {
     let record = Record::new(verified, &snapshot, &[1]).unwrap();
     let revision = release::Revision { number: 1, status: "deployed".into(), created: String::new() };
     ObservedRelease {
-        helm: release::Status { revisions: vec![revision] },
-        secrets: release::Existing {
+        helm: release::HelmHistory { revisions: vec![revision] },
+        secrets: release::ObservedSecrets {
             ours: vec!["todo-backend-00000000".into(), "todo-postgres".into()],
-            ..release::Existing::default()
+            ..release::ObservedSecrets::default()
         },
         record: Some(record),
         snapshot: Some(snapshot),
@@ -31,7 +31,7 @@ fn observed() -> ObservedRelease {
 }
 
 fn view() -> View {
-    let cluster = Cluster {
+    let cluster = ClusterView {
         profile: "todo".into(),
         state: "running".into(),
         address: Some("http://localhost:8080".into()),
@@ -41,11 +41,11 @@ fn view() -> View {
         kubernetes: Some("v1.34.4".into()),
         difference: None,
     };
-    View::of(cluster, &observed())
+    View::new(cluster, &observed())
 }
 
 #[test]
-fn another_kubernetes_than_the_pinned_one_is_on_the_screen() {
+fn shows_a_kubernetes_that_differs_from_the_pinned_one() {
     let mut view = view();
     view.cluster.difference = Some("the cluster runs Kubernetes v1.34.4, this checkout pins v1.36.4".into());
     let text = anstream::adapter::strip_str(&screen(&view, None)).to_string();
@@ -56,7 +56,7 @@ fn another_kubernetes_than_the_pinned_one_is_on_the_screen() {
 }
 
 #[test]
-fn what_others_run_and_a_host_that_leads_nowhere_are_on_the_screen() {
+fn shows_objects_of_others_and_an_unresolvable_host() {
     let mut view = view();
     view.foreign = vec!["Deployment adminer".into(), "Pod shell".into()];
     view.cluster.hint = Some("todo.test does not resolve on this machine: ...".into());
@@ -70,7 +70,7 @@ fn what_others_run_and_a_host_that_leads_nowhere_are_on_the_screen() {
 }
 
 #[test]
-fn one_screen() {
+fn shows_everything_on_one_screen() {
     let text = screen(&view(), clock::parse("2026-11-21T08:45:00Z"));
     insta::assert_snapshot!(anstream::adapter::strip_str(&text).to_string(), @"
     cluster   todo: running  http://localhost:8080
@@ -93,7 +93,7 @@ fn one_screen() {
 }
 
 #[test]
-fn without_a_clock_nothing_on_the_screen_moves() {
+fn a_screen_without_a_clock_changes_only_with_the_state() {
     let mut later = view();
     later.routes = vec![serde_json::json!({"host": "", "path": "/", "status": 200, "served_by": "todo-frontend/a",
                                            "p50_ms": 3, "problem": null})];
@@ -106,7 +106,7 @@ fn without_a_clock_nothing_on_the_screen_moves() {
 }
 
 #[test]
-fn a_findings_hint_stays_the_data_that_it_was() {
+fn keeps_the_hints_of_a_finding_as_data() {
     let hint = Hint::edit(3, "AUTH_SECRET", crate::failure::Change::Remove).of_file(".env");
     let found = judge::Finding {
         name: "config",

@@ -1,4 +1,4 @@
-//! How long nothing answers at the application's address while the ingress controller's pod is replaced.
+//! Measures how long the application's address does not answer while the ingress controller's pod is replaced.
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,21 +10,21 @@ use ureq::Agent;
 
 use crate::deadlines;
 
-/// Requests the address until it is ended.
-pub struct Outage {
+/// A thread that requests the address until [`OutageProbe::end`].
+pub struct OutageProbe {
     ended: Arc<AtomicBool>,
-    thread: Option<JoinHandle<Option<Measured>>>,
+    thread: Option<JoinHandle<Option<Outage>>>,
 }
 
-/// What was measured.
+/// The measured outage.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Measured {
+pub struct Outage {
     longest: Duration,
-    /// Whether it answered in the end.
+    /// Whether the address answered at the end.
     pub answers: bool,
 }
 
-impl fmt::Display for Measured {
+impl fmt::Display for Outage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let longest = self.longest.as_secs_f64();
         match (self.longest, self.answers) {
@@ -35,49 +35,49 @@ impl fmt::Display for Measured {
     }
 }
 
-impl Outage {
-    /// Begins; without an address (a profile that publishes no port) nothing is measured.
+impl OutageProbe {
+    /// Begins to request `address`. Measures nothing without one (a profile that publishes no port).
     pub fn begin(address: Option<String>) -> Self {
         let ended = Arc::new(AtomicBool::new(false));
-        let seen = Arc::clone(&ended);
-        let thread = address.map(|address| std::thread::spawn(move || measure(&address, &seen)));
+        let stop = Arc::clone(&ended);
+        let thread = address.map(|address| std::thread::spawn(move || measure(&address, &stop)));
         Self { ended, thread }
     }
 
-    /// Ends, after an answer has come once more or the longest wait has passed.
-    pub fn end(mut self) -> Option<Measured> {
+    /// Waits for one more answer, or for the longest wait, and returns the outage.
+    pub fn end(mut self) -> Option<Outage> {
         self.ended.store(true, Ordering::Relaxed);
         self.thread.take()?.join().ok()?
     }
 }
 
-/// `None`: nothing is served at the address itself, so that nobody can miss it (an Ingress for one host alone).
-fn measure(address: &str, ended: &AtomicBool) -> Option<Measured> {
+/// Requests `address` until `ended`. Returns `None` if nothing answers at the start, e.g. because the Ingress has a host.
+fn measure(address: &str, ended: &AtomicBool) -> Option<Outage> {
     let config = Agent::config_builder()
         .timeout_global(Some(deadlines::OUTAGE_REQUEST.time()))
         .http_status_as_error(false)
         .proxy(None);
     let agent: Agent = config.max_idle_connections(0).build().into();
-    // A 404 comes from a controller that has not read its routes yet.
+    // A controller that has not read its routes yet answers 404.
     let answers =
         || agent.get(address).call().is_ok_and(|answer| answer.status() != 404 && !answer.status().is_server_error());
     if !answers() {
         return None;
     }
-    let mut measured = Measured::default();
+    let mut measured = Outage::default();
     let mut last = Instant::now();
     let mut limit = None;
     loop {
         let asked = Instant::now();
         if answers() {
-            // The time of the answer itself is not an outage.
+            // The time until the answer is no outage.
             let gap = asked.duration_since(last);
             if gap > deadlines::OUTAGE_PAUSE.time() * 3 {
                 measured.longest = measured.longest.max(gap);
             }
             last = Instant::now();
             if ended.load(Ordering::Relaxed) {
-                return Some(Measured { answers: true, ..measured });
+                return Some(Outage { answers: true, ..measured });
             }
         } else if ended.load(Ordering::Relaxed) {
             let limit = *limit.get_or_insert_with(|| Instant::now() + deadlines::OUTAGE_REQUEST.time() * 10);
@@ -95,7 +95,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_that_does_not_answer_for_a_while_is_measured() {
+    fn measures_how_long_an_address_does_not_answer() {
         use std::io::{Read, Write};
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
@@ -110,13 +110,13 @@ mod tests {
                 }
             }
         });
-        let outage = Outage::begin(Some(address));
+        let outage = OutageProbe::begin(Some(address));
         std::thread::sleep(Duration::from_millis(2000));
-        let Measured { longest, answers } = outage.end().unwrap();
+        let Outage { longest, answers } = outage.end().unwrap();
         assert!(answers);
         assert!((Duration::from_millis(800)..Duration::from_millis(1900)).contains(&longest), "{longest:?}");
-        let always = Measured { answers: true, ..Measured::default() };
+        let always = Outage { answers: true, ..Outage::default() };
         assert_eq!(always.to_string(), "every request was answered meanwhile");
-        assert_eq!(Outage::begin(None).end(), None);
+        assert_eq!(OutageProbe::begin(None).end(), None);
     }
 }

@@ -7,21 +7,21 @@ fn project() -> Project {
     Project::open(None, Options::default(), Report::new(false)).unwrap()
 }
 
-/// A Debian machine as root without an engine, with room and memory.
+/// A Debian machine with enough disk and memory, where xtask is root and no engine runs.
 fn fresh() -> ObservedMachine {
     ObservedMachine {
         os: "linux".into(),
         arch: "x86_64".into(),
-        root: true,
-        capable: true,
-        apt: true,
+        is_root: true,
+        can_mount: true,
+        has_apt: true,
         system: Answer::Absent("there is no `docker` on PATH".into()),
         installed: None,
         private: Answer::Absent("nobody listens".into()),
-        current: false,
-        key: "0123456789ab".into(),
-        tree: false,
-        made: false,
+        is_current: false,
+        recipe: tree::recipe(&project().root).unwrap(),
+        has_tree: false,
+        was_made: false,
         disk: Some(Disk { free: 100 << 30, total: 200 << 30 }),
         memory: Some(Memory { total: 16 << 30, available: 12 << 30 }),
         reclaimable: Vec::new(),
@@ -40,19 +40,19 @@ fn refusal(observed: &ObservedMachine) -> String {
 }
 
 #[test]
-fn an_engine_that_answers_is_taken_as_it_is() {
+fn uses_an_engine_that_answers() {
     let project = project();
     let own = ObservedMachine { system: Answer::Version("28.2.2".into()), ..fresh() };
     let plan = decide(&project, &own).unwrap();
     assert!(plan.steps.is_empty() && plan.consent.is_empty() && !plan.engine.private);
     let private = Answer::Version("26.1.5".into());
-    let running = ObservedMachine { private, current: true, made: true, tree: true, ..fresh() };
+    let running = ObservedMachine { private, is_current: true, was_made: true, has_tree: true, ..fresh() };
     let plan = decide(&project, &running).unwrap();
     assert!(plan.steps.is_empty() && plan.consent.is_empty() && plan.engine.private && !plan.engine.empty);
 }
 
 #[test]
-fn from_nothing_it_is_made_and_started_with_consent() {
+fn makes_and_starts_a_private_engine_with_consent() {
     let project = project();
     let plan = decide(&project, &fresh()).unwrap();
     assert!(
@@ -65,38 +65,38 @@ fn from_nothing_it_is_made_and_started_with_consent() {
 }
 
 #[test]
-fn one_that_was_made_is_started_without_asking_again() {
-    let made = ObservedMachine { tree: true, made: true, ..fresh() };
+fn starts_an_existing_private_engine_without_asking_again() {
+    let made = ObservedMachine { has_tree: true, was_made: true, ..fresh() };
     assert_eq!(steps(&made), ["start the private Docker Engine"]);
     assert!(decide(&project(), &made).unwrap().consent.is_empty());
 }
 
 #[test]
-fn a_changed_recipe_makes_a_new_tree_and_restarts() {
+fn makes_a_new_tree_and_restarts_for_a_changed_recipe() {
     let private = Answer::Version("26.1.5".into());
-    let changed = ObservedMachine { private, made: true, ..fresh() };
+    let changed = ObservedMachine { private, was_made: true, ..fresh() };
     assert_eq!(steps(&changed).len(), 2);
     // Consent was given when the first one was made.
     assert!(decide(&project(), &changed).unwrap().consent.is_empty());
 }
 
 #[test]
-fn where_none_can_be_made_the_way_to_get_one_is_told() {
+fn says_how_to_get_an_engine_where_it_cannot_make_one() {
     let table = [
-        // What this advises must be enough for the node.
+        // The advised size must be enough for the node.
         (ObservedMachine { os: "macos".into(), ..fresh() }, "colima start --cpu 2 --memory 7"),
-        (ObservedMachine { root: false, ..fresh() }, "as root"),
+        (ObservedMachine { is_root: false, ..fresh() }, "as root"),
         (
             ObservedMachine { system: Answer::Unknown("permission denied while trying".into()), ..fresh() },
             "usermod -aG docker",
         ),
-        // One that hangs may have the cluster: no other is put in its place.
+        // An engine that hangs may have the cluster, so a private one must not replace it.
         (
             ObservedMachine { system: Answer::Unknown("it took longer than 15 s".into()), ..fresh() },
             "does not answer: it took",
         ),
-        (ObservedMachine { capable: false, ..fresh() }, "--privileged"),
-        (ObservedMachine { apt: false, ..fresh() }, "docs.docker.com/engine/install"),
+        (ObservedMachine { can_mount: false, ..fresh() }, "--privileged"),
+        (ObservedMachine { has_apt: false, ..fresh() }, "docs.docker.com/engine/install"),
         (ObservedMachine { arch: "riscv64".into(), ..fresh() }, "for riscv64"),
     ];
     for (observed, expected) in table {
@@ -106,12 +106,12 @@ fn where_none_can_be_made_the_way_to_get_one_is_told() {
 }
 
 #[test]
-fn no_private_engine_takes_the_place_of_one_that_is_installed() {
+fn never_replaces_an_installed_engine_by_a_private_one() {
     let yes = Options { yes: true, ..Options::default() };
     let project = Project::open(None, yes, Report::new(false)).unwrap();
     let stopped = ObservedMachine { installed: Some("there is /usr/bin/dockerd".into()), ..fresh() };
-    // Also not one that was made before: the other one has served since.
-    for observed in [stopped.clone(), ObservedMachine { made: true, tree: true, ..stopped.clone() }] {
+    // The same with an existing private engine: the installed one has served since.
+    for observed in [stopped.clone(), ObservedMachine { was_made: true, has_tree: true, ..stopped.clone() }] {
         let Err(error) = decide(&project, &observed) else { panic!("not refused") };
         assert!(error.to_string().ends_with("seems to be installed: there is /usr/bin/dockerd"), "{error}");
     }
@@ -122,29 +122,31 @@ fn no_private_engine_takes_the_place_of_one_that_is_installed() {
 }
 
 #[test]
-fn an_engine_that_does_not_answer_is_unknown_and_not_absent() {
+fn treats_a_silent_engine_as_unknown_and_not_as_absent() {
     let project = project();
     let engine = |observed: &ObservedMachine| observed.engine(&project);
     assert!(engine(&fresh()).unwrap().is_none());
     let words = || Answer::Unknown("no answer within 15 s".into());
-    let hung =
-        [ObservedMachine { system: words(), ..fresh() }, ObservedMachine { private: words(), made: true, ..fresh() }];
+    let hung = [
+        ObservedMachine { system: words(), ..fresh() },
+        ObservedMachine { private: words(), was_made: true, ..fresh() },
+    ];
     for observed in hung {
         assert!(engine(&observed).unwrap_err().to_string().ends_with("does not answer: no answer within 15 s"));
     }
 }
 
 #[test]
-fn too_little_room_is_told_with_numbers_and_what_can_go() {
+fn refuses_too_little_disk_with_sizes_and_what_to_delete() {
     let disk = Some(Disk { free: 3_000_000_000, total: 20_000_000_000 });
     let text = refusal(&ObservedMachine { disk, reclaimable: vec!["/c/go (9.0 GB)".into()], ..fresh() });
     assert!(text.contains("3.0 GB") && text.contains("8.0 GB") && text.contains("/c/go (9.0 GB)"), "{text}");
-    // What is there already needs little more.
-    assert!(decide(&project(), &ObservedMachine { disk, made: true, ..fresh() }).is_ok());
+    // Later deploys need less.
+    assert!(decide(&project(), &ObservedMachine { disk, was_made: true, ..fresh() }).is_ok());
 }
 
 #[test]
-fn too_little_memory_is_told_with_numbers() {
+fn refuses_too_little_memory_with_sizes() {
     let memory = |total: u64, available: u64| Some(Memory { total: total << 30, available: available << 30 });
     assert!(
         refusal(&ObservedMachine { memory: memory(3, 3), ..fresh() }).contains("3072 MiB of memory; the cluster needs")

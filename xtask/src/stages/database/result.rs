@@ -1,4 +1,4 @@
-//! What `app.preflight` found, and how it is told. It never holds a password.
+//! The result of `app.preflight`, and the failure for it. Neither contains a password.
 
 use std::fmt;
 
@@ -8,7 +8,7 @@ use serde::Deserialize;
 use crate::failure::{Class, Failure};
 use crate::secrets::Redactor;
 
-/// Whence the database was looked at.
+/// From where the database was checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Vantage {
     /// A container on this machine's own network.
@@ -17,7 +17,7 @@ pub enum Vantage {
     Pod,
 }
 
-/// The one line of JSON that the preflight prints; times in milliseconds.
+/// The line of JSON that the preflight prints. Times are in milliseconds.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct PreflightResult {
@@ -25,25 +25,25 @@ pub struct PreflightResult {
     pub ok: bool,
     /// `user@host:port/database`.
     pub target: String,
-    /// What the host resolves to.
+    /// The addresses of the host.
     pub addresses: Vec<String>,
-    /// Name resolution.
+    /// Time of the name resolution.
     pub resolve_ms: u64,
-    /// Connection, TLS and authentication of the attempt that succeeded.
+    /// Time of connection, TLS and authentication of the successful attempt.
     pub connect_ms: u64,
-    /// The first query.
+    /// Time of the first query.
     pub query_ms: u64,
-    /// How long it took until it answered, if it was asleep.
+    /// Time until it answered, if it was suspended.
     pub woke_ms: Option<u64>,
     /// Whether the connection is encrypted.
     pub tls: bool,
     /// The server's version.
     pub server: String,
-    /// Whether a pooler stands in between.
+    /// Whether the connection goes through a pooler.
     pub pooled: bool,
-    /// Where it ended: `name resolution`, `connection`, `TLS`, `authentication`, `database`, …
+    /// The step that failed: `name resolution`, `connection`, `TLS`, `authentication`, `database`, …
     pub step: String,
-    /// `unreachable`, `waking up`, `wrong password`, `no such database`, `TLS refused`, `quota exceeded`, `diverged`, …
+    /// The kind of failure: `unreachable`, `waking up`, `wrong password`, `no such database`, `TLS refused`, `quota exceeded`, `diverged`, …
     pub kind: String,
     /// The server's or the system's own words.
     pub text: String,
@@ -52,20 +52,19 @@ pub struct PreflightResult {
 }
 
 impl PreflightResult {
-    /// Parses the last line of `output` that is a finding, and removes secrets from it.
+    /// Parses the last line of JSON in `output`, and removes secrets from it.
     pub fn parse(output: &str, redactor: &Redactor) -> Result<Self> {
-        let line =
-            output.lines().rev().find(|line| line.starts_with('{')).context("there is no finding in its output")?;
-        let finding = serde_json::from_str(line).context("its output is no finding")?;
-        serde_json::from_value(redactor.redact_json(finding)).context("its output is no finding")
+        let line = output.lines().rev().find(|line| line.starts_with('{')).context("its output has no result")?;
+        let result = serde_json::from_str(line).context("its output is no result")?;
+        serde_json::from_value(redactor.redact_json(result)).context("its output is no result")
     }
 
-    /// Whether another place or another moment may find something else.
-    pub fn passing(&self) -> bool {
+    /// Returns whether a check from elsewhere or at another time may succeed.
+    pub fn is_transient(&self) -> bool {
         ["unreachable", "waking up", "too many connections"].contains(&self.kind.as_str())
     }
 
-    /// The failure of a database that cannot be used from `vantage`; `here` is what was found from this machine before.
+    /// Returns the failure of a database that cannot be used from `vantage`; `here` is the earlier result from this machine.
     pub fn failure(&self, vantage: Vantage, here: Option<&Self>) -> Failure {
         let from = match (vantage, here) {
             (Vantage::Here, _) => "from this machine",
@@ -77,9 +76,9 @@ impl PreflightResult {
         if !self.advice.is_empty() {
             failure = failure.help(self.advice.as_str());
         }
-        // Only these depend on the network from which they are seen.
-        let network = ["unreachable", "waking up", "endpoint refused", "TLS refused"].contains(&self.kind.as_str());
-        if network && vantage == Vantage::Pod && here.is_some_and(|here| here.ok) {
+        // Only these failures depend on the network.
+        let is_network = ["unreachable", "waking up", "endpoint refused", "TLS refused"].contains(&self.kind.as_str());
+        if is_network && vantage == Vantage::Pod && here.is_some_and(|here| here.ok) {
             let dns = "cargo xtask tool kubectl -- get pods -n kube-system -l k8s-app=kube-dns";
             failure = match self.step.as_str() {
                 "name resolution" => failure.help(format!("see whether the cluster resolves names at all: {dns}")),
@@ -107,15 +106,15 @@ impl fmt::Display for PreflightResult {
             return write!(f, "\n  {target}{}", self.text);
         }
         let tls = if self.tls { "TLS" } else { "no TLS" };
-        let way = if self.pooled { "through a pooler" } else { "direct" };
-        write!(f, "{}: Postgres {}, {tls}, {way}; ", self.target, self.server)?;
+        let route = if self.pooled { "through a pooler" } else { "direct" };
+        write!(f, "{}: Postgres {}, {tls}, {route}; ", self.target, self.server)?;
         write!(
             f,
-            "resolved in {} ms, connected in {} ms, asked in {} ms",
+            "resolved in {} ms, connected in {} ms, queried in {} ms",
             self.resolve_ms, self.connect_ms, self.query_ms
         )?;
         match self.woke_ms.or((self.connect_ms >= 1000).then_some(self.connect_ms)) {
-            Some(time) => write!(f, "; it slept, and woke up within {:.1} s", time as f64 / 1000.0),
+            Some(time) => write!(f, "; it was suspended, and woke up within {:.1} s", time as f64 / 1000.0),
             None => Ok(()),
         }
     }
@@ -146,20 +145,20 @@ mod tests {
     }
 
     #[test]
-    fn what_was_found_is_one_line() {
+    fn a_result_is_one_line() {
         let shown = good().to_string();
         assert_eq!(
             shown,
-            "todo@db.lan:5432/todo: Postgres 17.6, TLS, through a pooler; resolved in 2 ms, connected in 31 ms, asked in 1 ms"
+            "todo@db.lan:5432/todo: Postgres 17.6, TLS, through a pooler; resolved in 2 ms, connected in 31 ms, queried in 1 ms"
         );
         let woken = PreflightResult { woke_ms: Some(2300), ..good() };
-        assert!(woken.to_string().ends_with("; it slept, and woke up within 2.3 s"));
+        assert!(woken.to_string().ends_with("; it was suspended, and woke up within 2.3 s"));
         let parse = |text| PreflightResult::parse(text, &Redactor::default());
         assert!(parse("noise\n").is_err() && parse("{\"ok\": 3}").is_err());
     }
 
     #[test]
-    fn each_kind_is_told_apart_with_its_fix() {
+    fn each_kind_of_failure_has_its_own_fix() {
         let table = [
             (bad("wrong password", "authentication"), "wrong password (at authentication)", "edit DATABASE_URL"),
             (bad("no such database", "database"), "no such database (at database)", "edit DATABASE_URL"),
@@ -170,18 +169,18 @@ mod tests {
             (bad("diverged", "migrations"), "diverged (at migrations)", "then again"),
             (bad("unreachable", "name resolution"), "unreachable (at name resolution)", "edit DATABASE_URL"),
         ];
-        for (finding, what, help) in table {
-            let failure = finding.failure(Vantage::Here, None);
+        for (result, what, help) in table {
+            let failure = result.failure(Vantage::Here, None);
             assert!(failure.to_string().contains(what), "{failure}");
             assert!(failure.to_string().contains("todo@db.lan:5432/todo: its words"));
             assert_eq!(failure.hints()[0], "Do this.");
             assert!(failure.hints()[1].contains(help), "{:?}", failure.hints());
-            assert_eq!(finding.passing(), ["waking up", "unreachable"].contains(&finding.kind.as_str()));
+            assert_eq!(result.is_transient(), ["waking up", "unreachable"].contains(&result.kind.as_str()));
         }
     }
 
     #[test]
-    fn a_pods_view_is_compared_with_ours() {
+    fn a_pods_result_is_compared_with_the_machines() {
         let pod = bad("unreachable", "name resolution");
         let failure = pod.failure(Vantage::Pod, Some(&good()));
         assert!(failure.to_string().contains("from a pod, although it answers on this machine"), "{failure}");
